@@ -1,0 +1,240 @@
+//! The stable codes of everything that can go wrong, and the only table from code to HTTP status,
+//! exit code and explanation.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Who or what has to act on a failure: decides the exit code of `pmx`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Anything else: exit 1.
+    Other,
+    /// The command line or the configuration: exit 2.
+    Usage,
+    /// A source file can't be read, is not publishable, or changed while read: exit 3.
+    Source,
+    /// Not authorised: exit 4.
+    Auth,
+    /// The network, after retries: exit 5.
+    Network,
+    /// The expected deploy was replaced, or a newer build is live: exit 6.
+    Conflict,
+    /// Bytes do not match their hash, or an encoding is not one: exit 7.
+    Integrity,
+    /// A limit: exit 8.
+    Limit,
+}
+
+impl Kind {
+    /// The exit code of `pmx`.
+    pub const fn exit(self) -> u8 {
+        match self {
+            Self::Other => 1,
+            Self::Usage => 2,
+            Self::Source => 3,
+            Self::Auth => 4,
+            Self::Network => 5,
+            Self::Conflict => 6,
+            Self::Integrity => 7,
+            Self::Limit => 8,
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($variant:ident $text:literal $kind:ident $status:literal $retriable:literal
+        $hint:literal $explanation:literal)*) => {
+        /// A stable error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        #[non_exhaustive]
+        pub enum Code {
+            $(#[doc = $explanation] $variant,)*
+        }
+
+        impl Code {
+            /// Every code, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+
+            /// The code as users see it.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text,)* }
+            }
+
+            /// Who has to act.
+            pub const fn kind(self) -> Kind {
+                match self { $(Self::$variant => Kind::$kind,)* }
+            }
+
+            /// The HTTP status an API answer with this code has.
+            pub const fn status(self) -> u16 {
+                match self { $(Self::$variant => $status,)* }
+            }
+
+            /// Whether the same request may succeed later.
+            pub const fn retriable(self) -> bool {
+                match self { $(Self::$variant => $retriable,)* }
+            }
+
+            /// What to try.
+            pub const fn hint(self) -> &'static str {
+                match self { $(Self::$variant => $hint,)* }
+            }
+
+            /// What it means, for `pmx explain`.
+            pub const fn explanation(self) -> &'static str {
+                match self { $(Self::$variant => $explanation,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    PathInvalid "E_PATH_INVALID" Source 422 false
+        "Rename the file, or leave it out with --exclude."
+        "A path can't be a site path. Paths are UTF-8 and relative, have no empty, \".\" or \"..\" segment, no backslash and no control character, at most 1,024 bytes, 255 a segment, 128 segments."
+    PathDuplicate "E_PATH_DUPLICATE" Source 422 false
+        "Keep one of the two."
+        "A path appears twice, or is both a file and a folder."
+    PathCollision "E_PATH_COLLISION" Source 422 false
+        "Rename one of the two, or pass --allow-collisions if both are meant."
+        "Two paths differ only in case or in Unicode normalisation: some file systems can't hold both, and readers can't tell them apart."
+    SymlinkEscape "E_SYMLINK_ESCAPE" Source 422 false
+        "Replace the link by its content, or leave it out with --exclude."
+        "A symbolic link leads out of the folder, to nothing, or in a circle. Publishing it could disclose files that are not part of the site."
+    NotRegular "E_NOT_REGULAR" Source 422 false
+        "Leave it out with --exclude."
+        "Something in the folder is neither a file nor a folder: a FIFO, a socket or a device. Reading it could block for ever."
+    Unreadable "E_UNREADABLE" Source 422 false
+        "Check its permissions, or leave it out with --exclude."
+        "A file or folder can't be read."
+    ChangedDuringRead "E_CHANGED_DURING_READ" Source 422 true
+        "Wait until the build is finished, then sync again."
+        "A file changed while it was read, three times in a row. Nothing is published from a moving build."
+    SourceMissing "E_SOURCE_MISSING" Source 422 false
+        "Run the build, or name the folder it writes to."
+        "The folder to publish does not exist, or is not a folder."
+    BuildIncomplete "E_BUILD_INCOMPLETE" Source 422 false
+        "Run the build again."
+        "PathMX's build output names files that its folder lacks, or its roots.json or manifest.json can't be read."
+    TooLarge "E_TOO_LARGE" Limit 413 false
+        "Leave the file out with --exclude, or split it."
+        "A file, a request or a site is larger than the limit."
+    EmptySite "E_EMPTY_SITE" Usage 422 false
+        "Pass --allow-empty if the site is meant to be empty."
+        "The folder has no files to publish. Publishing it would remove every page of the site."
+    MaxDelete "E_MAX_DELETE" Usage 422 false
+        "Pass a larger --max-delete if so many removals are meant."
+        "The publish would remove more files than --max-delete allows."
+    HashInvalid "E_HASH_INVALID" Integrity 400 false
+        "Send 64 lower-case hexadecimal digits."
+        "A hash is not spelled as 64 lower-case hexadecimal digits."
+    HashMismatch "E_HASH_MISMATCH" Integrity 422 true
+        "Send it again. If it happens again, something between here and there changes bytes."
+        "Bytes do not have the hash that names them. Nothing was stored."
+    Compression "E_COMPRESSION" Integrity 422 false
+        "Use a current pmx."
+        "A compressed body is not one plain zstd frame within the limits of window and size."
+    ManifestMalformed "E_MANIFEST_MALFORMED" Integrity 422 false
+        "Use a current pmx."
+        "A manifest node or patch is not a canonical encoding."
+    ManifestMismatch "E_MANIFEST_MISMATCH" Integrity 422 false
+        "Sync again. If it happens again, report it: two programs disagree about a manifest."
+        "A patch applied to its base does not arrive at the announced root."
+    PackMalformed "E_PACK_MALFORMED" Integrity 422 false
+        "Use a current pmx."
+        "A pack is not a canonical encoding."
+    RequestMalformed "E_REQUEST_MALFORMED" Integrity 400 false
+        "Use a current pmx."
+        "A request is not understood."
+    LengthRequired "E_LENGTH_REQUIRED" Integrity 411 false
+        "Send a Content-Length."
+        "An upload did not say how long it is."
+    MissingObjects "E_MISSING_OBJECTS" Conflict 409 true
+        "Sync again: only what is missing is sent."
+        "A commit refers to blobs or nodes that the space does not hold."
+    Conflict "E_CONFLICT" Conflict 409 false
+        "Look at `pmx diff`, then sync again."
+        "Another publish replaced the deploy that this one expected to replace."
+    OutOfOrder "E_OUT_OF_ORDER" Conflict 409 false
+        "Nothing to do: the newer build stays live. `--order none` publishes regardless."
+        "A newer build of the same kind is already live, so this older one does not replace it."
+    IdempotencyReuse "E_IDEMPOTENCY_REUSE" Conflict 422 false
+        "Use a new key for a new publish."
+        "The key of an earlier commit was sent again with a different root."
+    NameInvalid "E_NAME_INVALID" Usage 422 false
+        "Use lower-case letters, digits and single hyphens, at most 63 characters."
+        "The name of a space must be a DNS label, without two hyphens in a row (they separate aliases)."
+    NameReserved "E_NAME_RESERVED" Auth 403 false
+        "Choose another name."
+        "The name is reserved for the service itself."
+    Unauthorised "E_UNAUTHORISED" Auth 401 false
+        "Set PMX_TOKEN to the server's publish secret. A pmx on the same machine as the server finds it by itself."
+        "The request carries no valid token."
+    TokenInQuery "E_TOKEN_IN_QUERY" Auth 400 false
+        "Send the token in the Authorization header."
+        "A token in a URL ends up in logs, so it is refused."
+    NotConfigured "E_NOT_CONFIGURED" Auth 503 false
+        "Set PUBLISH_SECRET on the server."
+        "The server has no publish secret, so its publish API is closed."
+    NotFound "E_NOT_FOUND" Other 404 false
+        "Check the name."
+        "There is no such route, space or deploy."
+    DeployUnknown "E_DEPLOY_UNKNOWN" Other 404 false
+        "`pmx deploys` lists the deploys of the space."
+        "The space has no deploy with that number."
+    MethodNotAllowed "E_METHOD_NOT_ALLOWED" Other 405 false
+        "See the Allow header."
+        "The route exists, but not for this method."
+    Network "E_NETWORK" Network 502 true
+        "Check the server's address and that it runs: `pmx serve` starts one here."
+        "The server can't be reached, or the connection broke, also after retries."
+    Protocol "E_PROTOCOL" Network 502 false
+        "Check that the address is a PathMX server of the same version."
+        "The server's answer is not one of this protocol."
+    TooMany "E_TOO_MANY" Limit 429 true
+        "Wait, then try again."
+        "Too many requests at once."
+    Usage "E_USAGE" Usage 400 false
+        "See `pmx help`."
+        "The command line or the configuration does not make sense."
+    Interrupted "E_INTERRUPTED" Other 499 true
+        "Run the same command again: it goes on where it stopped."
+        "The command was interrupted. What was uploaded is kept; the live site did not change."
+    Storage "E_STORAGE" Other 500 true
+        "Check the server's log and its disk."
+        "The server's storage failed."
+    Corrupt "E_CORRUPT" Integrity 500 false
+        "Publish the site again; report it if the disk is healthy."
+        "Stored bytes are not what was written."
+    Local "E_LOCAL" Other 500 false
+        "Check the disk and the permissions of the folder that is named."
+        "A local file that pmx itself keeps can't be read or written."
+}
+
+impl Code {
+    /// The code with this text.
+    pub fn from_text(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|code| code.as_str() == text)
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        // A newer server may know codes that this program does not: keep the rest of its answer.
+        Ok(Self::from_text(&text).unwrap_or(Self::Protocol))
+    }
+}

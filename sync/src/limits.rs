@@ -1,0 +1,109 @@
+//! Every bound of the system in one place, each with its reason.
+//!
+//! Whatever comes from outside is compared with its bound before anything is allocated for it.
+//! Exceeding a bound is an error that names the bound.
+
+/// Bytes of a site path. R2 keys allow 1,024, and so do most file systems' whole paths in practice.
+pub const PATH_BYTES_MAX: usize = 1_024;
+
+/// Bytes of one segment of a path: the longest name that ext4, APFS and NTFS can store.
+pub const SEGMENT_BYTES_MAX: usize = 255;
+
+/// Segments of a path. A 100-level folder must work; twice a sane depth is enough.
+pub const PATH_DEPTH_MAX: usize = 128;
+
+/// Bytes of a media type with its parameters (RFC 6838 allows 127 + 1 + 127 for the names alone;
+/// nothing in use comes near half of that).
+pub const MEDIA_BYTES_MAX: usize = 128;
+
+/// Rows of a manifest node. Boundaries come every 64 rows on average; a run of 512 without one has
+/// a probability of 0.03 %, and 512 rows of the longest paths stay under `NODE_BYTES_MAX`.
+pub const NODE_ROWS_MAX: usize = 512;
+
+/// Bytes of a manifest node: 512 rows of at most 1,100 bytes and 512 media types of 128 bytes,
+/// and well under the 2 MB that a Durable Object allows for one value.
+pub const NODE_BYTES_MAX: usize = 640 * 1024;
+
+/// Levels of a manifest above its leaves. Six bits of a key's hash decide each level, so honest
+/// paths reach 4 at ten million files, and a ground one cannot pass 10.
+pub const LEVELS_MAX: u8 = 10;
+
+/// Files of one site: twenty times what the hosts we are compared with allow.
+pub const FILES_MAX: u64 = 2_000_000;
+
+/// Numbers that cross JavaScript (Durable Object SQLite, JSON) are exact below 2^53.
+pub const EXACT_INTEGER_MAX: u64 = (1 << 53) - 1;
+
+/// Raw bytes of a part of a big blob, and the largest blob that travels in a pack. A power of two
+/// of BLAKE3 chunks, so that a part is a whole subtree of the blob's hash tree.
+pub const PART_BYTES: u64 = 8 * 1024 * 1024;
+
+/// Bytes of one blob: 2,048 parts. Above it the table of parts would pass the size of a row.
+pub const BLOB_BYTES_MAX: u64 = 2_048 * PART_BYTES;
+
+/// Raw bytes of a pack: at least one largest packed blob. An isolate has 128 MB, and raw bytes,
+/// wire bytes and frames at rest are in memory at once.
+pub const PACK_RAW_BYTES_MAX: u64 = PART_BYTES;
+
+/// Blobs of a pack: 8 MiB of blobs of 256 bytes. Bounds the table of contents.
+pub const PACK_BLOBS_MAX: usize = 32 * 1024;
+
+/// Raw bytes of the reference prefix of a pack (not used yet; room in the format).
+pub const PREFIX_RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.
+pub const WIRE_WINDOW_LOG_MAX: u32 = 24;
+
+/// log2 of the largest zstd window at rest: 8 MiB, what RFC 9659 lets browsers insist on.
+pub const REST_WINDOW_LOG_MAX: u32 = 23;
+
+/// Bytes of a request body: a full pack that zstd could not shrink, its table and its head.
+pub const BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
+
+/// Bytes of the JSON head of an envelope.
+pub const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Raw bytes of a patch, an outline or nodes in one request, after decompression.
+pub const SECTION_RAW_BYTES_MAX: usize = 48 * 1024 * 1024;
+
+/// Raw bytes of manifest nodes in one request: 12 MiB, so that several requests carry a large site.
+pub const NODES_BATCH_RAW_BYTES: usize = 4 * 1024 * 1024;
+
+/// Raw bytes of the changes that travel in the same request as their commit.
+pub const SMALL_PUBLISH_RAW_BYTES: u64 = 1024 * 1024;
+
+/// Missing objects that an error lists.
+pub const MISSING_LISTED_MAX: usize = 100;
+
+/// Bytes of a deploy's message.
+pub const MESSAGE_BYTES_MAX: usize = 4_096;
+
+/// Bytes of one value of a deploy's meta (commit, branch, author).
+pub const META_VALUE_BYTES_MAX: usize = 512;
+
+/// Bytes of the name of a space: with an alias of 37 bytes and `--` it fits a DNS label of 63.
+pub const SPACE_NAME_BYTES_MAX: usize = 63;
+
+/// Deploys listed in one page of the history.
+pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
+
+/// Paths listed by one diff request.
+pub const DIFF_ROWS_MAX: usize = 10_000;
+
+/// Deploys before the active one whose assets still resolve.
+pub const ASSET_RETENTION_DEPLOYS: usize = 10;
+
+/// ETags read from one If-None-Match list.
+pub const ETAGS_MAX: usize = 64;
+
+/// Bytes of a request path before decoding.
+pub const URL_PATH_BYTES_MAX: usize = 4_096;
+
+/// Bytes of a bearer token.
+pub const TOKEN_BYTES_MAX: usize = 512;
+
+const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
+const _: () = assert!(PART_BYTES.is_power_of_two());
+const _: () = assert!(PACK_RAW_BYTES_MAX >= PART_BYTES);
+const _: () = assert!(BLOB_BYTES_MAX < EXACT_INTEGER_MAX);
+const _: () = assert!(PACK_RAW_BYTES_MAX + PREFIX_RAW_BYTES_MAX <= 1 << WIRE_WINDOW_LOG_MAX);

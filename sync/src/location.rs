@@ -1,0 +1,95 @@
+//! Where bytes lie at rest: a range of an immutable object, and how it is coded.
+
+use crate::encode::{Malformed, Reader, write_varint};
+use crate::id::ObjectId;
+use crate::limits::EXACT_INTEGER_MAX;
+
+/// How the bytes of a blob lie at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Codec {
+    /// As they are.
+    Stored,
+    /// One zstd frame (RFC 8878) with its content size and a window of at most 8 MiB.
+    Zstd,
+    /// A table of parts, for a blob above 8 MiB: see `pack::part`.
+    Parts,
+}
+
+impl Codec {
+    /// The number that encodings use.
+    pub const fn tag(self) -> u8 {
+        match self {
+            Self::Stored => 0,
+            Self::Zstd => 1,
+            Self::Parts => 2,
+        }
+    }
+
+    /// The codec of a number.
+    pub const fn from_tag(tag: u8) -> Result<Self, Malformed> {
+        match tag {
+            0 => Ok(Self::Stored),
+            1 => Ok(Self::Zstd),
+            2 => Ok(Self::Parts),
+            _ => Err(Malformed::Unknown {
+                what: "codec",
+                value: tag as u64,
+            }),
+        }
+    }
+}
+
+/// A range of an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Extent {
+    /// The object.
+    pub object: ObjectId,
+    /// The first byte.
+    pub offset: u64,
+    /// How many bytes.
+    pub len: u64,
+}
+
+impl Extent {
+    /// Appends the canonical encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.object.as_bytes());
+        write_varint(out, self.offset);
+        write_varint(out, self.len);
+    }
+
+    /// Reads the canonical encoding.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            object: ObjectId::from_bytes(reader.array()?),
+            offset: reader.varint_up_to(EXACT_INTEGER_MAX, "an offset")?,
+            len: reader.varint_up_to(EXACT_INTEGER_MAX, "a length")?,
+        })
+    }
+}
+
+/// Where a blob, or a part of one, lies at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Location {
+    /// The stored bytes.
+    pub extent: Extent,
+    /// How they are coded.
+    pub codec: Codec,
+}
+
+impl Location {
+    /// Appends the canonical encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.push(self.codec.tag());
+        self.extent.encode(out);
+    }
+
+    /// Reads the canonical encoding.
+    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let codec = Codec::from_tag(reader.byte()?)?;
+        Ok(Self {
+            codec,
+            extent: Extent::decode(reader)?,
+        })
+    }
+}

@@ -1,0 +1,64 @@
+//! The rows of a manifest: what a path holds, and what a subtree holds.
+
+use crate::id::{BlobId, NodeId};
+use crate::media::Media;
+use crate::path::SitePath;
+
+/// What a path holds: a blob, its size and how to label it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The blob's id.
+    pub blob: BlobId,
+    /// The blob's size in bytes.
+    pub size: u64,
+    /// The media type it is served with.
+    pub media: Media,
+}
+
+/// A leaf row: one file of the site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Row {
+    /// Where the file is.
+    pub path: SitePath,
+    /// What it holds.
+    pub entry: Entry,
+}
+
+/// An interior row: one subtree of the manifest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Child {
+    /// The last path beneath.
+    pub last: SitePath,
+    /// The node beneath.
+    pub id: NodeId,
+    /// Files and bytes beneath.
+    pub totals: Totals,
+}
+
+/// How much a subtree holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Files.
+    pub files: u64,
+    /// Bytes of the files, before any compression; duplicates count each time.
+    pub bytes: u64,
+}
+
+impl Totals {
+    /// The totals of one file.
+    pub const fn of_file(size: u64) -> Self {
+        Self {
+            files: 1,
+            bytes: size,
+        }
+    }
+
+    /// The totals of two disjoint subtrees together.
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self {
+            files: self.files.saturating_add(other.files),
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+}

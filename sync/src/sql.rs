@@ -1,0 +1,78 @@
+//! SQLite as both platforms have it: synchronous, one writer.
+//!
+//! A Durable Object's `SqlStorage` and `rusqlite` differ in everything but the SQL text, so the
+//! seam is two methods. A Durable Object may not run `BEGIN` or `SAVEPOINT`, binds at most 100
+//! parameters, holds at most 2 MB in a value and passes integers through `f64`: statements written
+//! here keep to that.
+
+use thiserror::Error;
+
+/// A value of a row or a parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Value {
+    /// No value.
+    Null,
+    /// An integer; exact below 2^53.
+    Integer(i64),
+    /// UTF-8 text.
+    Text(String),
+    /// Bytes.
+    Blob(Vec<u8>),
+}
+
+/// One row of an answer, in the order of the statement's columns.
+pub type SqlRow = Vec<Value>;
+
+/// A SQL failure: a defect of the statement or of the storage, never of a user's input.
+#[derive(Debug, Error)]
+#[error("SQL failed: {0}")]
+pub struct SqlError(pub String);
+
+/// The state of one space or stream.
+pub trait Sql {
+    /// Runs one statement and returns all its rows.
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError>;
+
+    /// Runs `body` so that either all its statements hold or none: an `Err` from `body` undoes
+    /// them. Once it returned `Ok`, the statements survive a crash.
+    fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E>;
+}
+
+impl From<u64> for Value {
+    fn from(value: u64) -> Self {
+        Self::Integer(i64::try_from(value).unwrap_or(i64::MAX))
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Blob(bytes.to_vec())
+    }
+}
+
+impl From<Vec<u8>> for Value {
+    fn from(bytes: Vec<u8>) -> Self {
+        Self::Blob(bytes)
+    }
+}
+
+impl<T: Into<Value>> From<Option<T>> for Value {
+    fn from(value: Option<T>) -> Self {
+        value.map_or(Self::Null, Into::into)
+    }
+}
