@@ -17,6 +17,7 @@ pub mod limits;
 pub mod location;
 pub mod manifest;
 pub mod media;
+pub mod name;
 pub mod pack;
 pub mod path;
 pub mod push;

@@ -11,8 +11,10 @@ pub enum Codec {
     Stored,
     /// One zstd frame (RFC 8878) with its content size and a window of at most 8 MiB.
     Zstd,
-    /// A table of parts, for a blob above 8 MiB: see `pack::part`.
+    /// A table of parts, for a blob above 8 MiB: see `pack::part`. Parts may be coded differently.
     Parts,
+    /// A table of parts each of which is a zstd frame: together they are one legal zstd stream.
+    ZstdParts,
 }
 
 impl Codec {
@@ -22,6 +24,7 @@ impl Codec {
             Self::Stored => 0,
             Self::Zstd => 1,
             Self::Parts => 2,
+            Self::ZstdParts => 3,
         }
     }
 
@@ -31,6 +34,7 @@ impl Codec {
             0 => Ok(Self::Stored),
             1 => Ok(Self::Zstd),
             2 => Ok(Self::Parts),
+            3 => Ok(Self::ZstdParts),
             _ => Err(Malformed::Unknown {
                 what: "codec",
                 value: tag as u64,
