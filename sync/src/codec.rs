@@ -646,12 +646,7 @@ mod tests {
             ("one too many", good.clone(), len - 1, size(len, len - 1)),
             ("one too few", good.clone(), len + 1, size(len, len + 1)),
             ("empty", zstd(b"", &[]), 0, CodecError::Empty),
-            (
-                "empty for something",
-                zstd(b"", &[]),
-                len,
-                size(0, len),
-            ),
+            ("empty for something", zstd(b"", &[]), len, size(0, len)),
         ] {
             let decoded = Decoder::new().frame(&frame, expected, Bounds::REST);
             assert_eq!(decoded, Err(error), "{name}");

@@ -5,8 +5,9 @@ use crate::id::ObjectId;
 use crate::limits::EXACT_INTEGER_MAX;
 
 /// How the bytes of a blob lie at rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub enum Codec {
     /// As they are.
     Stored,
@@ -45,8 +46,9 @@ impl Codec {
 }
 
 /// A range of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Extent {
     /// The object.
     pub object: ObjectId,
@@ -75,8 +77,9 @@ impl Extent {
 }
 
 /// Where a blob, or a part of one, lies at rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
 pub struct Location {
     /// The stored bytes.
     pub extent: Extent,

@@ -1,1 +1,5 @@
-//! (to be written)
+//! Serving a site: from a request to a plan.
+
+mod host;
+
+pub use host::*;
