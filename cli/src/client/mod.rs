@@ -1,0 +1,4 @@
+//! The client's half of a conversation: plain blocking HTTP, and the steps of a publish.
+
+pub mod http;
+mod retry;
