@@ -23,8 +23,15 @@ struct Generations<K, V> {
 impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
     /// A cache that holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        let generations = Generations { young: HashMap::new(), old: HashMap::new(), young_bytes: 0 };
-        Self { generations: Mutex::new(generations), bytes_max }
+        let generations = Generations {
+            young: HashMap::new(),
+            old: HashMap::new(),
+            young_bytes: 0,
+        };
+        Self {
+            generations: Mutex::new(generations),
+            bytes_max,
+        }
     }
 
     /// The value of a key, if it is still here.
@@ -57,7 +64,9 @@ impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
 
     /// A panic while the lock was held can't leave half a change behind that matters to a cache.
     fn lock(&self) -> MutexGuard<'_, Generations<K, V>> {
-        self.generations.lock().unwrap_or_else(PoisonError::into_inner)
+        self.generations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -70,11 +79,19 @@ mod tests {
         let cache: Cache<u32, u32> = Cache::new(1000);
         for key in 0..1000 {
             cache.insert(key, key, 10);
-            assert_eq!(cache.find(&0), Some(0), "the key that is used all the time was dropped");
+            assert_eq!(
+                cache.find(&0),
+                Some(0),
+                "the key that is used all the time was dropped"
+            );
         }
         let kept = (0..1000).filter(|key| cache.find(key).is_some()).count();
         assert!(kept <= 100, "{kept} values of 10 bytes in 1,000 bytes");
         cache.insert(5000, 5000, 500);
-        assert_eq!(cache.find(&5000), None, "a value of half the cache pushes everything out");
+        assert_eq!(
+            cache.find(&5000),
+            None,
+            "a value of half the cache pushes everything out"
+        );
     }
 }

@@ -82,9 +82,10 @@ impl Twin {
     /// Reads the twin of the node `id`, and checks that it is that node's.
     pub fn decode(bytes: &[u8], id: NodeId) -> Result<Self, ManifestError> {
         let twin = read(&mut Reader::new(bytes)).map_err(|error| match error {
-            ReadError::Malformed(source) => {
-                ManifestError::Malformed { what: "a serving index node", source }
-            }
+            ReadError::Malformed(source) => ManifestError::Malformed {
+                what: "a serving index node",
+                source,
+            },
             ReadError::Manifest(error) => error,
         })?;
         if NodeId::of(&twin.node().encode()) == id {
@@ -145,7 +146,13 @@ impl From<ManifestError> for ReadError {
 fn read(reader: &mut Reader<'_>) -> Result<Twin, ReadError> {
     match reader.byte()? {
         VERSION => {}
-        value => return Err(Malformed::Unknown { what: "version", value: value.into() }.into()),
+        value => {
+            return Err(Malformed::Unknown {
+                what: "version",
+                value: value.into(),
+            }
+            .into());
+        }
     }
     let level = reader.byte()?;
     let count = reader.varint_up_to(NODE_ROWS_MAX as u64, "a row count")? as usize;
@@ -155,8 +162,17 @@ fn read(reader: &mut Reader<'_>) -> Result<Twin, ReadError> {
         .collect::<Result<_, Malformed>>()?;
     let twin = match level {
         0 => Twin::Leaf(read_files(reader, count, &objects)?),
-        1..=LEVELS_MAX => Twin::Interior { level, children: read_children(reader, count, &objects)? },
-        value => return Err(Malformed::Unknown { what: "level", value: value.into() }.into()),
+        1..=LEVELS_MAX => Twin::Interior {
+            level,
+            children: read_children(reader, count, &objects)?,
+        },
+        value => {
+            return Err(Malformed::Unknown {
+                what: "level",
+                value: value.into(),
+            }
+            .into());
+        }
     };
     reader.end()?;
     Ok(twin)
@@ -176,7 +192,10 @@ fn read_files(
         let blob = BlobId::from_bytes(reader.array()?);
         let codec = Codec::from_tag(reader.byte()?)?;
         let extent = read_extent(reader, objects)?;
-        let row = Row { path, entry: Entry { blob, size, media } };
+        let row = Row {
+            path,
+            entry: Entry { blob, size, media },
+        };
         files.push((row, Location { extent, codec }));
     }
     media.end()?;
@@ -203,7 +222,10 @@ fn read_children(
 fn read_extent(reader: &mut Reader<'_>, objects: &[ObjectId]) -> Result<Extent, ReadError> {
     let at = reader.varint()?;
     let object = usize::try_from(at).ok().and_then(|at| objects.get(at));
-    let object = *object.ok_or(Malformed::Unknown { what: "object", value: at })?;
+    let object = *object.ok_or(Malformed::Unknown {
+        what: "object",
+        value: at,
+    })?;
     Ok(Extent {
         object,
         offset: reader.varint_up_to(EXACT_INTEGER_MAX, "an offset")?,

@@ -25,7 +25,9 @@ pub struct Index {
 impl Index {
     /// An index whose cache holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { twins: Cache::new(bytes_max) }
+        Self {
+            twins: Cache::new(bytes_max),
+        }
     }
 
     /// What `path` holds in the site whose root twin lies at `at`. Reads at most depth twins.
@@ -44,7 +46,10 @@ impl Index {
                     let found = files.binary_search_by(|(row, _)| row.path.cmp(path));
                     return Ok(found.ok().map(|at| {
                         let (row, location) = &files[at];
-                        Held { entry: row.entry.clone(), at: *location }
+                        Held {
+                            entry: row.entry.clone(),
+                            at: *location,
+                        }
                     }));
                 }
                 Twin::Interior { children, .. } => {
@@ -68,13 +73,20 @@ impl Index {
         if let Some(twin) = self.twins.find(&(space, at)) {
             return Ok(twin);
         }
-        let key = ObjectKey { space, object: at.object };
+        let key = ObjectKey {
+            space,
+            object: at.object,
+        };
         let range = at.offset..at.offset.saturating_add(at.len);
-        let bytes = blobs.read(key, range).await?.ok_or(IndexError::Missing { key, id })?;
+        let bytes = blobs
+            .read(key, range)
+            .await?
+            .ok_or(IndexError::Missing { key, id })?;
         let twin = Twin::decode(&bytes, id).map_err(|source| IndexError::Rotten { key, source })?;
         let twin = Arc::new(twin);
         // Decoded rows take about three times their encoding.
-        self.twins.insert((space, at), Arc::clone(&twin), bytes.len() * 3);
+        self.twins
+            .insert((space, at), Arc::clone(&twin), bytes.len() * 3);
         Ok(twin)
     }
 }

@@ -39,7 +39,10 @@ impl NodeMap {
 
     /// The nodes, in the order of their ids.
     pub fn iter(&self) -> impl Iterator<Item = NewNode> {
-        self.nodes.iter().map(|(id, bytes)| NewNode { id: *id, bytes: Arc::clone(bytes) })
+        self.nodes.iter().map(|(id, bytes)| NewNode {
+            id: *id,
+            bytes: Arc::clone(bytes),
+        })
     }
 
     /// How many nodes there are.

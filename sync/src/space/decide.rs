@@ -67,14 +67,14 @@ pub(crate) fn rollback(
     if let Some(expected) = head.expect {
         expect(view, expected)?;
     }
-    let is_active = view.active.as_ref().is_some_and(|active| active.root == target.root);
+    let is_active = view
+        .active
+        .as_ref()
+        .is_some_and(|active| active.root == target.root);
     Ok((!is_active).then(|| next(view)))
 }
 
-fn repeat(
-    view: &View,
-    is_same: impl Fn(&DeployView) -> bool,
-) -> Result<Option<Verdict>, Problem> {
+fn repeat(view: &View, is_same: impl Fn(&DeployView) -> bool) -> Result<Option<Verdict>, Problem> {
     match &view.keyed {
         None => Ok(None),
         Some(made) if is_same(&made.deploy) => {
@@ -109,7 +109,10 @@ fn expect(view: &View, expected: u64) -> Result<(), Problem> {
 
 fn next(view: &View) -> Verdict {
     let parent = view.active_number();
-    Verdict::Activate { number: parent + 1, parent }
+    Verdict::Activate {
+        number: parent + 1,
+        parent,
+    }
 }
 
 #[cfg(test)]
@@ -141,7 +144,12 @@ mod tests {
     }
 
     fn terms(expect: u64, order: Option<Order>) -> CommitTerms {
-        CommitTerms { expect, key: "k".into(), order, meta: DeployMeta::default() }
+        CommitTerms {
+            expect,
+            key: "k".into(),
+            order,
+            meta: DeployMeta::default(),
+        }
     }
 
     fn outcome(verdict: Result<Verdict, Problem>) -> String {
@@ -155,26 +163,87 @@ mod tests {
     #[test]
     fn commits() {
         use Order::{Commit, Run};
-        let keyed = |number, name: &str| Keyed { deploy: deploy(number, name), key: "k".into() };
+        let keyed = |number, name: &str| Keyed {
+            deploy: deploy(number, name),
+            key: "k".into(),
+        };
         let first = View::default();
-        let fifth = View { active: Some(deploy(5, "old")), ..View::default() };
-        let ordered = |newest| View { newest: Some((newest, 4)), ..fifth.clone() };
-        let repeated = |made| View { keyed: Some(made), ..fifth.clone() };
+        let fifth = View {
+            active: Some(deploy(5, "old")),
+            ..View::default()
+        };
+        let ordered = |newest| View {
+            newest: Some((newest, 4)),
+            ..fifth.clone()
+        };
+        let repeated = |made| View {
+            keyed: Some(made),
+            ..fifth.clone()
+        };
         for (story, view, terms, expected) in [
             ("the first", first.clone(), terms(0, None), "0->1"),
-            ("the first, expecting another", first, terms(3, None), "E_CONFLICT"),
+            (
+                "the first, expecting another",
+                first,
+                terms(3, None),
+                "E_CONFLICT",
+            ),
             ("as expected", fifth.clone(), terms(5, None), "5->6"),
-            ("replaced meanwhile", fifth.clone(), terms(4, None), "E_CONFLICT"),
-            ("made meanwhile", fifth.clone(), terms(0, None), "E_CONFLICT"),
-            ("a newer run", ordered(Run(7)), terms(5, Some(Run(8))), "5->6"),
-            ("the same run again", ordered(Run(7)), terms(5, Some(Run(7))), "5->6"),
-            ("an older run", ordered(Run(7)), terms(5, Some(Run(6))), "E_OUT_OF_ORDER"),
-            ("another kind", ordered(Run(7)), terms(5, Some(Commit(6))), "5->6"),
+            (
+                "replaced meanwhile",
+                fifth.clone(),
+                terms(4, None),
+                "E_CONFLICT",
+            ),
+            (
+                "made meanwhile",
+                fifth.clone(),
+                terms(0, None),
+                "E_CONFLICT",
+            ),
+            (
+                "a newer run",
+                ordered(Run(7)),
+                terms(5, Some(Run(8))),
+                "5->6",
+            ),
+            (
+                "the same run again",
+                ordered(Run(7)),
+                terms(5, Some(Run(7))),
+                "5->6",
+            ),
+            (
+                "an older run",
+                ordered(Run(7)),
+                terms(5, Some(Run(6))),
+                "E_OUT_OF_ORDER",
+            ),
+            (
+                "another kind",
+                ordered(Run(7)),
+                terms(5, Some(Commit(6))),
+                "5->6",
+            ),
             ("no order said", ordered(Run(7)), terms(5, None), "5->6"),
-            ("sent twice", repeated(keyed(5, "new")), terms(4, None), "repeat 5"),
-            ("a key used again", repeated(keyed(5, "x")), terms(5, None), "E_IDEMPOTENCY_REUSE"),
+            (
+                "sent twice",
+                repeated(keyed(5, "new")),
+                terms(4, None),
+                "repeat 5",
+            ),
+            (
+                "a key used again",
+                repeated(keyed(5, "x")),
+                terms(5, None),
+                "E_IDEMPOTENCY_REUSE",
+            ),
         ] {
-            assert_eq!(outcome(commit(&view, &root("new"), &terms)), expected, "{story}");
+            assert_eq!(
+                outcome(commit(&view, &root("new"), &terms)),
+                expected,
+                "{story}"
+            );
         }
     }
 
@@ -201,9 +270,18 @@ mod tests {
             key: "k".into(),
             meta: DeployMeta::default(),
         };
-        let view = View { active: Some(deploy(5, "now")), ..View::default() };
+        let view = View {
+            active: Some(deploy(5, "now")),
+            ..View::default()
+        };
         let to = |name: &str, expect| rollback(&view, &head(expect), &deploy(2, name));
-        assert_eq!(to("then", None), Ok(Some(Verdict::Activate { number: 6, parent: 5 })));
+        assert_eq!(
+            to("then", None),
+            Ok(Some(Verdict::Activate {
+                number: 6,
+                parent: 5
+            }))
+        );
         assert_eq!(to("now", None), Ok(None));
         assert_eq!(to("then", Some(4)).map_err(|p| p.code), Err(Code::Conflict));
     }

@@ -38,7 +38,10 @@ pub(crate) struct Have<'a, S> {
 
 impl<'a, S: Sql> Have<'a, S> {
     pub(crate) fn new(ledger: &'a Ledger<'a, S>) -> Self {
-        Self { ledger, buckets: RefCell::default() }
+        Self {
+            ledger,
+            buckets: RefCell::default(),
+        }
     }
 
     pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<Held>, SqlError> {
@@ -102,5 +105,11 @@ fn read(bytes: &[u8]) -> Result<Bucket, SqlError> {
 fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, Held), Malformed> {
     let blob = BlobId::from_bytes(reader.array()?);
     let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
-    Ok((blob, Held { raw, location: Location::decode(reader)? }))
+    Ok((
+        blob,
+        Held {
+            raw,
+            location: Location::decode(reader)?,
+        },
+    ))
 }

@@ -10,9 +10,7 @@ use crate::manifest::diff;
 use crate::serve::Pointer;
 use crate::sql::Sql;
 use crate::time::Timestamp;
-use crate::wire::{
-    DeployKind, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary,
-};
+use crate::wire::{DeployKind, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary};
 
 /// Deploys looked through for a different root before the active one: twice the retention, twice.
 const LOOKED_THROUGH: u64 = 4 * ASSET_RETENTION_DEPLOYS as u64;
@@ -29,7 +27,11 @@ pub(crate) fn rollback<S: Sql>(
             Some(number) => deploy(ledger, number)?,
             None => previous(ledger, active.as_ref())?,
         };
-        let view = View { active: active.clone(), keyed: ledger.keyed(&head.key)?, newest: None };
+        let view = View {
+            active: active.clone(),
+            keyed: ledger.keyed(&head.key)?,
+            newest: None,
+        };
         let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
             (Some(Verdict::Repeat(deploy)), _) => return Ok(*deploy),
             (Some(Verdict::Activate { number, parent }), _) => (number, parent),
@@ -37,9 +39,10 @@ pub(crate) fn rollback<S: Sql>(
             (None, None) => return Ok(target),
         };
         let summary = match &active {
-            Some(active) => {
-                Summary::of(&diff(ledger, active.root, ledger, target.root)?, target.files)
-            }
+            Some(active) => Summary::of(
+                &diff(ledger, active.root, ledger, target.root)?,
+                target.files,
+            ),
             None => Summary::default(),
         };
         let made = DeployView {
@@ -54,15 +57,18 @@ pub(crate) fn rollback<S: Sql>(
             meta: head.meta.clone(),
             ..target
         };
-        ledger.record(&Keyed { deploy: made.clone(), key: head.key.clone() })?;
+        ledger.record(&Keyed {
+            deploy: made.clone(),
+            key: head.key.clone(),
+        })?;
         Ok(made)
     })
 }
 
 fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Problem> {
-    ledger.deploy(number)?.ok_or_else(|| {
-        Problem::new(Code::DeployUnknown, format!("there is no deploy {number}"))
-    })
+    ledger
+        .deploy(number)?
+        .ok_or_else(|| Problem::new(Code::DeployUnknown, format!("there is no deploy {number}")))
 }
 
 /// The deploy before the active one: before the one that a rollback restored, if it was one.
@@ -70,11 +76,19 @@ fn previous<S: Sql>(
     ledger: &Ledger<'_, S>,
     active: Option<&DeployView>,
 ) -> Result<DeployView, Problem> {
-    let nothing = || Problem::new(Code::DeployUnknown, "there is no earlier deploy to go back to");
+    let nothing = || {
+        Problem::new(
+            Code::DeployUnknown,
+            "there is no earlier deploy to go back to",
+        )
+    };
     let active = active.ok_or_else(nothing)?;
     let from = active.restores.unwrap_or(active.number);
     let earlier = ledger.deploys(Some(from), LOOKED_THROUGH)?;
-    earlier.into_iter().find(|deploy| deploy.root != active.root).ok_or_else(nothing)
+    earlier
+        .into_iter()
+        .find(|deploy| deploy.root != active.root)
+        .ok_or_else(nothing)
 }
 
 /// Compares two deploys.
@@ -85,9 +99,19 @@ pub(crate) fn compare<S: Sql>(
 ) -> Result<DiffReply, Problem> {
     let (old, new) = (deploy(ledger, from)?, deploy(ledger, to)?);
     let changes = diff(ledger, old.root, ledger, new.root)?;
-    let rows: Vec<DiffRow> = changes.iter().take(DIFF_ROWS_MAX).map(DiffRow::from).collect();
+    let rows: Vec<DiffRow> = changes
+        .iter()
+        .take(DIFF_ROWS_MAX)
+        .map(DiffRow::from)
+        .collect();
     let truncated = rows.len() < changes.len();
-    Ok(DiffReply { from, to, summary: Summary::of(&changes, new.files), rows, truncated })
+    Ok(DiffReply {
+        from,
+        to,
+        summary: Summary::of(&changes, new.files),
+        rows,
+        truncated,
+    })
 }
 
 /// Where a deploy's serving index lies; the active one's if no number is given.
@@ -98,9 +122,9 @@ pub(crate) fn locate<S: Sql>(
 ) -> Result<Pointer, Problem> {
     let found = match number {
         Some(number) => deploy(ledger, number)?,
-        None => ledger.active()?.ok_or_else(|| {
-            Problem::new(Code::NotFound, "the space has no deploy yet")
-        })?,
+        None => ledger
+            .active()?
+            .ok_or_else(|| Problem::new(Code::NotFound, "the space has no deploy yet"))?,
     };
     let mut earlier: Vec<(Root, _)> = Vec::new();
     // A URL that names its deploy shows that deploy and nothing else.
@@ -110,11 +134,18 @@ pub(crate) fn locate<S: Sql>(
         Vec::new()
     };
     for deploy in before {
-        let is_new = deploy.root != found.root && earlier.iter().all(|(root, _)| *root != deploy.root);
+        let is_new =
+            deploy.root != found.root && earlier.iter().all(|(root, _)| *root != deploy.root);
         if is_new && earlier.len() < ASSET_RETENTION_DEPLOYS {
             earlier.push((deploy.root, settled(ledger, &deploy.root)?));
         }
     }
     let index = settled(ledger, &found.root)?;
-    Ok(Pointer { space, deploy: found.number, root: found.root, index, earlier })
+    Ok(Pointer {
+        space,
+        deploy: found.number,
+        root: found.root,
+        index,
+        earlier,
+    })
 }

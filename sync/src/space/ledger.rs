@@ -77,7 +77,10 @@ pub(crate) struct Ledger<'a, S> {
 
 impl<'a, S: Sql> Ledger<'a, S> {
     pub(crate) fn new(sql: &'a S) -> Self {
-        Self { sql, nodes: RefCell::default() }
+        Self {
+            sql,
+            nodes: RefCell::default(),
+        }
     }
 
     /// Makes the tables and the space's id, unless they are there.
@@ -93,22 +96,30 @@ impl<'a, S: Sql> Ledger<'a, S> {
             sql.run(insert, &["schema".into(), "1".into()])?;
             sql.run(insert, &["space".into(), fresh.to_string().into()])
         })?;
-        self.space().ok_or_else(|| SqlError("the space has no id after it was made".into()))
+        self.space()
+            .ok_or_else(|| SqlError("the space has no id after it was made".into()))
     }
 
     /// The space's id, if the space was made. A ledger without tables is no failure.
     pub(crate) fn space(&self) -> Option<SpaceId> {
-        let rows = self.sql.run("SELECT value FROM meta WHERE key = 'space'", &[]).ok()?;
+        let rows = self
+            .sql
+            .run("SELECT value FROM meta WHERE key = 'space'", &[])
+            .ok()?;
         SpaceId::from_hex(&text(rows.first()?, 0).ok()?).ok()
     }
 
     pub(crate) fn node_state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
         let select = "SELECT claimed, object, at, length FROM node WHERE id = ?";
         let rows = self.sql.run(select, &[id.as_bytes()[..].into()])?;
-        let Some(row) = rows.first() else { return Ok(NodeState::Absent) };
+        let Some(row) = rows.first() else {
+            return Ok(NodeState::Absent);
+        };
         Ok(match extent(row, 1)? {
             Some(extent) => NodeState::Settled(extent),
-            None => NodeState::Pending { claimed: integer(row, 0)? != 0 },
+            None => NodeState::Pending {
+                claimed: integer(row, 0)? != 0,
+            },
         })
     }
 
@@ -153,7 +164,9 @@ impl<'a, S: Sql> Ledger<'a, S> {
     pub(crate) fn put_bucket(&self, bucket: u16, blobs: Vec<u8>) -> Result<(), SqlError> {
         let upsert = "INSERT INTO have (bucket, blobs) VALUES (?, ?)
              ON CONFLICT (bucket) DO UPDATE SET blobs = excluded.blobs";
-        self.sql.run(upsert, &[u64::from(bucket).into(), blobs.into()]).map(drop)
+        self.sql
+            .run(upsert, &[u64::from(bucket).into(), blobs.into()])
+            .map(drop)
     }
 
     /// Notes a pack that arrived; returns the object that counts.
@@ -165,9 +178,15 @@ impl<'a, S: Sql> Ledger<'a, S> {
     ) -> Result<ObjectId, SqlError> {
         let insert = "INSERT OR IGNORE INTO pack (id, object, toc) VALUES (?, ?, ?)";
         let id: Value = pack.as_bytes()[..].into();
-        self.sql.run(insert, &[id.clone(), object.as_bytes()[..].into(), toc.into()])?;
-        let rows = self.sql.run("SELECT object FROM pack WHERE id = ?", &[id])?;
-        rows.first().map_or(Ok(*object), |row| Ok(ObjectId::from_bytes(array(row, 0)?)))
+        self.sql.run(
+            insert,
+            &[id.clone(), object.as_bytes()[..].into(), toc.into()],
+        )?;
+        let rows = self
+            .sql
+            .run("SELECT object FROM pack WHERE id = ?", &[id])?;
+        rows.first()
+            .map_or(Ok(*object), |row| Ok(ObjectId::from_bytes(array(row, 0)?)))
     }
 
     /// Packs whose blobs are not in their buckets yet: id, object, encoded table of contents.
@@ -177,7 +196,11 @@ impl<'a, S: Sql> Ledger<'a, S> {
         rows.iter()
             .map(|row| {
                 let (id, object) = (array(row, 0)?, array(row, 1)?);
-                Ok((PackId::from_bytes(id), ObjectId::from_bytes(object), blob(row, 2)?))
+                Ok((
+                    PackId::from_bytes(id),
+                    ObjectId::from_bytes(object),
+                    blob(row, 2)?,
+                ))
             })
             .collect()
     }
@@ -185,7 +208,9 @@ impl<'a, S: Sql> Ledger<'a, S> {
     /// Notes that a pack's blobs are in their buckets now.
     pub(crate) fn fold_pack(&self, pack: &PackId) -> Result<(), SqlError> {
         let update = "UPDATE pack SET toc = NULL WHERE id = ? AND toc IS NOT NULL";
-        self.sql.run(update, &[pack.as_bytes()[..].into()]).map(drop)
+        self.sql
+            .run(update, &[pack.as_bytes()[..].into()])
+            .map(drop)
     }
 
     /// Notes a part that arrived. A later one replaces it: either may be the false one.
@@ -202,7 +227,10 @@ impl<'a, S: Sql> Ledger<'a, S> {
                  location = excluded.location";
         let (blob, value) = (blob.as_bytes()[..].into(), chaining_value[..].into());
         self.sql
-            .run(upsert, &[blob, number.into(), size.into(), value, location.into()])
+            .run(
+                upsert,
+                &[blob, number.into(), size.into(), value, location.into()],
+            )
             .map(drop)
     }
 
@@ -214,12 +242,21 @@ impl<'a, S: Sql> Ledger<'a, S> {
     ) -> Result<Vec<(u64, [u8; 32], Vec<u8>)>, SqlError> {
         let select = "SELECT number, chaining_value, location FROM part
              WHERE blob = ? AND size = ? ORDER BY number";
-        let rows = self.sql.run(select, &[blob_id.as_bytes()[..].into(), size.into()])?;
-        rows.iter().map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?))).collect()
+        let rows = self
+            .sql
+            .run(select, &[blob_id.as_bytes()[..].into(), size.into()])?;
+        rows.iter()
+            .map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?)))
+            .collect()
     }
 
     pub(crate) fn drop_parts(&self, blob: &BlobId) -> Result<(), SqlError> {
-        self.sql.run("DELETE FROM part WHERE blob = ?", &[blob.as_bytes()[..].into()]).map(drop)
+        self.sql
+            .run(
+                "DELETE FROM part WHERE blob = ?",
+                &[blob.as_bytes()[..].into()],
+            )
+            .map(drop)
     }
 
     /// The active deploy: the newest, since every activation has the next number.
@@ -242,7 +279,9 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let select = format!(
             "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number < ? ORDER BY number DESC LIMIT ?"
         );
-        let before = before.unwrap_or(u64::MAX).min(crate::limits::EXACT_INTEGER_MAX);
+        let before = before
+            .unwrap_or(u64::MAX)
+            .min(crate::limits::EXACT_INTEGER_MAX);
         let rows = self.sql.run(&select, &[before.into(), limit.into()])?;
         rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
     }
@@ -262,9 +301,13 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let select = "SELECT order_value, number FROM deploy WHERE order_kind = ?
              ORDER BY order_value DESC, number DESC LIMIT 1";
         let rows = self.sql.run(select, &[kind.into()])?;
-        let Some(row) = rows.first() else { return Ok(None) };
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
         let order = Order::from_parts(kind, integer(row, 0)?);
-        Ok(order.map(|order| Ok((order, integer(row, 1)?))).transpose()?)
+        Ok(order
+            .map(|order| Ok((order, integer(row, 1)?)))
+            .transpose()?)
     }
 
     /// Records an activation, and that readers have to hear of it.
@@ -302,7 +345,9 @@ impl<'a, S: Sql> Ledger<'a, S> {
 
     /// Whether readers have still to hear of the active deploy.
     pub(crate) fn is_undelivered(&self) -> Result<bool, SqlError> {
-        let rows = self.sql.run("SELECT deploy FROM outbox WHERE kind = 'pointer'", &[])?;
+        let rows = self
+            .sql
+            .run("SELECT deploy FROM outbox WHERE kind = 'pointer'", &[])?;
         Ok(!rows.is_empty())
     }
 
@@ -333,7 +378,10 @@ impl<S: Sql> NodeSource for Ledger<'_, S> {
             return Ok(Arc::clone(node));
         }
         let bytes = self.node_bytes(id);
-        let bytes = bytes.map_err(|e| ManifestError::Source { id: *id, why: e.to_string() })?;
+        let bytes = bytes.map_err(|e| ManifestError::Source {
+            id: *id,
+            why: e.to_string(),
+        })?;
         let node = Arc::new(Node::decode(&bytes.ok_or(ManifestError::Missing(*id))?)?);
         self.nodes.borrow_mut().insert(*id, Arc::clone(&node));
         Ok(node)
@@ -377,7 +425,10 @@ fn deploy(row: &SqlRow) -> Result<Keyed, SqlError> {
         order,
         meta,
     };
-    Ok(Keyed { deploy, key: text(row, 16)? })
+    Ok(Keyed {
+        deploy,
+        key: text(row, 16)?,
+    })
 }
 
 fn extent(row: &SqlRow, at: usize) -> Result<Option<Extent>, SqlError> {
@@ -397,9 +448,9 @@ fn integer(row: &SqlRow, at: usize) -> Result<u64, SqlError> {
 
 fn optional_integer(row: &SqlRow, at: usize) -> Result<Option<u64>, SqlError> {
     match row.get(at) {
-        Some(Value::Integer(value)) => {
-            u64::try_from(*value).map(Some).map_err(|_| odd(at, "a natural number"))
-        }
+        Some(Value::Integer(value)) => u64::try_from(*value)
+            .map(Some)
+            .map_err(|_| odd(at, "a natural number")),
         Some(Value::Null) => Ok(None),
         Some(Value::Text(_) | Value::Blob(_)) | None => Err(odd(at, "an integer")),
     }
@@ -425,7 +476,9 @@ fn blob(row: &SqlRow, at: usize) -> Result<Vec<u8>, SqlError> {
 }
 
 fn array<const N: usize>(row: &SqlRow, at: usize) -> Result<[u8; N], SqlError> {
-    blob(row, at)?.try_into().map_err(|_| odd(at, "bytes of a fixed length"))
+    blob(row, at)?
+        .try_into()
+        .map_err(|_| odd(at, "bytes of a fixed length"))
 }
 
 fn odd(at: usize, expected: &str) -> SqlError {

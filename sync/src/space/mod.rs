@@ -40,9 +40,9 @@ pub async fn execute<S: Sql, B: Blobs>(
     if let Command::Open { fresh } = command {
         return Ok(Reply::Space(ledger.open(fresh)?));
     }
-    let space = ledger.space().ok_or_else(|| {
-        Problem::new(Code::NotFound, format!("there is no space {name}"))
-    })?;
+    let space = ledger
+        .space()
+        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no space {name}")))?;
     match command {
         Command::Open { .. } => Ok(Reply::Space(space)),
         Command::Publish(publish) => {

@@ -50,30 +50,61 @@ pub(crate) fn prepare<S: Sql>(
     for big in &survey.assembled {
         let offset = out.len() as u64;
         big.table.encode(&mut out);
-        let extent = Extent { object, offset, len: out.len() as u64 - offset };
-        let location = Location { extent, codec: big.table.codec() };
-        assembled.insert(big.blob, Held { raw: big.size, location });
+        let extent = Extent {
+            object,
+            offset,
+            len: out.len() as u64 - offset,
+        };
+        let location = Location {
+            extent,
+            codec: big.table.codec(),
+        };
+        assembled.insert(
+            big.blob,
+            Held {
+                raw: big.size,
+                location,
+            },
+        );
     }
     let mut twins: BTreeMap<NodeId, Extent> = BTreeMap::new();
     let mut nodes = Vec::with_capacity(survey.pending.len());
     for pending in &survey.pending {
         let twin = twin(ledger, survey, &assembled, &twins, &pending.node)?.encode();
-        let extent = Extent { object, offset: out.len() as u64, len: twin.len() as u64 };
+        let extent = Extent {
+            object,
+            offset: out.len() as u64,
+            len: twin.len() as u64,
+        };
         out.extend_from_slice(&twin);
         twins.insert(pending.id, extent);
         let bytes = match fresh.nodes.bytes(&pending.id) {
             Some(bytes) => bytes.clone(),
             None => pending.node.encode().into(),
         };
-        nodes.push((NewNode { id: pending.id, bytes }, extent));
+        nodes.push((
+            NewNode {
+                id: pending.id,
+                bytes,
+            },
+            extent,
+        ));
     }
     if nodes.is_empty() {
-        return Ok(Prepared { object: None, nodes, assembled });
+        return Ok(Prepared {
+            object: None,
+            nodes,
+            assembled,
+        });
     }
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
-    Ok(Prepared { object: Some(out.into()), nodes, assembled })
+    Ok(Prepared {
+        object: Some(out.into()),
+        nodes,
+        assembled,
+    })
 }
 
 fn twin<S: Sql>(
@@ -104,7 +135,10 @@ fn twin<S: Sql>(
                 };
                 Ok((child.clone(), extent))
             });
-            Twin::Interior { level: *level, children: placed.collect::<Result<_, Problem>>()? }
+            Twin::Interior {
+                level: *level,
+                children: placed.collect::<Result<_, Problem>>()?,
+            }
         }
     })
 }
@@ -113,8 +147,9 @@ fn twin<S: Sql>(
 pub(crate) fn settled<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
     match ledger.node_state(id)? {
         NodeState::Settled(extent) => Ok(extent),
-        NodeState::Absent | NodeState::Pending { .. } => {
-            Err(Problem::new(Code::MissingObjects, format!("manifest node {id} is missing")))
-        }
+        NodeState::Absent | NodeState::Pending { .. } => Err(Problem::new(
+            Code::MissingObjects,
+            format!("manifest node {id} is missing"),
+        )),
     }
 }

@@ -45,12 +45,18 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     }
     if let Some(deploy) = active.as_ref().filter(|deploy| deploy.root == publish.root) {
         let deploy = Some(Box::new(deploy.clone()));
-        return Ok(BeginReply { deploy, ..reply(State::Current, active.as_ref()) });
+        return Ok(BeginReply {
+            deploy,
+            ..reply(State::Current, active.as_ref())
+        });
     }
     let mut fresh = Fresh::pending(ledger)?;
     match learn(ledger, &publish)? {
         Told::More(state, nodes) => {
-            return Ok(BeginReply { nodes, ..reply(state, active.as_ref()) });
+            return Ok(BeginReply {
+                nodes,
+                ..reply(state, active.as_ref())
+            });
         }
         Told::Nodes(nodes) => fresh.nodes.extend(nodes),
     }
@@ -71,15 +77,30 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     let summary = summary(ledger, &fresh, active.as_ref(), &publish.root, &survey)?;
     match &publish.commit {
         Some(terms) if survey.missing.is_empty() && !publish.dry => {
-            let commit = Commit { ledger, fresh: &fresh, survey: &survey, summary, terms };
+            let commit = Commit {
+                ledger,
+                fresh: &fresh,
+                survey: &survey,
+                summary,
+                terms,
+            };
             commit.run(blobs, space, &publish, now).await
         }
         Some(_) | None => {
             keep(ledger, &fresh, &publish)?;
-            let state = if survey.missing.is_empty() { State::Ready } else { State::Blobs };
+            let state = if survey.missing.is_empty() {
+                State::Ready
+            } else {
+                State::Blobs
+            };
             let (blobs, parts) = (survey.missing, survey.parts);
             let summary = Some(summary);
-            Ok(BeginReply { blobs, parts, summary, ..reply(state, active.as_ref()) })
+            Ok(BeginReply {
+                blobs,
+                parts,
+                summary,
+                ..reply(state, active.as_ref())
+            })
         }
     }
 }
@@ -88,7 +109,9 @@ fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
     BeginReply {
         state,
         active: active.map_or(0, |deploy| deploy.number),
-        root: active.map(|deploy| deploy.root).filter(|_| state != State::Current),
+        root: active
+            .map(|deploy| deploy.root)
+            .filter(|_| state != State::Current),
         nodes: Ranges::default(),
         blobs: Ranges::default(),
         parts: Vec::new(),
@@ -100,10 +123,17 @@ fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
 
 fn check_terms(terms: &CommitTerms) -> Result<(), Problem> {
     let meta = &terms.meta;
-    let values = [&meta.commit, &meta.branch, &meta.author].into_iter().flatten();
-    let long = values.map(String::len).any(|len| len > META_VALUE_BYTES_MAX)
+    let values = [&meta.commit, &meta.branch, &meta.author]
+        .into_iter()
+        .flatten();
+    let long = values
+        .map(String::len)
+        .any(|len| len > META_VALUE_BYTES_MAX)
         || terms.key.len() > META_VALUE_BYTES_MAX
-        || meta.message.as_ref().is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
+        || meta
+            .message
+            .as_ref()
+            .is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
     if !long && !terms.key.is_empty() {
         return Ok(());
     }
@@ -119,7 +149,10 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
     let nothing = Ranges::default();
     match &publish.offer {
         Offer::Nodes(nodes) => {
-            let nodes = nodes.iter().map(|bytes| claimed(bytes)).collect::<Result<_, _>>()?;
+            let nodes = nodes
+                .iter()
+                .map(|bytes| claimed(bytes))
+                .collect::<Result<_, _>>()?;
             Ok(Told::Nodes(nodes))
         }
         Offer::Outline(ids) => {
@@ -134,7 +167,11 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
                 }
             }
             let complete = missing.is_empty();
-            Ok(if complete { Told::Nodes(Vec::new()) } else { Told::More(State::Nodes, missing) })
+            Ok(if complete {
+                Told::Nodes(Vec::new())
+            } else {
+                Told::More(State::Nodes, missing)
+            })
         }
         Offer::Root | Offer::Patch(_) if is_known(ledger, &publish.root)? => {
             Ok(Told::Nodes(Vec::new()))
@@ -156,7 +193,10 @@ fn is_known<S: Sql>(ledger: &Ledger<'_, S>, root: &Root) -> Result<bool, Problem
 fn claimed(bytes: &Bytes) -> Result<NewNode, ManifestError> {
     let id = NodeId::of(bytes);
     Node::verify(bytes, id)?;
-    Ok(NewNode { id, bytes: bytes[..].into() })
+    Ok(NewNode {
+        id,
+        bytes: bytes[..].into(),
+    })
 }
 
 /// Applies a patch to our own copy of its base: arriving at the announced root is the proof.
@@ -174,7 +214,10 @@ fn apply_patch<S: Sql>(
     }
     let mut nodes = crate::manifest::NodeMap::default();
     nodes.extend(built.nodes.iter().cloned());
-    let source = Layered { new: &nodes, old: ledger };
+    let source = Layered {
+        new: &nodes,
+        old: ledger,
+    };
     check_clashes(&source, announced, new_paths(ledger, base, &edits)?)?;
     Ok(built.nodes)
 }
@@ -209,10 +252,19 @@ fn summary<S: Sql>(
 ) -> Result<Summary, Problem> {
     let files = survey.totals.files;
     let Some(active) = active else {
-        return Ok(Summary { added: files, ..Summary::default() });
+        return Ok(Summary {
+            added: files,
+            ..Summary::default()
+        });
     };
-    let source = Layered { new: &fresh.nodes, old: ledger };
-    Ok(Summary::of(&diff(ledger, active.root, &source, *root)?, files))
+    let source = Layered {
+        new: &fresh.nodes,
+        old: ledger,
+    };
+    Ok(Summary::of(
+        &diff(ledger, active.root, &source, *root)?,
+        files,
+    ))
 }
 
 /// A commit whose root lacks nothing.
@@ -240,12 +292,18 @@ impl<S: Sql> Commit<'_, S> {
         let pack = publish.pack.as_ref().map(|pack| &pack.object);
         let prepared = prepare(self.ledger, self.fresh, self.survey, publish.index, pack)?;
         if let Some(object) = &prepared.object {
-            let key = ObjectKey { space, object: publish.index };
-            blobs.write(key, object.clone()).await.map_err(|error| {
-                Problem::new(Code::Storage, error.to_string())
-            })?;
+            let key = ObjectKey {
+                space,
+                object: publish.index,
+            };
+            blobs
+                .write(key, object.clone())
+                .await
+                .map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
         }
-        let deploy = self.ledger.atomically(|turn| self.turn(turn, &prepared, publish, now))?;
+        let deploy = self
+            .ledger
+            .atomically(|turn| self.turn(turn, &prepared, publish, now))?;
         Ok(published(deploy))
     }
 
@@ -255,7 +313,11 @@ impl<S: Sql> Commit<'_, S> {
             None => None,
         };
         let keyed = ledger.keyed(&self.terms.key)?;
-        let view = View { active: ledger.active()?, keyed, newest };
+        let view = View {
+            active: ledger.active()?,
+            keyed,
+            newest,
+        };
         decide::commit(&view, root, self.terms)
     }
 
@@ -297,7 +359,10 @@ impl<S: Sql> Commit<'_, S> {
             order: self.terms.order,
             meta: self.terms.meta.clone(),
         };
-        ledger.record(&Keyed { deploy: deploy.clone(), key: self.terms.key.clone() })?;
+        ledger.record(&Keyed {
+            deploy: deploy.clone(),
+            key: self.terms.key.clone(),
+        })?;
         Ok(deploy)
     }
 }
@@ -306,5 +371,10 @@ fn published(deploy: DeployView) -> BeginReply {
     let summary = Some(deploy.summary);
     let active = deploy.number;
     let base = reply(State::Published, None);
-    BeginReply { active, summary, deploy: Some(Box::new(deploy)), ..base }
+    BeginReply {
+        active,
+        summary,
+        deploy: Some(Box::new(deploy)),
+        ..base
+    }
 }

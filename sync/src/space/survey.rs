@@ -49,9 +49,19 @@ impl Fresh {
     /// Adds the blobs of an object.
     pub(crate) fn add_toc(&mut self, object: ObjectId, toc: &Toc) {
         for entry in toc.entries() {
-            let extent = Extent { object, offset: entry.offset, len: entry.stored };
-            let location = Location { extent, codec: entry.codec };
-            self.blobs.entry(entry.blob).or_insert(Held { raw: entry.raw, location });
+            let extent = Extent {
+                object,
+                offset: entry.offset,
+                len: entry.stored,
+            };
+            let location = Location {
+                extent,
+                codec: entry.codec,
+            };
+            self.blobs.entry(entry.blob).or_insert(Held {
+                raw: entry.raw,
+                location,
+            });
         }
     }
 }
@@ -110,10 +120,20 @@ pub(crate) fn survey<S: Sql>(
     fresh: &Fresh,
     root: &Root,
 ) -> Result<Survey, Unfinished> {
-    let source = Layered { new: &fresh.nodes, old: ledger };
+    let source = Layered {
+        new: &fresh.nodes,
+        old: ledger,
+    };
     let have = Have::new(ledger);
     let clashes = Clashes::default();
-    let mut walk = Walk { ledger, fresh, source, have, clashes, survey: Survey::default() };
+    let mut walk = Walk {
+        ledger,
+        fresh,
+        source,
+        have,
+        clashes,
+        survey: Survey::default(),
+    };
     if walk.state(root)? == NodeState::Absent {
         return Err(Unfinished::Incomplete);
     }
@@ -121,7 +141,11 @@ pub(crate) fn survey<S: Sql>(
     walk.survey.totals = node.totals();
     if walk.survey.totals.files > FILES_MAX {
         let (value, max) = (walk.survey.totals.files, FILES_MAX);
-        let error = ManifestError::TooLarge { what: "the site's files are", value, max };
+        let error = ManifestError::TooLarge {
+            what: "the site's files are",
+            value,
+            max,
+        };
         return Err(error.into());
     }
     if let Node::Interior { children, .. } = &*node
@@ -146,9 +170,9 @@ struct Walk<'a, S: Sql> {
 impl<S: Sql> Walk<'_, S> {
     fn state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
         match self.ledger.node_state(id)? {
-            NodeState::Absent if self.fresh.nodes.bytes(id).is_some() => {
-                Ok(NodeState::Pending { claimed: self.fresh.claimed })
-            }
+            NodeState::Absent if self.fresh.nodes.bytes(id).is_some() => Ok(NodeState::Pending {
+                claimed: self.fresh.claimed,
+            }),
             state => Ok(state),
         }
     }
@@ -186,7 +210,12 @@ impl<S: Sql> Walk<'_, S> {
                     let inner = at + 1 < children.len();
                     let place = if inner { Place::Inner } else { place };
                     if claimed {
-                        self.check(child, *level, at.checked_sub(1).map(|at| &children[at]), place)?;
+                        self.check(
+                            child,
+                            *level,
+                            at.checked_sub(1).map(|at| &children[at]),
+                            place,
+                        )?;
                     }
                     self.visit(&child.id, rank, place)?;
                     rank += child.totals.files;
@@ -224,7 +253,10 @@ impl<S: Sql> Walk<'_, S> {
                 Ok(true)
             }
             Some(held) => {
-                let detail = format!("blob {blob} has {} bytes, not {size} as a row says", held.raw);
+                let detail = format!(
+                    "blob {blob} has {} bytes, not {size} as a row says",
+                    held.raw
+                );
                 Err(Problem::new(Code::ManifestMismatch, detail).into())
             }
         }
@@ -238,7 +270,11 @@ impl<S: Sql> Walk<'_, S> {
             self.survey.new_bytes += held.raw;
             return Ok(Some(*held));
         }
-        if size > PART_BYTES { self.assemble(blob, size) } else { Ok(None) }
+        if size > PART_BYTES {
+            self.assemble(blob, size)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Looks whether the parts of a big blob are all here, and are really its parts.
@@ -264,11 +300,25 @@ impl<S: Sql> Walk<'_, S> {
         }
         let table = PartTable::new(parts, locations)?;
         self.survey.new_bytes += size;
-        let extent = Extent { object: ObjectId::from_bytes([0; 16]), offset: 0, len: 0 };
-        let location = Location { extent, codec: table.codec() };
-        self.survey.assembled.push(Assembled { blob: *blob, size, table });
+        let extent = Extent {
+            object: ObjectId::from_bytes([0; 16]),
+            offset: 0,
+            len: 0,
+        };
+        let location = Location {
+            extent,
+            codec: table.codec(),
+        };
+        self.survey.assembled.push(Assembled {
+            blob: *blob,
+            size,
+            table,
+        });
         // The place is a stand-in until the table is written: see `prepare`.
-        Ok(Some(Held { raw: size, location }))
+        Ok(Some(Held {
+            raw: size,
+            location,
+        }))
     }
 }
 
