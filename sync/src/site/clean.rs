@@ -226,7 +226,7 @@ mod tests {
                 ("/", "200 index.html"),
                 ("/index", "307 /"),
                 ("/index.html", "307 /"),
-                ("/index/", "404"),
+                ("/index/", "307 /"),
                 ("/index.html/", "404"),
                 ("/a.css", "200 a.css"),
                 ("/a.css/", "404"),

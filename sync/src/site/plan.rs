@@ -261,36 +261,92 @@ mod tests {
     #[test]
     fn a_page() {
         let plan = site().get_with("/", &[ZSTD]);
-        insta::assert_snapshot!(headers(&plan), @"");
+        insta::assert_snapshot!(headers(&plan), @r#"
+        200 OK
+        accept-ranges: bytes
+        cache-control: public, max-age=0, must-revalidate
+        content-encoding: zstd
+        content-length: 17
+        content-type: text/html; charset=utf-8
+        etag: W/"80c7dd78cd9faa6eba9d07a3c44e517f9fdf274f9851ea1e6004452225be04fb"
+        referrer-policy: strict-origin-when-cross-origin
+        vary: accept-encoding
+        x-content-type-options: nosniff
+        x-pmx-deploy: 12
+        "#);
         assert_eq!(sent(&plan), (Coding::Zstd, None));
     }
 
     #[test]
     fn a_hashed_asset() {
-        insta::assert_snapshot!(headers(&site().get(&format!("/{HASHED}"))), @"");
+        insta::assert_snapshot!(headers(&site().get(&format!("/{HASHED}"))), @r#"
+        200 OK
+        accept-ranges: bytes
+        cache-control: public, max-age=31536000, immutable
+        content-length: 17
+        content-type: text/javascript; charset=utf-8
+        etag: "4e84cedd9b3ee3b7325ceaae958fe0a26697de88013b24d083949c1b9a1d005f"
+        referrer-policy: strict-origin-when-cross-origin
+        vary: accept-encoding
+        x-content-type-options: nosniff
+        x-pmx-deploy: 12
+        "#);
     }
 
     #[test]
     fn a_404_page() {
-        insta::assert_snapshot!(headers(&site().get("/nowhere")), @"");
+        insta::assert_snapshot!(headers(&site().get("/nowhere")), @r#"
+        404 Not Found
+        cache-control: public, max-age=0, must-revalidate
+        content-length: 8
+        content-type: text/html; charset=utf-8
+        etag: "d8bbecea9125ab28ff4e75a81ed52837502b601de849072210776c84c9dff98c"
+        referrer-policy: strict-origin-when-cross-origin
+        vary: accept-encoding
+        x-content-type-options: nosniff
+        x-pmx-deploy: 12
+        "#);
     }
 
     #[test]
     fn a_redirect() {
-        insta::assert_snapshot!(headers(&site().get("/index.html")), @"");
+        insta::assert_snapshot!(headers(&site().get("/index.html")), @r#"
+        307 Temporary Redirect
+        cache-control: public, max-age=0, must-revalidate
+        content-length: 0
+        location: /
+        referrer-policy: strict-origin-when-cross-origin
+        x-content-type-options: nosniff
+        x-pmx-deploy: 12
+        "#);
     }
 
     #[test]
     fn a_refusal() {
         let plan = site().get("/%00");
-        insta::assert_snapshot!(headers(&plan), @"");
+        insta::assert_snapshot!(headers(&plan), @r#"
+        400 Bad Request
+        cache-control: no-store
+        content-length: 16
+        content-type: text/plain; charset=utf-8
+        referrer-policy: strict-origin-when-cross-origin
+        x-content-type-options: nosniff
+        x-pmx-deploy: 12
+        "#);
         assert_eq!(plan.body, PlanBody::Text("400 Bad Request\n"));
     }
 
     #[test]
     fn no_site() {
         let plan = absent(&ask(&Method::GET, "/", &[]));
-        insta::assert_snapshot!(headers(&plan), @"");
+        insta::assert_snapshot!(headers(&plan), @r#"
+        404 Not Found
+        cache-control: no-store
+        content-length: 14
+        content-type: text/plain; charset=utf-8
+        referrer-policy: strict-origin-when-cross-origin
+        x-content-type-options: nosniff
+        "#);
         let plan = absent(&ask(&Method::HEAD, "/%zz", &[]));
         assert_eq!((plan.status.as_u16(), plan.body), (404, PlanBody::Empty));
         let plan = absent(&ask(&Method::PUT, "/", &[]));
@@ -444,7 +500,18 @@ mod tests {
     #[test]
     fn a_range_past_the_end() {
         let plan = site().get_with("/coded", &[ZSTD, (header::RANGE, "bytes=10-")]);
-        insta::assert_snapshot!(headers(&plan), @"");
+        insta::assert_snapshot!(headers(&plan), @r#"
+        416 Range Not Satisfiable
+        cache-control: no-store
+        content-length: 26
+        content-range: bytes */10
+        content-type: text/plain; charset=utf-8
+        etag: "53b63a6fc8605d0c0ce559317a00177d72adb24d669235e4c914f443a8831ca1"
+        referrer-policy: strict-origin-when-cross-origin
+        vary: accept-encoding
+        x-content-type-options: nosniff
+        x-pmx-deploy: 12
+        "#);
     }
 
     #[test]
