@@ -140,7 +140,8 @@ fn address(file: &SitePath, known: &Known) -> Asked {
 /// `a` for the page `a.html`. Nothing for an index, which has the URL of its folder.
 fn extensionless(file: &SitePath) -> Option<SitePath> {
     let stem = file.as_str().strip_suffix(".html")?;
-    let plain = file.name() != "index.html" && !stem.ends_with(".html");
+    let doubled = stem.strip_suffix(".html").is_some();
+    let plain = file.name() != "index.html" && !doubled;
     SitePath::parse(stem).ok().filter(|_| plain)
 }
 

@@ -23,9 +23,12 @@ pub(super) fn etag(blob: &BlobId, coding: Coding) -> HeaderValue {
 /// the headers that compare dates are ignored, or, in `If-Range`, not fulfilled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Conditions {
-    if_match: Option<Tags>,
-    if_none_match: Option<Tags>,
-    if_range: Option<Tags>,
+    /// `If-Match`
+    wanted: Option<Tags>,
+    /// `If-None-Match`
+    at_hand: Option<Tags>,
+    /// `If-Range`
+    begun: Option<Tags>,
 }
 
 /// What the conditions make of an answer that would otherwise be a 200.
@@ -42,9 +45,9 @@ pub(super) enum Verdict {
 impl Conditions {
     pub(super) fn parse(headers: &HeaderMap) -> Self {
         Self {
-            if_match: Tags::parse(headers, &header::IF_MATCH),
-            if_none_match: Tags::parse(headers, &header::IF_NONE_MATCH),
-            if_range: Tags::parse(headers, &header::IF_RANGE),
+            wanted: Tags::parse(headers, &header::IF_MATCH),
+            at_hand: Tags::parse(headers, &header::IF_NONE_MATCH),
+            begun: Tags::parse(headers, &header::IF_RANGE),
         }
     }
 
@@ -53,12 +56,12 @@ impl Conditions {
     /// `If-Match` is compared with the strong tag whichever coding would be sent: a client that
     /// names a blob gets that blob.
     pub(super) fn verdict(&self, blob: &BlobId) -> Verdict {
-        if let Some(tags) = &self.if_match
+        if let Some(tags) = &self.wanted
             && !tags.matches_strongly(blob)
         {
             return Verdict::Failed;
         }
-        match &self.if_none_match {
+        match &self.at_hand {
             Some(tags) if tags.matches_weakly(blob) => Verdict::NotModified,
             Some(_) | None => Verdict::Proceed,
         }
@@ -66,7 +69,7 @@ impl Conditions {
 
     /// Whether a range may be taken out of this blob, so that parts are never of two blobs.
     pub(super) fn allows_range_of(&self, blob: &BlobId) -> bool {
-        match &self.if_range {
+        match &self.begun {
             None => true,
             Some(Tags::Any) => false,
             Some(tags) => tags.matches_strongly(blob),
@@ -157,10 +160,10 @@ fn first_tag(text: &[u8]) -> Option<(Strength, &[u8], &[u8])> {
 mod tests {
     use super::*;
 
-    fn conditions(name: HeaderName, lines: &[&str]) -> Conditions {
+    fn conditions(name: &HeaderName, lines: &[&str]) -> Conditions {
         let mut headers = HeaderMap::new();
         for line in lines {
-            headers.append(&name, HeaderValue::from_str(line).unwrap());
+            headers.append(name, HeaderValue::from_str(line).unwrap());
         }
         Conditions::parse(&headers)
     }
@@ -192,11 +195,11 @@ mod tests {
             (format!("{many}\"{mine}\""), Verdict::Proceed),
             (format!("{}\"{mine}\"", &many[68..]), Verdict::NotModified),
         ] {
-            let found = conditions(header::IF_NONE_MATCH, &[&line]).verdict(&mine);
+            let found = conditions(&header::IF_NONE_MATCH, &[&line]).verdict(&mine);
             assert_eq!(found, expected, "{line}");
         }
         let lines = [&*format!("\"{other}\""), &*format!("\"{mine}\"")];
-        let found = conditions(header::IF_NONE_MATCH, &lines).verdict(&mine);
+        let found = conditions(&header::IF_NONE_MATCH, &lines).verdict(&mine);
         assert_eq!(found, Verdict::NotModified);
     }
 
@@ -211,11 +214,11 @@ mod tests {
             (format!("\"{other}\""), Verdict::Failed),
             (String::new(), Verdict::Failed),
         ] {
-            let found = conditions(header::IF_MATCH, &[&line]).verdict(&mine);
+            let found = conditions(&header::IF_MATCH, &[&line]).verdict(&mine);
             assert_eq!(found, expected, "{line}");
         }
-        let mut both = conditions(header::IF_MATCH, &[&format!("\"{other}\"")]);
-        both.if_none_match = Some(Tags::Any);
+        let mut both = conditions(&header::IF_MATCH, &[&format!("\"{other}\"")]);
+        both.at_hand = Some(Tags::Any);
         assert_eq!(both.verdict(&mine), Verdict::Failed);
     }
 
@@ -229,9 +232,9 @@ mod tests {
             ("*".into(), false),
             ("Wed, 21 Oct 2026 07:28:00 GMT".into(), false),
         ] {
-            let found = conditions(header::IF_RANGE, &[&line]).allows_range_of(&mine);
+            let found = conditions(&header::IF_RANGE, &[&line]).allows_range_of(&mine);
             assert_eq!(found, expected, "{line}");
         }
-        assert!(conditions(header::IF_RANGE, &[]).allows_range_of(&mine));
+        assert!(conditions(&header::IF_RANGE, &[]).allows_range_of(&mine));
     }
 }

@@ -221,6 +221,7 @@ fn lookup_before(count: usize, path: &SitePath) -> Lookup {
 #[cfg(test)]
 mod tests {
     use http::{HeaderName, Method, header};
+    use proptest::prelude::*;
 
     use super::super::sample::{DEPLOY, Site, ask, held, lookup, served, text};
     use super::*;
@@ -635,5 +636,28 @@ mod tests {
         assert_eq!(rounds("/")[0], [served("index.html")]);
         assert_eq!(rounds("/"), [[served("index.html")], [served("404.html")]]);
         assert!(rounds("//evil").is_empty());
+    }
+
+    fn some_paths() -> impl Strategy<Value = Vec<&'static str>> {
+        prop::sample::subsequence(vec!["a.css", "b", "b.html", "c/index.html", "c/x.js"], 0..5)
+    }
+
+    proptest! {
+        #[test]
+        fn only_assets_come_from_earlier_deploys(
+            deploys in prop::collection::vec(some_paths(), 1..14),
+            path in prop::sample::select(vec!["a.css", "b", "b.html", "c/index.html", "c/x.js"]),
+        ) {
+            let mut site = Site::of(&[]);
+            for paths in &deploys {
+                site.append(Site::of(paths));
+            }
+            // The served deploy is empty, so whatever is found is an earlier one's.
+            let depth = deploys.len().min(ASSET_RETENTION_DEPLOYS);
+            let held = deploys[..depth].iter().any(|paths| paths.contains(&path));
+            let asset = matches!(path, "a.css" | "b" | "c/x.js");
+            let expected = if held && asset { format!("200 {path}") } else { "404".into() };
+            prop_assert_eq!(site.shown(&format!("/{path}")), expected);
+        }
     }
 }
