@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 
@@ -240,6 +241,7 @@ fn shown_path(path: &Path) -> String {
 /// Collects problems from all threads, and keeps the first in path order.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
+    any: AtomicBool,
     found: Mutex<Found>,
 }
 
@@ -252,6 +254,7 @@ struct Found {
 impl Problems {
     /// Notes a problem at a path.
     pub(super) fn add(&self, path: &str, problem: Problem) {
+        self.any.store(true, Ordering::Relaxed);
         let mut found = self.lock();
         let key = (path.to_owned(), problem.to_string());
         if found.first.insert(key, problem).is_none() {
@@ -264,7 +267,7 @@ impl Problems {
 
     /// Whether there are any.
     pub(super) fn any(&self) -> bool {
-        self.lock().all > 0
+        self.any.load(Ordering::Relaxed)
     }
 
     /// Fails if there are any.
