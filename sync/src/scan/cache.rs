@@ -485,7 +485,7 @@ fn media_types(mut bytes: &[u8]) -> Option<Vec<Media>> {
         media.push(Media::parse(std::str::from_utf8(text).ok()?).ok()?);
         bytes = rest;
     }
-    (media.len() <= usize::from(u16::MAX)).then_some(media)
+    u16::try_from(media.len()).ok().map(|_| media)
 }
 
 fn are_sorted(names: &str, ranges: impl Iterator<Item = (usize, usize)>, room: usize) -> bool {

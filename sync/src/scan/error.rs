@@ -200,8 +200,7 @@ impl Problem {
             | io::ErrorKind::IsADirectory => Self::ChangedDuringRead { path },
             // A link where there was none.
             _ if is_loop(&source) => Self::ChangedDuringRead { path },
-            // Opening a socket.
-            _ if source.raw_os_error() == no_such_device() => Self::NotRegular { path },
+            _ if is_no_device(&source) => Self::NotRegular { path },
             _ => Self::Unreadable {
                 path,
                 doing,
@@ -222,11 +221,15 @@ pub(super) fn is_loop(error: &io::Error) -> bool {
     };
 }
 
-fn no_such_device() -> Option<i32> {
+/// Whether the system refused to open a socket, or a device that is not there.
+fn is_no_device(error: &io::Error) -> bool {
     #[cfg(unix)]
-    return Some(rustix::io::Errno::NXIO.raw_os_error());
+    return error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error());
     #[cfg(not(unix))]
-    return Some(i32::MIN);
+    return {
+        let _ = error;
+        false
+    };
 }
 
 /// A path for people: what a terminal would act upon is escaped.

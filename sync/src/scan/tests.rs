@@ -722,7 +722,7 @@ fn what_the_system_refuses_is_unreadable() {
     );
     let site = Site::new(&[("a", "1"), ("b/c", "1")]);
     for name in ["a", "b"] {
-        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(site.path(name), fs::Permissions::from_mode(0o000)).unwrap();
     }
     if fs::File::open(site.path("a")).is_ok() {
         eprintln!("skipped in part: permissions do not bind this user");
