@@ -1,6 +1,6 @@
 //! Serving a site, as one pure function from a request to a plan.
 //!
-//! [`host::resolve`] says which site a host name means, [`SiteRequest`] is what the site is asked,
+//! [`resolve`] says which site a host name means, [`SiteRequest`] is what the site is asked,
 //! and [`plan()`] answers with a [`Plan`]: status, headers and which bytes to send in which coding.
 //! Looking a path up is asynchronous on every host, so the function never does: it says what it
 //! [`Need`]s to know, the host looks it up and asks again, at most [`ROUNDS_MAX`] times.
@@ -23,7 +23,7 @@ mod coding;
 mod condition;
 mod draft;
 mod hashed;
-pub mod host;
+mod host;
 mod known;
 mod plan;
 mod range;
@@ -33,7 +33,7 @@ mod sample;
 
 pub use coding::Coding;
 pub use hashed::carries_its_hash;
-pub use host::{Addressed, Domain, Selector};
+pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};
 pub use known::{Generation, Held, Known, Lookup, Need};
 pub use plan::{Plan, PlanBody, ROUNDS_MAX, Snapshot, absent, plan};
 pub use request::{SiteRequest, is_reserved};
