@@ -11,10 +11,11 @@ use pmx_sync::time::Timestamp;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
-    let mut options = Options::default();
-    options.threads = std::env::var("THREADS")
-        .ok()
-        .and_then(|text| text.parse().ok());
+    let threads = std::env::var("THREADS").ok();
+    let options = Options {
+        threads: threads.and_then(|text| text.parse().ok()),
+        ..Options::default()
+    };
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
     let now = Timestamp::from_millis(since.as_millis() as u64);
     let start = Instant::now();
@@ -32,7 +33,7 @@ fn main() {
         found.stats().reused_files,
         found.changes().len(),
         found.is_settled(),
-        scanned - parsed,
+        scanned.saturating_sub(parsed),
     );
     if let Some(path) = arguments.get(2)
         && !found.is_settled()

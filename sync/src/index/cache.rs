@@ -20,7 +20,7 @@ struct Generations<K, V> {
     young_bytes: usize,
 }
 
-impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
+impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     /// A cache that holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         let generations = Generations {
@@ -41,7 +41,7 @@ impl<K: Eq + Hash + Copy, V: Clone> Cache<K, V> {
             return Some(value.clone());
         }
         let (value, bytes) = generations.old.remove(key)?;
-        self.insert_into(&mut generations, *key, value.clone(), bytes);
+        self.insert_into(&mut generations, key.clone(), value.clone(), bytes);
         Some(value)
     }
 

@@ -8,6 +8,7 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use thiserror::Error;
 
@@ -199,8 +200,7 @@ impl Problem {
             | io::ErrorKind::IsADirectory => Self::ChangedDuringRead { path },
             // A link where there was none.
             _ if is_loop(&source) => Self::ChangedDuringRead { path },
-            // Opening a socket.
-            _ if source.raw_os_error() == no_such_device() => Self::NotRegular { path },
+            _ if is_no_device(&source) => Self::NotRegular { path },
             _ => Self::Unreadable {
                 path,
                 doing,
@@ -221,11 +221,15 @@ pub(super) fn is_loop(error: &io::Error) -> bool {
     };
 }
 
-fn no_such_device() -> Option<i32> {
+/// Whether the system refused to open a socket, or a device that is not there.
+fn is_no_device(error: &io::Error) -> bool {
     #[cfg(unix)]
-    return Some(rustix::io::Errno::NXIO.raw_os_error());
+    return error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error());
     #[cfg(not(unix))]
-    return Some(i32::MIN);
+    return {
+        let _ = error;
+        false
+    };
 }
 
 /// A path for people: what a terminal would act upon is escaped.
@@ -240,6 +244,7 @@ fn shown_path(path: &Path) -> String {
 /// Collects problems from all threads, and keeps the first in path order.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
+    any: AtomicBool,
     found: Mutex<Found>,
 }
 
@@ -252,6 +257,7 @@ struct Found {
 impl Problems {
     /// Notes a problem at a path.
     pub(super) fn add(&self, path: &str, problem: Problem) {
+        self.any.store(true, Ordering::Relaxed);
         let mut found = self.lock();
         let key = (path.to_owned(), problem.to_string());
         if found.first.insert(key, problem).is_none() {
@@ -264,7 +270,7 @@ impl Problems {
 
     /// Whether there are any.
     pub(super) fn any(&self) -> bool {
-        self.lock().all > 0
+        self.any.load(Ordering::Relaxed)
     }
 
     /// Fails if there are any.

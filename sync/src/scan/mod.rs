@@ -509,3 +509,6 @@ fn default_threads() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     cores.max(THREADS_MIN)
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,6 +53,7 @@ struct RootEntry {
 }
 
 #[derive(Deserialize)]
+#[allow(clippy::zero_sized_map_values)] // JSON has objects, and only the keys count here
 struct FileManifest {
     files: BTreeMap<String, serde::de::IgnoredAny>,
 }

@@ -32,6 +32,7 @@ impl Rules {
     /// Reads the patterns of the ignore file and then those of the command line, which decide.
     pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, Problem> {
         let mut builder = GitignoreBuilder::new("");
+        builder.allow_unclosed_class(false);
         for line in ignore_file.lines() {
             add(&mut builder, IGNORE_FILE, line)?;
         }

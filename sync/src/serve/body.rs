@@ -30,7 +30,7 @@ pub struct Piece {
 }
 
 /// What becomes of the stored bytes of a piece.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Open {
     /// They are the body: a platform may stream them without looking.
     AsIs,
