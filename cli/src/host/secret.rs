@@ -4,7 +4,7 @@
 //! A client on the same machine finds it there, so that publishing to oneself needs no setup.
 
 use std::fmt::Write as _;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
@@ -54,11 +54,8 @@ pub(crate) fn settle(data: &Path, given: Option<&str>) -> Result<String, HostErr
 fn make(data: &Path) -> Result<String, HostError> {
     let secret = draw()?;
     let path = data.join(SECRET_FILE);
-    let scratch = data.join("scratch");
-    durable::make_folder(&scratch).map_err(disk("make", &scratch))?;
-    durable::write_new(&scratch, &path, format!("{secret}\n").as_bytes())
+    durable::write_new(data, &path, format!("{secret}\n").as_bytes())
         .map_err(disk("write", &path))?;
-    fs::remove_dir_all(&scratch).map_err(disk("remove", &scratch))?;
     Ok(secret)
 }
 
@@ -103,6 +100,8 @@ fn widely_readable(_: &File) -> io::Result<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -130,9 +130,6 @@ mod tests {
 
     fn ledger(home: &Path) -> Ledger {
         let ledger = Ledger::open(&home.join("x.db")).unwrap();
-        ledger
-            .run("CREATE TABLE IF NOT EXISTS t (v) STRICT", &[])
-            .unwrap_err();
         ledger.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
         ledger
     }
