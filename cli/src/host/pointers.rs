@@ -150,7 +150,10 @@ mod tests {
             (pointer(9, 5), pointer(10, 4)),
         ] {
             block_on(table.write(&docs, &written)).unwrap();
-            assert_eq!(block_on(table.read(&docs)).unwrap().as_ref(), Some(&expected));
+            assert_eq!(
+                block_on(table.read(&docs)).unwrap().as_ref(),
+                Some(&expected)
+            );
             drop(table);
             table = PointerTable::open(&path).unwrap();
             assert_eq!(block_on(table.read(&docs)).unwrap(), Some(expected));
@@ -163,7 +166,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("host.db");
         let docs = SpaceName::parse("docs").unwrap();
-        block_on(PointerTable::open(&path).unwrap().write(&docs, &pointer(2, 1))).unwrap();
+        block_on(
+            PointerTable::open(&path)
+                .unwrap()
+                .write(&docs, &pointer(2, 1)),
+        )
+        .unwrap();
         let table = PointerTable::open(&path).unwrap();
         block_on(table.write(&docs, &pointer(1, 2))).unwrap();
         assert_eq!(block_on(table.read(&docs)).unwrap(), Some(pointer(2, 1)));

@@ -142,7 +142,10 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         settle(home.path(), None).unwrap();
         let path = home.path().join(SECRET_FILE);
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
         let refused = find_secret(home.path()).unwrap_err().to_string();
         assert!(refused.ends_with("can be read by others"), "{refused}");

@@ -135,11 +135,14 @@ mod tests {
     }
 
     fn insert(sql: &Ledger, value: impl Into<Value>) -> Result<(), SqlError> {
-        sql.run("INSERT INTO t VALUES (?)", &[value.into()]).map(drop)
+        sql.run("INSERT INTO t VALUES (?)", &[value.into()])
+            .map(drop)
     }
 
     fn all(sql: &Ledger) -> Vec<Value> {
-        sql.run("SELECT v FROM t ORDER BY rowid", &[]).unwrap().concat()
+        sql.run("SELECT v FROM t ORDER BY rowid", &[])
+            .unwrap()
+            .concat()
     }
 
     #[test]
@@ -178,7 +181,8 @@ mod tests {
     fn all_or_nothing() {
         let home = tempfile::tempdir().unwrap();
         let sql = ledger(home.path());
-        sql.atomically(|sql| insert(sql, "a").and_then(|()| insert(sql, "b"))).unwrap();
+        sql.atomically(|sql| insert(sql, "a").and_then(|()| insert(sql, "b")))
+            .unwrap();
         let refused: Result<(), SqlError> = sql.atomically(|sql| {
             insert(sql, "c")?;
             Err(SqlError("no".into()))
