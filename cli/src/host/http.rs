@@ -30,6 +30,7 @@ use super::inbound;
 use super::journal::Log;
 use super::local::Local;
 use super::outbound::{problem, sendable};
+use super::patience::Patient;
 use super::ready::block_on;
 
 /// All that answering a request takes.
@@ -91,6 +92,9 @@ pub(crate) async fn serve(
 /// How long the head of a request may take, and a connection be idle.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
+/// How long a client may leave an answer unread.
+const UNREAD_TIME: Duration = Duration::from_mins(1);
+
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
@@ -106,19 +110,29 @@ const ROOM_KIB: u32 = 64 * 1024;
 /// Requests of the publish API at work at once: each may hold a pack raw and as frames.
 const TURNS_MAX: usize = 6;
 
-async fn connection(stream: TcpStream, counter: Arc<Counter>, mut stop: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, counter: Arc<Counter>, stop: watch::Receiver<bool>) {
+    let answering = move |request| answer(Arc::clone(&counter), request);
+    converse(stream, answering, stop).await;
+}
+
+/// Answers the requests of one connection.
+async fn converse<A, F>(stream: TcpStream, answering: A, mut stop: watch::Receiver<bool>)
+where
+    A: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<AnyBody>> + Send + 'static,
+{
     // Only latency is lost without it.
     let _ = stream.set_nodelay(true);
-    let answering = service_fn(move |request| {
-        let counter = Arc::clone(&counter);
-        async move { Ok::<_, Infallible>(answer(counter, request).await) }
+    let service = service_fn(move |request| {
+        let answer = answering(request);
+        async move { Ok::<_, Infallible>(answer.await) }
     });
     let mut http = http1::Builder::new();
     http.timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(HEAD_BYTES_MAX);
-    let io = TokioIo::new(stream);
-    let mut connection = pin!(http.serve_connection(io, answering).with_upgrades());
+    let io = TokioIo::new(Patient::new(stream, UNREAD_TIME));
+    let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
     // How a connection ends is the client's affair: there is nobody left to tell.
     tokio::select! {
         _ = connection.as_mut() => return,
@@ -246,6 +260,11 @@ fn refused(failure: &Problem) -> Response<AnyBody> {
 
 #[cfg(test)]
 mod tests {
+    use pmx_sync::id::{ObjectId, SpaceId};
+    use pmx_sync::serve::{Blobs as _, ObjectKey, Open, Piece};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::blobs::Folder;
     use super::*;
 
     #[test]
@@ -256,5 +275,73 @@ mod tests {
         assert_eq!(answer.status(), 500);
         assert_eq!(answer.headers()["content-type"], "application/problem+json");
         assert!(!failed.detail.contains("purpose"));
+    }
+
+    /// What comes over a socket for a body of `bytes` bytes, of which one million are there:
+    /// head and body.
+    async fn sent(method: &str, bytes: u64) -> (String, usize) {
+        let home = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        let key = ObjectKey {
+            space: SpaceId::from_bytes([1; 16]),
+            object: ObjectId::from_bytes([2; 16]),
+        };
+        blobs
+            .write(key, vec![b'x'; 1_000_000].into())
+            .await
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let answering = move |request: Request<Incoming>| {
+            let piece = Piece {
+                key,
+                range: 0..bytes,
+                open: Open::AsIs,
+            };
+            let mut answer = Response::new(Body::Pieces(vec![piece]));
+            answer
+                .headers_mut()
+                .insert("content-length", HeaderValue::from(bytes));
+            std::future::ready(sendable(answer, request.method(), &blobs))
+        };
+        let conversation = tokio::spawn(converse(stream, answering, stopped));
+        let request = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        // A connection that breaks off may do so by a reset.
+        let _ = client.read_to_end(&mut received).await;
+        conversation.await.unwrap();
+        let received = String::from_utf8(received).unwrap();
+        let (head, body) = received.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.len())
+    }
+
+    #[tokio::test]
+    async fn the_length_on_the_socket() {
+        for (method, bytes, expected) in [
+            ("GET", 1_000_000, 1_000_000),
+            ("GET", 10, 10),
+            ("HEAD", 1_000_000, 0),
+            ("HEAD", 10, 0),
+        ] {
+            let (head, received) = sent(method, bytes).await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            assert!(
+                head.contains(&format!("content-length: {bytes}\r\n")),
+                "{head}"
+            );
+            assert_eq!(received, expected, "{method} {bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_is_not_taken_for_the_whole() {
+        let (head, received) = sent("GET", 1_000_001).await;
+        assert!(head.contains("content-length: 1000001\r\n"), "{head}");
+        assert!(received < 1_000_001);
     }
 }

@@ -24,6 +24,7 @@ mod journal;
 mod local;
 mod lock;
 mod outbound;
+mod patience;
 mod pointers;
 mod ready;
 mod secret;
@@ -112,7 +113,8 @@ impl Host {
     }
 }
 
-/// A host that answers, until it is stopped or dropped.
+/// A host that answers, until it is stopped or dropped. Both wait for its threads, so neither may
+/// happen inside an asynchronous runtime.
 pub struct Running {
     addr: SocketAddr,
     domain: Domain,
