@@ -149,10 +149,7 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
     let nothing = Ranges::default();
     match &publish.offer {
         Offer::Nodes(nodes) => {
-            let nodes = nodes
-                .iter()
-                .map(|bytes| claimed(bytes))
-                .collect::<Result<_, _>>()?;
+            let nodes = nodes.iter().map(claimed).collect::<Result<_, _>>()?;
             Ok(Told::Nodes(nodes))
         }
         Offer::Outline(ids) => {
