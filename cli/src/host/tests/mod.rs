@@ -8,23 +8,28 @@ use pmx_sync::limits::BODY_BYTES_MAX;
 
 use super::*;
 
-fn start(data: &Path) -> Result<Running, HostError> {
+mod crash;
+
+fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
     Host::start(Config {
         data: data.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         domain: "localhost".into(),
-        publish_secret: None,
+        publish_secret: secret.map(str::to_owned),
         log: Log::Quiet,
     })
 }
 
 /// Sends `request` and returns all that comes until the host closes the connection.
 fn exchange(host: &Running, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(host.addr()).unwrap();
-    stream.write_all(request).unwrap();
+    exchange_with(TcpStream::connect(host.addr()).unwrap(), request).unwrap()
+}
+
+fn exchange_with(mut stream: TcpStream, request: &[u8]) -> std::io::Result<String> {
+    stream.write_all(request)?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).unwrap();
-    String::from_utf8_lossy(&answer).into_owned()
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
 fn status(answer: &str) -> &str {
@@ -42,7 +47,7 @@ fn begin(host: &Running, more: &str) -> String {
 fn it_answers_and_its_folder_is_its_own() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("made/by/it");
-    let host = start(&data).unwrap();
+    let host = start(&data, None).unwrap();
     let healthy = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     assert_eq!(status(&exchange(&host, healthy)), "200");
     let docs = SpaceName::parse("docs").unwrap();
@@ -50,9 +55,9 @@ fn it_answers_and_its_folder_is_its_own() {
     assert_eq!(host.url_of(&docs), format!("http://docs.localhost:{port}/"));
     let secret = find_secret(&data).unwrap();
     assert_eq!(secret.as_deref(), Some(host.publish_secret()));
-    assert!(matches!(start(&data), Err(HostError::InUse { .. })));
+    assert!(matches!(start(&data, None), Err(HostError::InUse { .. })));
     host.stop();
-    let again = start(&data).unwrap();
+    let again = start(&data, None).unwrap();
     assert_eq!(secret.as_deref(), Some(again.publish_secret()));
     assert_eq!(status(&exchange(&again, healthy)), "200");
 }
@@ -76,7 +81,7 @@ fn a_port_in_use_is_said() {
 #[test]
 fn a_body_that_is_too_large_is_answered() {
     let home = tempfile::tempdir().unwrap();
-    let host = start(home.path()).unwrap();
+    let host = start(home.path(), None).unwrap();
     let bytes = BODY_BYTES_MAX + 1;
     let head = begin(
         &host,
@@ -99,7 +104,7 @@ fn a_body_that_is_too_large_is_answered() {
 #[test]
 fn who_asks_first_sends_nothing_in_vain() {
     let home = tempfile::tempdir().unwrap();
-    let host = start(home.path()).unwrap();
+    let host = start(home.path(), None).unwrap();
     let asks = "content-length: 99999999\r\nexpect: 100-continue\r\n";
     let answer = exchange(&host, begin(&host, asks).as_bytes());
     assert_eq!(status(&answer), "413");
@@ -108,7 +113,7 @@ fn who_asks_first_sends_nothing_in_vain() {
 #[test]
 fn a_connection_is_kept_and_closed_gracefully() {
     let home = tempfile::tempdir().unwrap();
-    let host = start(home.path()).unwrap();
+    let host = start(home.path(), None).unwrap();
     let mut stream = TcpStream::connect(host.addr()).unwrap();
     for _ in 0..2 {
         stream
