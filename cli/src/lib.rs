@@ -1,1 +1,3 @@
-//! placeholder
+//! The native half of PathMX Sync.
+
+pub mod host;
