@@ -2,7 +2,7 @@
 //!
 //! A command goes from [`args`] and [`config`] through [`run`], and everything it says goes
 //! through [`ui`]. The folder is read by `pmx_sync::scan`, the conversation is decided by
-//! `pmx_sync::push`, and [`client`] carries it.
+//! `pmx_sync::push`, and [`client`] carries it. [`host`] is the other side, on this machine.
 
 pub mod args;
 pub mod cache;
@@ -11,6 +11,7 @@ pub mod config;
 pub mod env;
 pub mod error;
 pub mod guard;
+pub mod host;
 pub mod interrupt;
 mod nearest;
 pub mod order;
