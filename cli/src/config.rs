@@ -435,7 +435,13 @@ mod tests {
         assert_eq!(token(&second, "example.org", None).as_deref(), Some("two"));
         // The secret of the host on this machine is for this machine only.
         let (root, none) = layers(&[], "", "");
-        std::fs::write(root.path().join(crate::token::SECRET_FILE), "local").unwrap();
+        let secret = root.path().join(crate::host::SECRET_FILE);
+        std::fs::write(&secret, "local").unwrap();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt;
+            std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
+        }
         let data = || Some(root.path().to_owned());
         assert_eq!(
             token(&none, "localhost:1", data()).as_deref(),

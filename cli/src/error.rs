@@ -7,7 +7,11 @@ use std::path::Path;
 use pmx_sync::code::Code;
 use pmx_sync::manifest::ManifestError;
 use pmx_sync::name::InvalidName;
+use pmx_sync::push::PushError;
+use pmx_sync::scan::ScanError;
 use pmx_sync::wire::Problem;
+
+use crate::host::HostError;
 
 /// Something a command could not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +24,8 @@ pub struct Failure {
     pub hint: String,
     /// Paths or ids concerned.
     pub items: Vec<String>,
+    /// What the server said, if it was the server that refused.
+    pub problem: Option<Box<Problem>>,
 }
 
 impl Failure {
@@ -30,6 +36,7 @@ impl Failure {
             message: message.into(),
             hint: code.hint().to_owned(),
             items: Vec::new(),
+            problem: None,
         }
     }
 
@@ -79,9 +86,10 @@ impl From<Problem> for Failure {
     fn from(problem: Problem) -> Self {
         Self {
             code: problem.code,
-            message: problem.detail,
-            hint: problem.hint,
-            items: problem.items,
+            message: problem.detail.clone(),
+            hint: problem.hint.clone(),
+            items: problem.items.clone(),
+            problem: Some(Box::new(problem)),
         }
     }
 }
@@ -89,6 +97,33 @@ impl From<Problem> for Failure {
 impl From<ManifestError> for Failure {
     fn from(error: ManifestError) -> Self {
         Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<ScanError> for Failure {
+    fn from(error: ScanError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Refused(problem) => (*problem).into(),
+            PushError::Manifest(_) | PushError::Protocol(_) => {
+                Self::new(error.code(), error.to_string())
+            }
+        }
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        let mut message = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            message.push_str(&format!(": {source}"));
+        }
+        Self::new(error.code(), message).with_hint(error.hint())
     }
 }
 

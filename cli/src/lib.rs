@@ -13,6 +13,7 @@ pub mod error;
 pub mod guard;
 pub mod host;
 pub mod interrupt;
+pub mod local;
 mod nearest;
 pub mod order;
 pub mod run;

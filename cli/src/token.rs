@@ -7,9 +7,7 @@ use pmx_sync::code::Code;
 use pmx_sync::limits::TOKEN_BYTES_MAX;
 
 use crate::error::Failure;
-
-/// The file in the data folder of the embedded host that holds its secret.
-pub const SECRET_FILE: &str = "secret";
+use crate::host::find_secret;
 
 /// A bearer token.
 #[derive(Clone, PartialEq, Eq)]
@@ -31,16 +29,8 @@ impl Token {
 
     /// The secret of the embedded host that keeps its sites in this folder, if there is one.
     pub fn of_host(folder: &Path) -> Result<Option<Self>, Failure> {
-        let path = folder.join(SECRET_FILE);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text).map(Some),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(Failure::local(
-                "can't read the host's secret",
-                &path,
-                &error,
-            )),
-        }
+        let found = find_secret(folder)?;
+        found.map(|text| Self::parse(&text)).transpose()
     }
 
     /// The secret itself, for the header.
@@ -72,13 +62,5 @@ mod tests {
                 "{text:?}"
             );
         }
-    }
-
-    #[test]
-    fn the_secret_of_a_host_lies_in_its_folder() {
-        let folder = tempfile::tempdir().unwrap();
-        assert_eq!(Token::of_host(folder.path()), Ok(None));
-        std::fs::write(folder.path().join(SECRET_FILE), "abc\n").unwrap();
-        assert_eq!(Token::of_host(folder.path()), Ok(Some(Token("abc".into()))));
     }
 }

@@ -1,7 +1,16 @@
 //! The commands, one a file, and what they have in common.
 
+mod deploys;
+mod dev;
+mod diff;
 mod explain;
+mod hash;
+mod rollback;
+mod serve;
 mod shell;
+mod status;
+mod sync;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -43,14 +52,45 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Environment) -> ExitC
     }
 }
 
+/// What every command works with.
+struct Context<'a> {
+    ui: &'a Ui,
+    layers: Layers,
+    cache: CacheFolder,
+    interrupt: Interrupt,
+}
+
 fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
     match command {
-        Command::Completions { shell } => return shell::completions(shell, ui),
-        Command::Man { dir } => return shell::man(dir.as_deref(), ui),
-        Command::Explain { code } => return explain::run(code.as_deref(), ui),
-        _ => {}
+        Command::Completions { shell } => shell::completions(shell, ui),
+        Command::Man { dir } => shell::man(dir.as_deref(), ui),
+        Command::Explain { code } => explain::run(code.as_deref(), ui),
+        other => {
+            let context = Context {
+                ui,
+                cache: CacheFolder::of(&env),
+                layers: Layers::of_program(env)?,
+                interrupt: Interrupt::listen(),
+            };
+            run_in(other, &context)
+        }
     }
-    Ok(Ended::Done)
+}
+
+fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
+    match command {
+        Command::Sync(args) => sync::run(*args, context),
+        Command::Diff(args) => diff::run(args, context),
+        Command::Hash(args) => hash::run(&args, context),
+        Command::Deploys(args) => deploys::run(args, context),
+        Command::Rollback(args) => rollback::run(args, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Dev(args) => dev::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
+        Command::Completions { .. } | Command::Man { .. } | Command::Explain { .. } => {
+            Ok(Ended::Done)
+        }
+    }
 }
 
 /// Prints help, or what is wrong with the command line, the way it was asked for.
