@@ -50,7 +50,7 @@ impl Counter {
             server,
             log,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
-            turns: Arc::new(Semaphore::new((cores + 2).min(TURNS_MAX))),
+            turns: Arc::new(Semaphore::new((cores + 1).min(TURNS_MAX))),
         }
     }
 }
@@ -104,11 +104,12 @@ const GRACE_TIME: Duration = Duration::from_secs(5);
 /// Connections at once: below the 1,024 files that most systems give a process.
 const CONNECTIONS_MAX: u32 = 512;
 
-/// KiB of request bodies in memory at once: five of the largest.
-const ROOM_KIB: u32 = 64 * 1024;
+/// KiB of request bodies in memory at once: three of the largest.
+const ROOM_KIB: u32 = 36 * 1024;
 
-/// Requests of the publish API at work at once: each may hold a pack raw and as frames.
-const TURNS_MAX: usize = 6;
+/// Requests of the publish API at work at once. Each may hold a pack raw and as frames, beside its
+/// body and the server's caches, and the host is to stay under 256 MiB.
+const TURNS_MAX: usize = 3;
 
 async fn connection(stream: TcpStream, counter: Arc<Counter>, stop: watch::Receiver<bool>) {
     let answering = move |request| answer(Arc::clone(&counter), request);

@@ -510,5 +510,5 @@ fn default_threads() -> usize {
     cores.max(THREADS_MIN)
 }
 
-#[cfg(all(test, unix))]
+#[cfg(test)]
 mod tests;
