@@ -1,6 +1,6 @@
 //! `pmx rollback`: make an older deploy active again.
 
-use pmx_sync::wire::{RollbackHead, VERSION};
+use pmx_sync::wire::{RollbackHead, RollbackReply, VERSION};
 use serde_json::json;
 
 use super::{Context, Ended};
@@ -24,7 +24,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         meta: super::sync::meta(args.message, context)?,
     };
     let client = Client::new(site.server.clone(), site.token, context.interrupt.clone());
-    let deploy = client.rollback(&head)?;
+    let RollbackReply { deploy, url } = client.rollback(&head)?;
     let active = Active {
         root: deploy.root,
         deploy: deploy.number,
@@ -43,6 +43,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
             "restores": deploy.restores,
             "root": deploy.root,
             "files": deploy.summary,
+            "url": url,
         }),
     );
     Ok(Ended::Done)
