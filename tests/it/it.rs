@@ -1,1 +1,4 @@
-//! it
+//! One test binary: stories, and the simulation.
+
+mod conversation;
+mod sim;
