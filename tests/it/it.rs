@@ -2,7 +2,9 @@
 //!
 //! A story runs in a [`world`] of its own: a temporary folder, a server process and the real `pmx`.
 
+mod conversation;
 mod kill;
 mod publish;
 mod serving;
+mod sim;
 mod world;

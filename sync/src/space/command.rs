@@ -53,7 +53,8 @@ pub enum Command {
     },
     /// Names the pointer that has still to be delivered to readers.
     Undelivered,
-    /// Notes that the pointer of a deploy was delivered.
+    /// Notes that the pointer of a deploy was delivered; names the next one as
+    /// [`Command::Undelivered`] does, if there is one already.
     Delivered {
         /// The deploy.
         deploy: u64,
