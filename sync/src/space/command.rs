@@ -1,5 +1,9 @@
 //! What can be asked of a space. Commands and replies are values, so they cross a Durable Object
 //! call or a function call unchanged.
+//!
+//! They cross as JSON, because most of what they hold is JSON for clients as well, and because one
+//! codec is enough for a Worker of bounded size. The few bytes among them (a patch, nodes, a pack
+//! of a small publish) are base64; packs and parts never cross.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,7 +14,7 @@ use crate::serve::Pointer;
 use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, RollbackHead};
 
 /// A command to one space.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
     /// Names the space's internal id, making the space with `fresh` if it is new.
     Open {
@@ -26,6 +30,7 @@ pub enum Command {
         /// The object that holds its frames.
         object: ObjectId,
         /// The object's table of contents, encoded.
+        #[serde(with = "crate::base64")]
         toc: Bytes,
     },
     /// Notes that a part of a big blob was decoded and written.
@@ -68,7 +73,7 @@ impl Command {
 }
 
 /// See [`Command::Publish`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publish {
     /// The root to be published.
     pub root: Root,
@@ -87,24 +92,26 @@ pub struct Publish {
 }
 
 /// What a client told of its manifest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Offer {
     /// Nothing but the root.
     Root,
     /// A patch against the base.
-    Patch(Bytes),
+    Patch(#[serde(with = "crate::base64")] Bytes),
     /// The ids of all its nodes, a node before its children.
     Outline(Vec<NodeId>),
     /// Nodes.
-    Nodes(Vec<Bytes>),
+    Nodes(#[serde(with = "crate::base64::list")] Vec<Bytes>),
 }
 
 /// A verified pack of a small publish, laid out for rest but not written yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SmallPack {
     /// The object, as a pack of its own would lie.
+    #[serde(with = "crate::base64")]
     pub object: Bytes,
     /// Its table of contents, encoded.
+    #[serde(with = "crate::base64")]
     pub toc: Bytes,
 }
 
@@ -124,7 +131,7 @@ pub struct PartArrived {
 }
 
 /// What a space answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
     /// The space's internal id.
     Space(SpaceId),
