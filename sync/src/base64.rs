@@ -76,7 +76,10 @@ mod tests {
     fn only_one_spelling_is_taken() {
         for bad in ["AP8", "AP9=", "AP8=\\n", "A-8=", "AP8= "] {
             let text = format!(r#"{{"one":"{bad}","many":[]}}"#);
-            assert!(serde_json::from_str::<Carrier>(&text).is_err(), "{bad} was taken");
+            assert!(
+                serde_json::from_str::<Carrier>(&text).is_err(),
+                "{bad} was taken"
+            );
         }
     }
 }

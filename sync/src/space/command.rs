@@ -155,3 +155,126 @@ pub enum Reply {
     /// Nothing to say.
     Done,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::{Codec, Extent};
+    use crate::wire::DeployMeta;
+
+    /// Whatever crosses arrives as it left.
+    fn crosses<T: std::fmt::Debug + Serialize + for<'de> Deserialize<'de>>(value: &T) {
+        let text = serde_json::to_string(value).unwrap();
+        let arrived: T = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{arrived:?}"), format!("{value:?}"), "{text}");
+    }
+
+    fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
+        Command::Publish(Box::new(Publish {
+            root: NodeId::of(b"new"),
+            base: Some(NodeId::of(b"old")),
+            offer,
+            pack,
+            commit: Some(CommitTerms {
+                expect: 3,
+                key: "a \"key\"".into(),
+                order: Some(crate::wire::Order::Run(7)),
+                meta: DeployMeta::default(),
+            }),
+            dry: false,
+            index: ObjectId::from_bytes([9; 16]),
+        }))
+    }
+
+    fn extent() -> Extent {
+        Extent {
+            object: ObjectId::from_bytes([1; 16]),
+            offset: 1 << 40,
+            len: 5,
+        }
+    }
+
+    #[test]
+    fn every_command_crosses() {
+        let bytes = Bytes::from_static(b"\0\xffbytes");
+        let pack = SmallPack {
+            object: bytes.clone(),
+            toc: Bytes::new(),
+        };
+        let arrived = PartArrived {
+            blob: BlobId::of(b"blob"),
+            size: 1 << 33,
+            number: 2,
+            chaining_value: [200; 32],
+            location: Location {
+                extent: extent(),
+                codec: Codec::Zstd,
+            },
+        };
+        let fresh = SpaceId::from_bytes([7; 16]);
+        let rollback = r#"{"v":1,"space":"docs","to":4,"key":"k"}"#;
+        for command in [
+            Command::Open { fresh },
+            publish(Offer::Root, Some(pack)),
+            publish(Offer::Patch(bytes.clone()), None),
+            publish(
+                Offer::Outline(vec![NodeId::of(b"a"), NodeId::of(b"b")]),
+                None,
+            ),
+            publish(Offer::Nodes(vec![bytes.clone(), Bytes::new()]), None),
+            Command::PackArrived {
+                pack: PackId::of(b"pack"),
+                object: extent().object,
+                toc: bytes,
+            },
+            Command::PartArrived(arrived),
+            Command::Rollback(serde_json::from_str(rollback).unwrap()),
+            Command::Deploys {
+                before: None,
+                limit: 50,
+            },
+            Command::Diff { from: 1, to: 2 },
+            Command::Locate { number: Some(3) },
+            Command::Undelivered,
+            Command::Delivered { deploy: 9 },
+        ] {
+            crosses(&command);
+        }
+    }
+
+    #[test]
+    fn every_reply_crosses() {
+        let space = SpaceId::from_bytes([7; 16]);
+        let deploy = r#"{"number":2,"root":"ROOT","parent":1,"kind":"publish","at":5,"files":1,
+            "bytes":1,"new_bytes":0,"order":{"kind":"run","value":3},
+            "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+        let root = NodeId::of(b"root");
+        let deploy: DeployView =
+            serde_json::from_str(&deploy.replace("ROOT", &root.to_hex())).unwrap();
+        let published = r#"{"state":"blobs","active":1,"blobs":[[0,3]]}"#;
+        let diff = r#"{"from":1,"to":2,"rows":[{"path":"a/b","after":4}],"truncated":false,
+            "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+        let pointer = Pointer {
+            space,
+            deploy: 2,
+            root,
+            index: extent(),
+            earlier: vec![(root, extent())],
+        };
+        for reply in [
+            Reply::Space(space),
+            Reply::Publish(serde_json::from_str(published).unwrap()),
+            Reply::Kept(extent().object),
+            Reply::Deploy(Box::new(deploy.clone())),
+            Reply::Deploys {
+                active: 2,
+                deploys: vec![deploy],
+            },
+            Reply::Diff(serde_json::from_str(diff).unwrap()),
+            Reply::Pointer(Box::new(pointer)),
+            Reply::Done,
+        ] {
+            crosses(&reply);
+        }
+    }
+}
