@@ -5,4 +5,5 @@
 mod kill;
 mod publish;
 mod serving;
+mod tidy;
 mod world;
