@@ -1,7 +1,7 @@
 //! Bytes inside JSON: a command with a small pack or a few nodes crosses to its space as text.
 //!
-//! `#[serde(with = "base64")]` on a field writes its bytes in base64 (RFC 4648, section 4), strictly
-//! padded; `base64::list` does so for each of many.
+//! `#[serde(with = "base64")]` on a field writes its bytes in base64 (RFC 4648, section 4),
+//! strictly padded; `base64::list` does so for each of many.
 
 use std::borrow::Cow;
 

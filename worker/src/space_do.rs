@@ -4,7 +4,10 @@
 //! key) and one write after the other. The alarm is set in the same turn as the commit, so that a
 //! pointer that could not be written at once is written later, whatever happens in between.
 
-#![expect(missing_docs, reason = "the methods that `#[durable_object]` writes have none")]
+#![expect(
+    missing_docs,
+    reason = "the methods that `#[durable_object]` writes have none"
+)]
 
 use std::cell::Cell;
 use std::panic::AssertUnwindSafe;
