@@ -15,18 +15,28 @@ use pmx_sync::wire::Problem;
 use worker::js_sys::{Reflect, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
-use worker::{ByteStream, Date, Env, Headers, Request, Response};
+use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log};
 
 use crate::isolate::server;
+use crate::journal;
 use crate::outbound;
 use crate::thrown::{problem, words};
 
 /// Answers a request, with a problem if nothing else.
 pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
-    match respond(request, env).await {
-        Ok(response) => Ok(response),
-        Err(failure) => outbound::problem(&failure, &request.inner().method()),
-    }
+    let started = now();
+    let method = request.inner().method();
+    let response = match respond(request, env).await {
+        Ok(response) => response,
+        Err(failure) => outbound::problem(&failure, &method)?,
+    };
+    let millis = now().as_millis().saturating_sub(started.as_millis());
+    let status = response.status_code();
+    console_log!(
+        "{}",
+        journal::line(&method, &request.inner().url(), status, millis)
+    );
+    Ok(response)
 }
 
 /// The body of a request of at most `limit` bytes.

@@ -1,15 +1,16 @@
 //! Cloudflare's half of each seam, and nothing that decides.
 //!
-//! A request comes to [`fetch`](main), becomes one of `http`, and is answered by the same
-//! [`Server`](pmx_sync::serve::Server) that the embedded host runs. Its objects lie in R2
-//! ([`r2`]), the pointers that readers follow in KV ([`kv`]), and each space is a Durable Object
-//! with SQLite ([`space_do`], [`sql`]), which takes one command at a time ([`spaces`]).
+//! A request comes to `main`, becomes one of the `http` crate, and is answered by the same
+//! [`Server`](pmx_sync::serve::Server) that the embedded host runs. Its objects lie in R2 (`r2`),
+//! the pointers that readers follow in KV (`kv`), and each space is a Durable Object with SQLite
+//! (`space_do`, `sql`), which takes one command at a time (`spaces`).
 //!
 //! A panic here ends the isolate with every Durable Object in it, so nothing unwraps: whatever
 //! JavaScript throws becomes an error with words.
 
 mod http;
 mod isolate;
+mod journal;
 mod kv;
 mod outbound;
 mod r2;

@@ -81,7 +81,7 @@ impl SpaceDO {
         let announces = may_announce(&call.command);
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
         let mut pointer = None;
-        if announces {
+        if announces && outcome.is_ok() {
             // The command is done, whether readers hear of it now or by the alarm.
             let delivered = self.deliver(&call.space, call.now).await;
             pointer = delivered.unwrap_or_else(|problem| {
