@@ -121,7 +121,7 @@ impl From<HostError> for Failure {
     fn from(error: HostError) -> Self {
         let mut message = error.to_string();
         if let Some(source) = std::error::Error::source(&error) {
-            message.push_str(&format!(": {source}"));
+            message = format!("{message}: {source}");
         }
         Self::new(error.code(), message).with_hint(error.hint())
     }
@@ -143,7 +143,7 @@ mod tests {
             .iter()
             .map(|&code| format!("{} {}", Failure::new(code, "").exit(), code))
             .collect();
-        insta::assert_snapshot!(exits.join("\n"));
+        insta::assert_snapshot!(exits.join("\n"), @"");
     }
 
     #[test]

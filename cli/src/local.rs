@@ -16,7 +16,7 @@ use pmx_sync::scan::{self, Scan};
 use pmx_sync::time::Timestamp;
 
 use crate::args::ScanArgs;
-use crate::cache::{FolderCache, Pile};
+use crate::cache::{FolderCache, Nodes, Pile};
 use crate::config::Folder;
 use crate::error::Failure;
 use crate::ui::{Counting, Ui};
@@ -113,7 +113,7 @@ impl Local {
         let mut roots = vec![self.root];
         roots.extend(bases);
         if let Some(pile) = self.pile.get() {
-            let older = pile.old.iter().flat_map(|old| old.roots());
+            let older = pile.old.iter().flat_map(Nodes::roots);
             roots.extend(older);
             roots = first_distinct(roots);
             // What is in the file already needs no writing.

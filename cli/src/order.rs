@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn a_run_is_sent_only_under_ci() {
-        let cases: &[(&[(&str, &str)], Option<u64>)] = &[
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<u64>);
+        let cases: &[Case<'_>] = &[
             (&[], None),
             (&[("CI", "true")], None),
             (&[("CI", "true"), ("GITHUB_RUN_NUMBER", "41")], Some(41)),

@@ -4,8 +4,8 @@
 //! carries one object a line instead. Text that came from outside is escaped, so that a file's
 //! name can't command a terminal.
 
-use std::fmt::Display;
-use std::io::{IsTerminal, Write};
+use std::fmt::{Display, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -172,26 +172,19 @@ fn error_body(failure: &Failure) -> Value {
 }
 
 fn error_text(failure: &Failure) -> String {
-    let mut lines = failure.message.lines().map(escaped);
-    let mut text = format!(
-        "{ERROR}error{ERROR:#}: {}",
-        lines.next().unwrap_or_default()
-    );
-    for line in lines {
-        text.push_str(&format!("\n       {line}"));
+    let mut message = failure.message.lines().map(escaped);
+    let first = message.next().unwrap_or_default();
+    let mut lines = vec![format!("{ERROR}error{ERROR:#}: {first}")];
+    let items = failure.items.iter().map(|item| escaped(item));
+    lines.extend(message.chain(items).map(|line| format!("       {line}")));
+    if !failure.hint.is_empty() {
+        lines.push(format!("{HINT} hint{HINT:#}: {}", escaped(&failure.hint)));
     }
-    for item in &failure.items {
-        text.push_str(&format!("\n       {}", escaped(item)));
-    }
-    let hint = escaped(&failure.hint);
-    if !hint.is_empty() {
-        text.push_str(&format!("\n{HINT} hint{HINT:#}: {hint}"));
-    }
-    text.push_str(&format!(
-        "\n {HINT}code{HINT:#}: {} (`pmx explain {0}`)",
+    lines.push(format!(
+        "{HINT} code{HINT:#}: {} (`pmx explain {0}`)",
         failure.code
     ));
-    text
+    lines.join("\n")
 }
 
 /// What a bar counts.
@@ -333,7 +326,7 @@ fn json_line(kind: &str, body: &impl Serialize) -> String {
         if is_dangerous(char) {
             let mut units = [0; 2];
             for unit in char.encode_utf16(&mut units) {
-                out.push_str(&format!("\\u{unit:04x}"));
+                let _ = write!(out, "\\u{unit:04x}");
             }
         } else {
             out.push(char);

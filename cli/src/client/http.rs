@@ -101,8 +101,8 @@ impl Client {
             .max_redirects_will_error(false)
             .timeout_connect(Some(Duration::from_secs(10)))
             .timeout_per_write(Some(Duration::from_secs(30)))
-            .timeout_recv_response(Some(Duration::from_secs(180)))
-            .timeout_per_read(Some(Duration::from_secs(180)))
+            .timeout_recv_response(Some(Duration::from_mins(3)))
+            .timeout_per_read(Some(Duration::from_mins(3)))
             .max_idle_connections_per_host(16)
             .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
         // What runs on this machine is not reached through a proxy.
@@ -327,7 +327,7 @@ impl Client {
         let words: Vec<_> = text.split_whitespace().collect();
         if !words.is_empty() {
             let excerpt: String = words.join(" ").chars().take(EXCERPT_CHARS).collect();
-            message.push_str(&format!(": {excerpt}"));
+            message = format!("{message}: {excerpt}");
         }
         Failure::new(Code::Protocol, message)
     }

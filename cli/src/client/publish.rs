@@ -273,7 +273,7 @@ pub fn fresh_key() -> Result<String, Failure> {
             format!("the system has no randomness: {error}"),
         )
     })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_ne_bytes(bytes)))
 }
 
 #[cfg(test)]

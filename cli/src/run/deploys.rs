@@ -16,7 +16,7 @@ const HEADINGS: [&str; 8] = [
     "", "deploy", "when", "root", "files", "new", "commit", "message",
 ];
 
-pub(super) fn run(args: DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
         .folder_at(args.dir.as_deref(), &ScanArgs::default());

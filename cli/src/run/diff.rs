@@ -18,7 +18,7 @@ use crate::error::Failure;
 use crate::local::Local;
 use crate::ui;
 
-pub(super) fn run(args: DiffArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+pub(super) fn run(args: &DiffArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let deploys = match args.to {
         Some(to) => Some((number(args.from.as_deref())?, to)),
         None => None,
@@ -37,7 +37,7 @@ pub(super) fn run(args: DiffArgs, context: &Context<'_>) -> Result<Ended, Failur
     );
     let difference = match deploys {
         Some((from, to)) => between(&client, &site, from, to)?,
-        None => folder_difference(&args, &folder, &site, &client, context)?,
+        None => folder_difference(args, &folder, &site, &client, context)?,
     };
     difference.print(context);
     let Summary {
@@ -98,7 +98,7 @@ impl Difference {
             Paths::All(_) => {}
             Paths::Some(_) => ui.note("there are more paths than are listed"),
             Paths::Unknown => {
-                ui.note("the paths can't be listed: this folder was not published from here last")
+                ui.note("the paths are not known here: another copy was published last");
             }
         }
         let body = json!({

@@ -80,9 +80,9 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
 fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
     match command {
         Command::Sync(args) => sync::run(*args, context),
-        Command::Diff(args) => diff::run(args, context),
+        Command::Diff(args) => diff::run(&args, context),
         Command::Hash(args) => hash::run(&args, context),
-        Command::Deploys(args) => deploys::run(args, context),
+        Command::Deploys(args) => deploys::run(&args, context),
         Command::Rollback(args) => rollback::run(args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Dev(args) => dev::run(&args, context),

@@ -44,5 +44,5 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
 
 /// Waits until the user wants to stop.
 pub(super) fn wait(context: &Context<'_>) {
-    while context.interrupt.sleep(Duration::from_secs(3600)).is_ok() {}
+    while context.interrupt.sleep(Duration::from_hours(1)).is_ok() {}
 }

@@ -40,7 +40,7 @@ impl Watch {
         let debouncer = new_debouncer(QUIET, None, move |result: DebounceEventResult| {
             // An error means lost events, so it is a change too.
             let changed = match &result {
-                Ok(events) => events.iter().any(|event| matters(&event.kind)),
+                Ok(events) => events.iter().any(|event| matters(event.kind)),
                 Err(_) => true,
             };
             if changed {
@@ -104,7 +104,7 @@ fn watch(
 }
 
 /// Reading is no change.
-fn matters(kind: &EventKind) -> bool {
+fn matters(kind: EventKind) -> bool {
     match kind {
         EventKind::Access(_) => false,
         EventKind::Any
