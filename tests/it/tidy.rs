@@ -106,12 +106,14 @@ impl Tree {
         walk.filter_entry(|entry| entry.file_name() != ".git");
         let mut files = Vec::new();
         for entry in walk.build() {
-            let entry = entry.unwrap();
+            let entry = entry.expect("the tree can be walked");
             if entry.file_type().is_some_and(|kind| kind.is_file()) {
-                let path = entry.path().strip_prefix(root).unwrap();
-                let names = path.iter().map(|name| name.to_str().unwrap());
+                let path = entry.path().strip_prefix(root);
+                let path = path.expect("the walk stays below the root");
+                let names = path.iter().map(|it| it.to_str().expect("names are UTF-8"));
                 let names = names.collect::<Vec<_>>().join("/");
-                files.push((names, std::fs::read(entry.path()).unwrap()));
+                let bytes = std::fs::read(entry.path()).expect("files can be read");
+                files.push((names, bytes));
             }
         }
         files.sort();
