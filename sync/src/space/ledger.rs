@@ -18,7 +18,8 @@ use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
         key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    // A node without an object is pending: its twin is not written, and what it names may be missing.
+    // A node without an object is pending: its twin is not written, and what it names may be
+    // missing.
     "CREATE TABLE IF NOT EXISTS node (
         id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
         object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID",

@@ -1,6 +1,6 @@
 //! A space: one site, its deploys, and the single writer that keeps them.
 //!
-//! Commands come in, replies go out. State is read and written through [`Sql`](crate::sql::Sql) in
+//! Commands come in, replies go out. State is read and written through [`Sql`] in
 //! synchronous turns; the one thing that waits is the write of a commit's index object, and it
 //! stands between two turns: what it relies on never changes, and the second turn decides anew.
 

@@ -364,7 +364,7 @@ impl<S: Sql> Commit<'_, S> {
         }
         let mut arrived = self.fresh.blobs.clone();
         if prepared.object.is_none() {
-            // The root was settled before, so nothing was written, the pack that came along neither.
+            // The root was settled before, so nothing was written, nor the pack that came along.
             arrived.retain(|_, held| held.location.extent.object != publish.index);
         }
         arrived.extend(&prepared.assembled);
