@@ -193,7 +193,11 @@ fn the_cap_ends_nodes_at_every_level_around_its_own_size() {
                 .iter()
                 .filter(|node| node.bytes.starts_with(&[1, level, 0x80, 0x04]))
                 .count();
-            assert_eq!(full, usize::from(count >= 512), "{count} rows at level {level}");
+            assert_eq!(
+                full,
+                usize::from(count >= 512),
+                "{count} rows at level {level}"
+            );
         }
     }
     agreed(&run(0, 2_000));

@@ -60,7 +60,9 @@ impl Blobs for Memory {
     }
 
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
-        self.objects.borrow_mut().retain(|key, _| !keys.contains(key));
+        self.objects
+            .borrow_mut()
+            .retain(|key, _| !keys.contains(key));
         Ok(())
     }
 }
@@ -71,7 +73,9 @@ impl Pointers for Memory {
     }
 
     async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
-        self.pointers.borrow_mut().insert(space.clone(), pointer.clone());
+        self.pointers
+            .borrow_mut()
+            .insert(space.clone(), pointer.clone());
         Ok(())
     }
 }
@@ -107,7 +111,8 @@ impl Backend for Memory {
 
 impl Sql for Ledger {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
-        self.rows(statement, params).map_err(|error| SqlError(error.to_string()))
+        self.rows(statement, params)
+            .map_err(|error| SqlError(error.to_string()))
     }
 
     fn atomically<T, E: From<SqlError>>(
@@ -167,7 +172,10 @@ pub(crate) fn server() -> Server<Memory> {
     let settings = Settings {
         domain: Domain::parse("localhost").unwrap(),
         publish_secret: Some(SECRET.to_owned()),
-        urls: SiteUrls { scheme: "http", port: Some(8787) },
+        urls: SiteUrls {
+            scheme: "http",
+            port: Some(8787),
+        },
     };
     Server::new(Memory::new(), settings)
 }
