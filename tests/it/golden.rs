@@ -6,9 +6,9 @@ mod agree;
 #[path = "../golden/document.rs"]
 mod document;
 #[path = "../golden/fixtures.rs"]
-mod fixtures;
+pub(crate) mod fixtures;
 #[path = "../golden/memory.rs"]
-mod memory;
+pub(crate) mod memory;
 #[path = "../golden/reference.rs"]
 mod reference;
 #[path = "../golden/vectors.rs"]

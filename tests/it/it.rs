@@ -2,6 +2,7 @@
 //!
 //! A story runs in a [`world`] of its own: a temporary folder, a server process and the real `pmx`.
 
+mod badinput;
 mod golden;
 mod kill;
 mod publish;
