@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{Context, Ended};
 use crate::args::RollbackArgs;
 use crate::cache::Active;
-use crate::client::http::Client;
+use crate::client::http::{Client, Restored};
 use crate::client::publish::fresh_key;
 use crate::error::Failure;
 
@@ -24,7 +24,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         meta: super::sync::meta(args.message, context)?,
     };
     let client = Client::new(site.server.clone(), site.token, context.interrupt.clone());
-    let deploy = client.rollback(&head)?;
+    let Restored { deploy, url } = client.rollback(&head)?;
     let active = Active {
         root: deploy.root,
         deploy: deploy.number,
@@ -35,7 +35,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         "deploy {} of {} is deploy {restored} again",
         deploy.number, site.space
     ));
-    context.ui.result(deploy.number);
+    context.ui.result(&url);
     context.ui.object(
         "rollback",
         &json!({
@@ -43,6 +43,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
             "restores": deploy.restores,
             "root": deploy.root,
             "files": deploy.summary,
+            "url": url,
         }),
     );
     Ok(Ended::Done)
