@@ -56,7 +56,7 @@ impl Server {
             .env_remove("PUBLISH_SECRET")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
+            .stderr(Stdio::null())
             .spawn()
             .expect("pmx serve starts");
         // The server says on stdout where it listens.

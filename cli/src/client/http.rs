@@ -14,7 +14,7 @@ use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::name::SpaceName;
 use pmx_sync::wire::{
     BeginReply, DeployView, DeploysReply, DiffReply, ENVELOPE_MEDIA, PROBLEM_MEDIA, PartHead,
-    Problem, RollbackHead,
+    Problem, RollbackHead, RollbackReply,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -74,15 +74,6 @@ pub struct Traffic {
 pub struct Health {
     /// The server's version.
     pub version: String,
-}
-
-/// The answer of `POST /api/publish/rollback`.
-#[derive(Debug, Clone, Deserialize)]
-pub struct Restored {
-    /// The new deploy.
-    pub deploy: DeployView,
-    /// Where the site is.
-    pub url: String,
 }
 
 /// One request, as often as it has to be sent.
@@ -167,7 +158,7 @@ impl Client {
     }
 
     /// `POST /api/publish/rollback`.
-    pub fn rollback(&self, head: &RollbackHead) -> Result<Restored, Failure> {
+    pub fn rollback(&self, head: &RollbackHead) -> Result<RollbackReply, Failure> {
         let body = serde_json::to_vec(head).map_err(|error| Failure::usage(error.to_string()))?;
         self.json(&Call::post("/api/publish/rollback", JSON_MEDIA, &body))
     }

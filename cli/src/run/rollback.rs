@@ -1,12 +1,12 @@
 //! `pmx rollback`: make an older deploy active again.
 
-use pmx_sync::wire::{RollbackHead, VERSION};
+use pmx_sync::wire::{RollbackHead, RollbackReply, VERSION};
 use serde_json::json;
 
 use super::{Context, Ended};
 use crate::args::RollbackArgs;
 use crate::cache::Active;
-use crate::client::http::{Client, Restored};
+use crate::client::http::Client;
 use crate::client::publish::fresh_key;
 use crate::error::Failure;
 
@@ -24,7 +24,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         meta: super::sync::meta(args.message, context)?,
     };
     let client = Client::new(site.server.clone(), site.token, context.interrupt.clone());
-    let Restored { deploy, url } = client.rollback(&head)?;
+    let RollbackReply { deploy, url } = client.rollback(&head)?;
     let active = Active {
         root: deploy.root,
         deploy: deploy.number,

@@ -24,7 +24,7 @@ use crate::space::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
 use crate::time::Timestamp;
 use crate::wire::{
     BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, RollbackHead,
-    SectionKind, State, VERSION,
+    RollbackReply, SectionKind, State, VERSION,
 };
 
 /// Deploys that a history shows if no number is asked for.
@@ -341,7 +341,10 @@ impl<B: Backend> Server<B> {
         match self.call(&space, Command::Rollback(head), now).await? {
             Reply::Deploy(deploy) => {
                 self.deliver_soon(&space, now).await;
-                json(&serde_json::json!({ "deploy": deploy, "url": self.url_of(&space) }))
+                json(&RollbackReply {
+                    deploy: *deploy,
+                    url: self.url_of(&space),
+                })
             }
             other => Err(unexpected(&other)),
         }

@@ -137,6 +137,15 @@ pub struct RollbackHead {
     pub meta: DeployMeta,
 }
 
+/// The answer of `POST /api/publish/rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RollbackReply {
+    /// The deploy that is active now: the new one, or the one that was if it shows the same.
+    pub deploy: DeployView,
+    /// Where the site is.
+    pub url: String,
+}
+
 /// The answer of `GET /api/diff`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffReply {

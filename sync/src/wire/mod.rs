@@ -12,7 +12,8 @@ mod ranges;
 
 pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, State};
 pub use deploys::{
-    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, RollbackHead, Summary,
+    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, RollbackHead,
+    RollbackReply, Summary,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
 pub use order::Order;
