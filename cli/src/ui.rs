@@ -302,7 +302,8 @@ fn is_dangerous(char: char) -> bool {
             char,
             '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
         )
-        || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}')
+        || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}')
+        || matches!(char, '\u{e0000}'..='\u{e007f}')
 }
 
 fn json_line(kind: &str, body: &impl Serialize) -> String {

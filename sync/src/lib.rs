@@ -7,6 +7,7 @@
 //! bytes, values and `now`, and returns values. `DESIGN.md` beside this crate has every format to
 //! the byte.
 
+mod base64;
 pub mod code;
 pub mod codec;
 pub mod encode;

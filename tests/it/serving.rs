@@ -135,7 +135,8 @@ fn zstd_is_served_from_rest_to_those_who_take_it() {
             coded.then_some("zstd"),
             "{encoding}"
         );
-        assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{encoding}");
+        let vary = answer.header("vary").map(str::to_ascii_lowercase);
+        assert_eq!(vary.as_deref(), Some("accept-encoding"), "{encoding}");
         let body = if coded {
             let mut out = vec![0; content.len()];
             zstd_safe::decompress(&mut out[..], &answer.body).unwrap();

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The `pmx` binary, built as these tests were.
-pub fn pmx_path() -> &'static Path {
+pub(crate) fn pmx_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
         let me = std::env::current_exe().expect("a test knows where it is");
@@ -41,14 +41,14 @@ pub fn pmx_path() -> &'static Path {
 }
 
 /// A server process that is killed when it goes out of scope.
-pub struct Server {
+pub(crate) struct Server {
     process: Child,
-    pub port: u16,
+    pub(crate) port: u16,
 }
 
 impl Server {
     /// Starts `pmx serve` over a data folder, on a free port or on a given one.
-    pub fn start(data: &Path, port: u16) -> Self {
+    pub(crate) fn start(data: &Path, port: u16) -> Self {
         let mut process = Command::new(pmx_path())
             .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
             .arg(data)
@@ -76,7 +76,7 @@ impl Server {
     }
 
     /// kill -9.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         let _gone = self.process.kill();
         let _reaped = self.process.wait();
     }
@@ -89,21 +89,21 @@ impl Drop for Server {
 }
 
 /// One story's world.
-pub struct World {
-    pub temp: TempDir,
-    pub server: Server,
+pub(crate) struct World {
+    pub(crate) temp: TempDir,
+    pub(crate) server: Server,
 }
 
 /// What a run of `pmx` gave.
-pub struct Ran {
-    pub code: i32,
-    pub stdout: String,
-    pub stderr: String,
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
 }
 
 impl Ran {
     /// The last line of `--json` output.
-    pub fn last(&self) -> Value {
+    pub(crate) fn last(&self) -> Value {
         let line = self
             .stdout
             .lines()
@@ -113,7 +113,7 @@ impl Ran {
     }
 
     /// A field of the summary, by a JSON pointer.
-    pub fn at(&self, pointer: &str) -> Value {
+    pub(crate) fn at(&self, pointer: &str) -> Value {
         let last = self.last();
         last.pointer(pointer)
             .cloned()
@@ -121,20 +121,20 @@ impl Ran {
     }
 
     /// A number of the summary.
-    pub fn number(&self, pointer: &str) -> u64 {
+    pub(crate) fn number(&self, pointer: &str) -> u64 {
         self.at(pointer)
             .as_u64()
             .unwrap_or_else(|| panic!("{pointer} is no number: {self:?}"))
     }
 
     /// Fails the story unless the command went well.
-    pub fn ok(self) -> Self {
+    pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
     }
 
     /// Fails the story unless the command failed with this exit code and error code.
-    pub fn fails(self, exit: i32, code: &str) -> Self {
+    pub(crate) fn fails(self, exit: i32, code: &str) -> Self {
         assert_eq!(self.code, exit, "{self:?}");
         let told = self.stdout.contains(code) || self.stderr.contains(code);
         assert!(told, "{code} is not named: {self:?}");
@@ -164,7 +164,7 @@ impl From<Output> for Ran {
 
 impl World {
     /// A fresh world with a running server.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let temp = TempDir::new().expect("a temporary folder");
         fs::create_dir(temp.path().join("site")).expect("a folder for the site");
         let server = Server::start(&temp.path().join("data"), 0);
@@ -172,26 +172,26 @@ impl World {
     }
 
     /// The folder to be published.
-    pub fn site(&self) -> PathBuf {
+    pub(crate) fn site(&self) -> PathBuf {
         self.temp.path().join("site")
     }
 
     /// Writes files of the site.
-    pub fn write(&self, files: &[(&str, &str)]) {
+    pub(crate) fn write(&self, files: &[(&str, &str)]) {
         for (path, content) in files {
             self.write_bytes(path, content.as_bytes());
         }
     }
 
     /// Writes a file of the site.
-    pub fn write_bytes(&self, path: &str, content: &[u8]) {
+    pub(crate) fn write_bytes(&self, path: &str, content: &[u8]) {
         let path = self.site().join(path);
         fs::create_dir_all(path.parent().expect("files lie in folders")).expect("folders");
         fs::write(path, content).expect("a file");
     }
 
     /// A command with this world's server, caches and no other environment of pmx.
-    pub fn command(&self, args: &[&str]) -> Command {
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(pmx_path());
         command
             .args(args)
@@ -217,23 +217,23 @@ impl World {
     }
 
     /// Runs `pmx`.
-    pub fn pmx(&self, args: &[&str]) -> Ran {
+    pub(crate) fn pmx(&self, args: &[&str]) -> Ran {
         self.command(args).output().expect("pmx runs").into()
     }
 
     /// `pmx sync --json` of the site to a space.
-    pub fn sync(&self, space: &str, more: &[&str]) -> Ran {
+    pub(crate) fn sync(&self, space: &str, more: &[&str]) -> Ran {
         let args = [&["sync", "site", "--space", space, "--json"], more].concat();
         self.pmx(&args)
     }
 
     /// GET of a page of a site.
-    pub fn get(&self, host: &str, path: &str) -> Answer {
+    pub(crate) fn get(&self, host: &str, path: &str) -> Answer {
         self.request("GET", host, path, &[], b"")
     }
 
     /// A request as it is, to a host under `localhost` or, if empty, to the API.
-    pub fn request(
+    pub(crate) fn request(
         &self,
         method: &str,
         host: &str,
@@ -259,19 +259,19 @@ impl World {
     }
 
     /// The token of this world's server.
-    pub fn token(&self) -> String {
+    pub(crate) fn token(&self) -> String {
         let secret = fs::read_to_string(self.temp.path().join("data/secret")).expect("a secret");
         format!("Bearer {}", secret.trim())
     }
 }
 
 /// Sends bytes as they are and reads the answer to the end.
-pub fn raw(port: u16, request: &[u8], is_head: bool) -> Answer {
+pub(crate) fn raw(port: u16, request: &[u8], is_head: bool) -> Answer {
     try_raw(port, request, is_head).expect("the server answers")
 }
 
 /// Sends bytes as they are; `None` if the connection breaks before an answer.
-pub fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer> {
+pub(crate) fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
@@ -285,10 +285,10 @@ pub fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer> {
 
 /// An HTTP answer.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: u16,
-    pub headers: Vec<(String, String)>,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
@@ -317,7 +317,7 @@ impl Answer {
     }
 
     /// A header's value.
-    pub fn header(&self, name: &str) -> Option<&str> {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers
             .iter()
             .find(|(known, _)| known == name)
@@ -325,12 +325,12 @@ impl Answer {
     }
 
     /// The body as text.
-    pub fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
     /// The body as JSON.
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
     }
 }
@@ -350,7 +350,7 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Waits until something holds, and fails the story if it does not within a generous while.
-pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(

@@ -1,1 +1,30 @@
-//! placeholder
+//! Cloudflare's half of each seam, and nothing that decides.
+//!
+//! A request comes to `main`, becomes one of the `http` crate, and is answered by the same
+//! [`Server`](pmx_sync::serve::Server) that the embedded host runs. Its objects lie in R2 (`r2`),
+//! the pointers that readers follow in KV (`kv`), and each space is a Durable Object with SQLite
+//! (`space_do`, `sql`), which takes one command at a time (`spaces`).
+//!
+//! A panic here ends the isolate with every Durable Object in it, so nothing unwraps: whatever
+//! JavaScript throws becomes an error with words.
+
+mod http;
+mod isolate;
+mod journal;
+mod kv;
+mod outbound;
+mod r2;
+mod space_do;
+mod spaces;
+mod sql;
+mod thrown;
+
+pub use space_do::SpaceDO;
+
+use worker::{Context, Env, Request, Response, event};
+
+/// Answers a request to a site or to the API.
+#[event(fetch)]
+async fn main(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    http::answer(&request, &env).await
+}

@@ -109,7 +109,8 @@ proptest! {
                 prop_assert_eq!(lookup(&map, built.root, path).unwrap(), Some(entry.clone()));
             }
         }
-        prop_assert_eq!(lookup(&map, built.root, &SitePath::parse("no/such").unwrap()).unwrap(), None);
+        let absent = SitePath::parse("no/such").unwrap();
+        prop_assert_eq!(lookup(&map, built.root, &absent).unwrap(), None);
     }
 
     #[test]
@@ -140,7 +141,11 @@ proptest! {
     }
 
     #[test]
-    fn every_node_has_one_spelling((model, _) in sites(300), at in any::<prop::sample::Index>(), flip in 1u8..) {
+    fn every_node_has_one_spelling(
+        (model, _) in sites(300),
+        at in any::<prop::sample::Index>(),
+        flip in 1u8..,
+    ) {
         let (built, _) = built(&model);
         for node in &built.nodes {
             let read = Node::verify(&node.bytes, node.id).unwrap();
@@ -158,7 +163,10 @@ proptest! {
     }
 
     #[test]
-    fn no_patch_bytes_panic((model, _) in sites(200), bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_patch_bytes_panic(
+        (model, _) in sites(200),
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let (built, map) = built(&model);
         let mut framed = vec![1u8, 0];
         framed.extend_from_slice(&bytes);

@@ -218,7 +218,11 @@ mod tests {
         #[test]
         fn every_wanted_blob_travels_once_in_order_within_bounds(
             blobs in prop::collection::vec(
-                (0u64..200, prop_oneof![0u64..5_000, 0u64..4_000_000, 0..=2 * PART_BYTES], any::<bool>()),
+                (
+                    0u64..200,
+                    prop_oneof![0u64..5_000, 0u64..4_000_000, 0..=2 * PART_BYTES],
+                    any::<bool>(),
+                ),
                 0..120,
             ),
         ) {

@@ -75,7 +75,10 @@ impl std::error::Error for ScanError {
 #[non_exhaustive]
 pub enum Problem {
     /// The folder to publish is missing or not a folder.
-    #[error("can't publish {}: it is not a folder that can be opened: {source}", shown_path(.folder))]
+    #[error(
+        "can't publish {}: it is not a folder that can be opened: {source}",
+        shown_path(.folder)
+    )]
     SourceMissing {
         /// The folder as it was given.
         folder: PathBuf,

@@ -232,7 +232,12 @@ proptest! {
         if !keep {
             for entry in fs::read_dir(site.0.path()).unwrap() {
                 let path = entry.unwrap().path();
-                if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.unwrap();
+                let removed = if path.is_dir() {
+                    fs::remove_dir_all(path)
+                } else {
+                    fs::remove_file(path)
+                };
+                removed.unwrap();
             }
         }
         build(&site, &second);

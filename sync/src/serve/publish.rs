@@ -378,23 +378,22 @@ impl<B: Backend> Server<B> {
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Problem> {
-        let pointer = match self.call(space, Command::Undelivered, now).await? {
-            Reply::Pointer(pointer) => pointer,
-            Reply::Done => return Ok(None),
-            other => return Err(unexpected(&other)),
-        };
-        if self
-            .backend()
-            .pointers()
-            .write(space, &pointer)
-            .await
-            .is_err()
-        {
-            return Ok(Some(now.after(DELIVERY_PAUSE)));
+        let mut reply = self.call(space, Command::Undelivered, now).await?;
+        loop {
+            let pointer = match reply {
+                Reply::Pointer(pointer) => pointer,
+                Reply::Done => return Ok(None),
+                other => return Err(unexpected(&other)),
+            };
+            let written = self.backend().pointers().write(space, &pointer).await;
+            if written.is_err() {
+                return Ok(Some(now.after(DELIVERY_PAUSE)));
+            }
+            // While the pointer was written, another deploy may have become active.
+            let deploy = pointer.deploy;
+            let delivered = Command::Delivered { deploy };
+            reply = self.call(space, delivered, now).await?;
         }
-        let deploy = pointer.deploy;
-        self.call(space, Command::Delivered { deploy }, now).await?;
-        Ok(None)
     }
 }
 

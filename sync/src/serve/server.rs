@@ -1,7 +1,7 @@
 //! From request to answer.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST};
+use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{Method, Request, Response};
 
@@ -114,7 +114,15 @@ impl<B: Backend> Server<B> {
     )]
     pub fn admit(&self, head: &Parts) -> Result<usize, Response<Body>> {
         match self.addressed(head) {
-            Addressed::Site { .. } | Addressed::Unknown => Ok(0),
+            Addressed::Site { .. } | Addressed::Unknown => {
+                let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
+                // A site is only read: why it is refused is said before a body is looked at.
+                let refused = || bodiless(absent(&site_request(head, None)));
+                reads
+                    .contains(&head.method)
+                    .then_some(0)
+                    .ok_or_else(refused)
+            }
             Addressed::Api => self
                 .admit_api(head)
                 .map_err(|problem| answer::problem(&problem)),
@@ -215,6 +223,11 @@ impl<B: Backend> Server<B> {
 
 fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {
     let (path, query) = (head.uri.path(), head.uri.query());
+    let header = head
+        .headers
+        .get(ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok());
+    let accept_encoding = accept_encoding.or(header);
     SiteRequest::new(&head.method, path, query, &head.headers, accept_encoding)
 }
 

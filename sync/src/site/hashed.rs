@@ -4,12 +4,12 @@
 //! Bundlers have no common form, so this is a guess, and a wrong yes is far worse than a wrong no:
 //! `immutable` can't be recalled, whereas a missed hash costs a revalidation. So there are many
 //! refusals. Only kinds of files that bundlers emit count; a name in front of the hash is needed
-//! (`deadbeef.js` may be a word, and a bare UUID is a name, not a hash); and the hash must look like
-//! one:
+//! (`deadbeef.js` may be a word, and a bare UUID is a name, not a hash); and the hash must look
+//! like one:
 //!
 //! - 8 to 64 lower-case hexadecimal digits, letters and digits both, that are no date, no UUID and
-//!   no word with a number (webpack, Parcel, rustdoc, Rails, Django, Phoenix, Hugo): 92 % of those with
-//!   8 digits, 98 % with 12;
+//!   no word with a number (webpack, Parcel, rustdoc, Rails, Django, Phoenix, Hugo): 92 % of those
+//!   with 8 digits, 98 % with 12;
 //! - 8 characters of base64 or base32 in which upper case, lower case and digits alternate as no
 //!   name does (Vite, Rollup, esbuild): a third of them do, the others are missed;
 //! - any 8 characters of base64url in the folders in which Astro, Nuxt and SvelteKit keep nothing

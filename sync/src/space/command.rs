@@ -1,5 +1,9 @@
 //! What can be asked of a space. Commands and replies are values, so they cross a Durable Object
 //! call or a function call unchanged.
+//!
+//! They cross as JSON, because most of what they hold is JSON for clients as well, and because one
+//! codec is enough for a Worker of bounded size. The few bytes among them (a patch, nodes, a pack
+//! of a small publish) are base64; packs and parts never cross.
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -10,7 +14,7 @@ use crate::serve::Pointer;
 use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, RollbackHead};
 
 /// A command to one space.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
     /// Names the space's internal id, making the space with `fresh` if it is new.
     Open {
@@ -26,6 +30,7 @@ pub enum Command {
         /// The object that holds its frames.
         object: ObjectId,
         /// The object's table of contents, encoded.
+        #[serde(with = "crate::base64")]
         toc: Bytes,
     },
     /// Notes that a part of a big blob was decoded and written.
@@ -53,7 +58,8 @@ pub enum Command {
     },
     /// Names the pointer that has still to be delivered to readers.
     Undelivered,
-    /// Notes that the pointer of a deploy was delivered.
+    /// Notes that the pointer of a deploy was delivered; names the next one as
+    /// [`Command::Undelivered`] does, if there is one already.
     Delivered {
         /// The deploy.
         deploy: u64,
@@ -68,7 +74,7 @@ impl Command {
 }
 
 /// See [`Command::Publish`].
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publish {
     /// The root to be published.
     pub root: Root,
@@ -87,24 +93,26 @@ pub struct Publish {
 }
 
 /// What a client told of its manifest.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Offer {
     /// Nothing but the root.
     Root,
     /// A patch against the base.
-    Patch(Bytes),
+    Patch(#[serde(with = "crate::base64")] Bytes),
     /// The ids of all its nodes, a node before its children.
     Outline(Vec<NodeId>),
     /// Nodes.
-    Nodes(Vec<Bytes>),
+    Nodes(#[serde(with = "crate::base64::list")] Vec<Bytes>),
 }
 
 /// A verified pack of a small publish, laid out for rest but not written yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SmallPack {
     /// The object, as a pack of its own would lie.
+    #[serde(with = "crate::base64")]
     pub object: Bytes,
     /// Its table of contents, encoded.
+    #[serde(with = "crate::base64")]
     pub toc: Bytes,
 }
 
@@ -124,7 +132,7 @@ pub struct PartArrived {
 }
 
 /// What a space answers.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
     /// The space's internal id.
     Space(SpaceId),
@@ -147,4 +155,127 @@ pub enum Reply {
     Pointer(Box<Pointer>),
     /// Nothing to say.
     Done,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::location::{Codec, Extent};
+    use crate::wire::DeployMeta;
+
+    /// Whatever crosses arrives as it left.
+    fn crosses<T: std::fmt::Debug + Serialize + for<'de> Deserialize<'de>>(value: &T) {
+        let text = serde_json::to_string(value).unwrap();
+        let arrived: T = serde_json::from_str(&text).unwrap();
+        assert_eq!(format!("{arrived:?}"), format!("{value:?}"), "{text}");
+    }
+
+    fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
+        Command::Publish(Box::new(Publish {
+            root: NodeId::of(b"new"),
+            base: Some(NodeId::of(b"old")),
+            offer,
+            pack,
+            commit: Some(CommitTerms {
+                expect: 3,
+                key: "a \"key\"".into(),
+                order: Some(crate::wire::Order::Run(7)),
+                meta: DeployMeta::default(),
+            }),
+            dry: false,
+            index: ObjectId::from_bytes([9; 16]),
+        }))
+    }
+
+    fn extent() -> Extent {
+        Extent {
+            object: ObjectId::from_bytes([1; 16]),
+            offset: 1 << 40,
+            len: 5,
+        }
+    }
+
+    #[test]
+    fn every_command_crosses() {
+        let bytes = Bytes::from_static(b"\0\xffbytes");
+        let pack = SmallPack {
+            object: bytes.clone(),
+            toc: Bytes::new(),
+        };
+        let arrived = PartArrived {
+            blob: BlobId::of(b"blob"),
+            size: 1 << 33,
+            number: 2,
+            chaining_value: [200; 32],
+            location: Location {
+                extent: extent(),
+                codec: Codec::Zstd,
+            },
+        };
+        let fresh = SpaceId::from_bytes([7; 16]);
+        let rollback = r#"{"v":1,"space":"docs","to":4,"key":"k"}"#;
+        for command in [
+            Command::Open { fresh },
+            publish(Offer::Root, Some(pack)),
+            publish(Offer::Patch(bytes.clone()), None),
+            publish(
+                Offer::Outline(vec![NodeId::of(b"a"), NodeId::of(b"b")]),
+                None,
+            ),
+            publish(Offer::Nodes(vec![bytes.clone(), Bytes::new()]), None),
+            Command::PackArrived {
+                pack: PackId::of(b"pack"),
+                object: extent().object,
+                toc: bytes,
+            },
+            Command::PartArrived(arrived),
+            Command::Rollback(serde_json::from_str(rollback).unwrap()),
+            Command::Deploys {
+                before: None,
+                limit: 50,
+            },
+            Command::Diff { from: 1, to: 2 },
+            Command::Locate { number: Some(3) },
+            Command::Undelivered,
+            Command::Delivered { deploy: 9 },
+        ] {
+            crosses(&command);
+        }
+    }
+
+    #[test]
+    fn every_reply_crosses() {
+        let space = SpaceId::from_bytes([7; 16]);
+        let deploy = r#"{"number":2,"root":"ROOT","parent":1,"kind":"publish","at":5,"files":1,
+            "bytes":1,"new_bytes":0,"order":{"kind":"run","value":3},
+            "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+        let root = NodeId::of(b"root");
+        let deploy: DeployView =
+            serde_json::from_str(&deploy.replace("ROOT", &root.to_hex())).unwrap();
+        let published = r#"{"state":"blobs","active":1,"blobs":[[0,3]]}"#;
+        let diff = r#"{"from":1,"to":2,"rows":[{"path":"a/b","after":4}],"truncated":false,
+            "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+        let pointer = Pointer {
+            space,
+            deploy: 2,
+            root,
+            index: extent(),
+            earlier: vec![(root, extent())],
+        };
+        for reply in [
+            Reply::Space(space),
+            Reply::Publish(serde_json::from_str(published).unwrap()),
+            Reply::Kept(extent().object),
+            Reply::Deploy(Box::new(deploy.clone())),
+            Reply::Deploys {
+                active: 2,
+                deploys: vec![deploy],
+            },
+            Reply::Diff(serde_json::from_str(diff).unwrap()),
+            Reply::Pointer(Box::new(pointer)),
+            Reply::Done,
+        ] {
+            crosses(&reply);
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use super::ledger::Keyed;
 use crate::code::Code;
 use crate::id::Root;
-use crate::wire::{CommitTerms, DeployView, Order, Problem, RollbackHead};
+use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Problem, RollbackHead};
 
 /// What a decision about activation looks at.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +53,28 @@ pub(crate) fn commit(view: &View, root: &Root, terms: &CommitTerms) -> Result<Ve
         return Err(problem.with_active(Some(view.active_number())));
     }
     Ok(next(view))
+}
+
+/// The deploy that a rollback made when it was sent before, or why it can't happen whatever its
+/// target is.
+///
+/// This comes before the target is looked for: the deploy before the active one is another one
+/// once the rollback happened.
+pub(crate) fn repeated_rollback(
+    view: &View,
+    head: &RollbackHead,
+) -> Result<Option<DeployView>, Problem> {
+    match &view.keyed {
+        Some(made) if head.to.is_none() && made.deploy.kind == DeployKind::Rollback => {
+            Ok(Some(made.deploy.clone()))
+        }
+        Some(_) => Ok(None),
+        None => {
+            head.expect
+                .map_or(Ok(()), |expected| expect(view, expected))?;
+            Ok(None)
+        }
+    }
 }
 
 /// Decides whether a rollback to `target` may happen; `None` if its content is active already.
@@ -120,7 +142,7 @@ mod tests {
     use super::*;
     use crate::id::NodeId;
     use crate::time::Timestamp;
-    use crate::wire::{DeployKind, DeployMeta, Summary};
+    use crate::wire::{DeployMeta, Summary};
 
     fn root(name: &str) -> Root {
         NodeId::of(name.as_bytes())
@@ -284,5 +306,35 @@ mod tests {
         );
         assert_eq!(to("now", None), Ok(None));
         assert_eq!(to("then", Some(4)).map_err(|p| p.code), Err(Code::Conflict));
+    }
+
+    #[test]
+    fn a_rollback_sent_twice_is_one_whatever_is_active_by_then() {
+        let head = RollbackHead {
+            v: 1,
+            space: crate::name::SpaceName::parse("s").unwrap(),
+            to: None,
+            expect: Some(5),
+            key: "k".into(),
+            meta: DeployMeta::default(),
+        };
+        let made = DeployView {
+            kind: DeployKind::Rollback,
+            restores: Some(4),
+            ..deploy(6, "then")
+        };
+        let keyed = Keyed {
+            deploy: made.clone(),
+            key: "k".into(),
+        };
+        let mut view = View {
+            active: Some(made.clone()),
+            keyed: Some(keyed),
+            newest: None,
+        };
+        assert_eq!(repeated_rollback(&view, &head), Ok(Some(made)));
+        view.keyed = None;
+        let refused = repeated_rollback(&view, &head).map_err(|problem| problem.code);
+        assert_eq!(refused, Err(Code::Conflict));
     }
 }

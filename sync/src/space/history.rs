@@ -23,14 +23,17 @@ pub(crate) fn rollback<S: Sql>(
 ) -> Result<DeployView, Problem> {
     ledger.atomically(|ledger| {
         let active = ledger.active()?;
-        let target = match head.to {
-            Some(number) => deploy(ledger, number)?,
-            None => previous(ledger, active.as_ref())?,
-        };
         let view = View {
             active: active.clone(),
             keyed: ledger.keyed(&head.key)?,
             newest: None,
+        };
+        if let Some(made) = decide::repeated_rollback(&view, head)? {
+            return Ok(made);
+        }
+        let target = match head.to {
+            Some(number) => deploy(ledger, number)?,
+            None => previous(ledger, active.as_ref())?,
         };
         let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
             (Some(Verdict::Repeat(deploy)), _) => return Ok(*deploy),

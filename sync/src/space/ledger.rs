@@ -18,7 +18,8 @@ use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
         key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    // A node without an object is pending: its twin is not written, and what it names may be missing.
+    // A node without an object is pending: its twin is not written, and what it names may be
+    // missing.
     "CREATE TABLE IF NOT EXISTS node (
         id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
         object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID",
@@ -88,7 +89,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
 
     /// Makes the tables and the space's id, unless they are there.
     pub(crate) fn open(&self, fresh: SpaceId) -> Result<SpaceId, SqlError> {
-        if let Some(id) = self.space() {
+        if let Some(id) = self.space()? {
             return Ok(id);
         }
         self.sql.atomically(|sql| {
@@ -99,17 +100,26 @@ impl<'a, S: Sql> Ledger<'a, S> {
             sql.run(insert, &["schema".into(), "1".into()])?;
             sql.run(insert, &["space".into(), fresh.to_string().into()])
         })?;
-        self.space()
+        self.space()?
             .ok_or_else(|| SqlError("the space has no id after it was made".into()))
     }
 
-    /// The space's id, if the space was made. A ledger without tables is no failure.
-    pub(crate) fn space(&self) -> Option<SpaceId> {
-        let rows = self
-            .sql
-            .run("SELECT value FROM meta WHERE key = 'space'", &[])
-            .ok()?;
-        SpaceId::from_hex(&text(rows.first()?, 0).ok()?).ok()
+    /// The space's id, if the space was made. A ledger without tables is no failure; a storage that
+    /// fails is one, and must not look like a space that is not there.
+    pub(crate) fn space(&self) -> Result<Option<SpaceId>, SqlError> {
+        let select = "SELECT value FROM meta WHERE key = 'space'";
+        let rows = match self.sql.run(select, &[]) {
+            Ok(rows) => rows,
+            Err(error) if self.has_tables()? => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        let id = |row| SpaceId::from_hex(&text(row, 0)?).map_err(|e| SqlError(e.to_string()));
+        rows.first().map(id).transpose()
+    }
+
+    fn has_tables(&self) -> Result<bool, SqlError> {
+        let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'meta'";
+        Ok(!self.sql.run(select, &[])?.is_empty())
     }
 
     pub(crate) fn node_state(&self, id: &NodeId) -> Result<NodeState, SqlError> {

@@ -1,6 +1,6 @@
 //! A space: one site, its deploys, and the single writer that keeps them.
 //!
-//! Commands come in, replies go out. State is read and written through [`Sql`](crate::sql::Sql) in
+//! Commands come in, replies go out. State is read and written through [`Sql`] in
 //! synchronous turns; the one thing that waits is the write of a commit's index object, and it
 //! stands between two turns: what it relies on never changes, and the second turn decides anew.
 
@@ -16,6 +16,7 @@ mod survey;
 pub use command::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
 
 use crate::code::Code;
+use crate::id::SpaceId;
 use crate::limits::DEPLOYS_PAGE_MAX;
 use crate::name::SpaceName;
 use crate::serve::Blobs;
@@ -41,7 +42,7 @@ pub async fn execute<S: Sql, B: Blobs>(
         return Ok(Reply::Space(ledger.open(fresh)?));
     }
     let space = ledger
-        .space()
+        .space()?
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no space {name}")))?;
     match command {
         Command::Open { .. } => Ok(Reply::Space(space)),
@@ -75,14 +76,18 @@ pub async fn execute<S: Sql, B: Blobs>(
             let pointer = history::locate(&ledger, space, number)?;
             Ok(Reply::Pointer(Box::new(pointer)))
         }
-        Command::Undelivered if ledger.is_undelivered()? => {
-            let pointer = history::locate(&ledger, space, None)?;
-            Ok(Reply::Pointer(Box::new(pointer)))
-        }
-        Command::Undelivered => Ok(Reply::Done),
+        Command::Undelivered => undelivered(&ledger, space),
         Command::Delivered { deploy } => {
             ledger.delivered(deploy)?;
-            Ok(Reply::Done)
+            undelivered(&ledger, space)
         }
     }
+}
+
+fn undelivered<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<Reply, Problem> {
+    if !ledger.is_undelivered()? {
+        return Ok(Reply::Done);
+    }
+    let pointer = history::locate(ledger, space, None)?;
+    Ok(Reply::Pointer(Box::new(pointer)))
 }

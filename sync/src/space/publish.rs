@@ -44,6 +44,13 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         check_terms(terms)?;
     }
     if let Some(deploy) = active.as_ref().filter(|deploy| deploy.root == publish.root) {
+        // A commit that is repeated because its answer was lost is answered as then.
+        if let Some(terms) = &publish.commit
+            && let Some(made) = ledger.keyed(&terms.key)?
+            && made.deploy.root == publish.root
+        {
+            return Ok(published(made.deploy));
+        }
         let deploy = Some(Box::new(deploy.clone()));
         return Ok(BeginReply {
             deploy,
@@ -357,7 +364,7 @@ impl<S: Sql> Commit<'_, S> {
         }
         let mut arrived = self.fresh.blobs.clone();
         if prepared.object.is_none() {
-            // The root was settled before, so nothing was written, the pack that came along neither.
+            // The root was settled before, so nothing was written, nor the pack that came along.
             arrived.retain(|_, held| held.location.extent.object != publish.index);
         }
         arrived.extend(&prepared.assembled);

@@ -18,6 +18,7 @@ use crate::manifest::{
 };
 use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
 use crate::pack::rest::Toc;
+use crate::path::SitePath;
 use crate::sql::{Sql, SqlError};
 use crate::wire::{Offered, Problem, Ranges};
 
@@ -154,7 +155,7 @@ pub(crate) fn survey<S: Sql>(
         let why = "a root with a single row should be the node beneath it";
         return Err(ManifestError::Misplaced { id: *root, why }.into());
     }
-    walk.visit(root, 0, Place::Rightmost)?;
+    walk.visit(root, 0, None, Place::Rightmost)?;
     Ok(walk.survey)
 }
 
@@ -184,7 +185,14 @@ impl<S: Sql> Walk<'_, S> {
         }
     }
 
-    fn visit(&mut self, id: &NodeId, mut rank: u64, place: Place) -> Result<(), Unfinished> {
+    /// Visits a node whose first row has `rank` and follows the path `before`.
+    fn visit(
+        &mut self,
+        id: &NodeId,
+        mut rank: u64,
+        before: Option<&SitePath>,
+        place: Place,
+    ) -> Result<(), Unfinished> {
         let claimed = match self.state(id)? {
             NodeState::Settled(_) => return Ok(()),
             NodeState::Absent => return Err(Unfinished::Incomplete),
@@ -206,19 +214,16 @@ impl<S: Sql> Walk<'_, S> {
                 }
             }
             Node::Interior { level, children } => {
+                let mut before = before;
                 for (at, child) in children.iter().enumerate() {
                     let inner = at + 1 < children.len();
                     let place = if inner { Place::Inner } else { place };
                     if claimed {
-                        self.check(
-                            child,
-                            *level,
-                            at.checked_sub(1).map(|at| &children[at]),
-                            place,
-                        )?;
+                        self.check(child, *level, before, place)?;
                     }
-                    self.visit(&child.id, rank, place)?;
+                    self.visit(&child.id, rank, before, place)?;
                     rank += child.totals.files;
+                    before = Some(&child.last);
                 }
             }
         }
@@ -231,11 +236,11 @@ impl<S: Sql> Walk<'_, S> {
         &self,
         child: &Child,
         level: u8,
-        before: Option<&Child>,
+        before: Option<&SitePath>,
         place: Place,
     ) -> Result<(), Unfinished> {
         let beneath = self.node(&child.id)?;
-        Ok(beneath.check_place(child, level, before.map(|child| &child.last), place)?)
+        Ok(beneath.check_place(child, level, before, place)?)
     }
 
     /// Finds where a row's blob lies, and whether it is as long as the row says.

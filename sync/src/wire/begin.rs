@@ -58,7 +58,8 @@ pub struct BeginReply {
     /// With [`State::Nodes`]: which nodes of the outline are missing, by their place in it.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub nodes: Ranges,
-    /// With [`State::Blobs`]: which rows' blobs are missing, by the rows' ranks in the new manifest.
+    /// With [`State::Blobs`]: which rows' blobs are missing, by the rows' ranks in the new
+    /// manifest.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub blobs: Ranges,
     /// With [`State::Blobs`]: parts of missing big blobs that have arrived already.

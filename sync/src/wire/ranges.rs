@@ -53,7 +53,8 @@ mod tests {
         fn ranks_come_back(ranks in prop::collection::btree_set(0u64..500, 0..200)) {
             let ranges: Ranges = ranks.iter().copied().collect();
             prop_assert_eq!(ranges.len(), ranks.len() as u64);
-            prop_assert_eq!(ranges.iter(1000).collect::<Vec<_>>(), ranks.into_iter().collect::<Vec<_>>());
+            let back: Vec<u64> = ranges.iter(1000).collect();
+            prop_assert_eq!(back, ranks.into_iter().collect::<Vec<_>>());
         }
     }
 

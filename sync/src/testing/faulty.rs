@@ -1,0 +1,164 @@
+//! A seam with a hook around every effect.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use crate::name::SpaceName;
+use crate::serve::{BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use crate::space::{Command, Reply};
+use crate::sql::{Sql, SqlError, SqlRow, Value};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// An effect of a server on its platform.
+#[derive(Debug, Clone, Copy)]
+pub enum Effect<'a> {
+    /// An object is read.
+    ReadBlob(&'a ObjectKey),
+    /// An object is written.
+    WriteBlob(&'a ObjectKey),
+    /// Objects are deleted.
+    DeleteBlobs(&'a [ObjectKey]),
+    /// A pointer is read.
+    ReadPointer(&'a SpaceName),
+    /// A pointer is written.
+    WritePointer(&'a SpaceName, &'a Pointer),
+    /// A space is called.
+    Call(&'a SpaceName, &'static str),
+}
+
+impl fmt::Display for Effect<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ReadBlob(key) => write!(f, "read {}", key.object),
+            Self::WriteBlob(key) => write!(f, "write {}", key.object),
+            Self::DeleteBlobs(keys) => write!(f, "delete {} objects", keys.len()),
+            Self::ReadPointer(space) => write!(f, "read the pointer of {space}"),
+            Self::WritePointer(space, pointer) => {
+                write!(f, "point {space} to deploy {}", pointer.deploy)
+            }
+            Self::Call(space, command) => write!(f, "call {space}: {command}"),
+        }
+    }
+}
+
+/// What decides about effects.
+pub trait Hook {
+    /// Comes before an effect: an `Err` is returned instead of it.
+    fn before(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;
+
+    /// Comes after an effect: an `Err` is returned although it took place.
+    fn after(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;
+
+    /// Comes before a statement, and before a turn is committed: an `Err` is returned instead.
+    fn statement(&self, statement: &str) -> Result<(), SqlError>;
+}
+
+/// A seam with a hook around every effect.
+#[derive(Debug, Clone)]
+pub struct Faulty<T, H> {
+    inner: T,
+    hook: H,
+}
+
+impl<T, H> Faulty<T, H> {
+    /// Puts a hook around a seam.
+    pub const fn new(inner: T, hook: H) -> Self {
+        Self { inner, hook }
+    }
+
+    /// The seam without the hook.
+    pub const fn inner(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: Blobs, H: Hook> Blobs for Faulty<T, H> {
+    async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        self.hook.before(Effect::ReadBlob(&key)).await?;
+        let bytes = self.inner.read(key, range).await?;
+        self.hook.after(Effect::ReadBlob(&key)).await?;
+        Ok(bytes)
+    }
+
+    async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.hook.before(Effect::WriteBlob(&key)).await?;
+        self.inner.write(key, body).await?;
+        self.hook.after(Effect::WriteBlob(&key)).await
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
+        self.hook.before(Effect::DeleteBlobs(keys)).await?;
+        self.inner.delete(keys).await?;
+        self.hook.after(Effect::DeleteBlobs(keys)).await
+    }
+}
+
+impl<T: Pointers, H: Hook> Pointers for Faulty<T, H> {
+    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
+        self.hook.before(Effect::ReadPointer(space)).await?;
+        let pointer = self.inner.read(space).await?;
+        self.hook.after(Effect::ReadPointer(space)).await?;
+        Ok(pointer)
+    }
+
+    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+        self.hook
+            .before(Effect::WritePointer(space, pointer))
+            .await?;
+        self.inner.write(space, pointer).await?;
+        self.hook.after(Effect::WritePointer(space, pointer)).await
+    }
+}
+
+impl<T: Spaces, H: Hook> Spaces for Faulty<T, H> {
+    async fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        let effect = Effect::Call(space, name(&command));
+        self.hook.before(effect).await?;
+        let reply = self.inner.call(space, command, now).await?;
+        self.hook.after(effect).await?;
+        Ok(reply)
+    }
+}
+
+impl<T: Sql, H: Hook> Sql for Faulty<T, H> {
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+        self.hook.statement(statement)?;
+        self.inner.run(statement, params)
+    }
+
+    fn atomically<T2, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T2, E>,
+    ) -> Result<T2, E> {
+        self.inner.atomically(|_| {
+            let done = body(self)?;
+            self.hook.statement("COMMIT")?;
+            Ok(done)
+        })
+    }
+}
+
+const fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Open { .. } => "open",
+        Command::Publish(publish) if publish.commit.is_some() => "commit",
+        Command::Publish(_) => "begin",
+        Command::PackArrived { .. } => "pack arrived",
+        Command::PartArrived(_) => "part arrived",
+        Command::Rollback(_) => "rollback",
+        Command::Deploys { .. } => "deploys",
+        Command::Diff { .. } => "diff",
+        Command::Locate { .. } => "locate",
+        Command::Undelivered => "undelivered",
+        Command::Delivered { .. } => "delivered",
+    }
+}

@@ -1,0 +1,177 @@
+//! Objects, pointers and spaces in memory.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+
+use crate::code::Code;
+use crate::name::SpaceName;
+use crate::serve::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use crate::space::{Command, Reply, execute};
+use crate::sql::Sql;
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Three seams that together are a platform.
+#[derive(Debug, Clone)]
+pub struct Platform<B, P, S> {
+    /// Its objects.
+    pub blobs: B,
+    /// Its pointers.
+    pub pointers: P,
+    /// Its spaces.
+    pub spaces: S,
+}
+
+impl<B: Blobs, P: Pointers, S: Spaces> Backend for Platform<B, P, S> {
+    type Blobs = B;
+    type Pointers = P;
+    type Spaces = S;
+
+    fn blobs(&self) -> &B {
+        &self.blobs
+    }
+
+    fn pointers(&self) -> &P {
+        &self.pointers
+    }
+
+    fn spaces(&self) -> &S {
+        &self.spaces
+    }
+}
+
+/// Objects in memory. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryBlobs(Arc<Mutex<BTreeMap<ObjectKey, Bytes>>>);
+
+impl MemoryBlobs {
+    /// Every object, in the order of keys.
+    pub fn all(&self) -> BTreeMap<ObjectKey, Bytes> {
+        lock(&self.0).clone()
+    }
+
+    /// A range of an object; `None` if there is no such object or it ends before the range.
+    pub fn slice(&self, key: ObjectKey, range: Range<u64>) -> Option<Bytes> {
+        let range = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
+        let objects = lock(&self.0);
+        let object = objects.get(&key)?;
+        (range.start <= range.end && range.end <= object.len()).then(|| object.slice(range))
+    }
+}
+
+impl Blobs for MemoryBlobs {
+    async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        Ok(self.slice(key, range))
+    }
+
+    async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        lock(&self.0).insert(key, body);
+        Ok(())
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
+        let mut objects = lock(&self.0);
+        for key in keys {
+            objects.remove(key);
+        }
+        Ok(())
+    }
+}
+
+/// Pointers in memory. Clones share them.
+#[derive(Debug, Clone, Default)]
+pub struct MemoryPointers(Arc<Mutex<BTreeMap<SpaceName, Pointer>>>);
+
+impl MemoryPointers {
+    /// The pointer of a space.
+    pub fn find(&self, space: &SpaceName) -> Option<Pointer> {
+        lock(&self.0).get(space).cloned()
+    }
+}
+
+impl Pointers for MemoryPointers {
+    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
+        Ok(self.find(space))
+    }
+
+    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+        let mut pointers = lock(&self.0);
+        let held = pointers.get(space);
+        // An older deploy of the same space never replaces a newer one.
+        if held.is_none_or(|held| held.space != pointer.space || held.deploy < pointer.deploy) {
+            pointers.insert(space.clone(), pointer.clone());
+        }
+        Ok(())
+    }
+}
+
+/// Spaces in memory, each with a ledger of its own. Clones share them.
+///
+/// Turns are atomic because nothing in them waits. No lock is held across a write of objects, so
+/// another command may be carried out meanwhile, as in a Durable Object.
+pub struct MemorySpaces<S, B> {
+    ledgers: Arc<Ledgers<S>>,
+    blobs: B,
+}
+
+struct Ledgers<S> {
+    make: Box<dyn Fn(&SpaceName) -> S>,
+    made: Mutex<BTreeMap<SpaceName, Arc<S>>>,
+}
+
+impl<S: Sql, B: Blobs> MemorySpaces<S, B> {
+    /// No spaces yet; each one that is made gets its ledger from `make` and writes into `blobs`.
+    pub fn new(blobs: B, make: impl Fn(&SpaceName) -> S + 'static) -> Self {
+        let (make, made) = (Box::new(make), Mutex::default());
+        let ledgers = Arc::new(Ledgers { make, made });
+        Self { ledgers, blobs }
+    }
+
+    /// The ledger of a space that was made.
+    pub fn ledger(&self, space: &SpaceName) -> Option<Arc<S>> {
+        lock(&self.ledgers.made).get(space).cloned()
+    }
+
+    fn ledger_for(&self, space: &SpaceName, command: &Command) -> Option<Arc<S>> {
+        let mut made = lock(&self.ledgers.made);
+        if let Some(ledger) = made.get(space) {
+            return Some(Arc::clone(ledger));
+        }
+        let ledger = command
+            .creates()
+            .then(|| Arc::new((self.ledgers.make)(space)))?;
+        made.insert(space.clone(), Arc::clone(&ledger));
+        Some(ledger)
+    }
+}
+
+impl<S, B: Clone> Clone for MemorySpaces<S, B> {
+    fn clone(&self) -> Self {
+        Self {
+            ledgers: Arc::clone(&self.ledgers),
+            blobs: self.blobs.clone(),
+        }
+    }
+}
+
+impl<S: Sql, B: Blobs> Spaces for MemorySpaces<S, B> {
+    async fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        let ledger = self.ledger_for(space, &command).ok_or_else(|| {
+            let detail = format!("there is no space {space}");
+            Problem::new(Code::NotFound, detail)
+        })?;
+        execute(&*ledger, &self.blobs, space, command, now).await
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

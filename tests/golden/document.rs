@@ -1,0 +1,204 @@
+//! `sync/DESIGN.md` says what the code does: its limits, contexts and examples are compared with
+//! the code, and the tests that it names exist.
+
+use std::fs;
+
+use super::vectors::{example, is_blessing};
+
+const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+const DESIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sync/DESIGN.md");
+
+fn source(path: &str) -> String {
+    fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+macro_rules! limits {
+    ($($name:ident)*) => {
+        &[$((stringify!($name), pmx_sync::limits::$name as u64),)*]
+    };
+}
+
+const LIMITS: &[(&str, u64)] = limits! {
+    PATH_BYTES_MAX SEGMENT_BYTES_MAX PATH_DEPTH_MAX MEDIA_BYTES_MAX NODE_ROWS_MAX NODE_BYTES_MAX
+    LEVELS_MAX FILES_MAX EXACT_INTEGER_MAX PART_BYTES BLOB_BYTES_MAX PACK_RAW_BYTES_MAX
+    PACK_BLOBS_MAX PREFIX_RAW_BYTES_MAX WIRE_WINDOW_LOG_MAX REST_WINDOW_LOG_MAX BODY_BYTES_MAX
+    HEAD_BYTES_MAX SECTION_RAW_BYTES_MAX NODES_BATCH_RAW_BYTES SMALL_PUBLISH_RAW_BYTES
+    MISSING_LISTED_MAX MESSAGE_BYTES_MAX META_VALUE_BYTES_MAX SPACE_NAME_BYTES_MAX
+    ALIAS_NAME_BYTES_MAX DNS_LABEL_BYTES_MAX HOST_BYTES_MAX DEPLOYS_PAGE_MAX DIFF_ROWS_MAX
+    ASSET_RETENTION_DEPLOYS ETAGS_MAX URL_PATH_BYTES_MAX URL_QUERY_BYTES_MAX TOKEN_BYTES_MAX
+};
+
+#[test]
+fn the_limits_are_those_of_the_code() {
+    let limits = source("sync/src/limits.rs");
+    let named = limits
+        .lines()
+        .filter(|line| line.starts_with("pub const "))
+        .count();
+    assert_eq!(named, LIMITS.len(), "a limit is missing in this test");
+    check_generated(|text| {
+        replaced(text, "<!-- limits -->\n", "<!-- /limits -->", |_| {
+            table(&limits)
+        })
+    });
+}
+
+/// The table of limits: name, value, and the comment above the constant.
+fn table(source: &str) -> String {
+    let mut out = String::from("| limit | value | why |\n|---|---|---|\n");
+    for (name, value) in LIMITS {
+        let (above, _) = source.split_once(&format!("pub const {name}:")).unwrap();
+        let mut why: Vec<&str> = above
+            .lines()
+            .rev()
+            .map_while(|line| line.strip_prefix("///"))
+            .map(str::trim)
+            .collect();
+        why.reverse();
+        out += &format!("| `{name}` | {} | {} |\n", grouped(*value), why.join(" "));
+    }
+    out
+}
+
+/// A number with commas between thousands.
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[test]
+fn the_examples_are_what_travels() {
+    check_generated(|text| {
+        let text = replaced(text, "<!-- example: ", "\n```\n", |before| {
+            let (name, _) = before.split_once(" -->").unwrap();
+            let json = example(name);
+            let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+            let shown = wrapped(&json);
+            assert_eq!(
+                value,
+                serde_json::from_str::<serde_json::Value>(&shown).unwrap()
+            );
+            format!("{name} -->\n```json\n{shown}")
+        });
+        assert!(
+            text.matches("<!-- example: ").count() >= 5,
+            "the examples are gone"
+        );
+        text
+    });
+}
+
+/// Breaks a JSON text behind commas, so that it has lines of about 100 characters.
+fn wrapped(json: &str) -> String {
+    let mut out = String::new();
+    let mut line = String::new();
+    let mut quoted = false;
+    let mut piece = String::new();
+    let mut before = ' ';
+    for c in json.chars().chain([',']) {
+        piece.push(c);
+        quoted ^= c == '"' && before != '\\';
+        before = c;
+        if c == ',' && !quoted {
+            if !line.is_empty() && line.len() + piece.len() > 100 {
+                out += &line;
+                out += "\n ";
+                line.clear();
+            }
+            line += &piece;
+            piece.clear();
+        }
+    }
+    out += line.trim_end_matches(',');
+    out
+}
+
+/// Compares the page with what it should be; or writes it, when it is to be written.
+fn check_generated(generate: impl Fn(&str) -> String) {
+    // Two tests write the page, one after the other.
+    static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _guard = WRITING.lock();
+    let text = fs::read_to_string(DESIGN).unwrap();
+    let expected = generate(&text);
+    if is_blessing() {
+        fs::write(DESIGN, expected).unwrap();
+    } else {
+        for (line, expected) in text.lines().zip(expected.lines()) {
+            assert_eq!(
+                line, expected,
+                "DESIGN.md is not what PMX_BLESS=1 would write"
+            );
+        }
+        assert_eq!(text.len(), expected.len());
+    }
+}
+
+/// `text` with everything between each `start` and the next `end` made anew from what was there.
+fn replaced(text: &str, start: &str, end: &str, make: impl Fn(&str) -> String) -> String {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once(start) {
+        let (inner, behind) = after
+            .split_once(end)
+            .expect("what begins in DESIGN.md ends there");
+        out += before;
+        out += start;
+        out += &make(inner);
+        out += end;
+        rest = behind;
+    }
+    out + rest
+}
+
+#[test]
+fn the_contexts_are_those_of_the_code() {
+    let text = fs::read_to_string(DESIGN).unwrap();
+    let mut found = 0;
+    for path in ["sync/src/hash.rs", "sync/src/serve/nonce.rs"] {
+        let source = source(path);
+        for quoted in source
+            .split('"')
+            .skip(1)
+            .step_by(2)
+            .filter(|q| q.starts_with("pmx-sync "))
+        {
+            assert!(
+                text.contains(&format!("`{quoted}`")),
+                "{quoted:?} of {path} is not described"
+            );
+            found += 1;
+        }
+    }
+    assert_eq!(found, 4, "contexts and keys");
+    for magic in ["PMXW", "PMXP", "PMXR", "PMXX"] {
+        assert!(text.contains(magic), "{magic} is not described");
+    }
+}
+
+#[test]
+fn the_tests_named_here_exist() {
+    let text = fs::read_to_string(DESIGN).unwrap();
+    let (_, invariants) = text.split_once("## 15. Invariants").unwrap();
+    let (invariants, _) = invariants.split_once("## 16.").unwrap();
+    let mut file = String::new();
+    let mut found = 0;
+    for quoted in invariants.split('`').skip(1).step_by(2) {
+        if quoted.ends_with(".rs") {
+            file = source(quoted);
+        } else if quoted.contains('_') && !quoted.contains(['.', ':']) {
+            assert!(
+                file.contains(&format!("fn {quoted}(")),
+                "there is no test {quoted}"
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 25, "{found} tests are named");
+}

@@ -1,0 +1,214 @@
+//! A whole server in memory, with a real ledger and nothing left to chance: the smallest platform
+//! that the seams allow, so that what it writes can be compared to the byte.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Method, Request};
+use pmx_sync::name::SpaceName;
+use pmx_sync::serve::{
+    Backend, BackendError, Blobs, Body, Nonce, ObjectKey, Pointer, Pointers, Server, Settings,
+    SiteUrls, Spaces,
+};
+use pmx_sync::site::Domain;
+use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{Connection, ToSql, params_from_iter};
+
+/// One space's ledger, and all objects and pointers.
+pub(crate) struct Memory {
+    pub(crate) objects: RefCell<BTreeMap<ObjectKey, Bytes>>,
+    pub(crate) pointers: RefCell<BTreeMap<SpaceName, Pointer>>,
+    pub(crate) ledger: Ledger,
+}
+
+/// SQLite in memory.
+pub(crate) struct Ledger(Connection);
+
+impl Memory {
+    fn new() -> Self {
+        Self {
+            objects: RefCell::default(),
+            pointers: RefCell::default(),
+            ledger: Ledger(Connection::open_in_memory().unwrap()),
+        }
+    }
+}
+
+impl Blobs for Memory {
+    async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        let objects = self.objects.borrow();
+        let range = range.start as usize..range.end as usize;
+        Ok(objects
+            .get(&key)
+            .filter(|object| range.end <= object.len())
+            .map(|object| object.slice(range)))
+    }
+
+    async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        let before = self.objects.borrow_mut().insert(key, body);
+        assert_eq!(before, None, "{key} was written twice");
+        Ok(())
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
+        self.objects
+            .borrow_mut()
+            .retain(|key, _| !keys.contains(key));
+        Ok(())
+    }
+}
+
+impl Pointers for Memory {
+    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
+        Ok(self.pointers.borrow().get(space).cloned())
+    }
+
+    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+        self.pointers
+            .borrow_mut()
+            .insert(space.clone(), pointer.clone());
+        Ok(())
+    }
+}
+
+impl Spaces for Memory {
+    async fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        execute(&self.ledger, self, space, command, now).await
+    }
+}
+
+impl Backend for Memory {
+    type Blobs = Self;
+    type Pointers = Self;
+    type Spaces = Self;
+
+    fn blobs(&self) -> &Self {
+        self
+    }
+
+    fn pointers(&self) -> &Self {
+        self
+    }
+
+    fn spaces(&self) -> &Self {
+        self
+    }
+}
+
+impl Sql for Ledger {
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+        self.rows(statement, params)
+            .map_err(|error| SqlError(error.to_string()))
+    }
+
+    fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.run("SAVEPOINT turn", &[])?;
+        let result = body(self);
+        if result.is_err() {
+            self.run("ROLLBACK TO turn", &[])?;
+        }
+        self.run("RELEASE turn", &[])?;
+        result
+    }
+}
+
+impl Ledger {
+    fn rows(&self, statement: &str, params: &[Value]) -> rusqlite::Result<Vec<SqlRow>> {
+        let mut statement = self.0.prepare_cached(statement)?;
+        let columns = statement.column_count();
+        let mut rows = statement.query(params_from_iter(params.iter().map(Bound)))?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next()? {
+            let value = |at| row.get_ref(at).map(value);
+            all.push((0..columns).map(value).collect::<rusqlite::Result<_>>()?);
+        }
+        Ok(all)
+    }
+}
+
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(number) => ValueRef::Integer(*number),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn value(column: ValueRef<'_>) -> Value {
+    match column {
+        ValueRef::Null => Value::Null,
+        ValueRef::Integer(number) => Value::Integer(number),
+        ValueRef::Text(text) => Value::Text(String::from_utf8(text.to_vec()).unwrap()),
+        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
+        ValueRef::Real(number) => panic!("the ledger holds {number}, which no column may"),
+    }
+}
+
+pub(crate) const SECRET: &str = "golden";
+
+pub(crate) fn server() -> Server<Memory> {
+    let settings = Settings {
+        domain: Domain::parse("localhost").unwrap(),
+        publish_secret: Some(SECRET.to_owned()),
+        urls: SiteUrls {
+            scheme: "http",
+            port: Some(8787),
+        },
+    };
+    Server::new(Memory::new(), settings)
+}
+
+/// Sends a request to the API. `seed` stands for the time and for the randomness of the request.
+pub(crate) fn send(
+    server: &Server<Memory>,
+    method: Method,
+    target: &str,
+    body: impl Into<Bytes>,
+    seed: u8,
+) -> String {
+    let body = body.into();
+    let request = Request::builder()
+        .method(method)
+        .uri(target)
+        .header("host", "localhost:8787")
+        .header("authorization", format!("Bearer {SECRET}"))
+        .header("content-length", body.len())
+        .body(body)
+        .unwrap();
+    let now = Timestamp::from_millis(1_700_000_000_000 + u64::from(seed));
+    let response = ready(server.handle(request, None, now, Nonce([seed; 32])));
+    match response.into_body() {
+        Body::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
+        other => panic!("{target} answered with {other:?}"),
+    }
+}
+
+/// The result of a future that never waits: nothing here does.
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a future in memory waits for something"),
+    }
+}

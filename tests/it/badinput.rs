@@ -1,0 +1,94 @@
+//! What a client could make up: refused, with the reason, before anything of it shows.
+
+use http::Method;
+use pmx_sync::codec::Encoder;
+use pmx_sync::id::NodeId;
+use pmx_sync::manifest::{Child, Node};
+use pmx_sync::name::SpaceName;
+use pmx_sync::path::SitePath;
+use pmx_sync::wire::{BeginHead, Envelope, Section, SectionKind};
+
+use crate::golden::fixtures::{file, of_level, rows};
+use crate::golden::memory::{send, server};
+
+/// The row that stands for a node, by its last path.
+fn row(node: &Node) -> Child {
+    Child {
+        last: node.last().unwrap().clone(),
+        id: NodeId::of(&node.encode()),
+        totals: node.totals(),
+    }
+}
+
+fn leaf(paths: &[&str]) -> Node {
+    let files: Vec<_> = paths.iter().map(|path| file(path, 1)).collect();
+    Node::Leaf(rows(&files))
+}
+
+fn above(level: u8, nodes: &[&Node]) -> Node {
+    let children = nodes.iter().map(|node| row(node)).collect();
+    Node::Interior { level, children }
+}
+
+/// What the server says to these nodes, the root first.
+fn told(nodes: &[&Node]) -> String {
+    let mut bytes = Vec::new();
+    for node in nodes {
+        pmx_sync::encode::write_bytes(&mut bytes, &node.encode());
+    }
+    let head = BeginHead {
+        v: 1,
+        space: SpaceName::parse("demo").unwrap(),
+        root: NodeId::of(&nodes[0].encode()),
+        base: None,
+        dry: false,
+        commit: None,
+    };
+    let section = Section {
+        kind: SectionKind::Nodes,
+        bytes: bytes.into(),
+    };
+    let envelope = Envelope {
+        head: serde_json::to_vec(&head).unwrap().into(),
+        sections: vec![section],
+    };
+    let body = envelope.encode(&mut Encoder::new());
+    send(&server(), Method::POST, "/api/publish/begin", body, 1)
+}
+
+#[test]
+fn paths_are_in_order_across_parents_too() {
+    // Level 2: ends its leaf and the node above, so the next leaf has no sibling before it.
+    let end = of_level(2)[0].as_str();
+    assert!(SitePath::parse("zz").unwrap() > SitePath::parse(end).unwrap());
+    for (first, expected) in [("za", "blobs"), ("a", "E_MANIFEST_MALFORMED")] {
+        let (left, right) = (leaf(&[end]), leaf(&[first, "zz"]));
+        let (over_left, over_right) = (above(1, &[&left]), above(1, &[&right]));
+        let root = above(2, &[&over_left, &over_right]);
+        let answer = told(&[&root, &over_left, &left, &over_right, &right]);
+        assert!(answer.contains(expected), "{first:?}: {answer}");
+    }
+}
+
+#[test]
+fn a_node_has_to_end_where_its_last_key_says() {
+    let end = of_level(1)[0].as_str();
+    let whole = leaf(&[end, "zz"]);
+    assert!(
+        told(&[&whole]).contains("E_MANIFEST_MALFORMED"),
+        "{end} ends a leaf"
+    );
+    let (left, right) = (leaf(&["a"]), leaf(&["b"]));
+    let root = above(1, &[&left, &right]);
+    let answer = told(&[&root, &left, &right]);
+    assert!(
+        answer.contains("E_MANIFEST_MALFORMED"),
+        "a leaf ends without reason: {answer}"
+    );
+    let alone = above(1, &[&left]);
+    let answer = told(&[&alone, &left]);
+    assert!(
+        answer.contains("E_MANIFEST_MALFORMED"),
+        "a root with one child: {answer}"
+    );
+}

@@ -1,0 +1,491 @@
+//! The whole conversation without faults: client and server halves in memory.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use pmx_sync::code::Code;
+use pmx_sync::codec::{Bounds, Decoder};
+use pmx_sync::hash::Hash;
+use pmx_sync::limits::PART_BYTES;
+use pmx_sync::manifest::NodeMap;
+use pmx_sync::push::{Base, Intent, Mode, Outcome, OutcomeKind};
+use pmx_sync::serve::{Nonce, Server};
+use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::{DeployMeta, DeploysReply, DiffReply, RollbackHead, VERSION};
+
+use crate::sim::client::{Answer, Broken, Client, Network};
+use crate::sim::model::{Catalogue, Site};
+use crate::sim::platform::{block_on, read, settings, space, url_path};
+use crate::sim::sql::Sqlite;
+
+type Backend = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<Sqlite, MemoryBlobs>>;
+
+/// A server in memory, and how many requests it got.
+struct Host {
+    server: Server<Backend>,
+    blobs: MemoryBlobs,
+    requests: Cell<u64>,
+}
+
+impl Host {
+    fn new() -> Self {
+        let blobs = MemoryBlobs::default();
+        let backend = Platform {
+            blobs: blobs.clone(),
+            pointers: MemoryPointers::default(),
+            spaces: MemorySpaces::new(blobs.clone(), |_| Sqlite::new()),
+        };
+        Self {
+            server: Server::new(backend, settings()),
+            blobs,
+            requests: Cell::new(0),
+        }
+    }
+
+    /// What a site answers to a GET.
+    fn site(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let mut request = Request::builder()
+            .uri(path)
+            .header("host", format!("{host}.localhost"));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        block_on(self.send(request.body(Bytes::new()).unwrap())).unwrap()
+    }
+
+    /// Compares every page with its source, as it is and as stored.
+    fn check(&self, host: &str, site: &Site) {
+        for (path, bytes) in &site.files {
+            let plain = self.follow(host, path, &[]);
+            assert_eq!(plain.status, StatusCode::OK, "{path}");
+            assert!(plain.body == bytes, "{path} differs");
+            assert!(!plain.headers.contains_key("content-encoding"), "{path}");
+            let zstd = self.follow(host, path, &[("accept-encoding", "zstd")]);
+            assert!(decoded(&zstd) == bytes, "{path} differs with zstd");
+            for answer in [plain, zstd] {
+                let length = answer.headers.get("content-length");
+                let length = length.map(|text| text.to_str().unwrap().parse::<usize>().unwrap());
+                assert!(
+                    length.is_none_or(|length| length == answer.body.len()),
+                    "{path}"
+                );
+                let etag = answer.headers["etag"].to_str().unwrap();
+                assert!(etag.contains(&Hash::of(bytes).to_hex()), "{path}: {etag}");
+            }
+        }
+    }
+
+    fn follow(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        let answer = self.site(host, &url_path(path), headers);
+        if answer.status != StatusCode::TEMPORARY_REDIRECT {
+            return answer;
+        }
+        self.site(host, answer.headers["location"].to_str().unwrap(), headers)
+    }
+
+    fn count<T>(&self, run: impl FnOnce() -> T) -> (T, u64) {
+        let before = self.requests.get();
+        (run(), self.requests.get() - before)
+    }
+}
+
+fn decoded(answer: &Answer) -> Bytes {
+    if !answer.headers.contains_key("content-encoding") {
+        return answer.body.clone();
+    }
+    // A blob in parts is several frames, one after the other.
+    let mut decoder = Decoder::new();
+    let mut rest = &answer.body[..];
+    let mut whole = Vec::new();
+    while !rest.is_empty() {
+        let frame = zstd_safe::find_frame_compressed_size(rest).unwrap();
+        whole.extend(decoder.frame_up_to(&rest[..frame], Bounds::REST).unwrap());
+        rest = &rest[frame..];
+    }
+    whole.into()
+}
+
+impl Network for &Host {
+    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
+        self.requests.set(self.requests.get() + 1);
+        let nonce = Nonce(*Hash::of(&self.requests.get().to_le_bytes()).as_bytes());
+        let coding = request.headers().get("accept-encoding").cloned();
+        let coding = coding.as_ref().and_then(|coding| coding.to_str().ok());
+        let now = Timestamp::from_millis(self.requests.get());
+        let response = self.server.handle(request, coding, now, nonce).await;
+        read(&self.blobs, response).await
+    }
+}
+
+struct Story {
+    host: Host,
+    catalogue: Catalogue,
+    keys: Cell<u64>,
+}
+
+impl Story {
+    fn new() -> Self {
+        let catalogue = Catalogue {
+            sites: Vec::new(),
+            nodes: NodeMap::default(),
+            blobs: BTreeMap::new(),
+        };
+        let keys = Cell::new(0);
+        Self {
+            host: Host::new(),
+            catalogue,
+            keys,
+        }
+    }
+
+    fn site(&mut self, files: &BTreeMap<String, Bytes>) -> Site {
+        self.catalogue.add(files.clone());
+        self.catalogue.sites.last().unwrap().clone()
+    }
+
+    fn key(&self) -> String {
+        self.keys.set(self.keys.get() + 1);
+        format!("key {}", self.keys.get())
+    }
+
+    fn client(&self) -> Client<'_, &Host> {
+        Client {
+            network: &self.host,
+            space: space("docs"),
+            nodes: &self.catalogue.nodes,
+            blobs: &self.catalogue.blobs,
+            tries: 1,
+        }
+    }
+
+    fn intent(&self, site: &Site, base: Option<Base>, mode: Mode) -> Intent {
+        Intent {
+            space: space("docs"),
+            root: site.root,
+            base,
+            expect: None,
+            key: self.key(),
+            order: None,
+            meta: DeployMeta::default(),
+            mode,
+        }
+    }
+
+    /// Publishes, and says how many requests that took.
+    fn publish(&self, site: &Site, base: Option<Base>) -> (Outcome, u64) {
+        let intent = self.intent(site, base, Mode::Publish);
+        let run = || block_on(self.client().publish(intent)).unwrap();
+        self.host.count(run)
+    }
+
+    fn rollback(&self, to: Option<u64>) -> Result<u64, Code> {
+        let head = RollbackHead {
+            v: VERSION,
+            space: space("docs"),
+            to,
+            expect: None,
+            key: self.key(),
+            meta: DeployMeta::default(),
+        };
+        let deploy = block_on(self.client().rollback(&head));
+        deploy
+            .map(|deploy| deploy.number)
+            .map_err(|failure| failure.code())
+    }
+}
+
+fn base(site: &Site, deploy: u64) -> Option<Base> {
+    let root = site.root;
+    Some(Base { root, deploy })
+}
+
+fn three_hundred_files() -> BTreeMap<String, Bytes> {
+    let page = |n: u32| {
+        let body = "a paragraph that every page has, ".repeat(n as usize % 50);
+        Bytes::from(format!("<h1>page {n}</h1>{body}"))
+    };
+    let mut files: BTreeMap<String, Bytes> = (0..290)
+        .map(|n| (format!("docs/{}/{}/page-{n}.html", n % 7, n % 3), page(n)))
+        .collect();
+    files.insert("index.html".into(), page(1000));
+    files.insert("404.html".into(), page(1001));
+    files.insert("docs/index.html".into(), page(1002));
+    files.insert("empty.css".into(), Bytes::new());
+    files.insert("same.css".into(), page(5));
+    files.insert("img/noise.png".into(), noise(70_000, 1));
+    files.insert(
+        "a name with spaces/é.json".into(),
+        Bytes::from_static(b"{}"),
+    );
+    files.insert("exactly.bin".into(), noise(PART_BYTES as usize, 2));
+    let mut big = noise(PART_BYTES as usize, 3).to_vec();
+    big.extend(b"compressible ".repeat(700_000));
+    files.insert("big.bin".into(), big.into());
+    files.insert(
+        "text.bin".into(),
+        b"very compressible ".repeat(600_000).into(),
+    );
+    files
+}
+
+/// Bytes that zstd can't shrink.
+fn noise(len: usize, seed: u8) -> Bytes {
+    let mut bytes = vec![0; len];
+    let mut reader = blake3::Hasher::new().update(&[seed]).finalize_xof();
+    reader.fill(&mut bytes);
+    bytes.into()
+}
+
+#[test]
+fn a_site_and_its_history() {
+    let mut story = Story::new();
+    let mut files = three_hundred_files();
+    let first = story.site(&files);
+
+    // Nothing is there yet.
+    assert_eq!(
+        story.host.site("docs", "/", &[]).status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(story.rollback(None), Err(Code::NotFound));
+    let dry = block_on(
+        story
+            .client()
+            .publish(story.intent(&first, None, Mode::Dry)),
+    )
+    .unwrap();
+    assert_eq!(dry.kind, OutcomeKind::Planned);
+    assert_eq!(story.host.blobs.all().len(), 0, "a dry run wrote something");
+
+    let (outcome, _) = story.publish(&first, None);
+    let deploy = outcome.deploy.unwrap();
+    assert_eq!((outcome.kind, deploy.number), (OutcomeKind::Published, 1));
+    assert_eq!(deploy.files, files.len() as u64);
+    assert_eq!(deploy.bytes, first.bytes);
+    assert_eq!(deploy.summary.added, deploy.files);
+    assert_eq!(outcome.url.as_deref(), Some("http://docs.localhost/"));
+    story.host.check("docs", &first);
+
+    // Nothing changed: one request, whether the client knows that or not.
+    let (outcome, requests) = story.publish(&first, base(&first, 1));
+    assert_eq!((outcome.kind, requests), (OutcomeKind::Unchanged, 1));
+    let (outcome, requests) = story.publish(&first, None);
+    assert_eq!((outcome.kind, requests), (OutcomeKind::Unchanged, 1));
+
+    // One file.
+    files.insert("docs/index.html".into(), "<h1>changed</h1>".into());
+    let second = story.site(&files);
+    let (outcome, requests) = story.publish(&second, base(&first, 1));
+    let deploy = outcome.deploy.unwrap();
+    assert_eq!(
+        (outcome.kind, deploy.number, requests),
+        (OutcomeKind::Published, 2, 1)
+    );
+    assert_eq!((deploy.summary.modified, deploy.summary.added), (1, 0));
+    assert_eq!(deploy.new_bytes, "<h1>changed</h1>".len() as u64);
+    story.host.check("docs", &second);
+
+    // A rename and a removal: no bytes travel, the big file included.
+    let big = files.remove("big.bin").unwrap();
+    files.insert("renamed/big.bin".into(), big);
+    files.remove("docs/3/0/page-3.html").unwrap();
+    let third = story.site(&files);
+    let (outcome, requests) = story.publish(&third, base(&second, 2));
+    let deploy = outcome.deploy.unwrap();
+    assert_eq!(
+        (outcome.kind, deploy.number, requests),
+        (OutcomeKind::Published, 3, 1)
+    );
+    assert_eq!((deploy.summary.added, deploy.summary.removed), (1, 2));
+    assert_eq!(deploy.new_bytes, 0);
+    story.host.check("docs", &third);
+    let gone = story.host.site("docs", "/docs/3/0/page-3", &[]);
+    assert_eq!(gone.status, StatusCode::NOT_FOUND);
+    assert_eq!(gone.body, files["404.html"]);
+
+    // An asset of an earlier deploy still resolves; at the deploy's own URL it does not.
+    let kept = story.host.site("docs", "/big.bin", &[]);
+    assert_eq!(kept.status, StatusCode::OK);
+    assert_eq!(
+        story.host.site("3--docs", "/big.bin", &[]).status,
+        StatusCode::NOT_FOUND
+    );
+
+    // Every deploy has its own URL.
+    story.host.check("1--docs", &first);
+    story.host.check("2--docs", &second);
+    story.host.check("3--docs", &third);
+    assert_eq!(
+        story.host.site("4--docs", "/", &[]).status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        story.host.site("other", "/", &[]).status,
+        StatusCode::NOT_FOUND
+    );
+
+    // Back and forth.
+    assert_eq!(story.rollback(None), Ok(4));
+    story.host.check("docs", &second);
+    assert_eq!(story.rollback(None), Ok(5));
+    story.host.check("docs", &first);
+    assert_eq!(story.rollback(None), Err(Code::DeployUnknown));
+    assert_eq!(story.rollback(Some(3)), Ok(6));
+    story.host.check("docs", &third);
+    assert_eq!(story.rollback(Some(9)), Err(Code::DeployUnknown));
+    // An older root is known: one request, no upload.
+    let (outcome, requests) = story.publish(&second, base(&third, 6));
+    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 1));
+    story.host.check("docs", &second);
+
+    let history: DeploysReply = block_on(story.client().deploys()).unwrap();
+    assert_eq!(history.active, 7);
+    let numbers: Vec<u64> = history.deploys.iter().map(|deploy| deploy.number).collect();
+    assert_eq!(numbers, [7, 6, 5, 4, 3, 2, 1]);
+    let restored: Vec<_> = history
+        .deploys
+        .iter()
+        .map(|deploy| deploy.restores)
+        .collect();
+    assert_eq!(
+        restored,
+        [None, Some(3), Some(1), Some(2), None, None, None]
+    );
+
+    let diff: DiffReply = block_on(story.client().get("/api/diff?space=docs&from=1&to=3")).unwrap();
+    let paths: Vec<&str> = diff.rows.iter().map(|row| row.path.as_str()).collect();
+    assert_eq!(
+        paths,
+        [
+            "big.bin",
+            "docs/3/0/page-3.html",
+            "docs/index.html",
+            "renamed/big.bin"
+        ]
+    );
+}
+
+#[test]
+fn ranges_of_a_blob_in_parts() {
+    let mut story = Story::new();
+    let files = three_hundred_files();
+    let site = story.site(&files);
+    story.publish(&site, None);
+    let part = PART_BYTES;
+    for path in ["big.bin", "text.bin", "exactly.bin", "img/noise.png"] {
+        let bytes = &files[path];
+        let len = bytes.len() as u64;
+        for (first, last) in [
+            (0, 0),
+            (part - 1, part),
+            (part - 5, part + 5),
+            (part, part),
+            (len - 1, len - 1),
+            (1, len - 1),
+        ] {
+            let range = format!("bytes={first}-{last}");
+            let headers = [("range", range.as_str()), ("accept-encoding", "zstd")];
+            let answer = story.host.site("docs", &format!("/{path}"), &headers);
+            if first >= len {
+                assert_eq!(
+                    answer.status,
+                    StatusCode::RANGE_NOT_SATISFIABLE,
+                    "{path} {range}"
+                );
+                continue;
+            }
+            assert_eq!(answer.status, StatusCode::PARTIAL_CONTENT, "{path} {range}");
+            let end = (last + 1).min(len);
+            assert!(
+                answer.body == bytes.slice(first as usize..end as usize),
+                "{path} {range}"
+            );
+            let sent = format!("bytes {first}-{}/{len}", end - 1);
+            assert_eq!(answer.headers["content-range"].to_str().unwrap(), sent);
+        }
+    }
+}
+
+/// A manifest above 64 KiB is told by its outline first.
+#[test]
+fn a_large_manifest_and_a_fresh_machine() {
+    let mut story = Story::new();
+    let page = |n: u32| {
+        (
+            format!("a/rather/long/path/{:08x}/{n}.html", n ^ 0x5a5a),
+            n.to_string(),
+        )
+    };
+    let mut files: BTreeMap<String, Bytes> = (0..3000)
+        .map(page)
+        .map(|(path, text)| (path, text.into()))
+        .collect();
+    let first = story.site(&files);
+    let (outcome, requests) = story.publish(&first, None);
+    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 4));
+    story.host.check("docs", &first);
+    // A machine that knows no base: outline, the nodes that changed, one pack, commit.
+    files.insert("a/new.html".into(), "new".into());
+    let second = story.site(&files);
+    let (outcome, requests) = story.publish(&second, None);
+    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 4));
+    assert_eq!(outcome.summary.unwrap().unchanged, 3000);
+    story.host.check("docs", &second);
+    // A dry run says what would travel, and changes nothing.
+    files.insert("a/newer.html".into(), "newer".into());
+    let third = story.site(&files);
+    let dry = story.intent(&third, base(&second, 2), Mode::Dry);
+    let (dry, requests) = story
+        .host
+        .count(|| block_on(story.client().publish(dry)).unwrap());
+    assert_eq!((dry.kind, requests), (OutcomeKind::Planned, 1));
+    assert_eq!((dry.missing_bytes, dry.summary.unwrap().added), (5, 1));
+    assert_eq!(block_on(story.client().deploys()).unwrap().active, 2);
+}
+
+#[test]
+fn an_empty_site_and_back() {
+    let mut story = Story::new();
+    let none = story.site(&BTreeMap::new());
+    let one = story.site(&[("index.html".to_owned(), Bytes::from_static(b"hi"))].into());
+    assert_eq!(story.publish(&none, None).0.kind, OutcomeKind::Published);
+    assert_eq!(
+        story.host.site("docs", "/", &[]).status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(
+        story.publish(&one, base(&none, 1)).0.kind,
+        OutcomeKind::Published
+    );
+    story.host.check("docs", &one);
+    let (outcome, requests) = story.publish(&none, base(&one, 2));
+    assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 1));
+    assert_eq!(
+        story.host.site("docs", "/", &[]).status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[test]
+fn the_api_is_closed_to_strangers() {
+    let story = Story::new();
+    for (path, token) in [
+        ("/api/deploys?space=docs", None),
+        ("/api/deploys?space=docs", Some("Bearer another")),
+        ("/api/publish/begin", None),
+    ] {
+        let mut request = Request::builder().uri(path).header("host", "api.localhost");
+        if path.ends_with("begin") {
+            request = request.method(Method::POST);
+        }
+        if let Some(token) = token {
+            request = request.header("authorization", token);
+        }
+        let request = request.body(Bytes::new()).unwrap();
+        let answer = block_on((&story.host).send(request)).unwrap();
+        assert_eq!(answer.status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}

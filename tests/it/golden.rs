@@ -1,0 +1,15 @@
+//! The formats, held in place from three sides: a naive reference implementation that the fast code
+//! has to agree with, vectors that are checked in, and the document that describes them.
+
+#[path = "../golden/agree.rs"]
+mod agree;
+#[path = "../golden/document.rs"]
+mod document;
+#[path = "../golden/fixtures.rs"]
+pub(crate) mod fixtures;
+#[path = "../golden/memory.rs"]
+pub(crate) mod memory;
+#[path = "../golden/reference.rs"]
+mod reference;
+#[path = "../golden/vectors.rs"]
+mod vectors;

@@ -1,0 +1,402 @@
+//! Publishers, readers and the alarm of a schedule.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use pmx_sync::code::Code;
+use pmx_sync::id::Root;
+use pmx_sync::name::SpaceName;
+use pmx_sync::push::{Base, Intent, Mode, OutcomeKind};
+use pmx_sync::wire::{DeployMeta, DeployView, Order, Problem, RollbackHead, VERSION};
+
+use super::chaos::yields;
+use super::check::{chain, root_of};
+use super::client::{Answer, Client, Failure, Network};
+use super::model::Site;
+use super::platform::url_path;
+use super::rng::Rng;
+use super::world::{Owner, Wire, World};
+
+/// What the server told somebody: it must be true for ever.
+#[derive(Debug, Clone)]
+pub(crate) struct Acknowledged {
+    pub(crate) space: SpaceName,
+    pub(crate) key: String,
+    pub(crate) root: Option<Root>,
+    pub(crate) told: Told,
+    pub(crate) deploy: DeployView,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Told {
+    Published,
+    Unchanged,
+    RolledBack,
+}
+
+pub(crate) type Promises = Rc<RefCell<Vec<Acknowledged>>>;
+
+/// One who publishes and rolls back.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    pub(crate) world: Rc<World>,
+    pub(crate) promises: Promises,
+    pub(crate) space: SpaceName,
+    pub(crate) name: String,
+    pub(crate) tries: usize,
+}
+
+impl Publisher {
+    pub(crate) fn client(&self) -> Client<'_, Wire> {
+        Client {
+            network: Wire(Rc::clone(&self.world)),
+            space: self.space.clone(),
+            nodes: &self.world.catalogue.nodes,
+            blobs: &self.world.catalogue.blobs,
+            tries: self.tries,
+        }
+    }
+
+    /// Publishes a few times, now and then in a hurry, on old knowledge, or twice.
+    pub(crate) async fn publishes(self, mut rng: Rng) {
+        let mut base = None;
+        for round in 0..=rng.below(3) {
+            yields(rng.below(40)).await;
+            if rng.once_in(3) {
+                base = self.newest().await.or(base);
+            }
+            let intent = self.intent(&mut rng, base, round);
+            for _ in 0..=rng.below(3) {
+                match self.publish(intent.clone()).await {
+                    Ok(deploy) => {
+                        base = Some(Base {
+                            root: deploy.root,
+                            deploy: deploy.number,
+                        });
+                        if rng.below(4) > 0 {
+                            break;
+                        }
+                    }
+                    Err(Failure::Broken) => {}
+                    Err(failure) if failure.code() == Code::Storage => {}
+                    Err(_) => break,
+                }
+            }
+        }
+    }
+
+    fn intent(&self, rng: &mut Rng, base: Option<Base>, round: usize) -> Intent {
+        let root = rng.pick(&self.world.catalogue.sites).root;
+        let order = match rng.below(4) {
+            0 => Some(Order::Run(rng.below(6) as u64)),
+            1 => Some(Order::Commit(rng.below(6) as u64)),
+            _ => None,
+        };
+        let expect = match (rng.below(3), base) {
+            (0, Some(base)) => Some(base.deploy),
+            (0, None) => Some(0),
+            _ => None,
+        };
+        let base = base.filter(|_| rng.below(5) > 0);
+        self.wants(root, base, expect, order, format!("{}.{round}", self.name))
+    }
+
+    pub(crate) fn wants(
+        &self,
+        root: Root,
+        base: Option<Base>,
+        expect: Option<u64>,
+        order: Option<Order>,
+        key: String,
+    ) -> Intent {
+        let space = self.space.clone();
+        let meta = DeployMeta {
+            message: Some(format!("as {key}")),
+            ..DeployMeta::default()
+        };
+        Intent {
+            space,
+            root,
+            base,
+            expect,
+            key,
+            order,
+            meta,
+            mode: Mode::Publish,
+        }
+    }
+
+    /// Asks for the newest deploy.
+    async fn newest(&self) -> Option<Base> {
+        let newest = self
+            .client()
+            .deploys()
+            .await
+            .ok()?
+            .deploys
+            .into_iter()
+            .next()?;
+        Some(Base {
+            root: newest.root,
+            deploy: newest.number,
+        })
+    }
+
+    /// Publishes once, and checks that what came of it may come of it.
+    pub(crate) async fn publish(&self, intent: Intent) -> Result<DeployView, Failure> {
+        let (key, root) = (intent.key.clone(), Some(intent.root));
+        let chaos = &self.world.chaos;
+        chaos.note(|| {
+            let number = self
+                .world
+                .catalogue
+                .sites
+                .iter()
+                .position(|site| Some(site.root) == root);
+            format!(
+                "{key} publishes site {number:?} on {:?}, expects {:?}",
+                intent.base, intent.expect
+            )
+        });
+        let outcome = match self.client().publish(intent).await {
+            Ok(outcome) => outcome,
+            Err(failure) => {
+                chaos.note(|| format!("{key} gives up: {failure:?}"));
+                match failure.code() {
+                    // Bytes that changed on their way arrive as others, and are missing then.
+                    Code::HashMismatch
+                    | Code::MissingObjects
+                    | Code::PackMalformed
+                    | Code::Compression
+                    | Code::TooLarge
+                        if chaos.rates().is_some_and(|rates| rates.corrupt > 0) => {}
+                    Code::Network | Code::Storage | Code::Conflict | Code::OutOfOrder => {}
+                    _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
+                }
+                return Err(failure);
+            }
+        };
+        let told = match outcome.kind {
+            OutcomeKind::Published => Told::Published,
+            OutcomeKind::Unchanged => Told::Unchanged,
+            OutcomeKind::Planned => unreachable!("nobody runs dry here"),
+        };
+        let deploy = outcome.deploy.expect("an outcome names its deploy");
+        chaos.note(|| format!("{key} is told: {told:?}, deploy {}", deploy.number));
+        self.promise(key, root, told, &deploy);
+        Ok(deploy)
+    }
+
+    fn promise(&self, key: String, root: Option<Root>, told: Told, deploy: &DeployView) {
+        let (space, deploy) = (self.space.clone(), deploy.clone());
+        let promise = Acknowledged {
+            space,
+            key,
+            root,
+            told,
+            deploy,
+        };
+        self.promises.borrow_mut().push(promise);
+    }
+
+    /// Rolls back once or twice.
+    pub(crate) async fn rolls_back(self, mut rng: Rng) {
+        for round in 0..=rng.below(2) {
+            yields(20 + rng.below(120)).await;
+            let newest = if rng.once_in(3) {
+                self.newest().await
+            } else {
+                None
+            };
+            let to = rng.once_in(2).then(|| 1 + rng.below(3) as u64);
+            let key = format!("{}.back.{round}", self.name);
+            let _done = self.rollback(to, newest.map(|base| base.deploy), key).await;
+        }
+    }
+
+    pub(crate) async fn rollback(
+        &self,
+        to: Option<u64>,
+        expect: Option<u64>,
+        key: String,
+    ) -> Result<DeployView, Failure> {
+        let (space, meta) = (self.space.clone(), DeployMeta::default());
+        let head = RollbackHead {
+            v: VERSION,
+            space,
+            to,
+            expect,
+            key: key.clone(),
+            meta,
+        };
+        let chaos = &self.world.chaos;
+        chaos.note(|| format!("{key} rolls back to {to:?}, expects {expect:?}"));
+        let done = self.client().rollback(&head).await;
+        match &done {
+            Ok(deploy) => {
+                chaos.note(|| format!("{key} is told: deploy {}", deploy.number));
+                self.promise(key, None, Told::RolledBack, deploy);
+            }
+            Err(failure) => match failure.code() {
+                Code::Network | Code::Storage | Code::Conflict => {}
+                Code::NotFound | Code::DeployUnknown => {}
+                _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
+            },
+        }
+        done
+    }
+}
+
+/// Drives the outbox, as the alarm of a platform does.
+pub(crate) async fn alarm(world: Rc<World>, space: SpaceName, mut rng: Rng) {
+    for _ in 0..rng.below(6) {
+        yields(10 + rng.below(80)).await;
+        let (server, now, space) = (world.server(), world.now(), space.clone());
+        world.spawn(Owner::Server, async move {
+            let _again = server.deliver(&space, now).await;
+        });
+    }
+}
+
+/// Reads pages of the active deploy, one after the other.
+pub(crate) async fn reads(world: Rc<World>, space: SpaceName, mut rng: Rng) {
+    let mut seen = 0;
+    for _ in 0..3 + rng.below(8) {
+        yields(rng.below(40)).await;
+        let site = rng.pick(&world.catalogue.sites);
+        let at = rng.below(site.files.len());
+        let path = site
+            .files
+            .keys()
+            .nth(at)
+            .cloned()
+            .unwrap_or_else(|| "index.html".into());
+        let zstd = rng.once_in(2);
+        for answer in page(&Wire(Rc::clone(&world)), space.as_str(), &path, zstd).await {
+            match deploy_of(&answer) {
+                Some(number) if number >= seen => seen = number,
+                None if seen == 0 || answer.status.is_server_error() => {}
+                number => world.chaos.violate(format_args!(
+                    "a reader of {space} saw deploy {seen} and then {number:?}"
+                )),
+            }
+            if let Err(what) = judge(&world, &space, &path, &answer) {
+                world
+                    .chaos
+                    .violate(format_args!("a reader of {space}: {what}"));
+            }
+        }
+    }
+}
+
+/// Asks for a file, and follows to its clean URL: every answer on the way.
+pub(crate) async fn page(wire: &impl Network, host: &str, path: &str, zstd: bool) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    let mut url = url_path(path);
+    for _ in 0..3 {
+        let mut request = Request::builder()
+            .uri(&url)
+            .header("host", format!("{host}.localhost"));
+        if zstd {
+            request = request.header("accept-encoding", "gzip, zstd");
+        }
+        let Ok(answer) = wire.send(request.body(Bytes::new()).unwrap()).await else {
+            break;
+        };
+        let next = answer
+            .headers
+            .get("location")
+            .map(|to| to.to_str().unwrap().to_owned());
+        answers.push(answer);
+        match next {
+            Some(next) => url = next,
+            None => break,
+        }
+    }
+    answers
+}
+
+pub(crate) fn deploy_of(answer: &Answer) -> Option<u64> {
+    answer
+        .headers
+        .get("x-pmx-deploy")?
+        .to_str()
+        .unwrap()
+        .parse()
+        .ok()
+}
+
+/// Whether an answer to a request for a file is one of the deploy that it names.
+pub(crate) fn judge(
+    world: &World,
+    space: &SpaceName,
+    path: &str,
+    answer: &Answer,
+) -> Result<(), String> {
+    if answer.status.is_server_error() {
+        let problem: Option<Problem> = serde_json::from_slice(&answer.body).ok();
+        return match problem {
+            Some(problem) if problem.code == Code::Storage => Ok(()),
+            problem => Err(format!(
+                "{path} was answered {}: {problem:?}",
+                answer.status
+            )),
+        };
+    }
+    let Some(number) = deploy_of(answer) else {
+        return match answer.status {
+            StatusCode::NOT_FOUND => Ok(()),
+            status => Err(format!("{path} was answered {status} of no deploy")),
+        };
+    };
+    let root = root_of(world, space, number);
+    let root = root.ok_or_else(|| format!("{path} is of deploy {number}, which does not exist"))?;
+    let site = world.catalogue.site(&root);
+    let site = site.ok_or_else(|| format!("deploy {number} is of a root that nobody published"))?;
+    let body = decoded(answer).ok_or_else(|| format!("{path} of {number} can't be decoded"))?;
+    match answer.status {
+        StatusCode::TEMPORARY_REDIRECT => Ok(()),
+        StatusCode::OK => match site.files.get(path) {
+            Some(bytes) if *bytes == body => Ok(()),
+            Some(bytes) => Err(format!(
+                "{path} of deploy {number} is {body:?}, not {bytes:?}"
+            )),
+            None if is_kept(world, space, number, path, &body) => Ok(()),
+            None => Err(format!("{path} was served, but deploy {number} lacks it")),
+        },
+        StatusCode::NOT_FOUND if site.files.contains_key(path) => {
+            Err(format!("{path} of deploy {number} was not found"))
+        }
+        StatusCode::NOT_FOUND => match site.files.get("404.html") {
+            Some(page) if *page != body => Err(format!("deploy {number} has another 404 page")),
+            _ => Ok(()),
+        },
+        status => Err(format!("{path} of deploy {number} was answered {status}")),
+    }
+}
+
+/// Whether an asset is one that an earlier deploy had.
+fn is_kept(world: &World, space: &SpaceName, number: u64, path: &str, body: &Bytes) -> bool {
+    let earlier = chain(world, space)
+        .into_iter()
+        .filter(|deploy| deploy.number < number);
+    let had = |site: &Site| site.files.get(path).is_some_and(|bytes| bytes == body);
+    !path.ends_with(".html")
+        && earlier
+            .into_iter()
+            .any(|deploy| world.catalogue.site(&deploy.root).is_some_and(had))
+}
+
+fn decoded(answer: &Answer) -> Option<Bytes> {
+    use pmx_sync::codec::{Bounds, Decoder};
+    thread_local! {
+        static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+    }
+    if !answer.headers.contains_key("content-encoding") {
+        return Some(answer.body.clone());
+    }
+    let decode = |it: &mut Decoder| it.frame_up_to(&answer.body, Bounds::REST).ok();
+    DECODER.with_borrow_mut(decode).map(Bytes::from)
+}

@@ -1,0 +1,340 @@
+//! The invariants of the design's section 6, checked when everything has come to rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::rc::Rc;
+
+use pmx_sync::code::Code;
+use pmx_sync::codec::{Bounds, Decoder};
+use pmx_sync::encode::Reader;
+use pmx_sync::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
+use pmx_sync::index::Twin;
+use pmx_sync::location::{Codec, Location};
+use pmx_sync::name::SpaceName;
+use pmx_sync::pack::rest::open_object;
+use pmx_sync::serve::ObjectKey;
+use pmx_sync::sql::{Sql, SqlRow, Value};
+
+use super::actors::{Acknowledged, Told, deploy_of, judge, page};
+use super::chaos::Plan;
+use super::platform::block_on;
+use super::world::{Wire, World};
+
+/// A row of the chain of deploys.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Link {
+    pub(crate) number: u64,
+    pub(crate) root: Root,
+    pub(crate) parent: u64,
+    pub(crate) kind: String,
+    pub(crate) key: String,
+    pub(crate) order: Option<(String, u64)>,
+    pub(crate) files: u64,
+    pub(crate) bytes: u64,
+    /// Added, modified, removed, unchanged.
+    pub(crate) summary: [u64; 4],
+}
+
+/// Every deploy of a space, as its ledger has them.
+pub(crate) fn chain(world: &World, space: &SpaceName) -> Vec<Link> {
+    let select = "SELECT number, root, parent, kind, key, order_kind, order_value, files, bytes,
+         added, modified, removed, unchanged FROM deploy ORDER BY number";
+    let rows = rows(world, space, select);
+    let link = |row: &SqlRow| Link {
+        number: integer(&row[0]),
+        root: Root::from_bytes(bytes(&row[1]).try_into().unwrap()),
+        parent: integer(&row[2]),
+        kind: text(&row[3]),
+        key: text(&row[4]),
+        order: (row[5] != Value::Null).then(|| (text(&row[5]), integer(&row[6]))),
+        files: integer(&row[7]),
+        bytes: integer(&row[8]),
+        summary: [9, 10, 11, 12].map(|at| integer(&row[at])),
+    };
+    rows.iter().map(link).collect()
+}
+
+pub(crate) fn root_of(world: &World, space: &SpaceName, number: u64) -> Option<Root> {
+    let select = format!("SELECT root FROM deploy WHERE number = {number}");
+    let row = rows(world, space, &select).into_iter().next()?;
+    Some(Root::from_bytes(bytes(&row[0]).try_into().unwrap()))
+}
+
+/// The space's ledger, read past all hooks; nothing if the space was not made.
+fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
+    let Some(ledger) = world.spaces.ledger(space) else {
+        return Vec::new();
+    };
+    ledger.inner().run(select, &[]).unwrap_or_default()
+}
+
+/// Ends all faults, drives the outbox, and checks everything.
+pub(crate) fn settle(
+    world: &Rc<World>,
+    space: &SpaceName,
+    promises: &[Acknowledged],
+) -> Result<(), String> {
+    world.chaos.set(Plan::Calm);
+    drain(world, space)?;
+    let chain = chain(world, space);
+    check_chain(world, space, &chain)?;
+    for promise in promises.iter().filter(|promise| promise.space == *space) {
+        check_promise(&chain, promise)?;
+    }
+    let pointed = world
+        .pointers
+        .find(space)
+        .map_or(0, |pointer| pointer.deploy);
+    let active = chain.last().map_or(0, |link| link.number);
+    if pointed != active {
+        return Err(format!(
+            "{space} points to deploy {pointed}, but {active} is active"
+        ));
+    }
+    for link in &chain {
+        check_site(world, space, &format!("{}--{space}", link.number), link)?;
+    }
+    if let Some(active) = chain.last() {
+        check_site(world, space, space.as_str(), active)?;
+    }
+    check_store(world, space)
+}
+
+/// Rings the alarm until it has nothing to do any more.
+pub(crate) fn drain(world: &World, space: &SpaceName) -> Result<(), String> {
+    let server = world.server();
+    for _ in 0..3 {
+        match block_on(server.deliver(space, world.now())) {
+            Ok(None) => return Ok(()),
+            Err(problem) if problem.code == Code::NotFound => return Ok(()),
+            Ok(Some(_)) => {}
+            Err(problem) => return Err(format!("the outbox of {space}: {problem}")),
+        }
+    }
+    Err(format!("the outbox of {space} never gets empty"))
+}
+
+fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), String> {
+    let mut keys = BTreeSet::new();
+    let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
+    let expected = world.expected.borrow();
+    let mut before: Option<&Link> = None;
+    for (link, number) in chain.iter().zip(1..) {
+        if link.number != number || link.parent != number - 1 {
+            return Err(format!("{space}: {link:?} is no {number}th link"));
+        }
+        if !keys.insert(&link.key) {
+            return Err(format!("{space}: the key {:?} made two deploys", link.key));
+        }
+        if let Some(wanted) = expected.get(&(space.clone(), link.key.clone()))
+            && !wanted.contains(&link.parent)
+        {
+            let (key, parent) = (&link.key, link.parent);
+            return Err(format!(
+                "{space}: {key} replaced {parent}, but expected {wanted:?}"
+            ));
+        }
+        if let Some((kind, value)) = &link.order {
+            let newest = newest.entry(kind).or_default();
+            if value < newest {
+                return Err(format!("{space}: {kind} {value} came after {newest}"));
+            }
+            *newest = *value;
+        }
+        let site = world.catalogue.site(&link.root);
+        let site = site.ok_or_else(|| format!("{space}: nobody published {link:?}"))?;
+        if (link.files, link.bytes) != (site.files.len() as u64, site.bytes) {
+            return Err(format!("{space}: {link:?} counts wrong"));
+        }
+        let summary = summary(world, before, link);
+        if link.summary != summary {
+            return Err(format!("{space}: {link:?} should say {summary:?}"));
+        }
+        before = Some(link);
+    }
+    Ok(())
+}
+
+/// What changed from a deploy to the next, by comparing their files.
+fn summary(world: &World, before: Option<&Link>, link: &Link) -> [u64; 4] {
+    let files = |link: &Link| &world.catalogue.site(&link.root).unwrap().files;
+    let empty = BTreeMap::new();
+    let (old, new) = (before.map_or(&empty, files), files(link));
+    let added = new.keys().filter(|path| !old.contains_key(*path)).count();
+    let removed = old.keys().filter(|path| !new.contains_key(*path)).count();
+    let same = new
+        .iter()
+        .filter(|(path, bytes)| old.get(*path) == Some(bytes))
+        .count();
+    [added, new.len() - added - same, removed, same].map(|count| count as u64)
+}
+
+fn check_promise(chain: &[Link], promise: &Acknowledged) -> Result<(), String> {
+    let told = &promise.deploy;
+    let broken = |why: &str| Err(format!("{why}: {promise:?}"));
+    let Some(link) = chain.get((told.number as usize).wrapping_sub(1)) else {
+        return broken("a deploy that somebody was told of is lost");
+    };
+    if link.root != told.root || link.parent != told.parent {
+        return broken("a deploy is another than somebody was told");
+    }
+    if promise.root.is_some_and(|root| root != link.root) {
+        return broken("somebody's deploy is of another root");
+    }
+    let mine = chain.iter().filter(|link| link.key == promise.key).count();
+    match promise.told {
+        Told::Published if link.key != promise.key || mine != 1 => {
+            broken("a publish is not in the chain once")
+        }
+        Told::Published | Told::Unchanged | Told::RolledBack => Ok(()),
+    }
+}
+
+/// Reads every file of a deploy, as it is and as stored.
+fn check_site(world: &Rc<World>, space: &SpaceName, host: &str, link: &Link) -> Result<(), String> {
+    let site = world
+        .catalogue
+        .site(&link.root)
+        .expect("the chain was checked");
+    let wire = Wire(Rc::clone(world));
+    for (path, zstd) in site
+        .files
+        .keys()
+        .flat_map(|path| [(path, false), (path, true)])
+    {
+        let answers = ask(world, page(&wire, host, path, zstd));
+        let Some(last) = answers.last() else {
+            return Err(format!("{host} did not answer to {path}"));
+        };
+        if last.status != 200 || deploy_of(last) != Some(link.number) {
+            let problem = String::from_utf8_lossy(&last.body);
+            return Err(format!(
+                "{host} answered {} to {path}: {problem}",
+                last.status
+            ));
+        }
+        judge(world, space, path, last)?;
+    }
+    Ok(())
+}
+
+/// Runs a request of one who is alone with the server.
+pub(crate) fn ask<F: Future>(world: &World, future: F) -> F::Output {
+    let mut future = std::pin::pin!(future);
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    loop {
+        if let std::task::Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+        world.run();
+    }
+}
+
+/// Whether all that the ledger says about objects is true.
+fn check_store(world: &World, space: &SpaceName) -> Result<(), String> {
+    let Some(row) = rows(world, space, "SELECT value FROM meta WHERE key = 'space'").pop() else {
+        return Ok(());
+    };
+    let store = Store {
+        world,
+        space: SpaceId::from_hex(&text(&row[0])).unwrap(),
+    };
+    for row in rows(world, space, "SELECT blobs FROM have") {
+        store.check_bucket(bytes(&row[0]))?;
+    }
+    let select = "SELECT id, object, at, length FROM node WHERE object IS NOT NULL";
+    for row in rows(world, space, select) {
+        let id = NodeId::from_bytes(bytes(&row[0]).try_into().unwrap());
+        let at = integer(&row[2]);
+        let twin = store.read(object(&row[1]), at..at + integer(&row[3]))?;
+        Twin::decode(&twin, id).map_err(|error| format!("the twin of {id}: {error}"))?;
+    }
+    for row in rows(world, space, "SELECT object FROM pack") {
+        let key = store.key(object(&row[0]));
+        let objects = world.blobs.all();
+        let pack = objects
+            .get(&key)
+            .ok_or_else(|| format!("the pack {key} is missing"))?;
+        open_object(pack).map_err(|error| format!("the pack {key}: {error}"))?;
+    }
+    Ok(())
+}
+
+struct Store<'a> {
+    world: &'a World,
+    space: SpaceId,
+}
+
+impl Store<'_> {
+    fn key(&self, object: ObjectId) -> ObjectKey {
+        ObjectKey {
+            space: self.space,
+            object,
+        }
+    }
+
+    fn read(&self, object: ObjectId, range: Range<u64>) -> Result<bytes::Bytes, String> {
+        let key = self.key(object);
+        let found = self.world.blobs.slice(key, range.clone());
+        found.ok_or_else(|| format!("{key} is missing, or ends before {range:?}"))
+    }
+
+    fn check_bucket(&self, bucket: &[u8]) -> Result<(), String> {
+        let mut reader = Reader::new(bucket);
+        let mut decoder = Decoder::new();
+        while reader.remaining() > 0 {
+            let blob = BlobId::from_bytes(reader.array().unwrap());
+            let raw = reader.varint().unwrap();
+            let Location { extent, codec } = Location::decode(&mut reader).unwrap();
+            let range = extent.offset..extent.offset + extent.len;
+            let stored = self.read(extent.object, range)?;
+            let found = match codec {
+                Codec::Stored => stored.to_vec(),
+                Codec::Zstd => decoder.frame(&stored, raw, Bounds::REST).unwrap(),
+                Codec::Parts | Codec::ZstdParts => return Err(format!("{blob} is in parts")),
+            };
+            if BlobId::of(&found) != blob {
+                return Err(format!("the ledger believes that {found:?} is {blob}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Everything that is kept of a space, to be compared later.
+pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
+    let tables = ["meta", "node", "have", "pack", "part", "deploy", "outbox"];
+    let tables = tables.map(|table| rows(world, space, &format!("SELECT * FROM {table}")));
+    let mut objects = world.blobs.all();
+    let id = tables[0]
+        .iter()
+        .find(|row| row[0] == Value::Text("space".into()));
+    let id = id.map(|row| SpaceId::from_hex(&text(&row[1])).unwrap());
+    objects.retain(|key, _| Some(key.space) == id);
+    format!("{tables:?} {objects:?} {:?}", world.pointers.find(space))
+}
+
+fn integer(value: &Value) -> u64 {
+    match value {
+        Value::Integer(value) => u64::try_from(*value).unwrap(),
+        other => panic!("{other:?} is no integer"),
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Text(text) => text.clone(),
+        other => panic!("{other:?} is no text"),
+    }
+}
+
+fn bytes(value: &Value) -> &[u8] {
+    match value {
+        Value::Blob(bytes) => bytes,
+        other => panic!("{other:?} is no blob"),
+    }
+}
+
+fn object(value: &Value) -> ObjectId {
+    ObjectId::from_bytes(bytes(value).try_into().unwrap())
+}

@@ -1,0 +1,229 @@
+//! A publisher's driver: does what [`Push`] says, with retries, over any network.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use pmx_sync::code::Code;
+use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::id::BlobId;
+use pmx_sync::manifest::{NodeMap, Row};
+use pmx_sync::name::SpaceName;
+use pmx_sync::pack::Coding;
+use pmx_sync::pack::part::{Parts, WirePart};
+use pmx_sync::pack::plan::PackPlan;
+use pmx_sync::pack::wire::{PackBuilder, WirePack};
+use pmx_sync::push::{self, Action, Intent, Outcome, Push, PushError, Uploads};
+use pmx_sync::wire::{
+    DeployView, DeploysReply, Envelope, Problem, RollbackHead, Section, SectionKind,
+};
+use serde::de::DeserializeOwned;
+
+pub(crate) const SECRET: &str = "the secret of the tests";
+
+/// What came back: the status, the media type's headers and the body, read to its end.
+#[derive(Debug, Clone)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: http::HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// The connection broke, or nothing came back in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Broken;
+
+pub(crate) trait Network {
+    fn send(&self, request: Request<Bytes>) -> impl Future<Output = Result<Answer, Broken>>;
+}
+
+/// Why a publisher gave up.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Broken,
+    Refused(Box<Problem>),
+    Push(PushError),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> Code {
+        match self {
+            Self::Broken => Code::Network,
+            Self::Refused(problem) => problem.code,
+            Self::Push(error) => error.code(),
+        }
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        Self::Push(error)
+    }
+}
+
+/// What a publisher has at hand.
+pub(crate) struct Client<'a, N> {
+    pub(crate) network: N,
+    pub(crate) space: SpaceName,
+    pub(crate) nodes: &'a NodeMap,
+    pub(crate) blobs: &'a BTreeMap<BlobId, Bytes>,
+    /// Times that a request is sent before the client gives up.
+    pub(crate) tries: usize,
+}
+
+thread_local! {
+    static ENCODER: RefCell<Encoder> = RefCell::new(Encoder::new());
+}
+
+impl<N: Network> Client<'_, N> {
+    pub(crate) async fn publish(&self, intent: Intent) -> Result<Outcome, Failure> {
+        let mut push = Push::new(self.nodes, intent);
+        loop {
+            let asked = match push.next()? {
+                Action::Begin(request) => {
+                    let body = self.envelope(request);
+                    self.post("/api/publish/begin", body).await
+                }
+                Action::Commit(request) => {
+                    let body = serde_json::to_vec(&request.head).unwrap();
+                    self.post("/api/publish/commit", body.into()).await
+                }
+                Action::Upload(uploads) => {
+                    self.upload(&uploads).await?;
+                    push.uploaded();
+                    continue;
+                }
+                Action::Done(outcome) => return Ok(*outcome),
+            };
+            match asked {
+                Ok(reply) => push.replied(reply)?,
+                Err(Failure::Refused(problem)) => push.refused(*problem)?,
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    pub(crate) async fn rollback(&self, head: &RollbackHead) -> Result<DeployView, Failure> {
+        let body = serde_json::to_vec(head).unwrap();
+        let reply: serde_json::Value = self.post("/api/publish/rollback", body.into()).await?;
+        Ok(serde_json::from_value(reply["deploy"].clone()).unwrap())
+    }
+
+    pub(crate) async fn deploys(&self) -> Result<DeploysReply, Failure> {
+        self.get(&format!("/api/deploys?space={}&limit=1000", self.space))
+            .await
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+        self.call(Method::GET, path, Bytes::new()).await
+    }
+
+    async fn post<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, Failure> {
+        self.call(Method::POST, path, body).await
+    }
+
+    fn envelope(&self, request: push::Request) -> Bytes {
+        let mut sections = request.sections;
+        if let Some(uploads) = request.pack {
+            let pack = self.pack(&uploads, &uploads.plan.packs[0]);
+            let bytes = Bytes::from(pack.into_bytes());
+            sections.push(Section {
+                kind: SectionKind::Pack,
+                bytes,
+            });
+        }
+        let head = serde_json::to_vec(&request.head).unwrap().into();
+        let envelope = Envelope { head, sections };
+        ENCODER
+            .with_borrow_mut(|encoder| envelope.encode(encoder))
+            .into()
+    }
+
+    fn pack(&self, uploads: &Uploads, plan: &PackPlan) -> WirePack {
+        let mut builder = PackBuilder::new();
+        for member in &plan.members {
+            builder
+                .push(&self.blobs[&uploads.rows[*member].entry.blob])
+                .unwrap();
+        }
+        let coding = plan.kind.coding(Level::WIRE);
+        ENCODER
+            .with_borrow_mut(|encoder| builder.finish(encoder, coding))
+            .unwrap()
+    }
+
+    async fn upload(&self, uploads: &Uploads) -> Result<(), Failure> {
+        for plan in &uploads.plan.packs {
+            let pack = self.pack(uploads, plan);
+            let path = format!("/api/publish/packs/{}?space={}", pack.id(), self.space);
+            self.put(&path, pack.into_bytes().into()).await?;
+        }
+        for member in &uploads.plan.big {
+            self.parts(uploads, &uploads.rows[*member]).await?;
+        }
+        Ok(())
+    }
+
+    async fn parts(&self, uploads: &Uploads, row: &Row) -> Result<(), Failure> {
+        let (blob, size) = (row.entry.blob, row.entry.size);
+        let bytes = &self.blobs[&blob];
+        let parts = Parts::of(size).unwrap();
+        let have = uploads.parts.get(&blob);
+        for part in parts.all() {
+            let number = u64::from(part.number());
+            if have.is_some_and(|have| have.iter(u64::MAX).any(|kept| kept == number)) {
+                continue;
+            }
+            let start = part.offset() as usize;
+            let bytes = &bytes[start..start + part.len() as usize];
+            let coding = Coding::Zstd(Level::WIRE);
+            let part = ENCODER.with_borrow_mut(|it| WirePart::of(part, bytes, it, coding));
+            let space = &self.space;
+            let path = format!("/api/publish/blobs/{blob}/{number}?space={space}&size={size}");
+            self.put(&path, part.unwrap().bytes.into()).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&self, path: &str, body: Bytes) -> Result<(), Failure> {
+        let _kept: serde_json::Value = self.call(Method::PUT, path, body).await?;
+        Ok(())
+    }
+
+    /// Sends a request until there is an answer that another try would not change.
+    async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, Failure> {
+        let mut failure = Failure::Broken;
+        for _ in 0..self.tries {
+            let request = Request::builder()
+                .method(method.clone())
+                .uri(path)
+                .header("host", "api.localhost")
+                .header("authorization", format!("Bearer {SECRET}"))
+                .header("content-length", body.len())
+                .body(body.clone())
+                .unwrap();
+            failure = match self.network.send(request).await {
+                Ok(answer) if answer.status.is_success() => {
+                    return Ok(serde_json::from_slice(&answer.body).unwrap());
+                }
+                Ok(answer) => {
+                    let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
+                    // What is missing is for the state machine to bring.
+                    if !problem.code.retriable() || problem.code == Code::MissingObjects {
+                        return Err(Failure::Refused(Box::new(problem)));
+                    }
+                    Failure::Refused(Box::new(problem))
+                }
+                Err(Broken) => Failure::Broken,
+            };
+        }
+        Err(failure)
+    }
+}

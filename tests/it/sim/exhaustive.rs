@@ -1,0 +1,177 @@
+//! One fault at every place that there is: each statement, and each effect, before and after.
+
+use std::rc::Rc;
+
+use pmx_sync::push::Base;
+
+use super::actors::{Promises, Publisher, reads};
+use super::chaos::{Chaos, How, Plan, Target};
+use super::check::{ask, chain, settle};
+use super::model::Catalogue;
+use super::platform::space;
+use super::rng::Rng;
+use super::world::{Owner, World};
+
+/// What is going on when the fault strikes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Story {
+    /// The first publish of a space: begin, packs, commit.
+    First,
+    /// A change in one request.
+    Small,
+    /// A publish by a machine that knows no base, over an older one.
+    Fresh,
+    /// Back to the deploy before.
+    Rollback,
+    /// Two publishes at once, readers beside them.
+    Race,
+}
+
+fn publisher(world: &Rc<World>, promises: &Promises, name: &str, tries: usize) -> Publisher {
+    Publisher {
+        world: Rc::clone(world),
+        promises: Rc::clone(promises),
+        space: space("docs"),
+        name: name.to_owned(),
+        tries,
+    }
+}
+
+/// Plays a story with a fault at the n-th place; says whether there was such a place.
+fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<bool, String> {
+    // The catalogue is the same for every n, the order of tasks is not.
+    let catalogue = Catalogue::grow(&mut Rng::new(7), 6);
+    let roots: Vec<_> = catalogue.sites.iter().map(|site| site.root).collect();
+    let world = World::new(Chaos::new(Rng::new(seed), false), catalogue, None);
+    let promises = Promises::default();
+    let calm = publisher(&world, &promises, "calm", 1);
+    let mut base = None;
+    if story != Story::First {
+        for (root, key) in [(roots[0], "before 1"), (roots[1], "before 2")] {
+            let intent = calm.wants(root, base, None, None, key.into());
+            let deploy = ask(&world, calm.publish(intent)).map_err(|e| format!("{e:?}"))?;
+            base = Some(Base {
+                root,
+                deploy: deploy.number,
+            });
+        }
+    }
+    let before = chain(&world, &space("docs"));
+
+    world.chaos.set(Plan::Nth(target, n, how));
+    let one = publisher(&world, &promises, "one", 1);
+    let known = base.filter(|_| story != Story::Fresh);
+    let intent = one.wants(roots[2], known, None, None, "the key".into());
+    match story {
+        Story::First | Story::Small | Story::Fresh => {
+            let _done = ask(&world, one.publish(intent.clone()));
+        }
+        Story::Rollback => {
+            let _done = ask(&world, one.rollback(None, None, "the key".into()));
+        }
+        Story::Race => {
+            let two = publisher(&world, &promises, "two", 3);
+            let other = two.wants(roots[3], base, None, None, "two".into());
+            let (first, intent) = (publisher(&world, &promises, "one", 3), intent.clone());
+            let publish = |who: Publisher, intent| async move {
+                let _done = who.publish(intent).await;
+            };
+            world.spawn(Owner::Outside, publish(first, intent));
+            world.spawn(Owner::Outside, publish(two, other));
+            for reader in 0..2 {
+                let rng = Rng::new(seed + reader);
+                world.spawn(Owner::Outside, reads(Rc::clone(&world), space("docs"), rng));
+            }
+        }
+    }
+    world.run();
+    let struck = world.chaos.has_struck();
+    // The old state or the new one, whole.
+    settle(&world, &space("docs"), &promises.borrow())?;
+    let after = chain(&world, &space("docs"));
+    if !after.starts_with(&before) {
+        return Err("the deploys before are not what they were".into());
+    }
+    let most = before.len() + if story == Story::Race { 2 } else { 1 };
+    if after.len() > most {
+        return Err(format!(
+            "{} deploys came of {story:?}",
+            after.len() - before.len()
+        ));
+    }
+    // The same again arrives.
+    let again = match story {
+        Story::Rollback => ask(&world, one.rollback(None, None, "the key".into())),
+        _ => ask(&world, one.publish(intent)),
+    };
+    let deploy = again.map_err(|failure| format!("the retry failed: {failure:?}"))?;
+    settle(&world, &space("docs"), &promises.borrow())?;
+    let last = chain(&world, &space("docs"));
+    let made = last.iter().find(|link| link.key == "the key");
+    if made.map(|link| link.number) != Some(deploy.number) || last.len() > most {
+        return Err(format!("the retry made {deploy:?} of {last:?}"));
+    }
+    match world.chaos.violation() {
+        Some(violation) => Err(violation),
+        None => Ok(struck),
+    }
+}
+
+/// Strikes at every place of a story. Returns how many there are.
+fn strike_everywhere(story: Story, target: Target, how: How, seed: u64) -> usize {
+    for n in 1.. {
+        match play(story, target, n, how, seed) {
+            Ok(true) => {}
+            Ok(false) => return n - 1,
+            Err(why) => panic!("{story:?}, {how:?} at {target:?} {n}, seed {seed}: {why}"),
+        }
+    }
+    0
+}
+
+#[test]
+fn fails_at_the_nth_statement_for_every_n() {
+    for story in [Story::First, Story::Small, Story::Fresh, Story::Rollback] {
+        for how in [How::FailBefore, How::CrashBefore] {
+            let statements = strike_everywhere(story, Target::Statement, how, 1);
+            println!("{story:?}, {how:?}: {statements} statements");
+            assert!(
+                statements > 10,
+                "{story:?} has only {statements} statements"
+            );
+        }
+    }
+}
+
+#[test]
+fn fails_at_the_nth_effect_for_every_n() {
+    let hows = [
+        How::FailBefore,
+        How::FailAfter,
+        How::CrashBefore,
+        How::CrashAfter,
+    ];
+    for story in [Story::First, Story::Small, Story::Fresh, Story::Rollback] {
+        for how in hows {
+            let effects = strike_everywhere(story, Target::Effect, how, 1);
+            println!("{story:?}, {how:?}: {effects} effects");
+            assert!(effects >= 4, "{story:?} has only {effects} effects");
+        }
+    }
+}
+
+#[test]
+fn fails_at_the_nth_effect_of_two_racing_publishes() {
+    let hows = [
+        How::FailBefore,
+        How::FailAfter,
+        How::CrashBefore,
+        How::CrashAfter,
+    ];
+    for seed in 0..6 {
+        for how in hows {
+            let effects = strike_everywhere(Story::Race, Target::Effect, how, seed);
+            assert!(effects >= 10, "the race has only {effects} effects");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! A seeded simulation of publishers, readers and servers over faulty seams.
+//!
+//! Every effect of a server yields first, so tasks interleave at their awaits and nowhere else, in
+//! an order that the seed decides. What survives a crash are objects, pointers and ledgers; what
+//! does not are a server with its caches and all that runs on it. `PMX_SEED=<n>` replays a seed and
+//! prints its events; `PMX_SEEDS=<n>` runs so many.
+
+mod actors;
+mod bugs;
+mod chaos;
+mod check;
+pub(crate) mod client;
+mod exhaustive;
+pub(crate) mod model;
+pub(crate) mod platform;
+mod regressions;
+pub(crate) mod rng;
+mod schedule;
+pub(crate) mod sql;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bugs::Bug;
+use schedule::{Report, simulate};
+
+/// Schedules of a test run.
+const SCHEDULES: u64 = 10_000;
+
+/// What many schedules amount to.
+#[derive(Debug, Default)]
+struct Sum {
+    schedules: u64,
+    steps: u64,
+    faults: u64,
+    crashes: u64,
+    deploys: u64,
+    /// The first seed that broke an invariant, and which.
+    broken: Option<(u64, String)>,
+}
+
+/// Runs schedules from seed 0 on, on two threads, until one breaks an invariant.
+fn run(schedules: u64, bug: Option<Bug>) -> Sum {
+    let next = AtomicU64::new(0);
+    let sum = Mutex::new(Sum::default());
+    let work = || loop {
+        let seed = next.fetch_add(1, Ordering::Relaxed);
+        if seed >= schedules || sum.lock().unwrap().broken.is_some() {
+            return;
+        }
+        let report = caught(seed, bug);
+        let mut sum = sum.lock().unwrap();
+        sum.schedules += 1;
+        sum.steps += report.steps;
+        sum.faults += report.faults;
+        sum.crashes += report.crashes;
+        sum.deploys += report.deploys;
+        let is_first = sum.broken.as_ref().is_none_or(|(first, _)| seed < *first);
+        if let Some(violation) = report.violation
+            && is_first
+        {
+            sum.broken = Some((seed, violation));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(work);
+        scope.spawn(work);
+    });
+    sum.into_inner().unwrap()
+}
+
+/// A panic is a broken invariant as well.
+fn caught(seed: u64, bug: Option<Bug>) -> Report {
+    let run = || simulate(seed, bug, false);
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        let violation = format!("a panic: {}", text.unwrap_or("of another kind"));
+        Report {
+            violation: Some(violation),
+            ..Report::default()
+        }
+    })
+}
+
+fn from_environment(name: &str) -> Option<u64> {
+    std::env::var(name)
+        .ok()
+        .map(|text| text.parse().expect("a seed is a number"))
+}
+
+#[test]
+fn ten_thousand_schedules() {
+    if let Some(seed) = from_environment("PMX_SEED") {
+        let report = simulate(seed, None, true);
+        println!("{}", report.trace.join("\n"));
+        assert_eq!(report.violation, None, "PMX_SEED={seed}");
+        return;
+    }
+    let sum = run(from_environment("PMX_SEEDS").unwrap_or(SCHEDULES), None);
+    if let Some((seed, violation)) = &sum.broken {
+        let trace = catch_unwind(|| simulate(*seed, None, true).trace.join("\n"));
+        let trace = trace.unwrap_or_default();
+        panic!("{violation}\n\n{trace}\n\nreplay: PMX_SEED={seed} cargo test -p pmx-tests sim");
+    }
+    println!("{sum:?}");
+    // A simulation in which nothing happens finds nothing.
+    assert!(sum.deploys > 2 * sum.schedules, "{sum:?}");
+    assert!(sum.crashes > sum.schedules, "{sum:?}");
+    assert!(sum.faults > 4 * sum.schedules, "{sum:?}");
+}
+
+#[test]
+fn a_seed_means_one_schedule() {
+    for seed in 0..40 {
+        let (one, two) = (simulate(seed, None, true), simulate(seed, None, true));
+        assert!(one.trace.len() > 10, "nothing happened");
+        assert_eq!(one.trace, two.trace, "seed {seed}");
+    }
+}
+
+#[test]
+fn planted_bugs_are_found() {
+    for (bug, sign) in [
+        (Bug::NoCompareAndSwap, "but expected"),
+        (Bug::PointerInline, "points to"),
+        (Bug::NoVerification, ""),
+    ] {
+        let sum = run(SCHEDULES, Some(bug));
+        let (seed, violation) = sum
+            .broken
+            .unwrap_or_else(|| panic!("{bug:?} was not found"));
+        println!("{bug:?} is found by seed {seed}: {violation}");
+        assert!(violation.contains(sign), "{bug:?}: {violation}");
+    }
+}

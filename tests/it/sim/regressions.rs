@@ -1,0 +1,145 @@
+//! Defects that showed while this was written, each as its story.
+
+use std::rc::Rc;
+
+use http::Request;
+use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::manifest::{diff, encode_patch};
+use pmx_sync::pack::{Coding, wire::PackBuilder};
+use pmx_sync::wire::{
+    BeginHead, CommitTerms, DeployMeta, Envelope, RollbackHead, Section, SectionKind, VERSION,
+};
+
+use super::actors::{Promises, Publisher, Told};
+use super::chaos::Chaos;
+use super::check::{ask, chain, settle};
+use super::client::{Network, SECRET};
+use super::model::Catalogue;
+use super::platform::space;
+use super::rng::Rng;
+use super::world::{Wire, World};
+
+/// A space with two deploys, of sites 0 and 1.
+fn two_deploys() -> (Rc<World>, Publisher) {
+    let catalogue = Catalogue::grow(&mut Rng::new(7), 4);
+    let world = World::new(Chaos::new(Rng::new(1), false), catalogue, None);
+    let publisher = Publisher {
+        world: Rc::clone(&world),
+        promises: Promises::default(),
+        space: space("docs"),
+        name: "one".into(),
+        tries: 1,
+    };
+    for site in 0..2 {
+        let root = world.catalogue.sites[site].root;
+        let intent = publisher.wants(root, None, None, None, format!("key {site}"));
+        ask(&world, publisher.publish(intent)).unwrap();
+    }
+    (world, publisher)
+}
+
+/// `pmx rollback` names no deploy. Repeated after a lost answer, it went looking for the deploy
+/// before the one it had restored itself, and failed.
+#[test]
+fn a_repeated_rollback_is_answered_as_the_first_time() {
+    let (world, publisher) = two_deploys();
+    let head = RollbackHead {
+        v: VERSION,
+        space: space("docs"),
+        to: None,
+        expect: Some(2),
+        key: "back".into(),
+        meta: DeployMeta::default(),
+    };
+    for _ in 0..2 {
+        let deploy = ask(&world, publisher.client().rollback(&head)).unwrap();
+        assert_eq!((deploy.number, deploy.restores), (3, Some(1)));
+    }
+    assert_eq!(chain(&world, &space("docs")).len(), 3);
+}
+
+/// Repeated after a lost answer, a commit was told that nothing had changed.
+#[test]
+fn a_repeated_commit_is_answered_as_the_first_time() {
+    let (world, publisher) = two_deploys();
+    let root = world.catalogue.sites[1].root;
+    let intent = publisher.wants(root, None, None, None, "key 1".into());
+    // The driver asks first and then has nothing to commit, so the terms are sent by hand.
+    let head = BeginHead {
+        v: VERSION,
+        space: space("docs"),
+        root,
+        base: None,
+        dry: false,
+        commit: Some(CommitTerms {
+            expect: 1,
+            key: intent.key,
+            order: None,
+            meta: DeployMeta::default(),
+        }),
+    };
+    let reply = post(&world, "commit", serde_json::to_vec(&head).unwrap());
+    assert_eq!(
+        (&reply["state"], &reply["deploy"]["number"]),
+        (&"published".into(), &2.into())
+    );
+    let told: Vec<Told> = publisher
+        .promises
+        .borrow()
+        .iter()
+        .map(|it| it.told)
+        .collect();
+    assert_eq!(told, [Told::Published; 2]);
+}
+
+/// A root that was deployed before needs no index object, so the pack that came along is not
+/// written. Its blobs were noted as held all the same, in an object that does not exist.
+#[test]
+fn a_pack_that_is_not_written_is_not_believed() {
+    let (world, publisher) = two_deploys();
+    let (old, new) = (world.catalogue.sites[1].root, world.catalogue.sites[0].root);
+    let nodes = &world.catalogue.nodes;
+    let patch = encode_patch(&diff(nodes, old, nodes, new).unwrap());
+    let mut pack = PackBuilder::new();
+    pack.push(b"a blob that no site has").unwrap();
+    let pack = pack
+        .finish(&mut Encoder::new(), Coding::Zstd(Level::WIRE))
+        .unwrap();
+    let head = BeginHead {
+        v: VERSION,
+        space: space("docs"),
+        root: new,
+        base: Some(old),
+        dry: false,
+        commit: Some(CommitTerms {
+            expect: 2,
+            key: "with a pack".into(),
+            order: None,
+            meta: DeployMeta::default(),
+        }),
+    };
+    let section = |kind, bytes: Vec<u8>| Section {
+        kind,
+        bytes: bytes.into(),
+    };
+    let envelope = Envelope {
+        head: serde_json::to_vec(&head).unwrap().into(),
+        sections: vec![
+            section(SectionKind::Patch, patch),
+            section(SectionKind::Pack, pack.into_bytes()),
+        ],
+    };
+    let reply = post(&world, "begin", envelope.encode(&mut Encoder::new()));
+    assert_eq!(reply["state"], "published");
+    settle(&world, &space("docs"), &publisher.promises.borrow()).unwrap();
+}
+
+fn post(world: &Rc<World>, what: &str, body: Vec<u8>) -> serde_json::Value {
+    let request = Request::post(format!("/api/publish/{what}"))
+        .header("host", "api.localhost")
+        .header("authorization", format!("Bearer {SECRET}"))
+        .body(body.into())
+        .unwrap();
+    let answer = ask(world, Wire(Rc::clone(world)).send(request)).unwrap();
+    serde_json::from_slice(&answer.body).unwrap()
+}

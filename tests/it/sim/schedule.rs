@@ -1,0 +1,115 @@
+//! One schedule: who does what, what goes wrong, and whether the invariants hold.
+
+use std::rc::Rc;
+
+use super::actors::{Promises, Publisher, alarm, reads};
+use super::bugs::Bug;
+use super::chaos::{Chaos, Plan, Rates};
+use super::check::{ask, chain, dump, settle};
+use super::model::{Catalogue, Site};
+use super::platform::space;
+use super::rng::Rng;
+use super::world::{Owner, World};
+
+/// What a schedule amounts to.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    pub(crate) violation: Option<String>,
+    pub(crate) trace: Vec<String>,
+    pub(crate) steps: u64,
+    pub(crate) faults: u64,
+    pub(crate) crashes: u64,
+    pub(crate) deploys: u64,
+}
+
+/// Runs the schedule of a seed.
+pub(crate) fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Report {
+    let mut rng = Rng::new(seed);
+    let sites = 4 + rng.below(4);
+    let catalogue = Catalogue::grow(&mut rng.fork(), sites);
+    let mut rates = Rates::draw(&mut rng);
+    if bug == Some(Bug::NoVerification) {
+        rates.corrupt = 2;
+    }
+    let world = World::new(Chaos::new(rng.fork(), traced), catalogue, bug);
+    let steps = play(&world, &mut rng, rates).unwrap_or_else(|violation| {
+        world.chaos.violate(violation);
+        0
+    });
+    let deploys = ["docs", "other"].map(|name| chain(&world, &space(name)).len() as u64);
+    Report {
+        violation: world.chaos.violation(),
+        trace: world.chaos.trace(),
+        steps,
+        faults: world.chaos.faults.get(),
+        crashes: world.crashes.get(),
+        deploys: deploys.iter().sum(),
+    }
+}
+
+fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
+    let promises = Promises::default();
+    let publisher = |name: &str, of: &str| Publisher {
+        world: Rc::clone(world),
+        promises: Rc::clone(&promises),
+        space: space(of),
+        name: name.to_owned(),
+        tries: 4,
+    };
+    let newest = world.catalogue.sites.last().expect("there are sites").root;
+    // In some schedules another space is published before, and nobody touches it.
+    let bystander = rng.once_in(4).then(|| publisher("bystander", "quiet"));
+    if let Some(bystander) = &bystander {
+        let intent = bystander.wants(newest, None, None, None, "quiet.1".into());
+        ask(world, bystander.publish(intent)).map_err(|failure| format!("{failure:?}"))?;
+    }
+    let before = dump(world, &space("quiet"));
+
+    world.chaos.set(Plan::Random(rates));
+    let spaces: &[&str] = if rng.once_in(5) {
+        &["docs", "other"]
+    } else {
+        &["docs"]
+    };
+    for of in spaces {
+        for at in 0..=rng.below(3) {
+            let one = publisher(&format!("{of}.p{at}"), of);
+            world.spawn(Owner::Outside, one.publishes(rng.fork()));
+        }
+        if rng.once_in(2) {
+            world.spawn(Owner::Outside, publisher(of, of).rolls_back(rng.fork()));
+        }
+        for _ in 0..=rng.below(2) {
+            world.spawn(
+                Owner::Outside,
+                reads(Rc::clone(world), space(of), rng.fork()),
+            );
+        }
+        world.spawn(
+            Owner::Outside,
+            alarm(Rc::clone(world), space(of), rng.fork()),
+        );
+    }
+    let steps = world.run();
+    if world.chaos.violation().is_some() {
+        return Ok(steps);
+    }
+
+    world.chaos.note(|| "every fault ends".into());
+    for of in spaces {
+        settle(world, &space(of), &promises.borrow())?;
+        // Whatever happened, the next publish works.
+        let active = chain(world, &space(of)).last().map(|link| link.root);
+        let fits = |site: &&Site| Some(site.root) != active;
+        if let Some(site) = world.catalogue.sites.iter().find(fits) {
+            let last = publisher("last", of);
+            let intent = last.wants(site.root, None, None, None, format!("{of}.last"));
+            ask(world, last.publish(intent)).map_err(|failure| format!("at last: {failure:?}"))?;
+            settle(world, &space(of), &promises.borrow())?;
+        }
+    }
+    if dump(world, &space("quiet")) != before {
+        return Err("a space that nobody touched is not as it was".into());
+    }
+    Ok(steps)
+}

@@ -1,0 +1,438 @@
+//! What reviewers would otherwise have to say again and again, said by a test: sizes of files and
+//! functions, words that mark unfinished work, modules that nobody declared, and the wall between
+//! `sync` and its platforms.
+//!
+//! Exceptions stand in [`EXCEPTIONS`] with their reason, and one that is no longer needed fails.
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+
+use proc_macro2::{LineColumn, Span, TokenStream, TokenTree};
+use syn::spanned::Spanned as _;
+use syn::visit::{self, Visit};
+
+/// Lines of a function outside tests, from its name to its last brace.
+const FUNCTION_LINES_MAX: usize = 70;
+
+/// Lines of a file.
+const FILE_LINES_MAX: usize = 600;
+
+/// Characters of a line of Rust, unless a string or a table reaches over the edge: neither can be
+/// broken without harm to whoever searches for its text or reads it.
+const LINE_CHARS_MAX: usize = 100;
+
+/// What may break a rule, and why.
+const EXCEPTIONS: &[Exception] = &[
+    Exception {
+        rule: Rule::FileLength,
+        path: "sync/src/scan/tests.rs",
+        reason: "tables of bad input, one test after the other; to be split by topic",
+    },
+    Exception {
+        rule: Rule::FileLength,
+        path: "sync/src/site/plan.rs",
+        reason: "two thirds are the tables of its tests, which belong beside the plan",
+    },
+];
+
+#[derive(Debug)]
+struct Exception {
+    rule: Rule,
+    path: &'static str,
+    #[expect(dead_code, reason = "for whoever reads the list")]
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    FileLength,
+    FunctionLength,
+    LineLength,
+    Text,
+    Unfinished,
+    MachinePath,
+    Wall,
+    Undeclared,
+}
+
+/// One broken rule.
+#[derive(Debug)]
+struct Finding {
+    rule: Rule,
+    path: String,
+    what: String,
+}
+
+#[test]
+fn the_tree_is_tidy() {
+    let tree = Tree::read(&root());
+    let mut findings = tree.findings();
+    let unneeded: Vec<_> = EXCEPTIONS
+        .iter()
+        .filter(|exception| !findings.iter().any(|finding| exception.covers(finding)))
+        .collect();
+    findings.retain(|finding| !EXCEPTIONS.iter().any(|it| it.covers(finding)));
+    assert!(findings.is_empty(), "{}", listed(&findings));
+    assert!(
+        unneeded.is_empty(),
+        "exceptions without need: {unneeded:#?}"
+    );
+}
+
+impl Exception {
+    fn covers(&self, finding: &Finding) -> bool {
+        self.rule == finding.rule && self.path == finding.path
+    }
+}
+
+fn listed(findings: &[Finding]) -> String {
+    let line = |it: &Finding| format!("\n{}: {:?}: {}", it.path, it.rule, it.what);
+    findings.iter().map(line).collect()
+}
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// The files of the project, by their path from its root with `/` between names.
+struct Tree(Vec<(String, Vec<u8>)>);
+
+impl Tree {
+    /// Reads all files that git does not ignore.
+    fn read(root: &Path) -> Self {
+        let mut walk = ignore::WalkBuilder::new(root);
+        walk.hidden(false).require_git(false).parents(false);
+        walk.git_global(false).git_exclude(false).ignore(false);
+        walk.filter_entry(|entry| entry.file_name() != ".git");
+        let mut files = Vec::new();
+        for entry in walk.build() {
+            let entry = entry.expect("the tree can be walked");
+            if entry.file_type().is_some_and(|kind| kind.is_file()) {
+                let path = entry.path().strip_prefix(root);
+                let path = path.expect("the walk stays below the root");
+                let names = path.iter().map(|it| it.to_str().expect("names are UTF-8"));
+                let names = names.collect::<Vec<_>>().join("/");
+                let bytes = std::fs::read(entry.path()).expect("files can be read");
+                files.push((names, bytes));
+            }
+        }
+        files.sort();
+        assert!(files.iter().any(|(path, _)| path == "tests/it/tidy.rs"));
+        Self(files)
+    }
+
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings = Findings::default();
+        for (path, bytes) in &self.0 {
+            findings.path.clone_from(path);
+            match std::str::from_utf8(bytes) {
+                Ok(text) => check(path, text, &mut findings),
+                Err(error) => findings.add(Rule::Text, error),
+            }
+        }
+        self.check_declared(&mut findings);
+        findings.all
+    }
+
+    /// A file of the test binary that no `mod` names would never be compiled, let alone fail.
+    fn check_declared(&self, findings: &mut Findings) {
+        for (path, _) in &self.0 {
+            let Some(parents) = parents(path) else {
+                continue;
+            };
+            let declared = parents.iter().any(|(parent, module)| {
+                let found = self.0.iter().find(|(path, _)| path == parent);
+                let text = found.map(|(_, text)| String::from_utf8_lossy(text));
+                text.is_some_and(|text| declares(&text, module))
+            });
+            if !declared {
+                findings.path.clone_from(path);
+                findings.add(Rule::Undeclared, "no module declares this file");
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Findings {
+    path: String,
+    all: Vec<Finding>,
+}
+
+impl Findings {
+    fn add(&mut self, rule: Rule, what: impl Display) {
+        let (path, what) = (self.path.clone(), what.to_string());
+        self.all.push(Finding { rule, path, what });
+    }
+}
+
+/// Everything that one file can break.
+fn check(path: &str, text: &str, findings: &mut Findings) {
+    check_words(text, findings);
+    if has_extension(path, "rs") {
+        check_rust(path, text, findings);
+    }
+}
+
+fn check_words(text: &str, findings: &mut Findings) {
+    // Spelt in two halves, so that this file does not find itself.
+    let unfinished = [
+        concat!("FIX", "ME"),
+        concat!("TO", "DO"),
+        concat!("XX", "X"),
+    ];
+    let machine = [
+        concat!("/ho", "me/"),
+        concat!("/ro", "ot/"),
+        concat!("/wo", "rk/"),
+        concat!("/Use", "rs/"),
+        concat!(r"C:\Use", "rs"),
+    ];
+    for (number, line) in text.lines().enumerate() {
+        let number = number + 1;
+        for word in line.split(|c: char| !c.is_alphanumeric() && c != '_') {
+            if unfinished.contains(&word) {
+                findings.add(Rule::Unfinished, format!("line {number}: {word}"));
+            }
+        }
+        for start in machine {
+            if holds_path(line, start) {
+                findings.add(Rule::MachinePath, format!("line {number}: {line}"));
+            }
+        }
+    }
+}
+
+/// Whether a path that starts so stands in the line; `https://host/home/x` holds none.
+fn holds_path(line: &str, start: &str) -> bool {
+    line.match_indices(start).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        !before.is_some_and(|c| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '}' | '/'))
+    })
+}
+
+fn check_rust(path: &str, text: &str, findings: &mut Findings) {
+    let lines = text.lines().count();
+    if lines > FILE_LINES_MAX {
+        findings.add(Rule::FileLength, format!("{lines} lines"));
+    }
+    let strings = Strings::of(text);
+    for (number, line) in text.lines().enumerate() {
+        let (number, chars) = (number + 1, line.chars().count());
+        let is_table = ["//! |", "/// |"].iter().any(|it| line.starts_with(it));
+        if chars > LINE_CHARS_MAX && !is_table && !strings.reach_over_the_edge(number) {
+            findings.add(Rule::LineLength, format!("line {number}: {chars}"));
+        }
+    }
+    if path.starts_with("sync/src/") {
+        for word in ["target_family", "worker::", "tokio"] {
+            if text.contains(word) {
+                findings.add(Rule::Wall, word);
+            }
+        }
+    }
+    if !is_test(path) {
+        check_functions(text, findings);
+    }
+}
+
+/// Where the strings of a file stand, comments not among them.
+struct Strings(Vec<Span>);
+
+impl Strings {
+    fn of(text: &str) -> Self {
+        let mut strings = Self(Vec::new());
+        if let Ok(tokens) = text.parse() {
+            strings.collect(tokens);
+        }
+        strings
+    }
+
+    fn collect(&mut self, tokens: TokenStream) {
+        for token in tokens {
+            match token {
+                TokenTree::Group(group) => self.collect(group.stream()),
+                TokenTree::Literal(literal) => {
+                    let source = literal.span().source_text().unwrap_or_default();
+                    if source.ends_with(['"', '#']) {
+                        self.0.push(literal.span());
+                    }
+                }
+                TokenTree::Ident(_) | TokenTree::Punct(_) => {}
+            }
+        }
+    }
+
+    fn reach_over_the_edge(&self, line: usize) -> bool {
+        let edge = LineColumn {
+            line,
+            column: LINE_CHARS_MAX - 1,
+        };
+        self.0
+            .iter()
+            .any(|span| span.start() <= edge && edge <= span.end())
+    }
+}
+
+/// Whether all of a file is test code.
+fn is_test(path: &str) -> bool {
+    path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
+}
+
+fn check_functions(text: &str, findings: &mut Findings) {
+    match syn::parse_file(text) {
+        Ok(file) => Functions { findings }.visit_file(&file),
+        Err(error) => findings.add(Rule::Text, error),
+    }
+}
+
+/// Measures every function that is not compiled for tests only.
+struct Functions<'a> {
+    findings: &'a mut Findings,
+}
+
+impl Functions<'_> {
+    fn measure(&mut self, name: &syn::Ident, whole: Span) {
+        let lines = whole.end().line - name.span().start().line + 1;
+        if lines > FUNCTION_LINES_MAX {
+            let what = format!("{name} has {lines} lines");
+            self.findings.add(Rule::FunctionLength, what);
+        }
+    }
+}
+
+impl<'ast> Visit<'ast> for Functions<'_> {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        if !for_tests(&module.attrs) {
+            visit::visit_item_mod(self, module);
+        }
+    }
+
+    fn visit_item_fn(&mut self, function: &'ast syn::ItemFn) {
+        if !for_tests(&function.attrs) {
+            self.measure(&function.sig.ident, function.span());
+            visit::visit_item_fn(self, function);
+        }
+    }
+
+    fn visit_impl_item_fn(&mut self, function: &'ast syn::ImplItemFn) {
+        if !for_tests(&function.attrs) {
+            self.measure(&function.sig.ident, function.span());
+            visit::visit_impl_item_fn(self, function);
+        }
+    }
+
+    fn visit_trait_item_fn(&mut self, function: &'ast syn::TraitItemFn) {
+        self.measure(&function.sig.ident, function.span());
+        visit::visit_trait_item_fn(self, function);
+    }
+}
+
+fn for_tests(attributes: &[syn::Attribute]) -> bool {
+    attributes.iter().any(|attribute| {
+        let condition = attribute.parse_args::<syn::Path>();
+        attribute.path().is_ident("test")
+            || attribute.path().is_ident("cfg") && condition.is_ok_and(|it| it.is_ident("test"))
+    })
+}
+
+/// Where a file of the test binary can be declared, and under which name. `None` if it needs no
+/// declaration.
+fn parents(path: &str) -> Option<Vec<(String, String)>> {
+    let inside = path.strip_prefix("tests/it/")?;
+    let (folder, file) = match inside.rsplit_once('/') {
+        Some((folder, file)) => (Some(folder), file),
+        None => (None, inside),
+    };
+    let stem = file.strip_suffix(".rs")?;
+    match (folder, stem) {
+        (None, "it") => None,
+        (None, stem) => Some(vec![("tests/it/it.rs".to_owned(), stem.to_owned())]),
+        (Some(folder), "mod") => parents(&format!("tests/it/{folder}.rs")),
+        (Some(folder), stem) => {
+            let parents = [format!("{folder}.rs"), format!("{folder}/mod.rs")];
+            let parents = parents.map(|parent| (format!("tests/it/{parent}"), stem.to_owned()));
+            Some(parents.to_vec())
+        }
+    }
+}
+
+fn declares(text: &str, module: &str) -> bool {
+    let Ok(file) = syn::parse_file(text) else {
+        return false;
+    };
+    file.items.iter().any(|item| match item {
+        syn::Item::Mod(declared) => declared.ident == module && declared.content.is_none(),
+        _ => false,
+    })
+}
+
+fn has_extension(path: &str, extension: &str) -> bool {
+    Path::new(path)
+        .extension()
+        .is_some_and(|it| it == extension)
+}
+
+/// The rules that a tree of one file (beside `it.rs`) breaks.
+fn broken(path: &str, text: &[u8]) -> Vec<Rule> {
+    let it = (
+        "tests/it/it.rs".to_owned(),
+        b"mod declared; mod inline {}".to_vec(),
+    );
+    let tree = Tree(vec![it, (path.to_owned(), text.to_vec())]);
+    tree.findings().iter().map(|finding| finding.rule).collect()
+}
+
+#[test]
+fn every_rule_can_fail() {
+    let long = "    let _ = 1;\n".repeat(FUNCTION_LINES_MAX);
+    let function = format!("fn long() {{\n{long}}}\n");
+    let in_tests = format!("#[cfg(test)]\nmod tests {{\n#[test]\n{function}}}\n");
+    let method = format!("impl X {{\n{function}}}\n");
+    let other_cfg = format!("#[cfg(unix)]\nmod x {{\n{function}}}\n");
+    let file = "//\n".repeat(FILE_LINES_MAX + 1);
+    let wide = format!("// {}", "\u{fc}".repeat(LINE_CHARS_MAX - 3));
+    let marker = format!("# {}: later", concat!("TO", "DO"));
+    let home = format!("x = \"{}me/x\"", "/ho");
+    let none: &[Rule] = &[];
+    for (path, text, expected) in [
+        ("a/x.rs", function.as_str(), &[Rule::FunctionLength][..]),
+        ("a/x.rs", &method, &[Rule::FunctionLength]),
+        ("a/x.rs", &other_cfg, &[Rule::FunctionLength]),
+        ("a/x.rs", &in_tests, none),
+        ("a/tests.rs", &function, none),
+        ("a/x.rs", &file, &[Rule::FileLength]),
+        ("a/x.md", &file, none),
+        ("a/x.rs", &wide, none),
+        ("a/x.rs", &format!("{wide}x"), &[Rule::LineLength]),
+        (
+            "a/x.rs",
+            &format!("/// {wide}\nfn x() {{}}"),
+            &[Rule::LineLength],
+        ),
+        ("a/x.rs", &format!("//! | {wide} |"), none),
+        ("a/x.rs", &format!("const X: &str = \"{wide}\";"), none),
+        (
+            "a/x.rs",
+            &format!("const X: &str = \"\"; {wide}"),
+            &[Rule::LineLength],
+        ),
+        ("a/x.rs", "fn (", &[Rule::Text]),
+        ("a/x.toml", &marker, &[Rule::Unfinished]),
+        ("a/x.toml", "# TODOS", none),
+        ("a/x.toml", &home, &[Rule::MachinePath]),
+        ("a/x.md", "https://example.com/home/x", none),
+        ("sync/src/x.rs", "use tokio::fs;", &[Rule::Wall]),
+        ("sync/src/x.rs", "// worker::Env", &[Rule::Wall]),
+        ("cli/src/x.rs", "use tokio::fs;", none),
+        ("tests/it/declared.rs", "", none),
+        ("tests/it/inline.rs", "", &[Rule::Undeclared]),
+        ("tests/it/other.rs", "", &[Rule::Undeclared]),
+        ("tests/it/declared/mod.rs", "", none),
+        ("tests/it/declared/part.rs", "", &[Rule::Undeclared]),
+        ("tests/it/declared/x.json", "", none),
+    ] {
+        assert_eq!(broken(path, text.as_bytes()), expected, "{path}: {text}");
+    }
+    assert_eq!(broken("a/x.png", b"\x89PNG"), [Rule::Text]);
+}

@@ -1,0 +1,172 @@
+//! Requests as they come, and what is known about their clients.
+
+use std::future::poll_fn;
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_core::Stream;
+use http::header::{CONTENT_LENGTH, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, Uri};
+use pmx_sync::code::Code;
+use pmx_sync::serve::Nonce;
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+use worker::js_sys::{Reflect, Uint8Array};
+use worker::wasm_bindgen::JsValue;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log};
+
+use crate::isolate::server;
+use crate::journal;
+use crate::outbound;
+use crate::thrown::{problem, words};
+
+/// Answers a request, with a problem if nothing else.
+pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
+    let started = now();
+    let method = request.inner().method();
+    let response = match respond(request, env).await {
+        Ok(response) => response,
+        Err(failure) => outbound::problem(&failure, &method)?,
+    };
+    let millis = now().as_millis().saturating_sub(started.as_millis());
+    let status = response.status_code();
+    console_log!(
+        "{}",
+        journal::line(&method, &request.inner().url(), status, millis)
+    );
+    Ok(response)
+}
+
+/// The body of a request of at most `limit` bytes.
+pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Problem> {
+    let Some(stream) = request.inner().body() else {
+        return Ok(Bytes::new());
+    };
+    let too_large = |bytes: usize| {
+        let detail = format!("a body of {bytes} bytes or more, where {limit} are allowed");
+        Problem::new(Code::TooLarge, detail)
+    };
+    let announced = request.headers().get(CONTENT_LENGTH.as_str());
+    let announced = announced.ok().flatten().and_then(|text| text.parse().ok());
+    let announced = announced.unwrap_or(0);
+    if announced > limit {
+        discard(request);
+        return Err(too_large(announced));
+    }
+    let mut bytes = Vec::with_capacity(announced);
+    let mut stream = pin!(ByteStream::from(stream));
+    while let Some(chunk) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+        let chunk = chunk.map_err(problem("reading the body of the request"))?;
+        bytes.extend_from_slice(&chunk);
+        if bytes.len() > limit {
+            // Letting go of the stream cancels it.
+            return Err(too_large(bytes.len()));
+        }
+    }
+    Ok(bytes.into())
+}
+
+/// The time.
+pub(crate) fn now() -> Timestamp {
+    Timestamp::from_millis(Date::now().as_millis())
+}
+
+async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
+    let server = server(env)?;
+    let head = head(request)?;
+    let answer = match server.admit(&head) {
+        Ok(limit) => {
+            let body = body(request, limit).await?;
+            let encodings = accepted_encodings(request);
+            let request = http::Request::from_parts(head, body);
+            let encodings = encodings.as_deref();
+            server.handle(request, encodings, now(), nonce()?).await
+        }
+        Err(refusal) => {
+            discard(request);
+            refusal
+        }
+    };
+    outbound::response(answer, &server).await
+}
+
+/// Tells the client that nobody will read what it still sends.
+fn discard(request: &Request) {
+    if let Some(body) = request.inner().body() {
+        // The answer says what is wrong; how the rest of the body ends changes nothing.
+        let _cancelled = body.cancel();
+    }
+}
+
+fn head(request: &Request) -> Result<Parts, Problem> {
+    let unreadable = |what: &str, why: &dyn std::fmt::Display| {
+        let detail = format!("reading the {what} of the request: {why}");
+        Problem::new(Code::RequestMalformed, detail)
+    };
+    let raw = request.inner();
+    let method = Method::from_bytes(raw.method().as_bytes());
+    let uri = raw.url().parse::<Uri>();
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.method = method.map_err(|error| unreadable("method", &error))?;
+    head.uri = uri.map_err(|error| unreadable("address", &error))?;
+    head.headers = headers(request.headers());
+    Ok(head)
+}
+
+/// Headers as bytes: JavaScript holds each of their bytes as a character. A header that is none is
+/// left out.
+fn headers(headers: &Headers) -> HeaderMap {
+    let mut map = HeaderMap::new();
+    for (name, value) in headers.entries() {
+        let name = HeaderName::from_bytes(name.as_bytes());
+        if let (Ok(name), Some(value)) = (name, header_value(&value)) {
+            map.append(name, value);
+        }
+    }
+    map
+}
+
+fn header_value(text: &str) -> Option<HeaderValue> {
+    let bytes = text.chars().map(|c| u8::try_from(c).ok());
+    HeaderValue::from_bytes(&bytes.collect::<Option<Vec<_>>>()?).ok()
+}
+
+/// What the client itself accepts. The header says what Cloudflare's own edge does, always.
+fn accepted_encodings(request: &Request) -> Option<String> {
+    let member = |object: &JsValue, name: &str| Reflect::get(object, &JsValue::from_str(name)).ok();
+    let cf = member(request.inner().as_ref(), "cf")?;
+    member(&cf, "clientAcceptEncoding")?.as_string()
+}
+
+fn nonce() -> Result<Nonce, Problem> {
+    let mut bytes = [0; 32];
+    let array = Uint8Array::new_with_length(bytes.len() as u32);
+    random_values(&array).map_err(|thrown| {
+        let detail = format!("drawing randomness: {}", words(thrown));
+        Problem::new(Code::Storage, detail)
+    })?;
+    array.copy_to(&mut bytes);
+    Ok(Nonce(bytes))
+}
+
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+extern "C" {
+    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues, catch)]
+    fn random_values(array: &Uint8Array) -> Result<JsValue, JsValue>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn header_values_are_bytes() {
+        let bytes = |text: &str| header_value(text).map(|value| value.as_bytes().to_vec());
+        assert_eq!(bytes("a, b"), Some(b"a, b".to_vec()));
+        assert_eq!(bytes("\u{fc}"), Some(vec![0xfc]));
+        assert_eq!(bytes("\u{100}"), None);
+        assert_eq!(bytes("a\nb"), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! What an isolate keeps between requests: the server, with its caches.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use pmx_sync::code::Code;
+use pmx_sync::serve::{Backend, Server, Settings, SiteUrls};
+use pmx_sync::site::Domain;
+use pmx_sync::wire::Problem;
+use worker::Env;
+
+use crate::kv::Kv;
+use crate::r2::R2;
+use crate::spaces::Objects;
+
+/// The seams on Cloudflare.
+pub(crate) struct Cloudflare {
+    blobs: R2,
+    pointers: Rc<Kv>,
+    spaces: Objects,
+}
+
+impl Backend for Cloudflare {
+    type Blobs = R2;
+    type Pointers = Kv;
+    type Spaces = Objects;
+
+    fn blobs(&self) -> &R2 {
+        &self.blobs
+    }
+
+    fn pointers(&self) -> &Kv {
+        &self.pointers
+    }
+
+    fn spaces(&self) -> &Objects {
+        &self.spaces
+    }
+}
+
+/// The server of this isolate, made by its first request. Bindings outlive requests, and neither
+/// they nor the settings change while the isolate lives.
+pub(crate) fn server(env: &Env) -> Result<Rc<Server<Cloudflare>>, Problem> {
+    SERVER.with(|kept| {
+        if let Some(server) = kept.get() {
+            return Ok(Rc::clone(server));
+        }
+        let server = Rc::new(Server::new(cloudflare(env)?, settings(env)?));
+        Ok(Rc::clone(kept.get_or_init(|| server)))
+    })
+}
+
+thread_local! {
+    static SERVER: OnceCell<Rc<Server<Cloudflare>>> = const { OnceCell::new() };
+}
+
+fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
+    let bucket = env
+        .bucket("OBJECTS")
+        .map_err(unset("the binding OBJECTS"))?;
+    let store = env.kv("POINTERS").map_err(unset("the binding POINTERS"))?;
+    let namespace = env.durable_object("SPACE");
+    let namespace = namespace.map_err(unset("the binding SPACE"))?;
+    let pointers = Rc::new(Kv::new(store));
+    Ok(Cloudflare {
+        blobs: R2::new(bucket),
+        pointers: Rc::clone(&pointers),
+        spaces: Objects::new(namespace, pointers),
+    })
+}
+
+fn settings(env: &Env) -> Result<Settings, Problem> {
+    let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
+    let domain = text("DOMAIN").ok_or_else(|| unset("the variable DOMAIN")("it is not set"))?;
+    let domain = Domain::parse(&domain).map_err(unset("the variable DOMAIN"))?;
+    let urls = site_urls(text("SITE_SCHEME").as_deref(), text("SITE_PORT").as_deref())?;
+    Ok(Settings {
+        domain,
+        publish_secret: text("PUBLISH_SECRET"),
+        urls,
+    })
+}
+
+/// How sites are reached: by https at its own port, unless a local set-up says otherwise.
+fn site_urls(scheme: Option<&str>, port: Option<&str>) -> Result<SiteUrls, Problem> {
+    let scheme = match scheme {
+        None | Some("https") => "https",
+        Some("http") => "http",
+        Some(other) => return Err(unset("the variable SITE_SCHEME")(other)),
+    };
+    let port = port.map(str::parse::<u16>).transpose();
+    let port = port.map_err(unset("the variable SITE_PORT"))?;
+    Ok(SiteUrls { scheme, port })
+}
+
+fn unset<E: std::fmt::Display>(what: &str) -> impl FnOnce(E) -> Problem {
+    move |why| Problem::new(Code::NotConfigured, format!("reading {what}: {why}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_of_sites() {
+        let spelt = |scheme, port| match site_urls(scheme, port) {
+            Ok(urls) => format!("{} {:?}", urls.scheme, urls.port),
+            Err(problem) => problem.code.to_string(),
+        };
+        assert_eq!(spelt(None, None), "https None");
+        assert_eq!(spelt(Some("http"), Some("8787")), "http Some(8787)");
+        assert_eq!(spelt(Some("ftp"), None), "E_NOT_CONFIGURED");
+        assert_eq!(spelt(None, Some("65536")), "E_NOT_CONFIGURED");
+    }
+}

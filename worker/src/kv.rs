@@ -1,0 +1,129 @@
+//! Pointers in KV: read near the reader, and a little late.
+//!
+//! KV may answer with an older pointer than it did before, from another cache. What this isolate
+//! has seen is therefore kept, and the newer of the two counts. Only a space writes its pointer
+//! (`space_do`), one write after the other, so what lies in KV never goes back either.
+
+use pmx_sync::index::Cache;
+use pmx_sync::name::SpaceName;
+use pmx_sync::serve::{BackendError, Pointer, Pointers};
+use worker::KvStore;
+
+use crate::thrown::backend;
+
+/// The namespace that holds the pointers of all spaces, and those that this isolate has seen.
+pub(crate) struct Kv {
+    store: KvStore,
+    seen: Cache<SpaceName, Pointer>,
+}
+
+impl Kv {
+    pub(crate) fn new(store: KvStore) -> Self {
+        Self {
+            store,
+            seen: Cache::new(SEEN_BYTES),
+        }
+    }
+
+    /// Takes note of a pointer, and returns it or the newer one that was seen before.
+    pub(crate) fn remember(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
+        let newest = self.newest(space, pointer);
+        let bytes = size_of::<Pointer>() + newest.earlier.capacity() * EARLIER_BYTES;
+        self.seen.insert(space.clone(), newest.clone(), bytes);
+        newest
+    }
+
+    fn newest(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
+        match self.seen.find(space) {
+            Some(seen) => newer(seen, pointer),
+            None => pointer,
+        }
+    }
+}
+
+impl Pointers for Kv {
+    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
+        let doing = || format!("reading the pointer of {space}");
+        let read = self.store.get(&key(space)).cache_ttl(CACHE_SECONDS);
+        let Some(text) = read.text().await.map_err(backend(doing()))? else {
+            return Ok(self.seen.find(space));
+        };
+        let pointer = serde_json::from_str(&text);
+        let pointer = pointer.map_err(|error| BackendError::new(doing(), error))?;
+        Ok(Some(self.remember(space, pointer)))
+    }
+
+    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+        let doing = || format!("writing the pointer of {space}");
+        let newest = self.newest(space, pointer.clone());
+        let text = serde_json::to_string(&newest);
+        let text = text.map_err(|error| BackendError::new(doing(), error))?;
+        let put = self
+            .store
+            .put(&key(space), text)
+            .map_err(backend(doing()))?;
+        put.execute().await.map_err(backend(doing()))?;
+        // Not before: what leaves a Durable Object waits until its ledger is on disk, and what
+        // stays in memory does not.
+        self.remember(space, newest);
+        Ok(())
+    }
+}
+
+/// Bytes of pointers kept: some hundred spaces.
+const SEEN_BYTES: usize = 512 * 1024;
+
+/// Bytes of one earlier root and its extent.
+const EARLIER_BYTES: usize = 72;
+
+/// Seconds that a location may keep a value without asking: the least that KV takes.
+const CACHE_SECONDS: u64 = 30;
+
+fn key(space: &SpaceName) -> String {
+    format!("pointer/{space}")
+}
+
+/// The newer of what was seen and what was read. Numbers of two spaces that had the same name one
+/// after the other can't be compared: then what was read counts.
+fn newer(seen: Pointer, read: Pointer) -> Pointer {
+    if seen.space == read.space && seen.deploy > read.deploy {
+        seen
+    } else {
+        read
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::id::{NodeId, ObjectId, SpaceId};
+    use pmx_sync::location::Extent;
+
+    use super::*;
+
+    fn pointer(space: u8, deploy: u64) -> Pointer {
+        let index = Extent {
+            object: ObjectId::from_bytes([0; 16]),
+            offset: 0,
+            len: 1,
+        };
+        Pointer {
+            space: SpaceId::from_bytes([space; 16]),
+            deploy,
+            root: NodeId::of(b"root"),
+            index,
+            earlier: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_reader_never_goes_back() {
+        for (seen, read, expected) in [
+            (pointer(1, 2), pointer(1, 3), pointer(1, 3)),
+            (pointer(1, 3), pointer(1, 2), pointer(1, 3)),
+            (pointer(1, 3), pointer(1, 3), pointer(1, 3)),
+            (pointer(1, 9), pointer(2, 1), pointer(2, 1)),
+        ] {
+            assert_eq!(newer(seen, read), expected);
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! Answers as they leave: bytes at hand, or objects that the runtime streams from R2.
+//!
+//! A body that lies in R2 as the client wants it never enters this module's memory: the runtime
+//! moves it, one object after the other if it is a big one. Only what has to be decoded does.
+
+use std::rc::Rc;
+
+use http::StatusCode;
+use http::header::CONTENT_ENCODING;
+use pmx_sync::code::Code;
+use pmx_sync::codec::Decoder;
+use pmx_sync::serve::{Backend, Blobs, Body, ObjectKey, Open, Piece, Server};
+use pmx_sync::wire::{PROBLEM_MEDIA, Problem};
+use worker::js_sys::{BigInt, Function, Object, Promise, Reflect, Uint8Array};
+use worker::wasm_bindgen::{JsCast, JsValue};
+use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
+use worker::web_sys::{ReadableStream, WritableStream};
+use worker::worker_sys::FixedLengthStream;
+use worker::{EncodeBody, Headers, Response, ResponseBody, ResponseBuilder, console_error};
+
+use crate::isolate::Cloudflare;
+use crate::thrown::problem as failure;
+
+/// The server's answer as the runtime sends it.
+pub(crate) async fn response(
+    answer: http::Response<Body>,
+    server: &Rc<Server<Cloudflare>>,
+) -> Result<Response, Problem> {
+    let (head, body) = answer.into_parts();
+    let body = match body {
+        _ if is_bodiless(head.status) => ResponseBody::Empty,
+        Body::Empty => ResponseBody::Empty,
+        Body::Bytes(bytes) => ResponseBody::Body(bytes.into()),
+        Body::Pieces(pieces) => pieces_body(pieces, server).await?,
+    };
+    let encode = if head.headers.contains_key(CONTENT_ENCODING) {
+        // The body is encoded already.
+        EncodeBody::Manual
+    } else {
+        EncodeBody::Automatic
+    };
+    let builder = ResponseBuilder::new()
+        .with_status(head.status.as_u16())
+        .with_headers(headers(&head.headers)?)
+        .with_encode_body(encode);
+    Ok(builder.body(body))
+}
+
+/// A failure before or instead of the server's answer.
+pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Response> {
+    let body = match method {
+        "HEAD" => ResponseBody::Empty,
+        _ => ResponseBody::Body(serde_json::to_vec(problem)?),
+    };
+    let builder = ResponseBuilder::new()
+        .with_status(problem.status)
+        .with_header("content-type", PROBLEM_MEDIA)?
+        .with_header("cache-control", "no-store")?
+        .with_header("x-content-type-options", "nosniff")?;
+    Ok(builder.body(body))
+}
+
+/// Statuses with which the runtime throws if there is a body, be it an empty one.
+const fn is_bodiless(status: StatusCode) -> bool {
+    matches!(
+        status,
+        StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
+    )
+}
+
+fn headers(map: &http::HeaderMap) -> Result<Headers, Problem> {
+    let headers = Headers::new();
+    for (name, value) in map {
+        let value: String = value.as_bytes().iter().copied().map(char::from).collect();
+        let appended = headers.append(name.as_str(), &value);
+        appended.map_err(failure(format!("writing the header {name}")))?;
+    }
+    Ok(headers)
+}
+
+async fn pieces_body(
+    pieces: Vec<Piece>,
+    server: &Rc<Server<Cloudflare>>,
+) -> Result<ResponseBody, Problem> {
+    if let [piece] = pieces.as_slice() {
+        return match &piece.open {
+            Open::AsIs => stream(piece, server).await,
+            Open::Decode { .. } => {
+                let bytes = opened(piece, server).await?;
+                Ok(ResponseBody::Body(bytes.into()))
+            }
+        };
+    }
+    let length = pieces.iter().map(kept).sum::<u64>();
+    let pipe = FixedLengthStream::new_big_int(BigInt::from(length));
+    let pipe = pipe.map_err(failure("making a stream"))?;
+    let (readable, sink) = (pipe.readable(), pipe.writable());
+    let server = Rc::clone(server);
+    spawn_local(async move {
+        // The head is sent already: all that can still be said is that the body ends too early.
+        if let Err(problem) = feed(&pieces, &sink, &server).await {
+            console_error!("{problem}");
+            let _aborted = sink.abort_with_reason(&JsValue::from_str(&problem.detail));
+        }
+    });
+    Ok(ResponseBody::Stream(readable))
+}
+
+/// Bytes of the body that a piece becomes.
+fn kept(piece: &Piece) -> u64 {
+    let range = match &piece.open {
+        Open::AsIs => &piece.range,
+        Open::Decode { keep, .. } => keep,
+    };
+    range.end.saturating_sub(range.start)
+}
+
+async fn feed(
+    pieces: &[Piece],
+    sink: &WritableStream,
+    server: &Server<Cloudflare>,
+) -> Result<(), Problem> {
+    for piece in pieces {
+        match &piece.open {
+            Open::AsIs => match stream(piece, server).await? {
+                ResponseBody::Stream(source) => pipe(&source, sink).await,
+                ResponseBody::Body(bytes) => write(&bytes, sink).await,
+                ResponseBody::Empty => Ok(()),
+            },
+            Open::Decode { .. } => write(&opened(piece, server).await?, sink).await,
+        }
+        .map_err(failure(format!("sending {}", piece.key)))?;
+    }
+    let closed = JsFuture::from(sink.close()).await;
+    closed.map(drop).map_err(failure("ending a body"))
+}
+
+async fn stream(piece: &Piece, server: &Server<Cloudflare>) -> Result<ResponseBody, Problem> {
+    let found = server.backend().blobs().stream(piece.key, &piece.range);
+    found.await?.ok_or_else(|| missing(piece.key))
+}
+
+async fn opened(piece: &Piece, server: &Server<Cloudflare>) -> Result<bytes::Bytes, Problem> {
+    let blobs = server.backend().blobs();
+    let stored = blobs.read(piece.key, piece.range.clone()).await?;
+    let stored = stored.ok_or_else(|| missing(piece.key))?;
+    let opened = piece.open(stored, &mut Decoder::new());
+    opened.map_err(|error| {
+        let detail = format!("decoding a blob in {}: {error}", piece.key);
+        Problem::new(Code::Corrupt, detail)
+    })
+}
+
+/// Lets the runtime move all bytes of a stream, and leaves the sink open for the next.
+async fn pipe(source: &ReadableStream, sink: &WritableStream) -> Result<(), JsValue> {
+    let options = Object::new();
+    Reflect::set(&options, &"preventClose".into(), &JsValue::TRUE)?;
+    let pipe_to = Reflect::get(source, &"pipeTo".into())?.dyn_into::<Function>()?;
+    let done = pipe_to
+        .call2(source, sink, &options)?
+        .dyn_into::<Promise>()?;
+    JsFuture::from(done).await.map(drop)
+}
+
+async fn write(bytes: &[u8], sink: &WritableStream) -> Result<(), JsValue> {
+    let writer = sink.get_writer()?;
+    let written = JsFuture::from(writer.write_with_chunk(&Uint8Array::from(bytes))).await;
+    writer.release_lock();
+    written.map(drop)
+}
+
+fn missing(key: ObjectKey) -> Problem {
+    let detail = format!("object {key} is missing or too short");
+    Problem::new(Code::Corrupt, detail)
+}

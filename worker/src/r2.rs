@@ -1,0 +1,117 @@
+//! Objects in R2: strongly consistent, immutable here, read by ranges.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+use pmx_sync::limits::EXACT_INTEGER_MAX;
+use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
+use worker::{Bucket, Data, Object, ResponseBody};
+
+use crate::thrown::backend;
+
+/// The bucket that holds the objects of all spaces.
+pub(crate) struct R2 {
+    bucket: Bucket,
+}
+
+impl R2 {
+    pub(crate) const fn new(bucket: Bucket) -> Self {
+        Self { bucket }
+    }
+
+    /// A range of an object as a stream that the runtime sends without waking this module. `None`
+    /// as with [`Blobs::read`].
+    pub(crate) async fn stream(
+        &self,
+        key: ObjectKey,
+        range: &Range<u64>,
+    ) -> Result<Option<ResponseBody>, BackendError> {
+        let Some(object) = self.find(key, range).await? else {
+            return Ok(None);
+        };
+        let body = object.body().map(worker::ObjectBody::response_body);
+        body.transpose().map_err(backend(format!("reading {key}")))
+    }
+
+    async fn find(
+        &self,
+        key: ObjectKey,
+        range: &Range<u64>,
+    ) -> Result<Option<Object>, BackendError> {
+        // Numbers beyond this are not exact in JavaScript, and no object is as long.
+        if range.end > EXACT_INTEGER_MAX {
+            return Ok(None);
+        }
+        let part = worker::Range::OffsetWithLength {
+            offset: range.start,
+            length: range.end.saturating_sub(range.start),
+        };
+        match self.bucket.get(key.to_string()).range(part).execute().await {
+            Ok(found) => Ok(found),
+            Err(thrown) if is_outside(&thrown.to_string()) => Ok(None),
+            Err(thrown) => Err(backend(format!("reading {key}"))(thrown)),
+        }
+    }
+
+    async fn has(&self, key: ObjectKey) -> Result<bool, BackendError> {
+        let found = self.bucket.head(key.to_string()).await;
+        let found = found.map_err(backend(format!("looking for {key}")))?;
+        Ok(found.is_some())
+    }
+}
+
+impl Blobs for R2 {
+    async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        if range.is_empty() {
+            // R2 refuses to read nothing.
+            return Ok(self.has(key).await?.then(Bytes::new));
+        }
+        let Some(object) = self.find(key, &range).await? else {
+            return Ok(None);
+        };
+        let Some(body) = object.body() else {
+            return Ok(None);
+        };
+        let bytes = body.bytes().await;
+        let bytes = bytes.map_err(backend(format!("reading {key}")))?;
+        // A range that passes the end is cut short.
+        let is_whole = bytes.len() as u64 == range.end - range.start;
+        Ok(is_whole.then(|| bytes.into()))
+    }
+
+    async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        let put = self.bucket.put(key.to_string(), Data::Bytes(body.into()));
+        let put = put.execute().await;
+        put.map(drop).map_err(backend(format!("writing {key}")))
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
+        for some in keys.chunks(DELETED_AT_ONCE_MAX) {
+            let names: Vec<String> = some.iter().map(ToString::to_string).collect();
+            let deleted = self.bucket.delete_multiple(names).await;
+            deleted.map_err(backend(format!("deleting {} objects", some.len())))?;
+        }
+        Ok(())
+    }
+}
+
+/// Keys that R2 deletes in one call.
+const DELETED_AT_ONCE_MAX: usize = 1_000;
+
+/// Whether R2 says that an object ends before the range (its error 10039).
+fn is_outside(words: &str) -> bool {
+    words.contains("10039")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_range_outside_is_told_from_other_errors() {
+        assert!(is_outside(
+            "get: The requested range is not satisfiable (10039)"
+        ));
+        assert!(!is_outside("get: We encountered an internal error (10001)"));
+    }
+}

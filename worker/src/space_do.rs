@@ -1,0 +1,221 @@
+//! A space as a Durable Object: one command in, one reply out, and its pointer to KV.
+//!
+//! The pointer is written here and nowhere else, at most once a second (KV refuses more for one
+//! key) and one write after the other. The alarm is set in the same turn as the commit, so that a
+//! pointer that could not be written at once is written later, whatever happens in between.
+
+#![expect(
+    missing_docs,
+    reason = "the methods that `#[durable_object]` writes have none"
+)]
+
+use std::cell::Cell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::time::Duration;
+
+use pmx_sync::name::SpaceName;
+use pmx_sync::serve::{Backend, Pointer, Pointers, Server};
+use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+// What `#[durable_object]` writes refers to this name.
+use worker::wasm_bindgen;
+use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};
+
+use crate::http::{body, now};
+use crate::isolate::{Cloudflare, server};
+use crate::spaces::{Answer, Call};
+use crate::sql::Ledger;
+use crate::thrown;
+
+/// One space.
+#[durable_object(alarm)]
+pub struct SpaceDO {
+    state: State,
+    env: Env,
+    ledger: Ledger,
+    pace: AssertUnwindSafe<Pace>,
+}
+
+impl DurableObject for SpaceDO {
+    fn new(state: State, env: Env) -> Self {
+        let ledger = Ledger::new(state.storage());
+        let pace = AssertUnwindSafe(Pace::default());
+        Self {
+            state,
+            env,
+            ledger,
+            pace,
+        }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        let answer = self.answer(&request).await;
+        let answer = answer.unwrap_or_else(|problem| Answer {
+            outcome: Err(problem),
+            pointer: None,
+        });
+        Response::from_bytes(serde_json::to_vec(&answer)?)
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        // An object that was asked for by name knows it, even when an alarm wakes it.
+        let name = self.state.id().name().unwrap_or_default();
+        let delivered = match SpaceName::parse(&name) {
+            Ok(space) => self.deliver(&space, now()).await.map(drop),
+            Err(error) => Err(thrown::problem("waking a space")(error.to_string())),
+        };
+        if let Err(problem) = delivered {
+            console_error!("{problem}");
+        }
+        Response::empty()
+    }
+}
+
+impl SpaceDO {
+    async fn answer(&self, request: &Request) -> Result<Answer, Problem> {
+        let call = body(request, CALL_BYTES_MAX).await?;
+        let call: Call = serde_json::from_slice(&call)
+            .map_err(|error| thrown::problem("reading a command")(error.to_string()))?;
+        let announces = may_announce(&call.command);
+        let outcome = self.carry_out(&call.space, call.command, call.now).await;
+        let mut pointer = None;
+        if announces && outcome.is_ok() {
+            // The command is done, whether readers hear of it now or by the alarm.
+            let delivered = self.deliver(&call.space, call.now).await;
+            pointer = delivered.unwrap_or_else(|problem| {
+                console_error!("{problem}");
+                None
+            });
+        }
+        Ok(Answer { outcome, pointer })
+    }
+
+    /// Nothing here waits, except the write of a commit's index object.
+    async fn carry_out(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        let server = self.server()?;
+        execute(&self.ledger, server.backend().blobs(), space, command, now).await
+    }
+
+    /// Writes what the outbox holds to KV, if it may now; otherwise the alarm will. Returns what
+    /// readers are to see.
+    async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Option<Pointer>, Problem> {
+        let Some(pointer) = self.undelivered(space, now).await? else {
+            return Ok(None);
+        };
+        // No wait lies between the commit and this, so both reach the disk or neither.
+        let storage = self.ledger.storage();
+        let set = storage.set_alarm(PAUSE).await;
+        set.map_err(thrown::problem(format!("setting the alarm of {space}")))?;
+        let started = crate::http::now();
+        if !self.pace.start(started) {
+            return Ok(Some(pointer));
+        }
+        let server = self.server()?;
+        let written = server.backend().pointers().write(space, &pointer).await;
+        self.pace.stop();
+        written?;
+        let deploy = pointer.deploy;
+        let delivered = Command::Delivered { deploy };
+        self.carry_out(space, delivered, now).await?;
+        if self.undelivered(space, now).await?.is_none() {
+            let deleted = storage.delete_alarm().await;
+            deleted.map_err(thrown::problem(format!("deleting the alarm of {space}")))?;
+        }
+        Ok(Some(pointer))
+    }
+
+    async fn undelivered(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Option<Pointer>, Problem> {
+        match self.carry_out(space, Command::Undelivered, now).await? {
+            Reply::Pointer(pointer) => Ok(Some(*pointer)),
+            Reply::Space(_)
+            | Reply::Publish(_)
+            | Reply::Kept(_)
+            | Reply::Deploy(_)
+            | Reply::Deploys { .. }
+            | Reply::Diff(_)
+            | Reply::Done => Ok(None),
+        }
+    }
+
+    fn server(&self) -> Result<Rc<Server<Cloudflare>>, Problem> {
+        server(&self.env)
+    }
+}
+
+/// Bytes of a command: the largest section of a request as base64, and its head.
+const CALL_BYTES_MAX: usize = 72 * 1024 * 1024;
+
+/// KV takes one write per second and key; the alarm comes back after as long.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// After so long a write is given up for lost: the request that waited for it may be gone.
+const LOST: Duration = Duration::from_secs(30);
+
+/// Whether the command may leave something in the outbox.
+const fn may_announce(command: &Command) -> bool {
+    match command {
+        Command::Publish(_) | Command::Rollback(_) => true,
+        Command::Open { .. }
+        | Command::PackArrived { .. }
+        | Command::PartArrived(_)
+        | Command::Deploys { .. }
+        | Command::Diff { .. }
+        | Command::Locate { .. }
+        | Command::Undelivered
+        | Command::Delivered { .. } => false,
+    }
+}
+
+/// When the pointer may be written: one write at a time, and a pause between two.
+#[derive(Default)]
+struct Pace {
+    started: Cell<Option<Timestamp>>,
+    writing: Cell<bool>,
+}
+
+impl Pace {
+    /// Whether a write may start now; if so, it has.
+    fn start(&self, now: Timestamp) -> bool {
+        let wait = if self.writing.get() { LOST } else { PAUSE };
+        let is_early = |started: Timestamp| now < started.after(wait);
+        if self.started.get().is_some_and(is_early) {
+            return false;
+        }
+        self.started.set(Some(now));
+        self.writing.set(true);
+        true
+    }
+
+    fn stop(&self) {
+        self.writing.set(false);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_write_at_a_time_and_one_a_second() {
+        let pace = Pace::default();
+        let at = Timestamp::from_millis;
+        assert!(pace.start(at(5_000)));
+        assert!(!pace.start(at(7_000)), "a second write beside the first");
+        pace.stop();
+        assert!(!pace.start(at(5_999)), "two writes in a second");
+        assert!(pace.start(at(6_000)));
+        assert!(!pace.start(at(35_999)));
+        assert!(pace.start(at(36_000)), "a lost write holds up all others");
+    }
+}
