@@ -6,6 +6,7 @@ use crate::limits::EXACT_INTEGER_MAX;
 
 /// How the bytes of a blob lie at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub enum Codec {
     /// As they are.
     Stored,
@@ -45,6 +46,7 @@ impl Codec {
 
 /// A range of an object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Extent {
     /// The object.
     pub object: ObjectId,
@@ -74,6 +76,7 @@ impl Extent {
 
 /// Where a blob, or a part of one, lies at rest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Location {
     /// The stored bytes.
     pub extent: Extent,

@@ -1,5 +1,33 @@
-//! The manifest: a Merkle tree of a site's paths.
+//! The manifest: a Merkle tree of a site's paths, whose root names the whole site.
+//!
+//! It is a search tree keyed by path (a "prolly tree"), with node ends that each key decides for
+//! itself, so the same set of files has the same nodes on every machine and after any history.
+//! [`build`] makes one from rows, [`edit`] changes one around the edits, [`diff`] finds what
+//! differs, and a patch ([`encode_patch`], [`decode_patch`]) carries that to a side that has the
+//! base. Walks read nodes from a [`NodeSource`]; nothing here does I/O.
 
+mod boundary;
+mod build;
+mod cursor;
+mod diff;
+mod edit;
+mod error;
+mod lookup;
+mod node;
+mod patch;
 mod row;
+mod source;
 
+#[cfg(test)]
+mod tests;
+
+pub use build::{Built, build};
+pub use cursor::{Cursor, Head};
+pub use diff::{Change, diff};
+pub use edit::{Edit, edit};
+pub use error::ManifestError;
+pub use lookup::{check_clashes, lookup, range};
+pub use node::{NewNode, Node, Place};
+pub use patch::{decode_patch, encode_patch};
 pub use row::{Child, Entry, Row, Totals};
+pub use source::{Layered, NodeMap, NodeSource};

@@ -1,0 +1,138 @@
+//! A position in a manifest that can pass a whole subtree without reading it.
+
+use std::sync::Arc;
+
+use super::error::ManifestError;
+use super::node::Node;
+use super::row::{Child, Row};
+use super::source::NodeSource;
+use crate::id::Root;
+use crate::path::SitePath;
+
+/// What stands at a cursor.
+#[derive(Debug, Clone, Copy)]
+pub enum Head<'a> {
+    /// A file.
+    Row(&'a Row),
+    /// A subtree that was not entered, and its level.
+    Subtree(&'a Child, u8),
+}
+
+/// Walks a manifest from left to right.
+pub struct Cursor<'s, S> {
+    source: &'s S,
+    stack: Vec<(Arc<Node>, usize)>,
+    rank: u64,
+    passed: Option<SitePath>,
+}
+
+impl<'s, S: NodeSource> Cursor<'s, S> {
+    /// Starts at the first row of `root`.
+    pub fn new(source: &'s S, root: Root) -> Result<Self, ManifestError> {
+        let node = source.node(&root)?;
+        let stack = if node.is_empty() {
+            Vec::new()
+        } else {
+            vec![(node, 0)]
+        };
+        Ok(Self {
+            source,
+            stack,
+            rank: 0,
+            passed: None,
+        })
+    }
+
+    /// What stands here, or nothing at the end.
+    pub fn head(&self) -> Option<Head<'_>> {
+        let (node, at) = self.stack.last()?;
+        match &**node {
+            Node::Leaf(rows) => rows.get(*at).map(Head::Row),
+            Node::Interior { level, children } => children
+                .get(*at)
+                .map(|child| Head::Subtree(child, level - 1)),
+        }
+    }
+
+    /// Rows before this position.
+    pub const fn rank(&self) -> u64 {
+        self.rank
+    }
+
+    /// The path of the row before this position.
+    pub const fn passed(&self) -> Option<&SitePath> {
+        self.passed.as_ref()
+    }
+
+    /// Passes the row or the whole subtree that stands here.
+    pub fn advance(&mut self) {
+        let (files, last) = match self.head() {
+            None => return,
+            Some(Head::Row(row)) => (1, row.path.clone()),
+            Some(Head::Subtree(child, _)) => (child.totals.files, child.last.clone()),
+        };
+        self.rank += files;
+        self.passed = Some(last);
+        while let Some((node, at)) = self.stack.last_mut() {
+            *at += 1;
+            if *at < node.len() {
+                break;
+            }
+            self.stack.pop();
+        }
+    }
+
+    /// Enters the subtree that stands here; a row is left as it is.
+    pub fn descend(&mut self) -> Result<(), ManifestError> {
+        if let Some(Head::Subtree(child, _)) = self.head() {
+            let node = self.source.node(&child.id)?;
+            if node.is_empty() {
+                let (id, why) = (child.id, "an empty node stands beneath another");
+                return Err(ManifestError::Misplaced { id, why });
+            }
+            self.stack.push((node, 0));
+        }
+        Ok(())
+    }
+
+    /// Goes on to the first row whose path is `path` or follows it.
+    pub fn seek(&mut self, path: &str) -> Result<(), ManifestError> {
+        loop {
+            match self.head() {
+                None => return Ok(()),
+                Some(Head::Row(row)) if row.path.as_str() >= path => return Ok(()),
+                Some(Head::Subtree(child, _)) if child.last.as_str() >= path => self.descend()?,
+                Some(Head::Row(_) | Head::Subtree(..)) => self.advance(),
+            }
+        }
+    }
+
+    /// Goes on to the row before which `rank` rows stand, or to the end.
+    pub fn seek_rank(&mut self, rank: u64) -> Result<(), ManifestError> {
+        loop {
+            match self.head() {
+                Some(Head::Row(_)) if self.rank < rank => self.advance(),
+                Some(Head::Subtree(child, _)) if self.rank + child.totals.files <= rank => {
+                    self.advance();
+                }
+                Some(Head::Subtree(..)) => self.descend()?,
+                None | Some(Head::Row(_)) => return Ok(()),
+            }
+        }
+    }
+
+    /// The row here, entering subtrees to reach it; passes it.
+    pub fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
+        loop {
+            match self.head() {
+                None => return Ok(None),
+                Some(Head::Subtree(..)) => self.descend()?,
+                Some(Head::Row(row)) => {
+                    let row = row.clone();
+                    self.advance();
+                    return Ok(Some(row));
+                }
+            }
+        }
+    }
+}

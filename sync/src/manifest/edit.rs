@@ -1,0 +1,95 @@
+//! Changing a manifest: only the nodes around the edits are read and made again.
+
+use super::build::{Builder, Built};
+use super::error::ManifestError;
+use super::node::Node;
+use super::row::{Entry, Row};
+use super::source::NodeSource;
+use crate::id::{NodeId, Root};
+use crate::path::SitePath;
+
+/// What a path shall hold: an entry, or nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    /// The path.
+    pub path: SitePath,
+    /// What it shall hold; `None` removes it.
+    pub entry: Option<Entry>,
+}
+
+/// Applies edits, which are in the order of their paths without duplicates, to the manifest `base`.
+///
+/// The result is exactly what building the edited rows from nothing gives. Reads and makes
+/// O(edits x depth) nodes: a subtree without edits is kept by its id, unless an edit before it
+/// removed the boundary it starts at.
+pub fn edit(source: &impl NodeSource, base: Root, edits: &[Edit]) -> Result<Built, ManifestError> {
+    if let Some(pair) = edits.windows(2).find(|pair| pair[0].path >= pair[1].path) {
+        return Err(ManifestError::Disordered(pair[1].path.clone()));
+    }
+    let mut merge = Merge {
+        source,
+        builder: Builder::default(),
+    };
+    merge.node(&base, edits)?;
+    merge.builder.finish(source)
+}
+
+struct Merge<'a, S> {
+    source: &'a S,
+    builder: Builder,
+}
+
+impl<S: NodeSource> Merge<'_, S> {
+    /// Merges `edits`, all of which belong beneath the node, into what the builder has.
+    fn node(&mut self, id: &NodeId, edits: &[Edit]) -> Result<(), ManifestError> {
+        let node = self.source.node(id)?;
+        let (level, children) = match &*node {
+            Node::Leaf(rows) => return self.leaf(rows, edits),
+            Node::Interior { level, children } => (*level, children),
+        };
+        let mut rest = edits;
+        for (at, child) in children.iter().enumerate() {
+            let is_last = at + 1 == children.len();
+            let here = if is_last {
+                rest.len()
+            } else {
+                rest.partition_point(|edit| edit.path <= child.last)
+            };
+            let (mine, later) = rest.split_at(here);
+            rest = later;
+            if mine.is_empty() && self.builder.is_aligned(level) {
+                self.builder.push_subtree(level, child.clone())?;
+            } else {
+                self.node(&child.id, mine)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn leaf(&mut self, rows: &[Row], edits: &[Edit]) -> Result<(), ManifestError> {
+        let mut edits = edits.iter().peekable();
+        for row in rows {
+            while let Some(edit) = edits.next_if(|edit| edit.path < row.path) {
+                self.push(edit)?;
+            }
+            match edits.next_if(|edit| edit.path == row.path) {
+                Some(edit) => self.push(edit)?,
+                None => self.builder.push_row(row.clone())?,
+            }
+        }
+        edits.try_for_each(|edit| self.push(edit))
+    }
+
+    fn push(&mut self, edit: &Edit) -> Result<(), ManifestError> {
+        match &edit.entry {
+            Some(entry) => {
+                let row = Row {
+                    path: edit.path.clone(),
+                    entry: entry.clone(),
+                };
+                self.builder.push_row(row)
+            }
+            None => Ok(()),
+        }
+    }
+}

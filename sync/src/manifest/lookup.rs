@@ -1,0 +1,91 @@
+//! Questions about one path or one range.
+
+use super::cursor::Cursor;
+use super::error::ManifestError;
+use super::node::Node;
+use super::row::{Entry, Row};
+use super::source::NodeSource;
+use crate::id::Root;
+use crate::path::SitePath;
+
+/// What `path` holds, reading at most depth nodes.
+pub fn lookup(
+    source: &impl NodeSource,
+    root: Root,
+    path: &SitePath,
+) -> Result<Option<Entry>, ManifestError> {
+    let mut id = root;
+    loop {
+        let node = source.node(&id)?;
+        match &*node {
+            Node::Leaf(rows) => {
+                let found = rows.binary_search_by(|row| row.path.cmp(path));
+                return Ok(found.ok().map(|at| rows[at].entry.clone()));
+            }
+            Node::Interior { children, .. } => {
+                let at = children.partition_point(|child| child.last < *path);
+                match children.get(at) {
+                    Some(child) => id = child.id,
+                    None => return Ok(None),
+                }
+            }
+        }
+    }
+}
+
+/// The rows from `from` on, in order, as long as `wanted` says so; at most `max` of them.
+pub fn range(
+    source: &impl NodeSource,
+    root: Root,
+    from: &str,
+    max: usize,
+    wanted: impl Fn(&SitePath) -> bool,
+) -> Result<Vec<Row>, ManifestError> {
+    let mut cursor = Cursor::new(source, root)?;
+    cursor.seek(from)?;
+    let mut rows = Vec::new();
+    while rows.len() < max {
+        match cursor.next_row()? {
+            Some(row) if wanted(&row.path) => rows.push(row),
+            Some(_) | None => break,
+        }
+    }
+    Ok(rows)
+}
+
+/// Checks that none of `paths`, which are in order and held by `root`, is both a file and a folder.
+pub fn check_clashes<'a>(
+    source: &impl NodeSource,
+    root: Root,
+    paths: impl IntoIterator<Item = &'a SitePath>,
+) -> Result<(), ManifestError> {
+    let mut before = "";
+    for path in paths {
+        let within = |folder: &str| {
+            before
+                .strip_prefix(folder)
+                .is_some_and(|r| r.starts_with('/'))
+        };
+        for folder in path.folders().take_while(|folder| !within(folder)) {
+            let file = SitePath::parse(folder)?;
+            if lookup(source, root, &file)?.is_some() {
+                return Err(ManifestError::Clash {
+                    file,
+                    beneath: path.clone(),
+                });
+            }
+        }
+        let folder = format!("{path}/");
+        let beneath = range(source, root, &folder, 1, |p| {
+            p.as_str().starts_with(&folder)
+        })?;
+        if let Some(row) = beneath.into_iter().next() {
+            return Err(ManifestError::Clash {
+                file: path.clone(),
+                beneath: row.path,
+            });
+        }
+        before = path.as_str();
+    }
+    Ok(())
+}

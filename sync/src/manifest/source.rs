@@ -1,0 +1,74 @@
+//! Where nodes come from, when a walk asks for them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::error::ManifestError;
+use super::node::{NewNode, Node};
+use crate::id::NodeId;
+
+/// A place that holds nodes: a ledger, a file, memory.
+pub trait NodeSource {
+    /// Reads one node; [`ManifestError::Missing`] if it is not there.
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError>;
+}
+
+impl<S: NodeSource + ?Sized> NodeSource for &S {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        (**self).node(id)
+    }
+}
+
+/// Nodes in memory, by id.
+#[derive(Debug, Clone, Default)]
+pub struct NodeMap {
+    nodes: BTreeMap<NodeId, Arc<[u8]>>,
+}
+
+impl NodeMap {
+    /// Adds nodes.
+    pub fn extend(&mut self, nodes: impl IntoIterator<Item = NewNode>) {
+        self.nodes
+            .extend(nodes.into_iter().map(|node| (node.id, node.bytes)));
+    }
+
+    /// The bytes of a node.
+    pub fn bytes(&self, id: &NodeId) -> Option<&Arc<[u8]>> {
+        self.nodes.get(id)
+    }
+
+    /// How many nodes there are.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+}
+
+impl NodeSource for NodeMap {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        let bytes = self.nodes.get(id).ok_or(ManifestError::Missing(*id))?;
+        Node::decode(bytes).map(Arc::new)
+    }
+}
+
+/// Nodes just made, in front of a place that holds the older ones.
+pub struct Layered<'a, S> {
+    /// The new nodes.
+    pub new: &'a NodeMap,
+    /// The older ones.
+    pub old: &'a S,
+}
+
+impl<S: NodeSource> NodeSource for Layered<'_, S> {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        if self.new.bytes(id).is_some() {
+            self.new.node(id)
+        } else {
+            self.old.node(id)
+        }
+    }
+}

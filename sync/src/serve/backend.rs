@@ -1,0 +1,133 @@
+//! The seams: what a platform has to bring. Few methods, no `Send` bounds, nothing that decides.
+//!
+//! The futures carry no `Send` bound, because those of a Worker have none; a native host names its
+//! concrete types where it spawns, and `Send` is seen there.
+
+use std::fmt;
+use std::future::Future;
+use std::ops::Range;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::id::{ObjectId, Root, SpaceId};
+use crate::location::Extent;
+use crate::name::SpaceName;
+use crate::space::{Command, Reply};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Names an object of a space. Keys are never used twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectKey {
+    /// The space that owns it: nothing is shared between spaces.
+    pub space: SpaceId,
+    /// The object.
+    pub object: ObjectId,
+}
+
+impl fmt::Display for ObjectKey {
+    /// The key as object stores spell it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "spaces/{}/{}", self.space, self.object)
+    }
+}
+
+/// A platform failed; nothing is wrong with the request.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error("{doing}: {why}")]
+pub struct BackendError {
+    /// What was being done, to what.
+    pub doing: String,
+    /// Why it failed.
+    pub why: String,
+}
+
+impl BackendError {
+    /// Describes a failure.
+    pub fn new(doing: impl Into<String>, why: impl fmt::Display) -> Self {
+        Self { doing: doing.into(), why: why.to_string() }
+    }
+}
+
+/// Immutable objects: R2, a folder, memory.
+pub trait Blobs {
+    /// Reads a range of an object; `None` if there is no such object or it ends before the range.
+    fn read(
+        &self,
+        key: ObjectKey,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<Option<Bytes>, BackendError>>;
+
+    /// Writes an object. MUST be durable, and visible to every reader, before it returns.
+    fn write(
+        &self,
+        key: ObjectKey,
+        body: Bytes,
+    ) -> impl Future<Output = Result<(), BackendError>>;
+
+    /// Deletes objects; missing ones are no error.
+    fn delete(&self, keys: &[ObjectKey]) -> impl Future<Output = Result<(), BackendError>>;
+}
+
+/// Where readers find a space's active deploy: KV, a table. It may lag behind the space, but it
+/// never goes back: a write of an older deploy than the one it holds MUST change nothing.
+pub trait Pointers {
+    /// Reads the pointer of a space.
+    fn read(
+        &self,
+        space: &SpaceName,
+    ) -> impl Future<Output = Result<Option<Pointer>, BackendError>>;
+
+    /// Replaces the pointer of a space.
+    fn write(
+        &self,
+        space: &SpaceName,
+        pointer: &Pointer,
+    ) -> impl Future<Output = Result<(), BackendError>>;
+}
+
+/// How a command reaches the single writer of its space.
+pub trait Spaces {
+    /// Carries out a command. An `Err` is an answer for the client; a failure of the platform is
+    /// one with the code of storage.
+    fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Reply, Problem>>;
+}
+
+/// The three seams of a platform.
+pub trait Backend {
+    /// Its objects.
+    type Blobs: Blobs;
+    /// Its pointers.
+    type Pointers: Pointers;
+    /// Its spaces.
+    type Spaces: Spaces;
+
+    /// Its objects.
+    fn blobs(&self) -> &Self::Blobs;
+    /// Its pointers.
+    fn pointers(&self) -> &Self::Pointers;
+    /// Its spaces.
+    fn spaces(&self) -> &Self::Spaces;
+}
+
+/// All that the read path needs to know of a space: it never asks the space itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pointer {
+    /// The space's internal id: where its objects lie.
+    pub space: SpaceId,
+    /// The active deploy's number.
+    pub deploy: u64,
+    /// Its root.
+    pub root: Root,
+    /// Where the serving index of the root lies.
+    pub index: Extent,
+    /// The serving indices of the deploys before it, newest first, whose assets still resolve.
+    pub earlier: Vec<(Root, Extent)>,
+}

@@ -1,0 +1,112 @@
+//! The publish request and its reply.
+
+use serde::{Deserialize, Serialize};
+
+use super::deploys::{DeployMeta, DeployView, Summary};
+use super::order::Order;
+use super::ranges::Ranges;
+use crate::id::{BlobId, Root};
+use crate::name::SpaceName;
+
+/// The head of `POST /api/publish/begin` and of `POST /api/publish/commit`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BeginHead {
+    /// The version of the API.
+    pub v: u8,
+    /// The space.
+    pub space: SpaceName,
+    /// The root of the site to be published.
+    pub root: Root,
+    /// The root that a patch section starts from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<Root>,
+    /// Whether this only asks: nothing is kept.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dry: bool,
+    /// Commit in the same request, if nothing is missing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<CommitTerms>,
+}
+
+/// On which terms a root is to become the active deploy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommitTerms {
+    /// The deploy that this one replaces; 0 if there is none yet.
+    pub expect: u64,
+    /// Names this publish: the same commit sent twice makes one deploy.
+    pub key: String,
+    /// The build's place in its sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// What people and tools want to remember of it.
+    #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
+    pub meta: DeployMeta,
+}
+
+/// What the server says to a [`BeginHead`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BeginReply {
+    /// How far the publish is.
+    pub state: State,
+    /// The number of the active deploy; 0 if there is none yet.
+    pub active: u64,
+    /// The root of the active deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<Root>,
+    /// With [`State::Nodes`]: which nodes of the outline are missing, by their place in it.
+    #[serde(default, skip_serializing_if = "Ranges::is_empty")]
+    pub nodes: Ranges,
+    /// With [`State::Blobs`]: which rows' blobs are missing, by the rows' ranks in the new manifest.
+    #[serde(default, skip_serializing_if = "Ranges::is_empty")]
+    pub blobs: Ranges,
+    /// With [`State::Blobs`]: parts of missing big blobs that have arrived already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<Offered>,
+    /// What a commit would change against the active deploy, once the server can tell.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub summary: Option<Summary>,
+    /// With [`State::Published`]: the new deploy. With [`State::Current`]: the active one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<Box<DeployView>>,
+    /// With [`State::Published`] and [`State::Current`]: where the site is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// How far a publish is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// The root is the active deploy: nothing to do.
+    Current,
+    /// Everything is here: commit.
+    Ready,
+    /// The base is unknown here, or none was named: send an outline.
+    Outline,
+    /// Nodes are missing: send them.
+    Nodes,
+    /// Blobs are missing: send them in packs and parts, then commit.
+    Blobs,
+    /// The commit that came along is done.
+    Published,
+}
+
+/// Parts of a big blob that have arrived.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offered {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its parts, by number.
+    pub have: Ranges,
+}
+
+/// The query of `PUT /api/publish/blobs/<id>/<part>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartHead {
+    /// The space.
+    pub space: SpaceName,
+    /// Bytes of the whole blob.
+    pub size: u64,
+}

@@ -1,0 +1,178 @@
+//! Deploys as they travel: history, rollback, differences.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::order::Order;
+use crate::id::Root;
+use crate::manifest::Change;
+use crate::name::SpaceName;
+use crate::path::SitePath;
+use crate::time::Timestamp;
+
+/// How a deploy came to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DeployKind {
+    /// A new root was committed.
+    Publish,
+    /// An older deploy's root was made active again.
+    Rollback,
+}
+
+/// What people and tools want to remember of a deploy: free text under short names.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeployMeta {
+    /// What changed, in the publisher's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The commit that was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The branch it is on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch: Option<String>,
+    /// Who published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author: Option<String>,
+}
+
+impl DeployMeta {
+    /// Whether nothing is said.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// How many files and bytes differ between two deploys.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Paths that only the new one has.
+    pub added: u64,
+    /// Paths whose bytes or type differ.
+    pub modified: u64,
+    /// Paths that only the old one has.
+    pub removed: u64,
+    /// Paths that are the same in both.
+    pub unchanged: u64,
+}
+
+impl Summary {
+    /// Counts changes that lead to a manifest of `files` files.
+    pub fn of(changes: &[Change], files: u64) -> Self {
+        let mut summary = Self::default();
+        for change in changes {
+            match (&change.before, &change.after) {
+                (None, _) => summary.added += 1,
+                (Some(_), None) => summary.removed += 1,
+                (Some(_), Some(_)) => summary.modified += 1,
+            }
+        }
+        summary.unchanged = files.saturating_sub(summary.added + summary.modified);
+        summary
+    }
+}
+
+/// One deploy, as the history lists it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeployView {
+    /// Its number; every activation has the next one.
+    pub number: u64,
+    /// Its root.
+    pub root: Root,
+    /// The deploy it replaced; 0 if it is the first.
+    pub parent: u64,
+    /// How it came to be.
+    pub kind: DeployKind,
+    /// With a rollback: the deploy whose root it made active again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<u64>,
+    /// When.
+    pub at: Timestamp,
+    /// Files of the site.
+    pub files: u64,
+    /// Bytes of the site.
+    pub bytes: u64,
+    /// Bytes of blobs that the space did not hold before, uncompressed.
+    pub new_bytes: u64,
+    /// What changed against the deploy it replaced.
+    pub summary: Summary,
+    /// The build's place in its sequence.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<Order>,
+    /// What was said of it.
+    #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
+    pub meta: DeployMeta,
+}
+
+/// The answer of `GET /api/deploys`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeploysReply {
+    /// The number of the active deploy; 0 if there is none yet.
+    pub active: u64,
+    /// Newest first.
+    pub deploys: Vec<DeployView>,
+    /// Where the site is.
+    pub url: String,
+}
+
+/// The body of `POST /api/publish/rollback`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RollbackHead {
+    /// The version of the API.
+    pub v: u8,
+    /// The space.
+    pub space: SpaceName,
+    /// The deploy to go back to; the one before the active one if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<u64>,
+    /// The deploy that must be active; any if not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<u64>,
+    /// Names this rollback: the same one sent twice makes one deploy.
+    pub key: String,
+    /// Why.
+    #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
+    pub meta: DeployMeta,
+}
+
+/// The answer of `GET /api/diff`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffReply {
+    /// The older side.
+    pub from: u64,
+    /// The newer side.
+    pub to: u64,
+    /// Counts of all changes.
+    pub summary: Summary,
+    /// The changes in order of path, at most 10,000.
+    pub rows: Vec<DiffRow>,
+    /// Whether there are more changes than rows.
+    pub truncated: bool,
+}
+
+/// One path that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiffRow {
+    /// The path.
+    pub path: SitePath,
+    /// Bytes before; absent if the path is new.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before: Option<u64>,
+    /// Bytes after; absent if the path is gone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<u64>,
+}
+
+impl From<&Change> for DiffRow {
+    fn from(change: &Change) -> Self {
+        Self {
+            path: change.path.clone(),
+            before: change.before.as_ref().map(|entry| entry.size),
+            after: change.after.as_ref().map(|entry| entry.size),
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! The body of a publish request: a JSON head and binary sections.
+//!
+//! ```text
+//! envelope = varint head length, head (JSON), section*
+//! section  = 1 byte kind, 1 byte codec, varint raw length, [varint length if zstd], bytes
+//! kind     = 1 patch | 2 outline | 3 nodes | 4 pack
+//! codec    = 0 stored | 1 one zstd frame
+//! ```
+//!
+//! Each kind appears at most once, in the order of their numbers.
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
+use crate::encode::{Malformed, Reader, write_bytes, write_varint};
+use crate::limits::{HEAD_BYTES_MAX, SECTION_RAW_BYTES_MAX, WIRE_WINDOW_LOG_MAX};
+
+/// What a section holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SectionKind {
+    /// A patch against the base.
+    Patch,
+    /// The ids of all nodes of the manifest, 32 bytes each, a node before its children.
+    Outline,
+    /// Nodes, each with its length before it, a node before its children.
+    Nodes,
+    /// A wire pack.
+    Pack,
+}
+
+impl SectionKind {
+    const fn tag(self) -> u8 {
+        match self {
+            Self::Patch => 1,
+            Self::Outline => 2,
+            Self::Nodes => 3,
+            Self::Pack => 4,
+        }
+    }
+
+    const fn from_tag(tag: u8) -> Result<Self, Malformed> {
+        Ok(match tag {
+            1 => Self::Patch,
+            2 => Self::Outline,
+            3 => Self::Nodes,
+            4 => Self::Pack,
+            _ => return Err(Malformed::Unknown { what: "section", value: tag as u64 }),
+        })
+    }
+}
+
+/// A section of an envelope, not compressed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Section {
+    /// What it holds.
+    pub kind: SectionKind,
+    /// Its bytes.
+    pub bytes: Bytes,
+}
+
+/// A head and its sections.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Envelope {
+    /// JSON.
+    pub head: Bytes,
+    /// Sections in the order of their kinds.
+    pub sections: Vec<Section>,
+}
+
+/// Sections shorter than this are not worth a zstd frame.
+const COMPRESS_ABOVE: usize = 256;
+
+impl Envelope {
+    /// Lays the envelope out, compressing what shrinks.
+    pub fn encode(&self, encoder: &mut Encoder) -> Result<Vec<u8>, CodecError> {
+        let mut out = Vec::new();
+        write_bytes(&mut out, &self.head);
+        for section in &self.sections {
+            out.push(section.kind.tag());
+            let packed = match section.kind {
+                // Ids are incompressible, and a pack is compressed already.
+                SectionKind::Outline | SectionKind::Pack => None,
+                SectionKind::Patch | SectionKind::Nodes => shrunk(&section.bytes, encoder)?,
+            };
+            out.push(u8::from(packed.is_some()));
+            write_varint(&mut out, section.bytes.len() as u64);
+            match packed {
+                Some(frame) => write_bytes(&mut out, &frame),
+                None => out.extend_from_slice(&section.bytes),
+            }
+        }
+        Ok(out)
+    }
+
+    /// Reads an envelope, decompressing its sections within their bounds.
+    pub fn decode(body: &Bytes, decoder: &mut Decoder) -> Result<Self, EnvelopeError> {
+        let mut reader = Reader::new(body);
+        let head = reader.bytes(HEAD_BYTES_MAX, "the head's length")?;
+        let mut envelope = Self { head: body.slice_ref(head), sections: Vec::new() };
+        while reader.remaining() > 0 {
+            let kind = SectionKind::from_tag(reader.byte()?)?;
+            if envelope.sections.last().is_some_and(|before| before.kind >= kind) {
+                return Err(Malformed::NotCanonical("sections are out of order").into());
+            }
+            let codec = reader.byte()?;
+            let raw = reader.varint_up_to(SECTION_RAW_BYTES_MAX as u64, "a section's length")?;
+            let bytes = match codec {
+                0 => body.slice_ref(reader.take(raw as usize)?),
+                1 => {
+                    let frame = reader.bytes(body.len(), "a section's compressed length")?;
+                    let bounds = Bounds { window_log_max: WIRE_WINDOW_LOG_MAX };
+                    decoder.frame(frame, raw, bounds)?.into()
+                }
+                value => {
+                    let value = value.into();
+                    return Err(Malformed::Unknown { what: "section codec", value }.into());
+                }
+            };
+            envelope.sections.push(Section { kind, bytes });
+        }
+        Ok(envelope)
+    }
+
+    /// The bytes of one section.
+    pub fn section(&self, kind: SectionKind) -> Option<&Bytes> {
+        self.sections.iter().find(|section| section.kind == kind).map(|section| &section.bytes)
+    }
+}
+
+fn shrunk(bytes: &[u8], encoder: &mut Encoder) -> Result<Option<Vec<u8>>, CodecError> {
+    if bytes.len() < COMPRESS_ABOVE {
+        return Ok(None);
+    }
+    let frame = encoder.solid(bytes, Level::default())?;
+    Ok((frame.len() + 8 < bytes.len()).then_some(frame))
+}
+
+/// A body is not an envelope.
+#[derive(Debug, Error)]
+pub enum EnvelopeError {
+    /// The layout is not one.
+    #[error("reading a request: {0}")]
+    Malformed(#[from] Malformed),
+    /// A compressed section is not acceptable.
+    #[error("reading a request: {0}")]
+    Codec(#[from] CodecError),
+    /// The head is not the JSON that the route takes.
+    #[error("reading the head of a request: {0}")]
+    Head(#[from] serde_json::Error),
+}
+
+impl EnvelopeError {
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Malformed(Malformed::TooLarge { .. }) => Code::TooLarge,
+            Self::Malformed(_) | Self::Head(_) => Code::RequestMalformed,
+            Self::Codec(_) => Code::Compression,
+        }
+    }
+}

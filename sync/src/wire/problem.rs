@@ -1,0 +1,63 @@
+//! Errors as they travel: problem details (RFC 9457) with a stable code.
+
+use serde::{Deserialize, Serialize};
+
+use crate::code::Code;
+
+/// A failure, ready to be sent or as it was received.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Problem {
+    /// What kind of failure this is.
+    pub code: Code,
+    /// The HTTP status.
+    pub status: u16,
+    /// What the code means, in a few words.
+    pub title: String,
+    /// What was being done, to what, and why it failed.
+    pub detail: String,
+    /// What to try.
+    pub hint: String,
+    /// The active deploy, where a conflict makes that worth knowing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active: Option<u64>,
+    /// Some of the paths or ids concerned, at most 100.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub items: Vec<String>,
+}
+
+impl Problem {
+    /// A problem of a code, with what happened.
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self {
+            code,
+            status: code.status(),
+            title: code.explanation().split(". ").next().unwrap_or_default().to_owned(),
+            detail: detail.into(),
+            hint: code.hint().to_owned(),
+            active: None,
+            items: Vec::new(),
+        }
+    }
+
+    /// Adds the active deploy.
+    #[must_use]
+    pub fn with_active(mut self, number: Option<u64>) -> Self {
+        self.active = number;
+        self
+    }
+
+    /// Adds the things concerned.
+    #[must_use]
+    pub fn with_items(mut self, items: Vec<String>) -> Self {
+        self.items = items;
+        self
+    }
+}
+
+impl std::fmt::Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.code, self.detail)
+    }
+}
+
+impl std::error::Error for Problem {}
