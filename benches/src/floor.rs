@@ -17,7 +17,7 @@ use crate::run;
 const PACK: u64 = 4 << 20;
 
 /// The level of those packs and of every other zstd size in the table.
-pub(crate) const LEVEL: i32 = 3;
+const LEVEL: i32 = 3;
 
 /// The subcommand `walk`: lists `folder` with every file's status and prints the sums.
 pub(crate) fn walk(folder: &Path) -> Result<()> {
@@ -69,17 +69,17 @@ pub(crate) fn contender<'a>(
 
 /// The length of `raw` as one zstd frame at the level of the table.
 pub(crate) fn zstd_len(raw: &[u8]) -> Result<usize> {
-    let mut frame = Vec::with_capacity(zstd_safe::compress_bound(raw.len()));
-    compress(&mut zstd_safe::CCtx::create(), &mut frame, raw)
+    compress(&mut zstd_safe::CCtx::create(), &mut Vec::new(), raw)
 }
 
-/// Compresses `raw` into `frame`, whose capacity must suffice.
-pub(crate) fn compress(
-    context: &mut zstd_safe::CCtx<'_>,
-    frame: &mut Vec<u8>,
-    raw: &[u8],
-) -> Result<usize> {
-    let compressed = context.compress(frame, raw, LEVEL);
+/// Compresses `raw` as one frame into `room`, which grows as needed and is used again, and returns
+/// the frame's length.
+fn compress(context: &mut zstd_safe::CCtx<'_>, room: &mut Vec<u8>, raw: &[u8]) -> Result<usize> {
+    let bound = zstd_safe::compress_bound(raw.len());
+    if room.len() < bound {
+        room.resize(bound, 0);
+    }
+    let compressed = context.compress(room.as_mut_slice(), raw, LEVEL);
     compressed.map_err(|code| anyhow!("zstd: {}", zstd_safe::get_error_name(code)))
 }
 
@@ -103,16 +103,14 @@ fn packs(files: &[File]) -> Vec<&[File]> {
 /// Takes packs one by one until there are none, and returns the bytes of their frames.
 fn compress_packs(packs: &[&[File]], next: &AtomicUsize) -> Result<u64> {
     let mut context = zstd_safe::CCtx::create();
-    let (mut raw, mut frame) = (Vec::new(), Vec::new());
+    let (mut raw, mut room) = (Vec::new(), Vec::new());
     let mut packed = 0;
     while let Some(files) = packs.get(next.fetch_add(1, Ordering::Relaxed)) {
         raw.clear();
         for file in *files {
             read_onto(&mut raw, file)?;
         }
-        frame.clear();
-        frame.reserve(zstd_safe::compress_bound(raw.len()));
-        packed += compress(&mut context, &mut frame, &raw)? as u64;
+        packed += compress(&mut context, &mut room, &raw)? as u64;
     }
     Ok(packed)
 }

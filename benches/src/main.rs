@@ -35,6 +35,14 @@
     clippy::print_stderr,
     reason = "the table is the result of this program, and its progress goes to the terminal"
 )]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "bytes and counts here stay far below 2^52"
+)]
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "every workload has one type, whether or not its set-up can fail"
+)]
 
 mod args;
 mod backup;

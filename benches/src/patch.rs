@@ -20,7 +20,6 @@ const PATCHES: [(usize, &str); 4] = [
 
 const FILES: [usize; 2] = [20_000, 100_000];
 
-#[expect(clippy::unnecessary_wraps, reason = "the type of every workload")]
 pub(crate) fn rows(_: &Bench) -> Result<Vec<Row>> {
     let row = |files: usize, (changes, goal): (usize, &str)| {
         Row::skipped(

@@ -83,8 +83,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 fn about(target: &Target, takes: Takes, ours: &Series, nginx: &Series) -> [Row; 2] {
-    let what = format!("{} of {}", target.what, takes.named());
-    let what = what.replace(" of to ", " to ");
+    let what = format!("{} {}", target.what, takes.named());
     let row = |text, unit, name| {
         let measure = Measure::Fact(name);
         Row::compare_in(
@@ -104,9 +103,9 @@ fn about(target: &Target, takes: Takes, ours: &Series, nginx: &Series) -> [Row; 
 fn targets(bench: &Bench) -> Result<[Target; 2]> {
     let folder = bench.v1.folder();
     let style = bench.v1.files().iter().find_map(|file| {
-        let relative = file.path.strip_prefix(folder).ok()?.to_str()?;
-        let is_style = relative.starts_with("static.files/rustdoc-") && relative.ends_with(".css");
-        is_style.then(|| relative.to_owned())
+        let name = file.path.strip_prefix(folder).ok()?.to_str()?;
+        let hash = name.strip_prefix("static.files/rustdoc-")?;
+        hash.strip_suffix(".css").map(|_| name.to_owned())
     });
     let style = style.context("v1 has no style sheet")?;
     Ok([
@@ -151,9 +150,10 @@ fn checked(
 }
 
 fn decode(frame: &[u8], len: usize) -> Result<Vec<u8>> {
-    let mut body = Vec::with_capacity(len);
-    let decoded = zstd_safe::decompress(&mut body, frame);
-    decoded.map_err(|code| anyhow!("zstd: {}", zstd_safe::get_error_name(code)))?;
+    let mut body = vec![0; len];
+    let decoded = zstd_safe::decompress(body.as_mut_slice(), frame);
+    let decoded = decoded.map_err(|code| anyhow!("zstd: {}", zstd_safe::get_error_name(code)))?;
+    body.truncate(decoded);
     Ok(body)
 }
 
