@@ -50,6 +50,8 @@ impl<'a> Repository<'a> {
             .arg(self.store.path())
             .arg("--work-tree")
             .arg(self.folder)
+            // What the commit would start in the background is asked for aloud, and waited for.
+            .args(["-c", "gc.auto=0", "-c", "maintenance.auto=false"])
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_CONFIG_NOSYSTEM", "1")
             .current_dir(self.folder);
