@@ -84,6 +84,15 @@ pub const META_VALUE_BYTES_MAX: usize = 512;
 /// Bytes of the name of a space: with an alias of 37 bytes and `--` it fits a DNS label of 63.
 pub const SPACE_NAME_BYTES_MAX: usize = 63;
 
+/// Bytes of the name of an alias.
+pub const ALIAS_NAME_BYTES_MAX: usize = 37;
+
+/// Bytes of a DNS label (RFC 1035, section 2.3.4).
+pub const DNS_LABEL_BYTES_MAX: usize = 63;
+
+/// Bytes of a host name without its port (RFC 1035, section 2.3.4, as text).
+pub const HOST_BYTES_MAX: usize = 253;
+
 /// Deploys listed in one page of the history.
 pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
 
@@ -98,6 +107,10 @@ pub const ETAGS_MAX: usize = 64;
 
 /// Bytes of a request path before decoding.
 pub const URL_PATH_BYTES_MAX: usize = 4_096;
+
+/// Bytes of a request's query. It is only ever repeated in a redirect; with the path it stays under
+/// the 16 KB that Cloudflare allows for a URL.
+pub const URL_QUERY_BYTES_MAX: usize = 8_192;
 
 /// Bytes of a bearer token.
 pub const TOKEN_BYTES_MAX: usize = 512;

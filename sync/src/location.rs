@@ -1,12 +1,13 @@
 //! Where bytes lie at rest: a range of an immutable object, and how it is coded.
 
+use serde::{Deserialize, Serialize};
+
 use crate::encode::{Malformed, Reader, write_varint};
 use crate::id::ObjectId;
 use crate::limits::EXACT_INTEGER_MAX;
 
 /// How the bytes of a blob lie at rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Codec {
     /// As they are.
     Stored,
@@ -45,8 +46,7 @@ impl Codec {
 }
 
 /// A range of an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Extent {
     /// The object.
     pub object: ObjectId,
@@ -75,8 +75,7 @@ impl Extent {
 }
 
 /// Where a blob, or a part of one, lies at rest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[derive(serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Location {
     /// The stored bytes.
     pub extent: Extent,

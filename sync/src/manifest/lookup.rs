@@ -89,3 +89,36 @@ pub fn check_clashes<'a>(
     }
     Ok(())
 }
+
+/// Finds clashes among paths that are told in order: one pass, no look-ups.
+#[derive(Default)]
+pub(crate) struct Clashes {
+    /// Paths told that are prefixes of the last one: only they can still clash with the next.
+    prefixes: Vec<SitePath>,
+}
+
+impl Clashes {
+    /// Tells the next path.
+    pub(crate) fn push(&mut self, path: &SitePath) -> Result<(), ManifestError> {
+        let text = path.as_str();
+        while self
+            .prefixes
+            .last()
+            .is_some_and(|before| !text.starts_with(before.as_str()))
+        {
+            self.prefixes.pop();
+        }
+        let clash = self
+            .prefixes
+            .iter()
+            .find(|before| text[before.as_str().len()..].starts_with('/'));
+        if let Some(file) = clash {
+            return Err(ManifestError::Clash {
+                file: file.clone(),
+                beneath: path.clone(),
+            });
+        }
+        self.prefixes.push(path.clone());
+        Ok(())
+    }
+}

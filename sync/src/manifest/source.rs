@@ -37,6 +37,14 @@ impl NodeMap {
         self.nodes.get(id)
     }
 
+    /// The nodes, in the order of their ids.
+    pub fn iter(&self) -> impl Iterator<Item = NewNode> {
+        self.nodes.iter().map(|(id, bytes)| NewNode {
+            id: *id,
+            bytes: Arc::clone(bytes),
+        })
+    }
+
     /// How many nodes there are.
     pub fn len(&self) -> usize {
         self.nodes.len()

@@ -1,1 +1,402 @@
-//! (to be written)
+//! The client's half of a publish, as a state machine without I/O.
+//!
+//! [`Push::next`] says what to do; the driver does it and tells what came back. The driver decides
+//! how: over HTTP with retries and several uploads at once, or over a simulated network that loses
+//! every third reply. Every step may be repeated.
+//!
+//! ```text
+//! begin -> current                                   done: nothing to do
+//!       -> published                                 done: a small publish takes one request
+//!       -> outline -> begin(outline) -> nodes -> begin(nodes)
+//!       -> blobs   -> upload -> commit               done
+//!       -> ready   -> commit                         done
+//! ```
+
+mod outline;
+mod wanted;
+
+use bytes::Bytes;
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::encode::write_bytes;
+use crate::id::Root;
+use crate::limits::{NODES_BATCH_RAW_BYTES, SMALL_PUBLISH_RAW_BYTES};
+use crate::manifest::{Change, ManifestError, NewNode, NodeSource, diff, encode_patch};
+use crate::name::SpaceName;
+use crate::wire::{
+    BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, Order, Problem, Section,
+    SectionKind, State, Summary, VERSION,
+};
+
+pub use wanted::Uploads;
+
+/// Commits that may find blobs missing again before the client gives up: blobs of a publish can
+/// only vanish if the server lost them.
+const ROUNDS_MAX: u32 = 3;
+
+/// What a client wants to publish, and what it knows.
+#[derive(Debug, Clone)]
+pub struct Intent {
+    /// The space.
+    pub space: SpaceName,
+    /// The root to be published.
+    pub root: Root,
+    /// The root that the client saw on the server last, and its deploy; its nodes are at hand.
+    pub base: Option<Base>,
+    /// The deploy that has to be replaced, if the user said so.
+    pub expect: Option<u64>,
+    /// Names this publish.
+    pub key: String,
+    /// The build's place in its sequence.
+    pub order: Option<Order>,
+    /// What shall be remembered of the deploy.
+    pub meta: DeployMeta,
+    /// Whether to publish or only to ask.
+    pub mode: Mode,
+}
+
+/// Whether to publish or only to ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Publish.
+    Publish,
+    /// Ask what a publish would change; nothing is kept.
+    Dry,
+}
+
+/// A deploy that a client saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Base {
+    /// Its root.
+    pub root: Root,
+    /// Its number.
+    pub deploy: u64,
+}
+
+/// What to do next.
+#[derive(Debug)]
+pub enum Action {
+    /// `POST /api/publish/begin`; tell [`Push::replied`] or [`Push::refused`].
+    Begin(Request),
+    /// Send what is missing, in any order; tell [`Push::uploaded`].
+    Upload(Uploads),
+    /// `POST /api/publish/commit`; tell [`Push::replied`] or [`Push::refused`].
+    Commit(Request),
+    /// The end.
+    Done(Box<Outcome>),
+}
+
+/// A request: its head, its sections, and the blobs that shall travel along in a pack section.
+#[derive(Debug)]
+pub struct Request {
+    /// The head.
+    pub head: BeginHead,
+    /// The sections, without the pack's.
+    pub sections: Vec<Section>,
+    /// One pack to be built and appended as the last section.
+    pub pack: Option<Uploads>,
+}
+
+/// How a publish ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// What happened.
+    pub kind: OutcomeKind,
+    /// The new deploy, or the active one if nothing changed.
+    pub deploy: Option<DeployView>,
+    /// Where the site is, if the server said.
+    pub url: Option<String>,
+    /// What changed, or would.
+    pub summary: Option<Summary>,
+    /// With [`OutcomeKind::Planned`]: raw bytes of the blobs that would travel.
+    pub missing_bytes: u64,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// A new deploy is active.
+    Published,
+    /// The site is what is active already.
+    Unchanged,
+    /// Nothing was sent: this is what would be.
+    Planned,
+}
+
+/// A publish can't go on.
+#[derive(Debug, Error)]
+pub enum PushError {
+    /// The client's own manifest is at fault.
+    #[error("reading the manifest of the folder: {0}")]
+    Manifest(#[from] ManifestError),
+    /// The server's answer does not follow from what it was asked.
+    #[error("the server's answer makes no sense here: {0}")]
+    Protocol(&'static str),
+    /// The server refused.
+    #[error("{0}")]
+    Refused(Box<Problem>),
+}
+
+impl PushError {
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Manifest(error) => error.code(),
+            Self::Protocol(_) => Code::Protocol,
+            Self::Refused(problem) => problem.code,
+        }
+    }
+}
+
+/// A publish under way.
+pub struct Push<'a, S> {
+    source: &'a S,
+    intent: Intent,
+    phase: Phase,
+    /// The ids of the outline that was sent, in its order.
+    outline: Option<Vec<NewNode>>,
+    /// Nodes still to be sent.
+    nodes: Vec<NewNode>,
+    /// The active deploy, as the server said last.
+    active: u64,
+    rounds: u32,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Start,
+    /// Ask about the root alone.
+    Ask,
+    /// Tell a patch, but commit separately: the small publish was overtaken.
+    Patch,
+    Outline,
+    Nodes,
+    Upload(Uploads),
+    Commit,
+    /// An action is with the driver.
+    Waiting,
+    Done(Box<Outcome>),
+}
+
+impl<'a, S: NodeSource> Push<'a, S> {
+    /// Starts a publish. `source` holds the nodes of the new root and of the base.
+    pub fn new(source: &'a S, intent: Intent) -> Self {
+        let phase = Phase::Start;
+        Self {
+            source,
+            intent,
+            phase,
+            outline: None,
+            nodes: Vec::new(),
+            active: 0,
+            rounds: 0,
+        }
+    }
+
+    /// Says what to do next.
+    pub fn next(&mut self) -> Result<Action, PushError> {
+        match std::mem::replace(&mut self.phase, Phase::Waiting) {
+            Phase::Start => self.start(),
+            Phase::Ask => Ok(Action::Begin(self.request(None, Vec::new()))),
+            Phase::Patch => {
+                let Some(base) = self.intent.base else {
+                    return self.tell_outline();
+                };
+                let changes = diff(self.source, base.root, self.source, self.intent.root)?;
+                Ok(Action::Begin(
+                    self.request(Some(base.root), vec![patch(&changes)]),
+                ))
+            }
+            Phase::Outline => self.tell_outline(),
+            Phase::Nodes => Ok(self.tell_nodes()),
+            Phase::Upload(uploads) => Ok(Action::Upload(uploads)),
+            Phase::Commit => {
+                let expect = self.intent.expect.unwrap_or(self.active);
+                let mut request = self.request(None, Vec::new());
+                request.head.commit = Some(self.terms(expect));
+                Ok(Action::Commit(request))
+            }
+            Phase::Waiting => Err(PushError::Protocol(
+                "nothing came back from the step before",
+            )),
+            Phase::Done(outcome) => Ok(Action::Done(outcome)),
+        }
+    }
+
+    /// Takes in the server's answer to the last request.
+    pub fn replied(&mut self, reply: BeginReply) -> Result<(), PushError> {
+        self.active = reply.active;
+        self.phase = match reply.state {
+            State::Current => done(OutcomeKind::Unchanged, reply),
+            State::Published => done(OutcomeKind::Published, reply),
+            State::Ready if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
+            State::Ready => Phase::Commit,
+            State::Outline if !self.nodes.is_empty() => Phase::Nodes,
+            State::Outline if self.outline.is_none() => Phase::Outline,
+            State::Outline if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
+            State::Outline => return Err(PushError::Protocol("it knows the root no more")),
+            State::Nodes => {
+                let Some(outline) = &self.outline else {
+                    return Err(PushError::Protocol(
+                        "it names nodes of an outline it never got",
+                    ));
+                };
+                let places = reply.nodes.iter(outline.len() as u64);
+                self.nodes = places
+                    .map(|place| outline[place as usize].clone())
+                    .collect();
+                if self.nodes.is_empty() {
+                    return Err(PushError::Protocol("it lacks nodes but names none"));
+                }
+                Phase::Nodes
+            }
+            State::Blobs => {
+                let uploads = Uploads::missing(self.source, self.intent.root, &reply)?;
+                if uploads.is_empty() {
+                    return Err(PushError::Protocol("it lacks blobs but names none"));
+                }
+                if self.intent.mode == Mode::Dry {
+                    let mut phase = done(OutcomeKind::Planned, reply);
+                    if let Phase::Done(outcome) = &mut phase {
+                        outcome.missing_bytes = uploads.raw_bytes();
+                    }
+                    phase
+                } else {
+                    Phase::Upload(uploads)
+                }
+            }
+        };
+        Ok(())
+    }
+
+    /// Takes in that everything of the last [`Action::Upload`] arrived.
+    pub fn uploaded(&mut self) {
+        self.phase = Phase::Commit;
+    }
+
+    /// Takes in a refusal of the last request; an `Err` is final.
+    pub fn refused(&mut self, problem: Problem) -> Result<(), PushError> {
+        let overtaken = problem.code == Code::Conflict
+            && self.intent.expect.is_none()
+            && self.rounds == 0
+            && self.outline.is_none()
+            && matches!(problem.active, Some(active) if active != self.active);
+        let again = problem.code == Code::MissingObjects && self.rounds < ROUNDS_MAX;
+        self.rounds += 1;
+        if overtaken && self.intent.base.is_some() {
+            // A small publish guessed which deploy is active; now the server says.
+            self.phase = Phase::Patch;
+            Ok(())
+        } else if again {
+            self.phase = Phase::Ask;
+            Ok(())
+        } else {
+            Err(PushError::Refused(Box::new(problem)))
+        }
+    }
+
+    fn start(&mut self) -> Result<Action, PushError> {
+        let Some(base) = self.intent.base else {
+            return self.tell_outline();
+        };
+        self.active = base.deploy;
+        if base.root == self.intent.root {
+            return Ok(Action::Begin(self.request(None, Vec::new())));
+        }
+        let changes = diff(self.source, base.root, self.source, self.intent.root)?;
+        let mut request = self.request(Some(base.root), vec![patch(&changes)]);
+        let uploads = Uploads::changed(&changes);
+        let is_small = uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES && uploads.is_one_pack();
+        if is_small && self.intent.mode == Mode::Publish {
+            request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(base.deploy)));
+            request.pack = (!uploads.is_empty()).then_some(uploads);
+        }
+        Ok(Action::Begin(request))
+    }
+
+    fn tell_outline(&mut self) -> Result<Action, PushError> {
+        let nodes = outline::nodes(self.source, self.intent.root)?;
+        let bytes: usize = nodes.iter().map(|node| node.bytes.len()).sum();
+        if bytes <= SMALL_MANIFEST_BYTES {
+            // The nodes themselves are hardly longer than a round trip is dear.
+            self.nodes = nodes.clone();
+            self.outline = Some(nodes);
+            return Ok(self.tell_nodes());
+        }
+        let ids: Vec<u8> = nodes.iter().flat_map(|node| *node.id.as_bytes()).collect();
+        self.outline = Some(nodes);
+        let section = Section {
+            kind: SectionKind::Outline,
+            bytes: ids.into(),
+        };
+        Ok(Action::Begin(self.request(None, vec![section])))
+    }
+
+    /// Sends the next nodes, as many as fit one request.
+    fn tell_nodes(&mut self) -> Action {
+        let mut bytes = Vec::new();
+        let mut count = 0;
+        for node in &self.nodes {
+            if count > 0 && bytes.len() + node.bytes.len() > NODES_BATCH_RAW_BYTES {
+                break;
+            }
+            write_bytes(&mut bytes, &node.bytes);
+            count += 1;
+        }
+        self.nodes.drain(..count);
+        let section = Section {
+            kind: SectionKind::Nodes,
+            bytes: bytes.into(),
+        };
+        Action::Begin(self.request(None, vec![section]))
+    }
+
+    fn request(&self, base: Option<Root>, sections: Vec<Section>) -> Request {
+        let head = BeginHead {
+            v: VERSION,
+            space: self.intent.space.clone(),
+            root: self.intent.root,
+            base,
+            dry: self.intent.mode == Mode::Dry,
+            commit: None,
+        };
+        Request {
+            head,
+            sections,
+            pack: None,
+        }
+    }
+
+    fn terms(&self, expect: u64) -> CommitTerms {
+        let Intent {
+            key, order, meta, ..
+        } = &self.intent;
+        CommitTerms {
+            expect,
+            key: key.clone(),
+            order: *order,
+            meta: meta.clone(),
+        }
+    }
+}
+
+/// A manifest below this is sent at once instead of its outline.
+const SMALL_MANIFEST_BYTES: usize = 64 * 1024;
+
+fn patch(changes: &[Change]) -> Section {
+    Section {
+        kind: SectionKind::Patch,
+        bytes: Bytes::from(encode_patch(changes)),
+    }
+}
+
+fn done(kind: OutcomeKind, reply: BeginReply) -> Phase {
+    Phase::Done(Box::new(Outcome {
+        kind,
+        deploy: reply.deploy.map(|deploy| *deploy),
+        url: reply.url,
+        summary: reply.summary,
+        missing_bytes: 0,
+    }))
+}

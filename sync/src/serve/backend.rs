@@ -47,7 +47,10 @@ pub struct BackendError {
 impl BackendError {
     /// Describes a failure.
     pub fn new(doing: impl Into<String>, why: impl fmt::Display) -> Self {
-        Self { doing: doing.into(), why: why.to_string() }
+        Self {
+            doing: doing.into(),
+            why: why.to_string(),
+        }
     }
 }
 
@@ -61,11 +64,7 @@ pub trait Blobs {
     ) -> impl Future<Output = Result<Option<Bytes>, BackendError>>;
 
     /// Writes an object. MUST be durable, and visible to every reader, before it returns.
-    fn write(
-        &self,
-        key: ObjectKey,
-        body: Bytes,
-    ) -> impl Future<Output = Result<(), BackendError>>;
+    fn write(&self, key: ObjectKey, body: Bytes) -> impl Future<Output = Result<(), BackendError>>;
 
     /// Deletes objects; missing ones are no error.
     fn delete(&self, keys: &[ObjectKey]) -> impl Future<Output = Result<(), BackendError>>;

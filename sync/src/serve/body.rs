@@ -5,9 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use super::backend::ObjectKey;
-use crate::codec::{CodecError, Decoder};
-use crate::location::Codec;
-use crate::pack::open_frame;
+use crate::codec::{Bounds, CodecError, Decoder};
 
 /// The body of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,7 +30,7 @@ pub struct Piece {
 }
 
 /// What becomes of the stored bytes of a piece.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Open {
     /// They are the body: a platform may stream them without looking.
     AsIs,
@@ -51,7 +49,7 @@ impl Piece {
         match &self.open {
             Open::AsIs => Ok(stored),
             Open::Decode { raw, keep } => {
-                let decoded = Bytes::from(open_frame(&stored, Codec::Zstd, *raw, decoder)?);
+                let decoded = Bytes::from(decoder.frame(&stored, *raw, Bounds::REST)?);
                 let end = keep.end.min(decoded.len() as u64) as usize;
                 Ok(decoded.slice((keep.start as usize).min(end)..end))
             }

@@ -1,9 +1,17 @@
 //! The server: one implementation over the seams that both platforms bring.
 
+mod answer;
+mod auth;
 mod backend;
 mod body;
+mod codecs;
+mod nonce;
+mod publish;
+mod route;
 mod server;
+mod site;
 
 pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 pub use body::{Body, Open, Piece};
-pub use server::{Nonce, Server, Settings, SiteUrls};
+pub use nonce::Nonce;
+pub use server::{Server, Settings, SiteUrls};

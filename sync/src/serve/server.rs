@@ -1,12 +1,22 @@
 //! From request to answer.
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HOST};
+use http::request::Parts;
+use http::{Method, Request, Response};
 
-use super::backend::Backend;
-use super::body::Body;
+use super::answer;
+use super::auth::authorise;
+use super::backend::{Backend, ObjectKey, Pointer};
+use super::body::{Body, Open};
+use super::codecs::Codecs;
+use super::nonce::Nonce;
+use super::route::{Query, Route};
+use super::site::bodiless;
+use crate::code::Code;
+use crate::index::{Cache, Index};
 use crate::name::SpaceName;
-use crate::site::Domain;
+use crate::site::{Addressed, Domain, SiteRequest, absent, host};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
@@ -30,20 +40,39 @@ pub struct SiteUrls {
     pub port: Option<u16>,
 }
 
-/// Randomness for one request, drawn by the platform.
-#[derive(Debug, Clone, Copy)]
-pub struct Nonce(pub [u8; 32]);
+/// Bodies by object, range and what was done to them.
+type BodyCache = Cache<(ObjectKey, u64, u64, Open), Bytes>;
 
 /// The server of all spaces of one platform.
 pub struct Server<B> {
     backend: B,
     settings: Settings,
+    index: Index,
+    bodies: BodyCache,
+    pinned: Cache<(SpaceName, u64), Pointer>,
+    codecs: Codecs,
 }
+
+/// Bytes of serving index nodes that a server keeps decoded.
+const INDEX_CACHE_BYTES: usize = 24 * 1024 * 1024;
+
+/// Bytes of small bodies that a server keeps.
+const BODY_CACHE_BYTES: usize = 24 * 1024 * 1024;
+
+/// Bytes of pointers of deploys that are asked for by number.
+const PINNED_CACHE_BYTES: usize = 256 * 1024;
 
 impl<B: Backend> Server<B> {
     /// Puts a server over a platform.
     pub fn new(backend: B, settings: Settings) -> Self {
-        Self { backend, settings }
+        Self {
+            backend,
+            settings,
+            index: Index::new(INDEX_CACHE_BYTES),
+            bodies: Cache::new(BODY_CACHE_BYTES),
+            pinned: Cache::new(PINNED_CACHE_BYTES),
+            codecs: Codecs::default(),
+        }
     }
 
     /// The platform.
@@ -51,18 +80,77 @@ impl<B: Backend> Server<B> {
         &self.backend
     }
 
+    pub(super) const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) const fn bodies(&self) -> &BodyCache {
+        &self.bodies
+    }
+
+    pub(super) const fn pinned(&self) -> &Cache<(SpaceName, u64), Pointer> {
+        &self.pinned
+    }
+
+    pub(super) const fn codecs(&self) -> &Codecs {
+        &self.codecs
+    }
+
+    /// The address of a site.
+    pub fn url_of(&self, space: &SpaceName) -> String {
+        let SiteUrls { scheme, port } = self.settings.urls;
+        let domain = self.settings.domain.as_str();
+        match port {
+            Some(port) => format!("{scheme}://{space}.{domain}:{port}/"),
+            None => format!("{scheme}://{space}.{domain}/"),
+        }
+    }
+
     /// Looks at a request before its body is read: how many bytes of body it may have, or the
     /// answer that refuses it (not authorised, too large, no such route).
-    pub fn admit(&self, head: &http::request::Parts) -> Result<usize, Response<Body>> {
-        let _ = (head, &self.settings);
-        Ok(crate::limits::BODY_BYTES_MAX)
+    pub fn admit(&self, head: &Parts) -> Result<usize, Response<Body>> {
+        match self.addressed(head) {
+            Addressed::Site { .. } | Addressed::Unknown => Ok(0),
+            Addressed::Api => self
+                .admit_api(head)
+                .map_err(|problem| answer::problem(&problem)),
+        }
+    }
+
+    fn admit_api(&self, head: &Parts) -> Result<usize, Problem> {
+        let route = Route::of(&head.method, &head.uri)?;
+        if route.is_open() {
+            return Ok(0);
+        }
+        Query::of(&head.uri)?;
+        authorise(&head.headers, self.settings.publish_secret.as_deref())?;
+        let most = route.body_bytes_max();
+        let length = head
+            .headers
+            .get(CONTENT_LENGTH)
+            .and_then(|value| value.to_str().ok());
+        match length.and_then(|text| text.parse::<u64>().ok()) {
+            None if head.method == Method::PUT => {
+                let detail = "the upload has no Content-Length";
+                return Err(Problem::new(Code::LengthRequired, detail));
+            }
+            Some(length) if length > most as u64 => {
+                let detail = format!("the body has {length} bytes; the limit is {most}");
+                return Err(Problem::new(Code::TooLarge, detail));
+            }
+            Some(_) | None => {}
+        }
+        if head.headers.contains_key(CONTENT_ENCODING) {
+            let detail = "bodies are compressed by their own format, not by Content-Encoding";
+            return Err(Problem::new(Code::RequestMalformed, detail));
+        }
+        Ok(most)
     }
 
     /// Whether answering may take long or block (the publish API), so that a platform with threads
     /// runs it beside the quick reads of sites.
-    pub fn is_heavy(&self, head: &http::request::Parts) -> bool {
-        let _ = head;
-        false
+    pub fn is_heavy(&self, head: &Parts) -> bool {
+        matches!(self.addressed(head), Addressed::Api)
     }
 
     /// Answers a request. `accept_encoding` is the client's own, where the platform knows better
@@ -74,17 +162,66 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
         nonce: Nonce,
     ) -> Response<Body> {
-        let _ = (request, accept_encoding, now, nonce);
-        Response::new(Body::Empty)
+        let (head, body) = request.into_parts();
+        let is_head = head.method == Method::HEAD;
+        let answered = match self.addressed(&head) {
+            Addressed::Unknown => Ok(bodiless(absent(&site_request(&head, accept_encoding)))),
+            Addressed::Site { space, deploy } => {
+                let request = site_request(&head, accept_encoding);
+                self.site(&space, &deploy, &request, now).await
+            }
+            Addressed::Api => match self.admitted(&head, &body) {
+                Ok(route) => {
+                    self.api(route, Request::from_parts(head, body), now, nonce)
+                        .await
+                }
+                Err(problem) => Err(problem),
+            },
+        };
+        let mut response = answered.unwrap_or_else(|problem| answer::problem(&problem));
+        if is_head {
+            keep_length(&mut response);
+        }
+        response
     }
 
-    /// Delivers what the outbox of a space holds. Returns when to come again, if something is left.
-    pub async fn deliver(
-        &self,
-        space: &SpaceName,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, Problem> {
-        let _ = (space, now);
-        Ok(None)
+    /// Checks once more what [`Self::admit`] checks: a platform may forget to ask.
+    fn admitted(&self, head: &Parts, body: &Bytes) -> Result<Route, Problem> {
+        let most = self.admit_api(head)?;
+        if body.len() > most {
+            let detail = format!("the body has {} bytes; the limit is {most}", body.len());
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        Route::of(&head.method, &head.uri)
     }
+
+    fn addressed(&self, head: &Parts) -> Addressed {
+        let mut hosts = head.headers.get_all(HOST).iter();
+        // HTTP/2 names the host in the target.
+        let host = match (hosts.next(), hosts.next()) {
+            (Some(host), None) => host.to_str().ok(),
+            (None, _) => head.uri.authority().map(http::uri::Authority::as_str),
+            (Some(_), Some(_)) => None,
+        };
+        host.map_or(Addressed::Unknown, |host| {
+            host::resolve(host, &self.settings.domain)
+        })
+    }
+}
+
+fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {
+    let (path, query) = (head.uri.path(), head.uri.query());
+    SiteRequest::new(&head.method, path, query, &head.headers, accept_encoding)
+}
+
+/// An answer to HEAD has the length of the body that GET would get, and no body.
+fn keep_length(response: &mut Response<Body>) {
+    if let Body::Bytes(bytes) = response.body() {
+        let length = bytes.len();
+        response
+            .headers_mut()
+            .entry(CONTENT_LENGTH)
+            .or_insert(length.into());
+    }
+    *response.body_mut() = Body::Empty;
 }

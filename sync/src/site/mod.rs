@@ -1,1 +1,39 @@
-//! (to be written)
+//! Serving a site, as one pure function from a request to a plan.
+//!
+//! [`resolve`] says which site a host name means, [`SiteRequest`] is what the site is asked,
+//! and [`plan()`] answers with a [`Plan`]: status, headers and which bytes to send in which coding.
+//! Looking a path up is asynchronous on every host, so the function never does: it says what it
+//! [`Need`]s to know, the host looks it up and asks again, at most [`ROUNDS_MAX`] times.
+//!
+//! ```text
+//! let mut known = Known::default();
+//! let plan = loop {
+//!     match plan(&request, &snapshot, &known) {
+//!         Ok(plan) => break plan,
+//!         Err(need) => for lookup in need.lookups {
+//!             let held = /* the row of lookup.path in the index of lookup.generation */;
+//!             known.insert(lookup, held);
+//!         }
+//!     }
+//! };
+//! ```
+
+mod clean;
+mod coding;
+mod condition;
+mod draft;
+mod hashed;
+mod host;
+mod known;
+mod plan;
+mod range;
+mod request;
+#[cfg(test)]
+mod sample;
+
+pub use coding::Coding;
+pub use hashed::carries_its_hash;
+pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};
+pub use known::{Generation, Held, Known, Lookup, Need};
+pub use plan::{Plan, PlanBody, ROUNDS_MAX, Snapshot, absent, plan};
+pub use request::{SiteRequest, is_reserved};

@@ -99,12 +99,12 @@ pub enum Offer {
     Nodes(Vec<Bytes>),
 }
 
-/// A verified pack of a small publish, laid out for rest.
+/// A verified pack of a small publish, laid out for rest but not written yet.
 #[derive(Debug, Clone)]
 pub struct SmallPack {
-    /// The frames, back to back.
-    pub frames: Bytes,
-    /// The table of contents, encoded.
+    /// The object, as a pack of its own would lie.
+    pub object: Bytes,
+    /// Its table of contents, encoded.
     pub toc: Bytes,
 }
 

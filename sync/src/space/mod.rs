@@ -1,19 +1,34 @@
 //! A space: one site, its deploys, and the single writer that keeps them.
+//!
+//! Commands come in, replies go out. State is read and written through [`Sql`](crate::sql::Sql) in
+//! synchronous turns; the one thing that waits is the write of a commit's index object, and it
+//! stands between two turns: what it relies on never changes, and the second turn decides anew.
 
 mod command;
+mod decide;
+mod have;
+mod history;
+mod ledger;
+mod prepare;
+mod publish;
+mod survey;
 
-pub use command::{Command, Reply};
+pub use command::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
 
+use crate::code::Code;
+use crate::limits::DEPLOYS_PAGE_MAX;
 use crate::name::SpaceName;
 use crate::serve::Blobs;
 use crate::sql::Sql;
 use crate::time::Timestamp;
 use crate::wire::Problem;
+use ledger::Ledger;
 
 /// Carries out a command on the ledger of a space. The platform sees to it that the space has one
 /// writer: a turn between two awaits is never interleaved with another.
 ///
-/// Creates the ledger's tables if they are not there yet.
+/// [`Command::Open`] makes the ledger's tables if they are not there yet; every other command on a
+/// ledger without them is answered with `E_NOT_FOUND`.
 pub async fn execute<S: Sql, B: Blobs>(
     sql: &S,
     blobs: &B,
@@ -21,6 +36,53 @@ pub async fn execute<S: Sql, B: Blobs>(
     command: Command,
     now: Timestamp,
 ) -> Result<Reply, Problem> {
-    let _ = (sql, blobs, name, command, now);
-    Ok(Reply::Done)
+    let ledger = Ledger::new(sql);
+    if let Command::Open { fresh } = command {
+        return Ok(Reply::Space(ledger.open(fresh)?));
+    }
+    let space = ledger
+        .space()
+        .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no space {name}")))?;
+    match command {
+        Command::Open { .. } => Ok(Reply::Space(space)),
+        Command::Publish(publish) => {
+            let reply = publish::publish(&ledger, blobs, space, *publish, now).await?;
+            Ok(Reply::Publish(Box::new(reply)))
+        }
+        Command::PackArrived { pack, object, toc } => {
+            Ok(Reply::Kept(ledger.keep_pack(&pack, &object, &toc)?))
+        }
+        Command::PartArrived(part) => {
+            let mut location = Vec::new();
+            part.location.encode(&mut location);
+            let blob = (&part.blob, part.size);
+            ledger.keep_part(blob, part.number, &part.chaining_value, location)?;
+            Ok(Reply::Kept(part.location.extent.object))
+        }
+        Command::Rollback(head) => {
+            let deploy = history::rollback(&ledger, &head, now)?;
+            Ok(Reply::Deploy(Box::new(deploy)))
+        }
+        Command::Deploys { before, limit } => {
+            let active = ledger.active()?.map_or(0, |deploy| deploy.number);
+            let deploys = ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?;
+            Ok(Reply::Deploys { active, deploys })
+        }
+        Command::Diff { from, to } => {
+            Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
+        }
+        Command::Locate { number } => {
+            let pointer = history::locate(&ledger, space, number)?;
+            Ok(Reply::Pointer(Box::new(pointer)))
+        }
+        Command::Undelivered if ledger.is_undelivered()? => {
+            let pointer = history::locate(&ledger, space, None)?;
+            Ok(Reply::Pointer(Box::new(pointer)))
+        }
+        Command::Undelivered => Ok(Reply::Done),
+        Command::Delivered { deploy } => {
+            ledger.delivered(deploy)?;
+            Ok(Reply::Done)
+        }
+    }
 }

@@ -1,7 +1,5 @@
 //! Deploys as they travel: history, rollback, differences.
 
-use std::collections::BTreeMap;
-
 use serde::{Deserialize, Serialize};
 
 use super::order::Order;

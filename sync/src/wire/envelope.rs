@@ -15,7 +15,7 @@ use thiserror::Error;
 use crate::code::Code;
 use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
 use crate::encode::{Malformed, Reader, write_bytes, write_varint};
-use crate::limits::{HEAD_BYTES_MAX, SECTION_RAW_BYTES_MAX, WIRE_WINDOW_LOG_MAX};
+use crate::limits::{HEAD_BYTES_MAX, SECTION_RAW_BYTES_MAX};
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,7 +46,12 @@ impl SectionKind {
             2 => Self::Outline,
             3 => Self::Nodes,
             4 => Self::Pack,
-            _ => return Err(Malformed::Unknown { what: "section", value: tag as u64 }),
+            _ => {
+                return Err(Malformed::Unknown {
+                    what: "section",
+                    value: tag as u64,
+                });
+            }
         })
     }
 }
@@ -74,7 +79,7 @@ const COMPRESS_ABOVE: usize = 256;
 
 impl Envelope {
     /// Lays the envelope out, compressing what shrinks.
-    pub fn encode(&self, encoder: &mut Encoder) -> Result<Vec<u8>, CodecError> {
+    pub fn encode(&self, encoder: &mut Encoder) -> Vec<u8> {
         let mut out = Vec::new();
         write_bytes(&mut out, &self.head);
         for section in &self.sections {
@@ -82,7 +87,7 @@ impl Envelope {
             let packed = match section.kind {
                 // Ids are incompressible, and a pack is compressed already.
                 SectionKind::Outline | SectionKind::Pack => None,
-                SectionKind::Patch | SectionKind::Nodes => shrunk(&section.bytes, encoder)?,
+                SectionKind::Patch | SectionKind::Nodes => shrunk(&section.bytes, encoder),
             };
             out.push(u8::from(packed.is_some()));
             write_varint(&mut out, section.bytes.len() as u64);
@@ -91,17 +96,24 @@ impl Envelope {
                 None => out.extend_from_slice(&section.bytes),
             }
         }
-        Ok(out)
+        out
     }
 
     /// Reads an envelope, decompressing its sections within their bounds.
     pub fn decode(body: &Bytes, decoder: &mut Decoder) -> Result<Self, EnvelopeError> {
         let mut reader = Reader::new(body);
         let head = reader.bytes(HEAD_BYTES_MAX, "the head's length")?;
-        let mut envelope = Self { head: body.slice_ref(head), sections: Vec::new() };
+        let mut envelope = Self {
+            head: body.slice_ref(head),
+            sections: Vec::new(),
+        };
         while reader.remaining() > 0 {
             let kind = SectionKind::from_tag(reader.byte()?)?;
-            if envelope.sections.last().is_some_and(|before| before.kind >= kind) {
+            if envelope
+                .sections
+                .last()
+                .is_some_and(|before| before.kind >= kind)
+            {
                 return Err(Malformed::NotCanonical("sections are out of order").into());
             }
             let codec = reader.byte()?;
@@ -110,12 +122,15 @@ impl Envelope {
                 0 => body.slice_ref(reader.take(raw as usize)?),
                 1 => {
                     let frame = reader.bytes(body.len(), "a section's compressed length")?;
-                    let bounds = Bounds { window_log_max: WIRE_WINDOW_LOG_MAX };
-                    decoder.frame(frame, raw, bounds)?.into()
+                    decoder.frame(frame, raw, Bounds::SECTION)?.into()
                 }
                 value => {
                     let value = value.into();
-                    return Err(Malformed::Unknown { what: "section codec", value }.into());
+                    return Err(Malformed::Unknown {
+                        what: "section codec",
+                        value,
+                    }
+                    .into());
                 }
             };
             envelope.sections.push(Section { kind, bytes });
@@ -125,16 +140,19 @@ impl Envelope {
 
     /// The bytes of one section.
     pub fn section(&self, kind: SectionKind) -> Option<&Bytes> {
-        self.sections.iter().find(|section| section.kind == kind).map(|section| &section.bytes)
+        self.sections
+            .iter()
+            .find(|section| section.kind == kind)
+            .map(|section| &section.bytes)
     }
 }
 
-fn shrunk(bytes: &[u8], encoder: &mut Encoder) -> Result<Option<Vec<u8>>, CodecError> {
+fn shrunk(bytes: &[u8], encoder: &mut Encoder) -> Option<Vec<u8>> {
     if bytes.len() < COMPRESS_ABOVE {
-        return Ok(None);
+        return None;
     }
-    let frame = encoder.solid(bytes, Level::default())?;
-    Ok((frame.len() + 8 < bytes.len()).then_some(frame))
+    let frame = encoder.solid(bytes, Level::WIRE);
+    (frame.len() + 8 < bytes.len()).then_some(frame)
 }
 
 /// A body is not an envelope.

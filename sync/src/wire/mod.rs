@@ -11,7 +11,9 @@ mod problem;
 mod ranges;
 
 pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, State};
-pub use deploys::{DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, DeploysReply, RollbackHead, Summary};
+pub use deploys::{
+    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, RollbackHead, Summary,
+};
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
 pub use order::Order;
 pub use problem::Problem;

@@ -31,7 +31,12 @@ impl Problem {
         Self {
             code,
             status: code.status(),
-            title: code.explanation().split(". ").next().unwrap_or_default().to_owned(),
+            title: code
+                .explanation()
+                .split(". ")
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
             detail: detail.into(),
             hint: code.hint().to_owned(),
             active: None,

@@ -28,9 +28,9 @@ impl Ranges {
 
     /// The ranks, bounded by `end`, which a peer's numbers may pass.
     pub fn iter(&self, end: u64) -> impl Iterator<Item = u64> {
-        self.0.iter().flat_map(move |&(first, count)| {
-            first.min(end)..first.saturating_add(count).min(end)
-        })
+        self.0
+            .iter()
+            .flat_map(move |&(first, count)| first.min(end)..first.saturating_add(count).min(end))
     }
 }
 

@@ -1,0 +1,126 @@
+//! Looking paths up in a serving index.
+
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use super::cache::Cache;
+use super::twin::Twin;
+use crate::code::Code;
+use crate::id::{Root, SpaceId};
+use crate::location::Extent;
+use crate::manifest::ManifestError;
+use crate::path::SitePath;
+use crate::serve::{BackendError, Blobs, ObjectKey};
+use crate::site::Held;
+
+/// Twins read lately, by where they lie.
+type TwinCache = Cache<(SpaceId, Extent), Arc<Twin>>;
+
+/// Reads serving indices through a cache of their twins.
+pub struct Index {
+    twins: TwinCache,
+}
+
+impl Index {
+    /// An index whose cache holds at most about `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self {
+            twins: Cache::new(bytes_max),
+        }
+    }
+
+    /// What `path` holds in the site whose root twin lies at `at`. Reads at most depth twins.
+    pub async fn find<B: Blobs>(
+        &self,
+        blobs: &B,
+        space: SpaceId,
+        (root, at): (Root, Extent),
+        path: &SitePath,
+    ) -> Result<Option<Held>, IndexError> {
+        let (mut id, mut at) = (root, at);
+        loop {
+            let twin = self.twin(blobs, space, id, at).await?;
+            match &*twin {
+                Twin::Leaf(files) => {
+                    let found = files.binary_search_by(|(row, _)| row.path.cmp(path));
+                    return Ok(found.ok().map(|at| {
+                        let (row, location) = &files[at];
+                        Held {
+                            entry: row.entry.clone(),
+                            at: *location,
+                        }
+                    }));
+                }
+                Twin::Interior { children, .. } => {
+                    let next = children.partition_point(|(child, _)| child.last < *path);
+                    match children.get(next) {
+                        Some((child, extent)) => (id, at) = (child.id, *extent),
+                        None => return Ok(None),
+                    }
+                }
+            }
+        }
+    }
+
+    async fn twin<B: Blobs>(
+        &self,
+        blobs: &B,
+        space: SpaceId,
+        id: Root,
+        at: Extent,
+    ) -> Result<Arc<Twin>, IndexError> {
+        if let Some(twin) = self.twins.find(&(space, at)) {
+            return Ok(twin);
+        }
+        let key = ObjectKey {
+            space,
+            object: at.object,
+        };
+        let range = at.offset..at.offset.saturating_add(at.len);
+        let bytes = blobs
+            .read(key, range)
+            .await?
+            .ok_or(IndexError::Missing { key, id })?;
+        let twin = Twin::decode(&bytes, id).map_err(|source| IndexError::Rotten { key, source })?;
+        let twin = Arc::new(twin);
+        // Decoded rows take about three times their encoding.
+        self.twins
+            .insert((space, at), Arc::clone(&twin), bytes.len() * 3);
+        Ok(twin)
+    }
+}
+
+/// A serving index can't be read.
+#[derive(Debug, Error)]
+pub enum IndexError {
+    /// The object store failed.
+    #[error("reading the serving index: {0}")]
+    Backend(#[from] BackendError),
+    /// An object is not there.
+    #[error("reading the serving index: {key} with node {id} is missing")]
+    Missing {
+        /// The object.
+        key: ObjectKey,
+        /// The node.
+        id: Root,
+    },
+    /// The bytes are not those of the node.
+    #[error("reading the serving index in {key}: {source}")]
+    Rotten {
+        /// The object.
+        key: ObjectKey,
+        /// What is wrong.
+        source: ManifestError,
+    },
+}
+
+impl IndexError {
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Backend(_) => Code::Storage,
+            Self::Missing { .. } | Self::Rotten { .. } => Code::Corrupt,
+        }
+    }
+}

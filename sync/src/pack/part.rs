@@ -1,0 +1,496 @@
+//! Big blobs, in parts that are verified, kept and repeated one by one.
+//!
+//! A blob above `PART_BYTES` travels in aligned parts of that size, so that nothing is buffered
+//! whole, an interrupted upload goes on at the part it lost, and a range request touches only the
+//! parts it needs. BLAKE3 is a tree (BLAKE3 paper, section 2.1), and `PART_BYTES` is a power of
+//! two of its chunks, so each part is a whole subtree: its [`ChainingValue`] can be computed from
+//! the part and its offset alone, and [`Parts::merge`] makes the blob's id from all of them. The
+//! part's number is in its chaining value, so a part can't be taken for another.
+//!
+//! A part on the wire:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 4 | magic `PMXP` |
+//! | 1 | version: 1 |
+//! | 1 | flags. Bit 0: the body is one zstd frame, else the bytes as they are. Others: 0 |
+//! | varint | raw length: `PART_BYTES`, or what is left of the blob in its last part |
+//! | to the end | the body |
+//!
+//! A part at rest is an object of its own: one frame, or the bytes. Where they lie is the table of
+//! parts, which the blob's [`Location`] points to:
+//!
+//! | bytes | field |
+//! |---|---|
+//! | varint | count of parts: 2 to `BLOB_BYTES_MAX / PART_BYTES`, as the blob's size wants it |
+//! | count times | the [`Location`] of a part; codec stored with the part's length, or zstd with less |
+
+use std::ops::Range;
+
+use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
+use crate::encode::{Malformed, Reader, write_varint};
+use crate::hash::Hash;
+use crate::id::BlobId;
+use crate::limits::{BLOB_BYTES_MAX, PART_BYTES};
+use crate::location::{Codec, Location};
+use crate::pack::rest::{append_coded, append_stored};
+use crate::pack::wire::frame_if_smaller;
+use crate::pack::{Coding, PackKind};
+
+const MAGIC: [u8; 4] = *b"PMXP";
+const VERSION: u8 = 1;
+const FLAG_ZSTD: u8 = 1;
+
+/// Parts of the largest blob.
+pub const PARTS_MAX: u32 = (BLOB_BYTES_MAX / PART_BYTES) as u32;
+
+/// How a blob of some size divides into parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    size: u64,
+}
+
+impl Parts {
+    /// The parts of a blob of `size` bytes, which must be above `PART_BYTES`: smaller ones travel
+    /// in packs.
+    pub const fn of(size: u64) -> Result<Self, PartError> {
+        if size <= PART_BYTES || size > BLOB_BYTES_MAX {
+            return Err(PartError::Size { size });
+        }
+        Ok(Self { size })
+    }
+
+    /// Bytes of the blob.
+    pub const fn size(self) -> u64 {
+        self.size
+    }
+
+    /// How many parts: at least two.
+    pub const fn count(self) -> u32 {
+        self.size.div_ceil(PART_BYTES) as u32
+    }
+
+    /// The part with this number, from 0.
+    pub fn part(self, number: u32) -> Result<Part, PartError> {
+        if number >= self.count() {
+            return Err(PartError::Number {
+                number,
+                count: self.count(),
+            });
+        }
+        Ok(self.known(number))
+    }
+
+    /// All parts in order.
+    pub fn all(self) -> impl ExactSizeIterator<Item = Part> {
+        (0..self.count()).map(move |number| self.known(number))
+    }
+
+    /// The parts that hold bytes of `range`, each with the range of its own bytes that is meant.
+    /// What lies beyond the blob is left out.
+    pub fn touching(self, range: Range<u64>) -> impl Iterator<Item = (Part, Range<u64>)> {
+        let range = range.start..range.end.min(self.size);
+        let numbers = if range.is_empty() {
+            0..0
+        } else {
+            (range.start / PART_BYTES) as u32..range.end.div_ceil(PART_BYTES) as u32
+        };
+        numbers.map(move |number| {
+            let part = self.known(number);
+            let start = range.start.saturating_sub(part.offset());
+            let end = (range.end - part.offset()).min(part.len());
+            (part, start..end)
+        })
+    }
+
+    /// The id of the blob whose parts have these chaining values, in order.
+    pub fn merge(self, values: &[ChainingValue]) -> Result<BlobId, PartError> {
+        if values.len() != self.count() as usize {
+            return Err(PartError::Count {
+                actual: values.len() as u64,
+                expected: self.count(),
+            });
+        }
+        Ok(merge_root(values))
+    }
+
+    /// The part with a number that is known to be one.
+    fn known(self, number: u32) -> Part {
+        let left = self.size - u64::from(number) * PART_BYTES;
+        Part {
+            number,
+            len: left.min(PART_BYTES),
+        }
+    }
+}
+
+/// One part of a blob. Comes from [`Parts`], so its number and length are right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    number: u32,
+    len: u64,
+}
+
+#[expect(clippy::len_without_is_empty, reason = "a part is never empty")]
+impl Part {
+    /// Its number, from 0.
+    pub const fn number(self) -> u32 {
+        self.number
+    }
+
+    /// The blob's byte that it begins with.
+    pub const fn offset(self) -> u64 {
+        self.number as u64 * PART_BYTES
+    }
+
+    /// How many bytes it has: `PART_BYTES`, or fewer if it is the last.
+    pub const fn len(self) -> u64 {
+        self.len
+    }
+}
+
+/// What a part contributes to the blob's hash: the root of its subtree, which is not a hash of
+/// anything by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainingValue(Hash);
+
+impl ChainingValue {
+    /// Hashes the bytes of a part. A scan that does this part by part has the blob's id by
+    /// [`Parts::merge`], and can check each part when it reads it again to send it.
+    pub fn of(part: Part, bytes: &[u8]) -> Result<Self, PartError> {
+        check_len(part, bytes.len() as u64)?;
+        Ok(subtree(part.offset(), bytes))
+    }
+
+    /// Wraps 32 bytes that were kept from an earlier [`ChainingValue::of`].
+    pub const fn kept(bytes: [u8; Hash::LEN]) -> Self {
+        Self(Hash::from_bytes(bytes))
+    }
+
+    /// The 32 bytes.
+    pub const fn as_bytes(&self) -> &[u8; Hash::LEN] {
+        self.0.as_bytes()
+    }
+}
+
+fn check_len(part: Part, actual: u64) -> Result<(), PartError> {
+    if actual != part.len() {
+        return Err(PartError::Length {
+            number: part.number(),
+            actual,
+            expected: part.len(),
+        });
+    }
+    Ok(())
+}
+
+fn subtree(offset: u64, bytes: &[u8]) -> ChainingValue {
+    let mut hasher = blake3::Hasher::new();
+    hasher.set_input_offset(offset).update(bytes);
+    ChainingValue::kept(hasher.finalize_non_root())
+}
+
+/// The root over at least two subtrees.
+fn merge_root(values: &[ChainingValue]) -> BlobId {
+    let (left, right) = halves(values);
+    let root = merge_subtrees_root(&merge(left), &merge(right), Mode::Hash);
+    BlobId::from_bytes(*root.as_bytes())
+}
+
+fn merge(values: &[ChainingValue]) -> [u8; Hash::LEN] {
+    match values {
+        [one] => *one.as_bytes(),
+        several => {
+            let (left, right) = halves(several);
+            merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
+        }
+    }
+}
+
+/// The left subtree is full: it has the largest power of two of parts that leaves some to the
+/// right (BLAKE3 paper, section 2.1).
+fn halves(values: &[ChainingValue]) -> (&[ChainingValue], &[ChainingValue]) {
+    values.split_at(values.len().next_power_of_two() / 2)
+}
+
+/// A part ready to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WirePart {
+    /// The body of its request.
+    pub bytes: Vec<u8>,
+    /// What its bytes hash to: compare with what the scan found, or merge with the other parts
+    /// and compare with the blob's id, before committing to anything.
+    pub chaining_value: ChainingValue,
+}
+
+impl WirePart {
+    /// Hashes and codes the bytes of a part.
+    pub fn of(
+        part: Part,
+        bytes: &[u8],
+        encoder: &mut Encoder,
+        coding: Coding,
+    ) -> Result<Self, PartError> {
+        let chaining_value = ChainingValue::of(part, bytes)?;
+        let frame = frame_if_smaller(bytes, encoder, coding);
+        let body = frame.as_deref().unwrap_or(bytes);
+        let mut wire = Vec::with_capacity(12 + body.len());
+        wire.extend_from_slice(&MAGIC);
+        wire.push(VERSION);
+        wire.push(if frame.is_some() { FLAG_ZSTD } else { 0 });
+        write_varint(&mut wire, bytes.len() as u64);
+        wire.extend_from_slice(body);
+        Ok(Self {
+            bytes: wire,
+            chaining_value,
+        })
+    }
+}
+
+/// A part that arrived and was hashed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPart {
+    part: Part,
+    kind: PackKind,
+    raw: Vec<u8>,
+    chaining_value: ChainingValue,
+}
+
+impl VerifiedPart {
+    /// Which part it is.
+    pub const fn part(&self) -> Part {
+        self.part
+    }
+
+    /// Its bytes.
+    pub fn raw(&self) -> &[u8] {
+        &self.raw
+    }
+
+    /// What they hash to.
+    pub const fn chaining_value(&self) -> ChainingValue {
+        self.chaining_value
+    }
+
+    /// Lays the part down for rest: as a frame if that saves enough, else as it is. What travelled
+    /// uncompressed is stored without trying.
+    pub fn rest(&self, encoder: &mut Encoder, level: Level) -> RestPart {
+        let mut bytes = Vec::new();
+        let codec = match self.kind {
+            PackKind::Solid => append_coded(&mut bytes, &self.raw, encoder, level),
+            PackKind::Stored => append_stored(&mut bytes, &self.raw),
+        };
+        bytes.shrink_to_fit();
+        RestPart { bytes, codec }
+    }
+}
+
+/// A part ready to be written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestPart {
+    /// The bytes of the object.
+    pub bytes: Vec<u8>,
+    /// How they are coded: stored or zstd.
+    pub codec: Codec,
+}
+
+/// Decodes a part that arrived and hashes it.
+pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
+    let mut reader = Reader::new(wire);
+    if reader.array()? != MAGIC {
+        return Err(PartError::Magic);
+    }
+    let version = reader.byte()?;
+    if version != VERSION {
+        return Err(PartError::Version(version));
+    }
+    let kind = match reader.byte()? {
+        0 => PackKind::Stored,
+        FLAG_ZSTD => PackKind::Solid,
+        flags => return Err(PartError::Flags(flags)),
+    };
+    check_len(part, reader.varint()?)?;
+    let body = reader.take(reader.remaining())?;
+    let raw = match kind {
+        PackKind::Solid => decoder.frame(body, part.len(), Bounds::WIRE)?,
+        PackKind::Stored => {
+            check_len(part, body.len() as u64)?;
+            body.to_vec()
+        }
+    };
+    let chaining_value = subtree(part.offset(), &raw);
+    Ok(VerifiedPart {
+        part,
+        kind,
+        raw,
+        chaining_value,
+    })
+}
+
+/// Where the parts of a blob lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartTable {
+    locations: Vec<Location>,
+}
+
+impl PartTable {
+    /// A table of the locations of all `parts`, in order.
+    pub fn new(parts: Parts, locations: Vec<Location>) -> Result<Self, PartError> {
+        if locations.len() != parts.count() as usize {
+            return Err(PartError::Count {
+                actual: locations.len() as u64,
+                expected: parts.count(),
+            });
+        }
+        for (part, location) in parts.all().zip(&locations) {
+            check_location(part, location)?;
+        }
+        Ok(Self { locations })
+    }
+
+    /// The locations, in order.
+    pub fn locations(&self) -> &[Location] {
+        &self.locations
+    }
+
+    /// Where a part lies.
+    pub fn location(&self, part: Part) -> Option<&Location> {
+        self.locations.get(part.number() as usize)
+    }
+
+    /// How the blob as a whole is coded.
+    pub fn codec(&self) -> Codec {
+        if self.locations.iter().all(|part| part.codec == Codec::Zstd) {
+            Codec::ZstdParts
+        } else {
+            Codec::Parts
+        }
+    }
+
+    /// Appends the canonical encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.locations.len() as u64);
+        for location in &self.locations {
+            location.encode(out);
+        }
+    }
+
+    /// Reads the canonical encoding of the table of `parts`, which is all of `bytes`.
+    pub fn decode(bytes: &[u8], parts: Parts) -> Result<Self, PartError> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.varint_up_to(u64::from(PARTS_MAX), "the count of parts")?;
+        if count != u64::from(parts.count()) {
+            return Err(PartError::Count {
+                actual: count,
+                expected: parts.count(),
+            });
+        }
+        let locations: Result<Vec<_>, _> =
+            (0..count).map(|_| Location::decode(&mut reader)).collect();
+        let locations = locations?;
+        reader.end()?;
+        Self::new(parts, locations)
+    }
+}
+
+fn check_location(part: Part, location: &Location) -> Result<(), PartError> {
+    let stored = location.extent.len;
+    let possible = match location.codec {
+        Codec::Stored => stored == part.len(),
+        Codec::Zstd => 0 < stored && stored < part.len(),
+        Codec::Parts | Codec::ZstdParts => false,
+    };
+    if !possible {
+        return Err(PartError::Location {
+            number: part.number(),
+        });
+    }
+    Ok(())
+}
+
+/// The bytes are not the part they should be.
+#[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PartError {
+    /// A blob of this size does not travel in parts.
+    #[error(
+        "a blob of {size} bytes has no parts: it must be above {PART_BYTES} and at most {BLOB_BYTES_MAX}"
+    )]
+    Size {
+        /// Bytes of the blob.
+        size: u64,
+    },
+    /// The blob has no such part.
+    #[error("there is no part {number}: the blob has {count}")]
+    Number {
+        /// The number, from 0.
+        number: u32,
+        /// Parts of the blob.
+        count: u32,
+    },
+    /// Not as many parts as the blob has.
+    #[error("{actual} parts where the blob has {expected}")]
+    Count {
+        /// How many.
+        actual: u64,
+        /// How many there should be.
+        expected: u32,
+    },
+    /// Not as many bytes as the part has.
+    #[error("part {number} has {actual} bytes where {expected} are expected")]
+    Length {
+        /// The number of the part, from 0.
+        number: u32,
+        /// How many bytes.
+        actual: u64,
+        /// How many there should be.
+        expected: u64,
+    },
+    /// Another kind of body.
+    #[error("not a part: it does not begin with PMXP")]
+    Magic,
+    /// A version that this program does not know.
+    #[error("the part has version {0}; this program reads version 1")]
+    Version(u8),
+    /// A flag that this program does not know.
+    #[error("the part has unknown flags: {0:#010b}")]
+    Flags(u8),
+    /// A part can't lie like this.
+    #[error("the table of parts gives part {number} a codec or a length that it can't have")]
+    Location {
+        /// The number of the part, from 0.
+        number: u32,
+    },
+    /// The head or the table can't be read.
+    #[error("reading a part or a table of parts")]
+    Head(#[from] Malformed),
+    /// The body can't be decoded.
+    #[error("decoding the body of a part")]
+    Body(#[from] CodecError),
+}
+
+impl PartError {
+    /// The stable code, if this came off the wire.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Size { size } if *size > BLOB_BYTES_MAX => Code::TooLarge,
+            Self::Size { .. }
+            | Self::Number { .. }
+            | Self::Count { .. }
+            | Self::Length { .. }
+            | Self::Magic
+            | Self::Version(_)
+            | Self::Flags(_)
+            | Self::Location { .. }
+            | Self::Head(_) => Code::PackMalformed,
+            Self::Body(error) => error.code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,272 @@
+//! Which blob travels how: in a solid pack, in a stored pack, or in parts.
+//!
+//! The client knows size and media type of everything that is wanted before it reads a byte of it,
+//! so it decides first and then reads, compresses and sends several packs at once. Path order is
+//! kept, because neighbours resemble each other. Packs are filled, because larger ones compress
+//! better; only the last two share what is left for them, so that a site a little above one pack
+//! becomes two of the same size, and the last pack is never a crumb.
+
+use std::collections::BTreeSet;
+
+use crate::id::BlobId;
+use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
+use crate::media::Media;
+use crate::pack::PackKind;
+
+/// A blob that the other side wants, as the manifest describes it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Its id.
+    pub blob: BlobId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type, which says whether compressing is worth the time.
+    pub media: &'a Media,
+}
+
+impl Wanted<'_> {
+    fn kind(&self) -> PackKind {
+        if self.media.is_compressed() {
+            PackKind::Stored
+        } else {
+            PackKind::Solid
+        }
+    }
+}
+
+/// One pack to be made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackPlan {
+    /// How it is coded.
+    pub kind: PackKind,
+    /// Its blobs: indices of what was wanted, ascending.
+    pub members: Vec<usize>,
+    /// Bytes of its blobs.
+    pub raw: u64,
+}
+
+/// How everything that is wanted travels.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The packs, solid ones first.
+    pub packs: Vec<PackPlan>,
+    /// Blobs that travel in parts: indices of what was wanted, ascending.
+    pub big: Vec<usize>,
+}
+
+impl Plan {
+    /// Plans for blobs in path order. A blob that is wanted several times travels once, where it
+    /// is wanted first.
+    pub fn of(wanted: &[Wanted<'_>]) -> Self {
+        let mut seen = BTreeSet::new();
+        let (mut solid, mut stored, mut big) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, blob) in wanted.iter().enumerate() {
+            if !seen.insert(blob.blob) {
+                continue;
+            }
+            match blob.kind() {
+                _ if blob.size > PART_BYTES => big.push(index),
+                PackKind::Solid => solid.push(index),
+                PackKind::Stored => stored.push(index),
+            }
+        }
+        let mut packs = cut(PackKind::Solid, &solid, wanted);
+        packs.extend(cut(PackKind::Stored, &stored, wanted));
+        Self { packs, big }
+    }
+}
+
+/// Cuts `members` into packs, in order.
+fn cut(kind: PackKind, members: &[usize], wanted: &[Wanted<'_>]) -> Vec<PackPlan> {
+    let mut remaining: u64 = members.iter().map(|index| wanted[*index].size).sum();
+    let mut target = fair_share(remaining);
+    let mut packs = Vec::new();
+    let mut pack = PackPlan {
+        kind,
+        members: Vec::new(),
+        raw: 0,
+    };
+    for index in members {
+        let size = wanted[*index].size;
+        if is_full(&pack, size, target) {
+            remaining -= pack.raw;
+            target = fair_share(remaining);
+            let next = PackPlan {
+                kind,
+                members: Vec::new(),
+                raw: 0,
+            };
+            packs.push(std::mem::replace(&mut pack, next));
+        }
+        pack.members.push(*index);
+        pack.raw += size;
+    }
+    if !pack.members.is_empty() {
+        packs.push(pack);
+    }
+    packs
+}
+
+/// The size that the next pack should have, if `remaining` bytes are left.
+fn fair_share(remaining: u64) -> u64 {
+    match remaining.div_ceil(PACK_RAW_BYTES_MAX) {
+        0 | 1 => remaining,
+        2 => remaining.div_ceil(2),
+        _ => PACK_RAW_BYTES_MAX,
+    }
+}
+
+/// Whether a blob of `size` bytes goes to the next pack: because it can't be in this one, or
+/// because this one is closer to its share without.
+fn is_full(pack: &PackPlan, size: u64, target: u64) -> bool {
+    let beyond_limits =
+        pack.members.len() == PACK_BLOBS_MAX || pack.raw + size > PACK_RAW_BYTES_MAX;
+    let beyond_share = size > 0 && pack.raw + size / 2 >= target;
+    !pack.members.is_empty() && (beyond_limits || beyond_share)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn html() -> Media {
+        Media::parse("text/html").unwrap()
+    }
+
+    fn png() -> Media {
+        Media::parse("image/png").unwrap()
+    }
+
+    fn blob(number: u64) -> BlobId {
+        BlobId::of(&number.to_le_bytes())
+    }
+
+    fn sizes_of(sizes: &[u64]) -> Vec<u64> {
+        let html = html();
+        let wanted: Vec<_> = sizes
+            .iter()
+            .zip(0..)
+            .map(|(size, number)| Wanted {
+                blob: blob(number),
+                size: *size,
+                media: &html,
+            })
+            .collect();
+        let plan = Plan::of(&wanted);
+        plan.packs.iter().map(|pack| pack.raw).collect()
+    }
+
+    #[test]
+    fn cuts_are_balanced() {
+        let mib = 1 << 20;
+        for (sizes, packs) in [
+            (vec![], vec![]),
+            (vec![0], vec![0]),
+            (vec![0, 0, 0], vec![0]),
+            (vec![1; 100], vec![100]),
+            (vec![mib; 8], vec![8 * mib]),
+            (vec![mib; 9], vec![4 * mib, 5 * mib]),
+            (vec![mib; 17], vec![8 * mib, 4 * mib, 5 * mib]),
+            (vec![8 * mib, 1], vec![8 * mib, 1]),
+            (vec![1, 8 * mib], vec![1, 8 * mib]),
+            (vec![5 * mib; 3], vec![5 * mib; 3]),
+        ] {
+            assert_eq!(sizes_of(&sizes), packs, "{sizes:?}");
+        }
+        let small = vec![1; PACK_BLOBS_MAX + 1];
+        assert_eq!(sizes_of(&small), [PACK_BLOBS_MAX as u64, 1]);
+    }
+
+    #[test]
+    fn what_is_compressed_or_big_goes_elsewhere() {
+        let (html, png) = (html(), png());
+        let wanted: Vec<_> = [
+            (1, 10, &html),
+            (2, 10, &png),
+            (3, PART_BYTES, &html),
+            (4, PART_BYTES + 1, &png),
+            (1, 10, &png),
+            (5, PART_BYTES + 1, &html),
+            (6, 10, &png),
+        ]
+        .map(|(number, size, media)| Wanted {
+            blob: blob(number),
+            size,
+            media,
+        })
+        .into();
+        let plan = Plan::of(&wanted);
+        let members: Vec<_> = plan
+            .packs
+            .iter()
+            .map(|pack| (pack.kind, pack.members.as_slice()))
+            .collect();
+        assert_eq!(
+            members,
+            [
+                (PackKind::Solid, [0].as_slice()),
+                (PackKind::Solid, &[2]),
+                (PackKind::Stored, &[1, 6]),
+            ]
+        );
+        assert_eq!(plan.big, [3, 5]);
+    }
+
+    proptest! {
+        #[test]
+        fn every_wanted_blob_travels_once_in_order_within_bounds(
+            blobs in prop::collection::vec(
+                (0u64..200, prop_oneof![0u64..5_000, 0u64..4_000_000, 0..=2 * PART_BYTES], any::<bool>()),
+                0..120,
+            ),
+        ) {
+            let (html, png) = (html(), png());
+            let wanted: Vec<_> = blobs.iter().map(|(number, size, compressed)| Wanted {
+                blob: blob(*number),
+                size: *size,
+                media: if *compressed { &png } else { &html },
+            }).collect();
+            let plan = Plan::of(&wanted);
+            let mut all: Vec<usize> = plan.big.clone();
+            for kind in [PackKind::Solid, PackKind::Stored] {
+                let packs = plan.packs.iter().filter(|pack| pack.kind == kind);
+                let members: Vec<_> = packs.flat_map(|pack| pack.members.clone()).collect();
+                prop_assert!(members.is_sorted());
+                all.extend(members);
+            }
+            prop_assert!(plan.big.is_sorted());
+            prop_assert!(plan.big.iter().all(|index| wanted[*index].size > PART_BYTES));
+            for pack in &plan.packs {
+                let raw: u64 = pack.members.iter().map(|index| wanted[*index].size).sum();
+                prop_assert_eq!(raw, pack.raw);
+                prop_assert!(raw <= PACK_RAW_BYTES_MAX);
+                prop_assert!((1..=PACK_BLOBS_MAX).contains(&pack.members.len()));
+                for index in &pack.members {
+                    prop_assert!(wanted[*index].size <= PART_BYTES);
+                    prop_assert_eq!(wanted[*index].kind(), pack.kind);
+                }
+            }
+            // Each distinct id is there once, by the first of its wishes.
+            all.sort_unstable();
+            let mut seen = BTreeSet::new();
+            let firsts: Vec<_> =
+                (0..wanted.len()).filter(|index| seen.insert(wanted[*index].blob)).collect();
+            prop_assert_eq!(all, firsts);
+        }
+
+        #[test]
+        fn packs_of_small_blobs_are_full_and_the_last_two_are_alike(
+            sizes in prop::collection::vec(0u64..100_000, 0..2_000),
+        ) {
+            let packs = sizes_of(&sizes);
+            let total: u64 = sizes.iter().sum();
+            prop_assert!(packs.len() as u64 <= total.div_ceil(PACK_RAW_BYTES_MAX).max(1) + 1);
+            if let [full @ .., a, b] = packs.as_slice() {
+                prop_assert!(full.iter().all(|raw| *raw > PACK_RAW_BYTES_MAX - 100_000));
+                prop_assert!(a.abs_diff(*b) <= 100_000, "{packs:?}");
+            }
+        }
+    }
+}

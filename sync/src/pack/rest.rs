@@ -1,0 +1,395 @@
+//! Packs at rest: one immutable object for each upload, a frame for each blob.
+//!
+//! A page is then one ranged read, and can be served as it lies to a client that takes zstd. The
+//! object explains itself: with its table of contents at the end, a ledger that was lost can be
+//! built again from the objects alone.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | sum of stored lengths | the blobs, one after the other: each a zstd frame, or its bytes |
+//! | | *table of contents:* |
+//! | varint | count of blobs: 1 to `PACK_BLOBS_MAX` |
+//! | count times | *an entry:* |
+//! | 32 | the blob's id |
+//! | 1 | codec: 0 stored, 1 zstd |
+//! | varint | stored length: if stored the raw length, if zstd less than it |
+//! | varint | raw length: up to `PART_BYTES`, together up to `PACK_RAW_BYTES_MAX`; not 0 if zstd |
+//! | | *footer, 41 bytes:* |
+//! | 32 | seal: the BLAKE3 of all bytes before it |
+//! | 4 | length of the table of contents in bytes, little-endian |
+//! | 4 | magic `PMXR` |
+//! | 1 | version: 1 |
+//!
+//! Offsets follow from the order. No id occurs twice. The seal lets a scrubber notice any flipped
+//! bit with one pass of hashing ([`open_object`]), where decoding alone would not: zstd can spell
+//! the same content in several ways.
+
+use std::borrow::Cow;
+
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
+use crate::encode::{Malformed, Reader, write_varint};
+use crate::hash::Hash;
+use crate::id::BlobId;
+use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
+use crate::location::Codec;
+use crate::pack::verified::repeated;
+use crate::pack::{PackKind, VerifiedBlob, VerifiedPack};
+
+const MAGIC: [u8; 4] = *b"PMXR";
+const VERSION: u8 = 1;
+
+/// Bytes of the footer.
+pub const FOOTER_BYTES: usize = Hash::LEN + 4 + MAGIC.len() + 1;
+
+/// Bytes of an entry of the table of contents, at least and at most.
+const ENTRY_BYTES: std::ops::RangeInclusive<usize> = 35..=41;
+
+/// Bytes of the largest table of contents.
+pub const TOC_BYTES_MAX: usize = 3 + PACK_BLOBS_MAX * *ENTRY_BYTES.end();
+
+/// One blob of an object at rest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TocEntry {
+    /// The blob.
+    pub blob: BlobId,
+    /// Where its stored bytes begin in the object.
+    pub offset: u64,
+    /// How many stored bytes there are.
+    pub stored: u64,
+    /// How many bytes the blob has.
+    pub raw: u64,
+    /// How it is coded: stored or zstd.
+    pub codec: Codec,
+}
+
+impl TocEntry {
+    /// The bytes of the object that are this blob.
+    pub fn slice<'a>(&self, object: &'a [u8]) -> Option<&'a [u8]> {
+        object
+            .get(self.offset as usize..)?
+            .get(..self.stored as usize)
+    }
+}
+
+/// The table of contents of an object at rest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Toc {
+    entries: Vec<TocEntry>,
+}
+
+impl Toc {
+    /// The blobs, in the order they lie in.
+    pub fn entries(&self) -> &[TocEntry] {
+        &self.entries
+    }
+
+    /// Bytes of all blobs as they lie.
+    pub fn stored_bytes(&self) -> u64 {
+        self.entries
+            .last()
+            .map_or(0, |last| last.offset + last.stored)
+    }
+
+    /// Appends the canonical encoding.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        write_varint(out, self.entries.len() as u64);
+        for entry in &self.entries {
+            out.extend_from_slice(entry.blob.as_bytes());
+            out.push(entry.codec.tag());
+            write_varint(out, entry.stored);
+            write_varint(out, entry.raw);
+        }
+    }
+
+    /// Reads the canonical encoding, which is all of `bytes`.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::new(bytes);
+        let count = reader.varint_up_to(PACK_BLOBS_MAX as u64, "the count of blobs")? as usize;
+        if count == 0 {
+            return Err(Malformed::NotCanonical("an object has at least one blob"));
+        }
+        if count * ENTRY_BYTES.start() > reader.remaining() {
+            return Err(Malformed::Truncated);
+        }
+        let mut entries = Vec::with_capacity(count);
+        let (mut offset, mut raw) = (0, 0);
+        for _ in 0..count {
+            let entry = read_entry(&mut reader, offset)?;
+            offset += entry.stored;
+            raw += entry.raw;
+            check_raw(raw)?;
+            entries.push(entry);
+        }
+        reader.end()?;
+        match repeated(entries.iter().map(|entry| entry.blob).collect()) {
+            Some(_) => Err(Malformed::NotCanonical("a blob occurs twice")),
+            None => Ok(Self { entries }),
+        }
+    }
+
+    /// Reads the table of contents from the last bytes of an object of `object_len` bytes. The
+    /// seal is not checked, because it covers what is not there.
+    ///
+    /// Fails with [`RestError::TailTooShort`] if more of the tail is needed: read the tail again
+    /// with that many bytes. A first guess of 64 KiB is enough for about 1,600 blobs.
+    pub fn from_object_tail(tail: &[u8], object_len: u64) -> Result<Self, RestError> {
+        let footer = Footer::read(tail)?;
+        let needed = footer.toc_len + FOOTER_BYTES;
+        let start = tail.len().checked_sub(needed);
+        let start = start.ok_or(RestError::TailTooShort { needed })?;
+        let toc = Self::decode(&tail[start..start + footer.toc_len])?;
+        let expected = toc.stored_bytes() + needed as u64;
+        if expected != object_len {
+            return Err(RestError::Length {
+                expected,
+                actual: object_len,
+            });
+        }
+        Ok(toc)
+    }
+}
+
+fn read_entry(reader: &mut Reader<'_>, offset: u64) -> Result<TocEntry, Malformed> {
+    let blob = BlobId::from_bytes(reader.array()?);
+    let codec = Codec::from_tag(reader.byte()?)?;
+    let stored = reader.varint_up_to(PART_BYTES, "a stored length")?;
+    let raw = reader.varint_up_to(PART_BYTES, "a raw length")?;
+    match codec {
+        Codec::Stored if stored == raw => {}
+        Codec::Stored => return Err(Malformed::NotCanonical("stored bytes of another length")),
+        Codec::Zstd if 0 < stored && stored < raw => {}
+        Codec::Zstd => {
+            return Err(Malformed::NotCanonical(
+                "a frame that does not save anything",
+            ));
+        }
+        Codec::Parts | Codec::ZstdParts => {
+            return Err(Malformed::NotCanonical("parts have objects of their own"));
+        }
+    }
+    Ok(TocEntry {
+        blob,
+        offset,
+        stored,
+        raw,
+        codec,
+    })
+}
+
+fn check_raw(raw: u64) -> Result<(), Malformed> {
+    if raw > PACK_RAW_BYTES_MAX {
+        return Err(Malformed::TooLarge {
+            what: "the raw length of all blobs",
+            value: raw,
+            max: PACK_RAW_BYTES_MAX,
+        });
+    }
+    Ok(())
+}
+
+/// An object ready to be written, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RestObject {
+    /// The bytes of the object.
+    pub bytes: Vec<u8>,
+    /// Its table of contents.
+    pub toc: Toc,
+}
+
+impl VerifiedPack {
+    /// Lays the blobs down for rest. A blob becomes a frame if that saves enough to be worth
+    /// decoding; the blobs of a stored pack are stored without trying.
+    pub fn rest(&self, encoder: &mut Encoder, level: Level) -> RestObject {
+        let mut bytes = Vec::with_capacity(self.raw_bytes() as usize / 2);
+        let mut entries = Vec::with_capacity(self.count());
+        for blob in self.blobs() {
+            let offset = bytes.len() as u64;
+            let codec = match self.kind() {
+                PackKind::Solid => append_coded(&mut bytes, blob.bytes(), encoder, level),
+                PackKind::Stored => append_stored(&mut bytes, blob.bytes()),
+            };
+            entries.push(TocEntry {
+                blob: blob.id(),
+                offset,
+                stored: bytes.len() as u64 - offset,
+                raw: blob.bytes().len() as u64,
+                codec,
+            });
+        }
+        let toc = Toc { entries };
+        let toc_start = bytes.len();
+        toc.encode(&mut bytes);
+        append_footer(&mut bytes, toc_start);
+        bytes.shrink_to_fit();
+        RestObject { bytes, toc }
+    }
+}
+
+/// Appends `raw` as a frame, or as it is if a frame would not save a sixteenth of it.
+pub(super) fn append_coded(
+    out: &mut Vec<u8>,
+    raw: &[u8],
+    encoder: &mut Encoder,
+    level: Level,
+) -> Codec {
+    let start = out.len();
+    let largest_frame = raw.len() - raw.len().div_ceil(16);
+    if raw.is_empty() {
+        return Codec::Stored;
+    }
+    encoder.append_frame(out, raw, level);
+    if out.len() - start <= largest_frame {
+        return Codec::Zstd;
+    }
+    out.truncate(start);
+    append_stored(out, raw)
+}
+
+pub(super) fn append_stored(out: &mut Vec<u8>, raw: &[u8]) -> Codec {
+    out.extend_from_slice(raw);
+    Codec::Stored
+}
+
+fn append_footer(object: &mut Vec<u8>, toc_start: usize) {
+    let toc_len = (object.len() - toc_start) as u32;
+    let seal = Hash::of(object);
+    object.extend_from_slice(seal.as_bytes());
+    object.extend_from_slice(&toc_len.to_le_bytes());
+    object.extend_from_slice(&MAGIC);
+    object.push(VERSION);
+}
+
+struct Footer {
+    seal: Hash,
+    toc_len: usize,
+}
+
+impl Footer {
+    fn read(tail: &[u8]) -> Result<Self, RestError> {
+        let needed = FOOTER_BYTES;
+        let footer = tail.last_chunk::<FOOTER_BYTES>();
+        let mut reader = Reader::new(footer.ok_or(RestError::TailTooShort { needed })?);
+        let seal = Hash::from_bytes(reader.array()?);
+        let toc_len = u32::from_le_bytes(reader.array()?) as usize;
+        if reader.array()? != MAGIC {
+            return Err(RestError::Magic);
+        }
+        let version = reader.byte()?;
+        if version != VERSION {
+            return Err(RestError::Version(version));
+        }
+        if toc_len > TOC_BYTES_MAX {
+            return Err(RestError::Toc(Malformed::TooLarge {
+                what: "the length of the table of contents",
+                value: toc_len as u64,
+                max: TOC_BYTES_MAX as u64,
+            }));
+        }
+        Ok(Self { seal, toc_len })
+    }
+}
+
+/// Checks the seal of a whole object and reads its table of contents: any damage is noticed,
+/// without decoding anything.
+pub fn open_object(object: &[u8]) -> Result<Toc, RestError> {
+    let toc = Toc::from_object_tail(object, object.len() as u64)?;
+    let sealed = &object[..object.len() - FOOTER_BYTES];
+    if Hash::of(sealed) != Footer::read(object)?.seal {
+        return Err(RestError::Seal);
+    }
+    Ok(toc)
+}
+
+/// The bytes of a blob, or of a part of one, from what is stored of it.
+pub fn open_frame<'a>(
+    stored: &'a [u8],
+    codec: Codec,
+    raw_len: u64,
+    decoder: &mut Decoder,
+) -> Result<Cow<'a, [u8]>, RestError> {
+    match codec {
+        Codec::Stored if stored.len() as u64 == raw_len => Ok(Cow::Borrowed(stored)),
+        Codec::Stored => Err(RestError::Length {
+            expected: raw_len,
+            actual: stored.len() as u64,
+        }),
+        Codec::Zstd => Ok(Cow::Owned(decoder.frame(stored, raw_len, Bounds::REST)?)),
+        Codec::Parts | Codec::ZstdParts => Err(RestError::Parts),
+    }
+}
+
+/// Decodes what is stored of a blob and hashes it again.
+pub fn verify_at_rest(
+    stored: &[u8],
+    entry: &TocEntry,
+    decoder: &mut Decoder,
+) -> Result<(), RestError> {
+    let raw = open_frame(stored, entry.codec, entry.raw, decoder)?;
+    let actual = VerifiedBlob::of(&raw).id();
+    if actual != entry.blob {
+        return Err(RestError::Mismatch {
+            blob: entry.blob,
+            actual,
+        });
+    }
+    Ok(())
+}
+
+/// An object at rest is not what was written.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RestError {
+    /// More of the object's end is needed to find its table of contents.
+    #[error("the table of contents needs the last {needed} bytes of the object")]
+    TailTooShort {
+        /// How many bytes.
+        needed: usize,
+    },
+    /// Another kind of object.
+    #[error("not a pack at rest: it does not end with PMXR and a version")]
+    Magic,
+    /// A version that this program does not know.
+    #[error("the object has version {0}; this program reads version 1")]
+    Version(u8),
+    /// Bytes are missing, or there are too many.
+    #[error("{actual} bytes are stored where {expected} are expected")]
+    Length {
+        /// How many there should be.
+        expected: u64,
+        /// How many there are.
+        actual: u64,
+    },
+    /// The bytes changed since they were written.
+    #[error("the object does not have the hash it was sealed with")]
+    Seal,
+    /// The blob's bytes are described by a table of parts, not by a frame.
+    #[error("a table of parts can't be read as a frame")]
+    Parts,
+    /// The blob changed since it was written.
+    #[error("what is stored as blob {blob} hashes to {actual}")]
+    Mismatch {
+        /// What it should be.
+        blob: BlobId,
+        /// What it is.
+        actual: BlobId,
+    },
+    /// The table of contents can't be read.
+    #[error("reading the table of contents of an object")]
+    Toc(#[from] Malformed),
+    /// A frame can't be decoded.
+    #[error("decoding a frame at rest")]
+    Frame(#[from] CodecError),
+}
+
+impl RestError {
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        Code::Corrupt
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,92 @@
+//! Blobs that were hashed here: the only kind that anything else believes in.
+
+use std::ops::Range;
+
+use crate::id::BlobId;
+use crate::pack::PackKind;
+
+/// Bytes and the id they were found to have. There is no other way to get one than to hash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VerifiedBlob<'a> {
+    id: BlobId,
+    bytes: &'a [u8],
+}
+
+impl<'a> VerifiedBlob<'a> {
+    /// Hashes the bytes.
+    pub fn of(bytes: &'a [u8]) -> Self {
+        Self {
+            id: BlobId::of(bytes),
+            bytes,
+        }
+    }
+
+    /// What they hash to.
+    pub const fn id(&self) -> BlobId {
+        self.id
+    }
+
+    /// The bytes.
+    pub const fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+}
+
+/// The blobs of a pack that arrived, hashed, in the order they travelled in. No two are the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VerifiedPack {
+    kind: PackKind,
+    raw: Vec<u8>,
+    blobs: Vec<(BlobId, Range<usize>)>,
+}
+
+impl VerifiedPack {
+    /// Cuts `raw` into blobs of these sizes, whose sum is its length, and hashes each.
+    pub(super) fn hash(kind: PackKind, raw: Vec<u8>, sizes: &[usize]) -> Result<Self, Repeated> {
+        let mut start = 0;
+        let mut blobs = Vec::with_capacity(sizes.len());
+        for size in sizes {
+            let range = start..start + size;
+            start = range.end;
+            blobs.push((VerifiedBlob::of(&raw[range.clone()]).id(), range));
+        }
+        match repeated(blobs.iter().map(|(id, _)| *id).collect()) {
+            Some(id) => Err(Repeated(id)),
+            None => Ok(Self { kind, raw, blobs }),
+        }
+    }
+
+    /// How it travelled.
+    pub const fn kind(&self) -> PackKind {
+        self.kind
+    }
+
+    /// How many blobs it has: at least one.
+    pub fn count(&self) -> usize {
+        self.blobs.len()
+    }
+
+    /// Bytes of all blobs together.
+    pub fn raw_bytes(&self) -> u64 {
+        self.raw.len() as u64
+    }
+
+    /// The blobs, in the order they travelled in.
+    pub fn blobs(&self) -> impl ExactSizeIterator<Item = VerifiedBlob<'_>> {
+        self.blobs.iter().map(|(id, range)| VerifiedBlob {
+            id: *id,
+            bytes: &self.raw[range.clone()],
+        })
+    }
+}
+
+/// A pack holds the same blob twice.
+#[derive(Debug)]
+pub(super) struct Repeated(pub(super) BlobId);
+
+/// An id that occurs more than once.
+pub(super) fn repeated(mut ids: Vec<BlobId>) -> Option<BlobId> {
+    ids.sort_unstable();
+    let twice = ids.windows(2).find(|pair| pair[0] == pair[1]);
+    twice.map(|pair| pair[0])
+}

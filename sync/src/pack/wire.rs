@@ -1,0 +1,303 @@
+//! A pack on the wire: many blobs, in path order, in one body.
+//!
+//! | bytes | field |
+//! |---|---|
+//! | 4 | magic `PMXW` |
+//! | 1 | version: 1 |
+//! | 1 | flags. Bit 0: the body is one zstd frame, else the blobs as they are. Bit 1: a reference prefix. Others: 0 |
+//! | varint | count of blobs: 1 to `PACK_BLOBS_MAX` |
+//! | count varints | the size of each blob: up to `PART_BYTES`, together up to `PACK_RAW_BYTES_MAX` |
+//! | *if bit 1:* varint *n*, 32 *n* | ids of the blobs which, one after the other, are the frame's reference prefix |
+//! | to the end | the body: the blobs one after the other, or the frame of that |
+//!
+//! No ids travel, because they do not compress and the receiver has to hash what it decodes
+//! anyway. The reference prefix has its place in the format, but this version refuses it by name
+//! ([`PackError::Prefix`]), so that a newer sender knows to go on without. A body of no bytes (one
+//! empty blob) is never a frame. All sizes are compared with their bounds, and the frame's declared
+//! content with their sum, before anything is allocated for them.
+
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::codec::{Bounds, CodecError, Decoder, Encoder};
+use crate::encode::{Malformed, Reader, write_varint};
+use crate::id::{BlobId, PackId};
+use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
+use crate::pack::verified::Repeated;
+use crate::pack::{Coding, PackKind, VerifiedPack};
+
+const MAGIC: [u8; 4] = *b"PMXW";
+const VERSION: u8 = 1;
+const FLAG_ZSTD: u8 = 1;
+const FLAG_PREFIX: u8 = 1 << 1;
+
+/// The bytes of a pack, ready to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WirePack {
+    bytes: Vec<u8>,
+}
+
+impl WirePack {
+    /// The name under which it is sent, which makes sending it twice harmless.
+    pub fn id(&self) -> PackId {
+        PackId::of(&self.bytes)
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// The bytes, to keep.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
+/// Collects blobs into packs, one pack after the other.
+#[derive(Debug, Default)]
+pub struct PackBuilder {
+    raw: Vec<u8>,
+    sizes: Vec<usize>,
+}
+
+impl PackBuilder {
+    /// An empty pack.
+    pub const fn new() -> Self {
+        Self {
+            raw: Vec::new(),
+            sizes: Vec::new(),
+        }
+    }
+
+    /// Whether nothing was pushed since the last pack.
+    pub fn is_empty(&self) -> bool {
+        self.sizes.is_empty()
+    }
+
+    /// Adds a blob behind the others. What does not fit any more is refused, and the pack stays.
+    pub fn push(&mut self, blob: &[u8]) -> Result<(), PackError> {
+        check_size(blob.len() as u64)?;
+        check_raw((self.raw.len() + blob.len()) as u64)?;
+        check_count(self.sizes.len() as u64 + 1)?;
+        self.raw.extend_from_slice(blob);
+        self.sizes.push(blob.len());
+        Ok(())
+    }
+
+    /// Ends the pack, and begins another in the same memory. A pack that zstd can't shrink is
+    /// stored. Without a blob there is no pack.
+    pub fn finish(&mut self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
+        if self.is_empty() {
+            return None;
+        }
+        let frame = frame_if_smaller(&self.raw, encoder, coding);
+        let body = frame.as_deref().unwrap_or(&self.raw);
+        let mut bytes = Vec::with_capacity(16 + 4 * self.sizes.len() + body.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.push(VERSION);
+        bytes.push(if frame.is_some() { FLAG_ZSTD } else { 0 });
+        write_varint(&mut bytes, self.sizes.len() as u64);
+        for size in &self.sizes {
+            write_varint(&mut bytes, *size as u64);
+        }
+        bytes.extend_from_slice(body);
+        self.raw.clear();
+        self.sizes.clear();
+        Some(WirePack { bytes })
+    }
+}
+
+/// One frame over all of `raw`, if it is to be coded so and comes out smaller.
+pub(super) fn frame_if_smaller(
+    raw: &[u8],
+    encoder: &mut Encoder,
+    coding: Coding,
+) -> Option<Vec<u8>> {
+    match coding {
+        Coding::Stored => None,
+        Coding::Zstd(level) => {
+            Some(encoder.solid(raw, level)).filter(|frame| frame.len() < raw.len())
+        }
+    }
+}
+
+/// Decodes a pack that arrived and hashes its blobs.
+pub fn verify(wire: &[u8], decoder: &mut Decoder) -> Result<VerifiedPack, PackError> {
+    let pack = Head::read(wire)?;
+    let raw_len: usize = pack.sizes.iter().sum();
+    let raw = match pack.kind {
+        PackKind::Solid => decoder.frame(pack.body, raw_len as u64, Bounds::WIRE)?,
+        PackKind::Stored if pack.body.len() == raw_len => pack.body.to_vec(),
+        PackKind::Stored => {
+            return Err(PackError::BodyLength {
+                declared: raw_len as u64,
+                actual: pack.body.len() as u64,
+            });
+        }
+    };
+    VerifiedPack::hash(pack.kind, raw, &pack.sizes).map_err(|Repeated(id)| PackError::Repeated(id))
+}
+
+/// What comes before the body.
+struct Head<'a> {
+    kind: PackKind,
+    sizes: Vec<usize>,
+    body: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    fn read(wire: &'a [u8]) -> Result<Self, PackError> {
+        let mut reader = Reader::new(wire);
+        if reader.array()? != MAGIC {
+            return Err(PackError::Magic);
+        }
+        let version = reader.byte()?;
+        if version != VERSION {
+            return Err(PackError::Version(version));
+        }
+        let kind = kind_of(reader.byte()?)?;
+        let sizes = read_sizes(&mut reader)?;
+        let body = reader.take(reader.remaining())?;
+        Ok(Self { kind, sizes, body })
+    }
+}
+
+fn kind_of(flags: u8) -> Result<PackKind, PackError> {
+    match flags {
+        0 => Ok(PackKind::Stored),
+        FLAG_ZSTD => Ok(PackKind::Solid),
+        flags if flags & !(FLAG_ZSTD | FLAG_PREFIX) == 0 => Err(PackError::Prefix),
+        flags => Err(PackError::Flags(flags)),
+    }
+}
+
+fn read_sizes(reader: &mut Reader<'_>) -> Result<Vec<usize>, PackError> {
+    let count = reader.varint()?;
+    check_count(count)?;
+    if count > reader.remaining() as u64 {
+        return Err(Malformed::Truncated.into());
+    }
+    let mut sizes = Vec::with_capacity(count as usize);
+    let mut raw = 0;
+    for _ in 0..count {
+        let size = reader.varint()?;
+        check_size(size)?;
+        raw += size;
+        check_raw(raw)?;
+        sizes.push(size as usize);
+    }
+    Ok(sizes)
+}
+
+fn check_count(count: u64) -> Result<(), PackError> {
+    match count {
+        0 => Err(PackError::Empty),
+        count if count > PACK_BLOBS_MAX as u64 => Err(PackError::TooManyBlobs {
+            count,
+            max: PACK_BLOBS_MAX as u64,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn check_size(size: u64) -> Result<(), PackError> {
+    if size > PART_BYTES {
+        let max = PART_BYTES;
+        return Err(PackError::BlobTooLarge { size, max });
+    }
+    Ok(())
+}
+
+fn check_raw(raw: u64) -> Result<(), PackError> {
+    if raw > PACK_RAW_BYTES_MAX {
+        let max = PACK_RAW_BYTES_MAX;
+        return Err(PackError::TooLarge { raw, max });
+    }
+    Ok(())
+}
+
+/// The bytes are not a pack, or the blobs do not fit one.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PackError {
+    /// Another kind of body.
+    #[error("not a pack: it does not begin with PMXW")]
+    Magic,
+    /// A version that this program does not know.
+    #[error("the pack has version {0}; this program reads version 1")]
+    Version(u8),
+    /// A flag that this program does not know.
+    #[error("the pack has unknown flags: {0:#010b}")]
+    Flags(u8),
+    /// The pack is coded against old blobs, which this version does not do.
+    #[error("the pack has a reference prefix, which this program does not read; send it without")]
+    Prefix,
+    /// A pack of nothing.
+    #[error("the pack has no blobs")]
+    Empty,
+    /// More blobs than a pack may have.
+    #[error("the pack has {count} blobs, above the limit of {max}")]
+    TooManyBlobs {
+        /// How many.
+        count: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// A blob that has to travel in parts.
+    #[error("a blob of the pack has {size} bytes, above the limit of {max}")]
+    BlobTooLarge {
+        /// Its bytes.
+        size: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// The blobs are too much for one pack.
+    #[error("the blobs of the pack have {raw} bytes and more, above the limit of {max}")]
+    TooLarge {
+        /// Bytes of the blobs up to the first that is too much.
+        raw: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// The body is shorter or longer than the blobs.
+    #[error("the pack declares {declared} bytes of blobs, but {actual} follow")]
+    BodyLength {
+        /// Bytes of the blobs by their sizes.
+        declared: u64,
+        /// Bytes that are there.
+        actual: u64,
+    },
+    /// A blob is sent twice in one pack.
+    #[error("the pack holds blob {0} twice")]
+    Repeated(BlobId),
+    /// The head can't be read.
+    #[error("reading the head of a pack")]
+    Head(#[from] Malformed),
+    /// The body can't be decoded.
+    #[error("decoding the body of a pack")]
+    Body(#[from] CodecError),
+}
+
+impl PackError {
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Magic
+            | Self::Version(_)
+            | Self::Flags(_)
+            | Self::Prefix
+            | Self::Empty
+            | Self::BodyLength { .. }
+            | Self::Repeated(_)
+            | Self::Head(_) => Code::PackMalformed,
+            Self::TooManyBlobs { .. } | Self::BlobTooLarge { .. } | Self::TooLarge { .. } => {
+                Code::TooLarge
+            }
+            Self::Body(error) => error.code(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

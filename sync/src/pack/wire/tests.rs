@@ -1,0 +1,209 @@
+//! What packs on the wire accept, and all that they refuse.
+
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::codec::Level;
+
+const SOLID: Coding = Coding::Zstd(Level::WIRE);
+
+fn pack(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
+    let mut builder = PackBuilder::new();
+    for blob in blobs {
+        builder.push(blob).unwrap();
+    }
+    let packed = builder.finish(&mut Encoder::new(), coding).unwrap();
+    assert!(builder.is_empty());
+    packed.into_bytes()
+}
+
+fn ids(wire: &[u8]) -> Result<Vec<BlobId>, PackError> {
+    let pack = verify(wire, &mut Decoder::new())?;
+    for blob in pack.blobs() {
+        assert_eq!(blob.id(), BlobId::of(blob.bytes()), "believed unhashed");
+    }
+    Ok(pack.blobs().map(|blob| blob.id()).collect())
+}
+
+const PAGES: [&[u8]; 4] = [
+    b"<html><head><title>one</title></head><body>words, words, words, one</body></html>",
+    b"",
+    b"<html><head><title>two</title></head><body>words, words, words, two</body></html>",
+    b"z",
+];
+
+#[test]
+fn the_format_is_what_the_table_says() {
+    let wire = pack(&[b"ab", b"", b"c"], Coding::Stored);
+    assert_eq!(wire, b"PMXW\x01\x00\x03\x02\x00\x01abc");
+    let wire = pack(&PAGES, SOLID);
+    assert_eq!(&wire[..11], b"PMXW\x01\x01\x04\x51\x00\x51\x01");
+    assert!(wire.len() < PAGES.concat().len());
+}
+
+#[test]
+fn what_zstd_can_not_shrink_is_stored() {
+    assert_eq!(pack(&[b"q"], SOLID), b"PMXW\x01\x00\x01\x01q");
+    assert_eq!(pack(&[b""], SOLID), b"PMXW\x01\x00\x01\x00");
+    assert_eq!(ids(&pack(&[b""], SOLID)), Ok(vec![BlobId::of(b"")]));
+    let nothing = PackBuilder::new().finish(&mut Encoder::new(), SOLID);
+    assert_eq!(nothing, None);
+}
+
+fn head(flags: u8, numbers: &[u64], body: &[u8]) -> Vec<u8> {
+    let mut wire = b"PMXW\x01".to_vec();
+    wire.push(flags);
+    for number in numbers {
+        write_varint(&mut wire, *number);
+    }
+    wire.extend_from_slice(body);
+    wire
+}
+
+#[track_caller]
+fn refuse(wire: &[u8], error: impl Into<PackError>, code: Code) {
+    let refused = verify(wire, &mut Decoder::new()).expect_err("it was accepted");
+    assert_eq!(refused.code(), code);
+    assert_eq!(refused, error.into());
+}
+
+#[test]
+fn other_heads_are_refused_with_their_reason() {
+    let code = Code::PackMalformed;
+    refuse(b"", Malformed::Truncated, code);
+    refuse(b"PMXR\x01\x00\x01\x00", PackError::Magic, code);
+    refuse(b"PMXW\x02\x00\x01\x00", PackError::Version(2), code);
+    refuse(&head(2, &[1, 0, 0], b""), PackError::Prefix, code);
+    refuse(&head(3, &[1, 0, 0], b""), PackError::Prefix, code);
+    refuse(&head(4, &[1, 0], b""), PackError::Flags(4), code);
+    refuse(&head(0, &[0], b""), PackError::Empty, code);
+    refuse(&head(0, &[32_768], &[0; 9]), Malformed::Truncated, code);
+    let overlong = b"PMXW\x01\x00\x81\x00\x00";
+    refuse(overlong, Malformed::Overlong, code);
+}
+
+#[test]
+fn limits_are_held_before_anything_is_allocated() {
+    let max = PACK_RAW_BYTES_MAX;
+    let count = u64::from(u32::MAX);
+    let many = head(0, &[count], &[0; 9]);
+    assert_eq!(many.len(), 20);
+    let too_many = PackError::TooManyBlobs {
+        count,
+        max: PACK_BLOBS_MAX as u64,
+    };
+    refuse(&many, too_many, Code::TooLarge);
+    for size in [max + 1, u64::MAX] {
+        let too_large = PackError::BlobTooLarge { size, max };
+        refuse(&head(0, &[1, size], b""), too_large, Code::TooLarge);
+    }
+    let too_large = PackError::TooLarge { raw: max + 1, max };
+    refuse(&head(1, &[2, max, 1], b""), too_large, Code::TooLarge);
+}
+
+#[test]
+fn other_bodies_are_refused_with_their_reason() {
+    for (declared, body) in [(2, &b"a"[..]), (0, b"a"), (1, b"ab")] {
+        let actual = body.len() as u64;
+        let error = PackError::BodyLength { declared, actual };
+        refuse(&head(0, &[1, declared], body), error, Code::PackMalformed);
+    }
+    let repeated = PackError::Repeated(BlobId::of(b"a"));
+    refuse(&head(0, &[2, 1, 1], b"aa"), repeated, Code::PackMalformed);
+    let frame = Encoder::new().solid(&[b'a'; 20], Level::WIRE);
+    let one_too_few = CodecError::ContentSize {
+        declared: 20,
+        expected: 21,
+    };
+    let code = Code::Compression;
+    refuse(&head(1, &[2, 20, 1], &frame), one_too_few, code);
+    refuse(&head(1, &[1, 0], b""), CodecError::Truncated, code);
+    let two = [&frame[..], &frame].concat();
+    refuse(&head(1, &[1, 20], &two), CodecError::SecondFrame, code);
+}
+
+#[test]
+fn a_builder_holds_its_limits() {
+    let mut builder = PackBuilder::new();
+    let blob = vec![0; PART_BYTES as usize + 1];
+    assert!(matches!(
+        builder.push(&blob),
+        Err(PackError::BlobTooLarge { .. })
+    ));
+    builder.push(&blob[..PACK_RAW_BYTES_MAX as usize]).unwrap();
+    assert!(matches!(
+        builder.push(b"a"),
+        Err(PackError::TooLarge { .. })
+    ));
+    builder.finish(&mut Encoder::new(), SOLID).unwrap();
+    for _ in 0..PACK_BLOBS_MAX {
+        builder.push(b"").unwrap();
+    }
+    assert!(matches!(
+        builder.push(b""),
+        Err(PackError::TooManyBlobs { .. })
+    ));
+}
+
+#[test]
+fn every_flip_and_every_truncation_is_noticed() {
+    for wire in [pack(&PAGES, SOLID), pack(&PAGES, Coding::Stored)] {
+        let honest = ids(&wire).unwrap();
+        for end in 0..wire.len() {
+            assert!(ids(&wire[..end]).is_err(), "cut at {end}");
+        }
+        for at in 0..wire.len() {
+            for flip in 1..=255u8 {
+                let mut flipped = wire.clone();
+                flipped[at] ^= flip;
+                // A frame can spell the same content in several ways: then nothing is lost.
+                // Whatever else is accepted has other ids, which no root will ask for.
+                match ids(&flipped) {
+                    Ok(found) if found == honest => assert!(at > 11, "{at} {flip:#x}"),
+                    Ok(_) | Err(_) => {}
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_flip_in_a_stored_body_changes_one_id() {
+    let wire = pack(&PAGES, Coding::Stored);
+    let honest = ids(&wire).unwrap();
+    for at in 11..wire.len() {
+        let mut flipped = wire.clone();
+        flipped[at] ^= 0x20;
+        let found = ids(&flipped).unwrap();
+        let changed = found.iter().zip(&honest).filter(|(a, b)| a != b);
+        assert_eq!(changed.count(), 1, "{at}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn packs_come_back(
+        blobs in prop::collection::btree_set(prop::collection::vec(0u8..3, 0..600), 1..40),
+        stored: bool,
+    ) {
+        let blobs: BTreeSet<Vec<u8>> = blobs;
+        let coding = if stored { Coding::Stored } else { SOLID };
+        let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
+        let verified = verify(&pack(&blobs, coding), &mut Decoder::new()).unwrap();
+        let found: Vec<&[u8]> = verified.blobs().map(|blob| blob.bytes()).collect();
+        prop_assert_eq!(found, blobs.clone());
+        prop_assert_eq!(verified.count(), blobs.len());
+        let expected: Vec<_> = blobs.iter().map(|blob| BlobId::of(blob)).collect();
+        let ids: Vec<_> = verified.blobs().map(|blob| blob.id()).collect();
+        prop_assert_eq!(ids, expected);
+    }
+
+    #[test]
+    fn no_bytes_panic(flags in 0u8..5, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let wire = head(flags, &[], &bytes);
+        let _ = ids(&wire);
+        let _ = ids(&bytes);
+    }
+}

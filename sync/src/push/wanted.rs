@@ -1,0 +1,101 @@
+//! What has to be uploaded: distinct blobs, in path order, planned into packs and parts.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::id::{BlobId, Root};
+use crate::manifest::{Change, Cursor, ManifestError, NodeSource, Row};
+use crate::pack::plan::{Plan, Wanted};
+use crate::wire::{BeginReply, Ranges};
+
+/// Blobs to be uploaded.
+#[derive(Debug, Default)]
+pub struct Uploads {
+    /// One row for each distinct blob, in the order of the paths.
+    pub rows: Vec<Row>,
+    /// Which of them travel together, and which in parts; members are places in `rows`.
+    pub plan: Plan,
+    /// Parts that need not be sent again, by blob.
+    pub parts: BTreeMap<BlobId, Ranges>,
+}
+
+impl Uploads {
+    /// What the server says it lacks.
+    pub(super) fn missing(
+        source: &impl NodeSource,
+        root: Root,
+        reply: &BeginReply,
+    ) -> Result<Self, ManifestError> {
+        let mut cursor = Cursor::new(source, root)?;
+        let mut rows = Vec::new();
+        for rank in reply.blobs.iter(u64::MAX) {
+            cursor.seek_rank(rank)?;
+            match cursor.next_row()? {
+                Some(row) => rows.push(row),
+                None => break,
+            }
+        }
+        let parts = reply
+            .parts
+            .iter()
+            .map(|part| (part.blob, part.have.clone()))
+            .collect();
+        Ok(Self {
+            parts,
+            ..Self::of(rows)
+        })
+    }
+
+    /// What a server that has the old manifest lacks for the new one, as far as the changes tell.
+    pub(super) fn changed(changes: &[Change]) -> Self {
+        let had: BTreeSet<BlobId> = changes
+            .iter()
+            .filter_map(|change| Some(change.before.as_ref()?.blob))
+            .collect();
+        let new = changes.iter().filter_map(|change| {
+            let entry = change
+                .after
+                .clone()
+                .filter(|entry| !had.contains(&entry.blob))?;
+            Some(Row {
+                path: change.path.clone(),
+                entry,
+            })
+        });
+        Self::of(new.collect())
+    }
+
+    fn of(mut rows: Vec<Row>) -> Self {
+        let mut seen = BTreeSet::new();
+        rows.retain(|row| seen.insert(row.entry.blob));
+        let wanted: Vec<Wanted<'_>> = rows.iter().map(wanted).collect();
+        let plan = Plan::of(&wanted);
+        Self {
+            plan,
+            rows,
+            parts: BTreeMap::new(),
+        }
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Bytes of the blobs, uncompressed.
+    pub fn raw_bytes(&self) -> u64 {
+        self.rows.iter().map(|row| row.entry.size).sum()
+    }
+
+    /// Whether a single pack holds everything.
+    pub fn is_one_pack(&self) -> bool {
+        self.plan.big.is_empty() && self.plan.packs.len() <= 1
+    }
+}
+
+fn wanted(row: &Row) -> Wanted<'_> {
+    Wanted {
+        blob: row.entry.blob,
+        size: row.entry.size,
+        media: &row.entry.media,
+    }
+}

@@ -1,0 +1,292 @@
+//! What can keep a folder from being published.
+//!
+//! A scan goes on after a problem and reports the first twenty in path order, so that the report
+//! is the same whatever the threads did, and a site with many bad names is not fixed one by one.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use thiserror::Error;
+
+use crate::code::Code;
+use crate::path::InvalidPath;
+
+/// Problems that a report lists.
+const LISTED_MAX: usize = 20;
+
+/// The folder can't be published as it is. Lists problems in path order, at least one.
+#[derive(Debug)]
+pub struct ScanError {
+    problems: Vec<Problem>,
+    unlisted: u64,
+}
+
+impl ScanError {
+    /// The code of the first problem.
+    pub fn code(&self) -> Code {
+        self.problems.first().map_or(Code::Local, Problem::code)
+    }
+
+    /// The problems, in path order.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+
+    /// How many more there are.
+    pub const fn unlisted(&self) -> u64 {
+        self.unlisted
+    }
+}
+
+impl From<Problem> for ScanError {
+    fn from(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+            unlisted: 0,
+        }
+    }
+}
+
+impl fmt::Display for ScanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.problems.iter().enumerate() {
+            let separator = if at == 0 { "" } else { "\n" };
+            write!(f, "{separator}{problem}")?;
+        }
+        match self.unlisted {
+            0 => Ok(()),
+            more => write!(f, "\nand {more} more"),
+        }
+    }
+}
+
+impl std::error::Error for ScanError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.problems.first().and_then(std::error::Error::source)
+    }
+}
+
+/// One thing that keeps a folder from being published. Paths are escaped for terminals.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum Problem {
+    /// The folder to publish is missing or not a folder.
+    #[error("can't publish {}: it is not a folder that can be opened: {source}", shown_path(.folder))]
+    SourceMissing {
+        /// The folder as it was given.
+        folder: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A name can't be part of a site path.
+    #[error(transparent)]
+    PathInvalid(#[from] InvalidPath),
+    /// Two paths that some file systems can't tell apart.
+    #[error("\"{path}\" and \"{other}\" differ only in case or Unicode normalisation")]
+    Collision {
+        /// One path.
+        path: String,
+        /// The other, later in byte order.
+        other: String,
+    },
+    /// A symbolic link leads where nothing can be published from.
+    #[error("\"{path}\" is a symbolic link that {fault}")]
+    SymlinkEscape {
+        /// The link.
+        path: String,
+        /// Where it leads.
+        fault: LinkFault,
+    },
+    /// Neither a file nor a folder.
+    #[error("\"{path}\" is a FIFO, a socket or a device")]
+    NotRegular {
+        /// The thing.
+        path: String,
+    },
+    /// The system refuses.
+    #[error("can't {doing} \"{path}\": {source}")]
+    Unreadable {
+        /// The file or folder.
+        path: String,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A file that never held still.
+    #[error("\"{path}\" changed while it was read")]
+    ChangedDuringRead {
+        /// The file or folder.
+        path: String,
+    },
+    /// More than the limit.
+    #[error("\"{path}\" has {actual} {unit}, above the limit of {limit}")]
+    TooLarge {
+        /// The file or folder.
+        path: String,
+        /// What is counted.
+        unit: &'static str,
+        /// How many there are (at least).
+        actual: u64,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// PathMX's build output is not whole.
+    #[error("the build output is incomplete: \"{path}\" {fault}")]
+    BuildIncomplete {
+        /// The file that is missing or can't be understood.
+        path: String,
+        /// What is wrong.
+        fault: String,
+    },
+    /// A pattern of `.pmxignore` or `--exclude` is none.
+    #[error("{place}: {pattern:?} is not a pattern: {fault}")]
+    Pattern {
+        /// Where it was written.
+        place: &'static str,
+        /// The pattern.
+        pattern: String,
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The threads that should scan could not be started.
+    #[error("can't start the threads that read the folder: {0}")]
+    Threads(String),
+}
+
+/// Where a link leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum LinkFault {
+    /// Out of the folder.
+    #[error("leads out of the folder")]
+    Outside,
+    /// To nothing, or nothing that can be looked at.
+    #[error("leads to nothing that can be read")]
+    Dangling,
+    /// In a circle.
+    #[error("leads in a circle")]
+    Circle,
+}
+
+impl Problem {
+    /// The code of this problem.
+    pub fn code(&self) -> Code {
+        match self {
+            Self::SourceMissing { .. } => Code::SourceMissing,
+            Self::PathInvalid(_) => Code::PathInvalid,
+            Self::Collision { .. } => Code::PathCollision,
+            Self::SymlinkEscape { .. } => Code::SymlinkEscape,
+            Self::NotRegular { .. } => Code::NotRegular,
+            Self::Unreadable { .. } => Code::Unreadable,
+            Self::ChangedDuringRead { .. } => Code::ChangedDuringRead,
+            Self::TooLarge { .. } => Code::TooLarge,
+            Self::BuildIncomplete { .. } => Code::BuildIncomplete,
+            Self::Pattern { .. } => Code::Usage,
+            Self::Threads(_) => Code::Local,
+        }
+    }
+
+    /// What reading `path` failed with.
+    pub(super) fn from_io(path: &str, doing: &'static str, source: io::Error) -> Self {
+        let path = shown(path);
+        match source.kind() {
+            // It was listed a moment ago: what is gone or of another kind now has been replaced.
+            io::ErrorKind::NotFound
+            | io::ErrorKind::NotADirectory
+            | io::ErrorKind::IsADirectory => Self::ChangedDuringRead { path },
+            // A link where there was none.
+            _ if is_loop(&source) => Self::ChangedDuringRead { path },
+            _ if is_no_device(&source) => Self::NotRegular { path },
+            _ => Self::Unreadable {
+                path,
+                doing,
+                source,
+            },
+        }
+    }
+}
+
+/// Whether the system met a symbolic link too many.
+pub(super) fn is_loop(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error());
+    #[cfg(not(unix))]
+    return {
+        let _ = error;
+        false
+    };
+}
+
+/// Whether the system refused to open a socket, or a device that is not there.
+fn is_no_device(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(rustix::io::Errno::NXIO.raw_os_error());
+    #[cfg(not(unix))]
+    return {
+        let _ = error;
+        false
+    };
+}
+
+/// A path for people: what a terminal would act upon is escaped.
+pub(super) fn shown(path: &str) -> String {
+    path.chars().flat_map(char::escape_debug).collect()
+}
+
+fn shown_path(path: &Path) -> String {
+    format!("\"{}\"", shown(&path.to_string_lossy()))
+}
+
+/// Collects problems from all threads, and keeps the first in path order.
+#[derive(Debug, Default)]
+pub(super) struct Problems {
+    any: AtomicBool,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    first: BTreeMap<(String, String), Problem>,
+    all: u64,
+}
+
+impl Problems {
+    /// Notes a problem at a path.
+    pub(super) fn add(&self, path: &str, problem: Problem) {
+        self.any.store(true, Ordering::Relaxed);
+        let mut found = self.lock();
+        let key = (path.to_owned(), problem.to_string());
+        if found.first.insert(key, problem).is_none() {
+            found.all += 1;
+        }
+        if found.first.len() > LISTED_MAX {
+            found.first.pop_last();
+        }
+    }
+
+    /// Whether there are any.
+    pub(super) fn any(&self) -> bool {
+        self.any.load(Ordering::Relaxed)
+    }
+
+    /// Fails if there are any.
+    pub(super) fn check(&self) -> Result<(), ScanError> {
+        let found = std::mem::take(&mut *self.lock());
+        if found.all == 0 {
+            return Ok(());
+        }
+        let problems: Vec<_> = found.first.into_values().collect();
+        let unlisted = found.all.saturating_sub(problems.len() as u64);
+        Err(ScanError { problems, unlisted })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Found> {
+        self.found
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}

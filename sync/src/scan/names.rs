@@ -1,0 +1,222 @@
+//! Names that some file system can't hold, or can't tell apart.
+//!
+//! Two names collide if they are equal after Unicode case folding and normalisation (UAX #15 and
+//! section 3.13 of the Unicode standard): such a site can't be checked out on macOS or Windows,
+//! and readers take one path for the other. Folding is lower case of upper case, which also makes
+//! `ß` and `ss` one. Only folders in which something changed are compared.
+
+use std::collections::BTreeMap;
+
+use unicode_normalization::UnicodeNormalization;
+
+use super::cache::Cache;
+use super::tree::{Folder, Node};
+
+/// A name that Windows can't store, or stores as something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NameFault {
+    /// Windows drops them.
+    #[error("ends with a dot or a space, which Windows drops")]
+    Trailing,
+    /// `CON`, `aux.txt`, `COM1` and the like.
+    #[error("is the name of a device on Windows")]
+    Device,
+    /// One of `< > : " | ? *`; after a colon comes the name of a stream.
+    #[error("has a character that Windows does not allow in names")]
+    Character,
+    /// `PROGRA~1`.
+    #[error("looks like the short form of another name on Windows")]
+    Short,
+}
+
+/// What is odd about a name, if anything.
+pub(super) fn odd(name: &str) -> Option<NameFault> {
+    if name.ends_with(['.', ' ']) {
+        Some(NameFault::Trailing)
+    } else if name.contains(['<', '>', ':', '"', '|', '?', '*']) {
+        Some(NameFault::Character)
+    } else if is_device(name) {
+        Some(NameFault::Device)
+    } else if is_short(name) {
+        Some(NameFault::Short)
+    } else {
+        None
+    }
+}
+
+fn is_device(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name).trim_end();
+    if stem.len() > 8 {
+        return false;
+    }
+    let stem = stem.to_uppercase();
+    let numbered = |rest: &str| {
+        let mut chars = rest.chars();
+        let number = chars.next().is_some_and(|c| "123456789¹²³".contains(c));
+        number && chars.next().is_none()
+    };
+    match stem.as_str() {
+        "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$" => true,
+        stem => ["COM", "LPT"]
+            .iter()
+            .any(|device| stem.strip_prefix(device).is_some_and(numbered)),
+    }
+}
+
+fn is_short(name: &str) -> bool {
+    let stem = name.split('.').next().unwrap_or(name);
+    stem.len() <= 8
+        && stem.rsplit_once('~').is_some_and(|(head, digits)| {
+            let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
+            !head.is_empty() && number
+        })
+}
+
+/// The pairs of paths below a folder that collide because of two names in the folder itself.
+pub(super) fn collisions(
+    prefix: &str,
+    folder: &Folder,
+    cache: Option<&Cache>,
+) -> Vec<(String, String)> {
+    if !any_alike(folder.file_names().chain(folder.folder_names())) {
+        return Vec::new();
+    }
+    let mut alike: BTreeMap<String, Vec<Named<'_>>> = BTreeMap::new();
+    for named in neighbours(prefix, Node::Fresh(folder, cache)) {
+        alike.entry(fold(named.name())).or_default().push(named);
+    }
+    let mut pairs = Vec::new();
+    for group in alike.into_values() {
+        for (at, one) in group.iter().enumerate() {
+            for other in &group[at + 1..] {
+                compare(one, other, &mut pairs);
+            }
+        }
+    }
+    pairs
+}
+
+/// A file, or a folder with its content.
+struct Named<'a> {
+    path: String,
+    folder: Option<Node<'a>>,
+}
+
+impl Named<'_> {
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().unwrap_or(&self.path)
+    }
+}
+
+fn neighbours<'a>(prefix: &str, node: Node<'a>) -> Vec<Named<'a>> {
+    let mut named = Vec::new();
+    let path = |name: &str| [prefix, name].concat();
+    node.each_file(|name, _, _| {
+        named.push(Named {
+            path: path(name),
+            folder: None,
+        });
+    });
+    for (name, child) in node.folders() {
+        named.push(Named {
+            path: path(name),
+            folder: Some(child),
+        });
+    }
+    named
+}
+
+/// Two folders that are alike are no collision, but what is alike in both is.
+fn compare(one: &Named<'_>, other: &Named<'_>, pairs: &mut Vec<(String, String)>) {
+    let (Some(first), Some(second)) = (one.folder, other.folder) else {
+        let (a, b) = (one.path.clone(), other.path.clone());
+        pairs.push(if a < b { (a, b) } else { (b, a) });
+        return;
+    };
+    let mut beneath: BTreeMap<String, Vec<Named<'_>>> = BTreeMap::new();
+    for named in neighbours(&format!("{}/", one.path), first) {
+        beneath.entry(fold(named.name())).or_default().push(named);
+    }
+    for named in neighbours(&format!("{}/", other.path), second) {
+        for alike in beneath.get(&fold(named.name())).into_iter().flatten() {
+            compare(alike, &named, pairs);
+        }
+    }
+}
+
+/// Whether two names may be alike: hashes are compared, so that nothing is allocated for ASCII.
+fn any_alike<'a>(names: impl Iterator<Item = &'a str>) -> bool {
+    let mut hashes: Vec<u64> = names.map(quick).collect();
+    hashes.sort_unstable();
+    hashes.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// FNV-1a (Fowler, Noll, Vo) of the folded name.
+fn quick(name: &str) -> u64 {
+    let step = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+    let start = 0xcbf2_9ce4_8422_2325;
+    if name.is_ascii() {
+        let lower = name.bytes().map(|byte| byte.to_ascii_lowercase());
+        lower.fold(start, step)
+    } else {
+        fold(name).bytes().fold(start, step)
+    }
+}
+
+fn fold(name: &str) -> String {
+    if name.is_ascii() {
+        return name.to_ascii_lowercase();
+    }
+    let decomposed: String = name.nfd().collect();
+    let folded = decomposed.to_uppercase().to_lowercase();
+    folded.nfc().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_folds_together() {
+        for (one, other) in [
+            ("A", "a"),
+            ("é", "e\u{301}"),
+            ("É", "e\u{301}"),
+            ("ß", "ss"),
+            ("STRASSE", "straße"),
+            ("ﬁ", "FI"),
+            ("ΟΔΟΣ", "οδος"),
+        ] {
+            assert_eq!(fold(one), fold(other), "{one} {other}");
+            assert_eq!(quick(one), quick(other), "{one} {other}");
+        }
+        for (one, other) in [("a", "b"), ("é", "e"), ("a ", "a")] {
+            assert_ne!(fold(one), fold(other), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn odd_names() {
+        for (name, expected) in [
+            ("a.", Some(NameFault::Trailing)),
+            ("a ", Some(NameFault::Trailing)),
+            ("CON", Some(NameFault::Device)),
+            ("aux.txt", Some(NameFault::Device)),
+            ("com1", Some(NameFault::Device)),
+            ("lpt9.tar.gz", Some(NameFault::Device)),
+            ("COM²", Some(NameFault::Device)),
+            ("file:stream", Some(NameFault::Character)),
+            ("what?", Some(NameFault::Character)),
+            ("PROGRA~1", Some(NameFault::Short)),
+            ("console", None),
+            ("com10", None),
+            ("COM", None),
+            ("auxiliary.txt", None),
+            ("a~b", None),
+            ("~1", None),
+            ("index.html", None),
+        ] {
+            assert_eq!(odd(name), expected, "{name}");
+        }
+    }
+}

@@ -1,0 +1,193 @@
+//! Reading one file whole: bounded memory, and never a hash of bytes that were not there together.
+//!
+//! A file is stated before and after it is read; if size, times or inode differ, or the number of
+//! bytes read is not the size, it is read again, three times at most. Times come in kernel ticks,
+//! so two writes within one tick look alike: a file that was written to after about the start of
+//! the scan counts only if a second reading gives the same hash.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Read};
+use std::sync::{Mutex, TryLockError};
+
+use crate::hash::Hash;
+use crate::id::BlobId;
+use crate::limits::BLOB_BYTES_MAX;
+
+use super::error::{Problem, shown};
+use super::stat::{Kind, Stat};
+
+/// Readings of a file before it counts as one that never holds still.
+const ATTEMPTS: usize = 3;
+
+/// What a thread reads at once: files up to this size take one system call.
+const BUFFER_BYTES: usize = 1024 * 1024;
+
+/// Files above this size may be hashed by all threads together, one file at a time.
+const WIDE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// What the one file that all threads hash together is read in: enough for each to have a share.
+const WIDE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+thread_local! {
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Reads files, from any thread.
+#[derive(Debug)]
+pub(super) struct Reader {
+    /// The one buffer of the file that all threads hash together.
+    wide: Mutex<Vec<u8>>,
+    /// Files with a later time may still be in the middle of being written.
+    settled_before: i64,
+}
+
+impl Reader {
+    /// Reads files; those written to at or after `settled_before` are read with suspicion.
+    pub(super) const fn new(settled_before: i64) -> Self {
+        Self {
+            wide: Mutex::new(Vec::new()),
+            settled_before,
+        }
+    }
+
+    /// Hashes the file that `open` opens, under the name `path` in problems.
+    pub(super) fn hash(
+        &self,
+        path: &str,
+        open: impl Fn() -> io::Result<File>,
+    ) -> Result<(Stat, BlobId), Problem> {
+        for _ in 0..ATTEMPTS {
+            let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
+            let seen = self.snapshot(&file, path)?;
+            if let Some(found) = seen {
+                return Ok(found);
+            }
+        }
+        Err(Problem::ChangedDuringRead { path: shown(path) })
+    }
+
+    /// Only checks that the file could be hashed.
+    pub(super) fn probe(path: &str, open: impl Fn() -> io::Result<File>) -> Result<(), Problem> {
+        let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
+        stat(&file, path).map(drop)
+    }
+
+    fn snapshot(&self, file: &File, path: &str) -> Result<Option<(Stat, BlobId)>, Problem> {
+        let unreadable = |error| Problem::from_io(path, "read", error);
+        let before = stat(file, path)?;
+        let Some(hash) = self.content(file, before.size).map_err(unreadable)? else {
+            return Ok(None);
+        };
+        if stat(file, path)? != before {
+            return Ok(None);
+        }
+        if !before.is_older_than(self.settled_before) {
+            io::Seek::rewind(&mut &*file).map_err(unreadable)?;
+            let again = self.content(file, before.size).map_err(unreadable)?;
+            if again != Some(hash) || stat(file, path)? != before {
+                return Ok(None);
+            }
+        }
+        Ok(Some((before, BlobId::claimed(hash))))
+    }
+
+    /// The hash of the whole file, or `None` if it does not have `size` bytes.
+    fn content(&self, file: &File, size: u64) -> io::Result<Option<Hash>> {
+        if size < BUFFER_BYTES as u64 {
+            return BUFFER.with_borrow_mut(|buffer| small(file, size as usize, buffer));
+        }
+        if size > WIDE_BYTES {
+            // While all threads hash this file, one that waits may take up another big file: it
+            // finds the lane taken and hashes that one alone, so memory stays bounded.
+            match self.wide.try_lock() {
+                Ok(mut buffer) => return wide(file, size, &mut buffer),
+                Err(TryLockError::Poisoned(poisoned)) => {
+                    return wide(file, size, &mut poisoned.into_inner());
+                }
+                Err(TryLockError::WouldBlock) => {}
+            }
+        }
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(BUFFER_BYTES, 0);
+            stream(file, size, buffer, |hasher, bytes| {
+                hasher.update(bytes);
+            })
+        })
+    }
+}
+
+fn stat(file: &File, path: &str) -> Result<Stat, Problem> {
+    let stat = Stat::of(file).map_err(|error| Problem::from_io(path, "look at", error))?;
+    match stat.kind {
+        Kind::File if stat.size <= BLOB_BYTES_MAX => Ok(stat),
+        Kind::File => Err(Problem::TooLarge {
+            path: shown(path),
+            unit: "bytes",
+            actual: stat.size,
+            limit: BLOB_BYTES_MAX,
+        }),
+        Kind::Folder | Kind::Link | Kind::Special | Kind::Unknown => {
+            Err(Problem::NotRegular { path: shown(path) })
+        }
+    }
+}
+
+/// Asks for one byte more than there should be, so that one call tells that there is no more.
+fn small(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>> {
+    if buffer.len() <= size {
+        buffer.resize((size + 1).next_power_of_two().max(64 * 1024), 0);
+    }
+    let mut filled = 0;
+    while filled <= size {
+        let read = retried(|| file.read(&mut buffer[filled..=size]))?;
+        filled += read;
+        if read == 0 || filled == size {
+            break;
+        }
+    }
+    Ok((filled == size).then(|| Hash::of(&buffer[..size])))
+}
+
+fn wide(file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>> {
+    buffer.resize(WIDE_BUFFER_BYTES, 0);
+    stream(file, size, buffer, |hasher, bytes| {
+        hasher.update_rayon(bytes);
+    })
+}
+
+fn stream(
+    mut file: &File,
+    size: u64,
+    buffer: &mut [u8],
+    update: impl Fn(&mut blake3::Hasher, &[u8]),
+) -> io::Result<Option<Hash>> {
+    let mut hasher = blake3::Hasher::new();
+    let mut total = 0u64;
+    loop {
+        // Full buffers keep the subtrees that are hashed at once large.
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match retried(|| file.read(&mut buffer[filled..]))? {
+                0 => break,
+                read => filled += read,
+            }
+        }
+        total += filled as u64;
+        if filled == 0 || total > size {
+            break;
+        }
+        update(&mut hasher, &buffer[..filled]);
+    }
+    let hash = Hash::from_bytes(*hasher.finalize().as_bytes());
+    Ok((total == size).then_some(hash))
+}
+
+fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            outcome => return outcome,
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What is left out: patterns, and names that start with a dot.
+//!
+//! Patterns have the syntax and the meaning of gitignore(5): the last one that matches decides,
+//! `!` takes a name back in, and what lies in an excluded folder stays out. A name with a leading
+//! dot is left out unless a pattern takes it in or it is `.well-known` (RFC 8615).
+
+use std::borrow::Cow;
+use std::path::Path;
+
+use ignore::Match;
+use ignore::gitignore::{Gitignore, GitignoreBuilder};
+
+use super::error::Problem;
+
+/// The file of patterns at the top of a folder; never published itself, wherever it lies.
+pub(super) const IGNORE_FILE: &str = ".pmxignore";
+
+/// What a scan leaves out.
+#[derive(Debug)]
+pub(super) struct Rules {
+    patterns: Gitignore,
+}
+
+/// Whether a name is a folder: patterns that end with `/` match nothing else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shape {
+    File,
+    Folder,
+}
+
+impl Rules {
+    /// Reads the patterns of the ignore file and then those of the command line, which decide.
+    pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, Problem> {
+        let mut builder = GitignoreBuilder::new("");
+        builder.allow_unclosed_class(false);
+        for line in ignore_file.lines() {
+            add(&mut builder, IGNORE_FILE, line)?;
+        }
+        for pattern in exclude {
+            add(&mut builder, "--exclude", pattern)?;
+        }
+        let patterns = builder.build().map_err(|error| Problem::Pattern {
+            place: "the patterns together",
+            pattern: String::new(),
+            fault: error.to_string(),
+        })?;
+        Ok(Self { patterns })
+    }
+
+    /// Whether a name in the folder with this prefix (empty, or ending with `/`) is published.
+    pub(super) fn admit(&self, prefix: &str, name: &[u8], shape: Shape) -> bool {
+        if name == IGNORE_FILE.as_bytes() {
+            return false;
+        }
+        let dotted = name.first() == Some(&b'.') && name != b".well-known";
+        if self.patterns.is_empty() {
+            return !dotted;
+        }
+        let mut path = prefix.as_bytes().to_vec();
+        path.extend_from_slice(name);
+        match self
+            .patterns
+            .matched(as_path(&path), shape == Shape::Folder)
+        {
+            Match::None => !dotted,
+            Match::Ignore(_) => false,
+            Match::Whitelist(_) => true,
+        }
+    }
+}
+
+fn add(builder: &mut GitignoreBuilder, place: &'static str, line: &str) -> Result<(), Problem> {
+    let outcome = builder.add_line(None, line);
+    outcome.map(drop).map_err(|error| Problem::Pattern {
+        place,
+        pattern: line.chars().take(200).collect(),
+        fault: error.to_string(),
+    })
+}
+
+#[cfg(unix)]
+fn as_path(bytes: &[u8]) -> Cow<'_, Path> {
+    use std::os::unix::ffi::OsStrExt;
+    Cow::Borrowed(Path::new(std::ffi::OsStr::from_bytes(bytes)))
+}
+
+#[cfg(not(unix))]
+fn as_path(bytes: &[u8]) -> Cow<'_, Path> {
+    Cow::Owned(String::from_utf8_lossy(bytes).into_owned().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_and_dots() {
+        let file = "# a comment\n*.log\n/top\nfolder/\n!.nojekyll\n!keep.log\ndocs/**/secret\n";
+        let rules = Rules::parse(file, &["!late.log".into(), "*.map".into()]).unwrap();
+        for (prefix, name, shape, expected) in [
+            ("", "index.html", Shape::File, true),
+            ("", "a.log", Shape::File, false),
+            ("x/", "a.log", Shape::File, false),
+            ("x/", "keep.log", Shape::File, true),
+            ("", "late.log", Shape::File, true),
+            ("", "top", Shape::File, false),
+            ("x/", "top", Shape::File, true),
+            ("", "folder", Shape::Folder, false),
+            ("", "folder", Shape::File, true),
+            ("", ".nojekyll", Shape::File, true),
+            ("book/", ".nojekyll", Shape::File, true),
+            ("", ".git", Shape::Folder, false),
+            ("", ".well-known", Shape::Folder, true),
+            ("docs/a/b/", "secret", Shape::File, false),
+            ("assets/", "a.js.map", Shape::File, false),
+        ] {
+            let admitted = rules.admit(prefix, name.as_bytes(), shape);
+            assert_eq!(admitted, expected, "{prefix}{name}");
+        }
+    }
+
+    #[test]
+    fn the_ignore_file_is_never_published() {
+        let rules = Rules::parse("!.pmxignore", &[]).unwrap();
+        assert!(!rules.admit("", b".pmxignore", Shape::File));
+    }
+
+    #[test]
+    fn a_bad_pattern_is_named() {
+        let error = Rules::parse("", &["a[".into()]).unwrap_err();
+        assert!(matches!(&error, Problem::Pattern { pattern, .. } if pattern == "a["));
+    }
+}

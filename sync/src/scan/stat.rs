@@ -1,0 +1,124 @@
+//! What the file system says about a file without reading it.
+//!
+//! The device number is left out on purpose, as git does by default: it changes from one mount to
+//! the next on network and copy-on-write file systems, and would then cost a full reading, while
+//! two files on two devices that agree in inode, size and both times to the nanosecond do not
+//! happen by accident.
+
+use std::fs::File;
+use std::io;
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Folder,
+    Link,
+    /// A FIFO, a socket, a device.
+    Special,
+    /// The listing did not say; a stat will.
+    Unknown,
+}
+
+/// The part of a stat that changes whenever the content does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stat {
+    pub(super) kind: Kind,
+    pub(super) size: u64,
+    /// Nanoseconds since the epoch.
+    pub(super) mtime: i64,
+    /// Nanoseconds since the epoch; 0 where there is no such time.
+    pub(super) ctime: i64,
+    /// 0 where there is no such number.
+    pub(super) ino: u64,
+}
+
+impl Stat {
+    /// Stats an open file.
+    pub(super) fn of(file: &File) -> io::Result<Self> {
+        #[cfg(unix)]
+        return Ok(Self::from_posix(&rustix::fs::fstat(file)?));
+        #[cfg(not(unix))]
+        return Ok(Self::from_metadata(&file.metadata()?));
+    }
+
+    /// Whether neither time is later than `bound`.
+    pub(super) const fn is_older_than(&self, bound: i64) -> bool {
+        self.mtime < bound && self.ctime < bound
+    }
+
+    #[cfg(unix)]
+    // Field types differ between platforms, so the casts are needed on some and not on others.
+    #[allow(
+        clippy::unnecessary_cast,
+        clippy::useless_conversion,
+        clippy::cast_sign_loss
+    )]
+    #[allow(clippy::cast_possible_wrap, clippy::cast_lossless)]
+    pub(super) fn from_posix(stat: &rustix::fs::Stat) -> Self {
+        use rustix::fs::FileType;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Directory => Kind::Folder,
+            FileType::Symlink => Kind::Link,
+            _ => Kind::Special,
+        };
+        Self {
+            kind,
+            size: stat.st_size as u64,
+            mtime: nanoseconds(stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+            ctime: nanoseconds(stat.st_ctime as i64, stat.st_ctime_nsec as i64),
+            ino: stat.st_ino as u64,
+        }
+    }
+
+    pub(super) fn from_metadata(metadata: &std::fs::Metadata) -> Self {
+        let (mtime, ctime, ino) = times_and_ino(metadata);
+        Self {
+            kind: kind_of(metadata.file_type()),
+            size: metadata.len(),
+            mtime,
+            ctime,
+            ino,
+        }
+    }
+}
+
+/// The kind of a file type of the standard library.
+pub(super) fn kind_of(kind: std::fs::FileType) -> Kind {
+    if kind.is_file() {
+        Kind::File
+    } else if kind.is_dir() {
+        Kind::Folder
+    } else if kind.is_symlink() {
+        Kind::Link
+    } else {
+        Kind::Special
+    }
+}
+
+const fn nanoseconds(seconds: i64, nanoseconds: i64) -> i64 {
+    seconds
+        .saturating_mul(1_000_000_000)
+        .saturating_add(nanoseconds)
+}
+
+#[cfg(unix)]
+fn times_and_ino(metadata: &std::fs::Metadata) -> (i64, i64, u64) {
+    use std::os::unix::fs::MetadataExt;
+    (
+        nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+        metadata.ino(),
+    )
+}
+
+#[cfg(not(unix))]
+fn times_and_ino(metadata: &std::fs::Metadata) -> (i64, i64, u64) {
+    let modified = metadata.modified().ok();
+    let since = modified.and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+    let mtime = since.map_or(0, |since| {
+        i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+    });
+    (mtime, 0, 0)
+}

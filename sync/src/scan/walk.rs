@@ -1,0 +1,646 @@
+//! The walk: folders in parallel, the files of each in parallel chunks, compared with the cache.
+//!
+//! Scanning is system calls, so the shape follows them: names are looked up in an open folder,
+//! never by full path; subfolders and files are two sides of one `join`, so that a thread that is
+//! done with one takes from the other. A file whose stat is the cached one costs that stat and a
+//! binary search.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use rayon::prelude::*;
+
+use crate::limits::{FILES_MAX, PATH_DEPTH_MAX};
+use crate::manifest::Entry;
+use crate::path::{InvalidPath, SitePath, segment_fault};
+
+use super::cache::{Cache, CachedFile, CachedFolder};
+use super::error::{LinkFault, Problem, Problems, is_loop, shown};
+use super::ground::{Ground, Listed, Listing, c_name};
+use super::media::MediaTypes;
+use super::names;
+use super::read::Reader;
+use super::rules::{Rules, Shape};
+use super::stat::{Kind, Stat};
+use super::tree::{Folder, Tree};
+use super::{Collisions, Progress, Warning};
+
+/// Files that one task looks at: enough to pay for the task, few enough to share.
+const CHUNK_FILES: usize = 32;
+
+/// Folders held open before a folder closes its own ahead of its children, and opens them from the
+/// top, one by one. Below the usual limits of 256 and 1,024 descriptors, with room for files.
+const OPEN_FOLDERS: usize = 128;
+
+/// A path that appeared, changed (`Some`) or went away (`None`).
+pub type Change = (SitePath, Option<Entry>);
+
+/// Everything that all threads of a scan share.
+pub(super) struct Walk<'a, G> {
+    pub(super) ground: &'a G,
+    pub(super) rules: &'a Rules,
+    pub(super) cache: Option<&'a Cache>,
+    /// Cached files with a time at or after this are read again, whatever their stat says.
+    pub(super) clean_before: i64,
+    pub(super) reader: Reader,
+    pub(super) collisions: Collisions,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) media: MediaTypes,
+    pub(super) problems: Problems,
+    pub(super) found: Found,
+    pub(super) open: AtomicUsize,
+}
+
+/// What the threads of a scan found, beside the trees.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) changes: Mutex<Vec<Change>>,
+    pub(super) warnings: Mutex<Vec<Warning>>,
+    pub(super) files: AtomicU64,
+    pub(super) folders: AtomicU64,
+    pub(super) read_files: AtomicU64,
+    pub(super) read_bytes: AtomicU64,
+    pub(super) reused_files: AtomicU64,
+}
+
+/// Where in the site and in the folder a walk stands.
+#[derive(Clone, Copy)]
+pub(super) struct Here<'a> {
+    /// The site path of the folder with a slash at the end, or nothing.
+    pub(super) prefix: &'a str,
+    /// Where the folder lies below the top, links resolved.
+    pub(super) real: &'a str,
+    /// Segments of `prefix`.
+    pub(super) depth: usize,
+    /// The folder above, to see circles.
+    pub(super) above: Option<&'a Here<'a>>,
+    /// Names in this folder that are not published.
+    pub(super) hidden: &'a [String],
+}
+
+/// A name on the way to a file: its own folder, or the folder that a link leads to.
+struct Spot<'a, F> {
+    folder: &'a F,
+    name: &'a CStr,
+}
+
+/// What became of some of a folder's files.
+#[derive(Default)]
+struct Outcome {
+    clean: usize,
+    bytes: u64,
+    fresh: Vec<(Listed, Stat, Entry)>,
+    changes: Vec<Change>,
+}
+
+impl Outcome {
+    fn merge(mut self, mut other: Self) -> Self {
+        self.clean += other.clean;
+        self.bytes += other.bytes;
+        self.fresh.append(&mut other.fresh);
+        self.changes.append(&mut other.changes);
+        self
+    }
+}
+
+/// A listing, sorted out.
+#[derive(Default)]
+struct Parts {
+    files: Vec<Listed>,
+    folders: Vec<Listed>,
+    links: Vec<Listed>,
+}
+
+impl<G: Ground> Walk<'_, G> {
+    /// Scans the folder that is open as `folder`, and everything beneath.
+    pub(super) fn folder(
+        &self,
+        here: &Here<'_>,
+        folder: G::Folder,
+        cached: Option<CachedFolder<'_>>,
+    ) -> Tree {
+        let held = self.open.fetch_add(1, Ordering::Relaxed);
+        self.found.folders.fetch_add(1, Ordering::Relaxed);
+        let listing = match self.ground.list(&folder) {
+            Ok(listing) => listing,
+            Err(error) => {
+                self.open.fetch_sub(1, Ordering::Relaxed);
+                let path = folder_path(here);
+                self.problem(path, Problem::from_io(path, "list", error));
+                return Tree::Fresh(Box::default());
+            }
+        };
+        let parts = self.sort_out(here, &folder, &listing);
+        let (linked, mut children) = self.links(here, &listing, &parts.links, cached);
+        let (outcome, mut more) = if held < OPEN_FOLDERS {
+            let found = rayon::join(
+                || self.folders(here, &folder, &listing, &parts.folders, cached),
+                || self.files(here, &folder, &listing, &parts.files, cached),
+            );
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            drop(folder);
+            (found.1, found.0)
+        } else {
+            let outcome = self.files(here, &folder, &listing, &parts.files, cached);
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            drop(folder);
+            let children = self.folders_from_top(here, &listing, &parts.folders, cached);
+            (outcome, children)
+        };
+        children.append(&mut more);
+        let outcome = outcome.merge(linked);
+        self.tree(here, &listing, parts, outcome, children, cached)
+    }
+
+    fn sort_out(&self, here: &Here<'_>, folder: &G::Folder, listing: &Listing) -> Parts {
+        let mut parts = Parts {
+            files: Vec::with_capacity(listing.entries.len()),
+            ..Parts::default()
+        };
+        for &listed in &listing.entries {
+            let mut listed = listed;
+            let name = listing.name(listed);
+            if listed.kind == Kind::Unknown {
+                let path = lossy(here, name);
+                match self.ground.stat(folder, listing.c_name(listed)) {
+                    Ok(stat) => listed.kind = stat.kind,
+                    Err(error) => {
+                        self.problem(&path, Problem::from_io(&path, "look at", error));
+                        continue;
+                    }
+                }
+            }
+            let shape = match listed.kind {
+                Kind::Folder => Shape::Folder,
+                Kind::File | Kind::Link | Kind::Special | Kind::Unknown => Shape::File,
+            };
+            let hidden = here.hidden.iter().any(|hidden| hidden.as_bytes() == name);
+            if hidden || !self.rules.admit(here.prefix, name, shape) {
+                continue;
+            }
+            match listed.kind {
+                Kind::File => parts.files.push(listed),
+                Kind::Folder => parts.folders.push(listed),
+                Kind::Link => parts.links.push(listed),
+                Kind::Special | Kind::Unknown => {
+                    let path = lossy(here, name);
+                    self.problem(&path, Problem::NotRegular { path: shown(&path) });
+                }
+            }
+        }
+        parts
+    }
+
+    fn files(
+        &self,
+        here: &Here<'_>,
+        folder: &G::Folder,
+        listing: &Listing,
+        files: &[Listed],
+        cached: Option<CachedFolder<'_>>,
+    ) -> Outcome {
+        let before = self
+            .found
+            .files
+            .fetch_add(files.len() as u64, Ordering::Relaxed);
+        if before + files.len() as u64 > FILES_MAX {
+            self.problem("", self.too_many());
+            return Outcome::default();
+        }
+        let outcome = files
+            .par_chunks(CHUNK_FILES)
+            .map(|chunk| {
+                let mut outcome = Outcome::default();
+                for &listed in chunk {
+                    let name = listing.c_name(listed);
+                    let spot = Spot { folder, name };
+                    self.file(
+                        here,
+                        &spot,
+                        listed,
+                        listing.name(listed),
+                        cached,
+                        &mut outcome,
+                    );
+                }
+                self.count(&outcome);
+                outcome
+            })
+            .reduce(Outcome::default, Outcome::merge);
+        self.progress.found(files.len() as u64, outcome.bytes);
+        outcome
+    }
+
+    fn count(&self, outcome: &Outcome) {
+        let reused = outcome.clean as u64;
+        self.found.reused_files.fetch_add(reused, Ordering::Relaxed);
+        if !outcome.fresh.is_empty() {
+            let files = outcome.fresh.len() as u64;
+            let bytes = outcome.fresh.iter().map(|(_, stat, _)| stat.size).sum();
+            self.found.read_files.fetch_add(files, Ordering::Relaxed);
+            self.found.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+            self.progress.hashed(files, bytes);
+        }
+    }
+
+    /// Looks at one file, and reads it if the cache does not know it as it is.
+    fn file(
+        &self,
+        here: &Here<'_>,
+        spot: &Spot<'_, G::Folder>,
+        listed: Listed,
+        name: &[u8],
+        cached: Option<CachedFolder<'_>>,
+        outcome: &mut Outcome,
+    ) {
+        let known = cached.and_then(|cached| cached.find_file(name));
+        if let Some(known) = known
+            && let Ok(stat) = self.ground.stat(spot.folder, spot.name)
+            && stat == known.stat()
+            && stat.is_older_than(self.clean_before)
+        {
+            outcome.clean += 1;
+            outcome.bytes += stat.size;
+            return;
+        }
+        match self.fresh(here, spot, name, known) {
+            Ok(None) => {}
+            Ok(Some((stat, entry, change))) => {
+                outcome.bytes += stat.size;
+                outcome.changes.extend(change);
+                outcome.fresh.push((listed, stat, entry));
+            }
+            Err(problem) => self.problem(&lossy(here, name), problem),
+        }
+    }
+
+    fn fresh(
+        &self,
+        here: &Here<'_>,
+        spot: &Spot<'_, G::Folder>,
+        name: &[u8],
+        known: Option<CachedFile<'_>>,
+    ) -> Result<Option<(Stat, Entry, Option<Change>)>, Problem> {
+        let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
+        let open = || -> io::Result<File> { self.ground.open(spot.folder, spot.name) };
+        if self.problems.any() {
+            // Nothing will be published: what remains is to find all that is wrong.
+            return Reader::probe(path.as_str(), open).map(|()| None);
+        }
+        let (stat, blob) = self.reader.hash(path.as_str(), open)?;
+        let entry = Entry {
+            blob,
+            size: stat.size,
+            media: self.media.of(path.name()),
+        };
+        let same = known.is_some_and(|known| known.entry() == entry);
+        let change = (!same).then(|| (path, Some(entry.clone())));
+        Ok(Some((stat, entry, change)))
+    }
+
+    fn folders(
+        &self,
+        here: &Here<'_>,
+        folder: &G::Folder,
+        listing: &Listing,
+        folders: &[Listed],
+        cached: Option<CachedFolder<'_>>,
+    ) -> Vec<(String, Tree)> {
+        let scan = |&listed: &Listed| {
+            let open = || self.ground.folder(folder, listing.c_name(listed));
+            self.child(here, listing.name(listed), None, open, cached)
+        };
+        folders.par_iter().filter_map(scan).collect()
+    }
+
+    /// The same without holding a folder open, for trees that are too deep and wide to hold.
+    fn folders_from_top(
+        &self,
+        here: &Here<'_>,
+        listing: &Listing,
+        folders: &[Listed],
+        cached: Option<CachedFolder<'_>>,
+    ) -> Vec<(String, Tree)> {
+        let scan = |&listed: &Listed| {
+            let open = || {
+                let parent = self.ground.descend(here.real)?;
+                self.ground.folder(&parent, listing.c_name(listed))
+            };
+            self.child(here, listing.name(listed), None, open, cached)
+        };
+        folders.iter().filter_map(scan).collect()
+    }
+
+    fn child(
+        &self,
+        here: &Here<'_>,
+        name: &[u8],
+        real: Option<&str>,
+        open: impl FnOnce() -> io::Result<G::Folder>,
+        cached: Option<CachedFolder<'_>>,
+    ) -> Option<(String, Tree)> {
+        let cached = cached.and_then(|cached| cached.find_folder(name));
+        let opened = self.child_name(here, name).and_then(|name| {
+            let path = [here.prefix, name].concat();
+            let folder = open().map_err(|error| Problem::from_io(&path, "open", error))?;
+            Ok((name, folder))
+        });
+        let (name, folder) = match opened {
+            Ok(opened) => opened,
+            Err(problem) => {
+                self.problem(&lossy(here, name), problem);
+                return None;
+            }
+        };
+        let own = if here.real.is_empty() {
+            name.to_owned()
+        } else {
+            [here.real, "/", name].concat()
+        };
+        let below = Here {
+            prefix: &[here.prefix, name, "/"].concat(),
+            real: real.unwrap_or(&own),
+            depth: here.depth + 1,
+            above: Some(here),
+            hidden: &[],
+        };
+        Some((name.to_owned(), self.folder(&below, folder, cached)))
+    }
+
+    fn child_name<'n>(&self, here: &Here<'_>, name: &'n [u8]) -> Result<&'n str, Problem> {
+        if self.found.folders.load(Ordering::Relaxed) > FILES_MAX {
+            return Err(self.too_many());
+        }
+        let invalid = |reason| InvalidPath {
+            path: shown(&lossy(here, name)),
+            reason,
+        };
+        let text =
+            std::str::from_utf8(name).map_err(|_| invalid(crate::path::PathFault::NotUtf8))?;
+        match segment_fault(text) {
+            Some(reason) => Err(invalid(reason).into()),
+            // A file in it would be one segment more.
+            None if here.depth + 1 >= PATH_DEPTH_MAX => {
+                Err(invalid(crate::path::PathFault::TooDeep).into())
+            }
+            None => Ok(text),
+        }
+    }
+
+    /// Follows the links of a folder, one after the other: there are few.
+    fn links(
+        &self,
+        here: &Here<'_>,
+        listing: &Listing,
+        links: &[Listed],
+        cached: Option<CachedFolder<'_>>,
+    ) -> (Outcome, Vec<(String, Tree)>) {
+        let (mut outcome, mut children) = (Outcome::default(), Vec::new());
+        for &listed in links {
+            let name = listing.name(listed);
+            match self.link(here, name, listed, cached, &mut outcome) {
+                Ok(child) => children.extend(child),
+                Err(problem) => self.problem(&lossy(here, name), problem),
+            }
+        }
+        if !links.is_empty() {
+            self.found
+                .files
+                .fetch_add(links.len() as u64, Ordering::Relaxed);
+            self.count(&outcome);
+            self.progress.found(links.len() as u64, outcome.bytes);
+        }
+        (outcome, children)
+    }
+
+    fn link(
+        &self,
+        here: &Here<'_>,
+        name: &[u8],
+        listed: Listed,
+        cached: Option<CachedFolder<'_>>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<(String, Tree)>, Problem> {
+        let path = lossy(here, name);
+        let valid = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
+        let escape = |fault| Problem::SymlinkEscape {
+            path: shown(&path),
+            fault,
+        };
+        let target = self.target(here, valid.name()).map_err(escape)?;
+        let mut chain = Some(here);
+        while let Some(above) = chain {
+            if above.real == target {
+                return Err(escape(LinkFault::Circle));
+            }
+            chain = above.above;
+        }
+        let (parent, last) = target.rsplit_once('/').unwrap_or(("", &target));
+        let unreadable = |error| Problem::from_io(&path, "follow", error);
+        let parent = self.ground.descend(parent).map_err(unreadable)?;
+        let last = c_name(last).map_err(unreadable)?;
+        let stat = self.ground.stat(&parent, &last).map_err(unreadable)?;
+        match stat.kind {
+            Kind::File => {
+                let spot = Spot {
+                    folder: &parent,
+                    name: &last,
+                };
+                self.file(here, &spot, listed, name, cached, outcome);
+                Ok(None)
+            }
+            Kind::Folder => {
+                let open = || self.ground.folder(&parent, &last);
+                Ok(self.child(here, name, Some(&target), open, cached))
+            }
+            // It was resolved a moment ago: a link there now is a new one.
+            Kind::Link | Kind::Unknown => Err(Problem::ChangedDuringRead { path: shown(&path) }),
+            Kind::Special => Err(Problem::NotRegular { path: shown(&path) }),
+        }
+    }
+
+    /// Where a link leads, as a path below the top.
+    fn target(&self, here: &Here<'_>, name: &str) -> Result<String, LinkFault> {
+        let place = self.ground.place();
+        let target = place.join(here.real).join(name).canonicalize();
+        let target = target.map_err(|error| {
+            if is_loop(&error) {
+                LinkFault::Circle
+            } else {
+                LinkFault::Dangling
+            }
+        })?;
+        let below = target.strip_prefix(place).map_err(|_| LinkFault::Outside)?;
+        let segments: Option<Vec<_>> = below.iter().map(|segment| segment.to_str()).collect();
+        Ok(segments.ok_or(LinkFault::Dangling)?.join("/"))
+    }
+
+    /// Puts a folder together, or finds that it is the cached one.
+    fn tree(
+        &self,
+        here: &Here<'_>,
+        listing: &Listing,
+        parts: Parts,
+        mut outcome: Outcome,
+        mut children: Vec<(String, Tree)>,
+        cached: Option<CachedFolder<'_>>,
+    ) -> Tree {
+        if let Some(cached) = cached {
+            let children_are_cached = children.len() == cached.folders().len()
+                && children
+                    .iter()
+                    .all(|(_, tree)| matches!(tree, Tree::Cached(_)));
+            let files_are_cached =
+                outcome.fresh.is_empty() && outcome.clean == cached.files().len();
+            if children_are_cached && files_are_cached {
+                return Tree::Cached(cached.index);
+            }
+        }
+        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut changes = std::mem::take(&mut outcome.changes);
+        let mut folder = Folder {
+            folders: children,
+            ..Folder::default()
+        };
+        assemble(&mut folder, listing, parts, outcome, cached);
+        if let Some(cached) = cached {
+            gone(here.prefix, &folder, cached, &mut changes);
+        }
+        self.judge_names(here, &folder, cached);
+        if !changes.is_empty() {
+            lock(&self.found.changes).append(&mut changes);
+        }
+        Tree::Fresh(Box::new(folder))
+    }
+
+    /// Names that are new here are compared with their neighbours.
+    fn judge_names(&self, here: &Here<'_>, folder: &Folder, cached: Option<CachedFolder<'_>>) {
+        let is_new_file =
+            |name: &str| cached.is_none_or(|cached| cached.find_file(name.as_bytes()).is_none());
+        let is_new_folder =
+            |name: &str| cached.is_none_or(|cached| cached.find_folder(name.as_bytes()).is_none());
+        let files = folder.file_names().filter(|name| is_new_file(name));
+        let folders = folder.folder_names().filter(|name| is_new_folder(name));
+        for name in files.chain(folders) {
+            if let Some(fault) = names::odd(name) {
+                lock(&self.found.warnings).push(Warning {
+                    path: shown(&[here.prefix, name].concat()),
+                    fault,
+                });
+            }
+        }
+        match self.collisions {
+            Collisions::Allow => {}
+            Collisions::Refuse => {
+                for (path, other) in names::collisions(here.prefix, folder, self.cache) {
+                    let problem = Problem::Collision {
+                        path: shown(&path),
+                        other: shown(&other),
+                    };
+                    self.problem(&path, problem);
+                }
+            }
+        }
+    }
+
+    fn problem(&self, path: &str, problem: Problem) {
+        self.problems.add(path, problem);
+    }
+
+    fn too_many(&self) -> Problem {
+        Problem::TooLarge {
+            path: shown(&self.ground.place().to_string_lossy()),
+            unit: "files or folders",
+            // Counting on would take for ever where links multiply folders.
+            actual: FILES_MAX + 1,
+            limit: FILES_MAX,
+        }
+    }
+}
+
+/// Fills in the files of a folder, sorted: those just read, and the others from the cache.
+fn assemble(
+    folder: &mut Folder,
+    listing: &Listing,
+    parts: Parts,
+    mut outcome: Outcome,
+    cached: Option<CachedFolder<'_>>,
+) {
+    let name = |listed: Listed| listing.name(listed);
+    outcome
+        .fresh
+        .sort_unstable_by(|a, b| name(a.0).cmp(name(b.0)));
+    let mut fresh = outcome.fresh.into_iter().peekable();
+    let cached = cached.filter(|_| outcome.clean > 0);
+    let clean = cached.map_or_else(Vec::new, |cached| {
+        let files = parts.files.into_iter().chain(parts.links);
+        let mut clean: Vec<_> = files
+            .filter(|&listed| folder.folder_at(name(listed)).is_err())
+            .filter_map(|listed| cached.find_file(name(listed)))
+            .collect();
+        clean.sort_unstable_by_key(CachedFile::name);
+        clean
+    });
+    for known in clean {
+        let bytes = known.name().as_bytes();
+        while let Some((listed, stat, entry)) = fresh.next_if(|(at, ..)| name(*at) < bytes) {
+            folder.push(text(name(listed)), stat, entry);
+        }
+        if fresh.peek().is_none_or(|(at, ..)| name(*at) != bytes) {
+            folder.push(known.name(), known.stat(), known.entry());
+        }
+    }
+    for (listed, stat, entry) in fresh {
+        folder.push(text(name(listed)), stat, entry);
+    }
+}
+
+/// Adds what the cache has and the folder has not.
+fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
+    let mut kept = folder.file_names().peekable();
+    for file in cached.files() {
+        while kept.next_if(|name| *name < file.name()).is_some() {}
+        if kept.peek() != Some(&file.name()) {
+            changes.extend(super::tree::site_path(prefix, file.name()).map(|path| (path, None)));
+        }
+    }
+    for child in cached.folders() {
+        if folder.folder_at(child.name().as_bytes()).is_err() {
+            all_gone(&[prefix, child.name(), "/"].concat(), child, changes);
+        }
+    }
+}
+
+/// Adds every file beneath a folder that went away.
+pub(super) fn all_gone(prefix: &str, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
+    for file in cached.files() {
+        changes.extend(super::tree::site_path(prefix, file.name()).map(|path| (path, None)));
+    }
+    for child in cached.folders() {
+        all_gone(&[prefix, child.name(), "/"].concat(), child, changes);
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn folder_path<'a>(here: &Here<'a>) -> &'a str {
+    match here.prefix.strip_suffix('/') {
+        Some(path) => path,
+        None => ".",
+    }
+}
+
+fn lossy(here: &Here<'_>, name: &[u8]) -> String {
+    [here.prefix, &String::from_utf8_lossy(name)].concat()
+}
+
+fn text(name: &[u8]) -> &str {
+    std::str::from_utf8(name).unwrap_or_default()
+}

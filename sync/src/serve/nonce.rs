@@ -1,0 +1,25 @@
+//! Randomness for one request, drawn by the platform, and the ids made of it.
+
+use crate::hash::Hash;
+use crate::id::{ObjectId, SpaceId};
+
+/// 32 random bytes for one request.
+#[derive(Debug, Clone, Copy)]
+pub struct Nonce(pub [u8; 32]);
+
+impl Nonce {
+    /// The id of the object that this request may write.
+    pub(crate) fn object(&self) -> ObjectId {
+        ObjectId::from_bytes(self.half("pmx-sync 2026-11 object id v1"))
+    }
+
+    /// The id of the space that this request may make.
+    pub(crate) fn space(&self) -> SpaceId {
+        SpaceId::from_bytes(self.half("pmx-sync 2026-11 space id v1"))
+    }
+
+    fn half(&self, context: &str) -> [u8; 16] {
+        let hash = Hash::derived(context, &self.0);
+        hash.as_bytes().first_chunk().copied().unwrap_or_default()
+    }
+}

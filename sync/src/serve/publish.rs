@@ -1,0 +1,493 @@
+//! The publish API: from request to command, and from reply to answer.
+
+use bytes::Bytes;
+use http::{Request, Response};
+use serde::de::DeserializeOwned;
+
+use super::answer::json;
+use super::backend::{Backend, Blobs, ObjectKey, Pointers, Spaces};
+use super::body::Body;
+use super::nonce::Nonce;
+use super::route::{Query, Route};
+use super::server::Server;
+use crate::code::Code;
+use crate::codec::Level;
+use crate::encode::Reader;
+use crate::id::{BlobId, NodeId, PackId, SpaceId};
+use crate::limits::NODE_BYTES_MAX;
+use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, EXACT_INTEGER_MAX, FILES_MAX};
+use crate::location::{Extent, Location};
+use crate::name::{InvalidName, SpaceName};
+use crate::pack::{part, wire};
+use crate::serve::BackendError;
+use crate::space::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
+use crate::time::Timestamp;
+use crate::wire::{
+    BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, RollbackHead,
+    SectionKind, State, VERSION,
+};
+
+/// Deploys that a history shows if no number is asked for.
+const DEPLOYS_SHOWN: u64 = 50;
+
+impl<B: Backend> Server<B> {
+    /// Answers a request to the API that is allowed already.
+    pub(super) async fn api(
+        &self,
+        route: Route,
+        request: Request<Bytes>,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<Response<Body>, Problem> {
+        let query = Query::of(request.uri())?;
+        let space = || query.required("space", SpaceName::parse);
+        match route {
+            Route::Health => json(&serde_json::json!({
+                "ok": true, "name": "pmx", "version": env!("CARGO_PKG_VERSION")
+            })),
+            Route::Begin => json(&self.begin(request.body(), now, nonce).await?),
+            Route::Commit => json(&self.commit(request.body(), now, nonce).await?),
+            Route::Rollback => {
+                let head: RollbackHead = head(request.body())?;
+                check_version(head.v)?;
+                self.rollback(head, now).await
+            }
+            Route::Pack(id) => self.pack(id, &space()?, request.body(), now, nonce).await,
+            Route::Part(blob, number) => {
+                let size = query.required_number("size")?.min(EXACT_INTEGER_MAX);
+                let part = PartSent { blob, size, number };
+                self.part(part, &space()?, request.body(), now, nonce).await
+            }
+            Route::Deploys => {
+                let limit = query
+                    .number("limit")?
+                    .unwrap_or(DEPLOYS_SHOWN)
+                    .min(DEPLOYS_PAGE_MAX);
+                let command = Command::Deploys {
+                    before: query.number("before")?,
+                    limit,
+                };
+                self.deploys(&space()?, command, now).await
+            }
+            Route::Deploy(number) => {
+                let command = Command::Deploys {
+                    before: Some(number.saturating_add(1)),
+                    limit: 1,
+                };
+                match self.call(&space()?, command, now).await? {
+                    Reply::Deploys { deploys, .. } => match deploys.first() {
+                        Some(deploy) if deploy.number == number => json(deploy),
+                        Some(_) | None => {
+                            let detail = format!("there is no deploy {number}");
+                            Err(Problem::new(Code::DeployUnknown, detail))
+                        }
+                    },
+                    other => Err(unexpected(&other)),
+                }
+            }
+            Route::Diff(sides) => {
+                let (from, to) = match sides {
+                    Some(sides) => sides,
+                    None => (query.required_number("from")?, query.required_number("to")?),
+                };
+                match self
+                    .call(&space()?, Command::Diff { from, to }, now)
+                    .await?
+                {
+                    Reply::Diff(diff) => json(&diff),
+                    other => Err(unexpected(&other)),
+                }
+            }
+        }
+    }
+
+    async fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        self.backend().spaces().call(space, command, now).await
+    }
+
+    async fn begin(
+        &self,
+        body: &Bytes,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<BeginReply, Problem> {
+        let envelope = self
+            .codecs()
+            .decode(|decoder| Envelope::decode(body, decoder))?;
+        let head: BeginHead = head(&envelope.head)?;
+        check_version(head.v)?;
+        let offer = offer(&envelope)?;
+        let pack = envelope.section(SectionKind::Pack);
+        let pack = pack.map(|pack| self.small_pack(pack)).transpose()?;
+        self.publish(head, offer, pack, now, nonce).await
+    }
+
+    async fn commit(
+        &self,
+        body: &Bytes,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<BeginReply, Problem> {
+        let head: BeginHead = head(body)?;
+        check_version(head.v)?;
+        if head.commit.is_none() || head.dry {
+            let detail = "a commit without terms is none";
+            return Err(Problem::new(Code::RequestMalformed, detail));
+        }
+        let reply = self.publish(head, Offer::Root, None, now, nonce).await?;
+        match reply.state {
+            State::Current | State::Published => Ok(reply),
+            State::Ready | State::Outline | State::Nodes | State::Blobs => {
+                let detail = match reply.blobs.len() {
+                    0 => "manifest nodes of the root are missing".to_owned(),
+                    blobs => format!("the blobs of {blobs} files are missing"),
+                };
+                Err(Problem::new(Code::MissingObjects, detail))
+            }
+        }
+    }
+
+    async fn publish(
+        &self,
+        head: BeginHead,
+        offer: Offer,
+        pack: Option<SmallPack>,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<BeginReply, Problem> {
+        let BeginHead {
+            space,
+            root,
+            base,
+            dry,
+            commit,
+            ..
+        } = head;
+        if !dry {
+            self.space(&space, now, nonce).await?;
+        }
+        let index = nonce.object();
+        let publish = Publish {
+            root,
+            base,
+            offer,
+            pack,
+            commit,
+            dry,
+            index,
+        };
+        let reply = self
+            .call(&space, Command::Publish(Box::new(publish)), now)
+            .await;
+        let mut reply = match reply {
+            Ok(Reply::Publish(reply)) => *reply,
+            Ok(other) => return Err(unexpected(&other)),
+            Err(problem) if dry && problem.code == Code::NotFound => nothing_there(),
+            Err(problem) => return Err(problem),
+        };
+        if matches!(reply.state, State::Current | State::Published) {
+            reply.url = Some(self.url_of(&space));
+        }
+        if reply.state == State::Published {
+            self.deliver_soon(&space, now).await;
+        }
+        Ok(reply)
+    }
+
+    /// The internal id of a space, made if the space is new.
+    async fn space(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<SpaceId, Problem> {
+        match self
+            .call(
+                space,
+                Command::Open {
+                    fresh: nonce.space(),
+                },
+                now,
+            )
+            .await?
+        {
+            Reply::Space(id) => Ok(id),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn small_pack(&self, pack: &Bytes) -> Result<SmallPack, Problem> {
+        let verified = self
+            .codecs()
+            .decode(|decoder| wire::verify(pack, decoder))?;
+        let rest = self
+            .codecs()
+            .encode(|encoder| verified.rest(encoder, Level::REST));
+        let mut toc = Vec::new();
+        rest.toc.encode(&mut toc);
+        Ok(SmallPack {
+            object: rest.bytes.into(),
+            toc: toc.into(),
+        })
+    }
+
+    async fn pack(
+        &self,
+        id: PackId,
+        space: &SpaceName,
+        body: &Bytes,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<Response<Body>, Problem> {
+        let actual = PackId::of(body);
+        if actual != id {
+            let detail = format!("the pack sent as {id} hashes to {actual}");
+            return Err(Problem::new(Code::HashMismatch, detail));
+        }
+        let pack = self.small_pack(body)?;
+        let object = nonce.object();
+        let key = ObjectKey {
+            space: self.space(space, now, nonce).await?,
+            object,
+        };
+        self.backend().blobs().write(key, pack.object).await?;
+        let command = Command::PackArrived {
+            pack: id,
+            object,
+            toc: pack.toc,
+        };
+        self.settle(space, key, command, now).await
+    }
+
+    async fn part(
+        &self,
+        sent: PartSent,
+        space: &SpaceName,
+        body: &Bytes,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<Response<Body>, Problem> {
+        let PartSent { blob, size, number } = sent;
+        if size > BLOB_BYTES_MAX {
+            let detail = format!("blob {blob} has {size} bytes; the limit is {BLOB_BYTES_MAX}");
+            return Err(Problem::new(Code::TooLarge, detail));
+        }
+        let place = part::Parts::of(size)?.part(number)?;
+        let verified = self
+            .codecs()
+            .decode(|decoder| part::verify(body, place, decoder))?;
+        let chaining_value = *verified.chaining_value().as_bytes();
+        let rest = self
+            .codecs()
+            .encode(|encoder| verified.rest(encoder, Level::REST));
+        let object = nonce.object();
+        let key = ObjectKey {
+            space: self.space(space, now, nonce).await?,
+            object,
+        };
+        let extent = Extent {
+            object,
+            offset: 0,
+            len: rest.bytes.len() as u64,
+        };
+        let location = Location {
+            extent,
+            codec: rest.codec,
+        };
+        self.backend().blobs().write(key, rest.bytes.into()).await?;
+        let number = number.into();
+        let arrived = PartArrived {
+            blob,
+            size,
+            number,
+            chaining_value,
+            location,
+        };
+        self.settle(space, key, Command::PartArrived(arrived), now)
+            .await
+    }
+
+    /// Tells the space of an object that was written; if it has another one for the same thing
+    /// already, ours goes.
+    async fn settle(
+        &self,
+        space: &SpaceName,
+        key: ObjectKey,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        match self.call(space, command, now).await? {
+            Reply::Kept(kept) if kept == key.object => {}
+            Reply::Kept(_) => self.backend().blobs().delete(&[key]).await?,
+            other => return Err(unexpected(&other)),
+        }
+        json(&serde_json::json!({ "kept": true }))
+    }
+
+    async fn rollback(
+        &self,
+        head: RollbackHead,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        let space = head.space.clone();
+        match self.call(&space, Command::Rollback(head), now).await? {
+            Reply::Deploy(deploy) => {
+                self.deliver_soon(&space, now).await;
+                json(&serde_json::json!({ "deploy": deploy, "url": self.url_of(&space) }))
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn deploys(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        match self.call(space, command, now).await? {
+            Reply::Deploys { active, deploys } => json(&DeploysReply {
+                active,
+                deploys,
+                url: self.url_of(space),
+            }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Delivers what the outbox holds now, if that works; otherwise the alarm will.
+    async fn deliver_soon(&self, space: &SpaceName, now: Timestamp) {
+        // The publish is done whether readers hear of it now or a moment later.
+        let _later = self.deliver(space, now).await;
+    }
+
+    /// Delivers what the outbox of a space holds. Returns when to come again, if something is left.
+    pub async fn deliver(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let pointer = match self.call(space, Command::Undelivered, now).await? {
+            Reply::Pointer(pointer) => pointer,
+            Reply::Done => return Ok(None),
+            other => return Err(unexpected(&other)),
+        };
+        if self
+            .backend()
+            .pointers()
+            .write(space, &pointer)
+            .await
+            .is_err()
+        {
+            return Ok(Some(now.after(DELIVERY_PAUSE)));
+        }
+        let deploy = pointer.deploy;
+        self.call(space, Command::Delivered { deploy }, now).await?;
+        Ok(None)
+    }
+}
+
+/// How long to wait before the outbox is tried again.
+const DELIVERY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
+
+struct PartSent {
+    blob: BlobId,
+    size: u64,
+    number: u32,
+}
+
+fn head<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    Ok(serde_json::from_slice(bytes).map_err(EnvelopeError::Head)?)
+}
+
+fn check_version(version: u8) -> Result<(), Problem> {
+    if version == VERSION {
+        return Ok(());
+    }
+    let detail = format!("the request is of version {version}, this server speaks {VERSION}");
+    Err(Problem::new(Code::RequestMalformed, detail))
+}
+
+fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
+    let outline = envelope.section(SectionKind::Outline);
+    let nodes = envelope.section(SectionKind::Nodes);
+    match (envelope.section(SectionKind::Patch), outline, nodes) {
+        (None, None, None) => Ok(Offer::Root),
+        (Some(patch), None, None) => Ok(Offer::Patch(patch.clone())),
+        (None, Some(ids), None) => {
+            let (ids, rest) = ids.as_chunks::<32>();
+            if !rest.is_empty() || ids.len() as u64 > FILES_MAX {
+                let detail = "an outline is not a list of node ids";
+                return Err(Problem::new(Code::RequestMalformed, detail));
+            }
+            Ok(Offer::Outline(
+                ids.iter().map(|id| NodeId::from_bytes(*id)).collect(),
+            ))
+        }
+        (None, None, Some(section)) => {
+            let mut reader = Reader::new(section);
+            let mut nodes = Vec::new();
+            while reader.remaining() > 0 {
+                let node = reader.bytes(NODE_BYTES_MAX, "a node's bytes");
+                let node = node.map_err(EnvelopeError::from)?;
+                nodes.push(section.slice_ref(node));
+            }
+            Ok(Offer::Nodes(nodes))
+        }
+        _ => {
+            let detail = "a request tells a patch, an outline or nodes, not several of them";
+            Err(Problem::new(Code::RequestMalformed, detail))
+        }
+    }
+}
+
+/// What a dry begin learns of a space that is not there yet.
+fn nothing_there() -> BeginReply {
+    BeginReply {
+        state: State::Outline,
+        active: 0,
+        root: None,
+        nodes: Ranges::default(),
+        blobs: Ranges::default(),
+        parts: Vec::new(),
+        summary: None,
+        deploy: None,
+        url: None,
+    }
+}
+
+fn unexpected(reply: &Reply) -> Problem {
+    Problem::new(
+        Code::Storage,
+        format!("a space gave an answer to another question: {reply:?}"),
+    )
+}
+
+impl From<EnvelopeError> for Problem {
+    fn from(error: EnvelopeError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<BackendError> for Problem {
+    fn from(error: BackendError) -> Self {
+        Self::new(Code::Storage, error.to_string())
+    }
+}
+
+impl From<InvalidName> for Problem {
+    fn from(error: InvalidName) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<wire::PackError> for Problem {
+    fn from(error: wire::PackError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,232 @@
+//! From method and path to what is asked of the API.
+
+use http::{Method, Uri};
+
+use crate::code::Code;
+use crate::id::{BlobId, PackId};
+use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::wire::Problem;
+
+/// What is asked of the API host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Route {
+    /// `POST /api/publish/begin`
+    Begin,
+    /// `POST /api/publish/commit`
+    Commit,
+    /// `POST /api/publish/rollback`
+    Rollback,
+    /// `PUT /api/publish/packs/<id>`
+    Pack(PackId),
+    /// `PUT /api/publish/blobs/<id>/<part>`
+    Part(BlobId, u32),
+    /// `GET /api/deploys`
+    Deploys,
+    /// `GET /api/deploys/<n>`
+    Deploy(u64),
+    /// `GET /api/diff`, `GET /api/deploys/<a>/diff/<b>`
+    Diff(Option<(u64, u64)>),
+    /// `GET /healthz`
+    Health,
+}
+
+impl Route {
+    /// Reads method and path.
+    pub(crate) fn of(method: &Method, uri: &Uri) -> Result<Self, Problem> {
+        let segments: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
+        let (route, allowed) = match segments[..] {
+            ["healthz"] => (Self::Health, Method::GET),
+            ["api", "publish", "begin"] => (Self::Begin, Method::POST),
+            ["api", "publish", "commit"] => (Self::Commit, Method::POST),
+            ["api", "publish", "rollback"] => (Self::Rollback, Method::POST),
+            ["api", "publish", "packs", id] => (
+                Self::Pack(PackId::from_hex(id).map_err(|e| invalid_hash(&e))?),
+                Method::PUT,
+            ),
+            ["api", "publish", "blobs", id, part] => {
+                let id = BlobId::from_hex(id).map_err(|e| invalid_hash(&e))?;
+                (Self::Part(id, number(part)?), Method::PUT)
+            }
+            ["api", "deploys"] => (Self::Deploys, Method::GET),
+            ["api", "deploys", n] => (Self::Deploy(number(n)?), Method::GET),
+            ["api", "deploys", a, "diff", b] => {
+                (Self::Diff(Some((number(a)?, number(b)?))), Method::GET)
+            }
+            ["api", "diff"] => (Self::Diff(None), Method::GET),
+            _ => {
+                let detail = format!("the API has no {}", uri.path().escape_debug());
+                return Err(Problem::new(Code::NotFound, detail));
+            }
+        };
+        let is_allowed = *method == allowed || (allowed == Method::GET && *method == Method::HEAD);
+        if is_allowed {
+            return Ok(route);
+        }
+        let detail = format!(
+            "{} takes {allowed}, not {method}",
+            uri.path().escape_debug()
+        );
+        Err(Problem::new(Code::MethodNotAllowed, detail).with_items(vec![allowed.to_string()]))
+    }
+
+    /// Whether no token is needed.
+    pub(crate) const fn is_open(&self) -> bool {
+        matches!(self, Self::Health)
+    }
+
+    /// Bytes that a body may have.
+    pub(crate) const fn body_bytes_max(&self) -> usize {
+        match self {
+            Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
+            Self::Commit | Self::Rollback => HEAD_BYTES_MAX,
+            Self::Deploys | Self::Deploy(_) | Self::Diff(_) | Self::Health => 0,
+        }
+    }
+}
+
+fn invalid_hash(error: &crate::hash::InvalidHash) -> Problem {
+    Problem::new(Code::HashInvalid, error.to_string())
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+    let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
+    let parsed = if is_plain || text == "0" {
+        text.parse().ok()
+    } else {
+        None
+    };
+    parsed.ok_or_else(|| {
+        let shown: String = text.chars().take(40).collect();
+        Problem::new(Code::RequestMalformed, format!("{shown:?} is not a number"))
+    })
+}
+
+/// The query of an API request: each name at most once.
+#[derive(Debug, Default)]
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads a query.
+    pub(crate) fn of(uri: &Uri) -> Result<Self, Problem> {
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for pair in uri
+            .query()
+            .unwrap_or("")
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+        {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = percent_encoding::percent_decode_str(value).decode_utf8();
+            let value = value
+                .map_err(|_| Problem::new(Code::RequestMalformed, "the query is not UTF-8"))?;
+            if matches!(name, "token" | "access_token" | "secret" | "authorization") {
+                let detail = format!("the query has a {name}");
+                return Err(Problem::new(Code::TokenInQuery, detail));
+            }
+            if pairs.iter().any(|(known, _)| known == name) {
+                let detail = format!("{name:?} is in the query twice");
+                return Err(Problem::new(Code::RequestMalformed, detail));
+            }
+            pairs.push((name.to_owned(), value.into_owned()));
+        }
+        Ok(Self(pairs))
+    }
+
+    fn find(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A number that may be absent.
+    pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
+        self.find(name).map(number).transpose()
+    }
+
+    /// A value that must be there, parsed.
+    pub(crate) fn required<T, E: Into<Problem>>(
+        &self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Result<T, Problem> {
+        let value = self.find(name).ok_or_else(|| {
+            Problem::new(Code::RequestMalformed, format!("the query lacks {name:?}"))
+        })?;
+        parse(value).map_err(Into::into)
+    }
+
+    /// A number that must be there.
+    pub(crate) fn required_number(&self, name: &str) -> Result<u64, Problem> {
+        self.required(name, number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(method: &str, path: &str) -> String {
+        let method = Method::from_bytes(method.as_bytes()).unwrap();
+        match Route::of(&method, &path.parse().unwrap()) {
+            Ok(route) => format!("{route:?}")
+                .split('(')
+                .next()
+                .unwrap_or_default()
+                .to_owned(),
+            Err(problem) => problem.code.to_string(),
+        }
+    }
+
+    #[test]
+    fn routes() {
+        let id = "ab".repeat(32);
+        for (method, path, expected) in [
+            ("POST", "/api/publish/begin", "Begin"),
+            ("GET", "/api/publish/begin", "E_METHOD_NOT_ALLOWED"),
+            ("PUT", &format!("/api/publish/packs/{id}"), "Pack"),
+            (
+                "PUT",
+                &format!("/api/publish/packs/{}", id.to_uppercase()),
+                "E_HASH_INVALID",
+            ),
+            ("PUT", "/api/publish/packs/..", "E_HASH_INVALID"),
+            ("PUT", &format!("/api/publish/blobs/{id}/3"), "Part"),
+            (
+                "PUT",
+                &format!("/api/publish/blobs/{id}/03"),
+                "E_REQUEST_MALFORMED",
+            ),
+            (
+                "PUT",
+                &format!("/api/publish/blobs/{id}/-1"),
+                "E_REQUEST_MALFORMED",
+            ),
+            (
+                "PUT",
+                &format!("/api/publish/blobs/{id}/99999999999"),
+                "E_REQUEST_MALFORMED",
+            ),
+            ("GET", "/api/deploys?space=x", "Deploys"),
+            ("HEAD", "/api/deploys/7", "Deploy"),
+            ("GET", "/api/deploys/1/diff/2", "Diff"),
+            ("GET", "/healthz", "Health"),
+            ("GET", "/", "E_NOT_FOUND"),
+            ("GET", "/api/publish/begin/", "E_NOT_FOUND"),
+        ] {
+            assert_eq!(outcome(method, path), expected, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn tokens_and_repeated_names_are_refused_in_a_query() {
+        for (query, code) in [
+            ("token=abc", Code::TokenInQuery),
+            ("space=a&space=b", Code::RequestMalformed),
+            ("space=%ff", Code::RequestMalformed),
+        ] {
+            let uri = format!("/api/deploys?{query}").parse().unwrap();
+            assert_eq!(Query::of(&uri).unwrap_err().code, code, "{query}");
+        }
+    }
+}

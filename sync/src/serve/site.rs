@@ -1,0 +1,286 @@
+//! Sites: from a plan to the bytes it names.
+
+use bytes::Bytes;
+use http::Response;
+
+use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use super::body::{Body, Open, Piece};
+use super::server::Server;
+use crate::code::Code;
+use crate::id::SpaceId;
+use crate::index::IndexError;
+use crate::location::{Codec, Location};
+use crate::name::SpaceName;
+use crate::pack::part::{PartTable, Parts};
+use crate::site::{
+    Coding, Held, Known, Lookup, Plan, PlanBody, ROUNDS_MAX, Selector, SiteRequest, Snapshot,
+    absent, plan,
+};
+use crate::space::{Command, Reply};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Bodies up to this size are read at once and kept for the next reader.
+const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;
+
+impl<B: Backend> Server<B> {
+    /// Answers a request to a site.
+    pub(super) async fn site(
+        &self,
+        space: &SpaceName,
+        selector: &Selector,
+        request: &SiteRequest,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        let Some(pointer) = self.pointer(space, selector, now).await? else {
+            return Ok(bodiless(absent(request)));
+        };
+        let snapshot = match selector {
+            Selector::Active => Snapshot::active(pointer.deploy, pointer.earlier.len()),
+            Selector::Number(_) | Selector::Alias(_) => Snapshot::pinned(pointer.deploy),
+        };
+        let plan = self.plan(&pointer, request, snapshot).await?;
+        let Plan {
+            status,
+            headers,
+            body,
+        } = plan;
+        let body = match body {
+            PlanBody::Empty => Body::Empty,
+            PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
+            PlanBody::Blob {
+                held,
+                coding,
+                range,
+            } => self.blob(pointer.space, &held, coding, range).await?,
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        Ok(response)
+    }
+
+    async fn pointer(
+        &self,
+        space: &SpaceName,
+        selector: &Selector,
+        now: Timestamp,
+    ) -> Result<Option<Pointer>, Problem> {
+        let number = match selector {
+            Selector::Active => return Ok(self.backend().pointers().read(space).await?),
+            Selector::Alias(_) => return Ok(None),
+            Selector::Number(number) => *number,
+        };
+        // What a deploy's own URL shows never changes, so the space is asked once.
+        let key = (space.clone(), number);
+        if let Some(pointer) = self.pinned().find(&key) {
+            return Ok(Some(pointer));
+        }
+        let command = Command::Locate {
+            number: Some(number),
+        };
+        match self.backend().spaces().call(space, command, now).await {
+            Ok(Reply::Pointer(pointer)) => {
+                self.pinned()
+                    .insert(key, (*pointer).clone(), size_of::<Pointer>());
+                Ok(Some(*pointer))
+            }
+            Ok(_) => Ok(None),
+            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => {
+                Ok(None)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Asks the plan what it needs, and looks that up, until there is one.
+    async fn plan(
+        &self,
+        pointer: &Pointer,
+        request: &SiteRequest,
+        snapshot: Snapshot,
+    ) -> Result<Plan, Problem> {
+        let mut known = Known::default();
+        for _ in 0..=ROUNDS_MAX {
+            match plan(request, &snapshot, &known) {
+                Ok(plan) => return Ok(plan),
+                Err(need) => {
+                    for lookup in need.lookups {
+                        let held = self.look_up(pointer, &lookup).await?;
+                        known.insert(lookup, held);
+                    }
+                }
+            }
+        }
+        Err(Problem::new(
+            Code::Storage,
+            "planning an answer does not come to an end",
+        ))
+    }
+
+    async fn look_up(&self, pointer: &Pointer, lookup: &Lookup) -> Result<Option<Held>, Problem> {
+        let at = match lookup.generation.count() {
+            0 => (pointer.root, pointer.index),
+            count => match pointer.earlier.get(count - 1) {
+                Some(earlier) => *earlier,
+                None => return Ok(None),
+            },
+        };
+        let found = self
+            .index()
+            .find(self.backend().blobs(), pointer.space, at, &lookup.path);
+        Ok(found.await?)
+    }
+
+    /// The body of a blob in a coding, or of a range of it.
+    async fn blob(
+        &self,
+        space: SpaceId,
+        held: &Held,
+        coding: Coding,
+        range: Option<(u64, u64)>,
+    ) -> Result<Body, Problem> {
+        let size = held.entry.size;
+        let (first, len) = range.unwrap_or((0, size));
+        let keep = first..first.saturating_add(len);
+        match (held.at.codec, coding) {
+            _ if len == 0 => Ok(Body::Empty),
+            (Codec::Stored, _) => {
+                self.whole_or_piece(piece(space, &held.at, keep.clone(), size, coding))
+                    .await
+            }
+            (Codec::Zstd, _) => {
+                self.whole_or_piece(piece(space, &held.at, keep, size, coding))
+                    .await
+            }
+            (Codec::Parts | Codec::ZstdParts, _) => {
+                let parts = Parts::of(size)?;
+                let table = self.part_table(space, held, parts).await?;
+                let pieces = parts.touching(keep).filter_map(|(part, within)| {
+                    let location = table.location(part)?;
+                    Some(piece(space, location, within, part.len(), coding))
+                });
+                Ok(Body::Pieces(pieces.collect()))
+            }
+        }
+    }
+
+    async fn part_table(
+        &self,
+        space: SpaceId,
+        held: &Held,
+        parts: Parts,
+    ) -> Result<PartTable, Problem> {
+        let extent = held.at.extent;
+        let key = ObjectKey {
+            space,
+            object: extent.object,
+        };
+        let range = extent.offset..extent.offset.saturating_add(extent.len);
+        let bytes = self.backend().blobs().read(key, range).await?;
+        let bytes = bytes.ok_or_else(|| missing(key))?;
+        PartTable::decode(&bytes, parts).map_err(|error| {
+            Problem::new(
+                Code::Corrupt,
+                format!("reading the parts of a blob in {key}: {error}"),
+            )
+        })
+    }
+
+    /// Reads a small body at once, through the cache; leaves a large one to the platform.
+    async fn whole_or_piece(&self, piece: Piece) -> Result<Body, Problem> {
+        let raw = match &piece.open {
+            Open::AsIs => piece.range.end - piece.range.start,
+            Open::Decode { raw, .. } => *raw,
+        };
+        if raw > KEPT_BODY_BYTES_MAX {
+            return Ok(Body::Pieces(vec![piece]));
+        }
+        let cached = (
+            piece.key,
+            piece.range.start,
+            piece.range.end,
+            piece.open.clone(),
+        );
+        if let Some(bytes) = self.bodies().find(&cached) {
+            return Ok(Body::Bytes(bytes));
+        }
+        let stored = self
+            .backend()
+            .blobs()
+            .read(piece.key, piece.range.clone())
+            .await?;
+        let stored = stored.ok_or_else(|| missing(piece.key))?;
+        let opened = self.codecs().decode(|decoder| piece.open(stored, decoder));
+        let opened = opened.map_err(|error| {
+            Problem::new(
+                Code::Corrupt,
+                format!("decoding a blob in {}: {error}", piece.key),
+            )
+        })?;
+        self.bodies()
+            .insert(cached, opened.clone(), opened.len() + 128);
+        Ok(Body::Bytes(opened))
+    }
+}
+
+/// The piece of an object that is `keep` of a blob or part of `raw` bytes.
+fn piece(
+    space: SpaceId,
+    at: &Location,
+    keep: std::ops::Range<u64>,
+    raw: u64,
+    coding: Coding,
+) -> Piece {
+    let extent = at.extent;
+    let key = ObjectKey {
+        space,
+        object: extent.object,
+    };
+    let whole = extent.offset..extent.offset.saturating_add(extent.len);
+    match (at.codec, coding) {
+        (Codec::Zstd, Coding::Identity) => Piece {
+            key,
+            range: whole,
+            open: Open::Decode { raw, keep },
+        },
+        (Codec::Zstd, Coding::Zstd) => Piece {
+            key,
+            range: whole,
+            open: Open::AsIs,
+        },
+        (Codec::Stored | Codec::Parts | Codec::ZstdParts, _) => {
+            let range = extent.offset + keep.start..extent.offset + keep.end;
+            Piece {
+                key,
+                range,
+                open: Open::AsIs,
+            }
+        }
+    }
+}
+
+/// A plan that sends no blob.
+pub(super) fn bodiless(plan: Plan) -> Response<Body> {
+    let body = match plan.body {
+        PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
+        PlanBody::Empty | PlanBody::Blob { .. } => Body::Empty,
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = plan.status;
+    *response.headers_mut() = plan.headers;
+    response
+}
+
+fn missing(key: ObjectKey) -> Problem {
+    Problem::new(
+        Code::Corrupt,
+        format!("object {key} is missing or too short"),
+    )
+}
+
+impl From<IndexError> for Problem {
+    fn from(error: IndexError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}

@@ -1,0 +1,240 @@
+//! Conditional requests: entity tags and the headers that compare them (RFC 9110, section 13).
+//!
+//! The tag of a blob is its id. The bytes as they are have the strong tag `"<id>"`; their zstd
+//! coding, another representation of the same thing, has the weak tag `W/"<id>"` (section 8.8.1),
+//! so that either validates the other wherever weak comparison is allowed.
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::coding::Coding;
+use crate::id::BlobId;
+use crate::limits::ETAGS_MAX;
+
+/// The `ETag` of a blob in a coding.
+pub(super) fn etag(blob: &BlobId, coding: Coding) -> HeaderValue {
+    let text = match coding {
+        Coding::Identity => format!("\"{blob}\""),
+        Coding::Zstd => format!("W/\"{blob}\""),
+    };
+    HeaderValue::from_str(&text).expect("hexadecimal digits and quotes are legal in a header")
+}
+
+/// The conditions of a request that depend on the entity tag. There are no modification dates, so
+/// the headers that compare dates are ignored, or, in `If-Range`, not fulfilled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Conditions {
+    /// `If-Match`
+    wanted: Option<Tags>,
+    /// `If-None-Match`
+    at_hand: Option<Tags>,
+    /// `If-Range`
+    begun: Option<Tags>,
+}
+
+/// What the conditions make of an answer that would otherwise be a 200.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Go on.
+    Proceed,
+    /// 304: the client has it.
+    NotModified,
+    /// 412: the client wanted another one.
+    Failed,
+}
+
+impl Conditions {
+    pub(super) fn parse(headers: &HeaderMap) -> Self {
+        Self {
+            wanted: Tags::parse(headers, &header::IF_MATCH),
+            at_hand: Tags::parse(headers, &header::IF_NONE_MATCH),
+            begun: Tags::parse(headers, &header::IF_RANGE),
+        }
+    }
+
+    /// Evaluates the conditions in the order of section 13.2.2.
+    ///
+    /// `If-Match` is compared with the strong tag whichever coding would be sent: a client that
+    /// names a blob gets that blob.
+    pub(super) fn verdict(&self, blob: &BlobId) -> Verdict {
+        if let Some(tags) = &self.wanted
+            && !tags.matches_strongly(blob)
+        {
+            return Verdict::Failed;
+        }
+        match &self.at_hand {
+            Some(tags) if tags.matches_weakly(blob) => Verdict::NotModified,
+            Some(_) | None => Verdict::Proceed,
+        }
+    }
+
+    /// Whether a range may be taken out of this blob, so that parts are never of two blobs.
+    pub(super) fn allows_range_of(&self, blob: &BlobId) -> bool {
+        match &self.begun {
+            None => true,
+            Some(Tags::Any) => false,
+            Some(tags) => tags.matches_strongly(blob),
+        }
+    }
+}
+
+/// The tags of a header. Those that can't be a blob's id are counted but not kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Tags {
+    Any,
+    Listed(Vec<Tag>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Tag {
+    strength: Strength,
+    blob: BlobId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strength {
+    Weak,
+    Strong,
+}
+
+impl Tags {
+    /// Reads at most [`ETAGS_MAX`] tags, as far as they are well-formed. What is not read does not
+    /// match, which costs a transfer and never a wrong answer.
+    fn parse(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
+        let mut lines = headers.get_all(name).iter().peekable();
+        lines.peek()?;
+        let mut tags = Vec::new();
+        let mut room = ETAGS_MAX;
+        for line in lines {
+            let mut rest = line.as_bytes().trim_ascii();
+            if rest == b"*" {
+                return Some(Self::Any);
+            }
+            while room > 0 {
+                let Some((strength, opaque, after)) = first_tag(rest) else {
+                    break;
+                };
+                let id = std::str::from_utf8(opaque).ok();
+                if let Some(blob) = id.and_then(|id| BlobId::from_hex(id).ok()) {
+                    tags.push(Tag { strength, blob });
+                }
+                room -= 1;
+                rest = after;
+            }
+        }
+        Some(Self::Listed(tags))
+    }
+
+    fn matches_weakly(&self, blob: &BlobId) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed(tags) => tags.iter().any(|tag| tag.blob == *blob),
+        }
+    }
+
+    fn matches_strongly(&self, blob: &BlobId) -> bool {
+        let strong = |tag: &Tag| tag.strength == Strength::Strong && tag.blob == *blob;
+        match self {
+            Self::Any => true,
+            Self::Listed(tags) => tags.iter().any(strong),
+        }
+    }
+}
+
+/// Splits `W/"a", "b"` into the strength and content of the first tag and the rest.
+fn first_tag(text: &[u8]) -> Option<(Strength, &[u8], &[u8])> {
+    let is_separator = |b: &u8| matches!(b, b' ' | b'\t' | b',');
+    let start = text.iter().position(|b| !is_separator(b))?;
+    let text = &text[start..];
+    let (strength, text) = match text.strip_prefix(b"W/") {
+        Some(text) => (Strength::Weak, text),
+        None => (Strength::Strong, text),
+    };
+    let text = text.strip_prefix(b"\"")?;
+    let end = text.iter().position(|&b| b == b'"')?;
+    let after = &text[end + 1..];
+    let closed = after.first().is_none_or(is_separator);
+    closed.then_some((strength, &text[..end], after))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn conditions(name: &HeaderName, lines: &[&str]) -> Conditions {
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            headers.append(name, HeaderValue::from_str(line).unwrap());
+        }
+        Conditions::parse(&headers)
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly() {
+        let (mine, other) = (BlobId::of(b"mine"), BlobId::of(b"other"));
+        let many = format!("\"{other}\", ").repeat(ETAGS_MAX);
+        for (line, expected) in [
+            (format!("\"{mine}\""), Verdict::NotModified),
+            (format!("W/\"{mine}\""), Verdict::NotModified),
+            (
+                format!("\"{other}\", W/\"x,y\",\"{mine}\""),
+                Verdict::NotModified,
+            ),
+            (format!(" ,, \"{mine}\" ,"), Verdict::NotModified),
+            ("*".into(), Verdict::NotModified),
+            (format!("\"{other}\""), Verdict::Proceed),
+            (String::new(), Verdict::Proceed),
+            (format!("{mine}"), Verdict::Proceed),
+            (format!("w/\"{mine}\""), Verdict::Proceed),
+            (format!("\"{mine}"), Verdict::Proceed),
+            (format!("\"{mine}\"x"), Verdict::Proceed),
+            (format!("x \"{mine}\""), Verdict::Proceed),
+            (
+                format!("\"{}\"", mine.to_hex().to_uppercase()),
+                Verdict::Proceed,
+            ),
+            (format!("{many}\"{mine}\""), Verdict::Proceed),
+            (format!("{}\"{mine}\"", &many[68..]), Verdict::NotModified),
+        ] {
+            let found = conditions(&header::IF_NONE_MATCH, &[&line]).verdict(&mine);
+            assert_eq!(found, expected, "{line}");
+        }
+        let lines = [&*format!("\"{other}\""), &*format!("\"{mine}\"")];
+        let found = conditions(&header::IF_NONE_MATCH, &lines).verdict(&mine);
+        assert_eq!(found, Verdict::NotModified);
+    }
+
+    #[test]
+    fn if_match_compares_strongly_and_comes_first() {
+        let (mine, other) = (BlobId::of(b"mine"), BlobId::of(b"other"));
+        for (line, expected) in [
+            (format!("\"{mine}\""), Verdict::Proceed),
+            (format!("\"{other}\", \"{mine}\""), Verdict::Proceed),
+            ("*".into(), Verdict::Proceed),
+            (format!("W/\"{mine}\""), Verdict::Failed),
+            (format!("\"{other}\""), Verdict::Failed),
+            (String::new(), Verdict::Failed),
+        ] {
+            let found = conditions(&header::IF_MATCH, &[&line]).verdict(&mine);
+            assert_eq!(found, expected, "{line}");
+        }
+        let mut both = conditions(&header::IF_MATCH, &[&format!("\"{other}\"")]);
+        both.at_hand = Some(Tags::Any);
+        assert_eq!(both.verdict(&mine), Verdict::Failed);
+    }
+
+    #[test]
+    fn if_range_compares_strongly_and_knows_no_dates() {
+        let (mine, other) = (BlobId::of(b"mine"), BlobId::of(b"other"));
+        for (line, expected) in [
+            (format!("\"{mine}\""), true),
+            (format!("W/\"{mine}\""), false),
+            (format!("\"{other}\""), false),
+            ("*".into(), false),
+            ("Wed, 21 Oct 2026 07:28:00 GMT".into(), false),
+        ] {
+            let found = conditions(&header::IF_RANGE, &[&line]).allows_range_of(&mine);
+            assert_eq!(found, expected, "{line}");
+        }
+        assert!(conditions(&header::IF_RANGE, &[]).allows_range_of(&mine));
+    }
+}

@@ -1,0 +1,219 @@
+//! The statuses and headers of answers.
+
+use http::StatusCode;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use super::clean::Asked;
+use super::coding::{Coding, is_zstd_at_rest};
+use super::condition::{Verdict, etag};
+use super::hashed::carries_its_hash;
+use super::known::Held;
+use super::plan::{Plan, PlanBody, Snapshot};
+use super::range::{ByteRange, Unsatisfiable};
+use super::request::SiteRequest;
+
+const DEPLOY: HeaderName = HeaderName::from_static("x-pmx-deploy");
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
+const BYTES: HeaderValue = HeaderValue::from_static("bytes");
+const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
+const REVALIDATE: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
+const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+
+/// The headers that every answer has, before it is one.
+pub(super) struct Draft {
+    headers: HeaderMap,
+}
+
+impl Draft {
+    pub(super) fn plain() -> Self {
+        let mut headers = HeaderMap::new();
+        let nosniff = HeaderValue::from_static("nosniff");
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
+        let origin = HeaderValue::from_static("strict-origin-when-cross-origin");
+        headers.insert(header::REFERRER_POLICY, origin);
+        Self { headers }
+    }
+
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        Self::plain().with(DEPLOY, HeaderValue::from(snapshot.deploy()))
+    }
+
+    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.insert(name, value);
+        self
+    }
+
+    fn send(self, status: StatusCode, body: PlanBody) -> Plan {
+        let length = body.length();
+        let draft = match length {
+            Some(length) => self.with(header::CONTENT_LENGTH, HeaderValue::from(length)),
+            None => self,
+        };
+        let nothing = length == Some(0);
+        Plan {
+            status,
+            headers: draft.headers,
+            body: if nothing { PlanBody::Empty } else { body },
+        }
+    }
+
+    /// Sends a status that never has a body, and so no length of one.
+    fn send_bare(self, status: StatusCode) -> Plan {
+        Plan {
+            status,
+            headers: self.headers,
+            body: PlanBody::Empty,
+        }
+    }
+
+    pub(super) fn error(self, status: StatusCode, text: &'static str) -> Plan {
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        self.with(header::CONTENT_TYPE, plain)
+            .with(header::CACHE_CONTROL, NO_STORE)
+            .send(status, PlanBody::Text(text))
+    }
+
+    pub(super) fn not_found(self) -> Plan {
+        self.error(StatusCode::NOT_FOUND, "404 Not Found\n")
+    }
+
+    pub(super) fn not_allowed(self) -> Plan {
+        let status = StatusCode::METHOD_NOT_ALLOWED;
+        self.with(header::ALLOW, METHODS)
+            .error(status, "405 Method Not Allowed\n")
+    }
+
+    pub(super) fn options(self) -> Plan {
+        self.with(header::ALLOW, METHODS)
+            .with(header::CACHE_CONTROL, NO_STORE)
+            .send_bare(StatusCode::NO_CONTENT)
+    }
+
+    pub(super) fn redirect(self, location: String, query: Option<&str>) -> Plan {
+        let location = match query {
+            Some(query) => format!("{location}?{query}"),
+            None => location,
+        };
+        let location = HeaderValue::from_str(&location);
+        let location = location.expect("path and query are percent-encoded, so visible ASCII");
+        self.with(header::LOCATION, location)
+            .with(header::CACHE_CONTROL, REVALIDATE)
+            .send(StatusCode::TEMPORARY_REDIRECT, PlanBody::Empty)
+    }
+
+    /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges.
+    pub(super) fn not_found_page(self, request: &SiteRequest, held: &Held) -> Plan {
+        let coding = coding_for(request, held);
+        self.with(header::CACHE_CONTROL, REVALIDATE)
+            .representing(held, coding)
+            .send_blob(StatusCode::NOT_FOUND, held, coding)
+    }
+
+    pub(super) fn found(self, request: &SiteRequest, asked: &Asked, held: &Held) -> Plan {
+        let conditions = &request.conditions;
+        let blob = &held.entry.blob;
+        let range = request.range.filter(|_| conditions.allows_range_of(blob));
+        let range = range.map_or(Ok(None), |range| range.of(held.entry.size));
+        // A range is of the bytes as they are.
+        let coding = match range {
+            Ok(None) => coding_for(request, held),
+            Ok(Some(_)) | Err(Unsatisfiable) => Coding::Identity,
+        };
+        let draft = self
+            .with(header::CACHE_CONTROL, cache_control(asked, held))
+            .validated_by(held, coding);
+        match (conditions.verdict(blob), range) {
+            (Verdict::Failed, _) => draft.failed(),
+            (Verdict::NotModified, _) => draft.send_bare(StatusCode::NOT_MODIFIED),
+            (Verdict::Proceed, Err(Unsatisfiable)) => draft.unsatisfiable(held),
+            (Verdict::Proceed, Ok(Some(range))) => draft.part(held, range),
+            (Verdict::Proceed, Ok(None)) => draft
+                .with(header::ACCEPT_RANGES, BYTES)
+                .representing(held, coding)
+                .send_blob(StatusCode::OK, held, coding),
+        }
+    }
+
+    fn failed(self) -> Plan {
+        let status = StatusCode::PRECONDITION_FAILED;
+        self.error(status, "412 Precondition Failed\n")
+    }
+
+    fn unsatisfiable(self, held: &Held) -> Plan {
+        let status = StatusCode::RANGE_NOT_SATISFIABLE;
+        let range = format!("bytes */{}", held.entry.size);
+        self.with(header::CONTENT_RANGE, legal(&range))
+            .error(status, "416 Range Not Satisfiable\n")
+    }
+
+    fn part(self, held: &Held, range: ByteRange) -> Plan {
+        let ByteRange { first, len } = range;
+        let last = first + len - 1;
+        let content_range = format!("bytes {first}-{last}/{}", held.entry.size);
+        let body = PlanBody::Blob {
+            held: held.clone(),
+            coding: Coding::Identity,
+            range: Some((first, len)),
+        };
+        self.with(header::CONTENT_RANGE, legal(&content_range))
+            .with(header::ACCEPT_RANGES, BYTES)
+            .representing(held, Coding::Identity)
+            .send(StatusCode::PARTIAL_CONTENT, body)
+    }
+
+    /// The headers that a 304 repeats (RFC 9110, section 15.4.5).
+    fn validated_by(self, held: &Held, coding: Coding) -> Self {
+        let draft = self.with(header::ETAG, etag(&held.entry.blob, coding));
+        if is_zstd_at_rest(held.at.codec) {
+            let vary = HeaderValue::from_static("accept-encoding");
+            draft.with(header::VARY, vary)
+        } else {
+            draft
+        }
+    }
+
+    /// The headers that describe the bytes which follow.
+    fn representing(self, held: &Held, coding: Coding) -> Self {
+        let media = legal(held.entry.media.as_str());
+        let draft = self
+            .validated_by(held, coding)
+            .with(header::CONTENT_TYPE, media);
+        match coding {
+            Coding::Identity => draft,
+            Coding::Zstd => draft.with(header::CONTENT_ENCODING, HeaderValue::from_static("zstd")),
+        }
+    }
+
+    fn send_blob(self, status: StatusCode, held: &Held, coding: Coding) -> Plan {
+        let body = PlanBody::Blob {
+            held: held.clone(),
+            coding,
+            range: None,
+        };
+        self.send(status, body)
+    }
+}
+
+/// Nothing is sent as it is: a frame around nothing would be more than it.
+fn coding_for(request: &SiteRequest, held: &Held) -> Coding {
+    if is_zstd_at_rest(held.at.codec) && held.entry.size > 0 {
+        request.coding
+    } else {
+        Coding::Identity
+    }
+}
+
+/// A year for what can't change, otherwise a question each time, which a 304 answers.
+///
+/// The URL of a numbered deploy gets no more than any other: its content is fixed, but the name of
+/// a space can be given up and taken again, and the numbers then start anew.
+fn cache_control(asked: &Asked, held: &Held) -> HeaderValue {
+    match asked.asset() {
+        Some(path) if !held.entry.media.is_html() && carries_its_hash(path) => IMMUTABLE,
+        Some(_) | None => REVALIDATE,
+    }
+}
+
+fn legal(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).expect("media types and ranges are visible ASCII")
+}

@@ -1,0 +1,296 @@
+//! Which site a host name means.
+//!
+//! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites; the domain
+//! itself, `api` under it and every host elsewhere are the API, which knows no ambient authority
+//! and so need not care by what name it was reached. Only the `Host` header (or `:authority`) may
+//! be passed here: forwarded headers are anybody's claim.
+
+use std::fmt;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+use crate::limits::{DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, HOST_BYTES_MAX};
+use crate::name::{AliasName, SpaceName};
+
+/// What a host name means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Addressed {
+    /// A site, if there is such a space.
+    Site {
+        /// The space.
+        space: SpaceName,
+        /// Which of its deploys.
+        deploy: Selector,
+    },
+    /// The API.
+    Api,
+    /// Under the domain, but no name of a site, or no host name at all: answered by
+    /// [`absent`](super::absent).
+    Unknown,
+}
+
+/// Which deploy of a space a host name selects.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Selector {
+    /// The active one.
+    Active,
+    /// The one with this number, for ever.
+    Number(u64),
+    /// The one that an alias points to.
+    Alias(AliasName),
+}
+
+/// The domain under which sites live, such as `localhost` or `path.app`: lower-case labels, no
+/// port, no trailing dot.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Domain(Arc<str>);
+
+impl Domain {
+    /// Parses a configured domain.
+    pub fn parse(text: &str) -> Result<Self, InvalidDomain> {
+        let lower = text.to_ascii_lowercase();
+        let named = lower.split('.').all(is_label);
+        // Below it, a site's label and a dot have to fit.
+        if named && lower.len() + DNS_LABEL_BYTES_MAX < HOST_BYTES_MAX {
+            Ok(Self(lower.into()))
+        } else {
+            Err(InvalidDomain {
+                text: text.chars().take(80).collect(),
+            })
+        }
+    }
+
+    /// The domain as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The host name of a site. `None` if alias and space together are too long for a DNS label.
+    pub fn host_of(&self, space: &SpaceName, deploy: &Selector) -> Option<String> {
+        let label = match deploy {
+            Selector::Active => space.to_string(),
+            Selector::Number(number) => format!("{number}--{space}"),
+            Selector::Alias(alias) => format!("{alias}--{space}"),
+        };
+        (label.len() <= DNS_LABEL_BYTES_MAX).then(|| format!("{label}.{}", self.0))
+    }
+}
+
+impl fmt::Display for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Domain {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+/// The text is not a domain.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+#[error("{text:?} is not a domain: expected a name like \"localhost\" or \"path.app\", no port")]
+pub struct InvalidDomain {
+    text: String,
+}
+
+/// Reads a `Host` header: its port is dropped, its case ignored.
+pub fn resolve(host_header: &str, domain: &Domain) -> Addressed {
+    let Some(host) = plain_host(host_header) else {
+        return Addressed::Unknown;
+    };
+    if host == *domain.0 {
+        return Addressed::Api;
+    }
+    let under = host.strip_suffix(&*domain.0);
+    match under.and_then(|rest| rest.strip_suffix('.')) {
+        None | Some("api") => Addressed::Api,
+        Some(label) => site(label).unwrap_or(Addressed::Unknown),
+    }
+}
+
+fn site(label: &str) -> Option<Addressed> {
+    if label.len() > DNS_LABEL_BYTES_MAX {
+        return None;
+    }
+    let (deploy, space) = match label.split_once("--") {
+        None => (Selector::Active, label),
+        Some((selector, space)) => (parse_selector(selector)?, space),
+    };
+    let space = SpaceName::parse(space).ok()?;
+    Some(Addressed::Site { space, deploy })
+}
+
+fn parse_selector(text: &str) -> Option<Selector> {
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        // One spelling for each number, so that caches hold a deploy once.
+        let canonical = !text.starts_with('0');
+        let number = text.parse().ok().filter(|_| canonical)?;
+        return (number <= EXACT_INTEGER_MAX).then_some(Selector::Number(number));
+    }
+    AliasName::parse(text).ok().map(Selector::Alias)
+}
+
+/// The host in lower case without port and root dot; `None` if it is not one.
+fn plain_host(header: &str) -> Option<String> {
+    let (host, port) = if let Some(rest) = header.strip_prefix('[') {
+        let (address, after) = rest.split_once(']')?;
+        let numeric = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
+        if address.is_empty() || !address.bytes().all(numeric) {
+            return None;
+        }
+        (address, after)
+    } else {
+        let end = header.find(':').unwrap_or(header.len());
+        let (host, port) = header.split_at(end);
+        (named_host(host)?, port)
+    };
+    let port_fits = match port.strip_prefix(':') {
+        None => port.is_empty(),
+        Some(digits) => digits.len() <= 5 && digits.bytes().all(|b| b.is_ascii_digit()),
+    };
+    port_fits.then(|| host.to_ascii_lowercase())
+}
+
+fn named_host(text: &str) -> Option<&str> {
+    let host = text.strip_suffix('.').unwrap_or(text);
+    // The underscore is no letter of host names, but real names elsewhere have it.
+    let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    let sound = host.bytes().all(legal) && host.split('.').all(|label| !label.is_empty());
+    (sound && host.len() <= HOST_BYTES_MAX).then_some(host)
+}
+
+fn is_label(text: &str) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    !text.is_empty()
+        && text.len() <= DNS_LABEL_BYTES_MAX
+        && text.bytes().all(legal)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(host: &str, domain: &str) -> String {
+        match resolve(host, &Domain::parse(domain).unwrap()) {
+            Addressed::Api => "api".into(),
+            Addressed::Unknown => "unknown".into(),
+            Addressed::Site { space, deploy } => match deploy {
+                Selector::Active => format!("{space}"),
+                Selector::Number(number) => format!("{space} number {number}"),
+                Selector::Alias(alias) => format!("{space} alias {alias}"),
+            },
+        }
+    }
+
+    #[test]
+    fn hosts_of_sites() {
+        let long = "x".repeat(63);
+        for (host, expected) in [
+            ("docs.path.app", "docs"),
+            ("DOCS.Path.App", "docs"),
+            ("docs.path.app.", "docs"),
+            ("docs.path.app:443", "docs"),
+            ("docs.path.app.:443", "docs"),
+            ("2026.path.app", "2026"),
+            ("12--docs.path.app", "docs number 12"),
+            ("12--2026.path.app", "2026 number 12"),
+            ("preview-x--docs.path.app", "docs alias preview-x"),
+            ("9007199254740991--a.path.app", "a number 9007199254740991"),
+            (&format!("{long}.path.app"), &long),
+        ] {
+            assert_eq!(shown(host, "path.app"), expected, "{host}");
+        }
+        assert_eq!(shown("docs.localhost:8787", "localhost"), "docs");
+    }
+
+    #[test]
+    fn other_hosts_are_the_api() {
+        for host in [
+            "path.app",
+            "PATH.APP.:443",
+            "api.path.app",
+            "evil.example",
+            "notpath.app",
+            "xpath.app",
+            "path.app.evil.example",
+            "127.0.0.1:8787",
+            "[::1]:8787",
+            "[::1]",
+            "some_host",
+        ] {
+            assert_eq!(shown(host, "path.app"), "api", "{host}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_site_is_unknown() {
+        let long = format!("{}.path.app", "x".repeat(64));
+        let pair = format!("{}--{}.path.app", "a".repeat(37), "b".repeat(30));
+        for host in [
+            "",
+            ".path.app",
+            "a.b.path.app",
+            "a..path.app",
+            "_x.path.app",
+            "a_b.path.app",
+            "-a.path.app",
+            "admin.path.app",
+            "www.path.app",
+            "xn--bcher-kva.path.app",
+            "0--docs.path.app",
+            "007--docs.path.app",
+            "9007199254740992--docs.path.app",
+            "99999999999999999999999--docs.path.app",
+            "a--b--docs.path.app",
+            "a---docs.path.app",
+            "--docs.path.app",
+            "12--.path.app",
+            "12--admin.path.app",
+            &long,
+            &pair,
+            "docs.path.app:http",
+            "docs.path.app:1:2",
+            "docs.path.app:123456",
+            "docs.path.app..",
+            "user@docs.path.app",
+            "docs.path.app/x",
+            "docs.path.app, evil.example",
+            "docs.path.app\r\nX: y",
+            "d\u{f6}cs.path.app",
+            "[::1",
+            "[x].path.app",
+            &"a.".repeat(200),
+        ] {
+            assert_eq!(shown(host, "path.app"), "unknown", "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_built_host_is_read_back() {
+        let domain = Domain::parse("Path.App").unwrap();
+        let space = SpaceName::parse("docs").unwrap();
+        for deploy in [
+            Selector::Active,
+            Selector::Number(7),
+            Selector::Alias(AliasName::parse("next").unwrap()),
+        ] {
+            let host = domain.host_of(&space, &deploy).unwrap();
+            let space = space.clone();
+            assert_eq!(resolve(&host, &domain), Addressed::Site { space, deploy });
+        }
+        let long = SpaceName::parse(&"x".repeat(63)).unwrap();
+        assert_eq!(domain.host_of(&long, &Selector::Number(1)), None);
+    }
+
+    #[test]
+    fn domains_are_labels() {
+        for bad in ["", ".", "a.", "a:80", "-a", "a b", &"a.".repeat(120)] {
+            assert!(Domain::parse(bad).is_err(), "{bad:?}");
+        }
+    }
+}

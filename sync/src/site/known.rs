@@ -1,0 +1,87 @@
+//! What the host has looked up so far, and what the plan still needs.
+
+use std::collections::BTreeMap;
+
+use crate::location::Location;
+use crate::manifest::Entry;
+use crate::path::SitePath;
+
+/// Counts deploys backwards: 0 is the one that is served, 1 the one before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(usize);
+
+impl Generation {
+    /// The deploy that is served.
+    pub const SERVED: Self = Self(0);
+
+    /// The `count`-th deploy before the served one.
+    pub const fn before(count: usize) -> Self {
+        Self(count)
+    }
+
+    /// How many deploys before the served one.
+    pub const fn count(self) -> usize {
+        self.0
+    }
+}
+
+/// One question for the index of one deploy.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Lookup {
+    /// Whose index.
+    pub generation: Generation,
+    /// The path.
+    pub path: SitePath,
+}
+
+/// What a path holds, and where that lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The row of the manifest.
+    pub entry: Entry,
+    /// Where the blob lies at rest.
+    pub at: Location,
+}
+
+/// The answers so far.
+#[derive(Debug, Clone, Default)]
+pub struct Known(BTreeMap<Lookup, Option<Held>>);
+
+impl Known {
+    /// Adds an answer: `None` if the deploy has no such path.
+    pub fn insert(&mut self, lookup: Lookup, held: Option<Held>) {
+        self.0.insert(lookup, held);
+    }
+
+    /// What the served deploy holds at `path`.
+    pub(super) fn served(&self, path: &SitePath) -> Option<&Held> {
+        self.held(&Lookup {
+            generation: Generation::SERVED,
+            path: path.clone(),
+        })
+    }
+
+    pub(super) fn held(&self, lookup: &Lookup) -> Option<&Held> {
+        self.0.get(lookup)?.as_ref()
+    }
+
+    /// Fails with those of the lookups that have no answer yet.
+    pub(super) fn require(&self, lookups: impl IntoIterator<Item = Lookup>) -> Result<(), Need> {
+        let unanswered = |lookup: &Lookup| !self.0.contains_key(lookup);
+        let mut lookups: Vec<_> = lookups.into_iter().filter(unanswered).collect();
+        lookups.sort_unstable();
+        lookups.dedup();
+        if lookups.is_empty() {
+            Ok(())
+        } else {
+            Err(Need { lookups })
+        }
+    }
+}
+
+/// What has to be looked up before there is a plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Need {
+    /// The questions, in order and each once. They do not depend on each other: ask them together.
+    pub lookups: Vec<Lookup>,
+}

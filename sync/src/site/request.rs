@@ -1,0 +1,252 @@
+//! What a site is asked, read once from the parts of an HTTP request.
+//!
+//! The path is decoded exactly once and segment by segment, so that `%2f` never becomes a
+//! separator and `%252e` never a dot. Nothing is normalised: a path with `..` or `//` in it names
+//! no file, and no redirect is ever made of it.
+
+use http::{HeaderMap, Method};
+use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+
+use super::clean::Asked;
+use super::coding::Coding;
+use super::condition::Conditions;
+use super::range::RangeAsked;
+use crate::limits::{URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
+use crate::path::{PathFault, SitePath};
+
+/// A request to a site.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SiteRequest {
+    pub(super) verb: Verb,
+    pub(super) target: Target,
+    /// Fit for a `Location` header.
+    pub(super) query: Option<String>,
+    pub(super) conditions: Conditions,
+    pub(super) range: Option<RangeAsked>,
+    pub(super) coding: Coding,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Get,
+    Head,
+    Options,
+    Other,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    /// It could name something.
+    Asked(Asked),
+    /// It is well-formed, but no file can have this path.
+    Nameless,
+    /// It belongs to the server.
+    Reserved,
+    /// It is no URL that this server reads.
+    Malformed,
+}
+
+impl SiteRequest {
+    /// Reads a request.
+    ///
+    /// `path` is the path as it stands in the request line, percent-encoded; `query` is what
+    /// follows the `?`. `accept_encoding` is the client's own, which on some hosts is not what
+    /// `headers` hold. Whatever is wrong with the request is answered by its plan.
+    pub fn new(
+        method: &Method,
+        path: &str,
+        query: Option<&str>,
+        headers: &HeaderMap,
+        accept_encoding: Option<&str>,
+    ) -> Self {
+        let verb = verb(method);
+        let fits = query.is_none_or(|query| query.len() <= URL_QUERY_BYTES_MAX);
+        Self {
+            verb,
+            target: if fits {
+                target(path)
+            } else {
+                Target::Malformed
+            },
+            query: query
+                .filter(|_| fits)
+                .map(|query| utf8_percent_encode(query, QUERY).to_string()),
+            conditions: Conditions::parse(headers),
+            // Section 14.2 of RFC 9110 defines ranges for GET alone.
+            range: RangeAsked::parse(headers).filter(|_| verb == Verb::Get),
+            coding: Coding::accepted(accept_encoding),
+        }
+    }
+}
+
+/// Whether a URL path belongs to the server on every site: `/_pmx/…` and `/_events`.
+///
+/// `path` is percent-encoded, and another spelling of the same path is reserved as well.
+pub fn is_reserved(path: &str) -> bool {
+    matches!(target(path), Target::Reserved)
+}
+
+/// What a query may hold unencoded; `%` stays, since a query is passed on as it came.
+const QUERY: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'\\');
+
+fn verb(method: &Method) -> Verb {
+    match *method {
+        Method::GET => Verb::Get,
+        Method::HEAD => Verb::Head,
+        Method::OPTIONS => Verb::Options,
+        _ => Verb::Other,
+    }
+}
+
+fn target(path: &str) -> Target {
+    let odd = |b: u8| b.is_ascii_control() || b == b'?' || b == b'#';
+    let Some(rest) = path.strip_prefix('/') else {
+        return Target::Malformed;
+    };
+    if path.len() > URL_PATH_BYTES_MAX || path.bytes().any(odd) {
+        return Target::Malformed;
+    }
+    if rest.is_empty() {
+        return Target::Asked(Asked::Root);
+    }
+    let (named, asked): (_, fn(SitePath) -> Asked) = match rest.strip_suffix('/') {
+        Some(folder) => (folder, Asked::Folder),
+        None => (rest, Asked::File),
+    };
+    match decoded(named) {
+        Ok(path) if is_for_the_server(&path) => Target::Reserved,
+        Ok(path) => Target::Asked(asked(path)),
+        Err(refused) => refused,
+    }
+}
+
+fn is_for_the_server(path: &SitePath) -> bool {
+    let first = path.as_str().split('/').next();
+    matches!(first, Some("_pmx" | "_events"))
+}
+
+fn decoded(path: &str) -> Result<SitePath, Target> {
+    if !is_percent_encoded(path.as_bytes()) {
+        return Err(Target::Malformed);
+    }
+    let mut segments = Vec::new();
+    for segment in path.split('/') {
+        let segment = percent_decode_str(segment).decode_utf8();
+        let segment = segment.map_err(|_| Target::Malformed)?;
+        if segment.contains('/') {
+            return Err(Target::Nameless);
+        }
+        segments.push(segment);
+    }
+    SitePath::parse(&segments.join("/")).map_err(|error| match error.reason {
+        PathFault::ControlCharacter | PathFault::NotUtf8 => Target::Malformed,
+        PathFault::Empty
+        | PathFault::EmptySegment
+        | PathFault::DotSegment
+        | PathFault::Backslash
+        | PathFault::TooLong
+        | PathFault::SegmentTooLong
+        | PathFault::TooDeep => Target::Nameless,
+    })
+}
+
+/// Whether two hexadecimal digits follow each `%` (RFC 3986, section 2.1).
+fn is_percent_encoded(text: &[u8]) -> bool {
+    let mut escapes = text.split(|&b| b == b'%').skip(1);
+    escapes.all(|after| after.len() >= 2 && after[..2].iter().all(u8::is_ascii_hexdigit))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(path: &str) -> String {
+        match target(path) {
+            Target::Asked(Asked::Root) => "root".into(),
+            Target::Asked(Asked::File(path)) => format!("file {path}"),
+            Target::Asked(Asked::Folder(path)) => format!("folder {path}"),
+            Target::Nameless => "nameless".into(),
+            Target::Reserved => "reserved".into(),
+            Target::Malformed => "malformed".into(),
+        }
+    }
+
+    #[test]
+    fn paths_are_decoded_once() {
+        for (path, expected) in [
+            ("/", "root"),
+            ("/a/b.css", "file a/b.css"),
+            ("/a/b/", "folder a/b"),
+            ("/a%20b", "file a b"),
+            ("/%C3%BC.html", "file \u{fc}.html"),
+            ("/\u{fc}.html", "file \u{fc}.html"),
+            ("/%252e%252e", "file %2e%2e"),
+            ("/100%25", "file 100%"),
+            ("/a+b", "file a+b"),
+            ("/x;x.css", "file x;x.css"),
+            ("/%3f", "file ?"),
+            ("/index.html/x.css", "file index.html/x.css"),
+        ] {
+            assert_eq!(shown(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn hostile_paths_name_nothing() {
+        let long = format!("/{}", "a/".repeat(8 * 1024));
+        let too_long_for_a_file = format!("/{}", "x".repeat(2_000));
+        for (path, expected) in [
+            ("//evil", "nameless"),
+            ("//", "nameless"),
+            ("/a//b", "nameless"),
+            ("/a//", "nameless"),
+            ("/..", "nameless"),
+            ("/../etc/passwd", "nameless"),
+            ("/./a", "nameless"),
+            ("/%2e%2e%2f", "nameless"),
+            ("/%2e%2e/", "nameless"),
+            ("/%2e", "nameless"),
+            ("/a%2fb", "nameless"),
+            ("/%2fevil", "nameless"),
+            ("/%5cevil", "nameless"),
+            ("/\\evil", "nameless"),
+            (&too_long_for_a_file, "nameless"),
+            (&long, "malformed"),
+            ("", "malformed"),
+            ("*", "malformed"),
+            ("http://evil/", "malformed"),
+            ("/%00", "malformed"),
+            ("/a%0d%0aX:y", "malformed"),
+            ("/%7f", "malformed"),
+            ("/%zz", "malformed"),
+            ("/%", "malformed"),
+            ("/%f", "malformed"),
+            ("/%f/0", "malformed"),
+            ("/%ff", "malformed"),
+            ("/%c0%af", "malformed"),
+            ("/%ed%a0%80", "malformed"),
+            ("/a\nb", "malformed"),
+            ("/a?b", "malformed"),
+            ("/a#b", "malformed"),
+        ] {
+            let name: String = path.chars().take(60).collect();
+            assert_eq!(shown(path), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_servers_own_paths() {
+        for path in ["/_pmx/live.js", "/_pmx/", "/_pmx", "/_events", "/%5fevents"] {
+            assert!(is_reserved(path), "{path}");
+        }
+        for path in ["/", "/_pmxx", "/a/_pmx/live.js", "/_eventss", "//_pmx"] {
+            assert!(!is_reserved(path), "{path}");
+        }
+    }
+}

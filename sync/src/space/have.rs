@@ -1,0 +1,115 @@
+//! Which blobs a space holds, and where: 1,024 buckets by the first ten bits of the id.
+//!
+//! ```text
+//! bucket = entry*, in the order of ids
+//! entry  = 32 bytes blob id, varint raw length, location (1 byte codec, 16 bytes object,
+//!          varint offset, varint length)
+//! ```
+//!
+//! A row per blob would make a first publish of 50,000 files 50,000 rows; buckets make it 1,024,
+//! and a one-file change one.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use super::ledger::Ledger;
+use crate::encode::{Malformed, Reader, write_varint};
+use crate::id::BlobId;
+use crate::limits::BLOB_BYTES_MAX;
+use crate::location::Location;
+use crate::sql::{Sql, SqlError};
+
+/// A blob that the space holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Its length.
+    pub(crate) raw: u64,
+    /// Where it lies.
+    pub(crate) location: Location,
+}
+
+type Bucket = BTreeMap<BlobId, Held>;
+
+/// Looks blobs up, reading each bucket at most once.
+pub(crate) struct Have<'a, S> {
+    ledger: &'a Ledger<'a, S>,
+    buckets: RefCell<BTreeMap<u16, Bucket>>,
+}
+
+impl<'a, S: Sql> Have<'a, S> {
+    pub(crate) fn new(ledger: &'a Ledger<'a, S>) -> Self {
+        Self {
+            ledger,
+            buckets: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<Held>, SqlError> {
+        let number = bucket_of(blob);
+        let mut buckets = self.buckets.borrow_mut();
+        if let Some(bucket) = buckets.get(&number) {
+            return Ok(bucket.get(blob).copied());
+        }
+        let bucket = read(&self.ledger.bucket(number)?)?;
+        let found = bucket.get(blob).copied();
+        buckets.insert(number, bucket);
+        Ok(found)
+    }
+}
+
+/// Adds blobs to their buckets; what is there already stays as it is. Runs inside a turn.
+pub(crate) fn add<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    blobs: &BTreeMap<BlobId, Held>,
+) -> Result<(), SqlError> {
+    let mut rest = blobs.iter().peekable();
+    while let Some((first, _)) = rest.peek() {
+        let number = bucket_of(first);
+        let mut bucket = read(&ledger.bucket(number)?)?;
+        let before = bucket.len();
+        while let Some((blob, held)) = rest.next_if(|(blob, _)| bucket_of(blob) == number) {
+            bucket.entry(*blob).or_insert(*held);
+        }
+        if bucket.len() > before {
+            ledger.put_bucket(number, write(&bucket))?;
+        }
+    }
+    Ok(())
+}
+
+fn bucket_of(blob: &BlobId) -> u16 {
+    let [first, second, ..] = *blob.as_bytes();
+    u16::from_be_bytes([first, second]) >> 6
+}
+
+fn write(bucket: &Bucket) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bucket.len() * 64);
+    for (blob, held) in bucket {
+        out.extend_from_slice(blob.as_bytes());
+        write_varint(&mut out, held.raw);
+        held.location.encode(&mut out);
+    }
+    out
+}
+
+fn read(bytes: &[u8]) -> Result<Bucket, SqlError> {
+    let mut reader = Reader::new(bytes);
+    let mut bucket = Bucket::new();
+    while reader.remaining() > 0 {
+        let (blob, held) = entry(&mut reader).map_err(|e| SqlError(format!("a bucket: {e}")))?;
+        bucket.insert(blob, held);
+    }
+    Ok(bucket)
+}
+
+fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, Held), Malformed> {
+    let blob = BlobId::from_bytes(reader.array()?);
+    let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
+    Ok((
+        blob,
+        Held {
+            raw,
+            location: Location::decode(reader)?,
+        },
+    ))
+}

@@ -1,0 +1,151 @@
+//! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
+
+use super::decide::{self, Verdict, View};
+use super::ledger::{Keyed, Ledger};
+use super::prepare::settled;
+use crate::code::Code;
+use crate::id::{Root, SpaceId};
+use crate::limits::{ASSET_RETENTION_DEPLOYS, DIFF_ROWS_MAX};
+use crate::manifest::diff;
+use crate::serve::Pointer;
+use crate::sql::Sql;
+use crate::time::Timestamp;
+use crate::wire::{DeployKind, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary};
+
+/// Deploys looked through for a different root before the active one: twice the retention, twice.
+const LOOKED_THROUGH: u64 = 4 * ASSET_RETENTION_DEPLOYS as u64;
+
+/// Makes an older deploy's root active again, in one turn and without any upload.
+pub(crate) fn rollback<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    head: &RollbackHead,
+    now: Timestamp,
+) -> Result<DeployView, Problem> {
+    ledger.atomically(|ledger| {
+        let active = ledger.active()?;
+        let target = match head.to {
+            Some(number) => deploy(ledger, number)?,
+            None => previous(ledger, active.as_ref())?,
+        };
+        let view = View {
+            active: active.clone(),
+            keyed: ledger.keyed(&head.key)?,
+            newest: None,
+        };
+        let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
+            (Some(Verdict::Repeat(deploy)), _) => return Ok(*deploy),
+            (Some(Verdict::Activate { number, parent }), _) => (number, parent),
+            (None, Some(active)) => return Ok(active.clone()),
+            (None, None) => return Ok(target),
+        };
+        let summary = match &active {
+            Some(active) => Summary::of(
+                &diff(ledger, active.root, ledger, target.root)?,
+                target.files,
+            ),
+            None => Summary::default(),
+        };
+        let made = DeployView {
+            number,
+            parent,
+            kind: DeployKind::Rollback,
+            restores: Some(target.restores.unwrap_or(target.number)),
+            at: now,
+            new_bytes: 0,
+            summary,
+            order: None,
+            meta: head.meta.clone(),
+            ..target
+        };
+        ledger.record(&Keyed {
+            deploy: made.clone(),
+            key: head.key.clone(),
+        })?;
+        Ok(made)
+    })
+}
+
+fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Problem> {
+    ledger
+        .deploy(number)?
+        .ok_or_else(|| Problem::new(Code::DeployUnknown, format!("there is no deploy {number}")))
+}
+
+/// The deploy before the active one: before the one that a rollback restored, if it was one.
+fn previous<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    active: Option<&DeployView>,
+) -> Result<DeployView, Problem> {
+    let nothing = || {
+        Problem::new(
+            Code::DeployUnknown,
+            "there is no earlier deploy to go back to",
+        )
+    };
+    let active = active.ok_or_else(nothing)?;
+    let from = active.restores.unwrap_or(active.number);
+    let earlier = ledger.deploys(Some(from), LOOKED_THROUGH)?;
+    earlier
+        .into_iter()
+        .find(|deploy| deploy.root != active.root)
+        .ok_or_else(nothing)
+}
+
+/// Compares two deploys.
+pub(crate) fn compare<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    from: u64,
+    to: u64,
+) -> Result<DiffReply, Problem> {
+    let (old, new) = (deploy(ledger, from)?, deploy(ledger, to)?);
+    let changes = diff(ledger, old.root, ledger, new.root)?;
+    let rows: Vec<DiffRow> = changes
+        .iter()
+        .take(DIFF_ROWS_MAX)
+        .map(DiffRow::from)
+        .collect();
+    let truncated = rows.len() < changes.len();
+    Ok(DiffReply {
+        from,
+        to,
+        summary: Summary::of(&changes, new.files),
+        rows,
+        truncated,
+    })
+}
+
+/// Where a deploy's serving index lies; the active one's if no number is given.
+pub(crate) fn locate<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    space: SpaceId,
+    number: Option<u64>,
+) -> Result<Pointer, Problem> {
+    let found = match number {
+        Some(number) => deploy(ledger, number)?,
+        None => ledger
+            .active()?
+            .ok_or_else(|| Problem::new(Code::NotFound, "the space has no deploy yet"))?,
+    };
+    let mut earlier: Vec<(Root, _)> = Vec::new();
+    // A URL that names its deploy shows that deploy and nothing else.
+    let before = if number.is_none() {
+        ledger.deploys(Some(found.number), LOOKED_THROUGH)?
+    } else {
+        Vec::new()
+    };
+    for deploy in before {
+        let is_new =
+            deploy.root != found.root && earlier.iter().all(|(root, _)| *root != deploy.root);
+        if is_new && earlier.len() < ASSET_RETENTION_DEPLOYS {
+            earlier.push((deploy.root, settled(ledger, &deploy.root)?));
+        }
+    }
+    let index = settled(ledger, &found.root)?;
+    Ok(Pointer {
+        space,
+        deploy: found.number,
+        root: found.root,
+        index,
+        earlier,
+    })
+}

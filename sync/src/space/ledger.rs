@@ -1,0 +1,486 @@
+//! The SQL state of a space: its schema and its queries.
+//!
+//! Row counts are what a Durable Object is billed for, so nothing here has a row per path or per
+//! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024
+//! buckets (see [`have`](super::have)).
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use crate::location::Extent;
+use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
+use crate::sql::{Sql, SqlError, SqlRow, Value};
+use crate::time::Timestamp;
+use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
+
+const SCHEMA: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS meta (
+        key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    // A node without an object is pending: its twin is not written, and what it names may be missing.
+    "CREATE TABLE IF NOT EXISTS node (
+        id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
+        object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS have (
+        bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL) STRICT",
+    // A pack with a table of contents is pending: its blobs are not in their buckets yet.
+    "CREATE TABLE IF NOT EXISTS pack (
+        id BLOB PRIMARY KEY, object BLOB NOT NULL, toc BLOB) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS part (
+        blob BLOB NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
+        chaining_value BLOB NOT NULL, location BLOB NOT NULL,
+        PRIMARY KEY (blob, number)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS deploy (
+        number INTEGER PRIMARY KEY, root BLOB NOT NULL, parent INTEGER NOT NULL,
+        kind TEXT NOT NULL, restores INTEGER, at INTEGER NOT NULL,
+        files INTEGER NOT NULL, bytes INTEGER NOT NULL, new_bytes INTEGER NOT NULL,
+        added INTEGER NOT NULL, modified INTEGER NOT NULL, removed INTEGER NOT NULL,
+        unchanged INTEGER NOT NULL, order_kind TEXT, order_value INTEGER,
+        key TEXT NOT NULL, meta TEXT NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS outbox (
+        kind TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+];
+
+const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
+     added, modified, removed, unchanged, order_kind, order_value, meta, key";
+
+/// Deploys among which a repeated key is looked for: a retry comes soon after the first try.
+const KEYS_REMEMBERED: u64 = 100;
+
+/// What the ledger knows of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NodeState {
+    /// Nothing.
+    Absent,
+    /// Its bytes.
+    Pending {
+        /// Whether they came from a client as they are, instead of being made here.
+        claimed: bool,
+    },
+    /// Its bytes, and where its twin lies: everything beneath is here.
+    Settled(Extent),
+}
+
+/// A deploy and the key it was made under.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Keyed {
+    pub(crate) deploy: DeployView,
+    pub(crate) key: String,
+}
+
+/// The ledger of one space, for the length of one command.
+pub(crate) struct Ledger<'a, S> {
+    sql: &'a S,
+    nodes: RefCell<BTreeMap<NodeId, Arc<Node>>>,
+}
+
+impl<'a, S: Sql> Ledger<'a, S> {
+    pub(crate) fn new(sql: &'a S) -> Self {
+        Self {
+            sql,
+            nodes: RefCell::default(),
+        }
+    }
+
+    /// Makes the tables and the space's id, unless they are there.
+    pub(crate) fn open(&self, fresh: SpaceId) -> Result<SpaceId, SqlError> {
+        if let Some(id) = self.space() {
+            return Ok(id);
+        }
+        self.sql.atomically(|sql| {
+            for statement in SCHEMA {
+                sql.run(statement, &[])?;
+            }
+            let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)";
+            sql.run(insert, &["schema".into(), "1".into()])?;
+            sql.run(insert, &["space".into(), fresh.to_string().into()])
+        })?;
+        self.space()
+            .ok_or_else(|| SqlError("the space has no id after it was made".into()))
+    }
+
+    /// The space's id, if the space was made. A ledger without tables is no failure.
+    pub(crate) fn space(&self) -> Option<SpaceId> {
+        let rows = self
+            .sql
+            .run("SELECT value FROM meta WHERE key = 'space'", &[])
+            .ok()?;
+        SpaceId::from_hex(&text(rows.first()?, 0).ok()?).ok()
+    }
+
+    pub(crate) fn node_state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
+        let select = "SELECT claimed, object, at, length FROM node WHERE id = ?";
+        let rows = self.sql.run(select, &[id.as_bytes()[..].into()])?;
+        let Some(row) = rows.first() else {
+            return Ok(NodeState::Absent);
+        };
+        Ok(match extent(row, 1)? {
+            Some(extent) => NodeState::Settled(extent),
+            None => NodeState::Pending {
+                claimed: integer(row, 0)? != 0,
+            },
+        })
+    }
+
+    /// Keeps nodes whose twins are not written yet.
+    pub(crate) fn keep_nodes(
+        &self,
+        nodes: impl IntoIterator<Item = NewNode>,
+        claimed: bool,
+    ) -> Result<(), SqlError> {
+        let insert = "INSERT OR IGNORE INTO node (id, bytes, claimed) VALUES (?, ?, ?)";
+        self.sql.atomically(|sql| {
+            for node in nodes {
+                let (id, bytes) = (node.id.as_bytes()[..].into(), node.bytes[..].into());
+                sql.run(insert, &[id, bytes, u64::from(claimed).into()])?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes where the twin of a node lies, keeping the node if it was not there.
+    pub(crate) fn settle_node(&self, node: &NewNode, twin: &Extent) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO node (id, bytes, claimed, object, at, length)
+             VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT (id) DO UPDATE
+             SET object = excluded.object, at = excluded.at, length = excluded.length
+             WHERE object IS NULL";
+        let params = [
+            node.id.as_bytes()[..].into(),
+            node.bytes[..].into(),
+            twin.object.as_bytes()[..].into(),
+            twin.offset.into(),
+            twin.len.into(),
+        ];
+        self.sql.run(upsert, &params).map(drop)
+    }
+
+    pub(crate) fn bucket(&self, bucket: u16) -> Result<Vec<u8>, SqlError> {
+        let select = "SELECT blobs FROM have WHERE bucket = ?";
+        let rows = self.sql.run(select, &[u64::from(bucket).into()])?;
+        rows.first().map_or(Ok(Vec::new()), |row| blob(row, 0))
+    }
+
+    pub(crate) fn put_bucket(&self, bucket: u16, blobs: Vec<u8>) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO have (bucket, blobs) VALUES (?, ?)
+             ON CONFLICT (bucket) DO UPDATE SET blobs = excluded.blobs";
+        self.sql
+            .run(upsert, &[u64::from(bucket).into(), blobs.into()])
+            .map(drop)
+    }
+
+    /// Notes a pack that arrived; returns the object that counts.
+    pub(crate) fn keep_pack(
+        &self,
+        pack: &PackId,
+        object: &ObjectId,
+        toc: &[u8],
+    ) -> Result<ObjectId, SqlError> {
+        let insert = "INSERT OR IGNORE INTO pack (id, object, toc) VALUES (?, ?, ?)";
+        let id: Value = pack.as_bytes()[..].into();
+        self.sql.run(
+            insert,
+            &[id.clone(), object.as_bytes()[..].into(), toc.into()],
+        )?;
+        let rows = self
+            .sql
+            .run("SELECT object FROM pack WHERE id = ?", &[id])?;
+        rows.first()
+            .map_or(Ok(*object), |row| Ok(ObjectId::from_bytes(array(row, 0)?)))
+    }
+
+    /// Packs whose blobs are not in their buckets yet: id, object, encoded table of contents.
+    pub(crate) fn pending_packs(&self) -> Result<Vec<(PackId, ObjectId, Vec<u8>)>, SqlError> {
+        let select = "SELECT id, object, toc FROM pack WHERE toc IS NOT NULL ORDER BY id";
+        let rows = self.sql.run(select, &[])?;
+        rows.iter()
+            .map(|row| {
+                let (id, object) = (array(row, 0)?, array(row, 1)?);
+                Ok((
+                    PackId::from_bytes(id),
+                    ObjectId::from_bytes(object),
+                    blob(row, 2)?,
+                ))
+            })
+            .collect()
+    }
+
+    /// Notes that a pack's blobs are in their buckets now.
+    pub(crate) fn fold_pack(&self, pack: &PackId) -> Result<(), SqlError> {
+        let update = "UPDATE pack SET toc = NULL WHERE id = ? AND toc IS NOT NULL";
+        self.sql
+            .run(update, &[pack.as_bytes()[..].into()])
+            .map(drop)
+    }
+
+    /// Notes a part that arrived. A later one replaces it: either may be the false one.
+    pub(crate) fn keep_part(
+        &self,
+        (blob, size): (&BlobId, u64),
+        number: u64,
+        chaining_value: &[u8; 32],
+        location: Vec<u8>,
+    ) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO part (blob, number, size, chaining_value, location)
+             VALUES (?, ?, ?, ?, ?) ON CONFLICT (blob, number) DO UPDATE
+             SET size = excluded.size, chaining_value = excluded.chaining_value,
+                 location = excluded.location";
+        let (blob, value) = (blob.as_bytes()[..].into(), chaining_value[..].into());
+        self.sql
+            .run(
+                upsert,
+                &[blob, number.into(), size.into(), value, location.into()],
+            )
+            .map(drop)
+    }
+
+    /// The parts of a blob of `size` that arrived, by number: chaining value, encoded location.
+    pub(crate) fn parts(
+        &self,
+        blob_id: &BlobId,
+        size: u64,
+    ) -> Result<Vec<(u64, [u8; 32], Vec<u8>)>, SqlError> {
+        let select = "SELECT number, chaining_value, location FROM part
+             WHERE blob = ? AND size = ? ORDER BY number";
+        let rows = self
+            .sql
+            .run(select, &[blob_id.as_bytes()[..].into(), size.into()])?;
+        rows.iter()
+            .map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?)))
+            .collect()
+    }
+
+    pub(crate) fn drop_parts(&self, blob: &BlobId) -> Result<(), SqlError> {
+        self.sql
+            .run(
+                "DELETE FROM part WHERE blob = ?",
+                &[blob.as_bytes()[..].into()],
+            )
+            .map(drop)
+    }
+
+    /// The active deploy: the newest, since every activation has the next number.
+    pub(crate) fn active(&self) -> Result<Option<DeployView>, SqlError> {
+        Ok(self.deploys(None, 1)?.pop())
+    }
+
+    pub(crate) fn deploy(&self, number: u64) -> Result<Option<DeployView>, SqlError> {
+        let select = format!("SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number = ?");
+        let rows = self.sql.run(&select, &[number.into()])?;
+        rows.first().map(|row| Ok(deploy(row)?.deploy)).transpose()
+    }
+
+    /// Deploys, newest first.
+    pub(crate) fn deploys(
+        &self,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<Vec<DeployView>, SqlError> {
+        let select = format!(
+            "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number < ? ORDER BY number DESC LIMIT ?"
+        );
+        let before = before
+            .unwrap_or(u64::MAX)
+            .min(crate::limits::EXACT_INTEGER_MAX);
+        let rows = self.sql.run(&select, &[before.into(), limit.into()])?;
+        rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
+    }
+
+    /// The deploy that was made under a key, if that was lately.
+    pub(crate) fn keyed(&self, key: &str) -> Result<Option<Keyed>, SqlError> {
+        let select = format!(
+            "SELECT {DEPLOY_COLUMNS} FROM deploy
+             WHERE key = ? AND number > (SELECT max(number) FROM deploy) - {KEYS_REMEMBERED}"
+        );
+        let rows = self.sql.run(&select, &[key.into()])?;
+        rows.first().map(deploy).transpose()
+    }
+
+    /// The newest build of a kind that was ever published, and its deploy.
+    pub(crate) fn newest_order(&self, kind: &str) -> Result<Option<(Order, u64)>, SqlError> {
+        let select = "SELECT order_value, number FROM deploy WHERE order_kind = ?
+             ORDER BY order_value DESC, number DESC LIMIT 1";
+        let rows = self.sql.run(select, &[kind.into()])?;
+        let Some(row) = rows.first() else {
+            return Ok(None);
+        };
+        let order = Order::from_parts(kind, integer(row, 0)?);
+        Ok(order
+            .map(|order| Ok((order, integer(row, 1)?)))
+            .transpose()?)
+    }
+
+    /// Records an activation, and that readers have to hear of it.
+    pub(crate) fn record(&self, made: &Keyed) -> Result<(), SqlError> {
+        let deploy = &made.deploy;
+        let insert = format!(
+            "INSERT INTO deploy ({DEPLOY_COLUMNS})
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+        );
+        let meta = serde_json::to_string(&deploy.meta).map_err(|e| SqlError(e.to_string()))?;
+        let params = [
+            deploy.number.into(),
+            deploy.root.as_bytes()[..].into(),
+            deploy.parent.into(),
+            kind_name(deploy.kind).into(),
+            deploy.restores.into(),
+            deploy.at.as_millis().into(),
+            deploy.files.into(),
+            deploy.bytes.into(),
+            deploy.new_bytes.into(),
+            deploy.summary.added.into(),
+            deploy.summary.modified.into(),
+            deploy.summary.removed.into(),
+            deploy.summary.unchanged.into(),
+            deploy.order.map(Order::kind).into(),
+            deploy.order.map(Order::value).into(),
+            meta.into(),
+            made.key.as_str().into(),
+        ];
+        self.sql.run(&insert, &params)?;
+        let upsert = "INSERT INTO outbox (kind, deploy) VALUES ('pointer', ?)
+             ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy";
+        self.sql.run(upsert, &[deploy.number.into()]).map(drop)
+    }
+
+    /// Whether readers have still to hear of the active deploy.
+    pub(crate) fn is_undelivered(&self) -> Result<bool, SqlError> {
+        let rows = self
+            .sql
+            .run("SELECT deploy FROM outbox WHERE kind = 'pointer'", &[])?;
+        Ok(!rows.is_empty())
+    }
+
+    pub(crate) fn delivered(&self, deploy: u64) -> Result<(), SqlError> {
+        let delete = "DELETE FROM outbox WHERE kind = 'pointer' AND deploy <= ?";
+        self.sql.run(delete, &[deploy.into()]).map(drop)
+    }
+
+    /// Runs a turn: all of its statements or none.
+    pub(crate) fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Ledger<'_, S>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.sql.atomically(|sql| body(&Ledger::new(sql)))
+    }
+
+    /// The bytes of a node.
+    pub(crate) fn node_bytes(&self, id: &NodeId) -> Result<Option<Vec<u8>>, SqlError> {
+        let select = "SELECT bytes FROM node WHERE id = ?";
+        let rows = self.sql.run(select, &[id.as_bytes()[..].into()])?;
+        rows.first().map(|row| blob(row, 0)).transpose()
+    }
+}
+
+impl<S: Sql> NodeSource for Ledger<'_, S> {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        if let Some(node) = self.nodes.borrow().get(id) {
+            return Ok(Arc::clone(node));
+        }
+        let bytes = self.node_bytes(id);
+        let bytes = bytes.map_err(|e| ManifestError::Source {
+            id: *id,
+            why: e.to_string(),
+        })?;
+        let node = Arc::new(Node::decode(&bytes.ok_or(ManifestError::Missing(*id))?)?);
+        self.nodes.borrow_mut().insert(*id, Arc::clone(&node));
+        Ok(node)
+    }
+}
+
+const fn kind_name(kind: DeployKind) -> &'static str {
+    match kind {
+        DeployKind::Publish => "publish",
+        DeployKind::Rollback => "rollback",
+    }
+}
+
+fn deploy(row: &SqlRow) -> Result<Keyed, SqlError> {
+    let kind = match text(row, 3)?.as_str() {
+        "rollback" => DeployKind::Rollback,
+        _ => DeployKind::Publish,
+    };
+    let order = match (optional_text(row, 13)?, optional_integer(row, 14)?) {
+        (Some(kind), Some(value)) => Order::from_parts(&kind, value),
+        _ => None,
+    };
+    let meta: DeployMeta = serde_json::from_str(&text(row, 15)?)
+        .map_err(|e| SqlError(format!("a deploy's meta: {e}")))?;
+    let deploy = DeployView {
+        number: integer(row, 0)?,
+        root: Root::from_bytes(array(row, 1)?),
+        parent: integer(row, 2)?,
+        kind,
+        restores: optional_integer(row, 4)?,
+        at: Timestamp::from_millis(integer(row, 5)?),
+        files: integer(row, 6)?,
+        bytes: integer(row, 7)?,
+        new_bytes: integer(row, 8)?,
+        summary: Summary {
+            added: integer(row, 9)?,
+            modified: integer(row, 10)?,
+            removed: integer(row, 11)?,
+            unchanged: integer(row, 12)?,
+        },
+        order,
+        meta,
+    };
+    Ok(Keyed {
+        deploy,
+        key: text(row, 16)?,
+    })
+}
+
+fn extent(row: &SqlRow, at: usize) -> Result<Option<Extent>, SqlError> {
+    if matches!(row.get(at), Some(Value::Null)) {
+        return Ok(None);
+    }
+    Ok(Some(Extent {
+        object: ObjectId::from_bytes(array(row, at)?),
+        offset: integer(row, at + 1)?,
+        len: integer(row, at + 2)?,
+    }))
+}
+
+fn integer(row: &SqlRow, at: usize) -> Result<u64, SqlError> {
+    optional_integer(row, at)?.ok_or_else(|| odd(at, "an integer"))
+}
+
+fn optional_integer(row: &SqlRow, at: usize) -> Result<Option<u64>, SqlError> {
+    match row.get(at) {
+        Some(Value::Integer(value)) => u64::try_from(*value)
+            .map(Some)
+            .map_err(|_| odd(at, "a natural number")),
+        Some(Value::Null) => Ok(None),
+        Some(Value::Text(_) | Value::Blob(_)) | None => Err(odd(at, "an integer")),
+    }
+}
+
+fn text(row: &SqlRow, at: usize) -> Result<String, SqlError> {
+    optional_text(row, at)?.ok_or_else(|| odd(at, "text"))
+}
+
+fn optional_text(row: &SqlRow, at: usize) -> Result<Option<String>, SqlError> {
+    match row.get(at) {
+        Some(Value::Text(text)) => Ok(Some(text.clone())),
+        Some(Value::Null) => Ok(None),
+        Some(Value::Integer(_) | Value::Blob(_)) | None => Err(odd(at, "text")),
+    }
+}
+
+fn blob(row: &SqlRow, at: usize) -> Result<Vec<u8>, SqlError> {
+    match row.get(at) {
+        Some(Value::Blob(bytes)) => Ok(bytes.clone()),
+        Some(Value::Null | Value::Integer(_) | Value::Text(_)) | None => Err(odd(at, "bytes")),
+    }
+}
+
+fn array<const N: usize>(row: &SqlRow, at: usize) -> Result<[u8; N], SqlError> {
+    blob(row, at)?
+        .try_into()
+        .map_err(|_| odd(at, "bytes of a fixed length"))
+}
+
+fn odd(at: usize, expected: &str) -> SqlError {
+    SqlError(format!("column {at} of an answer is not {expected}"))
+}

@@ -1,0 +1,380 @@
+//! A publish: learn about a root, say what is missing, and commit it if nothing is.
+
+use bytes::Bytes;
+
+use super::command::{Offer, Publish};
+use super::decide::{self, Verdict, View};
+use super::have;
+use super::ledger::{Keyed, Ledger, NodeState};
+use super::prepare::{Prepared, prepare};
+use super::survey::{Fresh, Survey, Unfinished, survey};
+use crate::code::Code;
+use crate::id::{NodeId, Root, SpaceId};
+use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
+use crate::manifest::{
+    Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit, lookup,
+};
+use crate::pack::rest::Toc;
+use crate::path::SitePath;
+use crate::serve::{Blobs, ObjectKey};
+use crate::sql::Sql;
+use crate::time::Timestamp;
+use crate::wire::{
+    BeginReply, CommitTerms, DeployKind, DeployView, Problem, Ranges, State, Summary,
+};
+
+/// What the offer of a client amounts to.
+enum Told {
+    /// The nodes it brought or led to.
+    Nodes(Vec<NewNode>),
+    /// More has to be told first.
+    More(State, Ranges),
+}
+
+/// Carries a publish out as far as it gets.
+pub(crate) async fn publish<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    publish: Publish,
+    now: Timestamp,
+) -> Result<BeginReply, Problem> {
+    let active = ledger.active()?;
+    if let Some(terms) = &publish.commit {
+        check_terms(terms)?;
+    }
+    if let Some(deploy) = active.as_ref().filter(|deploy| deploy.root == publish.root) {
+        let deploy = Some(Box::new(deploy.clone()));
+        return Ok(BeginReply {
+            deploy,
+            ..reply(State::Current, active.as_ref())
+        });
+    }
+    let mut fresh = Fresh::pending(ledger)?;
+    match learn(ledger, &publish)? {
+        Told::More(state, nodes) => {
+            return Ok(BeginReply {
+                nodes,
+                ..reply(state, active.as_ref())
+            });
+        }
+        Told::Nodes(nodes) => fresh.nodes.extend(nodes),
+    }
+    fresh.claimed = matches!(publish.offer, Offer::Nodes(_));
+    if let Some(pack) = &publish.pack {
+        let toc = Toc::decode(&pack.toc)
+            .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
+        fresh.add_toc(publish.index, &toc);
+    }
+    let survey = match survey(ledger, &fresh, &publish.root) {
+        Ok(survey) => survey,
+        Err(Unfinished::Fault(problem)) => return Err(problem),
+        Err(Unfinished::Incomplete) => {
+            keep(ledger, &fresh, &publish)?;
+            return Ok(reply(State::Outline, active.as_ref()));
+        }
+    };
+    let summary = summary(ledger, &fresh, active.as_ref(), &publish.root, &survey)?;
+    match &publish.commit {
+        Some(terms) if survey.missing.is_empty() && !publish.dry => {
+            let commit = Commit {
+                ledger,
+                fresh: &fresh,
+                survey: &survey,
+                summary,
+                terms,
+            };
+            commit.run(blobs, space, &publish, now).await
+        }
+        Some(_) | None => {
+            keep(ledger, &fresh, &publish)?;
+            let state = if survey.missing.is_empty() {
+                State::Ready
+            } else {
+                State::Blobs
+            };
+            let (blobs, parts) = (survey.missing, survey.parts);
+            let summary = Some(summary);
+            Ok(BeginReply {
+                blobs,
+                parts,
+                summary,
+                ..reply(state, active.as_ref())
+            })
+        }
+    }
+}
+
+fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
+    BeginReply {
+        state,
+        active: active.map_or(0, |deploy| deploy.number),
+        root: active
+            .map(|deploy| deploy.root)
+            .filter(|_| state != State::Current),
+        nodes: Ranges::default(),
+        blobs: Ranges::default(),
+        parts: Vec::new(),
+        summary: None,
+        deploy: None,
+        url: None,
+    }
+}
+
+fn check_terms(terms: &CommitTerms) -> Result<(), Problem> {
+    let meta = &terms.meta;
+    let values = [&meta.commit, &meta.branch, &meta.author]
+        .into_iter()
+        .flatten();
+    let long = values
+        .map(String::len)
+        .any(|len| len > META_VALUE_BYTES_MAX)
+        || terms.key.len() > META_VALUE_BYTES_MAX
+        || meta
+            .message
+            .as_ref()
+            .is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
+    if !long && !terms.key.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "a deploy's message may have {MESSAGE_BYTES_MAX} bytes, its key 1 to \
+         {META_VALUE_BYTES_MAX}, and its commit, branch and author {META_VALUE_BYTES_MAX} each"
+    );
+    Err(Problem::new(Code::TooLarge, detail))
+}
+
+/// Takes in what the client told of its manifest.
+fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Problem> {
+    let nothing = Ranges::default();
+    match &publish.offer {
+        Offer::Nodes(nodes) => {
+            let nodes = nodes
+                .iter()
+                .map(|bytes| claimed(bytes))
+                .collect::<Result<_, _>>()?;
+            Ok(Told::Nodes(nodes))
+        }
+        Offer::Outline(ids) => {
+            if ids.first() != Some(&publish.root) {
+                let detail = "an outline begins with another node than the root";
+                return Err(Problem::new(Code::RequestMalformed, detail));
+            }
+            let mut missing = Ranges::default();
+            for (id, place) in ids.iter().zip(0..) {
+                if ledger.node_state(id)? == NodeState::Absent {
+                    missing.push(place);
+                }
+            }
+            let complete = missing.is_empty();
+            Ok(if complete {
+                Told::Nodes(Vec::new())
+            } else {
+                Told::More(State::Nodes, missing)
+            })
+        }
+        Offer::Root | Offer::Patch(_) if is_known(ledger, &publish.root)? => {
+            Ok(Told::Nodes(Vec::new()))
+        }
+        Offer::Root => Ok(Told::More(State::Outline, nothing)),
+        Offer::Patch(patch) => match publish.base {
+            Some(base) if matches!(ledger.node_state(&base)?, NodeState::Settled(_)) => {
+                Ok(Told::Nodes(apply_patch(ledger, base, patch, publish.root)?))
+            }
+            Some(_) | None => Ok(Told::More(State::Outline, nothing)),
+        },
+    }
+}
+
+fn is_known<S: Sql>(ledger: &Ledger<'_, S>, root: &Root) -> Result<bool, Problem> {
+    Ok(ledger.node_state(root)? != NodeState::Absent)
+}
+
+fn claimed(bytes: &Bytes) -> Result<NewNode, ManifestError> {
+    let id = NodeId::of(bytes);
+    Node::verify(bytes, id)?;
+    Ok(NewNode {
+        id,
+        bytes: bytes[..].into(),
+    })
+}
+
+/// Applies a patch to our own copy of its base: arriving at the announced root is the proof.
+fn apply_patch<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    base: Root,
+    patch: &Bytes,
+    announced: Root,
+) -> Result<Vec<NewNode>, Problem> {
+    let edits = decode_patch(patch, ledger, base)?;
+    let built = edit(ledger, base, &edits)?;
+    if built.root != announced {
+        let arrived = built.root;
+        return Err(ManifestError::WrongRoot { announced, arrived }.into());
+    }
+    let mut nodes = crate::manifest::NodeMap::default();
+    nodes.extend(built.nodes.iter().cloned());
+    let source = Layered {
+        new: &nodes,
+        old: ledger,
+    };
+    check_clashes(&source, announced, new_paths(ledger, base, &edits)?)?;
+    Ok(built.nodes)
+}
+
+fn new_paths<'e, S: Sql>(
+    ledger: &Ledger<'_, S>,
+    base: Root,
+    edits: &'e [Edit],
+) -> Result<Vec<&'e SitePath>, ManifestError> {
+    let mut paths = Vec::new();
+    for edit in edits.iter().filter(|edit| edit.entry.is_some()) {
+        if lookup(ledger, base, &edit.path)?.is_none() {
+            paths.push(&edit.path);
+        }
+    }
+    Ok(paths)
+}
+
+fn keep<S: Sql>(ledger: &Ledger<'_, S>, fresh: &Fresh, publish: &Publish) -> Result<(), Problem> {
+    if publish.dry || fresh.nodes.is_empty() {
+        return Ok(());
+    }
+    Ok(ledger.keep_nodes(fresh.nodes.iter(), fresh.claimed)?)
+}
+
+fn summary<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    fresh: &Fresh,
+    active: Option<&DeployView>,
+    root: &Root,
+    survey: &Survey,
+) -> Result<Summary, Problem> {
+    let files = survey.totals.files;
+    let Some(active) = active else {
+        return Ok(Summary {
+            added: files,
+            ..Summary::default()
+        });
+    };
+    let source = Layered {
+        new: &fresh.nodes,
+        old: ledger,
+    };
+    Ok(Summary::of(
+        &diff(ledger, active.root, &source, *root)?,
+        files,
+    ))
+}
+
+/// A commit whose root lacks nothing.
+struct Commit<'a, S: Sql> {
+    ledger: &'a Ledger<'a, S>,
+    fresh: &'a Fresh,
+    survey: &'a Survey,
+    summary: Summary,
+    terms: &'a CommitTerms,
+}
+
+impl<S: Sql> Commit<'_, S> {
+    /// Writes the index object, then commits in one turn.
+    async fn run<B: Blobs>(
+        &self,
+        blobs: &B,
+        space: SpaceId,
+        publish: &Publish,
+        now: Timestamp,
+    ) -> Result<BeginReply, Problem> {
+        // Decided twice: here so that nothing is written in vain, and in the turn for good.
+        if let Verdict::Repeat(deploy) = self.decide(self.ledger, &publish.root)? {
+            return Ok(published(*deploy));
+        }
+        let pack = publish.pack.as_ref().map(|pack| &pack.object);
+        let prepared = prepare(self.ledger, self.fresh, self.survey, publish.index, pack)?;
+        if let Some(object) = &prepared.object {
+            let key = ObjectKey {
+                space,
+                object: publish.index,
+            };
+            blobs
+                .write(key, object.clone())
+                .await
+                .map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
+        }
+        let deploy = self
+            .ledger
+            .atomically(|turn| self.turn(turn, &prepared, publish, now))?;
+        Ok(published(deploy))
+    }
+
+    fn decide(&self, ledger: &Ledger<'_, S>, root: &Root) -> Result<Verdict, Problem> {
+        let newest = match self.terms.order {
+            Some(order) => ledger.newest_order(order.kind())?,
+            None => None,
+        };
+        let keyed = ledger.keyed(&self.terms.key)?;
+        let view = View {
+            active: ledger.active()?,
+            keyed,
+            newest,
+        };
+        decide::commit(&view, root, self.terms)
+    }
+
+    /// The one turn that makes a root active: all of it or nothing.
+    fn turn(
+        &self,
+        ledger: &Ledger<'_, S>,
+        prepared: &Prepared,
+        publish: &Publish,
+        now: Timestamp,
+    ) -> Result<DeployView, Problem> {
+        let (number, parent) = match self.decide(ledger, &publish.root)? {
+            Verdict::Repeat(deploy) => return Ok(*deploy),
+            Verdict::Activate { number, parent } => (number, parent),
+        };
+        for (node, twin) in &prepared.nodes {
+            ledger.settle_node(node, twin)?;
+        }
+        let mut arrived = self.fresh.blobs.clone();
+        arrived.extend(&prepared.assembled);
+        have::add(ledger, &arrived)?;
+        for pack in &self.fresh.packs {
+            ledger.fold_pack(pack)?;
+        }
+        for blob in prepared.assembled.keys() {
+            ledger.drop_parts(blob)?;
+        }
+        let deploy = DeployView {
+            number,
+            root: publish.root,
+            parent,
+            kind: DeployKind::Publish,
+            restores: None,
+            at: now,
+            files: self.survey.totals.files,
+            bytes: self.survey.totals.bytes,
+            new_bytes: self.survey.new_bytes,
+            summary: self.summary,
+            order: self.terms.order,
+            meta: self.terms.meta.clone(),
+        };
+        ledger.record(&Keyed {
+            deploy: deploy.clone(),
+            key: self.terms.key.clone(),
+        })?;
+        Ok(deploy)
+    }
+}
+
+fn published(deploy: DeployView) -> BeginReply {
+    let summary = Some(deploy.summary);
+    let active = deploy.number;
+    let base = reply(State::Published, None);
+    BeginReply {
+        active,
+        summary,
+        deploy: Some(Box::new(deploy)),
+        ..base
+    }
+}
