@@ -36,8 +36,18 @@ pub(crate) fn rows(_: &Bench) -> Result<Vec<Row>> {
             let [cost] = interleave(1, [Contender::new("patch", |_| site.cost(changes))]);
             let patch = (Measure::Fact("patch"), Unit::Bytes);
             let nodes = (Measure::Fact("nodes"), Unit::Count);
-            rows.push(Row::limit(format!("patch for {what}"), &cost, patch, Some(patch_max)));
-            rows.push(Row::limit(format!("nodes read for {what}"), &cost, nodes, None));
+            rows.push(Row::limit(
+                format!("patch for {what}"),
+                &cost,
+                patch,
+                Some(patch_max),
+            ));
+            rows.push(Row::limit(
+                format!("nodes read for {what}"),
+                &cost,
+                nodes,
+                None,
+            ));
         }
     }
     Ok(rows)
@@ -53,7 +63,11 @@ struct Site {
 impl Site {
     fn of(files: usize) -> Result<Self> {
         let paths = (0..files).map(|at| {
-            let text = format!("docs/folder-{:04}/page-{:02}.html", at / FOLDER, at % FOLDER);
+            let text = format!(
+                "docs/folder-{:04}/page-{:02}.html",
+                at / FOLDER,
+                at % FOLDER
+            );
             SitePath::parse(&text)
         });
         let paths = paths.collect::<Result<Vec<_>, _>>()?;
