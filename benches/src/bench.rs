@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use crate::args::Options;
 use crate::corpus::Corpus;
 use crate::pmx::{self, Pmx};
-use crate::{peers, run};
+use crate::{machine, peers, run};
 
 /// Everything a workload may use, made once.
 pub(crate) struct Bench {
@@ -25,6 +25,7 @@ impl Bench {
     /// measure processes is an error: what else is missing is said, and costs its own rows.
     pub(crate) fn prepare(options: Options) -> Result<Self> {
         run::check()?;
+        machine::choose_temporary_folder();
         let v1 = Corpus::first()?;
         let v2 = Corpus::second()
             .inspect_err(|error| eprintln!("no v2, so no rows about it: {error:#}"))

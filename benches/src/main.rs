@@ -15,7 +15,8 @@
 //!
 //! The corpora are the Rust documentation that rustup installs: v1 is the default toolchain's, v2
 //! is nightly's. Peers are found on `PATH` (Debian: `rsync restic nginx wrk zstd b3sum git time`;
-//! crates.io: `rustic-rs`); one that is missing is said aloud and its rows say so.
+//! crates.io: `rustic-rs`); one that is missing is said aloud and its rows say so. What contenders
+//! write goes to memory (`/dev/shm`) unless `TMPDIR` names another folder: see `machine.rs`.
 //!
 //! | workload | asks |
 //! |---|---|

@@ -95,7 +95,6 @@ pub(crate) fn bytes(
 /// What passes on the wire, heads included: three syncs of which the last has nothing to do,
 /// counted outside of both programs.
 fn count(bench: &Bench, folder: &Path) -> Vec<Row> {
-    let what = "its bytes on the wire, heads included";
     let counted = || {
         let host = Host::start(bench.pmx()?)?;
         let client = Client::new(bench.pmx()?)?;
@@ -111,21 +110,16 @@ fn count(bench: &Bench, folder: &Path) -> Vec<Row> {
             .with("wire received", passed.received as f64))
     };
     let [series] = interleave(1, [Contender::new("pmx sync, counted", |_| counted())]);
-    ["wire requests", "wire sent", "wire received"]
-        .map(|name| {
-            let unit = if name == "wire requests" {
-                Unit::Count
-            } else {
-                Unit::Bytes
-            };
-            Row::limit(
-                format!("{what}: {name}"),
-                &series,
-                (Measure::Fact(name), unit),
-                None,
-            )
-        })
-        .into()
+    [
+        ("requests", "wire requests", Unit::Count),
+        ("bytes sent", "wire sent", Unit::Bytes),
+        ("bytes received", "wire received", Unit::Bytes),
+    ]
+    .map(|(what, name, unit)| {
+        let what = format!("its {what} on the wire, heads included");
+        Row::limit(what, &series, (Measure::Fact(name), unit), None)
+    })
+    .into()
 }
 
 /// A folder that is published on a host of its own, and the client that published it.

@@ -32,7 +32,8 @@ pub(crate) fn rows(_: &Bench) -> Result<Vec<Row>> {
     for files in FILES {
         let site = Site::of(files)?;
         for (changes, patch_max) in PATCHES {
-            let what = format!("{changes} changes in {files} files");
+            let noun = if changes == 1 { "change" } else { "changes" };
+            let what = format!("{changes} {noun} in {files} files");
             let [cost] = interleave(1, [Contender::new("patch", |_| site.cost(changes))]);
             let patch = (Measure::Fact("patch"), Unit::Bytes);
             let nodes = (Measure::Fact("nodes"), Unit::Count);
