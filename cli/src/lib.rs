@@ -1,1 +1,22 @@
-//! placeholder
+//! The native half: the commands of `pmx`, its HTTP client, and the embedded host.
+//!
+//! A command goes from [`args`] and [`config`] through [`run`], and everything it says goes
+//! through [`ui`]. The folder is read by `pmx_sync::scan`, the conversation is decided by
+//! `pmx_sync::push`, and [`client`] carries it. [`host`] is the other side, on this machine.
+
+pub mod args;
+pub mod cache;
+pub mod client;
+pub mod config;
+pub mod env;
+pub mod error;
+pub mod guard;
+pub mod host;
+pub mod interrupt;
+pub mod local;
+mod nearest;
+pub mod order;
+pub mod run;
+pub mod server;
+pub mod token;
+pub mod ui;

@@ -1,2 +1,9 @@
-//! placeholder
-fn main() {}
+//! `pmx`: publish a folder by its content.
+
+use std::process::ExitCode;
+
+use pmx::env::Environment;
+
+fn main() -> ExitCode {
+    pmx::run::main(std::env::args_os(), Environment::of_program())
+}

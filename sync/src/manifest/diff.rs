@@ -50,7 +50,10 @@ pub fn diff<A: NodeSource, B: NodeSource>(
     let mut b = Cursor::new(new, to)?;
     while let Some(step) = step(a.head(), b.head()) {
         match step {
-            Step::PassBoth => (a.advance(), b.advance()).1,
+            Step::PassBoth => {
+                a.advance();
+                b.advance();
+            }
             Step::EnterOld => a.descend()?,
             Step::EnterNew => b.descend()?,
             Step::EnterBoth => {
@@ -71,7 +74,8 @@ pub fn diff<A: NodeSource, B: NodeSource>(
             }
             Step::Modified(row, entry) => {
                 changes.push(changed(row, &a, Some(entry)));
-                (a.advance(), b.advance()).1;
+                a.advance();
+                b.advance();
             }
         }
     }

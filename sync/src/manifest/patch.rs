@@ -195,10 +195,10 @@ impl<S: NodeSource> Ops<'_, S> {
     fn insert(&mut self) -> Result<(), ManifestError> {
         let neighbour = self.cursor.passed().max(self.inserted.as_ref());
         let path = read_key(&mut self.reader, neighbour)?;
-        if let Some(Head::Row(next)) = self.cursor.head() {
-            if next.path <= path {
-                return Err(ManifestError::PatchMisfit("a new row is not in order"));
-            }
+        if let Some(Head::Row(next)) = self.cursor.head()
+            && next.path <= path
+        {
+            return Err(ManifestError::PatchMisfit("a new row is not in order"));
         }
         let media = self.reader.varint().map_err(malformed)?;
         let media = self.types.at(media)?;

@@ -195,6 +195,10 @@ impl<'a, S: NodeSource> Push<'a, S> {
     }
 
     /// Says what to do next.
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "a step can fail, and the last one stays"
+    )]
     pub fn next(&mut self) -> Result<Action, PushError> {
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Start => self.start(),
@@ -320,7 +324,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let bytes: usize = nodes.iter().map(|node| node.bytes.len()).sum();
         if bytes <= SMALL_MANIFEST_BYTES {
             // The nodes themselves are hardly longer than a round trip is dear.
-            self.nodes = nodes.clone();
+            self.nodes.clone_from(&nodes);
             self.outline = Some(nodes);
             return Ok(self.tell_nodes());
         }

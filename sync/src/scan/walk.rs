@@ -5,6 +5,9 @@
 //! done with one takes from the other. A file whose stat is the cached one costs that stat and a
 //! binary search.
 
+mod compare;
+mod links;
+
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -18,14 +21,13 @@ use crate::manifest::Entry;
 use crate::path::{InvalidPath, SitePath, segment_fault};
 
 use super::cache::{Cache, CachedFile, CachedFolder};
-use super::error::{LinkFault, Problem, Problems, is_loop, shown};
-use super::ground::{Ground, Listed, Listing, c_name};
+use super::error::{Problem, Problems, shown};
+use super::ground::{Ground, Listed, Listing};
 use super::media::MediaTypes;
-use super::names;
 use super::read::Reader;
 use super::rules::{Rules, Shape};
 use super::stat::{Kind, Stat};
-use super::tree::{Folder, Tree};
+use super::tree::Tree;
 use super::{Collisions, Progress, Warning};
 
 /// Files that one task looks at: enough to pay for the task, few enough to share.
@@ -390,162 +392,6 @@ impl<G: Ground> Walk<'_, G> {
         }
     }
 
-    /// Follows the links of a folder, one after the other: there are few.
-    fn links(
-        &self,
-        here: &Here<'_>,
-        listing: &Listing,
-        links: &[Listed],
-        cached: Option<CachedFolder<'_>>,
-    ) -> (Outcome, Vec<(String, Tree)>) {
-        let (mut outcome, mut children) = (Outcome::default(), Vec::new());
-        for &listed in links {
-            let name = listing.name(listed);
-            match self.link(here, name, listed, cached, &mut outcome) {
-                Ok(child) => children.extend(child),
-                Err(problem) => self.problem(&lossy(here, name), problem),
-            }
-        }
-        if !links.is_empty() {
-            self.found
-                .files
-                .fetch_add(links.len() as u64, Ordering::Relaxed);
-            self.count(&outcome);
-            self.progress.found(links.len() as u64, outcome.bytes);
-        }
-        (outcome, children)
-    }
-
-    fn link(
-        &self,
-        here: &Here<'_>,
-        name: &[u8],
-        listed: Listed,
-        cached: Option<CachedFolder<'_>>,
-        outcome: &mut Outcome,
-    ) -> Result<Option<(String, Tree)>, Problem> {
-        let path = lossy(here, name);
-        let valid = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
-        let escape = |fault| Problem::SymlinkEscape {
-            path: shown(&path),
-            fault,
-        };
-        let target = self.target(here, valid.name()).map_err(escape)?;
-        let mut chain = Some(here);
-        while let Some(above) = chain {
-            if above.real == target {
-                return Err(escape(LinkFault::Circle));
-            }
-            chain = above.above;
-        }
-        let (parent, last) = target.rsplit_once('/').unwrap_or(("", &target));
-        let unreadable = |error| Problem::from_io(&path, "follow", error);
-        let parent = self.ground.descend(parent).map_err(unreadable)?;
-        let last = c_name(last).map_err(unreadable)?;
-        let stat = self.ground.stat(&parent, &last).map_err(unreadable)?;
-        match stat.kind {
-            Kind::File => {
-                let spot = Spot {
-                    folder: &parent,
-                    name: &last,
-                };
-                self.file(here, &spot, listed, name, cached, outcome);
-                Ok(None)
-            }
-            Kind::Folder => {
-                let open = || self.ground.folder(&parent, &last);
-                Ok(self.child(here, name, Some(&target), open, cached))
-            }
-            // It was resolved a moment ago: a link there now is a new one.
-            Kind::Link | Kind::Unknown => Err(Problem::ChangedDuringRead { path: shown(&path) }),
-            Kind::Special => Err(Problem::NotRegular { path: shown(&path) }),
-        }
-    }
-
-    /// Where a link leads, as a path below the top.
-    fn target(&self, here: &Here<'_>, name: &str) -> Result<String, LinkFault> {
-        let place = self.ground.place();
-        let target = place.join(here.real).join(name).canonicalize();
-        let target = target.map_err(|error| {
-            if is_loop(&error) {
-                LinkFault::Circle
-            } else {
-                LinkFault::Dangling
-            }
-        })?;
-        let below = target.strip_prefix(place).map_err(|_| LinkFault::Outside)?;
-        let segments: Option<Vec<_>> = below.iter().map(|segment| segment.to_str()).collect();
-        Ok(segments.ok_or(LinkFault::Dangling)?.join("/"))
-    }
-
-    /// Puts a folder together, or finds that it is the cached one.
-    fn tree(
-        &self,
-        here: &Here<'_>,
-        listing: &Listing,
-        parts: Parts,
-        mut outcome: Outcome,
-        mut children: Vec<(String, Tree)>,
-        cached: Option<CachedFolder<'_>>,
-    ) -> Tree {
-        if let Some(cached) = cached {
-            let children_are_cached = children.len() == cached.folders().len()
-                && children
-                    .iter()
-                    .all(|(_, tree)| matches!(tree, Tree::Cached(_)));
-            let files_are_cached =
-                outcome.fresh.is_empty() && outcome.clean == cached.files().len();
-            if children_are_cached && files_are_cached {
-                return Tree::Cached(cached.index);
-            }
-        }
-        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let mut changes = std::mem::take(&mut outcome.changes);
-        let mut folder = Folder {
-            folders: children,
-            ..Folder::default()
-        };
-        assemble(&mut folder, listing, parts, outcome, cached);
-        if let Some(cached) = cached {
-            gone(here.prefix, &folder, cached, &mut changes);
-        }
-        self.judge_names(here, &folder, cached);
-        if !changes.is_empty() {
-            lock(&self.found.changes).append(&mut changes);
-        }
-        Tree::Fresh(Box::new(folder))
-    }
-
-    /// Names that are new here are compared with their neighbours.
-    fn judge_names(&self, here: &Here<'_>, folder: &Folder, cached: Option<CachedFolder<'_>>) {
-        let is_new_file =
-            |name: &str| cached.is_none_or(|cached| cached.find_file(name.as_bytes()).is_none());
-        let is_new_folder =
-            |name: &str| cached.is_none_or(|cached| cached.find_folder(name.as_bytes()).is_none());
-        let files = folder.file_names().filter(|name| is_new_file(name));
-        let folders = folder.folder_names().filter(|name| is_new_folder(name));
-        for name in files.chain(folders) {
-            if let Some(fault) = names::odd(name) {
-                lock(&self.found.warnings).push(Warning {
-                    path: shown(&[here.prefix, name].concat()),
-                    fault,
-                });
-            }
-        }
-        match self.collisions {
-            Collisions::Allow => {}
-            Collisions::Refuse => {
-                for (path, other) in names::collisions(here.prefix, folder, self.cache) {
-                    let problem = Problem::Collision {
-                        path: shown(&path),
-                        other: shown(&other),
-                    };
-                    self.problem(&path, problem);
-                }
-            }
-        }
-    }
-
     fn problem(&self, path: &str, problem: Problem) {
         self.problems.add(path, problem);
     }
@@ -558,69 +404,6 @@ impl<G: Ground> Walk<'_, G> {
             actual: FILES_MAX + 1,
             limit: FILES_MAX,
         }
-    }
-}
-
-/// Fills in the files of a folder, sorted: those just read, and the others from the cache.
-fn assemble(
-    folder: &mut Folder,
-    listing: &Listing,
-    parts: Parts,
-    mut outcome: Outcome,
-    cached: Option<CachedFolder<'_>>,
-) {
-    let name = |listed: Listed| listing.name(listed);
-    outcome
-        .fresh
-        .sort_unstable_by(|a, b| name(a.0).cmp(name(b.0)));
-    let mut fresh = outcome.fresh.into_iter().peekable();
-    let cached = cached.filter(|_| outcome.clean > 0);
-    let clean = cached.map_or_else(Vec::new, |cached| {
-        let files = parts.files.into_iter().chain(parts.links);
-        let mut clean: Vec<_> = files
-            .filter(|&listed| folder.folder_at(name(listed)).is_err())
-            .filter_map(|listed| cached.find_file(name(listed)))
-            .collect();
-        clean.sort_unstable_by_key(CachedFile::name);
-        clean
-    });
-    for known in clean {
-        let bytes = known.name().as_bytes();
-        while let Some((listed, stat, entry)) = fresh.next_if(|(at, ..)| name(*at) < bytes) {
-            folder.push(text(name(listed)), stat, entry);
-        }
-        if fresh.peek().is_none_or(|(at, ..)| name(*at) != bytes) {
-            folder.push(known.name(), known.stat(), known.entry());
-        }
-    }
-    for (listed, stat, entry) in fresh {
-        folder.push(text(name(listed)), stat, entry);
-    }
-}
-
-/// Adds what the cache has and the folder has not.
-fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
-    let mut kept = folder.file_names().peekable();
-    for file in cached.files() {
-        while kept.next_if(|name| *name < file.name()).is_some() {}
-        if kept.peek() != Some(&file.name()) {
-            changes.extend(super::tree::site_path(prefix, file.name()).map(|path| (path, None)));
-        }
-    }
-    for child in cached.folders() {
-        if folder.folder_at(child.name().as_bytes()).is_err() {
-            all_gone(&[prefix, child.name(), "/"].concat(), child, changes);
-        }
-    }
-}
-
-/// Adds every file beneath a folder that went away.
-pub(super) fn all_gone(prefix: &str, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
-    for file in cached.files() {
-        changes.extend(super::tree::site_path(prefix, file.name()).map(|path| (path, None)));
-    }
-    for child in cached.folders() {
-        all_gone(&[prefix, child.name(), "/"].concat(), child, changes);
     }
 }
 

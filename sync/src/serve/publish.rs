@@ -133,7 +133,10 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
-        let head: BeginHead = head(body)?;
+        let envelope = self
+            .codecs()
+            .decode(|decoder| Envelope::decode(body, decoder))?;
+        let head: BeginHead = head(&envelope.head)?;
         check_version(head.v)?;
         if head.commit.is_none() || head.dry {
             let detail = "a commit without terms is none";

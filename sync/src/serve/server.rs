@@ -16,7 +16,7 @@ use super::site::bodiless;
 use crate::code::Code;
 use crate::index::{Cache, Index};
 use crate::name::SpaceName;
-use crate::site::{Addressed, Domain, SiteRequest, absent, host};
+use crate::site::{Addressed, Domain, SiteRequest, absent, resolve};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
@@ -108,6 +108,10 @@ impl<B: Backend> Server<B> {
 
     /// Looks at a request before its body is read: how many bytes of body it may have, or the
     /// answer that refuses it (not authorised, too large, no such route).
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is made once for each refusal"
+    )]
     pub fn admit(&self, head: &Parts) -> Result<usize, Response<Body>> {
         match self.addressed(head) {
             Addressed::Site { .. } | Addressed::Unknown => Ok(0),
@@ -204,7 +208,7 @@ impl<B: Backend> Server<B> {
             (Some(_), Some(_)) => None,
         };
         host.map_or(Addressed::Unknown, |host| {
-            host::resolve(host, &self.settings.domain)
+            resolve(host, &self.settings.domain)
         })
     }
 }

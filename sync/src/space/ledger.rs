@@ -69,6 +69,9 @@ pub(crate) struct Keyed {
     pub(crate) key: String,
 }
 
+/// A part that arrived: its number, its chaining value and its encoded location.
+pub(crate) type KeptPart = (u64, [u8; 32], Vec<u8>);
+
 /// The ledger of one space, for the length of one command.
 pub(crate) struct Ledger<'a, S> {
     sql: &'a S,
@@ -235,11 +238,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
     }
 
     /// The parts of a blob of `size` that arrived, by number: chaining value, encoded location.
-    pub(crate) fn parts(
-        &self,
-        blob_id: &BlobId,
-        size: u64,
-    ) -> Result<Vec<(u64, [u8; 32], Vec<u8>)>, SqlError> {
+    pub(crate) fn parts(&self, blob_id: &BlobId, size: u64) -> Result<Vec<KeptPart>, SqlError> {
         let select = "SELECT number, chaining_value, location FROM part
              WHERE blob = ? AND size = ? ORDER BY number";
         let rows = self
@@ -305,9 +304,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             return Ok(None);
         };
         let order = Order::from_parts(kind, integer(row, 0)?);
-        Ok(order
-            .map(|order| Ok((order, integer(row, 1)?)))
-            .transpose()?)
+        order.map(|order| Ok((order, integer(row, 1)?))).transpose()
     }
 
     /// Records an activation, and that readers have to hear of it.

@@ -61,11 +61,13 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         Told::Nodes(nodes) => fresh.nodes.extend(nodes),
     }
     fresh.claimed = matches!(publish.offer, Offer::Nodes(_));
-    if let Some(pack) = &publish.pack {
-        let toc = Toc::decode(&pack.toc)
-            .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
-        fresh.add_toc(publish.index, &toc);
+    if publish.commit.is_some()
+        && !publish.dry
+        && let Some(reply) = try_commit(ledger, blobs, space, &fresh, &publish, now).await?
+    {
+        return Ok(reply);
     }
+    // Nothing was committed, so a pack that came along is not kept: it counts as missing.
     let survey = match survey(ledger, &fresh, &publish.root) {
         Ok(survey) => survey,
         Err(Unfinished::Fault(problem)) => return Err(problem),
@@ -75,34 +77,54 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         }
     };
     let summary = summary(ledger, &fresh, active.as_ref(), &publish.root, &survey)?;
-    match &publish.commit {
-        Some(terms) if survey.missing.is_empty() && !publish.dry => {
-            let commit = Commit {
-                ledger,
-                fresh: &fresh,
-                survey: &survey,
-                summary,
-                terms,
-            };
-            commit.run(blobs, space, &publish, now).await
-        }
-        Some(_) | None => {
-            keep(ledger, &fresh, &publish)?;
-            let state = if survey.missing.is_empty() {
-                State::Ready
-            } else {
-                State::Blobs
-            };
-            let (blobs, parts) = (survey.missing, survey.parts);
-            let summary = Some(summary);
-            Ok(BeginReply {
-                blobs,
-                parts,
-                summary,
-                ..reply(state, active.as_ref())
-            })
-        }
+    keep(ledger, &fresh, &publish)?;
+    let state = if survey.missing.is_empty() {
+        State::Ready
+    } else {
+        State::Blobs
+    };
+    let (blobs, parts, summary) = (survey.missing, survey.parts, Some(summary));
+    Ok(BeginReply {
+        blobs,
+        parts,
+        summary,
+        ..reply(state, active.as_ref())
+    })
+}
+
+/// Commits if nothing is missing.
+async fn try_commit<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    fresh: &Fresh,
+    publish: &Publish,
+    now: Timestamp,
+) -> Result<Option<BeginReply>, Problem> {
+    let Some(terms) = &publish.commit else {
+        return Ok(None);
+    };
+    let mut with_pack = fresh.clone();
+    if let Some(pack) = &publish.pack {
+        let toc = Toc::decode(&pack.toc)
+            .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
+        with_pack.add_toc(publish.index, &toc);
     }
+    let survey = match survey(ledger, &with_pack, &publish.root) {
+        Ok(survey) if survey.missing.is_empty() => survey,
+        Ok(_) | Err(Unfinished::Incomplete) => return Ok(None),
+        Err(Unfinished::Fault(problem)) => return Err(problem),
+    };
+    let active = ledger.active()?;
+    let summary = summary(ledger, fresh, active.as_ref(), &publish.root, &survey)?;
+    let commit = Commit {
+        ledger,
+        fresh: &with_pack,
+        survey: &survey,
+        summary,
+        terms,
+    };
+    commit.run(blobs, space, publish, now).await.map(Some)
 }
 
 fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
@@ -149,10 +171,7 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
     let nothing = Ranges::default();
     match &publish.offer {
         Offer::Nodes(nodes) => {
-            let nodes = nodes
-                .iter()
-                .map(|bytes| claimed(bytes))
-                .collect::<Result<_, _>>()?;
+            let nodes = nodes.iter().map(claimed).collect::<Result<_, _>>()?;
             Ok(Told::Nodes(nodes))
         }
         Offer::Outline(ids) => {
@@ -337,6 +356,10 @@ impl<S: Sql> Commit<'_, S> {
             ledger.settle_node(node, twin)?;
         }
         let mut arrived = self.fresh.blobs.clone();
+        if prepared.object.is_none() {
+            // The root was settled before, so nothing was written, the pack that came along neither.
+            arrived.retain(|_, held| held.location.extent.object != publish.index);
+        }
         arrived.extend(&prepared.assembled);
         have::add(ledger, &arrived)?;
         for pack in &self.fresh.packs {

@@ -22,7 +22,7 @@ use crate::sql::{Sql, SqlError};
 use crate::wire::{Offered, Problem, Ranges};
 
 /// Nodes and blobs that came with a request and are not in the ledger yet.
-#[derive(Default)]
+#[derive(Default, Clone)]
 pub(crate) struct Fresh {
     /// Nodes, by id.
     pub(crate) nodes: NodeMap,

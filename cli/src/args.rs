@@ -1,0 +1,439 @@
+//! The command line as a value: every command, option and example that `--help` shows.
+//!
+//! Nothing is decided here. Options that may also come from the environment or from `pmx.toml` are
+//! optional, and [`config`](crate::config) puts the layers together.
+
+use std::path::PathBuf;
+
+use clap::{Args, ColorChoice, Parser, Subcommand};
+
+use crate::guard::MaxDelete;
+use crate::order::OrderChoice;
+
+/// Publish a folder by its content: only what changed travels, and one commit makes it live.
+#[derive(Debug, Parser)]
+#[command(name = "pmx", version, propagate_version = true, max_term_width = 100)]
+#[command(after_help = ENVIRONMENT, after_long_help = LONG_HELP)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+    /// What is printed, and how.
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+const ENVIRONMENT: &str = "\
+Environment: PMX_SERVER, PMX_SPACE, PMX_TOKEN (or PATHMX_PUBLISH_TOKEN), PMX_DATA, PMX_CACHE, NO_COLOR.
+A flag wins over the environment, which wins over pmx.toml, which wins over the user's config.toml.";
+
+const LONG_HELP: &str = "\
+Examples:
+  pmx dev site           a live site on this machine, republished as files change
+  pmx sync dist          publish a folder; prints the address
+  pmx diff dist          what that would change
+  pmx rollback           back to the deploy before
+  pmx explain E_CONFLICT what an error means and what to do
+
+Environment:
+  PMX_SERVER             address of the server (default http://127.0.0.1:8787)
+  PMX_SPACE              name of the site
+  PMX_TOKEN              the server's publish secret (also PATHMX_PUBLISH_TOKEN)
+  PMX_DATA               data folder of the embedded host
+  PMX_CACHE              cache folder; it can be deleted at any time
+  NO_COLOR               no colours, whatever the value
+
+A flag wins over the environment, which wins over pmx.toml (looked for upward from here),
+which wins over config.toml in the user's configuration folder.
+
+Exit codes: 0 done, 1 other, 2 usage, 3 source, 4 not authorised, 5 network, 6 conflict,
+7 integrity, 8 limit, 9 nothing to change (only with --exit-code), 130 interrupted.";
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve a folder here, and publish it again whenever it changes
+    Dev(DevArgs),
+    /// Run the embedded host
+    Serve(ServeArgs),
+    /// Publish a folder
+    #[command(visible_alias = "publish", after_long_help = SYNC_EXAMPLES)]
+    Sync(Box<SyncArgs>),
+    /// Show what a sync would change, or what changed between two deploys
+    #[command(after_long_help = DIFF_EXAMPLES)]
+    Diff(DiffArgs),
+    /// Print the root of a folder; nothing is sent
+    Hash(HashArgs),
+    /// List the deploys of a site
+    Deploys(DeploysArgs),
+    /// Make an older deploy active again; nothing is uploaded
+    Rollback(RollbackArgs),
+    /// Show the server, the site, its active deploy, and whether the folder differs
+    Status(StatusArgs),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page
+    Man {
+        /// Write one page a command into this folder instead
+        #[arg(long, value_name = "DIR")]
+        dir: Option<PathBuf>,
+    },
+    /// Explain an error code, or list them all
+    Explain {
+        /// The code, such as E_CONFLICT
+        code: Option<String>,
+    },
+}
+
+const SYNC_EXAMPLES: &str = "\
+Examples:
+  pmx sync                             publish `dir` of pmx.toml, or .pathmx
+  pmx sync dist --space docs -m \"v2\"   publish dist as docs
+  pmx sync dist --dry-run              only tell what would happen
+  pmx sync dist --max-delete 10%       refuse to remove more than a tenth of the files
+  pmx sync dist --expect 12            refuse if deploy 12 is not the active one any more
+  url=$(pmx sync dist)                 stdout is the address, alone";
+
+const DIFF_EXAMPLES: &str = "\
+Examples:
+  pmx diff dist      what `pmx sync dist` would change
+  pmx diff 11 12     what changed from deploy 11 to deploy 12";
+
+/// What is printed, and how.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Output")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+pub struct OutputArgs {
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// When to use colours
+    #[arg(long, global = true, value_name = "WHEN", default_value = "auto")]
+    pub color: ColorChoice,
+    /// Print only results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+    /// Say what is being done
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+    /// Show no progress bars
+    #[arg(long, global = true)]
+    pub no_progress: bool,
+}
+
+/// Which site on which server.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Site")]
+pub struct SiteArgs {
+    /// Name of the site [env: PMX_SPACE]
+    #[arg(short, long, value_name = "NAME", visible_alias = "subdomain")]
+    pub space: Option<String>,
+    /// Address of the server [env: PMX_SERVER] [default: http://127.0.0.1:8787]
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// The server's publish secret [env: PMX_TOKEN]
+    #[arg(long, value_name = "SECRET", allow_hyphen_values = true)]
+    pub token: Option<String>,
+    /// Data folder of the embedded host, to find its secret in [env: PMX_DATA]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+}
+
+/// Which folder, and how it is read.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Folder")]
+pub struct FolderArgs {
+    /// Folder to publish [default: `dir` of pmx.toml, or .pathmx]
+    #[arg(value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// How to read it.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+}
+
+/// How a folder is read.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Folder")]
+pub struct ScanArgs {
+    /// Leave out what matches a pattern, as in .gitignore (repeatable)
+    #[arg(long, value_name = "PATTERN")]
+    pub exclude: Vec<String>,
+    /// Read every file again
+    #[arg(long)]
+    pub no_cache: bool,
+    /// Allow paths that differ only in case or in Unicode normalisation
+    #[arg(long)]
+    pub allow_collisions: bool,
+    /// Threads that read the folder [default: all cores]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub jobs: Option<u16>,
+}
+
+/// `pmx dev`
+#[derive(Debug, Args)]
+pub struct DevArgs {
+    /// The folder.
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// Name of the site [env: PMX_SPACE]
+    #[arg(short, long, value_name = "NAME", visible_alias = "subdomain")]
+    pub space: Option<String>,
+    /// Open the site in a browser
+    #[arg(long)]
+    pub open: bool,
+    /// The host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// `pmx serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// The embedded host.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Host")]
+pub struct HostArgs {
+    /// Data folder [env: PMX_DATA] [default: the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Domain under which every label is a site [env: DOMAIN] [default: localhost]
+    #[arg(long, value_name = "NAME")]
+    pub domain: Option<String>,
+}
+
+/// `pmx sync`
+#[derive(Debug, Clone, Default, Args)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
+pub struct SyncArgs {
+    /// The folder.
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// Same as DIR
+    #[arg(
+        short,
+        long,
+        value_name = "DIR",
+        conflicts_with = "dir",
+        hide_short_help = true
+    )]
+    pub outdir: Option<PathBuf>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+    /// What changed, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Only tell what would happen
+    #[arg(short = 'n', long, conflicts_with = "watch")]
+    pub dry_run: bool,
+    /// Publish again whenever the folder changes
+    #[arg(short, long)]
+    pub watch: bool,
+    /// Refuse if another deploy than this is active (0: none yet)
+    #[arg(long, value_name = "DEPLOY", conflicts_with = "watch")]
+    pub expect: Option<u64>,
+    /// Place of this build in its sequence: auto, none, run:N, commit:SECONDS, or N for run:N
+    ///
+    /// A build never replaces one of the same kind with a higher place. `auto` takes the number of
+    /// the run under CI, and sends nothing elsewhere.
+    #[arg(long, value_name = "ORDER", default_value = "auto")]
+    pub order: OrderChoice,
+    /// Refuse to remove more files than this, or more than this share of the active deploy's
+    #[arg(long, value_name = "N|N%")]
+    pub max_delete: Option<MaxDelete>,
+    /// Publish a folder without any files
+    #[arg(long)]
+    pub allow_empty: bool,
+    /// Exit with 9 if there was nothing to change
+    #[arg(long)]
+    pub exit_code: bool,
+    /// How hard to compress what is sent: auto, or 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    pub compression: Compression,
+    /// Publish under an address of its own, beside the active deploy
+    #[arg(long, value_name = "NAME", hide = true)]
+    pub preview: Option<String>,
+    /// Make an older deploy active instead, as `pmx rollback` does
+    #[arg(long, value_name = "DEPLOY", hide_short_help = true)]
+    #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch"])]
+    pub rollback: Option<u64>,
+}
+
+/// `pmx diff`
+#[derive(Debug, Args)]
+pub struct DiffArgs {
+    /// A folder, or the older deploy
+    #[arg(value_name = "DIR|DEPLOY")]
+    pub from: Option<PathBuf>,
+    /// The newer deploy
+    #[arg(value_name = "DEPLOY")]
+    pub to: Option<u64>,
+    /// How to read the folder.
+    #[command(flatten)]
+    pub scan: ScanArgs,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+    /// Exit with 9 if there is no difference
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// `pmx hash`
+#[derive(Debug, Args)]
+pub struct HashArgs {
+    /// The folder.
+    #[command(flatten)]
+    pub folder: FolderArgs,
+}
+
+/// `pmx deploys`
+#[derive(Debug, Args)]
+pub struct DeploysArgs {
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// List at most so many
+    #[arg(short = 'l', long, value_name = "N", default_value_t = 20)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=pmx_sync::limits::DEPLOYS_PAGE_MAX))]
+    pub limit: u64,
+    /// List only deploys with smaller numbers
+    #[arg(long, value_name = "DEPLOY")]
+    pub before: Option<u64>,
+}
+
+/// `pmx rollback`
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The deploy to go back to [default: the one before the active one]
+    pub deploy: Option<u64>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Refuse if another deploy than this is active
+    #[arg(long, value_name = "DEPLOY")]
+    pub expect: Option<u64>,
+}
+
+/// `pmx status`
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// The folder.
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+    /// Exit with 9 if the folder is what is published
+    #[arg(long)]
+    pub exit_code: bool,
+}
+
+/// How hard to compress what is sent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Compression {
+    /// As hard as the line is slow.
+    #[default]
+    Auto,
+    /// A zstd level, 1 to 19.
+    Level(u8),
+}
+
+impl std::str::FromStr for Compression {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match (text, text.parse()) {
+            ("auto", _) => Ok(Self::Auto),
+            (_, Ok(level @ 1..=19)) => Ok(Self::Level(level)),
+            _ => Err("expected auto, or a number from 1 to 19".into()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(line.split(' '))
+    }
+
+    fn sync(line: &str) -> SyncArgs {
+        match parse(line).unwrap().command {
+            Command::Sync(args) => *args,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_old_names_of_publish_work() {
+        let args = sync("pmx publish -s docs -o dist -m hello");
+        assert_eq!(args.site.space.as_deref(), Some("docs"));
+        assert_eq!(args.outdir, Some("dist".into()));
+        assert_eq!(args.message.as_deref(), Some("hello"));
+        assert_eq!(
+            sync("pmx publish --subdomain docs").site.space.as_deref(),
+            Some("docs")
+        );
+        assert_eq!(sync("pmx publish --rollback 3").rollback, Some(3));
+    }
+
+    #[test]
+    fn contradictions_are_usage_errors() {
+        for line in [
+            "pmx sync a --outdir b",
+            "pmx sync --dry-run --watch",
+            "pmx sync a --rollback 3",
+            "pmx sync --compression 20",
+            "pmx sync --compression 0",
+            "pmx sync --max-delete 101%",
+            "pmx sync --order later",
+            "pmx sync --jobs 0",
+            "pmx deploys --limit 0",
+            "pmx hash -q -v",
+            "pmx",
+        ] {
+            assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn help_lists_the_commands() {
+        let help = Cli::command().term_width(100).render_help().to_string();
+        insta::assert_snapshot!(help);
+    }
+}

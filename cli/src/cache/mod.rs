@@ -1,0 +1,212 @@
+//! The client's cache folder: it saves time and nothing else, and may be deleted at any moment.
+//!
+//! For each folder and way of reading it there are two files: the stat cache of the last scan, and
+//! the manifest nodes of the last roots. For each site there is one: what was active when it was
+//! last seen, from which the next patch can start. Whatever is odd about a file makes it no file.
+
+mod active;
+mod nodes;
+
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use etcetera::BaseStrategy;
+use pmx_sync::hash::Hash;
+use pmx_sync::name::SpaceName;
+use pmx_sync::scan;
+
+pub use active::Active;
+pub use nodes::{Nodes, Pile};
+
+use crate::config::Folder;
+use crate::env::Environment;
+use crate::server::Server;
+
+/// Bytes of a file here: the caches of 2,000,000 files with long paths.
+const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
+
+/// The cache folder, or that there is none.
+#[derive(Debug, Clone)]
+pub struct CacheFolder(Option<PathBuf>);
+
+/// The cache of one folder.
+#[derive(Debug, Clone)]
+pub struct FolderCache {
+    scan: Option<PathBuf>,
+    nodes: Option<PathBuf>,
+}
+
+/// The cache of one site.
+#[derive(Debug, Clone)]
+pub struct SiteCache(Option<PathBuf>);
+
+impl CacheFolder {
+    /// The folder that `PMX_CACHE` names, or the user's.
+    pub fn of(env: &Environment) -> Self {
+        let named = env.path("PMX_CACHE");
+        let users = || {
+            Some(
+                etcetera::choose_base_strategy()
+                    .ok()?
+                    .cache_dir()
+                    .join("pmx"),
+            )
+        };
+        Self(named.or_else(users).map(|folder| folder.join("v1")))
+    }
+
+    /// A folder to keep caches in.
+    pub fn at(folder: &Path) -> Self {
+        Self(Some(folder.to_owned()))
+    }
+
+    /// The cache of a folder, as it is read.
+    pub fn folder(&self, folder: &Folder) -> FolderCache {
+        let place = folder.dir.canonicalize().ok();
+        let base = self.0.as_ref().zip(place).map(|(cache, place)| {
+            let policy = match folder.collisions {
+                scan::Collisions::Refuse => "refuse",
+                scan::Collisions::Allow => "allow",
+            };
+            let mut parts = vec![place.as_os_str().as_encoded_bytes(), policy.as_bytes()];
+            parts.extend(folder.exclude.iter().map(String::as_bytes));
+            cache.join("folders").join(name_of(&parts))
+        });
+        FolderCache {
+            scan: base.as_ref().map(|base| base.with_extension("scan")),
+            nodes: base.as_ref().map(|base| base.with_extension("nodes")),
+        }
+    }
+
+    /// The cache of a site.
+    pub fn site(&self, server: &Server, space: &SpaceName) -> SiteCache {
+        let name = name_of(&[server.as_str().as_bytes(), space.as_str().as_bytes()]);
+        SiteCache(
+            self.0
+                .as_ref()
+                .map(|cache| cache.join("sites").join(name).with_extension("json")),
+        )
+    }
+}
+
+impl FolderCache {
+    /// The stat cache of the last scan.
+    pub fn scan(&self) -> Option<scan::Cache> {
+        scan::Cache::parse(read(self.scan.as_deref()?)?)
+    }
+
+    /// The nodes of the last roots.
+    pub fn nodes(&self) -> Option<Nodes> {
+        Nodes::parse(read(self.nodes.as_deref()?)?)
+    }
+
+    /// Keeps a stat cache.
+    pub fn keep_scan(&self, bytes: &[u8]) {
+        keep(self.scan.as_deref(), bytes);
+    }
+
+    /// Keeps nodes.
+    pub fn keep_nodes(&self, bytes: &[u8]) {
+        keep(self.nodes.as_deref(), bytes);
+    }
+}
+
+impl SiteCache {
+    /// What was active when the site was last seen.
+    pub fn active(&self) -> Option<Active> {
+        Active::parse(&read(self.0.as_deref()?)?)
+    }
+
+    /// Keeps what is active now.
+    pub fn keep(&self, active: &Active) {
+        keep(self.0.as_deref(), &active.encode());
+    }
+}
+
+fn name_of(parts: &[&[u8]]) -> String {
+    let mut bytes = Vec::new();
+    for part in parts {
+        bytes.extend_from_slice(&(part.len() as u64).to_le_bytes());
+        bytes.extend_from_slice(part);
+    }
+    Hash::of(&bytes).to_hex()[..32].to_owned()
+}
+
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let mut file = std::fs::File::open(path).ok()?;
+    let len = file.metadata().ok()?.len();
+    if len > FILE_BYTES_MAX {
+        return None;
+    }
+    let mut bytes = Vec::with_capacity(len as usize);
+    (&mut file)
+        .take(FILE_BYTES_MAX)
+        .read_to_end(&mut bytes)
+        .ok()?;
+    Some(bytes)
+}
+
+/// Replaces a file whole. It is not flushed to the disk: what a crash leaves is checked on reading.
+/// Whether it worked matters to nobody.
+fn keep(path: Option<&Path>, bytes: &[u8]) {
+    let Some((path, folder)) = path.and_then(|path| Some((path, path.parent()?))) else {
+        return;
+    };
+    let written = || -> std::io::Result<()> {
+        std::fs::create_dir_all(folder)?;
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        file.write_all(bytes)?;
+        file.persist(path)?;
+        Ok(())
+    };
+    let _ = written();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder(dir: &Path, exclude: &[&str]) -> Folder {
+        Folder {
+            dir: dir.to_owned(),
+            exclude: exclude.iter().map(ToString::to_string).collect(),
+            collisions: scan::Collisions::Refuse,
+        }
+    }
+
+    #[test]
+    fn each_way_of_reading_a_folder_has_its_own_cache() {
+        let place = tempfile::tempdir().unwrap();
+        let cache = CacheFolder::at(&place.path().join("new"));
+        let plain = cache.folder(&folder(place.path(), &[]));
+        let other = cache.folder(&folder(place.path(), &["*.map"]));
+        plain.keep_nodes(b"a");
+        assert!(read(plain.nodes.as_deref().unwrap()).is_some());
+        assert_ne!(plain.nodes, other.nodes);
+        assert!(read(other.nodes.as_deref().unwrap()).is_none());
+    }
+
+    #[test]
+    fn names_are_not_confused_by_where_their_parts_end() {
+        assert_ne!(name_of(&[b"ab", b"c"]), name_of(&[b"a", b"bc"]));
+    }
+
+    #[test]
+    fn a_cache_that_can_not_be_written_is_no_trouble() {
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("file");
+        std::fs::write(&file, "x").unwrap();
+        let server = Server::parse("localhost").unwrap();
+        let space = SpaceName::parse("docs").unwrap();
+        let site = CacheFolder::at(&file).site(&server, &space);
+        let active = Active {
+            root: pmx_sync::id::NodeId::of(b"x"),
+            deploy: 3,
+        };
+        site.keep(&active);
+        assert_eq!(site.active(), None);
+        let site = CacheFolder::at(place.path()).site(&server, &space);
+        site.keep(&active);
+        assert_eq!(site.active(), Some(active));
+    }
+}

@@ -1,0 +1,288 @@
+//! The manifest nodes of the last roots in one file, from which a single one can be read.
+//!
+//! ```text
+//! file   = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows)
+//!          u32 number of roots, u32 number of nodes, roots (32 bytes each)
+//!          index (for each node, by id: 32 bytes id, u32 length), the nodes in that order
+//! ```
+//!
+//! Integers are little-endian. The sum finds what a crash or a disk left behind; each node that is
+//! used is also hashed, so a wrong file can only be slow, never wrong.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pmx_sync::hash::Hash;
+use pmx_sync::id::{NodeId, Root};
+use pmx_sync::manifest::{ManifestError, Node, NodeMap, NodeSource};
+
+const MAGIC: &[u8; 8] = b"pmxnode\x01";
+const HEAD: usize = 48;
+const ID: usize = 32;
+const ENTRY: usize = ID + 4;
+
+/// Nodes that are read where they lie.
+#[derive(Debug, Clone)]
+pub struct Nodes {
+    bytes: Vec<u8>,
+    roots: Vec<Root>,
+    index_at: usize,
+    /// Where each node of the index starts.
+    starts: Vec<usize>,
+}
+
+impl Nodes {
+    /// Reads a file; anything odd gives `None`.
+    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+        if bytes.get(..8)? != MAGIC || bytes.get(8..40)? != Hash::of(bytes.get(40..)?).as_bytes() {
+            return None;
+        }
+        let number =
+            |at: usize| Some(u32::from_le_bytes(*bytes.get(at..)?.first_chunk()?) as usize);
+        let (root_count, node_count) = (number(40)?, number(44)?);
+        let index_at = HEAD.checked_add(root_count.checked_mul(ID)?)?;
+        let nodes_at = index_at.checked_add(node_count.checked_mul(ENTRY)?)?;
+        let roots = bytes.get(HEAD..index_at)?.chunks_exact(ID);
+        let roots = roots
+            .map(|id| id.try_into().map(Root::from_bytes))
+            .collect::<Result<_, _>>()
+            .ok()?;
+        let mut starts = Vec::with_capacity(bytes.get(index_at..nodes_at)?.len() / ENTRY + 1);
+        let mut at = nodes_at;
+        for entry in bytes[index_at..nodes_at].chunks_exact(ENTRY) {
+            starts.push(at);
+            at = at.checked_add(u32::from_le_bytes(*entry.last_chunk()?) as usize)?;
+        }
+        starts.push(at);
+        (at == bytes.len()).then_some(Self {
+            bytes,
+            roots,
+            index_at,
+            starts,
+        })
+    }
+
+    /// The roots whose nodes are all here, the newest first.
+    pub fn roots(&self) -> &[Root] {
+        &self.roots
+    }
+
+    /// The bytes of a node, not verified.
+    fn bytes(&self, id: &NodeId) -> Option<&[u8]> {
+        let count = self.starts.len() - 1;
+        let (mut low, mut high) = (0, count);
+        while low < high {
+            let middle = usize::midpoint(low, high);
+            let at = self.index_at + middle * ENTRY;
+            match self.bytes[at..at + ID].cmp(id.as_bytes().as_slice()) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => {
+                    return self.bytes.get(self.starts[middle]..self.starts[middle + 1]);
+                }
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+}
+
+impl NodeSource for Nodes {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        let bytes = self.bytes(id).ok_or(ManifestError::Missing(*id))?;
+        Node::verify(bytes, *id).map(Arc::new)
+    }
+}
+
+/// Nodes just made, in front of a file of older ones.
+#[derive(Debug, Default)]
+pub struct Pile {
+    /// The new nodes.
+    pub new: NodeMap,
+    /// The older ones.
+    pub old: Option<Nodes>,
+}
+
+impl Pile {
+    /// Whether all nodes of a root are here, as far as the file promises.
+    pub fn has(&self, root: &Root) -> bool {
+        self.old
+            .as_ref()
+            .is_some_and(|old| old.roots.contains(root))
+    }
+
+    /// A file with every node of these roots. A root that is not whole is left out.
+    pub fn encode(&self, roots: &[Root]) -> Vec<u8> {
+        let mut kept = Vec::new();
+        let mut nodes = BTreeMap::new();
+        for &root in roots {
+            let mut mine = BTreeMap::new();
+            if self.collect(root, &nodes, &mut mine).is_some() && !kept.contains(&root) {
+                kept.push(root);
+                nodes.append(&mut mine);
+            }
+        }
+        encode(&kept, &nodes)
+    }
+
+    fn bytes(&self, id: &NodeId) -> Option<&[u8]> {
+        match self.new.bytes(id) {
+            Some(bytes) => Some(bytes),
+            None => self.old.as_ref()?.bytes(id),
+        }
+    }
+
+    /// Gathers the nodes of a root that are not `known` yet.
+    fn collect<'a>(
+        &'a self,
+        root: Root,
+        known: &BTreeMap<NodeId, &'a [u8]>,
+        found: &mut BTreeMap<NodeId, &'a [u8]>,
+    ) -> Option<()> {
+        let mut open = vec![root];
+        while let Some(id) = open.pop() {
+            if known.contains_key(&id) || found.contains_key(&id) {
+                continue;
+            }
+            let bytes = self.bytes(&id)?;
+            found.insert(id, bytes);
+            // The second byte of a node is its level: leaves have nothing beneath.
+            if bytes.get(1) != Some(&0)
+                && let Node::Interior { children, .. } = Node::verify(bytes, id).ok()?
+            {
+                open.extend(children.iter().map(|child| child.id));
+            }
+        }
+        Some(())
+    }
+}
+
+impl NodeSource for Pile {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        match (self.new.bytes(id), &self.old) {
+            (Some(_), _) => self.new.node(id),
+            (None, Some(old)) => old.node(id),
+            (None, None) => Err(ManifestError::Missing(*id)),
+        }
+    }
+}
+
+fn encode(roots: &[Root], nodes: &BTreeMap<NodeId, &[u8]>) -> Vec<u8> {
+    let body: usize = nodes.values().map(|bytes| bytes.len()).sum();
+    let mut out = Vec::with_capacity(HEAD + roots.len() * ID + nodes.len() * ENTRY + body);
+    out.extend_from_slice(MAGIC);
+    out.extend_from_slice(&[0; 32]);
+    out.extend_from_slice(&(roots.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(nodes.len() as u32).to_le_bytes());
+    for root in roots {
+        out.extend_from_slice(root.as_bytes());
+    }
+    for (id, bytes) in nodes {
+        out.extend_from_slice(id.as_bytes());
+        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
+    }
+    for bytes in nodes.values() {
+        out.extend_from_slice(bytes);
+    }
+    let sum = Hash::of(&out[40..]);
+    out[8..40].copy_from_slice(sum.as_bytes());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::id::BlobId;
+    use pmx_sync::manifest::{Built, Entry, Row, build, diff};
+    use pmx_sync::media::Media;
+    use pmx_sync::path::SitePath;
+
+    use super::*;
+
+    fn site(files: u32, changed: u32) -> Built {
+        let rows = (0..files).map(|number| Row {
+            path: SitePath::parse(&format!("docs/{number:05}.html")).unwrap(),
+            entry: Entry {
+                blob: BlobId::of(&[number == changed].map(u8::from)),
+                size: 9,
+                media: Media::unknown(),
+            },
+        });
+        build(rows).unwrap()
+    }
+
+    fn pile(sites: &[&Built]) -> Pile {
+        let mut pile = Pile::default();
+        for site in sites {
+            pile.new.extend(site.nodes.clone());
+        }
+        pile
+    }
+
+    #[test]
+    fn a_file_holds_the_nodes_of_its_roots() {
+        let (one, two) = (site(2000, 7), site(2000, 1500));
+        let bytes = pile(&[&one, &two]).encode(&[one.root, two.root, one.root]);
+        let nodes = Nodes::parse(bytes).unwrap();
+        assert_eq!(nodes.roots(), [one.root, two.root]);
+        let changes = diff(&nodes, one.root, &nodes, two.root).unwrap();
+        let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["docs/00007.html", "docs/01500.html"]);
+        // What both share is kept once, and dropping a root drops what only it had.
+        let both = nodes.starts.len();
+        let again = Pile {
+            new: NodeMap::default(),
+            old: Some(nodes),
+        };
+        let fewer = Nodes::parse(again.encode(&[two.root])).unwrap();
+        assert!(fewer.starts.len() < both);
+        assert!(fewer.node(&two.root).is_ok() && fewer.node(&one.root).is_err());
+    }
+
+    #[test]
+    fn a_root_that_is_not_whole_is_left_out() {
+        let (whole, mut torn) = (site(500, 1), site(500, 400));
+        torn.nodes.remove(0);
+        let nodes = Nodes::parse(pile(&[&torn]).encode(&[torn.root])).unwrap();
+        assert!(nodes.roots().is_empty());
+        let nodes = Nodes::parse(pile(&[&whole]).encode(&[torn.root, whole.root])).unwrap();
+        assert_eq!(nodes.roots(), [whole.root]);
+    }
+
+    #[test]
+    fn whatever_is_odd_is_no_file() {
+        let built = site(300, 1);
+        let good = pile(&[&built]).encode(&[built.root]);
+        assert!(Nodes::parse(good.clone()).is_some());
+        for at in [0, 7, 8, 39, 40, 44, 48, 90, good.len() / 2, good.len() - 1] {
+            let mut bad = good.clone();
+            bad[at] ^= 1;
+            assert!(Nodes::parse(bad).is_none(), "byte {at}");
+        }
+        for len in [0, 8, 40, 48, good.len() - 1] {
+            assert!(Nodes::parse(good[..len].to_vec()).is_none(), "{len} bytes");
+        }
+        assert!(Nodes::parse([good, vec![0]].concat()).is_none());
+    }
+
+    #[test]
+    fn a_file_with_a_right_sum_and_wrong_counts_is_no_file() {
+        let built = site(300, 1);
+        let good = pile(&[&built]).encode(&[built.root]);
+        for at in [40, 44] {
+            let mut bad = good.clone();
+            bad[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
+            let sum = Hash::of(&bad[40..]);
+            bad[8..40].copy_from_slice(sum.as_bytes());
+            assert!(Nodes::parse(bad).is_none(), "count at {at}");
+        }
+    }
+
+    #[test]
+    fn a_node_under_a_wrong_id_is_not_believed() {
+        let built = site(10, 1);
+        let bytes = built.nodes[0].bytes.to_vec();
+        let wrong = NodeId::of(b"another");
+        let file = encode(&[wrong], &BTreeMap::from([(wrong, bytes.as_slice())]));
+        let nodes = Nodes::parse(file).unwrap();
+        assert!(matches!(nodes.node(&wrong), Err(ManifestError::WrongId(_))));
+    }
+}

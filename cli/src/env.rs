@@ -1,0 +1,123 @@
+//! The environment as a value, read once, so that what depends on it can be tested.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pmx_sync::limits::{EXACT_INTEGER_MAX, META_VALUE_BYTES_MAX};
+use pmx_sync::wire::DeployMeta;
+
+/// The variables of a program.
+#[derive(Debug, Clone, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+/// The variables in which CI systems number their runs.
+const CI_RUNS: &[&str] = &[
+    "GITHUB_RUN_NUMBER",
+    "CI_PIPELINE_IID",
+    "BUILDKITE_BUILD_NUMBER",
+    "CIRCLE_BUILD_NUM",
+    "BITBUCKET_BUILD_NUMBER",
+    "DRONE_BUILD_NUMBER",
+    "TRAVIS_BUILD_NUMBER",
+    "APPVEYOR_BUILD_NUMBER",
+];
+
+const CI_COMMITS: &[&str] = &[
+    "GITHUB_SHA",
+    "CI_COMMIT_SHA",
+    "BUILDKITE_COMMIT",
+    "CIRCLE_SHA1",
+    "BITBUCKET_COMMIT",
+];
+const CI_BRANCHES: &[&str] = &[
+    "GITHUB_HEAD_REF",
+    "GITHUB_REF_NAME",
+    "CI_COMMIT_REF_NAME",
+    "BUILDKITE_BRANCH",
+    "CIRCLE_BRANCH",
+    "BITBUCKET_BRANCH",
+];
+const CI_AUTHORS: &[&str] = &[
+    "GITHUB_ACTOR",
+    "GITLAB_USER_LOGIN",
+    "BUILDKITE_BUILD_CREATOR",
+    "CIRCLE_USERNAME",
+];
+
+impl Environment {
+    /// The environment of this program. Variables that are not UTF-8 are left out.
+    pub fn of_program() -> Self {
+        let pairs = std::env::vars_os();
+        Self(
+            pairs
+                .filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)))
+                .collect(),
+        )
+    }
+
+    /// A variable; an empty one counts as unset.
+    pub fn var(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A variable that names a file or folder.
+    pub fn path(&self, name: &str) -> Option<PathBuf> {
+        self.var(name).map(PathBuf::from)
+    }
+
+    /// Whether this runs under a CI system.
+    pub fn is_ci(&self) -> bool {
+        self.var("CI")
+            .is_some_and(|value| value != "false" && value != "0")
+            || CI_RUNS.iter().any(|name| self.var(name).is_some())
+    }
+
+    /// The number of the CI run.
+    pub fn ci_run(&self) -> Option<u64> {
+        let jenkins = self
+            .var("JENKINS_URL")
+            .and_then(|_| self.var("BUILD_NUMBER"));
+        let found = self.first(CI_RUNS).or(jenkins)?;
+        found
+            .parse()
+            .ok()
+            .filter(|&number| number <= EXACT_INTEGER_MAX)
+    }
+
+    /// What the CI system says about the build.
+    pub fn deploy_meta(&self) -> DeployMeta {
+        let one = |names| {
+            self.first(names)
+                .map(|text| shortened(text, META_VALUE_BYTES_MAX))
+        };
+        DeployMeta {
+            message: None,
+            commit: one(CI_COMMITS),
+            branch: one(CI_BRANCHES),
+            author: one(CI_AUTHORS),
+        }
+    }
+
+    fn first(&self, names: &[&str]) -> Option<&str> {
+        names.iter().find_map(|name| self.var(name))
+    }
+}
+
+impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (&'a str, &'a str)>>(pairs: I) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(k, v)| (k.to_owned(), v.to_owned()))
+                .collect(),
+        )
+    }
+}
+
+/// As much of the text as fits into so many bytes.
+fn shortened(text: &str, bytes_max: usize) -> String {
+    text[..text.floor_char_boundary(bytes_max)].to_owned()
+}

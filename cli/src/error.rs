@@ -1,0 +1,161 @@
+//! A failure as the user meets it: a stable code, what happened, what to try, and the exit code.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use pmx_sync::code::Code;
+use pmx_sync::manifest::ManifestError;
+use pmx_sync::name::InvalidName;
+use pmx_sync::push::PushError;
+use pmx_sync::scan::ScanError;
+use pmx_sync::wire::Problem;
+
+use crate::host::HostError;
+
+/// Something a command could not do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// What kind of failure.
+    pub code: Code,
+    /// What was being done, to what, and why it failed.
+    pub message: String,
+    /// What to try.
+    pub hint: String,
+    /// Paths or ids concerned.
+    pub items: Vec<String>,
+    /// What the server said, if it was the server that refused.
+    pub problem: Option<Box<Problem>>,
+}
+
+impl Failure {
+    /// A failure with the hint of its code.
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            hint: code.hint().to_owned(),
+            items: Vec::new(),
+            problem: None,
+        }
+    }
+
+    /// A command line or configuration that makes no sense.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self::new(Code::Usage, message)
+    }
+
+    /// A file that pmx itself keeps.
+    pub fn local(doing: &str, path: &Path, source: &io::Error) -> Self {
+        Self::new(
+            Code::Local,
+            format!("{doing} \"{}\": {source}", path.display()),
+        )
+    }
+
+    /// The user pressed Ctrl-C.
+    pub fn interrupted() -> Self {
+        Self::new(Code::Interrupted, "interrupted")
+    }
+
+    /// Replaces the hint.
+    #[must_use]
+    pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = hint.into();
+        self
+    }
+
+    /// The exit code of `pmx`.
+    pub fn exit(&self) -> u8 {
+        match self.code {
+            Code::Interrupted => 130,
+            code => code.kind().exit(),
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.message)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self {
+            code: problem.code,
+            message: problem.detail.clone(),
+            hint: problem.hint.clone(),
+            items: problem.items.clone(),
+            problem: Some(Box::new(problem)),
+        }
+    }
+}
+
+impl From<ManifestError> for Failure {
+    fn from(error: ManifestError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<ScanError> for Failure {
+    fn from(error: ScanError) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+impl From<PushError> for Failure {
+    fn from(error: PushError) -> Self {
+        match error {
+            PushError::Refused(problem) => (*problem).into(),
+            PushError::Manifest(_) | PushError::Protocol(_) => {
+                Self::new(error.code(), error.to_string())
+            }
+        }
+    }
+}
+
+impl From<HostError> for Failure {
+    fn from(error: HostError) -> Self {
+        let mut message = error.to_string();
+        if let Some(source) = std::error::Error::source(&error) {
+            message.push_str(&format!(": {source}"));
+        }
+        Self::new(error.code(), message).with_hint(error.hint())
+    }
+}
+
+impl From<InvalidName> for Failure {
+    fn from(error: InvalidName) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_exit_code() {
+        let exits: Vec<_> = Code::ALL
+            .iter()
+            .map(|&code| format!("{} {}", Failure::new(code, "").exit(), code))
+            .collect();
+        insta::assert_snapshot!(exits.join("\n"));
+    }
+
+    #[test]
+    fn a_problem_keeps_what_the_server_said() {
+        let problem =
+            Problem::new(Code::Conflict, "deploy 3 is active").with_items(vec!["x".into()]);
+        let failure = Failure::from(problem);
+        assert_eq!(
+            (failure.exit(), failure.message.as_str()),
+            (6, "deploy 3 is active")
+        );
+        assert_eq!(failure.hint, Code::Conflict.hint());
+        assert_eq!(failure.items, ["x"]);
+    }
+}

@@ -1,0 +1,87 @@
+//! The outbox's alarm: what a space has decided reaches its readers, if not at once, then later.
+//!
+//! The server delivers while it answers. This task is for what that left undone: at the start it
+//! looks at every space, for a crash may have come between, and then at those that changed.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pmx_sync::code::Code;
+use pmx_sync::name::SpaceName;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::http::{Counter, guarded};
+use super::ready::block_on;
+
+/// Delivers until `stop` changes.
+pub(crate) async fn watch_outboxes(
+    counter: Arc<Counter>,
+    mut changed: mpsc::UnboundedReceiver<SpaceName>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let mut due = every_space(&counter);
+    loop {
+        let first = due.iter().min_by_key(|(_, at)| **at);
+        let first = first.map(|(space, at)| (space.clone(), *at));
+        let at = first.as_ref().map_or_else(Instant::now, |(_, at)| *at);
+        tokio::select! {
+            _ = stop.changed() => return,
+            Some(space) = changed.recv() => {
+                due.entry(space).or_insert_with(|| Instant::now() + SETTLE_TIME);
+            }
+            () = sleep_until(at), if first.is_some() => {
+                if let Some((space, _)) = first {
+                    due.remove(&space);
+                    if let Some(wait) = deliver(&counter, space.clone()).await {
+                        due.insert(space, Instant::now() + wait);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long a space that changed is left to deliver by itself.
+const SETTLE_TIME: Duration = Duration::from_secs(1);
+
+/// How long to wait after a failure of the platform.
+const RETRY_TIME: Duration = Duration::from_secs(5);
+
+/// The shortest wait, whatever the server asks for.
+const WAIT_MIN: Duration = Duration::from_millis(20);
+
+fn every_space(counter: &Counter) -> BTreeMap<SpaceName, Instant> {
+    let names = counter.server.backend().spaces.names();
+    let names = names.unwrap_or_else(|error| {
+        counter.log.fault("looking for outboxes", &error);
+        Vec::new()
+    });
+    let now = Instant::now();
+    names.into_iter().map(|name| (name, now)).collect()
+}
+
+/// Delivers for one space. Returns after which time to come again, if at all.
+async fn deliver(counter: &Arc<Counter>, space: SpaceName) -> Option<Duration> {
+    let counter = Arc::clone(counter);
+    let log = counter.log;
+    let work = tokio::task::spawn_blocking(move || {
+        let now = super::now();
+        let left = guarded(log, || block_on(counter.server.deliver(&space, now)));
+        left.flatten().map(|left| {
+            let wait = left.map(|at| at.as_millis().saturating_sub(now.as_millis()));
+            wait.map(|wait| Duration::from_millis(wait).max(WAIT_MIN))
+        })
+    });
+    match work.await {
+        Ok(Ok(wait)) => wait,
+        Ok(Err(problem)) if problem.code == Code::NotFound => None,
+        Ok(Err(problem)) => {
+            log.fault("delivering an outbox", &problem);
+            Some(RETRY_TIME)
+        }
+        // The runtime is shutting down.
+        Err(_) => None,
+    }
+}

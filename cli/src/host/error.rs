@@ -1,0 +1,135 @@
+//! Why the embedded host could not start.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use pmx_sync::code::Code;
+use pmx_sync::site::InvalidDomain;
+use thiserror::Error;
+
+/// The embedded host could not start.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum HostError {
+    /// A file or folder of the host can't be made, read or written.
+    #[error("can't {doing} {}", .path.display())]
+    Disk {
+        /// What was being done.
+        doing: &'static str,
+        /// To what.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// Another process serves the folder.
+    #[error("{} is in use by {}", .folder.display(), named(*.pid))]
+    InUse {
+        /// The data folder.
+        folder: PathBuf,
+        /// The other process, if it said so.
+        pid: Option<u32>,
+    },
+    /// The address can't be listened on.
+    #[error("can't listen on {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The domain is none.
+    #[error(transparent)]
+    Domain(#[from] InvalidDomain),
+    /// The publish secret can't be used.
+    #[error("the publish secret in {origin} {fault}")]
+    Secret {
+        /// The file or the setting it came from.
+        origin: String,
+        /// What is wrong with it.
+        fault: &'static str,
+    },
+    /// The host's own database can't be used.
+    #[error("can't use the database {}: {why}", .path.display())]
+    Ledger {
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said.
+        why: String,
+    },
+    /// The operating system gives no threads.
+    #[error("can't start the host's threads")]
+    Threads(#[source] io::Error),
+    /// The operating system gives no randomness.
+    #[error("can't draw randomness: {0}")]
+    Randomness(getrandom::Error),
+}
+
+impl HostError {
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Disk { .. } | Self::Threads(_) | Self::Randomness(_) => Code::Local,
+            Self::InUse { .. } | Self::Listen { .. } | Self::Domain(_) | Self::Secret { .. } => {
+                Code::Usage
+            }
+            Self::Ledger { .. } => Code::Storage,
+        }
+    }
+
+    /// What to try.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Disk { source, .. } => match source.kind() {
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "The disk is full: make room, or pass another folder with --data.".into()
+                }
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    "Check who owns it and its permissions, or pass another folder with --data."
+                        .into()
+                }
+                _ => Code::Local.hint().into(),
+            },
+            Self::InUse { .. } => {
+                "Use the host that already runs, stop it, or pass another folder with --data."
+                    .into()
+            }
+            Self::Listen { source, .. } => match source.kind() {
+                io::ErrorKind::AddrInUse => {
+                    "Something else listens there: stop it, or pass another --listen (port 0 picks \
+                     a free one)."
+                        .into()
+                }
+                io::ErrorKind::PermissionDenied => {
+                    "Ports below 1024 need privileges: pass another --listen.".into()
+                }
+                _ => "Pass an address of this machine to --listen.".into(),
+            },
+            Self::Domain(_) => "Pass a name such as localhost to --domain.".into(),
+            Self::Secret { origin, .. } => {
+                format!("Make {origin} a line of visible ASCII that only its owner can read.")
+            }
+            Self::Ledger { .. } => Code::Storage.hint().into(),
+            Self::Threads(_) | Self::Randomness(_) => {
+                "Check the limits that the system sets for this process.".into()
+            }
+        }
+    }
+}
+
+/// Says what was being done to which path when `source` happened.
+pub(crate) fn disk(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> HostError {
+    let path = path.to_owned();
+    move |source| HostError::Disk {
+        doing,
+        path,
+        source,
+    }
+}
+
+fn named(pid: Option<u32>) -> String {
+    pid.map_or_else(
+        || "another process".to_owned(),
+        |pid| format!("process {pid}"),
+    )
+}

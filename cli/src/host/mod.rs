@@ -1,0 +1,255 @@
+//! The embedded host: the server on this machine, over a folder and SQLite.
+//!
+//! It brings the platform's half of each seam and decides nothing: [`Folder`](blobs) keeps
+//! objects, [`Ledger`](sql) a space's state, and a table tells readers which deploy is active. All
+//! of it is written so that the process may end at any instruction. Everything lies in one data
+//! folder, which one process serves at a time:
+//!
+//! ```text
+//! lock                              who serves the folder
+//! secret                            the publish secret the host made for itself
+//! host.db                           the active deploy of each space
+//! spaces/<name>.db                  a space's ledger
+//! objects/spaces/<id>/<aa>/<object> immutable objects
+//! objects/scratch/                  objects being written
+//! ```
+
+mod alarm;
+mod blobs;
+mod durable;
+mod error;
+mod http;
+mod inbound;
+mod journal;
+mod local;
+mod lock;
+mod outbound;
+mod patience;
+mod pointers;
+mod ready;
+mod secret;
+mod spaces;
+mod sql;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use pmx_sync::name::SpaceName;
+use pmx_sync::serve::{Server, Settings, SiteUrls};
+use pmx_sync::site::{Domain, Selector};
+use pmx_sync::time::Timestamp;
+use tokio::runtime::{Builder, Runtime};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use error::disk;
+use http::Counter;
+use local::Local;
+use lock::Lock;
+
+pub use blobs::Folder;
+pub use error::HostError;
+pub use journal::Log;
+pub use pointers::PointerTable;
+pub use secret::{SECRET_FILE, find_secret};
+pub use spaces::LocalSpaces;
+pub use sql::Ledger;
+
+/// What the operator of an embedded host decides.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The folder that holds everything; made if there is none.
+    pub data: PathBuf,
+    /// Where to listen; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// The domain under which every label is a site.
+    pub domain: String,
+    /// The token that may publish; without one the host makes its own (see [`find_secret`]).
+    pub publish_secret: Option<String>,
+    /// What to tell.
+    pub log: Log,
+}
+
+/// The embedded host.
+pub struct Host;
+
+impl Host {
+    /// Starts a host on threads of its own. Once this returns, it answers.
+    pub fn start(config: Config) -> Result<Running, HostError> {
+        let domain = Domain::parse(&config.domain)?;
+        durable::make_folder(&config.data).map_err(disk("make", &config.data))?;
+        let lock = Lock::take(&config.data)?;
+        let secret = secret::settle(&config.data, config.publish_secret.as_deref())?;
+        let (listener, addr) = listen(config.listen)?;
+        let settings = Settings {
+            domain: domain.clone(),
+            publish_secret: Some(secret.clone()),
+            urls: site_urls(addr),
+        };
+        let runtime = threads()?;
+        let (stop, stopped) = watch::channel(false);
+        let (changed, changes) = mpsc::unbounded_channel();
+        let local = Local::open(&config.data, changed)?;
+        let counter = Arc::new(Counter::new(Server::new(local, settings), config.log));
+        let serving = {
+            let _inside = runtime.enter();
+            let listener =
+                tokio::net::TcpListener::from_std(listener).map_err(HostError::Threads)?;
+            let alarm = alarm::watch_outboxes(Arc::clone(&counter), changes, stopped.clone());
+            runtime.spawn(alarm);
+            runtime.spawn(http::serve(listener, counter, stopped))
+        };
+        Ok(Running {
+            addr,
+            domain,
+            secret,
+            data: config.data,
+            stop,
+            threads: Some((runtime, serving)),
+            _lock: lock,
+        })
+    }
+}
+
+/// A host that answers, until it is stopped or dropped. Both wait for its threads, so neither may
+/// happen inside an asynchronous runtime.
+pub struct Running {
+    addr: SocketAddr,
+    domain: Domain,
+    secret: String,
+    data: PathBuf,
+    stop: watch::Sender<bool>,
+    threads: Option<(Runtime, JoinHandle<()>)>,
+    // Fields are dropped in order: the folder is given back last.
+    _lock: Lock,
+}
+
+impl Running {
+    /// Where it listens.
+    pub const fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The token that may publish.
+    pub fn publish_secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// The data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// The address of the API, as this machine reaches it.
+    pub fn url(&self) -> String {
+        let mut reachable = self.addr;
+        if reachable.ip().is_unspecified() {
+            reachable.set_ip(match self.addr {
+                SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+                SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+            });
+        }
+        format!("http://{reachable}")
+    }
+
+    /// The address of a site.
+    pub fn url_of(&self, space: &SpaceName) -> String {
+        let host = self.domain.host_of(space, &Selector::Active);
+        let host = host.expect("a space alone fits a label");
+        let urls = site_urls(self.addr);
+        let port = urls.port.map(|port| format!(":{port}")).unwrap_or_default();
+        format!("{}://{host}{port}/", urls.scheme)
+    }
+
+    /// Stops it: requests under way are finished, within seconds.
+    pub fn stop(mut self) {
+        self.shut_down();
+    }
+
+    /// Serves until the process is told to end (SIGINT, SIGTERM), then stops.
+    pub fn wait(mut self) -> Result<(), HostError> {
+        if let Some((runtime, _)) = &self.threads {
+            runtime
+                .block_on(told_to_end())
+                .map_err(HostError::Threads)?;
+        }
+        self.shut_down();
+        Ok(())
+    }
+
+    fn shut_down(&mut self) {
+        let Some((runtime, serving)) = self.threads.take() else {
+            return;
+        };
+        // Fails only if nobody listens any more, and then it has stopped.
+        let _ = self.stop.send(true);
+        let _ = runtime.block_on(serving);
+        // Nothing is lost with a thread that does not end: any moment is a good one to stop at.
+        runtime.shutdown_timeout(THREADS_TIME);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.shut_down();
+    }
+}
+
+/// The moment, as the server counts it.
+pub(crate) fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Timestamp::from_millis(since.unwrap_or_default().as_millis() as u64)
+}
+
+/// How long threads may take to end.
+const THREADS_TIME: Duration = Duration::from_secs(5);
+
+/// Threads that may block at once: the publish API's, the alarm's, and those of large bodies.
+const BLOCKING_MAX: usize = 32;
+
+fn listen(address: SocketAddr) -> Result<(TcpListener, SocketAddr), HostError> {
+    let bound = TcpListener::bind(address).and_then(|listener| {
+        listener.set_nonblocking(true)?;
+        let addr = listener.local_addr()?;
+        Ok((listener, addr))
+    });
+    bound.map_err(|source| HostError::Listen { address, source })
+}
+
+fn threads() -> Result<Runtime, HostError> {
+    Builder::new_multi_thread()
+        .thread_name("pmx-host")
+        .max_blocking_threads(BLOCKING_MAX)
+        .enable_all()
+        .build()
+        .map_err(HostError::Threads)
+}
+
+fn site_urls(addr: SocketAddr) -> SiteUrls {
+    SiteUrls {
+        scheme: "http",
+        port: (addr.port() != 80).then_some(addr.port()),
+    }
+}
+
+#[cfg(unix)]
+async fn told_to_end() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+#[cfg(not(unix))]
+async fn told_to_end() -> std::io::Result<()> {
+    tokio::signal::ctrl_c().await
+}
+
+#[cfg(test)]
+mod tests;

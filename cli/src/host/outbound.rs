@@ -1,0 +1,300 @@
+//! Bodies of answers: bytes at hand, or pieces of objects read as fast as the client takes them.
+//!
+//! The server says how long a body is before its first byte is read. If a read fails on the way,
+//! the connection breaks off, so that a client never takes a part for the whole.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body as AnyBody;
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response, StatusCode};
+use http_body::Frame;
+use pmx_sync::code::Code;
+use pmx_sync::codec::Decoder;
+use pmx_sync::serve::{Body, Open, Piece};
+use pmx_sync::wire::{PROBLEM_MEDIA, Problem};
+use tokio::task::JoinHandle;
+
+use super::blobs::Folder;
+
+/// Turns an answer of the server into one that hyper sends.
+pub(crate) fn sendable(
+    answer: Response<Body>,
+    method: &Method,
+    blobs: &Arc<Folder>,
+) -> Response<AnyBody> {
+    let (mut head, body) = answer.into_parts();
+    // The length of an answer to HEAD is the one that GET would have.
+    if method == Method::HEAD {
+        return Response::from_parts(head, AnyBody::empty());
+    }
+    let body = match body {
+        Body::Empty => AnyBody::empty(),
+        Body::Bytes(bytes) => AnyBody::from(bytes),
+        Body::Pieces(pieces) => {
+            let bytes: u64 = pieces.iter().map(sent).sum();
+            let length = head.headers.entry(CONTENT_LENGTH);
+            length.or_insert_with(|| HeaderValue::from(bytes));
+            // A page is read before its head is sent: both travel in one packet, and a failure
+            // still has an answer.
+            if pieces.iter().map(cost).sum::<u64>() <= AT_ONCE_BYTES {
+                match at_once(&pieces, blobs) {
+                    Ok(bytes) => AnyBody::from(bytes),
+                    Err(error) => {
+                        let failed = Problem::new(Code::Corrupt, error.to_string());
+                        return problem(&failed);
+                    }
+                }
+            } else {
+                AnyBody::new(Stream::new(pieces, Arc::clone(blobs)))
+            }
+        }
+    };
+    Response::from_parts(head, body)
+}
+
+/// A failure of the host itself, as the server spells its own.
+pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
+    let body = serde_json::to_vec(problem).expect("a problem is text and numbers");
+    let mut answer = Response::new(AnyBody::from(body));
+    *answer.status_mut() =
+        StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA));
+    headers.insert("cache-control", HeaderValue::from_static("no-store"));
+    answer
+}
+
+/// Read and opened on the thread at hand: less work than handing it to another.
+const AT_ONCE_BYTES: u64 = 64 * 1024;
+
+/// The most that is read of a file at a time.
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+/// How many bytes of the body a piece is.
+fn sent(piece: &Piece) -> u64 {
+    let range = match &piece.open {
+        Open::AsIs => &piece.range,
+        Open::Decode { keep, .. } => keep,
+    };
+    range.end.saturating_sub(range.start)
+}
+
+/// How many bytes have to be read and decoded for a piece.
+fn cost(piece: &Piece) -> u64 {
+    let stored = piece.range.end.saturating_sub(piece.range.start);
+    match &piece.open {
+        Open::AsIs => stored,
+        Open::Decode { raw, .. } => stored.saturating_add(*raw),
+    }
+}
+
+fn at_once(pieces: &[Piece], blobs: &Folder) -> io::Result<Bytes> {
+    if let [piece] = pieces {
+        return open(piece, blobs);
+    }
+    let mut all = Vec::new();
+    for piece in pieces {
+        all.extend_from_slice(&open(piece, blobs)?);
+    }
+    Ok(all.into())
+}
+
+fn open(piece: &Piece, blobs: &Folder) -> io::Result<Bytes> {
+    thread_local! {
+        static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
+    }
+    let stored = blobs
+        .read_now(piece.key, &piece.range)
+        .map_err(io::Error::other)?
+        .ok_or_else(|| {
+            let (start, end) = (piece.range.start, piece.range.end);
+            io::Error::other(format!("bytes {start} to {end} of {} are gone", piece.key))
+        })?;
+    DECODER
+        .with_borrow_mut(|decoder| piece.open(stored, decoder))
+        .map_err(|error| io::Error::other(format!("opening a piece of {}: {error}", piece.key)))
+}
+
+/// Pieces that are read one after the other, each when the one before it was taken.
+struct Stream {
+    pieces: VecDeque<Piece>,
+    reading: Option<JoinHandle<io::Result<Bytes>>>,
+    blobs: Arc<Folder>,
+}
+
+impl Stream {
+    fn new(pieces: Vec<Piece>, blobs: Arc<Folder>) -> Self {
+        Self {
+            pieces: pieces.into(),
+            reading: None,
+            blobs,
+        }
+    }
+
+    /// The next piece, or the next part of one that is sent as it is.
+    fn next_step(&mut self) -> Option<Piece> {
+        let first = self.pieces.front_mut()?;
+        let (start, end) = (first.range.start, first.range.end);
+        if first.open != Open::AsIs || end.saturating_sub(start) <= CHUNK_BYTES {
+            return self.pieces.pop_front();
+        }
+        first.range.start += CHUNK_BYTES;
+        Some(Piece {
+            range: start..start + CHUNK_BYTES,
+            ..first.clone()
+        })
+    }
+}
+
+impl http_body::Body for Stream {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = &mut *self;
+        loop {
+            if let Some(reading) = &mut this.reading {
+                let read = std::task::ready!(Pin::new(reading).poll(context));
+                this.reading = None;
+                let bytes = read.map_err(io::Error::other).flatten();
+                return Poll::Ready(Some(bytes.map(Frame::data)));
+            }
+            let Some(step) = this.next_step() else {
+                return Poll::Ready(None);
+            };
+            if cost(&step) <= AT_ONCE_BYTES {
+                return Poll::Ready(Some(open(&step, &this.blobs).map(Frame::data)));
+            }
+            let blobs = Arc::clone(&this.blobs);
+            this.reading = Some(tokio::task::spawn_blocking(move || open(&step, &blobs)));
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pieces.is_empty() && self.reading.is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::codec::{Encoder, Level};
+    use pmx_sync::id::{ObjectId, SpaceId};
+    use pmx_sync::serve::{Blobs as _, ObjectKey};
+
+    use super::super::ready::block_on;
+    use super::*;
+
+    const KEY: ObjectKey = ObjectKey {
+        space: SpaceId::from_bytes([1; 16]),
+        object: ObjectId::from_bytes([2; 16]),
+    };
+
+    fn piece(range: std::ops::Range<u64>, open: Open) -> Piece {
+        Piece {
+            key: KEY,
+            range,
+            open,
+        }
+    }
+
+    /// The body as a client gets it, and its Content-Length.
+    fn received(object: Vec<u8>, pieces: Vec<Piece>) -> (Result<Bytes, String>, u64) {
+        let home = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        block_on(blobs.write(KEY, object.into())).unwrap();
+        let answer = Response::new(Body::Pieces(pieces));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let answer = sendable(answer, &Method::GET, &blobs);
+            let length = &answer.headers().get(CONTENT_LENGTH);
+            let length = length.map_or(0, |length| length.to_str().unwrap().parse().unwrap());
+            if answer.status() != StatusCode::OK {
+                return (Err(answer.status().to_string()), length);
+            }
+            let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
+            (body.map_err(|error| error.to_string()), length)
+        })
+    }
+
+    #[test]
+    fn pieces_become_the_body() {
+        let noise: Vec<u8> = (0..3_000_000u32)
+            .map(|n| (n.wrapping_mul(0x9e37_79b9) >> 24) as u8)
+            .collect();
+        let frame = Encoder::new().frame(&noise[..1_000_000], Level::REST);
+        let (raw, framed) = (noise.len() as u64, (noise.len() + frame.len()) as u64);
+        let object = [&noise[..], &frame].concat();
+        let decode = |keep| Open::Decode {
+            raw: 1_000_000,
+            keep,
+        };
+        let check = |pieces: Vec<Piece>, expected: &[u8]| {
+            let (body, length) = received(object.clone(), pieces);
+            assert!(body.unwrap() == expected);
+            assert_eq!(length, expected.len() as u64);
+        };
+        check(vec![], b"");
+        check(vec![piece(5..9, Open::AsIs)], &noise[5..9]);
+        check(
+            vec![piece(5..9, Open::AsIs), piece(0..2, Open::AsIs)],
+            &[&noise[5..9], &noise[..2]].concat(),
+        );
+        check(vec![piece(0..raw, Open::AsIs)], &noise);
+        check(
+            vec![piece(raw..framed, decode(7..999_999))],
+            &noise[7..999_999],
+        );
+        check(
+            vec![
+                piece(1..CHUNK_BYTES + 2, Open::AsIs),
+                piece(raw..framed, decode(0..1_000_000)),
+                piece(3..4, Open::AsIs),
+            ],
+            &[
+                &noise[1..CHUNK_BYTES as usize + 2],
+                &noise[..1_000_000],
+                &noise[3..4],
+            ]
+            .concat(),
+        );
+    }
+
+    #[test]
+    fn a_small_body_that_is_gone_is_an_error_and_a_large_one_breaks_off() {
+        let (small, _) = received(vec![0; 10], vec![piece(5..11, Open::AsIs)]);
+        assert_eq!(small.unwrap_err(), "500 Internal Server Error");
+        let (large, length) = received(vec![0; 300_000], vec![piece(0..400_000, Open::AsIs)]);
+        assert!(large.unwrap_err().contains("are gone"));
+        assert_eq!(length, 400_000);
+        let garbage = Open::Decode {
+            raw: 1_000_000,
+            keep: 0..5,
+        };
+        let (garbled, _) = received(vec![0; 300_000], vec![piece(0..300_000, garbage)]);
+        assert!(garbled.unwrap_err().contains("opening a piece"));
+    }
+
+    #[test]
+    fn head_keeps_the_length_without_a_read() {
+        let home = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        let mut answer = Response::new(Body::Pieces(vec![piece(0..9, Open::AsIs)]));
+        answer
+            .headers_mut()
+            .insert(CONTENT_LENGTH, HeaderValue::from(9));
+        let sent = sendable(answer, &Method::HEAD, &blobs);
+        assert_eq!(sent.status(), StatusCode::OK);
+        assert_eq!(sent.headers()[CONTENT_LENGTH], "9");
+        assert!(http_body::Body::is_end_stream(sent.body()));
+    }
+}

@@ -1,0 +1,153 @@
+//! The publish secret: who may publish to this host.
+//!
+//! A host that is given none makes its own on first start, in a file that only its owner can read.
+//! A client on the same machine finds it there, so that publishing to oneself needs no setup.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+
+use pmx_sync::limits::TOKEN_BYTES_MAX;
+
+use super::durable;
+use super::error::{HostError, disk};
+
+/// The file in the data folder that holds the secret.
+pub const SECRET_FILE: &str = "secret";
+
+/// Reads the secret that the host with this data folder made; `None` if it made none. A file that
+/// others can read is refused, because then it is no secret.
+pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
+    let path = data.join(SECRET_FILE);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(disk("open", &path)(error)),
+    };
+    let origin = || path.display().to_string();
+    if widely_readable(&file).map_err(disk("look at", &path))? {
+        return Err(HostError::Secret {
+            origin: origin(),
+            fault: "can be read by others",
+        });
+    }
+    let mut text = String::new();
+    // One byte and a line end more than a token may have tell a file that is too long.
+    file.take(TOKEN_BYTES_MAX as u64 + 3)
+        .read_to_string(&mut text)
+        .map_err(disk("read", &path))?;
+    checked(text.trim_end_matches(['\r', '\n']), origin).map(Some)
+}
+
+/// The secret of a host: the one it was given, or its own, made if there is none yet.
+pub(crate) fn settle(data: &Path, given: Option<&str>) -> Result<String, HostError> {
+    if let Some(given) = given {
+        return checked(given, || "PUBLISH_SECRET".to_owned());
+    }
+    match find_secret(data)? {
+        Some(secret) => Ok(secret),
+        None => make(data),
+    }
+}
+
+fn make(data: &Path) -> Result<String, HostError> {
+    let secret = draw()?;
+    let path = data.join(SECRET_FILE);
+    durable::write_new(data, &path, format!("{secret}\n").as_bytes())
+        .map_err(disk("write", &path))?;
+    Ok(secret)
+}
+
+/// `pmx_` and 32 random bytes in hexadecimal: scanners for leaked secrets know a prefix.
+fn draw() -> Result<String, HostError> {
+    let mut bytes = [0; 32];
+    getrandom::fill(&mut bytes).map_err(HostError::Randomness)?;
+    let mut secret = String::from("pmx_");
+    for byte in bytes {
+        write!(secret, "{byte:02x}").expect("a string takes what is written");
+    }
+    Ok(secret)
+}
+
+fn checked(text: &str, origin: impl FnOnce() -> String) -> Result<String, HostError> {
+    let fault = if text.is_empty() {
+        "is empty"
+    } else if text.len() > TOKEN_BYTES_MAX {
+        "is longer than 512 bytes"
+    } else if !text.bytes().all(|b| b.is_ascii_graphic()) {
+        "has a character that is not visible ASCII"
+    } else {
+        return Ok(text.to_owned());
+    };
+    Err(HostError::Secret {
+        origin: origin(),
+        fault,
+    })
+}
+
+#[cfg(unix)]
+fn widely_readable(file: &File) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt as _;
+    Ok(file.metadata()?.permissions().mode() & 0o077 != 0)
+}
+
+/// Elsewhere a user's folder is private by its access list.
+#[cfg(not(unix))]
+fn widely_readable(_: &File) -> io::Result<bool> {
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn made_once_and_found() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(find_secret(home.path()).unwrap(), None);
+        let made = settle(home.path(), None).unwrap();
+        assert!(made.starts_with("pmx_") && made.len() == 68, "{made}");
+        assert_eq!(settle(home.path(), None).unwrap(), made);
+        assert_eq!(find_secret(home.path()).unwrap(), Some(made));
+        assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_given_secret_leaves_no_file() {
+        let home = tempfile::tempdir().unwrap();
+        assert_eq!(settle(home.path(), Some("mine")).unwrap(), "mine");
+        assert_eq!(find_secret(home.path()).unwrap(), None);
+        for bad in ["", "two words", "line\n", "\u{fc}", &"x".repeat(513)] {
+            assert!(settle(home.path(), Some(bad)).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_or_long_file_is_refused() {
+        for bad in [String::new(), "x".repeat(513), "x".repeat(9_999)] {
+            let home = tempfile::tempdir().unwrap();
+            let path = home.path().join(SECRET_FILE);
+            durable::write_new(home.path(), &path, bad.as_bytes()).unwrap();
+            assert!(settle(home.path(), None).is_err(), "{} bytes", bad.len());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_the_owner_reads_it() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let home = tempfile::tempdir().unwrap();
+        settle(home.path(), None).unwrap();
+        let path = home.path().join(SECRET_FILE);
+        assert_eq!(
+            fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+        let refused = find_secret(home.path()).unwrap_err().to_string();
+        assert!(refused.ends_with("can be read by others"), "{refused}");
+    }
+}

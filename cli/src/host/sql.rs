@@ -1,0 +1,216 @@
+//! SQLite in a file: the ledger of one space, or the host's own table.
+
+use std::path::Path;
+use std::time::Duration;
+
+use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+/// A SQLite database with a write-ahead log that is flushed with every commit.
+pub struct Ledger {
+    connection: Connection,
+}
+
+impl Ledger {
+    /// Opens a database, making it if there is none.
+    pub fn open(path: &Path) -> Result<Self, SqlError> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+        connection.busy_timeout(BUSY).map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        let ledger = Self { connection };
+        let mode = ledger.run("PRAGMA journal_mode = WAL", &[])?;
+        if mode != [[Value::Text("wal".into())]] {
+            return Err(SqlError(format!("no write-ahead log here: {mode:?}")));
+        }
+        for pragma in PRAGMAS {
+            ledger.run(pragma, &[])?;
+        }
+        Ok(ledger)
+    }
+}
+
+impl Sql for Ledger {
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+        let mut prepared = self.connection.prepare_cached(statement).map_err(failed)?;
+        let columns = prepared.column_count();
+        let bound = params_from_iter(params.iter().map(Bound));
+        let mut rows = prepared.query(bound).map_err(failed)?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(failed)? {
+            let values = (0..columns).map(|column| value(row.get_ref(column).map_err(failed)?));
+            all.push(values.collect::<Result<SqlRow, _>>()?);
+        }
+        Ok(all)
+    }
+
+    fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if !self.connection.is_autocommit() {
+            return Err(SqlError("a transaction inside a transaction".into()).into());
+        }
+        self.run("BEGIN IMMEDIATE", &[])?;
+        // Leaving early, by an error or a panic, undoes what was done.
+        let _undo = Undo(&self.connection);
+        let output = body(self)?;
+        self.run("COMMIT", &[])?;
+        Ok(output)
+    }
+}
+
+/// How long to wait for a program that looks into the database from outside.
+const BUSY: Duration = Duration::from_secs(5);
+
+/// Statements kept compiled.
+const STATEMENTS_MAX: usize = 128;
+
+const PRAGMAS: &[&str] = &[
+    // Every commit is flushed, not only every checkpoint.
+    "PRAGMA synchronous = FULL",
+    // Flush through the drive's own cache on Apple systems; nothing elsewhere.
+    "PRAGMA fullfsync = ON",
+    "PRAGMA checkpoint_fullfsync = ON",
+    "PRAGMA foreign_keys = OFF",
+    // A big publish may let the log grow; give the room back afterwards.
+    "PRAGMA journal_size_limit = 16777216",
+];
+
+struct Undo<'a>(&'a Connection);
+
+impl Drop for Undo<'_> {
+    fn drop(&mut self) {
+        if !self.0.is_autocommit() {
+            // If even this fails, the connection's end undoes it, and `atomically` refuses to
+            // begin anything on it until then.
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+struct Bound<'a>(&'a Value);
+
+impl ToSql for Bound<'_> {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self.0 {
+            Value::Null => ValueRef::Null,
+            Value::Integer(integer) => ValueRef::Integer(*integer),
+            Value::Text(text) => ValueRef::Text(text.as_bytes()),
+            Value::Blob(bytes) => ValueRef::Blob(bytes),
+        }))
+    }
+}
+
+fn value(stored: ValueRef<'_>) -> Result<Value, SqlError> {
+    match stored {
+        ValueRef::Null => Ok(Value::Null),
+        ValueRef::Integer(integer) => Ok(Value::Integer(integer)),
+        ValueRef::Text(text) => match std::str::from_utf8(text) {
+            Ok(text) => Ok(Value::Text(text.to_owned())),
+            Err(error) => Err(SqlError(format!("text that is not UTF-8: {error}"))),
+        },
+        ValueRef::Blob(bytes) => Ok(Value::Blob(bytes.to_vec())),
+        ValueRef::Real(real) => Err(SqlError(format!("a fraction where none is used: {real}"))),
+    }
+}
+
+// By value, as `map_err` passes it.
+#[allow(clippy::needless_pass_by_value)]
+fn failed(error: rusqlite::Error) -> SqlError {
+    SqlError(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(home: &Path) -> Ledger {
+        let ledger = Ledger::open(&home.join("x.db")).unwrap();
+        ledger.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
+        ledger
+    }
+
+    fn insert(sql: &Ledger, value: impl Into<Value>) -> Result<(), SqlError> {
+        sql.run("INSERT INTO t VALUES (?)", &[value.into()])
+            .map(drop)
+    }
+
+    fn all(sql: &Ledger) -> Vec<Value> {
+        sql.run("SELECT v FROM t ORDER BY rowid", &[])
+            .unwrap()
+            .concat()
+    }
+
+    #[test]
+    fn every_value_returns_as_it_went() {
+        let home = tempfile::tempdir().unwrap();
+        let sql = ledger(home.path());
+        let values = [
+            Value::Null,
+            Value::from((1u64 << 53) - 1),
+            Value::Integer(i64::MIN),
+            Value::from("\u{fc}\0x"),
+            Value::from(vec![0u8, 255]),
+            Value::from(Vec::new()),
+        ];
+        for value in &values {
+            insert(&sql, value.clone()).unwrap();
+        }
+        assert_eq!(all(&sql), values);
+        drop(sql);
+        assert_eq!(all(&ledger(home.path())), values);
+    }
+
+    #[test]
+    fn misuse_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        let sql = ledger(home.path());
+        assert!(sql.run("SELECT ?", &[]).is_err());
+        assert!(sql.run("SELECT 1; SELECT 2", &[]).is_err());
+        assert!(sql.run("SELECT 0.5", &[]).is_err());
+        let nested = sql.atomically(|sql| sql.atomically(|_| Ok::<_, SqlError>(())));
+        assert!(nested.is_err());
+        insert(&sql, "x").unwrap();
+    }
+
+    #[test]
+    fn all_or_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let sql = ledger(home.path());
+        sql.atomically(|sql| insert(sql, "a").and_then(|()| insert(sql, "b")))
+            .unwrap();
+        let refused: Result<(), SqlError> = sql.atomically(|sql| {
+            insert(sql, "c")?;
+            Err(SqlError("no".into()))
+        });
+        assert_eq!(refused.unwrap_err().0, "no");
+        assert_eq!(all(&sql), ["a".into(), "b".into()]);
+    }
+
+    #[test]
+    fn a_panic_undoes() {
+        let home = tempfile::tempdir().unwrap();
+        let sql = ledger(home.path());
+        let panics = std::panic::AssertUnwindSafe(|| {
+            sql.atomically(|sql| -> Result<(), SqlError> {
+                insert(sql, "a")?;
+                panic!("on purpose");
+            })
+        });
+        std::panic::catch_unwind(panics).unwrap_err();
+        assert_eq!(all(&sql), []);
+        sql.atomically(|sql| insert(sql, "b")).unwrap();
+        assert_eq!(all(&sql), ["b".into()]);
+    }
+
+    #[test]
+    fn a_file_that_is_no_database_is_an_error() {
+        let home = tempfile::tempdir().unwrap();
+        std::fs::write(home.path().join("x.db"), [7; 4_096]).unwrap();
+        assert!(Ledger::open(&home.path().join("x.db")).is_err());
+    }
+}

@@ -1,0 +1,314 @@
+//! The folder as it is now: scanned, with its root, and with its manifest once somebody asks.
+//!
+//! If the scan found nothing changed, the root is the cached one and no manifest is touched. If
+//! little changed, the cached nodes are edited. Only without a cache is a manifest built whole.
+
+use std::num::NonZeroUsize;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use pmx_sync::code::Code;
+use pmx_sync::id::{NodeId, Root};
+use pmx_sync::manifest::{
+    Change, Edit, ManifestError, Node, NodeSource, Totals, build, diff, edit,
+};
+use pmx_sync::scan::{self, Scan};
+use pmx_sync::time::Timestamp;
+
+use crate::args::ScanArgs;
+use crate::cache::{FolderCache, Pile};
+use crate::config::Folder;
+use crate::error::Failure;
+use crate::ui::{Counting, Ui};
+
+/// Roots whose nodes are kept beside the newest: those of sites that the folder was published to.
+const ROOTS_KEPT: usize = 3;
+
+/// A scanned folder. As a [`NodeSource`] it holds the nodes of its root and of recent ones.
+#[derive(Debug)]
+pub struct Local {
+    scan: Scan,
+    root: Root,
+    cache: FolderCache,
+    pile: OnceLock<Pile>,
+    took: Duration,
+}
+
+impl Local {
+    /// Reads a folder.
+    pub fn read(
+        folder: &Folder,
+        args: &ScanArgs,
+        cache: FolderCache,
+        ui: &Ui,
+    ) -> Result<Self, Failure> {
+        let started = Instant::now();
+        let options = scan::Options {
+            exclude: folder.exclude.clone(),
+            collisions: folder.collisions,
+            threads: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
+            ..scan::Options::default()
+        };
+        let known = if args.no_cache { None } else { cache.scan() };
+        let bar = ui.bar(Counting::Files, 0);
+        let scan = scan::scan(&folder.dir, &options, known.as_ref(), &bar, now())?;
+        bar.finish();
+        for warning in &scan.stats().warnings {
+            ui.warn(format!("{}: {}", warning.path, warning.fault));
+        }
+        let pile = OnceLock::new();
+        let root = match scan.base() {
+            Some(base) if scan.changes().is_empty() => base,
+            Some(_) | None => {
+                let (root, made) = manifest(&scan, &cache)?;
+                let _ = pile.set(made);
+                root
+            }
+        };
+        let took = started.elapsed();
+        Ok(Self {
+            scan,
+            root,
+            cache,
+            pile,
+            took,
+        })
+    }
+
+    /// The root.
+    pub const fn root(&self) -> Root {
+        self.root
+    }
+
+    /// Files and bytes.
+    pub fn totals(&self) -> Totals {
+        self.scan.totals()
+    }
+
+    /// The scan, by which files are found again.
+    pub const fn scan(&self) -> &Scan {
+        &self.scan
+    }
+
+    /// How long reading it took.
+    pub const fn took(&self) -> Duration {
+        self.took
+    }
+
+    /// Whether the nodes of a root are at hand.
+    pub fn knows(&self, root: &Root) -> bool {
+        *root == self.root || self.pile().is_ok_and(|pile| pile.has(root))
+    }
+
+    /// What turns a root that is at hand into this one.
+    pub fn changes_since(&self, root: Root) -> Result<Vec<Change>, Failure> {
+        Ok(diff(self, root, self, self.root)?)
+    }
+
+    /// Keeps what the next scan can use, and the nodes of `bases` as far as they are at hand.
+    pub fn keep(&self, bases: &[Root]) {
+        if !self.scan.is_settled() {
+            self.cache.keep_scan(&self.scan.cache(self.root));
+        }
+        let mut roots = vec![self.root];
+        roots.extend(bases);
+        if let Some(pile) = self.pile.get() {
+            let older = pile.old.iter().flat_map(|old| old.roots());
+            roots.extend(older);
+            roots = first_distinct(roots);
+            // What is in the file already needs no writing.
+            if !pile.new.is_empty() {
+                self.cache.keep_nodes(&pile.encode(&roots));
+            }
+        }
+    }
+
+    fn pile(&self) -> Result<&Pile, ManifestError> {
+        if let Some(pile) = self.pile.get() {
+            return Ok(pile);
+        }
+        let mut pile = Pile {
+            old: self.cache.nodes(),
+            ..Pile::default()
+        };
+        if !pile.has(&self.root) {
+            pile.new.extend(build(self.scan.rows())?.nodes);
+        }
+        Ok(self.pile.get_or_init(|| pile))
+    }
+}
+
+impl NodeSource for Local {
+    fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
+        self.pile()?.node(id)
+    }
+}
+
+/// The manifest of a scan that found changes: its root, and its nodes among the older ones.
+fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, Pile), Failure> {
+    let mut pile = Pile {
+        old: cache.nodes(),
+        ..Pile::default()
+    };
+    let edited = match scan.base() {
+        Some(base) if pile.has(&base) => {
+            let edits = scan.changes().iter().map(|(path, entry)| Edit {
+                path: path.clone(),
+                entry: entry.clone(),
+            });
+            edit(&pile, base, &edits.collect::<Vec<_>>()).ok()
+        }
+        Some(_) | None => None,
+    };
+    let built = match edited {
+        Some(built) => built,
+        None => build(scan.rows())?,
+    };
+    pile.new.extend(built.nodes);
+    Ok((built.root, pile))
+}
+
+fn first_distinct(roots: Vec<Root>) -> Vec<Root> {
+    let mut distinct = Vec::new();
+    for root in roots {
+        if distinct.len() <= ROOTS_KEPT && !distinct.contains(&root) {
+            distinct.push(root);
+        }
+    }
+    distinct
+}
+
+/// Refuses a site without files, unless it is meant to be one.
+pub fn check_empty(totals: Totals, allow_empty: AllowEmpty) -> Result<(), Failure> {
+    match allow_empty {
+        AllowEmpty::No if totals.files == 0 => Err(Failure::new(
+            Code::EmptySite,
+            "the folder has no files to publish",
+        )),
+        AllowEmpty::No | AllowEmpty::Yes => Ok(()),
+    }
+}
+
+/// Whether a site may be without any files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AllowEmpty {
+    /// It is an accident.
+    No,
+    /// It is meant.
+    Yes,
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_millis(since.as_millis() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::args::OutputArgs;
+    use crate::cache::CacheFolder;
+    use crate::env::Environment;
+
+    fn read(dir: &Path, cache: &Path) -> Local {
+        let folder = Folder {
+            dir: dir.to_owned(),
+            exclude: Vec::new(),
+            collisions: scan::Collisions::Refuse,
+        };
+        let output = OutputArgs {
+            quiet: true,
+            ..OutputArgs::default()
+        };
+        let ui = Ui::new(&output, &Environment::default());
+        let cache = CacheFolder::at(cache).folder(&folder);
+        Local::read(&folder, &ScanArgs::default(), cache, &ui).unwrap()
+    }
+
+    fn site(dir: &Path, files: u32) {
+        for number in 0..files {
+            std::fs::write(dir.join(format!("{number}.txt")), number.to_string()).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_cached_root_is_the_root() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        site(dir.path(), 300);
+        let first = read(dir.path(), cache.path());
+        first.keep(&[]);
+        let second = read(dir.path(), cache.path());
+        assert_eq!(second.root(), first.root());
+        assert!(
+            second.pile.get().is_none(),
+            "nothing changed, so no manifest was touched"
+        );
+        assert!(second.knows(&first.root()));
+        assert_eq!(second.changes_since(first.root()).unwrap(), []);
+    }
+
+    #[test]
+    fn an_edited_manifest_is_the_one_that_building_gives() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        site(dir.path(), 300);
+        let first = read(dir.path(), cache.path());
+        first.keep(&[]);
+        std::fs::write(dir.path().join("7.txt"), "changed").unwrap();
+        std::fs::remove_file(dir.path().join("8.txt")).unwrap();
+        std::fs::write(dir.path().join("new.txt"), "new").unwrap();
+        let edited = read(dir.path(), cache.path());
+        let fresh = tempfile::tempdir().unwrap();
+        assert_eq!(edited.root(), read(dir.path(), fresh.path()).root());
+        assert!(edited.knows(&first.root()));
+        let changes = edited.changes_since(first.root()).unwrap();
+        let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
+        assert_eq!(paths, ["7.txt", "8.txt", "new.txt"]);
+        // What was kept goes on to be known, until others take its place.
+        edited.keep(&[first.root()]);
+        assert!(read(dir.path(), cache.path()).knows(&first.root()));
+    }
+
+    #[test]
+    fn spoilt_caches_cost_time_and_nothing_else() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        site(dir.path(), 100);
+        let first = read(dir.path(), cache.path());
+        first.keep(&[]);
+        for kept in std::fs::read_dir(cache.path().join("folders")).unwrap() {
+            let path = kept.unwrap().path();
+            let mut bytes = std::fs::read(&path).unwrap();
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 0x40;
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let again = read(dir.path(), cache.path());
+        assert_eq!(again.root(), first.root());
+        assert_eq!(again.scan().base(), None);
+        assert_eq!(again.changes_since(first.root()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_lost_manifest_is_built_again() {
+        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        site(dir.path(), 100);
+        let first = read(dir.path(), cache.path());
+        first.keep(&[]);
+        for kept in std::fs::read_dir(cache.path().join("folders")).unwrap() {
+            let path = kept.unwrap().path();
+            if path
+                .extension()
+                .is_some_and(|extension| extension == "nodes")
+            {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+        let again = read(dir.path(), cache.path());
+        assert!(again.node(&first.root()).is_ok());
+        std::fs::write(dir.path().join("7.txt"), "changed").unwrap();
+        assert_ne!(read(dir.path(), cache.path()).root(), first.root());
+    }
+}

@@ -1,0 +1,147 @@
+//! `pmx deploys`: the history of a site.
+
+use jiff::tz::TimeZone;
+use pmx_sync::code::Code;
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::{DeployKind, DeployView};
+use serde_json::json;
+
+use super::{Context, Ended};
+use crate::args::{DeploysArgs, ScanArgs};
+use crate::client::http::Client;
+use crate::error::Failure;
+use crate::ui;
+
+const HEADINGS: [&str; 8] = [
+    "", "deploy", "when", "root", "files", "new", "commit", "message",
+];
+
+pub(super) fn run(args: DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let folder = context
+        .layers
+        .folder_at(args.dir.as_deref(), &ScanArgs::default());
+    let site = context.layers.site(&args.site, &folder.dir)?;
+    let client = Client::new(site.server, site.token, context.interrupt.clone());
+    let reply = match client.deploys(&site.space, args.before, args.limit) {
+        Ok(reply) => reply,
+        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => {
+            context
+                .ui
+                .note(format!("{} has no deploys yet", site.space));
+            context.ui.object(
+                "deploys",
+                &json!({ "space": site.space, "active": 0, "deploys": [] }),
+            );
+            return Ok(Ended::Done);
+        }
+        Err(failure) => return Err(failure),
+    };
+    if reply.deploys.is_empty() {
+        context
+            .ui
+            .note(format!("{} has no deploys to list", site.space));
+    } else {
+        let rows = reply.deploys.iter().map(|deploy| row(deploy, reply.active));
+        for line in table(rows.collect()) {
+            context.ui.result(line);
+        }
+    }
+    let body = json!({
+        "space": site.space,
+        "active": reply.active,
+        "url": reply.url,
+        "deploys": reply.deploys,
+    });
+    context.ui.object("deploys", &body);
+    Ok(Ended::Done)
+}
+
+fn row(deploy: &DeployView, active: u64) -> [String; 8] {
+    let mark = if deploy.number == active { "*" } else { "" };
+    let message = match (deploy.kind, deploy.restores, &deploy.meta.message) {
+        (DeployKind::Rollback, Some(number), None) => format!("(rollback to {number})"),
+        (DeployKind::Rollback, Some(number), Some(text)) => {
+            format!("(rollback to {number}) {text}")
+        }
+        (DeployKind::Publish, ..) | (DeployKind::Rollback, None, _) => {
+            deploy.meta.message.clone().unwrap_or_default()
+        }
+    };
+    [
+        mark.into(),
+        deploy.number.to_string(),
+        when(deploy.at),
+        deploy.root.to_hex()[..12].to_owned(),
+        deploy.files.to_string(),
+        ui::bytes(deploy.new_bytes),
+        short(deploy.meta.commit.as_deref().unwrap_or_default(), 10),
+        short(message.lines().next().unwrap_or_default(), 60),
+    ]
+}
+
+/// A moment as people write it, in UTC, so that a log means the same everywhere.
+pub(super) fn when(at: Timestamp) -> String {
+    let millis = i64::try_from(at.as_millis()).ok();
+    let moment = millis.and_then(|millis| jiff::Timestamp::from_millisecond(millis).ok());
+    match moment {
+        Some(moment) => moment
+            .to_zoned(TimeZone::UTC)
+            .strftime("%Y-%m-%d %H:%M:%SZ")
+            .to_string(),
+        None => "?".into(),
+    }
+}
+
+fn short(text: &str, chars_max: usize) -> String {
+    let mut chars = text.chars();
+    let mut out: String = chars.by_ref().take(chars_max).collect();
+    if chars.next().is_some() {
+        out.push('…');
+    }
+    // Escaped here, because escaping changes the width.
+    ui::escaped(&out)
+}
+
+/// Lays rows out in columns, numbers to the right.
+fn table(rows: Vec<[String; 8]>) -> Vec<String> {
+    let mut all = vec![HEADINGS.map(str::to_owned)];
+    all.extend(rows);
+    let width = |column: usize| {
+        all.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..HEADINGS.len()).map(width).collect();
+    let lines = all.iter().map(|row| {
+        let cells =
+            row.iter()
+                .zip(&widths)
+                .enumerate()
+                .map(|(column, (cell, &width))| match column {
+                    1 | 4 | 5 => format!("{cell:>width$}"),
+                    _ => format!("{cell:<width$}"),
+                });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    });
+    lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_history_is_a_table() {
+        let deploys = r#"[
+            {"number":12,"root":"ROOT","parent":11,"kind":"rollback","restores":9,"at":1700000000000,
+             "files":52000,"bytes":1,"new_bytes":0,"summary":{"added":0,"modified":0,"removed":0,"unchanged":0}},
+            {"number":9,"root":"ROOT","parent":8,"kind":"publish","at":0,"files":3,"bytes":1,"new_bytes":1234567,
+             "summary":{"added":0,"modified":0,"removed":0,"unchanged":0},
+             "meta":{"message":"first \u001b[2J line\nsecond","commit":"0123456789abcdef"}}]"#;
+        let deploys = deploys.replace("ROOT", &"ab".repeat(32));
+        let deploys: Vec<DeployView> = serde_json::from_str(&deploys).unwrap();
+        let lines = table(deploys.iter().map(|deploy| row(deploy, 12)).collect());
+        insta::assert_snapshot!(lines.join("\n"), @"");
+    }
+}

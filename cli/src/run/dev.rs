@@ -1,0 +1,109 @@
+//! `pmx dev`: a live site with one command. A host, a first publish, and one more for each change.
+
+use std::io;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use pmx_sync::push::Mode;
+use pmx_sync::wire::DeployMeta;
+use serde_json::json;
+
+use super::sync::Job;
+use super::watch::Watch;
+use super::{Context, Ended, serve};
+use crate::args::{Compression, DevArgs};
+use crate::client::publish::Terms;
+use crate::config::Site;
+use crate::error::Failure;
+use crate::host::{Config, Host, HostError, Log, Running};
+use crate::local::AllowEmpty;
+use crate::server::Server;
+use crate::token::Token;
+
+pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let folder = context.layers.folder(&args.folder);
+    let space = context.layers.space(args.space.as_deref(), &folder.dir)?;
+    let watch = Watch::of(&folder.dir)?;
+    let running = start(args, context)?;
+    let site = Site {
+        server: Server::parse(&running.url())?,
+        space,
+        token: Some(Token::parse(running.publish_secret())?),
+    };
+    let url = running.url_of(&site.space);
+    let terms = Terms {
+        mode: Mode::Publish,
+        expect: None,
+        order: None,
+        meta: DeployMeta::default(),
+        max_delete: None,
+        compression: Compression::Level(1),
+    };
+    let scan = args.folder.scan.clone();
+    let job = Job {
+        folder,
+        scan,
+        site,
+        terms,
+        allow_empty: AllowEmpty::No,
+    };
+    let client = job.client(context);
+    job.again(&client, context);
+    let ui = context.ui;
+    ui.result(&url);
+    ui.object(
+        "serving",
+        &json!({ "url": url, "data": running.data().display().to_string() }),
+    );
+    ui.note(format!(
+        "watching {}; press Ctrl-C to stop",
+        job.folder.dir.display()
+    ));
+    if args.open && open(&url).is_err() {
+        ui.warn("no browser could be started");
+    }
+    while watch.wait(&context.interrupt)? {
+        job.again(&client, context);
+    }
+    running.stop();
+    Ok(Ended::Done)
+}
+
+/// Starts the host; on another port if the usual one is taken and no other was asked for.
+fn start(args: &DevArgs, context: &Context<'_>) -> Result<Running, Failure> {
+    let config = serve::config(&args.host, Log::Quiet, context)?;
+    let mut elsewhere = Config { ..config.clone() };
+    elsewhere.listen.set_port(0);
+    match Host::start(config) {
+        Ok(running) => Ok(running),
+        Err(HostError::Listen { source, address })
+            if source.kind() == io::ErrorKind::AddrInUse && args.host.listen.is_none() =>
+        {
+            context
+                .ui
+                .detail(format!("something else listens on {address}"));
+            Ok(Host::start(elsewhere)?)
+        }
+        Err(HostError::InUse { folder, pid }) => {
+            let failure = Failure::from(HostError::InUse { folder, pid });
+            Err(failure.with_hint("`pmx sync --watch` publishes to the host that already runs."))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Shows an address in the user's browser.
+fn open(url: &str) -> io::Result<()> {
+    let program = match std::env::consts::OS {
+        "macos" => "open",
+        "windows" => "explorer",
+        _ => "xdg-open",
+    };
+    let mut command = Command::new(Path::new(program));
+    command
+        .arg(url)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().map(drop)
+}

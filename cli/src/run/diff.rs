@@ -1,0 +1,296 @@
+//! `pmx diff`: what a sync would change, or what changed between two deploys.
+
+use std::path::Path;
+
+use pmx_sync::code::Code;
+use pmx_sync::limits::DIFF_ROWS_MAX;
+use pmx_sync::push::Mode;
+use pmx_sync::wire::{DiffRow, Summary};
+use serde_json::json;
+
+use super::{Context, Ended};
+use crate::args::{Compression, DiffArgs};
+use crate::cache::Active;
+use crate::client::http::Client;
+use crate::client::publish::{Publish, Terms};
+use crate::config::{Folder, Site};
+use crate::error::Failure;
+use crate::local::Local;
+use crate::ui;
+
+pub(super) fn run(args: DiffArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let deploys = match args.to {
+        Some(to) => Some((number(args.from.as_deref())?, to)),
+        None => None,
+    };
+    let dir = if deploys.is_some() {
+        None
+    } else {
+        args.from.as_deref()
+    };
+    let folder = context.layers.folder_at(dir, &args.scan);
+    let site = context.layers.site(&args.site, &folder.dir)?;
+    let client = Client::new(
+        site.server.clone(),
+        site.token.clone(),
+        context.interrupt.clone(),
+    );
+    let difference = match deploys {
+        Some((from, to)) => between(&client, &site, from, to)?,
+        None => folder_difference(&args, &folder, &site, &client, context)?,
+    };
+    difference.print(context);
+    let Summary {
+        added,
+        modified,
+        removed,
+        ..
+    } = difference.summary;
+    let same = added + modified + removed == 0;
+    Ok(if same && args.exit_code {
+        Ended::Unchanged
+    } else {
+        Ended::Done
+    })
+}
+
+/// What differs.
+struct Difference {
+    from: u64,
+    to: Option<u64>,
+    summary: Summary,
+    paths: Paths,
+}
+
+/// Which paths differ.
+enum Paths {
+    /// These.
+    All(Vec<DiffRow>),
+    /// These and more.
+    Some(Vec<DiffRow>),
+    /// The manifest of the active deploy is not at hand, so only the counts are known.
+    Unknown,
+}
+
+impl Difference {
+    fn print(&self, context: &Context<'_>) {
+        let ui = context.ui;
+        let (rows, truncated) = match &self.paths {
+            Paths::All(rows) => (rows.as_slice(), false),
+            Paths::Some(rows) => (rows.as_slice(), true),
+            Paths::Unknown => (&[][..], true),
+        };
+        for row in rows {
+            ui.result(line(row));
+            ui.object("change", row);
+        }
+        let Summary {
+            added,
+            modified,
+            removed,
+            unchanged,
+        } = self.summary;
+        ui.note(format!(
+            "{added} added, {modified} modified, {removed} removed, {unchanged} unchanged against deploy {}",
+            self.from
+        ));
+        match self.paths {
+            Paths::All(_) => {}
+            Paths::Some(_) => ui.note("there are more paths than are listed"),
+            Paths::Unknown => {
+                ui.note("the paths can't be listed: this folder was not published from here last")
+            }
+        }
+        let body = json!({
+            "from": self.from,
+            "to": self.to,
+            "files": self.summary,
+            "truncated": truncated,
+        });
+        ui.object("diff", &body);
+    }
+}
+
+fn line(row: &DiffRow) -> String {
+    let path = &row.path;
+    match (row.before, row.after) {
+        (None, Some(after)) => format!("+ {path} ({})", ui::bytes(after)),
+        (Some(before), None) => format!("- {path} ({})", ui::bytes(before)),
+        (Some(before), Some(after)) => {
+            format!("~ {path} ({} -> {})", ui::bytes(before), ui::bytes(after))
+        }
+        (None, None) => format!("  {path}"),
+    }
+}
+
+fn number(text: Option<&Path>) -> Result<u64, Failure> {
+    let text = text.and_then(Path::to_str).unwrap_or_default();
+    text.parse().map_err(|_| {
+        Failure::usage(format!("{text:?} is not the number of a deploy"))
+            .with_hint("`pmx diff 11 12` compares deploys, `pmx diff DIR` a folder.")
+    })
+}
+
+fn between(client: &Client, site: &Site, from: u64, to: u64) -> Result<Difference, Failure> {
+    let reply = client.diff(&site.space, from, to)?;
+    let paths = if reply.truncated {
+        Paths::Some(reply.rows)
+    } else {
+        Paths::All(reply.rows)
+    };
+    Ok(Difference {
+        from: reply.from,
+        to: Some(reply.to),
+        summary: reply.summary,
+        paths,
+    })
+}
+
+fn folder_difference(
+    args: &DiffArgs,
+    folder: &Folder,
+    site: &Site,
+    client: &Client,
+    context: &Context<'_>,
+) -> Result<Difference, Failure> {
+    let local = Local::read(folder, &args.scan, context.cache.folder(folder), context.ui)?;
+    let active = active(client, site)?;
+    let difference = match active {
+        Some(active) if local.knows(&active.root) => known(&local, active)?,
+        None => first(&local),
+        Some(active) => asked(&local, site, client, context, active)?,
+    };
+    local.keep(
+        &active
+            .map(|active| active.root)
+            .into_iter()
+            .collect::<Vec<_>>(),
+    );
+    Ok(difference)
+}
+
+/// The active deploy, if there is one: the newest, since every activation makes a deploy.
+pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Failure> {
+    match client.deploys(&site.space, None, 1) {
+        Ok(reply) => Ok(reply.deploys.first().map(|deploy| Active {
+            root: deploy.root,
+            deploy: deploy.number,
+        })),
+        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => Ok(None),
+        Err(failure) => Err(failure),
+    }
+}
+
+fn known(local: &Local, active: Active) -> Result<Difference, Failure> {
+    let changes = local.changes_since(active.root)?;
+    let rows: Vec<_> = changes
+        .iter()
+        .take(DIFF_ROWS_MAX)
+        .map(DiffRow::from)
+        .collect();
+    Ok(Difference {
+        from: active.deploy,
+        to: None,
+        summary: Summary::of(&changes, local.totals().files),
+        paths: if rows.len() == changes.len() {
+            Paths::All(rows)
+        } else {
+            Paths::Some(rows)
+        },
+    })
+}
+
+/// Everything is new.
+fn first(local: &Local) -> Difference {
+    let rows = local
+        .scan()
+        .rows()
+        .into_iter()
+        .take(DIFF_ROWS_MAX)
+        .map(|row| DiffRow {
+            path: row.path,
+            before: None,
+            after: Some(row.entry.size),
+        });
+    let rows: Vec<_> = rows.collect();
+    let files = local.totals().files;
+    let all = rows.len() as u64 == files;
+    Difference {
+        from: 0,
+        to: None,
+        summary: Summary {
+            added: files,
+            ..Summary::default()
+        },
+        paths: if all {
+            Paths::All(rows)
+        } else {
+            Paths::Some(rows)
+        },
+    }
+}
+
+/// The server has the active manifest and counts against it.
+fn asked(
+    local: &Local,
+    site: &Site,
+    client: &Client,
+    context: &Context<'_>,
+    active: Active,
+) -> Result<Difference, Failure> {
+    let terms = Terms {
+        mode: Mode::Dry,
+        expect: None,
+        order: None,
+        meta: pmx_sync::wire::DeployMeta::default(),
+        max_delete: None,
+        compression: Compression::Auto,
+    };
+    let publish = Publish {
+        client,
+        space: &site.space,
+        local,
+        site: &context.cache.site(&site.server, &site.space),
+        terms: &terms,
+        interrupt: &context.interrupt,
+        ui: context.ui,
+    };
+    let outcome = publish.run()?.outcome;
+    let summary = outcome.summary.ok_or_else(|| {
+        let message = "the server can't tell what would change without more of the manifest";
+        Failure::new(Code::Protocol, message)
+            .with_hint("Sync once from this folder; after that the difference is known here.")
+    })?;
+    Ok(Difference {
+        from: active.deploy,
+        to: None,
+        summary,
+        paths: Paths::Unknown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_tells_what_became_of_a_path() {
+        let row = |json: &str| line(&serde_json::from_str(json).unwrap());
+        assert_eq!(row(r#"{"path":"a","after":9}"#), "+ a (9 B)");
+        assert_eq!(row(r#"{"path":"a","before":1500}"#), "- a (1.5 kB)");
+        assert_eq!(
+            row(r#"{"path":"a","before":1,"after":2}"#),
+            "~ a (1 B -> 2 B)"
+        );
+    }
+
+    #[test]
+    fn deploys_are_numbers() {
+        assert_eq!(number(Some(Path::new("12"))), Ok(12));
+        assert_eq!(
+            number(Some(Path::new("dist"))).map_err(|f| f.exit()),
+            Err(2)
+        );
+        assert_eq!(number(None).map_err(|f| f.exit()), Err(2));
+    }
+}

@@ -1,0 +1,114 @@
+//! The commands, one a file, and what they have in common.
+
+mod deploys;
+mod dev;
+mod diff;
+mod explain;
+mod hash;
+mod rollback;
+mod serve;
+mod shell;
+mod status;
+mod sync;
+mod watch;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::args::{Cli, Command, OutputArgs};
+use crate::cache::CacheFolder;
+use crate::config::Layers;
+use crate::env::Environment;
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::ui::Ui;
+
+/// How a command ended that did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// It did what it should.
+    Done,
+    /// There was nothing to change, and `--exit-code` wants to know.
+    Unchanged,
+}
+
+/// Runs the program.
+pub fn main(args: impl IntoIterator<Item = OsString>, env: Environment) -> ExitCode {
+    let args: Vec<_> = args.into_iter().collect();
+    let cli = match Cli::try_parse_from(&args) {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error, &args, &env),
+    };
+    let ui = Ui::new(&cli.output, &env);
+    match run(cli.command, env, &ui) {
+        Ok(Ended::Done) => ExitCode::SUCCESS,
+        Ok(Ended::Unchanged) => ExitCode::from(9),
+        Err(failure) => {
+            ui.failure(&failure);
+            ExitCode::from(failure.exit())
+        }
+    }
+}
+
+/// What every command works with.
+struct Context<'a> {
+    ui: &'a Ui,
+    layers: Layers,
+    cache: CacheFolder,
+    interrupt: Interrupt,
+}
+
+fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
+    match command {
+        Command::Completions { shell } => shell::completions(shell, ui),
+        Command::Man { dir } => shell::man(dir.as_deref(), ui),
+        Command::Explain { code } => explain::run(code.as_deref(), ui),
+        other => {
+            let context = Context {
+                ui,
+                cache: CacheFolder::of(&env),
+                layers: Layers::of_program(env)?,
+                interrupt: Interrupt::listen(),
+            };
+            run_in(other, &context)
+        }
+    }
+}
+
+fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
+    match command {
+        Command::Sync(args) => sync::run(*args, context),
+        Command::Diff(args) => diff::run(args, context),
+        Command::Hash(args) => hash::run(&args, context),
+        Command::Deploys(args) => deploys::run(args, context),
+        Command::Rollback(args) => rollback::run(args, context),
+        Command::Status(args) => status::run(&args, context),
+        Command::Dev(args) => dev::run(&args, context),
+        Command::Serve(args) => serve::run(&args, context),
+        Command::Completions { .. } | Command::Man { .. } | Command::Explain { .. } => {
+            Ok(Ended::Done)
+        }
+    }
+}
+
+/// Prints help, or what is wrong with the command line, the way it was asked for.
+fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode {
+    let json = args.iter().any(|arg| arg == "--json");
+    if json && error.exit_code() != 0 {
+        let text = error.to_string();
+        let mut lines = text
+            .lines()
+            .map(|line| line.trim_start_matches("error: ").trim());
+        let message = lines.find(|line| !line.is_empty()).unwrap_or_default();
+        let output = OutputArgs {
+            json,
+            ..OutputArgs::default()
+        };
+        Ui::new(&output, env).failure(&Failure::usage(message));
+    } else {
+        let _ = error.print();
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}

@@ -1,0 +1,49 @@
+//! `pmx rollback`: make an older deploy active again.
+
+use pmx_sync::wire::{RollbackHead, VERSION};
+use serde_json::json;
+
+use super::{Context, Ended};
+use crate::args::RollbackArgs;
+use crate::cache::Active;
+use crate::client::http::Client;
+use crate::client::publish::fresh_key;
+use crate::error::Failure;
+
+pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let folder = context
+        .layers
+        .folder_at(args.dir.as_deref(), &crate::args::ScanArgs::default());
+    let site = context.layers.site(&args.site, &folder.dir)?;
+    let head = RollbackHead {
+        v: VERSION,
+        space: site.space.clone(),
+        to: args.deploy,
+        expect: args.expect,
+        key: fresh_key()?,
+        meta: super::sync::meta(args.message, context)?,
+    };
+    let client = Client::new(site.server.clone(), site.token, context.interrupt.clone());
+    let deploy = client.rollback(&head)?;
+    let active = Active {
+        root: deploy.root,
+        deploy: deploy.number,
+    };
+    context.cache.site(&site.server, &site.space).keep(&active);
+    let restored = deploy.restores.unwrap_or(deploy.number);
+    context.ui.note(format!(
+        "deploy {} of {} is deploy {restored} again",
+        deploy.number, site.space
+    ));
+    context.ui.result(deploy.number);
+    context.ui.object(
+        "rollback",
+        &json!({
+            "deploy": deploy.number,
+            "restores": deploy.restores,
+            "root": deploy.root,
+            "files": deploy.summary,
+        }),
+    );
+    Ok(Ended::Done)
+}

@@ -1,0 +1,48 @@
+//! `pmx serve`: the embedded host, until it is told to end.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use serde_json::json;
+
+use super::{Context, Ended};
+use crate::args::{HostArgs, ServeArgs};
+use crate::error::Failure;
+use crate::host::{Config, Host, Log, SECRET_FILE};
+
+/// The port that the host listens on if none is named.
+pub(super) const PORT: u16 = 8787;
+
+pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let running = Host::start(config(&args.host, Log::Json, context)?)?;
+    let ui = context.ui;
+    let data = running.data().display().to_string();
+    ui.note(format!(
+        "sites are kept in {data}; the publish secret is in {SECRET_FILE} there"
+    ));
+    ui.result(running.url());
+    ui.object("serving", &json!({ "url": running.url(), "data": data }));
+    wait(context);
+    running.stop();
+    Ok(Ended::Done)
+}
+
+/// What the host shall be like.
+pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result<Config, Failure> {
+    let env = &context.layers.env;
+    let domain = args.domain.as_deref().or_else(|| env.var("DOMAIN"));
+    Ok(Config {
+        data: context.layers.data(args.data.as_deref())?,
+        listen: args
+            .listen
+            .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
+        domain: domain.unwrap_or("localhost").to_owned(),
+        publish_secret: env.var("PUBLISH_SECRET").map(str::to_owned),
+        log,
+    })
+}
+
+/// Waits until the user wants to stop.
+pub(super) fn wait(context: &Context<'_>) {
+    while context.interrupt.sleep(Duration::from_secs(3600)).is_ok() {}
+}

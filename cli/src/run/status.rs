@@ -1,0 +1,123 @@
+//! `pmx status`: the server, the site, its active deploy, and whether the folder differs.
+
+use pmx_sync::code::Code;
+use pmx_sync::wire::DeployView;
+use serde_json::json;
+
+use super::{Context, Ended};
+use crate::args::StatusArgs;
+use crate::client::http::Client;
+use crate::error::Failure;
+use crate::local::Local;
+
+pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let folder = context.layers.folder(&args.folder);
+    let site = context.layers.site(&args.site, &folder.dir)?;
+    let client = Client::new(
+        site.server.clone(),
+        site.token.clone(),
+        context.interrupt.clone(),
+    );
+    let (active, url) = match client.deploys(&site.space, None, 1) {
+        Ok(reply) => (reply.deploys.into_iter().next(), Some(reply.url)),
+        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => (None, None),
+        Err(failure) => return Err(failure),
+    };
+    let local = if folder.dir.is_dir() {
+        let cache = context.cache.folder(&folder);
+        Some(Local::read(&folder, &args.folder.scan, cache, context.ui)?)
+    } else {
+        None
+    };
+    let standing = Standing::of(local.as_ref(), active.as_ref());
+    let ui = context.ui;
+    ui.result(format!("server  {}", site.server));
+    ui.result(format!("space   {}", site.space));
+    if let Some(url) = &url {
+        ui.result(format!("url     {url}"));
+    }
+    ui.result(format!("active  {}", shown(active.as_ref())));
+    ui.result(format!(
+        "folder  {} ({})",
+        folder.dir.display(),
+        standing.sentence()
+    ));
+    let body = json!({
+        "server": site.server.as_str(),
+        "space": site.space,
+        "url": url,
+        "active": active,
+        "folder": {
+            "path": folder.dir.to_string_lossy(),
+            "root": local.as_ref().map(Local::root),
+            "state": standing.word(),
+        },
+    });
+    ui.object("status", &body);
+    if let Some(local) = &local {
+        local.keep(
+            &active
+                .map(|active| active.root)
+                .into_iter()
+                .collect::<Vec<_>>(),
+        );
+    }
+    let same = standing == Standing::Same;
+    Ok(if same && args.exit_code {
+        Ended::Unchanged
+    } else {
+        Ended::Done
+    })
+}
+
+/// How the folder compares with what is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    Same,
+    Different,
+    Unpublished,
+    Missing,
+}
+
+impl Standing {
+    fn of(local: Option<&Local>, active: Option<&DeployView>) -> Self {
+        match (local, active) {
+            (None, _) => Self::Missing,
+            (Some(_), None) => Self::Unpublished,
+            (Some(local), Some(active)) if local.root() == active.root => Self::Same,
+            (Some(_), Some(_)) => Self::Different,
+        }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Same => "same",
+            Self::Different => "different",
+            Self::Unpublished => "unpublished",
+            Self::Missing => "missing",
+        }
+    }
+
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Same => "is what is published",
+            Self::Different => "differs from what is published: see `pmx diff`",
+            Self::Unpublished => "not published yet",
+            Self::Missing => "is not there",
+        }
+    }
+}
+
+fn shown(active: Option<&DeployView>) -> String {
+    match active {
+        Some(deploy) => {
+            format!(
+                "deploy {} of {}, {} files",
+                deploy.number,
+                super::deploys::when(deploy.at),
+                deploy.files
+            )
+        }
+        None => "none yet".into(),
+    }
+}

@@ -1,0 +1,424 @@
+//! `pmx sync`: publish a folder, once or whenever it changes.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use pmx_sync::limits::MESSAGE_BYTES_MAX;
+use pmx_sync::manifest::Totals;
+use pmx_sync::push::{Mode, Outcome, OutcomeKind};
+use pmx_sync::wire::Summary;
+use serde::Serialize;
+
+use super::watch::Watch;
+use super::{Context, Ended, rollback};
+use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
+use crate::client::http::{Client, Traffic};
+use crate::client::publish::{Publish, Published, Terms, Times};
+use crate::config::{Folder, Site};
+use crate::error::Failure;
+use crate::local::{AllowEmpty, Local, check_empty};
+use crate::server::Reach;
+use crate::ui::{self, Ui};
+
+pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    if args.preview.is_some() {
+        let message = "--preview is not in this version";
+        return Err(
+            Failure::usage(message).with_hint("Publish to a space of its own: --space NAME.")
+        );
+    }
+    if let Some(deploy) = args.rollback {
+        return rollback::run(instead(args, deploy), context);
+    }
+    let folder_args = FolderArgs {
+        dir: args.folder.dir.or(args.outdir),
+        scan: args.folder.scan,
+    };
+    let folder = context.layers.folder(&folder_args);
+    let site = context.layers.site(&args.site, &folder.dir)?;
+    if site.server.reach() == Reach::Plain && site.token.is_some() {
+        let server = &site.server;
+        context.ui.warn(format!(
+            "the token travels to {server} as plain text; use https"
+        ));
+    }
+    let terms = Terms {
+        mode: if args.dry_run {
+            Mode::Dry
+        } else {
+            Mode::Publish
+        },
+        expect: args.expect,
+        order: args.order.resolve(&context.layers.env),
+        meta: meta(args.message, context)?,
+        max_delete: args.max_delete,
+        compression: args.compression,
+    };
+    let allow_empty = if args.allow_empty {
+        AllowEmpty::Yes
+    } else {
+        AllowEmpty::No
+    };
+    let job = Job {
+        folder,
+        scan: folder_args.scan,
+        site,
+        terms,
+        allow_empty,
+    };
+    if args.watch {
+        return watch(&job, context);
+    }
+    let client = job.client(context);
+    let report = job.once(&client, context)?;
+    report.print(context.ui);
+    Ok(match report.outcome.kind {
+        OutcomeKind::Unchanged if args.exit_code => Ended::Unchanged,
+        OutcomeKind::Planned if args.exit_code && report.changes_nothing() => Ended::Unchanged,
+        OutcomeKind::Published | OutcomeKind::Unchanged | OutcomeKind::Planned => Ended::Done,
+    })
+}
+
+/// A folder that is published to a site, perhaps again and again.
+pub(super) struct Job {
+    pub(super) folder: Folder,
+    pub(super) scan: ScanArgs,
+    pub(super) site: Site,
+    pub(super) terms: Terms,
+    pub(super) allow_empty: AllowEmpty,
+}
+
+impl Job {
+    pub(super) fn client(&self, context: &Context<'_>) -> Client {
+        let Site { server, token, .. } = &self.site;
+        Client::new(server.clone(), token.clone(), context.interrupt.clone())
+    }
+
+    /// Publishes once.
+    pub(super) fn once(&self, client: &Client, context: &Context<'_>) -> Result<Report, Failure> {
+        let started = Instant::now();
+        let before = client.traffic();
+        let cache = context.cache.folder(&self.folder);
+        let local = Local::read(&self.folder, &self.scan, cache, context.ui)?;
+        let totals = local.totals();
+        check_empty(totals, self.allow_empty)?;
+        context.ui.detail(format!(
+            "{}, {}, {} read",
+            ui::count(totals.files, "file", "files"),
+            ui::bytes(totals.bytes),
+            local.scan().stats().read.files
+        ));
+        let site = context.cache.site(&self.site.server, &self.site.space);
+        let base = site.active();
+        let publish = Publish {
+            client,
+            space: &self.site.space,
+            local: &local,
+            site: &site,
+            terms: &self.terms,
+            interrupt: &context.interrupt,
+            ui: context.ui,
+        };
+        let result = publish.run();
+        // What was hashed need not be hashed again, however the publish ended.
+        local.keep(&base.map(|base| base.root).into_iter().collect::<Vec<_>>());
+        let Published { outcome, times } = result?;
+        Ok(Report {
+            totals,
+            root: local.root().to_hex(),
+            outcome,
+            times,
+            scan: local.took(),
+            total: started.elapsed(),
+            traffic: since(before, client.traffic()),
+        })
+    }
+}
+
+/// What a publish did, for people and for programs.
+pub(super) struct Report {
+    totals: Totals,
+    root: String,
+    pub(super) outcome: Outcome,
+    times: Times,
+    scan: Duration,
+    total: Duration,
+    traffic: Traffic,
+}
+
+#[derive(Serialize)]
+struct SummaryBody<'a> {
+    outcome: &'static str,
+    root: &'a str,
+    deploy: Option<u64>,
+    url: Option<&'a str>,
+    files: FilesBody,
+    bytes: BytesBody,
+    requests: u64,
+    ms: MillisBody,
+}
+
+#[derive(Serialize)]
+struct FilesBody {
+    total: u64,
+    added: u64,
+    modified: u64,
+    removed: u64,
+    unchanged: u64,
+}
+
+#[derive(Serialize)]
+struct BytesBody {
+    site: u64,
+    new: u64,
+    sent: u64,
+    received: u64,
+}
+
+#[derive(Serialize)]
+struct MillisBody {
+    scan: u64,
+    negotiate: u64,
+    upload: u64,
+    commit: u64,
+    total: u64,
+}
+
+impl Report {
+    /// Prints the result: the URL alone, or the summary.
+    pub(super) fn print(&self, ui: &Ui) {
+        ui.note(self.sentence());
+        if let Some(url) = &self.outcome.url {
+            ui.result(url);
+        }
+        ui.object("summary", &self.body());
+    }
+
+    /// What happened, in one line.
+    pub(super) fn sentence(&self) -> String {
+        let number = self
+            .outcome
+            .deploy
+            .as_ref()
+            .map_or(0, |deploy| deploy.number);
+        let Summary {
+            added,
+            modified,
+            removed,
+            ..
+        } = self.summary();
+        let changes = format!("{added} added, {modified} modified, {removed} removed");
+        let sent = ui::bytes(self.traffic.sent);
+        let millis = self.total.as_millis();
+        match self.outcome.kind {
+            OutcomeKind::Unchanged => {
+                format!("unchanged: deploy {number} is this folder ({millis} ms)")
+            }
+            OutcomeKind::Published => format!(
+                "published deploy {number}: {changes}; {sent} sent in {} ({millis} ms)",
+                ui::count(self.traffic.requests, "request", "requests"),
+            ),
+            OutcomeKind::Planned => {
+                let new = ui::bytes(self.outcome.missing_bytes);
+                format!("would publish: {changes}; {new} new ({millis} ms)")
+            }
+        }
+    }
+
+    fn changes_nothing(&self) -> bool {
+        let Summary {
+            added,
+            modified,
+            removed,
+            ..
+        } = self.summary();
+        self.outcome.summary.is_some() && added + modified + removed == 0
+    }
+
+    fn summary(&self) -> Summary {
+        match (
+            self.outcome.kind,
+            self.outcome.summary,
+            &self.outcome.deploy,
+        ) {
+            (OutcomeKind::Unchanged, ..) => Summary {
+                unchanged: self.totals.files,
+                ..Summary::default()
+            },
+            (_, Some(summary), _) => summary,
+            (_, None, Some(deploy)) => deploy.summary,
+            (_, None, None) => Summary {
+                added: self.totals.files,
+                ..Summary::default()
+            },
+        }
+    }
+
+    fn body(&self) -> SummaryBody<'_> {
+        let Summary {
+            added,
+            modified,
+            removed,
+            unchanged,
+        } = self.summary();
+        let (outcome, new) = match (self.outcome.kind, &self.outcome.deploy) {
+            (OutcomeKind::Published, deploy) => (
+                "published",
+                deploy.as_ref().map_or(0, |deploy| deploy.new_bytes),
+            ),
+            (OutcomeKind::Unchanged, _) => ("unchanged", 0),
+            (OutcomeKind::Planned, _) => ("planned", self.outcome.missing_bytes),
+        };
+        let Traffic {
+            requests,
+            sent,
+            received,
+        } = self.traffic;
+        let millis = |duration: Duration| duration.as_millis() as u64;
+        SummaryBody {
+            outcome,
+            root: &self.root,
+            deploy: self.outcome.deploy.as_ref().map(|deploy| deploy.number),
+            url: self.outcome.url.as_deref(),
+            files: FilesBody {
+                total: self.totals.files,
+                added,
+                modified,
+                removed,
+                unchanged,
+            },
+            bytes: BytesBody {
+                site: self.totals.bytes,
+                new,
+                sent,
+                received,
+            },
+            requests,
+            ms: MillisBody {
+                scan: millis(self.scan),
+                negotiate: millis(self.times.negotiate),
+                upload: millis(self.times.upload),
+                commit: millis(self.times.commit),
+                total: millis(self.total),
+            },
+        }
+    }
+}
+
+/// Publishes, and again whenever the folder changes. Only the first publish may fail the command.
+fn watch(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
+    // Watching starts first, so that no change falls between it and the first publish.
+    let watch = Watch::of(&job.folder.dir)?;
+    let client = job.client(context);
+    job.once(&client, context)?.print(context.ui);
+    while watch.wait(&context.interrupt)? {
+        job.again(&client, context);
+    }
+    Ok(Ended::Done)
+}
+
+impl Job {
+    /// Publishes again; a failure is told and forgotten, since the next change may mend it.
+    pub(super) fn again(&self, client: &Client, context: &Context<'_>) {
+        match self.once(client, context) {
+            Ok(report) if report.outcome.kind == OutcomeKind::Unchanged => {
+                context.ui.detail(report.sentence());
+            }
+            Ok(report) => {
+                context.ui.note(report.sentence());
+                context.ui.object("summary", &report.body());
+            }
+            Err(failure) => context.ui.failure(&failure),
+        }
+    }
+}
+
+/// What shall be remembered of a deploy.
+pub(super) fn meta(
+    message: Option<String>,
+    context: &Context<'_>,
+) -> Result<pmx_sync::wire::DeployMeta, Failure> {
+    if let Some(message) = &message
+        && message.len() > MESSAGE_BYTES_MAX
+    {
+        let len = message.len();
+        let text = format!("the message has {len} bytes, above the limit of {MESSAGE_BYTES_MAX}");
+        return Err(Failure::usage(text).with_hint("Shorten it."));
+    }
+    Ok(pmx_sync::wire::DeployMeta {
+        message,
+        ..context.layers.env.deploy_meta()
+    })
+}
+
+fn instead(args: SyncArgs, deploy: u64) -> RollbackArgs {
+    RollbackArgs {
+        deploy: Some(deploy),
+        site: args.site,
+        dir: None::<PathBuf>,
+        message: args.message,
+        expect: args.expect,
+    }
+}
+
+fn since(before: Traffic, after: Traffic) -> Traffic {
+    Traffic {
+        requests: after.requests - before.requests,
+        sent: after.sent - before.sent,
+        received: after.received - before.received,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(kind: OutcomeKind) -> Report {
+        Report {
+            totals: Totals {
+                files: 10,
+                bytes: 1000,
+            },
+            root: "ab".repeat(32),
+            outcome: Outcome {
+                kind,
+                deploy: None,
+                url: Some("http://docs.localhost:8787/".into()),
+                summary: Some(Summary {
+                    added: 1,
+                    modified: 2,
+                    removed: 3,
+                    unchanged: 7,
+                }),
+                missing_bytes: 50,
+            },
+            times: Times::default(),
+            scan: Duration::from_millis(3),
+            total: Duration::from_millis(9),
+            traffic: Traffic {
+                requests: 1,
+                sent: 120,
+                received: 240,
+            },
+        }
+    }
+
+    #[test]
+    fn the_summary_has_the_documented_shape() {
+        let body = serde_json::to_string(&report(OutcomeKind::Planned).body()).unwrap();
+        insta::assert_snapshot!(body, @r#"{"outcome":"planned","root":"abababababababababababababababababababababababababababababababab","deploy":null,"url":"http://docs.localhost:8787/","files":{"total":10,"added":1,"modified":2,"removed":3,"unchanged":7},"bytes":{"site":1000,"new":50,"sent":120,"received":240},"requests":1,"ms":{"scan":3,"negotiate":0,"upload":0,"commit":0,"total":9}}"#);
+    }
+
+    #[test]
+    fn an_unchanged_site_has_no_changes_whatever_the_server_says() {
+        let report = report(OutcomeKind::Unchanged);
+        assert_eq!(
+            report.summary(),
+            Summary {
+                unchanged: 10,
+                ..Summary::default()
+            }
+        );
+        assert_eq!(report.body().bytes.new, 0);
+    }
+}

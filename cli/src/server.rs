@@ -1,0 +1,141 @@
+//! The address of a server, parsed once.
+
+use std::fmt;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use http::Uri;
+
+use crate::error::Failure;
+
+/// The server that is used if none is named: where the embedded host listens.
+pub const DEFAULT: &str = "http://127.0.0.1:8787";
+
+/// The address of a server: a scheme and a host, perhaps a port.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Server {
+    base: String,
+    reach: Reach,
+}
+
+/// How a server is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// On this machine.
+    Loopback,
+    /// Over a network, encrypted.
+    Encrypted,
+    /// Over a network, as plain text.
+    Plain,
+}
+
+impl Server {
+    /// Parses an address. Without a scheme it is `http` on this machine and `https` elsewhere.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let fault =
+            |why: &str| Failure::usage(format!("{text:?} is not a server's address: {why}"));
+        let (scheme, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (Some("http"), rest),
+            Some(("https", rest)) => (Some("https"), rest),
+            Some(_) => return Err(fault("expected http or https")),
+            None => (None, text),
+        };
+        let authority = rest.strip_suffix('/').unwrap_or(rest);
+        if authority.contains('@') {
+            return Err(fault(
+                "a name or password does not belong there; use PMX_TOKEN",
+            ));
+        }
+        let parsed: http::uri::Authority = authority
+            .parse()
+            .map_err(|_| fault("expected a host, such as https://example.org"))?;
+        if parsed.host().is_empty() {
+            return Err(fault("it has no host"));
+        }
+        let local = is_loopback(parsed.host());
+        let scheme = scheme.unwrap_or(if local { "http" } else { "https" });
+        let reach = match (local, scheme) {
+            (true, _) => Reach::Loopback,
+            (false, "https") => Reach::Encrypted,
+            (false, _) => Reach::Plain,
+        };
+        let base = format!("{scheme}://{}", authority.to_ascii_lowercase());
+        Uri::try_from(&base).map_err(|_| fault("it is not a URL"))?;
+        Ok(Self { base, reach })
+    }
+
+    /// The address of something on the server, whose path starts with a slash.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base)
+    }
+
+    /// How it is reached.
+    pub const fn reach(&self) -> Reach {
+        self.reach
+    }
+
+    /// The address, without a slash at the end.
+    pub fn as_str(&self) -> &str {
+        &self.base
+    }
+}
+
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.base)
+    }
+}
+
+/// RFC 6761, section 6.3: names under `localhost` are this machine's.
+fn is_loopback(host: &str) -> bool {
+    let host = host.to_ascii_lowercase();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host.ends_with(".localhost")
+        || bare.parse::<Ipv4Addr>().is_ok_and(|ip| ip.is_loopback())
+        || bare.parse::<Ipv6Addr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_normalised() {
+        for (text, base, reach) in [
+            (DEFAULT, "http://127.0.0.1:8787", Reach::Loopback),
+            ("localhost:80", "http://localhost:80", Reach::Loopback),
+            (
+                "http://docs.localhost/",
+                "http://docs.localhost",
+                Reach::Loopback,
+            ),
+            ("http://[::1]:8787", "http://[::1]:8787", Reach::Loopback),
+            ("Example.org", "https://example.org", Reach::Encrypted),
+            (
+                "https://example.org:444/",
+                "https://example.org:444",
+                Reach::Encrypted,
+            ),
+            ("http://10.0.0.1", "http://10.0.0.1", Reach::Plain),
+            (
+                "http://127.0.0.1.example.org",
+                "http://127.0.0.1.example.org",
+                Reach::Plain,
+            ),
+        ] {
+            let server = Server::parse(text).unwrap();
+            assert_eq!((server.as_str(), server.reach()), (base, reach), "{text}");
+        }
+        for text in [
+            "",
+            "ftp://x",
+            "http://",
+            "http://u:p@x",
+            "http://x/path",
+            "http://x y",
+            "x?y",
+        ] {
+            assert_eq!(Server::parse(text).map_err(|f| f.exit()), Err(2), "{text}");
+        }
+    }
+}

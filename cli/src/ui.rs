@@ -1,0 +1,411 @@
+//! Everything that is printed, and nowhere else.
+//!
+//! stdout carries results only; whatever is said on the way goes to stderr. With `--json` stdout
+//! carries one object a line instead. Text that came from outside is escaped, so that a file's
+//! name can't command a terminal.
+
+use std::fmt::Display;
+use std::io::{IsTerminal, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::ColorChoice;
+use clap::builder::styling::{AnsiColor, Style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use pmx_sync::scan;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::args::OutputArgs;
+use crate::env::Environment;
+use crate::error::Failure;
+
+/// The version of the JSON objects.
+pub const JSON_VERSION: u8 = 1;
+
+/// What is shorter than this needs no bar.
+const BAR_AFTER: Duration = Duration::from_millis(250);
+
+/// Where a command prints to.
+#[derive(Debug)]
+pub struct Ui {
+    shape: Shape,
+    detail: Detail,
+    bars: Bars,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Detail {
+    Quiet,
+    Normal,
+    Verbose,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bars {
+    Hidden,
+    Shown,
+}
+
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const WARNING: Style = AnsiColor::Yellow.on_default().bold();
+const HINT: Style = AnsiColor::Cyan.on_default();
+
+impl Ui {
+    /// Prints as the command line says.
+    pub fn new(args: &OutputArgs, env: &Environment) -> Self {
+        match args.color {
+            ColorChoice::Auto => anstream::ColorChoice::Auto,
+            ColorChoice::Always => anstream::ColorChoice::Always,
+            ColorChoice::Never => anstream::ColorChoice::Never,
+        }
+        .write_global();
+        let detail = match (args.quiet, args.verbose) {
+            (true, _) => Detail::Quiet,
+            (false, false) => Detail::Normal,
+            (false, true) => Detail::Verbose,
+        };
+        let shape = if args.json { Shape::Json } else { Shape::Text };
+        let shown = shape == Shape::Text && detail != Detail::Quiet && !args.no_progress;
+        let watched = std::io::stderr().is_terminal() && !env.is_ci();
+        let bars = if shown && watched {
+            Bars::Shown
+        } else {
+            Bars::Hidden
+        };
+        Self {
+            shape,
+            detail,
+            bars,
+        }
+    }
+
+    /// Whether results are JSON.
+    pub fn is_json(&self) -> bool {
+        self.shape == Shape::Json
+    }
+
+    /// Prints a line of the result, as text only. It is escaped.
+    pub fn result(&self, line: impl Display) {
+        if self.shape == Shape::Text {
+            to_stdout(&escaped(&line.to_string()));
+        }
+    }
+
+    /// Prints text that was made here and is not to be escaped, whatever the shape.
+    pub fn raw(&self, bytes: &[u8]) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(bytes)?;
+        out.flush()
+    }
+
+    /// Prints an object, as JSON only.
+    pub fn object(&self, kind: &str, body: &impl Serialize) {
+        if self.shape == Shape::Json {
+            to_stdout(&json_line(kind, body));
+        }
+    }
+
+    /// Says something on the way.
+    pub fn note(&self, line: impl Display) {
+        if self.shape == Shape::Text && self.detail >= Detail::Normal {
+            to_stderr(&escaped(&line.to_string()));
+        }
+    }
+
+    /// Says what only `-v` wants to know.
+    pub fn detail(&self, line: impl Display) {
+        if self.detail == Detail::Verbose {
+            to_stderr(&escaped(&line.to_string()));
+        }
+    }
+
+    /// Warns.
+    pub fn warn(&self, line: impl Display) {
+        let line = line.to_string();
+        match self.shape {
+            Shape::Json => self.object("warning", &json!({ "message": line })),
+            Shape::Text if self.detail == Detail::Quiet => {}
+            Shape::Text => to_stderr(&format!("{WARNING}warning{WARNING:#}: {}", escaped(&line))),
+        }
+    }
+
+    /// Prints a failure: the last thing of a command that failed.
+    pub fn failure(&self, failure: &Failure) {
+        match self.shape {
+            Shape::Json => to_stdout(&json_line("error", &error_body(failure))),
+            Shape::Text => to_stderr(&error_text(failure)),
+        }
+    }
+
+    /// A bar that counts up to `total`, which may be 0 if nobody knows yet.
+    pub fn bar(&self, what: Counting, total: u64) -> Bar {
+        Bar {
+            what,
+            bars: self.bars,
+            since: Instant::now(),
+            count: AtomicU64::new(0),
+            total: AtomicU64::new(total),
+            drawn: Mutex::new(None),
+        }
+    }
+}
+
+fn error_body(failure: &Failure) -> Value {
+    let mut body = json!({
+        "code": failure.code,
+        "message": failure.message,
+        "hint": failure.hint,
+        "retriable": failure.code.retriable(),
+    });
+    if !failure.items.is_empty() {
+        body["items"] = json!(failure.items);
+    }
+    body
+}
+
+fn error_text(failure: &Failure) -> String {
+    let mut lines = failure.message.lines().map(escaped);
+    let mut text = format!(
+        "{ERROR}error{ERROR:#}: {}",
+        lines.next().unwrap_or_default()
+    );
+    for line in lines {
+        text.push_str(&format!("\n       {line}"));
+    }
+    for item in &failure.items {
+        text.push_str(&format!("\n       {}", escaped(item)));
+    }
+    let hint = escaped(&failure.hint);
+    if !hint.is_empty() {
+        text.push_str(&format!("\n{HINT} hint{HINT:#}: {hint}"));
+    }
+    text.push_str(&format!(
+        "\n {HINT}code{HINT:#}: {} (`pmx explain {0}`)",
+        failure.code
+    ));
+    text
+}
+
+/// What a bar counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Counting {
+    /// Files found.
+    Files,
+    /// Bytes sent.
+    Bytes,
+}
+
+/// A progress bar that shows itself only on a terminal, and only if it takes long enough.
+#[derive(Debug)]
+pub struct Bar {
+    what: Counting,
+    bars: Bars,
+    since: Instant,
+    count: AtomicU64,
+    total: AtomicU64,
+    drawn: Mutex<Option<ProgressBar>>,
+}
+
+impl Bar {
+    /// Counts so many more.
+    pub fn add(&self, more: u64) {
+        let count = self.count.fetch_add(more, Ordering::Relaxed) + more;
+        if self.bars == Bars::Hidden || self.since.elapsed() < BAR_AFTER {
+            return;
+        }
+        // Whoever finds another thread drawing leaves it to that one.
+        if let Ok(mut drawn) = self.drawn.try_lock() {
+            let total = self.total.load(Ordering::Relaxed);
+            drawn
+                .get_or_insert_with(|| drawn_bar(self.what, total))
+                .set_position(count);
+        }
+    }
+
+    /// Takes the bar away.
+    pub fn finish(&self) {
+        if let Ok(mut drawn) = self.drawn.lock()
+            && let Some(bar) = drawn.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl scan::Progress for Bar {
+    fn found(&self, files: u64, _bytes: u64) {
+        self.add(files);
+    }
+
+    fn hashed(&self, _files: u64, _bytes: u64) {}
+}
+
+fn drawn_bar(what: Counting, total: u64) -> ProgressBar {
+    let template = match (what, total) {
+        (Counting::Files, _) => "reading   {human_pos} files",
+        (Counting::Bytes, 0) => "uploading {bytes}  {bytes_per_sec}",
+        (Counting::Bytes, _) => {
+            "uploading {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}"
+        }
+    };
+    let style = ProgressStyle::with_template(template);
+    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+}
+
+/// Text from outside as it may be shown: what a terminal would act upon, or what would reorder
+/// the text around it, becomes `\u{…}`.
+pub fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        if is_dangerous(char) {
+            out.extend(char.escape_unicode());
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// An amount of bytes, for people.
+pub fn bytes(amount: u64) -> String {
+    let units = ["kB", "MB", "GB", "TB"];
+    if amount < 1000 {
+        return format!("{amount} B");
+    }
+    let mut scaled = amount;
+    let mut unit = 0;
+    while scaled >= 1_000_000 && unit + 1 < units.len() {
+        scaled /= 1000;
+        unit += 1;
+    }
+    format!("{}.{} {}", scaled / 1000, scaled % 1000 / 100, units[unit])
+}
+
+/// A number of things, for people.
+pub fn count(number: u64, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Control characters; directional marks, embeddings, overrides and isolates (Unicode Standard
+/// Annex 9, section 2); line and paragraph separators; invisible spaces.
+fn is_dangerous(char: char) -> bool {
+    char.is_control()
+        || matches!(
+            char,
+            '\u{61c}' | '\u{180e}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{feff}'
+        )
+        || matches!(char, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{206f}' | '\u{e0000}'..='\u{e007f}')
+}
+
+fn json_line(kind: &str, body: &impl Serialize) -> String {
+    #[derive(Serialize)]
+    struct Line<'a, T> {
+        r#type: &'a str,
+        v: u8,
+        #[serde(flatten)]
+        body: &'a T,
+    }
+    let line = Line {
+        r#type: kind,
+        v: JSON_VERSION,
+        body,
+    };
+    let text = serde_json::to_string(&line).unwrap_or_default();
+    let mut out = String::with_capacity(text.len());
+    for char in text.chars() {
+        // Outside of strings JSON has only ASCII, and within them every character has this form.
+        if is_dangerous(char) {
+            let mut units = [0; 2];
+            for unit in char.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(char);
+        }
+    }
+    out
+}
+
+/// A closed pipe ends nobody's work, so what can't be printed is lost.
+fn to_stdout(line: &str) {
+    let mut out = anstream::stdout().lock();
+    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+}
+
+fn to_stderr(line: &str) {
+    let _ = writeln!(anstream::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::code::Code;
+
+    use super::*;
+
+    #[test]
+    fn text_from_outside_can_not_command_a_terminal() {
+        for (text, shown) in [
+            ("a/b.html", "a/b.html"),
+            ("\u{1f600} é", "\u{1f600} é"),
+            ("x\x1b[2J", "x\\u{1b}[2J"),
+            ("a\u{202e}gpj.exe", "a\\u{202e}gpj.exe"),
+            ("a\r\nb\u{9b}", "a\\u{d}\\u{a}b\\u{9b}"),
+        ] {
+            assert_eq!(escaped(text), shown);
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_of_json() {
+        let failure = Failure::new(Code::Network, "no \x1b[2J\u{202e}\u{e0041} answer");
+        let line = json_line("error", &error_body(&failure));
+        insta::assert_snapshot!(line, @r#"{"type":"error","v":1,"code":"E_NETWORK","hint":"Check the server's address and that it runs: `pmx serve` starts one here.","message":"no \u001b[2J\u202e\udb40\udc41 answer","retriable":true}"#);
+        let read: Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["message"], failure.message);
+    }
+
+    #[test]
+    fn an_error_names_message_hint_and_code() {
+        let mut failure = Failure::new(Code::SourceMissing, "first\nsecond \x07");
+        failure.items = vec!["a\nb".into()];
+        let text = anstream::adapter::strip_str(&error_text(&failure)).to_string();
+        insta::assert_snapshot!(text, @r"
+        error: first
+               second \u{7}
+               a\u{a}b
+         hint: Run the build, or name the folder it writes to.
+         code: E_SOURCE_MISSING (`pmx explain E_SOURCE_MISSING`)
+        ");
+    }
+
+    #[test]
+    fn amounts_are_for_people() {
+        for (amount, text) in [
+            (0, "0 B"),
+            (999, "999 B"),
+            (1000, "1.0 kB"),
+            (1_550, "1.5 kB"),
+            (999_999, "999.9 kB"),
+            (1_000_000, "1.0 MB"),
+            (12_345_678, "12.3 MB"),
+            (u64::MAX, "18446744.0 TB"),
+        ] {
+            assert_eq!(bytes(amount), text);
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Putting a folder together, and finding how it differs from the cached one.
+
+use super::super::cache::{CachedFile, CachedFolder};
+use super::super::error::{Problem, shown};
+use super::super::ground::{Ground, Listed, Listing};
+use super::super::names;
+use super::super::tree::{Folder, Tree, site_path};
+use super::super::{Collisions, Warning};
+use super::{Change, Here, Outcome, Parts, Walk, lock, text};
+
+impl<G: Ground> Walk<'_, G> {
+    /// Puts a folder together, or finds that it is the cached one.
+    pub(super) fn tree(
+        &self,
+        here: &Here<'_>,
+        listing: &Listing,
+        parts: Parts,
+        mut outcome: Outcome,
+        mut children: Vec<(String, Tree)>,
+        cached: Option<CachedFolder<'_>>,
+    ) -> Tree {
+        if let Some(cached) = cached {
+            let children_are_cached = children.len() == cached.folders().len()
+                && children
+                    .iter()
+                    .all(|(_, tree)| matches!(tree, Tree::Cached(_)));
+            let files_are_cached =
+                outcome.fresh.is_empty() && outcome.clean == cached.files().len();
+            if children_are_cached && files_are_cached {
+                return Tree::Cached(cached.index);
+            }
+        }
+        children.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut changes = std::mem::take(&mut outcome.changes);
+        let mut folder = Folder {
+            folders: children,
+            ..Folder::default()
+        };
+        assemble(&mut folder, listing, parts, outcome, cached);
+        if let Some(cached) = cached {
+            gone(here.prefix, &folder, cached, &mut changes);
+        }
+        self.judge_names(here, &folder, cached);
+        if !changes.is_empty() {
+            lock(&self.found.changes).append(&mut changes);
+        }
+        Tree::Fresh(Box::new(folder))
+    }
+
+    /// Names that are new here are compared with their neighbours.
+    fn judge_names(&self, here: &Here<'_>, folder: &Folder, cached: Option<CachedFolder<'_>>) {
+        let is_new_file =
+            |name: &str| cached.is_none_or(|cached| cached.find_file(name.as_bytes()).is_none());
+        let is_new_folder =
+            |name: &str| cached.is_none_or(|cached| cached.find_folder(name.as_bytes()).is_none());
+        let files = folder.file_names().filter(|name| is_new_file(name));
+        let folders = folder.folder_names().filter(|name| is_new_folder(name));
+        for name in files.chain(folders) {
+            if let Some(fault) = names::odd(name) {
+                lock(&self.found.warnings).push(Warning {
+                    path: shown(&[here.prefix, name].concat()),
+                    fault,
+                });
+            }
+        }
+        match self.collisions {
+            Collisions::Allow => {}
+            Collisions::Refuse => {
+                for (path, other) in names::collisions(here.prefix, folder, self.cache) {
+                    let problem = Problem::Collision {
+                        path: shown(&path),
+                        other: shown(&other),
+                    };
+                    self.problem(&path, problem);
+                }
+            }
+        }
+    }
+}
+
+/// Fills in the files of a folder, sorted: those just read, and the others from the cache.
+fn assemble(
+    folder: &mut Folder,
+    listing: &Listing,
+    parts: Parts,
+    mut outcome: Outcome,
+    cached: Option<CachedFolder<'_>>,
+) {
+    let name = |listed: Listed| listing.name(listed);
+    outcome
+        .fresh
+        .sort_unstable_by(|a, b| name(a.0).cmp(name(b.0)));
+    let mut fresh = outcome.fresh.into_iter().peekable();
+    let cached = cached.filter(|_| outcome.clean > 0);
+    let clean = cached.map_or_else(Vec::new, |cached| {
+        let files = parts.files.into_iter().chain(parts.links);
+        let mut clean: Vec<_> = files
+            .filter(|&listed| folder.folder_at(name(listed)).is_err())
+            .filter_map(|listed| cached.find_file(name(listed)))
+            .collect();
+        clean.sort_unstable_by_key(CachedFile::name);
+        clean
+    });
+    for known in clean {
+        let bytes = known.name().as_bytes();
+        while let Some((listed, stat, entry)) = fresh.next_if(|(at, ..)| name(*at) < bytes) {
+            folder.push(text(name(listed)), stat, entry);
+        }
+        if fresh.peek().is_none_or(|(at, ..)| name(*at) != bytes) {
+            folder.push(known.name(), known.stat(), known.entry());
+        }
+    }
+    for (listed, stat, entry) in fresh {
+        folder.push(text(name(listed)), stat, entry);
+    }
+}
+
+/// Adds what the cache has and the folder has not.
+fn gone(prefix: &str, folder: &Folder, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
+    let mut kept = folder.file_names().peekable();
+    for file in cached.files() {
+        while kept.next_if(|name| *name < file.name()).is_some() {}
+        if kept.peek() != Some(&file.name()) {
+            changes.extend(site_path(prefix, file.name()).map(|path| (path, None)));
+        }
+    }
+    for child in cached.folders() {
+        if folder.folder_at(child.name().as_bytes()).is_err() {
+            all_gone(&[prefix, child.name(), "/"].concat(), child, changes);
+        }
+    }
+}
+
+/// Adds every file beneath a folder that went away.
+fn all_gone(prefix: &str, cached: CachedFolder<'_>, changes: &mut Vec<Change>) {
+    for file in cached.files() {
+        changes.extend(site_path(prefix, file.name()).map(|path| (path, None)));
+    }
+    for child in cached.folders() {
+        all_gone(&[prefix, child.name(), "/"].concat(), child, changes);
+    }
+}

@@ -1,0 +1,106 @@
+//! Symbolic links: followed if they stay inside, refused if they do not.
+//!
+//! A link is resolved by the system, its target compared with the place of the whole folder, and
+//! then opened from the top segment by segment, so that nothing outside is read even if a link is
+//! replaced in between. A link to a folder on the way to itself is a circle.
+
+use std::sync::atomic::Ordering;
+
+use crate::path::SitePath;
+
+use super::super::cache::CachedFolder;
+use super::super::error::{LinkFault, Problem, is_loop, shown};
+use super::super::ground::{Ground, Listed, Listing, c_name};
+use super::super::stat::Kind;
+use super::super::tree::Tree;
+use super::{Here, Outcome, Spot, Walk, lossy};
+
+impl<G: Ground> Walk<'_, G> {
+    /// Follows the links of a folder, one after the other: there are few.
+    pub(super) fn links(
+        &self,
+        here: &Here<'_>,
+        listing: &Listing,
+        links: &[Listed],
+        cached: Option<CachedFolder<'_>>,
+    ) -> (Outcome, Vec<(String, Tree)>) {
+        let (mut outcome, mut children) = (Outcome::default(), Vec::new());
+        for &listed in links {
+            let name = listing.name(listed);
+            match self.link(here, name, listed, cached, &mut outcome) {
+                Ok(child) => children.extend(child),
+                Err(problem) => self.problem(&lossy(here, name), problem),
+            }
+        }
+        if !links.is_empty() {
+            self.found
+                .files
+                .fetch_add(links.len() as u64, Ordering::Relaxed);
+            self.count(&outcome);
+            self.progress.found(links.len() as u64, outcome.bytes);
+        }
+        (outcome, children)
+    }
+
+    fn link(
+        &self,
+        here: &Here<'_>,
+        name: &[u8],
+        listed: Listed,
+        cached: Option<CachedFolder<'_>>,
+        outcome: &mut Outcome,
+    ) -> Result<Option<(String, Tree)>, Problem> {
+        let path = lossy(here, name);
+        let valid = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
+        let escape = |fault| Problem::SymlinkEscape {
+            path: shown(&path),
+            fault,
+        };
+        let target = self.target(here, valid.name()).map_err(escape)?;
+        let mut chain = Some(here);
+        while let Some(above) = chain {
+            if above.real == target {
+                return Err(escape(LinkFault::Circle));
+            }
+            chain = above.above;
+        }
+        let (parent, last) = target.rsplit_once('/').unwrap_or(("", &target));
+        let unreadable = |error| Problem::from_io(&path, "follow", error);
+        let parent = self.ground.descend(parent).map_err(unreadable)?;
+        let last = c_name(last).map_err(unreadable)?;
+        let stat = self.ground.stat(&parent, &last).map_err(unreadable)?;
+        match stat.kind {
+            Kind::File => {
+                let spot = Spot {
+                    folder: &parent,
+                    name: &last,
+                };
+                self.file(here, &spot, listed, name, cached, outcome);
+                Ok(None)
+            }
+            Kind::Folder => {
+                let open = || self.ground.folder(&parent, &last);
+                Ok(self.child(here, name, Some(&target), open, cached))
+            }
+            // It was resolved a moment ago: a link there now is a new one.
+            Kind::Link | Kind::Unknown => Err(Problem::ChangedDuringRead { path: shown(&path) }),
+            Kind::Special => Err(Problem::NotRegular { path: shown(&path) }),
+        }
+    }
+
+    /// Where a link leads, as a path below the top.
+    fn target(&self, here: &Here<'_>, name: &str) -> Result<String, LinkFault> {
+        let place = self.ground.place();
+        let target = place.join(here.real).join(name).canonicalize();
+        let target = target.map_err(|error| {
+            if is_loop(&error) {
+                LinkFault::Circle
+            } else {
+                LinkFault::Dangling
+            }
+        })?;
+        let below = target.strip_prefix(place).map_err(|_| LinkFault::Outside)?;
+        let segments: Option<Vec<_>> = below.iter().map(|segment| segment.to_str()).collect();
+        Ok(segments.ok_or(LinkFault::Dangling)?.join("/"))
+    }
+}

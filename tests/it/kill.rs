@@ -1,0 +1,107 @@
+//! kill -9 of server and client at random moments of real publishes: the old or the new site,
+//! whole, every time, and the next run goes on.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::world::{Server, World};
+
+const ROUNDS: u64 = 50;
+const PAGES: u64 = 40;
+
+/// splitmix64: the seed says where each round is hit.
+fn random(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A page that names its version and is hard to compress, so that a publish takes a while.
+fn page(version: u64, number: u64) -> String {
+    let mut state = version * 1000 + number;
+    let noise: String = (0..4000)
+        .map(|_| format!("{:016x}", random(&mut state)))
+        .collect();
+    format!("version {version} page {number} {noise}")
+}
+
+fn write(world: &World, version: u64) {
+    for number in 0..PAGES {
+        world.write(&[(&format!("p/{number}.html"), &page(version, number))]);
+    }
+    world.write(&[("index.html", &format!("version {version}"))]);
+}
+
+/// The one version that every page shows.
+fn served(world: &World) -> u64 {
+    let home = world.get("docs", "/");
+    let deploy = home.header("x-pmx-deploy").map(str::to_owned);
+    let text = home.text();
+    let version = text
+        .strip_prefix("version ")
+        .and_then(|text| text.parse().ok());
+    let version = version.unwrap_or_else(|| panic!("the home page says {text:?}"));
+    for number in 0..PAGES {
+        let answer = world.get("docs", &format!("/p/{number}"));
+        assert_eq!(answer.header("x-pmx-deploy").map(str::to_owned), deploy);
+        assert!(
+            answer.text() == page(version, number),
+            "page {number} is not of {version}"
+        );
+    }
+    version
+}
+
+#[test]
+fn fifty_kills_leave_the_old_or_the_new_site_whole() {
+    let seed = std::env::var("PMX_SEED")
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .unwrap_or(11);
+    println!("PMX_SEED={seed}");
+    let mut state = seed;
+    let mut world = World::new();
+    let (data, port) = (world.temp.path().join("data"), world.server.port);
+    write(&world, 0);
+    world.sync("docs", &[]).ok();
+    let (mut live, mut hit, mut acknowledged) = (0, 0, 0);
+    for version in 1..=ROUNDS {
+        write(&world, version);
+        let mut client = world.command(&["sync", "site", "--space", "docs", "--json"]);
+        client.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut client = client.spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(random(&mut state) % 120));
+        let victim = random(&mut state) % 3;
+        if victim != 1 {
+            world.server.kill();
+        }
+        if victim != 0 {
+            let _gone = client.kill();
+        } else {
+            // A client without its server would try again for a while.
+            std::thread::sleep(Duration::from_millis(random(&mut state) % 30));
+        }
+        if victim != 1 {
+            world.server = Server::start(&data, port);
+        }
+        let output = client.wait_with_output().unwrap();
+        let done = output.status.success();
+        let now = served(&world);
+        assert!(
+            now == version || (now == live && !done),
+            "round {version}: {now} is served"
+        );
+        hit += u64::from(!done);
+        acknowledged += u64::from(done);
+        world.sync("docs", &[]).ok();
+        assert_eq!(served(&world), version, "the next run goes on");
+        live = version;
+    }
+    println!("{hit} publishes were cut off, {acknowledged} were acknowledged, none was lost");
+    assert!(
+        hit >= ROUNDS / 10,
+        "the kills came too late to hit anything: {hit} of {ROUNDS}"
+    );
+}

@@ -1,0 +1,226 @@
+//! Stories of serving: what browsers and caches see.
+
+use std::fs;
+
+use crate::world::World;
+
+fn site() -> World {
+    let world = World::new();
+    let page = "<h1>page</h1>".repeat(50);
+    world.write(&[
+        ("index.html", "home"),
+        ("about.html", &page),
+        ("docs/index.html", "docs home"),
+        ("docs/intro.html", "intro"),
+        ("404.html", "nothing here"),
+        ("docs/404.html", "no such docs"),
+        ("assets/app-4f3c2a1b9d0e.js", &"let a = 1;".repeat(50)),
+        ("assets/plain.css", &"p { color: red }".repeat(50)),
+    ]);
+    world.write_bytes("logo.png", &[7u8; 3000]);
+    world.sync("docs", &[]).ok();
+    world
+}
+
+#[test]
+fn clean_urls_and_the_nearest_404() {
+    let world = site();
+    for (path, status, location, body) in [
+        ("/", 200, None, Some("home")),
+        ("/index.html", 307, Some("/"), None),
+        ("/index", 307, Some("/"), None),
+        ("/about.html", 307, Some("/about"), None),
+        ("/about/", 307, Some("/about"), None),
+        ("/about.html?q=1", 307, Some("/about?q=1"), None),
+        ("/docs", 307, Some("/docs/"), None),
+        ("/docs/", 200, None, Some("docs home")),
+        ("/docs/index.html", 307, Some("/docs/"), None),
+        ("/docs/intro", 200, None, Some("intro")),
+        ("/nope", 404, None, Some("nothing here")),
+        ("/docs/deep/er/nope", 404, None, Some("no such docs")),
+        ("//evil.example/", 404, None, None),
+        ("/%2e%2e%2fetc/passwd", 404, None, None),
+        ("/%zz", 400, None, None),
+    ] {
+        let answer = world.get("docs", path);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(answer.header("location"), location, "{path}");
+        if let Some(body) = body {
+            assert_eq!(answer.text(), body, "{path}");
+        }
+        assert_eq!(
+            answer.header("x-content-type-options"),
+            Some("nosniff"),
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn etags_are_blob_ids_and_conditions_are_honoured() {
+    let world = site();
+    let content = fs::read(world.site().join("about.html")).unwrap();
+    let id = blake3::hash(&content).to_hex().to_string();
+    let whole = world.get("docs", "/about");
+    assert_eq!(whole.header("etag"), Some(format!("\"{id}\"").as_str()));
+    assert_eq!(
+        whole.header("content-type"),
+        Some("text/html; charset=utf-8")
+    );
+    assert_eq!(
+        whole.header("cache-control"),
+        Some("public, max-age=0, must-revalidate")
+    );
+    let with =
+        |name: &str, value: &str| world.request("GET", "docs", "/about", &[(name, value)], b"");
+    for matching in [
+        format!("\"{id}\""),
+        format!("W/\"{id}\", \"x\""),
+        "*".into(),
+    ] {
+        let answer = with("If-None-Match", &matching);
+        assert_eq!((answer.status, answer.body.len()), (304, 0), "{matching}");
+    }
+    assert_eq!(with("If-None-Match", "\"other\"").status, 200);
+    let head = world.request("HEAD", "docs", "/about", &[], b"");
+    assert_eq!(
+        head.header("content-length"),
+        Some(content.len().to_string().as_str())
+    );
+    assert!(head.body.is_empty());
+    for (range, status, body) in [
+        ("bytes=0-9", 206, &content[..10]),
+        ("bytes=-4", 206, &content[content.len() - 4..]),
+        ("bytes=5-", 206, &content[5..]),
+        ("bytes=999999-", 416, &[]),
+        ("bytes=5-1", 200, &content[..]),
+        ("bytes=0-1,3-4", 200, &content[..]),
+    ] {
+        let answer = with("Range", range);
+        assert_eq!(answer.status, status, "{range}");
+        if status != 416 {
+            assert_eq!(answer.body, body, "{range}");
+        }
+    }
+    assert_eq!(
+        world.request("POST", "docs", "/about", &[], b"x").status,
+        405
+    );
+}
+
+#[test]
+fn zstd_is_served_from_rest_to_those_who_take_it() {
+    let world = site();
+    let content = fs::read(world.site().join("about.html")).unwrap();
+    let ask = |encoding: &str| {
+        world.request(
+            "GET",
+            "docs",
+            "/about",
+            &[("Accept-Encoding", encoding)],
+            b"",
+        )
+    };
+    for (encoding, coded) in [
+        ("gzip, br, zstd", true),
+        ("zstd;q=0.5", true),
+        ("*", true),
+        ("gzip", false),
+        ("zstd;q=0, *", false),
+        ("identity", false),
+    ] {
+        let answer = ask(encoding);
+        assert_eq!(
+            answer.header("content-encoding"),
+            coded.then_some("zstd"),
+            "{encoding}"
+        );
+        assert_eq!(answer.header("vary"), Some("Accept-Encoding"), "{encoding}");
+        let body = if coded {
+            let mut out = vec![0; content.len()];
+            zstd_safe::decompress(&mut out[..], &answer.body).unwrap();
+            out
+        } else {
+            answer.body
+        };
+        assert!(body == content, "{encoding}");
+    }
+    let image = world.request(
+        "GET",
+        "docs",
+        "/logo.png",
+        &[("Accept-Encoding", "zstd")],
+        b"",
+    );
+    assert_eq!(
+        image.header("content-encoding"),
+        None,
+        "images lie as they are"
+    );
+}
+
+#[test]
+fn assets_of_earlier_deploys_still_resolve_but_pages_do_not() {
+    let world = site();
+    let hashed = world.get("docs", "/assets/app-4f3c2a1b9d0e.js");
+    assert_eq!(
+        hashed.header("cache-control"),
+        Some("public, max-age=31536000, immutable")
+    );
+    let plain = world.get("docs", "/assets/plain.css");
+    assert_eq!(
+        plain.header("cache-control"),
+        Some("public, max-age=0, must-revalidate")
+    );
+    let old = hashed.body;
+    fs::remove_file(world.site().join("assets/app-4f3c2a1b9d0e.js")).unwrap();
+    fs::remove_file(world.site().join("about.html")).unwrap();
+    for number in 0..10 {
+        world.write(&[("index.html", &format!("home {number}"))]);
+        world.sync("docs", &[]).ok();
+        let kept = world.get("docs", "/assets/app-4f3c2a1b9d0e.js");
+        assert_eq!(
+            (kept.status, &kept.body),
+            (200, &old),
+            "after {} deploys",
+            number + 1
+        );
+        assert_eq!(
+            world.get("docs", "/about").status,
+            404,
+            "a page must not outlive its deploy"
+        );
+    }
+    world.write(&[("index.html", "home, the eleventh")]);
+    world.sync("docs", &[]).ok();
+    assert_eq!(world.get("docs", "/assets/app-4f3c2a1b9d0e.js").status, 404);
+    assert_eq!(
+        world.get("1--docs", "/about").status,
+        200,
+        "a deploy's own URL shows all of it"
+    );
+}
+
+#[test]
+fn unknown_hosts_and_sites() {
+    let world = site();
+    for host in ["nobody", "9--docs", "no_such", "a.docs", "preview--docs"] {
+        let answer = world.get(host, "/");
+        assert_eq!(answer.status, 404, "{host}");
+    }
+    let api = world.get("", "/healthz");
+    assert_eq!(
+        (api.status, &api.json()["ok"]),
+        (200, &serde_json::Value::Bool(true))
+    );
+    assert_eq!(world.get("", "/api/deploys?space=docs").status, 401);
+    let token = world.token();
+    let listed = world.request(
+        "GET",
+        "",
+        "/api/deploys?space=docs",
+        &[("Authorization", &token)],
+        b"",
+    );
+    assert_eq!(listed.json()["active"], 1);
+}
