@@ -4,6 +4,7 @@
 //! `statx` for each file, relative to the folder's descriptor (`DirEntry::metadata` does that on
 //! Linux). Used as a contender by [`crate::floor`] and as plain means elsewhere.
 
+use std::fs::DirEntry;
 use std::path::{Path, PathBuf};
 use std::sync::{Condvar, Mutex};
 use std::thread;
@@ -25,10 +26,37 @@ pub(crate) struct File {
 /// The regular files beneath `folder`, in path order. Symbolic links are neither followed nor
 /// listed: the corpora have none.
 pub(crate) fn walk(folder: &Path) -> Result<Vec<File>> {
+    let parts = visit(folder, |files: &mut Vec<File>, entry, len| {
+        files.push(File {
+            path: entry.path(),
+            len,
+        });
+    })?;
+    let mut files = parts.concat();
+    files.sort_unstable();
+    Ok(files)
+}
+
+/// How many regular files there are beneath `folder`, and their bytes: the walk and nothing else.
+pub(crate) fn totals(folder: &Path) -> Result<(u64, u64)> {
+    let parts = visit(folder, |(files, bytes): &mut (u64, u64), _, len| {
+        *files += 1;
+        *bytes += len;
+    })?;
+    let sum = |a: (u64, u64), b: (u64, u64)| (a.0 + b.0, a.1 + b.1);
+    Ok(parts.into_iter().fold((0, 0), sum))
+}
+
+/// Shows every regular file and its length to `each`, and returns what each thread made of its
+/// share.
+fn visit<T: Default + Send>(
+    folder: &Path,
+    each: impl Fn(&mut T, &DirEntry, u64) + Sync,
+) -> Result<Vec<T>> {
     let queue = Queue::holding(folder.to_owned());
-    let parts = thread::scope(|scope| {
+    thread::scope(|scope| {
         let walkers: Vec<_> = (0..THREADS)
-            .map(|_| scope.spawn(|| drain(&queue)))
+            .map(|_| scope.spawn(|| drain(&queue, &each)))
             .collect();
         let joined = walkers.into_iter().map(|walker| {
             // A panic of the thread is ours as well.
@@ -36,17 +64,14 @@ pub(crate) fn walk(folder: &Path) -> Result<Vec<File>> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         });
-        joined.collect::<Result<Vec<_>>>()
-    })?;
-    let mut files = parts.concat();
-    files.sort_unstable();
-    Ok(files)
+        joined.collect()
+    })
 }
 
-fn drain(queue: &Queue) -> Result<Vec<File>> {
-    let mut files = Vec::new();
+fn drain<T: Default>(queue: &Queue, each: &impl Fn(&mut T, &DirEntry, u64)) -> Result<T> {
+    let mut seen = T::default();
     while let Some(folder) = queue.take() {
-        let listed = list(&folder, &mut files);
+        let listed = list(&folder, |entry, len| each(&mut seen, entry, len));
         // Whatever happened, the folder is done: the other walkers must not wait for it.
         let (result, found) = match listed {
             Ok(found) => (Ok(()), found),
@@ -55,11 +80,11 @@ fn drain(queue: &Queue) -> Result<Vec<File>> {
         queue.done(found);
         result.with_context(|| format!("reading {}", folder.display()))?;
     }
-    Ok(files)
+    Ok(seen)
 }
 
-/// Adds the files of one folder to `files` and returns its subfolders.
-fn list(folder: &Path, files: &mut Vec<File>) -> Result<Vec<PathBuf>> {
+/// Shows the files of one folder and returns its subfolders.
+fn list(folder: &Path, mut each: impl FnMut(&DirEntry, u64)) -> Result<Vec<PathBuf>> {
     let mut folders = Vec::new();
     for entry in std::fs::read_dir(folder)? {
         let entry = entry?;
@@ -67,10 +92,7 @@ fn list(folder: &Path, files: &mut Vec<File>) -> Result<Vec<PathBuf>> {
         if kind.is_dir() {
             folders.push(entry.path());
         } else if kind.is_file() {
-            files.push(File {
-                path: entry.path(),
-                len: entry.metadata()?.len(),
-            });
+            each(&entry, entry.metadata()?.len());
         }
     }
     Ok(folders)
@@ -140,6 +162,7 @@ mod tests {
             })
             .collect();
         assert_eq!(walk(folder.path()).unwrap(), expected);
+        assert_eq!(totals(folder.path()).unwrap(), (4, 6));
     }
 
     #[test]

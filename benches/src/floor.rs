@@ -21,9 +21,8 @@ const LEVEL: i32 = 3;
 
 /// The subcommand `walk`: lists `folder` with every file's status and prints the sums.
 pub(crate) fn walk(folder: &Path) -> Result<()> {
-    let files = files::walk(folder)?;
-    let bytes: u64 = files.iter().map(|file| file.len).sum();
-    println!("{}", json!({"files": files.len(), "bytes": bytes}));
+    let (files, bytes) = files::totals(folder)?;
+    println!("{}", json!({"files": files, "bytes": bytes}));
     Ok(())
 }
 
