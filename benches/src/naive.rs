@@ -52,16 +52,23 @@ pub(crate) fn compare(old: &Corpus, new: &Corpus) -> Result<Difference> {
 }
 
 fn hashes(corpus: &Corpus) -> Result<Site> {
-    let paths: Vec<&Path> = corpus
-        .files()
-        .iter()
-        .map(|file| file.path.as_path())
-        .collect();
-    let pairs = on_threads(&paths, |path| {
-        let relative = path.strip_prefix(corpus.folder())?.to_owned();
-        Ok((relative, blake3::hash(&fs::read(path)?)))
+    let paths = corpus.files().iter().map(|file| {
+        let relative = file.path.strip_prefix(corpus.folder())?;
+        Ok(is_published(relative).then_some((file.path.as_path(), relative)))
+    });
+    let paths: Vec<_> = paths.filter_map(Result::transpose).collect::<Result<_>>()?;
+    let pairs = on_threads(&paths, |(path, relative)| {
+        Ok((relative.to_path_buf(), blake3::hash(&fs::read(path)?)))
     })?;
     Ok(pairs.into_iter().collect())
+}
+
+/// Names that start with a dot are not published, but for `.well-known`.
+fn is_published(relative: &Path) -> bool {
+    relative.iter().all(|name| {
+        let is_dotted = name.as_encoded_bytes().starts_with(b".");
+        !is_dotted || name == ".well-known"
+    })
 }
 
 fn classify(old: &Site, new: &Site) -> Difference {
@@ -119,6 +126,18 @@ mod tests {
             whole_files_zstd: 0,
         };
         assert_eq!(classify(&old, &new), expected);
+    }
+
+    #[test]
+    fn names_with_a_dot_are_left_out() {
+        for (path, published) in [
+            ("a/b.html", true),
+            ("a/.nojekyll", false),
+            (".git/config", false),
+            (".well-known/security.txt", true),
+        ] {
+            assert_eq!(is_published(Path::new(path)), published, "{path}");
+        }
     }
 
     #[test]
