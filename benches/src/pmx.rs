@@ -131,7 +131,9 @@ impl Client {
             .arg(folder)
             .args(["--server", server, "--space", space, "--json"])
             // Replacing one version of the corpus by the next removes thousands of pages.
-            .args(["--max-delete", "100%"]);
+            .args(["--max-delete", "100%"])
+            // v2 has functions whose names differ only in case, each with a page of its own.
+            .arg("--allow-collisions");
         summarised(&run::whole(&command)?)
     }
 

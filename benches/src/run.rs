@@ -118,12 +118,18 @@ fn name(command: &Command) -> String {
         .into_owned()
 }
 
+/// The most characters of a reason: it has to fit in a cell of the table.
+const REASON_MAX: usize = 160;
+
 /// The last line of what a failed process said, from the stream people read first.
 fn last_words(stdout: &[u8], stderr: &[u8]) -> String {
     [stderr, stdout]
         .into_iter()
         .map(String::from_utf8_lossy)
-        .find_map(|text| text.trim().lines().last().map(str::to_owned))
+        .find_map(|text| {
+            let last = text.trim().lines().last()?;
+            Some(last.chars().take(REASON_MAX).collect())
+        })
         .unwrap_or_else(|| "it said nothing".to_owned())
 }
 
