@@ -251,7 +251,7 @@ pub(crate) fn apply_patch(old: &[File], patch: &[u8]) -> Vec<File> {
         let skip = (op / 8) as usize;
         new.extend_from_slice(&old[passed..passed + skip]);
         passed += skip;
-        if op % 8 == 0 {
+        if op.is_multiple_of(8) {
             passed += 1;
         } else if op % 8 == 1 {
             let before = &old[passed];

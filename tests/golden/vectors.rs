@@ -250,7 +250,7 @@ fn manifests(out: &mut Out) {
         );
     }
     let first = |level| {
-        (0u32..)
+        (0u32..u32::MAX)
             .map(|number| format!("k{number}"))
             .find(|key| reference::level_of(key) == level)
     };
@@ -266,7 +266,7 @@ fn manifests(out: &mut Out) {
 /// What a site becomes that loses a page, gets two, and changes one's content and one's type.
 fn edited() -> Vec<File> {
     let mut files = flat(65);
-    files[64].media = "image/png".to_owned();
+    "image/png".clone_into(&mut files[64].media);
     files[20] = numbered(files[20].path.clone(), 1_000);
     files.remove(10);
     files.insert(0, numbered("css/é.css".to_owned(), 1_001));
