@@ -150,7 +150,7 @@ pub struct SiteArgs {
 #[command(next_help_heading = "Folder")]
 pub struct FolderArgs {
     /// Folder to publish [default: `dir` of pmx.toml, or .pathmx]
-    #[arg(value_name = "DIR")]
+    #[arg(value_name = "DIR", help_heading = None)]
     pub dir: Option<PathBuf>,
     /// How to read it.
     #[command(flatten)]
@@ -178,15 +178,15 @@ pub struct ScanArgs {
 /// `pmx dev`
 #[derive(Debug, Args)]
 pub struct DevArgs {
-    /// The folder.
-    #[command(flatten)]
-    pub folder: FolderArgs,
     /// Name of the site [env: PMX_SPACE]
     #[arg(short, long, value_name = "NAME", visible_alias = "subdomain")]
     pub space: Option<String>,
     /// Open the site in a browser
     #[arg(long)]
     pub open: bool,
+    /// The folder.
+    #[command(flatten)]
+    pub folder: FolderArgs,
     /// The host.
     #[command(flatten)]
     pub host: HostArgs,
@@ -222,9 +222,6 @@ pub struct HostArgs {
     reason = "each is a switch of the command line"
 )]
 pub struct SyncArgs {
-    /// The folder.
-    #[command(flatten)]
-    pub folder: FolderArgs,
     /// Same as DIR
     #[arg(
         short,
@@ -234,9 +231,6 @@ pub struct SyncArgs {
         hide_short_help = true
     )]
     pub outdir: Option<PathBuf>,
-    /// The site.
-    #[command(flatten)]
-    pub site: SiteArgs,
     /// What changed, for the history
     #[arg(short, long, value_name = "TEXT")]
     pub message: Option<String>,
@@ -274,6 +268,12 @@ pub struct SyncArgs {
     #[arg(long, value_name = "DEPLOY", hide_short_help = true)]
     #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch"])]
     pub rollback: Option<u64>,
+    /// The folder.
+    #[command(flatten)]
+    pub folder: FolderArgs,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
 }
 
 /// `pmx diff`
@@ -285,15 +285,15 @@ pub struct DiffArgs {
     /// The newer deploy
     #[arg(value_name = "DEPLOY")]
     pub to: Option<u64>,
+    /// Exit with 9 if there is no difference
+    #[arg(long)]
+    pub exit_code: bool,
     /// How to read the folder.
     #[command(flatten)]
     pub scan: ScanArgs,
     /// The site.
     #[command(flatten)]
     pub site: SiteArgs,
-    /// Exit with 9 if there is no difference
-    #[arg(long)]
-    pub exit_code: bool,
 }
 
 /// `pmx hash`
@@ -307,9 +307,6 @@ pub struct HashArgs {
 /// `pmx deploys`
 #[derive(Debug, Args)]
 pub struct DeploysArgs {
-    /// The site.
-    #[command(flatten)]
-    pub site: SiteArgs,
     /// Folder whose name is the site's, if no name is given
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -320,6 +317,9 @@ pub struct DeploysArgs {
     /// List only deploys with smaller numbers
     #[arg(long, value_name = "DEPLOY")]
     pub before: Option<u64>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
 }
 
 /// `pmx rollback`
@@ -327,9 +327,6 @@ pub struct DeploysArgs {
 pub struct RollbackArgs {
     /// The deploy to go back to [default: the one before the active one]
     pub deploy: Option<u64>,
-    /// The site.
-    #[command(flatten)]
-    pub site: SiteArgs,
     /// Folder whose name is the site's, if no name is given
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -339,20 +336,23 @@ pub struct RollbackArgs {
     /// Refuse if another deploy than this is active
     #[arg(long, value_name = "DEPLOY")]
     pub expect: Option<u64>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
 }
 
 /// `pmx status`
 #[derive(Debug, Args)]
 pub struct StatusArgs {
+    /// Exit with 9 if the folder is what is published
+    #[arg(long)]
+    pub exit_code: bool,
     /// The folder.
     #[command(flatten)]
     pub folder: FolderArgs,
     /// The site.
     #[command(flatten)]
     pub site: SiteArgs,
-    /// Exit with 9 if the folder is what is published
-    #[arg(long)]
-    pub exit_code: bool,
 }
 
 /// How hard to compress what is sent.

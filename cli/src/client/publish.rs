@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pmx_sync::code::Code;
 use pmx_sync::codec::Encoder;
 use pmx_sync::name::SpaceName;
-use pmx_sync::push::{Action, Base, Intent, Mode, Outcome, Push, Request};
+use pmx_sync::push::{Action, Base, Intent, Mode, Outcome, OutcomeKind, Push, Request};
 use pmx_sync::wire::{BeginReply, DeployMeta, Envelope, Order, Section, SectionKind, Summary};
 
 use super::http::Client;
@@ -117,8 +117,9 @@ impl Publish<'_> {
                     times.commit += started.elapsed();
                     tell(&mut push, &mut guard, reply)?;
                 }
-                Action::Done(outcome) => {
+                Action::Done(mut outcome) => {
                     self.keep(known, &outcome);
+                    self.count_first(&guard, &mut outcome);
                     return Ok(Published {
                         outcome: *outcome,
                         times,
@@ -170,6 +171,24 @@ impl Publish<'_> {
             compression: self.terms.compression,
             interrupt: self.interrupt,
             bar,
+        }
+    }
+
+    /// Counts what the server does not: if there is no deploy yet, everything is new.
+    fn count_first(&self, guard: &Guard, outcome: &mut Outcome) {
+        match (outcome.kind, outcome.summary, guard.verdict) {
+            (OutcomeKind::Planned, None, Verdict::First) => {
+                let totals = self.local.totals();
+                outcome.missing_bytes = outcome.missing_bytes.max(totals.bytes);
+                outcome.summary = Some(Summary {
+                    added: totals.files,
+                    ..Summary::default()
+                });
+            }
+            (OutcomeKind::Planned, None, Verdict::Unknown | Verdict::Counted(_)) => self
+                .ui
+                .warn("the server can't count the changes without more of the manifest"),
+            (OutcomeKind::Planned | OutcomeKind::Published | OutcomeKind::Unchanged, ..) => {}
         }
     }
 

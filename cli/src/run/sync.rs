@@ -247,10 +247,7 @@ impl Report {
             },
             (_, Some(summary), _) => summary,
             (_, None, Some(deploy)) => deploy.summary,
-            (_, None, None) => Summary {
-                added: self.totals.files,
-                ..Summary::default()
-            },
+            (_, None, None) => Summary::default(),
         }
     }
 
