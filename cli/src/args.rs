@@ -434,6 +434,39 @@ mod tests {
     #[test]
     fn help_lists_the_commands() {
         let help = Cli::command().term_width(100).render_help().to_string();
-        insta::assert_snapshot!(help, @"");
+        insta::assert_snapshot!(help, @r"
+        Publish a folder by its content: only what changed travels, and one commit makes it live
+
+        Usage: pmx [OPTIONS] <COMMAND>
+
+        Commands:
+          dev          Serve a folder here, and publish it again whenever it changes
+          serve        Run the embedded host
+          sync         Publish a folder [alias: publish]
+          diff         Show what a sync would change, or what changed between two deploys
+          hash         Print the root of a folder; nothing is sent
+          deploys      List the deploys of a site
+          rollback     Make an older deploy active again; nothing is uploaded
+          status       Show the server, the site, its active deploy, and whether the folder differs
+          completions  Print a completion script for a shell
+          man          Print the manual page
+          explain      Explain an error code, or list them all
+          help         Print this message or the help of the given subcommand(s)
+
+        Options:
+          -h, --help     Print help (see more with '--help')
+          -V, --version  Print version
+
+        Output:
+              --json          Print one JSON object a line
+              --color <WHEN>  When to use colours [default: auto] [possible values: auto, always, never]
+          -q, --quiet         Print only results and errors
+          -v, --verbose       Say what is being done
+              --no-progress   Show no progress bars
+
+        Environment: PMX_SERVER, PMX_SPACE, PMX_TOKEN (or PATHMX_PUBLISH_TOKEN), PMX_DATA, PMX_CACHE,
+        NO_COLOR.
+        A flag wins over the environment, which wins over pmx.toml, which wins over the user's config.toml.
+        ");
     }
 }

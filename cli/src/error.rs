@@ -143,7 +143,48 @@ mod tests {
             .iter()
             .map(|&code| format!("{} {}", Failure::new(code, "").exit(), code))
             .collect();
-        insta::assert_snapshot!(exits.join("\n"), @"");
+        insta::assert_snapshot!(exits.join("\n"), @r"
+        3 E_PATH_INVALID
+        3 E_PATH_DUPLICATE
+        3 E_PATH_COLLISION
+        3 E_SYMLINK_ESCAPE
+        3 E_NOT_REGULAR
+        3 E_UNREADABLE
+        3 E_CHANGED_DURING_READ
+        3 E_SOURCE_MISSING
+        3 E_BUILD_INCOMPLETE
+        8 E_TOO_LARGE
+        2 E_EMPTY_SITE
+        2 E_MAX_DELETE
+        7 E_HASH_INVALID
+        7 E_HASH_MISMATCH
+        7 E_COMPRESSION
+        7 E_MANIFEST_MALFORMED
+        7 E_MANIFEST_MISMATCH
+        7 E_PACK_MALFORMED
+        7 E_REQUEST_MALFORMED
+        7 E_LENGTH_REQUIRED
+        6 E_MISSING_OBJECTS
+        6 E_CONFLICT
+        6 E_OUT_OF_ORDER
+        6 E_IDEMPOTENCY_REUSE
+        2 E_NAME_INVALID
+        4 E_NAME_RESERVED
+        4 E_UNAUTHORISED
+        4 E_TOKEN_IN_QUERY
+        4 E_NOT_CONFIGURED
+        1 E_NOT_FOUND
+        1 E_DEPLOY_UNKNOWN
+        1 E_METHOD_NOT_ALLOWED
+        5 E_NETWORK
+        5 E_PROTOCOL
+        8 E_TOO_MANY
+        2 E_USAGE
+        130 E_INTERRUPTED
+        1 E_STORAGE
+        7 E_CORRUPT
+        1 E_LOCAL
+        ");
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! What a client could make up: refused, with the reason, before anything of it shows.
 
-#![allow(clippy::unwrap_used, reason = "all of it is tests")]
-
 use http::Method;
 use pmx_sync::codec::Encoder;
 use pmx_sync::id::NodeId;

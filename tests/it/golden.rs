@@ -1,12 +1,6 @@
 //! The formats, held in place from three sides: a naive reference implementation that the fast code
 //! has to agree with, vectors that are checked in, and the document that describes them.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::print_stderr,
-    reason = "all of it is tests; blessing says what it does"
-)]
-
 #[path = "../golden/agree.rs"]
 mod agree;
 #[path = "../golden/conversation.rs"]

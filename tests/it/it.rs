@@ -3,6 +3,21 @@
 //! A story runs in a [`world`] of its own: a temporary folder, a server process and the real `pmx`.
 //! [`tidy`] fails if a file beside this one is not declared here.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a test fails by panicking, and says what it saw on its own output"
+)]
+#![allow(
+    clippy::case_sensitive_file_extension_comparisons,
+    clippy::format_collect,
+    clippy::format_push_string,
+    clippy::too_many_lines,
+    clippy::unnecessary_wraps,
+    reason = "a story is told in one piece and in plain words, fast enough for its few files"
+)]
+
 mod badinput;
 mod conversation;
 mod golden;

@@ -110,7 +110,7 @@ impl Upload<'_> {
             return Ok(None);
         };
         let level = self.level(&AtomicBool::new(false));
-        let pack = build(self.scan, uploads, plan, &mut Encoder::new(), level)?;
+        let pack = build(self.scan, uploads, plan, &mut Place::default(), level)?;
         Ok(Some(pack))
     }
 
@@ -126,7 +126,7 @@ impl Upload<'_> {
         let level = self.level(slow);
         match job {
             Job::Pack(plan) => {
-                let pack = desk.with(|encoder| build(self.scan, uploads, plan, encoder, level))?;
+                let pack = desk.with(|place| build(self.scan, uploads, plan, place, level))?;
                 let started = Instant::now();
                 self.client.pack(self.space, pack.id(), pack.bytes())?;
                 note_speed(slow, pack.bytes().len(), started.elapsed());
@@ -138,8 +138,8 @@ impl Upload<'_> {
                     Fate::Hashed => ChainingValue::of(*part, &bytes).map_err(|_| changed(row))?,
                     Fate::Sent => {
                         let coding = coding(row, level);
-                        let wire =
-                            desk.with(|encoder| WirePart::of(*part, &bytes, encoder, coding));
+                        let wire = desk
+                            .with(|place| WirePart::of(*part, &bytes, &mut place.encoder, coding));
                         let wire = wire.map_err(|_| changed(row))?;
                         drop(bytes);
                         let head = PartHead {
@@ -217,17 +217,19 @@ fn build(
     scan: &Scan,
     uploads: &Uploads,
     plan: &PackPlan,
-    encoder: &mut Encoder,
+    place: &mut Place,
     level: Level,
 ) -> Result<WirePack, Failure> {
-    let mut builder = PackBuilder::new();
+    // A pack that fails halfway leaves nothing behind for the next one.
+    let mut builder = std::mem::take(&mut place.builder);
     for row in plan.members.iter().filter_map(|&at| uploads.rows.get(at)) {
         let blob = read_blob(&scan.source(&row.path), row)?;
         builder
             .push(&blob)
             .map_err(|error| Failure::new(error.code(), error.to_string()))?;
     }
-    let pack = builder.finish(encoder, plan.kind.coding(level));
+    let pack = builder.finish(&mut place.encoder, plan.kind.coding(level));
+    place.builder = builder;
     pack.ok_or_else(|| Failure::new(Code::PackMalformed, "a pack was planned without blobs"))
 }
 
@@ -296,28 +298,36 @@ fn note_speed(slow: &AtomicBool, bytes: usize, took: Duration) {
     );
 }
 
-/// The encoders, of which there are as many as threads may build.
+/// What it takes to build. Its memory is used again and again, because allocators are slow to give
+/// large pieces back.
+#[derive(Default)]
+struct Place {
+    encoder: Encoder,
+    builder: PackBuilder,
+}
+
+/// The places, of which there are as many as threads may build.
 struct Desk {
-    free: Mutex<Vec<Encoder>>,
+    free: Mutex<Vec<Place>>,
     returned: Condvar,
 }
 
 impl Desk {
     fn new(places: usize) -> Self {
         Self {
-            free: Mutex::new((0..places.max(1)).map(|_| Encoder::new()).collect()),
+            free: Mutex::new((0..places.max(1)).map(|_| Place::default()).collect()),
             returned: Condvar::new(),
         }
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut Encoder) -> T) -> T {
+    fn with<T>(&self, work: impl FnOnce(&mut Place) -> T) -> T {
         let free = self
             .returned
             .wait_while(lock(&self.free), |free| free.is_empty());
         let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
-        let mut encoder = taken.unwrap_or_default();
-        let result = work(&mut encoder);
-        lock(&self.free).push(encoder);
+        let mut place = taken.unwrap_or_default();
+        let result = work(&mut place);
+        lock(&self.free).push(place);
         self.returned.notify_one();
         result
     }
@@ -325,4 +335,88 @@ impl Desk {
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use pmx_sync::scan::{Options, scan};
+    use pmx_sync::time::Timestamp;
+
+    use super::*;
+    use crate::args::OutputArgs;
+    use crate::env::Environment;
+    use crate::server::Server;
+    use crate::ui::{Counting, Ui};
+
+    /// Plans the upload of a folder, spoils it, and tries to build what would be sent.
+    fn spoilt(spoil: impl FnOnce(PathBuf)) -> Result<Option<WirePack>, Failure> {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.txt"), "first").unwrap();
+        std::fs::write(dir.path().join("b.txt"), "other").unwrap();
+        let scan = scan(
+            dir.path(),
+            &Options::default(),
+            None,
+            &(),
+            Timestamp::from_millis(0),
+        )
+        .unwrap();
+        let rows = scan.rows();
+        let members = (0..rows.len()).collect();
+        let plan = PackPlan {
+            kind: PackKind::Solid,
+            members,
+            raw: 10,
+        };
+        let mut uploads = Uploads {
+            rows,
+            ..Uploads::default()
+        };
+        uploads.plan.packs.push(plan);
+        spoil(dir.path().join("b.txt"));
+        let interrupt = Interrupt::default();
+        let ui = Ui::new(
+            &OutputArgs {
+                quiet: true,
+                ..OutputArgs::default()
+            },
+            &Environment::default(),
+        );
+        let upload = Upload {
+            client: &Client::new(Server::parse("localhost").unwrap(), None, interrupt.clone()),
+            space: &SpaceName::parse("docs").unwrap(),
+            scan: &scan,
+            compression: Compression::Auto,
+            interrupt: &interrupt,
+            bar: &ui.bar(Counting::Bytes, 0),
+        };
+        upload.small_pack(&uploads)
+    }
+
+    #[test]
+    fn what_is_sent_is_what_was_scanned() {
+        let pack = spoilt(|_| ()).unwrap().unwrap();
+        let mut decoder = pmx_sync::codec::Decoder::new();
+        let verified = pmx_sync::pack::wire::verify(pack.bytes(), &mut decoder).unwrap();
+        let ids: Vec<_> = verified.blobs().map(|blob| blob.id()).collect();
+        assert_eq!(ids, [BlobId::of(b"first"), BlobId::of(b"other")]);
+    }
+
+    #[test]
+    fn a_file_that_changed_after_the_scan_is_not_sent() {
+        type Spoil = fn(PathBuf);
+        let spoils: [Spoil; 4] = [
+            |path| std::fs::write(path, "OTHER").unwrap(),
+            |path| std::fs::write(path, "other and more").unwrap(),
+            |path| std::fs::write(path, "").unwrap(),
+            |path| std::fs::remove_file(path).unwrap(),
+        ];
+        for spoil in spoils {
+            let failure = spoilt(spoil).unwrap_err();
+            assert_eq!((failure.code, failure.exit()), (Code::ChangedDuringRead, 3));
+            assert!(failure.message.contains("b.txt"), "{failure}");
+        }
+    }
 }

@@ -142,6 +142,10 @@ mod tests {
         let deploys = deploys.replace("ROOT", &"ab".repeat(32));
         let deploys: Vec<DeployView> = serde_json::from_str(&deploys).unwrap();
         let lines = table(deploys.iter().map(|deploy| row(deploy, 12)).collect());
-        insta::assert_snapshot!(lines.join("\n"), @"");
+        insta::assert_snapshot!(lines.join("\n"), @r"
+           deploy  when                  root          files     new  commit       message
+        *      12  2023-11-14 22:13:20Z  abababababab  52000     0 B               (rollback to 9)
+                9  1970-01-01 00:00:00Z  abababababab      3  1.2 MB  0123456789…  first \u{1b}[2J line
+        ");
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         "deploy {} of {} is deploy {restored} again",
         deploy.number, site.space
     ));
-    context.ui.result(deploy.number);
+    context.ui.result(&url);
     context.ui.object(
         "rollback",
         &json!({

@@ -240,8 +240,11 @@ impl Publisher {
                 self.promise(key, None, Told::RolledBack, deploy);
             }
             Err(failure) => match failure.code() {
-                Code::Network | Code::Storage | Code::Conflict => {}
-                Code::NotFound | Code::DeployUnknown => {}
+                Code::Network
+                | Code::Storage
+                | Code::Conflict
+                | Code::NotFound
+                | Code::DeployUnknown => {}
                 _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
             },
         }
