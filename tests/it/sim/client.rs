@@ -87,8 +87,8 @@ impl<N: Network> Client<'_, N> {
                     self.post("/api/publish/begin", body).await
                 }
                 Action::Commit(request) => {
-                    let body = serde_json::to_vec(&request.head).unwrap();
-                    self.post("/api/publish/commit", body.into()).await
+                    let body = self.envelope(request);
+                    self.post("/api/publish/commit", body).await
                 }
                 Action::Upload(uploads) => {
                     self.upload(&uploads).await?;

@@ -78,7 +78,11 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
             meta: DeployMeta::default(),
         }),
     };
-    let reply = post(&world, "commit", serde_json::to_vec(&head).unwrap());
+    let envelope = Envelope {
+        head: serde_json::to_vec(&head).unwrap().into(),
+        sections: Vec::new(),
+    };
+    let reply = post(&world, "commit", envelope.encode(&mut Encoder::new()));
     assert_eq!(
         (&reply["state"], &reply["deploy"]["number"]),
         (&"published".into(), &2.into())

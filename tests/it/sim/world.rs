@@ -160,8 +160,7 @@ impl World {
     /// Remembers which deploy a commit wants to replace.
     fn remember(&self, request: &Request<Bytes>) {
         let head = match request.uri().path() {
-            "/api/publish/commit" => serde_json::from_slice::<BeginHead>(request.body()).ok(),
-            "/api/publish/begin" => {
+            "/api/publish/begin" | "/api/publish/commit" => {
                 let mut reader = Reader::new(request.body());
                 let head = reader.bytes(HEAD_BYTES_MAX, "the head's length").ok();
                 head.and_then(|head| serde_json::from_slice(head).ok())
