@@ -1,2 +1,118 @@
-//! placeholder
-fn main() {}
+//! The workloads and the peers, side by side.
+//!
+//! ```text
+//! cargo run --release -p pmx-benches -- [--rounds N] [--only NAME]... [--pmx PATH]
+//! ```
+//!
+//! One run prints one Markdown table on standard output; what is being done goes to standard
+//! error. Everything of ours is measured as a whole process, the `pmx` that this command builds
+//! first (or the one named with `--pmx`), because that is what people wait for; and everything is
+//! measured against peers in the same run, because absolute times on a shared machine drift by
+//! tens of per cent while ratios do not. Contenders take turns (A B C, A B C, ...), a ratio is the
+//! median of the ratios of single rounds, and one unmeasured round comes first. Bytes and requests
+//! are exact, so of those the worst round is shown. A goal that is missed says `missed` and fails
+//! nothing: the table is there to be read.
+//!
+//! The corpora are the Rust documentation that rustup installs: v1 is the default toolchain's, v2
+//! is nightly's. Peers are found on `PATH` (Debian: `rsync restic nginx wrk zstd b3sum git time`;
+//! crates.io: `rustic-rs`); one that is missing is said aloud and its rows say so. What contenders
+//! write goes to memory (`/dev/shm`) unless `TMPDIR` names another folder: see `machine.rs`.
+//!
+//! | workload | asks |
+//! |---|---|
+//! | `scan` | how fast a folder becomes a root, warm and cold |
+//! | `noop` | what a sync costs when nothing changed |
+//! | `page` | what a sync costs when one page changed |
+//! | `first` | what the first publish of a site costs |
+//! | `upgrade` | what the next version of a site costs |
+//! | `serve` | how fast a published page and asset are served |
+//! | `patch` | how many bytes of manifest a change costs |
+//!
+//! Two subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
+//! (compress the folder as solid 4 MiB packs, the floor of a first publish) and `walk DIR` (list
+//! it and read each file's status, the floor of a sync that finds nothing to do).
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is the result of this program, and its progress goes to the terminal"
+)]
+#![allow(
+    clippy::cast_precision_loss,
+    reason = "bytes and counts here stay far below 2^52"
+)]
+#![allow(
+    clippy::unnecessary_wraps,
+    reason = "every workload has one type, whether or not its set-up can fail"
+)]
+
+mod args;
+mod backup;
+mod bench;
+mod corpus;
+mod files;
+mod first;
+mod floor;
+mod get;
+mod git;
+mod host;
+mod machine;
+mod naive;
+mod nginx;
+mod noop;
+mod page;
+mod patch;
+mod peers;
+mod pmx;
+mod round;
+mod rsync;
+mod run;
+mod scan;
+mod serve;
+mod table;
+mod upgrade;
+mod wire;
+
+use anyhow::Result;
+use args::Task;
+use bench::Bench;
+use table::{Row, Table};
+
+/// A workload: its name for `--only`, and what measures it.
+type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
+
+const WORKLOADS: [Workload; 7] = [
+    ("scan", scan::rows),
+    ("noop", noop::rows),
+    ("page", page::rows),
+    ("first", first::rows),
+    ("upgrade", upgrade::rows),
+    ("serve", serve::rows),
+    ("patch", patch::rows),
+];
+
+fn main() -> Result<()> {
+    match args::parse(
+        std::env::args_os().skip(1),
+        &WORKLOADS.map(|(name, _)| name),
+    )? {
+        Task::Compare(options) => compare(options),
+        Task::ZstdPacks(folder) => floor::zstd_packs(&folder),
+        Task::Walk(folder) => floor::walk(&folder),
+    }
+}
+
+fn compare(options: args::Options) -> Result<()> {
+    let only = options.only.clone();
+    let bench = Bench::prepare(options)?;
+    let mut table = Table::default();
+    for (name, rows) in WORKLOADS {
+        if only.is_empty() || only.iter().any(|wanted| wanted == name) {
+            eprintln!("== {name}");
+            // A workload that cannot be set up is a row that says why; the others still run.
+            let rows = rows(&bench).unwrap_or_else(|error| vec![Row::failed(name, &error)]);
+            table.extend(rows);
+        }
+    }
+    println!("{}\n{table}", machine::describe(&bench));
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! What every workload is given: the corpora, the `pmx` to measure, and how many rounds.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use crate::args::Options;
+use crate::corpus::Corpus;
+use crate::pmx::{self, Pmx};
+use crate::{machine, peers, run};
+
+/// Everything a workload may use, made once.
+pub(crate) struct Bench {
+    /// Measured rounds of a comparison.
+    pub(crate) rounds: usize,
+    /// The site.
+    pub(crate) v1: Corpus,
+    /// The next version of the site, where this machine has it.
+    pub(crate) v2: Option<Corpus>,
+    pmx: Result<Pmx, String>,
+}
+
+impl Bench {
+    /// Finds corpora and peers and builds `pmx`. Only a machine without v1 or without a way to
+    /// measure processes is an error: what else is missing is said, and costs its own rows.
+    pub(crate) fn prepare(options: Options) -> Result<Self> {
+        run::check()?;
+        machine::choose_temporary_folder();
+        let v1 = Corpus::first()?;
+        let v2 = Corpus::second()
+            .inspect_err(|error| eprintln!("no v2, so no rows about it: {error:#}"))
+            .ok();
+        peers::say_missing();
+        let pmx = pmx::locate(options.pmx).map_err(|error| format!("{error:#}"));
+        if let Err(error) = &pmx {
+            eprintln!("no pmx, so only the peers are measured: {error}");
+        }
+        Ok(Self {
+            rounds: options.rounds,
+            v1,
+            v2,
+            pmx,
+        })
+    }
+
+    /// The `pmx` under test, or why there is none.
+    pub(crate) fn pmx(&self) -> Result<&Pmx> {
+        self.pmx.as_ref().map_err(|reason| anyhow!("{reason}"))
+    }
+
+    /// Where the `pmx` under test lies, for the head of the report.
+    pub(crate) fn pmx_path(&self) -> Option<&Path> {
+        self.pmx.as_ref().ok().map(Pmx::path)
+    }
+}

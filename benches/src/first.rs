@@ -1,0 +1,151 @@
+//! What the first publish of v1 costs: by someone who never published, to a host that knows
+//! nothing, round after round; beside compressing the same bytes and doing nothing else, and
+//! beside those who bring a folder elsewhere for the first time.
+//!
+//! Client and server share this machine's cores. So the client by itself is judged by its
+//! processor time, and the wall of the whole is compared with peers whose servers are here too.
+
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::backup::{Repository, Tool};
+use crate::bench::Bench;
+use crate::host::Host;
+use crate::pmx::Client;
+use crate::round::{Contender, Measure, Sample, Series, interleave};
+use crate::rsync::Daemon;
+use crate::table::{Goal, Row, Unit};
+use crate::{corpus, floor};
+
+/// Rounds of those who take ten seconds.
+const SLOW_ROUNDS: usize = 3;
+
+/// Bytes sent, as a part of the raw bytes.
+const SENT_PART: f64 = 0.065;
+
+const REQUESTS: f64 = 250.0;
+
+const MEBIBYTE: f64 = 1024.0 * 1024.0;
+
+pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
+    let folder = bench.v1.folder();
+    let client = bench.pmx().and_then(Client::new);
+    let restic = Repository::new(Tool::Restic);
+    let rustic = Repository::new(Tool::Rustic);
+    let [ours, packs, rsync, restic, rustic] = interleave(
+        bench.rounds,
+        [
+            Contender::from_setup("pmx sync", client, |client, _| {
+                publish(bench, client, folder)
+            }),
+            floor::contender("zstd -3 of 4 MiB packs", "zstd-packs", folder),
+            Contender::from_setup("rsync -az", Daemon::start(), |daemon, _| {
+                daemon.empty()?;
+                daemon.sync(folder)
+            }),
+            Contender::from_setup("restic backup", restic, |restic, _| {
+                restic.clear()?;
+                restic.backup(folder)
+            })
+            .at_most(SLOW_ROUNDS),
+            Contender::from_setup("rustic backup", rustic, |rustic, _| {
+                rustic.clear()?;
+                rustic.backup(folder)
+            })
+            .at_most(SLOW_ROUNDS),
+        ],
+    );
+    let mut rows = times(&ours, [&packs, &rsync, &restic, &rustic]);
+    rows.extend(limits(&ours, bench.v1.bytes() as f64));
+    rows.extend(bytes(&ours, &packs, &rsync));
+    Ok(rows)
+}
+
+/// One first publish. Afterwards the host is asked what it took, and is gone.
+fn publish(bench: &Bench, client: &Client, folder: &Path) -> Result<Sample> {
+    client.forget()?;
+    let host = Host::start(bench.pmx()?)?;
+    corpus::settle()?;
+    let sample = client.sync(&host, folder, "bench")?;
+    let sample = sample
+        .with("server peak", host.peak_bytes()?)
+        .with("server cpu", host.cpu()?);
+    drop(host);
+    corpus::settle()?;
+    Ok(sample)
+}
+
+fn times(ours: &Series, [packs, rsync, restic, rustic]: [&Series; 4]) -> Vec<Row> {
+    let what = "first publish of v1";
+    vec![
+        Row::compare(
+            format!("{what}: processor time of the client"),
+            (ours, packs),
+            Measure::Cpu,
+            Goal::AtMost(1.5),
+        ),
+        Row::compare(
+            format!("{what}: wall, the server's work on the same cores included"),
+            (ours, packs),
+            Measure::Wall,
+            Goal::Known,
+        ),
+        Row::compare(what, (ours, rsync), Measure::Wall, Goal::TimesFaster(2.5)),
+        Row::compare(what, (ours, restic), Measure::Wall, Goal::TimesFaster(5.0)),
+        Row::compare(what, (ours, rustic), Measure::Wall, Goal::Known),
+    ]
+}
+
+fn limits(ours: &Series, raw: f64) -> Vec<Row> {
+    let row = |what: &str, measure, unit, limit| {
+        Row::limit(
+            format!("first publish of v1: {what}"),
+            ours,
+            (measure, unit),
+            limit,
+        )
+    };
+    let fact = Measure::Fact;
+    vec![
+        row(
+            "bytes sent",
+            fact("sent"),
+            Unit::Bytes,
+            Some(raw * SENT_PART),
+        ),
+        row("requests", fact("requests"), Unit::Count, Some(REQUESTS)),
+        row(
+            "client memory",
+            Measure::Peak,
+            Unit::Memory,
+            Some(128.0 * MEBIBYTE),
+        ),
+        row(
+            "server memory",
+            fact("server peak"),
+            Unit::Memory,
+            Some(256.0 * MEBIBYTE),
+        ),
+        row(
+            "processor time of the server",
+            fact("server cpu"),
+            Unit::Seconds,
+            None,
+        ),
+    ]
+}
+
+/// What others send for the same folder.
+fn bytes(ours: &Series, packs: &Series, rsync: &Series) -> Vec<Row> {
+    let row = |peer| {
+        Row::compare_in(
+            Unit::Bytes,
+            "first publish of v1: bytes",
+            (ours, peer),
+            Measure::Fact("sent"),
+            Goal::Known,
+        )
+    };
+    vec![row(packs), row(rsync)]
+}

@@ -1,0 +1,140 @@
+//! The embedded host: `pmx serve` in a temporary folder, gone when dropped.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use tempfile::TempDir;
+
+use crate::get;
+use crate::pmx::Pmx;
+
+/// How long a server may take to answer for the first time.
+const START: Duration = Duration::from_secs(10);
+
+/// A running `pmx serve`.
+pub(crate) struct Host {
+    server: Server,
+    data: TempDir,
+}
+
+impl Host {
+    /// Starts a host that knows nothing yet, and waits until it answers.
+    pub(crate) fn start(pmx: &Pmx) -> Result<Self> {
+        let data = tempfile::Builder::new().prefix("pmx-host-").tempdir()?;
+        let port = free_port()?;
+        let mut command = Command::new(pmx.path());
+        command
+            .args(["serve", "--domain", "localhost", "--listen"])
+            .arg(format!("127.0.0.1:{port}"))
+            .arg("--data")
+            .arg(data.path())
+            .env("HOME", data.path())
+            .env_remove("PUBLISH_SECRET");
+        let server = Server::start(&mut command, port, |port| {
+            get::get(port, "127.0.0.1", "/healthz", &[]).is_ok_and(|answer| answer.status == 200)
+        })?;
+        Ok(Self { server, data })
+    }
+
+    /// The address of its API.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.server.port())
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Its data folder, where its secret lies.
+    pub(crate) fn data(&self) -> &Path {
+        self.data.path()
+    }
+
+    /// The most memory it ever held, in bytes.
+    pub(crate) fn peak_bytes(&self) -> Result<f64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.server.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        let kibibytes: f64 = kibibytes.context("no VmHWM in /proc")?.trim().parse()?;
+        Ok(kibibytes * 1024.0)
+    }
+
+    /// The processor time it took so far, in seconds.
+    pub(crate) fn cpu(&self) -> Result<f64> {
+        /// Linux gives these in hundredths, whatever the kernel's own tick (`USER_HZ`).
+        const TICKS_PER_SECOND: f64 = 100.0;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.id()))?;
+        // The second field is the name in parentheses and may hold spaces; fields 14 and 15 count.
+        let (_, fields) = stat.rsplit_once(')').context("no name in /proc")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = |at: usize| -> Result<f64> {
+            Ok(fields.get(at).context("a short line in /proc")?.parse()?)
+        };
+        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+    }
+}
+
+/// A server of any kind as a child process, killed when dropped.
+pub(crate) struct Server {
+    child: Child,
+    port: u16,
+}
+
+impl Server {
+    /// Starts `command`, which will listen on `port`, and waits until `ready` says so.
+    pub(crate) fn start(
+        command: &mut Command,
+        port: u16,
+        ready: impl Fn(u16) -> bool,
+    ) -> Result<Self> {
+        let log = tempfile::NamedTempFile::new()?;
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log.reopen()?)
+            .spawn()
+            .with_context(|| format!("starting {}", command.get_program().display()))?;
+        let mut server = Self { child, port };
+        let start = Instant::now();
+        while !ready(port) {
+            let ended = server.child.try_wait()?;
+            if ended.is_some() || start.elapsed() > START {
+                let said = fs::read_to_string(log.path())?;
+                let last = said.trim().lines().last().unwrap_or("it said nothing");
+                let program = command.get_program().display();
+                bail!("{program} does not answer on port {port}: {last}");
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        Ok(server)
+    }
+
+    /// The port it was started for.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It may have ended by itself; either way nothing is left to do about it.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port nobody listens on right now.
+pub(crate) fn free_port() -> Result<u16> {
+    Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
+}

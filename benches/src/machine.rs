@@ -1,0 +1,123 @@
+//! The head of the report: what was measured, where, with what.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::bench::Bench;
+use crate::corpus::Corpus;
+use crate::{peers, run};
+
+/// A Markdown list of everything a reader needs to judge the table, or to repeat it.
+pub(crate) fn describe(bench: &Bench) -> String {
+    let mut text = String::new();
+    let mut line = |what: &str, value: String| {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "- {what}: {value}");
+    };
+    line(
+        "machine",
+        format!("{}, {}", read("/proc/sys/kernel/hostname"), processor()),
+    );
+    line(
+        "kernel",
+        format!(
+            "{}, memory {}",
+            read("/proc/sys/kernel/osrelease"),
+            memory()
+        ),
+    );
+    line("temporary files", temporary_files());
+    line("commit", said("git", &["describe", "--always", "--dirty"]));
+    line(
+        "rounds",
+        format!("{} interleaved, after one unmeasured", bench.rounds),
+    );
+    line("v1", corpus(&bench.v1));
+    line(
+        "v2",
+        bench.v2.as_ref().map_or_else(|| "none".to_owned(), corpus),
+    );
+    let pmx = bench.pmx_path().map(|path| said(path, &["--version"]));
+    line("pmx", pmx.unwrap_or_else(|| "none".to_owned()));
+    for (peer, version) in peers::versions() {
+        line(peer, version);
+    }
+    text
+}
+
+/// Memory that is mounted as a folder, on Linux.
+const MEMORY_FOLDER: &str = "/dev/shm";
+
+/// Puts all that contenders write into memory, unless `TMPDIR` says otherwise.
+///
+/// What a disk takes to create fifty thousand files says nothing about the programs that asked,
+/// and it differs by an order of magnitude between machines. Leaving it out favours the peers,
+/// which write a file for each file; we write a few large ones.
+pub(crate) fn choose_temporary_folder() {
+    let memory = Path::new(MEMORY_FOLDER);
+    if std::env::var_os("TMPDIR").is_none() && memory.is_dir() {
+        // Chosen before already: then that stands.
+        let _ = tempfile::env::override_temp_dir(memory);
+    }
+}
+
+fn temporary_files() -> String {
+    let folder = tempfile::env::temp_dir();
+    format!("{} ({})", folder.display(), file_system(&folder))
+}
+
+fn corpus(corpus: &Corpus) -> String {
+    format!(
+        "{} files, {:.1} MB ({})",
+        corpus.files().len(),
+        corpus.bytes() as f64 / 1e6,
+        corpus.toolchain()
+    )
+}
+
+fn processor() -> String {
+    let listing = read("/proc/cpuinfo");
+    let models = listing
+        .lines()
+        .filter_map(|line| line.strip_prefix("model name"));
+    let models: Vec<&str> = models
+        .map(|line| line.trim_start_matches([' ', '\t', ':']))
+        .collect();
+    format!(
+        "{} × {}",
+        models.len(),
+        models.first().unwrap_or(&"an unknown processor")
+    )
+}
+
+fn memory() -> String {
+    let listing = read("/proc/meminfo");
+    let total = listing
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"));
+    total.unwrap_or("unknown").trim().to_owned()
+}
+
+fn file_system(folder: &Path) -> String {
+    let path = folder.to_string_lossy();
+    said("stat", &["--file-system", "--format=%T", &path])
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(path)
+        .unwrap_or_default()
+        .trim()
+        .to_owned()
+}
+
+fn said(program: impl AsRef<std::ffi::OsStr>, arguments: &[&str]) -> String {
+    let mut command = Command::new(program);
+    let said = run::quietly(
+        command
+            .args(arguments)
+            .current_dir(env!("CARGO_MANIFEST_DIR")),
+    );
+    said.map_or_else(|_| "unknown".to_owned(), |said| said.trim().to_owned())
+}

@@ -1,0 +1,84 @@
+//! nginx serving a folder on the loopback: the peer of a published page.
+
+use std::fs;
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::Result;
+use tempfile::TempDir;
+
+use crate::host::{self, Server};
+use crate::{peers, run};
+
+/// A running nginx, asked to quit when dropped.
+pub(crate) struct Nginx {
+    server: Server,
+    program: PathBuf,
+    folder: TempDir,
+}
+
+impl Nginx {
+    /// Serves `root`: a worker for each core, `sendfile`, no access log, the rest as compiled.
+    pub(crate) fn serving(root: &Path) -> Result<Self> {
+        let program = peers::find("nginx")?;
+        let folder = tempfile::Builder::new().prefix("pmx-nginx-").tempdir()?;
+        let port = host::free_port()?;
+        fs::write(settings(&folder), configuration(folder.path(), root, port)?)?;
+        let mut command = command(&program, &folder);
+        let ready = |port| TcpStream::connect(("127.0.0.1", port)).is_ok();
+        let server = Server::start(&mut command, port, ready)?;
+        Ok(Self {
+            server,
+            program,
+            folder,
+        })
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        // The workers are the master's: it must be asked, not killed.
+        let mut command = command(&self.program, &self.folder);
+        let _ = run::quietly(command.args(["-s", "stop"]));
+    }
+}
+
+fn settings(folder: &TempDir) -> PathBuf {
+    folder.path().join("nginx.conf")
+}
+
+fn command(program: &Path, folder: &TempDir) -> Command {
+    let mut command = Command::new(program);
+    command
+        .arg("-c")
+        .arg(settings(folder))
+        .arg("-p")
+        .arg(folder.path());
+    command.arg("-e").arg(folder.path().join("error.log"));
+    command
+}
+
+fn configuration(folder: &Path, root: &Path, port: u16) -> Result<String> {
+    // Started by root, its workers would be nobody, who may not read the corpus.
+    let root_user = run::quietly(Command::new("id").arg("-u"))?.trim() == "0";
+    let user = if root_user { "user root;" } else { "" };
+    let (folder, root) = (folder.display(), root.display());
+    Ok(format!(
+        "{user} daemon off; worker_processes auto; pid {folder}/pid;\n\
+         events {{ worker_connections 1024; }}\n\
+         http {{\n\
+           types {{ text/html html; text/css css; text/javascript js; }}\n\
+           access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000;\n\
+           client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;\n\
+           fastcgi_temp_path {folder}/fastcgi; uwsgi_temp_path {folder}/uwsgi;\n\
+           scgi_temp_path {folder}/scgi;\n\
+           server {{ listen 127.0.0.1:{port}; root {root}; }}\n\
+         }}\n"
+    ))
+}

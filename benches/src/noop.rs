@@ -1,0 +1,151 @@
+//! What a sync costs when nothing changed, beside everything else that answers "did anything
+//! change?" about the same folder.
+
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::backup::{Repository, Tool};
+use crate::bench::Bench;
+use crate::host::Host;
+use crate::pmx::Client;
+use crate::round::{Contender, Measure, Series, interleave};
+use crate::rsync::Daemon;
+use crate::table::{Goal, Row, Unit};
+use crate::wire::Wire;
+use crate::{floor, git};
+
+/// What may be sent, and what received.
+const BYTES: f64 = 1000.0;
+
+/// Rounds of those who take seconds.
+const SLOW_ROUNDS: usize = 5;
+
+pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
+    let copy = bench.v1.copy()?;
+    let folder = copy.path();
+    let repository = git::Repository::of(folder);
+    let daemon = Daemon::start().and_then(|daemon| daemon.sync(folder).map(|_| daemon));
+    let restic = Repository::holding(Tool::Restic, folder);
+    let rustic = Repository::holding(Tool::Rustic, folder);
+    let site = Site::of(bench, folder);
+    let wire = count(bench, folder);
+    let [ours, walk, git, rsync, restic, rustic] = interleave(
+        bench.rounds,
+        [
+            Contender::from_setup("pmx sync", site, |site, _| site.sync(folder)),
+            floor::contender("walk + statx", "walk", folder),
+            Contender::from_setup("git status", repository, |repository, _| {
+                repository.status()
+            }),
+            Contender::from_setup("rsync -az", daemon, |daemon, _| daemon.sync(folder)),
+            Contender::from_setup("restic backup", restic, |restic, _| restic.backup(folder))
+                .at_most(SLOW_ROUNDS),
+            Contender::from_setup("rustic backup", rustic, |rustic, _| rustic.backup(folder))
+                .at_most(SLOW_ROUNDS),
+        ],
+    );
+    let what = "sync of v1, nothing changed";
+    let mut rows = vec![
+        Row::compare(what, (&ours, &git), Measure::Wall, Goal::TimesFaster(1.3)),
+        Row::compare(what, (&ours, &walk), Measure::Wall, Goal::AtMost(1.4)),
+        Row::compare(what, (&ours, &rsync), Measure::Wall, Goal::TimesFaster(4.0)),
+        Row::compare(
+            what,
+            (&ours, &restic),
+            Measure::Wall,
+            Goal::TimesFaster(20.0),
+        ),
+        Row::compare(
+            what,
+            (&ours, &rustic),
+            Measure::Wall,
+            Goal::TimesFaster(20.0),
+        ),
+    ];
+    rows.extend(bytes("its", &ours, 1.0, [BYTES, BYTES]));
+    rows.extend(wire);
+    Ok(rows)
+}
+
+/// The rows about requests and bodies, each with its limit.
+pub(crate) fn bytes(
+    whose: &str,
+    ours: &Series,
+    requests: f64,
+    [sent, received]: [f64; 2],
+) -> [Row; 3] {
+    let row = |what: &str, name, unit, limit| {
+        Row::limit(
+            format!("{whose} {what}"),
+            ours,
+            (Measure::Fact(name), unit),
+            Some(limit),
+        )
+    };
+    [
+        row("requests", "requests", Unit::Count, requests),
+        row("bytes sent", "sent", Unit::Bytes, sent),
+        row("bytes received", "received", Unit::Bytes, received),
+    ]
+}
+
+/// What passes on the wire, heads included: three syncs of which the last has nothing to do,
+/// counted outside of both programs.
+fn count(bench: &Bench, folder: &Path) -> Vec<Row> {
+    let counted = || {
+        let host = Host::start(bench.pmx()?)?;
+        let client = Client::new(bench.pmx()?)?;
+        let wire = Wire::to(host.port())?;
+        client.sync_through(&wire.url(), &host, folder, "wire")?;
+        client.sync_through(&wire.url(), &host, folder, "wire")?;
+        wire.take();
+        let sample = client.sync_through(&wire.url(), &host, folder, "wire")?;
+        let passed = wire.take();
+        Ok(sample
+            .with("wire requests", passed.requests as f64)
+            .with("wire sent", passed.sent as f64)
+            .with("wire received", passed.received as f64))
+    };
+    let [series] = interleave(1, [Contender::new("pmx sync, counted", |_| counted())]);
+    [
+        ("requests", "wire requests", Unit::Count),
+        ("bytes sent", "wire sent", Unit::Bytes),
+        ("bytes received", "wire received", Unit::Bytes),
+    ]
+    .map(|(what, name, unit)| {
+        let what = format!("its {what} on the wire, heads included");
+        Row::limit(what, &series, (Measure::Fact(name), unit), None)
+    })
+    .into()
+}
+
+/// A folder that is published on a host of its own, and the client that published it.
+pub(crate) struct Site {
+    pub(crate) host: Host,
+    pub(crate) client: Client,
+}
+
+impl Site {
+    /// Publishes `folder` twice: the second time fills what the client keeps.
+    pub(crate) fn of(bench: &Bench, folder: &Path) -> Result<Self> {
+        let pmx = bench.pmx()?;
+        let site = Self {
+            host: Host::start(pmx)?,
+            client: Client::new(pmx)?,
+        };
+        site.sync(folder)?;
+        // A file as young as the record of it cannot be believed unchanged, neither by us nor by
+        // git: let the copy grow older than the clock's grain.
+        thread::sleep(Duration::from_secs(2));
+        site.sync(folder)?;
+        Ok(site)
+    }
+
+    /// One sync of `folder`, as a whole process.
+    pub(crate) fn sync(&self, folder: &Path) -> Result<crate::round::Sample> {
+        self.client.sync(&self.host, folder, "bench")
+    }
+}

@@ -1,0 +1,215 @@
+//! The program under test, and a client of it with a home of its own.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::corpus;
+use crate::host::Host;
+use crate::round::Sample;
+use crate::run::{self, Run};
+
+/// A `pmx` to measure.
+#[derive(Clone, Debug)]
+pub(crate) struct Pmx(PathBuf);
+
+/// The `pmx` at `path`, or else the one of this workspace, built now in release mode.
+pub(crate) fn locate(path: Option<PathBuf>) -> Result<Pmx> {
+    let path = match path {
+        Some(path) => path,
+        None => build()?,
+    };
+    ensure!(path.is_file(), "{} is not a program", path.display());
+    let pmx = Pmx(path);
+    let version = run::quietly(Command::new(pmx.path()).arg("--version"))?;
+    // A program that answers nothing is the placeholder from before there was one.
+    ensure!(
+        !version.trim().is_empty(),
+        "{} has no version",
+        pmx.path().display()
+    );
+    Ok(pmx)
+}
+
+impl Pmx {
+    /// Where it lies.
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+/// Builds `pmx` and returns where cargo says it lies.
+fn build() -> Result<PathBuf> {
+    eprintln!("building pmx");
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["build", "--release", "-p", "pmx", "--bin", "pmx"])
+        .arg("--message-format=json-render-diagnostics")
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .stderr(Stdio::inherit())
+        .output()
+        .context("starting cargo")?;
+    if !output.status.success() {
+        bail!("cargo build -p pmx ended with {}", output.status);
+    }
+    let text = String::from_utf8(output.stdout)?;
+    let messages = text.lines().map(serde_json::from_str::<Value>);
+    for message in messages {
+        if let Some(executable) = message?["executable"].as_str() {
+            return Ok(executable.into());
+        }
+    }
+    bail!("cargo named no executable")
+}
+
+/// A user of `pmx` on a machine of their own: home, cache and settings are in a temporary folder.
+pub(crate) struct Client {
+    pmx: Pmx,
+    home: TempDir,
+}
+
+impl Client {
+    /// Someone who never ran `pmx` before.
+    pub(crate) fn new(pmx: &Pmx) -> Result<Self> {
+        Ok(Self {
+            pmx: pmx.clone(),
+            home: tempfile::Builder::new().prefix("pmx-home-").tempdir()?,
+        })
+    }
+
+    /// Makes it someone who never ran `pmx` before again.
+    pub(crate) fn forget(&self) -> Result<()> {
+        corpus::empty(self.home.path())
+    }
+
+    /// `pmx` with this client's environment and nothing of the outer one's settings.
+    pub(crate) fn command(&self) -> Command {
+        let mut command = Command::new(self.pmx.path());
+        for (name, folder) in [
+            ("HOME", ""),
+            ("XDG_CACHE_HOME", "cache"),
+            ("XDG_CONFIG_HOME", "config"),
+            ("XDG_DATA_HOME", "share"),
+            ("XDG_STATE_HOME", "state"),
+        ] {
+            command.env(name, self.home.path().join(folder));
+        }
+        for name in [
+            "PMX_SERVER",
+            "PMX_SPACE",
+            "PMX_TOKEN",
+            "PATHMX_PUBLISH_TOKEN",
+        ] {
+            command.env_remove(name);
+        }
+        command.current_dir(self.home.path());
+        command
+    }
+
+    /// Publishes `folder` to `space` of `host`, as a whole process.
+    pub(crate) fn sync(&self, host: &Host, folder: &Path, space: &str) -> Result<Sample> {
+        self.sync_through(&host.url(), host, folder, space)
+    }
+
+    /// The same with another address for the host, as that of a wire that counts.
+    pub(crate) fn sync_through(
+        &self,
+        server: &str,
+        host: &Host,
+        folder: &Path,
+        space: &str,
+    ) -> Result<Sample> {
+        let mut command = self.command();
+        command
+            // The host's secret lies in its folder, and `pmx` on the same machine finds it there.
+            .env("PMX_DATA", host.data())
+            .arg("sync")
+            .arg(folder)
+            .args(["--server", server, "--space", space, "--json"])
+            // Replacing one version of the corpus by the next removes thousands of pages.
+            .args(["--max-delete", "100%"])
+            // v2 has functions whose names differ only in case, each with a page of its own.
+            .arg("--allow-collisions");
+        summarised(&run::whole(&command)?)
+    }
+
+    /// `pmx` with `arguments`, as a whole process.
+    pub(crate) fn run(&self, arguments: &[&OsStr]) -> Result<Run> {
+        run::whole(self.command().args(arguments))
+    }
+}
+
+/// What is kept of the summary: name here, where it lies there.
+const FACTS: [(&str, &str); 11] = [
+    ("sent", "/bytes/sent"),
+    ("received", "/bytes/received"),
+    ("new", "/bytes/new"),
+    ("site", "/bytes/site"),
+    ("requests", "/requests"),
+    ("total", "/files/total"),
+    ("added", "/files/added"),
+    ("modified", "/files/modified"),
+    ("removed", "/files/removed"),
+    ("unchanged", "/files/unchanged"),
+    ("deploy", "/deploy"),
+];
+
+/// The sample of a run whose last line is a `summary`.
+fn summarised(run: &Run) -> Result<Sample> {
+    let text = std::str::from_utf8(&run.stdout)?;
+    let last = text.trim().lines().last().context("pmx printed nothing")?;
+    let summary: Value = serde_json::from_str(last).with_context(|| format!("reading {last:?}"))?;
+    ensure!(
+        summary["type"] == "summary",
+        "the last line is no summary: {last}"
+    );
+    let mut sample = Sample::from(run);
+    for (name, pointer) in FACTS {
+        if let Some(value) = summary.pointer(pointer).and_then(Value::as_f64) {
+            sample = sample.with(name, value);
+        }
+    }
+    let published = summary["outcome"] == "published";
+    Ok(sample.with("published", f64::from(u8::from(published))))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn said(stdout: &str) -> Result<Sample> {
+        summarised(&Run {
+            wall: Duration::ZERO,
+            cpu: Duration::ZERO,
+            peak_bytes: 0,
+            stdout: stdout.into(),
+        })
+    }
+
+    #[test]
+    fn the_last_line_is_the_summary() {
+        let sample = said(
+            "{\"type\":\"progress\",\"v\":1}\n\
+             {\"type\":\"summary\",\"v\":1,\"outcome\":\"unchanged\",\"requests\":1,\
+             \"bytes\":{\"sent\":120,\"received\":80},\"files\":{\"total\":3}}\n",
+        )
+        .unwrap();
+        for (name, value) in [("requests", 1.0), ("sent", 120.0), ("received", 80.0)] {
+            assert_eq!(sample.facts.get(name), Some(&value), "{name}");
+        }
+        assert_eq!(sample.facts.get("published"), Some(&0.0));
+    }
+
+    #[test]
+    fn anything_else_is_refused() {
+        for text in ["", "hello", "{\"type\":\"error\"}"] {
+            assert!(said(text).is_err(), "{text:?} was accepted");
+        }
+    }
+}

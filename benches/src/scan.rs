@@ -1,0 +1,120 @@
+//! How fast a folder becomes a root: `pmx hash --no-cache` beside reading the same bytes with
+//! `cat` and hashing them with `b3sum`, warm; and beside `cat` with a cold page cache.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::bench::Bench;
+use crate::corpus;
+use crate::peers;
+use crate::pmx::Client;
+use crate::round::{Contender, Measure, Sample, interleave};
+use crate::run;
+use crate::table::{Goal, Row, Unit};
+
+/// Cold rounds read everything from the disk, again and again; a few tell enough.
+const COLD_ROUNDS_MAX: usize = 5;
+
+/// Peak memory while scanning.
+const MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
+
+pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
+    let mut rows = warm(bench);
+    rows.extend(cold(bench));
+    Ok(rows)
+}
+
+fn warm(bench: &Bench) -> Vec<Row> {
+    let folder = bench.v1.folder();
+    let [ours, cat, b3sum] = interleave(
+        bench.rounds,
+        [
+            Contender::from_setup("pmx hash", client(bench), |client, _| hash(client, folder)),
+            Contender::new("find | cat", |_| piped("cat", folder)),
+            Contender::from_setup("find | b3sum", peers::find("b3sum"), |_, _| {
+                piped("b3sum", folder)
+            }),
+        ],
+    );
+    vec![
+        Row::compare(
+            "scan, hash and manifest of v1",
+            (&ours, &cat),
+            Measure::Wall,
+            Goal::AtMost(0.40),
+        ),
+        Row::compare(
+            "the same",
+            (&ours, &b3sum),
+            Measure::Wall,
+            Goal::TimesFaster(2.3),
+        ),
+        Row::limit(
+            "its peak memory",
+            &ours,
+            (Measure::Peak, Unit::Memory),
+            Some(MEMORY),
+        ),
+    ]
+}
+
+fn cold(bench: &Bench) -> Vec<Row> {
+    let what = "scan of v1, cold page cache";
+    if let Err(error) = drop_caches() {
+        return vec![Row::skipped(what, format!("{error:#}"))];
+    }
+    let folder = bench.v1.folder();
+    let [ours, cat] = interleave(
+        bench.rounds.min(COLD_ROUNDS_MAX),
+        [
+            Contender::from_setup("pmx hash, cold", client(bench), |client, _| {
+                drop_caches()?;
+                hash(client, folder)
+            }),
+            Contender::new("find | cat, cold", |_| {
+                drop_caches()?;
+                piped("cat", folder)
+            }),
+        ],
+    );
+    vec![Row::compare(
+        what,
+        (&ours, &cat),
+        Measure::Wall,
+        Goal::AtMost(0.60),
+    )]
+}
+
+fn client(bench: &Bench) -> Result<Client> {
+    Client::new(bench.pmx()?)
+}
+
+fn hash(client: &Client, folder: &Path) -> Result<Sample> {
+    let arguments = ["hash", "--no-cache"].map(OsStr::new);
+    let run = client.run(&[arguments[0], arguments[1], folder.as_os_str()])?;
+    Ok(Sample::from(&run))
+}
+
+/// `find FOLDER -type f -print0 | xargs -0 PROGRAM > /dev/null`
+fn piped(program: &str, folder: &Path) -> Result<Sample> {
+    let mut command = Command::new("sh");
+    command
+        .args([
+            "-c",
+            "find \"$1\" -type f -print0 | xargs -0 \"$2\" > /dev/null",
+            "sh",
+        ])
+        .arg(folder)
+        .arg(program);
+    Ok(Sample::from(&run::whole(&command)?))
+}
+
+/// Makes the kernel forget what it read: pages, folders and inodes (needs root).
+fn drop_caches() -> Result<()> {
+    corpus::settle()?;
+    fs::write("/proc/sys/vm/drop_caches", "3").context("dropping the page cache")
+}

@@ -1,0 +1,145 @@
+//! What the next version costs: v2 over v1, by a client that kept nothing (a fresh CI machine) and
+//! by the one that published v1, beside `rsync -az` and beside the usual way, each new file once
+//! and compressed by itself. And whether the changes are named right.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+
+use crate::bench::Bench;
+use crate::corpus;
+use crate::host::Host;
+use crate::naive::{self, Difference};
+use crate::pmx::Client;
+use crate::round::{Contender, Measure, Sample, Series, interleave};
+use crate::rsync::Daemon;
+use crate::table::{Goal, Row, Unit};
+
+/// Each round publishes v1 first: a few tell enough, and bytes are exact.
+const ROUNDS_MAX: usize = 3;
+
+/// Bytes sent without local packs.
+const SENT: f64 = 34e6;
+
+/// The same, as a part of what the usual way sends.
+const SENT_PART: f64 = 0.25;
+
+const WHAT: &str = "v1 to v2";
+
+pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
+    let Some(v2) = &bench.v2 else {
+        return Ok(vec![Row::skipped(WHAT, "this machine has no v2")]);
+    };
+    eprintln!("   comparing every byte of v1 and v2");
+    let naive = naive::compare(&bench.v1, v2)?;
+    let pmx = || bench.pmx().cloned();
+    let (old, new) = (bench.v1.folder(), v2.folder());
+    let [fresh, kept, rsync] = interleave(
+        bench.rounds.min(ROUNDS_MAX),
+        [
+            Contender::from_setup("pmx sync", pmx(), |_, _| {
+                publish(bench, old, new, Client::forget)
+            }),
+            Contender::from_setup("pmx sync, v1 kept", pmx(), |_, _| {
+                publish(bench, old, new, |_| Ok(()))
+            }),
+            Contender::from_setup("rsync -az", Daemon::start(), |daemon, _| {
+                daemon.hold(old)?;
+                let sample = daemon.sync(new)?;
+                let both = sample.facts["sent"] + sample.facts["received"];
+                Ok(sample.with("both ways", both))
+            }),
+        ],
+    );
+    let mut rows = sizes(&fresh, &kept, naive.whole_files_zstd as f64);
+    rows.extend(beside_rsync(&fresh, &kept, &rsync));
+    rows.push(classified("without local packs", &fresh, naive));
+    rows.push(classified("with them", &kept, naive));
+    Ok(rows)
+}
+
+/// Publishes `old` to a new host, lets something happen to the client, and publishes `new`.
+fn publish(
+    bench: &Bench,
+    old: &Path,
+    new: &Path,
+    between: impl Fn(&Client) -> Result<()>,
+) -> Result<Sample> {
+    let host = Host::start(bench.pmx()?)?;
+    let client = Client::new(bench.pmx()?)?;
+    client.sync(&host, old, "bench")?;
+    between(&client)?;
+    corpus::settle()?;
+    let sample = client.sync(&host, new, "bench")?;
+    let sent = sample.facts.get("sent").zip(sample.facts.get("received"));
+    let both = sent.map(|(sent, received)| sent + received);
+    let both = both.ok_or_else(|| anyhow!("the summary has no bytes"))?;
+    Ok(sample.with("both ways", both))
+}
+
+fn sizes(fresh: &Series, kept: &Series, whole_files: f64) -> Vec<Row> {
+    let row = |what: String, series, limit| {
+        let sent = (Measure::Fact("sent"), Unit::Bytes);
+        Row::limit(format!("{WHAT}{what}"), series, sent, limit)
+    };
+    let usual = format!("{:.1} MB", whole_files / 1e6);
+    vec![
+        row(" without local packs: sent".to_owned(), fresh, Some(SENT)),
+        row(
+            format!(" without local packs: sent, a quarter of whole files with zstd ({usual})"),
+            fresh,
+            Some(whole_files * SENT_PART),
+        ),
+        row(" with local packs: sent".to_owned(), kept, None),
+    ]
+}
+
+fn beside_rsync(fresh: &Series, kept: &Series, rsync: &Series) -> Vec<Row> {
+    let both = Measure::Fact("both ways");
+    let names = [(fresh, "without local packs"), (kept, "with local packs")];
+    names
+        .into_iter()
+        .flat_map(|(ours, how)| {
+            let pair = (ours, rsync);
+            let bytes = format!("{WHAT} {how}: bytes both ways");
+            let time = format!("{WHAT} {how}: wall");
+            [
+                Row::compare_in(Unit::Bytes, bytes, pair, both, Goal::Known),
+                Row::compare(time, pair, Measure::Wall, Goal::Known),
+            ]
+        })
+        .collect()
+}
+
+/// Whether the summary counts what changed as the naive comparison does.
+fn classified(how: &str, ours: &Series, naive: Difference) -> Row {
+    let expected = [
+        ("added", naive.added),
+        ("modified", naive.modified),
+        ("removed", naive.removed),
+        ("unchanged", naive.unchanged),
+        ("total", naive.added + naive.modified + naive.unchanged),
+    ];
+    let said = expected.map(|(name, _)| (name, ours.median(Measure::Fact(name))));
+    let holds = || {
+        expected
+            .iter()
+            .zip(said)
+            .all(|((_, a), (_, b))| b == Some(*a as f64))
+    };
+    let show = |name: &str, count: Option<f64>| match count {
+        Some(count) => format!("{count:.0} {name}"),
+        None => format!("– {name}"),
+    };
+    Row::claim(
+        format!("{WHAT} {how}: files classified"),
+        said.map(|(name, count)| show(name, count)).join(", "),
+        format!(
+            "naive: {}",
+            expected
+                .map(|(name, count)| show(name, Some(count as f64)))
+                .join(", ")
+        ),
+        ours.absent().map_or_else(|| Ok(holds()), Err),
+    )
+}

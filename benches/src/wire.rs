@@ -1,0 +1,166 @@
+//! A wire that counts: a TCP relay between a client and a server, which knows how many bytes and
+//! requests passed, heads included, whatever either end says about itself.
+//!
+//! It costs time, so what goes through it is counted and never timed.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use anyhow::Result;
+
+/// Ends the first line of a request's head. Compressed bodies hold it by chance once in 2^88.
+const REQUEST_LINE_END: &[u8] = b" HTTP/1.1\r\n";
+
+/// What passed so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Passed {
+    /// Bytes from client to server.
+    pub(crate) sent: u64,
+    /// Bytes from server to client.
+    pub(crate) received: u64,
+    /// Requests.
+    pub(crate) requests: u64,
+}
+
+#[derive(Default)]
+struct Counters {
+    sent: AtomicU64,
+    received: AtomicU64,
+    requests: AtomicU64,
+}
+
+/// A relay to one port. Its threads end with the process.
+pub(crate) struct Wire {
+    port: u16,
+    counters: Arc<Counters>,
+}
+
+impl Wire {
+    /// Starts relaying to the loopback port `to`.
+    pub(crate) fn to(to: u16) -> Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+        let port = listener.local_addr()?.port();
+        let counters = Arc::new(Counters::default());
+        let counted = Arc::clone(&counters);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                // A connection that cannot be made is closed, and the client says so.
+                let _ = relay(client, to, &counted);
+            }
+        });
+        Ok(Self { port, counters })
+    }
+
+    /// The address to give to the client.
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// What passed since the last time this was asked.
+    pub(crate) fn take(&self) -> Passed {
+        let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
+        Passed {
+            sent: take(&self.counters.sent),
+            received: take(&self.counters.received),
+            requests: take(&self.counters.requests),
+        }
+    }
+}
+
+fn relay(client: TcpStream, to: u16, counters: &Arc<Counters>) -> Result<()> {
+    let server = TcpStream::connect(("127.0.0.1", to))?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (from_client, to_client) = (client.try_clone()?, client);
+    let (from_server, to_server) = (server.try_clone()?, server);
+    let (up, down) = (Arc::clone(counters), Arc::clone(counters));
+    thread::spawn(move || {
+        let mut lines = LineEnds::default();
+        pump(from_client, to_server, |bytes| {
+            up.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            up.requests.fetch_add(lines.count(bytes), Ordering::Relaxed);
+        });
+    });
+    thread::spawn(move || {
+        pump(from_server, to_client, |bytes| {
+            down.received
+                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        });
+    });
+    Ok(())
+}
+
+/// Copies until either end is gone, then tells the other.
+fn pump(mut from: TcpStream, mut to: TcpStream, mut count: impl FnMut(&[u8])) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(read @ 1..) = from.read(&mut buffer) {
+        count(&buffer[..read]);
+        if to.write_all(&buffer[..read]).is_err() {
+            break;
+        }
+    }
+    // It may be gone already.
+    let _ = to.shutdown(Shutdown::Write);
+}
+
+/// Counts request lines in a stream that comes in pieces.
+#[derive(Default)]
+struct LineEnds {
+    tail: Vec<u8>,
+}
+
+impl LineEnds {
+    fn count(&mut self, piece: &[u8]) -> u64 {
+        self.tail.extend_from_slice(piece);
+        let windows = self.tail.windows(REQUEST_LINE_END.len());
+        let found = windows.filter(|window| *window == REQUEST_LINE_END).count();
+        let kept = self.tail.len().min(REQUEST_LINE_END.len() - 1);
+        self.tail.drain(..self.tail.len() - kept);
+        found as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn request_lines_are_counted_wherever_the_stream_is_cut() {
+        let stream = b"GET / HTTP/1.1\r\nHost: x\r\n\r\nPUT /y HTTP/1.1\r\n\r\nbody";
+        for cut in 0..stream.len() {
+            let mut lines = LineEnds::default();
+            let counted = lines.count(&stream[..cut]) + lines.count(&stream[cut..]);
+            assert_eq!(counted, 2, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn bytes_pass_unchanged_and_are_counted() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let wire = Wire::to(listener.local_addr().unwrap().port()).unwrap();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let mut asked = Vec::new();
+            stream.read_to_end(&mut asked).unwrap();
+            stream.write_all(b"answer").unwrap();
+            asked
+        });
+        let mut client = TcpStream::connect(("127.0.0.1", wire.port)).unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert_eq!(answer, b"answer");
+        assert_eq!(server.join().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
+        let expected = Passed {
+            sent: 18,
+            received: 6,
+            requests: 1,
+        };
+        assert_eq!(wire.take(), expected);
+        assert_eq!(wire.take(), Passed::default());
+    }
+}
