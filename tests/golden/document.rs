@@ -3,7 +3,8 @@
 
 use std::fs;
 
-use super::vectors::{example, is_blessing};
+use super::conversation::example;
+use super::vectors::is_blessing;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const DESIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sync/DESIGN.md");
@@ -55,7 +56,8 @@ fn table(source: &str) -> String {
             .map(str::trim)
             .collect();
         why.reverse();
-        out += &format!("| `{name}` | {} | {} |\n", grouped(*value), why.join(" "));
+        let (value, why) = (grouped(*value), why.join(" "));
+        out.extend(["| `", name, "` | ", &value, " | ", &why, " |\n"]);
     }
     out
 }
@@ -190,7 +192,10 @@ fn the_tests_named_here_exist() {
     let mut file = String::new();
     let mut found = 0;
     for quoted in invariants.split('`').skip(1).step_by(2) {
-        if quoted.ends_with(".rs") {
+        if quoted
+            .rsplit_once('.')
+            .is_some_and(|(_, extension)| extension == "rs")
+        {
             file = source(quoted);
         } else if quoted.contains('_') && !quoted.contains(['.', ':']) {
             assert!(

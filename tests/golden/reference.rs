@@ -251,9 +251,10 @@ pub(crate) fn apply_patch(old: &[File], patch: &[u8]) -> Vec<File> {
         let skip = (op / 8) as usize;
         new.extend_from_slice(&old[passed..passed + skip]);
         passed += skip;
-        if op.is_multiple_of(8) {
+        let kind = op % 8;
+        if kind == 0 {
             passed += 1;
-        } else if op % 8 == 1 {
+        } else if kind == 1 {
             let before = &old[passed];
             passed += 1;
             let media = match read(&mut rest) {

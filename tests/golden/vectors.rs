@@ -13,24 +13,19 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use http::Method;
 use pmx_sync::codec::{Decoder, Encoder, Level};
 use pmx_sync::id::{BlobId, NodeId, ObjectId, PackId};
 use pmx_sync::index::Twin;
 use pmx_sync::location::{Codec, Extent, Location};
 use pmx_sync::manifest::{Change, Child, NodeMap, Totals, build, diff, encode_patch};
-use pmx_sync::name::SpaceName;
 use pmx_sync::pack::part::{self, ChainingValue, PartTable, Parts, WirePart};
 use pmx_sync::pack::{Coding, rest, wire};
 use pmx_sync::path::SitePath;
-use pmx_sync::sql::{Sql, Value};
-use pmx_sync::wire::{
-    BeginHead, CommitTerms, DeployMeta, Envelope, Order, RollbackHead, Section, SectionKind,
-};
+use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde::{Deserialize, Serialize};
 
+use super::conversation;
 use super::fixtures::rows;
-use super::memory::{send, server};
 use super::reference::{self, File};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/golden/vectors.json");
@@ -118,19 +113,19 @@ fn exact() -> BTreeMap<String, String> {
     packs(&mut out);
     parts(&mut out);
     envelopes(&mut out);
-    conversation(&mut out);
+    conversation::vectors(&mut out);
     out
 }
 
-type Out = BTreeMap<String, String>;
+pub(crate) type Out = BTreeMap<String, String>;
 
-fn put(out: &mut Out, name: impl Into<String>, value: impl Into<String>) {
+pub(crate) fn put(out: &mut Out, name: impl Into<String>, value: impl Into<String>) {
     let name = name.into();
     let before = out.insert(name.clone(), value.into());
     assert_eq!(before, None, "two vectors are called {name}");
 }
 
-fn hex(bytes: impl AsRef<[u8]>) -> String {
+pub(crate) fn hex(bytes: impl AsRef<[u8]>) -> String {
     HEXLOWER.encode(bytes.as_ref())
 }
 
@@ -250,7 +245,7 @@ fn manifests(out: &mut Out) {
         );
     }
     let first = |level| {
-        (0u32..u32::MAX)
+        (0..1_000_000)
             .map(|number| format!("k{number}"))
             .find(|key| reference::level_of(key) == level)
     };
@@ -345,7 +340,7 @@ const PAGES: [&[u8]; 3] = [
     b"<html><head><title>two</title></head><body>words, words, words, words, two</body></html>",
 ];
 
-fn packed(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
+pub(crate) fn packed(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
     let mut builder = wire::PackBuilder::new();
     for blob in blobs {
         builder.push(blob).unwrap();
@@ -392,7 +387,7 @@ fn parts(out: &mut Out) {
     put(out, "part-table", hex(table));
 }
 
-fn envelope(head: &impl Serialize, sections: Vec<(SectionKind, Vec<u8>)>) -> Vec<u8> {
+pub(crate) fn envelope(head: &impl Serialize, sections: Vec<(SectionKind, Vec<u8>)>) -> Vec<u8> {
     let section = |(kind, bytes): (SectionKind, Vec<u8>)| Section {
         kind,
         bytes: bytes.into(),
@@ -415,159 +410,9 @@ fn envelopes(out: &mut Out) {
     put(out, "envelope/stored", hex(all));
 }
 
-/// A JSON text of the conversation: `pointer`, `<step> request`, `<step> reply`, or `<step> head`
-/// for the head of a request that is an envelope.
-pub(crate) fn example(name: &str) -> String {
-    let mut all = Out::new();
-    conversation(&mut all);
-    let vector = |name: String| all.get(&name).unwrap_or_else(|| panic!("no vector {name}"));
-    let sent = |step| HEXLOWER.decode(vector(format!("conversation/{step}/request")).as_bytes());
-    match name.split_once(' ') {
-        None => vector(format!("conversation/{name}/demo")).clone(),
-        Some((step, "reply")) => vector(format!("conversation/{step}/reply")).clone(),
-        Some((step, "request")) => String::from_utf8(sent(step).unwrap()).unwrap(),
-        Some((step, "head")) => {
-            let envelope = Envelope::decode(&sent(step).unwrap().into(), &mut Decoder::new());
-            String::from_utf8(envelope.unwrap().head.to_vec()).unwrap()
-        }
-        Some(_) => panic!("no example is called {name}"),
-    }
-}
-
 /// Whether the checked-in files are to be written anew.
 pub(crate) fn is_blessing() -> bool {
     std::env::var_os("PMX_BLESS").is_some_and(|value| value == "1")
-}
-
-/// A whole conversation: a first publish in steps, a small one in one request, a rollback.
-fn conversation(out: &mut Out) {
-    let server = server();
-    let space = SpaceName::parse("demo").unwrap();
-    let site = |pages: &[(&str, &[u8])]| {
-        let file = |(path, bytes): &(&str, &[u8])| File {
-            path: (*path).to_owned(),
-            id: *blake3::hash(bytes).as_bytes(),
-            size: bytes.len() as u64,
-            media: "text/html; charset=utf-8".to_owned(),
-        };
-        build(rows(&pages.iter().map(file).collect::<Vec<_>>())).unwrap()
-    };
-    let before = site(&[("a.html", b"A\n"), ("b.html", b"B\n")]);
-    let after = site(&[("a.html", b"A\n"), ("b.html", b"new\n")]);
-    let head = |root, base, commit| BeginHead {
-        v: 1,
-        space: space.clone(),
-        root,
-        base,
-        dry: false,
-        commit,
-    };
-    let terms = |expect, key: &str, order| CommitTerms {
-        expect,
-        key: key.to_owned(),
-        order,
-        meta: DeployMeta {
-            message: Some("hello".to_owned()),
-            ..DeployMeta::default()
-        },
-    };
-    let mut step = |name: &str, method, target: &str, body: Vec<u8>, seed| {
-        let body = Bytes::from(body);
-        put(out, format!("conversation/{name}/request"), hex(&body));
-        let reply = send(&server, method, target, body, seed);
-        put(out, format!("conversation/{name}/reply"), reply);
-    };
-
-    let mut nodes = Vec::new();
-    for node in &before.nodes {
-        nodes.push(node.bytes.len() as u8);
-        nodes.extend_from_slice(&node.bytes);
-    }
-    let tell = envelope(
-        &head(before.root, None, None),
-        vec![(SectionKind::Nodes, nodes)],
-    );
-    step("1-begin", Method::POST, "/api/publish/begin", tell, 1);
-    let pack = packed(&[b"A\n", b"B\n"], Coding::Stored);
-    let target = format!("/api/publish/packs/{}?space=demo", PackId::of(&pack));
-    step("2-pack", Method::PUT, &target, pack, 2);
-    let commit = Some(terms(0, "first", Some(Order::Run(7))));
-    let commit = envelope(&head(before.root, None, commit), Vec::new());
-    step("3-commit", Method::POST, "/api/publish/commit", commit, 3);
-
-    let mut source = NodeMap::default();
-    source.extend(before.nodes.clone());
-    source.extend(after.nodes.clone());
-    let changes = diff(&source, before.root, &source, after.root).unwrap();
-    let small = envelope(
-        &head(
-            after.root,
-            Some(before.root),
-            Some(terms(1, "second", None)),
-        ),
-        vec![
-            (SectionKind::Patch, encode_patch(&changes)),
-            (SectionKind::Pack, packed(&[b"new\n"], Coding::Stored)),
-        ],
-    );
-    step(
-        "4-small",
-        Method::POST,
-        "/api/publish/begin",
-        small.clone(),
-        4,
-    );
-    step("5-again", Method::POST, "/api/publish/begin", small, 5);
-    let back = |expect, key: &str| {
-        let head = RollbackHead {
-            v: 1,
-            space: space.clone(),
-            to: None,
-            expect: Some(expect),
-            key: key.to_owned(),
-            meta: DeployMeta::default(),
-        };
-        serde_json::to_vec(&head).unwrap()
-    };
-    let target = "/api/publish/rollback";
-    step("6-rollback", Method::POST, target, back(2, "third"), 6);
-    step(
-        "6-rollback-again",
-        Method::POST,
-        target,
-        back(2, "third"),
-        60,
-    );
-    step(
-        "7-deploys",
-        Method::GET,
-        "/api/deploys?space=demo",
-        Vec::new(),
-        7,
-    );
-    step(
-        "8-diff",
-        Method::GET,
-        "/api/diff?space=demo&from=1&to=2",
-        Vec::new(),
-        8,
-    );
-    step("9-conflict", Method::POST, target, back(2, "fourth"), 9);
-
-    for (key, bytes) in server.backend().objects.borrow().iter() {
-        put(out, format!("conversation/object/{key}"), hex(bytes));
-    }
-    for (name, pointer) in server.backend().pointers.borrow().iter() {
-        let pointer = serde_json::to_string(pointer).unwrap();
-        put(out, format!("conversation/pointer/{name}"), pointer);
-    }
-    let buckets = "SELECT bucket, blobs FROM have ORDER BY bucket";
-    for row in server.backend().ledger.run(buckets, &[]).unwrap() {
-        let [Value::Integer(bucket), Value::Blob(blobs)] = &row[..] else {
-            panic!("a bucket is {row:?}");
-        };
-        put(out, format!("conversation/bucket/{bucket}"), hex(blobs));
-    }
 }
 
 /// The vectors with zstd frames in them, as this version of zstd writes them.

@@ -3,6 +3,8 @@
 
 #[path = "../golden/agree.rs"]
 mod agree;
+#[path = "../golden/conversation.rs"]
+mod conversation;
 #[path = "../golden/document.rs"]
 mod document;
 #[path = "../golden/fixtures.rs"]
