@@ -66,7 +66,7 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Raw bytes of a patch, an outline or nodes in one request, after decompression.
 pub const SECTION_RAW_BYTES_MAX: usize = 48 * 1024 * 1024;
 
-/// Raw bytes of manifest nodes in one request: 12 MiB, so that several requests carry a large site.
+/// Raw bytes of manifest nodes in one request, so that several requests carry a large site.
 pub const NODES_BATCH_RAW_BYTES: usize = 4 * 1024 * 1024;
 
 /// Raw bytes of the changes that travel in the same request as their commit.
@@ -81,7 +81,7 @@ pub const MESSAGE_BYTES_MAX: usize = 4_096;
 /// Bytes of one value of a deploy's meta (commit, branch, author).
 pub const META_VALUE_BYTES_MAX: usize = 512;
 
-/// Bytes of the name of a space: with an alias of 37 bytes and `--` it fits a DNS label of 63.
+/// Bytes of the name of a space: a DNS label. An alias of it needs room in the same label.
 pub const SPACE_NAME_BYTES_MAX: usize = 63;
 
 /// Bytes of the name of an alias.

@@ -228,6 +228,11 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
     }
 
+    /// The deploy that a commit would replace, as far as is known; 0 if there is none yet.
+    pub const fn active(&self) -> u64 {
+        self.active
+    }
+
     /// Takes in the server's answer to the last request.
     pub fn replied(&mut self, reply: BeginReply) -> Result<(), PushError> {
         self.active = reply.active;
