@@ -76,11 +76,17 @@ fn steps(has_nextest: bool) -> Vec<Step> {
         ),
     ];
     if has_nextest {
-        steps.push(Step::new("tests", &["nextest", "run", "--workspace"]));
+        steps.push(Step::new(
+            "tests",
+            &["nextest", "run", "--workspace", "--no-fail-fast"],
+        ));
         // nextest leaves the examples in the documentation to cargo.
         steps.push(Step::new("examples", &["test", "--workspace", "--doc"]));
     } else {
-        steps.push(Step::new("tests", &["test", "--workspace"]));
+        steps.push(Step::new(
+            "tests",
+            &["test", "--workspace", "--no-fail-fast"],
+        ));
     }
     steps.push(Step {
         environment: &[("RUSTDOCFLAGS", "--deny warnings")],
