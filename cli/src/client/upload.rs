@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -222,8 +222,9 @@ fn build(
 ) -> Result<WirePack, Failure> {
     // A pack that fails halfway leaves nothing behind for the next one.
     let mut builder = std::mem::take(&mut place.builder);
+    let mut blob = Vec::new();
     for row in plan.members.iter().filter_map(|&at| uploads.rows.get(at)) {
-        let blob = read_blob(&scan.source(&row.path), row)?;
+        read_blob(&scan.source(&row.path), row, &mut blob)?;
         builder
             .push(&blob)
             .map_err(|error| Failure::new(error.code(), error.to_string()))?;
@@ -246,16 +247,27 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
     Parts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
 }
 
-fn read_blob(path: &Path, row: &Row) -> Result<Vec<u8>, Failure> {
+/// Reads a blob again, and hashes it again. Asks for one byte more than there should be, so that
+/// one call tells that there is no more.
+fn read_blob(path: &Path, row: &Row, blob: &mut Vec<u8>) -> Result<(), Failure> {
     let mut file = File::open(path).map_err(|error| unreadable(row, &error))?;
-    let mut bytes = Vec::with_capacity(row.entry.size as usize + 1);
-    let read = file
-        .by_ref()
-        .take(row.entry.size + 1)
-        .read_to_end(&mut bytes);
-    read.map_err(|error| unreadable(row, &error))?;
-    if BlobId::of(&bytes) == row.entry.blob {
-        Ok(bytes)
+    let size = row.entry.size as usize;
+    blob.resize(size + 1, 0);
+    let mut filled = 0;
+    while filled <= size {
+        match file.read(&mut blob[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(row, &error)),
+        }
+        if filled == size {
+            break;
+        }
+    }
+    blob.truncate(filled);
+    if BlobId::of(blob) == row.entry.blob {
+        Ok(())
     } else {
         Err(changed(row))
     }
@@ -274,7 +286,7 @@ fn read_part(scan: &Scan, row: &Row, part: Part) -> Result<Vec<u8>, Failure> {
 fn unreadable(row: &Row, error: &std::io::Error) -> Failure {
     // It was read a moment ago.
     match error.kind() {
-        std::io::ErrorKind::NotFound => changed(row),
+        ErrorKind::NotFound => changed(row),
         _ => Failure::new(
             Code::Unreadable,
             format!("can't read \"{}\": {error}", row.path),

@@ -1,9 +1,11 @@
 //! Reading one file whole: bounded memory, and never a hash of bytes that were not there together.
 //!
-//! A file is stated before and after it is read; if size, times or inode differ, or the number of
-//! bytes read is not the size, it is read again, three times at most. Times come in kernel ticks,
-//! so two writes within one tick look alike: a file that was written to after about the start of
-//! the scan counts only if a second reading gives the same hash.
+//! Every write sets a file's change time to the present, so a small file whose times, after it was
+//! read, still lie before the start of the scan was not written to while it was read: one stat
+//! tells. Every other file is stated before and after it is read; if size, times or inode differ,
+//! or the number of bytes read is not the size, it is read again, three times at most. Times come
+//! in kernel ticks, so two writes within one tick look alike: a file that was written to after about
+//! the start of the scan counts only if a second reading gives the same hash.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -59,8 +61,10 @@ impl Reader {
     ) -> Result<(Stat, BlobId), Problem> {
         for _ in 0..ATTEMPTS {
             let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
-            let seen = self.snapshot(&file, path)?;
-            if let Some(found) = seen {
+            if let Some(found) = self.untouched(&file) {
+                return Ok(found);
+            }
+            if let Some(found) = self.snapshot(&file, path)? {
                 return Ok(found);
             }
         }
@@ -73,9 +77,22 @@ impl Reader {
         stat(&file, path).map(drop)
     }
 
+    /// Reads a small file that nobody has touched since before the scan, or finds that it is not one.
+    fn untouched(&self, mut file: &File) -> Option<(Stat, BlobId)> {
+        BUFFER.with_borrow_mut(|buffer| {
+            make_room(buffer);
+            let read = retried(|| file.read(buffer)).ok()?;
+            let stat = Stat::of(file).ok()?;
+            let is_whole = read < buffer.len() && read as u64 == stat.size;
+            let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
+            (is_whole && is_quiet).then(|| (stat, BlobId::of(&buffer[..read])))
+        })
+    }
+
     fn snapshot(&self, file: &File, path: &str) -> Result<Option<(Stat, BlobId)>, Problem> {
         let unreadable = |error| Problem::from_io(path, "read", error);
         let before = stat(file, path)?;
+        io::Seek::rewind(&mut &*file).map_err(unreadable)?;
         let Some(hash) = self.content(file, before.size).map_err(unreadable)? else {
             return Ok(None);
         };
@@ -109,11 +126,18 @@ impl Reader {
             }
         }
         BUFFER.with_borrow_mut(|buffer| {
-            buffer.resize(BUFFER_BYTES, 0);
+            make_room(buffer);
             stream(file, size, buffer, |hasher, bytes| {
                 hasher.update(bytes);
             })
         })
+    }
+}
+
+/// Gives a thread its buffer. Pages that no file reaches are never touched.
+fn make_room(buffer: &mut Vec<u8>) {
+    if buffer.len() < BUFFER_BYTES {
+        *buffer = vec![0; BUFFER_BYTES];
     }
 }
 
@@ -135,9 +159,7 @@ fn stat(file: &File, path: &str) -> Result<Stat, Problem> {
 
 /// Asks for one byte more than there should be, so that one call tells that there is no more.
 fn small(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>> {
-    if buffer.len() <= size {
-        buffer.resize((size + 1).next_power_of_two().max(64 * 1024), 0);
-    }
+    make_room(buffer);
     let mut filled = 0;
     while filled <= size {
         let read = retried(|| file.read(&mut buffer[filled..=size]))?;
