@@ -23,6 +23,7 @@ mod conversation;
 mod golden;
 mod kill;
 mod publish;
+mod refused;
 mod serving;
 mod sim;
 mod tidy;

@@ -23,7 +23,7 @@ pub(crate) fn pmx_path() -> &'static Path {
             .to_owned();
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let mut build = Command::new(cargo);
-        build.args(["build", "--quiet", "-p", "pmx", "--bin", "pmx"]);
+        build.args(["build", "--quiet", "--workspace", "--bin", "pmx"]);
         build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         if folder.ends_with("release") {
             build.arg("--release");

@@ -1,0 +1,520 @@
+//! Bad input of every kind, sent to a running server: each gets its own error, the site that was
+//! live stays live, and the server goes on.
+
+use pmx_sync::codec::Encoder;
+use pmx_sync::id::PackId;
+use pmx_sync::wire::{Envelope, Section, SectionKind};
+use serde_json::json;
+
+use crate::world::{Answer, World, try_raw};
+
+fn world() -> World {
+    let world = World::new();
+    world.write(&[("index.html", "kept")]);
+    world.sync("docs", &[]).ok();
+    world
+}
+
+/// After all of it, nothing is lost.
+fn nothing_is_lost(world: &World) {
+    let home = world.get("docs", "/");
+    assert_eq!((home.status, home.text().as_str()), (200, "kept"));
+    let again = world.sync("docs", &[]).ok();
+    assert_eq!(
+        (again.at("/outcome"), again.number("/deploy")),
+        (json!("unchanged"), 1)
+    );
+}
+
+fn api(world: &World, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let token = world.token();
+    let headers = [&[("Authorization", token.as_str())], headers].concat();
+    world.request(method, "", path, &headers, body)
+}
+
+fn check(answer: &Answer, status: u16, code: &str, story: &str) {
+    assert_eq!(answer.status, status, "{story}: {}", answer.text());
+    assert_eq!(
+        answer.header("content-type"),
+        Some("application/problem+json"),
+        "{story}"
+    );
+    assert_eq!(answer.json()["code"], code, "{story}");
+    assert_eq!(answer.header("cache-control"), Some("no-store"), "{story}");
+    let said = answer.text();
+    for leak in ["panicked", "src/", ".rs:", "backtrace"] {
+        assert!(!said.contains(leak), "{story} says {leak}: {said}");
+    }
+}
+
+fn begin(head: &serde_json::Value, sections: Vec<(SectionKind, Vec<u8>)>) -> Vec<u8> {
+    let sections = sections.into_iter();
+    let sections = sections
+        .map(|(kind, bytes)| Section {
+            kind,
+            bytes: bytes.into(),
+        })
+        .collect();
+    let head = serde_json::to_vec(head).unwrap().into();
+    Envelope { head, sections }.encode(&mut Encoder::new())
+}
+
+#[test]
+fn publish_requests() {
+    let world = world();
+    let root = "ab".repeat(32);
+    let head = |more: &[(&str, serde_json::Value)]| {
+        let mut head = json!({"v": 1, "space": "docs", "root": root});
+        for (name, value) in more {
+            head[name] = value.clone();
+        }
+        head
+    };
+    let terms = |expect: u64| ("commit", json!({"expect": expect, "key": "k"}));
+    let live = api(&world, "GET", "/api/deploys?space=docs", &[], b"").json()["deploys"][0]["root"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    let base = ("base", json!(live));
+    let nodes = |bytes: &[u8]| {
+        let mut section = Vec::new();
+        pmx_sync::encode::write_bytes(&mut section, bytes);
+        begin(&head(&[]), vec![(SectionKind::Nodes, section)])
+    };
+    let commit = "/api/publish/commit";
+    let start = "/api/publish/begin";
+    let patch = |bytes: &[u8]| {
+        begin(
+            &head(&[base.clone()]),
+            vec![(SectionKind::Patch, bytes.to_vec())],
+        )
+    };
+    let long_key = json!({"expect": 1, "key": "k".repeat(5000)});
+    for (story, path, body, status, code) in [
+        ("nothing", start, vec![], 400, "E_REQUEST_MALFORMED"),
+        (
+            "no envelope",
+            start,
+            b"{}".to_vec(),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a head that is no JSON",
+            start,
+            vec![1, b'{'],
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "an unknown field",
+            start,
+            begin(&head(&[("evil", json!(1))]), vec![]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "another version",
+            start,
+            begin(&head(&[("v", json!(9))]), vec![]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a root in capitals",
+            start,
+            begin(&head(&[("root", json!("AB".repeat(32)))]), vec![]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a name with a dot",
+            start,
+            begin(&head(&[("space", json!("a.b"))]), vec![]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "an unknown section",
+            start,
+            [begin(&head(&[]), vec![]), vec![9, 0, 0]].concat(),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a section longer than the body",
+            start,
+            [begin(&head(&[]), vec![]), vec![1, 0, 100]].concat(),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a section of 2^60 bytes",
+            start,
+            [
+                begin(&head(&[]), vec![]),
+                vec![1, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10],
+            ]
+            .concat(),
+            413,
+            "E_TOO_LARGE",
+        ),
+        (
+            "a section that is no zstd",
+            start,
+            [begin(&head(&[]), vec![]), vec![1, 1, 9, 4, 1, 2, 3, 4]].concat(),
+            422,
+            "E_COMPRESSION",
+        ),
+        (
+            "an outline of odd length",
+            start,
+            begin(&head(&[]), vec![(SectionKind::Outline, vec![0; 33])]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "an outline of another root",
+            start,
+            begin(&head(&[]), vec![(SectionKind::Outline, vec![0; 32])]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a patch that is none",
+            start,
+            patch(&[7, 7, 7]),
+            422,
+            "E_MANIFEST_MALFORMED",
+        ),
+        (
+            "a patch that leads elsewhere",
+            start,
+            patch(&[1, 0, 0]),
+            422,
+            "E_MANIFEST_MISMATCH",
+        ),
+        (
+            "a patch behind its base",
+            start,
+            patch(&[1, 0, 1, 0x80 | 0x78, 0x7f]),
+            422,
+            "E_MANIFEST_MISMATCH",
+        ),
+        (
+            "a node that is none",
+            start,
+            nodes(&[1, 0, 0xff]),
+            422,
+            "E_MANIFEST_MALFORMED",
+        ),
+        (
+            "a node of 2^32 rows",
+            start,
+            nodes(&[1, 0, 0xff, 0xff, 0xff, 0xff, 0x0f]),
+            422,
+            "E_MANIFEST_MALFORMED",
+        ),
+        (
+            "a pack that is none",
+            start,
+            begin(&head(&[]), vec![(SectionKind::Pack, vec![0; 40])]),
+            422,
+            "E_PACK_MALFORMED",
+        ),
+        (
+            "a commit of a root that is not here",
+            commit,
+            begin(&head(&[terms(1)]), vec![]),
+            409,
+            "E_MISSING_OBJECTS",
+        ),
+        (
+            "a commit without terms",
+            commit,
+            begin(&head(&[]), vec![]),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a key of 5,000 bytes",
+            commit,
+            begin(&head(&[("commit", long_key)]), vec![]),
+            413,
+            "E_TOO_LARGE",
+        ),
+    ] {
+        check(&api(&world, "POST", path, &[], &body), status, code, story);
+    }
+    nothing_is_lost(&world);
+}
+
+#[test]
+fn uploads() {
+    let world = world();
+    let body = b"PMXW\x01\x00\x01\x03abc".to_vec();
+    let good = PackId::of(&body).to_hex();
+    let wrong = "00".repeat(32);
+    let pack = |id: &str| format!("/api/publish/packs/{id}?space=docs");
+    let part = |id: &str, n: &str, size: &str| {
+        format!("/api/publish/blobs/{id}/{n}?space=docs&size={size}")
+    };
+    for (story, path, body, status, code) in [
+        (
+            "a hash in capitals",
+            pack(&good.to_uppercase()),
+            body.clone(),
+            400,
+            "E_HASH_INVALID",
+        ),
+        (
+            "a short hash",
+            pack(&good[1..]),
+            body.clone(),
+            400,
+            "E_HASH_INVALID",
+        ),
+        (
+            "a path for a hash",
+            pack("..%2f..%2fetc"),
+            body.clone(),
+            400,
+            "E_HASH_INVALID",
+        ),
+        (
+            "another hash",
+            pack(&wrong),
+            body.clone(),
+            422,
+            "E_HASH_MISMATCH",
+        ),
+        (
+            "no space",
+            format!("/api/publish/packs/{good}"),
+            body.clone(),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a space with a bad name",
+            pack(&good).replace("docs", "Do_cs"),
+            body.clone(),
+            422,
+            "E_NAME_INVALID",
+        ),
+        (
+            "a reserved name",
+            pack(&good).replace("docs", "api"),
+            body.clone(),
+            403,
+            "E_NAME_RESERVED",
+        ),
+        (
+            "a part without a size",
+            format!("/api/publish/blobs/{wrong}/0?space=docs"),
+            body.clone(),
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        (
+            "a part of a blob that is too large",
+            part(&wrong, "0", "99999999999999"),
+            body.clone(),
+            413,
+            "E_TOO_LARGE",
+        ),
+    ] {
+        check(&api(&world, "PUT", &path, &[], &body), status, code, story);
+    }
+    let gzip = [("Content-Encoding", "gzip")];
+    check(
+        &api(&world, "PUT", &pack(&good), &gzip, &body),
+        400,
+        "E_REQUEST_MALFORMED",
+        "gzip",
+    );
+    // What is right is taken, twice if need be.
+    for _ in 0..2 {
+        assert_eq!(api(&world, "PUT", &pack(&good), &[], &body).status, 200);
+    }
+    nothing_is_lost(&world);
+}
+
+#[test]
+fn tokens() {
+    let world = world();
+    let good = world.token();
+    let path = "/api/deploys?space=docs";
+    let wrong_end = format!("{}x", &good[..good.len() - 1]);
+    let doubled = format!("{good}{good}");
+    let long = format!("Bearer {}", "x".repeat(8000));
+    let mut bodies = Vec::new();
+    for token in [
+        "",
+        "Bearer",
+        "Bearer ",
+        "Basic eDp5",
+        "Bearer wrong",
+        &wrong_end,
+        &doubled,
+        &long,
+    ] {
+        let answer = world.request("GET", "", path, &[("Authorization", token)], b"");
+        check(&answer, 401, "E_UNAUTHORISED", token);
+        bodies.push(answer.body);
+    }
+    let none = world.request("GET", "", path, &[], b"");
+    bodies.push(none.body);
+    assert!(
+        bodies.windows(2).all(|pair| pair[0] == pair[1]),
+        "one answer for every wrong token"
+    );
+    let in_query = world.request(
+        "GET",
+        "",
+        &format!("{path}&token=x"),
+        &[("Authorization", &good)],
+        b"",
+    );
+    check(&in_query, 400, "E_TOKEN_IN_QUERY", "a token in the query");
+    nothing_is_lost(&world);
+}
+
+#[test]
+fn raw_http() {
+    let world = world();
+    let port = world.server.port;
+    let token = world.token();
+    let send = |text: String| try_raw(port, text.as_bytes(), false).map(|answer| answer.status);
+    let put = format!(
+        "PUT /api/publish/packs/{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+        "ab".repeat(32)
+    );
+    for (story, request, expected) in [
+        ("two hosts", "GET / HTTP/1.1\r\nHost: docs.localhost\r\nHost: evil\r\nConnection: close\r\n\r\n".to_owned(), &[400, 404][..]),
+        ("an upload without a length", format!("{put}Authorization: {token}\r\n\r\n"), &[411]),
+        ("a length above the limit", format!("{put}Authorization: {token}\r\nContent-Length: 99999999999\r\n\r\n"), &[413]),
+        ("no token, and a body to come", format!("{put}Content-Length: 5\r\n\r\nabcde"), &[401]),
+        ("a path of 16 KB", format!("GET /{} HTTP/1.1\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n", "a".repeat(16_000)), &[400, 404, 414]),
+        ("X-Forwarded-Host is ignored", "GET / HTTP/1.1\r\nHost: nobody.localhost\r\nX-Forwarded-Host: docs.localhost\r\nConnection: close\r\n\r\n".to_owned(), &[404]),
+        ("capitals, a port and a dot", format!("GET / HTTP/1.1\r\nHost: DOCS.localhost.:{port}\r\nConnection: close\r\n\r\n"), &[200]),
+    ] {
+        let status = send(request);
+        assert!(status.is_some_and(|status| expected.contains(&status)), "{story}: {status:?}");
+    }
+    // A body that ends early is no upload, and no answer is owed.
+    let _cut = send(format!(
+        "{put}Authorization: {token}\r\nContent-Length: 50\r\n\r\nabc"
+    ));
+    nothing_is_lost(&world);
+}
+
+#[test]
+fn history_requests() {
+    let world = world();
+    let rollback = |body: serde_json::Value| {
+        api(
+            &world,
+            "POST",
+            "/api/publish/rollback",
+            &[],
+            body.to_string().as_bytes(),
+        )
+    };
+    let head = |space: &str, to: u64| json!({"v": 1, "space": space, "to": to, "key": "k"});
+    check(
+        &rollback(head("docs", 9)),
+        404,
+        "E_DEPLOY_UNKNOWN",
+        "an unknown deploy",
+    );
+    check(
+        &rollback(head("nobody", 1)),
+        404,
+        "E_NOT_FOUND",
+        "an unknown space",
+    );
+    check(
+        &rollback(json!({"v": 1})),
+        400,
+        "E_REQUEST_MALFORMED",
+        "half a request",
+    );
+    let current = rollback(head("docs", 1));
+    assert_eq!(
+        (current.status, &current.json()["deploy"]["number"]),
+        (200, &json!(1)),
+        "no-op"
+    );
+    for (path, status, code) in [
+        ("/api/deploys/7?space=docs", 404, "E_DEPLOY_UNKNOWN"),
+        ("/api/deploys?space=nobody", 404, "E_NOT_FOUND"),
+        (
+            "/api/diff?space=docs&from=1&to=x",
+            400,
+            "E_REQUEST_MALFORMED",
+        ),
+        ("/api/diff?space=docs&from=1", 400, "E_REQUEST_MALFORMED"),
+        ("/api/deploys/1/diff/2?space=docs", 404, "E_DEPLOY_UNKNOWN"),
+        ("/api/nothing", 404, "E_NOT_FOUND"),
+    ] {
+        check(&api(&world, "GET", path, &[], b""), status, code, path);
+    }
+    check(
+        &api(&world, "DELETE", "/api/deploys", &[], b""),
+        405,
+        "E_METHOD_NOT_ALLOWED",
+        "DELETE",
+    );
+    nothing_is_lost(&world);
+}
+
+#[test]
+fn folders_that_are_not_fit_to_be_published() {
+    let world = world();
+    let site = world.temp.path().join("bad");
+    let cases: [(&str, i32, &str, fn(&std::path::Path)); 6] = [
+        ("a link that leaves", 3, "E_SYMLINK_ESCAPE", |dir| {
+            std::os::unix::fs::symlink("/etc/hostname", dir.join("x")).unwrap();
+        }),
+        ("a link to nothing", 3, "E_SYMLINK_ESCAPE", |dir| {
+            std::os::unix::fs::symlink("nothing", dir.join("x")).unwrap();
+        }),
+        ("a socket", 3, "E_NOT_REGULAR", |dir| {
+            drop(std::os::unix::net::UnixListener::bind(dir.join("x")).unwrap());
+        }),
+        ("two names in one case", 3, "E_PATH_COLLISION", |dir| {
+            std::fs::write(dir.join("A.html"), "x").unwrap();
+            std::fs::write(dir.join("a.html"), "x").unwrap();
+        }),
+        ("a control character", 3, "E_PATH_INVALID", |dir| {
+            std::fs::write(dir.join("a\x1b[2J.html"), "x").unwrap();
+        }),
+        (
+            "build output without its files",
+            3,
+            "E_BUILD_INCOMPLETE",
+            |dir| {
+                std::fs::create_dir(dir.join("main")).unwrap();
+                let roots =
+                    json!({"roots": {"main": {"routes": [], "manifest": "main/manifest.json"}}});
+                std::fs::write(dir.join("roots.json"), roots.to_string()).unwrap();
+                let files = json!({"files": {"gone.html": {"hash": "x"}}});
+                std::fs::write(dir.join("main/manifest.json"), files.to_string()).unwrap();
+            },
+        ),
+    ];
+    for (story, exit, code, make) in cases {
+        std::fs::create_dir(&site).unwrap();
+        std::fs::write(site.join("ok.html"), "ok").unwrap();
+        make(&site);
+        let ran = world.pmx(&["sync", "bad", "--space", "docs"]);
+        assert!(
+            !ran.stderr.contains('\x1b'),
+            "{story}: a name reached the terminal as it is"
+        );
+        let _checked = ran.fails(exit, code);
+        std::fs::remove_dir_all(&site).unwrap();
+    }
+    nothing_is_lost(&world);
+}
