@@ -8,7 +8,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -23,7 +22,7 @@ use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::{PackBuilder, WirePack};
 use pmx_sync::pack::{Coding, PackKind};
 use pmx_sync::push::Uploads;
-use pmx_sync::scan::Scan;
+use pmx_sync::scan::{Scan, Sources};
 use pmx_sync::wire::PartHead;
 
 use super::http::Client;
@@ -222,9 +221,9 @@ fn build(
 ) -> Result<WirePack, Failure> {
     // A pack that fails halfway leaves nothing behind for the next one.
     let mut builder = std::mem::take(&mut place.builder);
-    let mut blob = Vec::new();
+    let (mut sources, mut blob) = (Sources::of(scan), Vec::new());
     for row in plan.members.iter().filter_map(|&at| uploads.rows.get(at)) {
-        read_blob(&scan.source(&row.path), row, &mut blob)?;
+        read_blob(&mut sources, row, &mut blob)?;
         builder
             .push(&blob)
             .map_err(|error| Failure::new(error.code(), error.to_string()))?;
@@ -249,8 +248,10 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
 
 /// Reads a blob again, and hashes it again. Asks for one byte more than there should be, so that
 /// one call tells that there is no more.
-fn read_blob(path: &Path, row: &Row, blob: &mut Vec<u8>) -> Result<(), Failure> {
-    let mut file = File::open(path).map_err(|error| unreadable(row, &error))?;
+fn read_blob(sources: &mut Sources<'_>, row: &Row, blob: &mut Vec<u8>) -> Result<(), Failure> {
+    let mut file = sources
+        .open(&row.path)
+        .map_err(|error| unreadable(row, &error))?;
     let size = row.entry.size as usize;
     blob.resize(size + 1, 0);
     let mut filled = 0;

@@ -24,6 +24,7 @@ mod names;
 mod pathmx;
 mod read;
 mod rules;
+mod sources;
 mod stat;
 mod tree;
 mod walk;
@@ -43,6 +44,7 @@ use crate::time::Timestamp;
 pub use cache::Cache;
 pub use error::{LinkFault, Problem, ScanError};
 pub use names::NameFault;
+pub use sources::Sources;
 pub use walk::Change;
 
 use cache::{Head, Writer};
