@@ -1,7 +1,7 @@
 //! The embedded host: the server on this machine, over a folder and SQLite.
 //!
-//! It brings the platform's half of each seam and decides nothing: [`Folder`](blobs) keeps
-//! objects, [`Ledger`](sql) a space's state, and a table tells readers which deploy is active. All
+//! It brings the platform's half of each seam and decides nothing: [`Folder`] keeps
+//! objects, [`Ledger`] a space's state, and a table tells readers which deploy is active. All
 //! of it is written so that the process may end at any instruction. Everything lies in one data
 //! folder, which one process serves at a time:
 //!
