@@ -85,7 +85,7 @@ fn publish_requests() {
     let start = "/api/publish/begin";
     let patch = |bytes: &[u8]| {
         begin(
-            &head(&[base.clone()]),
+            &head(std::slice::from_ref(&base)),
             vec![(SectionKind::Patch, bytes.to_vec())],
         )
     };
@@ -469,11 +469,14 @@ fn history_requests() {
     nothing_is_lost(&world);
 }
 
+/// Makes a folder unfit to be published.
+type Spoil = fn(&std::path::Path);
+
 #[test]
 fn folders_that_are_not_fit_to_be_published() {
     let world = world();
     let site = world.temp.path().join("bad");
-    let cases: [(&str, i32, &str, fn(&std::path::Path)); 6] = [
+    let cases: [(&str, i32, &str, Spoil); 6] = [
         ("a link that leaves", 3, "E_SYMLINK_ESCAPE", |dir| {
             std::os::unix::fs::symlink("/etc/hostname", dir.join("x")).unwrap();
         }),
