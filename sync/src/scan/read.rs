@@ -4,8 +4,8 @@
 //! read, still lie before the start of the scan was not written to while it was read: one stat
 //! tells. Every other file is stated before and after it is read; if size, times or inode differ,
 //! or the number of bytes read is not the size, it is read again, three times at most. Times come
-//! in kernel ticks, so two writes within one tick look alike: a file that was written to after about
-//! the start of the scan counts only if a second reading gives the same hash.
+//! in kernel ticks, so two writes within one tick look alike: a file that was written to after
+//! about the start of the scan counts only if a second reading gives the same hash.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -77,7 +77,7 @@ impl Reader {
         stat(&file, path).map(drop)
     }
 
-    /// Reads a small file that nobody has touched since before the scan, or finds that it is not one.
+    /// Reads a small file that nobody has touched since before the scan, or finds it is not one.
     fn untouched(&self, mut file: &File) -> Option<(Stat, BlobId)> {
         BUFFER.with_borrow_mut(|buffer| {
             make_room(buffer);
