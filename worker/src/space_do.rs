@@ -78,7 +78,7 @@ impl SpaceDO {
         let call = body(request, CALL_BYTES_MAX).await?;
         let call: Call = serde_json::from_slice(&call)
             .map_err(|error| thrown::problem("reading a command")(error.to_string()))?;
-        let announces = may_announce(&call.command);
+        let announces = call.command.may_announce();
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
         let mut pointer = None;
         if announces && outcome.is_ok() {
@@ -161,21 +161,6 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// After so long a write is given up for lost: the request that waited for it may be gone.
 const LOST: Duration = Duration::from_secs(30);
-
-/// Whether the command may leave something in the outbox.
-const fn may_announce(command: &Command) -> bool {
-    match command {
-        Command::Publish(_) | Command::Rollback(_) => true,
-        Command::Open { .. }
-        | Command::PackArrived { .. }
-        | Command::PartArrived(_)
-        | Command::Deploys { .. }
-        | Command::Diff { .. }
-        | Command::Locate { .. }
-        | Command::Undelivered
-        | Command::Delivered { .. } => false,
-    }
-}
 
 /// When the pointer may be written: one write at a time, and a pause between two.
 #[derive(Default)]

@@ -70,7 +70,7 @@ impl LocalSpaces {
     ) -> Result<Reply, Problem> {
         let file = self.folder.join(format!("{space}.db"));
         let turn = self.turn(space, &file, command.creates())?;
-        let announces = may_announce(&command);
+        let announces = command.may_announce();
         let mut kept = take(&turn);
         let ledger = match &mut *kept {
             Some(ledger) => ledger,
@@ -176,21 +176,6 @@ fn open_ledger(file: &Path) -> Result<Ledger, Problem> {
         durable::flush_folder(folder).map_err(|error| failed(&error))?;
     }
     Ok(ledger)
-}
-
-/// Whether the command may leave something in the outbox.
-const fn may_announce(command: &Command) -> bool {
-    match command {
-        Command::Publish(_) | Command::Rollback(_) => true,
-        Command::Open { .. }
-        | Command::PackArrived { .. }
-        | Command::PartArrived(_)
-        | Command::Deploys { .. }
-        | Command::Diff { .. }
-        | Command::Locate { .. }
-        | Command::Undelivered
-        | Command::Delivered { .. } => false,
-    }
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ impl Node {
 
     /// Checks that this node is what `row`, standing in a node of `level` after `before`, says.
     ///
-    /// `rightmost` is whether nothing follows it in the whole manifest: every other node must end
+    /// `place` says whether anything follows it in the whole manifest: every inner node must end
     /// at a boundary key or be full.
     pub fn check_place(
         &self,

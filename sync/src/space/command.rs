@@ -71,6 +71,21 @@ impl Command {
     pub const fn creates(&self) -> bool {
         matches!(self, Self::Open { .. })
     }
+
+    /// Whether the command may leave something in the outbox.
+    pub const fn may_announce(&self) -> bool {
+        match self {
+            Self::Publish(_) | Self::Rollback(_) => true,
+            Self::Open { .. }
+            | Self::PackArrived { .. }
+            | Self::PartArrived(_)
+            | Self::Deploys { .. }
+            | Self::Diff { .. }
+            | Self::Locate { .. }
+            | Self::Undelivered
+            | Self::Delivered { .. } => false,
+        }
+    }
 }
 
 /// See [`Command::Publish`].
