@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use pmx_sync::code::Code;
 use pmx_sync::id::{NodeId, Root};
 use pmx_sync::manifest::{
-    Change, Edit, ManifestError, Node, NodeSource, Totals, build, diff, edit,
+    Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
 };
 use pmx_sync::scan::{self, Scan};
 use pmx_sync::time::Timestamp;
@@ -107,20 +107,28 @@ impl Local {
 
     /// Keeps what the next scan can use, and the nodes of `bases` as far as they are at hand.
     pub fn keep(&self, bases: &[Root]) {
+        // Both are megabytes for a large site, so the one is written beside the other.
+        std::thread::scope(|scope| {
+            scope.spawn(|| self.keep_scan());
+            self.keep_nodes(bases);
+        });
+    }
+
+    fn keep_scan(&self) {
         if !self.scan.is_settled() {
             self.cache.keep_scan(&self.scan.cache(self.root));
         }
-        let mut roots = vec![self.root];
-        roots.extend(bases);
-        if let Some(pile) = self.pile.get() {
-            let older = pile.old.iter().flat_map(Nodes::roots);
-            roots.extend(older);
-            roots = first_distinct(roots);
-            // What is in the file already needs no writing.
-            if !pile.new.is_empty() {
-                self.cache.keep_nodes(&pile.encode(&roots));
-            }
-        }
+    }
+
+    fn keep_nodes(&self, bases: &[Root]) {
+        // What is in the file already needs no writing.
+        let Some(pile) = self.pile.get().filter(|pile| !pile.new.is_empty()) else {
+            return;
+        };
+        let older = pile.old.iter().flat_map(Nodes::roots);
+        let roots = [&self.root].into_iter().chain(bases).chain(older);
+        self.cache
+            .keep_nodes(&pile.encode(&first_distinct(roots.copied())));
     }
 
     fn pile(&self) -> Result<&Pile, ManifestError> {
@@ -132,7 +140,7 @@ impl Local {
             ..Pile::default()
         };
         if !pile.has(&self.root) {
-            pile.new.extend(build(self.scan.rows())?.nodes);
+            pile.new.extend(build_parallel(self.scan.rows())?.nodes);
         }
         Ok(self.pile.get_or_init(|| pile))
     }
@@ -162,13 +170,13 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, Pile), Failure> {
     };
     let built = match edited {
         Some(built) => built,
-        None => build(scan.rows())?,
+        None => build_parallel(scan.rows())?,
     };
     pile.new.extend(built.nodes);
     Ok((built.root, pile))
 }
 
-fn first_distinct(roots: Vec<Root>) -> Vec<Root> {
+fn first_distinct(roots: impl Iterator<Item = Root>) -> Vec<Root> {
     let mut distinct = Vec::new();
     for root in roots {
         if distinct.len() <= ROOTS_KEPT && !distinct.contains(&root) {

@@ -53,6 +53,14 @@ impl Builder {
         }
     }
 
+    /// Appends a leaf that was made elsewhere, of the rows that this builder would put in it.
+    #[cfg(feature = "scan")]
+    pub(super) fn push_leaf(&mut self, made: NewNode, child: Child) -> Result<(), ManifestError> {
+        self.follow(&child.last, child.totals)?;
+        self.nodes.push(made);
+        self.push_child(1, child)
+    }
+
     /// Whether a node whose parent is of `level` would start here, so that a whole one may be kept.
     pub(crate) fn is_aligned(&self, level: u8) -> bool {
         let below = usize::from(level)

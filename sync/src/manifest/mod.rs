@@ -8,6 +8,8 @@
 
 mod boundary;
 mod build;
+#[cfg(feature = "scan")]
+mod build_parallel;
 mod cursor;
 mod diff;
 mod edit;
@@ -22,6 +24,8 @@ mod source;
 mod tests;
 
 pub use build::{Built, build};
+#[cfg(feature = "scan")]
+pub use build_parallel::build_parallel;
 pub use cursor::{Cursor, Head};
 pub use diff::{Change, diff};
 pub use edit::{Edit, edit};

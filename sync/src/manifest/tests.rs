@@ -113,6 +113,27 @@ proptest! {
         prop_assert_eq!(lookup(&map, built.root, &absent).unwrap(), None);
     }
 
+    #[cfg(feature = "scan")]
+    #[test]
+    fn all_cores_build_what_one_builds((model, _) in sites(1500)) {
+        prop_assert_eq!(build_parallel(rows(&model)).unwrap(), built(&model).0);
+    }
+
+    #[cfg(feature = "scan")]
+    #[test]
+    fn disorder_is_refused_by_all_cores_too((model, _) in sites(300), at in any::<prop::sample::Index>()) {
+        let mut rows = rows(&model);
+        if rows.len() < 2 {
+            return Ok(());
+        }
+        let at = at.index(rows.len() - 1);
+        rows.swap(at, at + 1);
+        let refused = build_parallel(rows.clone());
+        prop_assert!(matches!(refused, Err(ManifestError::Disordered(_))), "{refused:?}");
+        rows[at + 1] = rows[at].clone();
+        prop_assert!(build_parallel(rows).is_err());
+    }
+
     #[test]
     fn diff_then_edit_or_patch_arrives_at_the_new_root((before, after) in sites(1500)) {
         let (old, old_map) = built(&before);

@@ -249,12 +249,12 @@ impl Scan {
 
     /// Every file, sorted by path. Built when asked for.
     pub fn rows(&self) -> Vec<Row> {
-        let mut rows = Vec::with_capacity(self.totals().files as usize);
         if self.cache.is_none() {
-            let all = self.changes.iter().cloned();
-            rows.extend(all.filter_map(|(path, entry)| entry.map(|entry| Row { path, entry })));
-            return rows;
+            let all = self.changes.par_iter().cloned();
+            let rows = all.filter_map(|(path, entry)| entry.map(|entry| Row { path, entry }));
+            return rows.collect();
         }
+        let mut rows = Vec::with_capacity(self.totals().files as usize);
         for (slug, node) in self.nodes() {
             node.rows(&prefix(slug), &mut rows);
         }

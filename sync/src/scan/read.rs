@@ -1,8 +1,7 @@
 //! Reading one file whole: bounded memory, and never a hash of bytes that were not there together.
 //!
-//! Every write sets a file's change time to the present, so a small file whose times, after it was
-//! read, still lie before the start of the scan was not written to while it was read: one stat
-//! tells. Every other file is stated before and after it is read; if size, times or inode differ,
+//! Every write sets a file's change time to the present, so a file whose times, after it was read,
+//! still lie before the start of the scan was not written to while it was read: one stat tells. Every other file is stated before and after it is read; if size, times or inode differ,
 //! or the number of bytes read is not the size, it is read again, three times at most. Times come
 //! in kernel ticks, so two writes within one tick look alike: a file that was written to after
 //! about the start of the scan counts only if a second reading gives the same hash.
@@ -77,16 +76,42 @@ impl Reader {
         stat(&file, path).map(drop)
     }
 
-    /// Reads a small file that nobody has touched since before the scan, or finds it is not one.
+    /// Reads a file once that nobody has touched since before the scan, or finds it is not one.
     fn untouched(&self, mut file: &File) -> Option<(Stat, BlobId)> {
         BUFFER.with_borrow_mut(|buffer| {
             make_room(buffer);
             let read = retried(|| file.read(buffer)).ok()?;
-            let stat = Stat::of(file).ok()?;
-            let is_whole = read < buffer.len() && read as u64 == stat.size;
-            let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
-            (is_whole && is_quiet).then(|| (stat, BlobId::of(&buffer[..read])))
+            if read == buffer.len() {
+                return self.long_untouched(file, buffer);
+            }
+            let stat = self.quiet(file, read as u64)?;
+            Some((stat, BlobId::of(&buffer[..read])))
         })
+    }
+
+    /// The same for a file of which `buffer` holds the beginning. One that all threads may hash
+    /// together is none of these.
+    fn long_untouched(&self, file: &File, buffer: &mut [u8]) -> Option<(Stat, BlobId)> {
+        if Stat::of(file).ok()?.size > WIDE_BYTES {
+            return None;
+        }
+        let mut hasher = blake3::Hasher::new();
+        let mut total = 0;
+        let mut filled = buffer.len();
+        while filled > 0 && total <= WIDE_BYTES {
+            hasher.update(&buffer[..filled]);
+            total += filled as u64;
+            filled = fill(file, buffer).ok()?;
+        }
+        let stat = self.quiet(file, total)?;
+        Some((stat, BlobId::from_bytes(*hasher.finalize().as_bytes())))
+    }
+
+    /// The stat of a file that has `read` bytes and was not written to since before the scan.
+    fn quiet(&self, file: &File, read: u64) -> Option<Stat> {
+        let stat = Stat::of(file).ok()?;
+        let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
+        (is_quiet && stat.size == read).then_some(stat)
     }
 
     fn snapshot(&self, file: &File, path: &str) -> Result<Option<(Stat, BlobId)>, Problem> {
@@ -179,7 +204,7 @@ fn wide(file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>
 }
 
 fn stream(
-    mut file: &File,
+    file: &File,
     size: u64,
     buffer: &mut [u8],
     update: impl Fn(&mut blake3::Hasher, &[u8]),
@@ -187,14 +212,7 @@ fn stream(
     let mut hasher = blake3::Hasher::new();
     let mut total = 0u64;
     loop {
-        // Full buffers keep the subtrees that are hashed at once large.
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match retried(|| file.read(&mut buffer[filled..]))? {
-                0 => break,
-                read => filled += read,
-            }
-        }
+        let filled = fill(file, buffer)?;
         total += filled as u64;
         if filled == 0 || total > size {
             break;
@@ -203,6 +221,19 @@ fn stream(
     }
     let hash = Hash::from_bytes(*hasher.finalize().as_bytes());
     Ok((total == size).then_some(hash))
+}
+
+/// Reads until the buffer is full, or there is no more: full buffers keep the subtrees that are
+/// hashed at once large.
+fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while filled < buffer.len() {
+        match retried(|| file.read(&mut buffer[filled..]))? {
+            0 => break,
+            read => filled += read,
+        }
+    }
+    Ok(filled)
 }
 
 fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {

@@ -99,6 +99,18 @@ struct Outcome {
 }
 
 impl Outcome {
+    fn of_all(parts: Vec<Self>) -> Self {
+        let mut all = Self {
+            fresh: Vec::with_capacity(parts.iter().map(|part| part.fresh.len()).sum()),
+            changes: Vec::with_capacity(parts.iter().map(|part| part.changes.len()).sum()),
+            ..Self::default()
+        };
+        for part in parts {
+            all = all.merge(part);
+        }
+        all
+    }
+
     fn merge(mut self, mut other: Self) -> Self {
         self.clean += other.clean;
         self.bytes += other.bytes;
@@ -231,7 +243,8 @@ impl<G: Ground> Walk<'_, G> {
                 self.count(&outcome);
                 outcome
             })
-            .reduce(Outcome::default, Outcome::merge);
+            .collect::<Vec<_>>();
+        let outcome = Outcome::of_all(outcome);
         self.progress.found(files.len() as u64, outcome.bytes);
         outcome
     }
