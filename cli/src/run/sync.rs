@@ -12,13 +12,14 @@ use serde::Serialize;
 use super::watch::Watch;
 use super::{Context, Ended, rollback};
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
+use crate::client::ahead::{self, Sending};
 use crate::client::http::{Client, Traffic};
 use crate::client::publish::{Publish, Published, Terms, Times};
 use crate::config::{Folder, Site};
 use crate::error::Failure;
-use crate::local::{AllowEmpty, Local, check_empty};
+use crate::local::{self, AllowEmpty, Local, check_empty};
 use crate::server::Reach;
-use crate::ui::{self, Ui};
+use crate::ui::{self, Counting, Ui};
 
 pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     if args.preview.is_some() {
@@ -98,8 +99,9 @@ impl Job {
     pub(super) fn once(&self, client: &Client, context: &Context<'_>) -> Result<Report, Failure> {
         let started = Instant::now();
         let before = client.traffic();
-        let cache = context.cache.folder(&self.folder);
-        let local = Local::read(&self.folder, &self.scan, cache, context.ui)?;
+        let site = context.cache.site(&self.site.server, &self.site.space);
+        let base = site.active();
+        let (local, sending) = self.read(client, base.is_some(), context)?;
         let totals = local.totals();
         check_empty(totals, self.allow_empty)?;
         context.ui.detail(format!(
@@ -108,8 +110,6 @@ impl Job {
             ui::bytes(totals.bytes),
             local.scan().stats().read.files
         ));
-        let site = context.cache.site(&self.site.server, &self.site.space);
-        let base = site.active();
         let publish = Publish {
             client,
             space: &self.site.space,
@@ -122,7 +122,8 @@ impl Job {
         let result = publish.run();
         // What was hashed need not be hashed again, however the publish ended.
         local.keep(&base.map(|base| base.root).into_iter().collect::<Vec<_>>());
-        let Published { outcome, times } = result?;
+        let Published { outcome, mut times } = result?;
+        times.upload += sending;
         Ok(Report {
             totals,
             root: local.root().to_hex(),
@@ -132,6 +133,41 @@ impl Job {
             total: started.elapsed(),
             traffic: since(before, client.traffic()),
         })
+    }
+}
+
+impl Job {
+    /// Reads the folder. If neither it nor the site is known here, and the server knows nothing
+    /// of the site either, its files are sent meanwhile, which takes the time that is returned.
+    fn read(
+        &self,
+        client: &Client,
+        is_site_known: bool,
+        context: &Context<'_>,
+    ) -> Result<(Local, Duration), Failure> {
+        let (folder, ui) = (&self.folder, context.ui);
+        let cache = context.cache.folder(folder);
+        let is_folder_known = !self.scan.no_cache && cache.scan().is_some();
+        let is_first = !is_site_known && !is_folder_known && self.terms.mode == Mode::Publish;
+        if !is_first || !ahead::is_untouched(client, &self.site.space)? {
+            let local = Local::read(folder, &self.scan, cache, ui)?;
+            return Ok((local, Duration::ZERO));
+        }
+        let ahead = local::list(folder, &self.scan, ui)?;
+        let started = Instant::now();
+        let bar = ui.bar(Counting::Bytes, ahead.totals().bytes);
+        let sending = Sending {
+            client,
+            space: &self.site.space,
+            ahead: &ahead,
+            compression: self.terms.compression,
+            interrupt: &context.interrupt,
+            bar: &bar,
+        };
+        sending.run()?;
+        let took = started.elapsed();
+        let local = Local::read_ahead(folder, &self.scan, cache, ui, &ahead)?;
+        Ok((local, took))
     }
 }
 

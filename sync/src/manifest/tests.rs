@@ -121,7 +121,10 @@ proptest! {
 
     #[cfg(feature = "scan")]
     #[test]
-    fn disorder_is_refused_by_all_cores_too((model, _) in sites(300), at in any::<prop::sample::Index>()) {
+    fn disorder_is_refused_by_all_cores_too(
+        (model, _) in sites(300),
+        at in any::<prop::sample::Index>(),
+    ) {
         let mut rows = rows(&model);
         if rows.len() < 2 {
             return Ok(());

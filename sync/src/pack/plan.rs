@@ -24,7 +24,16 @@ pub struct Wanted<'a> {
     pub media: &'a Media,
 }
 
-impl Wanted<'_> {
+/// What decides how a blob travels.
+#[derive(Debug, Clone, Copy)]
+pub struct Piece<'a> {
+    /// Its size in bytes.
+    pub size: u64,
+    /// Its media type.
+    pub media: &'a Media,
+}
+
+impl Piece<'_> {
     fn kind(&self) -> PackKind {
         if self.media.is_compressed() {
             PackKind::Stored
@@ -59,26 +68,34 @@ impl Plan {
     /// is wanted first.
     pub fn of(wanted: &[Wanted<'_>]) -> Self {
         let mut seen = BTreeSet::new();
+        let distinct = wanted.iter().map(|blob| {
+            let Wanted { size, media, .. } = *blob;
+            seen.insert(blob.blob).then_some(Piece { size, media })
+        });
+        Self::of_pieces(distinct)
+    }
+
+    /// Plans for blobs whose ids are not known yet, in path order. Those that are `None` don't
+    /// travel.
+    pub fn of_pieces<'a>(pieces: impl IntoIterator<Item = Option<Piece<'a>>>) -> Self {
         let (mut solid, mut stored, mut big) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, blob) in wanted.iter().enumerate() {
-            if !seen.insert(blob.blob) {
-                continue;
-            }
-            match blob.kind() {
-                _ if blob.size > PART_BYTES => big.push(index),
-                PackKind::Solid => solid.push(index),
-                PackKind::Stored => stored.push(index),
+        for (index, piece) in pieces.into_iter().enumerate() {
+            let Some(piece) = piece else { continue };
+            match piece.kind() {
+                _ if piece.size > PART_BYTES => big.push(index),
+                PackKind::Solid => solid.push((index, piece.size)),
+                PackKind::Stored => stored.push((index, piece.size)),
             }
         }
-        let mut packs = cut(PackKind::Solid, &solid, wanted);
-        packs.extend(cut(PackKind::Stored, &stored, wanted));
+        let mut packs = cut(PackKind::Solid, &solid);
+        packs.extend(cut(PackKind::Stored, &stored));
         Self { packs, big }
     }
 }
 
-/// Cuts `members` into packs, in order.
-fn cut(kind: PackKind, members: &[usize], wanted: &[Wanted<'_>]) -> Vec<PackPlan> {
-    let mut remaining: u64 = members.iter().map(|index| wanted[*index].size).sum();
+/// Cuts members, with their sizes, into packs, in order.
+fn cut(kind: PackKind, members: &[(usize, u64)]) -> Vec<PackPlan> {
+    let mut remaining: u64 = members.iter().map(|(_, size)| size).sum();
     let mut target = fair_share(remaining);
     let mut packs = Vec::new();
     let mut pack = PackPlan {
@@ -86,8 +103,7 @@ fn cut(kind: PackKind, members: &[usize], wanted: &[Wanted<'_>]) -> Vec<PackPlan
         members: Vec::new(),
         raw: 0,
     };
-    for index in members {
-        let size = wanted[*index].size;
+    for &(index, size) in members {
         if is_full(&pack, size, target) {
             remaining -= pack.raw;
             target = fair_share(remaining);
@@ -98,7 +114,7 @@ fn cut(kind: PackKind, members: &[usize], wanted: &[Wanted<'_>]) -> Vec<PackPlan
             };
             packs.push(std::mem::replace(&mut pack, next));
         }
-        pack.members.push(*index);
+        pack.members.push(index);
         pack.raw += size;
     }
     if !pack.members.is_empty() {
@@ -249,7 +265,8 @@ mod tests {
                 prop_assert!((1..=PACK_BLOBS_MAX).contains(&pack.members.len()));
                 for index in &pack.members {
                     prop_assert!(wanted[*index].size <= PART_BYTES);
-                    prop_assert_eq!(wanted[*index].kind(), pack.kind);
+                    let Wanted { size, media, .. } = wanted[*index];
+                    prop_assert_eq!(Piece { size, media }.kind(), pack.kind);
                 }
             }
             // Each distinct id is there once, by the first of its wishes.

@@ -85,6 +85,25 @@ impl PackBuilder {
         Ok(())
     }
 
+    /// Lets `fill` append a blob behind the others, where it lies until it is sent. If `fill` says
+    /// no, or the blob does not fit any more, the pack stays as it was.
+    pub fn append(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> Result<bool, PackError> {
+        let start = self.raw.len();
+        if !fill(&mut self.raw) {
+            self.raw.truncate(start);
+            return Ok(false);
+        }
+        let len = self.raw.len().saturating_sub(start);
+        let checked = check_size(len as u64)
+            .and_then(|()| check_raw(self.raw.len() as u64))
+            .and_then(|()| check_count(self.sizes.len() as u64 + 1));
+        match checked {
+            Ok(()) => self.sizes.push(len),
+            Err(_) => self.raw.truncate(start),
+        }
+        checked.map(|()| true)
+    }
+
     /// Ends the pack, and begins another in the same memory. A pack that zstd can't shrink is
     /// stored. Without a blob there is no pack.
     pub fn finish(&mut self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {

@@ -16,6 +16,7 @@
 //!
 //! This is the only module of the crate that knows an operating system.
 
+mod ahead;
 mod cache;
 mod error;
 mod ground;
@@ -41,6 +42,7 @@ use crate::manifest::{Row, Totals};
 use crate::path::SitePath;
 use crate::time::Timestamp;
 
+pub use ahead::{Ahead, Listed};
 pub use cache::Cache;
 pub use error::{LinkFault, Problem, ScanError};
 pub use names::NameFault;
@@ -53,7 +55,7 @@ use ground::{Ground, Paths};
 use pathmx::Mount;
 use rules::Rules;
 use tree::{Node, Tree};
-use walk::{Found, Here};
+use walk::{Found, Here, Unknown};
 
 /// Times of files are trusted if they are this much older than the scan that saw them.
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
@@ -143,7 +145,7 @@ pub struct Warning {
 pub struct Stats {
     /// Files that were read and hashed.
     pub read: Totals,
-    /// Files that the cache knew.
+    /// Files that the cache knew, or that were read ahead.
     pub reused_files: u64,
     /// Odd names among the new ones, in path order.
     pub warnings: Vec<Warning>,
@@ -174,6 +176,56 @@ pub fn scan(
     progress: &dyn Progress,
     now: Timestamp,
 ) -> Result<Scan, ScanError> {
+    let known = Known {
+        cache,
+        unknown: Unknown::Read(None),
+    };
+    run(root, options, known, progress, now)
+}
+
+/// Lists a folder like a scan, with all that a scan refuses, but reads no file.
+pub fn list(
+    root: &Path,
+    options: &Options,
+    progress: &dyn Progress,
+    now: Timestamp,
+) -> Result<Ahead, ScanError> {
+    let known = Known {
+        cache: None,
+        unknown: Unknown::List,
+    };
+    let listed = run(root, options, known, progress, now)?;
+    Ok(Ahead::new(listed, settled_before(now)))
+}
+
+/// Scans a folder of which much was read ahead.
+pub fn scan_ahead(
+    root: &Path,
+    options: &Options,
+    ahead: &Ahead,
+    progress: &dyn Progress,
+    now: Timestamp,
+) -> Result<Scan, ScanError> {
+    let known = Known {
+        cache: None,
+        unknown: Unknown::Read(Some(ahead)),
+    };
+    run(root, options, known, progress, now)
+}
+
+/// What a scan knows of files before it looks.
+struct Known<'a> {
+    cache: Option<&'a Cache>,
+    unknown: Unknown<'a>,
+}
+
+fn run(
+    root: &Path,
+    options: &Options,
+    known: Known<'_>,
+    progress: &dyn Progress,
+    now: Timestamp,
+) -> Result<Scan, ScanError> {
     let missing = |source| Problem::SourceMissing {
         folder: root.to_owned(),
         source,
@@ -192,7 +244,7 @@ pub fn scan(
         place: &place,
         mounts,
         options,
-        cache,
+        known,
         progress,
         now,
     };
@@ -211,6 +263,16 @@ pub fn scan(
             pool.install(|| job.run(&Paths::new(&place)))
         }
     }
+}
+
+/// Files with a time at or after this, in nanoseconds, may be in the middle of a write.
+fn settled_before(now: Timestamp) -> i64 {
+    nanoseconds(now).saturating_sub(WRITING_NANOSECONDS)
+}
+
+fn nanoseconds(time: Timestamp) -> i64 {
+    let millis = i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+    millis.saturating_mul(1_000_000)
 }
 
 impl Scan {
@@ -302,7 +364,7 @@ struct Job<'a> {
     place: &'a Path,
     mounts: Vec<Mount>,
     options: &'a Options,
-    cache: Option<&'a Cache>,
+    known: Known<'a>,
     progress: &'a dyn Progress,
     now: Timestamp,
 }
@@ -313,10 +375,8 @@ impl Job<'_> {
         let rules = Rules::parse(&ignore_file, &self.options.exclude)?;
         let manifests = pathmx::manifests(self.place, &self.mounts)?;
         let binding = self.binding(&ignore_file);
-        let cache = self.cache.filter(|cache| cache.binding() == binding);
-        let started = i64::try_from(self.now.as_millis())
-            .unwrap_or(i64::MAX)
-            .saturating_mul(1_000_000);
+        let cache = self.known.cache;
+        let cache = cache.filter(|cache| cache.binding() == binding);
         let walk = walk::Walk {
             ground,
             rules: &rules,
@@ -324,7 +384,8 @@ impl Job<'_> {
             clean_before: cache
                 .map_or(0, Cache::started)
                 .saturating_sub(RACY_NANOSECONDS),
-            reader: read::Reader::new(started.saturating_sub(WRITING_NANOSECONDS)),
+            reader: read::Reader::new(settled_before(self.now)),
+            unknown: self.known.unknown,
             collisions: self.options.collisions,
             progress: self.progress,
             media: media::MediaTypes::default(),
@@ -342,7 +403,7 @@ impl Job<'_> {
             cache: cache.cloned(),
             binding,
             checked: summed(&manifests),
-            started,
+            started: nanoseconds(self.now),
             changes,
             stats,
         };

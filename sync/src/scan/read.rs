@@ -1,10 +1,11 @@
 //! Reading one file whole: bounded memory, and never a hash of bytes that were not there together.
 //!
 //! Every write sets a file's change time to the present, so a file whose times, after it was read,
-//! still lie before the start of the scan was not written to while it was read: one stat tells. Every other file is stated before and after it is read; if size, times or inode differ,
-//! or the number of bytes read is not the size, it is read again, three times at most. Times come
-//! in kernel ticks, so two writes within one tick look alike: a file that was written to after
-//! about the start of the scan counts only if a second reading gives the same hash.
+//! still lie before the start of the scan was not written to while it was read: one stat tells.
+//! Every other file is stated before and after it is read; if size, times or inode differ, or the
+//! number of bytes read is not the size, it is read again, three times at most. Times come in
+//! kernel ticks, so two writes within one tick look alike: a file that was written to after about
+//! the start of the scan counts only if a second reading gives the same hash.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -168,6 +169,11 @@ fn make_room(buffer: &mut Vec<u8>) {
 
 fn stat(file: &File, path: &str) -> Result<Stat, Problem> {
     let stat = Stat::of(file).map_err(|error| Problem::from_io(path, "look at", error))?;
+    publishable(stat, path)
+}
+
+/// Refuses what is no file, or too large a one.
+pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, Problem> {
     match stat.kind {
         Kind::File if stat.size <= BLOB_BYTES_MAX => Ok(stat),
         Kind::File => Err(Problem::TooLarge {
@@ -236,7 +242,7 @@ fn fill(mut file: &File, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+pub(super) fn retried(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match read() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

@@ -16,15 +16,17 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
+use crate::id::BlobId;
 use crate::limits::{FILES_MAX, PATH_DEPTH_MAX};
-use crate::manifest::Entry;
+use crate::manifest::{Entry, Totals};
 use crate::path::{InvalidPath, SitePath, segment_fault};
 
+use super::ahead::Ahead;
 use super::cache::{Cache, CachedFile, CachedFolder};
 use super::error::{Problem, Problems, shown};
 use super::ground::{Ground, Listed, Listing};
 use super::media::MediaTypes;
-use super::read::Reader;
+use super::read::{Reader, publishable};
 use super::rules::{Rules, Shape};
 use super::stat::{Kind, Stat};
 use super::tree::Tree;
@@ -48,12 +50,22 @@ pub(super) struct Walk<'a, G> {
     /// Cached files with a time at or after this are read again, whatever their stat says.
     pub(super) clean_before: i64,
     pub(super) reader: Reader,
+    pub(super) unknown: Unknown<'a>,
     pub(super) collisions: Collisions,
     pub(super) progress: &'a dyn Progress,
     pub(super) media: MediaTypes,
     pub(super) problems: Problems,
     pub(super) found: Found,
     pub(super) open: AtomicUsize,
+}
+
+/// What becomes of a file that the cache does not know.
+#[derive(Clone, Copy)]
+pub(super) enum Unknown<'a> {
+    /// It is read and hashed, unless it is what was read ahead.
+    Read(Option<&'a Ahead>),
+    /// It is listed, with the blob of nothing.
+    List,
 }
 
 /// What the threads of a scan found, beside the trees.
@@ -94,6 +106,7 @@ struct Spot<'a, F> {
 struct Outcome {
     clean: usize,
     bytes: u64,
+    read: Totals,
     fresh: Vec<(Listed, Stat, Entry)>,
     changes: Vec<Change>,
 }
@@ -114,10 +127,20 @@ impl Outcome {
     fn merge(mut self, mut other: Self) -> Self {
         self.clean += other.clean;
         self.bytes += other.bytes;
+        self.read = self.read.plus(other.read);
         self.fresh.append(&mut other.fresh);
         self.changes.append(&mut other.changes);
         self
     }
+}
+
+/// A file that the cache does not know as it is.
+struct Fresh {
+    stat: Stat,
+    entry: Entry,
+    change: Option<Change>,
+    /// What had to be read for it.
+    read: Totals,
 }
 
 /// A listing, sorted out.
@@ -250,11 +273,10 @@ impl<G: Ground> Walk<'_, G> {
     }
 
     fn count(&self, outcome: &Outcome) {
-        let reused = outcome.clean as u64;
+        let Totals { files, bytes } = outcome.read;
+        let reused = (outcome.clean + outcome.fresh.len()) as u64 - files;
         self.found.reused_files.fetch_add(reused, Ordering::Relaxed);
-        if !outcome.fresh.is_empty() {
-            let files = outcome.fresh.len() as u64;
-            let bytes = outcome.fresh.iter().map(|(_, stat, _)| stat.size).sum();
+        if files > 0 {
             self.found.read_files.fetch_add(files, Ordering::Relaxed);
             self.found.read_bytes.fetch_add(bytes, Ordering::Relaxed);
             self.progress.hashed(files, bytes);
@@ -283,10 +305,11 @@ impl<G: Ground> Walk<'_, G> {
         }
         match self.fresh(here, spot, name, known) {
             Ok(None) => {}
-            Ok(Some((stat, entry, change))) => {
-                outcome.bytes += stat.size;
-                outcome.changes.extend(change);
-                outcome.fresh.push((listed, stat, entry));
+            Ok(Some(fresh)) => {
+                outcome.bytes += fresh.stat.size;
+                outcome.read = outcome.read.plus(fresh.read);
+                outcome.changes.extend(fresh.change);
+                outcome.fresh.push((listed, fresh.stat, fresh.entry));
             }
             Err(problem) => self.problem(&lossy(here, name), problem),
         }
@@ -298,14 +321,25 @@ impl<G: Ground> Walk<'_, G> {
         spot: &Spot<'_, G::Folder>,
         name: &[u8],
         known: Option<CachedFile<'_>>,
-    ) -> Result<Option<(Stat, Entry, Option<Change>)>, Problem> {
+    ) -> Result<Option<Fresh>, Problem> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
         let open = || -> io::Result<File> { self.ground.open(spot.folder, spot.name) };
         if self.problems.any() {
             // Nothing will be published: what remains is to find all that is wrong.
             return Reader::probe(path.as_str(), open).map(|()| None);
         }
-        let (stat, blob) = self.reader.hash(path.as_str(), open)?;
+        let mut read = Totals::default();
+        let (stat, blob) = match self.unknown {
+            Unknown::List => (self.look(spot, &path)?, BlobId::of(b"")),
+            Unknown::Read(ahead) => match ahead.and_then(|ahead| ahead.find(&path)) {
+                Some(seen) if self.look(spot, &path)? == seen.0 => seen,
+                Some(_) | None => {
+                    let hashed = self.reader.hash(path.as_str(), open)?;
+                    read = Totals::of_file(hashed.0.size);
+                    hashed
+                }
+            },
+        };
         let entry = Entry {
             blob,
             size: stat.size,
@@ -313,7 +347,18 @@ impl<G: Ground> Walk<'_, G> {
         };
         let same = known.is_some_and(|known| known.entry() == entry);
         let change = (!same).then(|| (path, Some(entry.clone())));
-        Ok(Some((stat, entry, change)))
+        Ok(Some(Fresh {
+            stat,
+            entry,
+            change,
+            read,
+        }))
+    }
+
+    fn look(&self, spot: &Spot<'_, G::Folder>, path: &SitePath) -> Result<Stat, Problem> {
+        let stat = self.ground.stat(spot.folder, spot.name);
+        let stat = stat.map_err(|error| Problem::from_io(path.as_str(), "look at", error))?;
+        publishable(stat, path.as_str())
     }
 
     fn folders(

@@ -1,0 +1,102 @@
+//! The first publish to a space that nobody published to: every blob has to travel, so the files
+//! are sent as they are read, and each is read once.
+//!
+//! What is sent here is only a gift to the space. The scan that follows looks at every file again,
+//! and the publish that follows asks what is missing as every publish does: nothing, as a rule.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+use std::time::Instant;
+
+use pmx_sync::code::Code;
+use pmx_sync::id::BlobId;
+use pmx_sync::name::SpaceName;
+use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
+use pmx_sync::pack::wire::WirePack;
+use pmx_sync::scan::{Ahead, Listed};
+
+use super::crew::{self, Desk, Pace, Place, lock};
+use super::http::Client;
+use crate::args::Compression;
+use crate::error::Failure;
+use crate::interrupt::Interrupt;
+use crate::ui::Bar;
+
+/// Whether nobody has published to the space, or begun to.
+pub fn is_untouched(client: &Client, space: &SpaceName) -> Result<bool, Failure> {
+    match client.deploys(space, None, 1) {
+        Ok(_) => Ok(false),
+        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => Ok(true),
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Where the blobs of a listed folder go to.
+pub struct Sending<'a> {
+    /// The server.
+    pub client: &'a Client,
+    /// The space.
+    pub space: &'a SpaceName,
+    /// The files.
+    pub ahead: &'a Ahead,
+    /// How hard to compress.
+    pub compression: Compression,
+    /// Whether to stop.
+    pub interrupt: &'a Interrupt,
+    /// Counts raw bytes.
+    pub bar: &'a Bar,
+}
+
+impl Sending<'_> {
+    /// Sends every blob that fits a pack. Returns once they have arrived.
+    pub fn run(&self) -> Result<(), Failure> {
+        let plan = Plan::of_pieces(self.ahead.files().map(|Listed { size, media, .. }| {
+            // Blobs that need parts are left to the publish.
+            Some(Piece { size, media })
+        }));
+        let (desk, pace) = (Desk::new(), Pace::new(self.compression));
+        let sent = Mutex::new(BTreeSet::new());
+        crew::each(&plan.packs, |plan| self.pack(plan, &desk, &pace, &sent))
+    }
+
+    fn pack(
+        &self,
+        plan: &PackPlan,
+        desk: &Desk,
+        pace: &Pace,
+        sent: &Mutex<BTreeSet<BlobId>>,
+    ) -> Result<(), Failure> {
+        self.interrupt.check()?;
+        let pack = desk.with(|place| self.build(plan, place, pace, sent))?;
+        if let Some(pack) = pack {
+            let started = Instant::now();
+            self.client.pack(self.space, pack.id(), pack.bytes())?;
+            pace.note(pack.bytes().len(), started.elapsed());
+        }
+        self.bar.add(plan.raw);
+        Ok(())
+    }
+
+    /// Builds a pack of the files that hold still, without what travels in another one.
+    fn build(
+        &self,
+        plan: &PackPlan,
+        place: &mut Place,
+        pace: &Pace,
+        sent: &Mutex<BTreeSet<BlobId>>,
+    ) -> Result<Option<WirePack>, Failure> {
+        // A pack that fails halfway leaves nothing behind for the next one.
+        let mut builder = std::mem::take(&mut place.builder);
+        let mut sources = self.ahead.sources();
+        for &at in &plan.members {
+            let appended = builder.append(|raw| {
+                let blob = self.ahead.read(at, &mut sources, raw);
+                blob.is_some_and(|blob| lock(sent).insert(blob))
+            });
+            appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+        }
+        let pack = builder.finish(&mut place.encoder, plan.kind.coding(pace.level()));
+        place.builder = builder;
+        Ok(pack)
+    }
+}

@@ -1,0 +1,130 @@
+//! The threads of an upload: some build bodies, more of them wait for the line.
+//!
+//! Building takes memory, so only as many threads build as pay; more of them may wait for the line,
+//! each with one finished body.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::pack::wire::PackBuilder;
+
+use crate::args::Compression;
+use crate::error::Failure;
+
+/// Threads that build: each holds a pack's bytes, raw and compressed, and zstd's window.
+const BUILDERS_MAX: usize = 2;
+
+/// Threads that send: each holds a finished body.
+const SENDERS_MAX: usize = 4;
+
+/// A line slower than this, in bytes a second for each builder, makes compressing harder pay (see
+/// [`Level::WIRE_SMALL`]).
+const SLOW_BYTES_PER_SECOND: u128 = 15_000_000 / 8;
+
+/// Does every job, several at once, in order as they begin. Stops at the first that fails.
+pub(super) fn each<J: Sync>(
+    jobs: &[J],
+    work: impl Fn(&J) -> Result<(), Failure> + Sync,
+) -> Result<(), Failure> {
+    let next = AtomicUsize::new(0);
+    let failed: Mutex<Option<Failure>> = Mutex::new(None);
+    let one = || {
+        while lock(&failed).is_none() {
+            let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else {
+                return;
+            };
+            if let Err(failure) = work(job) {
+                lock(&failed).get_or_insert(failure);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..jobs.len().min(SENDERS_MAX) {
+            scope.spawn(one);
+        }
+        one();
+    });
+    let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failed.map_or(Ok(()), Err)
+}
+
+/// How hard to compress, as far as that follows from how fast the line is.
+#[derive(Debug)]
+pub(super) struct Pace {
+    compression: Compression,
+    is_slow: AtomicBool,
+}
+
+impl Pace {
+    /// Goes by what was asked for.
+    pub(super) const fn new(compression: Compression) -> Self {
+        let is_slow = AtomicBool::new(false);
+        Self {
+            compression,
+            is_slow,
+        }
+    }
+
+    /// The level of the next body.
+    pub(super) fn level(&self) -> Level {
+        match self.compression {
+            Compression::Level(number) => Level::new(number).unwrap_or(Level::WIRE),
+            Compression::Auto if self.is_slow.load(Ordering::Relaxed) => Level::WIRE_SMALL,
+            Compression::Auto => Level::WIRE,
+        }
+    }
+
+    /// Takes in how long a body took to send.
+    pub(super) fn note(&self, bytes: usize, took: Duration) {
+        // The senders share the line.
+        let rate = bytes as u128 * SENDERS_MAX as u128 * 1000 / took.as_millis().max(1);
+        let is_slow = rate < SLOW_BYTES_PER_SECOND * BUILDERS_MAX as u128;
+        self.is_slow.store(is_slow, Ordering::Relaxed);
+    }
+}
+
+/// What it takes to build. Its memory is used again and again, because allocators are slow to give
+/// large pieces back.
+#[derive(Default)]
+pub(super) struct Place {
+    pub(super) encoder: Encoder,
+    pub(super) builder: PackBuilder,
+}
+
+/// The places, of which there are as many as threads may build.
+pub(super) struct Desk {
+    free: Mutex<Vec<Place>>,
+    returned: Condvar,
+}
+
+impl Desk {
+    /// As many places as there are cores to build on, and memory to build in.
+    pub(super) fn new() -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        let places = 0..cores.min(BUILDERS_MAX);
+        Self {
+            free: Mutex::new(places.map(|_| Place::default()).collect()),
+            returned: Condvar::new(),
+        }
+    }
+
+    /// Works at a place, as soon as one is free.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Place) -> T) -> T {
+        let free = self
+            .returned
+            .wait_while(lock(&self.free), |free| free.is_empty());
+        let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
+        let mut place = taken.unwrap_or_default();
+        let result = work(&mut place);
+        lock(&self.free).push(place);
+        self.returned.notify_one();
+        result
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

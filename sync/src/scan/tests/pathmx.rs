@@ -1,0 +1,135 @@
+//! PathMX's build output.
+
+use super::*;
+
+fn pathmx(files: &[(&str, &str)]) -> Site {
+    let site = Site::new(&[]);
+    for (path, content) in files {
+        site.write(&format!(".pathmx/{path}"), content);
+    }
+    site
+}
+
+fn scan_pathmx(site: &Site, cache: Option<&Cache>) -> Result<Scan, ScanError> {
+    scan(
+        &site.path(".pathmx"),
+        &Options::default(),
+        cache,
+        &(),
+        later(),
+    )
+}
+
+#[test]
+fn one_root_of_a_build_is_served_at_the_top() {
+    let site = pathmx(&[
+        (
+            "roots.json",
+            r#"{"roots": {"docs": {"routes": [], "manifest": "docs/manifest.json"}}}"#,
+        ),
+        (
+            "docs/manifest.json",
+            r#"{"files": {"index.html": {"hash": "x"}, "/a/b.css": {}}}"#,
+        ),
+        ("docs/index.html", "1"),
+        ("docs/a/b.css", "2"),
+        ("docs/extra.js", "3"),
+        ("other", "4"),
+    ]);
+    let found = scan_pathmx(&site, None).unwrap();
+    assert_eq!(paths(&found), ["a/b.css", "extra.js", "index.html"]);
+    let source = found.source(&found.rows()[0].path);
+    assert_eq!(fs::read(source).unwrap(), b"2");
+    let cache = saved(&found);
+    let again = scan_pathmx(&site, Some(&cache)).unwrap();
+    assert!(again.is_settled() && again.changes().is_empty());
+    fs::remove_file(site.path(".pathmx/docs/a/b.css")).unwrap();
+    let error = scan_pathmx(&site, Some(&cache)).unwrap_err();
+    assert_eq!(error.code(), Code::BuildIncomplete);
+    assert!(error.to_string().contains("a/b.css"), "{error}");
+}
+
+#[test]
+fn several_roots_of_a_build_are_served_below_their_slugs() {
+    let site = pathmx(&[
+        (
+            "roots.json",
+            r#"{"roots": {"docs": {}, "blog": {"manifest": "out/m.json"}}}"#,
+        ),
+        ("docs/manifest.json", r#"{"files": {"index.html": {}}}"#),
+        ("docs/index.html", "1"),
+        ("out/m.json", r#"{"files": {"post.html": {}}}"#),
+        ("out/post.html", "2"),
+        ("out/sub/manifest.json", "3"),
+    ]);
+    let found = scan_pathmx(&site, None).unwrap();
+    assert_eq!(
+        paths(&found),
+        [
+            "blog/post.html",
+            "blog/sub/manifest.json",
+            "docs/index.html"
+        ]
+    );
+    for row in found.rows() {
+        let content = fs::read(found.source(&row.path)).unwrap();
+        assert_eq!(BlobId::of(&content), row.entry.blob);
+    }
+    let cache = saved(&found);
+    site.write(".pathmx/out/sub/new", "4");
+    let after = scan_pathmx(&site, Some(&cache)).unwrap();
+    assert_eq!(changed(&after), ["+blog/sub/new"]);
+    assert_eq!(applied(&found, &after), after.rows());
+    // A manifest that now names more than there is.
+    site.write(
+        ".pathmx/out/m.json",
+        r#"{"files": {"post.html": {}, "gone.html": {}}}"#,
+    );
+    let error = scan_pathmx(&site, Some(&cache)).unwrap_err();
+    assert_eq!(error.code(), Code::BuildIncomplete);
+}
+
+#[test]
+fn builds_that_are_not_whole_are_refused() {
+    let manifest = ("docs/manifest.json", r#"{"files": {"a": {}}}"#);
+    let tables: [&[(&str, &str)]; 10] = [
+        &[("docs/a", "1")],
+        &[("roots.json", "{"), manifest, ("docs/a", "1")],
+        &[("roots.json", "[]"), manifest, ("docs/a", "1")],
+        &[
+            ("roots.json", r#"{"roots": {}}"#),
+            manifest,
+            ("docs/a", "1"),
+        ],
+        &[
+            ("roots.json", r#"{"roots": {"docs": {}}}"#),
+            ("docs/a", "1"),
+        ],
+        &[("roots.json", r#"{"roots": {"docs": {}}}"#), manifest],
+        &[
+            ("roots.json", r#"{"roots": {"docs": {}}}"#),
+            ("docs/manifest.json", "{}"),
+        ],
+        &[
+            ("roots.json", r#"{"roots": {"..": {}}}"#),
+            manifest,
+            ("docs/a", "1"),
+        ],
+        &[
+            ("roots.json", r#"{"roots": {"a": {"manifest": "../../x"}}}"#),
+            manifest,
+        ],
+        &[
+            ("roots.json", r#"{"roots": {"docs": {}, "more": {}}}"#),
+            manifest,
+            ("docs/a", "1"),
+        ],
+    ];
+    for files in tables {
+        let error = scan_pathmx(&pathmx(files), None).unwrap_err();
+        assert_eq!(error.code(), Code::BuildIncomplete, "{files:?}");
+    }
+    // A plain site may have a file of that name.
+    let site = Site::new(&[("roots.json", "[]"), ("a", "1")]);
+    assert_eq!(paths(&site.scan()), ["a", "roots.json"]);
+}
