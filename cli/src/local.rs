@@ -42,8 +42,10 @@ impl Local {
         cache: FolderCache,
         ui: &Ui,
     ) -> Result<Self, Failure> {
-        let known = if args.no_cache { None } else { cache.scan() };
+        let no_cache = args.no_cache;
+        let cached = cache.clone();
         Self::scanned(cache, ui, |bar| {
+            let known = if no_cache { None } else { cached.scan() };
             scan::scan(
                 &folder.dir,
                 &options(folder, args),
@@ -128,6 +130,11 @@ impl Local {
         Ok(diff(self, root, self, self.root)?)
     }
 
+    /// Whether the manifest was needed, so that its nodes are at hand.
+    pub fn has_manifest(&self) -> bool {
+        self.pile.get().is_some()
+    }
+
     /// Keeps what the next scan can use, and the nodes of `bases` as far as they are at hand.
     pub fn keep(&self, bases: &[Root]) {
         // Both are megabytes for a large site, so the one is written beside the other.
@@ -143,7 +150,8 @@ impl Local {
         }
     }
 
-    fn keep_nodes(&self, bases: &[Root]) {
+    /// Keeps the nodes of the root and of `bases`, as far as they are at hand.
+    pub fn keep_nodes(&self, bases: &[Root]) {
         // What is in the file already needs no writing.
         let Some(pile) = self.pile.get().filter(|pile| !pile.new.is_empty()) else {
             return;

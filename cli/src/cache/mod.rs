@@ -95,6 +95,11 @@ impl FolderCache {
         scan::Cache::parse(read(self.scan.as_deref()?)?)
     }
 
+    /// Whether something was kept of a scan.
+    pub fn has_scan(&self) -> bool {
+        self.scan.as_deref().is_some_and(Path::exists)
+    }
+
     /// The nodes of the last roots.
     pub fn nodes(&self) -> Option<Nodes> {
         Nodes::parse(read(self.nodes.as_deref()?)?)
@@ -138,11 +143,9 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     if len > FILE_BYTES_MAX {
         return None;
     }
-    let mut bytes = Vec::with_capacity(len as usize);
-    (&mut file)
-        .take(FILE_BYTES_MAX)
-        .read_to_end(&mut bytes)
-        .ok()?;
+    // A file that shrinks meanwhile is odd, one that grew was replaced, not written to.
+    let mut bytes = vec![0; len as usize];
+    file.read_exact(&mut bytes).ok()?;
     Some(bytes)
 }
 

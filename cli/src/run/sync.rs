@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
@@ -119,9 +120,7 @@ impl Job {
             interrupt: &context.interrupt,
             ui: context.ui,
         };
-        let result = publish.run();
-        // What was hashed need not be hashed again, however the publish ended.
-        local.keep(&base.map(|base| base.root).into_iter().collect::<Vec<_>>());
+        let result = keeping(&local, base.map(|base| base.root), || publish.run());
         let Published { outcome, mut times } = result?;
         times.upload += sending;
         Ok(Report {
@@ -147,7 +146,7 @@ impl Job {
     ) -> Result<(Local, Duration), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);
-        let is_folder_known = !self.scan.no_cache && cache.scan().is_some();
+        let is_folder_known = !self.scan.no_cache && cache.has_scan();
         let is_first = !is_site_known && !is_folder_known && self.terms.mode == Mode::Publish;
         if !is_first || !ahead::is_untouched(client, &self.site.space)? {
             let local = Local::read(folder, &self.scan, cache, ui)?;
@@ -169,6 +168,21 @@ impl Job {
         let local = Local::read_ahead(folder, &self.scan, cache, ui, &ahead)?;
         Ok((local, took))
     }
+}
+
+/// Publishes, and meanwhile keeps what was learnt about the folder: what was hashed need not be
+/// hashed again, however the publish ends.
+fn keeping<T>(local: &Local, base: Option<Root>, publish: impl FnOnce() -> T) -> T {
+    let bases = base.as_slice();
+    let had_manifest = local.has_manifest();
+    let result = std::thread::scope(|scope| {
+        scope.spawn(|| local.keep(bases));
+        publish()
+    });
+    if !had_manifest {
+        local.keep_nodes(bases);
+    }
+    result
 }
 
 /// What a publish did, for people and for programs.

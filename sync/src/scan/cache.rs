@@ -372,6 +372,8 @@ pub(super) struct Writer {
     media: Vec<Media>,
     folder_count: u32,
     file_count: u32,
+    /// Where the media types of the cache that is copied from are in `media`.
+    copied_media: Vec<Option<u16>>,
 }
 
 impl Writer {
@@ -410,9 +412,45 @@ impl Writer {
         self.files
             .extend_from_slice(&(name.len() as u16).to_le_bytes());
         self.files.extend_from_slice(&media.to_le_bytes());
-        self.file_count += 1;
+        self.count(1);
+    }
+
+    /// Adds all files of a cached folder to the last folder. All calls MUST be for the same cache.
+    pub(super) fn copy_files(&mut self, folder: &CachedFolder<'_>) {
+        let known = &folder.cache.0;
+        self.copied_media.resize(known.media.len(), None);
+        let files = folder.files();
+        let count = files.len() as u32;
+        self.files.reserve(files.len() * FILE);
+        for file in files {
+            let start = self.names.len() as u32;
+            self.names.extend_from_slice(file.name_bytes());
+            let media = self.copied_media_index(file.media_index(), &known.media);
+            let mut record: [u8; FILE] = file.cache.array(file.at);
+            record[64..68].copy_from_slice(&start.to_le_bytes());
+            record[70..].copy_from_slice(&media.to_le_bytes());
+            self.files.extend_from_slice(&record);
+        }
+        self.count(count);
+    }
+
+    fn copied_media_index(&mut self, index: usize, known: &[Media]) -> u16 {
+        if let Some(Some(copied)) = self.copied_media.get(index) {
+            return *copied;
+        }
+        let media = known.get(index).cloned();
+        let copied = self.media_index(&media.unwrap_or_else(Media::unknown));
+        if let Some(place) = self.copied_media.get_mut(index) {
+            *place = Some(copied);
+        }
+        copied
+    }
+
+    /// Counts files of the last folder.
+    fn count(&mut self, more: u32) {
+        self.file_count += more;
         let count = self.folders.len() - FOLDER + 20;
-        let files: u32 = u32::from_le_bytes(read(&self.folders, count)) + 1;
+        let files: u32 = u32::from_le_bytes(read(&self.folders, count)) + more;
         self.folders[count..count + 4].copy_from_slice(&files.to_le_bytes());
     }
 

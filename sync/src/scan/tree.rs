@@ -157,7 +157,14 @@ pub(super) fn write(trees: Vec<(&str, Node<'_>)>, writer: &mut Writer) {
         for (name, node) in level {
             let children = node.folders();
             writer.folder(name, next, children.len() as u32, node.totals());
-            node.each_file(|name, stat, entry| writer.file(name, &stat, &entry));
+            match &node {
+                Node::Cached(folder) => writer.copy_files(folder),
+                Node::Fresh(folder, _) => {
+                    for file in &folder.files {
+                        writer.file(folder.name(file), &file.stat, &file.entry);
+                    }
+                }
+            }
             next += children.len() as u32;
             below.extend(children);
         }
