@@ -41,13 +41,14 @@ fn compiler() -> Result<Command> {
         command.arg("build");
         return Ok(command);
     }
-    if !has_debian() {
+    if !has_debian() || find("wasm-ld").is_none() {
         install(&["rustc-web", "cargo-web", "rust-web-src", "lld-22"])?;
     }
     let mut command = Command::new(DEBIAN_CARGO);
     command
         .args(["build", "-Zbuild-std=std,panic_abort"])
         .env("RUSTC", DEBIAN_RUSTC)
+        .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", linker()?)
         // It is the only way to have it build its own library; our code uses nothing unstable.
         .env("RUSTC_BOOTSTRAP", "1");
     Ok(command)
@@ -89,17 +90,22 @@ fn has_debian() -> bool {
 }
 
 fn clang() -> Result<String> {
-    if let Some(found) = find_clang() {
+    if let Some(found) = find("clang") {
         return Ok(found);
     }
     install(&["clang"])?;
-    find_clang().context("clang was installed and is not there")
+    find("clang").context("clang was installed and is not there")
 }
 
-/// A clang, whatever its package calls it.
-fn find_clang() -> Option<String> {
-    let numbered = (14..40).rev().map(|version| format!("clang-{version}"));
-    let mut names = std::iter::once("clang".to_owned()).chain(numbered);
+/// Debian's rustc comes without the linker that it would take.
+fn linker() -> Result<String> {
+    find("wasm-ld").context("lld-22 was installed, and wasm-ld is not there")
+}
+
+/// A program of LLVM's, whatever its package calls it.
+fn find(program: &str) -> Option<String> {
+    let numbered = (14..40).rev().map(|version| format!("{program}-{version}"));
+    let mut names = std::iter::once(program.to_owned()).chain(numbered);
     names.find(|name| {
         let mut asked = Command::new(name);
         let asked = asked.arg("--version").stdout(Stdio::null()).status();
