@@ -20,6 +20,7 @@
 
 mod badinput;
 mod conversation;
+mod costs;
 mod golden;
 mod kill;
 mod publish;

@@ -91,11 +91,13 @@ impl Server {
             .append(true)
             .create(true)
             .open(data.with_extension("log"));
+        let log = log.expect("a file for what the server says");
+        let mut more = log.try_clone().expect("two may write to it");
         let mut process = host
             .command(data, port)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(log.expect("a file for what the server says"))
+            .stderr(log)
             .spawn()
             .expect("the server starts");
         // The server says on stdout where it listens.
@@ -104,8 +106,8 @@ impl Server {
         stdout
             .read_line(&mut line)
             .expect("the server says where it listens");
-        // What it says later is not read, and must not hold it up.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut std::io::sink()));
+        // What it says later must not hold it up.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
         let port = line
             .trim()
             .trim_end_matches('/')
@@ -125,11 +127,9 @@ impl Server {
         match self.host {
             Host::Embedded => drop(self.process.kill()),
             Host::Worker => {
-                let group = format!("-{}", self.process.id());
-                let _gone = Command::new("kill")
-                    .args(["-KILL", "--", &group])
-                    .stderr(Stdio::null())
-                    .status();
+                let group = format!("kill -9 -{}", self.process.id());
+                let mut kill = Command::new("sh");
+                let _gone = kill.args(["-c", &group]).stderr(Stdio::null()).status();
             }
         }
         let _reaped = self.process.wait();

@@ -1,8 +1,9 @@
 //! The Worker: from source to the folder that workerd runs, `worker/build`.
 //!
 //! `worker-build` does the same, but by downloading programs whose versions it chooses. Here cargo
-//! compiles, the library behind `wasm-bindgen` makes the glue (the same version as the `wasm-bindgen`
-//! in the module, or cargo finds no solution), `wasm-opt` shrinks, and `worker/shim.js` is the entry.
+//! compiles, the library behind `wasm-bindgen` makes the glue (the same version as the
+//! `wasm-bindgen` in the module, or cargo finds no solution), `wasm-opt` shrinks, and
+//! `worker/shim.js` is the entry.
 
 use std::fs;
 use std::io::Write as _;
