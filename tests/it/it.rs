@@ -13,6 +13,7 @@
     clippy::case_sensitive_file_extension_comparisons,
     clippy::format_collect,
     clippy::format_push_string,
+    clippy::needless_pass_by_value,
     clippy::too_many_lines,
     clippy::unnecessary_wraps,
     reason = "a story is told in one piece and in plain words, fast enough for its few files"
@@ -20,6 +21,7 @@
 
 mod badinput;
 mod conversation;
+mod costs;
 mod first;
 mod golden;
 mod kill;

@@ -4,7 +4,11 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::world::{Server, World};
+use crate::world::{World, on_both_hosts};
+
+on_both_hosts! {
+    fifty_kills_leave_the_old_or_the_new_site_whole,
+}
 
 const ROUNDS: u64 = 50;
 const PAGES: u64 = 40;
@@ -66,16 +70,13 @@ fn served_at_once(world: &World) -> Option<u64> {
     Some(version)
 }
 
-#[test]
-fn fifty_kills_leave_the_old_or_the_new_site_whole() {
+fn fifty_kills_leave_the_old_or_the_new_site_whole(mut world: World) {
     let seed = std::env::var("PMX_SEED")
         .ok()
         .and_then(|text| text.parse().ok())
         .unwrap_or(11);
     println!("PMX_SEED={seed}");
     let mut state = seed;
-    let mut world = World::new();
-    let (data, port) = (world.temp.path().join("data"), world.server.port);
     write(&world, 0);
     world.sync("docs", &[]).ok();
     let (mut live, mut hit, mut acknowledged) = (0, 0, 0);
@@ -96,7 +97,7 @@ fn fifty_kills_leave_the_old_or_the_new_site_whole() {
             std::thread::sleep(Duration::from_millis(random(&mut state) % 30));
         }
         if victim != 1 {
-            world.server = Server::start(&data, port);
+            world.restart();
         }
         let output = client.wait_with_output().unwrap();
         let done = output.status.success();

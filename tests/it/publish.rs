@@ -2,16 +2,31 @@
 
 use std::fs;
 
-use crate::world::{Server, World, eventually, pmx_path};
+use crate::world::{World, eventually, on_both_hosts, pmx_path};
+
+on_both_hosts! {
+    a_newcomer_publishes_changes_a_page_and_goes_back,
+    nothing_to_change_is_one_small_request_and_exit_9_if_asked,
+    a_page_costs_itself_and_a_little_whatever_its_folder_holds,
+    a_dry_run_changes_nothing,
+    moves_and_copies_upload_no_bytes,
+    an_older_build_never_replaces_a_newer_one,
+    under_ci_the_order_is_sent_by_itself,
+    a_publish_replaces_the_deploy_it_expects_or_fails,
+    a_second_machine_without_any_state_publishes_too,
+    guards_against_emptiness_and_mass_removal,
+    a_file_of_many_parts_is_published_and_served_by_ranges,
+    spaces_do_not_see_each_other,
+    failures_have_their_exit_codes,
+    a_restarted_server_serves_what_was_acknowledged,
+}
 
 fn page(title: &str) -> String {
     let words = "The quick brown fox jumps over the lazy dog. ".repeat(20);
     format!("<!doctype html><title>{title}</title><h1>{title}</h1><p>{words}</p>")
 }
 
-#[test]
-fn a_newcomer_publishes_changes_a_page_and_goes_back() {
-    let world = World::new();
+fn a_newcomer_publishes_changes_a_page_and_goes_back(world: World) {
     world.write(&[
         ("index.html", &page("one")),
         ("about.html", &page("about")),
@@ -59,9 +74,7 @@ fn a_newcomer_publishes_changes_a_page_and_goes_back() {
     );
 }
 
-#[test]
-fn nothing_to_change_is_one_small_request_and_exit_9_if_asked() {
-    let world = World::new();
+fn nothing_to_change_is_one_small_request_and_exit_9_if_asked(world: World) {
     for number in 0..300 {
         world.write(&[(&format!("p/{number}.html"), &page(&number.to_string()))]);
     }
@@ -75,9 +88,7 @@ fn nothing_to_change_is_one_small_request_and_exit_9_if_asked() {
     assert_eq!(again.number("/deploy"), 1);
 }
 
-#[test]
-fn a_page_costs_itself_and_a_little_whatever_its_folder_holds() {
-    let world = World::new();
+fn a_page_costs_itself_and_a_little_whatever_its_folder_holds(world: World) {
     for number in 0..2000 {
         world.write(&[(&format!("flat/{number}.html"), &page(&number.to_string()))]);
     }
@@ -91,9 +102,7 @@ fn a_page_costs_itself_and_a_little_whatever_its_folder_holds() {
     assert_eq!(ran.number("/requests"), 1);
 }
 
-#[test]
-fn a_dry_run_changes_nothing() {
-    let world = World::new();
+fn a_dry_run_changes_nothing(world: World) {
     world.write(&[("index.html", &page("one"))]);
     let dry = world.sync("docs", &["--dry-run"]).ok();
     assert_eq!(dry.at("/outcome"), "planned");
@@ -109,9 +118,7 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(world.get("docs", "/new").status, 404);
 }
 
-#[test]
-fn moves_and_copies_upload_no_bytes() {
-    let world = World::new();
+fn moves_and_copies_upload_no_bytes(world: World) {
     for number in 0..200 {
         world.write(&[(&format!("v1/{number}.html"), &page(&number.to_string()))]);
     }
@@ -128,9 +135,7 @@ fn moves_and_copies_upload_no_bytes() {
     assert_eq!(world.get("docs", "/v1/7").status, 404);
 }
 
-#[test]
-fn an_older_build_never_replaces_a_newer_one() {
-    let world = World::new();
+fn an_older_build_never_replaces_a_newer_one(world: World) {
     world.write(&[("index.html", &page("newer"))]);
     world.sync("docs", &["--order", "run:20"]).ok();
     world.write(&[("index.html", &page("older"))]);
@@ -148,9 +153,7 @@ fn an_older_build_never_replaces_a_newer_one() {
     assert_eq!(world.get("docs", "/").text(), page("older"));
 }
 
-#[test]
-fn under_ci_the_order_is_sent_by_itself() {
-    let world = World::new();
+fn under_ci_the_order_is_sent_by_itself(world: World) {
     let publish = |run: &str, content: &str| {
         world.write(&[("index.html", content)]);
         let mut command = world.command(&["sync", "site", "--space", "docs", "--json"]);
@@ -165,9 +168,7 @@ fn under_ci_the_order_is_sent_by_itself() {
     publish("8", "eight").ok();
 }
 
-#[test]
-fn a_publish_replaces_the_deploy_it_expects_or_fails() {
-    let world = World::new();
+fn a_publish_replaces_the_deploy_it_expects_or_fails(world: World) {
     world.write(&[("index.html", "1")]);
     world
         .sync("docs", &["--expect", "4"])
@@ -180,9 +181,7 @@ fn a_publish_replaces_the_deploy_it_expects_or_fails() {
     world.sync("docs", &["--expect", "1"]).ok();
 }
 
-#[test]
-fn a_second_machine_without_any_state_publishes_too() {
-    let world = World::new();
+fn a_second_machine_without_any_state_publishes_too(world: World) {
     for number in 0..1500 {
         world.write(&[(&format!("p/{number}.html"), &page(&number.to_string()))]);
     }
@@ -201,9 +200,7 @@ fn a_second_machine_without_any_state_publishes_too() {
     assert_eq!(world.get("docs", "/p/7").text(), "changed elsewhere");
 }
 
-#[test]
-fn guards_against_emptiness_and_mass_removal() {
-    let world = World::new();
+fn guards_against_emptiness_and_mass_removal(world: World) {
     world.sync("docs", &[]).fails(2, "E_EMPTY_SITE");
     for number in 0..20 {
         world.write(&[(&format!("{number}.html"), "x")]);
@@ -227,9 +224,7 @@ fn guards_against_emptiness_and_mass_removal() {
     world.sync("docs", &["--allow-empty"]).ok();
 }
 
-#[test]
-fn a_file_of_many_parts_is_published_and_served_by_ranges() {
-    let world = World::new();
+fn a_file_of_many_parts_is_published_and_served_by_ranges(world: World) {
     let big: Vec<u8> = (0u32..5_500_000).flat_map(u32::to_le_bytes).collect();
     world.write_bytes("video.mp4", &big);
     let lines: String = (0..900_000)
@@ -306,9 +301,7 @@ fn zstd_safe_decode_all(stream: &[u8], expected: usize) -> Vec<u8> {
     }
 }
 
-#[test]
-fn spaces_do_not_see_each_other() {
-    let world = World::new();
+fn spaces_do_not_see_each_other(world: World) {
     world.write(&[("index.html", "of a"), ("only-a.html", "secret")]);
     world.sync("a", &[]).ok();
     world.write(&[("index.html", "of b")]);
@@ -325,9 +318,7 @@ fn spaces_do_not_see_each_other() {
     assert_eq!(ran.number("/bytes/new"), 6, "{ran:?}");
 }
 
-#[test]
-fn failures_have_their_exit_codes() {
-    let mut world = World::new();
+fn failures_have_their_exit_codes(mut world: World) {
     world.write(&[("index.html", "x")]);
     let mut wrong = world.command(&["sync", "site", "--space", "docs", "--json"]);
     let ran = crate::world::Ran::from(wrong.env("PMX_TOKEN", "wrong").output().unwrap());
@@ -343,14 +334,11 @@ fn failures_have_their_exit_codes() {
     world.sync("docs", &[]).fails(5, "E_NETWORK");
 }
 
-#[test]
-fn a_restarted_server_serves_what_was_acknowledged() {
-    let mut world = World::new();
+fn a_restarted_server_serves_what_was_acknowledged(mut world: World) {
     world.write(&[("index.html", "kept")]);
     world.sync("docs", &[]).ok();
-    let port = world.server.port;
     world.server.kill();
-    world.server = Server::start(&world.temp.path().join("data"), port);
+    world.restart();
     assert_eq!(world.get("docs", "/").text(), "kept");
     let again = world.sync("docs", &[]).ok();
     assert_eq!(again.at("/outcome"), "unchanged");

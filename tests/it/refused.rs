@@ -6,10 +6,18 @@ use pmx_sync::id::PackId;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde_json::json;
 
-use crate::world::{Answer, World, try_raw};
+use crate::world::{Answer, Host, World, on_both_hosts, try_raw};
 
-fn world() -> World {
-    let world = World::new();
+on_both_hosts! {
+    publish_requests,
+    uploads,
+    tokens,
+    raw_http,
+    history_requests,
+    folders_that_are_not_fit_to_be_published,
+}
+
+fn live(world: World) -> World {
     world.write(&[("index.html", "kept")]);
     world.sync("docs", &[]).ok();
     world
@@ -59,9 +67,8 @@ fn begin(head: &serde_json::Value, sections: Vec<(SectionKind, Vec<u8>)>) -> Vec
     Envelope { head, sections }.encode(&mut Encoder::new())
 }
 
-#[test]
-fn publish_requests() {
-    let world = world();
+fn publish_requests(world: World) {
+    let world = live(world);
     let root = "ab".repeat(32);
     let head = |more: &[(&str, serde_json::Value)]| {
         let mut head = json!({"v": 1, "space": "docs", "root": root});
@@ -249,9 +256,8 @@ fn publish_requests() {
     nothing_is_lost(&world);
 }
 
-#[test]
-fn uploads() {
-    let world = world();
+fn uploads(world: World) {
+    let world = live(world);
     let body = b"PMXW\x01\x00\x01\x03abc".to_vec();
     let good = PackId::of(&body).to_hex();
     let wrong = "00".repeat(32);
@@ -340,9 +346,8 @@ fn uploads() {
     nothing_is_lost(&world);
 }
 
-#[test]
-fn tokens() {
-    let world = world();
+fn tokens(world: World) {
+    let world = live(world);
     let good = world.token();
     let path = "/api/deploys?space=docs";
     let wrong_end = format!("{}x", &good[..good.len() - 1]);
@@ -380,9 +385,8 @@ fn tokens() {
     nothing_is_lost(&world);
 }
 
-#[test]
-fn raw_http() {
-    let world = world();
+fn raw_http(world: World) {
+    let world = live(world);
     let port = world.server.port;
     let token = world.token();
     let send = |text: String| try_raw(port, text.as_bytes(), false).map(|answer| answer.status);
@@ -390,8 +394,13 @@ fn raw_http() {
         "PUT /api/publish/packs/{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
         "ab".repeat(32)
     );
+    // workerd refuses it before the Worker sees it, in its own way.
+    let two_hosts = match world.server.host {
+        Host::Embedded => &[400, 404][..],
+        Host::Worker => &[500],
+    };
     for (story, request, expected) in [
-        ("two hosts", "GET / HTTP/1.1\r\nHost: docs.localhost\r\nHost: evil\r\nConnection: close\r\n\r\n".to_owned(), &[400, 404][..]),
+        ("two hosts", "GET / HTTP/1.1\r\nHost: docs.localhost\r\nHost: evil\r\nConnection: close\r\n\r\n".to_owned(), two_hosts),
         ("an upload without a length", format!("{put}Authorization: {token}\r\n\r\n"), &[411]),
         ("a length above the limit", format!("{put}Authorization: {token}\r\nContent-Length: 99999999999\r\n\r\n"), &[413]),
         ("no token, and a body to come", format!("{put}Content-Length: 5\r\n\r\nabcde"), &[401]),
@@ -409,9 +418,8 @@ fn raw_http() {
     nothing_is_lost(&world);
 }
 
-#[test]
-fn history_requests() {
-    let world = world();
+fn history_requests(world: World) {
+    let world = live(world);
     let rollback = |body: serde_json::Value| {
         api(
             &world,
@@ -472,9 +480,8 @@ fn history_requests() {
 /// Makes a folder unfit to be published.
 type Spoil = fn(&std::path::Path);
 
-#[test]
-fn folders_that_are_not_fit_to_be_published() {
-    let world = world();
+fn folders_that_are_not_fit_to_be_published(world: World) {
+    let world = live(world);
     let site = world.temp.path().join("bad");
     let cases: [(&str, i32, &str, Spoil); 6] = [
         ("a link that leaves", 3, "E_SYMLINK_ESCAPE", |dir| {

@@ -3,10 +3,11 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,44 +41,97 @@ pub(crate) fn pmx_path() -> &'static Path {
     })
 }
 
+/// What answers a story's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// `pmx serve`.
+    Embedded,
+    /// The Worker, on workerd.
+    Worker,
+}
+
+impl Host {
+    fn command(self, data: &Path, port: u16) -> Command {
+        match self {
+            Self::Embedded => {
+                let mut command = Command::new(pmx_path());
+                command
+                    .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+                    .arg(data)
+                    .env("PMX_CACHE", data.join("no-cache"))
+                    .env_remove("PUBLISH_SECRET");
+                command
+            }
+            Self::Worker => {
+                let mut command = Command::new("node");
+                command
+                    .arg(root().join("worker/local.js"))
+                    .args(["--until-stdin-ends", "--port", &port.to_string(), "--data"])
+                    .arg(data)
+                    // node and the workerd that it starts can then be killed at one blow.
+                    .process_group(0);
+                command
+            }
+        }
+    }
+}
+
 /// A server process that is killed when it goes out of scope.
 pub(crate) struct Server {
     process: Child,
+    pub(crate) host: Host,
     pub(crate) port: u16,
 }
 
 impl Server {
-    /// Starts `pmx serve` over a data folder, on a free port or on a given one.
-    pub(crate) fn start(data: &Path, port: u16) -> Self {
-        let mut process = Command::new(pmx_path())
-            .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
-            .arg(data)
-            .env("PMX_CACHE", data.join("no-cache"))
-            .env_remove("PUBLISH_SECRET")
-            .stdin(Stdio::null())
+    /// Starts a server over a data folder, on a free port or on a given one.
+    pub(crate) fn start(host: Host, data: &Path, port: u16) -> Self {
+        fs::create_dir_all(data).expect("a data folder");
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(data.with_extension("log"));
+        let log = log.expect("a file for what the server says");
+        let mut more = log.try_clone().expect("two may write to it");
+        let mut process = host
+            .command(data, port)
+            .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            .stderr(log)
             .spawn()
-            .expect("pmx serve starts");
+            .expect("the server starts");
         // The server says on stdout where it listens.
         let mut line = String::new();
-        let stdout = process.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout)
+        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        stdout
             .read_line(&mut line)
-            .expect("pmx serve says where it listens");
+            .expect("the server says where it listens");
+        // What it says later must not hold it up.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
         let port = line
             .trim()
             .trim_end_matches('/')
             .rsplit(':')
             .next()
             .and_then(|p| p.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("pmx serve said {line:?}, not where it listens"));
-        Self { process, port }
+        let port = port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"));
+        Self {
+            process,
+            host,
+            port,
+        }
     }
 
     /// kill -9.
     pub(crate) fn kill(&mut self) {
-        let _gone = self.process.kill();
+        match self.host {
+            Host::Embedded => drop(self.process.kill()),
+            Host::Worker => {
+                let group = format!("kill -9 -{}", self.process.id());
+                let mut kill = Command::new("sh");
+                let _gone = kill.args(["-c", &group]).stderr(Stdio::null()).status();
+            }
+        }
         let _reaped = self.process.wait();
     }
 }
@@ -86,6 +140,68 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Tells each story twice: to the embedded host and to the Worker.
+macro_rules! on_both_hosts {
+    ($($story:ident),+ $(,)?) => {
+        mod embedded {
+            $(
+                #[test]
+                fn $story() {
+                    super::$story($crate::world::World::new());
+                }
+            )+
+        }
+
+        mod worker {
+            $(
+                #[test]
+                fn $story() {
+                    if let Some(world) = $crate::world::World::worker() {
+                        super::$story(world);
+                    }
+                }
+            )+
+        }
+    };
+}
+
+pub(crate) use on_both_hosts;
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// What is missing here for the Worker to run.
+fn worker_lacks() -> Option<&'static str> {
+    static LACK: OnceLock<Option<&str>> = OnceLock::new();
+    *LACK.get_or_init(|| {
+        let node = Command::new("node").arg("--version").output();
+        if !node.is_ok_and(|node| node.status.success()) {
+            return Some("there is no node");
+        }
+        if !root().join("worker/node_modules/miniflare").exists() {
+            return Some("workerd is not installed: cargo xtask worker");
+        }
+        let built = fs::metadata(root().join("worker/build/stamp"));
+        let Ok(built) = built.and_then(|stamp| stamp.modified()) else {
+            return Some("the Worker is not built: cargo xtask worker");
+        };
+        let changed = ["sync/src", "worker/src", "worker/shim.js", "Cargo.lock"];
+        let changed = changed.map(|part| newest(&root().join(part)));
+        let is_old = changed.into_iter().flatten().any(|time| time > built);
+        is_old.then_some("the Worker is older than its source: cargo xtask worker")
+    })
+}
+
+/// When something in a folder changed last.
+fn newest(path: &Path) -> Option<SystemTime> {
+    if path.is_dir() {
+        let entries = fs::read_dir(path).ok()?.flatten();
+        return entries.filter_map(|entry| newest(&entry.path())).max();
+    }
+    fs::metadata(path).ok()?.modified().ok()
 }
 
 /// One story's world.
@@ -163,12 +279,40 @@ impl From<Output> for Ran {
 }
 
 impl World {
-    /// A fresh world with a running server.
+    /// A fresh world with the embedded server.
     pub(crate) fn new() -> Self {
+        Self::with(Host::Embedded)
+    }
+
+    /// A fresh world with the Worker; nothing, said aloud, if it can't run here.
+    pub(crate) fn worker() -> Option<Self> {
+        match worker_lacks() {
+            None => Some(Self::with(Host::Worker)),
+            Some(lack) if std::env::var_os("CI").is_some_and(|ci| ci == "true") => {
+                panic!("the Worker can't be tested: {lack}")
+            }
+            Some(lack) => {
+                let test = std::thread::current();
+                let name = test.name().unwrap_or("a story");
+                let said = format!("SKIPPED {name}: {lack}\n");
+                // Past the test harness, which hides what is printed.
+                let _told = std::io::stderr().write_all(said.as_bytes());
+                None
+            }
+        }
+    }
+
+    fn with(host: Host) -> Self {
         let temp = TempDir::new().expect("a temporary folder");
         fs::create_dir(temp.path().join("site")).expect("a folder for the site");
-        let server = Server::start(&temp.path().join("data"), 0);
+        let server = Server::start(host, &temp.path().join("data"), 0);
         Self { temp, server }
+    }
+
+    /// Starts a server that was killed again, where it was.
+    pub(crate) fn restart(&mut self) {
+        let (host, port) = (self.server.host, self.server.port);
+        self.server = Server::start(host, &self.temp.path().join("data"), port);
     }
 
     /// The folder to be published.
@@ -279,8 +423,32 @@ pub(crate) fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer
     // A refusal may come, and the connection close, before the whole body is sent.
     let _sent = stream.write_all(request);
     let mut bytes = Vec::new();
-    let _end = stream.read_to_end(&mut bytes);
+    let mut chunk = vec![0; 64 * 1024];
+    // A server may keep the connection although it was asked to close it.
+    while !is_whole(&bytes, is_head) {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
     Answer::parse(&bytes, is_head)
+}
+
+/// Whether an answer is there to its end; cheaper than parsing it after each read.
+fn is_whole(bytes: &[u8], is_head: bool) -> bool {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let body = &bytes[end + 4..];
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        _ if is_head || head.contains(" 204 ") || head.contains(" 304 ") => true,
+        Some(length) => body.len() >= length,
+        None => body.ends_with(b"0\r\n\r\n") && unchunk(body).is_some(),
+    }
 }
 
 /// An HTTP answer.

@@ -20,6 +20,7 @@ use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log};
 use crate::isolate::server;
 use crate::journal;
 use crate::outbound;
+use crate::tally;
 use crate::thrown::{problem, words};
 
 /// Answers a request, with a problem if nothing else.
@@ -34,7 +35,13 @@ pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Respo
     let status = response.status_code();
     console_log!(
         "{}",
-        journal::line(&method, &request.inner().url(), status, millis)
+        journal::request(
+            &method,
+            &request.inner().url(),
+            status,
+            millis,
+            &tally::take()
+        )
     );
     Ok(response)
 }

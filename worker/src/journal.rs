@@ -1,11 +1,47 @@
-//! One line of JSON for each request, as Workers Logs index them.
+//! One object of JSON a line, as Workers Logs index them: one line for each request and one for
+//! each command that a space carries out.
+//!
+//! Nothing secret may reach it, so headers other than the host and the query of a URL never do.
 
-/// What is said of a request: never its headers, which hold the token.
-pub(crate) fn line(method: &str, url: &str, status: u16, millis: u64) -> String {
-    let line = serde_json::json!({
-        "type": "request", "method": method, "url": url, "status": status, "ms": millis
+use serde_json::{Map, Value, json};
+
+/// Characters of what a client chose freely.
+const SHOWN_CHARS_MAX: usize = 200;
+
+/// What is said of a request.
+pub(crate) fn request(
+    method: &str,
+    url: &str,
+    status: u16,
+    millis: u64,
+    operations: &Map<String, Value>,
+) -> String {
+    let uri = url.parse::<http::Uri>().unwrap_or_default();
+    let host = uri.authority().map_or("", http::uri::Authority::as_str);
+    let line = json!({
+        "type": "request", "v": 1, "method": cut(method), "host": cut(host),
+        "path": cut(uri.path()), "status": status, "ms": millis, "ops": operations
     });
     line.to_string()
+}
+
+/// What is said of a command: `what` it is, and the code of the problem if it failed.
+pub(crate) fn command(
+    space: &str,
+    what: &str,
+    code: Option<&str>,
+    millis: u64,
+    operations: &Map<String, Value>,
+) -> String {
+    let line = json!({
+        "type": "command", "v": 1, "space": space, "command": what, "code": code, "ms": millis,
+        "ops": operations
+    });
+    line.to_string()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(SHOWN_CHARS_MAX).collect()
 }
 
 #[cfg(test)]
@@ -13,10 +49,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_one_object() {
+    fn a_line_is_one_object_without_the_query() {
+        let url = "https://docs.path.app/a%22b?token=secret";
         assert_eq!(
-            line("GET", "https://docs.path.app/a\"b\n", 404, 3),
-            r#"{"method":"GET","ms":3,"status":404,"type":"request","url":"https://docs.path.app/a\"b\n"}"#
+            request("GET", url, 404, 3, &Map::new()),
+            r#"{"host":"docs.path.app","method":"GET","ms":3,"ops":{},"path":"/a%22b","status":404,"type":"request","v":1}"#
+        );
+        assert_eq!(
+            command("docs", "Open", Some("E_STORAGE"), 1, &Map::new()),
+            r#"{"code":"E_STORAGE","command":"Open","ms":1,"ops":{},"space":"docs","type":"command","v":1}"#
         );
     }
 }

@@ -9,6 +9,7 @@ use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{BackendError, Pointer, Pointers};
 use worker::KvStore;
 
+use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
 /// The namespace that holds the pointers of all spaces, and those that this isolate has seen.
@@ -44,6 +45,7 @@ impl Kv {
 impl Pointers for Kv {
     async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
         let doing = || format!("reading the pointer of {space}");
+        tally::note(Kind::KvRead);
         let read = self.store.get(&key(space)).cache_ttl(CACHE_SECONDS);
         let Some(text) = read.text().await.map_err(backend(doing()))? else {
             return Ok(self.seen.find(space));
@@ -58,6 +60,7 @@ impl Pointers for Kv {
         let newest = self.newest(space, pointer.clone());
         let text = serde_json::to_string(&newest);
         let text = text.map_err(|error| BackendError::new(doing(), error))?;
+        tally::note(Kind::KvWrite);
         let put = self
             .store
             .put(&key(space), text)

@@ -17,6 +17,7 @@ mod r2;
 mod space_do;
 mod spaces;
 mod sql;
+mod tally;
 mod thrown;
 
 pub use space_do::SpaceDO;

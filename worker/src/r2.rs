@@ -7,6 +7,7 @@ use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
 use worker::{Bucket, Data, Object, ResponseBody};
 
+use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
 /// The bucket that holds the objects of all spaces.
@@ -46,6 +47,7 @@ impl R2 {
             offset: range.start,
             length: range.end.saturating_sub(range.start),
         };
+        tally::note(Kind::R2Read);
         match self.bucket.get(key.to_string()).range(part).execute().await {
             Ok(found) => Ok(found),
             Err(thrown) if is_outside(&thrown.to_string()) => Ok(None),
@@ -54,6 +56,7 @@ impl R2 {
     }
 
     async fn has(&self, key: ObjectKey) -> Result<bool, BackendError> {
+        tally::note(Kind::R2Head);
         let found = self.bucket.head(key.to_string()).await;
         let found = found.map_err(backend(format!("looking for {key}")))?;
         Ok(found.is_some())
@@ -80,6 +83,7 @@ impl Blobs for R2 {
     }
 
     async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        tally::note(Kind::R2Write);
         let put = self.bucket.put(key.to_string(), Data::Bytes(body.into()));
         let put = put.execute().await;
         put.map(drop).map_err(backend(format!("writing {key}")))
@@ -88,6 +92,7 @@ impl Blobs for R2 {
     async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
         for some in keys.chunks(DELETED_AT_ONCE_MAX) {
             let names: Vec<String> = some.iter().map(ToString::to_string).collect();
+            tally::note(Kind::R2Delete);
             let deleted = self.bucket.delete_multiple(names).await;
             deleted.map_err(backend(format!("deleting {} objects", some.len())))?;
         }

@@ -21,12 +21,16 @@ use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 // What `#[durable_object]` writes refers to this name.
 use worker::wasm_bindgen;
-use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};
+use worker::{
+    DurableObject, Env, Request, Response, State, console_error, console_log, durable_object,
+};
 
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
+use crate::journal;
 use crate::spaces::{Answer, Call};
 use crate::sql::Ledger;
+use crate::tally;
 use crate::thrown;
 
 /// One space.
@@ -79,6 +83,8 @@ impl SpaceDO {
         let call: Call = serde_json::from_slice(&call)
             .map_err(|error| thrown::problem("reading a command")(error.to_string()))?;
         let announces = call.command.may_announce();
+        let what = call.command.name();
+        let started = crate::http::now();
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
         let mut pointer = None;
         if announces && outcome.is_ok() {
@@ -89,6 +95,12 @@ impl SpaceDO {
                 None
             });
         }
+        let code = outcome.as_ref().err().map(|problem| problem.code.as_str());
+        let millis = crate::http::now()
+            .as_millis()
+            .saturating_sub(started.as_millis());
+        let line = journal::command(call.space.as_str(), what, code, millis, &tally::take());
+        console_log!("{line}");
         Ok(Answer { outcome, pointer })
     }
 

@@ -16,6 +16,7 @@ use worker::js_sys::Uint8Array;
 use worker::{Method, ObjectNamespace, Request, RequestInit};
 
 use crate::kv::Kv;
+use crate::tally::{self, Kind};
 use crate::thrown::problem;
 
 /// The spaces, from outside.
@@ -64,6 +65,7 @@ impl Objects {
         // Stubs belong to the request at hand, so each call takes a new one.
         let stub = self.namespace.get_by_name(call.space.as_str());
         let stub = stub.map_err(problem(&*doing))?;
+        tally::note(Kind::SpaceCall);
         let sent = stub.fetch_with_request(request).await;
         let mut response = sent.map_err(problem(&*doing))?;
         let answer = response.bytes().await.map_err(problem(&*doing))?;

@@ -5,6 +5,7 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::{SqlStorage, SqlStorageValue, Storage};
 
+use crate::tally::{self, Kind};
 use crate::thrown::words;
 
 /// The ledger of the space that this object is.
@@ -33,7 +34,10 @@ impl Sql for Ledger {
             let row = row.map_err(failed)?;
             row.into_iter().map(value).collect()
         });
-        rows.collect()
+        let rows = rows.collect();
+        tally::add(Kind::RowRead, cursor.rows_read() as u64);
+        tally::add(Kind::RowWritten, cursor.rows_written() as u64);
+        rows
     }
 
     fn atomically<T, E: From<SqlError>>(

@@ -1,14 +1,24 @@
 //! The few chores a fresh machine needs, as `cargo xtask CHORE`.
 
+mod dev;
+mod npm;
 mod test;
+mod wasm;
+mod worker;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use worker::Shrink;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match *arguments {
         ["test"] => test::run(),
+        ["worker"] => worker::build(Shrink::Yes),
+        ["worker", "--quick"] => worker::build(Shrink::No),
+        ["dev-worker", ref options @ ..] => dev::run(options),
         [] | ["help" | "-h" | "--help"] => {
             say(USAGE);
             Ok(())
@@ -30,7 +40,24 @@ fn main() -> ExitCode {
 const USAGE: &str = "\
 cargo xtask CHORE
 
-  test    everything that has to pass: format, lints, tests, documentation";
+  test                 everything that has to pass: format, lints, the Worker, tests, documentation
+  worker [--quick]     builds the Worker into worker/build; --quick does not shrink it
+  dev-worker [--port N] [--data DIR]
+                       builds the Worker and runs it on workerd, here";
+
+/// The root of the workspace.
+fn root() -> &'static Path {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().unwrap_or(here)
+}
+
+/// Cargo's target folder.
+fn target_folder() -> PathBuf {
+    match std::env::var_os("CARGO_TARGET_DIR") {
+        Some(folder) => root().join(folder),
+        None => root().join("target"),
+    }
+}
 
 /// Says something on the way. What the chores' programs print is theirs.
 #[expect(clippy::print_stderr, reason = "the one place that prints")]

@@ -1,4 +1,5 @@
-//! The one test command: format, lints, tests, documentation. Stops at the first failure.
+//! The one test command: format, lints, the Worker, tests on both hosts, documentation. Stops at
+//! the first failure.
 
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -6,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::say;
+use crate::worker::{self, Shrink};
 
 /// Runs every step.
 pub(crate) fn run() -> Result<()> {
@@ -17,7 +19,7 @@ pub(crate) fn run() -> Result<()> {
             number + 1,
             steps.len(),
             step.name,
-            step.arguments.join(" ")
+            step.arguments().join(" ")
         ));
         let started = Instant::now();
         let outcome = step.run();
@@ -31,25 +33,42 @@ pub(crate) fn run() -> Result<()> {
     Ok(())
 }
 
-/// One run of cargo.
+/// One thing that has to pass.
 struct Step {
     name: &'static str,
-    arguments: Vec<&'static str>,
+    run: Run,
     environment: &'static [(&'static str, &'static str)],
+}
+
+enum Run {
+    Cargo(Vec<&'static str>),
+    /// Builds the Worker as it is deployed.
+    Worker,
 }
 
 impl Step {
     fn new(name: &'static str, arguments: &[&'static str]) -> Self {
-        let (arguments, environment) = (arguments.to_vec(), &[]);
         Self {
             name,
-            arguments,
-            environment,
+            run: Run::Cargo(arguments.to_vec()),
+            environment: &[],
+        }
+    }
+
+    /// What to pass to cargo to do this step alone.
+    fn arguments(&self) -> &[&'static str] {
+        match &self.run {
+            Run::Cargo(arguments) => arguments,
+            Run::Worker => &["xtask", "worker"],
         }
     }
 
     fn run(&self) -> Result<()> {
-        let mut command = cargo(&self.arguments);
+        let arguments = match &self.run {
+            Run::Cargo(arguments) => arguments,
+            Run::Worker => return worker::build(Shrink::Yes),
+        };
+        let mut command = cargo(arguments);
         let status = command.envs(self.environment.iter().copied()).status();
         let status = status.with_context(|| format!("starting cargo for: {}", self.name))?;
         if !status.success() {
@@ -75,6 +94,11 @@ fn steps(has_nextest: bool) -> Vec<Step> {
             ],
         ),
     ];
+    steps.push(Step {
+        name: "worker",
+        run: Run::Worker,
+        environment: &[],
+    });
     if has_nextest {
         steps.push(Step::new(
             "tests",
@@ -134,10 +158,10 @@ mod tests {
             let steps = steps(has_nextest);
             let names: Vec<_> = steps.iter().map(|step| step.name).collect();
             assert!(
-                names.starts_with(&["format", "lints", "tests"]),
+                names.starts_with(&["format", "lints", "worker", "tests"]),
                 "{names:?}"
             );
-            assert!(steps[1].arguments.ends_with(&["--deny", "warnings"]));
+            assert!(steps[1].arguments().ends_with(&["--deny", "warnings"]));
             let documentation = steps.last().unwrap();
             assert_eq!(
                 documentation.environment,

@@ -72,6 +72,22 @@ impl Command {
         matches!(self, Self::Open { .. })
     }
 
+    /// What it is called in a journal.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Open { .. } => "open",
+            Self::Publish(_) => "publish",
+            Self::PackArrived { .. } => "pack",
+            Self::PartArrived(_) => "part",
+            Self::Rollback(_) => "rollback",
+            Self::Deploys { .. } => "deploys",
+            Self::Diff { .. } => "diff",
+            Self::Locate { .. } => "locate",
+            Self::Undelivered => "undelivered",
+            Self::Delivered { .. } => "delivered",
+        }
+    }
+
     /// Whether the command may leave something in the outbox.
     pub const fn may_announce(&self) -> bool {
         match self {

@@ -1,0 +1,96 @@
+// Runs the Worker on this machine: the real runtime, with R2, KV and Durable Objects in a folder.
+//
+//   node worker/local.js --data DIR [--port N] [--build DIR] [--until-stdin-ends]
+//
+// Prints one line on stdout, the address, once it listens. The token that may publish lies in
+// `secret` in the folder, where `pmx --data DIR` finds it; it is made if it is not there.
+
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { createServer } from "node:net";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { Log, LogLevel, Miniflare } from "miniflare";
+
+const here = dirname(fileURLToPath(import.meta.url));
+const { values: options } = parseArgs({
+  options: {
+    data: { type: "string" },
+    port: { type: "string", default: "0" },
+    build: { type: "string", default: join(here, "build") },
+    "until-stdin-ends": { type: "boolean", default: false },
+  },
+});
+const data = resolve(options.data);
+mkdirSync(data, { recursive: true });
+// Sites are told their port before anything listens.
+const port = Number(options.port) || (await freePort());
+
+const miniflare = new Miniflare({
+  host: "127.0.0.1",
+  port,
+  cf: false,
+  log: new Log(LogLevel.WARN),
+  modulesRoot: options.build,
+  modules: modules(options.build),
+  compatibilityDate: "2026-07-01",
+  bindings: {
+    DOMAIN: "localhost",
+    SITE_SCHEME: "http",
+    SITE_PORT: String(port),
+    PUBLISH_SECRET: secret(),
+  },
+  r2Buckets: ["OBJECTS"],
+  r2Persist: join(data, "r2"),
+  kvNamespaces: ["POINTERS"],
+  kvPersist: join(data, "kv"),
+  durableObjects: { SPACE: { className: "SpaceDO", useSQLite: true } },
+  durableObjectsPersist: join(data, "spaces"),
+});
+
+await miniflare.ready;
+console.log(`http://127.0.0.1:${port}/`);
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.on(signal, stop);
+}
+if (options["until-stdin-ends"]) {
+  process.stdin.resume().on("end", stop).on("error", stop);
+}
+
+async function stop() {
+  await miniflare.dispose();
+  process.exit(0);
+}
+
+// The entry first, then what it imports.
+function modules(build) {
+  const files = readdirSync(build, { recursive: true }).map(String).sort();
+  const code = files.filter((file) => file.endsWith(".js") && file !== "index.js");
+  const wasm = files.filter((file) => file.endsWith(".wasm"));
+  return [
+    ...["index.js", ...code].map((file) => ({ type: "ESModule", path: join(build, file) })),
+    ...wasm.map((file) => ({ type: "CompiledWasm", path: join(build, file) })),
+  ];
+}
+
+function secret() {
+  const file = join(data, "secret");
+  try {
+    return readFileSync(file, "utf8").trim();
+  } catch {
+    const fresh = randomBytes(32).toString("hex");
+    writeFileSync(file, `${fresh}\n`, { mode: 0o600 });
+    return fresh;
+  }
+}
+
+function freePort() {
+  return new Promise((found, failed) => {
+    const server = createServer().on("error", failed);
+    server.listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => found(port));
+    });
+  });
+}

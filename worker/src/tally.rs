@@ -1,0 +1,98 @@
+//! What the platform was asked for: the operations that Cloudflare counts, and bills.
+//!
+//! Each line of the journal has those since the line before it, so that the sum over all lines is
+//! what an isolate did. Tests prove with it what a page view or a publish costs.
+
+use std::cell::Cell;
+
+/// One kind of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// An object of R2 read, whole or in part (class B).
+    R2Read,
+    /// A look whether there is an object in R2 (class B).
+    R2Head,
+    /// An object written to R2 (class A).
+    R2Write,
+    /// A call that deletes objects from R2 (free).
+    R2Delete,
+    /// A pointer read from KV.
+    KvRead,
+    /// A pointer written to KV.
+    KvWrite,
+    /// A call of a Durable Object.
+    SpaceCall,
+    /// A row read from SQLite.
+    RowRead,
+    /// A row written to SQLite, in a table or an index.
+    RowWritten,
+}
+
+/// Takes note of an operation.
+pub(crate) fn note(kind: Kind) {
+    add(kind, 1);
+}
+
+/// Takes note of several.
+pub(crate) fn add(kind: Kind, count: u64) {
+    TALLY.with(|tally| {
+        if let Some((_, cell)) = tally.iter().find(|(known, _)| *known == kind) {
+            cell.set(cell.get().saturating_add(count));
+        }
+    });
+}
+
+/// The operations since the last time, by name, those that occurred.
+pub(crate) fn take() -> serde_json::Map<String, serde_json::Value> {
+    let taken = |(kind, cell): &(Kind, Cell<u64>)| {
+        let count = cell.replace(0);
+        (count > 0).then(|| (name(*kind).to_owned(), count.into()))
+    };
+    TALLY.with(|tally| tally.iter().filter_map(taken).collect())
+}
+
+type Tally = [(Kind, Cell<u64>); 9];
+
+thread_local! {
+    static TALLY: Tally = const {
+        [
+            (Kind::R2Read, Cell::new(0)),
+            (Kind::R2Head, Cell::new(0)),
+            (Kind::R2Write, Cell::new(0)),
+            (Kind::R2Delete, Cell::new(0)),
+            (Kind::KvRead, Cell::new(0)),
+            (Kind::KvWrite, Cell::new(0)),
+            (Kind::SpaceCall, Cell::new(0)),
+            (Kind::RowRead, Cell::new(0)),
+            (Kind::RowWritten, Cell::new(0)),
+        ]
+    };
+}
+
+const fn name(kind: Kind) -> &'static str {
+    match kind {
+        Kind::R2Read => "r2_read",
+        Kind::R2Head => "r2_head",
+        Kind::R2Write => "r2_write",
+        Kind::R2Delete => "r2_delete",
+        Kind::KvRead => "kv_read",
+        Kind::KvWrite => "kv_write",
+        Kind::SpaceCall => "space_call",
+        Kind::RowRead => "row_read",
+        Kind::RowWritten => "row_written",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_gone() {
+        note(Kind::R2Read);
+        add(Kind::RowWritten, 3);
+        let taken = serde_json::Value::from(take()).to_string();
+        assert_eq!(taken, r#"{"r2_read":1,"row_written":3}"#);
+        assert!(take().is_empty());
+    }
+}

@@ -1,0 +1,151 @@
+//! The Worker: from source to the folder that workerd runs, `worker/build`.
+//!
+//! `worker-build` does the same, but by downloading programs whose versions it chooses. Here cargo
+//! compiles, the library behind `wasm-bindgen` makes the glue (the same version as the
+//! `wasm-bindgen` in the module, or cargo finds no solution), `wasm-opt` shrinks, and
+//! `worker/shim.js` is the entry.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use wasm_bindgen_cli_support::Bindgen;
+
+use crate::{npm, root, say, target_folder, wasm};
+
+/// Whether to spend half a minute on a module a quarter smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Shrink {
+    /// As it is deployed.
+    Yes,
+    /// As it is tried out.
+    No,
+}
+
+/// Bytes of the module and its glue, compressed. Cloudflare's free plan takes three times as much.
+const GZIPPED_MAX: usize = 1_000_000;
+
+/// Builds the Worker and checks its size.
+pub(crate) fn build(shrink: Shrink) -> Result<()> {
+    npm::install()?;
+    let compiled = compile()?;
+    let folder = folder();
+    let stamp = stamp(&compiled, shrink)?;
+    let marked = folder.join("stamp");
+    if !fs::read_to_string(&marked).is_ok_and(|made| made == stamp) {
+        if folder.exists() {
+            fs::remove_dir_all(&folder)?;
+        }
+        glue(&compiled, &folder)?;
+        if shrink == Shrink::Yes {
+            optimise(&folder.join(MODULE))?;
+        }
+        fs::copy(root().join("worker/shim.js"), folder.join("index.js"))?;
+    }
+    // Even if nothing had to be made: its time says that the build is as new as its source.
+    fs::write(marked, stamp)?;
+    weigh(&folder)
+}
+
+/// Where the Worker lies once it is built.
+pub(crate) fn folder() -> PathBuf {
+    root().join("worker/build")
+}
+
+const MODULE: &str = "glue_bg.wasm";
+
+/// What the build is made of, so that nothing is made twice.
+fn stamp(compiled: &Path, shrink: Shrink) -> Result<String> {
+    let mut whole = blake3::Hasher::new();
+    for part in [compiled, &root().join("worker/shim.js")] {
+        whole.update(&fs::read(part)?);
+    }
+    Ok(format!("{} shrunk: {shrink:?}\n", whole.finalize()))
+}
+
+fn compile() -> Result<PathBuf> {
+    // Two compilers in one folder would build everything anew at every turn.
+    let target = target_folder().join("worker");
+    let mut cargo = wasm::cargo_build()?;
+    cargo
+        .args(["--release", "--package", "pmx-worker", "--target-dir"])
+        .arg(&target)
+        .current_dir(root())
+        .stdin(Stdio::null());
+    let status = cargo.status().context("starting cargo for the Worker")?;
+    ensure!(status.success(), "the Worker does not compile: {status}");
+    Ok(target.join(wasm::TARGET).join("release/pmx_worker.wasm"))
+}
+
+fn glue(compiled: &Path, folder: &Path) -> Result<()> {
+    let mut bindgen = Bindgen::new();
+    bindgen
+        .input_path(compiled)
+        .out_name("glue")
+        .typescript(false)
+        // The shim starts the module anew after a panic.
+        .reset_state_function(true)
+        .force_enable_abort_handler(true);
+    bindgen
+        .module(true)?
+        .generate(folder)
+        .context("making the glue of the Worker")?;
+    // workerd imports modules of WebAssembly without that word.
+    let glue = folder.join("glue.js");
+    let text = fs::read_to_string(&glue)?;
+    ensure!(
+        text.contains("import source "),
+        "the glue of the Worker imports its module in another way than it did"
+    );
+    Ok(fs::write(glue, text.replace("import source ", "import "))?)
+}
+
+fn optimise(module: &Path) -> Result<()> {
+    say("shrinking the module");
+    let shrunk = module.with_extension("shrunk");
+    let mut wasm_opt = Command::new(npm::program("wasm-opt"));
+    wasm_opt
+        .arg(module)
+        .args(["-O2", "-o"])
+        .arg(&shrunk)
+        // What rustc has used, and nothing that workerd does not know.
+        .args([
+            "--enable-exception-handling",
+            "--enable-simd",
+            "--enable-mutable-globals",
+            "--enable-sign-ext",
+            "--enable-nontrapping-float-to-int",
+            "--enable-bulk-memory",
+            "--enable-multivalue",
+            "--enable-reference-types",
+        ]);
+    let status = wasm_opt.stdin(Stdio::null()).status();
+    let status = status.context("starting wasm-opt")?;
+    ensure!(status.success(), "wasm-opt did not succeed: {status}");
+    Ok(fs::rename(shrunk, module)?)
+}
+
+/// Prints how large the Worker is as Cloudflare counts, and fails if that is too much.
+fn weigh(folder: &Path) -> Result<()> {
+    let mut gzipped = 0;
+    for file in ["index.js", "glue.js", MODULE] {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+        encoder.write_all(&fs::read(folder.join(file))?)?;
+        gzipped += encoder.finish()?.len();
+    }
+    let module = fs::metadata(folder.join(MODULE))?.len();
+    say(&format!(
+        "worker/build: {} KB, gzipped {} KB of at most {} KB",
+        module / 1000,
+        gzipped / 1000,
+        GZIPPED_MAX / 1000
+    ));
+    if gzipped > GZIPPED_MAX {
+        bail!("the Worker has become too large");
+    }
+    Ok(())
+}
