@@ -23,7 +23,7 @@ use super::stat::{Kind, Stat};
 const ATTEMPTS: usize = 3;
 
 /// What a thread reads at once: files up to this size take one system call.
-const BUFFER_BYTES: usize = 1024 * 1024;
+const BUFFER_BYTES: usize = 512 * 1024;
 
 /// Files above this size may be hashed by all threads together, one file at a time.
 const WIDE_BYTES: u64 = 8 * 1024 * 1024;
