@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 const ROUNDS: usize = 11;
 
 const USAGE: &str = "usage: pmx-benches [--rounds N] [--only NAME]... [--pmx PATH]\n\
-                     \u{20}      pmx-benches zstd-packs DIR | walk DIR";
+                     \u{20}      pmx-benches zstd-packs DIR | walk DIR | put-blobs DIR PORT";
 
 /// What this process was started for.
 pub(crate) enum Task {
@@ -17,6 +17,8 @@ pub(crate) enum Task {
     Compare(Options),
     /// Be the contender that compresses a folder as solid packs.
     ZstdPacks(PathBuf),
+    /// Be the contender that uploads each file by itself, to a port.
+    PutBlobs(PathBuf, u16),
     /// Be the contender that lists a folder with each file's status.
     Walk(PathBuf),
 }
@@ -44,6 +46,7 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>, workloads: &[&str
         match argument.to_str() {
             Some("zstd-packs") => return Ok(Task::ZstdPacks(value()?.into())),
             Some("walk") => return Ok(Task::Walk(value()?.into())),
+            Some("put-blobs") => return Ok(Task::PutBlobs(value()?.into(), port(&value()?)?)),
             Some("--rounds") => options.rounds = rounds(&value()?)?,
             Some("--only") => options.only.push(workload(&value()?, workloads)?),
             Some("--pmx") => options.pmx = Some(std::path::absolute(value()?)?),
@@ -51,6 +54,11 @@ pub(crate) fn parse(arguments: impl Iterator<Item = OsString>, workloads: &[&str
         }
     }
     Ok(Task::Compare(options))
+}
+
+fn port(value: &OsString) -> Result<u16> {
+    let port = value.to_str().and_then(|text| text.parse().ok());
+    port.with_context(|| format!("{} is not a port", value.display()))
 }
 
 fn rounds(value: &OsString) -> Result<usize> {
@@ -81,7 +89,7 @@ mod tests {
             &["scan", "noop"],
         )? {
             Task::Compare(options) => Ok(options),
-            Task::ZstdPacks(_) | Task::Walk(_) => bail!("not a comparison"),
+            Task::ZstdPacks(_) | Task::Walk(_) | Task::PutBlobs(..) => bail!("not a comparison"),
         }
     }
 

@@ -73,7 +73,11 @@ pub(crate) fn zstd_len(raw: &[u8]) -> Result<usize> {
 
 /// Compresses `raw` as one frame into `room`, which grows as needed and is used again, and returns
 /// the frame's length.
-fn compress(context: &mut zstd_safe::CCtx<'_>, room: &mut Vec<u8>, raw: &[u8]) -> Result<usize> {
+pub(crate) fn compress(
+    context: &mut zstd_safe::CCtx<'_>,
+    room: &mut Vec<u8>,
+    raw: &[u8],
+) -> Result<usize> {
     let bound = zstd_safe::compress_bound(raw.len());
     if room.len() < bound {
         room.resize(bound, 0);

@@ -58,26 +58,36 @@ impl Host {
 
     /// The most memory it ever held, in bytes.
     pub(crate) fn peak_bytes(&self) -> Result<f64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.server.id()))?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
-        let kibibytes: f64 = kibibytes.context("no VmHWM in /proc")?.trim().parse()?;
-        Ok(kibibytes * 1024.0)
+        peak_of(self.server.id())
     }
 
     /// The processor time it took so far, in seconds.
     pub(crate) fn cpu(&self) -> Result<f64> {
-        /// Linux gives these in hundredths, whatever the kernel's own tick (`USER_HZ`).
-        const TICKS_PER_SECOND: f64 = 100.0;
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.server.id()))?;
-        // The second field is the name in parentheses and may hold spaces; fields 14 and 15 count.
-        let (_, fields) = stat.rsplit_once(')').context("no name in /proc")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |at: usize| -> Result<f64> {
-            Ok(fields.get(at).context("a short line in /proc")?.parse()?)
-        };
-        Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
+        cpu_of(self.server.id())
     }
+}
+
+/// The most memory that a process ever held, in bytes.
+pub(crate) fn peak_of(process: u32) -> Result<f64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB"));
+    let kibibytes: f64 = kibibytes.context("no VmHWM in /proc")?.trim().parse()?;
+    Ok(kibibytes * 1024.0)
+}
+
+/// The processor time that a process took so far, in seconds.
+pub(crate) fn cpu_of(process: u32) -> Result<f64> {
+    /// Linux gives these in hundredths, whatever the kernel's own tick (`USER_HZ`).
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string(format!("/proc/{process}/stat"))?;
+    // The second field is the name in parentheses and may hold spaces; fields 14 and 15 count.
+    let (_, fields) = stat.rsplit_once(')').context("no name in /proc")?;
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    let ticks = |at: usize| -> Result<f64> {
+        Ok(fields.get(at).context("a short line in /proc")?.parse()?)
+    };
+    Ok((ticks(11)? + ticks(12)?) / TICKS_PER_SECOND)
 }
 
 /// A server of any kind as a child process, killed when dropped.

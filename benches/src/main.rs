@@ -27,10 +27,12 @@
 //! | `upgrade` | what the next version of a site costs |
 //! | `serve` | how fast a published page and asset are served |
 //! | `patch` | how many bytes of manifest a change costs |
+//! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
 //!
-//! Two subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
-//! (compress the folder as solid 4 MiB packs, the floor of a first publish) and `walk DIR` (list
-//! it and read each file's status, the floor of a sync that finds nothing to do).
+//! Three subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
+//! (compress the folder as solid 4 MiB packs, the floor of a first publish), `walk DIR` (list it
+//! and read each file's status, the floor of a sync that finds nothing to do) and `put-blobs DIR
+//! PORT` (upload each file by itself).
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,
@@ -48,6 +50,7 @@
 mod args;
 mod backup;
 mod bench;
+mod blobs;
 mod corpus;
 mod echo;
 mod files;
@@ -60,6 +63,7 @@ mod machine;
 mod naive;
 mod nginx;
 mod noop;
+mod packs;
 mod page;
 mod patch;
 mod peers;
@@ -72,6 +76,8 @@ mod serve;
 mod table;
 mod upgrade;
 mod wire;
+mod worker;
+mod workerd;
 
 use anyhow::Result;
 use args::Task;
@@ -81,7 +87,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 7] = [
+const WORKLOADS: [Workload; 8] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -89,6 +95,7 @@ const WORKLOADS: [Workload; 7] = [
     ("upgrade", upgrade::rows),
     ("serve", serve::rows),
     ("patch", patch::rows),
+    ("worker", worker::rows),
 ];
 
 fn main() -> Result<()> {
@@ -99,6 +106,7 @@ fn main() -> Result<()> {
         Task::Compare(options) => compare(options),
         Task::ZstdPacks(folder) => floor::zstd_packs(&folder),
         Task::Walk(folder) => floor::walk(&folder),
+        Task::PutBlobs(folder, port) => blobs::put(&folder, port),
     }
 }
 

@@ -123,10 +123,20 @@ impl Client {
         folder: &Path,
         space: &str,
     ) -> Result<Sample> {
+        self.sync_at((server, host.data()), folder, space)
+    }
+
+    /// The same to any server, whose secret lies in a folder.
+    pub(crate) fn sync_at(
+        &self,
+        (server, data): (&str, &Path),
+        folder: &Path,
+        space: &str,
+    ) -> Result<Sample> {
         let mut command = self.command();
         command
             // The host's secret lies in its folder, and `pmx` on the same machine finds it there.
-            .env("PMX_DATA", host.data())
+            .env("PMX_DATA", data)
             .arg("sync")
             .arg(folder)
             .args(["--server", server, "--space", space, "--json"])

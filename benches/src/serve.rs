@@ -100,6 +100,28 @@ fn about(target: &Target, takes: Takes, ours: &Series, nginx: &Series) -> [Row; 
     ]
 }
 
+/// The same load on another server that has v1 at `bench`.
+pub(crate) fn load(bench: &Bench, (name, port): (&'static str, u16)) -> Result<Vec<Row>> {
+    peers::find("wrk")?;
+    let mut rows = Vec::new();
+    for target in targets(bench)? {
+        for takes in [Takes::Zstd, Takes::Nothing] {
+            let server = checked(&target, takes, ("bench.localhost", port));
+            let turn = |server: &mut _, _| ask(&target, takes, *server);
+            let [ours] = interleave(3, [Contender::from_setup(name, server, turn)]);
+            let what = format!("{name}: {} {}", target.what, takes.named());
+            for (text, unit, fact) in [
+                ("requests", Unit::PerSecond, "requests a second"),
+                ("p99", Unit::Seconds, "p99"),
+            ] {
+                let measure = (Measure::Fact(fact), unit);
+                rows.push(Row::limit(format!("{what}: {text}"), &ours, measure, None));
+            }
+        }
+    }
+    Ok(rows)
+}
+
 fn targets(bench: &Bench) -> Result<[Target; 2]> {
     let folder = bench.v1.folder();
     let style = bench.v1.files().iter().find_map(|file| {

@@ -17,6 +17,8 @@ pub(crate) enum Unit {
     Count,
     /// Things a second.
     PerSecond,
+    /// US dollars.
+    Dollars,
 }
 
 impl Unit {
@@ -39,6 +41,7 @@ impl Unit {
             Self::Bytes => format!("{:.1} MB", value / 1e6),
             Self::Memory => format!("{:.0} MiB", value / f64::from(1 << 20)),
             Self::Count => format!("{value:.0}"),
+            Self::Dollars => format!("${value:.5}"),
             Self::PerSecond => format!("{value:.0}/s"),
         }
     }

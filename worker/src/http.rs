@@ -40,7 +40,8 @@ pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Respo
             &request.inner().url(),
             status,
             millis,
-            &tally::take()
+            &tally::take(),
+            tally::memory()
         )
     );
     Ok(response)

@@ -45,10 +45,15 @@ pub(crate) fn server(env: &Env) -> Result<Rc<Server<Cloudflare>>, Problem> {
         if let Some(server) = kept.get() {
             return Ok(Rc::clone(server));
         }
-        let server = Rc::new(Server::new(cloudflare(env)?, settings(env)?));
+        let server = Server::keeping(CACHE_BYTES, cloudflare(env)?, settings(env)?);
+        let server = Rc::new(server);
         Ok(Rc::clone(kept.get_or_init(|| server)))
     })
 }
+
+/// Bytes of index nodes and small bodies that an isolate keeps. It has 128 MB, most of which packs
+/// and commits may need at any time.
+const CACHE_BYTES: usize = 20 * 1024 * 1024;
 
 thread_local! {
     static SERVER: OnceCell<Rc<Server<Cloudflare>>> = const { OnceCell::new() };

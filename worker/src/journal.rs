@@ -8,19 +8,21 @@ use serde_json::{Map, Value, json};
 /// Characters of what a client chose freely.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// What is said of a request.
+/// What is said of a request, and how many bytes of memory the module has.
 pub(crate) fn request(
     method: &str,
     url: &str,
     status: u16,
     millis: u64,
     operations: &Map<String, Value>,
+    memory: usize,
 ) -> String {
     let uri = url.parse::<http::Uri>().unwrap_or_default();
     let host = uri.authority().map_or("", http::uri::Authority::as_str);
     let line = json!({
         "type": "request", "v": 1, "method": cut(method), "host": cut(host),
-        "path": cut(uri.path()), "status": status, "ms": millis, "ops": operations
+        "path": cut(uri.path()), "status": status, "ms": millis, "ops": operations,
+        "memory": memory
     });
     line.to_string()
 }
@@ -52,8 +54,8 @@ mod tests {
     fn a_line_is_one_object_without_the_query() {
         let url = "https://docs.path.app/a%22b?token=secret";
         assert_eq!(
-            request("GET", url, 404, 3, &Map::new()),
-            r#"{"host":"docs.path.app","method":"GET","ms":3,"ops":{},"path":"/a%22b","status":404,"type":"request","v":1}"#
+            request("GET", url, 404, 3, &Map::new(), 65_536),
+            r#"{"host":"docs.path.app","memory":65536,"method":"GET","ms":3,"ops":{},"path":"/a%22b","status":404,"type":"request","v":1}"#
         );
         assert_eq!(
             command("docs", "Open", Some("E_STORAGE"), 1, &Map::new()),

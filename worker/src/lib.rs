@@ -12,6 +12,8 @@ mod http;
 mod isolate;
 mod journal;
 mod kv;
+#[cfg(feature = "measured")]
+mod measured;
 mod outbound;
 mod r2;
 mod space_do;
@@ -27,5 +29,9 @@ use worker::{Context, Env, Request, Response, event};
 /// Answers a request to a site or to the API.
 #[event(fetch)]
 async fn main(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+    #[cfg(feature = "measured")]
+    if let Some(answer) = measured::answer(&request).await {
+        return answer;
+    }
     http::answer(&request, &env).await
 }

@@ -51,6 +51,17 @@ pub(crate) fn take() -> serde_json::Map<String, serde_json::Value> {
     TALLY.with(|tally| tally.iter().filter_map(taken).collect())
 }
 
+/// Bytes of the module's memory. It only ever grows, so this is also the most there was.
+pub(crate) fn memory() -> usize {
+    #[cfg(target_arch = "wasm32")]
+    {
+        const PAGE_BYTES: usize = 65_536;
+        core::arch::wasm32::memory_size(0) * PAGE_BYTES
+    }
+    #[cfg(not(target_arch = "wasm32"))]
+    0
+}
+
 type Tally = [(Kind, Cell<u64>); 9];
 
 thread_local! {

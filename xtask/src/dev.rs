@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use crate::worker::{self, Shrink};
+use crate::worker::{self, Kind, Shrink};
 use crate::{root, target_folder};
 
 /// Builds the Worker and runs it until it is interrupted.
@@ -19,7 +19,7 @@ pub(crate) fn run(options: &[&str]) -> Result<()> {
             _ => bail!("dev-worker does not know {}", option.join(" ")),
         }
     }
-    worker::build(Shrink::No)?;
+    worker::build(Kind::Deployed, Shrink::No)?;
     let mut node = Command::new("node");
     node.arg(script())
         .args(["--port", &port, "--data"])

@@ -9,15 +9,16 @@ mod worker;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use worker::Shrink;
+use worker::{Kind, Shrink};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let done = match *arguments {
         ["test"] => test::run(),
-        ["worker"] => worker::build(Shrink::Yes),
-        ["worker", "--quick"] => worker::build(Shrink::No),
+        ["worker"] => worker::build(Kind::Deployed, Shrink::Yes),
+        ["worker", "--quick"] => worker::build(Kind::Deployed, Shrink::No),
+        ["worker", "--measured"] => worker::build(Kind::Measured, Shrink::Yes),
         ["dev-worker", ref options @ ..] => dev::run(options),
         [] | ["help" | "-h" | "--help"] => {
             say(USAGE);
@@ -42,6 +43,7 @@ cargo xtask CHORE
 
   test                 everything that has to pass: format, lints, the Worker, tests, documentation
   worker [--quick]     builds the Worker into worker/build; --quick does not shrink it
+  worker --measured    builds the Worker that the benches measure, into worker/build-measured
   dev-worker [--port N] [--data DIR]
                        builds the Worker and runs it on workerd, here";
 

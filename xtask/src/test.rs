@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use crate::say;
-use crate::worker::{self, Shrink};
+use crate::worker::{self, Kind, Shrink};
 
 /// Runs every step.
 pub(crate) fn run() -> Result<()> {
@@ -66,7 +66,7 @@ impl Step {
     fn run(&self) -> Result<()> {
         let arguments = match &self.run {
             Run::Cargo(arguments) => arguments,
-            Run::Worker => return worker::build(Shrink::Yes),
+            Run::Worker => return worker::build(Kind::Deployed, Shrink::Yes),
         };
         let mut command = cargo(arguments);
         let status = command.envs(self.environment.iter().copied()).status();

@@ -26,14 +26,23 @@ pub(crate) enum Shrink {
     No,
 }
 
+/// Which Worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The one there is.
+    Deployed,
+    /// The one that the benches ask what its steps cost.
+    Measured,
+}
+
 /// Bytes of the module and its glue, compressed. Cloudflare's free plan takes three times as much.
 const GZIPPED_MAX: usize = 1_000_000;
 
 /// Builds the Worker and checks its size.
-pub(crate) fn build(shrink: Shrink) -> Result<()> {
+pub(crate) fn build(kind: Kind, shrink: Shrink) -> Result<()> {
     npm::install()?;
-    let compiled = compile()?;
-    let folder = folder();
+    let compiled = compile(kind)?;
+    let folder = folder(kind);
     let stamp = stamp(&compiled, shrink)?;
     let marked = folder.join("stamp");
     if !fs::read_to_string(&marked).is_ok_and(|made| made == stamp) {
@@ -52,8 +61,11 @@ pub(crate) fn build(shrink: Shrink) -> Result<()> {
 }
 
 /// Where the Worker lies once it is built.
-pub(crate) fn folder() -> PathBuf {
-    root().join("worker/build")
+fn folder(kind: Kind) -> PathBuf {
+    root().join(match kind {
+        Kind::Deployed => "worker/build",
+        Kind::Measured => "worker/build-measured",
+    })
 }
 
 const MODULE: &str = "glue_bg.wasm";
@@ -67,7 +79,7 @@ fn stamp(compiled: &Path, shrink: Shrink) -> Result<String> {
     Ok(format!("{} shrunk: {shrink:?}\n", whole.finalize()))
 }
 
-fn compile() -> Result<PathBuf> {
+fn compile(kind: Kind) -> Result<PathBuf> {
     // Two compilers in one folder would build everything anew at every turn.
     let target = target_folder().join("worker");
     let mut cargo = wasm::cargo_build()?;
@@ -76,6 +88,9 @@ fn compile() -> Result<PathBuf> {
         .arg(&target)
         .current_dir(root())
         .stdin(Stdio::null());
+    if kind == Kind::Measured {
+        cargo.args(["--features", "measured"]);
+    }
     let status = cargo.status().context("starting cargo for the Worker")?;
     ensure!(status.success(), "the Worker does not compile: {status}");
     Ok(target.join(wasm::TARGET).join("release/pmx_worker.wasm"))
@@ -139,7 +154,8 @@ fn weigh(folder: &Path) -> Result<()> {
     }
     let module = fs::metadata(folder.join(MODULE))?.len();
     say(&format!(
-        "worker/build: {} KB, gzipped {} KB of at most {} KB",
+        "{}: {} KB, gzipped {} KB of at most {} KB",
+        folder.strip_prefix(root()).unwrap_or(folder).display(),
         module / 1000,
         gzipped / 1000,
         GZIPPED_MAX / 1000

@@ -94,7 +94,7 @@ impl LocalSpaces {
         }
         // Asked before a slot is made, so that names nobody has push no ledger out.
         if !creates && !file.exists() {
-            let absent = format!("there is no space {space:?}");
+            let absent = format!("there is no space {space}");
             return Err(Problem::new(Code::NotFound, absent));
         }
         shelf.make_room();

@@ -52,11 +52,15 @@ impl<B: Backend> Server<B> {
                 check_version(head.v)?;
                 self.rollback(head, now).await
             }
-            Route::Pack(id) => self.pack(id, &space()?, request.body(), now, nonce).await,
+            Route::Pack(id) => {
+                self.pack(id, &space()?, request.into_body(), now, nonce)
+                    .await
+            }
             Route::Part(blob, number) => {
                 let size = query.required_number("size")?.min(EXACT_INTEGER_MAX);
                 let part = PartSent { blob, size, number };
-                self.part(part, &space()?, request.body(), now, nonce).await
+                self.part(part, &space()?, request.into_body(), now, nonce)
+                    .await
             }
             Route::Deploys => {
                 let limit = query
@@ -243,16 +247,18 @@ impl<B: Backend> Server<B> {
         &self,
         id: PackId,
         space: &SpaceName,
-        body: &Bytes,
+        body: Bytes,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<Response<Body>, Problem> {
-        let actual = PackId::of(body);
+        let actual = PackId::of(&body);
         if actual != id {
             let detail = format!("the pack sent as {id} hashes to {actual}");
             return Err(Problem::new(Code::HashMismatch, detail));
         }
-        let pack = self.small_pack(body)?;
+        let pack = self.small_pack(&body)?;
+        // Many uploads wait at once; each holds no more than it is going to write.
+        drop(body);
         let object = nonce.object();
         let key = ObjectKey {
             space: self.space(space, now, nonce).await?,
@@ -271,7 +277,7 @@ impl<B: Backend> Server<B> {
         &self,
         sent: PartSent,
         space: &SpaceName,
-        body: &Bytes,
+        body: Bytes,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<Response<Body>, Problem> {
@@ -283,11 +289,13 @@ impl<B: Backend> Server<B> {
         let place = part::Parts::of(size)?.part(number)?;
         let verified = self
             .codecs()
-            .decode(|decoder| part::verify(body, place, decoder))?;
+            .decode(|decoder| part::verify(&body, place, decoder))?;
+        drop(body);
         let chaining_value = *verified.chaining_value().as_bytes();
         let rest = self
             .codecs()
             .encode(|encoder| verified.rest(encoder, Level::REST));
+        drop(verified);
         let object = nonce.object();
         let key = ObjectKey {
             space: self.space(space, now, nonce).await?,

@@ -53,11 +53,8 @@ pub struct Server<B> {
     codecs: Codecs,
 }
 
-/// Bytes of serving index nodes that a server keeps decoded.
-const INDEX_CACHE_BYTES: usize = 24 * 1024 * 1024;
-
-/// Bytes of small bodies that a server keeps.
-const BODY_CACHE_BYTES: usize = 24 * 1024 * 1024;
+/// Bytes that a server keeps unless it is told otherwise.
+const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
 /// Bytes of pointers of deploys that are asked for by number.
 const PINNED_CACHE_BYTES: usize = 256 * 1024;
@@ -65,11 +62,17 @@ const PINNED_CACHE_BYTES: usize = 256 * 1024;
 impl<B: Backend> Server<B> {
     /// Puts a server over a platform.
     pub fn new(backend: B, settings: Settings) -> Self {
+        Self::keeping(CACHE_BYTES, backend, settings)
+    }
+
+    /// The same where memory is dear: it keeps at most about `bytes`, decoded nodes of serving
+    /// indices in one half and small bodies in the other.
+    pub fn keeping(bytes: usize, backend: B, settings: Settings) -> Self {
         Self {
             backend,
             settings,
-            index: Index::new(INDEX_CACHE_BYTES),
-            bodies: Cache::new(BODY_CACHE_BYTES),
+            index: Index::new(bytes / 2),
+            bodies: Cache::new(bytes / 2),
             pinned: Cache::new(PINNED_CACHE_BYTES),
             codecs: Codecs::default(),
         }

@@ -1,0 +1,90 @@
+//! What a pack of 4 MiB costs the Worker: to verify it, and to lay it down as frames. Both in the
+//! Worker's own module on workerd, in processor time of workerd.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use anyhow::{Context, Result, ensure};
+use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::pack::Coding;
+use pmx_sync::pack::wire::PackBuilder;
+
+use crate::bench::Bench;
+use crate::round::{Contender, Measure, Sample, interleave};
+use crate::table::{Row, Unit};
+use crate::workerd::{Build, Workerd};
+
+/// Raw bytes of the pack.
+const PACK: usize = 4 << 20;
+
+/// How often a step is done to one pack: the system tells processor time in hundredths.
+const TIMES: u32 = 50;
+
+/// Seconds to verify a pack.
+const VERIFY: f64 = 0.030;
+
+/// Seconds to lay it down.
+const REST: f64 = 0.060;
+
+pub(crate) fn rows(bench: &Bench) -> Vec<Row> {
+    let made = || {
+        let workerd = Workerd::start(&Build::Measured.make()?)?;
+        Ok((workerd, pack(bench)?))
+    };
+    let [series] = interleave(
+        bench.rounds,
+        [Contender::from_setup(
+            "a pack",
+            made(),
+            |(workerd, pack), _| {
+                Ok(Sample::default()
+                    .with("verify", step(workerd, pack, "verify")?)
+                    .with("rest", step(workerd, pack, "rest")?))
+            },
+        )],
+    );
+    let steps = [("verified", "verify", VERIFY), ("laid down", "rest", REST)];
+    let row = |(what, name, most)| {
+        Row::limit(
+            format!("Worker: a pack of 4 MiB {what}, the slowest"),
+            &series,
+            (Measure::Fact(name), Unit::Seconds),
+            Some(most),
+        )
+    };
+    steps.map(row).into()
+}
+
+/// Files of the middle of the corpus, as a client packs them.
+fn pack(bench: &Bench) -> Result<Vec<u8>> {
+    let mut builder = PackBuilder::new();
+    let mut raw = 0;
+    let files = bench.v1.files();
+    for file in &files[files.len() / 2..] {
+        raw += file.len as usize;
+        if raw > PACK {
+            break;
+        }
+        builder.push(&fs::read(&file.path)?)?;
+    }
+    let coding = Coding::Zstd(Level::WIRE);
+    let pack = builder.finish(&mut Encoder::new(), coding);
+    Ok(pack.context("the corpus is empty")?.into_bytes())
+}
+
+/// Seconds of processor that workerd takes for one step.
+fn step(workerd: &Workerd, pack: &[u8], step: &str) -> Result<f64> {
+    let before = workerd.cpu()?;
+    let mut server = TcpStream::connect(("127.0.0.1", workerd.port()))?;
+    let head = format!(
+        "POST /measured/{step}/{TIMES} HTTP/1.0\r\nContent-Length: {}\r\n\r\n",
+        pack.len()
+    );
+    server.write_all(&[head.as_bytes(), pack].concat())?;
+    let mut answer = String::new();
+    server.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1);
+    ensure!(status == Some("200"), "measuring {step}: {answer}");
+    Ok((workerd.cpu()? - before) / f64::from(TIMES))
+}

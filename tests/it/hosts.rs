@@ -1,0 +1,291 @@
+//! Both hosts, asked the same: status, headers and body are the same, byte for byte.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+
+use flate2::read::GzDecoder;
+
+use crate::world::{Answer, World};
+
+/// Headers that the runtime or the connection brings, not we.
+const NOT_OURS: [&str; 4] = ["date", "connection", "transfer-encoding", "keep-alive"];
+
+/// What is in an answer, without what can't be the same.
+#[derive(Debug, PartialEq, Eq)]
+struct Shown {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: String,
+}
+
+/// Three deploys of a site with everything in it that is served in a way of its own.
+fn publish(world: &World) {
+    world.write(&[
+        ("index.html", "home"),
+        ("about.html", &"<h1>page</h1>".repeat(50)),
+        ("docs/index.html", "docs home"),
+        ("docs/intro.html", "intro"),
+        ("404.html", "nothing here"),
+        ("docs/404.html", "no such docs"),
+        ("assets/app-4f3c2a1b9d0e.js", &"let a = 1;".repeat(50)),
+        ("assets/plain.css", &"p { color: red }".repeat(50)),
+        ("feed.xml", "<feed/>"),
+        ("empty.txt", ""),
+        ("name with spaces.txt", "spaces"),
+        ("ümlaut.html", "umlaut"),
+        ("no-extension", "bytes"),
+        (".well-known/security.txt", "Contact: x"),
+    ]);
+    world.write_bytes("logo.png", &[7u8; 3000]);
+    world.write_bytes("large.bin", &noise(9_000_000));
+    world.write(&[("table.json", &"{\"row\": 1}\n".repeat(900_000))]);
+    world.sync("docs", &["--order", "none", "-m", "one"]).ok();
+    fs::remove_file(world.site().join("assets/app-4f3c2a1b9d0e.js")).unwrap();
+    world.write(&[("index.html", "home, changed")]);
+    world.sync("docs", &["--order", "run:7", "-m", "two"]).ok();
+    world.pmx(&["rollback", "1", "--space", "docs"]).ok();
+    world.pmx(&["rollback", "2", "--space", "docs"]).ok();
+}
+
+/// Bytes that don't compress.
+fn noise(len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// Method, site, path, headers. A header `Authorization: token` is given the world's own.
+type Asked = (
+    &'static str,
+    &'static str,
+    &'static str,
+    &'static [(&'static str, &'static str)],
+);
+
+const PLAIN: &[(&str, &str)] = &[];
+const ZSTD: &[(&str, &str)] = &[("Accept-Encoding", "zstd, gzip")];
+const TOKEN: &[(&str, &str)] = &[("Authorization", "token")];
+
+const TABLE: &[Asked] = &[
+    // Pages, redirects, what is not there.
+    ("GET", "docs", "/", PLAIN),
+    ("GET", "docs", "/?query=1", PLAIN),
+    ("GET", "docs", "/index.html", PLAIN),
+    ("GET", "docs", "/about", PLAIN),
+    ("GET", "docs", "/about.html?q=1&r=%20", PLAIN),
+    ("GET", "docs", "/about/", PLAIN),
+    ("GET", "docs", "/docs", PLAIN),
+    ("GET", "docs", "/docs/", PLAIN),
+    ("GET", "docs", "/docs/intro", PLAIN),
+    ("GET", "docs", "/docs/nope", PLAIN),
+    ("GET", "docs", "/docs/deep/er/nope", PLAIN),
+    ("GET", "docs", "/nope", PLAIN),
+    ("GET", "docs", "//evil.example/", PLAIN),
+    ("GET", "docs", "/%zz", PLAIN),
+    ("GET", "docs", "/a%00b", PLAIN),
+    ("GET", "docs", "/empty.txt", PLAIN),
+    ("GET", "docs", "/name%20with%20spaces.txt", PLAIN),
+    ("GET", "docs", "/%C3%BCmlaut", PLAIN),
+    ("GET", "docs", "/no-extension", PLAIN),
+    ("GET", "docs", "/feed.xml", PLAIN),
+    ("GET", "docs", "/.well-known/security.txt", PLAIN),
+    ("GET", "docs", "/logo.png", PLAIN),
+    ("GET", "docs", "/assets/app-4f3c2a1b9d0e.js", PLAIN),
+    ("GET", "docs", "/assets/plain.css", PLAIN),
+    ("GET", "docs", "/large.bin", PLAIN),
+    ("GET", "docs", "/table.json", PLAIN),
+    // Other methods.
+    ("HEAD", "docs", "/", PLAIN),
+    ("HEAD", "docs", "/about", PLAIN),
+    ("HEAD", "docs", "/about.html", PLAIN),
+    ("HEAD", "docs", "/nope", PLAIN),
+    ("HEAD", "docs", "/large.bin", PLAIN),
+    ("HEAD", "docs", "/table.json", ZSTD),
+    ("POST", "docs", "/", PLAIN),
+    ("DELETE", "docs", "/nope", PLAIN),
+    ("OPTIONS", "docs", "/", PLAIN),
+    // Codings.
+    ("GET", "docs", "/about", ZSTD),
+    ("GET", "docs", "/assets/plain.css", ZSTD),
+    ("GET", "docs", "/logo.png", ZSTD),
+    ("GET", "docs", "/table.json", ZSTD),
+    ("GET", "docs", "/large.bin", ZSTD),
+    ("GET", "docs", "/nope", ZSTD),
+    ("HEAD", "docs", "/about", ZSTD),
+    ("GET", "docs", "/about", &[("Accept-Encoding", "identity")]),
+    (
+        "GET",
+        "docs",
+        "/about",
+        &[("Accept-Encoding", "zstd;q=0, *")],
+    ),
+    // Conditions and ranges.
+    ("GET", "docs", "/about", &[("If-None-Match", "*")]),
+    ("GET", "docs", "/about", &[("If-None-Match", "\"x\"")]),
+    ("HEAD", "docs", "/about", &[("If-None-Match", "*")]),
+    ("GET", "docs", "/nope", &[("If-None-Match", "*")]),
+    ("GET", "docs", "/about", &[("If-Match", "\"x\"")]),
+    ("GET", "docs", "/about", &[("Range", "bytes=0-9")]),
+    ("GET", "docs", "/about", &[("Range", "bytes=-4")]),
+    ("GET", "docs", "/about", &[("Range", "bytes=999999-")]),
+    ("GET", "docs", "/about", &[("Range", "bytes=5-1")]),
+    ("GET", "docs", "/about", &[("Range", "bytes=0-1,3-4")]),
+    (
+        "GET",
+        "docs",
+        "/about",
+        &[("Range", "bytes=0-9"), ("If-Range", "\"x\"")],
+    ),
+    ("GET", "docs", "/logo.png", &[("Range", "bytes=100-199")]),
+    (
+        "GET",
+        "docs",
+        "/large.bin",
+        &[("Range", "bytes=8388600-8388620")],
+    ),
+    (
+        "GET",
+        "docs",
+        "/table.json",
+        &[("Range", "bytes=8388600-8388620")],
+    ),
+    ("HEAD", "docs", "/about", &[("Range", "bytes=0-9")]),
+    // Earlier deploys, other names.
+    ("GET", "1--docs", "/", PLAIN),
+    ("GET", "2--docs", "/", PLAIN),
+    ("GET", "2--docs", "/assets/app-4f3c2a1b9d0e.js", PLAIN),
+    ("GET", "9--docs", "/", PLAIN),
+    ("HEAD", "9--docs", "/", PLAIN),
+    ("GET", "preview--docs", "/", PLAIN),
+    ("GET", "nobody", "/", PLAIN),
+    ("POST", "nobody", "/", PLAIN),
+    ("GET", "a.docs", "/", PLAIN),
+    ("GET", "no_such", "/", PLAIN),
+    // The API.
+    ("GET", "", "/healthz", PLAIN),
+    ("HEAD", "", "/healthz", PLAIN),
+    ("GET", "", "/", PLAIN),
+    ("GET", "", "/api/nothing", TOKEN),
+    ("GET", "", "/api/deploys?space=docs", PLAIN),
+    (
+        "GET",
+        "",
+        "/api/deploys?space=docs",
+        &[("Authorization", "Bearer wrong")],
+    ),
+    ("GET", "", "/api/deploys?space=docs", TOKEN),
+    ("GET", "", "/api/deploys?space=docs&limit=1&before=3", TOKEN),
+    ("GET", "", "/api/deploys?space=docs&limit=x", TOKEN),
+    ("GET", "", "/api/deploys?space=nobody", TOKEN),
+    ("GET", "", "/api/deploys?space=No", TOKEN),
+    ("GET", "", "/api/deploys", TOKEN),
+    ("GET", "", "/api/deploys/2?space=docs", TOKEN),
+    ("HEAD", "", "/api/deploys/2?space=docs", TOKEN),
+    ("GET", "", "/api/deploys/99?space=docs", TOKEN),
+    ("GET", "", "/api/deploys/1/diff/2?space=docs", TOKEN),
+    ("GET", "", "/api/diff?space=docs&from=1&to=99", TOKEN),
+    ("POST", "", "/api/deploys?space=docs", TOKEN),
+    ("GET", "", "/api/publish/begin", TOKEN),
+    ("POST", "", "/api/publish/begin", TOKEN),
+    ("POST", "", "/api/publish/begin", PLAIN),
+    ("POST", "", "/api/publish/commit", TOKEN),
+    ("POST", "", "/api/publish/rollback", TOKEN),
+    ("PUT", "", "/api/publish/packs/zz?space=docs", TOKEN),
+    ("PUT", "", "/api/publish/blobs/zz/0?space=docs", TOKEN),
+];
+
+fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
+    let token = world.token();
+    let headers: Vec<_> = headers
+        .iter()
+        .map(|(name, value)| {
+            (
+                *name,
+                if *value == "token" {
+                    token.as_str()
+                } else {
+                    value
+                },
+            )
+        })
+        .collect();
+    let Answer {
+        status,
+        headers,
+        body,
+    } = world.request(method, site, path, &headers, b"");
+    let port = world.server.port.to_string();
+    let ours = |(name, value): (String, String)| {
+        let is_ours = !NOT_OURS.contains(&name.as_str());
+        is_ours.then(|| (name, value.replace(&port, "PORT")))
+    };
+    let mut headers: BTreeMap<_, _> = headers.into_iter().filter_map(ours).collect();
+    let mut body = body;
+    // What we leave as it is, Cloudflare's edge may compress on the way; the length goes then.
+    if headers
+        .get("content-encoding")
+        .is_some_and(|coding| coding == "gzip")
+    {
+        headers.remove("content-encoding");
+        let mut raw = Vec::new();
+        GzDecoder::new(&body[..]).read_to_end(&mut raw).unwrap();
+        body = raw;
+    }
+    if method != "HEAD" && status != 304 {
+        headers.insert("content-length".to_owned(), body.len().to_string());
+    }
+    Shown {
+        status,
+        headers,
+        body: spelt(&body, &port),
+    }
+}
+
+/// A body as text, or what it hashes to if it is long or none.
+fn spelt(body: &[u8], port: &str) -> String {
+    match std::str::from_utf8(body) {
+        Ok(text) if text.len() < 5000 => timeless(&text.replace(port, "PORT")),
+        Ok(_) | Err(_) => format!("{} bytes {}", body.len(), blake3::hash(body)),
+    }
+}
+
+/// Where a deploy says when it was made.
+const AT: &str = "\"at\":";
+
+/// JSON without the times of deploys.
+fn timeless(text: &str) -> String {
+    let mut rest = text;
+    let mut out = String::new();
+    while let Some(at) = rest.find(AT) {
+        let (before, after) = rest.split_at(at + AT.len());
+        out.push_str(before);
+        out.push_str("TIME");
+        rest = after.trim_start_matches(|c: char| c.is_ascii_digit());
+    }
+    out + rest
+}
+
+#[test]
+fn both_hosts_answer_the_same() {
+    let Some(worker) = World::worker() else {
+        return;
+    };
+    let embedded = World::new();
+    for world in [&embedded, &worker] {
+        publish(world);
+    }
+    let differ = |asked: &&Asked| shown(&embedded, asked) != shown(&worker, asked);
+    let different: Vec<_> = TABLE.iter().filter(differ).collect();
+    for asked in &different {
+        println!("{asked:?}");
+        println!("  embedded {:?}", shown(&embedded, asked));
+        println!("  worker   {:?}", shown(&worker, asked));
+    }
+    assert!(
+        different.is_empty(),
+        "{} of {} differ",
+        different.len(),
+        TABLE.len()
+    );
+}

@@ -1,0 +1,66 @@
+//! What the Worker says on its own output: one JSON object a line.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use serde_json::Value;
+
+use crate::world::{World, eventually};
+
+/// Operations by name.
+pub(crate) type Costs = BTreeMap<String, u64>;
+
+/// Reads what was added to the Worker's journal since the last time.
+pub(crate) struct Journal {
+    read: usize,
+    marks: usize,
+    /// The most memory that the module had, in bytes.
+    pub(crate) memory: u64,
+}
+
+impl Journal {
+    /// Everything so far is read already.
+    pub(crate) fn new(world: &World) -> Self {
+        let mut journal = Self {
+            read: 0,
+            marks: 0,
+            memory: 0,
+        };
+        journal.lines(world);
+        journal
+    }
+
+    /// The new lines, to that of a request which is sent to mark the end. It costs nothing, and its
+    /// line has what alarms did meanwhile.
+    pub(crate) fn lines(&mut self, world: &World) -> Vec<Value> {
+        self.marks += 1;
+        let marker = format!("/marker-{}\"", self.marks);
+        world.get("", marker.trim_end_matches('"'));
+        let mut text = String::new();
+        eventually("the journal reaches its marker", || {
+            text = fs::read_to_string(world.temp.path().join("data.log")).unwrap();
+            text.find(&marker)
+                .is_some_and(|at| text[at..].contains('\n'))
+        });
+        let at = text.find(&marker).unwrap();
+        let end = at + text[at..].find('\n').unwrap();
+        let new = text[self.read..end].lines();
+        let new = new.filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let new: Vec<Value> = new.collect();
+        let memory = new.iter().filter_map(|line| line["memory"].as_u64());
+        self.memory = memory.fold(self.memory, u64::max);
+        self.read = end;
+        new
+    }
+
+    /// The operations of the new lines.
+    pub(crate) fn costs(&mut self, world: &World) -> Costs {
+        let mut costs = Costs::new();
+        for line in self.lines(world) {
+            for (name, count) in line["ops"].as_object().into_iter().flatten() {
+                *costs.entry(name.clone()).or_default() += count.as_u64().unwrap();
+            }
+        }
+        costs
+    }
+}

@@ -1,0 +1,42 @@
+//! What the steps of taking in a pack cost here. Not part of the Worker: only of the build that the
+//! benches make of it, and asked from outside, where a clock runs on while the module works.
+
+use pmx_sync::codec::{Decoder, Encoder, Level};
+use pmx_sync::pack::wire;
+use worker::{Request, Response};
+
+use crate::http::body;
+
+/// Answers `POST /measured/verify/N` and `/measured/rest/N`: does that step N times to the pack
+/// that is the body.
+pub(crate) async fn answer(request: &Request) -> Option<worker::Result<Response>> {
+    let path = request.path();
+    let asked = path.strip_prefix("/measured/")?;
+    Some(measure(asked, request).await)
+}
+
+async fn measure(asked: &str, request: &Request) -> worker::Result<Response> {
+    let failed = |why: String| worker::Error::RustError(why);
+    let (step, times) = asked.split_once('/').unwrap_or_default();
+    let times: u32 = times.parse().map_err(|_| failed("no number".to_owned()))?;
+    let pack = body(request, pmx_sync::limits::BODY_BYTES_MAX).await;
+    let pack = pack.map_err(|problem| failed(problem.detail))?;
+    let (mut decoder, mut encoder) = (Decoder::new(), Encoder::new());
+    let mut verify = || wire::verify(&pack, &mut decoder).map_err(|e| failed(e.to_string()));
+    let mut stored = 0;
+    match step {
+        "verify" => {
+            for _ in 0..times {
+                stored += verify()?.count();
+            }
+        }
+        "rest" => {
+            let verified = verify()?;
+            for _ in 0..times {
+                stored += verified.rest(&mut encoder, Level::REST).bytes.len();
+            }
+        }
+        other => return Err(failed(format!("{other} is not measured"))),
+    }
+    Response::ok(stored.to_string())
+}
