@@ -104,8 +104,8 @@ fn a_first_publish_of_65_500_files_writes_a_row_for_many() {
     assert!(journal.memory <= MEMORY_MAX, "{} bytes", journal.memory);
 }
 
-/// A stand-in for the 1 GB that the benches publish (`--only worker`): what it takes at a time does
-/// not depend on how many parts there are.
+/// A stand-in for a file of 1 GB, which no test publishes: what it takes at a time does not depend
+/// on how many parts there are.
 #[test]
 fn a_file_of_twenty_parts_passes_through_little_memory() {
     let Some(world) = World::worker() else {
