@@ -5,6 +5,5 @@ use std::process::ExitCode;
 use pmx::env::Environment;
 
 fn main() -> ExitCode {
-    pmx_heap::begin_with_room();
     pmx::run::main(std::env::args_os(), Environment::of_program())
 }

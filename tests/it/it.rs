@@ -22,6 +22,7 @@
 mod badinput;
 mod conversation;
 mod costs;
+mod environment;
 mod first;
 mod golden;
 mod hosts;

@@ -188,6 +188,16 @@ fn publish_requests(world: World) {
             "E_REQUEST_MALFORMED",
         ),
         (
+            "an outline of a million nodes",
+            start,
+            begin(
+                &head(&[]),
+                vec![(SectionKind::Outline, vec![0; 32 * 1_000_000])],
+            ),
+            413,
+            "E_TOO_LARGE",
+        ),
+        (
             "a patch that is none",
             start,
             patch(&[7, 7, 7]),
@@ -253,6 +263,18 @@ fn publish_requests(world: World) {
     ] {
         check(&api(&world, "POST", path, &[], &body), status, code, story);
     }
+    // A node that an outline names twice is asked for once.
+    let id = |byte: u8| [byte; 32];
+    let outline = [id(0xab), id(1), id(1), id(0xab)].concat();
+    let answer = api(
+        &world,
+        "POST",
+        start,
+        &[],
+        &begin(&head(&[]), vec![(SectionKind::Outline, outline)]),
+    );
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(answer.json()["nodes"], json!([[0, 2]]));
     nothing_is_lost(&world);
 }
 

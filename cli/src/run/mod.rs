@@ -66,6 +66,9 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
         Command::Man { dir } => shell::man(dir.as_deref(), ui),
         Command::Explain { code } => explain::run(code.as_deref(), ui),
         other => {
+            if !matches!(other, Command::Serve(_)) {
+                pmx_heap::begin_with_room();
+            }
             let context = Context {
                 ui,
                 cache: CacheFolder::of(&env),

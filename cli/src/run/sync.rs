@@ -153,6 +153,7 @@ impl Job {
             return Ok((local, Duration::ZERO));
         }
         let ahead = local::list(folder, &self.scan, ui)?;
+        pmx_heap::keep_large_pieces();
         let started = Instant::now();
         let bar = ui.bar(Counting::Bytes, ahead.totals().bytes);
         let sending = Sending {

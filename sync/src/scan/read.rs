@@ -72,9 +72,9 @@ impl Reader {
     }
 
     /// Only checks that the file could be hashed.
-    pub(super) fn probe(path: &str, open: impl Fn() -> io::Result<File>) -> Result<(), Problem> {
+    pub(super) fn probe(path: &str, open: impl Fn() -> io::Result<File>) -> Result<Stat, Problem> {
         let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
-        stat(&file, path).map(drop)
+        stat(&file, path)
     }
 
     /// Reads a file once that nobody has touched since before the scan, or finds it is not one.

@@ -304,8 +304,7 @@ impl<G: Ground> Walk<'_, G> {
             return;
         }
         match self.fresh(here, spot, name, known) {
-            Ok(None) => {}
-            Ok(Some(fresh)) => {
+            Ok(fresh) => {
                 outcome.bytes += fresh.stat.size;
                 outcome.read = outcome.read.plus(fresh.read);
                 outcome.changes.extend(fresh.change);
@@ -321,15 +320,13 @@ impl<G: Ground> Walk<'_, G> {
         spot: &Spot<'_, G::Folder>,
         name: &[u8],
         known: Option<CachedFile<'_>>,
-    ) -> Result<Option<Fresh>, Problem> {
+    ) -> Result<Fresh, Problem> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
         let open = || -> io::Result<File> { self.ground.open(spot.folder, spot.name) };
-        if self.problems.any() {
-            // Nothing will be published: what remains is to find all that is wrong.
-            return Reader::probe(path.as_str(), open).map(|()| None);
-        }
         let mut read = Totals::default();
         let (stat, blob) = match self.unknown {
+            // Nothing will be published: what remains is to find all that is wrong.
+            _ if self.problems.any() => (Reader::probe(path.as_str(), open)?, BlobId::of(b"")),
             Unknown::List => (self.look(spot, &path)?, BlobId::of(b"")),
             Unknown::Read(ahead) => match ahead.and_then(|ahead| ahead.find(&path)) {
                 Some(seen) if self.look(spot, &path)? == seen.0 => seen,
@@ -347,12 +344,12 @@ impl<G: Ground> Walk<'_, G> {
         };
         let same = known.is_some_and(|known| known.entry() == entry);
         let change = (!same).then(|| (path, Some(entry.clone())));
-        Ok(Some(Fresh {
+        Ok(Fresh {
             stat,
             entry,
             change,
             read,
-        }))
+        })
     }
 
     fn look(&self, spot: &Spot<'_, G::Folder>, path: &SitePath) -> Result<Stat, Problem> {

@@ -15,7 +15,7 @@ use crate::codec::Level;
 use crate::encode::Reader;
 use crate::id::{BlobId, NodeId, PackId, SpaceId};
 use crate::limits::NODE_BYTES_MAX;
-use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, EXACT_INTEGER_MAX, FILES_MAX};
+use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, EXACT_INTEGER_MAX, OUTLINE_NODES_MAX};
 use crate::location::{Extent, Location};
 use crate::name::{InvalidName, SpaceName};
 use crate::pack::{part, wire};
@@ -434,9 +434,15 @@ fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
         (Some(patch), None, None) => Ok(Offer::Patch(patch.clone())),
         (None, Some(ids), None) => {
             let (ids, rest) = ids.as_chunks::<32>();
-            if !rest.is_empty() || ids.len() as u64 > FILES_MAX {
+            if !rest.is_empty() {
                 let detail = "an outline is not a list of node ids";
                 return Err(Problem::new(Code::RequestMalformed, detail));
+            }
+            let count = ids.len();
+            if count > OUTLINE_NODES_MAX {
+                let detail =
+                    format!("the outline has {count} nodes; the limit is {OUTLINE_NODES_MAX}");
+                return Err(Problem::new(Code::TooLarge, detail));
             }
             Ok(Offer::Outline(
                 ids.iter().map(|id| NodeId::from_bytes(*id)).collect(),

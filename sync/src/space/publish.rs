@@ -1,5 +1,7 @@
 //! A publish: learn about a root, say what is missing, and commit it if nothing is.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 
 use super::command::{Offer, Publish};
@@ -186,9 +188,9 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
                 let detail = "an outline begins with another node than the root";
                 return Err(Problem::new(Code::RequestMalformed, detail));
             }
-            let mut missing = Ranges::default();
+            let (mut missing, mut seen) = (Ranges::default(), BTreeSet::new());
             for (id, place) in ids.iter().zip(0..) {
-                if ledger.node_state(id)? == NodeState::Absent {
+                if seen.insert(id) && ledger.node_state(id)? == NodeState::Absent {
                     missing.push(place);
                 }
             }

@@ -1,11 +1,31 @@
 //! Sets of row ranks, as runs: how a server names what it lacks without repeating any id.
 
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 /// Ranks as `[first, count]` runs, in order, without overlaps.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[serde(try_from = "Vec<(u64, u64)>")]
 pub struct Ranges(Vec<(u64, u64)>);
+
+/// A run that is empty, or starts before the one ahead of it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the run [{0},{1}] is empty, too long, or not behind the one before it")]
+pub struct DisorderedRun(u64, u64);
+
+impl TryFrom<Vec<(u64, u64)>> for Ranges {
+    type Error = DisorderedRun;
+
+    fn try_from(runs: Vec<(u64, u64)>) -> Result<Self, DisorderedRun> {
+        let mut free = 0;
+        for &(first, count) in &runs {
+            let end = first.checked_add(count);
+            let end = end.filter(|_| count > 0 && first >= free);
+            free = end.ok_or(DisorderedRun(first, count))?;
+        }
+        Ok(Self(runs))
+    }
+}
 
 impl Ranges {
     /// Adds a rank that follows every rank in the set.
@@ -60,7 +80,23 @@ mod tests {
 
     #[test]
     fn a_peers_numbers_are_bounded() {
-        let ranges: Ranges = serde_json::from_str("[[5,18446744073709551615],[9,1]]").unwrap();
-        assert_eq!(ranges.iter(8).collect::<Vec<_>>(), [5, 6, 7]);
+        let ranges: Ranges = serde_json::from_str("[[1,2],[5,1844674407370955161]]").unwrap();
+        assert_eq!(ranges.iter(8).collect::<Vec<_>>(), [1, 2, 5, 6, 7]);
+    }
+
+    #[test]
+    fn runs_are_in_order_and_no_rank_is_in_two() {
+        for (json, good) in [
+            ("[]", true),
+            ("[[0,1],[1,3],[7,1]]", true),
+            ("[[0,0]]", false),
+            ("[[5,3],[7,1]]", false),
+            ("[[5,3],[5,3]]", false),
+            ("[[5,3],[1,1]]", false),
+            ("[[5,18446744073709551615]]", false),
+        ] {
+            let parsed = serde_json::from_str::<Ranges>(json);
+            assert_eq!(parsed.is_ok(), good, "{json}: {parsed:?}");
+        }
     }
 }

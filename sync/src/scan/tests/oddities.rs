@@ -165,6 +165,22 @@ fn collisions_are_refused_unless_meant() {
 }
 
 #[test]
+fn the_same_collisions_are_listed_whoever_is_first() {
+    let site = Site::new(&[]);
+    for number in 0..8 {
+        for name in ["A", "a", "b", "c", "d"] {
+            site.write(&format!("{number}/deep/{name}"), "x");
+        }
+    }
+    let told = || site.try_scan(&Options::default()).unwrap_err().to_string();
+    let first = told();
+    assert_eq!(first.matches("deep/A").count(), 8, "{first}");
+    for _ in 0..40 {
+        assert_eq!(told(), first);
+    }
+}
+
+#[test]
 fn a_collision_that_comes_later_is_noticed() {
     let site = Site::new(&[("A/deep/x", "1"), ("a/y", "1")]);
     let cache = saved(&site.scan());
