@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -57,6 +58,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = first(bench, &build);
     rows.extend(later(bench, &build)?);
     rows.extend(upgrade(bench, &build));
+    rows.extend(film(bench, &build)?);
     rows.extend(packs::rows(bench));
     rows.extend(pages(bench, &build)?);
     rows.push(module(&build));
@@ -318,6 +320,32 @@ fn upgrade(bench: &Bench, build: &Path) -> Vec<Row> {
     rows
 }
 
+/// One file of 1 GB that does not compress.
+fn film(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
+    const MEBIBYTES: usize = 954;
+    let folder = tempfile::Builder::new().prefix("pmx-film-").tempdir()?;
+    let mut noise = blake3::Hasher::new().finalize_xof();
+    let mut file = fs::File::create(folder.path().join("film.mp4"))?;
+    let mut chunk = vec![0; 1 << 20];
+    for _ in 0..MEBIBYTES {
+        noise.fill(&mut chunk);
+        file.write_all(&chunk)?;
+    }
+    drop(file);
+    let publish = |_| Place::worker(bench, build)?.sync(folder.path());
+    let [ours] = interleave(1, [Contender::new("Worker", publish)]);
+    let what = "Worker: a file of 1 GB";
+    let limit =
+        |text: &str, measure, limit| Row::limit(format!("{what}: {text}"), &ours, measure, limit);
+    let memory = (Measure::Fact("memory"), Unit::Memory);
+    let mut rows = vec![
+        limit("published in", (Measure::Wall, Unit::Seconds), None),
+        limit("memory of the module", memory, Some(MEMORY)),
+    ];
+    rows.extend(operations(what, &ours, None));
+    Ok(rows)
+}
+
 /// Page views: by a fresh isolate, and then again; and under load.
 fn pages(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     let mut place = Place::worker(bench, build)?;
@@ -411,6 +439,6 @@ fn module(build: &Path) -> Row {
 fn gzipped(file: &PathBuf) -> Result<usize> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
     let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-    std::io::Write::write_all(&mut encoder, &bytes)?;
+    encoder.write_all(&bytes)?;
     Ok(encoder.finish()?.len())
 }
