@@ -73,35 +73,48 @@ impl<B: Backend> Server<B> {
                 };
                 self.deploys(&space()?, command, now).await
             }
-            Route::Deploy(number) => {
-                let command = Command::Deploys {
-                    before: Some(number.saturating_add(1)),
-                    limit: 1,
-                };
-                match self.call(&space()?, command, now).await? {
-                    Reply::Deploys { deploys, .. } => match deploys.first() {
-                        Some(deploy) if deploy.number == number => json(deploy),
-                        Some(_) | None => {
-                            let detail = format!("there is no deploy {number}");
-                            Err(Problem::new(Code::DeployUnknown, detail))
-                        }
-                    },
-                    other => Err(unexpected(&other)),
-                }
-            }
+            Route::Deploy(number) => self.deploy(&space()?, number, now).await,
             Route::Diff(sides) => {
                 let (from, to) = match sides {
                     Some(sides) => sides,
                     None => (query.required_number("from")?, query.required_number("to")?),
                 };
-                match self
-                    .call(&space()?, Command::Diff { from, to }, now)
-                    .await?
-                {
-                    Reply::Diff(diff) => json(&diff),
-                    other => Err(unexpected(&other)),
-                }
+                self.diff(&space()?, Command::Diff { from, to }, now).await
             }
+        }
+    }
+
+    async fn deploy(
+        &self,
+        space: &SpaceName,
+        number: u64,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        let command = Command::Deploys {
+            before: Some(number.saturating_add(1)),
+            limit: 1,
+        };
+        match self.call(space, command, now).await? {
+            Reply::Deploys { deploys, .. } => match deploys.first() {
+                Some(deploy) if deploy.number == number => json(deploy),
+                Some(_) | None => {
+                    let detail = format!("there is no deploy {number}");
+                    Err(Problem::new(Code::DeployUnknown, detail))
+                }
+            },
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn diff(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        match self.call(space, command, now).await? {
+            Reply::Diff(diff) => json(&diff),
+            other => Err(unexpected(&other)),
         }
     }
 
