@@ -28,6 +28,7 @@ pub mod serve;
 pub mod site;
 pub mod space;
 pub mod sql;
+pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod time;

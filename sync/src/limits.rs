@@ -119,6 +119,28 @@ pub const URL_QUERY_BYTES_MAX: usize = 8_192;
 /// Bytes of a bearer token.
 pub const TOKEN_BYTES_MAX: usize = 512;
 
+/// Bytes of the name of a stream: it is part of an address, and of the name of its Durable Object.
+pub const STREAM_NAME_BYTES_MAX: usize = 1_024;
+
+/// Bytes of one append to a stream. An isolate has 128 MB; a body is in memory up to three times.
+pub const STREAM_APPEND_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Bytes of a part of an append at rest: a Durable Object holds at most 2 MB in a value.
+pub const STREAM_CHUNK_BYTES: usize = 1024 * 1024;
+
+/// Bytes that the hot log of a stream holds before the older ones become a segment.
+pub const STREAM_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
+
+/// Messages that the hot log holds before the older ones become a segment: what one catch-up reads
+/// row by row.
+pub const STREAM_SEGMENT_MESSAGES: u64 = 16 * 1024;
+
+/// Bytes of one answer to a reader, unless a single message is longer.
+pub const STREAM_READ_BYTES: usize = 4 * 1024 * 1024;
+
+/// Bytes of a producer's id, of `Stream-Seq`, of a cursor.
+pub const STREAM_TOKEN_BYTES_MAX: usize = 512;
+
 const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
 const _: () = assert!(PART_BYTES.is_power_of_two());
 const _: () = assert!(PACK_RAW_BYTES_MAX >= PART_BYTES);

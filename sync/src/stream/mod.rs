@@ -1,0 +1,17 @@
+//! Durable Streams: append-only logs by name, read by offset, live or later.
+//!
+//! A stream is a log of bytes or of JSON messages that keeps its place: readers hold an
+//! [`Offset`], and whoever comes back with one misses nothing and repeats nothing. The
+//! protocol is that of the Durable Streams project (v1.0, `PROTOCOL.md`). Here is all of it that
+//! decides: requests become a [`Call`], a turn over [`Sql`](crate::sql::Sql) makes a [`Reply`] or a
+//! [`Refusal`] of it, and those become answers. Nothing here knows of sites or of publishing.
+
+mod call;
+mod name;
+mod offset;
+mod reply;
+
+pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
+pub use name::{InvalidName, StreamName};
+pub use offset::{InvalidOffset, Offset};
+pub use reply::{Appended, Created, Page, Refusal, View};

@@ -1,0 +1,93 @@
+//! The name of a stream: whatever stands behind `/v1/stream/`.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::limits::STREAM_NAME_BYTES_MAX;
+
+/// A stream's name, as it stands in the address, percent-encoding and all. May have slashes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct StreamName(String);
+
+/// Why a text names no stream.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidName {
+    /// Nothing is left of the address.
+    #[error("a stream needs a name")]
+    Empty,
+    /// Too long.
+    #[error("the name of a stream has {0} bytes; the limit is {STREAM_NAME_BYTES_MAX}")]
+    Long(usize),
+    /// Not what a path of an address is made of.
+    #[error("the name of a stream has the character {0:?}")]
+    Character(char),
+}
+
+impl StreamName {
+    /// Reads a name.
+    pub fn parse(text: &str) -> Result<Self, InvalidName> {
+        if text.is_empty() {
+            return Err(InvalidName::Empty);
+        }
+        if text.len() > STREAM_NAME_BYTES_MAX {
+            return Err(InvalidName::Long(text.len()));
+        }
+        match text
+            .chars()
+            .find(|&c| !c.is_ascii_graphic() || "?#".contains(c))
+        {
+            Some(other) => Err(InvalidName::Character(other)),
+            None => Ok(Self(text.to_owned())),
+        }
+    }
+
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl TryFrom<String> for StreamName {
+    type Error = InvalidName;
+
+    fn try_from(text: String) -> Result<Self, InvalidName> {
+        Self::parse(&text)
+    }
+}
+
+impl From<StreamName> for String {
+    fn from(name: StreamName) -> Self {
+        name.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let long = "x".repeat(STREAM_NAME_BYTES_MAX + 1);
+        for (text, fits) in [
+            ("a", true),
+            ("a/b%20c", true),
+            ("__registry__", true),
+            ("", false),
+            ("a b", false),
+            ("a?b", false),
+            ("a\u{e9}", false),
+            (&long, false),
+        ] {
+            assert_eq!(StreamName::parse(text).is_ok(), fits, "{text}");
+        }
+    }
+}
