@@ -89,7 +89,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 10] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
