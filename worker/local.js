@@ -45,6 +45,7 @@ const miniflare = new Miniflare({
   r2Persist: join(data, "r2"),
   kvNamespaces: ["POINTERS"],
   kvPersist: join(data, "kv"),
+  cachePersist: join(data, "cache"),
   durableObjects: { SPACE: { className: "SpaceDO", useSQLite: true } },
   durableObjectsPersist: join(data, "spaces"),
 });

@@ -7,6 +7,7 @@ use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
 use worker::{Bucket, Data, Object, ResponseBody};
 
+use crate::nearby;
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
@@ -80,6 +81,21 @@ impl Blobs for R2 {
         // A range that passes the end is cut short.
         let is_whole = bytes.len() as u64 == range.end - range.start;
         Ok(is_whole.then(|| bytes.into()))
+    }
+
+    async fn read_often(
+        &self,
+        key: ObjectKey,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, BackendError> {
+        if let Some(kept) = nearby::find(key, &range).await {
+            return Ok(Some(kept));
+        }
+        let read = self.read(key, range.clone()).await?;
+        if let Some(bytes) = &read {
+            nearby::keep(key, &range, bytes).await;
+        }
+        Ok(read)
     }
 
     async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
