@@ -22,6 +22,7 @@ mod name;
 mod offset;
 mod read;
 mod reply;
+pub mod segment;
 
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
 pub use chore::Chore;
