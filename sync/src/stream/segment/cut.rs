@@ -17,7 +17,7 @@ impl Index {
     /// asked for; a message of bytes is cut where the range begins and ends. Messages of a JSON
     /// stream are joined by commas, also to what `body` has already.
     pub fn cut(&self, span: &Span, bytes: &[u8], body: &mut Vec<u8>) -> Result<u64, SegmentError> {
-        let (expected, found) = (span.bytes.end - span.bytes.start, bytes.len() as u64);
+        let (expected, found) = (span.bytes_len(), bytes.len() as u64);
         if expected != found {
             return Err(SegmentError::RangeLength { expected, found });
         }
