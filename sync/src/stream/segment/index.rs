@@ -48,21 +48,11 @@ pub(super) struct Block {
 /// Blocks that hold what a reader wants, and what that is. [`Index::cut`] takes it out of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
-    bytes: Range<u64>,
+    /// The bytes of the object to read.
+    pub bytes: Range<u64>,
     pub(super) blocks: Range<usize>,
     pub(super) wanted: Range<u64>,
     pub(super) budget: usize,
-}
-
-impl Span {
-    /// The bytes of the object to read.
-    pub fn bytes(&self) -> Range<u64> {
-        self.bytes.clone()
-    }
-
-    pub(super) const fn bytes_len(&self) -> u64 {
-        self.bytes.end - self.bytes.start
-    }
 }
 
 impl Index {

@@ -18,7 +18,7 @@ fn segment(kind: Kind, first: u64, messages: &[Vec<u8>]) -> Segment {
 /// Reads as a stream does: locates, fetches the range, cuts.
 fn read(segment: &Segment, from: u64, to: u64, budget: usize) -> Option<(Vec<u8>, u64)> {
     let span = segment.index.locate(from, to, budget)?;
-    let range = span.bytes().start as usize..span.bytes().end as usize;
+    let range = span.bytes.start as usize..span.bytes.end as usize;
     let mut body = Vec::new();
     let end = segment.index.cut(&span, &segment.bytes[range], &mut body);
     Some((body, end.unwrap()))
@@ -111,7 +111,7 @@ proptest! {
         let mut body = Vec::new();
         let mut position = 7;
         while let Some(span) = segment.index.locate(position, u64::MAX, budget) {
-            let range = span.bytes().start as usize..span.bytes().end as usize;
+            let range = span.bytes.start as usize..span.bytes.end as usize;
             let end = segment.index.cut(&span, &segment.bytes[range], &mut body).unwrap();
             prop_assert!(end > position);
             position = end;
@@ -132,7 +132,7 @@ proptest! {
         let longest = messages.iter().map(Vec::len).max().unwrap_or(0) as u64;
         let block = STREAM_BLOCK_BYTES.max(longest + 4);
         let heads = 4 * messages.len() as u64;
-        prop_assert!(span.bytes().end - span.bytes().start <= budget as u64 + 2 * block + heads);
+        prop_assert!(span.bytes.end - span.bytes.start <= budget as u64 + 2 * block + heads);
     }
 
     #[test]
