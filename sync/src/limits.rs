@@ -103,6 +103,10 @@ pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
 /// Paths listed by one diff request.
 pub const DIFF_ROWS_MAX: usize = 10_000;
 
+/// Paths that one event names; above it pages are told that there is more. A thousand of the usual
+/// length are about 100 KB, and an open page reacts to none of them one by one.
+pub const EVENT_PATHS_MAX: usize = 1_000;
+
 /// Deploys before the active one whose assets still resolve.
 pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 
