@@ -30,6 +30,7 @@
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
 //! | `pages` | page views through the Worker, cold, warm and under load |
 //! | `packs` | what taking in a pack costs the Worker's module |
+//! | `streams` | what appends, catch-ups and live readers cost; needs `npm ci` in `benches/streams` |
 //!
 //! Three subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
 //! (compress the folder as solid 4 MiB packs, the floor of a first publish), `walk DIR` (list it
@@ -75,6 +76,7 @@ mod rsync;
 mod run;
 mod scan;
 mod serve;
+mod streams;
 mod table;
 mod upgrade;
 mod wire;
@@ -89,7 +91,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 10] = [
+const WORKLOADS: [Workload; 11] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -100,6 +102,7 @@ const WORKLOADS: [Workload; 10] = [
     ("worker", worker::rows),
     ("pages", worker::views),
     ("packs", packs::rows),
+    ("streams", streams::rows),
 ];
 
 fn main() -> Result<()> {
