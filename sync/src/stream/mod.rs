@@ -10,6 +10,7 @@ mod call;
 mod name;
 mod offset;
 mod reply;
+pub mod subscription;
 
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
 pub use name::{InvalidName, StreamName};
