@@ -6,13 +6,34 @@
 //! decides: requests become a [`Call`], a turn over [`Sql`](crate::sql::Sql) makes a [`Reply`] or a
 //! [`Refusal`] of it, and those become answers. Nothing here knows of sites or of publishing.
 
+mod append;
 mod call;
+mod chore;
+mod cold;
+mod create;
+mod delete;
+mod engine;
+pub mod execute;
+mod fork;
+mod generation;
+pub mod http;
+mod ledger;
 mod name;
 mod offset;
+mod read;
 mod reply;
+pub mod segment;
 pub mod subscription;
 
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
+pub use chore::Chore;
+pub use cold::{Cold, SegmentKey};
+pub use create::Beginning;
+pub use delete::Deleted;
+pub use engine::{Engine, Shape};
+pub use fork::Loan;
+pub use generation::Generation;
 pub use name::{InvalidName, StreamName};
 pub use offset::{InvalidOffset, Offset};
+pub use read::{Reading, Stitch};
 pub use reply::{Appended, Created, Page, Refusal, View};
