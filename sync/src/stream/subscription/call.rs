@@ -76,22 +76,6 @@ pub enum Call {
     Keys,
 }
 
-impl Call {
-    /// Whether the bearer token of the request is that of a wake, or none is needed: such a call
-    /// is not for the server's own secret to allow.
-    pub fn is_open(&self) -> bool {
-        match self {
-            Self::Callback(..) | Self::Ack(..) | Self::Release(..) | Self::Keys => true,
-            Self::Create { .. }
-            | Self::Show(_)
-            | Self::Delete(_)
-            | Self::Link(..)
-            | Self::Unlink(..)
-            | Self::Claim { .. } => false,
-        }
-    }
-}
-
 /// What a worker says of its wake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {

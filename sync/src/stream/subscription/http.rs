@@ -1,14 +1,15 @@
 //! The addresses under `__ds`, as HTTP has them: requests become [`Call`]s, answers become
 //! responses, and refusals become errors with the protocol's codes.
 //!
-//! Who may call is the platform's to check, with the server's own secret, unless
-//! [`Call::is_open`] says that the call brings its own token or needs none.
+//! Who may call is the platform's to check, with the server's own secret, unless [`is_open`] says
+//! that whoever calls there brings a token of a wake, or needs none. Answers leave through
+//! [`Settings::dress`](crate::stream::http::Settings::dress), as those of streams do.
 
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,17 @@ pub struct Place<'a> {
 /// Whether an address, taken from behind the root of the streams, is none of a stream.
 pub fn is_control(path: &str) -> bool {
     path.split('/').find(|segment| !segment.is_empty()) == Some(RESERVED)
+}
+
+/// Whether the address is not for the server's own secret to open: the keys are public, and a
+/// worker reports with the token of its wake.
+pub fn is_open(path: &str) -> bool {
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    match segments.as_slice() {
+        [RESERVED, "jwks.json"]
+        | [RESERVED, "subscriptions", _, "callback" | "ack" | "release"] => true,
+        [..] => false,
+    }
 }
 
 /// Reads a request. `path` is taken from behind the root of the streams, as it was sent.
@@ -399,17 +411,12 @@ fn json(status: StatusCode, value: &impl Serialize) -> Response<Bytes> {
 fn response(status: StatusCode, media: Option<&'static str>, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("cross-origin"));
     if let Some(media) = media {
+        let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(media));
     }
     response
 }
-
-const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
 #[cfg(test)]
 mod tests;

@@ -39,6 +39,19 @@ fn addresses() {
     ] {
         assert_eq!(is_control(path), control, "{path}");
     }
+    for (path, open) in [
+        ("__ds/jwks.json", true),
+        ("/__ds/subscriptions/a/callback", true),
+        ("__ds/subscriptions/a/ack", true),
+        ("__ds/subscriptions/a/release", true),
+        ("__ds/subscriptions/a/claim", false),
+        ("__ds/subscriptions/a", false),
+        ("__ds/subscriptions/a/streams/ack", false),
+        ("__ds/subscriptions/a/streams", false),
+        ("x/subscriptions/a/ack", false),
+    ] {
+        assert_eq!(is_open(path), open, "{path}");
+    }
     let long = format!("__ds/subscriptions/{}", "x".repeat(257));
     for (method, path, expected) in [
         ("GET", "__ds/jwks.json", "Keys"),
