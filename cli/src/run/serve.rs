@@ -18,7 +18,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     let ui = context.ui;
     let data = running.data().display().to_string();
     ui.note(format!(
-        "sites and the publish secret (`{SECRET_FILE, StreamConfig}`) are kept in {data}"
+        "sites and the publish secret (`{SECRET_FILE}`) are kept in {data}"
     ));
     ui.result(running.url());
     ui.object("serving", &json!({ "url": running.url(), "data": data }));

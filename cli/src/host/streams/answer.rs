@@ -15,6 +15,7 @@ use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamNa
 use pmx_sync::wire::Problem;
 use tokio::time::{Instant, sleep_until};
 
+use super::savepoint::Batch;
 use super::turn::Turn;
 use super::{ROOM_KIB, Streams, events};
 use crate::host::inbound;
@@ -70,6 +71,10 @@ impl Streams {
     }
 
     /// All that can be said before the body is read.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is made once for each refusal"
+    )]
     fn looked_at(&self, head: &Parts) -> Result<(StreamName, Call), Response<Bytes>> {
         let settings = &self.config.settings;
         if let Some(preflight) = settings.preflight(head) {
@@ -123,7 +128,7 @@ impl Streams {
         let generation = Generation::from_random(random()?);
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
         let bytes = call.body.len();
-        let work = move |turn: &Turn<'_, _>| turn.create(&name, &call, generation);
+        let work = move |turn: &Turn<'_, Batch<'_>>| turn.create(&name, &call, generation);
         // Somebody may wait for what was deleted under this name.
         let created = self
             .writer
@@ -134,7 +139,7 @@ impl Streams {
     async fn append(&self, name: StreamName, call: Append) -> Result<Response<Bytes>, Refusal> {
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
         let bytes = call.body.len();
-        let work = move |turn: &Turn<'_, _>| turn.append(&name, &call);
+        let work = move |turn: &Turn<'_, Batch<'_>>| turn.append(&name, &call);
         let appended = self
             .writer
             .turn(bytes, work, move |_| topics.changed(&named));
@@ -143,7 +148,7 @@ impl Streams {
 
     async fn delete(&self, name: StreamName) -> Result<Response<Bytes>, Refusal> {
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
-        let work = move |turn: &Turn<'_, _>| turn.delete(&name);
+        let work = move |turn: &Turn<'_, Batch<'_>>| turn.delete(&name);
         let deleted = self.writer.turn(0, work, move |_| topics.changed(&named));
         deleted.await?;
         Ok(answer::deleted())

@@ -22,6 +22,7 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 
+use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
 use tokio::sync::{Semaphore, watch};
 
@@ -31,8 +32,9 @@ use super::sql::Ledger;
 use alarm::Alarm;
 use cold::SegmentFolder;
 use readers::{Readers, Slides};
+use savepoint::Batch;
 use topics::Topics;
-use turn::storage;
+use turn::{Turn, storage};
 use writer::Writer;
 
 pub use config::StreamConfig;
@@ -115,7 +117,7 @@ impl Streams {
         let (page, slides) = self.beside(reading).await?;
         if slides == Slides::Yes {
             let named = name.clone();
-            let slide = move |turn: &turn::Turn<'_, _>| turn.slide(&named);
+            let slide = move |turn: &Turn<'_, Batch<'_>>| turn.slide(&named);
             self.writer.turn(0, slide, |()| ()).await?;
         }
         Ok(page)
@@ -135,7 +137,7 @@ impl Streams {
         });
         done.await.unwrap_or_else(|error| {
             let why = format!("reading: {error}");
-            Err(storage(pmx_sync::sql::SqlError(why)))
+            Err(storage(SqlError(why)))
         })
     }
 }

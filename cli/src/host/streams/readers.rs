@@ -53,9 +53,10 @@ impl Readers {
     ) -> Result<(Page, Slides), Refusal> {
         let (reading, slides) = self.at_one_moment(name, |engine| {
             let reading = engine.look(&read, now)?;
-            let slides = match engine.slides(now)? {
-                true => Slides::Yes,
-                false => Slides::No,
+            let slides = if engine.slides(now)? {
+                Slides::Yes
+            } else {
+                Slides::No
             };
             Ok((reading, slides))
         })?;

@@ -58,7 +58,7 @@ impl Writer {
         let (reply, outcome) = oneshot::channel();
         let job = Work {
             bytes,
-            work: Some(work),
+            begin: Some(work),
             after,
             outcome: Err(failed("it was never begun")),
             reply,
@@ -88,7 +88,7 @@ trait Job: Send {
 
 struct Work<T, W, A> {
     bytes: usize,
-    work: Option<W>,
+    begin: Option<W>,
     after: A,
     outcome: Result<T, Refusal>,
     reply: oneshot::Sender<Result<T, Refusal>>,
@@ -105,7 +105,7 @@ where
     }
 
     fn run(&mut self, turn: &Turn<'_, Batch<'_>>) {
-        if let Some(work) = self.work.take() {
+        if let Some(work) = self.begin.take() {
             // What a panic leaves half done, savepoints undo.
             let outcome = catch_unwind(AssertUnwindSafe(|| work(turn)));
             self.outcome = outcome.unwrap_or_else(|_| Err(failed("it panicked")));
@@ -194,26 +194,27 @@ mod tests {
         .map_err(storage)
     }
 
-    #[tokio::test]
-    async fn turns_share_a_transaction_and_fail_alone() {
+    #[test]
+    fn turns_share_a_transaction_and_fail_alone() {
         let home = tempfile::tempdir().unwrap();
         let (writer, ledger) = writer(home.path());
         let (after, heard) = channel();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
         // While the ledger is taken, turns gather.
         let busy = taken(&ledger);
         let turns = (0..300).map(|value| {
             let (writer, after) = (writer.clone(), after.clone());
-            tokio::spawn(async move {
+            runtime.spawn(async move {
                 let after = move |value: &i64| after.send(*value).unwrap();
                 let turn = writer.turn(1, move |turn| insert(turn, value), after);
                 turn.await
             })
         });
         let turns: Vec<_> = turns.collect();
-        tokio::task::yield_now().await;
         drop(busy);
         for (value, turn) in turns.into_iter().enumerate() {
-            assert_eq!(turn.await.unwrap().is_ok(), value % 3 == 1, "{value}");
+            let outcome = runtime.block_on(turn).unwrap();
+            assert_eq!(outcome.is_ok(), value % 3 == 1, "{value}");
         }
         let mut heard: Vec<i64> = heard.try_iter().collect();
         heard.sort_unstable();

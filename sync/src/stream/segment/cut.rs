@@ -17,7 +17,7 @@ impl Index {
     /// asked for; a message of bytes is cut where the range begins and ends. Messages of a JSON
     /// stream are joined by commas, also to what `body` has already.
     pub fn cut(&self, span: &Span, bytes: &[u8], body: &mut Vec<u8>) -> Result<u64, SegmentError> {
-        let (expected, found) = (span.bytes.end - span.bytes.start, bytes.len() as u64);
+        let (expected, found) = (asked(span), bytes.len() as u64);
         if expected != found {
             return Err(SegmentError::RangeLength { expected, found });
         }
@@ -81,6 +81,10 @@ pub fn open(object: &[u8]) -> Result<Index, SegmentError> {
         Ok(segment) if segment.bytes == object => Ok(index),
         Ok(_) | Err(_) => Err(Malformed::NotCanonical("its messages make other blocks").into()),
     }
+}
+
+fn asked(span: &Span) -> u64 {
+    span.bytes.end.saturating_sub(span.bytes.start)
 }
 
 /// The sum of a block, over its frames.
