@@ -177,6 +177,9 @@ impl World {
             self.say(|| format!("{stream} is gone"));
             self.turn(|it, _| it.forgotten(&name(stream)).unwrap());
             self.done.retain(|(_, path), _| path != stream);
+            for lease in &mut self.leases {
+                lease.tails.remove(stream);
+            }
         }
     }
 

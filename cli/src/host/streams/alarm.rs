@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::stream::execute::{self, Chores};
+use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Engine, Shape};
 use pmx_sync::time::Timestamp;
 
@@ -102,6 +103,9 @@ impl Alarm {
         }
         brief.atomically(|sql| {
             if Engine::new(sql, key, &self.shape).is_void()? {
+                if let Some(name) = names::of(sql, key)? {
+                    Subscriptions::open(sql)?.forgotten(&name)?;
+                }
                 names::forget(sql, key)?;
             }
             Ok::<_, SqlError>(())

@@ -126,6 +126,14 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     /// A stream is gone: it was deleted, or it expired. Whoever named it keeps it, and if it is
     /// made again, all of it is new to them.
     pub fn forgotten(&self, stream: &StreamName) -> Result<(), SqlError> {
+        for number in self.ledger.linked(stream)? {
+            if let Some(mut record) = self.ledger.at(number)?
+                && record.wake.told.remove(stream).is_some()
+            {
+                // Who was told of it is not done with what comes under its name later.
+                self.ledger.keep(&record)?;
+            }
+        }
         self.ledger.forget(stream)
     }
 

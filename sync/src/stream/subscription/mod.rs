@@ -33,7 +33,7 @@ pub use engine::Subscriptions;
 pub use id::{InvalidId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use secret::KeySet;
-pub use ssrf::{RejectedUrl, WebhookPolicy, WebhookUrl, is_public};
+pub use ssrf::{Reach, RejectedUrl, WebhookPolicy, WebhookUrl, is_public};
 pub use view::{Claimed, LinkView, Signing, StreamView, SubscriptionView, WebhookView};
 
 /// The first segment of the addresses that are no streams.

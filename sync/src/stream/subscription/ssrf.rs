@@ -5,7 +5,7 @@
 //! strict grammar of our own: what different readers of addresses understand differently
 //! (credentials, backslashes, numbers that mean IPv4, escapes in the host) is refused instead of
 //! interpreted. A name can still resolve to a private address: whoever opens the connection
-//! resolves it first, asks [`WebhookUrl::admits`] about each address, and connects to that one.
+//! resolves it first, asks [`Reach::admits`] about each address, and connects to that one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -31,10 +31,23 @@ pub struct WebhookUrl {
     reach: Reach,
 }
 
+/// How far a webhook goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Reach {
+pub enum Reach {
+    /// Out into the internet.
     Public,
+    /// To this machine.
     Loopback,
+}
+
+impl Reach {
+    /// Whether a connection may go to what a host resolved to.
+    pub fn admits(self, address: IpAddr) -> bool {
+        match self {
+            Self::Public => is_public(address),
+            Self::Loopback => address.to_canonical().is_loopback(),
+        }
+    }
 }
 
 /// Why a webhook may not go to an address.
@@ -94,12 +107,9 @@ impl WebhookUrl {
         &self.text
     }
 
-    /// Whether a connection may go to what the host resolved to.
-    pub fn admits(&self, address: IpAddr) -> bool {
-        match self.reach {
-            Reach::Public => is_public(address),
-            Reach::Loopback => address.to_canonical().is_loopback(),
-        }
+    /// How far it goes.
+    pub const fn reach(&self) -> Reach {
+        self.reach
     }
 }
 
@@ -418,10 +428,10 @@ mod tests {
         ] {
             let address = address.parse().unwrap();
             for url in [&public, &WebhookUrl::kept(public.text.clone())] {
-                assert_eq!(url.admits(address), out, "{address}");
+                assert_eq!(url.reach().admits(address), out, "{address}");
             }
             for url in [&local, &WebhookUrl::kept(local.text.clone())] {
-                assert_eq!(url.admits(address), here, "{address}");
+                assert_eq!(url.reach().admits(address), here, "{address}");
             }
         }
     }
