@@ -6,13 +6,39 @@
 //! decides: requests become a [`Call`], a turn over [`Sql`](crate::sql::Sql) makes a [`Reply`] or a
 //! [`Refusal`] of it, and those become answers. Nothing here knows of sites or of publishing.
 
+mod append;
 mod call;
+mod chore;
+mod cold;
+mod create;
+mod delete;
+mod engine;
+pub mod execute;
+mod expiry;
+mod fork;
+mod generation;
+mod hot;
+pub mod http;
+mod json;
+mod ledger;
 mod name;
 mod offset;
+mod producer;
+mod read;
 mod reply;
+mod rotate;
+mod row;
 pub mod segment;
 
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
+pub use chore::Chore;
+pub use cold::{Cold, SegmentKey};
+pub use create::Beginning;
+pub use delete::Deleted;
+pub use engine::{Engine, Shape};
+pub use fork::Loan;
+pub use generation::Generation;
 pub use name::{InvalidName, StreamName};
 pub use offset::{InvalidOffset, Offset};
+pub use read::{Reading, Stitch};
 pub use reply::{Appended, Created, Page, Refusal, View};

@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::call::{Expiry, MediaType};
 use super::offset::Offset;
+use crate::sql::SqlError;
 
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -159,4 +160,12 @@ pub enum Refusal {
         /// How.
         why: String,
     },
+}
+
+impl From<SqlError> for Refusal {
+    fn from(error: SqlError) -> Self {
+        Self::Storage {
+            why: error.to_string(),
+        }
+    }
 }

@@ -108,6 +108,15 @@ impl Index {
             .map_or(0, |last| last.at + last.summary.bytes())
     }
 
+    /// Bytes of body that a read of `range` has at least: those of the blocks wholly within it.
+    pub fn payload_within(&self, range: &Range<u64>) -> u64 {
+        self.blocks
+            .iter()
+            .filter(|block| range.start <= block.first && block.end <= range.end)
+            .map(|block| block.summary.payload)
+            .sum()
+    }
+
     /// The blocks that hold the messages at `from..to`, as many as may be needed to reach
     /// `budget` bytes of body, and always that of the first message. None if the segment does not
     /// hold `from`, or if `to` is not beyond it; a `to` beyond the segment means all of it.

@@ -1,0 +1,78 @@
+//! A stream's turns: what is asked, against what lies in SQL, makes an answer and new rows.
+//!
+//! A turn is synchronous and short. The caller runs it inside [`Sql::atomically`], alone or with
+//! turns of other streams, so that one flush commits many. A turn that refuses has written nothing,
+//! except where the storage itself failed ([`Refusal::Storage`]): then all must be undone. What
+//! needs another stream or cold storage is left to [`execute`](super::execute), which alternates
+//! turns and effects.
+
+use super::ledger;
+use crate::limits::{
+    STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
+    STREAM_SEGMENT_MESSAGES,
+};
+use crate::sql::{Sql, SqlError};
+
+/// How large the pieces are in which a stream is kept and read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes of a row of the hot log; a longer append has several.
+    pub chunk_bytes: usize,
+    /// Bytes of the hot log from which on the oldest move to a segment.
+    pub segment_bytes: u64,
+    /// Rows of the hot log from which on the oldest move to a segment.
+    pub segment_messages: u64,
+    /// Bytes of a page, unless its only message is longer.
+    pub read_bytes: usize,
+    /// Bytes of an append.
+    pub append_bytes_max: usize,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Self {
+            chunk_bytes: STREAM_CHUNK_BYTES,
+            segment_bytes: STREAM_SEGMENT_BYTES,
+            segment_messages: STREAM_SEGMENT_MESSAGES,
+            read_bytes: STREAM_READ_BYTES,
+            append_bytes_max: STREAM_APPEND_BYTES_MAX,
+        }
+    }
+}
+
+/// A stream and what keeps it: turns are taken on this.
+#[derive(Debug)]
+pub struct Engine<'a, S> {
+    pub(super) sql: &'a S,
+    pub(super) key: i64,
+    pub(super) shape: &'a Shape,
+}
+
+impl<S> Clone for Engine<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Engine<'_, S> {}
+
+impl<'a, S: Sql> Engine<'a, S> {
+    /// The stream that has `key` in all tables of `sql`. There need not be one yet.
+    pub const fn new(sql: &'a S, key: i64, shape: &'a Shape) -> Self {
+        Self { sql, key, shape }
+    }
+
+    /// Makes the tables; once for each database.
+    pub fn install(sql: &S) -> Result<(), SqlError> {
+        ledger::install(sql)
+    }
+
+    /// Takes one turn that holds as a whole or not at all.
+    pub fn atomically<T, E: From<SqlError>>(
+        &self,
+        turn: impl FnOnce(&Engine<'_, S>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.sql
+            .atomically(|sql| turn(&Engine::new(sql, self.key, self.shape)))
+    }
+}

@@ -1,0 +1,162 @@
+//! Turns and effects in alternation: what a stream does with other streams and with cold storage.
+//!
+//! Every effect stands between two turns. The first writes down that it is about to happen, the
+//! second that it did; whoever comes after a crash finds the first and goes on. So an effect may
+//! happen twice, and each is such that this does no harm.
+
+use std::future::Future;
+
+use super::call::{Create, Fork, Read};
+use super::chore::Chore;
+use super::cold::Cold;
+use super::create::Beginning;
+use super::engine::Engine;
+use super::fork::Loan;
+use super::generation::Generation;
+use super::name::StreamName;
+use super::read::Reading;
+use super::reply::{Created, Page, Refusal};
+use crate::serve::BackendError;
+use crate::sql::{Sql, SqlError};
+use crate::time::Timestamp;
+
+/// How a stream reaches other streams.
+pub trait Peers {
+    /// Has `source` lend what `fork` needs: [`Engine::lend`] there.
+    fn lend(
+        &self,
+        source: &StreamName,
+        fork: &Fork,
+        edge: Generation,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Loan, Refusal>>;
+
+    /// Gives `source` back what it lent: [`Engine::give_back`] there. A source that no longer
+    /// exists is no error.
+    fn give_back(
+        &self,
+        source: &StreamName,
+        edge: Generation,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<(), BackendError>>;
+}
+
+/// What became of the chores.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chores {
+    /// When to come again.
+    pub next: Option<Timestamp>,
+    /// What failed, and will be tried again.
+    pub failures: Vec<BackendError>,
+}
+
+/// Makes a stream, a fork or not.
+pub async fn create<S: Sql, P: Peers>(
+    engine: &Engine<'_, S>,
+    peers: &P,
+    call: &Create,
+    now: Timestamp,
+    generation: Generation,
+) -> Result<Created, Refusal> {
+    let Some(fork) = &call.fork else {
+        return engine.atomically(|engine| engine.create(call, now, generation));
+    };
+    match engine.atomically(|engine| engine.begin_fork(call, generation, now))? {
+        Beginning::There(created) => return Ok(created),
+        Beginning::Ask => {}
+    }
+    let settled = match peers.lend(&fork.source, fork, generation, now).await {
+        Ok(loan) => engine.atomically(|engine| engine.settle_fork(call, generation, &loan, now)),
+        Err(refusal) => Err(refusal),
+    };
+    if settled.is_err() {
+        abandon(engine, peers, &fork.source, generation, now).await?;
+    }
+    settled
+}
+
+/// Gives back at once what a fork that came to nothing was lent: nobody should find the source
+/// still needed. If that fails, it is a chore.
+async fn abandon<S: Sql, P: Peers>(
+    engine: &Engine<'_, S>,
+    peers: &P,
+    source: &StreamName,
+    edge: Generation,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    engine.atomically(|engine| engine.abandon_fork(edge, now))?;
+    if peers.give_back(source, edge, now).await.is_ok() {
+        let source = source.clone();
+        let chore = Chore::GiveBack { source, edge };
+        engine.atomically(|engine| engine.chore_done(&chore, now))?;
+    }
+    Ok(())
+}
+
+/// Reads a page, from wherever it lies.
+pub async fn read<S: Sql, C: Cold>(
+    engine: &Engine<'_, S>,
+    cold: &C,
+    call: &Read,
+    now: Timestamp,
+) -> Result<Page, Refusal> {
+    let stitch = match engine.atomically(|engine| engine.read(call, now))? {
+        Reading::Page(page) => return Ok(page),
+        Reading::Stitch(stitch) => stitch,
+    };
+    let generation = stitch.view().generation.clone();
+    let fetched = stitch.fetch(cold).await;
+    match (&fetched, engine.head(now)) {
+        // Objects go when their stream does: then that is the answer.
+        (Err(_), Err(refusal)) => Err(refusal),
+        (Err(_), Ok(view)) if view.generation != generation => Err(Refusal::Unknown),
+        (Err(_) | Ok(_), _) => fetched,
+    }
+}
+
+/// Does what is left to do: moves old rows to segments, ends what expired, deletes what nobody
+/// needs, gives back what was lent. A failure of one does not hold up the others.
+pub async fn chores<S: Sql, C: Cold, P: Peers>(
+    engine: &Engine<'_, S>,
+    cold: &C,
+    peers: &P,
+    now: Timestamp,
+) -> Result<Chores, SqlError> {
+    let mut failures = Vec::new();
+    while let Some(chore) = engine.atomically(|engine| engine.chore(now))? {
+        match carry_out(&chore, cold, peers, now).await {
+            Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
+            Err(failure) => {
+                engine.atomically(|engine| engine.chore_failed(&chore, now))?;
+                failures.push(failure);
+            }
+        }
+    }
+    let next = engine.due(now)?;
+    Ok(Chores { next, failures })
+}
+
+/// Has the effect of a chore.
+pub async fn carry_out<C: Cold, P: Peers>(
+    chore: &Chore,
+    cold: &C,
+    peers: &P,
+    now: Timestamp,
+) -> Result<(), BackendError> {
+    match chore {
+        Chore::Write { key, body, .. } => cold.write(key, body.clone()).await,
+        Chore::Sweep { key } => cold.delete(&[*key]).await,
+        Chore::Erase { generation } => erase(*generation, cold).await,
+        Chore::GiveBack { source, edge } => peers.give_back(source, *edge, now).await,
+    }
+}
+
+async fn erase<C: Cold>(generation: Generation, cold: &C) -> Result<(), BackendError> {
+    loop {
+        let keys = cold.list(generation).await?;
+        if keys.is_empty() {
+            return Ok(());
+        }
+        cold.delete(&keys).await?;
+    }
+}
