@@ -136,7 +136,8 @@ fn headers(headers: &Headers) -> HeaderMap {
     map
 }
 
-fn header_value(text: &str) -> Option<HeaderValue> {
+/// A header's bytes, each of which is a character in JavaScript.
+pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
     let bytes = text.chars().map(|c| u8::try_from(c).ok());
     HeaderValue::from_bytes(&bytes.collect::<Option<Vec<_>>>()?).ok()
 }
@@ -149,14 +150,19 @@ fn accepted_encodings(request: &Request) -> Option<String> {
 }
 
 fn nonce() -> Result<Nonce, Problem> {
-    let mut bytes = [0; 32];
-    let array = Uint8Array::new_with_length(bytes.len() as u32);
+    random().map(Nonce)
+}
+
+/// Random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    let array = Uint8Array::new_with_length(N as u32);
     random_values(&array).map_err(|thrown| {
         let detail = format!("drawing randomness: {}", words(thrown));
         Problem::new(Code::Storage, detail)
     })?;
     array.copy_to(&mut bytes);
-    Ok(Nonce(bytes))
+    Ok(bytes)
 }
 
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]

@@ -16,12 +16,12 @@ mod engine;
 pub mod execute;
 mod fork;
 mod generation;
+pub mod http;
 mod ledger;
 mod name;
 mod offset;
 mod read;
 mod reply;
-pub mod http;
 
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
 pub use chore::Chore;
