@@ -131,6 +131,14 @@ pub const STREAM_CHUNK_BYTES: usize = 1024 * 1024;
 /// Bytes that the hot log of a stream holds before the older ones become a segment.
 pub const STREAM_SEGMENT_BYTES: u64 = 4 * 1024 * 1024;
 
+/// Bytes of the frames of one segment. An append of 16 MiB can be 8 million JSON messages of a
+/// byte, which makes 40 MiB of frames; readers never read a whole segment at once.
+pub const STREAM_OBJECT_BYTES_MAX: u64 = 64 * 1024 * 1024;
+
+/// Bytes of a block of a segment, unless a single message is longer: what is read and hashed at
+/// least, to read anything of it.
+pub const STREAM_BLOCK_BYTES: u64 = 64 * 1024;
+
 /// Messages that the hot log holds before the older ones become a segment: what one catch-up reads
 /// row by row.
 pub const STREAM_SEGMENT_MESSAGES: u64 = 16 * 1024;

@@ -1,14 +1,171 @@
 //! Appending to a stream and closing it.
+//!
+//! The order of the checks is part of the protocol: a producer's retry is recognised before its
+//! `Stream-Seq` is compared and before the stream turns out to be closed, so that whoever lost an
+//! answer gets it again.
+
+use std::borrow::Cow;
 
 use super::call::Append;
 use super::engine::Engine;
+use super::json;
+use super::ledger::Stream;
+use super::offset::Offset;
+use super::producer::{self, Turn};
 use super::reply::{Appended, Refusal};
+use super::segment::Kind;
+use crate::limits::{EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX};
 use crate::sql::Sql;
 use crate::time::Timestamp;
 
 impl<S: Sql> Engine<'_, S> {
     /// Appends, closes, or both. Slides the time to live.
-    pub fn append(&self, _call: &Append, _now: Timestamp) -> Result<Appended, Refusal> {
-        Err(Refusal::Unknown)
+    pub fn append(&self, call: &Append, now: Timestamp) -> Result<Appended, Refusal> {
+        self.check_form(call)?;
+        let mut stream = self.live(now)?;
+        check_type(call, &stream)?;
+        if let Some(repeated) = self.recognise(call, &mut stream, now)? {
+            return Ok(repeated);
+        }
+        check_seq(call, &stream)?;
+        let body = if call.body.is_empty() {
+            Cow::default()
+        } else {
+            at_rest(&stream, &call.body, Empty::Refused)?
+        };
+        check_room(&stream, &body)?;
+        self.commit(call, &mut stream, &body, now)
+    }
+
+    fn check_form(&self, call: &Append) -> Result<(), Refusal> {
+        self.check_size(call.body.len())?;
+        match (call.body.is_empty(), call.close, &call.media_type) {
+            (true, false, _) => Err(Refusal::Empty),
+            (false, _, None) => Err(Refusal::NoType),
+            (true, true, _) | (false, _, Some(_)) => Ok(()),
+        }
+    }
+
+    pub(super) fn check_size(&self, bytes: usize) -> Result<(), Refusal> {
+        let limit = self.shape.append_bytes_max.min(STREAM_APPEND_BYTES_MAX) as u64;
+        let bytes = bytes as u64;
+        if bytes <= limit {
+            Ok(())
+        } else {
+            Err(Refusal::TooLarge { bytes, limit })
+        }
+    }
+
+    /// The answer to what was done before, if this is that; a refusal if it cannot be done.
+    fn recognise(
+        &self,
+        call: &Append,
+        stream: &mut Stream,
+        now: Timestamp,
+    ) -> Result<Option<Appended>, Refusal> {
+        let next = Offset::at(stream.tail);
+        let mut repeated = Appended {
+            next,
+            closed: stream.closed,
+            repeated: true,
+            producer: None,
+        };
+        let turn = match &call.producer {
+            None => Ok(Turn::Next),
+            Some(producer) => producer::judge(producer, self.producer(&producer.id)?),
+        };
+        match (turn, stream.closed) {
+            (Ok(Turn::Repeated(last)), _) => {
+                repeated.producer = call.producer.as_ref().map(|it| (it.epoch, last));
+            }
+            (Ok(Turn::Next), true) if call.body.is_empty() && call.producer.is_none() => {}
+            (Err(Refusal::Fenced { epoch }), true) => return Err(Refusal::Fenced { epoch }),
+            (Ok(Turn::Next) | Err(_), true) => return Err(Refusal::Closed { next }),
+            (Ok(Turn::Next), false) => return Ok(None),
+            (Err(refusal), false) => return Err(refusal),
+        }
+        self.touch(stream, now)?;
+        Ok(Some(repeated))
+    }
+
+    fn commit(
+        &self,
+        call: &Append,
+        stream: &mut Stream,
+        body: &[u8],
+        now: Timestamp,
+    ) -> Result<Appended, Refusal> {
+        self.lay(stream, body)?;
+        if let Some(producer) = &call.producer {
+            self.keep_producer(producer)?;
+        }
+        if let (Some(seq), false) = (&call.seq, body.is_empty()) {
+            stream.seq = Some(seq.clone());
+        }
+        stream.closed |= call.close;
+        stream.touched = stream.touched.max(now);
+        self.save(stream)?;
+        Ok(Appended {
+            next: Offset::at(stream.tail),
+            closed: stream.closed,
+            repeated: false,
+            producer: call.producer.as_ref().map(|it| (it.epoch, it.seq)),
+        })
+    }
+}
+
+/// What an array without elements is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Empty {
+    /// A stream without messages, when one is made.
+    Allowed,
+    /// Most likely a mistake.
+    Refused,
+}
+
+/// A body as it is kept: JSON messages each followed by a comma, or the bytes as they are.
+pub(super) fn at_rest<'a>(
+    stream: &Stream,
+    body: &'a [u8],
+    empty: Empty,
+) -> Result<Cow<'a, [u8]>, Refusal> {
+    match stream.kind() {
+        Kind::Bytes => Ok(Cow::Borrowed(body)),
+        Kind::Json => {
+            let run = json::flatten(body).map_err(|why| Refusal::Json { why })?;
+            if run.count == 0 && empty == Empty::Refused {
+                let why = "an empty array is no message".to_owned();
+                return Err(Refusal::Json { why });
+            }
+            Ok(Cow::Owned(run.text))
+        }
+    }
+}
+
+/// Refuses what would pass the last position. No stream of this world does.
+pub(super) fn check_room(stream: &Stream, body: &[u8]) -> Result<(), Refusal> {
+    let bytes = body.len() as u64;
+    let limit = EXACT_INTEGER_MAX.saturating_sub(stream.weight.max(stream.tail));
+    if bytes <= limit {
+        Ok(())
+    } else {
+        Err(Refusal::TooLarge { bytes, limit })
+    }
+}
+
+fn check_type(call: &Append, stream: &Stream) -> Result<(), Refusal> {
+    match &call.media_type {
+        // Closing carries nothing that could have a type; a closed stream says so first.
+        _ if call.body.is_empty() || stream.closed => Ok(()),
+        Some(media) if media.essence() == stream.media.essence() => Ok(()),
+        Some(_) | None => Err(Refusal::OtherType),
+    }
+}
+
+fn check_seq(call: &Append, stream: &Stream) -> Result<(), Refusal> {
+    match (&call.seq, &stream.seq) {
+        _ if call.body.is_empty() => Ok(()),
+        (Some(seq), Some(last)) if seq.as_bytes() <= last.as_bytes() => Err(Refusal::Seq),
+        (Some(_) | None, _) => Ok(()),
     }
 }

@@ -1,8 +1,10 @@
-//! Deleting a stream.
+//! The end of a stream: at once, or after its forks.
 
+use super::chore;
 use super::engine::Engine;
+use super::ledger::Stream;
 use super::reply::Refusal;
-use crate::sql::Sql;
+use crate::sql::{Sql, SqlError};
 use crate::time::Timestamp;
 
 /// A stream was deleted.
@@ -16,7 +18,51 @@ pub enum Deleted {
 
 impl<S: Sql> Engine<'_, S> {
     /// Deletes the stream.
-    pub fn delete(&self, _now: Timestamp) -> Result<Deleted, Refusal> {
-        Err(Refusal::Unknown)
+    pub fn delete(&self, now: Timestamp) -> Result<Deleted, Refusal> {
+        let stream = self.live(now)?;
+        Ok(self.end(stream, now)?)
+    }
+
+    /// Ends a stream, as far as its forks allow.
+    pub(super) fn end(&self, mut stream: Stream, now: Timestamp) -> Result<Deleted, SqlError> {
+        if stream.edges == 0 {
+            self.destroy(&stream, now)?;
+            return Ok(Deleted::Destroyed);
+        }
+        // The forks have copies of the log. Of this stream they need the objects only, and that it
+        // goes on needing its own source's.
+        self.clear(&["stream_log", "stream_producer", "stream_segment"])?;
+        stream.deleted = true;
+        stream.hot = stream.tail;
+        stream.hot_weight = stream.weight;
+        stream.hot_rows = 0;
+        self.save(&stream)?;
+        Ok(Deleted::Kept)
+    }
+
+    /// Removes all rows of a stream that nobody needs. What lies elsewhere becomes a chore.
+    pub(super) fn destroy(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
+        if stream.cold {
+            let what = stream.generation.to_string();
+            self.note(chore::ERASE, &what, None, now)?;
+        }
+        if let Some(branch) = &stream.branch {
+            let edge = stream.generation.to_string();
+            self.note(chore::GIVE_BACK, &edge, Some(&branch.source), now)?;
+        }
+        self.clear(&[
+            "stream_log",
+            "stream_producer",
+            "stream_segment",
+            "stream_edge",
+            "stream",
+        ])
+    }
+
+    fn clear(&self, tables: &[&str]) -> Result<(), SqlError> {
+        tables.iter().try_for_each(|table| {
+            let delete = format!("DELETE FROM {table} WHERE s = ?");
+            self.run(&delete, []).map(drop)
+        })
     }
 }

@@ -100,9 +100,17 @@ pub async fn read<S: Sql, C: Cold>(
     call: &Read,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    match engine.atomically(|engine| engine.read(call, now))? {
-        Reading::Page(page) => Ok(page),
-        Reading::Stitch(stitch) => stitch.fetch(cold).await,
+    let stitch = match engine.atomically(|engine| engine.read(call, now))? {
+        Reading::Page(page) => return Ok(page),
+        Reading::Stitch(stitch) => stitch,
+    };
+    let generation = stitch.view().generation.clone();
+    let fetched = stitch.fetch(cold).await;
+    match (&fetched, engine.head(now)) {
+        // Objects go when their stream does: then that is the answer.
+        (Err(_), Err(refusal)) => Err(refusal),
+        (Err(_), Ok(view)) if view.generation != generation => Err(Refusal::Unknown),
+        (Err(_) | Ok(_), _) => fetched,
     }
 }
 
@@ -136,7 +144,7 @@ pub async fn carry_out<C: Cold, P: Peers>(
     now: Timestamp,
 ) -> Result<(), BackendError> {
     match chore {
-        Chore::Write { key, body } => cold.write(key, body.clone()).await,
+        Chore::Write { key, body, .. } => cold.write(key, body.clone()).await,
         Chore::Sweep { key } => cold.delete(&[*key]).await,
         Chore::Erase { generation } => erase(*generation, cold).await,
         Chore::GiveBack { source, edge } => peers.give_back(source, *edge, now).await,

@@ -1,16 +1,26 @@
 //! Forks: what a stream lends to those that branch off it.
+//!
+//! A fork is flat: when it is made it copies what its source has in the log and lists its source's
+//! segments as its own, so reading it never asks another stream. What it needs from then on is
+//! that those segments stay. So the source keeps an edge for each fork, named by the fork's
+//! generation, and its objects as long as there is one; a fork of a fork keeps the fork, and that
+//! its source.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Expiry, Fork, MediaType};
 use super::engine::Engine;
 use super::generation::Generation;
+use super::ledger::Stream;
+use super::offset::Offset;
 use super::reply::Refusal;
-use crate::sql::Sql;
+use super::row::{Columns, odd};
+use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
 
 /// All that a fork needs of its source, for good.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Loan {
     /// The media type of the source.
     pub media_type: MediaType,
@@ -18,16 +28,130 @@ pub struct Loan {
     pub expiry: Expiry,
     /// The header's text that set `expiry`.
     pub expiry_text: Option<String>,
+    /// Where the fork begins to be itself.
+    pub at: u64,
+    /// The segments before that, in order.
+    segments: Vec<Lent>,
+    /// What follows them, up to `at`; JSON messages are joined by commas.
+    hot: Bytes,
+    /// Where that begins.
+    hot_start: u64,
+}
+
+/// A segment that is lent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Lent {
+    start: u64,
+    finish: u64,
+    generation: Generation,
+    object_end: u64,
+    footer: Vec<u8>,
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Lends what a fork needs. The same fork may ask again and is lent the same.
-    pub fn lend(&self, _fork: &Fork, _edge: Generation, _now: Timestamp) -> Result<Loan, Refusal> {
-        Err(Refusal::Unknown)
+    /// Lends what a fork needs. A fork that asks again is counted once.
+    pub fn lend(&self, fork: &Fork, edge: Generation, now: Timestamp) -> Result<Loan, Refusal> {
+        let mut stream = match self.live(now) {
+            Err(Refusal::Unknown) => Err(Refusal::NoSource),
+            Err(Refusal::Gone) => Err(Refusal::SourceGone),
+            other => other,
+        }?;
+        let base = fork.at.map_or(stream.tail, Offset::position);
+        let at = base.checked_add(fork.beyond).ok_or(Refusal::NoSuchPlace)?;
+        if at > stream.tail {
+            return Err(Refusal::NoSuchPlace);
+        }
+        let loan = self.loan(&stream, at)?;
+        if !self.has_edge(edge)? {
+            let insert = "INSERT INTO stream_edge (s, edge) VALUES (?, ?)";
+            self.run(insert, [edge.to_string().into()])?;
+            stream.edges += 1;
+            self.save(&stream)?;
+        }
+        Ok(loan)
     }
 
     /// Takes back what was lent, perhaps again. The last one of a deleted stream destroys it.
-    pub fn give_back(&self, _edge: Generation, _now: Timestamp) -> Result<(), Refusal> {
-        Err(Refusal::Unknown)
+    pub fn give_back(&self, edge: Generation, now: Timestamp) -> Result<(), Refusal> {
+        let (Some(mut stream), true) = (self.load()?, self.has_edge(edge)?) else {
+            return Ok(());
+        };
+        let delete = "DELETE FROM stream_edge WHERE s = ? AND edge = ?";
+        self.run(delete, [edge.to_string().into()])?;
+        stream.edges = stream.edges.saturating_sub(1);
+        if stream.is_over(now) && stream.edges == 0 {
+            self.destroy(&stream, now)?;
+        } else {
+            self.save(&stream)?;
+        }
+        Ok(())
     }
+
+    fn has_edge(&self, edge: Generation) -> Result<bool, SqlError> {
+        let select = "SELECT 1 FROM stream_edge WHERE s = ? AND edge = ?";
+        Ok(!self.run(select, [edge.to_string().into()])?.is_empty())
+    }
+
+    fn loan(&self, stream: &Stream, at: u64) -> Result<Loan, SqlError> {
+        let select = "SELECT start, finish, generation, object_end, footer FROM stream_segment \
+             WHERE s = ? AND start < ? ORDER BY start";
+        let rows = self.run(select, [at.into()])?;
+        let segments = rows.into_iter().map(|row| lent(row, at));
+        let hot_start = stream.hot.min(at);
+        let hot = if hot_start == at {
+            Bytes::new()
+        } else {
+            self.hot(stream, hot_start..at, usize::MAX)?.0
+        };
+        Ok(Loan {
+            media_type: stream.media.clone(),
+            expiry: stream.expiry,
+            expiry_text: stream.expiry_text.clone(),
+            at,
+            segments: segments.collect::<Result<_, _>>()?,
+            hot,
+            hot_start,
+        })
+    }
+
+    /// Makes what was lent the fork's own. The caller writes the stream's row.
+    pub(super) fn take(&self, stream: &mut Stream, loan: &Loan) -> Result<(), SqlError> {
+        let insert = "INSERT INTO stream_segment \
+             (s, start, finish, generation, object_end, footer) VALUES (?, ?, ?, ?, ?, ?)";
+        for lent in &loan.segments {
+            let params = [
+                lent.start.into(),
+                lent.finish.into(),
+                lent.generation.to_string().into(),
+                lent.object_end.into(),
+                lent.footer.clone().into(),
+            ];
+            self.run(insert, params)?;
+        }
+        stream.hot = loan.hot_start;
+        stream.tail = loan.hot_start;
+        if !loan.hot.is_empty() {
+            let mut run = loan.hot.to_vec();
+            if stream.media.is_json() {
+                run.push(b',');
+            }
+            self.lay(stream, &run)?;
+        }
+        if stream.tail == loan.at {
+            Ok(())
+        } else {
+            Err(odd("as long as what was lent"))
+        }
+    }
+}
+
+fn lent(row: SqlRow, at: u64) -> Result<Lent, SqlError> {
+    let mut row = Columns::of(row);
+    Ok(Lent {
+        start: row.integer()?,
+        finish: row.integer()?.min(at),
+        generation: Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?,
+        object_end: row.integer()?,
+        footer: row.blob()?,
+    })
 }

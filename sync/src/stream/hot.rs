@@ -1,0 +1,219 @@
+//! The hot log: the last messages of a stream, as rows.
+//!
+//! A row of a stream of bytes holds a piece of an append; a row of a JSON stream holds whole
+//! messages, each followed by a comma, or a piece of a single message that is longer than a row.
+//! Rows never change. So whatever lies between two rows is read by putting bodies behind each
+//! other, which SQLite does by itself: what crosses into this program are a few long values
+//! instead of thousands of short ones.
+
+use std::ops::Range;
+
+use bytes::Bytes;
+
+use super::engine::Engine;
+use super::json;
+use super::ledger::Stream;
+use super::row::{Columns, odd};
+use super::segment::Kind;
+use crate::sql::{Sql, SqlError, Value};
+
+/// Bytes that SQLite joins to one value, beside the last row of them. A Durable Object holds at
+/// most 2 MB in a value.
+const GROUP_BYTES: usize = 512 * 1024;
+
+/// A place between two rows.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) start: u64,
+    pub(super) weight: u64,
+}
+
+impl<S: Sql> Engine<'_, S> {
+    /// Writes a body behind the last message: bytes, or JSON messages each followed by a comma.
+    /// The caller saves the stream.
+    pub(super) fn lay(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
+        let room = self.shape.chunk_bytes.max(1);
+        match stream.kind() {
+            Kind::Bytes => body
+                .chunks(room)
+                .try_for_each(|row| self.lay_row(stream, &[row], row.len() as u64)),
+            Kind::Json => self.lay_messages(stream, body, room),
+        }
+    }
+
+    fn lay_messages(
+        &self,
+        stream: &mut Stream,
+        mut run: &[u8],
+        room: usize,
+    ) -> Result<(), SqlError> {
+        while !run.is_empty() {
+            let (mut end, mut count) = (0, 0);
+            let mut messages = json::Messages(run);
+            while let Some(message) = messages.next()
+                && (count == 0 || end + message.len() < room)
+            {
+                end += message.len() + 1;
+                count += 1;
+            }
+            let (row, rest) = run
+                .split_at_checked(end)
+                .ok_or_else(|| odd("a run of messages"))?;
+            let parts: Vec<&[u8]> = row.chunks(room).collect();
+            self.lay_row(stream, &parts, count)?;
+            run = rest;
+        }
+        Ok(())
+    }
+
+    fn lay_row(
+        &self,
+        stream: &mut Stream,
+        parts: &[&[u8]],
+        positions: u64,
+    ) -> Result<(), SqlError> {
+        let insert = "INSERT INTO stream_log (s, start, part, weight, body) VALUES (?, ?, ?, ?, ?)";
+        let (start, weight) = (stream.tail, stream.weight);
+        for (part, body) in parts.iter().enumerate() {
+            let part = part as u64;
+            let body = Value::from(*body);
+            self.run(insert, [start.into(), part.into(), weight.into(), body])?;
+            stream.weight += parts.get(part as usize).map_or(0, |part| part.len() as u64);
+        }
+        stream.tail += positions;
+        stream.hot_rows += 1;
+        Ok(())
+    }
+
+    /// Reads the messages at `range`, which is not empty and lies within the log, up to the first
+    /// row that reaches `budget`; and where that ends. JSON messages are joined by commas.
+    pub(super) fn hot(
+        &self,
+        stream: &Stream,
+        range: Range<u64>,
+        budget: usize,
+    ) -> Result<(Bytes, u64), SqlError> {
+        let first = self.row_at(stream, range.start)?;
+        let group = self.shape.chunk_bytes.clamp(1, GROUP_BYTES) as u64;
+        let full = first.weight.saturating_add(budget.max(1) as u64);
+        let (mut body, mut at) = (Vec::new(), first);
+        while at.start < range.end && at.weight < full {
+            let next = self.row_behind(stream, at, full.min(at.weight + group))?;
+            self.join(at, next, &mut body)?;
+            at = next;
+        }
+        let end = at.start.min(range.end);
+        let body = match stream.kind() {
+            Kind::Bytes => cut_bytes(body, first.start, range.start..end),
+            Kind::Json => cut_json(body, first.start, range.start..end, at.start),
+        };
+        Ok((body.ok_or_else(|| odd("as long as its messages"))?, end))
+    }
+
+    /// The row that holds a position.
+    fn row_at(&self, stream: &Stream, position: u64) -> Result<Place, SqlError> {
+        if position == stream.hot {
+            return Ok(Place {
+                start: stream.hot,
+                weight: stream.hot_weight,
+            });
+        }
+        let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start <= ? \
+             ORDER BY start DESC, part DESC LIMIT 1";
+        let row = self.run(select, [position.into()])?.into_iter().next();
+        place(row.ok_or_else(|| odd("in the log"))?)
+    }
+
+    /// The first row behind `at` that reaches a weight, or the end.
+    fn row_behind(&self, stream: &Stream, at: Place, weight: u64) -> Result<Place, SqlError> {
+        let end = Place {
+            start: stream.tail,
+            weight: stream.weight,
+        };
+        if stream.weight <= weight {
+            return Ok(end);
+        }
+        let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start > ? \
+             AND weight >= ? ORDER BY start, part LIMIT 1";
+        let rows = self.run(select, [at.start.into(), weight.into()])?;
+        rows.into_iter().next().map_or(Ok(end), place)
+    }
+
+    /// Appends what lies between two rows.
+    fn join(&self, from: Place, to: Place, body: &mut Vec<u8>) -> Result<(), SqlError> {
+        let begin = body.len() as u64;
+        let expected = to.weight.saturating_sub(from.weight);
+        let select = "SELECT CAST(group_concat(body, '') AS BLOB) FROM stream_log \
+             WHERE s = ? AND start >= ? AND start < ? AND part = 0";
+        for row in self.run(select, [from.start.into(), to.start.into()])? {
+            body.extend_from_slice(&Columns::of(row).blob()?);
+        }
+        if body.len() as u64 - begin < expected {
+            // Only the last row can be a long message: a row behind it begins another group.
+            let select = "SELECT body FROM stream_log \
+                 WHERE s = ? AND start >= ? AND start < ? AND part > 0 ORDER BY start, part";
+            for row in self.run(select, [from.start.into(), to.start.into()])? {
+                body.extend_from_slice(&Columns::of(row).blob()?);
+            }
+        }
+        if body.len() as u64 - begin == expected {
+            Ok(())
+        } else {
+            Err(odd("as long as its rows"))
+        }
+    }
+
+    /// Where the log can be cut so that about a segment lies before it.
+    pub(super) fn cut_place(&self, stream: &Stream) -> Result<Place, SqlError> {
+        let first = self.row_at(stream, stream.hot)?;
+        let heavy = first.weight.saturating_add(self.shape.segment_bytes.max(1));
+        let by_bytes = self.row_behind(stream, first, heavy)?;
+        let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start >= ? \
+             AND part = 0 ORDER BY start LIMIT 1 OFFSET ?";
+        let messages = self.shape.segment_messages.max(1);
+        let by_rows = self.run(select, [stream.hot.into(), messages.into()])?;
+        match by_rows.into_iter().next().map(place).transpose()? {
+            Some(by_rows) if by_rows.start < by_bytes.start => Ok(by_rows),
+            Some(_) | None => Ok(by_bytes),
+        }
+    }
+
+    /// Takes what lies before a place out of the log. The caller saves the stream.
+    pub(super) fn drop_before(&self, stream: &mut Stream, place: Place) -> Result<(), SqlError> {
+        let count = "SELECT count(*) FROM stream_log WHERE s = ? AND start < ? AND part = 0";
+        let row = self.run(count, [place.start.into()])?.into_iter().next();
+        let rows = Columns::of(row.unwrap_or_default()).integer()?;
+        let delete = "DELETE FROM stream_log WHERE s = ? AND start < ?";
+        self.run(delete, [place.start.into()])?;
+        stream.hot = place.start;
+        stream.hot_weight = place.weight;
+        stream.hot_rows = stream.hot_rows.saturating_sub(rows);
+        Ok(())
+    }
+}
+
+fn place(row: Vec<Value>) -> Result<Place, SqlError> {
+    let mut row = Columns::of(row);
+    Ok(Place {
+        start: row.integer()?,
+        weight: row.integer()?,
+    })
+}
+
+fn cut_bytes(body: Vec<u8>, start: u64, wanted: Range<u64>) -> Option<Bytes> {
+    let begin = wanted.start.checked_sub(start)? as usize;
+    let end = wanted.end.checked_sub(start)? as usize;
+    (begin <= end && end <= body.len()).then(|| Bytes::from(body).slice(begin..end))
+}
+
+fn cut_json(body: Vec<u8>, start: u64, wanted: Range<u64>, behind: u64) -> Option<Bytes> {
+    let begin = json::bytes_of(&body, wanted.start.checked_sub(start)?);
+    let end = if wanted.end == behind {
+        body.len()
+    } else {
+        json::bytes_of(&body, wanted.end.checked_sub(start)?)
+    };
+    // Without the last comma.
+    let end = end.checked_sub(1)?;
+    (begin <= end).then(|| Bytes::from(body).slice(begin..end))
+}

@@ -1,0 +1,144 @@
+//! Writes segments.
+
+use thiserror::Error;
+
+use super::index::{Index, Summary};
+use super::{FRAME_HEAD_BYTES, Kind};
+use crate::limits::{
+    EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX,
+};
+
+/// A segment that is being written.
+#[derive(Debug)]
+pub struct Builder {
+    frames: Vec<u8>,
+    index: Index,
+    open: Open,
+}
+
+/// The block that still takes frames.
+#[derive(Debug, Default, Clone, Copy)]
+struct Open {
+    begins: usize,
+    messages: u64,
+    payload: u64,
+}
+
+/// A whole segment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segment {
+    /// The object.
+    pub bytes: Vec<u8>,
+    /// What finds its messages.
+    pub index: Index,
+}
+
+/// Why a message is not part of the segment, or nothing is one. The builder is unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// A message without bytes would be nowhere in a stream of bytes.
+    #[error("a message of a segment is empty")]
+    Empty,
+    /// A message is longer than any append.
+    #[error("a message of a segment has {0} bytes; the limit is {STREAM_APPEND_BYTES_MAX}")]
+    MessageTooLong(usize),
+    /// The message needs another segment.
+    #[error("a segment has no room beyond {STREAM_OBJECT_BYTES_MAX} bytes of frames")]
+    Full,
+    /// The stream would pass the last position.
+    #[error("a stream has no positions beyond {EXACT_INTEGER_MAX}")]
+    Beyond,
+    /// There is no segment of nothing.
+    #[error("a segment has at least one message")]
+    NoMessage,
+}
+
+impl Builder {
+    /// Begins a segment whose first message stands at the position `first`.
+    pub fn new(kind: Kind, first: u64) -> Self {
+        Self {
+            frames: Vec::new(),
+            index: Index::new(kind, first),
+            open: Open::default(),
+        }
+    }
+
+    /// Makes room for about as many bytes of frames, so that they are not moved.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.frames.reserve(bytes);
+    }
+
+    /// Adds the next message.
+    pub fn push(&mut self, message: &[u8]) -> Result<(), BuildError> {
+        let frame = FRAME_HEAD_BYTES + message.len();
+        self.check(message, frame)?;
+        let block = self.frames.len() - self.open.begins;
+        if block > 0 && block + frame > STREAM_BLOCK_BYTES as usize {
+            self.close_block();
+        }
+        self.frames
+            .extend_from_slice(&(message.len() as u32).to_be_bytes());
+        self.frames.extend_from_slice(message);
+        self.open.messages += 1;
+        self.open.payload += message.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes of all frames so far.
+    pub fn frames_bytes(&self) -> u64 {
+        self.frames.len() as u64
+    }
+
+    /// The position after the last message so far.
+    pub fn end(&self) -> u64 {
+        let kind = self.index.kind();
+        self.index
+            .end()
+            .saturating_add(kind.positions(self.open.messages, self.open.payload))
+    }
+
+    /// The segment of all that was pushed.
+    pub fn finish(mut self) -> Result<Segment, BuildError> {
+        if self.frames.is_empty() {
+            return Err(BuildError::NoMessage);
+        }
+        self.close_block();
+        let mut bytes = self.frames;
+        bytes.extend_from_slice(&self.index.encode());
+        Ok(Segment {
+            bytes,
+            index: self.index,
+        })
+    }
+
+    fn check(&self, message: &[u8], frame: usize) -> Result<(), BuildError> {
+        if message.is_empty() {
+            return Err(BuildError::Empty);
+        }
+        if message.len() > STREAM_APPEND_BYTES_MAX {
+            return Err(BuildError::MessageTooLong(message.len()));
+        }
+        if self.frames_bytes() + frame as u64 > STREAM_OBJECT_BYTES_MAX {
+            return Err(BuildError::Full);
+        }
+        let step = self.index.kind().positions(1, message.len() as u64);
+        match self.end().checked_add(step) {
+            Some(end) if end <= EXACT_INTEGER_MAX => Ok(()),
+            Some(_) | None => Err(BuildError::Beyond),
+        }
+    }
+
+    fn close_block(&mut self) {
+        let frames = self.frames.get(self.open.begins..).unwrap_or_default();
+        self.index.push(Summary {
+            messages: self.open.messages,
+            payload: self.open.payload,
+            sum: super::cut::block_sum(frames),
+        });
+        self.open = Open {
+            begins: self.frames.len(),
+            ..Open::default()
+        };
+    }
+}

@@ -1,0 +1,219 @@
+//! Takes messages out of the blocks that hold them, and believes none before it is verified.
+
+use std::ops::Range;
+
+use super::index::{Block, Index, Span, Sum};
+use super::{Builder, FRAME_HEAD_BYTES, Kind, SegmentError};
+use crate::encode::Malformed;
+use crate::hash::Hash;
+
+const CONTEXT: &str = "pmx-sync 2026-11 stream segment block v1";
+
+impl Index {
+    /// Appends to `body` what `span` was located for, and returns the position behind it. `bytes`
+    /// are the bytes of the object that the span names. If they are damaged, `body` is unchanged.
+    ///
+    /// The last message is the first that reaches the budget, or the last before the end that was
+    /// asked for; a message of bytes is cut where the range begins and ends. Messages of a JSON
+    /// stream are joined by commas, also to what `body` has already.
+    pub fn cut(&self, span: &Span, bytes: &[u8], body: &mut Vec<u8>) -> Result<u64, SegmentError> {
+        let (expected, found) = (asked(span), bytes.len() as u64);
+        if expected != found {
+            return Err(SegmentError::RangeLength { expected, found });
+        }
+        let before = body.len();
+        body.reserve(bytes.len());
+        let cut = self.cut_blocks(span, bytes, body);
+        if cut.is_err() {
+            body.truncate(before);
+        }
+        cut
+    }
+
+    fn cut_blocks(
+        &self,
+        span: &Span,
+        bytes: &[u8],
+        body: &mut Vec<u8>,
+    ) -> Result<u64, SegmentError> {
+        let blocks = self.blocks().get(span.blocks.clone());
+        let mut cutter = Cutter {
+            kind: self.kind(),
+            wanted: span.wanted.clone(),
+            full: body.len().saturating_add(span.budget),
+            body,
+        };
+        let (mut rest, mut end) = (bytes, span.wanted.start);
+        for block in blocks.ok_or(SegmentError::OtherSpan)? {
+            let (frames, after) = rest
+                .split_at_checked(block.summary.bytes() as usize)
+                .ok_or(SegmentError::OtherSpan)?;
+            rest = after;
+            verify(block, frames)?;
+            end = cutter.block(block, frames)?;
+            if cutter.is_done(end) {
+                break;
+            }
+        }
+        Ok(end)
+    }
+}
+
+/// Reads a whole object, verifies all of it, and refuses it unless a [`Builder`] would write the
+/// same bytes: for those who scrub or restore.
+pub fn open(object: &[u8]) -> Result<Index, SegmentError> {
+    let index = Index::from_object_tail(object, object.len() as u64)?;
+    let mut rest = object;
+    let mut again = Builder::new(index.kind(), index.first());
+    for block in index.blocks() {
+        let (frames, after) = rest
+            .split_at_checked(block.summary.bytes() as usize)
+            .ok_or(SegmentError::BlockDamaged { at: block.at })?;
+        rest = after;
+        verify(block, frames)?;
+        for frame in Frames::of(index.kind(), block, frames) {
+            let frame = frame?;
+            let pushed = again.push(frame.message);
+            pushed.map_err(|_| SegmentError::Frame { at: frame.at })?;
+        }
+    }
+    match again.finish() {
+        Ok(segment) if segment.bytes == object => Ok(index),
+        Ok(_) | Err(_) => Err(Malformed::NotCanonical("its messages make other blocks").into()),
+    }
+}
+
+fn asked(span: &Span) -> u64 {
+    span.bytes.end.saturating_sub(span.bytes.start)
+}
+
+/// The sum of a block, over its frames.
+pub(super) fn block_sum(frames: &[u8]) -> Sum {
+    let hash = Hash::derived(CONTEXT, frames);
+    let (start, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a hash is longer than a sum");
+    *start
+}
+
+fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {
+    if block_sum(frames) == block.summary.sum {
+        Ok(())
+    } else {
+        Err(SegmentError::BlockDamaged { at: block.at })
+    }
+}
+
+/// What is wanted, and the body it goes to.
+struct Cutter<'a> {
+    kind: Kind,
+    wanted: Range<u64>,
+    full: usize,
+    body: &'a mut Vec<u8>,
+}
+
+impl Cutter<'_> {
+    fn is_done(&self, end: u64) -> bool {
+        end >= self.wanted.end || self.body.len() >= self.full
+    }
+
+    /// Takes what is wanted of a block, and returns the position behind that.
+    fn block(&mut self, block: &Block, frames: &[u8]) -> Result<u64, SegmentError> {
+        let mut end = block.first;
+        for frame in Frames::of(self.kind, block, frames) {
+            let frame = frame?;
+            end = frame.positions.end;
+            if end <= self.wanted.start {
+                continue;
+            }
+            self.frame(&frame);
+            end = end.min(self.wanted.end);
+            if self.is_done(end) {
+                break;
+            }
+        }
+        Ok(end)
+    }
+
+    fn frame(&mut self, frame: &Frame<'_>) {
+        match self.kind {
+            Kind::Json => {
+                if !self.body.is_empty() {
+                    self.body.push(b',');
+                }
+                self.body.extend_from_slice(frame.message);
+            }
+            Kind::Bytes => {
+                let from = self.wanted.start.saturating_sub(frame.positions.start);
+                let beyond = frame.positions.end.saturating_sub(self.wanted.end);
+                let to = frame.message.len().saturating_sub(beyond as usize);
+                let piece = frame.message.get(from as usize..to);
+                self.body.extend_from_slice(piece.unwrap_or_default());
+            }
+        }
+    }
+}
+
+/// A message and its place.
+struct Frame<'a> {
+    message: &'a [u8],
+    positions: Range<u64>,
+    at: u64,
+}
+
+/// The frames of a block. They must fill its bytes and its positions.
+struct Frames<'a> {
+    kind: Kind,
+    rest: &'a [u8],
+    position: u64,
+    at: u64,
+    end: u64,
+}
+
+impl<'a> Frames<'a> {
+    fn of(kind: Kind, block: &Block, frames: &'a [u8]) -> Self {
+        Self {
+            kind,
+            rest: frames,
+            position: block.first,
+            at: block.at,
+            end: block.end,
+        }
+    }
+
+    fn take(&mut self) -> Option<Frame<'a>> {
+        let (head, rest) = self.rest.split_first_chunk::<FRAME_HEAD_BYTES>()?;
+        let len = u32::from_be_bytes(*head) as usize;
+        let (message, rest) = rest.split_at_checked(len)?;
+        let end = self.position + self.kind.positions(1, len as u64);
+        let is_last = rest.is_empty();
+        if len == 0 || end > self.end || is_last != (end == self.end) {
+            return None;
+        }
+        let frame = Frame {
+            message,
+            positions: self.position..end,
+            at: self.at,
+        };
+        (self.rest, self.position) = (rest, end);
+        self.at += (FRAME_HEAD_BYTES + len) as u64;
+        Some(frame)
+    }
+}
+
+impl<'a> Iterator for Frames<'a> {
+    type Item = Result<Frame<'a>, SegmentError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let at = self.at;
+        let frame = self.take();
+        if frame.is_none() {
+            self.rest = &[];
+        }
+        Some(frame.ok_or(SegmentError::Frame { at }))
+    }
+}

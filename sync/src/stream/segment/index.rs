@@ -1,0 +1,151 @@
+//! Where the messages of a segment lie.
+
+use std::ops::Range;
+
+use super::{FRAME_HEAD_BYTES, Kind};
+
+/// The index of a segment: its blocks, where they lie and where they stand in the stream.
+///
+/// Encoded ([`Index::encode`], [`Index::decode`]) it is byte for byte the footer of the object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Index {
+    kind: Kind,
+    first: u64,
+    blocks: Vec<Block>,
+}
+
+/// What the footer says of a block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Summary {
+    pub(super) messages: u64,
+    pub(super) payload: u64,
+    pub(super) sum: Sum,
+}
+
+/// The first bytes of the hash of a block.
+pub(super) type Sum = [u8; 8];
+
+impl Summary {
+    /// Bytes of its frames.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.messages * FRAME_HEAD_BYTES as u64 + self.payload
+    }
+}
+
+/// A block and its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Block {
+    /// What the footer says of it.
+    pub(super) summary: Summary,
+    /// The position of its first message.
+    pub(super) first: u64,
+    /// The position after its last.
+    pub(super) end: u64,
+    /// Where it begins in the object.
+    pub(super) at: u64,
+}
+
+/// Blocks that hold what a reader wants, and what that is. [`Index::cut`] takes it out of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Span {
+    /// The bytes of the object to read.
+    pub bytes: Range<u64>,
+    pub(super) blocks: Range<usize>,
+    pub(super) wanted: Range<u64>,
+    pub(super) budget: usize,
+}
+
+impl Index {
+    pub(super) const fn new(kind: Kind, first: u64) -> Self {
+        Self {
+            kind,
+            first,
+            blocks: Vec::new(),
+        }
+    }
+
+    /// Adds a block. The sums stay below 2^64: the caller checked the position and the bytes.
+    pub(super) fn push(&mut self, summary: Summary) {
+        let first = self.end();
+        let end = first + self.kind.positions(summary.messages, summary.payload);
+        let at = self.frames_bytes();
+        self.blocks.push(Block {
+            summary,
+            first,
+            end,
+            at,
+        });
+    }
+
+    pub(super) fn blocks(&self) -> &[Block] {
+        &self.blocks
+    }
+
+    /// What the positions count.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// The position of the first message.
+    pub fn first(&self) -> u64 {
+        self.first
+    }
+
+    /// The position after the last message.
+    pub fn end(&self) -> u64 {
+        self.blocks.last().map_or(self.first, |last| last.end)
+    }
+
+    /// How many messages there are.
+    pub fn messages(&self) -> u64 {
+        self.blocks.iter().map(|block| block.summary.messages).sum()
+    }
+
+    /// Bytes of all frames: where the footer begins in the object.
+    pub fn frames_bytes(&self) -> u64 {
+        self.blocks
+            .last()
+            .map_or(0, |last| last.at + last.summary.bytes())
+    }
+
+    /// Bytes of body that a read of `range` has at least: those of the blocks wholly within it.
+    pub fn payload_within(&self, range: &Range<u64>) -> u64 {
+        self.blocks
+            .iter()
+            .filter(|block| range.start <= block.first && block.end <= range.end)
+            .map(|block| block.summary.payload)
+            .sum()
+    }
+
+    /// The blocks that hold the messages at `from..to`, as many as may be needed to reach
+    /// `budget` bytes of body, and always that of the first message. None if the segment does not
+    /// hold `from`, or if `to` is not beyond it; a `to` beyond the segment means all of it.
+    pub fn locate(&self, from: u64, to: u64, budget: usize) -> Option<Span> {
+        let to = to.min(self.end());
+        if from < self.first || from >= to {
+            return None;
+        }
+        let begin = self.blocks.partition_point(|block| block.end <= from);
+        let mut wanted = self.blocks.get(begin..)?.iter();
+        let first = wanted.next()?;
+        // Of a block that is entered inside, nobody knows how much is left.
+        let mut promised = match first.first {
+            start if start == from => first.summary.payload,
+            _ => 0,
+        };
+        let (mut last, mut count) = (first, 1);
+        for block in wanted.take_while(|block| block.first < to) {
+            if promised >= budget as u64 {
+                break;
+            }
+            promised += block.summary.payload;
+            (last, count) = (block, count + 1);
+        }
+        Some(Span {
+            bytes: first.at..last.at + last.summary.bytes(),
+            blocks: begin..begin + count,
+            wanted: from..to,
+            budget,
+        })
+    }
+}
