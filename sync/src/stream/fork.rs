@@ -7,7 +7,6 @@
 //! its source.
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
 use super::call::{Expiry, Fork, MediaType};
 use super::engine::Engine;
@@ -18,6 +17,8 @@ use super::reply::Refusal;
 use super::row::{Columns, odd};
 use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
+
+mod wire;
 
 /// All that a fork needs of its source, for good.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +40,7 @@ pub struct Loan {
 }
 
 /// A segment that is lent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 struct Lent {
     start: u64,
     finish: u64,

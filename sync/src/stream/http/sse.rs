@@ -170,10 +170,16 @@ fn whole_characters(page: &Page) -> (Bytes, Offset) {
 }
 
 /// Writes `data:` lines. Each of CR, LF and CRLF ends a line: none can be let through, or a
-/// message could pass for an event. There is no space behind the colon: a client takes one away.
+/// message could pass for an event. A client takes one space behind the colon away: it gets one to
+/// take where the line has its own.
 fn write_lines(out: &mut Vec<u8>, mut text: &[u8]) {
     loop {
-        out.extend_from_slice(b"data:");
+        let colon: &[u8] = if text.starts_with(b" ") {
+            b"data: "
+        } else {
+            b"data:"
+        };
+        out.extend_from_slice(colon);
         let end = text.iter().position(|&byte| byte == b'\n' || byte == b'\r');
         let Some((line, rest)) = end.and_then(|end| text.split_at_checked(end)) else {
             out.extend_from_slice(text);
