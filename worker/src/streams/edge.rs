@@ -3,12 +3,11 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::Uri;
 use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Domain, resolve};
 use pmx_sync::stream::StreamName;
-use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer, name_of};
+use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
@@ -17,6 +16,7 @@ use worker::{Env, web_sys};
 use super::answer::{Body, response};
 use super::request::{Look, address, head};
 use super::settings::StreamConfig;
+use crate::http::discard;
 use crate::isolate;
 use crate::thrown::words;
 
@@ -30,7 +30,7 @@ pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
         return JsValue::UNDEFINED;
     }
     let outcome = pass(&request, &env);
-    outcome.unwrap_or_else(|problem| refusal(&problem))
+    outcome.unwrap_or_else(|problem| failure(&problem))
 }
 
 /// What an isolate keeps for the streams it sends requests to.
@@ -43,32 +43,25 @@ struct Edge {
 fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     let edge = edge(env)?;
     let address = address(request)?;
-    let Some(name) = asked(&address, &edge.domain) else {
+    if !is_for_streams(&address, &edge.domain) {
         return Ok(JsValue::UNDEFINED);
-    };
+    }
     let head = head(request, address, Look::Sender)?;
-    let refused = match (edge.settings.preflight(&head), name) {
-        (Some(answer), _) => answer,
-        (None, Err(error)) => answer::invalid(&error),
-        (None, Ok(name)) => match edge.settings.authorise(&head) {
-            Ok(()) => return edge.forward(request, &name),
-            Err(problem) => answer::problem(&problem),
-        },
+    let refusal = match edge.settings.admit(&head) {
+        Ok(name) => return edge.forward(request, &name),
+        Err(refusal) => refusal,
     };
-    let answer = edge.settings.dress(&head, refused).map(Body::Bytes);
-    let answer = response(answer, &head.method)?;
+    discard(request);
+    let refusal = edge.settings.dress(&head, refusal).map(Body::Bytes);
+    let answer = response(refusal, &head.method)?;
     Ok(web_sys::Response::from(answer).into())
 }
 
-type Asked = Result<StreamName, pmx_sync::stream::http::InvalidRequest>;
-
-/// Which stream an address is about; nothing if it is about none.
-fn asked(address: &Uri, domain: &Domain) -> Option<Asked> {
-    let host = address.authority()?.as_str();
-    match resolve(host, domain) {
-        Addressed::Api => name_of(address),
-        Addressed::Site { .. } | Addressed::Unknown => None,
-    }
+/// Whether an address is one that streams can have.
+fn is_for_streams(address: &Uri, domain: &Domain) -> bool {
+    let host = address.authority().map(http::uri::Authority::as_str);
+    let is_api = host.is_some_and(|host| resolve(host, domain) == Addressed::Api);
+    is_api && address.path().starts_with(STREAMS_PATH)
 }
 
 impl Edge {
@@ -83,11 +76,10 @@ impl Edge {
     }
 }
 
-fn refusal(problem: &Problem) -> JsValue {
-    let answer = Settings::default();
+/// A failure before anything is known.
+fn failure(problem: &Problem) -> JsValue {
     let (head, ()) = http::Request::new(()).into_parts();
-    let answer = answer.dress(&head, answer::problem(problem));
-    let answer: http::Response<Bytes> = answer;
+    let answer = Settings::default().dress(&head, answer::problem(problem));
     match response(answer.map(Body::Bytes), &head.method) {
         Ok(response) => web_sys::Response::from(response).into(),
         // There is nothing left to say it with.
@@ -137,18 +129,16 @@ mod tests {
     fn only_the_api_has_streams() {
         let domain = Domain::parse("path.app").unwrap();
         for (address, expected) in [
-            ("https://path.app/v1/stream/a/b", Some("a/b")),
-            ("https://api.path.app/v1/stream/a?offset=-1", Some("a")),
-            ("http://127.0.0.1:8787/v1/stream/a", Some("a")),
-            ("https://path.app/v1/stream/", Some("")),
-            ("https://docs.path.app/v1/stream/a", None),
-            ("https://path.app/x/v1/stream/a", None),
-            ("https://path.app/peers/lend", None),
-            ("https://path.app/peers/lend?/v1/stream/", None),
+            ("https://path.app/v1/stream/a/b", true),
+            ("https://api.path.app/v1/stream/a?offset=-1", true),
+            ("http://127.0.0.1:8787/v1/stream/a", true),
+            ("https://docs.path.app/v1/stream/a", false),
+            ("https://path.app/x/v1/stream/a", false),
+            ("https://path.app/peers", false),
+            ("https://stream/peers?/v1/stream/", false),
         ] {
-            let found = asked(&address.parse().unwrap(), &domain);
-            let found = found.map(|name| name.map_or(String::new(), |name| name.to_string()));
-            assert_eq!(found.as_deref(), expected, "{address}");
+            let address = address.parse().unwrap();
+            assert_eq!(is_for_streams(&address, &domain), expected, "{address}");
         }
     }
 }
