@@ -32,6 +32,7 @@ mod publish;
 mod refused;
 mod serving;
 mod sim;
+mod streams;
 mod tidy;
 mod validation;
 mod world;

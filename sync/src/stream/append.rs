@@ -108,7 +108,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(Appended {
             next: Offset::at(stream.tail),
             closed: stream.closed,
-            repeated: false,
+            repeated: body.is_empty(),
             producer: call.producer.as_ref().map(|it| (it.epoch, it.seq)),
         })
     }

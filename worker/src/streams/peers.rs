@@ -142,7 +142,7 @@ impl Peers for Neighbours {
         };
         let lent = self.ask(source, &asked).await;
         let lent = lent.map_err(|error| storage(error.to_string()))??;
-        Loan::decode(&lent).map_err(|error| storage(error.to_string()))
+        Loan::decode(lent.into()).map_err(|error| storage(error.to_string()))
     }
 
     async fn give_back(
