@@ -246,6 +246,7 @@ impl Both<'_> {
         for stream in 0..NAMES.len() {
             self.read(stream);
         }
+        self.tidy();
         while !self.model.streams.is_empty() {
             for stream in 0..NAMES.len() {
                 self.delete(stream);

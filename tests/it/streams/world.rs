@@ -127,7 +127,6 @@ pub(super) struct World<'a> {
     pub(super) sql: Database<'a>,
     pub(super) cold: Freezer<'a>,
     pub(super) shape: Shape,
-    pub(super) faults: &'a Faults,
     lives: Cell<u8>,
 }
 
@@ -148,7 +147,6 @@ impl<'a> World<'a> {
             sql,
             cold: Freezer { objects, faults },
             shape,
-            faults,
             lives: Cell::default(),
         }
     }
