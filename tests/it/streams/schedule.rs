@@ -205,7 +205,8 @@ impl Both<'_> {
             let longest = it.items.iter().map(Vec::len).max().unwrap_or_default();
             let shape = &self.world.shape;
             let most = 2 * shape.read_bytes + shape.chunk_bytes + longest;
-            assert!(page.body.len() <= most, "{} bytes", page.body.len());
+            let bytes = page.body.len();
+            assert!(bytes <= most, "{bytes} bytes; {longest} {shape:?}");
             if page.is_up_to_date() {
                 return;
             }
