@@ -1,12 +1,13 @@
 //! Objects in R2: strongly consistent, immutable here, read by ranges.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
 use pmx_sync::stream::{Cold, Generation, SegmentKey};
-use worker::{Bucket, Data, Object, ResponseBody};
+use worker::{Bucket, Data, Delay, Object, ResponseBody};
 
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
@@ -119,7 +120,11 @@ impl Cold for R2 {
     }
 
     async fn write(&self, key: &SegmentKey, body: Bytes) -> Result<(), BackendError> {
-        self.put(&key.to_string(), body).await
+        self.put(&key.to_string(), body).await?;
+        // Where R2 runs in the same process, that takes nothing from the network while it is busy
+        // with itself, and many segments in a row would keep it so.
+        Delay::from(Duration::ZERO).await;
+        Ok(())
     }
 
     async fn delete(&self, keys: &[SegmentKey]) -> Result<(), BackendError> {

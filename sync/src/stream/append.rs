@@ -108,7 +108,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(Appended {
             next: Offset::at(stream.tail),
             closed: stream.closed,
-            repeated: body.is_empty(),
+            repeated: false,
             producer: call.producer.as_ref().map(|it| (it.epoch, it.seq)),
         })
     }

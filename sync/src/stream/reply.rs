@@ -41,7 +41,7 @@ pub struct Appended {
     pub next: Offset,
     /// Whether the stream is closed now.
     pub closed: bool,
-    /// Whether no byte of it is new: it had been kept before, or it only closes.
+    /// Whether it had been kept before: nothing changed.
     pub repeated: bool,
     /// The producer's epoch and the highest number kept, if there is a producer.
     pub producer: Option<(u64, u64)>,

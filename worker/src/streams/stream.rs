@@ -106,7 +106,7 @@ impl Stream {
                     .atomically(|engine| engine.append(&append, now));
                 let appended = turn?;
                 self.changed(now).await;
-                answer::appended(&appended)
+                answer::appended(&appended, append.body.len())
             }
             Call::Delete => {
                 self.engine().atomically(|engine| engine.delete(now))?;
