@@ -34,6 +34,7 @@ mod refused;
 mod serving;
 mod sim;
 mod streaming;
+mod streams;
 mod tidy;
 mod validation;
 mod world;

@@ -10,7 +10,7 @@ use super::ledger::Stream;
 use super::offset::Offset;
 use super::reply::{Page, Refusal, View};
 use super::row::{Columns, odd};
-use super::segment::Index;
+use super::segment::{Index, Kind};
 use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
 
@@ -194,9 +194,14 @@ impl Piece {
         budget: usize,
         body: &mut Vec<u8>,
     ) -> Result<u64, Refusal> {
+        // Between two bytes a page may end anywhere; JSON messages stay whole.
+        let to = match self.index.kind() {
+            Kind::Bytes => self.finish.min(at.saturating_add(budget as u64)),
+            Kind::Json => self.finish,
+        };
         let span = self
             .index
-            .locate(at, self.finish, budget)
+            .locate(at, to, budget)
             .ok_or_else(|| self.failed("it does not hold what was asked of it"))?;
         let bytes = cold.read(&self.key, span.bytes.clone()).await;
         let bytes = bytes
