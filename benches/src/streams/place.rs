@@ -13,7 +13,7 @@ use crate::host::{self, Host, Server};
 use crate::workerd::{self, Build, Workerd};
 
 /// What survives a crash lies here: by the rules of file systems, this is on a disk.
-const DISK: &str = "/var/tmp";
+pub(crate) const DISK: &str = "/var/tmp";
 
 /// A server of streams.
 pub(crate) enum Place {
