@@ -1,5 +1,5 @@
-//! The official suite of the Durable Streams protocol, whole: against the embedded host as it is,
-//! and against one that keeps streams in tiny pieces, so that most reads come from segments.
+//! The official suite of the Durable Streams protocol, whole: against both hosts as they are, and
+//! against such that keep streams in tiny pieces, so that most reads come from segments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Host, Server, skipped};
+use crate::world::{Host, Server, skipped, worker_lacks};
 
 /// The tests of the suite, without those of the subscriptions.
 const TESTS: usize = 332;
@@ -17,36 +17,56 @@ const TESTS: usize = 332;
 /// The suite waits for long-polls that nothing ends, for five seconds each.
 const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
 
+/// Most reads come from segments.
+const TINY_SEGMENTS: &[(&str, &str)] = &[
+    ("PMX_STREAM_CHUNK_BYTES", "4096"),
+    ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
+];
+
+/// Most reads take many pages.
+const TINY_PAGES: &[(&str, &str)] = &[
+    ("PMX_STREAM_CHUNK_BYTES", "16"),
+    ("PMX_STREAM_READ_BYTES", "4096"),
+];
+
 #[test]
 fn the_official_suite_passes() {
-    check(&[LONG_POLL]);
+    check(Host::Embedded, &[]);
 }
 
 #[test]
 fn the_official_suite_passes_on_tiny_segments() {
-    check(&[
-        LONG_POLL,
-        ("PMX_STREAM_CHUNK_BYTES", "4096"),
-        ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
-    ]);
+    check(Host::Embedded, TINY_SEGMENTS);
 }
 
 #[test]
 fn the_official_suite_passes_on_tiny_pages() {
-    check(&[
-        LONG_POLL,
-        ("PMX_STREAM_CHUNK_BYTES", "16"),
-        ("PMX_STREAM_READ_BYTES", "4096"),
-    ]);
+    check(Host::Embedded, TINY_PAGES);
 }
 
-fn check(settings: &[(&str, &str)]) {
-    if let Err(lack) = install() {
+#[test]
+fn the_official_suite_passes_on_the_worker() {
+    check(Host::Worker, &[]);
+}
+
+#[test]
+fn the_official_suite_passes_on_tiny_segments_on_the_worker() {
+    check(Host::Worker, TINY_SEGMENTS);
+}
+
+fn check(host: Host, settings: &[(&str, &str)]) {
+    let lack = match host {
+        Host::Embedded => None,
+        Host::Worker => worker_lacks(),
+    };
+    if let Err(lack) = lack.map_or_else(install, |lack| Err(lack.to_owned())) {
         return skipped("the official suite", &lack);
     }
     let temp = TempDir::new().unwrap();
-    let server = Server::start_with(Host::Embedded, &temp.path().join("data"), 0, settings);
-    let report = run(&format!("http://127.0.0.1:{}", server.port), temp.path());
+    let mut all = vec![LONG_POLL];
+    all.extend(settings);
+    let server = Server::start_with(host, &temp.path().join("data"), 0, &all);
+    let report = run(host, server.port, temp.path());
     let told = outcome(&report);
     assert_eq!(told.failed, [] as [String; 0], "{settings:?}");
     assert_eq!((told.passed, told.left_out), (TESTS, SUBSCRIPTION_TESTS));
@@ -114,14 +134,19 @@ fn install() -> Result<(), String> {
 }
 
 /// Runs the suite against a server and returns its report.
-fn run(url: &str, temp: &Path) -> Value {
+fn run(host: Host, port: u16, temp: &Path) -> Value {
     let report = temp.join("report.json");
+    let fresh = match host {
+        Host::Embedded => "0",
+        Host::Worker => "1",
+    };
     let mut suite = Command::new("node");
     suite
         .args(["node_modules/vitest/vitest.mjs", "run", "--reporter=json"])
         .arg(format!("--outputFile={}", report.display()))
         .current_dir(folder())
-        .env("CONFORMANCE_URL", url)
+        .env("CONFORMANCE_URL", format!("http://127.0.0.1:{port}"))
+        .env("FRESH_CONNECTIONS", fresh)
         .stdin(Stdio::null());
     let ran = suite.output().expect("node runs");
     let told = || String::from_utf8_lossy(&ran.stderr).into_owned();

@@ -185,7 +185,7 @@ fn root() -> &'static Path {
 }
 
 /// What is missing here for the Worker to run.
-fn worker_lacks() -> Option<&'static str> {
+pub(crate) fn worker_lacks() -> Option<&'static str> {
     static LACK: OnceLock<Option<&str>> = OnceLock::new();
     *LACK.get_or_init(|| {
         let node = Command::new("node").arg("--version").output();

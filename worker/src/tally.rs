@@ -12,6 +12,8 @@ pub(crate) enum Kind {
     R2Read,
     /// A look whether there is an object in R2 (class B).
     R2Head,
+    /// A page of names of objects in R2 (class A).
+    R2List,
     /// An object written to R2 (class A).
     R2Write,
     /// A call that deletes objects from R2 (free).
@@ -71,6 +73,7 @@ thread_local! {
         [
             (Kind::R2Read, Cell::new(0)),
             (Kind::R2Head, Cell::new(0)),
+            (Kind::R2List, Cell::new(0)),
             (Kind::R2Write, Cell::new(0)),
             (Kind::R2Delete, Cell::new(0)),
             (Kind::CacheRead, Cell::new(0)),
@@ -87,6 +90,7 @@ const fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::R2Read => "r2_read",
         Kind::R2Head => "r2_head",
+        Kind::R2List => "r2_list",
         Kind::R2Write => "r2_write",
         Kind::R2Delete => "r2_delete",
         Kind::CacheRead => "cache_read",

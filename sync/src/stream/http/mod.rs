@@ -12,6 +12,7 @@ mod cursor;
 mod etag;
 mod headers;
 mod moment;
+mod poll;
 mod request;
 mod settings;
 pub mod sse;
@@ -19,7 +20,8 @@ pub mod sse;
 pub use cors::Origins;
 pub use cursor::Cursor;
 pub use etag::IfNoneMatch;
-pub use request::{Call, Get, InvalidRequest, Live, is_reserved, name_of};
+pub use poll::Poll;
+pub use request::{Call, Get, InvalidRequest, Live, headers_of, is_reserved, name_of};
 pub use settings::Settings;
 
 /// Where streams live: their name follows.

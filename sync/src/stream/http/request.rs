@@ -101,6 +101,32 @@ pub fn is_reserved(name: &StreamName) -> bool {
     name.as_str().split('/').next() == Some("__ds")
 }
 
+/// The headers that count in a request with this method, for platforms where each costs something
+/// to look at.
+pub fn headers_of(method: &Method) -> &'static [&'static str] {
+    match *method {
+        Method::PUT => &[
+            "content-type",
+            "stream-ttl",
+            "stream-expires-at",
+            "stream-closed",
+            "stream-forked-from",
+            "stream-fork-offset",
+            "stream-fork-sub-offset",
+        ],
+        Method::POST => &[
+            "content-type",
+            "stream-closed",
+            "stream-seq",
+            "producer-id",
+            "producer-epoch",
+            "producer-seq",
+        ],
+        Method::GET => &["if-none-match", "last-event-id"],
+        _ => &[],
+    }
+}
+
 impl Call {
     /// Reads a request's head; the body is put in later.
     pub fn parse(head: &Parts) -> Result<Self, InvalidRequest> {

@@ -6,8 +6,11 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 
 use super::cors::{self, Origins};
-use super::headers;
+use super::request::{is_reserved, name_of};
+use super::{answer, headers};
+use crate::code::Code;
 use crate::serve::authorise;
+use crate::stream::StreamName;
 use crate::wire::Problem;
 
 /// What an operator decides about streams.
@@ -31,6 +34,26 @@ impl Settings {
             Some(secret) => authorise(&head.headers, Some(secret)),
             None => Ok(()),
         }
+    }
+
+    /// Which stream a request may ask, by its head alone; or the answer that it gets without one.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is made once for each refusal"
+    )]
+    pub fn admit(&self, head: &Parts) -> Result<StreamName, Response<Bytes>> {
+        if let Some(preflight) = self.preflight(head) {
+            return Err(preflight);
+        }
+        let refused = |problem| answer::problem(&problem);
+        self.authorise(head).map_err(refused)?;
+        let missing = || Problem::new(Code::NotFound, "the address is no stream's");
+        let name = name_of(&head.uri).ok_or_else(|| refused(missing()))?;
+        let name = name.map_err(|error| answer::invalid(&error))?;
+        if is_reserved(&name) {
+            return Err(refused(missing()));
+        }
+        Ok(name)
     }
 
     /// Puts on an answer what every answer has.
