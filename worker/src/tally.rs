@@ -66,7 +66,7 @@ pub(crate) fn memory() -> usize {
     0
 }
 
-type Tally = [(Kind, Cell<u64>); 10];
+type Tally = [(Kind, Cell<u64>); 11];
 
 thread_local! {
     static TALLY: Tally = const {
