@@ -40,12 +40,16 @@ const miniflare = new Miniflare({
     SITE_SCHEME: "http",
     SITE_PORT: String(port),
     PUBLISH_SECRET: secret(),
+    ...variablesOfStreams(),
   },
   r2Buckets: ["OBJECTS"],
   r2Persist: join(data, "r2"),
   kvNamespaces: ["POINTERS"],
   kvPersist: join(data, "kv"),
-  durableObjects: { SPACE: { className: "SpaceDO", useSQLite: true } },
+  durableObjects: {
+    SPACE: { className: "SpaceDO", useSQLite: true },
+    STREAM: { className: "StreamDO", useSQLite: true },
+  },
   durableObjectsPersist: join(data, "spaces"),
 });
 
@@ -72,6 +76,12 @@ function modules(build) {
     ...["index.js", ...code].map((file) => ({ type: "ESModule", path: join(build, file) })),
     ...wasm.map((file) => ({ type: "CompiledWasm", path: join(build, file) })),
   ];
+}
+
+// What the environment says about streams, as `pmx serve` reads it.
+function variablesOfStreams() {
+  const entries = Object.entries(process.env);
+  return Object.fromEntries(entries.filter(([name]) => /^(PMX_)?STREAM_[A-Z_]+$/.test(name)));
 }
 
 function secret() {

@@ -37,33 +37,50 @@ addEventListener("error", (event) => mark(event.error));
 
 export default class extends WorkerEntrypoint {
   fetch(request) {
-    return guarded(() => module.fetch.call(this, request, this.env, this.ctx));
+    // What streams answer goes through without passing the module.
+    return guarded(
+      () =>
+        module.stream(request, this.env) ??
+        module.fetch.call(this, request, this.env, this.ctx),
+    );
   }
 }
 
-export class SpaceDO extends DurableObject {
+class Revived extends DurableObject {
   #make;
   #made;
   #life;
 
-  constructor(state, env) {
+  constructor(state, env, make) {
     super(state, env);
-    this.#make = () => new module.SpaceDO(state, env);
+    this.#make = make;
   }
 
   fetch(request) {
-    return guarded(() => this.#space().fetch(request));
+    return guarded(() => this.#object().fetch(request));
   }
 
   alarm() {
-    return guarded(() => this.#space().alarm());
+    return guarded(() => this.#object().alarm());
   }
 
-  #space() {
+  #object() {
     if (this.#life !== life.instanceId) {
       this.#made = this.#make();
       this.#life = life.instanceId;
     }
     return this.#made;
+  }
+}
+
+export class SpaceDO extends Revived {
+  constructor(state, env) {
+    super(state, env, () => new module.SpaceDO(state, env));
+  }
+}
+
+export class StreamDO extends Revived {
+  constructor(state, env) {
+    super(state, env, () => new module.StreamDO(state, env));
   }
 }

@@ -210,6 +210,27 @@ codes! {
     Local "E_LOCAL" Other 500 false
         "Check the disk and the permissions of the folder that is named."
         "A local file that pmx itself keeps can't be read or written."
+    StreamUnknown "E_STREAM_UNKNOWN" Other 404 false
+        "Create it with PUT."
+        "There is no stream of this name: it was never created, was deleted, or has expired."
+    StreamGone "E_STREAM_GONE" Other 410 false
+        "Read one of its forks."
+        "The stream was deleted. What it had is kept for its forks only."
+    StreamConflict "E_STREAM_CONFLICT" Conflict 409 false
+        "Look at the stream with HEAD, or choose another name."
+        "The stream exists on other terms, has another media type, or its name is not free yet."
+    StreamClosed "E_STREAM_CLOSED" Conflict 409 false
+        "Append to another stream: a closed one is never opened again."
+        "The stream is closed: nothing can be appended to it."
+    StreamSequence "E_STREAM_SEQUENCE" Conflict 409 false
+        "Send what was left out first; Producer-Expected-Seq says from where."
+        "An append came out of its order: Stream-Seq did not grow, or a producer left out a number."
+    StreamFenced "E_STREAM_FENCED" Conflict 403 false
+        "Start a later epoch, if this producer is the one that shall go on."
+        "A later epoch of the producer is at work, so this one may not append any more."
+    StreamRequest "E_STREAM_REQUEST" Usage 400 false
+        "See the protocol of Durable Streams."
+        "A request to a stream is not one of its protocol."
 }
 
 impl Code {

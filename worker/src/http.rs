@@ -15,7 +15,7 @@ use pmx_sync::wire::Problem;
 use worker::js_sys::{Reflect, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
-use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log};
+use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log, web_sys};
 
 use crate::isolate::server;
 use crate::journal;
@@ -60,7 +60,7 @@ pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Probl
     let announced = announced.ok().flatten().and_then(|text| text.parse().ok());
     let announced = announced.unwrap_or(0);
     if announced > limit {
-        discard(request);
+        discard(request.inner());
         return Err(too_large(announced));
     }
     let mut bytes = Vec::with_capacity(announced);
@@ -93,7 +93,7 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
             server.handle(request, encodings, now(), nonce()?).await
         }
         Err(refusal) => {
-            discard(request);
+            discard(request.inner());
             refusal
         }
     };
@@ -101,8 +101,8 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
 }
 
 /// Tells the client that nobody will read what it still sends.
-fn discard(request: &Request) {
-    if let Some(body) = request.inner().body() {
+pub(crate) fn discard(request: &web_sys::Request) {
+    if let Some(body) = request.body() {
         // The answer says what is wrong; how the rest of the body ends changes nothing.
         let _cancelled = body.cancel();
     }
@@ -136,7 +136,8 @@ fn headers(headers: &Headers) -> HeaderMap {
     map
 }
 
-fn header_value(text: &str) -> Option<HeaderValue> {
+/// A header's bytes, each of which is a character in JavaScript.
+pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
     let bytes = text.chars().map(|c| u8::try_from(c).ok());
     HeaderValue::from_bytes(&bytes.collect::<Option<Vec<_>>>()?).ok()
 }
@@ -149,14 +150,19 @@ fn accepted_encodings(request: &Request) -> Option<String> {
 }
 
 fn nonce() -> Result<Nonce, Problem> {
-    let mut bytes = [0; 32];
-    let array = Uint8Array::new_with_length(bytes.len() as u32);
+    random().map(Nonce)
+}
+
+/// Random bytes.
+pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    let array = Uint8Array::new_with_length(N as u32);
     random_values(&array).map_err(|thrown| {
         let detail = format!("drawing randomness: {}", words(thrown));
         Problem::new(Code::Storage, detail)
     })?;
     array.copy_to(&mut bytes);
-    Ok(Nonce(bytes))
+    Ok(bytes)
 }
 
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]

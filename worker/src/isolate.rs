@@ -7,7 +7,7 @@ use pmx_sync::code::Code;
 use pmx_sync::serve::{Backend, Server, Settings, SiteUrls};
 use pmx_sync::site::Domain;
 use pmx_sync::wire::Problem;
-use worker::Env;
+use worker::{Env, ObjectNamespace};
 
 use crate::kv::Kv;
 use crate::r2::R2;
@@ -59,16 +59,33 @@ thread_local! {
     static SERVER: OnceCell<Rc<Server<Cloudflare>>> = const { OnceCell::new() };
 }
 
+/// The bucket that holds all objects.
+pub(crate) fn bucket(env: &Env) -> Result<R2, Problem> {
+    let bucket = env.bucket("OBJECTS");
+    let bucket = bucket.map_err(unset("the binding OBJECTS"))?;
+    Ok(R2::new(bucket))
+}
+
+/// The objects of all streams.
+pub(crate) fn streams(env: &Env) -> Result<ObjectNamespace, Problem> {
+    let namespace = env.durable_object("STREAM");
+    namespace.map_err(unset("the binding STREAM"))
+}
+
+/// The domain under which sites live.
+pub(crate) fn domain(env: &Env) -> Result<Domain, Problem> {
+    let domain = env.var("DOMAIN").ok().map(|value| value.to_string());
+    let domain = domain.ok_or_else(|| unset("the variable DOMAIN")("it is not set"))?;
+    Domain::parse(&domain).map_err(unset("the variable DOMAIN"))
+}
+
 fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
-    let bucket = env
-        .bucket("OBJECTS")
-        .map_err(unset("the binding OBJECTS"))?;
     let store = env.kv("POINTERS").map_err(unset("the binding POINTERS"))?;
     let namespace = env.durable_object("SPACE");
     let namespace = namespace.map_err(unset("the binding SPACE"))?;
     let pointers = Rc::new(Kv::new(store));
     Ok(Cloudflare {
-        blobs: R2::new(bucket),
+        blobs: bucket(env)?,
         pointers: Rc::clone(&pointers),
         spaces: Objects::new(namespace, pointers),
     })
@@ -76,11 +93,9 @@ fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
 
 fn settings(env: &Env) -> Result<Settings, Problem> {
     let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
-    let domain = text("DOMAIN").ok_or_else(|| unset("the variable DOMAIN")("it is not set"))?;
-    let domain = Domain::parse(&domain).map_err(unset("the variable DOMAIN"))?;
     let urls = site_urls(text("SITE_SCHEME").as_deref(), text("SITE_PORT").as_deref())?;
     Ok(Settings {
-        domain,
+        domain: domain(env)?,
         publish_secret: text("PUBLISH_SECRET"),
         urls,
     })

@@ -19,10 +19,14 @@ mod r2;
 mod space_do;
 mod spaces;
 mod sql;
+mod stream_do;
+mod streams;
 mod tally;
 mod thrown;
 
 pub use space_do::SpaceDO;
+pub use stream_do::StreamDO;
+pub use streams::edge::stream;
 
 use worker::{Context, Env, Request, Response, event};
 

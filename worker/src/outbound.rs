@@ -61,14 +61,15 @@ pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Respons
 }
 
 /// Statuses with which the runtime throws if there is a body, be it an empty one.
-const fn is_bodiless(status: StatusCode) -> bool {
+pub(crate) const fn is_bodiless(status: StatusCode) -> bool {
     matches!(
         status,
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
     )
 }
 
-fn headers(map: &http::HeaderMap) -> Result<Headers, Problem> {
+/// Headers as the runtime has them: each byte a character.
+pub(crate) fn headers(map: &http::HeaderMap) -> Result<Headers, Problem> {
     let headers = Headers::new();
     for (name, value) in map {
         let value: String = value.as_bytes().iter().copied().map(char::from).collect();

@@ -1,11 +1,13 @@
 //! Objects in R2: strongly consistent, immutable here, read by ranges.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
-use worker::{Bucket, Data, Object, ResponseBody};
+use pmx_sync::stream::{Cold, Generation, SegmentKey};
+use worker::{Bucket, Data, Delay, Object, ResponseBody};
 
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
@@ -27,18 +29,14 @@ impl R2 {
         key: ObjectKey,
         range: &Range<u64>,
     ) -> Result<Option<ResponseBody>, BackendError> {
-        let Some(object) = self.find(key, range).await? else {
+        let Some(object) = self.find(&key.to_string(), range).await? else {
             return Ok(None);
         };
         let body = object.body().map(worker::ObjectBody::response_body);
         body.transpose().map_err(backend(format!("reading {key}")))
     }
 
-    async fn find(
-        &self,
-        key: ObjectKey,
-        range: &Range<u64>,
-    ) -> Result<Option<Object>, BackendError> {
+    async fn find(&self, key: &str, range: &Range<u64>) -> Result<Option<Object>, BackendError> {
         // Numbers beyond this are not exact in JavaScript, and no object is as long.
         if range.end > EXACT_INTEGER_MAX {
             return Ok(None);
@@ -48,23 +46,21 @@ impl R2 {
             length: range.end.saturating_sub(range.start),
         };
         tally::note(Kind::R2Read);
-        match self.bucket.get(key.to_string()).range(part).execute().await {
+        match self.bucket.get(key).range(part).execute().await {
             Ok(found) => Ok(found),
             Err(thrown) if is_outside(&thrown.to_string()) => Ok(None),
             Err(thrown) => Err(backend(format!("reading {key}"))(thrown)),
         }
     }
 
-    async fn has(&self, key: ObjectKey) -> Result<bool, BackendError> {
+    async fn has(&self, key: &str) -> Result<bool, BackendError> {
         tally::note(Kind::R2Head);
-        let found = self.bucket.head(key.to_string()).await;
+        let found = self.bucket.head(key).await;
         let found = found.map_err(backend(format!("looking for {key}")))?;
         Ok(found.is_some())
     }
-}
 
-impl Blobs for R2 {
-    async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+    async fn part(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
         if range.is_empty() {
             // R2 refuses to read nothing.
             return Ok(self.has(key).await?.then(Bytes::new));
@@ -82,14 +78,14 @@ impl Blobs for R2 {
         Ok(is_whole.then(|| bytes.into()))
     }
 
-    async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+    async fn put(&self, key: &str, body: Bytes) -> Result<(), BackendError> {
         tally::note(Kind::R2Write);
-        let put = self.bucket.put(key.to_string(), Data::Bytes(body.into()));
+        let put = self.bucket.put(key, Data::Bytes(body.into()));
         let put = put.execute().await;
         put.map(drop).map_err(backend(format!("writing {key}")))
     }
 
-    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
+    async fn remove<K: ToString>(&self, keys: &[K]) -> Result<(), BackendError> {
         for some in keys.chunks(DELETED_AT_ONCE_MAX) {
             let names: Vec<String> = some.iter().map(ToString::to_string).collect();
             tally::note(Kind::R2Delete);
@@ -97,6 +93,51 @@ impl Blobs for R2 {
             deleted.map_err(backend(format!("deleting {} objects", some.len())))?;
         }
         Ok(())
+    }
+}
+
+impl Blobs for R2 {
+    async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        self.part(&key.to_string(), range).await
+    }
+
+    async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
+        self.put(&key.to_string(), body).await
+    }
+
+    async fn delete(&self, keys: &[ObjectKey]) -> Result<(), BackendError> {
+        self.remove(keys).await
+    }
+}
+
+impl Cold for R2 {
+    async fn read(
+        &self,
+        key: &SegmentKey,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, BackendError> {
+        self.part(&key.to_string(), range).await
+    }
+
+    async fn write(&self, key: &SegmentKey, body: Bytes) -> Result<(), BackendError> {
+        self.put(&key.to_string(), body).await?;
+        // Where R2 runs in the same process, that takes nothing from the network while it is busy
+        // with itself, and many segments in a row would keep it so.
+        Delay::from(Duration::ZERO).await;
+        Ok(())
+    }
+
+    async fn delete(&self, keys: &[SegmentKey]) -> Result<(), BackendError> {
+        self.remove(keys).await
+    }
+
+    async fn list(&self, generation: Generation) -> Result<Vec<SegmentKey>, BackendError> {
+        let prefix = SegmentKey::prefix(generation);
+        tally::note(Kind::R2List);
+        let listed = self.bucket.list().prefix(&prefix).execute().await;
+        let listed = listed.map_err(backend(format!("listing {prefix}")))?;
+        let names = listed.objects().into_iter().map(|object| object.key());
+        Ok(names.filter_map(|name| SegmentKey::parse(&name)).collect())
     }
 }
 

@@ -12,6 +12,8 @@ pub(crate) enum Kind {
     R2Read,
     /// A look whether there is an object in R2 (class B).
     R2Head,
+    /// A page of names of objects in R2 (class A).
+    R2List,
     /// An object written to R2 (class A).
     R2Write,
     /// A call that deletes objects from R2 (free).
@@ -62,13 +64,14 @@ pub(crate) fn memory() -> usize {
     0
 }
 
-type Tally = [(Kind, Cell<u64>); 9];
+type Tally = [(Kind, Cell<u64>); 10];
 
 thread_local! {
     static TALLY: Tally = const {
         [
             (Kind::R2Read, Cell::new(0)),
             (Kind::R2Head, Cell::new(0)),
+            (Kind::R2List, Cell::new(0)),
             (Kind::R2Write, Cell::new(0)),
             (Kind::R2Delete, Cell::new(0)),
             (Kind::KvRead, Cell::new(0)),
@@ -84,6 +87,7 @@ const fn name(kind: Kind) -> &'static str {
     match kind {
         Kind::R2Read => "r2_read",
         Kind::R2Head => "r2_head",
+        Kind::R2List => "r2_list",
         Kind::R2Write => "r2_write",
         Kind::R2Delete => "r2_delete",
         Kind::KvRead => "kv_read",

@@ -22,6 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pmx_sync::code::Code;
 use pmx_sync::serve::{Body, Nonce, Server};
+use pmx_sync::stream::http::name_of;
 use pmx_sync::wire::Problem;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -32,11 +33,13 @@ use super::local::Local;
 use super::outbound::{problem, sendable};
 use super::patience::Patient;
 use super::ready::block_on;
+use super::streams::Streams;
 
 /// All that answering a request takes.
 pub(crate) struct Counter {
     pub(crate) server: Server<Local>,
     pub(crate) log: Log,
+    streams: Arc<Streams>,
     /// KiB for bodies of the publish API.
     room: Arc<Semaphore>,
     /// Requests of the publish API at work.
@@ -44,11 +47,12 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(crate) fn new(server: Server<Local>, log: Log) -> Self {
+    pub(crate) fn new(server: Server<Local>, streams: Arc<Streams>, log: Log) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             server,
             log,
+            streams,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             turns: Arc::new(Semaphore::new((cores + 1).min(TURNS_MAX))),
         }
@@ -145,16 +149,26 @@ where
 async fn answer(counter: Arc<Counter>, request: Request<Incoming>) -> Response<AnyBody> {
     let (head, body) = request.into_parts();
     let entry = counter.log.request(&head);
-    let method = head.method.clone();
-    let answer = match respond(&counter, head, body).await {
-        Ok(answer) => sendable(answer, &method, &counter.server.backend().blobs),
-        Err(failure) if method == Method::HEAD => refused(&failure).map(|_| AnyBody::empty()),
-        Err(failure) => refused(&failure),
+    let is_stream = name_of(&head.uri).is_some() && counter.server.is_api(&head);
+    let answer = if is_stream {
+        counter.streams.answer(&head, body).await
+    } else {
+        ordinary(&counter, head, body).await
     };
     if let Some(entry) = entry {
         entry.answered(&answer, answer.body());
     }
     answer
+}
+
+/// Answers a request of the publish API or to a site.
+async fn ordinary(counter: &Arc<Counter>, head: Parts, body: Incoming) -> Response<AnyBody> {
+    let method = head.method.clone();
+    match respond(counter, head, body).await {
+        Ok(answer) => sendable(answer, &method, &counter.server.backend().blobs),
+        Err(failure) if method == Method::HEAD => refused(&failure).map(|_| AnyBody::empty()),
+        Err(failure) => refused(&failure),
+    }
 }
 
 /// The answer of the server; an `Err` is the host's own.

@@ -12,6 +12,8 @@
 //! spaces/<name>.db                  a space's ledger
 //! objects/spaces/<id>/<aa>/<object> immutable objects
 //! objects/scratch/                  objects being written
+//! streams.db                        the streams
+//! streams/                          their older parts
 //! ```
 
 mod alarm;
@@ -30,6 +32,7 @@ mod ready;
 mod secret;
 mod spaces;
 mod sql;
+mod streams;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -48,6 +51,7 @@ use error::disk;
 use http::Counter;
 use local::Local;
 use lock::Lock;
+use streams::Streams;
 
 pub use blobs::Folder;
 pub use error::HostError;
@@ -56,6 +60,7 @@ pub use pointers::PointerTable;
 pub use secret::{SECRET_FILE, find_secret};
 pub use spaces::LocalSpaces;
 pub use sql::Ledger;
+pub use streams::StreamConfig;
 
 /// What the operator of an embedded host decides.
 #[derive(Debug, Clone)]
@@ -68,6 +73,8 @@ pub struct Config {
     pub domain: String,
     /// The token that may publish; without one the host makes its own (see [`find_secret`]).
     pub publish_secret: Option<String>,
+    /// Durable Streams.
+    pub streams: StreamConfig,
     /// What to tell.
     pub log: Log,
 }
@@ -92,7 +99,9 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
         let local = Local::open(&config.data, changed)?;
-        let counter = Arc::new(Counter::new(Server::new(local, settings), config.log));
+        let streams = Streams::open(&config.data, config.streams, stopped.clone(), config.log)?;
+        let server = Server::new(local, settings);
+        let counter = Arc::new(Counter::new(server, Arc::new(streams), config.log));
         let serving = {
             let _inside = runtime.enter();
             let listener =

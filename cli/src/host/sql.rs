@@ -31,6 +31,11 @@ impl Ledger {
         }
         Ok(ledger)
     }
+
+    /// Whether no transaction is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.connection.is_autocommit()
+    }
 }
 
 impl Sql for Ledger {

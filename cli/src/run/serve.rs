@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Context, Ended};
 use crate::args::{HostArgs, ServeArgs};
 use crate::error::Failure;
-use crate::host::{Config, Host, Log, SECRET_FILE};
+use crate::host::{Config, Host, Log, SECRET_FILE, StreamConfig};
 
 /// The port that the host listens on if none is named.
 pub(super) const PORT: u16 = 8787;
@@ -38,6 +38,7 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
             .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
         domain: domain.unwrap_or("localhost").to_owned(),
         publish_secret: env.var("PUBLISH_SECRET").map(str::to_owned),
+        streams: StreamConfig::of(env),
         log,
     })
 }

@@ -165,6 +165,11 @@ impl<B: Backend> Server<B> {
     /// Whether answering may take long or block (the publish API), so that a platform with threads
     /// runs it beside the quick reads of sites.
     pub fn is_heavy(&self, head: &Parts) -> bool {
+        self.is_api(head)
+    }
+
+    /// Whether a request is not for a site: for the publish API, or for what a platform has beside.
+    pub fn is_api(&self, head: &Parts) -> bool {
         matches!(self.addressed(head), Addressed::Api)
     }
 

@@ -18,6 +18,7 @@ mod expiry;
 mod fork;
 mod generation;
 mod hot;
+pub mod http;
 mod json;
 mod ledger;
 mod name;

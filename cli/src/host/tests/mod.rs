@@ -16,6 +16,7 @@ fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
         listen: "127.0.0.1:0".parse().unwrap(),
         domain: "localhost".into(),
         publish_secret: secret.map(str::to_owned),
+        streams: StreamConfig::default(),
         log: Log::Quiet,
     })
 }
@@ -71,6 +72,7 @@ fn a_port_in_use_is_said() {
         listen: taken.local_addr().unwrap(),
         domain: "localhost".into(),
         publish_secret: Some("x".into()),
+        streams: StreamConfig::default(),
         log: Log::Quiet,
     });
     let refused = refused.map(|_| ()).unwrap_err();

@@ -1,0 +1,94 @@
+//! What an operator of the embedded host decides about streams, as the environment says it.
+
+use std::time::Duration;
+
+use pmx_sync::stream::Shape;
+use pmx_sync::stream::http::{Origins, Settings};
+
+use crate::env::Environment;
+
+/// What the operator of an embedded host decides about streams.
+#[derive(Debug, Clone)]
+pub struct StreamConfig {
+    /// Who may use them.
+    pub settings: Settings,
+    /// How they are kept.
+    pub shape: Shape,
+    /// How long a reader waits for one answer.
+    pub long_poll: Duration,
+}
+
+impl Default for StreamConfig {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            shape: Shape::default(),
+            long_poll: Duration::from_secs(20),
+        }
+    }
+}
+
+impl StreamConfig {
+    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas) and `STREAM_LONG_POLL_MS`. For
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
+    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
+    pub fn of(env: &Environment) -> Self {
+        let number = |name| env.var(name).and_then(|text| text.parse::<u64>().ok());
+        let own = Self::default();
+        let shape = Shape {
+            chunk_bytes: number("PMX_STREAM_CHUNK_BYTES")
+                .map_or(own.shape.chunk_bytes, |bytes| bytes as usize),
+            segment_bytes: number("PMX_STREAM_SEGMENT_BYTES").unwrap_or(own.shape.segment_bytes),
+            segment_messages: number("PMX_STREAM_SEGMENT_MESSAGES")
+                .unwrap_or(own.shape.segment_messages),
+            read_bytes: number("PMX_STREAM_READ_BYTES")
+                .map_or(own.shape.read_bytes, |bytes| bytes as usize),
+            ..own.shape
+        };
+        Self {
+            settings: Settings {
+                secret: env.var("STREAM_SECRET").map(str::to_owned),
+                origins: env
+                    .var("STREAM_ORIGINS")
+                    .map_or(Origins::Any, Origins::parse),
+            },
+            shape,
+            long_poll: number("STREAM_LONG_POLL_MS").map_or(own.long_poll, Duration::from_millis),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_environment_is_read() {
+        let of = |pairs: &[(&str, &str)]| StreamConfig::of(&pairs.iter().copied().collect());
+        let plain = of(&[]);
+        assert_eq!(plain.settings.secret, None);
+        assert_eq!(plain.settings.origins, Origins::Any);
+        assert_eq!(plain.shape, Shape::default());
+        assert_eq!(plain.long_poll, Duration::from_secs(20));
+        let all = of(&[
+            ("STREAM_SECRET", "s3cret"),
+            ("STREAM_ORIGINS", "https://a.example, https://B.example"),
+            ("STREAM_LONG_POLL_MS", "700"),
+            ("PMX_STREAM_CHUNK_BYTES", "4096"),
+            ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
+            ("PMX_STREAM_READ_BYTES", "lots"),
+        ]);
+        assert_eq!(all.settings.secret.as_deref(), Some("s3cret"));
+        let origins = ["https://a.example", "https://b.example"];
+        assert_eq!(
+            all.settings.origins,
+            Origins::These(origins.map(str::to_owned).to_vec())
+        );
+        assert_eq!(
+            (all.shape.chunk_bytes, all.shape.segment_messages),
+            (4_096, 2)
+        );
+        assert_eq!(all.shape.read_bytes, Shape::default().read_bytes);
+        assert_eq!(all.long_poll, Duration::from_millis(700));
+    }
+}

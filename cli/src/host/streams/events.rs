@@ -1,0 +1,179 @@
+//! Readers of server-sent events.
+//!
+//! A reader is a body that hyper asks for its next chunk whenever the one before it has left. So
+//! each goes at the pace of its client, and all who keep up get the same bytes.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body as AnyBody;
+use bytes::Bytes;
+use http::Response;
+use http_body::Frame;
+use pmx_sync::stream::http::sse::{self, Session, Then};
+use pmx_sync::stream::http::{Cursor, Get};
+use pmx_sync::stream::{Page, Refusal, StreamName};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until};
+
+use super::Streams;
+use super::answer::{jitter, up_to};
+use super::topics::{Shared, Subscription};
+
+/// Begins to answer a reader of events.
+pub(super) async fn begin(
+    streams: &Arc<Streams>,
+    name: &StreamName,
+    get: &Get,
+) -> Result<Response<AnyBody>, Refusal> {
+    let changes = streams.topics.subscribe(name);
+    let session = Session::new(get);
+    let first = streams.read(name, session.read()).await?;
+    let head = sse::head(&first.view.media_type);
+    let reader = Reader {
+        streams: Arc::clone(streams),
+        name: name.clone(),
+        changes,
+        session,
+        stop: streams.stop.clone(),
+        end: Instant::now() + SESSION_TIME + up_to(SESSION_JITTER),
+        alive: Instant::now() + ALIVE_TIME,
+        then: Then::More,
+        first: Some(first),
+    };
+    let body = Events(Some(Box::pin(reader.next())));
+    Ok(head.map(|_| AnyBody::new(body)))
+}
+
+/// How long a reader is served before it has to come again: what lies between may change.
+const SESSION_TIME: Duration = Duration::from_secs(55);
+
+/// Not all readers come again at once.
+const SESSION_JITTER: Duration = Duration::from_secs(10);
+
+/// After which silence a reader hears that nothing came.
+const ALIVE_TIME: Duration = Duration::from_secs(15);
+
+struct Reader {
+    streams: Arc<Streams>,
+    name: StreamName,
+    changes: Subscription,
+    session: Session,
+    stop: watch::Receiver<bool>,
+    end: Instant,
+    alive: Instant,
+    then: Then,
+    first: Option<Page>,
+}
+
+/// Why a reader is no longer idle.
+enum Woken {
+    Changed,
+    Alive,
+    End,
+}
+
+impl Reader {
+    /// The next chunk, and the reader after it; nothing when it is over.
+    async fn next(mut self) -> Option<(Bytes, Self)> {
+        loop {
+            let woken = match self.then {
+                Then::More => Woken::Changed,
+                Then::Wait => self.wait().await,
+                Then::End => Woken::End,
+            };
+            let shared = match woken {
+                Woken::Changed | Woken::Alive => self.page().await?,
+                Woken::End => return None,
+            };
+            let page = &shared.page;
+            if !self.session.knows(page) {
+                return None;
+            }
+            // The first chunk says where the reader stands, even if nothing is there.
+            let silent = page.start == page.end && !page.is_at_end();
+            if silent && self.then == Then::Wait && matches!(woken, Woken::Changed) {
+                continue;
+            }
+            let bytes = self.take(&shared);
+            return Some((bytes, self));
+        }
+    }
+
+    async fn wait(&mut self) -> Woken {
+        tokio::select! {
+            () = self.changes.changed() => Woken::Changed,
+            () = sleep_until(self.alive.min(self.end)) => {
+                if Instant::now() >= self.end { Woken::End } else { Woken::Alive }
+            }
+            _ = self.stop.changed() => Woken::End,
+        }
+    }
+
+    /// The page at the place where the reader stands. If there is none, it is over.
+    async fn page(&mut self) -> Option<Arc<Shared>> {
+        let read = self.session.read();
+        if let Some(first) = self.first.take() {
+            return Some(Arc::new(Shared::alone(read, first)));
+        }
+        self.changes.mark();
+        let reading = self.streams.read(&self.name, read);
+        match self.then {
+            // Who catches up is alone at its place, and must not hold up the others.
+            Then::More => {
+                let page = reading.await.ok()?;
+                Some(Arc::new(Shared::alone(read, page)))
+            }
+            Then::Wait | Then::End => self.changes.shared(read, reading).await.ok(),
+        }
+    }
+
+    /// Takes the chunk that all take, or one of its own if its cursor is ahead of it.
+    fn take(&mut self, shared: &Shared) -> Bytes {
+        let now = crate::host::now();
+        let (cursor, event) = shared.event(Cursor::at(now));
+        let own;
+        let event = if self.session.takes(*cursor) {
+            event
+        } else {
+            own = sse::event(&shared.page, self.session.cursor(now, jitter()));
+            &own
+        };
+        self.session.got(&shared.page, event);
+        self.then = event.then;
+        self.alive = Instant::now() + ALIVE_TIME;
+        event.bytes.clone()
+    }
+}
+
+/// A chunk that is being waited for.
+type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Reader)>> + Send>>;
+
+/// Chunk after chunk.
+struct Events(Option<Next>);
+
+impl http_body::Body for Events {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(next) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let (bytes, rest) = match ready!(next.as_mut().poll(context)) {
+            Some((bytes, reader)) => {
+                let rest: Next = Box::pin(reader.next());
+                (Some(bytes), Some(rest))
+            }
+            None => (None, None),
+        };
+        self.0 = rest;
+        Poll::Ready(bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+}

@@ -1,0 +1,149 @@
+//! Durable Streams on this machine: all in one database, cold segments in a folder.
+//!
+//! ```text
+//! streams.db                     names, hot logs and all else that changes
+//! streams/<life>/<start>-<end>   segments
+//! streams/scratch/               segments being written
+//! ```
+
+mod alarm;
+mod answer;
+mod cold;
+mod config;
+mod events;
+mod names;
+mod readers;
+mod savepoint;
+mod topics;
+mod turn;
+mod writer;
+
+use std::path::Path;
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Mutex};
+
+use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
+use tokio::sync::{Semaphore, watch};
+
+use super::error::HostError;
+use super::journal::Log;
+use super::sql::Ledger;
+use alarm::Alarm;
+use cold::SegmentFolder;
+use readers::{Readers, Slides};
+use savepoint::Batch;
+use topics::Topics;
+use turn::{Turn, storage};
+use writer::Writer;
+
+pub use config::StreamConfig;
+
+/// All streams of a host.
+pub(crate) struct Streams {
+    config: StreamConfig,
+    writer: Writer,
+    readers: Arc<Readers>,
+    cold: Arc<SegmentFolder>,
+    topics: Arc<Topics>,
+    /// Reads at work at once.
+    turns: Arc<Semaphore>,
+    /// KiB for bodies of requests.
+    room: Semaphore,
+    stop: watch::Receiver<bool>,
+}
+
+impl Streams {
+    /// Opens what is there and makes what is not. Live readers are let go when `stop` changes.
+    pub(crate) fn open(
+        data: &Path,
+        config: StreamConfig,
+        stop: watch::Receiver<bool>,
+        log: Log,
+    ) -> Result<Self, HostError> {
+        let file = data.join("streams.db");
+        let cold = Arc::new(SegmentFolder::open(&data.join("streams"))?);
+        let ledger = Ledger::open(&file).and_then(|ledger| {
+            // What savepoints keep to undo stays in memory.
+            ledger.run("PRAGMA temp_store = MEMORY", &[])?;
+            names::install(&ledger)?;
+            Engine::install(&ledger)?;
+            Ok(ledger)
+        });
+        let ledger = ledger.map_err(|error| HostError::Ledger {
+            path: file.clone(),
+            why: error.to_string(),
+        })?;
+        super::durable::flush_folder(data).map_err(super::error::disk("flush", data))?;
+        let ledger = Arc::new(Mutex::new(ledger));
+        let (again, queue) = channel();
+        let alarm = Alarm {
+            ledger: Arc::clone(&ledger),
+            cold: Arc::clone(&cold),
+            shape: config.shape.clone(),
+            log,
+        };
+        alarm.start(queue, &again).map_err(HostError::Threads)?;
+        let settled = move |due: Vec<alarm::Due>| {
+            for due in due {
+                // Fails only if the alarm has ended, and then so does the host.
+                let _ = again.send(due);
+            }
+        };
+        let writer = Writer::start(ledger, config.shape.clone(), settled);
+        Ok(Self {
+            readers: Arc::new(Readers::new(&file, config.shape.clone())),
+            config,
+            writer: writer.map_err(HostError::Threads)?,
+            cold,
+            topics: Arc::default(),
+            turns: Arc::new(Semaphore::new(READS_MAX)),
+            room: Semaphore::new(ROOM_KIB as usize),
+            stop,
+        })
+    }
+
+    /// What is known of a stream.
+    async fn head(&self, name: &StreamName) -> Result<View, Refusal> {
+        let (readers, name) = (Arc::clone(&self.readers), name.clone());
+        self.beside(move || readers.head(&name, super::now())).await
+    }
+
+    /// Reads a page, and notes that it was read.
+    async fn read(&self, name: &StreamName, read: Read) -> Result<Page, Refusal> {
+        let (readers, cold) = (Arc::clone(&self.readers), Arc::clone(&self.cold));
+        let named = name.clone();
+        let reading = move || readers.page(&named, read, &cold, super::now());
+        let (page, slides) = self.beside(reading).await?;
+        if slides == Slides::Yes {
+            let named = name.clone();
+            let slide = move |turn: &Turn<'_, Batch<'_>>| turn.slide(&named);
+            self.writer.turn(0, slide, |()| ()).await?;
+        }
+        Ok(page)
+    }
+
+    /// Does what blocks on a thread where that holds up nobody.
+    async fn beside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = turn.await.expect("the semaphore is never closed");
+        let done = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(turn);
+            done
+        });
+        done.await.unwrap_or_else(|error| {
+            let why = format!("reading: {error}");
+            Err(storage(SqlError(why)))
+        })
+    }
+}
+
+/// Reads at work at once, each with a connection of its own: below the threads that may block.
+const READS_MAX: usize = 8;
+
+/// KiB of bodies in memory at once: four of the largest.
+const ROOM_KIB: u32 = 64 * 1024;

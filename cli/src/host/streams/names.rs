@@ -1,0 +1,54 @@
+//! Which stream has which key in the tables.
+//!
+//! All streams share one database, so that one flush commits appends of many. A key is never given
+//! twice: what is left to do for a stream that was deleted meets no later one of the same name.
+
+use pmx_sync::sql::{Sql, SqlError, Value};
+use pmx_sync::stream::StreamName;
+
+/// Makes the table, unless it is there.
+pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
+    let table = "CREATE TABLE IF NOT EXISTS host_stream_names (\
+        s INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE)";
+    sql.run(table, &[]).map(drop)
+}
+
+/// The key of a name, if it has one.
+pub(super) fn find<S: Sql>(sql: &S, name: &StreamName) -> Result<Option<i64>, SqlError> {
+    let select = "SELECT s FROM host_stream_names WHERE name = ?";
+    let rows = sql.run(select, &[name.as_str().into()])?;
+    keys(&rows.concat()).map(|keys| keys.first().copied())
+}
+
+/// The key of a name, which is given one if need be.
+pub(super) fn find_or_give<S: Sql>(sql: &S, name: &StreamName) -> Result<i64, SqlError> {
+    if let Some(key) = find(sql, name)? {
+        return Ok(key);
+    }
+    let insert = "INSERT INTO host_stream_names (name) VALUES (?) RETURNING s";
+    let rows = sql.run(insert, &[name.as_str().into()])?;
+    let key = keys(&rows.concat())?.first().copied();
+    key.ok_or_else(|| SqlError("a row was inserted without a key".into()))
+}
+
+/// Takes the key from whatever name has it.
+pub(super) fn forget<S: Sql>(sql: &S, key: i64) -> Result<(), SqlError> {
+    let delete = "DELETE FROM host_stream_names WHERE s = ?";
+    sql.run(delete, &[Value::Integer(key)]).map(drop)
+}
+
+/// All keys.
+pub(super) fn all<S: Sql>(sql: &S) -> Result<Vec<i64>, SqlError> {
+    let rows = sql.run("SELECT s FROM host_stream_names", &[])?;
+    keys(&rows.concat())
+}
+
+fn keys(values: &[Value]) -> Result<Vec<i64>, SqlError> {
+    let integers = values.iter().map(|value| match value {
+        Value::Integer(key) => Ok(*key),
+        Value::Null | Value::Text(_) | Value::Blob(_) => {
+            Err(SqlError("the key of a stream is no number".into()))
+        }
+    });
+    integers.collect()
+}

@@ -1,0 +1,140 @@
+//! What happens to streams, one turn at a time, each under the name that the client used.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+use pmx_sync::serve::BackendError;
+use pmx_sync::sql::{Sql, SqlError};
+use pmx_sync::stream::execute::{self, Peers};
+use pmx_sync::stream::{
+    Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Loan, Refusal, Shape,
+    StreamName,
+};
+use pmx_sync::time::Timestamp;
+
+use super::names;
+use crate::host::ready::block_on;
+
+/// The streams in a database, at a moment.
+pub(super) struct Turn<'a, S> {
+    sql: &'a S,
+    shape: &'a Shape,
+    now: Timestamp,
+    touched: RefCell<BTreeSet<i64>>,
+}
+
+impl<'a, S: Sql> Turn<'a, S> {
+    pub(super) fn new(sql: &'a S, shape: &'a Shape) -> Self {
+        let (now, touched) = (crate::host::now(), RefCell::default());
+        Self {
+            sql,
+            shape,
+            now,
+            touched,
+        }
+    }
+
+    /// The stream with a key.
+    pub(super) const fn engine(&self, key: i64) -> Engine<'a, S> {
+        Engine::new(self.sql, key, self.shape)
+    }
+
+    /// Statements that hold or are undone together.
+    #[cfg(test)]
+    pub(super) fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&S) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.sql.atomically(body)
+    }
+
+    /// The moment.
+    pub(super) const fn now(&self) -> Timestamp {
+        self.now
+    }
+
+    /// When to do what the turns left to do for the streams they wrote to.
+    pub(super) fn due(&self) -> Result<Vec<(i64, Timestamp)>, SqlError> {
+        let mut all = Vec::new();
+        for key in self.touched.take() {
+            let due = self.engine(key).due(self.now)?;
+            all.extend(due.map(|at| (key, at)));
+        }
+        Ok(all)
+    }
+
+    pub(super) fn create(
+        &self,
+        name: &StreamName,
+        call: &Create,
+        generation: Generation,
+    ) -> Result<Created, Refusal> {
+        let key = names::find_or_give(self.sql, name).map_err(storage)?;
+        self.touched.borrow_mut().insert(key);
+        let engine = self.engine(key);
+        let made = block_on(execute::create(&engine, self, call, self.now, generation));
+        if made.is_err() && engine.is_void().map_err(storage)? {
+            names::forget(self.sql, key).map_err(storage)?;
+        }
+        made
+    }
+
+    pub(super) fn append(&self, name: &StreamName, call: &Append) -> Result<Appended, Refusal> {
+        self.write(name, |engine| engine.append(call, self.now))
+    }
+
+    pub(super) fn delete(&self, name: &StreamName) -> Result<Deleted, Refusal> {
+        self.write(name, |engine| engine.delete(self.now))
+    }
+
+    pub(super) fn slide(&self, name: &StreamName) -> Result<(), Refusal> {
+        self.write(name, |engine| engine.slide(self.now))
+    }
+
+    /// Takes a turn of one stream that holds or is undone.
+    fn write<T>(
+        &self,
+        name: &StreamName,
+        turn: impl FnOnce(&Engine<'_, S>) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        let key = names::find(self.sql, name).map_err(storage)?;
+        let key = key.ok_or(Refusal::Unknown)?;
+        self.touched.borrow_mut().insert(key);
+        self.engine(key).atomically(turn)
+    }
+}
+
+impl<S: Sql> Peers for Turn<'_, S> {
+    async fn lend(
+        &self,
+        source: &StreamName,
+        fork: &Fork,
+        edge: Generation,
+        now: Timestamp,
+    ) -> Result<Loan, Refusal> {
+        match self.write(source, |engine| engine.lend(fork, edge, now)) {
+            Err(Refusal::Unknown) => Err(Refusal::NoSource),
+            lent => lent,
+        }
+    }
+
+    async fn give_back(
+        &self,
+        source: &StreamName,
+        edge: Generation,
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        match self.write(source, |engine| engine.give_back(edge, now)) {
+            Ok(()) | Err(Refusal::Unknown) => Ok(()),
+            Err(refusal) => Err(BackendError::new(format!("giving {source} back"), refusal)),
+        }
+    }
+}
+
+// By value, as `map_err` passes it.
+#[allow(clippy::needless_pass_by_value)]
+pub(super) fn storage(error: SqlError) -> Refusal {
+    Refusal::Storage {
+        why: error.to_string(),
+    }
+}

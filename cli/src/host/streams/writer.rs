@@ -1,0 +1,227 @@
+//! Group commit: one thread takes all turns that wait, runs them in one transaction, flushes once
+//! and then answers them all.
+//!
+//! While the disk is busy with one batch the next gathers by itself, so that a single client waits
+//! for nobody and a hundred share a flush. A turn that fails undoes itself alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::{Refusal, Shape};
+use pmx_sync::time::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+use super::savepoint::Batch;
+use super::turn::{Turn, storage};
+use crate::host::sql::Ledger;
+
+/// The ledger of all streams: the writer has it, and now and then the alarm.
+pub(super) type Writable = Mutex<Ledger>;
+
+/// Takes the ledger. Whoever panicked with it was undone.
+pub(super) fn taken(ledger: &Writable) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where turns are handed in. The thread ends when all of these are gone.
+#[derive(Clone)]
+pub(super) struct Writer {
+    queue: mpsc::Sender<Box<dyn Job>>,
+}
+
+impl Writer {
+    /// Starts the thread. `settled` hears of what is left to do, and when.
+    pub(super) fn start(
+        ledger: Arc<Writable>,
+        shape: Shape,
+        settled: impl Fn(Vec<(i64, Timestamp)>) + Send + 'static,
+    ) -> std::io::Result<Self> {
+        let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
+        let name = "pmx-streams".to_owned();
+        std::thread::Builder::new().name(name).spawn(move || {
+            while let Some(batch) = gather(&mut jobs) {
+                settled(commit(&ledger, &shape, batch));
+            }
+        })?;
+        Ok(Self { queue })
+    }
+
+    /// Takes a turn, which weighs so many bytes, and tells its outcome once that is durable. After
+    /// it is, `after` runs before anything else happens, even if nobody waits for the outcome.
+    pub(super) async fn turn<T: Send + 'static>(
+        &self,
+        bytes: usize,
+        work: impl FnOnce(&Turn<'_, Batch<'_>>) -> Result<T, Refusal> + Send + 'static,
+        after: impl FnOnce(&T) + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let (reply, outcome) = oneshot::channel();
+        let job = Work {
+            bytes,
+            begin: Some(work),
+            after,
+            outcome: Err(failed("it was never begun")),
+            reply,
+        };
+        let sent = self.queue.send(Box::new(job)).await;
+        sent.map_err(|_| failed("the host is about to stop"))?;
+        let outcome = outcome.await;
+        outcome.unwrap_or_else(|_| Err(failed("the host is about to stop")))
+    }
+}
+
+/// Turns that wait. More wait before they are in the queue.
+const QUEUE_MAX: usize = 1_024;
+
+/// Turns of one transaction.
+const BATCH_TURNS_MAX: usize = 512;
+
+/// Bytes from which on a transaction takes no more.
+const BATCH_BYTES: usize = 8 * 1024 * 1024;
+
+/// A turn that waits.
+trait Job: Send {
+    fn bytes(&self) -> usize;
+    fn run(&mut self, turn: &Turn<'_, Batch<'_>>);
+    fn settle(self: Box<Self>, committed: Result<(), &SqlError>);
+}
+
+struct Work<T, W, A> {
+    bytes: usize,
+    begin: Option<W>,
+    after: A,
+    outcome: Result<T, Refusal>,
+    reply: oneshot::Sender<Result<T, Refusal>>,
+}
+
+impl<T, W, A> Job for Work<T, W, A>
+where
+    T: Send,
+    W: FnOnce(&Turn<'_, Batch<'_>>) -> Result<T, Refusal> + Send,
+    A: FnOnce(&T) + Send,
+{
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn run(&mut self, turn: &Turn<'_, Batch<'_>>) {
+        if let Some(work) = self.begin.take() {
+            // What a panic leaves half done, savepoints undo.
+            let outcome = catch_unwind(AssertUnwindSafe(|| work(turn)));
+            self.outcome = outcome.unwrap_or_else(|_| Err(failed("it panicked")));
+        }
+    }
+
+    fn settle(self: Box<Self>, committed: Result<(), &SqlError>) {
+        let Self {
+            after,
+            outcome,
+            reply,
+            ..
+        } = *self;
+        let outcome = match (outcome, committed) {
+            (Ok(_), Err(error)) => Err(failed(&error.to_string())),
+            (outcome, _) => outcome,
+        };
+        if let Ok(output) = &outcome {
+            after(output);
+        }
+        // Who left without waiting does not need it.
+        let _ = reply.send(outcome);
+    }
+}
+
+/// Waits for a turn and takes all others that wait by then.
+fn gather(jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> {
+    let first = jobs.blocking_recv()?;
+    let mut bytes = first.bytes();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_TURNS_MAX
+        && bytes < BATCH_BYTES
+        && let Ok(job) = jobs.try_recv()
+    {
+        bytes = bytes.saturating_add(job.bytes());
+        batch.push(job);
+    }
+    Some(batch)
+}
+
+/// Runs turns in one transaction and answers them.
+fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Vec<(i64, Timestamp)> {
+    let committed = taken(ledger).atomically(|ledger| {
+        let inside = Batch::new(ledger);
+        let turn = Turn::new(&inside, shape);
+        for job in &mut batch {
+            job.run(&turn);
+        }
+        turn.due()
+    });
+    for job in batch {
+        job.settle(committed.as_ref().map(drop));
+    }
+    committed.unwrap_or_default()
+}
+
+fn failed(why: &str) -> Refusal {
+    storage(SqlError(why.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use pmx_sync::sql::Value;
+
+    use super::*;
+
+    fn writer(home: &std::path::Path) -> (Writer, Arc<Writable>) {
+        let ledger = Ledger::open(&home.join("x.db")).unwrap();
+        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
+        let ledger = Arc::new(Mutex::new(ledger));
+        let writer = Writer::start(Arc::clone(&ledger), Shape::default(), drop).unwrap();
+        (writer, ledger)
+    }
+
+    fn insert(turn: &Turn<'_, Batch<'_>>, value: i64) -> Result<i64, Refusal> {
+        turn.atomically(|sql| {
+            sql.run("INSERT INTO t VALUES (?)", &[Value::Integer(value)])?;
+            match value % 3 {
+                0 => panic!("on purpose"),
+                1 => Ok(value),
+                _ => Err(SqlError("on purpose".into())),
+            }
+        })
+        .map_err(storage)
+    }
+
+    #[test]
+    fn turns_share_a_transaction_and_fail_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let (writer, ledger) = writer(home.path());
+        let (after, heard) = channel();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        // While the ledger is taken, turns gather.
+        let busy = taken(&ledger);
+        let turns = (0..300).map(|value| {
+            let (writer, after) = (writer.clone(), after.clone());
+            runtime.spawn(async move {
+                let after = move |value: &i64| after.send(*value).unwrap();
+                let turn = writer.turn(1, move |turn| insert(turn, value), after);
+                turn.await
+            })
+        });
+        let turns: Vec<_> = turns.collect();
+        drop(busy);
+        for (value, turn) in turns.into_iter().enumerate() {
+            let outcome = runtime.block_on(turn).unwrap();
+            assert_eq!(outcome.is_ok(), value % 3 == 1, "{value}");
+        }
+        let mut heard: Vec<i64> = heard.try_iter().collect();
+        heard.sort_unstable();
+        let kept: Vec<i64> = (0..300).filter(|value| value % 3 == 1).collect();
+        assert_eq!(heard, kept);
+        let rows = taken(&ledger).run("SELECT v FROM t ORDER BY v", &[]);
+        let kept: Vec<Value> = kept.into_iter().map(Value::Integer).collect();
+        assert_eq!(rows.unwrap().concat(), kept);
+    }
+}

@@ -1,0 +1,100 @@
+//! Cursors: a number that goes up with time, so that caches between here and the readers collapse
+//! requests of the same twenty seconds and never serve those of earlier ones.
+
+use crate::limits::EXACT_INTEGER_MAX;
+use crate::time::Timestamp;
+
+/// What a live reader sends with its next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Cursor(u64);
+
+impl Cursor {
+    /// The cursor of a moment.
+    pub const fn at(now: Timestamp) -> Self {
+        Self(now.as_millis().saturating_sub(BEGINNING) / INTERVAL)
+    }
+
+    /// Reads what a reader sent. What is no number, or none of ours, counts as nothing.
+    pub fn parse(text: &str) -> Option<Self> {
+        let plain = text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = plain.then(|| text.parse().ok()).flatten()?;
+        (number <= EXACT_INTEGER_MAX).then_some(Self(number))
+    }
+
+    /// The cursor after the reader's own: that of the moment, or, should theirs be that one or a
+    /// later one, one that is up to an hour further. It always goes up, so nobody goes in circles.
+    pub fn after(sent: Option<Self>, now: Timestamp, random: u64) -> Self {
+        let current = Self::at(now);
+        match sent {
+            Some(sent) if sent >= current => {
+                let seconds = 1 + random % JITTER_SECONDS;
+                let steps = (seconds * 1_000).div_ceil(INTERVAL);
+                Self(sent.0.saturating_add(steps))
+            }
+            Some(_) | None => current,
+        }
+    }
+
+    /// The number.
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+}
+
+/// The ninth of October 2024, in milliseconds: where the protocol begins to count.
+const BEGINNING: u64 = 1_728_432_000_000;
+
+/// Milliseconds that share a cursor.
+const INTERVAL: u64 = 20_000;
+
+/// By how much a cursor is pushed on at most.
+const JITTER_SECONDS: u64 = 3_600;
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_cursor_always_goes_up(
+            sent in 0..=EXACT_INTEGER_MAX, now in 0..=EXACT_INTEGER_MAX, random: u64
+        ) {
+            let (sent, now) = (Cursor(sent), Timestamp::from_millis(now));
+            let next = Cursor::after(Some(sent), now, random);
+            prop_assert!(next > sent || next == Cursor::at(now));
+            prop_assert!(next >= Cursor::at(now));
+            prop_assert!(next.0 <= sent.0.max(Cursor::at(now).0) + 180);
+        }
+    }
+
+    #[test]
+    fn twenty_seconds_share_a_cursor() {
+        for (millis, expected) in [
+            (0, 0),
+            (BEGINNING - 1, 0),
+            (BEGINNING, 0),
+            (BEGINNING + 19_999, 0),
+            (BEGINNING + 20_000, 1),
+        ] {
+            assert_eq!(Cursor::at(Timestamp::from_millis(millis)).0, expected);
+        }
+    }
+
+    #[test]
+    fn what_readers_send() {
+        for (text, expected) in [
+            ("7", Some(7)),
+            ("9007199254740991", Some(EXACT_INTEGER_MAX)),
+            ("9007199254740992", None),
+            ("99999999999999999999", None),
+            ("", None),
+            ("-1", None),
+            ("+1", None),
+            ("abc", None),
+        ] {
+            assert_eq!(Cursor::parse(text).map(Cursor::number), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Entity tags: which stream of a name, which part of it, and whether it is the last.
+
+use http::HeaderMap;
+use http::header::IF_NONE_MATCH;
+
+use crate::limits::ETAGS_MAX;
+use crate::stream::{Offset, Page, View};
+
+/// What a reader has already.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfNoneMatch {
+    /// Whatever it is.
+    Any,
+    /// What these tags name; they are compared weakly (RFC 9110, section 13.1.2).
+    These(Vec<String>),
+}
+
+impl IfNoneMatch {
+    /// What stands in a request's headers.
+    pub(super) fn of(headers: &HeaderMap) -> Self {
+        let values = headers.get_all(IF_NONE_MATCH).iter();
+        let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
+        if texts.iter().any(|text| text.trim() == "*") {
+            return Self::Any;
+        }
+        let tags = texts.iter().flat_map(|text| tags(text)).take(ETAGS_MAX);
+        Self::These(tags.map(str::to_owned).collect())
+    }
+
+    /// Whether the reader has this.
+    pub fn has(&self, tag: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::These(tags) => tags.iter().any(|known| known == tag),
+        }
+    }
+}
+
+/// The tag of a page. A stream that was closed has another one at its end, although no byte
+/// differs, or readers would never learn of it.
+pub(super) fn of_page(page: &Page) -> String {
+    let (view, end) = (&page.view, page.is_at_end());
+    tag(&view.generation, page.start, page.end, end)
+}
+
+/// The tag of all there is.
+pub(super) fn of_view(view: &View) -> String {
+    tag(&view.generation, Offset::ZERO, view.next, view.closed)
+}
+
+fn tag(generation: &str, start: Offset, end: Offset, is_last: bool) -> String {
+    let last = if is_last { ":c" } else { "" };
+    let (start, end) = (start.position(), end.position());
+    format!("\"{generation}:{start}:{end}{last}\"")
+}
+
+/// The tags of a list, quotes and all. None of ours has a quote or a backslash inside.
+fn tags(list: &str) -> impl Iterator<Item = &str> {
+    list.split(',').map(|tag| {
+        let tag = tag.trim();
+        tag.strip_prefix("W/").unwrap_or(tag)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists() {
+        for (values, expected) in [
+            (&["\"a:0:1\""][..], true),
+            (&["W/\"a:0:1\""], true),
+            (&["\"x\", \"a:0:1\""], true),
+            (&["\"x\"", "\"y\" ,W/\"a:0:1\" "], true),
+            (&["*"], true),
+            (&[" * "], true),
+            (&["a:0:1"], false),
+            (&["\"a:0:1:c\""], false),
+            (&["\"*\""], false),
+            (&[""], false),
+            (&[], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in values {
+                headers.append(IF_NONE_MATCH, value.parse().unwrap());
+            }
+            let found = IfNoneMatch::of(&headers).has("\"a:0:1\"");
+            assert_eq!(found, expected, "{values:?}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The protocol as it stands in HTTP: requests become a [`Call`], what a stream says becomes an
+//! answer.
+//!
+//! Both platforms use this and add sockets: the embedded host reads a request's head with
+//! [`Call::parse`], its body, asks the stream and answers with what [`answer`] makes of the reply;
+//! a Durable Object does the same with the request that the edge hands it. Every answer leaves
+//! through [`Settings::dress`], so that none is without the headers that browsers need.
+
+pub mod answer;
+mod cors;
+mod cursor;
+mod etag;
+mod headers;
+mod moment;
+mod poll;
+mod request;
+mod settings;
+pub mod sse;
+
+pub use cors::Origins;
+pub use cursor::Cursor;
+pub use etag::IfNoneMatch;
+pub use poll::Poll;
+pub use request::{Call, Get, InvalidRequest, Live, headers_of, is_reserved, name_of};
+pub use settings::Settings;
+
+/// Where streams live: their name follows.
+pub const STREAMS_PATH: &str = "/v1/stream/";

@@ -1,0 +1,15 @@
+// The official suite, against the server at CONFORMANCE_URL. With SUBSCRIPTIONS=1 also its tests
+// of the reserved subscription addresses.
+import { runConformanceTests } from "@durable-streams/server-conformance-tests";
+
+// workerd hangs up on connections that idle for five seconds. A client that was busy for as long
+// does not notice in time, and the suite does not try again.
+if (process.env.FRESH_CONNECTIONS === "1") {
+  await fetch("data:,");
+  const dispatcher = Symbol.for("undici.globalDispatcher.1");
+  globalThis[dispatcher] = new globalThis[dispatcher].constructor({ pipelining: 0 });
+}
+
+const baseUrl = process.env.CONFORMANCE_URL;
+if (!baseUrl) throw new Error("CONFORMANCE_URL says which server to test");
+runConformanceTests({ baseUrl, subscriptions: process.env.SUBSCRIPTIONS === "1" });

@@ -1,0 +1,155 @@
+//! The official suite of the Durable Streams protocol, whole: against both hosts as they are, and
+//! against such that keep streams in tiny pieces, so that most reads come from segments.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::world::{Host, Server, skipped, worker_lacks};
+
+/// The tests of the suite, without those of the subscriptions.
+const TESTS: usize = 332;
+
+/// The suite waits for long-polls that nothing ends, for five seconds each.
+const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
+
+/// Most reads come from segments.
+const TINY_SEGMENTS: &[(&str, &str)] = &[
+    ("PMX_STREAM_CHUNK_BYTES", "4096"),
+    ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
+];
+
+/// Most reads take many pages.
+const TINY_PAGES: &[(&str, &str)] = &[
+    ("PMX_STREAM_CHUNK_BYTES", "16"),
+    ("PMX_STREAM_READ_BYTES", "4096"),
+];
+
+#[test]
+fn the_official_suite_passes() {
+    check(Host::Embedded, &[]);
+}
+
+#[test]
+fn the_official_suite_passes_on_tiny_segments() {
+    check(Host::Embedded, TINY_SEGMENTS);
+}
+
+#[test]
+fn the_official_suite_passes_on_tiny_pages() {
+    check(Host::Embedded, TINY_PAGES);
+}
+
+#[test]
+fn the_official_suite_passes_on_the_worker() {
+    check(Host::Worker, &[]);
+}
+
+#[test]
+fn the_official_suite_passes_on_tiny_segments_on_the_worker() {
+    check(Host::Worker, TINY_SEGMENTS);
+}
+
+fn check(host: Host, settings: &[(&str, &str)]) {
+    let lack = match host {
+        Host::Embedded => None,
+        Host::Worker => worker_lacks(),
+    };
+    if let Err(lack) = lack.map_or_else(install, |lack| Err(lack.to_owned())) {
+        return skipped("the official suite", &lack);
+    }
+    let temp = TempDir::new().unwrap();
+    let mut all = vec![LONG_POLL];
+    all.extend(settings);
+    let server = Server::start_with(host, &temp.path().join("data"), 0, &all);
+    let report = run(host, server.port, temp.path());
+    let told = outcome(&report);
+    assert_eq!(told.failed, [] as [String; 0], "{settings:?}");
+    assert_eq!((told.passed, told.left_out), (TESTS, SUBSCRIPTION_TESTS));
+}
+
+/// The tests of the subscriptions, which are left out.
+const SUBSCRIPTION_TESTS: usize = 6;
+
+struct Outcome {
+    passed: usize,
+    left_out: usize,
+    failed: Vec<String>,
+}
+
+fn outcome(report: &Value) -> Outcome {
+    let mut told = Outcome {
+        passed: 0,
+        left_out: 0,
+        failed: Vec::new(),
+    };
+    let files = report["testResults"].as_array().expect("a list of files");
+    for test in files
+        .iter()
+        .flat_map(|file| file["assertionResults"].as_array().unwrap())
+    {
+        match test["status"].as_str() {
+            Some("passed") => told.passed += 1,
+            Some("pending" | "skipped") => told.left_out += 1,
+            _ => told
+                .failed
+                .push(format!("{}: {}", test["fullName"], test["failureMessages"])),
+        }
+    }
+    told
+}
+
+fn folder() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance")).to_owned()
+}
+
+/// Has the suite in `node_modules`, as the lock file names it; or says what is missing.
+fn install() -> Result<(), String> {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = folder().join(".installing");
+    let lock = fs::File::create(lock).map_err(|error| error.to_string())?;
+    // The tests of a run are processes of their own.
+    lock.lock().map_err(|error| error.to_string())?;
+    let wanted = fs::read(folder().join("package-lock.json")).map_err(|e| e.to_string())?;
+    let installed = folder().join("node_modules/installed-lock.json");
+    if fs::read(&installed).is_ok_and(|lock| lock == wanted) {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+        .current_dir(folder())
+        .stdin(Stdio::null());
+    let ran = npm
+        .output()
+        .map_err(|error| format!("there is no npm: {error}"))?;
+    if !ran.status.success() {
+        return Err(format!("npm ci: {}", String::from_utf8_lossy(&ran.stderr)));
+    }
+    fs::write(installed, wanted).map_err(|error| error.to_string())
+}
+
+/// Runs the suite against a server and returns its report.
+fn run(host: Host, port: u16, temp: &Path) -> Value {
+    let report = temp.join("report.json");
+    let fresh = match host {
+        Host::Embedded => "0",
+        Host::Worker => "1",
+    };
+    let mut suite = Command::new("node");
+    suite
+        .args(["node_modules/vitest/vitest.mjs", "run", "--reporter=json"])
+        .arg(format!("--outputFile={}", report.display()))
+        .current_dir(folder())
+        .env("CONFORMANCE_URL", format!("http://127.0.0.1:{port}"))
+        .env("FRESH_CONNECTIONS", fresh)
+        .stdin(Stdio::null());
+    let ran = suite.output().expect("node runs");
+    let told = || String::from_utf8_lossy(&ran.stderr).into_owned();
+    let text = fs::read(report).unwrap_or_else(|error| panic!("no report: {error}\n{}", told()));
+    serde_json::from_slice(&text).expect("a report is JSON")
+}

@@ -1,0 +1,39 @@
+//! Answers of streams as the runtime sends them.
+
+use bytes::Bytes;
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::{Method, Response as Answer};
+use pmx_sync::wire::Problem;
+use worker::web_sys::ReadableStream;
+use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder};
+
+use crate::outbound::{headers, is_bodiless};
+
+/// What follows the head of an answer.
+pub(crate) enum Body {
+    /// Bytes at hand.
+    Bytes(Bytes),
+    /// Bytes as they come.
+    Stream(ReadableStream),
+}
+
+/// Puts an answer together. HEAD never has a body, nor has what has no type.
+pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response, Problem> {
+    let (head, body) = answer.into_parts();
+    let typed = head.headers.contains_key(CONTENT_TYPE);
+    let body = match body {
+        _ if method == Method::HEAD || is_bodiless(head.status) => ResponseBody::Empty,
+        Body::Bytes(bytes) if bytes.is_empty() && !typed => ResponseBody::Empty,
+        Body::Bytes(bytes) => ResponseBody::Body(bytes.into()),
+        Body::Stream(stream) => ResponseBody::Stream(stream),
+    };
+    let encode = match head.headers.contains_key(CONTENT_ENCODING) {
+        true => EncodeBody::Manual,
+        false => EncodeBody::Automatic,
+    };
+    let builder = ResponseBuilder::new()
+        .with_status(head.status.as_u16())
+        .with_headers(headers(&head.headers)?)
+        .with_encode_body(encode);
+    Ok(builder.body(body))
+}

@@ -1,0 +1,144 @@
+//! The edge: which requests are about streams, who may pass, and to which object they go.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use http::Uri;
+use pmx_sync::code::Code;
+use pmx_sync::site::{Addressed, Domain, resolve};
+use pmx_sync::stream::StreamName;
+use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::wire::Problem;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::wasm_bindgen::{JsCast as _, JsValue};
+use worker::{Env, web_sys};
+
+use super::answer::{Body, response};
+use super::request::{Look, address, head};
+use super::settings::StreamConfig;
+use crate::http::discard;
+use crate::isolate;
+use crate::thrown::words;
+
+/// Answers a request about a stream: with an answer, or with what promises one. `undefined` if the
+/// request is about something else.
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
+    let url = request.url();
+    // Sites may have such paths as well; most requests have not.
+    if !url.contains(STREAMS_PATH) {
+        return JsValue::UNDEFINED;
+    }
+    let outcome = pass(&request, &env);
+    outcome.unwrap_or_else(|problem| failure(&problem))
+}
+
+/// What an isolate keeps for the streams it sends requests to.
+struct Edge {
+    domain: Domain,
+    settings: Settings,
+    namespace: Namespace,
+}
+
+fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
+    let edge = edge(env)?;
+    let address = address(request)?;
+    if !is_for_streams(&address, &edge.domain) {
+        return Ok(JsValue::UNDEFINED);
+    }
+    let head = head(request, address, Look::Sender)?;
+    let refusal = match edge.settings.admit(&head) {
+        Ok(name) => return edge.forward(request, &name),
+        Err(refusal) => refusal,
+    };
+    discard(request);
+    let refusal = edge.settings.dress(&head, refusal).map(Body::Bytes);
+    let answer = response(refusal, &head.method)?;
+    Ok(web_sys::Response::from(answer).into())
+}
+
+/// Whether an address is one that streams can have.
+fn is_for_streams(address: &Uri, domain: &Domain) -> bool {
+    let host = address.authority().map(http::uri::Authority::as_str);
+    let is_api = host.is_some_and(|host| resolve(host, domain) == Addressed::Api);
+    is_api && address.path().starts_with(STREAMS_PATH)
+}
+
+impl Edge {
+    /// Hands the request to the object of its stream, as it is.
+    fn forward(&self, request: &web_sys::Request, name: &StreamName) -> Result<JsValue, Problem> {
+        let failed = |thrown: JsValue| {
+            let detail = format!("asking the stream {name}: {}", words(thrown));
+            Problem::new(Code::Storage, detail)
+        };
+        let stub = self.namespace.get_by_name(name.as_str()).map_err(failed)?;
+        stub.fetch(request).map_err(failed)
+    }
+}
+
+/// A failure before anything is known.
+fn failure(problem: &Problem) -> JsValue {
+    let (head, ()) = http::Request::new(()).into_parts();
+    let answer = Settings::default().dress(&head, answer::problem(problem));
+    match response(answer.map(Body::Bytes), &head.method) {
+        Ok(response) => web_sys::Response::from(response).into(),
+        // There is nothing left to say it with.
+        Err(_) => JsValue::UNDEFINED,
+    }
+}
+
+thread_local! {
+    static EDGE: OnceCell<Rc<Edge>> = const { OnceCell::new() };
+}
+
+fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
+    EDGE.with(|kept| {
+        if let Some(edge) = kept.get() {
+            return Ok(Rc::clone(edge));
+        }
+        let edge = Rc::new(Edge {
+            domain: isolate::domain(env)?,
+            settings: StreamConfig::of(env).settings,
+            namespace: isolate::streams(env)?.unchecked_into(),
+        });
+        Ok(Rc::clone(kept.get_or_init(|| edge)))
+    })
+}
+
+// The answer goes from object to client without becoming one of this module's in between.
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+extern "C" {
+    /// The objects of all streams.
+    type Namespace;
+
+    #[wasm_bindgen(method, catch, js_name = getByName)]
+    fn get_by_name(this: &Namespace, name: &str) -> Result<Stub, JsValue>;
+
+    /// One of them.
+    type Stub;
+
+    #[wasm_bindgen(method, catch)]
+    fn fetch(this: &Stub, request: &web_sys::Request) -> Result<JsValue, JsValue>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_api_has_streams() {
+        let domain = Domain::parse("path.app").unwrap();
+        for (address, expected) in [
+            ("https://path.app/v1/stream/a/b", true),
+            ("https://api.path.app/v1/stream/a?offset=-1", true),
+            ("http://127.0.0.1:8787/v1/stream/a", true),
+            ("https://docs.path.app/v1/stream/a", false),
+            ("https://path.app/x/v1/stream/a", false),
+            ("https://path.app/peers", false),
+            ("https://stream/peers?/v1/stream/", false),
+        ] {
+            let address = address.parse().unwrap();
+            assert_eq!(is_for_streams(&address, &domain), expected, "{address}");
+        }
+    }
+}

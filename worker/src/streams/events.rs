@@ -1,0 +1,182 @@
+//! Readers of server-sent events: each has a task of its own and goes at its own pace.
+//!
+//! A reader who is slow falls behind and gets more at once when there is room again; one who has
+//! left ends its task. Neither holds up anybody else. After about a minute a reader is sent away
+//! and comes again, so that what lies between may change.
+
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use http::Response as Answer;
+use pmx_sync::stream::http::Get;
+use pmx_sync::stream::http::sse::{self, Session, Then};
+use pmx_sync::stream::{Page, Refusal};
+use worker::Delay;
+use worker::js_sys::Uint8Array;
+use worker::wasm_bindgen::JsValue;
+use worker::wasm_bindgen_futures::spawn_local;
+
+use super::answer::Body;
+use super::bell::{First, first};
+use super::pipe::{Pipe, ROOM_PAUSE};
+use super::stream::{Seen, Stream, chance};
+use crate::http::now;
+use crate::thrown::words;
+
+/// Begins to answer a reader.
+pub(super) async fn begin(stream: &Rc<Stream>, get: &Get) -> Result<Answer<Body>, Refusal> {
+    let session = Session::new(get);
+    let seen = stream.look(session.read()).await?;
+    let (pipe, body) = Pipe::new().map_err(|thrown| Refusal::Storage {
+        why: format!("making a stream: {}", words(thrown)),
+    })?;
+    let head = sse::head(&seen.page.view.media_type);
+    let reader = Reader::new(Rc::clone(stream), session, pipe);
+    spawn_local(reader.run(seen));
+    Ok(head.map(|_| Body::Stream(body)))
+}
+
+/// How often a reader hears that nothing came.
+const TICK: Duration = Duration::from_secs(12);
+
+/// By how much ticks differ between readers, so that not all come again at once.
+const TICK_JITTER_MS: u64 = 4_000;
+
+/// Ticks of a session.
+const TICKS: u32 = 4;
+
+struct Reader {
+    stream: Rc<Stream>,
+    session: Session,
+    pipe: Pipe,
+    pace: Duration,
+    tick: Pin<Box<Delay>>,
+    ticks: u32,
+}
+
+/// Why a reader no longer waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Woken {
+    Rung,
+    Tick,
+    Left,
+}
+
+impl Reader {
+    fn new(stream: Rc<Stream>, session: Session, pipe: Pipe) -> Self {
+        let pace = TICK + Duration::from_millis(chance() % TICK_JITTER_MS);
+        Self {
+            stream,
+            session,
+            pipe,
+            pace,
+            tick: Box::pin(Delay::from(pace)),
+            ticks: 0,
+        }
+    }
+
+    async fn run(mut self, begun: Rc<Seen>) {
+        let _listening = self.stream.listen();
+        let mut next = Some(begun);
+        while let Some(seen) = next.filter(|seen| self.session.knows(&seen.page)) {
+            let Ok(then) = self.give(&seen) else {
+                return;
+            };
+            next = match then {
+                Then::More => self.more().await,
+                Then::Wait => self.news(seen.rung).await,
+                Then::End => None,
+            };
+        }
+        self.pipe.close();
+    }
+
+    /// Gives the reader what all get, or a chunk of its own if its cursor is ahead of that.
+    fn give(&mut self, seen: &Seen) -> Result<Then, JsValue> {
+        let common = seen.common();
+        if self.session.takes(common.cursor) {
+            self.pipe.send(&common.chunk)?;
+            self.session.got(&seen.page, &common.event);
+            return Ok(common.event.then);
+        }
+        let cursor = self.session.cursor(now(), chance());
+        let event = sse::event(&seen.page, cursor);
+        self.pipe.send(&Uint8Array::from(&*event.bytes))?;
+        self.session.got(&seen.page, &event);
+        Ok(event.then)
+    }
+
+    /// The next page, which is there already. Nothing if it is over.
+    async fn more(&mut self) -> Option<Rc<Seen>> {
+        self.room().await?;
+        self.stream.look(self.session.read()).await.ok()
+    }
+
+    /// The next page that has something new, or says after a while that nothing is.
+    async fn news(&mut self, mut heard: u64) -> Option<Rc<Seen>> {
+        loop {
+            let woken = self.woken(heard).await;
+            match woken {
+                Woken::Rung => {}
+                Woken::Tick => self.ticked()?,
+                Woken::Left => return None,
+            }
+            let seen = self.more().await?;
+            if woken == Woken::Tick || !is_silent(&seen.page) {
+                return Some(seen);
+            }
+            heard = seen.rung;
+        }
+    }
+
+    async fn woken(&mut self, heard: u64) -> Woken {
+        let mut rung = pin!(self.stream.bell.beyond(heard));
+        let mut left = pin!(self.pipe.left());
+        let tick = &mut self.tick;
+        poll_fn(|context| {
+            if rung.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Rung);
+            }
+            if left.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Woken::Left);
+            }
+            tick.as_mut().poll(context).map(|()| Woken::Tick)
+        })
+        .await
+    }
+
+    /// Begins the next tick; nothing if it was the last.
+    fn ticked(&mut self) -> Option<()> {
+        self.ticks += 1;
+        self.tick = Box::pin(Delay::from(self.pace));
+        (self.ticks < TICKS).then_some(())
+    }
+
+    /// Waits until the reader keeps up. Nothing if it has left, or for too long does not.
+    async fn room(&mut self) -> Option<()> {
+        let mut pauses = 0;
+        while !self.pipe.has_room() {
+            pauses += 1;
+            if pauses > PAUSES_MAX {
+                return None;
+            }
+            let mut left = pin!(self.pipe.left());
+            match first(Delay::from(ROOM_PAUSE), left.as_mut()).await {
+                First::Hoped => {}
+                First::Feared => return None,
+            }
+        }
+        Some(())
+    }
+}
+
+/// Pauses after which a reader that takes nothing is given up: a minute.
+const PAUSES_MAX: u32 = 3_000;
+
+/// Whether a page tells a reader nothing.
+fn is_silent(page: &Page) -> bool {
+    page.start == page.end && !page.is_at_end()
+}

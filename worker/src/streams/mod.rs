@@ -1,0 +1,17 @@
+//! Durable Streams on Cloudflare: each stream is a Durable Object of its own.
+//!
+//! The edge ([`edge`]) looks whether a request is about a stream and may pass, and hands it as it
+//! is to the object of that name. There it is read ([`request`]), answered by the pure half
+//! ([`stream`]) and, if its reader waits for more, kept: [`bell`] wakes those who wait, [`pipe`]
+//! carries events to them. Segments lie in R2, and streams that fork ask each other
+//! ([`peers`]).
+
+pub(crate) mod answer;
+mod bell;
+pub(crate) mod edge;
+mod events;
+pub(crate) mod peers;
+mod pipe;
+pub(crate) mod request;
+pub(crate) mod settings;
+pub(crate) mod stream;

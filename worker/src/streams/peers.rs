@@ -1,0 +1,158 @@
+//! How streams ask each other: by requests that no client can send.
+//!
+//! The edge hands on only what lies under `/v1/stream/`, and leaves the address as it is. What
+//! streams ask of each other lies elsewhere.
+
+use http::Uri;
+use pmx_sync::serve::BackendError;
+use pmx_sync::sql::Sql;
+use pmx_sync::stream::execute::Peers;
+use pmx_sync::stream::{Engine, Fork, Generation, Loan, Refusal, StreamName};
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+use serde::{Deserialize, Serialize};
+use worker::js_sys::Uint8Array;
+use worker::{Method, ObjectNamespace, Request, RequestInit, Response};
+
+use crate::tally::{self, Kind};
+use crate::thrown::{backend, problem};
+
+/// The objects of all streams, as one of them sees them.
+pub(crate) struct Neighbours(ObjectNamespace);
+
+/// What one stream asks of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Asked {
+    /// To lend what a fork needs.
+    Lend { fork: Fork, edge: Generation },
+    /// To take it back.
+    GiveBack { edge: Generation },
+}
+
+/// What comes of it.
+pub(crate) enum Obliged {
+    Lent(Box<Loan>),
+    Done,
+}
+
+/// Where streams ask.
+const PATH: &str = "/peers";
+
+/// A stub leads to its object whatever host the address names.
+const ADDRESS: &str = "https://stream/peers";
+
+/// Bytes of what is asked: names are short.
+pub(crate) const ASKED_BYTES_MAX: usize = 64 * 1024;
+
+/// Whether a request comes from another stream.
+pub(crate) fn is_from_peer(address: &Uri) -> bool {
+    address.path() == PATH
+}
+
+impl Asked {
+    /// Reads what was asked.
+    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
+        let asked = serde_json::from_slice(body);
+        asked.map_err(|error| problem("reading what a stream asks")(error.to_string()))
+    }
+
+    /// Does it, in one turn.
+    pub(crate) fn turn<S: Sql>(
+        &self,
+        engine: &Engine<'_, S>,
+        now: Timestamp,
+    ) -> Result<Obliged, Refusal> {
+        match self {
+            Self::Lend { fork, edge } => {
+                let loan = engine.lend(fork, *edge, now)?;
+                Ok(Obliged::Lent(Box::new(loan)))
+            }
+            Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| Obliged::Done),
+        }
+    }
+}
+
+/// What a stream is told by another.
+pub(crate) fn answer(obliged: Result<Obliged, Refusal>) -> Result<Response, Problem> {
+    let (status, body) = match obliged {
+        Ok(Obliged::Lent(loan)) => (200, loan.encode()),
+        Ok(Obliged::Done) => (200, Vec::new()),
+        Err(refusal) => {
+            let body = serde_json::to_vec(&refusal);
+            let failed = |error: serde_json::Error| error.to_string();
+            (
+                REFUSED,
+                body.map_err(failed)
+                    .map_err(problem("refusing what a stream asks"))?,
+            )
+        }
+    };
+    let answer = Response::from_bytes(body).map_err(problem("answering a stream"))?;
+    Ok(answer.with_status(status))
+}
+
+/// The status of a refusal.
+const REFUSED: u16 = 409;
+
+impl Neighbours {
+    pub(crate) const fn new(namespace: ObjectNamespace) -> Self {
+        Self(namespace)
+    }
+
+    async fn ask(
+        &self,
+        name: &StreamName,
+        asked: &Asked,
+    ) -> Result<Result<Vec<u8>, Refusal>, BackendError> {
+        let doing = format!("asking the stream {name}");
+        let unreadable = |error: serde_json::Error| BackendError::new(doing.clone(), error);
+        let body = serde_json::to_vec(asked).map_err(unreadable)?;
+        let mut init = RequestInit::new();
+        init.with_method(Method::Post)
+            .with_body(Some(Uint8Array::from(body.as_slice()).into()));
+        let request = Request::new_with_init(ADDRESS, &init).map_err(backend(&*doing))?;
+        let stub = self
+            .0
+            .get_by_name(name.as_str())
+            .map_err(backend(&*doing))?;
+        tally::note(Kind::SpaceCall);
+        let sent = stub.fetch_with_request(request).await;
+        let mut answer = sent.map_err(backend(&*doing))?;
+        let body = answer.bytes().await.map_err(backend(&*doing))?;
+        match answer.status_code() {
+            200 => Ok(Ok(body)),
+            REFUSED => serde_json::from_slice(&body).map(Err).map_err(unreadable),
+            status => Err(BackendError::new(doing, format!("the status {status}"))),
+        }
+    }
+}
+
+impl Peers for Neighbours {
+    async fn lend(
+        &self,
+        source: &StreamName,
+        fork: &Fork,
+        edge: Generation,
+        _now: Timestamp,
+    ) -> Result<Loan, Refusal> {
+        let storage = |why: String| Refusal::Storage { why };
+        let asked = Asked::Lend {
+            fork: fork.clone(),
+            edge,
+        };
+        let lent = self.ask(source, &asked).await;
+        let lent = lent.map_err(|error| storage(error.to_string()))??;
+        Loan::decode(lent.into()).map_err(|error| storage(error.to_string()))
+    }
+
+    async fn give_back(
+        &self,
+        source: &StreamName,
+        edge: Generation,
+        _now: Timestamp,
+    ) -> Result<(), BackendError> {
+        let done = self.ask(source, &Asked::GiveBack { edge }).await?;
+        let refused = |refusal| BackendError::new(format!("giving {source} back"), refusal);
+        done.map(drop).map_err(refused)
+    }
+}

@@ -1,0 +1,130 @@
+//! The body of an answer that goes on for as long as its reader listens.
+//!
+//! What is sent goes into a queue of the runtime's, one for each reader, and is fetched from there
+//! as fast as that reader takes it: sending waits for nobody. A reader who has left says so.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+
+use worker::js_sys::{Object, Reflect, Uint8Array};
+use worker::wasm_bindgen::closure::Closure;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::wasm_bindgen::{JsCast, JsValue};
+use worker::web_sys::ReadableStream;
+
+/// Where a reader's bytes go in.
+pub(super) struct Pipe {
+    controller: Controller,
+    reader: Rc<Reader>,
+}
+
+/// What is known of the other end.
+#[derive(Default)]
+struct Reader {
+    is_gone: Cell<bool>,
+    waiting: RefCell<Option<Waker>>,
+}
+
+impl Pipe {
+    /// Makes a pipe and the body that comes out of it.
+    pub(super) fn new() -> Result<(Self, ReadableStream), JsValue> {
+        let reader = Rc::new(Reader::default());
+        let kept = Rc::new(RefCell::new(None));
+        let source = Object::new();
+        let keeping = Rc::clone(&kept);
+        let start = Closure::once_assert_unwind_safe(move |controller: Controller| {
+            keeping.replace(Some(controller));
+        });
+        Reflect::set(&source, &"start".into(), start.as_ref())?;
+        let leaving = Rc::clone(&reader);
+        let cancel = Closure::<dyn FnMut()>::wrap_assert_unwind_safe(Box::new(move || {
+            leaving.leave();
+        }));
+        // It lives as long as the runtime can call it.
+        Reflect::set(&source, &"cancel".into(), &cancel.into_js_value())?;
+        let queue = Object::new();
+        Reflect::set(&queue, &"highWaterMark".into(), &QUEUE_BYTES.into())?;
+        let body = Source::new(&source, &ByteLength::new(&queue)?)?;
+        let controller = kept.take();
+        let controller = controller.ok_or_else(|| JsValue::from_str("a stream did not start"))?;
+        Ok((Self { controller, reader }, body.unchecked_into()))
+    }
+
+    /// Puts bytes into the queue. `Err` if nobody will fetch them.
+    pub(super) fn send(&self, bytes: &Uint8Array) -> Result<(), JsValue> {
+        self.controller.enqueue(bytes)
+    }
+
+    /// Whether the reader keeps up: the queue is not full.
+    pub(super) fn has_room(&self) -> bool {
+        self.controller
+            .desired_size()
+            .is_some_and(|size| size > 0.0)
+    }
+
+    /// Waits until the reader has left.
+    pub(super) async fn left(&self) {
+        poll_fn(|context| {
+            if self.reader.is_gone.get() {
+                return Poll::Ready(());
+            }
+            self.reader.waiting.replace(Some(context.waker().clone()));
+            Poll::Pending
+        })
+        .await;
+    }
+
+    /// Ends the body.
+    pub(super) fn close(&self) {
+        // Whoever left has ended it already.
+        let _closed = self.controller.close();
+    }
+}
+
+impl Reader {
+    fn leave(&self) {
+        self.is_gone.set(true);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
+    }
+}
+
+/// Bytes that wait for one reader before more are made for them.
+const QUEUE_BYTES: u32 = 512 * 1024;
+
+/// How often to look whether a reader who was behind has caught up.
+pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(20);
+
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+extern "C" {
+    /// A stream that is fed by pushing.
+    #[wasm_bindgen(js_name = ReadableStream)]
+    type Source;
+
+    #[wasm_bindgen(constructor, catch, js_class = "ReadableStream")]
+    fn new(source: &Object, strategy: &ByteLength) -> Result<Source, JsValue>;
+
+    /// How its queue is measured.
+    #[wasm_bindgen(js_name = ByteLengthQueuingStrategy)]
+    type ByteLength;
+
+    #[wasm_bindgen(constructor, catch, js_class = "ByteLengthQueuingStrategy")]
+    fn new(options: &Object) -> Result<ByteLength, JsValue>;
+
+    /// Its near end.
+    #[wasm_bindgen(js_name = ReadableStreamDefaultController)]
+    type Controller;
+
+    #[wasm_bindgen(method, catch)]
+    fn enqueue(this: &Controller, chunk: &Uint8Array) -> Result<(), JsValue>;
+
+    #[wasm_bindgen(method, getter, js_name = desiredSize)]
+    fn desired_size(this: &Controller) -> Option<f64>;
+
+    #[wasm_bindgen(method, catch)]
+    fn close(this: &Controller) -> Result<(), JsValue>;
+}

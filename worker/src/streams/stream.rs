@@ -1,0 +1,332 @@
+//! One stream: its turns, those who wait for the next, and the alarm that does what is left.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::pin::pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use pmx_sync::sql::SqlError;
+use pmx_sync::stream::http::sse::{self, Event};
+use pmx_sync::stream::http::{Call, Cursor, Get, Live, Poll, Settings, answer};
+use pmx_sync::stream::{Create, Engine, From, Generation, Page, Read, Refusal, execute};
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+use worker::js_sys::{Math, Uint8Array};
+use worker::{Delay, Env, Request, Response, Storage, console_error};
+
+use super::answer::{Body, response};
+use super::bell::{Bell, First, first};
+use super::events;
+use super::peers::{Asked, Neighbours};
+use super::request::drain;
+use super::settings::StreamConfig;
+use crate::http::{body, now, random};
+use crate::isolate;
+use crate::r2::R2;
+use crate::sql::Ledger;
+use crate::thrown;
+
+/// The stream that an object is.
+pub(crate) struct Stream {
+    log: Ledger,
+    config: StreamConfig,
+    cold: R2,
+    peers: Neighbours,
+    pub(super) bell: Bell,
+    tail: RefCell<Option<Rc<Seen>>>,
+    listeners: Cell<usize>,
+    alarm: Cell<Option<Timestamp>>,
+}
+
+/// The one stream of a database.
+const KEY: i64 = 1;
+
+type Answer<B = Body> = http::Response<B>;
+
+impl Stream {
+    /// Opens the stream, if there is one yet.
+    pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
+        let log = Ledger::new(storage);
+        let opened = Engine::install(&log);
+        opened.map_err(|error| thrown::problem("opening a stream")(error.to_string()))?;
+        Ok(Self {
+            log,
+            config: StreamConfig::of(env),
+            cold: isolate::bucket(env)?,
+            peers: Neighbours::new(isolate::streams(env)?),
+            bell: Bell::default(),
+            tail: RefCell::default(),
+            listeners: Cell::default(),
+            alarm: Cell::default(),
+        })
+    }
+
+    fn engine(&self) -> Engine<'_, Ledger> {
+        Engine::new(&self.log, KEY, &self.config.shape)
+    }
+
+    /// Answers a request that the edge let pass.
+    pub(crate) async fn answer(
+        self: &Rc<Self>,
+        request: &Request,
+        head: &Parts,
+    ) -> Result<Response, Problem> {
+        let answer = match self.asked(request, head).await {
+            Ok(call) => self.carry_out(call, head).await,
+            Err(refused) => Ok(refused.map(Body::Bytes)),
+        };
+        let answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let answer = self.config.settings.dress(head, answer);
+        response(answer, &head.method)
+    }
+
+    /// What is asked, body and all.
+    async fn asked(&self, request: &Request, head: &Parts) -> Result<Call, Answer<Bytes>> {
+        let call = match Call::parse(head) {
+            Ok(call) => call,
+            Err(error) => {
+                drain(request).await;
+                return Err(answer::invalid(&error));
+            }
+        };
+        let body = body(request, call.body_bytes_max()).await;
+        let body = body.map_err(|problem| answer::problem(&problem))?;
+        Ok(call.with_body(body))
+    }
+
+    async fn carry_out(self: &Rc<Self>, call: Call, head: &Parts) -> Result<Answer, Refusal> {
+        let now = now();
+        let answer = match call {
+            Call::Create(create) => self.create(&create, head, now).await?,
+            Call::Append(append) => {
+                let turn = self
+                    .engine()
+                    .atomically(|engine| engine.append(&append, now));
+                let appended = turn?;
+                self.changed(now).await;
+                answer::appended(&appended, append.body.len())
+            }
+            Call::Delete => {
+                self.engine().atomically(|engine| engine.delete(now))?;
+                self.changed(now).await;
+                answer::deleted()
+            }
+            Call::Head => answer::view(&self.engine().head(now)?),
+            Call::Get(get) => return self.get(get).await,
+        };
+        Ok(answer.map(Body::Bytes))
+    }
+
+    async fn create(
+        &self,
+        create: &Create,
+        head: &Parts,
+        now: Timestamp,
+    ) -> Result<Answer<Bytes>, Refusal> {
+        let bytes = random().map_err(|problem| Refusal::Storage {
+            why: problem.detail,
+        })?;
+        let generation = Generation::from_random(bytes);
+        let engine = self.engine();
+        let created = execute::create(&engine, &self.peers, create, now, generation).await;
+        // Also if nothing came of it: it may have left something to do.
+        self.changed(now).await;
+        let scheme = head.uri.scheme_str().unwrap_or("https");
+        let address = Settings::address_of(head, scheme);
+        Ok(answer::created(&created?, &address))
+    }
+
+    async fn get(self: &Rc<Self>, get: Get) -> Result<Answer, Refusal> {
+        let answer = match get.live {
+            Live::CatchUp => {
+                let now = now();
+                let engine = self.engine();
+                let page = execute::read(&engine, &self.cold, &get.read, now).await?;
+                answer::page(&get, &page, Cursor::at(now))
+            }
+            Live::LongPoll => self.poll(get).await?,
+            Live::Sse => return events::begin(self, &get).await,
+        };
+        Ok(answer.map(Body::Bytes))
+    }
+
+    async fn poll(&self, get: Get) -> Result<Answer<Bytes>, Refusal> {
+        let mut late = pin!(Delay::from(self.config.long_poll));
+        let mut poll = Poll::new(get);
+        loop {
+            let seen = self.look(poll.read()).await?;
+            if let Some(answer) = poll.got(&seen.page, now(), chance()) {
+                return Ok(answer);
+            }
+            match first(self.bell.beyond(seen.rung), late.as_mut()).await {
+                First::Hoped => {}
+                First::Feared => return Ok(poll.late(now(), chance())),
+            }
+        }
+    }
+
+    /// Reads for those who wait: all who stand at the same place share what one of them reads.
+    pub(super) async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {
+        let rung = self.bell.rung();
+        let known = self.tail.borrow().clone();
+        if let Some(seen) = known.filter(|seen| seen.rung == rung && seen.from == read.from) {
+            return Ok(seen);
+        }
+        let page = execute::read(&self.engine(), &self.cold, &read, now()).await?;
+        let seen = Rc::new(Seen {
+            rung,
+            from: read.from,
+            page,
+            common: OnceCell::new(),
+        });
+        // Whoever catches up is alone at their place.
+        if seen.page.is_up_to_date() {
+            self.tail.replace(Some(Rc::clone(&seen)));
+        }
+        Ok(seen)
+    }
+
+    /// Notes that somebody listens, for as long as what is returned lives.
+    pub(super) fn listen(self: &Rc<Self>) -> Listening {
+        self.listeners.set(self.listeners.get().saturating_add(1));
+        Listening(Rc::clone(self))
+    }
+
+    /// What follows a turn that may have written.
+    async fn changed(&self, now: Timestamp) {
+        if let Err(problem) = self.schedule(now).await {
+            // The turn holds; the next one that writes tries again.
+            console_error!("{problem}");
+        }
+        if self.listeners.get() > 0 {
+            // The runtime holds back answers until what they tell is on disk. Events are none.
+            if let Err(thrown) = self.log.storage().sync().await {
+                console_error!("waiting for the disk: {thrown}");
+            }
+        }
+        self.bell.ring();
+    }
+
+    /// Sets the alarm, unless it comes early enough.
+    async fn schedule(&self, now: Timestamp) -> Result<(), Problem> {
+        let failed =
+            |error: SqlError| thrown::problem("looking at what is left")(error.to_string());
+        let Some(due) = self.engine().due(now).map_err(failed)? else {
+            return Ok(());
+        };
+        if self.alarm.get().is_some_and(|set| set <= due) {
+            return Ok(());
+        }
+        self.alarm.set(Some(due));
+        let wait = due.as_millis().saturating_sub(now.as_millis());
+        let set = self.log.storage().set_alarm(Duration::from_millis(wait));
+        set.await.map_err(thrown::problem("setting an alarm"))
+    }
+
+    /// Does what is left to do. Returns whether anything is kept here at all.
+    pub(crate) async fn chores(&self) -> Result<Kept, Problem> {
+        // It has rung: the next has to be set anew.
+        self.alarm.set(None);
+        let failed = |error: SqlError| thrown::problem("doing what is left")(error.to_string());
+        let engine = self.engine();
+        let chores = execute::chores(&engine, &self.cold, &self.peers, now()).await;
+        let chores = chores.map_err(failed)?;
+        for failure in &chores.failures {
+            console_error!("{failure}");
+        }
+        self.schedule(now()).await?;
+        match chores.next.is_none() && engine.is_void().map_err(failed)? {
+            true => Ok(Kept::Nothing),
+            false => Ok(Kept::Something),
+        }
+    }
+
+    /// Forgets all: nothing is billed for a stream that is none.
+    pub(crate) async fn forget(&self) -> Result<(), Problem> {
+        let deleted = self.log.storage().delete_all().await;
+        deleted.map_err(thrown::problem("forgetting a stream"))
+    }
+
+    /// Sets the alarm again after it failed.
+    pub(crate) async fn retry(&self) -> worker::Result<()> {
+        self.log.storage().set_alarm(RETRY).await
+    }
+
+    /// Answers another stream.
+    pub(crate) async fn oblige(&self, asked: &Asked) -> Result<Response, Problem> {
+        let now = now();
+        let obliged = self.engine().atomically(|engine| asked.turn(engine, now));
+        self.changed(now).await;
+        super::peers::answer(obliged)
+    }
+}
+
+/// Whether an object has anything to keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kept {
+    /// A stream, or something to do for one that was.
+    Something,
+    /// Neither.
+    Nothing,
+}
+
+/// How long to wait after a failure of the platform.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// A page, and what all who read it get.
+pub(super) struct Seen {
+    pub(super) rung: u64,
+    from: From,
+    pub(super) page: Page,
+    common: OnceCell<Common>,
+}
+
+/// An event as all get it.
+pub(super) struct Common {
+    pub(super) cursor: Cursor,
+    pub(super) event: Event,
+    pub(super) chunk: Uint8Array,
+}
+
+impl Seen {
+    /// The event, made once.
+    pub(super) fn common(&self) -> &Common {
+        self.common.get_or_init(|| {
+            let cursor = Cursor::at(now());
+            let event = sse::event(&self.page, cursor);
+            let chunk = Uint8Array::from(&*event.bytes);
+            Common {
+                cursor,
+                event,
+                chunk,
+            }
+        })
+    }
+}
+
+/// See [`Stream::listen`].
+pub(super) struct Listening(Rc<Stream>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        let listeners = &self.0.listeners;
+        listeners.set(listeners.get().saturating_sub(1));
+    }
+}
+
+/// A number by chance, for jitter.
+pub(super) fn chance() -> u64 {
+    // Below 2^53, where numbers are exact.
+    #[expect(clippy::cast_sign_loss, reason = "it is between 0 and 1")]
+    let number = (Math::random() * 9_007_199_254_740_992.0) as u64;
+    number
+}
+
+fn refused(refusal: &Refusal) -> Answer<Bytes> {
+    if let Refusal::Storage { why } = refusal {
+        console_error!("{why}");
+    }
+    answer::refused(refusal)
+}
