@@ -26,6 +26,11 @@ impl Host {
     /// Starts a host that knows nothing yet, and waits until it answers.
     pub(crate) fn start(pmx: &Pmx) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("pmx-host-").tempdir()?;
+        Self::start_in(pmx, data)
+    }
+
+    /// The same in a folder that is there already.
+    pub(crate) fn start_in(pmx: &Pmx, data: TempDir) -> Result<Self> {
         let port = free_port()?;
         let mut command = Command::new(pmx.path());
         command
@@ -34,7 +39,8 @@ impl Host {
             .arg("--data")
             .arg(data.path())
             .env("HOME", data.path())
-            .env_remove("PUBLISH_SECRET");
+            .env_remove("PUBLISH_SECRET")
+            .env_remove("STREAM_SECRET");
         let server = Server::start(&mut command, port, |port| {
             get::get(port, "127.0.0.1", "/healthz", &[]).is_ok_and(|answer| answer.status == 200)
         })?;

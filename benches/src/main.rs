@@ -28,6 +28,7 @@
 //! | `serve` | how fast a published page and asset are served |
 //! | `patch` | how many bytes of manifest a change costs |
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
+//! | `streams` | what appends, catch-ups and live readers cost; needs `npm ci` in `benches/streams` |
 //!
 //! Three subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
 //! (compress the folder as solid 4 MiB packs, the floor of a first publish), `walk DIR` (list it
@@ -73,6 +74,7 @@ mod rsync;
 mod run;
 mod scan;
 mod serve;
+mod streams;
 mod table;
 mod upgrade;
 mod wire;
@@ -87,7 +89,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 8] = [
+const WORKLOADS: [Workload; 9] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -96,6 +98,7 @@ const WORKLOADS: [Workload; 8] = [
     ("serve", serve::rows),
     ("patch", patch::rows),
     ("worker", worker::rows),
+    ("streams", streams::rows),
 ];
 
 fn main() -> Result<()> {

@@ -139,6 +139,14 @@ impl Series {
             .max_by(f64::total_cmp)
     }
 
+    /// The smallest over the rounds: for what must never be less.
+    pub(crate) fn least(&self, measure: Measure) -> Option<f64> {
+        self.samples
+            .iter()
+            .filter_map(|sample| measure.of(sample))
+            .min_by(f64::total_cmp)
+    }
+
     /// The median of `self / other` over the rounds both took part in.
     pub(crate) fn ratio(&self, other: &Self, measure: Measure) -> Option<f64> {
         let pairs = self.samples.iter().zip(&other.samples);

@@ -67,6 +67,11 @@ impl Workerd {
     /// Starts a Worker that knows nothing yet.
     pub(crate) fn start(build: &Path) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("pmx-workerd-").tempdir()?;
+        Self::start_in(build, data)
+    }
+
+    /// The same in a folder that is there already.
+    pub(crate) fn start_in(build: &Path, data: TempDir) -> Result<Self> {
         let node = local(build, data.path(), 0)?;
         Ok(Self {
             node,

@@ -20,6 +20,7 @@
 )]
 
 mod badinput;
+mod conformance;
 mod conversation;
 mod costs;
 mod environment;
@@ -32,6 +33,8 @@ mod publish;
 mod refused;
 mod serving;
 mod sim;
+mod streaming;
+mod streams;
 mod subscriptions;
 mod tidy;
 mod validation;

@@ -86,6 +86,16 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server over a data folder, on a free port or on a given one.
     pub(crate) fn start(host: Host, data: &Path, port: u16) -> Self {
+        Self::start_with(host, data, port, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn start_with(
+        host: Host,
+        data: &Path,
+        port: u16,
+        settings: &[(&str, &str)],
+    ) -> Self {
         fs::create_dir_all(data).expect("a data folder");
         let log = fs::File::options()
             .append(true)
@@ -95,6 +105,7 @@ impl Server {
         let mut more = log.try_clone().expect("two may write to it");
         let mut process = host
             .command(data, port)
+            .envs(settings.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(log)
@@ -288,15 +299,8 @@ impl World {
     pub(crate) fn worker() -> Option<Self> {
         match worker_lacks() {
             None => Some(Self::with(Host::Worker)),
-            Some(lack) if std::env::var_os("CI").is_some_and(|ci| ci == "true") => {
-                panic!("the Worker can't be tested: {lack}")
-            }
             Some(lack) => {
-                let test = std::thread::current();
-                let name = test.name().unwrap_or("a story");
-                let said = format!("SKIPPED {name}: {lack}\n");
-                // Past the test harness, which hides what is printed.
-                let _told = std::io::stderr().write_all(said.as_bytes());
+                skipped("the Worker", lack);
                 None
             }
         }
@@ -515,6 +519,17 @@ fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
         body.extend_from_slice(rest.get(..len)?);
         rest = rest.get(len + 2..)?;
     }
+}
+
+/// Says aloud that a test tests nothing here, and why. Where all must be tested, it fails.
+pub(crate) fn skipped(what: &str, lack: &str) {
+    let everything = std::env::var_os("CI").is_some_and(|ci| ci == "true");
+    assert!(!everything, "{what} can't be tested: {lack}");
+    let test = std::thread::current();
+    let name = test.name().unwrap_or("a story");
+    let said = format!("SKIPPED {name}: {lack}\n");
+    // Past the test harness, which hides what is printed.
+    let _told = std::io::stderr().write_all(said.as_bytes());
 }
 
 /// Waits until something holds, and fails the story if it does not within a generous while.

@@ -19,7 +19,7 @@ use super::name::StreamName;
 use super::reply::Refusal;
 use super::row::{Columns, odd};
 use super::segment::Index;
-use crate::sql::{Sql, SqlError, SqlRow};
+use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
 
 /// Something to do outside of the database; afterwards [`Engine::chore_done`] or
@@ -137,7 +137,8 @@ impl<S: Sql> Engine<'_, S> {
 
     /// When the log should become shorter, if it should.
     fn rotates_at(&self, stream: &Stream, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
-        let heavy = stream.weight - stream.hot_weight >= self.shape.segment_bytes.max(1);
+        let bytes = stream.weight.saturating_sub(stream.hot_weight);
+        let heavy = bytes >= self.shape.segment_bytes.max(1);
         let long = stream.hot_rows >= self.shape.segment_messages.max(1);
         if stream.deleted || !(heavy || long) {
             return Ok(None);
@@ -179,11 +180,12 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     fn put_off(&self, kind: &str, what: &str, at: Timestamp, tries: u64) -> Result<(), SqlError> {
-        let update = "UPDATE stream_chore SET at = ?2, tries = ?3 \
-             WHERE s = ?1 AND kind = ?4 AND what = ?5";
+        let update = "UPDATE stream_chore SET at = ?, tries = ? \
+             WHERE s = ? AND kind = ? AND what = ?";
+        let key = Value::Integer(self.key);
         let at = at.as_millis().into();
-        self.run(update, [at, tries.into(), kind.into(), what.into()])
-            .map(drop)
+        let params = [at, tries.into(), key, kind.into(), what.into()];
+        self.sql.run(update, &params).map(drop)
     }
 
     fn tries(&self, kind: &str, what: &str) -> Result<Option<u64>, SqlError> {

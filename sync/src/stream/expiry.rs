@@ -77,3 +77,53 @@ impl<S: Sql> Engine<'_, S> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stream::{Generation, MediaType};
+
+    fn stream(expiry: Expiry, touched: u64) -> Stream {
+        let life = Generation::from_random([7; 16]);
+        let media = MediaType::new("text/plain");
+        Stream::new(life, media, expiry, at(touched))
+    }
+
+    fn at(millis: u64) -> Timestamp {
+        Timestamp::from_millis(millis)
+    }
+
+    #[test]
+    fn lapsing() {
+        for (expiry, now, lapsed) in [
+            (Expiry::Never, u64::MAX, false),
+            (Expiry::Idle(2), 2_999, false),
+            (Expiry::Idle(2), 3_000, true),
+            (Expiry::Idle(0), 1_000, true),
+            (Expiry::Idle(u64::MAX), u64::MAX / 2, false),
+            (Expiry::At(at(5)), 4, false),
+            (Expiry::At(at(5)), 5, true),
+        ] {
+            let stream = stream(expiry, 1_000);
+            assert_eq!(stream.has_lapsed(at(now)), lapsed, "{expiry:?} {now}");
+        }
+    }
+
+    #[test]
+    fn sliding_is_written_down_at_most_ten_times() {
+        let mut stream = stream(Expiry::Idle(5), 0);
+        let mut written = 0;
+        for now in 0..5_000 {
+            if stream.slides(at(now)) {
+                stream.touched = at(now);
+                written += 1;
+            }
+            assert!(stream.ends() > Some(at(now + 4_499)), "{now}");
+        }
+        assert_eq!(written, 9);
+        for expiry in [Expiry::Never, Expiry::At(at(9))] {
+            stream.expiry = expiry;
+            assert!(!stream.slides(at(1_000_000)));
+        }
+    }
+}

@@ -8,6 +8,7 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use super::call::{Expiry, Fork, MediaType};
 use super::engine::Engine;
@@ -20,7 +21,7 @@ use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
 
 /// All that a fork needs of its source, for good.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Loan {
     /// The media type of the source.
     pub media_type: MediaType,
@@ -33,9 +34,40 @@ pub struct Loan {
     /// The segments before that, in order.
     segments: Vec<Lent>,
     /// What follows them, up to `at`; JSON messages are joined by commas.
+    #[serde(skip)]
     hot: Bytes,
     /// Where that begins.
     hot_start: u64,
+}
+
+/// Bytes that are no loan.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("what a source lent cannot be read: {0}")]
+pub struct InvalidLoan(String);
+
+impl Loan {
+    /// The loan as bytes, for a source that is elsewhere: the length of a JSON head in four
+    /// bytes, big-endian; the head; and behind it what the source had in its log.
+    pub fn encode(&self) -> Vec<u8> {
+        let head = serde_json::to_vec(self).unwrap_or_default();
+        let mut bytes = Vec::with_capacity(4 + head.len() + self.hot.len());
+        bytes.extend_from_slice(&(head.len() as u32).to_be_bytes());
+        bytes.extend_from_slice(&head);
+        bytes.extend_from_slice(&self.hot);
+        bytes
+    }
+
+    /// Reads what [`Loan::encode`] writes.
+    pub fn decode(mut bytes: Bytes) -> Result<Self, InvalidLoan> {
+        let short = || InvalidLoan("it is too short".to_owned());
+        let length = bytes.first_chunk().ok_or_else(short)?;
+        let begin = 4 + u32::from_be_bytes(*length) as usize;
+        let head = bytes.get(4..begin).ok_or_else(short)?;
+        let mut loan: Self =
+            serde_json::from_slice(head).map_err(|error| InvalidLoan(error.to_string()))?;
+        loan.hot = bytes.split_off(begin);
+        Ok(loan)
+    }
 }
 
 /// A segment that is lent.
@@ -45,7 +77,8 @@ struct Lent {
     finish: u64,
     generation: Generation,
     object_end: u64,
-    footer: Vec<u8>,
+    #[serde(with = "crate::base64")]
+    footer: Bytes,
 }
 
 impl<S: Sql> Engine<'_, S> {
@@ -124,7 +157,7 @@ impl<S: Sql> Engine<'_, S> {
                 lent.finish.into(),
                 lent.generation.to_string().into(),
                 lent.object_end.into(),
-                lent.footer.clone().into(),
+                lent.footer[..].into(),
             ];
             self.run(insert, params)?;
         }
@@ -152,6 +185,6 @@ fn lent(row: SqlRow, at: u64) -> Result<Lent, SqlError> {
         finish: row.integer()?.min(at),
         generation: Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?,
         object_end: row.integer()?,
-        footer: row.blob()?,
+        footer: row.blob()?.into(),
     })
 }

@@ -50,3 +50,19 @@ impl<'de> Deserialize<'de> for Generation {
         Self::from_hex(&text).ok_or_else(|| serde::de::Error::custom("no generation"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn generations_return() {
+        let life = Generation::from_random(*b"sixteen  random!");
+        assert_eq!(Generation::from_hex(&life.to_string()), Some(life));
+        let json = serde_json::to_string(&life).unwrap();
+        assert_eq!(serde_json::from_str::<Generation>(&json).unwrap(), life);
+        for other in ["", "00", "7369787465656E202072616E646F6D21"] {
+            assert_eq!(Generation::from_hex(other), None, "{other}");
+        }
+    }
+}

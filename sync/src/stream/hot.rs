@@ -146,14 +146,14 @@ impl<S: Sql> Engine<'_, S> {
         let select = "SELECT CAST(group_concat(body, '') AS BLOB) FROM stream_log \
              WHERE s = ? AND start >= ? AND start < ? AND part = 0";
         for row in self.run(select, [from.start.into(), to.start.into()])? {
-            body.extend_from_slice(&Columns::of(row).blob()?);
+            append(body, Columns::of(row).blob()?);
         }
         if body.len() as u64 - begin < expected {
             // Only the last row can be a long message: a row behind it begins another group.
             let select = "SELECT body FROM stream_log \
                  WHERE s = ? AND start >= ? AND start < ? AND part > 0 ORDER BY start, part";
             for row in self.run(select, [from.start.into(), to.start.into()])? {
-                body.extend_from_slice(&Columns::of(row).blob()?);
+                append(body, Columns::of(row).blob()?);
             }
         }
         if body.len() as u64 - begin == expected {
@@ -189,6 +189,15 @@ impl<S: Sql> Engine<'_, S> {
         stream.hot_weight = place.weight;
         stream.hot_rows = stream.hot_rows.saturating_sub(rows);
         Ok(())
+    }
+}
+
+/// Appends without a copy where there is nothing yet: what live readers read is one row.
+fn append(body: &mut Vec<u8>, more: Vec<u8>) {
+    if body.is_empty() {
+        *body = more;
+    } else {
+        body.extend_from_slice(&more);
     }
 }
 

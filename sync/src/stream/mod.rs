@@ -37,7 +37,7 @@ pub use cold::{Cold, SegmentKey};
 pub use create::Beginning;
 pub use delete::Deleted;
 pub use engine::{Engine, Shape};
-pub use fork::Loan;
+pub use fork::{InvalidLoan, Loan};
 pub use generation::Generation;
 pub use name::{InvalidName, StreamName};
 pub use offset::{InvalidOffset, Offset};

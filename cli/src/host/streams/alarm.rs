@@ -2,15 +2,15 @@
 //! is deleted. One thread does it, beside the answers; it takes the ledger for single turns only.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
-use pmx_sync::stream::execute::{self, Chores};
+use pmx_sync::stream::execute;
 use pmx_sync::stream::subscription::Subscriptions;
-use pmx_sync::stream::{Engine, Shape};
+use pmx_sync::stream::{Chore, Engine, Shape};
 use pmx_sync::time::Timestamp;
 
 use super::cold::SegmentFolder;
@@ -52,29 +52,22 @@ impl Alarm {
     }
 
     fn run(&self, queue: &Receiver<Due>) {
-        let mut due: BTreeMap<i64, Timestamp> = BTreeMap::new();
+        let mut agenda = Agenda::default();
         loop {
-            let now = crate::host::now();
-            let first = due
-                .iter()
-                .min_by_key(|(_, at)| **at)
-                .map(|(k, at)| (*k, *at));
-            let wait = first.map_or(IDLE_TIME, |(_, at)| {
-                Duration::from_millis(at.as_millis().saturating_sub(now.as_millis()))
-            });
-            match queue.recv_timeout(wait.min(IDLE_TIME)) {
-                Ok((key, at)) => note(&mut due, key, at),
-                Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => {
-                    if let Some((key, at)) = first
-                        && at <= crate::host::now()
-                    {
-                        due.remove(&key);
-                        for (key, at) in self.look_after(key) {
-                            note(&mut due, key, at);
-                        }
-                    }
+            // However much comes in, one stream is looked after in between.
+            for due in queue.try_iter() {
+                agenda.note(due);
+            }
+            if let Some(key) = agenda.take_due(crate::host::now()) {
+                for due in self.look_after(key) {
+                    agenda.note(due);
                 }
+                continue;
+            }
+            match queue.recv_timeout(agenda.wait(crate::host::now())) {
+                Ok(due) => agenda.note(due),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
@@ -96,11 +89,7 @@ impl Alarm {
         let brief = Brief::new(&self.ledger);
         let turn = Turn::new(&brief, &self.shape);
         let engine = turn.engine(key);
-        let work = execute::chores(&engine, &*self.cold, &turn, turn.now());
-        let Chores { next, failures } = block_on(work)?;
-        for failure in &failures {
-            self.log.fault("looking after a stream", failure);
-        }
+        let rest = self.some_chores(&engine, &turn)?;
         brief.atomically(|sql| {
             if Engine::new(sql, key, &self.shape).is_void()? {
                 if let Some(name) = names::of(sql, key)? {
@@ -112,9 +101,42 @@ impl Alarm {
         })?;
         // What was given back may have destroyed a source.
         let mut due = turn.due()?;
-        due.extend(next.map(|at| (key, at.max(turn.now().after(PAUSE_TIME)))));
+        let next = match rest {
+            Rest::More => Some(turn.now()),
+            Rest::None => engine.due(turn.now())?,
+        };
+        due.extend(next.map(|at| (key, at)));
         Ok(due)
     }
+
+    /// Does chores of a stream until there are none, or until a segment was written: then it is
+    /// the turn of others.
+    fn some_chores(
+        &self,
+        engine: &Engine<'_, Brief<'_>>,
+        turn: &Turn<'_, Brief<'_>>,
+    ) -> Result<Rest, SqlError> {
+        let now = turn.now();
+        while let Some(chore) = engine.atomically(|engine| engine.chore(now))? {
+            match block_on(execute::carry_out(&chore, &*self.cold, turn, now)) {
+                Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
+                Err(failure) => {
+                    self.log.fault("looking after a stream", &failure);
+                    engine.atomically(|engine| engine.chore_failed(&chore, now))?;
+                }
+            }
+            if let Chore::Write { .. } = chore {
+                return Ok(Rest::More);
+            }
+        }
+        Ok(Rest::None)
+    }
+}
+
+/// Whether something may be left to do at once.
+enum Rest {
+    More,
+    None,
 }
 
 /// The longest wait.
@@ -123,12 +145,45 @@ const IDLE_TIME: Duration = Duration::from_hours(1);
 /// How long to wait after a failure of the database.
 const RETRY_TIME: Duration = Duration::from_secs(5);
 
-/// The shortest wait between two visits to the same stream.
-const PAUSE_TIME: Duration = Duration::from_millis(20);
+/// When to look after which stream.
+#[derive(Default)]
+struct Agenda {
+    by_time: BTreeSet<(Timestamp, i64)>,
+    by_key: HashMap<i64, Timestamp>,
+}
 
-fn note(due: &mut BTreeMap<i64, Timestamp>, key: i64, at: Timestamp) {
-    let known = due.entry(key).or_insert(at);
-    *known = at.min(*known);
+impl Agenda {
+    /// Notes a time, unless an earlier one is noted for the same stream.
+    fn note(&mut self, (key, at): Due) {
+        match self.by_key.get(&key) {
+            Some(known) if *known <= at => return,
+            Some(known) => {
+                self.by_time.remove(&(*known, key));
+            }
+            None => {}
+        }
+        self.by_key.insert(key, at);
+        self.by_time.insert((at, key));
+    }
+
+    /// The stream that has waited for longest, if its time has come.
+    fn take_due(&mut self, now: Timestamp) -> Option<i64> {
+        let &(at, key) = self.by_time.first()?;
+        if at > now {
+            return None;
+        }
+        self.by_time.pop_first();
+        self.by_key.remove(&key);
+        Some(key)
+    }
+
+    /// How long nothing is to be done.
+    fn wait(&self, now: Timestamp) -> Duration {
+        self.by_time.first().map_or(IDLE_TIME, |(at, _)| {
+            let millis = at.as_millis().saturating_sub(now.as_millis());
+            Duration::from_millis(millis).min(IDLE_TIME)
+        })
+    }
 }
 
 /// The ledger, taken for one turn at a time.
@@ -180,5 +235,50 @@ impl Drop for Release<'_, '_> {
             // If even this fails, nobody can begin anything until the connection ends.
             let _ = held.run("ROLLBACK", &[]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agenda_is_in_the_order_of_time() {
+        let at = Timestamp::from_millis;
+        let mut agenda = Agenda::default();
+        for due in [(1, 50), (2, 20), (3, 90), (1, 30), (2, 70)] {
+            agenda.note((due.0, at(due.1)));
+        }
+        assert_eq!(agenda.take_due(at(19)), None);
+        assert_eq!(agenda.wait(at(19)), Duration::from_millis(1));
+        assert_eq!(agenda.take_due(at(40)), Some(2));
+        assert_eq!(agenda.take_due(at(40)), Some(1));
+        assert_eq!(agenda.take_due(at(40)), None);
+        agenda.note((3, at(95)));
+        assert_eq!(agenda.take_due(at(90)), Some(3));
+        assert_eq!(agenda.wait(at(90)), IDLE_TIME);
+        assert!(agenda.by_key.is_empty());
+    }
+
+    #[test]
+    fn a_brief_turn_holds_or_is_undone() {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
+        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
+        let ledger = Writable::new(ledger);
+        let brief = Brief::new(&ledger);
+        let insert =
+            |sql: &Brief<'_>, value: &str| sql.run("INSERT INTO t VALUES (?)", &[value.into()]);
+        brief.atomically(|sql| insert(sql, "a")).unwrap();
+        let failed: Result<(), SqlError> = brief.atomically(|sql| {
+            insert(sql, "b")?;
+            Err(SqlError("no".into()))
+        });
+        failed.unwrap_err();
+        let nested = brief.atomically(|sql| sql.atomically(|sql| insert(sql, "c")));
+        nested.unwrap_err();
+        assert!(taken(&ledger).is_idle());
+        let rows = brief.run("SELECT v FROM t", &[]).unwrap();
+        assert_eq!(rows.concat(), ["a".into()]);
     }
 }

@@ -16,6 +16,7 @@ use pmx_sync::stream::http::{
 use pmx_sync::stream::subscription::http::is_control;
 use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use pmx_sync::wire::Problem;
+use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::savepoint::Batch;
@@ -37,7 +38,7 @@ impl Streams {
             return self.config.settings.dress(head, answer.map(AnyBody::from));
         }
         let answer = match self.admitted(head, body).await {
-            Ok((name, call)) => self.respond(head, name, call).await,
+            Ok((name, call, _room)) => self.respond(head, name, call).await,
             Err(refusal) => refusal.map(AnyBody::from),
         };
         let answer = self.config.settings.dress(head, answer);
@@ -47,12 +48,13 @@ impl Streams {
         answer
     }
 
-    /// What is asked of which stream, body and all; or why it is not even tried.
+    /// What is asked of which stream, body and all, and its room in memory; or why it is not even
+    /// tried.
     async fn admitted(
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(StreamName, Call), Response<Bytes>> {
+    ) -> Result<(StreamName, Call, SemaphorePermit<'_>), Response<Bytes>> {
         let (name, call) = match self.looked_at(head) {
             Ok(asked) => asked,
             Err(refusal) => {
@@ -65,13 +67,15 @@ impl Streams {
             Ok(()) => {
                 let kib = announced.unwrap_or(limit as u64).div_ceil(1024);
                 let kib = u32::try_from(kib).unwrap_or(ROOM_KIB).min(ROOM_KIB);
-                let _room = self.room.acquire_many(kib).await;
-                inbound::collect(&mut body, announced, limit).await
+                let room = self.room.acquire_many(kib).await;
+                let room = room.expect("the semaphore is never closed");
+                let bytes = inbound::collect(&mut body, announced, limit).await;
+                bytes.map(|bytes| (bytes, room))
             }
             Err(problem) => Err(problem),
         };
         match collected {
-            Ok(bytes) => Ok((name, call.with_body(bytes))),
+            Ok((bytes, room)) => Ok((name, call.with_body(bytes), room)),
             Err(problem) => {
                 inbound::drain(head, body);
                 Err(broken_off(&problem))
@@ -152,7 +156,7 @@ impl Streams {
         let appended = self
             .writer
             .turn(bytes, work, move |_| topics.changed(&named));
-        Ok(answer::appended(&appended.await?))
+        Ok(answer::appended(&appended.await?, bytes))
     }
 
     async fn delete(&self, name: StreamName) -> Result<Response<Bytes>, Refusal> {

@@ -55,7 +55,7 @@ pub(crate) struct Streams {
     /// Reads at work at once.
     turns: Arc<Semaphore>,
     /// KiB for bodies of requests.
-    room: Arc<Semaphore>,
+    room: Semaphore,
     stop: watch::Receiver<bool>,
 }
 
@@ -120,7 +120,7 @@ impl Streams {
             cold,
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
-            room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
+            room: Semaphore::new(ROOM_KIB as usize),
             stop,
         })
     }

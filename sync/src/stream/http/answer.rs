@@ -28,10 +28,10 @@ pub fn created(created: &Created, address: &str) -> Response<Bytes> {
     answer
 }
 
-/// The append is kept.
-pub fn appended(appended: &Appended) -> Response<Bytes> {
-    // Producers tell by the status whether it was new.
-    let is_news = appended.producer.is_some() && !appended.repeated;
+/// The append of so many bytes is kept.
+pub fn appended(appended: &Appended, bytes: usize) -> Response<Bytes> {
+    // Producers tell by the status whether their bytes were new.
+    let is_news = appended.producer.is_some() && !appended.repeated && bytes > 0;
     let mut answer = bare(if is_news {
         StatusCode::OK
     } else {

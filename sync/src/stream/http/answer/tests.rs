@@ -86,16 +86,21 @@ fn creating_and_appending() {
         repeated: false,
         producer: None,
     };
-    assert_eq!(appended(&kept).status(), 204);
+    assert_eq!(appended(&kept, 2).status(), 204);
     kept.producer = Some((1, 4));
-    assert_snapshot!(told(&appended(&kept)), @r"
+    assert_snapshot!(told(&appended(&kept, 2)), @r"
     200
     producer-epoch: 1
     producer-seq: 4
     stream-next-offset: 0000000000000000_0000000000000007
     ");
+    assert_eq!(
+        appended(&kept, 0).status(),
+        204,
+        "it closed and did no more"
+    );
     (kept.repeated, kept.closed) = (true, true);
-    assert_snapshot!(told(&appended(&kept)), @r"
+    assert_snapshot!(told(&appended(&kept, 2)), @r"
     204
     producer-epoch: 1
     producer-seq: 4

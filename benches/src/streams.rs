@@ -1,0 +1,252 @@
+//! Streams: what an append, a catch-up and a live reader cost, here and on the reference server
+//! of the protocol.
+//!
+//! All are asked the same over connections that stay open, by one thread of this process; the
+//! processor time is the server's own. What must survive lies on the disk of `/var/tmp`, because a
+//! flush to memory costs nothing and would prove nothing. Every answer is looked at: a message that
+//! a reader did not get, or that came twice, is no delivery.
+
+use anyhow::{Result, anyhow};
+
+use crate::bench::Bench;
+use crate::round::{Contender, Measure, Sample, Series, interleave};
+use crate::table::{Goal, Row, Unit};
+
+mod append;
+mod catch_up;
+mod client;
+mod event;
+mod live;
+mod place;
+
+use append::Writers;
+use catch_up::Filling;
+use place::Place;
+
+/// Rounds of each comparison: enough, because each does an operation thousands of times.
+const ROUNDS: usize = 5;
+
+/// Processor time of workerd for an append.
+const APPEND_CPU: f64 = 1e-3;
+
+/// Processor time of workerd for reading 20,000 messages.
+const CATCH_UP_CPU: f64 = 25e-3;
+
+/// Processor time of workerd for an append that 200 readers get at once.
+const LIVE_CPU: f64 = 15e-3;
+
+/// How many times the appends of the reference server with files the embedded host takes.
+const APPEND_RATE: f64 = 10.0;
+
+pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
+    let places = Places::start(bench);
+    let rounds = bench.rounds.min(ROUNDS);
+    let mut rows = Vec::new();
+    for writers in [Writers::One, Writers::SameStream, Writers::OwnStreams] {
+        let all = places.compare(rounds, Ok, move |place| writers.append(place));
+        rows.extend(appends(writers, &all));
+    }
+    for filling in [Filling::Batches, Filling::Singles] {
+        let all = places.compare(rounds, move |place| filling.fill(place), catch_up::read);
+        rows.extend(catch_ups(filling, &all));
+    }
+    let all = places.compare(rounds, Ok, |place| live::deliver(place));
+    rows.extend(deliveries(&all));
+    Ok(rows)
+}
+
+/// All that take part. One that can't be started says why in each of its rows.
+struct Places {
+    worker: Result<Place>,
+    embedded: Result<Place>,
+    files: Result<Place>,
+    memory: Result<Place>,
+}
+
+/// What they did.
+struct All {
+    worker: Series,
+    embedded: Series,
+    files: Series,
+    memory: Series,
+}
+
+impl Places {
+    fn start(bench: &Bench) -> Self {
+        Self {
+            worker: Place::worker(),
+            embedded: Place::embedded(bench),
+            files: Place::reference(place::Keeping::Files),
+            memory: Place::reference(place::Keeping::Memory),
+        }
+    }
+
+    fn compare<'a, T: 'a>(
+        &'a self,
+        rounds: usize,
+        set_up: impl Fn(&'a Place) -> Result<T> + Copy + 'a,
+        turn: impl Fn(&T) -> Result<Sample> + Copy + 'a,
+    ) -> All {
+        let contender = |name, place: &'a Result<Place>| {
+            let place = place.as_ref().map_err(|error| anyhow!("{error:#}"));
+            Contender::from_setup(name, place.and_then(set_up), move |made, _| turn(made))
+        };
+        let [worker, embedded, files, memory] = interleave(
+            rounds,
+            [
+                contender("pmx on workerd", &self.worker),
+                contender("pmx serve", &self.embedded),
+                contender("reference, files", &self.files),
+                contender("reference, memory", &self.memory),
+            ],
+        );
+        All {
+            worker,
+            embedded,
+            files,
+            memory,
+        }
+    }
+}
+
+/// Seconds on the wall for one operation.
+const EACH: &str = "each";
+/// Seconds of the server's processor for one operation.
+const CPU: &str = "cpu";
+/// Messages that came once to whom they should, of all.
+const DELIVERED: &str = "delivered";
+/// Requests of a catch-up.
+const REQUESTS: &str = "requests";
+const PERCENTILES: [&str; 3] = ["p50", "p95", "p99"];
+
+fn appends(writers: Writers, all: &All) -> Vec<Row> {
+    let what = format!("an append, {}", writers.named());
+    let mut rows = vec![goal(&what, &all.worker, CPU, APPEND_CPU)];
+    rows.extend(costs(&what, all));
+    let rate = match writers {
+        Writers::One => Goal::Known,
+        Writers::SameStream | Writers::OwnStreams => Goal::TimesFaster(APPEND_RATE),
+    };
+    let text = format!("{what}: pmx serve, time for each, flushed");
+    rows.push(seconds(text, (&all.embedded, &all.files), EACH, rate));
+    let text = format!("{what}: pmx on workerd, time for each");
+    rows.push(seconds(text, (&all.worker, &all.files), EACH, Goal::Known));
+    rows.extend(latencies(&what, all));
+    rows
+}
+
+fn catch_ups(filling: Filling, all: &All) -> Vec<Row> {
+    let what = format!("20,000 messages read, {}", filling.named());
+    let mut rows = vec![goal(&what, &all.worker, CPU, CATCH_UP_CPU)];
+    rows.extend(costs(&what, all));
+    for (name, ours) in [
+        ("pmx serve", &all.embedded),
+        ("pmx on workerd", &all.worker),
+    ] {
+        let text = format!("{what}: {name}, time");
+        rows.push(seconds(text, (ours, &all.memory), EACH, Goal::Known));
+        let text = format!("{what}: {name}, requests");
+        let measure = (Measure::Fact(REQUESTS), Unit::Count);
+        rows.push(Row::limit(text, ours, measure, None));
+    }
+    rows
+}
+
+fn deliveries(all: &All) -> Vec<Row> {
+    let what = "an append to 200 readers (SSE)";
+    let mut rows = vec![goal(what, &all.worker, CPU, LIVE_CPU)];
+    rows.extend(costs(what, all));
+    rows.extend(latencies(what, all));
+    for (name, series) in [
+        ("pmx on workerd", &all.worker),
+        ("pmx serve", &all.embedded),
+        ("reference, memory", &all.memory),
+    ] {
+        let least = series.least(Measure::Fact(DELIVERED));
+        let share = least.map(|share| share >= 1.0);
+        rows.push(Row::claim(
+            format!("{what}: {name}, all delivered, once and in order"),
+            least.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0)),
+            "",
+            share.ok_or(series.absent().unwrap_or("no numbers")),
+        ));
+    }
+    rows
+}
+
+fn goal(what: &str, ours: &Series, fact: &'static str, most: f64) -> Row {
+    let measure = (Measure::Fact(fact), Unit::Seconds);
+    let text = format!("{what}: processor time of workerd");
+    Row::limit(text, ours, measure, Some(most))
+}
+
+/// Processor time beside the reference server, with files and without.
+fn costs(what: &str, all: &All) -> Vec<Row> {
+    let ours = [
+        ("pmx on workerd", &all.worker),
+        ("pmx serve", &all.embedded),
+    ];
+    let peers = [&all.files, &all.memory];
+    let row = |(name, ours), peer| {
+        let text = format!("{what}: processor time, {name}");
+        seconds(text, (ours, peer), CPU, Goal::Known)
+    };
+    let pairs = ours
+        .into_iter()
+        .flat_map(|ours| peers.map(|peer| (ours, peer)));
+    pairs.map(|(ours, peer)| row(ours, peer)).collect()
+}
+
+fn latencies(what: &str, all: &All) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, ours) in [
+        ("pmx on workerd", &all.worker),
+        ("pmx serve", &all.embedded),
+    ] {
+        for percentile in PERCENTILES {
+            let text = format!("{what}: {name}, {percentile}");
+            let series = (ours, &all.files);
+            rows.push(seconds(text, series, percentile, Goal::Known));
+        }
+    }
+    rows
+}
+
+fn seconds(text: String, series: (&Series, &Series), fact: &'static str, goal: Goal) -> Row {
+    Row::compare_in(Unit::Seconds, text, series, Measure::Fact(fact), goal)
+}
+
+/// Adds the percentiles of latencies in seconds to a sample.
+fn with_percentiles(sample: Sample, mut latencies: Vec<f64>) -> Sample {
+    latencies.sort_by(f64::total_cmp);
+    let at = |per_cent: usize| {
+        let last = latencies.len().saturating_sub(1);
+        let rank = (latencies.len() * per_cent).div_ceil(100).saturating_sub(1);
+        latencies.get(rank.min(last)).copied()
+    };
+    let mut sample = sample;
+    for (name, per_cent) in PERCENTILES.into_iter().zip([50, 95, 99]) {
+        if let Some(value) = at(per_cent) {
+            sample = sample.with(name, value);
+        }
+    }
+    sample
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_ranks() {
+        let latencies = (1..=100).rev().map(f64::from).collect();
+        let sample = with_percentiles(Sample::default(), latencies);
+        for (name, expected) in PERCENTILES.into_iter().zip([50.0, 95.0, 99.0]) {
+            assert!((sample.facts[name] - expected).abs() < 1e-9, "{name}");
+        }
+        let nothing = with_percentiles(Sample::default(), Vec::new());
+        assert!(nothing.facts.is_empty());
+        let one = with_percentiles(Sample::default(), vec![7.0]);
+        assert_eq!(one.facts.len(), 3);
+    }
+}

@@ -1,0 +1,129 @@
+//! Readers that wait for what comes (server-sent events), and what it takes to tell all of them.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::time::timeout;
+
+use super::append;
+use super::client::{self, Lines};
+use super::event::{event, numbers};
+use super::place::Place;
+use super::{CPU, DELIVERED, EACH, with_percentiles};
+use crate::round::Sample;
+
+/// Readers of the stream.
+const READERS: usize = 200;
+
+/// Appends of a turn, each once all readers have the one before.
+const APPENDS: u64 = 40;
+
+/// How long a reader may wait for a message until it counts as lost.
+const LOST: Duration = Duration::from_secs(5);
+
+/// Time for what should not come.
+const SURPLUS: Duration = Duration::from_millis(100);
+
+/// What a reader has to say.
+enum Report {
+    /// It is told what comes from now on.
+    Ready,
+    /// The message that it expected came.
+    Got { number: u64, at: Instant },
+    /// Something else came.
+    Wrong,
+}
+
+/// Appends to a new stream that all readers follow.
+pub(crate) fn deliver(place: &Place) -> Result<Sample> {
+    client::runtime()?.block_on(async {
+        let target = append::create(place).await?;
+        let mut reports = readers(place, &target).await?;
+        let mut writer = place.connect().await?;
+        let (cpu, started) = (place.cpu()?, Instant::now());
+        let mut latencies = Vec::new();
+        for number in 0..APPENDS {
+            let message = event(number);
+            let sent = Instant::now();
+            writer.ask("POST", &target, &message).await?;
+            let came = delivered(&mut reports, number).await;
+            latencies.extend(came.iter().map(|at| (*at - sent).as_secs_f64()));
+            if came.len() < READERS {
+                // The others are lost as well: nobody waits for each of them.
+                break;
+            }
+        }
+        let wall = started.elapsed().as_secs_f64();
+        let cpu = place.cpu()? - cpu;
+        let all = (READERS as u64 * APPENDS) as f64;
+        // Whoever is told more than there is, is told it by now.
+        tokio::time::sleep(SURPLUS).await;
+        let share = match reports.try_recv() {
+            Ok(_) => 0.0,
+            Err(_) => latencies.len() as f64 / all,
+        };
+        let sample = Sample {
+            wall,
+            cpu,
+            ..Sample::default()
+        };
+        let sample = sample
+            .with(EACH, wall / APPENDS as f64)
+            .with(CPU, cpu / APPENDS as f64)
+            .with(DELIVERED, share);
+        Ok(with_percentiles(sample, latencies))
+    })
+}
+
+/// Readers that have said that they are ready. They end with the runtime.
+async fn readers(place: &Place, target: &str) -> Result<UnboundedReceiver<Report>> {
+    let (sender, mut reports) = mpsc::unbounded_channel();
+    for _ in 0..READERS {
+        let connection = place.connect().await?;
+        let target = format!("{target}?offset=-1&live=sse");
+        let lines = connection.listen(&target).await?;
+        tokio::spawn(follow(lines, sender.clone()));
+    }
+    for count in 0..READERS {
+        let report = timeout(LOST, reports.recv()).await;
+        let is_ready = matches!(report, Ok(Some(Report::Ready)));
+        ensure!(is_ready, "only {count} of {READERS} readers were answered");
+    }
+    Ok(reports)
+}
+
+async fn follow(mut lines: Lines, reports: UnboundedSender<Report>) {
+    let mut expected = 0;
+    let mut is_ready = false;
+    while let Ok(Some(text)) = lines.next().await {
+        if !is_ready && text.contains("event: control") {
+            is_ready = true;
+            let _told = reports.send(Report::Ready);
+        }
+        for number in numbers(&text) {
+            let at = Instant::now();
+            let is_next = number == expected;
+            expected = number + 1;
+            let report = if is_next {
+                Report::Got { number, at }
+            } else {
+                Report::Wrong
+            };
+            let _told = reports.send(report);
+        }
+    }
+}
+
+/// When each reader got the message, of those that did.
+async fn delivered(reports: &mut UnboundedReceiver<Report>, number: u64) -> Vec<Instant> {
+    let mut came = Vec::with_capacity(READERS);
+    while came.len() < READERS {
+        match timeout(LOST, reports.recv()).await {
+            Ok(Some(Report::Got { number: got, at })) if got == number => came.push(at),
+            Ok(Some(Report::Got { .. } | Report::Ready | Report::Wrong)) => {}
+            Ok(None) | Err(_) => break,
+        }
+    }
+    came
+}

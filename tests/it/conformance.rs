@@ -1,0 +1,128 @@
+//! The official suite of the Durable Streams protocol, whole: against the embedded host as it is,
+//! and against one that keeps streams in tiny pieces, so that most reads come from segments.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::world::{Host, Server, skipped};
+
+/// The tests of the suite, those of the subscriptions included.
+const TESTS: usize = 338;
+
+/// The suite waits for long-polls that nothing ends, for five seconds each.
+const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
+
+#[test]
+fn the_official_suite_passes() {
+    check(&[LONG_POLL]);
+}
+
+#[test]
+fn the_official_suite_passes_on_tiny_segments() {
+    check(&[
+        LONG_POLL,
+        ("PMX_STREAM_CHUNK_BYTES", "4096"),
+        ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
+    ]);
+}
+
+#[test]
+fn the_official_suite_passes_on_tiny_pages() {
+    check(&[
+        LONG_POLL,
+        ("PMX_STREAM_CHUNK_BYTES", "16"),
+        ("PMX_STREAM_READ_BYTES", "4096"),
+    ]);
+}
+
+fn check(settings: &[(&str, &str)]) {
+    if let Err(lack) = install() {
+        return skipped("the official suite", &lack);
+    }
+    let temp = TempDir::new().unwrap();
+    let server = Server::start_with(Host::Embedded, &temp.path().join("data"), 0, settings);
+    let report = run(&format!("http://127.0.0.1:{}", server.port), temp.path());
+    let told = outcome(&report);
+    assert_eq!(told.failed, [] as [String; 0], "{settings:?}");
+    assert_eq!((told.passed, told.left_out), (TESTS, 0));
+}
+
+struct Outcome {
+    passed: usize,
+    left_out: usize,
+    failed: Vec<String>,
+}
+
+fn outcome(report: &Value) -> Outcome {
+    let mut told = Outcome {
+        passed: 0,
+        left_out: 0,
+        failed: Vec::new(),
+    };
+    let files = report["testResults"].as_array().expect("a list of files");
+    for test in files
+        .iter()
+        .flat_map(|file| file["assertionResults"].as_array().unwrap())
+    {
+        match test["status"].as_str() {
+            Some("passed") => told.passed += 1,
+            Some("pending" | "skipped") => told.left_out += 1,
+            _ => told
+                .failed
+                .push(format!("{}: {}", test["fullName"], test["failureMessages"])),
+        }
+    }
+    told
+}
+
+fn folder() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance")).to_owned()
+}
+
+/// Has the suite in `node_modules`, as the lock file names it; or says what is missing.
+fn install() -> Result<(), String> {
+    static INSTALLING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
+    let lock = folder().join(".installing");
+    let lock = fs::File::create(lock).map_err(|error| error.to_string())?;
+    // The tests of a run are processes of their own.
+    lock.lock().map_err(|error| error.to_string())?;
+    let wanted = fs::read(folder().join("package-lock.json")).map_err(|e| e.to_string())?;
+    let installed = folder().join("node_modules/installed-lock.json");
+    if fs::read(&installed).is_ok_and(|lock| lock == wanted) {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+        .current_dir(folder())
+        .stdin(Stdio::null());
+    let ran = npm
+        .output()
+        .map_err(|error| format!("there is no npm: {error}"))?;
+    if !ran.status.success() {
+        return Err(format!("npm ci: {}", String::from_utf8_lossy(&ran.stderr)));
+    }
+    fs::write(installed, wanted).map_err(|error| error.to_string())
+}
+
+/// Runs the suite against a server and returns its report.
+fn run(url: &str, temp: &Path) -> Value {
+    let report = temp.join("report.json");
+    let mut suite = Command::new("node");
+    suite
+        .args(["node_modules/vitest/vitest.mjs", "run", "--reporter=json"])
+        .arg(format!("--outputFile={}", report.display()))
+        .current_dir(folder())
+        .env("CONFORMANCE_URL", url)
+        .env("SUBSCRIPTIONS", "1")
+        .stdin(Stdio::null());
+    let ran = suite.output().expect("node runs");
+    let told = || String::from_utf8_lossy(&ran.stderr).into_owned();
+    let text = fs::read(report).unwrap_or_else(|error| panic!("no report: {error}\n{}", told()));
+    serde_json::from_slice(&text).expect("a report is JSON")
+}

@@ -1,0 +1,378 @@
+//! Streams over sockets: readers that die, large appends, a server that is killed, tokens.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::world::{Answer, Host, Server, try_raw};
+
+/// A server of streams, and the folder it keeps them in.
+struct Home {
+    temp: TempDir,
+    server: Server,
+    settings: Vec<(&'static str, &'static str)>,
+}
+
+impl Home {
+    fn new(settings: &[(&'static str, &'static str)]) -> Self {
+        let temp = TempDir::new().unwrap();
+        let data = temp.path().join("data");
+        Self {
+            server: Server::start_with(Host::Embedded, &data, 0, settings),
+            temp,
+            settings: settings.to_vec(),
+        }
+    }
+
+    fn restart(&mut self) {
+        let (data, port) = (self.temp.path().join("data"), self.server.port);
+        self.server = Server::start_with(Host::Embedded, &data, port, &self.settings);
+    }
+
+    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        ask(self.server.port, method, path, headers, body).expect("the server answers")
+    }
+
+    fn create(&self, name: &str, media: &str) {
+        let created = self.ask("PUT", name, &[("content-type", media)], b"");
+        assert_eq!(created.status, 201, "{created:?}");
+    }
+
+    fn append(&self, name: &str, media: &str, body: &[u8]) -> Answer {
+        self.ask("POST", name, &[("content-type", media)], body)
+    }
+
+    /// All there is, page by page.
+    fn read_all(&self, name: &str) -> Vec<Answer> {
+        let mut pages = Vec::new();
+        let mut offset = "-1".to_owned();
+        loop {
+            let page = self.ask("GET", &format!("{name}?offset={offset}"), &[], b"");
+            assert_eq!(page.status, 200, "{page:?}");
+            offset = page.header("stream-next-offset").unwrap().to_owned();
+            let is_last = page.header("stream-up-to-date") == Some("true");
+            pages.push(page);
+            if is_last {
+                return pages;
+            }
+        }
+    }
+
+    /// Asks for events and reads nothing yet.
+    fn events(&self, name: &str, offset: &str, headers: &[(&str, &str)]) -> Events {
+        let port = self.server.port;
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket
+            .set_read_timeout(Some(Duration::from_mins(1)))
+            .unwrap();
+        let mut head = format!(
+            "GET /v1/stream/{name}?live=sse&offset={offset} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
+        );
+        for (name, value) in headers {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        socket.write_all(format!("{head}\r\n").as_bytes()).unwrap();
+        Events {
+            socket,
+            unread: String::new(),
+        }
+    }
+}
+
+fn ask(
+    port: u16,
+    method: &str,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: &[u8],
+) -> Option<Answer> {
+    let mut head = format!(
+        "{method} /v1/stream/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
+         Content-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("\r\n");
+    try_raw(port, &[head.as_bytes(), body].concat(), method == "HEAD")
+}
+
+/// A reader of events of a JSON stream.
+struct Events {
+    socket: TcpStream,
+    unread: String,
+}
+
+impl Events {
+    /// Reads until the stream ends or `enough` messages came: the messages and the last id.
+    fn read(&mut self, enough: usize) -> (Vec<Value>, String) {
+        let (mut messages, mut id) = (Vec::new(), String::new());
+        let mut chunk = vec![0; 256 * 1024];
+        loop {
+            while let Some((line, rest)) = self.unread.split_once('\n') {
+                if let Some(array) = line.strip_prefix("data:[") {
+                    let array: Vec<Value> = serde_json::from_str(&format!("[{array}")).unwrap();
+                    messages.extend(array);
+                    // The place behind them comes with the control event.
+                    id.clear();
+                }
+                if let Some(place) = line.strip_prefix("id:") {
+                    id = place.to_owned();
+                }
+                self.unread = rest.to_owned();
+                if messages.len() >= enough && !id.is_empty() && line.is_empty() {
+                    return (messages, id);
+                }
+            }
+            let read = self.socket.read(&mut chunk).expect("events come");
+            assert_ne!(
+                read,
+                0,
+                "the reader is let go after {} messages",
+                messages.len()
+            );
+            self.unread
+                .push_str(std::str::from_utf8(&chunk[..read]).unwrap());
+        }
+    }
+}
+
+#[test]
+fn readers_that_stop_or_leave_hold_up_nobody() {
+    let home = Home::new(&[]);
+    home.create("e", "application/json");
+    // They ask and never read; and these ask and leave.
+    let stopped: Vec<Events> = (0..3).map(|_| home.events("e", "-1", &[])).collect();
+    drop(
+        (0..3)
+            .map(|_| home.events("e", "now", &[]))
+            .collect::<Vec<_>>(),
+    );
+    let live = (0..3).map(|_| {
+        let mut events = home.events("e", "-1", &[]);
+        // From the first event on they are subscribed.
+        assert_eq!(events.read(0).0, [] as [Value; 0]);
+        thread::spawn(move || events.read(EVENTS).0)
+    });
+    const EVENTS: usize = 96;
+    let live: Vec<_> = live.collect();
+    // More in all than sockets take unread.
+    let filling = "x".repeat(100_000);
+    for number in 0..EVENTS {
+        let event = format!("{{\"number\":{number},\"filling\":\"{filling}\"}}");
+        let appended = home.append("e", "application/json", event.as_bytes());
+        assert_eq!(appended.status, 204);
+    }
+    for reader in live {
+        let numbers = reader.join().unwrap();
+        let numbers = numbers
+            .iter()
+            .map(|event| event["number"].as_u64().unwrap());
+        assert!(numbers.eq(0..EVENTS as u64), "each event once and in order");
+    }
+    // Who wakes up late has missed nothing.
+    for mut late in stopped {
+        let numbers = late.read(EVENTS).0;
+        let numbers = numbers
+            .iter()
+            .map(|event| event["number"].as_u64().unwrap());
+        assert!(numbers.eq(0..EVENTS as u64), "each event once and in order");
+    }
+}
+
+#[test]
+fn a_browser_that_reconnects_goes_on_where_it_was() {
+    let home = Home::new(&[]);
+    home.create("e", "application/json");
+    home.append("e", "application/json", b"[1,2]");
+    let (first, id) = home.events("e", "-1", &[]).read(2);
+    home.append("e", "application/json", b"[3,4]");
+    // It asks for the same address once more, and says where it was.
+    let (second, _) = home.events("e", "-1", &[("Last-Event-ID", &id)]).read(2);
+    assert_eq!([first, second].concat(), [1, 2, 3, 4]);
+}
+
+#[test]
+fn whoever_waits_hears_of_an_append_and_of_the_end() {
+    let home = Home::new(&[("STREAM_LONG_POLL_MS", "60000")]);
+    home.create("a", "application/json");
+    let port = home.server.port;
+    let poll = |offset: &str| {
+        let path = format!("a?live=long-poll&offset={offset}");
+        thread::spawn(move || ask(port, "GET", &path, &[], b"").unwrap())
+    };
+    let zero = "0000000000000000_0000000000000000";
+    let waiting: Vec<_> = (0..4).map(|_| poll(zero)).collect();
+    thread::sleep(Duration::from_millis(100));
+    home.append("a", "application/json", b"{\"n\":1}");
+    for poll in waiting {
+        let answer = poll.join().unwrap();
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, "[{\"n\":1}]")
+        );
+        assert!(answer.header("stream-cursor").is_some());
+    }
+    let waiting = poll("now");
+    thread::sleep(Duration::from_millis(100));
+    let closed = home.ask("POST", "a", &[("stream-closed", "true")], b"");
+    assert_eq!(closed.status, 204);
+    let answer = waiting.join().unwrap();
+    assert_eq!(
+        (answer.status, answer.header("stream-closed")),
+        (204, Some("true"))
+    );
+    home.create("b", "application/json");
+    let path = "b?live=long-poll&offset=now";
+    let waiting = thread::spawn(move || ask(port, "GET", path, &[], b"").unwrap());
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(home.ask("DELETE", "b", &[], b"").status, 204);
+    assert_eq!(waiting.join().unwrap().status, 404);
+}
+
+#[test]
+fn large_appends_return_whole_and_larger_ones_are_refused() {
+    let home = Home::new(&[]);
+    let sizes = [1_000_000, 2_000_001, 5_000_000, 16 * 1024 * 1024];
+    home.create("b", "application/octet-stream");
+    let mut all = Vec::new();
+    for (number, size) in sizes.into_iter().enumerate() {
+        let body: Vec<u8> = (0..size as u32)
+            .map(|n| (n >> (number * 3)) as u8)
+            .collect();
+        let appended = home.append("b", "application/octet-stream", &body);
+        assert_eq!(appended.status, 204, "{size} bytes");
+        all.extend_from_slice(&body);
+    }
+    let large = vec![7; 16 * 1024 * 1024 + 1];
+    let refused = home.append("b", "application/octet-stream", &large);
+    assert_eq!(refused.status, 413);
+    assert_eq!(refused.json()["code"], "E_TOO_LARGE");
+    let read: Vec<u8> = home
+        .read_all("b")
+        .into_iter()
+        .flat_map(|page| page.body)
+        .collect();
+    assert!(read == all, "{} bytes of {}", read.len(), all.len());
+    // One message that is longer than a page.
+    home.create("j", "application/json");
+    let long = format!("\"{}\"", "y".repeat(9_000_000));
+    assert_eq!(
+        home.append("j", "application/json", long.as_bytes()).status,
+        204
+    );
+    assert_eq!(home.read_all("j")[0].text(), format!("[{long}]"));
+}
+
+#[test]
+fn with_a_secret_only_its_holders_come_in() {
+    let home = Home::new(&[("STREAM_SECRET", "s3cret")]);
+    let (token, other) = (
+        ("authorization", "Bearer s3cret"),
+        ("authorization", "Bearer x"),
+    );
+    let media = ("content-type", "text/plain");
+    assert_eq!(home.ask("PUT", "a", &[media], b"x").status, 401);
+    assert_eq!(home.ask("PUT", "a", &[media, other], b"x").status, 401);
+    assert_eq!(home.ask("PUT", "a", &[media, token], b"x").status, 201);
+    assert_eq!(
+        home.ask("GET", "a?offset=-1&live=sse", &[], b"").status,
+        401
+    );
+    let page = home.ask("GET", "a", &[token], b"");
+    assert_eq!((page.status, page.text().as_str()), (200, "x"));
+    assert_eq!(
+        page.header("cache-control"),
+        Some("private, max-age=0, must-revalidate")
+    );
+    // A browser asks without one.
+    let origin = ("origin", "https://a.example");
+    let preflight = home.ask("OPTIONS", "a", &[origin], b"");
+    assert_eq!(preflight.status, 204);
+    assert_eq!(preflight.header("access-control-allow-origin"), Some("*"));
+    let allowed = preflight.header("access-control-allow-headers").unwrap();
+    assert!(
+        allowed.contains("authorization") && allowed.contains("if-none-match"),
+        "{allowed}"
+    );
+}
+
+#[test]
+fn what_was_acknowledged_survives_every_kill_and_comes_once() {
+    let settings = [
+        ("PMX_STREAM_SEGMENT_MESSAGES", "8"),
+        ("PMX_STREAM_CHUNK_BYTES", "4096"),
+    ];
+    let mut home = Home::new(&settings);
+    home.create("k", "application/json");
+    let port = home.server.port;
+    let (over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::default()));
+    let producers = (0..4).map(|producer: u64| {
+        let (over, acknowledged) = (Arc::clone(&over), Arc::clone(&acknowledged));
+        thread::spawn(move || produce(port, producer, &over, &acknowledged))
+    });
+    let producers: Vec<_> = producers.collect();
+    for pause in [40, 90, 160, 250, 400, 120] {
+        thread::sleep(Duration::from_millis(pause));
+        home.server.kill();
+        home.restart();
+    }
+    thread::sleep(Duration::from_millis(200));
+    over.store(true, Ordering::Relaxed);
+    for producer in producers {
+        producer.join().unwrap();
+    }
+    let mut kept: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+    for page in home.read_all("k") {
+        for message in page.json().as_array().unwrap() {
+            let number = |name| message[name].as_u64().unwrap();
+            kept.entry(number("producer"))
+                .or_default()
+                .push(number("seq"));
+        }
+    }
+    let acknowledged: BTreeMap<u64, u64> = acknowledged.lock().unwrap().clone();
+    assert_eq!(acknowledged.len(), 4, "each producer got something through");
+    for (producer, count) in acknowledged {
+        assert_eq!(
+            kept[&producer],
+            (0..count).collect::<Vec<_>>(),
+            "producer {producer}"
+        );
+    }
+}
+
+/// Appends one message after the other, each until it is acknowledged, and counts those.
+fn produce(port: u16, producer: u64, over: &AtomicBool, counts: &Mutex<BTreeMap<u64, u64>>) {
+    let name = format!("p{producer}");
+    for seq in 0.. {
+        let message = format!("{{\"producer\":{producer},\"seq\":{seq}}}");
+        let number = seq.to_string();
+        let headers = [
+            ("content-type", "application/json"),
+            ("producer-id", name.as_str()),
+            ("producer-epoch", "0"),
+            ("producer-seq", number.as_str()),
+        ];
+        loop {
+            match ask(port, "POST", "k", &headers, message.as_bytes()) {
+                Some(answer) if answer.status == 200 || answer.status == 204 => break,
+                Some(answer) => panic!("{answer:?}"),
+                // The server was killed: whether it was kept can't be known.
+                None => thread::sleep(Duration::from_millis(10)),
+            }
+        }
+        counts.lock().unwrap().insert(producer, seq + 1);
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}

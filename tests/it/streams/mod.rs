@@ -1,0 +1,9 @@
+//! The engine of streams against a naive model, and against crashes at every step.
+//!
+//! `PMX_SEED=<n>` replays a seed.
+
+mod crash;
+mod long;
+mod model;
+mod schedule;
+mod world;

@@ -1,0 +1,293 @@
+//! Streams in one database, with cold storage in memory and faults on demand.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use pmx_sync::serve::BackendError;
+use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_sync::stream::execute::{self, Chores, Peers};
+use pmx_sync::stream::{
+    Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Page, Read,
+    Refusal, SegmentKey, Shape, StreamName,
+};
+use pmx_sync::time::Timestamp;
+
+use crate::sim::sql::Sqlite;
+
+/// Counts what happens, and lets nothing happen any more from one step on.
+#[derive(Debug, Default)]
+pub(super) struct Faults {
+    steps: Cell<u64>,
+    crash: Cell<Option<u64>>,
+}
+
+impl Faults {
+    /// Lets the step after `steps` more fail, and all behind it.
+    pub(super) fn crash_after(&self, steps: Option<u64>) {
+        self.steps.set(0);
+        self.crash.set(steps);
+    }
+
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.get()
+    }
+
+    fn step(&self) -> Result<(), ()> {
+        let step = self.steps.replace(self.steps.get() + 1);
+        match self.crash.get() {
+            Some(crash) if step >= crash => Err(()),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
+pub(super) struct Database<'a> {
+    sqlite: Sqlite,
+    faults: &'a Faults,
+}
+
+impl Sql for Database<'_> {
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+        assert!(params.len() <= 100, "{statement}");
+        let step = self.faults.step();
+        step.map_err(|()| SqlError("the machine is off".to_owned()))?;
+        self.sqlite.run(statement, params)
+    }
+
+    fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        // The commit is a step of its own: it may fail after everything before it succeeded.
+        self.sqlite.atomically(|_| {
+            let done = body(self)?;
+            let step = self.faults.step();
+            step.map_err(|()| SqlError("the machine is off".to_owned()))?;
+            Ok(done)
+        })
+    }
+}
+
+/// Segments in memory.
+pub(super) struct Freezer<'a> {
+    pub(super) objects: RefCell<BTreeMap<SegmentKey, Bytes>>,
+    faults: &'a Faults,
+}
+
+impl Freezer<'_> {
+    fn step(&self) -> Result<(), BackendError> {
+        let step = self.faults.step();
+        step.map_err(|()| BackendError::new("freezing", "the machine is off"))
+    }
+}
+
+impl Cold for Freezer<'_> {
+    async fn read(
+        &self,
+        key: &SegmentKey,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, BackendError> {
+        self.step()?;
+        let objects = self.objects.borrow();
+        let range = range.start as usize..range.end as usize;
+        Ok(objects
+            .get(key)
+            .filter(|object| range.end <= object.len())
+            .map(|object| object.slice(range)))
+    }
+
+    async fn write(&self, key: &SegmentKey, body: Bytes) -> Result<(), BackendError> {
+        self.step()?;
+        let before = self.objects.borrow_mut().insert(*key, body.clone());
+        assert!(before.is_none_or(|before| before == body), "{key} changed");
+        self.step()
+    }
+
+    async fn delete(&self, keys: &[SegmentKey]) -> Result<(), BackendError> {
+        self.step()?;
+        let mut objects = self.objects.borrow_mut();
+        objects.retain(|key, _| !keys.contains(key));
+        self.step()
+    }
+
+    async fn list(&self, generation: Generation) -> Result<Vec<SegmentKey>, BackendError> {
+        self.step()?;
+        let objects = self.objects.borrow();
+        let keys = objects.keys().filter(|key| key.generation == generation);
+        Ok(keys.take(2).copied().collect())
+    }
+}
+
+pub(super) struct World<'a> {
+    pub(super) sql: Database<'a>,
+    pub(super) cold: Freezer<'a>,
+    pub(super) shape: Shape,
+    lives: Cell<u8>,
+}
+
+/// Names of all streams; the key of each is its number.
+pub(super) const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
+
+pub(super) fn name(stream: usize) -> StreamName {
+    StreamName::parse(NAMES[stream]).unwrap()
+}
+
+impl<'a> World<'a> {
+    pub(super) fn new(shape: Shape, faults: &'a Faults) -> Self {
+        let sqlite = Sqlite::new();
+        let sql = Database { sqlite, faults };
+        Engine::install(&sql).unwrap();
+        let objects = RefCell::default();
+        Self {
+            sql,
+            cold: Freezer { objects, faults },
+            shape,
+            lives: Cell::default(),
+        }
+    }
+
+    pub(super) fn engine(&self, stream: usize) -> Engine<'_, Database<'a>> {
+        Engine::new(&self.sql, stream as i64, &self.shape)
+    }
+
+    pub(super) fn create(
+        &self,
+        stream: usize,
+        call: &Create,
+        now: Timestamp,
+    ) -> Result<Created, Refusal> {
+        self.lives.set(self.lives.get().wrapping_add(1));
+        let mut life = [0; 16];
+        life[0] = self.lives.get();
+        let life = Generation::from_random(life);
+        ready(execute::create(&self.engine(stream), self, call, now, life))
+    }
+
+    pub(super) fn append(
+        &self,
+        stream: usize,
+        call: &Append,
+        now: Timestamp,
+    ) -> Result<Appended, Refusal> {
+        let engine = self.engine(stream);
+        engine.atomically(|engine| engine.append(call, now))
+    }
+
+    pub(super) fn read(&self, stream: usize, call: &Read, now: Timestamp) -> Result<Page, Refusal> {
+        ready(execute::read(&self.engine(stream), &self.cold, call, now))
+    }
+
+    pub(super) fn delete(&self, stream: usize, now: Timestamp) -> Result<Deleted, Refusal> {
+        let engine = self.engine(stream);
+        engine.atomically(|engine| engine.delete(now))
+    }
+
+    pub(super) fn chores(&self, stream: usize, now: Timestamp) -> Result<Chores, SqlError> {
+        let engine = self.engine(stream);
+        ready(execute::chores(&engine, &self.cold, self, now))
+    }
+
+    /// Ends what expired and does what was written down, but moves nothing to segments.
+    pub(super) fn tidy(&self, now: Timestamp) {
+        let shape = Shape {
+            segment_bytes: u64::MAX,
+            segment_messages: u64::MAX,
+            ..self.shape.clone()
+        };
+        // A chain of forks ends one after the other.
+        for stream in (0..NAMES.len()).cycle().take(NAMES.len() * NAMES.len()) {
+            let engine = Engine::new(&self.sql, stream as i64, &shape);
+            let chores = ready(execute::chores(&engine, &self.cold, self, now)).unwrap();
+            assert_eq!(chores.failures, []);
+        }
+    }
+
+    /// Rows of a table.
+    pub(super) fn rows(&self, table: &str) -> u64 {
+        let select = format!("SELECT count(*) FROM {table}");
+        match self.sql.run(&select, &[]).unwrap()[0][0] {
+            Value::Integer(count) => count as u64,
+            _ => unreachable!("a count is a number"),
+        }
+    }
+
+    /// Every object is one that a stream lists or that a deleted one keeps for its forks.
+    pub(super) fn check_objects(&self) {
+        let select = "SELECT DISTINCT generation FROM stream_segment \
+             UNION SELECT generation FROM stream WHERE deleted = 1";
+        let rows = self.sql.run(select, &[]).unwrap();
+        let lives: BTreeSet<_> = rows.concat().into_iter().map(text).collect();
+        for key in self.cold.objects.borrow().keys() {
+            assert!(lives.contains(&key.generation.to_string()), "{key}");
+        }
+        let select = "SELECT generation, start, object_end FROM stream_segment";
+        for row in self.sql.run(select, &[]).unwrap() {
+            let [generation, start, end] = row.try_into().unwrap();
+            let key = SegmentKey {
+                generation: Generation::from_hex(&text(generation)).unwrap(),
+                start: number(start),
+                end: number(end),
+            };
+            assert!(self.cold.objects.borrow().contains_key(&key), "{key}");
+        }
+    }
+}
+
+fn text(value: Value) -> String {
+    match value {
+        Value::Text(text) => text,
+        _ => unreachable!("it is text"),
+    }
+}
+
+fn number(value: Value) -> u64 {
+    match value {
+        Value::Integer(number) => number as u64,
+        _ => unreachable!("it is a number"),
+    }
+}
+
+impl Peers for World<'_> {
+    async fn lend(
+        &self,
+        source: &StreamName,
+        fork: &Fork,
+        edge: Generation,
+        now: Timestamp,
+    ) -> Result<Loan, Refusal> {
+        let engine = self.engine(number_of(source));
+        let loan = engine.atomically(|engine| engine.lend(fork, edge, now))?;
+        // As it crosses from one Durable Object to another.
+        Ok(Loan::decode(loan.encode().into()).unwrap())
+    }
+
+    async fn give_back(
+        &self,
+        source: &StreamName,
+        edge: Generation,
+        now: Timestamp,
+    ) -> Result<(), BackendError> {
+        let engine = self.engine(number_of(source));
+        engine
+            .atomically(|engine| engine.give_back(edge, now))
+            .map_err(|error| BackendError::new("giving back", error))
+    }
+}
+
+fn number_of(name: &StreamName) -> usize {
+    let is_it = |it: &&str| *it == name.as_str();
+    NAMES.iter().position(|it| is_it(&it)).unwrap()
+}
+
+/// Nothing here waits for anything.
+pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => unreachable!("nothing waits"),
+    }
+}
