@@ -29,6 +29,11 @@ pub(crate) fn describe(bench: &Bench) -> String {
         ),
     );
     line("temporary files", temporary_files());
+    let disk = Path::new(crate::streams::DISK);
+    line(
+        "what streams must keep",
+        format!("{} ({})", disk.display(), file_system(disk)),
+    );
     line("commit", said("git", &["describe", "--always", "--dirty"]));
     line(
         "rounds",

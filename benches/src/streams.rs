@@ -21,10 +21,14 @@ mod place;
 
 use append::Writers;
 use catch_up::Filling;
+pub(crate) use place::DISK;
 use place::Place;
 
 /// Rounds of each comparison: enough, because each does an operation thousands of times.
 const ROUNDS: usize = 5;
+
+/// Rounds of the reference server with files, which takes a minute for one.
+const SLOW_ROUNDS: usize = 2;
 
 /// Processor time of workerd for an append.
 const APPEND_CPU: f64 = 1e-3;
@@ -50,7 +54,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
         let all = places.compare(rounds, move |place| filling.fill(place), catch_up::read);
         rows.extend(catch_ups(filling, &all));
     }
-    let all = places.compare(rounds, Ok, |place| live::deliver(place));
+    let all = places.compare(rounds, live::followed, |place| live::deliver(place));
     rows.extend(deliveries(&all));
     Ok(rows)
 }
@@ -96,7 +100,7 @@ impl Places {
             [
                 contender("pmx on workerd", &self.worker),
                 contender("pmx serve", &self.embedded),
-                contender("reference, files", &self.files),
+                contender("reference, files", &self.files).at_most(SLOW_ROUNDS),
                 contender("reference, memory", &self.memory),
             ],
         );
@@ -122,7 +126,7 @@ const PERCENTILES: [&str; 3] = ["p50", "p95", "p99"];
 fn appends(writers: Writers, all: &All) -> Vec<Row> {
     let what = format!("an append, {}", writers.named());
     let mut rows = vec![goal(&what, &all.worker, CPU, APPEND_CPU)];
-    rows.extend(costs(&what, all));
+    rows.extend(costs(&what, all, &[&all.files, &all.memory]));
     let rate = match writers {
         Writers::One => Goal::Known,
         Writers::SameStream | Writers::OwnStreams => Goal::TimesFaster(APPEND_RATE),
@@ -131,14 +135,14 @@ fn appends(writers: Writers, all: &All) -> Vec<Row> {
     rows.push(seconds(text, (&all.embedded, &all.files), EACH, rate));
     let text = format!("{what}: pmx on workerd, time for each");
     rows.push(seconds(text, (&all.worker, &all.files), EACH, Goal::Known));
-    rows.extend(latencies(&what, all));
+    rows.extend(latencies(&what, all, &all.files));
     rows
 }
 
 fn catch_ups(filling: Filling, all: &All) -> Vec<Row> {
     let what = format!("20,000 messages read, {}", filling.named());
     let mut rows = vec![goal(&what, &all.worker, CPU, CATCH_UP_CPU)];
-    rows.extend(costs(&what, all));
+    rows.extend(costs(&what, all, &[&all.files, &all.memory]));
     for (name, ours) in [
         ("pmx serve", &all.embedded),
         ("pmx on workerd", &all.worker),
@@ -155,8 +159,8 @@ fn catch_ups(filling: Filling, all: &All) -> Vec<Row> {
 fn deliveries(all: &All) -> Vec<Row> {
     let what = "an append to 200 readers (SSE)";
     let mut rows = vec![goal(what, &all.worker, CPU, LIVE_CPU)];
-    rows.extend(costs(what, all));
-    rows.extend(latencies(what, all));
+    rows.extend(costs(what, all, &[&all.memory]));
+    rows.extend(latencies(what, all, &all.memory));
     for (name, series) in [
         ("pmx on workerd", &all.worker),
         ("pmx serve", &all.embedded),
@@ -180,34 +184,30 @@ fn goal(what: &str, ours: &Series, fact: &'static str, most: f64) -> Row {
     Row::limit(text, ours, measure, Some(most))
 }
 
-/// Processor time beside the reference server, with files and without.
-fn costs(what: &str, all: &All) -> Vec<Row> {
-    let ours = [
-        ("pmx on workerd", &all.worker),
-        ("pmx serve", &all.embedded),
-    ];
-    let peers = [&all.files, &all.memory];
-    let row = |(name, ours), peer| {
-        let text = format!("{what}: processor time, {name}");
-        seconds(text, (ours, peer), CPU, Goal::Known)
-    };
-    let pairs = ours
-        .into_iter()
-        .flat_map(|ours| peers.map(|peer| (ours, peer)));
-    pairs.map(|(ours, peer)| row(ours, peer)).collect()
-}
-
-fn latencies(what: &str, all: &All) -> Vec<Row> {
+/// Processor time beside that of the peers.
+fn costs(what: &str, all: &All, peers: &[&Series]) -> Vec<Row> {
     let mut rows = Vec::new();
     for (name, ours) in [
         ("pmx on workerd", &all.worker),
         ("pmx serve", &all.embedded),
     ] {
-        for percentile in PERCENTILES {
-            let text = format!("{what}: {name}, {percentile}");
-            let series = (ours, &all.files);
-            rows.push(seconds(text, series, percentile, Goal::Known));
+        for peer in peers {
+            let text = format!("{what}: processor time, {name}");
+            rows.push(seconds(text, (ours, peer), CPU, Goal::Known));
         }
+    }
+    rows
+}
+
+fn latencies(what: &str, all: &All, peer: &Series) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for (name, ours) in [
+        ("pmx on workerd", &all.worker),
+        ("pmx serve", &all.embedded),
+    ] {
+        let text = format!("{what}: {name}, p50 / p95 / p99");
+        let measures = PERCENTILES.map(Measure::Fact);
+        rows.push(Row::beside(text, (ours, peer), Unit::Seconds, &measures));
     }
     rows
 }

@@ -118,15 +118,38 @@ impl Row {
         let missing = ours.absent().or(peer.absent());
         let cell = |series: &Series| {
             let value = series.median(measure).map(|value| unit.show(value));
-            value.unwrap_or_else(|| "–".to_owned())
+            value.unwrap_or_else(absent)
         };
         Self {
             what: what.into(),
             ours: cell(ours),
             peer: format!("{}: {}", peer.name, cell(peer)),
-            ratio: ratio_text.unwrap_or_else(|| "–".to_owned()),
+            ratio: ratio_text.unwrap_or_else(absent),
             goal: goal_text,
             verdict: judge(goal, met, missing),
+        }
+    }
+
+    /// Several numbers of one unit beside a peer's; the ratio is that of the first.
+    pub(crate) fn beside(
+        what: impl Into<String>,
+        (ours, peer): (&Series, &Series),
+        unit: Unit,
+        measures: &[Measure],
+    ) -> Self {
+        let cells = |series: &Series| {
+            let values = measures.iter().map(|&measure| series.median(measure));
+            let shown = values.map(|value| value.map_or_else(absent, |value| unit.show(value)));
+            shown.collect::<Vec<_>>().join(" / ")
+        };
+        let first = measures.first().and_then(|&first| ours.ratio(peer, first));
+        Self {
+            what: what.into(),
+            ours: cells(ours),
+            peer: format!("{}: {}", peer.name, cells(peer)),
+            ratio: first.map_or_else(absent, |ratio| format!("{ratio:.2}")),
+            goal: String::new(),
+            verdict: judge(Goal::Known, None, ours.absent().or(peer.absent())),
         }
     }
 
@@ -140,7 +163,7 @@ impl Row {
         let worst = ours.worst(measure);
         Self {
             what: what.into(),
-            ours: worst.map_or_else(|| "–".to_owned(), |value| unit.show(value)),
+            ours: worst.map_or_else(absent, |value| unit.show(value)),
             peer: String::new(),
             ratio: String::new(),
             goal: limit.map_or_else(String::new, |limit| format!("≤ {}", unit.show(limit))),
@@ -173,7 +196,7 @@ impl Row {
     pub(crate) fn skipped(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             what: what.into(),
-            ours: "–".to_owned(),
+            ours: absent(),
             peer: String::new(),
             ratio: String::new(),
             goal: String::new(),
@@ -185,6 +208,11 @@ impl Row {
     pub(crate) fn failed(workload: &str, error: &anyhow::Error) -> Self {
         Self::skipped(workload, format!("{error:#}"))
     }
+}
+
+/// What stands for a number that is not there.
+fn absent() -> String {
+    "–".to_owned()
 }
 
 fn judge(goal: Goal, met: Option<bool>, missing: Option<&str>) -> Verdict {

@@ -13,7 +13,7 @@ use crate::host::{self, Host, Server};
 use crate::workerd::{self, Build, Workerd};
 
 /// What survives a crash lies here: by the rules of file systems, this is on a disk.
-const DISK: &str = "/var/tmp";
+pub(crate) const DISK: &str = "/var/tmp";
 
 /// A server of streams.
 pub(crate) enum Place {
@@ -25,11 +25,12 @@ pub(crate) enum Place {
 /// The reference server, and its folder if it has one.
 pub(crate) struct Reference {
     server: Server,
+    keeping: Keeping,
     _folder: TempDir,
 }
 
 /// Where the reference server keeps streams.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keeping {
     Files,
     Memory,
@@ -66,6 +67,7 @@ impl Place {
         let server = Server::start(&mut command, port, ready)?;
         Ok(Self::Reference(Reference {
             server,
+            keeping,
             _folder: folder,
         }))
     }
@@ -78,6 +80,14 @@ impl Place {
             Self::Reference(reference) => reference.server.port(),
         })
         .await
+    }
+
+    /// Where it keeps streams, if it is the reference server.
+    pub(crate) fn keeping(&self) -> Option<Keeping> {
+        match self {
+            Self::Worker(_) | Self::Embedded(_) => None,
+            Self::Reference(reference) => Some(reference.keeping),
+        }
     }
 
     /// The processor time it took so far, in seconds.

@@ -100,7 +100,7 @@ mod tests {
             (Expiry::Idle(2), 2_999, false),
             (Expiry::Idle(2), 3_000, true),
             (Expiry::Idle(0), 1_000, true),
-            (Expiry::Idle(u64::MAX), u64::MAX / 2, false),
+            (Expiry::Idle(u64::MAX), 1 << 53, false),
             (Expiry::At(at(5)), 4, false),
             (Expiry::At(at(5)), 5, true),
         ] {

@@ -42,7 +42,7 @@ fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
     }
 }
 
-fn shape() -> Shape {
+pub(super) fn shape() -> Shape {
     Shape {
         chunk_bytes: 8,
         segment_bytes: 16,
@@ -52,7 +52,7 @@ fn shape() -> Shape {
     }
 }
 
-fn create(fork: Option<Fork>) -> Create {
+pub(super) fn create(fork: Option<Fork>) -> Create {
     Create {
         media_type: fork.is_none().then(|| MediaType::new("text/plain")),
         expiry: None,
@@ -63,7 +63,7 @@ fn create(fork: Option<Fork>) -> Create {
     }
 }
 
-fn fork_of(source: usize) -> Create {
+pub(super) fn fork_of(source: usize) -> Create {
     create(Some(Fork {
         source: name(source),
         at: None,
@@ -71,7 +71,7 @@ fn fork_of(source: usize) -> Create {
     }))
 }
 
-fn append(world: &World<'_>, stream: usize, body: &'static str) -> Result<(), ()> {
+pub(super) fn append(world: &World<'_>, stream: usize, body: &'static str) -> Result<(), ()> {
     let call = Append {
         media_type: Some(MediaType::new("text/plain")),
         body: Bytes::from_static(body.as_bytes()),
@@ -82,7 +82,7 @@ fn append(world: &World<'_>, stream: usize, body: &'static str) -> Result<(), ()
     world.append(stream, &call, at(0)).map(drop).map_err(drop)
 }
 
-fn whole(world: &World<'_>, stream: usize) -> Result<Bytes, Refusal> {
+pub(super) fn whole(world: &World<'_>, stream: usize) -> Result<Bytes, Refusal> {
     let from = From::Start;
     let page: Page = world.read(stream, &Read { from }, at(0))?;
     assert!(page.is_up_to_date());
@@ -90,7 +90,7 @@ fn whole(world: &World<'_>, stream: usize) -> Result<Bytes, Refusal> {
 }
 
 /// A source with segments and rows, and nothing else.
-fn prepare_source(world: &World<'_>) {
+pub(super) fn prepare_source(world: &World<'_>) {
     world.create(0, &create(None), at(0)).unwrap();
     append(world, 0, "one longer message").unwrap();
     append(world, 0, "two").unwrap();

@@ -4,6 +4,7 @@
 
 mod crash;
 mod long;
+mod meanwhile;
 mod model;
 mod schedule;
 mod world;

@@ -8,7 +8,7 @@ use pmx_sync::stream::{
 };
 use pmx_sync::time::Timestamp;
 
-use super::world::name;
+use super::world::{name, number_of};
 
 #[derive(Debug, Clone)]
 pub(super) struct Stream {
@@ -139,7 +139,7 @@ impl Model {
         life: u64,
         now: u64,
     ) -> Result<Stream, Refusal> {
-        let number = (0..).find(|&it| name(it) == fork.source).unwrap();
+        let number = number_of(&fork.source);
         let source = match self.live(number, now) {
             Ok(source) => source,
             Err(Refusal::Gone) => return Err(Refusal::SourceGone),

@@ -8,7 +8,7 @@ use pmx_sync::stream::{
 };
 use serde_json::{Value, json};
 
-use super::model::{Model, at, is_fresh};
+use super::model::{Model, Stream, at, is_fresh};
 use super::world::{Faults, NAMES, World, name};
 use crate::sim::rng::Rng;
 
@@ -113,9 +113,10 @@ impl Both<'_> {
             let fork = fork.as_ref()?;
             self.media_of(&fork.source)
         });
-        let body = match self.rng.once_in(2) {
-            true => self.body(effective.is_some_and(|media| media.is_json())),
-            false => Bytes::new(),
+        let body = if self.rng.once_in(2) {
+            self.body(effective.is_some_and(|media| media.is_json()))
+        } else {
+            Bytes::new()
         };
         let call = Create {
             media_type: media,
@@ -135,14 +136,15 @@ impl Both<'_> {
 
     fn fork(&mut self) -> Fork {
         let source = self.rng.below(NAMES.len());
-        let tail = self.model.streams.get(&source).map_or(3, |it| it.tail());
+        let tail = self.model.streams.get(&source).map_or(3, Stream::tail);
         let place = self.rng.below(tail as usize + 2) as u64;
         Fork {
             source: name(source),
             at: (!self.rng.once_in(3)).then(|| Offset::at(place)),
-            beyond: match self.rng.once_in(4) {
-                true => self.rng.below(4) as u64,
-                false => 0,
+            beyond: if self.rng.once_in(4) {
+                self.rng.below(4) as u64
+            } else {
+                0
             },
         }
     }
@@ -157,13 +159,15 @@ impl Both<'_> {
         let is_json = media.as_ref().is_some_and(MediaType::is_json);
         let empty = self.rng.once_in(8);
         let call = Append {
-            media_type: match self.rng.once_in(20) {
-                true => Some(MediaType::new("image/png")),
-                false => media.or_else(|| Some(MediaType::new("text/plain"))),
+            media_type: if self.rng.once_in(20) {
+                Some(MediaType::new("image/png"))
+            } else {
+                media.or_else(|| Some(MediaType::new("text/plain")))
             },
-            body: match empty {
-                true => Bytes::new(),
-                false => self.body(is_json),
+            body: if empty {
+                Bytes::new()
+            } else {
+                self.body(is_json)
             },
             seq: (self.rng.once_in(4)).then(|| self.rng.below(30).to_string()),
             producer: self.rng.once_in(3).then(|| self.producer()),
@@ -183,7 +187,7 @@ impl Both<'_> {
     }
 
     fn read(&mut self, stream: usize) {
-        let tail = self.model.streams.get(&stream).map_or(3, |it| it.tail());
+        let tail = self.model.streams.get(&stream).map_or(3, Stream::tail);
         let mut from = match self.rng.below(4) {
             0 => From::Start,
             1 => From::Now,

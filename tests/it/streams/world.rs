@@ -133,6 +133,10 @@ pub(super) struct World<'a> {
 /// Names of all streams; the key of each is its number.
 pub(super) const NAMES: [&str; 5] = ["a", "b", "c", "d", "e"];
 
+fn key(stream: usize) -> i64 {
+    stream.try_into().unwrap()
+}
+
 pub(super) fn name(stream: usize) -> StreamName {
     StreamName::parse(NAMES[stream]).unwrap()
 }
@@ -152,7 +156,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn engine(&self, stream: usize) -> Engine<'_, Database<'a>> {
-        Engine::new(&self.sql, stream as i64, &self.shape)
+        Engine::new(&self.sql, key(stream), &self.shape)
     }
 
     pub(super) fn create(
@@ -199,7 +203,7 @@ impl<'a> World<'a> {
             segment_messages: u64::MAX,
             ..self.shape.clone()
         };
-        let engine = |stream| Engine::new(&self.sql, stream as i64, &shape);
+        let engine = |stream| Engine::new(&self.sql, key(stream), &shape);
         // A chain of forks ends one after the other.
         while let Some(stream) = (0..NAMES.len()).find(|&stream| {
             let due = engine(stream).due(now).unwrap();
@@ -214,7 +218,7 @@ impl<'a> World<'a> {
     pub(super) fn rows(&self, table: &str) -> u64 {
         let select = format!("SELECT count(*) FROM {table}");
         match self.sql.run(&select, &[]).unwrap()[0][0] {
-            Value::Integer(count) => count as u64,
+            Value::Integer(count) => count.try_into().unwrap(),
             _ => unreachable!("a count is a number"),
         }
     }
@@ -250,7 +254,7 @@ fn text(value: Value) -> String {
 
 fn number(value: Value) -> u64 {
     match value {
-        Value::Integer(number) => number as u64,
+        Value::Integer(number) => number.try_into().unwrap(),
         _ => unreachable!("it is a number"),
     }
 }
@@ -282,9 +286,9 @@ impl Peers for World<'_> {
     }
 }
 
-fn number_of(name: &StreamName) -> usize {
-    let is_it = |it: &&str| *it == name.as_str();
-    NAMES.iter().position(|it| is_it(&it)).unwrap()
+pub(super) fn number_of(name: &StreamName) -> usize {
+    let position = NAMES.iter().position(|it| *it == name.as_str());
+    position.unwrap()
 }
 
 /// Nothing here waits for anything.
