@@ -50,6 +50,7 @@ const miniflare = new Miniflare({
   r2Persist: join(data, "r2"),
   kvNamespaces: ["POINTERS"],
   kvPersist: join(data, "kv"),
+  cachePersist: join(data, "cache"),
   durableObjects: {
     SPACE: { className: "SpaceDO", useSQLite: true },
     STREAM: { className: "StreamDO", useSQLite: true },

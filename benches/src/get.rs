@@ -29,8 +29,8 @@ impl Answer {
     }
 }
 
-/// `GET path` of `host` on the loopback `port`. HTTP/1.0, so that no answer is chunked and the
-/// connection's end is the body's.
+/// `GET path` of `host` on the loopback `port`. HTTP/1.0, so that no answer is chunked: the body
+/// ends after its length, or with the connection.
 pub(crate) fn get(port: u16, host: &str, path: &str, headers: &[&str]) -> Result<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -42,8 +42,25 @@ pub(crate) fn get(port: u16, host: &str, path: &str, headers: &[&str]) -> Result
     request.push_str("\r\n");
     stream.write_all(request.as_bytes())?;
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
+    let mut chunk = vec![0; 64 * 1024];
+    while !is_whole(&answer) {
+        let read = stream.read(&mut chunk)?;
+        if read == 0 {
+            break;
+        }
+        answer.extend_from_slice(&chunk[..read]);
+    }
     parse(&answer).with_context(|| format!("reading the answer to GET {path}"))
+}
+
+/// Whether as much came as the head announces. Servers may keep the connection open behind it.
+fn is_whole(bytes: &[u8]) -> bool {
+    let answer = parse(bytes);
+    let length = answer.as_ref().and_then(|it| it.header("content-length"));
+    let length = length.and_then(|text| text.parse::<usize>().ok());
+    answer
+        .zip(length)
+        .is_some_and(|(it, length)| it.body.len() >= length)
 }
 
 fn parse(answer: &[u8]) -> Option<Answer> {

@@ -28,6 +28,8 @@
 //! | `serve` | how fast a published page and asset are served |
 //! | `patch` | how many bytes of manifest a change costs |
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
+//! | `pages` | page views through the Worker, cold, warm and under load |
+//! | `packs` | what taking in a pack costs the Worker's module |
 //! | `streams` | what appends, catch-ups and live readers cost; needs `npm ci` in `benches/streams` |
 //!
 //! Three subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
@@ -89,7 +91,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 9] = [
+const WORKLOADS: [Workload; 11] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -98,6 +100,8 @@ const WORKLOADS: [Workload; 9] = [
     ("serve", serve::rows),
     ("patch", patch::rows),
     ("worker", worker::rows),
+    ("pages", worker::views),
+    ("packs", packs::rows),
     ("streams", streams::rows),
 ];
 

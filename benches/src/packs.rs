@@ -27,7 +27,7 @@ const VERIFY: f64 = 0.030;
 /// Seconds to lay it down.
 const REST: f64 = 0.060;
 
-pub(crate) fn rows(bench: &Bench) -> Vec<Row> {
+pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let made = || {
         let workerd = Workerd::start(&Build::Measured.make()?)?;
         Ok((workerd, pack(bench)?))
@@ -53,7 +53,7 @@ pub(crate) fn rows(bench: &Bench) -> Vec<Row> {
             Some(most),
         )
     };
-    steps.map(row).into()
+    Ok(steps.map(row).into())
 }
 
 /// Files of the middle of the corpus, as a client packs them.
@@ -78,7 +78,8 @@ fn step(workerd: &Workerd, pack: &[u8], step: &str) -> Result<f64> {
     let before = workerd.cpu()?;
     let mut server = TcpStream::connect(("127.0.0.1", workerd.port()))?;
     let head = format!(
-        "POST /measured/{step}/{TIMES} HTTP/1.0\r\nContent-Length: {}\r\n\r\n",
+        "POST /measured/{step}/{TIMES} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
         pack.len()
     );
     server.write_all(&[head.as_bytes(), pack].concat())?;

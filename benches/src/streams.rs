@@ -1,7 +1,8 @@
 //! Streams: what an append, a catch-up and a live reader cost, here and on the reference server
 //! of the protocol.
 //!
-//! All are asked the same over connections that stay open, by one thread of this process; the
+//! What any Worker costs is known by one beside it that does the least: a Durable Object that writes
+//! two rows. All are asked the same over connections that stay open, by one thread of this process; the
 //! processor time is the server's own. What must survive lies on the disk of `/var/tmp`, because a
 //! flush to memory costs nothing and would prove nothing. Every answer is looked at: a message that
 //! a reader did not get, or that came twice, is no delivery.
@@ -51,10 +52,14 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
         rows.extend(appends(writers, &all));
     }
     for filling in [Filling::Batches, Filling::Singles] {
-        let all = places.compare(rounds, move |place| filling.fill(place), catch_up::read);
+        let all = places.compare(
+            rounds,
+            move |place| filling.fill(place.readable()?),
+            catch_up::read,
+        );
         rows.extend(catch_ups(filling, &all));
     }
-    let all = places.compare(rounds, live::followed, |place| live::deliver(place));
+    let all = places.compare(rounds, Place::followed, |place| live::deliver(place));
     rows.extend(deliveries(&all));
     Ok(rows)
 }
@@ -63,6 +68,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
 struct Places {
     worker: Result<Place>,
     embedded: Result<Place>,
+    bare: Result<Place>,
     files: Result<Place>,
     memory: Result<Place>,
 }
@@ -71,6 +77,7 @@ struct Places {
 struct All {
     worker: Series,
     embedded: Series,
+    bare: Series,
     files: Series,
     memory: Series,
 }
@@ -80,6 +87,7 @@ impl Places {
         Self {
             worker: Place::worker(),
             embedded: Place::embedded(bench),
+            bare: Place::bare(),
             files: Place::reference(place::Keeping::Files),
             memory: Place::reference(place::Keeping::Memory),
         }
@@ -95,11 +103,12 @@ impl Places {
             let place = place.as_ref().map_err(|error| anyhow!("{error:#}"));
             Contender::from_setup(name, place.and_then(set_up), move |made, _| turn(made))
         };
-        let [worker, embedded, files, memory] = interleave(
+        let [worker, embedded, bare, files, memory] = interleave(
             rounds,
             [
                 contender("pmx on workerd", &self.worker),
                 contender("pmx serve", &self.embedded),
+                contender("a bare Durable Object", &self.bare),
                 contender("reference, files", &self.files).at_most(SLOW_ROUNDS),
                 contender("reference, memory", &self.memory),
             ],
@@ -107,6 +116,7 @@ impl Places {
         All {
             worker,
             embedded,
+            bare,
             files,
             memory,
         }
@@ -126,6 +136,8 @@ const PERCENTILES: [&str; 3] = ["p50", "p95", "p99"];
 fn appends(writers: Writers, all: &All) -> Vec<Row> {
     let what = format!("an append, {}", writers.named());
     let mut rows = vec![goal(&what, &all.worker, CPU, APPEND_CPU)];
+    let text = format!("{what}: processor time, pmx on workerd");
+    rows.push(seconds(text, (&all.worker, &all.bare), CPU, Goal::Known));
     rows.extend(costs(&what, all, &[&all.files, &all.memory]));
     let rate = match writers {
         Writers::One => Goal::Known,

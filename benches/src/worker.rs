@@ -22,7 +22,6 @@ use crate::blobs;
 use crate::corpus;
 use crate::get;
 use crate::host::Host;
-use crate::packs;
 use crate::pmx::Client;
 use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::serve;
@@ -59,10 +58,12 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     rows.extend(later(bench, &build)?);
     rows.extend(upgrade(bench, &build));
     rows.extend(film(bench, &build)?);
-    rows.extend(packs::rows(bench));
-    rows.extend(pages(bench, &build)?);
     rows.push(module(&build));
     Ok(rows)
+}
+
+pub(crate) fn views(bench: &Bench) -> Result<Vec<Row>> {
+    pages(bench, &Build::Deployed.make()?)
 }
 
 /// A host of either kind, and someone who publishes to it.

@@ -144,9 +144,8 @@ impl Workerd {
         let started = Instant::now();
         loop {
             let text = fs::read_to_string(log_of(self.data.path()))?;
-            if let Some(end) = text.find(&quoted)
-                && let Some(start) = text[..end].rfind('\n')
-            {
+            if let Some(end) = text.find(&quoted) {
+                let start = text[..end].rfind('\n').unwrap_or_default();
                 let new = text.get(self.read..start).unwrap_or_default().to_owned();
                 self.read = end;
                 return Ok(new);

@@ -3,6 +3,8 @@
 //! Whatever comes from outside is compared with its bound before anything is allocated for it.
 //! Exceeding a bound is an error that names the bound.
 
+use std::time::Duration;
+
 /// Bytes of a site path. R2 keys allow 1,024, and so do most file systems' whole paths in practice.
 pub const PATH_BYTES_MAX: usize = 1_024;
 
@@ -103,6 +105,10 @@ pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
 /// Paths listed by one diff request.
 pub const DIFF_ROWS_MAX: usize = 10_000;
 
+/// Paths that one event names; above it pages are told that there is more. A thousand of the usual
+/// length are about 100 KB, and an open page reacts to none of them one by one.
+pub const EVENT_PATHS_MAX: usize = 1_000;
+
 /// Deploys before the active one whose assets still resolve.
 pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 
@@ -148,6 +154,59 @@ pub const STREAM_READ_BYTES: usize = 4 * 1024 * 1024;
 
 /// Bytes of a producer's id, of `Stream-Seq`, of a cursor.
 pub const STREAM_TOKEN_BYTES_MAX: usize = 512;
+
+/// Subscriptions of a server: each that has a pattern is asked about each new name of a stream.
+pub const SUBSCRIPTIONS_MAX: usize = 1_000;
+
+/// Streams of a subscription: each is a row, and all of them are listed when it is shown.
+pub const SUBSCRIPTION_STREAMS_MAX: usize = 10_000;
+
+/// Bytes of a request about subscriptions: its streams, at a hundred bytes each.
+pub const SUBSCRIPTION_BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of the id of a subscription: a segment of an address, escaped at most threefold.
+pub const SUBSCRIPTION_ID_BYTES_MAX: usize = 256;
+
+/// Bytes of the name of a worker and of the description of a subscription.
+pub const SUBSCRIPTION_TEXT_BYTES_MAX: usize = 4_096;
+
+/// Bytes of the address at which a server's streams are reached.
+pub const SUBSCRIPTION_ROOT_BYTES_MAX: usize = 1_024;
+
+/// Bytes of the address of a webhook.
+pub const WEBHOOK_URL_BYTES_MAX: usize = 2_048;
+
+/// Bytes of a webhook's answer that are read: all it can say is that it is done.
+pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// How long a webhook may take to answer, unless its lease ends before.
+pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Streams that one wake names: what has work comes first, and the next wake names the rest. With
+/// the longest names they fill a value of 1 MB.
+pub const WAKE_STREAMS_MAX: usize = 1_000;
+
+/// Workers that are woken in one turn.
+pub const WAKE_EFFECTS_MAX: usize = 64;
+
+/// The shortest lease: the protocol's.
+pub const WAKE_LEASE_MIN: Duration = Duration::from_secs(1);
+
+/// The longest lease: the protocol's.
+pub const WAKE_LEASE_MAX: Duration = Duration::from_mins(10);
+
+/// The lease of a subscription that names none: the protocol's.
+pub const WAKE_LEASE_DEFAULT: Duration = Duration::from_secs(30);
+
+/// The first wait after a worker could not be woken: the protocol's.
+pub const WAKE_RETRY_MIN: Duration = Duration::from_secs(1);
+
+/// The longest such wait: the protocol's.
+pub const WAKE_RETRY_MAX: Duration = Duration::from_mins(1);
+
+/// How long a worker's token is good: far longer than a lease, because a worker that keeps
+/// reporting may go on. It ends with its wake anyway.
+pub const WAKE_TOKEN_SECONDS: u64 = 24 * 60 * 60;
 
 const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
 const _: () = assert!(PART_BYTES.is_power_of_two());

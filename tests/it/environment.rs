@@ -8,7 +8,9 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::world::{Ran, World, eventually, pmx_path, try_raw};
+use crate::world::{Ran, World, eventually, on_both_hosts, pmx_path, try_raw};
+
+on_both_hosts!(odd_texts_are_published_and_can_not_command_a_terminal);
 
 fn run(command: &mut Command) -> Ran {
     command.output().unwrap().into()
@@ -174,9 +176,7 @@ fn who_sends_slowly_is_cut_off_and_delays_nobody() {
     assert_eq!(world.get("docs", "/").text(), "kept");
 }
 
-#[test]
-fn odd_texts_are_published_and_can_not_command_a_terminal() {
-    let world = World::new();
+fn odd_texts_are_published_and_can_not_command_a_terminal(world: World) {
     let names = [
         "\u{1f600}.html",
         "<script>.html",

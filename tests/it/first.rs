@@ -4,7 +4,12 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::world::World;
+use crate::world::{World, on_both_hosts};
+
+on_both_hosts!(
+    every_file_is_read_once_and_every_blob_sent_once,
+    a_first_publish_that_was_killed_goes_on,
+);
 
 /// Longer than a file counts as one that may still be written to.
 const SETTLED: Duration = Duration::from_millis(200);
@@ -32,10 +37,8 @@ fn noise(seed: u32, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-#[test]
-fn every_file_is_read_once_and_every_blob_sent_once() {
+fn every_file_is_read_once_and_every_blob_sent_once(world: World) {
     const LARGE: usize = 9 * 1024 * 1024;
-    let world = World::new();
     for number in 0..60 {
         world.write(&[(&format!("p/{number}.html"), &page(number))]);
         world.write(&[(&format!("copy/{number}.html"), &page(number))]);
@@ -76,9 +79,7 @@ fn every_file_is_read_once_and_every_blob_sent_once() {
     assert_eq!(world.sync("docs", &[]).ok().at("/outcome"), "unchanged");
 }
 
-#[test]
-fn a_first_publish_that_was_killed_goes_on() {
-    let world = World::new();
+fn a_first_publish_that_was_killed_goes_on(world: World) {
     for number in 0..40 {
         world.write_bytes(&format!("{number}.bin"), &noise(1 + number, 500_000));
     }

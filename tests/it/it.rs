@@ -35,6 +35,7 @@ mod serving;
 mod sim;
 mod streaming;
 mod streams;
+mod subscriptions;
 mod tidy;
 mod validation;
 mod world;

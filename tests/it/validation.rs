@@ -162,6 +162,48 @@ fn readers_of_the_right_site_only_are_told() {
     );
 }
 
+/// The events of a site from an offset on.
+fn events(world: &World, space: &str, offset: &str) -> Vec<Value> {
+    let answer = world.get(space, &format!("/_events?offset={offset}"));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    serde_json::from_str(&answer.text()).unwrap()
+}
+
+#[test]
+fn events_are_emitted_to_the_right_site_only() {
+    let Some(world) = World::worker() else {
+        return;
+    };
+    publish(&world, "one", "of one");
+    publish(&world, "two", "of two");
+    let before = world.get("one", "/_events?offset=now");
+    let offset = before.header("stream-next-offset").unwrap().to_owned();
+    assert_eq!(offset, "0000000000000000_0000000000000001", "deploy 1");
+    publish(&world, "one", "of one, changed");
+    world.pmx(&["rollback", "--space", "one"]).ok();
+    let told = events(&world, "one", &offset);
+    let kinds: Vec<_> = told.iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["publish", "rollback"], "{told:?}");
+    for (event, deploy) in told.iter().zip(2..) {
+        assert_eq!(event["deploy"], deploy);
+        let change = &event["events"][0];
+        assert_eq!(change["type"], "artifacts-changed");
+        assert_eq!(change["modified"], serde_json::json!(["index.html"]));
+        assert_eq!(change["paths"], serde_json::json!(["/"]));
+        assert_eq!(event["prev_root"], told_root(&world, deploy - 1));
+    }
+    assert_eq!(events(&world, "two", "-1").len(), 1, "its own publish");
+    assert_eq!(events(&world, "two", "0_1"), [] as [Value; 0]);
+    let forged = world.request("POST", "one", "/_events", &[], b"[]");
+    assert_eq!(forged.status, 405, "only deploys write events");
+}
+
+fn told_root(world: &World, deploy: u64) -> Value {
+    let (_, deploys) = history(world, "one");
+    let found = deploys.iter().find(|made| made["number"] == deploy);
+    found.unwrap()["root"].clone()
+}
+
 #[test]
 fn rollback_activates_an_older_deploy_without_build_or_upload() {
     let Some(world) = World::worker() else {

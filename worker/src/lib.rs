@@ -14,6 +14,7 @@ mod journal;
 mod kv;
 #[cfg(feature = "measured")]
 mod measured;
+mod nearby;
 mod outbound;
 mod r2;
 mod space_do;

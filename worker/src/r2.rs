@@ -9,6 +9,7 @@ use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
 use pmx_sync::stream::{Cold, Generation, SegmentKey};
 use worker::{Bucket, Data, Delay, Object, ResponseBody};
 
+use crate::nearby;
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
@@ -99,6 +100,21 @@ impl R2 {
 impl Blobs for R2 {
     async fn read(&self, key: ObjectKey, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
         self.part(&key.to_string(), range).await
+    }
+
+    async fn read_often(
+        &self,
+        key: ObjectKey,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, BackendError> {
+        if let Some(kept) = nearby::find(key, &range).await {
+            return Ok(Some(kept));
+        }
+        let read = Blobs::read(self, key, range.clone()).await?;
+        if let Some(bytes) = &read {
+            nearby::keep(key, &range, bytes).await;
+        }
+        Ok(read)
     }
 
     async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {

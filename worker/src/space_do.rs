@@ -156,6 +156,7 @@ impl SpaceDO {
             | Reply::Deploy(_)
             | Reply::Deploys { .. }
             | Reply::Diff(_)
+            | Reply::Events(_)
             | Reply::Done => Ok(None),
         }
     }

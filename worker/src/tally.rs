@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     R2Write,
     /// A call that deletes objects from R2 (free).
     R2Delete,
+    /// A range found in the cache of the data centre (free).
+    CacheRead,
     /// A pointer read from KV.
     KvRead,
     /// A pointer written to KV.
@@ -64,7 +66,7 @@ pub(crate) fn memory() -> usize {
     0
 }
 
-type Tally = [(Kind, Cell<u64>); 10];
+type Tally = [(Kind, Cell<u64>); 11];
 
 thread_local! {
     static TALLY: Tally = const {
@@ -74,6 +76,7 @@ thread_local! {
             (Kind::R2List, Cell::new(0)),
             (Kind::R2Write, Cell::new(0)),
             (Kind::R2Delete, Cell::new(0)),
+            (Kind::CacheRead, Cell::new(0)),
             (Kind::KvRead, Cell::new(0)),
             (Kind::KvWrite, Cell::new(0)),
             (Kind::SpaceCall, Cell::new(0)),
@@ -90,6 +93,7 @@ const fn name(kind: Kind) -> &'static str {
         Kind::R2List => "r2_list",
         Kind::R2Write => "r2_write",
         Kind::R2Delete => "r2_delete",
+        Kind::CacheRead => "cache_read",
         Kind::KvRead => "kv_read",
         Kind::KvWrite => "kv_write",
         Kind::SpaceCall => "space_call",

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::append;
 use super::client::{self, Lines};
 use super::event::{event, numbers};
-use super::place::{Keeping, Place};
+use super::place::Place;
 use super::{CPU, DELIVERED, EACH, with_percentiles};
 use crate::round::Sample;
 
@@ -33,16 +33,6 @@ enum Report {
     Got { number: u64, at: Instant },
     /// Something else came.
     Wrong,
-}
-
-/// The place, if it can be followed by so many within reason.
-pub(crate) fn followed(place: &Place) -> Result<&Place> {
-    let is_within_reason = place.keeping() != Some(Keeping::Files);
-    ensure!(
-        is_within_reason,
-        "it commits to disk for each reader: seconds for each append"
-    );
-    Ok(place)
 }
 
 /// Appends to a new stream that all readers follow.

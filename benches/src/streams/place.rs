@@ -3,14 +3,14 @@
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use tempfile::TempDir;
 
 use super::client::Connection;
 use crate::bench::Bench;
 use crate::get;
 use crate::host::{self, Host, Server};
-use crate::workerd::{self, Build, Workerd};
+use crate::workerd::{self, Build, Node, Workerd};
 
 /// What survives a crash lies here: by the rules of file systems, this is on a disk.
 pub(crate) const DISK: &str = "/var/tmp";
@@ -19,7 +19,14 @@ pub(crate) const DISK: &str = "/var/tmp";
 pub(crate) enum Place {
     Worker(Workerd),
     Embedded(Host),
+    Bare(Bare),
     Reference(Reference),
+}
+
+/// A Durable Object that can append and nothing else, and its folder.
+pub(crate) struct Bare {
+    node: Node,
+    _folder: TempDir,
 }
 
 /// The reference server, and its folder if it has one.
@@ -30,7 +37,7 @@ pub(crate) struct Reference {
 }
 
 /// Where the reference server keeps streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Keeping {
     Files,
     Memory,
@@ -44,6 +51,20 @@ impl Place {
 
     pub(crate) fn embedded(bench: &Bench) -> Result<Self> {
         Ok(Self::Embedded(Host::start_in(bench.pmx()?, folder()?)?))
+    }
+
+    pub(crate) fn bare() -> Result<Self> {
+        let folder = folder()?;
+        let mut command = Command::new("node");
+        command
+            .arg(workerd::root().join("benches/streams/bare.js"))
+            .arg("--data")
+            .arg(folder.path());
+        let node = Node::start(&mut command, &folder.path().join("log"))?;
+        Ok(Self::Bare(Bare {
+            node,
+            _folder: folder,
+        }))
     }
 
     pub(crate) fn reference(keeping: Keeping) -> Result<Self> {
@@ -77,16 +98,29 @@ impl Place {
         Connection::open(match self {
             Self::Worker(workerd) => workerd.port(),
             Self::Embedded(host) => host.port(),
+            Self::Bare(bare) => bare.node.port,
             Self::Reference(reference) => reference.server.port(),
         })
         .await
     }
 
-    /// Where it keeps streams, if it is the reference server.
-    pub(crate) fn keeping(&self) -> Option<Keeping> {
+    /// The place, if it can be read.
+    pub(crate) fn readable(&self) -> Result<&Self> {
         match self {
-            Self::Worker(_) | Self::Embedded(_) => None,
-            Self::Reference(reference) => Some(reference.keeping),
+            Self::Worker(_) | Self::Embedded(_) | Self::Reference(_) => Ok(self),
+            Self::Bare(_) => bail!("it can only append"),
+        }
+    }
+
+    /// The place, if many can follow it within reason.
+    pub(crate) fn followed(&self) -> Result<&Self> {
+        match self {
+            Self::Worker(_) | Self::Embedded(_) => Ok(self),
+            Self::Bare(_) => self.readable(),
+            Self::Reference(reference) => match reference.keeping {
+                Keeping::Memory => Ok(self),
+                Keeping::Files => bail!("it commits to disk for each reader: seconds an append"),
+            },
         }
     }
 
@@ -95,6 +129,7 @@ impl Place {
         match self {
             Self::Worker(workerd) => workerd.cpu(),
             Self::Embedded(host) => host.cpu(),
+            Self::Bare(bare) => bare.node.cpu(),
             Self::Reference(reference) => host::cpu_of(reference.server.id()),
         }
     }

@@ -42,6 +42,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Selector};
+use pmx_sync::stream::subscription::WebhookPolicy;
 use pmx_sync::time::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -99,7 +100,8 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
         let local = Local::open(&config.data, changed)?;
-        let streams = Streams::open(&config.data, config.streams, stopped.clone(), config.log)?;
+        let streams = local_webhooks(config.streams, addr);
+        let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
         let server = Server::new(local, settings);
         let counter = Arc::new(Counter::new(server, Arc::new(streams), config.log));
         let serving = {
@@ -120,6 +122,17 @@ impl Host {
             _lock: lock,
         })
     }
+}
+
+/// Webhooks may go to this machine if only this machine can ask for them.
+fn local_webhooks(mut streams: StreamConfig, addr: SocketAddr) -> StreamConfig {
+    let own = if addr.ip().is_loopback() {
+        WebhookPolicy::Loopback
+    } else {
+        WebhookPolicy::Public
+    };
+    streams.webhooks.get_or_insert(own);
+    streams
 }
 
 /// A host that answers, until it is stopped or dropped. Both wait for its threads, so neither may

@@ -79,7 +79,7 @@ impl Index {
         };
         let range = at.offset..at.offset.saturating_add(at.len);
         let bytes = blobs
-            .read(key, range)
+            .read_often(key, range)
             .await?
             .ok_or(IndexError::Missing { key, id })?;
         let twin = Twin::decode(&bytes, id).map_err(|source| IndexError::Rotten { key, source })?;

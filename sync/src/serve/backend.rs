@@ -63,6 +63,16 @@ pub trait Blobs {
         range: Range<u64>,
     ) -> impl Future<Output = Result<Option<Bytes>, BackendError>>;
 
+    /// Reads a range that many readers ask for, as [`Blobs::read`] does; a platform may keep it
+    /// near them for ever, since objects never change.
+    fn read_often(
+        &self,
+        key: ObjectKey,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<Option<Bytes>, BackendError>> {
+        self.read(key, range)
+    }
+
     /// Writes an object. MUST be durable, and visible to every reader, before it returns.
     fn write(&self, key: ObjectKey, body: Bytes) -> impl Future<Output = Result<(), BackendError>>;
 

@@ -5,6 +5,7 @@ mod auth;
 mod backend;
 mod body;
 mod codecs;
+mod events;
 mod nonce;
 mod publish;
 mod route;

@@ -10,13 +10,14 @@ use super::auth::authorise;
 use super::backend::{Backend, ObjectKey, Pointer};
 use super::body::{Body, Open};
 use super::codecs::Codecs;
+use super::events::is_events;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::site::bodiless;
 use crate::code::Code;
 use crate::index::{Cache, Index};
 use crate::name::SpaceName;
-use crate::site::{Addressed, Domain, SiteRequest, absent, resolve};
+use crate::site::{Addressed, Domain, Selector, SiteRequest, absent, resolve};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
@@ -186,6 +187,10 @@ impl<B: Backend> Server<B> {
         let is_head = head.method == Method::HEAD;
         let answered = match self.addressed(&head) {
             Addressed::Unknown => Ok(bodiless(absent(&site_request(&head, accept_encoding)))),
+            Addressed::Site {
+                space,
+                deploy: Selector::Active,
+            } if is_events(&head) => self.events(&space, &head, now).await,
             Addressed::Site { space, deploy } => {
                 let request = site_request(&head, accept_encoding);
                 self.site(&space, &deploy, &request, now).await

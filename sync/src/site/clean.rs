@@ -137,6 +137,13 @@ fn address(file: &SitePath, known: &Known) -> Asked {
     }
 }
 
+/// Where a browser finds a file: `/a/` for `a/index.html`, `/a` for `a.html`. If `a` is a file as
+/// well, it has that address, and the page keeps its full name; both are told apart only by who
+/// knows the site, so this names the shorter one.
+pub fn page_address(file: &SitePath) -> String {
+    location(&address(file, &Known::default()))
+}
+
 /// `a` for the page `a.html`. Nothing for an index, which has the URL of its folder.
 fn extensionless(file: &SitePath) -> Option<SitePath> {
     let stem = file.as_str().strip_suffix(".html")?;

@@ -31,6 +31,7 @@ mod request;
 #[cfg(test)]
 mod sample;
 
+pub use clean::page_address;
 pub use coding::Coding;
 pub use hashed::carries_its_hash;
 pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};

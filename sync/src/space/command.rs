@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::location::Location;
 use crate::serve::Pointer;
+use crate::stream::{Page, Read};
 use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, RollbackHead};
 
 /// A command to one space.
@@ -51,6 +52,8 @@ pub enum Command {
         /// The newer side.
         to: u64,
     },
+    /// Reads the log of what deploys changed.
+    Events(Read),
     /// Names where a deploy's serving index lies; the active one's if no number is given.
     Locate {
         /// The deploy.
@@ -82,6 +85,7 @@ impl Command {
             Self::Rollback(_) => "rollback",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
+            Self::Events(_) => "events",
             Self::Locate { .. } => "locate",
             Self::Undelivered => "undelivered",
             Self::Delivered { .. } => "delivered",
@@ -97,6 +101,7 @@ impl Command {
             | Self::PartArrived(_)
             | Self::Deploys { .. }
             | Self::Diff { .. }
+            | Self::Events(_)
             | Self::Locate { .. }
             | Self::Undelivered
             | Self::Delivered { .. } => false,
@@ -184,6 +189,8 @@ pub enum Reply {
     Diff(Box<DiffReply>),
     /// Where a deploy's serving index lies.
     Pointer(Box<Pointer>),
+    /// A page of the log of what deploys changed.
+    Events(Box<Page>),
     /// Nothing to say.
     Done,
 }
@@ -266,6 +273,9 @@ mod tests {
                 limit: 50,
             },
             Command::Diff { from: 1, to: 2 },
+            Command::Events(Read {
+                from: crate::stream::From::At(crate::stream::Offset::at(3)),
+            }),
             Command::Locate { number: Some(3) },
             Command::Undelivered,
             Command::Delivered { deploy: 9 },

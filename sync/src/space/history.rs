@@ -1,6 +1,7 @@
 //! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
 
 use super::decide::{self, Verdict, View};
+use super::events::{self, Changes};
 use super::ledger::{Keyed, Ledger};
 use super::prepare::settled;
 use crate::code::Code;
@@ -41,13 +42,14 @@ pub(crate) fn rollback<S: Sql>(
             (None, Some(active)) => return Ok(active.clone()),
             (None, None) => return Ok(target),
         };
-        let summary = match &active {
-            Some(active) => Summary::of(
-                &diff(ledger, active.root, ledger, target.root)?,
-                target.files,
-            ),
-            None => Summary::default(),
+        let changes = match &active {
+            Some(active) => Changes {
+                since: Some(active.root),
+                all: diff(ledger, active.root, ledger, target.root)?,
+            },
+            None => Changes::default(),
         };
+        let summary = Summary::of(&changes.all, target.files);
         let made = DeployView {
             number,
             parent,
@@ -64,6 +66,7 @@ pub(crate) fn rollback<S: Sql>(
             deploy: made.clone(),
             key: head.key.clone(),
         })?;
+        events::tell(ledger, &made, &changes)?;
         Ok(made)
     })
 }

@@ -8,6 +8,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::events;
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::location::Extent;
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
@@ -87,6 +88,11 @@ impl<'a, S: Sql> Ledger<'a, S> {
         }
     }
 
+    /// Where the space's event log lies.
+    pub(crate) const fn sql(&self) -> &'a S {
+        self.sql
+    }
+
     /// Makes the tables and the space's id, unless they are there.
     pub(crate) fn open(&self, fresh: SpaceId) -> Result<SpaceId, SqlError> {
         if let Some(id) = self.space()? {
@@ -98,7 +104,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
             }
             let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)";
             sql.run(insert, &["schema".into(), "1".into()])?;
-            sql.run(insert, &["space".into(), fresh.to_string().into()])
+            sql.run(insert, &["space".into(), fresh.to_string().into()])?;
+            events::install(sql, fresh)
         })?;
         self.space()?
             .ok_or_else(|| SqlError("the space has no id after it was made".into()))

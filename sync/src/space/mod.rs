@@ -6,6 +6,7 @@
 
 mod command;
 mod decide;
+mod events;
 mod have;
 mod history;
 mod ledger;
@@ -71,6 +72,10 @@ pub async fn execute<S: Sql, B: Blobs>(
         }
         Command::Diff { from, to } => {
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
+        }
+        Command::Events(read) => {
+            let page = events::read(&ledger, &read, now)?;
+            Ok(Reply::Events(Box::new(page)))
         }
         Command::Locate { number } => {
             let pointer = history::locate(&ledger, space, number)?;

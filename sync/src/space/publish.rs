@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::command::{Offer, Publish};
 use super::decide::{self, Verdict, View};
+use super::events::{self, Changes};
 use super::have;
 use super::ledger::{Keyed, Ledger, NodeState};
 use super::prepare::{Prepared, prepare};
@@ -14,7 +15,8 @@ use crate::code::Code;
 use crate::id::{NodeId, Root, SpaceId};
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
 use crate::manifest::{
-    Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit, lookup,
+    Change, Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit,
+    lookup,
 };
 use crate::pack::rest::Toc;
 use crate::path::SitePath;
@@ -85,7 +87,8 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
             return Ok(reply(State::Outline, active.as_ref()));
         }
     };
-    let summary = summary(ledger, &fresh, active.as_ref(), &publish.root, &survey)?;
+    let changes = changes(ledger, &fresh, active.as_ref(), &publish.root)?;
+    let summary = summary(changes.as_deref(), &survey);
     keep(ledger, &fresh, &publish)?;
     let state = if survey.missing.is_empty() {
         State::Ready
@@ -125,12 +128,16 @@ async fn try_commit<S: Sql, B: Blobs>(
         Err(Unfinished::Fault(problem)) => return Err(problem),
     };
     let active = ledger.active()?;
-    let summary = summary(ledger, fresh, active.as_ref(), &publish.root, &survey)?;
+    let changes = changes(ledger, fresh, active.as_ref(), &publish.root)?;
     let commit = Commit {
         ledger,
         fresh: &with_pack,
         survey: &survey,
-        summary,
+        summary: summary(changes.as_deref(), &survey),
+        changes: Changes {
+            since: active.map(|deploy| deploy.root),
+            all: changes.unwrap_or_default(),
+        },
         terms,
     };
     commit.run(blobs, space, publish, now).await.map(Some)
@@ -271,28 +278,32 @@ fn keep<S: Sql>(ledger: &Ledger<'_, S>, fresh: &Fresh, publish: &Publish) -> Res
     Ok(ledger.keep_nodes(fresh.nodes.iter(), fresh.claimed)?)
 }
 
-fn summary<S: Sql>(
+/// What differs from the active deploy; nothing if there is none.
+fn changes<S: Sql>(
     ledger: &Ledger<'_, S>,
     fresh: &Fresh,
     active: Option<&DeployView>,
     root: &Root,
-    survey: &Survey,
-) -> Result<Summary, Problem> {
-    let files = survey.totals.files;
+) -> Result<Option<Vec<Change>>, Problem> {
     let Some(active) = active else {
-        return Ok(Summary {
-            added: files,
-            ..Summary::default()
-        });
+        return Ok(None);
     };
     let source = Layered {
         new: &fresh.nodes,
         old: ledger,
     };
-    Ok(Summary::of(
-        &diff(ledger, active.root, &source, *root)?,
-        files,
-    ))
+    Ok(Some(diff(ledger, active.root, &source, *root)?))
+}
+
+fn summary(changes: Option<&[Change]>, survey: &Survey) -> Summary {
+    let files = survey.totals.files;
+    match changes {
+        Some(changes) => Summary::of(changes, files),
+        None => Summary {
+            added: files,
+            ..Summary::default()
+        },
+    }
 }
 
 /// A commit whose root lacks nothing.
@@ -301,6 +312,7 @@ struct Commit<'a, S: Sql> {
     fresh: &'a Fresh,
     survey: &'a Survey,
     summary: Summary,
+    changes: Changes,
     terms: &'a CommitTerms,
 }
 
@@ -395,6 +407,7 @@ impl<S: Sql> Commit<'_, S> {
             deploy: deploy.clone(),
             key: self.terms.key.clone(),
         })?;
+        events::tell(ledger, &deploy, &self.changes)?;
         Ok(deploy)
     }
 }

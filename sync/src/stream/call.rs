@@ -100,7 +100,7 @@ pub struct Producer {
 }
 
 /// Where a reader begins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum From {
     /// At the beginning.
     Start,
@@ -111,7 +111,7 @@ pub enum From {
 }
 
 /// Reads what lies behind a place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
     /// Where from.
     pub from: From,

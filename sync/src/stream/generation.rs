@@ -19,6 +19,11 @@ impl Generation {
         Self(bytes)
     }
 
+    /// Wraps what was drawn already, for something else that lives as long.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
     /// Reads 32 lower-case hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;

@@ -29,6 +29,7 @@ mod reply;
 mod rotate;
 mod row;
 pub mod segment;
+pub mod subscription;
 
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};
 pub use chore::Chore;

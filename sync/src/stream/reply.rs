@@ -6,6 +6,7 @@ use thiserror::Error;
 
 use super::call::{Expiry, MediaType};
 use super::offset::Offset;
+use crate::code::Code;
 use crate::sql::SqlError;
 
 /// What is known of a stream.
@@ -48,7 +49,7 @@ pub struct Appended {
 }
 
 /// What lies behind a place, up to a budget.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
     /// The stream.
     pub view: View,
@@ -57,6 +58,7 @@ pub struct Page {
     /// Where it ends.
     pub end: Offset,
     /// The bytes; of a JSON stream, the messages joined by commas, without brackets.
+    #[serde(with = "crate::base64")]
     pub body: Bytes,
 }
 
@@ -166,6 +168,32 @@ impl From<SqlError> for Refusal {
     fn from(error: SqlError) -> Self {
         Self::Storage {
             why: error.to_string(),
+        }
+    }
+}
+
+impl Refusal {
+    /// The stable code of the answer.
+    pub const fn code(&self) -> Code {
+        match self {
+            Self::Unknown | Self::NoSource => Code::StreamUnknown,
+            Self::Gone => Code::StreamGone,
+            Self::Exists { .. }
+            | Self::Taken
+            | Self::SourceGone
+            | Self::SourceType
+            | Self::OtherType => Code::StreamConflict,
+            Self::Closed { .. } => Code::StreamClosed,
+            Self::Seq | Self::Gap { .. } => Code::StreamSequence,
+            Self::Fenced { .. } => Code::StreamFenced,
+            Self::NoSuchPlace
+            | Self::Beyond
+            | Self::Empty
+            | Self::Json { .. }
+            | Self::NoType
+            | Self::EpochStart => Code::StreamRequest,
+            Self::TooLarge { .. } => Code::TooLarge,
+            Self::Storage { .. } => Code::Storage,
         }
     }
 }

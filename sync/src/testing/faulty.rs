@@ -157,6 +157,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Rollback(_) => "rollback",
         Command::Deploys { .. } => "deploys",
         Command::Diff { .. } => "diff",
+        Command::Events(_) => "events",
         Command::Locate { .. } => "locate",
         Command::Undelivered => "undelivered",
         Command::Delivered { .. } => "delivered",

@@ -142,10 +142,12 @@ mod tests {
     #[test]
     fn the_first_of_two() {
         let mut context = Context::from_waker(Waker::noop());
-        let mut ready = pin!(std::future::ready(()));
-        let both = pin!(first(std::future::ready(()), ready.as_mut()));
+        let ready = || Box::pin(std::future::ready(()));
+        let mut other = ready();
+        let both = pin!(first(std::future::ready(()), other.as_mut()));
         assert_eq!(both.poll(&mut context), Poll::Ready(First::Hoped));
-        let feared = pin!(first(std::future::pending(), ready.as_mut()));
+        let mut other = ready();
+        let feared = pin!(first(std::future::pending(), other.as_mut()));
         assert_eq!(feared.poll(&mut context), Poll::Ready(First::Feared));
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::stream::execute;
+use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Chore, Engine, Shape};
 use pmx_sync::time::Timestamp;
 
@@ -91,6 +92,9 @@ impl Alarm {
         let rest = self.some_chores(&engine, &turn)?;
         brief.atomically(|sql| {
             if Engine::new(sql, key, &self.shape).is_void()? {
+                if let Some(name) = names::of(sql, key)? {
+                    Subscriptions::open(sql)?.forgotten(&name)?;
+                }
                 names::forget(sql, key)?;
             }
             Ok::<_, SqlError>(())

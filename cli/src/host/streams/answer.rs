@@ -10,7 +10,10 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use pmx_sync::code::Code;
-use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer, is_reserved, name_of};
+use pmx_sync::stream::http::{
+    Call, Cursor, Get, Live, STREAMS_PATH, Settings, answer, is_reserved, name_of,
+};
+use pmx_sync::stream::subscription::http::is_control;
 use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use pmx_sync::wire::Problem;
 use tokio::sync::SemaphorePermit;
@@ -28,6 +31,12 @@ impl Streams {
         head: &Parts,
         body: Incoming,
     ) -> Response<AnyBody> {
+        if let Some(path) = head.uri.path().strip_prefix(STREAMS_PATH)
+            && is_control(path)
+        {
+            let answer = self.control(head, path, body).await;
+            return self.config.settings.dress(head, answer.map(AnyBody::from));
+        }
         let answer = match self.admitted(head, body).await {
             Ok((name, call, _room)) => self.respond(head, name, call).await,
             Err(refusal) => refusal.map(AnyBody::from),
@@ -220,7 +229,7 @@ fn random<const N: usize>() -> Result<[u8; N], Refusal> {
 }
 
 /// Where a body was not read to its end, the connection can't go on.
-fn broken_off(failure: &Problem) -> Response<Bytes> {
+pub(super) fn broken_off(failure: &Problem) -> Response<Bytes> {
     let mut answer = answer::problem(failure);
     let headers = answer.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

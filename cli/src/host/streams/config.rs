@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pmx_sync::stream::Shape;
 use pmx_sync::stream::http::{Origins, Settings};
+use pmx_sync::stream::subscription::WebhookPolicy;
 
 use crate::env::Environment;
 
@@ -16,6 +17,10 @@ pub struct StreamConfig {
     pub shape: Shape,
     /// How long a reader waits for one answer.
     pub long_poll: Duration,
+    /// Where webhooks may go; if nothing is said, the address that is listened on decides.
+    pub webhooks: Option<WebhookPolicy>,
+    /// How the host is reached from outside, if not as its clients say.
+    pub url: Option<String>,
 }
 
 impl Default for StreamConfig {
@@ -24,12 +29,15 @@ impl Default for StreamConfig {
             settings: Settings::default(),
             shape: Shape::default(),
             long_poll: Duration::from_secs(20),
+            webhooks: None,
+            url: None,
         }
     }
 }
 
 impl StreamConfig {
-    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas) and `STREAM_LONG_POLL_MS`. For
+    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas), `STREAM_LONG_POLL_MS`,
+    /// `STREAM_WEBHOOKS` (`public` or `loopback`) and `STREAM_URL` (`https://host`). For
     /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
     /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
     pub fn of(env: &Environment) -> Self {
@@ -54,6 +62,12 @@ impl StreamConfig {
             },
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(own.long_poll, Duration::from_millis),
+            webhooks: match env.var("STREAM_WEBHOOKS") {
+                Some("public") => Some(WebhookPolicy::Public),
+                Some("loopback") => Some(WebhookPolicy::Loopback),
+                Some(_) | None => None,
+            },
+            url: env.var("STREAM_URL").map(str::to_owned),
         }
     }
 }

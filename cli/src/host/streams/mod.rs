@@ -10,19 +10,23 @@ mod alarm;
 mod answer;
 mod cold;
 mod config;
+mod control;
+mod courier;
 mod events;
 mod names;
 mod readers;
 mod savepoint;
 mod topics;
 mod turn;
+mod wakes;
 mod writer;
 
 use std::path::Path;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
 use tokio::sync::{Semaphore, watch};
 
@@ -31,11 +35,13 @@ use super::journal::Log;
 use super::sql::Ledger;
 use alarm::Alarm;
 use cold::SegmentFolder;
+use courier::{Courier, Order};
 use readers::{Readers, Slides};
 use savepoint::Batch;
 use topics::Topics;
 use turn::{Turn, storage};
-use writer::Writer;
+use wakes::Woken;
+use writer::{Left, Writer};
 
 pub use config::StreamConfig;
 
@@ -68,6 +74,7 @@ impl Streams {
             ledger.run("PRAGMA temp_store = MEMORY", &[])?;
             names::install(&ledger)?;
             Engine::install(&ledger)?;
+            Subscriptions::install(&ledger, seed()?)?;
             Ok(ledger)
         });
         let ledger = ledger.map_err(|error| HostError::Ledger {
@@ -84,19 +91,34 @@ impl Streams {
             log,
         };
         alarm.start(queue, &again).map_err(HostError::Threads)?;
-        let settled = move |due: Vec<alarm::Due>| {
-            for due in due {
-                // Fails only if the alarm has ended, and then so does the host.
-                let _ = again.send(due);
+        let topics: Arc<Topics> = Arc::default();
+        let (orders, ordered) = channel();
+        let settled = {
+            let (topics, orders) = (Arc::clone(&topics), orders.clone());
+            move |left: Left| {
+                for due in left.streams {
+                    // Fails only if the alarm has ended, and then so does the host.
+                    let _ = again.send(due);
+                }
+                if let Some(woken) = left.woken {
+                    wake(woken, &topics, &orders, log);
+                }
             }
         };
         let writer = Writer::start(ledger, config.shape.clone(), settled);
+        let writer = writer.map_err(HostError::Threads)?;
+        let courier = Courier {
+            writer: writer.weak(),
+            own: orders,
+            log,
+        };
+        courier.start(ordered).map_err(HostError::Threads)?;
         Ok(Self {
             readers: Arc::new(Readers::new(&file, config.shape.clone())),
             config,
-            writer: writer.map_err(HostError::Threads)?,
+            writer,
             cold,
-            topics: Arc::default(),
+            topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
             room: Semaphore::new(ROOM_KIB as usize),
             stop,
@@ -140,6 +162,27 @@ impl Streams {
             Err(storage(SqlError(why)))
         })
     }
+}
+
+/// Tells those who wait for it what became of a transaction's wakes.
+fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
+    for stream in &woken.announced {
+        topics.changed(stream);
+    }
+    if let Some(error) = woken.fault {
+        log.fault("waking subscribers", &error);
+    }
+    // Fails only if the courier has ended, and then so does the host.
+    let _ = orders.send(Order::Carry(woken.webhooks));
+    let _ = orders.send(Order::Due(woken.next));
+}
+
+/// What the keys of subscriptions come from, if there are none yet.
+fn seed() -> Result<[u8; 32], SqlError> {
+    let mut seed = [0; 32];
+    let drawn = getrandom::fill(&mut seed);
+    drawn.map_err(|error| SqlError(format!("drawing randomness: {error}")))?;
+    Ok(seed)
 }
 
 /// Reads at work at once, each with a connection of its own: below the threads that may block.

@@ -37,6 +37,31 @@ pub(super) fn forget<S: Sql>(sql: &S, key: i64) -> Result<(), SqlError> {
     sql.run(delete, &[Value::Integer(key)]).map(drop)
 }
 
+/// The name that has a key.
+pub(super) fn of<S: Sql>(sql: &S, key: i64) -> Result<Option<StreamName>, SqlError> {
+    let select = "SELECT name FROM host_stream_names WHERE s = ?";
+    let names = read(&sql.run(select, &[Value::Integer(key)])?.concat());
+    names.map(|names| names.into_iter().next())
+}
+
+/// All names that begin so.
+pub(super) fn beginning<S: Sql>(sql: &S, prefix: &str) -> Result<Vec<StreamName>, SqlError> {
+    let select = "SELECT name FROM host_stream_names WHERE name >= ? AND name < ?";
+    // No name has this character, nor any behind it.
+    let end = format!("{prefix}\u{7f}");
+    read(&sql.run(select, &[prefix.into(), end.into()])?.concat())
+}
+
+fn read(values: &[Value]) -> Result<Vec<StreamName>, SqlError> {
+    let names = values.iter().map(|value| match value {
+        Value::Text(text) => StreamName::parse(text).map_err(|error| SqlError(error.to_string())),
+        Value::Null | Value::Integer(_) | Value::Blob(_) => {
+            Err(SqlError("the name of a stream is no text".into()))
+        }
+    });
+    names.collect()
+}
+
 /// All keys.
 pub(super) fn all<S: Sql>(sql: &S) -> Result<Vec<i64>, SqlError> {
     let rows = sql.run("SELECT s FROM host_stream_names", &[])?;

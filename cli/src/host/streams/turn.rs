@@ -13,6 +13,7 @@ use pmx_sync::stream::{
 use pmx_sync::time::Timestamp;
 
 use super::names;
+use super::wakes::Wakes;
 use crate::host::ready::block_on;
 
 /// The streams in a database, at a moment.
@@ -21,6 +22,7 @@ pub(super) struct Turn<'a, S> {
     shape: &'a Shape,
     now: Timestamp,
     touched: RefCell<BTreeSet<i64>>,
+    pub(super) wakes: Wakes,
 }
 
 impl<'a, S: Sql> Turn<'a, S> {
@@ -31,7 +33,13 @@ impl<'a, S: Sql> Turn<'a, S> {
             shape,
             now,
             touched,
+            wakes: Wakes::default(),
         }
+    }
+
+    /// The database.
+    pub(super) const fn sql(&self) -> &'a S {
+        self.sql
     }
 
     /// The stream with a key.
@@ -76,15 +84,30 @@ impl<'a, S: Sql> Turn<'a, S> {
         if made.is_err() && engine.is_void().map_err(storage)? {
             names::forget(self.sql, key).map_err(storage)?;
         }
+        if let Ok(created) = &made
+            && created.fresh
+        {
+            self.began(name, created.view.next)?;
+        }
         made
     }
 
     pub(super) fn append(&self, name: &StreamName, call: &Append) -> Result<Appended, Refusal> {
-        self.write(name, |engine| engine.append(call, self.now))
+        self.together(|| {
+            let appended = self.write(name, |engine| engine.append(call, self.now))?;
+            if !appended.repeated {
+                self.grew(name, appended.next)?;
+            }
+            Ok(appended)
+        })
     }
 
     pub(super) fn delete(&self, name: &StreamName) -> Result<Deleted, Refusal> {
-        self.write(name, |engine| engine.delete(self.now))
+        self.together(|| {
+            let deleted = self.write(name, |engine| engine.delete(self.now))?;
+            self.gone(name)?;
+            Ok(deleted)
+        })
     }
 
     pub(super) fn slide(&self, name: &StreamName) -> Result<(), Refusal> {

@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::savepoint::Batch;
 use super::turn::{Turn, storage};
+use super::wakes::Woken;
 use crate::host::sql::Ledger;
 
 /// The ledger of all streams: the writer has it, and now and then the alarm.
@@ -35,7 +36,7 @@ impl Writer {
     pub(super) fn start(
         ledger: Arc<Writable>,
         shape: Shape,
-        settled: impl Fn(Vec<(i64, Timestamp)>) + Send + 'static,
+        settled: impl Fn(Left) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
         let name = "pmx-streams".to_owned();
@@ -45,6 +46,11 @@ impl Writer {
             }
         })?;
         Ok(Self { queue })
+    }
+
+    /// A handle that does not keep the thread from ending.
+    pub(super) fn weak(&self) -> WeakWriter {
+        WeakWriter(self.queue.downgrade())
     }
 
     /// Takes a turn, which weighs so many bytes, and tells its outcome once that is durable. After
@@ -68,6 +74,26 @@ impl Writer {
         let outcome = outcome.await;
         outcome.unwrap_or_else(|_| Err(failed("the host is about to stop")))
     }
+}
+
+/// Where turns are handed in as long as somebody else keeps the thread going.
+#[derive(Clone)]
+pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn Job>>);
+
+impl WeakWriter {
+    /// The writer, if it goes on.
+    pub(super) fn upgrade(&self) -> Option<Writer> {
+        self.0.upgrade().map(|queue| Writer { queue })
+    }
+}
+
+/// What a transaction leaves to do.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// For streams, and when.
+    pub(super) streams: Vec<(i64, Timestamp)>,
+    /// For subscribers, if there may be something.
+    pub(super) woken: Option<Woken>,
 }
 
 /// Turns that wait. More wait before they are in the queue.
@@ -147,14 +173,16 @@ fn gather(jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> 
 }
 
 /// Runs turns in one transaction and answers them.
-fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Vec<(i64, Timestamp)> {
+fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Left {
     let committed = taken(ledger).atomically(|ledger| {
         let inside = Batch::new(ledger);
         let turn = Turn::new(&inside, shape);
         for job in &mut batch {
             job.run(&turn);
         }
-        turn.due()
+        let woken = turn.wake();
+        let streams = turn.due()?;
+        Ok(Left { streams, woken })
     });
     for job in batch {
         job.settle(committed.as_ref().map(drop));

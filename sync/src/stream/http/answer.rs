@@ -113,7 +113,7 @@ pub fn waited(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> {
 
 /// The stream refuses.
 pub fn refused(refusal: &Refusal) -> Response<Bytes> {
-    let mut answer = problem(&Problem::new(code_of(refusal), refusal.to_string()));
+    let mut answer = problem(&Problem::new(refusal.code(), refusal.to_string()));
     match refusal {
         Refusal::Closed { next } => set_tail(&mut answer, *next, true),
         Refusal::Fenced { epoch } => set_number(&mut answer, headers::PRODUCER_EPOCH, *epoch),
@@ -179,29 +179,6 @@ const PART_POLICY: &str = "public, max-age=60, stale-while-revalidate=300";
 const TAIL_POLICY: &str = "public, max-age=0, must-revalidate";
 
 /// The code of a refusal.
-fn code_of(refusal: &Refusal) -> Code {
-    match refusal {
-        Refusal::Unknown | Refusal::NoSource => Code::StreamUnknown,
-        Refusal::Gone => Code::StreamGone,
-        Refusal::Exists { .. }
-        | Refusal::Taken
-        | Refusal::SourceGone
-        | Refusal::SourceType
-        | Refusal::OtherType => Code::StreamConflict,
-        Refusal::Closed { .. } => Code::StreamClosed,
-        Refusal::Seq | Refusal::Gap { .. } => Code::StreamSequence,
-        Refusal::Fenced { .. } => Code::StreamFenced,
-        Refusal::NoSuchPlace
-        | Refusal::Beyond
-        | Refusal::Empty
-        | Refusal::Json { .. }
-        | Refusal::NoType
-        | Refusal::EpochStart => Code::StreamRequest,
-        Refusal::TooLarge { .. } => Code::TooLarge,
-        Refusal::Storage { .. } => Code::Storage,
-    }
-}
-
 /// The bytes of a page as a reader gets them.
 pub(super) fn body(page: &Page) -> Bytes {
     if !page.view.media_type.is_json() {

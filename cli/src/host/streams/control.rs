@@ -1,0 +1,84 @@
+//! Requests about subscriptions, from a socket to their answers.
+
+use bytes::Bytes;
+use http::Response;
+use http::request::Parts;
+use hyper::body::Incoming;
+use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
+use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::subscription::{self, Root, WebhookPolicy, http as subscriptions};
+
+use super::Streams;
+use super::answer::broken_off;
+use super::savepoint::Batch;
+use super::turn::Turn;
+use crate::host::inbound;
+
+impl Streams {
+    /// Answers a request to a reserved address. `path` is what stands behind the root of streams.
+    pub(super) async fn control(
+        &self,
+        head: &Parts,
+        path: &str,
+        mut body: Incoming,
+    ) -> Response<Bytes> {
+        let settings = &self.config.settings;
+        if let Some(preflight) = settings.preflight(head) {
+            inbound::drain(head, body);
+            return preflight;
+        }
+        if !subscriptions::is_open(path)
+            && let Err(problem) = settings.authorise(head)
+        {
+            inbound::drain(head, body);
+            return answer::problem(&problem);
+        }
+        let (announced, limit) = (inbound::announced(head), SUBSCRIPTION_BODY_BYTES_MAX);
+        let collected = match inbound::check(announced, limit) {
+            Ok(()) => inbound::collect(&mut body, announced, limit).await,
+            Err(problem) => Err(problem),
+        };
+        match collected {
+            Ok(body) => subscriptions::answer(self.called(head, path, &body).await),
+            Err(problem) => {
+                inbound::drain(head, body);
+                broken_off(&problem)
+            }
+        }
+    }
+
+    async fn called(
+        &self,
+        head: &Parts,
+        path: &str,
+        body: &Bytes,
+    ) -> Result<subscription::Answer, subscription::Refusal> {
+        let root = self.root(head);
+        let root = root.ok_or_else(|| subscription::Refusal::Invalid(NO_ROOT.to_owned()))?;
+        let place = subscriptions::Place {
+            root: &root,
+            policy: self.config.webhooks.unwrap_or(WebhookPolicy::Public),
+        };
+        let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
+        // Whatever refuses has changed nothing, so the turn itself is well.
+        let work = move |turn: &Turn<'_, Batch<'_>>| Ok(turn.subscription(&call));
+        let answered = self.writer.turn(body.len(), work, |_| ()).await;
+        answered.unwrap_or_else(|refusal| {
+            let error = pmx_sync::sql::SqlError(refusal.to_string());
+            Err(subscription::Refusal::Storage(error))
+        })
+    }
+
+    /// Where the streams are reached: where the operator says, or where the client did.
+    fn root(&self, head: &Parts) -> Option<Root> {
+        if let Some(url) = &self.config.url {
+            return Root::parse(&format!("{}{STREAMS_PATH}", url.trim_end_matches('/')));
+        }
+        let address = Settings::address_of(head, "http");
+        let end = address.len().checked_sub(head.uri.path().len())?;
+        let server = address.get(..end)?;
+        Root::parse(&format!("{server}{STREAMS_PATH}"))
+    }
+}
+
+const NO_ROOT: &str = "the Host of the request is none that webhooks could call back";

@@ -1,0 +1,207 @@
+//! What happens to subscriptions when something happens to streams: in the same transaction, so
+//! that nothing is written without those being woken who wait for it.
+
+use std::cell::Cell;
+
+use bytes::Bytes;
+use pmx_sync::limits::WAKE_EFFECTS_MAX;
+use pmx_sync::sql::{Sql, SqlError};
+use pmx_sync::stream::subscription::{
+    self, Answer, Call, Effect, Errand, Needs, Outcome, Subscriptions, Tails, Ticket,
+};
+use pmx_sync::stream::{Append, MediaType, Offset, Refusal, StreamName};
+use pmx_sync::time::Timestamp;
+
+use super::names;
+use super::turn::Turn;
+
+/// What the turns of a transaction leave to do for subscriptions.
+#[derive(Debug, Default)]
+pub(super) struct Wakes {
+    /// Whether there are subscriptions at all, once that was looked up.
+    followed: Cell<Option<bool>>,
+    /// Whether somebody may have to be woken.
+    due: Cell<bool>,
+}
+
+/// Who is to be woken, once the transaction holds.
+#[derive(Debug, Default)]
+pub(super) struct Woken {
+    /// By a request.
+    pub(super) webhooks: Vec<Effect>,
+    /// By a message in these streams.
+    pub(super) announced: Vec<StreamName>,
+    /// When to look again.
+    pub(super) next: Option<Timestamp>,
+    /// Why nobody was woken, if the database failed.
+    pub(super) fault: Option<SqlError>,
+}
+
+impl<S: Sql> Turn<'_, S> {
+    /// Does several things that hold together or not at all.
+    pub(super) fn together<T>(
+        &self,
+        things: impl FnOnce() -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
+        if self.is_followed()? {
+            self.sql().atomically(|_| things())
+        } else {
+            things()
+        }
+    }
+
+    /// A stream was made, and whatever had its name before is gone.
+    pub(super) fn began(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
+        self.together(|| {
+            self.gone(name)?;
+            self.grew(name, tail)
+        })
+    }
+
+    /// A stream grew.
+    pub(super) fn grew(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
+        if self.is_followed()? && self.subscriptions()?.touched(name, tail, self.now())? {
+            self.wakes.due.set(true);
+        }
+        Ok(())
+    }
+
+    /// A stream ended.
+    pub(super) fn gone(&self, name: &StreamName) -> Result<(), Refusal> {
+        if self.is_followed()? {
+            self.subscriptions()?.forgotten(name)?;
+        }
+        Ok(())
+    }
+
+    /// Answers a call about subscriptions.
+    pub(super) fn subscription(&self, call: &Call) -> Result<Answer, subscription::Refusal> {
+        let subscriptions = self.subscriptions()?;
+        let tails = match call {
+            // Whatever grew was told in the transaction in which it grew.
+            Call::Claim { .. } => Tails::new(),
+            Call::Create { .. }
+            | Call::Show(_)
+            | Call::Delete(_)
+            | Call::Link(..)
+            | Call::Unlink(..)
+            | Call::Callback(..)
+            | Call::Ack(..)
+            | Call::Release(..)
+            | Call::Keys => self.tails(&subscriptions.needs(call)?)?,
+        };
+        self.wakes.followed.set(None);
+        self.wakes.due.set(true);
+        self.sql()
+            .atomically(|_| subscriptions.turn(call, &tails, self.now()))
+    }
+
+    /// Notes what came of waking somebody.
+    pub(super) fn told(&self, ticket: &Ticket, outcome: &Outcome) -> Result<(), SqlError> {
+        self.wakes.due.set(true);
+        let subscriptions = self.subscriptions()?;
+        self.sql()
+            .atomically(|_| subscriptions.told(ticket, outcome, self.now()))
+    }
+
+    /// It is time to look who is to be woken.
+    pub(super) fn look(&self) {
+        self.wakes.due.set(true);
+    }
+
+    /// Wakes who is to be woken. Comes last in a transaction; a failure undoes nothing else.
+    pub(super) fn wake(&self) -> Option<Woken> {
+        if !self.wakes.due.get() {
+            return None;
+        }
+        let mut woken = Woken::default();
+        if let Err(error) = self.wake_all(&mut woken) {
+            woken.fault = Some(error);
+            woken.next = Some(self.now().after(RETRY_TIME));
+        }
+        Some(woken)
+    }
+
+    fn wake_all(&self, woken: &mut Woken) -> Result<(), SqlError> {
+        // A message in a wake stream may wake somebody else.
+        for _ in 0..ROUNDS_MAX {
+            if !self.wakes.due.replace(false) {
+                break;
+            }
+            let subscriptions = self.subscriptions()?;
+            let work = self.sql().atomically(|_| subscriptions.work(self.now()))?;
+            for effect in work {
+                match effect.errand {
+                    Errand::Webhook { .. } => woken.webhooks.push(effect),
+                    Errand::Append { stream, message } => {
+                        self.announce(&effect.ticket, &stream, message)?;
+                        woken.announced.push(stream);
+                    }
+                }
+            }
+        }
+        woken.next = self.subscriptions()?.due()?;
+        Ok(())
+    }
+
+    fn announce(
+        &self,
+        ticket: &Ticket,
+        stream: &StreamName,
+        message: Bytes,
+    ) -> Result<(), SqlError> {
+        let append = Append {
+            media_type: Some(MediaType::new("application/json")),
+            body: message,
+            seq: None,
+            producer: None,
+            close: false,
+        };
+        let outcome = match self.append(stream, &append) {
+            Ok(_) => Outcome::Appended,
+            Err(_) => Outcome::Failed,
+        };
+        let subscriptions = self.subscriptions()?;
+        self.sql()
+            .atomically(|_| subscriptions.told(ticket, &outcome, self.now()))
+    }
+
+    /// Where streams end.
+    fn tails(&self, needs: &Needs) -> Result<Tails, SqlError> {
+        let mut streams = needs.streams.clone();
+        if let Some(pattern) = &needs.pattern {
+            let names = names::beginning(self.sql(), pattern.prefix())?;
+            streams.extend(names.into_iter().filter(|name| pattern.matches(name)));
+        }
+        let mut tails = Tails::new();
+        for name in streams {
+            if let Some(key) = names::find(self.sql(), &name)?
+                && let Ok(view) = self.engine(key).head(self.now())
+            {
+                tails.insert(name, view.next);
+            }
+        }
+        Ok(tails)
+    }
+
+    fn subscriptions(&self) -> Result<Subscriptions<'_, S>, SqlError> {
+        Subscriptions::open(self.sql())
+    }
+
+    fn is_followed(&self) -> Result<bool, SqlError> {
+        if let Some(followed) = self.wakes.followed.get() {
+            return Ok(followed);
+        }
+        let followed = !self.subscriptions()?.is_empty()?;
+        self.wakes.followed.set(Some(followed));
+        Ok(followed)
+    }
+}
+
+/// Rounds in which wakes may cause wakes in one transaction. What is left then comes with the next.
+const ROUNDS_MAX: usize = 4;
+
+/// How long to wait after a failure of the database.
+const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(5);
+
+const _: () = assert!(WAKE_EFFECTS_MAX * ROUNDS_MAX <= super::courier::WAITING_MAX);

@@ -1,0 +1,255 @@
+//! What is asked of the subscriptions of a server, and what they answer.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderName;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::config::Config;
+use super::id::SubscriptionId;
+use super::pattern::Pattern;
+use super::secret::KeySet;
+use super::ssrf::{RejectedUrl, WebhookUrl};
+use super::view::{Claimed, SubscriptionView};
+use crate::limits::SUBSCRIPTION_ROOT_BYTES_MAX;
+use crate::sql::SqlError;
+use crate::stream::{Offset, StreamName};
+
+/// The address of the server's streams, as its clients reach it, without a slash at its end:
+/// `https://host/v1/stream`. Webhooks are told to call back there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root(String);
+
+impl Root {
+    /// Takes an address if it looks like one.
+    pub fn parse(text: &str) -> Option<Self> {
+        let text = text.trim_end_matches('/');
+        let web = text.starts_with("https://") || text.starts_with("http://");
+        let plain = text.bytes().all(|byte| byte.is_ascii_graphic());
+        let fits = text.len() <= SUBSCRIPTION_ROOT_BYTES_MAX;
+        (web && plain && fits && !text.contains(['?', '#', '"', '\\'])).then(|| Self(text.into()))
+    }
+
+    /// The address.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A request to the subscriptions.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// Makes a subscription, or confirms it.
+    Create {
+        /// Its id.
+        id: SubscriptionId,
+        /// What it is to do.
+        config: Box<Config>,
+        /// Where the server is reached.
+        root: Root,
+    },
+    /// Shows a subscription.
+    Show(SubscriptionId),
+    /// Ends a subscription.
+    Delete(SubscriptionId),
+    /// Adds streams.
+    Link(SubscriptionId, Vec<StreamName>),
+    /// Takes a stream away.
+    Unlink(SubscriptionId, StreamName),
+    /// Takes the work there is.
+    Claim {
+        /// Of which subscription.
+        id: SubscriptionId,
+        /// Who takes it.
+        worker: String,
+    },
+    /// Says of a webhook's work how far it is.
+    Callback(SubscriptionId, Report),
+    /// Says of claimed work how far it is.
+    Ack(SubscriptionId, Report),
+    /// Gives claimed work back.
+    Release(SubscriptionId, Report),
+    /// Shows the public keys.
+    Keys,
+}
+
+/// What a worker says of its wake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The token it was given.
+    pub token: String,
+    /// The wake it means.
+    pub wake_id: Option<String>,
+    /// The generation it means.
+    pub generation: Option<u64>,
+    /// What it is done with.
+    pub acks: Vec<Ack>,
+    /// Whether it is done with all it will do.
+    pub done: bool,
+}
+
+/// All up to here is done. Both are as they were written: what they name is looked up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ack {
+    /// The stream.
+    pub stream: String,
+    /// The place after the last thing that was done.
+    pub offset: String,
+}
+
+/// Where streams end now, as the platform sees it.
+pub type Tails = BTreeMap<StreamName, Offset>;
+
+/// Of which streams the platform has to say where they end before a call can be answered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// These, if they exist.
+    pub streams: Vec<StreamName>,
+    /// And all that match.
+    pub pattern: Option<Pattern>,
+}
+
+/// What a call comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// A new subscription.
+    Created(SubscriptionView),
+    /// A subscription that was there.
+    Shown(SubscriptionView),
+    /// It is so now.
+    Done,
+    /// Work for whoever asked.
+    Claimed(Claimed),
+    /// The report counts.
+    Acked {
+        /// Whether there is more to do, and somebody will be woken for it.
+        next_wake: bool,
+    },
+    /// The public keys.
+    Keys(KeySet),
+}
+
+/// Why a call is not answered with what it asked for. Nothing was changed.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    /// 400.
+    #[error("{0}")]
+    Invalid(String),
+    /// 413.
+    #[error("the request has {bytes} bytes; the limit is {limit}")]
+    TooLarge {
+        /// Bytes that came.
+        bytes: usize,
+        /// Bytes that are allowed.
+        limit: usize,
+    },
+    /// 404.
+    #[error("there is no such subscription")]
+    Unknown,
+    /// 404: an address under the reserved segment that means nothing.
+    #[error("there is nothing at this address")]
+    Nowhere,
+    /// 405.
+    #[error("this address takes {0}")]
+    Method(&'static str),
+    /// 409: made before with another configuration.
+    #[error("the subscription exists with another configuration")]
+    Exists,
+    /// 400: a webhook may not go there.
+    #[error(transparent)]
+    Url(#[from] RejectedUrl),
+    /// 401: no token, or one that was not made here.
+    #[error("the request carries no valid token")]
+    Token,
+    /// 401.
+    #[error("the token is too old")]
+    TokenExpired,
+    /// 409: another wake took the place of this one.
+    #[error("the wake is over: its lease ended, or its work is done")]
+    Fenced,
+    /// 409: somebody else is at it.
+    #[error("{holder} holds the lease")]
+    Taken {
+        /// Who.
+        holder: String,
+        /// In which generation.
+        generation: u64,
+    },
+    /// 409.
+    #[error("nothing is left to do")]
+    Idle,
+    /// 409: an offset that can't be acknowledged.
+    #[error("{0}")]
+    Offset(&'static str),
+    /// 429: a limit of the server.
+    #[error("the server takes {limit} {what}")]
+    Full {
+        /// How many.
+        limit: usize,
+        /// Of what.
+        what: &'static str,
+    },
+    /// 500: the storage failed.
+    #[error(transparent)]
+    Storage(#[from] SqlError),
+}
+
+/// Something the platform has to do. It tells how that went, whatever came of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Effect {
+    /// For which wake.
+    pub ticket: Ticket,
+    /// What.
+    pub errand: Errand,
+}
+
+/// Which wake an effect belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ticket {
+    /// The subscription's number.
+    pub subscription: u64,
+    /// Its generation.
+    pub generation: u64,
+}
+
+/// What the platform has to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Errand {
+    /// Posts to a webhook, following no redirects.
+    Webhook {
+        /// Where to: resolve it, and connect to an address it admits.
+        url: WebhookUrl,
+        /// The headers.
+        headers: Vec<(HeaderName, String)>,
+        /// The body.
+        body: Bytes,
+        /// When to give up.
+        timeout: Duration,
+    },
+    /// Appends one JSON message to a stream.
+    Append {
+        /// The stream; if there is none, none is made.
+        stream: StreamName,
+        /// The message.
+        message: Bytes,
+    },
+}
+
+/// What came of an effect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A webhook answered.
+    Answered {
+        /// The status.
+        status: u16,
+        /// The body; of a long one, its beginning.
+        body: Bytes,
+    },
+    /// The message is in the stream.
+    Appended,
+    /// Nobody knows whether anything arrived, or it surely did not.
+    Failed,
+}

@@ -1,0 +1,227 @@
+//! Turns that wake workers: what is due becomes effects, and what came of them is noted.
+
+use http::HeaderName;
+use http::header::CONTENT_TYPE;
+
+use super::call::{Effect, Errand, Outcome, Ticket};
+use super::config::Delivery;
+use super::engine::Subscriptions;
+use super::ledger::Record;
+use super::ssrf::WebhookUrl;
+use super::view::{Announcement, Notification, callback_url, says_done};
+use super::wake::{NEVER, PAST, Phase, backoff};
+use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_TIMEOUT};
+use crate::sql::{Sql, SqlError};
+use crate::stream::StreamName;
+use crate::time::Timestamp;
+
+impl<S: Sql> Subscriptions<'_, S> {
+    /// Does what is due, and returns what the platform has to do once this turn is kept. Call it
+    /// after every turn, and again at [`due`](Self::due): it returns a bounded number of effects.
+    pub fn work(&self, now: Timestamp) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = Vec::new();
+        for mut record in self.ledger.due(now, WAKE_EFFECTS_MAX)? {
+            self.advance(&mut record, now)?;
+            if let Phase::Queued { at, keep } = record.wake.phase
+                && at <= now
+            {
+                effects.extend(self.send(&mut record, keep, now)?);
+            }
+            self.ledger.keep(&record)?;
+        }
+        Ok(effects)
+    }
+
+    /// Notes what came of an effect.
+    pub fn told(&self, ticket: &Ticket, outcome: &Outcome, now: Timestamp) -> Result<(), SqlError> {
+        let Some(mut record) = self.ledger.at(ticket.subscription)? else {
+            return Ok(());
+        };
+        if record.wake.generation != ticket.generation {
+            return Ok(());
+        }
+        match (record.wake.phase.clone(), outcome) {
+            // The worker may have reported on another way before it answered.
+            (
+                Phase::Sent { until }
+                | Phase::Awake {
+                    until,
+                    holder: None,
+                },
+                outcome,
+            ) if until > now && is_success(outcome) => {
+                self.answered(&mut record, outcome, until, now)?;
+            }
+            (Phase::Sent { until }, Outcome::Answered { .. }) => {
+                // Whoever refuses has not begun: the same wake may be tried again.
+                self.retry(&mut record, until, now);
+            }
+            (Phase::Sent { .. }, Outcome::Appended) => {
+                record.wake.failures = 0;
+                record.wake.phase = Phase::Announced;
+            }
+            (Phase::Sent { .. }, Outcome::Failed) => {
+                let keep = match record.delivery {
+                    Delivery::Webhook(_) => PAST,
+                    Delivery::PullWake(_) => NEVER,
+                };
+                self.retry(&mut record, keep, now);
+            }
+            (Phase::Idle | Phase::Queued { .. } | Phase::Announced | Phase::Awake { .. }, _) => {
+                return Ok(());
+            }
+        }
+        self.ledger.keep(&record)
+    }
+
+    /// Ends what ran out.
+    pub(super) fn advance(&self, record: &mut Record, now: Timestamp) -> Result<(), SqlError> {
+        match record.wake.phase {
+            Phase::Awake { until, .. } if until <= now => {
+                self.next_wake(record, now)?;
+            }
+            Phase::Sent { until } if until <= now => match record.delivery {
+                // Nobody answered in time, so this wake is over; the next one waits.
+                Delivery::Webhook(_) => {
+                    if self.next_wake(record, now)? {
+                        self.retry(record, NEVER, now);
+                    }
+                }
+                // Whether the message is there or not, another one of the same wake does no harm.
+                Delivery::PullWake(_) => self.retry(record, NEVER, now),
+            },
+            Phase::Idle
+            | Phase::Queued { .. }
+            | Phase::Sent { .. }
+            | Phase::Announced
+            | Phase::Awake { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn retry(&self, record: &mut Record, keep: Timestamp, now: Timestamp) {
+        record.wake.failures += 1;
+        let failures = record.wake.failures;
+        let dice = self.secret.dice(record.wakes(), failures);
+        let at = now.after(backoff(failures, dice));
+        record.wake.phase = Phase::Queued { at, keep };
+    }
+
+    fn answered(
+        &self,
+        record: &mut Record,
+        outcome: &Outcome,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        record.wake.failures = 0;
+        let body = match outcome {
+            Outcome::Answered { body, .. } => body.as_ref(),
+            Outcome::Appended | Outcome::Failed => &[],
+        };
+        if says_done(body) {
+            for (path, tail) in std::mem::take(&mut record.wake.told) {
+                self.ledger.acknowledge(record.number, &path, tail)?;
+            }
+            self.next_wake(record, now)?;
+        } else {
+            record.wake.phase = Phase::Awake {
+                until,
+                holder: None,
+            };
+        }
+        Ok(())
+    }
+
+    /// Begins to wake somebody, unless nothing is left to do.
+    fn send(
+        &self,
+        record: &mut Record,
+        keep: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Effect>, SqlError> {
+        if keep <= now {
+            record.wake.begin(now);
+        }
+        let links = self.ledger.links(record.number, 1)?;
+        let Some(first) = links.into_iter().find(super::ledger::Link::is_pending) else {
+            record.wake.end();
+            return Ok(None);
+        };
+        let errand = match record.delivery.clone() {
+            Delivery::Webhook(url) => self.webhook(record, url, now)?,
+            Delivery::PullWake(stream) => announcement(record, stream, &first.path, now)?,
+        };
+        let ticket = Ticket {
+            subscription: record.number,
+            generation: record.wake.generation,
+        };
+        Ok(Some(Effect { ticket, errand }))
+    }
+
+    fn webhook(
+        &self,
+        record: &mut Record,
+        url: WebhookUrl,
+        now: Timestamp,
+    ) -> Result<Errand, SqlError> {
+        let streams = self.stream_views(record)?;
+        let pending = streams.iter().filter(|stream| stream.has_pending);
+        let told = pending.map(|stream| (stream.path.clone(), stream.tail_offset));
+        record.wake.told = told.collect();
+        record.wake.phase = Phase::Sent {
+            until: now.after(record.lease),
+        };
+        let body = text(&Notification {
+            subscription_id: &record.id,
+            wake_id: self.secret.wake_id(record.wakes()),
+            generation: record.wake.generation,
+            streams,
+            callback_url: callback_url(&record.root, &record.id),
+            callback_token: self.secret.token(record.wakes(), now),
+        })?;
+        let signature = self.secret.sign(&body, now);
+        Ok(Errand::Webhook {
+            url,
+            headers: vec![
+                (CONTENT_TYPE, "application/json".to_owned()),
+                (SIGNATURE, signature),
+            ],
+            body: body.into(),
+            timeout: record.lease.min(WEBHOOK_TIMEOUT),
+        })
+    }
+}
+
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+fn announcement(
+    record: &mut Record,
+    stream: StreamName,
+    path: &StreamName,
+    now: Timestamp,
+) -> Result<Errand, SqlError> {
+    record.wake.phase = Phase::Sent {
+        until: now.after(WEBHOOK_TIMEOUT),
+    };
+    let message = text(&Announcement {
+        kind: "wake",
+        subscription_id: &record.id,
+        stream: path,
+        generation: record.wake.generation,
+        ts: now,
+    })?;
+    let message = message.into();
+    Ok(Errand::Append { stream, message })
+}
+
+fn text(value: &impl serde::Serialize) -> Result<Vec<u8>, SqlError> {
+    serde_json::to_vec(value).map_err(|error| SqlError(error.to_string()))
+}
+
+fn is_success(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Answered { status, .. } => (200..300).contains(status),
+        Outcome::Appended | Outcome::Failed => false,
+    }
+}

@@ -1,0 +1,69 @@
+//! The id of a subscription: whatever its client chose.
+
+use std::fmt;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use serde::Serialize;
+use thiserror::Error;
+
+use crate::limits::SUBSCRIPTION_ID_BYTES_MAX;
+
+/// A subscription's id, decoded.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct SubscriptionId(String);
+
+/// The text is no id of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("the id of a subscription has 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes, none of a control")]
+pub struct InvalidId;
+
+/// What is escaped in a segment of an address: everything but what RFC 3986, section 2.3, leaves.
+const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~');
+
+impl SubscriptionId {
+    /// Reads an id that is no longer percent-encoded.
+    pub fn parse(text: &str) -> Result<Self, InvalidId> {
+        let fits = !text.is_empty() && text.len() <= SUBSCRIPTION_ID_BYTES_MAX;
+        if fits && !text.chars().any(char::is_control) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(InvalidId)
+        }
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The id as a segment of an address.
+    pub fn segment(&self) -> impl fmt::Display + '_ {
+        utf8_percent_encode(&self.0, SEGMENT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids() {
+        let long = "x".repeat(SUBSCRIPTION_ID_BYTES_MAX + 1);
+        for (text, fits) in [
+            ("sub-1", true),
+            ("caf\u{e9} / 1", true),
+            ("", false),
+            ("a\nb", false),
+            (&long, false),
+        ] {
+            assert_eq!(SubscriptionId::parse(text).is_ok(), fits, "{text:?}");
+        }
+        let id = SubscriptionId::parse("caf\u{e9} / 1_~.-").unwrap();
+        assert_eq!(id.segment().to_string(), "caf%C3%A9%20%2F%201_~.-");
+    }
+}
