@@ -1,10 +1,10 @@
 //! Streams: what an append, a catch-up and a live reader cost, here and on the reference server
 //! of the protocol.
 //!
-//! What any Worker costs is known by one beside it that does the least: a Durable Object that writes
-//! two rows. All are asked the same over connections that stay open, by one thread of this process; the
-//! processor time is the server's own. What must survive lies on the disk of `/var/tmp`, because a
-//! flush to memory costs nothing and would prove nothing. Every answer is looked at: a message that
+//! What any Worker costs is known by one beside it that does the least: a Durable Object that
+//! writes two rows. All are asked the same over connections that stay open, by one thread of this
+//! process; the processor time is the server's own. What must survive lies on the disk of
+//! `/var/tmp`, because a flush to memory costs nothing and would prove nothing. Every answer is looked at: a message that
 //! a reader did not get, or that came twice, is no delivery.
 
 use anyhow::{Result, anyhow};

@@ -184,6 +184,13 @@ mod tests {
         1 E_STORAGE
         7 E_CORRUPT
         1 E_LOCAL
+        1 E_STREAM_UNKNOWN
+        1 E_STREAM_GONE
+        6 E_STREAM_CONFLICT
+        6 E_STREAM_CLOSED
+        6 E_STREAM_SEQUENCE
+        6 E_STREAM_FENCED
+        2 E_STREAM_REQUEST
         ");
     }
 

@@ -2,6 +2,7 @@
 //! the code, and the tests that it names exist.
 
 use std::fs;
+use std::time::Duration;
 
 use super::conversation::example;
 use super::vectors::is_blessing;
@@ -13,34 +14,79 @@ fn source(path: &str) -> String {
     fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// A limit as a number: a duration in milliseconds.
+trait Shown {
+    fn shown(self) -> u64;
+}
+
+impl Shown for usize {
+    fn shown(self) -> u64 {
+        self as u64
+    }
+}
+
+impl Shown for u64 {
+    fn shown(self) -> u64 {
+        self
+    }
+}
+
+impl Shown for u32 {
+    fn shown(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Shown for u8 {
+    fn shown(self) -> u64 {
+        self.into()
+    }
+}
+
+impl Shown for Duration {
+    fn shown(self) -> u64 {
+        self.as_millis() as u64
+    }
+}
+
 macro_rules! limits {
     ($($name:ident)*) => {
-        &[$((stringify!($name), pmx_sync::limits::$name as u64),)*]
+        vec![$((stringify!($name), pmx_sync::limits::$name.shown()),)*]
     };
 }
 
-const LIMITS: &[(&str, u64)] = limits! {
-    PATH_BYTES_MAX SEGMENT_BYTES_MAX PATH_DEPTH_MAX MEDIA_BYTES_MAX NODE_ROWS_MAX NODE_BYTES_MAX
-    LEVELS_MAX FILES_MAX EXACT_INTEGER_MAX PART_BYTES BLOB_BYTES_MAX PACK_RAW_BYTES_MAX
-    PACK_BLOBS_MAX PREFIX_RAW_BYTES_MAX WIRE_WINDOW_LOG_MAX REST_WINDOW_LOG_MAX BODY_BYTES_MAX
-    HEAD_BYTES_MAX SECTION_RAW_BYTES_MAX OUTLINE_NODES_MAX NODES_BATCH_RAW_BYTES
-    SMALL_PUBLISH_RAW_BYTES MISSING_LISTED_MAX MESSAGE_BYTES_MAX META_VALUE_BYTES_MAX
-    SPACE_NAME_BYTES_MAX
-    ALIAS_NAME_BYTES_MAX DNS_LABEL_BYTES_MAX HOST_BYTES_MAX DEPLOYS_PAGE_MAX DIFF_ROWS_MAX
-    ASSET_RETENTION_DEPLOYS ETAGS_MAX URL_PATH_BYTES_MAX URL_QUERY_BYTES_MAX TOKEN_BYTES_MAX
-};
+/// Every limit and its value.
+fn limits() -> Vec<(&'static str, u64)> {
+    limits! {
+        PATH_BYTES_MAX SEGMENT_BYTES_MAX PATH_DEPTH_MAX MEDIA_BYTES_MAX NODE_ROWS_MAX NODE_BYTES_MAX
+        LEVELS_MAX FILES_MAX EXACT_INTEGER_MAX PART_BYTES BLOB_BYTES_MAX PACK_RAW_BYTES_MAX
+        PACK_BLOBS_MAX PREFIX_RAW_BYTES_MAX WIRE_WINDOW_LOG_MAX REST_WINDOW_LOG_MAX BODY_BYTES_MAX
+        HEAD_BYTES_MAX SECTION_RAW_BYTES_MAX OUTLINE_NODES_MAX NODES_BATCH_RAW_BYTES
+        SMALL_PUBLISH_RAW_BYTES MISSING_LISTED_MAX MESSAGE_BYTES_MAX META_VALUE_BYTES_MAX
+        SPACE_NAME_BYTES_MAX
+        ALIAS_NAME_BYTES_MAX DNS_LABEL_BYTES_MAX HOST_BYTES_MAX DEPLOYS_PAGE_MAX DIFF_ROWS_MAX
+        ASSET_RETENTION_DEPLOYS ETAGS_MAX URL_PATH_BYTES_MAX URL_QUERY_BYTES_MAX TOKEN_BYTES_MAX
+        EVENT_PATHS_MAX STREAM_NAME_BYTES_MAX STREAM_APPEND_BYTES_MAX STREAM_CHUNK_BYTES
+        STREAM_SEGMENT_BYTES STREAM_OBJECT_BYTES_MAX STREAM_BLOCK_BYTES STREAM_SEGMENT_MESSAGES
+        STREAM_READ_BYTES STREAM_TOKEN_BYTES_MAX SUBSCRIPTIONS_MAX SUBSCRIPTION_STREAMS_MAX
+        SUBSCRIPTION_BODY_BYTES_MAX SUBSCRIPTION_ID_BYTES_MAX SUBSCRIPTION_TEXT_BYTES_MAX
+        SUBSCRIPTION_ROOT_BYTES_MAX WEBHOOK_URL_BYTES_MAX WEBHOOK_ANSWER_BYTES_MAX WEBHOOK_TIMEOUT
+        WAKE_STREAMS_MAX WAKE_EFFECTS_MAX WAKE_LEASE_MIN WAKE_LEASE_MAX WAKE_LEASE_DEFAULT
+        WAKE_RETRY_MIN WAKE_RETRY_MAX WAKE_TOKEN_SECONDS
+    }
+}
 
 #[test]
 fn the_limits_are_those_of_the_code() {
-    let limits = source("sync/src/limits.rs");
-    let named = limits
+    let source_of_limits = source("sync/src/limits.rs");
+    let named = source_of_limits
         .lines()
         .filter(|line| line.starts_with("pub const "))
         .count();
-    assert_eq!(named, LIMITS.len(), "a limit is missing in this test");
+    assert_eq!(named, limits().len(), "a limit is missing in this test");
     check_generated(|text| {
         replaced(text, "<!-- limits -->\n", "<!-- /limits -->", |_| {
-            table(&limits)
+            table(&source_of_limits)
         })
     });
 }
@@ -48,7 +94,7 @@ fn the_limits_are_those_of_the_code() {
 /// The table of limits: name, value, and the comment above the constant.
 fn table(source: &str) -> String {
     let mut out = String::from("| limit | value | why |\n|---|---|---|\n");
-    for (name, value) in LIMITS {
+    for (name, value) in limits() {
         let (above, _) = source.split_once(&format!("pub const {name}:")).unwrap();
         let mut why: Vec<&str> = above
             .lines()
@@ -57,7 +103,7 @@ fn table(source: &str) -> String {
             .map(str::trim)
             .collect();
         why.reverse();
-        let (value, why) = (grouped(*value), why.join(" "));
+        let (value, why) = (grouped(value), why.join(" "));
         out.extend(["| `", name, "` | ", &value, " | ", &why, " |\n"]);
     }
     out

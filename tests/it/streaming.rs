@@ -56,7 +56,9 @@ impl Home {
         loop {
             let page = self.ask("GET", &format!("{name}?offset={offset}"), &[], b"");
             assert_eq!(page.status, 200, "{page:?}");
-            offset = page.header("stream-next-offset").unwrap().to_owned();
+            page.header("stream-next-offset")
+                .unwrap()
+                .clone_into(&mut offset);
             let is_last = page.header("stream-up-to-date") == Some("true");
             pages.push(page);
             if is_last {
@@ -128,7 +130,7 @@ impl Events {
                     id.clear();
                 }
                 if let Some(place) = line.strip_prefix("id:") {
-                    id = place.to_owned();
+                    place.clone_into(&mut id);
                 }
                 if messages.len() >= enough && !id.is_empty() && line.is_empty() {
                     return (messages, id);
@@ -152,6 +154,7 @@ const EVENTS: usize = 96;
 
 #[test]
 fn readers_that_stop_or_leave_hold_up_nobody() {
+    const EVENTS: usize = 96;
     let home = Home::new(&[]);
     home.create("e", "application/json");
     // They ask and never read; and these ask and leave.
@@ -249,7 +252,7 @@ fn large_appends_return_whole_and_larger_ones_are_refused() {
     home.create("b", "application/octet-stream");
     let mut all = Vec::new();
     for (number, size) in sizes.into_iter().enumerate() {
-        let body: Vec<u8> = (0..size as u32)
+        let body: Vec<u8> = (0..u32::try_from(size).unwrap())
             .map(|n| (n >> (number * 3)) as u8)
             .collect();
         let appended = home.append("b", "application/octet-stream", &body);

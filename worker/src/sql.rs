@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn integers_return_as_they_went() {
-        let most = EXACT_INTEGER_MAX as i64;
+        let most = EXACT_INTEGER_MAX.cast_signed();
         for exact in [0, 1, -1, most, -most] {
             assert_eq!(integer(number(exact).unwrap()).unwrap(), exact);
         }

@@ -27,9 +27,10 @@ pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response
         Body::Bytes(bytes) => ResponseBody::Body(bytes.into()),
         Body::Stream(stream) => ResponseBody::Stream(stream),
     };
-    let encode = match head.headers.contains_key(CONTENT_ENCODING) {
-        true => EncodeBody::Manual,
-        false => EncodeBody::Automatic,
+    let encode = if head.headers.contains_key(CONTENT_ENCODING) {
+        EncodeBody::Manual
+    } else {
+        EncodeBody::Automatic
     };
     let builder = ResponseBuilder::new()
         .with_status(head.status.as_u16())

@@ -22,6 +22,7 @@ use crate::thrown::words;
 
 /// Answers a request about a stream: with an answer, or with what promises one. `undefined` if the
 /// request is about something else.
+#[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
     let url = request.url();

@@ -269,9 +269,10 @@ impl Stream {
             console_error!("{failure}");
         }
         self.schedule(chores.next, now()).await?;
-        match chores.next.is_none() && engine.is_void().map_err(failed)? {
-            true => Ok(Kept::Nothing),
-            false => Ok(Kept::Something),
+        if chores.next.is_none() && engine.is_void().map_err(failed)? {
+            Ok(Kept::Nothing)
+        } else {
+            Ok(Kept::Something)
         }
     }
 
