@@ -149,6 +149,9 @@ impl Events {
     }
 }
 
+/// Events that are appended while some readers stop.
+const EVENTS: usize = 96;
+
 #[test]
 fn readers_that_stop_or_leave_hold_up_nobody() {
     const EVENTS: usize = 96;

@@ -39,7 +39,7 @@ pub(crate) struct Stream {
     pub(super) bell: Bell,
     tail: RefCell<Option<Rc<Seen>>>,
     listeners: Cell<usize>,
-    alarm: Cell<Option<Timestamp>>,
+    alarm: Cell<Alarm>,
 }
 
 /// The one stream of a database.
@@ -59,7 +59,7 @@ impl Stream {
             bell: Bell::default(),
             tail: RefCell::default(),
             listeners: Cell::default(),
-            alarm: Cell::default(),
+            alarm: Cell::new(Alarm::Unknown),
         })
     }
 
@@ -118,7 +118,7 @@ impl Stream {
                 let engine = self.engine();
                 let turn = engine.atomically(|engine| engine.append_due(&append, now));
                 let (appended, due) = turn?;
-                self.settled(due, now).await;
+                self.appended(due, now).await;
                 answer::appended(&appended, append.body.len())
             }
             Call::Delete => {
@@ -209,19 +209,28 @@ impl Stream {
 
     /// What follows a turn that may have written anything.
     async fn changed(&self, now: Timestamp) {
-        match self.engine().due(now) {
-            Ok(due) => self.settled(due, now).await,
-            Err(error) => {
-                console_error!("{error}");
-                self.settled(None, now).await;
-            }
+        self.settled(self.engine().due(now), now).await;
+    }
+
+    /// What follows an append, of which it is known what is due.
+    async fn appended(&self, due: Option<Timestamp>, now: Timestamp) {
+        match self.alarm.get() {
+            // What there was to do before is not known yet.
+            Alarm::Unknown => self.changed(now).await,
+            Alarm::Known(_) => self.settled(Ok(due), now).await,
         }
     }
 
-    /// What follows a turn that wrote what is `due`.
-    async fn settled(&self, due: Option<Timestamp>, now: Timestamp) {
-        if let Err(problem) = self.schedule(due, now).await {
+    async fn settled(&self, due: Result<Option<Timestamp>, SqlError>, now: Timestamp) {
+        let due =
+            due.map_err(|error| thrown::problem("looking at what is left")(error.to_string()));
+        let scheduled = match due {
+            Ok(due) => self.schedule(due, now).await,
+            Err(problem) => Err(problem),
+        };
+        if let Err(problem) = scheduled {
             // The turn holds; the next one that writes tries again.
+            self.alarm.set(Alarm::Unknown);
             console_error!("{problem}");
         }
         if self.listeners.get() > 0 {
@@ -235,26 +244,23 @@ impl Stream {
 
     /// Sets the alarm, unless it comes early enough.
     async fn schedule(&self, due: Option<Timestamp>, now: Timestamp) -> Result<(), Problem> {
-        let Some(due) = due else {
+        let known = self.alarm.get();
+        let Some(wanted) = known.moved_to(due) else {
             return Ok(());
         };
-        if self.alarm.get().is_some_and(|set| set <= due) {
+        self.alarm.set(wanted);
+        let Alarm::Known(Some(at)) = wanted else {
             return Ok(());
-        }
-        self.alarm.set(Some(due));
-        let wait = due.as_millis().saturating_sub(now.as_millis());
+        };
+        let wait = at.as_millis().saturating_sub(now.as_millis());
         let set = self.log.storage().set_alarm(Duration::from_millis(wait));
-        let set = set.await.map_err(thrown::problem("setting an alarm"));
-        if set.is_err() {
-            self.alarm.set(None);
-        }
-        set
+        set.await.map_err(thrown::problem("setting an alarm"))
     }
 
     /// Does what is left to do. Returns whether anything is kept here at all.
     pub(crate) async fn chores(&self) -> Result<Kept, Problem> {
         // It has rung: the next has to be set anew.
-        self.alarm.set(None);
+        self.alarm.set(Alarm::Known(None));
         let failed = |error: SqlError| thrown::problem("doing what is left")(error.to_string());
         let engine = self.engine();
         let chores = execute::chores(&engine, &self.cold, &self.peers, now()).await;
@@ -278,6 +284,7 @@ impl Stream {
 
     /// Sets the alarm again after it failed.
     pub(crate) async fn retry(&self) -> worker::Result<()> {
+        self.alarm.set(Alarm::Known(Some(now().after(RETRY))));
         self.log.storage().set_alarm(RETRY).await
     }
 
@@ -301,6 +308,27 @@ pub(crate) enum Kept {
     Something,
     /// Neither.
     Nothing,
+}
+
+/// When the platform will wake the object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Alarm {
+    /// An object that was just made does not know what an earlier one has set.
+    Unknown,
+    /// Then, or not at all.
+    Known(Option<Timestamp>),
+}
+
+impl Alarm {
+    /// What it has to become, if it does not come early enough.
+    fn moved_to(self, due: Option<Timestamp>) -> Option<Self> {
+        let is_early = match (self, due) {
+            (Self::Unknown, _) => false,
+            (Self::Known(_), None) => true,
+            (Self::Known(set), Some(due)) => set.is_some_and(|set| set <= due),
+        };
+        (!is_early).then_some(Self::Known(due))
+    }
 }
 
 /// How long to wait after a failure of the platform.
@@ -360,4 +388,26 @@ fn refused(refusal: &Refusal) -> Answer<Bytes> {
         console_error!("{why}");
     }
     answer::refused(refusal)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_alarm_only_moves_to_an_earlier_time() {
+        let at = |millis| Some(Timestamp::from_millis(millis));
+        for (alarm, due, expected) in [
+            (Alarm::Unknown, None, Some(Alarm::Known(None))),
+            (Alarm::Unknown, at(5), Some(Alarm::Known(at(5)))),
+            (Alarm::Known(None), None, None),
+            (Alarm::Known(None), at(5), Some(Alarm::Known(at(5)))),
+            (Alarm::Known(at(5)), None, None),
+            (Alarm::Known(at(5)), at(7), None),
+            (Alarm::Known(at(5)), at(5), None),
+            (Alarm::Known(at(5)), at(3), Some(Alarm::Known(at(3)))),
+        ] {
+            assert_eq!(alarm.moved_to(due), expected, "{alarm:?} {due:?}");
+        }
+    }
 }
