@@ -117,7 +117,10 @@ impl Events {
         let (mut messages, mut id) = (Vec::new(), String::new());
         let mut chunk = vec![0; 256 * 1024];
         loop {
-            while let Some((line, rest)) = self.unread.split_once('\n') {
+            while let Some(end) = self.unread.find('\n') {
+                let rest = self.unread.split_off(end + 1);
+                let line = std::mem::replace(&mut self.unread, rest);
+                let line = line.trim_end_matches('\n');
                 if let Some(array) = line.strip_prefix("data:[") {
                     let array: Vec<Value> = serde_json::from_str(&format!("[{array}")).unwrap();
                     messages.extend(array);
@@ -127,7 +130,6 @@ impl Events {
                 if let Some(place) = line.strip_prefix("id:") {
                     id = place.to_owned();
                 }
-                self.unread = rest.to_owned();
                 if messages.len() >= enough && !id.is_empty() && line.is_empty() {
                     return (messages, id);
                 }
