@@ -121,7 +121,7 @@ impl World {
         Subscriptions::install(&sql, [seed as u8; 32]).unwrap();
         // A second time changes nothing.
         Subscriptions::install(&sql, [!seed as u8; 32]).unwrap();
-        let mut world = Self {
+        let world = Self {
             seed,
             rng: Rng::new(seed),
             sql,
