@@ -147,6 +147,9 @@ impl Events {
     }
 }
 
+/// Events that are appended while some readers stop.
+const EVENTS: usize = 96;
+
 #[test]
 fn readers_that_stop_or_leave_hold_up_nobody() {
     let home = Home::new(&[]);
@@ -164,7 +167,6 @@ fn readers_that_stop_or_leave_hold_up_nobody() {
         assert_eq!(events.read(0).0, [] as [Value; 0]);
         thread::spawn(move || events.read(EVENTS).0)
     });
-    const EVENTS: usize = 96;
     let live: Vec<_> = live.collect();
     // More in all than sockets take unread.
     let filling = "x".repeat(100_000);

@@ -1,10 +1,10 @@
 //! Who waits for which stream, and what is read for all of them at once.
 //!
 //! A topic is there as long as somebody waits for its stream. It counts the changes; a reader notes
-//! the count, reads, and waits for a higher one, so that nothing comes between unseen. What was read
-//! at a count for one reader is there for all who stand at the same place: a thousand readers cost
-//! one read, and one chunk of bytes. Nobody is sent anything: each reader takes when its client has
-//! taken, so one that does not holds up nobody and keeps at most one chunk.
+//! the count, reads, and waits for a higher one, so that nothing comes between unseen. What was
+//! read at a count for one reader is there for all who stand at the same place: a thousand readers
+//! cost one read, and one chunk of bytes. Nobody is sent anything: each reader takes when its
+//! client has taken, so one that does not holds up nobody and keeps at most one chunk.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
