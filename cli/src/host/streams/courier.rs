@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Uri;
 use pmx_sync::limits::WEBHOOK_ANSWER_BYTES_MAX;
+use pmx_sync::stream::Refusal;
 use pmx_sync::stream::subscription::{Effect, Errand, Outcome, Reach, Ticket};
 use pmx_sync::time::Timestamp;
 use ureq::config::Config;
@@ -158,7 +159,7 @@ fn tell(courier: &Courier, ticket: &Ticket, outcome: Outcome) {
 /// Takes a turn, unless the host has ended.
 fn taken(
     courier: &Courier,
-    work: impl FnOnce(&Turn<'_, Batch<'_>>) -> Result<(), pmx_sync::stream::Refusal> + Send + 'static,
+    work: impl FnOnce(&Turn<'_, Batch<'_>>) -> Result<(), Refusal> + Send + 'static,
 ) -> bool {
     let Some(writer) = courier.writer.upgrade() else {
         return false;
