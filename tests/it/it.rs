@@ -38,4 +38,5 @@ mod streams;
 mod subscriptions;
 mod tidy;
 mod validation;
+mod waking;
 mod world;

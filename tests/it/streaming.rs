@@ -56,9 +56,8 @@ impl Home {
         loop {
             let page = self.ask("GET", &format!("{name}?offset={offset}"), &[], b"");
             assert_eq!(page.status, 200, "{page:?}");
-            page.header("stream-next-offset")
-                .unwrap()
-                .clone_into(&mut offset);
+            let next = page.header("stream-next-offset").unwrap();
+            next.clone_into(&mut offset);
             let is_last = page.header("stream-up-to-date") == Some("true");
             pages.push(page);
             if is_last {
@@ -154,7 +153,6 @@ const EVENTS: usize = 96;
 
 #[test]
 fn readers_that_stop_or_leave_hold_up_nobody() {
-    const EVENTS: usize = 96;
     let home = Home::new(&[]);
     home.create("e", "application/json");
     // They ask and never read; and these ask and leave.
@@ -248,13 +246,11 @@ fn whoever_waits_hears_of_an_append_and_of_the_end() {
 #[test]
 fn large_appends_return_whole_and_larger_ones_are_refused() {
     let home = Home::new(&[]);
-    let sizes = [1_000_000, 2_000_001, 5_000_000, 16 * 1024 * 1024];
+    let sizes = [1_000_000u32, 2_000_001, 5_000_000, 16 * 1024 * 1024];
     home.create("b", "application/octet-stream");
     let mut all = Vec::new();
     for (number, size) in sizes.into_iter().enumerate() {
-        let body: Vec<u8> = (0..u32::try_from(size).unwrap())
-            .map(|n| (n >> (number * 3)) as u8)
-            .collect();
+        let body: Vec<u8> = (0..size).map(|n| (n >> (number * 3)) as u8).collect();
         let appended = home.append("b", "application/octet-stream", &body);
         assert_eq!(appended.status, 204, "{size} bytes");
         all.extend_from_slice(&body);

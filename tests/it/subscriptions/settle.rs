@@ -1,0 +1,65 @@
+//! The end of a schedule: nobody disturbs any more.
+
+use pmx_sync::stream::subscription::{Answer, Call, Errand, Outcome, Report, Tails};
+
+use super::World;
+use super::setup::{CONFIGS, ack, answered, id, reported};
+
+impl World {
+    /// Nobody disturbs any more: all work is done in the end.
+    pub(super) fn settle(&mut self) {
+        self.errands.clear();
+        for _ in 0..400 {
+            let effects = self.turn(|it, now| it.work(now).unwrap());
+            for effect in effects {
+                let subscription = self.sent(&effect);
+                let outcome = match &effect.errand {
+                    Errand::Webhook { .. } => answered(200, r#"{"done":true}"#),
+                    Errand::Append { .. } => Outcome::Appended,
+                };
+                self.tell(subscription, &effect.ticket, &outcome);
+            }
+            // Whoever reads the wake stream claims, and does all.
+            for (subscription, _) in std::mem::take(&mut self.announced) {
+                if self.claim(subscription) {
+                    let at = self.leases.len() - 1;
+                    self.finish(at);
+                }
+            }
+            match self.turn(|it, _| it.due().unwrap()) {
+                Some(due) => self.now = self.now.max(due.as_millis()),
+                None => break,
+            }
+            for lease in &mut self.leases {
+                lease.over |= lease.until <= self.now;
+            }
+        }
+        self.check();
+        for subscription in 0..CONFIGS {
+            assert!(
+                !self.has_work(subscription),
+                "work is left in {subscription}"
+            );
+        }
+        assert_eq!(self.turn(|it, _| it.due().unwrap()), None, "it never rests");
+    }
+
+    fn finish(&mut self, at: usize) {
+        let lease = self.leases[at].clone();
+        let tails = lease.tails.iter();
+        let report = Report {
+            acks: tails
+                .map(|(path, tail)| ack(path, tail.position()))
+                .collect(),
+            done: true,
+            ..reported(&lease)
+        };
+        let call = Call::Ack(id(lease.subscription), report);
+        let outcome = self.call(&call, &Tails::new());
+        assert!(matches!(outcome, Ok(Answer::Acked { .. })), "{outcome:?}");
+        self.leases[at].over = true;
+        for (path, tail) in lease.tails {
+            self.acked(lease.subscription, &path, tail);
+        }
+    }
+}

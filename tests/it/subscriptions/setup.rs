@@ -1,0 +1,82 @@
+//! The subscriptions of a world, and words for what is said to them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use pmx_sync::stream::subscription::{
+    Ack, Config, Delivery, Outcome, Pattern, Report, SubscriptionId, WebhookPolicy, WebhookUrl,
+};
+use pmx_sync::stream::{Offset, StreamName};
+
+/// How long a worker may be silent.
+pub(super) const LEASE: Duration = Duration::from_secs(2);
+
+/// A worker's view of a wake it was given.
+#[derive(Debug, Clone)]
+pub(super) struct Lease {
+    pub(super) subscription: usize,
+    pub(super) generation: u64,
+    pub(super) wake_id: String,
+    pub(super) token: String,
+    pub(super) until: u64,
+    pub(super) over: bool,
+    pub(super) tails: BTreeMap<String, Offset>,
+}
+
+/// Subscriptions of a world: the even ones are webhooks.
+pub(super) const CONFIGS: usize = 4;
+
+pub(super) fn is_webhook(subscription: usize) -> bool {
+    subscription.is_multiple_of(2)
+}
+
+pub(super) fn config(subscription: usize) -> Config {
+    let url = "https://worker.dev/hook";
+    let patterns = ["events/*", "events/**", "**"];
+    let pattern = patterns
+        .get(subscription)
+        .map(|it| Pattern::parse(it).unwrap());
+    Config {
+        streams: match pattern {
+            Some(_) => [name("events/a")].into(),
+            None => [name("events/b"), name("other")].into(),
+        },
+        pattern,
+        delivery: match is_webhook(subscription) {
+            true => Delivery::Webhook(WebhookUrl::parse(url, WebhookPolicy::Public).unwrap()),
+            false => Delivery::PullWake(name("wake")),
+        },
+        lease: LEASE,
+        description: None,
+    }
+}
+
+pub(super) fn answered(status: u16, body: &str) -> Outcome {
+    let body = body.to_owned().into();
+    Outcome::Answered { status, body }
+}
+
+pub(super) fn reported(lease: &Lease) -> Report {
+    Report {
+        token: lease.token.clone(),
+        wake_id: Some(lease.wake_id.clone()),
+        generation: Some(lease.generation),
+        acks: Vec::new(),
+        done: false,
+    }
+}
+
+pub(super) fn ack(path: &str, at: u64) -> Ack {
+    Ack {
+        stream: path.to_owned(),
+        offset: Offset::at(at).to_string(),
+    }
+}
+
+pub(super) fn id(subscription: usize) -> SubscriptionId {
+    SubscriptionId::parse(&subscription.to_string()).unwrap()
+}
+
+pub(super) fn name(text: &str) -> StreamName {
+    StreamName::parse(text).unwrap()
+}

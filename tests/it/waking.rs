@@ -1,0 +1,226 @@
+//! Subscriptions over sockets: webhooks that fail and come again, a host that is killed while
+//! somebody is at work, wakes that wake, addresses that must not be called.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpListener;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::world::{Answer, Host, Server, eventually, try_raw};
+
+/// A server of streams, and the folder it keeps them in.
+struct Home {
+    temp: TempDir,
+    server: Server,
+    settings: Vec<(&'static str, &'static str)>,
+}
+
+impl Home {
+    fn new(settings: &[(&'static str, &'static str)]) -> Self {
+        let temp = TempDir::new().unwrap();
+        let data = temp.path().join("data");
+        Self {
+            server: Server::start_with(Host::Embedded, &data, 0, settings),
+            temp,
+            settings: settings.to_vec(),
+        }
+    }
+
+    fn crash(&mut self) {
+        self.server.kill();
+        let (data, port) = (self.temp.path().join("data"), self.server.port);
+        self.server = Server::start_with(Host::Embedded, &data, port, &self.settings);
+    }
+
+    fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
+        let port = self.server.port;
+        let body = if body.is_null() {
+            String::new()
+        } else {
+            body.to_string()
+        };
+        let authorization = match token {
+            "" => String::new(),
+            token => format!("Authorization: Bearer {token}\r\n"),
+        };
+        let request = format!(
+            "{method} /v1/stream/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{authorization}\
+             Content-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+            body.len()
+        );
+        try_raw(port, request.as_bytes(), false).expect("the server answers")
+    }
+
+    fn subscribe(&self, id: &str, config: &Value) {
+        let made = self.ask("PUT", &format!("__ds/subscriptions/{id}"), "", config);
+        assert_eq!(made.status, 201, "{made:?}");
+    }
+
+    fn acked(&self, id: &str, path: &str) -> Option<String> {
+        let shown = self.ask("GET", &format!("__ds/subscriptions/{id}"), "", &Value::Null);
+        let shown = shown.json();
+        let streams = shown["streams"].as_array().unwrap();
+        let stream = streams.iter().find(|stream| stream["path"] == path)?;
+        stream["acked_offset"].as_str().map(str::to_owned)
+    }
+
+    fn wakes(&self, stream: &str) -> Vec<Value> {
+        let all = self.ask("GET", stream, "", &Value::Null).json();
+        all.as_array().unwrap().clone()
+    }
+
+    fn claim(&self, id: &str) -> Answer {
+        let path = format!("__ds/subscriptions/{id}/claim");
+        self.ask("POST", &path, "", &json!({"worker": "w"}))
+    }
+}
+
+/// A worker that answers each webhook with the next of its answers, and then with the last.
+fn worker(answers: &'static [(u16, &'static str)]) -> (String, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, received) = channel();
+    thread::spawn(move || {
+        for (number, socket) in listener.incoming().enumerate() {
+            let mut socket = socket.unwrap();
+            let mut reader = BufReader::new(socket.try_clone().unwrap());
+            let (mut length, mut line) = (0, String::new());
+            while reader.read_line(&mut line).unwrap() > 2 {
+                let (name, value) = line.split_once(':').unwrap_or_default();
+                if name.eq_ignore_ascii_case("content-length") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let (status, answer) = answers[number.min(answers.len() - 1)];
+            if status > 0 {
+                let length = answer.len();
+                let head = format!("HTTP/1.1 {status} x\r\nContent-Length: {length}\r\n");
+                let answer = format!("{head}Connection: close\r\n\r\n{answer}");
+                socket.write_all(answer.as_bytes()).unwrap();
+            }
+            if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, received)
+}
+
+fn next(received: &Receiver<Value>) -> Value {
+    let wait = Duration::from_secs(20);
+    received.recv_timeout(wait).expect("a webhook comes")
+}
+
+const DONE: &str = r#"{"done":true}"#;
+
+#[test]
+fn a_webhook_comes_until_somebody_takes_it() {
+    let mut home = Home::new(&[]);
+    let (url, received) = worker(&[(503, ""), (0, ""), (200, DONE)]);
+    let config = json!({
+        "type": "webhook", "pattern": "jobs/**", "webhook": {"url": url}, "lease_ttl_ms": 5000,
+    });
+    home.subscribe("s", &config);
+    let keys = home.ask("GET", "__ds/jwks.json", "", &Value::Null).json();
+    assert_eq!(
+        home.ask("PUT", "jobs/a/b", "", &json!([1, 2, 3])).status,
+        201
+    );
+    let first = next(&received);
+    assert_eq!(first["streams"][0]["path"], "jobs/a/b");
+    eventually("the failure shows", || {
+        let shown = home.ask("GET", "__ds/subscriptions/s", "", &Value::Null);
+        shown.json()["status"] == "failed"
+    });
+    // Whoever refused is asked again; whoever fell silent may have begun, so the next is another.
+    let second = next(&received);
+    assert_eq!(second["wake_id"], first["wake_id"]);
+    home.crash();
+    let third = next(&received);
+    assert!(third["generation"].as_u64() > second["generation"].as_u64());
+    let tail = third["streams"][0]["tail_offset"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    eventually("all is done", || {
+        home.acked("s", "jobs/a/b") == Some(tail.clone())
+    });
+    let confirmed = home.ask("PUT", "__ds/subscriptions/s", "", &config);
+    assert_eq!(confirmed.status, 200);
+    assert_eq!(confirmed.json()["status"], "active");
+    assert_eq!(
+        home.ask("GET", "__ds/jwks.json", "", &Value::Null).json(),
+        keys
+    );
+}
+
+#[test]
+fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent() {
+    let mut home = Home::new(&[("STREAM_SECRET", "s3cret")]);
+    let secret = "s3cret";
+    assert_eq!(home.ask("PUT", "wake", secret, &json!([])).status, 201);
+    let config = json!({
+        "type": "pull-wake", "pattern": "**", "wake_stream": "wake", "lease_ttl_ms": 1000,
+    });
+    let subscription = "__ds/subscriptions/p";
+    assert_eq!(home.ask("PUT", subscription, "", &config).status, 401);
+    assert_eq!(home.ask("PUT", subscription, secret, &config).status, 201);
+    assert_eq!(home.ask("PUT", "jobs/a", secret, &json!([1])).status, 201);
+    // The wake is written with what it tells of: nothing need be waited for.
+    let wakes = |home: &Home| home.ask("GET", "wake", secret, &Value::Null).json();
+    assert_eq!(wakes(&home)[0]["stream"], "jobs/a");
+    let claim = format!("{subscription}/claim");
+    let asked = json!({"worker": "w"});
+    assert_eq!(home.ask("POST", &claim, "", &asked).status, 401);
+    let claimed = home.ask("POST", &claim, secret, &asked).json();
+    let token = claimed["token"].as_str().unwrap();
+    home.crash();
+    eventually("the lease ends", || wakes(&home)[1]["generation"] == 2);
+    let report = json!({
+        "wake_id": claimed["wake_id"], "generation": claimed["generation"], "done": true,
+        "acks": [{"stream": "jobs/a", "offset": claimed["streams"][0]["tail_offset"]}],
+    });
+    let late = home.ask("POST", &format!("{subscription}/ack"), token, &report);
+    assert_eq!(
+        (late.status, &late.json()["error"]["code"]),
+        (409, &"FENCED".into())
+    );
+    // A worker brings its own token, and no other opens anything.
+    let late = home.ask("POST", &format!("{subscription}/ack"), secret, &report);
+    assert_eq!(late.status, 401);
+}
+
+#[test]
+fn a_wake_can_wake_somebody_else() {
+    let home = Home::new(&[]);
+    for (id, pattern, wake) in [("a", "jobs/*", "wakes/a"), ("b", "wakes/*", "outer")] {
+        assert_eq!(home.ask("PUT", wake, "", &json!([])).status, 201);
+        let config = json!({"type": "pull-wake", "pattern": pattern, "wake_stream": wake});
+        home.subscribe(id, &config);
+    }
+    assert_eq!(home.ask("PUT", "jobs/a", "", &json!([1])).status, 201);
+    assert_eq!(home.wakes("wakes/a")[0]["subscription_id"], "a");
+    assert_eq!(home.wakes("outer")[0]["stream"], "wakes/a");
+    // What was deleted is nobody's work.
+    assert_eq!(home.ask("DELETE", "jobs/a", "", &Value::Null).status, 204);
+    let refused = home.claim("a");
+    assert_eq!(refused.json()["error"]["code"], "NO_PENDING_WORK");
+    assert_eq!(home.claim("b").status, 200);
+}
+
+#[test]
+fn a_wake_stream_that_is_missing_is_written_to_once_it_is_there() {
+    let home = Home::new(&[]);
+    let config = json!({"type": "pull-wake", "streams": ["jobs"], "wake_stream": "wake"});
+    home.subscribe("a", &config);
+    assert_eq!(home.ask("PUT", "jobs", "", &json!([1])).status, 201);
+    assert_eq!(home.ask("PUT", "wake", "", &json!([])).status, 201);
+    eventually("the wake is told", || home.wakes("wake").len() == 1);
+}
