@@ -15,6 +15,7 @@ use pmx_sync::wire::Problem;
 use worker::js_sys::{Reflect, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::wasm_bindgen_futures::JsFuture;
 use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log, web_sys};
 
 use crate::isolate::server;
@@ -63,6 +64,14 @@ pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Probl
         discard(request.inner());
         return Err(too_large(announced));
     }
+    if (1..=WHOLE_BYTES_MAX).contains(&announced) {
+        drop(stream);
+        let bytes = whole(request.inner()).await?;
+        return match bytes.len() {
+            length if length > limit => Err(too_large(length)),
+            _ => Ok(bytes),
+        };
+    }
     let mut bytes = Vec::with_capacity(announced);
     let mut stream = pin!(ByteStream::from(stream));
     while let Some(chunk) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
@@ -74,6 +83,17 @@ pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Probl
         }
     }
     Ok(bytes.into())
+}
+
+/// A body up to which it is cheaper to take it as one than piece by piece.
+const WHOLE_BYTES_MAX: usize = 256 * 1024;
+
+async fn whole(request: &web_sys::Request) -> Result<Bytes, Problem> {
+    let failed = problem::<JsValue>;
+    let doing = "reading the body of the request";
+    let promise = request.array_buffer().map_err(failed(doing))?;
+    let buffer = JsFuture::from(promise).await.map_err(failed(doing))?;
+    Ok(Uint8Array::new(&buffer).to_vec().into())
 }
 
 /// The time.

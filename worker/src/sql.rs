@@ -1,5 +1,9 @@
 //! SQLite inside a Durable Object.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
+
 use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use worker::js_sys::{Array, ArrayBuffer, Uint8Array};
@@ -14,12 +18,32 @@ use crate::thrown::words;
 pub(crate) struct Ledger {
     storage: Storage,
     sql: SqlStorage,
+    statements: AssertUnwindSafe<RefCell<HashMap<String, JsValue>>>,
 }
 
 impl Ledger {
     pub(crate) fn new(storage: Storage) -> Self {
         let sql = storage.sql();
-        Self { storage, sql }
+        Self {
+            storage,
+            sql,
+            statements: AssertUnwindSafe(RefCell::default()),
+        }
+    }
+
+    /// A statement as a string of JavaScript, made once: the runtime, too, finds what it has
+    /// prepared by that string.
+    fn statement(&self, text: &str) -> JsValue {
+        let mut statements = self.statements.borrow_mut();
+        if let Some(known) = statements.get(text) {
+            return known.clone();
+        }
+        if statements.len() >= STATEMENTS_MAX {
+            statements.clear();
+        }
+        let made = JsValue::from_str(text);
+        statements.insert(text.to_owned(), made.clone());
+        made
     }
 
     /// Where the alarm is set.
@@ -28,6 +52,9 @@ impl Ledger {
     }
 }
 
+/// Statements that are kept: more than there are, unless one is made anew at each turn.
+const STATEMENTS_MAX: usize = 256;
+
 impl Sql for Ledger {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
         let bound = Array::new();
@@ -35,7 +62,9 @@ impl Sql for Ledger {
             bound.push(&self::bound(param)?);
         }
         let database: &Database = self.sql.as_ref().unchecked_ref();
-        let cursor = database.exec(statement, bound).map_err(failed)?;
+        let cursor = database
+            .exec(&self.statement(statement), bound)
+            .map_err(failed)?;
         // All rows in one call: each step of an iterator would be three.
         let rows = cursor.raw().and_then(|rows| array_from(&rows));
         let rows = rows.map_err(failed)?;
@@ -94,7 +123,7 @@ extern "C" {
     type Database;
 
     #[wasm_bindgen(method, catch, variadic)]
-    fn exec(this: &Database, statement: &str, params: Array) -> Result<Cursor, JsValue>;
+    fn exec(this: &Database, statement: &JsValue, params: Array) -> Result<Cursor, JsValue>;
 
     /// What a statement found.
     type Cursor;

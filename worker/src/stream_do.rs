@@ -69,7 +69,7 @@ impl DurableObject for StreamDO {
 impl StreamDO {
     async fn answer(&self, request: &Request) -> Result<Response, Problem> {
         let stream = self.open()?;
-        let address = address(request.inner())?;
+        let address = address(&request.inner().url())?;
         if is_from_peer(&address) {
             let asked = body(request, ASKED_BYTES_MAX).await?;
             return stream.oblige(&Asked::read(&asked)?).await;

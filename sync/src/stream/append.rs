@@ -21,20 +21,42 @@ use crate::time::Timestamp;
 impl<S: Sql> Engine<'_, S> {
     /// Appends, closes, or both. Slides the time to live.
     pub fn append(&self, call: &Append, now: Timestamp) -> Result<Appended, Refusal> {
+        let appended = self.append_due(call, now)?;
+        Ok(appended.0)
+    }
+
+    /// Appends, and says when the alarm should come at the latest because of this: what
+    /// [`Engine::due`] would have to look for is at hand here.
+    pub fn append_due(
+        &self,
+        call: &Append,
+        now: Timestamp,
+    ) -> Result<(Appended, Option<Timestamp>), Refusal> {
         self.check_form(call)?;
         let mut stream = self.live(now)?;
-        check_type(call, &stream)?;
-        if let Some(repeated) = self.recognise(call, &mut stream, now)? {
+        let appended = self.append_to(&mut stream, call, now)?;
+        let due = [stream.ends(), self.rotates_at(&stream, now)?];
+        Ok((appended, due.into_iter().flatten().min()))
+    }
+
+    fn append_to(
+        &self,
+        stream: &mut Stream,
+        call: &Append,
+        now: Timestamp,
+    ) -> Result<Appended, Refusal> {
+        check_type(call, stream)?;
+        if let Some(repeated) = self.recognise(call, stream, now)? {
             return Ok(repeated);
         }
-        check_seq(call, &stream)?;
+        check_seq(call, stream)?;
         let body = if call.body.is_empty() {
             Cow::default()
         } else {
-            at_rest(&stream, &call.body, Empty::Refused)?
+            at_rest(stream, &call.body, Empty::Refused)?
         };
-        check_room(&stream, &body)?;
-        self.commit(call, &mut stream, &body, now)
+        check_room(stream, &body)?;
+        self.commit(call, stream, &body, now)
     }
 
     fn check_form(&self, call: &Append) -> Result<(), Refusal> {

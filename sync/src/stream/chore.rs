@@ -136,7 +136,11 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// When the log should become shorter, if it should.
-    fn rotates_at(&self, stream: &Stream, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
+    pub(super) fn rotates_at(
+        &self,
+        stream: &Stream,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, SqlError> {
         let bytes = stream.weight.saturating_sub(stream.hot_weight);
         let heavy = bytes >= self.shape.segment_bytes.max(1);
         let long = stream.hot_rows >= self.shape.segment_messages.max(1);

@@ -67,6 +67,11 @@ impl<'a, S: Sql> Engine<'a, S> {
         ledger::install(sql)
     }
 
+    /// Whether there are tables: a database without them has no stream.
+    pub fn is_installed(sql: &S) -> Result<bool, SqlError> {
+        ledger::is_installed(sql)
+    }
+
     /// Takes one turn that holds as a whole or not at all.
     pub fn atomically<T, E: From<SqlError>>(
         &self,

@@ -57,6 +57,12 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
         .try_for_each(|statement| sql.run(statement, &[]).map(drop))
 }
 
+/// Whether they are there.
+pub(super) fn is_installed<S: Sql>(sql: &S) -> Result<bool, SqlError> {
+    let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'stream'";
+    Ok(!sql.run(select, &[])?.is_empty())
+}
+
 /// A stream's own row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "a row, column by column")]

@@ -29,7 +29,7 @@ pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
     if !url.contains(STREAMS_PATH) {
         return JsValue::UNDEFINED;
     }
-    let outcome = pass(&request, &env);
+    let outcome = pass(&request, &url, &env);
     outcome.unwrap_or_else(|problem| failure(&problem))
 }
 
@@ -40,9 +40,9 @@ struct Edge {
     namespace: Namespace,
 }
 
-fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
+fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Problem> {
     let edge = edge(env)?;
-    let address = address(request)?;
+    let address = address(url)?;
     if !is_for_streams(&address, &edge.domain) {
         return Ok(JsValue::UNDEFINED);
     }

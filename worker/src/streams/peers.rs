@@ -56,6 +56,14 @@ impl Asked {
         asked.map_err(|error| problem("reading what a stream asks")(error.to_string()))
     }
 
+    /// What comes of it where there is no stream.
+    pub(crate) fn of_nobody(&self) -> Result<Obliged, Refusal> {
+        match self {
+            Self::Lend { .. } => Err(Refusal::NoSource),
+            Self::GiveBack { .. } => Ok(Obliged::Done),
+        }
+    }
+
     /// Does it, in one turn.
     pub(crate) fn turn<S: Sql>(
         &self,

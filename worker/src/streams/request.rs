@@ -21,10 +21,10 @@ pub(crate) enum Look {
     Call,
 }
 
-/// The address of a request.
-pub(crate) fn address(request: &web_sys::Request) -> Result<Uri, Problem> {
-    let uri = request.url().parse::<Uri>();
-    uri.map_err(|error| unreadable("address", &error))
+/// Reads the address of a request.
+pub(crate) fn address(url: &str) -> Result<Uri, Problem> {
+    url.parse::<Uri>()
+        .map_err(|error| unreadable("address", &error))
 }
 
 /// The head of a request, with the headers that count.

@@ -31,6 +31,8 @@ use crate::thrown;
 /// The stream that an object is.
 pub(crate) struct Stream {
     log: Ledger,
+    /// Whether they are known to be there.
+    has_tables: Cell<bool>,
     config: StreamConfig,
     cold: R2,
     peers: Neighbours,
@@ -48,11 +50,9 @@ type Answer<B = Body> = http::Response<B>;
 impl Stream {
     /// Opens the stream, if there is one yet.
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
-        let log = Ledger::new(storage);
-        let opened = Engine::install(&log);
-        opened.map_err(|error| thrown::problem("opening a stream")(error.to_string()))?;
         Ok(Self {
-            log,
+            log: Ledger::new(storage),
+            has_tables: Cell::new(false),
             config: StreamConfig::of(env),
             cold: isolate::bucket(env)?,
             peers: Neighbours::new(isolate::streams(env)?),
@@ -65,6 +65,15 @@ impl Stream {
 
     fn engine(&self) -> Engine<'_, Ledger> {
         Engine::new(&self.log, KEY, &self.config.shape)
+    }
+
+    /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
+    /// whoever guesses names would fill the disk.
+    fn is_blank(&self) -> Result<bool, SqlError> {
+        if !self.has_tables.get() {
+            self.has_tables.set(Engine::is_installed(&self.log)?);
+        }
+        Ok(!self.has_tables.get())
     }
 
     /// Answers a request that the edge let pass.
@@ -98,14 +107,18 @@ impl Stream {
 
     async fn carry_out(self: &Rc<Self>, call: Call, head: &Parts) -> Result<Answer, Refusal> {
         let now = now();
+        match (self.is_blank()?, call.makes_stream()) {
+            (true, true) => Engine::install(&self.log)?,
+            (true, false) => return Err(Refusal::Unknown),
+            (false, _) => {}
+        }
         let answer = match call {
             Call::Create(create) => self.create(&create, head, now).await?,
             Call::Append(append) => {
-                let turn = self
-                    .engine()
-                    .atomically(|engine| engine.append(&append, now));
-                let appended = turn?;
-                self.changed(now).await;
+                let engine = self.engine();
+                let turn = engine.atomically(|engine| engine.append_due(&append, now));
+                let (appended, due) = turn?;
+                self.settled(due, now).await;
                 answer::appended(&appended, append.body.len())
             }
             Call::Delete => {
@@ -194,9 +207,20 @@ impl Stream {
         Listening(Rc::clone(self))
     }
 
-    /// What follows a turn that may have written.
+    /// What follows a turn that may have written anything.
     async fn changed(&self, now: Timestamp) {
-        if let Err(problem) = self.schedule(now).await {
+        match self.engine().due(now) {
+            Ok(due) => self.settled(due, now).await,
+            Err(error) => {
+                console_error!("{error}");
+                self.settled(None, now).await;
+            }
+        }
+    }
+
+    /// What follows a turn that wrote what is `due`.
+    async fn settled(&self, due: Option<Timestamp>, now: Timestamp) {
+        if let Err(problem) = self.schedule(due, now).await {
             // The turn holds; the next one that writes tries again.
             console_error!("{problem}");
         }
@@ -210,10 +234,8 @@ impl Stream {
     }
 
     /// Sets the alarm, unless it comes early enough.
-    async fn schedule(&self, now: Timestamp) -> Result<(), Problem> {
-        let failed =
-            |error: SqlError| thrown::problem("looking at what is left")(error.to_string());
-        let Some(due) = self.engine().due(now).map_err(failed)? else {
+    async fn schedule(&self, due: Option<Timestamp>, now: Timestamp) -> Result<(), Problem> {
+        let Some(due) = due else {
             return Ok(());
         };
         if self.alarm.get().is_some_and(|set| set <= due) {
@@ -222,7 +244,11 @@ impl Stream {
         self.alarm.set(Some(due));
         let wait = due.as_millis().saturating_sub(now.as_millis());
         let set = self.log.storage().set_alarm(Duration::from_millis(wait));
-        set.await.map_err(thrown::problem("setting an alarm"))
+        let set = set.await.map_err(thrown::problem("setting an alarm"));
+        if set.is_err() {
+            self.alarm.set(None);
+        }
+        set
     }
 
     /// Does what is left to do. Returns whether anything is kept here at all.
@@ -236,7 +262,7 @@ impl Stream {
         for failure in &chores.failures {
             console_error!("{failure}");
         }
-        self.schedule(now()).await?;
+        self.schedule(chores.next, now()).await?;
         match chores.next.is_none() && engine.is_void().map_err(failed)? {
             true => Ok(Kept::Nothing),
             false => Ok(Kept::Something),
@@ -257,6 +283,10 @@ impl Stream {
     /// Answers another stream.
     pub(crate) async fn oblige(&self, asked: &Asked) -> Result<Response, Problem> {
         let now = now();
+        let failed = |error: SqlError| thrown::problem("looking for a stream")(error.to_string());
+        if self.is_blank().map_err(failed)? {
+            return super::peers::answer(asked.of_nobody());
+        }
         let obliged = self.engine().atomically(|engine| asked.turn(engine, now));
         self.changed(now).await;
         super::peers::answer(obliged)

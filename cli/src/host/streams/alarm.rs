@@ -54,11 +54,13 @@ impl Alarm {
         let mut agenda = Agenda::default();
         loop {
             // However much comes in, one stream is looked after in between.
-            queue.try_iter().for_each(|due| agenda.note(due));
+            for due in queue.try_iter() {
+                agenda.note(due);
+            }
             if let Some(key) = agenda.take_due(crate::host::now()) {
-                self.look_after(key)
-                    .into_iter()
-                    .for_each(|due| agenda.note(due));
+                for due in self.look_after(key) {
+                    agenda.note(due);
+                }
                 continue;
             }
             match queue.recv_timeout(agenda.wait(crate::host::now())) {

@@ -140,6 +140,14 @@ impl Call {
         }
     }
 
+    /// Whether it makes a stream where there is none. All else is refused there.
+    pub const fn makes_stream(&self) -> bool {
+        match self {
+            Self::Create(_) => true,
+            Self::Append(_) | Self::Delete | Self::Head | Self::Get(_) => false,
+        }
+    }
+
     /// Bytes that its body may have.
     pub const fn body_bytes_max(&self) -> usize {
         match self {
