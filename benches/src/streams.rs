@@ -26,7 +26,7 @@ pub(crate) use place::DISK;
 use place::Place;
 
 /// Rounds of each comparison: enough, because each does an operation thousands of times.
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 3;
 
 /// Rounds of the reference server with files, which takes a minute for one.
 const SLOW_ROUNDS: usize = 2;

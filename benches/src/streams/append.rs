@@ -16,7 +16,7 @@ const PARALLEL: usize = 32;
 /// Appends of a turn: a hundredth of a second of processor, which is all that is counted, is then
 /// little.
 const ONE_AFTER_THE_OTHER: usize = 1000;
-const AT_ONCE: usize = 4000;
+const AT_ONCE: usize = 62 * PARALLEL;
 
 /// What a server puts off until later belongs to the appends as well.
 const AFTERMATH: Duration = Duration::from_millis(500);
