@@ -11,7 +11,17 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Answer, Host, Server, try_raw};
+use crate::world::{Answer, Host, Server, started_on_both_hosts, try_raw};
+
+started_on_both_hosts! {
+    readers_that_stop_or_leave_hold_up_nobody,
+    a_browser_that_reconnects_goes_on_where_it_was,
+    whoever_waits_hears_of_an_append_and_of_the_end,
+    large_appends_return_whole_and_larger_ones_are_refused,
+    with_a_secret_only_its_holders_come_in,
+    what_streams_ask_each_other_nobody_else_can_ask,
+    what_was_acknowledged_survives_every_kill_and_comes_once,
+}
 
 /// A server of streams, and the folder it keeps them in.
 struct Home {
@@ -21,19 +31,20 @@ struct Home {
 }
 
 impl Home {
-    fn new(settings: &[(&'static str, &'static str)]) -> Self {
+    fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
         let temp = TempDir::new().unwrap();
         let data = temp.path().join("data");
         Self {
-            server: Server::start_with(Host::Embedded, &data, 0, settings),
+            server: Server::start_with(host, &data, 0, settings),
             temp,
             settings: settings.to_vec(),
         }
     }
 
     fn restart(&mut self) {
-        let (data, port) = (self.temp.path().join("data"), self.server.port);
-        self.server = Server::start_with(Host::Embedded, &data, port, &self.settings);
+        let data = self.temp.path().join("data");
+        let (host, port) = (self.server.host, self.server.port);
+        self.server = Server::start_with(host, &data, port, &self.settings);
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
@@ -151,9 +162,8 @@ impl Events {
 /// Events that are appended while some readers stop.
 const EVENTS: usize = 96;
 
-#[test]
-fn readers_that_stop_or_leave_hold_up_nobody() {
-    let home = Home::new(&[]);
+fn readers_that_stop_or_leave_hold_up_nobody(host: Host) {
+    let home = Home::new(host, &[]);
     home.create("e", "application/json");
     // They ask and never read; and these ask and leave.
     let stopped: Vec<Events> = (0..3).map(|_| home.events("e", "-1", &[])).collect();
@@ -193,9 +203,8 @@ fn readers_that_stop_or_leave_hold_up_nobody() {
     }
 }
 
-#[test]
-fn a_browser_that_reconnects_goes_on_where_it_was() {
-    let home = Home::new(&[]);
+fn a_browser_that_reconnects_goes_on_where_it_was(host: Host) {
+    let home = Home::new(host, &[]);
     home.create("e", "application/json");
     home.append("e", "application/json", b"[1,2]");
     let (first, id) = home.events("e", "-1", &[]).read(2);
@@ -205,9 +214,8 @@ fn a_browser_that_reconnects_goes_on_where_it_was() {
     assert_eq!([first, second].concat(), [1, 2, 3, 4]);
 }
 
-#[test]
-fn whoever_waits_hears_of_an_append_and_of_the_end() {
-    let home = Home::new(&[("STREAM_LONG_POLL_MS", "60000")]);
+fn whoever_waits_hears_of_an_append_and_of_the_end(host: Host) {
+    let home = Home::new(host, &[("STREAM_LONG_POLL_MS", "60000")]);
     home.create("a", "application/json");
     let port = home.server.port;
     let poll = |offset: &str| {
@@ -243,9 +251,8 @@ fn whoever_waits_hears_of_an_append_and_of_the_end() {
     assert_eq!(waiting.join().unwrap().status, 404);
 }
 
-#[test]
-fn large_appends_return_whole_and_larger_ones_are_refused() {
-    let home = Home::new(&[]);
+fn large_appends_return_whole_and_larger_ones_are_refused(host: Host) {
+    let home = Home::new(host, &[]);
     let sizes = [1_000_000u32, 2_000_001, 5_000_000, 16 * 1024 * 1024];
     home.create("b", "application/octet-stream");
     let mut all = Vec::new();
@@ -275,9 +282,8 @@ fn large_appends_return_whole_and_larger_ones_are_refused() {
     assert_eq!(home.read_all("j")[0].text(), format!("[{long}]"));
 }
 
-#[test]
-fn with_a_secret_only_its_holders_come_in() {
-    let home = Home::new(&[("STREAM_SECRET", "s3cret")]);
+fn with_a_secret_only_its_holders_come_in(host: Host) {
+    let home = Home::new(host, &[("STREAM_SECRET", "s3cret")]);
     let (token, other) = (
         ("authorization", "Bearer s3cret"),
         ("authorization", "Bearer x"),
@@ -308,13 +314,34 @@ fn with_a_secret_only_its_holders_come_in() {
     );
 }
 
-#[test]
-fn what_was_acknowledged_survives_every_kill_and_comes_once() {
+/// On the Worker a fork asks its source by a request.
+fn what_streams_ask_each_other_nobody_else_can_ask(host: Host) {
+    let home = Home::new(host, &[]);
+    home.create("a", "text/plain");
+    let ask = br#"{"Lend":{"fork":{"source":"a","at":null,"beyond":0},"edge":"00"}}"#;
+    for path in [
+        "../../peers",
+        "%2e%2e/%2e%2e/peers",
+        "../../peers?/v1/stream/a",
+    ] {
+        let refused = home.ask("POST", path, &[], ask);
+        assert!((400..500).contains(&refused.status), "{path}: {refused:?}");
+    }
+    let head = format!(
+        "POST https://stream/peers HTTP/1.1\r\nHost: stream\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        ask.len()
+    );
+    let refused = try_raw(home.server.port, &[head.as_bytes(), ask].concat(), false).unwrap();
+    assert!((400..500).contains(&refused.status), "{refused:?}");
+}
+
+fn what_was_acknowledged_survives_every_kill_and_comes_once(host: Host) {
     let settings = [
         ("PMX_STREAM_SEGMENT_MESSAGES", "8"),
         ("PMX_STREAM_CHUNK_BYTES", "4096"),
     ];
-    let mut home = Home::new(&settings);
+    let mut home = Home::new(host, &settings);
     home.create("k", "application/json");
     let port = home.server.port;
     let (over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::default()));

@@ -180,6 +180,34 @@ macro_rules! on_both_hosts {
 
 pub(crate) use on_both_hosts;
 
+/// The same for stories that start their servers themselves, with settings of their own.
+macro_rules! started_on_both_hosts {
+    ($($story:ident),+ $(,)?) => {
+        mod embedded {
+            $(
+                #[test]
+                fn $story() {
+                    super::$story($crate::world::Host::Embedded);
+                }
+            )+
+        }
+
+        mod worker {
+            $(
+                #[test]
+                fn $story() {
+                    match $crate::world::worker_lacks() {
+                        None => super::$story($crate::world::Host::Worker),
+                        Some(lack) => $crate::world::skipped("the Worker", lack),
+                    }
+                }
+            )+
+        }
+    };
+}
+
+pub(crate) use started_on_both_hosts;
+
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }

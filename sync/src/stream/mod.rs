@@ -3,8 +3,9 @@
 //! A stream is a log of bytes or of JSON messages that keeps its place: readers hold an
 //! [`Offset`], and whoever comes back with one misses nothing and repeats nothing. The
 //! protocol is that of the Durable Streams project (v1.0, `PROTOCOL.md`). Here is all of it that
-//! decides: requests become a [`Call`], a turn over [`Sql`](crate::sql::Sql) makes a [`Reply`] or a
-//! [`Refusal`] of it, and those become answers. Nothing here knows of sites or of publishing.
+//! decides: requests become a [`Call`](http::Call), a turn over [`Sql`](crate::sql::Sql) makes a
+//! reply or a [`Refusal`] of it, and those become answers. Nothing here knows of sites or of
+//! publishing.
 
 mod append;
 mod call;
