@@ -42,9 +42,10 @@ pub(super) fn config(subscription: usize) -> Config {
             None => [name("events/b"), name("other")].into(),
         },
         pattern,
-        delivery: match is_webhook(subscription) {
-            true => Delivery::Webhook(WebhookUrl::parse(url, WebhookPolicy::Public).unwrap()),
-            false => Delivery::PullWake(name("wake")),
+        delivery: if is_webhook(subscription) {
+            Delivery::Webhook(WebhookUrl::parse(url, WebhookPolicy::Public).unwrap())
+        } else {
+            Delivery::PullWake(name("wake"))
         },
         lease: LEASE,
         description: None,
