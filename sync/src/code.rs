@@ -210,6 +210,12 @@ codes! {
     Local "E_LOCAL" Other 500 false
         "Check the disk and the permissions of the folder that is named."
         "A local file that pmx itself keeps can't be read or written."
+    EventsGone "E_EVENTS_GONE" Other 410 false
+        "Load the page again, and read on from the offset it comes with."
+        "The deploy that the offset stands for is no longer kept, so nobody knows what changed since."
+    Origin "E_ORIGIN" Auth 403 false
+        "Open the socket from a page of the site itself."
+        "A page of another site asked for the events of this one."
     StreamUnknown "E_STREAM_UNKNOWN" Other 404 false
         "Create it with PUT."
         "There is no stream of this name: it was never created, was deleted, or has expired."

@@ -109,6 +109,30 @@ pub const DIFF_ROWS_MAX: usize = 10_000;
 /// length are about 100 KB, and an open page reacts to none of them one by one.
 pub const EVENT_PATHS_MAX: usize = 1_000;
 
+/// Paths that are looked through for the open pages they concern, where a deploy changed more than
+/// an event names: in memory for the length of one turn, at a few hundred bytes each.
+pub const LIVE_PATHS_MAX: usize = 20_000;
+
+/// Bytes of what a page says over its socket: its address and those it uses.
+pub const LIVE_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+
+/// Addresses that one page uses. They are kept in the socket's attachment, of which a Durable
+/// Object allows 16 KiB.
+pub const LIVE_USES_MAX: usize = 512;
+
+/// Messages that a socket may send within `LIVE_MESSAGES_TIME`: a page says once what it wants, and
+/// again when it has loaded more.
+pub const LIVE_MESSAGES_MAX: u32 = 30;
+
+/// See `LIVE_MESSAGES_MAX`.
+pub const LIVE_MESSAGES_TIME: Duration = Duration::from_secs(10);
+
+/// Sockets of one site: a Durable Object takes 32,768.
+pub const LIVE_SOCKETS_MAX: usize = 32_000;
+
+/// Bytes of a page that gets the live script put in: it has to be in memory whole.
+pub const LIVE_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Deploys before the active one whose assets still resolve.
 pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 

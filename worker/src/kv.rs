@@ -115,6 +115,7 @@ mod tests {
             root: NodeId::of(b"root"),
             index,
             earlier: Vec::new(),
+            live: false,
         }
     }
 

@@ -157,6 +157,7 @@ impl SpaceDO {
             | Reply::Deploys { .. }
             | Reply::Diff(_)
             | Reply::Events(_)
+            | Reply::Net(_)
             | Reply::Done => Ok(None),
         }
     }

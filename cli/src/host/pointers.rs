@@ -131,6 +131,7 @@ mod tests {
             root,
             index,
             earlier: vec![(root, index)],
+            live: false,
         }
     }
 

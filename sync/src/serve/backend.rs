@@ -95,6 +95,10 @@ pub trait Pointers {
         space: &SpaceName,
         pointer: &Pointer,
     ) -> impl Future<Output = Result<(), BackendError>>;
+
+    /// Takes note of a pointer that the space itself told a reader, so that the next reader here
+    /// does not ask it again.
+    fn note(&self, _space: &SpaceName, _pointer: &Pointer) {}
 }
 
 /// How a command reaches the single writer of its space.
@@ -139,4 +143,12 @@ pub struct Pointer {
     pub index: Extent,
     /// The serving indices of the deploys before it, newest first, whose assets still resolve.
     pub earlier: Vec<(Root, Extent)>,
+    /// Whether its pages get the live script.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub live: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_no(flag: &bool) -> bool {
+    !*flag
 }

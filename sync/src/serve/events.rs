@@ -1,24 +1,39 @@
-//! The events of a site, as a reader of Durable Streams asks for them.
+//! The events of a site, as a reader of Durable Streams asks for them who does not wait. Those who
+//! wait are the platform's, which has the sockets.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, X_CONTENT_TYPE_OPTIONS};
 use http::request::Parts;
-use http::{HeaderValue, Method, Response};
+use http::{Method, Response};
 
 use super::backend::{Backend, Spaces};
 use super::body::Body;
 use super::server::Server;
 use crate::code::Code;
+use crate::live::{EVENTS_PATH, Listener, dress, is_compact, listener};
 use crate::name::SpaceName;
+use crate::site::{Addressed, Selector};
 use crate::space::{Command, Reply};
 use crate::stream::http::{Call, Cursor, InvalidRequest, Live, answer};
+use crate::stream::{From, Page, Read};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
-/// Where a site tells what its deploys changed.
-pub(super) const EVENTS_PATH: &str = "/_events";
-
 impl<B: Backend> Server<B> {
+    /// Whether a request waits for the events of a site, and how; or the answer that refuses it.
+    /// What does not wait is for [`Server::handle`].
+    pub fn listener(&self, head: &Parts) -> Option<Result<Listener, Response<Bytes>>> {
+        if !is_events(head) {
+            return None;
+        }
+        match self.addressed(head) {
+            Addressed::Site {
+                space,
+                deploy: Selector::Active,
+            } => listener(head, &space),
+            Addressed::Site { .. } | Addressed::Api | Addressed::Unknown => None,
+        }
+    }
+
     /// Answers a reader of a site's events. Only deploys write them.
     pub(super) async fn events(
         &self,
@@ -28,24 +43,16 @@ impl<B: Backend> Server<B> {
     ) -> Result<Response<Body>, Problem> {
         let answer = match Call::parse(head) {
             Ok(Call::Get(get)) if get.live == Live::CatchUp => {
-                let command = Command::Events(get.read);
-                match self.backend().spaces().call(space, command, now).await? {
-                    Reply::Events(page) => answer::page(&get, &page, Cursor::after(None, now, 0)),
-                    other => return Err(unexpected(&other)),
-                }
+                let compact = is_compact(head);
+                let page = self.log(space, get.read, compact, now).await?;
+                answer::page(&get, &page, Cursor::after(None, now, 0))
             }
             Ok(Call::Head) => {
-                let command = Command::Events(crate::stream::Read {
-                    from: crate::stream::From::Now,
-                });
-                match self.backend().spaces().call(space, command, now).await? {
-                    Reply::Events(page) => answer::view(&page.view),
-                    other => return Err(unexpected(&other)),
-                }
+                let tail = Read { from: From::Now };
+                answer::view(&self.log(space, tail, false, now).await?.view)
             }
             Ok(Call::Get(_)) => {
-                let name = "live";
-                let why = "a site's events are read by catching up; live reads are not there yet";
+                let (name, why) = ("live", "this server has nobody wait");
                 answer::invalid(&InvalidRequest::Query { name, why })
             }
             Ok(Call::Create(_) | Call::Append(_) | Call::Delete) => {
@@ -53,7 +60,25 @@ impl<B: Backend> Server<B> {
             }
             Err(error) => answer::invalid(&error),
         };
-        Ok(dress(answer))
+        Ok(dress(answer).map(Body::Bytes))
+    }
+
+    /// Reads the log of what a site's deploys changed.
+    pub async fn log(
+        &self,
+        space: &SpaceName,
+        read: Read,
+        compact: bool,
+        now: Timestamp,
+    ) -> Result<Page, Problem> {
+        let command = Command::Events { read, compact };
+        match self.backend().spaces().call(space, command, now).await? {
+            Reply::Events(page) => Ok(*page),
+            other => {
+                let detail = format!("a space answered a reader of its events with {other:?}");
+                Err(Problem::new(Code::Storage, detail))
+            }
+        }
     }
 }
 
@@ -61,18 +86,4 @@ impl<B: Backend> Server<B> {
 pub(super) fn is_events(head: &Parts) -> bool {
     let reads = [Method::GET, Method::HEAD];
     head.uri.path() == EVENTS_PATH && reads.contains(&head.method)
-}
-
-fn dress(answer: Response<Bytes>) -> Response<Body> {
-    let mut answer = answer.map(Body::Bytes);
-    let headers = answer.headers_mut();
-    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let caching = headers.entry(CACHE_CONTROL);
-    caching.or_insert(HeaderValue::from_static("no-store"));
-    answer
-}
-
-fn unexpected(reply: &Reply) -> Problem {
-    let detail = format!("a space answered a reader of its events with {reply:?}");
-    Problem::new(Code::Storage, detail)
 }

@@ -11,11 +11,13 @@ use super::backend::{Backend, ObjectKey, Pointer};
 use super::body::{Body, Open};
 use super::codecs::Codecs;
 use super::events::is_events;
+use super::fresh::known_deploy;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::site::bodiless;
 use crate::code::Code;
 use crate::index::{Cache, Index};
+use crate::live::{SCRIPT_PATH, script};
 use crate::name::SpaceName;
 use crate::site::{Addressed, Domain, Selector, SiteRequest, absent, resolve};
 use crate::time::Timestamp;
@@ -30,6 +32,17 @@ pub struct Settings {
     pub publish_secret: Option<String>,
     /// How to spell the address of a site.
     pub urls: SiteUrls,
+    /// Which pages hear of changes.
+    pub live: LivePages,
+}
+
+/// Which pages get the live script.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LivePages {
+    /// Those of deploys that were published so.
+    Chosen,
+    /// All.
+    All,
 }
 
 /// How to spell the address of a site.
@@ -90,6 +103,10 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn bodies(&self) -> &BodyCache {
         &self.bodies
+    }
+
+    pub(super) const fn live(&self) -> LivePages {
+        self.settings.live
     }
 
     pub(super) const fn pinned(&self) -> &Cache<(SpaceName, u64), Pointer> {
@@ -191,9 +208,11 @@ impl<B: Backend> Server<B> {
                 space,
                 deploy: Selector::Active,
             } if is_events(&head) => self.events(&space, &head, now).await,
+            Addressed::Site { .. } if is_script(&head) => Ok(script(&head).map(Body::Bytes)),
             Addressed::Site { space, deploy } => {
                 let request = site_request(&head, accept_encoding);
-                self.site(&space, &deploy, &request, now).await
+                let known = known_deploy(&head);
+                self.site(&space, &deploy, &request, known, now).await
             }
             Addressed::Api => match self.admitted(&head, &body) {
                 Ok(route) => {
@@ -220,7 +239,7 @@ impl<B: Backend> Server<B> {
         Route::of(&head.method, &head.uri)
     }
 
-    fn addressed(&self, head: &Parts) -> Addressed {
+    pub(super) fn addressed(&self, head: &Parts) -> Addressed {
         let mut hosts = head.headers.get_all(HOST).iter();
         // HTTP/2 names the host in the target.
         let host = match (hosts.next(), hosts.next()) {
@@ -232,6 +251,12 @@ impl<B: Backend> Server<B> {
             resolve(host, &self.settings.domain)
         })
     }
+}
+
+/// Whether the live script is asked for.
+fn is_script(head: &Parts) -> bool {
+    let reads = [Method::GET, Method::HEAD];
+    head.uri.path() == SCRIPT_PATH && reads.contains(&head.method)
 }
 
 fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {

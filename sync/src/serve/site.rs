@@ -1,19 +1,22 @@
 //! Sites: from a plan to the bytes it names.
 
 use bytes::Bytes;
-use http::Response;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderMap, Response, StatusCode};
 
 use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 use super::body::{Body, Open, Piece};
-use super::server::Server;
+use super::fresh::mark;
+use super::server::{LivePages, Server};
 use crate::code::Code;
 use crate::id::SpaceId;
 use crate::index::IndexError;
+use crate::live::{Served, inject};
 use crate::location::{Codec, Location};
 use crate::name::SpaceName;
 use crate::pack::part::{PartTable, Parts};
 use crate::site::{
-    Coding, Held, Known, Lookup, Plan, PlanBody, ROUNDS_MAX, Selector, SiteRequest, Snapshot,
+    Coding, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector, SiteRequest, Snapshot,
     absent, plan,
 };
 use crate::space::{Command, Reply};
@@ -30,11 +33,19 @@ impl<B: Backend> Server<B> {
         space: &SpaceName,
         selector: &Selector,
         request: &SiteRequest,
+        known: Option<u64>,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
-        let Some(pointer) = self.pointer(space, selector, now).await? else {
+        let Some(pointer) = self.pointer(space, selector, known, now).await? else {
             return Ok(bodiless(absent(request)));
         };
+        let live = pointer.live || self.live() == LivePages::All;
+        let pages = if live && *selector == Selector::Active {
+            Pages::Live
+        } else {
+            Pages::Plain
+        };
+        let request = &request.clone().with_pages(pages);
         let snapshot = match selector {
             Selector::Active => Snapshot::active(pointer.deploy, pointer.earlier.len()),
             Selector::Number(_) | Selector::Alias(_) => Snapshot::pinned(pointer.deploy),
@@ -42,10 +53,22 @@ impl<B: Backend> Server<B> {
         let plan = self.plan(&pointer, request, snapshot).await?;
         let Plan {
             status,
-            headers,
+            mut headers,
             body,
         } = plan;
+        if *selector == Selector::Active && is_page(status, &headers) {
+            mark(&mut headers, pointer.deploy);
+        }
+        if pages == Pages::Live && body == PlanBody::Empty {
+            // What HEAD would get is not made, so nobody knows how long it is.
+            headers.remove(CONTENT_LENGTH);
+        }
         let body = match body {
+            PlanBody::Blob { held, .. } if request.makes_live(&held.entry) => {
+                let page = self.page(&pointer, &held).await?;
+                headers.insert(CONTENT_LENGTH, page.len().into());
+                Body::Bytes(page)
+            }
             PlanBody::Empty => Body::Empty,
             PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
             PlanBody::Blob {
@@ -60,14 +83,58 @@ impl<B: Backend> Server<B> {
         Ok(response)
     }
 
+    /// A page with the live script put in.
+    async fn page(&self, pointer: &Pointer, held: &Held) -> Result<Bytes, Problem> {
+        let body = self.blob(pointer.space, held, Coding::Identity, None);
+        let page = match body.await? {
+            Body::Empty => Bytes::new(),
+            Body::Bytes(bytes) => bytes,
+            Body::Pieces(pieces) => {
+                let mut page = Vec::new();
+                for piece in &pieces {
+                    page.extend_from_slice(&self.opened(piece).await?);
+                }
+                page.into()
+            }
+        };
+        let deploy = pointer.deploy;
+        Ok(inject(&page, Served { deploy }))
+    }
+
+    /// The pointer of the active deploy: of the one that the client knows of, or of a newer one.
+    async fn active(
+        &self,
+        space: &SpaceName,
+        known: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Option<Pointer>, Problem> {
+        let pointers = self.backend().pointers();
+        let read = pointers.read(space).await?;
+        let is_late = |known| read.as_ref().is_none_or(|read| read.deploy < known);
+        if !known.is_some_and(is_late) {
+            return Ok(read);
+        }
+        let command = Command::Locate { number: None };
+        match self.backend().spaces().call(space, command, now).await {
+            Ok(Reply::Pointer(pointer)) => {
+                pointers.note(space, &pointer);
+                Ok(Some(*pointer))
+            }
+            Ok(_) => Ok(read),
+            Err(problem) if problem.code == Code::NotFound => Ok(read),
+            Err(problem) => Err(problem),
+        }
+    }
+
     async fn pointer(
         &self,
         space: &SpaceName,
         selector: &Selector,
+        known: Option<u64>,
         now: Timestamp,
     ) -> Result<Option<Pointer>, Problem> {
         let number = match selector {
-            Selector::Active => return Ok(self.backend().pointers().read(space).await?),
+            Selector::Active => return self.active(space, known, now).await,
             Selector::Alias(_) => return Ok(None),
             Selector::Number(number) => *number,
         };
@@ -205,23 +272,29 @@ impl<B: Backend> Server<B> {
         if let Some(bytes) = self.bodies().find(&cached) {
             return Ok(Body::Bytes(bytes));
         }
-        let stored = self
-            .backend()
-            .blobs()
-            .read(piece.key, piece.range.clone())
-            .await?;
-        let stored = stored.ok_or_else(|| missing(piece.key))?;
-        let opened = self.codecs().decode(|decoder| piece.open(stored, decoder));
-        let opened = opened.map_err(|error| {
-            Problem::new(
-                Code::Corrupt,
-                format!("decoding a blob in {}: {error}", piece.key),
-            )
-        })?;
+        let opened = self.opened(&piece).await?;
         self.bodies()
             .insert(cached, opened.clone(), opened.len() + 128);
         Ok(Body::Bytes(opened))
     }
+
+    async fn opened(&self, piece: &Piece) -> Result<Bytes, Problem> {
+        let range = piece.range.clone();
+        let stored = self.backend().blobs().read(piece.key, range).await?;
+        let stored = stored.ok_or_else(|| missing(piece.key))?;
+        let opened = self.codecs().decode(|decoder| piece.open(stored, decoder));
+        opened.map_err(|error| {
+            let detail = format!("decoding a blob in {}: {error}", piece.key);
+            Problem::new(Code::Corrupt, detail)
+        })
+    }
+}
+
+/// Whether an answer is a page, or says that the client has it.
+fn is_page(status: StatusCode, headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE);
+    status == StatusCode::NOT_MODIFIED
+        || media.is_some_and(|media| media.as_bytes().starts_with(b"text/html"))
 }
 
 /// The piece of an object that is `keep` of a blob or part of `raw` bytes.

@@ -105,14 +105,15 @@ impl Draft {
     pub(super) fn not_found_page(self, request: &SiteRequest, held: &Held) -> Plan {
         let coding = coding_for(request, held);
         self.with(header::CACHE_CONTROL, REVALIDATE)
-            .representing(held, coding)
+            .representing(request, held, coding)
             .send_blob(StatusCode::NOT_FOUND, held, coding)
     }
 
     pub(super) fn found(self, request: &SiteRequest, asked: &Asked, held: &Held) -> Plan {
         let conditions = &request.conditions;
-        let blob = &held.entry.blob;
+        let blob = &request.tag_of(&held.entry);
         let range = request.range.filter(|_| conditions.allows_range_of(blob));
+        let range = range.filter(|_| !request.makes_live(&held.entry));
         let range = range.map_or(Ok(None), |range| range.of(held.entry.size));
         // A range is of the bytes as they are.
         let coding = match range {
@@ -121,15 +122,15 @@ impl Draft {
         };
         let draft = self
             .with(header::CACHE_CONTROL, cache_control(asked, held))
-            .validated_by(held, coding);
+            .validated_by(request, held, coding);
         match (conditions.verdict(blob), range) {
             (Verdict::Failed, _) => draft.failed(),
             (Verdict::NotModified, _) => draft.send_bare(StatusCode::NOT_MODIFIED),
             (Verdict::Proceed, Err(Unsatisfiable)) => draft.unsatisfiable(held),
-            (Verdict::Proceed, Ok(Some(range))) => draft.part(held, range),
+            (Verdict::Proceed, Ok(Some(range))) => draft.part(request, held, range),
             (Verdict::Proceed, Ok(None)) => draft
                 .with(header::ACCEPT_RANGES, BYTES)
-                .representing(held, coding)
+                .representing(request, held, coding)
                 .send_blob(StatusCode::OK, held, coding),
         }
     }
@@ -146,7 +147,7 @@ impl Draft {
             .error(status, "416 Range Not Satisfiable\n")
     }
 
-    fn part(self, held: &Held, range: ByteRange) -> Plan {
+    fn part(self, request: &SiteRequest, held: &Held, range: ByteRange) -> Plan {
         let ByteRange { first, len } = range;
         let last = first + len - 1;
         let content_range = format!("bytes {first}-{last}/{}", held.entry.size);
@@ -157,14 +158,14 @@ impl Draft {
         };
         self.with(header::CONTENT_RANGE, legal(&content_range))
             .with(header::ACCEPT_RANGES, BYTES)
-            .representing(held, Coding::Identity)
+            .representing(request, held, Coding::Identity)
             .send(StatusCode::PARTIAL_CONTENT, body)
     }
 
     /// The headers that a 304 repeats (RFC 9110, section 15.4.5).
-    fn validated_by(self, held: &Held, coding: Coding) -> Self {
-        let draft = self.with(header::ETAG, etag(&held.entry.blob, coding));
-        if is_zstd_at_rest(held.at.codec) {
+    fn validated_by(self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
+        let draft = self.with(header::ETAG, etag(&request.tag_of(&held.entry), coding));
+        if is_zstd_at_rest(held.at.codec) && !request.makes_live(&held.entry) {
             let vary = HeaderValue::from_static("accept-encoding");
             draft.with(header::VARY, vary)
         } else {
@@ -173,10 +174,10 @@ impl Draft {
     }
 
     /// The headers that describe the bytes which follow.
-    fn representing(self, held: &Held, coding: Coding) -> Self {
+    fn representing(self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
         let media = legal(held.entry.media.as_str());
         let draft = self
-            .validated_by(held, coding)
+            .validated_by(request, held, coding)
             .with(header::CONTENT_TYPE, media);
         match coding {
             Coding::Identity => draft,
@@ -196,7 +197,8 @@ impl Draft {
 
 /// Nothing is sent as it is: a frame around nothing would be more than it.
 fn coding_for(request: &SiteRequest, held: &Held) -> Coding {
-    if is_zstd_at_rest(held.at.codec) && held.entry.size > 0 {
+    let codes = is_zstd_at_rest(held.at.codec) && held.entry.size > 0;
+    if codes && !request.makes_live(&held.entry) {
         request.coding
     } else {
         Coding::Identity

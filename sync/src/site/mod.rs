@@ -37,4 +37,4 @@ pub use hashed::carries_its_hash;
 pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};
 pub use known::{Generation, Held, Known, Lookup, Need};
 pub use plan::{Plan, PlanBody, ROUNDS_MAX, Snapshot, absent, plan};
-pub use request::{SiteRequest, is_reserved};
+pub use request::{Pages, SiteRequest, is_reserved};

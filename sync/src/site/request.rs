@@ -11,7 +11,10 @@ use super::clean::Asked;
 use super::coding::Coding;
 use super::condition::Conditions;
 use super::range::RangeAsked;
-use crate::limits::{URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
+use crate::hash::Hash;
+use crate::id::BlobId;
+use crate::limits::{LIVE_PAGE_BYTES_MAX, URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
+use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
 
 /// A request to a site.
@@ -24,6 +27,16 @@ pub struct SiteRequest {
     pub(super) conditions: Conditions,
     pub(super) range: Option<RangeAsked>,
     pub(super) coding: Coding,
+    pub(super) pages: Pages,
+}
+
+/// How pages are sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pages {
+    /// As they are.
+    Plain,
+    /// With the live script put in: never in parts, never in a coding, and under tags of their own.
+    Live,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +88,32 @@ impl SiteRequest {
             // Section 14.2 of RFC 9110 defines ranges for GET alone.
             range: RangeAsked::parse(headers).filter(|_| verb == Verb::Get),
             coding: Coding::accepted(accept_encoding),
+            pages: Pages::Plain,
         }
+    }
+
+    /// The same, to be answered with such pages.
+    #[must_use]
+    pub const fn with_pages(mut self, pages: Pages) -> Self {
+        self.pages = pages;
+        self
+    }
+
+    /// Whether an answer that holds this gets the live script put in.
+    pub(crate) fn makes_live(&self, entry: &Entry) -> bool {
+        self.pages == Pages::Live
+            && entry.media.is_html()
+            && (1..=LIVE_PAGE_BYTES_MAX).contains(&entry.size)
+    }
+
+    /// What an answer that holds this is known by.
+    pub(super) fn tag_of(&self, entry: &Entry) -> BlobId {
+        if self.makes_live(entry) {
+            let context = "pmx-sync 2026-11 live page tag v1";
+            let hash = Hash::derived(context, entry.blob.as_bytes());
+            return BlobId::from_bytes(*hash.as_bytes());
+        }
+        entry.blob
     }
 }
 

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use crate::live::Message;
 use crate::location::Location;
 use crate::serve::Pointer;
 use crate::stream::{Page, Read};
@@ -53,7 +54,19 @@ pub enum Command {
         to: u64,
     },
     /// Reads the log of what deploys changed.
-    Events(Read),
+    Events {
+        /// Where from.
+        read: Read,
+        /// Whether all that lies behind comes as one net message.
+        compact: bool,
+    },
+    /// Says what one deploy changed against another, as fully as open pages may want to know.
+    Net {
+        /// The one that is compared with.
+        from: u64,
+        /// The other.
+        to: u64,
+    },
     /// Names where a deploy's serving index lies; the active one's if no number is given.
     Locate {
         /// The deploy.
@@ -85,7 +98,8 @@ impl Command {
             Self::Rollback(_) => "rollback",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
-            Self::Events(_) => "events",
+            Self::Events { .. } => "events",
+            Self::Net { .. } => "net",
             Self::Locate { .. } => "locate",
             Self::Undelivered => "undelivered",
             Self::Delivered { .. } => "delivered",
@@ -101,7 +115,8 @@ impl Command {
             | Self::PartArrived(_)
             | Self::Deploys { .. }
             | Self::Diff { .. }
-            | Self::Events(_)
+            | Self::Events { .. }
+            | Self::Net { .. }
             | Self::Locate { .. }
             | Self::Undelivered
             | Self::Delivered { .. } => false,
@@ -191,6 +206,8 @@ pub enum Reply {
     Pointer(Box<Pointer>),
     /// A page of the log of what deploys changed.
     Events(Box<Page>),
+    /// What one deploy changed against another.
+    Net(Box<Message>),
     /// Nothing to say.
     Done,
 }
@@ -273,9 +290,13 @@ mod tests {
                 limit: 50,
             },
             Command::Diff { from: 1, to: 2 },
-            Command::Events(Read {
-                from: crate::stream::From::At(crate::stream::Offset::at(3)),
-            }),
+            Command::Events {
+                read: Read {
+                    from: crate::stream::From::At(crate::stream::Offset::at(3)),
+                },
+                compact: true,
+            },
+            Command::Net { from: 1, to: 9 },
             Command::Locate { number: Some(3) },
             Command::Undelivered,
             Command::Delivered { deploy: 9 },
@@ -302,6 +323,7 @@ mod tests {
             root,
             index: extent(),
             earlier: vec![(root, extent())],
+            live: true,
         };
         for reply in [
             Reply::Space(space),

@@ -5,7 +5,6 @@
 //! and repeats nothing.
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use super::ledger::Ledger;
 use crate::code::Code;
@@ -14,14 +13,15 @@ use crate::limits::{
     EVENT_PATHS_MAX, STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES,
     STREAM_SEGMENT_BYTES, STREAM_SEGMENT_MESSAGES,
 };
-use crate::manifest::Change;
-use crate::site::page_address;
+use crate::live::{Event, Message};
+use crate::manifest::{Change, diff};
 use crate::sql::{Sql, SqlError};
 use crate::stream::{
-    Append, Create, Engine, Generation, MediaType, Page, Read, Reading, Refusal, Shape,
+    Append, Create, Engine, From, Generation, MediaType, Offset, Page, Read, Reading, Refusal,
+    Shape,
 };
 use crate::time::Timestamp;
-use crate::wire::{DeployKind, DeployView, Problem};
+use crate::wire::{DeployView, Problem};
 
 /// The log's key among the streams of the ledger; it is the only one.
 const KEY: i64 = 1;
@@ -43,28 +43,6 @@ pub(super) struct Changes {
     pub(super) since: Option<Root>,
     /// Every path that holds something else, in order.
     pub(super) all: Vec<Change>,
-}
-
-/// One message of the log.
-#[derive(Serialize)]
-struct Message<'a> {
-    deploy: u64,
-    root: Root,
-    prev_root: Option<Root>,
-    kind: DeployKind,
-    at: Timestamp,
-    events: [Event<'a>; 1],
-}
-
-/// `paths` are what a browser asks for; the others are files.
-#[derive(Serialize)]
-#[serde(tag = "type", rename = "artifacts-changed")]
-struct Event<'a> {
-    paths: Vec<String>,
-    added: Vec<&'a str>,
-    modified: Vec<&'a str>,
-    removed: Vec<&'a str>,
-    truncated: bool,
 }
 
 /// Makes the log of a new space.
@@ -99,10 +77,10 @@ pub(super) fn tell<S: Sql>(
         prev_root: changes.since,
         kind: deploy.kind,
         at: deploy.at,
-        events: [event(changes)],
+        since: None,
+        events: vec![Event::of(changes.since.and(Some(&*changes.all)), EVENT_PATHS_MAX)],
     };
-    let body = serde_json::to_vec(&message)
-        .map_err(|error| Problem::new(Code::Storage, format!("writing an event: {error}")))?;
+    let body = written(&message)?;
     let append = Append {
         media_type: Some(MediaType::new(MEDIA)),
         body: body.into(),
@@ -128,25 +106,64 @@ pub(super) fn read<S: Sql>(
     }
 }
 
-/// What is said of changes. Where nothing was before, nobody can tell one by one what is new.
-fn event(changes: &Changes) -> Event<'_> {
-    let mut event = Event {
-        paths: Vec::new(),
-        added: Vec::new(),
-        modified: Vec::new(),
-        removed: Vec::new(),
-        truncated: changes.since.is_none() || changes.all.len() > EVENT_PATHS_MAX,
+/// Reads the log as [`read`] does, but all that lies behind the place as one net message: the
+/// difference between the deploy there and the active one.
+pub(super) fn read_net<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    asked: &Read,
+    now: Timestamp,
+) -> Result<Page, Problem> {
+    let tail = read(ledger, &Read { from: From::Now }, now)?;
+    let start = match asked.from {
+        From::Now => return Ok(tail),
+        From::Start => Offset::ZERO,
+        From::At(offset) => offset,
     };
-    for change in changes.all.iter().take(EVENT_PATHS_MAX) {
-        let file = change.path.as_str();
-        event.paths.push(page_address(&change.path));
-        match (&change.before, &change.after) {
-            (None, _) => event.added.push(file),
-            (Some(_), None) => event.removed.push(file),
-            (Some(_), Some(_)) => event.modified.push(file),
-        }
+    let (from, to) = (start.position(), tail.end.position());
+    if from >= to {
+        return read(ledger, asked, now);
     }
-    event
+    let message = net(ledger, from, to, EVENT_PATHS_MAX)?;
+    let body = written(&message)?.into();
+    Ok(Page { start, body, ..tail })
+}
+
+/// What deploy `to` changed against deploy `from`; against nothing if that is 0.
+pub(super) fn net<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    from: u64,
+    to: u64,
+    most: usize,
+) -> Result<Message, Problem> {
+    let find = |number| {
+        let gone = || {
+            let detail = format!("deploy {number} is not kept any more");
+            Problem::new(Code::EventsGone, detail)
+        };
+        ledger.deploy(number)?.ok_or_else(gone)
+    };
+    let after = find(to)?;
+    let before = match from {
+        0 => None,
+        number => Some(find(number)?),
+    };
+    let changes = before.as_ref().map(|before| before.root);
+    let changes = changes.map(|before| diff(ledger, before, ledger, after.root));
+    let changes = changes.transpose()?;
+    Ok(Message {
+        deploy: after.number,
+        root: after.root,
+        prev_root: before.map(|before| before.root),
+        since: Some(from),
+        kind: after.kind,
+        at: after.at,
+        events: vec![Event::of(changes.as_deref(), most)],
+    })
+}
+
+fn written(message: &Message) -> Result<Vec<u8>, Problem> {
+    let failed = |error| Problem::new(Code::Storage, format!("writing an event: {error}"));
+    serde_json::to_vec(message).map_err(failed)
 }
 
 fn failed(refusal: &Refusal) -> Problem {

@@ -11,7 +11,7 @@ use crate::manifest::diff;
 use crate::serve::Pointer;
 use crate::sql::Sql;
 use crate::time::Timestamp;
-use crate::wire::{DeployKind, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary};
+use crate::wire::{DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary};
 
 /// Deploys looked through for a different root before the active one: twice the retention, twice.
 const LOOKED_THROUGH: u64 = 4 * ASSET_RETENTION_DEPLOYS as u64;
@@ -59,7 +59,11 @@ pub(crate) fn rollback<S: Sql>(
             new_bytes: 0,
             summary,
             order: None,
-            meta: head.meta.clone(),
+            // How a site is served comes back with what it serves.
+            meta: DeployMeta {
+                live: target.meta.live,
+                ..head.meta.clone()
+            },
             ..target
         };
         ledger.record(&Keyed {
@@ -153,5 +157,6 @@ pub(crate) fn locate<S: Sql>(
         root: found.root,
         index,
         earlier,
+        live: found.meta.live,
     })
 }

@@ -18,7 +18,7 @@ pub use command::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
 
 use crate::code::Code;
 use crate::id::SpaceId;
-use crate::limits::DEPLOYS_PAGE_MAX;
+use crate::limits::{DEPLOYS_PAGE_MAX, LIVE_PATHS_MAX};
 use crate::name::SpaceName;
 use crate::serve::Blobs;
 use crate::sql::Sql;
@@ -73,9 +73,17 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::Diff { from, to } => {
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
         }
-        Command::Events(read) => {
-            let page = events::read(&ledger, &read, now)?;
+        Command::Events { read, compact } => {
+            let page = if compact {
+                events::read_net(&ledger, &read, now)?
+            } else {
+                events::read(&ledger, &read, now)?
+            };
             Ok(Reply::Events(Box::new(page)))
+        }
+        Command::Net { from, to } => {
+            let net = events::net(&ledger, from, to, LIVE_PATHS_MAX)?;
+            Ok(Reply::Net(Box::new(net)))
         }
         Command::Locate { number } => {
             let pointer = history::locate(&ledger, space, number)?;

@@ -35,6 +35,14 @@ pub struct DeployMeta {
     /// Who published.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
+    /// Whether its pages get the live script.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub live: bool,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+const fn is_no(flag: &bool) -> bool {
+    !*flag
 }
 
 impl DeployMeta {

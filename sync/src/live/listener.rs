@@ -1,0 +1,193 @@
+//! Who waits for a site's events, and how.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONNECTION, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
+use http::request::Parts;
+use http::{HeaderName, HeaderValue, Method, Response};
+
+use crate::code::Code;
+use crate::name::SpaceName;
+use crate::stream::http::{Call, Get, Live, answer};
+use crate::wire::Problem;
+
+/// A reader who waits for what is not there yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// The site whose events are read.
+    pub space: SpaceName,
+    /// How.
+    pub listening: Listening,
+}
+
+/// How somebody waits for events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listening {
+    /// Over a WebSocket.
+    Socket,
+    /// For one answer.
+    Poll(Heard),
+    /// For as many as come.
+    Events(Heard),
+}
+
+/// What is read of the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heard {
+    /// Where from, and what is known of the reader.
+    pub get: Get,
+    /// Whether all that was missed comes as one net message.
+    pub compact: bool,
+}
+
+/// What a request for the events of `space` waits for, or why it may not; nothing if it does not
+/// wait.
+pub(crate) fn listener(
+    head: &Parts,
+    space: &SpaceName,
+) -> Option<Result<Listener, Response<Bytes>>> {
+    let found = |listening| {
+        let space = space.clone();
+        Some(Ok(Listener { space, listening }))
+    };
+    if head.method != Method::GET {
+        return None;
+    }
+    if is_upgrade(head) {
+        if is_own_origin(head) {
+            return found(Listening::Socket);
+        }
+        let detail = "only the site's own pages may open a socket to it";
+        return Some(Err(refused(&Problem::new(Code::Origin, detail))));
+    }
+    let Ok(Call::Get(get)) = Call::parse(head) else {
+        return None;
+    };
+    let compact = is_compact(head);
+    match get.live {
+        Live::CatchUp => None,
+        Live::LongPoll => found(Listening::Poll(Heard { get, compact })),
+        Live::Sse => found(Listening::Events(Heard { get, compact })),
+    }
+}
+
+/// Whether a reader wants one net message instead of all that it missed.
+pub(crate) fn is_compact(head: &Parts) -> bool {
+    let mut pairs = head.uri.query().unwrap_or_default().split('&');
+    pairs.any(|pair| pair == "compact=1")
+}
+
+/// Puts on an answer about events what each has. No other site's pages may read them.
+pub fn dress<B>(mut answer: Response<B>) -> Response<B> {
+    let headers = answer.headers_mut();
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
+    let caching = headers.entry(CACHE_CONTROL);
+    caching.or_insert(HeaderValue::from_static("no-store"));
+    answer
+}
+
+const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
+
+/// An answer that refuses.
+pub fn refused(problem: &Problem) -> Response<Bytes> {
+    dress(answer::problem(problem))
+}
+
+fn is_upgrade(head: &Parts) -> bool {
+    let names = |name: HeaderName, token: &str| {
+        let values = head.headers.get_all(name).iter();
+        let texts = values.filter_map(|value| value.to_str().ok());
+        let mut tokens = texts.flat_map(|text| text.split(','));
+        tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
+    };
+    // Cloudflare's edge takes `Connection` for itself.
+    let connection = !head.headers.contains_key(CONNECTION) || names(CONNECTION, "upgrade");
+    names(UPGRADE, "websocket") && connection
+}
+
+/// Whether a socket comes from a page of this very host, from one that this machine serves, or from
+/// something that is no browser. A browser sends no cookies here that would count, but what
+/// one site does is no other's to watch.
+fn is_own_origin(head: &Parts) -> bool {
+    let mut origins = head.headers.get_all(ORIGIN).iter();
+    let (origin, other) = (origins.next(), origins.next());
+    let Some(origin) = origin else {
+        return true;
+    };
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = host.or(head.uri.authority().map(http::uri::Authority::as_str));
+    let (Ok(origin), Some(host), None) = (origin.to_str(), host, other) else {
+        return false;
+    };
+    let Some((scheme, authority)) = origin.split_once("://") else {
+        return false;
+    };
+    let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    let is_here = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
+    is_web && (authority.eq_ignore_ascii_case(host) || is_here)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(headers: &[(&str, &str)], address: &str) -> String {
+        let mut request = http::Request::get(address);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        match listener(&head, &SpaceName::parse("docs").unwrap()) {
+            None => "none".into(),
+            Some(Err(answer)) => answer.status().as_u16().to_string(),
+            Some(Ok(listener)) => match listener.listening {
+                Listening::Socket => "socket".into(),
+                Listening::Poll(heard) => format!("poll {}", heard.compact),
+                Listening::Events(heard) => format!("events {}", heard.compact),
+            },
+        }
+    }
+
+    #[test]
+    fn readers() {
+        for (query, expected) in [
+            ("", "none"),
+            ("?offset=now", "none"),
+            ("?offset=now&live=long-poll", "poll false"),
+            ("?offset=0_3&live=long-poll&compact=1", "poll true"),
+            ("?offset=-1&live=sse&compact=0", "events false"),
+            ("?live=sse", "none"),
+            ("?offset=-1&live=soon", "none"),
+        ] {
+            assert_eq!(outcome(&[], &format!("/_events{query}")), expected);
+        }
+    }
+
+    #[test]
+    fn sockets_are_for_the_sites_own_pages() {
+        let host = ("host", "docs.path.app");
+        let upgrade = [host, ("upgrade", "WebSocket"), ("connection", "x, Upgrade")];
+        for (origin, expected) in [
+            (None, "socket"),
+            (Some("https://docs.path.app"), "socket"),
+            (Some("http://DOCS.path.app"), "socket"),
+            (Some("http://localhost:5173"), "socket"),
+            (Some("http://127.0.0.1"), "socket"),
+            (Some("https://other.path.app"), "403"),
+            (Some("https://docs.path.app:444"), "403"),
+            (Some("https://docs.path.app.evil.example"), "403"),
+            (Some("https://localhost.evil.example"), "403"),
+            (Some("file://docs.path.app"), "403"),
+            (Some("null"), "403"),
+        ] {
+            let mut headers = upgrade.to_vec();
+            headers.extend(origin.map(|origin| ("origin", origin)));
+            assert_eq!(outcome(&headers, "/_events"), expected, "{origin:?}");
+        }
+        let halves = [host, ("upgrade", "websocket"), ("connection", "close")];
+        assert_eq!(outcome(&halves, "/_events"), "none");
+        let other = [host, ("upgrade", "h2c"), ("connection", "upgrade")];
+        assert_eq!(outcome(&other, "/_events"), "none");
+    }
+}

@@ -1,0 +1,31 @@
+//! Live pages: what each deploy changed, told to every open page that it concerns and to no other.
+//!
+//! A deploy leaves one [`Message`] in its space's event log. Readers of Durable Streams get the log
+//! as it is ([`listener`] says who waits for more). An open page says over a WebSocket what
+//! it shows and uses, and a [`Session`] decides which messages become frames for it. The page's
+//! half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.
+//!
+//! Nothing here waits or sends: the platforms have the sockets, the waiting and the clock.
+
+mod frame;
+mod inject;
+mod key;
+mod listener;
+mod message;
+mod script;
+mod session;
+mod subscription;
+
+pub use frame::Tidings;
+pub use inject::{Served, inject};
+pub use key::Key;
+pub use listener::{Heard, Listener, Listening, dress, refused};
+pub(crate) use listener::{is_compact, listener};
+pub use message::{Event, Message};
+pub(crate) use script::answer as script;
+pub use script::{SCRIPT, SCRIPT_PATH};
+pub use session::{Closing, Said, Session};
+pub use subscription::{InvalidWish, Subscription, Wish};
+
+/// Where a site tells what its deploys changed.
+pub const EVENTS_PATH: &str = "/_events";

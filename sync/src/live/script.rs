@@ -1,0 +1,49 @@
+//! The script of an open page, as both hosts serve it.
+
+use bytes::Bytes;
+use http::header::{
+    CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::hash::Hash;
+
+/// Where it is, on every site.
+pub const SCRIPT_PATH: &str = "/_pmx/live.js";
+
+/// It, as browsers get it.
+pub const SCRIPT: &[u8] = include_bytes!("live.js");
+
+/// The answer to a request for the script. It is asked for anew each time, which costs a 304: a new
+/// server may bring a new one.
+pub(crate) fn answer(head: &Parts) -> Response<Bytes> {
+    let tag = format!("\"{}\"", Hash::of(SCRIPT).to_hex());
+    let known = head.headers.get_all(IF_NONE_MATCH).iter();
+    let is_known = known
+        .filter_map(|value| value.to_str().ok())
+        .any(|text| text.contains(&tag));
+    let mut answer = Response::new(if is_known {
+        Bytes::new()
+    } else {
+        Bytes::from_static(SCRIPT)
+    });
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (CACHE_CONTROL, "public, max-age=0, must-revalidate"),
+        (X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (REFERRER_POLICY, "strict-origin-when-cross-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if let Ok(tag) = HeaderValue::from_str(&tag) {
+        headers.insert(ETAG, tag);
+    }
+    if is_known {
+        *answer.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        let script = HeaderValue::from_static("text/javascript; charset=utf-8");
+        answer.headers_mut().insert(CONTENT_TYPE, script);
+    }
+    answer
+}

@@ -1,0 +1,335 @@
+//! One open socket: where it stands, what it wants, and how much it may say.
+//!
+//! A session is a value. The embedded host keeps it in the socket's task; a Durable Object writes
+//! it into the socket's attachment, so that it outlives the object's sleep.
+
+use serde::{Deserialize, Serialize};
+
+use super::frame::{Tidings, place};
+use super::key::Key;
+use super::subscription::{InvalidWish, Subscription, Wish};
+use crate::code::Code;
+use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
+use crate::stream::{From, Read};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// An open socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    listening: Option<Listening>,
+    said: u32,
+    since: Timestamp,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Listening {
+    from: From,
+    /// Until it has caught up: whether in one step.
+    catching_up: Option<bool>,
+    subscription: Subscription,
+}
+
+/// What a client said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Said {
+    /// It asks whether anybody is there: `pong` is the answer.
+    Ping,
+    /// What it wants: there may be something to send at once.
+    Wish,
+}
+
+/// Why a socket is closed: a code of RFC 6455, section 7.4, and a text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closing {
+    /// The code.
+    pub code: u16,
+    /// The text, at most 123 bytes.
+    pub reason: String,
+}
+
+impl Closing {
+    fn new(code: u16, reason: &str) -> Self {
+        let mut end = reason.len().min(REASON_BYTES_MAX);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let reason = reason.get(..end).unwrap_or_default().to_owned();
+        Self { code, reason }
+    }
+
+    /// The server stops, or has too much to do.
+    pub fn later() -> Self {
+        Self::new(1001, "come again")
+    }
+
+    /// Why nothing can be read for a socket. 4410: what it missed can't be told any more, and it
+    /// had better begin anew.
+    pub fn of(problem: &Problem) -> Self {
+        let code = if matches!(problem.code, Code::EventsGone | Code::StreamRequest) {
+            4410
+        } else if problem.code == Code::NotFound {
+            4404
+        } else {
+            1011
+        };
+        Self::new(code, &problem.detail)
+    }
+
+    /// What the client sent is nothing that is read here.
+    pub fn unread() -> Self {
+        Self::new(1003, "messages are text")
+    }
+}
+
+/// The room for a reason in a close frame.
+const REASON_BYTES_MAX: usize = 123;
+
+impl Session {
+    /// A socket that was just opened: nothing is sent before it says what it wants.
+    pub const fn new(now: Timestamp) -> Self {
+        Self {
+            listening: None,
+            said: 0,
+            since: now,
+        }
+    }
+
+    /// Takes what the client says.
+    pub fn hear(&mut self, text: &str, now: Timestamp) -> Result<Said, Closing> {
+        if now >= self.since.after(LIVE_MESSAGES_TIME) {
+            (self.said, self.since) = (0, now);
+        }
+        self.said = self.said.saturating_add(1);
+        if self.said > LIVE_MESSAGES_MAX {
+            return Err(Closing::new(1008, "too many messages"));
+        }
+        if text == "ping" {
+            return Ok(Said::Ping);
+        }
+        let wish = Wish::parse(text).map_err(|error| refused(&error))?;
+        let Wish {
+            subscription,
+            from,
+            compact,
+        } = wish;
+        self.listening = Some(Listening {
+            from,
+            catching_up: Some(compact),
+            subscription,
+        });
+        Ok(Said::Wish)
+    }
+
+    /// What to read for it, and whether as one net message; nothing if it waits for nothing.
+    pub fn read(&self) -> Option<(Read, bool)> {
+        let listening = self.listening.as_ref()?;
+        let from = listening.from;
+        Some((Read { from }, listening.catching_up == Some(true)))
+    }
+
+    /// The frames that what was read becomes for it. The first read leads to at least one, so that
+    /// the client knows from where on it will be told.
+    pub fn got(&mut self, tidings: &Tidings) -> Vec<String> {
+        let Some(listening) = &mut self.listening else {
+            return Vec::new();
+        };
+        let mut frames = tidings.frames(&listening.subscription);
+        listening.from = From::At(tidings.end());
+        if tidings.is_up_to_date() && listening.catching_up.take().is_some() && frames.is_empty() {
+            frames.push(place(tidings.end()));
+        }
+        frames
+    }
+
+    /// As text, for where it has to be kept.
+    pub fn encode(&self) -> String {
+        let kept = Kept {
+            said: self.said,
+            since: self.since,
+            listening: self.listening.as_ref().map(KeptListening::of),
+        };
+        serde_json::to_string(&kept).unwrap_or_default()
+    }
+
+    /// From the text that [`Session::encode`] made; nothing from any other.
+    pub fn decode(text: &str) -> Option<Self> {
+        let kept: Kept = serde_json::from_str(text).ok()?;
+        let listening = kept.listening.map(KeptListening::open);
+        Some(Self {
+            listening: listening.map_or(Some(None), |open| open.map(Some))?,
+            said: kept.said,
+            since: kept.since,
+        })
+    }
+}
+
+fn refused(error: &InvalidWish) -> Closing {
+    let code = match error {
+        InvalidWish::TooLong | InvalidWish::TooMany => 1009,
+        InvalidWish::Json(_) | InvalidWish::Offset(_) => 1007,
+    };
+    Closing::new(code, &error.to_string())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    said: u32,
+    since: Timestamp,
+    listening: Option<KeptListening>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptListening {
+    from: From,
+    catching_up: Option<bool>,
+    /// Keys in hexadecimal, 16 digits each; `None` is everything.
+    keys: Option<String>,
+}
+
+impl KeptListening {
+    fn of(listening: &Listening) -> Self {
+        let keys = match &listening.subscription {
+            Subscription::All => None,
+            Subscription::These(keys) => {
+                let bytes: Vec<u8> = keys.iter().flat_map(|k| k.number().to_be_bytes()).collect();
+                Some(data_encoding::HEXLOWER.encode(&bytes))
+            }
+        };
+        Self {
+            from: listening.from,
+            catching_up: listening.catching_up,
+            keys,
+        }
+    }
+
+    fn open(self) -> Option<Listening> {
+        let subscription = match self.keys {
+            None => Subscription::All,
+            Some(digits) => {
+                let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
+                let keys = bytes.chunks_exact(8).filter_map(|key| key.first_chunk());
+                Subscription::of(keys.map(|key| Key::from_number(u64::from_be_bytes(*key))))
+            }
+        };
+        Some(Listening {
+            from: self.from,
+            catching_up: self.catching_up,
+            subscription,
+        })
+    }
+}
+
+/// A session as it lies in an attachment: 16 KiB are allowed there.
+const _: () = assert!(crate::limits::LIVE_USES_MAX * 16 + 1_024 <= 16 * 1_024);
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::limits::LIVE_USES_MAX;
+    use crate::stream::{Expiry, MediaType, Offset, Page, View};
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    /// What the log has behind `start`: one message a deploy, each of a change of one file.
+    fn page(start: u64, files: &[&str], next: u64) -> Page {
+        let messages = files.iter().zip(start + 1..).map(|(file, deploy)| {
+            let message = json!({
+                "deploy": deploy, "root": "00".repeat(32), "prev_root": "11".repeat(32),
+                "kind": "publish", "at": 5,
+                "events": [{"type": "artifacts-changed", "paths": [format!("/{file}")],
+                    "added": [], "modified": [file], "removed": [], "truncated": false}],
+            });
+            message.to_string()
+        });
+        let body: Vec<String> = messages.collect();
+        let end = start + files.len() as u64;
+        Page {
+            view: View {
+                media_type: MediaType::new("application/json"),
+                next: Offset::at(next),
+                closed: false,
+                expiry: Expiry::Never,
+                expiry_text: None,
+                generation: "g".into(),
+            },
+            start: Offset::at(start),
+            end: Offset::at(end),
+            body: Bytes::from(body.join(",")),
+        }
+    }
+
+    fn got(session: &mut Session, page: &Page) -> Vec<u64> {
+        let frames = session.got(&Tidings::of(page).unwrap());
+        let deploys = frames.iter().map(|frame| {
+            let frame: Value = serde_json::from_str(frame).unwrap();
+            let deploy = frame["deploy"].as_u64().unwrap();
+            assert_eq!(frame["offset"], Offset::at(deploy).to_string());
+            deploy
+        });
+        deploys.collect()
+    }
+
+    #[test]
+    fn a_socket_hears_each_deploy_that_concerns_it_once() {
+        let mut session = Session::new(NOW);
+        assert_eq!(session.read(), None);
+        let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, Offset::at(3));
+        assert_eq!(session.hear(&wish, NOW), Ok(Said::Wish));
+        let at = |place| Read {
+            from: From::At(Offset::at(place)),
+        };
+        assert_eq!(session.read(), Some((at(3), true)));
+        assert_eq!(got(&mut session, &page(3, &["b.html"], 4)), [4], "its place");
+        assert_eq!(session.read(), Some((at(4), false)));
+        assert_eq!(got(&mut session, &page(4, &["b.html"], 5)), [0; 0]);
+        let mut session = Session::decode(&session.encode()).unwrap();
+        assert_eq!(got(&mut session, &page(5, &["b.css", "a.html"], 7)), [7]);
+        assert_eq!(session.read(), Some((at(7), false)));
+    }
+
+    #[test]
+    fn a_socket_that_wants_all_hears_all() {
+        let mut session = Session::new(NOW);
+        let said = session.hear(r#"{"all":true,"offset":"0_0","compact":false}"#, NOW);
+        assert_eq!(said, Ok(Said::Wish));
+        assert_eq!(got(&mut session, &page(0, &["a", "b"], 3)), [1, 2]);
+        assert_eq!(session.read().map(|(_, net)| net), Some(false));
+        assert_eq!(got(&mut session, &page(2, &["c"], 3)), [3]);
+        assert_eq!(got(&mut session, &page(3, &[], 3)), [0; 0]);
+    }
+
+    #[test]
+    fn whoever_talks_too_much_is_sent_away() {
+        let mut session = Session::new(NOW);
+        for _ in 0..LIVE_MESSAGES_MAX {
+            assert_eq!(session.hear("ping", NOW), Ok(Said::Ping));
+        }
+        assert_eq!(session.hear("ping", NOW).unwrap_err().code, 1008);
+        let later = NOW.after(LIVE_MESSAGES_TIME);
+        assert_eq!(session.hear("ping", later), Ok(Said::Ping));
+        assert_eq!(session.hear("{", later).unwrap_err().code, 1007);
+    }
+
+    #[test]
+    fn the_largest_session_fits_an_attachment() {
+        let uses: Vec<String> = (0..LIVE_USES_MAX).map(|n| format!("/{n}.css")).collect();
+        let wish = json!({"page": "/", "uses": uses, "offset": "now"}).to_string();
+        let mut session = Session::new(NOW);
+        session.hear(&wish, NOW).unwrap();
+        let text = session.encode();
+        assert!(text.len() < 16_000, "{}", text.len());
+        assert_eq!(Session::decode(&text), Some(session));
+        assert_eq!(Session::decode("x"), None);
+    }
+
+    #[test]
+    fn reasons_fit_a_close_frame() {
+        let problem = Problem::new(Code::EventsGone, "\u{fc}".repeat(100));
+        let closing = Closing::of(&problem);
+        assert_eq!((closing.code, closing.reason.len()), (4410, 122));
+    }
+}

@@ -1,0 +1,214 @@
+//! What an open page wants to hear of.
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use super::key::Key;
+use super::message::{Event, Message};
+use crate::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_USES_MAX};
+use crate::stream::{From, InvalidOffset, Offset};
+
+/// What a client says over its socket.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wish {
+    /// What it wants to hear of.
+    pub subscription: Subscription,
+    /// Where it is.
+    pub from: From,
+    /// Whether all that it missed shall come as one message.
+    pub compact: bool,
+}
+
+/// Why a client's message is refused.
+#[derive(Debug, Error)]
+pub enum InvalidWish {
+    /// It is too long.
+    #[error("a message may have {LIVE_MESSAGE_BYTES_MAX} bytes")]
+    TooLong,
+    /// It is no JSON, or has no such fields.
+    #[error("reading the message: {0}")]
+    Json(#[from] serde_json::Error),
+    /// It names too much.
+    #[error("a page may name {LIVE_USES_MAX} addresses")]
+    TooMany,
+    /// The offset is none.
+    #[error("reading the offset: {0}")]
+    Offset(#[from] InvalidOffset),
+}
+
+#[derive(Deserialize)]
+struct Spelt {
+    page: Option<String>,
+    #[serde(default)]
+    uses: Vec<String>,
+    offset: Option<String>,
+    #[serde(default)]
+    all: bool,
+    #[serde(default = "yes")]
+    compact: bool,
+}
+
+const fn yes() -> bool {
+    true
+}
+
+impl Wish {
+    /// Reads a client's message.
+    pub fn parse(text: &str) -> Result<Self, InvalidWish> {
+        if text.len() > LIVE_MESSAGE_BYTES_MAX {
+            return Err(InvalidWish::TooLong);
+        }
+        let spelt: Spelt = serde_json::from_str(text)?;
+        if spelt.uses.len() > LIVE_USES_MAX {
+            return Err(InvalidWish::TooMany);
+        }
+        let from = match spelt.offset.as_deref() {
+            None | Some("now") => From::Now,
+            Some("-1") => From::Start,
+            Some(offset) => From::At(Offset::parse(offset)?),
+        };
+        let addresses = spelt.page.iter().chain(&spelt.uses);
+        let subscription = if spelt.all {
+            Subscription::All
+        } else {
+            Subscription::of(addresses.map(|address| Key::of_address(address)))
+        };
+        Ok(Self {
+            subscription,
+            from,
+            compact: spelt.compact,
+        })
+    }
+}
+
+/// What a socket wants to hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Subscription {
+    /// Everything.
+    All,
+    /// What concerns these, sorted.
+    These(Vec<Key>),
+}
+
+impl Subscription {
+    /// A subscription to these.
+    pub fn of(keys: impl IntoIterator<Item = Key>) -> Self {
+        let mut keys: Vec<Key> = keys.into_iter().collect();
+        keys.sort_unstable();
+        keys.dedup();
+        Self::These(keys)
+    }
+
+    /// What of a message concerns it; nothing if none of it does. Where more changed than the
+    /// message names, it concerns everybody.
+    pub fn cut(&self, message: &Message) -> Option<Message> {
+        let keys = match self {
+            Self::All => return Some(message.clone()),
+            Self::These(keys) => keys,
+        };
+        let events = message.events.iter().map(|event| cut(event, keys));
+        let events: Vec<Event> = events.filter(|event| !event.is_empty()).collect();
+        (!events.is_empty()).then(|| Message {
+            events,
+            ..message.clone()
+        })
+    }
+}
+
+fn cut(event: &Event, keys: &[Key]) -> Event {
+    let has = |key: Key| keys.binary_search(&key).is_ok();
+    let files = |files: &[String]| {
+        let kept = files.iter().filter(|file| has(Key::of_file(file)));
+        kept.cloned().collect()
+    };
+    let paths = event.paths.iter();
+    let paths = paths.filter(|path| has(Key::of_address(path)));
+    Event {
+        paths: paths.cloned().collect(),
+        added: files(&event.added),
+        modified: files(&event.modified),
+        removed: files(&event.removed),
+        truncated: event.truncated,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+    use crate::time::Timestamp;
+    use crate::wire::DeployKind;
+
+    fn message(files: &[&str], truncated: bool) -> Message {
+        let modified: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
+        let paths = modified.iter().map(|file| format!("/{file}")).collect();
+        let event = Event {
+            paths,
+            modified,
+            truncated,
+            ..Event::default()
+        };
+        Message {
+            deploy: 2,
+            root: NodeId::of(b"new"),
+            prev_root: Some(NodeId::of(b"old")),
+            since: None,
+            kind: DeployKind::Publish,
+            at: Timestamp::from_millis(1),
+            events: vec![event],
+        }
+    }
+
+    fn heard(wish: &str, message: &Message) -> Option<Vec<String>> {
+        let wish = Wish::parse(wish).unwrap();
+        let cut = wish.subscription.cut(message)?;
+        Some(cut.events.into_iter().flat_map(|e| e.modified).collect())
+    }
+
+    #[test]
+    fn a_page_hears_what_concerns_it() {
+        let told = message(&["a.html", "b.html", "style.css", "c/index.html"], false);
+        for (wish, expected) in [
+            (r#"{"page":"/a"}"#, Some(&["a.html"][..])),
+            (r#"{"page":"/c/"}"#, Some(&["c/index.html"])),
+            (r#"{"page":"/x","uses":["/y.css"]}"#, None),
+            (
+                r#"{"page":"/a","uses":["/style.css","/none.js"]}"#,
+                Some(&["a.html", "style.css"]),
+            ),
+            (
+                r#"{"all":true}"#,
+                Some(&["a.html", "b.html", "style.css", "c/index.html"]),
+            ),
+            ("{}", None),
+        ] {
+            let expected = expected.map(|files| files.iter().map(|f| (*f).to_owned()).collect());
+            assert_eq!(heard(wish, &told), expected, "{wish}");
+        }
+    }
+
+    #[test]
+    fn where_more_changed_than_is_named_all_are_concerned() {
+        assert_eq!(heard(r#"{"page":"/x"}"#, &message(&[], true)), Some(vec![]));
+    }
+
+    #[test]
+    fn what_clients_say() {
+        let many = vec!["\"/a\""; LIVE_USES_MAX + 1].join(",");
+        let long = "x".repeat(LIVE_MESSAGE_BYTES_MAX);
+        for (text, fits) in [
+            ("{}".to_owned(), true),
+            (r#"{"page":"/","offset":"now","new":1}"#.into(), true),
+            (r#"{"offset":"0_7"}"#.into(), true),
+            (r#"{"offset":"7"}"#.into(), false),
+            (r#"{"page":7}"#.into(), false),
+            ("[]".into(), false),
+            (String::new(), false),
+            (format!("{{\"uses\":[{many}]}}"), false),
+            (format!("{{\"page\":\"{long}\"}}"), false),
+        ] {
+            let name: String = text.chars().take(40).collect();
+            assert_eq!(Wish::parse(&text).is_ok(), fits, "{name}");
+        }
+    }
+}
