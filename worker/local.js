@@ -44,7 +44,7 @@ const miniflare = new Miniflare({
     SITE_SCHEME: "http",
     SITE_PORT: String(port),
     PUBLISH_SECRET: secret(),
-    ...variablesOfStreams(),
+    ...variables(),
   },
   r2Buckets: ["OBJECTS"],
   r2Persist: join(data, "r2"),
@@ -83,10 +83,10 @@ function modules(build) {
   ];
 }
 
-// What the environment says about streams, as `pmx serve` reads it.
-function variablesOfStreams() {
+// What the environment says about streams and live pages, as `pmx serve` reads it.
+function variables() {
   const entries = Object.entries(process.env);
-  return Object.fromEntries(entries.filter(([name]) => /^(PMX_)?STREAM_[A-Z_]+$/.test(name)));
+  return Object.fromEntries(entries.filter(([name]) => /^((PMX_)?STREAM_[A-Z_]+|LIVE|PMX_POINTER_LAG_MS)$/.test(name)));
 }
 
 function secret() {

@@ -48,7 +48,10 @@ export default {
   fetch(request, env, context) {
     // What streams answer goes through without passing the module.
     return guarded(
-      () => module.stream(request, env) ?? module.fetch.call(this, request, env, context),
+      () =>
+        module.stream(request, env) ??
+        module.live(request, env) ??
+        module.fetch.call(this, request, env, context),
     );
   },
 };
@@ -69,6 +72,18 @@ class Revived extends DurableObject {
 
   alarm() {
     return guarded(() => this.#object().alarm());
+  }
+
+  webSocketMessage(socket, message) {
+    return guarded(() => this.#object().webSocketMessage(socket, message));
+  }
+
+  webSocketClose(socket, code, reason, clean) {
+    return guarded(() => this.#object().webSocketClose(socket, code, reason, clean));
+  }
+
+  webSocketError(socket, error) {
+    return guarded(() => this.#object().webSocketError(socket, error));
   }
 
   #object() {

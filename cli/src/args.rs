@@ -240,6 +240,9 @@ pub struct SyncArgs {
     /// Publish again whenever the folder changes
     #[arg(short, long)]
     pub watch: bool,
+    /// Let open pages take in what later deploys change (from the next deploy on)
+    #[arg(long)]
+    pub live: bool,
     /// Refuse if another deploy than this is active (0: none yet)
     #[arg(long, value_name = "DEPLOY", conflicts_with = "watch")]
     pub expect: Option<u64>,

@@ -98,6 +98,7 @@ impl Environment {
             commit: one(CI_COMMITS),
             branch: one(CI_BRANCHES),
             author: one(CI_AUTHORS),
+            live: false,
         }
     }
 

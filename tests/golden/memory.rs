@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{Method, Request};
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{
+use pmx_sync::serve::{LivePages, 
     Backend, BackendError, Blobs, Body, Nonce, ObjectKey, Pointer, Pointers, Server, Settings,
     SiteUrls, Spaces,
 };
@@ -176,6 +176,7 @@ pub(crate) fn server() -> Server<Memory> {
             scheme: "http",
             port: Some(8787),
         },
+        live: LivePages::Chosen,
     };
     Server::new(Memory::new(), settings)
 }

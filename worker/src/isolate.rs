@@ -2,9 +2,10 @@
 
 use std::cell::OnceCell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pmx_sync::code::Code;
-use pmx_sync::serve::{Backend, Server, Settings, SiteUrls};
+use pmx_sync::serve::{Backend, Lag, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::Domain;
 use pmx_sync::wire::Problem;
 use worker::{Env, ObjectNamespace};
@@ -66,6 +67,12 @@ pub(crate) fn bucket(env: &Env) -> Result<R2, Problem> {
     Ok(R2::new(bucket))
 }
 
+/// The objects of all spaces.
+pub(crate) fn spaces(env: &Env) -> Result<ObjectNamespace, Problem> {
+    let namespace = env.durable_object("SPACE");
+    namespace.map_err(unset("the binding SPACE"))
+}
+
 /// The objects of all streams.
 pub(crate) fn streams(env: &Env) -> Result<ObjectNamespace, Problem> {
     let namespace = env.durable_object("STREAM");
@@ -81,13 +88,14 @@ pub(crate) fn domain(env: &Env) -> Result<Domain, Problem> {
 
 fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
     let store = env.kv("POINTERS").map_err(unset("the binding POINTERS"))?;
-    let namespace = env.durable_object("SPACE");
-    let namespace = namespace.map_err(unset("the binding SPACE"))?;
-    let pointers = Rc::new(Kv::new(store));
+    let lag = env.var("PMX_POINTER_LAG_MS").ok();
+    let lag = lag.and_then(|millis| millis.to_string().parse().ok());
+    let lag = lag.map(|millis| Lag::new(Duration::from_millis(millis)));
+    let pointers = Rc::new(Kv::new(store, lag));
     Ok(Cloudflare {
         blobs: bucket(env)?,
         pointers: Rc::clone(&pointers),
-        spaces: Objects::new(namespace, pointers),
+        spaces: Objects::new(spaces(env)?, pointers),
     })
 }
 
@@ -98,6 +106,10 @@ fn settings(env: &Env) -> Result<Settings, Problem> {
         domain: domain(env)?,
         publish_secret: text("PUBLISH_SECRET"),
         urls,
+        live: match text("LIVE").as_deref() {
+            Some("all") => LivePages::All,
+            Some(_) | None => LivePages::Chosen,
+        },
     })
 }
 

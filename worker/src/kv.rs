@@ -6,9 +6,10 @@
 
 use pmx_sync::index::Cache;
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{BackendError, Pointer, Pointers};
+use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
 use worker::KvStore;
 
+use crate::http::now;
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
@@ -16,13 +17,16 @@ use crate::thrown::backend;
 pub(crate) struct Kv {
     store: KvStore,
     seen: Cache<SpaceName, Pointer>,
+    /// For tests: what lies in KV is shown late, and nothing else counts.
+    lag: Option<Lag>,
 }
 
 impl Kv {
-    pub(crate) fn new(store: KvStore) -> Self {
+    pub(crate) fn new(store: KvStore, lag: Option<Lag>) -> Self {
         Self {
             store,
             seen: Cache::new(SEEN_BYTES),
+            lag,
         }
     }
 
@@ -52,7 +56,14 @@ impl Pointers for Kv {
         };
         let pointer = serde_json::from_str(&text);
         let pointer = pointer.map_err(|error| BackendError::new(doing(), error))?;
-        Ok(Some(self.remember(space, pointer)))
+        Ok(Some(match &self.lag {
+            Some(lag) => lag.shown(space, &pointer, now()),
+            None => self.remember(space, pointer),
+        }))
+    }
+
+    fn note(&self, space: &SpaceName, pointer: &Pointer) {
+        self.remember(space, pointer.clone());
     }
 
     async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {

@@ -12,6 +12,7 @@ mod http;
 mod isolate;
 mod journal;
 mod kv;
+mod live;
 #[cfg(feature = "measured")]
 mod measured;
 mod nearby;
@@ -25,6 +26,7 @@ mod streams;
 mod tally;
 mod thrown;
 
+pub use live::edge::live;
 pub use space_do::SpaceDO;
 pub use stream_do::StreamDO;
 pub use streams::edge::stream;

@@ -22,23 +22,27 @@ use pmx_sync::wire::Problem;
 // What `#[durable_object]` writes refers to this name.
 use worker::wasm_bindgen;
 use worker::{
-    DurableObject, Env, Request, Response, State, console_error, console_log, durable_object,
+    DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage,
+    console_error, console_log, durable_object,
 };
 
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
 use crate::journal;
+use crate::live::object::Live;
+use crate::outbound;
 use crate::spaces::{Answer, Call};
 use crate::sql::Ledger;
 use crate::tally;
 use crate::thrown;
 
 /// One space.
-#[durable_object(alarm)]
+#[durable_object]
 pub struct SpaceDO {
     state: State,
     env: Env,
     ledger: Ledger,
+    live: AssertUnwindSafe<Rc<Live>>,
     pace: AssertUnwindSafe<Pace>,
 }
 
@@ -46,15 +50,23 @@ impl DurableObject for SpaceDO {
     fn new(state: State, env: Env) -> Self {
         let ledger = Ledger::new(state.storage());
         let pace = AssertUnwindSafe(Pace::default());
+        let live = AssertUnwindSafe(Live::new(&state, &env));
         Self {
             state,
             env,
             ledger,
+            live,
             pace,
         }
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        if request.inner().method() == "GET" {
+            return match self.live.answer(&request).await {
+                Ok(answer) => Ok(answer),
+                Err(problem) => outbound::problem(&problem, "GET"),
+            };
+        }
         let answer = self.answer(&request).await;
         let answer = answer.unwrap_or_else(|problem| Answer {
             outcome: Err(problem),
@@ -75,6 +87,33 @@ impl DurableObject for SpaceDO {
         }
         Response::empty()
     }
+
+    async fn websocket_message(
+        &self,
+        socket: WebSocket,
+        message: WebSocketIncomingMessage,
+    ) -> worker::Result<()> {
+        self.live.hear(&socket, &message);
+        Ok(())
+    }
+
+    async fn websocket_close(
+        &self,
+        _socket: WebSocket,
+        _code: usize,
+        _reason: String,
+        _was_clean: bool,
+    ) -> worker::Result<()> {
+        Ok(())
+    }
+
+    async fn websocket_error(
+        &self,
+        _socket: WebSocket,
+        _error: worker::Error,
+    ) -> worker::Result<()> {
+        Ok(())
+    }
 }
 
 impl SpaceDO {
@@ -88,6 +127,7 @@ impl SpaceDO {
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
         let mut pointer = None;
         if announces && outcome.is_ok() {
+            self.live.changed();
             // The command is done, whether readers hear of it now or by the alarm.
             let delivered = self.deliver(&call.space, call.now).await;
             pointer = delivered.unwrap_or_else(|problem| {

@@ -29,6 +29,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::inbound;
 use super::journal::Log;
+use super::live::{self, Live};
 use super::local::Local;
 use super::outbound::{problem, sendable};
 use super::patience::Patient;
@@ -39,6 +40,7 @@ use super::streams::Streams;
 pub(crate) struct Counter {
     pub(crate) server: Server<Local>,
     pub(crate) log: Log,
+    pub(crate) live: Live,
     streams: Arc<Streams>,
     /// KiB for bodies of the publish API.
     room: Arc<Semaphore>,
@@ -47,11 +49,17 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(crate) fn new(server: Server<Local>, streams: Arc<Streams>, log: Log) -> Self {
+    pub(crate) fn new(
+        server: Server<Local>,
+        streams: Arc<Streams>,
+        live: Live,
+        log: Log,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             server,
             log,
+            live,
             streams,
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             turns: Arc::new(Semaphore::new((cores + 1).min(TURNS_MAX))),
@@ -147,11 +155,13 @@ where
 }
 
 async fn answer(counter: Arc<Counter>, request: Request<Incoming>) -> Response<AnyBody> {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
     let entry = counter.log.request(&head);
     let is_stream = name_of(&head.uri).is_some() && counter.server.is_api(&head);
     let answer = if is_stream {
         counter.streams.answer(&head, body).await
+    } else if let Some(listener) = counter.server.listener(&head) {
+        live::answer(&counter, &mut head, listener).await
     } else {
         ordinary(&counter, head, body).await
     };

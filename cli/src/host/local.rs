@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::Backend;
@@ -24,10 +25,11 @@ impl Local {
     pub(crate) fn open(
         data: &Path,
         changed: UnboundedSender<SpaceName>,
+        pointer_lag: Option<Duration>,
     ) -> Result<Self, HostError> {
         let blobs = Arc::new(Folder::open(&data.join("objects"))?);
         Ok(Self {
-            pointers: PointerTable::open(&data.join("host.db"))?,
+            pointers: PointerTable::open(&data.join("host.db"))?.lagging(pointer_lag),
             spaces: LocalSpaces::open(&data.join("spaces"), Arc::clone(&blobs), changed)?,
             blobs,
         })

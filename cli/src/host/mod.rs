@@ -23,6 +23,7 @@ mod error;
 mod http;
 mod inbound;
 mod journal;
+mod live;
 mod local;
 mod lock;
 mod outbound;
@@ -40,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{Server, Settings, SiteUrls};
+use pmx_sync::serve::{LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Selector};
 use pmx_sync::stream::subscription::WebhookPolicy;
 use pmx_sync::time::Timestamp;
@@ -50,6 +51,7 @@ use tokio::task::JoinHandle;
 
 use error::disk;
 use http::Counter;
+use live::Live;
 use local::Local;
 use lock::Lock;
 use streams::Streams;
@@ -76,6 +78,10 @@ pub struct Config {
     pub publish_secret: Option<String>,
     /// Durable Streams.
     pub streams: StreamConfig,
+    /// Which pages hear of changes.
+    pub live: LivePages,
+    /// By how much pointers lag behind: for tests, since here they never do.
+    pub pointer_lag: Option<Duration>,
     /// What to tell.
     pub log: Log,
 }
@@ -95,15 +101,19 @@ impl Host {
             domain: domain.clone(),
             publish_secret: Some(secret.clone()),
             urls: site_urls(addr),
+            live: config.live,
         };
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
-        let local = Local::open(&config.data, changed)?;
+        let local = Local::open(&config.data, changed, config.pointer_lag)?;
         let streams = local_webhooks(config.streams, addr);
         let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
+        let topics = Arc::clone(local.spaces.topics());
+        let live = Live::new(topics, streams.long_poll(), stopped.clone());
         let server = Server::new(local, settings);
-        let counter = Arc::new(Counter::new(server, Arc::new(streams), config.log));
+        let counter = Counter::new(server, Arc::new(streams), live, config.log);
+        let counter = Arc::new(counter);
         let serving = {
             let _inside = runtime.enter();
             let listener =

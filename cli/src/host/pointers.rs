@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
 
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{BackendError, Pointer, Pointers};
+use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
 use pmx_sync::sql::{Sql, SqlError, Value};
 
 use super::error::HostError;
@@ -19,6 +20,7 @@ pub struct PointerTable {
     table: Mutex<Ledger>,
     // Written only while `table` is held, so that it never falls behind what was read.
     known: RwLock<HashMap<SpaceName, Pointer>>,
+    lag: Option<Lag>,
 }
 
 impl PointerTable {
@@ -31,7 +33,21 @@ impl PointerTable {
         Ok(Self {
             table: Mutex::new(table),
             known: RwLock::default(),
+            lag: None,
         })
+    }
+
+    /// The same, showing what was active so long ago.
+    pub(crate) fn lagging(self, by: Option<Duration>) -> Self {
+        let lag = by.map(Lag::new);
+        Self { lag, ..self }
+    }
+
+    fn shown(&self, space: &SpaceName, newest: Pointer) -> Pointer {
+        match &self.lag {
+            None => newest,
+            Some(lag) => lag.shown(space, &newest, super::now()),
+        }
     }
 
     fn known(&self, space: &SpaceName) -> Option<Pointer> {
@@ -55,7 +71,7 @@ impl PointerTable {
 impl Pointers for PointerTable {
     async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
         if let Some(pointer) = self.known(space) {
-            return Ok(Some(pointer));
+            return Ok(Some(self.shown(space, pointer)));
         }
         let failed = |why: &dyn std::fmt::Display| {
             BackendError::new(format!("reading the pointer of {space}"), why)
@@ -70,7 +86,7 @@ impl Pointers for PointerTable {
         };
         let pointer: Pointer = serde_json::from_str(body).map_err(|error| failed(&error))?;
         self.learn(space, pointer.clone(), &table);
-        Ok(Some(pointer))
+        Ok(Some(self.shown(space, pointer)))
     }
 
     async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {

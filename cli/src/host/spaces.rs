@@ -19,8 +19,10 @@ use tokio::sync::mpsc::UnboundedSender;
 use super::blobs::Folder;
 use super::durable;
 use super::error::{HostError, disk};
+use super::live::ring;
 use super::ready::block_on;
 use super::sql::Ledger;
+use super::streams::topics::Topics;
 
 /// Ledgers as files: `<space>.db`.
 pub struct LocalSpaces {
@@ -28,6 +30,7 @@ pub struct LocalSpaces {
     blobs: Arc<Folder>,
     open: Mutex<Shelf>,
     changed: UnboundedSender<SpaceName>,
+    topics: Arc<Topics>,
 }
 
 impl LocalSpaces {
@@ -44,7 +47,13 @@ impl LocalSpaces {
             blobs,
             open: Mutex::default(),
             changed,
+            topics: Arc::default(),
         })
+    }
+
+    /// Those who wait for new deploys.
+    pub(crate) const fn topics(&self) -> &Arc<Topics> {
+        &self.topics
     }
 
     /// The names of all spaces.
@@ -71,13 +80,16 @@ impl LocalSpaces {
         let file = self.folder.join(format!("{space}.db"));
         let turn = self.turn(space, &file, command.creates())?;
         let announces = command.may_announce();
-        let mut kept = take(&turn);
-        let ledger = match &mut *kept {
-            Some(ledger) => ledger,
-            empty @ None => empty.insert(open_ledger(&file)?),
+        let reply = {
+            let mut kept = take(&turn);
+            let ledger = match &mut *kept {
+                Some(ledger) => ledger,
+                empty @ None => empty.insert(open_ledger(&file)?),
+            };
+            block_on(execute(ledger, &*self.blobs, space, command, now))
         };
-        let reply = block_on(execute(ledger, &*self.blobs, space, command, now));
         if announces {
+            ring(&self.topics, space);
             // Nobody listens only while the host stops; the next start looks at every outbox.
             let _ = self.changed.send(space.clone());
         }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pmx_sync::push::Mode;
+use pmx_sync::serve::LivePages;
 use pmx_sync::wire::DeployMeta;
 use serde_json::json;
 
@@ -71,7 +72,10 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
 
 /// Starts the host; on another port if the usual one is taken and no other was asked for.
 fn start(args: &DevArgs, context: &Context<'_>) -> Result<Running, Failure> {
-    let config = serve::config(&args.host, Log::Quiet, context)?;
+    let config = Config {
+        live: LivePages::All,
+        ..serve::config(&args.host, Log::Quiet, context)?
+    };
     let mut elsewhere = Config { ..config.clone() };
     elsewhere.listen.set_port(0);
     match Host::start(config) {

@@ -8,6 +8,8 @@ use serde_json::json;
 use super::{Context, Ended};
 use crate::args::{HostArgs, ServeArgs};
 use crate::error::Failure;
+use pmx_sync::serve::LivePages;
+
 use crate::host::{Config, Host, Log, SECRET_FILE, StreamConfig};
 
 /// The port that the host listens on if none is named.
@@ -39,6 +41,11 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
         domain: domain.unwrap_or("localhost").to_owned(),
         publish_secret: env.var("PUBLISH_SECRET").map(str::to_owned),
         streams: StreamConfig::of(env),
+        live: match env.var("LIVE") {
+            Some("all") => LivePages::All,
+            Some(_) | None => LivePages::Chosen,
+        },
+        pointer_lag: env.var("PMX_POINTER_LAG_MS").and_then(|text| text.parse().ok()).map(Duration::from_millis),
         log,
     })
 }

@@ -7,7 +7,7 @@ use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
-use pmx_sync::wire::Summary;
+use pmx_sync::wire::{DeployMeta, Summary};
 use serde::Serialize;
 
 use super::watch::Watch;
@@ -52,7 +52,10 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         },
         expect: args.expect,
         order: args.order.resolve(&context.layers.env),
-        meta: meta(args.message, context)?,
+        meta: DeployMeta {
+            live: args.live,
+            ..meta(args.message, context)?
+        },
         max_delete: args.max_delete,
         compression: args.compression,
     };

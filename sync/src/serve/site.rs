@@ -56,10 +56,11 @@ impl<B: Backend> Server<B> {
             mut headers,
             body,
         } = plan;
-        if *selector == Selector::Active && is_page(status, &headers) {
+        let is_page = is_page(status, &headers);
+        if *selector == Selector::Active && is_page {
             mark(&mut headers, pointer.deploy);
         }
-        if pages == Pages::Live && body == PlanBody::Empty {
+        if pages == Pages::Live && is_page && body == PlanBody::Empty {
             // What HEAD would get is not made, so nobody knows how long it is.
             headers.remove(CONTENT_LENGTH);
         }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use pmx_sync::codec::Decoder;
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{Blobs, Body, Settings, SiteUrls};
+use pmx_sync::serve::{LivePages, Blobs, Body, Settings, SiteUrls};
 use pmx_sync::site::Domain;
 
 use super::client::{Answer, Broken, SECRET};
@@ -20,6 +20,7 @@ pub(crate) fn settings() -> Settings {
             scheme: "http",
             port: None,
         },
+        live: LivePages::Chosen,
     }
 }
 

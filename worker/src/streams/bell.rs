@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 /// Rings whenever something changed. Whoever waits says what they have heard already, so that no
 /// ringing is missed between a look and the wait.
 #[derive(Debug, Default)]
-pub(super) struct Bell {
+pub(crate) struct Bell {
     rung: Cell<u64>,
     next: Cell<u64>,
     waiting: RefCell<BTreeMap<u64, Waker>>,
@@ -17,12 +17,12 @@ pub(super) struct Bell {
 
 impl Bell {
     /// How often it has rung.
-    pub(super) fn rung(&self) -> u64 {
+    pub(crate) fn rung(&self) -> u64 {
         self.rung.get()
     }
 
     /// Rings.
-    pub(super) fn ring(&self) {
+    pub(crate) fn ring(&self) {
         self.rung.set(self.rung.get().wrapping_add(1));
         for waker in self.waiting.take().into_values() {
             waker.wake();
@@ -30,7 +30,7 @@ impl Bell {
     }
 
     /// Waits until it has rung more often than `heard`.
-    pub(super) const fn beyond(&self, heard: u64) -> Beyond<'_> {
+    pub(crate) const fn beyond(&self, heard: u64) -> Beyond<'_> {
         Beyond {
             bell: self,
             heard,
@@ -40,7 +40,7 @@ impl Bell {
 }
 
 /// See [`Bell::beyond`].
-pub(super) struct Beyond<'a> {
+pub(crate) struct Beyond<'a> {
     bell: &'a Bell,
     heard: u64,
     place: Option<u64>,
@@ -75,7 +75,7 @@ impl Drop for Beyond<'_> {
 
 /// What came first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum First {
+pub(crate) enum First {
     /// What was waited for.
     Hoped,
     /// What ends the waiting.
@@ -83,7 +83,7 @@ pub(super) enum First {
 }
 
 /// Waits for the first of two. The second can be waited for again.
-pub(super) async fn first<H, F>(hoped: H, mut feared: Pin<&mut F>) -> First
+pub(crate) async fn first<H, F>(hoped: H, mut feared: Pin<&mut F>) -> First
 where
     H: Future<Output = ()>,
     F: Future<Output = ()>,

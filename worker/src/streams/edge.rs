@@ -109,17 +109,17 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
 // The answer goes from object to client without becoming one of this module's in between.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
-    /// The objects of all streams.
-    type Namespace;
+    /// The objects of a class.
+    pub(crate) type Namespace;
 
     #[wasm_bindgen(method, catch, js_name = getByName)]
-    fn get_by_name(this: &Namespace, name: &str) -> Result<Stub, JsValue>;
+    pub(crate) fn get_by_name(this: &Namespace, name: &str) -> Result<Stub, JsValue>;
 
     /// One of them.
-    type Stub;
+    pub(crate) type Stub;
 
     #[wasm_bindgen(method, catch)]
-    fn fetch(this: &Stub, request: &web_sys::Request) -> Result<JsValue, JsValue>;
+    pub(crate) fn fetch(this: &Stub, request: &web_sys::Request) -> Result<JsValue, JsValue>;
 }
 
 #[cfg(test)]

@@ -22,19 +22,26 @@ use worker::wasm_bindgen_futures::spawn_local;
 use super::answer::Body;
 use super::bell::{First, first};
 use super::pipe::{Pipe, ROOM_PAUSE};
-use super::stream::{Seen, Stream, chance};
+use super::source::{Listening, Seen, Source};
+use super::stream::chance;
 use crate::http::now;
 use crate::thrown::words;
 
 /// Begins to answer a reader.
-pub(super) async fn begin(stream: &Rc<Stream>, get: &Get) -> Result<Answer<Body>, Refusal> {
+pub(crate) async fn begin<S: Source>(
+    source: &Rc<S>,
+    get: &Get,
+) -> Result<Answer<Body>, S::Failure>
+where
+    S::Failure: From<Refusal>,
+{
     let session = Session::new(get);
-    let seen = stream.look(session.read()).await?;
+    let seen = source.look(session.read()).await?;
     let (pipe, body) = Pipe::new().map_err(|thrown| Refusal::Storage {
         why: format!("making a stream: {}", words(thrown)),
     })?;
     let head = sse::head(&seen.page.view.media_type);
-    let reader = Reader::new(Rc::clone(stream), session, pipe);
+    let reader = Reader::new(Rc::clone(source), session, pipe);
     spawn_local(reader.run(seen));
     Ok(head.map(|_| Body::Stream(body)))
 }
@@ -48,8 +55,8 @@ const TICK_JITTER_MS: u64 = 4_000;
 /// Ticks of a session.
 const TICKS: u32 = 4;
 
-struct Reader {
-    stream: Rc<Stream>,
+struct Reader<S> {
+    source: Rc<S>,
     session: Session,
     pipe: Pipe,
     pace: Duration,
@@ -65,11 +72,11 @@ enum Woken {
     Left,
 }
 
-impl Reader {
-    fn new(stream: Rc<Stream>, session: Session, pipe: Pipe) -> Self {
+impl<S: Source> Reader<S> {
+    fn new(source: Rc<S>, session: Session, pipe: Pipe) -> Self {
         let pace = TICK + Duration::from_millis(chance() % TICK_JITTER_MS);
         Self {
-            stream,
+            source,
             session,
             pipe,
             pace,
@@ -79,7 +86,7 @@ impl Reader {
     }
 
     async fn run(mut self, begun: Rc<Seen>) {
-        let _listening = self.stream.listen();
+        let _listening = Listening::to(&self.source);
         let mut next = Some(begun);
         while let Some(seen) = next.filter(|seen| self.session.knows(&seen.page)) {
             let Ok(then) = self.give(&seen) else {
@@ -112,7 +119,7 @@ impl Reader {
     /// The next page, which is there already. Nothing if it is over.
     async fn more(&mut self) -> Option<Rc<Seen>> {
         self.room().await?;
-        self.stream.look(self.session.read()).await.ok()
+        self.source.look(self.session.read()).await.ok()
     }
 
     /// The next page that has something new, or says after a while that nothing is.
@@ -133,7 +140,7 @@ impl Reader {
     }
 
     async fn woken(&mut self, heard: u64) -> Woken {
-        let mut rung = pin!(self.stream.bell.beyond(heard));
+        let mut rung = pin!(self.source.bell().beyond(heard));
         let mut left = pin!(self.pipe.left());
         let tick = &mut self.tick;
         poll_fn(|context| {

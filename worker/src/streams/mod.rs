@@ -7,11 +7,12 @@
 //! ([`peers`]).
 
 pub(crate) mod answer;
-mod bell;
+pub(crate) mod bell;
 pub(crate) mod edge;
-mod events;
+pub(crate) mod events;
 pub(crate) mod peers;
 mod pipe;
 pub(crate) mod request;
 pub(crate) mod settings;
+pub(crate) mod source;
 pub(crate) mod stream;

@@ -1,27 +1,26 @@
 //! One stream: its turns, those who wait for the next, and the alarm that does what is left.
 
-use std::cell::{Cell, OnceCell, RefCell};
-use std::pin::pin;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
 use pmx_sync::sql::SqlError;
-use pmx_sync::stream::http::sse::{self, Event};
-use pmx_sync::stream::http::{Call, Cursor, Get, Live, Poll, Settings, answer};
-use pmx_sync::stream::{Create, Engine, From, Generation, Page, Read, Refusal, execute};
+use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
+use pmx_sync::stream::{Create, Engine, Generation, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
-use worker::js_sys::{Math, Uint8Array};
-use worker::{Delay, Env, Request, Response, Storage, console_error};
+use worker::js_sys::Math;
+use worker::{Env, Request, Response, Storage, console_error};
 
 use super::answer::{Body, response};
-use super::bell::{Bell, First, first};
+use super::bell::Bell;
 use super::events;
 use super::peers::{Asked, Neighbours};
 use super::request::drain;
 use super::settings::StreamConfig;
+use super::source::{self, Seen, Source};
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::r2::R2;
@@ -36,7 +35,7 @@ pub(crate) struct Stream {
     config: StreamConfig,
     cold: R2,
     peers: Neighbours,
-    pub(super) bell: Bell,
+    bell: Bell,
     tail: RefCell<Option<Rc<Seen>>>,
     listeners: Cell<usize>,
     alarm: Cell<Alarm>,
@@ -159,52 +158,10 @@ impl Stream {
                 let page = execute::read(&engine, &self.cold, &get.read, now).await?;
                 answer::page(&get, &page, Cursor::at(now))
             }
-            Live::LongPoll => self.poll(get).await?,
+            Live::LongPoll => source::poll(self, get, self.config.long_poll).await?,
             Live::Sse => return events::begin(self, &get).await,
         };
         Ok(answer.map(Body::Bytes))
-    }
-
-    async fn poll(&self, get: Get) -> Result<Answer<Bytes>, Refusal> {
-        let mut late = pin!(Delay::from(self.config.long_poll));
-        let mut poll = Poll::new(get);
-        loop {
-            let seen = self.look(poll.read()).await?;
-            if let Some(answer) = poll.got(&seen.page, now(), chance()) {
-                return Ok(answer);
-            }
-            match first(self.bell.beyond(seen.rung), late.as_mut()).await {
-                First::Hoped => {}
-                First::Feared => return Ok(poll.late(now(), chance())),
-            }
-        }
-    }
-
-    /// Reads for those who wait: all who stand at the same place share what one of them reads.
-    pub(super) async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {
-        let rung = self.bell.rung();
-        let known = self.tail.borrow().clone();
-        if let Some(seen) = known.filter(|seen| seen.rung == rung && seen.from == read.from) {
-            return Ok(seen);
-        }
-        let page = execute::read(&self.engine(), &self.cold, &read, now()).await?;
-        let seen = Rc::new(Seen {
-            rung,
-            from: read.from,
-            page,
-            common: OnceCell::new(),
-        });
-        // Whoever catches up is alone at their place.
-        if seen.page.is_up_to_date() {
-            self.tail.replace(Some(Rc::clone(&seen)));
-        }
-        Ok(seen)
-    }
-
-    /// Notes that somebody listens, for as long as what is returned lives.
-    pub(super) fn listen(self: &Rc<Self>) -> Listening {
-        self.listeners.set(self.listeners.get().saturating_add(1));
-        Listening(Rc::clone(self))
     }
 
     /// What follows a turn that may have written anything.
@@ -334,44 +291,30 @@ impl Alarm {
 /// How long to wait after a failure of the platform.
 const RETRY: Duration = Duration::from_secs(10);
 
-/// A page, and what all who read it get.
-pub(super) struct Seen {
-    pub(super) rung: u64,
-    from: From,
-    pub(super) page: Page,
-    common: OnceCell<Common>,
-}
+impl Source for Stream {
+    type Failure = Refusal;
 
-/// An event as all get it.
-pub(super) struct Common {
-    pub(super) cursor: Cursor,
-    pub(super) event: Event,
-    pub(super) chunk: Uint8Array,
-}
-
-impl Seen {
-    /// The event, made once.
-    pub(super) fn common(&self) -> &Common {
-        self.common.get_or_init(|| {
-            let cursor = Cursor::at(now());
-            let event = sse::event(&self.page, cursor);
-            let chunk = Uint8Array::from(&*event.bytes);
-            Common {
-                cursor,
-                event,
-                chunk,
-            }
-        })
+    fn bell(&self) -> &Bell {
+        &self.bell
     }
-}
 
-/// See [`Stream::listen`].
-pub(super) struct Listening(Rc<Stream>);
+    fn listeners(&self) -> &Cell<usize> {
+        &self.listeners
+    }
 
-impl Drop for Listening {
-    fn drop(&mut self) {
-        let listeners = &self.0.listeners;
-        listeners.set(listeners.get().saturating_sub(1));
+    async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {
+        let rung = self.bell.rung();
+        let known = self.tail.borrow().clone();
+        if let Some(seen) = known.filter(|seen| seen.is_of(rung, read)) {
+            return Ok(seen);
+        }
+        let page = execute::read(&self.engine(), &self.cold, &read, now()).await?;
+        let seen = Rc::new(Seen::new(rung, read, page));
+        // Whoever catches up is alone at their place.
+        if seen.page.is_up_to_date() {
+            self.tail.replace(Some(Rc::clone(&seen)));
+        }
+        Ok(seen)
     }
 }
 

@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::savepoint::Batch;
 use super::turn::Turn;
-use super::{ROOM_KIB, Streams, events};
+use super::{ROOM_KIB, Streams};
 use crate::host::inbound;
 
 impl Streams {
@@ -122,7 +122,7 @@ impl Streams {
             Call::Get(get) => match get.live {
                 Live::CatchUp => self.catch_up(&name, &get).await,
                 Live::LongPoll => self.long_poll(&name, &get).await,
-                Live::Sse => match events::begin(self, &name, &get).await {
+                Live::Sse => match self.events(&name, &get).await {
                     Ok(answer) => return answer,
                     Err(refusal) => Err(refusal),
                 },
@@ -194,7 +194,7 @@ impl Streams {
                 () = sleep_until(end) => return Ok(answer::waited(first.end, false, cursor())),
                 _ = stop.changed() => return Ok(answer::waited(first.end, false, cursor())),
             }
-            let shared = changes.shared(read, self.read(name, read)).await?;
+            let shared = changes.shared(read, self.read_shared(name, read)).await?;
             let page = &shared.page;
             if page.view.generation != first.view.generation {
                 return Err(Refusal::Unknown);
@@ -210,7 +210,7 @@ impl Streams {
 }
 
 /// A number for jitter.
-pub(super) fn jitter() -> u64 {
+pub(in crate::host) fn jitter() -> u64 {
     // Without randomness nothing is jittered, and nothing else is lost.
     random().map_or(0, u64::from_be_bytes)
 }

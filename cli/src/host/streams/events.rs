@@ -15,30 +15,37 @@ use http::Response;
 use http_body::Frame;
 use pmx_sync::stream::http::sse::{self, Session, Then};
 use pmx_sync::stream::http::{Cursor, Get};
-use pmx_sync::stream::{Page, Refusal, StreamName};
+use pmx_sync::stream::{Page, Read};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use super::Streams;
 use super::answer::{jitter, up_to};
 use super::topics::{Shared, Subscription};
 
-/// Begins to answer a reader of events.
-pub(super) async fn begin(
-    streams: &Arc<Streams>,
-    name: &StreamName,
+/// What readers read.
+pub(in crate::host) trait Source: Send + Sync + 'static {
+    /// Why it can't be read.
+    type Failure: Send;
+
+    /// Reads a page.
+    fn read(&self, read: Read) -> impl Future<Output = Result<Page, Self::Failure>> + Send;
+}
+
+/// Begins to answer a reader.
+pub(in crate::host) async fn begin<S: Source>(
+    source: S,
+    changes: Subscription,
     get: &Get,
-) -> Result<Response<AnyBody>, Refusal> {
-    let changes = streams.topics.subscribe(name);
+    stop: watch::Receiver<bool>,
+) -> Result<Response<AnyBody>, S::Failure> {
     let session = Session::new(get);
-    let first = streams.read(name, session.read()).await?;
+    let first = source.read(session.read()).await?;
     let head = sse::head(&first.view.media_type);
     let reader = Reader {
-        streams: Arc::clone(streams),
-        name: name.clone(),
+        source,
         changes,
         session,
-        stop: streams.stop.clone(),
+        stop,
         end: Instant::now() + SESSION_TIME + up_to(SESSION_JITTER),
         alive: Instant::now() + ALIVE_TIME,
         then: Then::More,
@@ -57,9 +64,8 @@ const SESSION_JITTER: Duration = Duration::from_secs(10);
 /// After which silence a reader hears that nothing came.
 const ALIVE_TIME: Duration = Duration::from_secs(15);
 
-struct Reader {
-    streams: Arc<Streams>,
-    name: StreamName,
+struct Reader<S> {
+    source: S,
     changes: Subscription,
     session: Session,
     stop: watch::Receiver<bool>,
@@ -76,7 +82,7 @@ enum Woken {
     End,
 }
 
-impl Reader {
+impl<S: Source> Reader<S> {
     /// The next chunk, and the reader after it; nothing when it is over.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
@@ -120,14 +126,18 @@ impl Reader {
             return Some(Arc::new(Shared::alone(read, first)));
         }
         self.changes.mark();
-        let reading = self.streams.read(&self.name, read);
+        let reading = self.source.read(read);
         match self.then {
             // Who catches up is alone at its place, and must not hold up the others.
             Then::More => {
                 let page = reading.await.ok()?;
                 Some(Arc::new(Shared::alone(read, page)))
             }
-            Then::Wait | Then::End => self.changes.shared(read, reading).await.ok(),
+            Then::Wait | Then::End => {
+                let reading = async { Ok(Shared::alone(read, reading.await?)) };
+                let shared: Result<_, S::Failure> = self.changes.shared(read, reading).await;
+                shared.ok()
+            }
         }
     }
 
@@ -150,12 +160,12 @@ impl Reader {
 }
 
 /// A chunk that is being waited for.
-type Next = Pin<Box<dyn Future<Output = Option<(Bytes, Reader)>> + Send>>;
+type Next<S> = Pin<Box<dyn Future<Output = Option<(Bytes, Reader<S>)>> + Send>>;
 
 /// Chunk after chunk.
-struct Events(Option<Next>);
+struct Events<S>(Option<Next<S>>);
 
-impl http_body::Body for Events {
+impl<S: Source> http_body::Body for Events<S> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -168,7 +178,7 @@ impl http_body::Body for Events {
         };
         let (bytes, rest) = match ready!(next.as_mut().poll(context)) {
             Some((bytes, reader)) => {
-                let rest: Next = Box::pin(reader.next());
+                let rest: Next<S> = Box::pin(reader.next());
                 (Some(bytes), Some(rest))
             }
             None => (None, None),

@@ -7,16 +7,16 @@
 //! ```
 
 mod alarm;
-mod answer;
+pub(super) mod answer;
 mod cold;
 mod config;
 mod control;
 mod courier;
-mod events;
+pub(super) mod events;
 mod names;
 mod readers;
 mod savepoint;
-mod topics;
+pub(super) mod topics;
 mod turn;
 mod wakes;
 mod writer;
@@ -24,8 +24,12 @@ mod writer;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
+use axum::body::Body as AnyBody;
+use http::Response;
 use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::http::Get;
 use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
 use tokio::sync::{Semaphore, watch};
@@ -38,7 +42,7 @@ use cold::SegmentFolder;
 use courier::{Courier, Order};
 use readers::{Readers, Slides};
 use savepoint::Batch;
-use topics::Topics;
+use topics::{Shared, Topics};
 use turn::{Turn, storage};
 use wakes::Woken;
 use writer::{Left, Writer};
@@ -145,6 +149,32 @@ impl Streams {
         Ok(page)
     }
 
+    /// The same, for all who are at the same place.
+    async fn read_shared(&self, name: &StreamName, read: Read) -> Result<Shared, Refusal> {
+        let page = self.read(name, read).await?;
+        Ok(Shared::alone(read, page))
+    }
+
+    /// Begins to answer a reader of events.
+    async fn events(
+        self: &Arc<Self>,
+        name: &StreamName,
+        get: &Get,
+    ) -> Result<Response<AnyBody>, Refusal> {
+        let changes = self.topics.subscribe(name);
+        let stop = self.stop.clone();
+        let source = OfStream {
+            streams: Arc::clone(self),
+            name: name.clone(),
+        };
+        events::begin(source, changes, get, stop).await
+    }
+
+    /// How long a reader waits for one answer.
+    pub(super) const fn long_poll(&self) -> Duration {
+        self.config.long_poll
+    }
+
     /// Does what blocks on a thread where that holds up nobody.
     async fn beside<T: Send + 'static>(
         &self,
@@ -161,6 +191,20 @@ impl Streams {
             let why = format!("reading: {error}");
             Err(storage(SqlError(why)))
         })
+    }
+}
+
+/// A stream, as its readers read it.
+struct OfStream {
+    streams: Arc<Streams>,
+    name: StreamName,
+}
+
+impl events::Source for OfStream {
+    type Failure = Refusal;
+
+    async fn read(&self, read: Read) -> Result<Page, Refusal> {
+        self.streams.read(&self.name, read).await
     }
 }
 

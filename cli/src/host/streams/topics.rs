@@ -9,14 +9,15 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use pmx_sync::live::Tidings;
 use pmx_sync::stream::http::Cursor;
 use pmx_sync::stream::http::sse::{self, Event};
-use pmx_sync::stream::{Page, Read, Refusal, StreamName};
+use pmx_sync::stream::{Page, Read, StreamName};
 use tokio::sync::watch;
 
 /// All streams that somebody waits for.
 #[derive(Default)]
-pub(super) struct Topics(Mutex<HashMap<StreamName, Arc<Topic>>>);
+pub(in crate::host) struct Topics(Mutex<HashMap<StreamName, Arc<Topic>>>);
 
 /// A stream that somebody waits for.
 struct Topic {
@@ -26,26 +27,29 @@ struct Topic {
 }
 
 /// A page that many readers get.
-pub(super) struct Shared {
+pub(in crate::host) struct Shared {
     read: Read,
     at: u64,
-    pub(super) page: Page,
+    pub(in crate::host) page: Page,
     event: OnceLock<(Cursor, Event)>,
+    /// What the page is for sockets.
+    pub(in crate::host) tidings: Option<Tidings>,
 }
 
 impl Shared {
     /// A page for one reader.
-    pub(super) fn alone(read: Read, page: Page) -> Self {
+    pub(in crate::host) fn alone(read: Read, page: Page) -> Self {
         Self {
             read,
             at: 0,
             page,
             event: OnceLock::new(),
+            tidings: None,
         }
     }
 
     /// The page as a chunk of events, made for the first who asks.
-    pub(super) fn event(&self, cursor: Cursor) -> &(Cursor, Event) {
+    pub(in crate::host) fn event(&self, cursor: Cursor) -> &(Cursor, Event) {
         self.event
             .get_or_init(|| (cursor, sse::event(&self.page, cursor)))
     }
@@ -53,14 +57,14 @@ impl Shared {
 
 impl Topics {
     /// Lets readers know that a stream changed.
-    pub(super) fn changed(&self, name: &StreamName) {
+    pub(in crate::host) fn changed(&self, name: &StreamName) {
         if let Some(topic) = self.open().get(name) {
             topic.changes.send_modify(|count| *count += 1);
         }
     }
 
     /// Begins to wait for a stream.
-    pub(super) fn subscribe(self: &Arc<Self>, name: &StreamName) -> Subscription {
+    pub(in crate::host) fn subscribe(self: &Arc<Self>, name: &StreamName) -> Subscription {
         let topic = Arc::clone(self.open().entry(name.clone()).or_insert_with(|| {
             Arc::new(Topic {
                 changes: watch::Sender::new(0),
@@ -81,7 +85,7 @@ impl Topics {
 }
 
 /// One who waits.
-pub(super) struct Subscription {
+pub(in crate::host) struct Subscription {
     changes: watch::Receiver<u64>,
     topic: Arc<Topic>,
     name: StreamName,
@@ -90,23 +94,23 @@ pub(super) struct Subscription {
 
 impl Subscription {
     /// Notes the count of changes: only later ones are waited for.
-    pub(super) fn mark(&mut self) {
+    pub(in crate::host) fn mark(&mut self) {
         self.changes.mark_unchanged();
     }
 
     /// Waits for a change that was not noted.
-    pub(super) async fn changed(&mut self) {
+    pub(in crate::host) async fn changed(&mut self) {
         // The sender lives as long as this does.
         let _ = self.changes.changed().await;
     }
 
     /// Reads for all who are at the same place: those who come while `reading` is under way wait
     /// for it and share what it gives.
-    pub(super) async fn shared(
+    pub(in crate::host) async fn shared<E>(
         &self,
         read: Read,
-        reading: impl Future<Output = Result<Page, Refusal>>,
-    ) -> Result<Arc<Shared>, Refusal> {
+        reading: impl Future<Output = Result<Shared, E>>,
+    ) -> Result<Arc<Shared>, E> {
         let mut last = self.topic.last.lock().await;
         let at = *self.topic.changes.borrow();
         if let Some(last) = &*last
@@ -118,7 +122,7 @@ impl Subscription {
         // What changes while it is read may be in it or not: it counts as read before.
         let shared = Arc::new(Shared {
             at,
-            ..Shared::alone(read, reading.await?)
+            ..reading.await?
         });
         *last = Some(Arc::clone(&shared));
         Ok(shared)

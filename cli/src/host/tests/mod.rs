@@ -17,6 +17,8 @@ fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
         domain: "localhost".into(),
         publish_secret: secret.map(str::to_owned),
         streams: StreamConfig::default(),
+        live: LivePages::Chosen,
+        pointer_lag: None,
         log: Log::Quiet,
     })
 }
@@ -73,6 +75,8 @@ fn a_port_in_use_is_said() {
         domain: "localhost".into(),
         publish_secret: Some("x".into()),
         streams: StreamConfig::default(),
+        live: LivePages::Chosen,
+        pointer_lag: None,
         log: Log::Quiet,
     });
     let refused = refused.map(|_| ()).unwrap_err();

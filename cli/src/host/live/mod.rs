@@ -1,0 +1,127 @@
+//! Those who wait for what a site's deploys change: long polls, events, sockets.
+//!
+//! A commit rings a bell and goes on. Whoever heard it reads the log at their own pace, and
+//! what one read gives is there for all who stand at the same place.
+
+mod reading;
+mod socket;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body as AnyBody;
+use bytes::Bytes;
+use http::request::Parts;
+use http::Response;
+use pmx_sync::live::{Heard, Listener, Listening, dress, refused};
+use pmx_sync::name::SpaceName;
+use pmx_sync::stream::From;
+use pmx_sync::stream::http::Poll;
+use pmx_sync::wire::Problem;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::http::Counter;
+use super::streams::answer::jitter;
+use super::streams::events;
+use super::streams::topics::Topics;
+use reading::{Place, Reading};
+
+pub(crate) use reading::ring;
+
+/// What all who wait have in common.
+pub(crate) struct Live {
+    topics: Arc<Topics>,
+    /// Reads of logs at once: each keeps a thread busy, and a space from its writer.
+    reads: Arc<Semaphore>,
+    sockets: Arc<Semaphore>,
+    long_poll: Duration,
+    stop: watch::Receiver<bool>,
+}
+
+impl Live {
+    /// `topics` are rung by the spaces.
+    pub(crate) fn new(
+        topics: Arc<Topics>,
+        long_poll: Duration,
+        stop: watch::Receiver<bool>,
+    ) -> Self {
+        Self {
+            topics,
+            reads: Arc::new(Semaphore::new(READS_MAX)),
+            sockets: Arc::new(Semaphore::new(socket::sockets_max())),
+            long_poll,
+            stop,
+        }
+    }
+}
+
+/// Reads at once: two cores' worth, and well below the threads that may block.
+const READS_MAX: usize = 4;
+
+/// Answers somebody who waits.
+pub(crate) async fn answer(
+    counter: &Arc<Counter>,
+    head: &mut Parts,
+    listener: Result<Listener, Response<Bytes>>,
+) -> Response<AnyBody> {
+    let listener = match listener {
+        Ok(listener) => listener,
+        Err(refusal) => return refusal.map(AnyBody::from),
+    };
+    let space = listener.space;
+    let answered = match listener.listening {
+        Listening::Socket => socket::open(counter, head, &space).await,
+        Listening::Poll(heard) => poll(counter, &space, heard).await,
+        Listening::Events(heard) => stream(counter, &space, heard).await,
+    };
+    match answered {
+        Ok(answer) => dress(answer),
+        Err(problem) => refused(&problem).map(AnyBody::from),
+    }
+}
+
+/// Waits for one answer.
+async fn poll(
+    counter: &Arc<Counter>,
+    space: &SpaceName,
+    heard: Heard,
+) -> Result<Response<AnyBody>, Problem> {
+    let live = &counter.live;
+    let mut changes = live.topics.subscribe(&Place::Log.topic(space)?);
+    let mut stop = live.stop.clone();
+    let end = Instant::now() + live.long_poll;
+    let reading = Reading::new(counter, space, heard.compact);
+    let mut poll = Poll::new(heard.get);
+    loop {
+        changes.mark();
+        let read = poll.read();
+        let at_tail = matches!(read.from, From::At(_)) && !heard.compact;
+        let shared = if at_tail {
+            changes.shared(read, reading.shared(read)).await?
+        } else {
+            Arc::new(reading.shared(read).await?)
+        };
+        if let Some(answer) = poll.got(&shared.page, super::now(), jitter()) {
+            return Ok(answer.map(AnyBody::from));
+        }
+        tokio::select! {
+            () = changes.changed() => {}
+            () = sleep_until(end) => break,
+            _ = stop.changed() => break,
+        }
+    }
+    Ok(poll.late(super::now(), jitter()).map(AnyBody::from))
+}
+
+/// Begins to answer a reader of events.
+async fn stream(
+    counter: &Arc<Counter>,
+    space: &SpaceName,
+    heard: Heard,
+) -> Result<Response<AnyBody>, Problem> {
+    let live = &counter.live;
+    let changes = live.topics.subscribe(&Place::Log.topic(space)?);
+    let reading = Reading::new(counter, space, heard.compact);
+    events::begin(reading, changes, &heard.get, live.stop.clone()).await
+}

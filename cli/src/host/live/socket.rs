@@ -1,0 +1,260 @@
+//! One open page: a socket with a task of its own.
+//!
+//! A socket is sent what the log has behind its place, when its client took what came before. So
+//! nothing is queued for it, and one that takes nothing is closed without anybody else noticing.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body as AnyBody;
+use futures_util::{SinkExt as _, StreamExt as _};
+use http::header::{
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
+use http::request::Parts;
+use http::{HeaderValue, Response, StatusCode};
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use pmx_sync::code::Code;
+use pmx_sync::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_SOCKETS_MAX};
+use pmx_sync::live::{Closing, Said, Session};
+use pmx_sync::name::SpaceName;
+use pmx_sync::stream::{From, Read};
+use pmx_sync::wire::Problem;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Bytes, Message};
+
+use super::reading::{Place, Reading};
+use crate::host::http::Counter;
+use crate::host::streams::topics::Subscription;
+
+/// How many sockets the process may have: it asks for as many files as it may, and leaves those
+/// that all else needs.
+pub(super) fn sockets_max() -> usize {
+    files_max().saturating_sub(FILES_ELSE).clamp(64, LIVE_SOCKETS_MAX)
+}
+
+/// Files that are no sockets of open pages: connections, ledgers, objects.
+const FILES_ELSE: usize = 768;
+
+#[cfg(unix)]
+fn files_max() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = (LIVE_SOCKETS_MAX + FILES_ELSE) as u64;
+    let most = limit.maximum.unwrap_or(wanted).min(wanted);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // If it may not be raised, there are fewer sockets.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    usize::try_from(current).unwrap_or(usize::MAX)
+}
+
+#[cfg(not(unix))]
+fn files_max() -> usize {
+    LIVE_SOCKETS_MAX
+}
+
+/// Answers a request for a socket; what follows it is said over the socket.
+pub(super) async fn open(
+    counter: &Arc<Counter>,
+    head: &mut Parts,
+    space: &SpaceName,
+) -> Result<Response<AnyBody>, Problem> {
+    let Ok(permit) = Arc::clone(&counter.live.sockets).try_acquire_owned() else {
+        return Err(Problem::new(Code::TooMany, "there are too many sockets"));
+    };
+    let accept = match accepted(head) {
+        Some(accept) => accept,
+        None => return Ok(upgrade_required()),
+    };
+    let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
+        let detail = "the connection can't become a WebSocket";
+        return Err(Problem::new(Code::RequestMalformed, detail));
+    };
+    let topics = &counter.live.topics;
+    let socket = Socket {
+        changes: topics.subscribe(&Place::Sockets.topic(space)?),
+        nets: topics.subscribe(&Place::Net.topic(space)?),
+        log: Reading::new(counter, space, false),
+        net: Reading::new(counter, space, true),
+        session: Session::new(crate::host::now()),
+        stop: counter.live.stop.clone(),
+    };
+    // Whether there is such a space at all.
+    let tail = Read { from: From::Now };
+    socket.changes.shared(tail, socket.log.tidings(tail)).await?;
+    tokio::spawn(async move {
+        // How it ends is the client's affair.
+        if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIME, upgrade).await {
+            socket.run(upgraded, permit).await;
+        }
+    });
+    Ok(switching(&accept))
+}
+
+/// How long a connection may take to become a socket.
+const UPGRADE_TIME: Duration = Duration::from_secs(10);
+
+/// The proof that the handshake was understood (RFC 6455, section 4.2.2), if it is one.
+fn accepted(head: &Parts) -> Option<HeaderValue> {
+    let version = head.headers.get(SEC_WEBSOCKET_VERSION)?;
+    let key = head.headers.get(SEC_WEBSOCKET_KEY)?;
+    if version != "13" || key.len() != KEY_BYTES {
+        return None;
+    }
+    HeaderValue::from_str(&derive_accept_key(key.as_bytes())).ok()
+}
+
+/// Sixteen bytes in base64.
+const KEY_BYTES: usize = 24;
+
+fn switching(accept: &HeaderValue) -> Response<AnyBody> {
+    let mut answer = Response::new(AnyBody::empty());
+    *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = answer.headers_mut();
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    answer
+}
+
+fn upgrade_required() -> Response<AnyBody> {
+    let mut answer = Response::new(AnyBody::empty());
+    *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
+    let headers = answer.headers_mut();
+    headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+    answer
+}
+
+type Wire = WebSocketStream<TokioIo<Upgraded>>;
+
+struct Socket {
+    changes: Subscription,
+    nets: Subscription,
+    log: Reading,
+    net: Reading,
+    session: Session,
+    stop: watch::Receiver<bool>,
+}
+
+/// Why a socket ends without another word.
+struct Gone;
+
+/// How long a client may take nothing of what it is sent.
+const SEND_TIME: Duration = Duration::from_secs(30);
+
+/// After which silence a client is asked whether it is there; after another it is given up.
+const SILENCE_TIME: Duration = Duration::from_secs(45);
+
+impl Socket {
+    async fn run(mut self, upgraded: Upgraded, permit: OwnedSemaphorePermit) {
+        let config = WebSocketConfig::default()
+            .read_buffer_size(4 * 1024)
+            .write_buffer_size(0)
+            .max_write_buffer_size(16 * 1024 * 1024)
+            .max_message_size(Some(LIVE_MESSAGE_BYTES_MAX + 1))
+            .max_frame_size(Some(LIVE_MESSAGE_BYTES_MAX + 1));
+        let io = TokioIo::new(upgraded);
+        let mut wire = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
+        if let Ok(closing) = self.converse(&mut wire).await {
+            let frame = CloseFrame {
+                code: closing.code.into(),
+                reason: closing.reason.into(),
+            };
+            let _ = timeout(SEND_TIME, wire.close(Some(frame))).await;
+        }
+        drop(permit);
+    }
+
+    /// Talks until one of the two has enough.
+    async fn converse(&mut self, wire: &mut Wire) -> Result<Closing, Gone> {
+        let mut asked = false;
+        let mut silent = Instant::now() + SILENCE_TIME;
+        loop {
+            tokio::select! {
+                heard = wire.next() => {
+                    (asked, silent) = (false, Instant::now() + SILENCE_TIME);
+                    let Some(Ok(message)) = heard else { return Err(Gone) };
+                    if let Err(closing) = self.hear(message, wire).await? {
+                        return Ok(closing);
+                    }
+                }
+                () = self.changes.changed() => {
+                    if let Err(problem) = self.tell(wire).await? {
+                        return Ok(Closing::of(&problem));
+                    }
+                }
+                () = sleep_until(silent) => {
+                    if asked {
+                        return Err(Gone);
+                    }
+                    (asked, silent) = (true, Instant::now() + SILENCE_TIME);
+                    send(wire, Message::Ping(Bytes::new())).await?;
+                }
+                _ = self.stop.changed() => return Ok(Closing::later()),
+            }
+        }
+    }
+
+    async fn hear(
+        &mut self,
+        message: Message,
+        wire: &mut Wire,
+    ) -> Result<Result<(), Closing>, Gone> {
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Binary(_) => return Ok(Err(Closing::unread())),
+            Message::Close(_) => return Err(Gone),
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(Ok(())),
+        };
+        match self.session.hear(&text, crate::host::now()) {
+            Ok(Said::Ping) => send(wire, Message::text("pong")).await.map(Ok),
+            Ok(Said::Wish) => {
+                let told = self.tell(wire).await?;
+                Ok(told.map_err(|problem| Closing::of(&problem)))
+            }
+            Err(closing) => Ok(Err(closing)),
+        }
+    }
+
+    /// Sends what lies behind its place.
+    async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Problem>, Gone> {
+        while let Some((read, compact)) = self.session.read() {
+            self.changes.mark();
+            let shared = if compact {
+                self.nets.shared(read, self.net.tidings(read)).await
+            } else {
+                self.changes.shared(read, self.log.tidings(read)).await
+            };
+            let shared = match shared {
+                Ok(shared) => shared,
+                Err(problem) => return Ok(Err(problem)),
+            };
+            let Some(tidings) = &shared.tidings else {
+                break;
+            };
+            for frame in self.session.got(tidings) {
+                send(wire, Message::text(frame)).await?;
+            }
+            if tidings.is_up_to_date() {
+                break;
+            }
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// Sends a message, or finds that nobody takes it.
+async fn send(wire: &mut Wire, message: Message) -> Result<(), Gone> {
+    match timeout(SEND_TIME, wire.send(message)).await {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(_)) | Err(_) => Err(Gone),
+    }
+}

@@ -1,0 +1,76 @@
+//! The edge: who waits for which site.
+
+use bytes::Bytes;
+use http::header::{CONNECTION, IF_NONE_MATCH, ORIGIN, UPGRADE};
+use http::request::Parts;
+use http::{HeaderName, Method, Response};
+use pmx_sync::live::{EVENTS_PATH, Listener, refused};
+use pmx_sync::wire::Problem;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::wasm_bindgen::{JsCast as _, JsValue};
+use worker::{Env, web_sys};
+
+use crate::http::header_value;
+use crate::isolate;
+use crate::streams::answer::{Body, response};
+use crate::streams::edge::Namespace;
+use crate::streams::request::address;
+use crate::thrown::words;
+
+/// Answers whoever waits for a site's events: with an answer, or with what promises one.
+/// `undefined` if the request waits for nothing.
+#[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+pub fn live(request: web_sys::Request, env: Env) -> JsValue {
+    let url = request.url();
+    // Most requests have no such path.
+    if !url.contains(EVENTS_PATH) {
+        return JsValue::UNDEFINED;
+    }
+    match pass(&request, &env) {
+        Ok(answer) => answer,
+        Err(problem) => sent(refused(&problem)),
+    }
+}
+
+fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
+    let head = head(request)?;
+    match isolate::server(env)?.listener(&head) {
+        None => Ok(JsValue::UNDEFINED),
+        Some(Err(refusal)) => Ok(sent(refusal)),
+        Some(Ok(Listener { space, .. })) => {
+            let failed = |thrown: JsValue| {
+                let doing = format!("asking the space {space}");
+                crate::thrown::problem(doing)(words(thrown))
+            };
+            // The request goes to its space as it is, and the answer comes back as it is.
+            let namespace: Namespace = isolate::spaces(env)?.unchecked_into();
+            let stub = namespace.get_by_name(space.as_str()).map_err(failed)?;
+            stub.fetch(request).map_err(failed)
+        }
+    }
+}
+
+/// The head of a request, with the headers that count for somebody who waits.
+pub(super) fn head(request: &web_sys::Request) -> Result<Parts, Problem> {
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.uri = address(&request.url())?;
+    // Whatever is no known method is not for those who wait.
+    head.method = Method::from_bytes(request.method().as_bytes()).unwrap_or(Method::OPTIONS);
+    let last_event = HeaderName::from_static("last-event-id");
+    for name in [ORIGIN, UPGRADE, CONNECTION, IF_NONE_MATCH, last_event] {
+        let value = request.headers().get(name.as_str()).ok().flatten();
+        if let Some(value) = value.as_deref().and_then(header_value) {
+            head.headers.insert(name, value);
+        }
+    }
+    Ok(head)
+}
+
+fn sent(answer: Response<Bytes>) -> JsValue {
+    match response(answer.map(Body::Bytes), &Method::GET) {
+        Ok(response) => web_sys::Response::from(response).into(),
+        // There is nothing left to say it with.
+        Err(_) => JsValue::UNDEFINED,
+    }
+}

@@ -1,0 +1,279 @@
+//! Those who wait for a space, inside its object.
+//!
+//! Sockets hibernate: all that is known of one lies in its attachment, and the runtime itself
+//! answers its pings. Everything said to a socket is decided in one go, without a wait between what
+//! is read and what is noted, so that no two turns tell it the same.
+
+use std::cell::{Cell, RefCell};
+use std::future::Future as _;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use http::Response as Answer;
+use pmx_sync::code::Code;
+use pmx_sync::limits::LIVE_SOCKETS_MAX;
+use pmx_sync::live::{Closing, Heard, Listening, Said, Session, Tidings, dress, refused};
+use pmx_sync::name::SpaceName;
+use pmx_sync::serve::Backend as _;
+use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::stream::{From, Page, Read};
+use pmx_sync::wire::Problem;
+use worker::worker_sys::WebSocketRequestResponsePair;
+use worker::{
+    Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, WebSocketPair,
+    console_error,
+};
+
+use super::edge::head;
+use crate::http::now;
+use crate::isolate::server;
+use crate::sql::Ledger;
+use crate::streams::answer::{Body, response};
+use crate::streams::bell::Bell;
+use crate::streams::events;
+use crate::streams::settings::StreamConfig;
+use crate::streams::source::{self, Seen, Source};
+use crate::thrown::problem;
+
+/// Those who wait for one space.
+pub(crate) struct Live {
+    state: State,
+    env: Env,
+    ledger: Ledger,
+    long_poll: Duration,
+    bell: Bell,
+    listeners: Cell<usize>,
+    tail: RefCell<Option<Rc<Seen>>>,
+    /// What was read last for sockets, and at which count of the bell: at the tail, and as one net
+    /// message.
+    told: [RefCell<Option<Told>>; 2],
+}
+
+type Told = (u64, Read, Rc<Tidings>);
+
+impl Live {
+    /// Begins to wait. `state` is the object's.
+    pub(crate) fn new(state: &State, env: &Env) -> Rc<Self> {
+        let state = State::from(state.as_raw().clone());
+        Rc::new(Self {
+            ledger: Ledger::new(state.storage()),
+            state,
+            env: env.clone(),
+            long_poll: StreamConfig::of(env).long_poll,
+            bell: Bell::default(),
+            listeners: Cell::default(),
+            tail: RefCell::default(),
+            told: Default::default(),
+        })
+    }
+
+    /// Answers somebody who waits.
+    pub(crate) async fn answer(self: &Rc<Self>, request: &Request) -> Result<Response, Problem> {
+        let head = head(request.inner())?;
+        let listening = match server(&self.env)?.listener(&head) {
+            Some(Ok(listener)) => listener.listening,
+            Some(Err(refusal)) => return response(refusal.map(Body::Bytes), &head.method),
+            None => return Err(Problem::new(Code::NotFound, "a space has no pages")),
+        };
+        let answered = match listening {
+            Listening::Socket => match self.open() {
+                Ok(answer) => return Ok(answer),
+                Err(problem) => Err(problem),
+            },
+            Listening::Poll(heard) => self.poll(heard).await,
+            Listening::Events(heard) => self.events(heard).await,
+        };
+        let answer = answered.unwrap_or_else(|problem| refused(&problem).map(Body::Bytes));
+        response(dress(answer), &head.method)
+    }
+
+    async fn poll(self: &Rc<Self>, heard: Heard) -> Result<Answer<Body>, Problem> {
+        let reading = Rc::new(Reading {
+            live: Rc::clone(self),
+            compact: heard.compact,
+        });
+        let answer = source::poll(&reading, heard.get, self.long_poll).await?;
+        Ok(answer.map(Body::Bytes))
+    }
+
+    async fn events(self: &Rc<Self>, heard: Heard) -> Result<Answer<Body>, Problem> {
+        let reading = Rc::new(Reading {
+            live: Rc::clone(self),
+            compact: heard.compact,
+        });
+        events::begin(&reading, &heard.get).await
+    }
+
+    /// Lets all know who wait that there may be a new deploy. Nobody waits for them.
+    pub(crate) fn changed(self: &Rc<Self>) {
+        let live = Rc::clone(self);
+        self.state.wait_until(async move {
+            let sockets = live.state.get_websockets();
+            if live.listeners.get() > 0 || !sockets.is_empty() {
+                // The runtime holds back answers until what they tell is on disk. Events are none.
+                if let Err(thrown) = live.ledger.storage().sync().await {
+                    console_error!("waiting for the disk: {thrown}");
+                }
+            }
+            live.bell.ring();
+            for socket in &sockets {
+                live.tell(socket, session_of(socket));
+            }
+        });
+    }
+
+    /// Opens a socket.
+    fn open(&self) -> Result<Response, Problem> {
+        // Whether there is such a space at all.
+        self.read(Read { from: From::Now }, false)?;
+        if self.state.get_websockets().len() >= LIVE_SOCKETS_MAX {
+            return Err(Problem::new(Code::TooMany, "there are too many sockets"));
+        }
+        let doing = "opening a socket";
+        let pair = WebSocketPair::new().map_err(problem(doing))?;
+        let pong = WebSocketRequestResponsePair::new("ping", "pong").map_err(|thrown| {
+            problem::<String>(doing)(crate::thrown::words(thrown))
+        })?;
+        self.state.set_websocket_auto_response(&pong);
+        self.state.accept_web_socket(&pair.server);
+        keep(&pair.server, &Session::new(now()));
+        Response::from_websocket(pair.client).map_err(problem(doing))
+    }
+
+    /// Takes what a page says.
+    pub(crate) fn hear(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
+        let mut session = session_of(socket);
+        let said = match message {
+            WebSocketIncomingMessage::String(text) => session.hear(text, now()),
+            WebSocketIncomingMessage::Binary(_) => Err(Closing::unread()),
+        };
+        match said {
+            Ok(Said::Ping) => {
+                keep(socket, &session);
+                // The runtime does it, unless the object is awake for something else.
+                let _sent = socket.send_with_str("pong");
+            }
+            Ok(Said::Wish) => self.tell(socket, session),
+            Err(closing) => close(socket, &closing),
+        }
+    }
+
+    /// Sends a socket what lies behind its place, and notes it. A socket that is gone is nobody
+    /// else's concern.
+    fn tell(&self, socket: &WebSocket, mut session: Session) {
+        while let Some((read, compact)) = session.read() {
+            let tidings = match self.tidings(read, compact) {
+                Ok(tidings) => tidings,
+                Err(problem) => return close(socket, &Closing::of(&problem)),
+            };
+            for frame in session.got(&tidings) {
+                if socket.send_with_str(&frame).is_err() {
+                    return close(socket, &Closing::later());
+                }
+            }
+            if tidings.is_up_to_date() {
+                break;
+            }
+        }
+        keep(socket, &session);
+    }
+
+    fn tidings(&self, read: Read, compact: bool) -> Result<Rc<Tidings>, Problem> {
+        let rung = self.bell.rung();
+        let [tail, net] = &self.told;
+        let kept = if compact { net } else { tail };
+        let known = kept.borrow().clone();
+        if let Some((_, _, tidings)) = known.filter(|told| (told.0, told.1) == (rung, read)) {
+            return Ok(tidings);
+        }
+        let page = self.read(read, compact)?;
+        let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
+        let mut tidings = Tidings::of(&page).map_err(unread)?;
+        for (from, to) in tidings.lacking() {
+            // A deploy that is gone: then all are told that more changed than is known.
+            if let Ok(Reply::Net(net)) = self.ask(Command::Net { from, to }) {
+                tidings.complete(*net);
+            }
+        }
+        let tidings = Rc::new(tidings);
+        kept.replace(Some((rung, read, Rc::clone(&tidings))));
+        Ok(tidings)
+    }
+
+    fn read(&self, read: Read, compact: bool) -> Result<Page, Problem> {
+        match self.ask(Command::Events { read, compact })? {
+            Reply::Events(page) => Ok(*page),
+            other => {
+                let detail = format!("a space answered a reader of its events with {other:?}");
+                Err(Problem::new(Code::Storage, detail))
+            }
+        }
+    }
+
+    /// Asks the space what needs no wait.
+    fn ask(&self, command: Command) -> Result<Reply, Problem> {
+        let name = self.state.id().name().unwrap_or_default();
+        let space = SpaceName::parse(&name);
+        let space = space.map_err(|error| problem("reading events")(error.to_string()))?;
+        let server = server(&self.env)?;
+        let blobs = server.backend().blobs();
+        let mut asked = pin!(execute(&self.ledger, blobs, &space, command, now()));
+        match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(reply) => reply,
+            Poll::Pending => Err(Problem::new(Code::Storage, "reading events took a wait")),
+        }
+    }
+}
+
+/// The log of a space, as one reader reads it.
+struct Reading {
+    live: Rc<Live>,
+    compact: bool,
+}
+
+impl Source for Reading {
+    type Failure = Problem;
+
+    fn bell(&self) -> &Bell {
+        &self.live.bell
+    }
+
+    fn listeners(&self) -> &Cell<usize> {
+        &self.live.listeners
+    }
+
+    async fn look(&self, read: Read) -> Result<Rc<Seen>, Problem> {
+        let (live, rung) = (&self.live, self.live.bell.rung());
+        let known = live.tail.borrow().clone();
+        if let Some(seen) = known.filter(|seen| !self.compact && seen.is_of(rung, read)) {
+            return Ok(seen);
+        }
+        let page = live.read(read, self.compact)?;
+        let seen = Rc::new(Seen::new(rung, read, page));
+        // Whoever catches up is alone at their place.
+        if seen.page.is_up_to_date() && !self.compact {
+            live.tail.replace(Some(Rc::clone(&seen)));
+        }
+        Ok(seen)
+    }
+}
+
+fn session_of(socket: &WebSocket) -> Session {
+    let kept = socket.deserialize_attachment::<String>().ok().flatten();
+    let session = kept.and_then(|kept| Session::decode(&kept));
+    session.unwrap_or_else(|| Session::new(now()))
+}
+
+fn keep(socket: &WebSocket, session: &Session) {
+    if let Err(thrown) = socket.serialize_attachment(session.encode()) {
+        console_error!("keeping a socket's place: {thrown}");
+        close(socket, &Closing::later());
+    }
+}
+
+fn close(socket: &WebSocket, closing: &Closing) {
+    // It may be gone already.
+    let _closed = socket.close(Some(closing.code), Some(&closing.reason));
+}
