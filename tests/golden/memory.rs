@@ -11,9 +11,9 @@ use std::task::{Context, Poll, Waker};
 use bytes::Bytes;
 use http::{Method, Request};
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{LivePages, 
-    Backend, BackendError, Blobs, Body, Nonce, ObjectKey, Pointer, Pointers, Server, Settings,
-    SiteUrls, Spaces,
+use pmx_sync::serve::{
+    Backend, BackendError, Blobs, Body, LivePages, Nonce, ObjectKey, Pointer, Pointers, Server,
+    Settings, SiteUrls, Spaces,
 };
 use pmx_sync::site::Domain;
 use pmx_sync::space::{Command, Reply, execute};

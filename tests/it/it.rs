@@ -29,6 +29,7 @@ mod golden;
 mod hosts;
 mod journal;
 mod kill;
+mod live;
 mod publish;
 mod refused;
 mod serving;

@@ -335,9 +335,14 @@ impl World {
     }
 
     fn with(host: Host) -> Self {
+        Self::with_settings(host, &[])
+    }
+
+    /// A fresh world whose server has variables of the environment.
+    pub(crate) fn with_settings(host: Host, settings: &[(&str, &str)]) -> Self {
         let temp = TempDir::new().expect("a temporary folder");
         fs::create_dir(temp.path().join("site")).expect("a folder for the site");
-        let server = Server::start(host, &temp.path().join("data"), 0);
+        let server = Server::start_with(host, &temp.path().join("data"), 0, settings);
         Self { temp, server }
     }
 

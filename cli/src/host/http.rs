@@ -49,12 +49,7 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(crate) fn new(
-        server: Server<Local>,
-        streams: Arc<Streams>,
-        live: Live,
-        log: Log,
-    ) -> Self {
+    pub(crate) fn new(server: Server<Local>, streams: Arc<Streams>, live: Live, log: Log) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
             server,

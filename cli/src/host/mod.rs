@@ -110,7 +110,7 @@ impl Host {
         let streams = local_webhooks(config.streams, addr);
         let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
         let topics = Arc::clone(local.spaces.topics());
-        let live = Live::new(topics, streams.long_poll(), stopped.clone());
+        let live = Live::new(topics, streams.patience(), stopped.clone());
         let server = Server::new(local, settings);
         let counter = Counter::new(server, Arc::new(streams), live, config.log);
         let counter = Arc::new(counter);

@@ -45,7 +45,10 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,
         },
-        pointer_lag: env.var("PMX_POINTER_LAG_MS").and_then(|text| text.parse().ok()).map(Duration::from_millis),
+        pointer_lag: env
+            .var("PMX_POINTER_LAG_MS")
+            .and_then(|text| text.parse().ok())
+            .map(Duration::from_millis),
         log,
     })
 }

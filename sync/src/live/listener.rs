@@ -7,6 +7,7 @@ use http::{HeaderName, HeaderValue, Method, Response};
 
 use crate::code::Code;
 use crate::name::SpaceName;
+use crate::stream::Refusal;
 use crate::stream::http::{Call, Get, Live, answer};
 use crate::wire::Problem;
 
@@ -93,6 +94,12 @@ pub fn refused(problem: &Problem) -> Response<Bytes> {
     dress(answer::problem(problem))
 }
 
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(refusal.code(), refusal.to_string())
+    }
+}
+
 fn is_upgrade(head: &Parts) -> bool {
     let names = |name: HeaderName, token: &str| {
         let values = head.headers.get_all(name).iter();
@@ -123,7 +130,9 @@ fn is_own_origin(head: &Parts) -> bool {
         return false;
     };
     let is_web = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
-    let name = authority.rsplit_once(':').map_or(authority, |(name, _)| name);
+    let name = authority
+        .rsplit_once(':')
+        .map_or(authority, |(name, _)| name);
     let is_here = matches!(name, "localhost" | "127.0.0.1" | "[::1]");
     is_web && (authority.eq_ignore_ascii_case(host) || is_here)
 }

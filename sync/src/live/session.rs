@@ -283,7 +283,11 @@ mod tests {
             from: From::At(Offset::at(place)),
         };
         assert_eq!(session.read(), Some((at(3), true)));
-        assert_eq!(got(&mut session, &page(3, &["b.html"], 4)), [4], "its place");
+        assert_eq!(
+            got(&mut session, &page(3, &["b.html"], 4)),
+            [4],
+            "its place"
+        );
         assert_eq!(session.read(), Some((at(4), false)));
         assert_eq!(got(&mut session, &page(4, &["b.html"], 5)), [0; 0]);
         let mut session = Session::decode(&session.encode()).unwrap();

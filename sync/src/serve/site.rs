@@ -16,8 +16,8 @@ use crate::location::{Codec, Location};
 use crate::name::SpaceName;
 use crate::pack::part::{PartTable, Parts};
 use crate::site::{
-    Coding, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector, SiteRequest, Snapshot,
-    absent, plan,
+    Coding, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector, SiteRequest,
+    Snapshot, absent, plan,
 };
 use crate::space::{Command, Reply};
 use crate::time::Timestamp;

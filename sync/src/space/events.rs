@@ -78,7 +78,10 @@ pub(super) fn tell<S: Sql>(
         kind: deploy.kind,
         at: deploy.at,
         since: None,
-        events: vec![Event::of(changes.since.and(Some(&*changes.all)), EVENT_PATHS_MAX)],
+        events: vec![Event::of(
+            changes.since.and(Some(&*changes.all)),
+            EVENT_PATHS_MAX,
+        )],
     };
     let body = written(&message)?;
     let append = Append {
@@ -125,7 +128,11 @@ pub(super) fn read_net<S: Sql>(
     }
     let message = net(ledger, from, to, EVENT_PATHS_MAX)?;
     let body = written(&message)?.into();
-    Ok(Page { start, body, ..tail })
+    Ok(Page {
+        start,
+        body,
+        ..tail
+    })
 }
 
 /// What deploy `to` changed against deploy `from`; against nothing if that is 0.

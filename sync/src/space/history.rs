@@ -11,7 +11,9 @@ use crate::manifest::diff;
 use crate::serve::Pointer;
 use crate::sql::Sql;
 use crate::time::Timestamp;
-use crate::wire::{DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary};
+use crate::wire::{
+    DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary,
+};
 
 /// Deploys looked through for a different root before the active one: twice the retention, twice.
 const LOOKED_THROUGH: u64 = 4 * ASSET_RETENTION_DEPLOYS as u64;

@@ -133,9 +133,8 @@ impl Live {
         }
         let doing = "opening a socket";
         let pair = WebSocketPair::new().map_err(problem(doing))?;
-        let pong = WebSocketRequestResponsePair::new("ping", "pong").map_err(|thrown| {
-            problem::<String>(doing)(crate::thrown::words(thrown))
-        })?;
+        let pong = WebSocketRequestResponsePair::new("ping", "pong")
+            .map_err(|thrown| problem::<String>(doing)(crate::thrown::words(thrown)))?;
         self.state.set_websocket_auto_response(&pong);
         self.state.accept_web_socket(&pair.server);
         keep(&pair.server, &Session::new(now()));

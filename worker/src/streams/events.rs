@@ -28,10 +28,7 @@ use crate::http::now;
 use crate::thrown::words;
 
 /// Begins to answer a reader.
-pub(crate) async fn begin<S: Source>(
-    source: &Rc<S>,
-    get: &Get,
-) -> Result<Answer<Body>, S::Failure>
+pub(crate) async fn begin<S: Source>(source: &Rc<S>, get: &Get) -> Result<Answer<Body>, S::Failure>
 where
     S::Failure: From<Refusal>,
 {

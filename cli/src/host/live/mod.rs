@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
-use http::request::Parts;
 use http::Response;
+use http::request::Parts;
 use pmx_sync::live::{Heard, Listener, Listening, dress, refused};
 use pmx_sync::name::SpaceName;
 use pmx_sync::stream::From;

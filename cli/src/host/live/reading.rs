@@ -122,12 +122,7 @@ impl Source for Reading {
     }
 }
 
-fn page(
-    counter: &Counter,
-    space: &SpaceName,
-    read: Read,
-    compact: bool,
-) -> Result<Page, Problem> {
+fn page(counter: &Counter, space: &SpaceName, read: Read, compact: bool) -> Result<Page, Problem> {
     let now = crate::host::now();
     block_on(counter.server.log(space, read, compact, now))
 }

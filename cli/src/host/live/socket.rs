@@ -35,7 +35,9 @@ use crate::host::streams::topics::Subscription;
 /// How many sockets the process may have: it asks for as many files as it may, and leaves those
 /// that all else needs.
 pub(super) fn sockets_max() -> usize {
-    files_max().saturating_sub(FILES_ELSE).clamp(64, LIVE_SOCKETS_MAX)
+    files_max()
+        .saturating_sub(FILES_ELSE)
+        .clamp(64, LIVE_SOCKETS_MAX)
 }
 
 /// Files that are no sockets of open pages: connections, ledgers, objects.
@@ -89,7 +91,10 @@ pub(super) async fn open(
     };
     // Whether there is such a space at all.
     let tail = Read { from: From::Now };
-    socket.changes.shared(tail, socket.log.tidings(tail)).await?;
+    socket
+        .changes
+        .shared(tail, socket.log.tidings(tail))
+        .await?;
     tokio::spawn(async move {
         // How it ends is the client's affair.
         if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIME, upgrade).await {

@@ -171,7 +171,7 @@ impl Streams {
     }
 
     /// How long a reader waits for one answer.
-    pub(super) const fn long_poll(&self) -> Duration {
+    pub(super) const fn patience(&self) -> Duration {
         self.config.long_poll
     }
 

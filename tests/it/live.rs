@@ -1,0 +1,370 @@
+//! Open pages: they hear what concerns them, of nothing else, and never see stale bytes.
+
+mod browser;
+mod crowd;
+mod socket;
+
+use std::thread;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::world::{Answer, Host, World, on_both_hosts, started_on_both_hosts};
+use socket::{Events, Socket};
+
+on_both_hosts!(
+    whoever_waits_hears_of_the_next_deploy,
+    events_come_with_their_place,
+    an_absence_is_one_net_difference,
+    a_socket_hears_what_concerns_it,
+    a_socket_catches_up_with_one_frame,
+    sockets_are_refused_and_closed_for_cause,
+    two_sites_do_not_hear_each_other,
+    only_deploys_write_events,
+    a_page_says_where_its_reader_stands,
+    a_page_that_wants_it_gets_the_script,
+    tail_prints_what_happens,
+);
+
+mod lagging {
+    use super::*;
+
+    started_on_both_hosts!(who_knows_of_a_deploy_never_gets_an_older_one);
+}
+
+mod chosen {
+    use super::*;
+
+    started_on_both_hosts!(all_pages_of_a_server_may_be_live);
+}
+
+fn at(deploy: u64) -> String {
+    format!("{:016}_{deploy:016}", 0)
+}
+
+fn site(world: &World) {
+    world.write(&[
+        ("index.html", "<body>home</body>"),
+        ("a.html", "<body>a</body>"),
+        ("b/index.html", "<body>b</body>"),
+        ("style.css", "p {}"),
+    ]);
+    world.sync("docs", &[]).ok();
+}
+
+fn edit(world: &World, file: &str, content: &str) {
+    world.write(&[(file, content)]);
+    world.sync("docs", &[]).ok();
+}
+
+fn deploys(messages: &Value) -> Vec<u64> {
+    let messages = messages.as_array().unwrap().iter();
+    messages
+        .map(|message| message["deploy"].as_u64().unwrap())
+        .collect()
+}
+
+/// Waits for one answer, on a thread of its own.
+fn poll(world: &World, query: &str) -> thread::JoinHandle<Answer> {
+    let port = world.server.port;
+    let head = format!(
+        "GET /_events?live=long-poll&{query} HTTP/1.1\r\nHost: docs.localhost:{port}\r\n\
+         Connection: close\r\n\r\n"
+    );
+    thread::spawn(move || crate::world::raw(port, head.as_bytes(), false))
+}
+
+fn whoever_waits_hears_of_the_next_deploy(world: World) {
+    site(&world);
+    let waiting = [
+        poll(&world, &format!("offset={}", at(1))),
+        poll(&world, "offset=now"),
+    ];
+    thread::sleep(Duration::from_millis(150));
+    edit(&world, "a.html", "<body>a2</body>");
+    for waiting in waiting {
+        let answer = waiting.join().unwrap();
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let event = &answer.json()[0]["events"][0];
+        assert_eq!(event["modified"], json!(["a.html"]));
+        assert_eq!(event["paths"], json!(["/a"]));
+        assert_eq!(answer.header("stream-next-offset"), Some(&*at(2)));
+        assert!(answer.header("stream-cursor").is_some());
+        assert!(answer.header("etag").is_some());
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"));
+        let policy = answer.header("cross-origin-resource-policy");
+        assert_eq!(policy, Some("same-origin"));
+    }
+    // What happened before the question is the answer at once.
+    let answer = poll(&world, &format!("offset={}", at(0))).join().unwrap();
+    assert_eq!(deploys(&answer.json()), [1, 2]);
+}
+
+fn events_come_with_their_place(world: World) {
+    site(&world);
+    let mut events = Events::open(&world, "docs", "offset=-1", "");
+    let (first, id) = events.next();
+    assert_eq!((deploys(&Value::Array(first)), &*id), (vec![1], &*at(1)));
+    edit(&world, "a.html", "2");
+    let (second, id) = events.next();
+    assert_eq!((deploys(&Value::Array(second)), &*id), (vec![2], &*at(2)));
+    drop(events);
+    edit(&world, "a.html", "3");
+    // A browser asks for the same address again, and says how far it got.
+    let last = format!("Last-Event-ID: {id}\r\n");
+    let mut again = Events::open(&world, "docs", "offset=-1", &last);
+    let (third, id) = again.next();
+    assert_eq!((deploys(&Value::Array(third)), &*id), (vec![3], &*at(3)));
+}
+
+fn an_absence_is_one_net_difference(world: World) {
+    site(&world);
+    edit(&world, "a.html", "2");
+    edit(&world, "style.css", "p { color: red }");
+    edit(&world, "a.html", "<body>a</body>");
+    let net = |offset: &str| world.get("docs", &format!("/_events?offset={offset}&compact=1"));
+    let answer = net(&at(1));
+    assert_eq!(answer.header("stream-next-offset"), Some(&*at(4)));
+    let messages = answer.json();
+    assert_eq!(deploys(&messages), [4]);
+    assert_eq!(messages[0]["since"], 1);
+    assert_eq!(messages[0]["events"][0]["modified"], json!(["style.css"]));
+    assert_eq!(messages[0]["events"][0]["paths"], json!(["/style.css"]));
+    assert_eq!(net(&at(4)).json(), json!([]));
+    assert_eq!(net("now").json(), json!([]));
+    assert_eq!(net(&at(5)).status, 400);
+    let first = net(&at(0)).json();
+    assert_eq!(first[0]["events"][0]["truncated"], true);
+    // Live readers may have it too.
+    let waited = poll(&world, &format!("offset={}&compact=1", at(1)));
+    assert_eq!(deploys(&waited.join().unwrap().json()), [4]);
+    let query = format!("offset={}&compact=1", at(1));
+    let mut events = Events::open(&world, "docs", &query, "");
+    let (messages, id) = events.next();
+    assert_eq!((messages.len(), &*id), (1, &*at(4)));
+    edit(&world, "a.html", "5");
+    assert_eq!(deploys(&Value::Array(events.next().0)), [5]);
+}
+
+fn a_socket_hears_what_concerns_it(world: World) {
+    site(&world);
+    let wish = r#"{"page":"/a","uses":["/style.css"],"offset":"now"}"#;
+    let (mut page, first) = Socket::listen(&world, "docs", wish);
+    let place = json!({"offset": at(1), "deploy": 1, "events": []});
+    assert_eq!(first, place);
+    let (mut folder, _) = Socket::listen(&world, "docs", r#"{"page":"/b/"}"#);
+    let (mut all, _) = Socket::listen(&world, "docs", r#"{"all":true}"#);
+    edit(&world, "b/index.html", "2");
+    assert_eq!(folder.frame()["events"][0]["paths"], json!(["/b/"]));
+    assert_eq!(all.frame()["deploy"], 2);
+    world.write(&[("style.css", "p { color: red }"), ("b/index.html", "3")]);
+    world.sync("docs", &[]).ok();
+    let frame = page.frame();
+    assert_eq!(
+        (&frame["deploy"], &frame["offset"]),
+        (&json!(3), &json!(at(3)))
+    );
+    assert_eq!(frame["kind"], "publish");
+    assert_eq!(frame["events"][0]["modified"], json!(["style.css"]));
+    assert_eq!(
+        folder.frame()["events"][0]["modified"],
+        json!(["b/index.html"])
+    );
+    let both = all.frame();
+    let modified = json!(["b/index.html", "style.css"]);
+    assert_eq!(both["events"][0]["modified"], modified);
+    world.pmx(&["rollback", "2", "--space", "docs"]).ok();
+    let back = page.frame();
+    assert_eq!(
+        (&back["deploy"], &back["kind"]),
+        (&json!(4), &json!("rollback"))
+    );
+    assert_eq!(back["prev_root"], frame["root"]);
+    assert!(page.is_silent());
+    // It may change its mind.
+    page.say(&format!(r#"{{"page":"/","offset":"{}"}}"#, at(4)));
+    assert_eq!(page.frame()["events"], json!([]));
+    edit(&world, "index.html", "2");
+    assert_eq!(page.frame()["events"][0]["paths"], json!(["/"]));
+}
+
+fn a_socket_catches_up_with_one_frame(world: World) {
+    site(&world);
+    for number in 0..5 {
+        edit(&world, "a.html", &format!("<body>a{number}</body>"));
+    }
+    let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, at(1));
+    let (mut page, first) = Socket::listen(&world, "docs", &wish);
+    assert_eq!((&first["deploy"], &first["since"]), (&json!(6), &json!(1)));
+    assert!(page.is_silent());
+    let wish = format!(r#"{{"all":true,"compact":false,"offset":"{}"}}"#, at(1));
+    let (mut each, first) = Socket::listen(&world, "docs", &wish);
+    assert_eq!(first["deploy"], 2);
+    for deploy in 3..=6 {
+        assert_eq!(each.frame()["deploy"], deploy);
+    }
+    edit(&world, "a.html", "last");
+    assert_eq!(each.frame()["deploy"], 7);
+    assert_eq!(page.frame()["deploy"], 7);
+}
+
+fn sockets_are_refused_and_closed_for_cause(world: World) {
+    site(&world);
+    let port = world.server.port;
+    let open = |site: &str, origin: Option<&str>| Socket::open(port, site, origin);
+    assert_eq!(open("docs", Some("https://evil.example")).err(), Some(403));
+    let sibling = format!("http://other.localhost:{port}");
+    assert_eq!(open("docs", Some(&sibling)).err(), Some(403));
+    assert_eq!(open("nobody", None).err(), Some(404));
+    let own = format!("http://docs.localhost:{port}");
+    assert!(open("docs", Some(&own)).is_ok());
+    for (said, code) in [
+        ("{", 1007),
+        (r#"{"offset":"soon"}"#, 1007),
+        (&*format!(r#"{{"page":"/a","offset":"{}"}}"#, at(9)), 4410),
+    ] {
+        let mut socket = open("docs", None).unwrap();
+        socket.say(said);
+        assert_eq!(socket.text(), Err(code), "{said}");
+    }
+    let mut socket = open("docs", None).unwrap();
+    let many = vec!["\"/x\""; 513].join(",");
+    socket.say(&format!("{{\"uses\":[{many}]}}"));
+    assert_eq!(socket.text(), Err(1009));
+}
+
+fn two_sites_do_not_hear_each_other(world: World) {
+    site(&world);
+    world.sync("other", &[]).ok();
+    let (mut docs, _) = Socket::listen(&world, "docs", r#"{"all":true}"#);
+    let (mut other, _) = Socket::listen(&world, "other", r#"{"all":true}"#);
+    edit(&world, "a.html", "2");
+    assert_eq!(docs.frame()["deploy"], 2);
+    assert!(other.is_silent());
+    world.sync("other", &[]).ok();
+    assert_eq!(other.frame()["deploy"], 2);
+    assert!(docs.is_silent());
+}
+
+fn only_deploys_write_events(world: World) {
+    site(&world);
+    for method in ["POST", "PUT", "DELETE"] {
+        let answer = world.request(method, "docs", "/_events", &[], b"[1]");
+        assert_eq!(answer.status, 405, "{method}");
+    }
+}
+
+fn a_page_says_where_its_reader_stands(world: World) {
+    site(&world);
+    edit(&world, "a.html", "2");
+    let page = world.get("docs", "/a");
+    assert_eq!(page.header("x-pmx-deploy"), Some("2"));
+    assert_eq!(page.header("stream-next-offset"), Some(&*at(2)));
+    assert_eq!(page.header("server-timing"), Some("pmx;desc=\"2\""));
+    assert_eq!(page.text(), "2");
+    assert_eq!(
+        world.get("docs", "/style.css").header("stream-next-offset"),
+        None
+    );
+    let script = world.get("docs", "/_pmx/live.js");
+    assert_eq!(
+        (script.status, script.header("x-content-type-options")),
+        (200, Some("nosniff"))
+    );
+    assert_eq!(
+        script.header("content-type"),
+        Some("text/javascript; charset=utf-8")
+    );
+    let tag = script.header("etag").unwrap();
+    let again = world.request(
+        "GET",
+        "docs",
+        "/_pmx/live.js",
+        &[("if-none-match", tag)],
+        b"",
+    );
+    assert_eq!(again.status, 304);
+}
+
+fn a_page_that_wants_it_gets_the_script(world: World) {
+    site(&world);
+    let plain = world.get("docs", "/a");
+    assert_eq!(plain.text(), "<body>a</body>");
+    world.write(&[("b/index.html", "2")]);
+    world.sync("docs", &["--live"]).ok();
+    let tag = plain.header("etag").unwrap().trim_start_matches("W/");
+    let known = [("if-none-match", tag)];
+    let page = world.request("GET", "docs", "/a", &known, b"");
+    assert_eq!(page.status, 200, "the page is another one now");
+    let script = format!(
+        "<body>a<script src=\"/_pmx/live.js\" data-deploy=\"2\" data-offset=\"{}\" defer></script>\
+         </body>",
+        at(2)
+    );
+    assert_eq!(page.text(), script);
+    let tag = page.header("etag").unwrap();
+    let known = [("if-none-match", tag)];
+    let again = world.request("GET", "docs", "/a", &known, b"");
+    assert_eq!(
+        (again.status, again.header("x-pmx-deploy")),
+        (304, Some("2"))
+    );
+    assert_eq!(world.get("docs", "/style.css").text(), "p {}");
+    assert_eq!(world.request("HEAD", "docs", "/a", &[], b"").status, 200);
+    // A deploy's own address shows what was published and never changes.
+    assert_eq!(world.get("2--docs", "/a").text(), "<body>a</body>");
+    // It comes back with what it was published with.
+    world.write(&[("b/index.html", "3")]);
+    world.sync("docs", &[]).ok();
+    assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
+    world.pmx(&["rollback", "2", "--space", "docs"]).ok();
+    assert!(world.get("docs", "/a").text().contains("data-deploy=\"4\""));
+}
+
+fn who_knows_of_a_deploy_never_gets_an_older_one(host: Host) {
+    let lag = [("PMX_POINTER_LAG_MS", "3600000")];
+    let world = World::with_settings(host, &lag);
+    site(&world);
+    assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
+    edit(&world, "a.html", "2");
+    let late = world.get("docs", "/a");
+    assert_eq!(
+        (&*late.text(), late.header("x-pmx-deploy")),
+        ("<body>a</body>", Some("1"))
+    );
+    for known in [
+        ("x-pmx-know", "2"),
+        ("cookie", "a=b; _pmx_deploy=2"),
+        ("x-pmx-know", "9"),
+    ] {
+        let page = world.request("GET", "docs", "/a", &[known], b"");
+        assert_eq!(
+            (&*page.text(), page.header("x-pmx-deploy")),
+            ("2", Some("2"))
+        );
+    }
+    // A rollback is a newer deploy too.
+    world.pmx(&["rollback", "1", "--space", "docs"]).ok();
+    let page = world.request("GET", "docs", "/a", &[("x-pmx-know", "3")], b"");
+    assert_eq!(
+        (&*page.text(), page.header("x-pmx-deploy")),
+        ("<body>a</body>", Some("3"))
+    );
+}
+
+fn all_pages_of_a_server_may_be_live(host: Host) {
+    let world = World::with_settings(host, &[("LIVE", "all")]);
+    site(&world);
+    assert!(world.get("docs", "/a").text().contains("/_pmx/live.js"));
+    assert_eq!(world.get("docs", "/style.css").text(), "p {}");
+}
+
+/// The script is small: it is part of each page that wants it.
+#[test]
+fn the_script_has_less_than_four_kilobytes() {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(pmx_sync::live::SCRIPT).unwrap();
+    let bytes = gzip.finish().unwrap().len();
+    assert!(bytes < 4_096, "{bytes}");
+}

@@ -1,0 +1,120 @@
+//! A page's side of a socket, and of a stream of events.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+use tungstenite::handshake::HandshakeError;
+use tungstenite::{Message, WebSocket};
+
+use crate::world::World;
+
+/// An open socket.
+pub(crate) struct Socket(WebSocket<TcpStream>);
+
+/// How a socket was refused: the status.
+pub(crate) type Refused = u16;
+
+impl Socket {
+    /// Opens a socket to a site.
+    pub(crate) fn open(port: u16, site: &str, origin: Option<&str>) -> Result<Self, Refused> {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).unwrap();
+        stream.set_nodelay(true).unwrap();
+        let mut request = http::Request::get(format!("ws://{site}.localhost:{port}/_events"))
+            .header("host", format!("{site}.localhost:{port}"))
+            .header("upgrade", "websocket")
+            .header("connection", "Upgrade")
+            .header("sec-websocket-version", "13")
+            .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        match tungstenite::client(request.body(()).unwrap(), stream) {
+            Ok((socket, _)) => Ok(Self(socket)),
+            Err(HandshakeError::Failure(tungstenite::Error::Http(answer))) => {
+                Err(answer.status().as_u16())
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+
+    /// Opens a socket and says what it wants; returns it with the first frame.
+    pub(crate) fn listen(world: &World, site: &str, wish: &str) -> (Self, Value) {
+        let mut socket = Self::open(world.server.port, site, None).unwrap();
+        socket.say(wish);
+        let first = socket.frame();
+        (socket, first)
+    }
+
+    /// Says something.
+    pub(crate) fn say(&mut self, text: &str) {
+        self.0.send(Message::text(text)).unwrap();
+    }
+
+    /// The next text; `Err` has the code with which the socket was closed.
+    pub(crate) fn text(&mut self) -> Result<String, u16> {
+        loop {
+            match self.0.read() {
+                Ok(Message::Text(text)) => return Ok(text.to_string()),
+                Ok(Message::Close(frame)) => {
+                    return Err(frame.map_or(1005, |frame| frame.code.into()));
+                }
+                Ok(Message::Ping(_) | Message::Pong(_)) => {}
+                Ok(other) => panic!("{other}"),
+                Err(tungstenite::Error::Io(error)) => panic!("nothing came: {error}"),
+                // The server is gone.
+                Err(_) => return Err(1006),
+            }
+        }
+    }
+
+    /// The next frame.
+    pub(crate) fn frame(&mut self) -> Value {
+        let text = self.text().unwrap();
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+    }
+
+    /// Whether nothing comes for a moment, as far as the answer to a ping tells: all that was said
+    /// before it would come before it.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.say("ping");
+        self.text().unwrap() == "pong"
+    }
+}
+
+/// A reader of server-sent events.
+pub(crate) struct Events(BufReader<TcpStream>);
+
+impl Events {
+    /// Asks for the events of a site.
+    pub(crate) fn open(world: &World, site: &str, query: &str, headers: &str) -> Self {
+        let port = world.server.port;
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).unwrap();
+        let head = format!(
+            "GET /_events?live=sse&{query} HTTP/1.1\r\nHost: {site}.localhost:{port}\r\n{headers}\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The next messages with something in them, and the id behind them.
+    pub(crate) fn next(&mut self) -> (Vec<Value>, String) {
+        let mut messages = Vec::new();
+        let mut line = String::new();
+        loop {
+            line.clear();
+            let read = self.0.read_line(&mut line).expect("events come");
+            assert_ne!(read, 0, "the reader is let go");
+            if let Some(data) = line.trim_end().strip_prefix("data:[") {
+                messages = serde_json::from_str(&format!("[{data}")).unwrap();
+            } else if let Some(id) = line.trim_end().strip_prefix("id:") {
+                return (messages, id.to_owned());
+            }
+        }
+    }
+}
