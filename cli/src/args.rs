@@ -70,6 +70,8 @@ pub enum Command {
     Rollback(RollbackArgs),
     /// Show the server, the site, its active deploy, and whether the folder differs
     Status(StatusArgs),
+    /// Print what each deploy changes, as it happens, one line of JSON each
+    Tail(TailArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -320,6 +322,20 @@ pub struct DeploysArgs {
     /// List only deploys with smaller numbers
     #[arg(long, value_name = "DEPLOY")]
     pub before: Option<u64>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// `pmx tail`
+#[derive(Debug, Args)]
+pub struct TailArgs {
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Begin behind this deploy (0: with the first) [default: the active one]
+    #[arg(long, value_name = "DEPLOY")]
+    pub from: Option<u64>,
     /// The site.
     #[command(flatten)]
     pub site: SiteArgs,

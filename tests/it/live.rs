@@ -359,6 +359,27 @@ fn all_pages_of_a_server_may_be_live(host: Host) {
     assert_eq!(world.get("docs", "/style.css").text(), "p {}");
 }
 
+fn tail_prints_what_happens(world: World) {
+    use std::io::{BufRead as _, BufReader};
+    site(&world);
+    let mut command = world.command(&["tail", "--space", "docs", "--from", "0"]);
+    command.stdout(std::process::Stdio::piped());
+    command.stderr(std::process::Stdio::null());
+    let mut tail = command.spawn().unwrap();
+    let mut lines = BufReader::new(tail.stdout.take().unwrap()).lines();
+    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
+    assert_eq!(next()["deploy"], 1);
+    edit(&world, "a.html", "2");
+    let second = next();
+    assert_eq!(
+        (&second["deploy"], &second["kind"]),
+        (&json!(2), &json!("publish"))
+    );
+    assert_eq!(second["events"][0]["paths"], json!(["/a"]));
+    tail.kill().unwrap();
+    tail.wait().unwrap();
+}
+
 /// The script is small: it is part of each page that wants it.
 #[test]
 fn the_script_has_less_than_four_kilobytes() {

@@ -10,6 +10,7 @@ mod serve;
 mod shell;
 mod status;
 mod sync;
+mod tail;
 mod watch;
 
 use std::ffi::OsString;
@@ -88,6 +89,7 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
         Command::Deploys(args) => deploys::run(&args, context),
         Command::Rollback(args) => rollback::run(args, context),
         Command::Status(args) => status::run(&args, context),
+        Command::Tail(args) => tail::run(&args, context),
         Command::Dev(args) => dev::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Completions { .. } | Command::Man { .. } | Command::Explain { .. } => {

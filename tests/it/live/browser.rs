@@ -1,1 +1,112 @@
+//! Live pages in a real browser, against both hosts. The stories are `tests/browser/stories.mjs`.
 
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+
+use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
+
+/// How many stories there are.
+const STORIES: usize = 7;
+
+#[test]
+fn pages_live_in_a_real_browser() {
+    check(Host::Embedded);
+}
+
+#[test]
+fn pages_live_in_a_real_browser_through_the_worker() {
+    check(Host::Worker);
+}
+
+fn check(host: Host) {
+    let lack = match host {
+        Host::Embedded => None,
+        Host::Worker => worker_lacks(),
+    };
+    let ready = lack.map_or_else(install, |lack| Err(lack.to_owned()));
+    let chromium = match ready.and_then(|()| chromium()) {
+        Ok(chromium) => chromium,
+        Err(lack) => return skipped("live pages", &lack),
+    };
+    let world = World::with_settings(host, &[]);
+    let port = world.server.port.to_string();
+    let mut stories = world.command(&[]);
+    let environment: Vec<_> = stories
+        .get_envs()
+        .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
+        .collect();
+    stories = Command::new("node");
+    for (name, value) in environment {
+        match value {
+            Some(value) => stories.env(name, value),
+            None => stories.env_remove(name),
+        };
+    }
+    let ran = stories
+        .arg("stories.mjs")
+        .arg(port)
+        .args([pmx_path(), &world.site(), &chromium])
+        .current_dir(folder())
+        .stdin(Stdio::null())
+        .output()
+        .expect("node runs");
+    let said = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let told: Vec<Value> = said
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect();
+    let failed: Vec<&Value> = told
+        .iter()
+        .filter(|story| story["passed"] != true)
+        .collect();
+    let stderr = String::from_utf8_lossy(&ran.stderr);
+    assert!(failed.is_empty(), "{failed:#?}\n{stderr}");
+    assert_eq!(told.len(), STORIES, "{said}\n{stderr}");
+}
+
+fn folder() -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/browser")).to_owned()
+}
+
+/// The browser: `CHROMIUM`, or one that is installed.
+fn chromium() -> Result<PathBuf, String> {
+    if let Some(named) = std::env::var_os("CHROMIUM") {
+        return Ok(named.into());
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let programs = ["chromium", "chromium-browser", "google-chrome"];
+    let all = programs
+        .iter()
+        .flat_map(|name| folders.iter().map(move |f| f.join(name)));
+    let mut found = all.filter(|program| program.is_file());
+    let lack = "there is no Chromium (Debian: apt install chromium; or name it in CHROMIUM)";
+    found.next().ok_or_else(|| lack.to_owned())
+}
+
+/// Has what `package-lock.json` names in `node_modules`, or says what is missing.
+fn install() -> Result<(), String> {
+    let said = |error: std::io::Error| error.to_string();
+    let lock = fs::File::create(folder().join(".installing")).map_err(said)?;
+    // The tests of a run are processes of their own.
+    lock.lock().map_err(said)?;
+    let wanted = fs::read(folder().join("package-lock.json")).map_err(said)?;
+    let installed = folder().join("node_modules/installed-lock.json");
+    if fs::read(&installed).is_ok_and(|lock| lock == wanted) {
+        return Ok(());
+    }
+    let mut npm = Command::new("npm");
+    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+        .current_dir(folder())
+        .stdin(Stdio::null());
+    let ran = npm
+        .output()
+        .map_err(|error| format!("there is no npm: {error}"))?;
+    if !ran.status.success() {
+        return Err(format!("npm ci: {}", String::from_utf8_lossy(&ran.stderr)));
+    }
+    fs::write(installed, wanted).map_err(said)
+}

@@ -85,11 +85,9 @@ impl Reading {
                     tidings.complete(*net);
                 }
             }
-            let tidings = Some(tidings);
-            Ok(Shared {
-                tidings,
-                ..Shared::alone(read, page)
-            })
+            let mut shared = Shared::alone(read, page);
+            shared.tidings = Some(tidings);
+            Ok(shared)
         })
         .await
     }

@@ -72,9 +72,8 @@ pub(super) async fn open(
     let Ok(permit) = Arc::clone(&counter.live.sockets).try_acquire_owned() else {
         return Err(Problem::new(Code::TooMany, "there are too many sockets"));
     };
-    let accept = match accepted(head) {
-        Some(accept) => accept,
-        None => return Ok(upgrade_required()),
+    let Some(accept) = accepted(head) else {
+        return Ok(upgrade_required());
     };
     let Some(upgrade) = head.extensions.remove::<OnUpgrade>() else {
         let detail = "the connection can't become a WebSocket";

@@ -210,7 +210,7 @@ impl Streams {
 }
 
 /// A number for jitter.
-pub(in crate::host) fn jitter() -> u64 {
+pub(crate) fn jitter() -> u64 {
     // Without randomness nothing is jittered, and nothing else is lost.
     random().map_or(0, u64::from_be_bytes)
 }

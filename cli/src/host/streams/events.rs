@@ -23,7 +23,7 @@ use super::answer::{jitter, up_to};
 use super::topics::{Shared, Subscription};
 
 /// What readers read.
-pub(in crate::host) trait Source: Send + Sync + 'static {
+pub(crate) trait Source: Send + Sync + 'static {
     /// Why it can't be read.
     type Failure: Send;
 
@@ -32,7 +32,7 @@ pub(in crate::host) trait Source: Send + Sync + 'static {
 }
 
 /// Begins to answer a reader.
-pub(in crate::host) async fn begin<S: Source>(
+pub(crate) async fn begin<S: Source>(
     source: S,
     changes: Subscription,
     get: &Get,

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 /// All streams that somebody waits for.
 #[derive(Default)]
-pub(in crate::host) struct Topics(Mutex<HashMap<StreamName, Arc<Topic>>>);
+pub(crate) struct Topics(Mutex<HashMap<StreamName, Arc<Topic>>>);
 
 /// A stream that somebody waits for.
 struct Topic {
@@ -27,18 +27,18 @@ struct Topic {
 }
 
 /// A page that many readers get.
-pub(in crate::host) struct Shared {
+pub(crate) struct Shared {
     read: Read,
     at: u64,
-    pub(in crate::host) page: Page,
+    pub(crate) page: Page,
     event: OnceLock<(Cursor, Event)>,
     /// What the page is for sockets.
-    pub(in crate::host) tidings: Option<Tidings>,
+    pub(crate) tidings: Option<Tidings>,
 }
 
 impl Shared {
     /// A page for one reader.
-    pub(in crate::host) fn alone(read: Read, page: Page) -> Self {
+    pub(crate) fn alone(read: Read, page: Page) -> Self {
         Self {
             read,
             at: 0,
@@ -49,7 +49,7 @@ impl Shared {
     }
 
     /// The page as a chunk of events, made for the first who asks.
-    pub(in crate::host) fn event(&self, cursor: Cursor) -> &(Cursor, Event) {
+    pub(crate) fn event(&self, cursor: Cursor) -> &(Cursor, Event) {
         self.event
             .get_or_init(|| (cursor, sse::event(&self.page, cursor)))
     }
@@ -57,14 +57,14 @@ impl Shared {
 
 impl Topics {
     /// Lets readers know that a stream changed.
-    pub(in crate::host) fn changed(&self, name: &StreamName) {
+    pub(crate) fn changed(&self, name: &StreamName) {
         if let Some(topic) = self.open().get(name) {
             topic.changes.send_modify(|count| *count += 1);
         }
     }
 
     /// Begins to wait for a stream.
-    pub(in crate::host) fn subscribe(self: &Arc<Self>, name: &StreamName) -> Subscription {
+    pub(crate) fn subscribe(self: &Arc<Self>, name: &StreamName) -> Subscription {
         let topic = Arc::clone(self.open().entry(name.clone()).or_insert_with(|| {
             Arc::new(Topic {
                 changes: watch::Sender::new(0),
@@ -85,7 +85,7 @@ impl Topics {
 }
 
 /// One who waits.
-pub(in crate::host) struct Subscription {
+pub(crate) struct Subscription {
     changes: watch::Receiver<u64>,
     topic: Arc<Topic>,
     name: StreamName,
@@ -94,19 +94,19 @@ pub(in crate::host) struct Subscription {
 
 impl Subscription {
     /// Notes the count of changes: only later ones are waited for.
-    pub(in crate::host) fn mark(&mut self) {
+    pub(crate) fn mark(&mut self) {
         self.changes.mark_unchanged();
     }
 
     /// Waits for a change that was not noted.
-    pub(in crate::host) async fn changed(&mut self) {
+    pub(crate) async fn changed(&mut self) {
         // The sender lives as long as this does.
         let _ = self.changes.changed().await;
     }
 
     /// Reads for all who are at the same place: those who come while `reading` is under way wait
     /// for it and share what it gives.
-    pub(in crate::host) async fn shared<E>(
+    pub(crate) async fn shared<E>(
         &self,
         read: Read,
         reading: impl Future<Output = Result<Shared, E>>,

@@ -1,0 +1,75 @@
+//! `pmx tail`: what each deploy changes, as it happens, one line of JSON each.
+
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::time::Duration;
+
+use pmx_sync::live::Message;
+use pmx_sync::stream::Offset;
+
+use super::{Context, Ended};
+use crate::args::{ScanArgs, TailArgs};
+use crate::client::http::Client;
+use crate::error::Failure;
+
+/// How often an interrupt is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+pub(super) fn run(args: &TailArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let folder = context
+        .layers
+        .folder_at(args.dir.as_deref(), &ScanArgs::default());
+    let site = context.layers.site(&args.site, &folder.dir)?;
+    let client = Client::new(site.server, site.token, context.interrupt.clone());
+    let reply = client.deploys(&site.space, None, 1)?;
+    let from = args.from.unwrap_or(reply.active);
+    context.ui.note(format!(
+        "waiting for deploys of {} after {from}; press Ctrl-C to stop",
+        site.space
+    ));
+    print(&listen(client, reply.url, from), context)
+}
+
+/// Listens on a thread of its own: an interrupt need not wait for an answer.
+fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<Message>, Failure>> {
+    let (sender, messages) = sync_channel(1);
+    std::thread::spawn(move || {
+        let mut offset = Offset::at(from).to_string();
+        loop {
+            let heard = client.events(&url, &offset);
+            let failed = heard.is_err();
+            let heard = heard.map(|(messages, next)| {
+                offset = next;
+                messages
+            });
+            // Nobody listens any more when the command has ended.
+            if sender.send(heard).is_err() || failed {
+                return;
+            }
+        }
+    });
+    messages
+}
+
+fn print(
+    messages: &Receiver<Result<Vec<Message>, Failure>>,
+    context: &Context<'_>,
+) -> Result<Ended, Failure> {
+    while !context.interrupt.is_raised() {
+        match messages.recv_timeout(TICK) {
+            Ok(heard) => {
+                for message in heard? {
+                    if context.ui.is_json() {
+                        context.ui.object("deployed", &message);
+                    } else {
+                        let line = serde_json::to_string(&message);
+                        let unfit = |error: serde_json::Error| Failure::usage(error.to_string());
+                        context.ui.result(line.map_err(unfit)?);
+                    }
+                }
+            }
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => break,
+        }
+    }
+    Ok(Ended::Done)
+}

@@ -1,0 +1,249 @@
+// Live pages in a real browser: what a person would see, as one line of JSON a story.
+//
+//   node stories.mjs PORT PMX_PROGRAM FOLDER CHROMIUM
+//
+// Publishes with the real `pmx` (its environment says where) what lies in FOLDER.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import dns from "node:dns";
+import { mkdirSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { stream } from "@durable-streams/client";
+import puppeteer from "puppeteer-core";
+
+const [port, pmx, folder, executablePath] = process.argv.slice(2);
+const siteOf = (space) => `http://${space}.localhost:${port}`;
+
+function write(files) {
+  for (const [path, content] of Object.entries(files)) {
+    const file = join(folder, path);
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, content);
+  }
+}
+
+const run = (...args) => execFileSync(pmx, args, { cwd: dirname(folder), encoding: "utf8" });
+const publish = (space, files = {}) => {
+  write(files);
+  run("sync", folder, "--space", space, "--live", "-q");
+};
+
+const pageOf = (text, more = "") => `<!doctype html><html><head>
+<link rel="stylesheet" href="/style.css"></head><body style="height:4000px">
+<p id="text">${text}</p><img src="/dot.svg" width="9">${more}</body></html>`;
+const dot = (colour) =>
+  `<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><rect width="9" height="9" fill="${colour}"/></svg>`;
+
+// Not every system knows where names below localhost are; a browser does.
+const lookup = dns.lookup;
+dns.lookup = (name, ...rest) =>
+  lookup(name.endsWith(".localhost") ? "127.0.0.1" : name, ...rest);
+
+const first = {
+  "index.html": pageOf("home"),
+  "a.html": pageOf("a", '<script src="/app.js"></script>'),
+  "b/index.html": pageOf("b"),
+  "style.css": "p { color: rgb(1, 0, 0) }",
+  "app.js": "window.app = 1;",
+  "dot.svg": dot("red"),
+};
+
+const browser = await puppeteer.launch({
+  executablePath,
+  headless: true,
+  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
+});
+
+// A tab that counts its loads and says what its stylesheet makes of it.
+async function open(space, path, { visible = true } = {}) {
+  const page = await browser.newPage();
+  const tab = { page, loads: 0, requests: [] };
+  page.on("load", () => (tab.loads += 1));
+  page.on("request", (request) => tab.requests.push(new URL(request.url()).pathname));
+  await page.evaluateOnNewDocument(() => {
+    // Headless tabs are all visible; what hides one is said here.
+    let hidden = false;
+    Object.defineProperty(document, "hidden", { get: () => hidden });
+    window.hide = (value) => {
+      hidden = value;
+      document.dispatchEvent(new Event("visibilitychange"));
+    };
+    const Real = window.WebSocket;
+    window.frames_ = [];
+    window.WebSocket = class extends Real {
+      constructor(...args) {
+        super(...args);
+        this.addEventListener("message", ({ data }) => window.frames_.push(data));
+      }
+    };
+  });
+  await page.goto(siteOf(space) + path, { waitUntil: "load" });
+  if (visible) await heard(tab, 1);
+  tab.colour = () => page.$eval("#text", (text) => getComputedStyle(text).color);
+  tab.text = () => page.$eval("#text", (text) => text.textContent);
+  return tab;
+}
+
+// Waits until so many frames came since the page was loaded: from the first on it is told.
+const heard = (tab, count) =>
+  tab.page.waitForFunction((count) => window.frames_?.length >= count, { timeout: 20000 }, count);
+const becomes = (tab, what, value) =>
+  tab.page.waitForFunction(
+    (what, value) => {
+      const text = document.querySelector("#text");
+      if (!text) return false;
+      return (what === "text" ? text.textContent : getComputedStyle(text).color) === value;
+    },
+    { timeout: 20000, polling: 20 },
+    what,
+    value,
+  );
+const pause = (ms) => new Promise((done) => setTimeout(done, ms));
+
+const stories = {
+  async a_stylesheet_is_exchanged_without_a_load() {
+    publish("one", first);
+    const tab = await open("one", "/a");
+    await tab.page.evaluate(() => (window.mark = 1));
+    publish("one", { "style.css": "p { color: rgb(2, 0, 0) }" });
+    await becomes(tab, "colour", "rgb(2, 0, 0)");
+    publish("one", { "style.css": "p { color: rgb(3, 0, 0) }" });
+    await becomes(tab, "colour", "rgb(3, 0, 0)");
+    assert.equal(await tab.page.evaluate(() => window.mark), 1);
+    await tab.page.waitForFunction(
+      () => document.querySelectorAll('link[rel="stylesheet"]').length === 1,
+      { timeout: 20000 },
+    );
+    publish("one", { "dot.svg": dot("blue") });
+    await tab.page.waitForFunction(() => /pmx=\d+$/.test(document.images[0].src), { timeout: 20000 });
+    assert.equal(tab.loads, 1);
+    await tab.page.close();
+  },
+
+  async a_page_is_loaded_again_only_where_it_is_due() {
+    publish("two", first);
+    const [a, b, home] = [await open("two", "/a"), await open("two", "/b/"), await open("two", "/")];
+    await a.page.evaluate(() => scrollTo(0, 1200));
+    publish("two", { "a.html": pageOf("a2", '<script src="/app.js"></script>') });
+    await becomes(a, "text", "a2");
+    await a.page.waitForFunction(() => scrollY === 1200, { timeout: 20000 });
+    await heard(a, 1);
+    publish("two", { "app.js": "window.app = 2;" });
+    await a.page.waitForFunction(() => window.app === 2, { timeout: 20000 });
+    await heard(a, 1);
+    publish("two", { "c.html": pageOf("c") });
+    publish("two", { "b/index.html": pageOf("b2") });
+    await becomes(b, "text", "b2");
+    await pause(300);
+    assert.deepEqual([a.loads, b.loads, home.loads], [3, 2, 1]);
+    for (const tab of [a, b, home]) await tab.page.close();
+  },
+
+  async what_happens_while_a_page_loads_is_not_missed() {
+    publish("three", first);
+    const page = await browser.newPage();
+    await page.setRequestInterception(true);
+    let published = false;
+    page.on("request", async (request) => {
+      // Between the page and its script, the page itself changes.
+      if (new URL(request.url()).pathname === "/_pmx/live.js" && !published) {
+        published = true;
+        publish("three", { "b/index.html": pageOf("late") });
+      }
+      await request.continue();
+    });
+    await page.goto(`${siteOf("three")}/b/`, { waitUntil: "load" });
+    await becomes({ page }, "text", "late");
+    await page.close();
+  },
+
+  async a_hidden_tab_catches_up_with_one_net_event() {
+    publish("four", first);
+    const tab = await open("four", "/a");
+    await tab.page.evaluate(() => window.hide(true));
+    await pause(200);
+    for (let number = 0; number < 50; number += 1) {
+      publish("four", { "style.css": `p { color: rgb(4, ${number}, 0) }` });
+    }
+    const before = await tab.page.evaluate(() => window.frames_.length);
+    await tab.page.evaluate(() => window.hide(false));
+    await becomes(tab, "colour", "rgb(4, 49, 0)");
+    await pause(300);
+    const frames = await tab.page.evaluate(() => window.frames_);
+    assert.equal(frames.length, before + 1, "one frame for fifty deploys");
+    assert.equal(JSON.parse(frames.at(-1)).since, 1);
+    assert.equal(tab.loads, 1);
+    await tab.page.close();
+  },
+
+  async a_rollback_is_live() {
+    publish("five", first);
+    const tab = await open("five", "/a");
+    publish("five", { "style.css": "p { color: rgb(5, 0, 0) }" });
+    await becomes(tab, "colour", "rgb(5, 0, 0)");
+    run("rollback", "1", "--space", "five", "-q");
+    await becomes(tab, "colour", "rgb(1, 0, 0)");
+    assert.equal(tab.loads, 1);
+    await tab.page.close();
+  },
+
+  async two_sites_do_not_hear_each_other() {
+    publish("six", first);
+    publish("seven", first);
+    const [six, seven] = [await open("six", "/a"), await open("seven", "/a")];
+    publish("six", { "style.css": "p { color: rgb(6, 0, 0) }" });
+    await becomes(six, "colour", "rgb(6, 0, 0)");
+    await pause(200);
+    assert.equal(await seven.colour(), "rgb(1, 0, 0)");
+    assert.equal(await seven.page.evaluate(() => window.frames_.length), 1);
+    for (const tab of [six, seven]) await tab.page.close();
+  },
+
+  async a_client_of_durable_streams_reads_events_live() {
+    publish("eight", first);
+    const seen = [];
+    const read = async (offset, live, enough) => {
+      const aborted = new AbortController();
+      const response = await stream({
+        url: `${siteOf("eight")}/_events`,
+        offset,
+        live,
+        json: true,
+        signal: aborted.signal,
+      });
+      return new Promise((done, failed) => {
+        setTimeout(() => failed(new Error(`${seen.length} of ${enough}`)), 20000).unref();
+        response.subscribeJson(async (batch) => {
+          seen.push(...batch.items.map((message) => message.deploy));
+          if (seen.length >= enough) {
+            aborted.abort();
+            done(batch.offset);
+          }
+        });
+      });
+    };
+    const live = read("-1", "long-poll", 2);
+    publish("eight", { "a.html": pageOf("8") });
+    const offset = await live;
+    publish("eight", { "a.html": pageOf("88") });
+    publish("eight", { "a.html": pageOf("888") });
+    const rest = read(offset, "sse", 5);
+    publish("eight", { "a.html": pageOf("8888") });
+    await rest;
+    assert.deepEqual(seen, [1, 2, 3, 4, 5]);
+  },
+};
+
+let failed = 0;
+for (const [name, story] of Object.entries(stories)) {
+  try {
+    await story();
+    console.log(JSON.stringify({ name, passed: true }));
+  } catch (error) {
+    failed += 1;
+    console.log(JSON.stringify({ name, passed: false, why: String(error.stack ?? error) }));
+  }
+}
+await browser.close();
+process.exit(failed ? 1 : 0);
