@@ -3,6 +3,7 @@
 //! If the scan found nothing changed, the root is the cached one and no manifest is touched. If
 //! little changed, the cached nodes are edited. Only without a cache is a manifest built whole.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -42,17 +43,26 @@ impl Local {
         cache: FolderCache,
         ui: &Ui,
     ) -> Result<Self, Failure> {
+        Self::read_touched(folder, args, cache, ui, None)
+    }
+
+    /// Reads a folder of which it is known where something happened since it was read before.
+    pub fn read_touched(
+        folder: &Folder,
+        args: &ScanArgs,
+        cache: FolderCache,
+        ui: &Ui,
+        touched: Option<&BTreeSet<String>>,
+    ) -> Result<Self, Failure> {
         let no_cache = args.no_cache;
         let cached = cache.clone();
         Self::scanned(cache, ui, |bar| {
             let known = if no_cache { None } else { cached.scan() };
-            scan::scan(
-                &folder.dir,
-                &options(folder, args),
-                known.as_ref(),
-                bar,
-                now(),
-            )
+            let options = scan::Options {
+                touched: touched.cloned(),
+                ..options(folder, args)
+            };
+            scan::scan(&folder.dir, &options, known.as_ref(), bar, now())
         })
     }
 

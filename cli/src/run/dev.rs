@@ -49,7 +49,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         allow_empty: AllowEmpty::No,
     };
     let client = job.client(context);
-    job.again(&client, context);
+    job.again(&client, context, None);
     let ui = context.ui;
     ui.result(&url);
     ui.object(
@@ -63,9 +63,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     if args.open && open(&url).is_err() {
         ui.warn("no browser could be started");
     }
-    while watch.wait(&context.interrupt)? {
-        job.again(&client, context);
-    }
+    job.follow(&watch, &client, context)?;
     running.stop();
     Ok(Ended::Done)
 }

@@ -1,5 +1,6 @@
 //! `pmx sync`: publish a folder, once or whenever it changes.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -101,11 +102,21 @@ impl Job {
 
     /// Publishes once.
     pub(super) fn once(&self, client: &Client, context: &Context<'_>) -> Result<Report, Failure> {
+        self.once_touched(client, context, None)
+    }
+
+    /// Publishes once. Where it is known where something happened, nothing else is looked at.
+    fn once_touched(
+        &self,
+        client: &Client,
+        context: &Context<'_>,
+        touched: Option<&BTreeSet<String>>,
+    ) -> Result<Report, Failure> {
         let started = Instant::now();
         let before = client.traffic();
         let site = context.cache.site(&self.site.server, &self.site.space);
         let base = site.active();
-        let (local, sending) = self.read(client, base.is_some(), context)?;
+        let (local, sending) = self.read(client, base.is_some(), context, touched)?;
         let totals = local.totals();
         check_empty(totals, self.allow_empty)?;
         context.ui.detail(format!(
@@ -146,13 +157,14 @@ impl Job {
         client: &Client,
         is_site_known: bool,
         context: &Context<'_>,
+        touched: Option<&BTreeSet<String>>,
     ) -> Result<(Local, Duration), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);
         let is_folder_known = !self.scan.no_cache && cache.has_scan();
         let is_first = !is_site_known && !is_folder_known && self.terms.mode == Mode::Publish;
         if !is_first || !ahead::is_untouched(client, &self.site.space)? {
-            let local = Local::read(folder, &self.scan, cache, ui)?;
+            let local = Local::read_touched(folder, &self.scan, cache, ui, touched)?;
             return Ok((local, Duration::ZERO));
         }
         let ahead = local::list(folder, &self.scan, ui)?;
@@ -362,16 +374,38 @@ fn watch(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
     let watch = Watch::of(&job.folder.dir)?;
     let client = job.client(context);
     job.once(&client, context)?.print(context.ui);
-    while watch.wait(&context.interrupt)? {
-        job.again(&client, context);
-    }
+    job.follow(&watch, &client, context)?;
     Ok(Ended::Done)
 }
 
 impl Job {
+    /// Publishes whenever something changes, until the user wants to stop.
+    pub(super) fn follow(
+        &self,
+        watch: &Watch,
+        client: &Client,
+        context: &Context<'_>,
+    ) -> Result<(), Failure> {
+        // After a failure nobody knows what the cache is worth.
+        let mut is_sure = false;
+        while let Some(touched) = watch.wait(&context.interrupt)? {
+            let touched = touched.folders.filter(|_| is_sure);
+            is_sure = self.again(client, context, touched.as_ref());
+        }
+        Ok(())
+    }
+
     /// Publishes again; a failure is told and forgotten, since the next change may mend it.
-    pub(super) fn again(&self, client: &Client, context: &Context<'_>) {
-        match self.once(client, context) {
+    /// Returns whether the folder was read.
+    pub(super) fn again(
+        &self,
+        client: &Client,
+        context: &Context<'_>,
+        touched: Option<&BTreeSet<String>>,
+    ) -> bool {
+        let done = self.once_touched(client, context, touched);
+        let is_done = done.is_ok();
+        match done {
             Ok(report) if report.outcome.kind == OutcomeKind::Unchanged => {
                 context.ui.detail(report.sentence());
             }
@@ -381,6 +415,7 @@ impl Job {
             }
             Err(failure) => context.ui.failure(&failure),
         }
+        is_done
     }
 }
 

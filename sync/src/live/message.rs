@@ -75,3 +75,101 @@ impl Event {
         self.paths.is_empty() && !self.truncated
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::id::BlobId;
+    use crate::manifest::{Entry, NodeMap, Row, build, diff};
+    use crate::media::Media;
+    use crate::path::SitePath;
+    use crate::site::page_address;
+
+    /// A site as the simplest model: files and what they hold.
+    type Site = BTreeMap<SitePath, u8>;
+
+    fn path() -> impl Strategy<Value = SitePath> {
+        let part = prop::sample::select(vec!["a", "b", "index", "\u{fc}", "x y"]);
+        let kind = prop::sample::select(vec!["", ".html", ".css"]);
+        let parts = prop::collection::vec(part, 1..4);
+        (parts, kind).prop_map(|(parts, kind)| {
+            SitePath::parse(&format!("{}{kind}", parts.join("/"))).unwrap()
+        })
+    }
+
+    fn site() -> impl Strategy<Value = Site> {
+        prop::collection::btree_map(path(), 0..4u8, 0..24)
+    }
+
+    /// Two sites that have much in common.
+    fn sites() -> impl Strategy<Value = (Site, Site)> {
+        let edits = prop::collection::vec((path(), prop::option::of(0..4u8)), 0..8);
+        let near = (site(), edits).prop_map(|(before, edits)| {
+            let mut after = before.clone();
+            for (path, content) in edits {
+                match content {
+                    Some(content) => after.insert(path, content),
+                    None => after.remove(&path),
+                };
+            }
+            (before, after)
+        });
+        prop_oneof![near, (site(), site())]
+    }
+
+    fn built(site: &Site) -> (Root, NodeMap) {
+        let rows = site.iter().map(|(path, content)| Row {
+            path: path.clone(),
+            entry: Entry {
+                blob: BlobId::of(&[*content]),
+                size: 1,
+                media: Media::parse("text/plain").unwrap(),
+            },
+        });
+        let built = build(rows).unwrap();
+        let mut nodes = NodeMap::default();
+        nodes.extend(built.nodes.iter().cloned());
+        (built.root, nodes)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(10_000))]
+
+        #[test]
+        fn applying_what_is_told_to_one_site_gives_the_other((before, after) in sites()) {
+            let ((from, old), (to, new)) = (built(&before), built(&after));
+            let changes = diff(&old, from, &new, to).unwrap();
+            let event = Event::of(Some(&changes), usize::MAX);
+            let mut files: BTreeSet<String> = before.keys().map(ToString::to_string).collect();
+            for removed in &event.removed {
+                prop_assert!(files.remove(removed), "{removed} was not there");
+            }
+            for modified in &event.modified {
+                prop_assert!(files.contains(modified), "{modified} was not there");
+                let path = SitePath::parse(modified).unwrap();
+                prop_assert_ne!(before.get(&path), after.get(&path));
+            }
+            for added in &event.added {
+                prop_assert!(files.insert(added.clone()), "{added} was there");
+            }
+            let expected: BTreeSet<String> = after.keys().map(ToString::to_string).collect();
+            prop_assert_eq!(&files, &expected);
+            // What is not told is the same.
+            let told: BTreeSet<&String> =
+                [&event.added, &event.modified, &event.removed].into_iter().flatten().collect();
+            for (path, content) in &after {
+                if !told.contains(&path.to_string()) {
+                    prop_assert_eq!(before.get(path), Some(content));
+                }
+            }
+            let addresses: Vec<String> =
+                changes.iter().map(|change| page_address(&change.path)).collect();
+            prop_assert_eq!(event.paths, addresses);
+            prop_assert!(!event.truncated);
+        }
+    }
+}

@@ -30,6 +30,7 @@ mod stat;
 mod tree;
 mod walk;
 
+use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -105,6 +106,10 @@ pub struct Options {
     pub walk: Walk,
     /// How many threads scan; by default as many as there are cores, and at least eight.
     pub threads: Option<NonZeroUsize>,
+    /// Folders, by their paths below the top, outside of which nothing happened since before the
+    /// scan that the cache comes from, as one knows who has watched: they are not looked at. A
+    /// folder that was put in the place of another counts as all that is beneath it.
+    pub touched: Option<BTreeSet<String>>,
 }
 
 impl Default for Options {
@@ -114,6 +119,7 @@ impl Default for Options {
             collisions: Collisions::default(),
             walk: Walk::Descriptors,
             threads: None,
+            touched: None,
         }
     }
 }
@@ -387,6 +393,7 @@ impl Job<'_> {
             reader: read::Reader::new(settled_before(self.now)),
             unknown: self.known.unknown,
             collisions: self.options.collisions,
+            touched: self.options.touched.as_ref(),
             progress: self.progress,
             media: media::MediaTypes::default(),
             problems: error::Problems::default(),

@@ -8,6 +8,7 @@
 mod compare;
 mod links;
 
+use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -52,6 +53,7 @@ pub(super) struct Walk<'a, G> {
     pub(super) reader: Reader,
     pub(super) unknown: Unknown<'a>,
     pub(super) collisions: Collisions,
+    pub(super) touched: Option<&'a BTreeSet<String>>,
     pub(super) progress: &'a dyn Progress,
     pub(super) media: MediaTypes,
     pub(super) problems: Problems,
@@ -400,6 +402,10 @@ impl<G: Ground> Walk<'_, G> {
         cached: Option<CachedFolder<'_>>,
     ) -> Option<(String, Tree)> {
         let cached = cached.and_then(|cached| cached.find_folder(name));
+        let own = own_path(here, name);
+        if let Some(known) = cached.filter(|_| real.is_none() && !self.may_differ(&own)) {
+            return Some((text(name).to_owned(), Tree::Cached(known.index)));
+        }
         let opened = self.child_name(here, name).and_then(|name| {
             let path = [here.prefix, name].concat();
             let folder = open().map_err(|error| Problem::from_io(&path, "open", error))?;
@@ -412,11 +418,6 @@ impl<G: Ground> Walk<'_, G> {
                 return None;
             }
         };
-        let own = if here.real.is_empty() {
-            name.to_owned()
-        } else {
-            [here.real, "/", name].concat()
-        };
         let below = Here {
             prefix: &[here.prefix, name, "/"].concat(),
             real: real.unwrap_or(&own),
@@ -425,6 +426,15 @@ impl<G: Ground> Walk<'_, G> {
             hidden: &[],
         };
         Some((name.to_owned(), self.folder(&below, folder, cached)))
+    }
+
+    /// Whether something may have happened in a folder or beneath it, as far as is known.
+    fn may_differ(&self, folder: &str) -> bool {
+        self.touched.is_none_or(|touched| {
+            let beneath = format!("{folder}/");
+            let mut from = touched.range(beneath.clone()..);
+            touched.contains(folder) || from.next().is_some_and(|path| path.starts_with(&beneath))
+        })
     }
 
     fn child_name<'n>(&self, here: &Here<'_>, name: &'n [u8]) -> Result<&'n str, Problem> {
@@ -472,6 +482,16 @@ fn folder_path<'a>(here: &Here<'a>) -> &'a str {
     match here.prefix.strip_suffix('/') {
         Some(path) => path,
         None => ".",
+    }
+}
+
+/// Where a folder lies below the top.
+fn own_path(here: &Here<'_>, name: &[u8]) -> String {
+    let name = String::from_utf8_lossy(name);
+    if here.real.is_empty() {
+        name.into_owned()
+    } else {
+        [here.real, "/", &name].concat()
     }
 }
 
