@@ -462,6 +462,37 @@ fn a_cache_of_another_folder_or_of_other_options_is_not_used() {
 }
 
 #[test]
+fn folders_in_which_nothing_happened_are_not_looked_at() {
+    let site = Site::new(&[("a/x", "1"), ("b/c/x", "1"), ("b/d/x", "1"), ("x", "1")]);
+    let cache = saved(&site.scan());
+    let again = |touched: Option<&[&str]>| {
+        let folders = touched.map(|folders| folders.iter().map(|f| (*f).to_owned()).collect());
+        let options = Options {
+            touched: folders,
+            ..Options::default()
+        };
+        let found = scan(site.0.path(), &options, Some(&cache), &(), later()).unwrap();
+        let rows = found.rows().len() as u64;
+        assert_eq!(rows, found.totals().files);
+        changed(&found)
+    };
+    for path in ["a/x", "b/c/x", "b/d/x", "x", "b/c/new"] {
+        site.write(path, "changed");
+    }
+    for (touched, expected) in [
+        (Some(&["b/c"][..]), &["+b/c/new", "+b/c/x", "+x"][..]),
+        (Some(&["a", ""]), &["+a/x", "+x"]),
+        (Some(&["b"]), &["+x"]),
+        (Some(&[]), &["+x"]),
+        (None, &["+a/x", "+b/c/new", "+b/c/x", "+b/d/x", "+x"]),
+    ] {
+        assert_eq!(again(touched), expected, "{touched:?}");
+    }
+    fs::remove_dir_all(site.path("b/d")).unwrap();
+    assert_eq!(again(Some(&["b"])), ["-b/d/x", "+x"]);
+}
+
+#[test]
 fn a_damaged_cache_is_no_cache() {
     let site = Site::new(&[("a/b", "1"), ("a/c.html", "2"), ("d", "3")]);
     let good = site.scan().cache(ROOT);

@@ -1,0 +1,78 @@
+//! Waiting for what a site's deploys change.
+
+use http::Response;
+use pmx_sync::live::Message;
+use ureq::Body;
+
+use super::{ANSWER_BYTES_MAX, Broken, Call, Client, header, media, retry};
+use crate::error::Failure;
+
+impl Client {
+    /// `GET /_events` of a site: waits for deploys behind an offset. Returns what they changed, and
+    /// the offset behind them. The token stays here: whoever serves the site needs none.
+    pub fn events(&self, site: &str, offset: &str) -> Result<(Vec<Message>, String), Failure> {
+        let path = format!("/_events?live=long-poll&offset={offset}");
+        let host = site.split_once("://").map_or(site, |(_, rest)| rest);
+        let host = host.trim_end_matches('/');
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let mut attempt = 0;
+        loop {
+            self.interrupt.check()?;
+            // Not every system knows where names below localhost are.
+            let request = if name.ends_with(".localhost") {
+                self.agent.get(self.server.url(&path)).header("host", host)
+            } else {
+                self.agent
+                    .get(format!("{}{path}", site.trim_end_matches('/')))
+            };
+            let call = Call::get(&path);
+            let broken = match request.call() {
+                Ok(response) => self.heard(&call, response, offset),
+                Err(error) => Err(self.broken(&call, &error)),
+            };
+            match broken {
+                Ok(heard) => return Ok(heard),
+                Err(Broken::Final(failure)) => return Err(failure),
+                Err(Broken::Passing { after, .. }) => {
+                    // Whoever waits for deploys waits for a server as well.
+                    let wait = retry::wait(attempt, after, retry::jitter());
+                    self.interrupt.sleep(wait)?;
+                    attempt = (attempt + 1).min(6);
+                }
+            }
+        }
+    }
+
+    fn heard(
+        &self,
+        call: &Call<'_>,
+        mut response: Response<Body>,
+        offset: &str,
+    ) -> Result<(Vec<Message>, String), Broken> {
+        let status = response.status().as_u16();
+        let media = media(&response);
+        let next = header(&response, "stream-next-offset").unwrap_or(offset);
+        let next = next.to_owned();
+        let after = retry::retry_after(header(&response, "retry-after"));
+        let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
+        let bytes = read
+            .read_to_vec()
+            .map_err(|error| self.broken(call, &error))?;
+        match status {
+            204 => Ok((Vec::new(), next)),
+            200 => match serde_json::from_slice(&bytes) {
+                Ok(messages) => Ok((messages, next)),
+                Err(error) => {
+                    let failure = self.no_answer(call, &error.to_string(), &bytes);
+                    Err(Broken::Final(failure))
+                }
+            },
+            status if retry::is_passing(status) => Err(Broken::Passing {
+                failure: self.refusal(call, status, &media, &bytes),
+                after,
+                attempts_max: retry::ATTEMPTS_MAX,
+            }),
+            status => Err(Broken::Final(self.refusal(call, status, &media, &bytes))),
+        }
+    }
+}
