@@ -233,10 +233,9 @@ impl Client {
     }
 
     fn once(&self, call: &Call<'_>) -> Result<(String, Vec<u8>), Broken> {
-        self.counts.requests.fetch_add(1, Ordering::Relaxed);
-        self.counts
-            .sent
-            .fetch_add(call.body.len() as u64, Ordering::Relaxed);
+        let (counts, bytes) = (&self.counts, call.body.len() as u64);
+        counts.requests.fetch_add(1, Ordering::Relaxed);
+        counts.sent.fetch_add(bytes, Ordering::Relaxed);
         let mut response = self
             .exchange(call)
             .map_err(|error| self.broken(call, &error))?;
@@ -258,9 +257,8 @@ impl Client {
             }
             Err(error) => return Err(self.broken(call, &error)),
         };
-        self.counts
-            .received
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let received = bytes.len() as u64;
+        counts.received.fetch_add(received, Ordering::Relaxed);
         if (200..300).contains(&status) {
             return Ok((media, bytes));
         }
