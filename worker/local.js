@@ -86,7 +86,8 @@ function modules(build) {
 // What the environment says about streams, as `pmx serve` reads it.
 function variablesOfStreams() {
   const entries = Object.entries(process.env);
-  return Object.fromEntries(entries.filter(([name]) => /^(PMX_)?STREAM_[A-Z_]+$/.test(name)));
+  const known = /^((PMX_)?STREAM_[A-Z_]+|CACHE_MODE|DEBUG_TIMING)$/;
+  return Object.fromEntries(entries.filter(([name]) => known.test(name)));
 }
 
 function secret() {

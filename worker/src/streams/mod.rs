@@ -10,6 +10,7 @@ pub(crate) mod answer;
 mod bell;
 pub(crate) mod edge;
 mod events;
+mod limit;
 pub(crate) mod peers;
 mod pipe;
 pub(crate) mod request;

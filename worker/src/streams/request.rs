@@ -48,7 +48,13 @@ pub(crate) fn head(request: &web_sys::Request, address: Uri, look: Look) -> Resu
     };
     note(ORIGIN)?;
     match look {
-        Look::Sender => note(AUTHORIZATION)?,
+        Look::Sender => {
+            note(AUTHORIZATION)?;
+            if head.method == Method::PUT {
+                // Whoever forks has to be allowed to read the source.
+                note(HeaderName::from_static("stream-forked-from"))?;
+            }
+        }
         Look::Call => {
             for &name in headers_of(&head.method) {
                 note(HeaderName::from_static(name))?;

@@ -10,6 +10,7 @@ use http::request::Parts;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::sse::{self, Event};
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Poll, Settings, answer};
+use pmx_sync::stream::ops::Per;
 use pmx_sync::stream::{Create, Engine, From, Generation, Page, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
@@ -19,6 +20,7 @@ use worker::{Delay, Env, Request, Response, Storage, console_error};
 use super::answer::{Body, response};
 use super::bell::{Bell, First, first};
 use super::events;
+use super::limit::Limit;
 use super::peers::{Asked, Neighbours};
 use super::request::drain;
 use super::settings::StreamConfig;
@@ -34,6 +36,7 @@ pub(crate) struct Stream {
     /// Whether they are known to be there.
     has_tables: Cell<bool>,
     config: StreamConfig,
+    limit: Limit,
     cold: R2,
     peers: Neighbours,
     pub(super) bell: Bell,
@@ -50,10 +53,12 @@ type Answer<B = Body> = http::Response<B>;
 impl Stream {
     /// Opens the stream, if there is one yet.
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
+        let config = StreamConfig::of(env)?;
         Ok(Self {
             log: Ledger::new(storage),
             has_tables: Cell::new(false),
-            config: StreamConfig::of(env),
+            limit: Limit::new(config.settings.rates, Per::Stream),
+            config,
             cold: isolate::bucket(env)?,
             peers: Neighbours::new(isolate::streams(env)?),
             bell: Bell::default(),
@@ -82,11 +87,22 @@ impl Stream {
         request: &Request,
         head: &Parts,
     ) -> Result<Response, Problem> {
-        let answer = match self.asked(request, head).await {
+        let counted = self.limit.of_stream(&head.method);
+        let asked = match answer::limited(&counted) {
+            None => self.asked(request, head).await,
+            Some(refused) => {
+                drain(request).await;
+                Err(refused)
+            }
+        };
+        let answer = match asked {
             Ok(call) => self.carry_out(call, head).await,
             Err(refused) => Ok(refused.map(Body::Bytes)),
         };
-        let answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
+            counted.tell(answer.headers_mut());
+        }
         let answer = self.config.settings.dress(head, answer);
         response(answer, &head.method)
     }

@@ -1,6 +1,6 @@
 //! From a request on a socket to its answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body as AnyBody;
@@ -9,10 +9,8 @@ use http::header::CONNECTION;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
-use pmx_sync::code::Code;
-use pmx_sync::stream::http::{
-    Call, Cursor, Get, Live, STREAMS_PATH, Settings, answer, is_reserved, name_of,
-};
+use pmx_sync::stream::http::{Admitted, Call, Cursor, Get, Live, STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::ops::{ClientId, Counted, Per, Traffic};
 use pmx_sync::stream::subscription::http::is_control;
 use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use pmx_sync::wire::Problem;
@@ -22,7 +20,15 @@ use tokio::time::{Instant, sleep_until};
 use super::savepoint::Batch;
 use super::turn::Turn;
 use super::{ROOM_KIB, Streams, events};
+use crate::host::http::Peer;
 use crate::host::inbound;
+
+/// What is asked of which stream.
+struct Asked {
+    name: StreamName,
+    call: Call,
+    counted: Counted,
+}
 
 impl Streams {
     /// Answers a request whose address is a stream's.
@@ -38,7 +44,11 @@ impl Streams {
             return self.config.settings.dress(head, answer.map(AnyBody::from));
         }
         let answer = match self.admitted(head, body).await {
-            Ok((name, call, _room)) => self.respond(head, name, call).await,
+            Ok((asked, _room)) => {
+                let mut answer = self.respond(head, asked.name, asked.call).await;
+                asked.counted.tell(answer.headers_mut());
+                answer
+            }
             Err(refusal) => refusal.map(AnyBody::from),
         };
         let answer = self.config.settings.dress(head, answer);
@@ -54,15 +64,16 @@ impl Streams {
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(StreamName, Call, SemaphorePermit<'_>), Response<Bytes>> {
-        let (name, call) = match self.looked_at(head) {
+    ) -> Result<(Asked, SemaphorePermit<'_>), Response<Bytes>> {
+        let mut asked = match self.looked_at(head) {
             Ok(asked) => asked,
             Err(refusal) => {
                 inbound::drain(head, body);
                 return Err(refusal);
             }
         };
-        let (announced, limit) = (inbound::announced(head), call.body_bytes_max());
+        let limit = asked.call.body_bytes_max();
+        let announced = inbound::announced(head);
         let collected = match inbound::check(announced, limit) {
             Ok(()) => {
                 let kib = announced.unwrap_or(limit as u64).div_ceil(1024);
@@ -75,7 +86,10 @@ impl Streams {
             Err(problem) => Err(problem),
         };
         match collected {
-            Ok((bytes, room)) => Ok((name, call.with_body(bytes), room)),
+            Ok((bytes, room)) => {
+                asked.call = asked.call.with_body(bytes);
+                Ok((asked, room))
+            }
             Err(problem) => {
                 inbound::drain(head, body);
                 Err(broken_off(&problem))
@@ -88,21 +102,34 @@ impl Streams {
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
     )]
-    fn looked_at(&self, head: &Parts) -> Result<(StreamName, Call), Response<Bytes>> {
-        let settings = &self.config.settings;
-        if let Some(preflight) = settings.preflight(head) {
-            return Err(preflight);
-        }
-        let refused = |problem| answer::problem(&problem);
-        settings.authorise(head).map_err(refused)?;
-        let missing = || Problem::new(Code::NotFound, "the address is no stream's");
-        let name = name_of(&head.uri).ok_or_else(|| refused(missing()))?;
-        let name = name.map_err(|error| answer::invalid(&error))?;
-        if is_reserved(&name) {
-            return Err(refused(missing()));
+    fn looked_at(&self, head: &Parts) -> Result<Asked, Response<Bytes>> {
+        let admitted = self.config.settings.admit(head, crate::host::now())?;
+        let counted = self.count(head, &admitted);
+        if let Some(refusal) = answer::limited(&counted) {
+            return Err(refusal);
         }
         let call = Call::parse(head).map_err(|error| answer::invalid(&error))?;
-        Ok((name, call))
+        Ok(Asked {
+            name: admitted.name,
+            call,
+            counted,
+        })
+    }
+
+    /// Counts a request, if there is a limit.
+    fn count(&self, head: &Parts, admitted: &Admitted) -> Counted {
+        let Some(limiter) = &self.limiter else {
+            return Counted::default();
+        };
+        let address = || {
+            let peer = head.extensions.get::<Peer>();
+            peer.map(|peer| ClientId::of_address(peer.0))
+        };
+        let client = admitted.who.client(address).map(|id| (Per::Client, id));
+        let stream = Some((Per::Stream, ClientId::of_stream(&admitted.name)));
+        let whose: Vec<_> = [client, stream].into_iter().flatten().collect();
+        let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.count(Traffic::of(&head.method), &whose, crate::host::now())
     }
 
     async fn respond(

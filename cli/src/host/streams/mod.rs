@@ -26,6 +26,7 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::ops::{Limiter, Per};
 use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
 use tokio::sync::{Semaphore, watch};
@@ -56,6 +57,8 @@ pub(crate) struct Streams {
     turns: Arc<Semaphore>,
     /// KiB for bodies of requests.
     room: Semaphore,
+    /// Counts requests, if there is a limit.
+    limiter: Option<Mutex<Limiter>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -113,6 +116,7 @@ impl Streams {
             log,
         };
         courier.start(ordered).map_err(HostError::Threads)?;
+        let rates = config.settings.rates;
         Ok(Self {
             readers: Arc::new(Readers::new(&file, config.shape.clone())),
             config,
@@ -121,6 +125,7 @@ impl Streams {
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
             room: Semaphore::new(ROOM_KIB as usize),
+            limiter: Limiter::of(rates, &[Per::Client, Per::Stream]).map(Mutex::new),
             stop,
         })
     }

@@ -22,7 +22,8 @@ pub use cursor::Cursor;
 pub use etag::IfNoneMatch;
 pub use poll::Poll;
 pub use request::{Call, Get, InvalidRequest, Live, headers_of, is_reserved, name_of};
-pub use settings::Settings;
+pub(crate) use request::{Query, forked_from};
+pub use settings::{Admitted, InvalidSettings, Settings};
 
 /// Where streams live: their name follows.
 pub const STREAMS_PATH: &str = "/v1/stream/";
