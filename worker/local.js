@@ -56,6 +56,10 @@ const miniflare = new Miniflare({
     STREAM: { className: "StreamDO", useSQLite: true },
   },
   durableObjectsPersist: join(data, "spaces"),
+  // Miniflare takes points and forgets them.
+  ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
+    analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },
+  }),
 });
 
 await miniflare.ready;

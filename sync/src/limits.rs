@@ -234,6 +234,15 @@ pub const STREAM_RATE_BUCKETS_MAX: usize = 16 * 1024;
 /// Requests at once that a rate may allow, and requests in its unit of time.
 pub const STREAM_RATE_BURST_MAX: u64 = 1_000_000;
 
+/// Bytes of a page from which on it goes in gzip: less fits into one packet anyway.
+pub const STREAM_GZIP_BYTES_MIN: usize = 1_024;
+
+/// Bytes of a page up to which it goes in gzip: it is made in memory, at 100 MB/s or so.
+pub const STREAM_GZIP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Streams in one answer that lists them: each is looked at.
+pub const STREAM_LISTED_MAX: usize = 1_000;
+
 const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
 const _: () = assert!(PART_BYTES.is_power_of_two());
 const _: () = assert!(PACK_RAW_BYTES_MAX >= PART_BYTES);

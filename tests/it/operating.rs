@@ -169,8 +169,8 @@ fn what_everybody_may_read_is_written_by_holders_only(host: Host) {
 
 fn a_key_is_replaced_without_a_pause(host: Host) {
     let (old, new) = (
-        "the old key, which has thirty-two bytes",
-        "the new key, which has thirty-two bytes",
+        "the old key which has thirty-two bytes",
+        "the new key which has thirty-two bytes",
     );
     let both = format!("{new},{old}");
     let home = Home::new(host, &[("STREAM_TOKEN_KEYS", &both)]);

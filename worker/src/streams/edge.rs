@@ -7,7 +7,7 @@ use http::Uri;
 use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Domain, resolve};
 use pmx_sync::stream::StreamName;
-use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::http::{STREAMS_PATH, Settings, TellTimes, answer};
 use pmx_sync::stream::ops::Per;
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
@@ -18,6 +18,7 @@ use super::answer::{Body, response};
 use super::limit::Limit;
 use super::request::{Look, address, head};
 use super::settings::StreamConfig;
+use super::times;
 use crate::http::{discard, now};
 use crate::isolate;
 use crate::thrown::words;
@@ -51,9 +52,16 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
         return Ok(JsValue::UNDEFINED);
     }
     let head = head(request, address, Look::Sender)?;
-    let refusal = match edge.settings.admit(&head, now()) {
+    let begun = now();
+    let refusal = match edge.settings.admit(&head, begun) {
         Ok(admitted) => match edge.limit.of_client(request, &head.method, &admitted) {
-            None => return edge.forward(request, &admitted.name),
+            None => {
+                let answering = edge.forward(request, &admitted.name)?;
+                return Ok(match edge.settings.timing {
+                    TellTimes::Always => times::told(answering, begun),
+                    TellTimes::OnRequest => answering,
+                });
+            }
             Some(refusal) => refusal,
         },
         Err(refusal) => refusal,

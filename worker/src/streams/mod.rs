@@ -13,6 +13,8 @@ mod events;
 mod limit;
 pub(crate) mod peers;
 mod pipe;
+mod points;
 pub(crate) mod request;
 pub(crate) mod settings;
 pub(crate) mod stream;
+mod times;

@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{Method, Uri};
 use pmx_sync::code::Code;
 use pmx_sync::stream::http::headers_of;
+use pmx_sync::stream::ops::DEBUG_TIMING;
 use pmx_sync::wire::Problem;
 use worker::web_sys;
 
@@ -56,6 +57,7 @@ pub(crate) fn head(request: &web_sys::Request, address: Uri, look: Look) -> Resu
             }
         }
         Look::Call => {
+            note(DEBUG_TIMING)?;
             for &name in headers_of(&head.method) {
                 note(HeaderName::from_static(name))?;
             }

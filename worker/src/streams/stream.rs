@@ -10,7 +10,7 @@ use http::request::Parts;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::sse::{self, Event};
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Poll, Settings, answer};
-use pmx_sync::stream::ops::Per;
+use pmx_sync::stream::ops::{Per, Timing, What};
 use pmx_sync::stream::{Create, Engine, From, Generation, Page, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
@@ -22,8 +22,10 @@ use super::bell::{Bell, First, first};
 use super::events;
 use super::limit::Limit;
 use super::peers::{Asked, Neighbours};
+use super::points::Points;
 use super::request::drain;
 use super::settings::StreamConfig;
+use super::times;
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::r2::R2;
@@ -37,6 +39,7 @@ pub(crate) struct Stream {
     has_tables: Cell<bool>,
     config: StreamConfig,
     limit: Limit,
+    pub(super) points: Points,
     cold: R2,
     peers: Neighbours,
     pub(super) bell: Bell,
@@ -58,6 +61,7 @@ impl Stream {
             log: Ledger::new(storage),
             has_tables: Cell::new(false),
             limit: Limit::new(config.settings.rates, Per::Stream),
+            points: Points::of(env),
             config,
             cold: isolate::bucket(env)?,
             peers: Neighbours::new(isolate::streams(env)?),
@@ -95,16 +99,43 @@ impl Stream {
                 Err(refused)
             }
         };
-        let answer = match asked {
-            Ok(call) => self.carry_out(call, head).await,
-            Err(refused) => Ok(refused.map(Body::Bytes)),
+        let mut answer = match asked {
+            Ok(call) => self.observed(call, head).await,
+            Err(refused) => refused.map(Body::Bytes),
         };
-        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
         if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
             counted.tell(answer.headers_mut());
         }
         let answer = self.config.settings.dress(head, answer);
         response(answer, &head.method)
+    }
+
+    /// Carries a call out, and tells whoever wants to know what it came to.
+    async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
+        let (begun, step, what) = (now(), times::step(&call), What::of(&call));
+        let taken = match &call {
+            Call::Append(append) => append.body.len(),
+            Call::Create(_) | Call::Delete | Call::Head | Call::Get(_) => 0,
+        };
+        self.points.learn(head);
+        let answer = self.carry_out(call, head).await;
+        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let took = times::since(begun);
+        if let Some(what) = what {
+            let given = match answer.body() {
+                Body::Bytes(bytes) => bytes.len(),
+                Body::Stream(_) => 0,
+            };
+            let (bytes, status) = (taken.max(given) as u64, answer.status().as_u16());
+            self.points
+                .write(what, bytes, status, took.as_millis() as u64);
+        }
+        if self.config.settings.tells_times(head) {
+            let mut timing = Timing::default();
+            timing.note(step, took);
+            timing.tell(answer.headers_mut());
+        }
+        answer
     }
 
     /// What is asked, body and all.

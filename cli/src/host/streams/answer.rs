@@ -1,16 +1,21 @@
 //! From a request on a socket to its answer.
 
+use std::io::Write as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{CONNECTION, VARY};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
-use pmx_sync::stream::http::{Admitted, Call, Cursor, Get, Live, STREAMS_PATH, Settings, answer};
-use pmx_sync::stream::ops::{ClientId, Counted, Per, Traffic};
+use pmx_sync::stream::http::{
+    Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer,
+};
+use pmx_sync::stream::ops::{ClientId, Counted, Per, Step, Traffic};
 use pmx_sync::stream::subscription::http::is_control;
 use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use pmx_sync::wire::Problem;
@@ -19,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::savepoint::Batch;
 use super::turn::Turn;
-use super::{ROOM_KIB, Streams, events};
+use super::{ROOM_KIB, Streams, events, times};
 use crate::host::http::Peer;
 use crate::host::inbound;
 
@@ -43,19 +48,32 @@ impl Streams {
             let answer = self.control(head, path, body).await;
             return self.config.settings.dress(head, answer.map(AnyBody::from));
         }
-        let answer = match self.admitted(head, body).await {
-            Ok((asked, _room)) => {
-                let mut answer = self.respond(head, asked.name, asked.call).await;
-                asked.counted.tell(answer.headers_mut());
-                answer
-            }
-            Err(refusal) => refusal.map(AnyBody::from),
+        if Listing::is_asked(head) {
+            let answer = self.list(head, body).await;
+            return self.config.settings.dress(head, answer.map(AnyBody::from));
+        }
+        let answering = self.carry_out(head, body);
+        let answer = if self.config.settings.tells_times(head) {
+            times::told(answering).await
+        } else {
+            answering.await
         };
         let answer = self.config.settings.dress(head, answer);
         if head.method == Method::HEAD {
             return answer.map(|_| AnyBody::empty());
         }
         answer
+    }
+
+    async fn carry_out(self: &Arc<Self>, head: &Parts, body: Incoming) -> Response<AnyBody> {
+        match self.admitted(head, body).await {
+            Ok((asked, _room)) => {
+                let mut answer = self.respond(head, asked.name, asked.call).await;
+                asked.counted.tell(answer.headers_mut());
+                answer
+            }
+            Err(refusal) => refusal.map(AnyBody::from),
+        }
     }
 
     /// What is asked of which stream, body and all, and its room in memory; or why it is not even
@@ -65,7 +83,10 @@ impl Streams {
         head: &Parts,
         mut body: Incoming,
     ) -> Result<(Asked, SemaphorePermit<'_>), Response<Bytes>> {
-        let mut asked = match self.looked_at(head) {
+        let begun = std::time::Instant::now();
+        let looked_at = self.looked_at(head);
+        times::note(Step::Auth, begun);
+        let mut asked = match looked_at {
             Ok(asked) => asked,
             Err(refusal) => {
                 inbound::drain(head, body);
@@ -74,6 +95,7 @@ impl Streams {
         };
         let limit = asked.call.body_bytes_max();
         let announced = inbound::announced(head);
+        let begun = std::time::Instant::now();
         let collected = match inbound::check(announced, limit) {
             Ok(()) => {
                 let kib = announced.unwrap_or(limit as u64).div_ceil(1024);
@@ -85,6 +107,7 @@ impl Streams {
             }
             Err(problem) => Err(problem),
         };
+        times::note(Step::Body, begun);
         match collected {
             Ok((bytes, room)) => {
                 asked.call = asked.call.with_body(bytes);
@@ -147,7 +170,7 @@ impl Streams {
             Call::Delete => self.delete(name).await,
             Call::Head => self.head(&name).await.map(|view| answer::view(&view)),
             Call::Get(get) => match get.live {
-                Live::CatchUp => self.catch_up(&name, &get).await,
+                Live::CatchUp => self.catch_up(head, &name, get).await,
                 Live::LongPoll => self.long_poll(&name, &get).await,
                 Live::Sse => match events::begin(self, &name, &get).await {
                     Ok(answer) => return answer,
@@ -194,10 +217,23 @@ impl Streams {
         Ok(answer::deleted())
     }
 
-    async fn catch_up(&self, name: &StreamName, get: &Get) -> Result<Response<Bytes>, Refusal> {
+    async fn catch_up(
+        &self,
+        head: &Parts,
+        name: &StreamName,
+        get: Get,
+    ) -> Result<Response<Bytes>, Refusal> {
         let page = self.read(name, get.read).await?;
         let cursor = Cursor::at(crate::host::now());
-        Ok(answer::page(get, &page, cursor))
+        let mut answer = if takes_gzip(head, &page) {
+            let coding = move || Ok(page_in_gzip(&get, &page, cursor, gzip));
+            self.beside(coding).await?
+        } else {
+            answer::page(&get, &page, cursor)
+        };
+        let vary = HeaderValue::from_static("accept-encoding");
+        answer.headers_mut().append(VARY, vary);
+        Ok(answer)
     }
 
     async fn long_poll(&self, name: &StreamName, get: &Get) -> Result<Response<Bytes>, Refusal> {
@@ -216,10 +252,15 @@ impl Streams {
             from: From::At(first.end),
         };
         loop {
-            tokio::select! {
-                () = changes.changed() => {}
-                () = sleep_until(end) => return Ok(answer::waited(first.end, false, cursor())),
-                _ = stop.changed() => return Ok(answer::waited(first.end, false, cursor())),
+            let begun = std::time::Instant::now();
+            let woken = tokio::select! {
+                () = changes.changed() => true,
+                () = sleep_until(end) => false,
+                _ = stop.changed() => false,
+            };
+            times::note(Step::Wait, begun);
+            if !woken {
+                return Ok(answer::waited(first.end, false, cursor()));
             }
             let shared = changes.shared(read, self.read(name, read)).await?;
             let page = &shared.page;
@@ -234,6 +275,14 @@ impl Streams {
             }
         }
     }
+}
+
+/// The bytes in gzip, made fast rather than small.
+fn gzip(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    let written = encoder.write_all(bytes);
+    let coded = written.and_then(|()| encoder.finish());
+    coded.expect("writing to memory does not fail").into()
 }
 
 /// A number for jitter.

@@ -72,6 +72,11 @@ pub fn view(view: &View) -> Response<Bytes> {
 
 /// The page, or that the reader has it already.
 pub fn page(get: &Get, page: &Page, cursor: Cursor) -> Response<Bytes> {
+    page_tagged(get, page, cursor, &etag::of_page(page))
+}
+
+/// The same with the tag of the representation that it will have.
+pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> Response<Bytes> {
     use crate::stream::From;
     let mut answer = bare(StatusCode::OK);
     set_tail(&mut answer, page.end, page.is_at_end());
@@ -82,9 +87,8 @@ pub fn page(get: &Get, page: &Page, cursor: Cursor) -> Response<Bytes> {
     let is_kept = get.live != Live::CatchUp || get.read.from != From::Now;
     if is_kept {
         set(&mut answer, CACHE_CONTROL, REVALIDATED);
-        let tag = etag::of_page(page);
-        set_text(&mut answer, ETAG, &tag);
-        if get.known.has(&tag) {
+        set_text(&mut answer, ETAG, tag);
+        if get.known.has(tag) {
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
         }
     }

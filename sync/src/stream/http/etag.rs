@@ -56,6 +56,11 @@ enum After {
     More,
 }
 
+/// The tag of the same in gzip.
+pub(super) fn in_gzip(tag: &str) -> String {
+    format!("{}:g\"", tag.trim_end_matches('"'))
+}
+
 /// The tag of all there is.
 pub(super) fn of_view(view: &View) -> String {
     let after = if view.closed {

@@ -386,7 +386,7 @@ impl Query {
         }
     }
 
-    const fn refused(name: &'static str, why: &'static str) -> InvalidRequest {
+    pub(super) const fn refused(name: &'static str, why: &'static str) -> InvalidRequest {
         InvalidRequest::Query { name, why }
     }
 }

@@ -12,7 +12,7 @@ use super::{answer, headers};
 use crate::code::Code;
 use crate::stream::StreamName;
 use crate::stream::ops::{
-    Access, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Rates, Who,
+    Access, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Rates, Timing, Who,
 };
 use crate::time::Timestamp;
 use crate::wire::Problem;
@@ -28,6 +28,18 @@ pub struct Settings {
     pub caching: CacheMode,
     /// How often they may be asked.
     pub rates: Rates,
+    /// Whom to tell where the time went.
+    pub timing: TellTimes,
+}
+
+/// Whom to tell where the time of a request went.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TellTimes {
+    /// Who asks for it.
+    #[default]
+    OnRequest,
+    /// Everybody.
+    Always,
 }
 
 /// Settings that make no sense. A server does not start with them: it would be more open than
@@ -54,8 +66,8 @@ pub struct Admitted {
 
 impl Settings {
     /// Reads variables: `STREAM_SECRET`, `STREAM_TOKEN_KEYS`, `STREAM_PUBLIC_READ`,
-    /// `STREAM_ORIGINS` (lists with commas), `STREAM_RATE_READS`, `STREAM_RATE_WRITES` and
-    /// `CACHE_MODE`. What is empty counts as unset.
+    /// `STREAM_ORIGINS` (lists with commas), `STREAM_RATE_READS`, `STREAM_RATE_WRITES`,
+    /// `CACHE_MODE` and `DEBUG_TIMING` (`1`: always). What is empty counts as unset.
     pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSettings> {
         let access = Access::parse(
             var("STREAM_SECRET").as_deref(),
@@ -69,6 +81,10 @@ impl Settings {
             origins: origins.map_or(Origins::Any, |list| Origins::parse(&list)),
             caching: CacheMode::parse(var("CACHE_MODE").as_deref())?,
             rates: Rates::parse(reads.as_deref(), writes.as_deref())?,
+            timing: match var("DEBUG_TIMING").as_deref() {
+                Some("1") => TellTimes::Always,
+                Some(_) | None => TellTimes::OnRequest,
+            },
         })
     }
 
@@ -101,6 +117,14 @@ impl Settings {
             return Err(refused(missing()));
         }
         Ok(Admitted { name, who })
+    }
+
+    /// Whether the answer to a request is to say where the time went.
+    pub fn tells_times(&self, head: &Parts) -> bool {
+        match self.timing {
+            TellTimes::Always => true,
+            TellTimes::OnRequest => Timing::is_asked(head),
+        }
     }
 
     /// Puts on an answer what every answer has.

@@ -6,7 +6,7 @@ use super::super::token::Claims;
 use super::*;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
-const KEY: &str = "a key of at least thirty-two bytes, or more";
+const KEY: &str = "a key of at least thirty-two bytes or more";
 const NOW: Timestamp = Timestamp::from_millis(1_795_339_200_000);
 
 fn access(secret: &str, keys: &str, public: &str) -> Access {

@@ -48,7 +48,8 @@ impl Model {
         let get = match Call::parse(head) {
             Ok(Call::Get(get)) => get,
             Ok(Call::Head) => return answer::view(&view),
-            other => panic!("{other:?}"),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return answer::invalid(&error),
         };
         let start = match get.read.from {
             From::Start => 0,
