@@ -1,7 +1,9 @@
 //! What operators of streams decide: tokens, public streams, rates.
 
+use std::io::Read as _;
 use std::process::Command;
 
+use flate2::read::GzDecoder;
 use tempfile::TempDir;
 
 use crate::world::{Answer, Host, Server, pmx_path, started_on_both_hosts, try_raw};
@@ -12,9 +14,100 @@ started_on_both_hosts! {
     a_key_is_replaced_without_a_pause,
     who_asks_too_often_waits_and_is_told_how_long,
     a_server_whose_settings_make_no_sense_is_closed,
+    who_asks_is_told_where_the_time_went,
+    points_are_written_where_somebody_counts_them,
 }
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
+
+#[test]
+fn long_pages_go_in_gzip_to_who_takes_it() {
+    let home = Home::new(Host::Embedded, &[]);
+    let text = "all work and no play ".repeat(10_000);
+    let media = ("content-type", "text/plain");
+    assert_eq!(home.ask("PUT", "a", &[media], &text).status, 201);
+    let gzip = ("accept-encoding", "gzip, deflate");
+    let coded = home.ask("GET", "a?offset=-1", &[gzip], "");
+    assert_eq!(coded.header("content-encoding"), Some("gzip"));
+    assert_eq!(coded.header("vary"), Some("accept-encoding"));
+    assert!(coded.body.len() < text.len() / 20, "{}", coded.body.len());
+    let mut opened = String::new();
+    let read = GzDecoder::new(&coded.body[..]).read_to_string(&mut opened);
+    assert!(read.is_ok() && opened == text);
+    let plain = home.ask("GET", "a?offset=-1", &[], "");
+    assert_eq!(plain.header("content-encoding"), None);
+    assert_eq!(
+        (plain.header("vary"), plain.text() == text),
+        (Some("accept-encoding"), true)
+    );
+    // What is known in one coding is not known in the other.
+    let (ours, theirs) = (plain.header("etag").unwrap(), coded.header("etag").unwrap());
+    for (known, accepted, expected) in [
+        (ours, None, 304),
+        (theirs, Some(gzip), 304),
+        (theirs, None, 200),
+        (ours, Some(gzip), 200),
+    ] {
+        let mut headers = vec![("if-none-match", known)];
+        headers.extend(accepted);
+        let answer = home.ask("GET", "a?offset=-1", &headers, "");
+        assert_eq!(answer.status, expected, "{known} {accepted:?}");
+    }
+    // Nothing gathers events, and short pages are left as they are.
+    assert_eq!(home.ask("PUT", "b", &[media], "short").status, 201);
+    let short = home.ask("GET", "b?offset=-1", &[gzip], "");
+    assert_eq!(
+        (short.header("content-encoding"), short.text().as_str()),
+        (None, "short")
+    );
+    let poll = home.ask("GET", "a?offset=-1&live=long-poll", &[gzip], "");
+    assert_eq!(
+        (poll.header("content-encoding"), poll.text() == text),
+        (None, true)
+    );
+}
+
+#[test]
+fn the_operator_lists_streams() {
+    let home = Home::new(Host::Embedded, &[("STREAM_SECRET", SECRET)]);
+    for name in ["b", "a/1", "a/2", "a/3", "c", "a/gone"] {
+        assert_eq!(home.with(SECRET, "PUT", name, "x").status, 201);
+    }
+    assert_eq!(home.with(SECRET, "DELETE", "a/gone", "").status, 204);
+    let list = |query: &str| {
+        let answer = home.with(SECRET, "GET", query, "");
+        assert_eq!(
+            (answer.status, answer.header("cache-control")),
+            (200, Some("no-store"))
+        );
+        let list = answer.json();
+        let names = list["streams"].as_array().unwrap().iter();
+        let names: Vec<String> = names
+            .map(|one| one["name"].as_str().unwrap().to_owned())
+            .collect();
+        (names.join(" "), list["next"].as_str().map(str::to_owned))
+    };
+    let told = |names: &str, next: Option<&str>| (names.to_owned(), next.map(str::to_owned));
+    assert_eq!(list(""), told("a/1 a/2 a/3 b c", None));
+    assert_eq!(list("?prefix=a/"), told("a/1 a/2 a/3", None));
+    assert_eq!(list("?limit=2"), told("a/1 a/2", Some("a/2")));
+    assert_eq!(list("?limit=2&after=a/2").0, "a/3");
+    let (mut seen, mut after) = (Vec::new(), String::new());
+    loop {
+        let (names, next) = list(&format!("?limit=1&after={after}"));
+        seen.extend((!names.is_empty()).then_some(names));
+        match next {
+            Some(next) => after = next,
+            None => break,
+        }
+    }
+    assert_eq!(seen.join(" "), "a/1 a/2 a/3 b c");
+    assert_eq!(home.ask("GET", "", &[], "").status, 401);
+    let all = token(("STREAM_SECRET", SECRET), "**", "read write manage");
+    assert_eq!(home.with(&all, "GET", "", "").status, 401);
+    assert_eq!(home.with(SECRET, "GET", "?limit=0", "").status, 400);
+    assert_eq!(home.with(SECRET, "DELETE", "", "").status, 405);
+}
 
 struct Home {
     temp: TempDir,
@@ -254,4 +347,70 @@ fn a_server_whose_settings_make_no_sense_is_closed(host: Host) {
             assert_eq!(code(&refused), (503, "E_NOT_CONFIGURED".to_owned()));
         }
     }
+}
+
+fn who_asks_is_told_where_the_time_went(host: Host) {
+    let settings = [
+        ("STREAM_LONG_POLL_MS", "300"),
+        ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
+    ];
+    let home = Home::new(host, &settings);
+    let media = ("content-type", "text/plain");
+    let asked = ("x-debug-timing", "1");
+    let made = home.ask("PUT", "a", &[media, asked], "x");
+    assert!(steps(&made).contains(&"turn".to_owned()), "{made:?}");
+    let silent = home.ask("GET", "a?offset=-1", &[], "");
+    assert_eq!(silent.header("server-timing"), None);
+    let waited = home.ask("GET", "a?offset=now&live=long-poll", &[asked], "");
+    assert_eq!(waited.status, 204);
+    let timing = waited.header("server-timing").unwrap();
+    let wait = timing
+        .split(", ")
+        .find_map(|step| step.strip_prefix("wait;dur="));
+    let wait: f64 = wait.unwrap_or_else(|| panic!("{timing}")).parse().unwrap();
+    assert!((250.0..30_000.0).contains(&wait), "{timing}");
+    let always = Home::new(host, &[("DEBUG_TIMING", "1")]);
+    let made = always.ask("PUT", "a", &[media], "x");
+    let expected = match host {
+        Host::Embedded => "auth",
+        Host::Worker => "edge",
+    };
+    let steps = steps(&made);
+    assert!(steps.contains(&expected.to_owned()), "{made:?}");
+    assert!(steps.contains(&"turn".to_owned()), "{made:?}");
+}
+
+/// The names of what took time.
+fn steps(answer: &Answer) -> Vec<String> {
+    let told = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| name == "server-timing");
+    let steps = told.flat_map(|(_, value)| value.split(", "));
+    let names = steps.filter_map(|step| step.split_once(";dur="));
+    names.map(|(name, _)| name.to_owned()).collect()
+}
+
+/// Miniflare takes points and forgets them: what is seen is that they hold up nothing.
+fn points_are_written_where_somebody_counts_them(host: Host) {
+    let settings = [
+        ("PMX_STREAM_ANALYTICS", "1"),
+        ("STREAM_LONG_POLL_MS", "100"),
+    ];
+    let home = Home::new(host, &settings);
+    let media = ("content-type", "text/plain");
+    assert_eq!(home.ask("PUT", "a", &[media], "x").status, 201);
+    assert_eq!(home.ask("POST", "a", &[media], "y").status, 204);
+    assert_eq!(home.ask("POST", "b", &[media], "y").status, 404);
+    assert_eq!(home.ask("GET", "a?offset=-1", &[], "").text(), "xy");
+    assert_eq!(
+        home.ask("GET", "a?offset=now&live=long-poll", &[], "")
+            .status,
+        204
+    );
+    let close = [("stream-closed", "true")];
+    assert_eq!(home.ask("POST", "a", &close, "").status, 204);
+    let events = home.ask("GET", "a?offset=-1&live=sse", &[], "");
+    assert!(events.text().contains("streamClosed"), "{events:?}");
+    assert!(!home.log().contains("writing a point"), "{}", home.log());
 }

@@ -13,7 +13,8 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use pmx_sync::stream::http::{
-    Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer,
+    Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer, page_in_gzip,
+    takes_gzip,
 };
 use pmx_sync::stream::ops::{ClientId, Counted, Per, Step, Traffic};
 use pmx_sync::stream::subscription::http::is_control;

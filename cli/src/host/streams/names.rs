@@ -62,7 +62,7 @@ pub(super) fn behind<S: Sql>(
     let select = "SELECT s, name FROM host_stream_names \
         WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?";
     let end = format!("{prefix}\u{7f}");
-    let limit = Value::Integer(limit as i64);
+    let limit = (limit as u64).into();
     let rows = sql.run(
         select,
         &[prefix.into(), end.as_str().into(), after.into(), limit],
