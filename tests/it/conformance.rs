@@ -32,6 +32,12 @@ const TINY_PAGES: &[(&str, &str)] = &[
     ("PMX_STREAM_READ_BYTES", "4096"),
 ];
 
+/// All reads come from segments.
+const COLD: &[(&str, &str)] = &[
+    ("PMX_STREAM_SEGMENT_MESSAGES", "1"),
+    ("PMX_STREAM_COLD_READS", "1"),
+];
+
 #[test]
 fn the_official_suite_passes() {
     check(Host::Embedded, &[]);
@@ -48,6 +54,11 @@ fn the_official_suite_passes_on_tiny_pages() {
 }
 
 #[test]
+fn the_official_suite_passes_from_cold_storage() {
+    check(Host::Embedded, COLD);
+}
+
+#[test]
 fn the_official_suite_passes_on_the_worker() {
     check(Host::Worker, &[]);
 }
@@ -55,6 +66,11 @@ fn the_official_suite_passes_on_the_worker() {
 #[test]
 fn the_official_suite_passes_on_tiny_segments_on_the_worker() {
     check(Host::Worker, TINY_SEGMENTS);
+}
+
+#[test]
+fn the_official_suite_passes_from_cold_storage_on_the_worker() {
+    check(Host::Worker, COLD);
 }
 
 fn check(host: Host, settings: &[(&str, &str)]) {
@@ -108,12 +124,12 @@ fn outcome(report: &Value) -> Outcome {
     told
 }
 
-fn folder() -> PathBuf {
+pub(crate) fn folder() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance")).to_owned()
 }
 
 /// Has the suite in `node_modules`, as the lock file names it; or says what is missing.
-fn install() -> Result<(), String> {
+pub(crate) fn install() -> Result<(), String> {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = folder().join(".installing");

@@ -26,6 +26,8 @@ pub struct Shape {
     pub read_bytes: usize,
     /// Bytes of an append.
     pub append_bytes_max: usize,
+    /// For tests, beside segments of one message: whoever reads waits until all is in segments.
+    pub cold_reads: bool,
 }
 
 impl Default for Shape {
@@ -36,6 +38,7 @@ impl Default for Shape {
             segment_messages: STREAM_SEGMENT_MESSAGES,
             read_bytes: STREAM_READ_BYTES,
             append_bytes_max: STREAM_APPEND_BYTES_MAX,
+            cold_reads: false,
         }
     }
 }
@@ -70,6 +73,15 @@ impl<'a, S: Sql> Engine<'a, S> {
     /// Whether there are tables: a database without them has no stream.
     pub fn is_installed(sql: &S) -> Result<bool, SqlError> {
         ledger::is_installed(sql)
+    }
+
+    /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.
+    pub fn is_readable(&self) -> Result<bool, SqlError> {
+        if !self.shape.cold_reads {
+            return Ok(true);
+        }
+        let stream = self.load()?;
+        Ok(stream.is_none_or(|stream| stream.deleted || stream.hot_rows == 0))
     }
 
     /// Takes one turn that holds as a whole or not at all.

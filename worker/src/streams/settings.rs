@@ -21,8 +21,9 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 
 impl StreamConfig {
     /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas) and `STREAM_LONG_POLL_MS`. For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
+    /// What is no number counts as unset.
     pub(crate) fn of(env: &Env) -> Self {
         Self::read(|name| {
             let text = env.var(name).ok()?.to_string();
@@ -39,6 +40,7 @@ impl StreamConfig {
             segment_bytes: number("PMX_STREAM_SEGMENT_BYTES").unwrap_or(own.segment_bytes),
             segment_messages: number("PMX_STREAM_SEGMENT_MESSAGES").unwrap_or(own.segment_messages),
             read_bytes: size("PMX_STREAM_READ_BYTES", own.read_bytes),
+            cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own
         };
         let origins = var("STREAM_ORIGINS");

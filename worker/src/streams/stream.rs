@@ -155,14 +155,21 @@ impl Stream {
         let answer = match get.live {
             Live::CatchUp => {
                 let now = now();
-                let engine = self.engine();
-                let page = execute::read(&engine, &self.cold, &get.read, now).await?;
+                let page = self.read(&get.read, now).await?;
                 answer::page(&get, &page, Cursor::at(now))
             }
             Live::LongPoll => self.poll(get).await?,
             Live::Sse => return events::begin(self, &get).await,
         };
         Ok(answer.map(Body::Bytes))
+    }
+
+    async fn read(&self, read: &Read, now: Timestamp) -> Result<Page, Refusal> {
+        let engine = self.engine();
+        while !engine.is_readable()? {
+            Delay::from(COLD_PAUSE).await;
+        }
+        execute::read(&engine, &self.cold, read, now).await
     }
 
     async fn poll(&self, get: Get) -> Result<Answer<Bytes>, Refusal> {
@@ -187,7 +194,7 @@ impl Stream {
         if let Some(seen) = known.filter(|seen| seen.rung == rung && seen.from == read.from) {
             return Ok(seen);
         }
-        let page = execute::read(&self.engine(), &self.cold, &read, now()).await?;
+        let page = self.read(&read, now()).await?;
         let seen = Rc::new(Seen {
             rung,
             from: read.from,
@@ -330,6 +337,9 @@ impl Alarm {
         (!is_early).then_some(Self::Known(due))
     }
 }
+
+/// How long a test that reads from segments only waits for them.
+const COLD_PAUSE: Duration = Duration::from_millis(5);
 
 /// How long to wait after a failure of the platform.
 const RETRY: Duration = Duration::from_secs(10);

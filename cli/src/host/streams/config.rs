@@ -38,8 +38,9 @@ impl Default for StreamConfig {
 impl StreamConfig {
     /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas), `STREAM_LONG_POLL_MS`,
     /// `STREAM_WEBHOOKS` (`public` or `loopback`) and `STREAM_URL` (`https://host`). For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
+    /// What is no number counts as unset.
     pub fn of(env: &Environment) -> Self {
         let number = |name| env.var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Self::default();
@@ -51,6 +52,7 @@ impl StreamConfig {
                 .unwrap_or(own.shape.segment_messages),
             read_bytes: number("PMX_STREAM_READ_BYTES")
                 .map_or(own.shape.read_bytes, |bytes| bytes as usize),
+            cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own.shape
         };
         Self {

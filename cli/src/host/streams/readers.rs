@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use pmx_sync::sql::Sql as _;
 use pmx_sync::sql::SqlError;
@@ -20,6 +21,9 @@ pub(super) struct Readers {
     shape: Shape,
     idle: Mutex<Vec<Ledger>>,
 }
+
+/// How long a test that reads from segments only waits for them.
+const COLD_PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether a read has to be noted, for it makes the stream live longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,6 +55,9 @@ impl Readers {
         cold: &SegmentFolder,
         now: Timestamp,
     ) -> Result<(Page, Slides), Refusal> {
+        while !self.at_one_moment(name, |engine| Ok(engine.is_readable()?))? {
+            std::thread::sleep(COLD_PAUSE);
+        }
         let (reading, slides) = self.at_one_moment(name, |engine| {
             let reading = engine.look(&read, now)?;
             let slides = if engine.slides(now)? {
