@@ -20,6 +20,10 @@ const JSON: &str = "application/json";
 /// What may become of a file: its content, that of another segment, and what is left.
 type Damage = fn(&[u8], &[u8]) -> Option<Vec<u8>>;
 
+/// Behind the messages a segment has what finds them, for whoever has lost the database. A reader
+/// knows it already, and reads the messages only.
+const HARMLESS: &[&str] = &["cut by a byte", "longer by a byte"];
+
 const DAMAGES: &[(&str, Damage)] = &[
     ("lost", |_, _| None),
     ("empty", |_, _| Some(Vec::new())),
@@ -47,7 +51,10 @@ fn a_damaged_segment_is_an_error_and_nothing_else_suffers() {
         let message = format!("{{\"number\":{number},\"text\":\"{}\"}}", "a".repeat(300));
         assert_eq!(home.append("hurt", JSON, message.as_bytes()).status, 204);
     }
-    assert_eq!(home.append("whole", JSON, b"[1,2]").status, 204);
+    for message in ["1", "2"] {
+        let appended = home.append("whole", JSON, message.as_bytes());
+        assert_eq!(appended.status, 204);
+    }
     let segments = settled(&home.temp.path().join("data/streams"), 4 + 1);
     let before = numbers(&home);
     assert_eq!(before, (0..8).collect::<Vec<_>>());
@@ -60,17 +67,13 @@ fn a_damaged_segment_is_an_error_and_nothing_else_suffers() {
             Some(left) => fs::write(file, left).unwrap(),
             None => fs::remove_file(file).unwrap(),
         }
-        let page = home.ask("GET", "hurt?offset=-1", &[], b"");
-        // A page may end before the damage, but then the next one begins with it.
-        let page = match page.header("stream-next-offset") {
-            Some(next) if page.status == 200 => {
-                let next = next.to_owned();
-                home.ask("GET", &format!("hurt?offset={next}"), &[], b"")
-            }
-            Some(_) | None => page,
-        };
-        assert_eq!(page.status, 500, "{what}: {page:?}");
-        assert!(page.text().contains("\"code\":\"E_"), "{what}: {page:?}");
+        if HARMLESS.contains(what) {
+            assert_eq!(numbers(&home), before, "{what}");
+        } else {
+            let page = home.ask("GET", "hurt?offset=-1", &[], b"");
+            assert_eq!(page.status, 500, "{what}: {page:?}");
+            assert!(page.text().contains("\"code\":\"E_"), "{what}: {page:?}");
+        }
         assert_eq!(home.read_all("whole")[0].text(), "[1,2]", "{what}");
         assert_eq!(home.ask("HEAD", "hurt", &[], b"").status, 200, "{what}");
         fs::write(file, &content).unwrap();
