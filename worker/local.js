@@ -56,6 +56,10 @@ const miniflare = new Miniflare({
     STREAM: { className: "StreamDO", useSQLite: true },
   },
   durableObjectsPersist: join(data, "spaces"),
+  // Miniflare takes points and forgets them.
+  ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
+    analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },
+  }),
 });
 
 await miniflare.ready;
@@ -86,7 +90,8 @@ function modules(build) {
 // What the environment says about streams, as `pmx serve` reads it.
 function variablesOfStreams() {
   const entries = Object.entries(process.env);
-  return Object.fromEntries(entries.filter(([name]) => /^(PMX_)?STREAM_[A-Z_]+$/.test(name)));
+  const known = /^((PMX_)?STREAM_[A-Z_]+|CACHE_MODE|DEBUG_TIMING)$/;
+  return Object.fromEntries(entries.filter(([name]) => known.test(name)));
 }
 
 function secret() {

@@ -31,6 +31,7 @@ mod golden;
 mod hosts;
 mod journal;
 mod kill;
+mod operating;
 mod publish;
 mod refused;
 mod serving;

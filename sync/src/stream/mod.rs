@@ -24,6 +24,7 @@ mod json;
 mod ledger;
 mod name;
 mod offset;
+pub mod ops;
 mod producer;
 mod read;
 mod reply;

@@ -7,16 +7,19 @@ use http::Uri;
 use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Domain, resolve};
 use pmx_sync::stream::StreamName;
-use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::http::{STREAMS_PATH, Settings, TellTimes, answer};
+use pmx_sync::stream::ops::Per;
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
 use super::answer::{Body, response};
+use super::limit::Limit;
 use super::request::{Look, address, head};
 use super::settings::StreamConfig;
-use crate::http::discard;
+use super::times;
+use crate::http::{discard, now};
 use crate::isolate;
 use crate::thrown::words;
 
@@ -38,6 +41,7 @@ pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
 struct Edge {
     domain: Domain,
     settings: Settings,
+    limit: Limit,
     namespace: Namespace,
 }
 
@@ -48,8 +52,18 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
         return Ok(JsValue::UNDEFINED);
     }
     let head = head(request, address, Look::Sender)?;
-    let refusal = match edge.settings.admit(&head) {
-        Ok(name) => return edge.forward(request, &name),
+    let begun = now();
+    let refusal = match edge.settings.admit(&head, begun) {
+        Ok(admitted) => match edge.limit.of_client(request, &head.method, &admitted) {
+            None => {
+                let answering = edge.forward(request, &admitted.name)?;
+                return Ok(match edge.settings.timing {
+                    TellTimes::Always => times::told(answering, begun),
+                    TellTimes::OnRequest => answering,
+                });
+            }
+            Some(refusal) => refusal,
+        },
         Err(refusal) => refusal,
     };
     discard(request);
@@ -97,9 +111,11 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
         if let Some(edge) = kept.get() {
             return Ok(Rc::clone(edge));
         }
+        let settings = StreamConfig::of(env)?.settings;
         let edge = Rc::new(Edge {
             domain: isolate::domain(env)?,
-            settings: StreamConfig::of(env).settings,
+            limit: Limit::new(settings.rates, Per::Client),
+            settings,
             namespace: isolate::streams(env)?.unchecked_into(),
         });
         Ok(Rc::clone(kept.get_or_init(|| edge)))

@@ -6,6 +6,7 @@ use http::request::Parts;
 use http::{Method, Uri};
 use pmx_sync::code::Code;
 use pmx_sync::stream::http::headers_of;
+use pmx_sync::stream::ops::DEBUG_TIMING;
 use pmx_sync::wire::Problem;
 use worker::web_sys;
 
@@ -48,8 +49,15 @@ pub(crate) fn head(request: &web_sys::Request, address: Uri, look: Look) -> Resu
     };
     note(ORIGIN)?;
     match look {
-        Look::Sender => note(AUTHORIZATION)?,
+        Look::Sender => {
+            note(AUTHORIZATION)?;
+            if head.method == Method::PUT {
+                // Whoever forks has to be allowed to read the source.
+                note(HeaderName::from_static("stream-forked-from"))?;
+            }
+        }
         Look::Call => {
+            note(DEBUG_TIMING)?;
             for &name in headers_of(&head.method) {
                 note(HeaderName::from_static(name))?;
             }

@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use pmx_sync::code::Code;
 use pmx_sync::stream::Shape;
-use pmx_sync::stream::http::{Origins, Settings};
+use pmx_sync::stream::http::Settings;
+use pmx_sync::wire::Problem;
 use worker::Env;
 
 /// What an operator decides about streams.
@@ -20,18 +22,18 @@ pub(crate) struct StreamConfig {
 const LONG_POLL: Duration = Duration::from_secs(20);
 
 impl StreamConfig {
-    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas) and `STREAM_LONG_POLL_MS`. For
+    /// Reads what [`Settings::read`] does, and `STREAM_LONG_POLL_MS`. For
     /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
     /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
-    /// What is no number counts as unset.
-    pub(crate) fn of(env: &Env) -> Self {
+    /// What is no number counts as unset; the settings themselves have to make sense.
+    pub(crate) fn of(env: &Env) -> Result<Self, Problem> {
         Self::read(|name| {
             let text = env.var(name).ok()?.to_string();
             (!text.is_empty()).then_some(text)
         })
     }
 
-    fn read(var: impl Fn(&str) -> Option<String>) -> Self {
+    fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
         let number = |name| var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Shape::default();
         let size = |name, own: usize| number(name).map_or(own, |bytes| bytes as usize);
@@ -43,15 +45,13 @@ impl StreamConfig {
             cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own
         };
-        let origins = var("STREAM_ORIGINS");
-        Self {
-            settings: Settings {
-                secret: var("STREAM_SECRET"),
-                origins: origins.map_or(Origins::Any, |list| Origins::parse(&list)),
-            },
+        let settings = Settings::read(&var);
+        Ok(Self {
+            settings: settings
+                .map_err(|error| Problem::new(Code::NotConfigured, error.to_string()))?,
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(LONG_POLL, Duration::from_millis),
-        }
+        })
     }
 }
 
@@ -61,8 +61,8 @@ mod tests {
 
     #[test]
     fn variables_are_read() {
-        let plain = StreamConfig::read(|_| None);
-        assert_eq!(plain.settings.secret, None);
+        let plain = StreamConfig::read(|_| None).unwrap();
+        assert!(plain.settings.access.is_open());
         assert_eq!(plain.shape, Shape::default());
         assert_eq!(plain.long_poll, LONG_POLL);
         let all = StreamConfig::read(|name| {
@@ -75,9 +75,18 @@ mod tests {
             };
             Some(text.to_owned())
         });
-        assert_eq!(all.settings.secret.as_deref(), Some("s3cret"));
+        let all = all.unwrap();
+        assert!(!all.settings.access.is_open());
         assert_eq!(all.shape.segment_messages, 2);
         assert_eq!(all.shape.read_bytes, Shape::default().read_bytes);
         assert_eq!(all.long_poll, Duration::from_millis(700));
+        for name in [
+            "STREAM_TOKEN_KEYS",
+            "STREAM_PUBLIC_READ",
+            "STREAM_RATE_READS",
+        ] {
+            let senseless = |asked: &str| (asked == name).then(|| "a b".to_owned());
+            assert!(StreamConfig::read(senseless).is_err(), "{name}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use http::request::Parts;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::sse::{self, Event};
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Poll, Settings, answer};
+use pmx_sync::stream::ops::{Per, Timing, What};
 use pmx_sync::stream::{Create, Engine, From, Generation, Page, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
@@ -19,9 +20,12 @@ use worker::{Delay, Env, Request, Response, Storage, console_error};
 use super::answer::{Body, response};
 use super::bell::{Bell, First, first};
 use super::events;
+use super::limit::Limit;
 use super::peers::{Asked, Neighbours};
+use super::points::Points;
 use super::request::drain;
 use super::settings::StreamConfig;
+use super::times;
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::r2::R2;
@@ -34,6 +38,8 @@ pub(crate) struct Stream {
     /// Whether they are known to be there.
     has_tables: Cell<bool>,
     config: StreamConfig,
+    limit: Limit,
+    pub(super) points: Points,
     cold: R2,
     peers: Neighbours,
     pub(super) bell: Bell,
@@ -50,10 +56,13 @@ type Answer<B = Body> = http::Response<B>;
 impl Stream {
     /// Opens the stream, if there is one yet.
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
+        let config = StreamConfig::of(env)?;
         Ok(Self {
             log: Ledger::new(storage),
             has_tables: Cell::new(false),
-            config: StreamConfig::of(env),
+            limit: Limit::new(config.settings.rates, Per::Stream),
+            points: Points::of(env),
+            config,
             cold: isolate::bucket(env)?,
             peers: Neighbours::new(isolate::streams(env)?),
             bell: Bell::default(),
@@ -82,13 +91,51 @@ impl Stream {
         request: &Request,
         head: &Parts,
     ) -> Result<Response, Problem> {
-        let answer = match self.asked(request, head).await {
-            Ok(call) => self.carry_out(call, head).await,
-            Err(refused) => Ok(refused.map(Body::Bytes)),
+        let counted = self.limit.of_stream(&head.method);
+        let asked = match answer::limited(&counted) {
+            None => self.asked(request, head).await,
+            Some(refused) => {
+                drain(request).await;
+                Err(refused)
+            }
         };
-        let answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let mut answer = match asked {
+            Ok(call) => self.observed(call, head).await,
+            Err(refused) => refused.map(Body::Bytes),
+        };
+        if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
+            counted.tell(answer.headers_mut());
+        }
         let answer = self.config.settings.dress(head, answer);
         response(answer, &head.method)
+    }
+
+    /// Carries a call out, and tells whoever wants to know what it came to.
+    async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
+        let (begun, step, what) = (now(), times::step(&call), What::of(&call));
+        let taken = match &call {
+            Call::Append(append) => append.body.len(),
+            Call::Create(_) | Call::Delete | Call::Head | Call::Get(_) => 0,
+        };
+        self.points.learn(head);
+        let answer = self.carry_out(call, head).await;
+        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let took = times::since(begun);
+        if let Some(what) = what {
+            let given = match answer.body() {
+                Body::Bytes(bytes) => bytes.len(),
+                Body::Stream(_) => 0,
+            };
+            let (bytes, status) = (taken.max(given) as u64, answer.status().as_u16());
+            self.points
+                .write(what, bytes, status, took.as_millis() as u64);
+        }
+        if self.config.settings.tells_times(head) {
+            let mut timing = Timing::default();
+            timing.note(step, took);
+            timing.tell(answer.headers_mut());
+        }
+        answer
     }
 
     /// What is asked, body and all.

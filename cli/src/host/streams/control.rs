@@ -1,11 +1,13 @@
 //! Requests about subscriptions, from a socket to their answers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
-use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::http::{Listing, STREAMS_PATH, Settings, answer, listed};
 use pmx_sync::stream::subscription::{self, Root, WebhookPolicy, http as subscriptions};
 
 use super::Streams;
@@ -44,6 +46,28 @@ impl Streams {
                 inbound::drain(head, body);
                 broken_off(&problem)
             }
+        }
+    }
+
+    /// Answers an operator who wants to know which streams there are.
+    pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
+        inbound::drain(head, body);
+        let settings = &self.config.settings;
+        if let Some(preflight) = settings.preflight(head) {
+            return preflight;
+        }
+        if let Err(problem) = settings.authorise(head) {
+            return answer::problem(&problem);
+        }
+        let listing = match Listing::parse(head) {
+            Ok(listing) => listing,
+            Err(error) => return answer::invalid(&error),
+        };
+        let readers = Arc::clone(&self.readers);
+        let found = self.beside(move || readers.list(&listing, crate::host::now()));
+        match found.await {
+            Ok((streams, next)) => listed(&streams, next.as_ref()),
+            Err(refusal) => answer::refused(&refusal),
         }
     }
 

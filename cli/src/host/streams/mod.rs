@@ -16,6 +16,7 @@ mod events;
 mod names;
 mod readers;
 mod savepoint;
+mod times;
 mod topics;
 mod turn;
 mod wakes;
@@ -24,8 +25,10 @@ mod writer;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::ops::{Limiter, Per, Step};
 use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
 use tokio::sync::{Semaphore, watch};
@@ -56,6 +59,8 @@ pub(crate) struct Streams {
     turns: Arc<Semaphore>,
     /// KiB for bodies of requests.
     room: Semaphore,
+    /// Counts requests, if there is a limit.
+    limiter: Option<Mutex<Limiter>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -113,6 +118,7 @@ impl Streams {
             log,
         };
         courier.start(ordered).map_err(HostError::Threads)?;
+        let rates = config.settings.rates;
         Ok(Self {
             readers: Arc::new(Readers::new(&file, config.shape.clone())),
             config,
@@ -121,6 +127,7 @@ impl Streams {
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
             room: Semaphore::new(ROOM_KIB as usize),
+            limiter: Limiter::of(rates, &[Per::Client, Per::Stream]).map(Mutex::new),
             stop,
         })
     }
@@ -136,7 +143,12 @@ impl Streams {
         let (readers, cold) = (Arc::clone(&self.readers), Arc::clone(&self.cold));
         let named = name.clone();
         let reading = move || readers.page(&named, read, &cold, super::now());
-        let (page, slides) = self.beside(reading).await?;
+        let begun = Instant::now();
+        let (page, slides, cold) = self.beside(reading).await?;
+        times::took(Step::Turn, begun.elapsed().saturating_sub(cold));
+        if !cold.is_zero() {
+            times::took(Step::Cold, cold);
+        }
         if slides == Slides::Yes {
             let named = name.clone();
             let slide = move |turn: &Turn<'_, Batch<'_>>| turn.slide(&named);

@@ -27,6 +27,7 @@ use crate::limits::{
     TOKEN_BYTES_MAX, WAKE_LEASE_DEFAULT, WAKE_LEASE_MAX, WAKE_LEASE_MIN,
 };
 use crate::stream::StreamName;
+use crate::stream::ops::KEYS;
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
@@ -104,10 +105,7 @@ pub fn answer(answer: Result<Answer, Refusal>) -> Response<Bytes> {
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/jwk-set+json"),
             );
-            headers.insert(
-                CACHE_CONTROL,
-                HeaderValue::from_static("public, max-age=300"),
-            );
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(KEYS));
             response
         }
         Err(refusal) => refused(&refusal),
