@@ -83,7 +83,11 @@ impl StreamDO {
         if let Some(stream) = open {
             return Ok(stream);
         }
-        let stream = Rc::new(Stream::open(self.state.storage(), &self.env)?);
+        let stream = Rc::new(Stream::open(
+            self.state.storage(),
+            &self.env,
+            self.state.id().name(),
+        )?);
         self.stream.replace(Some(Rc::clone(&stream)));
         Ok(stream)
     }

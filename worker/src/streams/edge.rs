@@ -3,17 +3,21 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::Uri;
+use http::request::Parts;
 use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Domain, resolve};
-use pmx_sync::stream::StreamName;
 use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::subscription::http::{is_control, turned_away};
+use pmx_sync::stream::{StreamName, registry};
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
 use super::answer::{Body, response};
+use super::line::HUB;
 use super::request::{Look, address, head};
 use super::settings::StreamConfig;
 use crate::http::discard;
@@ -39,6 +43,7 @@ struct Edge {
     domain: Domain,
     settings: Settings,
     namespace: Namespace,
+    hub: Namespace,
 }
 
 fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Problem> {
@@ -48,8 +53,9 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
         return Ok(JsValue::UNDEFINED);
     }
     let head = head(request, address, Look::Sender)?;
-    let refusal = match edge.settings.admit(&head) {
-        Ok(name) => return edge.forward(request, &name),
+    let refusal = match edge.admitted(&head) {
+        Ok(Asked::Hub) => return edge.hub.hand(request, HUB),
+        Ok(Asked::Stream(name)) => return edge.namespace.hand(request, name.as_str()),
         Err(refusal) => refusal,
     };
     discard(request);
@@ -65,14 +71,40 @@ fn is_for_streams(address: &Uri, domain: &Domain) -> bool {
     is_api && address.path().starts_with(STREAMS_PATH)
 }
 
+/// Who is asked.
+enum Asked {
+    Hub,
+    Stream(StreamName),
+}
+
 impl Edge {
-    /// Hands the request to the object of its stream, as it is.
-    fn forward(&self, request: &web_sys::Request, name: &StreamName) -> Result<JsValue, Problem> {
+    /// Whom a request may ask, by its head alone; or the answer that it gets without.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is made once for each refusal"
+    )]
+    fn admitted(&self, head: &Parts) -> Result<Asked, http::Response<Bytes>> {
+        if let Some(path) = head.uri.path().strip_prefix(STREAMS_PATH)
+            && is_control(path)
+        {
+            return turned_away(&self.settings, head, path).map_or(Ok(Asked::Hub), Err);
+        }
+        let name = self.settings.admit(head)?;
+        match registry::refusal(&name, &head.method) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Asked::Stream(name)),
+        }
+    }
+}
+
+impl Namespace {
+    /// Hands the request to an object, as it is.
+    fn hand(&self, request: &web_sys::Request, name: &str) -> Result<JsValue, Problem> {
         let failed = |thrown: JsValue| {
-            let detail = format!("asking the stream {name}: {}", words(thrown));
+            let detail = format!("asking the object {name}: {}", words(thrown));
             Problem::new(Code::Storage, detail)
         };
-        let stub = self.namespace.get_by_name(name.as_str()).map_err(failed)?;
+        let stub = self.get_by_name(name).map_err(failed)?;
         stub.fetch(request).map_err(failed)
     }
 }
@@ -101,6 +133,7 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
             domain: isolate::domain(env)?,
             settings: StreamConfig::of(env).settings,
             namespace: isolate::streams(env)?.unchecked_into(),
+            hub: isolate::hub(env)?.unchecked_into(),
         });
         Ok(Rc::clone(kept.get_or_init(|| edge)))
     })
@@ -109,7 +142,7 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
 // The answer goes from object to client without becoming one of this module's in between.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
-    /// The objects of all streams.
+    /// The objects of a class.
     type Namespace;
 
     #[wasm_bindgen(method, catch, js_name = getByName)]

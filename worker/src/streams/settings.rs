@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use pmx_sync::stream::Shape;
 use pmx_sync::stream::http::{Origins, Settings};
+use pmx_sync::stream::subscription::WebhookPolicy;
 use worker::Env;
 
 /// What an operator decides about streams.
@@ -14,14 +15,19 @@ pub(crate) struct StreamConfig {
     pub(crate) shape: Shape,
     /// How long a reader waits for one answer.
     pub(crate) long_poll: Duration,
+    /// Where webhooks may go.
+    pub(crate) webhooks: WebhookPolicy,
+    /// How the streams are reached from outside, if not as their clients say.
+    pub(crate) url: Option<String>,
 }
 
 /// How long a reader waits unless it is said otherwise.
 const LONG_POLL: Duration = Duration::from_secs(20);
 
 impl StreamConfig {
-    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas) and `STREAM_LONG_POLL_MS`. For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
+    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas), `STREAM_LONG_POLL_MS`,
+    /// `STREAM_URL` (`https://host`) and `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the
+    /// machine of its developer). For tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
     /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
     pub(crate) fn of(env: &Env) -> Self {
         Self::read(|name| {
@@ -49,6 +55,11 @@ impl StreamConfig {
             },
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(LONG_POLL, Duration::from_millis),
+            webhooks: match var("STREAM_WEBHOOKS").as_deref() {
+                Some("loopback") => WebhookPolicy::Loopback,
+                Some(_) | None => WebhookPolicy::Public,
+            },
+            url: var("STREAM_URL"),
         }
     }
 }

@@ -14,7 +14,7 @@ use pmx_sync::stream::http::{
     Call, Cursor, Get, Live, STREAMS_PATH, Settings, answer, is_reserved, name_of,
 };
 use pmx_sync::stream::subscription::http::is_control;
-use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
+use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
 use pmx_sync::wire::Problem;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -100,6 +100,9 @@ impl Streams {
         let name = name.map_err(|error| answer::invalid(&error))?;
         if is_reserved(&name) {
             return Err(refused(missing()));
+        }
+        if let Some(refusal) = registry::refusal(&name, &head.method) {
+            return Err(refusal);
         }
         let call = Call::parse(head).map_err(|error| answer::invalid(&error))?;
         Ok((name, call))
