@@ -264,9 +264,12 @@ impl Exchange {
             };
             let told = self.streams.ask(&registry::name(), &asked).await;
             let is_told = matches!(told, Ok(Ok(_)));
-            let noted = self.turn(|hub| match is_told {
-                true => hub.posted(&batch),
-                false => hub.not_posted(now()),
+            let noted = self.turn(|hub| {
+                if is_told {
+                    hub.posted(&batch)
+                } else {
+                    hub.not_posted(now())
+                }
             });
             if let Err(error) = noted {
                 console_error!("telling the registry: {error}");

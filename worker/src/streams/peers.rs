@@ -103,10 +103,10 @@ impl Asked {
             }
             Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| Obliged::Done),
             Self::Follow { round } => Ok(Obliged::Following(engine.follow(*round, now)?)),
-            Self::Append { messages, producer } => append(engine, messages, producer, now),
+            Self::Append { messages, producer } => append(engine, messages, producer.as_ref(), now),
             Self::Register { messages, producer } => {
                 engine.create(&registry::create(), now, life)?;
-                append(engine, messages, producer, now)
+                append(engine, messages, producer.as_ref(), now)
             }
         }
     }
@@ -115,14 +115,14 @@ impl Asked {
 fn append<S: Sql>(
     engine: &Engine<'_, S>,
     messages: &str,
-    producer: &Option<Producer>,
+    producer: Option<&Producer>,
     now: Timestamp,
 ) -> Result<Obliged, Refusal> {
     let append = Append {
         media_type: Some(registry::media_type()),
         body: Bytes::copy_from_slice(messages.as_bytes()),
         seq: None,
-        producer: producer.clone(),
+        producer: producer.cloned(),
         close: false,
     };
     engine.append(&append, now).map(|_| Obliged::Appended)

@@ -52,7 +52,7 @@ type Answer<B = Body> = http::Response<B>;
 
 impl Stream {
     /// Opens the stream, if there is one yet.
-    pub(crate) fn open(storage: Storage, env: &Env, name: Option<String>) -> Result<Self, Problem> {
+    pub(crate) fn open(storage: Storage, env: &Env, name: Option<&str>) -> Result<Self, Problem> {
         Ok(Self {
             log: Ledger::new(storage),
             has_tables: Cell::new(false),
@@ -63,7 +63,7 @@ impl Stream {
             tail: RefCell::default(),
             listeners: Cell::default(),
             alarm: Cell::new(Alarm::Unknown),
-            line: Line::new(isolate::hub(env)?, name.as_deref()),
+            line: Line::new(isolate::hub(env)?, name),
         })
     }
 
