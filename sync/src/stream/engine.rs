@@ -49,6 +49,18 @@ pub struct Engine<'a, S> {
     pub(super) sql: &'a S,
     pub(super) key: i64,
     pub(super) shape: &'a Shape,
+    pub(super) telling: Telling,
+}
+
+/// Whom a stream tells what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// Nobody.
+    Nobody,
+    /// Whoever takes its turns, in the same transaction.
+    Here,
+    /// A hub that lies elsewhere.
+    Hub,
 }
 
 impl<S> Clone for Engine<'_, S> {
@@ -62,7 +74,28 @@ impl<S> Copy for Engine<'_, S> {}
 impl<'a, S: Sql> Engine<'a, S> {
     /// The stream that has `key` in all tables of `sql`. There need not be one yet.
     pub const fn new(sql: &'a S, key: i64, shape: &'a Shape) -> Self {
-        Self { sql, key, shape }
+        let telling = Telling::Nobody;
+        Self {
+            sql,
+            key,
+            shape,
+            telling,
+        }
+    }
+
+    /// The same stream, which writes down its beginning and end for
+    /// [`take_news`](Self::take_news).
+    #[must_use]
+    pub const fn telling_here(self) -> Self {
+        let telling = Telling::Here;
+        Self { telling, ..self }
+    }
+
+    /// The same stream, which writes down what a hub elsewhere has to be told.
+    #[must_use]
+    pub const fn telling_a_hub(self) -> Self {
+        let telling = Telling::Hub;
+        Self { telling, ..self }
     }
 
     /// Makes the tables; once for each database.
@@ -89,7 +122,6 @@ impl<'a, S: Sql> Engine<'a, S> {
         &self,
         turn: impl FnOnce(&Engine<'_, S>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.sql
-            .atomically(|sql| turn(&Engine::new(sql, self.key, self.shape)))
+        self.sql.atomically(|sql| turn(&Engine { sql, ..*self }))
     }
 }
