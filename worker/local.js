@@ -52,6 +52,7 @@ const miniflare = new Miniflare({
   kvPersist: join(data, "kv"),
   cachePersist: join(data, "cache"),
   durableObjects: {
+    HUB: { className: "HubDO", useSQLite: true },
     SPACE: { className: "SpaceDO", useSQLite: true },
     STREAM: { className: "StreamDO", useSQLite: true },
   },

@@ -155,6 +155,16 @@ pub const STREAM_READ_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a producer's id, of `Stream-Seq`, of a cursor.
 pub const STREAM_TOKEN_BYTES_MAX: usize = 512;
 
+/// Beginnings and ends of streams of one name that are told at once: usually there is one.
+pub const STREAM_NEWS_MAX: usize = 100;
+
+/// Streams that are asked, before a subscription is answered, to tell from now on how far they
+/// are. A Worker's request may ask a thousand things of others; the rest is asked by the alarm.
+pub const HUB_FOLLOWS_MAX: usize = 200;
+
+/// Entries that one append adds to the registry: far less than a body may have.
+pub const REGISTRY_BATCH_MAX: usize = 100;
+
 /// Subscriptions of a server: each that has a pattern is asked about each new name of a stream.
 pub const SUBSCRIPTIONS_MAX: usize = 1_000;
 

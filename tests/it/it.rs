@@ -20,9 +20,11 @@
 )]
 
 mod badinput;
+mod client;
 mod conformance;
 mod conversation;
 mod costs;
+mod damage;
 mod environment;
 mod first;
 mod golden;

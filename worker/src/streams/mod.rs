@@ -4,13 +4,19 @@
 //! is to the object of that name. There it is read ([`request`]), answered by the pure half
 //! ([`stream`]) and, if its reader waits for more, kept: [`bell`] wakes those who wait, [`pipe`]
 //! carries events to them. Segments lie in R2, and streams that fork ask each other
-//! ([`peers`]).
+//! ([`peers`]). What becomes of them they tell ([`line`]) the hub ([`hub`]), which keeps the
+//! subscriptions and wakes workers ([`courier`]).
 
+mod alarm;
 pub(crate) mod answer;
 mod bell;
+mod busy;
+mod courier;
 pub(crate) mod edge;
 mod events;
+pub(crate) mod hub;
 mod limit;
+pub(crate) mod line;
 pub(crate) mod peers;
 mod pipe;
 mod points;

@@ -1,7 +1,7 @@
 //! Requests to streams, read by name: each look at a header costs, and only few count.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{Method, Uri};
 use pmx_sync::code::Code;
@@ -20,6 +20,8 @@ pub(crate) enum Look {
     Sender,
     /// What is asked of a stream.
     Call,
+    /// What is asked of the hub.
+    Control,
 }
 
 /// Reads the address of a request.
@@ -55,6 +57,10 @@ pub(crate) fn head(request: &web_sys::Request, address: Uri, look: Look) -> Resu
                 // Whoever forks has to be allowed to read the source.
                 note(HeaderName::from_static("stream-forked-from"))?;
             }
+        }
+        Look::Control => {
+            note(AUTHORIZATION)?;
+            note(HOST)?;
         }
         Look::Call => {
             note(DEBUG_TIMING)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use pmx_sync::code::Code;
 use pmx_sync::stream::Shape;
 use pmx_sync::stream::http::Settings;
+use pmx_sync::stream::subscription::WebhookPolicy;
 use pmx_sync::wire::Problem;
 use worker::Env;
 
@@ -16,16 +17,21 @@ pub(crate) struct StreamConfig {
     pub(crate) shape: Shape,
     /// How long a reader waits for one answer.
     pub(crate) long_poll: Duration,
+    /// Where webhooks may go.
+    pub(crate) webhooks: WebhookPolicy,
+    /// How the streams are reached from outside, if not as their clients say.
+    pub(crate) url: Option<String>,
 }
 
 /// How long a reader waits unless it is said otherwise.
 const LONG_POLL: Duration = Duration::from_secs(20);
 
 impl StreamConfig {
-    /// Reads what [`Settings::read`] does, and `STREAM_LONG_POLL_MS`. For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset;
-    /// the settings themselves have to make sense.
+    /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_URL` (`https://host`) and
+    /// `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the machine of its developer). For
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
+    /// What is no number counts as unset; the settings themselves have to make sense.
     pub(crate) fn of(env: &Env) -> Result<Self, Problem> {
         Self::read(|name| {
             let text = env.var(name).ok()?.to_string();
@@ -42,6 +48,7 @@ impl StreamConfig {
             segment_bytes: number("PMX_STREAM_SEGMENT_BYTES").unwrap_or(own.segment_bytes),
             segment_messages: number("PMX_STREAM_SEGMENT_MESSAGES").unwrap_or(own.segment_messages),
             read_bytes: size("PMX_STREAM_READ_BYTES", own.read_bytes),
+            cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own
         };
         let settings = Settings::read(&var);
@@ -50,6 +57,11 @@ impl StreamConfig {
                 .map_err(|error| Problem::new(Code::NotConfigured, error.to_string()))?,
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(LONG_POLL, Duration::from_millis),
+            webhooks: match var("STREAM_WEBHOOKS").as_deref() {
+                Some("loopback") => WebhookPolicy::Loopback,
+                Some(_) | None => WebhookPolicy::Public,
+            },
+            url: var("STREAM_URL"),
         })
     }
 }

@@ -17,11 +17,13 @@ use pmx_sync::wire::Problem;
 use worker::js_sys::{Math, Uint8Array};
 use worker::{Delay, Env, Request, Response, Storage, console_error};
 
+use super::alarm::{Alarm, RETRY};
 use super::answer::{Body, response};
 use super::bell::{Bell, First, first};
 use super::events;
 use super::limit::Limit;
-use super::peers::{Asked, Neighbours};
+use super::line::Line;
+use super::peers::{Asked, Neighbours, Obliged};
 use super::points::Points;
 use super::request::drain;
 use super::settings::StreamConfig;
@@ -46,6 +48,7 @@ pub(crate) struct Stream {
     tail: RefCell<Option<Rc<Seen>>>,
     listeners: Cell<usize>,
     alarm: Cell<Alarm>,
+    pub(super) line: Line,
 }
 
 /// The one stream of a database.
@@ -55,7 +58,7 @@ type Answer<B = Body> = http::Response<B>;
 
 impl Stream {
     /// Opens the stream, if there is one yet.
-    pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
+    pub(crate) fn open(storage: Storage, env: &Env, name: Option<&str>) -> Result<Self, Problem> {
         let config = StreamConfig::of(env)?;
         Ok(Self {
             log: Ledger::new(storage),
@@ -69,11 +72,12 @@ impl Stream {
             tail: RefCell::default(),
             listeners: Cell::default(),
             alarm: Cell::new(Alarm::Unknown),
+            line: Line::new(isolate::hub(env)?, name),
         })
     }
 
-    fn engine(&self) -> Engine<'_, Ledger> {
-        Engine::new(&self.log, KEY, &self.config.shape)
+    pub(super) fn engine(&self) -> Engine<'_, Ledger> {
+        Engine::new(&self.log, KEY, &self.config.shape).telling_a_hub()
     }
 
     /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
@@ -164,13 +168,17 @@ impl Stream {
             Call::Append(append) => {
                 let engine = self.engine();
                 let turn = engine.atomically(|engine| engine.append_due(&append, now));
-                let (appended, due) = turn?;
-                self.appended(due, now).await;
-                answer::appended(&appended, append.body.len())
+                let after = turn?;
+                self.appended(after.due, now).await;
+                if after.is_awaited {
+                    self.tell().await;
+                }
+                answer::appended(&after.appended, append.body.len())
             }
             Call::Delete => {
                 self.engine().atomically(|engine| engine.delete(now))?;
                 self.changed(now).await;
+                self.tell().await;
                 answer::deleted()
             }
             Call::Head => answer::view(&self.engine().head(now)?),
@@ -193,6 +201,7 @@ impl Stream {
         let created = execute::create(&engine, &self.peers, create, now, generation).await;
         // Also if nothing came of it: it may have left something to do.
         self.changed(now).await;
+        self.tell().await;
         let scheme = head.uri.scheme_str().unwrap_or("https");
         let address = Settings::address_of(head, scheme);
         Ok(answer::created(&created?, &address))
@@ -202,14 +211,21 @@ impl Stream {
         let answer = match get.live {
             Live::CatchUp => {
                 let now = now();
-                let engine = self.engine();
-                let page = execute::read(&engine, &self.cold, &get.read, now).await?;
+                let page = self.read(&get.read, now).await?;
                 answer::page(&get, &page, Cursor::at(now))
             }
             Live::LongPoll => self.poll(get).await?,
             Live::Sse => return events::begin(self, &get).await,
         };
         Ok(answer.map(Body::Bytes))
+    }
+
+    async fn read(&self, read: &Read, now: Timestamp) -> Result<Page, Refusal> {
+        let engine = self.engine();
+        while !engine.is_readable()? {
+            Delay::from(COLD_PAUSE).await;
+        }
+        execute::read(&engine, &self.cold, read, now).await
     }
 
     async fn poll(&self, get: Get) -> Result<Answer<Bytes>, Refusal> {
@@ -234,7 +250,7 @@ impl Stream {
         if let Some(seen) = known.filter(|seen| seen.rung == rung && seen.from == read.from) {
             return Ok(seen);
         }
-        let page = execute::read(&self.engine(), &self.cold, &read, now()).await?;
+        let page = self.read(&read, now()).await?;
         let seen = Rc::new(Seen {
             rung,
             from: read.from,
@@ -315,8 +331,10 @@ impl Stream {
         for failure in &chores.failures {
             console_error!("{failure}");
         }
-        self.schedule(chores.next, now()).await?;
-        if chores.next.is_none() && engine.is_void().map_err(failed)? {
+        self.tell().await;
+        let next = engine.due(now()).map_err(failed)?;
+        self.schedule(next, now()).await?;
+        if next.is_none() && engine.is_void().map_err(failed)? {
             Ok(Kept::Nothing)
         } else {
             Ok(Kept::Something)
@@ -335,15 +353,24 @@ impl Stream {
         self.log.storage().set_alarm(RETRY).await
     }
 
-    /// Answers another stream.
+    /// Answers another object.
     pub(crate) async fn oblige(&self, asked: &Asked) -> Result<Response, Problem> {
         let now = now();
         let failed = |error: SqlError| thrown::problem("looking for a stream")(error.to_string());
         if self.is_blank().map_err(failed)? {
-            return super::peers::answer(asked.of_nobody());
+            if !asked.makes_stream() {
+                return super::peers::answer(asked.of_nobody());
+            }
+            Engine::install(&self.log).map_err(failed)?;
         }
-        let obliged = self.engine().atomically(|engine| asked.turn(engine, now));
+        let life = Generation::from_random(random()?);
+        let obliged = self
+            .engine()
+            .atomically(|engine| asked.turn(engine, life, now));
         self.changed(now).await;
+        if let Ok(Obliged::Appended) = obliged {
+            self.tell().await;
+        }
         super::peers::answer(obliged)
     }
 }
@@ -357,29 +384,8 @@ pub(crate) enum Kept {
     Nothing,
 }
 
-/// When the platform will wake the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alarm {
-    /// An object that was just made does not know what an earlier one has set.
-    Unknown,
-    /// Then, or not at all.
-    Known(Option<Timestamp>),
-}
-
-impl Alarm {
-    /// What it has to become, if it does not come early enough.
-    fn moved_to(self, due: Option<Timestamp>) -> Option<Self> {
-        let is_early = match (self, due) {
-            (Self::Unknown, _) => false,
-            (Self::Known(_), None) => true,
-            (Self::Known(set), Some(due)) => set.is_some_and(|set| set <= due),
-        };
-        (!is_early).then_some(Self::Known(due))
-    }
-}
-
-/// How long to wait after a failure of the platform.
-const RETRY: Duration = Duration::from_secs(10);
+/// How long a test that reads from segments only waits for them.
+const COLD_PAUSE: Duration = Duration::from_millis(5);
 
 /// A page, and what all who read it get.
 pub(super) struct Seen {
@@ -435,26 +441,4 @@ fn refused(refusal: &Refusal) -> Answer<Bytes> {
         console_error!("{why}");
     }
     answer::refused(refusal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alarm_only_moves_to_an_earlier_time() {
-        let at = |millis| Some(Timestamp::from_millis(millis));
-        for (alarm, due, expected) in [
-            (Alarm::Unknown, None, Some(Alarm::Known(None))),
-            (Alarm::Unknown, at(5), Some(Alarm::Known(at(5)))),
-            (Alarm::Known(None), None, None),
-            (Alarm::Known(None), at(5), Some(Alarm::Known(at(5)))),
-            (Alarm::Known(at(5)), None, None),
-            (Alarm::Known(at(5)), at(7), None),
-            (Alarm::Known(at(5)), at(5), None),
-            (Alarm::Known(at(5)), at(3), Some(Alarm::Known(at(3)))),
-        ] {
-            assert_eq!(alarm.moved_to(due), expected, "{alarm:?} {due:?}");
-        }
-    }
 }

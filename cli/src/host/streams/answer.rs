@@ -18,7 +18,7 @@ use pmx_sync::stream::http::{
 };
 use pmx_sync::stream::ops::{ClientId, Counted, Per, Step, Traffic};
 use pmx_sync::stream::subscription::http::is_control;
-use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
+use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
 use pmx_sync::wire::Problem;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
@@ -130,6 +130,9 @@ impl Streams {
         let admitted = self.config.settings.admit(head, crate::host::now())?;
         let counted = self.count(head, &admitted);
         if let Some(refusal) = answer::limited(&counted) {
+            return Err(refusal);
+        }
+        if let Some(refusal) = registry::refusal(&name, &head.method) {
             return Err(refusal);
         }
         let call = Call::parse(head).map_err(|error| answer::invalid(&error))?;

@@ -39,9 +39,9 @@ impl Default for StreamConfig {
 impl StreamConfig {
     /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`,
     /// `STREAM_WEBHOOKS` (`public` or `loopback`) and `STREAM_URL` (`https://host`). For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset;
-    /// the settings themselves have to make sense.
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
+    /// What is no number counts as unset; the settings themselves have to make sense.
     pub fn of(env: &Environment) -> Result<Self, Failure> {
         let number = |name| env.var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Self::default();
@@ -53,6 +53,7 @@ impl StreamConfig {
                 .unwrap_or(own.shape.segment_messages),
             read_bytes: number("PMX_STREAM_READ_BYTES")
                 .map_or(own.shape.read_bytes, |bytes| bytes as usize),
+            cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own.shape
         };
         let settings = Settings::read(|name| env.var(name).map(str::to_owned));

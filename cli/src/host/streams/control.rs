@@ -7,8 +7,8 @@ use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
-use pmx_sync::stream::http::{Listing, STREAMS_PATH, Settings, answer, listed};
-use pmx_sync::stream::subscription::{self, Root, WebhookPolicy, http as subscriptions};
+use pmx_sync::stream::http::{Listing, STREAMS_PATH, answer, listed};
+use pmx_sync::stream::subscription::{self, WebhookPolicy, http as subscriptions};
 
 use super::Streams;
 use super::answer::broken_off;
@@ -24,16 +24,9 @@ impl Streams {
         path: &str,
         mut body: Incoming,
     ) -> Response<Bytes> {
-        let settings = &self.config.settings;
-        if let Some(preflight) = settings.preflight(head) {
+        if let Some(answer) = subscriptions::turned_away(&self.config.settings, head, path) {
             inbound::drain(head, body);
-            return preflight;
-        }
-        if !subscriptions::is_open(path)
-            && let Err(problem) = settings.authorise(head)
-        {
-            inbound::drain(head, body);
-            return answer::problem(&problem);
+            return answer;
         }
         let (announced, limit) = (inbound::announced(head), SUBSCRIPTION_BODY_BYTES_MAX);
         let collected = match inbound::check(announced, limit) {
@@ -77,8 +70,7 @@ impl Streams {
         path: &str,
         body: &Bytes,
     ) -> Result<subscription::Answer, subscription::Refusal> {
-        let root = self.root(head);
-        let root = root.ok_or_else(|| subscription::Refusal::Invalid(NO_ROOT.to_owned()))?;
+        let root = subscriptions::root(head, "http", self.config.url.as_deref())?;
         let place = subscriptions::Place {
             root: &root,
             policy: self.config.webhooks.unwrap_or(WebhookPolicy::Public),
@@ -92,17 +84,4 @@ impl Streams {
             Err(subscription::Refusal::Storage(error))
         })
     }
-
-    /// Where the streams are reached: where the operator says, or where the client did.
-    fn root(&self, head: &Parts) -> Option<Root> {
-        if let Some(url) = &self.config.url {
-            return Root::parse(&format!("{}{STREAMS_PATH}", url.trim_end_matches('/')));
-        }
-        let address = Settings::address_of(head, "http");
-        let end = address.len().checked_sub(head.uri.path().len())?;
-        let server = address.get(..end)?;
-        Root::parse(&format!("{server}{STREAMS_PATH}"))
-    }
 }
-
-const NO_ROOT: &str = "the Host of the request is none that webhooks could call back";

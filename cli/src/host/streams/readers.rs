@@ -23,6 +23,9 @@ pub(super) struct Readers {
     idle: Mutex<Vec<Ledger>>,
 }
 
+/// How long a test that reads from segments only waits for them.
+const COLD_PAUSE: Duration = Duration::from_millis(2);
+
 /// Whether a read has to be noted, for it makes the stream live longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Slides {
@@ -53,6 +56,9 @@ impl Readers {
         cold: &SegmentFolder,
         now: Timestamp,
     ) -> Result<(Page, Slides, Duration), Refusal> {
+        while !self.at_one_moment(name, |engine| Ok(engine.is_readable()?))? {
+            std::thread::sleep(COLD_PAUSE);
+        }
         let (reading, slides) = self.at_one_moment(name, |engine| {
             let reading = engine.look(&read, now)?;
             let slides = if engine.slides(now)? {

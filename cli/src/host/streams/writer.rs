@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::ops::Step;
-use pmx_sync::stream::{Refusal, Shape};
+use pmx_sync::stream::{Refusal, Shape, StreamName};
 use pmx_sync::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
@@ -97,6 +97,8 @@ impl WeakWriter {
 pub(super) struct Left {
     /// For streams, and when.
     pub(super) streams: Vec<(i64, Timestamp)>,
+    /// For those who wait for streams that nobody asked to grow.
+    pub(super) changed: Vec<StreamName>,
     /// For subscribers, if there may be something.
     pub(super) woken: Option<Woken>,
 }
@@ -187,7 +189,12 @@ fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Lef
         }
         let woken = turn.wake();
         let streams = turn.due()?;
-        Ok(Left { streams, woken })
+        let changed = turn.changed().into_iter().collect();
+        Ok(Left {
+            streams,
+            changed,
+            woken,
+        })
     });
     for job in batch {
         job.settle(committed.as_ref().map(drop));
