@@ -128,11 +128,11 @@ impl Streams {
     )]
     fn looked_at(&self, head: &Parts) -> Result<Asked, Response<Bytes>> {
         let admitted = self.config.settings.admit(head, crate::host::now())?;
-        let counted = self.count(head, &admitted);
-        if let Some(refusal) = answer::limited(&counted) {
+        if let Some(refusal) = registry::refusal(&admitted.name, &head.method) {
             return Err(refusal);
         }
-        if let Some(refusal) = registry::refusal(&name, &head.method) {
+        let counted = self.count(head, &admitted);
+        if let Some(refusal) = answer::limited(&counted) {
             return Err(refusal);
         }
         let call = Call::parse(head).map_err(|error| answer::invalid(&error))?;
