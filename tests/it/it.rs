@@ -31,6 +31,7 @@ mod journal;
 mod kill;
 mod publish;
 mod refused;
+mod registry;
 mod serving;
 mod sim;
 mod streaming;
