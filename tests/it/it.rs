@@ -34,6 +34,7 @@ mod kill;
 mod operating;
 mod publish;
 mod refused;
+mod registry;
 mod serving;
 mod sim;
 mod streaming;

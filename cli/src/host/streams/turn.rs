@@ -79,20 +79,26 @@ impl<'a, S: Sql> Turn<'a, S> {
         call: &Create,
         generation: Generation,
     ) -> Result<Created, Refusal> {
-        let key = names::find_or_give(self.sql, name).map_err(storage)?;
+        // The registry has it, and whoever waits for it, or there is none.
+        self.sql
+            .atomically(|_| self.create_all(name, call, generation))
+    }
+
+    fn create_all(
+        &self,
+        name: &StreamName,
+        call: &Create,
+        generation: Generation,
+    ) -> Result<Created, Refusal> {
+        let key = names::find_or_give(self.sql, name)?;
         self.touched.borrow_mut().insert(key);
         let engine = self.engine(key);
-        let made = block_on(execute::create(&engine, self, call, self.now, generation));
-        if made.is_err() && engine.is_void().map_err(storage)? {
-            names::forget(self.sql, key).map_err(storage)?;
-        }
-        if let Ok(created) = &made
-            && created.fresh
-        {
+        let created = block_on(execute::create(&engine, self, call, self.now, generation))?;
+        if created.fresh {
             self.report(name, key)?;
             self.began(name, created.view.next)?;
         }
-        made
+        Ok(created)
     }
 
     pub(super) fn append(&self, name: &StreamName, call: &Append) -> Result<Appended, Refusal> {
@@ -106,9 +112,8 @@ impl<'a, S: Sql> Turn<'a, S> {
     }
 
     pub(super) fn delete(&self, name: &StreamName) -> Result<Deleted, Refusal> {
-        self.together(|| {
-            let key = names::find(self.sql, name).map_err(storage)?;
-            let key = key.ok_or(Refusal::Unknown)?;
+        self.sql.atomically(|_| {
+            let key = names::find(self.sql, name)?.ok_or(Refusal::Unknown)?;
             let deleted = self.write(name, |engine| engine.delete(self.now))?;
             self.report(name, key)?;
             self.gone(name)?;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use super::Hub;
+use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::stream::row::{Columns, odd};
-use crate::stream::subscription::Needs;
+use crate::stream::subscription::{Needs, Pattern};
 use crate::stream::{Generation, Offset, Place, StreamName};
 use crate::time::Timestamp;
 
@@ -24,6 +25,9 @@ const SCHEMA: &[&str] = &[
         name TEXT PRIMARY KEY, at INTEGER NOT NULL, tries INTEGER NOT NULL)
         STRICT, WITHOUT ROWID",
 ];
+
+/// Names that are looked at at once.
+const PAGE: u64 = 1_000;
 
 /// How long the hub knows of a stream that it ended: longer than anybody tries to tell.
 const MEMORY: Duration = Duration::from_hours(7 * 24);
@@ -74,22 +78,44 @@ impl<S: Sql> Hub<'_, S> {
             all.extend(self.entry(name)?.filter(|entry| entry.gone.is_none()));
         }
         if let Some(pattern) = &needs.pattern {
-            let select = format!(
-                "SELECT {COLUMNS} FROM hub_stream WHERE name >= ? AND name < ? AND gone IS NULL"
-            );
-            // No name has this character, nor any behind it.
-            let end = format!("{}\u{7f}", pattern.prefix());
-            let rows = self
-                .sql
-                .run(&select, &[pattern.prefix().into(), end.into()])?;
-            for row in rows {
-                let entry = read(row)?;
-                if pattern.matches(&entry.name) && !needs.streams.contains(&entry.name) {
-                    all.push(entry);
-                }
-            }
+            let named = |entry: &Entry| needs.streams.contains(&entry.name);
+            all.extend(self.matching(pattern)?.into_iter().filter(|it| !named(it)));
         }
         Ok(all)
+    }
+
+    /// The streams there are that a pattern stands for: at most one more than anybody may follow.
+    fn matching(&self, pattern: &Pattern) -> Result<Vec<Entry>, SqlError> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM hub_stream WHERE name > ? AND name < ? AND gone IS NULL \
+             ORDER BY name LIMIT ?"
+        );
+        // No name has this character, nor any behind it.
+        let mut begin = pattern.prefix().to_owned();
+        let end = format!("{begin}\u{7f}");
+        let mut found = Vec::new();
+        if let Ok(name) = StreamName::parse(&begin) {
+            let exact = self.entry(&name)?.filter(|entry| entry.gone.is_none());
+            found.extend(exact.filter(|entry| pattern.matches(&entry.name)));
+        }
+        // Page by page: most of the names may be others.
+        while found.len() <= SUBSCRIPTION_STREAMS_MAX {
+            let params = [begin.as_str().into(), end.as_str().into(), PAGE.into()];
+            let rows = self.sql.run(&select, &params)?;
+            let is_last = (rows.len() as u64) < PAGE;
+            for row in rows {
+                let entry = read(row)?;
+                entry.name.as_str().clone_into(&mut begin);
+                if pattern.matches(&entry.name) {
+                    found.push(entry);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        found.truncate(SUBSCRIPTION_STREAMS_MAX + 1);
+        Ok(found)
     }
 
     pub(super) fn keep(&self, entry: &Entry) -> Result<(), SqlError> {
