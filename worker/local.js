@@ -52,10 +52,15 @@ const miniflare = new Miniflare({
   kvPersist: join(data, "kv"),
   cachePersist: join(data, "cache"),
   durableObjects: {
+    HUB: { className: "HubDO", useSQLite: true },
     SPACE: { className: "SpaceDO", useSQLite: true },
     STREAM: { className: "StreamDO", useSQLite: true },
   },
   durableObjectsPersist: join(data, "spaces"),
+  // Miniflare takes points and forgets them.
+  ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
+    analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },
+  }),
 });
 
 await miniflare.ready;
@@ -86,7 +91,8 @@ function modules(build) {
 // What the environment says about streams and live pages, as `pmx serve` reads it.
 function variables() {
   const entries = Object.entries(process.env);
-  return Object.fromEntries(entries.filter(([name]) => /^((PMX_)?STREAM_[A-Z_]+|LIVE|PMX_POINTER_LAG_MS)$/.test(name)));
+  const known = /^((PMX_)?STREAM_[A-Z_]+|CACHE_MODE|DEBUG_TIMING|LIVE|PMX_POINTER_LAG_MS)$/;
+  return Object.fromEntries(entries.filter(([name]) => known.test(name)));
 }
 
 function secret() {

@@ -101,6 +101,12 @@ export class SpaceDO extends Revived {
   }
 }
 
+export class HubDO extends Revived {
+  constructor(state, env) {
+    super(state, env, () => new module.HubDO(state, env));
+  }
+}
+
 export class StreamDO extends Revived {
   constructor(state, env) {
     super(state, env, () => new module.StreamDO(state, env));

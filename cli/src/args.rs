@@ -4,6 +4,7 @@
 //! optional, and [`config`](crate::config) puts the layers together.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
@@ -72,6 +73,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what each deploy changes, as it happens, one line of JSON each
     Tail(TailArgs),
+    /// Make a token that opens some streams
+    #[command(after_long_help = STREAM_TOKEN_EXAMPLES)]
+    StreamToken(StreamTokenArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -103,6 +107,17 @@ const DIFF_EXAMPLES: &str = "\
 Examples:
   pmx diff dist      what `pmx sync dist` would change
   pmx diff 11 12     what changed from deploy 11 to deploy 12";
+
+const STREAM_TOKEN_EXAMPLES: &str = "\
+The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server
+has it in its environment. If that is not set, it is made of STREAM_SECRET. Any library for JSON Web
+Tokens makes the same: HS256, header {\"alg\":\"HS256\",\"typ\":\"JWT\"}, claims sub (name or
+pattern), scope, exp; nbf, iat and jti if you like.
+
+Examples:
+  pmx stream-token --stream chat/42 --scope read --expires 1h
+  pmx stream-token --stream 'chat/*' --scope 'read write' --expires 30m --id alice
+  curl -H \"Authorization: Bearer $(pmx stream-token --stream a --scope read)\" …/v1/stream/a";
 
 /// What is printed, and how.
 #[derive(Debug, Clone, Default, Args)]
@@ -374,6 +389,39 @@ pub struct StatusArgs {
     pub site: SiteArgs,
 }
 
+/// `pmx stream-token`
+#[derive(Debug, Args)]
+pub struct StreamTokenArgs {
+    /// Name of the stream, or a pattern: `*` is a segment of a name, `**` any number of them
+    #[arg(long, value_name = "NAME|PATTERN")]
+    pub stream: String,
+    /// What the holder may do: read, write (append, close), manage (create, delete), or several
+    #[arg(long, value_name = "SCOPE", default_value = "read")]
+    pub scope: String,
+    /// How long it counts: 90s, 15m, 1h, 7d
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = time)]
+    pub expires: Duration,
+    /// Who the holder is; tokens with the same id share one limit of requests
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+}
+
+/// A number and a unit of time.
+fn time(text: &str) -> Result<Duration, String> {
+    let expected = || "expected a number and s, m, h or d".to_owned();
+    let unit = text.chars().next_back().ok_or_else(expected)?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(expected()),
+    };
+    let number = text.trim_end_matches(unit).parse::<u32>();
+    let number = number.map_err(|_| expected())?;
+    Ok(Duration::from_secs(u64::from(number) * seconds))
+}
+
 /// How hard to compress what is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Compression {
@@ -443,10 +491,23 @@ mod tests {
             "pmx sync --order later",
             "pmx sync --jobs 0",
             "pmx deploys --limit 0",
+            "pmx stream-token",
+            "pmx stream-token --stream a --expires 1y",
+            "pmx stream-token --stream a --expires h",
             "pmx hash -q -v",
             "pmx",
         ] {
             assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+
+    #[test]
+    fn times_have_units() {
+        for (text, seconds) in [("90s", 90), ("15m", 900), ("1h", 3_600), ("7d", 604_800)] {
+            assert_eq!(time(text), Ok(Duration::from_secs(seconds)));
+        }
+        for text in ["", "1", "h", "-1h", "1hh", "1.5h", "\u{20ac}"] {
+            assert!(time(text).is_err(), "{text}");
         }
     }
 
@@ -459,18 +520,19 @@ mod tests {
         Usage: pmx [OPTIONS] <COMMAND>
 
         Commands:
-          dev          Serve a folder here, and publish it again whenever it changes
-          serve        Run the embedded host
-          sync         Publish a folder [alias: publish]
-          diff         Show what a sync would change, or what changed between two deploys
-          hash         Print the root of a folder; nothing is sent
-          deploys      List the deploys of a site
-          rollback     Make an older deploy active again; nothing is uploaded
-          status       Show the server, the site, its active deploy, and whether the folder differs
-          completions  Print a completion script for a shell
-          man          Print the manual page
-          explain      Explain an error code, or list them all
-          help         Print this message or the help of the given subcommand(s)
+          dev           Serve a folder here, and publish it again whenever it changes
+          serve         Run the embedded host
+          sync          Publish a folder [alias: publish]
+          diff          Show what a sync would change, or what changed between two deploys
+          hash          Print the root of a folder; nothing is sent
+          deploys       List the deploys of a site
+          rollback      Make an older deploy active again; nothing is uploaded
+          status        Show the server, the site, its active deploy, and whether the folder differs
+          stream-token  Make a token that opens some streams
+          completions   Print a completion script for a shell
+          man           Print the manual page
+          explain       Explain an error code, or list them all
+          help          Print this message or the help of the given subcommand(s)
 
         Options:
           -h, --help     Print help (see more with '--help')

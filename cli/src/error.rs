@@ -171,6 +171,8 @@ mod tests {
         2 E_NAME_INVALID
         4 E_NAME_RESERVED
         4 E_UNAUTHORISED
+        4 E_TOKEN_EXPIRED
+        4 E_FORBIDDEN
         4 E_TOKEN_IN_QUERY
         4 E_NOT_CONFIGURED
         1 E_NOT_FOUND

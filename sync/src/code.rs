@@ -171,6 +171,12 @@ codes! {
     Unauthorised "E_UNAUTHORISED" Auth 401 false
         "Set PMX_TOKEN to the server's publish secret. A pmx on the same machine as the server finds it by itself."
         "The request carries no valid token."
+    TokenExpired "E_TOKEN_EXPIRED" Auth 401 false
+        "Get a new token."
+        "The token was valid once, but its time is over."
+    Forbidden "E_FORBIDDEN" Auth 403 false
+        "Get a token for this stream whose scope has it."
+        "The token is valid, but does not allow this with this stream."
     TokenInQuery "E_TOKEN_IN_QUERY" Auth 400 false
         "Send the token in the Authorization header."
         "A token in a URL ends up in logs, so it is refused."

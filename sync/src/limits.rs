@@ -179,6 +179,16 @@ pub const STREAM_READ_BYTES: usize = 4 * 1024 * 1024;
 /// Bytes of a producer's id, of `Stream-Seq`, of a cursor.
 pub const STREAM_TOKEN_BYTES_MAX: usize = 512;
 
+/// Beginnings and ends of streams of one name that are told at once: usually there is one.
+pub const STREAM_NEWS_MAX: usize = 100;
+
+/// Streams that are asked, before a subscription is answered, to tell from now on how far they
+/// are. A Worker's request may ask a thousand things of others; the rest is asked by the alarm.
+pub const HUB_FOLLOWS_MAX: usize = 200;
+
+/// Entries that one append adds to the registry: far less than a body may have.
+pub const REGISTRY_BATCH_MAX: usize = 100;
+
 /// Subscriptions of a server: each that has a pattern is asked about each new name of a stream.
 pub const SUBSCRIPTIONS_MAX: usize = 1_000;
 
@@ -231,6 +241,41 @@ pub const WAKE_RETRY_MAX: Duration = Duration::from_mins(1);
 /// How long a worker's token is good: far longer than a lease, because a worker that keeps
 /// reporting may go on. It ends with its wake anyway.
 pub const WAKE_TOKEN_SECONDS: u64 = 24 * 60 * 60;
+
+/// Bytes of a token that opens some streams: the longest name of a stream in base64, and the rest.
+pub const STREAM_JWT_BYTES_MAX: usize = 2_048;
+
+/// Bytes of a key of such tokens: as many as the hash has (RFC 7518, section 3.2), or whoever holds
+/// a token can guess the key.
+pub const STREAM_JWT_KEY_BYTES_MIN: usize = 32;
+
+/// Keys of such tokens at once: two while one replaces the other. A wrong token is tried with each.
+pub const STREAM_JWT_KEYS_MAX: usize = 8;
+
+/// How far the clocks of whoever makes a token and of the server may differ.
+pub const STREAM_JWT_LEEWAY: Duration = Duration::from_secs(30);
+
+/// How long a token counts: none can be called back but by taking its key away.
+pub const STREAM_JWT_TIME_MAX: Duration = Duration::from_hours(366 * 24);
+
+/// Patterns of streams that everybody may read: each read without a token is compared with all.
+pub const STREAM_PUBLIC_PATTERNS_MAX: usize = 100;
+
+/// Clients and streams whose rates are counted at once, twice: whoever was not heard of while so
+/// many others were begins anew. A count has about 100 bytes.
+pub const STREAM_RATE_BUCKETS_MAX: usize = 16 * 1024;
+
+/// Requests at once that a rate may allow, and requests in its unit of time.
+pub const STREAM_RATE_BURST_MAX: u64 = 1_000_000;
+
+/// Bytes of a page from which on it goes in gzip: less fits into one packet anyway.
+pub const STREAM_GZIP_BYTES_MIN: usize = 1_024;
+
+/// Bytes of a page up to which it goes in gzip: it is made in memory, at 100 MB/s or so.
+pub const STREAM_GZIP_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// Streams in one answer that lists them: each is looked at.
+pub const STREAM_LISTED_MAX: usize = 1_000;
 
 const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
 const _: () = assert!(PART_BYTES.is_power_of_two());

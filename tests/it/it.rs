@@ -20,9 +20,11 @@
 )]
 
 mod badinput;
+mod client;
 mod conformance;
 mod conversation;
 mod costs;
+mod damage;
 mod environment;
 mod first;
 mod golden;
@@ -30,8 +32,10 @@ mod hosts;
 mod journal;
 mod kill;
 mod live;
+mod operating;
 mod publish;
 mod refused;
+mod registry;
 mod serving;
 mod sim;
 mod streaming;

@@ -24,14 +24,14 @@ started_on_both_hosts! {
 }
 
 /// A server of streams, and the folder it keeps them in.
-struct Home {
-    temp: TempDir,
-    server: Server,
+pub(crate) struct Home {
+    pub(crate) temp: TempDir,
+    pub(crate) server: Server,
     settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Home {
-    fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
+    pub(crate) fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
         let temp = TempDir::new().unwrap();
         let data = temp.path().join("data");
         Self {
@@ -41,27 +41,33 @@ impl Home {
         }
     }
 
-    fn restart(&mut self) {
+    pub(crate) fn restart(&mut self) {
         let data = self.temp.path().join("data");
         let (host, port) = (self.server.host, self.server.port);
         self.server = Server::start_with(host, &data, port, &self.settings);
     }
 
-    fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         ask(self.server.port, method, path, headers, body).expect("the server answers")
     }
 
-    fn create(&self, name: &str, media: &str) {
+    pub(crate) fn create(&self, name: &str, media: &str) {
         let created = self.ask("PUT", name, &[("content-type", media)], b"");
         assert_eq!(created.status, 201, "{created:?}");
     }
 
-    fn append(&self, name: &str, media: &str, body: &[u8]) -> Answer {
+    pub(crate) fn append(&self, name: &str, media: &str, body: &[u8]) -> Answer {
         self.ask("POST", name, &[("content-type", media)], body)
     }
 
     /// All there is, page by page.
-    fn read_all(&self, name: &str) -> Vec<Answer> {
+    pub(crate) fn read_all(&self, name: &str) -> Vec<Answer> {
         let mut pages = Vec::new();
         let mut offset = "-1".to_owned();
         loop {

@@ -1,16 +1,28 @@
 //! Subscriptions over sockets: webhooks that fail and come again, a host that is killed while
 //! somebody is at work, wakes that wake, addresses that must not be called.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpListener;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, channel};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{Answer, Host, Server, eventually, try_raw};
+use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts, try_raw};
+
+started_on_both_hosts! {
+    a_webhook_comes_until_somebody_takes_it,
+    work_that_was_claimed_is_given_to_another_when_its_worker_is_silent,
+    a_wake_can_wake_somebody_else,
+    a_wake_stream_that_is_missing_is_written_to_once_it_is_there,
+    what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants,
+    appends_that_were_acknowledged_are_known_after_every_kill,
+}
 
 /// A server of streams, and the folder it keeps them in.
 struct Home {
@@ -20,20 +32,22 @@ struct Home {
 }
 
 impl Home {
-    fn new(settings: &[(&'static str, &'static str)]) -> Self {
+    fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
         let temp = TempDir::new().unwrap();
         let data = temp.path().join("data");
+        let settings = [&[("STREAM_WEBHOOKS", "loopback")], settings].concat();
         Self {
-            server: Server::start_with(Host::Embedded, &data, 0, settings),
+            server: Server::start_with(host, &data, 0, &settings),
             temp,
-            settings: settings.to_vec(),
+            settings,
         }
     }
 
     fn crash(&mut self) {
         self.server.kill();
         let (data, port) = (self.temp.path().join("data"), self.server.port);
-        self.server = Server::start_with(Host::Embedded, &data, port, &self.settings);
+        let host = self.server.host;
+        self.server = Server::start_with(host, &data, port, &self.settings);
     }
 
     fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
@@ -120,9 +134,8 @@ fn next(received: &Receiver<Value>) -> Value {
 
 const DONE: &str = r#"{"done":true}"#;
 
-#[test]
-fn a_webhook_comes_until_somebody_takes_it() {
-    let mut home = Home::new(&[]);
+fn a_webhook_comes_until_somebody_takes_it(host: Host) {
+    let mut home = Home::new(host, &[]);
     let (url, received) = worker(&[(503, ""), (0, ""), (200, DONE)]);
     let config = json!({
         "type": "webhook", "pattern": "jobs/**", "webhook": {"url": url}, "lease_ttl_ms": 5000,
@@ -161,9 +174,8 @@ fn a_webhook_comes_until_somebody_takes_it() {
     );
 }
 
-#[test]
-fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent() {
-    let mut home = Home::new(&[("STREAM_SECRET", "s3cret")]);
+fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent(host: Host) {
+    let mut home = Home::new(host, &[("STREAM_SECRET", "s3cret")]);
     let secret = "s3cret";
     assert_eq!(home.ask("PUT", "wake", secret, &json!([])).status, 201);
     let config = json!({
@@ -173,9 +185,8 @@ fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent() {
     assert_eq!(home.ask("PUT", subscription, "", &config).status, 401);
     assert_eq!(home.ask("PUT", subscription, secret, &config).status, 201);
     assert_eq!(home.ask("PUT", "jobs/a", secret, &json!([1])).status, 201);
-    // The wake is written with what it tells of: nothing need be waited for.
     let wakes = |home: &Home| home.ask("GET", "wake", secret, &Value::Null).json();
-    assert_eq!(wakes(&home)[0]["stream"], "jobs/a");
+    eventually("the wake is told", || wakes(&home)[0]["stream"] == "jobs/a");
     let claim = format!("{subscription}/claim");
     let asked = json!({"worker": "w"});
     assert_eq!(home.ask("POST", &claim, "", &asked).status, 401);
@@ -197,15 +208,15 @@ fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent() {
     assert_eq!(late.status, 401);
 }
 
-#[test]
-fn a_wake_can_wake_somebody_else() {
-    let home = Home::new(&[]);
+fn a_wake_can_wake_somebody_else(host: Host) {
+    let home = Home::new(host, &[]);
     for (id, pattern, wake) in [("a", "jobs/*", "wakes/a"), ("b", "wakes/*", "outer")] {
         assert_eq!(home.ask("PUT", wake, "", &json!([])).status, 201);
         let config = json!({"type": "pull-wake", "pattern": pattern, "wake_stream": wake});
         home.subscribe(id, &config);
     }
     assert_eq!(home.ask("PUT", "jobs/a", "", &json!([1])).status, 201);
+    eventually("the second wake is told", || home.wakes("outer").len() == 1);
     assert_eq!(home.wakes("wakes/a")[0]["subscription_id"], "a");
     assert_eq!(home.wakes("outer")[0]["stream"], "wakes/a");
     // What was deleted is nobody's work.
@@ -215,12 +226,113 @@ fn a_wake_can_wake_somebody_else() {
     assert_eq!(home.claim("b").status, 200);
 }
 
-#[test]
-fn a_wake_stream_that_is_missing_is_written_to_once_it_is_there() {
-    let home = Home::new(&[]);
+fn a_wake_stream_that_is_missing_is_written_to_once_it_is_there(host: Host) {
+    let home = Home::new(host, &[]);
     let config = json!({"type": "pull-wake", "streams": ["jobs"], "wake_stream": "wake"});
     home.subscribe("a", &config);
     assert_eq!(home.ask("PUT", "jobs", "", &json!([1])).status, 201);
     assert_eq!(home.ask("PUT", "wake", "", &json!([])).status, 201);
     eventually("the wake is told", || home.wakes("wake").len() == 1);
+}
+
+fn what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants(host: Host) {
+    let home = Home::new(host, &[]);
+    for stream in ["jobs/a", "jobs/b", "other"] {
+        assert_eq!(home.ask("PUT", stream, "", &json!([1, 2])).status, 201);
+    }
+    let config = json!({"type": "pull-wake", "pattern": "jobs/*", "wake_stream": "wake"});
+    home.subscribe("p", &config);
+    let refused = home.claim("p");
+    assert_eq!(refused.json()["error"]["code"], "NO_PENDING_WORK");
+    for stream in ["jobs/b", "other", "jobs/b"] {
+        assert_eq!(home.ask("POST", stream, "", &json!([3])).status, 204);
+    }
+    let claimed = home.claim("p").json();
+    let pending: Vec<_> = claimed["streams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|stream| stream["has_pending"] == true)
+        .collect();
+    assert_eq!(pending.len(), 1);
+    assert_eq!(pending[0]["path"], "jobs/b");
+    let behind = pending[0]["tail_offset"].as_str().unwrap();
+    assert!(behind.ends_with("_0000000000000004"), "{behind}");
+    let gone = home.ask("DELETE", "__ds/subscriptions/p", "", &Value::Null);
+    assert_eq!(gone.status, 204);
+    for _ in 0..3 {
+        assert_eq!(home.ask("POST", "jobs/b", "", &json!([5])).status, 204);
+    }
+    // Whoever comes again begins again at the end.
+    home.subscribe("p", &config);
+    assert_eq!(home.claim("p").status, 409);
+    assert_eq!(home.ask("POST", "jobs/a", "", &json!([6])).status, 204);
+    assert_eq!(home.claim("p").status, 200);
+}
+
+fn appends_that_were_acknowledged_are_known_after_every_kill(host: Host) {
+    let mut home = Home::new(host, &[]);
+    let config = json!({
+        "type": "pull-wake", "pattern": "jobs/*", "wake_stream": "wake", "lease_ttl_ms": 1000,
+    });
+    home.subscribe("p", &config);
+    for stream in STREAMS {
+        assert_eq!(home.ask("PUT", stream, "", &json!([])).status, 201);
+    }
+    let (over, acknowledged) = (Arc::new(AtomicBool::new(false)), Arc::default());
+    let writers = STREAMS.map(|stream| {
+        let (over, acknowledged) = (Arc::clone(&over), Arc::clone(&acknowledged));
+        let port = home.server.port;
+        thread::spawn(move || append_until(port, stream, &over, &acknowledged))
+    });
+    for _ in 0..4 {
+        let count = || acknowledged.lock().unwrap().values().copied().sum::<u64>();
+        let before = count();
+        eventually("appends are acknowledged", || count() > before + 20);
+        home.crash();
+        let known: BTreeMap<_, u64> = acknowledged.lock().unwrap().clone();
+        let mut claimed = Value::Null;
+        eventually("work can be claimed", || {
+            claimed = home.claim("p").json();
+            claimed["streams"].is_array()
+        });
+        for (stream, tail) in known {
+            let all = claimed["streams"].as_array().unwrap();
+            let found = all.iter().find(|it| it["path"] == stream).unwrap();
+            let found = position(found["tail_offset"].as_str().unwrap());
+            assert!(found >= tail, "{stream}: {found}, not {tail}");
+        }
+    }
+    over.store(true, Ordering::Relaxed);
+    for writer in writers {
+        writer.join().unwrap();
+    }
+}
+
+const STREAMS: [&str; 3] = ["jobs/a", "jobs/b", "jobs/c"];
+
+fn position(offset: &str) -> u64 {
+    offset.rsplit('_').next().unwrap().parse().unwrap()
+}
+
+/// Appends again and again, and notes the tail of what was acknowledged.
+fn append_until(
+    port: u16,
+    stream: &'static str,
+    over: &AtomicBool,
+    acknowledged: &Mutex<BTreeMap<&'static str, u64>>,
+) {
+    let request = format!(
+        "POST /v1/stream/{stream} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Length: 3\r\n\
+         Content-Type: application/json\r\nConnection: close\r\n\r\n[1]"
+    );
+    while !over.load(Ordering::Relaxed) {
+        match try_raw(port, request.as_bytes(), false) {
+            Some(answer) if answer.status == 204 => {
+                let tail = position(answer.header("stream-next-offset").unwrap());
+                acknowledged.lock().unwrap().insert(stream, tail);
+            }
+            Some(_) | None => thread::sleep(Duration::from_millis(10)),
+        }
+    }
 }

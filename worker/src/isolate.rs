@@ -79,6 +79,12 @@ pub(crate) fn streams(env: &Env) -> Result<ObjectNamespace, Problem> {
     namespace.map_err(unset("the binding STREAM"))
 }
 
+/// The object that knows all streams.
+pub(crate) fn hub(env: &Env) -> Result<ObjectNamespace, Problem> {
+    let namespace = env.durable_object("HUB");
+    namespace.map_err(unset("the binding HUB"))
+}
+
 /// The domain under which sites live.
 pub(crate) fn domain(env: &Env) -> Result<Domain, Problem> {
     let domain = env.var("DOMAIN").ok().map(|value| value.to_string());

@@ -9,6 +9,7 @@
 //! JavaScript throws becomes an error with words.
 
 mod http;
+mod hub_do;
 mod isolate;
 mod journal;
 mod kv;
@@ -26,6 +27,7 @@ mod streams;
 mod tally;
 mod thrown;
 
+pub use hub_do::HubDO;
 pub use live::edge::live;
 pub use space_do::SpaceDO;
 pub use stream_do::StreamDO;

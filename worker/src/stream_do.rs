@@ -83,7 +83,10 @@ impl StreamDO {
         if let Some(stream) = open {
             return Ok(stream);
         }
-        let stream = Rc::new(Stream::open(self.state.storage(), &self.env)?);
+        // An object that was asked for by name knows it, even when an alarm wakes it.
+        let name = self.state.id().name();
+        let stream = Stream::open(self.state.storage(), &self.env, name.as_deref())?;
+        let stream = Rc::new(stream);
         self.stream.replace(Some(Rc::clone(&stream)));
         Ok(stream)
     }

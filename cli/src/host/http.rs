@@ -6,6 +6,7 @@
 
 use std::any::Any;
 use std::convert::Infallible;
+use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
@@ -118,8 +119,18 @@ const ROOM_KIB: u32 = 36 * 1024;
 /// body and the server's caches, and the host is to stay under 256 MiB.
 const TURNS_MAX: usize = 3;
 
+/// Who is at the other end of a connection, beside the head of each of its requests.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) IpAddr);
+
 async fn connection(stream: TcpStream, counter: Arc<Counter>, stop: watch::Receiver<bool>) {
-    let answering = move |request| answer(Arc::clone(&counter), request);
+    let peer = stream.peer_addr().ok();
+    let answering = move |mut request: Request<Incoming>| {
+        if let Some(peer) = peer {
+            request.extensions_mut().insert(Peer(peer.ip()));
+        }
+        answer(Arc::clone(&counter), request)
+    };
     converse(stream, answering, stop).await;
 }
 

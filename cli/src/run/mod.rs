@@ -9,6 +9,7 @@ mod rollback;
 mod serve;
 mod shell;
 mod status;
+mod stream_token;
 mod sync;
 mod tail;
 mod watch;
@@ -66,6 +67,7 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
         Command::Completions { shell } => shell::completions(shell, ui),
         Command::Man { dir } => shell::man(dir.as_deref(), ui),
         Command::Explain { code } => explain::run(code.as_deref(), ui),
+        Command::StreamToken(args) => stream_token::run(args, &env, ui),
         other => {
             if !matches!(other, Command::Serve(_)) {
                 pmx_heap::begin_with_room();
@@ -92,9 +94,10 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
         Command::Tail(args) => tail::run(&args, context),
         Command::Dev(args) => dev::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
-        Command::Completions { .. } | Command::Man { .. } | Command::Explain { .. } => {
-            Ok(Ended::Done)
-        }
+        Command::Completions { .. }
+        | Command::Man { .. }
+        | Command::Explain { .. }
+        | Command::StreamToken(_) => Ok(Ended::Done),
     }
 }
 

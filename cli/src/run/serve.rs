@@ -40,7 +40,7 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
             .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
         domain: domain.unwrap_or("localhost").to_owned(),
         publish_secret: env.var("PUBLISH_SECRET").map(str::to_owned),
-        streams: StreamConfig::of(env),
+        streams: StreamConfig::of(env)?,
         live: match env.var("LIVE") {
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,

@@ -13,7 +13,6 @@ mod route;
 mod server;
 mod site;
 
-pub(crate) use auth::authorise;
 pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 pub use body::{Body, Open, Piece};
 pub use fresh::Lag;

@@ -17,26 +17,32 @@ pub enum Coding {
 impl Coding {
     /// What to send a client with this `Accept-Encoding`. Without one, the bytes as they are.
     pub(super) fn accepted(accept_encoding: Option<&str>) -> Self {
-        let mut zstd = None;
-        let mut any = None;
-        let mut identity = None;
-        for element in accept_encoding.unwrap_or_default().split(',') {
-            let (name, weight) = weighted(element);
-            if name.eq_ignore_ascii_case("zstd") {
-                zstd = Some(weight);
-            } else if name.eq_ignore_ascii_case("identity") {
-                identity = Some(weight);
-            } else if name == "*" {
-                any = Some(weight);
-            }
-        }
-        let zstd = zstd.or(any).unwrap_or(0);
-        if zstd > 0 && zstd >= identity.unwrap_or(0) {
+        if takes_coding(accept_encoding, "zstd") {
             Self::Zstd
         } else {
             Self::Identity
         }
     }
+}
+
+/// Whether a client with this `Accept-Encoding` is to be sent this coding rather than the bytes as
+/// they are.
+pub(crate) fn takes_coding(accept_encoding: Option<&str>, coding: &str) -> bool {
+    let mut coded = None;
+    let mut any = None;
+    let mut identity = None;
+    for element in accept_encoding.unwrap_or_default().split(',') {
+        let (name, weight) = weighted(element);
+        if name.eq_ignore_ascii_case(coding) {
+            coded = Some(weight);
+        } else if name.eq_ignore_ascii_case("identity") {
+            identity = Some(weight);
+        } else if name == "*" {
+            any = Some(weight);
+        }
+    }
+    let coded = coded.or(any).unwrap_or(0);
+    coded > 0 && coded >= identity.unwrap_or(0)
 }
 
 /// Whether bytes at rest are what a client that takes zstd can be sent.

@@ -33,6 +33,7 @@ mod sample;
 
 pub use clean::page_address;
 pub use coding::Coding;
+pub(crate) use coding::takes_coding;
 pub use hashed::carries_its_hash;
 pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};
 pub use known::{Generation, Held, Known, Lookup, Need};

@@ -32,6 +32,7 @@ const SHAPE: Shape = Shape {
     segment_messages: STREAM_SEGMENT_MESSAGES,
     read_bytes: STREAM_READ_BYTES,
     append_bytes_max: STREAM_APPEND_BYTES_MAX,
+    cold_reads: false,
 };
 
 const MEDIA: &str = "application/json";

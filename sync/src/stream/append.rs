@@ -10,6 +10,7 @@ use super::call::Append;
 use super::engine::Engine;
 use super::json;
 use super::ledger::Stream;
+use super::news;
 use super::offset::Offset;
 use super::producer::{self, Turn};
 use super::reply::{Appended, Refusal};
@@ -18,25 +19,37 @@ use crate::limits::{EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX};
 use crate::sql::Sql;
 use crate::time::Timestamp;
 
+/// An append, and what follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Aftermath {
+    /// The append.
+    pub appended: Appended,
+    /// When the alarm should come at the latest.
+    pub due: Option<Timestamp>,
+    /// Whether the hub waits to be told.
+    pub is_awaited: bool,
+}
+
 impl<S: Sql> Engine<'_, S> {
     /// Appends, closes, or both. Slides the time to live.
     pub fn append(&self, call: &Append, now: Timestamp) -> Result<Appended, Refusal> {
-        let appended = self.append_due(call, now)?;
-        Ok(appended.0)
+        Ok(self.append_due(call, now)?.appended)
     }
 
-    /// Appends, and says when the alarm should come at the latest because of this: what
-    /// [`Engine::due`] would have to look for is at hand here.
-    pub fn append_due(
-        &self,
-        call: &Append,
-        now: Timestamp,
-    ) -> Result<(Appended, Option<Timestamp>), Refusal> {
+    /// Appends, and says what else follows from it: what [`Engine::due`] and [`Engine::tidings`]
+    /// would have to look for is at hand here.
+    pub fn append_due(&self, call: &Append, now: Timestamp) -> Result<Aftermath, Refusal> {
         self.check_form(call)?;
         let mut stream = self.live(now)?;
         let appended = self.append_to(&mut stream, call, now)?;
-        let due = [stream.ends(), self.rotates_at(&stream, now)?];
-        Ok((appended, due.into_iter().flatten().min()))
+        let is_awaited = stream.is_awaited();
+        let tells = is_awaited.then(|| now.after(news::GRACE));
+        let due = [tells, stream.ends(), self.rotates_at(&stream, now)?];
+        Ok(Aftermath {
+            appended,
+            due: due.into_iter().flatten().min(),
+            is_awaited,
+        })
     }
 
     fn append_to(

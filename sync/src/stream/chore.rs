@@ -16,6 +16,7 @@ use super::engine::Engine;
 use super::generation::Generation;
 use super::ledger::Stream;
 use super::name::StreamName;
+use super::news::TELL;
 use super::reply::Refusal;
 use super::row::{Columns, odd};
 use super::segment::Index;
@@ -102,17 +103,28 @@ impl<S: Sql> Engine<'_, S> {
             Chore::Write { .. } => (ROTATE, String::new()),
             Chore::Sweep { .. } | Chore::Erase { .. } | Chore::GiveBack { .. } => chore.line(),
         };
-        if matches!(chore, Chore::Write { .. }) && self.tries(kind, &what)?.is_none() {
-            self.note(kind, &what, None, now)?;
+        match chore {
+            Chore::Write { .. } => self.try_later(kind, &what, now),
+            // Unless somebody did it meanwhile.
+            Chore::Sweep { .. } | Chore::Erase { .. } | Chore::GiveBack { .. } => {
+                match self.tries(kind, &what)? {
+                    Some(_) => self.try_later(kind, &what, now),
+                    None => Ok(()),
+                }
+            }
         }
-        let tries = self.tries(kind, &what)?.unwrap_or(0);
+    }
+
+    /// Puts off what failed, for longer each time.
+    pub(super) fn try_later(&self, kind: &str, what: &str, now: Timestamp) -> Result<(), SqlError> {
+        let known = self.tries(kind, what)?;
+        if known.is_none() {
+            self.note(kind, what, None, now)?;
+        }
+        let tries = known.unwrap_or(0);
         let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
-        self.put_off(
-            kind,
-            &what,
-            now.after(Duration::from_secs(pause)),
-            tries + 1,
-        )
+        let at = now.after(Duration::from_secs(pause));
+        self.put_off(kind, what, at, tries + 1)
     }
 
     /// When the alarm should come next, if at all. Ask after every turn that wrote.
@@ -121,18 +133,21 @@ impl<S: Sql> Engine<'_, S> {
         let row = self.run(select, [ROTATE.into()])?.into_iter().next();
         let noted = Columns::of(row.unwrap_or_default()).maybe_integer()?;
         let noted = noted.map(Timestamp::from_millis);
-        let Some(stream) = self.load()? else {
-            return Ok(noted);
+        let stream = self.load()?;
+        let tells = self.tells_at(stream.as_ref(), now)?;
+        let Some(stream) = stream else {
+            return Ok([noted, tells].into_iter().flatten().min());
         };
         let ends = stream.ends().filter(|_| !stream.deleted);
         let rotates = self.rotates_at(&stream, now)?;
-        Ok([noted, ends, rotates].into_iter().flatten().min())
+        Ok([noted, tells, ends, rotates].into_iter().flatten().min())
     }
 
     /// Whether nothing at all is kept under this key any more: a host may forget it.
     pub fn is_void(&self) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM stream_chore WHERE s = ? LIMIT 1";
-        Ok(self.load()?.is_none() && self.run(select, [])?.is_empty())
+        let is_idle = self.run(select, [])?.is_empty() && !self.has_news()?;
+        Ok(is_idle && self.load()?.is_none())
     }
 
     /// When the log should become shorter, if it should.
@@ -156,8 +171,9 @@ impl<S: Sql> Engine<'_, S> {
     /// What was written down and is to be done now.
     fn noted(&self, now: Timestamp) -> Result<Option<Chore>, SqlError> {
         let select = "SELECT kind, what, whom FROM stream_chore \
-             WHERE s = ? AND kind <> ? AND at <= ? ORDER BY at, kind, what LIMIT 1";
-        let rows = self.run(select, [ROTATE.into(), now.as_millis().into()])?;
+             WHERE s = ? AND kind NOT IN (?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
+        let params = [ROTATE.into(), TELL.into(), now.as_millis().into()];
+        let rows = self.run(select, params)?;
         rows.into_iter().next().map(read).transpose()
     }
 
@@ -192,7 +208,7 @@ impl<S: Sql> Engine<'_, S> {
         self.sql.run(update, &params).map(drop)
     }
 
-    fn tries(&self, kind: &str, what: &str) -> Result<Option<u64>, SqlError> {
+    pub(super) fn tries(&self, kind: &str, what: &str) -> Result<Option<u64>, SqlError> {
         let select = "SELECT tries FROM stream_chore WHERE s = ? AND kind = ? AND what = ?";
         let row = self
             .run(select, [kind.into(), what.into()])?

@@ -32,6 +32,7 @@ impl<S: Sql> Engine<'_, S> {
         // The forks have copies of the log. Of this stream they need the objects only, and that it
         // goes on needing its own source's.
         self.clear(&["stream_log", "stream_producer", "stream_segment"])?;
+        self.report_gone(&stream, now)?;
         stream.deleted = true;
         stream.hot = stream.tail;
         stream.hot_weight = stream.weight;
@@ -49,6 +50,9 @@ impl<S: Sql> Engine<'_, S> {
         if let Some(branch) = &stream.branch {
             let edge = stream.generation.to_string();
             self.note(chore::GIVE_BACK, &edge, Some(&branch.source), now)?;
+        }
+        if !stream.deleted {
+            self.report_gone(stream, now)?;
         }
         self.clear(&[
             "stream_log",

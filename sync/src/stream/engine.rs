@@ -26,6 +26,8 @@ pub struct Shape {
     pub read_bytes: usize,
     /// Bytes of an append.
     pub append_bytes_max: usize,
+    /// For tests, beside segments of one message: whoever reads waits until all is in segments.
+    pub cold_reads: bool,
 }
 
 impl Default for Shape {
@@ -36,6 +38,7 @@ impl Default for Shape {
             segment_messages: STREAM_SEGMENT_MESSAGES,
             read_bytes: STREAM_READ_BYTES,
             append_bytes_max: STREAM_APPEND_BYTES_MAX,
+            cold_reads: false,
         }
     }
 }
@@ -46,6 +49,18 @@ pub struct Engine<'a, S> {
     pub(super) sql: &'a S,
     pub(super) key: i64,
     pub(super) shape: &'a Shape,
+    pub(super) telling: Telling,
+}
+
+/// Whom a stream tells what becomes of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Telling {
+    /// Nobody.
+    Nobody,
+    /// Whoever takes its turns, in the same transaction.
+    Here,
+    /// A hub that lies elsewhere.
+    Hub,
 }
 
 impl<S> Clone for Engine<'_, S> {
@@ -59,7 +74,28 @@ impl<S> Copy for Engine<'_, S> {}
 impl<'a, S: Sql> Engine<'a, S> {
     /// The stream that has `key` in all tables of `sql`. There need not be one yet.
     pub const fn new(sql: &'a S, key: i64, shape: &'a Shape) -> Self {
-        Self { sql, key, shape }
+        let telling = Telling::Nobody;
+        Self {
+            sql,
+            key,
+            shape,
+            telling,
+        }
+    }
+
+    /// The same stream, which writes down its beginning and end for
+    /// [`take_news`](Self::take_news).
+    #[must_use]
+    pub const fn telling_here(self) -> Self {
+        let telling = Telling::Here;
+        Self { telling, ..self }
+    }
+
+    /// The same stream, which writes down what a hub elsewhere has to be told.
+    #[must_use]
+    pub const fn telling_a_hub(self) -> Self {
+        let telling = Telling::Hub;
+        Self { telling, ..self }
     }
 
     /// Makes the tables; once for each database.
@@ -72,12 +108,20 @@ impl<'a, S: Sql> Engine<'a, S> {
         ledger::is_installed(sql)
     }
 
+    /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.
+    pub fn is_readable(&self) -> Result<bool, SqlError> {
+        if !self.shape.cold_reads {
+            return Ok(true);
+        }
+        let stream = self.load()?;
+        Ok(stream.is_none_or(|stream| stream.deleted || stream.hot_rows == 0))
+    }
+
     /// Takes one turn that holds as a whole or not at all.
     pub fn atomically<T, E: From<SqlError>>(
         &self,
         turn: impl FnOnce(&Engine<'_, S>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.sql
-            .atomically(|sql| turn(&Engine::new(sql, self.key, self.shape)))
+        self.sql.atomically(|sql| turn(&Engine { sql, ..*self }))
     }
 }

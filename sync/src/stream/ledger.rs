@@ -20,6 +20,8 @@ const SCHEMA: &[&str] = &[
     // before lies in segments. `weight`: bytes ever written to the log; `hot_weight`: those before
     // `hot`. `hot_rows`: appends in the log. `touched`: last read or written, as far as it matters.
     // `cold`: whether objects may have been written. `edges`: forks that need this stream.
+    // `followed`: whether the hub wants to hear of appends, as it said in `round`; `told`: the tail
+    // that it knows.
     "CREATE TABLE IF NOT EXISTS stream (
         s INTEGER PRIMARY KEY, generation TEXT NOT NULL, media TEXT NOT NULL,
         expiry INTEGER NOT NULL, expiry_value INTEGER NOT NULL, expiry_text TEXT,
@@ -27,7 +29,8 @@ const SCHEMA: &[&str] = &[
         tail INTEGER NOT NULL, weight INTEGER NOT NULL, hot INTEGER NOT NULL,
         hot_weight INTEGER NOT NULL, hot_rows INTEGER NOT NULL, seq TEXT,
         touched INTEGER NOT NULL, cold INTEGER NOT NULL, edges INTEGER NOT NULL,
-        source TEXT, fork_at INTEGER, fork_beyond INTEGER) STRICT",
+        source TEXT, fork_at INTEGER, fork_beyond INTEGER,
+        followed INTEGER NOT NULL, round INTEGER NOT NULL, told INTEGER NOT NULL) STRICT",
     // `start`: the position of the first message. `part`: 0, or the number of a further piece of
     // a message that is longer than a row. `weight`: bytes of the log before `part` 0.
     "CREATE TABLE IF NOT EXISTS stream_log (
@@ -48,6 +51,10 @@ const SCHEMA: &[&str] = &[
         s INTEGER NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, whom TEXT,
         at INTEGER NOT NULL, tries INTEGER NOT NULL,
         PRIMARY KEY (s, kind, what)) STRICT, WITHOUT ROWID",
+    // What the hub was not told yet, in its order.
+    "CREATE TABLE IF NOT EXISTS stream_news (
+        s INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
+        PRIMARY KEY (s, number)) STRICT, WITHOUT ROWID",
 ];
 
 /// Makes the tables, unless they are there.
@@ -84,6 +91,9 @@ pub(super) struct Stream {
     pub(super) cold: bool,
     pub(super) edges: u64,
     pub(super) branch: Option<Branch>,
+    pub(super) followed: bool,
+    pub(super) round: u64,
+    pub(super) told: u64,
 }
 
 /// Where a fork left its source, as it was asked for.
@@ -96,7 +106,7 @@ pub(super) struct Branch {
 
 const COLUMNS: &str = "generation, media, expiry, expiry_value, expiry_text, expiry_inherited, \
      closed, deleted, tail, weight, hot, hot_weight, hot_rows, seq, touched, cold, edges, source, \
-     fork_at, fork_beyond";
+     fork_at, fork_beyond, followed, round, told";
 
 impl Stream {
     /// A stream without anything in it.
@@ -124,6 +134,9 @@ impl Stream {
             cold: false,
             edges: 0,
             branch: None,
+            followed: false,
+            round: 0,
+            told: 0,
         }
     }
 
@@ -176,6 +189,9 @@ impl Stream {
             cold: row.flag()?,
             edges: row.integer()?,
             branch: branch(&mut row)?,
+            followed: row.flag()?,
+            round: row.integer()?,
+            told: row.integer()?,
         })
     }
 
@@ -208,19 +224,23 @@ impl Stream {
             branch.map(|branch| branch.source.clone()).into(),
             branch.map(|branch| branch.at).into(),
             branch.map(|branch| branch.beyond).into(),
+            u64::from(self.followed).into(),
+            self.round.into(),
+            self.told.into(),
         ]
     }
 }
 
 fn branch(row: &mut Columns) -> Result<Option<Branch>, SqlError> {
-    let Some(source) = row.maybe_text()? else {
-        return Ok(None);
-    };
-    Ok(Some(Branch {
-        source,
-        at: row.integer()?,
-        beyond: row.integer()?,
-    }))
+    let (source, at, beyond) = (
+        row.maybe_text()?,
+        row.maybe_integer()?,
+        row.maybe_integer()?,
+    );
+    let place = at.zip(beyond);
+    Ok(source
+        .zip(place)
+        .map(|(source, (at, beyond))| Branch { source, at, beyond }))
 }
 
 const NEVER: u64 = 0;
@@ -260,7 +280,7 @@ impl<S: Sql> Engine<'_, S> {
     pub(super) fn insert(&self, stream: &Stream) -> Result<(), SqlError> {
         let insert = format!(
             "INSERT INTO stream (s, {COLUMNS}) VALUES \
-             (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         self.sql.run(&insert, &stream.values(self.key)).map(drop)
     }

@@ -49,6 +49,7 @@ pub(super) fn shape() -> Shape {
         segment_messages: 2,
         read_bytes: 1_000,
         append_bytes_max: 100,
+        cold_reads: false,
     }
 }
 

@@ -7,4 +7,5 @@ mod long;
 mod meanwhile;
 mod model;
 mod schedule;
+mod telling;
 mod world;

@@ -54,6 +54,7 @@ pub(super) fn shape(rng: &mut Rng) -> Shape {
         segment_messages: 2,
         read_bytes: 8,
         append_bytes_max: 4_096,
+        cold_reads: false,
     };
     let cold = Shape {
         chunk_bytes: 64,

@@ -73,6 +73,12 @@ impl Sql for Database<'_> {
     }
 }
 
+/// A database in which every statement is a step.
+pub(super) fn database(faults: &Faults) -> Database<'_> {
+    let sqlite = Sqlite::new();
+    Database { sqlite, faults }
+}
+
 /// Segments in memory.
 pub(super) struct Freezer<'a> {
     pub(super) objects: RefCell<BTreeMap<SegmentKey, Bytes>>,
@@ -143,8 +149,7 @@ pub(super) fn name(stream: usize) -> StreamName {
 
 impl<'a> World<'a> {
     pub(super) fn new(shape: Shape, faults: &'a Faults) -> Self {
-        let sqlite = Sqlite::new();
-        let sql = Database { sqlite, faults };
+        let sql = database(faults);
         Engine::install(&sql).unwrap();
         let objects = RefCell::default();
         Self {

@@ -5,6 +5,9 @@ use std::collections::BTreeMap;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use worker::Delay;
 
 /// Rings whenever something changed. Whoever waits says what they have heard already, so that no
 /// ringing is missed between a look and the wait.
@@ -96,6 +99,31 @@ where
         feared.as_mut().poll(context).map(|()| First::Feared)
     })
     .await
+}
+
+/// What comes of something, if it comes in time.
+pub(super) async fn within<T>(time: Duration, hoped: impl Future<Output = T>) -> Option<T> {
+    let mut hoped = pin!(hoped);
+    let mut late = pin!(Delay::from(time));
+    poll_fn(|context| match hoped.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => late.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
+/// Waits until all of them are over.
+pub(super) async fn all<F: Future<Output = ()>>(futures: impl IntoIterator<Item = F>) {
+    let mut under_way: Vec<_> = futures.into_iter().map(Box::pin).collect();
+    poll_fn(|context| {
+        under_way.retain_mut(|future| future.as_mut().poll(context).is_pending());
+        if under_way.is_empty() {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
 }
 
 #[cfg(test)]

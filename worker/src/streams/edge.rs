@@ -3,20 +3,28 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::Uri;
+use http::request::Parts;
 use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Domain, resolve};
-use pmx_sync::stream::StreamName;
-use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
+use pmx_sync::stream::http::{Admitted, STREAMS_PATH, Settings, TellTimes, answer};
+use pmx_sync::stream::ops::Per;
+use pmx_sync::stream::registry;
+use pmx_sync::stream::subscription::http::{is_control, turned_away};
+use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
 use super::answer::{Body, response};
+use super::limit::Limit;
+use super::line::HUB;
 use super::request::{Look, address, head};
 use super::settings::StreamConfig;
-use crate::http::discard;
+use super::times;
+use crate::http::{discard, now};
 use crate::isolate;
 use crate::thrown::words;
 
@@ -38,7 +46,9 @@ pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
 struct Edge {
     domain: Domain,
     settings: Settings,
+    limit: Limit,
     namespace: Namespace,
+    hub: Namespace,
 }
 
 fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Problem> {
@@ -48,8 +58,21 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
         return Ok(JsValue::UNDEFINED);
     }
     let head = head(request, address, Look::Sender)?;
-    let refusal = match edge.settings.admit(&head) {
-        Ok(name) => return edge.forward(request, &name),
+    let begun = now();
+    let refusal = match edge.admitted(&head, begun) {
+        Ok(Asked::Hub) => return edge.hub.hand(request, HUB),
+        Ok(Asked::Stream(admitted)) => {
+            match edge.limit.of_client(request, &head.method, &admitted) {
+                None => {
+                    let answering = edge.namespace.hand(request, admitted.name.as_str())?;
+                    return Ok(match edge.settings.timing {
+                        TellTimes::Always => times::told(answering, begun),
+                        TellTimes::OnRequest => answering,
+                    });
+                }
+                Some(refusal) => refusal,
+            }
+        }
         Err(refusal) => refusal,
     };
     discard(request);
@@ -65,14 +88,40 @@ fn is_for_streams(address: &Uri, domain: &Domain) -> bool {
     is_api && address.path().starts_with(STREAMS_PATH)
 }
 
+/// Who is asked.
+enum Asked {
+    Hub,
+    Stream(Admitted),
+}
+
 impl Edge {
-    /// Hands the request to the object of its stream, as it is.
-    fn forward(&self, request: &web_sys::Request, name: &StreamName) -> Result<JsValue, Problem> {
+    /// Whom a request may ask, by its head alone; or the answer that it gets without.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is made once for each refusal"
+    )]
+    fn admitted(&self, head: &Parts, now: Timestamp) -> Result<Asked, http::Response<Bytes>> {
+        if let Some(path) = head.uri.path().strip_prefix(STREAMS_PATH)
+            && is_control(path)
+        {
+            return turned_away(&self.settings, head, path).map_or(Ok(Asked::Hub), Err);
+        }
+        let admitted = self.settings.admit(head, now)?;
+        match registry::refusal(&admitted.name, &head.method) {
+            Some(refusal) => Err(refusal),
+            None => Ok(Asked::Stream(admitted)),
+        }
+    }
+}
+
+impl Namespace {
+    /// Hands the request to an object, as it is.
+    fn hand(&self, request: &web_sys::Request, name: &str) -> Result<JsValue, Problem> {
         let failed = |thrown: JsValue| {
-            let detail = format!("asking the stream {name}: {}", words(thrown));
+            let detail = format!("asking the object {name}: {}", words(thrown));
             Problem::new(Code::Storage, detail)
         };
-        let stub = self.namespace.get_by_name(name.as_str()).map_err(failed)?;
+        let stub = self.get_by_name(name).map_err(failed)?;
         stub.fetch(request).map_err(failed)
     }
 }
@@ -97,10 +146,13 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
         if let Some(edge) = kept.get() {
             return Ok(Rc::clone(edge));
         }
+        let settings = StreamConfig::of(env)?.settings;
         let edge = Rc::new(Edge {
             domain: isolate::domain(env)?,
-            settings: StreamConfig::of(env).settings,
+            limit: Limit::new(settings.rates, Per::Client),
+            settings,
             namespace: isolate::streams(env)?.unchecked_into(),
+            hub: isolate::hub(env)?.unchecked_into(),
         });
         Ok(Rc::clone(kept.get_or_init(|| edge)))
     })

@@ -13,6 +13,7 @@ use std::time::Duration;
 use http::Response as Answer;
 use pmx_sync::stream::http::Get;
 use pmx_sync::stream::http::sse::{self, Session, Then};
+use pmx_sync::stream::ops::What;
 use pmx_sync::stream::{Page, Refusal};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
@@ -24,6 +25,7 @@ use super::bell::{First, first};
 use super::pipe::{Pipe, ROOM_PAUSE};
 use super::source::{Listening, Seen, Source};
 use super::stream::chance;
+use super::times;
 use crate::http::now;
 use crate::thrown::words;
 
@@ -59,6 +61,8 @@ struct Reader<S> {
     pace: Duration,
     tick: Pin<Box<Delay>>,
     ticks: u32,
+    /// Bytes that the reader was given.
+    sent: u64,
 }
 
 /// Why a reader no longer waits.
@@ -79,10 +83,18 @@ impl<S: Source> Reader<S> {
             pace,
             tick: Box::pin(Delay::from(pace)),
             ticks: 0,
+            sent: 0,
         }
     }
 
-    async fn run(mut self, begun: Rc<Seen>) {
+    async fn run(mut self, first: Rc<Seen>) {
+        let begun = now();
+        self.follow(first).await;
+        let millis = times::since(begun).as_millis() as u64;
+        self.source.served(self.sent, millis);
+    }
+
+    async fn follow(&mut self, begun: Rc<Seen>) {
         let _listening = Listening::to(&self.source);
         let mut next = Some(begun);
         while let Some(seen) = next.filter(|seen| self.session.knows(&seen.page)) {
@@ -103,12 +115,14 @@ impl<S: Source> Reader<S> {
         let common = seen.common();
         if self.session.takes(common.cursor) {
             self.pipe.send(&common.chunk)?;
+            self.sent += common.event.bytes.len() as u64;
             self.session.got(&seen.page, &common.event);
             return Ok(common.event.then);
         }
         let cursor = self.session.cursor(now(), chance());
         let event = sse::event(&seen.page, cursor);
         self.pipe.send(&Uint8Array::from(&*event.bytes))?;
+        self.sent += event.bytes.len() as u64;
         self.session.got(&seen.page, &event);
         Ok(event.then)
     }

@@ -4,15 +4,24 @@
 //! is to the object of that name. There it is read ([`request`]), answered by the pure half
 //! ([`stream`]) and, if its reader waits for more, kept: [`bell`] wakes those who wait, [`pipe`]
 //! carries events to them. Segments lie in R2, and streams that fork ask each other
-//! ([`peers`]).
+//! ([`peers`]). What becomes of them they tell ([`line`]) the hub ([`hub`]), which keeps the
+//! subscriptions and wakes workers ([`courier`]).
 
+mod alarm;
 pub(crate) mod answer;
 pub(crate) mod bell;
+mod busy;
+mod courier;
 pub(crate) mod edge;
 pub(crate) mod events;
+pub(crate) mod hub;
+mod limit;
+pub(crate) mod line;
 pub(crate) mod peers;
 mod pipe;
+mod points;
 pub(crate) mod request;
 pub(crate) mod settings;
 pub(crate) mod source;
 pub(crate) mod stream;
+mod times;

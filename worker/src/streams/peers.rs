@@ -3,11 +3,15 @@
 //! The edge hands on only what lies under `/v1/stream/`, and leaves the address as it is. What
 //! streams ask of each other lies elsewhere.
 
+use bytes::Bytes;
 use http::Uri;
+use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_sync::serve::BackendError;
 use pmx_sync::sql::Sql;
 use pmx_sync::stream::execute::Peers;
-use pmx_sync::stream::{Engine, Fork, Generation, Loan, Refusal, StreamName};
+use pmx_sync::stream::{
+    Append, Engine, Fork, Generation, Loan, Place, Producer, Refusal, StreamName, registry,
+};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
@@ -27,11 +31,25 @@ pub(crate) enum Asked {
     Lend { fork: Fork, edge: Generation },
     /// To take it back.
     GiveBack { edge: Generation },
+    /// To tell from now on how far it is: the hub asks.
+    Follow { round: u64 },
+    /// To take JSON: the hub asks.
+    Append {
+        messages: String,
+        producer: Option<Producer>,
+    },
+    /// To take entries of the registry, and to be it if it is not there: the hub asks.
+    Register {
+        messages: String,
+        producer: Option<Producer>,
+    },
 }
 
 /// What comes of it.
 pub(crate) enum Obliged {
     Lent(Box<Loan>),
+    Following(Option<Place>),
+    Appended,
     Done,
 }
 
@@ -41,8 +59,8 @@ const PATH: &str = "/peers";
 /// A stub leads to its object whatever host the address names.
 const ADDRESS: &str = "https://stream/peers";
 
-/// Bytes of what is asked: names are short.
-pub(crate) const ASKED_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of what is asked: at most an append whose every byte is escaped.
+pub(crate) const ASKED_BYTES_MAX: usize = 2 * STREAM_APPEND_BYTES_MAX;
 
 /// Whether a request comes from another stream.
 pub(crate) fn is_from_peer(address: &Uri) -> bool {
@@ -61,13 +79,21 @@ impl Asked {
         match self {
             Self::Lend { .. } => Err(Refusal::NoSource),
             Self::GiveBack { .. } => Ok(Obliged::Done),
+            Self::Follow { .. } => Ok(Obliged::Following(None)),
+            Self::Append { .. } | Self::Register { .. } => Err(Refusal::Unknown),
         }
     }
 
-    /// Does it, in one turn.
+    /// Whether it makes the stream if there is none.
+    pub(crate) const fn makes_stream(&self) -> bool {
+        matches!(self, Self::Register { .. })
+    }
+
+    /// Does it, in one turn. A stream that has to be made gets `life`.
     pub(crate) fn turn<S: Sql>(
         &self,
         engine: &Engine<'_, S>,
+        life: Generation,
         now: Timestamp,
     ) -> Result<Obliged, Refusal> {
         match self {
@@ -76,27 +102,48 @@ impl Asked {
                 Ok(Obliged::Lent(Box::new(loan)))
             }
             Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| Obliged::Done),
+            Self::Follow { round } => Ok(Obliged::Following(engine.follow(*round, now)?)),
+            Self::Append { messages, producer } => append(engine, messages, producer.as_ref(), now),
+            Self::Register { messages, producer } => {
+                engine.create(&registry::create(), now, life)?;
+                append(engine, messages, producer.as_ref(), now)
+            }
         }
     }
+}
+
+fn append<S: Sql>(
+    engine: &Engine<'_, S>,
+    messages: &str,
+    producer: Option<&Producer>,
+    now: Timestamp,
+) -> Result<Obliged, Refusal> {
+    let append = Append {
+        media_type: Some(registry::media_type()),
+        body: Bytes::copy_from_slice(messages.as_bytes()),
+        seq: None,
+        producer: producer.cloned(),
+        close: false,
+    };
+    engine.append(&append, now).map(|_| Obliged::Appended)
 }
 
 /// What a stream is told by another.
 pub(crate) fn answer(obliged: Result<Obliged, Refusal>) -> Result<Response, Problem> {
     let (status, body) = match obliged {
         Ok(Obliged::Lent(loan)) => (200, loan.encode()),
-        Ok(Obliged::Done) => (200, Vec::new()),
-        Err(refusal) => {
-            let body = serde_json::to_vec(&refusal);
-            let failed = |error: serde_json::Error| error.to_string();
-            (
-                REFUSED,
-                body.map_err(failed)
-                    .map_err(problem("refusing what a stream asks"))?,
-            )
-        }
+        Ok(Obliged::Done | Obliged::Appended) => (200, Vec::new()),
+        Ok(Obliged::Following(place)) => (200, json(&place)?),
+        Err(refusal) => (REFUSED, json(&refusal)?),
     };
     let answer = Response::from_bytes(body).map_err(problem("answering a stream"))?;
     Ok(answer.with_status(status))
+}
+
+fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    let failed = |error: serde_json::Error| error.to_string();
+    let body = serde_json::to_vec(value).map_err(failed);
+    body.map_err(problem("writing what a stream is told"))
 }
 
 /// The status of a refusal.
@@ -107,7 +154,8 @@ impl Neighbours {
         Self(namespace)
     }
 
-    async fn ask(
+    /// Asks a stream, and says what it answers.
+    pub(super) async fn ask(
         &self,
         name: &StreamName,
         asked: &Asked,

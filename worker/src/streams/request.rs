@@ -1,11 +1,12 @@
 //! Requests to streams, read by name: each look at a header costs, and only few count.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HeaderName, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{Method, Uri};
 use pmx_sync::code::Code;
 use pmx_sync::stream::http::headers_of;
+use pmx_sync::stream::ops::DEBUG_TIMING;
 use pmx_sync::wire::Problem;
 use worker::web_sys;
 
@@ -19,6 +20,8 @@ pub(crate) enum Look {
     Sender,
     /// What is asked of a stream.
     Call,
+    /// What is asked of the hub.
+    Control,
 }
 
 /// Reads the address of a request.
@@ -48,8 +51,19 @@ pub(crate) fn head(request: &web_sys::Request, address: Uri, look: Look) -> Resu
     };
     note(ORIGIN)?;
     match look {
-        Look::Sender => note(AUTHORIZATION)?,
+        Look::Sender => {
+            note(AUTHORIZATION)?;
+            if head.method == Method::PUT {
+                // Whoever forks has to be allowed to read the source.
+                note(HeaderName::from_static("stream-forked-from"))?;
+            }
+        }
+        Look::Control => {
+            note(AUTHORIZATION)?;
+            note(HOST)?;
+        }
         Look::Call => {
+            note(DEBUG_TIMING)?;
             for &name in headers_of(&head.method) {
                 note(HeaderName::from_static(name))?;
             }

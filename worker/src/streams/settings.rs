@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use pmx_sync::code::Code;
 use pmx_sync::stream::Shape;
-use pmx_sync::stream::http::{Origins, Settings};
+use pmx_sync::stream::http::Settings;
+use pmx_sync::stream::subscription::WebhookPolicy;
+use pmx_sync::wire::Problem;
 use worker::Env;
 
 /// What an operator decides about streams.
@@ -14,23 +17,29 @@ pub(crate) struct StreamConfig {
     pub(crate) shape: Shape,
     /// How long a reader waits for one answer.
     pub(crate) long_poll: Duration,
+    /// Where webhooks may go.
+    pub(crate) webhooks: WebhookPolicy,
+    /// How the streams are reached from outside, if not as their clients say.
+    pub(crate) url: Option<String>,
 }
 
 /// How long a reader waits unless it is said otherwise.
 const LONG_POLL: Duration = Duration::from_secs(20);
 
 impl StreamConfig {
-    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas) and `STREAM_LONG_POLL_MS`. For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
-    pub(crate) fn of(env: &Env) -> Self {
+    /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_URL` (`https://host`) and
+    /// `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the machine of its developer). For
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
+    /// What is no number counts as unset; the settings themselves have to make sense.
+    pub(crate) fn of(env: &Env) -> Result<Self, Problem> {
         Self::read(|name| {
             let text = env.var(name).ok()?.to_string();
             (!text.is_empty()).then_some(text)
         })
     }
 
-    fn read(var: impl Fn(&str) -> Option<String>) -> Self {
+    fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
         let number = |name| var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Shape::default();
         let size = |name, own: usize| number(name).map_or(own, |bytes| bytes as usize);
@@ -39,17 +48,21 @@ impl StreamConfig {
             segment_bytes: number("PMX_STREAM_SEGMENT_BYTES").unwrap_or(own.segment_bytes),
             segment_messages: number("PMX_STREAM_SEGMENT_MESSAGES").unwrap_or(own.segment_messages),
             read_bytes: size("PMX_STREAM_READ_BYTES", own.read_bytes),
+            cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own
         };
-        let origins = var("STREAM_ORIGINS");
-        Self {
-            settings: Settings {
-                secret: var("STREAM_SECRET"),
-                origins: origins.map_or(Origins::Any, |list| Origins::parse(&list)),
-            },
+        let settings = Settings::read(&var);
+        Ok(Self {
+            settings: settings
+                .map_err(|error| Problem::new(Code::NotConfigured, error.to_string()))?,
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(LONG_POLL, Duration::from_millis),
-        }
+            webhooks: match var("STREAM_WEBHOOKS").as_deref() {
+                Some("loopback") => WebhookPolicy::Loopback,
+                Some(_) | None => WebhookPolicy::Public,
+            },
+            url: var("STREAM_URL"),
+        })
     }
 }
 
@@ -59,8 +72,8 @@ mod tests {
 
     #[test]
     fn variables_are_read() {
-        let plain = StreamConfig::read(|_| None);
-        assert_eq!(plain.settings.secret, None);
+        let plain = StreamConfig::read(|_| None).unwrap();
+        assert!(plain.settings.access.is_open());
         assert_eq!(plain.shape, Shape::default());
         assert_eq!(plain.long_poll, LONG_POLL);
         let all = StreamConfig::read(|name| {
@@ -73,9 +86,18 @@ mod tests {
             };
             Some(text.to_owned())
         });
-        assert_eq!(all.settings.secret.as_deref(), Some("s3cret"));
+        let all = all.unwrap();
+        assert!(!all.settings.access.is_open());
         assert_eq!(all.shape.segment_messages, 2);
         assert_eq!(all.shape.read_bytes, Shape::default().read_bytes);
         assert_eq!(all.long_poll, Duration::from_millis(700));
+        for name in [
+            "STREAM_TOKEN_KEYS",
+            "STREAM_PUBLIC_READ",
+            "STREAM_RATE_READS",
+        ] {
+            let senseless = |asked: &str| (asked == name).then(|| "a b".to_owned());
+            assert!(StreamConfig::read(senseless).is_err(), "{name}");
+        }
     }
 }

@@ -28,6 +28,9 @@ pub(crate) trait Source: 'static {
     /// How many listen.
     fn listeners(&self) -> &Cell<usize>;
 
+    /// Notes that a reader of events was sent so many bytes in so long.
+    fn served(&self, _sent: u64, _millis: u64) {}
+
     /// Reads for those who wait: all who stand at the same place share what one of them reads.
     fn look(&self, read: Read) -> impl Future<Output = Result<Rc<Seen>, Self::Failure>>;
 }

@@ -8,19 +8,25 @@ use bytes::Bytes;
 use http::request::Parts;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
-use pmx_sync::stream::{Create, Engine, Generation, Read, Refusal, execute};
+use pmx_sync::stream::ops::{Per, Timing, What};
+use pmx_sync::stream::{Create, Engine, Generation, Page, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::js_sys::Math;
-use worker::{Env, Request, Response, Storage, console_error};
+use worker::{Delay, Env, Request, Response, Storage, console_error};
 
+use super::alarm::{Alarm, RETRY};
 use super::answer::{Body, response};
 use super::bell::Bell;
 use super::events;
-use super::peers::{Asked, Neighbours};
+use super::limit::Limit;
+use super::line::Line;
+use super::peers::{Asked, Neighbours, Obliged};
+use super::points::Points;
 use super::request::drain;
 use super::settings::StreamConfig;
 use super::source::{self, Seen, Source};
+use super::times;
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::r2::R2;
@@ -33,12 +39,15 @@ pub(crate) struct Stream {
     /// Whether they are known to be there.
     has_tables: Cell<bool>,
     config: StreamConfig,
+    limit: Limit,
+    pub(super) points: Points,
     cold: R2,
     peers: Neighbours,
     bell: Bell,
     tail: RefCell<Option<Rc<Seen>>>,
     listeners: Cell<usize>,
     alarm: Cell<Alarm>,
+    pub(super) line: Line,
 }
 
 /// The one stream of a database.
@@ -48,22 +57,26 @@ type Answer<B = Body> = http::Response<B>;
 
 impl Stream {
     /// Opens the stream, if there is one yet.
-    pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
+    pub(crate) fn open(storage: Storage, env: &Env, name: Option<&str>) -> Result<Self, Problem> {
+        let config = StreamConfig::of(env)?;
         Ok(Self {
             log: Ledger::new(storage),
             has_tables: Cell::new(false),
-            config: StreamConfig::of(env),
+            limit: Limit::new(config.settings.rates, Per::Stream),
+            points: Points::of(env),
+            config,
             cold: isolate::bucket(env)?,
             peers: Neighbours::new(isolate::streams(env)?),
             bell: Bell::default(),
             tail: RefCell::default(),
             listeners: Cell::default(),
             alarm: Cell::new(Alarm::Unknown),
+            line: Line::new(isolate::hub(env)?, name),
         })
     }
 
-    fn engine(&self) -> Engine<'_, Ledger> {
-        Engine::new(&self.log, KEY, &self.config.shape)
+    pub(super) fn engine(&self) -> Engine<'_, Ledger> {
+        Engine::new(&self.log, KEY, &self.config.shape).telling_a_hub()
     }
 
     /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
@@ -81,13 +94,51 @@ impl Stream {
         request: &Request,
         head: &Parts,
     ) -> Result<Response, Problem> {
-        let answer = match self.asked(request, head).await {
-            Ok(call) => self.carry_out(call, head).await,
-            Err(refused) => Ok(refused.map(Body::Bytes)),
+        let counted = self.limit.of_stream(&head.method);
+        let asked = match answer::limited(&counted) {
+            None => self.asked(request, head).await,
+            Some(refused) => {
+                drain(request).await;
+                Err(refused)
+            }
         };
-        let answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let mut answer = match asked {
+            Ok(call) => self.observed(call, head).await,
+            Err(refused) => refused.map(Body::Bytes),
+        };
+        if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
+            counted.tell(answer.headers_mut());
+        }
         let answer = self.config.settings.dress(head, answer);
         response(answer, &head.method)
+    }
+
+    /// Carries a call out, and tells whoever wants to know what it came to.
+    async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
+        let (begun, step, what) = (now(), times::step(&call), What::of(&call));
+        let taken = match &call {
+            Call::Append(append) => append.body.len(),
+            Call::Create(_) | Call::Delete | Call::Head | Call::Get(_) => 0,
+        };
+        self.points.learn(head);
+        let answer = self.carry_out(call, head).await;
+        let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
+        let took = times::since(begun);
+        if let Some(what) = what {
+            let given = match answer.body() {
+                Body::Bytes(bytes) => bytes.len(),
+                Body::Stream(_) => 0,
+            };
+            let (bytes, status) = (taken.max(given) as u64, answer.status().as_u16());
+            self.points
+                .write(what, bytes, status, took.as_millis() as u64);
+        }
+        if self.config.settings.tells_times(head) {
+            let mut timing = Timing::default();
+            timing.note(step, took);
+            timing.tell(answer.headers_mut());
+        }
+        answer
     }
 
     /// What is asked, body and all.
@@ -116,13 +167,17 @@ impl Stream {
             Call::Append(append) => {
                 let engine = self.engine();
                 let turn = engine.atomically(|engine| engine.append_due(&append, now));
-                let (appended, due) = turn?;
-                self.appended(due, now).await;
-                answer::appended(&appended, append.body.len())
+                let after = turn?;
+                self.appended(after.due, now).await;
+                if after.is_awaited {
+                    self.tell().await;
+                }
+                answer::appended(&after.appended, append.body.len())
             }
             Call::Delete => {
                 self.engine().atomically(|engine| engine.delete(now))?;
                 self.changed(now).await;
+                self.tell().await;
                 answer::deleted()
             }
             Call::Head => answer::view(&self.engine().head(now)?),
@@ -145,6 +200,7 @@ impl Stream {
         let created = execute::create(&engine, &self.peers, create, now, generation).await;
         // Also if nothing came of it: it may have left something to do.
         self.changed(now).await;
+        self.tell().await;
         let scheme = head.uri.scheme_str().unwrap_or("https");
         let address = Settings::address_of(head, scheme);
         Ok(answer::created(&created?, &address))
@@ -154,14 +210,21 @@ impl Stream {
         let answer = match get.live {
             Live::CatchUp => {
                 let now = now();
-                let engine = self.engine();
-                let page = execute::read(&engine, &self.cold, &get.read, now).await?;
+                let page = self.read(&get.read, now).await?;
                 answer::page(&get, &page, Cursor::at(now))
             }
             Live::LongPoll => source::poll(self, get, self.config.long_poll).await?,
             Live::Sse => return events::begin(self, &get).await,
         };
         Ok(answer.map(Body::Bytes))
+    }
+
+    async fn read(&self, read: &Read, now: Timestamp) -> Result<Page, Refusal> {
+        let engine = self.engine();
+        while !engine.is_readable()? {
+            Delay::from(COLD_PAUSE).await;
+        }
+        execute::read(&engine, &self.cold, read, now).await
     }
 
     /// What follows a turn that may have written anything.
@@ -225,8 +288,10 @@ impl Stream {
         for failure in &chores.failures {
             console_error!("{failure}");
         }
-        self.schedule(chores.next, now()).await?;
-        if chores.next.is_none() && engine.is_void().map_err(failed)? {
+        self.tell().await;
+        let next = engine.due(now()).map_err(failed)?;
+        self.schedule(next, now()).await?;
+        if next.is_none() && engine.is_void().map_err(failed)? {
             Ok(Kept::Nothing)
         } else {
             Ok(Kept::Something)
@@ -245,15 +310,24 @@ impl Stream {
         self.log.storage().set_alarm(RETRY).await
     }
 
-    /// Answers another stream.
+    /// Answers another object.
     pub(crate) async fn oblige(&self, asked: &Asked) -> Result<Response, Problem> {
         let now = now();
         let failed = |error: SqlError| thrown::problem("looking for a stream")(error.to_string());
         if self.is_blank().map_err(failed)? {
-            return super::peers::answer(asked.of_nobody());
+            if !asked.makes_stream() {
+                return super::peers::answer(asked.of_nobody());
+            }
+            Engine::install(&self.log).map_err(failed)?;
         }
-        let obliged = self.engine().atomically(|engine| asked.turn(engine, now));
+        let life = Generation::from_random(random()?);
+        let obliged = self
+            .engine()
+            .atomically(|engine| asked.turn(engine, life, now));
         self.changed(now).await;
+        if let Ok(Obliged::Appended) = obliged {
+            self.tell().await;
+        }
         super::peers::answer(obliged)
     }
 }
@@ -267,29 +341,8 @@ pub(crate) enum Kept {
     Nothing,
 }
 
-/// When the platform will wake the object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Alarm {
-    /// An object that was just made does not know what an earlier one has set.
-    Unknown,
-    /// Then, or not at all.
-    Known(Option<Timestamp>),
-}
-
-impl Alarm {
-    /// What it has to become, if it does not come early enough.
-    fn moved_to(self, due: Option<Timestamp>) -> Option<Self> {
-        let is_early = match (self, due) {
-            (Self::Unknown, _) => false,
-            (Self::Known(_), None) => true,
-            (Self::Known(set), Some(due)) => set.is_some_and(|set| set <= due),
-        };
-        (!is_early).then_some(Self::Known(due))
-    }
-}
-
-/// How long to wait after a failure of the platform.
-const RETRY: Duration = Duration::from_secs(10);
+/// How long a test that reads from segments only waits for them.
+const COLD_PAUSE: Duration = Duration::from_millis(5);
 
 impl Source for Stream {
     type Failure = Refusal;
@@ -302,13 +355,17 @@ impl Source for Stream {
         &self.listeners
     }
 
+    fn served(&self, sent: u64, millis: u64) {
+        self.points.write(What::Live, sent, 200, millis);
+    }
+
     async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {
         let rung = self.bell.rung();
         let known = self.tail.borrow().clone();
         if let Some(seen) = known.filter(|seen| seen.is_of(rung, read)) {
             return Ok(seen);
         }
-        let page = execute::read(&self.engine(), &self.cold, &read, now()).await?;
+        let page = self.read(&read, now()).await?;
         let seen = Rc::new(Seen::new(rung, read, page));
         // Whoever catches up is alone at their place.
         if seen.page.is_up_to_date() {
@@ -331,26 +388,4 @@ fn refused(refusal: &Refusal) -> Answer<Bytes> {
         console_error!("{why}");
     }
     answer::refused(refusal)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_alarm_only_moves_to_an_earlier_time() {
-        let at = |millis| Some(Timestamp::from_millis(millis));
-        for (alarm, due, expected) in [
-            (Alarm::Unknown, None, Some(Alarm::Known(None))),
-            (Alarm::Unknown, at(5), Some(Alarm::Known(at(5)))),
-            (Alarm::Known(None), None, None),
-            (Alarm::Known(None), at(5), Some(Alarm::Known(at(5)))),
-            (Alarm::Known(at(5)), None, None),
-            (Alarm::Known(at(5)), at(7), None),
-            (Alarm::Known(at(5)), at(5), None),
-            (Alarm::Known(at(5)), at(3), Some(Alarm::Known(at(3)))),
-        ] {
-            assert_eq!(alarm.moved_to(due), expected, "{alarm:?} {due:?}");
-        }
-    }
 }

@@ -15,8 +15,9 @@ use pmx_sync::time::Timestamp;
 
 use super::cold::SegmentFolder;
 use super::names;
+use super::savepoint::Batch;
 use super::turn::Turn;
-use super::writer::{Writable, taken};
+use super::writer::{WeakWriter, Writable, Writer, taken};
 use crate::host::http::guarded;
 use crate::host::journal::Log;
 use crate::host::ready::block_on;
@@ -30,6 +31,8 @@ pub(super) struct Alarm {
     pub(super) ledger: Arc<Writable>,
     pub(super) cold: Arc<SegmentFolder>,
     pub(super) shape: Shape,
+    /// Not the writer itself: it ends when the host no longer needs it.
+    pub(super) writer: WeakWriter,
     pub(super) log: Log,
 }
 
@@ -90,6 +93,9 @@ impl Alarm {
         let turn = Turn::new(&brief, &self.shape);
         let engine = turn.engine(key);
         let rest = self.some_chores(&engine, &turn)?;
+        if engine.has_news()? {
+            self.report(key)?;
+        }
         brief.atomically(|sql| {
             if Engine::new(sql, key, &self.shape).is_void()? {
                 if let Some(name) = names::of(sql, key)? {
@@ -107,6 +113,16 @@ impl Alarm {
         };
         due.extend(next.map(|at| (key, at)));
         Ok(due)
+    }
+
+    /// Has the registry told what happened to a stream.
+    fn report(&self, key: i64) -> Result<(), SqlError> {
+        let Some(writer) = self.writer.upgrade() else {
+            return Ok(());
+        };
+        let work = move |turn: &Turn<'_, Batch<'_>>| turn.report_of(key);
+        let reported = block_on(Writer::turn(&writer, 0, work, |()| ()));
+        reported.map_err(|refusal| SqlError(refusal.to_string()))
     }
 
     /// Does chores of a stream until there are none, or until a segment was written: then it is

@@ -1,28 +1,40 @@
 //! From a request on a socket to its answer.
 
-use std::sync::Arc;
+use std::io::Write as _;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
-use http::header::CONNECTION;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{CONNECTION, VARY};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
-use pmx_sync::code::Code;
 use pmx_sync::stream::http::{
-    Call, Cursor, Get, Live, STREAMS_PATH, Settings, answer, is_reserved, name_of,
+    Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer, page_in_gzip,
+    takes_gzip,
 };
+use pmx_sync::stream::ops::{ClientId, Counted, Per, Step, Traffic};
 use pmx_sync::stream::subscription::http::is_control;
-use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName};
+use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
 use pmx_sync::wire::Problem;
 use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
 use super::savepoint::Batch;
 use super::turn::Turn;
-use super::{ROOM_KIB, Streams};
+use super::{ROOM_KIB, Streams, times};
+use crate::host::http::Peer;
 use crate::host::inbound;
+
+/// What is asked of which stream.
+struct Asked {
+    name: StreamName,
+    call: Call,
+    counted: Counted,
+}
 
 impl Streams {
     /// Answers a request whose address is a stream's.
@@ -37,9 +49,15 @@ impl Streams {
             let answer = self.control(head, path, body).await;
             return self.config.settings.dress(head, answer.map(AnyBody::from));
         }
-        let answer = match self.admitted(head, body).await {
-            Ok((name, call, _room)) => self.respond(head, name, call).await,
-            Err(refusal) => refusal.map(AnyBody::from),
+        if Listing::is_asked(head) {
+            let answer = self.list(head, body).await;
+            return self.config.settings.dress(head, answer.map(AnyBody::from));
+        }
+        let answering = self.carry_out(head, body);
+        let answer = if self.config.settings.tells_times(head) {
+            times::told(answering).await
+        } else {
+            answering.await
         };
         let answer = self.config.settings.dress(head, answer);
         if head.method == Method::HEAD {
@@ -48,21 +66,37 @@ impl Streams {
         answer
     }
 
+    async fn carry_out(self: &Arc<Self>, head: &Parts, body: Incoming) -> Response<AnyBody> {
+        match self.admitted(head, body).await {
+            Ok((asked, _room)) => {
+                let mut answer = self.respond(head, asked.name, asked.call).await;
+                asked.counted.tell(answer.headers_mut());
+                answer
+            }
+            Err(refusal) => refusal.map(AnyBody::from),
+        }
+    }
+
     /// What is asked of which stream, body and all, and its room in memory; or why it is not even
     /// tried.
     async fn admitted(
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(StreamName, Call, SemaphorePermit<'_>), Response<Bytes>> {
-        let (name, call) = match self.looked_at(head) {
+    ) -> Result<(Asked, SemaphorePermit<'_>), Response<Bytes>> {
+        let begun = std::time::Instant::now();
+        let looked_at = self.looked_at(head);
+        times::note(Step::Auth, begun);
+        let mut asked = match looked_at {
             Ok(asked) => asked,
             Err(refusal) => {
                 inbound::drain(head, body);
                 return Err(refusal);
             }
         };
-        let (announced, limit) = (inbound::announced(head), call.body_bytes_max());
+        let limit = asked.call.body_bytes_max();
+        let announced = inbound::announced(head);
+        let begun = std::time::Instant::now();
         let collected = match inbound::check(announced, limit) {
             Ok(()) => {
                 let kib = announced.unwrap_or(limit as u64).div_ceil(1024);
@@ -74,8 +108,12 @@ impl Streams {
             }
             Err(problem) => Err(problem),
         };
+        times::note(Step::Body, begun);
         match collected {
-            Ok((bytes, room)) => Ok((name, call.with_body(bytes), room)),
+            Ok((bytes, room)) => {
+                asked.call = asked.call.with_body(bytes);
+                Ok((asked, room))
+            }
             Err(problem) => {
                 inbound::drain(head, body);
                 Err(broken_off(&problem))
@@ -88,21 +126,37 @@ impl Streams {
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
     )]
-    fn looked_at(&self, head: &Parts) -> Result<(StreamName, Call), Response<Bytes>> {
-        let settings = &self.config.settings;
-        if let Some(preflight) = settings.preflight(head) {
-            return Err(preflight);
+    fn looked_at(&self, head: &Parts) -> Result<Asked, Response<Bytes>> {
+        let admitted = self.config.settings.admit(head, crate::host::now())?;
+        if let Some(refusal) = registry::refusal(&admitted.name, &head.method) {
+            return Err(refusal);
         }
-        let refused = |problem| answer::problem(&problem);
-        settings.authorise(head).map_err(refused)?;
-        let missing = || Problem::new(Code::NotFound, "the address is no stream's");
-        let name = name_of(&head.uri).ok_or_else(|| refused(missing()))?;
-        let name = name.map_err(|error| answer::invalid(&error))?;
-        if is_reserved(&name) {
-            return Err(refused(missing()));
+        let counted = self.count(head, &admitted);
+        if let Some(refusal) = answer::limited(&counted) {
+            return Err(refusal);
         }
         let call = Call::parse(head).map_err(|error| answer::invalid(&error))?;
-        Ok((name, call))
+        Ok(Asked {
+            name: admitted.name,
+            call,
+            counted,
+        })
+    }
+
+    /// Counts a request, if there is a limit.
+    fn count(&self, head: &Parts, admitted: &Admitted) -> Counted {
+        let Some(limiter) = &self.limiter else {
+            return Counted::default();
+        };
+        let address = || {
+            let peer = head.extensions.get::<Peer>();
+            peer.map(|peer| ClientId::of_address(peer.0))
+        };
+        let client = admitted.who.client(address).map(|id| (Per::Client, id));
+        let stream = Some((Per::Stream, ClientId::of_stream(&admitted.name)));
+        let whose: Vec<_> = [client, stream].into_iter().flatten().collect();
+        let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.count(Traffic::of(&head.method), &whose, crate::host::now())
     }
 
     async fn respond(
@@ -120,7 +174,7 @@ impl Streams {
             Call::Delete => self.delete(name).await,
             Call::Head => self.head(&name).await.map(|view| answer::view(&view)),
             Call::Get(get) => match get.live {
-                Live::CatchUp => self.catch_up(&name, &get).await,
+                Live::CatchUp => self.catch_up(head, &name, get).await,
                 Live::LongPoll => self.long_poll(&name, &get).await,
                 Live::Sse => match self.events(&name, &get).await {
                     Ok(answer) => return answer,
@@ -167,10 +221,23 @@ impl Streams {
         Ok(answer::deleted())
     }
 
-    async fn catch_up(&self, name: &StreamName, get: &Get) -> Result<Response<Bytes>, Refusal> {
+    async fn catch_up(
+        &self,
+        head: &Parts,
+        name: &StreamName,
+        get: Get,
+    ) -> Result<Response<Bytes>, Refusal> {
         let page = self.read(name, get.read).await?;
         let cursor = Cursor::at(crate::host::now());
-        Ok(answer::page(get, &page, cursor))
+        let mut answer = if takes_gzip(head, &page) {
+            let coding = move || Ok(page_in_gzip(&get, &page, cursor, gzip));
+            self.beside(coding).await?
+        } else {
+            answer::page(&get, &page, cursor)
+        };
+        let vary = HeaderValue::from_static("accept-encoding");
+        answer.headers_mut().append(VARY, vary);
+        Ok(answer)
     }
 
     async fn long_poll(&self, name: &StreamName, get: &Get) -> Result<Response<Bytes>, Refusal> {
@@ -189,10 +256,15 @@ impl Streams {
             from: From::At(first.end),
         };
         loop {
-            tokio::select! {
-                () = changes.changed() => {}
-                () = sleep_until(end) => return Ok(answer::waited(first.end, false, cursor())),
-                _ = stop.changed() => return Ok(answer::waited(first.end, false, cursor())),
+            let begun = std::time::Instant::now();
+            let woken = tokio::select! {
+                () = changes.changed() => true,
+                () = sleep_until(end) => false,
+                _ = stop.changed() => false,
+            };
+            times::note(Step::Wait, begun);
+            if !woken {
+                return Ok(answer::waited(first.end, false, cursor()));
             }
             let shared = changes.shared(read, self.read_shared(name, read)).await?;
             let page = &shared.page;
@@ -207,6 +279,14 @@ impl Streams {
             }
         }
     }
+}
+
+/// The bytes in gzip, made fast rather than small.
+fn gzip(bytes: &[u8]) -> Bytes {
+    let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
+    let written = encoder.write_all(bytes);
+    let coded = written.and_then(|()| encoder.finish());
+    coded.expect("writing to memory does not fail").into()
 }
 
 /// A number for jitter.

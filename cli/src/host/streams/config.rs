@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use pmx_sync::stream::Shape;
-use pmx_sync::stream::http::{Origins, Settings};
+use pmx_sync::stream::http::Settings;
 use pmx_sync::stream::subscription::WebhookPolicy;
 
 use crate::env::Environment;
+use crate::error::Failure;
 
 /// What the operator of an embedded host decides about streams.
 #[derive(Debug, Clone)]
@@ -36,11 +37,12 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
-    /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas), `STREAM_LONG_POLL_MS`,
+    /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`,
     /// `STREAM_WEBHOOKS` (`public` or `loopback`) and `STREAM_URL` (`https://host`). For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
-    pub fn of(env: &Environment) -> Self {
+    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
+    /// What is no number counts as unset; the settings themselves have to make sense.
+    pub fn of(env: &Environment) -> Result<Self, Failure> {
         let number = |name| env.var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Self::default();
         let shape = Shape {
@@ -51,15 +53,12 @@ impl StreamConfig {
                 .unwrap_or(own.shape.segment_messages),
             read_bytes: number("PMX_STREAM_READ_BYTES")
                 .map_or(own.shape.read_bytes, |bytes| bytes as usize),
+            cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own.shape
         };
-        Self {
-            settings: Settings {
-                secret: env.var("STREAM_SECRET").map(str::to_owned),
-                origins: env
-                    .var("STREAM_ORIGINS")
-                    .map_or(Origins::Any, Origins::parse),
-            },
+        let settings = Settings::read(|name| env.var(name).map(str::to_owned));
+        Ok(Self {
+            settings: settings.map_err(|error| Failure::usage(error.to_string()))?,
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(own.long_poll, Duration::from_millis),
             webhooks: match env.var("STREAM_WEBHOOKS") {
@@ -68,19 +67,24 @@ impl StreamConfig {
                 Some(_) | None => None,
             },
             url: env.var("STREAM_URL").map(str::to_owned),
-        }
+        })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pmx_sync::stream::http::Origins;
+    use pmx_sync::stream::ops::CacheMode;
+
     use super::*;
 
     #[test]
     fn the_environment_is_read() {
-        let of = |pairs: &[(&str, &str)]| StreamConfig::of(&pairs.iter().copied().collect());
+        let read = |pairs: &[(&str, &str)]| StreamConfig::of(&pairs.iter().copied().collect());
+        let of = |pairs: &[(&str, &str)]| read(pairs).unwrap();
         let plain = of(&[]);
-        assert_eq!(plain.settings.secret, None);
+        assert!(plain.settings.access.is_open());
+        assert_eq!(plain.settings.caching, CacheMode::Private);
         assert_eq!(plain.settings.origins, Origins::Any);
         assert_eq!(plain.shape, Shape::default());
         assert_eq!(plain.long_poll, Duration::from_secs(20));
@@ -92,7 +96,16 @@ mod tests {
             ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
             ("PMX_STREAM_READ_BYTES", "lots"),
         ]);
-        assert_eq!(all.settings.secret.as_deref(), Some("s3cret"));
+        assert!(!all.settings.access.is_open());
+        for name in [
+            "STREAM_TOKEN_KEYS",
+            "STREAM_PUBLIC_READ",
+            "STREAM_RATE_READS",
+        ] {
+            let failure = read(&[(name, "a b")]).unwrap_err();
+            assert_eq!(failure.exit(), 2);
+            assert!(failure.message.contains(name), "{failure}");
+        }
         let origins = ["https://a.example", "https://b.example"];
         assert_eq!(
             all.settings.origins,

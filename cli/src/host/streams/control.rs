@@ -1,12 +1,14 @@
 //! Requests about subscriptions, from a socket to their answers.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
-use pmx_sync::stream::http::{STREAMS_PATH, Settings, answer};
-use pmx_sync::stream::subscription::{self, Root, WebhookPolicy, http as subscriptions};
+use pmx_sync::stream::http::{Listing, STREAMS_PATH, answer, listed};
+use pmx_sync::stream::subscription::{self, WebhookPolicy, http as subscriptions};
 
 use super::Streams;
 use super::answer::broken_off;
@@ -22,16 +24,9 @@ impl Streams {
         path: &str,
         mut body: Incoming,
     ) -> Response<Bytes> {
-        let settings = &self.config.settings;
-        if let Some(preflight) = settings.preflight(head) {
+        if let Some(answer) = subscriptions::turned_away(&self.config.settings, head, path) {
             inbound::drain(head, body);
-            return preflight;
-        }
-        if !subscriptions::is_open(path)
-            && let Err(problem) = settings.authorise(head)
-        {
-            inbound::drain(head, body);
-            return answer::problem(&problem);
+            return answer;
         }
         let (announced, limit) = (inbound::announced(head), SUBSCRIPTION_BODY_BYTES_MAX);
         let collected = match inbound::check(announced, limit) {
@@ -47,14 +42,35 @@ impl Streams {
         }
     }
 
+    /// Answers an operator who wants to know which streams there are.
+    pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
+        inbound::drain(head, body);
+        let settings = &self.config.settings;
+        if let Some(preflight) = settings.preflight(head) {
+            return preflight;
+        }
+        if let Err(problem) = settings.authorise(head) {
+            return answer::problem(&problem);
+        }
+        let listing = match Listing::parse(head) {
+            Ok(listing) => listing,
+            Err(error) => return answer::invalid(&error),
+        };
+        let readers = Arc::clone(&self.readers);
+        let found = self.beside(move || readers.list(&listing, crate::host::now()));
+        match found.await {
+            Ok((streams, next)) => listed(&streams, next.as_ref()),
+            Err(refusal) => answer::refused(&refusal),
+        }
+    }
+
     async fn called(
         &self,
         head: &Parts,
         path: &str,
         body: &Bytes,
     ) -> Result<subscription::Answer, subscription::Refusal> {
-        let root = self.root(head);
-        let root = root.ok_or_else(|| subscription::Refusal::Invalid(NO_ROOT.to_owned()))?;
+        let root = subscriptions::root(head, "http", self.config.url.as_deref())?;
         let place = subscriptions::Place {
             root: &root,
             policy: self.config.webhooks.unwrap_or(WebhookPolicy::Public),
@@ -68,17 +84,4 @@ impl Streams {
             Err(subscription::Refusal::Storage(error))
         })
     }
-
-    /// Where the streams are reached: where the operator says, or where the client did.
-    fn root(&self, head: &Parts) -> Option<Root> {
-        if let Some(url) = &self.config.url {
-            return Root::parse(&format!("{}{STREAMS_PATH}", url.trim_end_matches('/')));
-        }
-        let address = Settings::address_of(head, "http");
-        let end = address.len().checked_sub(head.uri.path().len())?;
-        let server = address.get(..end)?;
-        Root::parse(&format!("{server}{STREAMS_PATH}"))
-    }
 }
-
-const NO_ROOT: &str = "the Host of the request is none that webhooks could call back";

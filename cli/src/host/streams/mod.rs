@@ -16,6 +16,7 @@ pub(super) mod events;
 mod names;
 mod readers;
 mod savepoint;
+mod times;
 pub(super) mod topics;
 mod turn;
 mod wakes;
@@ -24,14 +25,17 @@ mod writer;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body as AnyBody;
 use http::Response;
 use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::Get;
+use pmx_sync::stream::ops::{Limiter, Per, Step};
 use pmx_sync::stream::subscription::Subscriptions;
-use pmx_sync::stream::{Engine, Page, Read, Refusal, StreamName, View};
+use pmx_sync::stream::{
+    Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry,
+};
 use tokio::sync::{Semaphore, watch};
 
 use super::error::HostError;
@@ -60,6 +64,8 @@ pub(crate) struct Streams {
     turns: Arc<Semaphore>,
     /// KiB for bodies of requests.
     room: Semaphore,
+    /// Counts requests, if there is a limit.
+    limiter: Option<Mutex<Limiter>>,
     stop: watch::Receiver<bool>,
 }
 
@@ -78,7 +84,8 @@ impl Streams {
             ledger.run("PRAGMA temp_store = MEMORY", &[])?;
             names::install(&ledger)?;
             Engine::install(&ledger)?;
-            Subscriptions::install(&ledger, seed()?)?;
+            Subscriptions::install(&ledger, drawn()?)?;
+            ledger.atomically(|ledger| found_registry(ledger, &config.shape))?;
             Ok(ledger)
         });
         let ledger = ledger.map_err(|error| HostError::Ledger {
@@ -88,18 +95,15 @@ impl Streams {
         super::durable::flush_folder(data).map_err(super::error::disk("flush", data))?;
         let ledger = Arc::new(Mutex::new(ledger));
         let (again, queue) = channel();
-        let alarm = Alarm {
-            ledger: Arc::clone(&ledger),
-            cold: Arc::clone(&cold),
-            shape: config.shape.clone(),
-            log,
-        };
-        alarm.start(queue, &again).map_err(HostError::Threads)?;
         let topics: Arc<Topics> = Arc::default();
         let (orders, ordered) = channel();
         let settled = {
             let (topics, orders) = (Arc::clone(&topics), orders.clone());
+            let again = again.clone();
             move |left: Left| {
+                for stream in &left.changed {
+                    topics.changed(stream);
+                }
                 for due in left.streams {
                     // Fails only if the alarm has ended, and then so does the host.
                     let _ = again.send(due);
@@ -109,14 +113,23 @@ impl Streams {
                 }
             }
         };
-        let writer = Writer::start(ledger, config.shape.clone(), settled);
+        let writer = Writer::start(Arc::clone(&ledger), config.shape.clone(), settled);
         let writer = writer.map_err(HostError::Threads)?;
+        let alarm = Alarm {
+            ledger,
+            cold: Arc::clone(&cold),
+            shape: config.shape.clone(),
+            writer: writer.weak(),
+            log,
+        };
+        alarm.start(queue, &again).map_err(HostError::Threads)?;
         let courier = Courier {
             writer: writer.weak(),
             own: orders,
             log,
         };
         courier.start(ordered).map_err(HostError::Threads)?;
+        let rates = config.settings.rates;
         Ok(Self {
             readers: Arc::new(Readers::new(&file, config.shape.clone())),
             config,
@@ -125,6 +138,7 @@ impl Streams {
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
             room: Semaphore::new(ROOM_KIB as usize),
+            limiter: Limiter::of(rates, &[Per::Client, Per::Stream]).map(Mutex::new),
             stop,
         })
     }
@@ -140,7 +154,12 @@ impl Streams {
         let (readers, cold) = (Arc::clone(&self.readers), Arc::clone(&self.cold));
         let named = name.clone();
         let reading = move || readers.page(&named, read, &cold, super::now());
-        let (page, slides) = self.beside(reading).await?;
+        let begun = Instant::now();
+        let (page, slides, cold) = self.beside(reading).await?;
+        times::took(Step::Turn, begun.elapsed().saturating_sub(cold));
+        if !cold.is_zero() {
+            times::took(Step::Cold, cold);
+        }
         if slides == Slides::Yes {
             let named = name.clone();
             let slide = move |turn: &Turn<'_, Batch<'_>>| turn.slide(&named);
@@ -221,12 +240,21 @@ fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
     let _ = orders.send(Order::Due(woken.next));
 }
 
-/// What the keys of subscriptions come from, if there are none yet.
-fn seed() -> Result<[u8; 32], SqlError> {
-    let mut seed = [0; 32];
-    let drawn = getrandom::fill(&mut seed);
+/// Makes the registry, unless it is there.
+fn found_registry(ledger: &Ledger, shape: &Shape) -> Result<(), SqlError> {
+    let key = names::find_or_give(ledger, &registry::name())?;
+    let engine = Engine::new(ledger, key, shape);
+    let life = Generation::from_random(drawn()?);
+    let made = engine.create(&registry::create(), super::now(), life);
+    made.map(drop).map_err(|error| SqlError(error.to_string()))
+}
+
+/// Random bytes.
+fn drawn<const N: usize>() -> Result<[u8; N], SqlError> {
+    let mut bytes = [0; N];
+    let drawn = getrandom::fill(&mut bytes);
     drawn.map_err(|error| SqlError(format!("drawing randomness: {error}")))?;
-    Ok(seed)
+    Ok(bytes)
 }
 
 /// Reads at work at once, each with a connection of its own: below the threads that may block.

@@ -52,6 +52,32 @@ pub(super) fn beginning<S: Sql>(sql: &S, prefix: &str) -> Result<Vec<StreamName>
     read(&sql.run(select, &[prefix.into(), end.into()])?.concat())
 }
 
+/// Names with their keys, in order: those that begin so and come behind this one.
+pub(super) fn behind<S: Sql>(
+    sql: &S,
+    prefix: &str,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<(i64, StreamName)>, SqlError> {
+    let select = "SELECT s, name FROM host_stream_names \
+        WHERE name >= ? AND name < ? AND name > ? ORDER BY name LIMIT ?";
+    let end = format!("{prefix}\u{7f}");
+    let limit = (limit as u64).into();
+    let rows = sql.run(
+        select,
+        &[prefix.into(), end.as_str().into(), after.into(), limit],
+    )?;
+    let rows = rows.iter().map(|row| {
+        let (key, name) = row.split_at_checked(1).unwrap_or_default();
+        let found = keys(key)?
+            .first()
+            .copied()
+            .zip(read(name)?.into_iter().next());
+        found.ok_or_else(|| SqlError("a row of names has other columns".into()))
+    });
+    rows.collect()
+}
+
 fn read(values: &[Value]) -> Result<Vec<StreamName>, SqlError> {
     let names = values.iter().map(|value| match value {
         Value::Text(text) => StreamName::parse(text).map_err(|error| SqlError(error.to_string())),

@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use pmx_sync::sql::Sql as _;
 use pmx_sync::sql::SqlError;
+use pmx_sync::stream::http::{Listed, Listing};
 use pmx_sync::stream::{Engine, Page, Read, Reading, Refusal, Shape, StreamName, View};
 use pmx_sync::time::Timestamp;
 
@@ -20,6 +22,9 @@ pub(super) struct Readers {
     shape: Shape,
     idle: Mutex<Vec<Ledger>>,
 }
+
+/// How long a test that reads from segments only waits for them.
+const COLD_PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether a read has to be noted, for it makes the stream live longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,14 +48,17 @@ impl Readers {
         self.at_one_moment(name, |engine| engine.head(now))
     }
 
-    /// Reads a page; blocks.
+    /// Reads a page; blocks. Also says how long segments took.
     pub(super) fn page(
         &self,
         name: &StreamName,
         read: Read,
         cold: &SegmentFolder,
         now: Timestamp,
-    ) -> Result<(Page, Slides), Refusal> {
+    ) -> Result<(Page, Slides, Duration), Refusal> {
+        while !self.at_one_moment(name, |engine| Ok(engine.is_readable()?))? {
+            std::thread::sleep(COLD_PAUSE);
+        }
         let (reading, slides) = self.at_one_moment(name, |engine| {
             let reading = engine.look(&read, now)?;
             let slides = if engine.slides(now)? {
@@ -60,10 +68,11 @@ impl Readers {
             };
             Ok((reading, slides))
         })?;
+        let begun = Instant::now();
         match reading {
-            Reading::Page(page) => Ok((page, slides)),
+            Reading::Page(page) => Ok((page, slides, Duration::ZERO)),
             Reading::Stitch(stitch) => match block_on(stitch.fetch(cold)) {
-                Ok(page) => Ok((page, slides)),
+                Ok(page) => Ok((page, slides, begun.elapsed())),
                 // If the stream was deleted meanwhile, its segments are.
                 Err(failure) => match self.head(name, now) {
                     Err(refusal) => Err(refusal),
@@ -73,18 +82,53 @@ impl Readers {
         }
     }
 
+    /// Lists streams that are there, and says behind which name to go on; blocks.
+    pub(super) fn list(
+        &self,
+        listing: &Listing,
+        now: Timestamp,
+    ) -> Result<(Vec<Listed>, Option<StreamName>), Refusal> {
+        self.in_snapshot(|ledger| {
+            let Listing {
+                prefix,
+                after,
+                limit,
+            } = listing;
+            let names = names::behind(ledger, prefix, after, *limit).map_err(storage)?;
+            let last = names.last().map(|(_, name)| name.clone());
+            let next = last.filter(|_| names.len() == *limit);
+            let mut streams = Vec::with_capacity(names.len());
+            for (key, name) in names {
+                match Engine::new(ledger, key, &self.shape).head(now) {
+                    Ok(view) => streams.push(Listed::new(name, &view)),
+                    // It has ended, and its name is not forgotten yet.
+                    Err(Refusal::Unknown | Refusal::Gone) => {}
+                    Err(failure) => return Err(failure),
+                }
+            }
+            Ok((streams, next))
+        })
+    }
+
     fn at_one_moment<T>(
         &self,
         name: &StreamName,
         look: impl FnOnce(&Engine<'_, Ledger>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
+        self.in_snapshot(|ledger| {
+            let key = names::find(ledger, name).map_err(storage)?;
+            let key = key.ok_or(Refusal::Unknown)?;
+            look(&Engine::new(ledger, key, &self.shape))
+        })
+    }
+
+    fn in_snapshot<T>(
+        &self,
+        look: impl FnOnce(&Ledger) -> Result<T, Refusal>,
+    ) -> Result<T, Refusal> {
         let ledger = self.take().map_err(storage)?;
         ledger.run("BEGIN", &[]).map_err(storage)?;
-        let key = names::find(&ledger, name).map_err(storage);
-        let seen = key.and_then(|key| {
-            let key = key.ok_or(Refusal::Unknown)?;
-            look(&Engine::new(&ledger, key, &self.shape))
-        });
+        let seen = look(&ledger);
         // A connection that can't end its transaction is closed, which does.
         if ledger.run("COMMIT", &[]).is_ok() {
             self.idle().push(ledger);

@@ -7,8 +7,8 @@ use pmx_sync::serve::BackendError;
 use pmx_sync::sql::{Sql, SqlError};
 use pmx_sync::stream::execute::{self, Peers};
 use pmx_sync::stream::{
-    Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Loan, Refusal, Shape,
-    StreamName,
+    Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Happened, Loan, Refusal,
+    Shape, StreamName, registry,
 };
 use pmx_sync::time::Timestamp;
 
@@ -22,6 +22,7 @@ pub(super) struct Turn<'a, S> {
     shape: &'a Shape,
     now: Timestamp,
     touched: RefCell<BTreeSet<i64>>,
+    changed: RefCell<BTreeSet<StreamName>>,
     pub(super) wakes: Wakes,
 }
 
@@ -33,6 +34,7 @@ impl<'a, S: Sql> Turn<'a, S> {
             shape,
             now,
             touched,
+            changed: RefCell::default(),
             wakes: Wakes::default(),
         }
     }
@@ -44,7 +46,7 @@ impl<'a, S: Sql> Turn<'a, S> {
 
     /// The stream with a key.
     pub(super) const fn engine(&self, key: i64) -> Engine<'a, S> {
-        Engine::new(self.sql, key, self.shape)
+        Engine::new(self.sql, key, self.shape).telling_here()
     }
 
     /// Statements that hold or are undone together.
@@ -77,19 +79,26 @@ impl<'a, S: Sql> Turn<'a, S> {
         call: &Create,
         generation: Generation,
     ) -> Result<Created, Refusal> {
-        let key = names::find_or_give(self.sql, name).map_err(storage)?;
+        // The registry has it, and whoever waits for it, or there is none.
+        self.sql
+            .atomically(|_| self.create_all(name, call, generation))
+    }
+
+    fn create_all(
+        &self,
+        name: &StreamName,
+        call: &Create,
+        generation: Generation,
+    ) -> Result<Created, Refusal> {
+        let key = names::find_or_give(self.sql, name)?;
         self.touched.borrow_mut().insert(key);
         let engine = self.engine(key);
-        let made = block_on(execute::create(&engine, self, call, self.now, generation));
-        if made.is_err() && engine.is_void().map_err(storage)? {
-            names::forget(self.sql, key).map_err(storage)?;
-        }
-        if let Ok(created) = &made
-            && created.fresh
-        {
+        let created = block_on(execute::create(&engine, self, call, self.now, generation))?;
+        if created.fresh {
+            self.report(name, key)?;
             self.began(name, created.view.next)?;
         }
-        made
+        Ok(created)
     }
 
     pub(super) fn append(&self, name: &StreamName, call: &Append) -> Result<Appended, Refusal> {
@@ -103,11 +112,50 @@ impl<'a, S: Sql> Turn<'a, S> {
     }
 
     pub(super) fn delete(&self, name: &StreamName) -> Result<Deleted, Refusal> {
-        self.together(|| {
+        self.sql.atomically(|_| {
+            let key = names::find(self.sql, name)?.ok_or(Refusal::Unknown)?;
             let deleted = self.write(name, |engine| engine.delete(self.now))?;
+            self.report(name, key)?;
             self.gone(name)?;
             Ok(deleted)
         })
+    }
+
+    /// Tells the registry what happened to the stream with a key.
+    pub(super) fn report_of(&self, key: i64) -> Result<(), Refusal> {
+        match names::of(self.sql, key)? {
+            Some(name) => self.sql.atomically(|_| self.report(&name, key)),
+            None => Ok(()),
+        }
+    }
+
+    fn report(&self, name: &StreamName, key: i64) -> Result<(), Refusal> {
+        let mut messages = Vec::new();
+        for news in self.engine(key).take_news()? {
+            if news.what == Happened::Gone {
+                self.gone(name)?;
+            }
+            messages.extend(registry::message(name, &news.what, news.at));
+        }
+        if messages.is_empty() {
+            return Ok(());
+        }
+        let append = Append {
+            media_type: Some(registry::media_type()),
+            body: format!("[{}]", messages.join(",")).into(),
+            seq: None,
+            producer: None,
+            close: false,
+        };
+        let registry = registry::name();
+        self.append(&registry, &append)?;
+        self.changed.borrow_mut().insert(registry);
+        Ok(())
+    }
+
+    /// Streams that grew although nobody asked them to.
+    pub(super) fn changed(&self) -> BTreeSet<StreamName> {
+        self.changed.take()
     }
 
     pub(super) fn slide(&self, name: &StreamName) -> Result<(), Refusal> {

@@ -6,13 +6,16 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use pmx_sync::sql::{Sql as _, SqlError};
-use pmx_sync::stream::{Refusal, Shape};
+use pmx_sync::stream::ops::Step;
+use pmx_sync::stream::{Refusal, Shape, StreamName};
 use pmx_sync::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::savepoint::Batch;
+use super::times;
 use super::turn::{Turn, storage};
 use super::wakes::Woken;
 use crate::host::sql::Ledger;
@@ -69,9 +72,11 @@ impl Writer {
             outcome: Err(failed("it was never begun")),
             reply,
         };
+        let begun = Instant::now();
         let sent = self.queue.send(Box::new(job)).await;
         sent.map_err(|_| failed("the host is about to stop"))?;
         let outcome = outcome.await;
+        times::note(Step::Turn, begun);
         outcome.unwrap_or_else(|_| Err(failed("the host is about to stop")))
     }
 }
@@ -92,6 +97,8 @@ impl WeakWriter {
 pub(super) struct Left {
     /// For streams, and when.
     pub(super) streams: Vec<(i64, Timestamp)>,
+    /// For those who wait for streams that nobody asked to grow.
+    pub(super) changed: Vec<StreamName>,
     /// For subscribers, if there may be something.
     pub(super) woken: Option<Woken>,
 }
@@ -182,7 +189,12 @@ fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Lef
         }
         let woken = turn.wake();
         let streams = turn.due()?;
-        Ok(Left { streams, woken })
+        let changed = turn.changed().into_iter().collect();
+        Ok(Left {
+            streams,
+            changed,
+            woken,
+        })
     });
     for job in batch {
         job.settle(committed.as_ref().map(drop));

@@ -1,13 +1,16 @@
 //! What a stream says, as an answer.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use super::cursor::Cursor;
 use super::request::{Get, InvalidRequest, Live};
 use super::{etag, headers};
 use crate::code::Code;
+use crate::stream::ops::{Counted, Per, REVALIDATED, whole_seconds};
 use crate::stream::{Appended, Created, Expiry, Offset, Page, Refusal, View};
 use crate::wire::{PROBLEM_MEDIA, Problem};
 
@@ -69,26 +72,23 @@ pub fn view(view: &View) -> Response<Bytes> {
 
 /// The page, or that the reader has it already.
 pub fn page(get: &Get, page: &Page, cursor: Cursor) -> Response<Bytes> {
+    page_tagged(get, page, cursor, &etag::of_page(page))
+}
+
+/// The same with the tag of the representation that it will have.
+pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> Response<Bytes> {
     use crate::stream::From;
     let mut answer = bare(StatusCode::OK);
     set_tail(&mut answer, page.end, page.is_at_end());
     if page.is_up_to_date() {
         set(&mut answer, headers::UP_TO_DATE, "true");
     }
-    let policy = match (get.live, get.read.from) {
-        // Whoever asks for the tail wants that of this moment.
-        (Live::CatchUp, From::Now) => None,
-        // What is appended next belongs to the same address.
-        (Live::CatchUp, From::Start | From::At(_)) if page.is_up_to_date() => Some(TAIL_POLICY),
-        (Live::CatchUp, From::Start | From::At(_)) | (Live::LongPoll | Live::Sse, _) => {
-            Some(PART_POLICY)
-        }
-    };
-    if let Some(policy) = policy {
-        set(&mut answer, CACHE_CONTROL, policy);
-        let tag = etag::of_page(page);
-        set_text(&mut answer, ETAG, &tag);
-        if get.known.has(&tag) {
+    // Whoever asks for the tail wants that of this moment.
+    let is_kept = get.live != Live::CatchUp || get.read.from != From::Now;
+    if is_kept {
+        set(&mut answer, CACHE_CONTROL, REVALIDATED);
+        set_text(&mut answer, ETAG, tag);
+        if get.known.has(tag) {
             *answer.status_mut() = StatusCode::NOT_MODIFIED;
         }
     }
@@ -157,6 +157,21 @@ pub fn invalid(error: &InvalidRequest) -> Response<Bytes> {
     answer
 }
 
+/// The request came too soon; nothing if it did not.
+pub fn limited(counted: &Counted) -> Option<Response<Bytes>> {
+    let (per, after) = counted.refused()?;
+    let whose = match per {
+        Per::Client => "of this client",
+        Per::Stream => "to this stream",
+    };
+    let seconds = whole_seconds(after);
+    let detail = format!("too many requests {whose}; the next is taken in {seconds} s");
+    let mut answer = problem(&Problem::new(Code::TooMany, detail));
+    set_number(&mut answer, RETRY_AFTER, seconds);
+    counted.tell(answer.headers_mut());
+    Some(answer)
+}
+
 /// Any failure.
 pub fn problem(problem: &Problem) -> Response<Bytes> {
     let status = StatusCode::from_u16(problem.status);
@@ -165,20 +180,25 @@ pub fn problem(problem: &Problem) -> Response<Bytes> {
     if problem.code == Code::TooMany {
         set(&mut answer, RETRY_AFTER, "1");
     }
+    // RFC 6750, section 3.
+    let known = CHALLENGES.iter().find(|(code, _)| *code == problem.code);
+    if let Some((_, challenge)) = known {
+        set(&mut answer, WWW_AUTHENTICATE, challenge);
+    }
     *answer.body_mut() = serde_json::to_vec(problem).unwrap_or_default().into();
     answer
 }
 
+/// What is wanted of who has no token that will do.
+const CHALLENGES: [(Code, &str); 3] = [
+    (Code::Unauthorised, "Bearer"),
+    (Code::TokenExpired, "Bearer error=\"invalid_token\""),
+    (Code::Forbidden, "Bearer error=\"insufficient_scope\""),
+];
+
 /// What a stream takes.
 pub(super) const METHODS: &str = "GET, POST, PUT, DELETE, HEAD, OPTIONS";
 
-/// How long what has a successor may be kept. It never changes, but a stream can be deleted.
-const PART_POLICY: &str = "public, max-age=60, stale-while-revalidate=300";
-
-/// What has no successor yet may be kept, but asked for anew each time.
-const TAIL_POLICY: &str = "public, max-age=0, must-revalidate";
-
-/// The code of a refusal.
 /// The bytes of a page as a reader gets them.
 pub(super) fn body(page: &Page) -> Bytes {
     if !page.view.media_type.is_json() {

@@ -67,9 +67,10 @@ pub(super) fn preflight() -> Response<Bytes> {
 /// What a page may send.
 const ALLOWED: &str = "content-type, authorization, if-none-match, last-event-id, stream-seq, \
     stream-ttl, stream-expires-at, stream-closed, producer-id, producer-epoch, producer-seq, \
-    stream-forked-from, stream-fork-offset, stream-fork-sub-offset";
+    stream-forked-from, stream-fork-offset, stream-fork-sub-offset, x-debug-timing";
 
 /// What a page may read, beside what it may always.
 const EXPOSED: &str = "stream-next-offset, stream-cursor, stream-up-to-date, stream-closed, \
     stream-ttl, stream-expires-at, stream-sse-data-encoding, producer-epoch, producer-seq, \
-    producer-expected-seq, producer-received-seq, etag, location, retry-after, server-timing";
+    producer-expected-seq, producer-received-seq, etag, location, retry-after, server-timing, \
+    www-authenticate, ratelimit, ratelimit-policy";

@@ -36,22 +36,49 @@ impl IfNoneMatch {
     }
 }
 
-/// The tag of a page. A stream that was closed has another one at its end, although no byte
-/// differs, or readers would never learn of it.
+/// The tag of a page. It has another one when it gets a successor, and when the stream was closed
+/// at its end, although no byte differs: what caches keep says that there is nothing after it, and
+/// that there will be, and they would never learn otherwise.
 pub(super) fn of_page(page: &Page) -> String {
-    let (view, end) = (&page.view, page.is_at_end());
-    tag(&view.generation, page.start, page.end, end)
+    let after = match (page.is_up_to_date(), page.is_at_end()) {
+        (_, true) => After::Nothing,
+        (true, false) => After::NothingYet,
+        (false, false) => After::More,
+    };
+    tag(&page.view.generation, page.start, page.end, after)
+}
+
+/// What follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum After {
+    Nothing,
+    NothingYet,
+    More,
+}
+
+/// The tag of the same in gzip.
+pub(super) fn in_gzip(tag: &str) -> String {
+    format!("{}:g\"", tag.trim_end_matches('"'))
 }
 
 /// The tag of all there is.
 pub(super) fn of_view(view: &View) -> String {
-    tag(&view.generation, Offset::ZERO, view.next, view.closed)
+    let after = if view.closed {
+        After::Nothing
+    } else {
+        After::NothingYet
+    };
+    tag(&view.generation, Offset::ZERO, view.next, after)
 }
 
-fn tag(generation: &str, start: Offset, end: Offset, is_last: bool) -> String {
-    let last = if is_last { ":c" } else { "" };
+fn tag(generation: &str, start: Offset, end: Offset, after: After) -> String {
+    let after = match after {
+        After::Nothing => ":c",
+        After::NothingYet => "",
+        After::More => ":m",
+    };
     let (start, end) = (start.position(), end.position());
-    format!("\"{generation}:{start}:{end}{last}\"")
+    format!("\"{generation}:{start}:{end}{after}\"")
 }
 
 /// The tags of a list, quotes and all. None of ours has a quote or a backslash inside.

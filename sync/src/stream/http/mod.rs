@@ -10,7 +10,9 @@ pub mod answer;
 mod cors;
 mod cursor;
 mod etag;
+mod gzip;
 mod headers;
+mod listing;
 mod moment;
 mod poll;
 mod request;
@@ -20,9 +22,12 @@ pub mod sse;
 pub use cors::Origins;
 pub use cursor::Cursor;
 pub use etag::IfNoneMatch;
+pub use gzip::{page_in_gzip, takes_gzip};
+pub use listing::{Listed, Listing, listed};
 pub use poll::Poll;
 pub use request::{Call, Get, InvalidRequest, Live, headers_of, is_reserved, name_of};
-pub use settings::Settings;
+pub(crate) use request::{Query, forked_from};
+pub use settings::{Admitted, InvalidSettings, Settings, TellTimes};
 
 /// Where streams live: their name follows.
 pub const STREAMS_PATH: &str = "/v1/stream/";

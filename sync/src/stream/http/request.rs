@@ -307,6 +307,12 @@ fn fork(headers: &HeaderMap) -> Result<Option<Fork>, InvalidRequest> {
     }))
 }
 
+/// The source of the fork that a request wants, if it names one as it has to.
+pub(crate) fn forked_from(headers: &HeaderMap) -> Option<StreamName> {
+    let source = headers::one(headers, &headers::FORKED_FROM).ok()??;
+    source_name(&source).ok()
+}
+
 /// A source is told by its path.
 fn source_name(text: &str) -> Result<StreamName, InvalidRequest> {
     let name = text.strip_prefix(STREAMS_PATH);
@@ -356,10 +362,10 @@ fn exact(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
 }
 
 /// The pairs of a query.
-struct Query(Vec<(String, String)>);
+pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
-    fn of(uri: &Uri) -> Result<Self, InvalidRequest> {
+    pub(crate) fn of(uri: &Uri) -> Result<Self, InvalidRequest> {
         let query = uri.query().unwrap_or_default();
         if query.len() > URL_QUERY_BYTES_MAX {
             return Err(Self::refused("offset", "the query is too long"));
@@ -372,7 +378,7 @@ impl Query {
     }
 
     /// The one value of a name, or none.
-    fn one(&self, name: &'static str) -> Result<Option<String>, InvalidRequest> {
+    pub(crate) fn one(&self, name: &'static str) -> Result<Option<String>, InvalidRequest> {
         let mut found = self.0.iter().filter(|(known, _)| known == name);
         match (found.next(), found.next()) {
             (Some(_), Some(_)) => Err(Self::refused(name, "it is there twice")),
@@ -380,7 +386,7 @@ impl Query {
         }
     }
 
-    const fn refused(name: &'static str, why: &'static str) -> InvalidRequest {
+    pub(super) const fn refused(name: &'static str, why: &'static str) -> InvalidRequest {
         InvalidRequest::Query { name, why }
     }
 }

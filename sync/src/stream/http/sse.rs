@@ -16,13 +16,14 @@ use super::answer::{bare, body, set};
 use super::cursor::Cursor;
 use super::headers;
 use super::request::Get;
+use crate::stream::ops::AS_IT_COMES;
 use crate::stream::{From, MediaType, Offset, Page, Read};
 
 /// The head of the answer to a reader of events.
 pub fn head(media_type: &MediaType) -> Response<Bytes> {
     let mut answer = bare(StatusCode::OK);
     set(&mut answer, CONTENT_TYPE, "text/event-stream");
-    set(&mut answer, CACHE_CONTROL, "no-cache");
+    set(&mut answer, CACHE_CONTROL, AS_IT_COMES);
     // What lies between must not wait until it has enough to compress.
     set(&mut answer, CONTENT_ENCODING, "identity");
     if Coding::of(media_type) == Coding::Base64 {

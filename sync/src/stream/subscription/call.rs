@@ -112,6 +112,14 @@ pub struct Needs {
     pub pattern: Option<Pattern>,
 }
 
+impl Needs {
+    /// Whether a stream is one of them.
+    pub fn names(&self, stream: &StreamName) -> bool {
+        let matches = |pattern: &Pattern| pattern.matches(stream);
+        self.streams.contains(stream) || self.pattern.as_ref().is_some_and(matches)
+    }
+}
+
 /// What a call comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {

@@ -7,7 +7,7 @@ use super::call::{Answer, Call, Needs, Refusal, Tails};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::ledger::{Ledger, Link, LinkKind, Record, millis};
-use super::pattern::is_reserved;
+use super::pattern::{Pattern, is_reserved};
 use super::secret::{Secret, Wakes};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
 use crate::limits::{SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTIONS_MAX};
@@ -39,6 +39,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     /// [`touched`](Self::touched) before its writer hears of it may leave a claim's away.
     pub fn needs(&self, call: &Call) -> Result<Needs, SqlError> {
         Ok(match call {
+            // It is confirmed as it is, or refused.
+            Call::Create { id, .. } if self.ledger.find(id)?.is_some() => Needs::default(),
             Call::Create { config, .. } => Needs {
                 streams: config.streams.iter().cloned().collect(),
                 pattern: config.pattern.clone(),
@@ -135,6 +137,18 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             }
         }
         self.ledger.forget(stream)
+    }
+
+    /// Whether anybody wants to hear of a stream when it grows.
+    pub fn follows(&self, stream: &StreamName) -> Result<bool, SqlError> {
+        if is_reserved(stream) {
+            return Ok(false);
+        }
+        let is_meant = |(_, pattern, own): &(u64, Pattern, Option<String>)| {
+            own.as_deref() != Some(stream.as_str()) && pattern.matches(stream)
+        };
+        let is_linked = !self.ledger.linked(stream)?.is_empty();
+        Ok(is_linked || self.ledger.patterns()?.iter().any(is_meant))
     }
 
     /// When [`work`](Self::work) has to be called next, if nothing happens before.

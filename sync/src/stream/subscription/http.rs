@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
@@ -27,6 +28,8 @@ use crate::limits::{
     TOKEN_BYTES_MAX, WAKE_LEASE_DEFAULT, WAKE_LEASE_MAX, WAKE_LEASE_MIN,
 };
 use crate::stream::StreamName;
+use crate::stream::http::{self as streams, STREAMS_PATH, Settings};
+use crate::stream::ops::KEYS;
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
@@ -52,6 +55,30 @@ pub fn is_open(path: &str) -> bool {
         [..] => false,
     }
 }
+
+/// The answer to a request that needs none of the subscriptions: a browser asks whether it may ask,
+/// or somebody has no token.
+pub fn turned_away(settings: &Settings, head: &Parts, path: &str) -> Option<Response<Bytes>> {
+    let preflight = settings.preflight(head);
+    if preflight.is_some() || is_open(path) {
+        return preflight;
+    }
+    let refused = settings.authorise(head).err();
+    refused.map(|problem| streams::answer::problem(&problem))
+}
+
+/// Where the streams are reached: where the operator says, or where the client did.
+pub fn root(head: &Parts, scheme: &str, operator: Option<&str>) -> Result<Root, Refusal> {
+    let address = Settings::address_of(head, scheme);
+    let server = match operator {
+        Some(url) => Some(url.trim_end_matches('/')),
+        None => address.strip_suffix(head.uri.path()),
+    };
+    let root = server.and_then(|server| Root::parse(&format!("{server}{STREAMS_PATH}")));
+    root.ok_or_else(|| invalid(NO_ROOT))
+}
+
+const NO_ROOT: &str = "the Host of the request is none that webhooks could call back";
 
 /// Reads a request. `path` is taken from behind the root of the streams, as it was sent.
 pub fn parse(
@@ -104,10 +131,7 @@ pub fn answer(answer: Result<Answer, Refusal>) -> Response<Bytes> {
                 CONTENT_TYPE,
                 HeaderValue::from_static("application/jwk-set+json"),
             );
-            headers.insert(
-                CACHE_CONTROL,
-                HeaderValue::from_static("public, max-age=300"),
-            );
+            headers.insert(CACHE_CONTROL, HeaderValue::from_static(KEYS));
             response
         }
         Err(refusal) => refused(&refusal),

@@ -34,6 +34,7 @@ pub use id::{InvalidId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use secret::KeySet;
 pub use ssrf::{Reach, RejectedUrl, WebhookPolicy, WebhookUrl, is_public};
+pub(super) use view::rfc3339;
 pub use view::{Claimed, LinkView, Signing, StreamView, SubscriptionView, WebhookView};
 
 /// The first segment of the addresses that are no streams.

@@ -10,6 +10,7 @@ use thiserror::Error;
 use super::RESERVED;
 use crate::limits::STREAM_NAME_BYTES_MAX;
 use crate::stream::StreamName;
+use crate::stream::registry::REGISTRY;
 
 /// A pattern of names of streams.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,9 +44,11 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern stands for the name.
+    /// Whether the pattern stands for the name. The registry is no stream among others: it grows
+    /// with each of them, and is meant only by its own name.
     pub fn matches(&self, name: &StreamName) -> bool {
-        !is_reserved(name) && matches(&segments(&self.0), &segments(name.as_str()))
+        let is_special = is_reserved(name) || name.as_str() == REGISTRY && self.0 != REGISTRY;
+        !is_special && matches(&segments(&self.0), &segments(name.as_str()))
     }
 }
 
@@ -125,7 +128,9 @@ mod tests {
             ("ev*", "ev*", true),
             ("**", "__ds/subscriptions/a", false),
             ("__ds/*", "__ds/jwks.json", false),
-            ("**", "__registry__", true),
+            ("**", "__registry__", false),
+            ("__registry__", "__registry__", true),
+            ("*", "__other__", true),
         ] {
             assert_eq!(check(pattern, name), expected, "{pattern} {name}");
         }

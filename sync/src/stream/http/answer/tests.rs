@@ -5,6 +5,7 @@ use super::super::request::{Call, Live};
 use super::super::{Origins, Settings};
 use super::*;
 use crate::stream::MediaType;
+use crate::stream::ops::Access;
 use crate::time::Timestamp;
 
 fn a_view(media_type: &str, next: u64, closed: bool) -> View {
@@ -137,16 +138,16 @@ fn pages() {
     let part = a_page(open.clone(), 0, 3, "1,2,3");
     assert_snapshot!(told(&page(&asked("", &[]), &part, cursor())), @r#"
     200
-    cache-control: public, max-age=60, stale-while-revalidate=300
+    cache-control: max-age=0, must-revalidate
     content-type: application/json
-    etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:0:3"
+    etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:0:3:m"
     stream-next-offset: 0000000000000000_0000000000000003
     [1,2,3]
     "#);
     let tail = a_page(open.clone(), 3, 5, "4,5");
     assert_snapshot!(told(&page(&asked("?offset=0_3", &[]), &tail, cursor())), @r#"
     200
-    cache-control: public, max-age=0, must-revalidate
+    cache-control: max-age=0, must-revalidate
     content-type: application/json
     etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:3:5"
     stream-next-offset: 0000000000000000_0000000000000005
@@ -166,7 +167,7 @@ fn pages() {
     assert_eq!(poll.live, Live::LongPoll);
     assert_snapshot!(told(&page(&poll, &last, cursor())), @r#"
     200
-    cache-control: public, max-age=60, stale-while-revalidate=300
+    cache-control: max-age=0, must-revalidate
     content-type: text/plain
     etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:3:5:c"
     stream-closed: true
@@ -191,7 +192,7 @@ fn who_has_it_already_is_told_so() {
     let known = asked("?offset=0_3", &[("if-none-match", tag)]);
     assert_snapshot!(told(&page(&known, &open, cursor())), @r#"
     304
-    cache-control: public, max-age=0, must-revalidate
+    cache-control: max-age=0, must-revalidate
     etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:3:5"
     stream-next-offset: 0000000000000000_0000000000000005
     stream-up-to-date: true
@@ -291,19 +292,21 @@ fn every_answer_is_dressed() {
     x-content-type-options: nosniff
     ");
     let closed = Settings {
-        secret: Some("s3cret".into()),
+        access: Access::parse(Some("s3cret"), None, None).unwrap(),
         origins: Origins::parse("https://a.example"),
+        ..Settings::default()
     };
     let part = a_page(a_view("text/plain", 5, false), 0, 3, "abc");
     let answer = page(&asked("", &[]), &part, cursor());
     assert_snapshot!(dressed(&closed, Some("https://a.example"), answer.clone()), @r#"
     200
     access-control-allow-origin: https://a.example
-    cache-control: private, max-age=60, stale-while-revalidate=300
+    cache-control: private, max-age=0, must-revalidate
     content-type: text/plain
     cross-origin-resource-policy: cross-origin
-    etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:0:3"
+    etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:0:3:m"
     stream-next-offset: 0000000000000000_0000000000000003
+    vary: authorization
     vary: origin
     x-content-type-options: nosniff
     abc
@@ -314,35 +317,43 @@ fn every_answer_is_dressed() {
 }
 
 #[test]
-fn who_may_ask() {
+fn refusals_say_which_token_would_do() {
+    for (code, challenge) in [
+        (Code::Unauthorised, "Bearer"),
+        (Code::TokenExpired, "Bearer error=\"invalid_token\""),
+        (Code::Forbidden, "Bearer error=\"insufficient_scope\""),
+    ] {
+        let answer = problem(&Problem::new(code, "no"));
+        assert_eq!(answer.headers()["www-authenticate"], challenge);
+    }
+    let other = problem(&Problem::new(Code::NotFound, "no"));
+    assert!(!other.headers().contains_key("www-authenticate"));
+}
+
+#[test]
+fn browsers_ask_first_and_others_say_who_they_are() {
     let settings = Settings {
-        secret: Some("s3cret".into()),
-        origins: Origins::Any,
+        access: Access::parse(Some("s3cret"), None, None).unwrap(),
+        ..Settings::default()
     };
-    let with = |settings: &Settings, method: &str, token: Option<&str>| {
-        let mut request = Request::builder().method(method);
+    for (method, path, token, expected) in [
+        ("GET", "/v1/stream/a", Some("Bearer s3cret"), 200),
+        ("GET", "/v1/stream/a", Some("Bearer other"), 401),
+        ("GET", "/v1/stream/a", None, 401),
+        ("GET", "/v1/stream/__ds/x", Some("Bearer s3cret"), 404),
+        ("GET", "/v1/stream/", Some("Bearer s3cret"), 400),
+        ("GET", "/v1/streams", None, 404),
+        ("OPTIONS", "/v1/stream/a", None, 204),
+    ] {
+        let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = token {
             request = request.header("authorization", token);
         }
         let head = request.body(()).unwrap().into_parts().0;
-        let asks_first = settings.preflight(&head);
-        let status = asks_first.map(|answer| answer.status().as_u16());
-        status.unwrap_or_else(|| match settings.authorise(&head) {
-            Ok(()) => 200,
-            Err(problem) => problem.status,
-        })
-    };
-    for (method, token, expected) in [
-        ("GET", Some("Bearer s3cret"), 200),
-        ("GET", Some("Bearer other"), 401),
-        ("GET", None, 401),
-        ("OPTIONS", None, 204),
-    ] {
-        assert_eq!(
-            with(&settings, method, token),
-            expected,
-            "{method} {token:?}"
-        );
+        let status = match settings.admit(&head, Timestamp::from_millis(0)) {
+            Ok(_) => 200,
+            Err(refusal) => refusal.status().as_u16(),
+        };
+        assert_eq!(status, expected, "{method} {path} {token:?}");
     }
-    assert_eq!(with(&Settings::default(), "GET", None), 200);
 }

@@ -96,7 +96,7 @@ fn heads_say_how_bytes_became_text() {
     ] {
         let answer = head(&MediaType::new(media_type));
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
-        assert_eq!(answer.headers()["cache-control"], "no-cache");
+        assert_eq!(answer.headers()["cache-control"], "no-cache, no-store");
         let coding = answer.headers().get("stream-sse-data-encoding");
         assert_eq!(coding.is_some(), coded, "{media_type}");
     }

@@ -1,0 +1,86 @@
+//! What a server knows of all its streams where each of them lies elsewhere: which there are, who
+//! follows them, and what is to be told of them.
+//!
+//! Streams tell the hub of their lives, and how far they are if anybody follows them
+//! ([`Tidings`](crate::stream::Tidings)). The hub keeps the server's [`Subscriptions`], the
+//! directory of names that patterns are matched against, and what the registry is to be told. Its
+//! turns are synchronous, and what has to happen elsewhere is written down in them: the platform
+//! does it and says how it went.
+//!
+//! - Whoever subscribes is answered once every stream that was found tells how far it is: an
+//!   append that is acknowledged from then on is known here before.
+//! - Nobody tells streams that they are no longer followed. They hear it when they tell the next
+//!   time: a subscription that ends costs each of its streams one question more.
+
+mod directory;
+mod follow;
+mod hear;
+mod outbox;
+
+use crate::sql::{Sql, SqlError};
+use crate::stream::subscription::{Answer, Call, Needs, Refusal, Subscriptions, Tails};
+use crate::time::Timestamp;
+
+pub use directory::Entry;
+pub use follow::Wanted;
+pub use outbox::Batch;
+
+/// The hub of a server, for the length of a turn.
+pub struct Hub<'a, S> {
+    sql: &'a S,
+    subscriptions: Subscriptions<'a, S>,
+}
+
+impl<'a, S: Sql> Hub<'a, S> {
+    /// Makes the tables, unless they are there. `seed` is random, and counts only the first time.
+    pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SqlError> {
+        directory::install(sql)?;
+        outbox::install(sql)?;
+        Subscriptions::install(sql, seed)
+    }
+
+    /// Opens what [`install`](Self::install) made.
+    pub fn open(sql: &'a S) -> Result<Self, SqlError> {
+        let subscriptions = Subscriptions::open(sql)?;
+        Ok(Self { sql, subscriptions })
+    }
+
+    /// Whoever wakes.
+    pub const fn subscriptions(&self) -> &Subscriptions<'a, S> {
+        &self.subscriptions
+    }
+
+    /// Answers a call about subscriptions. Before that, what it [wants](Self::wanted) has to be
+    /// followed.
+    pub fn turn(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
+        let tails = match call {
+            // Whatever grew was told before its writer was answered.
+            Call::Claim { .. } => Tails::new(),
+            Call::Create { .. }
+            | Call::Show(_)
+            | Call::Delete(_)
+            | Call::Link(..)
+            | Call::Unlink(..)
+            | Call::Callback(..)
+            | Call::Ack(..)
+            | Call::Release(..)
+            | Call::Keys => self.tails(&self.subscriptions.needs(call)?)?,
+        };
+        self.subscriptions.turn(call, &tails, now)
+    }
+
+    /// When the platform has to come by, if nothing happens before.
+    pub fn due(&self, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
+        let all = [
+            self.subscriptions.due()?,
+            self.follows_due()?,
+            self.outbox_due(now)?,
+        ];
+        Ok(all.into_iter().flatten().min())
+    }
+
+    fn tails(&self, needs: &Needs) -> Result<Tails, SqlError> {
+        let entries = self.entries(needs)?;
+        Ok(entries.into_iter().map(|it| (it.name, it.tail)).collect())
+    }
+}

@@ -1,0 +1,21 @@
+//! What the operator of streams decides: who may do what with which of them, how often, and what
+//! caches may keep of it.
+//!
+//! All of it is pure: settings are parsed into values, a request's head and `now` go in, and a
+//! decision comes out. The platforms read variables and clocks and carry the decisions out.
+
+mod access;
+mod caching;
+mod point;
+mod rate;
+mod timing;
+mod token;
+
+pub use access::{Access, InvalidAccess, Who};
+pub(crate) use caching::{AS_IT_COMES, KEYS, REVALIDATED};
+pub use caching::{Audience, CacheMode, InvalidCacheMode};
+pub use point::{Point, What};
+pub(crate) use rate::whole_seconds;
+pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, Rates, Traffic};
+pub use timing::{DEBUG_TIMING, Step, Timing};
+pub use token::{Claims, ClientId, InvalidClaims, InvalidKeys, Keys, Refused, Scope};

@@ -1,0 +1,341 @@
+//! How often clients may ask, and streams be asked.
+//!
+//! Each rate is a token bucket, kept as the one number of the generic cell rate algorithm (ITU-T
+//! I.371, "virtual scheduling"): when the bucket will be full again. A bucket that is full is the
+//! same as none, so a stream or a client that nobody counts costs nothing, and one that is
+//! forgotten is treated too well, never unjustly.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use thiserror::Error;
+
+use super::token::ClientId;
+use crate::limits::{STREAM_RATE_BUCKETS_MAX, STREAM_RATE_BURST_MAX};
+use crate::time::Timestamp;
+
+/// So many requests in a time, and so many at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// Nanoseconds from one request to the next.
+    interval: u64,
+    burst: u64,
+}
+
+/// A text that is no rate.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error(
+    "{0} is {1:?}; expected rules such as \"50/s\", \"50/s burst 200\" or \
+     \"client 50/s burst 200, stream 5000/s\""
+)]
+pub struct InvalidRate(&'static str, String);
+
+/// When a bucket will be full, in nanoseconds since the Unix epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bucket(u64);
+
+/// What became of a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// It may go on, and so many more right away.
+    Granted {
+        /// So many.
+        left: u64,
+        /// When the bucket will be full if nothing comes.
+        full_in: Duration,
+    },
+    /// It has to wait.
+    Refused {
+        /// For so long at least.
+        after: Duration,
+    },
+}
+
+impl Rate {
+    /// Reads `50/s`, `50/s burst 200`; also `/m` and `/h`. Without a burst, as many at once as in
+    /// the unit of time.
+    fn parse(text: &str) -> Option<Self> {
+        let mut words = text.split_whitespace();
+        let (count, unit) = words.next()?.split_once('/')?;
+        let unit: u64 = match unit {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3_600,
+            _ => return None,
+        };
+        let count = number(count)?;
+        let burst = match (words.next(), words.next(), words.next()) {
+            (None, None, None) => count,
+            (Some("burst"), Some(burst), None) => number(burst)?,
+            _ => return None,
+        };
+        let interval = unit * 1_000_000_000 / count;
+        Some(Self { interval, burst })
+    }
+
+    /// Takes a request out of the bucket, if it is in there.
+    pub fn take(&self, bucket: Option<Bucket>, now: Timestamp) -> (Bucket, Decision) {
+        let now = now.as_millis().saturating_mul(1_000_000);
+        let most = self.interval.saturating_mul(self.burst);
+        // A clock that went back must not make anybody wait for what it went.
+        let full_at = bucket.map_or(now, |bucket| bucket.0.clamp(now, now.saturating_add(most)));
+        let after = full_at.saturating_add(self.interval);
+        let (bucket, missing) = match (after - now).checked_sub(most) {
+            None | Some(0) => (Bucket(after), None),
+            Some(missing) => (Bucket(full_at), Some(missing)),
+        };
+        let full_in = Duration::from_nanos(bucket.0 - now);
+        let decision = match missing {
+            Some(missing) => Decision::Refused {
+                after: Duration::from_nanos(missing),
+            },
+            None => Decision::Granted {
+                left: (most - (bucket.0 - now)) / self.interval,
+                full_in,
+            },
+        };
+        (bucket, decision)
+    }
+
+    /// How long it takes to fill the bucket.
+    const fn window(self) -> Duration {
+        Duration::from_nanos(self.interval.saturating_mul(self.burst))
+    }
+}
+
+fn number(text: &str) -> Option<u64> {
+    let number = text.parse().ok();
+    number.filter(|number| (1..=STREAM_RATE_BURST_MAX).contains(number))
+}
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Traffic {
+    /// GET and HEAD. A reader who stays is one.
+    Reads,
+    /// PUT, POST and DELETE.
+    Writes,
+}
+
+impl Traffic {
+    /// What a request is.
+    pub fn of(method: &Method) -> Self {
+        match *method {
+            Method::GET | Method::HEAD => Self::Reads,
+            _ => Self::Writes,
+        }
+    }
+}
+
+/// Whose requests are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Per {
+    /// Those of a client.
+    Client,
+    /// Those to a stream.
+    Stream,
+}
+
+impl Per {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Stream => "stream",
+        }
+    }
+}
+
+/// All rates of an operator.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rates {
+    reads: Pair,
+    writes: Pair,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Pair {
+    client: Option<Rate>,
+    stream: Option<Rate>,
+}
+
+impl Rates {
+    /// Reads `STREAM_RATE_READS` and `STREAM_RATE_WRITES`: rules with commas between, each for
+    /// clients, for streams, or, if it does not say, for both.
+    pub fn parse(reads: Option<&str>, writes: Option<&str>) -> Result<Self, InvalidRate> {
+        Ok(Self {
+            reads: Pair::parse("STREAM_RATE_READS", reads)?,
+            writes: Pair::parse("STREAM_RATE_WRITES", writes)?,
+        })
+    }
+
+    fn of(&self, traffic: Traffic, per: Per) -> Option<Rate> {
+        let pair = match traffic {
+            Traffic::Reads => self.reads,
+            Traffic::Writes => self.writes,
+        };
+        match per {
+            Per::Client => pair.client,
+            Per::Stream => pair.stream,
+        }
+    }
+
+    /// Whether any rate is set for these.
+    fn count(&self, per: Per) -> bool {
+        let set = |traffic| self.of(traffic, per).is_some();
+        set(Traffic::Reads) || set(Traffic::Writes)
+    }
+}
+
+impl Pair {
+    fn parse(variable: &'static str, text: Option<&str>) -> Result<Self, InvalidRate> {
+        let text = text.unwrap_or_default();
+        let invalid = || InvalidRate(variable, text.to_owned());
+        let mut pair = Self::default();
+        for rule in text.split(',').map(str::trim) {
+            if rule.is_empty() {
+                continue;
+            }
+            let (whose, rate) = match rule.split_once(' ') {
+                Some(("client", rate)) => (&[Per::Client][..], rate),
+                Some(("stream", rate)) => (&[Per::Stream][..], rate),
+                Some(_) | None => (&[Per::Client, Per::Stream][..], rule),
+            };
+            let rate = Rate::parse(rate).ok_or_else(invalid)?;
+            for per in whose {
+                let place = match per {
+                    Per::Client => &mut pair.client,
+                    Per::Stream => &mut pair.stream,
+                };
+                if place.replace(rate).is_some() {
+                    return Err(invalid());
+                }
+            }
+        }
+        Ok(pair)
+    }
+}
+
+type Key = (Per, Traffic, ClientId);
+
+/// The buckets of all clients and streams that were heard of lately.
+#[derive(Debug)]
+pub struct Limiter {
+    rates: Rates,
+    /// Those heard of since the last time that so many were, and those heard of before.
+    young: BTreeMap<Key, Bucket>,
+    old: BTreeMap<Key, Bucket>,
+    most: usize,
+}
+
+/// What is said of a request that was counted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counted {
+    told: Vec<(Per, Rate, Decision)>,
+}
+
+impl Limiter {
+    /// One that counts these; nothing if there is no rate for them.
+    pub fn of(rates: Rates, whose: &[Per]) -> Option<Self> {
+        let is_needed = whose.iter().any(|&per| rates.count(per));
+        is_needed.then(|| Self::new(rates))
+    }
+
+    /// With all buckets full.
+    const fn new(rates: Rates) -> Self {
+        Self {
+            rates,
+            young: BTreeMap::new(),
+            old: BTreeMap::new(),
+            most: STREAM_RATE_BUCKETS_MAX,
+        }
+    }
+
+    /// Counts a request for all these. If one of them has to wait, nothing is taken from any.
+    pub fn count(
+        &mut self,
+        traffic: Traffic,
+        whose: &[(Per, ClientId)],
+        now: Timestamp,
+    ) -> Counted {
+        let mut taken = Vec::with_capacity(whose.len());
+        for &(per, id) in whose {
+            let Some(rate) = self.rates.of(traffic, per) else {
+                continue;
+            };
+            let key = (per, traffic, id);
+            let known = self.young.get(&key).or_else(|| self.old.get(&key));
+            taken.push((key, rate, rate.take(known.copied(), now)));
+        }
+        let told = taken
+            .iter()
+            .map(|&((per, ..), rate, (_, decision))| (per, rate, decision));
+        let counted = Counted {
+            told: told.collect(),
+        };
+        let all = counted.refused().is_none();
+        for (key, _, (bucket, decision)) in taken {
+            // Who is refused is not forgotten for it: that would fill their bucket.
+            if all || matches!(decision, Decision::Refused { .. }) {
+                self.keep(key, bucket);
+            }
+        }
+        counted
+    }
+
+    fn keep(&mut self, key: Key, bucket: Bucket) {
+        if self.young.len() >= self.most && !self.young.contains_key(&key) {
+            self.old = std::mem::take(&mut self.young);
+        }
+        self.young.insert(key, bucket);
+    }
+}
+
+const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+
+impl Counted {
+    /// Whether it has to wait, for whom and how long: the longest of all.
+    pub fn refused(&self) -> Option<(Per, Duration)> {
+        let refused = self
+            .told
+            .iter()
+            .filter_map(|(per, _, decision)| match decision {
+                Decision::Refused { after } => Some((*per, *after)),
+                Decision::Granted { .. } => None,
+            });
+        refused.max_by_key(|(_, after)| *after)
+    }
+
+    /// Says it in an answer's headers (draft-ietf-httpapi-ratelimit-headers-10). Nothing, if no
+    /// rate is set.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        let (mut state, mut policy) = (String::new(), String::new());
+        for (per, rate, decision) in &self.told {
+            let (left, time) = match decision {
+                Decision::Granted { left, full_in } => (*left, *full_in),
+                Decision::Refused { after } => (0, *after),
+            };
+            let comma = if state.is_empty() { "" } else { ", " };
+            let (name, time) = (per.name(), whole_seconds(time));
+            let window = whole_seconds(rate.window());
+            // Writing to a String does not fail.
+            let _ = write!(state, "{comma}\"{name}\";r={left};t={time}");
+            let _ = write!(policy, "{comma}\"{name}\";q={};w={window}", rate.burst);
+        }
+        for (name, text) in [(RATE_LIMIT, state), (RATE_LIMIT_POLICY, policy)] {
+            if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(&text)) {
+                headers.append(name, value);
+            }
+        }
+    }
+}
+
+/// Seconds, so that after them it is surely so.
+pub(crate) const fn whole_seconds(time: Duration) -> u64 {
+    time.as_secs() + (time.subsec_nanos() > 0) as u64
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,110 @@
+//! Where the time of a request went, for whoever asks (the W3C's Server Timing).
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header that asks.
+pub const DEBUG_TIMING: HeaderName = HeaderName::from_static("x-debug-timing");
+
+const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
+
+/// A part of answering a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Step {
+    /// The whole of it, as the edge sees it.
+    Edge,
+    /// Finding out who asks, and whether they may.
+    Auth,
+    /// Taking the body in.
+    Body,
+    /// Turns in the database, the wait for one and the flush after it.
+    Turn,
+    /// Reading segments.
+    Cold,
+    /// Waiting for something to be appended.
+    Wait,
+}
+
+impl Step {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Edge => "edge",
+            Self::Auth => "auth",
+            Self::Body => "body",
+            Self::Turn => "turn",
+            Self::Cold => "cold",
+            Self::Wait => "wait",
+        }
+    }
+}
+
+/// Which part took how long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Timing(Vec<(Step, Duration)>);
+
+impl Timing {
+    /// Whether a request asks for it.
+    pub fn is_asked(head: &Parts) -> bool {
+        head.headers
+            .get(DEBUG_TIMING)
+            .is_some_and(|value| value == "1")
+    }
+
+    /// Notes that a part took so long, once more perhaps.
+    pub fn note(&mut self, step: Step, time: Duration) {
+        match self.0.iter_mut().find(|(known, _)| *known == step) {
+            Some((_, sum)) => *sum += time,
+            None => self.0.push((step, time)),
+        }
+    }
+
+    /// Says it in an answer's headers.
+    pub fn tell(&self, headers: &mut HeaderMap) {
+        let mut text = String::new();
+        for (step, time) in &self.0 {
+            let comma = if text.is_empty() { "" } else { ", " };
+            let millis = time.as_secs_f64() * 1e3;
+            // Writing to a String does not fail.
+            let _ = write!(text, "{comma}{};dur={millis:.3}", step.name());
+        }
+        if let (false, Ok(value)) = (text.is_empty(), HeaderValue::from_str(&text)) {
+            headers.append(SERVER_TIMING, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_added_up_and_told_in_their_order() {
+        let mut timing = Timing::default();
+        let mut headers = HeaderMap::new();
+        timing.tell(&mut headers);
+        assert!(headers.is_empty());
+        timing.note(Step::Turn, Duration::from_micros(1_500));
+        timing.note(Step::Wait, Duration::from_secs(2));
+        timing.note(Step::Turn, Duration::from_micros(25));
+        timing.tell(&mut headers);
+        assert_eq!(
+            headers["server-timing"],
+            "turn;dur=1.525, wait;dur=2000.000"
+        );
+    }
+
+    #[test]
+    fn only_who_asks_is_told() {
+        for (value, expected) in [(None, false), (Some("1"), true), (Some("0"), false)] {
+            let mut request = http::Request::builder();
+            if let Some(value) = value {
+                request = request.header("x-debug-timing", value);
+            }
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            assert_eq!(Timing::is_asked(&head), expected, "{value:?}");
+        }
+    }
+}

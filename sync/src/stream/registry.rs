@@ -1,0 +1,172 @@
+//! The stream that says which streams there are.
+//!
+//! It is a JSON stream like any other, which anybody who may read may read. One message stands in
+//! it for each stream that was made, and one for each that ended, in the shape of the State
+//! Protocol: whoever applies them in their order knows what exists. Nobody writes to it but the
+//! server.
+
+use bytes::Bytes;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, Response};
+use serde::Serialize;
+
+use super::call::{Create, Expiry, MediaType};
+use super::http::answer;
+use super::name::StreamName;
+use super::news::{Facts, Happened};
+use super::subscription::rfc3339;
+use crate::code::Code;
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Its name, as text.
+pub const REGISTRY: &str = "__registry__";
+
+/// Its name.
+///
+/// # Panics
+///
+/// Never: it is one.
+pub fn name() -> StreamName {
+    StreamName::parse(REGISTRY).expect("the registry has a name as streams have")
+}
+
+/// Whether a stream is the registry.
+pub fn is_registry(name: &StreamName) -> bool {
+    name.as_str() == REGISTRY
+}
+
+/// The answer to a request from outside that would write to the registry.
+pub fn refusal(name: &StreamName, method: &Method) -> Option<Response<Bytes>> {
+    let is_read = *method == Method::GET || *method == Method::HEAD;
+    if is_read || !is_registry(name) {
+        return None;
+    }
+    let why = "the server alone writes to its registry";
+    let mut answer = answer::problem(&Problem::new(Code::MethodNotAllowed, why));
+    let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS");
+    answer.headers_mut().insert(ALLOW, allowed);
+    Some(answer)
+}
+
+/// What makes it.
+pub fn create() -> Create {
+    Create {
+        media_type: Some(media_type()),
+        expiry: None,
+        expiry_text: None,
+        closed: false,
+        body: Bytes::new(),
+        fork: None,
+    }
+}
+
+/// Its media type.
+pub fn media_type() -> MediaType {
+    MediaType::new("application/json")
+}
+
+/// What stands in it for something that happened to a stream. The registry does not speak of
+/// itself.
+pub fn message(name: &StreamName, what: &Happened, at: Timestamp) -> Option<String> {
+    let (operation, value) = match what {
+        Happened::Made(facts) => ("insert", Some(Value::of(facts, at))),
+        Happened::Gone => ("delete", None),
+    };
+    let entry = Entry {
+        kind: "stream",
+        key: name.as_str(),
+        value,
+        headers: Headers {
+            operation,
+            timestamp: rfc3339(at),
+        },
+    };
+    // Text and numbers always have a form in JSON.
+    serde_json::to_string(&entry)
+        .ok()
+        .filter(|_| !is_registry(name))
+}
+
+#[derive(Serialize)]
+struct Entry<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value<'a>>,
+    headers: Headers,
+}
+
+#[derive(Serialize)]
+struct Headers {
+    operation: &'static str,
+    timestamp: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Value<'a> {
+    content_type: &'a str,
+    created_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ttl_seconds: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+}
+
+impl<'a> Value<'a> {
+    fn of(facts: &'a Facts, at: Timestamp) -> Self {
+        let (ttl_seconds, expires_at) = match facts.expiry {
+            Expiry::Never => (None, None),
+            Expiry::Idle(seconds) => (Some(seconds), None),
+            Expiry::At(end) => (None, Some(rfc3339(end))),
+        };
+        Self {
+            content_type: facts.media_type.as_str(),
+            created_at: rfc3339(at),
+            ttl_seconds,
+            expires_at,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> StreamName {
+        StreamName::parse(text).unwrap()
+    }
+
+    #[test]
+    fn messages_of_the_state_protocol() {
+        let at = Timestamp::from_millis(1_778_324_210_123);
+        let made = |expiry| {
+            let media_type = MediaType::new("text/plain; a=\"b\"");
+            let facts = Facts { media_type, expiry };
+            message(&name("a/b"), &Happened::Made(facts), at).unwrap()
+        };
+        insta::assert_snapshot!(made(Expiry::Never), @"");
+        insta::assert_snapshot!(made(Expiry::Idle(60)), @"");
+        insta::assert_snapshot!(made(Expiry::At(at)), @"");
+        insta::assert_snapshot!(message(&name("a/b"), &Happened::Gone, at).unwrap(), @"");
+        assert_eq!(message(&name(REGISTRY), &Happened::Gone, at), None);
+    }
+
+    #[test]
+    fn nobody_outside_writes() {
+        for (method, refused) in [
+            (Method::GET, false),
+            (Method::HEAD, false),
+            (Method::PUT, true),
+            (Method::POST, true),
+            (Method::DELETE, true),
+        ] {
+            let answer = refusal(&name(REGISTRY), &method);
+            assert_eq!(answer.is_some(), refused, "{method}");
+            assert!(answer.is_none_or(|answer| answer.status() == 405));
+            assert!(refusal(&name("__registry"), &method).is_none());
+        }
+    }
+}

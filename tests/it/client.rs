@@ -1,0 +1,53 @@
+//! The protocol's own client (`@durable-streams/client`), as applications use it: a producer, the
+//! three live modes, and readers who come back.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Command, Stdio};
+
+use tempfile::TempDir;
+
+use crate::conformance;
+use crate::world::{Host, Server, skipped, started_on_both_hosts};
+
+started_on_both_hosts! {
+    the_protocols_own_client_is_served,
+}
+
+/// How many stories the client tells, so that none is left out unseen.
+const STORIES: usize = 11;
+
+fn the_protocols_own_client_is_served(host: Host) {
+    if let Err(lack) = conformance::install() {
+        return skipped("the protocol's own client", &lack);
+    }
+    let temp = TempDir::new().unwrap();
+    let data = temp.path().join("data");
+    let mut server = Server::start_with(host, &data, 0, &[]);
+    let port = server.port;
+    let mut client = Command::new("node")
+        .arg("client.mjs")
+        .current_dir(conformance::folder())
+        .env("SERVER_URL", format!("http://127.0.0.1:{port}"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("node runs");
+    let mut answers = client.stdin.take().expect("a pipe");
+    let told = BufReader::new(client.stdout.take().expect("a pipe"));
+    let (mut held, mut kills) = (0, 0);
+    for line in told.lines() {
+        let line = line.expect("text");
+        if line == "kill" {
+            server.kill();
+            server = Server::start_with(host, &data, port, &[]);
+            answers.write_all(b"back\n").expect("the client listens");
+            kills += 1;
+        } else {
+            println!("{line}");
+            held += usize::from(line.starts_with("held: "));
+        }
+    }
+    let ended = client.wait().expect("the client ends");
+    assert!(ended.success(), "{ended}");
+    assert_eq!((held, kills), (STORIES, 3));
+}

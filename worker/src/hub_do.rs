@@ -1,0 +1,82 @@
+//! The hub of all streams as a Durable Object.
+
+#![expect(
+    missing_docs,
+    reason = "the methods that `#[durable_object]` writes have none"
+)]
+
+use std::cell::RefCell;
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+
+use pmx_sync::wire::Problem;
+// What `#[durable_object]` writes refers to this name.
+use worker::wasm_bindgen;
+use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};
+
+use crate::http::body;
+use crate::outbound;
+use crate::streams::hub::Exchange;
+use crate::streams::line::{TOLD_BYTES_MAX, is_from_stream};
+use crate::streams::request::{Look, address, head};
+
+/// The one that knows all streams.
+#[durable_object(alarm)]
+pub struct HubDO {
+    state: State,
+    env: Env,
+    hub: AssertUnwindSafe<RefCell<Option<Rc<Exchange>>>>,
+}
+
+impl DurableObject for HubDO {
+    fn new(state: State, env: Env) -> Self {
+        let hub = AssertUnwindSafe(RefCell::default());
+        Self { state, env, hub }
+    }
+
+    async fn fetch(&self, request: Request) -> worker::Result<Response> {
+        match self.answer(&request).await {
+            Ok(answer) => Ok(answer),
+            Err(problem) => {
+                console_error!("{problem}");
+                outbound::problem(&problem, &request.inner().method())
+            }
+        }
+    }
+
+    async fn alarm(&self) -> worker::Result<Response> {
+        let hub = match self.open() {
+            Ok(hub) => hub,
+            Err(problem) => return Err(problem.to_string().into()),
+        };
+        if let Err(problem) = hub.wake().await {
+            console_error!("{problem}");
+            // The platform itself tries a few times only.
+            hub.retry().await?;
+        }
+        Response::empty()
+    }
+}
+
+impl HubDO {
+    async fn answer(&self, request: &Request) -> Result<Response, Problem> {
+        let hub = self.open()?;
+        let address = address(&request.inner().url())?;
+        if is_from_stream(&address) {
+            let told = body(request, TOLD_BYTES_MAX).await?;
+            return hub.hear(&told).await;
+        }
+        let head = head(request.inner(), address, Look::Control)?;
+        hub.answer(request, &head).await
+    }
+
+    fn open(&self) -> Result<Rc<Exchange>, Problem> {
+        let open = self.hub.borrow().clone();
+        if let Some(hub) = open {
+            return Ok(hub);
+        }
+        let hub = Rc::new(Exchange::open(self.state.storage(), &self.env)?);
+        self.hub.replace(Some(Rc::clone(&hub)));
+        Ok(hub)
+    }
+}

@@ -1,0 +1,75 @@
+//! Carries webhooks to where they go.
+
+use std::pin::pin;
+
+use bytes::Bytes;
+use futures_core::Stream as _;
+use http::HeaderName;
+use pmx_sync::limits::WEBHOOK_ANSWER_BYTES_MAX;
+use pmx_sync::stream::subscription::{Outcome, WebhookUrl};
+use worker::js_sys::Uint8Array;
+use worker::{
+    AbortController, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response,
+};
+
+use super::bell::within;
+
+/// A request to a worker of a subscriber.
+pub(super) struct Webhook {
+    pub(super) url: WebhookUrl,
+    pub(super) headers: Vec<(HeaderName, String)>,
+    pub(super) body: Bytes,
+    pub(super) timeout: std::time::Duration,
+}
+
+impl Webhook {
+    /// Sends it, follows no redirect, and reads what comes back as far as it counts.
+    pub(super) async fn carry(&self) -> Outcome {
+        let controller = AbortController::default();
+        let signal = controller.signal();
+        let sent = async {
+            let request = Fetch::Request(self.request()?);
+            outcome(request.send_with_signal(&signal).await?).await
+        };
+        match within(self.timeout, sent).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(_)) => Outcome::Failed,
+            None => {
+                controller.abort();
+                Outcome::Failed
+            }
+        }
+    }
+
+    fn request(&self) -> worker::Result<Request> {
+        let headers = Headers::new();
+        for (name, value) in &self.headers {
+            headers.append(name.as_str(), value)?;
+        }
+        headers.append("user-agent", concat!("pmx/", env!("CARGO_PKG_VERSION")))?;
+        let mut init = RequestInit::new();
+        init.with_method(Method::Post)
+            .with_headers(headers)
+            .with_redirect(RequestRedirect::Manual)
+            .with_body(Some(Uint8Array::from(&*self.body).into()));
+        Request::new_with_init(self.url.as_str(), &init)
+    }
+}
+
+async fn outcome(mut answer: Response) -> worker::Result<Outcome> {
+    let status = answer.status_code();
+    let mut body = Vec::new();
+    if let Ok(stream) = answer.stream() {
+        let mut stream = pin!(stream);
+        while body.len() < WEBHOOK_ANSWER_BYTES_MAX {
+            let next = std::future::poll_fn(|context| stream.as_mut().poll_next(context));
+            match next.await {
+                Some(chunk) => body.extend_from_slice(&chunk?),
+                None => break,
+            }
+        }
+    }
+    body.truncate(WEBHOOK_ANSWER_BYTES_MAX);
+    let body = body.into();
+    Ok(Outcome::Answered { status, body })
+}

@@ -1,0 +1,319 @@
+//! The hub's object: it hears streams, answers subscribers, and has done what follows from both.
+//!
+//! Turns are synchronous, and what they leave to do is done beside them: nobody who tells or asks
+//! waits for a webhook, a wake stream or the registry. Whoever subscribes waits until the streams
+//! that exist were asked to tell.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::request::Parts;
+use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
+use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::stream::http::{STREAMS_PATH, answer};
+use pmx_sync::stream::hub::{Batch, Hub, Wanted};
+use pmx_sync::stream::subscription::{
+    Answer, Effect, Errand, Needs, Outcome, Refusal, http as subscriptions,
+};
+use pmx_sync::stream::{Place, StreamName, registry};
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+use worker::wasm_bindgen_futures::spawn_local;
+use worker::{Env, Request, Response, Storage, console_error};
+
+use super::alarm::{Alarm, RETRY};
+use super::answer::{Body, response};
+use super::bell::all;
+use super::busy::Busy;
+use super::courier::Webhook;
+use super::line::Told;
+use super::peers::{Asked, Neighbours};
+use super::settings::StreamConfig;
+use crate::http::{body, now, random};
+use crate::isolate;
+use crate::sql::Ledger;
+use crate::thrown;
+
+/// The hub that an object is.
+pub(crate) struct Exchange {
+    log: Ledger,
+    config: StreamConfig,
+    streams: Neighbours,
+    alarm: Cell<Alarm>,
+    /// What those need who are about to subscribe.
+    pending: RefCell<BTreeMap<u64, Needs>>,
+    next: Cell<u64>,
+    posting: Busy,
+}
+
+impl Exchange {
+    /// Opens the hub.
+    pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
+        let log = Ledger::new(storage);
+        Hub::install(&log, random()?).map_err(failed("making the hub"))?;
+        Ok(Self {
+            log,
+            config: StreamConfig::of(env)?,
+            streams: Neighbours::new(isolate::streams(env)?),
+            alarm: Cell::new(Alarm::Unknown),
+            pending: RefCell::default(),
+            next: Cell::default(),
+            posting: Busy::default(),
+        })
+    }
+
+    /// Hears a stream.
+    pub(crate) async fn hear(self: &Rc<Self>, told: &[u8]) -> Result<Response, Problem> {
+        let doing = "hearing a stream";
+        let unreadable = |error: serde_json::Error| thrown::problem(doing)(error.to_string());
+        let told: Told = serde_json::from_slice(told).map_err(unreadable)?;
+        let pending: Vec<Needs> = self.pending.borrow().values().cloned().collect();
+        let now = now();
+        let heeding = self.turn(|hub| hub.hear(&told.name, &told.tidings, &pending, now));
+        let heeding = heeding.map_err(failed(doing))?;
+        self.settle(now).await;
+        let body = serde_json::to_vec(&heeding).map_err(unreadable)?;
+        Response::from_bytes(body).map_err(thrown::problem(doing))
+    }
+
+    /// Answers a request that the edge let pass.
+    pub(crate) async fn answer(
+        self: &Rc<Self>,
+        request: &Request,
+        head: &Parts,
+    ) -> Result<Response, Problem> {
+        let answer = match body(request, SUBSCRIPTION_BODY_BYTES_MAX).await {
+            Ok(body) => subscriptions::answer(self.called(head, &body).await),
+            Err(problem) => answer::problem(&problem),
+        };
+        let answer = self.config.settings.dress(head, answer.map(Body::Bytes));
+        response(answer, &head.method)
+    }
+
+    async fn called(self: &Rc<Self>, head: &Parts, body: &Bytes) -> Result<Answer, Refusal> {
+        let scheme = head.uri.scheme_str().unwrap_or("https");
+        let root = subscriptions::root(head, scheme, self.config.url.as_deref())?;
+        let policy = self.config.webhooks;
+        let place = subscriptions::Place {
+            root: &root,
+            policy,
+        };
+        let path = head.uri.path().strip_prefix(STREAMS_PATH).unwrap_or("");
+        let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
+        let needs = self.turn(|hub| hub.needs(&call))?;
+        let _pending = self.expect(&needs);
+        let wanted = self.turn(|hub| hub.wanted(&needs, now()))?;
+        self.follow(&wanted).await;
+        let now = now();
+        let answer = self.log.atomically(|log| Hub::open(log)?.turn(&call, now));
+        // Also if it was refused: streams may be left to ask.
+        self.settle(now).await;
+        answer
+    }
+
+    /// Does what is due.
+    pub(crate) async fn wake(self: &Rc<Self>) -> Result<(), Problem> {
+        // It has rung: the next has to be set anew.
+        self.alarm.set(Alarm::Known(None));
+        let unasked = self.turn(|hub| hub.unasked(now()));
+        let unasked = unasked.map_err(failed("looking for streams to follow"))?;
+        self.follow(&unasked).await;
+        self.settle(now()).await;
+        Ok(())
+    }
+
+    /// Sets the alarm again after it failed.
+    pub(crate) async fn retry(&self) -> worker::Result<()> {
+        self.alarm.set(Alarm::Known(Some(now().after(RETRY))));
+        self.log.storage().set_alarm(RETRY).await
+    }
+
+    /// Takes a turn that holds as a whole or not at all.
+    fn turn<T>(
+        &self,
+        turn: impl FnOnce(&Hub<'_, Ledger>) -> Result<T, SqlError>,
+    ) -> Result<T, SqlError> {
+        self.log.atomically(|log| turn(&Hub::open(log)?))
+    }
+
+    /// What follows a turn: nothing waits between it and the alarm.
+    async fn settle(self: &Rc<Self>, now: Timestamp) {
+        let left = self.turn(|hub| {
+            let effects = hub.subscriptions().work(now)?;
+            Ok((effects, hub.due(now)?))
+        });
+        let set = match left {
+            Ok((effects, due)) => {
+                for effect in effects {
+                    self.beside(Rc::clone(self).carry(effect));
+                }
+                self.schedule(due, now).await
+            }
+            Err(error) => Err(failed("looking at what is left")(error)),
+        };
+        if let Err(problem) = set {
+            // The next turn tries again.
+            self.alarm.set(Alarm::Unknown);
+            console_error!("{problem}");
+        }
+        self.beside(Rc::clone(self).post());
+    }
+
+    /// Does something that nobody waits for.
+    #[expect(clippy::unused_self, reason = "it is this object's")]
+    fn beside(&self, work: impl Future<Output = ()> + 'static) {
+        let work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
+        spawn_local(work);
+    }
+
+    /// Sets the alarm, unless it comes early enough.
+    async fn schedule(&self, due: Option<Timestamp>, now: Timestamp) -> Result<(), Problem> {
+        let Some(wanted) = self.alarm.get().moved_to(due) else {
+            return Ok(());
+        };
+        self.alarm.set(wanted);
+        let Alarm::Known(Some(at)) = wanted else {
+            return Ok(());
+        };
+        let wait = at.as_millis().saturating_sub(now.as_millis());
+        let set = self.log.storage().set_alarm(Duration::from_millis(wait));
+        set.await.map_err(thrown::problem("setting an alarm"))
+    }
+
+    /// Asks streams to tell from now on how far they are.
+    async fn follow(&self, wanted: &Wanted) {
+        let ask = |name| self.follow_one(name, wanted.round);
+        all(wanted.streams.iter().map(ask)).await;
+    }
+
+    async fn follow_one(&self, name: &StreamName, round: u64) {
+        let asked = self.streams.ask(name, &Asked::Follow { round }).await;
+        let place = match asked {
+            Ok(Ok(body)) => serde_json::from_slice::<Option<Place>>(&body).ok(),
+            Ok(Err(refusal)) => {
+                console_error!("following {name}: {refusal}");
+                None
+            }
+            Err(error) => {
+                console_error!("following {name}: {error}");
+                None
+            }
+        };
+        let noted = self.turn(|hub| match place {
+            Some(place) => hub.following(name, place.as_ref(), now()),
+            None => hub.not_following(name, now()),
+        });
+        if let Err(error) = noted {
+            console_error!("following {name}: {error}");
+        }
+    }
+
+    /// Wakes somebody, and notes how that went.
+    async fn carry(self: Rc<Self>, effect: Effect) {
+        let outcome = match effect.errand {
+            Errand::Webhook {
+                url,
+                headers,
+                body,
+                timeout,
+            } => {
+                let webhook = Webhook {
+                    url,
+                    headers,
+                    body,
+                    timeout,
+                };
+                webhook.carry().await
+            }
+            Errand::Append { stream, message } => self.announce(&stream, &message).await,
+        };
+        let now = now();
+        let told = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
+        if let Err(error) = told {
+            console_error!("noting how a wake went: {error}");
+        }
+        self.settle(now).await;
+    }
+
+    async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
+        let asked = Asked::Append {
+            messages: String::from_utf8_lossy(message).into_owned(),
+            producer: None,
+        };
+        match self.streams.ask(stream, &asked).await {
+            Ok(Ok(_)) => Outcome::Appended,
+            Ok(Err(_)) | Err(_) => Outcome::Failed,
+        }
+    }
+
+    /// Tells the registry what it has not heard.
+    async fn post(self: Rc<Self>) {
+        let Some(_posting) = self.posting.begin(now()) else {
+            return;
+        };
+        while let Some(batch) = self.next_batch() {
+            let append = &batch.append;
+            let asked = Asked::Register {
+                messages: String::from_utf8_lossy(&append.body).into_owned(),
+                producer: append.producer.clone(),
+            };
+            let told = self.streams.ask(&registry::name(), &asked).await;
+            let is_told = matches!(told, Ok(Ok(_)));
+            let noted = self.turn(|hub| {
+                if is_told {
+                    hub.posted(&batch)
+                } else {
+                    hub.not_posted(now())
+                }
+            });
+            if let Err(error) = noted {
+                console_error!("telling the registry: {error}");
+                return;
+            }
+            if !is_told {
+                console_error!("telling the registry: {told:?}");
+            }
+        }
+    }
+
+    fn next_batch(&self) -> Option<Batch> {
+        let batch = self.turn(|hub| hub.batch(now()));
+        batch.unwrap_or_else(|error| {
+            console_error!("telling the registry: {error}");
+            None
+        })
+    }
+
+    /// Notes what somebody needs, for as long as what is returned lives.
+    fn expect(self: &Rc<Self>, needs: &Needs) -> Option<Pending> {
+        if *needs == Needs::default() {
+            return None;
+        }
+        let number = self.next.get();
+        self.next.set(number.wrapping_add(1));
+        self.pending.borrow_mut().insert(number, needs.clone());
+        let hub = Rc::clone(self);
+        Some(Pending { hub, number })
+    }
+}
+
+/// See [`Exchange::expect`].
+struct Pending {
+    hub: Rc<Exchange>,
+    number: u64,
+}
+
+impl Drop for Pending {
+    fn drop(&mut self) {
+        self.hub.pending.borrow_mut().remove(&self.number);
+    }
+}
+
+fn failed(doing: &'static str) -> impl FnOnce(SqlError) -> Problem {
+    move |error| thrown::problem(doing)(error.to_string())
+}

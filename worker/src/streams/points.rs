@@ -1,0 +1,60 @@
+//! Points for Analytics Engine, where an operator bound it as ANALYTICS. Writing one does not wait,
+//! and a failure is nobody's but the operator's.
+
+use std::cell::OnceCell;
+
+use http::request::Parts;
+use pmx_sync::stream::StreamName;
+use pmx_sync::stream::http::name_of;
+use pmx_sync::stream::ops::{Point, What};
+use worker::{AnalyticsEngineDataPointBuilder, AnalyticsEngineDataset, Env, console_error};
+
+/// Where points go, if anywhere.
+pub(super) struct Points {
+    dataset: Option<AnalyticsEngineDataset>,
+    /// The one stream of an object, as its first request called it.
+    stream: OnceCell<StreamName>,
+}
+
+impl Points {
+    /// To what is bound.
+    pub(super) fn of(env: &Env) -> Self {
+        Self {
+            dataset: env.analytics_engine("ANALYTICS").ok(),
+            stream: OnceCell::new(),
+        }
+    }
+
+    /// Learns from a request what the stream is called.
+    pub(super) fn learn(&self, head: &Parts) {
+        if self.dataset.is_some()
+            && self.stream.get().is_none()
+            && let Some(Ok(name)) = name_of(&head.uri)
+        {
+            let _known = self.stream.set(name);
+        }
+    }
+
+    /// Writes that something happened, if anybody wants to know.
+    pub(super) fn write(&self, what: What, bytes: u64, status: u16, millis: u64) {
+        let (Some(dataset), Some(stream)) = (&self.dataset, self.stream.get()) else {
+            return;
+        };
+        let point = Point {
+            bytes,
+            status,
+            millis,
+            ..Point::new(stream, what)
+        };
+        let mut built = AnalyticsEngineDataPointBuilder::new().indexes([point.index()]);
+        for blob in point.blobs() {
+            built = built.add_blob(blob);
+        }
+        for double in point.doubles() {
+            built = built.add_double(double);
+        }
+        if let Err(error) = dataset.write_data_point(&built.build()) {
+            console_error!("writing a point: {error}");
+        }
+    }
+}
