@@ -81,6 +81,15 @@ pub(crate) async fn answer(
     }
 }
 
+/// With whom a reader shares what is read.
+const fn place(heard: &Heard) -> Place {
+    if heard.compact {
+        Place::NetLog
+    } else {
+        Place::Log
+    }
+}
+
 /// Waits for one answer.
 async fn poll(
     counter: &Arc<Counter>,
@@ -88,7 +97,7 @@ async fn poll(
     heard: Heard,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &counter.live;
-    let mut changes = live.topics.subscribe(&Place::Log.topic(space)?);
+    let mut changes = live.topics.subscribe(&place(&heard).topic(space)?);
     let mut stop = live.stop.clone();
     let end = Instant::now() + live.long_poll;
     let reading = Reading::new(counter, space, heard.compact);
@@ -121,7 +130,7 @@ async fn stream(
     heard: Heard,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &counter.live;
-    let changes = live.topics.subscribe(&Place::Log.topic(space)?);
+    let changes = live.topics.subscribe(&place(&heard).topic(space)?);
     let reading = Reading::new(counter, space, heard.compact);
     events::begin(reading, changes, &heard.get, live.stop.clone()).await
 }

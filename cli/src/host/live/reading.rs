@@ -25,6 +25,8 @@ pub(crate) enum Place {
     Sockets,
     /// For sockets that catch up.
     Net,
+    /// For readers who want net messages.
+    NetLog,
 }
 
 impl Place {
@@ -34,6 +36,7 @@ impl Place {
             Self::Log => space.to_string(),
             Self::Sockets => format!("{space}/sockets"),
             Self::Net => format!("{space}/net"),
+            Self::NetLog => format!("{space}/net-log"),
         };
         let unfit = |error| Problem::new(Code::Storage, format!("waiting for {space}: {error}"));
         StreamName::parse(&name).map_err(unfit)
@@ -42,7 +45,7 @@ impl Place {
 
 /// Lets all know who wait for a space that it has a new deploy.
 pub(crate) fn ring(topics: &Topics, space: &SpaceName) {
-    for place in [Place::Log, Place::Sockets, Place::Net] {
+    for place in [Place::Log, Place::Sockets, Place::Net, Place::NetLog] {
         if let Ok(topic) = place.topic(space) {
             topics.changed(&topic);
         }
