@@ -528,6 +528,7 @@ mod tests {
           deploys       List the deploys of a site
           rollback      Make an older deploy active again; nothing is uploaded
           status        Show the server, the site, its active deploy, and whether the folder differs
+          tail          Print what each deploy changes, as it happens, one line of JSON each
           stream-token  Make a token that opens some streams
           completions   Print a completion script for a shell
           man           Print the manual page

@@ -3,13 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pmx_sync::serve::LivePages;
 use serde_json::json;
 
 use super::{Context, Ended};
 use crate::args::{HostArgs, ServeArgs};
 use crate::error::Failure;
-use pmx_sync::serve::LivePages;
-
 use crate::host::{Config, Host, Log, SECRET_FILE, StreamConfig};
 
 /// The port that the host listens on if none is named.
