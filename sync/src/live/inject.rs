@@ -18,7 +18,12 @@ pub struct Served {
 
 /// Puts the script into a page, unless the page has it already.
 pub fn inject(page: &Bytes, served: Served) -> Bytes {
-    if find(page, SCRIPT_PATH.as_bytes()).is_some() {
+    let own: [&[u8]; 3] = [
+        b"src=\"/_pmx/live.js",
+        b"src='/_pmx/live.js",
+        b"src=/_pmx/live.js",
+    ];
+    if own.iter().any(|own| find(page, own).is_some()) {
         return page.clone();
     }
     let nonce = nonce(page).map(|nonce| format!(" nonce=\"{nonce}\""));
@@ -94,6 +99,10 @@ mod tests {
             (
                 "<script nonce='a b'></script>",
                 "<script nonce='a b'></script><LIVE defer></script>",
+            ),
+            (
+                "<p>see /_pmx/live.js",
+                "<p>see /_pmx/live.js<LIVE defer></script>",
             ),
             (
                 "<script src=/_pmx/live.js></script>",
