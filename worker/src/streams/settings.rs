@@ -26,9 +26,10 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 
 impl StreamConfig {
     /// Reads `STREAM_SECRET`, `STREAM_ORIGINS` (a list with commas), `STREAM_LONG_POLL_MS`,
-    /// `STREAM_URL` (`https://host`) and `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the
-    /// machine of its developer). For tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`
-    /// and `PMX_STREAM_READ_BYTES` change how streams are kept. What is no number counts as unset.
+    /// `STREAM_URL` (`https://host`) and `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on
+    /// the machine of its developer). For tests, `PMX_STREAM_CHUNK_BYTES`,
+    /// `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES` and `PMX_STREAM_READ_BYTES`
+    /// change how streams are kept. What is no number counts as unset.
     pub(crate) fn of(env: &Env) -> Self {
         Self::read(|name| {
             let text = env.var(name).ok()?.to_string();
