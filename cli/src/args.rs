@@ -417,7 +417,7 @@ fn time(text: &str) -> Result<Duration, String> {
         'd' => 86_400,
         _ => return Err(expected()),
     };
-    let number = text.trim_end_matches(unit).parse::<u32>();
+    let number = text.strip_suffix(unit).unwrap_or_default().parse::<u32>();
     let number = number.map_err(|_| expected())?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts, try_raw};
+use crate::streaming::ask;
+use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts};
 
 started_on_both_hosts! {
     every_stream_that_is_made_or_ends_stands_in_it_once,
@@ -37,7 +38,7 @@ impl Home {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        ask(self.server.port, method, path, headers, body).expect("the server answers")
+        ask(self.server.port, method, path, headers, body.as_bytes()).expect("the server answers")
     }
 
     fn create(&self, name: &str, headers: &[(&str, &str)]) {
@@ -90,28 +91,6 @@ impl Home {
     }
 }
 
-fn ask(
-    port: u16,
-    method: &str,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: &str,
-) -> Option<Answer> {
-    let mut head = format!(
-        "{method} /v1/stream/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\
-         Content-Length: {}\r\n",
-        body.len()
-    );
-    for (name, value) in headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
-    }
-    try_raw(
-        port,
-        format!("{head}\r\n{body}").as_bytes(),
-        method == "HEAD",
-    )
-}
-
 fn every_stream_that_is_made_or_ends_stands_in_it_once(host: Host) {
     let home = Home::new(host);
     home.create("a", &[("content-type", "text/plain")]);
@@ -162,7 +141,7 @@ fn everybody_may_read_it_and_nobody_write(host: Host) {
     let port = home.server.port;
     let waiting = thread::spawn(move || {
         let path = format!("__registry__?live=long-poll&offset={next}");
-        ask(port, "GET", &path, &[], "").unwrap().json()
+        ask(port, "GET", &path, &[], b"").unwrap().json()
     });
     // Whether it waits already or not, it hears of the next one.
     home.create("b", &[]);
@@ -205,7 +184,7 @@ fn it_says_what_exists_after_every_kill(host: Host) {
         thread::spawn(move || {
             for turn in 0.. {
                 let method = if turn % 2 == 0 { "PUT" } else { "DELETE" };
-                match ask(port, method, name, &[], "") {
+                match ask(port, method, name, &[], b"") {
                     Some(_) => *count.lock().unwrap() += 1,
                     None => thread::sleep(Duration::from_millis(10)),
                 }

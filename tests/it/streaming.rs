@@ -104,7 +104,7 @@ impl Home {
     }
 }
 
-fn ask(
+pub(crate) fn ask(
     port: u16,
     method: &str,
     path: &str,

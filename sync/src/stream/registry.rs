@@ -147,10 +147,25 @@ mod tests {
             let facts = Facts { media_type, expiry };
             message(&name("a/b"), &Happened::Made(facts), at).unwrap()
         };
-        insta::assert_snapshot!(made(Expiry::Never), @"");
-        insta::assert_snapshot!(made(Expiry::Idle(60)), @"");
-        insta::assert_snapshot!(made(Expiry::At(at)), @"");
-        insta::assert_snapshot!(message(&name("a/b"), &Happened::Gone, at).unwrap(), @"");
+        let time = "2026-05-09T10:56:50.123Z";
+        let inserted = |more: &str| {
+            format!(
+                "{{\"type\":\"stream\",\"key\":\"a/b\",\"value\":{{\
+                 \"contentType\":\"text/plain; a=\\\"b\\\"\",\"createdAt\":\"{time}\"{more}}},\
+                 \"headers\":{{\"operation\":\"insert\",\"timestamp\":\"{time}\"}}}}"
+            )
+        };
+        let until = format!(",\"expiresAt\":\"{time}\"");
+        assert_eq!(made(Expiry::Never), inserted(""));
+        assert_eq!(made(Expiry::Idle(60)), inserted(",\"ttlSeconds\":60"));
+        assert_eq!(made(Expiry::At(at)), inserted(&until));
+        assert_eq!(
+            message(&name("a/b"), &Happened::Gone, at).unwrap(),
+            format!(
+                "{{\"type\":\"stream\",\"key\":\"a/b\",\
+                 \"headers\":{{\"operation\":\"delete\",\"timestamp\":\"{time}\"}}}}"
+            )
+        );
         assert_eq!(message(&name(REGISTRY), &Happened::Gone, at), None);
     }
 

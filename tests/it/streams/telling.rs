@@ -214,8 +214,8 @@ fn whatever_dies_in_between_the_hub_hears_all_of_it_once() {
                 .hub(|hub| hub.entry(&name(*stream)))
                 .unwrap()
                 .unwrap();
-            assert!(entry.life != place.life || entry.tail >= place.tail);
             if entry.life == place.life && entry.gone.is_none() {
+                assert!(entry.tail >= place.tail, "after {crash} steps");
                 let found = claimed.get(name(*stream).as_str());
                 assert!(found >= Some(&place.tail.position()), "after {crash} steps");
             }
@@ -251,15 +251,13 @@ fn nobody_is_told_of_what_nobody_follows() {
     let server = Server::new(&faults);
     server.create(0).unwrap();
     server.create(1).unwrap();
-    for _ in 0..3 {
-        assert_eq!(server.append(0), Ok(false));
-    }
+    assert_eq!(server.append(0), Ok(false));
     assert_eq!(server.engine(0).due(at(0)).unwrap(), None);
     // Whoever subscribes begins at the end.
     assert_eq!(server.subscribe("*"), [0, 1]);
     assert_eq!(server.claimed(), BTreeMap::new());
     assert_eq!(server.append(0), Ok(true));
-    assert_eq!(server.claimed().get("a"), Some(&16));
+    assert_eq!(server.claimed().get("a"), Some(&8));
     // When nobody follows any more, the next append hears it, and none after that asks.
     let id = SubscriptionId::parse("s").unwrap();
     let ended = server.hub(|hub| Ok(hub.turn(&Call::Delete(id), at(0))));

@@ -1,8 +1,13 @@
 //! When an object is woken.
 
+use std::cell::Cell;
 use std::time::Duration;
 
 use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+use worker::Storage;
+
+use crate::thrown;
 
 /// When the platform will wake the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,6 +28,25 @@ impl Alarm {
         };
         (!is_early).then_some(Self::Known(due))
     }
+}
+
+/// Sets the alarm of an object, unless it comes early enough.
+pub(super) async fn schedule(
+    alarm: &Cell<Alarm>,
+    storage: &Storage,
+    due: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    let Some(wanted) = alarm.get().moved_to(due) else {
+        return Ok(());
+    };
+    alarm.set(wanted);
+    let Alarm::Known(Some(at)) = wanted else {
+        return Ok(());
+    };
+    let wait = at.as_millis().saturating_sub(now.as_millis());
+    let set = storage.set_alarm(Duration::from_millis(wait));
+    set.await.map_err(thrown::problem("setting an alarm"))
 }
 
 /// How long to wait after a failure of the platform.

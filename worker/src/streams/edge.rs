@@ -66,7 +66,7 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
                 None => {
                     let answering = edge.namespace.hand(request, admitted.name.as_str())?;
                     return Ok(match edge.settings.timing {
-                        TellTimes::Always => times::told(answering, begun),
+                        TellTimes::Always => times::told(&answering, begun),
                         TellTimes::OnRequest => answering,
                     });
                 }

@@ -9,7 +9,6 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -26,7 +25,7 @@ use pmx_sync::wire::Problem;
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::{Env, Request, Response, Storage, console_error};
 
-use super::alarm::{Alarm, RETRY};
+use super::alarm::{self, Alarm, RETRY};
 use super::answer::{Body, response};
 use super::bell::all;
 use super::busy::Busy;
@@ -173,16 +172,7 @@ impl Exchange {
 
     /// Sets the alarm, unless it comes early enough.
     async fn schedule(&self, due: Option<Timestamp>, now: Timestamp) -> Result<(), Problem> {
-        let Some(wanted) = self.alarm.get().moved_to(due) else {
-            return Ok(());
-        };
-        self.alarm.set(wanted);
-        let Alarm::Known(Some(at)) = wanted else {
-            return Ok(());
-        };
-        let wait = at.as_millis().saturating_sub(now.as_millis());
-        let set = self.log.storage().set_alarm(Duration::from_millis(wait));
-        set.await.map_err(thrown::problem("setting an alarm"))
+        alarm::schedule(&self.alarm, self.log.storage(), due, now).await
     }
 
     /// Asks streams to tell from now on how far they are.

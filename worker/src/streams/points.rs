@@ -40,12 +40,10 @@ impl Points {
         let (Some(dataset), Some(stream)) = (&self.dataset, self.stream.get()) else {
             return;
         };
-        let point = Point {
-            bytes,
-            status,
-            millis,
-            ..Point::new(stream, what)
-        };
+        let mut point = Point::new(stream, what);
+        point.bytes = bytes;
+        point.status = status;
+        point.millis = millis;
         let mut built = AnalyticsEngineDataPointBuilder::new().indexes([point.index()]);
         for blob in point.blobs() {
             built = built.add_blob(blob);

@@ -15,7 +15,7 @@ use pmx_sync::wire::Problem;
 use worker::js_sys::Math;
 use worker::{Delay, Env, Request, Response, Storage, console_error};
 
-use super::alarm::{Alarm, RETRY};
+use super::alarm::{self, Alarm, RETRY};
 use super::answer::{Body, response};
 use super::bell::Bell;
 use super::events;
@@ -264,17 +264,7 @@ impl Stream {
 
     /// Sets the alarm, unless it comes early enough.
     async fn schedule(&self, due: Option<Timestamp>, now: Timestamp) -> Result<(), Problem> {
-        let known = self.alarm.get();
-        let Some(wanted) = known.moved_to(due) else {
-            return Ok(());
-        };
-        self.alarm.set(wanted);
-        let Alarm::Known(Some(at)) = wanted else {
-            return Ok(());
-        };
-        let wait = at.as_millis().saturating_sub(now.as_millis());
-        let set = self.log.storage().set_alarm(Duration::from_millis(wait));
-        set.await.map_err(thrown::problem("setting an alarm"))
+        alarm::schedule(&self.alarm, self.log.storage(), due, now).await
     }
 
     /// Does what is left to do. Returns whether anything is kept here at all.

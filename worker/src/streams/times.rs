@@ -33,8 +33,8 @@ pub(super) fn since(begun: Timestamp) -> Duration {
 }
 
 /// Says on the answer of an object how long the edge had to do with the request.
-pub(super) fn told(answering: JsValue, begun: Timestamp) -> JsValue {
-    let answering = Promise::resolve(&answering);
+pub(super) fn told(answering: &JsValue, begun: Timestamp) -> JsValue {
+    let answering = Promise::resolve(answering);
     let copying = async move {
         let answer = JsFuture::from(answering).await?;
         let answer: web_sys::Response = answer.unchecked_into();

@@ -7,7 +7,7 @@ use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
-use pmx_sync::stream::http::{Listing, STREAMS_PATH, answer, listed};
+use pmx_sync::stream::http::{Listing, answer, listed};
 use pmx_sync::stream::subscription::{self, WebhookPolicy, http as subscriptions};
 
 use super::Streams;

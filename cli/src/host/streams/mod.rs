@@ -129,16 +129,15 @@ impl Streams {
             log,
         };
         courier.start(ordered).map_err(HostError::Threads)?;
-        let rates = config.settings.rates;
         Ok(Self {
             readers: Arc::new(Readers::new(&file, config.shape.clone())),
+            limiter: Limiter::of(config.settings.rates, &PER).map(Mutex::new),
             config,
             writer,
             cold,
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
             room: Semaphore::new(ROOM_KIB as usize),
-            limiter: Limiter::of(rates, &[Per::Client, Per::Stream]).map(Mutex::new),
             stop,
         })
     }
@@ -256,6 +255,9 @@ fn drawn<const N: usize>() -> Result<[u8; N], SqlError> {
     drawn.map_err(|error| SqlError(format!("drawing randomness: {error}")))?;
     Ok(bytes)
 }
+
+/// Whose requests are counted: here is all that answers them.
+const PER: [Per; 2] = [Per::Client, Per::Stream];
 
 /// Reads at work at once, each with a connection of its own: below the threads that may block.
 const READS_MAX: usize = 8;

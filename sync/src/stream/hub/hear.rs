@@ -141,9 +141,10 @@ mod tests {
         let one = |word: &str| News {
             life: Generation::from_bytes([word.as_bytes()[0]; 16]),
             at: Timestamp::from_millis(1),
-            what: match word.ends_with('+') {
-                true => Happened::Made(facts.clone()),
-                false => Happened::Gone,
+            what: if word.ends_with('+') {
+                Happened::Made(facts.clone())
+            } else {
+                Happened::Gone
             },
         };
         story.split_whitespace().map(one).collect()

@@ -48,8 +48,8 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
 }
 
 impl<S: Sql> Hub<'_, S> {
-    /// The next messages for the registry, if any wait. The same, until they [arrived]
-    /// (Self::posted).
+    /// The next messages for the registry, if any wait. The same, until they
+    /// [arrived](Self::posted).
     pub fn batch(&self, now: Timestamp) -> Result<Option<Batch>, SqlError> {
         let (number, at, _) = self.posting()?;
         if at > now {
