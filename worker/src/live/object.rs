@@ -20,7 +20,8 @@ use pmx_sync::serve::Backend as _;
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::stream::{From, Page, Read};
 use pmx_sync::wire::Problem;
-use worker::worker_sys::WebSocketRequestResponsePair;
+use worker::wasm_bindgen::{JsCast as _, JsValue};
+use worker::worker_sys::{DurableObjectState, WebSocketRequestResponsePair};
 use worker::{
     Env, Request, Response, State, WebSocket, WebSocketIncomingMessage, WebSocketPair,
     console_error,
@@ -33,7 +34,7 @@ use crate::sql::Ledger;
 use crate::streams::answer::{Body, response};
 use crate::streams::bell::Bell;
 use crate::streams::events;
-use crate::streams::settings::StreamConfig;
+use crate::streams::settings::long_poll;
 use crate::streams::source::{self, Seen, Source};
 use crate::thrown::problem;
 
@@ -56,12 +57,13 @@ type Told = (u64, Read, Rc<Tidings>);
 impl Live {
     /// Begins to wait. `state` is the object's.
     pub(crate) fn new(state: &State, env: &Env) -> Rc<Self> {
-        let state = State::from(state.as_raw().clone());
+        let raw: &JsValue = state.as_raw().as_ref();
+        let state = State::from(raw.clone().unchecked_into::<DurableObjectState>());
         Rc::new(Self {
             ledger: Ledger::new(state.storage()),
             state,
             env: env.clone(),
-            long_poll: StreamConfig::of(env).long_poll,
+            long_poll: long_poll(env),
             bell: Bell::default(),
             listeners: Cell::default(),
             tail: RefCell::default(),

@@ -13,7 +13,6 @@ use std::time::Duration;
 use http::Response as Answer;
 use pmx_sync::stream::http::Get;
 use pmx_sync::stream::http::sse::{self, Session, Then};
-use pmx_sync::stream::ops::What;
 use pmx_sync::stream::{Page, Refusal};
 use worker::Delay;
 use worker::js_sys::Uint8Array;

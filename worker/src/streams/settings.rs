@@ -26,6 +26,17 @@ pub(crate) struct StreamConfig {
 /// How long a reader waits unless it is said otherwise.
 const LONG_POLL: Duration = Duration::from_secs(20);
 
+/// How long a reader waits for one answer, whatever else is set.
+pub(crate) fn long_poll(env: &Env) -> Duration {
+    let text = env.var("STREAM_LONG_POLL_MS").map(|text| text.to_string());
+    long_poll_of(text.ok().as_deref())
+}
+
+fn long_poll_of(text: Option<&str>) -> Duration {
+    let millis = text.and_then(|text| text.parse().ok());
+    millis.map_or(LONG_POLL, Duration::from_millis)
+}
+
 impl StreamConfig {
     /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_URL` (`https://host`) and
     /// `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the machine of its developer). For
@@ -56,7 +67,7 @@ impl StreamConfig {
             settings: settings
                 .map_err(|error| Problem::new(Code::NotConfigured, error.to_string()))?,
             shape,
-            long_poll: number("STREAM_LONG_POLL_MS").map_or(LONG_POLL, Duration::from_millis),
+            long_poll: long_poll_of(var("STREAM_LONG_POLL_MS").as_deref()),
             webhooks: match var("STREAM_WEBHOOKS").as_deref() {
                 Some("loopback") => WebhookPolicy::Loopback,
                 Some(_) | None => WebhookPolicy::Public,
