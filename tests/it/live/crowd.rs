@@ -37,7 +37,7 @@ fn publish(world: &World) {
 
 /// Makes the next deploy, without a process for it.
 fn deploy(world: &World, number: u64) {
-    let to = 1 + (number % 2);
+    let to = 2 - (number % 2);
     let body = json!({"v": 1, "space": "docs", "to": to, "key": format!("k{number}")});
     let token = world.token();
     let headers = [
@@ -53,6 +53,7 @@ fn deploy(world: &World, number: u64) {
         body.as_bytes(),
     );
     assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(answer.json()["deploy"]["number"], number, "{answer:?}");
 }
 
 fn each_hears_each_once_and_in_order(world: &World, sockets: usize, deploys: u64) {
