@@ -1,6 +1,6 @@
 //! A page's side of a socket, and of a stream of events.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -64,7 +64,9 @@ impl Socket {
                 }
                 Ok(Message::Ping(_) | Message::Pong(_)) => {}
                 Ok(other) => panic!("{other}"),
-                Err(tungstenite::Error::Io(error)) => panic!("nothing came: {error}"),
+                Err(tungstenite::Error::Io(error)) if error.kind() == ErrorKind::WouldBlock => {
+                    panic!("nothing came");
+                }
                 // The server is gone.
                 Err(_) => return Err(1006),
             }
