@@ -27,7 +27,12 @@ pub(crate) fn pmx_path() -> &'static Path {
         build.args(["build", "--quiet", "--workspace", "--bin", "pmx"]);
         build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
         // A test has it and a shell has not; some build scripts would be run again each time.
-        build.env_remove("CARGO_MANIFEST_DIR");
+        for (name, _) in std::env::vars_os() {
+            let text = name.to_string_lossy();
+            if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
+                build.env_remove(name);
+            }
+        }
         if folder.ends_with("release") {
             build.arg("--release");
         }
