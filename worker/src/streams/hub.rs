@@ -17,7 +17,7 @@ use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::{STREAMS_PATH, answer};
 use pmx_sync::stream::hub::{Batch, Hub, Wanted};
 use pmx_sync::stream::subscription::{
-    Answer, Effect, Errand, Needs, Outcome, Refusal, http as subscriptions,
+    Answer, Copying, Effect, Errand, Needs, Outcome, Refusal, http as subscriptions,
 };
 use pmx_sync::stream::{Place, StreamName, registry};
 use pmx_sync::time::Timestamp;
@@ -31,7 +31,7 @@ use super::bell::all;
 use super::busy::Busy;
 use super::courier::Webhook;
 use super::line::Told;
-use super::peers::{Asked, Neighbours};
+use super::peers::{Asked, Neighbours, Wish};
 use super::settings::StreamConfig;
 use crate::http::{body, now, random};
 use crate::isolate;
@@ -143,7 +143,7 @@ impl Exchange {
     /// What follows a turn: nothing waits between it and the alarm.
     async fn settle(self: &Rc<Self>, now: Timestamp) {
         let left = self.turn(|hub| {
-            let effects = hub.subscriptions().work(now)?;
+            let effects = hub.work(now)?;
             Ok((effects, hub.due(now)?))
         });
         let set = match left {
@@ -182,8 +182,9 @@ impl Exchange {
     }
 
     async fn follow_one(&self, name: &StreamName, round: u64) {
-        let asked = self.streams.ask(name, &Asked::Follow { round }).await;
-        let place = match asked {
+        let asked = Asked::Turn(Wish::Follow { round });
+        let followed = self.streams.ask(name, &asked).await;
+        let place = match followed {
             Ok(Ok(body)) => serde_json::from_slice::<Option<Place>>(&body).ok(),
             Ok(Err(refusal)) => {
                 console_error!("following {name}: {refusal}");
@@ -221,6 +222,7 @@ impl Exchange {
                 webhook.carry().await
             }
             Errand::Append { stream, message } => self.announce(&stream, &message).await,
+            Errand::Copy(copying) => self.copy(copying).await,
         };
         let now = now();
         let told = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
@@ -231,14 +233,25 @@ impl Exchange {
     }
 
     async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
-        let asked = Asked::Append {
+        let asked = Asked::Turn(Wish::Append {
             messages: String::from_utf8_lossy(message).into_owned(),
             producer: None,
-        };
+        });
         match self.streams.ask(stream, &asked).await {
             Ok(Ok(_)) => Outcome::Appended,
             Ok(Err(_)) | Err(_) => Outcome::Failed,
         }
+    }
+
+    /// Has a stream copy messages to another.
+    async fn copy(&self, copying: Box<Copying>) -> Outcome {
+        let source = copying.source.clone();
+        let copied = self.streams.ask(&source, &Asked::Copy(copying)).await;
+        let to = match copied {
+            Ok(Ok(body)) => serde_json::from_slice(&body).ok(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        to.map_or(Outcome::Failed, Outcome::Copied)
     }
 
     /// Tells the registry what it has not heard.
@@ -248,10 +261,10 @@ impl Exchange {
         };
         while let Some(batch) = self.next_batch() {
             let append = &batch.append;
-            let asked = Asked::Register {
+            let asked = Asked::Turn(Wish::Register {
                 messages: String::from_utf8_lossy(&append.body).into_owned(),
                 producer: append.producer.clone(),
-            };
+            });
             let told = self.streams.ask(&registry::name(), &asked).await;
             let is_told = matches!(told, Ok(Ok(_)));
             let noted = self.turn(|hub| {

@@ -120,14 +120,17 @@ impl Streams {
             log,
         };
         alarm.start(queue, &again).map_err(HostError::Threads)?;
+        let readers = Arc::new(Readers::new(&file, config.shape.clone()));
         let courier = Courier {
             writer: writer.weak(),
+            readers: Arc::clone(&readers),
+            cold: Arc::clone(&cold),
             own: orders,
             log,
         };
         courier.start(ordered).map_err(HostError::Threads)?;
         Ok(Self {
-            readers: Arc::new(Readers::new(&file, config.shape.clone())),
+            readers,
             limiter: Limiter::of(config.settings.rates, &PER).map(Mutex::new),
             config,
             writer,
@@ -192,7 +195,7 @@ fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
         log.fault("waking subscribers", &error);
     }
     // Fails only if the courier has ended, and then so does the host.
-    let _ = orders.send(Order::Carry(woken.webhooks));
+    let _ = orders.send(Order::Carry(woken.carried));
     let _ = orders.send(Order::Due(woken.next));
 }
 

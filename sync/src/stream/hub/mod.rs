@@ -18,7 +18,9 @@ mod hear;
 mod outbox;
 
 use crate::sql::{Sql, SqlError};
-use crate::stream::subscription::{Answer, Call, Needs, Refusal, Subscriptions, Tails};
+use crate::stream::subscription::{
+    Answer, Call, Effect, Errand, Needs, Refusal, Subscriptions, Tails,
+};
 use crate::time::Timestamp;
 
 pub use directory::Entry;
@@ -53,20 +55,20 @@ impl<'a, S: Sql> Hub<'a, S> {
     /// Answers a call about subscriptions. Before that, what it [wants](Self::wanted) has to be
     /// followed.
     pub fn turn(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
-        let tails = match call {
-            // Whatever grew was told before its writer was answered.
-            Call::Claim { .. } => Tails::new(),
-            Call::Create { .. }
-            | Call::Show(_)
-            | Call::Delete(_)
-            | Call::Link(..)
-            | Call::Unlink(..)
-            | Call::Callback(..)
-            | Call::Ack(..)
-            | Call::Release(..)
-            | Call::Keys => self.tails(&self.subscriptions.needs(call)?)?,
-        };
+        let tails = self.tails(&self.subscriptions.needs(call)?)?;
         self.subscriptions.turn(call, &tails, now)
+    }
+
+    /// Does what is due: see [`Subscriptions::work`].
+    pub fn work(&self, now: Timestamp) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = self.subscriptions.work(now)?;
+        for effect in &mut effects {
+            if let Errand::Copy(copying) = &mut effect.errand {
+                let entry = self.entry(&copying.source)?;
+                copying.life = entry.map(|entry| entry.life);
+            }
+        }
+        Ok(effects)
     }
 
     /// When the platform has to come by, if nothing happens before.
