@@ -11,7 +11,7 @@ use pmx_sync::sql::Sql;
 use pmx_sync::stream::execute::Peers;
 use pmx_sync::stream::subscription::Copying;
 use pmx_sync::stream::{
-    Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, registry,
+    Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View, registry,
 };
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
@@ -43,6 +43,8 @@ pub(crate) enum Wish {
     GiveBack { edge: Generation },
     /// To tell from now on how far it is: the hub asks.
     Follow { round: u64 },
+    /// To say how it is: the hub asks.
+    Look,
     /// To take JSON: the hub asks.
     Append {
         messages: String,
@@ -59,6 +61,7 @@ pub(crate) enum Wish {
 pub(crate) enum Obliged {
     Lent(Box<Loan>),
     Following(Option<Place>),
+    Seen(Option<View>),
     Copied(Offset),
     Appended,
     Done,
@@ -105,6 +108,7 @@ impl Wish {
             Self::Lend { .. } => Err(Refusal::NoSource),
             Self::GiveBack { .. } => Ok(Obliged::Done),
             Self::Follow { .. } => Ok(Obliged::Following(None)),
+            Self::Look => Ok(Obliged::Seen(None)),
             Self::Append { .. } | Self::Register { .. } => Err(Refusal::Unknown),
         }
     }
@@ -123,6 +127,11 @@ impl Wish {
             }
             Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| Obliged::Done),
             Self::Follow { round } => Ok(Obliged::Following(engine.follow(*round, now)?)),
+            Self::Look => match engine.head(now) {
+                Ok(view) => Ok(Obliged::Seen(Some(view))),
+                Err(Refusal::Unknown | Refusal::Gone) => Ok(Obliged::Seen(None)),
+                Err(refusal) => Err(refusal),
+            },
             Self::Append { messages, producer } => append(engine, messages, producer.as_ref(), now),
             Self::Register { messages, producer } => {
                 engine.create(&registry::create(), now, life)?;
@@ -154,6 +163,7 @@ pub(crate) fn answer(obliged: Result<Obliged, Refusal>) -> Result<Response, Prob
         Ok(Obliged::Lent(loan)) => (200, loan.encode()),
         Ok(Obliged::Done | Obliged::Appended) => (200, Vec::new()),
         Ok(Obliged::Following(place)) => (200, json(&place)?),
+        Ok(Obliged::Seen(view)) => (200, json(&view)?),
         Ok(Obliged::Copied(to)) => (200, json(&to)?),
         Err(refusal) => (REFUSED, json(&refusal)?),
     };

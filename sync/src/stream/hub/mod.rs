@@ -15,7 +15,9 @@
 mod directory;
 mod follow;
 mod hear;
+mod index;
 mod outbox;
+mod post;
 
 use crate::sql::{Sql, SqlError};
 use crate::stream::subscription::{
@@ -25,26 +27,41 @@ use crate::time::Timestamp;
 
 pub use directory::Entry;
 pub use follow::Wanted;
-pub use outbox::Batch;
+pub use index::{Rows, Statement};
+pub use post::Batch;
 
 /// The hub of a server, for the length of a turn.
 pub struct Hub<'a, S> {
     sql: &'a S,
     subscriptions: Subscriptions<'a, S>,
+    /// Whether somebody keeps an index of all streams.
+    has_index: bool,
 }
 
 impl<'a, S: Sql> Hub<'a, S> {
     /// Makes the tables, unless they are there. `seed` is random, and counts only the first time.
     pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SqlError> {
         directory::install(sql)?;
-        outbox::install(sql)?;
+        for tables in [outbox::REGISTRY, outbox::INDEX] {
+            outbox::Outbox::new(sql, tables).install()?;
+        }
         Subscriptions::install(sql, seed)
     }
 
     /// Opens what [`install`](Self::install) made.
     pub fn open(sql: &'a S) -> Result<Self, SqlError> {
         let subscriptions = Subscriptions::open(sql)?;
-        Ok(Self { sql, subscriptions })
+        Ok(Self {
+            sql,
+            subscriptions,
+            has_index: false,
+        })
+    }
+
+    /// The same, with an index of all streams to be written.
+    #[must_use]
+    pub fn with_index(self, has_index: bool) -> Self {
+        Self { has_index, ..self }
     }
 
     /// Whoever wakes.
@@ -76,7 +93,9 @@ impl<'a, S: Sql> Hub<'a, S> {
         let all = [
             self.subscriptions.due()?,
             self.follows_due()?,
-            self.outbox_due(now)?,
+            self.posts().due(now)?,
+            // Without an index nobody sends what was written down for it before.
+            self.notes().due(now)?.filter(|_| self.has_index),
         ];
         Ok(all.into_iter().flatten().min())
     }
