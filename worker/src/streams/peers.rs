@@ -11,7 +11,8 @@ use pmx_sync::sql::Sql;
 use pmx_sync::stream::execute::Peers;
 use pmx_sync::stream::subscription::Copying;
 use pmx_sync::stream::{
-    Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View, registry,
+    Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View,
+    registry,
 };
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;

@@ -33,6 +33,7 @@ use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{
     Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry,
 };
+use pmx_sync::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::error::HostError;
@@ -97,18 +98,7 @@ impl Streams {
         let settled = {
             let (topics, orders) = (Arc::clone(&topics), orders.clone());
             let again = again.clone();
-            move |left: Left| {
-                for stream in &left.changed {
-                    topics.changed(stream);
-                }
-                for due in left.streams {
-                    // Fails only if the alarm has ended, and then so does the host.
-                    let _ = again.send(due);
-                }
-                if let Some(woken) = left.woken {
-                    wake(woken, &topics, &orders, log);
-                }
-            }
+            move |left| settle(left, &topics, &again, &orders, log)
         };
         let writer = Writer::start(Arc::clone(&ledger), config.shape.clone(), settled);
         let writer = writer.map_err(HostError::Threads)?;
@@ -183,6 +173,26 @@ impl Streams {
             let why = format!("reading: {error}");
             Err(storage(SqlError(why)))
         })
+    }
+}
+
+/// Has done what a transaction leaves to do.
+fn settle(
+    left: Left,
+    topics: &Topics,
+    again: &Sender<(i64, Timestamp)>,
+    orders: &Sender<Order>,
+    log: Log,
+) {
+    for stream in &left.changed {
+        topics.changed(stream);
+    }
+    for due in left.streams {
+        // Fails only if the alarm has ended, and then so does the host.
+        let _ = again.send(due);
+    }
+    if let Some(woken) = left.woken {
+        wake(woken, topics, orders, log);
     }
 }
 

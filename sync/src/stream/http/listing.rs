@@ -6,10 +6,10 @@ use http::request::Parts;
 use http::{Response, StatusCode};
 use serde::Serialize;
 
-use super::answer::{self, bare, set};
-use super::settings::Settings;
 use super::STREAMS_PATH;
+use super::answer::{self, bare, set};
 use super::request::{InvalidRequest, Query};
+use super::settings::Settings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
 use crate::stream::{StreamName, View};
 

@@ -27,7 +27,7 @@ const GONE: &str = "INSERT INTO streams (name, deleted_at) VALUES (?1, ?2)
     ON CONFLICT (name) DO UPDATE SET deleted_at = excluded.deleted_at";
 
 /// A statement for the database, and what its parameters are.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Statement {
     /// The statement: one of a few that never change.
     pub text: &'static str,
@@ -36,7 +36,7 @@ pub struct Statement {
 }
 
 /// Rows that go together.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Rows {
     number: u64,
     /// What has to be done, in one transaction.
@@ -92,7 +92,8 @@ impl<'a, S: Sql> Hub<'a, S> {
         }
         let (name, what) = (name.clone(), what.clone());
         let note = serde_json::to_string(&Note { name, what, at });
-        self.notes().put(&note.map_err(|error| SqlError(error.to_string()))?)
+        self.notes()
+            .put(&note.map_err(|error| SqlError(error.to_string()))?)
     }
 
     pub(super) const fn notes(&self) -> Outbox<'a, S> {
