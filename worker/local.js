@@ -57,6 +57,10 @@ const miniflare = new Miniflare({
     STREAM: { className: "StreamDO", useSQLite: true },
   },
   durableObjectsPersist: join(data, "spaces"),
+  ...(process.env.PMX_STREAM_INDEX === "1" && {
+    d1Databases: ["INDEX"],
+    d1Persist: join(data, "d1"),
+  }),
   // Miniflare takes points and forgets them.
   ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
     analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },

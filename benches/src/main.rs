@@ -30,7 +30,7 @@
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
 //! | `pages` | page views through the Worker, cold, warm and under load |
 //! | `packs` | what taking in a pack costs the Worker's module |
-//! | `streams` | what appends, catch-ups and live readers cost; needs `npm ci` in `benches/streams` |
+//! | `streams` | what appends, catch-ups and live readers cost; needs `npm install` in `benches/streams` |
 //!
 //! Three subcommands are contenders themselves, run as processes of their own: `zstd-packs DIR`
 //! (compress the folder as solid 4 MiB packs, the floor of a first publish), `walk DIR` (list it

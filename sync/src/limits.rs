@@ -220,6 +220,13 @@ pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 /// the longest names they fill a value of 1 MB.
 pub const WAKE_STREAMS_MAX: usize = 1_000;
 
+/// Bytes of envelopes from which on a batch that is copied to another stream takes no more: a
+/// few of them are in an isolate's memory at once, as text and as what the text becomes.
+pub const FAN_OUT_BYTES: usize = 1024 * 1024;
+
+/// Bytes of a message that is copied: of a longer one, only where it is and how long.
+pub const FAN_OUT_MESSAGE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
 /// Workers that are woken in one turn.
 pub const WAKE_EFFECTS_MAX: usize = 64;
 

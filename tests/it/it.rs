@@ -26,6 +26,7 @@ mod conversation;
 mod costs;
 mod damage;
 mod environment;
+mod fan_out;
 mod first;
 mod golden;
 mod hosts;

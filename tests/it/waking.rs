@@ -25,14 +25,14 @@ started_on_both_hosts! {
 }
 
 /// A server of streams, and the folder it keeps them in.
-struct Home {
+pub(crate) struct Home {
     temp: TempDir,
     server: Server,
     settings: Vec<(&'static str, &'static str)>,
 }
 
 impl Home {
-    fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
+    pub(crate) fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
         let temp = TempDir::new().unwrap();
         let data = temp.path().join("data");
         let settings = [&[("STREAM_WEBHOOKS", "loopback")], settings].concat();
@@ -43,14 +43,14 @@ impl Home {
         }
     }
 
-    fn crash(&mut self) {
+    pub(crate) fn crash(&mut self) {
         self.server.kill();
         let (data, port) = (self.temp.path().join("data"), self.server.port);
         let host = self.server.host;
         self.server = Server::start_with(host, &data, port, &self.settings);
     }
 
-    fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
+    pub(crate) fn ask(&self, method: &str, path: &str, token: &str, body: &Value) -> Answer {
         let port = self.server.port;
         let body = if body.is_null() {
             String::new()
@@ -69,7 +69,7 @@ impl Home {
         try_raw(port, request.as_bytes(), false).expect("the server answers")
     }
 
-    fn subscribe(&self, id: &str, config: &Value) {
+    pub(crate) fn subscribe(&self, id: &str, config: &Value) {
         let made = self.ask("PUT", &format!("__ds/subscriptions/{id}"), "", config);
         assert_eq!(made.status, 201, "{made:?}");
     }
@@ -82,12 +82,12 @@ impl Home {
         stream["acked_offset"].as_str().map(str::to_owned)
     }
 
-    fn wakes(&self, stream: &str) -> Vec<Value> {
+    pub(crate) fn wakes(&self, stream: &str) -> Vec<Value> {
         let all = self.ask("GET", stream, "", &Value::Null).json();
         all.as_array().unwrap().clone()
     }
 
-    fn claim(&self, id: &str) -> Answer {
+    pub(crate) fn claim(&self, id: &str) -> Answer {
         let path = format!("__ds/subscriptions/{id}/claim");
         self.ask("POST", &path, "", &json!({"worker": "w"}))
     }

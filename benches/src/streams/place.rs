@@ -72,7 +72,7 @@ impl Place {
         let installed = home.join("node_modules/@durable-streams/server").is_dir();
         ensure!(
             installed,
-            "the reference server is not installed (npm ci in benches/streams)"
+            "the reference server is not installed (npm install in benches/streams)"
         );
         let folder = folder()?;
         let port = host::free_port()?;

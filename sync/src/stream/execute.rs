@@ -100,7 +100,28 @@ pub async fn read<S: Sql, C: Cold>(
     call: &Read,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    let stitch = match engine.atomically(|engine| engine.read(call, now))? {
+    let reading = engine.atomically(|engine| engine.read(call, now))?;
+    joined(engine, cold, reading, now).await
+}
+
+/// The same, but nobody notes that it was read.
+pub async fn look<S: Sql, C: Cold>(
+    engine: &Engine<'_, S>,
+    cold: &C,
+    call: &Read,
+    now: Timestamp,
+) -> Result<Page, Refusal> {
+    let reading = engine.look(call, now)?;
+    joined(engine, cold, reading, now).await
+}
+
+async fn joined<S: Sql, C: Cold>(
+    engine: &Engine<'_, S>,
+    cold: &C,
+    reading: Reading,
+    now: Timestamp,
+) -> Result<Page, Refusal> {
+    let stitch = match reading {
         Reading::Page(page) => return Ok(page),
         Reading::Stitch(stitch) => stitch,
     };

@@ -15,7 +15,7 @@ impl World {
                 let subscription = self.sent(&effect);
                 let outcome = match &effect.errand {
                     Errand::Webhook { .. } => answered(200, r#"{"done":true}"#),
-                    Errand::Append { .. } => Outcome::Appended,
+                    Errand::Append { .. } | Errand::Copy(_) => Outcome::Appended,
                 };
                 self.tell(subscription, &effect.ticket, &outcome);
             }

@@ -8,7 +8,7 @@ use http::Uri;
 use http::request::Parts;
 use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Domain, resolve};
-use pmx_sync::stream::http::{Admitted, STREAMS_PATH, Settings, TellTimes, answer};
+use pmx_sync::stream::http::{Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer};
 use pmx_sync::stream::ops::Per;
 use pmx_sync::stream::registry;
 use pmx_sync::stream::subscription::http::{is_control, turned_away};
@@ -105,6 +105,9 @@ impl Edge {
             && is_control(path)
         {
             return turned_away(&self.settings, head, path).map_or(Ok(Asked::Hub), Err);
+        }
+        if Listing::is_asked(head) {
+            return Listing::admitted(&self.settings, head).map(|_| Asked::Hub);
         }
         let admitted = self.settings.admit(head, now)?;
         match registry::refusal(&admitted.name, &head.method) {

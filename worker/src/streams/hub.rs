@@ -14,12 +14,12 @@ use bytes::Bytes;
 use http::request::Parts;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_sync::sql::{Sql as _, SqlError};
-use pmx_sync::stream::http::{STREAMS_PATH, answer};
+use pmx_sync::stream::http::{Listed, Listing, STREAMS_PATH, answer, listed};
 use pmx_sync::stream::hub::{Batch, Hub, Wanted};
 use pmx_sync::stream::subscription::{
-    Answer, Effect, Errand, Needs, Outcome, Refusal, http as subscriptions,
+    Answer, Copying, Effect, Errand, Needs, Outcome, Refusal, http as subscriptions,
 };
-use pmx_sync::stream::{Place, StreamName, registry};
+use pmx_sync::stream::{Place, StreamName, View, registry};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen_futures::spawn_local;
@@ -30,8 +30,9 @@ use super::answer::{Body, response};
 use super::bell::all;
 use super::busy::Busy;
 use super::courier::Webhook;
+use super::index::Index;
 use super::line::Told;
-use super::peers::{Asked, Neighbours};
+use super::peers::{Asked, Neighbours, Wish};
 use super::settings::StreamConfig;
 use crate::http::{body, now, random};
 use crate::isolate;
@@ -48,6 +49,8 @@ pub(crate) struct Exchange {
     pending: RefCell<BTreeMap<u64, Needs>>,
     next: Cell<u64>,
     posting: Busy,
+    index: Option<Index>,
+    indexing: Busy,
 }
 
 impl Exchange {
@@ -63,6 +66,8 @@ impl Exchange {
             pending: RefCell::default(),
             next: Cell::default(),
             posting: Busy::default(),
+            index: Index::of(env),
+            indexing: Busy::default(),
         })
     }
 
@@ -86,12 +91,55 @@ impl Exchange {
         request: &Request,
         head: &Parts,
     ) -> Result<Response, Problem> {
-        let answer = match body(request, SUBSCRIPTION_BODY_BYTES_MAX).await {
-            Ok(body) => subscriptions::answer(self.called(head, &body).await),
-            Err(problem) => answer::problem(&problem),
+        let answer = if Listing::is_asked(head) {
+            self.list(head).await
+        } else {
+            match body(request, SUBSCRIPTION_BODY_BYTES_MAX).await {
+                Ok(body) => subscriptions::answer(self.called(head, &body).await),
+                Err(problem) => answer::problem(&problem),
+            }
         };
         let answer = self.config.settings.dress(head, answer.map(Body::Bytes));
         response(answer, &head.method)
+    }
+
+    /// Answers an operator who wants to know which streams there are.
+    async fn list(&self, head: &Parts) -> http::Response<Bytes> {
+        let listing = match Listing::admitted(&self.config.settings, head) {
+            Ok(listing) => listing,
+            Err(answer) => return answer,
+        };
+        match self.turn(|hub| hub.listed(&listing)) {
+            Ok((names, next)) => {
+                let found = RefCell::new(BTreeMap::new());
+                for some in names.chunks(ASKED_AT_ONCE) {
+                    all(some.iter().map(|name| self.look(name, &found))).await;
+                }
+                let seen = found.into_inner().into_values();
+                match seen.collect::<Result<Vec<_>, _>>() {
+                    Ok(seen) => {
+                        let streams: Vec<_> = seen.into_iter().flatten().collect();
+                        listed(&streams, next.as_ref())
+                    }
+                    Err(failure) => answer::problem(&thrown::problem(LISTING)(failure)),
+                }
+            }
+            Err(error) => answer::problem(&failed(LISTING)(error)),
+        }
+    }
+
+    /// Sees whether a stream is there, and how it is.
+    async fn look(&self, name: &StreamName, found: &RefCell<Looks>) {
+        let asked = Asked::Turn(Wish::Look);
+        let seen = match self.streams.ask(name, &asked).await {
+            Ok(Ok(body)) => match serde_json::from_slice::<Option<View>>(&body) {
+                Ok(view) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
+                Err(error) => Err(error.to_string()),
+            },
+            Ok(Err(refusal)) => Err(refusal.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        found.borrow_mut().insert(name.clone(), seen);
     }
 
     async fn called(self: &Rc<Self>, head: &Parts, body: &Bytes) -> Result<Answer, Refusal> {
@@ -109,7 +157,7 @@ impl Exchange {
         let wanted = self.turn(|hub| hub.wanted(&needs, now()))?;
         self.follow(&wanted).await;
         let now = now();
-        let answer = self.log.atomically(|log| Hub::open(log)?.turn(&call, now));
+        let answer = self.log.atomically(|log| self.hub(log)?.turn(&call, now));
         // Also if it was refused: streams may be left to ask.
         self.settle(now).await;
         answer
@@ -137,13 +185,17 @@ impl Exchange {
         &self,
         turn: impl FnOnce(&Hub<'_, Ledger>) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
-        self.log.atomically(|log| turn(&Hub::open(log)?))
+        self.log.atomically(|log| turn(&self.hub(log)?))
+    }
+
+    fn hub<'a>(&self, log: &'a Ledger) -> Result<Hub<'a, Ledger>, SqlError> {
+        Ok(Hub::open(log)?.with_index(self.index.is_some()))
     }
 
     /// What follows a turn: nothing waits between it and the alarm.
     async fn settle(self: &Rc<Self>, now: Timestamp) {
         let left = self.turn(|hub| {
-            let effects = hub.subscriptions().work(now)?;
+            let effects = hub.work(now)?;
             Ok((effects, hub.due(now)?))
         });
         let set = match left {
@@ -161,6 +213,9 @@ impl Exchange {
             console_error!("{problem}");
         }
         self.beside(Rc::clone(self).post());
+        if self.index.is_some() {
+            self.beside(Rc::clone(self).write_index());
+        }
     }
 
     /// Does something that nobody waits for.
@@ -182,8 +237,9 @@ impl Exchange {
     }
 
     async fn follow_one(&self, name: &StreamName, round: u64) {
-        let asked = self.streams.ask(name, &Asked::Follow { round }).await;
-        let place = match asked {
+        let asked = Asked::Turn(Wish::Follow { round });
+        let followed = self.streams.ask(name, &asked).await;
+        let place = match followed {
             Ok(Ok(body)) => serde_json::from_slice::<Option<Place>>(&body).ok(),
             Ok(Err(refusal)) => {
                 console_error!("following {name}: {refusal}");
@@ -221,6 +277,7 @@ impl Exchange {
                 webhook.carry().await
             }
             Errand::Append { stream, message } => self.announce(&stream, &message).await,
+            Errand::Copy(copying) => self.copy(copying).await,
         };
         let now = now();
         let told = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
@@ -231,14 +288,25 @@ impl Exchange {
     }
 
     async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
-        let asked = Asked::Append {
+        let asked = Asked::Turn(Wish::Append {
             messages: String::from_utf8_lossy(message).into_owned(),
             producer: None,
-        };
+        });
         match self.streams.ask(stream, &asked).await {
             Ok(Ok(_)) => Outcome::Appended,
             Ok(Err(_)) | Err(_) => Outcome::Failed,
         }
+    }
+
+    /// Has a stream copy messages to another.
+    async fn copy(&self, copying: Box<Copying>) -> Outcome {
+        let source = copying.source.clone();
+        let copied = self.streams.ask(&source, &Asked::Copy(copying)).await;
+        let to = match copied {
+            Ok(Ok(body)) => serde_json::from_slice(&body).ok(),
+            Ok(Err(_)) | Err(_) => None,
+        };
+        to.map_or(Outcome::Failed, Outcome::Copied)
     }
 
     /// Tells the registry what it has not heard.
@@ -248,10 +316,10 @@ impl Exchange {
         };
         while let Some(batch) = self.next_batch() {
             let append = &batch.append;
-            let asked = Asked::Register {
+            let asked = Asked::Turn(Wish::Register {
                 messages: String::from_utf8_lossy(&append.body).into_owned(),
                 producer: append.producer.clone(),
-            };
+            });
             let told = self.streams.ask(&registry::name(), &asked).await;
             let is_told = matches!(told, Ok(Ok(_)));
             let noted = self.turn(|hub| {
@@ -267,6 +335,30 @@ impl Exchange {
             }
             if !is_told {
                 console_error!("telling the registry: {told:?}");
+            }
+        }
+    }
+
+    /// Writes to the index what it lacks.
+    async fn write_index(self: Rc<Self>) {
+        let (Some(index), Some(_indexing)) = (&self.index, self.indexing.begin(now())) else {
+            return;
+        };
+        let failed = |error: SqlError| console_error!("writing the index: {error}");
+        while let Some(rows) = self.turn(|hub| hub.rows(now())).unwrap_or_else(|error| {
+            failed(error);
+            None
+        }) {
+            let written = index.write(&rows.statements).await;
+            let noted = self.turn(|hub| match written {
+                Ok(()) => hub.indexed(&rows),
+                Err(_) => hub.not_indexed(now()),
+            });
+            if let Err(error) = written {
+                console_error!("writing the index: {error}");
+            }
+            if let Err(error) = noted {
+                return failed(error);
             }
         }
     }
@@ -291,6 +383,14 @@ impl Exchange {
         Some(Pending { hub, number })
     }
 }
+
+/// What streams said of themselves: those that are there.
+type Looks = BTreeMap<StreamName, Result<Option<Listed>, String>>;
+
+const LISTING: &str = "listing streams";
+
+/// Streams that are asked at once how they are.
+const ASKED_AT_ONCE: usize = 50;
 
 /// See [`Exchange::expect`].
 struct Pending {

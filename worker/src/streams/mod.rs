@@ -5,7 +5,7 @@
 //! ([`stream`]) and, if its reader waits for more, kept: [`bell`] wakes those who wait, [`pipe`]
 //! carries events to them. Segments lie in R2, and streams that fork ask each other
 //! ([`peers`]). What becomes of them they tell ([`line`]) the hub ([`hub`]), which keeps the
-//! subscriptions and wakes workers ([`courier`]).
+//! subscriptions, wakes workers ([`courier`]) and keeps an [`index`].
 
 mod alarm;
 pub(crate) mod answer;
@@ -15,6 +15,7 @@ mod courier;
 pub(crate) mod edge;
 pub(crate) mod events;
 pub(crate) mod hub;
+mod index;
 mod limit;
 pub(crate) mod line;
 pub(crate) mod peers;

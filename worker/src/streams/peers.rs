@@ -9,8 +9,10 @@ use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_sync::serve::BackendError;
 use pmx_sync::sql::Sql;
 use pmx_sync::stream::execute::Peers;
+use pmx_sync::stream::subscription::Copying;
 use pmx_sync::stream::{
-    Append, Engine, Fork, Generation, Loan, Place, Producer, Refusal, StreamName, registry,
+    Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View,
+    registry,
 };
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
@@ -24,15 +26,26 @@ use crate::thrown::{backend, problem};
 /// The objects of all streams, as one of them sees them.
 pub(crate) struct Neighbours(ObjectNamespace);
 
-/// What one stream asks of another.
+/// What is asked of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Asked {
+    /// To take a turn.
+    Turn(Wish),
+    /// To have messages copied into another stream: the hub asks.
+    Copy(Box<Copying>),
+}
+
+/// What is asked of a stream that one turn of it answers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Wish {
     /// To lend what a fork needs.
     Lend { fork: Fork, edge: Generation },
     /// To take it back.
     GiveBack { edge: Generation },
     /// To tell from now on how far it is: the hub asks.
     Follow { round: u64 },
+    /// To say how it is: the hub asks.
+    Look,
     /// To take JSON: the hub asks.
     Append {
         messages: String,
@@ -49,6 +62,8 @@ pub(crate) enum Asked {
 pub(crate) enum Obliged {
     Lent(Box<Loan>),
     Following(Option<Place>),
+    Seen(Option<View>),
+    Copied(Offset),
     Appended,
     Done,
 }
@@ -77,16 +92,26 @@ impl Asked {
     /// What comes of it where there is no stream.
     pub(crate) fn of_nobody(&self) -> Result<Obliged, Refusal> {
         match self {
-            Self::Lend { .. } => Err(Refusal::NoSource),
-            Self::GiveBack { .. } => Ok(Obliged::Done),
-            Self::Follow { .. } => Ok(Obliged::Following(None)),
-            Self::Append { .. } | Self::Register { .. } => Err(Refusal::Unknown),
+            Self::Turn(wish) => wish.of_nobody(),
+            Self::Copy(_) => Err(Refusal::Unknown),
         }
     }
 
     /// Whether it makes the stream if there is none.
     pub(crate) const fn makes_stream(&self) -> bool {
-        matches!(self, Self::Register { .. })
+        matches!(self, Self::Turn(Wish::Register { .. }))
+    }
+}
+
+impl Wish {
+    fn of_nobody(&self) -> Result<Obliged, Refusal> {
+        match self {
+            Self::Lend { .. } => Err(Refusal::NoSource),
+            Self::GiveBack { .. } => Ok(Obliged::Done),
+            Self::Follow { .. } => Ok(Obliged::Following(None)),
+            Self::Look => Ok(Obliged::Seen(None)),
+            Self::Append { .. } | Self::Register { .. } => Err(Refusal::Unknown),
+        }
     }
 
     /// Does it, in one turn. A stream that has to be made gets `life`.
@@ -103,6 +128,11 @@ impl Asked {
             }
             Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| Obliged::Done),
             Self::Follow { round } => Ok(Obliged::Following(engine.follow(*round, now)?)),
+            Self::Look => match engine.head(now) {
+                Ok(view) => Ok(Obliged::Seen(Some(view))),
+                Err(Refusal::Unknown | Refusal::Gone) => Ok(Obliged::Seen(None)),
+                Err(refusal) => Err(refusal),
+            },
             Self::Append { messages, producer } => append(engine, messages, producer.as_ref(), now),
             Self::Register { messages, producer } => {
                 engine.create(&registry::create(), now, life)?;
@@ -134,6 +164,8 @@ pub(crate) fn answer(obliged: Result<Obliged, Refusal>) -> Result<Response, Prob
         Ok(Obliged::Lent(loan)) => (200, loan.encode()),
         Ok(Obliged::Done | Obliged::Appended) => (200, Vec::new()),
         Ok(Obliged::Following(place)) => (200, json(&place)?),
+        Ok(Obliged::Seen(view)) => (200, json(&view)?),
+        Ok(Obliged::Copied(to)) => (200, json(&to)?),
         Err(refusal) => (REFUSED, json(&refusal)?),
     };
     let answer = Response::from_bytes(body).map_err(problem("answering a stream"))?;
@@ -192,10 +224,10 @@ impl Peers for Neighbours {
         _now: Timestamp,
     ) -> Result<Loan, Refusal> {
         let storage = |why: String| Refusal::Storage { why };
-        let asked = Asked::Lend {
+        let asked = Asked::Turn(Wish::Lend {
             fork: fork.clone(),
             edge,
-        };
+        });
         let lent = self.ask(source, &asked).await;
         let lent = lent.map_err(|error| storage(error.to_string()))??;
         Loan::decode(lent.into()).map_err(|error| storage(error.to_string()))
@@ -207,7 +239,8 @@ impl Peers for Neighbours {
         edge: Generation,
         _now: Timestamp,
     ) -> Result<(), BackendError> {
-        let done = self.ask(source, &Asked::GiveBack { edge }).await?;
+        let asked = Asked::Turn(Wish::GiveBack { edge });
+        let done = self.ask(source, &asked).await?;
         let refused = |refusal| BackendError::new(format!("giving {source} back"), refusal);
         done.map(drop).map_err(refused)
     }

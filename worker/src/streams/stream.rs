@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
+use pmx_sync::serve::BackendError;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_sync::stream::ops::{Per, Timing, What};
+use pmx_sync::stream::subscription::{Copies, Copying};
 use pmx_sync::stream::{Create, Engine, Generation, Page, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
@@ -21,7 +23,7 @@ use super::bell::Bell;
 use super::events;
 use super::limit::Limit;
 use super::line::Line;
-use super::peers::{Asked, Neighbours, Obliged};
+use super::peers::{Asked, Neighbours, Obliged, Wish};
 use super::points::Points;
 use super::request::drain;
 use super::settings::StreamConfig;
@@ -310,15 +312,38 @@ impl Stream {
             }
             Engine::install(&self.log).map_err(failed)?;
         }
+        let wish = match asked {
+            Asked::Turn(wish) => wish,
+            Asked::Copy(copying) => return super::peers::answer(self.copy(copying).await),
+        };
         let life = Generation::from_random(random()?);
         let obliged = self
             .engine()
-            .atomically(|engine| asked.turn(engine, life, now));
+            .atomically(|engine| wish.turn(engine, life, now));
         self.changed(now).await;
         if let Ok(Obliged::Appended) = obliged {
             self.tell().await;
         }
         super::peers::answer(obliged)
+    }
+}
+
+impl Stream {
+    /// Copies messages into another stream.
+    async fn copy(&self, copying: &Copying) -> Result<Obliged, Refusal> {
+        let engine = self.engine();
+        let read = async |read| execute::look(&engine, &self.cold, &read, now()).await;
+        let Copies { append, to } = copying.gather(read).await?;
+        let asked = Asked::Turn(Wish::Append {
+            messages: String::from_utf8_lossy(&append.body).into_owned(),
+            producer: append.producer,
+        });
+        let appended = self.peers.ask(&copying.target, &asked).await;
+        let storage = |error: BackendError| Refusal::Storage {
+            why: error.to_string(),
+        };
+        appended.map_err(storage)??;
+        Ok(Obliged::Copied(to))
     }
 }
 

@@ -45,16 +45,9 @@ impl Streams {
     /// Answers an operator who wants to know which streams there are.
     pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
         inbound::drain(head, body);
-        let settings = &self.config.settings;
-        if let Some(preflight) = settings.preflight(head) {
-            return preflight;
-        }
-        if let Err(problem) = settings.authorise(head) {
-            return answer::problem(&problem);
-        }
-        let listing = match Listing::parse(head) {
+        let listing = match Listing::admitted(&self.config.settings, head) {
             Ok(listing) => listing,
-            Err(error) => return answer::invalid(&error),
+            Err(answer) => return answer,
         };
         let readers = Arc::clone(&self.readers);
         let found = self.beside(move || readers.list(&listing, crate::host::now()));

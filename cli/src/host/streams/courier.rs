@@ -1,4 +1,5 @@
-//! Carries webhooks to where they go, and comes by when wakes are due.
+//! Carries webhooks to where they go, copies what is followed into other streams, and comes by when
+//! wakes are due.
 //!
 //! One thread keeps the order and the time; each webhook under way has a thread of its own, up to a
 //! number, because a webhook may take as long as its worker's lease. What is lost with the process
@@ -7,6 +8,7 @@
 use std::collections::VecDeque;
 use std::io::Read as _;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::{Duration, Instant};
 
@@ -14,13 +16,15 @@ use bytes::Bytes;
 use http::Uri;
 use pmx_sync::limits::WEBHOOK_ANSWER_BYTES_MAX;
 use pmx_sync::stream::Refusal;
-use pmx_sync::stream::subscription::{Effect, Errand, Outcome, Reach, Ticket};
+use pmx_sync::stream::subscription::{Copying, Effect, Errand, Outcome, Reach, Ticket};
 use pmx_sync::time::Timestamp;
 use ureq::config::Config;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
 use ureq::{Agent, Error};
 
+use super::cold::SegmentFolder;
+use super::readers::Readers;
 use super::savepoint::Batch;
 use super::turn::{Turn, storage};
 use super::writer::{WeakWriter, Writer};
@@ -29,7 +33,7 @@ use crate::host::ready::block_on;
 
 /// What the courier hears.
 pub(super) enum Order {
-    /// Webhooks to carry.
+    /// Webhooks to carry, and what to copy.
     Carry(Vec<Effect>),
     /// When the next wake is due, if any is.
     Due(Option<Timestamp>),
@@ -37,10 +41,10 @@ pub(super) enum Order {
     Free,
 }
 
-/// Webhooks that wait for a thread. Those beyond count as failed, and come again later.
+/// What waits for a thread. Those beyond count as failed, and come again later.
 pub(super) const WAITING_MAX: usize = 1_024;
 
-/// Webhooks under way.
+/// What is under way at once.
 const UNDER_WAY_MAX: usize = 64;
 
 /// The longest wait.
@@ -50,9 +54,12 @@ const IDLE_TIME: Duration = Duration::from_hours(1);
 const PAUSE_TIME: Duration = Duration::from_millis(5);
 
 /// The courier's thread and what it needs.
+#[derive(Clone)]
 pub(super) struct Courier {
     /// Not the writer itself: it ends when the host no longer needs it.
     pub(super) writer: WeakWriter,
+    pub(super) readers: Arc<Readers>,
+    pub(super) cold: Arc<SegmentFolder>,
     pub(super) own: Sender<Order>,
     pub(super) log: Log,
 }
@@ -122,16 +129,16 @@ impl Round {
         while self.under_way < UNDER_WAY_MAX
             && let Some((effect, since)) = self.waiting.pop_front()
         {
-            let courier = Courier {
-                writer: self.courier.writer.clone(),
-                own: self.courier.own.clone(),
-                log: self.courier.log,
-            };
+            let courier = self.courier.clone();
             let (post, ticket) = (self.post.clone(), effect.ticket);
             let thread = std::thread::Builder::new().name("pmx-webhook".to_owned());
             let carried = thread.spawn(move || {
-                let outcome = post.carry(effect.errand, since);
-                tell(&courier, &ticket, outcome);
+                match effect.errand {
+                    Errand::Copy(copying) => copy(&courier, ticket, &copying),
+                    errand @ (Errand::Webhook { .. } | Errand::Append { .. }) => {
+                        tell(&courier, &ticket, post.carry(errand, since));
+                    }
+                }
                 // Fails only if the courier has ended.
                 let _ = courier.own.send(Order::Free);
             });
@@ -154,6 +161,25 @@ fn tell(courier: &Courier, ticket: &Ticket, outcome: Outcome) {
     taken(courier, move |turn| {
         turn.told(&ticket, &outcome).map_err(storage)
     });
+}
+
+/// Copies messages from a stream to another. Reading holds up no writer, and the copies and that
+/// they are made are kept in one turn.
+fn copy(courier: &Courier, ticket: Ticket, copying: &Copying) {
+    let read = async |read| {
+        let Courier { readers, cold, .. } = courier;
+        let page = readers.page(&copying.source, read, cold, crate::host::now());
+        page.map(|(page, ..)| page)
+    };
+    match block_on(copying.gather(read)) {
+        Ok(copies) => {
+            let target = copying.target.clone();
+            taken(courier, move |turn| {
+                turn.gathered(&ticket, &target, &copies)
+            });
+        }
+        Err(_) => tell(courier, &ticket, Outcome::Failed),
+    }
 }
 
 /// Takes a turn, unless the host has ended.

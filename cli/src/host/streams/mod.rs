@@ -36,6 +36,7 @@ use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{
     Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry,
 };
+use pmx_sync::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::error::HostError;
@@ -100,18 +101,7 @@ impl Streams {
         let settled = {
             let (topics, orders) = (Arc::clone(&topics), orders.clone());
             let again = again.clone();
-            move |left: Left| {
-                for stream in &left.changed {
-                    topics.changed(stream);
-                }
-                for due in left.streams {
-                    // Fails only if the alarm has ended, and then so does the host.
-                    let _ = again.send(due);
-                }
-                if let Some(woken) = left.woken {
-                    wake(woken, &topics, &orders, log);
-                }
-            }
+            move |left| settle(left, &topics, &again, &orders, log)
         };
         let writer = Writer::start(Arc::clone(&ledger), config.shape.clone(), settled);
         let writer = writer.map_err(HostError::Threads)?;
@@ -123,14 +113,17 @@ impl Streams {
             log,
         };
         alarm.start(queue, &again).map_err(HostError::Threads)?;
+        let readers = Arc::new(Readers::new(&file, config.shape.clone()));
         let courier = Courier {
             writer: writer.weak(),
+            readers: Arc::clone(&readers),
+            cold: Arc::clone(&cold),
             own: orders,
             log,
         };
         courier.start(ordered).map_err(HostError::Threads)?;
         Ok(Self {
-            readers: Arc::new(Readers::new(&file, config.shape.clone())),
+            readers,
             limiter: Limiter::of(config.settings.rates, &PER).map(Mutex::new),
             config,
             writer,
@@ -226,6 +219,26 @@ impl events::Source for OfStream {
     }
 }
 
+/// Has done what a transaction leaves to do.
+fn settle(
+    left: Left,
+    topics: &Topics,
+    again: &Sender<(i64, Timestamp)>,
+    orders: &Sender<Order>,
+    log: Log,
+) {
+    for stream in &left.changed {
+        topics.changed(stream);
+    }
+    for due in left.streams {
+        // Fails only if the alarm has ended, and then so does the host.
+        let _ = again.send(due);
+    }
+    if let Some(woken) = left.woken {
+        wake(woken, topics, orders, log);
+    }
+}
+
 /// Tells those who wait for it what became of a transaction's wakes.
 fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
     for stream in &woken.announced {
@@ -235,7 +248,7 @@ fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
         log.fault("waking subscribers", &error);
     }
     // Fails only if the courier has ended, and then so does the host.
-    let _ = orders.send(Order::Carry(woken.webhooks));
+    let _ = orders.send(Order::Carry(woken.carried));
     let _ = orders.send(Order::Due(woken.next));
 }
 

@@ -149,8 +149,13 @@ impl<'a, S: Sql> Turn<'a, S> {
         };
         let registry = registry::name();
         self.append(&registry, &append)?;
-        self.changed.borrow_mut().insert(registry);
+        self.grown_unasked(&registry);
         Ok(())
+    }
+
+    /// A stream grew, and whoever waits for it has to hear of it.
+    pub(super) fn grown_unasked(&self, name: &StreamName) {
+        self.changed.borrow_mut().insert(name.clone());
     }
 
     /// Streams that grew although nobody asked them to.

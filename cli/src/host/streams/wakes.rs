@@ -7,9 +7,9 @@ use bytes::Bytes;
 use pmx_sync::limits::WAKE_EFFECTS_MAX;
 use pmx_sync::sql::{Sql, SqlError};
 use pmx_sync::stream::subscription::{
-    self, Answer, Call, Effect, Errand, Needs, Outcome, Subscriptions, Tails, Ticket,
+    self, Answer, Call, Copies, Effect, Errand, Needs, Outcome, Subscriptions, Tails, Ticket,
 };
-use pmx_sync::stream::{Append, MediaType, Offset, Refusal, StreamName};
+use pmx_sync::stream::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 use pmx_sync::time::Timestamp;
 
 use super::names;
@@ -27,8 +27,8 @@ pub(super) struct Wakes {
 /// Who is to be woken, once the transaction holds.
 #[derive(Debug, Default)]
 pub(super) struct Woken {
-    /// By a request.
-    pub(super) webhooks: Vec<Effect>,
+    /// By a request; or what is to be copied instead.
+    pub(super) carried: Vec<Effect>,
     /// By a message in these streams.
     pub(super) announced: Vec<StreamName>,
     /// When to look again.
@@ -70,6 +70,7 @@ impl<S: Sql> Turn<'_, S> {
     pub(super) fn gone(&self, name: &StreamName) -> Result<(), Refusal> {
         if self.is_followed()? {
             self.subscriptions()?.forgotten(name)?;
+            self.wakes.due.set(true);
         }
         Ok(())
     }
@@ -77,19 +78,7 @@ impl<S: Sql> Turn<'_, S> {
     /// Answers a call about subscriptions.
     pub(super) fn subscription(&self, call: &Call) -> Result<Answer, subscription::Refusal> {
         let subscriptions = self.subscriptions()?;
-        let tails = match call {
-            // Whatever grew was told in the transaction in which it grew.
-            Call::Claim { .. } => Tails::new(),
-            Call::Create { .. }
-            | Call::Show(_)
-            | Call::Delete(_)
-            | Call::Link(..)
-            | Call::Unlink(..)
-            | Call::Callback(..)
-            | Call::Ack(..)
-            | Call::Release(..)
-            | Call::Keys => self.tails(&subscriptions.needs(call)?)?,
-        };
+        let tails = self.tails(&subscriptions.needs(call)?)?;
         self.wakes.followed.set(None);
         self.wakes.due.set(true);
         self.sql()
@@ -132,7 +121,12 @@ impl<S: Sql> Turn<'_, S> {
             let work = self.sql().atomically(|_| subscriptions.work(self.now()))?;
             for effect in work {
                 match effect.errand {
-                    Errand::Webhook { .. } => woken.webhooks.push(effect),
+                    Errand::Webhook { .. } => woken.carried.push(effect),
+                    Errand::Copy(mut copying) => {
+                        copying.life = self.life(&copying.source)?;
+                        let (ticket, errand) = (effect.ticket, Errand::Copy(copying));
+                        woken.carried.push(Effect { ticket, errand });
+                    }
                     Errand::Append { stream, message } => {
                         self.announce(&effect.ticket, &stream, message)?;
                         woken.announced.push(stream);
@@ -142,6 +136,24 @@ impl<S: Sql> Turn<'_, S> {
         }
         woken.next = self.subscriptions()?.due()?;
         Ok(())
+    }
+
+    /// Takes copies into the stream that gathers them, and notes how far that is.
+    pub(super) fn gathered(
+        &self,
+        ticket: &Ticket,
+        target: &StreamName,
+        copies: &Copies,
+    ) -> Result<(), Refusal> {
+        self.together(|| {
+            let outcome = match self.append(target, &copies.append) {
+                Ok(_) => Outcome::Copied(copies.to),
+                Err(failure @ Refusal::Storage { .. }) => return Err(failure),
+                Err(_) => Outcome::Failed,
+            };
+            self.grown_unasked(target);
+            Ok(self.told(ticket, &outcome)?)
+        })
     }
 
     fn announce(
@@ -164,6 +176,13 @@ impl<S: Sql> Turn<'_, S> {
         let subscriptions = self.subscriptions()?;
         self.sql()
             .atomically(|_| subscriptions.told(ticket, &outcome, self.now()))
+    }
+
+    /// Which life of its name a stream is.
+    fn life(&self, name: &StreamName) -> Result<Option<Generation>, SqlError> {
+        let key = names::find(self.sql(), name)?;
+        let view = key.and_then(|key| self.engine(key).head(self.now()).ok());
+        Ok(view.and_then(|view| Generation::from_hex(&view.generation)))
     }
 
     /// Where streams end.

@@ -7,8 +7,9 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 
 use super::STREAMS_PATH;
-use super::answer::{bare, set};
+use super::answer::{self, bare, set};
 use super::request::{InvalidRequest, Query};
+use super::settings::Settings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
 use crate::stream::{StreamName, View};
 
@@ -27,13 +28,27 @@ pub struct Listing {
 const LISTED: usize = 100;
 
 impl Listing {
-    /// Whether a request is about the root. Whoever may ask is for the platform to check.
+    /// Whether a request is about the root.
     pub fn is_asked(head: &Parts) -> bool {
         head.uri.path() == STREAMS_PATH
     }
 
+    /// What an operator asks for; or the answer that they, or whoever else asks, get without.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the answer is made once for each refusal"
+    )]
+    pub fn admitted(settings: &Settings, head: &Parts) -> Result<Self, Response<Bytes>> {
+        if let Some(preflight) = settings.preflight(head) {
+            return Err(preflight);
+        }
+        let allowed = settings.authorise(head);
+        allowed.map_err(|problem| answer::problem(&problem))?;
+        Self::parse(head).map_err(|error| answer::invalid(&error))
+    }
+
     /// Reads a request: `prefix`, `after` (the `next` of the answer before), `limit`.
-    pub fn parse(head: &Parts) -> Result<Self, InvalidRequest> {
+    fn parse(head: &Parts) -> Result<Self, InvalidRequest> {
         if head.method != http::Method::GET {
             return Err(InvalidRequest::Method(head.method.clone()));
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::Hub;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
+use crate::stream::http::Listing;
 use crate::stream::row::{Columns, odd};
 use crate::stream::subscription::{Needs, Pattern};
 use crate::stream::{Generation, Offset, Place, StreamName};
@@ -116,6 +117,27 @@ impl<S: Sql> Hub<'_, S> {
         }
         found.truncate(SUBSCRIPTION_STREAMS_MAX + 1);
         Ok(found)
+    }
+
+    /// Names of streams that are listed, and the one behind which the list goes on, if it does.
+    pub fn listed(
+        &self,
+        listing: &Listing,
+    ) -> Result<(Vec<StreamName>, Option<StreamName>), SqlError> {
+        let select = "SELECT name FROM hub_stream WHERE name >= ? AND name < ? AND name > ? \
+             AND gone IS NULL ORDER BY name LIMIT ?";
+        let params = [
+            listing.prefix.as_str().into(),
+            format!("{}\u{7f}", listing.prefix).into(),
+            listing.after.as_str().into(),
+            (listing.limit as u64).into(),
+        ];
+        let rows = self.sql.run(select, &params)?.into_iter();
+        let names = rows.map(|row| named(&Columns::of(row).text()?));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let next = names.last().cloned();
+        let next = next.filter(|_| names.len() == listing.limit);
+        Ok((names, next))
     }
 
     pub(super) fn keep(&self, entry: &Entry) -> Result<(), SqlError> {

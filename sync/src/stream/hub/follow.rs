@@ -30,17 +30,7 @@ impl<S: Sql> Hub<'_, S> {
     /// What a call needs of the directory. As long as it is not answered, whatever tells anything
     /// has to be [heard](Self::hear) with it.
     pub fn needs(&self, call: &Call) -> Result<Needs, SqlError> {
-        match call {
-            Call::Create { .. } | Call::Link(..) => self.subscriptions().needs(call),
-            Call::Claim { .. }
-            | Call::Show(_)
-            | Call::Delete(_)
-            | Call::Unlink(..)
-            | Call::Callback(..)
-            | Call::Ack(..)
-            | Call::Release(..)
-            | Call::Keys => Ok(Needs::default()),
-        }
+        self.subscriptions().needs(call)
     }
 
     /// The streams that have to be asked before a call with such needs is answered. That they are

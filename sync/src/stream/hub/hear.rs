@@ -86,8 +86,9 @@ impl<S: Sql> Hub<'_, S> {
     }
 
     fn register(&self, name: &StreamName, what: &Happened, at: Timestamp) -> Result<(), SqlError> {
+        self.note(name, what, at)?;
         match registry::message(name, what, at) {
-            Some(message) => self.post(&message),
+            Some(message) => self.posts().put(&message),
             None => Ok(()),
         }
     }

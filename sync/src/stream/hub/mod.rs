@@ -15,34 +15,53 @@
 mod directory;
 mod follow;
 mod hear;
+mod index;
 mod outbox;
+mod post;
 
 use crate::sql::{Sql, SqlError};
-use crate::stream::subscription::{Answer, Call, Needs, Refusal, Subscriptions, Tails};
+use crate::stream::subscription::{
+    Answer, Call, Effect, Errand, Needs, Refusal, Subscriptions, Tails,
+};
 use crate::time::Timestamp;
 
 pub use directory::Entry;
 pub use follow::Wanted;
-pub use outbox::Batch;
+pub use index::{Rows, Statement};
+pub use post::Batch;
 
 /// The hub of a server, for the length of a turn.
 pub struct Hub<'a, S> {
     sql: &'a S,
     subscriptions: Subscriptions<'a, S>,
+    /// Whether somebody keeps an index of all streams.
+    has_index: bool,
 }
 
 impl<'a, S: Sql> Hub<'a, S> {
     /// Makes the tables, unless they are there. `seed` is random, and counts only the first time.
     pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SqlError> {
         directory::install(sql)?;
-        outbox::install(sql)?;
+        for tables in [outbox::REGISTRY, outbox::INDEX] {
+            outbox::Outbox::new(sql, tables).install()?;
+        }
         Subscriptions::install(sql, seed)
     }
 
     /// Opens what [`install`](Self::install) made.
     pub fn open(sql: &'a S) -> Result<Self, SqlError> {
         let subscriptions = Subscriptions::open(sql)?;
-        Ok(Self { sql, subscriptions })
+        Ok(Self {
+            sql,
+            subscriptions,
+            has_index: false,
+        })
+    }
+
+    /// The same, with an index of all streams to be written.
+    #[must_use]
+    pub fn with_index(self, has_index: bool) -> Self {
+        Self { has_index, ..self }
     }
 
     /// Whoever wakes.
@@ -53,20 +72,20 @@ impl<'a, S: Sql> Hub<'a, S> {
     /// Answers a call about subscriptions. Before that, what it [wants](Self::wanted) has to be
     /// followed.
     pub fn turn(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
-        let tails = match call {
-            // Whatever grew was told before its writer was answered.
-            Call::Claim { .. } => Tails::new(),
-            Call::Create { .. }
-            | Call::Show(_)
-            | Call::Delete(_)
-            | Call::Link(..)
-            | Call::Unlink(..)
-            | Call::Callback(..)
-            | Call::Ack(..)
-            | Call::Release(..)
-            | Call::Keys => self.tails(&self.subscriptions.needs(call)?)?,
-        };
+        let tails = self.tails(&self.subscriptions.needs(call)?)?;
         self.subscriptions.turn(call, &tails, now)
+    }
+
+    /// Does what is due: see [`Subscriptions::work`].
+    pub fn work(&self, now: Timestamp) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = self.subscriptions.work(now)?;
+        for effect in &mut effects {
+            if let Errand::Copy(copying) = &mut effect.errand {
+                let entry = self.entry(&copying.source)?;
+                copying.life = entry.map(|entry| entry.life);
+            }
+        }
+        Ok(effects)
     }
 
     /// When the platform has to come by, if nothing happens before.
@@ -74,7 +93,9 @@ impl<'a, S: Sql> Hub<'a, S> {
         let all = [
             self.subscriptions.due()?,
             self.follows_due()?,
-            self.outbox_due(now)?,
+            self.posts().due(now)?,
+            // Without an index nobody sends what was written down for it before.
+            self.notes().due(now)?.filter(|_| self.has_index),
         ];
         Ok(all.into_iter().flatten().min())
     }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::config::Config;
+use super::fan_out::Copying;
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
 use super::secret::KeySet;
@@ -163,6 +164,9 @@ pub enum Refusal {
     /// 405.
     #[error("this address takes {0}")]
     Method(&'static str),
+    /// 409: messages would be copied in a circle.
+    #[error("{0} would come back into it: fan-outs may not form a circle")]
+    Circle(StreamName),
     /// 409: made before with another configuration.
     #[error("the subscription exists with another configuration")]
     Exists,
@@ -244,6 +248,8 @@ pub enum Errand {
         /// The message.
         message: Bytes,
     },
+    /// Copies messages of a stream into another: [`Copying::gather`], then the append.
+    Copy(Box<Copying>),
 }
 
 /// What came of an effect.
@@ -258,6 +264,8 @@ pub enum Outcome {
     },
     /// The message is in the stream.
     Appended,
+    /// Messages up to here are in the stream that gathers them.
+    Copied(Offset),
     /// Nobody knows whether anything arrived, or it surely did not.
     Failed,
 }

@@ -24,13 +24,15 @@ pub struct Config {
     pub description: Option<String>,
 }
 
-/// How workers are woken.
+/// How workers are woken, or what is done instead.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Delivery {
     /// By a request to them.
     Webhook(WebhookUrl),
     /// By a message in a stream that they read, whereupon they claim the work.
     PullWake(StreamName),
+    /// Nobody is: messages are copied into a stream.
+    FanOut(StreamName),
 }
 
 impl Config {
@@ -50,6 +52,7 @@ impl Delivery {
         match self {
             Self::Webhook(_) => "webhook",
             Self::PullWake(_) => "pull-wake",
+            Self::FanOut(_) => "fan-out",
         }
     }
 
@@ -57,7 +60,16 @@ impl Delivery {
     pub fn target(&self) -> &str {
         match self {
             Self::Webhook(url) => url.as_str(),
-            Self::PullWake(stream) => stream.as_str(),
+            Self::PullWake(stream) | Self::FanOut(stream) => stream.as_str(),
+        }
+    }
+
+    /// The stream that it writes to. It must not follow that one: each message would cause the
+    /// next.
+    pub fn own(&self) -> Option<&StreamName> {
+        match self {
+            Self::Webhook(_) => None,
+            Self::PullWake(stream) | Self::FanOut(stream) => Some(stream),
         }
     }
 }
@@ -94,6 +106,10 @@ mod tests {
             },
             Config {
                 delivery: Delivery::PullWake(name("wake2")),
+                ..config.clone()
+            },
+            Config {
+                delivery: Delivery::FanOut(name("wake")),
                 ..config.clone()
             },
             Config {

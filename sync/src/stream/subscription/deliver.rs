@@ -1,18 +1,21 @@
 //! Turns that wake workers: what is due becomes effects, and what came of them is noted.
 
+use std::time::Duration;
+
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
 
 use super::call::{Effect, Errand, Outcome, Ticket};
 use super::config::Delivery;
 use super::engine::Subscriptions;
+use super::fan_out::Copying;
 use super::ledger::Record;
 use super::ssrf::WebhookUrl;
 use super::view::{Announcement, Notification, callback_url, says_done};
 use super::wake::{NEVER, PAST, Phase, backoff};
 use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_TIMEOUT};
 use crate::sql::{Sql, SqlError};
-use crate::stream::StreamName;
+use crate::stream::{Producer, StreamName};
 use crate::time::Timestamp;
 
 impl<S: Sql> Subscriptions<'_, S> {
@@ -52,6 +55,13 @@ impl<S: Sql> Subscriptions<'_, S> {
             ) if until > now && is_success(outcome) => {
                 self.answered(&mut record, outcome, until, now)?;
             }
+            (Phase::Sent { .. }, Outcome::Copied(to)) => {
+                record.wake.failures = 0;
+                for path in std::mem::take(&mut record.wake.told).into_keys() {
+                    self.ledger.acknowledge(record.number, &path, *to)?;
+                }
+                self.next_wake(&mut record, now)?;
+            }
             (Phase::Sent { until }, Outcome::Answered { .. }) => {
                 // Whoever refuses has not begun: the same wake may be tried again.
                 self.retry(&mut record, until, now);
@@ -63,7 +73,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             (Phase::Sent { .. }, Outcome::Failed) => {
                 let keep = match record.delivery {
                     Delivery::Webhook(_) => PAST,
-                    Delivery::PullWake(_) => NEVER,
+                    Delivery::PullWake(_) | Delivery::FanOut(_) => NEVER,
                 };
                 self.retry(&mut record, keep, now);
             }
@@ -87,8 +97,9 @@ impl<S: Sql> Subscriptions<'_, S> {
                         self.retry(record, NEVER, now);
                     }
                 }
-                // Whether the message is there or not, another one of the same wake does no harm.
-                Delivery::PullWake(_) => self.retry(record, NEVER, now),
+                // Whether the message is there or not, another one of the same wake does no harm,
+                // and what is copied twice counts once.
+                Delivery::PullWake(_) | Delivery::FanOut(_) => self.retry(record, NEVER, now),
             },
             Phase::Idle
             | Phase::Queued { .. }
@@ -117,7 +128,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         record.wake.failures = 0;
         let body = match outcome {
             Outcome::Answered { body, .. } => body.as_ref(),
-            Outcome::Appended | Outcome::Failed => &[],
+            Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => &[],
         };
         if says_done(body) {
             for (path, tail) in std::mem::take(&mut record.wake.told) {
@@ -151,12 +162,54 @@ impl<S: Sql> Subscriptions<'_, S> {
         let errand = match record.delivery.clone() {
             Delivery::Webhook(url) => self.webhook(record, url, now)?,
             Delivery::PullWake(stream) => announcement(record, stream, &first.path, now)?,
+            Delivery::FanOut(target) => match self.copying(record, target, now)? {
+                Some(copying) => Errand::Copy(Box::new(copying)),
+                None => return Ok(None),
+            },
         };
         let ticket = Ticket {
             subscription: record.number,
             generation: record.wake.generation,
         };
         Ok(Some(Effect { ticket, errand }))
+    }
+
+    /// What is to be copied. A batch that may have arrived stays the same until it surely has.
+    fn copying(
+        &self,
+        record: &mut Record,
+        target: StreamName,
+        now: Timestamp,
+    ) -> Result<Option<Copying>, SqlError> {
+        if record.wake.told.is_empty() {
+            let link = self.ledger.pending(record.number, record.wake.generation)?;
+            record
+                .wake
+                .told
+                .extend(link.map(|link| (link.path, link.tail)));
+        }
+        let Some((source, until)) = record.wake.told.first_key_value() else {
+            return Ok(None);
+        };
+        let Some(link) = self.ledger.link(record.number, source)? else {
+            return Ok(None);
+        };
+        let copying = Copying {
+            source: source.clone(),
+            life: None,
+            from: link.acked,
+            until: *until,
+            target,
+            producer: Producer {
+                id: format!("fan-out-{}", record.number),
+                epoch: record.wake.generation,
+                seq: 0,
+            },
+        };
+        record.wake.phase = Phase::Sent {
+            until: now.after(COPY_TIME),
+        };
+        Ok(Some(copying))
     }
 
     fn webhook(
@@ -193,6 +246,9 @@ impl<S: Sql> Subscriptions<'_, S> {
     }
 }
 
+/// How long a batch may take to be copied before it is copied again: that does no harm.
+const COPY_TIME: Duration = Duration::from_secs(5);
+
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
 fn announcement(
@@ -222,6 +278,6 @@ fn text(value: &impl serde::Serialize) -> Result<Vec<u8>, SqlError> {
 fn is_success(outcome: &Outcome) -> bool {
     match outcome {
         Outcome::Answered { status, .. } => (200..300).contains(status),
-        Outcome::Appended | Outcome::Failed => false,
+        Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => false,
     }
 }

@@ -10,6 +10,7 @@ use super::ledger::{Ledger, Link, LinkKind, Record, millis};
 use super::pattern::{Pattern, is_reserved};
 use super::secret::{Secret, Wakes};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
+use super::wake::PAST;
 use crate::limits::{SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTIONS_MAX};
 use crate::sql::{Sql, SqlError};
 use crate::stream::{Offset, StreamName};
@@ -35,8 +36,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         Ok(Self { ledger, secret })
     }
 
-    /// Which tails [`turn`](Self::turn) should be told. One whose every append is told by
-    /// [`touched`](Self::touched) before its writer hears of it may leave a claim's away.
+    /// Which tails [`turn`](Self::turn) has to be told. Every append afterwards is told by
+    /// [`touched`](Self::touched), before its writer hears of it.
     pub fn needs(&self, call: &Call) -> Result<Needs, SqlError> {
         Ok(match call {
             // It is confirmed as it is, or refused.
@@ -49,18 +50,9 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                 streams: streams.clone(),
                 pattern: None,
             },
-            Call::Claim { id, .. } => match self.ledger.find(id)? {
-                Some(record) => Needs {
-                    streams: self
-                        .all_links(&record)?
-                        .into_iter()
-                        .map(|l| l.path)
-                        .collect(),
-                    pattern: None,
-                },
-                None => Needs::default(),
-            },
-            Call::Show(_)
+            // Whatever grew was told before its writer was answered.
+            Call::Claim { .. }
+            | Call::Show(_)
             | Call::Delete(_)
             | Call::Unlink(..)
             | Call::Callback(..)
@@ -78,6 +70,12 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                     return self.confirm(&record, config);
                 }
                 self.has_room(config, tails)?;
+                if let Delivery::FanOut(target) = &config.delivery {
+                    let follows = |stream: &StreamName| {
+                        config.streams.contains(stream) || is_followed(config, stream)
+                    };
+                    self.is_no_circle(target, follows)?;
+                }
                 let record = self.ledger.insert(id, config, root, now)?;
                 self.create(record, config, tails)
             }
@@ -90,7 +88,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             }
             Call::Link(id, streams) => self.add(self.find(id)?, streams, tails),
             Call::Unlink(id, stream) => self.unlink(self.find(id)?, stream),
-            Call::Claim { id, worker } => self.claim(self.find(id)?, worker, tails, now),
+            Call::Claim { id, worker } => self.claim(self.find(id)?, worker, now),
             Call::Callback(id, report) => self.report(self.find(id)?, report, now),
             Call::Ack(id, report) => self.report(self.find_claimed(id)?, report, now),
             Call::Release(id, report) => self.release(self.find_claimed(id)?, report, now),
@@ -130,9 +128,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     pub fn forgotten(&self, stream: &StreamName) -> Result<(), SqlError> {
         for number in self.ledger.linked(stream)? {
             if let Some(mut record) = self.ledger.at(number)?
-                && record.wake.told.remove(stream).is_some()
+                && record.forget(stream)
             {
-                // Who was told of it is not done with what comes under its name later.
                 self.ledger.keep(&record)?;
             }
         }
@@ -169,7 +166,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         let record = self.find(id)?;
         match record.delivery {
             Delivery::PullWake(_) => Ok(record),
-            Delivery::Webhook(_) => Err(not_pull_wake()),
+            Delivery::Webhook(_) | Delivery::FanOut(_) => Err(not_pull_wake()),
         }
     }
 
@@ -218,10 +215,13 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         streams: &[StreamName],
         tails: &Tails,
     ) -> Result<Answer, Refusal> {
-        let own = record.delivery.target();
-        let is_pull = matches!(record.delivery, Delivery::PullWake(_));
-        if is_pull && streams.iter().any(|path| path.as_str() == own) {
-            return Err(Refusal::Invalid(OWN_WAKE_STREAM.into()));
+        if let Some(own) = record.delivery.own()
+            && streams.contains(own)
+        {
+            return Err(Refusal::Invalid(OWN_STREAM.into()));
+        }
+        if let Delivery::FanOut(target) = &record.delivery {
+            self.is_no_circle(target, |stream| streams.contains(stream))?;
         }
         if record.links + streams.len() as u64 > SUBSCRIPTION_STREAMS_MAX as u64 {
             return Err(full());
@@ -255,6 +255,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         } else {
             self.ledger.unlink(record.number, path)?;
             record.links = record.links.saturating_sub(1);
+            record.forget(path);
             self.ledger.keep(&record)?;
         }
         Ok(Answer::Done)
@@ -305,7 +306,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             link_type: link.kind.as_str(),
             acked_offset: link.acked,
         });
-        let (webhook, wake_stream) = match &record.delivery {
+        let (mut webhook, mut wake_stream, mut target_stream) = (None, None, None);
+        match &record.delivery {
             Delivery::Webhook(url) => {
                 let signing = Signing {
                     alg: "ed25519",
@@ -313,10 +315,11 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                     jwks_url: keys_url(&record.root),
                 };
                 let url = url.to_string();
-                (Some(WebhookView { url, signing }), None)
+                webhook = Some(WebhookView { url, signing });
             }
-            Delivery::PullWake(stream) => (None, Some(stream.to_string())),
-        };
+            Delivery::PullWake(stream) => wake_stream = Some(stream.to_string()),
+            Delivery::FanOut(stream) => target_stream = Some(stream.to_string()),
+        }
         Ok(SubscriptionView {
             id: record.id.clone(),
             subscription_id: record.id.clone(),
@@ -325,6 +328,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             streams: streams.collect(),
             webhook,
             wake_stream,
+            target_stream,
             lease_ttl_ms: millis(record.lease),
             created_at: rfc3339(record.created),
             status: match record.wake.failures {
@@ -345,21 +349,28 @@ impl Record {
             generation: self.wake.generation,
         }
     }
+
+    /// A stream is gone. Who was told of it is not done with what comes under its name later, and
+    /// what is copied of it must not be taken for that.
+    fn forget(&mut self, stream: &StreamName) -> bool {
+        let was_told = self.wake.told.remove(stream).is_some();
+        if was_told {
+            match self.delivery {
+                Delivery::Webhook(_) | Delivery::PullWake(_) => {}
+                Delivery::FanOut(_) => self.wake.begin(PAST),
+            }
+        }
+        was_told
+    }
 }
 
 /// Why a stream may not belong to a subscription.
-pub(super) const OWN_WAKE_STREAM: &str =
-    "a subscription can't follow its own wake stream: each wake would cause the next";
+pub(super) const OWN_STREAM: &str =
+    "a subscription can't follow the stream it writes to: each message would cause the next";
 
 fn is_followed(config: &Config, path: &StreamName) -> bool {
-    let own = match &config.delivery {
-        Delivery::PullWake(stream) => stream == path,
-        Delivery::Webhook(_) => false,
-    };
-    !own && config
-        .pattern
-        .as_ref()
-        .is_some_and(|pattern| pattern.matches(path))
+    let matches = |pattern: &Pattern| pattern.matches(path);
+    config.delivery.own() != Some(path) && config.pattern.as_ref().is_some_and(matches)
 }
 
 fn tail(tails: &Tails, path: &StreamName) -> Offset {

@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::RESERVED;
 use super::call::{Ack, Answer, Call, Refusal, Report, Root};
 use super::config::{Config, Delivery};
-use super::engine::OWN_WAKE_STREAM;
+use super::engine::OWN_STREAM;
 use super::id::SubscriptionId;
 use super::pattern::{Pattern, is_reserved};
 use super::ssrf::{WebhookPolicy, WebhookUrl};
@@ -30,6 +30,7 @@ use crate::limits::{
 use crate::stream::StreamName;
 use crate::stream::http::{self as streams, STREAMS_PATH, Settings};
 use crate::stream::ops::KEYS;
+use crate::stream::registry::is_registry;
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
@@ -189,6 +190,7 @@ struct Wanted {
     streams: Option<Vec<String>>,
     webhook: Option<Webhook>,
     wake_stream: Option<String>,
+    target_stream: Option<String>,
     lease_ttl_ms: Option<u64>,
     description: Option<String>,
     filter: Option<serde::de::IgnoredAny>,
@@ -268,14 +270,23 @@ fn config(wanted: Wanted, policy: WebhookPolicy) -> Result<Config, Refusal> {
             if stream.is_empty() {
                 return Err(invalid("a pull-wake subscription needs wake_stream"));
             }
-            Delivery::PullWake(name(&stream)?)
+            Delivery::PullWake(written(&stream)?)
         }
-        Some(_) | None => return Err(invalid("type must be \"webhook\" or \"pull-wake\"")),
+        Some("fan-out") => {
+            let stream = wanted.target_stream.unwrap_or_default();
+            if stream.is_empty() {
+                return Err(invalid("a fan-out subscription needs target_stream"));
+            }
+            Delivery::FanOut(written(&stream)?)
+        }
+        Some(_) | None => {
+            return Err(invalid(
+                "type must be \"webhook\", \"pull-wake\" or \"fan-out\"",
+            ));
+        }
     };
-    if let Delivery::PullWake(own) = &delivery
-        && streams.contains(own)
-    {
-        return Err(invalid(OWN_WAKE_STREAM));
+    if delivery.own().is_some_and(|own| streams.contains(own)) {
+        return Err(invalid(OWN_STREAM));
     }
     let lease = wanted
         .lease_ttl_ms
@@ -342,6 +353,15 @@ fn name(text: &str) -> Result<StreamName, Refusal> {
     Ok(name)
 }
 
+/// A stream that the server is to write to.
+fn written(text: &str) -> Result<StreamName, Refusal> {
+    let name = name(text)?;
+    if is_registry(&name) {
+        return Err(invalid("the registry takes nothing but its own entries"));
+    }
+    Ok(name)
+}
+
 fn bounded(what: &str, text: String) -> Result<String, Refusal> {
     let fits = !text.is_empty() && text.len() <= SUBSCRIPTION_TEXT_BYTES_MAX;
     if fits {
@@ -391,6 +411,7 @@ fn code(refusal: &Refusal) -> (&'static str, StatusCode) {
         Refusal::TooLarge { .. } => ("INVALID_REQUEST", StatusCode::PAYLOAD_TOO_LARGE),
         Refusal::Method(_) => ("INVALID_REQUEST", StatusCode::METHOD_NOT_ALLOWED),
         Refusal::Unknown | Refusal::Nowhere => ("SUBSCRIPTION_NOT_FOUND", StatusCode::NOT_FOUND),
+        Refusal::Circle(_) => ("CIRCULAR_FAN_OUT", StatusCode::CONFLICT),
         Refusal::Exists => ("SUBSCRIPTION_ALREADY_EXISTS", StatusCode::CONFLICT),
         Refusal::Url(_) => ("WEBHOOK_URL_REJECTED", StatusCode::BAD_REQUEST),
         Refusal::Token => ("TOKEN_INVALID", StatusCode::UNAUTHORIZED),

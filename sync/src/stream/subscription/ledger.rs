@@ -63,6 +63,13 @@ pub(super) struct Link {
     pub(super) tail: Offset,
 }
 
+/// A fan-out, as far as circles are concerned.
+pub(super) struct FanOut {
+    pub(super) number: u64,
+    pub(super) pattern: Option<Pattern>,
+    pub(super) target: StreamName,
+}
+
 /// Why a stream belongs to a subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum LinkKind {
@@ -231,9 +238,9 @@ impl<S: Sql> Ledger<'_, S> {
         row.map(|row| Cells::new(row).moment()).transpose()
     }
 
-    /// Number, pattern and wake stream of each subscription that has a pattern.
+    /// Number and pattern of each subscription that has a pattern, and the stream it writes to.
     pub(super) fn patterns(&self) -> Result<Vec<(u64, Pattern, Option<String>)>, SqlError> {
-        let select = "SELECT number, pattern, CASE kind WHEN 'pull-wake' THEN target END
+        let select = "SELECT number, pattern, CASE kind WHEN 'webhook' THEN NULL ELSE target END
              FROM subscription WHERE pattern IS NOT NULL";
         let read = |row| {
             let mut cells = Cells::new(row);
@@ -242,6 +249,31 @@ impl<S: Sql> Ledger<'_, S> {
             Ok((number, pattern, cells.optional_text()?))
         };
         self.0.run(select, &[])?.into_iter().map(read).collect()
+    }
+
+    /// Number, pattern and target of each fan-out.
+    pub(super) fn fan_outs(&self) -> Result<Vec<FanOut>, SqlError> {
+        let select = "SELECT number, pattern, target FROM subscription WHERE kind = 'fan-out'";
+        let read = |row| {
+            let mut cells = Cells::new(row);
+            let (number, pattern) = (cells.number()?, cells.optional_text()?);
+            let pattern = pattern.map(|text| Pattern::parse(&text).map_err(wrong));
+            Ok(FanOut {
+                number,
+                pattern: pattern.transpose()?,
+                target: StreamName::parse(&cells.text()?).map_err(wrong)?,
+            })
+        };
+        self.0.run(select, &[])?.into_iter().map(read).collect()
+    }
+
+    /// A stream with work: each of them in its turn, as `turn` grows.
+    pub(super) fn pending(&self, number: u64, turn: u64) -> Result<Option<Link>, SqlError> {
+        let select = "SELECT path, explicit, acked, tail FROM subscription_link
+             WHERE number = ?1 AND acked < tail ORDER BY path LIMIT 1 OFFSET ?2 %
+             (SELECT max(count(*), 1) FROM subscription_link WHERE number = ?1 AND acked < tail)";
+        let rows = self.0.run(select, &[number.into(), turn.into()])?;
+        rows.into_iter().next().map(link).transpose()
     }
 
     /// The numbers of the subscriptions that have a stream.
@@ -359,6 +391,7 @@ fn record(mut cells: Cells) -> Result<Record, SqlError> {
     let (kind, target) = (cells.text()?, cells.text()?);
     let delivery = match kind.as_str() {
         "webhook" => Delivery::Webhook(WebhookUrl::kept(target)),
+        "fan-out" => Delivery::FanOut(StreamName::parse(&target).map_err(wrong)?),
         _ => Delivery::PullWake(StreamName::parse(&target).map_err(wrong)?),
     };
     let pattern = cells.optional_text()?;

@@ -5,16 +5,19 @@
 //! them is done. When one of them grows, somebody is woken: a webhook is sent, or a message is put
 //! into a stream that workers read, one of whom then claims the work. Whoever is awake holds a
 //! lease; when it ends in silence, somebody else is woken. Each wake has a generation, and reports
-//! of an earlier one are fenced off.
+//! of an earlier one are fenced off. Or nobody is woken, and the messages are copied into another
+//! stream.
 //!
 //! All subscriptions of a server are in one ledger ([`Subscriptions`]). Its turns are synchronous,
 //! and what has to happen outside comes back as [`Effect`]s: the platform does them and tells how
 //! they went. A platform that dies in between is asked to do them again.
 
 mod call;
+mod circle;
 mod config;
 mod deliver;
 mod engine;
+mod fan_out;
 pub mod http;
 mod id;
 mod ledger;
@@ -30,6 +33,7 @@ pub use call::{
 };
 pub use config::{Config, Delivery};
 pub use engine::Subscriptions;
+pub use fan_out::{Copies, Copying};
 pub use id::{InvalidId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use secret::KeySet;

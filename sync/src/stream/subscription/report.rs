@@ -1,6 +1,6 @@
 //! Turns of workers: they claim work, report how far it is, and give it back.
 
-use super::call::{Ack, Answer, Refusal, Report, Tails};
+use super::call::{Ack, Answer, Refusal, Report};
 use super::config::Delivery;
 use super::engine::{Subscriptions, not_pull_wake};
 use super::ledger::{Record, millis};
@@ -18,12 +18,11 @@ impl<S: Sql> Subscriptions<'_, S> {
         &self,
         mut record: Record,
         worker: &str,
-        tails: &Tails,
         now: Timestamp,
     ) -> Result<Answer, Refusal> {
         match record.delivery {
             Delivery::PullWake(_) => {}
-            Delivery::Webhook(_) => return Err(not_pull_wake()),
+            Delivery::Webhook(_) | Delivery::FanOut(_) => return Err(not_pull_wake()),
         }
         if record.wake.due().is_some_and(|due| due <= now) {
             self.advance(&mut record, now)?;
@@ -34,7 +33,6 @@ impl<S: Sql> Subscriptions<'_, S> {
                 generation: record.wake.generation,
             });
         }
-        self.catch_up(&record, tails)?;
         if !self.ledger.has_pending(record.number)? {
             return Err(Refusal::Idle);
         }
@@ -163,18 +161,5 @@ impl<S: Sql> Subscriptions<'_, S> {
             read.push((link.path, offset));
         }
         Ok(read)
-    }
-
-    /// Takes the platform's word for how far streams have grown. None is ever said to shrink:
-    /// the word may be older than what the ledger knows.
-    fn catch_up(&self, record: &Record, tails: &Tails) -> Result<(), SqlError> {
-        for (path, tail) in tails {
-            let link = self.ledger.link(record.number, path)?;
-            if let Some(mut link) = link.filter(|link| link.tail < *tail) {
-                link.tail = *tail;
-                self.ledger.keep_link(record.number, &link)?;
-            }
-        }
-        Ok(())
     }
 }

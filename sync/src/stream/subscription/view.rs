@@ -14,7 +14,7 @@ pub struct SubscriptionView {
     pub id: SubscriptionId,
     /// Its id, once more, as every other body names it.
     pub subscription_id: SubscriptionId,
-    /// `webhook` or `pull-wake`.
+    /// `webhook`, `pull-wake` or `fan-out`.
     #[serde(rename = "type")]
     pub kind: &'static str,
     /// Streams by the shape of their names.
@@ -28,11 +28,14 @@ pub struct SubscriptionView {
     /// Where wakes are announced.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wake_stream: Option<String>,
+    /// Where messages are copied to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_stream: Option<String>,
     /// How long a lease lasts.
     pub lease_ttl_ms: u64,
     /// When it was made (RFC 3339).
     pub created_at: String,
-    /// `active`, or `failed` while nobody can be woken.
+    /// `active`, or `failed` while nobody can be woken or nothing copied.
     pub status: &'static str,
     /// Whether streams match that are too many to be followed.
     #[serde(skip_serializing_if = "is_complete")]

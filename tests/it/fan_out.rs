@@ -1,0 +1,440 @@
+//! Fan-out: streams that are copied into another, against a model and over sockets.
+//!
+//! Whatever is lost, late or done twice on the way: of each stream, all that was written stands in
+//! the target, once and in its order.
+
+use std::collections::BTreeMap;
+use std::future::Future as _;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use pmx_sync::stream::subscription::{
+    Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, Refusal, Root,
+    SubscriptionId, Subscriptions, Tails,
+};
+use pmx_sync::stream::{
+    self, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape, StreamName,
+};
+use pmx_sync::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::sim::rng::Rng;
+use crate::sim::sql::Sqlite;
+use crate::waking::Home;
+use crate::world::{Host, eventually, started_on_both_hosts};
+
+started_on_both_hosts! {
+    what_is_written_to_many_streams_stands_in_one,
+    copies_survive_every_kill,
+}
+
+/// Schedules of a test run.
+const SCHEDULES: u64 = 400;
+
+/// The streams that are copied, and their media types.
+const SOURCES: [(&str, &str); 3] = [
+    ("in/a", "application/json"),
+    ("in/b", "application/json"),
+    ("in/c", "text/plain"),
+];
+
+#[test]
+fn everything_is_copied_once_and_in_order() {
+    if let Ok(seed) = std::env::var("PMX_SEED") {
+        World::new(seed.parse().unwrap()).run();
+        return;
+    }
+    let mut twice = 0;
+    for seed in 0..SCHEDULES {
+        let run = std::panic::AssertUnwindSafe(|| World::new(seed).run());
+        let repeated = std::panic::catch_unwind(run);
+        twice += repeated.unwrap_or_else(|_| panic!("broken by PMX_SEED={seed}"));
+    }
+    // A run in which nothing arrives twice shows nothing.
+    assert!(twice > SCHEDULES, "{twice}");
+}
+
+struct World {
+    rng: Rng,
+    sql: Sqlite,
+    now: u64,
+    /// How often each stream was made, and what was written to it since.
+    written: BTreeMap<usize, (u64, u64)>,
+    lives: u8,
+    /// Copies under way; some are made again although they arrived.
+    errands: Vec<Effect>,
+    repeated: u64,
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let sql = Sqlite::new();
+        Engine::install(&sql).unwrap();
+        Subscriptions::install(&sql, [seed as u8; 32]).unwrap();
+        let mut world = Self {
+            rng: Rng::new(seed),
+            sql,
+            now: 1_778_324_210_000,
+            written: BTreeMap::new(),
+            lives: 0,
+            errands: Vec::new(),
+            repeated: 0,
+        };
+        world.make(TARGET, "application/json");
+        let made = world.subscribe("s", Some("in/*"), &[], "all");
+        assert!(matches!(made, Ok(Answer::Created(_))), "{made:?}");
+        world
+    }
+
+    fn run(&mut self) -> u64 {
+        for _ in 0..120 {
+            match self.rng.below(10) {
+                0..=3 => self.write(),
+                4 => self.delete(),
+                5 => self.now += self.rng.below(40_000) as u64,
+                6..=7 => self.work(),
+                _ => self.carry(),
+            }
+        }
+        self.settle();
+        self.check();
+        self.repeated
+    }
+
+    fn engine<'a>(&'a self, key: usize, shape: &'a Shape) -> Engine<'a, Sqlite> {
+        Engine::new(&self.sql, i64::try_from(key).unwrap(), shape)
+    }
+
+    fn at(&self) -> Timestamp {
+        Timestamp::from_millis(self.now)
+    }
+
+    fn subscribe(
+        &self,
+        id: &str,
+        pattern: Option<&str>,
+        streams: &[&str],
+        target: &str,
+    ) -> Result<Answer, Refusal> {
+        let config = Config {
+            pattern: pattern.map(|pattern| Pattern::parse(pattern).unwrap()),
+            streams: streams.iter().copied().map(name).collect(),
+            delivery: Delivery::FanOut(name(target)),
+            lease: Duration::from_secs(30),
+            description: None,
+        };
+        let call = Call::Create {
+            id: SubscriptionId::parse(id).unwrap(),
+            config: Box::new(config),
+            root: Root::parse("https://host/v1/stream").unwrap(),
+        };
+        self.turn(|it| it.turn(&call, &Tails::new(), self.at()))
+    }
+
+    fn turn<T>(&self, turn: impl FnOnce(&Subscriptions<'_, Sqlite>) -> T) -> T {
+        turn(&Subscriptions::open(&self.sql).unwrap())
+    }
+
+    fn make(&mut self, key: usize, media_type: &str) {
+        self.lives += 1;
+        let life = Generation::from_random([self.lives; 16]);
+        let create = Create {
+            media_type: Some(MediaType::new(media_type)),
+            expiry: Some(Expiry::Never),
+            expiry_text: None,
+            closed: false,
+            body: bytes::Bytes::new(),
+            fork: None,
+        };
+        let shape = Shape::default();
+        let engine = self.engine(key, &shape);
+        engine.create(&create, self.at(), life).unwrap();
+    }
+
+    fn write(&mut self) {
+        let key = self.rng.below(SOURCES.len());
+        let (stream, media_type) = SOURCES[key];
+        let (life, count) = match self.written.get(&key).copied() {
+            Some((life, count)) if count > 0 => (life, count),
+            before => {
+                self.make(key, media_type);
+                (before.map_or(1, |(life, _)| life), 0)
+            }
+        };
+        let more = 1 + self.rng.below(4) as u64;
+        let messages = (count..count + more).map(|number| format!("\"{life}.{number} \""));
+        let messages: Vec<String> = messages.collect();
+        let body = if media_type == "text/plain" {
+            messages.concat().replace('"', "")
+        } else {
+            format!("[{}]", messages.join(","))
+        };
+        let append = Append {
+            media_type: Some(MediaType::new(media_type)),
+            body: body.into(),
+            seq: None,
+            producer: None,
+            close: false,
+        };
+        let shape = Shape::default();
+        let engine = self.engine(key, &shape);
+        let tail = engine.append(&append, self.at()).unwrap().next;
+        self.written.insert(key, (life, count + more));
+        self.turn(|it| it.touched(&name(stream), tail, self.at()).unwrap());
+    }
+
+    fn delete(&mut self) {
+        let key = self.rng.below(SOURCES.len());
+        if let Some((life, count)) = self.written.get(&key).copied()
+            && count > 0
+        {
+            let shape = Shape::default();
+            let engine = self.engine(key, &shape);
+            engine.delete(self.at()).unwrap();
+            while let Some(chore) = engine.chore(self.at()).unwrap() {
+                engine.chore_done(&chore, self.at()).unwrap();
+            }
+            self.turn(|it| it.forgotten(&name(SOURCES[key].0)).unwrap());
+            self.written.insert(key, (life + 1, 0));
+        }
+    }
+
+    fn work(&mut self) {
+        let effects = self.turn(|it| it.work(self.at()).unwrap());
+        for effect in effects {
+            let effect = self.stamped(effect);
+            if !self.rng.once_in(6) {
+                self.errands.push(effect);
+            }
+        }
+    }
+
+    /// Says which life of its name a source is.
+    fn stamped(&self, effect: Effect) -> Effect {
+        let Effect { ticket, errand } = effect;
+        let Errand::Copy(mut copying) = errand else {
+            panic!("nobody is woken here");
+        };
+        let key = SOURCES
+            .iter()
+            .position(|it| it.0 == copying.source.as_str());
+        let shape = Shape::default();
+        let view = self.engine(key.unwrap(), &shape).head(self.at()).ok();
+        copying.life = view.and_then(|view| Generation::from_hex(&view.generation));
+        let errand = Errand::Copy(copying);
+        Effect { ticket, errand }
+    }
+
+    /// Some copies are made, perhaps long after they were asked for, and perhaps again.
+    fn carry(&mut self) {
+        if self.errands.is_empty() {
+            return;
+        }
+        let at = self.rng.below(self.errands.len());
+        let effect = self.errands[at].clone();
+        if self.rng.once_in(3) {
+            self.repeated += 1;
+        } else {
+            self.errands.swap_remove(at);
+        }
+        let outcome = self.copy(&effect);
+        if !self.rng.once_in(4) {
+            let now = self.at();
+            self.turn(|it| it.told(&effect.ticket, &outcome, now).unwrap());
+        }
+    }
+
+    fn copy(&mut self, effect: &Effect) -> Outcome {
+        let Errand::Copy(copying) = &effect.errand else {
+            panic!("nobody is woken here");
+        };
+        match self.copied(copying) {
+            Ok(outcome) => outcome,
+            Err(_) => Outcome::Failed,
+        }
+    }
+
+    fn copied(&mut self, copying: &Copying) -> Result<Outcome, stream::Refusal> {
+        let key = SOURCES
+            .iter()
+            .position(|it| it.0 == copying.source.as_str());
+        // Pages end elsewhere each time.
+        let read_bytes = *self.rng.pick(&[1, 7, 30, 4_096]);
+        let shape = Shape {
+            read_bytes,
+            ..Shape::default()
+        };
+        let engine = self.engine(key.unwrap(), &shape);
+        let now = self.at();
+        let read = async |read| match engine.look(&read, now)? {
+            Reading::Page(page) => Ok(page),
+            Reading::Stitch(_) => panic!("nothing is cold here"),
+        };
+        let mut gathering = pin!(copying.gather(read));
+        let polled = gathering
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        let Poll::Ready(copies) = polled else {
+            panic!("nothing waits here");
+        };
+        let copies = copies?;
+        let engine = self.engine(TARGET, &shape);
+        engine.append(&copies.append, now)?;
+        Ok(Outcome::Copied(copies.to))
+    }
+
+    /// Nobody disturbs any more.
+    fn settle(&mut self) {
+        self.errands.clear();
+        for _ in 0..200 {
+            for effect in self.turn(|it| it.work(self.at()).unwrap()) {
+                let effect = self.stamped(effect);
+                let outcome = self.copy(&effect);
+                let now = self.at();
+                self.turn(|it| it.told(&effect.ticket, &outcome, now).unwrap());
+            }
+            match self.turn(|it| it.due().unwrap()) {
+                Some(due) => self.now = self.now.max(due.as_millis()),
+                None => return,
+            }
+        }
+        panic!("it never rests");
+    }
+
+    fn check(&self) {
+        let shape = Shape::default();
+        let engine = self.engine(TARGET, &shape);
+        let from = stream::From::Start;
+        let reading = engine.look(&stream::Read { from }, self.at()).unwrap();
+        let Reading::Page(page) = reading else {
+            panic!("nothing is cold here");
+        };
+        let all: Vec<Value> = serde_json::from_str(&format!(
+            "[{}]",
+            String::from_utf8(page.body.to_vec()).unwrap()
+        ))
+        .unwrap();
+        for (key, (stream, _)) in SOURCES.iter().enumerate() {
+            let mine = all.iter().filter(|it| it["stream"] == *stream);
+            let text: String = mine.map(|it| it["payload"].as_str().unwrap()).collect();
+            let mut found: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+            for message in text.split_whitespace() {
+                let (life, number) = message.split_once('.').unwrap();
+                let life = found.entry(life.parse().unwrap()).or_default();
+                life.push(number.parse().unwrap());
+            }
+            for (life, numbers) in &found {
+                let expected: Vec<u64> = (0..numbers.len() as u64).collect();
+                assert_eq!(*numbers, expected, "{stream}, life {life}");
+            }
+            if let Some((life, count)) = self.written.get(&key) {
+                let copied = found.get(life).map_or(0, Vec::len) as u64;
+                assert_eq!(copied, *count, "{stream}, life {life}");
+            }
+        }
+    }
+}
+
+/// The key of the stream that gathers all.
+const TARGET: usize = 9;
+
+fn name(text: &str) -> StreamName {
+    StreamName::parse(text).unwrap()
+}
+
+#[test]
+fn nothing_is_copied_in_a_circle() {
+    let world = World::new(1);
+    let code = |made: Result<Answer, Refusal>| match made {
+        Ok(_) => "",
+        Err(Refusal::Circle(_)) => "circle",
+        Err(refusal) => panic!("{refusal}"),
+    };
+    // `in/*` goes to `all` already.
+    for (id, pattern, streams, target, expected) in [
+        ("1", None, &["all"][..], "more", ""),
+        ("2", None, &["more"], "in/x", "circle"),
+        ("3", Some("**"), &[], "in/x", "circle"),
+        ("4", Some("**"), &[], "sum", ""),
+        ("5", None, &["sum"], "in/x", "circle"),
+        ("6", None, &["sum"], "other", "circle"),
+        ("7", Some("in/*"), &[], "in/x", ""),
+    ] {
+        let made = world.subscribe(id, pattern, streams, target);
+        assert_eq!(code(made), expected, "{id}");
+    }
+    let link = Call::Link(SubscriptionId::parse("s").unwrap(), vec![name("sum")]);
+    let linked = world.turn(|it| it.turn(&link, &Tails::new(), world.at()));
+    assert_eq!(code(linked), "circle");
+}
+
+fn what_is_written_to_many_streams_stands_in_one(host: Host) {
+    let home = Home::new(host, &[]);
+    assert_eq!(home.ask("PUT", "in/a", "", &json!(["before"])).status, 201);
+    let config = json!({"type": "fan-out", "pattern": "in/*", "target_stream": "all"});
+    home.subscribe("s", &config);
+    let shown = home.ask("GET", "__ds/subscriptions/s", "", &Value::Null);
+    assert_eq!(shown.json()["target_stream"], "all");
+    assert_eq!(home.claim("s").status, 400);
+    assert_eq!(
+        home.ask("POST", "in/a", "", &json!([1, {"b": 2}])).status,
+        204
+    );
+    // The target is made later than what it gets.
+    eventually("it is said that nothing is copied", || {
+        let shown = home.ask("GET", "__ds/subscriptions/s", "", &Value::Null);
+        shown.json()["status"] == "failed"
+    });
+    assert_eq!(home.ask("PUT", "all", "", &json!([])).status, 201);
+    assert_eq!(home.ask("PUT", "in/b", "", &json!([3])).status, 201);
+    eventually("all is copied", || home.wakes("all").len() == 3);
+    let all = home.wakes("all");
+    let of = |stream: &str| {
+        let mine = all.iter().filter(|it| it["stream"] == stream);
+        mine.map(|it| it["payload"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(of("in/a"), [json!(1), json!({"b": 2})]);
+    assert_eq!(of("in/b"), [json!(3)]);
+    assert_eq!(all[0]["type"], "application/json");
+    let circle = json!({"type": "fan-out", "streams": ["all"], "target_stream": "in/c"});
+    let refused = home.ask("PUT", "__ds/subscriptions/t", "", &circle);
+    assert_eq!(refused.status, 409);
+    assert_eq!(refused.json()["error"]["code"], "CIRCULAR_FAN_OUT");
+    assert_eq!(
+        home.ask("DELETE", "__ds/subscriptions/s", "", &Value::Null)
+            .status,
+        204
+    );
+    assert_eq!(home.ask("POST", "in/a", "", &json!([4])).status, 204);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(home.wakes("all").len(), 3);
+}
+
+fn copies_survive_every_kill(host: Host) {
+    let mut home = Home::new(host, &[]);
+    for stream in ["all", "in/a", "in/b"] {
+        assert_eq!(home.ask("PUT", stream, "", &json!([])).status, 201);
+    }
+    let config = json!({"type": "fan-out", "pattern": "in/*", "target_stream": "all"});
+    home.subscribe("s", &config);
+    let mut next = 0;
+    for _ in 0..3 {
+        for _ in 0..20 {
+            let stream = ["in/a", "in/b"][next % 2];
+            assert_eq!(home.ask("POST", stream, "", &json!([next])).status, 204);
+            next += 1;
+        }
+        home.crash();
+    }
+    eventually("all is copied", || home.wakes("all").len() >= next);
+    let all = home.wakes("all");
+    for (parity, stream) in ["in/a", "in/b"].into_iter().enumerate() {
+        let mine = all.iter().filter(|it| it["stream"] == stream);
+        let numbers: Vec<_> = mine.map(|it| it["payload"].as_u64().unwrap()).collect();
+        let expected: Vec<_> = (0..next as u64)
+            .filter(|it| it % 2 == parity as u64)
+            .collect();
+        assert_eq!(numbers, expected, "{stream}");
+    }
+}
