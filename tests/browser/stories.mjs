@@ -85,9 +85,12 @@ async function open(space, path, { visible = true } = {}) {
   return tab;
 }
 
+// What is waited for: a tab behind others paints nothing, so there is no frame to look at it in.
+const patient = { timeout: 20000, polling: 20 };
+
 // Waits until so many frames came since the page was loaded: from the first on it is told.
 const heard = (tab, count) =>
-  tab.page.waitForFunction((count) => window.frames_?.length >= count, { timeout: 20000 }, count);
+  tab.page.waitForFunction((count) => window.frames_?.length >= count, patient, count);
 const becomes = (tab, what, value) =>
   tab.page.waitForFunction(
     (what, value) => {
@@ -95,7 +98,7 @@ const becomes = (tab, what, value) =>
       if (!text) return false;
       return (what === "text" ? text.textContent : getComputedStyle(text).color) === value;
     },
-    { timeout: 20000, polling: 20 },
+    patient,
     what,
     value,
   );
@@ -113,10 +116,10 @@ const stories = {
     assert.equal(await tab.page.evaluate(() => window.mark), 1);
     await tab.page.waitForFunction(
       () => document.querySelectorAll('link[rel="stylesheet"]').length === 1,
-      { timeout: 20000 },
+      patient,
     );
     publish("one", { "dot.svg": dot("blue") });
-    await tab.page.waitForFunction(() => /pmx=\d+$/.test(document.images[0].src), { timeout: 20000 });
+    await tab.page.waitForFunction(() => /pmx=\d+$/.test(document.images[0].src), patient);
     assert.equal(tab.loads, 1);
     await tab.page.close();
   },
@@ -127,10 +130,10 @@ const stories = {
     await a.page.evaluate(() => scrollTo(0, 1200));
     publish("two", { "a.html": pageOf("a2", '<script src="/app.js"></script>') });
     await becomes(a, "text", "a2");
-    await a.page.waitForFunction(() => scrollY === 1200, { timeout: 20000 });
+    await a.page.waitForFunction(() => scrollY === 1200, patient);
     await heard(a, 1);
     publish("two", { "app.js": "window.app = 2;" });
-    await a.page.waitForFunction(() => window.app === 2, { timeout: 20000 });
+    await a.page.waitForFunction(() => window.app === 2, patient);
     await heard(a, 1);
     publish("two", { "c.html": pageOf("c") });
     publish("two", { "b/index.html": pageOf("b2") });
