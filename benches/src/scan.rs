@@ -3,10 +3,10 @@
 
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::bench::Bench;
 use crate::corpus;
@@ -15,15 +15,20 @@ use crate::pmx::Client;
 use crate::round::{Contender, Measure, Sample, interleave};
 use crate::run;
 use crate::table::{Goal, Row, Unit};
+use crate::workerd;
 
 /// Cold rounds read everything from the disk, again and again; a few tell enough.
 const COLD_ROUNDS_MAX: usize = 5;
+
+/// Rounds beside a peer that takes many seconds for each.
+const SLOW_ROUNDS_MAX: usize = 3;
 
 /// Peak memory while scanning.
 const MEMORY: f64 = 64.0 * 1024.0 * 1024.0;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = warm(bench);
+    rows.extend(wrangler(bench));
     rows.extend(cold(bench));
     Ok(rows)
 }
@@ -60,6 +65,37 @@ fn warm(bench: &Bench) -> Vec<Row> {
             Some(MEMORY),
         ),
     ]
+}
+
+/// Beside the hashes that wrangler makes before it asks anything.
+fn wrangler(bench: &Bench) -> Vec<Row> {
+    let folder = bench.v1.folder();
+    let [ours, wrangler] = interleave(
+        bench.rounds.min(SLOW_ROUNDS_MAX),
+        [
+            Contender::from_setup("pmx hash", client(bench), |client, _| hash(client, folder)),
+            Contender::from_setup("wrangler's hashes", wrangler_script(), |script, _| {
+                let mut command = Command::new("node");
+                command.arg(script).arg(folder);
+                Ok(Sample::from(&run::whole(&command)?))
+            }),
+        ],
+    );
+    vec![Row::compare(
+        "scan, hash and manifest of v1",
+        (&ours, &wrangler),
+        Measure::Wall,
+        Goal::TimesFaster(15.0),
+    )]
+}
+
+fn wrangler_script() -> Result<PathBuf> {
+    let home = workerd::root().join("benches/wrangler");
+    ensure!(
+        home.join("node_modules/blake3-wasm").is_dir(),
+        "wrangler's hash is not installed (npm ci in benches/wrangler)"
+    );
+    Ok(home.join("hash.js"))
 }
 
 fn cold(bench: &Bench) -> Vec<Row> {
