@@ -62,6 +62,7 @@ mod floor;
 mod get;
 mod git;
 mod host;
+mod live;
 mod machine;
 mod naive;
 mod nginx;
@@ -91,7 +92,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 11] = [
+const WORKLOADS: [Workload; 12] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -103,6 +104,7 @@ const WORKLOADS: [Workload; 11] = [
     ("pages", worker::views),
     ("packs", packs::rows),
     ("streams", streams::rows),
+    ("live", live::rows),
 ];
 
 fn main() -> Result<()> {

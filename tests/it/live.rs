@@ -380,6 +380,28 @@ fn tail_prints_what_happens(world: World) {
     tail.wait().unwrap();
 }
 
+/// Nothing deletes deploys yet; whoever stands at one that is gone is told so.
+#[test]
+fn what_was_missed_behind_a_deploy_that_is_gone_cannot_be_told() {
+    let world = World::with_settings(Host::Embedded, &[]);
+    site(&world);
+    edit(&world, "a.html", "2");
+    let ledger = world.temp.path().join("data/spaces/docs.db");
+    let ledger = rusqlite::Connection::open(ledger).unwrap();
+    assert_eq!(
+        ledger.execute("DELETE FROM deploy WHERE number = 1", []),
+        Ok(1)
+    );
+    let net = |offset| world.get("docs", &format!("/_events?offset={offset}&compact=1"));
+    let answer = net(at(1));
+    assert_eq!(answer.status, 410, "{answer:?}");
+    assert_eq!(answer.json()["code"], "E_EVENTS_GONE");
+    assert_eq!(net(at(2)).status, 200);
+    let mut socket = Socket::open(world.server.port, "docs", None).unwrap();
+    socket.say(&format!(r#"{{"page":"/a","offset":"{}"}}"#, at(1)));
+    assert_eq!(socket.text(), Err(4410));
+}
+
 /// The script is small: it is part of each page that wants it.
 #[test]
 fn the_script_has_less_than_four_kilobytes() {

@@ -4,6 +4,7 @@ mod answer;
 mod auth;
 mod backend;
 mod body;
+mod claims;
 mod codecs;
 mod events;
 mod fresh;

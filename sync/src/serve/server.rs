@@ -9,6 +9,7 @@ use super::answer;
 use super::auth::authorise;
 use super::backend::{Backend, ObjectKey, Pointer};
 use super::body::{Body, Open};
+use super::claims::Claims;
 use super::codecs::Codecs;
 use super::events::is_events;
 use super::fresh::known_deploy;
@@ -64,6 +65,7 @@ pub struct Server<B> {
     index: Index,
     bodies: BodyCache,
     pinned: Cache<(SpaceName, u64), Pointer>,
+    claims: Claims,
     codecs: Codecs,
 }
 
@@ -88,6 +90,7 @@ impl<B: Backend> Server<B> {
             index: Index::new(bytes / 2),
             bodies: Cache::new(bytes / 2),
             pinned: Cache::new(PINNED_CACHE_BYTES),
+            claims: Claims::default(),
             codecs: Codecs::default(),
         }
     }
@@ -111,6 +114,10 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn pinned(&self) -> &Cache<(SpaceName, u64), Pointer> {
         &self.pinned
+    }
+
+    pub(super) const fn claims(&self) -> &Claims {
+        &self.claims
     }
 
     pub(super) const fn codecs(&self) -> &Codecs {

@@ -111,18 +111,27 @@ impl<B: Backend> Server<B> {
     ) -> Result<Option<Pointer>, Problem> {
         let pointers = self.backend().pointers();
         let read = pointers.read(space).await?;
-        let is_late = |known| read.as_ref().is_none_or(|read| read.deploy < known);
-        if !known.is_some_and(is_late) {
+        let is_late = |known: &u64| read.as_ref().is_none_or(|read| read.deploy < *known);
+        let Some(known) = known.filter(is_late) else {
+            return Ok(read);
+        };
+        if !self.claims().may_ask(space, now) {
             return Ok(read);
         }
         let command = Command::Locate { number: None };
         match self.backend().spaces().call(space, command, now).await {
             Ok(Reply::Pointer(pointer)) => {
+                if pointer.deploy < known {
+                    self.claims().in_vain(space, now);
+                }
                 pointers.note(space, &pointer);
                 Ok(Some(*pointer))
             }
             Ok(_) => Ok(read),
-            Err(problem) if problem.code == Code::NotFound => Ok(read),
+            Err(problem) if problem.code == Code::NotFound => {
+                self.claims().in_vain(space, now);
+                Ok(read)
+            }
             Err(problem) => Err(problem),
         }
     }
