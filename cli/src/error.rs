@@ -186,6 +186,8 @@ mod tests {
         1 E_STORAGE
         7 E_CORRUPT
         1 E_LOCAL
+        1 E_EVENTS_GONE
+        4 E_ORIGIN
         1 E_STREAM_UNKNOWN
         1 E_STREAM_GONE
         6 E_STREAM_CONFLICT

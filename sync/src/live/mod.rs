@@ -1,7 +1,7 @@
 //! Live pages: what each deploy changed, told to every open page that it concerns and to no other.
 //!
 //! A deploy leaves one [`Message`] in its space's event log. Readers of Durable Streams get the log
-//! as it is ([`listener`] says who waits for more). An open page says over a WebSocket what
+//! as it is ([`Listener`] says who waits for more). An open page says over a WebSocket what
 //! it shows and uses, and a [`Session`] decides which messages become frames for it. The page's
 //! half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.
 //!
