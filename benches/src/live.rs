@@ -3,8 +3,8 @@
 //!
 //! The browser is a real Chromium, and the time is from before the write of the file to the first
 //! paint that shows it: the watcher, the scan, the publish, the socket and the page are all in it.
-//! A page that changed itself is loaded again; how long the browser takes for that alone is known by
-//! a load with nothing changed.
+//! A page that changed itself is loaded again; how long the browser takes for that alone is known
+//! by a load with nothing changed.
 //! Who is told is counted over open sockets, each saying what its page of the real site loads;
 //! beside it stands what a server would do that tells everybody.
 
