@@ -125,20 +125,25 @@ pub(crate) fn folder() -> PathBuf {
 
 /// Has the suite in `node_modules`, as the lock file names it; or says what is missing.
 pub(crate) fn install() -> Result<(), String> {
+    install_in(&folder())
+}
+
+/// Has what a folder's `package-lock.json` names in its `node_modules`; or says what is missing.
+pub(crate) fn install_in(folder: &Path) -> Result<(), String> {
     static INSTALLING: Mutex<()> = Mutex::new(());
+    let said = |error: std::io::Error| error.to_string();
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
-    let lock = folder().join(".installing");
-    let lock = fs::File::create(lock).map_err(|error| error.to_string())?;
+    let lock = fs::File::create(folder.join(".installing")).map_err(said)?;
     // The tests of a run are processes of their own.
-    lock.lock().map_err(|error| error.to_string())?;
-    let wanted = fs::read(folder().join("package-lock.json")).map_err(|e| e.to_string())?;
-    let installed = folder().join("node_modules/installed-lock.json");
+    lock.lock().map_err(said)?;
+    let wanted = fs::read(folder.join("package-lock.json")).map_err(said)?;
+    let installed = folder.join("node_modules/installed-lock.json");
     if fs::read(&installed).is_ok_and(|lock| lock == wanted) {
         return Ok(());
     }
     let mut npm = Command::new("npm");
     npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-        .current_dir(folder())
+        .current_dir(folder)
         .stdin(Stdio::null());
     let ran = npm
         .output()
@@ -146,7 +151,7 @@ pub(crate) fn install() -> Result<(), String> {
     if !ran.status.success() {
         return Err(format!("npm ci: {}", String::from_utf8_lossy(&ran.stderr)));
     }
-    fs::write(installed, wanted).map_err(|error| error.to_string())
+    fs::write(installed, wanted).map_err(said)
 }
 
 /// Runs the suite against a server and returns its report.

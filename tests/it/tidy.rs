@@ -1,8 +1,6 @@
 //! What reviewers would otherwise have to say again and again, said by a test: sizes of files and
 //! functions, words that mark unfinished work, modules that nobody declared, and the wall between
-//! `sync` and its platforms.
-//!
-//! Exceptions stand in [`EXCEPTIONS`] with their reason, and one that is no longer needed fails.
+//! `sync` and its platforms. There are no exceptions.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -20,21 +18,6 @@ const FILE_LINES_MAX: usize = 600;
 /// Characters of a line of Rust, unless a string or a table reaches over the edge: neither can be
 /// broken without harm to whoever searches for its text or reads it.
 const LINE_CHARS_MAX: usize = 100;
-
-/// What may break a rule, and why.
-const EXCEPTIONS: &[Exception] = &[Exception {
-    rule: Rule::FileLength,
-    path: "sync/src/site/plan.rs",
-    reason: "two thirds are the tables of its tests, which belong beside the plan",
-}];
-
-#[derive(Debug)]
-struct Exception {
-    rule: Rule,
-    path: &'static str,
-    #[expect(dead_code, reason = "for whoever reads the list")]
-    reason: &'static str,
-}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Rule {
@@ -59,23 +42,8 @@ struct Finding {
 #[test]
 fn the_tree_is_tidy() {
     let tree = Tree::read(&root());
-    let mut findings = tree.findings();
-    let unneeded: Vec<_> = EXCEPTIONS
-        .iter()
-        .filter(|exception| !findings.iter().any(|finding| exception.covers(finding)))
-        .collect();
-    findings.retain(|finding| !EXCEPTIONS.iter().any(|it| it.covers(finding)));
+    let findings = tree.findings();
     assert!(findings.is_empty(), "{}", listed(&findings));
-    assert!(
-        unneeded.is_empty(),
-        "exceptions without need: {unneeded:#?}"
-    );
-}
-
-impl Exception {
-    fn covers(&self, finding: &Finding) -> bool {
-        self.rule == finding.rule && self.path == finding.path
-    }
 }
 
 fn listed(findings: &[Finding]) -> String {

@@ -1,11 +1,11 @@
 //! Live pages in a real browser, against both hosts. The stories are `tests/browser/stories.mjs`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
 
+use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
 
 /// How many stories there are.
@@ -26,7 +26,7 @@ fn check(host: Host) {
         Host::Embedded => None,
         Host::Worker => worker_lacks(),
     };
-    let ready = lack.map_or_else(install, |lack| Err(lack.to_owned()));
+    let ready = lack.map_or_else(|| install_in(&folder()), |lack| Err(lack.to_owned()));
     let chromium = match ready.and_then(|()| chromium()) {
         Ok(chromium) => chromium,
         Err(lack) => return skipped("live pages", &lack),
@@ -85,28 +85,4 @@ fn chromium() -> Result<PathBuf, String> {
     let mut found = all.filter(|program| program.is_file());
     let lack = "there is no Chromium (Debian: apt install chromium; or name it in CHROMIUM)";
     found.next().ok_or_else(|| lack.to_owned())
-}
-
-/// Has what `package-lock.json` names in `node_modules`, or says what is missing.
-fn install() -> Result<(), String> {
-    let said = |error: std::io::Error| error.to_string();
-    let lock = fs::File::create(folder().join(".installing")).map_err(said)?;
-    // The tests of a run are processes of their own.
-    lock.lock().map_err(said)?;
-    let wanted = fs::read(folder().join("package-lock.json")).map_err(said)?;
-    let installed = folder().join("node_modules/installed-lock.json");
-    if fs::read(&installed).is_ok_and(|lock| lock == wanted) {
-        return Ok(());
-    }
-    let mut npm = Command::new("npm");
-    npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-        .current_dir(folder())
-        .stdin(Stdio::null());
-    let ran = npm
-        .output()
-        .map_err(|error| format!("there is no npm: {error}"))?;
-    if !ran.status.success() {
-        return Err(format!("npm ci: {}", String::from_utf8_lossy(&ran.stderr)));
-    }
-    fs::write(installed, wanted).map_err(said)
 }
