@@ -24,7 +24,7 @@ use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
 use crate::encode::{Malformed, Reader, write_varint};
 use crate::id::{BlobId, PackId, Root};
 use crate::limits::{
-    PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, PREFIX_ROWS_MAX, PREFIX_RAW_BYTES_MAX,
+    PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, PREFIX_RAW_BYTES_MAX, PREFIX_ROWS_MAX,
 };
 use crate::pack::verified::Repeated;
 use crate::pack::{Coding, PackKind, VerifiedPack};
@@ -116,8 +116,7 @@ impl PackBuilder {
         }
         let frame = frame_if_smaller(&self.raw, encoder, coding);
         let flags = if frame.is_some() { FLAG_ZSTD } else { 0 };
-        let body = frame.as_deref().unwrap_or(&self.raw);
-        Some(self.sealed(flags, &[], body))
+        Some(self.sealed(flags, None, frame.as_deref()))
     }
 
     /// Ends the pack as one behind blobs that the receiver has, and begins another in the same
@@ -132,10 +131,16 @@ impl PackBuilder {
             return self.finish(encoder, Coding::Zstd(level));
         }
         let frame = encoder.solid_behind(&prefix.raw, &self.raw, level);
-        Some(self.sealed(FLAGS_BEHIND, Some(&prefix.reference), &frame))
+        Some(self.sealed(FLAGS_BEHIND, Some(&prefix.reference), Some(&frame)))
     }
 
-    fn sealed(&mut self, flags: u8, reference: Option<&Reference>, body: &[u8]) -> WirePack {
+    fn sealed(
+        &mut self,
+        flags: u8,
+        reference: Option<&Reference>,
+        frame: Option<&[u8]>,
+    ) -> WirePack {
+        let body = frame.unwrap_or(&self.raw);
         let head = 64 + 4 * self.sizes.len();
         let mut bytes = Vec::with_capacity(head + body.len());
         bytes.extend_from_slice(&MAGIC);
@@ -152,6 +157,20 @@ impl PackBuilder {
         self.raw.clear();
         self.sizes.clear();
         WirePack { bytes }
+    }
+}
+
+/// One frame over all of `raw`, if it is to be coded so and comes out smaller.
+pub(super) fn frame_if_smaller(
+    raw: &[u8],
+    encoder: &mut Encoder,
+    coding: Coding,
+) -> Option<Vec<u8>> {
+    match coding {
+        Coding::Stored => None,
+        Coding::Zstd(level) => {
+            Some(encoder.solid(raw, level)).filter(|frame| frame.len() < raw.len())
+        }
     }
 }
 
@@ -466,9 +485,7 @@ impl PackError {
             Self::TooManyBlobs { .. }
             | Self::TooManyRows { .. }
             | Self::BlobTooLarge { .. }
-            | Self::TooLarge { .. } => {
-                Code::TooLarge
-            }
+            | Self::TooLarge { .. } => Code::TooLarge,
             Self::Body(error) => error.code(),
         }
     }

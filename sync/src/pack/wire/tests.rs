@@ -87,7 +87,9 @@ fn other_heads_are_refused_with_their_reason() {
 fn versions() -> [Vec<Vec<u8>>; 2] {
     [1, 2].map(|version| {
         let page = |number: u32| {
-            let own: String = (0..40).map(|word| format!("{} ", number * 7919 % (word + 11))).collect();
+            let own: String = (0..40)
+                .map(|word| format!("{} ", number * 7919 % (word + 11)))
+                .collect();
             format!("<html><title>{number}</title>{own}<footer>version {version}</footer></html>")
         };
         (0..200).map(|number| page(number).into_bytes()).collect()
