@@ -126,6 +126,32 @@ impl Encoder {
         out
     }
 
+    /// Compresses many things at once behind others that the receiver has: what they have in common
+    /// is not sent. Only who has the same prefix, to the byte, can decode it.
+    ///
+    /// zstd's reference prefix (`ZSTD_CCtx_refPrefix`), with long-distance matching, because an old
+    /// page lies megabytes before its new version.
+    pub fn solid_behind(&mut self, prefix: &[u8], bytes: &[u8], level: Level) -> Vec<u8> {
+        // The context borrows the prefix, so it is one for this frame.
+        let mut context = CCtx::create();
+        let settings = Settings {
+            level,
+            shape: Shape::Behind {
+                window_log: window_log(prefix.len() + bytes.len()),
+            },
+        };
+        settings.apply(&mut context);
+        let referred = context.ref_prefix(prefix);
+        referred.expect("no frame is in progress");
+        let worst = zstd_safe::compress_bound(bytes.len());
+        if self.room.len() < worst {
+            self.room.resize(worst, 0);
+        }
+        let written = context.compress2(&mut self.room[..], bytes);
+        let written = written.expect("there is room for the worst case");
+        self.room[..written].to_vec()
+    }
+
     fn append(&mut self, out: &mut Vec<u8>, bytes: &[u8], settings: Settings) {
         if self.settings != Some(settings) {
             settings.apply(&mut self.context);
@@ -158,10 +184,11 @@ struct Settings {
 enum Shape {
     Frame,
     Solid { window_log: u32 },
+    Behind { window_log: u32 },
 }
 
 impl Settings {
-    fn apply(self, context: &mut CCtx<'static>) {
+    fn apply(self, context: &mut CCtx<'_>) {
         let mut parameters = vec![
             CParameter::CompressionLevel(i32::from(self.level.number())),
             CParameter::ContentSizeFlag(true),
@@ -171,6 +198,10 @@ impl Settings {
         match self.shape {
             Shape::Frame => {}
             Shape::Solid { window_log } => parameters.push(CParameter::WindowLog(window_log)),
+            Shape::Behind { window_log } => parameters.extend([
+                CParameter::WindowLog(window_log),
+                CParameter::EnableLongDistanceMatching(true),
+            ]),
         }
         let reset = context.reset(ResetDirective::SessionAndParameters);
         reset.expect("no frame is in progress");
@@ -218,6 +249,31 @@ impl Decoder {
         self.decode(bytes, header, bounds)
     }
 
+    /// Decodes exactly one frame that was compressed behind `prefix`, whose content is known to be
+    /// `expected` bytes long. With another prefix it is something else, or nothing: whoever calls
+    /// hashes what comes out.
+    pub fn frame_behind(
+        &mut self,
+        prefix: &[u8],
+        bytes: &[u8],
+        expected: u64,
+        bounds: Bounds,
+    ) -> Result<Vec<u8>, CodecError> {
+        let header = FrameHeader::read(bytes)?;
+        if header.content_bytes != expected {
+            return Err(CodecError::ContentSize {
+                declared: header.content_bytes,
+                expected,
+            });
+        }
+        header.check(bounds)?;
+        check_alone(bytes)?;
+        // The context borrows the prefix, so it is one for this frame.
+        let mut context = DCtx::create();
+        context.ref_prefix(prefix).map_err(corrupt)?;
+        decoded(&mut context, bytes, header)
+    }
+
     /// Decodes exactly one frame of any content size within `bounds`.
     pub fn frame_up_to(&mut self, bytes: &[u8], bounds: Bounds) -> Result<Vec<u8>, CodecError> {
         let header = FrameHeader::read(bytes)?;
@@ -232,14 +288,22 @@ impl Decoder {
     ) -> Result<Vec<u8>, CodecError> {
         header.check(bounds)?;
         check_alone(bytes)?;
-        let mut raw = vec![0; header.content_bytes as usize];
-        let written = self.context.decompress(&mut raw[..], bytes);
-        match written.map_err(corrupt)? {
-            written if written == raw.len() => Ok(raw),
-            _ => Err(CodecError::Corrupt {
-                reason: "the content ends too early",
-            }),
-        }
+        decoded(&mut self.context, bytes, header)
+    }
+}
+
+fn decoded(
+    context: &mut DCtx<'_>,
+    bytes: &[u8],
+    header: FrameHeader,
+) -> Result<Vec<u8>, CodecError> {
+    let mut raw = vec![0; header.content_bytes as usize];
+    let written = context.decompress(&mut raw[..], bytes);
+    match written.map_err(corrupt)? {
+        written if written == raw.len() => Ok(raw),
+        _ => Err(CodecError::Corrupt {
+            reason: "the content ends too early",
+        }),
     }
 }
 

@@ -50,7 +50,11 @@ pub const PACK_RAW_BYTES_MAX: u64 = PART_BYTES;
 /// Blobs of a pack: 8 MiB of blobs of 256 bytes. Bounds the table of contents.
 pub const PACK_BLOBS_MAX: usize = 32 * 1024;
 
-/// Raw bytes of the reference prefix of a pack (not used yet; room in the format).
+/// Rows of the base that a pack refers to: those of as many blobs as a pack has.
+pub const PREFIX_ROWS_MAX: usize = PACK_BLOBS_MAX;
+
+/// Raw bytes of the reference prefix of a pack: with the pack's own it fits the largest window, and
+/// an isolate's memory beside it.
 pub const PREFIX_RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 
 /// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.

@@ -10,21 +10,25 @@
 //! | *if bit 1:* varint *n*, 32 *n* | ids of the blobs which, one after the other, are the frame's reference prefix |
 //! | to the end | the body: the blobs one after the other, or the frame of that |
 //!
-//! No ids travel, because they do not compress and the receiver has to hash what it decodes
-//! anyway. The reference prefix has its place in the format, but this version refuses it by name
-//! ([`PackError::Prefix`]), so that a newer sender knows to go on without. A body of no bytes (one
-//! empty blob) is never a frame. All sizes are compared with their bounds, and the frame's declared
+//! No ids of what travels, because they do not compress and the receiver has to hash what it decodes
+//! anyway. The ids of the prefix do travel: they say what the receiver has to have ([`prefix_of`]).
+//! A receiver that lacks some of them, or reads no prefixes, says so by name
+//! ([`PackError::Prefix`]), and the sender goes on without. A body of no bytes (one empty blob) is
+//! never a frame. All sizes are compared with their bounds, and the frame's declared
 //! content with their sum, before anything is allocated for them.
 
 use thiserror::Error;
 
 use crate::code::Code;
-use crate::codec::{Bounds, CodecError, Decoder, Encoder};
+use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
 use crate::encode::{Malformed, Reader, write_varint};
-use crate::id::{BlobId, PackId};
-use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
+use crate::id::{BlobId, PackId, Root};
+use crate::limits::{
+    PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, PREFIX_RAW_BYTES_MAX, PREFIX_ROWS_MAX,
+};
 use crate::pack::verified::Repeated;
 use crate::pack::{Coding, PackKind, VerifiedPack};
+use crate::wire::Ranges;
 
 const MAGIC: [u8; 4] = *b"PMXW";
 const VERSION: u8 = 1;
@@ -111,19 +115,48 @@ impl PackBuilder {
             return None;
         }
         let frame = frame_if_smaller(&self.raw, encoder, coding);
-        let body = frame.as_deref().unwrap_or(&self.raw);
-        let mut bytes = Vec::with_capacity(16 + 4 * self.sizes.len() + body.len());
+        let flags = if frame.is_some() { FLAG_ZSTD } else { 0 };
+        Some(self.sealed(flags, None, frame.as_deref()))
+    }
+
+    /// Ends the pack as one behind blobs that the receiver has, and begins another in the same
+    /// memory. Without a blob there is no pack.
+    pub fn finish_behind(
+        &mut self,
+        prefix: &Prefix,
+        encoder: &mut Encoder,
+        level: Level,
+    ) -> Option<WirePack> {
+        if self.raw.is_empty() || prefix.raw.is_empty() {
+            return self.finish(encoder, Coding::Zstd(level));
+        }
+        let frame = encoder.solid_behind(&prefix.raw, &self.raw, level);
+        Some(self.sealed(FLAGS_BEHIND, Some(&prefix.reference), Some(&frame)))
+    }
+
+    fn sealed(
+        &mut self,
+        flags: u8,
+        reference: Option<&Reference>,
+        frame: Option<&[u8]>,
+    ) -> WirePack {
+        let body = frame.unwrap_or(&self.raw);
+        let head = 64 + 4 * self.sizes.len();
+        let mut bytes = Vec::with_capacity(head + body.len());
         bytes.extend_from_slice(&MAGIC);
         bytes.push(VERSION);
-        bytes.push(if frame.is_some() { FLAG_ZSTD } else { 0 });
+        bytes.push(flags);
         write_varint(&mut bytes, self.sizes.len() as u64);
         for size in &self.sizes {
             write_varint(&mut bytes, *size as u64);
         }
+        if let Some(reference) = reference {
+            reference.write(&mut bytes);
+        }
         bytes.extend_from_slice(body);
         self.raw.clear();
         self.sizes.clear();
-        Some(WirePack { bytes })
+        WirePack { bytes }
     }
 }
 
@@ -141,14 +174,118 @@ pub(super) fn frame_if_smaller(
     }
 }
 
+/// The blobs that a pack refers to: rows of a manifest that both sides have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// The manifest.
+    pub base: Root,
+    /// Its rows, at least one.
+    pub rows: Ranges,
+}
+
+impl Reference {
+    fn write(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(self.base.as_bytes());
+        let runs = self.rows.runs();
+        write_varint(out, runs.len() as u64);
+        let mut free = 0;
+        for &(first, count) in runs {
+            write_varint(out, first - free);
+            write_varint(out, count);
+            free = first + count;
+        }
+    }
+
+    fn read(reader: &mut Reader<'_>) -> Result<Self, PackError> {
+        let base = Root::from_bytes(reader.array()?);
+        let runs = reader.varint()?;
+        check_rows(runs)?;
+        if runs > reader.remaining() as u64 / 2 {
+            return Err(Malformed::Truncated.into());
+        }
+        let (mut all, mut free, mut rows) = (Vec::with_capacity(runs as usize), 0_u64, 0_u64);
+        for number in 0..runs {
+            let (gap, count) = (reader.varint()?, reader.varint()?);
+            // Runs that touch are one.
+            if count == 0 || number > 0 && gap == 0 {
+                return Err(PackError::Rows);
+            }
+            rows = rows.saturating_add(count);
+            check_rows(rows)?;
+            let first = free.checked_add(gap).ok_or(PackError::Rows)?;
+            free = first.checked_add(count).ok_or(PackError::Rows)?;
+            all.push((first, count));
+        }
+        let rows = Ranges::try_from(all).map_err(|_| PackError::Rows)?;
+        Ok(Self { base, rows })
+    }
+}
+
+/// What a pack refers to, at hand: the blobs of its rows, one after the other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prefix {
+    reference: Reference,
+    raw: Vec<u8>,
+}
+
+impl Prefix {
+    /// Nothing of a manifest yet.
+    pub fn of(base: Root) -> Self {
+        let rows = Ranges::default();
+        Self {
+            reference: Reference { base, rows },
+            raw: Vec::new(),
+        }
+    }
+
+    /// Adds the blob of a row behind those that were added. One that is no longer within bounds is
+    /// left out.
+    pub fn push(&mut self, row: u64, blob: &[u8]) -> bool {
+        let raw = (self.raw.len() + blob.len()) as u64;
+        let rows = self.reference.rows.len();
+        let fits = raw <= PREFIX_RAW_BYTES_MAX && rows < PREFIX_ROWS_MAX as u64;
+        if fits {
+            self.reference.rows.push(row);
+            self.raw.extend_from_slice(blob);
+        }
+        fits
+    }
+
+    /// What it is made of.
+    pub const fn reference(&self) -> &Reference {
+        &self.reference
+    }
+}
+
+/// What a pack refers to, if anything: the receiver puts it together before it can
+/// [`verify_behind`] it.
+pub fn reference_of(wire: &[u8]) -> Result<Option<Reference>, PackError> {
+    Ok(Head::read(wire)?.reference)
+}
+
 /// Decodes a pack that arrived and hashes its blobs.
 pub fn verify(wire: &[u8], decoder: &mut Decoder) -> Result<VerifiedPack, PackError> {
+    verify_behind(wire, None, decoder)
+}
+
+/// Decodes a pack that arrived and hashes its blobs. If it refers to others, `prefix` are those.
+pub fn verify_behind(
+    wire: &[u8],
+    prefix: Option<&Prefix>,
+    decoder: &mut Decoder,
+) -> Result<VerifiedPack, PackError> {
     let pack = Head::read(wire)?;
+    if pack.reference.as_ref() != prefix.map(Prefix::reference) {
+        return Err(PackError::Prefix);
+    }
     let raw_len: usize = pack.sizes.iter().sum();
-    let raw = match pack.kind {
-        PackKind::Solid => decoder.frame(pack.body, raw_len as u64, Bounds::WIRE)?,
-        PackKind::Stored if pack.body.len() == raw_len => pack.body.to_vec(),
-        PackKind::Stored => {
+    let raw = match (pack.kind, prefix) {
+        (PackKind::Solid, Some(prefix)) => {
+            decoder.frame_behind(&prefix.raw, pack.body, raw_len as u64, Bounds::WIRE)?
+        }
+        (PackKind::Solid, None) => decoder.frame(pack.body, raw_len as u64, Bounds::WIRE)?,
+        (PackKind::Stored, _) if pack.body.len() == raw_len => pack.body.to_vec(),
+        (PackKind::Stored, _) => {
             return Err(PackError::BodyLength {
                 declared: raw_len as u64,
                 actual: pack.body.len() as u64,
@@ -162,6 +299,7 @@ pub fn verify(wire: &[u8], decoder: &mut Decoder) -> Result<VerifiedPack, PackEr
 struct Head<'a> {
     kind: PackKind,
     sizes: Vec<usize>,
+    reference: Option<Reference>,
     body: &'a [u8],
 }
 
@@ -175,19 +313,41 @@ impl<'a> Head<'a> {
         if version != VERSION {
             return Err(PackError::Version(version));
         }
-        let kind = kind_of(reader.byte()?)?;
+        let (kind, is_behind) = kind_of(reader.byte()?)?;
         let sizes = read_sizes(&mut reader)?;
+        let reference = if is_behind {
+            Some(Reference::read(&mut reader)?)
+        } else {
+            None
+        };
         let body = reader.take(reader.remaining())?;
-        Ok(Self { kind, sizes, body })
+        Ok(Self {
+            kind,
+            sizes,
+            reference,
+            body,
+        })
     }
 }
 
-fn kind_of(flags: u8) -> Result<PackKind, PackError> {
+/// How the body is coded, and whether it refers to other blobs.
+const fn kind_of(flags: u8) -> Result<(PackKind, bool), PackError> {
     match flags {
-        0 => Ok(PackKind::Stored),
-        FLAG_ZSTD => Ok(PackKind::Solid),
-        flags if flags & !(FLAG_ZSTD | FLAG_PREFIX) == 0 => Err(PackError::Prefix),
+        0 => Ok((PackKind::Stored, false)),
+        FLAG_ZSTD => Ok((PackKind::Solid, false)),
+        FLAGS_BEHIND => Ok((PackKind::Solid, true)),
         flags => Err(PackError::Flags(flags)),
+    }
+}
+
+const FLAGS_BEHIND: u8 = FLAG_ZSTD | FLAG_PREFIX;
+
+fn check_rows(rows: u64) -> Result<(), PackError> {
+    let max = PREFIX_ROWS_MAX as u64;
+    match rows {
+        0 => Err(PackError::Rows),
+        rows if rows > max => Err(PackError::TooManyRows { rows, max }),
+        _ => Ok(()),
     }
 }
 
@@ -249,9 +409,20 @@ pub enum PackError {
     /// A flag that this program does not know.
     #[error("the pack has unknown flags: {0:#010b}")]
     Flags(u8),
-    /// The pack is coded against old blobs, which this version does not do.
-    #[error("the pack has a reference prefix, which this program does not read; send it without")]
+    /// The pack refers to blobs that are not at hand.
+    #[error("the pack refers to blobs that are not at hand here; send it without")]
     Prefix,
+    /// It refers to rows in a way that has another spelling, or to none.
+    #[error("the pack refers to rows of its base out of order, twice, or to none")]
+    Rows,
+    /// It refers to too many.
+    #[error("the pack refers to {rows} rows of its base, above the limit of {max}")]
+    TooManyRows {
+        /// How many, up to the first run that is too much.
+        rows: u64,
+        /// The bound.
+        max: u64,
+    },
     /// A pack of nothing.
     #[error("the pack has no blobs")]
     Empty,
@@ -306,13 +477,15 @@ impl PackError {
             | Self::Version(_)
             | Self::Flags(_)
             | Self::Prefix
+            | Self::Rows
             | Self::Empty
             | Self::BodyLength { .. }
             | Self::Repeated(_)
             | Self::Head(_) => Code::PackMalformed,
-            Self::TooManyBlobs { .. } | Self::BlobTooLarge { .. } | Self::TooLarge { .. } => {
-                Code::TooLarge
-            }
+            Self::TooManyBlobs { .. }
+            | Self::TooManyRows { .. }
+            | Self::BlobTooLarge { .. }
+            | Self::TooLarge { .. } => Code::TooLarge,
             Self::Body(error) => error.code(),
         }
     }

@@ -36,6 +36,11 @@ impl Ranges {
         }
     }
 
+    /// The runs: first rank and count of each, in order.
+    pub fn runs(&self) -> &[(u64, u64)] {
+        &self.0
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

@@ -75,13 +75,106 @@ fn other_heads_are_refused_with_their_reason() {
     refuse(b"", Malformed::Truncated, code);
     refuse(b"PMXR\x01\x00\x01\x00", PackError::Magic, code);
     refuse(b"PMXW\x02\x00\x01\x00", PackError::Version(2), code);
-    refuse(&head(2, &[1, 0, 0], b""), PackError::Prefix, code);
-    refuse(&head(3, &[1, 0, 0], b""), PackError::Prefix, code);
+    refuse(&head(2, &[1, 0, 0], b""), PackError::Flags(2), code);
     refuse(&head(4, &[1, 0], b""), PackError::Flags(4), code);
     refuse(&head(0, &[0], b""), PackError::Empty, code);
     refuse(&head(0, &[32_768], &[0; 9]), Malformed::Truncated, code);
     let overlong = b"PMXW\x01\x00\x81\x00\x00";
     refuse(overlong, Malformed::Overlong, code);
+}
+
+/// A site's pages before and after a change of what they have in common.
+fn versions() -> [Vec<Vec<u8>>; 2] {
+    [1, 2].map(|version| {
+        let page = |number: u32| {
+            let own: String = (0..40)
+                .map(|word| format!("{} ", number * 7919 % (word + 11)))
+                .collect();
+            format!("<html><title>{number}</title>{own}<footer>version {version}</footer></html>")
+        };
+        (0..200).map(|number| page(number).into_bytes()).collect()
+    })
+}
+
+fn base() -> Root {
+    Root::from_bytes([5; 32])
+}
+
+fn prefix(blobs: &[Vec<u8>]) -> Prefix {
+    let mut prefix = Prefix::of(base());
+    for (row, blob) in (10..).zip(blobs) {
+        assert!(prefix.push(row, blob));
+    }
+    prefix
+}
+
+fn pack_behind(prefix: &Prefix, blobs: &[Vec<u8>]) -> Vec<u8> {
+    let mut builder = PackBuilder::new();
+    for blob in blobs {
+        builder.push(blob).unwrap();
+    }
+    let packed = builder.finish_behind(prefix, &mut Encoder::new(), Level::WIRE);
+    packed.unwrap().into_bytes()
+}
+
+#[test]
+fn a_pack_behind_its_base_is_the_difference() {
+    let [before, after] = versions();
+    let prefix = prefix(&before);
+    let wire = pack_behind(&prefix, &after);
+    let alone: Vec<&[u8]> = after.iter().map(Vec::as_slice).collect();
+    assert!(wire.len() < pack(&alone, SOLID).len() / 2, "{}", wire.len());
+    let reference = reference_of(&wire).unwrap().unwrap();
+    assert_eq!(reference.base, base());
+    assert_eq!(reference.rows.runs(), [(10, 200)]);
+    let pack = verify_behind(&wire, Some(&prefix), &mut Decoder::new()).unwrap();
+    let ids: Vec<BlobId> = pack.blobs().map(|blob| blob.id()).collect();
+    let expected: Vec<BlobId> = after.iter().map(|blob| BlobId::of(blob)).collect();
+    assert_eq!(ids, expected);
+    // Without what it refers to, it says so; behind something else it is not what was sent.
+    refuse(&wire, PackError::Prefix, Code::PackMalformed);
+    let mut other = Prefix::of(base());
+    for (row, blob) in (10..).zip(&before) {
+        let mut rotted = blob.clone();
+        rotted.reverse();
+        assert!(other.push(row, &rotted));
+    }
+    if let Ok(pack) = verify_behind(&wire, Some(&other), &mut Decoder::new()) {
+        assert!(pack.blobs().any(|blob| !expected.contains(&blob.id())));
+    }
+    // Nothing to refer to is no reference.
+    let plain = pack_behind(&Prefix::of(base()), &after);
+    assert_eq!(reference_of(&plain), Ok(None));
+}
+
+#[test]
+fn references_have_one_spelling() {
+    let behind = |numbers: &[u64]| {
+        let mut wire = b"PMXW\x01\x03\x01\x01".to_vec();
+        wire.extend_from_slice(base().as_bytes());
+        for number in numbers {
+            write_varint(&mut wire, *number);
+        }
+        reference_of(&wire).map(|found| found.unwrap().rows.runs().to_vec())
+    };
+    assert_eq!(behind(&[2, 0, 1, 3, 2]), Ok(vec![(0, 1), (4, 2)]));
+    let rows = |rows| PackError::TooManyRows {
+        rows,
+        max: PREFIX_ROWS_MAX as u64,
+    };
+    for (numbers, error) in [
+        (&[0][..], PackError::Rows),
+        (&[1, 0, 0], PackError::Rows),
+        (&[2, 0, 1, 0, 1], PackError::Rows),
+        (&[1, 0, 32_769], rows(32_769)),
+        (&[2, 0, 32_768, 1, 1], rows(32_769)),
+        (&[32_769], rows(32_769)),
+        (&[1, u64::MAX, 1], PackError::Rows),
+        (&[9, 0, 1], Malformed::Truncated.into()),
+        (&[1, 0], Malformed::Truncated.into()),
+    ] {
+        assert_eq!(behind(numbers), Err(error), "{numbers:?}");
+    }
 }
 
 #[test]
