@@ -80,7 +80,6 @@ mod serve;
 mod streams;
 mod table;
 mod upgrade;
-mod wire;
 mod worker;
 mod workerd;
 

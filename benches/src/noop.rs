@@ -14,7 +14,6 @@ use crate::pmx::Client;
 use crate::round::{Contender, Measure, Series, interleave};
 use crate::rsync::Daemon;
 use crate::table::{Goal, Row, Unit};
-use crate::wire::Wire;
 use crate::{floor, git};
 
 /// What may be sent, and what received.
@@ -31,7 +30,6 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let restic = Repository::holding(Tool::Restic, folder);
     let rustic = Repository::holding(Tool::Rustic, folder);
     let site = Site::of(bench, folder);
-    let wire = count(bench, folder);
     let [ours, walk, git, rsync, restic, rustic] = interleave(
         bench.rounds,
         [
@@ -66,7 +64,6 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
         ),
     ];
     rows.extend(bytes("its", &ours, 1.0, [BYTES, BYTES]));
-    rows.extend(wire);
     Ok(rows)
 }
 
@@ -90,36 +87,6 @@ pub(crate) fn bytes(
         row("bytes sent", "sent", Unit::Bytes, sent),
         row("bytes received", "received", Unit::Bytes, received),
     ]
-}
-
-/// What passes on the wire, heads included: three syncs of which the last has nothing to do,
-/// counted outside of both programs.
-fn count(bench: &Bench, folder: &Path) -> Vec<Row> {
-    let counted = || {
-        let host = Host::start(bench.pmx()?)?;
-        let client = Client::new(bench.pmx()?)?;
-        let wire = Wire::to(host.port())?;
-        client.sync_through(&wire.url(), &host, folder, "wire")?;
-        client.sync_through(&wire.url(), &host, folder, "wire")?;
-        wire.take();
-        let sample = client.sync_through(&wire.url(), &host, folder, "wire")?;
-        let passed = wire.take();
-        Ok(sample
-            .with("wire requests", passed.requests as f64)
-            .with("wire sent", passed.sent as f64)
-            .with("wire received", passed.received as f64))
-    };
-    let [series] = interleave(1, [Contender::new("pmx sync, counted", |_| counted())]);
-    [
-        ("requests", "wire requests", Unit::Count),
-        ("bytes sent", "wire sent", Unit::Bytes),
-        ("bytes received", "wire received", Unit::Bytes),
-    ]
-    .map(|(what, name, unit)| {
-        let what = format!("its {what} on the wire, heads included");
-        Row::limit(what, &series, (Measure::Fact(name), unit), None)
-    })
-    .into()
 }
 
 /// A folder that is published on a host of its own, and the client that published it.

@@ -3,6 +3,8 @@
 //! Nothing is decided here. Options that may also come from the environment or from `pmx.toml` are
 //! optional, and [`config`](crate::config) puts the layers together.
 
+mod bench;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +12,8 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 
 use crate::guard::MaxDelete;
 use crate::order::OrderChoice;
+
+pub use bench::{BenchArgs, Way};
 
 /// Publish a folder by its content: only what changed travels, and one commit makes it live.
 #[derive(Debug, Parser)]
@@ -73,6 +77,9 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what each deploy changes, as it happens, one line of JSON each
     Tail(TailArgs),
+    /// Measure what publishing a folder, then its next version, costs in bytes and requests
+    #[command(after_long_help = BENCH_EXAMPLES)]
+    Bench(BenchArgs),
     /// Make a token that opens some streams
     #[command(after_long_help = STREAM_TOKEN_EXAMPLES)]
     StreamToken(StreamTokenArgs),
@@ -107,6 +114,15 @@ const DIFF_EXAMPLES: &str = "\
 Examples:
   pmx diff dist      what `pmx sync dist` would change
   pmx diff 11 12     what changed from deploy 11 to deploy 12";
+
+const BENCH_EXAMPLES: &str = "\
+Nothing leaves this machine, and neither folder is written to. pmx publishes to a host in a temporary
+folder; git, restic, casync and rsync do the same if they are installed; the rest is computed.
+
+Examples:
+  pmx bench old new                    what the step from old to new costs, by each way
+  pmx bench old new --only pmx,rsync   by these two
+  pmx bench old new --svg cost.svg     and draw it";
 
 const STREAM_TOKEN_EXAMPLES: &str = "\
 The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server
@@ -529,6 +545,8 @@ mod tests {
           rollback      Make an older deploy active again; nothing is uploaded
           status        Show the server, the site, its active deploy, and whether the folder differs
           tail          Print what each deploy changes, as it happens, one line of JSON each
+          bench         Measure what publishing a folder, then its next version, costs in bytes and
+                        requests
           stream-token  Make a token that opens some streams
           completions   Print a completion script for a shell
           man           Print the manual page

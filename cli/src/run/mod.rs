@@ -1,5 +1,6 @@
 //! The commands, one a file, and what they have in common.
 
+mod bench;
 mod deploys;
 mod dev;
 mod diff;
@@ -92,6 +93,7 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
         Command::Rollback(args) => rollback::run(args, context),
         Command::Status(args) => status::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),
+        Command::Bench(args) => bench::run(&args, context),
         Command::Dev(args) => dev::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Completions { .. }

@@ -251,6 +251,11 @@ struct MillisBody {
 }
 
 impl Report {
+    /// What went over the line.
+    pub(super) const fn traffic(&self) -> Traffic {
+        self.traffic
+    }
+
     /// Prints the result: the URL alone, or the summary.
     pub(super) fn print(&self, ui: &Ui) {
         ui.note(self.sentence());

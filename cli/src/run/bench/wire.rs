@@ -1,28 +1,28 @@
 //! A wire that counts: a TCP relay between a client and a server, which knows how many bytes and
 //! requests passed, heads included, whatever either end says about itself.
-//!
-//! It costs time, so what goes through it is counted and never timed.
 
-use std::io::{Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-
-use anyhow::Result;
+use std::time::{Duration, Instant};
 
 /// Ends the first line of a request's head. Compressed bodies hold it by chance once in 2^88.
 const REQUEST_LINE_END: &[u8] = b" HTTP/1.1\r\n";
 
-/// What passed so far.
+/// How long the last bytes of a connection may take after its client is done.
+const QUIET_TIME: Duration = Duration::from_secs(2);
+
+/// What passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Passed {
+pub(super) struct Passed {
     /// Bytes from client to server.
-    pub(crate) sent: u64,
+    pub(super) sent: u64,
     /// Bytes from server to client.
-    pub(crate) received: u64,
-    /// Requests.
-    pub(crate) requests: u64,
+    pub(super) received: u64,
+    /// Requests of HTTP.
+    pub(super) requests: u64,
 }
 
 #[derive(Default)]
@@ -30,37 +30,49 @@ struct Counters {
     sent: AtomicU64,
     received: AtomicU64,
     requests: AtomicU64,
+    /// Directions of connections that are open.
+    open: AtomicU64,
 }
 
-/// A relay to one port. Its threads end with the process.
-pub(crate) struct Wire {
+/// A relay to one address. Its threads end with the process.
+pub(super) struct Wire {
     port: u16,
     counters: Arc<Counters>,
 }
 
 impl Wire {
-    /// Starts relaying to the loopback port `to`.
-    pub(crate) fn to(to: u16) -> Result<Self> {
-        let listener = TcpListener::bind(("127.0.0.1", 0))?;
+    /// Starts relaying.
+    pub(super) fn to(server: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         let port = listener.local_addr()?.port();
         let counters = Arc::new(Counters::default());
         let counted = Arc::clone(&counters);
         thread::spawn(move || {
             for client in listener.incoming().flatten() {
                 // A connection that cannot be made is closed, and the client says so.
-                let _ = relay(client, to, &counted);
+                let _ = relay(client, server, &counted);
             }
         });
         Ok(Self { port, counters })
     }
 
-    /// The address to give to the client.
-    pub(crate) fn url(&self) -> String {
+    /// The port that clients connect to.
+    pub(super) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// The address of an HTTP server behind it.
+    pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}", self.port)
     }
 
-    /// What passed since the last time this was asked.
-    pub(crate) fn take(&self) -> Passed {
+    /// What passed since the last time this was asked. Clients have to be gone by now: what is
+    /// still on its way is waited for.
+    pub(super) fn take(&self) -> Passed {
+        let began = Instant::now();
+        while self.counters.open.load(Ordering::Acquire) > 0 && began.elapsed() < QUIET_TIME {
+            thread::sleep(Duration::from_millis(1));
+        }
         let take = |counter: &AtomicU64| counter.swap(0, Ordering::Relaxed);
         Passed {
             sent: take(&self.counters.sent),
@@ -70,25 +82,28 @@ impl Wire {
     }
 }
 
-fn relay(client: TcpStream, to: u16, counters: &Arc<Counters>) -> Result<()> {
-    let server = TcpStream::connect(("127.0.0.1", to))?;
+fn relay(client: TcpStream, server: SocketAddr, counters: &Arc<Counters>) -> io::Result<()> {
+    let server = TcpStream::connect(server)?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
     let (from_client, to_client) = (client.try_clone()?, client);
     let (from_server, to_server) = (server.try_clone()?, server);
     let (up, down) = (Arc::clone(counters), Arc::clone(counters));
+    counters.open.fetch_add(2, Ordering::Release);
     thread::spawn(move || {
         let mut lines = LineEnds::default();
         pump(from_client, to_server, |bytes| {
             up.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
             up.requests.fetch_add(lines.count(bytes), Ordering::Relaxed);
         });
+        up.open.fetch_sub(1, Ordering::Release);
     });
     thread::spawn(move || {
         pump(from_server, to_client, |bytes| {
-            down.received
-                .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+            let bytes = bytes.len() as u64;
+            down.received.fetch_add(bytes, Ordering::Relaxed);
         });
+        down.open.fetch_sub(1, Ordering::Release);
     });
     Ok(())
 }
@@ -139,8 +154,8 @@ mod tests {
 
     #[test]
     fn bytes_pass_unchanged_and_are_counted() {
-        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
-        let wire = Wire::to(listener.local_addr().unwrap().port()).unwrap();
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let wire = Wire::to(listener.local_addr().unwrap()).unwrap();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut asked = Vec::new();
@@ -148,13 +163,14 @@ mod tests {
             stream.write_all(b"answer").unwrap();
             asked
         });
-        let mut client = TcpStream::connect(("127.0.0.1", wire.port)).unwrap();
+        let mut client = TcpStream::connect((Ipv4Addr::LOCALHOST, wire.port())).unwrap();
         client.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         let mut answer = Vec::new();
         client.read_to_end(&mut answer).unwrap();
         assert_eq!(answer, b"answer");
         assert_eq!(server.join().unwrap(), b"GET / HTTP/1.1\r\n\r\n");
+        drop(client);
         let expected = Passed {
             sent: 18,
             received: 6,

@@ -1,0 +1,211 @@
+//! `pmx bench`: what publishing a folder, and then its next version, costs by each way there is.
+//!
+//! Three publishes are compared: the first one of A, B over it, and B again, when nothing changed.
+//! All ways publish the same folder, a copy in a temporary place that holds first A and then B, as a
+//! build's output does. Ours is the real client against the real host. Other programs are really
+//! run, where they are installed, and what has no program of its own to run is computed: the whole
+//! files are really compressed and the chunks really cut, only nothing is sent.
+//!
+//! Bytes are what passes both ways. Of pmx, git and rsync that is all that goes over the line, but
+//! TCP and TLS; of the computed ways it is bodies without heads of requests, and of restic and
+//! casync what the store grows by. So ours is counted no more leniently than any other.
+
+mod casync;
+mod chunks;
+mod flat;
+mod git;
+mod plot;
+mod pmx;
+mod program;
+mod report;
+mod restic;
+mod rsync;
+mod site;
+mod wire;
+
+use std::path::Path;
+use std::rc::Rc;
+
+use pmx_sync::manifest::Row;
+use tempfile::TempDir;
+
+use super::{Context, Ended};
+use crate::args::{BenchArgs, Way};
+use crate::error::Failure;
+use program::Programs;
+use report::{Cost, How, Line, Report};
+use site::{Difference, Sites, Stage};
+
+pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let ways = args.ways();
+    if ways.is_empty() {
+        return Err(Failure::usage("there is nothing left to compare")
+            .with_hint("Name pmx, raw, base64, gzip, zstd or chunks, or leave --no-peers out."));
+    }
+    let sites = Sites::read(args, context)?;
+    let work = temporary("work")?;
+    let mut contests = contests(&ways, work.path(), context)?;
+    compete(&mut contests, &sites, work.path(), context)?;
+    let report = Report {
+        from: sites.from.totals(),
+        to: sites.to.totals(),
+        difference: Difference::of(&sites.from_rows, &sites.to_rows),
+        lines: contests.into_iter().map(|contest| contest.line).collect(),
+    };
+    report.print(context.ui);
+    if let Some(file) = &args.svg {
+        let drawn = plot::draw(&report);
+        std::fs::write(file, drawn).map_err(|error| Failure::local("can't write", file, &error))?;
+        context.ui.note(format!("drawn into {}", file.display()));
+    }
+    Ok(Ended::Done)
+}
+
+/// A version of the site, as all ways find it.
+struct Version<'a> {
+    /// Its files.
+    rows: &'a [Row],
+    /// A folder that holds them and nothing else.
+    folder: &'a Path,
+}
+
+/// A way of publishing that remembers what it published.
+trait Contender {
+    /// Publishes what the folder holds now.
+    fn publish(&mut self, version: &Version<'_>) -> Result<Cost, Failure>;
+}
+
+/// A line of the table, and who fills it.
+struct Contest {
+    line: Line,
+    contender: Option<Box<dyn Contender>>,
+}
+
+impl Contest {
+    fn of(
+        way: Way,
+        what: &'static str,
+        how: How,
+        contender: Result<Box<dyn Contender>, String>,
+    ) -> Self {
+        let (how, contender) = match contender {
+            Ok(contender) => (how, Some(contender)),
+            Err(why) => (How::Absent(why), None),
+        };
+        let line = Line {
+            name: way.name(),
+            what,
+            how,
+            costs: Vec::new(),
+        };
+        Self { line, contender }
+    }
+}
+
+/// What the steps are called, in their order.
+const STEPS: [&str; 3] = ["first publish", "update", "nothing changed"];
+
+/// Lets all take every step before the next one, so that the folder is laid out once for each.
+fn compete(
+    contests: &mut [Contest],
+    sites: &Sites,
+    work: &Path,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let mut stage = Stage::at(work.join("site"))?;
+    for (step, name) in STEPS.iter().enumerate() {
+        let (scan, rows) = match step {
+            0 => (&sites.from, &sites.from_rows),
+            _ => (&sites.to, &sites.to_rows),
+        };
+        context.ui.note(format!("{name} ..."));
+        stage.lay(scan, rows)?;
+        let version = Version {
+            rows,
+            folder: stage.folder(),
+        };
+        for contest in &mut *contests {
+            context.interrupt.check()?;
+            take(contest, &version, context)?;
+        }
+    }
+    Ok(())
+}
+
+/// One step of one way. Another program that fails costs its own line, we ourselves the command.
+fn take(
+    contest: &mut Contest,
+    version: &Version<'_>,
+    context: &Context<'_>,
+) -> Result<(), Failure> {
+    let Some(contender) = &mut contest.contender else {
+        return Ok(());
+    };
+    context.ui.detail(format!("  {}", contest.line.what));
+    match contender.publish(version) {
+        Ok(cost) => contest.line.costs.push(cost),
+        Err(failure) => {
+            context.interrupt.check()?;
+            if !matches!(contest.line.how, How::Run) {
+                return Err(failure);
+            }
+            contest.line.how = How::Absent(failure.message);
+            contest.contender = None;
+        }
+    }
+    Ok(())
+}
+
+fn contests(ways: &[Way], work: &Path, context: &Context<'_>) -> Result<Vec<Contest>, Failure> {
+    let programs = Programs::of(&context.layers.env, work);
+    let mut contests = Vec::new();
+    for way in ways {
+        let flat = |what, coding| computed(*way, what, flat::Flat::with(coding));
+        contests.push(match way {
+            Way::Pmx => {
+                contests.extend(ours(work, context)?);
+                continue;
+            }
+            Way::Raw => flat("list, whole files", flat::Coding::Raw),
+            Way::Base64 => flat("list, base64 in JSON", flat::Coding::Base64),
+            Way::Gzip => flat("list, gzip -9 of each", flat::Coding::Gzip),
+            Way::Zstd => flat("list, zstd -3 of each", flat::Coding::Zstd),
+            Way::Chunks => computed(*way, "chunks, zstd -3 of each", chunks::Chunks::default()),
+            Way::Git => ran(*way, "git push", git::Git::prepare(&programs)),
+            Way::Restic => ran(*way, "restic backup", restic::Restic::prepare(&programs)),
+            Way::Casync => ran(*way, "casync make", casync::Casync::prepare(&programs)),
+            Way::Rsync => ran(*way, "rsync -az", rsync::Rsync::prepare(&programs)),
+        });
+    }
+    Ok(contests)
+}
+
+fn computed(way: Way, what: &'static str, contender: impl Contender + 'static) -> Contest {
+    Contest::of(way, what, How::Computed, Ok(Box::new(contender)))
+}
+
+fn ran<C: Contender + 'static>(
+    way: Way,
+    what: &'static str,
+    contender: Result<C, String>,
+) -> Contest {
+    let contender = contender.map(|contender| Box::new(contender) as Box<dyn Contender>);
+    Contest::of(way, what, How::Run, contender)
+}
+
+/// The client that published A, and one on a machine that never saw the site.
+fn ours(work: &Path, context: &Context<'_>) -> Result<[Contest; 2], Failure> {
+    let server = Rc::new(pmx::Server::start(work)?);
+    let kept = pmx::Ours::new(&server, pmx::Memory::Kept, work, context)?;
+    let fresh = pmx::Ours::new(&server, pmx::Memory::None, work, context)?;
+    let contest = |what, ours| Contest::of(Way::Pmx, what, How::Measured, Ok(Box::new(ours)));
+    Ok([
+        contest("pmx", kept),
+        contest("pmx, nothing kept here", fresh),
+    ])
+}
+
+fn temporary(what: &str) -> Result<TempDir, Failure> {
+    let made = tempfile::Builder::new().prefix("pmx-bench-").tempdir();
+    made.map_err(|error| Failure::local("can't make a folder for", Path::new(what), &error))
+}

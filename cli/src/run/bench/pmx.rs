@@ -1,0 +1,170 @@
+//! Ours: the real client and the real host, with a wire between them that counts.
+
+use std::cell::Cell;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use pmx_sync::name::SpaceName;
+use pmx_sync::push::Mode;
+use pmx_sync::scan::Collisions;
+use pmx_sync::serve::LivePages;
+use pmx_sync::wire::DeployMeta;
+
+use super::report::{Bodies, Cost};
+use super::wire::Wire;
+use super::{Contender, Version};
+use crate::args::{Compression, OutputArgs, ScanArgs};
+use crate::cache::CacheFolder;
+use crate::client::publish::Terms;
+use crate::config::{Folder, Layers, Site};
+use crate::env::Environment;
+use crate::error::Failure;
+use crate::host::{Config, Host, Log, Running, StreamConfig};
+use crate::interrupt::Interrupt;
+use crate::local::AllowEmpty;
+use crate::run::Context;
+use crate::run::sync::Job;
+use crate::token::Token;
+use crate::ui::Ui;
+
+/// A host in a temporary folder, reached through a wire that counts.
+pub(super) struct Server {
+    running: Running,
+    wire: Wire,
+}
+
+impl Server {
+    /// Starts it.
+    pub(super) fn start(work: &Path) -> Result<Self, Failure> {
+        let running = Host::start(Config {
+            data: work.join("host"),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            domain: "localhost".to_owned(),
+            publish_secret: None,
+            streams: StreamConfig::of(&Environment::default())?,
+            live: LivePages::Chosen,
+            pointer_lag: None,
+            log: Log::Quiet,
+        })?;
+        let wire = Wire::to(running.addr())
+            .map_err(|error| Failure::local("can't listen for", &work.join("host"), &error))?;
+        Ok(Self { running, wire })
+    }
+
+    fn site(&self, space: &str) -> Result<Site, Failure> {
+        Ok(Site {
+            server: crate::server::Server::parse(&self.wire.url())?,
+            space: SpaceName::parse(space)?,
+            token: Some(Token::parse(self.running.publish_secret())?),
+        })
+    }
+}
+
+/// What the client has of earlier publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// All that it keeps.
+    Kept,
+    /// Nothing, as on a fresh machine.
+    None,
+}
+
+/// A client.
+pub(super) struct Ours {
+    server: Rc<Server>,
+    site: Site,
+    memory: Memory,
+    caches: PathBuf,
+    publishes: Cell<u32>,
+    layers: Layers,
+    interrupt: Interrupt,
+    quiet: Ui,
+}
+
+impl Ours {
+    /// A client with a space and a cache of its own.
+    pub(super) fn new(
+        server: &Rc<Server>,
+        memory: Memory,
+        work: &Path,
+        context: &Context<'_>,
+    ) -> Result<Self, Failure> {
+        let space = match memory {
+            Memory::Kept => "kept",
+            Memory::None => "fresh",
+        };
+        let output = OutputArgs {
+            quiet: true,
+            ..OutputArgs::default()
+        };
+        Ok(Self {
+            server: Rc::clone(server),
+            site: server.site(space)?,
+            memory,
+            caches: work.join("caches").join(space),
+            publishes: Cell::new(0),
+            layers: context.layers.clone(),
+            interrupt: context.interrupt.clone(),
+            quiet: Ui::new(&output, &Environment::default()),
+        })
+    }
+
+    /// The cache folder of the next publish.
+    fn cache(&self) -> CacheFolder {
+        let number = match self.memory {
+            Memory::Kept => 0,
+            Memory::None => self.publishes.replace(self.publishes.get() + 1),
+        };
+        CacheFolder::at(&self.caches.join(number.to_string()))
+    }
+
+    fn job(&self, folder: &Path) -> Job {
+        Job {
+            folder: Folder {
+                dir: folder.to_owned(),
+                exclude: Vec::new(),
+                // They were refused or allowed when the versions were read.
+                collisions: Collisions::Allow,
+            },
+            scan: ScanArgs::default(),
+            site: self.site.clone(),
+            terms: Terms {
+                mode: Mode::Publish,
+                expect: None,
+                order: None,
+                meta: DeployMeta::default(),
+                max_delete: None,
+                compression: Compression::Auto,
+            },
+            allow_empty: AllowEmpty::Yes,
+        }
+    }
+}
+
+impl Contender for Ours {
+    fn publish(&mut self, version: &Version<'_>) -> Result<Cost, Failure> {
+        let context = Context {
+            ui: &self.quiet,
+            layers: self.layers.clone(),
+            cache: self.cache(),
+            interrupt: self.interrupt.clone(),
+        };
+        let job = self.job(version.folder);
+        let client = job.client(&context);
+        self.server.wire.take();
+        let traffic = job.once(&client, &context)?.traffic();
+        drop(client);
+        let passed = self.server.wire.take();
+        Ok(Cost {
+            sent: passed.sent,
+            received: passed.received,
+            requests: Some(passed.requests),
+            files: None,
+            bodies: Some(Bodies {
+                sent: traffic.sent,
+                received: traffic.received,
+            }),
+        })
+    }
+}

@@ -1,0 +1,236 @@
+//! What was found, as a table for people and as lines for programs.
+
+use std::fmt::Write as _;
+
+use pmx_sync::manifest::Totals;
+use pmx_sync::wire::Summary;
+use serde::Serialize;
+use serde_json::json;
+
+use crate::args::Way;
+use crate::ui::{self, Ui};
+
+/// What one publish costs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Cost {
+    /// Bytes to the server.
+    pub(super) sent: u64,
+    /// Bytes from it.
+    pub(super) received: u64,
+    /// Requests, or objects where each is one request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) requests: Option<u64>,
+    /// Those of the bytes sent that are files, as opposed to lists of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) files: Option<u64>,
+    /// Those of the bytes that are bodies, as opposed to heads of requests and answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) bodies: Option<Bodies>,
+}
+
+/// Bytes of bodies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub(super) struct Bodies {
+    pub(super) sent: u64,
+    pub(super) received: u64,
+}
+
+impl Cost {
+    /// Bytes both ways.
+    pub(super) const fn bytes(&self) -> u64 {
+        self.sent + self.received
+    }
+}
+
+/// Where a line's numbers come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum How {
+    /// Our own client and host, counted on the line.
+    Measured,
+    /// Another program, really run.
+    Run,
+    /// Computed from the files, without a program.
+    Computed,
+    /// From nowhere, and why.
+    Absent(String),
+}
+
+impl How {
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::Measured => "measured",
+            Self::Run => "run",
+            Self::Computed => "computed",
+            Self::Absent(_) => "absent",
+        }
+    }
+
+    fn why(&self) -> Option<&str> {
+        match self {
+            Self::Absent(why) => Some(why),
+            Self::Measured | Self::Run | Self::Computed => None,
+        }
+    }
+}
+
+/// What one way costs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Line {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    pub(super) how: How,
+    /// Of the first publish, of the update, and of once more when nothing changed.
+    pub(super) costs: Vec<Cost>,
+}
+
+impl Line {
+    /// What a step cost, unless the line has no numbers.
+    pub(super) fn cost(&self, step: usize) -> Option<&Cost> {
+        let usable = self.how.why().is_none();
+        self.costs.get(step).filter(|_| usable)
+    }
+}
+
+/// All that was found.
+pub(super) struct Report {
+    pub(super) from: Totals,
+    pub(super) to: Totals,
+    pub(super) difference: Summary,
+    pub(super) lines: Vec<Line>,
+}
+
+const HEADS: [&str; 6] = [
+    "first publish",
+    "update",
+    "requests",
+    "nothing changed",
+    "to zstd",
+    "",
+];
+
+impl Report {
+    /// Prints it.
+    pub(super) fn print(&self, ui: &Ui) {
+        for line in self.table().lines() {
+            ui.result(line);
+        }
+        for line in &self.lines {
+            ui.object("way", &self.line_body(line));
+        }
+        ui.object("summary", &self.body());
+        ui.note(
+            "bytes both ways; requests of the update; `to zstd` is its bytes to those of the line \
+             with zstd",
+        );
+    }
+
+    /// What was compared, in one line.
+    pub(super) fn sentence(&self) -> String {
+        let of = |totals: Totals| {
+            let files = ui::count(totals.files, "file", "files");
+            format!("{files}, {}", ui::bytes(totals.bytes))
+        };
+        let Summary {
+            added,
+            modified,
+            removed,
+            unchanged,
+        } = self.difference;
+        format!(
+            "from {} to {}: {added} added, {modified} modified, {removed} removed, {unchanged} unchanged",
+            of(self.from),
+            of(self.to)
+        )
+    }
+
+    /// The update's bytes, compared with whole files that are compressed one by one.
+    pub(super) fn ratio(&self, line: &Line) -> Option<f64> {
+        let zstd = |line: &&Line| line.name == Way::Zstd.name();
+        let whole = self.lines.iter().find(zstd)?.cost(1)?.bytes();
+        let bytes = line.cost(1)?.bytes();
+        (whole > 0).then(|| ratio(bytes, whole))
+    }
+
+    fn table(&self) -> String {
+        let mut rows = vec![("", HEADS.map(str::to_owned))];
+        rows.extend(self.lines.iter().map(|line| (line.what, self.cells(line))));
+        let first = rows.iter().map(|(what, _)| what.len()).max();
+        let widths: [usize; HEADS.len()] = std::array::from_fn(|at| {
+            let cells = rows.iter().map(|(_, cells)| cells[at].chars().count());
+            cells.max().unwrap_or_default()
+        });
+        let mut text = self.sentence();
+        for (what, cells) in rows {
+            let mut line = format!("{what:<0$}", first.unwrap_or_default());
+            let last = HEADS.len() - 1;
+            for (cell, width) in cells.iter().zip(widths).take(last) {
+                let _ = write!(line, "  {cell:>width$}");
+            }
+            let _ = write!(line, "  {}", cells[last]);
+            text.push('\n');
+            text.push_str(line.trim_end());
+        }
+        text
+    }
+
+    fn cells(&self, line: &Line) -> [String; HEADS.len()] {
+        let none = || "-".to_owned();
+        let bytes = |step| {
+            let cost = line.cost(step);
+            cost.map_or_else(none, |cost| ui::bytes(cost.bytes()))
+        };
+        let requests = line.cost(1).and_then(|cost| cost.requests);
+        let how = match &line.how {
+            How::Absent(why) => why.clone(),
+            other => other.name().to_owned(),
+        };
+        [
+            bytes(0),
+            bytes(1),
+            requests.map_or_else(none, |requests| requests.to_string()),
+            bytes(2),
+            self.ratio(line).map_or_else(none, shown),
+            how,
+        ]
+    }
+
+    fn line_body(&self, line: &Line) -> impl Serialize {
+        json!({
+            "name": line.name,
+            "what": line.what,
+            "how": line.how.name(),
+            "why": line.how.why(),
+            "first": line.cost(0),
+            "update": line.cost(1),
+            "again": line.cost(2),
+            "ratio": self.ratio(line),
+        })
+    }
+
+    fn body(&self) -> impl Serialize {
+        let totals = |it: Totals| json!({ "files": it.files, "bytes": it.bytes });
+        json!({
+            "from": totals(self.from),
+            "to": totals(self.to),
+            "files": self.difference,
+        })
+    }
+}
+
+#[allow(clippy::cast_precision_loss, reason = "a ratio is read to two digits")]
+fn ratio(part: u64, whole: u64) -> f64 {
+    part as f64 / whole as f64
+}
+
+/// A ratio with two digits that say something.
+fn shown(ratio: f64) -> String {
+    let digits = match ratio {
+        ..0.001 => 5,
+        ..0.01 => 4,
+        ..0.1 => 3,
+        ..1.0 => 2,
+        ..10.0 => 1,
+        _ => 0,
+    };
+    format!("{ratio:.digits$}")
+}
