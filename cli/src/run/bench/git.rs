@@ -123,16 +123,18 @@ impl Daemon {
             .args(["--listen=127.0.0.1", "--reuseaddr", "--export-all"])
             .arg(format!("--port={}", address.port()))
             .arg("--enable=receive-pack")
-            .arg("--base-path")
-            .arg(served)
+            .arg(format!("--base-path={}", served.display()))
             .arg(served)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
-        let daemon = Self { process, address };
+        let mut daemon = Self { process, address };
         let began = Instant::now();
         while TcpStream::connect(address).is_err() {
+            if let Some(status) = daemon.process.try_wait()? {
+                return Err(io::Error::other(format!("it ended with {status}")));
+            }
             if began.elapsed() > START_TIME {
                 return Err(io::ErrorKind::TimedOut.into());
             }

@@ -99,6 +99,19 @@ pub(super) struct Report {
     pub(super) lines: Vec<Line>,
 }
 
+#[derive(Serialize)]
+struct LineBody<'a> {
+    name: &'static str,
+    what: &'static str,
+    how: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    why: Option<&'a str>,
+    first: Option<&'a Cost>,
+    update: Option<&'a Cost>,
+    again: Option<&'a Cost>,
+    ratio: Option<f64>,
+}
+
 const HEADS: [&str; 6] = [
     "first publish",
     "update",
@@ -194,17 +207,17 @@ impl Report {
         ]
     }
 
-    fn line_body(&self, line: &Line) -> impl Serialize {
-        json!({
-            "name": line.name,
-            "what": line.what,
-            "how": line.how.name(),
-            "why": line.how.why(),
-            "first": line.cost(0),
-            "update": line.cost(1),
-            "again": line.cost(2),
-            "ratio": self.ratio(line),
-        })
+    fn line_body<'a>(&self, line: &'a Line) -> LineBody<'a> {
+        LineBody {
+            name: line.name,
+            what: line.what,
+            how: line.how.name(),
+            why: line.how.why(),
+            first: line.cost(0),
+            update: line.cost(1),
+            again: line.cost(2),
+            ratio: self.ratio(line),
+        }
     }
 
     fn body(&self) -> impl Serialize {

@@ -4,7 +4,7 @@
 //! versions are laid out in one folder of our own: what changed is written anew, what did not is
 //! left but for its time. That is also why neither A nor B is ever written to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -85,6 +85,8 @@ pub(super) struct Stage {
 struct Held {
     blob: BlobId,
     size: u64,
+    /// When it was written where the user has it, and what is said of it here.
+    found: SystemTime,
     written: SystemTime,
 }
 
@@ -107,8 +109,7 @@ impl Stage {
     /// Makes it hold what was scanned, and nothing else.
     pub(super) fn lay(&mut self, scan: &Scan, rows: &[Row]) -> Result<(), Failure> {
         let mut old = std::mem::take(&mut self.held);
-        let wanted: std::collections::BTreeSet<&SitePath> =
-            rows.iter().map(|row| &row.path).collect();
+        let wanted: BTreeSet<&SitePath> = rows.iter().map(|row| &row.path).collect();
         for path in old.keys().filter(|path| !wanted.contains(path)) {
             self.remove(path);
         }
@@ -137,31 +138,40 @@ impl Stage {
 
     fn put(&self, row: &Row, old: Option<Held>, source: &Path) -> io::Result<Held> {
         let place = self.folder.join(row.path.as_str());
+        let found = fs::metadata(source)?.modified()?;
         let mut held = Held {
             blob: row.entry.blob,
             size: row.entry.size,
-            written: fs::metadata(source)?.modified()?,
+            found,
+            written: found,
         };
-        let same = old.filter(|old| old.blob == held.blob);
-        let file = if same.is_some() {
-            File::options().write(true).open(&place)?
+        let Some(old) = old else {
+            copy(source, &place, held.written)?;
+            return Ok(held);
+        };
+        if old.blob != held.blob {
+            if old.size == held.size && seconds(old.written) == seconds(held.written) {
+                // Programs that compare sizes and times would miss what changed within a second.
+                held.written += Duration::from_secs(1);
+            }
+            copy(source, &place, held.written)?;
+        } else if old.found == held.found {
+            held.written = old.written;
         } else {
-            fs::create_dir_all(place.parent().unwrap_or(&self.folder))?;
-            let mut file = File::create(&place)?;
-            io::copy(&mut File::open(source)?, &mut file)?;
-            file
-        };
-        if let Some(old) = old
-            && old.blob != held.blob
-            && old.size == held.size
-            && seconds(old.written) == seconds(held.written)
-        {
-            // Programs that compare sizes and times would miss what changed within a second.
-            held.written += Duration::from_secs(1);
+            let file = File::options().write(true).open(&place)?;
+            file.set_modified(held.written)?;
         }
-        file.set_modified(held.written)?;
         Ok(held)
     }
+}
+
+fn copy(source: &Path, place: &Path, written: SystemTime) -> io::Result<()> {
+    if let Some(folder) = place.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = File::create(place)?;
+    io::copy(&mut File::open(source)?, &mut file)?;
+    file.set_modified(written)
 }
 
 fn seconds(time: SystemTime) -> u64 {
@@ -216,7 +226,7 @@ mod tests {
         }
         let place = tempfile::tempdir().unwrap();
         let mut stage = Stage::at(place.path().join("site")).unwrap();
-        for dir in [&a, &b] {
+        for dir in [&a, &b, &b] {
             let scan = scanned(dir.path());
             stage.lay(&scan, &scan.rows()).unwrap();
         }
