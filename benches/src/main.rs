@@ -14,9 +14,10 @@
 //! nothing: the table is there to be read.
 //!
 //! The corpora are the Rust documentation that rustup installs: v1 is the default toolchain's, v2
-//! is nightly's. Peers are found on `PATH` (Debian: `rsync restic nginx wrk zstd b3sum git time`;
-//! crates.io: `rustic-rs`); one that is missing is said aloud and its rows say so. What contenders
-//! write goes to memory (`/dev/shm`) unless `TMPDIR` names another folder: see `machine.rs`.
+//! is nightly's. Peers are found on `PATH` (Debian: `rsync restic casync nginx wrk zstd b3sum git
+//! time`; crates.io: `rustic-rs`); one that is missing is said aloud and its rows say so. What
+//! contenders write goes to memory (`/dev/shm`) unless `TMPDIR` names another folder: see
+//! `machine.rs`.
 //!
 //! | workload | asks |
 //! |---|---|
@@ -27,6 +28,7 @@
 //! | `upgrade` | what the next version of a site costs |
 //! | `serve` | how fast a published page and asset are served |
 //! | `patch` | how many bytes of manifest a change costs |
+//! | `bytes` | how many bytes the next version of a site costs, by every way: `pmx bench` |
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
 //! | `pages` | page views through the Worker, cold, warm and under load |
 //! | `packs` | what taking in a pack costs the Worker's module |
@@ -54,6 +56,7 @@ mod args;
 mod backup;
 mod bench;
 mod blobs;
+mod bytes;
 mod corpus;
 mod echo;
 mod files;
@@ -64,6 +67,7 @@ mod git;
 mod host;
 mod live;
 mod machine;
+mod made;
 mod naive;
 mod nginx;
 mod noop;
@@ -91,7 +95,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 12] = [
+const WORKLOADS: [Workload; 13] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -99,6 +103,7 @@ const WORKLOADS: [Workload; 12] = [
     ("upgrade", upgrade::rows),
     ("serve", serve::rows),
     ("patch", patch::rows),
+    ("bytes", bytes::rows),
     ("worker", worker::rows),
     ("pages", worker::views),
     ("packs", packs::rows),

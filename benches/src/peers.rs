@@ -12,12 +12,13 @@ struct Peer {
     install: &'static str,
 }
 
-const PEERS: [Peer; 8] = [
+const PEERS: [Peer; 9] = [
     peer("git", "--version", "apt install git"),
     peer("b3sum", "--version", "apt install b3sum"),
     peer("zstd", "--version", "apt install zstd"),
     peer("rsync", "--version", "apt install rsync"),
     peer("restic", "version", "apt install restic"),
+    peer("casync", "--version", "apt install casync"),
     peer("rustic", "--version", "cargo install rustic-rs"),
     peer("nginx", "-v", "apt install nginx"),
     peer("wrk", "-v", "apt install wrk"),

@@ -106,6 +106,8 @@ impl Client {
         ] {
             command.env_remove(name);
         }
+        // A folder that was chosen here counts for what is started as well.
+        command.env("TMPDIR", tempfile::env::temp_dir());
         command.current_dir(self.home.path());
         command
     }

@@ -31,7 +31,8 @@ impl Unit {
         }
     }
 
-    fn show(self, value: f64) -> String {
+    /// The number with its unit.
+    pub(crate) fn show(self, value: f64) -> String {
         match self {
             Self::Seconds if value < 0.01 => format!("{:.2} ms", value * 1e3),
             Self::Seconds if value < 1.0 => format!("{:.1} ms", value * 1e3),
@@ -172,6 +173,18 @@ impl Row {
                 worst.zip(limit).map(|(worst, limit)| worst <= limit),
                 ours.absent(),
             ),
+        }
+    }
+
+    /// What others do about something, in a cell.
+    pub(crate) fn others(what: impl Into<String>, peers: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            ours: String::new(),
+            peer: peers.into(),
+            ratio: String::new(),
+            goal: String::new(),
+            verdict: Verdict::NoGoal,
         }
     }
 
