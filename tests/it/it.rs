@@ -20,6 +20,7 @@
 )]
 
 mod badinput;
+mod bench;
 mod client;
 mod conformance;
 mod conversation;

@@ -21,6 +21,10 @@ use super::Context;
 use crate::args::BenchArgs;
 use crate::error::Failure;
 
+/// How long a folder is left alone before it is published: what was written a moment ago could be
+/// in the middle of a write, and a scan treats it so.
+const SETTLE_TIME: Duration = Duration::from_millis(200);
+
 /// Both versions, as they lie where the user has them.
 pub(super) struct Sites {
     pub(super) from: Scan,
@@ -120,6 +124,7 @@ impl Stage {
                 .map_err(|error| Failure::local("can't copy", &source, &error))?;
             self.held.insert(row.path.clone(), held);
         }
+        std::thread::sleep(SETTLE_TIME);
         Ok(())
     }
 
