@@ -83,8 +83,15 @@ impl Contender for Git {
 /// git, whatever the user's settings are.
 fn command(program: &Path) -> Command {
     let mut command = plain(program);
-    // What a commit would start in the background would be seen on the way.
-    for setting in ["gc.auto=0", "maintenance.auto=false"] {
+    for setting in [
+        // What a commit would start in the background may still run when the folder changes.
+        "gc.auto=0",
+        "maintenance.auto=false",
+        // All files count, as they are.
+        "core.excludesFile=",
+        "core.attributesFile=",
+        "core.autocrlf=false",
+    ] {
         command.args(["-c", setting]);
     }
     command

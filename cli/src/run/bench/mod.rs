@@ -34,7 +34,7 @@ use crate::args::{BenchArgs, Way};
 use crate::error::Failure;
 use program::Programs;
 use report::{Cost, How, Line, Report};
-use site::{Difference, Sites, Stage};
+use site::{Sites, Stage, difference};
 
 pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let ways = args.ways();
@@ -49,7 +49,7 @@ pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Fail
     let report = Report {
         from: sites.from.totals(),
         to: sites.to.totals(),
-        difference: Difference::of(&sites.from_rows, &sites.to_rows),
+        difference: difference(&sites.from_rows, &sites.to_rows),
         lines: contests.into_iter().map(|contest| contest.line).collect(),
     };
     report.print(context.ui);

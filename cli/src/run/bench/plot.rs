@@ -10,8 +10,8 @@ const WIDTH: u32 = 860;
 const LABEL_WIDTH: u32 = 200;
 const VALUE_WIDTH: u32 = 90;
 const TOP: u32 = 84;
-const BAR: u32 = 9;
-const ROW: u32 = 2 * BAR + 14;
+const BAR: u32 = 11;
+const ROW: u32 = 2 * BAR + 12;
 
 /// The steps that are drawn, with their classes.
 const DRAWN: [(usize, &str); 2] = [(0, "first"), (1, "update")];
@@ -52,9 +52,9 @@ pub(super) fn draw(report: &Report) -> String {
 }
 
 fn bars(svg: &mut String, scale: &Scale, y: u32, line: &Line) {
-    text(svg, (10, y + 13), "", line.what);
+    text(svg, (10, y + 15), "", line.what);
     if let How::Absent(why) = &line.how {
-        text(svg, (LABEL_WIDTH + 4, y + 13), "small", why);
+        text(svg, (LABEL_WIDTH + 4, y + 15), "small", why);
         return;
     }
     for (at, (step, class)) in DRAWN.into_iter().enumerate() {
@@ -65,7 +65,7 @@ fn bars(svg: &mut String, scale: &Scale, y: u32, line: &Line) {
         let length = scale.length(cost.bytes());
         rect(svg, (LABEL_WIDTH, y), length, class);
         let x = LABEL_WIDTH + length + 4;
-        text(svg, (x, y + 8), "small", &ui::bytes(cost.bytes()));
+        text(svg, (x, y + 9), "small", &ui::bytes(cost.bytes()));
     }
 }
 

@@ -247,3 +247,88 @@ fn shown(ratio: f64) -> String {
     };
     format!("{ratio:.digits$}")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(way: Way, how: How, bytes: [u64; 3]) -> Line {
+        let cost = |sent| Cost {
+            sent,
+            received: 1,
+            requests: Some(sent / 10),
+            ..Cost::default()
+        };
+        Line {
+            name: way.name(),
+            what: way.name(),
+            how,
+            costs: bytes.map(cost).to_vec(),
+        }
+    }
+
+    fn report() -> Report {
+        Report {
+            from: Totals {
+                files: 1,
+                bytes: 5_000,
+            },
+            to: Totals {
+                files: 2,
+                bytes: 1_000_000,
+            },
+            difference: Summary {
+                added: 2,
+                modified: 0,
+                removed: 1,
+                unchanged: 0,
+            },
+            lines: vec![
+                line(Way::Pmx, How::Measured, [999, 49, 9]),
+                line(Way::Zstd, How::Computed, [5_000, 999, 99]),
+                // It failed after its first publish, so that number is worth nothing.
+                line(Way::Git, How::Absent("git failed".to_owned()), [7, 7, 7]),
+            ],
+        }
+    }
+
+    #[test]
+    fn the_table_is_for_people() {
+        insta::assert_snapshot!(report().table(), @r"
+        from 1 file, 5.0 kB to 2 files, 1.0 MB: 2 added, 0 modified, 1 removed, 0 unchanged
+              first publish  update  requests  nothing changed  to zstd
+        pmx          1.0 kB    50 B         4             10 B    0.050  measured
+        zstd         5.0 kB  1.0 kB        99            100 B      1.0  computed
+        git               -       -         -                -        -  git failed
+        ");
+    }
+
+    #[test]
+    fn a_line_is_for_programs() {
+        let report = report();
+        let lines = report.lines.iter().map(|line| {
+            let body = serde_json::to_string(&report.line_body(line));
+            body.unwrap()
+        });
+        insta::assert_snapshot!(lines.collect::<Vec<_>>().join("\n"), @r#"
+        {"name":"pmx","what":"pmx","how":"measured","first":{"sent":999,"received":1,"requests":99},"update":{"sent":49,"received":1,"requests":4},"again":{"sent":9,"received":1,"requests":0},"ratio":0.05}
+        {"name":"zstd","what":"zstd","how":"computed","first":{"sent":5000,"received":1,"requests":500},"update":{"sent":999,"received":1,"requests":99},"again":{"sent":99,"received":1,"requests":9},"ratio":1.0}
+        {"name":"git","what":"git","how":"absent","why":"git failed","first":null,"update":null,"again":null,"ratio":null}
+        "#);
+    }
+
+    #[test]
+    fn ratios_have_two_digits_that_say_something() {
+        for (ratio, text) in [
+            (0.0, "0.00000"),
+            (0.000_12, "0.00012"),
+            (0.001_2, "0.0012"),
+            (0.012, "0.012"),
+            (0.12, "0.12"),
+            (1.23, "1.2"),
+            (12.3, "12"),
+        ] {
+            assert_eq!(shown(ratio), text);
+        }
+    }
+}

@@ -50,6 +50,9 @@ fn command(program: &PathBuf, repository: &PathBuf, cache: &PathBuf) -> Command 
         .arg("--cache-dir")
         .arg(cache)
         // It asks for one, and nobody else ever sees this repository.
-        .env("RESTIC_PASSWORD", "bench");
+        .env("RESTIC_PASSWORD", "bench")
+        .env_remove("RESTIC_PASSWORD_FILE")
+        .env_remove("RESTIC_PASSWORD_COMMAND")
+        .env_remove("RESTIC_REPOSITORY_FILE");
     command
 }

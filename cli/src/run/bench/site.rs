@@ -60,23 +60,18 @@ fn read(dir: &Path, args: &BenchArgs, context: &Context<'_>) -> Result<Scan, Fai
 }
 
 /// How many files differ.
-pub(super) struct Difference;
-
-impl Difference {
-    /// Compares two lists of files.
-    pub(super) fn of(from: &[Row], to: &[Row]) -> Summary {
-        let old: BTreeMap<&SitePath, _> = from.iter().map(|row| (&row.path, &row.entry)).collect();
-        let mut summary = Summary::default();
-        for row in to {
-            match old.get(&row.path) {
-                None => summary.added += 1,
-                Some(entry) if **entry == row.entry => summary.unchanged += 1,
-                Some(_) => summary.modified += 1,
-            }
+pub(super) fn difference(from: &[Row], to: &[Row]) -> Summary {
+    let old: BTreeMap<&SitePath, _> = from.iter().map(|row| (&row.path, &row.entry)).collect();
+    let mut summary = Summary::default();
+    for row in to {
+        match old.get(&row.path) {
+            None => summary.added += 1,
+            Some(entry) if **entry == row.entry => summary.unchanged += 1,
+            Some(_) => summary.modified += 1,
         }
-        summary.removed = old.len() as u64 - summary.unchanged - summary.modified;
-        summary
     }
+    summary.removed = old.len() as u64 - summary.unchanged - summary.modified;
+    summary
 }
 
 /// The folder that is published.
@@ -244,7 +239,7 @@ mod tests {
     fn differences_are_counted() {
         let a = site(&[("a", "1"), ("b", "1"), ("c", "1")]);
         let b = site(&[("a", "1"), ("b", "2"), ("d", "1"), ("e", "1")]);
-        let found = Difference::of(&scanned(a.path()).rows(), &scanned(b.path()).rows());
+        let found = difference(&scanned(a.path()).rows(), &scanned(b.path()).rows());
         let expected = Summary {
             added: 2,
             modified: 1,
