@@ -246,11 +246,13 @@ fn asked(
         max_delete: None,
         compression: Compression::Auto,
     };
+    let known = context.cache.site(&site.server, &site.space);
     let publish = Publish {
         client,
         space: &site.space,
         local,
-        site: &context.cache.site(&site.server, &site.space),
+        site: &known,
+        packs: &known.packs(),
         terms: &terms,
         interrupt: &context.interrupt,
         ui: context.ui,

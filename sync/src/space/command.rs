@@ -135,6 +135,8 @@ pub struct Publish {
     pub offer: Offer,
     /// A pack that came along, verified, not yet written.
     pub pack: Option<SmallPack>,
+    /// Packs that arrived, whose blobs a patch counts.
+    pub packs: Vec<PackId>,
     /// Commit on these terms.
     pub commit: Option<CommitTerms>,
     /// Keep nothing.
@@ -231,6 +233,7 @@ mod tests {
             base: Some(NodeId::of(b"old")),
             offer,
             pack,
+            packs: vec![PackId::of(b"pack")],
             commit: Some(CommitTerms {
                 expect: 3,
                 key: "a \"key\"".into(),
