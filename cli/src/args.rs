@@ -77,7 +77,7 @@ pub enum Command {
     Status(StatusArgs),
     /// Print what each deploy changes, as it happens, one line of JSON each
     Tail(TailArgs),
-    /// Measure what publishing a folder, then its next version, costs in bytes and requests
+    /// Measure what publishing a folder and then its next version costs
     #[command(after_long_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
     /// Make a token that opens some streams
@@ -545,8 +545,7 @@ mod tests {
           rollback      Make an older deploy active again; nothing is uploaded
           status        Show the server, the site, its active deploy, and whether the folder differs
           tail          Print what each deploy changes, as it happens, one line of JSON each
-          bench         Measure what publishing a folder, then its next version, costs in bytes and
-                        requests
+          bench         Measure what publishing a folder and then its next version costs
           stream-token  Make a token that opens some streams
           completions   Print a completion script for a shell
           man           Print the manual page
