@@ -232,7 +232,7 @@ pub fn decode_patch(
         held: Held {
             source,
             base,
-            cursor: Cursor::new(source, base)?,
+            cursor: None,
         },
         next_held: 0,
         edits: Vec::with_capacity(count as usize),
@@ -366,16 +366,19 @@ impl<S: NodeSource> Ops<'_, S> {
 struct Held<'a, S> {
     source: &'a S,
     base: Root,
-    cursor: Cursor<'a, S>,
+    cursor: Option<Cursor<'a, S>>,
 }
 
 impl<S: NodeSource> Held<'_, S> {
     fn row(&mut self, rank: u64) -> Result<Row, ManifestError> {
-        if rank < self.cursor.rank() {
-            self.cursor = Cursor::new(self.source, self.base)?;
-        }
-        self.cursor.seek_rank(rank)?;
-        let row = self.cursor.next_row()?;
+        let cursor = self.cursor.take().filter(|cursor| cursor.rank() <= rank);
+        let mut cursor = match cursor {
+            Some(cursor) => cursor,
+            None => Cursor::new(self.source, self.base)?,
+        };
+        cursor.seek_rank(rank)?;
+        let row = cursor.next_row()?;
+        self.cursor = Some(cursor);
         row.ok_or(ManifestError::PatchMisfit(
             "it names a row behind the end of its base",
         ))
