@@ -165,6 +165,9 @@ codes! {
     NameInvalid "E_NAME_INVALID" Usage 422 false
         "Use lower-case letters, digits and single hyphens, at most 63 characters."
         "The name of a space must be a DNS label, without two hyphens in a row (they separate aliases)."
+    TooManyPreviews "E_TOO_MANY_PREVIEWS" Limit 409 false
+        "Take one away: `pmx preview rm NAME`. `pmx deploys` lists them."
+        "The site has as many previews as it may have."
     NameReserved "E_NAME_RESERVED" Auth 403 false
         "Choose another name."
         "The name is reserved for the service itself."

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use pmx_sync::channel::Channel;
 use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
@@ -24,12 +25,6 @@ use crate::server::Reach;
 use crate::ui::{self, Counting, Ui};
 
 pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    if args.preview.is_some() {
-        let message = "--preview is not in this version";
-        return Err(
-            Failure::usage(message).with_hint("Publish to a space of its own: --space NAME.")
-        );
-    }
     if let Some(deploy) = args.rollback {
         return rollback::run(instead(args, deploy), context);
     }
@@ -46,6 +41,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         ));
     }
     let terms = Terms {
+        alias: args.preview,
         mode: if args.dry_run {
             Mode::Dry
         } else {
@@ -114,7 +110,11 @@ impl Job {
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         let before = client.traffic();
-        let site = context.cache.site(&self.site.server, &self.site.space);
+        let channel = Channel {
+            space: self.site.space.clone(),
+            alias: self.terms.alias.clone(),
+        };
+        let site = context.cache.site(&self.site.server, &channel);
         let base = site.active();
         let (local, sending) = self.read(client, base.is_some(), context, touched)?;
         let totals = local.totals();
@@ -134,7 +134,9 @@ impl Job {
             interrupt: &context.interrupt,
             ui: context.ui,
         };
-        let result = keeping(&local, base.map(|base| base.root), || publish.run());
+        let bases = base.into_iter().chain(site.site());
+        let bases: Vec<Root> = bases.map(|base| base.root).collect();
+        let result = keeping(&local, &bases, || publish.run());
         let Published { outcome, mut times } = result?;
         times.upload += sending;
         Ok(Report {
@@ -188,8 +190,7 @@ impl Job {
 
 /// Publishes, and meanwhile keeps what was learnt about the folder: what was hashed need not be
 /// hashed again, however the publish ends.
-fn keeping<T>(local: &Local, base: Option<Root>, publish: impl FnOnce() -> T) -> T {
-    let bases = base.as_slice();
+fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
     let had_manifest = local.has_manifest();
     let result = std::thread::scope(|scope| {
         scope.spawn(|| local.keep(bases));

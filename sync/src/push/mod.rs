@@ -23,7 +23,7 @@ use crate::encode::write_bytes;
 use crate::id::Root;
 use crate::limits::{NODES_BATCH_RAW_BYTES, SMALL_PUBLISH_RAW_BYTES};
 use crate::manifest::{Change, ManifestError, NewNode, NodeSource, diff, encode_patch};
-use crate::name::SpaceName;
+use crate::name::{AliasName, SpaceName};
 use crate::wire::{
     BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, Order, Problem, Section,
     SectionKind, State, Summary, VERSION,
@@ -40,9 +40,12 @@ const ROUNDS_MAX: u32 = 3;
 pub struct Intent {
     /// The space.
     pub space: SpaceName,
+    /// The preview to be published, if the root shall not become active.
+    pub alias: Option<AliasName>,
     /// The root to be published.
     pub root: Root,
-    /// The root that the client saw on the server last, and its deploy; its nodes are at hand.
+    /// A root that the client saw on the server, whose nodes are at hand, and the deploy that it
+    /// takes for the one to be replaced; 0 if it takes it that there is none yet.
     pub base: Option<Base>,
     /// The deploy that has to be replaced, if the user said so.
     pub expect: Option<u64>,
@@ -365,6 +368,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let head = BeginHead {
             v: VERSION,
             space: self.intent.space.clone(),
+            alias: self.intent.alias.clone(),
             root: self.intent.root,
             base,
             dry: self.intent.mode == Mode::Dry,
