@@ -23,12 +23,20 @@ pub(crate) fn cargo_build() -> Result<Command> {
         // BLAKE3 and zstd are half as fast without.
         .env("RUSTFLAGS", "-Ctarget-feature=+simd128")
         .env("CC_wasm32_unknown_unknown", clang()?)
+        .env("CFLAGS_wasm32_unknown_unknown", ZSTD_WITHOUT)
         // rustc makes an archive of its own from the one that this makes, so the host's will do.
         .env("AR_wasm32_unknown_unknown", "ar")
         // What the glue of workers-rs expects of wasm-bindgen.
         .env("WASM_BINDGEN_USE_JS_SYS", "1");
     Ok(command)
 }
+
+/// The Worker compresses at zstd's fast levels alone, and the searches of the others are a tenth of
+/// its size: zstd takes the next one that is there if it is asked for one of them.
+const ZSTD_WITHOUT: &str = "-DZSTD_EXCLUDE_GREEDY_BLOCK_COMPRESSOR \
+     -DZSTD_EXCLUDE_LAZY_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_LAZY2_BLOCK_COMPRESSOR \
+     -DZSTD_EXCLUDE_BTLAZY2_BLOCK_COMPRESSOR -DZSTD_EXCLUDE_BTOPT_BLOCK_COMPRESSOR \
+     -DZSTD_EXCLUDE_BTULTRA_BLOCK_COMPRESSOR";
 
 fn compiler() -> Result<Command> {
     let own = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
