@@ -34,6 +34,7 @@ mod journal;
 mod kill;
 mod live;
 mod operating;
+mod previews;
 mod publish;
 mod refused;
 mod registry;

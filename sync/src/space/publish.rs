@@ -130,18 +130,10 @@ async fn try_commit<S: Sql, B: Blobs>(
         Ok(_) | Err(Unfinished::Incomplete) => return Ok(None),
         Err(Unfinished::Fault(problem)) => return Err(problem),
     };
-    let active = ledger.current(publish.alias.as_ref())?;
-    let compared = compared(ledger, active.as_ref())?;
-    let changes = changes(ledger, fresh, compared.as_ref(), &publish.root)?;
     let commit = Commit {
         ledger,
         fresh: &with_pack,
         survey: &survey,
-        summary: summary(changes.as_deref(), &survey),
-        changes: Changes {
-            since: active.map(|deploy| deploy.root),
-            all: changes.unwrap_or_default(),
-        },
         terms,
     };
     commit.run(blobs, space, publish, now).await.map(Some)
@@ -327,8 +319,6 @@ struct Commit<'a, S: Sql> {
     ledger: &'a Ledger<'a, S>,
     fresh: &'a Fresh,
     survey: &'a Survey,
-    summary: Summary,
-    changes: Changes,
     terms: &'a CommitTerms,
 }
 
@@ -393,6 +383,11 @@ impl<S: Sql> Commit<'_, S> {
             Verdict::Repeat(deploy) => return Ok(*deploy),
             Verdict::Activate { number, parent } => (number, parent),
         };
+        // What is there now, not when the object began to be written: a new preview is compared with
+        // a deploy that it does not expect.
+        let replaced = ledger.current(publish.alias.as_ref())?;
+        let compared = compared(ledger, replaced.as_ref())?;
+        let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;
         for (node, twin) in &prepared.nodes {
             ledger.settle_node(node, twin)?;
         }
@@ -419,7 +414,7 @@ impl<S: Sql> Commit<'_, S> {
             files: self.survey.totals.files,
             bytes: self.survey.totals.bytes,
             new_bytes: self.survey.new_bytes,
-            summary: self.summary,
+            summary: summary(changes.as_deref(), self.survey),
             order: self.terms.order,
             meta: self.terms.meta.clone(),
             alias: publish.alias.clone(),
@@ -428,7 +423,11 @@ impl<S: Sql> Commit<'_, S> {
             deploy: deploy.clone(),
             key: self.terms.key.clone(),
         })?;
-        events::tell(ledger, &deploy, &self.changes)?;
+        let changes = Changes {
+            since: replaced.map(|deploy| deploy.root),
+            all: changes.unwrap_or_default(),
+        };
+        events::tell(ledger, &deploy, &changes)?;
         Ok(deploy)
     }
 }
