@@ -515,6 +515,8 @@ mod tests {
             "pmx sync a --outdir b",
             "pmx sync --dry-run --watch",
             "pmx sync a --rollback 3",
+            "pmx sync --preview 12",
+            "pmx sync --preview a --rollback 3",
             "pmx sync --compression 20",
             "pmx sync --compression 0",
             "pmx sync --max-delete 101%",
@@ -557,6 +559,7 @@ mod tests {
           hash          Print the root of a folder; nothing is sent
           deploys       List the deploys of a site
           rollback      Make an older deploy active again; nothing is uploaded
+          preview       Take previews away
           status        Show the server, the site, its active deploy, and whether the folder differs
           tail          Print what each deploy changes, as it happens, one line of JSON each
           stream-token  Make a token that opens some streams

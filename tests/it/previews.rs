@@ -258,7 +258,7 @@ fn a_preview_is_taken_away(world: World) {
         Socket::open(world.server.port, "pr-7--docs", None).err(),
         Some(404)
     );
-    assert_eq!(history(&world)["aliases"], Value::Null);
+    assert_eq!(history(&world)["aliases"], json!({}));
     assert_eq!(remove(), Value::Null, "there is none any more");
     // Its deploy stays, and the name is free.
     assert_eq!(shown(&world, "2--docs"), shows("2", 2));
@@ -300,6 +300,7 @@ fn each_hears_of_its_own_deploys_alone(world: World) {
     assert_eq!(first["deploy"], 2);
     let (mut eighth, _) = Socket::listen(&world, "pr-8--docs", all);
     let mut events = Events::open(&world, "docs", "offset=now", "");
+    assert_eq!(events.next(), (vec![], at(1)));
     let (polled, waits) = (poll(&world, "pr-7--docs", 2), poll(&world, "docs", 1));
     std::thread::sleep(std::time::Duration::from_millis(150));
     preview(&world, "4");

@@ -9,7 +9,7 @@ use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
-use pmx_sync::wire::{DeployMeta, Summary};
+use pmx_sync::wire::{DeployMeta, DeployView, Summary};
 use serde::Serialize;
 
 use super::watch::Watch;
@@ -263,11 +263,15 @@ impl Report {
 
     /// What happened, in one line.
     pub(super) fn sentence(&self) -> String {
-        let number = self
-            .outcome
-            .deploy
-            .as_ref()
-            .map_or(0, |deploy| deploy.number);
+        let deploy = match &self.outcome.deploy {
+            Some(DeployView {
+                number,
+                alias: Some(alias),
+                ..
+            }) => format!("preview {alias} (deploy {number})"),
+            Some(deploy) => format!("deploy {}", deploy.number),
+            None => "nothing".to_owned(),
+        };
         let Summary {
             added,
             modified,
@@ -279,10 +283,10 @@ impl Report {
         let millis = self.total.as_millis();
         match self.outcome.kind {
             OutcomeKind::Unchanged => {
-                format!("unchanged: deploy {number} is this folder ({millis} ms)")
+                format!("unchanged: {deploy} is this folder ({millis} ms)")
             }
             OutcomeKind::Published => format!(
-                "published deploy {number}: {changes}; {sent} sent in {} ({millis} ms)",
+                "published {deploy}: {changes}; {sent} sent in {} ({millis} ms)",
                 ui::count(self.traffic.requests, "request", "requests"),
             ),
             OutcomeKind::Planned => {

@@ -48,6 +48,7 @@ pub(crate) fn rollback<S: Sql>(
             (None, Some(active)) => return Ok(active.clone()),
             (None, None) => return Ok(target),
         };
+        // Where there are only previews, one of them may become the first that is active.
         let changes = match &active {
             Some(active) => Changes {
                 since: Some(active.root),
@@ -55,7 +56,12 @@ pub(crate) fn rollback<S: Sql>(
             },
             None => Changes::default(),
         };
-        let summary = Summary::of(&changes.all, target.files);
+        let all_new = Summary {
+            added: target.files,
+            ..Summary::default()
+        };
+        let of = |_| Summary::of(&changes.all, target.files);
+        let summary = changes.since.map_or(all_new, of);
         let made = DeployView {
             number,
             parent,
