@@ -141,6 +141,9 @@ codes! {
     ManifestMismatch "E_MANIFEST_MISMATCH" Integrity 422 false
         "Sync again. If it happens again, report it: two programs disagree about a manifest."
         "A patch applied to its base does not arrive at the announced root."
+    PrefixMissing "E_PREFIX_MISSING" Integrity 409 false
+        "Send the pack without what it refers to; pmx does that by itself."
+        "A pack refers to files of an older deploy that the server does not have at hand: the deploy is gone or not yet known where the pack arrived, its files lie in too many places, or they rotted."
     PackMalformed "E_PACK_MALFORMED" Integrity 422 false
         "Use a current pmx."
         "A pack is not a canonical encoding."

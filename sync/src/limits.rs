@@ -50,12 +50,19 @@ pub const PACK_RAW_BYTES_MAX: u64 = PART_BYTES;
 /// Blobs of a pack: 8 MiB of blobs of 256 bytes. Bounds the table of contents.
 pub const PACK_BLOBS_MAX: usize = 32 * 1024;
 
+/// Packs whose blobs a patch counts: a whole site's, if they are as full as they can be.
+pub const PACKS_NAMED_MAX: usize = 8 * 1024;
+
 /// Rows of the base that a pack refers to: those of as many blobs as a pack has.
 pub const PREFIX_ROWS_MAX: usize = PACK_BLOBS_MAX;
 
 /// Raw bytes of the reference prefix of a pack: with the pack's own it fits the largest window, and
 /// an isolate's memory beside it.
 pub const PREFIX_RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
+
+/// Reads that putting a prefix together may take: an isolate may make a thousand subrequests, and
+/// a base that lies in more pieces than that is slower to read than a pack without it to send.
+pub const PREFIX_READS_MAX: usize = 128;
 
 /// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.
 pub const WIRE_WINDOW_LOG_MAX: u32 = 24;

@@ -147,7 +147,7 @@ fn check_history(before: &[File], after: &[File]) {
         "the patch leads elsewhere"
     );
     let edits: Vec<Edit> = changes.iter().map(Change::edit).collect();
-    assert_eq!(decode_patch(&patch, &old, from).unwrap(), edits);
+    assert_eq!(decode_patch(&patch, &old, from, &[]).unwrap(), edits);
 
     let edited = edit(&old, from, &edits).unwrap();
     assert_eq!(edited.root, to, "an edit arrives elsewhere than a build");

@@ -223,6 +223,7 @@ impl SpaceDO {
             | Reply::Events(_)
             | Reply::Net(_)
             | Reply::Pointer(_)
+            | Reply::Index { .. }
             | Reply::Unaliased(_) => Ok(Vec::new()),
         }
     }

@@ -1,11 +1,13 @@
 //! The client's cache folder: it saves time and nothing else, and may be deleted at any moment.
 //!
 //! For each folder and way of reading it there are two files: the stat cache of the last scan, and
-//! the manifest nodes of the last roots. For each site there is one: what was active when it was
-//! last seen, from which the next patch can start. Whatever is odd about a file makes it no file.
+//! the manifest nodes of the last roots. For each site there is one, what was active when it was
+//! last seen, from which the next patch can start, and a folder of local packs, the bytes of what
+//! was published, from which the next pack can start. Whatever is odd about a file makes it no file.
 
 mod active;
 mod nodes;
+mod packs;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -17,6 +19,7 @@ use pmx_sync::scan;
 
 pub use active::Active;
 pub use nodes::{Nodes, Pile};
+pub use packs::{Decoded, LocalPacks};
 
 use crate::config::Folder;
 use crate::env::Environment;
@@ -135,6 +138,12 @@ impl SiteCache {
     /// With a preview: what was active when the site was last seen.
     pub fn site(&self) -> Option<Active> {
         active(self.beside.as_deref())
+    }
+
+    /// The bytes of what was published, for the site and its previews: both are of one space.
+    pub fn packs(&self) -> LocalPacks {
+        let file = self.beside.as_ref().or(self.own.as_ref());
+        LocalPacks::open(file.map(|file| file.with_extension("packs")))
     }
 
     /// Keeps what is active now.

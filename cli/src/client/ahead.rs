@@ -11,6 +11,7 @@ use std::time::Instant;
 use pmx_sync::code::Code;
 use pmx_sync::id::BlobId;
 use pmx_sync::name::SpaceName;
+use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
 use pmx_sync::pack::wire::WirePack;
 use pmx_sync::scan::{Ahead, Listed};
@@ -18,6 +19,7 @@ use pmx_sync::scan::{Ahead, Listed};
 use super::crew::{self, Desk, Pace, Place, lock};
 use super::http::Client;
 use crate::args::Compression;
+use crate::cache::LocalPacks;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui::Bar;
@@ -39,6 +41,8 @@ pub struct Sending<'a> {
     pub space: &'a SpaceName,
     /// The files.
     pub ahead: &'a Ahead,
+    /// Where what is sent is kept for the next publish.
+    pub packs: &'a LocalPacks,
     /// How hard to compress.
     pub compression: Compression,
     /// Whether to stop.
@@ -88,15 +92,21 @@ impl Sending<'_> {
         // A pack that fails halfway leaves nothing behind for the next one.
         let mut builder = std::mem::take(&mut place.builder);
         let mut sources = self.ahead.sources();
+        let mut blobs = Vec::with_capacity(plan.members.len());
         for &at in &plan.members {
             let appended = builder.append(|raw| {
                 let blob = self.ahead.read(at, &mut sources, raw);
-                blob.is_some_and(|blob| lock(sent).insert(blob))
+                let blob = blob.filter(|blob| lock(sent).insert(*blob));
+                blobs.extend(blob);
+                blob.is_some()
             });
             appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
         }
         let pack = builder.finish(&mut place.encoder, plan.kind.coding(pace.level()));
         place.builder = builder;
+        if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
+            self.packs.add(pack, blobs);
+        }
         Ok(pack)
     }
 }

@@ -12,6 +12,7 @@ use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::pack::wire::PackBuilder;
 
 use crate::args::Compression;
+use crate::cache::Decoded;
 use crate::error::Failure;
 
 /// Threads that build: each holds a pack's bytes, raw and compressed, and zstd's window.
@@ -92,6 +93,7 @@ impl Pace {
 pub(super) struct Place {
     pub(super) encoder: Encoder,
     pub(super) builder: PackBuilder,
+    pub(super) decoded: Decoded,
 }
 
 /// The places, of which there are as many as threads may build.

@@ -1,6 +1,7 @@
 //! The client's half of a conversation: plain blocking HTTP, and the steps of a publish.
 
 pub mod ahead;
+mod build;
 mod crew;
 pub mod http;
 pub mod publish;

@@ -11,7 +11,7 @@ use pmx_sync::wire::{BeginReply, DeployMeta, Envelope, Order, Section, SectionKi
 use super::http::Client;
 use super::upload::Upload;
 use crate::args::Compression;
-use crate::cache::{Active, SiteCache};
+use crate::cache::{Active, LocalPacks, SiteCache};
 use crate::error::Failure;
 use crate::guard::MaxDelete;
 use crate::interrupt::Interrupt;
@@ -67,6 +67,8 @@ pub struct Publish<'a> {
     pub local: &'a Local,
     /// What is known of the site.
     pub site: &'a SiteCache,
+    /// The bytes of what was published there.
+    pub packs: &'a LocalPacks,
     /// The terms.
     pub terms: &'a Terms,
     /// Whether to stop.
@@ -101,6 +103,10 @@ impl Publish<'_> {
                     tell(&mut push, &mut guard, reply)?;
                 }
                 Action::Upload(uploads) => {
+                    if uploads.behind.is_some() {
+                        // What the base lacks is all that changes.
+                        guard.check_local(self.local, base)?;
+                    }
                     guard.check_before_upload()?;
                     self.ui.detail(format!(
                         "uploading {} blobs, {}",
@@ -108,9 +114,8 @@ impl Publish<'_> {
                         crate::ui::bytes(uploads.raw_bytes())
                     ));
                     let bar = self.ui.bar(Counting::Bytes, uploads.raw_bytes());
-                    self.upload(&bar, self.compression(push.active()))
-                        .run(&uploads)?;
-                    push.uploaded();
+                    let compression = self.compression(push.active());
+                    push.uploaded(self.upload(&bar, compression).run(&uploads)?);
                     times.upload += started.elapsed();
                 }
                 Action::Commit(request) => {
@@ -122,6 +127,7 @@ impl Publish<'_> {
                 }
                 Action::Done(mut outcome) => {
                     self.keep(known, &outcome);
+                    self.settle(&outcome);
                     self.count_first(&guard, &mut outcome);
                     return Ok(Published {
                         outcome: *outcome,
@@ -129,6 +135,17 @@ impl Publish<'_> {
                     });
                 }
             }
+        }
+    }
+
+    /// Keeps the bytes of what is published, for the next pack to start from.
+    fn settle(&self, outcome: &Outcome) {
+        match outcome.kind {
+            OutcomeKind::Published | OutcomeKind::Unchanged => self.packs.settle(|| {
+                let rows = self.local.scan().rows();
+                rows.iter().map(|row| row.entry.blob).collect()
+            }),
+            OutcomeKind::Planned => {}
         }
     }
 
@@ -184,6 +201,7 @@ impl Publish<'_> {
             client: self.client,
             space: self.space,
             scan: self.local.scan(),
+            packs: self.packs,
             compression,
             interrupt: self.interrupt,
             bar,

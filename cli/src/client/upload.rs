@@ -5,26 +5,29 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Seek, SeekFrom};
-use std::sync::Mutex;
+use std::io::{Read, Seek, SeekFrom};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
 use pmx_sync::code::Code;
 use pmx_sync::codec::Level;
-use pmx_sync::id::BlobId;
+use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::manifest::Row;
 use pmx_sync::name::SpaceName;
 use pmx_sync::pack::part::{ChainingValue, Part, Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::WirePack;
 use pmx_sync::pack::{Coding, PackKind};
-use pmx_sync::push::Uploads;
-use pmx_sync::scan::{Scan, Sources};
+use pmx_sync::push::{Behind, Uploads};
+use pmx_sync::scan::Scan;
 use pmx_sync::wire::PartHead;
 
+use super::build::{Build, changed, unreadable};
 use super::crew::{self, Desk, Pace, Place, lock};
 use super::http::Client;
 use crate::args::Compression;
+use crate::cache::LocalPacks;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui::Bar;
@@ -34,6 +37,7 @@ pub(super) struct Upload<'a> {
     pub(super) client: &'a Client,
     pub(super) space: &'a SpaceName,
     pub(super) scan: &'a Scan,
+    pub(super) packs: &'a LocalPacks,
     pub(super) compression: Compression,
     pub(super) interrupt: &'a Interrupt,
     pub(super) bar: &'a Bar,
@@ -41,7 +45,10 @@ pub(super) struct Upload<'a> {
 
 /// One body to be sent.
 enum Job<'a> {
-    Pack(&'a PackPlan),
+    Pack {
+        number: usize,
+        plan: &'a PackPlan,
+    },
     Part {
         row: &'a Row,
         part: Part,
@@ -58,16 +65,38 @@ enum Fate {
     Hashed,
 }
 
+/// What the threads of an upload share.
+struct Work<'a> {
+    uploads: &'a Uploads,
+    desk: Desk,
+    pace: Pace,
+    values: Values,
+    /// The packs that arrived, by their numbers in the plan.
+    sent: Mutex<BTreeMap<usize, PackId>>,
+    /// Whether the server lacked what a pack referred to.
+    is_refused: AtomicBool,
+}
+
 type Values = Mutex<BTreeMap<(BlobId, u32), ChainingValue>>;
 
 impl Upload<'_> {
-    /// Sends everything that is missing. Returns once it has arrived.
-    pub(super) fn run(&self, uploads: &Uploads) -> Result<(), Failure> {
+    /// Sends everything that is missing. Returns once it has arrived, with the ids of the packs in
+    /// the order of the plan.
+    pub(super) fn run(&self, uploads: &Uploads) -> Result<Vec<PackId>, Failure> {
         let jobs = jobs(uploads)?;
-        let (desk, pace) = (Desk::new(), Pace::new(self.compression));
-        let values = Values::default();
-        crew::each(&jobs, |job| self.job(job, uploads, &desk, &values, &pace))?;
-        check_big(uploads, &lock(&values))
+        let work = Work {
+            uploads,
+            desk: Desk::new(),
+            pace: Pace::new(self.compression),
+            values: Values::default(),
+            sent: Mutex::default(),
+            is_refused: AtomicBool::new(false),
+        };
+        crew::each(&jobs, |job| self.job(job, &work))?;
+        check_big(uploads, &lock(&work.values))?;
+        let sent = work.sent.into_inner();
+        let sent = sent.unwrap_or_else(PoisonError::into_inner);
+        Ok(sent.into_values().collect())
     }
 
     /// Builds the only pack of a small publish, to travel in its request.
@@ -76,29 +105,61 @@ impl Upload<'_> {
             return Ok(None);
         };
         let level = Pace::new(self.compression).level();
-        let pack = build(self.scan, uploads, plan, &mut Place::default(), level)?;
-        Ok(Some(pack))
+        let build = Build {
+            scan: self.scan,
+            packs: self.packs,
+            uploads,
+            behind: uploads.behind,
+        };
+        Ok(Some(build.pack(plan, &mut Place::default(), level)?))
     }
 
-    fn job(
-        &self,
-        job: &Job<'_>,
-        uploads: &Uploads,
-        desk: &Desk,
-        values: &Values,
-        pace: &Pace,
-    ) -> Result<(), Failure> {
+    /// Builds a pack and sends it, unless it is there; if the server does not have what the pack
+    /// refers to, builds it again without.
+    fn pack(&self, plan: &PackPlan, work: &Work<'_>) -> Result<PackId, Failure> {
+        let level = work.pace.level();
+        let build = |behind: Option<Behind>| {
+            let build = Build {
+                scan: self.scan,
+                packs: self.packs,
+                uploads: work.uploads,
+                behind,
+            };
+            work.desk.with(|place| build.pack(plan, place, level))
+        };
+        let is_refused = work.is_refused.load(Ordering::Relaxed);
+        let pack = build(work.uploads.behind.filter(|_| !is_refused))?;
+        match self.send(&pack, work) {
+            Err(failure) if failure.code == Code::PrefixMissing => {
+                work.is_refused.store(true, Ordering::Relaxed);
+                let pack = build(None)?;
+                self.send(&pack, work)
+            }
+            sent => sent,
+        }
+    }
+
+    fn send(&self, pack: &WirePack, work: &Work<'_>) -> Result<PackId, Failure> {
+        let id = pack.id();
+        if !work.uploads.arrived.contains(&id) {
+            let started = Instant::now();
+            self.client.pack(self.space, id, pack.bytes())?;
+            work.pace.note(pack.bytes().len(), started.elapsed());
+        }
+        Ok(id)
+    }
+
+    fn job(&self, job: &Job<'_>, work: &Work<'_>) -> Result<(), Failure> {
         self.interrupt.check()?;
-        let level = pace.level();
+        let Work { desk, values, .. } = work;
         match job {
-            Job::Pack(plan) => {
-                let pack = desk.with(|place| build(self.scan, uploads, plan, place, level))?;
-                let started = Instant::now();
-                self.client.pack(self.space, pack.id(), pack.bytes())?;
-                pace.note(pack.bytes().len(), started.elapsed());
+            Job::Pack { number, plan } => {
+                let id = self.pack(plan, work)?;
+                lock(&work.sent).insert(*number, id);
                 self.bar.add(plan.raw);
             }
             Job::Part { row, part, fate } => {
+                let level = work.pace.level();
                 let bytes = read_part(self.scan, row, *part)?;
                 let value = match fate {
                     Fate::Hashed => ChainingValue::of(*part, &bytes).map_err(|_| changed(row))?,
@@ -127,7 +188,10 @@ impl Upload<'_> {
 }
 
 fn jobs(uploads: &Uploads) -> Result<Vec<Job<'_>>, Failure> {
-    let mut jobs: Vec<_> = uploads.plan.packs.iter().map(Job::Pack).collect();
+    let packs = uploads.plan.packs.iter().enumerate();
+    let mut jobs: Vec<_> = packs
+        .map(|(number, plan)| Job::Pack { number, plan })
+        .collect();
     for row in uploads
         .plan
         .big
@@ -171,30 +235,6 @@ fn check_big(
     Ok(())
 }
 
-fn build(
-    scan: &Scan,
-    uploads: &Uploads,
-    plan: &PackPlan,
-    place: &mut Place,
-    level: Level,
-) -> Result<WirePack, Failure> {
-    // A pack that fails halfway leaves nothing behind for the next one.
-    let mut builder = std::mem::take(&mut place.builder);
-    let mut sources = Sources::of(scan);
-    for row in plan.members.iter().filter_map(|&at| uploads.rows.get(at)) {
-        let mut read = Ok(());
-        let appended = builder.append(|raw| {
-            read = read_blob(&mut sources, row, raw);
-            read.is_ok()
-        });
-        read?;
-        appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
-    }
-    let pack = builder.finish(&mut place.encoder, plan.kind.coding(level));
-    place.builder = builder;
-    pack.ok_or_else(|| Failure::new(Code::PackMalformed, "a pack was planned without blobs"))
-}
-
 fn coding(row: &Row, level: Level) -> Coding {
     let kind = if row.entry.media.is_compressed() {
         PackKind::Stored
@@ -208,35 +248,6 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
     Parts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
 }
 
-/// Reads a blob again, behind what `out` holds, and hashes it again. Asks for one byte more than
-/// there should be, so that one call tells that there is no more.
-fn read_blob(sources: &mut Sources<'_>, row: &Row, out: &mut Vec<u8>) -> Result<(), Failure> {
-    let mut file = sources
-        .open(&row.path)
-        .map_err(|error| unreadable(row, &error))?;
-    let start = out.len();
-    let end = start + row.entry.size as usize;
-    out.resize(end + 1, 0);
-    let mut filled = start;
-    while filled <= end {
-        match file.read(&mut out[filled..]) {
-            Ok(0) => break,
-            Ok(read) => filled += read,
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(unreadable(row, &error)),
-        }
-        if filled == end {
-            break;
-        }
-    }
-    out.truncate(filled);
-    if BlobId::of(&out[start..]) == row.entry.blob {
-        Ok(())
-    } else {
-        Err(changed(row))
-    }
-}
-
 fn read_part(scan: &Scan, row: &Row, part: Part) -> Result<Vec<u8>, Failure> {
     let mut file = File::open(scan.source(&row.path)).map_err(|error| unreadable(row, &error))?;
     let mut bytes = Vec::with_capacity(part.len() as usize);
@@ -245,24 +256,6 @@ fn read_part(scan: &Scan, row: &Row, part: Part) -> Result<Vec<u8>, Failure> {
         .and_then(|_| file.take(part.len()).read_to_end(&mut bytes));
     read.map_err(|error| unreadable(row, &error))?;
     Ok(bytes)
-}
-
-fn unreadable(row: &Row, error: &std::io::Error) -> Failure {
-    // It was read a moment ago.
-    match error.kind() {
-        ErrorKind::NotFound => changed(row),
-        _ => Failure::new(
-            Code::Unreadable,
-            format!("can't read \"{}\": {error}", row.path),
-        ),
-    }
-}
-
-fn changed(row: &Row) -> Failure {
-    Failure::new(
-        Code::ChangedDuringRead,
-        format!("\"{}\" changed after it was scanned", row.path),
-    )
 }
 
 #[cfg(test)]
@@ -316,6 +309,7 @@ mod tests {
             client: &Client::new(Server::parse("localhost").unwrap(), None, interrupt.clone()),
             space: &SpaceName::parse("docs").unwrap(),
             scan: &scan,
+            packs: &LocalPacks::open(None),
             compression: Compression::Auto,
             interrupt: &interrupt,
             bar: &ui.bar(Counting::Bytes, 0),

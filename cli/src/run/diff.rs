@@ -244,11 +244,13 @@ fn asked(
         max_delete: None,
         compression: Compression::Auto,
     };
+    let known = context.cache.site(&site.server, &site.space.clone().into());
     let publish = Publish {
         client,
         space: &site.space,
         local,
-        site: &context.cache.site(&site.server, &site.space.clone().into()),
+        site: &known,
+        packs: &known.packs(),
         terms: &terms,
         interrupt: &context.interrupt,
         ui: context.ui,

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::watch::Watch;
 use super::{Context, Ended, rollback};
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
+use crate::cache::LocalPacks;
 use crate::client::ahead::{self, Sending};
 use crate::client::http::{Client, Traffic};
 use crate::client::publish::{Publish, Published, Terms, Times};
@@ -115,8 +116,9 @@ impl Job {
             alias: self.terms.alias.clone(),
         };
         let site = context.cache.site(&self.site.server, &channel);
-        let base = site.active();
-        let (local, sending) = self.read(client, base.is_some(), context, touched)?;
+        let (base, packs) = (site.active(), site.packs());
+        let known = base.map_or(Known::Nothing(&packs), |_| Known::Active);
+        let (local, sending) = self.read(client, &known, context, touched)?;
         let totals = local.totals();
         check_empty(totals, self.allow_empty)?;
         context.ui.detail(format!(
@@ -130,6 +132,7 @@ impl Job {
             space: &self.site.space,
             local: &local,
             site: &site,
+            packs: &packs,
             terms: &self.terms,
             interrupt: &context.interrupt,
             ui: context.ui,
@@ -151,21 +154,35 @@ impl Job {
     }
 }
 
+/// What is known here of the site.
+enum Known<'a> {
+    /// Nothing: what is sent is kept from the first.
+    Nothing(&'a LocalPacks),
+    /// What was active.
+    Active,
+}
+
 impl Job {
     /// Reads the folder. If neither it nor the site is known here, and the server knows nothing
     /// of the site either, its files are sent meanwhile, which takes the time that is returned.
     fn read(
         &self,
         client: &Client,
-        is_site_known: bool,
+        known: &Known<'_>,
         context: &Context<'_>,
         touched: Option<&BTreeSet<String>>,
     ) -> Result<(Local, Duration), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);
         let is_folder_known = !self.scan.no_cache && cache.has_scan();
-        let is_first = !is_site_known && !is_folder_known && self.terms.mode == Mode::Publish;
-        if !is_first || !ahead::is_untouched(client, &self.site.space)? {
+        let packs = match known {
+            Known::Nothing(packs) if !is_folder_known && self.terms.mode == Mode::Publish => packs,
+            Known::Nothing(_) | Known::Active => {
+                let local = Local::read_touched(folder, &self.scan, cache, ui, touched)?;
+                return Ok((local, Duration::ZERO));
+            }
+        };
+        if !ahead::is_untouched(client, &self.site.space)? {
             let local = Local::read_touched(folder, &self.scan, cache, ui, touched)?;
             return Ok((local, Duration::ZERO));
         }
@@ -177,6 +194,7 @@ impl Job {
             client,
             space: &self.site.space,
             ahead: &ahead,
+            packs,
             compression: self.terms.compression,
             interrupt: &context.interrupt,
             bar: &bar,

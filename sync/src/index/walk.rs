@@ -8,11 +8,12 @@ use super::cache::Cache;
 use super::twin::Twin;
 use crate::code::Code;
 use crate::id::{Root, SpaceId};
-use crate::location::Extent;
-use crate::manifest::ManifestError;
+use crate::location::{Extent, Location};
+use crate::manifest::{ManifestError, Row};
 use crate::path::SitePath;
 use crate::serve::{BackendError, Blobs, ObjectKey};
 use crate::site::Held;
+use crate::wire::Ranges;
 
 /// Twins read lately, by where they lie.
 type TwinCache = Cache<(SpaceId, Extent), Arc<Twin>>;
@@ -61,6 +62,39 @@ impl Index {
                 }
             }
         }
+    }
+
+    /// The rows of these ranks, in order, and where their blobs lie; fewer if the site has fewer.
+    /// Reads each twin that has one of them once.
+    pub async fn rows<B: Blobs>(
+        &self,
+        blobs: &B,
+        space: SpaceId,
+        (root, at): (Root, Extent),
+        ranks: &Ranges,
+    ) -> Result<Vec<(Row, Location)>, IndexError> {
+        let mut found = Vec::new();
+        let mut rest = vec![(root, at, 0)];
+        while let Some((id, at, mut rank)) = rest.pop() {
+            match &*self.twin(blobs, space, id, at).await? {
+                Twin::Leaf(files) => {
+                    let ranked = (rank..).zip(files);
+                    let wanted = ranked.filter(|(rank, _)| ranks.touch(*rank, 1));
+                    found.extend(wanted.map(|(_, row)| row.clone()));
+                }
+                Twin::Interior { children, .. } => {
+                    let before = rest.len();
+                    for (child, extent) in children {
+                        if ranks.touch(rank, child.totals.files) {
+                            rest.push((child.id, *extent, rank));
+                        }
+                        rank = rank.saturating_add(child.totals.files);
+                    }
+                    rest[before..].reverse();
+                }
+            }
+        }
+        Ok(found)
     }
 
     async fn twin<B: Blobs>(

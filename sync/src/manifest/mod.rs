@@ -34,6 +34,6 @@ pub(crate) use lookup::Clashes;
 pub use lookup::{check_clashes, lookup, range};
 pub(crate) use node::{KeyWriter, MediaReader, MediaTable, read_key, read_media_table};
 pub use node::{NewNode, Node, Place};
-pub use patch::{decode_patch, encode_patch};
+pub use patch::{Origins, decode_patch, encode_patch, encode_patch_from};
 pub use row::{Child, Entry, Row, Totals};
 pub use source::{Layered, NodeMap, NodeSource};

@@ -9,13 +9,28 @@
 //! ops    = varint count, then each op: varint (skip * 8 + kind), then by kind
 //!          skip counts the base rows passed since the op before
 //! 0 remove    nothing: the row that stands there goes
-//! 1 change    varint media (0: as before, else index + 1), varint size, 32 bytes blob id
-//! 2 insert    key against the neighbour, varint media index, varint size, 32 bytes blob id
-//! 3..7        unknown: kept for rows whose id the server derives from a pack
+//! 1 change    media (varint, 0: as before, else index + 1), then what it holds, told
+//! 2 insert    key against the neighbour, varint media index, then what it holds, told
+//! 3 change    ... carried
+//! 4 insert    ... carried
+//! 5 change    ... held by a row of the base
+//! 6 insert    ... held by a row of the base
+//! told        varint size, 32 bytes blob id
+//! carried     signed varint: which blob of the packs that came along, counted from the one behind
+//!             the last that was named
+//! held        signed varint: which row of the base, counted in the same way
+//! signed n    varint: 2n, or -2n - 1 if n is negative
 //! ```
 //!
 //! The neighbour of a new row is the last path before it: the base row passed last, or the row
 //! inserted last, whichever is later.
+//!
+//! Ids are incompressible, so a row that need not name one does not: blobs that travel are hashed
+//! where they arrive, and blobs that moved are in the base. A change of every page is then told in
+//! a few bytes a row, nearly all of them the same. Whether the ids are the meant ones shows in the
+//! root.
+
+use std::collections::BTreeMap;
 
 use super::cursor::{Cursor, Head};
 use super::diff::Change;
@@ -26,7 +41,7 @@ use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::encode::{Malformed, Reader, write_varint};
 use crate::id::{BlobId, Root};
-use crate::limits::{BLOB_BYTES_MAX, FILES_MAX};
+use crate::limits::{BLOB_BYTES_MAX, EXACT_INTEGER_MAX, FILES_MAX};
 use crate::media::Media;
 use crate::path::SitePath;
 
@@ -35,48 +50,146 @@ const KIND_BITS: u32 = 3;
 const REMOVE: u64 = 0;
 const CHANGE: u64 = 1;
 const INSERT: u64 = 2;
+const CHANGE_CARRIED: u64 = 3;
+const INSERT_CARRIED: u64 = 4;
+const CHANGE_HELD: u64 = 5;
+const INSERT_HELD: u64 = 6;
 
 /// Media types that one patch may name: more than the table of any site has.
 const MEDIA_TYPES_MAX: usize = 1_024;
 
+/// Where the other side finds blobs whose ids need not be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Origins {
+    /// Those that travel: their places among the blobs of the packs, in the order of both.
+    pub carried: BTreeMap<BlobId, u64>,
+    /// Those that the base has: the rank of a row.
+    pub held: BTreeMap<BlobId, u64>,
+}
+
 /// Encodes the changes that [`diff`](super::diff) found as a patch against the old manifest.
 pub fn encode_patch(changes: &[Change]) -> Vec<u8> {
+    encode_patch_from(changes, &Origins::default())
+}
+
+/// As [`encode_patch`], without the ids of blobs whose origins are known.
+pub fn encode_patch_from(changes: &[Change], origins: &Origins) -> Vec<u8> {
     let table = MediaTable::of(changes.iter().filter_map(new_media));
     let mut out = vec![VERSION];
     table.encode(&mut out);
     write_varint(&mut out, changes.len() as u64);
-    let mut next_rank = 0;
-    let mut inserted: Option<&SitePath> = None;
+    let mut writer = Writer {
+        out,
+        table,
+        origins,
+        next_rank: 0,
+        next_carried: 0,
+        next_held: 0,
+        inserted: None,
+    };
     for change in changes {
-        let kind = match (&change.before, &change.after) {
-            (Some(_), None) => REMOVE,
-            (Some(_), Some(_)) => CHANGE,
-            (None, _) => INSERT,
+        writer.write(change);
+    }
+    writer.out
+}
+
+/// Where the writer found a blob.
+enum Origin {
+    Told,
+    Carried(u64),
+    Held(u64),
+}
+
+struct Writer<'a> {
+    out: Vec<u8>,
+    table: MediaTable<'a>,
+    origins: &'a Origins,
+    next_rank: u64,
+    next_carried: u64,
+    next_held: u64,
+    inserted: Option<&'a SitePath>,
+}
+
+impl<'a> Writer<'a> {
+    fn write(&mut self, change: &'a Change) {
+        let is_insert = change.before.is_none();
+        let skip = change.rank.saturating_sub(self.next_rank);
+        self.next_rank = change.rank + u64::from(!is_insert);
+        let Some(entry) = &change.after else {
+            return write_varint(&mut self.out, skip << KIND_BITS | REMOVE);
         };
-        let skip = change.rank.saturating_sub(next_rank);
-        write_varint(&mut out, skip << KIND_BITS | kind);
-        next_rank = change.rank + u64::from(kind != INSERT);
-        if kind == INSERT {
-            let mut key = KeyWriter::default();
-            let mut unwritten = Vec::new();
-            if let Some(neighbour) = change.neighbour.as_ref().max(inserted) {
-                key.write(neighbour, &mut unwritten);
-            }
-            key.write(&change.path, &mut out);
-            inserted = Some(&change.path);
+        let origin = self.origin(&entry.blob);
+        let kind = match (is_insert, &origin) {
+            (false, Origin::Told) => CHANGE,
+            (true, Origin::Told) => INSERT,
+            (false, Origin::Carried(_)) => CHANGE_CARRIED,
+            (true, Origin::Carried(_)) => INSERT_CARRIED,
+            (false, Origin::Held(_)) => CHANGE_HELD,
+            (true, Origin::Held(_)) => INSERT_HELD,
+        };
+        write_varint(&mut self.out, skip << KIND_BITS | kind);
+        if is_insert {
+            self.write_key(change);
         }
-        if let Some(entry) = &change.after {
-            let index = new_media(change).and_then(|media| table.index(media));
-            let media = match kind {
-                CHANGE => index.map_or(0, |index| index + 1),
-                _ => index.unwrap_or(0),
-            };
-            write_varint(&mut out, media);
-            write_varint(&mut out, entry.size);
-            out.extend_from_slice(entry.blob.as_bytes());
+        let index = new_media(change).and_then(|media| self.table.index(media));
+        let media = if is_insert {
+            index.unwrap_or(0)
+        } else {
+            index.map_or(0, |index| index + 1)
+        };
+        write_varint(&mut self.out, media);
+        match origin {
+            Origin::Told => {
+                write_varint(&mut self.out, entry.size);
+                self.out.extend_from_slice(entry.blob.as_bytes());
+            }
+            Origin::Carried(at) => write_step(&mut self.out, &mut self.next_carried, at),
+            Origin::Held(rank) => write_step(&mut self.out, &mut self.next_held, rank),
         }
     }
-    out
+
+    fn origin(&self, blob: &BlobId) -> Origin {
+        match (self.origins.carried.get(blob), self.origins.held.get(blob)) {
+            (Some(at), _) => Origin::Carried(*at),
+            (None, Some(rank)) => Origin::Held(*rank),
+            (None, None) => Origin::Told,
+        }
+    }
+
+    fn write_key(&mut self, change: &'a Change) {
+        let mut key = KeyWriter::default();
+        let mut unwritten = Vec::new();
+        if let Some(neighbour) = change.neighbour.as_ref().max(self.inserted) {
+            key.write(neighbour, &mut unwritten);
+        }
+        key.write(&change.path, &mut self.out);
+        self.inserted = Some(&change.path);
+    }
+}
+
+/// Writes how far `at` is from the place that is next, which then is the one behind it.
+fn write_step(out: &mut Vec<u8>, next: &mut u64, at: u64) {
+    let step = match at.checked_sub(*next) {
+        Some(ahead) => ahead << 1,
+        None => ((*next - at) << 1) - 1,
+    };
+    write_varint(out, step);
+    *next = at + 1;
+}
+
+/// Reads what [`write_step`] wrote.
+fn read_step(reader: &mut Reader<'_>, next: &mut u64) -> Result<u64, ManifestError> {
+    let step = reader.varint().map_err(malformed)?;
+    let at = match step & 1 {
+        0 => next.checked_add(step >> 1),
+        _ => next.checked_sub((step >> 1) + 1),
+    };
+    let at = at.filter(|at| *at <= EXACT_INTEGER_MAX);
+    let at = at.ok_or(ManifestError::PatchMisfit(
+        "it names a blob before the first or far behind the last",
+    ))?;
+    *next = at + 1;
+    Ok(at)
 }
 
 /// The media type that a change has to name.
@@ -86,11 +199,13 @@ fn new_media(change: &Change) -> Option<&Media> {
     (before.map(|entry| &entry.media) != Some(&after.media)).then_some(&after.media)
 }
 
-/// Reads a patch against `base` as edits, in order. Reads O(ops x depth) nodes of the base.
+/// Reads a patch against `base` as edits, in order. `carried` are the blobs that came along, each
+/// with its size. Reads O(ops x depth) nodes of the base.
 pub fn decode_patch(
     bytes: &[u8],
     source: &impl NodeSource,
     base: Root,
+    carried: &[(BlobId, u64)],
 ) -> Result<Vec<Edit>, ManifestError> {
     let mut reader = Reader::new(bytes);
     match reader.byte().map_err(malformed)? {
@@ -112,6 +227,14 @@ pub fn decode_patch(
         types: MediaReader::new(types),
         cursor: Cursor::new(source, base)?,
         inserted: None,
+        carried,
+        next_carried: 0,
+        held: Held {
+            source,
+            base,
+            cursor: Cursor::new(source, base)?,
+        },
+        next_held: 0,
         edits: Vec::with_capacity(count as usize),
     };
     for _ in 0..count {
@@ -127,7 +250,19 @@ struct Ops<'a, S> {
     types: MediaReader,
     cursor: Cursor<'a, S>,
     inserted: Option<SitePath>,
+    carried: &'a [(BlobId, u64)],
+    next_carried: u64,
+    held: Held<'a, S>,
+    next_held: u64,
     edits: Vec<Edit>,
+}
+
+/// How an op says what its row holds.
+#[derive(Debug, Clone, Copy)]
+enum Saying {
+    Told,
+    Carried,
+    Held,
 }
 
 impl<S: NodeSource> Ops<'_, S> {
@@ -148,24 +283,19 @@ impl<S: NodeSource> Ops<'_, S> {
                     path: row.path,
                     entry: None,
                 });
+                Ok(())
             }
-            CHANGE => {
-                let row = self.pass_row()?;
-                let entry = self.changed_entry(row.entry)?;
-                self.edits.push(Edit {
-                    path: row.path,
-                    entry: Some(entry),
-                });
-            }
-            INSERT => self.insert()?,
-            value => {
-                return Err(malformed(Malformed::Unknown {
-                    what: "kind of patch op",
-                    value,
-                }));
-            }
+            CHANGE => self.change(Saying::Told),
+            CHANGE_CARRIED => self.change(Saying::Carried),
+            CHANGE_HELD => self.change(Saying::Held),
+            INSERT => self.insert(Saying::Told),
+            INSERT_CARRIED => self.insert(Saying::Carried),
+            INSERT_HELD => self.insert(Saying::Held),
+            value => Err(malformed(Malformed::Unknown {
+                what: "kind of patch op",
+                value,
+            })),
         }
-        Ok(())
     }
 
     fn pass_row(&mut self) -> Result<Row, ManifestError> {
@@ -175,24 +305,44 @@ impl<S: NodeSource> Ops<'_, S> {
         ))
     }
 
-    fn changed_entry(&mut self, before: Entry) -> Result<Entry, ManifestError> {
+    fn change(&mut self, saying: Saying) -> Result<(), ManifestError> {
+        let Row { path, entry } = self.pass_row()?;
         let media = match self.reader.varint().map_err(malformed)? {
-            0 => before.media,
+            0 => entry.media,
             index => self.types.at(index - 1)?,
         };
-        self.entry(media)
+        let entry = Some(self.entry(media, saying)?);
+        self.edits.push(Edit { path, entry });
+        Ok(())
     }
 
-    fn entry(&mut self, media: Media) -> Result<Entry, ManifestError> {
-        let size = self
-            .reader
-            .varint_up_to(BLOB_BYTES_MAX, "a blob's size")
-            .map_err(malformed)?;
-        let blob = BlobId::from_bytes(self.reader.array().map_err(malformed)?);
+    fn entry(&mut self, media: Media, saying: Saying) -> Result<Entry, ManifestError> {
+        let (blob, size) = match saying {
+            Saying::Told => {
+                let size = self.reader.varint_up_to(BLOB_BYTES_MAX, "a blob's size");
+                let size = size.map_err(malformed)?;
+                let blob = BlobId::from_bytes(self.reader.array().map_err(malformed)?);
+                (blob, size)
+            }
+            Saying::Carried => {
+                let at = read_step(&mut self.reader, &mut self.next_carried)?;
+                *self
+                    .carried
+                    .get(at as usize)
+                    .ok_or(ManifestError::PatchMisfit(
+                        "it names more blobs than came along",
+                    ))?
+            }
+            Saying::Held => {
+                let rank = read_step(&mut self.reader, &mut self.next_held)?;
+                let entry = self.held.row(rank)?.entry;
+                (entry.blob, entry.size)
+            }
+        };
         Ok(Entry { blob, size, media })
     }
 
-    fn insert(&mut self) -> Result<(), ManifestError> {
+    fn insert(&mut self, saying: Saying) -> Result<(), ManifestError> {
         let neighbour = self.cursor.passed().max(self.inserted.as_ref());
         let path = read_key(&mut self.reader, neighbour)?;
         if let Some(Head::Row(next)) = self.cursor.head()
@@ -202,13 +352,33 @@ impl<S: NodeSource> Ops<'_, S> {
         }
         let media = self.reader.varint().map_err(malformed)?;
         let media = self.types.at(media)?;
-        let entry = self.entry(media)?;
+        let entry = self.entry(media, saying)?;
         self.edits.push(Edit {
             path: path.clone(),
             entry: Some(entry),
         });
         self.inserted = Some(path);
         Ok(())
+    }
+}
+
+/// Rows of the base by their ranks, mostly in order.
+struct Held<'a, S> {
+    source: &'a S,
+    base: Root,
+    cursor: Cursor<'a, S>,
+}
+
+impl<S: NodeSource> Held<'_, S> {
+    fn row(&mut self, rank: u64) -> Result<Row, ManifestError> {
+        if rank < self.cursor.rank() {
+            self.cursor = Cursor::new(self.source, self.base)?;
+        }
+        self.cursor.seek_rank(rank)?;
+        let row = self.cursor.next_row()?;
+        row.ok_or(ManifestError::PatchMisfit(
+            "it names a row behind the end of its base",
+        ))
     }
 }
 

@@ -154,7 +154,13 @@ proptest! {
         }
         let edits: Vec<Edit> = changes.iter().map(Change::edit).collect();
         let patch = encode_patch(&changes);
-        prop_assert_eq!(&decode_patch(&patch, &old_map, old.root).unwrap(), &edits);
+        prop_assert_eq!(&decode_patch(&patch, &old_map, old.root, &[]).unwrap(), &edits);
+        let (origins, carried) = origins(&before, &changes);
+        let short = encode_patch_from(&changes, &origins);
+        prop_assert_eq!(&decode_patch(&short, &old_map, old.root, &carried).unwrap(), &edits);
+        if let Some(less) = carried.len().checked_sub(1) {
+            prop_assert!(decode_patch(&short, &old_map, old.root, &carried[..less]).is_err());
+        }
         let edited = edit(&old_map, old.root, &edits).unwrap();
         prop_assert_eq!(edited.root, new.root);
         prop_assert_eq!(edited.totals, new.totals);
@@ -194,8 +200,9 @@ proptest! {
         let (built, map) = built(&model);
         let mut framed = vec![1u8, 0];
         framed.extend_from_slice(&bytes);
-        drop(decode_patch(&bytes, &map, built.root));
-        drop(decode_patch(&framed, &map, built.root));
+        let carried = [(BlobId::of(b"carried"), 7)];
+        drop(decode_patch(&bytes, &map, built.root, &carried));
+        drop(decode_patch(&framed, &map, built.root, &carried));
         drop(Node::decode(&bytes));
     }
 
@@ -218,6 +225,23 @@ proptest! {
             }
         }
     }
+}
+
+/// Where the blobs of some changes come from: the base, if it has them, else of the rest every
+/// other one is carried, in an order of its own.
+fn origins(before: &Model, changes: &[Change]) -> (Origins, Vec<(BlobId, u64)>) {
+    let mut origins = Origins::default();
+    for (entry, rank) in before.values().zip(0..) {
+        origins.held.insert(entry.blob, rank);
+    }
+    let new = changes.iter().filter_map(|change| change.after.as_ref());
+    let new: BTreeMap<BlobId, u64> = new.map(|entry| (entry.blob, entry.size)).collect();
+    let untold = new
+        .into_iter()
+        .filter(|(blob, _)| !origins.held.contains_key(blob));
+    let carried: Vec<(BlobId, u64)> = untold.step_by(2).collect();
+    origins.carried = carried.iter().map(|(blob, _)| *blob).zip(0..).collect();
+    (origins, carried)
 }
 
 fn flat(files: u32) -> Model {
@@ -255,7 +279,7 @@ fn a_change_in_a_flat_folder_of_100_000_files_touches_a_handful_of_nodes() {
         "{} bytes for one changed row",
         patch.len()
     );
-    let edits = decode_patch(&patch, &counted, old.root).unwrap();
+    let edits = decode_patch(&patch, &counted, old.root, &[]).unwrap();
     let edited = edit(&counted, old.root, &edits).unwrap();
     assert_eq!(edited.root, new.root);
     assert!(

@@ -71,6 +71,13 @@ impl VerifiedPack {
         self.raw.len() as u64
     }
 
+    /// One of the blobs, by its place.
+    pub fn blob(&self, at: usize) -> Option<VerifiedBlob<'_>> {
+        let (id, range) = self.blobs.get(at)?;
+        let bytes = &self.raw[range.clone()];
+        Some(VerifiedBlob { id: *id, bytes })
+    }
+
     /// The blobs, in the order they travelled in.
     pub fn blobs(&self) -> impl ExactSizeIterator<Item = VerifiedBlob<'_>> {
         self.blobs.iter().map(|(id, range)| VerifiedBlob {

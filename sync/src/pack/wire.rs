@@ -7,14 +7,14 @@
 //! | 1 | flags. Bit 0: the body is one zstd frame, else the blobs as they are. Bit 1: a reference prefix. Others: 0 |
 //! | varint | count of blobs: 1 to `PACK_BLOBS_MAX` |
 //! | count varints | the size of each blob: up to `PART_BYTES`, together up to `PACK_RAW_BYTES_MAX` |
-//! | *if bit 1:* varint *n*, 32 *n* | ids of the blobs which, one after the other, are the frame's reference prefix |
+//! | *if bit 1:* 32 | the root of the base, a manifest that both sides have |
+//! | varint *n*, 2 *n* varints | rows of the base, in runs: how many are passed since the last run, how many follow. Their blobs, one after the other, are the frame's reference prefix: up to `PREFIX_ROWS_MAX` rows, `PREFIX_RAW_BYTES_MAX` bytes |
 //! | to the end | the body: the blobs one after the other, or the frame of that |
 //!
-//! No ids of what travels, because they do not compress and the receiver has to hash what it decodes
-//! anyway. The ids of the prefix do travel: they say what the receiver has to have ([`prefix_of`]).
-//! A receiver that lacks some of them, or reads no prefixes, says so by name
-//! ([`PackError::Prefix`]), and the sender goes on without. A body of no bytes (one empty blob) is
-//! never a frame. All sizes are compared with their bounds, and the frame's declared
+//! No ids travel, because they do not compress. What arrives is hashed anyway, and the base is known
+//! on both sides, so a page's old version is named by its rank, in bits. A receiver that does not
+//! have the base at hand says so by name ([`PackError::Prefix`]), and the sender goes on without. A
+//! body of no bytes (one empty blob) is never a frame. All sizes are compared with their bounds, and the frame's declared
 //! content with their sum, before anything is allocated for them.
 
 use thiserror::Error;
@@ -111,6 +111,13 @@ impl PackBuilder {
     /// Ends the pack, and begins another in the same memory. A pack that zstd can't shrink is
     /// stored. Without a blob there is no pack.
     pub fn finish(&mut self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
+        let pack = self.plain(encoder, coding);
+        self.clear();
+        pack
+    }
+
+    /// The pack as it is now, as [`Self::finish`] would make it.
+    pub fn plain(&self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
         if self.is_empty() {
             return None;
         }
@@ -119,27 +126,28 @@ impl PackBuilder {
         Some(self.sealed(flags, None, frame.as_deref()))
     }
 
-    /// Ends the pack as one behind blobs that the receiver has, and begins another in the same
-    /// memory. Without a blob there is no pack.
-    pub fn finish_behind(
-        &mut self,
-        prefix: &Prefix,
-        encoder: &mut Encoder,
-        level: Level,
-    ) -> Option<WirePack> {
-        if self.raw.is_empty() || prefix.raw.is_empty() {
-            return self.finish(encoder, Coding::Zstd(level));
+    /// The pack as it is now, behind blobs that the receiver has. Without a blob, or with nothing
+    /// but empty ones, there is no such pack.
+    pub fn behind(&self, prefix: &Prefix, encoder: &mut Encoder, level: Level) -> Option<WirePack> {
+        if self.raw.is_empty() || prefix.is_empty() {
+            return None;
         }
         let frame = encoder.solid_behind(&prefix.raw, &self.raw, level);
         Some(self.sealed(FLAGS_BEHIND, Some(&prefix.reference), Some(&frame)))
     }
 
-    fn sealed(
-        &mut self,
-        flags: u8,
-        reference: Option<&Reference>,
-        frame: Option<&[u8]>,
-    ) -> WirePack {
+    /// Bytes of its blobs.
+    pub const fn raw_bytes(&self) -> u64 {
+        self.raw.len() as u64
+    }
+
+    /// Begins another pack in the same memory.
+    pub fn clear(&mut self) {
+        self.raw.clear();
+        self.sizes.clear();
+    }
+
+    fn sealed(&self, flags: u8, reference: Option<&Reference>, frame: Option<&[u8]>) -> WirePack {
         let body = frame.unwrap_or(&self.raw);
         let head = 64 + 4 * self.sizes.len();
         let mut bytes = Vec::with_capacity(head + body.len());
@@ -154,8 +162,6 @@ impl PackBuilder {
             reference.write(&mut bytes);
         }
         bytes.extend_from_slice(body);
-        self.raw.clear();
-        self.sizes.clear();
         WirePack { bytes }
     }
 }
@@ -249,6 +255,21 @@ impl Prefix {
             self.raw.extend_from_slice(blob);
         }
         fits
+    }
+
+    /// What a reference names, read again: the blobs of its rows, one after the other.
+    pub const fn read(reference: Reference, raw: Vec<u8>) -> Self {
+        Self { reference, raw }
+    }
+
+    /// Bytes of its blobs.
+    pub const fn raw_bytes(&self) -> u64 {
+        self.raw.len() as u64
+    }
+
+    /// Whether there is nothing in it.
+    pub const fn is_empty(&self) -> bool {
+        self.raw.is_empty()
     }
 
     /// What it is made of.
@@ -476,7 +497,6 @@ impl PackError {
             Self::Magic
             | Self::Version(_)
             | Self::Flags(_)
-            | Self::Prefix
             | Self::Rows
             | Self::Empty
             | Self::BodyLength { .. }
@@ -486,6 +506,7 @@ impl PackError {
             | Self::TooManyRows { .. }
             | Self::BlobTooLarge { .. }
             | Self::TooLarge { .. } => Code::TooLarge,
+            Self::Prefix => Code::PrefixMissing,
             Self::Body(error) => error.code(),
         }
     }

@@ -7,11 +7,14 @@
 //! ```text
 //! begin -> current                                   done: nothing to do
 //!       -> published                                 done: a small publish takes one request
+//!       -> base    -> upload -> begin(patch, packs)  done: no id of what travels is told
 //!       -> outline -> begin(outline) -> nodes -> begin(nodes)
 //!       -> blobs   -> upload -> commit               done
 //!       -> ready   -> commit                         done
 //! ```
 
+mod kin;
+mod news;
 mod outline;
 mod wanted;
 
@@ -20,16 +23,21 @@ use thiserror::Error;
 
 use crate::code::Code;
 use crate::encode::write_bytes;
-use crate::id::Root;
-use crate::limits::{NODES_BATCH_RAW_BYTES, SMALL_PUBLISH_RAW_BYTES};
-use crate::manifest::{Change, ManifestError, NewNode, NodeSource, diff, encode_patch};
+use crate::id::{PackId, Root};
+use crate::limits::{NODES_BATCH_RAW_BYTES, PACKS_NAMED_MAX};
+use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
+use crate::manifest::{
+    Change, ManifestError, NewNode, NodeSource, Origins, diff, encode_patch, encode_patch_from,
+};
 use crate::name::{AliasName, SpaceName};
 use crate::wire::{
     BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, Order, Problem, Section,
     SectionKind, State, Summary, VERSION,
 };
 
-pub use wanted::Uploads;
+pub use kin::Kin;
+use news::News;
+pub use wanted::{Behind, Uploads};
 
 /// Commits that may find blobs missing again before the client gives up: blobs of a publish can
 /// only vanish if the server lost them.
@@ -82,7 +90,8 @@ pub struct Base {
 pub enum Action {
     /// `POST /api/publish/begin`; tell [`Push::replied`] or [`Push::refused`].
     Begin(Request),
-    /// Send what is missing, in any order; tell [`Push::uploaded`].
+    /// Send what is missing, in any order; tell [`Push::uploaded`] the ids of the packs, in the
+    /// order of the plan.
     Upload(Uploads),
     /// `POST /api/publish/commit`; tell [`Push::replied`] or [`Push::refused`].
     Commit(Request),
@@ -164,11 +173,25 @@ pub struct Push<'a, S> {
     /// The active deploy, as the server said last.
     active: u64,
     rounds: u32,
+    /// Where the blobs come from that are uploaded before the patch is told.
+    origins: Option<Origins>,
+    /// Whether packs may refer to the base.
+    references: References,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum References {
+    /// As far as anybody knows.
+    Allowed,
+    /// The server did not find what one of them referred to.
+    Refused,
 }
 
 #[derive(Debug)]
 enum Phase {
     Start,
+    /// Tell the patch that counts the blobs of packs which arrived, and commit.
+    Count(Origins, Vec<PackId>),
     /// Ask about the root alone.
     Ask,
     /// Tell a patch, but commit separately: the small publish was overtaken.
@@ -194,6 +217,8 @@ impl<'a, S: NodeSource> Push<'a, S> {
             nodes: Vec::new(),
             active: 0,
             rounds: 0,
+            origins: None,
+            references: References::Allowed,
         }
     }
 
@@ -206,6 +231,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Start => self.start(),
             Phase::Ask => Ok(Action::Begin(self.request(None, Vec::new()))),
+            Phase::Count(origins, packs) => self.count(&origins, &packs),
             Phase::Patch => {
                 let Some(base) = self.intent.base else {
                     return self.tell_outline();
@@ -244,6 +270,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             State::Published => done(OutcomeKind::Published, reply),
             State::Ready if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
             State::Ready => Phase::Commit,
+            State::Base => self.behind(reply)?,
             State::Outline if !self.nodes.is_empty() => Phase::Nodes,
             State::Outline if self.outline.is_none() => Phase::Outline,
             State::Outline if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
@@ -282,9 +309,12 @@ impl<'a, S: NodeSource> Push<'a, S> {
         Ok(())
     }
 
-    /// Takes in that everything of the last [`Action::Upload`] arrived.
-    pub fn uploaded(&mut self) {
-        self.phase = Phase::Commit;
+    /// Takes in that everything of the last [`Action::Upload`] arrived, in these packs.
+    pub fn uploaded(&mut self, packs: Vec<PackId>) {
+        self.phase = match self.origins.take() {
+            Some(origins) => Phase::Count(origins, packs),
+            None => Phase::Commit,
+        };
     }
 
     /// Takes in a refusal of the last request; an `Err` is final.
@@ -296,8 +326,16 @@ impl<'a, S: NodeSource> Push<'a, S> {
             && matches!(problem.active, Some(active) if active != self.active);
         let again = problem.code == Code::MissingObjects && self.rounds < ROUNDS_MAX;
         self.rounds += 1;
-        if overtaken && self.intent.base.is_some() {
+        if problem.code == Code::PrefixMissing && self.references == References::Allowed {
+            self.references = References::Refused;
+            self.phase = Phase::Start;
+            Ok(())
+        } else if overtaken && self.intent.base.is_some() {
             // A small publish guessed which deploy is active; now the server says.
+            self.phase = Phase::Patch;
+            Ok(())
+        } else if again && self.intent.base.is_some() && self.outline.is_none() {
+            // With every id told, the server knows best what it lacks.
             self.phase = Phase::Patch;
             Ok(())
         } else if again {
@@ -316,15 +354,81 @@ impl<'a, S: NodeSource> Push<'a, S> {
         if base.root == self.intent.root {
             return Ok(Action::Begin(self.request(None, Vec::new())));
         }
-        let changes = diff(self.source, base.root, self.source, self.intent.root)?;
-        let mut request = self.request(Some(base.root), vec![patch(&changes)]);
-        let uploads = Uploads::changed(&changes);
-        let is_small = uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES && uploads.is_one_pack();
-        if is_small && self.intent.mode == Mode::Publish {
-            request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(base.deploy)));
-            request.pack = (!uploads.is_empty()).then_some(uploads);
+        if self.intent.mode == Mode::Dry {
+            let changes = self.changes(base.root)?;
+            return Ok(Action::Begin(
+                self.request(Some(base.root), vec![patch(&changes)]),
+            ));
         }
+        let news = self.news(base.root)?;
+        let is_small =
+            news.uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES && news.uploads.is_one_pack();
+        if !is_small {
+            return Ok(Action::Begin(self.request(Some(base.root), Vec::new())));
+        }
+        let patch = encode_patch_from(&news.changes, &news.origins);
+        let mut request = self.request(Some(base.root), vec![patch_section(patch)]);
+        request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(base.deploy)));
+        request.pack = (!news.uploads.is_empty())
+            .then(|| self.with_references(news.uploads, Some(PREFIX_RAW_BYTES_MAX)));
         Ok(Action::Begin(request))
+    }
+
+    /// The server has the base: what is new travels first, and the patch then counts it.
+    fn behind(&mut self, reply: BeginReply) -> Result<Phase, PushError> {
+        let Some(base) = self.intent.base else {
+            return Err(PushError::Protocol("it knows a base that nobody named"));
+        };
+        if self.origins.is_some() {
+            return Err(PushError::Protocol("it asks for packs that it got"));
+        }
+        if reply.active != base.deploy {
+            // Another deploy came in between: only the server can tell what this one replaces.
+            return Ok(Phase::Patch);
+        }
+        let news = self.news(base.root)?;
+        if news.uploads.plan.packs.len() > PACKS_NAMED_MAX {
+            return Ok(Phase::Patch);
+        }
+        self.origins = Some(news.origins);
+        let mut uploads = self.with_references(news.uploads, reply.prefix_max);
+        uploads.arrived = reply.packs.into_iter().collect();
+        Ok(Phase::Upload(uploads))
+    }
+
+    fn with_references(&self, mut uploads: Uploads, raw_bytes_max: Option<u64>) -> Uploads {
+        uploads.behind = match (self.references, self.intent.base, raw_bytes_max) {
+            (References::Allowed, Some(base), Some(raw_bytes_max)) => Some(Behind {
+                base: base.root,
+                raw_bytes_max,
+            }),
+            (References::Allowed | References::Refused, ..) => None,
+        };
+        uploads
+    }
+
+    fn count(&self, origins: &Origins, packs: &[PackId]) -> Result<Action, PushError> {
+        let Some(base) = self.intent.base else {
+            return Err(PushError::Protocol("packs were sent without a base"));
+        };
+        let changes = self.changes(base.root)?;
+        let patch = patch_section(encode_patch_from(&changes, origins));
+        let ids: Vec<u8> = packs.iter().flat_map(|pack| *pack.as_bytes()).collect();
+        let packs = Section {
+            kind: SectionKind::Packs,
+            bytes: ids.into(),
+        };
+        let mut request = self.request(Some(base.root), vec![patch, packs]);
+        request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(self.active)));
+        Ok(Action::Begin(request))
+    }
+
+    fn changes(&self, base: Root) -> Result<Vec<Change>, PushError> {
+        Ok(diff(self.source, base, self.source, self.intent.root)?)
+    }
+
+    fn news(&self, base: Root) -> Result<News, PushError> {
+        Ok(News::of(self.source, base, self.changes(base)?)?)
     }
 
     fn tell_outline(&mut self) -> Result<Action, PushError> {
@@ -398,9 +502,13 @@ impl<'a, S: NodeSource> Push<'a, S> {
 const SMALL_MANIFEST_BYTES: usize = 64 * 1024;
 
 fn patch(changes: &[Change]) -> Section {
+    patch_section(encode_patch(changes))
+}
+
+fn patch_section(patch: Vec<u8>) -> Section {
     Section {
         kind: SectionKind::Patch,
-        bytes: Bytes::from(encode_patch(changes)),
+        bytes: Bytes::from(patch),
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::id::{BlobId, Root};
-use crate::manifest::{Change, Cursor, ManifestError, NodeSource, Row};
+use super::kin::Kin;
+use crate::id::{BlobId, PackId, Root};
+use crate::manifest::{Cursor, ManifestError, NodeSource, Row};
 use crate::pack::plan::{Plan, Wanted};
 use crate::wire::{BeginReply, Ranges};
 
@@ -16,6 +17,21 @@ pub struct Uploads {
     pub plan: Plan,
     /// Parts that need not be sent again, by blob.
     pub parts: BTreeMap<BlobId, Ranges>,
+    /// Packs that need not be sent again.
+    pub arrived: BTreeSet<PackId>,
+    /// What packs may refer to, if they may.
+    pub behind: Option<Behind>,
+    /// For each row the one of the base that it resembles, if that is known.
+    pub kin: Vec<Option<Kin>>,
+}
+
+/// What packs may refer to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Behind {
+    /// The base, a root that the server has.
+    pub base: Root,
+    /// The most raw bytes of its rows that one pack may refer to.
+    pub raw_bytes_max: u64,
 }
 
 impl Uploads {
@@ -45,35 +61,22 @@ impl Uploads {
         })
     }
 
-    /// What a server that has the old manifest lacks for the new one, as far as the changes tell.
-    pub(super) fn changed(changes: &[Change]) -> Self {
-        let had: BTreeSet<BlobId> = changes
-            .iter()
-            .filter_map(|change| Some(change.before.as_ref()?.blob))
-            .collect();
-        let new = changes.iter().filter_map(|change| {
-            let entry = change
-                .after
-                .clone()
-                .filter(|entry| !had.contains(&entry.blob))?;
-            Some(Row {
-                path: change.path.clone(),
-                entry,
-            })
-        });
-        Self::of(new.collect())
-    }
-
-    fn of(mut rows: Vec<Row>) -> Self {
+    pub(super) fn of(mut rows: Vec<Row>) -> Self {
         let mut seen = BTreeSet::new();
         rows.retain(|row| seen.insert(row.entry.blob));
         let wanted: Vec<Wanted<'_>> = rows.iter().map(wanted).collect();
         let plan = Plan::of(&wanted);
         Self {
-            plan,
             rows,
-            parts: BTreeMap::new(),
+            plan,
+            ..Self::default()
         }
+    }
+
+    /// The blobs that travel in packs, in the order of the packs.
+    pub(super) fn in_packs(&self) -> impl Iterator<Item = BlobId> {
+        let members = self.plan.packs.iter().flat_map(|pack| &pack.members);
+        members.filter_map(|&at| Some(self.rows.get(at)?.entry.blob))
     }
 
     /// Whether there is nothing to send.

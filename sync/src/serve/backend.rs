@@ -81,9 +81,9 @@ pub trait Blobs {
     fn delete(&self, keys: &[ObjectKey]) -> impl Future<Output = Result<(), BackendError>>;
 }
 
-/// Where readers find the active deploy of a site and those of its previews: KV, a table. It may lag
-/// behind the space, but it never goes back: a write of a smaller [`Pointer::order`] than that of
-/// the one it holds MUST change nothing.
+/// Where readers find the active deploy of a site and those of its previews: KV, a table. It may
+/// lag behind the space, but it never goes back: a write of a smaller [`Pointer::order`] than that
+/// of the one it holds MUST change nothing.
 pub trait Pointers {
     /// Reads the pointer of a channel.
     fn read(

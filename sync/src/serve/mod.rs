@@ -9,6 +9,7 @@ mod codecs;
 mod events;
 mod fresh;
 mod nonce;
+mod prefix;
 mod publish;
 mod route;
 mod server;

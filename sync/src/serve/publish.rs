@@ -17,7 +17,7 @@ use crate::encode::Reader;
 use crate::id::{BlobId, NodeId, PackId, SpaceId};
 use crate::limits::{
     BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, NODE_BYTES_MAX,
-    OUTLINE_NODES_MAX,
+    OUTLINE_NODES_MAX, PACKS_NAMED_MAX,
 };
 use crate::location::{Extent, Location};
 use crate::name::{AliasName, InvalidName, SpaceName};
@@ -144,8 +144,16 @@ impl<B: Backend> Server<B> {
         check_version(head.v)?;
         let offer = offer(&envelope)?;
         let pack = envelope.section(SectionKind::Pack);
-        let pack = pack.map(|pack| self.small_pack(pack)).transpose()?;
-        self.publish(head, offer, pack, now, nonce).await
+        let pack = match pack {
+            Some(pack) => Some(self.small_pack(pack, &head.space, now).await?),
+            None => None,
+        };
+        let told = Told {
+            offer,
+            pack,
+            packs: packs(&envelope)?,
+        };
+        self.publish(head, told, now, nonce).await
     }
 
     async fn commit(
@@ -163,10 +171,10 @@ impl<B: Backend> Server<B> {
             let detail = "a commit without terms is none";
             return Err(Problem::new(Code::RequestMalformed, detail));
         }
-        let reply = self.publish(head, Offer::Root, None, now, nonce).await?;
+        let reply = self.publish(head, Told::nothing(), now, nonce).await?;
         match reply.state {
             State::Current | State::Published => Ok(reply),
-            State::Ready | State::Outline | State::Nodes | State::Blobs => {
+            State::Ready | State::Outline | State::Base | State::Nodes | State::Blobs => {
                 let detail = match reply.blobs.len() {
                     0 => "manifest nodes of the root are missing".to_owned(),
                     blobs => format!("the blobs of {blobs} files are missing"),
@@ -179,8 +187,7 @@ impl<B: Backend> Server<B> {
     async fn publish(
         &self,
         head: BeginHead,
-        offer: Offer,
-        pack: Option<SmallPack>,
+        told: Told,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
@@ -206,12 +213,14 @@ impl<B: Backend> Server<B> {
             self.space(&space, now, nonce).await?;
         }
         let index = nonce.object();
+        let Told { offer, pack, packs } = told;
         let publish = Publish {
             alias,
             root,
             base,
             offer,
             pack,
+            packs,
             commit,
             dry,
             index,
@@ -256,10 +265,21 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    fn small_pack(&self, pack: &Bytes) -> Result<SmallPack, Problem> {
+    /// Decodes a pack, behind what it refers to, and lays it out for rest.
+    async fn small_pack(
+        &self,
+        pack: &Bytes,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<SmallPack, Problem> {
+        let prefix = match wire::reference_of(pack)? {
+            Some(reference) => Some(self.prefix(reference, space, now).await?),
+            None => None,
+        };
         let verified = self
             .codecs()
-            .decode(|decoder| wire::verify(pack, decoder))?;
+            .decode(|decoder| wire::verify_behind(pack, prefix.as_ref(), decoder))?;
+        drop(prefix);
         let rest = self
             .codecs()
             .encode(|encoder| verified.rest(encoder, Level::REST));
@@ -284,7 +304,7 @@ impl<B: Backend> Server<B> {
             let detail = format!("the pack sent as {id} hashes to {actual}");
             return Err(Problem::new(Code::HashMismatch, detail));
         }
-        let pack = self.small_pack(&body)?;
+        let pack = self.small_pack(&body, space, now).await?;
         // Many uploads wait at once; each holds no more than it is going to write.
         drop(body);
         let object = nonce.object();
@@ -462,6 +482,23 @@ impl<B: Backend> Server<B> {
 /// How long to wait before the outbox is tried again.
 const DELIVERY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
+/// What a request told beside its head.
+struct Told {
+    offer: Offer,
+    pack: Option<SmallPack>,
+    packs: Vec<PackId>,
+}
+
+impl Told {
+    const fn nothing() -> Self {
+        Self {
+            offer: Offer::Root,
+            pack: None,
+            packs: Vec::new(),
+        }
+    }
+}
+
 struct PartSent {
     blob: BlobId,
     size: u64,
@@ -519,6 +556,24 @@ fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
     }
 }
 
+/// The packs whose blobs the patch counts.
+fn packs(envelope: &Envelope) -> Result<Vec<PackId>, Problem> {
+    let Some(section) = envelope.section(SectionKind::Packs) else {
+        return Ok(Vec::new());
+    };
+    let (ids, rest) = section.as_chunks::<32>();
+    if !rest.is_empty() || envelope.section(SectionKind::Patch).is_none() {
+        let detail = "packs are named by a list of their ids, beside a patch";
+        return Err(Problem::new(Code::RequestMalformed, detail));
+    }
+    let count = ids.len();
+    if count > PACKS_NAMED_MAX {
+        let detail = format!("{count} packs are named; the limit is {PACKS_NAMED_MAX}");
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    Ok(ids.iter().map(|id| PackId::from_bytes(*id)).collect())
+}
+
 /// What a dry begin learns of a space that is not there yet.
 fn nothing_there() -> BeginReply {
     BeginReply {
@@ -528,6 +583,8 @@ fn nothing_there() -> BeginReply {
         nodes: Ranges::default(),
         blobs: Ranges::default(),
         parts: Vec::new(),
+        packs: Vec::new(),
+        prefix_max: None,
         summary: None,
         deploy: None,
         url: None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::live::Message;
-use crate::location::Location;
+use crate::location::{Extent, Location};
 use crate::name::AliasName;
 use crate::serve::Pointer;
 use crate::site::Selector;
@@ -83,6 +83,11 @@ pub enum Command {
         /// The deploy.
         deploy: Selector,
     },
+    /// Names where the serving index of a root lies, whichever deploy it is of.
+    Index {
+        /// The root.
+        root: Root,
+    },
     /// Names pointers that have still to be delivered to readers, the newest first.
     Undelivered,
     /// Notes that a pointer was delivered; names the others as [`Command::Undelivered`] does.
@@ -114,6 +119,7 @@ impl Command {
             Self::Events { .. } => "events",
             Self::Net { .. } => "net",
             Self::Locate { .. } => "locate",
+            Self::Index { .. } => "index",
             Self::Undelivered => "undelivered",
             Self::Delivered { .. } => "delivered",
         }
@@ -131,6 +137,7 @@ impl Command {
             | Self::Events { .. }
             | Self::Net { .. }
             | Self::Locate { .. }
+            | Self::Index { .. }
             | Self::Undelivered
             | Self::Delivered { .. } => false,
         }
@@ -150,6 +157,7 @@ impl Command {
             | Self::Events { .. }
             | Self::Net { .. }
             | Self::Locate { .. }
+            | Self::Index { .. }
             | Self::Undelivered
             | Self::Delivered { .. } => None,
         }
@@ -169,6 +177,8 @@ pub struct Publish {
     pub offer: Offer,
     /// A pack that came along, verified, not yet written.
     pub pack: Option<SmallPack>,
+    /// Packs that arrived, whose blobs a patch counts.
+    pub packs: Vec<PackId>,
     /// Commit on these terms.
     pub commit: Option<CommitTerms>,
     /// Keep nothing.
@@ -242,6 +252,13 @@ pub enum Reply {
     Diff(Box<DiffReply>),
     /// Where a deploy's serving index lies.
     Pointer(Box<Pointer>),
+    /// Where the serving index of a root lies.
+    Index {
+        /// The space's internal id.
+        space: SpaceId,
+        /// The extent of the root's twin.
+        index: Extent,
+    },
     /// What readers have still to hear of.
     Due(Vec<Due>),
     /// A page of the log of what deploys changed.
@@ -262,7 +279,7 @@ pub struct Due {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::location::{Codec, Extent};
+    use crate::location::Codec;
     use crate::wire::DeployMeta;
 
     /// Whatever crosses arrives as it left.
@@ -279,6 +296,7 @@ mod tests {
             base: Some(NodeId::of(b"old")),
             offer,
             pack,
+            packs: vec![PackId::of(b"pack")],
             commit: Some(CommitTerms {
                 expect: 3,
                 key: "a \"key\"".into(),
@@ -355,6 +373,9 @@ mod tests {
             Command::Locate {
                 deploy: Selector::Active,
             },
+            Command::Index {
+                root: NodeId::of(b"root"),
+            },
             Command::Undelivered,
             Command::Delivered {
                 alias: AliasName::parse("next").ok(),
@@ -399,6 +420,10 @@ mod tests {
             Reply::Diff(serde_json::from_str(diff).unwrap()),
             Reply::Pointer(Box::new(pointer.clone())),
             Reply::Unaliased(Some(4)),
+            Reply::Index {
+                space,
+                index: extent(),
+            },
             Reply::Due(vec![Due {
                 alias: AliasName::parse("next").ok(),
                 pointer,

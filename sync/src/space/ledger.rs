@@ -243,6 +243,13 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .collect()
     }
 
+    /// The encoded table of contents of a pack whose blobs are not in their buckets yet.
+    pub(crate) fn pending_toc(&self, pack: &PackId) -> Result<Option<Vec<u8>>, SqlError> {
+        let select = "SELECT toc FROM pack WHERE id = ? AND toc IS NOT NULL";
+        let rows = self.sql.run(select, &[pack.as_bytes()[..].into()])?;
+        rows.first().map(|row| blob(row, 0)).transpose()
+    }
+
     /// Notes that a pack's blobs are in their buckets now.
     pub(crate) fn fold_pack(&self, pack: &PackId) -> Result<(), SqlError> {
         let update = "UPDATE pack SET toc = NULL WHERE id = ? AND toc IS NOT NULL";

@@ -96,6 +96,10 @@ pub async fn execute<S: Sql, B: Blobs>(
             let pointer = history::locate(&ledger, space, &deploy)?;
             Ok(Reply::Pointer(Box::new(pointer)))
         }
+        Command::Index { root } => Ok(Reply::Index {
+            space,
+            index: prepare::settled(&ledger, &root)?,
+        }),
         Command::Undelivered => Ok(Reply::Due(history::due(&ledger, space)?)),
         Command::Delivered { alias, order } => {
             ledger.delivered(alias.as_ref(), order)?;

@@ -12,8 +12,9 @@ use super::ledger::{Keyed, Ledger, NodeState};
 use super::prepare::{Prepared, prepare};
 use super::survey::{Fresh, Survey, Unfinished, survey};
 use crate::code::Code;
-use crate::id::{NodeId, Root, SpaceId};
+use crate::id::{BlobId, NodeId, Root, SpaceId};
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
+use crate::limits::{PACKS_NAMED_MAX, PREFIX_RAW_BYTES_MAX};
 use crate::manifest::{
     Change, Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit,
     lookup,
@@ -66,8 +67,12 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     let mut fresh = Fresh::pending(ledger)?;
     match learn(ledger, &publish)? {
         Told::More(state, nodes) => {
+            let is_base = state == State::Base;
+            let pending = fresh.packs.into_iter().filter(|_| is_base);
             return Ok(BeginReply {
                 nodes,
+                packs: pending.take(PACKS_NAMED_MAX).collect(),
+                prefix_max: is_base.then_some(PREFIX_RAW_BYTES_MAX),
                 ..reply(state, active.as_ref())
             });
         }
@@ -149,6 +154,8 @@ fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
         nodes: Ranges::default(),
         blobs: Ranges::default(),
         parts: Vec::new(),
+        packs: Vec::new(),
+        prefix_max: None,
         summary: None,
         deploy: None,
         url: None,
@@ -207,14 +214,43 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
         Offer::Root | Offer::Patch(_) if is_known(ledger, &publish.root)? => {
             Ok(Told::Nodes(Vec::new()))
         }
-        Offer::Root => Ok(Told::More(State::Outline, nothing)),
-        Offer::Patch(patch) => match publish.base {
-            Some(base) if matches!(ledger.node_state(&base)?, NodeState::Settled(_)) => {
-                Ok(Told::Nodes(apply_patch(ledger, base, patch, publish.root)?))
+        Offer::Root | Offer::Patch(_) => match (publish.base, &publish.offer) {
+            (Some(base), offer) if matches!(ledger.node_state(&base)?, NodeState::Settled(_)) => {
+                let Offer::Patch(patch) = offer else {
+                    return Ok(Told::More(State::Base, nothing));
+                };
+                let carried = carried(ledger, publish)?;
+                let nodes = apply_patch(ledger, (base, patch), &carried, publish.root)?;
+                Ok(Told::Nodes(nodes))
             }
-            Some(_) | None => Ok(Told::More(State::Outline, nothing)),
+            (Some(_) | None, _) => Ok(Told::More(State::Outline, nothing)),
         },
     }
+}
+
+/// The blobs that a patch counts: those of the packs it names, or of the one that came along.
+fn carried<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+) -> Result<Vec<(BlobId, u64)>, Problem> {
+    let unreadable = |e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}"));
+    let mut carried = Vec::new();
+    let mut add = |toc: &[u8]| {
+        let toc = Toc::decode(toc).map_err(unreadable)?;
+        carried.extend(toc.entries().iter().map(|entry| (entry.blob, entry.raw)));
+        Ok::<_, Problem>(())
+    };
+    for pack in &publish.packs {
+        let toc = ledger.pending_toc(pack)?.ok_or_else(|| {
+            let detail = format!("the patch counts blobs of pack {pack}, which is not at hand");
+            Problem::new(Code::MissingObjects, detail)
+        })?;
+        add(&toc)?;
+    }
+    if let Some(pack) = &publish.pack {
+        add(&pack.toc)?;
+    }
+    Ok(carried)
 }
 
 fn is_known<S: Sql>(ledger: &Ledger<'_, S>, root: &Root) -> Result<bool, Problem> {
@@ -233,11 +269,11 @@ fn claimed(bytes: &Bytes) -> Result<NewNode, ManifestError> {
 /// Applies a patch to our own copy of its base: arriving at the announced root is the proof.
 fn apply_patch<S: Sql>(
     ledger: &Ledger<'_, S>,
-    base: Root,
-    patch: &Bytes,
+    (base, patch): (Root, &Bytes),
+    carried: &[(BlobId, u64)],
     announced: Root,
 ) -> Result<Vec<NewNode>, Problem> {
-    let edits = decode_patch(patch, ledger, base)?;
+    let edits = decode_patch(patch, ledger, base, carried)?;
     let built = edit(ledger, base, &edits)?;
     if built.root != announced {
         let arrived = built.root;

@@ -164,6 +164,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Events { .. } => "events",
         Command::Net { .. } => "net",
         Command::Locate { .. } => "locate",
+        Command::Index { .. } => "index",
         Command::Undelivered => "undelivered",
         Command::Delivered { .. } => "delivered",
     }

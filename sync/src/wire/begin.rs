@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::deploys::{DeployMeta, DeployView, Summary};
 use super::order::Order;
 use super::ranges::Ranges;
-use crate::id::{BlobId, Root};
+use crate::id::{BlobId, PackId, Root};
 use crate::name::{AliasName, SpaceName};
 
 /// The head of `POST /api/publish/begin` and of `POST /api/publish/commit`.
@@ -69,6 +69,14 @@ pub struct BeginReply {
     /// With [`State::Blobs`]: parts of missing big blobs that have arrived already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Offered>,
+    /// With [`State::Base`]: packs that arrived and are in no deploy yet, so that they need not be
+    /// sent again.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub packs: Vec<PackId>,
+    /// With [`State::Base`]: the most raw bytes of rows of the base that a pack may refer to. None
+    /// if packs may not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix_max: Option<u64>,
     /// What a commit would change against the active deploy, once the server can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
@@ -90,6 +98,9 @@ pub enum State {
     Ready,
     /// The base is unknown here, or none was named: send an outline.
     Outline,
+    /// The base is known here, the root is not: send what is new in packs, then a patch that
+    /// counts their blobs.
+    Base,
     /// Nodes are missing: send them.
     Nodes,
     /// Blobs are missing: send them in packs and parts, then commit.

@@ -3,7 +3,7 @@
 //! ```text
 //! envelope = varint head length, head (JSON), section*
 //! section  = 1 byte kind, 1 byte codec, varint raw length, [varint length if zstd], bytes
-//! kind     = 1 patch | 2 outline | 3 nodes | 4 pack
+//! kind     = 1 patch | 2 outline | 3 nodes | 4 pack | 5 packs
 //! codec    = 0 stored | 1 one zstd frame
 //! ```
 //!
@@ -28,6 +28,8 @@ pub enum SectionKind {
     Nodes,
     /// A wire pack.
     Pack,
+    /// The ids of packs that arrived, 32 bytes each: a patch counts their blobs, in this order.
+    Packs,
 }
 
 impl SectionKind {
@@ -37,6 +39,7 @@ impl SectionKind {
             Self::Outline => 2,
             Self::Nodes => 3,
             Self::Pack => 4,
+            Self::Packs => 5,
         }
     }
 
@@ -46,6 +49,7 @@ impl SectionKind {
             2 => Self::Outline,
             3 => Self::Nodes,
             4 => Self::Pack,
+            5 => Self::Packs,
             _ => {
                 return Err(Malformed::Unknown {
                     what: "section",
@@ -86,7 +90,7 @@ impl Envelope {
             out.push(section.kind.tag());
             let packed = match section.kind {
                 // Ids are incompressible, and a pack is compressed already.
-                SectionKind::Outline | SectionKind::Pack => None,
+                SectionKind::Outline | SectionKind::Pack | SectionKind::Packs => None,
                 SectionKind::Patch | SectionKind::Nodes => shrunk(&section.bytes, encoder),
             };
             out.push(u8::from(packed.is_some()));

@@ -41,6 +41,13 @@ impl Ranges {
         &self.0
     }
 
+    /// Whether one of the `count` ranks from `first` on is among them.
+    pub fn touch(&self, first: u64, count: u64) -> bool {
+        let behind = self.0.partition_point(|(run, len)| run + len <= first);
+        let run = self.0.get(behind);
+        run.is_some_and(|(run, _)| *run < first.saturating_add(count))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -79,6 +86,10 @@ mod tests {
             let ranges: Ranges = ranks.iter().copied().collect();
             prop_assert_eq!(ranges.len(), ranks.len() as u64);
             let back: Vec<u64> = ranges.iter(1000).collect();
+            for (first, count) in [(0, 1), (7, 30), (250, 3), (499, 1), (600, 9)] {
+                let touched = ranks.range(first..first + count).next().is_some();
+                prop_assert_eq!(ranges.touch(first, count), touched);
+            }
             prop_assert_eq!(back, ranks.into_iter().collect::<Vec<_>>());
         }
     }

@@ -255,7 +255,8 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
     if told != expected {
         return Err(format!("{channel} heard {told:?}, not {expected:?}"));
     }
-    for (at, link) in own.iter().enumerate() {
+    // From the first, and from one more: each read costs the simulation time.
+    for (at, link) in own.iter().enumerate().step_by(2).take(2) {
         let from = || From::At(Offset::at(link.number));
         let rest: Vec<u64> = read(from(), false)?
             .iter()

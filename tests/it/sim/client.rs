@@ -1,21 +1,21 @@
 //! A publisher's driver: does what [`Push`] says, with retries, over any network.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use pmx_sync::code::Code;
 use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::id::BlobId;
+use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::manifest::{NodeMap, Row};
 use pmx_sync::name::{AliasName, SpaceName};
-use pmx_sync::pack::Coding;
 use pmx_sync::pack::part::{Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
-use pmx_sync::pack::wire::{PackBuilder, WirePack};
-use pmx_sync::push::{self, Action, Intent, Outcome, Push, PushError, Uploads};
+use pmx_sync::pack::wire::{PackBuilder, Prefix, WirePack};
+use pmx_sync::pack::{Coding, PackKind};
+use pmx_sync::push::{self, Action, Intent, Kin, Outcome, Push, PushError, Uploads};
 use pmx_sync::wire::{
     DeployView, DeploysReply, Envelope, Problem, RollbackHead, Section, SectionKind, UnaliasReply,
 };
@@ -91,8 +91,7 @@ impl<N: Network> Client<'_, N> {
                     self.post("/api/publish/commit", body).await
                 }
                 Action::Upload(uploads) => {
-                    self.upload(&uploads).await?;
-                    push.uploaded();
+                    push.uploaded(self.upload(&uploads).await?);
                     continue;
                 }
                 Action::Done(outcome) => return Ok(*outcome),
@@ -146,29 +145,67 @@ impl<N: Network> Client<'_, N> {
             .into()
     }
 
+    /// A pack behind whatever its blobs resemble.
     fn pack(&self, uploads: &Uploads, plan: &PackPlan) -> WirePack {
-        let mut builder = PackBuilder::new();
-        for member in &plan.members {
-            builder
-                .push(&self.blobs[&uploads.rows[*member].entry.blob])
-                .unwrap();
+        let Some(behind) = uploads.behind.filter(|_| plan.kind == PackKind::Solid) else {
+            return self.plain(uploads, plan);
+        };
+        let kin: BTreeSet<Kin> = plan
+            .members
+            .iter()
+            .filter_map(|at| uploads.kin[*at])
+            .collect();
+        let mut prefix = Prefix::of(behind.base);
+        for kin in kin {
+            prefix.push(kin.rank, &self.blobs[&kin.blob]);
         }
+        let builder = self.filled(uploads, plan);
+        let packed =
+            ENCODER.with_borrow_mut(|encoder| builder.behind(&prefix, encoder, Level::WIRE));
+        packed.unwrap_or_else(|| self.plain(uploads, plan))
+    }
+
+    fn plain(&self, uploads: &Uploads, plan: &PackPlan) -> WirePack {
+        let builder = self.filled(uploads, plan);
         let coding = plan.kind.coding(Level::WIRE);
         ENCODER
-            .with_borrow_mut(|encoder| builder.finish(encoder, coding))
+            .with_borrow_mut(|encoder| builder.plain(encoder, coding))
             .unwrap()
     }
 
-    async fn upload(&self, uploads: &Uploads) -> Result<(), Failure> {
+    fn filled(&self, uploads: &Uploads, plan: &PackPlan) -> PackBuilder {
+        let mut builder = PackBuilder::new();
+        for member in &plan.members {
+            let blob = &self.blobs[&uploads.rows[*member].entry.blob];
+            builder.push(blob).unwrap();
+        }
+        builder
+    }
+
+    async fn upload(&self, uploads: &Uploads) -> Result<Vec<PackId>, Failure> {
+        let mut sent = Vec::new();
         for plan in &uploads.plan.packs {
             let pack = self.pack(uploads, plan);
-            let path = format!("/api/publish/packs/{}?space={}", pack.id(), self.space);
-            self.put(&path, pack.into_bytes().into()).await?;
+            sent.push(match self.send(uploads, pack).await {
+                Err(Failure::Refused(problem)) if problem.code == Code::PrefixMissing => {
+                    self.send(uploads, self.plain(uploads, plan)).await?
+                }
+                sent => sent?,
+            });
         }
         for member in &uploads.plan.big {
             self.parts(uploads, &uploads.rows[*member]).await?;
         }
-        Ok(())
+        Ok(sent)
+    }
+
+    async fn send(&self, uploads: &Uploads, pack: WirePack) -> Result<PackId, Failure> {
+        let id = pack.id();
+        if !uploads.arrived.contains(&id) {
+            let path = format!("/api/publish/packs/{id}?space={}", self.space);
+            self.put(&path, pack.into_bytes().into()).await?;
+        }
+        Ok(id)
     }
 
     async fn parts(&self, uploads: &Uploads, row: &Row) -> Result<(), Failure> {

@@ -1,0 +1,471 @@
+//! Local packs: what was published last, so that the next publish can send the difference.
+//!
+//! By the time a site is published again its old files are overwritten, so the bytes that packs
+//! refer to are kept here: wire packs without a prefix, each a file, and an index of their blobs.
+//! A pack is decoded and hashed when it is used, so a wrong file can only make a publish larger,
+//! never wrong.
+//!
+//! ```text
+//! index = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows), pack*
+//! pack  = 32 bytes id, u32 bytes of its file, u32 number of blobs, 8 bytes of each blob's id
+//! ```
+//!
+//! Integers are little-endian. What the last deploy no longer has is swept out once it outweighs
+//! the rest; many small packs are merged.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use pmx_sync::codec::{Decoder, Encoder, Level};
+use pmx_sync::hash::Hash;
+use pmx_sync::id::{BlobId, PackId};
+use pmx_sync::pack::wire::{self, PackBuilder, WirePack};
+use pmx_sync::pack::{Coding, VerifiedPack};
+
+use super::{keep, read};
+
+const MAGIC: &[u8; 8] = b"pmxpack\x01";
+
+/// Bytes that local packs of one site may take: several times what large sites have, compressed.
+const BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Files below this are worth merging if there are many.
+const SMALL_BYTES: u64 = 256 * 1024;
+
+/// As many small files as are left alone.
+const SMALL_MAX: usize = 32;
+
+/// Bytes that may lie idle whatever the rest weighs.
+const IDLE_BYTES: u64 = 8 * 1024 * 1024;
+
+/// How hard local packs are compressed that are not sent: the disk is near.
+const LEVEL: Level = Level::REST;
+
+/// The first bytes of a blob's id: enough to find it, since what is found is hashed.
+type Short = [u8; 8];
+
+fn short(blob: &BlobId) -> Short {
+    let (first, _) = blob.as_bytes().split_at(size_of::<Short>());
+    first.try_into().unwrap_or_default()
+}
+
+/// The local packs of a site.
+#[derive(Debug)]
+pub struct LocalPacks {
+    folder: Option<PathBuf>,
+    known: OnceLock<Vec<Known>>,
+    places: OnceLock<HashMap<Short, usize>>,
+    added: Mutex<Vec<Known>>,
+}
+
+/// A pack, as the index tells.
+#[derive(Debug, Clone)]
+struct Known {
+    id: PackId,
+    bytes: u64,
+    blobs: Vec<Short>,
+}
+
+/// Packs that were decoded lately: those that follow in path order want blobs of the same ones.
+#[derive(Default)]
+pub struct Decoded {
+    decoder: Decoder,
+    recent: Vec<(PackId, Option<Arc<Content>>)>,
+}
+
+/// Decoded packs that are kept at once: up to 8 MiB each.
+const DECODED_MAX: usize = 2;
+
+#[derive(Debug)]
+struct Content {
+    pack: VerifiedPack,
+    places: HashMap<BlobId, usize>,
+}
+
+impl Content {
+    fn blob(&self, blob: &BlobId) -> Option<&[u8]> {
+        let at = *self.places.get(blob)?;
+        Some(self.pack.blob(at)?.bytes())
+    }
+}
+
+impl LocalPacks {
+    /// What a folder holds; it is read once somebody asks.
+    pub fn open(folder: Option<PathBuf>) -> Self {
+        Self {
+            folder,
+            known: OnceLock::new(),
+            places: OnceLock::new(),
+            added: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> &[Known] {
+        self.known.get_or_init(|| {
+            let folder = self.folder.as_deref();
+            let index = folder.and_then(|folder| read(&index_of(folder)));
+            index.and_then(|bytes| parse(&bytes)).unwrap_or_default()
+        })
+    }
+
+    /// Whether anything is kept at all.
+    pub const fn is_kept(&self) -> bool {
+        self.folder.is_some()
+    }
+
+    /// Whether a blob is likely here.
+    pub fn has(&self, blob: &BlobId) -> bool {
+        self.places().contains_key(&short(blob))
+    }
+
+    /// Lends the bytes of a blob, if they are here.
+    pub fn with<T>(
+        &self,
+        blob: &BlobId,
+        decoded: &mut Decoded,
+        lend: impl FnOnce(&[u8]) -> T,
+    ) -> Option<T> {
+        let known = self.known().get(*self.places().get(&short(blob))?)?;
+        let content = self.content(&known.id, decoded)?;
+        content.blob(blob).map(lend)
+    }
+
+    fn places(&self) -> &HashMap<Short, usize> {
+        self.places.get_or_init(|| {
+            let mut places = HashMap::new();
+            for (at, known) in self.known().iter().enumerate() {
+                places.extend(known.blobs.iter().map(|blob| (*blob, at)));
+            }
+            places
+        })
+    }
+
+    fn content(&self, id: &PackId, decoded: &mut Decoded) -> Option<Arc<Content>> {
+        if let Some((_, content)) = decoded.recent.iter().find(|(recent, _)| recent == id) {
+            return content.clone();
+        }
+        let bytes = self.folder.as_deref().and_then(|at| read(&file_of(at, id)));
+        let pack = bytes.and_then(|bytes| wire::verify(&bytes, &mut decoded.decoder).ok());
+        let content = pack.map(|pack| {
+            let places = pack.blobs().map(|blob| blob.id()).zip(0..).collect();
+            Arc::new(Content { pack, places })
+        });
+        decoded.recent.truncate(DECODED_MAX - 1);
+        decoded.recent.insert(0, (*id, content.clone()));
+        content
+    }
+
+    /// Keeps a pack without a prefix that holds these blobs.
+    pub fn add(&self, pack: &WirePack, blobs: impl IntoIterator<Item = BlobId>) {
+        let Some(folder) = &self.folder else { return };
+        let id = pack.id();
+        keep(Some(&file_of(folder, &id)), pack.bytes());
+        let known = Known {
+            id,
+            bytes: pack.bytes().len() as u64,
+            blobs: blobs.into_iter().map(|blob| short(&blob)).collect(),
+        };
+        self.added().push(known);
+    }
+
+    /// Keeps what a builder holds, compressed lightly.
+    pub fn add_raw(
+        &self,
+        builder: &PackBuilder,
+        encoder: &mut Encoder,
+        blobs: impl IntoIterator<Item = BlobId>,
+    ) {
+        if self.is_kept()
+            && let Some(pack) = builder.plain(encoder, Coding::Zstd(LEVEL))
+        {
+            self.add(&pack, blobs);
+        }
+    }
+
+    fn added(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
+        self.added.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes what was added part of what is here, and sweeps out what is of no use any more:
+    /// `live` are the blobs of the deploy that is active now, asked for only if need be.
+    pub fn settle(&self, live: impl FnOnce() -> Vec<BlobId>) {
+        let Some(folder) = &self.folder else { return };
+        let mut added = std::mem::take(&mut *self.added());
+        if added.is_empty() {
+            return;
+        }
+        let mut fresh = HashSet::new();
+        added.retain(|known| fresh.insert(known.id));
+        let news: u64 = added.iter().map(|known| known.bytes).sum();
+        let mut known = self.known().to_vec();
+        let is_first = known.is_empty();
+        known.retain(|known| !fresh.contains(&known.id));
+        known.extend(added);
+        let small = known.iter().filter(|known| known.is_small()).count();
+        if !is_first && (small > SMALL_MAX || news > IDLE_BYTES / 8) {
+            let live = live().iter().map(short).collect();
+            known = self.swept(known, &live);
+        }
+        keep(Some(&index_of(folder)), &encode(&known));
+        drop_unknown(folder, &known);
+    }
+
+    /// Packs anew what is live in packs that are mostly idle, or small, if that pays.
+    fn swept(&self, all: Vec<Known>, live: &HashSet<Short>) -> Vec<Known> {
+        let shares = shares(&all, live);
+        let total: u64 = all.iter().map(|known| known.bytes).sum();
+        let weighed = all.iter().zip(&shares);
+        let used: u64 = weighed.map(|(known, share)| share.of(known.bytes)).sum();
+        let is_idle = total > 2 * used + IDLE_BYTES;
+        let small = all.iter().filter(|known| known.is_small()).count();
+        let (mut kept, mut spread) = (Vec::new(), Vec::new());
+        for (known, share) in all.into_iter().zip(shares) {
+            let is_spread =
+                is_idle && 2 * share.live < share.all || small > SMALL_MAX && known.is_small();
+            match (share.live, is_spread) {
+                (0, _) => {}
+                (_, true) => spread.push(known),
+                (_, false) => kept.push(known),
+            }
+        }
+        self.gather(&spread, live);
+        kept.extend(std::mem::take(&mut *self.added()));
+        let mut total: u64 = kept.iter().map(|known| known.bytes).sum();
+        kept.retain(|known| {
+            let fits = total <= BYTES_MAX;
+            total -= if fits { 0 } else { known.bytes };
+            fits
+        });
+        kept
+    }
+
+    /// Adds the live blobs of some packs as new packs.
+    fn gather(&self, from: &[Known], live: &HashSet<Short>) {
+        let (mut builder, mut encoder) = (PackBuilder::new(), Encoder::new());
+        let mut decoded = Decoded::default();
+        let (mut blobs, mut seen): (Vec<BlobId>, BTreeSet<BlobId>) = Default::default();
+        for known in from {
+            let Some(content) = self.content(&known.id, &mut decoded) else {
+                continue;
+            };
+            for blob in content.pack.blobs() {
+                if !live.contains(&short(&blob.id())) || !seen.insert(blob.id()) {
+                    continue;
+                }
+                if builder.push(blob.bytes()).is_err() {
+                    self.add_raw(&builder, &mut encoder, std::mem::take(&mut blobs));
+                    builder.clear();
+                    if builder.push(blob.bytes()).is_err() {
+                        continue;
+                    }
+                }
+                blobs.push(blob.id());
+            }
+        }
+        self.add_raw(&builder, &mut encoder, blobs);
+    }
+}
+
+/// How many of a pack's blobs are live.
+struct Share {
+    live: u64,
+    all: u64,
+}
+
+impl Share {
+    /// So many bytes of that many.
+    const fn of(&self, bytes: u64) -> u64 {
+        bytes * self.live / if self.all == 0 { 1 } else { self.all }
+    }
+}
+
+/// What is live of each pack. A blob that lies in several counts in the newest.
+fn shares(all: &[Known], live: &HashSet<Short>) -> Vec<Share> {
+    let mut seen = HashSet::new();
+    let mut shares: Vec<Share> = Vec::with_capacity(all.len());
+    for known in all.iter().rev() {
+        let is_live = |blob: &&Short| live.contains(*blob) && seen.insert(**blob);
+        shares.push(Share {
+            live: known.blobs.iter().filter(is_live).count() as u64,
+            all: known.blobs.len() as u64,
+        });
+    }
+    shares.reverse();
+    shares
+}
+
+/// Deletes files that the index does not name: of publishes that did not come to their end.
+fn drop_unknown(folder: &Path, known: &[Known]) {
+    let files = known.iter().map(|known| file_of(folder, &known.id));
+    let files: HashSet<PathBuf> = files.collect();
+    for entry in folder.read_dir().into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.extension().is_some_and(|it| it == EXTENSION) && !files.contains(&path) {
+            let _gone = std::fs::remove_file(path);
+        }
+    }
+}
+
+impl Known {
+    const fn is_small(&self) -> bool {
+        self.bytes < SMALL_BYTES
+    }
+}
+
+const EXTENSION: &str = "pack";
+
+fn file_of(folder: &Path, id: &PackId) -> PathBuf {
+    folder.join(id.to_string()).with_extension(EXTENSION)
+}
+
+fn index_of(folder: &Path) -> PathBuf {
+    folder.join("index")
+}
+
+fn encode(known: &[Known]) -> Vec<u8> {
+    let mut body = Vec::new();
+    for known in known {
+        body.extend_from_slice(known.id.as_bytes());
+        body.extend_from_slice(&(known.bytes as u32).to_le_bytes());
+        body.extend_from_slice(&(known.blobs.len() as u32).to_le_bytes());
+        body.extend_from_slice(known.blobs.as_flattened());
+    }
+    let mut out = MAGIC.to_vec();
+    out.extend_from_slice(Hash::of(&body).as_bytes());
+    out.extend_from_slice(&body);
+    out
+}
+
+/// Reads an index; anything odd gives `None`.
+fn parse(bytes: &[u8]) -> Option<Vec<Known>> {
+    let (magic, rest) = bytes.split_first_chunk::<8>()?;
+    let (sum, mut rest) = rest.split_first_chunk::<32>()?;
+    if magic != MAGIC || sum != Hash::of(rest).as_bytes() {
+        return None;
+    }
+    let mut known = Vec::new();
+    while !rest.is_empty() {
+        let (id, after) = rest.split_first_chunk::<32>()?;
+        let (bytes, after) = after.split_first_chunk::<4>()?;
+        let (count, after) = after.split_first_chunk::<4>()?;
+        let len = (u32::from_le_bytes(*count) as usize).checked_mul(size_of::<Short>())?;
+        let (blobs, after) = after.split_at_checked(len)?;
+        known.push(Known {
+            id: PackId::from_bytes(*id),
+            bytes: u32::from_le_bytes(*bytes).into(),
+            blobs: blobs.as_chunks().0.to_vec(),
+        });
+        rest = after;
+    }
+    Some(known)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A pack of pages, whose contents follow from their numbers.
+    fn pages(numbers: std::ops::Range<u32>) -> (PackBuilder, Vec<BlobId>) {
+        let mut builder = PackBuilder::new();
+        let mut ids = Vec::new();
+        for number in numbers {
+            let page = page(number);
+            builder.push(&page).unwrap();
+            ids.push(BlobId::of(&page));
+        }
+        (builder, ids)
+    }
+
+    /// Hardly compressible, so that files have a size.
+    fn page(number: u32) -> Vec<u8> {
+        let seed = number.to_le_bytes();
+        (0..640)
+            .flat_map(|at: u32| *Hash::of(&[seed, at.to_le_bytes()].concat()).as_bytes())
+            .collect()
+    }
+
+    fn publish(folder: &Path, numbers: std::ops::Range<u32>, live: std::ops::Range<u32>) {
+        let local = LocalPacks::open(Some(folder.to_owned()));
+        let (builder, ids) = pages(numbers);
+        local.add_raw(&builder, &mut Encoder::new(), ids);
+        local.settle(|| live.map(|number| BlobId::of(&page(number))).collect());
+    }
+
+    fn held(folder: &Path, numbers: std::ops::Range<u32>) -> usize {
+        let local = LocalPacks::open(Some(folder.to_owned()));
+        let mut decoded = Decoded::default();
+        let found = numbers.filter(|number| {
+            let page = page(*number);
+            let same = local.with(&BlobId::of(&page), &mut decoded, |bytes| bytes == page);
+            same == Some(true)
+        });
+        found.count()
+    }
+
+    fn bytes(folder: &Path) -> u64 {
+        let entries = folder.read_dir().unwrap();
+        entries
+            .map(|entry| entry.unwrap().metadata().unwrap().len())
+            .sum()
+    }
+
+    #[test]
+    fn what_was_published_is_here_and_what_is_gone_leaves() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("packs");
+        // Each version has 300 pages of 20 KiB, of which the next one keeps ten.
+        for version in 0..8 {
+            let first = version * 290;
+            let new = if version == 0 { first } else { first + 10 };
+            publish(&folder, new..first + 300, first..first + 300);
+            assert_eq!(held(&folder, first..first + 300), 300, "version {version}");
+        }
+        let one = 300 * 640 * 32;
+        let all = bytes(&folder);
+        assert!(
+            all < 2 * one + IDLE_BYTES + one / 10,
+            "{all} bytes for {one}"
+        );
+        assert_eq!(held(&folder, 0..290), 0);
+    }
+
+    #[test]
+    fn many_small_publishes_are_merged() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("packs");
+        for number in 0..100 {
+            publish(&folder, number..number + 1, 0..100);
+        }
+        assert_eq!(held(&folder, 0..100), 100);
+        let files = folder.read_dir().unwrap().count();
+        assert!(files <= SMALL_MAX + 4, "{files} files");
+    }
+
+    #[test]
+    fn a_wrong_file_is_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("packs");
+        publish(&folder, 0..10, 0..10);
+        let local = LocalPacks::open(Some(folder.clone()));
+        let file = file_of(&folder, &local.known()[0].id);
+        let good = std::fs::read(&file).unwrap();
+        for spoilt in [Vec::new(), good[..good.len() - 1].to_vec(), {
+            let mut bent = good.clone();
+            *bent.last_mut().unwrap() ^= 1;
+            bent
+        }] {
+            std::fs::write(&file, spoilt).unwrap();
+            assert!(held(&folder, 0..10) < 10);
+        }
+        std::fs::write(&file, good).unwrap();
+        assert_eq!(held(&folder, 0..10), 10);
+        let index = index_of(&folder);
+        let mut bytes = std::fs::read(&index).unwrap();
+        bytes[60] ^= 1;
+        std::fs::write(&index, bytes).unwrap();
+        assert_eq!(held(&folder, 0..10), 0);
+        publish(&folder, 20..21, 20..21);
+        assert!(!file.exists(), "a file that no index names stays for ever");
+    }
+}

@@ -1,0 +1,149 @@
+//! Building a pack: its files are read and hashed again, and what they resemble is looked for among
+//! the local packs.
+
+use std::collections::BTreeSet;
+use std::io::{ErrorKind, Read};
+
+use pmx_sync::code::Code;
+use pmx_sync::codec::Level;
+use pmx_sync::id::BlobId;
+use pmx_sync::manifest::Row;
+use pmx_sync::pack::PackKind;
+use pmx_sync::pack::plan::PackPlan;
+use pmx_sync::pack::wire::{Prefix, WirePack};
+use pmx_sync::push::{Behind, Kin, Uploads};
+use pmx_sync::scan::{Scan, Sources};
+
+use super::crew::Place;
+use crate::cache::{Decoded, LocalPacks};
+use crate::error::Failure;
+
+/// A pack whose blobs resemble less than this share of it, of what is at hand, is sent without a
+/// prefix: the server would read the base for nothing.
+const LEAST_SHARE: u64 = 16;
+
+/// What packs are built from.
+pub(super) struct Build<'a> {
+    pub(super) scan: &'a Scan,
+    pub(super) packs: &'a LocalPacks,
+    pub(super) uploads: &'a Uploads,
+    pub(super) behind: Option<Behind>,
+}
+
+impl Build<'_> {
+    /// Builds the pack to be sent, and keeps one without a prefix for the next publish.
+    pub(super) fn pack(
+        &self,
+        plan: &PackPlan,
+        place: &mut Place,
+        level: Level,
+    ) -> Result<WirePack, Failure> {
+        // A pack that fails halfway leaves nothing behind for the next one.
+        let mut builder = std::mem::take(&mut place.builder);
+        builder.clear();
+        let mut sources = Sources::of(self.scan);
+        for row in self.rows(plan) {
+            let mut read = Ok(());
+            let appended = builder.append(|raw| {
+                read = read_blob(&mut sources, row, raw);
+                read.is_ok()
+            });
+            read?;
+            appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+        }
+        let blobs = || self.rows(plan).map(|row| row.entry.blob);
+        let prefix = self.prefix(plan, &mut place.decoded);
+        let behind = prefix.and_then(|prefix| builder.behind(&prefix, &mut place.encoder, level));
+        let pack = if behind.is_some() {
+            self.packs.add_raw(&builder, &mut place.encoder, blobs());
+            behind
+        } else {
+            let pack = builder.plain(&mut place.encoder, plan.kind.coding(level));
+            if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
+                self.packs.add(pack, blobs());
+            }
+            pack
+        };
+        place.builder = builder;
+        pack.ok_or_else(|| Failure::new(Code::PackMalformed, "a pack was planned without blobs"))
+    }
+
+    fn rows(&self, plan: &PackPlan) -> impl Iterator<Item = &Row> {
+        let members = plan.members.iter();
+        members.filter_map(|&at| self.uploads.rows.get(at))
+    }
+
+    /// What the blobs of a pack resemble, as far as it is at hand and enough of it is.
+    fn prefix(&self, plan: &PackPlan, decoded: &mut Decoded) -> Option<Prefix> {
+        let behind = self.behind.filter(|_| plan.kind == PackKind::Solid)?;
+        let mut kin = BTreeSet::new();
+        let mut resembling = 0;
+        for &at in &plan.members {
+            if let (Some(row), Some(Some(found))) =
+                (self.uploads.rows.get(at), self.uploads.kin.get(at))
+                && self.packs.has(&found.blob)
+            {
+                resembling += row.entry.size;
+                kin.insert(*found);
+            }
+        }
+        if resembling * LEAST_SHARE < plan.raw.max(1) {
+            return None;
+        }
+        let mut prefix = Prefix::of(behind.base);
+        for Kin { rank, blob, size } in kin {
+            if prefix.raw_bytes() + size <= behind.raw_bytes_max {
+                self.packs
+                    .with(&blob, decoded, |bytes| prefix.push(rank, bytes));
+            }
+        }
+        Some(prefix)
+    }
+}
+
+/// Reads a blob again, behind what `out` holds, and hashes it again. Asks for one byte more than
+/// there should be, so that one call tells that there is no more.
+fn read_blob(sources: &mut Sources<'_>, row: &Row, out: &mut Vec<u8>) -> Result<(), Failure> {
+    let mut file = sources
+        .open(&row.path)
+        .map_err(|error| unreadable(row, &error))?;
+    let start = out.len();
+    let end = start + row.entry.size as usize;
+    out.resize(end + 1, 0);
+    let mut filled = start;
+    while filled <= end {
+        match file.read(&mut out[filled..]) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(unreadable(row, &error)),
+        }
+        if filled == end {
+            break;
+        }
+    }
+    out.truncate(filled);
+    if BlobId::of(&out[start..]) == row.entry.blob {
+        Ok(())
+    } else {
+        Err(changed(row))
+    }
+}
+
+pub(super) fn unreadable(row: &Row, error: &std::io::Error) -> Failure {
+    // It was read a moment ago.
+    match error.kind() {
+        ErrorKind::NotFound => changed(row),
+        _ => Failure::new(
+            Code::Unreadable,
+            format!("can't read \"{}\": {error}", row.path),
+        ),
+    }
+}
+
+pub(super) fn changed(row: &Row) -> Failure {
+    Failure::new(
+        Code::ChangedDuringRead,
+        format!("\"{}\" changed after it was scanned", row.path),
+    )
+}

@@ -1,0 +1,89 @@
+//! What a new manifest has that its base has not: what travels, and where the rest comes from.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::kin;
+use super::wanted::Uploads;
+use crate::id::{BlobId, Root};
+use crate::manifest::{Change, ManifestError, Node, NodeSource, Origins, Row};
+
+/// The changes, the blobs that have to travel for them, and where the patch finds each.
+pub(super) struct News {
+    pub(super) changes: Vec<Change>,
+    pub(super) uploads: Uploads,
+    pub(super) origins: Origins,
+}
+
+impl News {
+    /// Compares with the base. Blobs that the base has under another path do not travel.
+    pub(super) fn of(
+        source: &impl NodeSource,
+        base: Root,
+        changes: Vec<Change>,
+    ) -> Result<Self, ManifestError> {
+        let held = held(source, base, &changes)?;
+        let new = changes.iter().filter_map(|change| {
+            let entry = change.after.clone()?;
+            let path = change.path.clone();
+            (!held.contains_key(&entry.blob)).then_some(Row { path, entry })
+        });
+        let mut uploads = Uploads::of(new.collect());
+        uploads.kin = kin::find(source, base, &changes, &uploads.rows)?;
+        let carried = uploads.in_packs().zip(0..).collect();
+        Ok(Self {
+            changes,
+            uploads,
+            origins: Origins { carried, held },
+        })
+    }
+}
+
+/// Which of the new blobs the base has, and in which row.
+fn held(
+    source: &impl NodeSource,
+    base: Root,
+    changes: &[Change],
+) -> Result<BTreeMap<BlobId, u64>, ManifestError> {
+    let after = changes.iter().filter_map(|change| change.after.as_ref());
+    let wanted: BTreeSet<BlobId> = after.map(|entry| entry.blob).collect();
+    let mut held = BTreeMap::new();
+    if changes.iter().any(|change| change.before.is_none()) {
+        // A file that moved or was copied is new where it is, and may come from anywhere.
+        collect(source, base, &wanted, &mut 0, &mut held)?;
+    } else {
+        for change in changes {
+            if let Some(before) = &change.before
+                && wanted.contains(&before.blob)
+            {
+                held.entry(before.blob).or_insert(change.rank);
+            }
+        }
+    }
+    Ok(held)
+}
+
+/// Passes every row of a manifest, whose depth is bounded.
+fn collect(
+    source: &impl NodeSource,
+    id: Root,
+    wanted: &BTreeSet<BlobId>,
+    rank: &mut u64,
+    held: &mut BTreeMap<BlobId, u64>,
+) -> Result<(), ManifestError> {
+    match &*source.node(&id)? {
+        Node::Leaf(rows) => {
+            for row in rows {
+                if wanted.contains(&row.entry.blob) {
+                    held.entry(row.entry.blob).or_insert(*rank);
+                }
+                *rank += 1;
+            }
+        }
+        Node::Interior { children, .. } => {
+            for child in children {
+                collect(source, child.id, wanted, rank, held)?;
+            }
+        }
+    }
+    Ok(())
+}

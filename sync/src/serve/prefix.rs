@@ -1,0 +1,190 @@
+//! What a pack refers to: blobs of rows of a base, read and hashed again.
+//!
+//! The base is nearly always one of the deploys that readers of the site are shown, so the serving
+//! index says where its blobs lie; the space is asked where it is a preview's, or where the pointer
+//! at hand is older. Blobs that were published
+//! together lie side by side: few reads bring many. Whatever is not as it should be has one name,
+//! [`Code::PrefixMissing`], because the client has one way around all of it.
+
+use bytes::Bytes;
+
+use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use super::server::Server;
+use crate::code::Code;
+use crate::codec::Bounds;
+use crate::id::{BlobId, Root, SpaceId};
+use crate::limits::{PREFIX_RAW_BYTES_MAX, PREFIX_READS_MAX};
+use crate::location::{Codec, Extent, Location};
+use crate::manifest::Row;
+use crate::name::SpaceName;
+use crate::pack::wire::{Prefix, Reference};
+use crate::space::{Command, Reply};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Bytes between two blobs that are read along rather than passed: what a second read would cost.
+const GAP_MAX: u64 = 64 * 1024;
+
+impl<B: Backend> Server<B> {
+    /// Puts together what a pack refers to.
+    pub(super) async fn prefix(
+        &self,
+        reference: Reference,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Prefix, Problem> {
+        let (id, at) = self.base(space, reference.base, now).await?;
+        let blobs = self.backend().blobs();
+        let rows = self.index().rows(blobs, id, at, &reference.rows).await;
+        let rows = rows.map_err(|error| match error.code() {
+            Code::Corrupt => missing(error.to_string()),
+            _ => error.into(),
+        })?;
+        if rows.len() as u64 != reference.rows.len() {
+            return Err(missing("the base has fewer rows"));
+        }
+        let (pieces, total) = pieces(&rows)?;
+        let mut raw = vec![0; total];
+        for group in grouped(&pieces)? {
+            let stored = self.read_group(id, group).await?;
+            for piece in group {
+                self.place(piece, group[0].stored.offset, &stored, &mut raw)?;
+            }
+        }
+        Ok(Prefix::read(reference, raw))
+    }
+
+    /// Where the serving index of a base lies.
+    async fn base(
+        &self,
+        space: &SpaceName,
+        base: Root,
+        now: Timestamp,
+    ) -> Result<(SpaceId, (Root, Extent)), Problem> {
+        let shown = |pointer: &Pointer| {
+            let active = (pointer.root, pointer.index);
+            let mut all = std::iter::once(&active).chain(&pointer.earlier);
+            let found = all.find(|(root, _)| *root == base).copied();
+            found.map(|at| (pointer.space, at))
+        };
+        let read = self
+            .backend()
+            .pointers()
+            .read(&space.clone().into())
+            .await?;
+        if let Some(found) = read.as_ref().and_then(shown) {
+            return Ok(found);
+        }
+        let command = Command::Index { root: base };
+        match self.backend().spaces().call(space, command, now).await {
+            Ok(Reply::Index { space, index }) => Ok((space, (base, index))),
+            Ok(_) => Err(missing("the space says nothing of its base")),
+            Err(problem) if matches!(problem.code, Code::NotFound | Code::MissingObjects) => {
+                Err(missing("the space has no such base"))
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    /// Reads the bytes from the first of some pieces to the last.
+    async fn read_group(&self, space: SpaceId, group: &[Piece]) -> Result<Bytes, Problem> {
+        let object = group[0].stored.object;
+        let key = ObjectKey { space, object };
+        let range = group[0].stored.offset..end(&group[group.len() - 1].stored);
+        let read = self.backend().blobs().read(key, range).await?;
+        read.ok_or_else(|| missing(format!("object {key} is missing or too short")))
+    }
+
+    /// Decodes one piece of what was read from `start` on, hashes it, and puts it at its place.
+    fn place(
+        &self,
+        piece: &Piece,
+        start: u64,
+        read: &Bytes,
+        raw: &mut [u8],
+    ) -> Result<(), Problem> {
+        let rotten = || missing(format!("blob {} is not what it should be", piece.blob));
+        let from = (piece.stored.offset - start) as usize;
+        let stored = read.get(from..from + piece.stored.len as usize);
+        let stored = stored.ok_or_else(rotten)?;
+        let place = &mut raw[piece.at..piece.at + piece.raw];
+        if piece.codec == Codec::Zstd {
+            let decode = |decoder: &mut crate::codec::Decoder| {
+                decoder.frame(stored, piece.raw as u64, Bounds::REST)
+            };
+            let decoded = self.codecs().decode(decode).map_err(|_| rotten())?;
+            place.copy_from_slice(&decoded);
+        } else if stored.len() == place.len() {
+            place.copy_from_slice(stored);
+        }
+        if BlobId::of(place) == piece.blob {
+            Ok(())
+        } else {
+            Err(rotten())
+        }
+    }
+}
+
+/// A blob of the prefix: where it lies, and where it belongs.
+struct Piece {
+    blob: BlobId,
+    stored: Extent,
+    codec: Codec,
+    at: usize,
+    raw: usize,
+}
+
+/// The pieces of the prefix, as they lie, and how long it is.
+fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<Piece>, usize), Problem> {
+    let mut pieces = Vec::with_capacity(rows.len());
+    let mut total = 0;
+    for (row, location) in rows {
+        let is_whole = matches!(location.codec, Codec::Stored | Codec::Zstd);
+        if !is_whole || row.entry.size > PREFIX_RAW_BYTES_MAX - total {
+            return Err(missing("a row of it is too large"));
+        }
+        pieces.push(Piece {
+            blob: row.entry.blob,
+            stored: location.extent,
+            codec: location.codec,
+            at: total as usize,
+            raw: row.entry.size as usize,
+        });
+        total += row.entry.size;
+    }
+    pieces.sort_by_key(|piece| (piece.stored.object, piece.stored.offset));
+    Ok((pieces, total as usize))
+}
+
+/// Groups of pieces that are read at once: near each other, and together no longer than a prefix.
+fn grouped(pieces: &[Piece]) -> Result<Vec<&[Piece]>, Problem> {
+    let (mut groups, mut first) = (Vec::new(), 0);
+    for at in 1..=pieces.len() {
+        let is_near = pieces.get(at).is_some_and(|next| {
+            let (start, before, next) = (&pieces[first], &pieces[at - 1], &next.stored);
+            next.object == start.stored.object
+                && next.offset <= end(&before.stored).saturating_add(GAP_MAX)
+                && end(next) - start.stored.offset <= PREFIX_RAW_BYTES_MAX
+        });
+        if !is_near {
+            groups.push(&pieces[first..at]);
+            first = at;
+        }
+    }
+    let (count, max) = (groups.len(), PREFIX_READS_MAX);
+    if count > max {
+        return Err(missing(format!(
+            "it lies in {count} places; the limit is {max}"
+        )));
+    }
+    Ok(groups)
+}
+
+const fn end(extent: &Extent) -> u64 {
+    extent.offset.saturating_add(extent.len)
+}
+
+fn missing(why: impl std::fmt::Display) -> Problem {
+    let detail = format!("reading what a pack refers to: {why}");
+    Problem::new(Code::PrefixMissing, detail)
+}
