@@ -448,6 +448,8 @@ fn who_knows_of_a_preview_never_gets_an_older_one(host: Host) {
     let lag = [("PMX_POINTER_LAG_MS", "3600000")];
     let world = World::with_settings(host, &lag);
     site(&world);
+    // A space writes its pointers at most once a second; until it did, there is nothing to be late.
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
     preview(&world, "2");
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
     preview(&world, "3");
