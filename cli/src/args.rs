@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
 
+use pmx_sync::name::AliasName;
+
 use crate::guard::MaxDelete;
 use crate::order::OrderChoice;
 
@@ -73,6 +75,12 @@ pub enum Command {
     Deploys(DeploysArgs),
     /// Make an older deploy active again; nothing is uploaded
     Rollback(RollbackArgs),
+    /// Take previews away
+    Preview {
+        /// What to do
+        #[command(subcommand)]
+        command: PreviewCommand,
+    },
     /// Show the server, the site, its active deploy, and whether the folder differs
     Status(StatusArgs),
     /// Print what each deploy changes, as it happens, one line of JSON each
@@ -108,6 +116,7 @@ Examples:
   pmx sync dist --dry-run              only tell what would happen
   pmx sync dist --max-delete 10%       refuse to remove more than a tenth of the files
   pmx sync dist --expect 12            refuse if deploy 12 is not the active one any more
+  pmx sync dist --preview pr-7         publish beside the active deploy, as pr-7--docs
   url=$(pmx sync dist)                 stdout is the address, alone";
 
 const DIFF_EXAMPLES: &str = "\
@@ -297,12 +306,12 @@ pub struct SyncArgs {
     /// How hard to compress what is sent: auto, or 1 (fast) to 19 (small)
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     pub compression: Compression,
-    /// Publish under an address of its own, beside the active deploy
-    #[arg(long, value_name = "NAME", hide = true)]
-    pub preview: Option<String>,
+    /// Publish a preview, beside the active deploy: NAME--SPACE.DOMAIN shows it
+    #[arg(long, value_name = "NAME", value_parser = AliasName::parse)]
+    pub preview: Option<AliasName>,
     /// Make an older deploy active instead, as `pmx rollback` does
     #[arg(long, value_name = "DEPLOY", hide_short_help = true)]
-    #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch"])]
+    #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch", "preview"])]
     pub rollback: Option<u64>,
     /// The folder.
     #[command(flatten)]
@@ -386,6 +395,27 @@ pub struct RollbackArgs {
     /// Refuse if another deploy than this is active
     #[arg(long, value_name = "DEPLOY")]
     pub expect: Option<u64>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// `pmx preview`
+#[derive(Debug, Subcommand)]
+pub enum PreviewCommand {
+    /// Take a preview away: its address shows nothing any more, its deploys stay at their numbers
+    Rm(PreviewRmArgs),
+}
+
+/// `pmx preview rm`
+#[derive(Debug, Args)]
+pub struct PreviewRmArgs {
+    /// Name of the preview
+    #[arg(value_name = "NAME", value_parser = AliasName::parse)]
+    pub alias: AliasName,
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
     /// The site.
     #[command(flatten)]
     pub site: SiteArgs,
@@ -501,6 +531,8 @@ mod tests {
             "pmx sync a --outdir b",
             "pmx sync --dry-run --watch",
             "pmx sync a --rollback 3",
+            "pmx sync --preview 12",
+            "pmx sync --preview a --rollback 3",
             "pmx sync --compression 20",
             "pmx sync --compression 0",
             "pmx sync --max-delete 101%",
@@ -543,6 +575,7 @@ mod tests {
           hash          Print the root of a folder; nothing is sent
           deploys       List the deploys of a site
           rollback      Make an older deploy active again; nothing is uploaded
+          preview       Take previews away
           status        Show the server, the site, its active deploy, and whether the folder differs
           tail          Print what each deploy changes, as it happens, one line of JSON each
           bench         Measure what publishing a folder and then its next version costs

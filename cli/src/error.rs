@@ -170,6 +170,7 @@ mod tests {
         6 E_OUT_OF_ORDER
         6 E_IDEMPOTENCY_REUSE
         2 E_NAME_INVALID
+        8 E_TOO_MANY_PREVIEWS
         4 E_NAME_RESERVED
         4 E_UNAUTHORISED
         4 E_TOKEN_EXPIRED

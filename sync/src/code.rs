@@ -167,7 +167,10 @@ codes! {
         "The key of an earlier commit was sent again with a different root."
     NameInvalid "E_NAME_INVALID" Usage 422 false
         "Use lower-case letters, digits and single hyphens, at most 63 characters."
-        "The name of a space must be a DNS label, without two hyphens in a row (they separate aliases)."
+        "The name of a space or a preview must be a DNS label, without two hyphens in a row (they separate the two), and both together must fit one. A preview's has at most 37 characters and is no number."
+    TooManyPreviews "E_TOO_MANY_PREVIEWS" Limit 409 false
+        "Take one away: `pmx preview rm NAME`. `pmx deploys` lists them."
+        "The site has as many previews as it may have."
     NameReserved "E_NAME_RESERVED" Auth 403 false
         "Choose another name."
         "The name is reserved for the service itself."

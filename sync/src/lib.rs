@@ -8,6 +8,7 @@
 //! beside this crate has every format to the byte.
 
 mod base64;
+pub mod channel;
 pub mod code;
 pub mod codec;
 pub mod encode;

@@ -104,6 +104,10 @@ pub const SPACE_NAME_BYTES_MAX: usize = 63;
 /// Bytes of the name of an alias.
 pub const ALIAS_NAME_BYTES_MAX: usize = 37;
 
+/// Aliases of a space at once. Each is a row and a pointer, and the history lists all of them;
+/// those of merged branches are to be taken away.
+pub const ALIASES_MAX: u64 = 1_000;
+
 /// Bytes of a DNS label (RFC 1035, section 2.3.4).
 pub const DNS_LABEL_BYTES_MAX: usize = 63;
 

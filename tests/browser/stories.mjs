@@ -203,6 +203,31 @@ const stories = {
     for (const tab of [six, seven]) await tab.page.close();
   },
 
+  async a_preview_is_live_and_the_site_hears_nothing() {
+    publish("nine", first);
+    const preview = (files) => {
+      write(files);
+      run("sync", folder, "--space", "nine", "--preview", "pr-7", "-q");
+    };
+    preview({});
+    const [site, beside] = [await open("nine", "/a"), await open("pr-7--nine", "/a")];
+    preview({ "style.css": "p { color: rgb(9, 0, 0) }" });
+    await becomes(beside, "colour", "rgb(9, 0, 0)");
+    preview({ "a.html": pageOf("a9") });
+    await becomes(beside, "text", "a9");
+    await pause(300);
+    assert.deepEqual([site.loads, beside.loads], [1, 2]);
+    assert.equal(await site.colour(), "rgb(1, 0, 0)");
+    // It may have been told again where it stands, and that is still the first deploy.
+    for (const frame of await site.page.evaluate(() => window.frames_)) {
+      const { deploy, events } = JSON.parse(frame);
+      assert.deepEqual([deploy, events], [1, []]);
+    }
+    publish("nine", {});
+    await becomes(site, "colour", "rgb(9, 0, 0)");
+    for (const tab of [site, beside]) await tab.page.close();
+  },
+
   async a_client_of_durable_streams_reads_events_live() {
     publish("eight", first);
     const seen = [];

@@ -91,6 +91,7 @@ fn head(root: Root, base: Option<Root>, commit: Option<CommitTerms>) -> BeginHea
     BeginHead {
         v: 1,
         space: space(),
+        alias: None,
         root,
         base,
         dry: false,

@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Method, Request};
+use pmx_sync::channel::Channel;
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{
     Backend, BackendError, Blobs, Body, LivePages, Nonce, ObjectKey, Pointer, Pointers, Server,
@@ -26,7 +27,7 @@ use rusqlite::{Connection, ToSql, params_from_iter};
 /// One space's ledger, and all objects and pointers.
 pub(crate) struct Memory {
     pub(crate) objects: RefCell<BTreeMap<ObjectKey, Bytes>>,
-    pub(crate) pointers: RefCell<BTreeMap<SpaceName, Pointer>>,
+    pub(crate) pointers: RefCell<BTreeMap<Channel, Pointer>>,
     pub(crate) ledger: Ledger,
 }
 
@@ -68,14 +69,14 @@ impl Blobs for Memory {
 }
 
 impl Pointers for Memory {
-    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
-        Ok(self.pointers.borrow().get(space).cloned())
+    async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
+        Ok(self.pointers.borrow().get(channel).cloned())
     }
 
-    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+    async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         self.pointers
             .borrow_mut()
-            .insert(space.clone(), pointer.clone());
+            .insert(channel.clone(), pointer.clone());
         Ok(())
     }
 }

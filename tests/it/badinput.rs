@@ -39,6 +39,7 @@ fn told(nodes: &[&Node]) -> String {
     let head = BeginHead {
         v: 1,
         space: SpaceName::parse("demo").unwrap(),
+        alias: None,
         root: NodeId::of(&nodes[0].encode()),
         base: None,
         dry: false,

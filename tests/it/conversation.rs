@@ -164,6 +164,7 @@ impl Story {
     fn intent(&self, site: &Site, base: Option<Base>, mode: Mode) -> Intent {
         Intent {
             space: space("docs"),
+            alias: None,
             root: site.root,
             base,
             expect: None,

@@ -35,6 +35,7 @@ mod journal;
 mod kill;
 mod live;
 mod operating;
+mod previews;
 mod publish;
 mod refused;
 mod registry;

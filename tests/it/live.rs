@@ -2,7 +2,7 @@
 
 mod browser;
 mod crowd;
-mod socket;
+pub(crate) mod socket;
 
 use std::thread;
 use std::time::Duration;

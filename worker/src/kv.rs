@@ -4,8 +4,8 @@
 //! has seen is therefore kept, and the newer of the two counts. Only a space writes its pointer
 //! (`space_do`), one write after the other, so what lies in KV never goes back either.
 
+use pmx_sync::channel::Channel;
 use pmx_sync::index::Cache;
-use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
 use worker::KvStore;
 
@@ -13,10 +13,10 @@ use crate::http::now;
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
-/// The namespace that holds the pointers of all spaces, and those that this isolate has seen.
+/// The namespace that holds the pointers of all channels, and those that this isolate has seen.
 pub(crate) struct Kv {
     store: KvStore,
-    seen: Cache<SpaceName, Pointer>,
+    seen: Cache<Channel, Pointer>,
     /// For tests: what lies in KV is shown late, and nothing else counts.
     lag: Option<Lag>,
 }
@@ -31,15 +31,15 @@ impl Kv {
     }
 
     /// Takes note of a pointer, and returns it or the newer one that was seen before.
-    pub(crate) fn remember(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
-        let newest = self.newest(space, pointer);
+    pub(crate) fn remember(&self, channel: &Channel, pointer: Pointer) -> Pointer {
+        let newest = self.newest(channel, pointer);
         let bytes = size_of::<Pointer>() + newest.earlier.capacity() * EARLIER_BYTES;
-        self.seen.insert(space.clone(), newest.clone(), bytes);
+        self.seen.insert(channel.clone(), newest.clone(), bytes);
         newest
     }
 
-    fn newest(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
-        match self.seen.find(space) {
+    fn newest(&self, channel: &Channel, pointer: Pointer) -> Pointer {
+        match self.seen.find(channel) {
             Some(seen) => newer(seen, pointer),
             None => pointer,
         }
@@ -47,39 +47,39 @@ impl Kv {
 }
 
 impl Pointers for Kv {
-    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
-        let doing = || format!("reading the pointer of {space}");
+    async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
+        let doing = || format!("reading the pointer of {channel}");
         tally::note(Kind::KvRead);
-        let read = self.store.get(&key(space)).cache_ttl(CACHE_SECONDS);
+        let read = self.store.get(&key(channel)).cache_ttl(CACHE_SECONDS);
         let Some(text) = read.text().await.map_err(backend(doing()))? else {
-            return Ok(self.seen.find(space));
+            return Ok(self.seen.find(channel));
         };
         let pointer = serde_json::from_str(&text);
         let pointer = pointer.map_err(|error| BackendError::new(doing(), error))?;
         Ok(Some(match &self.lag {
-            Some(lag) => lag.shown(space, &pointer, now()),
-            None => self.remember(space, pointer),
+            Some(lag) => lag.shown(channel, &pointer, now()),
+            None => self.remember(channel, pointer),
         }))
     }
 
-    fn note(&self, space: &SpaceName, pointer: &Pointer) {
-        self.remember(space, pointer.clone());
+    fn note(&self, channel: &Channel, pointer: &Pointer) {
+        self.remember(channel, pointer.clone());
     }
 
-    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
-        let doing = || format!("writing the pointer of {space}");
-        let newest = self.newest(space, pointer.clone());
+    async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
+        let doing = || format!("writing the pointer of {channel}");
+        let newest = self.newest(channel, pointer.clone());
         let text = serde_json::to_string(&newest);
         let text = text.map_err(|error| BackendError::new(doing(), error))?;
         tally::note(Kind::KvWrite);
         let put = self
             .store
-            .put(&key(space), text)
+            .put(&key(channel), text)
             .map_err(backend(doing()))?;
         put.execute().await.map_err(backend(doing()))?;
         // Not before: what leaves a Durable Object waits until its ledger is on disk, and what
         // stays in memory does not.
-        self.remember(space, newest);
+        self.remember(channel, newest);
         Ok(())
     }
 }
@@ -93,14 +93,14 @@ const EARLIER_BYTES: usize = 72;
 /// Seconds that a location may keep a value without asking: the least that KV takes.
 const CACHE_SECONDS: u64 = 30;
 
-fn key(space: &SpaceName) -> String {
-    format!("pointer/{space}")
+fn key(channel: &Channel) -> String {
+    format!("pointer/{channel}")
 }
 
 /// The newer of what was seen and what was read. Numbers of two spaces that had the same name one
 /// after the other can't be compared: then what was read counts.
 fn newer(seen: Pointer, read: Pointer) -> Pointer {
-    if seen.space == read.space && seen.deploy > read.deploy {
+    if seen.space == read.space && seen.order() > read.order() {
         seen
     } else {
         read
@@ -127,6 +127,14 @@ mod tests {
             index,
             earlier: Vec::new(),
             live: false,
+            gone: false,
+        }
+    }
+
+    fn gone(deploy: u64) -> Pointer {
+        Pointer {
+            gone: true,
+            ..pointer(1, deploy)
         }
     }
 
@@ -137,6 +145,8 @@ mod tests {
             (pointer(1, 3), pointer(1, 2), pointer(1, 3)),
             (pointer(1, 3), pointer(1, 3), pointer(1, 3)),
             (pointer(1, 9), pointer(2, 1), pointer(2, 1)),
+            (gone(3), pointer(1, 3), gone(3)),
+            (gone(3), pointer(1, 4), pointer(1, 4)),
         ] {
             assert_eq!(newer(seen, read), expected);
         }

@@ -14,9 +14,10 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pmx_sync::channel::Channel;
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{Backend, Pointer, Pointers, Server};
-use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::serve::{Backend, Pointers, Server};
+use pmx_sync::space::{Command, Due, Reply, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 // What `#[durable_object]` writes refers to this name.
@@ -70,7 +71,7 @@ impl DurableObject for SpaceDO {
         let answer = self.answer(&request).await;
         let answer = answer.unwrap_or_else(|problem| Answer {
             outcome: Err(problem),
-            pointer: None,
+            due: Vec::new(),
         });
         Response::from_bytes(serde_json::to_vec(&answer)?)
     }
@@ -121,18 +122,21 @@ impl SpaceDO {
         let call = body(request, CALL_BYTES_MAX).await?;
         let call: Call = serde_json::from_slice(&call)
             .map_err(|error| thrown::problem("reading a command")(error.to_string()))?;
-        let announces = call.command.may_announce();
+        let announced = call.command.may_announce().then(|| Channel {
+            space: call.space.clone(),
+            alias: call.command.alias().cloned(),
+        });
         let what = call.command.name();
         let started = crate::http::now();
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
-        let mut pointer = None;
-        if announces && outcome.is_ok() {
-            self.live.changed();
+        let mut due = Vec::new();
+        if let Some(channel) = announced.filter(|_| outcome.is_ok()) {
+            self.live.changed(&channel);
             // The command is done, whether readers hear of it now or by the alarm.
             let delivered = self.deliver(&call.space, call.now).await;
-            pointer = delivered.unwrap_or_else(|problem| {
+            due = delivered.unwrap_or_else(|problem| {
                 console_error!("{problem}");
-                None
+                Vec::new()
             });
         }
         let code = outcome.as_ref().err().map(|problem| problem.code.as_str());
@@ -141,7 +145,7 @@ impl SpaceDO {
             .saturating_sub(started.as_millis());
         let line = journal::command(call.space.as_str(), what, code, millis, &tally::take());
         console_log!("{line}");
-        Ok(Answer { outcome, pointer })
+        Ok(Answer { outcome, due })
     }
 
     /// Nothing here waits, except the write of a commit's index object.
@@ -157,39 +161,59 @@ impl SpaceDO {
 
     /// Writes what the outbox holds to KV, if it may now; otherwise the alarm will. Returns what
     /// readers are to see.
-    async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Option<Pointer>, Problem> {
-        let Some(pointer) = self.undelivered(space, now).await? else {
-            return Ok(None);
-        };
+    async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {
+        let due = self.due(space, now, Command::Undelivered).await?;
+        if due.is_empty() {
+            return Ok(due);
+        }
         // No wait lies between the commit and this, so both reach the disk or neither.
         let storage = self.ledger.storage();
         let set = storage.set_alarm(PAUSE).await;
         set.map_err(thrown::problem(format!("setting the alarm of {space}")))?;
         let started = crate::http::now();
         if !self.pace.start(started) {
-            return Ok(Some(pointer));
+            return Ok(due);
         }
-        let server = self.server()?;
-        let written = server.backend().pointers().write(space, &pointer).await;
+        let written = self.write(space, &due, now).await;
         self.pace.stop();
-        written?;
-        let deploy = pointer.deploy;
-        let delivered = Command::Delivered { deploy };
-        self.carry_out(space, delivered, now).await?;
-        if self.undelivered(space, now).await?.is_none() {
+        if written?.is_empty() {
             let deleted = storage.delete_alarm().await;
             deleted.map_err(thrown::problem(format!("deleting the alarm of {space}")))?;
         }
-        Ok(Some(pointer))
+        Ok(due)
     }
 
-    async fn undelivered(
+    /// Writes pointers to KV, each to a key of its own. Returns those that came up meanwhile.
+    async fn write(
+        &self,
+        space: &SpaceName,
+        due: &[Due],
+        now: Timestamp,
+    ) -> Result<Vec<Due>, Problem> {
+        let server = self.server()?;
+        let mut left = Vec::new();
+        for Due { alias, pointer } in due {
+            let channel = Channel {
+                space: space.clone(),
+                alias: alias.clone(),
+            };
+            let pointers = server.backend().pointers();
+            pointers.write(&channel, pointer).await?;
+            let (alias, order) = (channel.alias, pointer.order());
+            let delivered = Command::Delivered { alias, order };
+            left = self.due(space, now, delivered).await?;
+        }
+        Ok(left)
+    }
+
+    async fn due(
         &self,
         space: &SpaceName,
         now: Timestamp,
-    ) -> Result<Option<Pointer>, Problem> {
-        match self.carry_out(space, Command::Undelivered, now).await? {
-            Reply::Pointer(pointer) => Ok(Some(*pointer)),
+        command: Command,
+    ) -> Result<Vec<Due>, Problem> {
+        match self.carry_out(space, command, now).await? {
+            Reply::Due(due) => Ok(due),
             Reply::Space(_)
             | Reply::Publish(_)
             | Reply::Kept(_)
@@ -198,7 +222,9 @@ impl SpaceDO {
             | Reply::Diff(_)
             | Reply::Events(_)
             | Reply::Net(_)
-            | Reply::Done => Ok(None),
+            | Reply::Pointer(_)
+            | Reply::Index { .. }
+            | Reply::Unaliased(_) => Ok(Vec::new()),
         }
     }
 

@@ -5,10 +5,11 @@
 
 use std::rc::Rc;
 
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{Pointer, Spaces};
-use pmx_sync::space::{Command, Reply};
+use pmx_sync::serve::Spaces;
+use pmx_sync::space::{Command, Due, Reply};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
@@ -37,9 +38,9 @@ pub(crate) struct Call {
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Answer {
     pub(crate) outcome: Result<Reply, Problem>,
-    /// The pointer that the command brought about, so that this isolate need not wait for KV.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub(crate) pointer: Option<Pointer>,
+    /// Pointers that the command brought about, so that this isolate need not wait for KV.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) due: Vec<Due>,
 }
 
 impl Objects {
@@ -83,16 +84,17 @@ impl Spaces for Objects {
         if matches!(command, Command::Undelivered | Command::Delivered { .. }) {
             // A space writes its own pointer, lest two writers bring an older one back: from
             // outside there is never anything to deliver.
-            return Ok(Reply::Done);
+            return Ok(Reply::Due(Vec::new()));
         }
         let call = Call {
             space: space.clone(),
             now,
             command,
         };
-        let Answer { outcome, pointer } = self.send(&call).await?;
-        if let Some(pointer) = pointer {
-            self.pointers.remember(space, pointer);
+        let Answer { outcome, due } = self.send(&call).await?;
+        for Due { alias, pointer } in due {
+            let space = space.clone();
+            self.pointers.remember(&Channel { space, alias }, pointer);
         }
         outcome
     }
@@ -117,12 +119,12 @@ mod tests {
         let arrived: Call = serde_json::from_str(&text).unwrap();
         assert_eq!(format!("{arrived:?}"), format!("{call:?}"));
         for outcome in [
-            Ok(Reply::Done),
+            Ok(Reply::Unaliased(None)),
             Err(Problem::new(Code::Conflict, "x").with_active(Some(2))),
         ] {
             let answer = Answer {
                 outcome,
-                pointer: None,
+                due: Vec::new(),
             };
             let text = serde_json::to_string(&answer).unwrap();
             let arrived: Answer = serde_json::from_str(&text).unwrap();

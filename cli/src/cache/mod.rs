@@ -13,8 +13,8 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
+use pmx_sync::channel::Channel;
 use pmx_sync::hash::Hash;
-use pmx_sync::name::SpaceName;
 use pmx_sync::scan;
 
 pub use active::Active;
@@ -39,9 +39,13 @@ pub struct FolderCache {
     nodes: Option<PathBuf>,
 }
 
-/// The cache of one site.
+/// The cache of one site, or of one of its previews.
 #[derive(Debug, Clone)]
-pub struct SiteCache(Option<PathBuf>);
+pub struct SiteCache {
+    own: Option<PathBuf>,
+    /// With a preview: the site's.
+    beside: Option<PathBuf>,
+}
 
 impl CacheFolder {
     /// The folder that `PMX_CACHE` names, or the user's.
@@ -81,14 +85,18 @@ impl CacheFolder {
         }
     }
 
-    /// The cache of a site.
-    pub fn site(&self, server: &Server, space: &SpaceName) -> SiteCache {
-        let name = name_of(&[server.as_str().as_bytes(), space.as_str().as_bytes()]);
-        SiteCache(
-            self.0
-                .as_ref()
-                .map(|cache| cache.join("sites").join(name).with_extension("json")),
-        )
+    /// The cache of a site, or of a preview.
+    pub fn site(&self, server: &Server, channel: &Channel) -> SiteCache {
+        let file = |label: &str| {
+            let name = name_of(&[server.as_str().as_bytes(), label.as_bytes()]);
+            let cache = self.0.as_ref()?;
+            Some(cache.join("sites").join(name).with_extension("json"))
+        };
+        let preview = channel.alias.as_ref();
+        SiteCache {
+            own: file(&channel.to_string()),
+            beside: preview.and_then(|_| file(channel.space.as_str())),
+        }
     }
 }
 
@@ -120,20 +128,32 @@ impl FolderCache {
 }
 
 impl SiteCache {
-    /// What was active when the site was last seen.
+    /// What was active when the site was last seen. A preview that was never seen is taken for one
+    /// that is new, and begins as the site was.
     pub fn active(&self) -> Option<Active> {
-        Active::parse(&read(self.0.as_deref()?)?)
+        let new = |site: Active| Active { deploy: 0, ..site };
+        active(self.own.as_deref()).or_else(|| self.site().map(new))
     }
 
-    /// The bytes of what was published.
+    /// With a preview: what was active when the site was last seen.
+    pub fn site(&self) -> Option<Active> {
+        active(self.beside.as_deref())
+    }
+
+    /// The bytes of what was published, for the site and its previews: both are of one space.
     pub fn packs(&self) -> LocalPacks {
-        LocalPacks::open(self.0.as_ref().map(|file| file.with_extension("packs")))
+        let file = self.beside.as_ref().or(self.own.as_ref());
+        LocalPacks::open(file.map(|file| file.with_extension("packs")))
     }
 
     /// Keeps what is active now.
     pub fn keep(&self, active: &Active) {
-        keep(self.0.as_deref(), &active.encode());
+        keep(self.own.as_deref(), &active.encode());
     }
+}
+
+fn active(file: Option<&Path>) -> Option<Active> {
+    Active::parse(&read(file?)?)
 }
 
 fn name_of(parts: &[&[u8]]) -> String {
@@ -208,16 +228,30 @@ mod tests {
         let file = place.path().join("file");
         std::fs::write(&file, "x").unwrap();
         let server = Server::parse("localhost").unwrap();
-        let space = SpaceName::parse("docs").unwrap();
-        let site = CacheFolder::at(&file).site(&server, &space);
+        let docs = Channel::of_label("docs").unwrap();
+        let site = CacheFolder::at(&file).site(&server, &docs);
         let active = Active {
             root: pmx_sync::id::NodeId::of(b"x"),
             deploy: 3,
         };
         site.keep(&active);
         assert_eq!(site.active(), None);
-        let site = CacheFolder::at(place.path()).site(&server, &space);
+        let cache = CacheFolder::at(place.path());
+        let site = cache.site(&server, &docs);
         site.keep(&active);
         assert_eq!(site.active(), Some(active));
+        let preview = cache.site(&server, &Channel::of_label("next--docs").unwrap());
+        let new = Active {
+            deploy: 0,
+            ..active
+        };
+        assert_eq!(preview.active(), Some(new));
+        let fourth = Active {
+            deploy: 4,
+            ..active
+        };
+        preview.keep(&fourth);
+        assert_eq!(preview.active(), Some(fourth));
+        assert_eq!(site.active(), Some(active), "a preview is not active");
     }
 }

@@ -5,6 +5,7 @@
 //! them. Whatever is not an answer of the protocol is said to be none.
 
 mod events;
+mod history;
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,8 +16,7 @@ use pmx_sync::code::Code;
 use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::name::SpaceName;
 use pmx_sync::wire::{
-    BeginReply, DeployView, DeploysReply, DiffReply, ENVELOPE_MEDIA, PROBLEM_MEDIA, PartHead,
-    Problem, RollbackHead, RollbackReply,
+    BeginReply, ENVELOPE_MEDIA, PROBLEM_MEDIA, PartHead, Problem, RollbackHead, RollbackReply,
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -91,6 +91,7 @@ enum Method {
     Get,
     Post,
     Put,
+    Delete,
 }
 
 impl Client {
@@ -163,33 +164,6 @@ impl Client {
     pub fn rollback(&self, head: &RollbackHead) -> Result<RollbackReply, Failure> {
         let body = serde_json::to_vec(head).map_err(|error| Failure::usage(error.to_string()))?;
         self.json(&Call::post("/api/publish/rollback", JSON_MEDIA, &body))
-    }
-
-    /// `GET /api/deploys`.
-    pub fn deploys(
-        &self,
-        space: &SpaceName,
-        before: Option<u64>,
-        limit: u64,
-    ) -> Result<DeploysReply, Failure> {
-        let before = before
-            .map(|number| format!("&before={number}"))
-            .unwrap_or_default();
-        self.json(&Call::get(&format!(
-            "/api/deploys?space={space}&limit={limit}{before}"
-        )))
-    }
-
-    /// `GET /api/deploys/<n>`.
-    pub fn deploy(&self, space: &SpaceName, number: u64) -> Result<DeployView, Failure> {
-        self.json(&Call::get(&format!("/api/deploys/{number}?space={space}")))
-    }
-
-    /// `GET /api/diff`.
-    pub fn diff(&self, space: &SpaceName, from: u64, to: u64) -> Result<DiffReply, Failure> {
-        self.json(&Call::get(&format!(
-            "/api/diff?space={space}&from={from}&to={to}"
-        )))
     }
 
     /// `GET /healthz`.
@@ -281,8 +255,11 @@ impl Client {
             .as_ref()
             .map(|token| format!("Bearer {}", token.reveal()));
         match call.method {
-            Method::Get => {
-                let mut request = self.agent.get(url);
+            Method::Get | Method::Delete => {
+                let mut request = match call.method {
+                    Method::Delete => self.agent.delete(url),
+                    Method::Get | Method::Post | Method::Put => self.agent.get(url),
+                };
                 if let Some(bearer) = bearer {
                     request = request.header("authorization", bearer);
                 }
@@ -291,7 +268,7 @@ impl Client {
             Method::Post | Method::Put => {
                 let request = match call.method {
                     Method::Put => self.agent.put(url),
-                    Method::Get | Method::Post => self.agent.post(url),
+                    Method::Get | Method::Post | Method::Delete => self.agent.post(url),
                 };
                 let mut request = request.content_type(call.media);
                 if let Some(bearer) = bearer {
@@ -366,6 +343,13 @@ impl<'a> Call<'a> {
             path,
             media: "",
             body: &[],
+        }
+    }
+
+    const fn delete(path: &'a str) -> Self {
+        Self {
+            method: Method::Delete,
+            ..Self::get(path)
         }
     }
 

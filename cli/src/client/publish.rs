@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use pmx_sync::code::Code;
 use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::name::SpaceName;
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{Action, Base, Intent, Mode, Outcome, OutcomeKind, Push, Request};
 use pmx_sync::wire::{BeginReply, DeployMeta, Envelope, Order, Section, SectionKind, Summary};
 
@@ -21,6 +21,8 @@ use crate::ui::{Counting, Ui};
 /// On which terms a folder is published.
 #[derive(Debug, Clone)]
 pub struct Terms {
+    /// The preview that is published, if it shall not become active.
+    pub alias: Option<AliasName>,
     /// Publish, or only ask.
     pub mode: Mode,
     /// The deploy that must be active.
@@ -150,6 +152,7 @@ impl Publish<'_> {
     fn intent(&self, base: Option<Active>) -> Result<Intent, Failure> {
         Ok(Intent {
             space: self.space.clone(),
+            alias: self.terms.alias.clone(),
             root: self.local.root(),
             base: base.map(|Active { root, deploy }| Base { root, deploy }),
             expect: self.terms.expect,

@@ -1,4 +1,4 @@
-//! Which deploy of each space is active, for the read path.
+//! Which deploy of each site is active, and which each of its previews shows, for the read path.
 //!
 //! A table in the host's own database, with the pointers in use kept in memory before it: this is
 //! the only process that writes them.
@@ -8,18 +8,18 @@ use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use pmx_sync::name::SpaceName;
+use pmx_sync::channel::Channel;
 use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
 use pmx_sync::sql::{Sql, SqlError, Value};
 
 use super::error::HostError;
 use super::sql::Ledger;
 
-/// The pointers of all spaces.
+/// The pointers of all sites and previews.
 pub struct PointerTable {
     table: Mutex<Ledger>,
     // Written only while `table` is held, so that it never falls behind what was read.
-    known: RwLock<HashMap<SpaceName, Pointer>>,
+    known: RwLock<HashMap<Channel, Pointer>>,
     lag: Option<Lag>,
 }
 
@@ -43,24 +43,24 @@ impl PointerTable {
         Self { lag, ..self }
     }
 
-    fn shown(&self, space: &SpaceName, newest: Pointer) -> Pointer {
+    fn shown(&self, channel: &Channel, newest: Pointer) -> Pointer {
         match &self.lag {
             None => newest,
-            Some(lag) => lag.shown(space, &newest, super::now()),
+            Some(lag) => lag.shown(channel, &newest, super::now()),
         }
     }
 
-    fn known(&self, space: &SpaceName) -> Option<Pointer> {
+    fn known(&self, channel: &Channel) -> Option<Pointer> {
         let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(space).cloned()
+        known.get(channel).cloned()
     }
 
-    fn learn(&self, space: &SpaceName, pointer: Pointer, _table: &MutexGuard<'_, Ledger>) {
+    fn learn(&self, channel: &Channel, pointer: Pointer, _table: &MutexGuard<'_, Ledger>) {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.len() >= KNOWN_MAX {
             known.clear();
         }
-        known.insert(space.clone(), pointer);
+        known.insert(channel.clone(), pointer);
     }
 
     fn table(&self) -> MutexGuard<'_, Ledger> {
@@ -69,15 +69,15 @@ impl PointerTable {
 }
 
 impl Pointers for PointerTable {
-    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
-        if let Some(pointer) = self.known(space) {
-            return Ok(Some(self.shown(space, pointer)));
+    async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
+        if let Some(pointer) = self.known(channel) {
+            return Ok(Some(self.shown(channel, pointer)));
         }
         let failed = |why: &dyn std::fmt::Display| {
-            BackendError::new(format!("reading the pointer of {space}"), why)
+            BackendError::new(format!("reading the pointer of {channel}"), why)
         };
         let table = self.table();
-        let rows = table.run(READ, &[space.as_str().into()]);
+        let rows = table.run(READ, &[channel.to_string().into()]);
         let Some(row) = rows.map_err(|error| failed(&error))?.pop() else {
             return Ok(None);
         };
@@ -85,20 +85,24 @@ impl Pointers for PointerTable {
             return Err(failed(&"its body is no text"));
         };
         let pointer: Pointer = serde_json::from_str(body).map_err(|error| failed(&error))?;
-        self.learn(space, pointer.clone(), &table);
-        Ok(Some(self.shown(space, pointer)))
+        self.learn(channel, pointer.clone(), &table);
+        Ok(Some(self.shown(channel, pointer)))
     }
 
-    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+    async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         let failed = |why: &dyn std::fmt::Display| {
-            BackendError::new(format!("writing the pointer of {space}"), why)
+            BackendError::new(format!("writing the pointer of {channel}"), why)
         };
         let body = serde_json::to_string(pointer).map_err(|error| failed(&error))?;
-        let params = [space.as_str().into(), pointer.deploy.into(), body.into()];
+        let params = [
+            channel.to_string().into(),
+            pointer.order().into(),
+            body.into(),
+        ];
         let table = self.table();
         let written = table.run(WRITE, &params).map_err(|error| failed(&error))?;
         if !written.is_empty() {
-            self.learn(space, pointer.clone(), &table);
+            self.learn(channel, pointer.clone(), &table);
         }
         Ok(())
     }
@@ -107,6 +111,7 @@ impl Pointers for PointerTable {
 /// Pointers kept in memory: one with its ten earlier deploys takes about a kilobyte.
 const KNOWN_MAX: usize = 8_192;
 
+/// `deploy` is the pointer's order, which is more than the deploy's number.
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS pointer (
     name TEXT NOT NULL PRIMARY KEY,
     deploy INTEGER NOT NULL,
@@ -148,6 +153,14 @@ mod tests {
             index,
             earlier: vec![(root, index)],
             live: false,
+            gone: false,
+        }
+    }
+
+    fn gone(deploy: u64) -> Pointer {
+        Pointer {
+            gone: true,
+            ..pointer(deploy, 9)
         }
     }
 
@@ -155,8 +168,8 @@ mod tests {
     fn never_goes_back_and_survives() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("host.db");
-        let docs = SpaceName::parse("docs").unwrap();
-        let blog = SpaceName::parse("blog").unwrap();
+        let docs = Channel::of_label("docs").unwrap();
+        let blog = Channel::of_label("next--docs").unwrap();
         let mut table = PointerTable::open(&path).unwrap();
         assert_eq!(block_on(table.read(&docs)).unwrap(), None);
         for (written, expected) in [
@@ -165,6 +178,9 @@ mod tests {
             (pointer(5, 3), pointer(5, 3)),
             (pointer(10, 4), pointer(10, 4)),
             (pointer(9, 5), pointer(10, 4)),
+            (gone(10), gone(10)),
+            (pointer(10, 6), gone(10)),
+            (pointer(11, 7), pointer(11, 7)),
         ] {
             block_on(table.write(&docs, &written)).unwrap();
             assert_eq!(
@@ -182,7 +198,7 @@ mod tests {
     fn a_stale_write_without_a_read_before_it_changes_nothing() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("host.db");
-        let docs = SpaceName::parse("docs").unwrap();
+        let docs = Channel::of_label("docs").unwrap();
         block_on(
             PointerTable::open(&path)
                 .unwrap()

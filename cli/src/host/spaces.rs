@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::Spaces;
@@ -79,7 +80,10 @@ impl LocalSpaces {
     ) -> Result<Reply, Problem> {
         let file = self.folder.join(format!("{space}.db"));
         let turn = self.turn(space, &file, command.creates())?;
-        let announces = command.may_announce();
+        let announced = command.may_announce().then(|| Channel {
+            space: space.clone(),
+            alias: command.alias().cloned(),
+        });
         let reply = {
             let mut kept = take(&turn);
             let ledger = match &mut *kept {
@@ -88,8 +92,8 @@ impl LocalSpaces {
             };
             block_on(execute(ledger, &*self.blobs, space, command, now))
         };
-        if announces {
-            ring(&self.topics, space);
+        if let Some(channel) = announced {
+            ring(&self.topics, &channel);
             // Nobody listens only while the host stops; the next start looks at every outbox.
             let _ = self.changed.send(space.clone());
         }

@@ -2,8 +2,9 @@
 
 use jiff::tz::TimeZone;
 use pmx_sync::code::Code;
+use pmx_sync::name::AliasName;
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{DeployKind, DeployView};
+use pmx_sync::wire::{DeployKind, DeployView, DeploysReply};
 use serde_json::json;
 
 use super::{Context, Ended};
@@ -41,7 +42,7 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
             .ui
             .note(format!("{} has no deploys to list", site.space));
     } else {
-        let rows = reply.deploys.iter().map(|deploy| row(deploy, reply.active));
+        let rows = reply.deploys.iter().map(|deploy| row(deploy, &reply));
         for line in table(rows.collect()) {
             context.ui.result(line);
         }
@@ -49,6 +50,7 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
     let body = json!({
         "space": site.space,
         "active": reply.active,
+        "aliases": reply.aliases,
         "url": reply.url,
         "deploys": reply.deploys,
     });
@@ -56,8 +58,14 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
     Ok(Ended::Done)
 }
 
-fn row(deploy: &DeployView, active: u64) -> [String; 8] {
-    let mark = if deploy.number == active { "*" } else { "" };
+fn row(deploy: &DeployView, reply: &DeploysReply) -> [String; 8] {
+    let names =
+        |(alias, number): (&AliasName, &u64)| (*number == deploy.number).then(|| alias.to_string());
+    let mark = if deploy.number == reply.active {
+        "*".to_owned()
+    } else {
+        reply.aliases.iter().find_map(names).unwrap_or_default()
+    };
     let message = match (deploy.kind, deploy.restores, &deploy.meta.message) {
         (DeployKind::Rollback, Some(number), None) => format!("(rollback to {number})"),
         (DeployKind::Rollback, Some(number), Some(text)) => {
@@ -68,7 +76,7 @@ fn row(deploy: &DeployView, active: u64) -> [String; 8] {
         }
     };
     [
-        mark.into(),
+        mark,
         deploy.number.to_string(),
         when(deploy.at),
         deploy.root.to_hex()[..12].to_owned(),
@@ -140,8 +148,14 @@ mod tests {
              "summary":{"added":0,"modified":0,"removed":0,"unchanged":0},
              "meta":{"message":"first \u001b[2J line\nsecond","commit":"0123456789abcdef"}}]"#;
         let deploys = deploys.replace("ROOT", &"ab".repeat(32));
-        let deploys: Vec<DeployView> = serde_json::from_str(&deploys).unwrap();
-        let lines = table(deploys.iter().map(|deploy| row(deploy, 12)).collect());
+        let reply = DeploysReply {
+            active: 12,
+            aliases: [(AliasName::parse("next").unwrap(), 9)].into(),
+            deploys: serde_json::from_str(&deploys).unwrap(),
+            url: String::new(),
+        };
+        let rows = reply.deploys.iter().map(|deploy| row(deploy, &reply));
+        let lines = table(rows.collect());
         insta::assert_snapshot!(lines.join("\n"), @r"
            deploy  when                  root          files     new  commit       message
         *      12  2023-11-14 22:13:20Z  abababababab  52000     0 B               (rollback to 9)

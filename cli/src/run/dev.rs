@@ -33,6 +33,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     };
     let url = running.url_of(&site.space);
     let terms = Terms {
+        alias: None,
         mode: Mode::Publish,
         expect: None,
         order: None,

@@ -169,16 +169,13 @@ fn folder_difference(
     Ok(difference)
 }
 
-/// The active deploy, if there is one: the newest, since every activation makes a deploy.
+/// The active deploy, if there is one.
 pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Failure> {
-    match client.deploys(&site.space, None, 1) {
-        Ok(reply) => Ok(reply.deploys.first().map(|deploy| Active {
-            root: deploy.root,
-            deploy: deploy.number,
-        })),
-        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => Ok(None),
-        Err(failure) => Err(failure),
-    }
+    let active = client.active(&site.space)?;
+    Ok(active.map(|(deploy, _)| Active {
+        root: deploy.root,
+        deploy: deploy.number,
+    }))
 }
 
 fn known(local: &Local, active: Active) -> Result<Difference, Failure> {
@@ -239,6 +236,7 @@ fn asked(
     active: Active,
 ) -> Result<Difference, Failure> {
     let terms = Terms {
+        alias: None,
         mode: Mode::Dry,
         expect: None,
         order: None,
@@ -246,7 +244,7 @@ fn asked(
         max_delete: None,
         compression: Compression::Auto,
     };
-    let known = context.cache.site(&site.server, &site.space);
+    let known = context.cache.site(&site.server, &site.space.clone().into());
     let publish = Publish {
         client,
         space: &site.space,

@@ -6,6 +6,7 @@ mod dev;
 mod diff;
 mod explain;
 mod hash;
+mod preview;
 mod rollback;
 mod serve;
 mod shell;
@@ -91,6 +92,7 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
         Command::Hash(args) => hash::run(&args, context),
         Command::Deploys(args) => deploys::run(&args, context),
         Command::Rollback(args) => rollback::run(args, context),
+        Command::Preview { command } => preview::run(command, context),
         Command::Status(args) => status::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),

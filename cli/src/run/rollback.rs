@@ -29,7 +29,8 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         root: deploy.root,
         deploy: deploy.number,
     };
-    context.cache.site(&site.server, &site.space).keep(&active);
+    let channel = site.space.clone().into();
+    context.cache.site(&site.server, &channel).keep(&active);
     let restored = deploy.restores.unwrap_or(deploy.number);
     context.ui.note(format!(
         "deploy {} of {} is deploy {restored} again",

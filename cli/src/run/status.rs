@@ -1,6 +1,5 @@
 //! `pmx status`: the server, the site, its active deploy, and whether the folder differs.
 
-use pmx_sync::code::Code;
 use pmx_sync::wire::DeployView;
 use serde_json::json;
 
@@ -18,11 +17,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         site.token.clone(),
         context.interrupt.clone(),
     );
-    let (active, url) = match client.deploys(&site.space, None, 1) {
-        Ok(reply) => (reply.deploys.into_iter().next(), Some(reply.url)),
-        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => (None, None),
-        Err(failure) => return Err(failure),
-    };
+    let (active, url) = client.active(&site.space)?.unzip();
     let local = if folder.dir.is_dir() {
         let cache = context.cache.folder(&folder);
         Some(Local::read(&folder, &args.folder.scan, cache, context.ui)?)

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use pmx_sync::channel::Channel;
 use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
-use pmx_sync::wire::{DeployMeta, Summary};
+use pmx_sync::wire::{DeployMeta, DeployView, Summary};
 use serde::Serialize;
 
 use super::watch::Watch;
@@ -25,12 +26,6 @@ use crate::server::Reach;
 use crate::ui::{self, Counting, Ui};
 
 pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    if args.preview.is_some() {
-        let message = "--preview is not in this version";
-        return Err(
-            Failure::usage(message).with_hint("Publish to a space of its own: --space NAME.")
-        );
-    }
     if let Some(deploy) = args.rollback {
         return rollback::run(instead(args, deploy), context);
     }
@@ -47,6 +42,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         ));
     }
     let terms = Terms {
+        alias: args.preview,
         mode: if args.dry_run {
             Mode::Dry
         } else {
@@ -115,7 +111,11 @@ impl Job {
     ) -> Result<Report, Failure> {
         let started = Instant::now();
         let before = client.traffic();
-        let site = context.cache.site(&self.site.server, &self.site.space);
+        let channel = Channel {
+            space: self.site.space.clone(),
+            alias: self.terms.alias.clone(),
+        };
+        let site = context.cache.site(&self.site.server, &channel);
         let (base, packs) = (site.active(), site.packs());
         let known = base.map_or(Known::Nothing(&packs), |_| Known::Active);
         let (local, sending) = self.read(client, &known, context, touched)?;
@@ -137,7 +137,9 @@ impl Job {
             interrupt: &context.interrupt,
             ui: context.ui,
         };
-        let result = keeping(&local, base.map(|base| base.root), || publish.run());
+        let bases = base.into_iter().chain(site.site());
+        let bases: Vec<Root> = bases.map(|base| base.root).collect();
+        let result = keeping(&local, &bases, || publish.run());
         let Published { outcome, mut times } = result?;
         times.upload += sending;
         Ok(Report {
@@ -206,8 +208,7 @@ impl Job {
 
 /// Publishes, and meanwhile keeps what was learnt about the folder: what was hashed need not be
 /// hashed again, however the publish ends.
-fn keeping<T>(local: &Local, base: Option<Root>, publish: impl FnOnce() -> T) -> T {
-    let bases = base.as_slice();
+fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
     let had_manifest = local.has_manifest();
     let result = std::thread::scope(|scope| {
         scope.spawn(|| local.keep(bases));
@@ -285,11 +286,15 @@ impl Report {
 
     /// What happened, in one line.
     pub(super) fn sentence(&self) -> String {
-        let number = self
-            .outcome
-            .deploy
-            .as_ref()
-            .map_or(0, |deploy| deploy.number);
+        let deploy = match &self.outcome.deploy {
+            Some(DeployView {
+                number,
+                alias: Some(alias),
+                ..
+            }) => format!("preview {alias} (deploy {number})"),
+            Some(deploy) => format!("deploy {}", deploy.number),
+            None => "nothing".to_owned(),
+        };
         let Summary {
             added,
             modified,
@@ -301,10 +306,10 @@ impl Report {
         let millis = self.total.as_millis();
         match self.outcome.kind {
             OutcomeKind::Unchanged => {
-                format!("unchanged: deploy {number} is this folder ({millis} ms)")
+                format!("unchanged: {deploy} is this folder ({millis} ms)")
             }
             OutcomeKind::Published => format!(
-                "published deploy {number}: {changes}; {sent} sent in {} ({millis} ms)",
+                "published {deploy}: {changes}; {sent} sent in {} ({millis} ms)",
                 ui::count(self.traffic.requests, "request", "requests"),
             ),
             OutcomeKind::Planned => {

@@ -5,8 +5,8 @@ use http::header::{CACHE_CONTROL, CONNECTION, HOST, ORIGIN, UPGRADE, X_CONTENT_T
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 
+use crate::channel::Channel;
 use crate::code::Code;
-use crate::name::SpaceName;
 use crate::stream::Refusal;
 use crate::stream::http::{Call, Get, Live, answer};
 use crate::wire::Problem;
@@ -14,8 +14,8 @@ use crate::wire::Problem;
 /// A reader who waits for what is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listener {
-    /// The site whose events are read.
-    pub space: SpaceName,
+    /// The site, or the preview, whose events are read.
+    pub channel: Channel,
     /// How.
     pub listening: Listening,
 }
@@ -40,15 +40,15 @@ pub struct Heard {
     pub compact: bool,
 }
 
-/// What a request for the events of `space` waits for, or why it may not; nothing if it does not
+/// What a request for the events of `channel` waits for, or why it may not; nothing if it does not
 /// wait.
 pub(crate) fn listener(
     head: &Parts,
-    space: &SpaceName,
+    channel: &Channel,
 ) -> Option<Result<Listener, Response<Bytes>>> {
     let found = |listening| {
-        let space = space.clone();
-        Some(Ok(Listener { space, listening }))
+        let channel = channel.clone();
+        Some(Ok(Listener { channel, listening }))
     };
     if head.method != Method::GET {
         return None;
@@ -140,6 +140,7 @@ fn is_own_origin(head: &Parts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::SpaceName;
 
     fn outcome(headers: &[(&str, &str)], address: &str) -> String {
         let mut request = http::Request::get(address);
@@ -147,7 +148,7 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        match listener(&head, &SpaceName::parse("docs").unwrap()) {
+        match listener(&head, &SpaceName::parse("docs").unwrap().into()) {
             None => "none".into(),
             Some(Err(answer)) => answer.status().as_u16().to_string(),
             Some(Ok(listener)) => match listener.listening {

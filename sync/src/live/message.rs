@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::Root;
 use crate::manifest::Change;
+use crate::name::AliasName;
 use crate::site::page_address;
 use crate::time::Timestamp;
 use crate::wire::DeployKind;
@@ -11,8 +12,11 @@ use crate::wire::DeployKind;
 /// One message of a space's event log, or the net of several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Message {
-    /// The deploy that is active after it.
+    /// The deploy that is there after it: active, or its preview's.
     pub deploy: u64,
+    /// With a preview: its alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<AliasName>,
     /// Its root.
     pub root: Root,
     /// The root it is compared with.

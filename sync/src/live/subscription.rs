@@ -150,6 +150,7 @@ mod tests {
         };
         Message {
             deploy: 2,
+            alias: None,
             root: NodeId::of(b"new"),
             prev_root: Some(NodeId::of(b"old")),
             since: None,

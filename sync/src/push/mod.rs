@@ -29,7 +29,7 @@ use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
 use crate::manifest::{
     Change, ManifestError, NewNode, NodeSource, Origins, diff, encode_patch, encode_patch_from,
 };
-use crate::name::SpaceName;
+use crate::name::{AliasName, SpaceName};
 use crate::wire::{
     BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, Order, Problem, Section,
     SectionKind, State, Summary, VERSION,
@@ -48,9 +48,12 @@ const ROUNDS_MAX: u32 = 3;
 pub struct Intent {
     /// The space.
     pub space: SpaceName,
+    /// The preview to be published, if the root shall not become active.
+    pub alias: Option<AliasName>,
     /// The root to be published.
     pub root: Root,
-    /// The root that the client saw on the server last, and its deploy; its nodes are at hand.
+    /// A root that the client saw on the server, whose nodes are at hand, and the deploy that it
+    /// takes for the one to be replaced; 0 if it takes it that there is none yet.
     pub base: Option<Base>,
     /// The deploy that has to be replaced, if the user said so.
     pub expect: Option<u64>,
@@ -469,6 +472,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let head = BeginHead {
             v: VERSION,
             space: self.intent.space.clone(),
+            alias: self.intent.alias.clone(),
             root: self.intent.root,
             base,
             dry: self.intent.mode == Mode::Dry,

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::channel::Channel;
 use crate::id::{ObjectId, Root, SpaceId};
 use crate::location::Extent;
 use crate::name::SpaceName;
@@ -80,25 +81,26 @@ pub trait Blobs {
     fn delete(&self, keys: &[ObjectKey]) -> impl Future<Output = Result<(), BackendError>>;
 }
 
-/// Where readers find a space's active deploy: KV, a table. It may lag behind the space, but it
-/// never goes back: a write of an older deploy than the one it holds MUST change nothing.
+/// Where readers find the active deploy of a site and those of its previews: KV, a table. It may
+/// lag behind the space, but it never goes back: a write of a smaller [`Pointer::order`] than that
+/// of the one it holds MUST change nothing.
 pub trait Pointers {
-    /// Reads the pointer of a space.
+    /// Reads the pointer of a channel.
     fn read(
         &self,
-        space: &SpaceName,
+        channel: &Channel,
     ) -> impl Future<Output = Result<Option<Pointer>, BackendError>>;
 
-    /// Replaces the pointer of a space.
+    /// Replaces the pointer of a channel.
     fn write(
         &self,
-        space: &SpaceName,
+        channel: &Channel,
         pointer: &Pointer,
     ) -> impl Future<Output = Result<(), BackendError>>;
 
     /// Takes note of a pointer that the space itself told a reader, so that the next reader here
     /// does not ask it again.
-    fn note(&self, _space: &SpaceName, _pointer: &Pointer) {}
+    fn note(&self, _channel: &Channel, _pointer: &Pointer) {}
 }
 
 /// How a command reaches the single writer of its space.
@@ -130,12 +132,12 @@ pub trait Backend {
     fn spaces(&self) -> &Self::Spaces;
 }
 
-/// All that the read path needs to know of a space: it never asks the space itself.
+/// All that the read path needs to know of a channel: it never asks the space itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pointer {
     /// The space's internal id: where its objects lie.
     pub space: SpaceId,
-    /// The active deploy's number.
+    /// The number of the deploy that is there.
     pub deploy: u64,
     /// Its root.
     pub root: Root,
@@ -146,6 +148,22 @@ pub struct Pointer {
     /// Whether its pages get the live script.
     #[serde(default, skip_serializing_if = "is_no")]
     pub live: bool,
+    /// Whether its alias was taken away: the deploy is the last that it named.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub gone: bool,
+}
+
+impl Pointer {
+    /// Where it stands among the pointers of its channel, which have ascending numbers, and an end
+    /// behind the last.
+    pub const fn order(&self) -> u64 {
+        Self::order_of(self.deploy) + self.gone as u64
+    }
+
+    /// The order of a pointer to a deploy.
+    pub const fn order_of(deploy: u64) -> u64 {
+        deploy.saturating_mul(2)
+    }
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

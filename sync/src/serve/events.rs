@@ -8,9 +8,9 @@ use http::{Method, Response};
 use super::backend::{Backend, Spaces};
 use super::body::Body;
 use super::server::Server;
+use crate::channel::Channel;
 use crate::code::Code;
 use crate::live::{EVENTS_PATH, Listener, dress, is_compact, listener};
-use crate::name::SpaceName;
 use crate::site::{Addressed, Selector};
 use crate::space::{Command, Reply};
 use crate::stream::http::{Call, Cursor, InvalidRequest, Live, answer};
@@ -25,31 +25,25 @@ impl<B: Backend> Server<B> {
         if !is_events(head) {
             return None;
         }
-        match self.addressed(head) {
-            Addressed::Site {
-                space,
-                deploy: Selector::Active,
-            } => listener(head, &space),
-            Addressed::Site { .. } | Addressed::Api | Addressed::Unknown => None,
-        }
+        listener(head, &channel(&self.addressed(head))?)
     }
 
     /// Answers a reader of a site's events. Only deploys write them.
     pub(super) async fn events(
         &self,
-        space: &SpaceName,
+        channel: &Channel,
         head: &Parts,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         let answer = match Call::parse(head) {
             Ok(Call::Get(get)) if get.live == Live::CatchUp => {
                 let compact = is_compact(head);
-                let page = self.log(space, get.read, compact, now).await?;
+                let page = self.log(channel, get.read, compact, now).await?;
                 answer::page(&get, &page, Cursor::after(None, now, 0))
             }
             Ok(Call::Head) => {
                 let tail = Read { from: From::Now };
-                answer::view(&self.log(space, tail, false, now).await?.view)
+                answer::view(&self.log(channel, tail, false, now).await?.view)
             }
             Ok(Call::Get(_)) => {
                 let (name, why) = ("live", "this server has nobody wait");
@@ -63,22 +57,43 @@ impl<B: Backend> Server<B> {
         Ok(dress(answer).map(Body::Bytes))
     }
 
-    /// Reads the log of what a site's deploys changed.
+    /// Reads the log of what the deploys of a site, or of a preview, changed.
     pub async fn log(
         &self,
-        space: &SpaceName,
+        channel: &Channel,
         read: Read,
         compact: bool,
         now: Timestamp,
     ) -> Result<Page, Problem> {
-        let command = Command::Events { read, compact };
-        match self.backend().spaces().call(space, command, now).await? {
+        let command = Command::Events {
+            alias: channel.alias.clone(),
+            read,
+            compact,
+        };
+        let spaces = self.backend().spaces();
+        match spaces.call(&channel.space, command, now).await? {
             Reply::Events(page) => Ok(*page),
             other => {
                 let detail = format!("a space answered a reader of its events with {other:?}");
                 Err(Problem::new(Code::Storage, detail))
             }
         }
+    }
+}
+
+/// The channel whose events a host tells. A deploy at its own number has none: nothing follows it.
+pub(super) fn channel(addressed: &Addressed) -> Option<Channel> {
+    match addressed {
+        Addressed::Site { space, deploy } => {
+            let alias = match deploy {
+                Selector::Active => None,
+                Selector::Alias(alias) => Some(alias.clone()),
+                Selector::Number(_) => return None,
+            };
+            let space = space.clone();
+            Some(Channel { space, alias })
+        }
+        Addressed::Api | Addressed::Unknown => None,
     }
 }
 

@@ -12,8 +12,8 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::backend::Pointer;
+use crate::channel::Channel;
 use crate::limits::EXACT_INTEGER_MAX;
-use crate::name::SpaceName;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
@@ -65,7 +65,7 @@ const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 #[derive(Debug)]
 pub struct Lag {
     by: Duration,
-    spaces: Mutex<BTreeMap<SpaceName, Lagging>>,
+    channels: Mutex<BTreeMap<Channel, Lagging>>,
 }
 
 #[derive(Debug, Default)]
@@ -79,14 +79,14 @@ impl Lag {
     pub const fn new(by: Duration) -> Self {
         Self {
             by,
-            spaces: Mutex::new(BTreeMap::new()),
+            channels: Mutex::new(BTreeMap::new()),
         }
     }
 
-    /// What a reader sees of a space where `newest` is there by now. The first is seen at once.
-    pub fn shown(&self, space: &SpaceName, newest: &Pointer, now: Timestamp) -> Pointer {
-        let mut spaces = self.spaces.lock().unwrap_or_else(PoisonError::into_inner);
-        let lagging = spaces.entry(space.clone()).or_default();
+    /// What a reader sees of a channel where `newest` is there by now. The first is seen at once.
+    pub fn shown(&self, channel: &Channel, newest: &Pointer, now: Timestamp) -> Pointer {
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        let lagging = channels.entry(channel.clone()).or_default();
         let last = lagging.coming.back().map(|(_, last)| last);
         if last.or(lagging.shown.as_ref()) != Some(newest) {
             let at = now.after(self.by);
@@ -106,6 +106,7 @@ mod tests {
     use super::*;
     use crate::id::{NodeId, ObjectId, SpaceId};
     use crate::location::Extent;
+    use crate::name::SpaceName;
 
     #[test]
     fn what_a_client_knows() {
@@ -135,7 +136,7 @@ mod tests {
     #[test]
     fn a_lag_shows_what_was() {
         let lag = Lag::new(Duration::from_secs(5));
-        let space = SpaceName::parse("docs").unwrap();
+        let channel = SpaceName::parse("docs").unwrap().into();
         let pointer = |deploy| Pointer {
             space: SpaceId::from_bytes([1; 16]),
             deploy,
@@ -147,10 +148,11 @@ mod tests {
             },
             earlier: Vec::new(),
             live: false,
+            gone: false,
         };
         for (newest, at, expected) in [(1, 0, 1), (2, 1, 1), (3, 4, 1), (3, 6, 2), (3, 9, 3)] {
             let now = Timestamp::from_millis(at * 1_000);
-            let shown = lag.shown(&space, &pointer(newest), now);
+            let shown = lag.shown(&channel, &pointer(newest), now);
             assert_eq!(shown.deploy, expected, "{newest} at {at}");
         }
     }

@@ -1,7 +1,8 @@
 //! What a pack refers to: blobs of rows of a base, read and hashed again.
 //!
-//! The base is one of the deploys that readers are shown, so the serving index says where its blobs
-//! lie, and the space is asked only where the pointer at hand is older. Blobs that were published
+//! The base is nearly always one of the deploys that readers of the site are shown, so the serving
+//! index says where its blobs lie; the space is asked where it is a preview's, or where the pointer
+//! at hand is older. Blobs that were published
 //! together lie side by side: few reads bring many. Whatever is not as it should be has one name,
 //! [`Code::PrefixMissing`], because the client has one way around all of it.
 
@@ -53,7 +54,7 @@ impl<B: Backend> Server<B> {
         Ok(Prefix::read(reference, raw))
     }
 
-    /// Where the serving index of a base lies, if readers are shown it.
+    /// Where the serving index of a base lies.
     async fn base(
         &self,
         space: &SpaceName,
@@ -66,17 +67,21 @@ impl<B: Backend> Server<B> {
             let found = all.find(|(root, _)| *root == base).copied();
             found.map(|at| (pointer.space, at))
         };
-        let read = self.backend().pointers().read(space).await?;
+        let read = self
+            .backend()
+            .pointers()
+            .read(&space.clone().into())
+            .await?;
         if let Some(found) = read.as_ref().and_then(shown) {
             return Ok(found);
         }
-        let command = Command::Locate { number: None };
+        let command = Command::Index { root: base };
         match self.backend().spaces().call(space, command, now).await {
-            Ok(Reply::Pointer(pointer)) => {
-                shown(&pointer).ok_or_else(|| missing("no deploy that is served now is its base"))
+            Ok(Reply::Index { space, index }) => Ok((space, (base, index))),
+            Ok(_) => Err(missing("the space says nothing of its base")),
+            Err(problem) if matches!(problem.code, Code::NotFound | Code::MissingObjects) => {
+                Err(missing("the space has no such base"))
             }
-            Ok(_) => Err(missing("the space has no deploy")),
-            Err(problem) if problem.code == Code::NotFound => Err(missing("there is no deploy")),
             Err(problem) => Err(problem),
         }
     }

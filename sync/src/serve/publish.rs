@@ -10,22 +10,24 @@ use super::body::Body;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::server::Server;
+use crate::channel::Channel;
 use crate::code::Code;
 use crate::codec::Level;
 use crate::encode::Reader;
 use crate::id::{BlobId, NodeId, PackId, SpaceId};
-use crate::limits::NODE_BYTES_MAX;
-use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, EXACT_INTEGER_MAX};
-use crate::limits::{OUTLINE_NODES_MAX, PACKS_NAMED_MAX};
+use crate::limits::{
+    BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, NODE_BYTES_MAX,
+    OUTLINE_NODES_MAX, PACKS_NAMED_MAX,
+};
 use crate::location::{Extent, Location};
-use crate::name::{InvalidName, SpaceName};
+use crate::name::{AliasName, InvalidName, SpaceName};
 use crate::pack::{part, wire};
 use crate::serve::BackendError;
-use crate::space::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
+use crate::space::{Command, Due, Offer, PartArrived, Publish, Reply, SmallPack};
 use crate::time::Timestamp;
 use crate::wire::{
     BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, RollbackHead,
-    RollbackReply, SectionKind, State, VERSION,
+    RollbackReply, SectionKind, State, UnaliasReply, VERSION,
 };
 
 /// Deploys that a history shows if no number is asked for.
@@ -63,6 +65,7 @@ impl<B: Backend> Server<B> {
                 self.part(part, &space()?, request.into_body(), now, nonce)
                     .await
             }
+            Route::Alias(alias) => self.unalias(&space()?, alias, now).await,
             Route::Deploys => {
                 let limit = query
                     .number("limit")?
@@ -190,18 +193,29 @@ impl<B: Backend> Server<B> {
     ) -> Result<BeginReply, Problem> {
         let BeginHead {
             space,
+            alias,
             root,
             base,
             dry,
             commit,
             ..
         } = head;
+        let channel = Channel {
+            space: space.clone(),
+            alias: alias.clone(),
+        };
+        if !channel.is_addressable() {
+            let detail =
+                format!("{channel} is no label of a host: {DNS_LABEL_BYTES_MAX} bytes fit");
+            return Err(Problem::new(Code::NameInvalid, detail));
+        }
         if !dry {
             self.space(&space, now, nonce).await?;
         }
         let index = nonce.object();
         let Told { offer, pack, packs } = told;
         let publish = Publish {
+            alias,
             root,
             base,
             offer,
@@ -221,7 +235,7 @@ impl<B: Backend> Server<B> {
             Err(problem) => return Err(problem),
         };
         if matches!(reply.state, State::Current | State::Published) {
-            reply.url = Some(self.url_of(&space));
+            reply.url = Some(self.url_of(&channel));
         }
         if reply.state == State::Published {
             self.deliver_soon(&space, now).await;
@@ -385,8 +399,23 @@ impl<B: Backend> Server<B> {
                 self.deliver_soon(&space, now).await;
                 json(&RollbackReply {
                     deploy: *deploy,
-                    url: self.url_of(&space),
+                    url: self.url_of(&space.into()),
                 })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn unalias(
+        &self,
+        space: &SpaceName,
+        alias: AliasName,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        match self.call(space, Command::Unalias { alias }, now).await? {
+            Reply::Unaliased(deploy) => {
+                self.deliver_soon(space, now).await;
+                json(&UnaliasReply { deploy })
             }
             other => Err(unexpected(&other)),
         }
@@ -399,10 +428,15 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         match self.call(space, command, now).await? {
-            Reply::Deploys { active, deploys } => json(&DeploysReply {
+            Reply::Deploys {
                 active,
+                aliases,
                 deploys,
-                url: self.url_of(space),
+            } => json(&DeploysReply {
+                active,
+                aliases,
+                deploys,
+                url: self.url_of(&space.clone().into()),
             }),
             other => Err(unexpected(&other)),
         }
@@ -422,18 +456,24 @@ impl<B: Backend> Server<B> {
     ) -> Result<Option<Timestamp>, Problem> {
         let mut reply = self.call(space, Command::Undelivered, now).await?;
         loop {
-            let pointer = match reply {
-                Reply::Pointer(pointer) => pointer,
-                Reply::Done => return Ok(None),
+            let due = match reply {
+                Reply::Due(due) => due,
                 other => return Err(unexpected(&other)),
             };
-            let written = self.backend().pointers().write(space, &pointer).await;
+            let Some(Due { alias, pointer }) = due.into_iter().next() else {
+                return Ok(None);
+            };
+            let channel = Channel {
+                space: space.clone(),
+                alias,
+            };
+            let written = self.backend().pointers().write(&channel, &pointer).await;
             if written.is_err() {
                 return Ok(Some(now.after(DELIVERY_PAUSE)));
             }
             // While the pointer was written, another deploy may have become active.
-            let deploy = pointer.deploy;
-            let delivered = Command::Delivered { deploy };
+            let (alias, order) = (channel.alias, pointer.order());
+            let delivered = Command::Delivered { alias, order };
             reply = self.call(space, delivered, now).await?;
         }
     }

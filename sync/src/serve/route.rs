@@ -5,6 +5,7 @@ use http::{Method, Uri};
 use crate::code::Code;
 use crate::id::{BlobId, PackId};
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::name::AliasName;
 use crate::wire::Problem;
 
 /// What is asked of the API host.
@@ -20,6 +21,8 @@ pub(crate) enum Route {
     Pack(PackId),
     /// `PUT /api/publish/blobs/<id>/<part>`
     Part(BlobId, u32),
+    /// `DELETE /api/aliases/<name>`
+    Alias(AliasName),
     /// `GET /api/deploys`
     Deploys,
     /// `GET /api/deploys/<n>`
@@ -47,6 +50,7 @@ impl Route {
                 let id = BlobId::from_hex(id).map_err(|e| invalid_hash(&e))?;
                 (Self::Part(id, number(part)?), Method::PUT)
             }
+            ["api", "aliases", name] => (Self::Alias(AliasName::parse(name)?), Method::DELETE),
             ["api", "deploys"] => (Self::Deploys, Method::GET),
             ["api", "deploys", n] => (Self::Deploy(number(n)?), Method::GET),
             ["api", "deploys", a, "diff", b] => {
@@ -79,7 +83,7 @@ impl Route {
         match self {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
             Self::Commit | Self::Rollback => HEAD_BYTES_MAX,
-            Self::Deploys | Self::Deploy(_) | Self::Diff(_) | Self::Health => 0,
+            Self::Alias(_) | Self::Deploys | Self::Deploy(_) | Self::Diff(_) | Self::Health => 0,
         }
     }
 }

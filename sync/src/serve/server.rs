@@ -11,16 +11,17 @@ use super::backend::{Backend, ObjectKey, Pointer};
 use super::body::{Body, Open};
 use super::claims::Claims;
 use super::codecs::Codecs;
-use super::events::is_events;
+use super::events::{channel, is_events};
 use super::fresh::known_deploy;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::site::bodiless;
+use crate::channel::Channel;
 use crate::code::Code;
 use crate::index::{Cache, Index};
 use crate::live::{SCRIPT_PATH, script};
 use crate::name::SpaceName;
-use crate::site::{Addressed, Domain, Selector, SiteRequest, absent, resolve};
+use crate::site::{Addressed, Domain, SiteRequest, absent, resolve};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
@@ -124,13 +125,13 @@ impl<B: Backend> Server<B> {
         &self.codecs
     }
 
-    /// The address of a site.
-    pub fn url_of(&self, space: &SpaceName) -> String {
+    /// The address of a site or a preview.
+    pub fn url_of(&self, channel: &Channel) -> String {
         let SiteUrls { scheme, port } = self.settings.urls;
         let domain = self.settings.domain.as_str();
         match port {
-            Some(port) => format!("{scheme}://{space}.{domain}:{port}/"),
-            None => format!("{scheme}://{space}.{domain}/"),
+            Some(port) => format!("{scheme}://{channel}.{domain}:{port}/"),
+            None => format!("{scheme}://{channel}.{domain}/"),
         }
     }
 
@@ -209,19 +210,22 @@ impl<B: Backend> Server<B> {
     ) -> Response<Body> {
         let (head, body) = request.into_parts();
         let is_head = head.method == Method::HEAD;
-        let answered = match self.addressed(&head) {
-            Addressed::Unknown => Ok(bodiless(absent(&site_request(&head, accept_encoding)))),
-            Addressed::Site {
-                space,
-                deploy: Selector::Active,
-            } if is_events(&head) => self.events(&space, &head, now).await,
-            Addressed::Site { .. } if is_script(&head) => Ok(script(&head).map(Body::Bytes)),
-            Addressed::Site { space, deploy } => {
+        let addressed = self.addressed(&head);
+        let listening = channel(&addressed).filter(|_| is_events(&head));
+        let answered = match (addressed, listening) {
+            (_, Some(channel)) => self.events(&channel, &head, now).await,
+            (Addressed::Unknown, None) => {
+                Ok(bodiless(absent(&site_request(&head, accept_encoding))))
+            }
+            (Addressed::Site { .. }, None) if is_script(&head) => {
+                Ok(script(&head).map(Body::Bytes))
+            }
+            (Addressed::Site { space, deploy }, None) => {
                 let request = site_request(&head, accept_encoding);
                 let known = known_deploy(&head);
                 self.site(&space, &deploy, &request, known, now).await
             }
-            Addressed::Api => match self.admitted(&head, &body) {
+            (Addressed::Api, None) => match self.admitted(&head, &body) {
                 Ok(route) => {
                     self.api(route, Request::from_parts(head, body), now, nonce)
                         .await

@@ -2,12 +2,13 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use http::{HeaderMap, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 use super::body::{Body, Open, Piece};
 use super::fresh::mark;
 use super::server::{LivePages, Server};
+use crate::channel::Channel;
 use crate::code::Code;
 use crate::id::SpaceId;
 use crate::index::IndexError;
@@ -39,11 +40,11 @@ impl<B: Backend> Server<B> {
         let Some(pointer) = self.pointer(space, selector, known, now).await? else {
             return Ok(bodiless(absent(request)));
         };
-        let live = pointer.live || self.live() == LivePages::All;
-        let pages = if live && *selector == Selector::Active {
-            Pages::Live
-        } else {
-            Pages::Plain
+        let pages = match selector {
+            Selector::Active if pointer.live || self.live() == LivePages::All => Pages::Live,
+            Selector::Active | Selector::Number(_) => Pages::Plain,
+            // Whoever looks at a preview waits for the next one.
+            Selector::Alias(_) => Pages::Live,
         };
         let request = &request.clone().with_pages(pages);
         let snapshot = match selector {
@@ -57,8 +58,13 @@ impl<B: Backend> Server<B> {
             body,
         } = plan;
         let is_page = is_page(status, &headers);
-        if *selector == Selector::Active && is_page {
-            mark(&mut headers, pointer.deploy);
+        match selector {
+            Selector::Active | Selector::Alias(_) if is_page => mark(&mut headers, pointer.deploy),
+            Selector::Active | Selector::Alias(_) | Selector::Number(_) => {}
+        }
+        if *selector != Selector::Active {
+            // What is not the site itself is none of a search engine's.
+            headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
         }
         if pages == Pages::Live && is_page && body == PlanBody::Empty {
             // What HEAD would get is not made, so nobody knows how long it is.
@@ -102,29 +108,34 @@ impl<B: Backend> Server<B> {
         Ok(inject(&page, Served { deploy }))
     }
 
-    /// The pointer of the active deploy: of the one that the client knows of, or of a newer one.
-    async fn active(
+    /// The pointer of a channel: to the deploy that the client knows of, or to a newer one.
+    async fn newest(
         &self,
-        space: &SpaceName,
+        channel: &Channel,
         known: Option<u64>,
         now: Timestamp,
     ) -> Result<Option<Pointer>, Problem> {
         let pointers = self.backend().pointers();
-        let read = pointers.read(space).await?;
+        let space = &channel.space;
+        let read = pointers.read(channel).await?;
         let is_late = |known: &u64| read.as_ref().is_none_or(|read| read.deploy < *known);
-        let Some(known) = known.filter(is_late) else {
+        let late = known.filter(is_late);
+        let read = read.filter(|read| !read.gone);
+        let Some(known) = late else {
             return Ok(read);
         };
         if !self.claims().may_ask(space, now) {
             return Ok(read);
         }
-        let command = Command::Locate { number: None };
+        let alias = channel.alias.clone();
+        let deploy = alias.map_or(Selector::Active, Selector::Alias);
+        let command = Command::Locate { deploy };
         match self.backend().spaces().call(space, command, now).await {
             Ok(Reply::Pointer(pointer)) => {
                 if pointer.deploy < known {
                     self.claims().in_vain(space, now);
                 }
-                pointers.note(space, &pointer);
+                pointers.note(channel, &pointer);
                 Ok(Some(*pointer))
             }
             Ok(_) => Ok(read),
@@ -143,9 +154,15 @@ impl<B: Backend> Server<B> {
         known: Option<u64>,
         now: Timestamp,
     ) -> Result<Option<Pointer>, Problem> {
+        let of = |alias| Channel {
+            space: space.clone(),
+            alias,
+        };
         let number = match selector {
-            Selector::Active => return self.active(space, known, now).await,
-            Selector::Alias(_) => return Ok(None),
+            Selector::Active => return self.newest(&of(None), known, now).await,
+            Selector::Alias(alias) => {
+                return self.newest(&of(Some(alias.clone())), known, now).await;
+            }
             Selector::Number(number) => *number,
         };
         // What a deploy's own URL shows never changes, so the space is asked once.
@@ -154,7 +171,7 @@ impl<B: Backend> Server<B> {
             return Ok(Some(pointer));
         }
         let command = Command::Locate {
-            number: Some(number),
+            deploy: Selector::Number(number),
         };
         match self.backend().spaces().call(space, command, now).await {
             Ok(Reply::Pointer(pointer)) => {
@@ -299,6 +316,8 @@ impl<B: Backend> Server<B> {
         })
     }
 }
+
+const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
 /// Whether an answer is a page, or says that the client has it.
 fn is_page(status: StatusCode, headers: &HeaderMap) -> bool {

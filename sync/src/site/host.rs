@@ -8,6 +8,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::limits::{DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, HOST_BYTES_MAX};
@@ -31,7 +32,7 @@ pub enum Addressed {
 }
 
 /// Which deploy of a space a host name selects.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Selector {
     /// The active one.
     Active,

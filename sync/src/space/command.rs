@@ -5,13 +5,17 @@
 //! codec is enough for a Worker of bounded size. The few bytes among them (a patch, nodes, a pack
 //! of a small publish) are base64; packs and parts never cross.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::live::Message;
-use crate::location::Location;
+use crate::location::{Extent, Location};
+use crate::name::AliasName;
 use crate::serve::Pointer;
+use crate::site::Selector;
 use crate::stream::{Page, Read};
 use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, RollbackHead};
 
@@ -39,6 +43,11 @@ pub enum Command {
     PartArrived(PartArrived),
     /// Makes an older deploy's root active again.
     Rollback(RollbackHead),
+    /// Takes an alias away; the deploys that it named stay.
+    Unalias {
+        /// The alias.
+        alias: AliasName,
+    },
     /// Lists deploys, newest first.
     Deploys {
         /// Only those with smaller numbers.
@@ -55,6 +64,8 @@ pub enum Command {
     },
     /// Reads the log of what deploys changed.
     Events {
+        /// The preview whose deploys these are; none: those that were active.
+        alias: Option<AliasName>,
         /// Where from.
         read: Read,
         /// Whether all that lies behind comes as one net message.
@@ -67,18 +78,24 @@ pub enum Command {
         /// The other.
         to: u64,
     },
-    /// Names where a deploy's serving index lies; the active one's if no number is given.
+    /// Names where a deploy's serving index lies.
     Locate {
         /// The deploy.
-        number: Option<u64>,
+        deploy: Selector,
     },
-    /// Names the pointer that has still to be delivered to readers.
+    /// Names where the serving index of a root lies, whichever deploy it is of.
+    Index {
+        /// The root.
+        root: Root,
+    },
+    /// Names pointers that have still to be delivered to readers, the newest first.
     Undelivered,
-    /// Notes that the pointer of a deploy was delivered; names the next one as
-    /// [`Command::Undelivered`] does, if there is one already.
+    /// Notes that a pointer was delivered; names the others as [`Command::Undelivered`] does.
     Delivered {
-        /// The deploy.
-        deploy: u64,
+        /// The alias whose pointer it is, if it is not the active deploy's.
+        alias: Option<AliasName>,
+        /// What [`Pointer::order`] says of it.
+        order: u64,
     },
 }
 
@@ -96,11 +113,13 @@ impl Command {
             Self::PackArrived { .. } => "pack",
             Self::PartArrived(_) => "part",
             Self::Rollback(_) => "rollback",
+            Self::Unalias { .. } => "unalias",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
             Self::Events { .. } => "events",
             Self::Net { .. } => "net",
             Self::Locate { .. } => "locate",
+            Self::Index { .. } => "index",
             Self::Undelivered => "undelivered",
             Self::Delivered { .. } => "delivered",
         }
@@ -109,7 +128,7 @@ impl Command {
     /// Whether the command may leave something in the outbox.
     pub const fn may_announce(&self) -> bool {
         match self {
-            Self::Publish(_) | Self::Rollback(_) => true,
+            Self::Publish(_) | Self::Rollback(_) | Self::Unalias { .. } => true,
             Self::Open { .. }
             | Self::PackArrived { .. }
             | Self::PartArrived(_)
@@ -118,8 +137,29 @@ impl Command {
             | Self::Events { .. }
             | Self::Net { .. }
             | Self::Locate { .. }
+            | Self::Index { .. }
             | Self::Undelivered
             | Self::Delivered { .. } => false,
+        }
+    }
+
+    /// The alias whose deploy the command may exchange; none: the active one.
+    pub const fn alias(&self) -> Option<&AliasName> {
+        match self {
+            Self::Publish(publish) => publish.alias.as_ref(),
+            Self::Unalias { alias } => Some(alias),
+            Self::Open { .. }
+            | Self::PackArrived { .. }
+            | Self::PartArrived(_)
+            | Self::Rollback(_)
+            | Self::Deploys { .. }
+            | Self::Diff { .. }
+            | Self::Events { .. }
+            | Self::Net { .. }
+            | Self::Locate { .. }
+            | Self::Index { .. }
+            | Self::Undelivered
+            | Self::Delivered { .. } => None,
         }
     }
 }
@@ -127,6 +167,8 @@ impl Command {
 /// See [`Command::Publish`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publish {
+    /// The preview that it is published for, if it shall not become active.
+    pub alias: Option<AliasName>,
     /// The root to be published.
     pub root: Root,
     /// The root that a patch starts from.
@@ -199,25 +241,45 @@ pub enum Reply {
     Deploys {
         /// The number of the active deploy; 0 if there is none yet.
         active: u64,
+        /// The deploy that each alias names.
+        aliases: BTreeMap<AliasName, u64>,
         /// Newest first.
         deploys: Vec<DeployView>,
     },
+    /// To the removal of an alias: the deploy that it named, if there was such an alias.
+    Unaliased(Option<u64>),
     /// A difference.
     Diff(Box<DiffReply>),
     /// Where a deploy's serving index lies.
     Pointer(Box<Pointer>),
+    /// Where the serving index of a root lies.
+    Index {
+        /// The space's internal id.
+        space: SpaceId,
+        /// The extent of the root's twin.
+        index: Extent,
+    },
+    /// What readers have still to hear of.
+    Due(Vec<Due>),
     /// A page of the log of what deploys changed.
     Events(Box<Page>),
     /// What one deploy changed against another.
     Net(Box<Message>),
-    /// Nothing to say.
-    Done,
+}
+
+/// A pointer to be delivered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Due {
+    /// The alias whose pointer it is, if it is not the active deploy's.
+    pub alias: Option<AliasName>,
+    /// The pointer.
+    pub pointer: Pointer,
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::location::{Codec, Extent};
+    use crate::location::Codec;
     use crate::wire::DeployMeta;
 
     /// Whatever crosses arrives as it left.
@@ -229,6 +291,7 @@ mod tests {
 
     fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
         Command::Publish(Box::new(Publish {
+            alias: AliasName::parse("next").ok(),
             root: NodeId::of(b"new"),
             base: Some(NodeId::of(b"old")),
             offer,
@@ -288,21 +351,36 @@ mod tests {
             },
             Command::PartArrived(arrived),
             Command::Rollback(serde_json::from_str(rollback).unwrap()),
+            Command::Unalias {
+                alias: AliasName::parse("next").unwrap(),
+            },
             Command::Deploys {
                 before: None,
                 limit: 50,
             },
             Command::Diff { from: 1, to: 2 },
             Command::Events {
+                alias: None,
                 read: Read {
                     from: crate::stream::From::At(crate::stream::Offset::at(3)),
                 },
                 compact: true,
             },
             Command::Net { from: 1, to: 9 },
-            Command::Locate { number: Some(3) },
+            Command::Locate {
+                deploy: Selector::Number(3),
+            },
+            Command::Locate {
+                deploy: Selector::Active,
+            },
+            Command::Index {
+                root: NodeId::of(b"root"),
+            },
             Command::Undelivered,
-            Command::Delivered { deploy: 9 },
+            Command::Delivered {
+                alias: AliasName::parse("next").ok(),
+                order: 9,
+            },
         ] {
             crosses(&command);
         }
@@ -327,6 +405,7 @@ mod tests {
             index: extent(),
             earlier: vec![(root, extent())],
             live: true,
+            gone: false,
         };
         for reply in [
             Reply::Space(space),
@@ -335,11 +414,20 @@ mod tests {
             Reply::Deploy(Box::new(deploy.clone())),
             Reply::Deploys {
                 active: 2,
+                aliases: [(AliasName::parse("next").unwrap(), 1)].into(),
                 deploys: vec![deploy],
             },
             Reply::Diff(serde_json::from_str(diff).unwrap()),
-            Reply::Pointer(Box::new(pointer)),
-            Reply::Done,
+            Reply::Pointer(Box::new(pointer.clone())),
+            Reply::Unaliased(Some(4)),
+            Reply::Index {
+                space,
+                index: extent(),
+            },
+            Reply::Due(vec![Due {
+                alias: AliasName::parse("next").ok(),
+                pointer,
+            }]),
         ] {
             crosses(&reply);
         }

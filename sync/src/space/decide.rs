@@ -3,13 +3,21 @@
 use super::ledger::Keyed;
 use crate::code::Code;
 use crate::id::Root;
+use crate::limits::ALIASES_MAX;
+use crate::name::AliasName;
 use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Problem, RollbackHead};
 
 /// What a decision about activation looks at.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
-    /// The active deploy.
+    /// The preview that is published, if it is one.
+    pub(crate) alias: Option<AliasName>,
+    /// How many previews there are.
+    pub(crate) aliases: u64,
+    /// The active deploy; with a preview, the one that its alias names.
     pub(crate) active: Option<DeployView>,
+    /// The greatest number of all deploys.
+    pub(crate) last: u64,
     /// The deploy that was made under the same key already.
     pub(crate) keyed: Option<Keyed>,
     /// The newest build of the same kind, and its deploy.
@@ -19,6 +27,11 @@ pub(crate) struct View {
 impl View {
     fn active_number(&self) -> u64 {
         self.active.as_ref().map_or(0, |deploy| deploy.number)
+    }
+
+    /// Whether there is no room for the preview.
+    fn is_full(&self) -> bool {
+        self.alias.is_some() && self.active.is_none() && self.aliases >= ALIASES_MAX
     }
 }
 
@@ -36,7 +49,7 @@ pub(crate) enum Verdict {
     Repeat(Box<DeployView>),
 }
 
-/// Decides whether `root` may become active on the client's terms.
+/// Decides whether `root` may become active, or its preview's, on the client's terms.
 pub(crate) fn commit(view: &View, root: &Root, terms: &CommitTerms) -> Result<Verdict, Problem> {
     if let Some(repeat) = repeat(view, |made| made.root == *root)? {
         return Ok(repeat);
@@ -51,6 +64,10 @@ pub(crate) fn commit(view: &View, root: &Root, terms: &CommitTerms) -> Result<Ve
         );
         let problem = Problem::new(Code::OutOfOrder, detail);
         return Err(problem.with_active(Some(view.active_number())));
+    }
+    if view.is_full() {
+        let detail = format!("the site has {ALIASES_MAX} previews already");
+        return Err(Problem::new(Code::TooManyPreviews, detail));
     }
     Ok(next(view))
 }
@@ -99,12 +116,12 @@ pub(crate) fn rollback(
 fn repeat(view: &View, is_same: impl Fn(&DeployView) -> bool) -> Result<Option<Verdict>, Problem> {
     match &view.keyed {
         None => Ok(None),
-        Some(made) if is_same(&made.deploy) => {
+        Some(made) if made.deploy.alias == view.alias && is_same(&made.deploy) => {
             Ok(Some(Verdict::Repeat(Box::new(made.deploy.clone()))))
         }
         Some(made) => {
             let detail = format!(
-                "the key {:?} made deploy {} of another root",
+                "the key {:?} made deploy {} of another root or preview",
                 made.key, made.deploy.number
             );
             Err(Problem::new(Code::IdempotencyReuse, detail))
@@ -121,18 +138,20 @@ fn expect(view: &View, expected: u64) -> Result<(), Problem> {
         0 => "no deploy".to_owned(),
         number => format!("deploy {number}"),
     };
-    let detail = format!(
-        "this publish expected to replace {}, but {} is active",
-        name(expected),
-        name(active)
-    );
+    let (expected, there) = (name(expected), name(active));
+    let detail = match &view.alias {
+        Some(alias) => format!(
+            "this publish expected to replace {expected}, but {there} is the preview {alias}"
+        ),
+        None => format!("this publish expected to replace {expected}, but {there} is active"),
+    };
     Err(Problem::new(Code::Conflict, detail).with_active(Some(active)))
 }
 
 fn next(view: &View) -> Verdict {
     let parent = view.active_number();
     Verdict::Activate {
-        number: parent + 1,
+        number: view.last + 1,
         parent,
     }
 }
@@ -162,6 +181,7 @@ mod tests {
             summary: Summary::default(),
             order: None,
             meta: DeployMeta::default(),
+            alias: None,
         }
     }
 
@@ -192,6 +212,7 @@ mod tests {
         let first = View::default();
         let fifth = View {
             active: Some(deploy(5, "old")),
+            last: 5,
             ..View::default()
         };
         let ordered = |newest| View {
@@ -270,11 +291,57 @@ mod tests {
     }
 
     #[test]
+    fn previews() {
+        let alias = |name| AliasName::parse(name).unwrap();
+        let view = |alias, active: Option<DeployView>| View {
+            alias: Some(alias),
+            aliases: ALIASES_MAX - 1,
+            active,
+            last: 9,
+            ..View::default()
+        };
+        let new = view(alias("next"), None);
+        let third = view(alias("next"), Some(deploy(3, "old")));
+        let full = |view: &View| View {
+            aliases: ALIASES_MAX,
+            ..view.clone()
+        };
+        let keyed = |of: Option<AliasName>| View {
+            keyed: Some(Keyed {
+                deploy: DeployView {
+                    alias: of,
+                    ..deploy(9, "new")
+                },
+                key: "k".into(),
+            }),
+            ..third.clone()
+        };
+        for (story, view, expect, expected) in [
+            ("a new one", new.clone(), 0, "0->10"),
+            ("numbers are of the space", third.clone(), 3, "3->10"),
+            ("replaced meanwhile", third.clone(), 2, "E_CONFLICT"),
+            ("one too many", full(&new), 0, "E_TOO_MANY_PREVIEWS"),
+            ("one that is there", full(&third), 3, "3->10"),
+            ("sent twice", keyed(Some(alias("next"))), 2, "repeat 9"),
+            ("a key of the site", keyed(None), 3, "E_IDEMPOTENCY_REUSE"),
+            (
+                "a key of another",
+                keyed(Some(alias("x"))),
+                3,
+                "E_IDEMPOTENCY_REUSE",
+            ),
+        ] {
+            let verdict = commit(&view, &root("new"), &terms(expect, None));
+            assert_eq!(outcome(verdict), expected, "{story}");
+        }
+    }
+
+    #[test]
     fn a_refusal_names_both_builds() {
         let view = View {
             active: Some(deploy(5, "old")),
             newest: Some((Order::Run(7), 5)),
-            keyed: None,
+            ..View::default()
         };
         let problem = commit(&view, &root("new"), &terms(5, Some(Order::Run(6)))).unwrap_err();
         assert!(problem.detail.contains("CI run 6"), "{problem}");
@@ -294,6 +361,7 @@ mod tests {
         };
         let view = View {
             active: Some(deploy(5, "now")),
+            last: 5,
             ..View::default()
         };
         let to = |name: &str, expect| rollback(&view, &head(expect), &deploy(2, name));
@@ -330,7 +398,7 @@ mod tests {
         let mut view = View {
             active: Some(made.clone()),
             keyed: Some(keyed),
-            newest: None,
+            ..View::default()
         };
         assert_eq!(repeated_rollback(&view, &head), Ok(Some(made)));
         view.keyed = None;

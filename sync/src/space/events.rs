@@ -2,10 +2,12 @@
 //!
 //! The log is a JSON stream of its own in the space's ledger, one message a deploy. So its offsets
 //! are the deploys' numbers: whoever was served deploy 7 and reads on from offset 7 misses nothing
-//! and repeats nothing.
+//! and repeats nothing. Previews are in the same log, and every reader is shown one channel of it:
+//! the deploys that were active, or those of one alias.
 
 use bytes::Bytes;
 
+use super::history::current;
 use super::ledger::Ledger;
 use crate::code::Code;
 use crate::id::{Root, SpaceId};
@@ -15,6 +17,7 @@ use crate::limits::{
 };
 use crate::live::{Event, Message};
 use crate::manifest::{Change, diff};
+use crate::name::AliasName;
 use crate::sql::{Sql, SqlError};
 use crate::stream::{
     Append, Create, Engine, From, Generation, MediaType, Offset, Page, Read, Reading, Refusal,
@@ -40,7 +43,7 @@ const MEDIA: &str = "application/json";
 /// What a deploy changes.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// The root that was active before.
+    /// The root that was there before.
     pub(super) since: Option<Root>,
     /// Every path that holds something else, in order.
     pub(super) all: Vec<Change>,
@@ -74,6 +77,7 @@ pub(super) fn tell<S: Sql>(
 ) -> Result<(), Problem> {
     let message = Message {
         deploy: deploy.number,
+        alias: deploy.alias.clone(),
         root: deploy.root,
         prev_root: changes.since,
         kind: deploy.kind,
@@ -96,12 +100,57 @@ pub(super) fn tell<S: Sql>(
     appended.map(drop).map_err(|refusal| failed(&refusal))
 }
 
-/// Reads the log.
+/// Reads what the log has of a channel, which ends with the deploy that is there now.
 pub(super) fn read<S: Sql>(
     ledger: &Ledger<'_, S>,
-    read: &Read,
+    alias: Option<&AliasName>,
+    asked: &Read,
     now: Timestamp,
 ) -> Result<Page, Problem> {
+    let tail = match alias {
+        // There is none yet, or never was.
+        None => ledger.active()?.map_or(0, |active| active.number),
+        Some(_) => current(ledger, alias)?.number,
+    };
+    let tail = Offset::at(tail);
+    let start = match asked.from {
+        From::Start => Offset::ZERO,
+        From::Now => tail,
+        From::At(offset) if offset > tail => return Err(failed(&Refusal::Beyond)),
+        From::At(offset) => offset,
+    };
+    if start == tail {
+        let mut page = look(ledger, &Read { from: From::Now }, now)?;
+        (page.start, page.end, page.view.next) = (tail, tail, tail);
+        return Ok(page);
+    }
+    let mut page = look(ledger, asked, now)?;
+    if ledger.has_others(alias, start.position(), page.end.position())? {
+        page.body = of_channel(&page, alias)?;
+    }
+    (page.end, page.view.next) = (page.end.min(tail), tail);
+    Ok(page)
+}
+
+/// The messages of a page that are of a channel.
+fn of_channel(page: &Page, alias: Option<&AliasName>) -> Result<Bytes, Problem> {
+    let array = [b"[", &page.body[..], b"]"].concat();
+    let messages: Vec<Message> = serde_json::from_slice(&array)
+        .map_err(|error| Problem::new(Code::Corrupt, format!("reading events: {error}")))?;
+    let mut body = Vec::new();
+    for message in messages
+        .iter()
+        .filter(|message| message.alias.as_ref() == alias)
+    {
+        if !body.is_empty() {
+            body.push(b',');
+        }
+        body.append(&mut written(message)?);
+    }
+    Ok(body.into())
+}
+
+fn look<S: Sql>(ledger: &Ledger<'_, S>, read: &Read, now: Timestamp) -> Result<Page, Problem> {
     match Engine::new(ledger.sql(), KEY, &SHAPE).look(read, now) {
         Ok(Reading::Page(page)) => Ok(page),
         // Nothing moves this log to cold storage.
@@ -111,13 +160,14 @@ pub(super) fn read<S: Sql>(
 }
 
 /// Reads the log as [`read`] does, but all that lies behind the place as one net message: the
-/// difference between the deploy there and the active one.
+/// difference between the deploy there and the one that is there now.
 pub(super) fn read_net<S: Sql>(
     ledger: &Ledger<'_, S>,
+    alias: Option<&AliasName>,
     asked: &Read,
     now: Timestamp,
 ) -> Result<Page, Problem> {
-    let tail = read(ledger, &Read { from: From::Now }, now)?;
+    let tail = read(ledger, alias, &Read { from: From::Now }, now)?;
     let start = match asked.from {
         From::Now => return Ok(tail),
         From::Start => Offset::ZERO,
@@ -125,7 +175,7 @@ pub(super) fn read_net<S: Sql>(
     };
     let (from, to) = (start.position(), tail.end.position());
     if from >= to {
-        return read(ledger, asked, now);
+        return read(ledger, alias, asked, now);
     }
     let message = net(ledger, from, to, EVENT_PATHS_MAX)?;
     let body = written(&message)?.into();
@@ -136,7 +186,8 @@ pub(super) fn read_net<S: Sql>(
     })
 }
 
-/// What deploy `to` changed against deploy `from`; against nothing if that is 0.
+/// What deploy `to` changed against deploy `from`, or where that is of another channel, against the
+/// one before it of its own; against nothing if there is none.
 pub(super) fn net<S: Sql>(
     ledger: &Ledger<'_, S>,
     from: u64,
@@ -153,13 +204,21 @@ pub(super) fn net<S: Sql>(
     let after = find(to)?;
     let before = match from {
         0 => None,
-        number => Some(find(number)?),
+        number => {
+            let before = find(number)?;
+            if before.alias == after.alias {
+                Some(before)
+            } else {
+                ledger.of_alias(after.alias.as_ref(), number, 1)?.pop()
+            }
+        }
     };
     let changes = before.as_ref().map(|before| before.root);
     let changes = changes.map(|before| diff(ledger, before, ledger, after.root));
     let changes = changes.transpose()?;
     Ok(Message {
         deploy: after.number,
+        alias: after.alias,
         root: after.root,
         prev_root: before.map(|before| before.root),
         since: Some(from),

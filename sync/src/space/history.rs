@@ -1,5 +1,6 @@
 //! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
 
+use super::command::Due;
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
 use super::ledger::{Keyed, Ledger};
@@ -8,7 +9,9 @@ use crate::code::Code;
 use crate::id::{Root, SpaceId};
 use crate::limits::{ASSET_RETENTION_DEPLOYS, DIFF_ROWS_MAX};
 use crate::manifest::diff;
+use crate::name::AliasName;
 use crate::serve::Pointer;
+use crate::site::Selector;
 use crate::sql::Sql;
 use crate::time::Timestamp;
 use crate::wire::{
@@ -29,7 +32,8 @@ pub(crate) fn rollback<S: Sql>(
         let view = View {
             active: active.clone(),
             keyed: ledger.keyed(&head.key)?,
-            newest: None,
+            last: ledger.last_number()?,
+            ..View::default()
         };
         if let Some(made) = decide::repeated_rollback(&view, head)? {
             return Ok(made);
@@ -44,6 +48,7 @@ pub(crate) fn rollback<S: Sql>(
             (None, Some(active)) => return Ok(active.clone()),
             (None, None) => return Ok(target),
         };
+        // Where there are only previews, one of them may become the first that is active.
         let changes = match &active {
             Some(active) => Changes {
                 since: Some(active.root),
@@ -51,7 +56,12 @@ pub(crate) fn rollback<S: Sql>(
             },
             None => Changes::default(),
         };
-        let summary = Summary::of(&changes.all, target.files);
+        let all_new = Summary {
+            added: target.files,
+            ..Summary::default()
+        };
+        let of = |_| Summary::of(&changes.all, target.files);
+        let summary = changes.since.map_or(all_new, of);
         let made = DeployView {
             number,
             parent,
@@ -66,6 +76,7 @@ pub(crate) fn rollback<S: Sql>(
                 live: target.meta.live,
                 ..head.meta.clone()
             },
+            alias: None,
             ..target
         };
         ledger.record(&Keyed {
@@ -95,8 +106,15 @@ fn previous<S: Sql>(
         )
     };
     let active = active.ok_or_else(nothing)?;
-    let from = active.restores.unwrap_or(active.number);
-    let earlier = ledger.deploys(Some(from), LOOKED_THROUGH)?;
+    let restored = match active.restores {
+        Some(number) => ledger.deploy(number)?,
+        None => None,
+    };
+    // A preview that was made active has no place among the deploys that were.
+    let from = restored
+        .filter(|restored| restored.alias.is_none())
+        .map_or(active.number, |restored| restored.number);
+    let earlier = ledger.of_alias(None, from.saturating_sub(1), LOOKED_THROUGH)?;
     earlier
         .into_iter()
         .find(|deploy| deploy.root != active.root)
@@ -126,24 +144,38 @@ pub(crate) fn compare<S: Sql>(
     })
 }
 
-/// Where a deploy's serving index lies; the active one's if no number is given.
+/// The deploy that is there now: the active one, or the one that an alias names.
+pub(super) fn current<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    alias: Option<&AliasName>,
+) -> Result<DeployView, Problem> {
+    let absent = || match alias {
+        Some(alias) => format!("there is no preview {alias}"),
+        None => "the space has no deploy yet".to_owned(),
+    };
+    let current = ledger.current(alias)?;
+    current.ok_or_else(|| Problem::new(Code::NotFound, absent()))
+}
+
+/// Where a deploy's serving index lies.
 pub(crate) fn locate<S: Sql>(
     ledger: &Ledger<'_, S>,
     space: SpaceId,
-    number: Option<u64>,
+    selector: &Selector,
 ) -> Result<Pointer, Problem> {
-    let found = match number {
-        Some(number) => deploy(ledger, number)?,
-        None => ledger
-            .active()?
-            .ok_or_else(|| Problem::new(Code::NotFound, "the space has no deploy yet"))?,
+    let found = match selector {
+        Selector::Number(number) => deploy(ledger, *number)?,
+        Selector::Active => current(ledger, None)?,
+        Selector::Alias(alias) => current(ledger, Some(alias))?,
     };
     let mut earlier: Vec<(Root, _)> = Vec::new();
-    // A URL that names its deploy shows that deploy and nothing else.
-    let before = if number.is_none() {
-        ledger.deploys(Some(found.number), LOOKED_THROUGH)?
-    } else {
-        Vec::new()
+    // A URL that names its deploy shows that deploy and nothing else, and so does a preview's.
+    let before = match selector {
+        Selector::Active => {
+            let before = found.number.saturating_sub(1);
+            ledger.of_alias(None, before, LOOKED_THROUGH)?
+        }
+        Selector::Number(_) | Selector::Alias(_) => Vec::new(),
     };
     for deploy in before {
         let is_new =
@@ -160,5 +192,27 @@ pub(crate) fn locate<S: Sql>(
         index,
         earlier,
         live: found.meta.live,
+        gone: false,
     })
+}
+
+/// The pointers that readers have still to hear of, the newest first.
+pub(crate) fn due<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<Vec<Due>, Problem> {
+    let undelivered = ledger.undelivered()?.into_iter();
+    let due = undelivered.map(|(alias, order)| {
+        let last = Selector::Number(order / 2);
+        let (selector, gone) = match &alias {
+            None => (Selector::Active, false),
+            Some(alias) if ledger.named(alias)?.is_some() => {
+                (Selector::Alias(alias.clone()), false)
+            }
+            Some(_) => (last, true),
+        };
+        let pointer = Pointer {
+            gone,
+            ..locate(ledger, space, &selector)?
+        };
+        Ok(Due { alias, pointer })
+    });
+    due.collect()
 }

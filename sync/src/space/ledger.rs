@@ -8,10 +8,12 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::aliases::alias_name;
 use super::events;
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::location::Extent;
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
+use crate::name::AliasName;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
 use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
@@ -44,8 +46,17 @@ const SCHEMA: &[&str] = &[
         kind TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
 ];
 
+/// What the second version of the schema added: previews. A deploy with an alias was never active.
+const PREVIEWS: &[&str] = &[
+    "ALTER TABLE deploy ADD COLUMN alias TEXT",
+    "CREATE INDEX deploy_alias ON deploy (alias, number)",
+    "CREATE TABLE alias (
+        name TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    "UPDATE meta SET value = '2' WHERE key = 'schema'",
+];
+
 const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
-     added, modified, removed, unchanged, order_kind, order_value, meta, key";
+     added, modified, removed, unchanged, order_kind, order_value, meta, key, alias";
 
 /// Deploys among which a repeated key is looked for: a retry comes soon after the first try.
 const KEYS_REMEMBERED: u64 = 100;
@@ -105,6 +116,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)";
             sql.run(insert, &["schema".into(), "1".into()])?;
             sql.run(insert, &["space".into(), fresh.to_string().into()])?;
+            upgrade(sql)?;
             events::install(sql, fresh)
         })?;
         self.space()?
@@ -114,14 +126,20 @@ impl<'a, S: Sql> Ledger<'a, S> {
     /// The space's id, if the space was made. A ledger without tables is no failure; a storage that
     /// fails is one, and must not look like a space that is not there.
     pub(crate) fn space(&self) -> Result<Option<SpaceId>, SqlError> {
-        let select = "SELECT value FROM meta WHERE key = 'space'";
+        let select = "SELECT value FROM meta WHERE key IN ('schema', 'space') ORDER BY key";
         let rows = match self.sql.run(select, &[]) {
             Ok(rows) => rows,
             Err(error) if self.has_tables()? => return Err(error),
             Err(_) => return Ok(None),
         };
-        let id = |row| SpaceId::from_hex(&text(row, 0)?).map_err(|e| SqlError(e.to_string()));
-        rows.first().map(id).transpose()
+        let [schema, space] = &rows[..] else {
+            return Ok(None);
+        };
+        if text(schema, 0)? == "1" {
+            self.sql.atomically(upgrade)?;
+        }
+        let id = SpaceId::from_hex(&text(space, 0)?);
+        id.map(Some).map_err(|error| SqlError(error.to_string()))
     }
 
     fn has_tables(&self) -> Result<bool, SqlError> {
@@ -282,9 +300,37 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map(drop)
     }
 
-    /// The active deploy: the newest, since every activation has the next number.
+    /// The active deploy: the newest that is no preview, since every activation has the next number.
     pub(crate) fn active(&self) -> Result<Option<DeployView>, SqlError> {
-        Ok(self.deploys(None, 1)?.pop())
+        Ok(self.of_alias(None, u64::MAX, 1)?.pop())
+    }
+
+    /// Deploys of an alias, or those that were active, from a number downward.
+    pub(crate) fn of_alias(
+        &self,
+        alias: Option<&AliasName>,
+        from: u64,
+        limit: u64,
+    ) -> Result<Vec<DeployView>, SqlError> {
+        let select = format!(
+            "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE alias IS ? AND number <= ?
+             ORDER BY number DESC LIMIT ?"
+        );
+        let from = from.min(crate::limits::EXACT_INTEGER_MAX);
+        let params = [
+            alias.map(AliasName::as_str).into(),
+            from.into(),
+            limit.into(),
+        ];
+        let rows = self.sql.run(&select, &params)?;
+        rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
+    }
+
+    /// The greatest number of all deploys; 0 if there is none.
+    pub(crate) fn last_number(&self) -> Result<u64, SqlError> {
+        let rows = self.sql.run("SELECT max(number) FROM deploy", &[])?;
+        let last = rows.first().map(|row| optional_integer(row, 0));
+        Ok(last.transpose()?.flatten().unwrap_or(0))
     }
 
     pub(crate) fn deploy(&self, number: u64) -> Result<Option<DeployView>, SqlError> {
@@ -319,11 +365,17 @@ impl<'a, S: Sql> Ledger<'a, S> {
         rows.first().map(deploy).transpose()
     }
 
-    /// The newest build of a kind that was ever published, and its deploy.
-    pub(crate) fn newest_order(&self, kind: &str) -> Result<Option<(Order, u64)>, SqlError> {
-        let select = "SELECT order_value, number FROM deploy WHERE order_kind = ?
+    /// The newest build of a kind that was ever published, or published for an alias, and its
+    /// deploy.
+    pub(crate) fn newest_order(
+        &self,
+        alias: Option<&AliasName>,
+        kind: &str,
+    ) -> Result<Option<(Order, u64)>, SqlError> {
+        let select = "SELECT order_value, number FROM deploy WHERE order_kind = ? AND alias IS ?
              ORDER BY order_value DESC, number DESC LIMIT 1";
-        let rows = self.sql.run(select, &[kind.into()])?;
+        let alias = alias.map(AliasName::as_str).into();
+        let rows = self.sql.run(select, &[kind.into(), alias])?;
         let Some(row) = rows.first() else {
             return Ok(None);
         };
@@ -331,12 +383,14 @@ impl<'a, S: Sql> Ledger<'a, S> {
         order.map(|order| Ok((order, integer(row, 1)?))).transpose()
     }
 
-    /// Records an activation, and that readers have to hear of it.
+    /// Records a deploy, which is active from now on or named by its alias, and that readers have
+    /// to hear of it.
     pub(crate) fn record(&self, made: &Keyed) -> Result<(), SqlError> {
         let deploy = &made.deploy;
+        let alias = deploy.alias.as_ref();
         let insert = format!(
             "INSERT INTO deploy ({DEPLOY_COLUMNS})
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         let meta = serde_json::to_string(&deploy.meta).map_err(|e| SqlError(e.to_string()))?;
         let params = [
@@ -357,24 +411,10 @@ impl<'a, S: Sql> Ledger<'a, S> {
             deploy.order.map(Order::value).into(),
             meta.into(),
             made.key.as_str().into(),
+            alias.map(AliasName::as_str).into(),
         ];
         self.sql.run(&insert, &params)?;
-        let upsert = "INSERT INTO outbox (kind, deploy) VALUES ('pointer', ?)
-             ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy";
-        self.sql.run(upsert, &[deploy.number.into()]).map(drop)
-    }
-
-    /// Whether readers have still to hear of the active deploy.
-    pub(crate) fn is_undelivered(&self) -> Result<bool, SqlError> {
-        let rows = self
-            .sql
-            .run("SELECT deploy FROM outbox WHERE kind = 'pointer'", &[])?;
-        Ok(!rows.is_empty())
-    }
-
-    pub(crate) fn delivered(&self, deploy: u64) -> Result<(), SqlError> {
-        let delete = "DELETE FROM outbox WHERE kind = 'pointer' AND deploy <= ?";
-        self.sql.run(delete, &[deploy.into()]).map(drop)
+        self.point(alias, deploy.number)
     }
 
     /// Runs a turn: all of its statements or none.
@@ -407,6 +447,13 @@ impl<S: Sql> NodeSource for Ledger<'_, S> {
         self.nodes.borrow_mut().insert(*id, Arc::clone(&node));
         Ok(node)
     }
+}
+
+/// Brings a ledger to the schema of today.
+fn upgrade<S: Sql>(sql: &S) -> Result<(), SqlError> {
+    PREVIEWS
+        .iter()
+        .try_for_each(|statement| sql.run(statement, &[]).map(drop))
 }
 
 const fn kind_name(kind: DeployKind) -> &'static str {
@@ -445,6 +492,9 @@ fn deploy(row: &SqlRow) -> Result<Keyed, SqlError> {
         },
         order,
         meta,
+        alias: optional_text(row, 17)?
+            .map(|name| alias_name(&name))
+            .transpose()?,
     };
     Ok(Keyed {
         deploy,
@@ -463,11 +513,11 @@ fn extent(row: &SqlRow, at: usize) -> Result<Option<Extent>, SqlError> {
     }))
 }
 
-fn integer(row: &SqlRow, at: usize) -> Result<u64, SqlError> {
+pub(super) fn integer(row: &SqlRow, at: usize) -> Result<u64, SqlError> {
     optional_integer(row, at)?.ok_or_else(|| odd(at, "an integer"))
 }
 
-fn optional_integer(row: &SqlRow, at: usize) -> Result<Option<u64>, SqlError> {
+pub(super) fn optional_integer(row: &SqlRow, at: usize) -> Result<Option<u64>, SqlError> {
     match row.get(at) {
         Some(Value::Integer(value)) => u64::try_from(*value)
             .map(Some)
@@ -477,7 +527,7 @@ fn optional_integer(row: &SqlRow, at: usize) -> Result<Option<u64>, SqlError> {
     }
 }
 
-fn text(row: &SqlRow, at: usize) -> Result<String, SqlError> {
+pub(super) fn text(row: &SqlRow, at: usize) -> Result<String, SqlError> {
     optional_text(row, at)?.ok_or_else(|| odd(at, "text"))
 }
 

@@ -4,6 +4,7 @@
 //! synchronous turns; the one thing that waits is the write of a commit's index object, and it
 //! stands between two turns: what it relies on never changes, and the second turn decides anew.
 
+mod aliases;
 mod command;
 mod decide;
 mod events;
@@ -14,10 +15,9 @@ mod prepare;
 mod publish;
 mod survey;
 
-pub use command::{Command, Offer, PartArrived, Publish, Reply, SmallPack};
+pub use command::{Command, Due, Offer, PartArrived, Publish, Reply, SmallPack};
 
 use crate::code::Code;
-use crate::id::SpaceId;
 use crate::limits::{DEPLOYS_PAGE_MAX, LIVE_PATHS_MAX};
 use crate::name::SpaceName;
 use crate::serve::Blobs;
@@ -65,19 +65,26 @@ pub async fn execute<S: Sql, B: Blobs>(
             let deploy = history::rollback(&ledger, &head, now)?;
             Ok(Reply::Deploy(Box::new(deploy)))
         }
-        Command::Deploys { before, limit } => {
-            let active = ledger.active()?.map_or(0, |deploy| deploy.number);
-            let deploys = ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?;
-            Ok(Reply::Deploys { active, deploys })
-        }
+        Command::Unalias { alias } => Ok(Reply::Unaliased(
+            ledger.atomically(|ledger| ledger.unalias(&alias))?,
+        )),
+        Command::Deploys { before, limit } => Ok(Reply::Deploys {
+            active: ledger.active()?.map_or(0, |deploy| deploy.number),
+            aliases: ledger.aliases()?,
+            deploys: ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?,
+        }),
         Command::Diff { from, to } => {
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
         }
-        Command::Events { read, compact } => {
+        Command::Events {
+            alias,
+            read,
+            compact,
+        } => {
             let page = if compact {
-                events::read_net(&ledger, &read, now)?
+                events::read_net(&ledger, alias.as_ref(), &read, now)?
             } else {
-                events::read(&ledger, &read, now)?
+                events::read(&ledger, alias.as_ref(), &read, now)?
             };
             Ok(Reply::Events(Box::new(page)))
         }
@@ -85,22 +92,18 @@ pub async fn execute<S: Sql, B: Blobs>(
             let net = events::net(&ledger, from, to, LIVE_PATHS_MAX)?;
             Ok(Reply::Net(Box::new(net)))
         }
-        Command::Locate { number } => {
-            let pointer = history::locate(&ledger, space, number)?;
+        Command::Locate { deploy } => {
+            let pointer = history::locate(&ledger, space, &deploy)?;
             Ok(Reply::Pointer(Box::new(pointer)))
         }
-        Command::Undelivered => undelivered(&ledger, space),
-        Command::Delivered { deploy } => {
-            ledger.delivered(deploy)?;
-            undelivered(&ledger, space)
+        Command::Index { root } => Ok(Reply::Index {
+            space,
+            index: prepare::settled(&ledger, &root)?,
+        }),
+        Command::Undelivered => Ok(Reply::Due(history::due(&ledger, space)?)),
+        Command::Delivered { alias, order } => {
+            ledger.delivered(alias.as_ref(), order)?;
+            Ok(Reply::Due(history::due(&ledger, space)?))
         }
     }
-}
-
-fn undelivered<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<Reply, Problem> {
-    if !ledger.is_undelivered()? {
-        return Ok(Reply::Done);
-    }
-    let pointer = history::locate(ledger, space, None)?;
-    Ok(Reply::Pointer(Box::new(pointer)))
 }

@@ -44,7 +44,8 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
-    let active = ledger.active()?;
+    let alias = publish.alias.as_ref();
+    let active = ledger.current(alias)?;
     if let Some(terms) = &publish.commit {
         check_terms(terms)?;
     }
@@ -53,6 +54,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         if let Some(terms) = &publish.commit
             && let Some(made) = ledger.keyed(&terms.key)?
             && made.deploy.root == publish.root
+            && made.deploy.alias.as_ref() == alias
         {
             return Ok(published(made.deploy));
         }
@@ -92,7 +94,8 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
             return Ok(reply(State::Outline, active.as_ref()));
         }
     };
-    let changes = changes(ledger, &fresh, active.as_ref(), &publish.root)?;
+    let compared = compared(ledger, active.as_ref())?;
+    let changes = changes(ledger, &fresh, compared.as_ref(), &publish.root)?;
     let summary = summary(changes.as_deref(), &survey);
     keep(ledger, &fresh, &publish)?;
     let state = if survey.missing.is_empty() {
@@ -132,17 +135,10 @@ async fn try_commit<S: Sql, B: Blobs>(
         Ok(_) | Err(Unfinished::Incomplete) => return Ok(None),
         Err(Unfinished::Fault(problem)) => return Err(problem),
     };
-    let active = ledger.active()?;
-    let changes = changes(ledger, fresh, active.as_ref(), &publish.root)?;
     let commit = Commit {
         ledger,
         fresh: &with_pack,
         survey: &survey,
-        summary: summary(changes.as_deref(), &survey),
-        changes: Changes {
-            since: active.map(|deploy| deploy.root),
-            all: changes.unwrap_or_default(),
-        },
         terms,
     };
     commit.run(blobs, space, publish, now).await.map(Some)
@@ -314,7 +310,19 @@ fn keep<S: Sql>(ledger: &Ledger<'_, S>, fresh: &Fresh, publish: &Publish) -> Res
     Ok(ledger.keep_nodes(fresh.nodes.iter(), fresh.claimed)?)
 }
 
-/// What differs from the active deploy; nothing if there is none.
+/// What a publish is compared with: the deploy that it replaces, or with a new preview, the active
+/// one.
+fn compared<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    replaced: Option<&DeployView>,
+) -> Result<Option<DeployView>, Problem> {
+    match replaced {
+        Some(replaced) => Ok(Some(replaced.clone())),
+        None => Ok(ledger.active()?),
+    }
+}
+
+/// What differs from a deploy; nothing if there is none.
 fn changes<S: Sql>(
     ledger: &Ledger<'_, S>,
     fresh: &Fresh,
@@ -347,8 +355,6 @@ struct Commit<'a, S: Sql> {
     ledger: &'a Ledger<'a, S>,
     fresh: &'a Fresh,
     survey: &'a Survey,
-    summary: Summary,
-    changes: Changes,
     terms: &'a CommitTerms,
 }
 
@@ -362,7 +368,7 @@ impl<S: Sql> Commit<'_, S> {
         now: Timestamp,
     ) -> Result<BeginReply, Problem> {
         // Decided twice: here so that nothing is written in vain, and in the turn for good.
-        if let Verdict::Repeat(deploy) = self.decide(self.ledger, &publish.root)? {
+        if let Verdict::Repeat(deploy) = self.decide(self.ledger, publish)? {
             return Ok(published(*deploy));
         }
         let pack = publish.pack.as_ref().map(|pack| &pack.object);
@@ -383,21 +389,25 @@ impl<S: Sql> Commit<'_, S> {
         Ok(published(deploy))
     }
 
-    fn decide(&self, ledger: &Ledger<'_, S>, root: &Root) -> Result<Verdict, Problem> {
+    fn decide(&self, ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Verdict, Problem> {
+        let alias = publish.alias.as_ref();
         let newest = match self.terms.order {
-            Some(order) => ledger.newest_order(order.kind())?,
+            Some(order) => ledger.newest_order(alias, order.kind())?,
             None => None,
         };
         let keyed = ledger.keyed(&self.terms.key)?;
         let view = View {
-            active: ledger.active()?,
+            alias: alias.cloned(),
+            aliases: alias.map_or(Ok(0), |_| ledger.alias_count())?,
+            active: ledger.current(alias)?,
+            last: ledger.last_number()?,
             keyed,
             newest,
         };
-        decide::commit(&view, root, self.terms)
+        decide::commit(&view, &publish.root, self.terms)
     }
 
-    /// The one turn that makes a root active: all of it or nothing.
+    /// The one turn that makes a root active, or its preview's: all of it or nothing.
     fn turn(
         &self,
         ledger: &Ledger<'_, S>,
@@ -405,10 +415,15 @@ impl<S: Sql> Commit<'_, S> {
         publish: &Publish,
         now: Timestamp,
     ) -> Result<DeployView, Problem> {
-        let (number, parent) = match self.decide(ledger, &publish.root)? {
+        let (number, parent) = match self.decide(ledger, publish)? {
             Verdict::Repeat(deploy) => return Ok(*deploy),
             Verdict::Activate { number, parent } => (number, parent),
         };
+        // What is there now, not when the object began to be written: a new preview is compared with
+        // a deploy that it does not expect.
+        let replaced = ledger.current(publish.alias.as_ref())?;
+        let compared = compared(ledger, replaced.as_ref())?;
+        let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;
         for (node, twin) in &prepared.nodes {
             ledger.settle_node(node, twin)?;
         }
@@ -435,15 +450,20 @@ impl<S: Sql> Commit<'_, S> {
             files: self.survey.totals.files,
             bytes: self.survey.totals.bytes,
             new_bytes: self.survey.new_bytes,
-            summary: self.summary,
+            summary: summary(changes.as_deref(), self.survey),
             order: self.terms.order,
             meta: self.terms.meta.clone(),
+            alias: publish.alias.clone(),
         };
         ledger.record(&Keyed {
             deploy: deploy.clone(),
             key: self.terms.key.clone(),
         })?;
-        events::tell(ledger, &deploy, &self.changes)?;
+        let changes = Changes {
+            since: replaced.map(|deploy| deploy.root),
+            all: changes.unwrap_or_default(),
+        };
+        events::tell(ledger, &deploy, &changes)?;
         Ok(deploy)
     }
 }

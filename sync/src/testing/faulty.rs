@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::channel::Channel;
 use crate::name::SpaceName;
 use crate::serve::{BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 use crate::space::{Command, Reply};
@@ -23,9 +24,9 @@ pub enum Effect<'a> {
     /// Objects are deleted.
     DeleteBlobs(&'a [ObjectKey]),
     /// A pointer is read.
-    ReadPointer(&'a SpaceName),
+    ReadPointer(&'a Channel),
     /// A pointer is written.
-    WritePointer(&'a SpaceName, &'a Pointer),
+    WritePointer(&'a Channel, &'a Pointer),
     /// A space is called.
     Call(&'a SpaceName, &'static str),
 }
@@ -36,9 +37,9 @@ impl fmt::Display for Effect<'_> {
             Self::ReadBlob(key) => write!(f, "read {}", key.object),
             Self::WriteBlob(key) => write!(f, "write {}", key.object),
             Self::DeleteBlobs(keys) => write!(f, "delete {} objects", keys.len()),
-            Self::ReadPointer(space) => write!(f, "read the pointer of {space}"),
-            Self::WritePointer(space, pointer) => {
-                write!(f, "point {space} to deploy {}", pointer.deploy)
+            Self::ReadPointer(channel) => write!(f, "read the pointer of {channel}"),
+            Self::WritePointer(channel, pointer) => {
+                write!(f, "point {channel} to deploy {}", pointer.deploy)
             }
             Self::Call(space, command) => write!(f, "call {space}: {command}"),
         }
@@ -98,19 +99,21 @@ impl<T: Blobs, H: Hook> Blobs for Faulty<T, H> {
 }
 
 impl<T: Pointers, H: Hook> Pointers for Faulty<T, H> {
-    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
-        self.hook.before(Effect::ReadPointer(space)).await?;
-        let pointer = self.inner.read(space).await?;
-        self.hook.after(Effect::ReadPointer(space)).await?;
+    async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
+        self.hook.before(Effect::ReadPointer(channel)).await?;
+        let pointer = self.inner.read(channel).await?;
+        self.hook.after(Effect::ReadPointer(channel)).await?;
         Ok(pointer)
     }
 
-    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+    async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         self.hook
-            .before(Effect::WritePointer(space, pointer))
+            .before(Effect::WritePointer(channel, pointer))
             .await?;
-        self.inner.write(space, pointer).await?;
-        self.hook.after(Effect::WritePointer(space, pointer)).await
+        self.inner.write(channel, pointer).await?;
+        self.hook
+            .after(Effect::WritePointer(channel, pointer))
+            .await
     }
 }
 
@@ -155,11 +158,13 @@ const fn name(command: &Command) -> &'static str {
         Command::PackArrived { .. } => "pack arrived",
         Command::PartArrived(_) => "part arrived",
         Command::Rollback(_) => "rollback",
+        Command::Unalias { .. } => "unalias",
         Command::Deploys { .. } => "deploys",
         Command::Diff { .. } => "diff",
         Command::Events { .. } => "events",
         Command::Net { .. } => "net",
         Command::Locate { .. } => "locate",
+        Command::Index { .. } => "index",
         Command::Undelivered => "undelivered",
         Command::Delivered { .. } => "delivered",
     }

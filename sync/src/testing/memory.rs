@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 
+use crate::channel::Channel;
 use crate::code::Code;
 use crate::name::SpaceName;
 use crate::serve::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
@@ -83,26 +84,26 @@ impl Blobs for MemoryBlobs {
 
 /// Pointers in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct MemoryPointers(Arc<Mutex<BTreeMap<SpaceName, Pointer>>>);
+pub struct MemoryPointers(Arc<Mutex<BTreeMap<Channel, Pointer>>>);
 
 impl MemoryPointers {
-    /// The pointer of a space.
-    pub fn find(&self, space: &SpaceName) -> Option<Pointer> {
-        lock(&self.0).get(space).cloned()
+    /// The pointer of a channel.
+    pub fn find(&self, channel: &Channel) -> Option<Pointer> {
+        lock(&self.0).get(channel).cloned()
     }
 }
 
 impl Pointers for MemoryPointers {
-    async fn read(&self, space: &SpaceName) -> Result<Option<Pointer>, BackendError> {
-        Ok(self.find(space))
+    async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
+        Ok(self.find(channel))
     }
 
-    async fn write(&self, space: &SpaceName, pointer: &Pointer) -> Result<(), BackendError> {
+    async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         let mut pointers = lock(&self.0);
-        let held = pointers.get(space);
+        let held = pointers.get(channel);
         // An older deploy of the same space never replaces a newer one.
-        if held.is_none_or(|held| held.space != pointer.space || held.deploy < pointer.deploy) {
-            pointers.insert(space.clone(), pointer.clone());
+        if held.is_none_or(|held| held.space != pointer.space || held.order() < pointer.order()) {
+            pointers.insert(channel.clone(), pointer.clone());
         }
         Ok(())
     }

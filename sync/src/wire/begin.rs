@@ -6,7 +6,7 @@ use super::deploys::{DeployMeta, DeployView, Summary};
 use super::order::Order;
 use super::ranges::Ranges;
 use crate::id::{BlobId, PackId, Root};
-use crate::name::SpaceName;
+use crate::name::{AliasName, SpaceName};
 
 /// The head of `POST /api/publish/begin` and of `POST /api/publish/commit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +16,10 @@ pub struct BeginHead {
     pub v: u8,
     /// The space.
     pub space: SpaceName,
+    /// The preview to be published, beside the active deploy: what the reply calls active is its
+    /// deploy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<AliasName>,
     /// The root of the site to be published.
     pub root: Root,
     /// The root that a patch section starts from.

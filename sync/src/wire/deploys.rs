@@ -1,11 +1,13 @@
 //! Deploys as they travel: history, rollback, differences.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::order::Order;
 use crate::id::Root;
 use crate::manifest::Change;
-use crate::name::SpaceName;
+use crate::name::{AliasName, SpaceName};
 use crate::path::SitePath;
 use crate::time::Timestamp;
 
@@ -84,11 +86,11 @@ impl Summary {
 /// One deploy, as the history lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeployView {
-    /// Its number; every activation has the next one.
+    /// Its number; every activation and every preview has the next one.
     pub number: u64,
     /// Its root.
     pub root: Root,
-    /// The deploy it replaced; 0 if it is the first.
+    /// The deploy it replaced; 0 if it is the first of its site or preview.
     pub parent: u64,
     /// How it came to be.
     pub kind: DeployKind,
@@ -103,7 +105,7 @@ pub struct DeployView {
     pub bytes: u64,
     /// Bytes of blobs that the space did not hold before, uncompressed.
     pub new_bytes: u64,
-    /// What changed against the deploy it replaced.
+    /// What changed against the deploy it replaced; with a new preview, against the active one.
     pub summary: Summary,
     /// The build's place in its sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -111,6 +113,9 @@ pub struct DeployView {
     /// What was said of it.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
+    /// With a preview: the alias that it was published for. It was never active.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<AliasName>,
 }
 
 /// The answer of `GET /api/deploys`.
@@ -118,6 +123,9 @@ pub struct DeployView {
 pub struct DeploysReply {
     /// The number of the active deploy; 0 if there is none yet.
     pub active: u64,
+    /// The deploy that each alias names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub aliases: BTreeMap<AliasName, u64>,
     /// Newest first.
     pub deploys: Vec<DeployView>,
     /// Where the site is.
@@ -152,6 +160,14 @@ pub struct RollbackReply {
     pub deploy: DeployView,
     /// Where the site is.
     pub url: String,
+}
+
+/// The answer of `DELETE /api/aliases/<name>`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnaliasReply {
+    /// The deploy that the alias named; nothing if there was no such alias.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<u64>,
 }
 
 /// The answer of `GET /api/diff`.

@@ -13,7 +13,7 @@ mod ranges;
 pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, State};
 pub use deploys::{
     DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, RollbackHead,
-    RollbackReply, Summary,
+    RollbackReply, Summary, UnaliasReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
 pub use order::Order;

@@ -9,7 +9,7 @@ use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
 
 /// How many stories there are.
-const STORIES: usize = 7;
+const STORIES: usize = 8;
 
 #[test]
 fn pages_live_in_a_real_browser() {

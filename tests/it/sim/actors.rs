@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::id::Root;
-use pmx_sync::name::SpaceName;
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{Base, Intent, Mode, OutcomeKind};
 use pmx_sync::wire::{DeployMeta, DeployView, Order, Problem, RollbackHead, VERSION};
 
@@ -44,6 +45,8 @@ pub(crate) struct Publisher {
     pub(crate) world: Rc<World>,
     pub(crate) promises: Promises,
     pub(crate) space: SpaceName,
+    /// The preview that is published, instead of the site itself.
+    pub(crate) alias: Option<AliasName>,
     pub(crate) name: String,
     pub(crate) tries: usize,
 }
@@ -118,6 +121,7 @@ impl Publisher {
         };
         Intent {
             space,
+            alias: self.alias.clone(),
             root,
             base,
             expect,
@@ -130,14 +134,9 @@ impl Publisher {
 
     /// Asks for the newest deploy.
     async fn newest(&self) -> Option<Base> {
-        let newest = self
-            .client()
-            .deploys()
-            .await
-            .ok()?
-            .deploys
-            .into_iter()
-            .next()?;
+        let deploys = self.client().deploys().await.ok()?.deploys;
+        let mut deploys = deploys.into_iter();
+        let newest = deploys.find(|deploy| deploy.alias == self.alias)?;
         Some(Base {
             root: newest.root,
             deploy: newest.number,
@@ -199,6 +198,26 @@ impl Publisher {
             deploy,
         };
         self.promises.borrow_mut().push(promise);
+    }
+
+    /// Takes the preview away, now and then.
+    pub(crate) async fn takes_away(self, mut rng: Rng) {
+        let alias = self.alias.clone().expect("a preview");
+        let channel = Channel {
+            space: self.space.clone(),
+            alias: self.alias.clone(),
+        };
+        for _ in 0..=rng.below(2) {
+            yields(20 + rng.below(120)).await;
+            self.world.removed.borrow_mut().insert(channel.clone());
+            let done = self.client().unalias(&alias).await;
+            let chaos = &self.world.chaos;
+            chaos.note(|| format!("{channel} is taken away: {done:?}"));
+            match done.map_err(|failure| failure.code()) {
+                Ok(_) | Err(Code::Network | Code::Storage | Code::NotFound) => {}
+                Err(code) => chaos.violate(format_args!("taking {channel} away: {code}")),
+            }
+        }
     }
 
     /// Rolls back once or twice.
@@ -263,8 +282,9 @@ pub(crate) async fn alarm(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     }
 }
 
-/// Reads pages of the active deploy, one after the other.
-pub(crate) async fn reads(world: Rc<World>, space: SpaceName, mut rng: Rng) {
+/// Reads pages of the deploy that is there, one after the other.
+pub(crate) async fn reads(world: Rc<World>, channel: Channel, mut rng: Rng) {
+    let space = &channel.space;
     let mut seen = 0;
     for _ in 0..3 + rng.below(8) {
         yields(rng.below(40)).await;
@@ -277,18 +297,20 @@ pub(crate) async fn reads(world: Rc<World>, space: SpaceName, mut rng: Rng) {
             .cloned()
             .unwrap_or_else(|| "index.html".into());
         let zstd = rng.once_in(2);
-        for answer in page(&Wire(Rc::clone(&world)), space.as_str(), &path, zstd).await {
+        let host = channel.to_string();
+        for answer in page(&Wire(Rc::clone(&world)), &host, &path, zstd).await {
             match deploy_of(&answer) {
                 Some(number) if number >= seen => seen = number,
                 None if seen == 0 || answer.status.is_server_error() => {}
+                None if world.removed.borrow().contains(&channel) => {}
                 number => world.chaos.violate(format_args!(
-                    "a reader of {space} saw deploy {seen} and then {number:?}"
+                    "a reader of {channel} saw deploy {seen} and then {number:?}"
                 )),
             }
-            if let Err(what) = judge(&world, &space, &path, &answer) {
+            if let Err(what) = judge(&world, space, &path, &answer) {
                 world
                     .chaos
-                    .violate(format_args!("a reader of {space}: {what}"));
+                    .violate(format_args!("a reader of {channel}: {what}"));
             }
         }
     }
@@ -398,8 +420,24 @@ fn decoded(answer: &Answer) -> Option<Bytes> {
         static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
     }
     if !answer.headers.contains_key("content-encoding") {
-        return Some(answer.body.clone());
+        return Some(without_script(&answer.body));
     }
     let decode = |it: &mut Decoder| it.frame_up_to(&answer.body, Bounds::REST).ok();
     DECODER.with_borrow_mut(decode).map(Bytes::from)
+}
+
+/// What a page of a preview was before the live script was put in.
+fn without_script(body: &Bytes) -> Bytes {
+    let find = |what: &str, from: usize| {
+        let rest = body.get(from..)?;
+        let at = rest
+            .windows(what.len())
+            .position(|at| at == what.as_bytes())?;
+        Some(from + at)
+    };
+    let Some(start) = find("<script src=\"/_pmx/live.js\"", 0) else {
+        return body.clone();
+    };
+    let end = find("</script>", start).expect("it ends") + "</script>".len();
+    [&body[..start], &body[end..]].concat().into()
 }

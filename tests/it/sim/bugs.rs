@@ -10,6 +10,7 @@ use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::name::SpaceName;
 use pmx_sync::pack::rest::Toc;
 use pmx_sync::serve::{Pointers as _, Spaces as _};
+use pmx_sync::site::Selector;
 use pmx_sync::space::{Command, Reply};
 use pmx_sync::testing::Faulty;
 use pmx_sync::time::Timestamp;
@@ -54,7 +55,13 @@ impl pmx_sync::serve::Spaces for Planted {
             }
             Some(Bug::PointerInline) => {
                 let reply = self.faulty.call(space, command, now).await?;
-                if matches!(&reply, Reply::Publish(reply) if reply.state == State::Published) {
+                if let Reply::Publish(reply) = &reply
+                    && reply.state == State::Published
+                    && reply
+                        .deploy
+                        .as_ref()
+                        .is_some_and(|made| made.alias.is_none())
+                {
                     self.point(space, now).await?;
                 }
                 Ok(reply)
@@ -77,7 +84,7 @@ impl Planted {
         let Command::Publish(mut publish) = command else {
             return Ok(command);
         };
-        if let Some(terms) = &mut publish.commit {
+        if let (Some(terms), None) = (&mut publish.commit, &publish.alias) {
             let newest = Command::Deploys {
                 before: None,
                 limit: 1,
@@ -90,13 +97,15 @@ impl Planted {
     }
 
     async fn point(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {
-        let active = Command::Locate { number: None };
+        let active = Command::Locate {
+            deploy: Selector::Active,
+        };
         if let Reply::Pointer(pointer) = self.plain.call(space, active, now).await? {
-            let deploy = pointer.deploy;
-            self.plain
-                .call(space, Command::Delivered { deploy }, now)
-                .await?;
-            self.pointers.write(space, &pointer).await?;
+            let (alias, order) = (None, pointer.order());
+            let delivered = Command::Delivered { alias, order };
+            self.plain.call(space, delivered, now).await?;
+            let channel = space.clone().into();
+            self.pointers.write(&channel, &pointer).await?;
         }
         Ok(())
     }

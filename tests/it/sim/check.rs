@@ -4,16 +4,19 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::codec::{Bounds, Decoder};
 use pmx_sync::encode::Reader;
 use pmx_sync::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use pmx_sync::index::Twin;
+use pmx_sync::live::Message;
 use pmx_sync::location::{Codec, Location};
-use pmx_sync::name::SpaceName;
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::pack::rest::open_object;
 use pmx_sync::serve::ObjectKey;
 use pmx_sync::sql::{Sql, SqlRow, Value};
+use pmx_sync::stream::{From, Offset, Read};
 
 use super::actors::{Acknowledged, Told, deploy_of, judge, page};
 use super::chaos::Plan;
@@ -33,12 +36,13 @@ pub(crate) struct Link {
     pub(crate) bytes: u64,
     /// Added, modified, removed, unchanged.
     pub(crate) summary: [u64; 4],
+    pub(crate) alias: Option<String>,
 }
 
 /// Every deploy of a space, as its ledger has them.
 pub(crate) fn chain(world: &World, space: &SpaceName) -> Vec<Link> {
     let select = "SELECT number, root, parent, kind, key, order_kind, order_value, files, bytes,
-         added, modified, removed, unchanged FROM deploy ORDER BY number";
+         added, modified, removed, unchanged, alias FROM deploy ORDER BY number";
     let rows = rows(world, space, select);
     let link = |row: &SqlRow| Link {
         number: integer(&row[0]),
@@ -50,6 +54,7 @@ pub(crate) fn chain(world: &World, space: &SpaceName) -> Vec<Link> {
         files: integer(&row[7]),
         bytes: integer(&row[8]),
         summary: [9, 10, 11, 12].map(|at| integer(&row[at])),
+        alias: (row[13] != Value::Null).then(|| text(&row[13])),
     };
     rows.iter().map(link).collect()
 }
@@ -81,21 +86,9 @@ pub(crate) fn settle(
     for promise in promises.iter().filter(|promise| promise.space == *space) {
         check_promise(&chain, promise)?;
     }
-    let pointed = world
-        .pointers
-        .find(space)
-        .map_or(0, |pointer| pointer.deploy);
-    let active = chain.last().map_or(0, |link| link.number);
-    if pointed != active {
-        return Err(format!(
-            "{space} points to deploy {pointed}, but {active} is active"
-        ));
-    }
+    check_channels(world, space, &chain)?;
     for link in &chain {
         check_site(world, space, &format!("{}--{space}", link.number), link)?;
-    }
-    if let Some(active) = chain.last() {
-        check_site(world, space, space.as_str(), active)?;
     }
     check_store(world, space)
 }
@@ -116,11 +109,14 @@ pub(crate) fn drain(world: &World, space: &SpaceName) -> Result<(), String> {
 
 fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), String> {
     let mut keys = BTreeSet::new();
-    let mut newest: BTreeMap<&str, u64> = BTreeMap::new();
+    let mut orders: BTreeMap<(Option<&str>, &str), u64> = BTreeMap::new();
     let expected = world.expected.borrow();
-    let mut before: Option<&Link> = None;
     for (link, number) in chain.iter().zip(1..) {
-        if link.number != number || link.parent != number - 1 {
+        let before = newest_of(&chain[..number as usize - 1], link.alias.as_deref());
+        let active = newest_of(&chain[..number as usize - 1], None);
+        let parent = before.map_or(0, |before| before.number);
+        let is_fresh = link.parent == 0 && was_removed(world, space, link.alias.as_deref());
+        if link.number != number || !(link.parent == parent || is_fresh) {
             return Err(format!("{space}: {link:?} is no {number}th link"));
         }
         if !keys.insert(&link.key) {
@@ -135,7 +131,7 @@ fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), S
             ));
         }
         if let Some((kind, value)) = &link.order {
-            let newest = newest.entry(kind).or_default();
+            let newest = orders.entry((link.alias.as_deref(), kind)).or_default();
             if value < newest {
                 return Err(format!("{space}: {kind} {value} came after {newest}"));
             }
@@ -146,11 +142,138 @@ fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), S
         if (link.files, link.bytes) != (site.files.len() as u64, site.bytes) {
             return Err(format!("{space}: {link:?} counts wrong"));
         }
-        let summary = summary(world, before, link);
+        let compared = before.filter(|_| link.parent > 0).or(active);
+        let summary = summary(world, compared, link);
         if link.summary != summary {
             return Err(format!("{space}: {link:?} should say {summary:?}"));
         }
-        before = Some(link);
+    }
+    Ok(())
+}
+
+/// The newest deploy of a preview, or of those that were active.
+pub(crate) fn newest_of<'a>(chain: &'a [Link], alias: Option<&str>) -> Option<&'a Link> {
+    chain.iter().rfind(|link| link.alias.as_deref() == alias)
+}
+
+fn channel(space: &SpaceName, alias: Option<&str>) -> Channel {
+    let label = alias.map_or_else(|| space.to_string(), |alias| format!("{alias}--{space}"));
+    Channel::of_label(&label).unwrap()
+}
+
+fn was_removed(world: &World, space: &SpaceName, alias: Option<&str>) -> bool {
+    alias.is_some() && world.removed.borrow().contains(&channel(space, alias))
+}
+
+/// Checks that every channel points to its newest deploy, shows it, and told of all its own and of
+/// no other.
+fn check_channels(world: &Rc<World>, space: &SpaceName, chain: &[Link]) -> Result<(), String> {
+    let named = rows(world, space, "SELECT name, deploy FROM alias");
+    let named: BTreeMap<String, u64> = named
+        .iter()
+        .map(|row| (text(&row[0]), integer(&row[1])))
+        .collect();
+    let aliases: BTreeSet<_> = chain.iter().map(|link| link.alias.as_deref()).collect();
+    for alias in aliases.into_iter().chain([None]) {
+        let there = channel(space, alias);
+        let newest = newest_of(chain, alias);
+        let is_gone = alias.is_some_and(|alias| !named.contains_key(alias));
+        if is_gone && !was_removed(world, space, alias) {
+            return Err(format!("{there} is gone, and nobody took it away"));
+        }
+        let active = newest.filter(|_| !is_gone);
+        let number = active.map_or(0, |link| link.number);
+        if alias.is_some_and(|alias| named.get(alias).copied().unwrap_or(0) != number) {
+            return Err(format!(
+                "{there} does not name its newest deploy: {named:?}"
+            ));
+        }
+        let pointer = world.pointers.find(&there).filter(|pointer| !pointer.gone);
+        let pointed = pointer.map_or(0, |pointer| pointer.deploy);
+        if pointed != number {
+            return Err(format!(
+                "{there} points to deploy {pointed}, but {number} is active"
+            ));
+        }
+        match active {
+            Some(active) => {
+                check_site(world, space, &there.to_string(), active)?;
+                check_events(world, &there, chain)?;
+            }
+            None if alias.is_none() => {}
+            None => {
+                let answers = ask(
+                    world,
+                    page(
+                        &Wire(Rc::clone(world)),
+                        &there.to_string(),
+                        "index.html",
+                        false,
+                    ),
+                );
+                if answers.iter().any(|answer| answer.status != 404) {
+                    return Err(format!("{there} is gone, but still served"));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Checks what the log says to those who hear of one channel.
+fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), String> {
+    let alias = channel.alias.as_ref().map(AliasName::as_str);
+    let own: Vec<&Link> = chain
+        .iter()
+        .filter(|link| link.alias.as_deref() == alias)
+        .collect();
+    let server = world.server();
+    let read = |from, compact| {
+        let page = block_on(server.log(channel, Read { from }, compact, world.now()));
+        let page = page.map_err(|problem| format!("the log of {channel}: {problem}"))?;
+        let array = [b"[", &page.body[..], b"]"].concat();
+        let messages: Vec<Message> = serde_json::from_slice(&array).unwrap();
+        if !page.is_up_to_date() || page.end.position() != own.last().map_or(0, |l| l.number) {
+            return Err(format!("the log of {channel} ends at {}", page.end));
+        }
+        Ok(messages)
+    };
+    let root = |number: u64| {
+        chain
+            .iter()
+            .find(|link| link.number == number)
+            .map(|l| l.root)
+    };
+    let told: Vec<_> = read(From::Start, false)?
+        .iter()
+        .map(|told| (told.deploy, told.root, told.prev_root))
+        .collect();
+    let expected: Vec<_> = own
+        .iter()
+        .map(|l| (l.number, l.root, root(l.parent)))
+        .collect();
+    if told != expected {
+        return Err(format!("{channel} heard {told:?}, not {expected:?}"));
+    }
+    // From the first, and from one more: each read costs the simulation time.
+    for (at, link) in own.iter().enumerate().step_by(2).take(2) {
+        let from = || From::At(Offset::at(link.number));
+        let rest: Vec<u64> = read(from(), false)?
+            .iter()
+            .map(|told| told.deploy)
+            .collect();
+        if !rest
+            .iter()
+            .eq(own[at + 1..].iter().map(|link| &link.number))
+        {
+            return Err(format!("{channel} heard {rest:?} after {}", link.number));
+        }
+        let net = read(from(), true)?;
+        let is_net =
+            |net: &Message| net.since == Some(link.number) && net.prev_root == Some(link.root);
+        if net.len() != usize::from(at + 1 < own.len()) || !net.iter().all(is_net) {
+            return Err(format!("{channel} heard {net:?} after {}", link.number));
+        }
     }
     Ok(())
 }
@@ -311,7 +434,10 @@ pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
         .find(|row| row[0] == Value::Text("space".into()));
     let id = id.map(|row| SpaceId::from_hex(&text(&row[1])).unwrap());
     objects.retain(|key, _| Some(key.space) == id);
-    format!("{tables:?} {objects:?} {:?}", world.pointers.find(space))
+    format!(
+        "{tables:?} {objects:?} {:?}",
+        world.pointers.find(&space.clone().into())
+    )
 }
 
 fn integer(value: &Value) -> u64 {

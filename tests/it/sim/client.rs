@@ -10,14 +10,14 @@ use pmx_sync::code::Code;
 use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::manifest::{NodeMap, Row};
-use pmx_sync::name::SpaceName;
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::pack::part::{Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::{PackBuilder, Prefix, WirePack};
 use pmx_sync::pack::{Coding, PackKind};
 use pmx_sync::push::{self, Action, Intent, Kin, Outcome, Push, PushError, Uploads};
 use pmx_sync::wire::{
-    DeployView, DeploysReply, Envelope, Problem, RollbackHead, Section, SectionKind,
+    DeployView, DeploysReply, Envelope, Problem, RollbackHead, Section, SectionKind, UnaliasReply,
 };
 use serde::de::DeserializeOwned;
 
@@ -108,6 +108,11 @@ impl<N: Network> Client<'_, N> {
         let body = serde_json::to_vec(head).unwrap();
         let reply: serde_json::Value = self.post("/api/publish/rollback", body.into()).await?;
         Ok(serde_json::from_value(reply["deploy"].clone()).unwrap())
+    }
+
+    pub(crate) async fn unalias(&self, alias: &AliasName) -> Result<UnaliasReply, Failure> {
+        let path = format!("/api/aliases/{alias}?space={}", self.space);
+        self.call(Method::DELETE, &path, Bytes::new()).await
     }
 
     pub(crate) async fn deploys(&self) -> Result<DeploysReply, Failure> {

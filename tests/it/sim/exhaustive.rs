@@ -32,6 +32,7 @@ fn publisher(world: &Rc<World>, promises: &Promises, name: &str, tries: usize) -
         world: Rc::clone(world),
         promises: Rc::clone(promises),
         space: space("docs"),
+        alias: None,
         name: name.to_owned(),
         tries,
     }
@@ -80,7 +81,10 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
             world.spawn(Owner::Outside, publish(two, other));
             for reader in 0..2 {
                 let rng = Rng::new(seed + reader);
-                world.spawn(Owner::Outside, reads(Rc::clone(&world), space("docs"), rng));
+                world.spawn(
+                    Owner::Outside,
+                    reads(Rc::clone(&world), space("docs").into(), rng),
+                );
             }
         }
     }

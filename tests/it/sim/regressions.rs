@@ -27,6 +27,7 @@ fn two_deploys() -> (Rc<World>, Publisher) {
         world: Rc::clone(&world),
         promises: Promises::default(),
         space: space("docs"),
+        alias: None,
         name: "one".into(),
         tries: 1,
     };
@@ -68,6 +69,7 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
     let head = BeginHead {
         v: VERSION,
         space: space("docs"),
+        alias: None,
         root,
         base: None,
         dry: false,
@@ -112,6 +114,7 @@ fn a_pack_that_is_not_written_is_not_believed() {
     let head = BeginHead {
         v: VERSION,
         space: space("docs"),
+        alias: None,
         root: new,
         base: Some(old),
         dry: false,

@@ -2,10 +2,12 @@
 
 use std::rc::Rc;
 
+use pmx_sync::channel::Channel;
+
 use super::actors::{Promises, Publisher, alarm, reads};
 use super::bugs::Bug;
 use super::chaos::{Chaos, Plan, Rates};
-use super::check::{ask, chain, dump, settle};
+use super::check::{ask, chain, dump, newest_of, settle};
 use super::model::{Catalogue, Site};
 use super::platform::space;
 use super::rng::Rng;
@@ -53,6 +55,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         world: Rc::clone(world),
         promises: Rc::clone(&promises),
         space: space(of),
+        alias: None,
         name: name.to_owned(),
         tries: 4,
     };
@@ -72,18 +75,29 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         &["docs"]
     };
     for of in spaces {
+        let next = Channel::of_label(&format!("next--{of}")).expect("a label");
         for at in 0..=rng.below(3) {
-            let one = publisher(&format!("{of}.p{at}"), of);
+            let mut one = publisher(&format!("{of}.p{at}"), of);
+            if rng.once_in(3) {
+                one.alias.clone_from(&next.alias);
+            }
             world.spawn(Owner::Outside, one.publishes(rng.fork()));
         }
         if rng.once_in(2) {
             world.spawn(Owner::Outside, publisher(of, of).rolls_back(rng.fork()));
         }
-        for _ in 0..=rng.below(2) {
-            world.spawn(
-                Owner::Outside,
-                reads(Rc::clone(world), space(of), rng.fork()),
-            );
+        if rng.once_in(6) {
+            let mut one = publisher(of, of);
+            one.alias.clone_from(&next.alias);
+            world.spawn(Owner::Outside, one.takes_away(rng.fork()));
+        }
+        for at in 0..=rng.below(2) {
+            let channel = if at == 1 {
+                next.clone()
+            } else {
+                space(of).into()
+            };
+            world.spawn(Owner::Outside, reads(Rc::clone(world), channel, rng.fork()));
         }
         world.spawn(
             Owner::Outside,
@@ -99,7 +113,8 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
     for of in spaces {
         settle(world, &space(of), &promises.borrow())?;
         // Whatever happened, the next publish works.
-        let active = chain(world, &space(of)).last().map(|link| link.root);
+        let chain = chain(world, &space(of));
+        let active = newest_of(&chain, None).map(|link| link.root);
         let fits = |site: &&Site| Some(site.root) != active;
         if let Some(site) = world.catalogue.sites.iter().find(fits) {
             let last = publisher("last", of);

@@ -8,6 +8,7 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::{Request, Uri};
+use pmx_sync::channel::Channel;
 use pmx_sync::codec::{Decoder, Encoder, Level};
 use pmx_sync::encode::Reader;
 use pmx_sync::hash::Hash;
@@ -59,6 +60,8 @@ pub(crate) struct World {
     bug: Option<Bug>,
     /// The deploys that commits under a key said they replace.
     pub(crate) expected: RefCell<BTreeMap<(SpaceName, String), BTreeSet<u64>>>,
+    /// Previews that somebody wanted to take away.
+    pub(crate) removed: RefCell<BTreeSet<Channel>>,
     /// Packs that the network changed, and what they held before.
     changed: Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>,
 }
@@ -85,6 +88,7 @@ impl World {
             crashes: Cell::new(0),
             bug,
             expected: RefCell::default(),
+            removed: RefCell::default(),
             changed,
         })
     }

@@ -38,7 +38,8 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     match isolate::server(env)?.listener(&head) {
         None => Ok(JsValue::UNDEFINED),
         Some(Err(refusal)) => Ok(sent(refusal)),
-        Some(Ok(Listener { space, .. })) => {
+        Some(Ok(Listener { channel, .. })) => {
+            let space = channel.space;
             let failed = |thrown: JsValue| {
                 let doing = format!("asking the space {space}");
                 crate::thrown::problem(doing)(words(thrown))

@@ -12,10 +12,10 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::Response as Answer;
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
-use pmx_sync::live::{Closing, Heard, Listening, Said, Session, Tidings, dress, refused};
-use pmx_sync::name::SpaceName;
+use pmx_sync::live::{Closing, Heard, Listener, Listening, Said, Session, Tidings, dress, refused};
 use pmx_sync::serve::Backend as _;
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::stream::{From, Page, Read};
@@ -46,13 +46,13 @@ pub(crate) struct Live {
     long_poll: Duration,
     bell: Bell,
     listeners: Cell<usize>,
-    tail: RefCell<Option<Rc<Seen>>>,
+    tail: RefCell<Option<(Channel, Rc<Seen>)>>,
     /// What was read last for sockets, and at which count of the bell: at the tail, and as one net
     /// message.
     told: [RefCell<Option<Told>>; 2],
 }
 
-type Told = (u64, Read, Rc<Tidings>);
+type Told = (u64, Channel, Read, Rc<Tidings>);
 
 impl Live {
     /// Begins to wait. `state` is the object's.
@@ -74,45 +74,57 @@ impl Live {
     /// Answers somebody who waits.
     pub(crate) async fn answer(self: &Rc<Self>, request: &Request) -> Result<Response, Problem> {
         let head = head(request.inner())?;
-        let listening = match server(&self.env)?.listener(&head) {
-            Some(Ok(listener)) => listener.listening,
+        let Listener { channel, listening } = match server(&self.env)?.listener(&head) {
+            Some(Ok(listener)) => listener,
             Some(Err(refusal)) => return response(refusal.map(Body::Bytes), &head.method),
             None => return Err(Problem::new(Code::NotFound, "a space has no pages")),
         };
         let answered = match listening {
-            Listening::Socket => match self.open() {
+            Listening::Socket => match self.open(&channel) {
                 Ok(answer) => return Ok(answer),
                 Err(problem) => Err(problem),
             },
-            Listening::Poll(heard) => self.poll(heard).await,
-            Listening::Events(heard) => self.events(heard).await,
+            Listening::Poll(heard) => self.poll(channel, heard).await,
+            Listening::Events(heard) => self.events(channel, heard).await,
         };
         let answer = answered.unwrap_or_else(|problem| refused(&problem).map(Body::Bytes));
         response(dress(answer), &head.method)
     }
 
-    async fn poll(self: &Rc<Self>, heard: Heard) -> Result<Answer<Body>, Problem> {
+    async fn poll(
+        self: &Rc<Self>,
+        channel: Channel,
+        heard: Heard,
+    ) -> Result<Answer<Body>, Problem> {
         let reading = Rc::new(Reading {
             live: Rc::clone(self),
+            channel,
             compact: heard.compact,
         });
         let answer = source::poll(&reading, heard.get, self.long_poll).await?;
         Ok(answer.map(Body::Bytes))
     }
 
-    async fn events(self: &Rc<Self>, heard: Heard) -> Result<Answer<Body>, Problem> {
+    async fn events(
+        self: &Rc<Self>,
+        channel: Channel,
+        heard: Heard,
+    ) -> Result<Answer<Body>, Problem> {
         let reading = Rc::new(Reading {
             live: Rc::clone(self),
+            channel,
             compact: heard.compact,
         });
         events::begin(&reading, &heard.get).await
     }
 
-    /// Lets all know who wait that there may be a new deploy. Nobody waits for them.
-    pub(crate) fn changed(self: &Rc<Self>) {
+    /// Lets all know who wait for a channel that it may have a new deploy. Nobody waits for them, and
+    /// the sockets of other channels sleep on.
+    pub(crate) fn changed(self: &Rc<Self>, channel: &Channel) {
         let live = Rc::clone(self);
+        let tag = channel.to_string();
         self.state.wait_until(async move {
-            let sockets = live.state.get_websockets();
+            let sockets = live.state.get_websockets_with_tag(&tag);
             if live.listeners.get() > 0 || !sockets.is_empty() {
                 // The runtime holds back answers until what they tell is on disk. Events are none.
                 if let Err(thrown) = live.ledger.storage().sync().await {
@@ -126,10 +138,10 @@ impl Live {
         });
     }
 
-    /// Opens a socket.
-    fn open(&self) -> Result<Response, Problem> {
-        // Whether there is such a space at all.
-        self.read(Read { from: From::Now }, false)?;
+    /// Opens a socket, which is tagged with its channel.
+    fn open(&self, channel: &Channel) -> Result<Response, Problem> {
+        // Whether there is such a site at all.
+        self.read(channel, Read { from: From::Now }, false)?;
         if self.state.get_websockets().len() >= LIVE_SOCKETS_MAX {
             return Err(Problem::new(Code::TooMany, "there are too many sockets"));
         }
@@ -138,7 +150,8 @@ impl Live {
         let pong = WebSocketRequestResponsePair::new("ping", "pong")
             .map_err(|thrown| problem::<String>(doing)(crate::thrown::words(thrown)))?;
         self.state.set_websocket_auto_response(&pong);
-        self.state.accept_web_socket(&pair.server);
+        let tag = channel.to_string();
+        self.state.accept_websocket_with_tags(&pair.server, &[&tag]);
         keep(&pair.server, &Session::new(now()));
         Response::from_websocket(pair.client).map_err(problem(doing))
     }
@@ -164,8 +177,12 @@ impl Live {
     /// Sends a socket what lies behind its place, and notes it. A socket that is gone is nobody
     /// else's concern.
     fn tell(&self, socket: &WebSocket, mut session: Session) {
+        let tags = self.state.get_tags(socket);
+        let Some(channel) = tags.first().and_then(|tag| Channel::of_label(tag)) else {
+            return close(socket, &Closing::later());
+        };
         while let Some((read, compact)) = session.read() {
-            let tidings = match self.tidings(read, compact) {
+            let tidings = match self.tidings(&channel, read, compact) {
                 Ok(tidings) => tidings,
                 Err(problem) => return close(socket, &Closing::of(&problem)),
             };
@@ -181,30 +198,42 @@ impl Live {
         keep(socket, &session);
     }
 
-    fn tidings(&self, read: Read, compact: bool) -> Result<Rc<Tidings>, Problem> {
+    fn tidings(
+        &self,
+        channel: &Channel,
+        read: Read,
+        compact: bool,
+    ) -> Result<Rc<Tidings>, Problem> {
         let rung = self.bell.rung();
         let [tail, net] = &self.told;
         let kept = if compact { net } else { tail };
         let known = kept.borrow().clone();
-        if let Some((_, _, tidings)) = known.filter(|told| (told.0, told.1) == (rung, read)) {
+        let is_it = |told: &Told| (told.0, &told.1, told.2) == (rung, channel, read);
+        if let Some((.., tidings)) = known.filter(is_it) {
             return Ok(tidings);
         }
-        let page = self.read(read, compact)?;
+        let page = self.read(channel, read, compact)?;
         let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
         let mut tidings = Tidings::of(&page).map_err(unread)?;
         for (from, to) in tidings.lacking() {
             // A deploy that is gone: then all are told that more changed than is known.
-            if let Ok(Reply::Net(net)) = self.ask(Command::Net { from, to }) {
+            if let Ok(Reply::Net(net)) = self.ask(channel, Command::Net { from, to }) {
                 tidings.complete(*net);
             }
         }
         let tidings = Rc::new(tidings);
-        kept.replace(Some((rung, read, Rc::clone(&tidings))));
+        let told = (rung, channel.clone(), read, Rc::clone(&tidings));
+        kept.replace(Some(told));
         Ok(tidings)
     }
 
-    fn read(&self, read: Read, compact: bool) -> Result<Page, Problem> {
-        match self.ask(Command::Events { read, compact })? {
+    fn read(&self, channel: &Channel, read: Read, compact: bool) -> Result<Page, Problem> {
+        let command = Command::Events {
+            alias: channel.alias.clone(),
+            read,
+            compact,
+        };
+        match self.ask(channel, command)? {
             Reply::Events(page) => Ok(*page),
             other => {
                 let detail = format!("a space answered a reader of its events with {other:?}");
@@ -214,13 +243,10 @@ impl Live {
     }
 
     /// Asks the space what needs no wait.
-    fn ask(&self, command: Command) -> Result<Reply, Problem> {
-        let name = self.state.id().name().unwrap_or_default();
-        let space = SpaceName::parse(&name);
-        let space = space.map_err(|error| problem("reading events")(error.to_string()))?;
+    fn ask(&self, channel: &Channel, command: Command) -> Result<Reply, Problem> {
         let server = server(&self.env)?;
         let blobs = server.backend().blobs();
-        let mut asked = pin!(execute(&self.ledger, blobs, &space, command, now()));
+        let mut asked = pin!(execute(&self.ledger, blobs, &channel.space, command, now()));
         match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(reply) => reply,
             Poll::Pending => Err(Problem::new(Code::Storage, "reading events took a wait")),
@@ -228,9 +254,10 @@ impl Live {
     }
 }
 
-/// The log of a space, as one reader reads it.
+/// The log of a channel, as one reader reads it.
 struct Reading {
     live: Rc<Live>,
+    channel: Channel,
     compact: bool,
 }
 
@@ -248,14 +275,16 @@ impl Source for Reading {
     async fn look(&self, read: Read) -> Result<Rc<Seen>, Problem> {
         let (live, rung) = (&self.live, self.live.bell.rung());
         let known = live.tail.borrow().clone();
-        if let Some(seen) = known.filter(|seen| !self.compact && seen.is_of(rung, read)) {
+        let known = known.filter(|(channel, _)| !self.compact && *channel == self.channel);
+        if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(rung, read)) {
             return Ok(seen);
         }
-        let page = live.read(read, self.compact)?;
+        let page = live.read(&self.channel, read, self.compact)?;
         let seen = Rc::new(Seen::new(rung, read, page));
         // Whoever catches up is alone at their place.
         if seen.page.is_up_to_date() && !self.compact {
-            live.tail.replace(Some(Rc::clone(&seen)));
+            let tail = (self.channel.clone(), Rc::clone(&seen));
+            live.tail.replace(Some(tail));
         }
         Ok(seen)
     }

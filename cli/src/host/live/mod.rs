@@ -13,8 +13,8 @@ use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
+use pmx_sync::channel::Channel;
 use pmx_sync::live::{Heard, Listener, Listening, dress, refused};
-use pmx_sync::name::SpaceName;
 use pmx_sync::stream::From;
 use pmx_sync::stream::http::Poll;
 use pmx_sync::wire::Problem;
@@ -69,11 +69,11 @@ pub(crate) async fn answer(
         Ok(listener) => listener,
         Err(refusal) => return refusal.map(AnyBody::from),
     };
-    let space = listener.space;
+    let channel = listener.channel;
     let answered = match listener.listening {
-        Listening::Socket => socket::open(counter, head, &space).await,
-        Listening::Poll(heard) => poll(counter, &space, heard).await,
-        Listening::Events(heard) => stream(counter, &space, heard).await,
+        Listening::Socket => socket::open(counter, head, &channel).await,
+        Listening::Poll(heard) => poll(counter, &channel, heard).await,
+        Listening::Events(heard) => stream(counter, &channel, heard).await,
     };
     match answered {
         Ok(answer) => dress(answer),
@@ -93,14 +93,14 @@ const fn place(heard: &Heard) -> Place {
 /// Waits for one answer.
 async fn poll(
     counter: &Arc<Counter>,
-    space: &SpaceName,
+    channel: &Channel,
     heard: Heard,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &counter.live;
-    let mut changes = live.topics.subscribe(&place(&heard).topic(space)?);
+    let mut changes = live.topics.subscribe(&place(&heard).topic(channel)?);
     let mut stop = live.stop.clone();
     let end = Instant::now() + live.long_poll;
-    let reading = Reading::new(counter, space, heard.compact);
+    let reading = Reading::new(counter, channel, heard.compact);
     let mut poll = Poll::new(heard.get);
     loop {
         changes.mark();
@@ -126,11 +126,11 @@ async fn poll(
 /// Begins to answer a reader of events.
 async fn stream(
     counter: &Arc<Counter>,
-    space: &SpaceName,
+    channel: &Channel,
     heard: Heard,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &counter.live;
-    let changes = live.topics.subscribe(&place(&heard).topic(space)?);
-    let reading = Reading::new(counter, space, heard.compact);
+    let changes = live.topics.subscribe(&place(&heard).topic(channel)?);
+    let reading = Reading::new(counter, channel, heard.compact);
     events::begin(reading, changes, &heard.get, live.stop.clone()).await
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::live::Tidings;
-use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Backend as _, Spaces as _};
 use pmx_sync::space::{Command, Reply};
 use pmx_sync::stream::{Page, Read, StreamName};
@@ -30,40 +30,40 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// The topic of a space.
-    pub(super) fn topic(self, space: &SpaceName) -> Result<StreamName, Problem> {
+    /// The topic of a channel.
+    pub(super) fn topic(self, channel: &Channel) -> Result<StreamName, Problem> {
         let name = match self {
-            Self::Log => space.to_string(),
-            Self::Sockets => format!("{space}/sockets"),
-            Self::Net => format!("{space}/net"),
-            Self::NetLog => format!("{space}/net-log"),
+            Self::Log => channel.to_string(),
+            Self::Sockets => format!("{channel}/sockets"),
+            Self::Net => format!("{channel}/net"),
+            Self::NetLog => format!("{channel}/net-log"),
         };
-        let unfit = |error| Problem::new(Code::Storage, format!("waiting for {space}: {error}"));
+        let unfit = |error| Problem::new(Code::Storage, format!("waiting for {channel}: {error}"));
         StreamName::parse(&name).map_err(unfit)
     }
 }
 
-/// Lets all know who wait for a space that it has a new deploy.
-pub(crate) fn ring(topics: &Topics, space: &SpaceName) {
+/// Lets all know who wait for a channel that it has a new deploy. Those of other channels sleep on.
+pub(crate) fn ring(topics: &Topics, channel: &Channel) {
     for place in [Place::Log, Place::Sockets, Place::Net, Place::NetLog] {
-        if let Ok(topic) = place.topic(space) {
+        if let Ok(topic) = place.topic(channel) {
             topics.changed(&topic);
         }
     }
 }
 
-/// The log of a space.
+/// The log of a channel.
 pub(super) struct Reading {
     counter: Arc<Counter>,
-    space: SpaceName,
+    channel: Channel,
     compact: bool,
 }
 
 impl Reading {
-    pub(super) fn new(counter: &Arc<Counter>, space: &SpaceName, compact: bool) -> Self {
+    pub(super) fn new(counter: &Arc<Counter>, channel: &Channel, compact: bool) -> Self {
         Self {
             counter: Arc::clone(counter),
-            space: space.clone(),
+            channel: channel.clone(),
             compact,
         }
     }
@@ -75,14 +75,14 @@ impl Reading {
 
     /// Reads a page for sockets: with all that changed, where a message names only a part.
     pub(super) async fn tidings(&self, read: Read) -> Result<Shared, Problem> {
-        self.beside(move |counter, space, compact| {
-            let page = page(counter, space, read, compact)?;
+        self.beside(move |counter, channel, compact| {
+            let page = page(counter, channel, read, compact)?;
             let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
             let mut tidings = Tidings::of(&page).map_err(unread)?;
             for (from, to) in tidings.lacking() {
                 let command = Command::Net { from, to };
                 let spaces = counter.server.backend().spaces();
-                let net = block_on(spaces.call(space, command, crate::host::now()));
+                let net = block_on(spaces.call(&channel.space, command, crate::host::now()));
                 // A deploy that is gone: then all are told that more changed than is known.
                 if let Ok(Reply::Net(net)) = net {
                     tidings.complete(*net);
@@ -98,14 +98,14 @@ impl Reading {
     /// Does what blocks on a thread where that holds up nobody.
     async fn beside<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Counter, &SpaceName, bool) -> Result<T, Problem> + Send + 'static,
+        work: impl FnOnce(&Counter, &Channel, bool) -> Result<T, Problem> + Send + 'static,
     ) -> Result<T, Problem> {
         let turn = Arc::clone(&self.counter.live.reads).acquire_owned();
         let turn = turn.await.expect("the semaphore is never closed");
-        let (counter, space) = (Arc::clone(&self.counter), self.space.clone());
+        let (counter, channel) = (Arc::clone(&self.counter), self.channel.clone());
         let compact = self.compact;
         let done = tokio::task::spawn_blocking(move || {
-            let done = guarded(counter.log, || work(&counter, &space, compact));
+            let done = guarded(counter.log, || work(&counter, &channel, compact));
             drop(turn);
             done.flatten()
         });
@@ -118,12 +118,12 @@ impl Source for Reading {
     type Failure = Problem;
 
     async fn read(&self, read: Read) -> Result<Page, Problem> {
-        self.beside(move |counter, space, compact| page(counter, space, read, compact))
+        self.beside(move |counter, channel, compact| page(counter, channel, read, compact))
             .await
     }
 }
 
-fn page(counter: &Counter, space: &SpaceName, read: Read, compact: bool) -> Result<Page, Problem> {
+fn page(counter: &Counter, channel: &Channel, read: Read, compact: bool) -> Result<Page, Problem> {
     let now = crate::host::now();
-    block_on(counter.server.log(space, read, compact, now))
+    block_on(counter.server.log(channel, read, compact, now))
 }

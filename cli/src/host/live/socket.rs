@@ -15,10 +15,10 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
+use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_SOCKETS_MAX};
 use pmx_sync::live::{Closing, Said, Session};
-use pmx_sync::name::SpaceName;
 use pmx_sync::stream::{From, Read};
 use pmx_sync::wire::Problem;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -67,7 +67,7 @@ fn files_max() -> usize {
 pub(super) async fn open(
     counter: &Arc<Counter>,
     head: &mut Parts,
-    space: &SpaceName,
+    channel: &Channel,
 ) -> Result<Response<AnyBody>, Problem> {
     let Ok(permit) = Arc::clone(&counter.live.sockets).try_acquire_owned() else {
         return Err(Problem::new(Code::TooMany, "there are too many sockets"));
@@ -81,14 +81,14 @@ pub(super) async fn open(
     };
     let topics = &counter.live.topics;
     let socket = Socket {
-        changes: topics.subscribe(&Place::Sockets.topic(space)?),
-        nets: topics.subscribe(&Place::Net.topic(space)?),
-        log: Reading::new(counter, space, false),
-        net: Reading::new(counter, space, true),
+        changes: topics.subscribe(&Place::Sockets.topic(channel)?),
+        nets: topics.subscribe(&Place::Net.topic(channel)?),
+        log: Reading::new(counter, channel, false),
+        net: Reading::new(counter, channel, true),
         session: Session::new(crate::host::now()),
         stop: counter.live.stop.clone(),
     };
-    // Whether there is such a space at all.
+    // Whether there is such a site at all.
     let tail = Read { from: From::Now };
     socket
         .changes

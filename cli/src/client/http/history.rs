@@ -1,0 +1,62 @@
+//! Asking for a site's history.
+
+use pmx_sync::code::Code;
+use pmx_sync::name::{AliasName, SpaceName};
+use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, UnaliasReply};
+
+use super::{Call, Client};
+use crate::error::Failure;
+
+impl Client {
+    /// `GET /api/deploys`.
+    pub fn deploys(
+        &self,
+        space: &SpaceName,
+        before: Option<u64>,
+        limit: u64,
+    ) -> Result<DeploysReply, Failure> {
+        let before = before
+            .map(|number| format!("&before={number}"))
+            .unwrap_or_default();
+        self.json(&Call::get(&format!(
+            "/api/deploys?space={space}&limit={limit}{before}"
+        )))
+    }
+
+    /// `GET /api/deploys/<n>`.
+    pub fn deploy(&self, space: &SpaceName, number: u64) -> Result<DeployView, Failure> {
+        self.json(&Call::get(&format!("/api/deploys/{number}?space={space}")))
+    }
+
+    /// `GET /api/diff`.
+    pub fn diff(&self, space: &SpaceName, from: u64, to: u64) -> Result<DiffReply, Failure> {
+        self.json(&Call::get(&format!(
+            "/api/diff?space={space}&from={from}&to={to}"
+        )))
+    }
+
+    /// The active deploy and the address of the site; nothing if nobody ever published there.
+    pub fn active(&self, space: &SpaceName) -> Result<Option<(DeployView, String)>, Failure> {
+        let reply = match self.deploys(space, None, 1) {
+            Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => {
+                return Ok(None);
+            }
+            reply => reply?,
+        };
+        // The newest one may be a preview.
+        let newest = reply.deploys.into_iter().next();
+        let active = match newest.filter(|newest| newest.number == reply.active) {
+            Some(active) => active,
+            None if reply.active == 0 => return Ok(None),
+            None => self.deploy(space, reply.active)?,
+        };
+        Ok(Some((active, reply.url)))
+    }
+
+    /// `DELETE /api/aliases/<name>`.
+    pub fn unalias(&self, space: &SpaceName, alias: &AliasName) -> Result<UnaliasReply, Failure> {
+        self.json(&Call::delete(&format!(
+            "/api/aliases/{alias}?space={space}"
+        )))
+    }
+}

@@ -1,0 +1,119 @@
+//! Aliases in the ledger, and what readers have still to hear of them and of the active deploy.
+
+use std::collections::BTreeMap;
+
+use super::ledger::{Ledger, integer, text};
+use crate::name::AliasName;
+use crate::serve::Pointer;
+use crate::sql::{Sql, SqlError};
+use crate::wire::DeployView;
+
+/// What readers have still to hear of: whose pointer, and its order.
+pub(crate) type Undelivered = (Option<AliasName>, u64);
+
+impl<S: Sql> Ledger<'_, S> {
+    /// The deploy that an alias names.
+    pub(crate) fn named(&self, alias: &AliasName) -> Result<Option<DeployView>, SqlError> {
+        let select = "SELECT deploy FROM alias WHERE name = ?";
+        let rows = self.sql().run(select, &[alias.as_str().into()])?;
+        let number = rows.first().map(|row| integer(row, 0)).transpose()?;
+        number.map_or(Ok(None), |number| self.deploy(number))
+    }
+
+    /// The deploy that is there now: the active one, or the one that an alias names.
+    pub(crate) fn current(
+        &self,
+        alias: Option<&AliasName>,
+    ) -> Result<Option<DeployView>, SqlError> {
+        alias.map_or_else(|| self.active(), |alias| self.named(alias))
+    }
+
+    /// Whether deploys of others than an alias lie between two numbers.
+    pub(crate) fn has_others(
+        &self,
+        alias: Option<&AliasName>,
+        after: u64,
+        up_to: u64,
+    ) -> Result<bool, SqlError> {
+        let select = "SELECT 1 FROM deploy WHERE number > ? AND number <= ? AND alias IS NOT ?
+             LIMIT 1";
+        let alias = alias.map(AliasName::as_str).into();
+        let rows = self
+            .sql()
+            .run(select, &[after.into(), up_to.into(), alias])?;
+        Ok(!rows.is_empty())
+    }
+
+    /// The deploy that each alias names.
+    pub(crate) fn aliases(&self) -> Result<BTreeMap<AliasName, u64>, SqlError> {
+        let rows = self.sql().run("SELECT name, deploy FROM alias", &[])?;
+        rows.iter()
+            .map(|row| Ok((alias_name(&text(row, 0)?)?, integer(row, 1)?)))
+            .collect()
+    }
+
+    /// How many aliases there are.
+    pub(crate) fn alias_count(&self) -> Result<u64, SqlError> {
+        let rows = self.sql().run("SELECT count(*) FROM alias", &[])?;
+        rows.first().map_or(Ok(0), |row| integer(row, 0))
+    }
+
+    /// Takes an alias away, which readers have to hear of. Returns the deploy that it named.
+    pub(crate) fn unalias(&self, alias: &AliasName) -> Result<Option<u64>, SqlError> {
+        let delete = "DELETE FROM alias WHERE name = ? RETURNING deploy";
+        let rows = self.sql().run(delete, &[alias.as_str().into()])?;
+        let named = rows.first().map(|row| integer(row, 0)).transpose()?;
+        if let Some(deploy) = named {
+            self.announce(Some(alias), Pointer::order_of(deploy) + 1)?;
+        }
+        Ok(named)
+    }
+
+    /// Notes that a deploy is active from now on, or named by its alias.
+    pub(super) fn point(&self, alias: Option<&AliasName>, deploy: u64) -> Result<(), SqlError> {
+        if let Some(alias) = alias {
+            let upsert = "INSERT INTO alias (name, deploy) VALUES (?, ?)
+                 ON CONFLICT (name) DO UPDATE SET deploy = excluded.deploy";
+            let params = [alias.as_str().into(), deploy.into()];
+            self.sql().run(upsert, &params)?;
+        }
+        self.announce(alias, Pointer::order_of(deploy))
+    }
+
+    /// Notes that readers have to hear of a pointer of this order.
+    fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO outbox (kind, deploy) VALUES (?, ?)
+             ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy";
+        let params = [outbox_kind(alias).into(), order.into()];
+        self.sql().run(upsert, &params).map(drop)
+    }
+
+    /// What readers have still to hear of, the newest first, and at most so many at once.
+    pub(crate) fn undelivered(&self) -> Result<Vec<Undelivered>, SqlError> {
+        let select = "SELECT kind, deploy FROM outbox ORDER BY deploy DESC LIMIT 8";
+        let rows = self.sql().run(select, &[])?;
+        let due = rows.iter().map(|row| {
+            let alias = text(row, 0)?.strip_prefix(ALIAS_KIND).map(alias_name);
+            Ok((alias.transpose()?, integer(row, 1)?))
+        });
+        due.collect()
+    }
+
+    pub(crate) fn delivered(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
+        let delete = "DELETE FROM outbox WHERE kind = ? AND deploy <= ?";
+        let params = [outbox_kind(alias).into(), order.into()];
+        self.sql().run(delete, &params).map(drop)
+    }
+}
+
+/// How an alias's rows of the outbox begin.
+const ALIAS_KIND: &str = "pointer/";
+
+fn outbox_kind(alias: Option<&AliasName>) -> String {
+    alias.map_or_else(|| "pointer".into(), |alias| format!("{ALIAS_KIND}{alias}"))
+}
+
+/// The alias that a row names.
+pub(super) fn alias_name(name: &str) -> Result<AliasName, SqlError> {
+    AliasName::parse(name).map_err(|error| SqlError(error.to_string()))
+}

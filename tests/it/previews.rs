@@ -1,0 +1,487 @@
+//! Previews: a deploy beside the active one, at an address of its own that can be exchanged.
+
+use std::process::{Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::live::socket::{Events, Socket};
+use crate::world::{Host, World, eventually, on_both_hosts, raw, started_on_both_hosts};
+
+on_both_hosts!(
+    a_preview_is_shown_beside_the_site,
+    what_is_there_already_is_not_sent_again,
+    a_preview_replaces_its_own_deploy_or_fails,
+    what_was_active_before_is_no_preview,
+    a_preview_is_taken_away,
+    each_hears_of_its_own_deploys_alone,
+    what_was_missed_is_told_each_its_own,
+    names_that_are_none_are_refused,
+    a_preview_follows_its_folder,
+);
+
+mod lagging {
+    use super::*;
+
+    started_on_both_hosts!(who_knows_of_a_preview_never_gets_an_older_one);
+}
+
+fn at(deploy: u64) -> String {
+    format!("{:016}_{deploy:016}", 0)
+}
+
+fn site(world: &World) {
+    world.write(&[
+        ("index.html", "<body>home</body>"),
+        ("a.html", "<body>a</body>"),
+        ("style.css", "p {}"),
+    ]);
+    world.sync("docs", &[]).ok();
+}
+
+fn edit(world: &World, content: &str, more: &[&str]) -> crate::world::Ran {
+    world.write(&[("a.html", content)]);
+    world.sync("docs", more).ok()
+}
+
+fn preview(world: &World, content: &str) -> crate::world::Ran {
+    edit(world, content, &["--preview", "pr-7"])
+}
+
+/// The text of a page and the deploy that it is of, without the live script.
+fn shown(world: &World, host: &str) -> (String, u64) {
+    let page = world.get(host, "/a");
+    assert_eq!(page.status, 200, "{host}: {page:?}");
+    let text = page.text();
+    let text = match (text.find("<script"), text.find("</script>")) {
+        (Some(start), Some(end)) => [&text[..start], &text[end + 9..]].concat(),
+        _ => text,
+    };
+    let deploy = page.header("x-pmx-deploy").unwrap().parse().unwrap();
+    (text, deploy)
+}
+
+fn shows(text: &str, deploy: u64) -> (String, u64) {
+    (text.to_owned(), deploy)
+}
+
+fn history(world: &World) -> Value {
+    world
+        .pmx(&["deploys", "--space", "docs", "--json"])
+        .ok()
+        .last()
+}
+
+fn a_preview_is_shown_beside_the_site(world: World) {
+    site(&world);
+    let ran = preview(&world, "<body>2</body>");
+    let url = format!("http://pr-7--docs.localhost:{}/", world.server.port);
+    assert_eq!(ran.at("/url"), json!(url));
+    assert_eq!(
+        (ran.at("/outcome"), ran.number("/deploy")),
+        (json!("published"), 2)
+    );
+    assert_eq!(ran.number("/files/modified"), 1, "compared with the site");
+    assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
+    assert_eq!(shown(&world, "pr-7--docs"), shows("<body>2</body>", 2));
+    assert_eq!(shown(&world, "2--docs"), shows("<body>2</body>", 2));
+    let page = |host| world.get(host, "/a");
+    for (host, robots, is_live) in [
+        ("docs", None, false),
+        ("pr-7--docs", Some("noindex"), true),
+        ("2--docs", Some("noindex"), false),
+    ] {
+        let page = page(host);
+        assert_eq!(page.header("x-robots-tag"), robots, "{host}");
+        let caching = "public, max-age=0, must-revalidate";
+        assert_eq!(page.header("cache-control"), Some(caching), "{host}");
+        assert_eq!(page.text().contains("data-deploy=\"2\""), is_live, "{host}");
+    }
+    assert_eq!(
+        page("pr-7--docs").header("stream-next-offset"),
+        Some(&*at(2))
+    );
+    assert_eq!(world.get("pr-8--docs", "/a").status, 404);
+    // The next one takes its place; the site and the first one stay.
+    preview(&world, "<body>3</body>");
+    assert_eq!(shown(&world, "pr-7--docs"), shows("<body>3</body>", 3));
+    assert_eq!(shown(&world, "2--docs"), shows("<body>2</body>", 2));
+    assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
+    let history = history(&world);
+    assert_eq!(history["active"], 1);
+    assert_eq!(history["aliases"], json!({"pr-7": 3}));
+    let deploys = history["deploys"].as_array().unwrap().iter();
+    let deploys: Vec<_> = deploys
+        .map(|deploy| {
+            (
+                deploy["number"].clone(),
+                deploy["alias"].clone(),
+                deploy["parent"].clone(),
+            )
+        })
+        .collect();
+    let line = |number: u64, alias: Value, parent: u64| (json!(number), alias, json!(parent));
+    let expected = [
+        line(3, json!("pr-7"), 2),
+        line(2, json!("pr-7"), 0),
+        line(1, Value::Null, 0),
+    ];
+    assert_eq!(deploys, expected);
+    let listed = world.pmx(&["deploys", "--space", "docs"]).ok().stdout;
+    let marks: Vec<_> = listed
+        .lines()
+        .skip(1)
+        .map(|line| line.split(' ').next())
+        .collect();
+    assert_eq!(marks, [Some("pr-7"), Some(""), Some("*")], "{listed}");
+    let status = world
+        .pmx(&["status", "site", "--space", "docs", "--json"])
+        .ok();
+    assert_eq!(status.number("/active/number"), 1);
+}
+
+fn what_is_there_already_is_not_sent_again(world: World) {
+    site(&world);
+    // What is active becomes a preview, and the other way round.
+    let same = world.sync("docs", &["--preview", "same"]).ok();
+    let sent = |ran: &crate::world::Ran| {
+        (
+            ran.at("/outcome"),
+            ran.number("/bytes/new"),
+            ran.number("/requests"),
+        )
+    };
+    assert_eq!(sent(&same), (json!("published"), 0, 2));
+    assert_eq!(shown(&world, "same--docs"), shows("<body>a</body>", 2));
+    let again = world.sync("docs", &["--preview", "same"]).ok();
+    assert_eq!(
+        (again.at("/outcome"), again.number("/deploy")),
+        (json!("unchanged"), 2)
+    );
+    let new = preview(&world, "<body>3</body>");
+    assert_eq!(
+        (sent(&new).0, sent(&new).2),
+        (json!("published"), 1),
+        "one request"
+    );
+    // Publishing it is another deploy of what is there.
+    let published = world.sync("docs", &[]).ok();
+    assert_eq!(sent(&published), (json!("published"), 0, 1));
+    assert_eq!(shown(&world, "docs"), shows("<body>3</body>", 4));
+    // Each takes one request: what was seen of one is not taken for the other.
+    for (number, more) in [
+        (5, &["--preview", "pr-7"][..]),
+        (6, &[]),
+        (7, &["--preview", "pr-7"]),
+    ] {
+        let ran = edit(&world, &format!("<body>{number}</body>"), more);
+        assert_eq!(
+            (ran.number("/deploy"), ran.number("/requests")),
+            (number, 1)
+        );
+    }
+    // Asking changes nothing.
+    world.write(&[("a.html", "8")]);
+    let asked = world.sync("docs", &["--preview", "pr-9", "--dry-run"]).ok();
+    assert_eq!(asked.at("/outcome"), json!("planned"));
+    assert_eq!(asked.number("/files/modified"), 1);
+    assert_eq!(world.get("pr-9--docs", "/a").status, 404);
+    assert_eq!(history(&world)["aliases"], json!({"pr-7": 7, "same": 2}));
+}
+
+fn a_preview_replaces_its_own_deploy_or_fails(world: World) {
+    site(&world);
+    let to = |name, more: &[&str]| world.sync("docs", &[&["--preview", name], more].concat());
+    world.write(&[("a.html", "2")]);
+    to("one", &["--order", "7", "--expect", "0"]).ok();
+    world.write(&[("a.html", "3")]);
+    to("one", &["--order", "6"]).fails(6, "E_OUT_OF_ORDER");
+    to("one", &["--expect", "1"]).fails(6, "E_CONFLICT");
+    to("one", &["--expect", "0"]).fails(6, "E_CONFLICT");
+    // Another preview, and the site, have orders of their own.
+    to("two", &["--order", "6"]).ok();
+    world.sync("docs", &["--order", "5", "--expect", "1"]).ok();
+    to("one", &["--expect", "2"]).ok();
+    let history = history(&world);
+    assert_eq!(
+        (&history["active"], &history["aliases"]),
+        (&json!(4), &json!({"one": 5, "two": 3}))
+    );
+    world.write(&[("b.html", "3")]);
+    world.sync("docs", &["--max-delete", "0"]).ok();
+    std::fs::remove_file(world.site().join("b.html")).unwrap();
+    to("one", &["--max-delete", "0"]).ok();
+    to("six", &["--max-delete", "0"]).fails(2, "E_MAX_DELETE");
+}
+
+fn what_was_active_before_is_no_preview(world: World) {
+    site(&world);
+    edit(&world, "2", &[]);
+    preview(&world, "3");
+    let back = |more: &[&str]| {
+        let args = [&["rollback", "--space", "docs", "--json"], more].concat();
+        let ran = world.pmx(&args).ok();
+        (ran.number("/deploy"), ran.number("/restores"))
+    };
+    assert_eq!(back(&[]), (4, 1));
+    assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 4));
+    assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
+    // A preview may become active as it is, and what was active before it comes back.
+    assert_eq!(back(&["3"]), (5, 3));
+    assert_eq!(shown(&world, "docs"), shows("3", 5));
+    assert_eq!(back(&[]), (6, 1));
+    let diff = world
+        .pmx(&["diff", "3", "6", "--space", "docs", "--json"])
+        .ok();
+    assert_eq!(diff.number("/files/modified"), 1);
+}
+
+fn a_preview_is_taken_away(world: World) {
+    site(&world);
+    preview(&world, "2");
+    assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
+    let (mut page, _) = Socket::listen(&world, "pr-7--docs", r#"{"all":true}"#);
+    let remove = || {
+        let args = ["preview", "rm", "pr-7", "--space", "docs", "--json"];
+        world.pmx(&args).ok().at("/deploy")
+    };
+    assert_eq!(remove(), json!(2));
+    assert_eq!(page.text(), Err(4404));
+    for path in ["/a", "/_events?offset=-1"] {
+        let known = [("x-pmx-know", "2")];
+        assert_eq!(world.get("pr-7--docs", path).status, 404);
+        assert_eq!(
+            world.request("GET", "pr-7--docs", path, &known, b"").status,
+            404
+        );
+    }
+    assert_eq!(
+        Socket::open(world.server.port, "pr-7--docs", None).err(),
+        Some(404)
+    );
+    assert_eq!(history(&world)["aliases"], json!({}));
+    assert_eq!(remove(), Value::Null, "there is none any more");
+    // Its deploy stays, and the name is free.
+    assert_eq!(shown(&world, "2--docs"), shows("2", 2));
+    assert_eq!(preview(&world, "3").number("/deploy"), 3);
+    assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
+    assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
+    let args = ["preview", "rm", "pr-7", "--space", "nobody"];
+    world.pmx(&args).fails(1, "E_NOT_FOUND");
+    let stranger = world.request("DELETE", "", "/api/aliases/pr-7?space=docs", &[], b"");
+    assert_eq!(stranger.status, 401);
+}
+
+/// Waits for one answer, on a thread of its own.
+fn poll(world: &World, site: &str, offset: u64) -> std::thread::JoinHandle<Value> {
+    let port = world.server.port;
+    let head = format!(
+        "GET /_events?live=long-poll&offset={} HTTP/1.1\r\nHost: {site}.localhost:{port}\r\n\
+         Connection: close\r\n\r\n",
+        at(offset)
+    );
+    std::thread::spawn(move || raw(port, head.as_bytes(), false).json())
+}
+
+fn deploys(messages: &Value) -> Vec<u64> {
+    let messages = messages.as_array().unwrap().iter();
+    messages
+        .map(|message| message["deploy"].as_u64().unwrap())
+        .collect()
+}
+
+fn each_hears_of_its_own_deploys_alone(world: World) {
+    site(&world);
+    preview(&world, "2");
+    edit(&world, "3", &["--preview", "pr-8"]);
+    let all = r#"{"all":true}"#;
+    let (mut docs, first) = Socket::listen(&world, "docs", all);
+    assert_eq!(first, json!({"offset": at(1), "deploy": 1, "events": []}));
+    let (mut seventh, first) = Socket::listen(&world, "pr-7--docs", r#"{"page":"/a"}"#);
+    assert_eq!(first["deploy"], 2);
+    let (mut eighth, _) = Socket::listen(&world, "pr-8--docs", all);
+    let mut events = Events::open(&world, "docs", "offset=now", "");
+    assert_eq!(events.next(), (vec![], at(1)));
+    let (polled, waits) = (poll(&world, "pr-7--docs", 2), poll(&world, "docs", 1));
+    std::thread::sleep(std::time::Duration::from_millis(150));
+    preview(&world, "4");
+    let frame = seventh.frame();
+    assert_eq!(
+        (&frame["deploy"], &frame["offset"]),
+        (&json!(4), &json!(at(4)))
+    );
+    assert_eq!(
+        (&frame["alias"], &frame["kind"]),
+        (&json!("pr-7"), &json!("publish"))
+    );
+    assert_eq!(frame["events"][0]["paths"], json!(["/a"]));
+    assert_eq!(deploys(&polled.join().unwrap()), [4]);
+    assert!(docs.is_silent() && eighth.is_silent());
+    edit(&world, "5", &[]);
+    let frame = docs.frame();
+    assert_eq!(
+        (&frame["deploy"], &frame["alias"]),
+        (&json!(5), &Value::Null)
+    );
+    assert_eq!(frame["events"][0]["modified"], json!(["a.html"]));
+    assert_eq!(deploys(&waits.join().unwrap()), [5]);
+    let (messages, id) = events.next();
+    assert_eq!((deploys(&Value::Array(messages)), &*id), (vec![5], &*at(5)));
+    assert!(seventh.is_silent() && eighth.is_silent());
+    // A preview that is published again is told of what changed in it.
+    edit(&world, "3", &["--preview", "pr-8"]);
+    assert!(eighth.is_silent(), "nothing changed");
+    assert_eq!(
+        Socket::open(world.server.port, "5--docs", None).err(),
+        Some(404)
+    );
+    assert_eq!(
+        Socket::open(world.server.port, "pr-9--docs", None).err(),
+        Some(404)
+    );
+}
+
+fn what_was_missed_is_told_each_its_own(world: World) {
+    site(&world);
+    preview(&world, "2");
+    edit(&world, "3", &[]);
+    preview(&world, "4");
+    edit(&world, "5", &[]);
+    preview(&world, "6");
+    let log = |site, query: &str| {
+        let answer = world.get(site, &format!("/_events?offset={query}"));
+        assert_eq!(answer.status, 200, "{answer:?}");
+        let next = answer.header("stream-next-offset").unwrap().to_owned();
+        (deploys(&answer.json()), next)
+    };
+    assert_eq!(log("docs", "-1"), (vec![1, 3, 5], at(5)));
+    assert_eq!(log("pr-7--docs", "-1"), (vec![2, 4, 6], at(6)));
+    assert_eq!(log("docs", &at(3)), (vec![5], at(5)));
+    assert_eq!(log("docs", &at(5)), (vec![], at(5)));
+    assert_eq!(log("docs", "now"), (vec![], at(5)));
+    assert_eq!(
+        world
+            .get("docs", &format!("/_events?offset={}", at(6)))
+            .status,
+        400
+    );
+    let net = |site, from| {
+        let answer = world.get(site, &format!("/_events?offset={}&compact=1", at(from)));
+        answer.json()[0].clone()
+    };
+    let missed = net("docs", 1);
+    assert_eq!(
+        (&missed["deploy"], &missed["since"]),
+        (&json!(5), &json!(1))
+    );
+    assert_eq!(missed["events"][0]["modified"], json!(["a.html"]));
+    let missed = net("pr-7--docs", 2);
+    assert_eq!(
+        (&missed["deploy"], &missed["since"]),
+        (&json!(6), &json!(2))
+    );
+    assert_eq!(missed["alias"], "pr-7");
+    let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, at(2));
+    let (_page, first) = Socket::listen(&world, "pr-7--docs", &wish);
+    assert_eq!((&first["deploy"], &first["since"]), (&json!(6), &json!(2)));
+    let wish = format!(r#"{{"all":true,"compact":false,"offset":"{}"}}"#, at(1));
+    let (mut each, first) = Socket::listen(&world, "docs", &wish);
+    assert_eq!(
+        (&first["deploy"], &each.frame()["deploy"]),
+        (&json!(3), &json!(5))
+    );
+    assert!(each.is_silent());
+}
+
+fn names_that_are_none_are_refused(world: World) {
+    site(&world);
+    for name in ["12", "A", "a--b", "xn", "a.b", ""] {
+        let ran = world.sync("docs", &["--preview", name]);
+        assert_eq!(ran.code, 2, "{name}: {ran:?}");
+    }
+    // Both have to fit a label.
+    let space = "s".repeat(40);
+    let long = "p".repeat(22);
+    world
+        .sync(&space, &["--preview", &long])
+        .fails(2, "E_NAME_INVALID");
+    world.sync(&space, &["--preview", &long[1..]]).ok();
+    let host = format!("{}--{space}", &long[1..]);
+    assert_eq!(world.get(&host, "/a").status, 200);
+    // Nothing is active there, and nobody is told otherwise.
+    assert_eq!(world.get(&space, "/a").status, 404);
+    let status = world
+        .pmx(&["status", "site", "--space", &space, "--json"])
+        .ok();
+    assert_eq!(status.at("/active"), Value::Null);
+    world.sync(&space, &[]).ok();
+    assert_eq!(shown(&world, &space), shows("<body>a</body>", 2));
+}
+
+fn a_preview_follows_its_folder(world: World) {
+    site(&world);
+    let args = [
+        "sync",
+        "site",
+        "--space",
+        "docs",
+        "--preview",
+        "now",
+        "--watch",
+        "-q",
+    ];
+    let mut watching: Command = world.command(&args);
+    watching.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut watching = watching.spawn().unwrap();
+    let is = |text: &str| {
+        let page = world.get("now--docs", "/a");
+        page.status == 200 && page.text().starts_with(text)
+    };
+    eventually("the preview is there", || is("<body>a"));
+    world.write(&[("a.html", "<body>saved</body>")]);
+    eventually("the preview shows what was saved", || is("<body>saved"));
+    watching.kill().unwrap();
+    watching.wait().unwrap();
+    assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
+}
+
+fn who_knows_of_a_preview_never_gets_an_older_one(host: Host) {
+    let lag = [("PMX_POINTER_LAG_MS", "3600000")];
+    let world = World::with_settings(host, &lag);
+    site(&world);
+    // A space writes its pointers at most once a second; until it did, there is nothing to be late.
+    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    preview(&world, "2");
+    assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
+    preview(&world, "3");
+    edit(&world, "4", &[]);
+    assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2), "it is late");
+    for known in [
+        ("x-pmx-know", "3"),
+        ("cookie", "_pmx_deploy=3"),
+        ("x-pmx-know", "9"),
+    ] {
+        let page = world.request("GET", "pr-7--docs", "/a", &[known], b"");
+        assert_eq!(page.header("x-pmx-deploy"), Some("3"), "{known:?}");
+        assert!(page.text().starts_with('3'));
+    }
+}
+
+/// A ledger from before there were previews is brought up to date when it is used.
+#[test]
+fn an_older_ledger_takes_previews() {
+    let mut world = World::with_settings(Host::Embedded, &[]);
+    site(&world);
+    edit(&world, "2", &[]);
+    world.server.kill();
+    let ledger = world.temp.path().join("data/spaces/docs.db");
+    let ledger = rusqlite::Connection::open(ledger).unwrap();
+    let before = "DROP INDEX deploy_alias; DROP TABLE alias; ALTER TABLE deploy DROP COLUMN alias;
+        UPDATE meta SET value = '1' WHERE key = 'schema'";
+    ledger.execute_batch(before).unwrap();
+    drop(ledger);
+    world.restart();
+    assert_eq!(history(&world)["active"], 2);
+    preview(&world, "3");
+    assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
+    assert_eq!(shown(&world, "docs"), shows("2", 2));
+}
