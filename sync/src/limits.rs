@@ -50,6 +50,10 @@ pub const PACK_RAW_BYTES_MAX: u64 = PART_BYTES;
 /// Blobs of a pack: 8 MiB of blobs of 256 bytes. Bounds the table of contents.
 pub const PACK_BLOBS_MAX: usize = 32 * 1024;
 
+/// Raw bytes that a sender puts into a pack behind a base: half a pack, because both sides hold its
+/// prefix as well.
+pub const BEHIND_RAW_BYTES: u64 = 4 * 1024 * 1024;
+
 /// Packs whose blobs a patch counts: a whole site's, if they are as full as they can be.
 pub const PACKS_NAMED_MAX: usize = 8 * 1024;
 

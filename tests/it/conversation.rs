@@ -10,7 +10,7 @@ use pmx_sync::codec::{Bounds, Decoder};
 use pmx_sync::hash::Hash;
 use pmx_sync::limits::PART_BYTES;
 use pmx_sync::manifest::NodeMap;
-use pmx_sync::push::{Base, Intent, Mode, Outcome, OutcomeKind};
+use pmx_sync::push::{Base, Intent, Mode, Old, Outcome, OutcomeKind};
 use pmx_sync::serve::{Nonce, Server};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::time::Timestamp;
@@ -172,6 +172,7 @@ impl Story {
             order: None,
             meta: DeployMeta::default(),
             mode,
+            old: Old::Here,
         }
     }
 

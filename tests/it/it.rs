@@ -20,6 +20,7 @@
 )]
 
 mod badinput;
+mod behind;
 mod bench;
 mod client;
 mod conformance;

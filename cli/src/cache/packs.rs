@@ -114,6 +114,11 @@ impl LocalPacks {
         self.folder.is_some()
     }
 
+    /// Whether nothing is here.
+    pub fn is_empty(&self) -> bool {
+        self.known().is_empty()
+    }
+
     /// Whether a blob is likely here.
     pub fn has(&self, blob: &BlobId) -> bool {
         self.places().contains_key(&short(blob))

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use pmx_sync::code::Code;
 use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::name::{AliasName, SpaceName};
-use pmx_sync::push::{Action, Base, Intent, Mode, Outcome, OutcomeKind, Push, Request};
+use pmx_sync::push::{
+    Action, Base, Intent, Mode, Old, Outcome, OutcomeKind, Push, Request, Uploads,
+};
 use pmx_sync::wire::{BeginReply, DeployMeta, Envelope, Order, Section, SectionKind, Summary};
 
 use super::http::Client;
@@ -114,7 +116,7 @@ impl Publish<'_> {
                         crate::ui::bytes(uploads.raw_bytes())
                     ));
                     let bar = self.ui.bar(Counting::Bytes, uploads.raw_bytes());
-                    let compression = self.compression(push.active());
+                    let compression = self.compression(push.active(), &uploads);
                     push.uploaded(self.upload(&bar, compression).run(&uploads)?);
                     times.upload += started.elapsed();
                 }
@@ -160,6 +162,13 @@ impl Publish<'_> {
             order: self.terms.order,
             meta: self.terms.meta.clone(),
             mode: self.terms.mode,
+            old: if base.is_some_and(|base| base.root != self.local.root())
+                && !self.packs.is_empty()
+            {
+                Old::Here
+            } else {
+                Old::Gone
+            },
         })
     }
 
@@ -187,11 +196,13 @@ impl Publish<'_> {
         Ok(envelope.encode(&mut Encoder::new()))
     }
 
-    /// An upgrade is worth more work: much of what travels resembles what the server has, which a
-    /// pack without a prefix can't say, but a harder search within the pack makes up for some.
-    fn compression(&self, active: u64) -> Compression {
+    /// An upgrade is worth more work if nothing of what travels can be said by what the server has:
+    /// a harder search within the packs makes up for some of it.
+    fn compression(&self, active: u64, uploads: &Uploads) -> Compression {
         match self.terms.compression {
-            Compression::Auto if active > 0 => Compression::Level(Level::WIRE_SMALL.number()),
+            Compression::Auto if active > 0 && uploads.behind.is_none() => {
+                Compression::Level(Level::WIRE_SMALL.number())
+            }
             asked => asked,
         }
     }

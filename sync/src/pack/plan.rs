@@ -67,17 +67,27 @@ impl Plan {
     /// Plans for blobs in path order. A blob that is wanted several times travels once, where it
     /// is wanted first.
     pub fn of(wanted: &[Wanted<'_>]) -> Self {
+        Self::within(PACK_RAW_BYTES_MAX, wanted)
+    }
+
+    /// The same with packs of at most about `raw_bytes`, which is no more than a pack may have; a
+    /// single larger blob is a pack of its own.
+    pub fn within(raw_bytes: u64, wanted: &[Wanted<'_>]) -> Self {
         let mut seen = BTreeSet::new();
         let distinct = wanted.iter().map(|blob| {
             let Wanted { size, media, .. } = *blob;
             seen.insert(blob.blob).then_some(Piece { size, media })
         });
-        Self::of_pieces(distinct)
+        Self::planned(raw_bytes, distinct)
     }
 
     /// Plans for blobs whose ids are not known yet, in path order. Those that are `None` don't
     /// travel.
     pub fn of_pieces<'a>(pieces: impl IntoIterator<Item = Option<Piece<'a>>>) -> Self {
+        Self::planned(PACK_RAW_BYTES_MAX, pieces)
+    }
+
+    fn planned<'a>(raw_bytes: u64, pieces: impl IntoIterator<Item = Option<Piece<'a>>>) -> Self {
         let (mut solid, mut stored, mut big) = (Vec::new(), Vec::new(), Vec::new());
         for (index, piece) in pieces.into_iter().enumerate() {
             let Some(piece) = piece else { continue };
@@ -87,16 +97,16 @@ impl Plan {
                 PackKind::Stored => stored.push((index, piece.size)),
             }
         }
-        let mut packs = cut(PackKind::Solid, &solid);
-        packs.extend(cut(PackKind::Stored, &stored));
+        let mut packs = cut(PackKind::Solid, raw_bytes, &solid);
+        packs.extend(cut(PackKind::Stored, PACK_RAW_BYTES_MAX, &stored));
         Self { packs, big }
     }
 }
 
 /// Cuts members, with their sizes, into packs, in order.
-fn cut(kind: PackKind, members: &[(usize, u64)]) -> Vec<PackPlan> {
+fn cut(kind: PackKind, raw_bytes: u64, members: &[(usize, u64)]) -> Vec<PackPlan> {
     let mut remaining: u64 = members.iter().map(|(_, size)| size).sum();
-    let mut target = fair_share(remaining);
+    let mut target = fair_share(remaining, raw_bytes);
     let mut packs = Vec::new();
     let mut pack = PackPlan {
         kind,
@@ -106,7 +116,7 @@ fn cut(kind: PackKind, members: &[(usize, u64)]) -> Vec<PackPlan> {
     for &(index, size) in members {
         if is_full(&pack, size, target) {
             remaining -= pack.raw;
-            target = fair_share(remaining);
+            target = fair_share(remaining, raw_bytes);
             let next = PackPlan {
                 kind,
                 members: Vec::new(),
@@ -124,11 +134,11 @@ fn cut(kind: PackKind, members: &[(usize, u64)]) -> Vec<PackPlan> {
 }
 
 /// The size that the next pack should have, if `remaining` bytes are left.
-fn fair_share(remaining: u64) -> u64 {
-    match remaining.div_ceil(PACK_RAW_BYTES_MAX) {
+fn fair_share(remaining: u64, raw_bytes: u64) -> u64 {
+    match remaining.div_ceil(raw_bytes) {
         0 | 1 => remaining,
         2 => remaining.div_ceil(2),
-        _ => PACK_RAW_BYTES_MAX,
+        _ => raw_bytes,
     }
 }
 

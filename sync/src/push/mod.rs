@@ -24,7 +24,7 @@ use thiserror::Error;
 use crate::code::Code;
 use crate::encode::write_bytes;
 use crate::id::{PackId, Root};
-use crate::limits::{NODES_BATCH_RAW_BYTES, PACKS_NAMED_MAX};
+use crate::limits::{BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACK_RAW_BYTES_MAX, PACKS_NAMED_MAX};
 use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
 use crate::manifest::{
     Change, ManifestError, NewNode, NodeSource, Origins, diff, encode_patch, encode_patch_from,
@@ -65,6 +65,17 @@ pub struct Intent {
     pub meta: DeployMeta,
     /// Whether to publish or only to ask.
     pub mode: Mode,
+    /// Whether the bytes of the base are at hand, so that packs can refer to them.
+    pub old: Old,
+}
+
+/// The bytes of what was published last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Old {
+    /// At hand.
+    Here,
+    /// Nobody has kept them.
+    Gone,
 }
 
 /// Whether to publish or only to ask.
@@ -183,7 +194,7 @@ pub struct Push<'a, S> {
 enum References {
     /// As far as anybody knows.
     Allowed,
-    /// The server did not find what one of them referred to.
+    /// The server did not find what one of them referred to, or nothing is at hand here.
     Refused,
 }
 
@@ -209,6 +220,10 @@ impl<'a, S: NodeSource> Push<'a, S> {
     /// Starts a publish. `source` holds the nodes of the new root and of the base.
     pub fn new(source: &'a S, intent: Intent) -> Self {
         let phase = Phase::Start;
+        let references = match intent.old {
+            Old::Here => References::Allowed,
+            Old::Gone => References::Refused,
+        };
         Self {
             source,
             intent,
@@ -218,7 +233,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             active: 0,
             rounds: 0,
             origins: None,
-            references: References::Allowed,
+            references,
         }
     }
 
@@ -428,7 +443,11 @@ impl<'a, S: NodeSource> Push<'a, S> {
     }
 
     fn news(&self, base: Root) -> Result<News, PushError> {
-        Ok(News::of(self.source, base, self.changes(base)?)?)
+        let raw_bytes = match self.references {
+            References::Allowed => BEHIND_RAW_BYTES,
+            References::Refused => PACK_RAW_BYTES_MAX,
+        };
+        Ok(News::of(self.source, base, self.changes(base)?, raw_bytes)?)
     }
 
     fn tell_outline(&mut self) -> Result<Action, PushError> {

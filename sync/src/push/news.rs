@@ -15,11 +15,13 @@ pub(super) struct News {
 }
 
 impl News {
-    /// Compares with the base. Blobs that the base has under another path do not travel.
+    /// Compares with the base, and plans packs of about `raw_bytes`. Blobs that the base has under
+    /// another path do not travel.
     pub(super) fn of(
         source: &impl NodeSource,
         base: Root,
         changes: Vec<Change>,
+        raw_bytes: u64,
     ) -> Result<Self, ManifestError> {
         let held = held(source, base, &changes)?;
         let new = changes.iter().filter_map(|change| {
@@ -27,7 +29,7 @@ impl News {
             let path = change.path.clone();
             (!held.contains_key(&entry.blob)).then_some(Row { path, entry })
         });
-        let mut uploads = Uploads::of(new.collect());
+        let mut uploads = Uploads::within(raw_bytes, new.collect());
         uploads.kin = kin::find(source, base, &changes, &uploads.rows)?;
         let carried = uploads.in_packs().zip(0..).collect();
         Ok(Self {

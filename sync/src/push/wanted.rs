@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::kin::Kin;
 use crate::id::{BlobId, PackId, Root};
+use crate::limits::PACK_RAW_BYTES_MAX;
 use crate::manifest::{Cursor, ManifestError, NodeSource, Row};
 use crate::pack::plan::{Plan, Wanted};
 use crate::wire::{BeginReply, Ranges};
@@ -61,11 +62,16 @@ impl Uploads {
         })
     }
 
-    pub(super) fn of(mut rows: Vec<Row>) -> Self {
+    fn of(rows: Vec<Row>) -> Self {
+        Self::within(PACK_RAW_BYTES_MAX, rows)
+    }
+
+    /// Plans packs of at most about `raw_bytes`.
+    pub(super) fn within(raw_bytes: u64, mut rows: Vec<Row>) -> Self {
         let mut seen = BTreeSet::new();
         rows.retain(|row| seen.insert(row.entry.blob));
         let wanted: Vec<Wanted<'_>> = rows.iter().map(wanted).collect();
-        let plan = Plan::of(&wanted);
+        let plan = Plan::within(raw_bytes, &wanted);
         Self {
             rows,
             plan,

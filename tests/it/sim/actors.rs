@@ -9,7 +9,7 @@ use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::id::Root;
 use pmx_sync::name::{AliasName, SpaceName};
-use pmx_sync::push::{Base, Intent, Mode, OutcomeKind};
+use pmx_sync::push::{Base, Intent, Mode, Old, OutcomeKind};
 use pmx_sync::wire::{DeployMeta, DeployView, Order, Problem, RollbackHead, VERSION};
 
 use super::chaos::yields;
@@ -129,6 +129,7 @@ impl Publisher {
             order,
             meta,
             mode: Mode::Publish,
+            old: Old::Here,
         }
     }
 
