@@ -157,9 +157,9 @@ mod tests {
         let rows = reply.deploys.iter().map(|deploy| row(deploy, &reply));
         let lines = table(rows.collect());
         insta::assert_snapshot!(lines.join("\n"), @r"
-           deploy  when                  root          files     new  commit       message
-        *      12  2023-11-14 22:13:20Z  abababababab  52000     0 B               (rollback to 9)
-                9  1970-01-01 00:00:00Z  abababababab      3  1.2 MB  0123456789…  first \u{1b}[2J line
+              deploy  when                  root          files     new  commit       message
+        *         12  2023-11-14 22:13:20Z  abababababab  52000     0 B               (rollback to 9)
+        next       9  1970-01-01 00:00:00Z  abababababab      3  1.2 MB  0123456789…  first \u{1b}[2J line
         ");
     }
 }

@@ -130,6 +130,7 @@ impl Ours {
             scan: ScanArgs::default(),
             site: self.site.clone(),
             terms: Terms {
+                alias: None,
                 mode: Mode::Publish,
                 expect: None,
                 order: None,
