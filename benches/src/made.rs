@@ -35,7 +35,8 @@ pub(crate) enum Edit {
     Footer,
     /// One entry more in every page's navigation.
     Navigation,
-    /// A point release: the version and a stylesheet's hash in nearly all pages, a paragraph in some.
+    /// A point release: the version and a stylesheet's hash in nearly all pages, a paragraph in
+    /// some.
     Release,
 }
 

@@ -4,18 +4,19 @@
 //! optional, and [`config`](crate::config) puts the layers together.
 
 mod bench;
+mod compression;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
-
 use pmx_sync::name::AliasName;
 
 use crate::guard::MaxDelete;
 use crate::order::OrderChoice;
 
 pub use bench::{BenchArgs, Way};
+pub use compression::Compression;
 
 /// Publish a folder by its content: only what changed travels, and one commit makes it live.
 #[derive(Debug, Parser)]
@@ -466,28 +467,6 @@ fn time(text: &str) -> Result<Duration, String> {
     let number = text.strip_suffix(unit).unwrap_or_default().parse::<u32>();
     let number = number.map_err(|_| expected())?;
     Ok(Duration::from_secs(u64::from(number) * seconds))
-}
-
-/// How hard to compress what is sent.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Compression {
-    /// As hard as the line is slow.
-    #[default]
-    Auto,
-    /// A zstd level, 1 to 19.
-    Level(u8),
-}
-
-impl std::str::FromStr for Compression {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.parse()) {
-            ("auto", _) => Ok(Self::Auto),
-            (_, Ok(level @ 1..=19)) => Ok(Self::Level(level)),
-            _ => Err("expected auto, or a number from 1 to 19".into()),
-        }
-    }
 }
 
 #[cfg(test)]

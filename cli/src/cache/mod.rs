@@ -3,7 +3,8 @@
 //! For each folder and way of reading it there are two files: the stat cache of the last scan, and
 //! the manifest nodes of the last roots. For each site there is one, what was active when it was
 //! last seen, from which the next patch can start, and a folder of local packs, the bytes of what
-//! was published, from which the next pack can start. Whatever is odd about a file makes it no file.
+//! was published, from which the next pack can start. Whatever is odd about a file makes it no
+//! file.
 
 mod active;
 mod nodes;

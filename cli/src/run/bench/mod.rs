@@ -1,8 +1,8 @@
 //! `pmx bench`: what publishing a folder, and then its next version, costs by each way there is.
 //!
 //! Three publishes are compared: the first one of A, B over it, and B again, when nothing changed.
-//! All ways publish the same folder, a copy in a temporary place that holds first A and then B, as a
-//! build's output does. Ours is the real client against the real host. Other programs are really
+//! All ways publish the same folder, a copy in a temporary place that holds first A and then B, as
+//! a build's output does. Ours is the real client against the real host. Other programs are really
 //! run, where they are installed, and what has no program of its own to run is computed: the whole
 //! files are really compressed and the chunks really cut, only nothing is sent.
 //!
