@@ -32,6 +32,8 @@ pub struct Local {
     root: Root,
     cache: FolderCache,
     pile: OnceLock<Pile>,
+    /// Nodes of another folder, from which the site was published before.
+    others: OnceLock<Nodes>,
     took: Duration,
 }
 
@@ -106,6 +108,7 @@ impl Local {
             root,
             cache,
             pile,
+            others: OnceLock::new(),
             took,
         })
     }
@@ -132,7 +135,20 @@ impl Local {
 
     /// Whether the nodes of a root are at hand.
     pub fn knows(&self, root: &Root) -> bool {
-        *root == self.root || self.pile().is_ok_and(|pile| pile.has(root))
+        *root == self.root
+            || self.pile().is_ok_and(|pile| pile.has(root))
+            || self.others.get().is_some_and(|others| others.roots().contains(root))
+    }
+
+    /// Takes the nodes of another folder in, among which those of a root may be that this one does
+    /// not know: the same site may be built here today and there tomorrow.
+    pub fn adopt(&self, nodes: Nodes) {
+        let _first = self.others.set(nodes);
+    }
+
+    /// The cache of the folder.
+    pub const fn cache(&self) -> &FolderCache {
+        &self.cache
     }
 
     /// What turns a root that is at hand into this one.
@@ -189,7 +205,10 @@ impl Local {
 
 impl NodeSource for Local {
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
-        self.pile()?.node(id)
+        match (self.pile()?.node(id), self.others.get()) {
+            (Err(ManifestError::Missing(_)), Some(others)) => others.node(id),
+            (found, _) => found,
+        }
     }
 }
 

@@ -9,6 +9,7 @@ use crate::world::{Host, Ran, World, on_both_hosts};
 on_both_hosts! {
     a_footer_on_every_page_costs_kilobytes,
     one_byte_of_a_page_is_one_request_of_hundreds_of_bytes,
+    a_site_that_is_built_elsewhere_is_the_same_site,
     an_asset_that_got_another_hash_costs_its_difference,
     without_its_local_packs_a_client_sends_all_that_changed,
 }
@@ -83,6 +84,19 @@ fn one_byte_of_a_page_is_one_request_of_hundreds_of_bytes(world: World) {
     assert_eq!(second.number("/requests"), 1);
     assert!(second.number("/bytes/sent") <= 600, "{second:?}");
     is_served(&world, "docs", 7, "version 2");
+}
+
+fn a_site_that_is_built_elsewhere_is_the_same_site(world: World) {
+    publish(&world, "version 1");
+    fs::rename(world.site(), world.temp.path().join("before")).unwrap();
+    let elsewhere = world.temp.path().join("elsewhere");
+    for number in 0..PAGES {
+        world.write(&[(&format!("docs/{number}.html"), &page(number, "version 2"))]);
+    }
+    fs::rename(world.site(), &elsewhere).unwrap();
+    let second = world.pmx(&["sync", "elsewhere", "--space", "docs", "--json"]).ok();
+    assert!(second.number("/bytes/sent") < 15_000, "{second:?}");
+    check(&world, "version 2");
 }
 
 fn an_asset_that_got_another_hash_costs_its_difference(world: World) {

@@ -147,10 +147,34 @@ impl SiteCache {
         LocalPacks::open(file.map(|file| file.with_extension("packs")))
     }
 
+    /// The manifest nodes of the folder that was published last, wherever that was.
+    pub fn nodes(&self) -> Option<Nodes> {
+        let file = [&self.own, &self.beside].into_iter().flatten();
+        file.filter_map(|file| nodes_of(file)).next()
+    }
+
     /// Keeps what is active now.
     pub fn keep(&self, active: &Active) {
         keep(self.own.as_deref(), &active.encode());
     }
+
+    /// Keeps from which folder it was published.
+    pub fn keep_folder(&self, folder: &FolderCache) {
+        let name = folder.nodes.as_deref().and_then(Path::file_name);
+        if let (Some(file), Some(name)) = (&self.own, name) {
+            keep(Some(&file.with_extension(FOLDER)), name.as_encoded_bytes());
+        }
+    }
+}
+
+/// What the file is called that says which folder a site was published from.
+const FOLDER: &str = "folder";
+
+fn nodes_of(site: &Path) -> Option<Nodes> {
+    let name = String::from_utf8(read(&site.with_extension(FOLDER))?).ok()?;
+    let is_ours = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    let folders = site.parent()?.parent()?.join("folders");
+    Nodes::parse(read(&folders.join(is_ours.then_some(name)?))?)
 }
 
 fn active(file: Option<&Path>) -> Option<Active> {

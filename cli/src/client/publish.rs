@@ -246,6 +246,7 @@ impl Publish<'_> {
         });
         if let Some(active) = active.filter(|active| Some(*active) != known) {
             self.site.keep(&active);
+            self.site.keep_folder(self.local.cache());
         }
     }
 }
