@@ -137,7 +137,10 @@ impl Local {
     pub fn knows(&self, root: &Root) -> bool {
         *root == self.root
             || self.pile().is_ok_and(|pile| pile.has(root))
-            || self.others.get().is_some_and(|others| others.roots().contains(root))
+            || self
+                .others
+                .get()
+                .is_some_and(|others| others.roots().contains(root))
     }
 
     /// Takes the nodes of another folder in, among which those of a root may be that this one does

@@ -1,5 +1,5 @@
-//! Packs that refer to what was published last: a change on every page costs kilobytes, and whatever
-//! is lost on either side costs bytes, never a page.
+//! Packs that refer to what was published last: a change on every page costs kilobytes, and
+//! whatever is lost on either side costs bytes, never a page.
 
 use std::fs;
 use std::path::PathBuf;
@@ -94,7 +94,9 @@ fn a_site_that_is_built_elsewhere_is_the_same_site(world: World) {
         world.write(&[(&format!("docs/{number}.html"), &page(number, "version 2"))]);
     }
     fs::rename(world.site(), &elsewhere).unwrap();
-    let second = world.pmx(&["sync", "elsewhere", "--space", "docs", "--json"]).ok();
+    let second = world
+        .pmx(&["sync", "elsewhere", "--space", "docs", "--json"])
+        .ok();
     assert!(second.number("/bytes/sent") < 15_000, "{second:?}");
     check(&world, "version 2");
 }

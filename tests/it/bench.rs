@@ -1,4 +1,5 @@
-//! `pmx bench`, told as a user has it: two versions of a site, and what the step between them costs.
+//! `pmx bench`, told as a user has it: two versions of a site, and what the step between them
+//! costs.
 
 use std::collections::BTreeMap;
 use std::fs;

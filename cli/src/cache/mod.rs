@@ -149,8 +149,8 @@ impl SiteCache {
 
     /// The manifest nodes of the folder that was published last, wherever that was.
     pub fn nodes(&self) -> Option<Nodes> {
-        let file = [&self.own, &self.beside].into_iter().flatten();
-        file.filter_map(|file| nodes_of(file)).next()
+        let mut files = [&self.own, &self.beside].into_iter().flatten();
+        files.find_map(|file| nodes_of(file))
     }
 
     /// Keeps what is active now.
@@ -172,7 +172,9 @@ const FOLDER: &str = "folder";
 
 fn nodes_of(site: &Path) -> Option<Nodes> {
     let name = String::from_utf8(read(&site.with_extension(FOLDER))?).ok()?;
-    let is_ours = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
+    let is_ours = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'.');
     let folders = site.parent()?.parent()?.join("folders");
     Nodes::parse(read(&folders.join(is_ours.then_some(name)?))?)
 }

@@ -120,7 +120,9 @@ impl Job {
         let known = base.map_or(Known::Nothing(&packs), |_| Known::Active);
         let (local, sending) = self.read(client, &known, context, touched)?;
         if base.is_some_and(|base| !local.knows(&base.root)) {
-            site.nodes().into_iter().for_each(|nodes| local.adopt(nodes));
+            site.nodes()
+                .into_iter()
+                .for_each(|nodes| local.adopt(nodes));
         }
         let totals = local.totals();
         check_empty(totals, self.allow_empty)?;

@@ -11,11 +11,11 @@
 //! | varint *n*, 2 *n* varints | rows of the base, in runs: how many are passed since the last run, how many follow. Their blobs, one after the other, are the frame's reference prefix: up to `PREFIX_ROWS_MAX` rows, `PREFIX_RAW_BYTES_MAX` bytes |
 //! | to the end | the body: the blobs one after the other, or the frame of that |
 //!
-//! No ids travel, because they do not compress. What arrives is hashed anyway, and the base is known
-//! on both sides, so a page's old version is named by its rank, in bits. A receiver that does not
-//! have the base at hand says so by name ([`PackError::Prefix`]), and the sender goes on without. A
-//! body of no bytes (one empty blob) is never a frame. All sizes are compared with their bounds, and the frame's declared
-//! content with their sum, before anything is allocated for them.
+//! No ids travel, because they do not compress. What arrives is hashed anyway, and the base is
+//! known on both sides, so a page's old version is named by its rank, in bits. A receiver that does
+//! not have the base at hand says so by name ([`PackError::Prefix`]), and the sender goes on
+//! without. A body of no bytes (one empty blob) is never a frame. All sizes are compared with their
+//! bounds, and the frame's declared content with their sum, before anything is allocated for them.
 
 use thiserror::Error;
 

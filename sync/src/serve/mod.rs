@@ -14,6 +14,7 @@ mod publish;
 mod route;
 mod server;
 mod site;
+mod told;
 
 pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 pub use body::{Body, Open, Piece};

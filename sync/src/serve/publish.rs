@@ -2,7 +2,6 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
-use serde::de::DeserializeOwned;
 
 use super::answer::json;
 use super::backend::{Backend, Blobs, ObjectKey, Pointers, Spaces};
@@ -10,24 +9,21 @@ use super::body::Body;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::server::Server;
+use super::told::{Told, check_version, head, offer, packs};
 use crate::channel::Channel;
 use crate::code::Code;
 use crate::codec::Level;
-use crate::encode::Reader;
-use crate::id::{BlobId, NodeId, PackId, SpaceId};
-use crate::limits::{
-    BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, NODE_BYTES_MAX,
-    OUTLINE_NODES_MAX, PACKS_NAMED_MAX,
-};
+use crate::id::{BlobId, PackId, SpaceId};
+use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX};
 use crate::location::{Extent, Location};
 use crate::name::{AliasName, InvalidName, SpaceName};
 use crate::pack::{part, wire};
 use crate::serve::BackendError;
-use crate::space::{Command, Due, Offer, PartArrived, Publish, Reply, SmallPack};
+use crate::space::{Command, Due, PartArrived, Publish, Reply, SmallPack};
 use crate::time::Timestamp;
 use crate::wire::{
     BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, RollbackHead,
-    RollbackReply, SectionKind, State, UnaliasReply, VERSION,
+    RollbackReply, SectionKind, State, UnaliasReply,
 };
 
 /// Deploys that a history shows if no number is asked for.
@@ -482,96 +478,10 @@ impl<B: Backend> Server<B> {
 /// How long to wait before the outbox is tried again.
 const DELIVERY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
-/// What a request told beside its head.
-struct Told {
-    offer: Offer,
-    pack: Option<SmallPack>,
-    packs: Vec<PackId>,
-}
-
-impl Told {
-    const fn nothing() -> Self {
-        Self {
-            offer: Offer::Root,
-            pack: None,
-            packs: Vec::new(),
-        }
-    }
-}
-
 struct PartSent {
     blob: BlobId,
     size: u64,
     number: u32,
-}
-
-fn head<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    Ok(serde_json::from_slice(bytes).map_err(EnvelopeError::Head)?)
-}
-
-fn check_version(version: u8) -> Result<(), Problem> {
-    if version == VERSION {
-        return Ok(());
-    }
-    let detail = format!("the request is of version {version}, this server speaks {VERSION}");
-    Err(Problem::new(Code::RequestMalformed, detail))
-}
-
-fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
-    let outline = envelope.section(SectionKind::Outline);
-    let nodes = envelope.section(SectionKind::Nodes);
-    match (envelope.section(SectionKind::Patch), outline, nodes) {
-        (None, None, None) => Ok(Offer::Root),
-        (Some(patch), None, None) => Ok(Offer::Patch(patch.clone())),
-        (None, Some(ids), None) => {
-            let (ids, rest) = ids.as_chunks::<32>();
-            if !rest.is_empty() {
-                let detail = "an outline is not a list of node ids";
-                return Err(Problem::new(Code::RequestMalformed, detail));
-            }
-            let count = ids.len();
-            if count > OUTLINE_NODES_MAX {
-                let detail =
-                    format!("the outline has {count} nodes; the limit is {OUTLINE_NODES_MAX}");
-                return Err(Problem::new(Code::TooLarge, detail));
-            }
-            Ok(Offer::Outline(
-                ids.iter().map(|id| NodeId::from_bytes(*id)).collect(),
-            ))
-        }
-        (None, None, Some(section)) => {
-            let mut reader = Reader::new(section);
-            let mut nodes = Vec::new();
-            while reader.remaining() > 0 {
-                let node = reader.bytes(NODE_BYTES_MAX, "a node's bytes");
-                let node = node.map_err(EnvelopeError::from)?;
-                nodes.push(section.slice_ref(node));
-            }
-            Ok(Offer::Nodes(nodes))
-        }
-        _ => {
-            let detail = "a request tells a patch, an outline or nodes, not several of them";
-            Err(Problem::new(Code::RequestMalformed, detail))
-        }
-    }
-}
-
-/// The packs whose blobs the patch counts.
-fn packs(envelope: &Envelope) -> Result<Vec<PackId>, Problem> {
-    let Some(section) = envelope.section(SectionKind::Packs) else {
-        return Ok(Vec::new());
-    };
-    let (ids, rest) = section.as_chunks::<32>();
-    if !rest.is_empty() || envelope.section(SectionKind::Patch).is_none() {
-        let detail = "packs are named by a list of their ids, beside a patch";
-        return Err(Problem::new(Code::RequestMalformed, detail));
-    }
-    let count = ids.len();
-    if count > PACKS_NAMED_MAX {
-        let detail = format!("{count} packs are named; the limit is {PACKS_NAMED_MAX}");
-        return Err(Problem::new(Code::TooLarge, detail));
-    }
-    Ok(ids.iter().map(|id| PackId::from_bytes(*id)).collect())
 }
 
 /// What a dry begin learns of a space that is not there yet.

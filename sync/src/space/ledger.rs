@@ -300,7 +300,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map(drop)
     }
 
-    /// The active deploy: the newest that is no preview, since every activation has the next number.
+    /// The active deploy: the newest that is no preview, since every activation has the next
+    /// number.
     pub(crate) fn active(&self) -> Result<Option<DeployView>, SqlError> {
         Ok(self.of_alias(None, u64::MAX, 1)?.pop())
     }

@@ -54,13 +54,7 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::PackArrived { pack, object, toc } => {
             Ok(Reply::Kept(ledger.keep_pack(&pack, &object, &toc)?))
         }
-        Command::PartArrived(part) => {
-            let mut location = Vec::new();
-            part.location.encode(&mut location);
-            let blob = (&part.blob, part.size);
-            ledger.keep_part(blob, part.number, &part.chaining_value, location)?;
-            Ok(Reply::Kept(part.location.extent.object))
-        }
+        Command::PartArrived(part) => keep_part(&ledger, &part),
         Command::Rollback(head) => {
             let deploy = history::rollback(&ledger, &head, now)?;
             Ok(Reply::Deploy(Box::new(deploy)))
@@ -106,4 +100,12 @@ pub async fn execute<S: Sql, B: Blobs>(
             Ok(Reply::Due(history::due(&ledger, space)?))
         }
     }
+}
+
+fn keep_part<S: Sql>(ledger: &Ledger<'_, S>, part: &PartArrived) -> Result<Reply, Problem> {
+    let mut location = Vec::new();
+    part.location.encode(&mut location);
+    let blob = (&part.blob, part.size);
+    ledger.keep_part(blob, part.number, &part.chaining_value, location)?;
+    Ok(Reply::Kept(part.location.extent.object))
 }

@@ -44,25 +44,12 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
-    let alias = publish.alias.as_ref();
-    let active = ledger.current(alias)?;
+    let active = ledger.current(publish.alias.as_ref())?;
     if let Some(terms) = &publish.commit {
         check_terms(terms)?;
     }
     if let Some(deploy) = active.as_ref().filter(|deploy| deploy.root == publish.root) {
-        // A commit that is repeated because its answer was lost is answered as then.
-        if let Some(terms) = &publish.commit
-            && let Some(made) = ledger.keyed(&terms.key)?
-            && made.deploy.root == publish.root
-            && made.deploy.alias.as_ref() == alias
-        {
-            return Ok(published(made.deploy));
-        }
-        let deploy = Some(Box::new(deploy.clone()));
-        return Ok(BeginReply {
-            deploy,
-            ..reply(State::Current, active.as_ref())
-        });
+        return unchanged(ledger, &publish, deploy);
     }
     let mut fresh = Fresh::pending(ledger)?;
     match learn(ledger, &publish)? {
@@ -109,6 +96,26 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         parts,
         summary,
         ..reply(state, active.as_ref())
+    })
+}
+
+/// What is told if the root is there already.
+fn unchanged<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+    deploy: &DeployView,
+) -> Result<BeginReply, Problem> {
+    // A commit that is repeated because its answer was lost is answered as then.
+    if let Some(terms) = &publish.commit
+        && let Some(made) = ledger.keyed(&terms.key)?
+        && made.deploy.root == publish.root
+        && made.deploy.alias == publish.alias
+    {
+        return Ok(published(made.deploy));
+    }
+    Ok(BeginReply {
+        deploy: Some(Box::new(deploy.clone())),
+        ..reply(State::Current, Some(deploy))
     })
 }
 
@@ -419,8 +426,8 @@ impl<S: Sql> Commit<'_, S> {
             Verdict::Repeat(deploy) => return Ok(*deploy),
             Verdict::Activate { number, parent } => (number, parent),
         };
-        // What is there now, not when the object began to be written: a new preview is compared with
-        // a deploy that it does not expect.
+        // What is there now, not when the object began to be written: a new preview is compared
+        // with a deploy that it does not expect.
         let replaced = ledger.current(publish.alias.as_ref())?;
         let compared = compared(ledger, replaced.as_ref())?;
         let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;

@@ -118,8 +118,8 @@ impl Live {
         events::begin(&reading, &heard.get).await
     }
 
-    /// Lets all know who wait for a channel that it may have a new deploy. Nobody waits for them, and
-    /// the sockets of other channels sleep on.
+    /// Lets all know who wait for a channel that it may have a new deploy. Nobody waits for them,
+    /// and the sockets of other channels sleep on.
     pub(crate) fn changed(self: &Rc<Self>, channel: &Channel) {
         let live = Rc::clone(self);
         let tag = channel.to_string();

@@ -3,8 +3,9 @@
 //!
 //! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
 //! Deduplication Based Storage Systems", IEEE TPDS 2020) with normalisation level 2, and sizes
-//! those of casync and desync: 16, 64 and 256 KiB. The stream is the contents in path order, without
-//! what an archive says about files. Each publish sends an index of all chunks, 40 bytes each.
+//! those of casync and desync: 16, 64 and 256 KiB. The stream is the contents in path order,
+//! without what an archive says about files. Each publish sends an index of all chunks, 40 bytes
+//! each.
 
 use std::collections::BTreeSet;
 use std::fs::File;
