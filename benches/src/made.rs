@@ -78,11 +78,9 @@ impl Made {
     /// Writes a version of it into a folder.
     pub(crate) fn write(&self, folder: &Path, edit: Edit) -> Result<()> {
         for number in 0..self.pages {
-            let file = folder.join(format!(
-                "part-{:03}/page-{:02}.html",
-                number / FOLDER,
-                number % FOLDER
-            ));
+            // No two pages have one name: git looks for what a page resembles among those of its
+            // name, and pages of manuals hardly share any.
+            let file = folder.join(format!("part-{:03}/page-{number:05}.html", number / FOLDER));
             let parent = file.parent().context("a page lies in a folder")?;
             fs::create_dir_all(parent)?;
             fs::write(&file, self.page(number, edit))
@@ -142,7 +140,8 @@ impl Made {
             let title = self.text(&mut random, 3);
             let _ = writeln!(
                 page,
-                "<li><a href=\"/part-{at:03}/page-00.html\">{title}</a></li>"
+                "<li><a href=\"/part-{at:03}/page-{:05}.html\">{title}</a></li>",
+                at * FOLDER
             );
             if at == 20 && edit == Edit::Navigation {
                 page.push_str("<li><a href=\"/whats-new.html\">What is new</a></li>\n");
@@ -271,7 +270,7 @@ mod tests {
         assert_ne!(one.page(7, Edit::None), other.page(7, Edit::None));
         let folder = tempfile::tempdir().unwrap();
         one.write(folder.path(), Edit::None).unwrap();
-        let written = fs::read_to_string(folder.path().join("part-000/page-07.html"));
+        let written = fs::read_to_string(folder.path().join("part-000/page-00007.html"));
         assert_eq!(written.unwrap(), one.page(7, Edit::None));
     }
 }

@@ -38,7 +38,7 @@ mod chosen {
     started_on_both_hosts!(all_pages_of_a_server_may_be_live);
 }
 
-fn at(deploy: u64) -> String {
+pub(crate) fn at(deploy: u64) -> String {
     format!("{:016}_{deploy:016}", 0)
 }
 

@@ -4,6 +4,7 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::live::at;
 use crate::live::socket::{Events, Socket};
 use crate::world::{Host, World, eventually, on_both_hosts, raw, started_on_both_hosts};
 
@@ -23,10 +24,6 @@ mod lagging {
     use super::*;
 
     started_on_both_hosts!(who_knows_of_a_preview_never_gets_an_older_one);
-}
-
-fn at(deploy: u64) -> String {
-    format!("{:016}_{deploy:016}", 0)
 }
 
 fn site(world: &World) {

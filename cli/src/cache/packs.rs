@@ -228,10 +228,12 @@ impl LocalPacks {
         for (known, share) in all.into_iter().zip(shares) {
             let is_spread =
                 is_idle && 2 * share.live < share.all || small > SMALL_MAX && known.is_small();
-            match (share.live, is_spread) {
-                (0, _) => {}
-                (_, true) => spread.push(known),
-                (_, false) => kept.push(known),
+            // What is idle now may be the site's while a preview is published, or come back with a
+            // rollback: it stays until it is in the way.
+            match (is_spread, share.live) {
+                (false, _) => kept.push(known),
+                (true, 0) => {}
+                (true, _) => spread.push(known),
             }
         }
         self.gather(&spread, live);

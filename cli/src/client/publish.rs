@@ -39,6 +39,21 @@ pub struct Terms {
     pub compression: Compression,
 }
 
+impl Terms {
+    /// No terms: of the site itself, whatever is active, and nothing to be remembered.
+    pub fn plain(mode: Mode, compression: Compression) -> Self {
+        Self {
+            alias: None,
+            mode,
+            expect: None,
+            order: None,
+            meta: DeployMeta::default(),
+            max_delete: None,
+            compression,
+        }
+    }
+}
+
 /// What a publish did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {

@@ -6,7 +6,6 @@ use std::process::{Command, Stdio};
 
 use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
-use pmx_sync::wire::DeployMeta;
 use serde_json::json;
 
 use super::sync::Job;
@@ -32,15 +31,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         token: Some(Token::parse(running.publish_secret())?),
     };
     let url = running.url_of(&site.space);
-    let terms = Terms {
-        alias: None,
-        mode: Mode::Publish,
-        expect: None,
-        order: None,
-        meta: DeployMeta::default(),
-        max_delete: None,
-        compression: Compression::Level(1),
-    };
+    let terms = Terms::plain(Mode::Publish, Compression::Level(1));
     let scan = args.folder.scan.clone();
     let job = Job {
         folder,

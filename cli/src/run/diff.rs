@@ -235,15 +235,7 @@ fn asked(
     context: &Context<'_>,
     active: Active,
 ) -> Result<Difference, Failure> {
-    let terms = Terms {
-        alias: None,
-        mode: Mode::Dry,
-        expect: None,
-        order: None,
-        meta: pmx_sync::wire::DeployMeta::default(),
-        max_delete: None,
-        compression: Compression::Auto,
-    };
+    let terms = Terms::plain(Mode::Dry, Compression::Auto);
     let known = context.cache.site(&site.server, &site.space.clone().into());
     let publish = Publish {
         client,

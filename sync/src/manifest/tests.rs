@@ -290,6 +290,28 @@ fn a_change_in_a_flat_folder_of_100_000_files_touches_a_handful_of_nodes() {
     assert!(edited.nodes.len() <= 4, "{} nodes made", edited.nodes.len());
 }
 
+/// Every page of a site changes, and none of their ids is told: what is left is the same three
+/// bytes again and again.
+#[test]
+fn a_change_of_every_page_is_a_patch_of_bytes() {
+    let before = flat(20_000);
+    let changed = |(path, number): (&SitePath, u32)| (path.clone(), entry(100_000 + 3 * number));
+    let after: Model = before.keys().zip(0..).map(changed).collect();
+    let ((old, old_map), (new, new_map)) = (built(&before), built(&after));
+    let changes = diff(&old_map, old.root, &new_map, new.root).unwrap();
+    let carried: Vec<(BlobId, u64)> = after.values().map(|e| (e.blob, e.size)).collect();
+    let origins = Origins {
+        carried: carried.iter().map(|(blob, _)| *blob).zip(0..).collect(),
+        ..Origins::default()
+    };
+    let patch = encode_patch_from(&changes, &origins);
+    assert!(patch.len() < 3 * 20_000 + 200, "{} bytes", patch.len());
+    let frame = crate::codec::Encoder::new().solid(&patch, crate::codec::Level::WIRE);
+    assert!(frame.len() < 1_000, "{} bytes", frame.len());
+    let edits = decode_patch(&patch, &old_map, old.root, &carried).unwrap();
+    assert_eq!(edit(&old_map, old.root, &edits).unwrap().root, new.root);
+}
+
 #[test]
 fn a_folder_100_levels_deep_works() {
     let deep: Model = (0..100usize)

@@ -184,6 +184,8 @@ pub struct Push<'a, S> {
     /// The active deploy, as the server said last.
     active: u64,
     rounds: u32,
+    /// What is new, while the server is asked whether it has the base.
+    news: Option<News>,
     /// Where the blobs come from that are uploaded before the patch is told.
     origins: Option<Origins>,
     /// Whether packs may refer to the base.
@@ -232,6 +234,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             nodes: Vec::new(),
             active: 0,
             rounds: 0,
+            news: None,
             origins: None,
             references,
         }
@@ -379,6 +382,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let is_small =
             news.uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES && news.uploads.is_one_pack();
         if !is_small {
+            self.news = Some(news);
             return Ok(Action::Begin(self.request(Some(base.root), Vec::new())));
         }
         let patch = encode_patch_from(&news.changes, &news.origins);
@@ -394,14 +398,13 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let Some(base) = self.intent.base else {
             return Err(PushError::Protocol("it knows a base that nobody named"));
         };
-        if self.origins.is_some() {
-            return Err(PushError::Protocol("it asks for packs that it got"));
-        }
         if reply.active != base.deploy {
             // Another deploy came in between: only the server can tell what this one replaces.
             return Ok(Phase::Patch);
         }
-        let news = self.news(base.root)?;
+        let Some(news) = self.news.take() else {
+            return Err(PushError::Protocol("it asks for packs that nobody offered"));
+        };
         if news.uploads.plan.packs.len() > PACKS_NAMED_MAX {
             return Ok(Phase::Patch);
         }

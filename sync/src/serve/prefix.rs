@@ -2,9 +2,9 @@
 //!
 //! The base is nearly always one of the deploys that readers of the site are shown, so the serving
 //! index says where its blobs lie; the space is asked where it is a preview's, or where the pointer
-//! at hand is older. Blobs that were published
-//! together lie side by side: few reads bring many. Whatever is not as it should be has one name,
-//! [`Code::PrefixMissing`], because the client has one way around all of it.
+//! at hand is older. Blobs that were published together lie side by side: few reads bring many.
+//! Whatever is not as it should be has one name, [`Code::PrefixMissing`], because the client has
+//! one way around all of it.
 
 use bytes::Bytes;
 

@@ -9,7 +9,6 @@ use pmx_sync::name::SpaceName;
 use pmx_sync::push::Mode;
 use pmx_sync::scan::Collisions;
 use pmx_sync::serve::LivePages;
-use pmx_sync::wire::DeployMeta;
 
 use super::report::{Bodies, Cost};
 use super::wire::Wire;
@@ -129,15 +128,7 @@ impl Ours {
             },
             scan: ScanArgs::default(),
             site: self.site.clone(),
-            terms: Terms {
-                alias: None,
-                mode: Mode::Publish,
-                expect: None,
-                order: None,
-                meta: DeployMeta::default(),
-                max_delete: None,
-                compression: Compression::Auto,
-            },
+            terms: Terms::plain(Mode::Publish, Compression::Auto),
             allow_empty: AllowEmpty::Yes,
         }
     }
