@@ -25,6 +25,9 @@ const SENDERS_MAX: usize = 4;
 /// [`Level::WIRE_SMALL`]).
 const SLOW_BYTES_PER_SECOND: u128 = 15_000_000 / 8;
 
+/// A body smaller than this says how long the server thinks, and not how fast the line is.
+const TELLING_BYTES: usize = 256 * 1024;
+
 /// Does every job, several at once, in order as they begin. Stops at the first that fails.
 pub(super) fn each<J: Sync>(
     jobs: &[J],
@@ -90,6 +93,9 @@ impl Pace {
 
     /// Takes in how long a body took to send.
     pub(super) fn note(&self, bytes: usize, took: Duration) {
+        if bytes < TELLING_BYTES {
+            return;
+        }
         // The senders share the line.
         let rate = bytes as u128 * SENDERS_MAX as u128 * 1000 / took.as_millis().max(1);
         let is_slow = rate < SLOW_BYTES_PER_SECOND * builders() as u128;
@@ -143,4 +149,30 @@ impl Desk {
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_body_of_some_size_tells_that_the_line_is_slow() {
+        let after = |compression, bytes, millis| {
+            let pace = Pace::new(compression);
+            pace.note(bytes, Duration::from_millis(millis));
+            (pace.level().number(), pace.level_behind().number())
+        };
+        let kibibyte = 1024;
+        for (bytes, millis, levels) in [
+            // The server thinks about a small one.
+            (70 * kibibyte, 90, (3, 2)),
+            (700 * kibibyte, 90, (3, 2)),
+            (700 * kibibyte, 9_000, (5, 3)),
+            (4_000 * kibibyte, 0, (3, 2)),
+        ] {
+            let found = after(Compression::Auto, bytes, millis);
+            assert_eq!(found, levels, "{bytes} B in {millis} ms");
+            assert_eq!(after(Compression::Level(7), bytes, millis), (7, 7));
+        }
+    }
 }
