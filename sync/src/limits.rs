@@ -68,6 +68,13 @@ pub const PREFIX_RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// a base that lies in more pieces than that is slower to read than a pack without it to send.
 pub const PREFIX_READS_MAX: usize = 128;
 
+/// Runs that a part of a big blob copies: those of 8 MiB in pieces of 2 KiB.
+pub const COPIES_MAX: usize = 4 * 1024;
+
+/// Parts of a blob of the base that one part copies from. Each is read and decoded, one after the
+/// other; a part that was shifted has two, and a part into which something moved a third.
+pub const COPIED_PARTS_MAX: usize = 3;
+
 /// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.
 pub const WIRE_WINDOW_LOG_MAX: u32 = 24;
 

@@ -36,10 +36,7 @@ impl<B: Backend> Server<B> {
         let (id, at) = self.base(space, reference.base, now).await?;
         let blobs = self.backend().blobs();
         let rows = self.index().rows(blobs, id, at, &reference.rows).await;
-        let rows = rows.map_err(|error| match error.code() {
-            Code::Corrupt => missing(error.to_string()),
-            _ => error.into(),
-        })?;
+        let rows = rows.map_err(|error| or_missing(error.into()))?;
         if rows.len() as u64 != reference.rows.len() {
             return Err(missing("the base has fewer rows"));
         }
@@ -55,7 +52,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// Where the serving index of a base lies.
-    async fn base(
+    pub(super) async fn base(
         &self,
         space: &SpaceName,
         base: Root,
@@ -184,7 +181,15 @@ const fn end(extent: &Extent) -> u64 {
     extent.offset.saturating_add(extent.len)
 }
 
-fn missing(why: impl std::fmt::Display) -> Problem {
-    let detail = format!("reading what a pack refers to: {why}");
+/// What is wrong with a base is no fault of ours that matters: the client has a way around it.
+pub(super) fn or_missing(problem: Problem) -> Problem {
+    match problem.code {
+        Code::Corrupt => missing(problem.detail),
+        _ => problem,
+    }
+}
+
+pub(super) fn missing(why: impl std::fmt::Display) -> Problem {
+    let detail = format!("reading what is referred to: {why}");
     Problem::new(Code::PrefixMissing, detail)
 }

@@ -12,7 +12,7 @@ use super::server::Server;
 use super::told::{Told, check_version, head, offer, packs};
 use crate::channel::Channel;
 use crate::code::Code;
-use crate::codec::Level;
+use crate::codec::{Decoder, Level};
 use crate::id::{BlobId, PackId, SpaceId};
 use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX};
 use crate::location::{Extent, Location};
@@ -331,10 +331,18 @@ impl<B: Backend> Server<B> {
             return Err(Problem::new(Code::TooLarge, detail));
         }
         let place = part::Parts::of(size)?.part(number)?;
-        let verified = self
+        let draft = self
             .codecs()
-            .decode(|decoder| part::verify(&body, place, decoder))?;
-        drop(body);
+            .decode(|decoder| part::Draft::of(&body, place, decoder))?;
+        let verified = if let Some(draft) = draft {
+            drop(body);
+            self.filled(draft, space, now).await?
+        } else {
+            let verify = |decoder: &mut Decoder| part::verify(&body, place, decoder);
+            let verified = self.codecs().decode(verify)?;
+            drop(body);
+            verified
+        };
         let chaining_value = *verified.chaining_value().as_bytes();
         let rest = self
             .codecs()
