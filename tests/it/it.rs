@@ -21,6 +21,7 @@
 
 mod badinput;
 mod behind;
+mod big;
 mod bench;
 mod client;
 mod conformance;
