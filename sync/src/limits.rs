@@ -57,6 +57,10 @@ pub const BEHIND_RAW_BYTES: u64 = 4 * 1024 * 1024;
 /// Packs whose blobs a patch counts: a whole site's, if they are as full as they can be.
 pub const PACKS_NAMED_MAX: usize = 8 * 1024;
 
+/// Parts that a server says have arrived, of blobs that are not whole: 128 GiB of them. More come
+/// again.
+pub const PARTS_NAMED_MAX: u64 = 16 * 1024;
+
 /// Rows of the base that a pack refers to: those of as many blobs as a pack has.
 pub const PREFIX_ROWS_MAX: usize = PACK_BLOBS_MAX;
 

@@ -25,7 +25,10 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
         state ^= state << 17;
         state
     };
-    (0..len.div_ceil(8)).flat_map(|_| word().to_le_bytes()).take(len).collect()
+    (0..len.div_ceil(8))
+        .flat_map(|_| word().to_le_bytes())
+        .take(len)
+        .collect()
 }
 
 fn publish(world: &World, path: &str, bytes: &[u8]) -> Ran {
@@ -80,12 +83,20 @@ fn a_file_with_another_name_costs_what_is_new_in_it(world: World) {
 
 fn text_is_copied_and_still_compressed_at_rest(world: World) {
     let lines = |version: u32| -> String {
-        let line = |n: u32| format!("{{\"row\": {n}, \"name\": \"{:x}\"}}\n", n.wrapping_mul(0x9E37_79B1));
+        let line = |n: u32| {
+            format!(
+                "{{\"row\": {n}, \"name\": \"{:x}\"}}\n",
+                n.wrapping_mul(0x9E37_79B1)
+            )
+        };
         let head = format!("{{\"version\": {version}}}\n");
         head + &(0..400_000).map(line).collect::<String>()
     };
     publish(&world, "table.json", lines(1).as_bytes());
-    cost(&publish(&world, "table.json", lines(1_000_000).as_bytes()), 40_000);
+    cost(
+        &publish(&world, "table.json", lines(1_000_000).as_bytes()),
+        40_000,
+    );
     check(&world, "docs", "/table.json", lines(1_000_000).as_bytes());
     let zstd = [("Accept-Encoding", "zstd")];
     let taken = world.request("GET", "docs", "/table.json", &zstd, b"");

@@ -21,8 +21,8 @@
 
 mod badinput;
 mod behind;
-mod big;
 mod bench;
+mod big;
 mod client;
 mod conformance;
 mod conversation;
