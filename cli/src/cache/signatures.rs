@@ -22,7 +22,7 @@ use super::{keep, read};
 
 const MAGIC: &[u8; 8] = b"pmxsign\x01";
 
-/// Bytes that the signatures of one site may take: those of about 80 GB.
+/// Bytes that the signatures of one site may take: those of about 30 GB.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const EXTENSION: &str = "signature";

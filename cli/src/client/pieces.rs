@@ -18,9 +18,9 @@ use pmx_sync::push::Kin;
 use crate::cache::{Chunk, ChunkHash};
 
 /// Bytes of a piece.
-const LEAST: usize = 8 * 1024;
-const AVERAGE: usize = 32 * 1024;
-const MOST: usize = 128 * 1024;
+const LEAST: usize = 2 * 1024;
+const AVERAGE: usize = 8 * 1024;
+const MOST: usize = 32 * 1024;
 
 /// Bytes before a part that are cut along: as many as it takes until cuts fall into step.
 const LEAD: u64 = 8 * AVERAGE as u64;
