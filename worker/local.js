@@ -92,10 +92,10 @@ function modules(build) {
   ];
 }
 
-// What the environment says about streams and live pages, as `pmx serve` reads it.
+// What the environment says about streams and pages, as `pmx serve` reads it.
 function variables() {
   const entries = Object.entries(process.env);
-  const known = /^((PMX_)?STREAM_[A-Z_]+|CACHE_MODE|DEBUG_TIMING|LIVE|PMX_POINTER_LAG_MS)$/;
+  const known = /^((PMX_)?STREAM_[A-Z_]+|CACHE_MODE|DEBUG_TIMING|LIVE|DICTIONARIES|PMX_POINTER_LAG_MS)$/;
   return Object.fromEntries(entries.filter(([name]) => known.test(name)));
 }
 

@@ -41,16 +41,22 @@ const RELEASE_PART: f64 = 0.02;
 const OURS: &str = "pmx";
 const FRESH: &str = "pmx, nothing kept here";
 const ZSTD: &str = "list, zstd -3 of each";
+/// Harder than a fast line makes `pmx` try by itself.
+const HARDER: [&str; 4] = ["--only", "pmx", "--compression", "5"];
+
 const GIT: &str = "git push";
 const RSYNC: &str = "rsync -az";
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let mut rows = match &bench.v2 {
-        Some(v2) => versions(&Case::of(
-            bench,
-            "v1 to v2",
-            (bench.v1.folder(), v2.folder()),
-        )?),
+        Some(v2) => {
+            let folders = (bench.v1.folder(), v2.folder());
+            let mut rows = versions(&Case::of(bench, "v1 to v2", folders)?);
+            let what = "v1 to v2, --compression 5";
+            let harder = Case::with(bench, what, folders, &HARDER)?;
+            rows.push(harder.limit("first publish", OURS, Step::First, "bytes", FIRST_BYTES));
+            rows
+        }
         None => vec![Row::skipped("v1 to v2", "this machine has no v2")],
     };
     let pages = Made::pages(SEED);
@@ -91,7 +97,7 @@ type Judge = fn(&Case) -> Vec<Row>;
 
 fn versions(case: &Case) -> Vec<Row> {
     let mut rows = vec![
-        case.limit("first publish", OURS, Step::First, "bytes", FIRST_BYTES),
+        case.limit("first publish", OURS, Step::First, "bytes", None),
         case.others(Step::First),
         case.to_whole_files(OURS, Goal::AtMost(KEPT_PART)),
         case.to(RSYNC, OURS, Goal::AtMost(RSYNC_PART)),
@@ -166,8 +172,26 @@ struct Case {
 impl Case {
     /// Runs it.
     fn of(bench: &Bench, what: &'static str, (old, new): (&Path, &Path)) -> Result<Self> {
-        eprintln!("   {what}, by every way");
-        let flags = ["--json", "--allow-collisions"].map(OsStr::new);
+        Self::with(bench, what, (old, new), &[])
+    }
+
+    /// Runs it with more arguments.
+    fn with(
+        bench: &Bench,
+        what: &'static str,
+        (old, new): (&Path, &Path),
+        more: &[&str],
+    ) -> Result<Self> {
+        eprintln!(
+            "   {what}: {}",
+            if more.is_empty() {
+                "by every way"
+            } else {
+                "by pmx"
+            }
+        );
+        let flags = ["--json", "--allow-collisions"].iter().chain(more);
+        let flags: Vec<&OsStr> = flags.map(OsStr::new).collect();
         let arguments = [OsStr::new("bench"), old.as_os_str(), new.as_os_str()];
         let run = Client::new(bench.pmx()?)?.run(&[&arguments[..], &flags].concat())?;
         Self::parse(what, &String::from_utf8(run.stdout)?)
@@ -225,11 +249,11 @@ impl Case {
         way: &'static str,
         step: Step,
         fact: &'static str,
-        limit: f64,
+        limit: impl Into<Option<f64>>,
     ) -> Row {
         let what = format!("{}: {what}", self.what);
         let measure = (Measure::Fact(fact), Unit::Bytes);
-        Row::limit(what, &self.series(way, step), measure, Some(limit))
+        Row::limit(what, &self.series(way, step), measure, limit.into())
     }
 
     fn requests(&self, step: Step, limit: Option<f64>) -> Row {

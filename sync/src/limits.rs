@@ -163,6 +163,17 @@ pub const LIVE_SOCKETS_MAX: usize = 32_000;
 /// Bytes of a page that gets the live script put in: it has to be in memory whole.
 pub const LIVE_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
+/// Bytes of what is kept as a dictionary, or sent by its difference to one: below this there is
+/// little to gain.
+pub const DICTIONARY_BYTES_MIN: u64 = 1024;
+
+/// See `DICTIONARY_BYTES_MIN`. Above this the processor time of a difference (two frames decoded,
+/// one hashed, one encoded) is more than a request may take on the Worker.
+pub const DICTIONARY_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Bytes of the name that a browser repeats for what it kept (RFC 9842, section 2.1.3).
+pub const DICTIONARY_ID_BYTES_MAX: usize = 1024;
+
 /// Deploys before the active one whose assets still resolve.
 pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 

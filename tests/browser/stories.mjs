@@ -228,6 +228,48 @@ const stories = {
     for (const tab of [site, beside]) await tab.page.close();
   },
 
+  async a_browser_that_comes_back_is_sent_the_difference() {
+    const words = Array.from({ length: 4000 }, (_, n) => ((n * 2654435761) % 2 ** 32).toString(36));
+    const release = (version) => {
+      write({
+        "long.html": `<title>${version}</title><script src="/app-${version}4f3c2a1b9d.js"></script>
+          <p>${words.join(" ")}</p>`,
+        [`app-${version}4f3c2a1b9d.js`]: `window.app = ${version}; /*${words.join(";")}*/`,
+      });
+      run("sync", folder, "--space", "back", "-q");
+    };
+    release(1);
+    const page = await browser.newPage();
+    const watched = await page.createCDPSession();
+    await watched.send("Network.enable");
+    const [names, sizes] = [new Map(), new Map()];
+    watched.on("Network.requestWillBeSent", ({ requestId, request }) =>
+      names.set(requestId, new URL(request.url).pathname));
+    watched.on("Network.loadingFinished", ({ requestId, encodedDataLength }) =>
+      sizes.set(names.get(requestId), encodedDataLength));
+    // Visits the page, and says how many bytes came for it and for its script, heads and all.
+    const visit = async () => {
+      await page.goto("about:blank");
+      await page.goto(`${siteOf("back")}/long`, { waitUntil: "networkidle0" });
+      const version = await page.evaluate(() => window.app);
+      assert.equal(await page.title(), String(version));
+      return [version, sizes.get("/long"), sizes.get(`/app-${version}4f3c2a1b9d.js`)];
+    };
+    const [one, ...whole] = await visit();
+    assert.equal(one, 1);
+    assert(whole.every((size) => size > 10000), `${whole}`);
+    release(2);
+    const [two, ...differences] = await visit();
+    assert.equal(two, 2);
+    assert(differences.every((size) => size < 1200), `${differences}`);
+    // It was asked to keep the page, and never takes the kept one for what is there now.
+    release(3);
+    const text = await page.evaluate(() => fetch("/long").then((answer) => answer.text()));
+    assert(text.includes("<title>3</title>"));
+    assert.equal((await visit())[0], 3);
+    await page.close();
+  },
+
   async a_client_of_durable_streams_reads_events_live() {
     publish("eight", first);
     const seen = [];

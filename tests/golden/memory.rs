@@ -13,8 +13,8 @@ use http::{Method, Request};
 use pmx_sync::channel::Channel;
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{
-    Backend, BackendError, Blobs, Body, LivePages, Nonce, ObjectKey, Pointer, Pointers, Server,
-    Settings, SiteUrls, Spaces,
+    Backend, BackendError, Blobs, Body, Dictionaries, LivePages, Nonce, ObjectKey, Pointer,
+    Pointers, Server, Settings, SiteUrls, Spaces,
 };
 use pmx_sync::site::Domain;
 use pmx_sync::space::{Command, Reply, execute};
@@ -178,6 +178,7 @@ pub(crate) fn server() -> Server<Memory> {
             port: Some(8787),
         },
         live: LivePages::Chosen,
+        dictionaries: Dictionaries::Passed,
     };
     Server::new(Memory::new(), settings)
 }

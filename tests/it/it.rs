@@ -41,6 +41,7 @@ mod previews;
 mod publish;
 mod refused;
 mod registry;
+mod returning;
 mod serving;
 mod sim;
 mod streaming;

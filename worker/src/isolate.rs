@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pmx_sync::code::Code;
-use pmx_sync::serve::{Backend, Lag, LivePages, Server, Settings, SiteUrls};
+use pmx_sync::serve::{Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::Domain;
 use pmx_sync::wire::Problem;
 use worker::{Env, ObjectNamespace};
@@ -115,6 +115,10 @@ fn settings(env: &Env) -> Result<Settings, Problem> {
         live: match text("LIVE").as_deref() {
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,
+        },
+        dictionaries: match text("DICTIONARIES").as_deref() {
+            Some("passed") => Dictionaries::Passed,
+            Some(_) | None => Dictionaries::Stopped,
         },
     })
 }

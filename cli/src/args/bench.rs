@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::ScanArgs;
+use super::{Compression, ScanArgs};
 
 /// `pmx bench`
 #[derive(Debug, Args)]
@@ -21,6 +21,9 @@ pub struct BenchArgs {
     /// Run no other programs: only pmx, and what can be computed
     #[arg(long)]
     pub no_peers: bool,
+    /// How hard pmx compresses: auto, or 1 (fast) to 19 (small)
+    #[arg(long, value_name = "LEVEL", default_value = "auto")]
+    pub compression: Compression,
     /// Draw the result into an SVG file as well
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,

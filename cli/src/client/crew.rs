@@ -52,7 +52,8 @@ pub(super) fn each<J: Sync>(
     failed.map_or(Ok(()), Err)
 }
 
-/// How hard to compress, as far as that follows from how fast the line is.
+/// How hard to compress, as far as that follows from how fast the line is, and from how many cores
+/// there are to keep up with it.
 #[derive(Debug)]
 pub(super) struct Pace {
     compression: Compression,
@@ -82,9 +83,15 @@ impl Pace {
     pub(super) fn note(&self, bytes: usize, took: Duration) {
         // The senders share the line.
         let rate = bytes as u128 * SENDERS_MAX as u128 * 1000 / took.as_millis().max(1);
-        let is_slow = rate < SLOW_BYTES_PER_SECOND * BUILDERS_MAX as u128;
+        let is_slow = rate < SLOW_BYTES_PER_SECOND * builders() as u128;
         self.is_slow.store(is_slow, Ordering::Relaxed);
     }
+}
+
+/// As many as there are cores to build on, and memory to build in.
+fn builders() -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    cores.min(BUILDERS_MAX)
 }
 
 /// What it takes to build. Its memory is used again and again, because allocators are slow to give
@@ -103,12 +110,10 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    /// As many places as there are cores to build on, and memory to build in.
+    /// A place for each builder.
     pub(super) fn new() -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        let places = 0..cores.min(BUILDERS_MAX);
         Self {
-            free: Mutex::new(places.map(|_| Place::default()).collect()),
+            free: Mutex::new((0..builders()).map(|_| Place::default()).collect()),
             returned: Condvar::new(),
         }
     }

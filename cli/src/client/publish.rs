@@ -254,14 +254,18 @@ impl Publish<'_> {
 
     /// Remembers what is active now, for the next patch to start from.
     fn keep(&self, known: Option<Active>, outcome: &Outcome) {
-        let active = outcome.deploy.as_ref();
-        let active = active.map(|deploy| Active {
-            root: deploy.root,
-            deploy: deploy.number,
-        });
-        if let Some(active) = active.filter(|active| Some(*active) != known) {
-            self.site.keep(&active);
-            self.site.keep_folder(self.local.cache());
+        match outcome.kind {
+            OutcomeKind::Published | OutcomeKind::Unchanged => {
+                let active = Active {
+                    root: self.local.root(),
+                    deploy: outcome.active,
+                };
+                if Some(active) != known {
+                    self.site.keep(&active);
+                    self.site.keep_folder(self.local.cache());
+                }
+            }
+            OutcomeKind::Planned => {}
         }
     }
 }

@@ -41,7 +41,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{LivePages, Server, Settings, SiteUrls};
+use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Selector};
 use pmx_sync::stream::subscription::WebhookPolicy;
 use pmx_sync::time::Timestamp;
@@ -102,6 +102,7 @@ impl Host {
             publish_secret: Some(secret.clone()),
             urls: site_urls(addr),
             live: config.live,
+            dictionaries: Dictionaries::Passed,
         };
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);

@@ -8,8 +8,9 @@ use pmx_sync::channel::Channel;
 use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
+use pmx_sync::name::AliasName;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
-use pmx_sync::wire::{DeployMeta, DeployView, Summary};
+use pmx_sync::wire::{DeployMeta, Summary};
 use serde::Serialize;
 
 use super::watch::Watch;
@@ -148,6 +149,7 @@ impl Job {
         let Published { outcome, mut times } = result?;
         times.upload += sending;
         Ok(Report {
+            alias: self.terms.alias.clone(),
             totals,
             root: local.root().to_hex(),
             outcome,
@@ -227,6 +229,7 @@ fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
 
 /// What a publish did, for people and for programs.
 pub(super) struct Report {
+    alias: Option<AliasName>,
     totals: Totals,
     root: String,
     pub(super) outcome: Outcome,
@@ -291,14 +294,10 @@ impl Report {
 
     /// What happened, in one line.
     pub(super) fn sentence(&self) -> String {
-        let deploy = match &self.outcome.deploy {
-            Some(DeployView {
-                number,
-                alias: Some(alias),
-                ..
-            }) => format!("preview {alias} (deploy {number})"),
-            Some(deploy) => format!("deploy {}", deploy.number),
-            None => "nothing".to_owned(),
+        let number = self.outcome.active;
+        let deploy = match &self.alias {
+            Some(alias) => format!("preview {alias} (deploy {number})"),
+            None => format!("deploy {number}"),
         };
         let Summary {
             added,
@@ -357,13 +356,15 @@ impl Report {
             removed,
             unchanged,
         } = self.summary();
-        let (outcome, new) = match (self.outcome.kind, &self.outcome.deploy) {
-            (OutcomeKind::Published, deploy) => (
-                "published",
-                deploy.as_ref().map_or(0, |deploy| deploy.new_bytes),
-            ),
-            (OutcomeKind::Unchanged, _) => ("unchanged", 0),
-            (OutcomeKind::Planned, _) => ("planned", self.outcome.missing_bytes),
+        let made = self.outcome.deploy.as_ref();
+        let active = Some(self.outcome.active);
+        let (outcome, deploy, new) = match self.outcome.kind {
+            OutcomeKind::Published => {
+                let new = made.map_or(0, |deploy| deploy.new_bytes);
+                ("published", active, new)
+            }
+            OutcomeKind::Unchanged => ("unchanged", active, 0),
+            OutcomeKind::Planned => ("planned", None, self.outcome.missing_bytes),
         };
         let Traffic {
             requests,
@@ -374,7 +375,7 @@ impl Report {
         SummaryBody {
             outcome,
             root: &self.root,
-            deploy: self.outcome.deploy.as_ref().map(|deploy| deploy.number),
+            deploy,
             url: self.outcome.url.as_deref(),
             files: FilesBody {
                 total: self.totals.files,
@@ -494,6 +495,7 @@ mod tests {
 
     fn report(kind: OutcomeKind) -> Report {
         Report {
+            alias: None,
             totals: Totals {
                 files: 10,
                 bytes: 1000,
@@ -501,6 +503,7 @@ mod tests {
             root: "ab".repeat(32),
             outcome: Outcome {
                 kind,
+                active: 12,
                 deploy: None,
                 url: Some("http://docs.localhost:8787/".into()),
                 summary: Some(Summary {

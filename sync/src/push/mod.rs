@@ -126,7 +126,9 @@ pub struct Request {
 pub struct Outcome {
     /// What happened.
     pub kind: OutcomeKind,
-    /// The new deploy, or the active one if nothing changed.
+    /// The number of the deploy that is active now, 0 if there is none.
+    pub active: u64,
+    /// With [`OutcomeKind::Published`]: the new deploy.
     pub deploy: Option<DeployView>,
     /// Where the site is, if the server said.
     pub url: Option<String>,
@@ -538,6 +540,7 @@ fn patch_section(patch: Vec<u8>) -> Section {
 fn done(kind: OutcomeKind, reply: BeginReply) -> Phase {
     Phase::Done(Box::new(Outcome {
         kind,
+        active: reply.active,
         deploy: reply.deploy.map(|deploy| *deploy),
         url: reply.url,
         summary: reply.summary,

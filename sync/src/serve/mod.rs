@@ -7,6 +7,7 @@ mod body;
 mod claims;
 mod codecs;
 mod copied;
+mod difference;
 mod events;
 mod fresh;
 mod nonce;
@@ -21,4 +22,4 @@ pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Sp
 pub use body::{Body, Open, Piece};
 pub use fresh::Lag;
 pub use nonce::Nonce;
-pub use server::{LivePages, Server, Settings, SiteUrls};
+pub use server::{Dictionaries, LivePages, Server, Settings, SiteUrls};

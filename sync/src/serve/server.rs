@@ -11,6 +11,7 @@ use super::backend::{Backend, ObjectKey, Pointer};
 use super::body::{Body, Open};
 use super::claims::Claims;
 use super::codecs::Codecs;
+use super::difference::Differences;
 use super::events::{channel, is_events};
 use super::fresh::known_deploy;
 use super::nonce::Nonce;
@@ -36,6 +37,17 @@ pub struct Settings {
     pub urls: SiteUrls,
     /// Which pages hear of changes.
     pub live: LivePages,
+    /// Whether differences to what browsers kept get to them.
+    pub dictionaries: Dictionaries,
+}
+
+/// What becomes of Compression Dictionary Transport (RFC 9842) between the server and browsers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dictionaries {
+    /// Whatever lies between passes its headers and its coding on.
+    Passed,
+    /// It does not, or nobody knows.
+    Stopped,
 }
 
 /// Which pages get the live script.
@@ -65,6 +77,7 @@ pub struct Server<B> {
     settings: Settings,
     index: Index,
     bodies: BodyCache,
+    differences: Differences,
     pinned: Cache<(SpaceName, u64), Pointer>,
     claims: Claims,
     codecs: Codecs,
@@ -83,13 +96,14 @@ impl<B: Backend> Server<B> {
     }
 
     /// The same where memory is dear: it keeps at most about `bytes`, decoded nodes of serving
-    /// indices in one half and small bodies in the other.
+    /// indices in one half, small bodies and differences in the other.
     pub fn keeping(bytes: usize, backend: B, settings: Settings) -> Self {
         Self {
             backend,
             settings,
             index: Index::new(bytes / 2),
-            bodies: Cache::new(bytes / 2),
+            bodies: Cache::new(bytes / 8 * 3),
+            differences: Cache::new(bytes / 8),
             pinned: Cache::new(PINNED_CACHE_BYTES),
             claims: Claims::default(),
             codecs: Codecs::default(),
@@ -107,6 +121,14 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn bodies(&self) -> &BodyCache {
         &self.bodies
+    }
+
+    pub(super) const fn differences(&self) -> &Differences {
+        &self.differences
+    }
+
+    pub(super) const fn dictionaries(&self) -> Dictionaries {
+        self.settings.dictionaries
     }
 
     pub(super) const fn live(&self) -> LivePages {

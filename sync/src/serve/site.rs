@@ -1,7 +1,7 @@
 //! Sites: from a plan to the bytes it names.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
@@ -17,8 +17,8 @@ use crate::location::{Codec, Location};
 use crate::name::SpaceName;
 use crate::pack::part::{PartTable, Parts};
 use crate::site::{
-    Coding, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector, SiteRequest,
-    Snapshot, absent, plan,
+    Coding, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector,
+    SiteRequest, Snapshot, absent, plan,
 };
 use crate::space::{Command, Reply};
 use crate::time::Timestamp;
@@ -46,17 +46,23 @@ impl<B: Backend> Server<B> {
             // Whoever looks at a preview waits for the next one.
             Selector::Alias(_) => Pages::Live,
         };
-        let request = &request.clone().with_pages(pages);
+        let request = &self.passed(request).with_pages(pages);
         let snapshot = match selector {
             Selector::Active => Snapshot::active(pointer.deploy, pointer.earlier.len()),
             Selector::Number(_) | Selector::Alias(_) => Snapshot::pinned(pointer.deploy),
         };
+        let snapshot = snapshot.of_root(pointer.root);
         let plan = self.plan(&pointer, request, snapshot).await?;
+        let difference = self.difference(&pointer, request, &plan).await?;
         let Plan {
             status,
             mut headers,
             body,
         } = plan;
+        if let Some(difference) = &difference {
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(DIFFERENCE));
+            headers.insert(CONTENT_LENGTH, difference.len().into());
+        }
         let is_page = is_page(status, &headers);
         match selector {
             Selector::Active | Selector::Alias(_) if is_page => mark(&mut headers, pointer.deploy),
@@ -71,6 +77,7 @@ impl<B: Backend> Server<B> {
             headers.remove(CONTENT_LENGTH);
         }
         let body = match body {
+            PlanBody::Blob { .. } if let Some(difference) = difference => Body::Bytes(difference),
             PlanBody::Blob { held, .. } if request.makes_live(&held.entry) => {
                 let page = self.page(&pointer, &held).await?;
                 headers.insert(CONTENT_LENGTH, page.len().into());
@@ -92,20 +99,25 @@ impl<B: Backend> Server<B> {
 
     /// A page with the live script put in.
     async fn page(&self, pointer: &Pointer, held: &Held) -> Result<Bytes, Problem> {
-        let body = self.blob(pointer.space, held, Coding::Identity, None);
-        let page = match body.await? {
+        let page = self.whole(pointer.space, held).await?;
+        let deploy = pointer.deploy;
+        Ok(inject(&page, Served { deploy }))
+    }
+
+    /// A blob that fits in memory, decoded.
+    pub(super) async fn whole(&self, space: SpaceId, held: &Held) -> Result<Bytes, Problem> {
+        let body = self.blob(space, held, Coding::Identity, None);
+        Ok(match body.await? {
             Body::Empty => Bytes::new(),
             Body::Bytes(bytes) => bytes,
             Body::Pieces(pieces) => {
-                let mut page = Vec::new();
+                let mut whole = Vec::new();
                 for piece in &pieces {
-                    page.extend_from_slice(&self.opened(piece).await?);
+                    whole.extend_from_slice(&self.opened(piece).await?);
                 }
-                page.into()
+                whole.into()
             }
-        };
-        let deploy = pointer.deploy;
-        Ok(inject(&page, Served { deploy }))
+        })
     }
 
     /// The pointer of a channel: to the deploy that the client knows of, or to a newer one.

@@ -57,7 +57,7 @@ impl Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meaning<'a> {
     /// This file, at this URL.
-    Serve(&'a Held),
+    Serve(SitePath, &'a Held),
     /// A page whose URL is this one: an absolute path, percent-encoded, never starting with `//`.
     Redirect(String),
     /// Nothing.
@@ -74,7 +74,7 @@ pub(super) fn meaning<'a>(asked: &Asked, known: &'a Known) -> Result<Meaning<'a>
     if let Some(path) = asked.asset() {
         known.require([served(path.clone())])?;
         if let Some(held) = known.served(path) {
-            return Ok(Meaning::Serve(held));
+            return Ok(Meaning::Serve(path.clone(), held));
         }
     }
     let candidates = candidates(asked);
@@ -85,7 +85,7 @@ pub(super) fn meaning<'a>(asked: &Asked, known: &'a Known) -> Result<Meaning<'a>
             continue;
         };
         match address(file, known) {
-            address if address == *asked => return Ok(Meaning::Serve(held)),
+            address if address == *asked => return Ok(Meaning::Serve(file.clone(), held)),
             // A file that has no clean URL is found under its full name only.
             Asked::File(path) if path == *file => {}
             address => return Ok(Meaning::Redirect(location(&address))),

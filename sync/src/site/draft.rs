@@ -6,6 +6,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use super::clean::Asked;
 use super::coding::{Coding, is_zstd_at_rest};
 use super::condition::{Verdict, etag};
+use super::dictionary::is_dictionary;
 use super::hashed::carries_its_hash;
 use super::known::Held;
 use super::plan::{Plan, PlanBody, Snapshot};
@@ -13,10 +14,14 @@ use super::range::{ByteRange, Unsatisfiable};
 use super::request::SiteRequest;
 
 const DEPLOY: HeaderName = HeaderName::from_static("x-pmx-deploy");
+const USE_AS_DICTIONARY: HeaderName = HeaderName::from_static("use-as-dictionary");
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const REVALIDATE: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
+/// A page that is kept as a dictionary for thirty days, and asked for again each time.
+const KEPT_PAGE: HeaderValue =
+    HeaderValue::from_static("private, max-age=0, stale-while-revalidate=2592000");
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
 /// The headers that every answer has, before it is one.
@@ -38,8 +43,25 @@ impl Draft {
         Self::plain().with(DEPLOY, HeaderValue::from(snapshot.deploy()))
     }
 
+    /// Asks the client to keep what is sent as a dictionary.
+    pub(super) fn kept_as(mut self, held: &Held, kept: Option<HeaderValue>) -> Self {
+        if let Some(kept) = kept {
+            self.headers.insert(USE_AS_DICTIONARY, kept);
+            if held.entry.media.is_html() {
+                self.headers.insert(header::CACHE_CONTROL, KEPT_PAGE);
+            }
+        }
+        self
+    }
+
     fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
+        self
+    }
+
+    /// The same, unless that was said already.
+    fn with_default(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.entry(name).or_insert(value);
         self
     }
 
@@ -121,7 +143,7 @@ impl Draft {
             Ok(Some(_)) | Err(Unsatisfiable) => Coding::Identity,
         };
         let draft = self
-            .with(header::CACHE_CONTROL, cache_control(asked, held))
+            .with_default(header::CACHE_CONTROL, cache_control(asked, held))
             .validated_by(request, held, coding);
         match (conditions.verdict(blob), range) {
             (Verdict::Failed, _) => draft.failed(),
@@ -166,8 +188,7 @@ impl Draft {
     fn validated_by(self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
         let draft = self.with(header::ETAG, etag(&request.tag_of(&held.entry), coding));
         if is_zstd_at_rest(held.at.codec) && !request.makes_live(&held.entry) {
-            let vary = HeaderValue::from_static("accept-encoding");
-            draft.with(header::VARY, vary)
+            draft.with(header::VARY, vary(request, held))
         } else {
             draft
         }
@@ -214,6 +235,17 @@ fn cache_control(asked: &Asked, held: &Held) -> HeaderValue {
         Some(path) if !held.entry.media.is_html() && carries_its_hash(path) => IMMUTABLE,
         Some(_) | None => REVALIDATE,
     }
+}
+
+/// Which headers of a request an answer depends on.
+fn vary(request: &SiteRequest, held: &Held) -> HeaderValue {
+    HeaderValue::from_static(match &request.dictionaries {
+        Some(_) if is_dictionary(held) && held.entry.media.is_html() => {
+            "accept-encoding, available-dictionary, sec-fetch-dest"
+        }
+        Some(_) if is_dictionary(held) => "accept-encoding, available-dictionary",
+        Some(_) | None => "accept-encoding",
+    })
 }
 
 fn legal(text: &str) -> HeaderValue {

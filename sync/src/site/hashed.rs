@@ -45,6 +45,31 @@ const INFIXES: &[&str] = &[
 /// Where Astro, Nuxt and SvelteKit put what they named after its content.
 const FOLDERS_OF_HASHES: &[&str] = &["_app/immutable", "_astro", "_nuxt"];
 
+/// The path of a file that carries its hash, with a `*` in its place.
+pub(super) fn pattern(path: &SitePath) -> Option<String> {
+    let name = path.name();
+    let (stem, hash) = carries_its_hash(path).then(|| hash_within(name))??;
+    let (before, after) = (path.as_str().strip_suffix(name)?, &name[stem + hash..]);
+    Some(format!("{before}{}*{after}", &name[..stem]))
+}
+
+/// Where the hash starts in a name that carries one, and how long it is: it is the last part that
+/// is no kind and no infix.
+fn hash_within(name: &str) -> Option<(usize, usize)> {
+    let (mut stem, _kind) = name.rsplit_once('.')?;
+    while let Some((before, infix)) = stem.rsplit_once('.')
+        && INFIXES.contains(&infix)
+    {
+        stem = before;
+    }
+    let at = if is_hash_at_the_end(stem) {
+        stem.rfind(['.', '-', '_'])? + 1
+    } else {
+        stem.len().checked_sub(8)?
+    };
+    Some((at, stem.len() - at))
+}
+
 fn is_in_a_folder_of_hashes(path: &SitePath) -> bool {
     path.folders().any(|folder| {
         let within = |name: &str| folder == name || folder.ends_with(&format!("/{name}"));

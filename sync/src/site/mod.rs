@@ -21,6 +21,7 @@
 mod clean;
 mod coding;
 mod condition;
+mod dictionary;
 mod draft;
 mod hashed;
 mod host;
@@ -34,6 +35,9 @@ mod sample;
 pub use clean::page_address;
 pub use coding::Coding;
 pub(crate) use coding::takes_coding;
+pub(crate) use dictionary::{
+    CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
+};
 pub use hashed::carries_its_hash;
 pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};
 pub use known::{Generation, Held, Known, Lookup, Need};

@@ -7,6 +7,7 @@ use super::coding::Coding;
 use super::draft::Draft;
 use super::known::{Generation, Held, Known, Lookup, Need};
 use super::request::{SiteRequest, Target, Verb};
+use crate::id::Root;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
 use crate::location::Codec;
 use crate::path::SitePath;
@@ -20,6 +21,7 @@ pub const ROUNDS_MAX: usize = 4;
 pub struct Snapshot {
     deploy: u64,
     earlier: usize,
+    root: Option<Root>,
 }
 
 impl Snapshot {
@@ -29,12 +31,28 @@ impl Snapshot {
         Self {
             deploy,
             earlier: earlier.min(ASSET_RETENTION_DEPLOYS),
+            root: None,
         }
     }
 
     /// A deploy at its own URL, or at an alias's: what it lacks is not there.
     pub const fn pinned(deploy: u64) -> Self {
-        Self { deploy, earlier: 0 }
+        Self {
+            deploy,
+            earlier: 0,
+            root: None,
+        }
+    }
+
+    /// The same of a deploy with this root: what it holds can be named as a dictionary.
+    #[must_use]
+    pub const fn of_root(self, root: Root) -> Self {
+        let root = Some(root);
+        Self { root, ..self }
+    }
+
+    pub(super) const fn root(&self) -> Option<&Root> {
+        self.root.as_ref()
     }
 
     /// The number of the deploy.
@@ -55,6 +73,18 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// The blob that is sent whole and coded as it lies, if that is what is sent.
+    pub(crate) fn coded(&self) -> Option<&Held> {
+        match &self.body {
+            PlanBody::Blob {
+                held,
+                coding: Coding::Zstd,
+                range: None,
+            } if self.status == StatusCode::OK => Some(held),
+            PlanBody::Blob { .. } | PlanBody::Text(_) | PlanBody::Empty => None,
+        }
+    }
+
     fn for_verb(self, verb: Verb) -> Self {
         match verb {
             Verb::Get | Verb::Options | Verb::Other => self,
@@ -148,7 +178,11 @@ fn answer(
 ) -> Result<Plan, Need> {
     let draft = Draft::of(snapshot);
     match clean::meaning(asked, known)? {
-        Meaning::Serve(held) => Ok(draft.found(request, asked, held)),
+        Meaning::Serve(path, held) => {
+            let kept = snapshot.root();
+            let kept = kept.and_then(|root| request.kept(root, &path, held));
+            Ok(draft.kept_as(held, kept).found(request, asked, held))
+        }
         Meaning::Redirect(location) => Ok(draft.redirect(location, request.query.as_deref())),
         Meaning::Nothing => missing(request, asked, snapshot, known),
     }

@@ -4,15 +4,17 @@
 //! separator and `%252e` never a dot. Nothing is normalised: a path with `..` or `//` in it names
 //! no file, and no redirect is ever made of it.
 
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
 use super::clean::Asked;
 use super::coding::Coding;
 use super::condition::Conditions;
+use super::dictionary::{Dictionaries, Offered};
+use super::known::Held;
 use super::range::RangeAsked;
 use crate::hash::Hash;
-use crate::id::BlobId;
+use crate::id::{BlobId, Root};
 use crate::limits::{LIVE_PAGE_BYTES_MAX, URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
@@ -28,6 +30,8 @@ pub struct SiteRequest {
     pub(super) range: Option<RangeAsked>,
     pub(super) coding: Coding,
     pub(super) pages: Pages,
+    /// Nothing where differences do not pass.
+    pub(super) dictionaries: Option<Dictionaries>,
 }
 
 /// How pages are sent.
@@ -89,7 +93,32 @@ impl SiteRequest {
             range: RangeAsked::parse(headers).filter(|_| verb == Verb::Get),
             coding: Coding::accepted(accept_encoding),
             pages: Pages::Plain,
+            dictionaries: Some(Dictionaries::of(headers, accept_encoding, path)),
         }
+    }
+
+    /// The same where whatever lies between would not pass differences on.
+    #[must_use]
+    pub fn without_dictionaries(self) -> Self {
+        let dictionaries = None;
+        Self {
+            dictionaries,
+            ..self
+        }
+    }
+
+    /// What the client has, if the blob that a plan sends may be told by its difference to it.
+    pub(crate) fn offered(&self, sent: &Held) -> Option<&Offered> {
+        self.dictionaries.as_ref()?.offered(sent)
+    }
+
+    /// How the client is asked to keep what it is sent, if it can.
+    pub(super) fn kept(&self, root: &Root, path: &SitePath, held: &Held) -> Option<HeaderValue> {
+        let dictionaries = self.dictionaries.as_ref()?;
+        let is_as_it_lies = !self.makes_live(&held.entry) && self.range.is_none();
+        dictionaries
+            .kept(root, path, held)
+            .filter(|_| is_as_it_lies)
     }
 
     /// The same, to be answered with such pages.

@@ -119,10 +119,7 @@ fn unchanged<S: Sql>(
     {
         return Ok(published(made.deploy));
     }
-    Ok(BeginReply {
-        deploy: Some(Box::new(deploy.clone())),
-        ..reply(State::Current, Some(deploy))
-    })
+    Ok(reply(State::Current, Some(deploy)))
 }
 
 /// Commits if nothing is missing.

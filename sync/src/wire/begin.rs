@@ -81,7 +81,7 @@ pub struct BeginReply {
     /// What a commit would change against the active deploy, once the server can tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
-    /// With [`State::Published`]: the new deploy. With [`State::Current`]: the active one.
+    /// With [`State::Published`]: the new deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<Box<DeployView>>,
     /// With [`State::Published`] and [`State::Current`]: where the site is.

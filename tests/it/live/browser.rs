@@ -9,7 +9,7 @@ use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
 
 /// How many stories there are.
-const STORIES: usize = 8;
+const STORIES: usize = 9;
 
 #[test]
 fn pages_live_in_a_real_browser() {
@@ -31,7 +31,7 @@ fn check(host: Host) {
         Ok(chromium) => chromium,
         Err(lack) => return skipped("live pages", &lack),
     };
-    let world = World::with_settings(host, &[]);
+    let world = World::with_settings(host, &[("DICTIONARIES", "passed")]);
     let port = world.server.port.to_string();
     let mut stories = world.command(&[]);
     let environment: Vec<_> = stories

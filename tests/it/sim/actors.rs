@@ -27,7 +27,10 @@ pub(crate) struct Acknowledged {
     pub(crate) key: String,
     pub(crate) root: Option<Root>,
     pub(crate) told: Told,
-    pub(crate) deploy: DeployView,
+    /// The deploy that is active, as it was told.
+    pub(crate) active: Base,
+    /// What was told of a deploy that was made.
+    pub(crate) made: Option<DeployView>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,11 +76,8 @@ impl Publisher {
             let intent = self.intent(&mut rng, base, round);
             for _ in 0..=rng.below(3) {
                 match self.publish(intent.clone()).await {
-                    Ok(deploy) => {
-                        base = Some(Base {
-                            root: deploy.root,
-                            deploy: deploy.number,
-                        });
+                    Ok(active) => {
+                        base = Some(active);
                         if rng.below(4) > 0 {
                             break;
                         }
@@ -145,8 +145,9 @@ impl Publisher {
     }
 
     /// Publishes once, and checks that what came of it may come of it.
-    pub(crate) async fn publish(&self, intent: Intent) -> Result<DeployView, Failure> {
+    pub(crate) async fn publish(&self, intent: Intent) -> Result<Base, Failure> {
         let (key, root) = (intent.key.clone(), Some(intent.root));
+        let wanted = intent.root;
         let chaos = &self.world.chaos;
         chaos.note(|| {
             let number = self
@@ -183,20 +184,31 @@ impl Publisher {
             OutcomeKind::Unchanged => Told::Unchanged,
             OutcomeKind::Planned => unreachable!("nobody runs dry here"),
         };
-        let deploy = outcome.deploy.expect("an outcome names its deploy");
-        chaos.note(|| format!("{key} is told: {told:?}, deploy {}", deploy.number));
-        self.promise(key, root, told, &deploy);
-        Ok(deploy)
+        let active = Base {
+            root: wanted,
+            deploy: outcome.active,
+        };
+        chaos.note(|| format!("{key} is told: {told:?}, deploy {}", active.deploy));
+        self.promise(key, root, told, active, outcome.deploy);
+        Ok(active)
     }
 
-    fn promise(&self, key: String, root: Option<Root>, told: Told, deploy: &DeployView) {
-        let (space, deploy) = (self.space.clone(), deploy.clone());
+    fn promise(
+        &self,
+        key: String,
+        root: Option<Root>,
+        told: Told,
+        active: Base,
+        made: Option<DeployView>,
+    ) {
+        let space = self.space.clone();
         let promise = Acknowledged {
             space,
             key,
             root,
             told,
-            deploy,
+            active,
+            made,
         };
         self.promises.borrow_mut().push(promise);
     }
@@ -257,7 +269,12 @@ impl Publisher {
         match &done {
             Ok(deploy) => {
                 chaos.note(|| format!("{key} is told: deploy {}", deploy.number));
-                self.promise(key, None, Told::RolledBack, deploy);
+                let active = Base {
+                    root: deploy.root,
+                    deploy: deploy.number,
+                };
+                let made = Some(deploy.clone());
+                self.promise(key, None, Told::RolledBack, active, made);
             }
             Err(failure) => match failure.code() {
                 Code::Network

@@ -293,12 +293,14 @@ fn summary(world: &World, before: Option<&Link>, link: &Link) -> [u64; 4] {
 }
 
 fn check_promise(chain: &[Link], promise: &Acknowledged) -> Result<(), String> {
-    let told = &promise.deploy;
+    let told = promise.active;
     let broken = |why: &str| Err(format!("{why}: {promise:?}"));
-    let Some(link) = chain.get((told.number as usize).wrapping_sub(1)) else {
+    let Some(link) = chain.get((told.deploy as usize).wrapping_sub(1)) else {
         return broken("a deploy that somebody was told of is lost");
     };
-    if link.root != told.root || link.parent != told.parent {
+    let made = promise.made.as_ref();
+    let is_other = made.is_some_and(|made| made.root != link.root || made.parent != link.parent);
+    if link.root != told.root || is_other {
         return broken("a deploy is another than somebody was told");
     }
     if promise.root.is_some_and(|root| root != link.root) {

@@ -2,8 +2,6 @@
 
 use std::rc::Rc;
 
-use pmx_sync::push::Base;
-
 use super::actors::{Promises, Publisher, reads};
 use super::chaos::{Chaos, How, Plan, Target};
 use super::check::{ask, chain, settle};
@@ -50,11 +48,8 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
     if story != Story::First {
         for (root, key) in [(roots[0], "before 1"), (roots[1], "before 2")] {
             let intent = calm.wants(root, base, None, None, key.into());
-            let deploy = ask(&world, calm.publish(intent)).map_err(|e| format!("{e:?}"))?;
-            base = Some(Base {
-                root,
-                deploy: deploy.number,
-            });
+            let made = ask(&world, calm.publish(intent)).map_err(|e| format!("{e:?}"))?;
+            base = Some(made);
         }
     }
     let before = chain(&world, &space("docs"));
@@ -105,15 +100,18 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
     }
     // The same again arrives.
     let again = match story {
-        Story::Rollback => ask(&world, one.rollback(None, None, "the key".into())),
-        _ => ask(&world, one.publish(intent)),
+        Story::Rollback => {
+            let again = ask(&world, one.rollback(None, None, "the key".into()));
+            again.map(|deploy| deploy.number)
+        }
+        _ => ask(&world, one.publish(intent)).map(|active| active.deploy),
     };
-    let deploy = again.map_err(|failure| format!("the retry failed: {failure:?}"))?;
+    let number = again.map_err(|failure| format!("the retry failed: {failure:?}"))?;
     settle(&world, &space("docs"), &promises.borrow())?;
     let last = chain(&world, &space("docs"));
     let made = last.iter().find(|link| link.key == "the key");
-    if made.map(|link| link.number) != Some(deploy.number) || last.len() > most {
-        return Err(format!("the retry made {deploy:?} of {last:?}"));
+    if made.map(|link| link.number) != Some(number) || last.len() > most {
+        return Err(format!("the retry made {number} of {last:?}"));
     }
     match world.chaos.violation() {
         Some(violation) => Err(violation),

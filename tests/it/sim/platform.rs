@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Response;
 use pmx_sync::codec::Decoder;
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{Blobs, Body, LivePages, Settings, SiteUrls};
+use pmx_sync::serve::{Blobs, Body, Dictionaries, LivePages, Settings, SiteUrls};
 use pmx_sync::site::Domain;
 
 use super::client::{Answer, Broken, SECRET};
@@ -21,6 +21,7 @@ pub(crate) fn settings() -> Settings {
             port: None,
         },
         live: LivePages::Chosen,
+        dictionaries: Dictionaries::Passed,
     }
 }
 

@@ -30,7 +30,7 @@ use pmx_sync::manifest::Row;
 use tempfile::TempDir;
 
 use super::{Context, Ended};
-use crate::args::{BenchArgs, Way};
+use crate::args::{BenchArgs, Compression, Way};
 use crate::error::Failure;
 use program::Programs;
 use report::{Cost, How, Line, Report};
@@ -44,7 +44,7 @@ pub(super) fn run(args: &BenchArgs, context: &Context<'_>) -> Result<Ended, Fail
     }
     let sites = Sites::read(args, context)?;
     let work = temporary("work")?;
-    let mut contests = contests(&ways, work.path(), context)?;
+    let mut contests = contests(args, work.path(), context)?;
     compete(&mut contests, &sites, work.path(), context)?;
     let report = Report {
         from: sites.from.totals(),
@@ -156,14 +156,14 @@ fn take(
     Ok(())
 }
 
-fn contests(ways: &[Way], work: &Path, context: &Context<'_>) -> Result<Vec<Contest>, Failure> {
+fn contests(args: &BenchArgs, work: &Path, context: &Context<'_>) -> Result<Vec<Contest>, Failure> {
     let programs = Programs::of(&context.layers.env, work);
     let mut contests = Vec::new();
-    for way in ways {
+    for way in &args.ways() {
         let flat = |what, coding| computed(*way, what, flat::Flat::with(coding));
         contests.push(match way {
             Way::Pmx => {
-                contests.extend(ours(work, context)?);
+                contests.extend(ours(args.compression, work, context)?);
                 continue;
             }
             Way::Raw => flat("list, whole files", flat::Coding::Raw),
@@ -194,10 +194,14 @@ fn ran<C: Contender + 'static>(
 }
 
 /// The client that published A, and one on a machine that never saw the site.
-fn ours(work: &Path, context: &Context<'_>) -> Result<[Contest; 2], Failure> {
+fn ours(
+    compression: Compression,
+    work: &Path,
+    context: &Context<'_>,
+) -> Result<[Contest; 2], Failure> {
     let server = Rc::new(pmx::Server::start(work)?);
-    let kept = pmx::Ours::new(&server, pmx::Memory::Kept, work, context)?;
-    let fresh = pmx::Ours::new(&server, pmx::Memory::None, work, context)?;
+    let client = |memory| pmx::Ours::new(&server, (memory, compression), work, context);
+    let (kept, fresh) = (client(pmx::Memory::Kept)?, client(pmx::Memory::None)?);
     let contest = |what, ours| Contest::of(Way::Pmx, what, How::Measured, Ok(Box::new(ours)));
     Ok([
         contest("pmx", kept),

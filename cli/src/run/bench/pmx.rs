@@ -74,6 +74,7 @@ pub(super) struct Ours {
     server: Rc<Server>,
     site: Site,
     memory: Memory,
+    compression: Compression,
     caches: PathBuf,
     publishes: Cell<u32>,
     layers: Layers,
@@ -85,7 +86,7 @@ impl Ours {
     /// A client with a space and a cache of its own.
     pub(super) fn new(
         server: &Rc<Server>,
-        memory: Memory,
+        (memory, compression): (Memory, Compression),
         work: &Path,
         context: &Context<'_>,
     ) -> Result<Self, Failure> {
@@ -101,6 +102,7 @@ impl Ours {
             server: Rc::clone(server),
             site: server.site(space)?,
             memory,
+            compression,
             caches: work.join("caches").join(space),
             publishes: Cell::new(0),
             layers: context.layers.clone(),
@@ -128,7 +130,7 @@ impl Ours {
             },
             scan: ScanArgs::default(),
             site: self.site.clone(),
-            terms: Terms::plain(Mode::Publish, Compression::Auto),
+            terms: Terms::plain(Mode::Publish, self.compression),
             allow_empty: AllowEmpty::Yes,
         }
     }

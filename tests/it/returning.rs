@@ -1,0 +1,220 @@
+//! Stories of readers that come back: their browsers are sent the difference to what they kept.
+
+use data_encoding::BASE64;
+use pmx_sync::codec::{Bounds, Decoder};
+use sha2::{Digest, Sha256};
+
+use crate::world::{Answer, Host, World, started_on_both_hosts};
+
+started_on_both_hosts!(
+    a_page_is_told_by_its_difference,
+    a_hashed_asset_is_told_by_the_one_before,
+    whatever_does_not_fit_is_sent_whole,
+);
+
+const CHROMIUM: &str = "\"Chromium\";v=\"156\", \"Not?Brand\";v=\"8\"";
+const CODINGS: (&str, &str) = ("accept-encoding", "zstd, dcb, dcz");
+const MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0, 0, 0];
+
+fn world(host: Host) -> World {
+    World::with_settings(host, &[("DICTIONARIES", "passed")])
+}
+
+/// Prose that does not compress to nothing, with a line of its own.
+fn prose(line: &str) -> String {
+    let words = (0..3_000u64).map(|n| {
+        let hash = blake3::hash(&n.to_le_bytes()).to_hex();
+        hash[..5].to_owned()
+    });
+    let words: Vec<String> = words.collect();
+    format!("<!doctype html><p>{}</p><p>{line}</p>", words.join(" "))
+}
+
+/// What a browser keeps of an answer, and says when it asks again.
+struct Kept {
+    body: Vec<u8>,
+    hash: String,
+    id: String,
+}
+
+impl Kept {
+    fn of(answer: &Answer, body: Vec<u8>) -> Self {
+        let said = answer.header("use-as-dictionary").expect("a dictionary");
+        let (_, id) = said.split_once("id=").unwrap();
+        Self {
+            hash: format!(":{}:", BASE64.encode(&Sha256::digest(&body))),
+            id: id.to_owned(),
+            body,
+        }
+    }
+
+    fn headers(&self) -> [(&'static str, &str); 3] {
+        [
+            CODINGS,
+            ("available-dictionary", &self.hash),
+            ("dictionary-id", &self.id),
+        ]
+    }
+
+    /// What comes of an answer that is a difference.
+    fn applied(&self, answer: &Answer, size: usize) -> Vec<u8> {
+        assert_eq!(answer.header("content-encoding"), Some("dcz"), "{answer:?}");
+        let (head, frame) = answer.body.split_at(40);
+        assert_eq!(head[..8], MAGIC);
+        assert_eq!(head[8..], Sha256::digest(&self.body)[..]);
+        let mut decoder = Decoder::new();
+        let decoded = decoder.frame_behind(&self.body, frame, size as u64, Bounds::WIRE);
+        decoded.unwrap()
+    }
+}
+
+fn opened(world: &World, path: &str, more: &[(&str, &str)]) -> Answer {
+    let mut headers = vec![("sec-fetch-dest", "document"), ("sec-ch-ua", CHROMIUM)];
+    headers.extend_from_slice(more);
+    if !more.contains(&CODINGS) {
+        headers.push(("accept-encoding", "gzip, br, zstd"));
+    }
+    world.request("GET", "docs", path, &headers, b"")
+}
+
+fn publish(world: &World, path: &str, content: &str) {
+    world.write(&[(path, content)]);
+    world.sync("docs", &[]).ok();
+}
+
+fn a_page_is_told_by_its_difference(host: Host) {
+    let world = world(host);
+    let (old, new) = (prose("one"), prose("two"));
+    publish(&world, "guide/page.html", &old);
+    let first = opened(&world, "/guide/page", &[]);
+    assert_eq!(first.header("content-encoding"), Some("zstd"));
+    let (caching, vary) = (first.header("cache-control"), first.header("vary"));
+    let asked_each_time = "private, max-age=0, stale-while-revalidate=2592000";
+    assert_eq!(caching, Some(asked_each_time));
+    let varies = "accept-encoding, available-dictionary, sec-fetch-dest";
+    assert_eq!(vary, Some(varies));
+    let kept = Kept::of(&first, old.into_bytes());
+
+    // What it has is still what there is.
+    let etag = first.header("etag").unwrap().to_owned();
+    let mut again = kept.headers().to_vec();
+    again.push(("if-none-match", &etag));
+    let unchanged = opened(&world, "/guide/page", &again);
+    assert_eq!(unchanged.status, 304);
+    assert_eq!(unchanged.header("cache-control"), Some(asked_each_time));
+    assert!(unchanged.header("use-as-dictionary").is_some());
+
+    // Ten deploys later it gets the difference, in less than a tenth of a frame.
+    for number in 0..9 {
+        publish(&world, "other.html", &number.to_string());
+    }
+    publish(&world, "guide/page.html", &new);
+    let second = opened(&world, "/guide/page", &again);
+    assert_eq!(
+        (second.status, &*kept.applied(&second, new.len())),
+        (200, new.as_bytes())
+    );
+    assert!(second.body.len() < 200, "{} bytes", second.body.len());
+    assert!(first.body.len() > 2_000, "{} bytes", first.body.len());
+    assert_eq!(second.header("x-pmx-deploy"), Some("11"));
+    assert!(second.header("etag").is_some_and(|tag| tag != etag));
+    // And the same once more, from memory.
+    let third = opened(&world, "/guide/page", &again);
+    assert_eq!(third.body, second.body);
+    let head = world.request("HEAD", "docs", "/guide/page", &kept.headers(), b"");
+    assert_eq!(
+        (head.status, head.header("content-encoding")),
+        (200, Some("zstd"))
+    );
+
+    // An eleventh is one too many: it is sent whole.
+    publish(&world, "guide/page.html", &prose("three"));
+    let whole = opened(&world, "/guide/page", &again);
+    assert_eq!(whole.header("content-encoding"), Some("zstd"));
+}
+
+fn a_hashed_asset_is_told_by_the_one_before(host: Host) {
+    let world = world(host);
+    let (old, new) = (prose("one"), prose("two"));
+    publish(&world, "assets/app-4f3c2a1b9d.js", &old);
+    let script = [("sec-fetch-dest", "script"), ("accept-encoding", "zstd")];
+    let first = world.request("GET", "docs", "/assets/app-4f3c2a1b9d.js", &script, b"");
+    let said = first.header("use-as-dictionary").unwrap();
+    assert!(said.starts_with("match=\"/assets/app-*.js\", "), "{said}");
+    let caching = first.header("cache-control");
+    assert_eq!(caching, Some("public, max-age=31536000, immutable"));
+    let kept = Kept::of(&first, old.into_bytes());
+    std::fs::remove_file(world.site().join("assets/app-4f3c2a1b9d.js")).unwrap();
+    publish(&world, "assets/app-77aa2a1b03.js", &new);
+    let second = world.request(
+        "GET",
+        "docs",
+        "/assets/app-77aa2a1b03.js",
+        &kept.headers(),
+        b"",
+    );
+    assert_eq!(kept.applied(&second, new.len()), new.as_bytes());
+    let caching = second.header("cache-control");
+    assert_eq!(caching, Some("public, max-age=31536000, immutable"));
+}
+
+fn whatever_does_not_fit_is_sent_whole(host: Host) {
+    let world = world(host);
+    let (old, new) = (prose("one"), prose("two"));
+    publish(&world, "page.html", &old);
+    let kept = Kept::of(&opened(&world, "/page", &[]), old.into_bytes());
+    publish(&world, "page.html", &new);
+    let other = format!(":{}:", BASE64.encode(&[7; 32]));
+    let [codings, hash, id] = kept.headers();
+    let plain = ("accept-encoding", "zstd");
+    for headers in [
+        vec![plain, hash, id],
+        vec![codings, ("available-dictionary", &other), id],
+        vec![codings, ("available-dictionary", "junk"), id],
+        vec![
+            codings,
+            hash,
+            ("dictionary-id", "\"0123456789abcdef/page%2Ehtml\""),
+        ],
+        vec![codings, hash, ("dictionary-id", "\"..\"")],
+        vec![codings, hash],
+        vec![codings, id],
+    ] {
+        let answer = world.request("GET", "docs", "/page", &headers, b"");
+        assert_eq!(
+            answer.header("content-encoding"),
+            Some("zstd"),
+            "{headers:?}"
+        );
+    }
+    // A part of it is a part of it.
+    let [a, b, c] = kept.headers();
+    let part = world.request(
+        "GET",
+        "docs",
+        "/page",
+        &[a, b, c, ("range", "bytes=0-9")],
+        b"",
+    );
+    assert_eq!((part.status, &part.body[..]), (206, &new.as_bytes()[..10]));
+    // Nobody is asked to keep a page whose browser might show it stale.
+    for more in [("sec-fetch-dest", "empty"), ("sec-fetch-dest", "document")] {
+        let answer = world.request("GET", "docs", "/page", &[plain, more], b"");
+        let revalidated = answer.header("cache-control");
+        assert_eq!(revalidated, Some("public, max-age=0, must-revalidate"));
+        assert_eq!(answer.header("use-as-dictionary"), None);
+    }
+}
+
+/// Where nobody said that the edge passes differences on, none are offered.
+#[test]
+fn an_edge_that_passes_nothing_is_sent_nothing() {
+    if let Some(lack) = crate::world::worker_lacks() {
+        return crate::world::skipped("dictionaries", lack);
+    }
+    let world = World::with_settings(Host::Worker, &[]);
+    publish(&world, "page.html", &prose("one"));
+    let answer = opened(&world, "/page", &[]);
+    assert_eq!(answer.header("use-as-dictionary"), None);
+    assert_eq!(answer.header("vary"), Some("accept-encoding"));
+}
