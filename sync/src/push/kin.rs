@@ -28,7 +28,7 @@ pub struct Kin {
 }
 
 impl Kin {
-    /// Media that is compressed has nothing in common with itself, unless it is copied by the piece.
+    /// Media that is compressed has nothing in common with itself, unless it is copied.
     fn of(rank: u64, entry: &Entry) -> Option<Self> {
         let Entry { blob, size, .. } = *entry;
         let is_fit = match Way::of(size) {
