@@ -160,3 +160,119 @@ fn by_part(run: Run) -> impl Iterator<Item = Run> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::codec::{Decoder, Encoder, Level};
+    use pmx_sync::id::{BlobId, NodeId};
+    use pmx_sync::pack::part::{Draft, Parts, WirePart};
+    use pmx_sync::pack::{Coding, PackKind};
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    /// Bytes that do not repeat.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed;
+        let next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(len).collect()
+    }
+
+    fn window(blob: &[u8], part: Part) -> Window {
+        let range = Window::range(part);
+        let end = (range.end as usize).min(blob.len());
+        Window::of(part, blob[range.start as usize..end].to_vec()).unwrap()
+    }
+
+    fn parts(blob: &[u8]) -> impl Iterator<Item = Part> {
+        Parts::of(blob.len() as u64).unwrap().all()
+    }
+
+    fn old(blob: &[u8]) -> Old {
+        let own = |part| {
+            let window = window(blob, part);
+            window.own(&window.pieces())
+        };
+        let chunks = parts(blob).flat_map(own).collect();
+        let (rank, blob, size) = (3, BlobId::of(blob), blob.len() as u64);
+        Old::new(NodeId::of(b"base"), Kin { rank, blob, size }, chunks)
+    }
+
+    /// Sends a new version over an old one, and counts what is not copied.
+    fn told(old_blob: &[u8], new: &[u8]) -> u64 {
+        let old = old(old_blob);
+        let mut told = 0;
+        for part in parts(new) {
+            let window = window(new, part);
+            let Some(copies) = old.copies(part, &window.pieces()) else {
+                told += part.len();
+                continue;
+            };
+            told += part.len() - copies.bytes();
+            let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
+            let wire = WirePart::behind(&copies, window.part(), &mut encoder, coding).unwrap();
+            let draft = Draft::of(&wire.bytes, part, &mut Decoder::new()).unwrap();
+            let mut draft = draft.unwrap();
+            draft.fill(0, old_blob, PackKind::Stored);
+            assert!(draft.finish().unwrap().raw() == window.part());
+        }
+        told
+    }
+
+    #[test]
+    fn pieces_of_all_parts_are_those_of_the_whole() {
+        for blob in [noise(1, 17 * MIB), vec![7; 17 * MIB]] {
+            let chunks = old(&blob).chunks;
+            let mut free = 0;
+            for chunk in &chunks {
+                assert_eq!(chunk.offset, free, "cuts fell into step");
+                free = chunk.range().end;
+            }
+            assert_eq!(free, blob.len() as u64);
+        }
+    }
+
+    #[test]
+    fn an_edit_costs_a_few_pieces_wherever_it_is() {
+        let base = noise(2, 20 * MIB);
+        assert_eq!(told(&base, &base), 0);
+        for at in [0, 5, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 19 * MIB] {
+            let mut new = base.clone();
+            new[at] ^= 1;
+            assert!(told(&base, &new) < 40_000, "one byte at {at}");
+            new.splice(at..at, *b"inserted");
+            assert!(told(&base, &new) < 40_000, "inserted at {at}");
+            let cut = told(&base, &base[..at.max(9 * MIB)]);
+            assert!(cut < 40_000, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_copied_from_few_others_and_from_nothing_if_it_is_new() {
+        let base = noise(3, 60 * MIB);
+        // A mebibyte of each part, over and over.
+        let mixed: Vec<u8> = (0..16)
+            .flat_map(|at| &base[at % 7 * 8 * MIB..][..MIB])
+            .copied()
+            .collect();
+        let told = told(&base, &mixed) / MIB as u64;
+        assert!((8..=9).contains(&told), "{told} of 16 MiB");
+        let new = noise(4, 9 * MIB);
+        let part = parts(&new).next().unwrap();
+        assert_eq!(old(&base).copies(part, &window(&new, part).pieces()), None);
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_part_is_not_the_one_that_was_scanned() {
+        let part = Parts::of(9 * MIB as u64).unwrap().part(1).unwrap();
+        let start = Window::range(part).start as usize;
+        assert!(Window::of(part, vec![0; 9 * MIB - start]).is_some());
+        assert!(Window::of(part, vec![0; 9 * MIB - start - 1]).is_none());
+    }
+}
