@@ -1,5 +1,6 @@
-//! What a pack of 4 MiB costs the Worker: to verify it, and to lay it down as frames. Both in the
-//! Worker's own module on workerd, in processor time of workerd.
+//! What a pack of 4 MiB costs the Worker: to verify it, to lay it down as frames, and to decode it
+//! behind the pages that it is a new version of. All in the Worker's own module on workerd, in
+//! processor time of workerd.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -7,6 +8,7 @@ use std::net::TcpStream;
 
 use anyhow::{Context, Result, ensure};
 use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::limits::PREFIX_RAW_BYTES_MAX;
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::PackBuilder;
 
@@ -24,27 +26,35 @@ const TIMES: u32 = 50;
 /// Seconds to verify a pack.
 const VERIFY: f64 = 0.030;
 
+/// Seconds to decode what is new behind what was there.
+const UNPATCH: f64 = 0.015;
+
 /// Seconds to lay it down.
 const REST: f64 = 0.060;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let made = || {
         let workerd = Workerd::start(&Build::Measured.make()?)?;
-        Ok((workerd, pack(bench)?))
+        Ok((workerd, pack(bench)?, upgrade(bench)?))
     };
     let [series] = interleave(
         bench.rounds,
         [Contender::from_setup(
             "a pack",
             made(),
-            |(workerd, pack), _| {
+            |(workerd, pack, upgrade), _| {
                 Ok(Sample::default()
                     .with("verify", step(workerd, pack, "verify")?)
-                    .with("rest", step(workerd, pack, "rest")?))
+                    .with("rest", step(workerd, pack, "rest")?)
+                    .with("unpatch", step(workerd, upgrade, "unpatch")?))
             },
         )],
     );
-    let steps = [("verified", "verify", VERIFY), ("laid down", "rest", REST)];
+    let steps = [
+        ("verified", "verify", VERIFY),
+        ("laid down", "rest", REST),
+        ("decoded behind its base", "unpatch", UNPATCH),
+    ];
     let row = |(what, name, most)| {
         Row::limit(
             format!("Worker: a pack of 4 MiB {what}, the slowest"),
@@ -71,6 +81,32 @@ fn pack(bench: &Bench) -> Result<Vec<u8>> {
     let coding = Coding::Zstd(Level::WIRE);
     let pack = builder.finish(&mut Encoder::new(), coding);
     Ok(pack.context("the corpus is empty")?.into_bytes())
+}
+
+/// The new versions of files of the middle of the corpus, 4 MiB of them, behind the old ones: as
+/// `worker/src/measured.rs` takes it.
+fn upgrade(bench: &Bench) -> Result<Vec<u8>> {
+    let (old, new) = (
+        &bench.v1,
+        bench.v2.as_ref().context("this machine has no v2")?,
+    );
+    let files = old.files();
+    let (mut prefix, mut raw) = (Vec::new(), Vec::new());
+    for file in &files[files.len() / 2..] {
+        let path = new.folder().join(file.path.strip_prefix(old.folder())?);
+        if let Ok(bytes) = fs::read(path) {
+            prefix.extend(fs::read(&file.path)?);
+            raw.extend(bytes);
+        }
+        if raw.len() >= PACK {
+            break;
+        }
+    }
+    prefix.truncate(PREFIX_RAW_BYTES_MAX as usize);
+    raw.truncate(PACK);
+    let frame = Encoder::new().solid_behind(&prefix, &raw, Level::WIRE);
+    let length = u32::try_from(prefix.len())?.to_le_bytes();
+    Ok([&length[..], &prefix, &frame].concat())
 }
 
 /// Seconds of processor that workerd takes for one step.

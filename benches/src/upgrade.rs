@@ -4,10 +4,11 @@
 
 use std::path::Path;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, ensure};
 
 use crate::bench::Bench;
 use crate::corpus;
+use crate::echo::Echo;
 use crate::host::Host;
 use crate::naive::{self, Difference};
 use crate::pmx::Client;
@@ -24,6 +25,10 @@ const SENT: f64 = 34e6;
 /// The same, as a part of what the usual way sends.
 const SENT_PART: f64 = 0.25;
 
+/// How much faster than `rsync -z` the client is, which has the cores to itself there as well: its
+/// other end does little.
+const FASTER: f64 = 2.0;
+
 const WHAT: &str = "v1 to v2";
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -34,7 +39,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let naive = naive::compare(&bench.v1, v2)?;
     let pmx = || bench.pmx().cloned();
     let (old, new) = (bench.v1.folder(), v2.folder());
-    let [fresh, kept, rsync] = interleave(
+    let [fresh, kept, alone, rsync] = interleave(
         bench.rounds.min(ROUNDS_MAX),
         [
             Contender::from_setup("pmx sync", pmx(), |_, _| {
@@ -43,6 +48,11 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
             Contender::from_setup("pmx sync, v1 kept", pmx(), |_, _| {
                 publish(bench, old, new, |_| Ok(()))
             }),
+            Contender::from_setup(
+                "pmx sync, v1 kept, the client alone",
+                Alone::new(bench, old, new),
+                |alone, _| alone.publish(old, new),
+            ),
             Contender::from_setup("rsync -az", Daemon::start(), |daemon, _| {
                 daemon.hold(old)?;
                 let sample = daemon.sync(new)?;
@@ -53,6 +63,12 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     );
     let mut rows = sizes(&fresh, &kept, naive.whole_files_zstd as f64);
     rows.extend(beside_rsync(&fresh, &kept, &rsync));
+    rows.push(Row::compare(
+        format!("{WHAT} with local packs: the client alone"),
+        (&alone, &rsync),
+        Measure::Wall,
+        Goal::TimesFaster(FASTER),
+    ));
     rows.push(classified("without local packs", &fresh, naive));
     rows.push(classified("with them", &kept, naive));
     Ok(rows)
@@ -75,6 +91,43 @@ fn publish(
     let both = sent.map(|(sent, received)| sent + received);
     let both = both.ok_or_else(|| anyhow!("the summary has no bytes"))?;
     Ok(sample.with("both ways", both))
+}
+
+/// A client that kept v1, whose server takes no time.
+struct Alone {
+    client: Client,
+    echo: Echo,
+    /// Its folder has the secret.
+    host: Host,
+}
+
+impl Alone {
+    /// Publishes both to a real host, for its answers.
+    fn new(bench: &Bench, old: &Path, new: &Path) -> Result<Self> {
+        let client = bench.pmx().and_then(Client::new)?;
+        let host = Host::start(bench.pmx()?)?;
+        let echo = Echo::of(host.port())?;
+        let alone = Self { client, echo, host };
+        alone.publish(old, new)?;
+        Ok(alone)
+    }
+
+    fn publish(&self, old: &Path, new: &Path) -> Result<Sample> {
+        let sync = |folder| {
+            corpus::settle()?;
+            self.client
+                .sync_through(&self.echo.url(), &self.host, folder, "bench")
+        };
+        self.client.forget()?;
+        sync(old)?;
+        let sample = sync(new)?;
+        self.echo.repeat();
+        ensure!(
+            sample.facts.get("published") == Some(&1.0),
+            "the echo of a publish is none"
+        );
+        Ok(sample)
+    }
 }
 
 fn sizes(fresh: &Series, kept: &Series, whole_files: f64) -> Vec<Row> {

@@ -1,14 +1,15 @@
 //! What the steps of taking in a pack cost here. Not part of the Worker: only of the build that the
 //! benches make of it, and asked from outside, where a clock runs on while the module works.
 
-use pmx_sync::codec::{Decoder, Encoder, Level};
+use pmx_sync::codec::{Bounds, Decoder, Encoder, Level};
+use pmx_sync::limits::BEHIND_RAW_BYTES;
 use pmx_sync::pack::wire;
 use worker::{Request, Response};
 
 use crate::http::body;
 
-/// Answers `POST /measured/verify/N` and `/measured/rest/N`: does that step N times to the pack
-/// that is the body.
+/// Answers `POST /measured/STEP/N`: does that step N times. The body of `verify` and `rest` is a
+/// pack; that of `unpatch` a prefix, its length in four bytes before it, and a frame behind it.
 pub(crate) async fn answer(request: &Request) -> Option<worker::Result<Response>> {
     let path = request.path();
     let asked = path.strip_prefix("/measured/")?;
@@ -22,6 +23,9 @@ async fn measure(asked: &str, request: &Request) -> worker::Result<Response> {
     let pack = body(request, pmx_sync::limits::BODY_BYTES_MAX).await;
     let pack = pack.map_err(|problem| failed(problem.detail))?;
     let (mut decoder, mut encoder) = (Decoder::new(), Encoder::new());
+    if step == "unpatch" {
+        return unpatch(&pack, times, &mut decoder);
+    }
     let mut verify = || wire::verify(&pack, &mut decoder).map_err(|e| failed(e.to_string()));
     let mut stored = 0;
     match step {
@@ -39,4 +43,19 @@ async fn measure(asked: &str, request: &Request) -> worker::Result<Response> {
         other => return Err(failed(format!("{other} is not measured"))),
     }
     Response::ok(stored.to_string())
+}
+
+fn unpatch(body: &[u8], times: u32, decoder: &mut Decoder) -> worker::Result<Response> {
+    let failed = |why: &str| worker::Error::RustError(why.to_owned());
+    let (length, rest) = body
+        .split_first_chunk()
+        .ok_or_else(|| failed("no prefix"))?;
+    let parts = rest.split_at_checked(u32::from_le_bytes(*length) as usize);
+    let (prefix, frame) = parts.ok_or_else(|| failed("no frame"))?;
+    let mut raw = 0;
+    for _ in 0..times {
+        let decoded = decoder.frame_behind(prefix, frame, BEHIND_RAW_BYTES, Bounds::WIRE);
+        raw += decoded.map_err(|error| failed(&error.to_string()))?.len();
+    }
+    Response::ok(raw.to_string())
 }

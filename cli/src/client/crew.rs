@@ -79,6 +79,15 @@ impl Pace {
         }
     }
 
+    /// The level of the next body behind a base.
+    pub(super) fn level_behind(&self) -> Level {
+        match self.compression {
+            Compression::Level(number) => Level::new(number).unwrap_or(Level::WIRE),
+            Compression::Auto if self.is_slow.load(Ordering::Relaxed) => Level::WIRE,
+            Compression::Auto => Level::WIRE_BEHIND,
+        }
+    }
+
     /// Takes in how long a body took to send.
     pub(super) fn note(&self, bytes: usize, took: Duration) {
         // The senders share the line.

@@ -165,7 +165,7 @@ fn by_part(run: Run) -> impl Iterator<Item = Run> {
 mod tests {
     use pmx_sync::codec::{Decoder, Encoder, Level};
     use pmx_sync::id::{BlobId, NodeId};
-    use pmx_sync::pack::part::{Draft, Parts, WirePart};
+    use pmx_sync::pack::part::{Arrived, Parts, WirePart, open};
     use pmx_sync::pack::{Coding, PackKind};
 
     use super::*;
@@ -217,8 +217,10 @@ mod tests {
             told += part.len() - copies.bytes();
             let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
             let wire = WirePart::behind(&copies, window.part(), &mut encoder, coding).unwrap();
-            let draft = Draft::of(&wire.bytes, part, &mut Decoder::new()).unwrap();
-            let mut draft = draft.unwrap();
+            let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();
+            let Arrived::Draft(mut draft) = opened else {
+                panic!("it copies nothing")
+            };
             draft.fill(0, old_blob, PackKind::Stored);
             assert!(draft.finish().unwrap().raw() == window.part());
         }

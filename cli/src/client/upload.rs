@@ -130,8 +130,11 @@ impl Upload<'_> {
     /// Builds a pack and sends it, unless it is there; if the server does not have what the pack
     /// refers to, builds it again without.
     fn pack(&self, plan: &PackPlan, work: &Work<'_>) -> Result<PackId, Failure> {
-        let level = work.pace.level();
         let build = |behind: Option<Behind>| {
+            let level = match behind {
+                Some(_) => work.pace.level_behind(),
+                None => work.pace.level(),
+            };
             let build = Build {
                 scan: self.scan,
                 packs: self.packs,

@@ -342,20 +342,37 @@ pub struct RestPart {
     pub codec: Codec,
 }
 
-/// Decodes a part that arrived and hashes it.
-pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
-    let head = Head::read(wire, part)?;
-    if head.copies.is_some() {
-        return Err(PartError::Copies);
+/// A part that arrived.
+#[derive(Debug)]
+pub enum Arrived {
+    /// It is all there, and was hashed.
+    Whole(VerifiedPart),
+    /// What it copies is to be filled in.
+    Draft(Draft),
+}
+
+/// Decodes a part that arrived, and hashes it unless it copies something.
+pub fn open(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Arrived, PartError> {
+    let mut head = Head::read(wire, part)?;
+    if let Some((copies, expected)) = head.copies.take() {
+        return Draft::of(&head, copies, expected, decoder).map(Arrived::Draft);
     }
     let raw = head.open(part.len(), decoder)?;
     let chaining_value = subtree(part.offset(), &raw);
-    Ok(VerifiedPart {
+    Ok(Arrived::Whole(VerifiedPart {
         part,
         kind: head.kind,
         raw,
         chaining_value,
-    })
+    }))
+}
+
+/// Decodes a part that copies nothing, and hashes it.
+pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
+    match open(wire, part, decoder)? {
+        Arrived::Whole(verified) => Ok(verified),
+        Arrived::Draft(_) => Err(PartError::Copies),
+    }
 }
 
 /// A part, as it arrived.

@@ -29,11 +29,9 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<VerifiedPart, Problem> {
         let copies = draft.copies();
-        let (id, at) = self.base(space, copies.base(), now).await?;
         let rank: Ranges = std::iter::once(copies.rank()).collect();
-        let blobs = self.backend().blobs();
-        let rows = self.index().rows(blobs, id, at, &rank).await;
-        let rows = rows.map_err(|error| or_missing(error.into()))?;
+        let rows = self.base_rows(space, copies.base(), &rank, now).await;
+        let (id, rows) = rows?;
         let Some(row) = rows.into_iter().next() else {
             return Err(missing("the base has fewer rows"));
         };

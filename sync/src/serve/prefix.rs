@@ -20,7 +20,7 @@ use crate::name::SpaceName;
 use crate::pack::wire::{Prefix, Reference};
 use crate::space::{Command, Reply};
 use crate::time::Timestamp;
-use crate::wire::Problem;
+use crate::wire::{Problem, Ranges};
 
 /// Bytes between two blobs that are read along rather than passed: what a second read would cost.
 const GAP_MAX: u64 = 64 * 1024;
@@ -33,10 +33,9 @@ impl<B: Backend> Server<B> {
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<Prefix, Problem> {
-        let (id, at) = self.base(space, reference.base, now).await?;
-        let blobs = self.backend().blobs();
-        let rows = self.index().rows(blobs, id, at, &reference.rows).await;
-        let rows = rows.map_err(|error| or_missing(error.into()))?;
+        let (id, rows) = self
+            .base_rows(space, reference.base, &reference.rows, now)
+            .await?;
         if rows.len() as u64 != reference.rows.len() {
             return Err(missing("the base has fewer rows"));
         }
@@ -51,8 +50,23 @@ impl<B: Backend> Server<B> {
         Ok(Prefix::read(reference, raw))
     }
 
+    /// The rows of a base that have these ranks, and where their blobs lie.
+    pub(super) async fn base_rows(
+        &self,
+        space: &SpaceName,
+        base: Root,
+        ranks: &Ranges,
+        now: Timestamp,
+    ) -> Result<(SpaceId, Vec<(Row, Location)>), Problem> {
+        let (id, at) = self.base(space, base, now).await?;
+        let blobs = self.backend().blobs();
+        let rows = self.index().rows(blobs, id, at, ranks).await;
+        let rows = rows.map_err(|error| or_missing(error.into()))?;
+        Ok((id, rows))
+    }
+
     /// Where the serving index of a base lies.
-    pub(super) async fn base(
+    async fn base(
         &self,
         space: &SpaceName,
         base: Root,

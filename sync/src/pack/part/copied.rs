@@ -216,13 +216,14 @@ pub struct Draft {
 }
 
 impl Draft {
-    /// Decodes a part that arrived, if it copies something: else it is to be
-    /// [verified](super::verify) as it is.
-    pub fn of(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Option<Self>, PartError> {
-        let mut head = Head::read(wire, part)?;
-        let Some((copies, expected)) = head.copies.take() else {
-            return Ok(None);
-        };
+    /// Decodes the bytes that are told, and puts them in their places.
+    pub(super) fn of(
+        head: &Head<'_>,
+        copies: Copies,
+        expected: ChainingValue,
+        decoder: &mut Decoder,
+    ) -> Result<Self, PartError> {
+        let part = copies.part;
         let literals = head.open(part.len() - copies.bytes(), decoder)?;
         let mut raw = vec![0; part.len() as usize];
         let mut rest = &literals[..];
@@ -231,12 +232,12 @@ impl Draft {
             raw[gap].copy_from_slice(literal);
             rest = behind;
         }
-        Ok(Some(Self {
+        Ok(Self {
             copies,
             expected,
             kind: head.kind,
             raw,
-        }))
+        })
     }
 
     /// What it copies.

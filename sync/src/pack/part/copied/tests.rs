@@ -8,7 +8,7 @@ use crate::code::Code;
 use crate::codec::{Encoder, Level};
 use crate::id::NodeId;
 use crate::pack::Coding;
-use crate::pack::part::{Parts, WirePart, verify};
+use crate::pack::part::{Arrived, Parts, WirePart, open, verify};
 
 const SOLID: Coding = Coding::Zstd(Level::REST);
 
@@ -44,9 +44,17 @@ fn edited(bytes: &[u8]) -> (Copies, Vec<u8>) {
     (copies, old)
 }
 
+/// A part that copies, or nothing if it copies nothing.
+fn draft_of(wire: &[u8], part: Part) -> Result<Option<Draft>, PartError> {
+    match open(wire, part, &mut Decoder::new())? {
+        Arrived::Draft(draft) => Ok(Some(draft)),
+        Arrived::Whole(_) => Ok(None),
+    }
+}
+
 fn finished(wire: &[u8], old: &[u8]) -> Result<VerifiedPart, PartError> {
     let (part, _) = short();
-    let draft = Draft::of(wire, part, &mut Decoder::new())?;
+    let draft = draft_of(wire, part)?;
     let mut draft = draft.ok_or(PartError::Copies)?;
     draft.fill(START, old, PackKind::Stored);
     draft.finish()
@@ -68,10 +76,7 @@ fn what_is_copied_and_what_is_told_make_the_part() {
         assert_eq!(PartError::Copies.code(), Code::PrefixMissing);
     }
     let plain = WirePart::of(part, &bytes, &mut Encoder::new(), SOLID).unwrap();
-    assert!(matches!(
-        Draft::of(&plain.bytes, part, &mut Decoder::new()),
-        Ok(None)
-    ));
+    assert!(matches!(draft_of(&plain.bytes, part), Ok(None)));
     let none = Copies::of(part, base(), 7);
     let same = WirePart::behind(&none, &bytes, &mut Encoder::new(), SOLID);
     assert_eq!(same, Ok(plain), "a part that copies nothing is a plain one");
@@ -86,9 +91,7 @@ fn what_was_worth_compressing_still_is() {
         let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
         assert_eq!(wire.bytes[5], FLAG_COPIES, "nothing is left to compress");
         assert!(wire.bytes.len() < 90);
-        let mut draft = Draft::of(&wire.bytes, part, &mut Decoder::new())
-            .unwrap()
-            .unwrap();
+        let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
         // One part of the base's blob after the other, in any order.
         draft.fill(START + 100, &bytes[100..], kind);
         draft.fill(START, &bytes[..100], PackKind::Stored);
@@ -102,9 +105,7 @@ fn only_what_is_needed_is_asked_for() {
     let (copies, _) = edited(&bytes);
     let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
     let (part, _) = short();
-    let draft = Draft::of(&wire.bytes, part, &mut Decoder::new())
-        .unwrap()
-        .unwrap();
+    let draft = draft_of(&wire.bytes, part).unwrap().unwrap();
     let p = PART_BYTES;
     for (asked, needed) in [
         (0..p, 0..0),
@@ -176,7 +177,7 @@ fn runs_have_one_spelling_and_bounds() {
             write_varint(&mut wire, *len);
         }
         wire.extend_from_slice(&vec![b'x'; body]);
-        Draft::of(&wire, part, &mut Decoder::new()).map(|draft| draft.unwrap().copies)
+        draft_of(&wire, part).map(|draft| draft.unwrap().copies)
     };
     let good: [&[_]; 5] = [
         &[(0, 0, 200)],
@@ -228,9 +229,7 @@ fn as_many_runs_as_there_may_be() {
     assert!(!copies.push(run(0, 0, 1)), "runs are in order");
     let bytes = vec![b'a'; PART_BYTES as usize];
     let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
-    let mut draft = Draft::of(&wire.bytes, part, &mut Decoder::new())
-        .unwrap()
-        .unwrap();
+    let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
     draft.fill(0, &bytes, PackKind::Solid);
     assert!(draft.finish().unwrap().raw() == bytes);
 }
@@ -258,7 +257,7 @@ proptest! {
         if copies.is_empty() {
             prop_assert!(verify(&wire.bytes, part, &mut Decoder::new()).is_ok());
         } else {
-            let read = Draft::of(&wire.bytes, part, &mut Decoder::new()).unwrap().unwrap();
+            let read = draft_of(&wire.bytes, part).unwrap().unwrap();
             prop_assert_eq!(read.copies(), &copies);
             let found = finished(&wire.bytes, &old).unwrap();
             prop_assert_eq!(found.raw(), &bytes[..]);
@@ -270,7 +269,7 @@ proptest! {
         let (part, _) = short();
         for head in [&[][..], &[1; 65], &[1; 66]] {
             let wire = [b"PMXP\x01", &[flags, 0xc8, 1][..], head, &bytes].concat();
-            if let Ok(Some(mut draft)) = Draft::of(&wire, part, &mut Decoder::new()) {
+            if let Ok(Some(mut draft)) = draft_of(&wire, part) {
                 draft.fill(0, &bytes, PackKind::Stored);
                 let _ = draft.needs(0..u64::MAX);
                 let _ = draft.finish();
