@@ -170,6 +170,13 @@ impl Made {
 }
 
 /// `SplitMix64` (Steele, Lea and Flood, 2014).
+/// Bytes that nothing compresses.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random(seed);
+    let words = std::iter::repeat_with(|| random.next().to_le_bytes());
+    words.flatten().take(len).collect()
+}
+
 struct Random(u64);
 
 impl Random {

@@ -55,6 +55,7 @@
 mod args;
 mod backup;
 mod bench;
+mod big;
 mod blobs;
 mod bytes;
 mod corpus;
@@ -95,7 +96,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 13] = [
+const WORKLOADS: [Workload; 14] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -104,6 +105,7 @@ const WORKLOADS: [Workload; 13] = [
     ("serve", serve::rows),
     ("patch", patch::rows),
     ("bytes", bytes::rows),
+    ("big", big::rows),
     ("worker", worker::rows),
     ("pages", worker::views),
     ("packs", packs::rows),

@@ -57,6 +57,10 @@ pub const BEHIND_RAW_BYTES: u64 = 4 * 1024 * 1024;
 /// Packs whose blobs a patch counts: a whole site's, if they are as full as they can be.
 pub const PACKS_NAMED_MAX: usize = 8 * 1024;
 
+/// Parts that a server says have arrived, of blobs that are not whole: 128 GiB of them. More come
+/// again.
+pub const PARTS_NAMED_MAX: u64 = 16 * 1024;
+
 /// Rows of the base that a pack refers to: those of as many blobs as a pack has.
 pub const PREFIX_ROWS_MAX: usize = PACK_BLOBS_MAX;
 
@@ -67,6 +71,13 @@ pub const PREFIX_RAW_BYTES_MAX: u64 = 8 * 1024 * 1024;
 /// Reads that putting a prefix together may take: an isolate may make a thousand subrequests, and
 /// a base that lies in more pieces than that is slower to read than a pack without it to send.
 pub const PREFIX_READS_MAX: usize = 128;
+
+/// Runs that a part of a big blob copies: those of 8 MiB in pieces of 2 KiB.
+pub const COPIES_MAX: usize = 4 * 1024;
+
+/// Parts of a blob of the base that one part copies from. Each is read and decoded, one after the
+/// other; a part that was shifted has two, and a part into which something moved a third.
+pub const COPIED_PARTS_MAX: usize = 3;
 
 /// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.
 pub const WIRE_WINDOW_LOG_MAX: u32 = 24;

@@ -18,7 +18,7 @@ use pmx_sync::id::{BlobId, NodeId, ObjectId, PackId};
 use pmx_sync::index::Twin;
 use pmx_sync::location::{Codec, Extent, Location};
 use pmx_sync::manifest::{Change, Child, NodeMap, Totals, build, diff, encode_patch};
-use pmx_sync::pack::part::{self, ChainingValue, PartTable, Parts, WirePart};
+use pmx_sync::pack::part::{self, ChainingValue, Copies, PartTable, Parts, Run, WirePart};
 use pmx_sync::pack::{Coding, rest, wire};
 use pmx_sync::path::SitePath;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
@@ -378,6 +378,11 @@ fn parts(out: &mut Out) {
         "part/stored/chaining-value",
         hex(wire.chaining_value.as_bytes()),
     );
+    let mut copies = Copies::of(last, NodeId::of(b"base"), 300);
+    let (at, from, len) = (1, 9_000_000, 2);
+    assert!(copies.push(Run { at, from, len }));
+    let wire = WirePart::behind(&copies, b"abc", &mut Encoder::new(), Coding::Stored).unwrap();
+    put(out, "part/copies", hex(wire.bytes));
     let locations = vec![
         location(7, 0, 4_000_000, Codec::Zstd),
         location(9, 0, 3, Codec::Stored),

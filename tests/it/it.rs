@@ -22,6 +22,7 @@
 mod badinput;
 mod behind;
 mod bench;
+mod big;
 mod client;
 mod conformance;
 mod conversation;

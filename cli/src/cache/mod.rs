@@ -3,12 +3,13 @@
 //! For each folder and way of reading it there are two files: the stat cache of the last scan, and
 //! the manifest nodes of the last roots. For each site there is one, what was active when it was
 //! last seen, from which the next patch can start, and a folder of local packs, the bytes of what
-//! was published, from which the next pack can start. Whatever is odd about a file makes it no
-//! file.
+//! was published, from which the next pack can start, and of signatures of big blobs, for the same.
+//! Whatever is odd about a file makes it no file.
 
 mod active;
 mod nodes;
 mod packs;
+mod signatures;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -21,6 +22,7 @@ use pmx_sync::scan;
 pub use active::Active;
 pub use nodes::{Nodes, Pile};
 pub use packs::{Decoded, LocalPacks};
+pub use signatures::{Chunk, ChunkHash, Signatures};
 
 use crate::config::Folder;
 use crate::env::Environment;

@@ -23,7 +23,7 @@ use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::pack::wire::{self, PackBuilder, WirePack};
 use pmx_sync::pack::{Coding, VerifiedPack};
 
-use super::{keep, read};
+use super::{Signatures, keep, read};
 
 const MAGIC: &[u8; 8] = b"pmxpack\x01";
 
@@ -54,6 +54,7 @@ fn short(blob: &BlobId) -> Short {
 #[derive(Debug)]
 pub struct LocalPacks {
     folder: Option<PathBuf>,
+    signatures: Signatures,
     known: OnceLock<Vec<Known>>,
     places: OnceLock<HashMap<Short, usize>>,
     added: Mutex<Vec<Known>>,
@@ -94,6 +95,7 @@ impl LocalPacks {
     /// What a folder holds; it is read once somebody asks.
     pub fn open(folder: Option<PathBuf>) -> Self {
         Self {
+            signatures: Signatures::open(folder.clone()),
             folder,
             known: OnceLock::new(),
             places: OnceLock::new(),
@@ -112,6 +114,11 @@ impl LocalPacks {
     /// Whether anything is kept at all.
     pub const fn is_kept(&self) -> bool {
         self.folder.is_some()
+    }
+
+    /// What is kept, in the same folder, of blobs that are too big for packs.
+    pub const fn signatures(&self) -> &Signatures {
+        &self.signatures
     }
 
     /// Whether nothing is here.

@@ -4,6 +4,7 @@ pub mod ahead;
 mod build;
 mod crew;
 pub mod http;
+mod pieces;
 pub mod publish;
 mod retry;
 mod upload;

@@ -178,7 +178,7 @@ impl Publish<'_> {
             meta: self.terms.meta.clone(),
             mode: self.terms.mode,
             old: if base.is_some_and(|base| base.root != self.local.root())
-                && !self.packs.is_empty()
+                && !(self.packs.is_empty() && self.packs.signatures().is_empty())
             {
                 Old::Here
             } else {

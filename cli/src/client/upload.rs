@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
@@ -26,8 +27,9 @@ use pmx_sync::wire::PartHead;
 use super::build::{Build, changed, unreadable};
 use super::crew::{self, Desk, Pace, Place, lock};
 use super::http::Client;
+use super::pieces::{Old, Window};
 use crate::args::Compression;
-use crate::cache::LocalPacks;
+use crate::cache::{Chunk, LocalPacks};
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui::Bar;
@@ -71,6 +73,10 @@ struct Work<'a> {
     desk: Desk,
     pace: Pace,
     values: Values,
+    /// What the parts consist of, for the next publish.
+    pieces: Mutex<BTreeMap<(BlobId, u32), Vec<Chunk>>>,
+    /// What big blobs can be copied from.
+    old: BTreeMap<BlobId, Old>,
     /// The packs that arrived, by their numbers in the plan.
     sent: Mutex<BTreeMap<usize, PackId>>,
     /// Whether the server lacked what a pack referred to.
@@ -89,11 +95,18 @@ impl Upload<'_> {
             desk: Desk::new(),
             pace: Pace::new(self.compression),
             values: Values::default(),
+            pieces: Mutex::default(),
+            old: self.old(uploads),
             sent: Mutex::default(),
             is_refused: AtomicBool::new(false),
         };
         crew::each(&jobs, |job| self.job(job, &work))?;
         check_big(uploads, &lock(&work.values))?;
+        let mut signatures: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for ((blob, _), pieces) in std::mem::take(&mut *lock(&work.pieces)) {
+            signatures.entry(blob).or_default().extend(pieces);
+        }
+        self.packs.signatures().add(&signatures);
         let sent = work.sent.into_inner();
         let sent = sent.unwrap_or_else(PoisonError::into_inner);
         Ok(sent.into_values().collect())
@@ -154,7 +167,6 @@ impl Upload<'_> {
 
     fn job(&self, job: &Job<'_>, work: &Work<'_>) -> Result<(), Failure> {
         self.interrupt.check()?;
-        let Work { desk, values, .. } = work;
         match job {
             Job::Pack { number, plan } => {
                 let id = self.pack(plan, work)?;
@@ -162,31 +174,73 @@ impl Upload<'_> {
                 self.bar.add(plan.raw);
             }
             Job::Part { row, part, fate } => {
-                let level = work.pace.level();
-                let bytes = read_part(self.scan, row, *part)?;
-                let value = match fate {
-                    Fate::Hashed => ChainingValue::of(*part, &bytes).map_err(|_| changed(row))?,
-                    Fate::Sent => {
-                        let coding = coding(row, level);
-                        let wire = desk
-                            .with(|place| WirePart::of(*part, &bytes, &mut place.encoder, coding));
-                        let wire = wire.map_err(|_| changed(row))?;
-                        drop(bytes);
-                        let head = PartHead {
-                            space: self.space.clone(),
-                            size: row.entry.size,
-                        };
-                        let number = part.number().into();
-                        self.client
-                            .part(&head, row.entry.blob, number, &wire.bytes)?;
-                        wire.chaining_value
-                    }
-                };
-                lock(values).insert((row.entry.blob, part.number()), value);
+                let value = self.part(row, *part, *fate, work)?;
+                lock(&work.values).insert((row.entry.blob, part.number()), value);
                 self.bar.add(part.len());
             }
         }
         Ok(())
+    }
+
+    /// Sends a part, unless it is there, and notes what it consists of.
+    fn part(
+        &self,
+        row: &Row,
+        part: Part,
+        fate: Fate,
+        work: &Work<'_>,
+    ) -> Result<ChainingValue, Failure> {
+        let blob = row.entry.blob;
+        let window = read_window(self.scan, row, part)?;
+        let mut copies = None;
+        if self.packs.signatures().is_kept() {
+            let pieces = work.desk.with(|_| window.pieces());
+            let old = work.old.get(&blob);
+            copies = old.and_then(|old| old.copies(part, &pieces));
+            lock(&work.pieces).insert((blob, part.number()), window.own(&pieces));
+        }
+        if fate == Fate::Hashed {
+            return ChainingValue::of(part, window.part()).map_err(|_| changed(row));
+        }
+        let coding = coding(row, work.pace.level());
+        if let Some(copies) = copies {
+            let wire = work
+                .desk
+                .with(|place| WirePart::behind(&copies, window.part(), &mut place.encoder, coding));
+            match self.send_part(row, part, &wire.map_err(|_| changed(row))?) {
+                Err(failure) if failure.code == Code::PrefixMissing => {}
+                sent => return sent,
+            }
+        }
+        let wire = work
+            .desk
+            .with(|place| WirePart::of(part, window.part(), &mut place.encoder, coding));
+        drop(window);
+        self.send_part(row, part, &wire.map_err(|_| changed(row))?)
+    }
+
+    fn send_part(&self, row: &Row, part: Part, wire: &WirePart) -> Result<ChainingValue, Failure> {
+        let head = PartHead {
+            space: self.space.clone(),
+            size: row.entry.size,
+        };
+        let number = part.number().into();
+        self.client
+            .part(&head, row.entry.blob, number, &wire.bytes)?;
+        Ok(wire.chaining_value)
+    }
+
+    /// What is known of the blobs that big ones resemble.
+    fn old(&self, uploads: &Uploads) -> BTreeMap<BlobId, Old> {
+        let Some(behind) = uploads.behind else {
+            return BTreeMap::new();
+        };
+        let known = |at: &usize| {
+            let (row, kin) = (uploads.rows.get(*at)?, (*uploads.kin.get(*at)?)?);
+            let chunks = self.packs.signatures().find(&kin.blob)?;
+            Some((row.entry.blob, Old::new(behind.base, kin, chunks)))
+        };
+        uploads.plan.big.iter().filter_map(known).collect()
     }
 }
 
@@ -251,14 +305,16 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
     Parts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
 }
 
-fn read_part(scan: &Scan, row: &Row, part: Part) -> Result<Vec<u8>, Failure> {
+fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<Window, Failure> {
     let mut file = File::open(scan.source(&row.path)).map_err(|error| unreadable(row, &error))?;
-    let mut bytes = Vec::with_capacity(part.len() as usize);
+    let Range { start, end } = Window::range(part);
+    let end = end.min(row.entry.size);
+    let mut bytes = Vec::with_capacity((end - start) as usize);
     let read = file
-        .seek(SeekFrom::Start(part.offset()))
-        .and_then(|_| file.take(part.len()).read_to_end(&mut bytes));
+        .seek(SeekFrom::Start(start))
+        .and_then(|_| file.take(end - start).read_to_end(&mut bytes));
     read.map_err(|error| unreadable(row, &error))?;
-    Ok(bytes)
+    Window::of(part, bytes).ok_or_else(|| changed(row))
 }
 
 #[cfg(test)]

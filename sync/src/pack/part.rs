@@ -13,9 +13,10 @@
 //! |---|---|
 //! | 4 | magic `PMXP` |
 //! | 1 | version: 1 |
-//! | 1 | flags. Bit 0: the body is one zstd frame, else the bytes as they are. Others: 0 |
+//! | 1 | flags. Bit 0: the body is one zstd frame, else the bytes as they are. Bit 1: the part copies from a blob of the base. Others: 0 |
 //! | varint | raw length: `PART_BYTES`, or what is left of the blob in its last part |
-//! | to the end | the body |
+//! | *if bit 1* | what is copied: see [`Copies`] |
+//! | to the end | the body: the bytes, or those that are not copied |
 //!
 //! A part at rest is an object of its own: one frame, or the bytes. Where they lie is the table of
 //! parts, which the blob's [`Location`] points to:
@@ -41,9 +42,14 @@ use crate::pack::rest::{append_coded, append_stored};
 use crate::pack::wire::frame_if_smaller;
 use crate::pack::{Coding, PackKind};
 
+mod copied;
+
+pub use copied::{Copies, Draft, Run};
+
 const MAGIC: [u8; 4] = *b"PMXP";
 const VERSION: u8 = 1;
 const FLAG_ZSTD: u8 = 1;
+const FLAG_COPIES: u8 = 1 << 1;
 
 /// Parts of the largest blob.
 pub const PARTS_MAX: u32 = (BLOB_BYTES_MAX / PART_BYTES) as u32;
@@ -236,18 +242,56 @@ impl WirePart {
         coding: Coding,
     ) -> Result<Self, PartError> {
         let chaining_value = ChainingValue::of(part, bytes)?;
-        let frame = frame_if_smaller(bytes, encoder, coding);
-        let body = frame.as_deref().unwrap_or(bytes);
-        let mut wire = Vec::with_capacity(12 + body.len());
-        wire.extend_from_slice(&MAGIC);
-        wire.push(VERSION);
-        wire.push(if frame.is_some() { FLAG_ZSTD } else { 0 });
-        write_varint(&mut wire, bytes.len() as u64);
-        wire.extend_from_slice(body);
-        Ok(Self {
-            bytes: wire,
+        Ok(Self::sealed(chaining_value, None, bytes, encoder, coding))
+    }
+
+    /// Hashes the bytes of a part, and codes those that the receiver can't copy.
+    pub fn behind(
+        copies: &Copies,
+        bytes: &[u8],
+        encoder: &mut Encoder,
+        coding: Coding,
+    ) -> Result<Self, PartError> {
+        let chaining_value = ChainingValue::of(copies.part(), bytes)?;
+        if copies.is_empty() {
+            return Ok(Self::sealed(chaining_value, None, bytes, encoder, coding));
+        }
+        let literals = copies.literals_of(bytes);
+        let copies = Some(copies);
+        Ok(Self::sealed(
             chaining_value,
-        })
+            copies,
+            &literals,
+            encoder,
+            coding,
+        ))
+    }
+
+    fn sealed(
+        chaining_value: ChainingValue,
+        copies: Option<&Copies>,
+        body: &[u8],
+        encoder: &mut Encoder,
+        coding: Coding,
+    ) -> Self {
+        let frame = frame_if_smaller(body, encoder, coding);
+        let coded = if frame.is_some() { FLAG_ZSTD } else { 0 };
+        let copied = if copies.is_some() { FLAG_COPIES } else { 0 };
+        let len = copies.map_or(body.len() as u64, |copies| copies.part().len());
+        let body = frame.as_deref().unwrap_or(body);
+        let mut bytes = Vec::with_capacity(12 + body.len());
+        bytes.extend_from_slice(&MAGIC);
+        bytes.push(VERSION);
+        bytes.push(coded | copied);
+        write_varint(&mut bytes, len);
+        if let Some(copies) = copies {
+            copies.write(chaining_value, &mut bytes);
+        }
+        bytes.extend_from_slice(body);
+        Self {
+            bytes,
+            chaining_value,
+        }
     }
 }
 
@@ -298,37 +342,90 @@ pub struct RestPart {
     pub codec: Codec,
 }
 
-/// Decodes a part that arrived and hashes it.
-pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
-    let mut reader = Reader::new(wire);
-    if reader.array()? != MAGIC {
-        return Err(PartError::Magic);
+/// A part that arrived.
+#[derive(Debug)]
+pub enum Arrived {
+    /// It is all there, and was hashed.
+    Whole(VerifiedPart),
+    /// What it copies is to be filled in.
+    Draft(Draft),
+}
+
+/// Decodes a part that arrived, and hashes it unless it copies something.
+pub fn open(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Arrived, PartError> {
+    let mut head = Head::read(wire, part)?;
+    if let Some((copies, expected)) = head.copies.take() {
+        return Draft::of(&head, copies, expected, decoder).map(Arrived::Draft);
     }
-    let version = reader.byte()?;
-    if version != VERSION {
-        return Err(PartError::Version(version));
-    }
-    let kind = match reader.byte()? {
-        0 => PackKind::Stored,
-        FLAG_ZSTD => PackKind::Solid,
-        flags => return Err(PartError::Flags(flags)),
-    };
-    check_len(part, reader.varint()?)?;
-    let body = reader.take(reader.remaining())?;
-    let raw = match kind {
-        PackKind::Solid => decoder.frame(body, part.len(), Bounds::WIRE)?,
-        PackKind::Stored => {
-            check_len(part, body.len() as u64)?;
-            body.to_vec()
-        }
-    };
+    let raw = head.open(part.len(), decoder)?;
     let chaining_value = subtree(part.offset(), &raw);
-    Ok(VerifiedPart {
+    Ok(Arrived::Whole(VerifiedPart {
         part,
-        kind,
+        kind: head.kind,
         raw,
         chaining_value,
-    })
+    }))
+}
+
+/// Decodes a part that copies nothing, and hashes it.
+pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
+    match open(wire, part, decoder)? {
+        Arrived::Whole(verified) => Ok(verified),
+        Arrived::Draft(_) => Err(PartError::Copies),
+    }
+}
+
+/// A part, as it arrived.
+struct Head<'a> {
+    part: Part,
+    kind: PackKind,
+    /// What is copied, and what the part has to hash to then.
+    copies: Option<(Copies, ChainingValue)>,
+    body: &'a [u8],
+}
+
+impl<'a> Head<'a> {
+    fn read(wire: &'a [u8], part: Part) -> Result<Self, PartError> {
+        let mut reader = Reader::new(wire);
+        if reader.array()? != MAGIC {
+            return Err(PartError::Magic);
+        }
+        let version = reader.byte()?;
+        if version != VERSION {
+            return Err(PartError::Version(version));
+        }
+        let flags = reader.byte()?;
+        let kind = match flags & !FLAG_COPIES {
+            0 => PackKind::Stored,
+            FLAG_ZSTD => PackKind::Solid,
+            _ => return Err(PartError::Flags(flags)),
+        };
+        check_len(part, reader.varint()?)?;
+        let copies = match flags & FLAG_COPIES {
+            0 => None,
+            _ => Some(Copies::read(&mut reader, part)?),
+        };
+        let body = reader.take(reader.remaining())?;
+        Ok(Self {
+            part,
+            kind,
+            copies,
+            body,
+        })
+    }
+
+    /// The body, of which `len` bytes are expected.
+    fn open(&self, len: u64, decoder: &mut Decoder) -> Result<Vec<u8>, PartError> {
+        match self.kind {
+            PackKind::Solid => Ok(decoder.frame(self.body, len, Bounds::WIRE)?),
+            PackKind::Stored if self.body.len() as u64 == len => Ok(self.body.to_vec()),
+            PackKind::Stored => Err(PartError::Length {
+                number: self.part.number(),
+                actual: self.body.len() as u64,
+                expected: len,
+            }),
+        }
+    }
 }
 
 /// Where the parts of a blob lie.
@@ -459,6 +556,18 @@ pub enum PartError {
     /// A flag that this program does not know.
     #[error("the part has unknown flags: {0:#010b}")]
     Flags(u8),
+    /// The part copies from a blob that is not at hand.
+    #[error("the part copies from a blob that is not at hand here; send it without")]
+    Copies,
+    /// It copies in a way that has another spelling, or beyond a bound.
+    #[error("the part copies nothing, out of order, in too many runs or from too many places")]
+    Runs,
+    /// With what it copies it is something else.
+    #[error("part {number} does not copy what it should; send it without")]
+    Copied {
+        /// The number of the part, from 0.
+        number: u32,
+    },
     /// A part can't lie like this.
     #[error("the table of parts gives part {number} a codec or a length that it can't have")]
     Location {
@@ -485,8 +594,10 @@ impl PartError {
             | Self::Magic
             | Self::Version(_)
             | Self::Flags(_)
+            | Self::Runs
             | Self::Location { .. }
             | Self::Head(_) => Code::PackMalformed,
+            Self::Copies | Self::Copied { .. } => Code::PrefixMissing,
             Self::Body(error) => error.code(),
         }
     }

@@ -5,6 +5,9 @@
 //! extension, is taken for it. Otherwise it resembles its neighbour in the folder, of the same
 //! extension: pages of a folder are made by one template. If it has none, a file of its name that
 //! went from elsewhere will do.
+//!
+//! Blobs that travel in packs resemble such blobs, and big ones big ones: the one refers to bytes
+//! that the client has kept, the other copies what it knows by its hash.
 
 use std::collections::BTreeMap;
 
@@ -25,11 +28,36 @@ pub struct Kin {
 }
 
 impl Kin {
-    /// Big blobs are kept in parts, and media that is compressed has nothing in common with itself.
+    /// Media that is compressed has nothing in common with itself, unless it is copied.
     fn of(rank: u64, entry: &Entry) -> Option<Self> {
-        let is_fit = (1..=PART_BYTES).contains(&entry.size) && !entry.media.is_compressed();
         let Entry { blob, size, .. } = *entry;
+        let is_fit = match Way::of(size) {
+            Way::Pack => size > 0 && !entry.media.is_compressed(),
+            Way::Parts => true,
+        };
         is_fit.then_some(Self { rank, blob, size })
+    }
+
+    /// Whether a blob of `size` bytes can make use of it.
+    fn serves(&self, size: u64) -> bool {
+        Way::of(self.size) == Way::of(size)
+    }
+}
+
+/// How a blob travels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Way {
+    Pack,
+    Parts,
+}
+
+impl Way {
+    const fn of(size: u64) -> Self {
+        if size > PART_BYTES {
+            Self::Parts
+        } else {
+            Self::Pack
+        }
     }
 }
 
@@ -40,14 +68,15 @@ pub(super) fn find(
     changes: &[Change],
     rows: &[Row],
 ) -> Result<Vec<Option<Kin>>, ManifestError> {
-    let mut went: BTreeMap<Likeness<'_>, Kin> = BTreeMap::new();
-    let mut moved: BTreeMap<&str, Kin> = BTreeMap::new();
+    let mut went: BTreeMap<(Way, Likeness<'_>), Kin> = BTreeMap::new();
+    let mut moved: BTreeMap<(Way, &str), Kin> = BTreeMap::new();
     for change in changes {
         if let (Some(before), None) = (&change.before, &change.after)
             && let Some(kin) = Kin::of(change.rank, before)
         {
-            went.insert(likeness(&change.path), kin);
-            moved.insert(change.path.name(), kin);
+            let way = Way::of(kin.size);
+            went.insert((way, likeness(&change.path)), kin);
+            moved.insert((way, change.path.name()), kin);
         }
     }
     let mut folder = Neighbours::new(source, base)?;
@@ -55,16 +84,23 @@ pub(super) fn find(
     let mut rest = changes.iter();
     for row in rows {
         let change = rest.find(|change| change.path == row.path);
-        found.push(match change {
-            Some(change) => match &change.before {
-                Some(before) => Kin::of(change.rank, before),
-                None => match (went.get(&likeness(&row.path)), moved.get(row.path.name())) {
-                    (Some(kin), _) => Some(*kin),
-                    (None, moved) => folder.of(change)?.or(moved.copied()),
-                },
+        let (size, way) = (row.entry.size, Way::of(row.entry.size));
+        let renamed = || went.get(&(way, likeness(&row.path))).copied();
+        let kin = match change {
+            Some(Change {
+                before: Some(before),
+                rank,
+                ..
+            }) => Kin::of(*rank, before),
+            Some(change) => match renamed() {
+                None => folder
+                    .of(change, size)?
+                    .or_else(|| moved.get(&(way, row.path.name())).copied()),
+                renamed => renamed,
             },
             None => None,
-        });
+        };
+        found.push(kin.filter(|kin| kin.serves(size)));
     }
     Ok(found)
 }
@@ -125,7 +161,7 @@ impl<'a, S: NodeSource> Neighbours<'a, S> {
     }
 
     /// The row before the new one, or the one behind it.
-    fn of(&mut self, change: &Change) -> Result<Option<Kin>, ManifestError> {
+    fn of(&mut self, change: &Change, size: u64) -> Result<Option<Kin>, ManifestError> {
         let rank = change.rank;
         if self.at != Some(rank) {
             self.at = Some(rank);
@@ -140,6 +176,6 @@ impl<'a, S: NodeSource> Neighbours<'a, S> {
         }
         let near = [&self.before, &self.after].into_iter().flatten();
         let mut near = near.filter(|(_, row)| is_sibling(&row.path, &change.path));
-        Ok(near.find_map(|(rank, row)| Kin::of(*rank, &row.entry)))
+        Ok(near.find_map(|(rank, row)| Kin::of(*rank, &row.entry).filter(|kin| kin.serves(size))))
     }
 }

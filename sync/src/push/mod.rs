@@ -412,6 +412,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
         self.origins = Some(news.origins);
         let mut uploads = self.with_references(news.uploads, reply.prefix_max);
+        uploads.parts = wanted::arrived(&reply);
         uploads.arrived = reply.packs.into_iter().collect();
         Ok(Phase::Upload(uploads))
     }

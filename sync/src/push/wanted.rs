@@ -51,13 +51,8 @@ impl Uploads {
                 None => break,
             }
         }
-        let parts = reply
-            .parts
-            .iter()
-            .map(|part| (part.blob, part.have.clone()))
-            .collect();
         Ok(Self {
-            parts,
+            parts: arrived(reply),
             ..Self::of(rows)
         })
     }
@@ -99,6 +94,12 @@ impl Uploads {
     pub fn is_one_pack(&self) -> bool {
         self.plan.big.is_empty() && self.plan.packs.len() <= 1
     }
+}
+
+/// The parts that the server has, by blob.
+pub(super) fn arrived(reply: &BeginReply) -> BTreeMap<BlobId, Ranges> {
+    let parts = reply.parts.iter();
+    parts.map(|part| (part.blob, part.have.clone())).collect()
 }
 
 fn wanted(row: &Row) -> Wanted<'_> {

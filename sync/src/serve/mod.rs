@@ -6,6 +6,7 @@ mod backend;
 mod body;
 mod claims;
 mod codecs;
+mod copied;
 mod difference;
 mod events;
 mod fresh;

@@ -20,7 +20,7 @@ use crate::name::SpaceName;
 use crate::pack::wire::{Prefix, Reference};
 use crate::space::{Command, Reply};
 use crate::time::Timestamp;
-use crate::wire::Problem;
+use crate::wire::{Problem, Ranges};
 
 /// Bytes between two blobs that are read along rather than passed: what a second read would cost.
 const GAP_MAX: u64 = 64 * 1024;
@@ -33,13 +33,9 @@ impl<B: Backend> Server<B> {
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<Prefix, Problem> {
-        let (id, at) = self.base(space, reference.base, now).await?;
-        let blobs = self.backend().blobs();
-        let rows = self.index().rows(blobs, id, at, &reference.rows).await;
-        let rows = rows.map_err(|error| match error.code() {
-            Code::Corrupt => missing(error.to_string()),
-            _ => error.into(),
-        })?;
+        let (id, rows) = self
+            .base_rows(space, reference.base, &reference.rows, now)
+            .await?;
         if rows.len() as u64 != reference.rows.len() {
             return Err(missing("the base has fewer rows"));
         }
@@ -52,6 +48,21 @@ impl<B: Backend> Server<B> {
             }
         }
         Ok(Prefix::read(reference, raw))
+    }
+
+    /// The rows of a base that have these ranks, and where their blobs lie.
+    pub(super) async fn base_rows(
+        &self,
+        space: &SpaceName,
+        base: Root,
+        ranks: &Ranges,
+        now: Timestamp,
+    ) -> Result<(SpaceId, Vec<(Row, Location)>), Problem> {
+        let (id, at) = self.base(space, base, now).await?;
+        let blobs = self.backend().blobs();
+        let rows = self.index().rows(blobs, id, at, ranks).await;
+        let rows = rows.map_err(|error| or_missing(error.into()))?;
+        Ok((id, rows))
     }
 
     /// Where the serving index of a base lies.
@@ -184,7 +195,15 @@ const fn end(extent: &Extent) -> u64 {
     extent.offset.saturating_add(extent.len)
 }
 
-fn missing(why: impl std::fmt::Display) -> Problem {
-    let detail = format!("reading what a pack refers to: {why}");
+/// What is wrong with a base is no fault of ours that matters: the client has a way around it.
+pub(super) fn or_missing(problem: Problem) -> Problem {
+    match problem.code {
+        Code::Corrupt => missing(problem.detail),
+        _ => problem,
+    }
+}
+
+pub(super) fn missing(why: impl std::fmt::Display) -> Problem {
+    let detail = format!("reading what is referred to: {why}");
     Problem::new(Code::PrefixMissing, detail)
 }

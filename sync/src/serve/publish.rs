@@ -12,11 +12,12 @@ use super::server::Server;
 use super::told::{Told, check_version, head, offer, packs};
 use crate::channel::Channel;
 use crate::code::Code;
-use crate::codec::Level;
+use crate::codec::{Decoder, Level};
 use crate::id::{BlobId, PackId, SpaceId};
 use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX};
 use crate::location::{Extent, Location};
 use crate::name::{AliasName, InvalidName, SpaceName};
+use crate::pack::part::Arrived;
 use crate::pack::{part, wire};
 use crate::serve::BackendError;
 use crate::space::{Command, Due, PartArrived, Publish, Reply, SmallPack};
@@ -331,10 +332,13 @@ impl<B: Backend> Server<B> {
             return Err(Problem::new(Code::TooLarge, detail));
         }
         let place = part::Parts::of(size)?.part(number)?;
-        let verified = self
-            .codecs()
-            .decode(|decoder| part::verify(&body, place, decoder))?;
+        let open = |decoder: &mut Decoder| part::open(&body, place, decoder);
+        let arrived = self.codecs().decode(open)?;
         drop(body);
+        let verified = match arrived {
+            Arrived::Whole(verified) => verified,
+            Arrived::Draft(draft) => self.filled(draft, space, now).await?,
+        };
         let chaining_value = *verified.chaining_value().as_bytes();
         let rest = self
             .codecs()

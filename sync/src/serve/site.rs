@@ -271,7 +271,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    async fn part_table(
+    pub(super) async fn part_table(
         &self,
         space: SpaceId,
         held: &Held,
@@ -317,7 +317,7 @@ impl<B: Backend> Server<B> {
         Ok(Body::Bytes(opened))
     }
 
-    async fn opened(&self, piece: &Piece) -> Result<Bytes, Problem> {
+    pub(super) async fn opened(&self, piece: &Piece) -> Result<Bytes, Problem> {
         let range = piece.range.clone();
         let stored = self.backend().blobs().read(piece.key, range).await?;
         let stored = stored.ok_or_else(|| missing(piece.key))?;
@@ -339,7 +339,7 @@ fn is_page(status: StatusCode, headers: &HeaderMap) -> bool {
 }
 
 /// The piece of an object that is `keep` of a blob or part of `raw` bytes.
-fn piece(
+pub(super) fn piece(
     space: SpaceId,
     at: &Location,
     keep: std::ops::Range<u64>,

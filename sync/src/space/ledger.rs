@@ -11,12 +11,13 @@ use std::sync::Arc;
 use super::aliases::alias_name;
 use super::events;
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use crate::limits::PARTS_NAMED_MAX;
 use crate::location::Extent;
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
 use crate::name::AliasName;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
-use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
+use crate::wire::{DeployKind, DeployMeta, DeployView, Offered, Order, Summary};
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
@@ -289,6 +290,24 @@ impl<'a, S: Sql> Ledger<'a, S> {
         rows.iter()
             .map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?)))
             .collect()
+    }
+
+    /// The parts that arrived of blobs that are not whole.
+    pub(crate) fn arrived_parts(&self) -> Result<Vec<Offered>, SqlError> {
+        let select = "SELECT blob, number FROM part ORDER BY blob, number LIMIT ?";
+        let rows = self.sql.run(select, &[PARTS_NAMED_MAX.into()])?;
+        let mut all: Vec<Offered> = Vec::new();
+        for row in &rows {
+            let (blob, number) = (BlobId::from_bytes(array(row, 0)?), integer(row, 1)?);
+            match all.last_mut() {
+                Some(last) if last.blob == blob => last.have.push(number),
+                Some(_) | None => all.push(Offered {
+                    blob,
+                    have: std::iter::once(number).collect(),
+                }),
+            }
+        }
+        Ok(all)
     }
 
     pub(crate) fn drop_parts(&self, blob: &BlobId) -> Result<(), SqlError> {

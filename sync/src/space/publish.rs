@@ -56,8 +56,14 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         Told::More(state, nodes) => {
             let is_base = state == State::Base;
             let pending = fresh.packs.into_iter().filter(|_| is_base);
+            let parts = if is_base {
+                ledger.arrived_parts()?
+            } else {
+                Vec::new()
+            };
             return Ok(BeginReply {
                 nodes,
+                parts,
                 packs: pending.take(PACKS_NAMED_MAX).collect(),
                 prefix_max: is_base.then_some(PREFIX_RAW_BYTES_MAX),
                 ..reply(state, active.as_ref())

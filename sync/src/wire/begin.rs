@@ -66,7 +66,8 @@ pub struct BeginReply {
     /// manifest.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub blobs: Ranges,
-    /// With [`State::Blobs`]: parts of missing big blobs that have arrived already.
+    /// With [`State::Blobs`] and [`State::Base`]: parts of missing big blobs that have arrived
+    /// already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Offered>,
     /// With [`State::Base`]: packs that arrived and are in no deploy yet, so that they need not be

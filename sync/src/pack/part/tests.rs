@@ -149,7 +149,7 @@ fn everything_else_is_refused_with_its_reason() {
     for (wire, error, code) in [
         (change(3, b'W'), PartError::Magic, Code::PackMalformed),
         (change(4, 2), PartError::Version(2), Code::PackMalformed),
-        (change(5, 2), PartError::Flags(2), Code::PackMalformed),
+        (change(5, 4), PartError::Flags(4), Code::PackMalformed),
         (change(6, 0xc9), length(201), Code::PackMalformed),
         (wire.bytes[..207].to_vec(), length(199), Code::PackMalformed),
         (

@@ -1,0 +1,280 @@
+//! What a part of a big file has in common with the old version of the file, which is gone: its
+//! pieces, cut where the content says so, are looked for by their hashes.
+//!
+//! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
+//! Deduplication Based Storage Systems", IEEE TPDS 2020). Each part is cut by itself, so that
+//! several can be at once, but from somewhat before its beginning to somewhat behind its end: cuts
+//! fall into step within a few pieces, and a piece that lies across the edge of two parts is known
+//! to both.
+
+use std::collections::{BTreeMap, HashMap};
+
+use fastcdc::v2020::FastCDC;
+use pmx_sync::id::Root;
+use pmx_sync::limits::{COPIED_PARTS_MAX, PART_BYTES};
+use pmx_sync::pack::part::{Copies, Part, Run};
+use pmx_sync::push::Kin;
+
+use crate::cache::{Chunk, ChunkHash};
+
+/// Bytes of a piece.
+const LEAST: usize = 2 * 1024;
+const AVERAGE: usize = 8 * 1024;
+const MOST: usize = 32 * 1024;
+
+/// Bytes before a part that are cut along: as many as it takes until cuts fall into step.
+const LEAD: u64 = 8 * AVERAGE as u64;
+
+/// A part that has less than this share of it in common with the old version is sent as it is: the
+/// server would read the base for nothing.
+const LEAST_SHARE: u64 = 16;
+
+/// A part with what lies around it.
+pub(super) struct Window {
+    part: Part,
+    start: u64,
+    bytes: Vec<u8>,
+}
+
+impl Window {
+    /// What has to be read of the file to have a part in its window.
+    pub(super) const fn range(part: Part) -> std::ops::Range<u64> {
+        let start = part.offset().saturating_sub(LEAD);
+        start..part.offset() + part.len() + MOST as u64
+    }
+
+    /// What was read of that; the file may end before. Nothing if it ends within the part.
+    pub(super) fn of(part: Part, bytes: Vec<u8>) -> Option<Self> {
+        let start = Self::range(part).start;
+        let end = start + bytes.len() as u64;
+        (end >= part.offset() + part.len()).then_some(Self { part, start, bytes })
+    }
+
+    /// The bytes of the part.
+    pub(super) fn part(&self) -> &[u8] {
+        let at = (self.part.offset() - self.start) as usize;
+        &self.bytes[at..at + self.part.len() as usize]
+    }
+
+    /// The pieces that have bytes of the part, in order.
+    pub(super) fn pieces(&self) -> Vec<Chunk> {
+        let part = self.part.offset()..self.part.offset() + self.part.len();
+        let cuts = FastCDC::new(&self.bytes, LEAST, AVERAGE, MOST);
+        let cuts = cuts.map(|cut| (self.start + cut.offset as u64, cut.offset, cut.length));
+        let inside =
+            cuts.filter(|(start, _, len)| *start < part.end && *start + *len as u64 > part.start);
+        let chunk =
+            |(start, at, len): (u64, usize, usize)| Chunk::of(start, &self.bytes[at..at + len]);
+        inside.map(chunk).collect()
+    }
+
+    /// Those of the pieces that begin in the part: no other part has them.
+    pub(super) fn own(&self, pieces: &[Chunk]) -> Vec<Chunk> {
+        let begins = |piece: &&Chunk| piece.offset >= self.part.offset();
+        pieces.iter().filter(begins).copied().collect()
+    }
+}
+
+/// A blob of the base, as far as it is known.
+pub(super) struct Old {
+    base: Root,
+    rank: u64,
+    chunks: Vec<Chunk>,
+    places: HashMap<ChunkHash, usize>,
+}
+
+impl Old {
+    /// The blob of a row of the base that has these chunks.
+    pub(super) fn new(base: Root, kin: Kin, chunks: Vec<Chunk>) -> Self {
+        let mut places = HashMap::with_capacity(chunks.len());
+        for (at, chunk) in chunks.iter().enumerate() {
+            places.entry(chunk.hash).or_insert(at);
+        }
+        let rank = kin.rank;
+        Self {
+            base,
+            rank,
+            chunks,
+            places,
+        }
+    }
+
+    /// What a part that has these pieces can copy, if that is worth its while.
+    pub(super) fn copies(&self, part: Part, pieces: &[Chunk]) -> Option<Copies> {
+        let runs = self.runs(part, pieces);
+        let mut weights: BTreeMap<u64, u64> = BTreeMap::new();
+        for run in runs.iter().flat_map(|run| by_part(*run)) {
+            *weights.entry(run.from / PART_BYTES).or_default() += run.len;
+        }
+        let mut heaviest: Vec<_> = weights.into_iter().collect();
+        heaviest.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
+        heaviest.truncate(COPIED_PARTS_MAX);
+        let mut copies = Copies::of(part, self.base, self.rank);
+        for run in runs.iter().flat_map(|run| by_part(*run)) {
+            let source = run.from / PART_BYTES;
+            if heaviest.iter().any(|(number, _)| *number == source) {
+                copies.push(run);
+            }
+        }
+        (copies.bytes() * LEAST_SHARE >= part.len()).then_some(copies)
+    }
+
+    /// Everything that the part has in common with the blob.
+    fn runs(&self, part: Part, pieces: &[Chunk]) -> Vec<Run> {
+        let (mut runs, mut next) = (Vec::new(), 0);
+        for piece in pieces {
+            let is_same = |at: &usize| {
+                let chunk = self.chunks.get(*at);
+                chunk.is_some_and(|chunk| (chunk.hash, chunk.len) == (piece.hash, piece.len))
+            };
+            // What follows there is likely what follows here, even if it is elsewhere too.
+            let found = Some(next).filter(is_same);
+            let found = found.or_else(|| self.places.get(&piece.hash).copied().filter(is_same));
+            let Some(found) = found else { continue };
+            next = found + 1;
+            let start = piece.offset.max(part.offset());
+            let end = piece.range().end.min(part.offset() + part.len());
+            if start < end {
+                runs.push(Run {
+                    at: start - part.offset(),
+                    from: self.chunks[found].offset + (start - piece.offset),
+                    len: end - start,
+                });
+            }
+        }
+        runs
+    }
+}
+
+/// A run, divided where the blob that it copies from divides into parts.
+fn by_part(run: Run) -> impl Iterator<Item = Run> {
+    let ends = run.from..run.from + run.len;
+    let numbers = ends.start / PART_BYTES..ends.end.div_ceil(PART_BYTES);
+    numbers.map(move |number| {
+        let from = ends.start.max(number * PART_BYTES);
+        let end = ends.end.min((number + 1) * PART_BYTES);
+        Run {
+            at: run.at + (from - run.from),
+            from,
+            len: end - from,
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::codec::{Decoder, Encoder, Level};
+    use pmx_sync::id::{BlobId, NodeId};
+    use pmx_sync::pack::part::{Arrived, Parts, WirePart, open};
+    use pmx_sync::pack::{Coding, PackKind};
+
+    use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    /// Bytes that do not repeat.
+    fn noise(seed: u64, len: usize) -> Vec<u8> {
+        let mut state = seed;
+        let next = || {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            (state >> 56) as u8
+        };
+        std::iter::repeat_with(next).take(len).collect()
+    }
+
+    fn window(blob: &[u8], part: Part) -> Window {
+        let range = Window::range(part);
+        let end = (range.end as usize).min(blob.len());
+        Window::of(part, blob[range.start as usize..end].to_vec()).unwrap()
+    }
+
+    fn parts(blob: &[u8]) -> impl Iterator<Item = Part> {
+        Parts::of(blob.len() as u64).unwrap().all()
+    }
+
+    fn old(blob: &[u8]) -> Old {
+        let own = |part| {
+            let window = window(blob, part);
+            window.own(&window.pieces())
+        };
+        let chunks = parts(blob).flat_map(own).collect();
+        let (rank, blob, size) = (3, BlobId::of(blob), blob.len() as u64);
+        Old::new(NodeId::of(b"base"), Kin { rank, blob, size }, chunks)
+    }
+
+    /// Sends a new version over an old one, and counts what is not copied.
+    fn told(old_blob: &[u8], new: &[u8]) -> u64 {
+        let old = old(old_blob);
+        let mut told = 0;
+        for part in parts(new) {
+            let window = window(new, part);
+            let Some(copies) = old.copies(part, &window.pieces()) else {
+                told += part.len();
+                continue;
+            };
+            told += part.len() - copies.bytes();
+            let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
+            let wire = WirePart::behind(&copies, window.part(), &mut encoder, coding).unwrap();
+            let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();
+            let Arrived::Draft(mut draft) = opened else {
+                panic!("it copies nothing")
+            };
+            draft.fill(0, old_blob, PackKind::Stored);
+            assert!(draft.finish().unwrap().raw() == window.part());
+        }
+        told
+    }
+
+    #[test]
+    fn pieces_of_all_parts_are_those_of_the_whole() {
+        for blob in [noise(1, 17 * MIB), vec![7; 17 * MIB]] {
+            let chunks = old(&blob).chunks;
+            let mut free = 0;
+            for chunk in &chunks {
+                assert_eq!(chunk.offset, free, "cuts fell into step");
+                free = chunk.range().end;
+            }
+            assert_eq!(free, blob.len() as u64);
+        }
+    }
+
+    #[test]
+    fn an_edit_costs_a_few_pieces_wherever_it_is() {
+        let base = noise(2, 20 * MIB);
+        assert_eq!(told(&base, &base), 0);
+        for at in [0, 5, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 19 * MIB] {
+            let mut new = base.clone();
+            new[at] ^= 1;
+            assert!(told(&base, &new) < 40_000, "one byte at {at}");
+            new.splice(at..at, *b"inserted");
+            assert!(told(&base, &new) < 40_000, "inserted at {at}");
+            let cut = told(&base, &base[..at.max(9 * MIB)]);
+            assert!(cut < 40_000, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_copied_from_few_others_and_from_nothing_if_it_is_new() {
+        let base = noise(3, 60 * MIB);
+        // A mebibyte of each part, over and over.
+        let mixed: Vec<u8> = (0..16)
+            .flat_map(|at| &base[at % 7 * 8 * MIB..][..MIB])
+            .copied()
+            .collect();
+        let told = told(&base, &mixed) / MIB as u64;
+        assert!((8..=9).contains(&told), "{told} of 16 MiB");
+        let new = noise(4, 9 * MIB);
+        let part = parts(&new).next().unwrap();
+        assert_eq!(old(&base).copies(part, &window(&new, part).pieces()), None);
+    }
+
+    #[test]
+    fn a_file_that_ends_within_a_part_is_not_the_one_that_was_scanned() {
+        let part = Parts::of(9 * MIB as u64).unwrap().part(1).unwrap();
+        let start = Window::range(part).start as usize;
+        assert!(Window::of(part, vec![0; 9 * MIB - start]).is_some());
+        assert!(Window::of(part, vec![0; 9 * MIB - start - 1]).is_none());
+    }
+}

@@ -1,0 +1,92 @@
+//! What a part copies: pieces of a blob of the base, read again.
+//!
+//! Only the parts of that blob that are touched are read, one after the other, because each takes
+//! as much memory as what is put together. Their bytes are not hashed for themselves: what comes
+//! out is. As with the prefix of a pack, whatever is amiss has the one name that the client has a
+//! way around.
+
+use super::backend::Backend;
+use super::prefix::{missing, or_missing};
+use super::server::Server;
+use super::site::piece;
+use crate::id::SpaceId;
+use crate::limits::PART_BYTES;
+use crate::location::{Codec, Location};
+use crate::manifest::Row;
+use crate::name::SpaceName;
+use crate::pack::PackKind;
+use crate::pack::part::{Draft, Parts, VerifiedPart};
+use crate::site::{Coding, Held};
+use crate::time::Timestamp;
+use crate::wire::{Problem, Ranges};
+
+impl<B: Backend> Server<B> {
+    /// Fills in what a part copies, and hashes it.
+    pub(super) async fn filled(
+        &self,
+        mut draft: Draft,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<VerifiedPart, Problem> {
+        let copies = draft.copies();
+        let rank: Ranges = std::iter::once(copies.rank()).collect();
+        let rows = self.base_rows(space, copies.base(), &rank, now).await;
+        let (id, rows) = rows?;
+        let Some(row) = rows.into_iter().next() else {
+            return Err(missing("the base has fewer rows"));
+        };
+        for place in self.places(id, row, copies.touched()).await? {
+            let Place { start, len, at } = place;
+            let needed = draft.needs(start..start + len);
+            if needed.is_empty() {
+                continue;
+            }
+            let within = needed.start - start..needed.end - start;
+            let piece = piece(id, &at, within, len, Coding::Identity);
+            let bytes = self.opened(&piece).await.map_err(or_missing)?;
+            draft.fill(needed.start, &bytes, kind_of(at.codec));
+        }
+        Ok(draft.finish()?)
+    }
+
+    /// Where these parts of a blob lie.
+    async fn places(
+        &self,
+        space: SpaceId,
+        (row, at): (Row, Location),
+        numbers: &[u64],
+    ) -> Result<Vec<Place>, Problem> {
+        let size = row.entry.size;
+        if matches!(at.codec, Codec::Stored | Codec::Zstd) {
+            let (start, len) = (0, size);
+            return Ok(vec![Place { start, len, at }]);
+        }
+        let parts = Parts::of(size).map_err(missing)?;
+        let entry = row.entry;
+        let table = self.part_table(space, &Held { entry, at }, parts).await;
+        let table = table.map_err(or_missing)?;
+        let place = |number: &u64| {
+            let part = parts.part(u32::try_from(*number).ok()?).ok()?;
+            let at = *table.location(part)?;
+            let (start, len) = (u64::from(part.number()) * PART_BYTES, part.len());
+            Some(Place { start, len, at })
+        };
+        let places: Option<Vec<_>> = numbers.iter().map(place).collect();
+        places.ok_or_else(|| missing("the row of the base is shorter"))
+    }
+}
+
+/// Bytes of a blob that lie together.
+struct Place {
+    /// Where they begin in the blob.
+    start: u64,
+    len: u64,
+    at: Location,
+}
+
+const fn kind_of(codec: Codec) -> PackKind {
+    match codec {
+        Codec::Stored | Codec::Parts => PackKind::Stored,
+        Codec::Zstd | Codec::ZstdParts => PackKind::Solid,
+    }
+}
