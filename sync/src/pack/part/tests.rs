@@ -3,6 +3,9 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::code::Code;
+use crate::codec::CodecError;
+use crate::encode::Malformed;
 use crate::id::ObjectId;
 use crate::location::Extent;
 use crate::pack::rest::open_frame;
