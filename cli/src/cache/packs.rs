@@ -30,8 +30,9 @@ const MAGIC: &[u8; 8] = b"pmxpack\x01";
 /// Bytes that local packs of one site may take: several times what large sites have, compressed.
 const BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Files below this are worth merging if there are many.
-const SMALL_BYTES: u64 = 256 * 1024;
+/// Files below this are worth merging if there are many. A pack of 4 MiB of pages has three times
+/// as much, and would be packed anew by each publish.
+const SMALL_BYTES: u64 = 64 * 1024;
 
 /// As many small files as are left alone.
 const SMALL_MAX: usize = 32;
