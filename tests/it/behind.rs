@@ -151,22 +151,22 @@ fn local_packs(world: &World) -> Vec<PathBuf> {
 fn a_base_that_rotted_on_the_server_is_not_referred_to() {
     let world = World::with_settings(Host::Embedded, &[]);
     publish(&world, "version 1");
-    let spoilt = spoil(&world.temp.path().join("data"));
+    let spoilt = spoil(&world.temp.path().join("data"), 300_000);
     assert!(spoilt > 0, "no object of pages was found");
     let second = publish(&world, "version 2");
     assert!(second.number("/bytes/sent") > 700_000, "{second:?}");
     check(&world, "version 2");
 }
 
-/// Turns a bit in every large object, which are those of pages; returns how many.
-fn spoil(folder: &std::path::Path) -> usize {
+/// Turns a bit in every object that has more than so many bytes; returns how many.
+pub(crate) fn spoil(folder: &std::path::Path, above: u64) -> usize {
     let mut spoilt = 0;
     for entry in folder.read_dir().unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
-            spoilt += spoil(&path);
+            spoilt += spoil(&path, above);
         } else if path.components().any(|part| part.as_os_str() == "spaces")
-            && path.metadata().unwrap().len() > 300_000
+            && path.metadata().unwrap().len() > above
         {
             let mut bytes = fs::read(&path).unwrap();
             bytes[5_000] ^= 1;

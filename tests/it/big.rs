@@ -4,8 +4,9 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use crate::behind::spoil;
 use crate::world::{Host, Ran, World, on_both_hosts, raw};
 
 on_both_hosts! {
@@ -167,7 +168,7 @@ fn an_old_version_that_rotted_on_the_server_is_not_copied() {
     let world = World::with_settings(Host::Embedded, &[]);
     let mut bytes = noise(6, 20 * MIB);
     publish(&world, "film.bin", &bytes);
-    let spoilt = spoil(&world.temp.path().join("data"));
+    let spoilt = spoil(&world.temp.path().join("data"), MIB as u64);
     assert_eq!(spoilt, 3, "the parts");
     bytes[10 * MIB] ^= 1;
     // A part that copies what rotted is sent as it is.
@@ -246,23 +247,4 @@ fn pass_on(mut stream: TcpStream, server: u16) {
             return;
         }
     }
-}
-
-/// Turns a bit in every object that is large, which parts are; returns how many.
-fn spoil(folder: &Path) -> usize {
-    let mut spoilt = 0;
-    for entry in folder.read_dir().unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            spoilt += spoil(&path);
-        } else if path.components().any(|part| part.as_os_str() == "spaces")
-            && path.metadata().unwrap().len() > MIB as u64
-        {
-            let mut bytes = fs::read(&path).unwrap();
-            bytes[5_000] ^= 1;
-            fs::write(&path, bytes).unwrap();
-            spoilt += 1;
-        }
-    }
-    spoilt
 }

@@ -194,6 +194,18 @@ fn name_of(parts: &[&[u8]]) -> String {
     Hash::of(&bytes).to_hex()[..32].to_owned()
 }
 
+/// A file of the cache: what it is, the hash of what it holds, and that.
+fn sealed(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
+    [&magic[..], Hash::of(body).as_bytes(), body].concat()
+}
+
+/// What such a file holds, if it is whole.
+fn unsealed(magic: [u8; 8], bytes: &[u8]) -> Option<&[u8]> {
+    let (kind, rest) = bytes.split_first_chunk::<8>()?;
+    let (sum, body) = rest.split_first_chunk::<32>()?;
+    (*kind == magic && sum == Hash::of(body).as_bytes()).then_some(body)
+}
+
 fn read(path: &Path) -> Option<Vec<u8>> {
     let mut file = std::fs::File::open(path).ok()?;
     let len = file.metadata().ok()?.len();

@@ -18,14 +18,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use pmx_sync::codec::{Decoder, Encoder, Level};
-use pmx_sync::hash::Hash;
 use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::pack::wire::{self, PackBuilder, WirePack};
 use pmx_sync::pack::{Coding, VerifiedPack};
 
-use super::{Signatures, keep, read};
+use super::{Signatures, keep, read, sealed, unsealed};
 
-const MAGIC: &[u8; 8] = b"pmxpack\x01";
+const MAGIC: [u8; 8] = *b"pmxpack\x01";
 
 /// Bytes that local packs of one site may take: several times what large sites have, compressed.
 const BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -346,19 +345,12 @@ fn encode(known: &[Known]) -> Vec<u8> {
         body.extend_from_slice(&(known.blobs.len() as u32).to_le_bytes());
         body.extend_from_slice(known.blobs.as_flattened());
     }
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(Hash::of(&body).as_bytes());
-    out.extend_from_slice(&body);
-    out
+    sealed(MAGIC, &body)
 }
 
 /// Reads an index; anything odd gives `None`.
 fn parse(bytes: &[u8]) -> Option<Vec<Known>> {
-    let (magic, rest) = bytes.split_first_chunk::<8>()?;
-    let (sum, mut rest) = rest.split_first_chunk::<32>()?;
-    if magic != MAGIC || sum != Hash::of(rest).as_bytes() {
-        return None;
-    }
+    let mut rest = unsealed(MAGIC, bytes)?;
     let mut known = Vec::new();
     while !rest.is_empty() {
         let (id, after) = rest.split_first_chunk::<32>()?;
@@ -378,6 +370,8 @@ fn parse(bytes: &[u8]) -> Option<Vec<Known>> {
 
 #[cfg(test)]
 mod tests {
+    use pmx_sync::hash::Hash;
+
     use super::*;
 
     /// A pack of pages, whose contents follow from their numbers.

@@ -18,9 +18,9 @@ use pmx_sync::encode::{Reader, write_varint};
 use pmx_sync::hash::Hash;
 use pmx_sync::id::BlobId;
 
-use super::{keep, read};
+use super::{keep, read, sealed, unsealed};
 
-const MAGIC: &[u8; 8] = b"pmxsign\x01";
+const MAGIC: [u8; 8] = *b"pmxsign\x01";
 
 /// Bytes that the signatures of one site may take: those of about 30 GB.
 const BYTES_MAX: u64 = 64 * 1024 * 1024;
@@ -150,20 +150,12 @@ fn encode(chunks: &[Chunk]) -> Vec<u8> {
         write_varint(&mut body, chunk.len);
         free = chunk.range().end;
     }
-    let mut out = MAGIC.to_vec();
-    out.extend_from_slice(Hash::of(&body).as_bytes());
-    out.extend_from_slice(&body);
-    out
+    sealed(MAGIC, &body)
 }
 
 /// Reads a file; anything odd gives `None`.
 fn parse(bytes: &[u8]) -> Option<Vec<Chunk>> {
-    let (magic, rest) = bytes.split_first_chunk::<8>()?;
-    let (sum, body) = rest.split_first_chunk::<32>()?;
-    if magic != MAGIC || sum != Hash::of(body).as_bytes() {
-        return None;
-    }
-    let mut reader = Reader::new(body);
+    let mut reader = Reader::new(unsealed(MAGIC, bytes)?);
     let (mut chunks, mut free) = (Vec::new(), 0_u64);
     while reader.remaining() > 0 {
         let hash = reader.array().ok()?;
