@@ -4,7 +4,6 @@ use data_encoding::BASE64;
 use pmx_sync::codec::{Bounds, Decoder};
 use sha2::{Digest, Sha256};
 
-use crate::behind::spoil;
 use crate::world::{Answer, Host, World, started_on_both_hosts};
 
 started_on_both_hosts!(
@@ -205,21 +204,6 @@ fn whatever_does_not_fit_is_sent_whole(host: Host) {
         assert_eq!(revalidated, Some("public, max-age=0, must-revalidate"));
         assert_eq!(answer.header("use-as-dictionary"), None);
     }
-}
-
-/// What a browser kept is gone bad on the server: the page is none the worse for it.
-#[test]
-fn an_old_page_that_rotted_fails_no_new_one() {
-    let world = world(Host::Embedded);
-    let (old, new) = (prose("one"), prose("two"));
-    publish(&world, "page.html", &old);
-    let kept = Kept::of(&opened(&world, "/page", &[]), old.into_bytes());
-    assert!(spoil(&world.temp.path().join("data"), 6_000) > 0);
-    publish(&world, "page.html", &new);
-    let answer = opened(&world, "/page", &kept.headers());
-    let coding = answer.header("content-encoding");
-    assert_eq!((answer.status, coding), (200, Some("zstd")), "{answer:?}");
-    assert_eq!(world.get("docs", "/page").text(), new);
 }
 
 /// Where nobody said that the edge passes differences on, none are offered.
