@@ -8,6 +8,7 @@
 
 mod active;
 mod nodes;
+mod opened;
 mod packs;
 mod signatures;
 
@@ -21,7 +22,7 @@ use pmx_sync::scan;
 
 pub use active::Active;
 pub use nodes::{Nodes, Pile};
-pub use packs::{Decoded, LocalPacks};
+pub use packs::LocalPacks;
 pub use signatures::{Chunk, ChunkHash, Signatures};
 
 use crate::config::Folder;

@@ -2,7 +2,7 @@
 //!
 //! By the time a site is published again its old files are overwritten, so the bytes that packs
 //! refer to are kept here: wire packs without a prefix, each a file, and an index of their blobs.
-//! A pack is decoded and hashed when it is used, so a wrong file can only make a publish larger,
+//! A blob is decoded and hashed when it is used, so a wrong file can only make a publish larger,
 //! never wrong.
 //!
 //! ```text
@@ -17,11 +17,12 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use pmx_sync::codec::{Decoder, Encoder, Level};
+use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::id::{BlobId, PackId};
-use pmx_sync::pack::wire::{self, PackBuilder, WirePack};
-use pmx_sync::pack::{Coding, VerifiedPack};
+use pmx_sync::pack::Coding;
+use pmx_sync::pack::wire::{PackBuilder, WirePack};
 
+use super::opened::{Opened, Slot};
 use super::{Signatures, keep, read, sealed, unsealed};
 
 const MAGIC: [u8; 8] = *b"pmxpack\x01";
@@ -56,9 +57,13 @@ pub struct LocalPacks {
     folder: Option<PathBuf>,
     signatures: Signatures,
     known: OnceLock<Vec<Known>>,
-    places: OnceLock<HashMap<Short, usize>>,
+    places: OnceLock<HashMap<Short, Place>>,
+    opened: Opened,
     added: Mutex<Vec<Known>>,
 }
+
+/// Where a blob is: the number of its pack, and its own in there.
+type Place = (u32, u32);
 
 /// A pack, as the index tells.
 #[derive(Debug, Clone)]
@@ -66,29 +71,6 @@ struct Known {
     id: PackId,
     bytes: u64,
     blobs: Vec<Short>,
-}
-
-/// Packs that were decoded lately: those that follow in path order want blobs of the same ones.
-#[derive(Default)]
-pub struct Decoded {
-    decoder: Decoder,
-    recent: Vec<(PackId, Option<Arc<Content>>)>,
-}
-
-/// Decoded packs that are kept at once: up to 8 MiB each.
-const DECODED_MAX: usize = 2;
-
-#[derive(Debug)]
-struct Content {
-    pack: VerifiedPack,
-    places: HashMap<BlobId, usize>,
-}
-
-impl Content {
-    fn blob(&self, blob: &BlobId) -> Option<&[u8]> {
-        let at = *self.places.get(blob)?;
-        Some(self.pack.blob(at)?.bytes())
-    }
 }
 
 impl LocalPacks {
@@ -99,6 +81,7 @@ impl LocalPacks {
             folder,
             known: OnceLock::new(),
             places: OnceLock::new(),
+            opened: Opened::default(),
             added: Mutex::default(),
         }
     }
@@ -132,40 +115,28 @@ impl LocalPacks {
     }
 
     /// Lends the bytes of a blob, if they are here.
-    pub fn with<T>(
-        &self,
-        blob: &BlobId,
-        decoded: &mut Decoded,
-        lend: impl FnOnce(&[u8]) -> T,
-    ) -> Option<T> {
-        let known = self.known().get(*self.places().get(&short(blob))?)?;
-        let content = self.content(&known.id, decoded)?;
-        content.blob(blob).map(lend)
+    pub fn with<T>(&self, blob: &BlobId, lend: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let (pack, at) = *self.places().get(&short(blob))?;
+        let slot = self.slot(&self.known().get(pack as usize)?.id);
+        let found = slot.pack()?.blob(at as usize)?;
+        (found.id() == *blob).then(|| lend(found.bytes()))
     }
 
-    fn places(&self) -> &HashMap<Short, usize> {
+    fn places(&self) -> &HashMap<Short, Place> {
         self.places.get_or_init(|| {
             let mut places = HashMap::new();
-            for (at, known) in self.known().iter().enumerate() {
-                places.extend(known.blobs.iter().map(|blob| (*blob, at)));
+            for (pack, known) in (0..).zip(self.known()) {
+                let within = known.blobs.iter().zip(0..);
+                places.extend(within.map(|(blob, at)| (*blob, (pack, at))));
             }
             places
         })
     }
 
-    fn content(&self, id: &PackId, decoded: &mut Decoded) -> Option<Arc<Content>> {
-        if let Some((_, content)) = decoded.recent.iter().find(|(recent, _)| recent == id) {
-            return content.clone();
-        }
-        let bytes = self.folder.as_deref().and_then(|at| read(&file_of(at, id)));
-        let pack = bytes.and_then(|bytes| wire::verify(&bytes, &mut decoded.decoder).ok());
-        let content = pack.map(|pack| {
-            let places = pack.blobs().map(|blob| blob.id()).zip(0..).collect();
-            Arc::new(Content { pack, places })
-        });
-        decoded.recent.truncate(DECODED_MAX - 1);
-        decoded.recent.insert(0, (*id, content.clone()));
-        content
+    fn slot(&self, id: &PackId) -> Arc<Slot> {
+        let folder = self.folder.as_deref();
+        let wire = || folder.and_then(|folder| read(&file_of(folder, id)));
+        self.opened.slot(id, wire)
     }
 
     /// Keeps a pack without a prefix that holds these blobs.
@@ -202,6 +173,7 @@ impl LocalPacks {
     /// Makes what was added part of what is here, and sweeps out what is of no use any more:
     /// `live` are the blobs of the deploy that is active now, asked for only if need be.
     pub fn settle(&self, live: impl FnOnce() -> Vec<BlobId>) {
+        self.opened.close();
         let Some(folder) = &self.folder else { return };
         let mut added = std::mem::take(&mut *self.added());
         if added.is_empty() {
@@ -257,13 +229,11 @@ impl LocalPacks {
     /// Adds the live blobs of some packs as new packs.
     fn gather(&self, from: &[Known], live: &HashSet<Short>) {
         let (mut builder, mut encoder) = (PackBuilder::new(), Encoder::new());
-        let mut decoded = Decoded::default();
         let (mut blobs, mut seen): (Vec<BlobId>, BTreeSet<BlobId>) = Default::default();
         for known in from {
-            let Some(content) = self.content(&known.id, &mut decoded) else {
-                continue;
-            };
-            for blob in content.pack.blobs() {
+            let slot = self.slot(&known.id);
+            let Some(pack) = slot.pack() else { continue };
+            for blob in (0..known.blobs.len()).filter_map(|at| pack.blob(at)) {
                 if !live.contains(&short(&blob.id())) || !seen.insert(blob.id()) {
                     continue;
                 }
@@ -403,10 +373,9 @@ mod tests {
 
     fn held(folder: &Path, numbers: std::ops::Range<u32>) -> usize {
         let local = LocalPacks::open(Some(folder.to_owned()));
-        let mut decoded = Decoded::default();
         let found = numbers.filter(|number| {
             let page = page(*number);
-            let same = local.with(&BlobId::of(&page), &mut decoded, |bytes| bytes == page);
+            let same = local.with(&BlobId::of(&page), |bytes| bytes == page);
             same == Some(true)
         });
         found.count()

@@ -15,7 +15,7 @@ use pmx_sync::push::{Behind, Kin, Uploads};
 use pmx_sync::scan::{Scan, Sources};
 
 use super::crew::Place;
-use crate::cache::{Decoded, LocalPacks};
+use crate::cache::LocalPacks;
 use crate::error::Failure;
 
 /// A pack whose blobs resemble less than this share of it, of what is at hand, is sent without a
@@ -52,8 +52,12 @@ impl Build<'_> {
             appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
         }
         let blobs = || self.rows(plan).map(|row| row.entry.blob);
-        let prefix = self.prefix(plan, &mut place.decoded);
-        let behind = prefix.and_then(|prefix| builder.behind(&prefix, &mut place.encoder, level));
+        let prefix = self.prefix(plan, &mut place.prefix);
+        let behind = prefix.and_then(|prefix| {
+            let pack = builder.behind(&prefix, &mut place.encoder, level);
+            place.prefix = prefix.into_memory();
+            pack
+        });
         let pack = if behind.is_some() {
             self.packs.add_raw(&builder, &mut place.encoder, blobs());
             behind
@@ -74,7 +78,7 @@ impl Build<'_> {
     }
 
     /// What the blobs of a pack resemble, as far as it is at hand and enough of it is.
-    fn prefix(&self, plan: &PackPlan, decoded: &mut Decoded) -> Option<Prefix> {
+    fn prefix(&self, plan: &PackPlan, memory: &mut Vec<u8>) -> Option<Prefix> {
         let behind = self.behind.filter(|_| plan.kind == PackKind::Solid)?;
         let mut kin = BTreeSet::new();
         let mut resembling = 0;
@@ -90,11 +94,10 @@ impl Build<'_> {
         if resembling * LEAST_SHARE < plan.raw.max(1) {
             return None;
         }
-        let mut prefix = Prefix::of(behind.base);
+        let mut prefix = Prefix::within(std::mem::take(memory), behind.base);
         for Kin { rank, blob, size } in kin {
             if prefix.raw_bytes() + size <= behind.raw_bytes_max {
-                self.packs
-                    .with(&blob, decoded, |bytes| prefix.push(rank, bytes));
+                self.packs.with(&blob, |bytes| prefix.push(rank, bytes));
             }
         }
         Some(prefix)

@@ -12,7 +12,6 @@ use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::pack::wire::PackBuilder;
 
 use crate::args::Compression;
-use crate::cache::Decoded;
 use crate::error::Failure;
 
 /// Threads that build: each holds a pack's bytes, raw and compressed, and zstd's window.
@@ -115,7 +114,8 @@ fn builders() -> usize {
 pub(super) struct Place {
     pub(super) encoder: Encoder,
     pub(super) builder: PackBuilder,
-    pub(super) decoded: Decoded,
+    /// For the blobs that a pack refers to.
+    pub(super) prefix: Vec<u8>,
 }
 
 /// The places, of which there are as many as threads may build.

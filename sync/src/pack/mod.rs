@@ -5,16 +5,18 @@
 //! blob is a frame of its own, so that a page is one ranged read ([`rest`]). Blobs above
 //! [`PART_BYTES`](crate::limits::PART_BYTES) travel and lie in parts ([`part`]). What arrives is
 //! a claim until it is hashed: [`VerifiedBlob`], [`VerifiedPack`] and [`part::VerifiedPart`] can
-//! only be had by hashing.
+//! only be had by hashing. An [`OpenPack`] is hashed blob by blob, as they are asked for.
 
 use crate::codec::Level;
 
+mod open;
 pub mod part;
 pub mod plan;
 pub mod rest;
 mod verified;
 pub mod wire;
 
+pub use open::OpenPack;
 pub use verified::{VerifiedBlob, VerifiedPack};
 
 /// How a sender codes a pack or a part.

@@ -27,7 +27,7 @@ use crate::limits::{
     PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, PREFIX_RAW_BYTES_MAX, PREFIX_ROWS_MAX,
 };
 use crate::pack::verified::Repeated;
-use crate::pack::{Coding, PackKind, VerifiedPack};
+use crate::pack::{Coding, OpenPack, PackKind, VerifiedPack};
 use crate::wire::Ranges;
 
 const MAGIC: [u8; 4] = *b"PMXW";
@@ -237,11 +237,22 @@ pub struct Prefix {
 impl Prefix {
     /// Nothing of a manifest yet.
     pub fn of(base: Root) -> Self {
+        Self::within(Vec::new(), base)
+    }
+
+    /// The same within memory that was used before, whatever it holds.
+    pub fn within(mut memory: Vec<u8>, base: Root) -> Self {
+        memory.clear();
         let rows = Ranges::default();
         Self {
             reference: Reference { base, rows },
-            raw: Vec::new(),
+            raw: memory,
         }
+    }
+
+    /// The memory of the blobs, for the next prefix.
+    pub fn into_memory(self) -> Vec<u8> {
+        self.raw
     }
 
     /// Adds the blob of a row behind those that were added. One that is no longer within bounds is
@@ -299,21 +310,19 @@ pub fn verify_behind(
     if pack.reference.as_ref() != prefix.map(Prefix::reference) {
         return Err(PackError::Prefix);
     }
-    let raw_len: usize = pack.sizes.iter().sum();
-    let raw = match (pack.kind, prefix) {
-        (PackKind::Solid, Some(prefix)) => {
-            decoder.frame_behind(&prefix.raw, pack.body, raw_len as u64, Bounds::WIRE)?
-        }
-        (PackKind::Solid, None) => decoder.frame(pack.body, raw_len as u64, Bounds::WIRE)?,
-        (PackKind::Stored, _) if pack.body.len() == raw_len => pack.body.to_vec(),
-        (PackKind::Stored, _) => {
-            return Err(PackError::BodyLength {
-                declared: raw_len as u64,
-                actual: pack.body.len() as u64,
-            });
-        }
-    };
+    let raw = pack.raw(prefix, Vec::new(), decoder)?;
     VerifiedPack::hash(pack.kind, raw, &pack.sizes).map_err(|Repeated(id)| PackError::Repeated(id))
+}
+
+/// Decodes a pack that was kept, into memory that was used before, and hashes nothing yet. Without
+/// a prefix, because what it would refer to may be gone.
+pub fn open(wire: &[u8], memory: Vec<u8>, decoder: &mut Decoder) -> Result<OpenPack, PackError> {
+    let pack = Head::read(wire)?;
+    if pack.reference.is_some() {
+        return Err(PackError::Prefix);
+    }
+    let raw = pack.raw(None, memory, decoder)?;
+    Ok(OpenPack::of(raw, &pack.sizes))
 }
 
 /// What comes before the body.
@@ -348,6 +357,29 @@ impl<'a> Head<'a> {
             reference,
             body,
         })
+    }
+
+    /// The blobs, one after the other.
+    fn raw(
+        &self,
+        prefix: Option<&Prefix>,
+        memory: Vec<u8>,
+        decoder: &mut Decoder,
+    ) -> Result<Vec<u8>, PackError> {
+        let declared = self.sizes.iter().sum::<usize>() as u64;
+        match (self.kind, prefix) {
+            (PackKind::Solid, Some(prefix)) => {
+                Ok(decoder.frame_behind(&prefix.raw, self.body, declared, Bounds::WIRE)?)
+            }
+            (PackKind::Solid, None) => {
+                Ok(decoder.frame_in(memory, self.body, declared, Bounds::WIRE)?)
+            }
+            (PackKind::Stored, _) if self.body.len() as u64 == declared => Ok(self.body.to_vec()),
+            (PackKind::Stored, _) => Err(PackError::BodyLength {
+                declared,
+                actual: self.body.len() as u64,
+            }),
+        }
     }
 }
 
