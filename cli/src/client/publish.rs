@@ -112,7 +112,7 @@ impl Publish<'_> {
             match action {
                 Action::Begin(request) => {
                     if request.head.commit.is_some() {
-                        guard.check_local(self.local, base)?;
+                        guard.check_base(push.summary())?;
                     }
                     let body = self.body(request)?;
                     let reply = self.client.begin(&body);
@@ -122,7 +122,7 @@ impl Publish<'_> {
                 Action::Upload(uploads) => {
                     if uploads.behind.is_some() {
                         // What the base lacks is all that changes.
-                        guard.check_local(self.local, base)?;
+                        guard.check_base(push.summary())?;
                     }
                     guard.check_before_upload()?;
                     self.ui.detail(format!(
@@ -313,13 +313,14 @@ impl Guard {
     }
 
     /// Before a commit in the first request: it happens only if the base is what is active.
-    fn check_local(&mut self, local: &Local, base: Option<Active>) -> Result<(), Failure> {
-        if let (Some(_), Some(base)) = (self.bound, base) {
-            let changes = local.changes_since(base.root)?;
-            self.verdict = Verdict::Counted(Summary::of(&changes, local.totals().files));
-            return self.check_before_commit();
+    fn check_base(&mut self, summary: Option<Summary>) -> Result<(), Failure> {
+        match summary {
+            Some(summary) => {
+                self.verdict = Verdict::Counted(summary);
+                self.check_before_commit()
+            }
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// As early as it can be told, so that nothing is sent in vain.

@@ -26,9 +26,7 @@ use crate::encode::write_bytes;
 use crate::id::{PackId, Root};
 use crate::limits::{BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACK_RAW_BYTES_MAX, PACKS_NAMED_MAX};
 use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
-use crate::manifest::{
-    Change, ManifestError, NewNode, NodeSource, Origins, diff, encode_patch, encode_patch_from,
-};
+use crate::manifest::{Change, ManifestError, NewNode, NodeSource, diff, encode_patch};
 use crate::name::{AliasName, SpaceName};
 use crate::wire::{
     BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, Order, Problem, Section,
@@ -188,8 +186,10 @@ pub struct Push<'a, S> {
     rounds: u32,
     /// What is new, while the server is asked whether it has the base.
     news: Option<News>,
-    /// Where the blobs come from that are uploaded before the patch is told.
-    origins: Option<Origins>,
+    /// The patch to be told once its blobs are uploaded.
+    patch: Option<Vec<u8>>,
+    /// What the root would change in its base.
+    summary: Option<Summary>,
     /// Whether packs may refer to the base.
     references: References,
 }
@@ -206,7 +206,7 @@ enum References {
 enum Phase {
     Start,
     /// Tell the patch that counts the blobs of packs which arrived, and commit.
-    Count(Origins, Vec<PackId>),
+    Count(Vec<u8>, Vec<PackId>),
     /// Ask about the root alone.
     Ask,
     /// Tell a patch, but commit separately: the small publish was overtaken.
@@ -237,7 +237,8 @@ impl<'a, S: NodeSource> Push<'a, S> {
             active: 0,
             rounds: 0,
             news: None,
-            origins: None,
+            patch: None,
+            summary: None,
             references,
         }
     }
@@ -251,7 +252,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Start => self.start(),
             Phase::Ask => Ok(Action::Begin(self.request(None, Vec::new()))),
-            Phase::Count(origins, packs) => self.count(&origins, &packs),
+            Phase::Count(patch, packs) => self.count(patch, &packs),
             Phase::Patch => {
                 let Some(base) = self.intent.base else {
                     return self.tell_outline();
@@ -280,6 +281,12 @@ impl<'a, S: NodeSource> Push<'a, S> {
     /// The deploy that a commit would replace, as far as is known; 0 if there is none yet.
     pub const fn active(&self) -> u64 {
         self.active
+    }
+
+    /// What the root would change in its base, if that is known: it is what a commit changes that
+    /// goes with a patch.
+    pub const fn summary(&self) -> Option<Summary> {
+        self.summary
     }
 
     /// Takes in the server's answer to the last request.
@@ -331,8 +338,8 @@ impl<'a, S: NodeSource> Push<'a, S> {
 
     /// Takes in that everything of the last [`Action::Upload`] arrived, in these packs.
     pub fn uploaded(&mut self, packs: Vec<PackId>) {
-        self.phase = match self.origins.take() {
-            Some(origins) => Phase::Count(origins, packs),
+        self.phase = match self.patch.take() {
+            Some(patch) => Phase::Count(patch, packs),
             None => Phase::Commit,
         };
     }
@@ -375,7 +382,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             return Ok(Action::Begin(self.request(None, Vec::new())));
         }
         if self.intent.mode == Mode::Dry {
-            let changes = self.changes(base.root)?;
+            let changes = diff(self.source, base.root, self.source, self.intent.root)?;
             return Ok(Action::Begin(
                 self.request(Some(base.root), vec![patch(&changes)]),
             ));
@@ -387,8 +394,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             self.news = Some(news);
             return Ok(Action::Begin(self.request(Some(base.root), Vec::new())));
         }
-        let patch = encode_patch_from(&news.changes, &news.origins);
-        let mut request = self.request(Some(base.root), vec![patch_section(patch)]);
+        let mut request = self.request(Some(base.root), vec![patch_section(news.patch)]);
         request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(base.deploy)));
         request.pack = (!news.uploads.is_empty())
             .then(|| self.with_references(news.uploads, Some(PREFIX_RAW_BYTES_MAX)));
@@ -410,7 +416,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         if news.uploads.plan.packs.len() > PACKS_NAMED_MAX {
             return Ok(Phase::Patch);
         }
-        self.origins = Some(news.origins);
+        self.patch = Some(news.patch);
         let mut uploads = self.with_references(news.uploads, reply.prefix_max);
         uploads.parts = wanted::arrived(&reply);
         uploads.arrived = reply.packs.into_iter().collect();
@@ -428,12 +434,11 @@ impl<'a, S: NodeSource> Push<'a, S> {
         uploads
     }
 
-    fn count(&self, origins: &Origins, packs: &[PackId]) -> Result<Action, PushError> {
+    fn count(&self, patch: Vec<u8>, packs: &[PackId]) -> Result<Action, PushError> {
         let Some(base) = self.intent.base else {
             return Err(PushError::Protocol("packs were sent without a base"));
         };
-        let changes = self.changes(base.root)?;
-        let patch = patch_section(encode_patch_from(&changes, origins));
+        let patch = patch_section(patch);
         let ids: Vec<u8> = packs.iter().flat_map(|pack| *pack.as_bytes()).collect();
         let packs = Section {
             kind: SectionKind::Packs,
@@ -444,16 +449,14 @@ impl<'a, S: NodeSource> Push<'a, S> {
         Ok(Action::Begin(request))
     }
 
-    fn changes(&self, base: Root) -> Result<Vec<Change>, PushError> {
-        Ok(diff(self.source, base, self.source, self.intent.root)?)
-    }
-
-    fn news(&self, base: Root) -> Result<News, PushError> {
+    fn news(&mut self, base: Root) -> Result<News, PushError> {
         let raw_bytes = match self.references {
             References::Allowed => BEHIND_RAW_BYTES,
             References::Refused => PACK_RAW_BYTES_MAX,
         };
-        Ok(News::of(self.source, base, self.changes(base)?, raw_bytes)?)
+        let news = News::of(self.source, base, self.intent.root, raw_bytes)?;
+        self.summary = Some(news.summary);
+        Ok(news)
     }
 
     fn tell_outline(&mut self) -> Result<Action, PushError> {

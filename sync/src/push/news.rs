@@ -6,23 +6,29 @@ use super::kin;
 use super::wanted::Uploads;
 use crate::id::{BlobId, Root};
 use crate::manifest::{Change, ManifestError, Node, NodeSource, Origins, Row};
+use crate::manifest::{diff, encode_patch_from};
+use crate::wire::Summary;
 
-/// The changes, the blobs that have to travel for them, and where the patch finds each.
+/// What the changes amount to.
 pub(super) struct News {
-    pub(super) changes: Vec<Change>,
+    /// How many there are of each kind.
+    pub(super) summary: Summary,
+    /// The blobs that have to travel for them.
     pub(super) uploads: Uploads,
-    pub(super) origins: Origins,
+    /// The patch, which finds each blob where it travels or lies.
+    pub(super) patch: Vec<u8>,
 }
 
 impl News {
-    /// Compares with the base, and plans packs of about `raw_bytes`. Blobs that the base has under
-    /// another path do not travel.
+    /// Compares a root with its base, and plans packs of about `raw_bytes`. Blobs that the base has
+    /// under another path do not travel.
     pub(super) fn of(
         source: &impl NodeSource,
         base: Root,
-        changes: Vec<Change>,
+        root: Root,
         raw_bytes: u64,
     ) -> Result<Self, ManifestError> {
+        let changes = diff(source, base, source, root)?;
         let held = held(source, base, &changes)?;
         let new = changes.iter().filter_map(|change| {
             let entry = change.after.clone()?;
@@ -33,9 +39,9 @@ impl News {
         uploads.kin = kin::find(source, base, &changes, &uploads.rows)?;
         let carried = uploads.in_packs().zip(0..).collect();
         Ok(Self {
-            changes,
+            summary: Summary::of(&changes, source.node(&root)?.totals().files),
             uploads,
-            origins: Origins { carried, held },
+            patch: encode_patch_from(&changes, &Origins { carried, held }),
         })
     }
 }
