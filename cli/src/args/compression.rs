@@ -1,5 +1,7 @@
 //! `--compression`.
 
+use pmx_sync::codec::Level;
+
 /// How hard to compress what is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Compression {
@@ -7,17 +9,17 @@ pub enum Compression {
     #[default]
     Auto,
     /// A zstd level, 1 to 19.
-    Level(u8),
+    Level(Level),
 }
 
 impl std::str::FromStr for Compression {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match (text, text.parse()) {
+        match (text, text.parse().ok().and_then(Level::new)) {
             ("auto", _) => Ok(Self::Auto),
-            (_, Ok(level @ 1..=19)) => Ok(Self::Level(level)),
-            _ => Err("expected auto, or a number from 1 to 19".into()),
+            (_, Some(level)) => Ok(Self::Level(level)),
+            (_, None) => Err("expected auto, or a number from 1 to 19".into()),
         }
     }
 }

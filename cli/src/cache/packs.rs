@@ -2,18 +2,18 @@
 //!
 //! By the time a site is published again its old files are overwritten, so the bytes that packs
 //! refer to are kept here: wire packs without a prefix, each a file, and an index of their blobs.
-//! A blob is decoded and hashed when it is used, so a wrong file can only make a publish larger,
-//! never wrong.
+//! A pack is named by the hash of its file, and the index is sealed by its own, so a wrong file can
+//! only make a publish larger, never wrong; the blobs need not be hashed again.
 //!
 //! ```text
 //! index = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows), pack*
-//! pack  = 32 bytes id, u32 bytes of its file, u32 number of blobs, 8 bytes of each blob's id
+//! pack  = 32 bytes id, u32 bytes of its file, u32 number of blobs, 16 bytes of each blob's id
 //! ```
 //!
 //! Integers are little-endian. What the last deploy no longer has is swept out once it outweighs
 //! the rest; many small packs are merged.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -25,7 +25,7 @@ use pmx_sync::pack::wire::{PackBuilder, WirePack};
 use super::opened::{Opened, Slot};
 use super::{Signatures, keep, read, sealed, unsealed};
 
-const MAGIC: [u8; 8] = *b"pmxpack\x01";
+const MAGIC: [u8; 8] = *b"pmxpack\x02";
 
 /// Bytes that local packs of one site may take: several times what large sites have, compressed.
 const BYTES_MAX: u64 = 512 * 1024 * 1024;
@@ -40,11 +40,8 @@ const SMALL_MAX: usize = 32;
 /// Bytes that may lie idle whatever the rest weighs.
 const IDLE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// How hard local packs are compressed that are not sent: the disk is near.
-const LEVEL: Level = Level::REST;
-
-/// The first bytes of a blob's id: enough to find it, since what is found is hashed.
-type Short = [u8; 8];
+/// The first bytes of a blob's id: as many as nobody can find twice.
+type Short = [u8; 16];
 
 fn short(blob: &BlobId) -> Short {
     let (first, _) = blob.as_bytes().split_at(size_of::<Short>());
@@ -118,8 +115,7 @@ impl LocalPacks {
     pub fn with<T>(&self, blob: &BlobId, lend: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let (pack, at) = *self.places().get(&short(blob))?;
         let slot = self.slot(&self.known().get(pack as usize)?.id);
-        let found = slot.pack()?.blob(at as usize)?;
-        (found.id() == *blob).then(|| lend(found.bytes()))
+        slot.pack()?.blob(at as usize).map(lend)
     }
 
     fn places(&self) -> &HashMap<Short, Place> {
@@ -135,19 +131,26 @@ impl LocalPacks {
 
     fn slot(&self, id: &PackId) -> Arc<Slot> {
         let folder = self.folder.as_deref();
-        let wire = || folder.and_then(|folder| read(&file_of(folder, id)));
+        let wire = || {
+            let bytes = read(&file_of(folder?, id))?;
+            (PackId::of(&bytes) == *id).then_some(bytes)
+        };
         self.opened.slot(id, wire)
     }
 
     /// Keeps a pack without a prefix that holds these blobs.
     pub fn add(&self, pack: &WirePack, blobs: impl IntoIterator<Item = BlobId>) {
+        self.keep(pack, blobs.into_iter().map(|blob| short(&blob)).collect());
+    }
+
+    fn keep(&self, pack: &WirePack, blobs: Vec<Short>) {
         let Some(folder) = &self.folder else { return };
         let id = pack.id();
         keep(Some(&file_of(folder, &id)), pack.bytes());
         let known = Known {
             id,
             bytes: pack.bytes().len() as u64,
-            blobs: blobs.into_iter().map(|blob| short(&blob)).collect(),
+            blobs,
         };
         self.added().push(known);
     }
@@ -159,10 +162,15 @@ impl LocalPacks {
         encoder: &mut Encoder,
         blobs: impl IntoIterator<Item = BlobId>,
     ) {
+        let blobs = blobs.into_iter().map(|blob| short(&blob)).collect();
+        self.keep_raw(builder, encoder, blobs);
+    }
+
+    fn keep_raw(&self, builder: &PackBuilder, encoder: &mut Encoder, blobs: Vec<Short>) {
         if self.is_kept()
-            && let Some(pack) = builder.plain(encoder, Coding::Zstd(LEVEL))
+            && let Some(pack) = builder.plain(encoder, Coding::Zstd(Level::KEPT))
         {
-            self.add(&pack, blobs);
+            self.keep(&pack, blobs);
         }
     }
 
@@ -229,25 +237,26 @@ impl LocalPacks {
     /// Adds the live blobs of some packs as new packs.
     fn gather(&self, from: &[Known], live: &HashSet<Short>) {
         let (mut builder, mut encoder) = (PackBuilder::new(), Encoder::new());
-        let (mut blobs, mut seen): (Vec<BlobId>, BTreeSet<BlobId>) = Default::default();
+        let (mut blobs, mut seen): (Vec<Short>, HashSet<Short>) = Default::default();
         for known in from {
             let slot = self.slot(&known.id);
             let Some(pack) = slot.pack() else { continue };
-            for blob in (0..known.blobs.len()).filter_map(|at| pack.blob(at)) {
-                if !live.contains(&short(&blob.id())) || !seen.insert(blob.id()) {
+            for (at, blob) in known.blobs.iter().enumerate() {
+                if !live.contains(blob) || !seen.insert(*blob) {
                     continue;
                 }
-                if builder.push(blob.bytes()).is_err() {
-                    self.add_raw(&builder, &mut encoder, std::mem::take(&mut blobs));
+                let Some(bytes) = pack.blob(at) else { continue };
+                if builder.push(bytes).is_err() {
+                    self.keep_raw(&builder, &mut encoder, std::mem::take(&mut blobs));
                     builder.clear();
-                    if builder.push(blob.bytes()).is_err() {
+                    if builder.push(bytes).is_err() {
                         continue;
                     }
                 }
-                blobs.push(blob.id());
+                blobs.push(*blob);
             }
         }
-        self.add_raw(&builder, &mut encoder, blobs);
+        self.keep_raw(&builder, &mut encoder, blobs);
     }
 }
 

@@ -75,7 +75,7 @@ impl Pace {
     /// The level of the next body.
     pub(super) fn level(&self) -> Level {
         match self.compression {
-            Compression::Level(number) => Level::new(number).unwrap_or(Level::WIRE),
+            Compression::Level(level) => level,
             Compression::Auto if self.is_slow.load(Ordering::Relaxed) => Level::WIRE_SMALL,
             Compression::Auto => Level::WIRE,
         }
@@ -84,7 +84,7 @@ impl Pace {
     /// The level of the next body behind a base.
     pub(super) fn level_behind(&self) -> Level {
         match self.compression {
-            Compression::Level(number) => Level::new(number).unwrap_or(Level::WIRE),
+            Compression::Level(level) => level,
             Compression::Auto if self.is_slow.load(Ordering::Relaxed) => Level::WIRE,
             Compression::Auto => Level::WIRE_BEHIND,
         }
@@ -172,7 +172,8 @@ mod tests {
         ] {
             let found = after(Compression::Auto, bytes, millis);
             assert_eq!(found, levels, "{bytes} B in {millis} ms");
-            assert_eq!(after(Compression::Level(7), bytes, millis), (7, 7));
+            let asked = Level::new(7).unwrap();
+            assert_eq!(after(Compression::Level(asked), bytes, millis), (7, 7));
         }
     }
 }

@@ -216,7 +216,7 @@ impl Publish<'_> {
     fn compression(&self, active: u64, uploads: &Uploads) -> Compression {
         match self.terms.compression {
             Compression::Auto if active > 0 && uploads.behind.is_none() => {
-                Compression::Level(Level::WIRE_SMALL.number())
+                Compression::Level(Level::WIRE_SMALL)
             }
             asked => asked,
         }

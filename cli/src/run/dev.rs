@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use pmx_sync::codec::Level;
 use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
 use serde_json::json;
@@ -31,7 +32,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         token: Some(Token::parse(running.publish_secret())?),
     };
     let url = running.url_of(&site.space);
-    let terms = Terms::plain(Mode::Publish, Compression::Level(1));
+    let terms = Terms::plain(Mode::Publish, Compression::Level(Level::REST));
     let scan = args.folder.scan.clone();
     let job = Job {
         folder,

@@ -30,7 +30,7 @@
 //! a few bytes a row, nearly all of them the same. Whether the ids are the meant ones shows in the
 //! root.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use super::cursor::{Cursor, Head};
 use super::diff::Change;
@@ -62,9 +62,9 @@ const MEDIA_TYPES_MAX: usize = 1_024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     /// Those that travel: their places among the blobs of the packs, in the order of both.
-    pub carried: BTreeMap<BlobId, u64>,
+    pub carried: HashMap<BlobId, u64>,
     /// Those that the base has: the rank of a row.
-    pub held: BTreeMap<BlobId, u64>,
+    pub held: HashMap<BlobId, u64>,
 }
 
 /// Encodes the changes that [`diff`](super::diff) found as a patch against the old manifest.

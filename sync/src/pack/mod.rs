@@ -5,7 +5,7 @@
 //! blob is a frame of its own, so that a page is one ranged read ([`rest`]). Blobs above
 //! [`PART_BYTES`](crate::limits::PART_BYTES) travel and lie in parts ([`part`]). What arrives is
 //! a claim until it is hashed: [`VerifiedBlob`], [`VerifiedPack`] and [`part::VerifiedPart`] can
-//! only be had by hashing. An [`OpenPack`] is hashed blob by blob, as they are asked for.
+//! only be had by hashing. An [`OpenPack`] never arrived: it was kept.
 
 use crate::codec::Level;
 

@@ -2,10 +2,8 @@
 
 use std::ops::Range;
 
-use crate::pack::VerifiedBlob;
-
-/// The blobs of a pack, decoded and not hashed yet: whoever wants one of them says which blob it
-/// has to be.
+/// The blobs of a pack, decoded and not hashed: whoever kept the pack has to know that it is still
+/// the same.
 #[derive(Debug)]
 pub struct OpenPack {
     raw: Vec<u8>,
@@ -25,10 +23,9 @@ impl OpenPack {
         Self { raw, blobs }
     }
 
-    /// Hashes one of the blobs, by its place.
-    pub fn blob(&self, at: usize) -> Option<VerifiedBlob<'_>> {
-        let range = self.blobs.get(at)?.clone();
-        self.raw.get(range).map(VerifiedBlob::of)
+    /// The bytes of one of the blobs, by its place.
+    pub fn blob(&self, at: usize) -> Option<&[u8]> {
+        self.raw.get(self.blobs.get(at)?.clone())
     }
 
     /// The memory of the blobs, for those of the next pack.

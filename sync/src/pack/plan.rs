@@ -6,7 +6,7 @@
 //! better; only the last two share what is left for them, so that a site a little above one pack
 //! becomes two of the same size, and the last pack is never a crumb.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 use crate::id::BlobId;
 use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
@@ -73,7 +73,7 @@ impl Plan {
     /// The same with packs of at most about `raw_bytes`, which is no more than a pack may have; a
     /// single larger blob is a pack of its own.
     pub fn within(raw_bytes: u64, wanted: &[Wanted<'_>]) -> Self {
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::new();
         let distinct = wanted.iter().map(|blob| {
             let Wanted { size, media, .. } = *blob;
             seen.insert(blob.blob).then_some(Piece { size, media })
@@ -153,6 +153,8 @@ fn is_full(pack: &PackPlan, size: u64, target: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -1,6 +1,6 @@
 //! What a new manifest has that its base has not: what travels, and where the rest comes from.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, HashSet};
 
 use super::kin;
 use super::wanted::Uploads;
@@ -51,10 +51,10 @@ fn held(
     source: &impl NodeSource,
     base: Root,
     changes: &[Change],
-) -> Result<BTreeMap<BlobId, u64>, ManifestError> {
+) -> Result<HashMap<BlobId, u64>, ManifestError> {
     let after = changes.iter().filter_map(|change| change.after.as_ref());
-    let wanted: BTreeSet<BlobId> = after.map(|entry| entry.blob).collect();
-    let mut held = BTreeMap::new();
+    let wanted: HashSet<BlobId> = after.map(|entry| entry.blob).collect();
+    let mut held = HashMap::new();
     if changes.iter().any(|change| change.before.is_none()) {
         // A file that moved or was copied is new where it is, and may come from anywhere.
         collect(source, base, &wanted, &mut 0, &mut held)?;
@@ -74,9 +74,9 @@ fn held(
 fn collect(
     source: &impl NodeSource,
     id: Root,
-    wanted: &BTreeSet<BlobId>,
+    wanted: &HashSet<BlobId>,
     rank: &mut u64,
-    held: &mut BTreeMap<BlobId, u64>,
+    held: &mut HashMap<BlobId, u64>,
 ) -> Result<(), ManifestError> {
     match &*source.node(&id)? {
         Node::Leaf(rows) => {

@@ -1,6 +1,6 @@
 //! What has to be uploaded: distinct blobs, in path order, planned into packs and parts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::kin::Kin;
 use crate::id::{BlobId, PackId, Root};
@@ -63,7 +63,7 @@ impl Uploads {
 
     /// Plans packs of at most about `raw_bytes`.
     pub(super) fn within(raw_bytes: u64, mut rows: Vec<Row>) -> Self {
-        let mut seen = BTreeSet::new();
+        let mut seen = HashSet::new();
         rows.retain(|row| seen.insert(row.entry.blob));
         let wanted: Vec<Wanted<'_>> = rows.iter().map(wanted).collect();
         let plan = Plan::within(raw_bytes, &wanted);
