@@ -1,9 +1,10 @@
 //! The whole conversation without faults: client and server halves in memory.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use data_encoding::BASE64;
 use http::{Method, Request, StatusCode};
 use pmx_sync::code::Code;
 use pmx_sync::codec::{Bounds, Decoder};
@@ -11,10 +12,11 @@ use pmx_sync::hash::Hash;
 use pmx_sync::limits::PART_BYTES;
 use pmx_sync::manifest::NodeMap;
 use pmx_sync::push::{Base, Intent, Mode, Old, Outcome, OutcomeKind};
-use pmx_sync::serve::{Nonce, Server};
+use pmx_sync::serve::{Blobs, Nonce, Server};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::{DeployMeta, DeploysReply, DiffReply, RollbackHead, VERSION};
+use sha2::{Digest, Sha256};
 
 use crate::sim::client::{Answer, Broken, Client, Network};
 use crate::sim::model::{Catalogue, Site};
@@ -25,6 +27,7 @@ type Backend = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<Sqlite, Memory
 
 /// A server in memory, and how many requests it got.
 struct Host {
+    backend: Backend,
     server: Server<Backend>,
     blobs: MemoryBlobs,
     requests: Cell<u64>,
@@ -39,10 +42,16 @@ impl Host {
             spaces: MemorySpaces::new(blobs.clone(), |_| Sqlite::new()),
         };
         Self {
-            server: Server::new(backend, settings()),
+            server: Server::new(backend.clone(), settings()),
+            backend,
             blobs,
             requests: Cell::new(0),
         }
+    }
+
+    /// A server that remembers nothing takes over.
+    fn forget(&mut self) {
+        self.server = Server::new(self.backend.clone(), settings());
     }
 
     /// What a site answers to a GET.
@@ -469,6 +478,54 @@ fn an_empty_site_and_back() {
         story.host.site("docs", "/", &[]).status,
         StatusCode::NOT_FOUND
     );
+}
+
+/// What a difference starts from is not what the page is made of.
+#[test]
+fn whatever_is_lost_of_an_old_deploy_a_returning_browser_gets_the_new_page() {
+    let mut story = Story::new();
+    let page = |line: &str| {
+        let words = noise(9_000, 4)
+            .iter()
+            .map(u8::to_string)
+            .collect::<Vec<_>>();
+        Bytes::from(format!("<!doctype html>{} {line}", words.join(" ")))
+    };
+    let [old, new] = [page("one"), page("two")];
+    let sites = [&old, &new].map(|page| story.site(&[("a.html".into(), page.clone())].into()));
+    story.publish(&sites[0], None);
+    let document = [
+        ("accept-encoding", "zstd, dcz"),
+        ("sec-fetch-dest", "document"),
+        ("sec-ch-ua", "\"Chromium\";v=\"156\""),
+    ];
+    let first = story.host.site("docs", "/a", &document);
+    let named = first.headers["use-as-dictionary"].to_str().unwrap();
+    let (_, id) = named.split_once("id=").unwrap();
+    let of_old: Vec<_> = story.host.blobs.all().into_iter().collect();
+    story.publish(&sites[1], base(&sites[0], 1));
+
+    let sha256 = format!(":{}:", BASE64.encode(&Sha256::digest(&old)));
+    let kept = [("available-dictionary", &*sha256), ("dictionary-id", id)];
+    let returning = [&document[..], &kept].concat();
+    let mut codings = BTreeSet::new();
+    for (key, bytes) in of_old {
+        story.host.forget();
+        let whole = story.host.site("docs", "/a", &returning);
+        assert_eq!(whole.headers["content-encoding"], "dcz");
+        block_on(story.host.blobs.delete(&[key])).unwrap();
+        story.host.forget();
+        let answer = story.host.site("docs", "/a", &returning);
+        assert_eq!(answer.status, StatusCode::OK, "without {key:?}");
+        let coding = answer.headers["content-encoding"].to_str().unwrap();
+        if coding == "zstd" {
+            assert!(decoded(&answer) == new, "without {key:?}");
+        }
+        codings.insert(coding.to_owned());
+        block_on(story.host.blobs.write(key, bytes)).unwrap();
+    }
+    // Without the old page there is no difference.
+    assert!(codings.contains("zstd"), "{codings:?}");
 }
 
 #[test]
