@@ -60,3 +60,65 @@ impl Opened {
         recent.clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use pmx_sync::codec::{Encoder, Level};
+    use pmx_sync::pack::Coding;
+    use pmx_sync::pack::wire::{PackBuilder, WirePack};
+
+    use super::*;
+
+    fn pack(number: u8) -> WirePack {
+        let mut builder = PackBuilder::new();
+        builder.push(&[number; 1_000]).unwrap();
+        let coding = Coding::Zstd(Level::KEPT);
+        builder.finish(&mut Encoder::new(), coding).unwrap()
+    }
+
+    #[test]
+    fn a_pack_is_opened_once_for_all_who_want_it() {
+        let (opened, reads) = (Opened::default(), AtomicUsize::new(0));
+        let ask = |number: u8| {
+            let wire = pack(number);
+            let slot = opened.slot(&wire.id(), || {
+                reads.fetch_add(1, Ordering::Relaxed);
+                Some(wire.into_bytes())
+            });
+            let blob = slot.pack().and_then(|pack| pack.blob(0));
+            assert_eq!(blob, Some(&[number; 1_000][..]), "pack {number}");
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..3).for_each(ask));
+            }
+        });
+        assert_eq!(reads.swap(0, Ordering::Relaxed), 3);
+        opened.close();
+        // The one that nobody asked for longest leaves its memory to the next.
+        let asked = [
+            (0, 1),
+            (1, 1),
+            (2, 1),
+            (3, 1),
+            (0, 0),
+            (4, 1),
+            (0, 0),
+            (1, 1),
+        ];
+        for (number, expected) in asked {
+            ask(number);
+            assert_eq!(reads.swap(0, Ordering::Relaxed), expected, "pack {number}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_asked_for_once() {
+        let (opened, wire) = (Opened::default(), pack(0));
+        assert!(opened.slot(&wire.id(), || None).pack().is_none());
+        let again = opened.slot(&wire.id(), || panic!("it was read again"));
+        assert!(again.pack().is_none());
+    }
+}

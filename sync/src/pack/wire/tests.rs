@@ -148,6 +148,25 @@ fn a_pack_behind_its_base_is_the_difference() {
 }
 
 #[test]
+fn a_pack_that_was_kept_opens_whatever_its_memory_held() {
+    let [before, after] = versions();
+    let alone: Vec<&[u8]> = after.iter().map(Vec::as_slice).collect();
+    let mut decoder = Decoder::new();
+    let mut memory = vec![7; 100];
+    for coding in [SOLID, Coding::Stored] {
+        let opened = open(&pack(&alone, coding), memory, &mut decoder).unwrap();
+        for (at, blob) in after.iter().enumerate() {
+            assert_eq!(opened.blob(at), Some(&blob[..]));
+        }
+        assert_eq!(opened.blob(after.len()), None);
+        memory = opened.into_memory();
+    }
+    let behind = pack_behind(&prefix(&before), &after);
+    let refused = open(&behind, memory, &mut decoder).unwrap_err();
+    assert_eq!(refused, PackError::Prefix);
+}
+
+#[test]
 fn references_have_one_spelling() {
     let behind = |numbers: &[u64]| {
         let mut wire = b"PMXW\x01\x03\x01\x01".to_vec();
