@@ -18,10 +18,9 @@ use crate::limits::{
     PACK_RAW_BYTES_MAX, PART_BYTES, REST_WINDOW_LOG_MAX, SECTION_RAW_BYTES_MAX, WIRE_WINDOW_LOG_MAX,
 };
 
-/// How hard zstd tries: 1 to 19, and below zero for speed alone. Above that zstd wants windows we
-/// would refuse.
+/// How hard zstd tries: 1 (fastest) to 19. Above that zstd wants windows we would refuse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Level(i8);
+pub struct Level(u8);
 
 impl Level {
     /// What a client uses for solid packs when time counts.
@@ -36,20 +35,17 @@ impl Level {
     pub const WIRE_BEHIND: Self = Self(2);
     /// What a server uses for frames at rest: level 3 would save 4 % for a third more CPU.
     pub const REST: Self = Self(1);
-    /// For what is kept on a disk at hand and is not sent: level 1 would save an eighth for
-    /// twice the CPU.
-    pub const KEPT: Self = Self(-2);
 
     /// A level from 1 to 19, or nothing.
     pub const fn new(level: u8) -> Option<Self> {
         match level {
-            1..=19 => Some(Self(level.cast_signed())),
+            1..=19 => Some(Self(level)),
             _ => None,
         }
     }
 
     /// The number.
-    pub const fn number(self) -> i8 {
+    pub const fn number(self) -> u8 {
         self.0
     }
 }
@@ -182,8 +178,7 @@ impl Default for Encoder {
 }
 
 /// Bytes that must be the same before long-distance matching looks closer. What it is for is whole
-/// pages; shorter pieces are found nearby. zstd's own 64 takes a tenth more time for a fiftieth of
-/// the bytes more.
+/// pages; shorter pieces are found nearby. With zstd's own 64, a fiftieth more is sent.
 const FAR_MATCH_BYTES: u32 = 128;
 
 /// log2 of how many places with the same hash long-distance matching compares. Pages share much, so

@@ -155,7 +155,7 @@ impl LocalPacks {
         self.added().push(known);
     }
 
-    /// Keeps what a builder holds, compressed lightly.
+    /// Keeps what a builder holds, compressed lightly: the disk is near.
     pub fn add_raw(
         &self,
         builder: &PackBuilder,
@@ -168,7 +168,7 @@ impl LocalPacks {
 
     fn keep_raw(&self, builder: &PackBuilder, encoder: &mut Encoder, blobs: Vec<Short>) {
         if self.is_kept()
-            && let Some(pack) = builder.plain(encoder, Coding::Zstd(Level::KEPT))
+            && let Some(pack) = builder.plain(encoder, Coding::Zstd(Level::REST))
         {
             self.keep(&pack, blobs);
         }
