@@ -181,8 +181,13 @@ impl LocalPacks {
     /// Makes what was added part of what is here, and sweeps out what is of no use any more:
     /// `live` are the blobs of the deploy that is active now, asked for only if need be.
     pub fn settle(&self, live: impl FnOnce() -> Vec<BlobId>) {
+        if let Some(folder) = &self.folder {
+            self.settle_in(folder, live);
+        }
         self.opened.close();
-        let Some(folder) = &self.folder else { return };
+    }
+
+    fn settle_in(&self, folder: &Path, live: impl FnOnce() -> Vec<BlobId>) {
         let mut added = std::mem::take(&mut *self.added());
         if added.is_empty() {
             return;
