@@ -16,6 +16,10 @@ import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Log, LogLevel, Miniflare } from "miniflare";
 
+// Where V8 sweeps beside the program, this release of workerd may wait for that for ever, with one
+// core busy, after many large bodies: its message loop takes the same sweeping task again and again.
+process.env.MINIFLARE_WORKERD_V8_FLAGS ??= "--single-threaded-gc";
+
 const here = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
   options: {
