@@ -187,6 +187,7 @@ mod tests {
         130 E_INTERRUPTED
         1 E_STORAGE
         7 E_CORRUPT
+        1 E_SCHEMA_TOO_NEW
         1 E_LOCAL
         1 E_EVENTS_GONE
         4 E_ORIGIN

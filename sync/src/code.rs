@@ -219,6 +219,9 @@ codes! {
     Corrupt "E_CORRUPT" Integrity 500 false
         "Publish the site again; report it if the disk is healthy."
         "Stored bytes are not what was written."
+    SchemaTooNew "E_SCHEMA_TOO_NEW" Other 500 false
+        "Start the pmx that wrote the database, or a newer one; or restore a backup from before that pmx first started."
+        "A newer server wrote one of the server's databases, in a form that this server does not know. It changes nothing there."
     Local "E_LOCAL" Other 500 false
         "Check the disk and the permissions of the folder that is named."
         "A local file that pmx itself keeps can't be read or written."

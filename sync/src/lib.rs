@@ -26,6 +26,7 @@ pub mod path;
 pub mod push;
 #[cfg(feature = "scan")]
 pub mod scan;
+pub mod schema;
 pub mod serve;
 pub mod site;
 pub mod space;

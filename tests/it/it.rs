@@ -42,6 +42,7 @@ mod publish;
 mod refused;
 mod registry;
 mod returning;
+mod schema;
 mod serving;
 mod sim;
 mod streaming;

@@ -472,7 +472,9 @@ fn an_older_ledger_takes_previews() {
     world.server.kill();
     let ledger = world.temp.path().join("data/spaces/docs.db");
     let ledger = rusqlite::Connection::open(ledger).unwrap();
-    let before = "DROP INDEX deploy_alias; DROP TABLE alias; ALTER TABLE deploy DROP COLUMN alias;
+    let before = "DROP INDEX deploy_order; DROP TABLE hold; DROP TABLE build;
+        DELETE FROM meta WHERE key = 'readable_by';
+        DROP INDEX deploy_alias; DROP TABLE alias; ALTER TABLE deploy DROP COLUMN alias;
         UPDATE meta SET value = '1' WHERE key = 'schema'";
     ledger.execute_batch(before).unwrap();
     drop(ledger);

@@ -1,4 +1,4 @@
-//! The SQL state of a space: its schema and its queries.
+//! The SQL state of a space: its queries (its tables are in [`tables`]).
 //!
 //! Row counts are what a Durable Object is billed for, so nothing here has a row per path or per
 //! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024
@@ -9,52 +9,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::aliases::alias_name;
-use super::events;
+use super::{events, tables};
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::limits::PARTS_NAMED_MAX;
 use crate::location::Extent;
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
 use crate::name::AliasName;
+use crate::schema::{SchemaError, Verdict};
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
 use crate::wire::{DeployKind, DeployMeta, DeployView, Offered, Order, Summary};
-
-const SCHEMA: &[&str] = &[
-    "CREATE TABLE IF NOT EXISTS meta (
-        key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    // A node without an object is pending: its twin is not written, and what it names may be
-    // missing.
-    "CREATE TABLE IF NOT EXISTS node (
-        id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
-        object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS have (
-        bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL) STRICT",
-    // A pack with a table of contents is pending: its blobs are not in their buckets yet.
-    "CREATE TABLE IF NOT EXISTS pack (
-        id BLOB PRIMARY KEY, object BLOB NOT NULL, toc BLOB) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS part (
-        blob BLOB NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
-        chaining_value BLOB NOT NULL, location BLOB NOT NULL,
-        PRIMARY KEY (blob, number)) STRICT, WITHOUT ROWID",
-    "CREATE TABLE IF NOT EXISTS deploy (
-        number INTEGER PRIMARY KEY, root BLOB NOT NULL, parent INTEGER NOT NULL,
-        kind TEXT NOT NULL, restores INTEGER, at INTEGER NOT NULL,
-        files INTEGER NOT NULL, bytes INTEGER NOT NULL, new_bytes INTEGER NOT NULL,
-        added INTEGER NOT NULL, modified INTEGER NOT NULL, removed INTEGER NOT NULL,
-        unchanged INTEGER NOT NULL, order_kind TEXT, order_value INTEGER,
-        key TEXT NOT NULL, meta TEXT NOT NULL) STRICT",
-    "CREATE TABLE IF NOT EXISTS outbox (
-        kind TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-];
-
-/// What the second version of the schema added: previews. A deploy with an alias was never active.
-const PREVIEWS: &[&str] = &[
-    "ALTER TABLE deploy ADD COLUMN alias TEXT",
-    "CREATE INDEX deploy_alias ON deploy (alias, number)",
-    "CREATE TABLE alias (
-        name TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
-    "UPDATE meta SET value = '2' WHERE key = 'schema'",
-];
 
 const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
      added, modified, removed, unchanged, order_kind, order_value, meta, key, alias";
@@ -106,41 +70,44 @@ impl<'a, S: Sql> Ledger<'a, S> {
     }
 
     /// Makes the tables and the space's id, unless they are there.
-    pub(crate) fn open(&self, fresh: SpaceId) -> Result<SpaceId, SqlError> {
+    pub(crate) fn open(&self, fresh: SpaceId) -> Result<SpaceId, SchemaError> {
         if let Some(id) = self.space()? {
             return Ok(id);
         }
         self.sql.atomically(|sql| {
-            for statement in SCHEMA {
-                sql.run(statement, &[])?;
-            }
-            let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES (?, ?)";
-            sql.run(insert, &["schema".into(), "1".into()])?;
-            sql.run(insert, &["space".into(), fresh.to_string().into()])?;
-            upgrade(sql)?;
+            tables::make(sql)?;
+            let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('space', ?)";
+            sql.run(insert, &[fresh.to_string().into()])?;
             events::install(sql, fresh)
         })?;
-        self.space()?
-            .ok_or_else(|| SqlError("the space has no id after it was made".into()))
+        let made = self.space()?;
+        made.ok_or_else(|| SqlError("the space has no id after it was made".into()).into())
     }
 
     /// The space's id, if the space was made. A ledger without tables is no failure; a storage that
     /// fails is one, and must not look like a space that is not there.
-    pub(crate) fn space(&self) -> Result<Option<SpaceId>, SqlError> {
-        let select = "SELECT value FROM meta WHERE key IN ('schema', 'space') ORDER BY key";
+    pub(crate) fn space(&self) -> Result<Option<SpaceId>, SchemaError> {
+        let select = "SELECT key, value FROM meta WHERE key IN ('schema', 'readable_by', 'space')";
         let rows = match self.sql.run(select, &[]) {
             Ok(rows) => rows,
-            Err(error) if self.has_tables()? => return Err(error),
+            Err(error) if self.has_tables()? => return Err(error.into()),
             Err(_) => return Ok(None),
         };
-        let [schema, space] = &rows[..] else {
+        let mut found = BTreeMap::new();
+        for row in &rows {
+            found.insert(text(row, 0)?, text(row, 1)?);
+        }
+        let of = |key| found.get(key).map(String::as_str);
+        let recorded = tables::SCHEMA.parse(of("schema"), of("readable_by"))?;
+        let (Some(recorded), Some(space)) = (recorded, of("space")) else {
             return Ok(None);
         };
-        if text(schema, 0)? == "1" {
-            self.sql.atomically(upgrade)?;
+        if let Verdict::Migrate { from } = tables::SCHEMA.check(recorded)? {
+            self.sql.atomically(|sql| tables::migrate(sql, from))?;
         }
-        let id = SpaceId::from_hex(&text(space, 0)?);
-        id.map(Some).map_err(|error| SqlError(error.to_string()))
+        let id = SpaceId::from_hex(space);
+        id.map(Some)
+            .map_err(|error| SqlError(error.to_string()).into())
     }
 
     fn has_tables(&self) -> Result<bool, SqlError> {
@@ -467,13 +434,6 @@ impl<S: Sql> NodeSource for Ledger<'_, S> {
         self.nodes.borrow_mut().insert(*id, Arc::clone(&node));
         Ok(node)
     }
-}
-
-/// Brings a ledger to the schema of today.
-fn upgrade<S: Sql>(sql: &S) -> Result<(), SqlError> {
-    PREVIEWS
-        .iter()
-        .try_for_each(|statement| sql.run(statement, &[]).map(drop))
 }
 
 const fn kind_name(kind: DeployKind) -> &'static str {

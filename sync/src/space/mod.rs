@@ -14,6 +14,7 @@ mod ledger;
 mod prepare;
 mod publish;
 mod survey;
+mod tables;
 
 pub use command::{Command, Due, Offer, PartArrived, Publish, Reply, SmallPack};
 

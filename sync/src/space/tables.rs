@@ -1,0 +1,79 @@
+//! Ledger schema: the tables of a space's database, and the migrations from older versions.
+
+use crate::schema::Schema;
+use crate::sql::{Sql, SqlError};
+
+/// The schema of a space's ledger. Code that knows version 2 ignores what version 3 added.
+pub(super) const SCHEMA: Schema = Schema {
+    database: "the ledger of a space",
+    table: "meta",
+    version: 3,
+    readable_by: 2,
+};
+
+/// What each version added to the one before, the first one to nothing.
+const VERSIONS: [&[&str]; SCHEMA.version as usize] = [FIRST, PREVIEWS, HOLDS];
+
+const FIRST: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS meta (
+        key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    // A node without an object is pending: its twin is not written, and what it names may be
+    // missing.
+    "CREATE TABLE IF NOT EXISTS node (
+        id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
+        object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS have (
+        bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL) STRICT",
+    // A pack with a table of contents is pending: its blobs are not in their buckets yet.
+    "CREATE TABLE IF NOT EXISTS pack (
+        id BLOB PRIMARY KEY, object BLOB NOT NULL, toc BLOB) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS part (
+        blob BLOB NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
+        chaining_value BLOB NOT NULL, location BLOB NOT NULL,
+        PRIMARY KEY (blob, number)) STRICT, WITHOUT ROWID",
+    "CREATE TABLE IF NOT EXISTS deploy (
+        number INTEGER PRIMARY KEY, root BLOB NOT NULL, parent INTEGER NOT NULL,
+        kind TEXT NOT NULL, restores INTEGER, at INTEGER NOT NULL,
+        files INTEGER NOT NULL, bytes INTEGER NOT NULL, new_bytes INTEGER NOT NULL,
+        added INTEGER NOT NULL, modified INTEGER NOT NULL, removed INTEGER NOT NULL,
+        unchanged INTEGER NOT NULL, order_kind TEXT, order_value INTEGER,
+        key TEXT NOT NULL, meta TEXT NOT NULL) STRICT",
+    "CREATE TABLE IF NOT EXISTS outbox (
+        kind TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+];
+
+/// Version 2: previews. A deploy with an alias was never active.
+const PREVIEWS: &[&str] = &[
+    "ALTER TABLE deploy ADD COLUMN alias TEXT",
+    "CREATE INDEX IF NOT EXISTS deploy_alias ON deploy (alias, number)",
+    "CREATE TABLE IF NOT EXISTS alias (
+        name TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+];
+
+/// Version 3: holds, and orders of builds that found nothing to change. A channel is the name of
+/// an alias, or empty for the deploys that were active.
+const HOLDS: &[&str] = &[
+    // `since` is the deploy that the rollback replaced; `lifted` is 0 while the hold lasts.
+    "CREATE TABLE IF NOT EXISTS hold (
+        channel TEXT PRIMARY KEY, deploy INTEGER NOT NULL, since INTEGER NOT NULL,
+        at INTEGER NOT NULL, lifted INTEGER NOT NULL) STRICT, WITHOUT ROWID",
+    // The newest build of each kind that found its site in a deploy, and that deploy.
+    "CREATE TABLE IF NOT EXISTS build (
+        channel TEXT NOT NULL, order_kind TEXT NOT NULL, order_value INTEGER NOT NULL,
+        deploy INTEGER NOT NULL, PRIMARY KEY (channel, order_kind)) STRICT, WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS deploy_order ON deploy (order_kind, alias, order_value, number)
+        WHERE order_kind IS NOT NULL",
+];
+
+/// Makes all tables: part of the turn that makes a space.
+pub(super) fn make<S: Sql>(sql: &S) -> Result<(), SqlError> {
+    migrate(sql, 0)
+}
+
+/// Adds what the versions after `from` added, and records the version of today.
+pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
+    for statement in VERSIONS.iter().skip(from as usize).copied().flatten() {
+        sql.run(statement, &[])?;
+    }
+    SCHEMA.record(sql)
+}

@@ -1,0 +1,168 @@
+//! Schema versions of a space's ledger: older ones are migrated, newer ones used or refused.
+
+use std::path::PathBuf;
+
+use pmx_sync::code::Code;
+use pmx_sync::id::{NodeId, SpaceId};
+use pmx_sync::name::SpaceName;
+use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::sql::Sql as _;
+use pmx_sync::testing::MemoryBlobs;
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::Problem;
+
+use crate::sim::platform::block_on;
+use crate::sim::sql::Sqlite;
+use crate::world::World;
+
+/// The tables of version 1, as that version made them.
+const FIRST: &str = "
+    CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE node (id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
+        object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID;
+    CREATE TABLE have (bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL) STRICT;
+    CREATE TABLE pack (id BLOB PRIMARY KEY, object BLOB NOT NULL, toc BLOB) STRICT, WITHOUT ROWID;
+    CREATE TABLE part (blob BLOB NOT NULL, number INTEGER NOT NULL, size INTEGER NOT NULL,
+        chaining_value BLOB NOT NULL, location BLOB NOT NULL,
+        PRIMARY KEY (blob, number)) STRICT, WITHOUT ROWID;
+    CREATE TABLE deploy (number INTEGER PRIMARY KEY, root BLOB NOT NULL, parent INTEGER NOT NULL,
+        kind TEXT NOT NULL, restores INTEGER, at INTEGER NOT NULL,
+        files INTEGER NOT NULL, bytes INTEGER NOT NULL, new_bytes INTEGER NOT NULL,
+        added INTEGER NOT NULL, modified INTEGER NOT NULL, removed INTEGER NOT NULL,
+        unchanged INTEGER NOT NULL, order_kind TEXT, order_value INTEGER,
+        key TEXT NOT NULL, meta TEXT NOT NULL) STRICT;
+    CREATE TABLE outbox (kind TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    INSERT INTO meta VALUES ('schema', '1'), ('space', 'ID');
+    INSERT INTO deploy VALUES (1, x'ROOT', 0, 'publish', NULL, 5, 1, 1, 1, 1, 0, 0, 0,
+        'run', 7, 'k', '{}');";
+
+/// What version 2 added.
+const SECOND: &str = "
+    ALTER TABLE deploy ADD COLUMN alias TEXT;
+    CREATE INDEX deploy_alias ON deploy (alias, number);
+    CREATE TABLE alias (name TEXT PRIMARY KEY, deploy INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+    UPDATE meta SET value = '2' WHERE key = 'schema';";
+
+fn ledger(statements: &[&str]) -> Sqlite {
+    let ledger = Sqlite::new();
+    let id = SpaceId::from_bytes([7; 16]).to_string();
+    let root = NodeId::of(b"root").to_hex();
+    for statement in statements.iter().flat_map(|all| all.split(';')) {
+        let statement = statement.replace("ID'", &format!("{id}'"));
+        let statement = statement.replace("ROOT", &root);
+        if !statement.trim().is_empty() {
+            ledger.run(&statement, &[]).unwrap();
+        }
+    }
+    ledger
+}
+
+fn ask(ledger: &Sqlite, command: Command) -> Result<Reply, Problem> {
+    let docs = SpaceName::parse("docs").unwrap();
+    let blobs = MemoryBlobs::default();
+    let now = Timestamp::from_millis(9);
+    block_on(execute(ledger, &blobs, &docs, command, now))
+}
+
+fn active(ledger: &Sqlite) -> Result<u64, Code> {
+    let command = Command::Deploys {
+        before: None,
+        limit: 9,
+    };
+    match ask(ledger, command) {
+        Ok(Reply::Deploys { active, .. }) => Ok(active),
+        Ok(other) => panic!("{other:?}"),
+        Err(problem) => Err(problem.code),
+    }
+}
+
+fn everything(ledger: &Sqlite) -> String {
+    let tables = "SELECT name, sql FROM sqlite_master ORDER BY name";
+    let numbers = "SELECT key, value FROM meta ORDER BY key";
+    [tables, numbers]
+        .map(|select| format!("{:?}", ledger.run(select, &[]).unwrap()))
+        .concat()
+}
+
+fn set(ledger: &Sqlite, schema: &str, readable_by: &str) {
+    let update = "UPDATE meta SET value = ? WHERE key = ?";
+    for (key, value) in [("schema", schema), ("readable_by", readable_by)] {
+        ledger.run(update, &[value.into(), key.into()]).unwrap();
+    }
+}
+
+#[test]
+fn ledgers_of_versions_1_and_2_are_migrated_once() {
+    let fresh = ledger(&[]);
+    let open = |ledger: &Sqlite| {
+        let fresh = SpaceId::from_bytes([7; 16]);
+        ask(ledger, Command::Open { fresh }).unwrap()
+    };
+    open(&fresh);
+    for statements in [&[FIRST][..], &[FIRST, SECOND]] {
+        let old = ledger(statements);
+        assert_eq!(active(&old), Ok(1));
+        let once = everything(&old);
+        for part in [
+            "readable_by",
+            "Text(\"3\")",
+            "hold",
+            "build",
+            "deploy_order",
+        ] {
+            assert!(once.contains(part), "{part} is not in {once}");
+        }
+        open(&old);
+        assert_eq!(active(&old), Ok(1));
+        assert_eq!(everything(&old), once);
+        let names = "SELECT name FROM sqlite_master WHERE name NOT LIKE 'stream%' ORDER BY name";
+        assert_eq!(
+            old.run(names, &[]).unwrap(),
+            fresh.run(names, &[]).unwrap(),
+            "a migrated ledger and a new one have the same tables"
+        );
+    }
+}
+
+#[test]
+fn a_newer_ledger_is_used_if_it_says_so_and_refused_untouched_if_not() {
+    let newer = ledger(&[FIRST, SECOND]);
+    assert_eq!(active(&newer), Ok(1));
+    newer
+        .run("CREATE TABLE later (x BLOB) STRICT", &[])
+        .unwrap();
+    for (schema, readable_by, expected) in [
+        ("4", "3", Ok(1)),
+        ("9", "1", Ok(1)),
+        ("4", "4", Err(Code::SchemaTooNew)),
+        ("9", "5", Err(Code::SchemaTooNew)),
+        ("x", "3", Err(Code::Corrupt)),
+    ] {
+        set(&newer, schema, readable_by);
+        let before = everything(&newer);
+        assert_eq!(active(&newer), expected, "{schema}, {readable_by}");
+        let fresh = SpaceId::from_bytes([8; 16]);
+        let opened = ask(&newer, Command::Open { fresh });
+        assert_eq!(opened.map_err(|p| p.code).map(drop), expected.map(drop));
+        assert_eq!(everything(&newer), before, "{schema}, {readable_by}");
+    }
+}
+
+#[test]
+fn a_ledger_that_is_too_new_closes_its_space_and_no_other() {
+    let mut world = World::new();
+    world.write(&[("index.html", "x")]);
+    world.sync("docs", &[]).ok();
+    world.sync("other", &[]).ok();
+    world.server.kill();
+    let path: PathBuf = world.temp.path().join("data/spaces/docs.db");
+    let ledger = rusqlite::Connection::open(path).unwrap();
+    let newer = "UPDATE meta SET value = '99' WHERE key IN ('schema', 'readable_by')";
+    ledger.execute_batch(newer).unwrap();
+    drop(ledger);
+    world.restart();
+    world.write(&[("index.html", "y")]);
+    let refused = world.sync("docs", &[]).fails(1, "E_SCHEMA_TOO_NEW");
+    assert!(refused.at("/message").to_string().contains("99"));
+    world.sync("other", &[]).ok();
+}
