@@ -13,6 +13,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand};
 use pmx_sync::name::AliasName;
 
 use crate::guard::MaxDelete;
+use crate::host::{AddressRange, PublicUrl};
 use crate::order::OrderChoice;
 
 pub use bench::{BenchArgs, Way};
@@ -256,6 +257,16 @@ pub struct HostArgs {
     /// Domain under which every label is a site [env: DOMAIN] [default: localhost]
     #[arg(long, value_name = "NAME")]
     pub domain: Option<String>,
+    /// Address by which clients reach the host behind a proxy [env: PUBLIC_URL]
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+    /// Proxy whose forwarding headers count: an address or a range (repeatable) [env:
+    /// TRUSTED_PROXIES]
+    #[arg(long, value_name = "ADDRESS")]
+    pub trusted_proxy: Vec<AddressRange>,
+    /// Let subscriptions call webhooks on this machine
+    #[arg(long)]
+    pub allow_loopback_webhooks: bool,
 }
 
 /// `pmx sync`

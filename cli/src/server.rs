@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use http::Uri;
+use pmx_sync::site::LOOPBACK_API;
 
 use crate::error::Failure;
 
@@ -68,6 +69,19 @@ impl Server {
         format!("{}{path}", self.base)
     }
 
+    /// The `Host` to send, where it is another one than the address's own: under `pmx dev` the
+    /// names of this machine are a site's, and the API has one that no site has.
+    pub fn api_host(&self) -> Option<String> {
+        let authority = self
+            .base
+            .split_once("://")
+            .map(|(_, authority)| authority)?;
+        let parsed: http::uri::Authority = authority.parse().ok()?;
+        let is_plain = self.reach == Reach::Loopback && !parsed.host().ends_with(".localhost");
+        let port = parsed.port().map(|port| format!(":{port}"));
+        is_plain.then(|| format!("{LOOPBACK_API}{}", port.unwrap_or_default()))
+    }
+
     /// How it is reached.
     pub const fn reach(&self) -> Reach {
         self.reach
@@ -98,6 +112,20 @@ fn is_loopback(host: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn api_host_is_sent_to_addresses_of_this_machine() {
+        for (text, expected) in [
+            (DEFAULT, Some("api.localhost:8787")),
+            ("http://[::1]:1", Some("api.localhost:1")),
+            ("http://localhost", Some("api.localhost")),
+            ("http://docs.localhost:8787", None),
+            ("https://example.org", None),
+        ] {
+            let server = Server::parse(text).unwrap();
+            assert_eq!(server.api_host().as_deref(), expected, "{text}");
+        }
+    }
 
     #[test]
     fn addresses_are_normalised() {

@@ -229,8 +229,11 @@ codes! {
         "Load the page again, and read on from the offset it comes with."
         "The deploy that the offset stands for is no longer kept, so nobody knows what changed since."
     Origin "E_ORIGIN" Auth 403 false
-        "Open the socket from a page of the site itself."
-        "A page of another site asked for the events of this one."
+        "Ask from a page of the site itself. A server in local mode admits other pages that STREAM_ORIGINS lists."
+        "A page of another site asked for the events of this one, or asked a server in local mode for anything."
+    HostForeign "E_HOST_FOREIGN" Auth 403 false
+        "Use localhost, a loopback address or a name under localhost; or start the server with --domain or --public-url."
+        "The request names a host that is not this server's. In local mode it is refused, since such a name may be a stranger's (DNS rebinding)."
     StreamUnknown "E_STREAM_UNKNOWN" Other 404 false
         "Create it with PUT."
         "There is no stream of this name: it was never created, was deleted, or has expired."

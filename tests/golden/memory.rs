@@ -16,7 +16,7 @@ use pmx_sync::serve::{
     Backend, BackendError, Blobs, Body, Dictionaries, LivePages, Nonce, ObjectKey, Pointer,
     Pointers, Server, Settings, SiteUrls, Spaces,
 };
-use pmx_sync::site::Domain;
+use pmx_sync::site::{Domain, Hosts};
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::time::Timestamp;
@@ -171,7 +171,7 @@ pub(crate) const SECRET: &str = "golden";
 
 pub(crate) fn server() -> Server<Memory> {
     let settings = Settings {
-        domain: Domain::parse("localhost").unwrap(),
+        hosts: Hosts::new(Domain::parse("localhost").unwrap()).with_loopback(),
         publish_secret: Some(SECRET.to_owned()),
         urls: SiteUrls {
             scheme: "http",

@@ -152,7 +152,7 @@ fn who_sends_slowly_is_cut_off_and_delays_nobody() {
     let slow = [
         "GET / HTTP/1.1\r\nHost: docs.loc".to_owned(),
         format!(
-            "PUT /api/publish/packs/{id}?space=docs HTTP/1.1\r\nHost: x\r\n\
+            "PUT /api/publish/packs/{id}?space=docs HTTP/1.1\r\nHost: 127.0.0.1\r\n\
              Authorization: {token}\r\nContent-Length: 500\r\n\r\nabc"
         ),
     ];

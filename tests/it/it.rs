@@ -36,6 +36,7 @@ mod hosts;
 mod journal;
 mod kill;
 mod live;
+mod local;
 mod operating;
 mod previews;
 mod publish;

@@ -413,7 +413,7 @@ fn raw_http(world: World) {
     let token = world.token();
     let send = |text: String| try_raw(port, text.as_bytes(), false).map(|answer| answer.status);
     let put = format!(
-        "PUT /api/publish/packs/{} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n",
+        "PUT /api/publish/packs/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n",
         "ab".repeat(32)
     );
     // workerd refuses it before the Worker sees it, in its own way.

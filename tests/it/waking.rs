@@ -33,9 +33,17 @@ pub(crate) struct Home {
 
 impl Home {
     pub(crate) fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
+        Self::plain(
+            host,
+            &[&[("STREAM_WEBHOOKS", "loopback")], settings].concat(),
+        )
+    }
+
+    /// The same without what these stories need.
+    pub(crate) fn plain(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
         let temp = TempDir::new().unwrap();
         let data = temp.path().join("data");
-        let settings = [&[("STREAM_WEBHOOKS", "loopback")], settings].concat();
+        let settings = settings.to_vec();
         Self {
             server: Server::start_with(host, &data, 0, &settings),
             temp,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pmx_sync::code::Code;
 use pmx_sync::serve::{Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls};
-use pmx_sync::site::Domain;
+use pmx_sync::site::{Domain, Hosts};
 use pmx_sync::wire::Problem;
 use worker::{Env, ObjectNamespace};
 
@@ -85,11 +85,25 @@ pub(crate) fn hub(env: &Env) -> Result<ObjectNamespace, Problem> {
     namespace.map_err(unset("the binding HUB"))
 }
 
-/// The domain under which sites live.
-pub(crate) fn domain(env: &Env) -> Result<Domain, Problem> {
-    let domain = env.var("DOMAIN").ok().map(|value| value.to_string());
-    let domain = domain.ok_or_else(|| unset("the variable DOMAIN")("it is not set"))?;
-    Domain::parse(&domain).map_err(unset("the variable DOMAIN"))
+/// The hosts of sites and of the API: those of `DOMAIN`, and `API_HOST`. Only the runtime of a
+/// developer's own machine has the domain `localhost`.
+pub(crate) fn hosts(env: &Env) -> Result<Hosts, Problem> {
+    let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
+    let domain = text("DOMAIN").ok_or_else(|| unset("the variable DOMAIN")("it is not set"))?;
+    let domain = Domain::parse(&domain).map_err(unset("the variable DOMAIN"))?;
+    let is_local = domain.as_str() == "localhost";
+    let hosts = Hosts::new(domain);
+    let hosts = match text("API_HOST").filter(|host| !host.is_empty()) {
+        Some(host) => hosts
+            .with_api(&host)
+            .map_err(unset("the variable API_HOST"))?,
+        None => hosts,
+    };
+    Ok(if is_local {
+        hosts.with_loopback()
+    } else {
+        hosts
+    })
 }
 
 fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
@@ -109,7 +123,7 @@ fn settings(env: &Env) -> Result<Settings, Problem> {
     let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
     let urls = site_urls(text("SITE_SCHEME").as_deref(), text("SITE_PORT").as_deref())?;
     Ok(Settings {
-        domain: domain(env)?,
+        hosts: hosts(env)?,
         publish_secret: text("PUBLISH_SECRET"),
         urls,
         live: match text("LIVE").as_deref() {

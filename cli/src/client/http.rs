@@ -260,6 +260,9 @@ impl Client {
                     Method::Delete => self.agent.delete(url),
                     Method::Get | Method::Post | Method::Put => self.agent.get(url),
                 };
+                if let Some(host) = self.server.api_host() {
+                    request = request.header("host", host);
+                }
                 if let Some(bearer) = bearer {
                     request = request.header("authorization", bearer);
                 }
@@ -271,6 +274,9 @@ impl Client {
                     Method::Get | Method::Post | Method::Delete => self.agent.post(url),
                 };
                 let mut request = request.content_type(call.media);
+                if let Some(host) = self.server.api_host() {
+                    request = request.header("host", host);
+                }
                 if let Some(bearer) = bearer {
                     request = request.header("authorization", bearer);
                 }

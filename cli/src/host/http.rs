@@ -28,6 +28,7 @@ use pmx_sync::wire::Problem;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::front::Front;
 use super::inbound;
 use super::journal::Log;
 use super::live::{self, Live};
@@ -40,6 +41,7 @@ use super::streams::Streams;
 /// All that answering a request takes.
 pub(crate) struct Counter {
     pub(crate) server: Server<Local>,
+    pub(crate) front: Front,
     pub(crate) log: Log,
     pub(crate) live: Live,
     streams: Arc<Streams>,
@@ -50,9 +52,16 @@ pub(crate) struct Counter {
 }
 
 impl Counter {
-    pub(crate) fn new(server: Server<Local>, streams: Arc<Streams>, live: Live, log: Log) -> Self {
+    pub(crate) fn new(
+        front: Front,
+        server: Server<Local>,
+        streams: Arc<Streams>,
+        live: Live,
+        log: Log,
+    ) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         Self {
+            front,
             server,
             log,
             live,
@@ -119,18 +128,9 @@ const ROOM_KIB: u32 = 36 * 1024;
 /// body and the server's caches, and the host is to stay under 256 MiB.
 const TURNS_MAX: usize = 3;
 
-/// Who is at the other end of a connection, beside the head of each of its requests.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Peer(pub(super) IpAddr);
-
 async fn connection(stream: TcpStream, counter: Arc<Counter>, stop: watch::Receiver<bool>) {
-    let peer = stream.peer_addr().ok();
-    let answering = move |mut request: Request<Incoming>| {
-        if let Some(peer) = peer {
-            request.extensions_mut().insert(Peer(peer.ip()));
-        }
-        answer(Arc::clone(&counter), request)
-    };
+    let peer = stream.peer_addr().ok().map(|peer| peer.ip());
+    let answering = move |request| answer(Arc::clone(&counter), request, peer);
     converse(stream, answering, stop).await;
 }
 
@@ -160,11 +160,19 @@ where
     let _ = connection.await;
 }
 
-async fn answer(counter: Arc<Counter>, request: Request<Incoming>) -> Response<AnyBody> {
+async fn answer(
+    counter: Arc<Counter>,
+    request: Request<Incoming>,
+    peer: Option<IpAddr>,
+) -> Response<AnyBody> {
     let (mut head, body) = request.into_parts();
     let entry = counter.log.request(&head);
+    let admitted = counter.front.admit(&mut head, peer);
     let is_stream = name_of(&head.uri).is_some() && counter.server.is_api(&head);
-    let answer = if is_stream {
+    let answer = if let Err(refusal) = admitted {
+        inbound::drain(&head, body);
+        refused(&refusal)
+    } else if is_stream {
         counter.streams.answer(&head, body).await
     } else if let Some(listener) = counter.server.listener(&head) {
         live::answer(&counter, &mut head, listener).await

@@ -1,9 +1,15 @@
-//! What the host tells its operator: one JSON object a line, on stderr.
+//! Request log: one JSON object a line, on stderr.
 //!
-//! Nothing secret may reach it, so headers other than Host and the query of a URL never do.
+//! No thread that answers waits for the log. Lines go through a bounded queue to a thread of their
+//! own; while no program reads stderr they are dropped, and counted. Nothing secret may reach the
+//! log, so headers other than Host and the query of a URL never do.
 
-use std::io::Write as _;
-use std::time::Instant;
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -78,10 +84,131 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {
         .unwrap_or_default()
 }
 
-/// One write a line, so that lines of two threads do not mix.
 fn tell(line: &serde_json::Value) {
-    // If nobody reads stderr, there is nobody to tell that.
-    let _ = std::io::stderr()
-        .lock()
-        .write_all(format!("{line}\n").as_bytes());
+    static STDERR: OnceLock<Queue> = OnceLock::new();
+    STDERR
+        .get_or_init(|| Queue::new(own_stderr()))
+        .push(format!("{line}\n"));
+}
+
+/// Lines that wait for the log.
+const LINES_MAX: usize = 1_024;
+
+/// Bytes that are written at once.
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// How long the log is left without a count of the lines that were dropped.
+const COUNT_TIME: Duration = Duration::from_secs(1);
+
+/// Stderr without the lock of the standard library: while its reader is stuck, the rest of the
+/// program must not wait for that lock.
+#[cfg(unix)]
+fn own_stderr() -> Box<dyn Write + Send> {
+    use std::os::fd::AsFd as _;
+    match io::stderr().as_fd().try_clone_to_owned() {
+        Ok(owned) => Box::new(File::from(owned)),
+        Err(_) => Box::new(io::stderr()),
+    }
+}
+
+#[cfg(not(unix))]
+fn own_stderr() -> Box<dyn Write + Send> {
+    Box::new(io::stderr())
+}
+
+/// Lines on their way to a log.
+struct Queue {
+    lines: SyncSender<String>,
+    dropped: Arc<AtomicU64>,
+}
+
+impl Queue {
+    fn new(log: Box<dyn Write + Send>) -> Self {
+        let (lines, queued) = sync_channel(LINES_MAX);
+        let dropped: Arc<AtomicU64> = Arc::default();
+        let counted = Arc::clone(&dropped);
+        // Without a thread the queue fills up, and lines are dropped.
+        let _thread = std::thread::Builder::new()
+            .name("pmx-log".into())
+            .spawn(move || write_all(log, &queued, &counted));
+        Self { lines, dropped }
+    }
+
+    /// Never waits.
+    fn push(&self, line: String) {
+        if self.lines.try_send(line).is_err() {
+            self.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Writes lines as they come, several at once if they come fast.
+fn write_all(mut log: Box<dyn Write + Send>, queued: &Receiver<String>, dropped: &AtomicU64) {
+    loop {
+        let mut batch = match queued.recv_timeout(COUNT_TIME) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => String::new(),
+            Err(RecvTimeoutError::Disconnected) => return,
+        };
+        while batch.len() < BATCH_BYTES
+            && let Ok(line) = queued.try_recv()
+        {
+            batch.push_str(&line);
+        }
+        let lines = dropped.swap(0, Ordering::Relaxed);
+        if lines > 0 {
+            let count = json!({"type": "dropped", "v": 1, "lines": lines});
+            batch.push_str(&count.to_string());
+            batch.push('\n');
+        }
+        // A log that can't be written is no reason to stop answering.
+        let _ = log.write_all(batch.as_bytes());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Sender, channel};
+
+    use super::*;
+
+    /// A log whose reader takes a batch when it is let, and the batches.
+    struct Stuck(Receiver<()>, Sender<String>);
+
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            let _ = self.1.send(String::from_utf8_lossy(bytes).into_owned());
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn push_drops_and_counts_lines_while_the_log_is_stuck() {
+        let (go, may_go) = channel();
+        let (wrote, written) = channel();
+        let queue = Queue::new(Box::new(Stuck(may_go, wrote)));
+        let pushed = 10 * LINES_MAX;
+        for number in 0..pushed {
+            queue.push(format!("{{\"type\":\"request\",\"n\":{number}}}\n"));
+        }
+        drop(go);
+        let (mut lines, mut dropped) = (0, 0);
+        while lines + dropped < pushed {
+            let batch = written.recv_timeout(Duration::from_secs(20)).unwrap();
+            for line in batch.lines() {
+                let line: serde_json::Value = serde_json::from_str(line).unwrap();
+                match line["type"].as_str() {
+                    Some("dropped") => dropped += line["lines"].as_u64().unwrap() as usize,
+                    _ => lines += 1,
+                }
+            }
+        }
+        assert_eq!(lines + dropped, pushed);
+        assert!(dropped > 0);
+    }
 }

@@ -20,6 +20,7 @@ mod alarm;
 mod blobs;
 mod durable;
 mod error;
+mod front;
 mod http;
 mod inbound;
 mod journal;
@@ -29,6 +30,8 @@ mod lock;
 mod outbound;
 mod patience;
 mod pointers;
+mod proxy;
+mod public;
 mod ready;
 mod secret;
 mod spaces;
@@ -42,24 +45,28 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
-use pmx_sync::site::{Domain, Selector};
-use pmx_sync::stream::subscription::WebhookPolicy;
+use pmx_sync::site::{Domain, Hosts, LocalMode, Selector};
+use pmx_sync::stream::http::Origins;
 use pmx_sync::time::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use error::disk;
+use front::Front;
 use http::Counter;
 use live::Live;
 use local::Local;
 use lock::Lock;
+use proxy::Proxies;
 use streams::Streams;
 
 pub use blobs::Folder;
 pub use error::HostError;
 pub use journal::Log;
 pub use pointers::PointerTable;
+pub use proxy::AddressRange;
+pub use public::PublicUrl;
 pub use secret::{SECRET_FILE, find_secret};
 pub use spaces::LocalSpaces;
 pub use sql::Ledger;
@@ -74,6 +81,14 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The domain under which every label is a site.
     pub domain: String,
+    /// The site that the domain itself and the names of this machine show.
+    pub home: Option<SpaceName>,
+    /// A host of the API's own.
+    pub api_host: Option<String>,
+    /// How clients reach the host, where that is not its own address.
+    pub public_url: Option<PublicUrl>,
+    /// The reverse proxies whose forwarding headers count.
+    pub proxies: Vec<AddressRange>,
     /// The token that may publish; without one the host makes its own (see [`find_secret`]).
     pub publish_secret: Option<String>,
     /// Durable Streams.
@@ -97,10 +112,12 @@ impl Host {
         let lock = Lock::take(&config.data)?;
         let secret = secret::settle(&config.data, config.publish_secret.as_deref())?;
         let (listener, addr) = listen(config.listen)?;
+        let front = front(&config, &domain, addr)?;
+        let (urls, mode) = (site_urls(addr, config.public_url.as_ref()), mode(&front));
         let settings = Settings {
-            domain: domain.clone(),
+            hosts: front.hosts.clone(),
             publish_secret: Some(secret.clone()),
-            urls: site_urls(addr),
+            urls: urls.clone(),
             live: config.live,
             dictionaries: Dictionaries::Passed,
         };
@@ -108,12 +125,11 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
         let local = Local::open(&config.data, changed, config.pointer_lag)?;
-        let streams = local_webhooks(config.streams, addr);
-        let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
+        let streams = Streams::open(&config.data, config.streams, stopped.clone(), config.log)?;
         let topics = Arc::clone(local.spaces.topics());
         let live = Live::new(topics, streams.patience(), stopped.clone());
         let server = Server::new(local, settings);
-        let counter = Counter::new(server, Arc::new(streams), live, config.log);
+        let counter = Counter::new(front, server, Arc::new(streams), live, config.log);
         let counter = Arc::new(counter);
         let serving = {
             let _inside = runtime.enter();
@@ -126,6 +142,9 @@ impl Host {
         Ok(Running {
             addr,
             domain,
+            urls,
+            mode,
+            home: config.home,
             secret,
             data: config.data,
             stop,
@@ -135,15 +154,54 @@ impl Host {
     }
 }
 
-/// Webhooks may go to this machine if only this machine can ask for them.
-fn local_webhooks(mut streams: StreamConfig, addr: SocketAddr) -> StreamConfig {
-    let own = if addr.ip().is_loopback() {
-        WebhookPolicy::Loopback
-    } else {
-        WebhookPolicy::Public
+/// Who can reach a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Programs of this machine, which need no credential for streams.
+    Local,
+    /// Anybody.
+    Public,
+}
+
+impl Mode {
+    /// The name that output of programs has.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Local => "local",
+            Self::Public => "public",
+        }
+    }
+}
+
+const fn mode(front: &Front) -> Mode {
+    match front.local {
+        Some(_) => Mode::Local,
+        None => Mode::Public,
+    }
+}
+
+fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, HostError> {
+    let mut hosts = Hosts::new(domain.clone());
+    if let Some(api) = &config.api_host {
+        hosts = hosts.with_api(api)?;
+    }
+    if let Some(home) = &config.home {
+        hosts = hosts.with_home(home.clone());
+    }
+    let is_local = addr.ip().is_loopback()
+        && domain.as_str() == "localhost"
+        && config.public_url.is_none()
+        && config.proxies.is_empty();
+    let origins = match &config.streams.settings.origins {
+        Origins::These(origins) => origins.clone(),
+        Origins::Any => Vec::new(),
     };
-    streams.webhooks.get_or_insert(own);
-    streams
+    Ok(Front {
+        hosts,
+        local: is_local.then(|| LocalMode::new(addr.port(), origins)),
+        proxies: Proxies(config.proxies.clone()),
+        scheme: config.public_url.as_ref().map_or("http", |url| url.scheme),
+    })
 }
 
 /// A host that answers, until it is stopped or dropped. Both wait for its threads, so neither may
@@ -151,6 +209,9 @@ fn local_webhooks(mut streams: StreamConfig, addr: SocketAddr) -> StreamConfig {
 pub struct Running {
     addr: SocketAddr,
     domain: Domain,
+    urls: SiteUrls,
+    mode: Mode,
+    home: Option<SpaceName>,
     secret: String,
     data: PathBuf,
     stop: watch::Sender<bool>,
@@ -187,13 +248,27 @@ impl Running {
         format!("http://{reachable}")
     }
 
+    /// Who can reach it.
+    pub const fn mode(&self) -> Mode {
+        self.mode
+    }
+
     /// The address of a site.
     pub fn url_of(&self, space: &SpaceName) -> String {
         let host = self.domain.host_of(space, &Selector::Active);
-        let host = host.expect("a space alone fits a label");
-        let urls = site_urls(self.addr);
-        let port = urls.port.map(|port| format!(":{port}")).unwrap_or_default();
-        format!("{}://{host}{port}/", urls.scheme)
+        self.url_at(&host.expect("a space alone fits a label"))
+    }
+
+    /// The address of the site at the domain itself, if there is one. Every program resolves
+    /// `localhost`, but not every one a name below it.
+    pub fn home_url(&self) -> Option<String> {
+        self.home.as_ref()?;
+        Some(self.url_at(self.domain.as_str()))
+    }
+
+    fn url_at(&self, host: &str) -> String {
+        let port = self.urls.port.map(|port| format!(":{port}"));
+        format!("{}://{host}{}/", self.urls.scheme, port.unwrap_or_default())
     }
 
     /// Stops it: requests under way are finished, within seconds.
@@ -260,7 +335,13 @@ fn threads() -> Result<Runtime, HostError> {
         .map_err(HostError::Threads)
 }
 
-fn site_urls(addr: SocketAddr) -> SiteUrls {
+fn site_urls(addr: SocketAddr, public: Option<&PublicUrl>) -> SiteUrls {
+    if let Some(public) = public {
+        return SiteUrls {
+            scheme: public.scheme,
+            port: public.port,
+        };
+    }
     SiteUrls {
         scheme: "http",
         port: (addr.port() != 80).then_some(addr.port()),

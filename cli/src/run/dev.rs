@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use pmx_sync::codec::Level;
+use pmx_sync::name::SpaceName;
 use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
 use serde_json::json;
@@ -25,7 +26,8 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     let folder = context.layers.folder(&args.folder);
     let space = context.layers.space(args.space.as_deref(), &folder.dir)?;
     let watch = Watch::of(&folder.dir)?;
-    let running = start(args, context)?;
+    let running = start(args, &space, context)?;
+    serve::introduce(&running, context);
     let site = Site {
         server: Server::parse(&running.url())?,
         space,
@@ -45,9 +47,19 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     job.again(&client, context, None);
     let ui = context.ui;
     ui.result(&url);
+    if let Some(home) = running.home_url() {
+        ui.note(format!(
+            "also at {home}, for programs that do not resolve that name"
+        ));
+    }
     ui.object(
         "serving",
-        &json!({ "url": url, "data": running.data().display().to_string() }),
+        &json!({
+            "url": url,
+            "home_url": running.home_url(),
+            "data": running.data().display().to_string(),
+            "mode": running.mode().name(),
+        }),
     );
     ui.note(format!(
         "watching {}; press Ctrl-C to stop",
@@ -62,9 +74,10 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
 }
 
 /// Starts the host; on another port if the usual one is taken and no other was asked for.
-fn start(args: &DevArgs, context: &Context<'_>) -> Result<Running, Failure> {
+fn start(args: &DevArgs, space: &SpaceName, context: &Context<'_>) -> Result<Running, Failure> {
     let config = Config {
         live: LivePages::All,
+        home: Some(space.clone()),
         ..serve::config(&args.host, Log::Quiet, context)?
     };
     let mut elsewhere = Config { ..config.clone() };

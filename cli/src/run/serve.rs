@@ -3,13 +3,17 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use pmx_sync::serve::LivePages;
+use pmx_sync::serve::{LivePages, unknown_secrets};
+use pmx_sync::stream::subscription::WebhookPolicy;
 use serde_json::json;
 
 use super::{Context, Ended};
 use crate::args::{HostArgs, ServeArgs};
+use crate::env::Environment;
 use crate::error::Failure;
-use crate::host::{Config, Host, Log, SECRET_FILE, StreamConfig};
+use crate::host::{
+    AddressRange, Config, Host, Log, Mode, PublicUrl, Running, SECRET_FILE, StreamConfig,
+};
 
 /// The port that the host listens on if none is named.
 pub(super) const PORT: u16 = 8787;
@@ -18,11 +22,15 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     let running = Host::start(config(&args.host, Log::Json, context)?)?;
     let ui = context.ui;
     let data = running.data().display().to_string();
+    introduce(&running, context);
     ui.note(format!(
         "sites and the publish secret (`{SECRET_FILE}`) are kept in {data}"
     ));
     ui.result(running.url());
-    ui.object("serving", &json!({ "url": running.url(), "data": data }));
+    ui.object(
+        "serving",
+        &json!({ "url": running.url(), "data": data, "mode": running.mode().name() }),
+    );
     wait(context);
     running.stop();
     Ok(Ended::Done)
@@ -31,15 +39,24 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
 /// What the host shall be like.
 pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result<Config, Failure> {
     let env = &context.layers.env;
+    let public_url = public_url(args, env)?;
     let domain = args.domain.as_deref().or_else(|| env.var("DOMAIN"));
+    let domain = domain.or_else(|| public_url.as_ref().map(PublicUrl::domain));
+    let mut streams = StreamConfig::of(env)?;
+    if args.allow_loopback_webhooks {
+        streams.webhooks = Some(WebhookPolicy::Loopback);
+    }
     Ok(Config {
         data: context.layers.data(args.data.as_deref())?,
         listen: args
             .listen
             .unwrap_or_else(|| SocketAddr::from((Ipv4Addr::LOCALHOST, PORT))),
         domain: domain.unwrap_or("localhost").to_owned(),
+        home: None,
+        api_host: env.var("API_HOST").map(str::to_owned),
+        proxies: proxies(args, env)?,
         publish_secret: env.var("PUBLISH_SECRET").map(str::to_owned),
-        streams: StreamConfig::of(env)?,
+        streams,
         live: match env.var("LIVE") {
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,
@@ -49,7 +66,43 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
             .and_then(|text| text.parse().ok())
             .map(Duration::from_millis),
         log,
+        public_url,
     })
+}
+
+fn public_url(args: &HostArgs, env: &Environment) -> Result<Option<PublicUrl>, Failure> {
+    let own = env.var("PUBLIC_URL").map(str::parse).transpose();
+    let own = own.map_err(|why| Failure::usage(format!("reading PUBLIC_URL: {why}")))?;
+    Ok(args.public_url.clone().or(own))
+}
+
+fn proxies(args: &HostArgs, env: &Environment) -> Result<Vec<AddressRange>, Failure> {
+    let mut proxies = args.trusted_proxy.clone();
+    let listed = env.var("TRUSTED_PROXIES").unwrap_or_default().split(',');
+    for text in listed.map(str::trim).filter(|text| !text.is_empty()) {
+        let range = text.parse::<AddressRange>();
+        proxies
+            .push(range.map_err(|why| Failure::usage(format!("reading TRUSTED_PROXIES: {why}")))?);
+    }
+    Ok(proxies)
+}
+
+/// Says who can reach a host, and what it takes to use its streams.
+pub(super) fn introduce(running: &Running, context: &Context<'_>) {
+    let ui = context.ui;
+    match running.mode() {
+        Mode::Local => ui.note(
+            "local mode: only programs and own pages of this machine get answers; streams need no token",
+        ),
+        Mode::Public => ui.note("public mode: requests may come from other machines"),
+    }
+    let unknown = unknown_secrets(context.layers.env.names());
+    if !unknown.is_empty() {
+        let names = unknown.join(", ");
+        ui.warn(format!(
+            "the environment has {names}, which the host does not know: check the spelling"
+        ));
+    }
 }
 
 /// Waits until the user wants to stop.

@@ -37,7 +37,8 @@ pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     response
 }
 
-fn answer(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response<Body> {
+/// An answer that no cache keeps.
+pub(super) fn answer(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::Bytes(Bytes::from(body)));
     *response.status_mut() = status;
     let headers = response.headers_mut();

@@ -10,10 +10,12 @@ mod copied;
 mod difference;
 mod events;
 mod fresh;
+mod home;
 mod nonce;
 mod prefix;
 mod publish;
 mod route;
+mod secrets;
 mod server;
 mod site;
 mod told;
@@ -22,4 +24,5 @@ pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Sp
 pub use body::{Body, Open, Piece};
 pub use fresh::Lag;
 pub use nonce::Nonce;
+pub use secrets::unknown_secrets;
 pub use server::{Dictionaries, LivePages, Server, Settings, SiteUrls};

@@ -45,6 +45,7 @@ impl<B: Backend> Server<B> {
             Route::Health => json(&serde_json::json!({
                 "ok": true, "name": "pmx", "version": env!("CARGO_PKG_VERSION")
             })),
+            Route::Home => Ok(self.home()),
             Route::Begin => json(&self.begin(request.body(), now, nonce).await?),
             Route::Commit => json(&self.commit(request.body(), now, nonce).await?),
             Route::Rollback => {

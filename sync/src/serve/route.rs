@@ -31,6 +31,8 @@ pub(crate) enum Route {
     Diff(Option<(u64, u64)>),
     /// `GET /healthz`
     Health,
+    /// `GET /`
+    Home,
 }
 
 impl Route {
@@ -39,6 +41,7 @@ impl Route {
         let segments: Vec<&str> = uri.path().trim_start_matches('/').split('/').collect();
         let (route, allowed) = match segments[..] {
             ["healthz"] => (Self::Health, Method::GET),
+            [""] => (Self::Home, Method::GET),
             ["api", "publish", "begin"] => (Self::Begin, Method::POST),
             ["api", "publish", "commit"] => (Self::Commit, Method::POST),
             ["api", "publish", "rollback"] => (Self::Rollback, Method::POST),
@@ -75,7 +78,7 @@ impl Route {
 
     /// Whether no token is needed.
     pub(crate) const fn is_open(&self) -> bool {
-        matches!(self, Self::Health)
+        matches!(self, Self::Health | Self::Home)
     }
 
     /// Bytes that a body may have.
@@ -83,7 +86,12 @@ impl Route {
         match self {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
             Self::Commit | Self::Rollback => HEAD_BYTES_MAX,
-            Self::Alias(_) | Self::Deploys | Self::Deploy(_) | Self::Diff(_) | Self::Health => 0,
+            Self::Alias(_)
+            | Self::Deploys
+            | Self::Deploy(_)
+            | Self::Diff(_)
+            | Self::Health
+            | Self::Home => 0,
         }
     }
 }
@@ -215,7 +223,8 @@ mod tests {
             ("HEAD", "/api/deploys/7", "Deploy"),
             ("GET", "/api/deploys/1/diff/2", "Diff"),
             ("GET", "/healthz", "Health"),
-            ("GET", "/", "E_NOT_FOUND"),
+            ("GET", "/", "Home"),
+            ("POST", "/", "E_METHOD_NOT_ALLOWED"),
             ("GET", "/api/publish/begin/", "E_NOT_FOUND"),
         ] {
             assert_eq!(outcome(method, path), expected, "{method} {path}");

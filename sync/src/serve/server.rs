@@ -22,15 +22,15 @@ use crate::code::Code;
 use crate::index::{Cache, Index};
 use crate::live::{SCRIPT_PATH, script};
 use crate::name::SpaceName;
-use crate::site::{Addressed, Domain, SiteRequest, absent, resolve};
+use crate::site::{Addressed, Domain, Exposure, Hosts, SiteRequest, absent};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// The domain under which every label is a site.
-    pub domain: Domain,
+    /// The hosts of the API and of sites.
+    pub hosts: Hosts,
     /// The token that may publish; without one the publish API is closed.
     pub publish_secret: Option<String>,
     /// How to spell the address of a site.
@@ -147,10 +147,15 @@ impl<B: Backend> Server<B> {
         &self.codecs
     }
 
+    /// The domain under which sites live.
+    pub(super) const fn domain(&self) -> &Domain {
+        self.settings.hosts.domain()
+    }
+
     /// The address of a site or a preview.
     pub fn url_of(&self, channel: &Channel) -> String {
         let SiteUrls { scheme, port } = self.settings.urls;
-        let domain = self.settings.domain.as_str();
+        let domain = self.domain();
         match port {
             Some(port) => format!("{scheme}://{channel}.{domain}:{port}/"),
             None => format!("{scheme}://{channel}.{domain}/"),
@@ -281,7 +286,7 @@ impl<B: Backend> Server<B> {
             (Some(_), Some(_)) => None,
         };
         host.map_or(Addressed::Unknown, |host| {
-            resolve(host, &self.settings.domain)
+            self.settings.hosts.resolve(host, Exposure::of(head))
         })
     }
 }

@@ -1,9 +1,7 @@
 //! Which site a host name means.
 //!
-//! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites; the domain
-//! itself, `api` under it and every host elsewhere are the API, which knows no ambient authority
-//! and so need not care by what name it was reached. Only the `Host` header (or `:authority`) may
-//! be passed here: forwarded headers are anybody's claim.
+//! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites. Which hosts
+//! beside them a server answers is [`Hosts`](super::Hosts)' to say.
 
 use std::fmt;
 use std::sync::Arc;
@@ -26,8 +24,7 @@ pub enum Addressed {
     },
     /// The API.
     Api,
-    /// Under the domain, but no name of a site, or no host name at all: answered by
-    /// [`absent`](super::absent).
+    /// No host of this server, or no name of a site: answered by [`absent`](super::absent).
     Unknown,
 }
 
@@ -97,22 +94,7 @@ pub struct InvalidDomain {
     text: String,
 }
 
-/// Reads a `Host` header: its port is dropped, its case ignored.
-pub fn resolve(host_header: &str, domain: &Domain) -> Addressed {
-    let Some(host) = plain_host(host_header) else {
-        return Addressed::Unknown;
-    };
-    if host == *domain.0 {
-        return Addressed::Api;
-    }
-    let under = host.strip_suffix(&*domain.0);
-    match under.and_then(|rest| rest.strip_suffix('.')) {
-        None | Some("api") => Addressed::Api,
-        Some(label) => site(label).unwrap_or(Addressed::Unknown),
-    }
-}
-
-fn site(label: &str) -> Option<Addressed> {
+pub(super) fn site(label: &str) -> Option<Addressed> {
     if label.len() > DNS_LABEL_BYTES_MAX {
         return None;
     }
@@ -135,7 +117,7 @@ fn parse_selector(text: &str) -> Option<Selector> {
 }
 
 /// The host in lower case without port and root dot; `None` if it is not one.
-fn plain_host(header: &str) -> Option<String> {
+pub(super) fn plain_host(header: &str) -> Option<String> {
     let (host, port) = if let Some(rest) = header.strip_prefix('[') {
         let (address, after) = rest.split_once(']')?;
         let numeric = |b: u8| b.is_ascii_hexdigit() || b == b':' || b == b'.';
@@ -174,10 +156,12 @@ fn is_label(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::{Exposure, Hosts};
     use super::*;
 
     fn shown(host: &str, domain: &str) -> String {
-        match resolve(host, &Domain::parse(domain).unwrap()) {
+        let hosts = Hosts::new(Domain::parse(domain).unwrap());
+        match hosts.resolve(host, Exposure::Public) {
             Addressed::Api => "api".into(),
             Addressed::Unknown => "unknown".into(),
             Addressed::Site { space, deploy } => match deploy {
@@ -210,30 +194,16 @@ mod tests {
     }
 
     #[test]
-    fn other_hosts_are_the_api() {
-        for host in [
-            "path.app",
-            "PATH.APP.:443",
-            "api.path.app",
-            "evil.example",
-            "notpath.app",
-            "xpath.app",
-            "path.app.evil.example",
-            "127.0.0.1:8787",
-            "[::1]:8787",
-            "[::1]",
-            "some_host",
-        ] {
-            assert_eq!(shown(host, "path.app"), "api", "{host}");
-        }
-    }
-
-    #[test]
     fn what_is_no_site_is_unknown() {
         let long = format!("{}.path.app", "x".repeat(64));
         let pair = format!("{}--{}.path.app", "a".repeat(37), "b".repeat(30));
         for host in [
             "",
+            "evil.example",
+            "notpath.app",
+            "path.app.evil.example",
+            "127.0.0.1:8787",
+            "[::1]",
             ".path.app",
             "a.b.path.app",
             "a..path.app",
@@ -282,7 +252,8 @@ mod tests {
         ] {
             let host = domain.host_of(&space, &deploy).unwrap();
             let space = space.clone();
-            assert_eq!(resolve(&host, &domain), Addressed::Site { space, deploy });
+            let found = Hosts::new(domain.clone()).resolve(&host, Exposure::Public);
+            assert_eq!(found, Addressed::Site { space, deploy });
         }
         let long = SpaceName::parse(&"x".repeat(63)).unwrap();
         assert_eq!(domain.host_of(&long, &Selector::Number(1)), None);

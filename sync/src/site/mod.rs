@@ -1,6 +1,6 @@
 //! Serving a site, as one pure function from a request to a plan.
 //!
-//! [`resolve`] says which site a host name means, [`SiteRequest`] is what the site is asked,
+//! [`Hosts`] says which site a host name means, [`SiteRequest`] is what the site is asked,
 //! and [`plan()`] answers with a [`Plan`]: status, headers and which bytes to send in which coding.
 //! Looking a path up is asynchronous on every host, so the function never does: it says what it
 //! [`Need`]s to know, the host looks it up and asks again, at most [`ROUNDS_MAX`] times.
@@ -25,7 +25,9 @@ mod dictionary;
 mod draft;
 mod hashed;
 mod host;
+mod hosts;
 mod known;
+mod local;
 mod plan;
 mod range;
 mod request;
@@ -39,7 +41,9 @@ pub(crate) use dictionary::{
     CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
 };
 pub use hashed::carries_its_hash;
-pub use host::{Addressed, Domain, InvalidDomain, Selector, resolve};
+pub use host::{Addressed, Domain, InvalidDomain, Selector};
+pub use hosts::{Hosts, LOOPBACK_API};
 pub use known::{Generation, Held, Known, Lookup, Need};
+pub use local::{Exposure, LocalMode};
 pub use plan::{Plan, PlanBody, ROUNDS_MAX, Snapshot, absent, plan};
 pub use request::{Pages, SiteRequest, is_reserved};

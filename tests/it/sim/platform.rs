@@ -8,13 +8,13 @@ use http::Response;
 use pmx_sync::codec::Decoder;
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Blobs, Body, Dictionaries, LivePages, Settings, SiteUrls};
-use pmx_sync::site::Domain;
+use pmx_sync::site::{Domain, Hosts};
 
 use super::client::{Answer, Broken, SECRET};
 
 pub(crate) fn settings() -> Settings {
     Settings {
-        domain: Domain::parse("localhost").unwrap(),
+        hosts: Hosts::new(Domain::parse("localhost").unwrap()).with_loopback(),
         publish_secret: Some(SECRET.into()),
         urls: SiteUrls {
             scheme: "http",

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::Uri;
 use http::request::Parts;
 use pmx_sync::code::Code;
-use pmx_sync::site::{Addressed, Domain, resolve};
+use pmx_sync::site::{Addressed, Exposure, Hosts};
 use pmx_sync::stream::http::{Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer};
 use pmx_sync::stream::ops::Per;
 use pmx_sync::stream::registry;
@@ -44,7 +44,7 @@ pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
 
 /// What an isolate keeps for the streams it sends requests to.
 struct Edge {
-    domain: Domain,
+    hosts: Hosts,
     settings: Settings,
     limit: Limit,
     namespace: Namespace,
@@ -54,7 +54,7 @@ struct Edge {
 fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Problem> {
     let edge = edge(env)?;
     let address = address(url)?;
-    if !is_for_streams(&address, &edge.domain) {
+    if !is_for_streams(&address, &edge.hosts) {
         return Ok(JsValue::UNDEFINED);
     }
     let head = head(request, address, Look::Sender)?;
@@ -82,9 +82,10 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
 }
 
 /// Whether an address is one that streams can have.
-fn is_for_streams(address: &Uri, domain: &Domain) -> bool {
+fn is_for_streams(address: &Uri, hosts: &Hosts) -> bool {
     let host = address.authority().map(http::uri::Authority::as_str);
-    let is_api = host.is_some_and(|host| resolve(host, domain) == Addressed::Api);
+    let addressed = host.map(|host| hosts.resolve(host, Exposure::Public));
+    let is_api = addressed == Some(Addressed::Api);
     is_api && address.path().starts_with(STREAMS_PATH)
 }
 
@@ -151,7 +152,7 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
         }
         let settings = StreamConfig::of(env)?.settings;
         let edge = Rc::new(Edge {
-            domain: isolate::domain(env)?,
+            hosts: isolate::hosts(env)?,
             limit: Limit::new(settings.rates, Per::Client),
             settings,
             namespace: isolate::streams(env)?.unchecked_into(),
@@ -179,22 +180,24 @@ extern "C" {
 
 #[cfg(test)]
 mod tests {
+    use pmx_sync::site::Domain;
+
     use super::*;
 
     #[test]
     fn only_the_api_has_streams() {
-        let domain = Domain::parse("path.app").unwrap();
+        let hosts = Hosts::new(Domain::parse("path.app").unwrap());
         for (address, expected) in [
             ("https://path.app/v1/stream/a/b", true),
             ("https://api.path.app/v1/stream/a?offset=-1", true),
-            ("http://127.0.0.1:8787/v1/stream/a", true),
+            ("http://127.0.0.1:8787/v1/stream/a", false),
             ("https://docs.path.app/v1/stream/a", false),
             ("https://path.app/x/v1/stream/a", false),
             ("https://path.app/peers", false),
             ("https://stream/peers?/v1/stream/", false),
         ] {
             let address = address.parse().unwrap();
-            assert_eq!(is_for_streams(&address, &domain), expected, "{address}");
+            assert_eq!(is_for_streams(&address, &hosts), expected, "{address}");
         }
     }
 }

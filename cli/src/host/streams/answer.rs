@@ -26,7 +26,7 @@ use tokio::time::{Instant, sleep_until};
 use super::savepoint::Batch;
 use super::turn::Turn;
 use super::{ROOM_KIB, Streams, times};
-use crate::host::http::Peer;
+use crate::host::front::{Peer, scheme_of};
 use crate::host::inbound;
 
 /// What is asked of which stream.
@@ -167,7 +167,7 @@ impl Streams {
     ) -> Response<AnyBody> {
         let answered = match call {
             Call::Create(create) => {
-                let address = Settings::address_of(head, "http");
+                let address = Settings::address_of(head, scheme_of(head));
                 self.create(name, create, &address).await
             }
             Call::Append(append) => self.append(name, append).await,

@@ -14,6 +14,7 @@ use super::Streams;
 use super::answer::broken_off;
 use super::savepoint::Batch;
 use super::turn::Turn;
+use crate::host::front::scheme_of;
 use crate::host::inbound;
 
 impl Streams {
@@ -63,7 +64,7 @@ impl Streams {
         path: &str,
         body: &Bytes,
     ) -> Result<subscription::Answer, subscription::Refusal> {
-        let root = subscriptions::root(head, "http", self.config.url.as_deref())?;
+        let root = subscriptions::root(head, scheme_of(head), self.config.url.as_deref())?;
         let place = subscriptions::Place {
             root: &root,
             policy: self.config.webhooks.unwrap_or(WebhookPolicy::Public),

@@ -65,12 +65,15 @@ pub struct Admitted {
 }
 
 impl Settings {
-    /// Reads variables: `STREAM_SECRET`, `STREAM_TOKEN_KEYS`, `STREAM_PUBLIC_READ`,
-    /// `STREAM_ORIGINS` (lists with commas), `STREAM_RATE_READS`, `STREAM_RATE_WRITES`,
-    /// `CACHE_MODE` and `DEBUG_TIMING` (`1`: always). What is empty counts as unset.
+    /// Reads variables: `STREAM_SECRET` (or `AUTH_TOKEN`, its name in the seed),
+    /// `STREAM_TOKEN_KEYS`, `STREAM_PUBLIC_READ`, `STREAM_ORIGINS` (lists with commas),
+    /// `STREAM_RATE_READS`, `STREAM_RATE_WRITES`, `CACHE_MODE` and `DEBUG_TIMING` (`1`: always).
+    /// What is empty counts as unset.
     pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSettings> {
+        let secret = var("STREAM_SECRET").filter(|secret| !secret.is_empty());
+        let secret = secret.or_else(|| var("AUTH_TOKEN"));
         let access = Access::parse(
-            var("STREAM_SECRET").as_deref(),
+            secret.as_deref(),
             var("STREAM_TOKEN_KEYS").as_deref(),
             var("STREAM_PUBLIC_READ").as_deref(),
         )?;

@@ -1,0 +1,173 @@
+//! Virtual hosts: which site or API the authority of a request addresses.
+//!
+//! Sites and the API answer under the domain, the API also at a host of its own. Names of this
+//! machine (`localhost`, loopback addresses) count only where a request can come from nowhere else.
+//! Only the `Host` header, `:authority` or a trusted proxy's word may be passed here.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::host::{Addressed, Domain, InvalidDomain, Selector, plain_host, site};
+use super::local::Exposure;
+use crate::name::SpaceName;
+
+/// The hosts that a server answers.
+#[derive(Debug, Clone)]
+pub struct Hosts {
+    domain: Domain,
+    api: Option<Domain>,
+    home: Option<SpaceName>,
+    loopback: bool,
+}
+
+impl Hosts {
+    /// The domain, its sites, and `api` under it.
+    pub const fn new(domain: Domain) -> Self {
+        Self {
+            domain,
+            api: None,
+            home: None,
+            loopback: false,
+        }
+    }
+
+    /// The same, with a host of the API's own.
+    pub fn with_api(mut self, host: &str) -> Result<Self, InvalidDomain> {
+        self.api = Some(Domain::parse(host)?);
+        Ok(self)
+    }
+
+    /// The same, where the domain itself and the names of this machine are a site. The API then
+    /// answers at `api` under the domain, so that no content of users has its origin.
+    #[must_use]
+    pub fn with_home(mut self, space: SpaceName) -> Self {
+        self.home = Some(space);
+        self
+    }
+
+    /// The same, where names of this machine count for every request: for a platform that does not
+    /// know its clients' addresses, in development.
+    #[must_use]
+    pub const fn with_loopback(mut self) -> Self {
+        self.loopback = true;
+        self
+    }
+
+    /// The domain under which sites live.
+    pub const fn domain(&self) -> &Domain {
+        &self.domain
+    }
+
+    /// Reads a `Host` header: its port is dropped, its case ignored.
+    pub fn resolve(&self, header: &str, exposure: Exposure) -> Addressed {
+        let Some(host) = plain_host(header) else {
+            return Addressed::Unknown;
+        };
+        if self.api.as_ref().is_some_and(|api| api.as_str() == host) {
+            return Addressed::Api;
+        }
+        if host == self.domain.as_str() {
+            return self.home();
+        }
+        let under = host.strip_suffix(self.domain.as_str());
+        match under.and_then(|rest| rest.strip_suffix('.')) {
+            Some("api") => Addressed::Api,
+            Some(label) => site(label).unwrap_or(Addressed::Unknown),
+            None if !self.loopback && exposure == Exposure::Public => Addressed::Unknown,
+            None if host == LOOPBACK_API => Addressed::Api,
+            None if is_loopback(&host) => self.home(),
+            None => Addressed::Unknown,
+        }
+    }
+
+    fn home(&self) -> Addressed {
+        let space = self.home.clone();
+        space.map_or(Addressed::Api, |space| Addressed::Site {
+            space,
+            deploy: Selector::Active,
+        })
+    }
+}
+
+/// The API's name on every machine: a client sends it to a server at a loopback address, whose
+/// other names may all be a site's.
+pub const LOOPBACK_API: &str = "api.localhost";
+
+/// Whether a host, without its port, is this machine by name (RFC 6761) or by address.
+fn is_loopback(host: &str) -> bool {
+    host == "localhost"
+        || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback())
+        || host.parse().is_ok_and(|ip: Ipv6Addr| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(hosts: &Hosts, host: &str, exposure: Exposure) -> String {
+        match hosts.resolve(host, exposure) {
+            Addressed::Api => "api".into(),
+            Addressed::Unknown => "unknown".into(),
+            Addressed::Site { space, .. } => space.to_string(),
+        }
+    }
+
+    #[test]
+    fn resolve_takes_names_of_this_machine_only_from_it() {
+        let public = Hosts::new(Domain::parse("path.app").unwrap());
+        let named = public.clone().with_api("pages.example.org").unwrap();
+        let home = public.clone().with_home(SpaceName::parse("docs").unwrap());
+        let local = Hosts::new(Domain::parse("localhost").unwrap());
+        let dev = local.clone().with_home(SpaceName::parse("docs").unwrap());
+        let worker = local.clone().with_loopback();
+        for (host, expected) in [
+            // Public, with an API host, with a home: seen from elsewhere. Then from this machine:
+            // public, home, local, dev. Last the Worker in development.
+            ("path.app", "api api docs api docs unknown unknown unknown"),
+            (
+                "API.path.app.:443",
+                "api api api api api unknown unknown unknown",
+            ),
+            (
+                "pages.example.org",
+                "unknown api unknown unknown unknown unknown unknown unknown",
+            ),
+            (
+                "127.0.0.1:8787",
+                "unknown unknown unknown api docs api docs api",
+            ),
+            (
+                "[::1]:8787",
+                "unknown unknown unknown api docs api docs api",
+            ),
+            ("localhost", "unknown unknown unknown api docs api docs api"),
+            (
+                "api.localhost:1",
+                "unknown unknown unknown api api api api api",
+            ),
+            (
+                "128.0.0.1",
+                "unknown unknown unknown unknown unknown unknown unknown unknown",
+            ),
+            (
+                "0.0.0.0",
+                "unknown unknown unknown unknown unknown unknown unknown unknown",
+            ),
+            (
+                "evil.example",
+                "unknown unknown unknown unknown unknown unknown unknown unknown",
+            ),
+        ] {
+            let seen = [
+                shown(&public, host, Exposure::Public),
+                shown(&named, host, Exposure::Public),
+                shown(&home, host, Exposure::Public),
+                shown(&public, host, Exposure::Machine),
+                shown(&home, host, Exposure::Machine),
+                shown(&local, host, Exposure::Local),
+                shown(&dev, host, Exposure::Local),
+                shown(&worker, host, Exposure::Public),
+            ];
+            assert_eq!(seen.join(" "), expected, "{host}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! Local mode: a server that only its own machine can reach, and what that lets it trust.
+//!
+//! Local mode is a loopback listener, the domain `localhost`, no public address and no trusted
+//! proxies. Programs of this machine need no credential for streams then. A browser is such a
+//! program too, and runs pages of strangers: so a request is refused that a foreign page makes, or
+//! that names a host which is not this server's (DNS rebinding).
+
+use std::net::IpAddr;
+
+use http::HeaderMap;
+use http::header::{HOST, ORIGIN, REFERER};
+use http::request::Parts;
+
+use super::host::Addressed;
+use super::hosts::Hosts;
+use crate::code::Code;
+use crate::wire::Problem;
+
+/// From where a request can have come. A platform puts it into the request's extensions; without
+/// it the request is [`Public`](Exposure::Public).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Exposure {
+    /// From anywhere.
+    #[default]
+    Public,
+    /// From this machine, but the server is not in local mode.
+    Machine,
+    /// From this machine, and the server is in local mode.
+    Local,
+}
+
+impl Exposure {
+    /// The exposure of a request.
+    pub fn of(head: &Parts) -> Self {
+        head.extensions.get().copied().unwrap_or_default()
+    }
+
+    /// Judges a request by its peer's address and by its headers: a proxy on this machine carries
+    /// requests from anywhere.
+    pub fn judge(peer: Option<IpAddr>, headers: &HeaderMap, local: bool) -> Self {
+        let near = peer.is_some_and(|peer| peer.to_canonical().is_loopback());
+        match (near && !is_forwarded(headers), local) {
+            (false, _) => Self::Public,
+            (true, false) => Self::Machine,
+            (true, true) => Self::Local,
+        }
+    }
+}
+
+/// Whether a proxy has added a header that says for whom it asks.
+fn is_forwarded(headers: &HeaderMap) -> bool {
+    headers.keys().any(|name| {
+        name.as_str().starts_with("x-forwarded-") || FORWARDING.contains(&name.as_str())
+    })
+}
+
+const FORWARDING: [&str; 7] = [
+    "forwarded",
+    "via",
+    "x-real-ip",
+    "x-client-ip",
+    "true-client-ip",
+    "cf-connecting-ip",
+    "x-original-host",
+];
+
+/// The settings of a server in local mode.
+#[derive(Debug, Clone)]
+pub struct LocalMode {
+    port: u16,
+    origins: Vec<String>,
+}
+
+impl LocalMode {
+    /// `port` is the listener's; `origins` are foreign ones that the operator admits.
+    pub const fn new(port: u16, origins: Vec<String>) -> Self {
+        Self { port, origins }
+    }
+
+    /// Refuses a request that names an unknown host, or that a foreign page makes. Nothing else
+    /// about the request may be looked at before.
+    pub fn refusal(&self, head: &Parts, hosts: &Hosts) -> Option<Problem> {
+        let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+        let host = host.unwrap_or_default();
+        let addressed = hosts.resolve(host, Exposure::Local);
+        if addressed == Addressed::Unknown && !is_under(host, hosts) {
+            let detail = format!("{host:?} is no host of this server, which is in local mode");
+            return Some(Problem::new(Code::HostForeign, detail));
+        }
+        let ports = [Some(self.port), port_of(host)];
+        let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
+        let foreign = if origins.peek().is_some() {
+            origins
+                .map(|origin| origin.to_str().unwrap_or_default())
+                .find(|origin| !self.is_own(origin, hosts, ports))
+        } else if addressed == Addressed::Api && is_embedded(head) {
+            let from = header(head, REFERER.as_str());
+            (!self.is_own(origin_of(from), hosts, ports)).then_some(from)
+        } else {
+            None
+        };
+        let foreign: String = foreign?.chars().take(SHOWN_CHARS).collect();
+        let detail = format!("a page of {foreign:?} made the request; the server is in local mode");
+        Some(Problem::new(Code::Origin, detail))
+    }
+
+    /// Whether an origin is a page of this server, or one that the operator admits. Two ports are
+    /// the server's: its own, and the one by which a tunnel reaches it.
+    fn is_own(&self, origin: &str, hosts: &Hosts, ports: [Option<u16>; 2]) -> bool {
+        if self
+            .origins
+            .iter()
+            .any(|known| known.eq_ignore_ascii_case(origin))
+        {
+            return true;
+        }
+        let Some(authority) = origin.strip_prefix("http://") else {
+            return false;
+        };
+        let port = port_of(authority);
+        port.is_some()
+            && ports.contains(&port)
+            && hosts.resolve(authority, Exposure::Local) != Addressed::Unknown
+    }
+}
+
+/// Characters of a foreign origin that an answer repeats.
+const SHOWN_CHARS: usize = 80;
+
+/// Whether a host is under the domain, and so on this machine, though it is no site.
+fn is_under(host: &str, hosts: &Hosts) -> bool {
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+    let name = name.trim_end_matches('.').to_ascii_lowercase();
+    let rest = name.strip_suffix(hosts.domain().as_str());
+    rest.is_some_and(|rest| rest.ends_with('.'))
+}
+
+/// The port of an authority; 80 if it names none.
+fn port_of(authority: &str) -> Option<u16> {
+    let after_address = authority
+        .rsplit_once(']')
+        .map_or(authority, |(_, rest)| rest);
+    match after_address.rsplit_once(':') {
+        None => Some(80),
+        Some((_, port)) => port.parse().ok(),
+    }
+}
+
+/// Whether a browser loads this into a page of another site, without naming the page's origin: an
+/// image, a script. A link that the user follows is not.
+fn is_embedded(head: &Parts) -> bool {
+    header(head, "sec-fetch-site") == "cross-site" && header(head, "sec-fetch-mode") != "navigate"
+}
+
+fn origin_of(address: &str) -> &str {
+    let path = address.split_once("://").and_then(|(scheme, rest)| {
+        let end = rest.find('/').unwrap_or(rest.len());
+        address.get(..scheme.len() + 3 + end)
+    });
+    path.unwrap_or_default()
+}
+
+fn header<'a>(head: &'a Parts, name: &str) -> &'a str {
+    let value = head.headers.get(name);
+    value
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::SpaceName;
+    use crate::site::Domain;
+
+    fn outcome(hosts: &Hosts, headers: &[(&str, &str)]) -> Option<Code> {
+        let mut request = http::Request::post("/v1/stream/a");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        let local = LocalMode::new(8787, vec!["https://app.example".into()]);
+        local.refusal(&head, hosts).map(|problem| problem.code)
+    }
+
+    #[test]
+    fn refusal_of_foreign_hosts_and_origins() {
+        let hosts = Hosts::new(Domain::parse("localhost").unwrap());
+        let dev = hosts.clone().with_home(SpaceName::parse("docs").unwrap());
+        let (foreign, unknown) = (Some(Code::Origin), Some(Code::HostForeign));
+        for (host, origin, expected) in [
+            ("localhost:8787", "", None),
+            ("127.0.0.1:8787", "", None),
+            ("[::1]:8787", "", None),
+            ("docs.localhost:8787", "", None),
+            ("127.0.0.1:8787", "http://127.0.0.1:8787", None),
+            ("127.0.0.1:8787", "http://docs.localhost:8787", None),
+            ("docs.localhost:8787", "http://[::1]:8787", None),
+            ("127.0.0.1:8787", "https://app.example", None),
+            // Through a tunnel.
+            ("localhost:9999", "http://localhost:9999", None),
+            ("localhost:8787", "http://localhost:3000", foreign),
+            ("localhost:8787", "http://localhost", foreign),
+            ("localhost:8787", "https://localhost:8787", foreign),
+            ("localhost:8787", "null", foreign),
+            ("localhost:8787", "http://evil.example:8787", foreign),
+            (
+                "localhost:8787",
+                "http://localhost.evil.example:8787",
+                foreign,
+            ),
+            ("localhost:8787", "chrome-extension://abcdef", foreign),
+            ("docs.localhost:8787", "https://evil.example", foreign),
+            // DNS rebinding: the browser takes the page for one of the server.
+            ("evil.example:8787", "", unknown),
+            ("evil.example:8787", "http://evil.example:8787", unknown),
+            ("localhost.evil.example", "", unknown),
+            ("0.0.0.0:8787", "", unknown),
+            ("192.168.1.7:8787", "", unknown),
+            ("", "", unknown),
+        ] {
+            let mut headers = vec![("host", host)];
+            headers.extend((!origin.is_empty()).then_some(("origin", origin)));
+            assert_eq!(outcome(&hosts, &headers), expected, "{host} {origin}");
+            assert_eq!(outcome(&dev, &headers), expected, "dev: {host} {origin}");
+        }
+        let own = ("origin", "http://localhost:8787");
+        let two = [("host", "localhost:8787"), own, ("origin", "null")];
+        assert_eq!(outcome(&hosts, &two), foreign);
+    }
+
+    #[test]
+    fn refusal_of_what_a_foreign_page_embeds() {
+        let hosts = Hosts::new(Domain::parse("localhost").unwrap());
+        let embedded = [("host", "localhost:8787"), ("sec-fetch-site", "cross-site")];
+        for (more, expected) in [
+            (("sec-fetch-mode", "no-cors"), Some(Code::Origin)),
+            (("sec-fetch-mode", "navigate"), None),
+            (("referer", "http://evil.example/"), Some(Code::Origin)),
+            (("referer", "http://docs.localhost:8787/a/b"), None),
+        ] {
+            let headers = [&embedded[..], &[more]].concat();
+            assert_eq!(outcome(&hosts, &headers), expected, "{more:?}");
+        }
+        let site = [
+            ("host", "docs.localhost:8787"),
+            ("sec-fetch-site", "cross-site"),
+        ];
+        assert_eq!(outcome(&hosts, &site), None);
+    }
+
+    #[test]
+    fn exposure_is_public_behind_a_proxy() {
+        let judged = |peer: &str, header: Option<&str>, local| {
+            let mut headers = HeaderMap::new();
+            if let Some(name) = header {
+                let name = http::HeaderName::from_bytes(name.as_bytes()).unwrap();
+                headers.insert(name, "x".parse().unwrap());
+            }
+            Exposure::judge(Some(peer.parse().unwrap()), &headers, local)
+        };
+        assert_eq!(judged("127.0.0.1", None, true), Exposure::Local);
+        assert_eq!(judged("::ffff:127.0.0.1", None, true), Exposure::Local);
+        assert_eq!(judged("::1", None, false), Exposure::Machine);
+        assert_eq!(judged("10.0.0.1", None, true), Exposure::Public);
+        for name in ["X-Forwarded-For", "Forwarded", "X-Real-IP", "Via"] {
+            assert_eq!(judged("127.0.0.1", Some(name), true), Exposure::Public);
+        }
+        assert_eq!(
+            Exposure::judge(None, &HeaderMap::new(), true),
+            Exposure::Public
+        );
+    }
+}
