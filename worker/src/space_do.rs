@@ -17,7 +17,7 @@ use std::time::Duration;
 use pmx_sync::channel::Channel;
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Backend, Pointers, Server};
-use pmx_sync::space::{Command, Due, Reply, execute};
+use pmx_sync::space::{Command, Due, Outbox, Reply, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 // What `#[durable_object]` writes refers to this name.
@@ -45,12 +45,14 @@ pub struct SpaceDO {
     ledger: Ledger,
     live: AssertUnwindSafe<Rc<Live>>,
     pace: AssertUnwindSafe<Pace>,
+    backoff: AssertUnwindSafe<Backoff>,
 }
 
 impl DurableObject for SpaceDO {
     fn new(state: State, env: Env) -> Self {
         let ledger = Ledger::new(state.storage());
         let pace = AssertUnwindSafe(Pace::default());
+        let backoff = AssertUnwindSafe(Backoff::default());
         let live = AssertUnwindSafe(Live::new(&state, &env));
         Self {
             state,
@@ -58,6 +60,7 @@ impl DurableObject for SpaceDO {
             ledger,
             live,
             pace,
+            backoff,
         }
     }
 
@@ -85,6 +88,9 @@ impl DurableObject for SpaceDO {
         };
         if let Err(problem) = delivered {
             console_error!("{problem}");
+            // The platform itself tries a few times only. If even this fails, it has to.
+            self.backoff.failed();
+            self.ledger.storage().set_alarm(self.backoff.wait()).await?;
         }
         Response::empty()
     }
@@ -159,61 +165,72 @@ impl SpaceDO {
         execute(&self.ledger, server.backend().blobs(), space, command, now).await
     }
 
-    /// Writes what the outbox holds to KV, if it may now; otherwise the alarm will. Returns what
-    /// readers are to see.
+    /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm will. Returns the
+    /// pointers that readers are to see.
+    ///
+    /// The alarm is set in every outcome but an empty outbox, so that no failure is the last word.
     async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {
-        let due = self.due(space, now, Command::Undelivered).await?;
-        if due.is_empty() {
-            return Ok(due);
+        let outbox = self.outbox(space, now, Command::Undelivered).await;
+        if outbox.as_ref().is_ok_and(is_empty) {
+            return Ok(Vec::new());
         }
         // No wait lies between the commit and this, so both reach the disk or neither.
         let storage = self.ledger.storage();
-        let set = storage.set_alarm(PAUSE).await;
+        let set = storage.set_alarm(self.backoff.wait()).await;
         set.map_err(thrown::problem(format!("setting the alarm of {space}")))?;
+        let due = outbox?.due;
         let started = crate::http::now();
         if !self.pace.start(started) {
             return Ok(due);
         }
         let written = self.write(space, &due, now).await;
         self.pace.stop();
-        if written?.is_empty() {
+        let left = written?;
+        if let Some(problem) = left.blocked.into_iter().next() {
+            return Err(problem);
+        }
+        if left.due.is_empty() {
             let deleted = storage.delete_alarm().await;
             deleted.map_err(thrown::problem(format!("deleting the alarm of {space}")))?;
+            self.backoff.succeeded();
         }
         Ok(due)
     }
 
-    /// Writes pointers to KV, each to a key of its own. Returns those that came up meanwhile.
+    /// Writes pointers to KV, each to a key of its own and whatever becomes of the others. Returns
+    /// the outbox after that.
     async fn write(
         &self,
         space: &SpaceName,
         due: &[Due],
         now: Timestamp,
-    ) -> Result<Vec<Due>, Problem> {
+    ) -> Result<Outbox, Problem> {
         let server = self.server()?;
-        let mut left = Vec::new();
         for Due { alias, pointer } in due {
             let channel = Channel {
                 space: space.clone(),
                 alias: alias.clone(),
             };
             let pointers = server.backend().pointers();
-            pointers.write(&channel, pointer).await?;
+            if let Err(error) = pointers.write(&channel, pointer).await {
+                console_error!("writing the pointer of {channel}: {error}");
+                continue;
+            }
             let (alias, order) = (channel.alias, pointer.order());
             let delivered = Command::Delivered { alias, order };
-            left = self.due(space, now, delivered).await?;
+            self.outbox(space, now, delivered).await?;
         }
-        Ok(left)
+        self.outbox(space, now, Command::Undelivered).await
     }
 
-    async fn due(
+    async fn outbox(
         &self,
         space: &SpaceName,
         now: Timestamp,
         command: Command,
-    ) -> Result<Vec<Due>, Problem> {
+    ) -> Result<Outbox, Problem> {
         match self.carry_out(space, command, now).await? {
-            Reply::Due(due) => Ok(due),
+            Reply::Due(outbox) => Ok(outbox),
             Reply::Space(_)
             | Reply::Publish(_)
             | Reply::Kept(_)
@@ -224,13 +241,17 @@ impl SpaceDO {
             | Reply::Net(_)
             | Reply::Pointer(_)
             | Reply::Index { .. }
-            | Reply::Unaliased(_) => Ok(Vec::new()),
+            | Reply::Unaliased(_) => Ok(Outbox::default()),
         }
     }
 
     fn server(&self) -> Result<Rc<Server<Cloudflare>>, Problem> {
         server(&self.env)
     }
+}
+
+fn is_empty(outbox: &Outbox) -> bool {
+    outbox.due.is_empty() && outbox.blocked.is_empty()
 }
 
 /// Bytes of a command: the largest section of a request as base64, and its head.
@@ -267,9 +288,43 @@ impl Pace {
     }
 }
 
+/// Exponential backoff of the alarm after failures.
+#[derive(Default)]
+struct Backoff {
+    failures: Cell<u32>,
+}
+
+impl Backoff {
+    fn failed(&self) {
+        self.failures.set(self.failures.get().saturating_add(1));
+    }
+
+    fn succeeded(&self) {
+        self.failures.set(0);
+    }
+
+    /// How long the alarm waits: `PAUSE`, twice as long after each failure, at most 256 times.
+    fn wait(&self) -> Duration {
+        PAUSE * (1 << self.failures.get().min(8))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn backoff_doubles_to_a_bound_and_begins_anew() {
+        let backoff = Backoff::default();
+        let mut waits = Vec::new();
+        for _ in 0..12 {
+            waits.push(backoff.wait().as_secs());
+            backoff.failed();
+        }
+        assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 256, 256, 256]);
+        backoff.succeeded();
+        assert_eq!(backoff.wait(), PAUSE);
+    }
 
     #[test]
     fn one_write_at_a_time_and_one_a_second() {

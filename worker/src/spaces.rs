@@ -9,7 +9,7 @@ use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::Spaces;
-use pmx_sync::space::{Command, Due, Reply};
+use pmx_sync::space::{Command, Due, Outbox, Reply};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
@@ -84,7 +84,7 @@ impl Spaces for Objects {
         if matches!(command, Command::Undelivered | Command::Delivered { .. }) {
             // A space writes its own pointer, lest two writers bring an older one back: from
             // outside there is never anything to deliver.
-            return Ok(Reply::Due(Vec::new()));
+            return Ok(Reply::Due(Outbox::default()));
         }
         let call = Call {
             space: space.clone(),

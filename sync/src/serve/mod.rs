@@ -7,6 +7,7 @@ mod body;
 mod claims;
 mod codecs;
 mod copied;
+mod delivery;
 mod difference;
 mod events;
 mod fresh;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use super::answer::json;
-use super::backend::{Backend, Blobs, ObjectKey, Pointers, Spaces};
+use super::backend::{Backend, Blobs, ObjectKey, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
@@ -20,7 +20,7 @@ use crate::name::{AliasName, InvalidName, SpaceName};
 use crate::pack::part::Arrived;
 use crate::pack::{part, wire};
 use crate::serve::BackendError;
-use crate::space::{Command, Due, PartArrived, Publish, Reply, SmallPack};
+use crate::space::{Command, PartArrived, Publish, Reply, SmallPack};
 use crate::time::Timestamp;
 use crate::wire::{
     BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, RollbackHead,
@@ -120,7 +120,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    async fn call(
+    pub(super) async fn call(
         &self,
         space: &SpaceName,
         command: Command,
@@ -448,40 +448,7 @@ impl<B: Backend> Server<B> {
         // The publish is done whether readers hear of it now or a moment later.
         let _later = self.deliver(space, now).await;
     }
-
-    /// Delivers what the outbox of a space holds. Returns when to come again, if something is left.
-    pub async fn deliver(
-        &self,
-        space: &SpaceName,
-        now: Timestamp,
-    ) -> Result<Option<Timestamp>, Problem> {
-        let mut reply = self.call(space, Command::Undelivered, now).await?;
-        loop {
-            let due = match reply {
-                Reply::Due(due) => due,
-                other => return Err(unexpected(&other)),
-            };
-            let Some(Due { alias, pointer }) = due.into_iter().next() else {
-                return Ok(None);
-            };
-            let channel = Channel {
-                space: space.clone(),
-                alias,
-            };
-            let written = self.backend().pointers().write(&channel, &pointer).await;
-            if written.is_err() {
-                return Ok(Some(now.after(DELIVERY_PAUSE)));
-            }
-            // While the pointer was written, another deploy may have become active.
-            let (alias, order) = (channel.alias, pointer.order());
-            let delivered = Command::Delivered { alias, order };
-            reply = self.call(space, delivered, now).await?;
-        }
-    }
 }
-
-/// How long to wait before the outbox is tried again.
-const DELIVERY_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 
 struct PartSent {
     blob: BlobId,
@@ -506,7 +473,7 @@ fn nothing_there() -> BeginReply {
     }
 }
 
-fn unexpected(reply: &Reply) -> Problem {
+pub(super) fn unexpected(reply: &Reply) -> Problem {
     Problem::new(
         Code::Storage,
         format!("a space gave an answer to another question: {reply:?}"),

@@ -88,10 +88,11 @@ impl<S: Sql> Ledger<'_, S> {
         self.sql().run(upsert, &params).map(drop)
     }
 
-    /// What readers have still to hear of, the newest first, and at most so many at once.
-    pub(crate) fn undelivered(&self) -> Result<Vec<Undelivered>, SqlError> {
-        let select = "SELECT kind, deploy FROM outbox ORDER BY deploy DESC LIMIT 8";
-        let rows = self.sql().run(select, &[])?;
+    /// A page of the outbox: rows of an order below `before`, the newest first.
+    pub(crate) fn undelivered(&self, before: u64) -> Result<Vec<Undelivered>, SqlError> {
+        let select = "SELECT kind, deploy FROM outbox WHERE deploy < ?
+             ORDER BY deploy DESC LIMIT 8";
+        let rows = self.sql().run(select, &[before.into()])?;
         let due = rows.iter().map(|row| {
             let alias = text(row, 0)?.strip_prefix(ALIAS_KIND).map(alias_name);
             Ok((alias.transpose()?, integer(row, 1)?))

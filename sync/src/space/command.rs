@@ -17,7 +17,7 @@ use crate::name::AliasName;
 use crate::serve::Pointer;
 use crate::site::Selector;
 use crate::stream::{Page, Read};
-use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, RollbackHead};
+use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, Problem, RollbackHead};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -259,8 +259,8 @@ pub enum Reply {
         /// The extent of the root's twin.
         index: Extent,
     },
-    /// What readers have still to hear of.
-    Due(Vec<Due>),
+    /// The pointers that readers do not see yet.
+    Due(Outbox),
     /// A page of the log of what deploys changed.
     Events(Box<Page>),
     /// What one deploy changed against another.
@@ -274,6 +274,16 @@ pub struct Due {
     pub alias: Option<AliasName>,
     /// The pointer.
     pub pointer: Pointer,
+}
+
+/// The pointers of a space that are not written yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outbox {
+    /// Pointers to write, each independent of the others.
+    pub due: Vec<Due>,
+    /// Why the pointers of other channels cannot be made. They stay in the outbox.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<Problem>,
 }
 
 #[cfg(test)]
@@ -424,10 +434,13 @@ mod tests {
                 space,
                 index: extent(),
             },
-            Reply::Due(vec![Due {
-                alias: AliasName::parse("next").ok(),
-                pointer,
-            }]),
+            Reply::Due(Outbox {
+                due: vec![Due {
+                    alias: AliasName::parse("next").ok(),
+                    pointer,
+                }],
+                blocked: vec![Problem::new(crate::code::Code::MissingObjects, "x")],
+            }),
         ] {
             crosses(&reply);
         }

@@ -1,6 +1,5 @@
 //! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
 
-use super::command::Due;
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
 use super::ledger::{Keyed, Ledger};
@@ -194,25 +193,4 @@ pub(crate) fn locate<S: Sql>(
         live: found.meta.live,
         gone: false,
     })
-}
-
-/// The pointers that readers have still to hear of, the newest first.
-pub(crate) fn due<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<Vec<Due>, Problem> {
-    let undelivered = ledger.undelivered()?.into_iter();
-    let due = undelivered.map(|(alias, order)| {
-        let last = Selector::Number(order / 2);
-        let (selector, gone) = match &alias {
-            None => (Selector::Active, false),
-            Some(alias) if ledger.named(alias)?.is_some() => {
-                (Selector::Alias(alias.clone()), false)
-            }
-            Some(_) => (last, true),
-        };
-        let pointer = Pointer {
-            gone,
-            ..locate(ledger, space, &selector)?
-        };
-        Ok(Due { alias, pointer })
-    });
-    due.collect()
 }

@@ -11,12 +11,13 @@ mod events;
 mod have;
 mod history;
 mod ledger;
+mod outbox;
 mod prepare;
 mod publish;
 mod survey;
 mod tables;
 
-pub use command::{Command, Due, Offer, PartArrived, Publish, Reply, SmallPack};
+pub use command::{Command, Due, Offer, Outbox, PartArrived, Publish, Reply, SmallPack};
 
 use crate::code::Code;
 use crate::limits::{DEPLOYS_PAGE_MAX, LIVE_PATHS_MAX};
@@ -95,10 +96,10 @@ pub async fn execute<S: Sql, B: Blobs>(
             space,
             index: prepare::settled(&ledger, &root)?,
         }),
-        Command::Undelivered => Ok(Reply::Due(history::due(&ledger, space)?)),
+        Command::Undelivered => Ok(Reply::Due(outbox::outbox(&ledger, space)?)),
         Command::Delivered { alias, order } => {
             ledger.delivered(alias.as_ref(), order)?;
-            Ok(Reply::Due(history::due(&ledger, space)?))
+            Ok(Reply::Due(outbox::outbox(&ledger, space)?))
         }
     }
 }

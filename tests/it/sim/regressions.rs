@@ -5,7 +5,9 @@ use std::rc::Rc;
 use http::Request;
 use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::manifest::{diff, encode_patch};
+use pmx_sync::name::AliasName;
 use pmx_sync::pack::{Coding, wire::PackBuilder};
+use pmx_sync::sql::{Sql as _, Value};
 use pmx_sync::wire::{
     BeginHead, CommitTerms, DeployMeta, Envelope, RollbackHead, Section, SectionKind, VERSION,
 };
@@ -15,7 +17,7 @@ use super::chaos::Chaos;
 use super::check::{ask, chain, settle};
 use super::client::{Network, SECRET};
 use super::model::Catalogue;
-use super::platform::space;
+use super::platform::{block_on, space};
 use super::rng::Rng;
 use super::world::{Wire, World};
 
@@ -149,4 +151,37 @@ fn post(world: &Rc<World>, what: &str, body: Vec<u8>) -> serde_json::Value {
         .unwrap();
     let answer = ask(world, Wire(Rc::clone(world)).send(request)).unwrap();
     serde_json::from_slice(&answer.body).unwrap()
+}
+
+/// The pointer of one preview could not be made, and that kept back the pointers of all channels.
+#[test]
+fn a_channel_whose_pointer_cannot_be_made_blocks_no_other() {
+    let (world, mut publisher) = two_deploys();
+    publisher.alias = AliasName::parse("next").ok();
+    let sites = &world.catalogue.sites;
+    let intent = publisher.wants(sites[2].root, None, None, None, "preview".into());
+    ask(&world, publisher.publish(intent)).unwrap();
+    // The preview's node looks as if its serving index were never written.
+    let ledger = world.spaces.ledger(&space("docs")).unwrap();
+    let run = |statement: &str, value: Value| ledger.inner().run(statement, &[value]).unwrap();
+    let root = || Value::Blob(sites[2].root.as_bytes().to_vec());
+    run("UPDATE node SET object = NULL WHERE id = ?", root());
+    run(
+        "INSERT INTO outbox (kind, deploy) VALUES ('pointer/next', ?), ('pointer', 4)",
+        Value::Integer(6),
+    );
+    let (server, docs) = (world.server(), space("docs"));
+    let blocked = block_on(server.deliver(&docs, world.now())).unwrap_err();
+    assert!(
+        blocked.to_string().contains("the pointer of preview next"),
+        "{blocked}"
+    );
+    let left = run("SELECT kind FROM outbox WHERE deploy > ?", 0_u64.into());
+    assert_eq!(left, [[Value::Text("pointer/next".into())]]);
+    // It is delivered as soon as it can be made.
+    run(
+        "UPDATE node SET object = x'00112233445566778899aabbccddeeff' WHERE id = ?",
+        root(),
+    );
+    assert_eq!(block_on(server.deliver(&docs, world.now())).unwrap(), None);
 }

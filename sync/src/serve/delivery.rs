@@ -1,0 +1,74 @@
+//! Outbox delivery: writes the pointers that a space decided to where readers look for them.
+
+use std::time::Duration;
+
+use super::backend::{Backend, Pointers};
+use super::publish::unexpected;
+use super::server::Server;
+use crate::channel::Channel;
+use crate::name::SpaceName;
+use crate::space::{Command, Due, Outbox, Reply};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// How long a caller waits before it tries again to write a pointer.
+const WRITE_PAUSE: Duration = Duration::from_secs(1);
+
+impl<B: Backend> Server<B> {
+    /// Writes the pointers of a space's outbox, each independent of the others. Returns when to call
+    /// again, if one is left.
+    ///
+    /// # Errors
+    ///
+    /// The space's own failure; or, once all other pointers are written, why a pointer cannot be
+    /// made.
+    pub async fn deliver(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+    ) -> Result<Option<Timestamp>, Problem> {
+        let mut failed = Vec::new();
+        let mut outbox = self.outbox(space, Command::Undelivered, now).await?;
+        // Each acknowledgement brings the outbox as it is by then: another deploy may be active.
+        while let Some(Due { alias, pointer }) = next(&mut outbox, &failed) {
+            let channel = Channel {
+                space: space.clone(),
+                alias,
+            };
+            let written = self.backend().pointers().write(&channel, &pointer).await;
+            if written.is_err() {
+                failed.push(channel.alias);
+                continue;
+            }
+            let (alias, order) = (channel.alias, pointer.order());
+            outbox = self
+                .outbox(space, Command::Delivered { alias, order }, now)
+                .await?;
+        }
+        match outbox.blocked.into_iter().next() {
+            Some(problem) if failed.is_empty() => Err(problem),
+            Some(_) | None => Ok((!failed.is_empty()).then(|| now.after(WRITE_PAUSE))),
+        }
+    }
+
+    async fn outbox(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Outbox, Problem> {
+        match self.call(space, command, now).await? {
+            Reply::Due(outbox) => Ok(outbox),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+/// Takes the next pointer of a channel whose write has not failed.
+fn next(outbox: &mut Outbox, failed: &[Option<crate::name::AliasName>]) -> Option<Due> {
+    let at = outbox
+        .due
+        .iter()
+        .position(|due| !failed.contains(&due.alias))?;
+    Some(outbox.due.remove(at))
+}

@@ -1,0 +1,60 @@
+//! Outbox of a space: the pointers that its readers do not see yet.
+
+use super::command::{Due, Outbox};
+use super::history::locate;
+use super::ledger::Ledger;
+use crate::code::Code;
+use crate::id::SpaceId;
+use crate::limits::EXACT_INTEGER_MAX;
+use crate::name::AliasName;
+use crate::serve::Pointer;
+use crate::site::Selector;
+use crate::sql::Sql;
+use crate::wire::Problem;
+
+/// Makes the pointers of all channels in the outbox. A channel whose pointer cannot be made blocks
+/// no other channel; a failure of the storage ends the command.
+pub(crate) fn outbox<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<Outbox, Problem> {
+    let mut outbox = Outbox::default();
+    let mut before = EXACT_INTEGER_MAX;
+    // Blocked channels do not use up the page: older rows follow them.
+    while outbox.due.is_empty() {
+        let page = ledger.undelivered(before)?;
+        let Some((_, last)) = page.last() else { break };
+        before = *last;
+        for (alias, order) in page {
+            match pointer(ledger, space, alias.as_ref(), order) {
+                Ok(pointer) => outbox.due.push(Due { alias, pointer }),
+                Err(problem) if problem.code == Code::Storage => return Err(problem),
+                Err(problem) => outbox.blocked.push(of_channel(alias.as_ref(), &problem)),
+            }
+        }
+    }
+    outbox.blocked.truncate(BLOCKED_MAX);
+    Ok(outbox)
+}
+
+/// Blocked channels that a reply names: a log line each is enough to find the cause.
+const BLOCKED_MAX: usize = 8;
+
+fn pointer<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    space: SpaceId,
+    alias: Option<&AliasName>,
+    order: u64,
+) -> Result<Pointer, Problem> {
+    let (selector, gone) = match alias {
+        None => (Selector::Active, false),
+        Some(alias) if ledger.named(alias)?.is_some() => (Selector::Alias(alias.clone()), false),
+        Some(_) => (Selector::Number(order / 2), true),
+    };
+    let pointer = locate(ledger, space, &selector)?;
+    Ok(Pointer { gone, ..pointer })
+}
+
+fn of_channel(alias: Option<&AliasName>, problem: &Problem) -> Problem {
+    let channel = alias.map_or_else(|| "the site".to_owned(), |alias| format!("preview {alias}"));
+    let detail = format!("making the pointer of {channel}: {problem}");
+    // Not the cause's own code: a caller that gets "not found" believes that the space is gone.
+    Problem::new(Code::MissingObjects, detail)
+}
