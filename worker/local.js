@@ -32,6 +32,11 @@ const { values: options } = parseArgs({
 });
 const data = resolve(options.data);
 mkdirSync(data, { recursive: true });
+// First of all, so that no scan takes the folder for content.
+writeFileSync(
+  join(data, ".pmx-data"),
+  "This is a data folder of pmx. pmx never publishes a folder that holds this file.\n",
+);
 // Sites are told their port before anything listens.
 const port = Number(options.port) || (await freePort());
 

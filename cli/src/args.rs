@@ -204,6 +204,10 @@ pub struct FolderArgs {
 /// How a folder is read.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Folder")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a switch of the command line"
+)]
 pub struct ScanArgs {
     /// Leave out what matches a pattern, as in .gitignore (repeatable)
     #[arg(long, value_name = "PATTERN")]
@@ -211,9 +215,15 @@ pub struct ScanArgs {
     /// Read every file again
     #[arg(long)]
     pub no_cache: bool,
-    /// Allow paths that differ only in case or in Unicode normalisation
+    /// Refuse paths that differ only in case or in Unicode normalisation, instead of warning
+    #[arg(long, conflicts_with = "allow_collisions")]
+    pub strict: bool,
+    /// Publish paths that differ only in case or in Unicode normalisation without a warning
     #[arg(long)]
     pub allow_collisions: bool,
+    /// Publish files that are private keys
+    #[arg(long)]
+    pub allow_secrets: bool,
     /// Threads that read the folder [default: all cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub jobs: Option<u16>,

@@ -2,29 +2,34 @@
 //!
 //! `pmx.toml` is looked for in the current folder and upward; what it names is relative to it.
 //! Neither file holds a token: the one is committed, the other is copied between machines.
+//! The user's file is the user's word; a project file is limited by [`trust`].
+
+mod file;
+mod trust;
 
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
 use pmx_sync::code::Code;
 use pmx_sync::name::SpaceName;
-use serde::Deserialize;
+use pmx_sync::scan::{Collisions, Secrets};
 
 use crate::args::{FolderArgs, ScanArgs, SiteArgs};
 use crate::env::Environment;
 use crate::error::Failure;
-use crate::nearest::nearest;
 use crate::server::{self, Reach, Server};
 use crate::token::Token;
+
+use file::{FileLayer, Whose};
+use trust::Named;
+
+pub(crate) use trust::foreign_owner;
 
 /// The name of a project's file.
 pub const PROJECT_FILE: &str = "pmx.toml";
 
 /// The folder that is published if none is named: PathMX's build output.
 pub const DEFAULT_DIR: &str = ".pathmx";
-
-/// Bytes of a configuration file.
-const FILE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Names of folders that say what they are but not what is in them.
 const OUTPUT_NAMES: &[&str] = &[
@@ -37,38 +42,17 @@ pub struct Layers {
     /// The environment.
     pub env: Environment,
     here: PathBuf,
+    home: Option<PathBuf>,
     project: Option<Project>,
     user: FileLayer,
 }
 
 #[derive(Debug, Clone)]
 struct Project {
+    file: PathBuf,
     folder: PathBuf,
     layer: FileLayer,
 }
-
-/// What a configuration file may say.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct FileLayer {
-    dir: Option<PathBuf>,
-    server: Option<String>,
-    space: Option<String>,
-    data: Option<PathBuf>,
-    #[serde(default)]
-    exclude: Vec<String>,
-    #[serde(default)]
-    allow_collisions: bool,
-}
-
-const KEYS: &[&str] = &[
-    "dir",
-    "server",
-    "space",
-    "data",
-    "exclude",
-    "allow-collisions",
-];
 
 /// A site on a server, and what it takes to publish there.
 #[derive(Debug, Clone)]
@@ -89,7 +73,9 @@ pub struct Folder {
     /// Patterns of what is left out.
     pub exclude: Vec<String>,
     /// Whether colliding paths are published.
-    pub collisions: pmx_sync::scan::Collisions,
+    pub collisions: Collisions,
+    /// Whether private keys are published.
+    pub secrets: Secrets,
 }
 
 impl Layers {
@@ -111,48 +97,46 @@ impl Layers {
         let found = here.ancestors().map(|folder| folder.join(PROJECT_FILE));
         let mut project = None;
         for path in found {
-            if let Some(layer) = read_file(&path)? {
+            if let Some(layer) = file::read(&path, Whose::Project)? {
                 let folder = path.parent().unwrap_or(&here).to_owned();
-                project = Some(Project { folder, layer });
+                project = Some(Project {
+                    file: path,
+                    folder,
+                    layer,
+                });
                 break;
             }
         }
         let user = user
-            .map(read_file)
+            .map(|path| file::read(path, Whose::User))
             .transpose()?
             .flatten()
             .unwrap_or_default();
+        let home = env.path("HOME").or_else(|| etcetera::home_dir().ok());
         Ok(Self {
             env,
             here,
+            home,
             project,
             user,
         })
     }
 
     /// The folder to publish.
-    pub fn folder(&self, args: &FolderArgs) -> Folder {
+    pub fn folder(&self, args: &FolderArgs) -> Result<Folder, Failure> {
         self.folder_at(args.dir.as_deref(), &args.scan)
     }
 
-    /// The folder to publish, named or not.
-    pub fn folder_at(&self, dir: Option<&Path>, scan: &ScanArgs) -> Folder {
-        let configured = self.project.as_ref().and_then(|project| {
-            let dir = project.layer.dir.as_ref()?;
-            Some(project.folder.join(dir))
-        });
-        let beside = || match &self.project {
-            Some(project) => project.folder.join(DEFAULT_DIR),
-            None => self.here.join(DEFAULT_DIR),
+    /// The folder to publish, named or not. A folder that the user did not name stays below the
+    /// project.
+    pub fn folder_at(&self, dir: Option<&Path>, scan: &ScanArgs) -> Result<Folder, Failure> {
+        let project = self.project.as_ref();
+        let (dir, named) = match dir {
+            Some(dir) => (self.here.join(dir), Named::ByUser),
+            None => self.unnamed_folder(),
         };
-        let dir = match dir {
-            Some(dir) => self.here.join(dir),
-            None => configured.unwrap_or_else(beside),
-        };
-        let layers = [
-            Some(&self.user),
-            self.project.as_ref().map(|project| &project.layer),
-        ];
+        trust::check_folder(&dir, named, self.home.as_deref())?;
+        let layers = [Some(&self.user), project.map(|project| &project.layer)];
         let layers = layers.into_iter().flatten();
         let mut exclude: Vec<_> = layers
             .clone()
@@ -160,22 +144,40 @@ impl Layers {
             .collect();
         exclude.extend(scan.exclude.iter().cloned());
         let allow = scan.allow_collisions || layers.clone().any(|layer| layer.allow_collisions);
-        let collisions = if allow {
-            pmx_sync::scan::Collisions::Allow
-        } else {
-            pmx_sync::scan::Collisions::Refuse
+        let collisions = match (scan.strict, allow) {
+            (true, _) => Collisions::Refuse,
+            (false, true) => Collisions::Allow,
+            (false, false) => Collisions::Warn,
         };
-        Folder {
+        // No file of settings may decide this.
+        let secrets = if scan.allow_secrets {
+            Secrets::Allow
+        } else {
+            Secrets::Refuse
+        };
+        Ok(Folder {
             dir,
             exclude,
             collisions,
-        }
+            secrets,
+        })
+    }
+
+    /// The folder of the layers below the command line.
+    fn unnamed_folder(&self) -> (PathBuf, Named<'_>) {
+        let Some(project) = &self.project else {
+            return (self.here.join(DEFAULT_DIR), Named::Below(&self.here));
+        };
+        let dir = project.layer.dir.as_deref();
+        let dir = dir.unwrap_or(Path::new(DEFAULT_DIR));
+        (project.folder.join(dir), Named::Below(&project.folder))
     }
 
     /// The site that is meant, which is named after `dir` if nothing else names it.
     pub fn site(&self, args: &SiteArgs, dir: &Path) -> Result<Site, Failure> {
         let server = self.server(args.server.as_deref())?;
         let token = self.token(args, &server)?;
+        self.check_server(args, &server, token.as_ref())?;
         let space = self.space(args.space.as_deref(), dir)?;
         Ok(Site {
             server,
@@ -199,14 +201,13 @@ impl Layers {
 
     /// The data folder of the embedded host.
     pub fn data(&self, flag: Option<&Path>) -> Result<PathBuf, Failure> {
-        let project = self.project.as_ref().and_then(|project| {
-            let data = project.layer.data.as_ref()?;
-            Some(project.folder.join(data))
-        });
         let named = flag
             .map(Path::to_owned)
-            .or_else(|| self.env.path("PMX_DATA"))
-            .or(project);
+            .or_else(|| self.env.path("PMX_DATA"));
+        let named = match named {
+            Some(data) => Some(data),
+            None => self.project_data()?,
+        };
         if let Some(data) = named.or_else(|| self.user.data.clone()) {
             return Ok(self.here.join(data));
         }
@@ -217,17 +218,57 @@ impl Layers {
         Ok(dirs.data_dir().join("pmx"))
     }
 
+    fn project_data(&self) -> Result<Option<PathBuf>, Failure> {
+        let Some(project) = &self.project else {
+            return Ok(None);
+        };
+        let data = project.layer.data.as_ref();
+        let data = data.map(|data| project.folder.join(data));
+        if let Some(data) = &data {
+            trust::check_data(data, &project.folder)?;
+        }
+        Ok(data)
+    }
+
     fn server(&self, flag: Option<&str>) -> Result<Server, Failure> {
         let project = self
             .project
             .as_ref()
             .and_then(|project| project.layer.server.as_deref());
         let named = flag.or_else(|| self.env.var("PMX_SERVER")).or(project);
-        Server::parse(
-            named
-                .or(self.user.server.as_deref())
-                .unwrap_or(server::DEFAULT),
-        )
+        Server::parse(named.unwrap_or(self.users_server()))
+    }
+
+    /// The server that the user means where neither a flag nor a variable names one.
+    fn users_server(&self) -> &str {
+        self.user.server.as_deref().unwrap_or(server::DEFAULT)
+    }
+
+    /// Refuses a server that only the project file names. Without any token, one on this machine
+    /// may be asked.
+    fn check_server(
+        &self,
+        args: &SiteArgs,
+        server: &Server,
+        token: Option<&Token>,
+    ) -> Result<(), Failure> {
+        let is_named = args.server.is_some() || self.env.var("PMX_SERVER").is_some();
+        let project = self.project.as_ref();
+        let Some(project) = project.filter(|it| !is_named && it.layer.server.is_some()) else {
+            return Ok(());
+        };
+        let users = self.user.servers.iter().map(String::as_str);
+        for known in users.chain([self.users_server()]) {
+            if Server::parse(known)? == *server {
+                return Ok(());
+            }
+        }
+        match (server.reach(), token) {
+            (Reach::Loopback, None) => Ok(()),
+            (Reach::Loopback | Reach::Encrypted | Reach::Plain, _) => {
+                Err(trust::unknown_server(server, &project.file))
+            }
+        }
     }
 
     fn token(&self, args: &SiteArgs, server: &Server) -> Result<Option<Token>, Failure> {
@@ -241,54 +282,11 @@ impl Layers {
         }
         match (server.reach(), self.data(args.data.as_deref())) {
             (Reach::Loopback, Ok(folder)) => Token::of_host(&folder),
+            (Reach::Loopback, Err(failure)) if failure.code == Code::Untrusted => Err(failure),
             // Without a home folder there is no host of this user either.
             (Reach::Loopback, Err(_)) | (Reach::Encrypted | Reach::Plain, _) => Ok(None),
         }
     }
-}
-
-fn read_file(path: &Path) -> Result<Option<FileLayer>, Failure> {
-    use std::io::Read;
-    let file = match std::fs::File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => return Ok(None),
-        Err(error) => return Err(unreadable(path, &error)),
-    };
-    let mut text = String::new();
-    let read = file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text);
-    read.map_err(|error| unreadable(path, &error))?;
-    if text.len() as u64 > FILE_BYTES_MAX {
-        let message = format!(
-            "\"{}\" is longer than {FILE_BYTES_MAX} bytes",
-            path.display()
-        );
-        return Err(Failure::usage(message));
-    }
-    parse_file(path, &text).map(Some)
-}
-
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::usage(format!("can't read \"{}\": {error}", path.display()))
-        .with_hint("Check its permissions.")
-}
-
-fn parse_file(path: &Path, text: &str) -> Result<FileLayer, Failure> {
-    let fault = |error: &toml::de::Error| {
-        let message = format!("\"{}\": {}", path.display(), error.to_string().trim_end());
-        Failure::usage(message).with_hint(format!("It may say {}.", KEYS.join(", ")))
-    };
-    let table: toml::Table = text.parse().map_err(|error| fault(&error))?;
-    if let Some(key) = table.keys().find(|key| !KEYS.contains(&key.as_str())) {
-        let message = format!("\"{}\": there is no setting {key:?}", path.display());
-        let hint = match (key.as_str(), nearest(key, KEYS)) {
-            ("token", _) => "Set PMX_TOKEN instead: files like this one are shared.".to_owned(),
-            (_, Some(near)) => format!("Did you mean {near:?}?"),
-            (_, None) => format!("It may say {}.", KEYS.join(", ")),
-        };
-        return Err(Failure::usage(message).with_hint(hint));
-    }
-    toml::from_str(text).map_err(|error| fault(&error))
 }
 
 /// The name of a folder, or of the one above if it is only called after what it is.
@@ -327,141 +325,4 @@ fn label(name: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn layers(env: &[(&str, &str)], project: &str, user: &str) -> (tempfile::TempDir, Layers) {
-        let folder = tempfile::tempdir().unwrap();
-        let here = folder.path().join("my Site").join("dist");
-        std::fs::create_dir_all(&here).unwrap();
-        if !project.is_empty() {
-            std::fs::write(folder.path().join("my Site").join(PROJECT_FILE), project).unwrap();
-        }
-        let user_file = folder.path().join("user.toml");
-        std::fs::write(&user_file, user).unwrap();
-        let env = env.iter().copied().collect();
-        let layers = Layers::read(env, here, Some(&user_file)).unwrap();
-        (folder, layers)
-    }
-
-    #[test]
-    fn a_flag_wins_over_the_environment_over_the_project_over_the_user() {
-        let (env, project, user) = (
-            ("PMX_SERVER", "env.example"),
-            "server = \"project.example\"",
-            "server = \"user.example\"",
-        );
-        for (flag, env, project, user, expected) in [
-            (
-                Some("flag.example"),
-                Some(env),
-                project,
-                user,
-                "https://flag.example",
-            ),
-            (None, Some(env), project, user, "https://env.example"),
-            (None, None, project, user, "https://project.example"),
-            (None, None, "", user, "https://user.example"),
-            (None, None, "", "", server::DEFAULT),
-            (None, Some(("PMX_SERVER", "")), "", "", server::DEFAULT),
-        ] {
-            let (_folder, layers) = layers(env.as_slice(), project, user);
-            assert_eq!(layers.server(flag).unwrap().as_str(), expected);
-        }
-    }
-
-    #[test]
-    fn the_folder_is_relative_to_who_names_it() {
-        let (root, named) = layers(&[], "dir = \"out\"\nexclude = [\"*.map\"]", "");
-        let project = root.path().join("my Site");
-        let scan = ScanArgs {
-            exclude: vec!["x".into()],
-            ..ScanArgs::default()
-        };
-        let folder = named.folder_at(None, &scan);
-        assert_eq!(folder.dir, project.join("out"));
-        assert_eq!(folder.exclude, ["*.map", "x"]);
-        assert_eq!(
-            named.folder_at(Some(Path::new("a")), &scan).dir,
-            project.join("dist/a")
-        );
-        let (root, silent) = layers(&[], "space = \"x\"", "");
-        assert_eq!(
-            silent.folder_at(None, &scan).dir,
-            root.path().join("my Site/.pathmx")
-        );
-    }
-
-    #[test]
-    fn a_site_is_named_after_its_folder() {
-        let (_root, layers) = layers(&[], "", "");
-        let folder = layers.folder_at(Some(Path::new(".")), &ScanArgs::default());
-        assert_eq!(layers.space(None, &folder.dir).unwrap().as_str(), "my-site");
-        assert_eq!(
-            layers.space(Some("docs"), &folder.dir).unwrap().as_str(),
-            "docs"
-        );
-        for (name, expected) in [
-            ("A  b__c", "a-b-c"),
-            ("--x--", "x"),
-            ("Übung 1", "bung-1"),
-            ("é", ""),
-        ] {
-            assert_eq!(label(name), expected);
-        }
-        assert_eq!(space_of_folder(Path::new("/")).unwrap_err().exit(), 2);
-        let reserved = Path::new("/nowhere/admin/dist");
-        assert_eq!(
-            space_of_folder(reserved).unwrap_err().code,
-            Code::NameInvalid
-        );
-    }
-
-    #[test]
-    fn a_token_comes_from_the_environment_and_goes_only_where_it_should() {
-        let both = [("PMX_TOKEN", "one"), ("PATHMX_PUBLISH_TOKEN", "two")];
-        let token = |layers: &Layers, server: &str, data: Option<PathBuf>| {
-            let args = SiteArgs {
-                server: Some(server.into()),
-                data,
-                ..SiteArgs::default()
-            };
-            let found = layers.site(&args, Path::new("/x")).unwrap().token;
-            found.map(|token| token.reveal().to_owned())
-        };
-        let (_a, first) = layers(&both, "", "");
-        assert_eq!(token(&first, "example.org", None).as_deref(), Some("one"));
-        let (_b, second) = layers(&both[1..], "", "");
-        assert_eq!(token(&second, "example.org", None).as_deref(), Some("two"));
-        // The secret of the host on this machine is for this machine only.
-        let (root, none) = layers(&[], "", "");
-        let secret = root.path().join(crate::host::SECRET_FILE);
-        std::fs::write(&secret, "local").unwrap();
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(&secret, PermissionsExt::from_mode(0o600)).unwrap();
-        }
-        let data = || Some(root.path().to_owned());
-        assert_eq!(
-            token(&none, "localhost:1", data()).as_deref(),
-            Some("local")
-        );
-        assert_eq!(token(&none, "example.org", data()), None);
-        assert_eq!(token(&none, "http://10.0.0.1", data()), None);
-    }
-
-    #[test]
-    fn misspelt_settings_are_pointed_out() {
-        let fault = |text: &str| {
-            let failure = parse_file(Path::new("pmx.toml"), text).unwrap_err();
-            assert_eq!(failure.exit(), 2);
-            format!("{} {}", failure.message, failure.hint)
-        };
-        insta::assert_snapshot!(fault("sever = \"x\""), @r#""pmx.toml": there is no setting "sever" Did you mean "server"?"#);
-        insta::assert_snapshot!(fault("token = \"x\""), @r#""pmx.toml": there is no setting "token" Set PMX_TOKEN instead: files like this one are shared."#);
-        insta::assert_snapshot!(fault("colour = \"x\""), @r#""pmx.toml": there is no setting "colour" It may say dir, server, space, data, exclude, allow-collisions."#);
-        assert!(fault("dir = 3").contains("dir = 3"));
-        assert!(fault("dir = ").contains("line 1"));
-    }
-}
+mod tests;

@@ -102,7 +102,20 @@ impl From<ManifestError> for Failure {
 
 impl From<ScanError> for Failure {
     fn from(error: ScanError) -> Self {
-        Self::new(error.code(), error.to_string())
+        let mut failure = Self::new(error.code(), error.to_string());
+        if let Some(hint) = error
+            .problems()
+            .first()
+            .and_then(pmx_sync::scan::Problem::hint)
+        {
+            hint.clone_into(&mut failure.hint);
+        }
+        let items = error
+            .problems()
+            .iter()
+            .flat_map(pmx_sync::scan::Problem::items);
+        failure.items = items.cloned().collect();
+        failure
     }
 }
 
@@ -153,6 +166,7 @@ mod tests {
         3 E_CHANGED_DURING_READ
         3 E_SOURCE_MISSING
         3 E_BUILD_INCOMPLETE
+        3 E_SECRET
         8 E_TOO_LARGE
         2 E_EMPTY_SITE
         2 E_MAX_DELETE
@@ -175,6 +189,7 @@ mod tests {
         4 E_UNAUTHORISED
         4 E_TOKEN_EXPIRED
         4 E_FORBIDDEN
+        4 E_UNTRUSTED
         4 E_TOKEN_IN_QUERY
         4 E_NOT_CONFIGURED
         1 E_NOT_FOUND

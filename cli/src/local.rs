@@ -90,9 +90,7 @@ impl Local {
         let bar = ui.bar(Counting::Files, 0);
         let scan = scan(&bar)?;
         bar.finish();
-        for warning in &scan.stats().warnings {
-            ui.warn(format!("{}: {}", warning.path, warning.fault));
-        }
+        crate::warnings::report(scan.stats(), ui);
         let pile = OnceLock::new();
         let root = match scan.base() {
             Some(base) if scan.changes().is_empty() => base,
@@ -251,6 +249,7 @@ fn options(folder: &Folder, args: &ScanArgs) -> scan::Options {
     scan::Options {
         exclude: folder.exclude.clone(),
         collisions: folder.collisions,
+        secrets: folder.secrets,
         threads: args.jobs.and_then(|jobs| NonZeroUsize::new(jobs.into())),
         ..scan::Options::default()
     }
@@ -306,7 +305,8 @@ mod tests {
         let folder = Folder {
             dir: dir.to_owned(),
             exclude: Vec::new(),
-            collisions: scan::Collisions::Refuse,
+            collisions: scan::Collisions::default(),
+            secrets: scan::Secrets::default(),
         };
         let output = OutputArgs {
             quiet: true,

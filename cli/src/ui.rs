@@ -4,10 +4,11 @@
 //! carries one object a line instead. Text that came from outside is escaped, so that a file's
 //! name can't command a terminal.
 
+use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
 use std::io::{IsTerminal, Write as _};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::ColorChoice;
@@ -24,6 +25,12 @@ use crate::error::Failure;
 /// The version of the JSON objects.
 pub const JSON_VERSION: u8 = 1;
 
+/// Things that a line of a warning names; JSON has more.
+const WARNED_MAX: usize = 10;
+
+/// Warnings that are remembered, of a program that runs for long.
+const WARNINGS_MAX: usize = 1_000;
+
 /// What is shorter than this needs no bar.
 const BAR_AFTER: Duration = Duration::from_millis(250);
 
@@ -33,6 +40,8 @@ pub struct Ui {
     shape: Shape,
     detail: Detail,
     bars: Bars,
+    /// Warnings that were printed.
+    warned: Mutex<HashSet<String>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +93,7 @@ impl Ui {
             shape,
             detail,
             bars,
+            warned: Mutex::default(),
         }
     }
 
@@ -134,6 +144,27 @@ impl Ui {
             Shape::Json => self.object("warning", &json!({ "message": line })),
             Shape::Text if self.detail == Detail::Quiet => {}
             Shape::Text => to_stderr(&format!("{WARNING}warning{WARNING:#}: {}", escaped(&line))),
+        }
+    }
+
+    /// Warns about some things, the first of which are named. A program that watches a folder
+    /// repeats no warning.
+    pub fn warn_about(&self, what: &str, items: &[String], count: u64) {
+        let named = items.iter().take(WARNED_MAX).map(String::as_str);
+        let named = named.collect::<Vec<_>>().join(", ");
+        let more = match count.saturating_sub(WARNED_MAX as u64) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        let line = format!("{what}: {named}{more}");
+        let mut warned = self.warned.lock().unwrap_or_else(PoisonError::into_inner);
+        if warned.len() > WARNINGS_MAX || !warned.insert(line.clone()) {
+            return;
+        }
+        drop(warned);
+        match self.shape {
+            Shape::Json => self.object("warning", &json!({ "message": line, "items": items })),
+            Shape::Text => self.warn(line),
         }
     }
 

@@ -117,6 +117,9 @@ codes! {
     BuildIncomplete "E_BUILD_INCOMPLETE" Source 422 false
         "Run the build again."
         "PathMX's build output names files that its folder lacks, or its roots.json or manifest.json can't be read."
+    Secret "E_SECRET" Source 422 false
+        "Leave them out with .pmxignore or --exclude. Pass --allow-secrets if they are meant to be public."
+        "A file in the folder is a private key, or a secret or database of a pmx host. Publishing it would make it public."
     TooLarge "E_TOO_LARGE" Limit 413 false
         "Leave the file out with --exclude, or split it."
         "A file, a request or a site is larger than the limit."
@@ -183,6 +186,9 @@ codes! {
     Forbidden "E_FORBIDDEN" Auth 403 false
         "Get a token for this stream whose scope has it."
         "The token is valid, but does not allow this with this stream."
+    Untrusted "E_UNTRUSTED" Auth 403 false
+        "Name the server with PMX_SERVER or --server, and the folder on the command line."
+        "A project file asks for more than it may decide: a server that the user never named, a folder outside of the project, or a file that another user owns. No token and no file was sent."
     TokenInQuery "E_TOKEN_IN_QUERY" Auth 400 false
         "Send the token in the Authorization header."
         "A token in a URL ends up in logs, so it is refused."

@@ -34,5 +34,6 @@ pub mod sql;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod text;
 pub mod time;
 pub mod wire;

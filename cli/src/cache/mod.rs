@@ -63,7 +63,11 @@ impl CacheFolder {
                     .join("pmx"),
             )
         };
-        Self(named.or_else(users).map(|folder| folder.join("v1")))
+        let folder = named.or_else(users).map(|folder| folder.join("v1"));
+        if let Some(folder) = &folder {
+            mark(folder);
+        }
+        Self(folder)
     }
 
     /// A folder to keep caches in.
@@ -75,9 +79,13 @@ impl CacheFolder {
     pub fn folder(&self, folder: &Folder) -> FolderCache {
         let place = folder.dir.canonicalize().ok();
         let base = self.0.as_ref().zip(place).map(|(cache, place)| {
-            let policy = match folder.collisions {
-                scan::Collisions::Refuse => "refuse",
-                scan::Collisions::Allow => "allow",
+            let policy = match (folder.collisions, folder.secrets) {
+                (scan::Collisions::Warn, scan::Secrets::Refuse) => "warn",
+                (scan::Collisions::Refuse, scan::Secrets::Refuse) => "refuse",
+                (scan::Collisions::Allow, scan::Secrets::Refuse) => "allow",
+                (scan::Collisions::Warn, scan::Secrets::Allow) => "warn, with secrets",
+                (scan::Collisions::Refuse, scan::Secrets::Allow) => "refuse, with secrets",
+                (scan::Collisions::Allow, scan::Secrets::Allow) => "allow, with secrets",
             };
             let mut parts = vec![place.as_os_str().as_encoded_bytes(), policy.as_bytes()];
             parts.extend(folder.exclude.iter().map(String::as_bytes));
@@ -182,6 +190,14 @@ fn nodes_of(site: &Path) -> Option<Nodes> {
     Nodes::parse(read(&folders.join(is_ours.then_some(name)?))?)
 }
 
+/// Marks a cache folder before anything is kept there, so that no scan takes it for content.
+fn mark(folder: &Path) {
+    let marker = folder.join(scan::CACHE_MARKER);
+    if !marker.exists() {
+        keep(Some(&marker), scan::CACHE_MARKER_TEXT.as_bytes());
+    }
+}
+
 fn active(file: Option<&Path>) -> Option<Active> {
     Active::parse(&read(file?)?)
 }
@@ -243,7 +259,8 @@ mod tests {
         Folder {
             dir: dir.to_owned(),
             exclude: exclude.iter().map(ToString::to_string).collect(),
-            collisions: scan::Collisions::Refuse,
+            collisions: scan::Collisions::default(),
+            secrets: scan::Secrets::default(),
         }
     }
 

@@ -38,12 +38,14 @@ mod spaces;
 mod sql;
 mod streams;
 
+use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmx_sync::name::SpaceName;
+use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
 use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Hosts, LocalMode, Selector};
 use pmx_sync::stream::http::Origins;
@@ -101,6 +103,21 @@ pub struct Config {
     pub log: Log,
 }
 
+/// Marks a data folder before anything is kept there, so that no scan takes it for content.
+fn mark(data: &Path) -> Result<(), HostError> {
+    let marker = data.join(DATA_MARKER);
+    if marker.exists() {
+        return Ok(());
+    }
+    let written = durable::write_new(data, &marker, DATA_MARKER_TEXT.as_bytes());
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(disk("write", &marker)(error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
+}
+
 /// The embedded host.
 pub struct Host;
 
@@ -109,6 +126,7 @@ impl Host {
     pub fn start(config: Config) -> Result<Running, HostError> {
         let domain = Domain::parse(&config.domain)?;
         durable::make_folder(&config.data).map_err(disk("make", &config.data))?;
+        mark(&config.data)?;
         let lock = Lock::take(&config.data)?;
         let secret = secret::settle(&config.data, config.publish_secret.as_deref())?;
         let (listener, addr) = listen(config.listen)?;

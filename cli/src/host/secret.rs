@@ -32,11 +32,21 @@ pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
             fault: "can be read by others",
         });
     }
-    let mut text = String::new();
-    // One byte and a line end more than a token may have tell a file that is too long.
-    file.take(TOKEN_BYTES_MAX as u64 + 3)
-        .read_to_string(&mut text)
+    if crate::config::foreign_owner(&path).is_some() {
+        return Err(HostError::Secret {
+            origin: origin(),
+            fault: "belongs to another user",
+        });
+    }
+    let mut bytes = Vec::new();
+    // A byte order mark, a line end and one byte more show that a file is too long.
+    file.take(TOKEN_BYTES_MAX as u64 + 6)
+        .read_to_end(&mut bytes)
         .map_err(disk("read", &path))?;
+    let text = pmx_sync::text::decode(&bytes).map_err(|_| HostError::Secret {
+        origin: origin(),
+        fault: "is not UTF-8 text",
+    })?;
     checked(text.trim_end_matches(['\r', '\n']), origin).map(Some)
 }
 

@@ -20,7 +20,7 @@ const HEADINGS: [&str; 8] = [
 pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
-        .folder_at(args.dir.as_deref(), &ScanArgs::default());
+        .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     let client = Client::new(site.server, site.token, context.interrupt.clone());
     let reply = match client.deploys(&site.space, args.before, args.limit) {

@@ -23,7 +23,7 @@ use crate::server::Server;
 use crate::token::Token;
 
 pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let folder = context.layers.folder(&args.folder);
+    let folder = context.layers.folder(&args.folder)?;
     let space = context.layers.space(args.space.as_deref(), &folder.dir)?;
     let watch = Watch::of(&folder.dir)?;
     let running = start(args, &space, context)?;

@@ -28,7 +28,7 @@ pub(super) fn run(args: &DiffArgs, context: &Context<'_>) -> Result<Ended, Failu
     } else {
         args.from.as_deref()
     };
-    let folder = context.layers.folder_at(dir, &args.scan);
+    let folder = context.layers.folder_at(dir, &args.scan)?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     let client = Client::new(
         site.server.clone(),

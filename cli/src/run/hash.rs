@@ -9,7 +9,7 @@ use crate::local::Local;
 use crate::ui;
 
 pub(super) fn run(args: &HashArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let folder = context.layers.folder(&args.folder);
+    let folder = context.layers.folder(&args.folder)?;
     let cache = context.cache.folder(&folder);
     let local = Local::read(&folder, &args.folder.scan, cache, context.ui)?;
     let totals = local.totals();

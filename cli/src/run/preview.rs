@@ -17,7 +17,7 @@ fn remove(args: PreviewRmArgs, context: &Context<'_>) -> Result<Ended, Failure> 
     let PreviewRmArgs { alias, dir, site } = args;
     let folder = context
         .layers
-        .folder_at(dir.as_deref(), &ScanArgs::default());
+        .folder_at(dir.as_deref(), &ScanArgs::default())?;
     let site = context.layers.site(&site, &folder.dir)?;
     let client = Client::new(site.server, site.token, context.interrupt.clone());
     let removed = client.unalias(&site.space, &alias)?.deploy;

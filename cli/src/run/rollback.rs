@@ -13,7 +13,7 @@ use crate::error::Failure;
 pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
-        .folder_at(args.dir.as_deref(), &crate::args::ScanArgs::default());
+        .folder_at(args.dir.as_deref(), &crate::args::ScanArgs::default())?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     let head = RollbackHead {
         v: VERSION,

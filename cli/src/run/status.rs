@@ -10,7 +10,7 @@ use crate::error::Failure;
 use crate::local::Local;
 
 pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let folder = context.layers.folder(&args.folder);
+    let folder = context.layers.folder(&args.folder)?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     let client = Client::new(
         site.server.clone(),

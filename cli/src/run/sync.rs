@@ -34,7 +34,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         dir: args.folder.dir.or(args.outdir),
         scan: args.folder.scan,
     };
-    let folder = context.layers.folder(&folder_args);
+    let folder = context.layers.folder(&folder_args)?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     if site.server.reach() == Reach::Plain && site.token.is_some() {
         let server = &site.server;

@@ -17,7 +17,7 @@ const TICK: Duration = Duration::from_millis(100);
 pub(super) fn run(args: &TailArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
-        .folder_at(args.dir.as_deref(), &ScanArgs::default());
+        .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     let client = Client::new(site.server, site.token, context.interrupt.clone());
     let reply = client.deploys(&site.space, None, 1)?;

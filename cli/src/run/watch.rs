@@ -6,7 +6,7 @@
 //! everything (what a link leads to, for one), all is looked at once more when things are quiet.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use notify::event::{CreateKind, ModifyKind, RemoveKind};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use pmx_sync::code::Code;
+use pmx_sync::scan::OwnFolder;
 
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
@@ -35,6 +36,12 @@ const TICK: Duration = Duration::from_millis(100);
 /// After which silence all is looked at once more.
 const SILENCE: Duration = Duration::from_secs(1);
 
+/// How long it counts whether a folder is pmx's own.
+const OWN_FOR: Duration = Duration::from_secs(1);
+
+/// Folders of which that is remembered.
+const OWN_MAX: usize = 4_096;
+
 /// A folder that is being watched.
 pub(super) struct Watch {
     dir: PathBuf,
@@ -44,6 +51,36 @@ pub(super) struct Watch {
     watched: Cell<Option<Mark>>,
     /// When only a part was looked at.
     partly: Cell<Option<Instant>>,
+    own: RefCell<Own>,
+}
+
+/// Which folders below the watched one were found to be pmx's own, or not, lately: a build writes
+/// many files to the same few.
+#[derive(Default)]
+struct Own(HashMap<PathBuf, (bool, Instant)>);
+
+impl Own {
+    /// Whether a path lies in one.
+    fn holds(&mut self, top: &Path, path: &Path) -> bool {
+        let parent = path.parent().unwrap_or(top);
+        // In the top itself only some names are.
+        if parent == top {
+            return OwnFolder::around(top, path).is_some();
+        }
+        let known = self
+            .0
+            .get(parent)
+            .filter(|(_, then)| then.elapsed() < OWN_FOR);
+        if let Some((is_own, _)) = known {
+            return *is_own;
+        }
+        let is_own = OwnFolder::around(top, parent).is_some();
+        if self.0.len() >= OWN_MAX {
+            self.0.clear();
+        }
+        self.0.insert(parent.to_owned(), (is_own, Instant::now()));
+        is_own
+    }
 }
 
 /// What tells a folder from another one in its place.
@@ -78,6 +115,7 @@ impl Watch {
             events,
             watcher: watcher.into(),
             partly: Cell::new(None),
+            own: RefCell::default(),
         })
     }
 
@@ -121,7 +159,7 @@ impl Watch {
         let mut folders = Some(BTreeSet::new());
         let (mut next, mut count) = (Some(first), 0);
         while let Some(event) = next {
-            if event.as_ref().map_or(true, |event| matters(event.kind)) {
+            if event.as_ref().map_or(true, |event| self.matters(event)) {
                 count += 1;
                 folders = folders.and_then(|folders| self.noted(folders, event));
             }
@@ -129,6 +167,15 @@ impl Watch {
             next = self.events.recv_timeout(quiet).ok();
         }
         (count > 0).then_some(Touched { folders })
+    }
+
+    /// Whether an event may change the site: reading does not, and neither does a folder of pmx
+    /// itself, which every publish writes to.
+    fn matters(&self, event: &Event) -> bool {
+        let mut own = self.own.borrow_mut();
+        let is_own =
+            !event.paths.is_empty() && event.paths.iter().all(|path| own.holds(&self.dir, path));
+        matters(event.kind) && !is_own
     }
 
     /// Notes where an event happened; nothing if it does not say so well enough.

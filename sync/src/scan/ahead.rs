@@ -15,9 +15,10 @@ use crate::manifest::{Entry, Totals};
 use crate::media::Media;
 use crate::path::SitePath;
 
+use super::content::is_secret;
 use super::read::retried;
 use super::stat::{Kind, Stat};
-use super::{Scan, Sources};
+use super::{Scan, Secrets, Sources};
 
 /// A listed folder, and what was read of it so far.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub struct Ahead {
     /// A scan whose rows have the blob of nothing instead of their own.
     listed: Scan,
     settled_before: i64,
+    secrets: Secrets,
     /// What was read, by the place of its file in the list.
     seen: Vec<OnceLock<(Stat, BlobId)>>,
 }
@@ -41,11 +43,12 @@ pub struct Listed<'a> {
 }
 
 impl Ahead {
-    pub(super) fn new(listed: Scan, settled_before: i64) -> Self {
+    pub(super) fn new(listed: Scan, settled_before: i64, secrets: Secrets) -> Self {
         let seen = listed.changes.iter().map(|_| OnceLock::new()).collect();
         Self {
             listed,
             settled_before,
+            secrets,
             seen,
         }
     }
@@ -109,7 +112,9 @@ impl Ahead {
         let stat = Stat::of(&file).ok()?;
         let is_quiet = stat.kind == Kind::File && stat.is_older_than(self.settled_before);
         out.truncate(filled);
-        (is_quiet && stat.size == size && filled == end).then_some(stat)
+        // The scan will refuse it, so it must not be sent before.
+        let is_public = self.secrets == Secrets::Allow || !is_secret(&out[start..]);
+        (is_public && is_quiet && stat.size == size && filled == end).then_some(stat)
     }
 }
 

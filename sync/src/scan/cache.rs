@@ -34,7 +34,7 @@ use super::stat::{Kind, Stat};
 
 /// The version of the layout and of everything that decides what a record means: raise it when
 /// the table of media types or the rules of what is published change.
-pub(super) const FORMAT: u8 = 1;
+pub(super) const FORMAT: u8 = 2;
 
 const MAGIC: [u8; 8] = [b'p', b'm', b'x', b's', b'c', b'a', b'n', FORMAT];
 const SUMMED: usize = 40;

@@ -15,6 +15,8 @@ use thiserror::Error;
 use crate::code::Code;
 use crate::path::InvalidPath;
 
+use super::own::OwnFolder;
+
 /// Problems that a report lists.
 const LISTED_MAX: usize = 20;
 
@@ -156,6 +158,31 @@ pub enum Problem {
         /// What is wrong with it.
         fault: String,
     },
+    /// `.pmxignore` can't be read as a list of patterns.
+    #[error("\".pmxignore\" {fault}")]
+    IgnoreFile {
+        /// What is wrong with it.
+        fault: String,
+    },
+    /// The folder to publish belongs to pmx itself.
+    #[error("\"{path}\" is part of {own}, which is never published")]
+    Own {
+        /// The folder.
+        path: String,
+        /// What pmx keeps there.
+        own: OwnFolder,
+    },
+    /// Files whose content must not become public.
+    #[error(
+        "{count} {} private keys, or secrets of pmx itself",
+        if *.count == 1 { "file holds" } else { "files hold" }
+    )]
+    Secrets {
+        /// The first of them, sorted.
+        paths: Vec<String>,
+        /// How many there are.
+        count: u64,
+    },
     /// The threads that should scan could not be started.
     #[error("can't start the threads that read the folder: {0}")]
     Threads(String),
@@ -188,8 +215,28 @@ impl Problem {
             Self::ChangedDuringRead { .. } => Code::ChangedDuringRead,
             Self::TooLarge { .. } => Code::TooLarge,
             Self::BuildIncomplete { .. } => Code::BuildIncomplete,
-            Self::Pattern { .. } => Code::Usage,
+            Self::Pattern { .. } | Self::IgnoreFile { .. } | Self::Own { .. } => Code::Usage,
+            Self::Secrets { .. } => Code::Secret,
             Self::Threads(_) => Code::Local,
+        }
+    }
+
+    /// What to try, where the code's own hint does not fit.
+    pub const fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::IgnoreFile { .. } => Some("Make .pmxignore a file of patterns, saved as UTF-8."),
+            Self::Own { .. } => {
+                Some("Publish a folder beside it, or move it elsewhere with --data.")
+            }
+            _ => None,
+        }
+    }
+
+    /// The files that it names beside its text.
+    pub fn items(&self) -> &[String] {
+        match self {
+            Self::Secrets { paths, .. } => paths,
+            _ => &[],
         }
     }
 

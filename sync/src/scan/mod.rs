@@ -5,8 +5,8 @@
 //! costs the walk and one stat a file: nothing is built but the finding that nothing changed.
 //!
 //! Nothing is published from a folder that does not hold still or can't be published whole: links
-//! that leave the folder, FIFOs and devices, unreadable files, names that are no site paths and
-//! names that collide are all [`ScanError`]s that list what to fix.
+//! that leave the folder, FIFOs and devices, unreadable files, private keys and names that are no
+//! site paths are all [`ScanError`]s that list what to fix. Folders of pmx itself are left out.
 //!
 //! The stat cache follows git's rule for files that are "racily clean" (git's
 //! `Documentation/technical/racy-git`): a file whose times are not safely older than the moment
@@ -18,19 +18,22 @@
 
 mod ahead;
 mod cache;
+mod content;
 mod error;
 mod ground;
 mod media;
 mod names;
+mod own;
 mod pathmx;
 mod read;
 mod rules;
 mod sources;
 mod stat;
+mod suspect;
 mod tree;
 mod walk;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
@@ -47,7 +50,9 @@ pub use ahead::{Ahead, Listed};
 pub use cache::Cache;
 pub use error::{LinkFault, Problem, ScanError};
 pub use names::NameFault;
+pub use own::{CACHE_MARKER, CACHE_MARKER_TEXT, DATA_MARKER, DATA_MARKER_TEXT, OwnFolder};
 pub use sources::Sources;
+pub use suspect::Suspects;
 pub use walk::Change;
 
 use cache::{Head, Writer};
@@ -72,12 +77,21 @@ const THREADS_MIN: usize = 8;
 /// other folders on top.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// Bytes of a `.pmxignore`.
-const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
-
 /// What to do with paths that differ only in case or normalisation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Collisions {
+    /// They are published with a warning.
+    #[default]
+    Warn,
+    /// They are an error.
+    Refuse,
+    /// They are published.
+    Allow,
+}
+
+/// What to do with files that are private keys, or secrets of pmx itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Secrets {
     /// They are an error.
     #[default]
     Refuse,
@@ -102,6 +116,8 @@ pub struct Options {
     pub exclude: Vec<String>,
     /// Whether colliding paths are refused.
     pub collisions: Collisions,
+    /// Whether private keys are refused.
+    pub secrets: Secrets,
     /// How files are reached.
     pub walk: Walk,
     /// How many threads scan; by default as many as there are cores, and at least eight.
@@ -117,6 +133,7 @@ impl Default for Options {
         Self {
             exclude: Vec::new(),
             collisions: Collisions::default(),
+            secrets: Secrets::default(),
             walk: Walk::Descriptors,
             threads: None,
             touched: None,
@@ -155,6 +172,10 @@ pub struct Stats {
     pub reused_files: u64,
     /// Odd names among the new ones, in path order.
     pub warnings: Vec<Warning>,
+    /// Suspicious names among the new ones.
+    pub suspects: Suspects,
+    /// Folders of pmx itself, which are left out, by their paths.
+    pub own: BTreeMap<String, OwnFolder>,
 }
 
 /// What a folder holds, and how it differs from what the cache knew.
@@ -201,7 +222,7 @@ pub fn list(
         unknown: Unknown::List,
     };
     let listed = run(root, options, known, progress, now)?;
-    Ok(Ahead::new(listed, settled_before(now)))
+    Ok(Ahead::new(listed, settled_before(now), options.secrets))
 }
 
 /// Scans a folder of which much was read ahead.
@@ -237,6 +258,11 @@ fn run(
         source,
     };
     let place = root.canonicalize().map_err(missing)?;
+    let own = OwnFolder::at(&place).filter(|own| *own == OwnFolder::Cache);
+    if let Some(own) = own.or_else(|| OwnFolder::above(&place)) {
+        let path = shown(&root.to_string_lossy());
+        return Err(Problem::Own { path, own }.into());
+    }
     let mounts = pathmx::mounts(&place)?;
     let threads = options
         .threads
@@ -377,7 +403,7 @@ struct Job<'a> {
 
 impl Job<'_> {
     fn run<G: Ground>(self, ground: &G) -> Result<Scan, ScanError> {
-        let ignore_file = ignore_file(ground)?;
+        let ignore_file = rules::ignore_file(ground)?;
         let rules = Rules::parse(&ignore_file, &self.options.exclude)?;
         let manifests = pathmx::manifests(self.place, &self.mounts)?;
         let binding = self.binding(&ignore_file);
@@ -393,6 +419,8 @@ impl Job<'_> {
             reader: read::Reader::new(settled_before(self.now)),
             unknown: self.known.unknown,
             collisions: self.options.collisions,
+            secrets: self.options.secrets,
+            own: OwnFolder::at(self.place),
             touched: self.options.touched.as_ref(),
             progress: self.progress,
             media: media::MediaTypes::default(),
@@ -402,6 +430,7 @@ impl Job<'_> {
         };
         let trees = self.trees(&walk);
         walk.problems.check()?;
+        walk.found.check_secrets()?;
         let (changes, stats) = results(walk.found);
         let scan = Scan {
             place: self.place.to_owned(),
@@ -450,8 +479,13 @@ impl Job<'_> {
     fn binding(&self, ignore_file: &str) -> [u8; 32] {
         let place = self.place.as_os_str().as_encoded_bytes();
         let policy = match self.options.collisions {
+            Collisions::Warn => "warn",
             Collisions::Refuse => "refuse",
             Collisions::Allow => "allow",
+        };
+        let secrets = match self.options.secrets {
+            Secrets::Refuse => "refuse",
+            Secrets::Allow => "allow",
         };
         let mut hasher = blake3::Hasher::new();
         let mut add = |bytes: &[u8]| {
@@ -461,6 +495,7 @@ impl Job<'_> {
         add(env!("CARGO_PKG_VERSION").as_bytes());
         add(place);
         add(policy.as_bytes());
+        add(secrets.as_bytes());
         add(ignore_file.as_bytes());
         for pattern in &self.options.exclude {
             add(pattern.as_bytes());
@@ -490,11 +525,20 @@ fn results(found: Found) -> (Vec<Change>, Stats) {
         .warnings
         .into_inner()
         .unwrap_or_else(PoisonError::into_inner);
-    warnings.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+    warnings.sort_unstable_by(|a, b| (&a.path, &a.fault).cmp(&(&b.path, &b.fault)));
+    warnings.dedup();
     let stats = Stats {
         read,
         reused_files: found.reused_files.load(Ordering::Relaxed),
         warnings,
+        suspects: found
+            .suspects
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner),
+        own: found
+            .own
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner),
     };
     (changes, stats)
 }
@@ -531,40 +575,6 @@ fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
         hasher.update(blake3::hash(manifest).as_bytes());
     }
     *hasher.finalize().as_bytes()
-}
-
-fn ignore_file<G: Ground>(ground: &G) -> Result<String, Problem> {
-    use std::io::Read;
-    let path = rules::IGNORE_FILE;
-    let opened = ground.top().and_then(|top| {
-        let name = ground::c_name(path)?;
-        match ground.stat(&top, &name) {
-            Ok(stat) => Ok(Some((stat, ground.open(&top, &name)?))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-        }
-    });
-    let opened = opened.map_err(|error| Problem::from_io(path, "open", error))?;
-    let Some((stat, file)) = opened else {
-        return Ok(String::new());
-    };
-    if stat.kind != stat::Kind::File {
-        return Err(Problem::NotRegular {
-            path: path.to_owned(),
-        });
-    }
-    if stat.size > IGNORE_BYTES_MAX {
-        return Err(Problem::TooLarge {
-            path: path.to_owned(),
-            unit: "bytes",
-            actual: stat.size,
-            limit: IGNORE_BYTES_MAX,
-        });
-    }
-    let mut text = String::new();
-    let read = file.take(IGNORE_BYTES_MAX).read_to_string(&mut text);
-    read.map_err(|error| Problem::from_io(path, "read", error))?;
-    Ok(text)
 }
 
 fn prefix(slug: &str) -> String {

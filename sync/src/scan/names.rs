@@ -3,7 +3,8 @@
 //! Two names collide if they are equal after Unicode case folding and normalisation (UAX #15 and
 //! section 3.13 of the Unicode standard): such a site can't be checked out on macOS or Windows,
 //! and readers take one path for the other. Folding is lower case of upper case, which also makes
-//! `ß` and `ss` one. Only folders in which something changed are compared.
+//! `ß` and `ss` one. Only folders in which something changed are compared. The store itself holds
+//! both, so they are a warning unless the user is strict.
 
 use std::collections::BTreeMap;
 
@@ -12,8 +13,8 @@ use unicode_normalization::UnicodeNormalization;
 use super::cache::Cache;
 use super::tree::{Folder, Node};
 
-/// A name that Windows can't store, or stores as something else.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+/// A name that some file system can't store, or stores as something else.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
 pub enum NameFault {
     /// Windows drops them.
     #[error("ends with a dot or a space, which Windows drops")]
@@ -27,6 +28,15 @@ pub enum NameFault {
     /// `PROGRA~1`.
     #[error("looks like the short form of another name on Windows")]
     Short,
+    /// `e` and a combining accent, where most programs write one character.
+    #[error("is not in composed form (NFC); requests for the composed name find it too")]
+    Decomposed,
+    /// macOS and Windows can't hold both.
+    #[error("differs from \"{other}\" only in case or Unicode normalisation")]
+    Twin {
+        /// The other path, later in byte order.
+        other: String,
+    },
 }
 
 /// What is odd about a name, if anything.
@@ -39,6 +49,8 @@ pub(super) fn odd(name: &str) -> Option<NameFault> {
         Some(NameFault::Device)
     } else if is_short(name) {
         Some(NameFault::Short)
+    } else if !name.is_ascii() && !unicode_normalization::is_nfc(name) {
+        Some(NameFault::Decomposed)
     } else {
         None
     }
@@ -215,6 +227,8 @@ mod tests {
             ("a~b", None),
             ("~1", None),
             ("index.html", None),
+            ("e\u{301}t\u{e9}", Some(NameFault::Decomposed)),
+            ("\u{e9}t\u{e9}", None),
         ] {
             assert_eq!(odd(name), expected, "{name}");
         }

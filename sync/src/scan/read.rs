@@ -16,6 +16,7 @@ use crate::hash::Hash;
 use crate::id::BlobId;
 use crate::limits::BLOB_BYTES_MAX;
 
+use super::content::{HEAD_BYTES, is_secret};
 use super::error::{Problem, shown};
 use super::stat::{Kind, Stat};
 
@@ -33,6 +34,15 @@ const WIDE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A file that was read whole.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Content {
+    pub(super) stat: Stat,
+    pub(super) blob: BlobId,
+    /// Whether it begins as a file does that must not become public.
+    pub(super) is_secret: bool,
 }
 
 /// Reads files, from any thread.
@@ -58,7 +68,7 @@ impl Reader {
         &self,
         path: &str,
         open: impl Fn() -> io::Result<File>,
-    ) -> Result<(Stat, BlobId), Problem> {
+    ) -> Result<Content, Problem> {
         for _ in 0..ATTEMPTS {
             let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
             if let Some(found) = self.untouched(&file) {
@@ -78,7 +88,7 @@ impl Reader {
     }
 
     /// Reads a file once that nobody has touched since before the scan, or finds it is not one.
-    fn untouched(&self, mut file: &File) -> Option<(Stat, BlobId)> {
+    fn untouched(&self, mut file: &File) -> Option<Content> {
         BUFFER.with_borrow_mut(|buffer| {
             make_room(buffer);
             let read = retried(|| file.read(buffer)).ok()?;
@@ -86,16 +96,21 @@ impl Reader {
                 return self.long_untouched(file, buffer);
             }
             let stat = self.quiet(file, read as u64)?;
-            Some((stat, BlobId::of(&buffer[..read])))
+            Some(Content {
+                stat,
+                blob: BlobId::of(&buffer[..read]),
+                is_secret: is_secret(&buffer[..read]),
+            })
         })
     }
 
     /// The same for a file of which `buffer` holds the beginning. One that all threads may hash
     /// together is none of these.
-    fn long_untouched(&self, file: &File, buffer: &mut [u8]) -> Option<(Stat, BlobId)> {
+    fn long_untouched(&self, file: &File, buffer: &mut [u8]) -> Option<Content> {
         if Stat::of(file).ok()?.size > WIDE_BYTES {
             return None;
         }
+        let is_secret = is_secret(buffer);
         let mut hasher = blake3::Hasher::new();
         let mut total = 0;
         let mut filled = buffer.len();
@@ -105,7 +120,11 @@ impl Reader {
             filled = fill(file, buffer).ok()?;
         }
         let stat = self.quiet(file, total)?;
-        Some((stat, BlobId::from_bytes(*hasher.finalize().as_bytes())))
+        Some(Content {
+            stat,
+            blob: BlobId::from_bytes(*hasher.finalize().as_bytes()),
+            is_secret,
+        })
     }
 
     /// The stat of a file that has `read` bytes and was not written to since before the scan.
@@ -115,9 +134,12 @@ impl Reader {
         (is_quiet && stat.size == read).then_some(stat)
     }
 
-    fn snapshot(&self, file: &File, path: &str) -> Result<Option<(Stat, BlobId)>, Problem> {
+    fn snapshot(&self, file: &File, path: &str) -> Result<Option<Content>, Problem> {
         let unreadable = |error| Problem::from_io(path, "read", error);
         let before = stat(file, path)?;
+        io::Seek::rewind(&mut &*file).map_err(unreadable)?;
+        let mut head = [0; HEAD_BYTES];
+        let filled = fill(file, &mut head).map_err(unreadable)?;
         io::Seek::rewind(&mut &*file).map_err(unreadable)?;
         let Some(hash) = self.content(file, before.size).map_err(unreadable)? else {
             return Ok(None);
@@ -132,7 +154,11 @@ impl Reader {
                 return Ok(None);
             }
         }
-        Ok(Some((before, BlobId::claimed(hash))))
+        Ok(Some(Content {
+            stat: before,
+            blob: BlobId::claimed(hash),
+            is_secret: is_secret(&head[..filled]),
+        }))
     }
 
     /// The hash of the whole file, or `None` if it does not have `size` bytes.

@@ -11,9 +11,18 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::error::Problem;
+use super::ground::{self, Ground};
+use super::stat::Kind;
+use crate::text;
 
 /// The file of patterns at the top of a folder; never published itself, wherever it lies.
 pub(super) const IGNORE_FILE: &str = ".pmxignore";
+
+/// The file of a project's settings, which is no content either.
+const PROJECT_FILE: &str = "pmx.toml";
+
+/// Bytes of an ignore file: more patterns than anyone writes by hand.
+const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
 
 /// What a scan leaves out.
 #[derive(Debug)]
@@ -33,7 +42,7 @@ impl Rules {
     pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, Problem> {
         let mut builder = GitignoreBuilder::new("");
         builder.allow_unclosed_class(false);
-        for line in ignore_file.lines() {
+        for line in text::lines(ignore_file) {
             add(&mut builder, IGNORE_FILE, line)?;
         }
         for pattern in exclude {
@@ -49,7 +58,7 @@ impl Rules {
 
     /// Whether a name in the folder with this prefix (empty, or ending with `/`) is published.
     pub(super) fn admit(&self, prefix: &str, name: &[u8], shape: Shape) -> bool {
-        if name == IGNORE_FILE.as_bytes() {
+        if name == IGNORE_FILE.as_bytes() || name == PROJECT_FILE.as_bytes() {
             return false;
         }
         let dotted = name.first() == Some(&b'.') && name != b".well-known";
@@ -67,6 +76,43 @@ impl Rules {
             Match::Whitelist(_) => true,
         }
     }
+}
+
+/// The text of the ignore file at the top of a folder; empty if there is none.
+pub(super) fn ignore_file<G: Ground>(ground: &G) -> Result<String, Problem> {
+    use std::io::{ErrorKind, Read};
+    let fault = |fault: String| Problem::IgnoreFile { fault };
+    let unreadable = |error| Problem::from_io(IGNORE_FILE, "read", error);
+    let top = ground.top().map_err(unreadable)?;
+    let name = ground::c_name(IGNORE_FILE).map_err(unreadable)?;
+    let stat = match ground.stat(&top, &name) {
+        Ok(stat) => stat,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let is = match stat.kind {
+        Kind::File if stat.size > IGNORE_BYTES_MAX => {
+            return Err(Problem::TooLarge {
+                path: IGNORE_FILE.to_owned(),
+                unit: "bytes",
+                actual: stat.size,
+                limit: IGNORE_BYTES_MAX,
+            });
+        }
+        Kind::File => None,
+        Kind::Folder => Some("is a folder"),
+        Kind::Link => Some("is a symbolic link"),
+        Kind::Special | Kind::Unknown => Some("is a FIFO, a socket or a device"),
+    };
+    if let Some(is) = is {
+        return Err(fault(format!("{is}; pmx reads patterns from a file only")));
+    }
+    let file = ground.open(&top, &name).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    let read = file.take(IGNORE_BYTES_MAX).read_to_end(&mut bytes);
+    read.map_err(unreadable)?;
+    let text = text::decode(&bytes).map_err(|error| fault(error.to_string()))?;
+    Ok(text.to_owned())
 }
 
 fn add(builder: &mut GitignoreBuilder, place: &'static str, line: &str) -> Result<(), Problem> {
@@ -120,9 +166,12 @@ mod tests {
     }
 
     #[test]
-    fn the_ignore_file_is_never_published() {
-        let rules = Rules::parse("!.pmxignore", &[]).unwrap();
-        assert!(!rules.admit("", b".pmxignore", Shape::File));
+    fn files_of_settings_are_never_published() {
+        let rules = Rules::parse("!.pmxignore\n!pmx.toml", &[]).unwrap();
+        for name in [&b".pmxignore"[..], b"pmx.toml"] {
+            assert!(!rules.admit("", name, Shape::File));
+            assert!(!rules.admit("a/", name, Shape::File));
+        }
     }
 
     #[test]

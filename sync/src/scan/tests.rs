@@ -18,6 +18,7 @@ use crate::id::BlobId;
 
 mod ahead;
 mod oddities;
+mod own;
 mod pathmx;
 mod reading;
 

@@ -8,7 +8,7 @@
 mod compare;
 mod links;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
@@ -27,11 +27,13 @@ use super::cache::{Cache, CachedFile, CachedFolder};
 use super::error::{Problem, Problems, shown};
 use super::ground::{Ground, Listed, Listing};
 use super::media::MediaTypes;
+use super::own::{self, OwnFolder};
 use super::read::{Reader, publishable};
 use super::rules::{Rules, Shape};
 use super::stat::{Kind, Stat};
+use super::suspect::Suspects;
 use super::tree::Tree;
-use super::{Collisions, Progress, Warning};
+use super::{Collisions, Progress, Secrets, Warning};
 
 /// Files that one task looks at: enough to pay for the task, few enough to share.
 const CHUNK_FILES: usize = 32;
@@ -53,6 +55,9 @@ pub(super) struct Walk<'a, G> {
     pub(super) reader: Reader,
     pub(super) unknown: Unknown<'a>,
     pub(super) collisions: Collisions,
+    pub(super) secrets: Secrets,
+    /// What the whole folder is, if pmx keeps its own files beside the site.
+    pub(super) own: Option<OwnFolder>,
     pub(super) touched: Option<&'a BTreeSet<String>>,
     pub(super) progress: &'a dyn Progress,
     pub(super) media: MediaTypes,
@@ -75,11 +80,28 @@ pub(super) enum Unknown<'a> {
 pub(super) struct Found {
     pub(super) changes: Mutex<Vec<Change>>,
     pub(super) warnings: Mutex<Vec<Warning>>,
+    pub(super) suspects: Mutex<Suspects>,
+    pub(super) secrets: Mutex<Suspects>,
+    pub(super) own: Mutex<BTreeMap<String, OwnFolder>>,
     pub(super) files: AtomicU64,
     pub(super) folders: AtomicU64,
     pub(super) read_files: AtomicU64,
     pub(super) read_bytes: AtomicU64,
     pub(super) reused_files: AtomicU64,
+}
+
+impl Found {
+    /// Fails if files were found that must not become public.
+    pub(super) fn check_secrets(&self) -> Result<(), Problem> {
+        let secrets = lock(&self.secrets);
+        if secrets.count() == 0 {
+            return Ok(());
+        }
+        Err(Problem::Secrets {
+            paths: secrets.paths().map(str::to_owned).collect(),
+            count: secrets.count(),
+        })
+    }
 }
 
 /// Where in the site and in the folder a walk stands.
@@ -111,6 +133,8 @@ struct Outcome {
     read: Totals,
     fresh: Vec<(Listed, Stat, Entry)>,
     changes: Vec<Change>,
+    /// Links into folders of pmx itself, whatever the cache knows of them.
+    left_out: Vec<Listed>,
 }
 
 impl Outcome {
@@ -132,6 +156,7 @@ impl Outcome {
         self.read = self.read.plus(other.read);
         self.fresh.append(&mut other.fresh);
         self.changes.append(&mut other.changes);
+        self.left_out.append(&mut other.left_out);
         self
     }
 }
@@ -172,6 +197,12 @@ impl<G: Ground> Walk<'_, G> {
                 return Tree::Fresh(Box::default());
             }
         };
+        if let Some(own) = self.own_folder(here, &listing) {
+            self.open.fetch_sub(1, Ordering::Relaxed);
+            self.leave_out(folder_path(here), own);
+            let (parts, outcome) = (Parts::default(), Outcome::default());
+            return self.tree(here, &listing, parts, outcome, Vec::new(), cached);
+        }
         let parts = self.sort_out(here, &folder, &listing);
         let (linked, mut children) = self.links(here, &listing, &parts.links, cached);
         let (outcome, mut more) = if held < OPEN_FOLDERS {
@@ -194,6 +225,36 @@ impl<G: Ground> Walk<'_, G> {
         self.tree(here, &listing, parts, outcome, children, cached)
     }
 
+    /// What the folder with this listing is, if pmx keeps it for itself. The top is a folder to
+    /// publish all the same.
+    fn own_folder(&self, here: &Here<'_>, listing: &Listing) -> Option<OwnFolder> {
+        let mut names = listing.entries.iter().map(|&listed| listing.name(listed));
+        let is_worth_looking = !here.real.is_empty() && names.any(own::is_telling);
+        let path = || self.ground.place().join(here.real);
+        is_worth_looking.then(|| OwnFolder::at(&path())).flatten()
+    }
+
+    fn leave_out(&self, path: &str, own: OwnFolder) {
+        lock(&self.found.own).insert(shown(path), own);
+    }
+
+    /// Whether a name at the top is one of pmx's own files.
+    fn is_own_name(&self, here: &Here<'_>, name: &[u8]) -> bool {
+        let own = self
+            .own
+            .filter(|own| here.real.is_empty() && own.holds(name));
+        if let Some(own) = own {
+            self.leave_out(&lossy(here, name), own);
+        }
+        own.is_some()
+    }
+
+    /// Whether a link leads to a folder, so that patterns of folders match it.
+    fn leads_to_folder(&self, here: &Here<'_>, name: &[u8]) -> bool {
+        let name = std::str::from_utf8(name);
+        name.is_ok_and(|name| self.ground.place().join(here.real).join(name).is_dir())
+    }
+
     fn sort_out(&self, here: &Here<'_>, folder: &G::Folder, listing: &Listing) -> Parts {
         let mut parts = Parts {
             files: Vec::with_capacity(listing.entries.len()),
@@ -214,9 +275,11 @@ impl<G: Ground> Walk<'_, G> {
             }
             let shape = match listed.kind {
                 Kind::Folder => Shape::Folder,
+                Kind::Link if self.leads_to_folder(here, name) => Shape::Folder,
                 Kind::File | Kind::Link | Kind::Special | Kind::Unknown => Shape::File,
             };
             let hidden = here.hidden.iter().any(|hidden| hidden.as_bytes() == name);
+            let hidden = hidden || self.is_own_name(here, name);
             if hidden || !self.rules.admit(here.prefix, name, shape) {
                 continue;
             }
@@ -326,6 +389,7 @@ impl<G: Ground> Walk<'_, G> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
         let open = || -> io::Result<File> { self.ground.open(spot.folder, spot.name) };
         let mut read = Totals::default();
+        let mut is_secret = false;
         let (stat, blob) = match self.unknown {
             // Nothing will be published: what remains is to find all that is wrong.
             _ if self.problems.any() => (Reader::probe(path.as_str(), open)?, BlobId::of(b"")),
@@ -333,12 +397,16 @@ impl<G: Ground> Walk<'_, G> {
             Unknown::Read(ahead) => match ahead.and_then(|ahead| ahead.find(&path)) {
                 Some(seen) if self.look(spot, &path)? == seen.0 => seen,
                 Some(_) | None => {
-                    let hashed = self.reader.hash(path.as_str(), open)?;
-                    read = Totals::of_file(hashed.0.size);
-                    hashed
+                    let content = self.reader.hash(path.as_str(), open)?;
+                    read = Totals::of_file(content.stat.size);
+                    is_secret = content.is_secret;
+                    (content.stat, content.blob)
                 }
             },
         };
+        if is_secret && self.secrets == Secrets::Refuse {
+            lock(&self.found.secrets).add(shown(path.as_str()));
+        }
         let entry = Entry {
             blob,
             size: stat.size,

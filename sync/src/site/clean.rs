@@ -10,6 +10,7 @@
 //! `a.html.html` is served under its full name instead of at `/a.html`.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use unicode_normalization::{UnicodeNormalization, is_nfc};
 
 use super::known::{Generation, Held, Known, Lookup, Need};
 use crate::path::SitePath;
@@ -30,7 +31,29 @@ impl Asked {
     pub(super) fn asset(&self) -> Option<&SitePath> {
         match self {
             Self::Root | Self::Folder(_) => None,
-            Self::File(path) => (!has_page_extension(path)).then_some(path),
+            Self::File(path) => (!has_page_extension(path) && !is_settings(path)).then_some(path),
+        }
+    }
+
+    /// The same path in the other Unicode normalisation (UAX #15). macOS stores names decomposed,
+    /// while browsers send what a page spells, so a request for either form finds the file.
+    pub(super) fn respelled(&self) -> Option<Self> {
+        let other = |path: &SitePath| {
+            let text = path.as_str();
+            if text.is_ascii() {
+                return None;
+            }
+            let other: String = if is_nfc(text) {
+                text.nfd().collect()
+            } else {
+                text.nfc().collect()
+            };
+            SitePath::parse(&other).ok().filter(|other| other != path)
+        };
+        match self {
+            Self::Root => None,
+            Self::File(path) => other(path).map(Self::File),
+            Self::Folder(path) => other(path).map(Self::Folder),
         }
     }
 
@@ -103,7 +126,14 @@ fn candidates(asked: &Asked) -> Vec<SitePath> {
     };
     // A name that grew too long to be a path is no file's.
     let paths = names.iter().filter_map(|name| SitePath::parse(name).ok());
-    paths.collect()
+    paths.filter(|path| !is_settings(path)).collect()
+}
+
+/// Whether a file holds settings of the site or of its project. A manifest may have it, since the
+/// server reads rules from it, but no URL means it.
+fn is_settings(file: &SitePath) -> bool {
+    matches!(file.as_str(), "_headers" | "_redirects" | "_site.toml")
+        || matches!(file.name(), ".pmxignore" | "pmx.toml")
 }
 
 fn file_candidates(path: &str) -> Vec<String> {
@@ -221,6 +251,63 @@ mod tests {
                 ("/folder/", "200 folder/index.html"),
                 ("/folder/index", "307 /folder/"),
                 ("/folder/index.html", "307 /folder/"),
+            ],
+        );
+    }
+
+    #[test]
+    fn files_of_settings_have_no_url() {
+        let names = [
+            "_headers",
+            "_redirects",
+            "_site.toml",
+            "pmx.toml",
+            ".pmxignore",
+        ];
+        let more = ["a/pmx.toml", "a/_headers"];
+        let site = Site::of(&[&names[..], &more[..]].concat());
+        for name in names {
+            assert_eq!(site.shown(&format!("/{name}")), "404", "{name}");
+            assert_eq!(site.shown(&format!("/{name}/")), "404", "{name}");
+        }
+        check(
+            &site,
+            &[
+                ("/a/pmx.toml", "404"),
+                ("/%5fheaders", "404"),
+                ("/a/_headers", "200 a/_headers"),
+            ],
+        );
+    }
+
+    #[test]
+    fn either_normalisation_of_a_name_finds_the_file() {
+        let site = Site::of(&[
+            "cafe\u{301}.css",
+            "\u{e9}te\u{301}.css",
+            "\u{fc}.html",
+            "o\u{308}/index.html",
+        ]);
+        check(
+            &site,
+            &[
+                ("/cafe%CC%81.css", "200 cafe\u{301}.css"),
+                ("/caf%C3%A9.css", "200 cafe\u{301}.css"),
+                ("/%C3%BC", "200 \u{fc}.html"),
+                ("/u%CC%88", "200 \u{fc}.html"),
+                ("/u%CC%88.html", "307 /%C3%BC"),
+                ("/%C3%B6/", "200 o\u{308}/index.html"),
+                ("/%C3%B6", "307 /o%CC%88/"),
+                ("/caf%C3%A8.css", "404"),
+            ],
+        );
+        // Where both exist, each has its own.
+        let site = Site::of(&["cafe\u{301}.css", "caf\u{e9}.css"]);
+        check(
+            &site,
+            &[
+                ("/cafe%CC%81.css", "200 cafe\u{301}.css"),
+                ("/caf%C3%A9.css", "200 caf\u{e9}.css"),
             ],
         );
     }

@@ -13,8 +13,9 @@ use crate::location::Codec;
 use crate::path::SitePath;
 
 /// How often [`plan`] asks for more before it answers: the file itself, the other spellings of its
-/// URL, the 404 pages and the deploy before, the other deploys before.
-pub const ROUNDS_MAX: usize = 4;
+/// URL, both again in the other Unicode normalisation of a path that is not ASCII, the 404 pages
+/// and the deploy before, the other deploys before.
+pub const ROUNDS_MAX: usize = 6;
 
 /// Which deploy answers, and how far back its assets may come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -184,8 +185,29 @@ fn answer(
             Ok(draft.kept_as(held, kept).found(request, asked, held))
         }
         Meaning::Redirect(location) => Ok(draft.redirect(location, request.query.as_deref())),
-        Meaning::Nothing => missing(request, asked, snapshot, known),
+        Meaning::Nothing => respelled(request, asked, snapshot, known),
     }
+}
+
+/// The answer for a path that the deploy lacks as it is spelled: in its other Unicode
+/// normalisation the deploy may have it.
+fn respelled(
+    request: &SiteRequest,
+    asked: &Asked,
+    snapshot: &Snapshot,
+    known: &Known,
+) -> Result<Plan, Need> {
+    if let Some(other) = asked.respelled() {
+        let draft = Draft::of(snapshot);
+        match clean::meaning(&other, known)? {
+            Meaning::Serve(_, held) => return Ok(draft.found(request, &other, held)),
+            Meaning::Redirect(location) => {
+                return Ok(draft.redirect(location, request.query.as_deref()));
+            }
+            Meaning::Nothing => {}
+        }
+    }
+    missing(request, asked, snapshot, known)
 }
 
 /// What the deploy lacks: an asset that a page of an earlier deploy may still ask for, or else the

@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use pmx_sync::name::SpaceName;
 use pmx_sync::push::Mode;
-use pmx_sync::scan::Collisions;
+use pmx_sync::scan::{Collisions, Secrets};
 use pmx_sync::serve::LivePages;
 
 use super::report::{Bodies, Cost};
@@ -131,6 +131,7 @@ impl Ours {
                 exclude: Vec::new(),
                 // They were refused or allowed when the versions were read.
                 collisions: Collisions::Allow,
+                secrets: Secrets::Allow,
             },
             scan: ScanArgs::default(),
             site: self.site.clone(),

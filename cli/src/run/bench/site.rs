@@ -48,7 +48,7 @@ impl Sites {
 }
 
 fn read(dir: &Path, args: &BenchArgs, context: &Context<'_>) -> Result<Scan, Failure> {
-    let folder = context.layers.folder_at(Some(dir), &args.scan);
+    let folder = context.layers.folder_at(Some(dir), &args.scan)?;
     let options = scan::Options {
         exclude: folder.exclude,
         collisions: folder.collisions,

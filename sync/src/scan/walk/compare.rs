@@ -3,7 +3,8 @@
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{Problem, shown};
 use super::super::ground::{Ground, Listed, Listing};
-use super::super::names;
+use super::super::names::{self, NameFault};
+use super::super::suspect;
 use super::super::tree::{Folder, Tree, site_path};
 use super::super::{Collisions, Warning};
 use super::{Change, Here, Outcome, Parts, Walk, lock, text};
@@ -56,6 +57,9 @@ impl<G: Ground> Walk<'_, G> {
         let files = folder.file_names().filter(|name| is_new_file(name));
         let folders = folder.folder_names().filter(|name| is_new_folder(name));
         for name in files.chain(folders) {
+            if suspect::is_suspect(here.prefix, name) {
+                lock(&self.found.suspects).add(shown(&[here.prefix, name].concat()));
+            }
             if let Some(fault) = names::odd(name) {
                 lock(&self.found.warnings).push(Warning {
                     path: shown(&[here.prefix, name].concat()),
@@ -63,16 +67,22 @@ impl<G: Ground> Walk<'_, G> {
                 });
             }
         }
-        match self.collisions {
-            Collisions::Allow => {}
-            Collisions::Refuse => {
-                for (path, other) in names::collisions(here.prefix, folder, self.cache) {
-                    let problem = Problem::Collision {
-                        path: shown(&path),
-                        other: shown(&other),
-                    };
-                    self.problem(&path, problem);
-                }
+        if self.collisions == Collisions::Allow {
+            return;
+        }
+        for (path, other) in names::collisions(here.prefix, folder, self.cache) {
+            let other = shown(&other);
+            if self.collisions == Collisions::Refuse {
+                let problem = Problem::Collision {
+                    path: shown(&path),
+                    other,
+                };
+                self.problem(&path, problem);
+            } else {
+                lock(&self.found.warnings).push(Warning {
+                    path: shown(&path),
+                    fault: NameFault::Twin { other },
+                });
             }
         }
     }
@@ -94,8 +104,9 @@ fn assemble(
     let cached = cached.filter(|_| outcome.clean > 0);
     let clean = cached.map_or_else(Vec::new, |cached| {
         let files = parts.files.into_iter().chain(parts.links);
+        let left_out = |listed: Listed| outcome.left_out.iter().any(|&it| name(it) == name(listed));
         let mut clean: Vec<_> = files
-            .filter(|&listed| folder.folder_at(name(listed)).is_err())
+            .filter(|&listed| folder.folder_at(name(listed)).is_err() && !left_out(listed))
             .filter_map(|listed| cached.find_file(name(listed)))
             .collect();
         clean.sort_unstable_by_key(CachedFile::name);

@@ -11,6 +11,7 @@ use crate::path::SitePath;
 use super::super::cache::CachedFolder;
 use super::super::error::{LinkFault, Problem, is_loop, shown};
 use super::super::ground::{Ground, Listed, Listing, c_name};
+use super::super::own::OwnFolder;
 use super::super::stat::Kind;
 use super::super::tree::Tree;
 use super::{Here, Outcome, Spot, Walk, lossy};
@@ -57,6 +58,12 @@ impl<G: Ground> Walk<'_, G> {
             fault,
         };
         let target = self.target(here, valid.name()).map_err(escape)?;
+        let place = self.ground.place();
+        if let Some(own) = OwnFolder::around(place, &place.join(&target)) {
+            self.leave_out(&path, own);
+            outcome.left_out.push(listed);
+            return Ok(None);
+        }
         let mut chain = Some(here);
         while let Some(above) = chain {
             if above.real == target {

@@ -1,0 +1,171 @@
+//! Trust in project files: `pmx.toml` comes with a checkout, so another person may have written it.
+//!
+//! A project file chooses among what the user knows. It brings no server that receives a token, no
+//! folder outside the project, and no data folder whose secret is sent. A file that another user of
+//! this machine owns is refused, because the search upward passes folders such as `/tmp`.
+
+use std::path::{Component, Path, PathBuf};
+
+use pmx_sync::code::Code;
+
+use crate::error::Failure;
+use crate::host::SECRET_FILE;
+use crate::server::Server;
+
+/// Folders below the user's home that hold credentials, whatever a project calls them.
+const CREDENTIALS: &[&str] = &[
+    ".ssh",
+    ".gnupg",
+    ".aws",
+    ".azure",
+    ".kube",
+    ".docker",
+    ".config/gcloud",
+    ".config/gh",
+    ".config/pmx",
+    ".password-store",
+    ".local/share/keyrings",
+    "Library/Keychains",
+];
+
+/// How a folder was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Named<'a> {
+    /// On the command line.
+    ByUser,
+    /// By a project file or by default: it stays below this folder.
+    Below(&'a Path),
+}
+
+/// Refuses a folder to publish that the user did not choose.
+pub(super) fn check_folder(
+    dir: &Path,
+    named: Named<'_>,
+    home: Option<&Path>,
+) -> Result<(), Failure> {
+    // A folder that does not exist is reported by the scan.
+    let Ok(real) = dir.canonicalize() else {
+        return Ok(());
+    };
+    if let Named::Below(project) = named
+        && !project
+            .canonicalize()
+            .is_ok_and(|project| real.starts_with(project))
+    {
+        let message = format!(
+            "\"{}\" leads to \"{}\", outside of the project \"{}\"",
+            dir.display(),
+            real.display(),
+            project.display()
+        );
+        let hint = "Name the folder on the command line if you mean to publish it.";
+        return Err(untrusted(message).with_hint(hint));
+    }
+    let is_chosen = named == Named::ByUser && is_plain(dir, &real);
+    if !is_chosen && let Some(private) = private(&real, home) {
+        let message = format!(
+            "\"{}\" is {private}: pmx does not publish it",
+            dir.display()
+        );
+        return Err(untrusted(message).with_hint("Name another folder."));
+    }
+    Ok(())
+}
+
+/// Whether a path leads through no link to where its words say.
+fn is_plain(dir: &Path, real: &Path) -> bool {
+    std::path::absolute(dir).is_ok_and(|dir| dir.components().eq(real.components()))
+}
+
+/// What a folder is that no project file may publish.
+fn private(real: &Path, home: Option<&Path>) -> Option<String> {
+    if real.parent().is_none() {
+        return Some("the whole file system".into());
+    }
+    let home = home?.canonicalize().ok()?;
+    if home.starts_with(real) {
+        return Some("the home folder of the user, or above it".into());
+    }
+    let below = real.strip_prefix(&home).ok()?;
+    let found = CREDENTIALS.iter().find(|name| below.starts_with(name))?;
+    Some(format!("in ~/{found}, which holds credentials"))
+}
+
+/// Refuses a data folder of a project file that is not below the project.
+pub(super) fn check_data(data: &Path, project: &Path) -> Result<(), Failure> {
+    let project_is = project.canonicalize().ok();
+    let is_below = |path: &Path| {
+        let places = project_is.as_ref().zip(resolved(path));
+        places.is_some_and(|(project, path)| path.starts_with(project))
+    };
+    // The secret may be a link of its own.
+    if is_below(data) && is_below(&data.join(SECRET_FILE)) {
+        return Ok(());
+    }
+    let message = format!(
+        "the project file names the data folder \"{}\", which is outside of the project",
+        data.display()
+    );
+    Err(untrusted(message).with_hint("Name it with --data or PMX_DATA."))
+}
+
+/// Where a path leads whose last folders may not exist yet.
+fn resolved(path: &Path) -> Option<PathBuf> {
+    let existing = path
+        .ancestors()
+        .find(|above| above.symlink_metadata().is_ok())?;
+    let rest = path.strip_prefix(existing).ok()?;
+    let is_simple = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    let real = existing.canonicalize().ok()?;
+    rest.components().all(is_simple).then(|| real.join(rest))
+}
+
+/// The failure of a command that would follow a project file to a server the user never named.
+pub(super) fn unknown_server(server: &Server, file: &Path) -> Failure {
+    let message = format!(
+        "\"{}\" names the server {server}, which you did not choose: no token goes there",
+        file.display()
+    );
+    untrusted(message).with_hint(format!(
+        "If you trust it, set PMX_SERVER={server}, pass --server, or list it under `servers` in your config.toml."
+    ))
+}
+
+/// Refuses a file that another user of this machine can write to as its owner.
+pub(super) fn check_owner(path: &Path) -> Result<(), Failure> {
+    let Some(owner) = foreign_owner(path) else {
+        return Ok(());
+    };
+    let message = format!(
+        "\"{}\" belongs to another user of this machine (uid {owner})",
+        path.display()
+    );
+    Err(untrusted(message).with_hint("Make it yours with chown, or work in another folder."))
+}
+
+/// The owner of a file, or of the link by that name, who is neither the user nor root.
+#[cfg(unix)]
+pub(crate) fn foreign_owner(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let me = rustix::process::geteuid().as_raw();
+    let owners = [path.symlink_metadata(), path.metadata()];
+    let mut owners = owners.into_iter().flatten().map(|metadata| metadata.uid());
+    owners.find(|&owner| owner != 0 && owner != me && !is_behind_sudo(me, owner))
+}
+
+/// With `sudo`, the files of the user who called it are the user's own, as for git.
+#[cfg(unix)]
+fn is_behind_sudo(me: u32, owner: u32) -> bool {
+    let caller = || std::env::var("SUDO_UID").ok()?.parse::<u32>().ok();
+    me == 0 && caller() == Some(owner)
+}
+
+/// Elsewhere access lists say who may write.
+#[cfg(not(unix))]
+pub(crate) fn foreign_owner(_path: &Path) -> Option<u32> {
+    None
+}
+
+fn untrusted(message: String) -> Failure {
+    Failure::new(Code::Untrusted, message)
+}

@@ -1,0 +1,68 @@
+//! Warnings of a scan: names that make trouble elsewhere, suspicious names, and own folders.
+
+use pmx_sync::scan::{NameFault, OwnFolder, Stats, Warning};
+
+use crate::ui::Ui;
+
+/// Names that a warning lists for programs.
+const LISTED_MAX: usize = 100;
+
+/// Prints one warning for each kind of thing that a scan noticed.
+pub(crate) fn report(stats: &Stats, ui: &Ui) {
+    for (own, what) in [
+        (OwnFolder::Data, "left out, as the data of a pmx host"),
+        (OwnFolder::Cache, "left out, as a cache folder of pmx"),
+    ] {
+        let paths = stats.own.iter().filter(|(_, is)| **is == own);
+        about(ui, what, paths.map(|(path, _)| path.clone()));
+    }
+    let suspects = &stats.suspects;
+    if suspects.count() > 0 {
+        let paths: Vec<_> = suspects.paths().map(str::to_owned).collect();
+        let what = "these names are rarely meant to be public, and are published";
+        ui.warn_about(what, &paths, suspects.count());
+    }
+    let warnings = &stats.warnings;
+    let twins = warnings.iter().filter_map(twin);
+    about(
+        ui,
+        "these pairs differ only in case or Unicode normalisation, and macOS and Windows can't hold both",
+        twins,
+    );
+    let decomposed = warnings
+        .iter()
+        .filter(|warning| warning.fault == NameFault::Decomposed)
+        .map(|warning| warning.path.clone());
+    about(
+        ui,
+        "these names are not in composed form (NFC); requests for the composed name find them too",
+        decomposed,
+    );
+    let others = warnings.iter().filter(|warning| !is_grouped(warning));
+    for warning in others {
+        ui.warn(format!("{}: {}", warning.path, warning.fault));
+    }
+}
+
+fn about(ui: &Ui, what: &str, items: impl Iterator<Item = String>) {
+    let mut items: Vec<_> = items.collect();
+    let count = items.len() as u64;
+    items.truncate(LISTED_MAX);
+    if count > 0 {
+        ui.warn_about(what, &items, count);
+    }
+}
+
+fn twin(warning: &Warning) -> Option<String> {
+    match &warning.fault {
+        NameFault::Twin { other } => Some(format!("{} and {other}", warning.path)),
+        _ => None,
+    }
+}
+
+fn is_grouped(warning: &Warning) -> bool {
+    matches!(
+        warning.fault,
+        NameFault::Twin { .. } | NameFault::Decomposed
+    )
+}
