@@ -144,6 +144,7 @@ pattern), scope, exp; nbf, iat and jti if you like.
 Examples:
   pmx stream-token --stream chat/42 --scope read --expires 1h
   pmx stream-token --stream 'chat/*' --scope 'read write' --expires 30m --id alice
+  pmx stream-token --stream 'jobs/*' --scope 'read claim'      for a worker that pulls
   curl -H \"Authorization: Bearer $(pmx stream-token --stream a --scope read)\" …/v1/stream/a";
 
 /// What is printed, and how.
@@ -463,7 +464,8 @@ pub struct StreamTokenArgs {
     /// Name of the stream, or a pattern: `*` is a segment of a name, `**` any number of them
     #[arg(long, value_name = "NAME|PATTERN")]
     pub stream: String,
-    /// What the holder may do: read, write (append, close), manage (create, delete), or several
+    /// What the holder may do: read, write (append, close), manage (create, delete), claim
+    /// (the work of subscriptions), or several
     #[arg(long, value_name = "SCOPE", default_value = "read")]
     pub scope: String,
     /// How long it counts: 90s, 15m, 1h, 7d

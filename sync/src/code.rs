@@ -240,6 +240,9 @@ codes! {
     HostForeign "E_HOST_FOREIGN" Auth 403 false
         "Use localhost, a loopback address or a name under localhost; or start the server with --domain or --public-url."
         "The request names a host that is not this server's. In local mode it is refused, since such a name may be a stranger's (DNS rebinding)."
+    StreamsClosed "E_STREAMS_CLOSED" Auth 403 false
+        "Set STREAM_SECRET on the server and send it as a bearer token, or set STREAM_ACCESS=open to open streams to everybody."
+        "The server has no secret for streams, is not in local mode, and its operator did not open streams, so no request can use them."
     StreamUnknown "E_STREAM_UNKNOWN" Other 404 false
         "Create it with PUT."
         "There is no stream of this name: it was never created, was deleted, or has expired."

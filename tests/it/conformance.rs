@@ -20,6 +20,9 @@ const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
 /// The suite has webhooks sent to this machine.
 const WEBHOOKS: (&str, &str) = ("STREAM_WEBHOOKS", "loopback");
 
+/// The suite sends no credentials.
+const ACCESS: (&str, &str) = ("STREAM_ACCESS", "open");
+
 /// Most reads come from segments.
 const TINY_SEGMENTS: &[(&str, &str)] = &[
     ("PMX_STREAM_CHUNK_BYTES", "4096"),
@@ -82,7 +85,7 @@ fn check(host: Host, settings: &[(&str, &str)]) {
         return skipped("the official suite", &lack);
     }
     let temp = TempDir::new().unwrap();
-    let mut all = vec![LONG_POLL, WEBHOOKS];
+    let mut all = vec![LONG_POLL, WEBHOOKS, ACCESS];
     all.extend(settings);
     let server = Server::start_with(host, &temp.path().join("data"), 0, &all);
     let report = run(host, server.port, temp.path());

@@ -48,6 +48,7 @@ mod returning;
 mod schema;
 mod serving;
 mod sim;
+mod stream_access;
 mod streaming;
 mod streams;
 mod subscriptions;

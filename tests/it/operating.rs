@@ -216,7 +216,7 @@ impl Home {
 }
 
 /// A token as the command makes it.
-fn token(variable: (&str, &str), stream: &str, scope: &str) -> String {
+pub(crate) fn token(variable: (&str, &str), stream: &str, scope: &str) -> String {
     let mut pmx = Command::new(pmx_path());
     pmx.env_remove("STREAM_SECRET")
         .env_remove("STREAM_TOKEN_KEYS")

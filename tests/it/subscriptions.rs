@@ -306,6 +306,7 @@ impl World {
         let call = Call::Claim {
             id: id(subscription),
             worker: format!("worker-{}", self.rng.below(3)),
+            within: None,
         };
         match self.call(&call, &Tails::new()) {
             Ok(Answer::Claimed(claimed)) => {

@@ -75,6 +75,8 @@ impl Host {
                     .arg(root().join("worker/local.js"))
                     .args(["--until-stdin-ends", "--port", &port.to_string(), "--data"])
                     .arg(data)
+                    // It is never in local mode, so its streams are closed without this.
+                    .env("STREAM_ACCESS", "open")
                     // node and the workerd that it starts can then be killed at one blow.
                     .process_group(0);
                 command

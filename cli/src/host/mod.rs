@@ -49,6 +49,7 @@ use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
 use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Hosts, LocalMode, Selector};
 use pmx_sync::stream::http::Origins;
+use pmx_sync::stream::ops::Standing;
 use pmx_sync::time::Timestamp;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{mpsc, watch};
@@ -143,7 +144,10 @@ impl Host {
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
         let local = Local::open(&config.data, changed, config.pointer_lag)?;
-        let streams = Streams::open(&config.data, config.streams, stopped.clone(), config.log)?;
+        let mut streams = config.streams;
+        streams.settings = streams.settings.in_local_mode(front.local.is_some());
+        let standing = streams.settings.access.standing();
+        let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
         let topics = Arc::clone(local.spaces.topics());
         let live = Live::new(topics, streams.patience(), stopped.clone());
         let server = Server::new(local, settings);
@@ -165,6 +169,7 @@ impl Host {
             home: config.home,
             secret,
             data: config.data,
+            standing,
             stop,
             threads: Some((runtime, serving)),
             _lock: lock,
@@ -212,7 +217,7 @@ fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, Ho
         && config.proxies.is_empty();
     let origins = match &config.streams.settings.origins {
         Origins::These(origins) => origins.clone(),
-        Origins::Any => Vec::new(),
+        Origins::Any | Origins::Unset => Vec::new(),
     };
     Ok(Front {
         hosts,
@@ -232,6 +237,7 @@ pub struct Running {
     home: Option<SpaceName>,
     secret: String,
     data: PathBuf,
+    standing: Standing,
     stop: watch::Sender<bool>,
     threads: Option<(Runtime, JoinHandle<()>)>,
     // Fields are dropped in order: the folder is given back last.
@@ -252,6 +258,11 @@ impl Running {
     /// The data folder.
     pub fn data(&self) -> &Path {
         &self.data
+    }
+
+    /// Who may use streams without a credential.
+    pub const fn standing(&self) -> Standing {
+        self.standing
     }
 
     /// The address of the API, as this machine reaches it.

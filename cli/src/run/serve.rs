@@ -26,10 +26,12 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     ui.note(format!(
         "sites and the publish secret (`{SECRET_FILE}`) are kept in {data}"
     ));
+    ui.note(running.standing().statement());
     ui.result(running.url());
+    let (mode, streams) = (running.mode().name(), running.standing().as_str());
     ui.object(
         "serving",
-        &json!({ "url": running.url(), "data": data, "mode": running.mode().name() }),
+        &json!({ "url": running.url(), "data": data, "mode": mode, "streams": streams }),
     );
     wait(context);
     running.stop();
@@ -44,7 +46,7 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
     let domain = domain.or_else(|| public_url.as_ref().map(PublicUrl::domain));
     let mut streams = StreamConfig::of(env)?;
     if args.allow_loopback_webhooks {
-        streams.webhooks = Some(WebhookPolicy::Loopback);
+        streams.webhooks = WebhookPolicy::Loopback;
     }
     Ok(Config {
         data: context.layers.data(args.data.as_deref())?,

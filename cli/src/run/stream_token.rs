@@ -10,7 +10,8 @@ use crate::error::Failure;
 use crate::ui::Ui;
 
 pub(super) fn run(args: StreamTokenArgs, env: &Environment, ui: &Ui) -> Result<Ended, Failure> {
-    let keys = Keys::of(env.var("STREAM_SECRET"), env.var("STREAM_TOKEN_KEYS"));
+    let secret = env.var("STREAM_SECRET").or_else(|| env.var("AUTH_TOKEN"));
+    let keys = Keys::of(secret, env.var("STREAM_TOKEN_KEYS"));
     let keys = keys.map_err(|error| Failure::usage(format!("STREAM_TOKEN_KEYS: {error}")))?;
     let now = crate::host::now();
     let claims = Claims::new(&args.stream, &args.scope, now, args.expires, args.id);

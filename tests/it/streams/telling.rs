@@ -155,6 +155,7 @@ impl<'a> Server<'a> {
         let claim = Call::Claim {
             id: SubscriptionId::parse("s").unwrap(),
             worker: "w".into(),
+            within: None,
         };
         match self.hub(|hub| Ok(hub.turn(&claim, at(0)))).unwrap() {
             Ok(Answer::Claimed(claimed)) => claimed

@@ -105,10 +105,10 @@ impl Edge {
         if let Some(path) = head.uri.path().strip_prefix(STREAMS_PATH)
             && is_control(path)
         {
-            return turned_away(&self.settings, head, path).map_or(Ok(Asked::Hub), Err);
+            return turned_away(&self.settings, head, path, now).map_or(Ok(Asked::Hub), Err);
         }
         if Listing::is_asked(head) {
-            return Listing::admitted(&self.settings, head).map(|_| Asked::Hub);
+            return Listing::admitted(&self.settings, head, now).map(|_| Asked::Hub);
         }
         let admitted = self.settings.admit(head, now)?;
         match registry::refusal(&admitted.name, &head.method) {

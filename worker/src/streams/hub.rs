@@ -105,7 +105,7 @@ impl Exchange {
 
     /// Answers an operator who wants to know which streams there are.
     async fn list(&self, head: &Parts) -> http::Response<Bytes> {
-        let listing = match Listing::admitted(&self.config.settings, head) {
+        let listing = match Listing::admitted(&self.config.settings, head, now()) {
             Ok(listing) => listing,
             Err(answer) => return answer,
         };
@@ -146,11 +146,13 @@ impl Exchange {
         let scheme = head.uri.scheme_str().unwrap_or("https");
         let root = subscriptions::root(head, scheme, self.config.url.as_deref())?;
         let policy = self.config.webhooks;
+        let path = head.uri.path().strip_prefix(STREAMS_PATH).unwrap_or("");
+        let claimable = subscriptions::claimable(&self.config.settings, head, path, now())?;
         let place = subscriptions::Place {
             root: &root,
             policy,
+            claimable: &claimable,
         };
-        let path = head.uri.path().strip_prefix(STREAMS_PATH).unwrap_or("");
         let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
         let needs = self.turn(|hub| hub.needs(&call))?;
         let _pending = self.expect(&needs);

@@ -1,7 +1,7 @@
 //! Requests to streams, read by name: each look at a header costs, and only few count.
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST, HeaderName, ORIGIN};
+use http::header::{ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HOST, HeaderName, ORIGIN};
 use http::request::Parts;
 use http::{Method, Uri};
 use pmx_sync::code::Code;
@@ -53,6 +53,9 @@ pub(crate) fn head(request: &web_sys::Request, address: Uri, look: Look) -> Resu
     match look {
         Look::Sender => {
             note(AUTHORIZATION)?;
+            if head.method == Method::OPTIONS {
+                note(ACCESS_CONTROL_REQUEST_METHOD)?;
+            }
             if head.method == Method::PUT {
                 // Whoever forks has to be allowed to read the source.
                 note(HeaderName::from_static("stream-forked-from"))?;

@@ -79,12 +79,14 @@ impl StreamConfig {
 
 #[cfg(test)]
 mod tests {
+    use pmx_sync::stream::ops::Standing;
+
     use super::*;
 
     #[test]
     fn variables_are_read() {
         let plain = StreamConfig::read(|_| None).unwrap();
-        assert!(plain.settings.access.is_open());
+        assert_eq!(plain.settings.access.standing(), Standing::Closed);
         assert_eq!(plain.shape, Shape::default());
         assert_eq!(plain.long_poll, LONG_POLL);
         let all = StreamConfig::read(|name| {
@@ -98,7 +100,7 @@ mod tests {
             Some(text.to_owned())
         });
         let all = all.unwrap();
-        assert!(!all.settings.access.is_open());
+        assert_eq!(all.settings.access.standing(), Standing::Guarded);
         assert_eq!(all.shape.segment_messages, 2);
         assert_eq!(all.shape.read_bytes, Shape::default().read_bytes);
         assert_eq!(all.long_poll, Duration::from_millis(700));

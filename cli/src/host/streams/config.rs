@@ -18,8 +18,8 @@ pub struct StreamConfig {
     pub shape: Shape,
     /// How long a reader waits for one answer.
     pub long_poll: Duration,
-    /// Where webhooks may go; if nothing is said, the address that is listened on decides.
-    pub webhooks: Option<WebhookPolicy>,
+    /// Where webhooks may go: to this machine only if the operator says so.
+    pub webhooks: WebhookPolicy,
     /// How the host is reached from outside, if not as its clients say.
     pub url: Option<String>,
 }
@@ -30,7 +30,7 @@ impl Default for StreamConfig {
             settings: Settings::default(),
             shape: Shape::default(),
             long_poll: Duration::from_secs(20),
-            webhooks: None,
+            webhooks: WebhookPolicy::Public,
             url: None,
         }
     }
@@ -38,7 +38,7 @@ impl Default for StreamConfig {
 
 impl StreamConfig {
     /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`,
-    /// `STREAM_WEBHOOKS` (`public` or `loopback`) and `STREAM_URL` (`https://host`). For
+    /// `STREAM_WEBHOOKS` (`loopback` lets webhooks go to this machine) and `STREAM_URL` (`https://host`). For
     /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
     /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
     /// What is no number counts as unset; the settings themselves have to make sense.
@@ -62,9 +62,8 @@ impl StreamConfig {
             shape,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(own.long_poll, Duration::from_millis),
             webhooks: match env.var("STREAM_WEBHOOKS") {
-                Some("public") => Some(WebhookPolicy::Public),
-                Some("loopback") => Some(WebhookPolicy::Loopback),
-                Some(_) | None => None,
+                Some("loopback") => WebhookPolicy::Loopback,
+                Some(_) | None => WebhookPolicy::Public,
             },
             url: env.var("STREAM_URL").map(str::to_owned),
         })
@@ -74,7 +73,7 @@ impl StreamConfig {
 #[cfg(test)]
 mod tests {
     use pmx_sync::stream::http::Origins;
-    use pmx_sync::stream::ops::CacheMode;
+    use pmx_sync::stream::ops::{CacheMode, Standing};
 
     use super::*;
 
@@ -83,9 +82,9 @@ mod tests {
         let read = |pairs: &[(&str, &str)]| StreamConfig::of(&pairs.iter().copied().collect());
         let of = |pairs: &[(&str, &str)]| read(pairs).unwrap();
         let plain = of(&[]);
-        assert!(plain.settings.access.is_open());
+        assert_eq!(plain.settings.access.standing(), Standing::Closed);
         assert_eq!(plain.settings.caching, CacheMode::Private);
-        assert_eq!(plain.settings.origins, Origins::Any);
+        assert_eq!(plain.settings.origins, Origins::Unset);
         assert_eq!(plain.shape, Shape::default());
         assert_eq!(plain.long_poll, Duration::from_secs(20));
         let all = of(&[
@@ -96,11 +95,12 @@ mod tests {
             ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
             ("PMX_STREAM_READ_BYTES", "lots"),
         ]);
-        assert!(!all.settings.access.is_open());
+        assert_eq!(all.settings.access.standing(), Standing::Guarded);
         for name in [
             "STREAM_TOKEN_KEYS",
             "STREAM_PUBLIC_READ",
             "STREAM_RATE_READS",
+            "STREAM_ACCESS",
         ] {
             let failure = read(&[(name, "a b")]).unwrap_err();
             assert_eq!(failure.exit(), 2);

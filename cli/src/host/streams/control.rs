@@ -8,7 +8,7 @@ use http::request::Parts;
 use hyper::body::Incoming;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_sync::stream::http::{Listing, answer, listed};
-use pmx_sync::stream::subscription::{self, WebhookPolicy, http as subscriptions};
+use pmx_sync::stream::subscription::{self, http as subscriptions};
 
 use super::Streams;
 use super::answer::broken_off;
@@ -25,7 +25,8 @@ impl Streams {
         path: &str,
         mut body: Incoming,
     ) -> Response<Bytes> {
-        if let Some(answer) = subscriptions::turned_away(&self.config.settings, head, path) {
+        let (settings, now) = (&self.config.settings, crate::host::now());
+        if let Some(answer) = subscriptions::turned_away(settings, head, path, now) {
             inbound::drain(head, body);
             return answer;
         }
@@ -46,12 +47,13 @@ impl Streams {
     /// Answers an operator who wants to know which streams there are.
     pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
         inbound::drain(head, body);
-        let listing = match Listing::admitted(&self.config.settings, head) {
+        let now = crate::host::now();
+        let listing = match Listing::admitted(&self.config.settings, head, now) {
             Ok(listing) => listing,
             Err(answer) => return answer,
         };
         let readers = Arc::clone(&self.readers);
-        let found = self.beside(move || readers.list(&listing, crate::host::now()));
+        let found = self.beside(move || readers.list(&listing, now));
         match found.await {
             Ok((streams, next)) => listed(&streams, next.as_ref()),
             Err(refusal) => answer::refused(&refusal),
@@ -65,9 +67,12 @@ impl Streams {
         body: &Bytes,
     ) -> Result<subscription::Answer, subscription::Refusal> {
         let root = subscriptions::root(head, scheme_of(head), self.config.url.as_deref())?;
+        let claimable =
+            subscriptions::claimable(&self.config.settings, head, path, crate::host::now())?;
         let place = subscriptions::Place {
             root: &root,
-            policy: self.config.webhooks.unwrap_or(WebhookPolicy::Public),
+            policy: self.config.webhooks,
+            claimable: &claimable,
         };
         let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
         // Whatever refuses has changed nothing, so the turn itself is well.

@@ -12,6 +12,7 @@ use super::request::{InvalidRequest, Query};
 use super::settings::Settings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
 use crate::stream::{StreamName, View};
+use crate::time::Timestamp;
 
 /// Which streams are to be listed, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,11 +39,15 @@ impl Listing {
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
     )]
-    pub fn admitted(settings: &Settings, head: &Parts) -> Result<Self, Response<Bytes>> {
+    pub fn admitted(
+        settings: &Settings,
+        head: &Parts,
+        now: Timestamp,
+    ) -> Result<Self, Response<Bytes>> {
         if let Some(preflight) = settings.preflight(head) {
             return Err(preflight);
         }
-        let allowed = settings.authorise(head);
+        let allowed = settings.authorise(head, now);
         allowed.map_err(|problem| answer::problem(&problem))?;
         Self::parse(head).map_err(|error| answer::invalid(&error))
     }

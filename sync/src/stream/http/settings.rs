@@ -1,7 +1,9 @@
 //! What an operator decides about streams, and what follows for every request and answer.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, HOST, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HOST, REFERRER_POLICY, VARY, X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use thiserror::Error;
@@ -12,7 +14,8 @@ use super::{answer, headers};
 use crate::code::Code;
 use crate::stream::StreamName;
 use crate::stream::ops::{
-    Access, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Rates, Timing, Who,
+    Access, AccessVars, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Rates,
+    Timing, Who,
 };
 use crate::time::Timestamp;
 use crate::wire::Problem;
@@ -65,23 +68,23 @@ pub struct Admitted {
 }
 
 impl Settings {
-    /// Reads variables: `STREAM_SECRET` (or `AUTH_TOKEN`, its name in the seed),
+    /// Reads variables: `STREAM_SECRET` or `AUTH_TOKEN`, `STREAM_ACCESS` (`open`),
     /// `STREAM_TOKEN_KEYS`, `STREAM_PUBLIC_READ`, `STREAM_ORIGINS` (lists with commas),
     /// `STREAM_RATE_READS`, `STREAM_RATE_WRITES`, `CACHE_MODE` and `DEBUG_TIMING` (`1`: always).
     /// What is empty counts as unset.
     pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSettings> {
-        let secret = var("STREAM_SECRET").filter(|secret| !secret.is_empty());
-        let secret = secret.or_else(|| var("AUTH_TOKEN"));
-        let access = Access::parse(
-            secret.as_deref(),
-            var("STREAM_TOKEN_KEYS").as_deref(),
-            var("STREAM_PUBLIC_READ").as_deref(),
-        )?;
+        let access = Access::parse(AccessVars {
+            secret: var("STREAM_SECRET").as_deref(),
+            auth_token: var("AUTH_TOKEN").as_deref(),
+            keys: var("STREAM_TOKEN_KEYS").as_deref(),
+            public: var("STREAM_PUBLIC_READ").as_deref(),
+            access: var("STREAM_ACCESS").as_deref(),
+        })?;
         let origins = var("STREAM_ORIGINS").filter(|list| !list.is_empty());
         let (reads, writes) = (var("STREAM_RATE_READS"), var("STREAM_RATE_WRITES"));
         Ok(Self {
             access,
-            origins: origins.map_or(Origins::Any, |list| Origins::parse(&list)),
+            origins: origins.map_or(Origins::Unset, |list| Origins::parse(&list)),
             caching: CacheMode::parse(var("CACHE_MODE").as_deref())?,
             rates: Rates::parse(reads.as_deref(), writes.as_deref())?,
             timing: match var("DEBUG_TIMING").as_deref() {
@@ -91,6 +94,13 @@ impl Settings {
         })
     }
 
+    /// The same on a server that is in local mode, or is not.
+    #[must_use]
+    pub fn in_local_mode(mut self, local: bool) -> Self {
+        self.access = self.access.in_local_mode(local);
+        self
+    }
+
     /// Answers what needs no stream: a browser that asks whether it may ask.
     pub fn preflight(&self, head: &Parts) -> Option<Response<Bytes>> {
         (head.method == Method::OPTIONS).then(cors::preflight)
@@ -98,8 +108,8 @@ impl Settings {
 
     /// Whether the request comes from the operator, or from anybody if the server is open: what is
     /// asked of no single stream.
-    pub fn authorise(&self, head: &Parts) -> Result<(), Problem> {
-        self.access.authorise(&head.headers)
+    pub fn authorise(&self, head: &Parts, now: Timestamp) -> Result<(), Problem> {
+        self.access.authorise(head, now)
     }
 
     /// Which stream a request may ask, by its head alone; or the answer that it gets without one.
@@ -136,7 +146,10 @@ impl Settings {
         all.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let policy = HeaderValue::from_static("cross-origin");
         all.insert(headers::RESOURCE_POLICY, policy);
-        self.origins.admit(&head.headers, all);
+        // A browser runs nothing of what a client put into a stream, nor gives it an origin.
+        let sandbox = HeaderValue::from_static("sandbox");
+        all.insert(CONTENT_SECURITY_POLICY, sandbox);
+        self.origins.admit(head, &self.access, all);
         let audience = Audience::of(head, &self.access);
         let policy = self.caching.policy(all.get(CACHE_CONTROL), audience);
         let policy = HeaderValue::from_static(policy);

@@ -89,7 +89,7 @@ impl Audience {
         if head.uri.query().is_some() && has_token(&head.uri) {
             return Self::Address;
         }
-        if access.is_open() {
+        if access.is_open_to(head) {
             return Self::Everyone;
         }
         match name_of(&head.uri) {

@@ -171,6 +171,7 @@ pub enum Refused {
 
 /// What its holder may do with streams.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a word of a scope")]
 pub struct Scope {
     /// GET and HEAD, and naming it as the source of a fork.
     pub read: bool,
@@ -178,6 +179,8 @@ pub struct Scope {
     pub write: bool,
     /// PUT and DELETE.
     pub manage: bool,
+    /// Claiming the work of a subscription.
+    pub claim: bool,
 }
 
 impl Scope {
@@ -189,6 +192,7 @@ impl Scope {
                 "read" => &mut scope.read,
                 "write" => &mut scope.write,
                 "manage" => &mut scope.manage,
+                "claim" => &mut scope.claim,
                 _ => return Err(InvalidClaims::Scope),
             };
             if std::mem::replace(field, true) {
@@ -205,6 +209,7 @@ impl fmt::Display for Scope {
             (self.read, "read"),
             (self.write, "write"),
             (self.manage, "manage"),
+            (self.claim, "claim"),
         ];
         let words = words.into_iter().filter(|(has, _)| *has);
         f.write_str(&words.map(|(_, word)| word).collect::<Vec<_>>().join(" "))
@@ -236,7 +241,7 @@ pub enum InvalidClaims {
     #[error("the stream of a token: {0}")]
     Streams(#[from] InvalidPattern),
     /// The scope is none.
-    #[error("the scope of a token is made of read, write and manage, each at most once")]
+    #[error("the scope of a token is made of read, write, manage and claim, each at most once")]
     Scope,
     /// It would count for ever, or not at all.
     #[error("a token counts for 1 second to {} days", STREAM_JWT_TIME_MAX.as_secs() / 86_400)]
@@ -281,6 +286,11 @@ impl Claims {
     /// What its holder may do.
     pub const fn scope(&self) -> Scope {
         self.scope
+    }
+
+    /// The streams that it is about.
+    pub const fn streams(&self) -> &Pattern {
+        &self.streams
     }
 
     /// Whether it is about this stream.

@@ -66,6 +66,8 @@ pub enum Call {
         id: SubscriptionId,
         /// Who takes it.
         worker: String,
+        /// The streams that the worker's token names, if it sends one.
+        within: Option<Pattern>,
     },
     /// Says of a webhook's work how far it is.
     Callback(SubscriptionId, Report),
@@ -179,6 +181,9 @@ pub enum Refusal {
     /// 401.
     #[error("the token is too old")]
     TokenExpired,
+    /// 403: the worker's token does not name a stream of the subscription.
+    #[error("the token does not name {0}, which is a stream of the subscription")]
+    Scope(StreamName),
     /// 409: another wake took the place of this one.
     #[error("the wake is over: its lease ended, or its work is done")]
     Fenced,

@@ -88,7 +88,11 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             }
             Call::Link(id, streams) => self.add(self.find(id)?, streams, tails),
             Call::Unlink(id, stream) => self.unlink(self.find(id)?, stream),
-            Call::Claim { id, worker } => self.claim(self.find(id)?, worker, now),
+            Call::Claim { id, worker, within } => {
+                let record = self.find(id)?;
+                self.covers(&record, within.as_ref())?;
+                self.claim(record, worker, now)
+            }
             Call::Callback(id, report) => self.report(self.find(id)?, report, now),
             Call::Ack(id, report) => self.report(self.find_claimed(id)?, report, now),
             Call::Release(id, report) => self.release(self.find_claimed(id)?, report, now),

@@ -1,9 +1,10 @@
 //! The addresses under `__ds`, as HTTP has them: requests become [`Call`]s, answers become
 //! responses, and refusals become errors with the protocol's codes.
 //!
-//! Who may call is the platform's to check, with the server's own secret, unless [`is_open`] says
-//! that whoever calls there brings a token of a wake, or needs none. Answers leave through
-//! [`Settings::dress`](crate::stream::http::Settings::dress), as those of streams do.
+//! [`turned_away`] checks who may call, by the head of a request: the holder of the secret, for
+//! `claim` also the holder of a token with that scope, and everybody where [`is_open`] says so.
+//! Answers leave through [`Settings::dress`](crate::stream::http::Settings::dress), as those of
+//! streams do.
 
 use std::time::Duration;
 
@@ -29,8 +30,9 @@ use crate::limits::{
 };
 use crate::stream::StreamName;
 use crate::stream::http::{self as streams, STREAMS_PATH, Settings};
-use crate::stream::ops::KEYS;
+use crate::stream::ops::{Claimable, KEYS};
 use crate::stream::registry::is_registry;
+use crate::time::Timestamp;
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
@@ -39,6 +41,8 @@ pub struct Place<'a> {
     pub root: &'a Root,
     /// Where webhooks may go.
     pub policy: WebhookPolicy,
+    /// The streams whose work the sender may claim: what [`claimable`] says.
+    pub claimable: &'a Claimable,
 }
 
 /// Whether an address, taken from behind the root of the streams, is none of a stream.
@@ -58,14 +62,42 @@ pub fn is_open(path: &str) -> bool {
 }
 
 /// The answer to a request that needs none of the subscriptions: a browser asks whether it may ask,
-/// or somebody has no token.
-pub fn turned_away(settings: &Settings, head: &Parts, path: &str) -> Option<Response<Bytes>> {
+/// or the sender has no token that will do.
+pub fn turned_away(
+    settings: &Settings,
+    head: &Parts,
+    path: &str,
+    now: Timestamp,
+) -> Option<Response<Bytes>> {
     let preflight = settings.preflight(head);
     if preflight.is_some() || is_open(path) {
         return preflight;
     }
-    let refused = settings.authorise(head).err();
+    let refused = if is_claim(path) {
+        settings.access.claim(head, now).err()
+    } else {
+        settings.authorise(head, now).err()
+    };
     refused.map(|problem| streams::answer::problem(&problem))
+}
+
+/// Which streams' work the sender of a request may claim.
+pub fn claimable(
+    settings: &Settings,
+    head: &Parts,
+    path: &str,
+    now: Timestamp,
+) -> Result<Claimable, Refusal> {
+    if !is_claim(path) {
+        return Ok(Claimable::All);
+    }
+    let claimable = settings.access.claim(head, now);
+    claimable.map_err(|_| Refusal::Token)
+}
+
+fn is_claim(path: &str) -> bool {
+    let segments: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+    matches!(segments.as_slice(), [RESERVED, "subscriptions", _, "claim"])
 }
 
 /// Where the streams are reached: where the operator says, or where the client did.
@@ -169,7 +201,8 @@ fn call(
             allowed(method, "POST")?;
             let Worker { worker } = read(body)?;
             let worker = bounded("worker", worker)?;
-            Ok(Call::Claim { id, worker })
+            let within = place.claimable.pattern().cloned();
+            Ok(Call::Claim { id, worker, within })
         }
         "callback" => Ok(Call::Callback(id, report(method, headers, body)?)),
         "ack" => Ok(Call::Ack(id, report(method, headers, body)?)),
@@ -416,6 +449,7 @@ fn code(refusal: &Refusal) -> (&'static str, StatusCode) {
         Refusal::Url(_) => ("WEBHOOK_URL_REJECTED", StatusCode::BAD_REQUEST),
         Refusal::Token => ("TOKEN_INVALID", StatusCode::UNAUTHORIZED),
         Refusal::TokenExpired => ("TOKEN_EXPIRED", StatusCode::UNAUTHORIZED),
+        Refusal::Scope(_) => ("FORBIDDEN", StatusCode::FORBIDDEN),
         Refusal::Fenced => ("FENCED", StatusCode::CONFLICT),
         Refusal::Taken { .. } => ("ALREADY_CLAIMED", StatusCode::CONFLICT),
         Refusal::Idle => ("NO_PENDING_WORK", StatusCode::CONFLICT),

@@ -4,6 +4,7 @@ use super::call::{Ack, Answer, Refusal, Report};
 use super::config::Delivery;
 use super::engine::{Subscriptions, not_pull_wake};
 use super::ledger::{Record, millis};
+use super::pattern::Pattern;
 use super::secret::BadToken;
 use super::view::{Claimed, StreamView};
 use super::wake::Phase;
@@ -13,6 +14,16 @@ use crate::stream::{Offset, StreamName};
 use crate::time::Timestamp;
 
 impl<S: Sql> Subscriptions<'_, S> {
+    /// Whether a worker's token names all streams of a subscription.
+    pub(super) fn covers(&self, record: &Record, within: Option<&Pattern>) -> Result<(), Refusal> {
+        let Some(within) = within else {
+            return Ok(());
+        };
+        let links = self.all_links(record)?;
+        let other = links.into_iter().find(|link| !within.matches(&link.path));
+        other.map_or(Ok(()), |link| Err(Refusal::Scope(link.path)))
+    }
+
     /// Gives the work there is to whoever asks first.
     pub(super) fn claim(
         &self,

@@ -1,11 +1,10 @@
 use http::Request;
 use insta::assert_snapshot;
 
+use super::super::Settings;
 use super::super::request::{Call, Live};
-use super::super::{Origins, Settings};
 use super::*;
 use crate::stream::MediaType;
-use crate::stream::ops::Access;
 use crate::time::Timestamp;
 
 fn a_view(media_type: &str, next: u64, closed: bool) -> View {
@@ -269,6 +268,74 @@ fn refusals_say_what_goes_on() {
     assert_eq!(invalid(&method).headers()["allow"], METHODS);
 }
 
+fn settings(vars: &[(&str, &str)]) -> Settings {
+    let var = |name: &str| {
+        let found = vars.iter().find(|(known, _)| *known == name);
+        found.map(|(_, value)| (*value).to_owned())
+    };
+    Settings::read(var).unwrap()
+}
+
+/// The origin that may read the answer, and whether it is told apart from others.
+fn cors(settings: &Settings, method: &str, headers: &[(&str, &str)]) -> String {
+    let mut request = Request::builder().method(method).uri("/v1/stream/news/a");
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let head = request.body(()).unwrap().into_parts().0;
+    let answer = settings.dress(&head, bare(StatusCode::OK));
+    let headers = answer.headers();
+    let allowed = headers.get("access-control-allow-origin");
+    let exposed = headers.contains_key("access-control-expose-headers");
+    assert_eq!(allowed.is_some(), exposed);
+    let allowed = allowed.map_or("none", |value| value.to_str().unwrap());
+    allowed.to_owned()
+}
+
+#[test]
+fn cors_follows_what_the_operator_opened() {
+    let page = ("origin", "https://evil.example");
+    let asked = |method| ("access-control-request-method", method);
+    let open = settings(&[("STREAM_ACCESS", "open")]);
+    let all = settings(&[("STREAM_SECRET", "s"), ("STREAM_ORIGINS", "*")]);
+    let news = settings(&[("STREAM_SECRET", "s"), ("STREAM_PUBLIC_READ", "news/*")]);
+    let guarded = settings(&[("STREAM_SECRET", "s")]);
+    let closed = settings(&[]);
+    let local = settings(&[]).in_local_mode(true);
+    for (settings, method, request, expected) in [
+        (&open, "POST", None, "*"),
+        (&all, "POST", None, "*"),
+        (&news, "GET", None, "*"),
+        (&news, "OPTIONS", Some("GET"), "*"),
+        (&news, "OPTIONS", Some("POST"), "none"),
+        (&news, "POST", None, "none"),
+        (&guarded, "GET", None, "none"),
+        (&guarded, "OPTIONS", Some("GET"), "none"),
+        (&closed, "GET", None, "none"),
+        (&local, "GET", None, "none"),
+        (&local, "OPTIONS", Some("DELETE"), "none"),
+    ] {
+        let mut headers = vec![page];
+        headers.extend(request.map(asked));
+        assert_eq!(cors(settings, method, &headers), expected, "{method}");
+    }
+    // Pages of the server's own sites, in local mode only.
+    let host = ("host", "localhost:8787");
+    for (origin, own) in [
+        ("http://docs.localhost:8787", true),
+        ("http://localhost:8787", true),
+        ("http://docs.localhost:3000", false),
+        ("http://localhost", false),
+        ("https://docs.localhost:8787", false),
+        ("http://localhost.evil.example:8787", false),
+        ("null", false),
+    ] {
+        let expected = if own { origin } else { "none" };
+        assert_eq!(cors(&local, "GET", &[host, ("origin", origin)]), expected);
+        assert_eq!(cors(&closed, "GET", &[host, ("origin", origin)]), "none");
+    }
+}
+
 fn dressed(settings: &Settings, origin: Option<&str>, answer: Response<Bytes>) -> String {
     let mut request = Request::builder().uri("/v1/stream/a");
     if let Some(origin) = origin {
@@ -283,25 +350,26 @@ fn dressed(settings: &Settings, origin: Option<&str>, answer: Response<Bytes>) -
 
 #[test]
 fn every_answer_is_dressed() {
-    let open = Settings::default();
+    let open = settings(&[("STREAM_ACCESS", "open")]);
     assert_snapshot!(dressed(&open, None, deleted()), @r"
     204
     access-control-allow-origin: *
     cache-control: no-store
+    content-security-policy: sandbox
     cross-origin-resource-policy: cross-origin
     x-content-type-options: nosniff
     ");
-    let closed = Settings {
-        access: Access::parse(Some("s3cret"), None, None).unwrap(),
-        origins: Origins::parse("https://a.example"),
-        ..Settings::default()
-    };
+    let closed = settings(&[
+        ("STREAM_SECRET", "s3cret"),
+        ("STREAM_ORIGINS", "https://a.example"),
+    ]);
     let part = a_page(a_view("text/plain", 5, false), 0, 3, "abc");
     let answer = page(&asked("", &[]), &part, cursor());
     assert_snapshot!(dressed(&closed, Some("https://a.example"), answer.clone()), @r#"
     200
     access-control-allow-origin: https://a.example
     cache-control: private, max-age=0, must-revalidate
+    content-security-policy: sandbox
     content-type: text/plain
     cross-origin-resource-policy: cross-origin
     etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:0:3:m"
@@ -332,10 +400,7 @@ fn refusals_say_which_token_would_do() {
 
 #[test]
 fn browsers_ask_first_and_others_say_who_they_are() {
-    let settings = Settings {
-        access: Access::parse(Some("s3cret"), None, None).unwrap(),
-        ..Settings::default()
-    };
+    let settings = settings(&[("STREAM_SECRET", "s3cret")]);
     for (method, path, token, expected) in [
         ("GET", "/v1/stream/a", Some("Bearer s3cret"), 200),
         ("GET", "/v1/stream/a", Some("Bearer other"), 401),

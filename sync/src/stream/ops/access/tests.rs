@@ -10,7 +10,22 @@ const KEY: &str = "a key of at least thirty-two bytes or more";
 const NOW: Timestamp = Timestamp::from_millis(1_795_339_200_000);
 
 fn access(secret: &str, keys: &str, public: &str) -> Access {
-    Access::parse(Some(secret), Some(keys), Some(public)).unwrap()
+    let vars = AccessVars {
+        secret: Some(secret),
+        keys: Some(keys),
+        public: Some(public),
+        ..AccessVars::default()
+    };
+    Access::parse(vars).unwrap()
+}
+
+fn opened(access: &str) -> Access {
+    let access = Some(access);
+    let vars = AccessVars {
+        access,
+        ..AccessVars::default()
+    };
+    Access::parse(vars).unwrap()
 }
 
 fn token(keys: &Keys, streams: &str, scope: &str) -> String {
@@ -30,9 +45,12 @@ fn head(method: &str, address: &str, headers: &[(&str, &str)]) -> Parts {
 
 /// Who asks, in a word, or the code of the refusal.
 fn asked(access: &Access, method: &str, address: &str, headers: &[(&str, &str)]) -> &'static str {
-    let head = head(method, address, headers);
     let (name, _) = address.split_once('?').unwrap_or((address, ""));
-    match access.admit(&head, &StreamName::parse(name).unwrap(), NOW) {
+    admitted(access, &head(method, address, headers), name)
+}
+
+fn admitted(access: &Access, head: &Parts, name: &str) -> &'static str {
+    match access.admit(head, &StreamName::parse(name).unwrap(), NOW) {
         Ok(Who::Anyone) => "anyone",
         Ok(Who::Holder(_)) => "holder",
         Ok(Who::Operator) => "operator",
@@ -41,18 +59,81 @@ fn asked(access: &Access, method: &str, address: &str, headers: &[(&str, &str)])
 }
 
 #[test]
-fn without_secret_and_keys_everybody_may_do_everything() {
-    let open = access("", "", "");
-    assert!(open.is_open());
+fn access_without_secret_and_keys_is_closed_unless_opened_or_local() {
+    let (closed, local) = (opened(""), opened("").in_local_mode(true));
+    let forwarded = [("x-forwarded-for", "198.51.100.7")];
+    for (access, headers, expected) in [
+        (&closed, &[][..], "E_STREAMS_CLOSED"),
+        (
+            &closed,
+            &[("authorization", "Bearer x")],
+            "E_STREAMS_CLOSED",
+        ),
+        (&local, &[], "anyone"),
+        (&local, &[("authorization", "Bearer x")], "anyone"),
+        (&local, &forwarded, "E_STREAMS_CLOSED"),
+        (
+            &local,
+            &[("forwarded", "for=198.51.100.7")],
+            "E_STREAMS_CLOSED",
+        ),
+        (&local, &[("via", "1.1 proxy")], "E_STREAMS_CLOSED"),
+        (&opened("open"), &forwarded, "anyone"),
+    ] {
+        for method in ["GET", "HEAD", "PUT", "POST", "DELETE"] {
+            assert_eq!(asked(access, method, "a", headers), expected, "{method}");
+        }
+    }
+    let problem = closed.authorise(&HeaderMap::new(), NOW).unwrap_err();
+    assert_eq!((problem.code, problem.status), (Code::StreamsClosed, 403));
+    for name in ["STREAM_SECRET", "STREAM_ACCESS=open"] {
+        assert!(problem.hint.contains(name), "{problem:?}");
+    }
+    // What the operator names stays readable, also where nothing else is.
+    let public = access("", "", "news/*");
+    assert_eq!(asked(&public, "GET", "news/a", &[]), "anyone");
+    assert_eq!(asked(&public, "PUT", "news/a", &[]), "E_STREAMS_CLOSED");
+}
+
+#[test]
+fn a_secret_closes_streams_whatever_else_is_set() {
+    let vars = |secret, auth_token| AccessVars {
+        secret,
+        auth_token,
+        access: Some("open"),
+        ..AccessVars::default()
+    };
+    for vars in [
+        vars(Some(SECRET), None),
+        vars(None, Some(SECRET)),
+        vars(Some(SECRET), Some(SECRET)),
+        vars(Some(""), Some(SECRET)),
+    ] {
+        let guarded = Access::parse(vars).unwrap().in_local_mode(true);
+        assert_eq!(guarded.standing(), Standing::Guarded);
+        let bearer = format!("Bearer {SECRET}");
+        let known = [("authorization", bearer.as_str())];
+        assert_eq!(asked(&guarded, "PUT", "a", &known), "operator");
+        assert_eq!(asked(&guarded, "PUT", "a", &[]), "E_UNAUTHORISED");
+    }
+    let two = Access::parse(vars(Some("a"), Some("b"))).unwrap_err();
+    assert_eq!(two, InvalidAccess::TwoSecrets);
+}
+
+#[test]
+fn an_open_server_lets_everybody_do_everything() {
+    let open = opened("open");
+    assert_eq!(open.standing(), Standing::Open);
     for (method, address) in [("GET", "a?token=x"), ("PUT", "a"), ("DELETE", "a?token=x")] {
         assert_eq!(asked(&open, method, address, &[]), "anyone");
     }
-    assert_eq!(open.authorise(&HeaderMap::new()), Ok(()));
+    assert_eq!(open.authorise(&head("GET", "", &[]), NOW), Ok(()));
     // Keys alone close the server as well.
     let keys = access("", KEY, "");
     assert_eq!(asked(&keys, "GET", "a", &[]), "E_UNAUTHORISED");
-    let problem = keys.authorise(&HeaderMap::new()).unwrap_err();
+    let problem = keys.authorise(&head("GET", "", &[]), NOW).unwrap_err();
     assert_eq!(problem.code, Code::Unauthorised);
+    assert!(problem.hint.contains("STREAM_SECRET"), "{problem:?}");
 }
 
 #[test]
@@ -84,15 +165,40 @@ fn a_token_opens_what_it_names_and_no_more() {
     }
     // What belongs to no stream is the operator's alone.
     let bearer = format!("Bearer {}", token(&closed.keys, "**", "read write manage"));
-    let mut headers = HeaderMap::new();
-    headers.insert(AUTHORIZATION, bearer.parse().unwrap());
-    assert!(closed.authorise(&headers).is_err());
+    let with = |bearer: &str| head("GET", "", &[("authorization", bearer)]);
+    let problem = closed.authorise(&with(&bearer), NOW).unwrap_err();
+    assert_eq!(
+        problem.code,
+        Code::Forbidden,
+        "the token is one, but not for this"
+    );
     assert_eq!(
         asked(&closed, "GET", "__ds/x", &[("authorization", &bearer)]),
         "E_FORBIDDEN"
     );
-    headers.insert(AUTHORIZATION, format!("bearer {SECRET}").parse().unwrap());
-    assert_eq!(closed.authorise(&headers), Ok(()));
+    let secret = with(&format!("bearer {SECRET}"));
+    assert_eq!(closed.authorise(&secret, NOW), Ok(()));
+}
+
+#[test]
+fn claim_is_a_scope_of_its_own() {
+    let closed = access(SECRET, KEY, "");
+    let claim = |bearer: String| {
+        let bearer = format!("Bearer {bearer}");
+        let head = head("POST", "", &[("authorization", &bearer)]);
+        closed.claim(&head, NOW).map_err(|problem| problem.code)
+    };
+    let own = Pattern::parse("jobs/*").unwrap();
+    let token = |scope| token(&closed.keys, "jobs/*", scope);
+    assert_eq!(claim(SECRET.into()), Ok(Claimable::All));
+    assert_eq!(claim(token("claim")), Ok(Claimable::Within(own.clone())));
+    assert_eq!(claim(token("read claim")), Ok(Claimable::Within(own)));
+    assert_eq!(claim(token("read write manage")), Err(Code::Forbidden));
+    assert_eq!(claim("x".into()), Err(Code::Unauthorised));
+    let none = head("POST", "", &[]);
+    let problem = closed.claim(&none, NOW).unwrap_err();
+    assert_eq!(problem.code, Code::Unauthorised);
+    assert_eq!(opened("open").claim(&none, NOW), Ok(Claimable::All));
 }
 
 #[test]
@@ -203,7 +309,12 @@ fn only_one_way_of_sending_a_token_is_taken() {
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let parse = |keys: &str, public: &str| {
-        let parsed = Access::parse(Some(SECRET), Some(keys), Some(public));
+        let parsed = Access::parse(AccessVars {
+            secret: Some(SECRET),
+            keys: Some(keys),
+            public: Some(public),
+            ..AccessVars::default()
+        });
         parsed.map(drop).map_err(|error| error.to_string())
     };
     assert_eq!(parse("", " , "), Ok(()));
@@ -216,6 +327,13 @@ fn settings_that_make_no_sense_are_refused() {
     assert!(parse("", &"a,".repeat(101)).is_err());
     // A secret that could be guessed from a token signs none.
     let short = access("s3cret", "", "");
-    assert!(short.keys.is_empty() && !short.is_open());
+    assert!(short.keys.is_empty());
+    assert_eq!(short.standing(), Standing::Guarded);
+    let vars = AccessVars {
+        access: Some("opne"),
+        ..AccessVars::default()
+    };
+    let error = Access::parse(vars).unwrap_err().to_string();
+    assert!(error.contains("STREAM_ACCESS"), "{error}");
     assert!(!format!("{short:?}").contains("s3cret"));
 }

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::stream::http::{Call, Cursor, Live, Origins, Settings, answer, sse};
-use crate::stream::ops::Claims;
+use crate::stream::ops::{AccessVars, Claims};
 use crate::stream::{Expiry, From, MediaType, Offset, Page, Refusal, View};
 use crate::time::Timestamp;
 
@@ -77,7 +77,13 @@ impl Model {
 
 fn settings(caching: CacheMode, secret: Option<&str>, public: Option<&str>) -> Settings {
     Settings {
-        access: Access::parse(secret, None, public).unwrap(),
+        access: Access::parse(AccessVars {
+            secret,
+            public,
+            access: Some("open"),
+            ..AccessVars::default()
+        })
+        .unwrap(),
         origins: Origins::Any,
         caching,
         ..Settings::default()

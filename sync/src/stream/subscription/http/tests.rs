@@ -5,6 +5,7 @@ fn parsed(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
     let place = Place {
         root: &root,
         policy: WebhookPolicy::Loopback,
+        claimable: &Claimable::All,
     };
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer t.o.k.e.n"));
@@ -147,6 +148,7 @@ fn reports_need_a_token() {
     let place = Place {
         root: &root,
         policy: WebhookPolicy::Public,
+        claimable: &Claimable::All,
     };
     for (value, token) in [("Bearer x", true), ("Basic x", false), ("Bearer ", false)] {
         let headers = [(AUTHORIZATION, HeaderValue::from_static(value))];

@@ -1,0 +1,69 @@
+//! Access mode: who may use streams without a credential, as settings state it.
+
+use super::access::InvalidAccess;
+
+/// What an operator reads access from, each as it is in the environment.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AccessVars<'a> {
+    /// `STREAM_SECRET`
+    pub secret: Option<&'a str>,
+    /// `AUTH_TOKEN`, a synonym of `STREAM_SECRET`
+    pub auth_token: Option<&'a str>,
+    /// `STREAM_TOKEN_KEYS`
+    pub keys: Option<&'a str>,
+    /// `STREAM_PUBLIC_READ`
+    pub public: Option<&'a str>,
+    /// `STREAM_ACCESS`
+    pub access: Option<&'a str>,
+}
+
+/// Access mode: who may use streams without a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Everybody, because the operator said so.
+    Open,
+    /// Programs of this machine: the server is in local mode.
+    Local,
+    /// No client; a secret or keys admit their holders.
+    Guarded,
+    /// No client at all: there is neither a secret nor a key.
+    Closed,
+}
+
+impl Standing {
+    /// The mode in a word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Local => "local",
+            Self::Guarded => "guarded",
+            Self::Closed => "closed",
+        }
+    }
+
+    /// The mode as a server states it at its start.
+    pub const fn statement(self) -> &'static str {
+        match self {
+            Self::Open => "streams are open to everybody (STREAM_ACCESS=open)",
+            Self::Local => {
+                "streams are open to programs of this machine only; STREAM_SECRET closes them"
+            }
+            Self::Guarded => "streams are open to holders of STREAM_SECRET or of a stream token",
+            Self::Closed => {
+                "streams are closed: set STREAM_SECRET, or STREAM_ACCESS=open to open them to \
+                 everybody"
+            }
+        }
+    }
+}
+
+impl AccessVars<'_> {
+    /// The secret, under either of its names.
+    pub(super) fn secret(&self) -> Result<Option<&str>, InvalidAccess> {
+        let known = |text: &&str| !text.is_empty();
+        match (self.secret.filter(known), self.auth_token.filter(known)) {
+            (Some(secret), Some(other)) if secret != other => Err(InvalidAccess::TwoSecrets),
+            (secret, other) => Ok(secret.or(other)),
+        }
+    }
+}
