@@ -49,6 +49,7 @@ mod schema;
 mod serving;
 mod sim;
 mod stream_access;
+mod stream_bodies;
 mod streaming;
 mod streams;
 mod subscriptions;

@@ -32,6 +32,26 @@ pub(crate) fn check(announced: Option<u64>, limit: usize) -> Result<(), Problem>
     }
 }
 
+/// Memory for a body, taken as its bytes arrive.
+pub(crate) trait Budget {
+    /// Takes what the body needs beyond what it holds, once it has `bytes`; or refuses.
+    async fn grow(&mut self, bytes: usize) -> Result<(), Problem>;
+
+    /// Whether others want what this body holds, so that it must come fast.
+    fn is_scarce(&self) -> bool;
+}
+
+/// A budget that was taken before.
+impl Budget for () {
+    async fn grow(&mut self, _: usize) -> Result<(), Problem> {
+        Ok(())
+    }
+
+    fn is_scarce(&self) -> bool {
+        false
+    }
+}
+
 /// Reads a body of at most `limit` bytes.
 pub(crate) async fn collect<B>(
     body: &mut B,
@@ -42,14 +62,34 @@ where
     B: Body<Data = Bytes> + Unpin,
     B::Error: std::fmt::Display,
 {
+    collect_within(body, announced, limit, &mut ()).await
+}
+
+/// The same within a budget.
+pub(crate) async fn collect_within<B>(
+    body: &mut B,
+    announced: Option<u64>,
+    limit: usize,
+    budget: &mut impl Budget,
+) -> Result<Bytes, Problem>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: std::fmt::Display,
+{
     check(announced, limit)?;
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    let mut all = BytesMut::with_capacity(announced.map_or(0, |bytes| bytes as usize));
-    let end = Instant::now() + WHOLE_TIME;
+    // What is announced need not come: memory follows the bytes.
+    let begin = announced.map_or(0, |bytes| bytes.min(BEGIN_BYTES));
+    let mut all = BytesMut::with_capacity(begin as usize);
+    let mut pace = Pace::begin(Instant::now());
     loop {
-        let Ok(chunk) = timeout_at(end.min(Instant::now() + PAUSE_TIME), next(body)).await else {
+        let scarce = budget.is_scarce();
+        let Ok(chunk) = timeout_at(pace.deadline(scarce), next(body)).await else {
+            if pace.goes_on(Instant::now(), all.len(), scarce) {
+                continue;
+            }
             return Err(too_slow(all.len()));
         };
         match chunk {
@@ -58,10 +98,57 @@ where
             Some(Ok(chunk)) if all.len() + chunk.len() > limit => {
                 return Err(too_large((all.len() + chunk.len()) as u64, limit));
             }
-            Some(Ok(chunk)) => all.extend_from_slice(&chunk),
+            Some(Ok(chunk)) => {
+                budget.grow(all.len() + chunk.len()).await?;
+                all.extend_from_slice(&chunk);
+            }
         }
     }
 }
+
+/// Minimum rate of a body: in each window of time enough bytes have to come.
+struct Pace {
+    end: Instant,
+    window: Instant,
+    before: usize,
+}
+
+impl Pace {
+    fn begin(now: Instant) -> Self {
+        Self {
+            end: now + WHOLE_TIME,
+            window: now,
+            before: 0,
+        }
+    }
+
+    /// When the window ends.
+    fn deadline(&self, scarce: bool) -> Instant {
+        let (time, _) = window(scarce);
+        self.end.min(self.window + time)
+    }
+
+    /// Begins the next window, unless too few bytes came in this one.
+    fn goes_on(&mut self, now: Instant, received: usize, scarce: bool) -> bool {
+        let (_, least) = window(scarce);
+        let came = received.saturating_sub(self.before);
+        (self.window, self.before) = (now, received);
+        now < self.end && came >= least
+    }
+}
+
+/// A window of time, and how many bytes have to come in it: little, so that a slow line may pause;
+/// but 16 KiB a second while others want the memory that the body holds.
+const fn window(scarce: bool) -> (Duration, usize) {
+    if scarce {
+        (Duration::from_secs(1), 16 * 1024)
+    } else {
+        (Duration::from_secs(30), 1024)
+    }
+}
+
+/// Bytes that a body begins with, however many are announced.
+const BEGIN_BYTES: u64 = 64 * 1024;
 
 /// Reads on beside the answer and drops what comes, so that a client that is still sending gets
 /// to read why it was refused, instead of a reset. Within bounds: then the connection breaks.
@@ -85,9 +172,6 @@ where
         }
     }));
 }
-
-/// How long a client may send nothing.
-const PAUSE_TIME: Duration = Duration::from_secs(30);
 
 /// How long a whole body may take: 12 MiB at a third of a megabit per second.
 const WHOLE_TIME: Duration = Duration::from_mins(5);
@@ -141,6 +225,27 @@ mod tests {
         match collect(&mut body, announced, limit).await {
             Ok(bytes) => format!("{} bytes", bytes.len()),
             Err(problem) => format!("{} {}", problem.status, problem.detail),
+        }
+    }
+
+    #[test]
+    fn a_body_needs_a_minimum_rate() {
+        // Bytes that come each second; when the client is sent away.
+        for (bytes, scarce, seconds) in [
+            (0, false, Some(30)),
+            (30, false, Some(30)),
+            (100, false, Some(300)),
+            (100, true, Some(1)),
+            (16 * 1024, true, Some(300)),
+        ] {
+            let begun = Instant::now();
+            let mut pace = Pace::begin(begun);
+            let sent_away = (1..=400).find(|second| {
+                let now = begun + Duration::from_secs(*second);
+                let is_over = pace.deadline(scarce) <= now;
+                is_over && !pace.goes_on(now, bytes * *second as usize, scarce)
+            });
+            assert_eq!(sent_away, seconds, "{bytes} {scarce}");
         }
     }
 

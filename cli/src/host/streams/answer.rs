@@ -20,12 +20,12 @@ use pmx_sync::stream::ops::{ClientId, Counted, Per, Step, Traffic};
 use pmx_sync::stream::subscription::http::is_control;
 use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
 use pmx_sync::wire::Problem;
-use tokio::sync::SemaphorePermit;
 use tokio::time::{Instant, sleep_until};
 
+use super::room::Part;
 use super::savepoint::Batch;
 use super::turn::Turn;
-use super::{ROOM_KIB, Streams, times};
+use super::{Streams, times};
 use crate::host::front::{Peer, scheme_of};
 use crate::host::inbound;
 
@@ -68,7 +68,7 @@ impl Streams {
 
     async fn carry_out(self: &Arc<Self>, head: &Parts, body: Incoming) -> Response<AnyBody> {
         match self.admitted(head, body).await {
-            Ok((asked, _room)) => {
+            Ok((asked, _part)) => {
                 let mut answer = self.respond(head, asked.name, asked.call).await;
                 asked.counted.tell(answer.headers_mut());
                 answer
@@ -77,13 +77,13 @@ impl Streams {
         }
     }
 
-    /// What is asked of which stream, body and all, and its room in memory; or why it is not even
-    /// tried.
+    /// What is asked of which stream, body and all, and its part of the room in memory; or why it is
+    /// not even tried.
     async fn admitted(
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(Asked, SemaphorePermit<'_>), Response<Bytes>> {
+    ) -> Result<(Asked, Part<'_>), Response<Bytes>> {
         let begun = std::time::Instant::now();
         let looked_at = self.looked_at(head);
         times::note(Step::Auth, begun);
@@ -97,22 +97,13 @@ impl Streams {
         let limit = asked.call.body_bytes_max();
         let announced = inbound::announced(head);
         let begun = std::time::Instant::now();
-        let collected = match inbound::check(announced, limit) {
-            Ok(()) => {
-                let kib = announced.unwrap_or(limit as u64).div_ceil(1024);
-                let kib = u32::try_from(kib).unwrap_or(ROOM_KIB).min(ROOM_KIB);
-                let room = self.room.acquire_many(kib).await;
-                let room = room.expect("the semaphore is never closed");
-                let bytes = inbound::collect(&mut body, announced, limit).await;
-                bytes.map(|bytes| (bytes, room))
-            }
-            Err(problem) => Err(problem),
-        };
+        let mut part = self.room.part();
+        let collected = inbound::collect_within(&mut body, announced, limit, &mut part).await;
         times::note(Step::Body, begun);
         match collected {
-            Ok((bytes, room)) => {
+            Ok(bytes) => {
                 asked.call = asked.call.with_body(bytes);
-                Ok((asked, room))
+                Ok((asked, part))
             }
             Err(problem) => {
                 inbound::drain(head, body);

@@ -15,6 +15,7 @@ mod courier;
 pub(super) mod events;
 mod names;
 mod readers;
+mod room;
 mod savepoint;
 mod times;
 pub(super) mod topics;
@@ -46,6 +47,7 @@ use alarm::Alarm;
 use cold::SegmentFolder;
 use courier::{Courier, Order};
 use readers::{Readers, Slides};
+use room::Room;
 use savepoint::Batch;
 use topics::{Shared, Topics};
 use turn::{Turn, storage};
@@ -63,8 +65,8 @@ pub(crate) struct Streams {
     topics: Arc<Topics>,
     /// Reads at work at once.
     turns: Arc<Semaphore>,
-    /// KiB for bodies of requests.
-    room: Semaphore,
+    /// Memory for bodies of requests.
+    room: Room,
     /// Counts requests, if there is a limit.
     limiter: Option<Mutex<Limiter>>,
     stop: watch::Receiver<bool>,
@@ -130,7 +132,7 @@ impl Streams {
             cold,
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
-            room: Semaphore::new(ROOM_KIB as usize),
+            room: Room::new(),
             stop,
         })
     }
@@ -274,6 +276,3 @@ const PER: [Per; 2] = [Per::Client, Per::Stream];
 
 /// Reads at work at once, each with a connection of its own: below the threads that may block.
 const READS_MAX: usize = 8;
-
-/// KiB of bodies in memory at once: four of the largest.
-const ROOM_KIB: u32 = 64 * 1024;
