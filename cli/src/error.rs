@@ -209,6 +209,7 @@ mod tests {
         4 E_STREAMS_CLOSED
         1 E_STREAM_UNKNOWN
         1 E_STREAM_GONE
+        1 E_STREAM_ANEW
         6 E_STREAM_CONFLICT
         6 E_STREAM_CLOSED
         6 E_STREAM_SEQUENCE

@@ -249,6 +249,9 @@ codes! {
     StreamGone "E_STREAM_GONE" Other 410 false
         "Read one of its forks."
         "The stream was deleted. What it had is kept for its forks only."
+    StreamAnew "E_STREAM_ANEW" Other 410 false
+        "Read the stream from its beginning: offset=-1."
+        "The offset belongs to an earlier stream of the same name, which was deleted or has expired. The stream that has the name now did not go on where that one ended."
     StreamConflict "E_STREAM_CONFLICT" Conflict 409 false
         "Look at the stream with HEAD, or choose another name."
         "The stream exists on other terms, has another media type, or its name is not free yet."

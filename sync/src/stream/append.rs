@@ -11,7 +11,6 @@ use super::engine::Engine;
 use super::json;
 use super::ledger::Stream;
 use super::news;
-use super::offset::Offset;
 use super::producer::{self, Turn};
 use super::reply::{Appended, Refusal};
 use super::segment::Kind;
@@ -98,7 +97,7 @@ impl<S: Sql> Engine<'_, S> {
         stream: &mut Stream,
         now: Timestamp,
     ) -> Result<Option<Appended>, Refusal> {
-        let next = Offset::at(stream.tail);
+        let next = stream.offset(stream.tail);
         let mut repeated = Appended {
             next,
             closed: stream.closed,
@@ -141,7 +140,7 @@ impl<S: Sql> Engine<'_, S> {
         stream.touched = stream.touched.max(now);
         self.save(stream)?;
         Ok(Appended {
-            next: Offset::at(stream.tail),
+            next: stream.offset(stream.tail),
             closed: stream.closed,
             repeated: false,
             producer: call.producer.as_ref().map(|it| (it.epoch, it.seq)),

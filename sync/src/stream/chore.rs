@@ -17,6 +17,7 @@ use super::generation::Generation;
 use super::ledger::Stream;
 use super::name::StreamName;
 use super::news::TELL;
+use super::past::PAST;
 use super::reply::Refusal;
 use super::row::{Columns, odd};
 use super::segment::Index;
@@ -73,6 +74,7 @@ impl<S: Sql> Engine<'_, S> {
         if let Some(chore) = self.noted(now)? {
             return Ok(Some(chore));
         }
+        self.forget_past(now)?;
         match self.load()? {
             Some(stream) if stream.has_lapsed(now) && !stream.deleted => {
                 self.end(stream, now)?;
@@ -171,8 +173,13 @@ impl<S: Sql> Engine<'_, S> {
     /// What was written down and is to be done now.
     fn noted(&self, now: Timestamp) -> Result<Option<Chore>, SqlError> {
         let select = "SELECT kind, what, whom FROM stream_chore \
-             WHERE s = ? AND kind NOT IN (?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
-        let params = [ROTATE.into(), TELL.into(), now.as_millis().into()];
+             WHERE s = ? AND kind NOT IN (?, ?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
+        let params = [
+            ROTATE.into(),
+            TELL.into(),
+            PAST.into(),
+            now.as_millis().into(),
+        ];
         let rows = self.run(select, params)?;
         rows.into_iter().next().map(read).transpose()
     }

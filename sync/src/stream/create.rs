@@ -132,6 +132,8 @@ impl<S: Sql> Engine<'_, S> {
         if let Some(lapsed) = self.load()? {
             self.destroy(&lapsed, now)?;
         }
+        let lent = loan.map_or(0, |loan| loan.incarnation);
+        stream.incarnation = self.take_past()?.max(lent);
         if let Some(loan) = loan {
             self.take(&mut stream, loan)?;
             self.cross_out(GIVE_BACK, &stream.generation.to_string())?;

@@ -54,6 +54,7 @@ impl<S: Sql> Engine<'_, S> {
         if !stream.deleted {
             self.report_gone(stream, now)?;
         }
+        self.note_past(stream, now)?;
         self.clear(&[
             "stream_log",
             "stream_producer",

@@ -16,7 +16,9 @@ use super::generation::Generation;
 use super::ledger::Stream;
 use super::offset::Offset;
 use super::reply::Refusal;
+use super::rotate::split;
 use super::row::{Columns, odd};
+use super::segment::Kind;
 use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
 
@@ -38,6 +40,12 @@ pub struct Loan {
     hot: Bytes,
     /// Where that begins.
     hot_start: u64,
+    /// The bytes of each append of it, in a stream of bytes.
+    #[serde(default)]
+    appends: Vec<u64>,
+    /// How many streams had the source's name before: its offsets are the fork's.
+    #[serde(default)]
+    pub(super) incarnation: u64,
 }
 
 /// Bytes that are no loan.
@@ -79,6 +87,8 @@ struct Lent {
     object_end: u64,
     #[serde(with = "crate::base64")]
     footer: Bytes,
+    #[serde(default)]
+    appends: bool,
 }
 
 impl<S: Sql> Engine<'_, S> {
@@ -89,6 +99,9 @@ impl<S: Sql> Engine<'_, S> {
             Err(Refusal::Gone) => Err(Refusal::SourceGone),
             other => other,
         }?;
+        if fork.at.is_some_and(|at| !stream.has(at)) {
+            return Err(Refusal::NoSuchPlace);
+        }
         let base = fork.at.map_or(stream.tail, Offset::position);
         let at = base.checked_add(fork.beyond).ok_or(Refusal::NoSuchPlace)?;
         if at > stream.tail {
@@ -126,15 +139,18 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     fn loan(&self, stream: &Stream, at: u64) -> Result<Loan, SqlError> {
-        let select = "SELECT start, finish, generation, object_end, footer FROM stream_segment \
-             WHERE s = ? AND start < ? ORDER BY start";
+        let select = "SELECT start, finish, generation, object_end, footer, appends \
+             FROM stream_segment WHERE s = ? AND start < ? ORDER BY start";
         let rows = self.run(select, [at.into()])?;
         let segments = rows.into_iter().map(|row| lent(row, at));
         let hot_start = stream.hot.min(at);
-        let hot = if hot_start == at {
-            Bytes::new()
-        } else {
-            self.hot(stream, hot_start..at, usize::MAX)?.0
+        let (hot, appends) = match stream.kind() {
+            _ if hot_start == at => (Bytes::new(), Vec::new()),
+            Kind::Json => (self.hot(stream, hot_start..at, usize::MAX)?.0, Vec::new()),
+            Kind::Bytes => (
+                self.hot(stream, hot_start..at, usize::MAX)?.0,
+                self.appends_within(hot_start..at)?,
+            ),
         };
         Ok(Loan {
             media_type: stream.media.clone(),
@@ -144,13 +160,16 @@ impl<S: Sql> Engine<'_, S> {
             segments: segments.collect::<Result<_, _>>()?,
             hot,
             hot_start,
+            appends,
+            incarnation: stream.incarnation,
         })
     }
 
     /// Makes what was lent the fork's own. The caller writes the stream's row.
     pub(super) fn take(&self, stream: &mut Stream, loan: &Loan) -> Result<(), SqlError> {
         let insert = "INSERT INTO stream_segment \
-             (s, start, finish, generation, object_end, footer) VALUES (?, ?, ?, ?, ?, ?)";
+             (s, start, finish, generation, object_end, footer, appends) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)";
         for lent in &loan.segments {
             let params = [
                 lent.start.into(),
@@ -158,17 +177,18 @@ impl<S: Sql> Engine<'_, S> {
                 lent.generation.to_string().into(),
                 lent.object_end.into(),
                 lent.footer[..].into(),
+                u64::from(lent.appends).into(),
             ];
             self.run(insert, params)?;
         }
         stream.hot = loan.hot_start;
         stream.tail = loan.hot_start;
         if !loan.hot.is_empty() {
-            let mut run = loan.hot.to_vec();
-            if stream.media.is_json() {
-                run.push(b',');
+            match stream.kind() {
+                Kind::Bytes => split(&loan.hot, &loan.appends)
+                    .try_for_each(|append| self.lay(stream, append))?,
+                Kind::Json => self.lay(stream, &[&loan.hot[..], b","].concat())?,
             }
-            self.lay(stream, &run)?;
         }
         if stream.tail == loan.at {
             Ok(())
@@ -186,5 +206,6 @@ fn lent(row: SqlRow, at: u64) -> Result<Lent, SqlError> {
         generation: Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?,
         object_end: row.integer()?,
         footer: row.blob()?.into(),
+        appends: row.flag()?,
     })
 }

@@ -1,7 +1,8 @@
 //! The hot log: the last messages of a stream, as rows.
 //!
-//! A row of a stream of bytes holds a piece of an append; a row of a JSON stream holds whole
-//! messages, each followed by a comma, or a piece of a single message that is longer than a row.
+//! A row of a stream of bytes holds a piece of an append, and how many bytes of that come before; a
+//! row of a JSON stream holds whole messages, each followed by a comma, or a piece of a single
+//! message that is longer than a row.
 //! Rows never change. So whatever lies between two rows is read by putting bodies behind each
 //! other, which SQLite does by itself: what crosses into this program are a few long values
 //! instead of thousands of short ones.
@@ -28,15 +29,28 @@ pub(super) struct Place {
     pub(super) weight: u64,
 }
 
+/// Between which rows a place may lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Between {
+    /// Any two.
+    Rows,
+    /// Two appends of a stream of bytes; any two of a JSON stream.
+    Appends,
+}
+
 impl<S: Sql> Engine<'_, S> {
-    /// Writes a body behind the last message: bytes, or JSON messages each followed by a comma.
-    /// The caller saves the stream.
+    /// Writes a body behind the last message: the bytes of an append, or JSON messages each followed
+    /// by a comma. The caller saves the stream.
     pub(super) fn lay(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
         let room = self.shape.chunk_bytes.max(1);
         match stream.kind() {
-            Kind::Bytes => body
-                .chunks(room)
-                .try_for_each(|row| self.lay_row(stream, &[row], row.len() as u64)),
+            Kind::Bytes => {
+                let begin = stream.tail;
+                body.chunks(room).try_for_each(|row| {
+                    let head = stream.tail - begin;
+                    self.lay_row(stream, &[row], row.len() as u64, head)
+                })
+            }
             Kind::Json => self.lay_messages(stream, body, room),
         }
     }
@@ -60,7 +74,7 @@ impl<S: Sql> Engine<'_, S> {
                 .split_at_checked(end)
                 .ok_or_else(|| odd("a run of messages"))?;
             let parts: Vec<&[u8]> = row.chunks(room).collect();
-            self.lay_row(stream, &parts, count)?;
+            self.lay_row(stream, &parts, count, 0)?;
             run = rest;
         }
         Ok(())
@@ -71,13 +85,19 @@ impl<S: Sql> Engine<'_, S> {
         stream: &mut Stream,
         parts: &[&[u8]],
         positions: u64,
+        head: u64,
     ) -> Result<(), SqlError> {
-        let insert = "INSERT INTO stream_log (s, start, part, weight, body) VALUES (?, ?, ?, ?, ?)";
+        let insert = "INSERT INTO stream_log (s, start, part, weight, body, head) \
+             VALUES (?, ?, ?, ?, ?, ?)";
         let (start, weight) = (stream.tail, stream.weight);
         for (part, body) in parts.iter().enumerate() {
             let part = part as u64;
             let body = Value::from(*body);
-            self.run(insert, [start.into(), part.into(), weight.into(), body])?;
+            let head = head.into();
+            self.run(
+                insert,
+                [start.into(), part.into(), weight.into(), body, head],
+            )?;
             stream.weight += parts.get(part as usize).map_or(0, |part| part.len() as u64);
         }
         stream.tail += positions;
@@ -86,7 +106,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Reads the messages at `range`, which is not empty and lies within the log, up to the first
-    /// row that reaches `budget`; and where that ends. JSON messages are joined by commas.
+    /// append that reaches `budget`; and where that ends. JSON messages are joined by commas.
     pub(super) fn hot(
         &self,
         stream: &Stream,
@@ -96,9 +116,11 @@ impl<S: Sql> Engine<'_, S> {
         let first = self.row_at(stream, range.start)?;
         let group = self.shape.chunk_bytes.clamp(1, GROUP_BYTES) as u64;
         let full = first.weight.saturating_add(budget.max(1) as u64);
+        let last = self.row_behind(stream, first, full, Between::Appends)?;
         let (mut body, mut at) = (Vec::new(), first);
-        while at.start < range.end && at.weight < full {
-            let next = self.row_behind(stream, at, full.min(at.weight + group))?;
+        while at.start < range.end.min(last.start) {
+            let weight = last.weight.min(at.weight + group);
+            let next = self.row_behind(stream, at, weight, Between::Rows)?;
             self.join(at, next, &mut body)?;
             at = next;
         }
@@ -108,6 +130,30 @@ impl<S: Sql> Engine<'_, S> {
             Kind::Json => cut_json(body, first.start, range.start..end, at.start),
         };
         Ok((body.ok_or_else(|| odd("as long as its messages"))?, end))
+    }
+
+    /// Where the append begins that holds a position of the log, in a stream of bytes.
+    pub(super) fn append_at(&self, position: u64) -> Result<u64, SqlError> {
+        let select = "SELECT start - head FROM stream_log WHERE s = ? AND start <= ? \
+             ORDER BY start DESC, part DESC LIMIT 1";
+        let row = self.run(select, [position.into()])?.into_iter().next();
+        Columns::of(row.ok_or_else(|| odd("in the log"))?).integer()
+    }
+
+    /// The bytes of each append of the log from one position to another.
+    pub(super) fn appends_within(&self, range: Range<u64>) -> Result<Vec<u64>, SqlError> {
+        let select = "SELECT start FROM stream_log WHERE s = ? AND start > ? AND start < ? \
+             AND part = 0 AND head = 0 ORDER BY start";
+        let rows = self.run(select, [range.start.into(), range.end.into()])?;
+        let mut appends = Vec::with_capacity(rows.len() + 1);
+        let mut at = range.start;
+        for row in rows {
+            let next = Columns::of(row).integer()?;
+            appends.push(next - at);
+            at = next;
+        }
+        appends.push(range.end - at);
+        Ok(appends)
     }
 
     /// The row that holds a position.
@@ -125,7 +171,13 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The first row behind `at` that reaches a weight, or the end.
-    fn row_behind(&self, stream: &Stream, at: Place, weight: u64) -> Result<Place, SqlError> {
+    fn row_behind(
+        &self,
+        stream: &Stream,
+        at: Place,
+        weight: u64,
+        between: Between,
+    ) -> Result<Place, SqlError> {
         let end = Place {
             start: stream.tail,
             weight: stream.weight,
@@ -133,8 +185,16 @@ impl<S: Sql> Engine<'_, S> {
         if stream.weight <= weight {
             return Ok(end);
         }
-        let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start > ? \
-             AND weight >= ? ORDER BY start, part LIMIT 1";
+        let select = match between {
+            Between::Rows => {
+                "SELECT start, weight FROM stream_log WHERE s = ? AND start > ? \
+                 AND weight >= ? ORDER BY start, part LIMIT 1"
+            }
+            Between::Appends => {
+                "SELECT start, weight FROM stream_log WHERE s = ? AND start > ? \
+                 AND weight >= ? AND head = 0 ORDER BY start, part LIMIT 1"
+            }
+        };
         let rows = self.run(select, [at.start.into(), weight.into()])?;
         rows.into_iter().next().map_or(Ok(end), place)
     }
@@ -167,9 +227,9 @@ impl<S: Sql> Engine<'_, S> {
     pub(super) fn cut_place(&self, stream: &Stream) -> Result<Place, SqlError> {
         let first = self.row_at(stream, stream.hot)?;
         let heavy = first.weight.saturating_add(self.shape.segment_bytes.max(1));
-        let by_bytes = self.row_behind(stream, first, heavy)?;
+        let by_bytes = self.row_behind(stream, first, heavy, Between::Appends)?;
         let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start >= ? \
-             AND part = 0 ORDER BY start LIMIT 1 OFFSET ?";
+             AND part = 0 AND head = 0 ORDER BY start LIMIT 1 OFFSET ?";
         let messages = self.shape.segment_messages.max(1);
         let by_rows = self.run(select, [stream.hot.into(), messages.into()])?;
         match by_rows.into_iter().next().map(place).transpose()? {

@@ -20,6 +20,7 @@ const SCHEMA: &[&str] = &[
     // before lies in segments. `weight`: bytes ever written to the log; `hot_weight`: those before
     // `hot`. `hot_rows`: appends in the log. `touched`: last read or written, as far as it matters.
     // `cold`: whether objects may have been written. `edges`: forks that need this stream.
+    // `incarnation`: how many streams had the name before.
     // `followed`: whether the hub wants to hear of appends, as it said in `round`; `told`: the tail
     // that it knows.
     "CREATE TABLE IF NOT EXISTS stream (
@@ -30,17 +31,21 @@ const SCHEMA: &[&str] = &[
         hot_weight INTEGER NOT NULL, hot_rows INTEGER NOT NULL, seq TEXT,
         touched INTEGER NOT NULL, cold INTEGER NOT NULL, edges INTEGER NOT NULL,
         source TEXT, fork_at INTEGER, fork_beyond INTEGER,
-        followed INTEGER NOT NULL, round INTEGER NOT NULL, told INTEGER NOT NULL) STRICT",
+        followed INTEGER NOT NULL, round INTEGER NOT NULL, told INTEGER NOT NULL,
+        incarnation INTEGER NOT NULL DEFAULT 0) STRICT",
     // `start`: the position of the first message. `part`: 0, or the number of a further piece of
-    // a message that is longer than a row. `weight`: bytes of the log before `part` 0.
+    // a message that is longer than a row. `weight`: bytes of the log before `part` 0. `head`: in a
+    // stream of bytes, the bytes of the same append before the row.
     "CREATE TABLE IF NOT EXISTS stream_log (
         s INTEGER NOT NULL, start INTEGER NOT NULL, part INTEGER NOT NULL,
-        weight INTEGER NOT NULL, body BLOB NOT NULL,
+        weight INTEGER NOT NULL, body BLOB NOT NULL, head INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (s, start, part)) STRICT, WITHOUT ROWID",
     // `finish`: how far readers of this stream may go; a fork's may end before its source's.
+    // `appends`: whether a frame is a whole append, in a stream of bytes.
     "CREATE TABLE IF NOT EXISTS stream_segment (
         s INTEGER NOT NULL, start INTEGER NOT NULL, finish INTEGER NOT NULL,
         generation TEXT NOT NULL, object_end INTEGER NOT NULL, footer BLOB NOT NULL,
+        appends INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (s, start)) STRICT, WITHOUT ROWID",
     "CREATE TABLE IF NOT EXISTS stream_producer (
         s INTEGER NOT NULL, id TEXT NOT NULL, epoch INTEGER NOT NULL, seq INTEGER NOT NULL,
@@ -57,11 +62,41 @@ const SCHEMA: &[&str] = &[
         PRIMARY KEY (s, number)) STRICT, WITHOUT ROWID",
 ];
 
-/// Makes the tables, unless they are there.
+/// What version 2 adds to the tables of version 1.
+const ADDED: &[(&str, &str)] = &[
+    ("stream", "incarnation INTEGER NOT NULL DEFAULT 0"),
+    ("stream_log", "head INTEGER NOT NULL DEFAULT 0"),
+    ("stream_segment", "appends INTEGER NOT NULL DEFAULT 0"),
+];
+
+/// Makes the tables, unless they are there, and adds what later versions added.
 pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
-    SCHEMA
-        .iter()
-        .try_for_each(|statement| sql.run(statement, &[]).map(drop))
+    for statement in SCHEMA {
+        sql.run(statement, &[])?;
+    }
+    for (table, column) in ADDED {
+        add_column(sql, table, column)?;
+    }
+    Ok(())
+}
+
+/// Adds a column to a table of an older version.
+pub(in crate::stream) fn add_column<S: Sql>(
+    sql: &S,
+    table: &str,
+    column: &str,
+) -> Result<(), SqlError> {
+    let name = column.split(' ').next().unwrap_or(column);
+    let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? \
+         AND instr(sql, ?) > 0";
+    let known = sql.run(
+        select,
+        &[table.into(), format!(" {name} INTEGER").as_str().into()],
+    )?;
+    if known.is_empty() {
+        sql.run(&format!("ALTER TABLE {table} ADD COLUMN {column}"), &[])?;
+    }
+    Ok(())
 }
 
 /// Whether they are there.
@@ -94,6 +129,7 @@ pub(super) struct Stream {
     pub(super) followed: bool,
     pub(super) round: u64,
     pub(super) told: u64,
+    pub(super) incarnation: u64,
 }
 
 /// Where a fork left its source, as it was asked for.
@@ -106,7 +142,7 @@ pub(super) struct Branch {
 
 const COLUMNS: &str = "generation, media, expiry, expiry_value, expiry_text, expiry_inherited, \
      closed, deleted, tail, weight, hot, hot_weight, hot_rows, seq, touched, cold, edges, source, \
-     fork_at, fork_beyond, followed, round, told";
+     fork_at, fork_beyond, followed, round, told, incarnation";
 
 impl Stream {
     /// A stream without anything in it.
@@ -137,6 +173,7 @@ impl Stream {
             followed: false,
             round: 0,
             told: 0,
+            incarnation: 0,
         }
     }
 
@@ -149,11 +186,16 @@ impl Stream {
         }
     }
 
+    /// A place in it, as its readers name it.
+    pub(super) const fn offset(&self, position: u64) -> Offset {
+        Offset::at(position).of_incarnation(self.incarnation)
+    }
+
     /// What others see of it.
     pub(super) fn view(&self) -> View {
         View {
             media_type: self.media.clone(),
-            next: Offset::at(self.tail),
+            next: self.offset(self.tail),
             closed: self.closed,
             expiry: self.expiry,
             expiry_text: self.expiry_text.clone(),
@@ -192,6 +234,7 @@ impl Stream {
             followed: row.flag()?,
             round: row.integer()?,
             told: row.integer()?,
+            incarnation: row.integer()?,
         })
     }
 
@@ -227,6 +270,7 @@ impl Stream {
             u64::from(self.followed).into(),
             self.round.into(),
             self.told.into(),
+            self.incarnation.into(),
         ]
     }
 }
@@ -280,7 +324,7 @@ impl<S: Sql> Engine<'_, S> {
     pub(super) fn insert(&self, stream: &Stream) -> Result<(), SqlError> {
         let insert = format!(
             "INSERT INTO stream (s, {COLUMNS}) VALUES \
-             (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+             (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         self.sql.run(&insert, &stream.values(self.key)).map(drop)
     }

@@ -27,6 +27,7 @@ mod name;
 mod news;
 mod offset;
 pub mod ops;
+mod past;
 mod producer;
 mod read;
 pub mod registry;

@@ -99,7 +99,7 @@ impl Stream {
     fn place(&self) -> Option<Place> {
         (!self.deleted).then_some(Place {
             life: self.generation,
-            tail: Offset::at(self.tail),
+            tail: self.offset(self.tail),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Reading a stream: one page under one budget, from cold segments and the hot log.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 
 use super::call::{From, Read};
@@ -34,6 +36,8 @@ pub enum Reading {
 pub struct Stitch {
     view: View,
     start: u64,
+    /// Whether an append that the page begins inside of is wanted whole.
+    whole: bool,
     budget: usize,
     pieces: Vec<Piece>,
     /// What follows in the log, and where that ends, if the pieces reach it.
@@ -47,6 +51,8 @@ struct Piece {
     index: Index,
     /// Where readers of this stream have to stop.
     finish: u64,
+    /// Whether its frames are whole appends, in a stream of bytes.
+    appends: bool,
 }
 
 impl<S: Sql> Engine<'_, S> {
@@ -69,18 +75,22 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     fn page(&self, stream: &Stream, call: &Read) -> Result<Reading, Refusal> {
-        let start = match call.from {
-            From::Start => 0,
-            From::Now => stream.tail,
-            From::At(offset) => offset.position(),
+        let (start, whole) = match call.from {
+            From::Start => (0, true),
+            From::Now => (stream.tail, true),
+            From::At(offset) if !stream.has(offset) => return Err(Refusal::Anew),
+            // Beyond the tail is the tail: clients count on from where they were.
+            From::At(offset) => (offset.position().min(stream.tail), !offset.is_inside()),
         };
-        if start > stream.tail {
-            return Err(Refusal::Beyond);
-        }
         let budget = self.shape.read_bytes.max(1);
         if start < stream.hot {
-            return Ok(Reading::Stitch(self.stitch(stream, start, budget)?));
+            return Ok(Reading::Stitch(self.stitch(stream, start, whole, budget)?));
         }
+        let start = if whole && stream.kind() == Kind::Bytes && start < stream.tail {
+            self.append_at(start)?
+        } else {
+            start
+        };
         let (body, end) = if start == stream.tail {
             (Bytes::new(), start)
         } else {
@@ -88,13 +98,19 @@ impl<S: Sql> Engine<'_, S> {
         };
         Ok(Reading::Page(Page {
             view: stream.view(),
-            start: Offset::at(start),
-            end: Offset::at(end),
+            start: stream.offset(start),
+            end: stream.offset(end),
             body,
         }))
     }
 
-    fn stitch(&self, stream: &Stream, start: u64, budget: usize) -> Result<Stitch, SqlError> {
+    fn stitch(
+        &self,
+        stream: &Stream,
+        start: u64,
+        whole: bool,
+        budget: usize,
+    ) -> Result<Stitch, SqlError> {
         let mut pieces: Vec<Piece> = Vec::new();
         let (mut at, mut promised) = (start, 0);
         while at < stream.hot && promised < budget as u64 && pieces.len() < PIECES_MAX {
@@ -117,6 +133,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(Stitch {
             view: stream.view(),
             start,
+            whole,
             budget,
             pieces,
             hot,
@@ -125,8 +142,8 @@ impl<S: Sql> Engine<'_, S> {
 
     /// The segment that holds a position, and some behind it.
     fn pieces(&self, at: u64) -> Result<Vec<Piece>, SqlError> {
-        let select = "SELECT start, finish, generation, object_end, footer FROM stream_segment \
-             WHERE s = ? AND start >= (SELECT max(start) FROM stream_segment \
+        let select = "SELECT start, finish, generation, object_end, footer, appends \
+             FROM stream_segment WHERE s = ? AND start >= (SELECT max(start) FROM stream_segment \
              WHERE s = ? AND start <= ?) ORDER BY start LIMIT ?";
         let key = crate::sql::Value::Integer(self.key);
         let rows = self.run(select, [key, at.into(), BATCH.into()])?;
@@ -145,7 +162,21 @@ fn piece(row: SqlRow) -> Result<Piece, SqlError> {
         start,
         end,
     };
-    Ok(Piece { key, index, finish })
+    let appends = row.flag()?;
+    Ok(Piece {
+        key,
+        index,
+        finish,
+        appends,
+    })
+}
+
+impl Stream {
+    /// Whether a place is one of this stream, not of one that had its name before. At the beginning
+    /// nothing was read of any.
+    pub(super) const fn has(&self, offset: Offset) -> bool {
+        offset.position() == 0 || offset.incarnation() == self.incarnation
+    }
 }
 
 impl Stitch {
@@ -156,13 +187,18 @@ impl Stitch {
 
     /// Reads what is cold and joins it with what is hot.
     pub async fn fetch<C: Cold>(self, cold: &C) -> Result<Page, Refusal> {
-        let (mut body, mut at) = (Vec::new(), self.start);
+        let (mut body, mut at, mut start) = (Vec::new(), self.start, self.start);
         for piece in &self.pieces {
             let rest = self.budget.saturating_sub(body.len());
             if rest == 0 {
                 break;
             }
-            at = piece.fetch(cold, at, rest, &mut body).await?;
+            let whole = self.whole && at == self.start;
+            let cut = piece.fetch(cold, at, whole, rest, &mut body).await?;
+            if at == self.start {
+                start = cut.start;
+            }
+            at = cut.end;
         }
         let reached = self.pieces.last().is_none_or(|last| last.finish == at);
         let body = match self.hot {
@@ -177,27 +213,30 @@ impl Stitch {
             Some(_) | None => body,
         };
         Ok(Page {
+            start: self.view.next.moved_to(start),
+            end: self.view.next.moved_to(at),
             view: self.view,
-            start: Offset::at(self.start),
-            end: Offset::at(at),
             body: body.into(),
         })
     }
 }
 
 impl Piece {
-    /// Appends the messages from `at` on, and returns the position behind them.
+    /// Appends the messages from `at` on, the first one whole if it is wanted so, and returns where
+    /// they are.
     async fn fetch<C: Cold>(
         &self,
         cold: &C,
         at: u64,
+        whole: bool,
         budget: usize,
         body: &mut Vec<u8>,
-    ) -> Result<u64, Refusal> {
-        // Between two bytes a page may end anywhere; JSON messages stay whole.
+    ) -> Result<Range<u64>, Refusal> {
+        // Messages stay whole. The pieces of a segment of the first release are none: there a page
+        // may end between any two bytes.
         let to = match self.index.kind() {
-            Kind::Bytes => self.finish.min(at.saturating_add(budget as u64)),
-            Kind::Json => self.finish,
+            Kind::Bytes if !self.appends => self.finish.min(at.saturating_add(budget as u64)),
+            Kind::Bytes | Kind::Json => self.finish,
         };
         let span = self
             .index
@@ -207,6 +246,11 @@ impl Piece {
         let bytes = bytes
             .map_err(|error| self.failed(error))?
             .ok_or_else(|| self.failed("it is not there"))?;
+        let span = if whole && self.appends {
+            span.whole()
+        } else {
+            span
+        };
         let cut = self.index.cut(&span, &bytes, body);
         cut.map_err(|error| self.failed(error))
     }

@@ -70,7 +70,7 @@ pub fn media_type() -> MediaType {
 /// itself.
 pub fn message(name: &StreamName, what: &Happened, at: Timestamp) -> Option<String> {
     let (operation, value) = match what {
-        Happened::Made(facts) => ("insert", Some(Value::of(facts, at))),
+        Happened::Made(facts) => ("insert", Some(Value::of(name, facts, at))),
         Happened::Gone => ("delete", None),
     };
     let entry = Entry {
@@ -107,8 +107,10 @@ struct Headers {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Value<'a> {
+    path: &'a str,
     content_type: &'a str,
-    created_at: String,
+    /// Milliseconds.
+    created_at: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_seconds: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,15 +118,16 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn of(facts: &'a Facts, at: Timestamp) -> Self {
+    fn of(name: &'a StreamName, facts: &'a Facts, at: Timestamp) -> Self {
         let (ttl_seconds, expires_at) = match facts.expiry {
             Expiry::Never => (None, None),
             Expiry::Idle(seconds) => (Some(seconds), None),
             Expiry::At(end) => (None, Some(rfc3339(end))),
         };
         Self {
+            path: name.as_str(),
             content_type: facts.media_type.as_str(),
-            created_at: rfc3339(at),
+            created_at: at.as_millis(),
             ttl_seconds,
             expires_at,
         }
@@ -150,8 +153,8 @@ mod tests {
         let time = "2026-05-09T10:56:50.123Z";
         let inserted = |more: &str| {
             format!(
-                "{{\"type\":\"stream\",\"key\":\"a/b\",\"value\":{{\
-                 \"contentType\":\"text/plain; a=\\\"b\\\"\",\"createdAt\":\"{time}\"{more}}},\
+                "{{\"type\":\"stream\",\"key\":\"a/b\",\"value\":{{\"path\":\"a/b\",\
+                 \"contentType\":\"text/plain; a=\\\"b\\\"\",\"createdAt\":1778324210123{more}}},\
                  \"headers\":{{\"operation\":\"insert\",\"timestamp\":\"{time}\"}}}}"
             )
         };

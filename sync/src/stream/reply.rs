@@ -107,6 +107,9 @@ pub enum Refusal {
     /// 400: an offset beyond the tail.
     #[error("the offset lies beyond the end of the stream")]
     Beyond,
+    /// 410: an offset of a stream that had the name before.
+    #[error("the offset is one of an earlier stream of this name, which ended")]
+    Anew,
     /// 400: an append without bytes that does not close either.
     #[error("an append needs a body")]
     Empty,
@@ -178,6 +181,7 @@ impl Refusal {
         match self {
             Self::Unknown | Self::NoSource => Code::StreamUnknown,
             Self::Gone => Code::StreamGone,
+            Self::Anew => Code::StreamAnew,
             Self::Exists { .. }
             | Self::Taken
             | Self::SourceGone

@@ -12,13 +12,9 @@ use super::json;
 use super::ledger::Stream;
 use super::row::Columns;
 use super::segment::{BuildError, Builder, Index, Kind};
-use crate::limits::STREAM_BLOCK_BYTES;
+use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::sql::{Sql, SqlError};
 use crate::time::Timestamp;
-
-/// Bytes of a frame of a stream of bytes: a block of its own, so that readers get no more than
-/// they need.
-const FRAME_BYTES: usize = STREAM_BLOCK_BYTES as usize - 4;
 
 impl<S: Sql> Engine<'_, S> {
     /// Makes a segment of the oldest rows, and writes down that it will be written.
@@ -28,7 +24,10 @@ impl<S: Sql> Engine<'_, S> {
         let mut builder = Builder::new(stream.kind(), stream.hot);
         builder.reserve(body.len() + body.len() / 8);
         let built = match stream.kind() {
-            Kind::Bytes => push_all(&mut builder, body.chunks(FRAME_BYTES)),
+            Kind::Bytes => {
+                let appends = self.appends_within(stream.hot..end)?;
+                push_all(&mut builder, split(&body, &appends))
+            }
             Kind::Json => push_all(&mut builder, json::Messages(&body)),
         };
         let segment = built.and_then(|()| builder.finish());
@@ -61,7 +60,8 @@ impl<S: Sql> Engine<'_, S> {
             return Ok(false);
         }
         let insert = "INSERT INTO stream_segment \
-             (s, start, finish, generation, object_end, footer) VALUES (?, ?, ?, ?, ?, ?)";
+             (s, start, finish, generation, object_end, footer, appends) \
+             VALUES (?, ?, ?, ?, ?, ?, 1)";
         let params = [
             key.start.into(),
             key.end.into(),
@@ -87,6 +87,23 @@ impl<S: Sql> Engine<'_, S> {
         let row = self.run(select, [start.into()])?.into_iter().next();
         row.map_or(Ok(stream.weight), |row| Columns::of(row).integer())
     }
+}
+
+/// Takes bytes apart into appends of these lengths. Lengths that do not fit leave the rest whole.
+pub(super) fn split<'a>(bytes: &'a [u8], appends: &[u64]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = bytes;
+    let mut pieces: Vec<&[u8]> = Vec::with_capacity(appends.len());
+    for append in appends {
+        let Some((piece, after)) = rest.split_at_checked(*append as usize) else {
+            break;
+        };
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+        .into_iter()
+        .flat_map(|piece| piece.chunks(STREAM_APPEND_BYTES_MAX))
 }
 
 fn push_all<'a>(

@@ -15,6 +15,10 @@ pub(super) struct Stream {
     pub(super) media: MediaType,
     /// Messages of a JSON stream, bytes of any other: what positions count.
     pub(super) items: Vec<Vec<u8>>,
+    /// Where appends begin.
+    starts: BTreeSet<u64>,
+    /// How many streams had the name before.
+    pub(super) incarnation: u64,
     closed: bool,
     expiry: Expiry,
     inherited: bool,
@@ -33,6 +37,8 @@ pub(super) struct Model {
     /// Forks that ended, and what they forked.
     owed: Vec<(usize, u64)>,
     lives: u64,
+    /// The next incarnation of names whose stream ended.
+    past: BTreeMap<usize, u64>,
 }
 
 impl Stream {
@@ -60,6 +66,30 @@ impl Stream {
         self.items.len() as u64
     }
 
+    fn offset(&self, position: u64) -> Offset {
+        Offset::at(position).of_incarnation(self.incarnation)
+    }
+
+    fn put(&mut self, body: &[u8]) {
+        let items = self.items_of(body);
+        if !items.is_empty() {
+            self.starts.insert(self.tail());
+        }
+        self.items.extend(items);
+    }
+
+    /// Whether a page of bytes may end here.
+    pub(super) fn is_between_appends(&self, position: u64) -> bool {
+        self.media.is_json() || position == self.tail() || self.starts.contains(&position)
+    }
+
+    /// Items of the longest append.
+    pub(super) fn longest_append(&self) -> u64 {
+        let ends = self.starts.iter().skip(1).copied().chain([self.tail()]);
+        let lengths = self.starts.iter().zip(ends).map(|(start, end)| end - start);
+        lengths.max().unwrap_or_default()
+    }
+
     pub(super) fn body(&self, from: u64, to: u64) -> Vec<u8> {
         let separator: &[u8] = if self.media.is_json() { b"," } else { b"" };
         self.items[from as usize..to as usize].join(separator)
@@ -79,7 +109,7 @@ impl Stream {
     pub(super) fn assert_is(&self, view: &View) {
         let expected = View {
             media_type: self.media.clone(),
-            next: Offset::at(self.tail()),
+            next: self.offset(self.tail()),
             closed: self.closed,
             expiry: self.expiry,
             expiry_text: view.expiry_text.clone(),
@@ -119,10 +149,13 @@ impl Model {
             Some(fork) => self.branch(call, fork, life, now)?,
         };
         if !call.body.is_empty() {
-            let items = made.items_of(&call.body);
-            made.items.extend(items);
+            made.put(&call.body);
         }
         made.closed = call.closed;
+        let past = self.past.remove(&stream).unwrap_or_default();
+        let lapsed = self.streams.get(&stream);
+        let past = lapsed.map_or(past, |lapsed| lapsed.incarnation + 1);
+        made.incarnation = made.incarnation.max(past);
         if let Some((source, ..)) = made.branch {
             self.streams.get_mut(&source).unwrap().edges.insert(life);
         }
@@ -147,7 +180,7 @@ impl Model {
         };
         let base = fork.at.map_or(source.tail(), Offset::position);
         let at = base.saturating_add(fork.beyond);
-        if at > source.tail() {
+        if at > source.tail() || fork.at.is_some_and(|at| !source.has(at)) {
             return Err(Refusal::NoSuchPlace);
         }
         let mut made = Stream::new(call, life, now);
@@ -161,6 +194,8 @@ impl Model {
             made.inherited = true;
         }
         made.items = source.items[..at as usize].to_vec();
+        made.starts = source.starts.range(..at).copied().collect();
+        made.incarnation = source.incarnation;
         made.branch = Some((number, base, fork.beyond));
         Ok(made)
     }
@@ -175,7 +210,7 @@ impl Model {
             return Err(Refusal::Empty);
         }
         let it = self.live(stream, now)?;
-        let next = Offset::at(it.tail());
+        let next = it.offset(it.tail());
         if let Some(media) = &call.media_type
             && !call.body.is_empty()
             && !it.closed
@@ -223,8 +258,7 @@ impl Model {
             if call.seq.is_some() && call.seq <= it.seq {
                 return Err(Refusal::Seq);
             }
-            let items = it.items_of(&call.body);
-            it.items.extend(items);
+            it.put(&call.body);
             it.seq = call.seq.clone().or(it.seq.take());
         }
         if let Some(producer) = &call.producer {
@@ -234,7 +268,7 @@ impl Model {
         }
         it.closed |= call.close;
         it.touched = now;
-        answer.next = Offset::at(it.tail());
+        answer.next = it.offset(it.tail());
         answer.closed = it.closed;
         answer.repeated = false;
         Ok(answer)
@@ -251,11 +285,14 @@ impl Model {
         let start = match call.from {
             From::Start => 0,
             From::Now => it.tail(),
-            From::At(offset) => offset.position(),
+            From::At(offset) if !it.has(offset) => return Err(Refusal::Anew),
+            From::At(offset) if offset.position() >= it.tail() => it.tail(),
+            From::At(offset) if it.media.is_json() || offset.is_inside() => offset.position(),
+            From::At(offset) => {
+                let start = it.starts.range(..=offset.position()).next_back();
+                *start.expect("an append begins at the beginning")
+            }
         };
-        if start > it.tail() {
-            return Err(Refusal::Beyond);
-        }
         it.touch(now);
         Ok((start, it))
     }
@@ -272,6 +309,7 @@ impl Model {
             return Deleted::Kept;
         }
         let gone = self.streams.remove(&stream).unwrap();
+        self.past.insert(stream, gone.incarnation + 1);
         self.owed.extend(gone.owes());
         Deleted::Destroyed
     }
@@ -298,11 +336,17 @@ impl Model {
 }
 
 impl Stream {
+    fn has(&self, offset: Offset) -> bool {
+        offset.position() == 0 || offset.incarnation() == self.incarnation
+    }
+
     fn new(call: &Create, life: u64, now: u64) -> Self {
         let media = call.media_type.clone();
         Self {
             media: media.unwrap_or_else(|| MediaType::new("application/octet-stream")),
             items: Vec::new(),
+            starts: BTreeSet::new(),
+            incarnation: 0,
             closed: false,
             expiry: call.expiry.unwrap_or(Expiry::Never),
             inherited: false,

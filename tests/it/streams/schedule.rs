@@ -141,13 +141,21 @@ impl Both<'_> {
         let place = self.rng.below(tail as usize + 2) as u64;
         Fork {
             source: name(source),
-            at: (!self.rng.once_in(3)).then(|| Offset::at(place)),
+            at: (!self.rng.once_in(3)).then(|| self.place(source, place)),
             beyond: if self.rng.once_in(4) {
                 self.rng.below(4) as u64
             } else {
                 0
             },
         }
+    }
+
+    /// A place in the stream of a name, or now and then in an earlier one.
+    fn place(&mut self, stream: usize, position: u64) -> Offset {
+        let stream = self.model.streams.get(&stream);
+        let incarnation = stream.map_or(0, |stream| stream.incarnation);
+        let wrong = u64::from(self.rng.once_in(12));
+        Offset::at(position).of_incarnation(incarnation + wrong)
     }
 
     fn media_of(&self, source: &pmx_sync::stream::StreamName) -> Option<MediaType> {
@@ -192,7 +200,15 @@ impl Both<'_> {
         let mut from = match self.rng.below(4) {
             0 => From::Start,
             1 => From::Now,
-            _ => From::At(Offset::at(self.rng.below(tail as usize + 2) as u64)),
+            _ => {
+                let position = self.rng.below(tail as usize + 2) as u64;
+                let place = self.place(stream, position);
+                From::At(if self.rng.once_in(3) {
+                    place.inside()
+                } else {
+                    place
+                })
+            }
         };
         loop {
             let call = Read { from };
@@ -207,7 +223,9 @@ impl Both<'_> {
             assert_eq!(begin, start);
             assert!(begin < end || begin == it.tail(), "a page without anything");
             assert_eq!(page.body, it.body(begin, end), "{begin}..{end}");
+            assert!(it.is_between_appends(end), "{begin}..{end}");
             let longest = it.items.iter().map(Vec::len).max().unwrap_or_default();
+            let longest = longest.max(it.longest_append() as usize);
             let shape = &self.world.shape;
             let most = 2 * shape.read_bytes + shape.chunk_bytes + longest;
             let bytes = page.body.len();
@@ -259,6 +277,9 @@ impl Both<'_> {
             }
             self.tidy();
         }
+        // Incarnations are known for some days longer.
+        self.now += 8 * 24 * 60 * 60 * 1_000;
+        self.tidy();
         for stream in 0..NAMES.len() {
             assert!(self.world.engine(stream).is_void().unwrap());
         }

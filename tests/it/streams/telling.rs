@@ -308,6 +308,12 @@ fn a_stream_that_expires_is_told_of_by_its_alarm() {
     assert_eq!(engine.chore(at(1_000)).unwrap(), None);
     assert!(!engine.is_void().unwrap(), "there is something to tell");
     server.tell(0).unwrap();
+    assert!(
+        !engine.is_void().unwrap(),
+        "its incarnation is known for a while"
+    );
+    let later = engine.due(at(1_000)).unwrap().unwrap();
+    assert_eq!(engine.chore(later).unwrap(), None);
     assert!(engine.is_void().unwrap());
     server.post().unwrap();
     let registry = server.registry.borrow();

@@ -11,9 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::Response as Answer;
+use pmx_sync::stream::Refusal;
 use pmx_sync::stream::http::Get;
 use pmx_sync::stream::http::sse::{self, Session, Then};
-use pmx_sync::stream::{Page, Refusal};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;
@@ -142,7 +142,7 @@ impl<S: Source> Reader<S> {
                 Woken::Left => return None,
             }
             let seen = self.more().await?;
-            if woken == Woken::Tick || !is_silent(&seen.page) {
+            if woken == Woken::Tick || !sse::is_silent(&seen.page) {
                 return Some(seen);
             }
             heard = seen.rung;
@@ -192,8 +192,3 @@ impl<S: Source> Reader<S> {
 
 /// Pauses after which a reader that takes nothing is given up: a minute.
 const PAUSES_MAX: u32 = 3_000;
-
-/// Whether a page tells a reader nothing.
-fn is_silent(page: &Page) -> bool {
-    page.start == page.end && !page.is_at_end()
-}

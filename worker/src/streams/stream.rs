@@ -84,8 +84,10 @@ impl Stream {
     /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
     /// whoever guesses names would fill the disk.
     fn is_blank(&self) -> Result<bool, SqlError> {
-        if !self.has_tables.get() {
-            self.has_tables.set(Engine::is_installed(&self.log)?);
+        if !self.has_tables.get() && Engine::is_installed(&self.log)? {
+            // An older version may have made them.
+            Engine::install(&self.log)?;
+            self.has_tables.set(true);
         }
         Ok(!self.has_tables.get())
     }
@@ -280,6 +282,8 @@ impl Stream {
         for failure in &chores.failures {
             console_error!("{failure}");
         }
+        // If the stream expired, its readers need not wait any more.
+        self.bell.ring();
         self.tell().await;
         let next = engine.due(now()).map_err(failed)?;
         self.schedule(next, now()).await?;

@@ -100,7 +100,7 @@ impl<S: Source> Reader<S> {
                 return None;
             }
             // The first chunk says where the reader stands, even if nothing is there.
-            let silent = page.start == page.end && !page.is_at_end();
+            let silent = sse::is_silent(page);
             if silent && self.then == Then::Wait && matches!(woken, Woken::Changed) {
                 continue;
             }

@@ -134,6 +134,8 @@ impl<'a, S: Sql> Turn<'a, S> {
         for news in self.engine(key).take_news()? {
             if news.what == Happened::Gone {
                 self.gone(name)?;
+                // Its readers need not wait any more.
+                self.grown_unasked(name);
             }
             messages.extend(registry::message(name, &news.what, news.at));
         }

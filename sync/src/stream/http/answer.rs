@@ -123,6 +123,7 @@ pub fn refused(refusal: &Refusal) -> Response<Bytes> {
         }
         Refusal::Unknown
         | Refusal::Gone
+        | Refusal::Anew
         | Refusal::Exists { .. }
         | Refusal::Taken
         | Refusal::NoSource

@@ -26,6 +26,7 @@ pub fn head(media_type: &MediaType) -> Response<Bytes> {
     set(&mut answer, CACHE_CONTROL, AS_IT_COMES);
     // What lies between must not wait until it has enough to compress.
     set(&mut answer, CONTENT_ENCODING, "identity");
+    set(&mut answer, headers::ACCEL_BUFFERING, "no");
     if Coding::of(media_type) == Coding::Base64 {
         set(&mut answer, headers::SSE_ENCODING, "base64");
     }
@@ -63,7 +64,7 @@ pub fn event(page: &Page, cursor: Cursor) -> Event {
         Coding::Base64 => (BASE64.encode(&page.body).into(), page.end),
     };
     let mut bytes = Vec::with_capacity(data.len() + data.len() / 32 + 256);
-    if end != page.start {
+    if end.position() != page.start.position() {
         bytes.extend_from_slice(b"event: data\n");
         write_lines(&mut bytes, &data);
         bytes.push(b'\n');
@@ -76,6 +77,19 @@ pub fn event(page: &Page, cursor: Cursor) -> Event {
     write_control(&mut bytes, end, then, cursor);
     let bytes = bytes.into();
     Event { bytes, end, then }
+}
+
+/// Whether a page tells a reader of events nothing: it is empty, or all of it waits for the rest of
+/// a character.
+pub fn is_silent(page: &Page) -> bool {
+    if page.is_at_end() {
+        return false;
+    }
+    let is_withheld = || {
+        let is_text = Coding::of(&page.view.media_type) == Coding::Text;
+        is_text && whole_characters(page).0.is_empty()
+    };
+    page.start == page.end || is_withheld()
 }
 
 /// A reader of events, between two of them.
@@ -147,11 +161,11 @@ impl Coding {
     }
 }
 
-/// A page of a text without the character that it cuts in two, if the rest of it is there to come
-/// with the next page.
+/// A page of a text without the character that it cuts in two, if the rest of it may come with the
+/// next page or the next append.
 fn whole_characters(page: &Page) -> (Bytes, Offset) {
     let all = (page.body.clone(), page.end);
-    if page.is_up_to_date() {
+    if page.is_at_end() {
         return all;
     }
     // A character has four bytes at most; before the last three, nothing can be cut.
@@ -161,10 +175,10 @@ fn whole_characters(page: &Page) -> (Bytes, Offset) {
         std::str::from_utf8(rest).is_err_and(|e| e.valid_up_to() == 0 && e.error_len().is_none())
     });
     match cut {
-        Some(cut) if cut > 0 => {
+        Some(cut) if cut > 0 || page.is_up_to_date() => {
             let withheld = (page.body.len() - cut) as u64;
-            let end = Offset::at(page.end.position().saturating_sub(withheld));
-            (page.body.slice(..cut), end)
+            let end = page.end.position().saturating_sub(withheld);
+            (page.body.slice(..cut), page.end.moved_to(end).inside())
         }
         Some(_) | None => all,
     }

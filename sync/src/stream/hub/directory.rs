@@ -6,6 +6,7 @@ use super::Hub;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::stream::http::Listing;
+use crate::stream::ledger::add_column;
 use crate::stream::row::{Columns, odd};
 use crate::stream::subscription::{Needs, Pattern};
 use crate::stream::{Generation, Offset, Place, StreamName};
@@ -19,7 +20,8 @@ const SCHEMA: &[&str] = &[
     // it ended; the row stays for a while, so that what is told twice is heard once.
     "CREATE TABLE IF NOT EXISTS hub_stream (
         name TEXT PRIMARY KEY, life TEXT NOT NULL, tail INTEGER NOT NULL,
-        followed INTEGER NOT NULL, gone INTEGER) STRICT, WITHOUT ROWID",
+        followed INTEGER NOT NULL, gone INTEGER, incarnation INTEGER NOT NULL DEFAULT 0)
+        STRICT, WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS hub_stream_gone ON hub_stream (gone) WHERE gone IS NOT NULL",
     // Streams that are to be asked to tell.
     "CREATE TABLE IF NOT EXISTS hub_follow (
@@ -35,9 +37,10 @@ const MEMORY: Duration = Duration::from_hours(7 * 24);
 
 /// Makes the tables, unless they are there.
 pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
-    SCHEMA
-        .iter()
-        .try_for_each(|statement| sql.run(statement, &[]).map(drop))
+    for statement in SCHEMA {
+        sql.run(statement, &[])?;
+    }
+    add_column(sql, "hub_stream", "incarnation INTEGER NOT NULL DEFAULT 0")
 }
 
 /// A stream in the directory.
@@ -62,7 +65,7 @@ impl Entry {
     }
 }
 
-const COLUMNS: &str = "name, life, tail, followed, gone";
+const COLUMNS: &str = "name, life, tail, followed, gone, incarnation";
 
 impl<S: Sql> Hub<'_, S> {
     /// The last that was heard of a name.
@@ -142,13 +145,14 @@ impl<S: Sql> Hub<'_, S> {
 
     pub(super) fn keep(&self, entry: &Entry) -> Result<(), SqlError> {
         let upsert =
-            format!("INSERT OR REPLACE INTO hub_stream ({COLUMNS}) VALUES (?, ?, ?, ?, ?)");
+            format!("INSERT OR REPLACE INTO hub_stream ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
         let params = [
             entry.name.as_str().into(),
             entry.life.to_string().into(),
             entry.tail.position().into(),
             u64::from(entry.followed).into(),
             entry.gone.map(Timestamp::as_millis).into(),
+            entry.tail.incarnation().into(),
         ];
         self.sql.run(&upsert, &params).map(drop)
     }
@@ -170,12 +174,16 @@ impl<S: Sql> Hub<'_, S> {
 
 fn read(row: SqlRow) -> Result<Entry, SqlError> {
     let mut row = Columns::of(row);
+    let name = named(&row.text()?)?;
+    let life = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
+    let tail = Offset::at(row.integer()?);
+    let (followed, gone) = (row.flag()?, row.maybe_integer()?);
     Ok(Entry {
-        name: named(&row.text()?)?,
-        life: Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?,
-        tail: Offset::at(row.integer()?),
-        followed: row.flag()?,
-        gone: row.maybe_integer()?.map(Timestamp::from_millis),
+        name,
+        life,
+        tail: tail.of_incarnation(row.integer()?),
+        followed,
+        gone: gone.map(Timestamp::from_millis),
     })
 }
 

@@ -10,13 +10,19 @@ use crate::hash::Hash;
 const CONTEXT: &str = "pmx-sync 2026-11 stream segment block v1";
 
 impl Index {
-    /// Appends to `body` what `span` was located for, and returns the position behind it. `bytes`
+    /// Appends to `body` what `span` was located for, and returns the positions of that. `bytes`
     /// are the bytes of the object that the span names. If they are damaged, `body` is unchanged.
     ///
     /// The last message is the first that reaches the budget, or the last before the end that was
-    /// asked for; a message of bytes is cut where the range begins and ends. Messages of a JSON
-    /// stream are joined by commas, also to what `body` has already.
-    pub fn cut(&self, span: &Span, bytes: &[u8], body: &mut Vec<u8>) -> Result<u64, SegmentError> {
+    /// asked for; a message of bytes is cut where the range begins, unless it is wanted whole, and
+    /// where it ends. Messages of a JSON stream are joined by commas, also to what `body` has
+    /// already.
+    pub fn cut(
+        &self,
+        span: &Span,
+        bytes: &[u8],
+        body: &mut Vec<u8>,
+    ) -> Result<Range<u64>, SegmentError> {
         let (expected, found) = (asked(span), bytes.len() as u64);
         if expected != found {
             return Err(SegmentError::RangeLength { expected, found });
@@ -35,11 +41,12 @@ impl Index {
         span: &Span,
         bytes: &[u8],
         body: &mut Vec<u8>,
-    ) -> Result<u64, SegmentError> {
+    ) -> Result<Range<u64>, SegmentError> {
         let blocks = self.blocks().get(span.blocks.clone());
         let mut cutter = Cutter {
             kind: self.kind(),
             wanted: span.wanted.clone(),
+            whole: span.whole,
             full: body.len().saturating_add(span.budget),
             body,
         };
@@ -55,7 +62,7 @@ impl Index {
                 break;
             }
         }
-        Ok(end)
+        Ok(cutter.wanted.start..end)
     }
 }
 
@@ -109,6 +116,8 @@ fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {
 struct Cutter<'a> {
     kind: Kind,
     wanted: Range<u64>,
+    /// Whether the first message is wanted from its beginning.
+    whole: bool,
     full: usize,
     body: &'a mut Vec<u8>,
 }
@@ -126,6 +135,9 @@ impl Cutter<'_> {
             end = frame.positions.end;
             if end <= self.wanted.start {
                 continue;
+            }
+            if std::mem::take(&mut self.whole) {
+                self.wanted.start = self.wanted.start.min(frame.positions.start);
             }
             self.frame(&frame);
             end = end.min(self.wanted.end);

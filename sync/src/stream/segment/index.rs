@@ -53,6 +53,19 @@ pub struct Span {
     pub(super) blocks: Range<usize>,
     pub(super) wanted: Range<u64>,
     pub(super) budget: usize,
+    /// Whether the first message is wanted from its beginning.
+    pub(super) whole: bool,
+}
+
+impl Span {
+    /// The same span, with the whole of the message that it begins inside of.
+    #[must_use]
+    pub fn whole(self) -> Self {
+        Self {
+            whole: true,
+            ..self
+        }
+    }
 }
 
 impl Index {

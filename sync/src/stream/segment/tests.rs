@@ -21,7 +21,7 @@ fn read(segment: &Segment, from: u64, to: u64, budget: usize) -> Option<(Vec<u8>
     let range = span.bytes.start as usize..span.bytes.end as usize;
     let mut body = Vec::new();
     let end = segment.index.cut(&span, &segment.bytes[range], &mut body);
-    Some((body, end.unwrap()))
+    Some((body, end.unwrap().end))
 }
 
 /// What a read must give, by going through all messages.
@@ -102,6 +102,29 @@ proptest! {
     }
 
     #[test]
+    fn a_message_that_is_wanted_whole_comes_whole(
+        messages in messages(),
+        at in 0..65_536u64,
+    ) {
+        let segment = segment(Kind::Bytes, 7, &messages);
+        let end = segment.index.end();
+        let from = 7 + part(end - 7, at).min(end - 8);
+        let span = segment.index.locate(from, u64::MAX, usize::MAX).unwrap().whole();
+        let range = span.bytes.start as usize..span.bytes.end as usize;
+        let mut body = Vec::new();
+        let cut = segment.index.cut(&span, &segment.bytes[range], &mut body).unwrap();
+        let mut start = 7;
+        for message in &messages {
+            if start + message.len() as u64 > from {
+                break;
+            }
+            start += message.len() as u64;
+        }
+        prop_assert_eq!(cut, start..end);
+        prop_assert_eq!(Some((body, end)), naive(Kind::Bytes, 7, &messages, (start, u64::MAX), usize::MAX));
+    }
+
+    #[test]
     fn pages_of_any_budget_join_to_the_whole(
         kind in kinds(),
         messages in messages(),
@@ -112,9 +135,9 @@ proptest! {
         let mut position = 7;
         while let Some(span) = segment.index.locate(position, u64::MAX, budget) {
             let range = span.bytes.start as usize..span.bytes.end as usize;
-            let end = segment.index.cut(&span, &segment.bytes[range], &mut body).unwrap();
-            prop_assert!(end > position);
-            position = end;
+            let cut = segment.index.cut(&span, &segment.bytes[range], &mut body).unwrap();
+            prop_assert!(cut.start == position && cut.end > position);
+            position = cut.end;
         }
         let whole = naive(kind, 7, &messages, (7, u64::MAX), usize::MAX);
         prop_assert_eq!(Some((body, position)), whole);
@@ -306,7 +329,7 @@ fn a_damage_says_where_it_is() {
     assert_eq!(open(&damaged), Err(SegmentError::BlockDamaged { at }));
     // Whoever reads only what is whole never notices.
     let span = index.locate(0, 1, usize::MAX).unwrap();
-    assert_eq!(index.cut(&span, &damaged[..second], &mut body), Ok(1));
+    assert_eq!(index.cut(&span, &damaged[..second], &mut body), Ok(0..1));
 
     let cut = index.cut(&span, &damaged[..7], &mut body);
     let (expected, found) = (at, 7);

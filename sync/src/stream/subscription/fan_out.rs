@@ -65,7 +65,7 @@ impl Copying {
         };
         let mut media_type = None;
         while !batch.is_whole() {
-            let (before, from) = (batch.at, From::At(Offset::at(batch.at)));
+            let (before, from) = (batch.at, From::At(self.from.moved_to(batch.at).inside()));
             let page = read(Read { from }).await?;
             if self.life != Generation::from_hex(&page.view.generation) {
                 return Err(Refusal::Unknown);
@@ -138,7 +138,7 @@ impl Batch<'_> {
                 producer: Some(self.copying.producer.clone()),
                 close: false,
             },
-            to: Offset::at(self.at),
+            to: self.copying.from.moved_to(self.at),
         }
     }
 
@@ -149,7 +149,7 @@ impl Batch<'_> {
         }
         let source = quoted(self.copying.source.as_str());
         let media_type = quoted(media_type.as_str());
-        let offset = Offset::at(self.at);
+        let offset = self.copying.from.moved_to(self.at);
         let head = format!("{{\"stream\":{source},\"offset\":\"{offset}\",\"type\":{media_type},");
         self.text.push_str(&head);
         match payload {

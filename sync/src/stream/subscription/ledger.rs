@@ -13,6 +13,7 @@ use super::secret::Secret;
 use super::ssrf::WebhookUrl;
 use super::wake::{NEVER, Phase, Wake};
 use crate::sql::{Sql, SqlError, SqlRow, Value};
+use crate::stream::ledger::add_column;
 use crate::stream::{Offset, StreamName};
 use crate::time::Timestamp;
 
@@ -30,7 +31,7 @@ const SCHEMA: &[&str] = &[
     "CREATE INDEX IF NOT EXISTS subscription_due ON subscription (due) WHERE due IS NOT NULL",
     "CREATE TABLE IF NOT EXISTS subscription_link (
         number INTEGER NOT NULL, path TEXT NOT NULL, explicit INTEGER NOT NULL,
-        acked INTEGER NOT NULL, tail INTEGER NOT NULL,
+        acked INTEGER NOT NULL, tail INTEGER NOT NULL, incarnation INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (number, path)) STRICT, WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS subscription_link_path ON subscription_link (path)",
 ];
@@ -102,6 +103,8 @@ impl<S: Sql> Ledger<'_, S> {
         for statement in SCHEMA {
             self.0.run(statement, &[])?;
         }
+        let column = "incarnation INTEGER NOT NULL DEFAULT 0";
+        add_column(self.0, "subscription_link", column)?;
         let insert = "INSERT OR IGNORE INTO subscription_meta (one, seed, next) VALUES (1, ?, 1)";
         self.0.run(insert, &[seed.as_slice().into()]).map(drop)
     }
@@ -269,7 +272,7 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// A stream with work: each of them in its turn, as `turn` grows.
     pub(super) fn pending(&self, number: u64, turn: u64) -> Result<Option<Link>, SqlError> {
-        let select = "SELECT path, explicit, acked, tail FROM subscription_link
+        let select = "SELECT path, explicit, acked, tail, incarnation FROM subscription_link
              WHERE number = ?1 AND acked < tail ORDER BY path LIMIT 1 OFFSET ?2 %
              (SELECT max(count(*), 1) FROM subscription_link WHERE number = ?1 AND acked < tail)";
         let rows = self.0.run(select, &[number.into(), turn.into()])?;
@@ -296,9 +299,10 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// A stream grew: its end moves forward in every subscription that has it.
     pub(super) fn grow(&self, path: &StreamName, tail: Offset) -> Result<(), SqlError> {
-        let update = "UPDATE subscription_link SET tail = ? WHERE path = ? AND tail < ?";
-        let tail = || tail.position().into();
-        let params = [tail(), path.as_str().into(), tail()];
+        let update = "UPDATE subscription_link SET tail = ?, incarnation = ?
+             WHERE path = ? AND tail < ?";
+        let (tail, incarnation) = (|| tail.position().into(), tail.incarnation().into());
+        let params = [tail(), incarnation, path.as_str().into(), tail()];
         self.0.run(update, &params).map(drop)
     }
 
@@ -310,12 +314,13 @@ impl<S: Sql> Ledger<'_, S> {
         self.0.run(count, &[path()])?;
         let delete = "DELETE FROM subscription_link WHERE path = ? AND explicit = 0";
         self.0.run(delete, &[path()])?;
-        let reset = "UPDATE subscription_link SET acked = 0, tail = 0 WHERE path = ?";
+        let reset = "UPDATE subscription_link SET acked = 0, tail = 0, incarnation = 0
+             WHERE path = ?";
         self.0.run(reset, &[path()]).map(drop)
     }
 
     pub(super) fn link(&self, number: u64, path: &StreamName) -> Result<Option<Link>, SqlError> {
-        let select = "SELECT path, explicit, acked, tail FROM subscription_link
+        let select = "SELECT path, explicit, acked, tail, incarnation FROM subscription_link
              WHERE number = ? AND path = ?";
         let rows = self.0.run(select, &[number.into(), path.as_str().into()])?;
         rows.into_iter().next().map(link).transpose()
@@ -323,7 +328,7 @@ impl<S: Sql> Ledger<'_, S> {
 
     /// The streams of a subscription, those with work first.
     pub(super) fn links(&self, number: u64, limit: usize) -> Result<Vec<Link>, SqlError> {
-        let select = "SELECT path, explicit, acked, tail FROM subscription_link
+        let select = "SELECT path, explicit, acked, tail, incarnation FROM subscription_link
              WHERE number = ? ORDER BY acked >= tail, path LIMIT ?";
         let params = [number.into(), (limit as u64).into()];
         self.0.run(select, &params)?.into_iter().map(link).collect()
@@ -335,15 +340,18 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     pub(super) fn keep_link(&self, number: u64, link: &Link) -> Result<(), SqlError> {
-        let upsert = "INSERT INTO subscription_link (number, path, explicit, acked, tail)
-             VALUES (?, ?, ?, ?, ?) ON CONFLICT (number, path) DO UPDATE
-             SET explicit = excluded.explicit, acked = excluded.acked, tail = excluded.tail";
+        let upsert = "INSERT INTO subscription_link
+             (number, path, explicit, acked, tail, incarnation)
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (number, path) DO UPDATE
+             SET explicit = excluded.explicit, acked = excluded.acked, tail = excluded.tail,
+             incarnation = excluded.incarnation";
         let params = [
             number.into(),
             link.path.as_str().into(),
             u64::from(link.kind == LinkKind::Explicit).into(),
             link.acked.position().into(),
             link.tail.position().into(),
+            link.tail.incarnation().into(),
         ];
         self.0.run(upsert, &params).map(drop)
     }
@@ -440,14 +448,18 @@ fn wake(mut cells: Cells) -> Result<Wake, SqlError> {
 
 fn link(row: SqlRow) -> Result<Link, SqlError> {
     let mut cells = Cells::new(row);
+    let path = StreamName::parse(&cells.text()?).map_err(wrong)?;
+    let kind = match cells.number()? {
+        0 => LinkKind::Glob,
+        _ => LinkKind::Explicit,
+    };
+    let (acked, tail) = (cells.number()?, cells.number()?);
+    let stream = Offset::ZERO.of_incarnation(cells.number()?);
     Ok(Link {
-        path: StreamName::parse(&cells.text()?).map_err(wrong)?,
-        kind: match cells.number()? {
-            0 => LinkKind::Glob,
-            _ => LinkKind::Explicit,
-        },
-        acked: Offset::at(cells.number()?),
-        tail: Offset::at(cells.number()?),
+        path,
+        kind,
+        acked: stream.moved_to(acked),
+        tail: stream.moved_to(tail),
     })
 }
 

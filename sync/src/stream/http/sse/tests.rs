@@ -97,6 +97,7 @@ fn heads_say_how_bytes_became_text() {
         let answer = head(&MediaType::new(media_type));
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         assert_eq!(answer.headers()["cache-control"], "no-cache, no-store");
+        assert_eq!(answer.headers()["x-accel-buffering"], "no");
         let coding = answer.headers().get("stream-sse-data-encoding");
         assert_eq!(coding.is_some(), coded, "{media_type}");
     }
@@ -130,15 +131,30 @@ fn no_character_is_cut() {
     let check = |body: &[u8], tail: u64, expected: usize| {
         let end = body.len() as u64;
         let event = event(&page("text/plain", (tail, false), 0, end, body), cursor());
-        assert_eq!(event.end, Offset::at(expected as u64), "{body:?}");
+        assert_eq!(event.end.position(), expected as u64, "{body:?}");
+        assert_eq!(event.end.is_inside(), expected < body.len(), "{body:?}");
         assert_eq!(event.then == Then::Wait, end == tail);
     };
     let face = "\u{1f600}".as_bytes();
     for cut in 1..4 {
         check(&[b"ab", &face[..cut]].concat(), 9, 2);
-        // There is nothing else to send, or nothing to wait for: it goes as it is.
+        // There is nothing else to send: it goes as it is.
         check(&face[..cut], 9, cut);
-        check(&[b"ab", &face[..cut]].concat(), 2 + cut as u64, 2 + cut);
+        // The next append may bring the rest.
+        check(&[b"ab", &face[..cut]].concat(), 2 + cut as u64, 2);
+        let rest = page(
+            "text/plain",
+            (cut as u64, false),
+            0,
+            cut as u64,
+            &face[..cut],
+        );
+        assert!(is_silent(&rest) && event(&rest, cursor()).then == Then::Wait);
+        // A closed stream has no next append.
+        let end = cut as u64;
+        let last = page("text/plain", (end, true), 0, end, &face[..cut]);
+        assert_eq!(event(&last, cursor()).end, Offset::at(end));
+        assert!(!is_silent(&last));
     }
     check(&[b"ab", face].concat(), 9, 6);
     check(b"ab\xff", 9, 3);
