@@ -1,5 +1,5 @@
-//! The protocol's own client (`@durable-streams/client`), as applications use it: a producer, the
-//! three live modes, and readers who come back.
+//! The protocol's own packages, as applications use them: the client with a producer, the three
+//! live modes and readers who come back, and documents of Yjs.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -11,6 +11,7 @@ use crate::world::{Host, Server, skipped, started_on_both_hosts};
 
 started_on_both_hosts! {
     the_protocols_own_client_is_served,
+    yjs_documents_converge_over_a_compaction,
 }
 
 /// How many stories the client tells, so that none is left out unseen.
@@ -50,4 +51,22 @@ fn the_protocols_own_client_is_served(host: Host) {
     let ended = client.wait().expect("the client ends");
     assert!(ended.success(), "{ended}");
     assert_eq!((held, kills), (STORIES, 3));
+}
+
+fn yjs_documents_converge_over_a_compaction(host: Host) {
+    if let Err(lack) = conformance::install() {
+        return skipped("documents of Yjs", &lack);
+    }
+    let temp = TempDir::new().unwrap();
+    let server = Server::start_with(host, &temp.path().join("data"), 0, &[]);
+    let told = Command::new("node")
+        .arg("yjs.mjs")
+        .current_dir(conformance::folder())
+        .env("SERVER_URL", format!("http://127.0.0.1:{}", server.port))
+        .output()
+        .expect("node runs");
+    assert!(told.status.success(), "{told:?}");
+    let told = String::from_utf8_lossy(&told.stdout).into_owned();
+    let held = told.lines().filter(|line| line.starts_with("held: "));
+    assert_eq!(held.count(), 2, "{told}");
 }

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pmx_sync::stream::subscription::{
-    Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, Refusal, Root,
-    SubscriptionId, Subscriptions, Tails,
+    Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, PatternCache,
+    Refusal, Root, SubscriptionId, Subscriptions, Tails,
 };
 use pmx_sync::stream::{
     self, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape, StreamName,
@@ -55,9 +55,30 @@ fn everything_is_copied_once_and_in_order() {
     assert!(twice > SCHEDULES, "{twice}");
 }
 
+/// Asserted on counts: each append matches all patterns, and parses none of them again.
+#[test]
+fn patterns_are_parsed_when_a_subscription_changes_and_not_by_appends() {
+    let mut world = World::new(3);
+    let append = |world: &mut World| (0..40).for_each(|_| world.write());
+    append(&mut world);
+    assert_eq!(world.patterns.loads(), 1);
+    for (id, loads) in [("t", 2), ("u", 3)] {
+        world.subscribe(id, Some("in/**"), &[], "other").unwrap();
+        append(&mut world);
+        assert_eq!(world.patterns.loads(), loads);
+    }
+    let delete = Call::Delete(SubscriptionId::parse("t").unwrap());
+    world
+        .turn(|it| it.turn(&delete, &Tails::new(), world.at()))
+        .unwrap();
+    append(&mut world);
+    assert_eq!(world.patterns.loads(), 4);
+}
+
 struct World {
     rng: Rng,
     sql: Sqlite,
+    patterns: PatternCache,
     now: u64,
     /// How often each stream was made, and what was written to it since.
     written: BTreeMap<usize, (u64, u64)>,
@@ -75,6 +96,7 @@ impl World {
         let mut world = Self {
             rng: Rng::new(seed),
             sql,
+            patterns: PatternCache::default(),
             now: 1_778_324_210_000,
             written: BTreeMap::new(),
             lives: 0,
@@ -133,7 +155,8 @@ impl World {
     }
 
     fn turn<T>(&self, turn: impl FnOnce(&Subscriptions<'_, Sqlite>) -> T) -> T {
-        turn(&Subscriptions::open(&self.sql).unwrap())
+        let subscriptions = Subscriptions::open(&self.sql).unwrap();
+        turn(&subscriptions.with_cache(&self.patterns))
     }
 
     fn make(&mut self, key: usize, media_type: &str) {

@@ -281,7 +281,7 @@ pub(crate) fn guarded<T>(log: Log, work: impl FnOnce() -> T) -> Result<T, Proble
     })
 }
 
-fn said(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
     format!("panic: {}", text.unwrap_or("of unknown kind"))

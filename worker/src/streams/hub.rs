@@ -42,6 +42,7 @@ use crate::thrown;
 /// The hub that an object is.
 pub(crate) struct Exchange {
     log: Ledger,
+    patterns: PatternCache,
     config: StreamConfig,
     streams: Neighbours,
     alarm: Cell<Alarm>,
@@ -60,6 +61,7 @@ impl Exchange {
         Hub::install(&log, random()?).map_err(failed("making the hub"))?;
         Ok(Self {
             log,
+            patterns: PatternCache::default(),
             config: StreamConfig::of(env)?,
             streams: Neighbours::new(isolate::streams(env)?),
             alarm: Cell::new(Alarm::Unknown),
@@ -191,7 +193,8 @@ impl Exchange {
     }
 
     fn hub<'a>(&self, log: &'a Ledger) -> Result<Hub<'a, Ledger>, SqlError> {
-        Ok(Hub::open(log)?.with_index(self.index.is_some()))
+        let hub = Hub::open(log)?.with_cache(&self.patterns);
+        Ok(hub.with_index(self.index.is_some()))
     }
 
     /// What follows a turn: nothing waits between it and the alarm.

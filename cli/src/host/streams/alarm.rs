@@ -17,7 +17,7 @@ use super::cold::SegmentFolder;
 use super::names;
 use super::savepoint::Batch;
 use super::turn::Turn;
-use super::writer::{WeakWriter, Writable, Writer, taken};
+use super::writer::{WeakWriter, Writable, Writer, steadily, taken};
 use crate::host::http::guarded;
 use crate::host::journal::Log;
 use crate::host::ready::block_on;
@@ -51,11 +51,12 @@ impl Alarm {
         }
         let name = "pmx-chores".to_owned();
         let thread = std::thread::Builder::new().name(name);
-        thread.spawn(move || self.run(&queue)).map(drop)
+        let mut agenda = Agenda::default();
+        let work = move || steadily(self.log, || self.run(&mut agenda, &queue));
+        thread.spawn(work).map(drop)
     }
 
-    fn run(&self, queue: &Receiver<Due>) {
-        let mut agenda = Agenda::default();
+    fn run(&self, agenda: &mut Agenda, queue: &Receiver<Due>) {
         loop {
             // However much comes in, one stream is looked after in between.
             for due in queue.try_iter() {

@@ -27,7 +27,8 @@ use super::cold::SegmentFolder;
 use super::readers::Readers;
 use super::savepoint::Batch;
 use super::turn::{Turn, storage};
-use super::writer::{WeakWriter, Writer};
+use super::writer::{WeakWriter, Writer, steadily};
+use crate::host::http::guarded;
 use crate::host::journal::Log;
 use crate::host::ready::block_on;
 
@@ -82,7 +83,9 @@ impl Courier {
             under_way: 0,
         };
         let thread = std::thread::Builder::new().name(name);
-        thread.spawn(move || round.run(&orders)).map(drop)
+        let log = round.courier.log;
+        let work = move || steadily(log, || round.run(&orders));
+        thread.spawn(work).map(drop)
     }
 }
 
@@ -133,13 +136,16 @@ impl Round {
             let (post, ticket) = (self.post.clone(), effect.ticket);
             let thread = std::thread::Builder::new().name("pmx-webhook".to_owned());
             let carried = thread.spawn(move || {
-                match effect.errand {
+                let carried = guarded(courier.log, || match effect.errand {
                     Errand::Copy(copying) => copy(&courier, ticket, &copying),
                     errand @ (Errand::Webhook { .. } | Errand::Append { .. }) => {
                         tell(&courier, &ticket, post.carry(errand, since));
                     }
+                });
+                if carried.is_err() {
+                    tell(&courier, &ticket, Outcome::Failed);
                 }
-                // Fails only if the courier has ended.
+                // Fails only if the courier has ended. A place that is not given back is lost.
                 let _ = courier.own.send(Order::Free);
             });
             match carried {

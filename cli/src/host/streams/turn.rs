@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use pmx_sync::serve::BackendError;
 use pmx_sync::sql::{Sql, SqlError};
 use pmx_sync::stream::execute::{self, Peers};
+use pmx_sync::stream::subscription::PatternCache;
 use pmx_sync::stream::{
     Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Happened, Loan, Refusal,
     Shape, StreamName, registry,
@@ -24,6 +25,7 @@ pub(super) struct Turn<'a, S> {
     touched: RefCell<BTreeSet<i64>>,
     changed: RefCell<BTreeSet<StreamName>>,
     pub(super) wakes: Wakes,
+    pub(super) patterns: PatternCache,
 }
 
 impl<'a, S: Sql> Turn<'a, S> {
@@ -36,7 +38,14 @@ impl<'a, S: Sql> Turn<'a, S> {
             touched,
             changed: RefCell::default(),
             wakes: Wakes::default(),
+            patterns: PatternCache::default(),
         }
+    }
+
+    /// The same with a cache of patterns that outlives the transaction.
+    pub(super) fn with_patterns(self, patterns: &PatternCache) -> Self {
+        let patterns = patterns.clone();
+        Self { patterns, ..self }
     }
 
     /// The database.

@@ -14,6 +14,7 @@ use pmx_sync::time::Timestamp;
 
 use super::names;
 use super::turn::Turn;
+use super::writer::unpanicked;
 
 /// What the turns of a transaction leave to do for subscriptions.
 #[derive(Debug, Default)]
@@ -33,7 +34,7 @@ pub(super) struct Woken {
     pub(super) announced: Vec<StreamName>,
     /// When to look again.
     pub(super) next: Option<Timestamp>,
-    /// Why nobody was woken, if the database failed.
+    /// Why no subscriber was woken, if that failed.
     pub(super) fault: Option<SqlError>,
 }
 
@@ -104,7 +105,7 @@ impl<S: Sql> Turn<'_, S> {
             return None;
         }
         let mut woken = Woken::default();
-        if let Err(error) = self.wake_all(&mut woken) {
+        if let Err(error) = unpanicked(|| self.wake_all(&mut woken)) {
             woken.fault = Some(error);
             woken.next = Some(self.now().after(RETRY_TIME));
         }
@@ -204,7 +205,7 @@ impl<S: Sql> Turn<'_, S> {
     }
 
     fn subscriptions(&self) -> Result<Subscriptions<'_, S>, SqlError> {
-        Subscriptions::open(self.sql())
+        Ok(Subscriptions::open(self.sql())?.with_cache(&self.patterns))
     }
 
     fn is_followed(&self) -> Result<bool, SqlError> {

@@ -6,10 +6,11 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_sync::sql::{Sql, SqlError};
 use pmx_sync::stream::ops::Step;
+use pmx_sync::stream::subscription::PatternCache;
 use pmx_sync::stream::{Refusal, Shape, StreamName};
 use pmx_sync::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
@@ -18,6 +19,8 @@ use super::savepoint::Batch;
 use super::times;
 use super::turn::{Turn, storage};
 use super::wakes::Woken;
+use crate::host::http::guarded;
+use crate::host::journal::Log;
 use crate::host::sql::Ledger;
 
 /// The ledger of all streams: the writer has it, and now and then the alarm.
@@ -44,8 +47,14 @@ impl Writer {
         let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
         let name = "pmx-streams".to_owned();
         std::thread::Builder::new().name(name).spawn(move || {
+            let patterns = PatternCache::default();
             while let Some(batch) = gather(&mut jobs) {
-                settled(commit(&ledger, &shape, batch));
+                let left = commit(&ledger, &shape, &patterns, batch);
+                // What is not noted now, the alarm finds later.
+                let _ = unpanicked(|| {
+                    settled(left);
+                    Ok(())
+                });
             }
         })?;
         Ok(Self { queue })
@@ -140,8 +149,8 @@ where
     fn run(&mut self, turn: &Turn<'_, Batch<'_>>) {
         if let Some(work) = self.begin.take() {
             // What a panic leaves half done, savepoints undo.
-            let outcome = catch_unwind(AssertUnwindSafe(|| work(turn)));
-            self.outcome = outcome.unwrap_or_else(|_| Err(failed("it panicked")));
+            self.outcome =
+                unpanicked(|| Ok(work(turn))).unwrap_or_else(|error| Err(storage(error)));
         }
     }
 
@@ -157,7 +166,11 @@ where
             (outcome, _) => outcome,
         };
         if let Ok(output) = &outcome {
-            after(output);
+            // The turn holds, whatever comes of this.
+            let _ = unpanicked(|| {
+                after(output);
+                Ok(())
+            });
         }
         // Who left without waiting does not need it.
         let _ = reply.send(outcome);
@@ -179,21 +192,22 @@ fn gather(jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> 
     Some(batch)
 }
 
-/// Runs turns in one transaction and answers them.
-fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Left {
-    let committed = taken(ledger).atomically(|ledger| {
-        let inside = Batch::new(ledger);
-        let turn = Turn::new(&inside, shape);
-        for job in &mut batch {
-            job.run(&turn);
-        }
-        let woken = turn.wake();
-        let streams = turn.due()?;
-        let changed = turn.changed().into_iter().collect();
-        Ok(Left {
-            streams,
-            changed,
-            woken,
+/// Runs turns in one transaction and answers them. A panic outside of the turns undoes the
+/// transaction: their requests fail, and the thread goes on.
+fn commit(
+    ledger: &Writable,
+    shape: &Shape,
+    patterns: &PatternCache,
+    mut batch: Vec<Box<dyn Job>>,
+) -> Left {
+    let committed = unpanicked(|| {
+        taken(ledger).atomically(|ledger| {
+            let inside = Batch::new(ledger);
+            let turn = Turn::new(&inside, shape).with_patterns(patterns);
+            for job in &mut batch {
+                job.run(&turn);
+            }
+            left(&turn)
         })
     });
     for job in batch {
@@ -201,6 +215,37 @@ fn commit(ledger: &Writable, shape: &Shape, mut batch: Vec<Box<dyn Job>>) -> Lef
     }
     committed.unwrap_or_default()
 }
+
+/// What the turns of a transaction leave to do.
+fn left<S: Sql>(turn: &Turn<'_, S>) -> Result<Left, SqlError> {
+    let woken = turn.wake();
+    let streams = turn.due()?;
+    let changed = turn.changed().into_iter().collect();
+    Ok(Left {
+        streams,
+        changed,
+        woken,
+    })
+}
+
+/// Does something, and turns a panic into an error: a thread that many requests share goes on.
+/// Locks that the panic poisoned are taken nevertheless, and SQLite undoes what was half done.
+pub(super) fn unpanicked<T>(work: impl FnOnce() -> Result<T, SqlError>) -> Result<T, SqlError> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let why = crate::host::http::said(&*panic);
+        Err(SqlError(why))
+    })
+}
+
+/// Runs a thread's loop until it ends by itself: after a panic it begins again.
+pub(super) fn steadily(log: Log, mut run: impl FnMut()) {
+    while guarded(log, &mut run).is_err() {
+        std::thread::sleep(AGAIN_TIME);
+    }
+}
+
+/// How long a loop that panicked rests, so that one which panics for ever takes no processor.
+const AGAIN_TIME: Duration = Duration::from_secs(1);
 
 fn failed(why: &str) -> Refusal {
     storage(SqlError(why.to_owned()))
@@ -210,9 +255,58 @@ fn failed(why: &str) -> Refusal {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use pmx_sync::sql::Value;
+    use pmx_sync::sql::{SqlRow, Value};
 
     use super::*;
+
+    /// A database whose statements panic.
+    struct Panics;
+
+    impl Sql for Panics {
+        fn run(&self, _: &str, _: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+            panic!("on purpose")
+        }
+
+        fn atomically<T, E: From<SqlError>>(
+            &self,
+            body: impl FnOnce(&Self) -> Result<T, E>,
+        ) -> Result<T, E> {
+            body(self)
+        }
+    }
+
+    #[test]
+    fn a_panic_while_subscribers_are_woken_undoes_no_append() {
+        let shape = Shape::default();
+        let turn = Turn::new(&Panics, &shape);
+        turn.look();
+        let left = left(&turn).unwrap();
+        let woken = left.woken.unwrap();
+        assert!(woken.fault.unwrap().to_string().contains("on purpose"));
+        assert!(woken.next > Some(turn.now()), "it is tried again");
+    }
+
+    /// The writer's thread serves all streams: whatever panics on it, the next turn is taken.
+    #[tokio::test]
+    async fn the_writer_goes_on_after_a_panic_anywhere() {
+        let home = tempfile::tempdir().unwrap();
+        let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
+        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
+        let ledger = Arc::new(Mutex::new(ledger));
+        let settled = |_| panic!("on purpose");
+        let writer = Writer::start(Arc::clone(&ledger), Shape::default(), settled).unwrap();
+        for round in 0..3 {
+            let kept = writer.turn(1, move |turn| insert(turn, 1 + 3 * round), |_| ());
+            assert_eq!(kept.await, Ok(1 + 3 * round));
+            let panics = writer.turn(1, |turn| insert(turn, 0), |_| ());
+            let why = panics.await.unwrap_err().to_string();
+            assert!(why.contains("on purpose"), "{why}");
+            let after = writer.turn(1, |_| Ok(()), |()| panic!("on purpose"));
+            assert_eq!(after.await, Ok(()));
+        }
+        let rows = taken(&ledger).run("SELECT count(*) FROM t", &[]).unwrap();
+        assert_eq!(rows, [[Value::Integer(3)]]);
+    }
 
     fn writer(home: &std::path::Path) -> (Writer, Arc<Writable>) {
         let ledger = Ledger::open(&home.join("x.db")).unwrap();

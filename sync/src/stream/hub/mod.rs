@@ -21,7 +21,7 @@ mod post;
 
 use crate::sql::{Sql, SqlError};
 use crate::stream::subscription::{
-    Answer, Call, Effect, Errand, Needs, Refusal, Subscriptions, Tails,
+    Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Subscriptions, Tails,
 };
 use crate::time::Timestamp;
 
@@ -56,6 +56,15 @@ impl<'a, S: Sql> Hub<'a, S> {
             subscriptions,
             has_index: false,
         })
+    }
+
+    /// The same with a cache of patterns that outlives the turn.
+    #[must_use]
+    pub fn with_cache(self, cache: &PatternCache) -> Self {
+        Self {
+            subscriptions: self.subscriptions.with_cache(cache),
+            ..self
+        }
     }
 
     /// The same, with an index of all streams to be written.

@@ -159,6 +159,7 @@ impl Index {
             blocks: begin..begin + count,
             wanted: from..to,
             budget,
+            whole: false,
         })
     }
 }

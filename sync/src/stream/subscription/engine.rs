@@ -3,11 +3,14 @@
 //! Each method is one turn: call it inside [`Sql::atomically`]. A turn that refuses has written
 //! nothing, so many of them can share one transaction.
 
+use std::sync::Arc;
+
 use super::call::{Answer, Call, Needs, Refusal, Tails};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::ledger::{Ledger, Link, LinkKind, Record, millis};
 use super::pattern::{Pattern, is_reserved};
+use super::patterns::{Followed, PatternCache};
 use super::secret::{Secret, Wakes};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
 use super::wake::PAST;
@@ -20,6 +23,7 @@ use crate::time::Timestamp;
 pub struct Subscriptions<'a, S> {
     pub(super) ledger: Ledger<'a, S>,
     pub(super) secret: Secret,
+    cache: PatternCache,
 }
 
 impl<'a, S: Sql> Subscriptions<'a, S> {
@@ -33,7 +37,19 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     pub fn open(sql: &'a S) -> Result<Self, SqlError> {
         let ledger = Ledger(sql);
         let secret = ledger.secret()?;
-        Ok(Self { ledger, secret })
+        let cache = PatternCache::default();
+        Ok(Self {
+            ledger,
+            secret,
+            cache,
+        })
+    }
+
+    /// The same with a cache of patterns that outlives the turn.
+    #[must_use]
+    pub fn with_cache(self, cache: &PatternCache) -> Self {
+        let cache = cache.clone();
+        Self { cache, ..self }
     }
 
     /// Which tails [`turn`](Self::turn) has to be told. Every append afterwards is told by
@@ -111,10 +127,9 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             return Ok(false);
         }
         let linked = self.ledger.linked(stream)?;
-        for (number, pattern, own) in self.ledger.patterns()? {
-            // What announces the wakes of a subscription must not cause its next one.
-            let is_own = own.as_deref() == Some(stream.as_str());
-            if !is_own && !linked.contains(&number) && pattern.matches(stream) {
+        for followed in &*self.patterns()? {
+            let number = followed.number;
+            if !linked.contains(&number) && followed.matches(stream) {
                 self.discover(number, stream)?;
             }
         }
@@ -145,11 +160,14 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         if is_reserved(stream) {
             return Ok(false);
         }
-        let is_meant = |(_, pattern, own): &(u64, Pattern, Option<String>)| {
-            own.as_deref() != Some(stream.as_str()) && pattern.matches(stream)
-        };
         let is_linked = !self.ledger.linked(stream)?.is_empty();
-        Ok(is_linked || self.ledger.patterns()?.iter().any(is_meant))
+        let is_meant = |followed: &Followed| followed.matches(stream);
+        Ok(is_linked || self.patterns()?.iter().any(is_meant))
+    }
+
+    fn patterns(&self) -> Result<Arc<[Followed]>, SqlError> {
+        let version = self.ledger.version()?;
+        self.cache.get(version, || self.ledger.patterns())
     }
 
     /// When [`work`](Self::work) has to be called next, if nothing happens before.

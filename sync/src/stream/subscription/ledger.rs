@@ -9,9 +9,11 @@ use super::call::Root;
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
+use super::patterns::Followed;
 use super::secret::Secret;
 use super::ssrf::WebhookUrl;
 use super::wake::{NEVER, Phase, Wake};
+use crate::limits::EXACT_INTEGER_MAX;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::stream::ledger::add_column;
 use crate::stream::{Offset, StreamName};
@@ -19,8 +21,10 @@ use crate::time::Timestamp;
 
 const SCHEMA: &[&str] = &[
     // `next` counts up for ever: a number that a token names is never another subscription's.
+    // `patterns`: drawn anew when a subscription begins or ends.
     "CREATE TABLE IF NOT EXISTS subscription_meta (
-        one INTEGER PRIMARY KEY CHECK (one = 1), seed BLOB NOT NULL, next INTEGER NOT NULL) STRICT",
+        one INTEGER PRIMARY KEY CHECK (one = 1), seed BLOB NOT NULL, next INTEGER NOT NULL,
+        patterns INTEGER NOT NULL DEFAULT 0) STRICT",
     "CREATE TABLE IF NOT EXISTS subscription (
         number INTEGER PRIMARY KEY, id TEXT NOT NULL UNIQUE, hash BLOB NOT NULL,
         kind TEXT NOT NULL, target TEXT NOT NULL, pattern TEXT, lease INTEGER NOT NULL,
@@ -105,6 +109,8 @@ impl<S: Sql> Ledger<'_, S> {
         }
         let column = "incarnation INTEGER NOT NULL DEFAULT 0";
         add_column(self.0, "subscription_link", column)?;
+        let column = "patterns INTEGER NOT NULL DEFAULT 0";
+        add_column(self.0, "subscription_meta", column)?;
         let insert = "INSERT OR IGNORE INTO subscription_meta (one, seed, next) VALUES (1, ?, 1)";
         self.0.run(insert, &[seed.as_slice().into()]).map(drop)
     }
@@ -149,10 +155,9 @@ impl<S: Sql> Ledger<'_, S> {
         now: Timestamp,
     ) -> Result<Record, SqlError> {
         let number = self.number("SELECT next FROM subscription_meta", &[])?;
-        self.0.run(
-            "UPDATE subscription_meta SET next = ?",
-            &[(number + 1).into()],
-        )?;
+        let next = "UPDATE subscription_meta SET next = ?";
+        self.0.run(next, &[(number + 1).into()])?;
+        self.draw_version()?;
         let insert = "INSERT INTO subscription (number, id, hash, kind, target, pattern, lease,
              description, root, created, links, truncated, generation, phase, failures)
              VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, 0, 0, 'idle', 0)";
@@ -191,7 +196,18 @@ impl<S: Sql> Ledger<'_, S> {
         ] {
             self.0.run(delete, &[number.into()])?;
         }
-        Ok(())
+        self.draw_version()
+    }
+
+    /// Draws the version of the patterns anew: a number that no transaction had that was undone.
+    fn draw_version(&self) -> Result<(), SqlError> {
+        let draw = "UPDATE subscription_meta SET patterns = random() & ?";
+        self.0.run(draw, &[EXACT_INTEGER_MAX.into()]).map(drop)
+    }
+
+    /// The version of the patterns.
+    pub(super) fn version(&self) -> Result<u64, SqlError> {
+        self.number("SELECT patterns FROM subscription_meta", &[])
     }
 
     /// Keeps what changes of a subscription.
@@ -241,15 +257,18 @@ impl<S: Sql> Ledger<'_, S> {
         row.map(|row| Cells::new(row).moment()).transpose()
     }
 
-    /// Number and pattern of each subscription that has a pattern, and the stream it writes to.
-    pub(super) fn patterns(&self) -> Result<Vec<(u64, Pattern, Option<String>)>, SqlError> {
+    /// The subscriptions that have a pattern.
+    pub(super) fn patterns(&self) -> Result<Vec<Followed>, SqlError> {
         let select = "SELECT number, pattern, CASE kind WHEN 'webhook' THEN NULL ELSE target END
              FROM subscription WHERE pattern IS NOT NULL";
         let read = |row| {
             let mut cells = Cells::new(row);
             let (number, pattern) = (cells.number()?, cells.text()?);
-            let pattern = Pattern::parse(&pattern).map_err(wrong)?;
-            Ok((number, pattern, cells.optional_text()?))
+            Ok(Followed {
+                number,
+                pattern: Pattern::parse(&pattern).map_err(wrong)?,
+                own: cells.optional_text()?,
+            })
         };
         self.0.run(select, &[])?.into_iter().map(read).collect()
     }
