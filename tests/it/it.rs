@@ -50,6 +50,7 @@ mod serving;
 mod sim;
 mod stream_access;
 mod stream_bodies;
+mod stream_offsets;
 mod streaming;
 mod streams;
 mod subscriptions;
