@@ -51,6 +51,7 @@ mod sim;
 mod stream_access;
 mod stream_bodies;
 mod stream_offsets;
+mod stream_schema;
 mod streaming;
 mod streams;
 mod subscriptions;

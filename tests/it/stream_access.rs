@@ -95,9 +95,10 @@ fn local_mode_opens_streams_to_programs_of_this_machine() {
     assert_eq!(home.ask("PUT", "a", &[], b"").status, 201);
     let page = home.ask("GET", "a?offset=-1", &[PAGE], b"");
     assert_eq!(page.header("access-control-allow-origin"), None, "{page:?}");
-    let forwarded = ("x-forwarded-for", "198.51.100.7");
-    let refused = home.ask("GET", "a?offset=-1", &[forwarded], b"");
-    assert_eq!(refused.status, 403, "{refused:?}");
+    let forwarded = "GET /v1/stream/a?offset=-1 HTTP/1.1\r\nHost: localhost\r\n\
+                     X-Forwarded-For: 198.51.100.7\r\nConnection: close\r\n\r\n";
+    let refused = try_raw(home.server.port, forwarded.as_bytes(), false).unwrap();
+    assert_eq!(refused.json()["code"], "E_STREAMS_CLOSED", "{refused:?}");
     assert!(home.log().contains("programs of this machine only"));
     // A webhook to this machine needs the operator's leave.
     let hook = json!({

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use pmx_sync::code::Code;
+use pmx_sync::schema::SchemaError;
 use pmx_sync::site::InvalidDomain;
 use thiserror::Error;
 
@@ -57,6 +58,14 @@ pub enum HostError {
         /// What SQLite said.
         why: String,
     },
+    /// A database can't be used, perhaps because newer code wrote it.
+    #[error("can't use the database {}: {source}", .path.display())]
+    Schema {
+        /// The database.
+        path: PathBuf,
+        /// Why.
+        source: SchemaError,
+    },
     /// The operating system gives no threads.
     #[error("can't start the host's threads")]
     Threads(#[source] io::Error),
@@ -74,6 +83,7 @@ impl HostError {
                 Code::Usage
             }
             Self::Ledger { .. } => Code::Storage,
+            Self::Schema { source, .. } => source.code(),
         }
     }
 
@@ -110,6 +120,7 @@ impl HostError {
                 format!("Make {origin} a line of visible ASCII that only its owner can read.")
             }
             Self::Ledger { .. } => Code::Storage.hint().into(),
+            Self::Schema { source, .. } => source.code().hint().into(),
             Self::Threads(_) | Self::Randomness(_) => {
                 "Check the limits that the system sets for this process.".into()
             }

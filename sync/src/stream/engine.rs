@@ -11,6 +11,7 @@ use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
     STREAM_SEGMENT_MESSAGES,
 };
+use crate::schema::SchemaError;
 use crate::sql::{Sql, SqlError};
 
 /// How large the pieces are in which a stream is kept and read.
@@ -98,8 +99,9 @@ impl<'a, S: Sql> Engine<'a, S> {
         Self { telling, ..self }
     }
 
-    /// Makes the tables; once for each database.
-    pub fn install(sql: &S) -> Result<(), SqlError> {
+    /// Makes the tables, migrates older ones, and refuses those of a version that needs newer code;
+    /// once for each opened database.
+    pub fn install(sql: &S) -> Result<(), SchemaError> {
         ledger::install(sql)
     }
 

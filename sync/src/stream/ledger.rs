@@ -10,8 +10,10 @@ use super::generation::Generation;
 use super::offset::Offset;
 use super::reply::{Refusal, View};
 use super::row::{Columns, odd};
+use super::schema;
 use super::segment::Kind;
 use crate::limits::EXACT_INTEGER_MAX;
+use crate::schema::SchemaError;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
 
@@ -62,41 +64,16 @@ const SCHEMA: &[&str] = &[
         PRIMARY KEY (s, number)) STRICT, WITHOUT ROWID",
 ];
 
-/// What version 2 adds to the tables of version 1.
-const ADDED: &[(&str, &str)] = &[
-    ("stream", "incarnation INTEGER NOT NULL DEFAULT 0"),
-    ("stream_log", "head INTEGER NOT NULL DEFAULT 0"),
-    ("stream_segment", "appends INTEGER NOT NULL DEFAULT 0"),
-];
-
 /// Makes the tables, unless they are there, and adds what later versions added.
-pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
-    for statement in SCHEMA {
-        sql.run(statement, &[])?;
-    }
-    for (table, column) in ADDED {
-        add_column(sql, table, column)?;
-    }
-    Ok(())
-}
-
-/// Adds a column to a table of an older version.
-pub(in crate::stream) fn add_column<S: Sql>(
-    sql: &S,
-    table: &str,
-    column: &str,
-) -> Result<(), SqlError> {
-    let name = column.split(' ').next().unwrap_or(column);
-    let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? \
-         AND instr(sql, ?) > 0";
-    let known = sql.run(
-        select,
-        &[table.into(), format!(" {name} INTEGER").as_str().into()],
-    )?;
-    if known.is_empty() {
-        sql.run(&format!("ALTER TABLE {table} ADD COLUMN {column}"), &[])?;
-    }
-    Ok(())
+pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SchemaError> {
+    schema::settle(sql, &schema::STREAMS, |sql| {
+        for statement in SCHEMA {
+            sql.run(statement, &[])?;
+        }
+        schema::add_column(sql, "stream", "incarnation")?;
+        schema::add_column(sql, "stream_log", "head")?;
+        schema::add_column(sql, "stream_segment", "appends")
+    })
 }
 
 /// Whether they are there.

@@ -34,6 +34,7 @@ pub mod registry;
 mod reply;
 mod rotate;
 mod row;
+mod schema;
 pub mod segment;
 pub mod subscription;
 

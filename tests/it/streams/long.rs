@@ -1,7 +1,9 @@
 //! Streams of the usual shape, long enough to fill it.
 
 use bytes::Bytes;
-use pmx_sync::stream::{Append, Create, From, MediaType, Read, Refusal, Shape};
+use pmx_sync::sql::Sql as _;
+use pmx_sync::stream::segment::{Builder, Kind};
+use pmx_sync::stream::{Append, Create, From, MediaType, Offset, Read, Refusal, Shape};
 
 use super::model::at;
 use super::world::{Faults, World};
@@ -106,4 +108,41 @@ fn a_body_that_is_too_long_is_refused_and_leaves_nothing() {
     let (bytes, limit) = (limit as u64 + 1, limit as u64);
     assert_eq!(refused, Err(Refusal::TooLarge { bytes, limit }));
     assert_eq!(world.rows("stream_log"), 0);
+}
+
+/// Segments of the first version have frames of 64 KiB - 4, whatever was appended. Any offset in
+/// them is taken as it is, as it was then.
+#[test]
+fn segments_of_the_first_version_are_read_from_any_byte() {
+    let faults = Faults::default();
+    let shape = Shape {
+        segment_messages: 1,
+        read_bytes: 50_000,
+        ..Shape::default()
+    };
+    let world = World::new(shape, &faults);
+    world.create(0, &create("text/plain"), at(0)).unwrap();
+    let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n * 7 / 3) as u8).collect();
+    world
+        .append(0, &append("text/plain", bytes.clone()), at(0))
+        .unwrap();
+    world.chores(0, at(0)).unwrap();
+    let mut builder = Builder::new(Kind::Bytes, 0);
+    for frame in bytes.chunks(64 * 1024 - 4) {
+        builder.push(frame).unwrap();
+    }
+    let old = builder.finish().unwrap();
+    for object in world.cold.objects.borrow_mut().values_mut() {
+        *object = old.bytes.clone().into();
+    }
+    let update = "UPDATE stream_segment SET footer = ?, appends = 0";
+    world.sql.run(update, &[old.index.encode().into()]).unwrap();
+    assert!(whole(&world).1 == bytes);
+    for position in [1, 65_531, 65_532, 65_533, 131_065, 199_999] {
+        let from = From::At(Offset::at(position));
+        let page = world.read(0, &Read { from }, at(0)).unwrap();
+        assert_eq!(page.start, Offset::at(position));
+        let end = page.end.position() as usize;
+        assert!(page.body == bytes[position as usize..end] && page.body.len() <= 50_000);
+    }
 }

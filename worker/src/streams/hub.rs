@@ -17,7 +17,7 @@ use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::{Listed, Listing, STREAMS_PATH, answer, listed};
 use pmx_sync::stream::hub::{Batch, Hub, Wanted};
 use pmx_sync::stream::subscription::{
-    Answer, Copying, Effect, Errand, Needs, Outcome, Refusal, http as subscriptions,
+    Answer, Copying, Effect, Errand, Needs, Outcome, PatternCache, Refusal, http as subscriptions,
 };
 use pmx_sync::stream::{Place, StreamName, View, registry};
 use pmx_sync::time::Timestamp;
@@ -58,7 +58,7 @@ impl Exchange {
     /// Opens the hub.
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
         let log = Ledger::new(storage);
-        Hub::install(&log, random()?).map_err(failed("making the hub"))?;
+        Hub::install(&log, random()?)?;
         Ok(Self {
             log,
             patterns: PatternCache::default(),

@@ -162,7 +162,7 @@ impl Stream {
     async fn carry_out(self: &Rc<Self>, call: Call, head: &Parts) -> Result<Answer, Refusal> {
         let now = now();
         match (self.is_blank()?, call.makes_stream()) {
-            (true, true) => Engine::install(&self.log)?,
+            (true, true) => Engine::install(&self.log).map_err(SqlError::from)?,
             (true, false) => return Err(Refusal::Unknown),
             (false, _) => {}
         }
@@ -314,7 +314,7 @@ impl Stream {
             if !asked.makes_stream() {
                 return super::peers::answer(asked.of_nobody());
             }
-            Engine::install(&self.log).map_err(failed)?;
+            Engine::install(&self.log)?;
         }
         let wish = match asked {
             Asked::Turn(wish) => wish,

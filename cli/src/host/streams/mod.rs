@@ -30,6 +30,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body as AnyBody;
 use http::Response;
+use pmx_sync::schema::SchemaError;
 use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::Get;
 use pmx_sync::stream::ops::{Limiter, Per, Step};
@@ -82,18 +83,9 @@ impl Streams {
     ) -> Result<Self, HostError> {
         let file = data.join("streams.db");
         let cold = Arc::new(SegmentFolder::open(&data.join("streams"))?);
-        let ledger = Ledger::open(&file).and_then(|ledger| {
-            // What savepoints keep to undo stays in memory.
-            ledger.run("PRAGMA temp_store = MEMORY", &[])?;
-            names::install(&ledger)?;
-            Engine::install(&ledger)?;
-            Subscriptions::install(&ledger, drawn()?)?;
-            ledger.atomically(|ledger| found_registry(ledger, &config.shape))?;
-            Ok(ledger)
-        });
-        let ledger = ledger.map_err(|error| HostError::Ledger {
+        let ledger = opened(&file, &config.shape).map_err(|source| HostError::Schema {
             path: file.clone(),
-            why: error.to_string(),
+            source,
         })?;
         super::durable::flush_folder(data).map_err(super::error::disk("flush", data))?;
         let ledger = Arc::new(Mutex::new(ledger));
@@ -252,6 +244,21 @@ fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
     // Fails only if the courier has ended, and then so does the host.
     let _ = orders.send(Order::Carry(woken.carried));
     let _ = orders.send(Order::Due(woken.next));
+}
+
+/// Opens the database of streams: its tables are made or migrated in one transaction.
+fn opened(file: &Path, shape: &Shape) -> Result<Ledger, SchemaError> {
+    let ledger = Ledger::open(file)?;
+    // What savepoints keep to undo stays in memory.
+    ledger.run("PRAGMA temp_store = MEMORY", &[])?;
+    let seed = drawn()?;
+    ledger.atomically(|ledger| {
+        Engine::install(ledger)?;
+        Subscriptions::install(ledger, seed)?;
+        names::install(ledger)?;
+        Ok::<_, SchemaError>(found_registry(ledger, shape)?)
+    })?;
+    Ok(ledger)
 }
 
 /// Makes the registry, unless it is there.

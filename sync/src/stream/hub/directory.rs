@@ -6,10 +6,9 @@ use super::Hub;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::stream::http::Listing;
-use crate::stream::ledger::add_column;
 use crate::stream::row::{Columns, odd};
 use crate::stream::subscription::{Needs, Pattern};
-use crate::stream::{Generation, Offset, Place, StreamName};
+use crate::stream::{Generation, Offset, Place, StreamName, schema};
 use crate::time::Timestamp;
 
 const SCHEMA: &[&str] = &[
@@ -40,7 +39,7 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
     for statement in SCHEMA {
         sql.run(statement, &[])?;
     }
-    add_column(sql, "hub_stream", "incarnation INTEGER NOT NULL DEFAULT 0")
+    schema::add_column(sql, "hub_stream", "incarnation")
 }
 
 /// A stream in the directory.

@@ -19,7 +19,9 @@ mod index;
 mod outbox;
 mod post;
 
+use crate::schema::SchemaError;
 use crate::sql::{Sql, SqlError};
+use crate::stream::schema;
 use crate::stream::subscription::{
     Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Subscriptions, Tails,
 };
@@ -40,11 +42,14 @@ pub struct Hub<'a, S> {
 
 impl<'a, S: Sql> Hub<'a, S> {
     /// Makes the tables, unless they are there. `seed` is random, and counts only the first time.
-    pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SqlError> {
-        directory::install(sql)?;
-        for tables in [outbox::REGISTRY, outbox::INDEX] {
-            outbox::Outbox::new(sql, tables).install()?;
-        }
+    pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SchemaError> {
+        schema::settle(sql, &schema::HUB, |sql| {
+            directory::install(sql)?;
+            for tables in [outbox::REGISTRY, outbox::INDEX] {
+                outbox::Outbox::new(sql, tables).install()?;
+            }
+            Ok(())
+        })?;
         Subscriptions::install(sql, seed)
     }
 

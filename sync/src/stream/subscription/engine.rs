@@ -15,6 +15,7 @@ use super::secret::{Secret, Wakes};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
 use super::wake::PAST;
 use crate::limits::{SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTIONS_MAX};
+use crate::schema::SchemaError;
 use crate::sql::{Sql, SqlError};
 use crate::stream::{Offset, StreamName};
 use crate::time::Timestamp;
@@ -29,7 +30,7 @@ pub struct Subscriptions<'a, S> {
 impl<'a, S: Sql> Subscriptions<'a, S> {
     /// Makes the tables, unless they are there. `seed` is random, and counts only the first time:
     /// the keys come from it.
-    pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SqlError> {
+    pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SchemaError> {
         Ledger(sql).install(seed)
     }
 

@@ -14,9 +14,9 @@ use super::secret::Secret;
 use super::ssrf::WebhookUrl;
 use super::wake::{NEVER, Phase, Wake};
 use crate::limits::EXACT_INTEGER_MAX;
+use crate::schema::SchemaError;
 use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::stream::ledger::add_column;
-use crate::stream::{Offset, StreamName};
+use crate::stream::{Offset, StreamName, schema};
 use crate::time::Timestamp;
 
 const SCHEMA: &[&str] = &[
@@ -103,16 +103,17 @@ impl Link {
 pub(super) struct Ledger<'a, S>(pub(super) &'a S);
 
 impl<S: Sql> Ledger<'_, S> {
-    pub(super) fn install(&self, seed: [u8; 32]) -> Result<(), SqlError> {
-        for statement in SCHEMA {
-            self.0.run(statement, &[])?;
-        }
-        let column = "incarnation INTEGER NOT NULL DEFAULT 0";
-        add_column(self.0, "subscription_link", column)?;
-        let column = "patterns INTEGER NOT NULL DEFAULT 0";
-        add_column(self.0, "subscription_meta", column)?;
-        let insert = "INSERT OR IGNORE INTO subscription_meta (one, seed, next) VALUES (1, ?, 1)";
-        self.0.run(insert, &[seed.as_slice().into()]).map(drop)
+    pub(super) fn install(&self, seed: [u8; 32]) -> Result<(), SchemaError> {
+        schema::settle(self.0, &schema::SUBSCRIPTIONS, |sql| {
+            for statement in SCHEMA {
+                sql.run(statement, &[])?;
+            }
+            schema::add_column(sql, "subscription_link", "incarnation")?;
+            schema::add_column(sql, "subscription_meta", "patterns")?;
+            let insert =
+                "INSERT OR IGNORE INTO subscription_meta (one, seed, next) VALUES (1, ?, 1)";
+            sql.run(insert, &[seed.as_slice().into()]).map(drop)
+        })
     }
 
     pub(super) fn secret(&self) -> Result<Secret, SqlError> {

@@ -1,0 +1,80 @@
+//! Schema versions of the databases of streams: that of the streams themselves, which on the
+//! embedded host has the subscriptions too, and that of the Worker's hub.
+
+use crate::schema::{Schema, SchemaError, Verdict};
+use crate::sql::{Sql, SqlError};
+
+/// Streams. Version 2 added `stream.incarnation`, `stream_log.head` and `stream_segment.appends`.
+pub(super) const STREAMS: Schema = Schema {
+    database: "the database of streams",
+    table: "stream_schema",
+    version: 2,
+    readable_by: 1,
+};
+
+/// Subscriptions. Version 2 added `subscription_link.incarnation` and `subscription_meta.patterns`.
+pub(super) const SUBSCRIPTIONS: Schema = Schema {
+    database: "the ledger of subscriptions",
+    table: "subscription_schema",
+    version: 2,
+    readable_by: 1,
+};
+
+/// The hub. Version 2 added `hub_stream.incarnation`.
+pub(super) const HUB: Schema = Schema {
+    database: "the hub of streams",
+    table: "hub_schema",
+    version: 2,
+    readable_by: 1,
+};
+
+/// Where a turn can only say that the storage failed, it says why.
+impl From<SchemaError> for SqlError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Sql(error) => error,
+            other @ (SchemaError::TooNew { .. } | SchemaError::Malformed { .. }) => {
+                Self(other.to_string())
+            }
+        }
+    }
+}
+
+/// Makes or migrates the tables of a database, unless they are those that this code knows, or newer
+/// ones that it can use. `make` makes what is missing and adds what later versions added.
+pub(super) fn settle<S: Sql>(
+    sql: &S,
+    schema: &Schema,
+    make: impl FnOnce(&S) -> Result<(), SqlError>,
+) -> Result<(), SchemaError> {
+    let table = schema.table;
+    let numbers = format!(
+        "CREATE TABLE IF NOT EXISTS {table} (key TEXT PRIMARY KEY, value TEXT NOT NULL) \
+         STRICT, WITHOUT ROWID"
+    );
+    sql.run(&numbers, &[])?;
+    let verdict = match schema.recorded(sql)? {
+        Some(recorded) => schema.check(recorded)?,
+        None => Verdict::Migrate { from: 1 },
+    };
+    match verdict {
+        Verdict::Use => Ok(()),
+        Verdict::Migrate { .. } => {
+            make(sql)?;
+            Ok(schema.record(sql)?)
+        }
+    }
+}
+
+/// Adds a column of numbers to a table of an older version.
+pub(super) fn add_column<S: Sql>(sql: &S, table: &str, column: &str) -> Result<(), SqlError> {
+    let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? \
+         AND instr(sql, ?) > 0";
+    let declared = format!(" {column} INTEGER");
+    let known = sql.run(select, &[table.into(), declared.into()])?;
+    if known.is_empty() {
+        let add = format!("ALTER TABLE {table} ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0");
+        sql.run(&add, &[])?;
+    }
+    Ok(())
+}

@@ -1,0 +1,88 @@
+//! Schema versions of the database of streams, from a file that the first version wrote.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::streaming::ask;
+use crate::world::{Host, Server, eventually, pmx_path};
+
+/// A copy of the data folder of a host of the first version.
+fn first_version(home: &Path) {
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-2026-11/streams.db");
+    fs::create_dir_all(home).unwrap();
+    fs::copy(from, home.join("streams.db")).unwrap();
+}
+
+fn numbers(data: &Path) -> Vec<(String, String)> {
+    let file = Connection::open(data.join("streams.db")).unwrap();
+    let mut select = file
+        .prepare("SELECT key, value FROM stream_schema ORDER BY key")
+        .unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
+
+#[test]
+fn streams_of_the_first_version_go_on() {
+    let temp = TempDir::new().unwrap();
+    let data = temp.path().join("data");
+    first_version(&data);
+    let server = Server::start(Host::Embedded, &data, 0);
+    let get = |path: &str| ask(server.port, "GET", path, &[], b"").unwrap();
+    let chat = get("chat?offset=-1");
+    assert_eq!(chat.text(), r#"[{"n":1},{"n":2},{"n":3}]"#);
+    let notes = get("notes?offset=-1");
+    assert_eq!(notes.text(), "hello world");
+    // An offset that a client kept goes on where it was.
+    let kept = format!("{:016}_{:016}", 0, 2);
+    assert_eq!(get(&format!("chat?offset={kept}")).text(), r#"[{"n":3}]"#);
+    let json = [("content-type", "application/json")];
+    let made = ask(server.port, "PUT", "everything", &json, b"").unwrap();
+    assert_eq!(made.status, 201);
+    let more = ask(server.port, "POST", "chat", &json, br#"{"n":4}"#).unwrap();
+    assert_eq!(more.status, 204);
+    eventually("the subscription of the first version copies", || {
+        get("everything?offset=-1").text().contains(r#"{"n":4}"#)
+    });
+    drop(server);
+    let known = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+    assert_eq!(
+        numbers(&data),
+        [known("readable_by", "1"), known("schema", "2")]
+    );
+}
+
+#[test]
+fn streams_of_a_newer_version_are_used_or_refused_by_name() {
+    let temp = TempDir::new().unwrap();
+    let data = temp.path().join("data");
+    first_version(&data);
+    drop(Server::start(Host::Embedded, &data, 0));
+    let record = |schema: &str, readable_by: &str| {
+        let file = Connection::open(data.join("streams.db")).unwrap();
+        for (key, value) in [("schema", schema), ("readable_by", readable_by)] {
+            let update = "UPDATE stream_schema SET value = ? WHERE key = ?";
+            assert_eq!(file.execute(update, [value, key]).unwrap(), 1);
+        }
+    };
+    // Newer code only added to the tables: this code goes on.
+    record("99", "2");
+    let server = Server::start(Host::Embedded, &data, 0);
+    let chat = ask(server.port, "GET", "chat?offset=-1", &[], b"").unwrap();
+    assert_eq!(chat.status, 200);
+    drop(server);
+    record("99", "98");
+    let mut pmx = Command::new(pmx_path());
+    pmx.args(["serve", "--listen", "127.0.0.1:0", "--data"])
+        .arg(&data);
+    let ended = pmx.output().unwrap();
+    assert!(!ended.status.success(), "{ended:?}");
+    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    for part in ["streams.db", "schema version 99", "version 98", "version 2"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+}
