@@ -163,7 +163,8 @@ fn local(build: &Path, data: &Path, port: u16) -> Result<Node> {
         .args(["--until-stdin-ends", "--port", &port.to_string(), "--build"])
         .arg(build)
         .arg("--data")
-        .arg(data);
+        .arg(data)
+        .env("STREAM_ACCESS", "open");
     Node::start(&mut command, &log_of(data))
 }
 

@@ -206,6 +206,7 @@ mod tests {
         1 E_LOCAL
         1 E_EVENTS_GONE
         4 E_ORIGIN
+        4 E_HOST_FOREIGN
         4 E_STREAMS_CLOSED
         1 E_STREAM_UNKNOWN
         1 E_STREAM_GONE

@@ -294,7 +294,8 @@ fn large_appends_return_whole_and_larger_ones_are_refused(host: Host) {
 }
 
 fn with_a_secret_only_its_holders_come_in(host: Host) {
-    let home = Home::new(host, &[("STREAM_SECRET", "s3cret")]);
+    let page = ("STREAM_ORIGINS", "https://a.example");
+    let home = Home::new(host, &[("STREAM_SECRET", "s3cret"), page]);
     let (token, other) = (
         ("authorization", "Bearer s3cret"),
         ("authorization", "Bearer x"),
@@ -317,7 +318,8 @@ fn with_a_secret_only_its_holders_come_in(host: Host) {
     let origin = ("origin", "https://a.example");
     let preflight = home.ask("OPTIONS", "a", &[origin], b"");
     assert_eq!(preflight.status, 204);
-    assert_eq!(preflight.header("access-control-allow-origin"), None);
+    let allowed = preflight.header("access-control-allow-origin");
+    assert_eq!(allowed, Some("https://a.example"));
     let allowed = preflight.header("access-control-allow-headers").unwrap();
     assert!(
         allowed.contains("authorization") && allowed.contains("if-none-match"),

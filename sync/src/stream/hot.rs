@@ -39,8 +39,8 @@ enum Between {
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Writes a body behind the last message: the bytes of an append, or JSON messages each followed
-    /// by a comma. The caller saves the stream.
+    /// Writes a body behind the last message: the bytes of an append, or JSON messages each
+    /// followed by a comma. The caller saves the stream.
     pub(super) fn lay(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
         let room = self.shape.chunk_bytes.max(1);
         match stream.kind() {

@@ -34,6 +34,7 @@ fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
         }
         check(&world, done);
         world.check_objects();
+        world.forget_past(LATER);
         assert_eq!(world.rows("stream_chore"), 0, "after {crash} steps");
         if all_steps {
             assert!(done && crash > 3, "{crash} steps are no deed");

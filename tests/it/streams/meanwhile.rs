@@ -26,6 +26,7 @@ fn while_a_segment_is_written(meanwhile: impl FnOnce(&World<'_>), check: impl Fn
         assert_eq!(world.chores(stream, at(0)).unwrap().failures, []);
     }
     world.check_objects();
+    world.forget_past(0);
     assert_eq!(world.rows("stream_chore"), 0);
     check(&world);
 }

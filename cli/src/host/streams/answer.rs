@@ -77,8 +77,8 @@ impl Streams {
         }
     }
 
-    /// What is asked of which stream, body and all, and its part of the room in memory; or why it is
-    /// not even tried.
+    /// What is asked of which stream, body and all, and its part of the room in memory; or why it
+    /// is not even tried.
     async fn admitted(
         &self,
         head: &Parts,
