@@ -38,7 +38,8 @@ impl Default for StreamConfig {
 
 impl StreamConfig {
     /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_WEBHOOKS` (`loopback`
-    /// lets webhooks go to this machine) and `STREAM_URL` (`https://host`). For tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
+    /// lets webhooks go to this machine) and `STREAM_URL` (`https://host`). For tests,
+    /// `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
     /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
     /// What is no number counts as unset; the settings themselves have to make sense.
     pub fn of(env: &Environment) -> Result<Self, Failure> {
