@@ -13,7 +13,7 @@ use pmx_sync::id::{NodeId, Root};
 use pmx_sync::manifest::{
     Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
 };
-use pmx_sync::scan::{self, Ahead, Scan, ScanError};
+use pmx_sync::scan::{self, Ahead, Faults, Scan, ScanError};
 use pmx_sync::time::Timestamp;
 
 use crate::args::ScanArgs;
@@ -37,6 +37,15 @@ pub struct Local {
     took: Duration,
 }
 
+/// How a watch reads a folder. The default reads everything and refuses what can't be published.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look<'a> {
+    /// The folders in which something happened since the last scan that was kept.
+    pub touched: Option<&'a BTreeSet<String>>,
+    /// What happens to paths that can't be published.
+    pub faults: Faults,
+}
+
 impl Local {
     /// Reads a folder.
     pub fn read(
@@ -45,23 +54,24 @@ impl Local {
         cache: FolderCache,
         ui: &Ui,
     ) -> Result<Self, Failure> {
-        Self::read_touched(folder, args, cache, ui, None)
+        Self::read_watched(folder, args, cache, ui, Look::default())
     }
 
-    /// Reads a folder of which it is known where something happened since it was read before.
-    pub fn read_touched(
+    /// Reads a folder in the way of a watch.
+    pub fn read_watched(
         folder: &Folder,
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
-        touched: Option<&BTreeSet<String>>,
+        look: Look<'_>,
     ) -> Result<Self, Failure> {
         let no_cache = args.no_cache;
         let cached = cache.clone();
         Self::scanned(cache, ui, |bar| {
             let known = if no_cache { None } else { cached.scan() };
             let options = scan::Options {
-                touched: touched.cloned(),
+                touched: look.touched.cloned(),
+                faults: look.faults,
                 ..options(folder, args)
             };
             scan::scan(&folder.dir, &options, known.as_ref(), bar, now())
@@ -75,9 +85,14 @@ impl Local {
         cache: FolderCache,
         ui: &Ui,
         ahead: &Ahead,
+        faults: Faults,
     ) -> Result<Self, Failure> {
         Self::scanned(cache, ui, |bar| {
-            scan::scan_ahead(&folder.dir, &options(folder, args), ahead, bar, now())
+            let options = scan::Options {
+                faults,
+                ..options(folder, args)
+            };
+            scan::scan_ahead(&folder.dir, &options, ahead, bar, now())
         })
     }
 
@@ -238,9 +253,13 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, Pile), Failure> {
 }
 
 /// Lists a folder whose files are to be read ahead.
-pub fn list(folder: &Folder, args: &ScanArgs, ui: &Ui) -> Result<Ahead, Failure> {
+pub fn list(folder: &Folder, args: &ScanArgs, ui: &Ui, faults: Faults) -> Result<Ahead, Failure> {
     let bar = ui.bar(Counting::Files, 0);
-    let ahead = scan::list(&folder.dir, &options(folder, args), &bar, now())?;
+    let options = scan::Options {
+        faults,
+        ..options(folder, args)
+    };
+    let ahead = scan::list(&folder.dir, &options, &bar, now())?;
     bar.finish();
     Ok(ahead)
 }

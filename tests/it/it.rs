@@ -58,4 +58,5 @@ mod subscriptions;
 mod tidy;
 mod validation;
 mod waking;
+mod watching;
 mod world;

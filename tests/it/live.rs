@@ -297,8 +297,8 @@ fn a_page_that_wants_it_gets_the_script(world: World) {
     let page = world.request("GET", "docs", "/a", &known, b"");
     assert_eq!(page.status, 200, "the page is another one now");
     let script = format!(
-        "<body>a<script src=\"/_pmx/live.js\" data-deploy=\"2\" data-offset=\"{}\" defer></script>\
-         </body>",
+        "<script src=\"/_pmx/live.js\" data-deploy=\"2\" data-offset=\"{}\" async></script>\
+         <body>a</body>",
         at(2)
     );
     assert_eq!(page.text(), script);

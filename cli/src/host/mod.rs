@@ -58,7 +58,7 @@ use tokio::task::JoinHandle;
 use error::disk;
 use front::Front;
 use http::Counter;
-use live::Live;
+use live::{Live, Notice};
 use local::Local;
 use lock::Lock;
 use proxy::Proxies;
@@ -149,7 +149,8 @@ impl Host {
         let standing = streams.settings.access.standing();
         let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
         let topics = Arc::clone(local.spaces.topics());
-        let live = Live::new(topics, streams.patience(), stopped.clone());
+        let (notice, noticed) = watch::channel(Notice::default());
+        let live = Live::new(topics, streams.patience(), stopped.clone(), noticed);
         let server = Server::new(local, settings);
         let counter = Counter::new(front, server, Arc::new(streams), live, config.log);
         let counter = Arc::new(counter);
@@ -171,6 +172,7 @@ impl Host {
             data: config.data,
             standing,
             stop,
+            notice,
             threads: Some((runtime, serving)),
             _lock: lock,
         })
@@ -239,6 +241,7 @@ pub struct Running {
     data: PathBuf,
     standing: Standing,
     stop: watch::Sender<bool>,
+    notice: watch::Sender<Notice>,
     threads: Option<(Runtime, JoinHandle<()>)>,
     // Fields are dropped in order: the folder is given back last.
     _lock: Lock,
@@ -298,6 +301,12 @@ impl Running {
     fn url_at(&self, host: &str) -> String {
         let port = self.urls.port.map(|port| format!(":{port}"));
         format!("{}://{host}{}/", self.urls.scheme, port.unwrap_or_default())
+    }
+
+    /// Shows lines in every open page of a site; none takes them away.
+    pub fn notify(&self, space: &SpaceName, lines: Vec<String>) {
+        let space = Some(space.clone());
+        self.notice.send_replace(Notice { space, lines });
     }
 
     /// Stops it: requests under way are finished, within seconds.

@@ -10,6 +10,7 @@ use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
 use serde_json::json;
 
+use super::follow::Follow;
 use super::sync::Job;
 use super::watch::Watch;
 use super::{Context, Ended, serve};
@@ -25,7 +26,7 @@ use crate::token::Token;
 pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?;
     let space = context.layers.space(args.space.as_deref(), &folder.dir)?;
-    let watch = Watch::of(&folder.dir)?;
+    let watch = Watch::of(&folder.dir);
     let running = start(args, &space, context)?;
     serve::introduce(&running, context);
     let site = Site {
@@ -44,7 +45,9 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         allow_empty: AllowEmpty::No,
     };
     let client = job.client(context);
-    job.again(&client, context, None);
+    let show = |lines| running.notify(&job.site.space, lines);
+    let mut follow = Follow::new(&job, &client, context, watch, Box::new(show));
+    follow.begin_anyway();
     let ui = context.ui;
     ui.result(&url);
     if let Some(home) = running.home_url() {
@@ -68,7 +71,8 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     if args.open && open(&url).is_err() {
         ui.warn("no browser could be started");
     }
-    job.follow(&watch, &client, context)?;
+    follow.go_on();
+    drop(follow);
     running.stop();
     Ok(Ended::Done)
 }

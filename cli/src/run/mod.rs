@@ -5,6 +5,7 @@ mod deploys;
 mod dev;
 mod diff;
 mod explain;
+mod follow;
 mod hash;
 mod preview;
 mod rollback;
@@ -14,6 +15,7 @@ mod status;
 mod stream_token;
 mod sync;
 mod tail;
+mod trouble;
 mod watch;
 
 use std::ffi::OsString;

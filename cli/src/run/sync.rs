@@ -1,6 +1,5 @@
 //! `pmx sync`: publish a folder, once or whenever it changes.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -13,16 +12,15 @@ use pmx_sync::push::{Mode, Outcome, OutcomeKind};
 use pmx_sync::wire::{DeployMeta, Summary};
 use serde::Serialize;
 
-use super::watch::Watch;
-use super::{Context, Ended, rollback};
+use super::{Context, Ended, follow, rollback};
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
-use crate::cache::LocalPacks;
+use crate::cache::{LocalPacks, SiteCache};
 use crate::client::ahead::{self, Sending};
 use crate::client::http::{Client, Traffic};
 use crate::client::publish::{Publish, Published, Terms, Times};
 use crate::config::{Folder, Site};
 use crate::error::Failure;
-use crate::local::{self, AllowEmpty, Local, check_empty};
+use crate::local::{self, AllowEmpty, Local, Look, check_empty};
 use crate::server::Reach;
 use crate::ui::{self, Counting, Ui};
 
@@ -71,7 +69,7 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         allow_empty,
     };
     if args.watch {
-        return watch(&job, context);
+        return follow::run(&job, context);
     }
     let client = job.client(context);
     let report = job.once(&client, context)?;
@@ -100,16 +98,17 @@ impl Job {
 
     /// Publishes once.
     pub(super) fn once(&self, client: &Client, context: &Context<'_>) -> Result<Report, Failure> {
-        self.once_touched(client, context, None)
+        let looked = self.look(client, context, Look::default())?;
+        self.send(looked, client, context)
     }
 
-    /// Publishes once. Where it is known where something happened, nothing else is looked at.
-    fn once_touched(
+    /// Reads the folder, before it is published.
+    pub(super) fn look(
         &self,
         client: &Client,
         context: &Context<'_>,
-        touched: Option<&BTreeSet<String>>,
-    ) -> Result<Report, Failure> {
+        look: Look<'_>,
+    ) -> Result<Looked, Failure> {
         let started = Instant::now();
         let before = client.traffic();
         let channel = Channel {
@@ -119,12 +118,37 @@ impl Job {
         let site = context.cache.site(&self.site.server, &channel);
         let (base, packs) = (site.active(), site.packs());
         let known = base.map_or(Known::Nothing(&packs), |_| Known::Active);
-        let (local, sending) = self.read(client, &known, context, touched)?;
+        let (local, sending) = self.read(client, &known, context, look)?;
         if base.is_some_and(|base| !local.knows(&base.root)) {
             site.nodes()
                 .into_iter()
                 .for_each(|nodes| local.adopt(nodes));
         }
+        Ok(Looked {
+            started,
+            before,
+            site,
+            packs,
+            local,
+            sending,
+        })
+    }
+
+    /// Publishes what was read.
+    pub(super) fn send(
+        &self,
+        looked: Looked,
+        client: &Client,
+        context: &Context<'_>,
+    ) -> Result<Report, Failure> {
+        let Looked {
+            started,
+            before,
+            site,
+            packs,
+            local,
+            sending,
+        } = looked;
         let totals = local.totals();
         check_empty(totals, self.allow_empty)?;
         context.ui.detail(format!(
@@ -143,7 +167,7 @@ impl Job {
             interrupt: &context.interrupt,
             ui: context.ui,
         };
-        let bases = base.into_iter().chain(site.site());
+        let bases = site.active().into_iter().chain(site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();
         let result = keeping(&local, &bases, || publish.run());
         let Published { outcome, mut times } = result?;
@@ -151,7 +175,7 @@ impl Job {
         Ok(Report {
             alias: self.terms.alias.clone(),
             totals,
-            root: local.root().to_hex(),
+            root: local.root(),
             outcome,
             times,
             scan: local.took(),
@@ -159,6 +183,16 @@ impl Job {
             traffic: since(before, client.traffic()),
         })
     }
+}
+
+/// A folder that was read, and what it is published with.
+pub(super) struct Looked {
+    started: Instant,
+    before: Traffic,
+    site: SiteCache,
+    packs: LocalPacks,
+    pub(super) local: Local,
+    sending: Duration,
 }
 
 /// What is known here of the site.
@@ -177,7 +211,7 @@ impl Job {
         client: &Client,
         known: &Known<'_>,
         context: &Context<'_>,
-        touched: Option<&BTreeSet<String>>,
+        look: Look<'_>,
     ) -> Result<(Local, Duration), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);
@@ -185,15 +219,15 @@ impl Job {
         let packs = match known {
             Known::Nothing(packs) if !is_folder_known && self.terms.mode == Mode::Publish => packs,
             Known::Nothing(_) | Known::Active => {
-                let local = Local::read_touched(folder, &self.scan, cache, ui, touched)?;
+                let local = Local::read_watched(folder, &self.scan, cache, ui, look)?;
                 return Ok((local, Duration::ZERO));
             }
         };
         if !ahead::is_untouched(client, &self.site.space)? {
-            let local = Local::read_touched(folder, &self.scan, cache, ui, touched)?;
+            let local = Local::read_watched(folder, &self.scan, cache, ui, look)?;
             return Ok((local, Duration::ZERO));
         }
-        let ahead = local::list(folder, &self.scan, ui)?;
+        let ahead = local::list(folder, &self.scan, ui, look.faults)?;
         pmx_heap::keep_large_pieces();
         let started = Instant::now();
         let bar = ui.bar(Counting::Bytes, ahead.totals().bytes);
@@ -208,7 +242,7 @@ impl Job {
         };
         sending.run()?;
         let took = started.elapsed();
-        let local = Local::read_ahead(folder, &self.scan, cache, ui, &ahead)?;
+        let local = Local::read_ahead(folder, &self.scan, cache, ui, &ahead, look.faults)?;
         Ok((local, took))
     }
 }
@@ -230,8 +264,8 @@ fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
 /// What a publish did, for people and for programs.
 pub(super) struct Report {
     alias: Option<AliasName>,
-    totals: Totals,
-    root: String,
+    pub(super) totals: Totals,
+    pub(super) root: Root,
     pub(super) outcome: Outcome,
     times: Times,
     scan: Duration,
@@ -242,7 +276,7 @@ pub(super) struct Report {
 #[derive(Serialize)]
 struct SummaryBody<'a> {
     outcome: &'static str,
-    root: &'a str,
+    root: String,
     deploy: Option<u64>,
     url: Option<&'a str>,
     files: FilesBody,
@@ -289,6 +323,11 @@ impl Report {
         if let Some(url) = &self.outcome.url {
             ui.result(url);
         }
+        ui.object("summary", &self.body());
+    }
+
+    /// Prints the summary alone.
+    pub(super) fn print_object(&self, ui: &Ui) {
         ui.object("summary", &self.body());
     }
 
@@ -374,7 +413,7 @@ impl Report {
         let millis = |duration: Duration| duration.as_millis() as u64;
         SummaryBody {
             outcome,
-            root: &self.root,
+            root: self.root.to_hex(),
             deploy,
             url: self.outcome.url.as_deref(),
             files: FilesBody {
@@ -399,57 +438,6 @@ impl Report {
                 total: millis(self.total),
             },
         }
-    }
-}
-
-/// Publishes, and again whenever the folder changes. Only the first publish may fail the command.
-fn watch(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
-    // Watching starts first, so that no change falls between it and the first publish.
-    let watch = Watch::of(&job.folder.dir)?;
-    let client = job.client(context);
-    job.once(&client, context)?.print(context.ui);
-    job.follow(&watch, &client, context)?;
-    Ok(Ended::Done)
-}
-
-impl Job {
-    /// Publishes whenever something changes, until the user wants to stop.
-    pub(super) fn follow(
-        &self,
-        watch: &Watch,
-        client: &Client,
-        context: &Context<'_>,
-    ) -> Result<(), Failure> {
-        // After a failure nobody knows what the cache is worth.
-        let mut is_sure = false;
-        while let Some(touched) = watch.wait(&context.interrupt)? {
-            let touched = touched.folders.filter(|_| is_sure);
-            is_sure = self.again(client, context, touched.as_ref());
-        }
-        Ok(())
-    }
-
-    /// Publishes again; a failure is told and forgotten, since the next change may mend it.
-    /// Returns whether the folder was read.
-    pub(super) fn again(
-        &self,
-        client: &Client,
-        context: &Context<'_>,
-        touched: Option<&BTreeSet<String>>,
-    ) -> bool {
-        let done = self.once_touched(client, context, touched);
-        let is_done = done.is_ok();
-        match done {
-            Ok(report) if report.outcome.kind == OutcomeKind::Unchanged => {
-                context.ui.detail(report.sentence());
-            }
-            Ok(report) => {
-                context.ui.note(report.sentence());
-                context.ui.object("summary", &report.body());
-            }
-            Err(failure) => context.ui.failure(&failure),
-        }
-        is_done
     }
 }
 
@@ -500,7 +488,7 @@ mod tests {
                 files: 10,
                 bytes: 1000,
             },
-            root: "ab".repeat(32),
+            root: Root::from_bytes([0xab; 32]),
             outcome: Outcome {
                 kind,
                 active: 12,

@@ -1,41 +1,56 @@
-//! Putting the script into a page.
+//! Script injection: puts the live script into a page.
 //!
-//! A page is not parsed: the script goes before the last `</body>`, or to the end. It carries the
-//! deploy that the page came with, and the nonce of the page's own scripts, so that a policy which
-//! admits those (Content-Security-Policy, `nonce-...`) admits this one too.
+//! The script becomes the first child of the page's head ([`insertion_point`]), so that it is there
+//! however the page goes on, and before a `base` that would send its address elsewhere. It carries
+//! the deploy that the page came with, and the nonce of the page's own scripts, so that a policy
+//! which admits those (Content-Security-Policy, `nonce-...`) admits this one too. A policy that
+//! names hashes alone blocks it: such a page is not live.
 
 use bytes::Bytes;
 
+use super::head::insertion_point;
 use super::script::SCRIPT_PATH;
 use crate::stream::Offset;
 
 /// What a page was served from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served {
-    /// The deploy's number.
+    /// The deploy's number; 0 where there is no site yet.
     pub deploy: u64,
+    /// Whether the page is shown in the place of one that is not there.
+    pub is_missing: bool,
 }
 
-/// Puts the script into a page, unless the page has it already.
+/// Puts the script into a page, if its encoding is one that ASCII text fits in.
 pub fn inject(page: &Bytes, served: Served) -> Bytes {
-    let own: [&[u8]; 3] = [
-        b"src=\"/_pmx/live.js",
-        b"src='/_pmx/live.js",
-        b"src=/_pmx/live.js",
-    ];
-    if own.iter().any(|own| find(page, own).is_some()) {
+    let at = if page.contains(&b'<') {
+        insertion_point(page)
+    } else {
+        // Text alone: its end is as good a place, and leaves the page's beginning as it is.
+        insertion_point(page).map(|_| page.len())
+    };
+    let Some((before, after)) = at.and_then(|at| page.split_at_checked(at)) else {
         return page.clone();
-    }
+    };
+    [before, script(page, served).as_bytes(), after]
+        .concat()
+        .into()
+}
+
+/// The element that is put in.
+fn script(page: &[u8], served: Served) -> String {
     let nonce = nonce(page).map(|nonce| format!(" nonce=\"{nonce}\""));
     let nonce = nonce.unwrap_or_default();
+    let missing = if served.is_missing {
+        " data-missing"
+    } else {
+        ""
+    };
     let (deploy, offset) = (served.deploy, Offset::at(served.deploy));
-    let script = format!(
-        "<script src=\"{SCRIPT_PATH}\" data-deploy=\"{deploy}\" data-offset=\"{offset}\"{nonce} \
-         defer></script>"
-    );
-    let at = find_last(page, b"</body").unwrap_or(page.len());
-    let (before, after) = page.split_at_checked(at).unwrap_or((page, &[]));
-    [before, script.as_bytes(), after].concat().into()
+    format!(
+        "<script src=\"{SCRIPT_PATH}\" data-deploy=\"{deploy}\" data-offset=\"{offset}\"{missing}{nonce} \
+         async></script>"
+    )
 }
 
 /// The nonce of the first element that has one, if it is spelt as one (base64, RFC 4648).
@@ -61,17 +76,19 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
         .position(|found| found.eq_ignore_ascii_case(what))
 }
 
-fn find_last(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len())
-        .rposition(|found| found.eq_ignore_ascii_case(what))
-}
+#[cfg(test)]
+mod oracle;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn injected(page: &'static str) -> String {
-        let page = inject(&Bytes::from_static(page.as_bytes()), Served { deploy: 7 });
+        let served = Served {
+            deploy: 7,
+            is_missing: false,
+        };
+        let page = inject(&Bytes::from_static(page.as_bytes()), served);
         let script = "<script src=\"/_pmx/live.js\" data-deploy=\"7\" \
                       data-offset=\"0000000000000000_0000000000000007\"";
         String::from_utf8(page.to_vec())
@@ -80,33 +97,30 @@ mod tests {
     }
 
     #[test]
-    fn the_script_goes_into_a_page_once() {
+    fn injected_script_is_the_first_of_the_head() {
         for (page, expected) in [
-            ("", "<LIVE defer></script>"),
-            ("<p>x", "<p>x<LIVE defer></script>"),
+            ("", "<LIVE async></script>"),
+            ("text", "text<LIVE async></script>"),
+            ("<p>x", "<LIVE async></script><p>x"),
             (
-                "<body>x</body></html>",
-                "<body>x<LIVE defer></script></body></html>",
+                "<!doctype html><html><head><title>x</title></head><body>x</body></html>",
+                "<!doctype html><html><head><LIVE async></script><title>x</title></head><body>x</body></html>",
             ),
             (
-                "<BODY>'</body>'</BODY >",
-                "<BODY>'</body>'<LIVE defer></script></BODY >",
+                "<script>'</body>'</script></BODY >",
+                "<LIVE async></script><script>'</body>'</script></BODY >",
             ),
             (
                 "<script nonce=\"aB+/=\">1</script>",
-                "<script nonce=\"aB+/=\">1</script><LIVE nonce=\"aB+/=\" defer></script>",
+                "<LIVE nonce=\"aB+/=\" async></script><script nonce=\"aB+/=\">1</script>",
             ),
             (
                 "<script nonce='a b'></script>",
-                "<script nonce='a b'></script><LIVE defer></script>",
+                "<LIVE async></script><script nonce='a b'></script>",
             ),
             (
-                "<p>see /_pmx/live.js",
-                "<p>see /_pmx/live.js<LIVE defer></script>",
-            ),
-            (
-                "<script src=/_pmx/live.js></script>",
-                "<script src=/_pmx/live.js></script>",
+                "<pre>&lt;script src=\"/_pmx/live.js\"",
+                "<LIVE async></script><pre>&lt;script src=\"/_pmx/live.js\"",
             ),
         ] {
             assert_eq!(injected(page), expected, "{page}");

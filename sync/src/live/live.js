@@ -48,7 +48,7 @@
     }
   };
 
-  // Everything that was loaded, by path: and whether a stylesheet asked for it.
+  // Everything that was loaded, by path, and what asked for it.
   const loaded = new Map();
   const note = (address, how) => {
     const path = own(address)?.pathname;
@@ -56,29 +56,73 @@
       loaded.set(path, how);
     }
   };
-  const look = () => {
-    for (const element of document.querySelectorAll("link[href],script[src],img[src],video[poster]")) {
-      const { rel } = element;
-      if (rel && !/stylesheet|icon|preload/.test(rel)) continue;
-      note(element.href || element.src || element.poster, element.localName);
+
+  // The candidates of a srcset, as HTML cuts them: a comma may be part of an address.
+  const candidates = (set) => {
+    const found = [];
+    for (let rest = set; (rest = rest.replace(/^[\s,]+/, "")); ) {
+      let [address] = rest.match(/^\S+/);
+      rest = rest.slice(address.length);
+      let described = "";
+      if (address.endsWith(",")) address = address.replace(/,+$/, "");
+      else [described] = rest.match(/^(?:[^(,]|\([^)]*\)?)*/);
+      rest = rest.slice(described.length);
+      found.push([address, described.trim()]);
     }
-    for (const element of document.querySelectorAll("[srcset]")) {
-      for (const part of element.srcset.split(/,\s+/)) note(part.trim().split(/\s/)[0], "img");
+    return found;
+  };
+
+  // What can be exchanged in place: where, and in which attribute.
+  const places = [
+    ['link[rel~="icon"],link[rel="manifest"],link[rel="apple-touch-icon"]', "href"],
+    ["img,input[type=image],embed,iframe,frame", "src"],
+    ["object", "data"],
+    ["video", "poster"],
+    ["image,feImage", "href"],
+  ];
+  const sets = [
+    ["img,source", "srcset"],
+    ['link[rel="preload"]', "imagesrcset"],
+  ];
+  const each = (query, name, act) => {
+    for (const element of document.querySelectorAll(query)) {
+      const value = element.getAttribute(name) ?? element.getAttribute(`xlink:${name}`);
+      if (value) act(element, value);
+    }
+  };
+  // A page in a frame has a script of its own, if it may run.
+  const isLive = (frame) => {
+    try {
+      return frame.contentWindow.pmxLive;
+    } catch {}
+  };
+  const look = () => {
+    each("link", "href", ({ rel, localName }, href) => {
+      if (/stylesheet|icon|preload|manifest/.test(rel)) note(href, localName);
+    });
+    each("script,source,video,audio,track", "src", ({ localName }, src) => note(src, localName));
+    each("use", "href", (_, href) => note(href, "use"));
+    for (const [query, name] of places) {
+      each(query, name, (element, value) => isLive(element) || note(value, element.localName));
+    }
+    for (const [query, name] of sets) {
+      each(query, name, (_, set) => candidates(set).forEach(([address]) => note(address, "img")));
     }
   };
 
-  // Exchanges every address in an attribute whose file changed.
-  const renew = (address, is) => {
+  // Exchanges every address in an attribute whose file changed; notes which files these are.
+  const renew = (address, is, done) => {
     const url = own(address);
     if (!url || !is(url)) return address;
+    done.add(url.pathname);
     url.searchParams.set("pmx", at);
     return url.href;
   };
   const leaving = new WeakSet();
   const exchange = (is) => {
-    let done = false;
+    const done = new Set();
     for (const old of document.querySelectorAll('link[rel~="stylesheet"][href]')) {
-      const href = renew(old.href, is);
+      const href = renew(old.href, is, done);
       if (href === old.href || leaving.has(old)) continue;
       // The old one goes when the new one is there, so nothing is ever shown without style.
       const link = old.cloneNode();
@@ -87,25 +131,24 @@
       link.onerror = () => (leaving.delete(old), link.remove());
       leaving.add(old);
       old.after(link);
-      done = true;
     }
-    for (const [query, name] of [
-      ["img[src],input[src]", "src"],
-      ["video[poster]", "poster"],
-      ['link[rel~="icon"][href]', "href"],
-    ]) {
-      for (const element of document.querySelectorAll(query)) {
-        const address = renew(element[name], is);
-        if (address !== element[name]) (element[name] = address), (done = true);
-      }
-    }
-    for (const element of document.querySelectorAll("[srcset]")) {
-      const parts = element.srcset.split(/,\s+/).map((part) => {
-        const [address, ...rest] = part.trim().split(/\s+/);
-        return [renew(address, is), ...rest].join(" ");
+    for (const [query, name] of places) {
+      each(query, name, (element, value) => {
+        const live = isLive(element);
+        const address = live ? value : renew(value, is, done);
+        if (live && own(value)) done.add(own(value).pathname);
+        if (address === value) return;
+        element.setAttribute(name, address);
+        element.removeAttribute(`xlink:${name}`);
       });
-      const set = parts.join(", ");
-      if (own(parts[0]) && set.includes(`pmx=${at}`)) (element.srcset = set), (done = true);
+    }
+    for (const [query, name] of sets) {
+      each(query, name, (element, set) => {
+        const parts = candidates(set);
+        const renewed = parts.map(([address]) => renew(address, is, done));
+        if (renewed.every((address, index) => address === parts[index][0])) return;
+        element.setAttribute(name, renewed.map((a, index) => `${a} ${parts[index][1]}`).join(", "));
+      });
     }
     return done;
   };
@@ -116,8 +159,38 @@
     location.reload();
   };
 
+  // Where this page came from, and what it is called by now. In the place of a page that is not
+  // there, the site shows the nearest `404.html`.
+  const came = location.pathname;
+  const pages = () => {
+    const all = [came, location.pathname];
+    if (script?.dataset.missing !== undefined) {
+      const folders = came.split("/").slice(0, -1);
+      folders.forEach((_, depth) => all.push([...folders.slice(0, depth + 1), "404"].join("/")));
+    }
+    return [...new Set(all)];
+  };
+
+  // Shows what keeps the site from being published whole; nothing is shown where all is well.
+  let sign;
+  const show = (lines) => {
+    sign?.remove();
+    if (!lines.length) return;
+    sign = document.createElement("pmx-notice");
+    const root = sign.attachShadow({ mode: "open" });
+    const text = root.appendChild(document.createElement("div"));
+    text.textContent = lines.join("\n");
+    text.title = "Click to hide";
+    text.style.cssText = `all:initial;position:fixed;left:8px;bottom:8px;z-index:2147483647;
+      max-width:min(40em,90vw);max-height:30vh;overflow:auto;padding:6px 10px;border-radius:6px;
+      font:12px/1.5 system-ui,sans-serif;white-space:pre-wrap;color:#fff;background:#7a2e00e6`;
+    text.onclick = () => sign.remove();
+    document.documentElement.append(sign);
+  };
+
   // Takes in what changed.
   const take = (frame) => {
+    if (frame.notice) return show(frame.notice);
     if (frame.deploy > at) remember(frame.deploy);
     const { events } = frame;
     const changed = new Set(events.flatMap((event) => event.paths.map(key)));
@@ -127,11 +200,13 @@
     if (!document.dispatchEvent(news)) return;
     look();
     const is = (url) => changed.has(key(url.pathname));
-    // Whether nothing but another load takes it in: scripts, and what stylesheets asked for.
-    const deep = ([path, how]) =>
-      is({ pathname: path }) && (how === "css" || how === "script" || /\.(m?js|wasm)$/.test(path));
-    if (partly || is(location) || [...loaded].some(deep)) return reload();
-    exchange(is);
+    if (partly || pages().some((path) => changed.has(key(path)))) return reload();
+    const used = [...loaded].filter(([path]) => is({ pathname: path }));
+    // What stylesheets asked for may be an image of the page too, and is not exchanged with it.
+    if (used.some(([, how]) => /^(css|script|fetch|xmlhttprequest|use)$/.test(how))) return reload();
+    // Whatever else is used and can't be exchanged takes another load.
+    const done = exchange(is);
+    if (used.some(([path, how]) => !done.has(path) && how !== "iframe")) reload();
   };
 
   let socket, timer, pulse, heard;
@@ -146,17 +221,20 @@
   };
 
   const later = (least = 0) => {
-    const wait = Math.max(least, Math.min(30000, 250 * 2 ** tries++)) * (0.5 + Math.random());
+    const most = script?.dataset.deploy === "0" ? 1000 : 30000;
+    const wait = Math.max(least, Math.min(most, 250 * 2 ** tries++)) * (0.5 + Math.random());
     timer = setTimeout(connect, wait);
   };
 
   // Says what this page is, uses, and how far it is.
   const say = () => {
     look();
-    const uses = [...loaded.keys()].slice(0, 500);
-    const offset = at ? `0_${at}` : "now";
+    const [page, ...more] = pages().reverse();
+    const uses = [...more, ...loaded.keys()].slice(0, 500);
+    // Where there is no site yet, its first deploy is news.
+    const offset = at || script?.dataset.deploy === "0" ? `0_${at}` : "now";
     if (socket?.readyState === 1) {
-      socket.send(JSON.stringify({ page: location.pathname, uses, offset }));
+      socket.send(JSON.stringify({ page, uses, offset }));
     }
   };
 
@@ -194,12 +272,24 @@
     clearTimeout(soon);
     soon = setTimeout(say, 500);
   };
+  // What is fetched for another page is none of this one.
+  const isAhead = ({ name, initiatorType }) =>
+    initiatorType === "link" &&
+    [...document.querySelectorAll('link[rel~="prefetch"]')].some(({ href }) => href === name);
   new PerformanceObserver((list) => {
     const known = loaded.size;
-    for (const { name, initiatorType } of list.getEntries()) note(name, initiatorType);
+    for (const entry of list.getEntries()) isAhead(entry) || note(entry.name, entry.initiatorType);
     if (loaded.size !== known) again();
   }).observe({ type: "resource", buffered: true });
-  window.navigation?.addEventListener("navigatesuccess", again);
+  document.addEventListener("DOMContentLoaded", again);
+  addEventListener("load", again);
+  // A script may give the page another address.
+  let called = came;
+  const renamed = () => {
+    if (called !== location.pathname) (called = location.pathname), again();
+  };
+  window.navigation?.addEventListener("currententrychange", renamed);
+  if (!window.navigation) setInterval(renamed, 1000);
 
   // A tab that nobody looks at is told nothing; when somebody does, it asks what it missed.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : connect()));

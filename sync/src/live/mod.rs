@@ -8,6 +8,7 @@
 //! Nothing here waits or sends: the platforms have the sockets, the waiting and the clock.
 
 mod frame;
+mod head;
 mod inject;
 mod key;
 mod listener;

@@ -240,6 +240,26 @@ impl Problem {
         }
     }
 
+    /// Whether the rest of a folder can be published without the path that this is about.
+    fn is_of_one_path(&self, faults: Faults) -> bool {
+        match self {
+            Self::PathInvalid(_)
+            | Self::Collision { .. }
+            | Self::SymlinkEscape { .. }
+            | Self::NotRegular { .. } => true,
+            Self::Unreadable { path, .. } => path != TOP,
+            Self::TooLarge { unit, .. } => *unit == "bytes",
+            Self::ChangedDuringRead { .. } => faults == Faults::LeaveOutChanging,
+            Self::SourceMissing { .. }
+            | Self::BuildIncomplete { .. }
+            | Self::Pattern { .. }
+            | Self::IgnoreFile { .. }
+            | Self::Own { .. }
+            | Self::Secrets { .. }
+            | Self::Threads(_) => false,
+        }
+    }
+
     /// What reading `path` failed with.
     pub(super) fn from_io(path: &str, doing: &'static str, source: io::Error) -> Self {
         let path = shown(path);
@@ -291,11 +311,38 @@ fn shown_path(path: &Path) -> String {
     format!("\"{}\"", shown(&path.to_string_lossy()))
 }
 
+/// How problems name the folder itself.
+pub(super) const TOP: &str = ".";
+
+/// What a scan does about a path that can't be published.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Faults {
+    /// Nothing is published.
+    #[default]
+    Refuse,
+    /// The path is left out and named. A file that changes while it is read still refuses: the next
+    /// scan may find it whole.
+    LeaveOut,
+    /// The same, and a file that changes is left out too.
+    LeaveOutChanging,
+}
+
+/// Paths that a scan left out, in path order.
+#[derive(Debug, Default)]
+pub struct LeftOut {
+    /// Why, for the first of them.
+    pub problems: Vec<Problem>,
+    /// How many more there are.
+    pub unlisted: u64,
+}
+
 /// Collects problems from all threads, and keeps the first in path order.
 #[derive(Debug, Default)]
 pub(super) struct Problems {
+    faults: Faults,
     any: AtomicBool,
     found: Mutex<Found>,
+    left_out: Mutex<Found>,
 }
 
 #[derive(Debug, Default)]
@@ -305,38 +352,60 @@ struct Found {
 }
 
 impl Problems {
-    /// Notes a problem at a path.
-    pub(super) fn add(&self, path: &str, problem: Problem) {
-        self.any.store(true, Ordering::Relaxed);
-        let mut found = self.lock();
-        let key = (path.to_owned(), problem.to_string());
-        if found.first.insert(key, problem).is_none() {
-            found.all += 1;
-        }
-        if found.first.len() > LISTED_MAX {
-            found.first.pop_last();
+    pub(super) fn new(faults: Faults) -> Self {
+        Self {
+            faults,
+            ..Self::default()
         }
     }
 
-    /// Whether there are any.
+    /// Notes a problem at a path.
+    pub(super) fn add(&self, path: &str, problem: Problem) {
+        if self.faults != Faults::Refuse && problem.is_of_one_path(self.faults) {
+            lock(&self.left_out).add(path, problem);
+            return;
+        }
+        self.any.store(true, Ordering::Relaxed);
+        lock(&self.found).add(path, problem);
+    }
+
+    /// Whether there are any that keep the folder from being published.
     pub(super) fn any(&self) -> bool {
         self.any.load(Ordering::Relaxed)
     }
 
-    /// Fails if there are any.
-    pub(super) fn check(&self) -> Result<(), ScanError> {
-        let found = std::mem::take(&mut *self.lock());
-        if found.all == 0 {
-            return Ok(());
+    /// Fails if there are any that keep the folder from being published; otherwise gives those of
+    /// paths that are left out.
+    pub(super) fn check(&self) -> Result<LeftOut, ScanError> {
+        let (problems, unlisted) = std::mem::take(&mut *lock(&self.found)).listed();
+        if !problems.is_empty() {
+            return Err(ScanError { problems, unlisted });
         }
-        let problems: Vec<_> = found.first.into_values().collect();
-        let unlisted = found.all.saturating_sub(problems.len() as u64);
-        Err(ScanError { problems, unlisted })
+        let (problems, unlisted) = std::mem::take(&mut *lock(&self.left_out)).listed();
+        Ok(LeftOut { problems, unlisted })
+    }
+}
+
+impl Found {
+    fn add(&mut self, path: &str, problem: Problem) {
+        let key = (path.to_owned(), problem.to_string());
+        if self.first.insert(key, problem).is_none() {
+            self.all += 1;
+        }
+        if self.first.len() > LISTED_MAX {
+            self.first.pop_last();
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Found> {
-        self.found
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    fn listed(self) -> (Vec<Problem>, u64) {
+        let problems: Vec<_> = self.first.into_values().collect();
+        let unlisted = self.all.saturating_sub(problems.len() as u64);
+        (problems, unlisted)
     }
+}
+
+fn lock(found: &Mutex<Found>) -> std::sync::MutexGuard<'_, Found> {
+    found
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

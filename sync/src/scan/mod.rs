@@ -48,7 +48,7 @@ use crate::time::Timestamp;
 
 pub use ahead::{Ahead, Listed};
 pub use cache::Cache;
-pub use error::{LinkFault, Problem, ScanError};
+pub use error::{Faults, LeftOut, LinkFault, Problem, ScanError};
 pub use names::NameFault;
 pub use own::{CACHE_MARKER, CACHE_MARKER_TEXT, DATA_MARKER, DATA_MARKER_TEXT, OwnFolder};
 pub use sources::Sources;
@@ -118,6 +118,8 @@ pub struct Options {
     pub collisions: Collisions,
     /// Whether private keys are refused.
     pub secrets: Secrets,
+    /// What happens to paths that can't be published.
+    pub faults: Faults,
     /// How files are reached.
     pub walk: Walk,
     /// How many threads scan; by default as many as there are cores, and at least eight.
@@ -134,6 +136,7 @@ impl Default for Options {
             exclude: Vec::new(),
             collisions: Collisions::default(),
             secrets: Secrets::default(),
+            faults: Faults::default(),
             walk: Walk::Descriptors,
             threads: None,
             touched: None,
@@ -189,6 +192,7 @@ pub struct Scan {
     checked: [u8; 32],
     started: i64,
     changes: Vec<Change>,
+    left_out: LeftOut,
     stats: Stats,
 }
 
@@ -319,6 +323,11 @@ impl Scan {
         &self.stats
     }
 
+    /// The paths that can't be published, where the scan leaves them out.
+    pub const fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
     /// The root that the cache was saved with, if it was used.
     pub fn base(&self) -> Option<Root> {
         self.cache.as_ref().map(Cache::root)
@@ -424,12 +433,12 @@ impl Job<'_> {
             touched: self.options.touched.as_ref(),
             progress: self.progress,
             media: media::MediaTypes::default(),
-            problems: error::Problems::default(),
+            problems: error::Problems::new(self.options.faults),
             found: Found::default(),
             open: AtomicUsize::new(0),
         };
         let trees = self.trees(&walk);
-        walk.problems.check()?;
+        let left_out = walk.problems.check()?;
         walk.found.check_secrets()?;
         let (changes, stats) = results(walk.found);
         let scan = Scan {
@@ -441,6 +450,7 @@ impl Job<'_> {
             checked: summed(&manifests),
             started: nanoseconds(self.now),
             changes,
+            left_out,
             stats,
         };
         check_build(&scan, &manifests)?;

@@ -24,7 +24,7 @@ use crate::path::{InvalidPath, SitePath, segment_fault};
 
 use super::ahead::Ahead;
 use super::cache::{Cache, CachedFile, CachedFolder};
-use super::error::{Problem, Problems, shown};
+use super::error::{Problem, Problems, TOP, shown};
 use super::ground::{Ground, Listed, Listing};
 use super::media::MediaTypes;
 use super::own::{self, OwnFolder};
@@ -194,6 +194,7 @@ impl<G: Ground> Walk<'_, G> {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 let path = folder_path(here);
                 self.problem(path, Problem::from_io(path, "list", error));
+                self.all_left_out(here, cached);
                 return Tree::Fresh(Box::default());
             }
         };
@@ -375,7 +376,10 @@ impl<G: Ground> Walk<'_, G> {
                 outcome.changes.extend(fresh.change);
                 outcome.fresh.push((listed, fresh.stat, fresh.entry));
             }
-            Err(problem) => self.problem(&lossy(here, name), problem),
+            Err(problem) => {
+                outcome.left_out.push(listed);
+                self.problem(&lossy(here, name), problem);
+            }
         }
     }
 
@@ -549,7 +553,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 fn folder_path<'a>(here: &Here<'a>) -> &'a str {
     match here.prefix.strip_suffix('/') {
         Some(path) => path,
-        None => ".",
+        None => TOP,
     }
 }
 

@@ -38,7 +38,11 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         let Some(pointer) = self.pointer(space, selector, known, now).await? else {
-            return Ok(bodiless(absent(request)));
+            let pages = match self.live() {
+                LivePages::All => Pages::Live,
+                LivePages::Chosen => Pages::Plain,
+            };
+            return Ok(bodiless(absent(&request.clone().with_pages(pages))));
         };
         let pages = match selector {
             Selector::Active if pointer.live || self.live() == LivePages::All => Pages::Live,
@@ -79,9 +83,12 @@ impl<B: Backend> Server<B> {
         let body = match body {
             PlanBody::Blob { .. } if let Some(difference) = difference => Body::Bytes(difference),
             PlanBody::Blob { held, .. } if request.makes_live(&held.entry) => {
-                let page = self.page(&pointer, &held).await?;
-                headers.insert(CONTENT_LENGTH, page.len().into());
-                Body::Bytes(page)
+                let page = self.whole(pointer.space, &held).await?;
+                live(&page, pointer.deploy, status, &mut headers)
+            }
+            PlanBody::Page(page) => {
+                let page = Bytes::from_static(page.as_bytes());
+                live(&page, pointer.deploy, status, &mut headers)
             }
             PlanBody::Empty => Body::Empty,
             PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
@@ -95,13 +102,6 @@ impl<B: Backend> Server<B> {
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         Ok(response)
-    }
-
-    /// A page with the live script put in.
-    async fn page(&self, pointer: &Pointer, held: &Held) -> Result<Bytes, Problem> {
-        let page = self.whole(pointer.space, held).await?;
-        let deploy = pointer.deploy;
-        Ok(inject(&page, Served { deploy }))
     }
 
     /// A blob that fits in memory, decoded.
@@ -374,15 +374,28 @@ pub(super) fn piece(
     }
 }
 
+/// A page with the live script put in.
+fn live(page: &Bytes, deploy: u64, status: StatusCode, headers: &mut HeaderMap) -> Body {
+    let is_missing = status == StatusCode::NOT_FOUND;
+    let page = inject(page, Served { deploy, is_missing });
+    headers.insert(CONTENT_LENGTH, page.len().into());
+    Body::Bytes(page)
+}
+
 /// A plan that sends no blob.
 pub(super) fn bodiless(plan: Plan) -> Response<Body> {
+    let mut headers = plan.headers;
     let body = match plan.body {
         PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
+        PlanBody::Page(page) => {
+            let page = Bytes::from_static(page.as_bytes());
+            live(&page, 0, plan.status, &mut headers)
+        }
         PlanBody::Empty | PlanBody::Blob { .. } => Body::Empty,
     };
     let mut response = Response::new(body);
     *response.status_mut() = plan.status;
-    *response.headers_mut() = plan.headers;
+    *response.headers_mut() = headers;
     response
 }
 

@@ -24,6 +24,11 @@ const KEPT_PAGE: HeaderValue =
     HeaderValue::from_static("private, max-age=0, stale-while-revalidate=2592000");
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
+/// What a reader of a live site is shown until a deploy has the page.
+const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><head><title>404 Not Found</title></head>\
+    <body><h1>404 Not Found</h1>\
+    <p>This page shows itself as soon as it is published.</p></body></html>\n";
+
 /// The headers that every answer has, before it is one.
 pub(super) struct Draft {
     headers: HeaderMap,
@@ -79,6 +84,15 @@ impl Draft {
         }
     }
 
+    /// Sends what gets the live script put in, after which its length is known.
+    fn send_live(self, status: StatusCode, body: PlanBody) -> Plan {
+        Plan {
+            status,
+            headers: self.headers,
+            body,
+        }
+    }
+
     /// Sends a status that never has a body, and so no length of one.
     fn send_bare(self, status: StatusCode) -> Plan {
         Plan {
@@ -97,6 +111,18 @@ impl Draft {
 
     pub(super) fn not_found(self) -> Plan {
         self.error(StatusCode::NOT_FOUND, "404 Not Found\n")
+    }
+
+    /// The page of a live site where there is nothing yet.
+    pub(super) fn not_found_live(self) -> Plan {
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        self.with(header::CONTENT_TYPE, html)
+            .with(header::CACHE_CONTROL, NO_STORE)
+            .with(
+                header::VARY,
+                HeaderValue::from_static("accept, sec-fetch-dest"),
+            )
+            .send_live(StatusCode::NOT_FOUND, PlanBody::Page(NOT_FOUND_PAGE))
     }
 
     pub(super) fn not_allowed(self) -> Plan {
@@ -128,7 +154,7 @@ impl Draft {
         let coding = coding_for(request, held);
         self.with(header::CACHE_CONTROL, REVALIDATE)
             .representing(request, held, coding)
-            .send_blob(StatusCode::NOT_FOUND, held, coding)
+            .send_blob(request, StatusCode::NOT_FOUND, held, coding)
     }
 
     pub(super) fn found(self, request: &SiteRequest, asked: &Asked, held: &Held) -> Plan {
@@ -153,7 +179,7 @@ impl Draft {
             (Verdict::Proceed, Ok(None)) => draft
                 .with(header::ACCEPT_RANGES, BYTES)
                 .representing(request, held, coding)
-                .send_blob(StatusCode::OK, held, coding),
+                .send_blob(request, StatusCode::OK, held, coding),
         }
     }
 
@@ -187,10 +213,9 @@ impl Draft {
     /// The headers that a 304 repeats (RFC 9110, section 15.4.5).
     fn validated_by(self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
         let draft = self.with(header::ETAG, etag(&request.tag_of(&held.entry), coding));
-        if is_zstd_at_rest(held.at.codec) && !request.makes_live(&held.entry) {
-            draft.with(header::VARY, vary(request, held))
-        } else {
-            draft
+        match vary(request, held) {
+            Some(vary) => draft.with(header::VARY, HeaderValue::from_static(vary)),
+            None => draft,
         }
     }
 
@@ -206,12 +231,21 @@ impl Draft {
         }
     }
 
-    fn send_blob(self, status: StatusCode, held: &Held, coding: Coding) -> Plan {
+    fn send_blob(
+        self,
+        request: &SiteRequest,
+        status: StatusCode,
+        held: &Held,
+        coding: Coding,
+    ) -> Plan {
         let body = PlanBody::Blob {
             held: held.clone(),
             coding,
             range: None,
         };
+        if request.makes_live(&held.entry) {
+            return self.send_live(status, body);
+        }
         self.send(status, body)
     }
 }
@@ -238,13 +272,18 @@ fn cache_control(asked: &Asked, held: &Held) -> HeaderValue {
 }
 
 /// Which headers of a request an answer depends on.
-fn vary(request: &SiteRequest, held: &Held) -> HeaderValue {
-    HeaderValue::from_static(match &request.dictionaries {
-        Some(_) if is_dictionary(held) && held.entry.media.is_html() => {
-            "accept-encoding, available-dictionary, sec-fetch-dest"
-        }
-        Some(_) if is_dictionary(held) => "accept-encoding, available-dictionary",
-        Some(_) | None => "accept-encoding",
+fn vary(request: &SiteRequest, held: &Held) -> Option<&'static str> {
+    let may_live = request.may_live(&held.entry);
+    if !is_zstd_at_rest(held.at.codec) || request.makes_live(&held.entry) {
+        return may_live.then_some("sec-fetch-dest");
+    }
+    let dictionary = request.dictionaries.is_some() && is_dictionary(held);
+    let is_page = held.entry.media.is_html();
+    Some(match (dictionary, dictionary && is_page || may_live) {
+        (true, true) => "accept-encoding, available-dictionary, sec-fetch-dest",
+        (true, false) => "accept-encoding, available-dictionary",
+        (false, true) => "accept-encoding, sec-fetch-dest",
+        (false, false) => "accept-encoding",
     })
 }
 

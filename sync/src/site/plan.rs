@@ -82,7 +82,7 @@ impl Plan {
                 coding: Coding::Zstd,
                 range: None,
             } if self.status == StatusCode::OK => Some(held),
-            PlanBody::Blob { .. } | PlanBody::Text(_) | PlanBody::Empty => None,
+            PlanBody::Blob { .. } | PlanBody::Text(_) | PlanBody::Page(_) | PlanBody::Empty => None,
         }
     }
 
@@ -104,6 +104,8 @@ pub enum PlanBody {
     Empty,
     /// A short text.
     Text(&'static str),
+    /// A short page, which gets the live script put in.
+    Page(&'static str),
     /// A blob.
     Blob {
         /// Which blob, and where it lies.
@@ -118,10 +120,11 @@ pub enum PlanBody {
 
 impl PlanBody {
     /// How many bytes it has, if that is known before they are read: the coded length of a blob in
-    /// parts is the sum over its table of parts.
+    /// parts is the sum over its table of parts, and that of a page depends on the live script.
     pub fn length(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),
+            Self::Page(_) => None,
             Self::Text(text) => Some(text.len() as u64),
             Self::Blob {
                 range: Some((_, len)),
@@ -166,6 +169,7 @@ pub fn absent(request: &SiteRequest) -> Plan {
     let plan = match request.verb {
         Verb::Options => draft.options(),
         Verb::Other => draft.not_allowed(),
+        Verb::Get | Verb::Head if request.waits() => draft.not_found_live(),
         Verb::Get | Verb::Head => draft.not_found(),
     };
     plan.for_verb(request.verb)
@@ -227,6 +231,7 @@ fn missing(
     let nearest = pages.iter().find_map(|page| known.held(page));
     Ok(match nearest {
         Some(held) => draft.not_found_page(request, held),
+        None if request.waits() => draft.not_found_live(),
         None => draft.not_found(),
     })
 }

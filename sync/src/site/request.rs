@@ -4,6 +4,7 @@
 //! separator and `%252e` never a dot. Nothing is normalised: a path with `..` or `//` in it names
 //! no file, and no redirect is ever made of it.
 
+use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
@@ -30,6 +31,10 @@ pub struct SiteRequest {
     pub(super) range: Option<RangeAsked>,
     pub(super) coding: Coding,
     pub(super) pages: Pages,
+    /// Whether a browser shows the answer as a page of its own, as far as the request says.
+    is_shown: bool,
+    /// Whether the client takes a page where there is nothing.
+    takes_html: bool,
     /// Nothing where differences do not pass.
     pub(super) dictionaries: Option<Dictionaries>,
 }
@@ -93,6 +98,8 @@ impl SiteRequest {
             range: RangeAsked::parse(headers).filter(|_| verb == Verb::Get),
             coding: Coding::accepted(accept_encoding),
             pages: Pages::Plain,
+            is_shown: is_shown(headers),
+            takes_html: takes_html(headers),
             dictionaries: Some(Dictionaries::of(headers, accept_encoding, path)),
         }
     }
@@ -129,16 +136,30 @@ impl SiteRequest {
     }
 
     /// Whether an answer that holds this gets the live script put in.
+    ///
+    /// Pages in XML would not be well-formed any more, and what a script fetches is a part of some
+    /// other page.
     pub(crate) fn makes_live(&self, entry: &Entry) -> bool {
+        self.is_shown && self.may_live(entry) && entry.size <= LIVE_PAGE_BYTES_MAX
+    }
+
+    /// Whether it depends on what the request is for if the script is put in.
+    pub(super) fn may_live(&self, entry: &Entry) -> bool {
+        let media = &entry.media;
         self.pages == Pages::Live
-            && entry.media.is_html()
-            && (1..=LIVE_PAGE_BYTES_MAX).contains(&entry.size)
+            && media.essence().eq_ignore_ascii_case("text/html")
+            && !media.as_str().to_ascii_lowercase().contains("utf-16")
+    }
+
+    /// Whether a reader is shown a page where there is nothing, which waits for what may come.
+    pub(super) fn waits(&self) -> bool {
+        self.pages == Pages::Live && self.is_shown && self.takes_html
     }
 
     /// What an answer that holds this is known by.
     pub(super) fn tag_of(&self, entry: &Entry) -> BlobId {
         if self.makes_live(entry) {
-            let context = "pmx-sync 2026-11 live page tag v1";
+            let context = "pmx-sync 2026-11 live page tag v2";
             let hash = Hash::derived(context, entry.blob.as_bytes());
             return BlobId::from_bytes(*hash.as_bytes());
         }
@@ -161,6 +182,23 @@ const QUERY: &AsciiSet = &CONTROLS
     .add(b'<')
     .add(b'>')
     .add(b'\\');
+
+/// Browsers name what a request is for (Fetch Metadata); where nothing is named, it may be a page.
+fn is_shown(headers: &HeaderMap) -> bool {
+    let dest = headers.get("sec-fetch-dest");
+    dest.is_none_or(|dest| matches!(dest.as_bytes(), b"document" | b"iframe" | b"frame"))
+}
+
+fn takes_html(headers: &HeaderMap) -> bool {
+    let mut accept = headers.get_all(ACCEPT).iter().peekable();
+    let takes = |line: &HeaderValue| {
+        let text = line.to_str().unwrap_or_default().to_ascii_lowercase();
+        ["text/html", "text/*", "*/*"]
+            .iter()
+            .any(|media| text.contains(media))
+    };
+    accept.peek().is_none() || accept.any(takes)
+}
 
 fn verb(method: &Method) -> Verb {
     match *method {

@@ -15,6 +15,7 @@ use http::Response;
 use http::request::Parts;
 use pmx_sync::channel::Channel;
 use pmx_sync::live::{Heard, Listener, Listening, dress, refused};
+use pmx_sync::name::SpaceName;
 use pmx_sync::stream::From;
 use pmx_sync::stream::http::Poll;
 use pmx_sync::wire::Problem;
@@ -37,6 +38,14 @@ pub(crate) struct Live {
     sockets: Arc<Semaphore>,
     long_poll: Duration,
     stop: watch::Receiver<bool>,
+    notice: watch::Receiver<Notice>,
+}
+
+/// What open pages of one site show beside their content: problems of the folder it comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) space: Option<SpaceName>,
+    pub(crate) lines: Vec<String>,
 }
 
 impl Live {
@@ -45,6 +54,7 @@ impl Live {
         topics: Arc<Topics>,
         long_poll: Duration,
         stop: watch::Receiver<bool>,
+        notice: watch::Receiver<Notice>,
     ) -> Self {
         Self {
             topics,
@@ -52,6 +62,7 @@ impl Live {
             sockets: Arc::new(Semaphore::new(socket::sockets_max())),
             long_poll,
             stop,
+            notice,
         }
     }
 }

@@ -19,6 +19,7 @@ use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_SOCKETS_MAX};
 use pmx_sync::live::{Closing, Said, Session};
+use pmx_sync::name::SpaceName;
 use pmx_sync::stream::{From, Read};
 use pmx_sync::wire::Problem;
 use tokio::sync::{OwnedSemaphorePermit, watch};
@@ -28,6 +29,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use super::Notice;
 use super::reading::{Place, Reading};
 use crate::host::http::Counter;
 use crate::host::streams::topics::Subscription;
@@ -87,6 +89,9 @@ pub(super) async fn open(
         net: Reading::new(counter, channel, true),
         session: Session::new(crate::host::now()),
         stop: counter.live.stop.clone(),
+        notice: counter.live.notice.clone(),
+        space: channel.space.clone(),
+        is_page: false,
     };
     // Whether there is such a site at all.
     let tail = Read { from: From::Now };
@@ -146,6 +151,10 @@ struct Socket {
     net: Reading,
     session: Session,
     stop: watch::Receiver<bool>,
+    notice: watch::Receiver<Notice>,
+    space: SpaceName,
+    /// Whether a page is at the other end: it said what it shows.
+    is_page: bool,
 }
 
 /// Why a socket ends without another word.
@@ -195,6 +204,7 @@ impl Socket {
                         return Ok(Closing::of(&problem));
                     }
                 }
+                Ok(()) = self.notice.changed() => self.notify(wire).await?,
                 () = sleep_until(silent) => {
                     if asked {
                         return Err(Gone);
@@ -222,10 +232,26 @@ impl Socket {
             Ok(Said::Ping) => send(wire, Message::text("pong")).await.map(Ok),
             Ok(Said::Wish) => {
                 let told = self.tell(wire).await?;
+                if !std::mem::replace(&mut self.is_page, true) {
+                    let stands = !self.notice.borrow().lines.is_empty();
+                    if stands {
+                        self.notify(wire).await?;
+                    }
+                }
                 Ok(told.map_err(|problem| Closing::of(&problem)))
             }
             Err(closing) => Ok(Err(closing)),
         }
+    }
+
+    /// Sends the site's notice to a page.
+    async fn notify(&mut self, wire: &mut Wire) -> Result<(), Gone> {
+        let notice = self.notice.borrow_and_update().clone();
+        if !self.is_page || notice.space.as_ref() != Some(&self.space) {
+            return Ok(());
+        }
+        let frame = serde_json::json!({ "notice": notice.lines });
+        send(wire, Message::text(frame.to_string())).await
     }
 
     /// Sends what lies behind its place.

@@ -48,6 +48,13 @@ impl<G: Ground> Walk<'_, G> {
         Tree::Fresh(Box::new(folder))
     }
 
+    /// Notes that nothing of a folder is published any more.
+    pub(super) fn all_left_out(&self, here: &Here<'_>, cached: Option<CachedFolder<'_>>) {
+        if let Some(cached) = cached {
+            all_gone(here.prefix, cached, &mut lock(&self.found.changes));
+        }
+    }
+
     /// Names that are new here are compared with their neighbours.
     fn judge_names(&self, here: &Here<'_>, folder: &Folder, cached: Option<CachedFolder<'_>>) {
         let is_new_file =

@@ -30,7 +30,10 @@ impl<G: Ground> Walk<'_, G> {
             let name = listing.name(listed);
             match self.link(here, name, listed, cached, &mut outcome) {
                 Ok(child) => children.extend(child),
-                Err(problem) => self.problem(&lossy(here, name), problem),
+                Err(problem) => {
+                    outcome.left_out.push(listed);
+                    self.problem(&lossy(here, name), problem);
+                }
             }
         }
         if !links.is_empty() {

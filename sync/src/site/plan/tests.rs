@@ -5,6 +5,8 @@ use super::super::sample::{DEPLOY, Site, ask, held, lookup, served, text};
 use super::*;
 use crate::id::BlobId;
 
+mod live;
+
 const ZSTD: (HeaderName, &str) = (header::ACCEPT_ENCODING, "gzip, br, zstd");
 const HASHED: &str = "app-4f3c2a1b9d.js";
 
@@ -25,7 +27,7 @@ fn ten() -> BlobId {
 fn sent(plan: &Plan) -> (Coding, Option<(u64, u64)>) {
     match &plan.body {
         PlanBody::Blob { coding, range, .. } => (*coding, *range),
-        PlanBody::Empty | PlanBody::Text(_) => panic!("no blob: {plan:?}"),
+        PlanBody::Empty | PlanBody::Text(_) | PlanBody::Page(_) => panic!("no blob: {plan:?}"),
     }
 }
 

@@ -1,0 +1,360 @@
+//! Continuous publishing: publishes a watched folder once for each build, until the user stops.
+//!
+//! A fault of the folder or of the server ends nothing here. It is reported, the site stays as it
+//! is, and the next scan or the next attempt may find it mended.
+
+use std::time::Duration;
+
+use pmx_sync::code::Code;
+use pmx_sync::id::Root;
+use pmx_sync::push::OutcomeKind;
+use pmx_sync::scan::Faults;
+
+use super::sync::{Job, Looked, Report};
+use super::trouble::{About, Troubles};
+use super::watch::{Found, Moment, Pace, Seen, Touched, Verdict, Wake, Watch};
+use super::{Context, Ended};
+use crate::client::http::Client;
+use crate::error::Failure;
+use crate::local::{Local, Look, check_empty};
+
+/// After which time everything is scanned, where a scan looked at a part only.
+const RELOOK: Duration = Duration::from_secs(1);
+
+/// After which times a publish is tried again that the network or the server interrupted.
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+const RETRY_MOST: Duration = Duration::from_secs(15);
+
+/// Publishes, and again whenever the folder changes. Only the first publish may fail the command,
+/// and not because the folder is still to be built.
+pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
+    // Watching starts first, so that no change falls between it and the first publish.
+    let watch = Watch::of(&job.folder.dir);
+    let client = job.client(context);
+    let mut follow = Follow::new(job, &client, context, watch, Box::new(|_| {}));
+    if let Err(failure) = follow.begin() {
+        match failure.code {
+            code if is_of_folder(code) => follow.unread(&failure),
+            _ => return Err(failure),
+        }
+    }
+    follow.go_on();
+    Ok(Ended::Done)
+}
+
+/// A job that is done whenever its folder changes.
+pub(super) struct Follow<'a> {
+    job: &'a Job,
+    client: &'a Client,
+    context: &'a Context<'a>,
+    watch: Watch,
+    pace: Pace,
+    troubles: Troubles<'a>,
+    touched: Touched,
+    /// What was published last.
+    shown: Option<Shown>,
+    /// What the last scan found.
+    seen: Option<Root>,
+    /// What the server refused.
+    refused: Option<Root>,
+    faults: Faults,
+    /// Whether the site's address is on stdout.
+    is_printed: bool,
+    next: Next,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Shown {
+    root: Root,
+    files: u64,
+}
+
+/// When the folder is scanned though no event came.
+#[derive(Debug, Default)]
+struct Next {
+    poll: Moment,
+    relook: Option<Moment>,
+    retry: Option<Moment>,
+    backoff: Duration,
+}
+
+impl<'a> Follow<'a> {
+    /// `show` shows problems in open pages.
+    pub(super) fn new(
+        job: &'a Job,
+        client: &'a Client,
+        context: &'a Context<'a>,
+        watch: Watch,
+        show: Box<dyn Fn(Vec<String>) + 'a>,
+    ) -> Self {
+        Self {
+            job,
+            client,
+            context,
+            watch,
+            pace: Pace::default(),
+            troubles: Troubles::new(context.ui, show),
+            touched: Touched::default(),
+            shown: None,
+            seen: None,
+            refused: None,
+            faults: Faults::LeaveOut,
+            is_printed: false,
+            next: Next::default(),
+        }
+    }
+
+    /// Publishes what is there at the start, and prints the result.
+    pub(super) fn begin(&mut self) -> Result<(), Failure> {
+        let look = Look {
+            touched: None,
+            faults: self.faults,
+        };
+        let looked = self.job.look(self.client, self.context, look)?;
+        let problems = left_out(&looked.local);
+        let report = self.job.send(looked, self.client, self.context)?;
+        self.name(problems);
+        self.print(&report);
+        self.published(&report);
+        Ok(())
+    }
+
+    /// The same where nothing that fails ends the command, and which prints the address itself.
+    pub(super) fn begin_anyway(&mut self) {
+        self.is_printed = true;
+        match self.begin() {
+            Ok(()) => {}
+            Err(failure) if is_of_folder(failure.code) => self.unread(&failure),
+            Err(failure) => self.failed(&failure, None),
+        }
+    }
+
+    /// Publishes whenever something changes, until the user wants to stop.
+    pub(super) fn go_on(&mut self) {
+        loop {
+            self.judge_watch();
+            let until = self.next.at(self.pace.due());
+            match self.watch.wait(until, &self.context.interrupt) {
+                Wake::Interrupted => return,
+                Wake::Events(happened) => {
+                    let now = self.watch.now();
+                    for event in happened {
+                        self.pace.note(&event.seen, now);
+                        self.touched.add(event.folder.as_deref());
+                    }
+                }
+                Wake::Time => {}
+            }
+            let now = self.watch.now();
+            match self.pace.due() {
+                Some(due) if due <= now => self.look(),
+                None if self.next.at(None) <= now => {
+                    self.touched = Touched::default();
+                    self.look();
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+
+    fn judge_watch(&mut self) {
+        match self.watch.lack() {
+            Some(why) => {
+                let line =
+                    format!("changes may be seen late: {why}; scanning every second instead");
+                self.troubles.warn(About::Watching, vec![line]);
+            }
+            None => self.troubles.over(About::Watching),
+        }
+    }
+
+    /// Scans the folder, and publishes what is found if its time has come.
+    fn look(&mut self) {
+        // What was left out is found again by a look at everything alone.
+        let is_whole = self.touched.folders.is_none() || self.troubles.has(About::Paths);
+        if is_whole {
+            self.watch.settle();
+            self.touched = Touched::default();
+        }
+        let started = self.watch.now();
+        let look = Look {
+            touched: self.touched.folders.as_ref(),
+            faults: self.faults,
+        };
+        let looked = self.job.look(self.client, self.context, look);
+        let now = self.watch.now();
+        self.next.retry = None;
+        self.next.relook = (!is_whole).then_some(now + RELOOK);
+        self.next.poll = self.watch.poll_at(now.saturating_sub(started));
+        match looked {
+            Ok(looked) => self.found(looked),
+            Err(failure) => self.unread(&failure),
+        }
+    }
+
+    /// Publishes what a scan found, or waits for more.
+    fn found(&mut self, looked: Looked) {
+        let local = &looked.local;
+        let root = local.root();
+        let was = self.seen.replace(root);
+        let now = self.watch.now();
+        let is_shown = self.shown.is_some_and(|shown| shown.root == root);
+        // Where no events come, what differs from the last scan is one.
+        let is_silent = self.pace.due().is_none() || self.watch.lack().is_some();
+        if !is_shown && is_silent && was != Some(root) {
+            self.pace.note(&Seen::Anything, now);
+        }
+        if let Err(failure) = check_empty(local.totals(), self.job.allow_empty) {
+            return self.unread(&failure);
+        }
+        let problems = left_out(local);
+        let mut found = self.compared(local);
+        if problems.as_slice() != self.troubles.lines(About::Paths) && !problems.is_empty() {
+            found.passing += 1;
+        }
+        if self.pace.judge(&found, now) == Verdict::Wait {
+            return;
+        }
+        self.troubles.over(About::Folder);
+        self.name(problems);
+        self.faults = Faults::LeaveOut;
+        if is_shown {
+            local.keep(&[root]);
+            self.touched = Touched::NOWHERE;
+            self.troubles.over(About::Publishing);
+            self.pace.settled(false, self.watch.now());
+            return;
+        }
+        self.publish(looked);
+    }
+
+    fn publish(&mut self, looked: Looked) {
+        let root = looked.local.root();
+        match self.job.send(looked, self.client, self.context) {
+            Ok(report) => {
+                self.print(&report);
+                self.published(&report);
+            }
+            Err(failure) => self.failed(&failure, Some(root)),
+        }
+    }
+
+    fn print(&mut self, report: &Report) {
+        let ui = self.context.ui;
+        if !self.is_printed {
+            report.print(ui);
+        } else if report.outcome.kind == OutcomeKind::Unchanged {
+            ui.detail(report.sentence());
+        } else {
+            ui.note(report.sentence());
+            report.print_object(ui);
+        }
+        self.is_printed = true;
+    }
+
+    fn published(&mut self, report: &Report) {
+        self.shown = Some(Shown {
+            root: report.root,
+            files: report.totals.files,
+        });
+        self.refused = None;
+        self.next.backoff = Duration::ZERO;
+        self.touched = Touched::NOWHERE;
+        self.troubles.over(About::Folder);
+        self.troubles.over(About::Publishing);
+        let now = self.watch.now();
+        self.next.poll = self.watch.poll_at(Duration::ZERO);
+        self.pace.settled(true, now);
+    }
+
+    /// Reports what the server or the network refused. What may pass by itself is tried again.
+    fn failed(&mut self, failure: &Failure, root: Option<Root>) {
+        let now = self.watch.now();
+        if root != self.refused {
+            // Another attempt of the user: the answer is due again.
+            self.troubles.forget(About::Publishing);
+        }
+        self.refused = root;
+        self.troubles.fail(About::Publishing, failure);
+        // After a failure nobody knows what the cache is worth.
+        self.touched = Touched::default();
+        self.pace.settled(false, now);
+        if failure.code.retriable() {
+            let backoff = self.next.backoff;
+            self.next.retry = Some(now + backoff.max(RETRY_FIRST));
+            self.next.backoff = (backoff.max(RETRY_FIRST) * 2).min(RETRY_MOST);
+        }
+    }
+
+    /// A scan failed. What a build in progress explains is scanned again before it is reported.
+    fn unread(&mut self, failure: &Failure) {
+        let now = self.watch.now();
+        if is_of_folder(failure.code) && !self.troubles.has(About::Folder) {
+            if self.pace.due().is_none() {
+                self.pace.note(&Seen::Anything, now);
+            }
+            if self.pace.again(now) == Verdict::Wait {
+                return;
+            }
+        }
+        if failure.code == Code::ChangedDuringRead {
+            self.faults = Faults::LeaveOutChanging;
+        }
+        self.troubles.fail(About::Folder, failure);
+        self.touched = Touched::default();
+        self.pace.settled(false, now);
+    }
+
+    /// What a scan found, compared with what was published last.
+    fn compared(&self, local: &Local) -> Found {
+        let Some(shown) = self.shown.filter(|shown| local.knows(&shown.root)) else {
+            return Found::default();
+        };
+        let changes = local.changes_since(shown.root).unwrap_or_default();
+        Found::of(&changes, shown.files)
+    }
+
+    /// Names the paths that are left out.
+    fn name(&mut self, problems: Vec<String>) {
+        if problems.is_empty() {
+            self.troubles.over(About::Paths);
+        } else {
+            self.troubles.warn(About::Paths, problems);
+        }
+    }
+}
+
+impl Next {
+    fn at(&self, due: Option<Moment>) -> Moment {
+        // A folder that changes is scanned when its pace says so.
+        due.unwrap_or_else(|| {
+            let early = [self.relook, self.retry].into_iter().flatten();
+            early.fold(self.poll, Moment::min)
+        })
+    }
+}
+
+/// Whether a build in progress explains such a failure.
+fn is_of_folder(code: Code) -> bool {
+    matches!(
+        code,
+        Code::SourceMissing
+            | Code::EmptySite
+            | Code::BuildIncomplete
+            | Code::ChangedDuringRead
+            | Code::Unreadable
+    )
+}
+
+/// The paths that are left out, as lines.
+fn left_out(local: &Local) -> Vec<String> {
+    let left_out = local.scan().left_out();
+    let named = left_out.problems.iter();
+    let mut lines: Vec<String> = named
+        .map(|problem| format!("left out: {problem}"))
+        .collect();
+    if left_out.unlisted > 0 {
+        lines.push(format!("and {} more are left out", left_out.unlisted));
+    }
+    lines
+}

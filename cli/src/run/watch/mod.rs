@@ -1,0 +1,409 @@
+//! Folder watching: waits for changes of the folder that a name leads to.
+//!
+//! Events name the folders in which something happened, and a scan finds what: it looks at those
+//! alone, so that saving one file of many is published at once. Where events do not say enough (a
+//! folder came, went or was replaced; some were lost), the scan looks at everything. No watcher
+//! sees everything, so the folder is also scanned every few seconds, and oftener where the system
+//! does not report changes at all.
+
+mod own;
+mod pace;
+mod trace;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use notify::event::{AccessKind, AccessMode, CreateKind, ModifyKind, RemoveKind};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+
+use crate::interrupt::Interrupt;
+use own::Own;
+pub(super) use pace::{Found, Moment, Pace, Seen, Verdict};
+use trace::{End, Trace};
+
+/// How often an interrupt is looked for.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often the way to the folder is followed anew, in case that no event reports its change.
+const TRACE_EVERY: Duration = Duration::from_millis(500);
+
+/// How often everything is scanned though no event came.
+const POLL_EVERY: Duration = Duration::from_secs(4);
+
+/// The same where the system does not report changes.
+const POLL_DEGRADED: Duration = Duration::from_secs(1);
+
+/// A scan takes at most such a part of the time between two.
+const POLL_SHARE: u32 = 40;
+
+/// A folder that is being watched by its name.
+pub(super) struct Watch {
+    name: PathBuf,
+    started: Instant,
+    trace: Trace,
+    traced: Instant,
+    source: Source,
+    /// Whether watched folders went, so that what has their names now may not be watched.
+    is_stale: bool,
+    own: Own,
+}
+
+/// Where events come from.
+struct Source {
+    events: Receiver<notify::Result<Event>>,
+    /// Kept for its threads.
+    _watcher: Option<RecommendedWatcher>,
+    /// Why the system does not report all changes.
+    lack: Option<String>,
+}
+
+/// Where something happened.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Touched {
+    /// The folders, by their paths below the watched one; nothing if it may be anywhere.
+    pub(super) folders: Option<BTreeSet<String>>,
+}
+
+/// Why a wait is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wake {
+    /// The user wants to stop.
+    Interrupted,
+    /// Something happened.
+    Events(Vec<Happened>),
+    /// The time is up.
+    Time,
+}
+
+/// One event, and where it happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Happened {
+    pub(super) seen: Seen,
+    pub(super) folder: Option<String>,
+}
+
+impl Happened {
+    const ANYWHERE: Self = Self {
+        seen: Seen::Anything,
+        folder: None,
+    };
+}
+
+impl Touched {
+    /// Nothing happened yet.
+    pub(super) const NOWHERE: Self = Self {
+        folders: Some(BTreeSet::new()),
+    };
+
+    /// Adds where something happened.
+    pub(super) fn add(&mut self, folder: Option<&str>) {
+        match (&mut self.folders, folder) {
+            (Some(folders), Some(folder)) => {
+                folders.insert(folder.to_owned());
+            }
+            (_, None) => self.folders = None,
+            (None, Some(_)) => {}
+        }
+    }
+}
+
+impl Watch {
+    /// Starts to watch a folder, which need not be there yet.
+    pub(super) fn of(dir: &Path) -> Self {
+        let trace = Trace::of(dir);
+        Self {
+            name: dir.to_owned(),
+            started: Instant::now(),
+            source: Source::of(&trace),
+            trace,
+            traced: Instant::now(),
+            is_stale: false,
+            own: Own::default(),
+        }
+    }
+
+    /// How long the watch runs.
+    pub(super) fn now(&self) -> Moment {
+        self.started.elapsed()
+    }
+
+    /// Why the system does not report all changes, so that the folder is scanned often instead.
+    pub(super) fn lack(&self) -> Option<&str> {
+        self.source.lack.as_deref()
+    }
+
+    /// When everything is scanned next though no event came, after a scan that took so long.
+    pub(super) fn poll_at(&self, took: Duration) -> Moment {
+        let every = match self.source.lack {
+            Some(_) => POLL_DEGRADED,
+            None => POLL_EVERY,
+        };
+        self.now() + every.max(took * POLL_SHARE)
+    }
+
+    /// Waits for events, at most until a point of time.
+    pub(super) fn wait(&mut self, until: Moment, interrupt: &Interrupt) -> Wake {
+        loop {
+            if interrupt.is_raised() {
+                return Wake::Interrupted;
+            }
+            if self.traced.elapsed() >= TRACE_EVERY && self.renewed() {
+                return Wake::Events(vec![Happened::ANYWHERE]);
+            }
+            let left = until.saturating_sub(self.now());
+            match self.source.events.recv_timeout(left.min(TICK)) {
+                Ok(first) => {
+                    let happened = self.taken(first);
+                    if !happened.is_empty() {
+                        return Wake::Events(happened);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                // There is no watcher: the sender went with it.
+                Err(RecvTimeoutError::Disconnected) => std::thread::sleep(left.min(TICK)),
+            }
+            if self.now() >= until {
+                return Wake::Time;
+            }
+        }
+    }
+
+    /// Sees to it that everything is watched which a scan is about to look at.
+    pub(super) fn settle(&mut self) {
+        if self.is_stale && !self.renewed() {
+            self.source = Source::of(&self.trace);
+        }
+        self.is_stale = false;
+    }
+
+    /// Takes an event and all that are there already.
+    fn taken(&mut self, first: notify::Result<Event>) -> Vec<Happened> {
+        let mut happened = Vec::new();
+        let mut is_way = false;
+        let mut next = Some(first);
+        while let Some(event) = next {
+            match event {
+                Ok(event) => {
+                    is_way |= event.paths.iter().any(|path| self.trace.passes(path));
+                    happened.extend(self.below(&event));
+                }
+                Err(error) => {
+                    if matches!(error.kind, notify::ErrorKind::MaxFilesWatch) {
+                        self.source.lack = Some(lack(&error));
+                    }
+                    // An error means lost events.
+                    happened.push(Happened::ANYWHERE);
+                }
+            }
+            next = self.source.events.try_recv().ok();
+        }
+        if is_way && self.renewed() {
+            happened.push(Happened::ANYWHERE);
+        }
+        happened
+    }
+
+    /// What an event says of the folder's content.
+    fn below(&mut self, event: &Event) -> Vec<Happened> {
+        if event.need_rescan() || event.paths.is_empty() {
+            self.is_stale = true;
+            return vec![Happened::ANYWHERE];
+        }
+        let End::Folder(folder) = self.trace.end() else {
+            return Vec::new();
+        };
+        let mut happened = Vec::new();
+        let mut is_stale = false;
+        for path in &event.paths {
+            let Ok(below) = path.strip_prefix(folder) else {
+                continue;
+            };
+            if !below.as_os_str().is_empty() && self.own.holds(folder, path) {
+                continue;
+            }
+            // What a folder's name stands for now may be another folder.
+            let is_folder = is_of_folder(event.kind) || below.as_os_str().is_empty();
+            if is_folder || path.is_dir() {
+                is_stale = true;
+                happened.push(Happened::ANYWHERE);
+            } else {
+                happened.push(of_file(event.kind, below));
+            }
+        }
+        self.is_stale |= is_stale;
+        happened
+    }
+
+    /// Follows the name anew, and watches what it leads to if that is another folder now.
+    fn renewed(&mut self) -> bool {
+        self.traced = Instant::now();
+        let trace = Trace::of(&self.name);
+        if trace == self.trace {
+            return false;
+        }
+        self.source = Source::of(&trace);
+        self.trace = trace;
+        self.is_stale = false;
+        true
+    }
+}
+
+impl Source {
+    /// Watches the folder at the end of a way, and each entry on the way.
+    fn of(trace: &Trace) -> Self {
+        let (sender, events) = channel();
+        let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+            if event.as_ref().map_or(true, |event| matters(event.kind)) {
+                // The receiver is gone when the watch is renewed.
+                let _ = sender.send(event);
+            }
+        });
+        let mut watcher = match watcher {
+            Ok(watcher) => watcher,
+            Err(error) => {
+                return Self {
+                    events,
+                    _watcher: None,
+                    lack: Some(lack(&error)),
+                };
+            }
+        };
+        for parent in trace.parents() {
+            // A parent that can't be watched is left to the regular look at the way.
+            let _ = watcher.watch(parent, RecursiveMode::NonRecursive);
+        }
+        let mut missed = None;
+        if let End::Folder(folder) = trace.end() {
+            let watched = watcher.watch(folder, RecursiveMode::Recursive);
+            missed = watched.err().map(|error| lack(&error));
+            missed = missed.or_else(|| remote(folder));
+        }
+        Self {
+            events,
+            _watcher: Some(watcher),
+            lack: missed,
+        }
+    }
+}
+
+fn lack(error: &notify::Error) -> String {
+    match error.kind {
+        notify::ErrorKind::MaxFilesWatch => {
+            "the system's limit of watched files is reached (fs.inotify.max_user_watches)".into()
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// Why a file system may not report changes: other machines make them.
+#[cfg(target_os = "linux")]
+fn remote(folder: &Path) -> Option<String> {
+    // statfs(2), and the headers of the kernel it refers to.
+    const REMOTE: [(u64, &str); 9] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB"),
+        (0x0102_1997, "9P"),
+        (0x6573_5546, "FUSE"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+        (0x786f_4256, "VirtualBox shared folder"),
+    ];
+    let kind = rustix::fs::statfs(folder).ok()?.f_type;
+    let kind = u64::try_from(kind).unwrap_or_default() & 0xffff_ffff;
+    let (_, name) = REMOTE.iter().find(|(magic, _)| *magic == kind)?;
+    Some(format!("the folder lies on a {name} file system"))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn remote(_folder: &Path) -> Option<String> {
+    None
+}
+
+/// Reading is no change; a program that closes a file after writing ends one.
+fn matters(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(access) => access == AccessKind::Close(AccessMode::Write),
+        EventKind::Any
+        | EventKind::Create(_)
+        | EventKind::Modify(_)
+        | EventKind::Remove(_)
+        | EventKind::Other => true,
+    }
+}
+
+fn is_of_folder(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Create(CreateKind::Folder)
+            | EventKind::Remove(RemoveKind::Folder)
+            | EventKind::Modify(ModifyKind::Other)
+            | EventKind::Other
+            | EventKind::Any
+    )
+}
+
+fn of_file(kind: EventKind, below: &Path) -> Happened {
+    let Some(path) = below.to_str() else {
+        return Happened::ANYWHERE;
+    };
+    let path = path.replace(std::path::MAIN_SEPARATOR, "/");
+    let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
+    let folder = Some(folder.to_owned());
+    let seen = match kind {
+        EventKind::Modify(ModifyKind::Data(_)) if cfg!(target_os = "linux") => Seen::Written(path),
+        EventKind::Access(_) => Seen::Closed(path),
+        _ => Seen::Moved(path),
+    };
+    Happened { seen, folder }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    /// The folders in which `change` changes something, or that it may be anywhere.
+    fn after(home: &Path, change: impl FnOnce()) -> Option<Vec<String>> {
+        let mut watch = Watch::of(home);
+        change();
+        let until = Duration::from_secs(10);
+        let mut touched = Touched::NOWHERE;
+        let mut quiet = until;
+        while let Wake::Events(happened) = watch.wait(quiet, &Interrupt::default()) {
+            for event in happened {
+                touched.add(event.folder.as_deref());
+            }
+            quiet = watch.now() + Duration::from_millis(60);
+        }
+        touched.folders.map(|folders| folders.into_iter().collect())
+    }
+
+    #[test]
+    fn watch_names_the_folder_of_a_saved_file_and_nothing_for_a_moved_folder() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |path: &str| home.path().join(path);
+        fs::create_dir_all(at("a/b")).unwrap();
+        fs::write(at("a/b/x"), "1").unwrap();
+        fs::write(at("y"), "1").unwrap();
+        let saved = || fs::write(at("a/b/x"), "2").unwrap();
+        assert_eq!(after(home.path(), saved), Some(vec!["a/b".into()]));
+        let moved = || fs::rename(at("a/b/x"), at("z")).unwrap();
+        let both = vec![String::new(), "a/b".into()];
+        assert_eq!(after(home.path(), moved), Some(both));
+        let gone = || fs::remove_file(at("y")).unwrap();
+        assert_eq!(after(home.path(), gone), Some(vec![String::new()]));
+        assert_eq!(
+            after(home.path(), || fs::rename(at("a"), at("c")).unwrap()),
+            None
+        );
+        assert_eq!(
+            after(home.path(), || fs::create_dir(at("d")).unwrap()),
+            None
+        );
+    }
+}

@@ -1,0 +1,302 @@
+//! Publish pacing: decides, from events and a clock, when a folder is scanned and published.
+//!
+//! A build writes its output over a while, and some builds empty the folder first. A publish in
+//! between would show readers half a site. So the pace waits for quiet, and for more quiet where
+//! more is missing. Each wait has a bound, so that a deletion that is meant is published too.
+//!
+//! Nothing here reads a clock: each call names the time since the watch started, which no change
+//! of the system's date moves.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use pmx_sync::manifest::Change;
+
+/// A point of time: how long the watch runs.
+pub(in crate::run) type Moment = Duration;
+
+/// Quiet after events of one file that is no page: an editor writes a file in several steps.
+const QUIET_FILE: Duration = Duration::from_millis(25);
+
+/// Quiet after events of a page, or of several files: longer than the pauses of a build.
+const QUIET_BUILD: Duration = Duration::from_millis(200);
+
+/// Quiet while something is missing or was missing a moment ago.
+const QUIET_HELD: Duration = Duration::from_millis(300);
+
+/// Quiet while a program has a file open that it wrote to.
+const QUIET_OPEN: Duration = Duration::from_secs(1);
+
+/// Quiet after a file became empty: the program that truncated it has yet to write it.
+const QUIET_EMPTIED: Duration = Duration::from_millis(1_500);
+
+/// Quiet where an editor's backup or a new fault appeared: most are gone in a moment.
+const QUIET_PASSING: Duration = Duration::from_secs(1);
+
+/// Quiet where one file of many is missing, and how much more where all are.
+const QUIET_MISSING: Duration = Duration::from_millis(500);
+const QUIET_MISSING_ALL: Duration = Duration::from_millis(4_500);
+
+/// The longest quiet that anything waits for.
+const QUIET_MOST: Duration = Duration::from_secs(5);
+
+/// How many times the longest pause of a build counts as its end.
+const PAUSES: u32 = 4;
+
+/// Waits end after so many times the quiet, even if events never pause.
+const BOUND_TIMES: u32 = 12;
+
+/// The least bound: what changes all the time is published this often.
+const BOUND_LEAST: Duration = Duration::from_secs(2);
+
+/// A change this shortly after a publish belongs to the same build.
+const SAME_BUILD: Duration = Duration::from_millis(600);
+
+/// Files that are noted as open. Beyond these, the others count as closed.
+const OPEN_MAX: usize = 1_000;
+
+/// What an event reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(in crate::run) enum Seen {
+    /// A program wrote to this file and may go on.
+    Written(String),
+    /// A program closed this file after writing.
+    Closed(String),
+    /// This file appeared, went or was renamed.
+    Moved(String),
+    /// Anything may have changed.
+    Anything,
+}
+
+/// What a scan found, compared with what was published last.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::run) struct Found {
+    /// Files that were published, are gone and have no successor.
+    pub(in crate::run) missing: u64,
+    /// Files that were published.
+    pub(in crate::run) of: u64,
+    /// Files that are empty and were not.
+    pub(in crate::run) emptied: u64,
+    /// Backups and temporary files of editors, and faults, that are new.
+    pub(in crate::run) passing: u64,
+}
+
+/// What becomes of a scan's result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::run) enum Verdict {
+    /// It is published.
+    Publish,
+    /// The folder is scanned again later.
+    Wait,
+}
+
+/// The pace of one watch.
+#[derive(Debug, Default)]
+pub(in crate::run) struct Pace {
+    episode: Option<Episode>,
+    /// Files that were written to and not closed since.
+    open: BTreeSet<String>,
+    /// When the last publish was made.
+    published: Option<Moment>,
+}
+
+/// Changes that are not published yet.
+#[derive(Debug)]
+struct Episode {
+    first: Moment,
+    last: Moment,
+    /// The longest pause between two changes.
+    pause: Duration,
+    /// The one file that changed; nothing if several did.
+    only: Option<String>,
+    /// When the folder is scanned next.
+    due: Moment,
+    /// When it is scanned even if changes never pause.
+    bound: Moment,
+    /// Whether a scan was held back.
+    held: bool,
+}
+
+impl Pace {
+    /// Takes an event.
+    pub(in crate::run) fn note(&mut self, seen: &Seen, now: Moment) {
+        match seen {
+            Seen::Written(path) if self.open.len() < OPEN_MAX => {
+                self.open.insert(path.clone());
+            }
+            Seen::Closed(path) => {
+                self.open.remove(path);
+            }
+            Seen::Moved(path) => {
+                self.open.remove(path);
+            }
+            Seen::Anything => self.open.clear(),
+            Seen::Written(_) => {}
+        }
+        let path = match seen {
+            Seen::Written(path) | Seen::Closed(path) | Seen::Moved(path) => Some(path.clone()),
+            Seen::Anything => None,
+        };
+        let (open, published) = (!self.open.is_empty(), self.published);
+        let episode = self.episode.get_or_insert_with(|| Episode {
+            first: now,
+            last: now,
+            pause: Duration::ZERO,
+            only: path.clone(),
+            due: now,
+            bound: now + BOUND_LEAST,
+            held: published.is_some_and(|then| now.saturating_sub(then) < SAME_BUILD),
+        });
+        episode.pause = episode.pause.max(now.saturating_sub(episode.last));
+        episode.last = episode.last.max(now);
+        if episode.only != path {
+            episode.only = None;
+        }
+        episode.due = episode.scan_at(open);
+    }
+
+    /// When the folder is to be scanned: nothing as long as nothing changes.
+    pub(in crate::run) fn due(&self) -> Option<Moment> {
+        self.episode.as_ref().map(|episode| episode.due)
+    }
+
+    /// Decides about a scan's result.
+    pub(in crate::run) fn judge(&mut self, found: &Found, now: Moment) -> Verdict {
+        let open = !self.open.is_empty();
+        let Some(episode) = &mut self.episode else {
+            return Verdict::Publish;
+        };
+        let quiet = episode.quiet(found);
+        episode.bound = episode.first + BOUND_LEAST.max(quiet * BOUND_TIMES);
+        let at = (episode.last + quiet).min(episode.bound);
+        if now >= at {
+            return Verdict::Publish;
+        }
+        episode.held = true;
+        // What was missing may be back before the quiet is over.
+        episode.due = at.min(episode.scan_at(open).max(now + QUIET_HELD));
+        Verdict::Wait
+    }
+
+    /// Decides about a scan that failed since the folder is being built: it is given up for now
+    /// (`Publish`), or made again.
+    pub(in crate::run) fn again(&mut self, now: Moment) -> Verdict {
+        let Some(episode) = &mut self.episode else {
+            return Verdict::Publish;
+        };
+        episode.bound = episode.first + QUIET_MOST * BOUND_TIMES;
+        if now >= (episode.last + QUIET_MOST).min(episode.bound) {
+            return Verdict::Publish;
+        }
+        episode.due = now + QUIET_HELD;
+        Verdict::Wait
+    }
+
+    /// Ends the episode: its changes are published, or were none.
+    pub(in crate::run) fn settled(&mut self, published: bool, now: Moment) {
+        self.episode = None;
+        // A log may stay open for ever; what is written to it later is noted anew.
+        self.open.clear();
+        if published {
+            self.published = Some(now);
+        }
+    }
+}
+
+impl Episode {
+    /// The next scan: after a quiet, or at a bound if there is none.
+    fn scan_at(&self, open: bool) -> Moment {
+        let quiet = if self.held {
+            QUIET_HELD
+        } else if self.only.as_deref().is_some_and(|path| !is_page(path)) {
+            QUIET_FILE
+        } else {
+            QUIET_BUILD
+        };
+        // A program that pauses longer is given longer, and one that has a file open longest.
+        let paused = (self.pause * 2).min(QUIET_OPEN / 2);
+        let quiet = if open { QUIET_OPEN } else { quiet.max(paused) };
+        (self.last + quiet).min(self.bound)
+    }
+
+    /// The quiet after which such a result is published.
+    fn quiet(&self, found: &Found) -> Duration {
+        let mut quiet = Duration::ZERO;
+        if found.missing > 0 {
+            let share = found.missing.min(found.of) as f64 / found.of.max(1) as f64;
+            let more = QUIET_MISSING_ALL.mul_f64(share);
+            let paused = self.pause * PAUSES;
+            quiet = (QUIET_MISSING + more).max(paused).min(QUIET_MOST);
+        }
+        if found.emptied > 0 {
+            quiet = quiet.max(QUIET_EMPTIED);
+        }
+        if found.passing > 0 {
+            quiet = quiet.max(QUIET_PASSING);
+        }
+        quiet
+    }
+}
+
+impl Found {
+    /// What changes a site of `of` files.
+    pub(in crate::run) fn of(changes: &[Change], of: u64) -> Self {
+        let empty = |change: &&Change| {
+            let was = change.before.as_ref().map_or(1, |entry| entry.size);
+            change.after.as_ref().is_some_and(|entry| entry.size == 0) && was > 0
+        };
+        let passing = |change: &&Change| {
+            let is_new = change.before.is_none() && change.after.is_some();
+            is_new && is_passing(change.path.name())
+        };
+        Self {
+            missing: missing(changes),
+            of,
+            emptied: changes.iter().filter(empty).count() as u64,
+            passing: changes.iter().filter(passing).count() as u64,
+        }
+    }
+}
+
+/// Files that went and that no new file replaces. A build names an asset anew when its content
+/// changes; readers of the old page still get the old asset. A page has no such successor.
+fn missing(changes: &[Change]) -> u64 {
+    let mut kinds = std::collections::BTreeMap::<(&str, &str), i64>::new();
+    for change in changes {
+        let path = change.path.as_str();
+        let (folder, name) = path.rsplit_once('/').unwrap_or(("", path));
+        let kind = if is_page(name) { name } else { extension(name) };
+        let count = kinds.entry((folder, kind)).or_default();
+        match (&change.before, &change.after) {
+            (Some(_), None) => *count += 1,
+            (None, Some(_)) => *count -= 1,
+            (Some(_), Some(_)) | (None, None) => {}
+        }
+    }
+    let missing = kinds.into_values().filter(|count| *count > 0);
+    missing.sum::<i64>().unsigned_abs()
+}
+
+fn extension(name: &str) -> &str {
+    name.rsplit_once('.').map_or("", |(_, extension)| extension)
+}
+
+fn is_page(path: &str) -> bool {
+    matches!(extension(path), "html" | "htm" | "xhtml")
+}
+
+/// Whether an editor or a program that writes safely makes such names for a moment.
+fn is_passing(name: &str) -> bool {
+    name.ends_with('~')
+        || name == "4913"
+        || (name.starts_with('#') && name.ends_with('#'))
+        || name.contains("___jb_")
+        || name.contains(".tmp")
+        || name.starts_with(".#")
+        || name.starts_with(".goutputstream")
+        || matches!(extension(name), "swp" | "swo" | "swx" | "kate-swp" | "part")
+        || (name.len() == 9 && name.starts_with("sed"))
+}
+
+#[cfg(test)]
+mod tests;

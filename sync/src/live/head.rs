@@ -1,0 +1,204 @@
+//! Head insertion point: where a script can be put into an HTML page without changing its tree.
+//!
+//! The HTML standard (section 13.2.6.4) skips white space, comments, a doctype and some end tags
+//! before the element `head` begins. The place is behind all of these, and behind the start tag of
+//! `head` if the page has one: an element there becomes the head's first child, and the parser is
+//! in the same state behind it. So nothing that follows needs to be understood: text of scripts,
+//! comments and attributes are never looked at.
+//!
+//! Tokens are cut as the standard's tokeniser cuts them (section 13.2.5). One that has no end is
+//! not passed: the place is before it.
+
+/// Where the live script goes; nothing if the page's encoding is none that ASCII text fits in.
+pub(super) fn insertion_point(page: &[u8]) -> Option<usize> {
+    if page.starts_with(&[0xfe, 0xff]) || page.starts_with(&[0xff, 0xfe]) {
+        return None;
+    }
+    let mut at = 0;
+    if page.starts_with(&[0xef, 0xbb, 0xbf]) {
+        at = 3;
+    }
+    while let Some(token) = token(page.get(at..).unwrap_or_default()) {
+        at += token.len;
+        if token.kind == Kind::Head {
+            break;
+        }
+    }
+    Some(at)
+}
+
+/// A token that stands before the head's content.
+struct Token {
+    kind: Kind,
+    len: usize,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The start of `head`: nothing is passed behind it.
+    Head,
+    /// Anything else that the parser skips or that only opens `html`.
+    Before,
+}
+
+/// The token at the beginning of a text, if the parser stays before the head's content with it.
+fn token(text: &[u8]) -> Option<Token> {
+    let before = |len| {
+        Some(Token {
+            kind: Kind::Before,
+            len,
+        })
+    };
+    match text {
+        [b'\t' | b'\n' | b'\x0c' | b'\r' | b' ', ..] => before(1),
+        [b'<', b'!', b'-', b'-', rest @ ..] => before(4 + comment(rest)?),
+        [b'<', b'/', b'>', ..] => before(3),
+        [b'<', b'/', letter, ..] if letter.is_ascii_alphabetic() => {
+            let (name, len) = tag(text.get(2..)?)?;
+            let ends = [&b"head"[..], b"body", b"html", b"br"];
+            let opens = ends.iter().any(|end| name.eq_ignore_ascii_case(end));
+            if opens { None } else { before(2 + len) }
+        }
+        // Doctypes end with the first `>`, also within quotes, as do other declarations, processing
+        // instructions and odd end tags, which are comments.
+        [b'<', b'!' | b'?', ..] | [b'<', b'/', _, ..] => before(through(text)?),
+        [b'<', letter, ..] if letter.is_ascii_alphabetic() => {
+            let (name, len) = tag(text.get(1..)?)?;
+            let kind = if name.eq_ignore_ascii_case(b"head") {
+                Kind::Head
+            } else if name.eq_ignore_ascii_case(b"html") {
+                Kind::Before
+            } else {
+                return None;
+            };
+            Some(Token { kind, len: 1 + len })
+        }
+        _ => None,
+    }
+}
+
+/// The length up to and with the first `>`.
+fn through(text: &[u8]) -> Option<usize> {
+    text.iter().position(|&b| b == b'>').map(|at| at + 1)
+}
+
+/// The length of a comment behind its `<!--`.
+fn comment(text: &[u8]) -> Option<usize> {
+    if text.starts_with(b">") {
+        return Some(1);
+    }
+    if text.starts_with(b"->") {
+        return Some(2);
+    }
+    let ends = |end: &[u8]| {
+        let at = text.windows(end.len()).position(|found| found == end);
+        at.map(|at| at + end.len())
+    };
+    match (ends(b"-->"), ends(b"--!>")) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// The name of a tag, and its length behind `<` or `</`.
+fn tag(text: &[u8]) -> Option<(&[u8], usize)> {
+    let is_end = |b: &u8| is_space(*b) || matches!(b, b'/' | b'>');
+    let name = text.get(..text.iter().position(is_end)?)?;
+    let mut at = name.len();
+    loop {
+        // Before an attribute's name.
+        match *text.get(at)? {
+            b'>' => return Some((name, at + 1)),
+            b'/' => at += 1,
+            b if is_space(b) => at += 1,
+            _ => at = attribute(text, at)?,
+        }
+    }
+}
+
+/// The end of the attribute that begins at `at`.
+fn attribute(text: &[u8], mut at: usize) -> Option<usize> {
+    // A name may begin with `=`.
+    at += 1;
+    while !matches!(*text.get(at)?, b'=' | b'/' | b'>') && !is_space(*text.get(at)?) {
+        at += 1;
+    }
+    let name_end = at;
+    while is_space(*text.get(at)?) {
+        at += 1;
+    }
+    if *text.get(at)? != b'=' {
+        return Some(name_end);
+    }
+    at += 1;
+    while is_space(*text.get(at)?) {
+        at += 1;
+    }
+    let quote = *text.get(at)?;
+    if matches!(quote, b'"' | b'\'') {
+        let rest = text.get(at + 1..)?;
+        let len = rest.iter().position(|&b| b == quote)?;
+        return Some(at + 1 + len + 1);
+    }
+    while !is_space(*text.get(at)?) && *text.get(at)? != b'>' {
+        at += 1;
+    }
+    Some(at)
+}
+
+const fn is_space(b: u8) -> bool {
+    matches!(b, b'\t' | b'\n' | b'\x0c' | b'\r' | b' ')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn insertion_point_is_behind_the_start_of_the_head() {
+        // The place is marked with `|`.
+        for marked in [
+            "|",
+            "|x",
+            " \n|text",
+            "|<p>x",
+            "|<body>x</body></html>",
+            "<!doctype html>|<title>x",
+            "<!DOCTYPE html PUBLIC \"-//W3C//DTD XHTML 1.0 Strict//EN\" 'x'>\n<html>\n<head>|\n<meta>",
+            "<!doctype html><!-- <head> --><html lang=en><!--x--> <head class='a>b'>|<base href=/>",
+            "<html a=\"<head>\" b='>' c=> <head\n/>|x",
+            "<html a = \"x\" b=c/d / =e='>'>|<script>'</body>'</script>",
+            "<!--><head>|",
+            "<!---><head>|",
+            "<!--a--!><head>|",
+            "<!-- a -- > <head> -->|<p>",
+            "<?xml version=\"1.0\"?><html>|<frameset>",
+            "<!x><![CDATA[<head>|]]>",
+            "</p a='>'></><//x><head>|</head>",
+            "|</head>x",
+            "|</br>",
+            "<html>|<header>x",
+            "|<headers>",
+            "|<plaintext><head>",
+            "|<template><head>",
+            "|<!-- no end <head>",
+            "<html>|<head a='x>",
+            "|<!doctype html",
+            "|<",
+            "|< head>",
+            "<head>|<head>",
+            "\u{feff} <head>|",
+        ] {
+            let page = marked.replace('|', "");
+            let at = insertion_point(page.as_bytes());
+            assert_eq!(at, marked.find('|'), "{marked}");
+        }
+    }
+
+    #[test]
+    fn insertion_point_needs_an_encoding_with_ascii() {
+        for page in [&b"\xff\xfe<\0h\0"[..], b"\xfe\xff\0<\0h"] {
+            assert_eq!(insertion_point(page), None);
+        }
+    }
+}

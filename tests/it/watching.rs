@@ -1,0 +1,250 @@
+//! Watching (`pmx sync --watch`, `pmx dev`): the ways in which build tools and editors write.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::world::{World, eventually};
+
+/// A `pmx` that watches, and what it printed so far: JSON lines of stdout.
+pub(crate) struct Watching {
+    process: Child,
+    lines: Arc<Mutex<Vec<Value>>>,
+}
+
+impl Watching {
+    /// Starts a command, and waits for its first line if it is to print one.
+    pub(crate) fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut process = command.arg("--json").spawn().unwrap();
+        let lines = Arc::new(Mutex::new(Vec::new()));
+        let stdout = BufReader::new(process.stdout.take().unwrap());
+        let all = Arc::clone(&lines);
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap();
+                all.lock().unwrap().push(line);
+            }
+        });
+        Self { process, lines }
+    }
+
+    /// Watches a folder of a world, and waits for its first publish.
+    fn of(world: &World, folder: &str) -> Self {
+        let watching = Self::start(world.command(&["sync", folder, "--space", "docs", "--watch"]));
+        watching.sees("a first publish", |line| line["type"] == "summary");
+        watching
+    }
+
+    fn count(&self, is: impl Fn(&Value) -> bool) -> usize {
+        let lines = self.lines.lock().unwrap();
+        lines.iter().filter(|line| is(line)).count()
+    }
+
+    /// Waits for a line.
+    pub(crate) fn sees(&self, what: &str, is: impl Fn(&Value) -> bool) {
+        eventually(what, || self.count(&is) > 0);
+    }
+
+    /// Publishes so far.
+    pub(crate) fn publishes(&self) -> usize {
+        self.count(|line| line["outcome"] == "published")
+    }
+
+    /// Waits for a number of publishes, and finds that there are no more.
+    pub(crate) fn published(&self, count: usize) {
+        eventually("as many publishes", || self.publishes() >= count);
+        assert_eq!(self.publishes(), count);
+    }
+
+    fn stop(mut self) -> Vec<Value> {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        let lines = self.lines.lock().unwrap();
+        lines.clone()
+    }
+}
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn says(kind: &'static str, text: &'static str) -> impl Fn(&Value) -> bool {
+    move |line| {
+        let message = line["message"].as_str().unwrap_or_default();
+        line["type"] == kind && message.contains(text)
+    }
+}
+
+fn shows(world: &World, path: &str, text: &str) -> bool {
+    world.get("docs", path).text().starts_with(text)
+}
+
+fn becomes(world: &World, path: &str, text: &str) {
+    eventually(&format!("{path} shows {text}"), || shows(world, path, text));
+}
+
+fn at(world: &World, path: &str) -> PathBuf {
+    world.temp.path().join(path)
+}
+
+fn put(folder: &Path, files: &[(&str, &str)]) {
+    for (path, content) in files {
+        let path = folder.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+}
+
+#[test]
+fn watch_follows_a_folder_that_is_removed_and_made_again() {
+    let world = World::new();
+    let site = world.site();
+    put(&site, &[("index.html", "r0"), ("sub/a.html", "a0")]);
+    let watching = Watching::of(&world, "site");
+    // The file system gives the new folder the number of the old one.
+    for round in ["r1", "r2", "r3"] {
+        fs::remove_dir_all(&site).unwrap();
+        put(&site, &[("index.html", round), ("sub/a.html", round)]);
+        becomes(&world, "/", round);
+        becomes(&world, "/sub/a", round);
+    }
+    for round in ["a1", "a2"] {
+        fs::remove_dir_all(site.join("sub")).unwrap();
+        put(&site, &[("sub/a.html", round)]);
+        becomes(&world, "/sub/a", round);
+    }
+    put(&site, &[("index.html", "edited")]);
+    becomes(&world, "/", "edited");
+    watching.published(7);
+}
+
+#[test]
+fn watch_follows_links_that_are_switched_and_folders_that_are_exchanged() {
+    let world = World::new();
+    for release in ["r1", "r2", "r3"] {
+        put(&at(&world, release), &[("public/index.html", release)]);
+    }
+    symlink("r1", at(&world, "current")).unwrap();
+    symlink("current/public", at(&world, "www")).unwrap();
+    let _watching = Watching::of(&world, "www");
+    // As `ln -sfn` does, and as Nix and Capistrano do: by a rename over the link.
+    symlink("r2", at(&world, "next")).unwrap();
+    fs::rename(at(&world, "next"), at(&world, "current")).unwrap();
+    becomes(&world, "/", "r2");
+    put(&at(&world, "r2"), &[("public/index.html", "r2, edited")]);
+    becomes(&world, "/", "r2, edited");
+    fs::remove_file(at(&world, "www")).unwrap();
+    symlink("r3/public", at(&world, "www")).unwrap();
+    becomes(&world, "/", "r3");
+    // A folder is renamed away, and another takes its place.
+    put(&at(&world, "new"), &[("index.html", "exchanged")]);
+    fs::rename(at(&world, "r3/public"), at(&world, "old")).unwrap();
+    fs::rename(at(&world, "new"), at(&world, "r3/public")).unwrap();
+    becomes(&world, "/", "exchanged");
+    put(&at(&world, "r3"), &[("public/index.html", "edited")]);
+    becomes(&world, "/", "edited");
+}
+
+#[test]
+fn watch_publishes_a_build_that_empties_the_folder_once() {
+    let world = World::new();
+    let site = world.site();
+    let pages: Vec<String> = (0..20).map(|n| format!("p{n}.html")).collect();
+    for page in &pages {
+        put(&site, &[(page, "v1")]);
+    }
+    let watching = Watching::of(&world, "site");
+    for page in &pages {
+        fs::remove_file(site.join(page)).unwrap();
+    }
+    for page in &pages {
+        put(&site, &[(page, "v2")]);
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(world.get("docs", "/p19").status, 200);
+    }
+    becomes(&world, "/p19", "v2");
+    watching.published(2);
+    // What is deleted on purpose goes.
+    fs::remove_file(site.join("p3.html")).unwrap();
+    eventually("p3 is gone", || world.get("docs", "/p3").status == 404);
+    watching.published(3);
+}
+
+#[test]
+fn watch_waits_for_the_content_of_a_file_that_became_empty() {
+    let world = World::new();
+    let site = world.site();
+    put(&site, &[("index.html", "one"), ("a.html", "a")]);
+    let watching = Watching::of(&world, "site");
+    put(&site, &[("index.html", "")]);
+    std::thread::sleep(Duration::from_millis(600));
+    assert!(shows(&world, "/", "one"));
+    put(&site, &[("index.html", "two")]);
+    becomes(&world, "/", "two");
+    // Chunks of one open file are one publish too.
+    let mut file = fs::File::create(site.join("a.html")).unwrap();
+    for chunk in ["first ", "second ", "third"] {
+        std::io::Write::write_all(&mut file, chunk.as_bytes()).unwrap();
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    drop(file);
+    becomes(&world, "/a", "first second third");
+    watching.published(3);
+}
+
+#[test]
+fn watch_goes_on_without_what_cannot_be_published() {
+    let world = World::new();
+    let site = world.site();
+    put(&site, &[("index.html", "one"), ("b.html", "b")]);
+    symlink("nowhere", site.join("dangling")).unwrap();
+    world.sync("docs", &[]).fails(3, "E_SYMLINK_ESCAPE");
+    let watching = Watching::of(&world, "site");
+    watching.sees("the link is named", says("warning", "\"dangling\""));
+    put(&site, &[("index.html", "two"), ("back\\slash.html", "x")]);
+    becomes(&world, "/", "two");
+    watching.sees("the name is named", says("warning", "slash.html"));
+    fs::remove_file(site.join("dangling")).unwrap();
+    fs::remove_file(site.join("back\\slash.html")).unwrap();
+    watching.sees("it is well again", says("recovered", "every path"));
+    let lines = watching.stop();
+    let warned = lines
+        .iter()
+        .filter(|line| says("warning", "left out")(line));
+    assert!(warned.count() <= 3, "{lines:#?}");
+}
+
+#[test]
+fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
+    let mut world = World::new();
+    let site = world.site();
+    fs::remove_dir_all(&site).unwrap_or_default();
+    let watching = Watching::start(world.command(&["sync", "site", "--space", "docs", "--watch"]));
+    std::thread::sleep(Duration::from_millis(300));
+    put(&site, &[("index.html", "one")]);
+    becomes(&world, "/", "one");
+    // A file in the folder's place, and back.
+    fs::rename(&site, at(&world, "away")).unwrap();
+    fs::write(&site, "a file").unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    fs::remove_file(&site).unwrap();
+    fs::rename(at(&world, "away"), &site).unwrap();
+    put(&site, &[("index.html", "two")]);
+    becomes(&world, "/", "two");
+    world.server.kill();
+    put(&site, &[("index.html", "three")]);
+    watching.sees("the failure", |line| line["code"] == "E_NETWORK");
+    world.restart();
+    becomes(&world, "/", "three");
+    watching.sees("it is well again", says("recovered", "published"));
+}
