@@ -124,10 +124,7 @@ impl Pace {
             Seen::Written(path) if self.open.len() < OPEN_MAX => {
                 self.open.insert(path.clone());
             }
-            Seen::Closed(path) => {
-                self.open.remove(path);
-            }
-            Seen::Moved(path) => {
+            Seen::Closed(path) | Seen::Moved(path) => {
                 self.open.remove(path);
             }
             Seen::Anything => self.open.clear(),
@@ -223,8 +220,9 @@ impl Episode {
     fn quiet(&self, found: &Found) -> Duration {
         let mut quiet = Duration::ZERO;
         if found.missing > 0 {
-            let share = found.missing.min(found.of) as f64 / found.of.max(1) as f64;
-            let more = QUIET_MISSING_ALL.mul_f64(share);
+            let all = QUIET_MISSING_ALL.as_millis() as u64;
+            let share = all.saturating_mul(found.missing.min(found.of)) / found.of.max(1);
+            let more = Duration::from_millis(share);
             let paused = self.pause * PAUSES;
             quiet = (QUIET_MISSING + more).max(paused).min(QUIET_MOST);
         }

@@ -1,5 +1,7 @@
 //! Injection against a browser's parser: the tree without the script is the tree of the page.
 
+#![allow(clippy::format_push_string)] // a tree is written for a comparison
+
 use html5ever::tendril::TendrilSink as _;
 use html5ever::tree_builder::TreeBuilderOpts;
 use html5ever::{ParseOpts, parse_document};
