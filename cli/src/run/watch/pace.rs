@@ -47,7 +47,7 @@ const PAUSES: u32 = 4;
 const BOUND_TIMES: u32 = 12;
 
 /// The least bound: what changes all the time is published this often.
-const BOUND_LEAST: Duration = Duration::from_secs(2);
+const BOUND_LEAST: Duration = Duration::from_secs(5);
 
 /// A change this shortly after a publish belongs to the same build.
 const SAME_BUILD: Duration = Duration::from_millis(600);

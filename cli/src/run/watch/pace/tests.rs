@@ -184,7 +184,7 @@ fn file_that_became_empty_waits_for_its_content() {
     folder.found.emptied = 0;
     folder.write("index.html");
     folder.pass(5_000);
-    assert_eq!(folder.published, [900]);
+    assert_eq!(folder.published, [1_100]);
     let mut folder = Folder::of(10);
     folder.write("index.html");
     folder.found.emptied = 1;
