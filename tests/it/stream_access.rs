@@ -88,6 +88,15 @@ fn streams_without_a_secret_are_closed_outside_local_mode(host: Host) {
     }
 }
 
+/// The operator's word counts in local mode too.
+#[test]
+fn open_streams_admit_foreign_pages_in_local_mode() {
+    let home = Home::new(Host::Embedded, &[("STREAM_ACCESS", "open")]);
+    let made = home.ask("PUT", "a", &[PAGE], b"");
+    assert_eq!(made.status, 201, "{made:?}");
+    assert_eq!(made.header("access-control-allow-origin"), Some("*"));
+}
+
 /// Local mode: programs of this machine need no credential, pages and proxies get nothing.
 #[test]
 fn local_mode_opens_streams_to_programs_of_this_machine() {

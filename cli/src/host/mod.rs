@@ -217,13 +217,17 @@ fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, Ho
         && domain.as_str() == "localhost"
         && config.public_url.is_none()
         && config.proxies.is_empty();
-    let origins = match &config.streams.settings.origins {
+    let streams = &config.streams.settings;
+    let opens_streams =
+        streams.origins == Origins::Any || streams.access.standing() == Standing::Open;
+    let origins = match &streams.origins {
         Origins::These(origins) => origins.clone(),
         Origins::Any | Origins::Unset => Vec::new(),
     };
     Ok(Front {
         hosts,
-        local: is_local.then(|| LocalMode::new(addr.port(), origins)),
+        local: is_local
+            .then(|| LocalMode::new(addr.port(), origins).with_open_streams(opens_streams)),
         proxies: Proxies(config.proxies.clone()),
         scheme: config.public_url.as_ref().map_or("http", |url| url.scheme),
     })

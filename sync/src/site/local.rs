@@ -14,6 +14,7 @@ use http::request::Parts;
 use super::host::Addressed;
 use super::hosts::Hosts;
 use crate::code::Code;
+use crate::stream::http::STREAMS_PATH;
 use crate::wire::Problem;
 
 /// From where a request can have come. A platform puts it into the request's extensions; without
@@ -69,12 +70,24 @@ const FORWARDING: [&str; 7] = [
 pub struct LocalMode {
     port: u16,
     origins: Vec<String>,
+    opens_streams: bool,
 }
 
 impl LocalMode {
     /// `port` is the listener's; `origins` are foreign ones that the operator admits.
     pub const fn new(port: u16, origins: Vec<String>) -> Self {
-        Self { port, origins }
+        Self {
+            port,
+            origins,
+            opens_streams: false,
+        }
+    }
+
+    /// The same, where the operator has opened streams to the pages of all origins.
+    #[must_use]
+    pub const fn with_open_streams(mut self, opens_streams: bool) -> Self {
+        self.opens_streams = opens_streams;
+        self
     }
 
     /// Refuses a request that names an unknown host, or that a foreign page makes. Nothing else
@@ -86,6 +99,9 @@ impl LocalMode {
         if addressed == Addressed::Unknown && !is_under(host, hosts) {
             let detail = format!("{host:?} is no host of this server, which is in local mode");
             return Some(Problem::new(Code::HostForeign, detail));
+        }
+        if self.opens_streams && addressed == Addressed::Api && is_of_streams(head) {
+            return None;
         }
         let ports = [Some(self.port), port_of(host)];
         let mut origins = head.headers.get_all(ORIGIN).iter().peekable();
@@ -122,6 +138,10 @@ impl LocalMode {
             && ports.contains(&port)
             && hosts.resolve(authority, Exposure::Local) != Addressed::Unknown
     }
+}
+
+fn is_of_streams(head: &Parts) -> bool {
+    head.uri.path().starts_with(STREAMS_PATH)
 }
 
 /// Characters of a foreign origin that an answer repeats.
@@ -227,6 +247,31 @@ mod tests {
         let own = ("origin", "http://localhost:8787");
         let two = [("host", "localhost:8787"), own, ("origin", "null")];
         assert_eq!(outcome(&hosts, &two), foreign);
+    }
+
+    #[test]
+    fn open_streams_admit_foreign_pages_and_nothing_else_does() {
+        let hosts = Hosts::new(Domain::parse("localhost").unwrap());
+        let foreign = Some(Code::Origin);
+        for (open, path, host, expected) in [
+            (true, "/v1/stream/a", "localhost:8787", None),
+            (
+                true,
+                "/v1/stream/a",
+                "evil.example",
+                Some(Code::HostForeign),
+            ),
+            (true, "/v1/stream/a", "docs.localhost:8787", foreign),
+            (true, "/api/publish/begin", "localhost:8787", foreign),
+            (false, "/v1/stream/a", "localhost:8787", foreign),
+        ] {
+            let request = http::Request::post(path).header("host", host);
+            let request = request.header("origin", "https://evil.example");
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let local = LocalMode::new(8787, Vec::new()).with_open_streams(open);
+            let refusal = local.refusal(&head, &hosts);
+            assert_eq!(refusal.map(|it| it.code), expected, "{open} {path} {host}");
+        }
     }
 
     #[test]

@@ -79,8 +79,8 @@ pub fn event(page: &Page, cursor: Cursor) -> Event {
     Event { bytes, end, then }
 }
 
-/// Whether a page tells a reader of events nothing: it is empty, or all of it waits for the rest of
-/// a character.
+/// Whether a page has nothing for a reader of events: it is empty, or all of it waits for the rest
+/// of a character.
 pub fn is_silent(page: &Page) -> bool {
     if page.is_at_end() {
         return false;

@@ -276,7 +276,7 @@ fn settings(vars: &[(&str, &str)]) -> Settings {
     Settings::read(var).unwrap()
 }
 
-/// The origin that may read the answer, and whether it is told apart from others.
+/// The origin that may read the answer.
 fn cors(settings: &Settings, method: &str, headers: &[(&str, &str)]) -> String {
     let mut request = Request::builder().method(method).uri("/v1/stream/news/a");
     for (name, value) in headers {
