@@ -282,8 +282,11 @@ impl Stream {
         for failure in &chores.failures {
             console_error!("{failure}");
         }
-        // If the stream expired, its readers need not wait any more.
-        self.bell.ring();
+        if engine.head(now()).is_err() {
+            // It is over: its readers need not wait any more. A ring for less would have them read,
+            // and each read makes the stream live longer.
+            self.bell.ring();
+        }
         self.tell().await;
         let next = engine.due(now()).map_err(failed)?;
         self.schedule(next, now()).await?;
