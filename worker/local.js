@@ -104,7 +104,7 @@ function modules(build) {
 // What the environment says about streams and pages, as `pmx serve` reads it.
 function variables() {
   const entries = Object.entries(process.env);
-  const known = /^((PMX_)?STREAM_[A-Z_]+|AUTH_TOKEN|CACHE_MODE|DEBUG_TIMING|LIVE|DICTIONARIES|PMX_POINTER_LAG_MS)$/;
+  const known = /^((PMX_)?STREAM_[A-Z_]+|AUTH_TOKEN|CACHE_MODE|DEBUG_TIMING|LEASE|LIVE|DICTIONARIES|PMX_POINTER_LAG_MS)$/;
   return Object.fromEntries(entries.filter(([name]) => known.test(name)));
 }
 

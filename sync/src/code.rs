@@ -223,8 +223,8 @@ codes! {
         "Check the server's log and its disk."
         "The server's storage failed."
     Corrupt "E_CORRUPT" Integrity 500 false
-        "Publish the site again; report it if the disk is healthy."
-        "Stored bytes are not what was written."
+        "Run `pmx sync` with the folder that has this file: the server asks for what is lost. What no folder has any more comes back from a backup of the server's objects only."
+        "Stored bytes are lost, or not what was written."
     SchemaTooNew "E_SCHEMA_TOO_NEW" Other 500 false
         "Start the pmx that wrote the database, or a newer one; or restore a backup from before that pmx first started."
         "A newer server wrote one of the server's databases, in a form that this server does not know. It changes nothing there."

@@ -57,6 +57,36 @@ pub const BEHIND_RAW_BYTES: u64 = 4 * 1024 * 1024;
 /// Packs whose blobs a patch counts: a whole site's, if they are as full as they can be.
 pub const PACKS_NAMED_MAX: usize = 8 * 1024;
 
+/// Files of one site on the Worker: a commit of more does not fit the 128 MB of an isolate. The
+/// module's memory was 71 MB after a first publish of 100,000 files and 140 MB after 200,000.
+pub const ISOLATE_FILES_MAX: u64 = 150_000;
+
+/// Losses that readers marked and no publish has taken in. A publish looks for whole objects, so
+/// it finds what more marks would say.
+pub const LOSSES_MAX: u64 = 1_000;
+
+/// Objects that a publish looks for where readers found one gone: an isolate may make a thousand
+/// subrequests.
+pub const PROBES_MAX: usize = 500;
+
+/// Nodes of other deploys whose twins a commit writes anew, because content they share was lost
+/// and came again. A later commit writes the others.
+pub const REPAIRED_NODES_MAX: usize = 4_096;
+
+/// Packs that arrived, are in no deploy, and keep a table of contents that a publish reads. More
+/// are folded into buckets.
+pub const PENDING_PACKS_MAX: u64 = 32;
+
+/// Bytes of those tables together: 65,536 blobs.
+pub const PENDING_TOC_BYTES_MAX: u64 = 65_536 * 40;
+
+/// Blobs of a bucket of those that arrived: with 256 buckets a million, and half a megabyte for
+/// the row. The oldest go.
+pub const ARRIVED_BUCKET_BLOBS_MAX: usize = 4_096;
+
+/// Packs that a server says have arrived: 4 GiB of them. More come again.
+pub const ARRIVED_PACKS_NAMED_MAX: u64 = 1_024;
+
 /// Parts that a server says have arrived, of blobs that are not whole: 128 GiB of them. More come
 /// again.
 pub const PARTS_NAMED_MAX: u64 = 16 * 1024;

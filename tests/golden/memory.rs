@@ -179,6 +179,8 @@ pub(crate) fn server() -> Server<Memory> {
         },
         live: LivePages::Chosen,
         dictionaries: Dictionaries::Passed,
+        lease: pmx_sync::space::LEASE,
+        files_max: pmx_sync::limits::FILES_MAX,
     };
     Server::new(Memory::new(), settings)
 }

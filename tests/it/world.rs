@@ -142,6 +142,11 @@ impl Server {
         }
     }
 
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// kill -9.
     pub(crate) fn kill(&mut self) {
         match self.host {

@@ -5,8 +5,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pmx_sync::code::Code;
+use pmx_sync::limits::ISOLATE_FILES_MAX;
 use pmx_sync::serve::{Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Hosts};
+use pmx_sync::space::{LEASE, parse_lease};
 use pmx_sync::wire::Problem;
 use worker::{Env, ObjectNamespace};
 
@@ -134,7 +136,20 @@ fn settings(env: &Env) -> Result<Settings, Problem> {
             Some("passed") => Dictionaries::Passed,
             Some(_) | None => Dictionaries::Stopped,
         },
+        lease: lease(text("LEASE").as_deref(), text("DOMAIN").as_deref())?,
+        files_max: ISOLATE_FILES_MAX,
     })
+}
+
+/// How long uploads wait for their commit: less than the default in local mode only.
+fn lease(text: Option<&str>, domain: Option<&str>) -> Result<Duration, Problem> {
+    let Some(text) = text else {
+        return Ok(LEASE);
+    };
+    let lease = parse_lease(text);
+    let lease = lease.ok_or_else(|| unset("the variable LEASE")(text))?;
+    let is_local = domain == Some("localhost");
+    Ok(if is_local { lease } else { lease.max(LEASE) })
 }
 
 /// How sites are reached: by https at its own port, unless a local set-up says otherwise.

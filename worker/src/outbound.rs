@@ -18,6 +18,7 @@ use worker::web_sys::{ReadableStream, WritableStream};
 use worker::worker_sys::FixedLengthStream;
 use worker::{EncodeBody, Headers, Response, ResponseBody, ResponseBuilder, console_error};
 
+use crate::http::now;
 use crate::isolate::Cloudflare;
 use crate::thrown::problem as failure;
 
@@ -122,6 +123,7 @@ async fn feed(
     server: &Server<Cloudflare>,
 ) -> Result<(), Problem> {
     for piece in pieces {
+        server.verify(piece, now()).await?;
         match &piece.open {
             Open::AsIs => match stream(piece, server).await? {
                 ResponseBody::Stream(source) => pipe(&source, sink).await,

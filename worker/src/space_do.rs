@@ -234,6 +234,7 @@ impl SpaceDO {
             Reply::Space(_)
             | Reply::Publish(_)
             | Reply::Kept(_)
+            | Reply::Noted
             | Reply::Deploy(_)
             | Reply::Deploys { .. }
             | Reply::Diff(_)

@@ -126,6 +126,16 @@ impl Blobs for Folder {
         self.read_now(key, &range)
     }
 
+    async fn read_again(
+        &self,
+        key: ObjectKey,
+        range: Range<u64>,
+    ) -> Result<Option<Bytes>, BackendError> {
+        // An open file may be one that was replaced, and its length may be out of date.
+        locked(&self.open).remove(key);
+        self.read_now(key, &range)
+    }
+
     async fn write(&self, key: ObjectKey, body: Bytes) -> Result<(), BackendError> {
         self.write_now(key, &body)
             .map_err(|error| BackendError::new(format!("writing the object {key}"), error))

@@ -22,18 +22,19 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pmx_sync::code::Code;
-use pmx_sync::serve::{Body, Nonce, Server};
+use pmx_sync::serve::{Body, Nonce, Piece, Server};
 use pmx_sync::stream::http::name_of;
 use pmx_sync::wire::Problem;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use super::blobs::Folder;
 use super::front::Front;
 use super::inbound;
 use super::journal::Log;
 use super::live::{self, Live};
 use super::local::Local;
-use super::outbound::{problem, sendable};
+use super::outbound::{Backing, problem, sendable};
 use super::patience::Patient;
 use super::ready::block_on;
 use super::streams::Streams;
@@ -69,6 +70,16 @@ impl Counter {
             room: Arc::new(Semaphore::new(ROOM_KIB as usize)),
             turns: Arc::new(Semaphore::new((cores + 1).min(TURNS_MAX))),
         }
+    }
+}
+
+impl Backing for Counter {
+    fn blobs(&self) -> &Folder {
+        &self.server.backend().blobs
+    }
+
+    fn verify(&self, piece: &Piece) -> Result<(), Problem> {
+        block_on(self.server.verify(piece, super::now()))
     }
 }
 
@@ -189,7 +200,7 @@ async fn answer(
 async fn ordinary(counter: &Arc<Counter>, head: Parts, body: Incoming) -> Response<AnyBody> {
     let method = head.method.clone();
     match respond(counter, head, body).await {
-        Ok(answer) => sendable(answer, &method, &counter.server.backend().blobs),
+        Ok(answer) => sendable(answer, &method, counter),
         Err(failure) if method == Method::HEAD => refused(&failure).map(|_| AnyBody::empty()),
         Err(failure) => refused(&failure),
     }
@@ -300,10 +311,9 @@ fn refused(failure: &Problem) -> Response<AnyBody> {
 #[cfg(test)]
 mod tests {
     use pmx_sync::id::{ObjectId, SpaceId};
-    use pmx_sync::serve::{Blobs as _, ObjectKey, Open, Piece};
+    use pmx_sync::serve::{Blobs as _, ObjectKey, Open};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-    use super::super::blobs::Folder;
     use super::*;
 
     #[test]
@@ -340,6 +350,7 @@ mod tests {
                 key,
                 range: 0..bytes,
                 open: Open::AsIs,
+                check: None,
             };
             let mut answer = Response::new(Body::Pieces(vec![piece]));
             answer

@@ -44,10 +44,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pmx_sync::limits::FILES_MAX;
 use pmx_sync::name::SpaceName;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
 use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Hosts, LocalMode, Selector};
+use pmx_sync::space::LEASE;
 use pmx_sync::stream::http::Origins;
 use pmx_sync::stream::ops::Standing;
 use pmx_sync::time::Timestamp;
@@ -98,6 +100,8 @@ pub struct Config {
     pub streams: StreamConfig,
     /// Which pages hear of changes.
     pub live: LivePages,
+    /// How long uploads wait for their commit; at least an hour outside local mode.
+    pub lease: Duration,
     /// By how much pointers lag behind: for tests, since here they never do.
     pub pointer_lag: Option<Duration>,
     /// What to tell.
@@ -139,6 +143,11 @@ impl Host {
             urls: urls.clone(),
             live: config.live,
             dictionaries: Dictionaries::Passed,
+            lease: match mode {
+                Mode::Local => config.lease,
+                Mode::Public => config.lease.max(LEASE),
+            },
+            files_max: FILES_MAX,
         };
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);

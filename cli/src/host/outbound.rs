@@ -24,10 +24,10 @@ use tokio::task::JoinHandle;
 use super::blobs::Folder;
 
 /// Turns an answer of the server into one that hyper sends.
-pub(crate) fn sendable(
+pub(crate) fn sendable<B: Backing>(
     answer: Response<Body>,
     method: &Method,
-    blobs: &Arc<Folder>,
+    backing: &Arc<B>,
 ) -> Response<AnyBody> {
     let (mut head, body) = answer.into_parts();
     // The length of an answer to HEAD is the one that GET would have.
@@ -44,7 +44,7 @@ pub(crate) fn sendable(
             // A page is read before its head is sent: both travel in one packet, and a failure
             // still has an answer.
             if pieces.iter().map(cost).sum::<u64>() <= AT_ONCE_BYTES {
-                match at_once(&pieces, blobs) {
+                match at_once(&pieces, &**backing) {
                     Ok(bytes) => AnyBody::from(bytes),
                     Err(error) => {
                         let failed = Problem::new(Code::Corrupt, error.to_string());
@@ -52,7 +52,7 @@ pub(crate) fn sendable(
                     }
                 }
             } else {
-                AnyBody::new(Stream::new(pieces, Arc::clone(blobs)))
+                AnyBody::new(Stream::new(pieces, Arc::clone(backing)))
             }
         }
     };
@@ -69,6 +69,14 @@ pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_MEDIA));
     headers.insert("cache-control", HeaderValue::from_static("no-store"));
     answer
+}
+
+/// Where the pieces of a body lie, and how they are verified before they are sent.
+pub(crate) trait Backing: Send + Sync + 'static {
+    /// The objects.
+    fn blobs(&self) -> &Folder;
+    /// See `Server::verify`; blocks.
+    fn verify(&self, piece: &Piece) -> Result<(), Problem>;
 }
 
 /// Read and opened on the thread at hand: less work than handing it to another.
@@ -95,22 +103,24 @@ fn cost(piece: &Piece) -> u64 {
     }
 }
 
-fn at_once(pieces: &[Piece], blobs: &Folder) -> io::Result<Bytes> {
+fn at_once(pieces: &[Piece], backing: &impl Backing) -> io::Result<Bytes> {
     if let [piece] = pieces {
-        return open(piece, blobs);
+        return open(piece, backing);
     }
     let mut all = Vec::new();
     for piece in pieces {
-        all.extend_from_slice(&open(piece, blobs)?);
+        all.extend_from_slice(&open(piece, backing)?);
     }
     Ok(all.into())
 }
 
-fn open(piece: &Piece, blobs: &Folder) -> io::Result<Bytes> {
+fn open(piece: &Piece, backing: &impl Backing) -> io::Result<Bytes> {
     thread_local! {
         static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
     }
-    let stored = blobs
+    backing.verify(piece).map_err(io::Error::other)?;
+    let stored = backing
+        .blobs()
         .read_now(piece.key, &piece.range)
         .map_err(io::Error::other)?
         .ok_or_else(|| {
@@ -123,18 +133,18 @@ fn open(piece: &Piece, blobs: &Folder) -> io::Result<Bytes> {
 }
 
 /// Pieces that are read one after the other, each when the one before it was taken.
-struct Stream {
+struct Stream<B> {
     pieces: VecDeque<Piece>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
-    blobs: Arc<Folder>,
+    backing: Arc<B>,
 }
 
-impl Stream {
-    fn new(pieces: Vec<Piece>, blobs: Arc<Folder>) -> Self {
+impl<B> Stream<B> {
+    fn new(pieces: Vec<Piece>, backing: Arc<B>) -> Self {
         Self {
             pieces: pieces.into(),
             reading: None,
-            blobs,
+            backing,
         }
     }
 
@@ -145,15 +155,18 @@ impl Stream {
         if first.open != Open::AsIs || end.saturating_sub(start) <= CHUNK_BYTES {
             return self.pieces.pop_front();
         }
-        first.range.start += CHUNK_BYTES;
-        Some(Piece {
+        let step = Piece {
             range: start..start + CHUNK_BYTES,
             ..first.clone()
-        })
+        };
+        first.range.start += CHUNK_BYTES;
+        // The first step verifies the whole piece.
+        first.check = None;
+        Some(step)
     }
 }
 
-impl http_body::Body for Stream {
+impl<B: Backing> http_body::Body for Stream<B> {
     type Data = Bytes;
     type Error = io::Error;
 
@@ -172,11 +185,11 @@ impl http_body::Body for Stream {
             let Some(step) = this.next_step() else {
                 return Poll::Ready(None);
             };
-            if cost(&step) <= AT_ONCE_BYTES {
-                return Poll::Ready(Some(open(&step, &this.blobs).map(Frame::data)));
+            if step.check.is_none() && cost(&step) <= AT_ONCE_BYTES {
+                return Poll::Ready(Some(open(&step, &*this.backing).map(Frame::data)));
             }
-            let blobs = Arc::clone(&this.blobs);
-            this.reading = Some(tokio::task::spawn_blocking(move || open(&step, &blobs)));
+            let backing = Arc::clone(&this.backing);
+            this.reading = Some(tokio::task::spawn_blocking(move || open(&step, &*backing)));
         }
     }
 
@@ -194,6 +207,16 @@ mod tests {
     use super::super::ready::block_on;
     use super::*;
 
+    impl Backing for Folder {
+        fn blobs(&self) -> &Folder {
+            self
+        }
+
+        fn verify(&self, _piece: &Piece) -> Result<(), Problem> {
+            Ok(())
+        }
+    }
+
     const KEY: ObjectKey = ObjectKey {
         space: SpaceId::from_bytes([1; 16]),
         object: ObjectId::from_bytes([2; 16]),
@@ -204,6 +227,7 @@ mod tests {
             key: KEY,
             range,
             open,
+            check: None,
         }
     }
 

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use pmx_sync::serve::{LivePages, unknown_secrets};
+use pmx_sync::space::{LEASE, parse_lease};
 use pmx_sync::stream::subscription::WebhookPolicy;
 use serde_json::json;
 
@@ -63,6 +64,7 @@ pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result
             Some("all") => LivePages::All,
             Some(_) | None => LivePages::Chosen,
         },
+        lease: lease(env)?,
         pointer_lag: env
             .var("PMX_POINTER_LAG_MS")
             .and_then(|text| text.parse().ok())
@@ -76,6 +78,16 @@ fn public_url(args: &HostArgs, env: &Environment) -> Result<Option<PublicUrl>, F
     let own = env.var("PUBLIC_URL").map(str::parse).transpose();
     let own = own.map_err(|why| Failure::usage(format!("reading PUBLIC_URL: {why}")))?;
     Ok(args.public_url.clone().or(own))
+}
+
+fn lease(env: &Environment) -> Result<Duration, Failure> {
+    let Some(text) = env.var("LEASE") else {
+        return Ok(LEASE);
+    };
+    parse_lease(text).ok_or_else(|| {
+        let why = "it is a number and a unit, such as 10s, 5m, 24h";
+        Failure::usage(format!("reading LEASE={text:?}: {why}"))
+    })
 }
 
 fn proxies(args: &HostArgs, env: &Environment) -> Result<Vec<AddressRange>, Failure> {

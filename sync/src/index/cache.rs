@@ -18,6 +18,9 @@ struct Generations<K, V> {
     young: HashMap<K, (V, usize)>,
     old: HashMap<K, (V, usize)>,
     young_bytes: usize,
+    /// Bytes of the old generation when it became that; some moved on since.
+    #[cfg(test)]
+    old_bytes: usize,
 }
 
 impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
@@ -27,6 +30,8 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
             young: HashMap::new(),
             old: HashMap::new(),
             young_bytes: 0,
+            #[cfg(test)]
+            old_bytes: 0,
         };
         Self {
             generations: Mutex::new(generations),
@@ -55,11 +60,32 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
     fn insert_into(&self, generations: &mut Generations<K, V>, key: K, value: V, bytes: usize) {
         if generations.young_bytes + bytes > self.bytes_max / 2 {
             generations.old = std::mem::take(&mut generations.young);
+            #[cfg(test)]
+            {
+                generations.old_bytes = generations.young_bytes;
+            }
             generations.young_bytes = 0;
         }
-        if generations.young.insert(key, (value, bytes)).is_none() {
-            generations.young_bytes += bytes;
+        generations.young_bytes += bytes;
+        if let Some((_, before)) = generations.young.insert(key, (value, bytes)) {
+            generations.young_bytes -= before;
         }
+    }
+
+    /// Drops the value of a key.
+    pub fn remove(&self, key: &K) {
+        let mut generations = self.lock();
+        if let Some((_, bytes)) = generations.young.remove(key) {
+            generations.young_bytes -= bytes;
+        }
+        generations.old.remove(key);
+    }
+
+    /// Bytes that all values were charged with.
+    #[cfg(test)]
+    pub(crate) fn charged(&self) -> usize {
+        let generations = self.lock();
+        generations.young_bytes + generations.old_bytes
     }
 
     /// A panic while the lock was held can't leave half a change behind that matters to a cache.

@@ -3,6 +3,7 @@
 use super::cursor::Cursor;
 use super::error::ManifestError;
 use super::node::Node;
+use super::recent::Recent;
 use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::id::Root;
@@ -59,6 +60,7 @@ pub fn check_clashes<'a>(
     root: Root,
     paths: impl IntoIterator<Item = &'a SitePath>,
 ) -> Result<(), ManifestError> {
+    let source = &Recent::new(source);
     let mut before = "";
     for path in paths {
         let within = |folder: &str| {

@@ -17,6 +17,7 @@ mod error;
 mod lookup;
 mod node;
 mod patch;
+mod recent;
 mod row;
 mod source;
 
@@ -35,5 +36,6 @@ pub use lookup::{check_clashes, lookup, range};
 pub(crate) use node::{KeyWriter, MediaReader, MediaTable, read_key, read_media_table};
 pub use node::{NewNode, Node, Place};
 pub use patch::{Origins, decode_patch, encode_patch, encode_patch_from};
+pub(crate) use recent::{Recent, RecentNodes};
 pub use row::{Child, Entry, Row, Totals};
 pub use source::{Layered, NodeMap, NodeSource};

@@ -373,3 +373,20 @@ fn the_empty_site_is_one_empty_leaf() {
     assert_eq!(built.nodes.len(), 1);
     assert_eq!(all_rows(&map, built.root), vec![]);
 }
+
+/// A commit checks every new path for clashes. Neighbours lie in the same nodes, which are decoded
+/// once.
+#[test]
+fn check_clashes_decodes_few_nodes_for_many_new_paths() {
+    let model: Model = (0..20_000).map(|n| (path(n), entry(n))).collect();
+    let (built, nodes) = built(&model);
+    let counted = Counted::new(&nodes);
+    let new: Vec<&SitePath> = model.keys().step_by(2).collect();
+    let count = new.len();
+    check_clashes(&counted, built.root, new).unwrap();
+    let reads = counted.reads.get();
+    assert!(
+        reads * 10 <= count,
+        "{reads} nodes decoded for {count} paths"
+    );
+}

@@ -25,6 +25,7 @@
 //! |---|---|
 //! | varint | count of parts: 2 to `BLOB_BYTES_MAX / PART_BYTES`, as the blob's size wants it |
 //! | count times | the [`Location`] of a part; codec stored with the part's length, or zstd with less |
+//! | count times 32 | the [`ChainingValue`] of each part; tables of the first version end before them |
 
 use std::ops::Range;
 
@@ -171,6 +172,16 @@ impl ChainingValue {
         Ok(subtree(part.offset(), bytes))
     }
 
+    /// Prepares a new hasher for the bytes of a part, which the caller adds in order.
+    pub(crate) fn begin(part: Part, hasher: &mut blake3::Hasher) {
+        hasher.set_input_offset(part.offset());
+    }
+
+    /// What a hasher found that [`ChainingValue::begin`] prepared.
+    pub(crate) fn end(hasher: &blake3::Hasher) -> Self {
+        Self::kept(hasher.finalize_non_root())
+    }
+
     /// Wraps 32 bytes that were kept from an earlier [`ChainingValue::of`].
     pub const fn kept(bytes: [u8; Hash::LEN]) -> Self {
         Self(Hash::from_bytes(bytes))
@@ -196,7 +207,7 @@ fn check_len(part: Part, actual: u64) -> Result<(), PartError> {
 fn subtree(offset: u64, bytes: &[u8]) -> ChainingValue {
     let mut hasher = blake3::Hasher::new();
     hasher.set_input_offset(offset).update(bytes);
-    ChainingValue::kept(hasher.finalize_non_root())
+    ChainingValue::end(&hasher)
 }
 
 /// The root over at least two subtrees.
@@ -431,6 +442,8 @@ impl<'a> Head<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartTable {
     locations: Vec<Location>,
+    /// None, or one for each location.
+    values: Vec<ChainingValue>,
 }
 
 impl PartTable {
@@ -445,7 +458,29 @@ impl PartTable {
         for (part, location) in parts.all().zip(&locations) {
             check_location(part, location)?;
         }
-        Ok(Self { locations })
+        let values = Vec::new();
+        Ok(Self { locations, values })
+    }
+
+    /// The same table with the chaining values of all parts, so that each can be verified alone.
+    pub fn with_values(self, values: Vec<ChainingValue>) -> Result<Self, PartError> {
+        if values.len() != self.locations.len() {
+            return Err(PartError::Count {
+                actual: values.len() as u64,
+                expected: self.locations.len() as u32,
+            });
+        }
+        Ok(Self { values, ..self })
+    }
+
+    /// What a part has to hash to, if the table says so.
+    pub fn value(&self, part: Part) -> Option<&ChainingValue> {
+        self.values.get(part.number() as usize)
+    }
+
+    /// Whether the chaining values, if there are any, merge to a blob's id.
+    pub fn is_of(&self, parts: Parts, blob: &BlobId) -> bool {
+        self.values.is_empty() || parts.merge(&self.values).is_ok_and(|found| found == *blob)
     }
 
     /// The locations, in order.
@@ -473,6 +508,9 @@ impl PartTable {
         for location in &self.locations {
             location.encode(out);
         }
+        for value in &self.values {
+            out.extend_from_slice(value.as_bytes());
+        }
     }
 
     /// Reads the canonical encoding of the table of `parts`, which is all of `bytes`.
@@ -487,9 +525,17 @@ impl PartTable {
         }
         let locations: Result<Vec<_>, _> =
             (0..count).map(|_| Location::decode(&mut reader)).collect();
-        let locations = locations?;
+        let table = Self::new(parts, locations?)?;
+        if reader.remaining() as u64 != count * Hash::LEN as u64 {
+            reader.end()?;
+            return Ok(table);
+        }
+        let values: Result<Vec<_>, _> = (0..count)
+            .map(|_| reader.array().map(ChainingValue::kept))
+            .collect();
+        let values = values?;
         reader.end()?;
-        Self::new(parts, locations)
+        table.with_values(values)
     }
 }
 

@@ -74,6 +74,16 @@ pub trait Blobs {
         self.read(key, range)
     }
 
+    /// Reads a range as [`Blobs::read`] does, past whatever the platform keeps open or near: its
+    /// answer decides whether content is lost.
+    fn read_again(
+        &self,
+        key: ObjectKey,
+        range: Range<u64>,
+    ) -> impl Future<Output = Result<Option<Bytes>, BackendError>> {
+        self.read(key, range)
+    }
+
     /// Writes an object. MUST be durable, and visible to every reader, before it returns.
     fn write(&self, key: ObjectKey, body: Bytes) -> impl Future<Output = Result<(), BackendError>>;
 

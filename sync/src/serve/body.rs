@@ -1,11 +1,16 @@
 //! Bodies of answers: bytes at hand, or pieces of objects that a platform streams as it can.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
 use super::backend::ObjectKey;
 use crate::codec::{Bounds, CodecError, Decoder};
+use crate::id::BlobId;
+use crate::location::Location;
+use crate::name::SpaceName;
+use crate::pack::part::{ChainingValue, Part};
 
 /// The body of an answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +32,35 @@ pub struct Piece {
     pub range: Range<u64>,
     /// What to do with them.
     pub open: Open,
+    /// How a platform verifies them before it sends any: [`Server::verify`](super::Server::verify).
+    pub check: Option<Arc<Check>>,
+}
+
+/// The stored content that a piece is a range of, and the hash that it must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Check {
+    /// The space that owns it.
+    pub(super) space: SpaceName,
+    /// The blob.
+    pub(super) blob: BlobId,
+    /// Where the serving index says that the blob lies.
+    pub(super) blob_at: Location,
+    /// Where the content lies: the blob, or one of its parts.
+    pub(super) at: Location,
+    /// Bytes of the decoded content.
+    pub(super) raw: u64,
+    pub(super) expected: Expected,
+}
+
+/// The hash that content must have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Expected {
+    /// A whole blob's id.
+    Blob(BlobId),
+    /// A part's chaining value.
+    Part(Part, ChainingValue),
+    /// None is stored: tables of parts that servers before 0.2 wrote lack chaining values.
+    Unknown,
 }
 
 /// What becomes of the stored bytes of a piece.
@@ -44,6 +78,12 @@ pub enum Open {
 }
 
 impl Piece {
+    /// The same piece with what it has to prove.
+    pub(super) fn checked(self, check: Check) -> Self {
+        let check = Some(Arc::new(check));
+        Self { check, ..self }
+    }
+
     /// Turns the stored bytes into those of the body.
     pub fn open(&self, stored: Bytes, decoder: &mut Decoder) -> Result<Bytes, CodecError> {
         match &self.open {
@@ -51,8 +91,17 @@ impl Piece {
             Open::Decode { raw, keep } => {
                 let decoded = Bytes::from(decoder.frame(&stored, *raw, Bounds::REST)?);
                 let end = keep.end.min(decoded.len() as u64) as usize;
-                Ok(decoded.slice((keep.start as usize).min(end)..end))
+                Ok(cut(&decoded, (keep.start as usize).min(end)..end))
             }
         }
+    }
+}
+
+/// A range of a buffer. A small one is copied, so that a slow client keeps no large buffer alive.
+pub(super) fn cut(whole: &Bytes, range: Range<usize>) -> Bytes {
+    if range.len() < whole.len() / 2 {
+        Bytes::copy_from_slice(&whole[range])
+    } else {
+        whole.slice(range)
     }
 }

@@ -1,22 +1,23 @@
 //! What a part copies: pieces of a blob of the base, read again.
 //!
 //! Only the parts of that blob that are touched are read, one after the other, because each takes
-//! as much memory as what is put together. Their bytes are not hashed for themselves: what comes
-//! out is. As with the prefix of a pack, whatever is amiss has the one name that the client has a
-//! way around.
+//! as much memory as what is put together. What is read is verified, and so is what comes out. As
+//! with the prefix of a pack, whatever is amiss has the one name that the client has a way around.
 
 use super::backend::Backend;
+use super::body::Check;
+use super::parts::check_of_part;
 use super::prefix::{missing, or_missing};
 use super::server::Server;
-use super::site::piece;
-use crate::id::SpaceId;
+use super::site::check_of;
+use super::stored::Scope;
 use crate::limits::PART_BYTES;
 use crate::location::{Codec, Location};
 use crate::manifest::Row;
 use crate::name::SpaceName;
 use crate::pack::PackKind;
 use crate::pack::part::{Draft, Parts, VerifiedPart};
-use crate::site::{Coding, Held};
+use crate::site::Held;
 use crate::time::Timestamp;
 use crate::wire::{Problem, Ranges};
 
@@ -35,16 +36,22 @@ impl<B: Backend> Server<B> {
         let Some(row) = rows.into_iter().next() else {
             return Err(missing("the base has fewer rows"));
         };
-        for place in self.places(id, row, copies.touched()).await? {
-            let Place { start, len, at } = place;
+        let scope = Scope {
+            name: space,
+            id,
+            now,
+        };
+        for place in self.places(scope, row, copies.touched()).await? {
+            let Place { start, len, check } = place;
             let needed = draft.needs(start..start + len);
             if needed.is_empty() {
                 continue;
             }
             let within = needed.start - start..needed.end - start;
-            let piece = piece(id, &at, within, len, Coding::Identity);
-            let bytes = self.opened(&piece).await.map_err(or_missing)?;
-            draft.fill(needed.start, &bytes, kind_of(at.codec));
+            let bytes = self.raw(scope, &check).await.map_err(or_missing)?;
+            let bytes = bytes.get(within.start as usize..within.end as usize);
+            let bytes = bytes.ok_or_else(|| missing("a part of the base is shorter"))?;
+            draft.fill(needed.start, bytes, kind_of(check.at.codec));
         }
         Ok(draft.finish()?)
     }
@@ -52,24 +59,26 @@ impl<B: Backend> Server<B> {
     /// Where these parts of a blob lie.
     async fn places(
         &self,
-        space: SpaceId,
+        scope: Scope<'_>,
         (row, at): (Row, Location),
         numbers: &[u64],
     ) -> Result<Vec<Place>, Problem> {
         let size = row.entry.size;
+        let entry = row.entry;
+        let held = Held { entry, at };
         if matches!(at.codec, Codec::Stored | Codec::Zstd) {
             let (start, len) = (0, size);
-            return Ok(vec![Place { start, len, at }]);
+            let check = check_of(scope, &held);
+            return Ok(vec![Place { start, len, check }]);
         }
         let parts = Parts::of(size).map_err(missing)?;
-        let entry = row.entry;
-        let table = self.part_table(space, &Held { entry, at }, parts).await;
+        let table = self.part_table(scope, &held, parts).await;
         let table = table.map_err(or_missing)?;
         let place = |number: &u64| {
             let part = parts.part(u32::try_from(*number).ok()?).ok()?;
-            let at = *table.location(part)?;
+            let check = check_of_part(scope, &held, &table, part)?;
             let (start, len) = (u64::from(part.number()) * PART_BYTES, part.len());
-            Some(Place { start, len, at })
+            Some(Place { start, len, check })
         };
         let places: Option<Vec<_>> = numbers.iter().map(place).collect();
         places.ok_or_else(|| missing("the row of the base is shorter"))
@@ -81,7 +90,7 @@ struct Place {
     /// Where they begin in the blob.
     start: u64,
     len: u64,
-    at: Location,
+    check: Check,
 }
 
 const fn kind_of(codec: Codec) -> PackKind {

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::backend::{Backend, Pointer};
 use super::server::{Dictionaries, Server};
+use super::stored::Scope;
 use crate::codec::Level;
 use crate::id::BlobId;
 use crate::index::Cache;
@@ -35,6 +36,7 @@ impl<B: Backend> Server<B> {
     /// smaller.
     pub(super) async fn difference(
         &self,
+        scope: Scope<'_>,
         pointer: &Pointer,
         request: &SiteRequest,
         plan: &Plan,
@@ -49,10 +51,14 @@ impl<B: Backend> Server<B> {
             return Ok(Some(body));
         }
         // What nobody needs for the page itself can't fail it.
-        let Some(old) = self.offered(pointer, offered).await.unwrap_or_default() else {
+        let Some(old) = self
+            .offered(scope, pointer, offered)
+            .await
+            .unwrap_or_default()
+        else {
             return Ok(None);
         };
-        let new = self.whole(pointer.space, held).await?;
+        let new = self.whole(scope, held).await?;
         let frame = self
             .codecs()
             .encode(|encoder| encoder.solid_behind(&old, &new, Level::WIRE));
@@ -69,6 +75,7 @@ impl<B: Backend> Server<B> {
     /// The bytes that the client says it has, if we have them as well.
     async fn offered(
         &self,
+        scope: Scope<'_>,
         pointer: &Pointer,
         offered: &Offered,
     ) -> Result<Option<Bytes>, Problem> {
@@ -82,7 +89,7 @@ impl<B: Backend> Server<B> {
         let Some(held) = found.await?.filter(is_dictionary) else {
             return Ok(None);
         };
-        let old = self.whole(pointer.space, &held).await?;
+        let old = self.whole(scope, &held).await?;
         let is_the_same = Sha256::digest(&old)[..] == offered.sha256;
         Ok(is_the_same.then_some(old))
     }

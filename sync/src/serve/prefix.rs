@@ -9,7 +9,9 @@
 use bytes::Bytes;
 
 use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use super::body::Check;
 use super::server::Server;
+use super::stored::Scope;
 use crate::code::Code;
 use crate::codec::Bounds;
 use crate::id::{BlobId, Root, SpaceId};
@@ -44,7 +46,17 @@ impl<B: Backend> Server<B> {
         for group in grouped(&pieces)? {
             let stored = self.read_group(id, group).await?;
             for piece in group {
-                self.place(piece, group[0].stored.offset, &stored, &mut raw)?;
+                let placed = stored.as_ref().map_or(Err(()), |stored| {
+                    self.place(piece, group[0].stored.offset, stored, &mut raw)
+                });
+                if placed.is_err() {
+                    let scope = Scope {
+                        name: space,
+                        id,
+                        now,
+                    };
+                    self.place_again(scope, piece, &mut raw).await?;
+                }
             }
         }
         Ok(Prefix::read(reference, raw))
@@ -60,9 +72,17 @@ impl<B: Backend> Server<B> {
     ) -> Result<(SpaceId, Vec<(Row, Location)>), Problem> {
         let (id, at) = self.base(space, base, now).await?;
         let blobs = self.backend().blobs();
-        let rows = self.index().rows(blobs, id, at, ranks).await;
-        let rows = rows.map_err(|error| or_missing(error.into()))?;
-        Ok((id, rows))
+        match self.index().rows(blobs, id, at, ranks).await {
+            Ok(rows) => Ok((id, rows)),
+            Err(error) => {
+                let scope = Scope {
+                    name: space,
+                    id,
+                    now,
+                };
+                Err(or_missing(self.index_failed(scope, error).await))
+            }
+        }
     }
 
     /// Where the serving index of a base lies.
@@ -98,32 +118,42 @@ impl<B: Backend> Server<B> {
     }
 
     /// Reads the bytes from the first of some pieces to the last.
-    async fn read_group(&self, space: SpaceId, group: &[Piece]) -> Result<Bytes, Problem> {
+    async fn read_group(&self, space: SpaceId, group: &[Piece]) -> Result<Option<Bytes>, Problem> {
         let object = group[0].stored.object;
         let key = ObjectKey { space, object };
         let range = group[0].stored.offset..end(&group[group.len() - 1].stored);
-        let read = self.backend().blobs().read(key, range).await?;
-        read.ok_or_else(|| missing(format!("object {key} is missing or too short")))
+        Ok(self.backend().blobs().read(key, range).await?)
+    }
+
+    /// Reads one piece alone, which marks it in the ledger if it is lost.
+    async fn place_again(
+        &self,
+        scope: Scope<'_>,
+        piece: &Piece,
+        raw: &mut [u8],
+    ) -> Result<(), Problem> {
+        let extent = piece.stored;
+        let at = Location {
+            extent,
+            codec: piece.codec,
+        };
+        let check = Check::of_blob(scope, piece.blob, piece.raw as u64, at);
+        let blob = self.raw(scope, &check).await.map_err(or_missing)?;
+        raw[piece.at..piece.at + piece.raw].copy_from_slice(&blob);
+        Ok(())
     }
 
     /// Decodes one piece of what was read from `start` on, hashes it, and puts it at its place.
-    fn place(
-        &self,
-        piece: &Piece,
-        start: u64,
-        read: &Bytes,
-        raw: &mut [u8],
-    ) -> Result<(), Problem> {
-        let rotten = || missing(format!("blob {} is not what it should be", piece.blob));
+    fn place(&self, piece: &Piece, start: u64, read: &Bytes, raw: &mut [u8]) -> Result<(), ()> {
         let from = (piece.stored.offset - start) as usize;
         let stored = read.get(from..from + piece.stored.len as usize);
-        let stored = stored.ok_or_else(rotten)?;
+        let stored = stored.ok_or(())?;
         let place = &mut raw[piece.at..piece.at + piece.raw];
         if piece.codec == Codec::Zstd {
             let decode = |decoder: &mut crate::codec::Decoder| {
                 decoder.frame(stored, piece.raw as u64, Bounds::REST)
             };
-            let decoded = self.codecs().decode(decode).map_err(|_| rotten())?;
+            let decoded = self.codecs().decode(decode).map_err(drop)?;
             place.copy_from_slice(&decoded);
         } else if stored.len() == place.len() {
             place.copy_from_slice(stored);
@@ -131,7 +161,7 @@ impl<B: Backend> Server<B> {
         if BlobId::of(place) == piece.blob {
             Ok(())
         } else {
-            Err(rotten())
+            Err(())
         }
     }
 }

@@ -221,6 +221,8 @@ impl<B: Backend> Server<B> {
             packs,
             commit,
             dry,
+            lease: self.lease(),
+            files_max: self.files_max(),
             index,
         };
         let reply = self

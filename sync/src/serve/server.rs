@@ -1,5 +1,7 @@
 //! From request to answer.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
@@ -7,16 +9,18 @@ use http::{Method, Request, Response};
 
 use super::answer;
 use super::auth::authorise;
-use super::backend::{Backend, ObjectKey, Pointer};
-use super::body::{Body, Open};
+use super::backend::{Backend, Pointer};
+use super::body::Body;
 use super::claims::Claims;
 use super::codecs::Codecs;
 use super::difference::Differences;
 use super::events::{channel, is_events};
 use super::fresh::known_deploy;
+use super::marks::Marks;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::site::bodiless;
+use super::stored::{Bodies, Verdicts};
 use crate::channel::Channel;
 use crate::code::Code;
 use crate::index::{Cache, Index};
@@ -39,6 +43,10 @@ pub struct Settings {
     pub live: LivePages,
     /// Whether differences to what browsers kept get to them.
     pub dictionaries: Dictionaries,
+    /// How long uploads wait for their commit.
+    pub lease: Duration,
+    /// Files of a site that the platform's memory has room for.
+    pub files_max: u64,
 }
 
 /// What becomes of Compression Dictionary Transport (RFC 9842) between the server and browsers.
@@ -68,15 +76,14 @@ pub struct SiteUrls {
     pub port: Option<u16>,
 }
 
-/// Bodies by object, range and what was done to them.
-type BodyCache = Cache<(ObjectKey, u64, u64, Open), Bytes>;
-
 /// The server of all spaces of one platform.
 pub struct Server<B> {
     backend: B,
     settings: Settings,
     index: Index,
-    bodies: BodyCache,
+    bodies: Bodies,
+    verdicts: Verdicts,
+    marks: Marks,
     differences: Differences,
     pinned: Cache<(SpaceName, u64), Pointer>,
     claims: Claims,
@@ -102,7 +109,9 @@ impl<B: Backend> Server<B> {
             backend,
             settings,
             index: Index::new(bytes / 2),
-            bodies: Cache::new(bytes / 8 * 3),
+            bodies: Cache::new(bytes / 16 * 5),
+            verdicts: Cache::new(bytes / 16),
+            marks: Marks::default(),
             differences: Cache::new(bytes / 8),
             pinned: Cache::new(PINNED_CACHE_BYTES),
             claims: Claims::default(),
@@ -119,8 +128,16 @@ impl<B: Backend> Server<B> {
         &self.index
     }
 
-    pub(super) const fn bodies(&self) -> &BodyCache {
+    pub(super) const fn bodies(&self) -> &Bodies {
         &self.bodies
+    }
+
+    pub(super) const fn verdicts(&self) -> &Verdicts {
+        &self.verdicts
+    }
+
+    pub(super) const fn marks(&self) -> &Marks {
+        &self.marks
     }
 
     pub(super) const fn differences(&self) -> &Differences {
@@ -129,6 +146,14 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn dictionaries(&self) -> Dictionaries {
         self.settings.dictionaries
+    }
+
+    pub(super) const fn files_max(&self) -> u64 {
+        self.settings.files_max
+    }
+
+    pub(super) const fn lease(&self) -> Duration {
+        self.settings.lease
     }
 
     pub(super) const fn live(&self) -> LivePages {

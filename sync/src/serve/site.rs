@@ -5,9 +5,10 @@ use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
-use super::body::{Body, Open, Piece};
+use super::body::{Body, Check, Open, Piece, cut};
 use super::fresh::mark;
 use super::server::{LivePages, Server};
+use super::stored::{Form, Scope};
 use crate::channel::Channel;
 use crate::code::Code;
 use crate::id::SpaceId;
@@ -15,7 +16,6 @@ use crate::index::IndexError;
 use crate::live::{Served, inject};
 use crate::location::{Codec, Location};
 use crate::name::SpaceName;
-use crate::pack::part::{PartTable, Parts};
 use crate::site::{
     Coding, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector,
     SiteRequest, Snapshot, absent, plan,
@@ -37,6 +37,24 @@ impl<B: Backend> Server<B> {
         known: Option<u64>,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
+        let answer = self.shown(space, selector, request, known, now).await;
+        if let (Err(problem), Selector::Number(number)) = (&answer, selector)
+            && problem.code == Code::Corrupt
+        {
+            // A publish that sends lost content again moves it, also for this deploy.
+            self.pinned().remove(&(space.clone(), *number));
+        }
+        answer
+    }
+
+    async fn shown(
+        &self,
+        space: &SpaceName,
+        selector: &Selector,
+        request: &SiteRequest,
+        known: Option<u64>,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
         let Some(pointer) = self.pointer(space, selector, known, now).await? else {
             let pages = match self.live() {
                 LivePages::All => Pages::Live,
@@ -44,20 +62,16 @@ impl<B: Backend> Server<B> {
             };
             return Ok(bodiless(absent(&request.clone().with_pages(pages))));
         };
-        let pages = match selector {
-            Selector::Active if pointer.live || self.live() == LivePages::All => Pages::Live,
-            Selector::Active | Selector::Number(_) => Pages::Plain,
-            // Whoever looks at a preview waits for the next one.
-            Selector::Alias(_) => Pages::Live,
-        };
+        let pages = self.pages(selector, &pointer);
         let request = &self.passed(request).with_pages(pages);
         let snapshot = match selector {
             Selector::Active => Snapshot::active(pointer.deploy, pointer.earlier.len()),
             Selector::Number(_) | Selector::Alias(_) => Snapshot::pinned(pointer.deploy),
         };
         let snapshot = snapshot.of_root(pointer.root);
-        let plan = self.plan(&pointer, request, snapshot).await?;
-        let difference = self.difference(&pointer, request, &plan).await?;
+        let scope = Scope::of(space, &pointer, now);
+        let plan = self.plan(scope, &pointer, request, snapshot).await?;
+        let difference = self.difference(scope, &pointer, request, &plan).await?;
         let Plan {
             status,
             mut headers,
@@ -83,7 +97,7 @@ impl<B: Backend> Server<B> {
         let body = match body {
             PlanBody::Blob { .. } if let Some(difference) = difference => Body::Bytes(difference),
             PlanBody::Blob { held, .. } if request.makes_live(&held.entry) => {
-                let page = self.whole(pointer.space, &held).await?;
+                let page = self.whole(scope, &held).await?;
                 live(&page, pointer.deploy, status, &mut headers)
             }
             PlanBody::Page(page) => {
@@ -96,7 +110,7 @@ impl<B: Backend> Server<B> {
                 held,
                 coding,
                 range,
-            } => self.blob(pointer.space, &held, coding, range).await?,
+            } => self.blob(scope, &held, coding, range).await?,
         };
         let mut response = Response::new(body);
         *response.status_mut() = status;
@@ -104,15 +118,29 @@ impl<B: Backend> Server<B> {
         Ok(response)
     }
 
+    /// Whether pages get the live script.
+    fn pages(&self, selector: &Selector, pointer: &Pointer) -> Pages {
+        match selector {
+            Selector::Active if pointer.live || self.live() == LivePages::All => Pages::Live,
+            Selector::Active | Selector::Number(_) => Pages::Plain,
+            // Whoever looks at a preview waits for the next one.
+            Selector::Alias(_) => Pages::Live,
+        }
+    }
+
     /// A blob that fits in memory, decoded.
-    pub(super) async fn whole(&self, space: SpaceId, held: &Held) -> Result<Bytes, Problem> {
-        let body = self.blob(space, held, Coding::Identity, None);
+    pub(super) async fn whole(&self, scope: Scope<'_>, held: &Held) -> Result<Bytes, Problem> {
+        if is_single(held) && held.entry.size > KEPT_BODY_BYTES_MAX {
+            return self.raw(scope, &check_of(scope, held)).await;
+        }
+        let body = self.blob(scope, held, Coding::Identity, None);
         Ok(match body.await? {
             Body::Empty => Bytes::new(),
             Body::Bytes(bytes) => bytes,
             Body::Pieces(pieces) => {
                 let mut whole = Vec::new();
                 for piece in &pieces {
+                    self.verify(piece, scope.now).await?;
                     whole.extend_from_slice(&self.opened(piece).await?);
                 }
                 whole.into()
@@ -202,6 +230,7 @@ impl<B: Backend> Server<B> {
     /// Asks the plan what it needs, and looks that up, until there is one.
     async fn plan(
         &self,
+        scope: Scope<'_>,
         pointer: &Pointer,
         request: &SiteRequest,
         snapshot: Snapshot,
@@ -212,7 +241,7 @@ impl<B: Backend> Server<B> {
                 Ok(plan) => return Ok(plan),
                 Err(need) => {
                     for lookup in need.lookups {
-                        let held = self.look_up(pointer, &lookup).await?;
+                        let held = self.look_up(scope, pointer, &lookup).await?;
                         known.insert(lookup, held);
                     }
                 }
@@ -224,7 +253,12 @@ impl<B: Backend> Server<B> {
         ))
     }
 
-    async fn look_up(&self, pointer: &Pointer, lookup: &Lookup) -> Result<Option<Held>, Problem> {
+    async fn look_up(
+        &self,
+        scope: Scope<'_>,
+        pointer: &Pointer,
+        lookup: &Lookup,
+    ) -> Result<Option<Held>, Problem> {
         let at = match lookup.generation.count() {
             0 => (pointer.root, pointer.index),
             count => match pointer.earlier.get(count - 1) {
@@ -235,13 +269,16 @@ impl<B: Backend> Server<B> {
         let found = self
             .index()
             .find(self.backend().blobs(), pointer.space, at, &lookup.path);
-        Ok(found.await?)
+        match found.await {
+            Ok(found) => Ok(found),
+            Err(error) => Err(self.index_failed(scope, error).await),
+        }
     }
 
     /// The body of a blob in a coding, or of a range of it.
     async fn blob(
         &self,
-        space: SpaceId,
+        scope: Scope<'_>,
         held: &Held,
         coding: Coding,
         range: Option<(u64, u64)>,
@@ -249,72 +286,47 @@ impl<B: Backend> Server<B> {
         let size = held.entry.size;
         let (first, len) = range.unwrap_or((0, size));
         let keep = first..first.saturating_add(len);
-        match (held.at.codec, coding) {
+        match held.at.codec {
             _ if len == 0 => Ok(Body::Empty),
-            (Codec::Stored, _) => {
-                self.whole_or_piece(piece(space, &held.at, keep.clone(), size, coding))
-                    .await
-            }
-            (Codec::Zstd, _) => {
-                self.whole_or_piece(piece(space, &held.at, keep, size, coding))
-                    .await
-            }
-            (Codec::Parts | Codec::ZstdParts, _) => {
-                let parts = Parts::of(size)?;
-                let table = self.part_table(space, held, parts).await?;
-                let pieces = parts.touching(keep).filter_map(|(part, within)| {
-                    let location = table.location(part)?;
-                    Some(piece(space, location, within, part.len(), coding))
-                });
-                Ok(Body::Pieces(pieces.collect()))
+            Codec::Stored | Codec::Zstd => self.single(scope, held, coding, keep).await,
+            Codec::Parts | Codec::ZstdParts => {
+                let pieces = self.parts(scope, held, coding, keep).await?;
+                // What follows the first piece is verified when its turn comes.
+                if let Some(first) = pieces.first() {
+                    self.verify(first, scope.now).await?;
+                }
+                Ok(Body::Pieces(pieces))
             }
         }
-    }
-
-    pub(super) async fn part_table(
-        &self,
-        space: SpaceId,
-        held: &Held,
-        parts: Parts,
-    ) -> Result<PartTable, Problem> {
-        let extent = held.at.extent;
-        let key = ObjectKey {
-            space,
-            object: extent.object,
-        };
-        let range = extent.offset..extent.offset.saturating_add(extent.len);
-        let bytes = self.backend().blobs().read(key, range).await?;
-        let bytes = bytes.ok_or_else(|| missing(key))?;
-        PartTable::decode(&bytes, parts).map_err(|error| {
-            Problem::new(
-                Code::Corrupt,
-                format!("reading the parts of a blob in {key}: {error}"),
-            )
-        })
     }
 
     /// Reads a small body at once, through the cache; leaves a large one to the platform.
-    async fn whole_or_piece(&self, piece: Piece) -> Result<Body, Problem> {
-        let raw = match &piece.open {
-            Open::AsIs => piece.range.end - piece.range.start,
-            Open::Decode { raw, .. } => *raw,
+    async fn single(
+        &self,
+        scope: Scope<'_>,
+        held: &Held,
+        coding: Coding,
+        keep: std::ops::Range<u64>,
+    ) -> Result<Body, Problem> {
+        let size = held.entry.size;
+        let check = check_of(scope, held);
+        let (form, bytes) = match (held.at.codec, coding) {
+            (Codec::Zstd, Coding::Zstd) => (Form::Stored, held.at.extent.len),
+            _ => (Form::Raw, size),
         };
-        if raw > KEPT_BODY_BYTES_MAX {
-            return Ok(Body::Pieces(vec![piece]));
+        if bytes <= KEPT_BODY_BYTES_MAX {
+            let whole = self.kept(scope, &check, form).await?;
+            return Ok(Body::Bytes(match form {
+                Form::Stored => whole,
+                Form::Raw => {
+                    let end = (keep.end as usize).min(whole.len());
+                    cut(&whole, (keep.start as usize).min(end)..end)
+                }
+            }));
         }
-        let cached = (
-            piece.key,
-            piece.range.start,
-            piece.range.end,
-            piece.open.clone(),
-        );
-        if let Some(bytes) = self.bodies().find(&cached) {
-            return Ok(Body::Bytes(bytes));
-        }
-        let opened = self.opened(&piece).await?;
-        self.bodies()
-            .insert(cached, opened.clone(), opened.len() + 128);
-        Ok(Body::Bytes(opened))
+        let piece = piece(scope.id, &held.at, keep, size, coding).checked(check);
+        self.verify(&piece, scope.now).await?;
+        Ok(Body::Pieces(vec![piece]))
     }
 
     pub(super) async fn opened(&self, piece: &Piece) -> Result<Bytes, Problem> {
@@ -357,11 +369,13 @@ pub(super) fn piece(
             key,
             range: whole,
             open: Open::Decode { raw, keep },
+            check: None,
         },
         (Codec::Zstd, Coding::Zstd) => Piece {
             key,
             range: whole,
             open: Open::AsIs,
+            check: None,
         },
         (Codec::Stored | Codec::Parts | Codec::ZstdParts, _) => {
             let range = extent.offset + keep.start..extent.offset + keep.end;
@@ -369,6 +383,7 @@ pub(super) fn piece(
                 key,
                 range,
                 open: Open::AsIs,
+                check: None,
             }
         }
     }
@@ -380,6 +395,16 @@ fn live(page: &Bytes, deploy: u64, status: StatusCode, headers: &mut HeaderMap) 
     let page = inject(page, Served { deploy, is_missing });
     headers.insert(CONTENT_LENGTH, page.len().into());
     Body::Bytes(page)
+}
+
+/// Whether a blob lies in one place, whole.
+const fn is_single(held: &Held) -> bool {
+    matches!(held.at.codec, Codec::Stored | Codec::Zstd)
+}
+
+/// What a blob that lies whole has to prove.
+pub(super) fn check_of(scope: Scope<'_>, held: &Held) -> Check {
+    Check::of_blob(scope, held.entry.blob, held.entry.size, held.at)
 }
 
 /// A plan that sends no blob.

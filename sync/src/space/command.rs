@@ -6,6 +6,7 @@
 //! of a small publish) are base64; packs and parts never cross.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -90,6 +91,8 @@ pub enum Command {
     },
     /// Names pointers that have still to be delivered to readers, the newest first.
     Undelivered,
+    /// Marks content that a reader found lost, so that the next publish sends it again.
+    Lost(Loss),
     /// Notes that a pointer was delivered; names the others as [`Command::Undelivered`] does.
     Delivered {
         /// The alias whose pointer it is, if it is not the active deploy's.
@@ -120,6 +123,7 @@ impl Command {
             Self::Net { .. } => "net",
             Self::Locate { .. } => "locate",
             Self::Index { .. } => "index",
+            Self::Lost(_) => "lost",
             Self::Undelivered => "undelivered",
             Self::Delivered { .. } => "delivered",
         }
@@ -138,6 +142,7 @@ impl Command {
             | Self::Net { .. }
             | Self::Locate { .. }
             | Self::Index { .. }
+            | Self::Lost(_)
             | Self::Undelivered
             | Self::Delivered { .. } => false,
         }
@@ -158,6 +163,7 @@ impl Command {
             | Self::Net { .. }
             | Self::Locate { .. }
             | Self::Index { .. }
+            | Self::Lost(_)
             | Self::Undelivered
             | Self::Delivered { .. } => None,
         }
@@ -183,6 +189,10 @@ pub struct Publish {
     pub commit: Option<CommitTerms>,
     /// Keep nothing.
     pub dry: bool,
+    /// How long content waits for its commit.
+    pub lease: Duration,
+    /// Files that the platform can commit at once.
+    pub files_max: u64,
     /// The object that a commit writes its serving index into.
     pub index: ObjectId,
 }
@@ -226,6 +236,36 @@ pub struct PartArrived {
     pub location: Location,
 }
 
+/// Stored content that two reads found damaged or absent. An error or a timeout is no loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Loss {
+    /// The content.
+    pub lost: Lost,
+    /// The object that was read.
+    pub object: ObjectId,
+    /// Whether the object does not exist or ends too early; otherwise it has other bytes.
+    pub is_absent: bool,
+}
+
+/// The content that a [`Loss`] concerns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Lost {
+    /// A blob, or a part of one.
+    Blob {
+        /// The blob.
+        blob: BlobId,
+        /// Where the serving index says that it lies.
+        at: Location,
+    },
+    /// A node of the serving index.
+    Node {
+        /// The manifest node.
+        node: NodeId,
+        /// Where its twin should be.
+        at: Extent,
+    },
+}
+
 /// What a space answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
@@ -235,6 +275,8 @@ pub enum Reply {
     Publish(Box<BeginReply>),
     /// To an arrival: which object counts. If it is another, the caller's own may go.
     Kept(ObjectId),
+    /// To a mark: the space has it.
+    Noted,
     /// To a rollback: the new deploy.
     Deploy(Box<DeployView>),
     /// The history.
@@ -314,6 +356,8 @@ mod tests {
                 meta: DeployMeta::default(),
             }),
             dry: false,
+            lease: Duration::from_hours(1),
+            files_max: 7,
             index: ObjectId::from_bytes([9; 16]),
         }))
     }

@@ -28,6 +28,9 @@ pub(crate) struct Held {
     pub(crate) location: Location,
 }
 
+/// Buckets of a space: ten bits of an id.
+const BUCKETS: u16 = 1 << 10;
+
 type Bucket = BTreeMap<BlobId, Held>;
 
 /// Looks blobs up, reading each bucket at most once.
@@ -44,7 +47,16 @@ impl<'a, S: Sql> Have<'a, S> {
         }
     }
 
+    /// Where a blob lies, if its content is not lost.
     pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<Held>, SqlError> {
+        if self.ledger.lost()?.contains(blob) {
+            return Ok(None);
+        }
+        self.kept(blob)
+    }
+
+    /// Where a blob lies or was lost.
+    pub(crate) fn kept(&self, blob: &BlobId) -> Result<Option<Held>, SqlError> {
         let number = bucket_of(blob);
         let mut buckets = self.buckets.borrow_mut();
         if let Some(bucket) = buckets.get(&number) {
@@ -57,7 +69,21 @@ impl<'a, S: Sql> Have<'a, S> {
     }
 }
 
-/// Adds blobs to their buckets; what is there already stays as it is. Runs inside a turn.
+/// Looks at every blob of the space.
+pub(crate) fn each<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    mut visit: impl FnMut(BlobId, &Held),
+) -> Result<(), SqlError> {
+    for number in 0..BUCKETS {
+        for (blob, held) in read(&ledger.bucket(number)?)? {
+            visit(blob, &held);
+        }
+    }
+    Ok(())
+}
+
+/// Adds blobs to their buckets; what is there already stays as it is, unless it is lost. Runs
+/// inside a turn.
 pub(crate) fn add<S: Sql>(
     ledger: &Ledger<'_, S>,
     blobs: &BTreeMap<BlobId, Held>,
@@ -67,10 +93,17 @@ pub(crate) fn add<S: Sql>(
         let number = bucket_of(first);
         let mut bucket = read(&ledger.bucket(number)?)?;
         let before = bucket.len();
+        let mut is_found = false;
         while let Some((blob, held)) = rest.next_if(|(blob, _)| bucket_of(blob) == number) {
-            bucket.entry(*blob).or_insert(*held);
+            if ledger.lost()?.contains(blob) {
+                bucket.insert(*blob, *held);
+                ledger.found(blob)?;
+                is_found = true;
+            } else {
+                bucket.entry(*blob).or_insert(*held);
+            }
         }
-        if bucket.len() > before {
+        if is_found || bucket.len() > before {
             ledger.put_bucket(number, write(&bucket))?;
         }
     }

@@ -4,21 +4,20 @@
 //! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024
 //! buckets (see [`have`](super::have)).
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::cell::{Cell, OnceCell};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::aliases::alias_name;
 use super::{events, tables};
-use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
-use crate::limits::PARTS_NAMED_MAX;
+use crate::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use crate::location::Extent;
-use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
+use crate::manifest::{ManifestError, NewNode, Node, NodeSource, RecentNodes};
 use crate::name::AliasName;
 use crate::schema::{SchemaError, Verdict};
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
-use crate::wire::{DeployKind, DeployMeta, DeployView, Offered, Order, Summary};
+use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 
 const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
      added, modified, removed, unchanged, order_kind, order_value, meta, key, alias";
@@ -38,6 +37,8 @@ pub(crate) enum NodeState {
     },
     /// Its bytes, and where its twin lies: everything beneath is here.
     Settled(Extent),
+    /// The same, but the twin or something beneath is lost: it has to be written anew.
+    Damaged(Extent),
 }
 
 /// A deploy and the key it was made under.
@@ -53,14 +54,20 @@ pub(crate) type KeptPart = (u64, [u8; 32], Vec<u8>);
 /// The ledger of one space, for the length of one command.
 pub(crate) struct Ledger<'a, S> {
     sql: &'a S,
-    nodes: RefCell<BTreeMap<NodeId, Arc<Node>>>,
+    nodes: RecentNodes,
+    damaged: OnceCell<BTreeSet<NodeId>>,
+    lost: OnceCell<BTreeSet<BlobId>>,
+    expired_before: Cell<u64>,
 }
 
 impl<'a, S: Sql> Ledger<'a, S> {
     pub(crate) fn new(sql: &'a S) -> Self {
         Self {
             sql,
-            nodes: RefCell::default(),
+            nodes: RecentNodes::default(),
+            damaged: OnceCell::new(),
+            lost: OnceCell::new(),
+            expired_before: Cell::new(0),
         }
     }
 
@@ -116,17 +123,57 @@ impl<'a, S: Sql> Ledger<'a, S> {
     }
 
     pub(crate) fn node_state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
-        let select = "SELECT claimed, object, at, length FROM node WHERE id = ?";
+        let select = "SELECT claimed, object, at, length, kept FROM node WHERE id = ?";
         let rows = self.sql.run(select, &[id.as_bytes()[..].into()])?;
         let Some(row) = rows.first() else {
             return Ok(NodeState::Absent);
         };
         Ok(match extent(row, 1)? {
+            Some(extent) if self.damaged()?.contains(id) => NodeState::Damaged(extent),
             Some(extent) => NodeState::Settled(extent),
+            None if optional_integer(row, 4)?.is_some_and(|at| at < self.expired_before()) => {
+                NodeState::Absent
+            }
             None => NodeState::Pending {
                 claimed: integer(row, 0)? != 0,
             },
         })
+    }
+
+    /// The nodes whose twins have to be written anew: none, as a rule.
+    pub(crate) fn damaged(&self) -> Result<&BTreeSet<NodeId>, SqlError> {
+        if let Some(damaged) = self.damaged.get() {
+            return Ok(damaged);
+        }
+        let rows = self.sql.run("SELECT node FROM damaged", &[])?;
+        let nodes = rows
+            .iter()
+            .map(|row| Ok(NodeId::from_bytes(array(row, 0)?)));
+        let nodes = nodes.collect::<Result<_, SqlError>>()?;
+        Ok(self.damaged.get_or_init(|| nodes))
+    }
+
+    /// The blobs whose content is lost: none, as a rule.
+    pub(crate) fn lost(&self) -> Result<&BTreeSet<BlobId>, SqlError> {
+        if let Some(lost) = self.lost.get() {
+            return Ok(lost);
+        }
+        let rows = self.sql.run("SELECT blob FROM lost_blob", &[])?;
+        let blobs = rows
+            .iter()
+            .map(|row| Ok(BlobId::from_bytes(array(row, 0)?)));
+        let blobs = blobs.collect::<Result<_, SqlError>>()?;
+        Ok(self.lost.get_or_init(|| blobs))
+    }
+
+    /// What arrived before this moment, in milliseconds, counts no more.
+    pub(crate) const fn expired_before(&self) -> u64 {
+        self.expired_before.get()
+    }
+
+    /// See [`lease`](super::lease).
+    pub(crate) fn expire_before(&self, before: u64) {
+        self.expired_before.set(before);
     }
 
     /// Keeps nodes whose twins are not written yet.
@@ -134,12 +181,15 @@ impl<'a, S: Sql> Ledger<'a, S> {
         &self,
         nodes: impl IntoIterator<Item = NewNode>,
         claimed: bool,
+        now: Timestamp,
     ) -> Result<(), SqlError> {
-        let insert = "INSERT OR IGNORE INTO node (id, bytes, claimed) VALUES (?, ?, ?)";
+        let insert = "INSERT INTO node (id, bytes, claimed, kept) VALUES (?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET kept = excluded.kept WHERE object IS NULL";
         self.sql.atomically(|sql| {
             for node in nodes {
                 let (id, bytes) = (node.id.as_bytes()[..].into(), node.bytes[..].into());
-                sql.run(insert, &[id, bytes, u64::from(claimed).into()])?;
+                let params = [id, bytes, u64::from(claimed).into(), now.as_millis().into()];
+                sql.run(insert, &params)?;
             }
             Ok(())
         })
@@ -150,7 +200,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let upsert = "INSERT INTO node (id, bytes, claimed, object, at, length)
              VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT (id) DO UPDATE
              SET object = excluded.object, at = excluded.at, length = excluded.length
-             WHERE object IS NULL";
+             WHERE object IS NULL OR EXISTS (SELECT 1 FROM damaged WHERE damaged.node = node.id)";
         let params = [
             node.id.as_bytes()[..].into(),
             node.bytes[..].into(),
@@ -158,7 +208,12 @@ impl<'a, S: Sql> Ledger<'a, S> {
             twin.offset.into(),
             twin.len.into(),
         ];
-        self.sql.run(upsert, &params).map(drop)
+        self.sql.run(upsert, &params)?;
+        if self.damaged()?.contains(&node.id) {
+            let delete = "DELETE FROM damaged WHERE node = ?";
+            self.sql.run(delete, &[node.id.as_bytes()[..].into()])?;
+        }
+        Ok(())
     }
 
     pub(crate) fn bucket(&self, bucket: u16) -> Result<Vec<u8>, SqlError> {
@@ -172,117 +227,6 @@ impl<'a, S: Sql> Ledger<'a, S> {
              ON CONFLICT (bucket) DO UPDATE SET blobs = excluded.blobs";
         self.sql
             .run(upsert, &[u64::from(bucket).into(), blobs.into()])
-            .map(drop)
-    }
-
-    /// Notes a pack that arrived; returns the object that counts.
-    pub(crate) fn keep_pack(
-        &self,
-        pack: &PackId,
-        object: &ObjectId,
-        toc: &[u8],
-    ) -> Result<ObjectId, SqlError> {
-        let insert = "INSERT OR IGNORE INTO pack (id, object, toc) VALUES (?, ?, ?)";
-        let id: Value = pack.as_bytes()[..].into();
-        self.sql.run(
-            insert,
-            &[id.clone(), object.as_bytes()[..].into(), toc.into()],
-        )?;
-        let rows = self
-            .sql
-            .run("SELECT object FROM pack WHERE id = ?", &[id])?;
-        rows.first()
-            .map_or(Ok(*object), |row| Ok(ObjectId::from_bytes(array(row, 0)?)))
-    }
-
-    /// Packs whose blobs are not in their buckets yet: id, object, encoded table of contents.
-    pub(crate) fn pending_packs(&self) -> Result<Vec<(PackId, ObjectId, Vec<u8>)>, SqlError> {
-        let select = "SELECT id, object, toc FROM pack WHERE toc IS NOT NULL ORDER BY id";
-        let rows = self.sql.run(select, &[])?;
-        rows.iter()
-            .map(|row| {
-                let (id, object) = (array(row, 0)?, array(row, 1)?);
-                Ok((
-                    PackId::from_bytes(id),
-                    ObjectId::from_bytes(object),
-                    blob(row, 2)?,
-                ))
-            })
-            .collect()
-    }
-
-    /// The encoded table of contents of a pack whose blobs are not in their buckets yet.
-    pub(crate) fn pending_toc(&self, pack: &PackId) -> Result<Option<Vec<u8>>, SqlError> {
-        let select = "SELECT toc FROM pack WHERE id = ? AND toc IS NOT NULL";
-        let rows = self.sql.run(select, &[pack.as_bytes()[..].into()])?;
-        rows.first().map(|row| blob(row, 0)).transpose()
-    }
-
-    /// Notes that a pack's blobs are in their buckets now.
-    pub(crate) fn fold_pack(&self, pack: &PackId) -> Result<(), SqlError> {
-        let update = "UPDATE pack SET toc = NULL WHERE id = ? AND toc IS NOT NULL";
-        self.sql
-            .run(update, &[pack.as_bytes()[..].into()])
-            .map(drop)
-    }
-
-    /// Notes a part that arrived. A later one replaces it: either may be the false one.
-    pub(crate) fn keep_part(
-        &self,
-        (blob, size): (&BlobId, u64),
-        number: u64,
-        chaining_value: &[u8; 32],
-        location: Vec<u8>,
-    ) -> Result<(), SqlError> {
-        let upsert = "INSERT INTO part (blob, number, size, chaining_value, location)
-             VALUES (?, ?, ?, ?, ?) ON CONFLICT (blob, number) DO UPDATE
-             SET size = excluded.size, chaining_value = excluded.chaining_value,
-                 location = excluded.location";
-        let (blob, value) = (blob.as_bytes()[..].into(), chaining_value[..].into());
-        self.sql
-            .run(
-                upsert,
-                &[blob, number.into(), size.into(), value, location.into()],
-            )
-            .map(drop)
-    }
-
-    /// The parts of a blob of `size` that arrived, by number: chaining value, encoded location.
-    pub(crate) fn parts(&self, blob_id: &BlobId, size: u64) -> Result<Vec<KeptPart>, SqlError> {
-        let select = "SELECT number, chaining_value, location FROM part
-             WHERE blob = ? AND size = ? ORDER BY number";
-        let rows = self
-            .sql
-            .run(select, &[blob_id.as_bytes()[..].into(), size.into()])?;
-        rows.iter()
-            .map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?)))
-            .collect()
-    }
-
-    /// The parts that arrived of blobs that are not whole.
-    pub(crate) fn arrived_parts(&self) -> Result<Vec<Offered>, SqlError> {
-        let select = "SELECT blob, number FROM part ORDER BY blob, number LIMIT ?";
-        let rows = self.sql.run(select, &[PARTS_NAMED_MAX.into()])?;
-        let mut all: Vec<Offered> = Vec::new();
-        for row in &rows {
-            let (blob, number) = (BlobId::from_bytes(array(row, 0)?), integer(row, 1)?);
-            match all.last_mut() {
-                Some(last) if last.blob == blob => last.have.push(number),
-                Some(_) | None => all.push(Offered {
-                    blob,
-                    have: std::iter::once(number).collect(),
-                }),
-            }
-        }
-        Ok(all)
-    }
-
-    pub(crate) fn drop_parts(&self, blob: &BlobId) -> Result<(), SqlError> {
-        self.sql
-            .run(
-                "DELETE FROM part WHERE blob = ?",
-                &[blob.as_bytes()[..].into()],
-            )
             .map(drop)
     }
 
@@ -422,17 +366,15 @@ impl<'a, S: Sql> Ledger<'a, S> {
 
 impl<S: Sql> NodeSource for Ledger<'_, S> {
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
-        if let Some(node) = self.nodes.borrow().get(id) {
-            return Ok(Arc::clone(node));
-        }
-        let bytes = self.node_bytes(id);
-        let bytes = bytes.map_err(|e| ManifestError::Source {
-            id: *id,
-            why: e.to_string(),
-        })?;
-        let node = Arc::new(Node::decode(&bytes.ok_or(ManifestError::Missing(*id))?)?);
-        self.nodes.borrow_mut().insert(*id, Arc::clone(&node));
-        Ok(node)
+        self.nodes.find_or(id, || {
+            let bytes = self.node_bytes(id);
+            let bytes = bytes.map_err(|e| ManifestError::Source {
+                id: *id,
+                why: e.to_string(),
+            })?;
+            let bytes = bytes.ok_or(ManifestError::Missing(*id))?;
+            Ok(Arc::new(Node::decode(&bytes)?))
+        })
     }
 }
 
@@ -519,14 +461,14 @@ fn optional_text(row: &SqlRow, at: usize) -> Result<Option<String>, SqlError> {
     }
 }
 
-fn blob(row: &SqlRow, at: usize) -> Result<Vec<u8>, SqlError> {
+pub(super) fn blob(row: &SqlRow, at: usize) -> Result<Vec<u8>, SqlError> {
     match row.get(at) {
         Some(Value::Blob(bytes)) => Ok(bytes.clone()),
         Some(Value::Null | Value::Integer(_) | Value::Text(_)) | None => Err(odd(at, "bytes")),
     }
 }
 
-fn array<const N: usize>(row: &SqlRow, at: usize) -> Result<[u8; N], SqlError> {
+pub(super) fn array<const N: usize>(row: &SqlRow, at: usize) -> Result<[u8; N], SqlError> {
     blob(row, at)?
         .try_into()
         .map_err(|_| odd(at, "bytes of a fixed length"))

@@ -5,19 +5,26 @@
 //! stands between two turns: what it relies on never changes, and the second turn decides anew.
 
 mod aliases;
+mod arrivals;
 mod command;
 mod decide;
 mod events;
 mod have;
 mod history;
+mod lease;
 mod ledger;
 mod outbox;
+mod pending;
 mod prepare;
 mod publish;
+mod repair;
 mod survey;
 mod tables;
 
-pub use command::{Command, Due, Offer, Outbox, PartArrived, Publish, Reply, SmallPack};
+pub use command::{
+    Command, Due, Loss, Lost, Offer, Outbox, PartArrived, Publish, Reply, SmallPack,
+};
+pub use lease::{LEASE, parse_lease};
 
 use crate::code::Code;
 use crate::limits::{DEPLOYS_PAGE_MAX, LIVE_PATHS_MAX};
@@ -53,13 +60,12 @@ pub async fn execute<S: Sql, B: Blobs>(
             let reply = publish::publish(&ledger, blobs, space, *publish, now).await?;
             Ok(Reply::Publish(Box::new(reply)))
         }
-        Command::PackArrived { pack, object, toc } => {
-            Ok(Reply::Kept(ledger.keep_pack(&pack, &object, &toc)?))
-        }
-        Command::PartArrived(part) => keep_part(&ledger, &part),
+        Command::PackArrived { pack, object, toc } => Ok(Reply::Kept(pending::keep(
+            &ledger, &pack, &object, &toc, now,
+        )?)),
+        Command::PartArrived(part) => keep_part(&ledger, &part, now),
         Command::Rollback(head) => {
-            let deploy = history::rollback(&ledger, &head, now)?;
-            Ok(Reply::Deploy(Box::new(deploy)))
+            history::rollback(&ledger, &head, now).map(|made| Reply::Deploy(Box::new(made)))
         }
         Command::Unalias { alias } => Ok(Reply::Unaliased(
             ledger.atomically(|ledger| ledger.unalias(&alias))?,
@@ -96,6 +102,7 @@ pub async fn execute<S: Sql, B: Blobs>(
             space,
             index: prepare::settled(&ledger, &root)?,
         }),
+        Command::Lost(loss) => repair::note(&ledger, &loss).map(|()| Reply::Noted),
         Command::Undelivered => Ok(Reply::Due(outbox::outbox(&ledger, space)?)),
         Command::Delivered { alias, order } => {
             ledger.delivered(alias.as_ref(), order)?;
@@ -104,10 +111,15 @@ pub async fn execute<S: Sql, B: Blobs>(
     }
 }
 
-fn keep_part<S: Sql>(ledger: &Ledger<'_, S>, part: &PartArrived) -> Result<Reply, Problem> {
+fn keep_part<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    part: &PartArrived,
+    now: Timestamp,
+) -> Result<Reply, Problem> {
+    lease::touch(ledger, now)?;
     let mut location = Vec::new();
     part.location.encode(&mut location);
     let blob = (&part.blob, part.size);
-    ledger.keep_part(blob, part.number, &part.chaining_value, location)?;
+    ledger.keep_part(blob, part.number, &part.chaining_value, location, now)?;
     Ok(Reply::Kept(part.location.extent.object))
 }

@@ -13,7 +13,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 
 use super::have::Held;
-use super::ledger::{Ledger, NodeState};
+use super::ledger::Ledger;
+use super::repair::{Mended, Others};
 use super::survey::{Fresh, Survey};
 use crate::code::Code;
 use crate::id::{BlobId, NodeId, ObjectId};
@@ -32,6 +33,8 @@ pub(crate) struct Prepared {
     pub(crate) object: Option<Bytes>,
     /// New nodes, children before parents, and where their twins will lie.
     pub(crate) nodes: Vec<(NewNode, Extent)>,
+    /// Nodes of other deploys whose twins are written anew.
+    pub(crate) mended: Vec<(Mended, Extent)>,
     /// Big blobs whose table is in the object.
     pub(crate) assembled: BTreeMap<BlobId, Held>,
 }
@@ -46,37 +49,19 @@ pub(crate) fn prepare<S: Sql>(
 ) -> Result<Prepared, Problem> {
     let mut out = pack.map_or_else(Vec::new, |pack| pack.to_vec());
     let start = out.len() as u64;
-    let mut assembled = BTreeMap::new();
-    for big in &survey.assembled {
-        let offset = out.len() as u64;
-        big.table.encode(&mut out);
-        let extent = Extent {
-            object,
-            offset,
-            len: out.len() as u64 - offset,
-        };
-        let location = Location {
-            extent,
-            codec: big.table.codec(),
-        };
-        assembled.insert(
-            big.blob,
-            Held {
-                raw: big.size,
-                location,
-            },
-        );
-    }
+    let assembled = append_tables(survey, &mut out, object);
     let mut twins: BTreeMap<NodeId, Extent> = BTreeMap::new();
     let mut nodes = Vec::with_capacity(survey.pending.len());
     for pending in &survey.pending {
-        let twin = twin(ledger, survey, &assembled, &twins, &pending.node)?.encode();
-        let extent = Extent {
-            object,
-            offset: out.len() as u64,
-            len: twin.len() as u64,
+        let place = |blob: &BlobId| {
+            let held = assembled.get(blob).or_else(|| survey.located.get(blob));
+            held.map(|held| held.location).ok_or_else(|| {
+                let detail = format!("blob {blob} is missing");
+                Problem::new(Code::MissingObjects, detail)
+            })
         };
-        out.extend_from_slice(&twin);
+        let twin = twin(ledger, &twins, &pending.node, place)?.encode();
+        let extent = append(&mut out, object, &twin);
         twins.insert(pending.id, extent);
         let bytes = match fresh.nodes.bytes(&pending.id) {
             Some(bytes) => bytes.clone(),
@@ -94,37 +79,82 @@ pub(crate) fn prepare<S: Sql>(
         return Ok(Prepared {
             object: None,
             nodes,
+            mended: Vec::new(),
             assembled,
         });
     }
+    let mended = append_mended(ledger, survey, &assembled, twins, (&mut out, object))?;
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
     Ok(Prepared {
         object: Some(out.into()),
         nodes,
+        mended,
         assembled,
     })
 }
 
-fn twin<S: Sql>(
+/// Appends the new twins of other deploys' nodes, whose content came again.
+fn append_mended<S: Sql>(
     ledger: &Ledger<'_, S>,
     survey: &Survey,
     assembled: &BTreeMap<BlobId, Held>,
+    mut twins: BTreeMap<NodeId, Extent>,
+    (out, object): (&mut Vec<u8>, ObjectId),
+) -> Result<Vec<(Mended, Extent)>, Problem> {
+    let others = Others::new(ledger, survey)?;
+    let mut mended = Vec::new();
+    for (other, node) in others.nodes()? {
+        let place = |blob: &BlobId| match assembled.get(blob) {
+            Some(held) => Ok(held.location),
+            None => others.place(blob),
+        };
+        let twin = twin(ledger, &twins, &node, place)?.encode();
+        let extent = append(out, object, &twin);
+        twins.insert(other.id, extent);
+        mended.push((other, extent));
+    }
+    Ok(mended)
+}
+
+/// Appends the tables of big blobs whose parts have all arrived.
+fn append_tables(survey: &Survey, out: &mut Vec<u8>, object: ObjectId) -> BTreeMap<BlobId, Held> {
+    let mut assembled = BTreeMap::new();
+    for big in &survey.assembled {
+        let mut table = Vec::new();
+        big.table.encode(&mut table);
+        let location = Location {
+            extent: append(out, object, &table),
+            codec: big.table.codec(),
+        };
+        let raw = big.size;
+        assembled.insert(big.blob, Held { raw, location });
+    }
+    assembled
+}
+
+fn append(out: &mut Vec<u8>, object: ObjectId, twin: &[u8]) -> Extent {
+    let offset = out.len() as u64;
+    out.extend_from_slice(twin);
+    Extent {
+        object,
+        offset,
+        len: twin.len() as u64,
+    }
+}
+
+fn twin<S: Sql>(
+    ledger: &Ledger<'_, S>,
     twins: &BTreeMap<NodeId, Extent>,
     node: &Node,
+    place: impl Fn(&BlobId) -> Result<Location, Problem>,
 ) -> Result<Twin, Problem> {
     Ok(match node {
         Node::Leaf(rows) => {
-            let placed = rows.iter().map(|row| {
-                let blob = &row.entry.blob;
-                let held = assembled.get(blob).or_else(|| survey.located.get(blob));
-                let held = held.ok_or_else(|| {
-                    let detail = format!("blob {blob} of {:?} is missing", row.path);
-                    Problem::new(Code::MissingObjects, detail)
-                })?;
-                Ok((row.clone(), held.location))
-            });
+            let placed = rows
+                .iter()
+                .map(|row| Ok((row.clone(), place(&row.entry.blob)?)));
             Twin::Leaf(placed.collect::<Result<_, Problem>>()?)
         }
         Node::Interior { level, children } => {
@@ -145,11 +175,8 @@ fn twin<S: Sql>(
 
 /// Where the twin of a settled node lies.
 pub(crate) fn settled<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
-    match ledger.node_state(id)? {
-        NodeState::Settled(extent) => Ok(extent),
-        NodeState::Absent | NodeState::Pending { .. } => Err(Problem::new(
-            Code::MissingObjects,
-            format!("manifest node {id} is missing"),
-        )),
-    }
+    ledger.twin(id)?.ok_or_else(|| {
+        let detail = format!("manifest node {id} is missing");
+        Problem::new(Code::MissingObjects, detail)
+    })
 }

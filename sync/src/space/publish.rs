@@ -8,13 +8,15 @@ use super::command::{Offer, Publish};
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
 use super::have;
+use super::lease;
 use super::ledger::{Keyed, Ledger, NodeState};
 use super::prepare::{Prepared, prepare};
-use super::survey::{Fresh, Survey, Unfinished, survey};
+use super::repair;
+use super::survey::{Fresh, Survey, Unfinished, survey, toc_blobs};
 use crate::code::Code;
 use crate::id::{BlobId, NodeId, Root, SpaceId};
+use crate::limits::PREFIX_RAW_BYTES_MAX;
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
-use crate::limits::{PACKS_NAMED_MAX, PREFIX_RAW_BYTES_MAX};
 use crate::manifest::{
     Change, Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit,
     lookup,
@@ -22,7 +24,7 @@ use crate::manifest::{
 use crate::pack::rest::Toc;
 use crate::path::SitePath;
 use crate::serve::{Blobs, ObjectKey};
-use crate::sql::Sql;
+use crate::sql::{Sql, SqlError};
 use crate::time::Timestamp;
 use crate::wire::{
     BeginReply, CommitTerms, DeployKind, DeployView, Problem, Ranges, State, Summary,
@@ -44,65 +46,105 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     publish: Publish,
     now: Timestamp,
 ) -> Result<BeginReply, Problem> {
+    repair_first(ledger, blobs, space, &publish).await?;
+    lease::begin(ledger, now, publish.lease, publish.dry)?;
     let active = ledger.current(publish.alias.as_ref())?;
     if let Some(terms) = &publish.commit {
         check_terms(terms)?;
     }
-    if let Some(deploy) = active.as_ref().filter(|deploy| deploy.root == publish.root) {
+    let is_whole = !ledger.damaged()?.contains(&publish.root);
+    let same = active.as_ref().filter(|deploy| deploy.root == publish.root);
+    if let Some(deploy) = same.filter(|_| is_whole) {
         return unchanged(ledger, &publish, deploy);
     }
-    let mut fresh = Fresh::pending(ledger)?;
+    let mut fresh = Fresh::default();
     match learn(ledger, &publish)? {
         Told::More(state, nodes) => {
-            let is_base = state == State::Base;
-            let pending = fresh.packs.into_iter().filter(|_| is_base);
-            let parts = if is_base {
-                ledger.arrived_parts()?
-            } else {
-                Vec::new()
-            };
-            return Ok(BeginReply {
-                nodes,
-                parts,
-                packs: pending.take(PACKS_NAMED_MAX).collect(),
-                prefix_max: is_base.then_some(PREFIX_RAW_BYTES_MAX),
-                ..reply(state, active.as_ref())
-            });
+            renew(ledger, &publish, now)?;
+            let rest = reply(state, active.as_ref());
+            return more(ledger, BeginReply { nodes, ..rest });
         }
         Told::Nodes(nodes) => fresh.nodes.extend(nodes),
     }
     fresh.claimed = matches!(publish.offer, Offer::Nodes(_));
-    if publish.commit.is_some()
-        && !publish.dry
-        && let Some(reply) = try_commit(ledger, blobs, space, &fresh, &publish, now).await?
-    {
-        return Ok(reply);
+    if let Some(pack) = publish.pack.as_ref().filter(|_| publish.commit.is_some()) {
+        let toc = Toc::decode(&pack.toc)
+            .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
+        fresh.pack = toc_blobs(publish.index, &toc).collect();
     }
-    // Nothing was committed, so a pack that came along is not kept: it counts as missing.
-    let survey = match survey(ledger, &fresh, &publish.root) {
+    let survey = match survey(ledger, &fresh, &publish.root, publish.files_max) {
         Ok(survey) => survey,
         Err(Unfinished::Fault(problem)) => return Err(problem),
         Err(Unfinished::Incomplete) => {
-            keep(ledger, &fresh, &publish)?;
+            keep(ledger, &fresh, &publish, now)?;
             return Ok(reply(State::Outline, active.as_ref()));
         }
     };
+    if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry)
+        && survey.is_closed
+    {
+        let commit = Commit {
+            ledger,
+            fresh: &fresh,
+            survey: &survey,
+            terms,
+        };
+        return commit.run(blobs, space, &publish, now).await;
+    }
+    // Nothing is committed, so a pack that came along is not kept: it counts as missing.
     let compared = compared(ledger, active.as_ref())?;
     let changes = changes(ledger, &fresh, compared.as_ref(), &publish.root)?;
     let summary = summary(changes.as_deref(), &survey);
-    keep(ledger, &fresh, &publish)?;
+    keep(ledger, &fresh, &publish, now)?;
+    Ok(BeginReply {
+        summary: Some(summary),
+        ..outstanding(survey, active.as_ref())
+    })
+}
+
+/// Takes in what readers found lost, before anything is compared with it.
+async fn repair_first<S: Sql, B: Blobs>(
+    ledger: &Ledger<'_, S>,
+    blobs: &B,
+    space: SpaceId,
+    publish: &Publish,
+) -> Result<(), Problem> {
+    if !ledger.has_losses()? {
+        return Ok(());
+    }
+    let active = ledger.current(publish.alias.as_ref())?;
+    let active = active.map(|deploy| deploy.root);
+    let roots = [Some(publish.root), publish.base, active];
+    let roots = roots.into_iter().flatten().collect();
+    // A ledger of its own, because the caller's remembers what it looks up.
+    repair::take_in(&Ledger::new(ledger.sql()), blobs, space, roots).await
+}
+
+/// The reply to an offer that does not lead to the root yet.
+fn more<S: Sql>(ledger: &Ledger<'_, S>, reply: BeginReply) -> Result<BeginReply, Problem> {
+    if reply.state != State::Base {
+        return Ok(reply);
+    }
+    Ok(BeginReply {
+        parts: ledger.arrived_parts()?,
+        packs: ledger.arrived_packs()?,
+        prefix_max: Some(PREFIX_RAW_BYTES_MAX),
+        ..reply
+    })
+}
+
+/// The reply that names what a root lacks.
+fn outstanding(survey: Survey, active: Option<&DeployView>) -> BeginReply {
     let state = if survey.missing.is_empty() {
         State::Ready
     } else {
         State::Blobs
     };
-    let (blobs, parts, summary) = (survey.missing, survey.parts, Some(summary));
-    Ok(BeginReply {
-        blobs,
-        parts,
-        summary,
-        ..reply(state, active.as_ref())
-    })
+    BeginReply {
+        blobs: survey.missing,
+        parts: survey.parts,
+        ..reply(state, active)
+    }
 }
 
 /// What is told if the root is there already.
@@ -120,38 +162,6 @@ fn unchanged<S: Sql>(
         return Ok(published(made.deploy));
     }
     Ok(reply(State::Current, Some(deploy)))
-}
-
-/// Commits if nothing is missing.
-async fn try_commit<S: Sql, B: Blobs>(
-    ledger: &Ledger<'_, S>,
-    blobs: &B,
-    space: SpaceId,
-    fresh: &Fresh,
-    publish: &Publish,
-    now: Timestamp,
-) -> Result<Option<BeginReply>, Problem> {
-    let Some(terms) = &publish.commit else {
-        return Ok(None);
-    };
-    let mut with_pack = fresh.clone();
-    if let Some(pack) = &publish.pack {
-        let toc = Toc::decode(&pack.toc)
-            .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
-        with_pack.add_toc(publish.index, &toc);
-    }
-    let survey = match survey(ledger, &with_pack, &publish.root) {
-        Ok(survey) if survey.missing.is_empty() => survey,
-        Ok(_) | Err(Unfinished::Incomplete) => return Ok(None),
-        Err(Unfinished::Fault(problem)) => return Err(problem),
-    };
-    let commit = Commit {
-        ledger,
-        fresh: &with_pack,
-        survey: &survey,
-        terms,
-    };
-    commit.run(blobs, space, publish, now).await.map(Some)
 }
 
 fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
@@ -225,7 +235,7 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
             Ok(Told::Nodes(Vec::new()))
         }
         Offer::Root | Offer::Patch(_) => match (publish.base, &publish.offer) {
-            (Some(base), offer) if matches!(ledger.node_state(&base)?, NodeState::Settled(_)) => {
+            (Some(base), offer) if ledger.twin(&base)?.is_some() => {
                 let Offer::Patch(patch) = offer else {
                     return Ok(Told::More(State::Base, nothing));
                 };
@@ -313,11 +323,29 @@ fn new_paths<'e, S: Sql>(
     Ok(paths)
 }
 
-fn keep<S: Sql>(ledger: &Ledger<'_, S>, fresh: &Fresh, publish: &Publish) -> Result<(), Problem> {
+fn keep<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    fresh: &Fresh,
+    publish: &Publish,
+    now: Timestamp,
+) -> Result<(), Problem> {
+    renew(ledger, publish, now)?;
     if publish.dry || fresh.nodes.is_empty() {
         return Ok(());
     }
-    Ok(ledger.keep_nodes(fresh.nodes.iter(), fresh.claimed)?)
+    Ok(ledger.keep_nodes(fresh.nodes.iter(), fresh.claimed, now)?)
+}
+
+/// A publish that goes on keeps what waits for it.
+fn renew<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+    now: Timestamp,
+) -> Result<(), SqlError> {
+    if publish.dry {
+        return Ok(());
+    }
+    lease::touch(ledger, now)
 }
 
 /// What a publish is compared with: the deploy that it replaces, or with a new preview, the active
@@ -417,6 +445,35 @@ impl<S: Sql> Commit<'_, S> {
         decide::commit(&view, &publish.root, self.terms)
     }
 
+    /// Moves what arrived for the root to what the space has.
+    fn move_arrived(
+        &self,
+        ledger: &Ledger<'_, S>,
+        prepared: &Prepared,
+        publish: &Publish,
+    ) -> Result<(), Problem> {
+        let mut arrived = self.survey.arrived.clone();
+        if prepared.object.is_none() {
+            // The root was settled before, so nothing was written, nor the pack that came along.
+            arrived.retain(|_, held| held.location.extent.object != publish.index);
+        }
+        // A pack that is sent again is taken for kept, so all its blobs have to be found.
+        for pack in &self.survey.packs {
+            for (blob, held) in ledger.pending_blobs(pack)? {
+                arrived.entry(blob).or_insert(held);
+            }
+        }
+        arrived.extend(&prepared.assembled);
+        have::add(ledger, &arrived)?;
+        for pack in &self.survey.packs {
+            ledger.fold_pack(pack)?;
+        }
+        for blob in prepared.assembled.keys() {
+            ledger.drop_parts(blob)?;
+        }
+        Ok(())
+    }
+
     /// The one turn that makes a root active, or its preview's: all of it or nothing.
     fn turn(
         &self,
@@ -434,22 +491,17 @@ impl<S: Sql> Commit<'_, S> {
         let replaced = ledger.current(publish.alias.as_ref())?;
         let compared = compared(ledger, replaced.as_ref())?;
         let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;
+        if ledger.lost()? != self.ledger.lost()? {
+            let detail = "content was lost while its deploy was written";
+            return Err(Problem::new(Code::MissingObjects, detail));
+        }
         for (node, twin) in &prepared.nodes {
             ledger.settle_node(node, twin)?;
         }
-        let mut arrived = self.fresh.blobs.clone();
-        if prepared.object.is_none() {
-            // The root was settled before, so nothing was written, nor the pack that came along.
-            arrived.retain(|_, held| held.location.extent.object != publish.index);
+        for (node, twin) in &prepared.mended {
+            ledger.mend(node, twin)?;
         }
-        arrived.extend(&prepared.assembled);
-        have::add(ledger, &arrived)?;
-        for pack in &self.fresh.packs {
-            ledger.fold_pack(pack)?;
-        }
-        for blob in prepared.assembled.keys() {
-            ledger.drop_parts(blob)?;
-        }
+        self.move_arrived(ledger, prepared, publish)?;
         let deploy = DeployView {
             number,
             root: publish.root,

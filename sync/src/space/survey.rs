@@ -3,18 +3,19 @@
 //! A settled node was closed when it was settled: everything beneath it is here. So the walk stops
 //! there, and costs what is new, not what the site holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::have::{Have, Held};
 use super::ledger::{Ledger, NodeState};
+use super::pending::PendingBlobs;
 use crate::code::Code;
 use crate::encode::{Malformed, Reader};
 use crate::id::{BlobId, NodeId, ObjectId, PackId, Root};
-use crate::limits::{FILES_MAX, PART_BYTES};
+use crate::limits::PART_BYTES;
 use crate::location::{Extent, Location};
 use crate::manifest::{
-    Child, Clashes, Entry, Layered, ManifestError, Node, NodeMap, NodeSource, Place, Totals,
+    Child, Clashes, Entry, Layered, ManifestError, Node, NodeMap, NodeSource, Place, Recent, Totals,
 };
 use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
 use crate::pack::rest::Toc;
@@ -23,48 +24,31 @@ use crate::sql::{Sql, SqlError};
 use crate::wire::{Offered, Problem, Ranges};
 
 /// Nodes and blobs that came with a request and are not in the ledger yet.
-#[derive(Default, Clone)]
+#[derive(Default)]
 pub(crate) struct Fresh {
     /// Nodes, by id.
     pub(crate) nodes: NodeMap,
     /// Whether the nodes came from the client as they are, instead of being made here.
     pub(crate) claimed: bool,
-    /// Blobs of packs that are not in their buckets yet.
-    pub(crate) blobs: BTreeMap<BlobId, Held>,
-    /// Those packs.
-    pub(crate) packs: Vec<PackId>,
+    /// Blobs of the pack that came along, which a commit alone writes.
+    pub(crate) pack: BTreeMap<BlobId, Held>,
 }
 
-impl Fresh {
-    /// Starts with the packs that arrived since the last commit.
-    pub(crate) fn pending<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Self, SqlError> {
-        let mut fresh = Self::default();
-        for (pack, object, toc) in ledger.pending_packs()? {
-            let toc = Toc::decode(&toc).map_err(|e| SqlError(format!("pack {pack}: {e}")))?;
-            fresh.add_toc(object, &toc);
-            fresh.packs.push(pack);
-        }
-        Ok(fresh)
-    }
-
-    /// Adds the blobs of an object.
-    pub(crate) fn add_toc(&mut self, object: ObjectId, toc: &Toc) {
-        for entry in toc.entries() {
-            let extent = Extent {
-                object,
-                offset: entry.offset,
-                len: entry.stored,
-            };
-            let location = Location {
-                extent,
-                codec: entry.codec,
-            };
-            self.blobs.entry(entry.blob).or_insert(Held {
-                raw: entry.raw,
-                location,
-            });
-        }
-    }
+/// The blobs of an object, and where they lie.
+pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (BlobId, Held)> {
+    toc.entries().iter().map(move |entry| {
+        let extent = Extent {
+            object,
+            offset: entry.offset,
+            len: entry.stored,
+        };
+        let location = Location {
+            extent,
+            codec: entry.codec,
+        };
+        let raw = entry.raw;
+        (entry.blob, Held { raw, location })
+    })
 }
 
 /// A node whose twin has to be written.
@@ -89,8 +73,14 @@ pub(crate) struct Survey {
     pub(crate) located: BTreeMap<BlobId, Held>,
     /// Big blobs that are complete but have no table yet.
     pub(crate) assembled: Vec<Assembled>,
+    /// Blobs that no deploy has: of pending packs, and of the one that came along.
+    pub(crate) arrived: BTreeMap<BlobId, Held>,
+    /// The pending packs among them.
+    pub(crate) packs: BTreeSet<PackId>,
     /// Ranks of rows whose blobs are missing.
     pub(crate) missing: Ranges,
+    /// Whether the pack that came along has all that is missing.
+    pub(crate) is_closed: bool,
     /// Some of their paths, for people.
     pub(crate) missing_paths: Vec<String>,
     /// Parts of missing big blobs that are here.
@@ -120,34 +110,40 @@ pub(crate) fn survey<S: Sql>(
     ledger: &Ledger<'_, S>,
     fresh: &Fresh,
     root: &Root,
+    files_max: u64,
 ) -> Result<Survey, Unfinished> {
     let source = Layered {
         new: &fresh.nodes,
         old: ledger,
     };
-    let have = Have::new(ledger);
-    let clashes = Clashes::default();
     let mut walk = Walk {
         ledger,
         fresh,
-        source,
-        have,
-        clashes,
-        survey: Survey::default(),
+        source: Recent::new(&source),
+        have: Have::new(ledger),
+        pending: PendingBlobs::new(ledger),
+        clashes: Clashes::default(),
+        survey: Survey {
+            is_closed: true,
+            ..Survey::default()
+        },
     };
     if walk.state(root)? == NodeState::Absent {
         return Err(Unfinished::Incomplete);
     }
     let node = walk.node(root)?;
     walk.survey.totals = node.totals();
-    if walk.survey.totals.files > FILES_MAX {
-        let (value, max) = (walk.survey.totals.files, FILES_MAX);
+    if walk.survey.totals.files > files_max {
+        let (value, max) = (walk.survey.totals.files, files_max);
         let error = ManifestError::TooLarge {
             what: "the site's files are",
             value,
             max,
         };
         return Err(error.into());
+    }
+    if !walk.is_complete(root)? {
+        return Err(Unfinished::Incomplete);
     }
     if let Node::Interior { children, .. } = &*node
         && children.len() == 1
@@ -162,8 +158,9 @@ pub(crate) fn survey<S: Sql>(
 struct Walk<'a, S: Sql> {
     ledger: &'a Ledger<'a, S>,
     fresh: &'a Fresh,
-    source: Layered<'a, Ledger<'a, S>>,
+    source: Recent<'a, Layered<'a, Ledger<'a, S>>>,
     have: Have<'a, S>,
+    pending: PendingBlobs<'a, 'a, S>,
     clashes: Clashes,
     survey: Survey,
 }
@@ -171,6 +168,8 @@ struct Walk<'a, S: Sql> {
 impl<S: Sql> Walk<'_, S> {
     fn state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
         match self.ledger.node_state(id)? {
+            // Its twin is written anew, so all beneath it is looked for again.
+            NodeState::Damaged(_) => Ok(NodeState::Pending { claimed: false }),
             NodeState::Absent if self.fresh.nodes.bytes(id).is_some() => Ok(NodeState::Pending {
                 claimed: self.fresh.claimed,
             }),
@@ -185,6 +184,28 @@ impl<S: Sql> Walk<'_, S> {
         }
     }
 
+    /// Whether every node beneath a root is here. A client sends nodes in the order of their rows,
+    /// so the last ones are missing longest: the walk begins with them, and looks at all children
+    /// of a node before it goes down.
+    fn is_complete(&self, root: &Root) -> Result<bool, Unfinished> {
+        let mut rest = vec![*root];
+        while let Some(id) = rest.pop() {
+            let Node::Interior { level, children } = &*self.node(&id)? else {
+                continue;
+            };
+            // The last child is pushed last, and is the next.
+            for child in children {
+                match self.state(&child.id)? {
+                    NodeState::Absent => return Ok(false),
+                    // A leaf that is here has nothing beneath it.
+                    NodeState::Pending { .. } if *level > 1 => rest.push(child.id),
+                    NodeState::Pending { .. } | NodeState::Settled(_) | NodeState::Damaged(_) => {}
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Visits a node whose first row has `rank` and follows the path `before`.
     fn visit(
         &mut self,
@@ -194,7 +215,7 @@ impl<S: Sql> Walk<'_, S> {
         place: Place,
     ) -> Result<(), Unfinished> {
         let claimed = match self.state(id)? {
-            NodeState::Settled(_) => return Ok(()),
+            NodeState::Settled(_) | NodeState::Damaged(_) => return Ok(()),
             NodeState::Absent => return Err(Unfinished::Incomplete),
             NodeState::Pending { claimed } => claimed,
         };
@@ -205,7 +226,9 @@ impl<S: Sql> Walk<'_, S> {
                     if claimed {
                         self.clashes.push(&row.path)?;
                     }
-                    if !self.locate(&row.entry)? {
+                    let is_here = self.locate(&row.entry)?;
+                    if !is_here {
+                        self.survey.is_closed &= self.fresh.pack.contains_key(&row.entry.blob);
                         self.survey.missing.push(rank);
                         if self.survey.missing_paths.len() < crate::limits::MISSING_LISTED_MAX {
                             self.survey.missing_paths.push(row.path.to_string());
@@ -243,7 +266,8 @@ impl<S: Sql> Walk<'_, S> {
         Ok(beneath.check_place(child, level, before, place)?)
     }
 
-    /// Finds where a row's blob lies, and whether it is as long as the row says.
+    /// Finds where a row's blob lies, and whether it is as long as the row says. A blob of the pack
+    /// that came along is located, but not here: only a commit writes it.
     fn locate(&mut self, entry: &Entry) -> Result<bool, Unfinished> {
         let Entry { blob, size, .. } = entry;
         let known = self.survey.located.get(blob).copied();
@@ -255,7 +279,7 @@ impl<S: Sql> Walk<'_, S> {
             None => Ok(false),
             Some(held) if held.raw == *size => {
                 self.survey.located.insert(*blob, held);
-                Ok(true)
+                Ok(!self.is_carried(blob, &held))
             }
             Some(held) => {
                 let detail = format!(
@@ -271,15 +295,42 @@ impl<S: Sql> Walk<'_, S> {
         if let Some(held) = self.have.find(blob)? {
             return Ok(Some(held));
         }
-        if let Some(held) = self.fresh.blobs.get(blob) {
+        if let Some(held) = self.arrived(blob)? {
             self.survey.new_bytes += held.raw;
-            return Ok(Some(*held));
+            self.survey.arrived.insert(*blob, held);
+            return Ok(Some(held));
         }
         if size > PART_BYTES {
             self.assemble(blob, size)
         } else {
             Ok(None)
         }
+    }
+
+    /// Where a blob lies that no deploy has.
+    fn arrived(&mut self, blob: &BlobId) -> Result<Option<Held>, Unfinished> {
+        if let Some(held) = self.fresh.pack.get(blob) {
+            return Ok(Some(*held));
+        }
+        let Some(found) = self.pending.find(blob)? else {
+            return Ok(None);
+        };
+        if self.ledger.lost()?.contains(blob) {
+            let lost = self
+                .have
+                .kept(blob)?
+                .map(|held| held.location.extent.object);
+            if lost == Some(found.held.location.extent.object) {
+                return Ok(None);
+            }
+        }
+        self.survey.packs.extend(found.pack);
+        Ok(Some(found.held))
+    }
+
+    /// Whether a blob came along and is nowhere else.
+    fn is_carried(&self, blob: &BlobId, held: &Held) -> bool {
+        self.fresh.pack.get(blob) == Some(held)
     }
 
     /// Looks whether the parts of a big blob are all here, and are really its parts.
@@ -303,7 +354,7 @@ impl<S: Sql> Walk<'_, S> {
             let detail = format!("the parts of blob {blob} do not hash to it");
             return Err(Problem::new(Code::HashMismatch, detail).into());
         }
-        let table = PartTable::new(parts, locations)?;
+        let table = PartTable::new(parts, locations)?.with_values(values)?;
         self.survey.new_bytes += size;
         let extent = Extent {
             object: ObjectId::from_bytes([0; 16]),

@@ -12,7 +12,8 @@ pub(super) const SCHEMA: Schema = Schema {
 };
 
 /// What each version added to the one before, the first one to nothing.
-const VERSIONS: [&[&str]; SCHEMA.version as usize] = [FIRST, PREVIEWS, HOLDS];
+const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] =
+    [&[FIRST], &[PREVIEWS], &[HOLDS, LOSSES, LEASES]];
 
 const FIRST: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
@@ -65,6 +66,36 @@ const HOLDS: &[&str] = &[
         WHERE order_kind IS NOT NULL",
 ];
 
+/// Version 3: lost content, see [`repair`](super::repair).
+const LOSSES: &[&str] = &[
+    // Marks that readers left, each a `Loss` as JSON.
+    "CREATE TABLE IF NOT EXISTS loss (
+        number INTEGER PRIMARY KEY, loss TEXT NOT NULL UNIQUE) STRICT",
+    "CREATE TABLE IF NOT EXISTS lost_blob (
+        blob BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
+    // Nodes whose twins lead to lost content, or are lost.
+    "CREATE TABLE IF NOT EXISTS damaged (
+        node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
+];
+
+/// Version 3: leases of what no deploy has yet, see [`lease`](super::lease). A row of an older
+/// version has no time.
+const LEASES: &[&str] = &[
+    "ALTER TABLE pack ADD COLUMN at INTEGER",
+    // The blobs of a folded pack lie in `arrived`.
+    "ALTER TABLE pack ADD COLUMN folded INTEGER",
+    "ALTER TABLE part ADD COLUMN at INTEGER",
+    "ALTER TABLE node ADD COLUMN kept INTEGER",
+    "CREATE INDEX IF NOT EXISTS pack_arrived ON pack (at) WHERE toc IS NOT NULL",
+    "CREATE INDEX IF NOT EXISTS pack_pending ON pack (at)
+        WHERE toc IS NOT NULL AND folded IS NULL",
+    "CREATE INDEX IF NOT EXISTS part_pending ON part (at)",
+    "CREATE INDEX IF NOT EXISTS node_pending ON node (kept) WHERE object IS NULL",
+    // Blobs of many pending packs, in buckets like those of `have`.
+    "CREATE TABLE IF NOT EXISTS arrived (
+        bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL, last INTEGER NOT NULL) STRICT",
+];
+
 /// Makes all tables: part of the turn that makes a space.
 pub(super) fn make<S: Sql>(sql: &S) -> Result<(), SqlError> {
     migrate(sql, 0)
@@ -72,7 +103,8 @@ pub(super) fn make<S: Sql>(sql: &S) -> Result<(), SqlError> {
 
 /// Adds what the versions after `from` added, and records the version of today.
 pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
-    for statement in VERSIONS.iter().skip(from as usize).copied().flatten() {
+    let added = VERSIONS.iter().skip(from as usize).copied().flatten();
+    for statement in added.copied().flatten() {
         sql.run(statement, &[])?;
     }
     SCHEMA.record(sql)

@@ -166,6 +166,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Locate { .. } => "locate",
         Command::Index { .. } => "index",
         Command::Undelivered => "undelivered",
+        Command::Lost(_) => "lost",
         Command::Delivered { .. } => "delivered",
     }
 }

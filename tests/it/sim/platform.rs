@@ -22,6 +22,8 @@ pub(crate) fn settings() -> Settings {
         },
         live: LivePages::Chosen,
         dictionaries: Dictionaries::Passed,
+        lease: pmx_sync::space::LEASE,
+        files_max: pmx_sync::limits::FILES_MAX,
     }
 }
 

@@ -23,6 +23,7 @@ fn start(data: &Path, secret: Option<&str>) -> Result<Running, HostError> {
         streams: StreamConfig::default(),
         live: LivePages::Chosen,
         pointer_lag: None,
+        lease: pmx_sync::space::LEASE,
         log: Log::Quiet,
     })
 }
@@ -85,6 +86,7 @@ fn a_port_in_use_is_said() {
         streams: StreamConfig::default(),
         live: LivePages::Chosen,
         pointer_lag: None,
+        lease: pmx_sync::space::LEASE,
         log: Log::Quiet,
     });
     let refused = refused.map(|_| ()).unwrap_err();

@@ -48,6 +48,7 @@ impl Server {
             streams: StreamConfig::of(&Environment::default())?,
             live: LivePages::Chosen,
             pointer_lag: None,
+            lease: pmx_sync::space::LEASE,
             log: Log::Quiet,
         })?;
         let wire = Wire::to(running.addr())

@@ -1,0 +1,134 @@
+//! Marks of lost content: the server reports to a space what its store lost.
+//!
+//! Readers are anonymous, so few of their requests may reach the ledger: the server reports a loss
+//! once in [`SPAN`], and few losses of a space. One that it drops is reported by a later read.
+
+use std::time::Duration;
+
+use super::backend::{Backend, Spaces};
+use super::server::Server;
+use super::stored::Scope;
+use crate::id::SpaceId;
+use crate::index::{Cache, IndexError};
+use crate::space::{Command, Loss, Lost};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Losses reported lately, and how many of each space.
+pub(super) struct Marks {
+    reported: Cache<(SpaceId, Loss), Timestamp>,
+    counts: Cache<SpaceId, (Timestamp, u32)>,
+}
+
+/// Losses of a space that a process or isolate reports within [`SPAN`].
+const MARKS_MAX: u32 = 16;
+
+const SPAN: Duration = Duration::from_secs(10);
+
+/// Bytes of each of the two caches: about a thousand entries.
+const MARKS_BYTES: usize = 256 * 1024;
+
+/// Bytes that are charged for an entry: a loss as key and value, and the maps around it.
+const ENTRY_BYTES: usize = 256;
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self {
+            reported: Cache::new(MARKS_BYTES),
+            counts: Cache::new(MARKS_BYTES),
+        }
+    }
+}
+
+impl Marks {
+    /// Whether a loss is to be reported now; if so, it counts as reported.
+    fn admit(&self, space: SpaceId, loss: Loss, now: Timestamp) -> bool {
+        let is_recent = |at: Timestamp| now < at.after(SPAN);
+        if self.reported.find(&(space, loss)).is_some_and(is_recent) {
+            return false;
+        }
+        let counted = self.counts.find(&space);
+        let (since, count) = counted.filter(|(at, _)| is_recent(*at)).unwrap_or((now, 0));
+        if count >= MARKS_MAX {
+            return false;
+        }
+        self.counts.insert(space, (since, count + 1), ENTRY_BYTES);
+        self.reported.insert((space, loss), now, ENTRY_BYTES);
+        true
+    }
+}
+
+impl<B: Backend> Server<B> {
+    /// Marks a loss in the space's ledger.
+    pub(super) async fn mark(&self, scope: Scope<'_>, loss: Loss) {
+        if self.marks().admit(scope.id, loss, scope.now) {
+            let command = Command::Lost(loss);
+            let spaces = self.backend().spaces();
+            // The reader gets the same answer whether the space noted the loss or not.
+            let _noted = spaces.call(scope.name, command, scope.now).await;
+        }
+    }
+
+    /// Marks what an index read found lost; returns what the client is answered.
+    pub(super) async fn index_failed(&self, scope: Scope<'_>, error: IndexError) -> Problem {
+        if let Some(loss) = loss_of(&error) {
+            self.mark(scope, loss).await;
+        }
+        error.into()
+    }
+}
+
+fn loss_of(error: &IndexError) -> Option<Loss> {
+    let (id, at, is_absent) = match error {
+        IndexError::Backend(_) => return None,
+        IndexError::Missing { id, at, .. } => (*id, *at, true),
+        IndexError::Rotten { id, at, .. } => (*id, *at, false),
+    };
+    Some(Loss {
+        lost: Lost::Node { node: id, at },
+        object: at.object,
+        is_absent,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::{NodeId, ObjectId};
+    use crate::location::Extent;
+
+    fn loss(number: u64) -> Loss {
+        let object = ObjectId::from_bytes([1; 16]);
+        let at = Extent {
+            object,
+            offset: number,
+            len: 1,
+        };
+        Loss {
+            lost: Lost::Node {
+                node: NodeId::of(b"node"),
+                at,
+            },
+            object,
+            is_absent: false,
+        }
+    }
+
+    #[test]
+    fn marks_of_a_space_are_few_and_each_loss_is_reported_once_in_a_while() {
+        let marks = Marks::default();
+        let [one, two] = [1, 2].map(|byte| SpaceId::from_bytes([byte; 16]));
+        let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);
+        assert!(marks.admit(one, loss(0), at(0)));
+        assert!(!marks.admit(one, loss(0), at(9_999)), "reported already");
+        assert!(
+            marks.admit(one, loss(0), at(10_000)),
+            "it may be lost again"
+        );
+        let admitted = (0..100)
+            .filter(|n| marks.admit(two, loss(*n), at(0)))
+            .count();
+        assert_eq!(admitted, 16);
+        assert!(marks.admit(two, loss(99), at(10_000)));
+    }
+}

@@ -1,0 +1,305 @@
+//! Verified reads: stored content is hashed before the server sends or uses any of it.
+//!
+//! A blob is compared with its id, a part of a big blob with its chaining value. A read that fails
+//! is repeated past every cache. If it fails again, the content is lost: the server marks it in
+//! the space's ledger (see [`marks`](super::marks)), and the next publish sends it once more.
+//! Small bodies are cached decoded and whole, and ranges are cut out of them. Of larger content
+//! the server remembers the verdict.
+
+use bytes::Bytes;
+
+use super::backend::{Backend, BackendError, Blobs, ObjectKey, Pointer};
+use super::body::{Check, Expected};
+use super::server::Server;
+use crate::code::Code;
+use crate::codec::{Bounds, Decoder};
+use crate::hash::Hash;
+use crate::id::{BlobId, SpaceId};
+use crate::index::Cache;
+use crate::location::{Codec, Location};
+use crate::name::SpaceName;
+use crate::pack::part::ChainingValue;
+use crate::serve::Piece;
+use crate::space::{Loss, Lost};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// The space that a read belongs to, and the time of the request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Scope<'a> {
+    pub(super) name: &'a SpaceName,
+    pub(super) id: SpaceId,
+    pub(super) now: Timestamp,
+}
+
+impl<'a> Scope<'a> {
+    pub(super) const fn of(name: &'a SpaceName, pointer: &Pointer, now: Timestamp) -> Self {
+        let id = pointer.space;
+        Self { name, id, now }
+    }
+}
+
+/// Content that was verified since the process began: where it lies and its hash.
+pub(super) type Verdicts = Cache<(ObjectKey, u64, [u8; Hash::LEN]), ()>;
+
+/// Bytes that the server charges for a verdict: its key twice, and the maps around it.
+const VERDICT_BYTES: usize = 160;
+
+/// Bytes that are read at a time to hash content that lies uncompressed.
+const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
+
+/// Whether a cached body is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Form {
+    /// Decoded.
+    Raw,
+    /// The frame as it is stored.
+    Stored,
+}
+
+/// Small verified bodies by where they lie. A key names the content as well, because nothing
+/// else protects a place in the serving index.
+pub(super) type Bodies = Cache<(ObjectKey, u64, BlobId, Form), Bytes>;
+
+/// Verified content.
+struct Content {
+    stored: Bytes,
+    raw: Bytes,
+}
+
+/// Why content failed.
+enum Fault {
+    /// The object does not exist, or ends too early.
+    Absent,
+    /// The content is not what its hash says.
+    Rotten(String),
+}
+
+/// Whether a read may use what the platform keeps open or near.
+#[derive(Debug, Clone, Copy)]
+enum Attempt {
+    First,
+    Again,
+}
+
+impl<B: Backend> Server<B> {
+    /// A small body, verified and whole, through the cache.
+    pub(super) async fn kept(
+        &self,
+        scope: Scope<'_>,
+        check: &Check,
+        form: Form,
+    ) -> Result<Bytes, Problem> {
+        let key = check.key(scope.id);
+        let cached = (key, check.at.extent.offset, check.blob, form);
+        if let Some(bytes) = self.bodies().find(&cached) {
+            return Ok(bytes);
+        }
+        let content = self.content(scope, check).await?;
+        let bytes = match form {
+            Form::Raw => content.raw,
+            Form::Stored => content.stored,
+        };
+        // A copy owns no more than its own bytes, whatever buffer the platform read into.
+        let bytes = Bytes::copy_from_slice(&bytes);
+        self.bodies()
+            .insert(cached, bytes.clone(), bytes.len() + VERDICT_BYTES);
+        Ok(bytes)
+    }
+
+    /// The decoded content of a blob or part, verified.
+    pub(super) async fn raw(&self, scope: Scope<'_>, check: &Check) -> Result<Bytes, Problem> {
+        Ok(self.content(scope, check).await?.raw)
+    }
+
+    /// Verifies what a piece is a range of, unless the server did so before. A platform calls this
+    /// before it sends the first byte of a piece.
+    pub async fn verify(&self, piece: &Piece, now: Timestamp) -> Result<(), Problem> {
+        let Some(check) = piece.check.as_deref() else {
+            return Ok(());
+        };
+        let scope = Scope {
+            name: &check.space,
+            id: piece.key.space,
+            now,
+        };
+        let Some(expected) = check.expected.hash() else {
+            return Ok(());
+        };
+        let verdict = (piece.key, check.at.extent.offset, *expected.as_bytes());
+        if self.verdicts().find(&verdict).is_some() {
+            return Ok(());
+        }
+        if check.at.codec == Codec::Stored {
+            self.hash_in_chunks(scope, check).await?;
+        } else {
+            self.content(scope, check).await?;
+        }
+        self.verdicts().insert(verdict, (), VERDICT_BYTES);
+        Ok(())
+    }
+
+    async fn content(&self, scope: Scope<'_>, check: &Check) -> Result<Content, Problem> {
+        if let Ok(content) = self.attempt(scope, check, Attempt::First).await? {
+            return Ok(content);
+        }
+        match self.attempt(scope, check, Attempt::Again).await? {
+            Ok(content) => Ok(content),
+            Err(fault) => Err(self.lost(scope, check, &fault).await),
+        }
+    }
+
+    async fn attempt(
+        &self,
+        scope: Scope<'_>,
+        check: &Check,
+        attempt: Attempt,
+    ) -> Result<Result<Content, Fault>, BackendError> {
+        let extent = check.at.extent;
+        let range = extent.offset..extent.offset.saturating_add(extent.len);
+        let read = self.read(check.key(scope.id), range, attempt).await?;
+        let Some(stored) = read else {
+            return Ok(Err(Fault::Absent));
+        };
+        let opened = self.codecs().decode(|decoder| check.open(stored, decoder));
+        Ok(opened.map_err(Fault::Rotten))
+    }
+
+    /// Hashes content that lies as it is, a chunk at a time.
+    async fn hash_in_chunks(&self, scope: Scope<'_>, check: &Check) -> Result<(), Problem> {
+        if self.chunks(scope, check, Attempt::First).await?.is_ok() {
+            return Ok(());
+        }
+        match self.chunks(scope, check, Attempt::Again).await? {
+            Ok(()) => Ok(()),
+            Err(fault) => Err(self.lost(scope, check, &fault).await),
+        }
+    }
+
+    async fn chunks(
+        &self,
+        scope: Scope<'_>,
+        check: &Check,
+        attempt: Attempt,
+    ) -> Result<Result<(), Fault>, BackendError> {
+        let extent = check.at.extent;
+        let (mut at, end) = (extent.offset, extent.offset.saturating_add(extent.len));
+        let mut hasher = check.expected.hasher();
+        while at < end {
+            let range = at..end.min(at + CHUNK_BYTES);
+            at = range.end;
+            let Some(bytes) = self.read(check.key(scope.id), range, attempt).await? else {
+                return Ok(Err(Fault::Absent));
+            };
+            hasher.update(&bytes);
+        }
+        let is_right = extent.len == check.raw && check.expected.is_hash_of(&hasher);
+        Ok(is_right
+            .then_some(())
+            .ok_or_else(|| Fault::Rotten(MISMATCH.into())))
+    }
+
+    async fn read(
+        &self,
+        key: ObjectKey,
+        range: std::ops::Range<u64>,
+        attempt: Attempt,
+    ) -> Result<Option<Bytes>, BackendError> {
+        match attempt {
+            Attempt::First => self.backend().blobs().read(key, range).await,
+            Attempt::Again => self.backend().blobs().read_again(key, range).await,
+        }
+    }
+
+    /// Marks content as lost; returns what the client is answered.
+    async fn lost(&self, scope: Scope<'_>, check: &Check, fault: &Fault) -> Problem {
+        let (key, extent) = (check.key(scope.id), check.at.extent);
+        let is_absent = matches!(fault, Fault::Absent);
+        let lost = Lost::Blob {
+            blob: check.blob,
+            at: check.blob_at,
+        };
+        let loss = Loss {
+            lost,
+            object: extent.object,
+            is_absent,
+        };
+        self.mark(scope, loss).await;
+        let blob = check.blob;
+        let detail = match fault {
+            Fault::Absent => format!("reading blob {blob}: object {key} is missing or too short"),
+            Fault::Rotten(why) => format!("reading blob {blob} in {key}: {why}"),
+        };
+        Problem::new(Code::Corrupt, detail)
+    }
+}
+
+const MISMATCH: &str = "the stored bytes do not have the hash that names them";
+
+impl Check {
+    /// The check of a blob that lies whole.
+    pub(super) fn of_blob(scope: Scope<'_>, blob: BlobId, raw: u64, at: Location) -> Self {
+        Self {
+            space: scope.name.clone(),
+            blob,
+            blob_at: at,
+            at,
+            raw,
+            expected: Expected::Blob(blob),
+        }
+    }
+
+    fn key(&self, space: SpaceId) -> ObjectKey {
+        ObjectKey {
+            space,
+            object: self.at.extent.object,
+        }
+    }
+
+    /// Decodes and hashes the stored bytes.
+    fn open(&self, stored: Bytes, decoder: &mut Decoder) -> Result<Content, String> {
+        let raw = match self.at.codec {
+            Codec::Zstd => {
+                let decoded = decoder.frame(&stored, self.raw, Bounds::REST);
+                Bytes::from(decoded.map_err(|error| error.to_string())?)
+            }
+            Codec::Stored | Codec::Parts | Codec::ZstdParts => stored.clone(),
+        };
+        let mut hasher = self.expected.hasher();
+        hasher.update(&raw);
+        if raw.len() as u64 == self.raw && self.expected.is_hash_of(&hasher) {
+            Ok(Content { stored, raw })
+        } else {
+            Err(MISMATCH.into())
+        }
+    }
+}
+
+impl Expected {
+    fn hash(&self) -> Option<Hash> {
+        match self {
+            Self::Blob(blob) => Some(Hash::from_bytes(*blob.as_bytes())),
+            Self::Part(_, value) => Some(Hash::from_bytes(*value.as_bytes())),
+            Self::Unknown => None,
+        }
+    }
+
+    fn hasher(&self) -> blake3::Hasher {
+        let mut hasher = blake3::Hasher::new();
+        if let Self::Part(part, _) = self {
+            ChainingValue::begin(*part, &mut hasher);
+        }
+        hasher
+    }
+
+    fn is_hash_of(&self, hasher: &blake3::Hasher) -> bool {
+        match self {
+            Self::Blob(blob) => hasher.finalize().as_bytes() == blob.as_bytes(),
+            Self::Part(_, value) => ChainingValue::end(hasher) == *value,
+            Self::Unknown => true,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,178 @@
+//! Arrivals: the ledger's queries about packs, parts and blobs that wait for a commit.
+
+use super::have::Held;
+use super::ledger::{KeptPart, Ledger, array, blob, integer};
+use super::pending::PendingPack;
+use super::survey::toc_blobs;
+use crate::id::{BlobId, ObjectId, PackId};
+use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
+use crate::sql::{Sql, SqlError, SqlRow, Value};
+use crate::time::Timestamp;
+use crate::wire::Offered;
+
+impl<S: Sql> Ledger<'_, S> {
+    /// Notes a pack that arrived; returns the object that counts. A pack that is sent again counts
+    /// like a new one.
+    pub(crate) fn keep_pack(
+        &self,
+        pack: &PackId,
+        object: &ObjectId,
+        toc: &[u8],
+        now: Timestamp,
+    ) -> Result<ObjectId, SqlError> {
+        let upsert = "INSERT INTO pack (id, object, toc, at) VALUES (?, ?, ?, ?)
+             ON CONFLICT (id) DO UPDATE SET at = excluded.at, folded = NULL
+             WHERE toc IS NOT NULL";
+        let id: Value = pack.as_bytes()[..].into();
+        let object_id = object.as_bytes()[..].into();
+        let params = [id.clone(), object_id, toc.into(), now.as_millis().into()];
+        self.sql().run(upsert, &params)?;
+        let rows = self
+            .sql()
+            .run("SELECT object FROM pack WHERE id = ?", &[id])?;
+        rows.first()
+            .map_or(Ok(*object), |row| Ok(ObjectId::from_bytes(array(row, 0)?)))
+    }
+
+    /// Packs that are neither in a deploy nor folded: at most a few more than
+    /// `PENDING_PACKS_MAX`.
+    pub(crate) fn pending_packs(&self) -> Result<Vec<PendingPack>, SqlError> {
+        let select = "SELECT id, object, toc, coalesce(at, 0) FROM pack
+             WHERE toc IS NOT NULL AND folded IS NULL AND (at IS NULL OR at >= ?) ORDER BY at";
+        let rows = self.sql().run(select, &[self.expired_before().into()])?;
+        rows.iter().map(PendingPack::of).collect()
+    }
+
+    /// How many packs are pending and not folded, and the bytes of their tables of contents.
+    pub(crate) fn pending_size(&self) -> Result<(u64, u64), SqlError> {
+        let select = "SELECT count(*), coalesce(sum(length(toc)), 0) FROM pack
+             WHERE toc IS NOT NULL AND folded IS NULL";
+        let rows = self.sql().run(select, &[])?;
+        let size = |row: &SqlRow| Ok((integer(row, 0)?, integer(row, 1)?));
+        rows.first().map_or(Ok((0, 0)), size)
+    }
+
+    /// Packs that arrived last and are in no deploy.
+    pub(crate) fn arrived_packs(&self) -> Result<Vec<PackId>, SqlError> {
+        let select = "SELECT id FROM pack
+             WHERE toc IS NOT NULL AND (at IS NULL OR at >= ?) ORDER BY at DESC LIMIT ?";
+        let params = [self.expired_before().into(), ARRIVED_PACKS_NAMED_MAX.into()];
+        let rows = self.sql().run(select, &params)?;
+        let ids = rows
+            .iter()
+            .map(|row| Ok(PackId::from_bytes(array(row, 0)?)));
+        ids.collect()
+    }
+
+    /// Notes that the blobs of a pack are among those that arrived.
+    pub(crate) fn folded(&self, pack: &PackId) -> Result<(), SqlError> {
+        let update = "UPDATE pack SET folded = 1 WHERE id = ?";
+        let params = [pack.as_bytes()[..].into()];
+        self.sql().run(update, &params).map(drop)
+    }
+
+    pub(crate) fn arrived_bucket(&self, bucket: u8) -> Result<Vec<u8>, SqlError> {
+        let select = "SELECT blobs FROM arrived WHERE bucket = ?";
+        let rows = self.sql().run(select, &[u64::from(bucket).into()])?;
+        rows.first().map_or(Ok(Vec::new()), |row| blob(row, 0))
+    }
+
+    pub(crate) fn put_arrived_bucket(
+        &self,
+        bucket: u8,
+        blobs: Vec<u8>,
+        last: u64,
+    ) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO arrived (bucket, blobs, last) VALUES (?, ?, ?)
+             ON CONFLICT (bucket) DO UPDATE SET blobs = excluded.blobs, last = excluded.last";
+        let params = [u64::from(bucket).into(), blobs.into(), last.into()];
+        self.sql().run(upsert, &params).map(drop)
+    }
+
+    /// The encoded table of contents of a pack whose blobs are not in their buckets yet.
+    pub(crate) fn pending_toc(&self, pack: &PackId) -> Result<Option<Vec<u8>>, SqlError> {
+        let select = "SELECT toc FROM pack WHERE id = ? AND toc IS NOT NULL";
+        let rows = self.sql().run(select, &[pack.as_bytes()[..].into()])?;
+        rows.first().map(|row| blob(row, 0)).transpose()
+    }
+
+    /// The blobs of a pack that are not in their buckets yet.
+    pub(crate) fn pending_blobs(&self, pack: &PackId) -> Result<Vec<(BlobId, Held)>, SqlError> {
+        let select = "SELECT id, object, toc, coalesce(at, 0) FROM pack
+             WHERE id = ? AND toc IS NOT NULL";
+        let rows = self.sql().run(select, &[pack.as_bytes()[..].into()])?;
+        let Some(row) = rows.first() else {
+            return Ok(Vec::new());
+        };
+        let pack = PendingPack::of(row)?;
+        Ok(toc_blobs(pack.object, &pack.toc()?).collect())
+    }
+
+    /// Notes that a pack's blobs are in their buckets now.
+    pub(crate) fn fold_pack(&self, pack: &PackId) -> Result<(), SqlError> {
+        let update = "UPDATE pack SET toc = NULL WHERE id = ? AND toc IS NOT NULL";
+        self.sql()
+            .run(update, &[pack.as_bytes()[..].into()])
+            .map(drop)
+    }
+
+    /// Notes a part that arrived. A later one replaces it: either may be the false one.
+    pub(crate) fn keep_part(
+        &self,
+        (blob, size): (&BlobId, u64),
+        number: u64,
+        chaining_value: &[u8; 32],
+        location: Vec<u8>,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO part (blob, number, size, chaining_value, location, at)
+             VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (blob, number) DO UPDATE
+             SET size = excluded.size, chaining_value = excluded.chaining_value,
+                 location = excluded.location, at = excluded.at";
+        let (blob, value) = (blob.as_bytes()[..].into(), chaining_value[..].into());
+        let (number, size, at) = (number.into(), size.into(), now.as_millis().into());
+        let params = [blob, number, size, value, location.into(), at];
+        self.sql().run(upsert, &params).map(drop)
+    }
+
+    /// The parts of a blob of `size` that arrived, by number: chaining value, encoded location.
+    pub(crate) fn parts(&self, blob_id: &BlobId, size: u64) -> Result<Vec<KeptPart>, SqlError> {
+        let select = "SELECT number, chaining_value, location FROM part
+             WHERE blob = ? AND size = ? AND (at IS NULL OR at >= ?) ORDER BY number";
+        let before = self.expired_before().into();
+        let params = [blob_id.as_bytes()[..].into(), size.into(), before];
+        let rows = self.sql().run(select, &params)?;
+        rows.iter()
+            .map(|row| Ok((integer(row, 0)?, array(row, 1)?, blob(row, 2)?)))
+            .collect()
+    }
+
+    /// The parts that arrived of blobs that are not whole.
+    pub(crate) fn arrived_parts(&self) -> Result<Vec<Offered>, SqlError> {
+        let select = "SELECT blob, number FROM part WHERE at IS NULL OR at >= ?
+             ORDER BY blob, number LIMIT ?";
+        let params = [self.expired_before().into(), PARTS_NAMED_MAX.into()];
+        let rows = self.sql().run(select, &params)?;
+        let mut all: Vec<Offered> = Vec::new();
+        for row in &rows {
+            let (blob, number) = (BlobId::from_bytes(array(row, 0)?), integer(row, 1)?);
+            match all.last_mut() {
+                Some(last) if last.blob == blob => last.have.push(number),
+                Some(_) | None => all.push(Offered {
+                    blob,
+                    have: std::iter::once(number).collect(),
+                }),
+            }
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn drop_parts(&self, blob: &BlobId) -> Result<(), SqlError> {
+        self.sql()
+            .run(
+                "DELETE FROM part WHERE blob = ?",
+                &[blob.as_bytes()[..].into()],
+            )
+            .map(drop)
+    }
+}

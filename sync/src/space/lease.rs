@@ -1,0 +1,180 @@
+//! Upload leases: how long the space keeps content that no deploy has.
+//!
+//! Packs, parts and nodes of a publish wait for its commit. If uploads to a space pause for longer
+//! than the lease, what waits counts no more, and publishes drop it, [`DROPPED_AT_ONCE`] rows each.
+//! Uploads that never pause so long keep what waits for [`LEASES_MAX`] leases: a long upload ends,
+//! and abandoned ones go.
+
+use std::time::Duration;
+
+use super::ledger::{Ledger, text};
+use crate::sql::{Sql, SqlError};
+use crate::time::Timestamp;
+
+/// The lease, unless the operator sets another.
+pub const LEASE: Duration = Duration::from_hours(1);
+
+/// Leases after which a busy space drops what waits.
+const LEASES_MAX: u64 = 24;
+
+/// Rows of a table that a publish drops.
+const DROPPED_AT_ONCE: u64 = 64;
+
+/// When uploads to a space began to come without a longer pause, and the last one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Uploads {
+    since: u64,
+    last: u64,
+    lease: u64,
+}
+
+impl Uploads {
+    fn parse(text: &str) -> Option<Self> {
+        let mut numbers = text.split(' ').map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        let (since, last, lease) = (next()?, next()?, next()?);
+        Some(Self { since, last, lease })
+    }
+
+    /// What arrived before this moment has expired.
+    fn expired_before(&self, now: u64) -> u64 {
+        if now.saturating_sub(self.last) > self.lease {
+            return now.saturating_sub(self.lease);
+        }
+        let longest = self.lease.saturating_mul(LEASES_MAX);
+        self.since.max(now.saturating_sub(longest))
+    }
+
+    fn touched(self, now: u64) -> Self {
+        let is_new = now.saturating_sub(self.last) > self.lease;
+        let since = if is_new { now } else { self.since };
+        let last = now.max(self.last);
+        Self {
+            since,
+            last,
+            ..self
+        }
+    }
+}
+
+/// Reads the lease: a number and `s`, `m`, `h` or `d`.
+pub fn parse_lease(text: &str) -> Option<Duration> {
+    let (number, unit) = text
+        .trim()
+        .split_at_checked(text.trim().len().checked_sub(1)?)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3_600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    let number: u32 = number.parse().ok()?;
+    (number > 0).then(|| Duration::from_secs(u64::from(number) * seconds))
+}
+
+/// Begins a publish: what has expired counts no more, and some of it is dropped.
+pub(crate) fn begin<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    now: Timestamp,
+    lease: Duration,
+    is_dry: bool,
+) -> Result<(), SqlError> {
+    let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
+    let mut uploads = read(ledger, now)?;
+    let is_other = uploads.lease != lease;
+    uploads.lease = lease;
+    let before = uploads.expired_before(now.as_millis());
+    ledger.expire_before(before);
+    if is_dry {
+        return Ok(());
+    }
+    if is_other {
+        write(ledger, uploads)?;
+    }
+    for delete in [
+        "DELETE FROM pack WHERE id IN
+             (SELECT id FROM pack WHERE toc IS NOT NULL AND at < ? LIMIT ?)",
+        "DELETE FROM part WHERE (blob, number) IN
+             (SELECT blob, number FROM part WHERE at < ? LIMIT ?)",
+        "DELETE FROM node WHERE id IN
+             (SELECT id FROM node WHERE object IS NULL AND kept < ? LIMIT ?)",
+        "DELETE FROM arrived WHERE bucket IN
+             (SELECT bucket FROM arrived WHERE last < ? LIMIT ?)",
+    ] {
+        let params = [before.into(), DROPPED_AT_ONCE.into()];
+        ledger.sql().run(delete, &params)?;
+    }
+    Ok(())
+}
+
+/// Renews the lease: an upload arrived, or a publish was told what is missing.
+pub(crate) fn touch<S: Sql>(ledger: &Ledger<'_, S>, now: Timestamp) -> Result<(), SqlError> {
+    let uploads = read(ledger, now)?;
+    let touched = uploads.touched(now.as_millis());
+    ledger.expire_before(touched.expired_before(now.as_millis()));
+    // A row for each pack would be a write for nothing.
+    let is_stale = touched.last - uploads.last > touched.lease / 16;
+    if is_stale || touched.since != uploads.since {
+        write(ledger, touched)?;
+    }
+    Ok(())
+}
+
+fn read<S: Sql>(ledger: &Ledger<'_, S>, now: Timestamp) -> Result<Uploads, SqlError> {
+    let select = "SELECT value FROM meta WHERE key = 'uploads'";
+    let rows = ledger.sql().run(select, &[])?;
+    let text = rows.first().map(|row| text(row, 0)).transpose()?;
+    let kept = text.as_deref().and_then(Uploads::parse);
+    Ok(kept.unwrap_or(Uploads {
+        since: 0,
+        last: now.as_millis(),
+        lease: LEASE.as_millis() as u64,
+    }))
+}
+
+fn write<S: Sql>(ledger: &Ledger<'_, S>, uploads: Uploads) -> Result<(), SqlError> {
+    let Uploads { since, last, lease } = uploads;
+    let upsert = "INSERT INTO meta (key, value) VALUES ('uploads', ?)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+    let value = format!("{since} {last} {lease}");
+    ledger.sql().run(upsert, &[value.into()]).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn uploads_expire_after_a_pause_and_after_many_leases() {
+        let start = Uploads {
+            since: 1_000,
+            last: 1_000,
+            lease: 100,
+        };
+        let expired = |uploads: Uploads, at: u64, now: u64| at < uploads.expired_before(now);
+        assert!(!expired(start, 1_000, 1_100));
+        assert!(expired(start, 1_000, 1_101), "a pause");
+        let busy = (0..100).fold(start, |uploads, n| uploads.touched(1_000 + n * 50));
+        assert_eq!((busy.since, busy.last), (1_000, 5_950));
+        assert!(!expired(busy, 3_600, 5_960), "a long upload goes on");
+        assert!(expired(busy, 1_000, 5_960), "not for ever");
+        let again = busy.touched(6_100);
+        assert_eq!(again.since, 6_100);
+        assert!(
+            expired(again, 5_950, 6_100),
+            "what a pause ended stays ended"
+        );
+    }
+
+    #[test]
+    fn leases_are_read_as_they_are_written() {
+        let seconds = |text| parse_lease(text).map(|lease| lease.as_secs());
+        assert_eq!(seconds("10s"), Some(10));
+        assert_eq!(seconds("5m"), Some(300));
+        assert_eq!(seconds("24h"), Some(86_400));
+        for bad in ["", "s", "0s", "-1s", "1.5h", "10", "10 minutes", "ü"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+}

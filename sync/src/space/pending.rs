@@ -1,0 +1,200 @@
+//! Pending blobs: content of packs that arrived and that no deploy has yet.
+//!
+//! The space keeps the tables of contents of the packs that arrived last. When they are many, it
+//! folds them into buckets (`arrived`), so that a publish reads few rows however many packs were
+//! abandoned. A publish looks here only for a blob that it finds nowhere else.
+//!
+//! ```text
+//! bucket = entry*, the oldest first; a bucket for each first byte of an id
+//! entry  = 32 bytes blob id, varint raw length, location, varint milliseconds since the epoch
+//! ```
+
+use std::cell::{OnceCell, RefCell};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::have::Held;
+use super::ledger::{Ledger, array, blob, integer};
+use super::survey::toc_blobs;
+use crate::encode::{Malformed, Reader, write_varint};
+use crate::id::{BlobId, ObjectId, PackId};
+use crate::limits::{ARRIVED_BUCKET_BLOBS_MAX, BLOB_BYTES_MAX, EXACT_INTEGER_MAX};
+use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
+use crate::location::Location;
+use crate::pack::rest::Toc;
+use crate::sql::{Sql, SqlError, SqlRow};
+use crate::time::Timestamp;
+
+/// Looks pending blobs up, reading packs once and each bucket at most once.
+pub(crate) struct PendingBlobs<'a, 's, S> {
+    ledger: &'a Ledger<'s, S>,
+    packs: OnceCell<Packs>,
+    buckets: RefCell<BTreeMap<u8, BTreeMap<BlobId, Held>>>,
+}
+
+#[derive(Default)]
+struct Packs {
+    ids: Vec<PackId>,
+    blobs: BTreeMap<BlobId, (Held, usize)>,
+}
+
+/// A pending blob.
+pub(crate) struct Found {
+    pub(crate) held: Held,
+    /// The pack that brought it, unless that was folded.
+    pub(crate) pack: Option<PackId>,
+}
+
+impl<'a, 's, S: Sql> PendingBlobs<'a, 's, S> {
+    pub(crate) fn new(ledger: &'a Ledger<'s, S>) -> Self {
+        Self {
+            ledger,
+            packs: OnceCell::new(),
+            buckets: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<Found>, SqlError> {
+        let packs = self.packs()?;
+        if let Some((held, at)) = packs.blobs.get(blob) {
+            let (held, pack) = (*held, packs.ids.get(*at).copied());
+            return Ok(Some(Found { held, pack }));
+        }
+        let number = blob.as_bytes()[0];
+        let mut buckets = self.buckets.borrow_mut();
+        if let Entry::Vacant(empty) = buckets.entry(number) {
+            let before = self.ledger.expired_before();
+            let entries = entries(&self.ledger.arrived_bucket(number)?)?;
+            let counting = entries.into_iter().filter(|entry| entry.at >= before);
+            let bucket = counting.map(|entry| (entry.blob, entry.held)).collect();
+            empty.insert(bucket);
+        }
+        let held = buckets.get(&number).and_then(|bucket| bucket.get(blob));
+        Ok(held.map(|held| Found {
+            held: *held,
+            pack: None,
+        }))
+    }
+
+    fn packs(&self) -> Result<&Packs, SqlError> {
+        if let Some(packs) = self.packs.get() {
+            return Ok(packs);
+        }
+        let mut packs = Packs::default();
+        for pack in self.ledger.pending_packs()? {
+            let at = packs.ids.len();
+            packs.ids.push(pack.id);
+            for (blob, held) in toc_blobs(pack.object, &pack.toc()?) {
+                packs.blobs.entry(blob).or_insert((held, at));
+            }
+        }
+        Ok(self.packs.get_or_init(|| packs))
+    }
+}
+
+/// A pack that arrived and is not folded.
+pub(crate) struct PendingPack {
+    pub(crate) id: PackId,
+    pub(crate) object: ObjectId,
+    toc: Vec<u8>,
+    at: u64,
+}
+
+impl PendingPack {
+    pub(crate) fn of(row: &SqlRow) -> Result<Self, SqlError> {
+        Ok(Self {
+            id: PackId::from_bytes(array(row, 0)?),
+            object: ObjectId::from_bytes(array(row, 1)?),
+            toc: blob(row, 2)?,
+            at: integer(row, 3)?,
+        })
+    }
+
+    pub(crate) fn toc(&self) -> Result<Toc, SqlError> {
+        Toc::decode(&self.toc).map_err(|error| SqlError(format!("pack {}: {error}", self.id)))
+    }
+}
+
+/// Keeps a pack that arrived; returns the object that counts.
+pub(crate) fn keep<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    pack: &PackId,
+    object: &ObjectId,
+    toc: &[u8],
+    now: Timestamp,
+) -> Result<ObjectId, SqlError> {
+    super::lease::touch(ledger, now)?;
+    let kept = ledger.keep_pack(pack, object, toc, now)?;
+    let (packs, bytes) = ledger.pending_size()?;
+    if packs > PENDING_PACKS_MAX || bytes > PENDING_TOC_BYTES_MAX {
+        ledger.atomically(|turn| {
+            turn.expire_before(ledger.expired_before());
+            fold(turn)
+        })?;
+    }
+    Ok(kept)
+}
+
+/// Moves the blobs of pending packs into their buckets.
+fn fold<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
+    let packs = ledger.pending_packs()?;
+    let mut added: BTreeMap<u8, Vec<Arrived>> = BTreeMap::new();
+    for pack in &packs {
+        for (blob, held) in toc_blobs(pack.object, &pack.toc()?) {
+            let entry = Arrived {
+                blob,
+                held,
+                at: pack.at,
+            };
+            added.entry(blob.as_bytes()[0]).or_default().push(entry);
+        }
+    }
+    let before = ledger.expired_before();
+    for (number, added) in added {
+        let ids: BTreeSet<BlobId> = added.iter().map(|entry| entry.blob).collect();
+        let mut all = entries(&ledger.arrived_bucket(number)?)?;
+        all.retain(|entry| entry.at >= before && !ids.contains(&entry.blob));
+        all.extend(added);
+        let surplus = all.len().saturating_sub(ARRIVED_BUCKET_BLOBS_MAX);
+        all.drain(..surplus);
+        let last = all.iter().map(|entry| entry.at).max().unwrap_or(0);
+        ledger.put_arrived_bucket(number, encoded(&all), last)?;
+    }
+    packs.iter().try_for_each(|pack| ledger.folded(&pack.id))
+}
+
+struct Arrived {
+    blob: BlobId,
+    held: Held,
+    at: u64,
+}
+
+fn entries(bytes: &[u8]) -> Result<Vec<Arrived>, SqlError> {
+    let mut reader = Reader::new(bytes);
+    let mut entries = Vec::new();
+    while reader.remaining() > 0 {
+        let entry = entry(&mut reader);
+        entries.push(entry.map_err(|error| SqlError(format!("arrived blobs: {error}")))?);
+    }
+    Ok(entries)
+}
+
+fn entry(reader: &mut Reader<'_>) -> Result<Arrived, Malformed> {
+    let blob = BlobId::from_bytes(reader.array()?);
+    let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
+    let location = Location::decode(reader)?;
+    let at = reader.varint_up_to(EXACT_INTEGER_MAX, "a time")?;
+    let held = Held { raw, location };
+    Ok(Arrived { blob, held, at })
+}
+
+fn encoded(entries: &[Arrived]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(entries.len() * 72);
+    for entry in entries {
+        out.extend_from_slice(entry.blob.as_bytes());
+        write_varint(&mut out, entry.held.raw);
+        entry.held.location.encode(&mut out);
+        write_varint(&mut out, entry.at);
+    }
+    out
+}

@@ -1,0 +1,313 @@
+//! Work of a publish, in rows: it depends on what changes, not on what was abandoned.
+
+use std::cell::Cell;
+use std::time::Duration;
+
+use pmx_sync::code::Code;
+use pmx_sync::codec::{Encoder, Level};
+use pmx_sync::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use pmx_sync::manifest::{Entry, NewNode, Node, Row, build};
+use pmx_sync::media::Media;
+use pmx_sync::name::SpaceName;
+use pmx_sync::pack::Coding;
+use pmx_sync::pack::wire::{PackBuilder, verify};
+use pmx_sync::path::SitePath;
+use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
+use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_sync::testing::MemoryBlobs;
+use pmx_sync::time::Timestamp;
+use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, State};
+
+use crate::sim::platform::{block_on, space};
+use crate::sim::sql::Sqlite;
+
+/// A ledger that counts its statements and the rows they return.
+struct Counting {
+    inner: Sqlite,
+    statements: Cell<usize>,
+    rows: Cell<usize>,
+}
+
+impl Sql for Counting {
+    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
+        let rows = self.inner.run(statement, params)?;
+        self.statements.set(self.statements.get() + 1);
+        self.rows.set(self.rows.get() + rows.len());
+        Ok(rows)
+    }
+
+    fn atomically<T, E: From<SqlError>>(
+        &self,
+        body: impl FnOnce(&Self) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.inner.atomically(|_| body(self))
+    }
+}
+
+/// A space and its clock.
+struct Space {
+    sql: Counting,
+    blobs: MemoryBlobs,
+    name: SpaceName,
+    now: u64,
+    objects: u64,
+}
+
+impl Space {
+    fn new() -> Self {
+        let mut space = Self {
+            sql: Counting {
+                inner: Sqlite::new(),
+                statements: Cell::new(0),
+                rows: Cell::new(0),
+            },
+            blobs: MemoryBlobs::default(),
+            name: space("docs"),
+            now: 1_000_000_000,
+            objects: 0,
+        };
+        let fresh = SpaceId::from_bytes([1; 16]);
+        space.call(Command::Open { fresh });
+        space
+    }
+
+    fn call(&mut self, command: Command) -> Reply {
+        let now = Timestamp::from_millis(self.now);
+        let done = execute(&self.sql, &self.blobs, &self.name, command, now);
+        block_on(done).unwrap()
+    }
+
+    fn object(&mut self) -> ObjectId {
+        self.objects += 1;
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.objects.to_be_bytes());
+        ObjectId::from_bytes(bytes)
+    }
+
+    /// A pack arrives.
+    fn pack(&mut self, contents: &[Vec<u8>]) {
+        let mut pack = PackBuilder::new();
+        for content in contents {
+            pack.push(content).unwrap();
+        }
+        let wire = pack.finish(&mut Encoder::new(), Coding::Stored);
+        let bytes = wire.unwrap().into_bytes();
+        let verified = verify(&bytes, &mut pmx_sync::codec::Decoder::new()).unwrap();
+        let rest = verified.rest(&mut Encoder::new(), Level::REST);
+        let mut toc = Vec::new();
+        rest.toc.encode(&mut toc);
+        let object = self.object();
+        let pack = PackId::of(&bytes);
+        let toc = toc.into();
+        self.call(Command::PackArrived { pack, object, toc });
+    }
+
+    fn publish(&mut self, root: Root, offer: Offer, commit: bool, lease: Duration) -> BeginReply {
+        let index = self.object();
+        let terms = CommitTerms {
+            expect: 0,
+            key: format!("key {}", self.objects),
+            order: None,
+            meta: DeployMeta::default(),
+        };
+        let publish = Publish {
+            alias: None,
+            root,
+            base: None,
+            offer,
+            pack: None,
+            packs: Vec::new(),
+            commit: commit.then_some(terms),
+            dry: false,
+            lease,
+            files_max: 50_000,
+            index,
+        };
+        match self.call(Command::Publish(Box::new(publish))) {
+            Reply::Publish(reply) => *reply,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Rows that a call reads.
+    fn rows(&mut self, call: impl FnOnce(&mut Self)) -> usize {
+        let before = self.sql.rows.get();
+        call(self);
+        self.sql.rows.get() - before
+    }
+
+    fn statements(&mut self, call: impl FnOnce(&mut Self)) -> usize {
+        let before = self.sql.statements.get();
+        call(self);
+        self.sql.statements.get() - before
+    }
+}
+
+fn content(number: usize) -> Vec<u8> {
+    format!("content {number}").into_bytes()
+}
+
+/// A site of files with these contents: root and nodes, a node before its children.
+fn site(contents: impl Iterator<Item = usize>) -> (Root, Vec<NewNode>) {
+    let media = Media::parse("text/plain").unwrap();
+    let mut rows: Vec<Row> = contents
+        .map(|number| Row {
+            path: SitePath::parse(&format!("d{:03}/{number:07}.txt", number % 97)).unwrap(),
+            entry: Entry {
+                blob: BlobId::of(&content(number)),
+                size: content(number).len() as u64,
+                media: media.clone(),
+            },
+        })
+        .collect();
+    rows.sort_by(|one, other| one.path.cmp(&other.path));
+    let built = build(rows).unwrap();
+    let find = |id: &NodeId| built.nodes.iter().find(|node| node.id == *id).unwrap();
+    let (mut nodes, mut rest) = (Vec::new(), vec![built.root]);
+    while let Some(id) = rest.pop() {
+        let node = find(&id);
+        if let Node::Interior { children, .. } = Node::decode(&node.bytes).unwrap() {
+            rest.extend(children.iter().rev().map(|child| child.id));
+        }
+        nodes.push(node.clone());
+    }
+    (built.root, nodes)
+}
+
+fn offer(nodes: &[NewNode]) -> Offer {
+    Offer::Nodes(
+        nodes
+            .iter()
+            .map(|node| node.bytes.to_vec().into())
+            .collect(),
+    )
+}
+
+#[test]
+fn abandoned_packs_do_not_slow_later_publishes() {
+    let (root, nodes) = site(0..300);
+    let mut counts = Vec::new();
+    for abandoned in [40, 400] {
+        let mut space = Space::new();
+        for pack in 0..abandoned {
+            let blobs: Vec<_> = (0..20).map(|n| content(1_000 + pack * 20 + n)).collect();
+            space.pack(&blobs);
+        }
+        // What this publish lacks is looked for among all that arrived.
+        let rows = space.rows(|space| {
+            let reply = space.publish(root, offer(&nodes), false, LEASE);
+            assert_eq!((reply.state, reply.blobs.len()), (State::Blobs, 300));
+        });
+        counts.push(rows);
+    }
+    println!("rows read with 40 and with 400 abandoned packs: {counts:?}");
+    let bound = 32 + 256 + 64 + nodes.len() * 4;
+    assert!(counts.iter().all(|rows| *rows <= bound), "{counts:?}");
+    assert!(counts[1] <= counts[0] + 64 + 256, "{counts:?}");
+}
+
+#[test]
+fn folded_packs_are_found_and_commit() {
+    let (root, nodes) = site(0..900);
+    let mut space = Space::new();
+    for pack in 0..45 {
+        let blobs: Vec<_> = (0..20).map(|n| content(pack * 20 + n)).collect();
+        space.pack(&blobs);
+    }
+    let reply = space.publish(root, offer(&nodes), true, LEASE);
+    assert_eq!(reply.state, State::Published);
+    assert_eq!(
+        reply.deploy.unwrap().new_bytes,
+        (0..900).map(|n| content(n).len() as u64).sum::<u64>()
+    );
+    // A pack that is sent again is known, and its blobs with it.
+    let blobs: Vec<_> = (0..20).map(content).collect();
+    space.pack(&blobs);
+}
+
+#[test]
+fn uploads_expire_after_the_lease() {
+    let (root, nodes) = site(0..40);
+    let lease = Duration::from_secs(10);
+    let missing = |space: &mut Space| {
+        let reply = space.publish(root, offer(&nodes), false, lease);
+        reply.blobs.len()
+    };
+    let arrive = |space: &mut Space| {
+        for pack in 0..2 {
+            let blobs: Vec<_> = (0..20).map(|n| content(pack * 20 + n)).collect();
+            space.pack(&blobs);
+        }
+    };
+    let mut space = Space::new();
+    assert_eq!(missing(&mut space), 40);
+    arrive(&mut space);
+    space.now += 9_000;
+    assert_eq!(missing(&mut space), 0, "the lease runs");
+    space.now += 9_000;
+    assert_eq!(missing(&mut space), 0, "a publish renewed it");
+    space.now += 11_000;
+    assert_eq!(
+        missing(&mut space),
+        40,
+        "nothing came for longer than the lease"
+    );
+    // What expired may come again.
+    arrive(&mut space);
+    assert_eq!(missing(&mut space), 0);
+    let packs = space.sql.run("SELECT count(*) FROM pack", &[]).unwrap();
+    assert_eq!(packs[0][0], Value::Integer(2));
+    space.now += 60_000;
+    let other = site(500..501);
+    space.publish(other.0, offer(&other.1), false, lease);
+    let packs = space.sql.run("SELECT count(*) FROM pack", &[]).unwrap();
+    assert_eq!(packs[0][0], Value::Integer(0), "expired rows are dropped");
+    let nodes = space
+        .sql
+        .run("SELECT count(*) FROM node WHERE object IS NULL", &[]);
+    assert_eq!(nodes.unwrap()[0][0], Value::from(other.1.len() as u64));
+}
+
+#[test]
+fn a_batch_of_nodes_costs_by_its_size() {
+    let (root, nodes) = site(0..20_000);
+    let batch = nodes.len() / 8 + 1;
+    let mut space = Space::new();
+    let mut costs = Vec::new();
+    for some in nodes.chunks(batch) {
+        let cost = space.statements(|space| {
+            space.publish(root, offer(some), false, LEASE);
+        });
+        costs.push(cost);
+    }
+    println!("statements of each batch: {costs:?}, {batch} nodes each");
+    // The last one finds that all nodes are here, and looks at every blob.
+    let (_last, early) = costs.split_last().unwrap();
+    assert!(early.iter().all(|cost| *cost <= batch + 200), "{costs:?}");
+}
+
+#[test]
+fn a_site_of_more_files_than_the_platform_holds_is_refused_with_its_first_nodes() {
+    let (root, nodes) = site(0..60_000);
+    let mut space = Space::new();
+    let index = space.object();
+    let publish = Publish {
+        alias: None,
+        root,
+        base: None,
+        offer: offer(&nodes[..3]),
+        pack: None,
+        packs: Vec::new(),
+        commit: None,
+        dry: false,
+        lease: LEASE,
+        files_max: 50_000,
+        index,
+    };
+    let command = Command::Publish(Box::new(publish));
+    let now = Timestamp::from_millis(space.now);
+    let refused = block_on(execute(&space.sql, &space.blobs, &space.name, command, now));
+    let problem = refused.unwrap_err();
+    assert_eq!(problem.code, Code::TooLarge);
+    assert!(problem.detail.contains("60000"), "{problem}");
+}

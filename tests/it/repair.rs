@@ -1,0 +1,213 @@
+//! Objects that rot or disappear from the store: readers get an error and never wrong bytes, and
+//! the next publish of the same folder sends what is lost.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::world::{Host, World, on_both_hosts};
+
+on_both_hosts!(
+    a_page_that_rotted_is_an_error_until_the_next_sync,
+    a_serving_index_that_rotted_is_written_anew,
+    ranges_of_one_page_take_bounded_memory,
+);
+
+/// The kind of an object, as its last bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Pack,
+    Index,
+    Part,
+}
+
+fn kind(object: &[u8]) -> Kind {
+    match object.get(object.len().saturating_sub(5)..) {
+        Some(b"PMXR\x01") => Kind::Pack,
+        Some(b"PMXX\x01") => Kind::Index,
+        _ => Kind::Part,
+    }
+}
+
+/// The files of all objects.
+fn objects(world: &World) -> Vec<PathBuf> {
+    let data = world.temp.path().join("data");
+    let mut files = Vec::new();
+    match world.server.host {
+        Host::Embedded => collect(&data.join("objects/spaces"), &mut files),
+        Host::Worker => {
+            collect(&data.join("r2"), &mut files);
+            files.retain(|file| file.components().any(|part| part.as_os_str() == "blobs"));
+        }
+    }
+    files
+}
+
+fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            files.push(path);
+        }
+    }
+}
+
+/// Turns a bit in all objects of a kind, while the server is away.
+fn rot(world: &mut World, of: Kind, at: usize) {
+    world.server.kill();
+    let mut count = 0;
+    for file in objects(world) {
+        let mut object = fs::read(&file).unwrap();
+        if kind(&object) == of {
+            object[at] ^= 1;
+            fs::write(&file, object).unwrap();
+            count += 1;
+        }
+    }
+    assert!(count > 0, "there is no object of kind {of:?}");
+    world.restart();
+}
+
+fn page(name: &str) -> String {
+    format!("<h1>{name}</h1>{}", "<p>words of a page</p>".repeat(50))
+}
+
+fn publish(world: &World) {
+    for name in ["a", "b", "c"] {
+        world.write(&[(&format!("{name}.html"), &page(name))]);
+    }
+    world.sync("docs", &[]).ok();
+}
+
+fn lost(world: &World, host: &str, path: &str) {
+    let answer = world.get(host, path);
+    assert_eq!(answer.status, 500, "{host}{path}: {}", answer.text());
+    assert_eq!(answer.json()["code"], "E_CORRUPT");
+}
+
+fn whole(world: &World, host: &str, path: &str, content: &str) {
+    let answer = world.get(host, path);
+    assert_eq!(
+        (answer.status, &*answer.text()),
+        (200, content),
+        "{host}{path}"
+    );
+}
+
+fn a_page_that_rotted_is_an_error_until_the_next_sync(mut world: World) {
+    publish(&world);
+    rot(&mut world, Kind::Pack, 9);
+    lost(&world, "docs", "/a");
+    let zstd = world.request("GET", "docs", "/a", &[("accept-encoding", "zstd")], b"");
+    assert_eq!(zstd.status, 500);
+    whole(&world, "docs", "/b", &page("b"));
+    // A client that would say "unchanged" is asked for the page, and for no other.
+    let healed = world.sync("docs", &[]).ok();
+    assert_eq!(healed.at("/outcome"), "published", "{healed:?}");
+    whole(&world, "docs", "/a", &page("a"));
+    whole(&world, "1--docs", "/a", &page("a"));
+    let again = world.sync("docs", &[]).ok();
+    assert_eq!(again.at("/outcome"), "unchanged", "{again:?}");
+}
+
+fn a_serving_index_that_rotted_is_written_anew(mut world: World) {
+    publish(&world);
+    rot(&mut world, Kind::Index, 9);
+    lost(&world, "docs", "/a");
+    lost(&world, "1--docs", "/b");
+    world.sync("docs", &["--no-cache"]).ok();
+    for name in ["a", "b", "c"] {
+        whole(&world, "docs", &format!("/{name}"), &page(name));
+        whole(&world, "1--docs", &format!("/{name}"), &page(name));
+    }
+}
+
+/// Bytes of a process in memory.
+fn resident(world: &World) -> u64 {
+    let statm = fs::read_to_string(format!("/proc/{}/statm", world.server.id())).unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
+}
+
+fn ranges_of_one_page_take_bounded_memory(world: World) {
+    const CACHE_BYTES: u64 = 48 * 1024 * 1024;
+    let text = "Words of a page. ".repeat(15_000);
+    world.write(&[("a.txt", &text)]);
+    world.sync("docs", &[]).ok();
+    let read = |at: usize| {
+        let range = format!("bytes={at}-{at}");
+        let answer = world.request("GET", "docs", "/a.txt", &[("range", &range)], b"");
+        assert_eq!(answer.status, 206);
+        assert_eq!(answer.body, text.as_bytes()[at..=at]);
+    };
+    match world.server.host {
+        Host::Embedded => {
+            read(0);
+            let before = resident(&world);
+            (0..2_000).for_each(read);
+            let grown = resident(&world).saturating_sub(before);
+            assert!(grown < CACHE_BYTES, "{grown} bytes for 2,000 ranges");
+        }
+        Host::Worker => {
+            let mut journal = crate::journal::Journal::new(&world);
+            (0..600).for_each(read);
+            journal.costs(&world);
+            assert!(journal.memory < CACHE_BYTES, "{} bytes", journal.memory);
+        }
+    }
+}
+
+#[test]
+fn all_objects_of_a_site_are_lost_and_come_again() {
+    let mut world = World::new();
+    let film: Vec<u8> = {
+        let mut noise = vec![0; 9 * 1024 * 1024];
+        blake3::Hasher::new().finalize_xof().fill(&mut noise);
+        noise
+    };
+    world.write_bytes("film.mp4", &film);
+    publish(&world);
+    world.write(&[("old.html", "only in deploy 2")]);
+    world.sync("docs", &[]).ok();
+    fs::remove_file(world.site().join("old.html")).unwrap();
+    world.write(&[("c.html", "changed")]);
+    world.sync("docs", &[]).ok();
+    world.server.kill();
+    for file in objects(&world) {
+        fs::remove_file(file).unwrap();
+    }
+    world.restart();
+    lost(&world, "docs", "/a");
+    // The folder changed as well: what is lost comes beside the patch.
+    world.write(&[("d.html", "new")]);
+    world.sync("docs", &[]).ok();
+    whole(&world, "docs", "/a", &page("a"));
+    whole(&world, "docs", "/c", "changed");
+    whole(&world, "docs", "/d", "new");
+    assert!(world.get("docs", "/film.mp4").body == film, "the film");
+    // Deploys that share the content are whole again; what only they had is lost.
+    for deploy in ["1--docs", "2--docs"] {
+        whole(&world, deploy, "/b", &page("b"));
+    }
+    lost(&world, "2--docs", "/old");
+    lost(&world, "1--docs", "/c");
+    let again = world.sync("docs", &[]).ok();
+    assert_eq!(again.at("/outcome"), "unchanged", "{again:?}");
+}
+
+#[test]
+fn a_part_of_a_big_file_that_rotted_is_never_sent() {
+    let mut world = World::new();
+    let mut film = vec![0; 9 * 1024 * 1024];
+    blake3::Hasher::new().finalize_xof().fill(&mut film);
+    world.write_bytes("film.mp4", &film);
+    world.sync("docs", &[]).ok();
+    rot(&mut world, Kind::Part, 99);
+    let range = [("range", "bytes=8388708-8388710")];
+    let last = world.request("GET", "docs", "/film.mp4", &range, b"");
+    assert_eq!(last.status, 500, "{}", last.text());
+    lost(&world, "docs", "/film.mp4");
+    world.sync("docs", &[]).ok();
+    assert!(world.get("docs", "/film.mp4").body == film, "the film");
+}
