@@ -239,6 +239,14 @@ fn uploads_expire_after_the_lease() {
             space.pack(&blobs);
         }
     };
+    let mut early = Space::new();
+    arrive(&mut early);
+    early.now += 11_000;
+    assert_eq!(
+        missing(&mut early),
+        40,
+        "packs that came before the first publish"
+    );
     let mut space = Space::new();
     assert_eq!(missing(&mut space), 40);
     arrive(&mut space);

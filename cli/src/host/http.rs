@@ -79,7 +79,12 @@ impl Backing for Counter {
     }
 
     fn verify(&self, piece: &Piece) -> Result<(), Problem> {
-        block_on(self.server.verify(piece, super::now()))
+        let verified = block_on(self.server.verify(piece, super::now()));
+        if let Err(problem) = &verified {
+            // The head of the answer may be sent already, so no status says why the body ends.
+            self.log.fault("reading the body of an answer", problem);
+        }
+        verified
     }
 }
 

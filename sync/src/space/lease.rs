@@ -29,6 +29,14 @@ struct Uploads {
 }
 
 impl Uploads {
+    const fn starting(now: Timestamp) -> Self {
+        Self {
+            since: now.as_millis(),
+            last: now.as_millis(),
+            lease: LEASE.as_millis() as u64,
+        }
+    }
+
     fn parse(text: &str) -> Option<Self> {
         let mut numbers = text.split(' ').map(str::parse);
         let mut next = || numbers.next()?.ok();
@@ -81,15 +89,17 @@ pub(crate) fn begin<S: Sql>(
     is_dry: bool,
 ) -> Result<(), SqlError> {
     let lease = u64::try_from(lease.as_millis()).unwrap_or(u64::MAX);
-    let mut uploads = read(ledger, now)?;
-    let is_other = uploads.lease != lease;
-    uploads.lease = lease;
+    let known = read(ledger)?;
+    let uploads = Uploads {
+        lease,
+        ..known.unwrap_or(Uploads::starting(now))
+    };
     let before = uploads.expired_before(now.as_millis());
     ledger.expire_before(before);
     if is_dry {
         return Ok(());
     }
-    if is_other {
+    if known != Some(uploads) {
         write(ledger, uploads)?;
     }
     for delete in [
@@ -110,27 +120,23 @@ pub(crate) fn begin<S: Sql>(
 
 /// Renews the lease: an upload arrived, or a publish was told what is missing.
 pub(crate) fn touch<S: Sql>(ledger: &Ledger<'_, S>, now: Timestamp) -> Result<(), SqlError> {
-    let uploads = read(ledger, now)?;
+    let known = read(ledger)?;
+    let uploads = known.unwrap_or(Uploads::starting(now));
     let touched = uploads.touched(now.as_millis());
     ledger.expire_before(touched.expired_before(now.as_millis()));
     // A row for each pack would be a write for nothing.
     let is_stale = touched.last - uploads.last > touched.lease / 16;
-    if is_stale || touched.since != uploads.since {
+    if known.is_none() || is_stale || touched.since != uploads.since {
         write(ledger, touched)?;
     }
     Ok(())
 }
 
-fn read<S: Sql>(ledger: &Ledger<'_, S>, now: Timestamp) -> Result<Uploads, SqlError> {
+fn read<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<Uploads>, SqlError> {
     let select = "SELECT value FROM meta WHERE key = 'uploads'";
     let rows = ledger.sql().run(select, &[])?;
     let text = rows.first().map(|row| text(row, 0)).transpose()?;
-    let kept = text.as_deref().and_then(Uploads::parse);
-    Ok(kept.unwrap_or(Uploads {
-        since: 0,
-        last: now.as_millis(),
-        lease: LEASE.as_millis() as u64,
-    }))
+    Ok(text.as_deref().and_then(Uploads::parse))
 }
 
 fn write<S: Sql>(ledger: &Ledger<'_, S>, uploads: Uploads) -> Result<(), SqlError> {
