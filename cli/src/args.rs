@@ -48,6 +48,7 @@ Environment:
   PMX_SERVER             address of the server (default http://127.0.0.1:8787)
   PMX_SPACE              name of the site
   PMX_TOKEN              the server's publish secret (also PATHMX_PUBLISH_TOKEN)
+  PMX_CACERT             file of the authorities whose certificates are accepted
   PMX_DATA               data folder of the embedded host
   PMX_CACHE              cache folder; it can be deleted at any time
   NO_COLOR               no colours, whatever the value
@@ -185,6 +186,17 @@ pub struct SiteArgs {
     /// The server's publish secret [env: PMX_TOKEN]
     #[arg(long, value_name = "SECRET", allow_hyphen_values = true)]
     pub token: Option<String>,
+    /// File that holds the publish secret (-: standard input)
+    #[arg(
+        long,
+        value_name = "FILE|-",
+        allow_hyphen_values = true,
+        conflicts_with = "token"
+    )]
+    pub token_file: Option<PathBuf>,
+    /// PEM file of the only authorities to trust [env: PMX_CACERT] [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub cacert: Option<PathBuf>,
     /// Data folder of the embedded host, to find its secret in [env: PMX_DATA]
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
@@ -287,14 +299,8 @@ pub struct HostArgs {
     reason = "each is a switch of the command line"
 )]
 pub struct SyncArgs {
-    /// Same as DIR
-    #[arg(
-        short,
-        long,
-        value_name = "DIR",
-        conflicts_with = "dir",
-        hide_short_help = true
-    )]
+    /// Folder to publish: the output of the project DIR, if both are given
+    #[arg(short, long, value_name = "DIR", hide_short_help = true)]
     pub outdir: Option<PathBuf>,
     /// What changed, for the history
     #[arg(short, long, value_name = "TEXT")]
@@ -525,12 +531,16 @@ mod tests {
             Some("docs")
         );
         assert_eq!(sync("pmx publish --rollback 3").rollback, Some(3));
+        let both = sync("pmx publish . --outdir dist");
+        assert_eq!(
+            (both.folder.dir, both.outdir),
+            (Some(".".into()), Some("dist".into()))
+        );
     }
 
     #[test]
     fn contradictions_are_usage_errors() {
         for line in [
-            "pmx sync a --outdir b",
             "pmx sync --dry-run --watch",
             "pmx sync a --rollback 3",
             "pmx sync --preview 12",

@@ -19,6 +19,7 @@ use crate::env::Environment;
 use crate::error::Failure;
 use crate::server::{self, Reach, Server};
 use crate::token::Token;
+use crate::trust::Trust;
 
 use file::{FileLayer, Whose};
 use trust::Named;
@@ -63,6 +64,8 @@ pub struct Site {
     pub space: SpaceName,
     /// The secret, if one was found.
     pub token: Option<Token>,
+    /// Whose certificates are accepted.
+    pub trust: Trust,
 }
 
 /// A folder to publish.
@@ -179,11 +182,24 @@ impl Layers {
         let token = self.token(args, &server)?;
         self.check_server(args, &server, token.as_ref())?;
         let space = self.space(args.space.as_deref(), dir)?;
+        let trust = self.trust(args.cacert.as_deref())?;
         Ok(Site {
             server,
             space,
             token,
+            trust,
         })
+    }
+
+    /// Whose certificates are accepted. A project's file has no say in it: it comes with what is
+    /// checked out.
+    fn trust(&self, flag: Option<&Path>) -> Result<Trust, Failure> {
+        let named = flag
+            .map(Path::to_owned)
+            .or_else(|| self.env.path("PMX_CACERT"))
+            .or_else(|| self.user.cacert.clone());
+        let file = named.map(|file| self.here.join(file));
+        file.map_or_else(|| Ok(Trust::default()), |file| Trust::of_file(&file))
     }
 
     /// The name of the site.
@@ -277,6 +293,14 @@ impl Layers {
                 .var("PMX_TOKEN")
                 .or_else(|| self.env.var("PATHMX_PUBLISH_TOKEN"))
         };
+        if let Some(file) = &args.token_file {
+            let is_stdin = file.as_os_str() == "-";
+            return if is_stdin {
+                Token::of_stdin().map(Some)
+            } else {
+                Token::of_file(&self.here.join(file)).map(Some)
+            };
+        }
         if let Some(text) = args.token.as_deref().or_else(env) {
             return Token::parse(text).map(Some);
         }

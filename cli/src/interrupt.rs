@@ -1,34 +1,63 @@
-//! Ctrl-C on the blocking side: a flag that is looked at between steps.
+//! Ctrl-C and SIGTERM: a flag that is looked at between steps, and hooks that wake what waits.
+//!
+//! Where neither is soon enough (a name that is looked up, a disk that hangs), the command ends
+//! anyway after a grace: what pmx keeps on disk is written so that it may end at any moment.
 
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::error::Failure;
 
+/// How often the flag is looked at by what waits.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long a command has for an orderly end, so that all of it takes less than a second.
+const GRACE: Duration = Duration::from_millis(600);
+
 /// Whether the user wants the command to end.
-#[derive(Debug, Clone, Default)]
-pub struct Interrupt(Arc<AtomicBool>);
+#[derive(Clone, Default)]
+pub struct Interrupt(Arc<Inner>);
+
+#[derive(Default)]
+struct Inner {
+    is_raised: Arc<AtomicBool>,
+    hooks: Mutex<Vec<Hook>>,
+}
+
+type Hook = Box<dyn FnOnce() + Send>;
 
 impl Interrupt {
     /// Listens for signals. The first one asks for an orderly end, the second one gets an end.
-    pub fn listen() -> Self {
-        let flag = Arc::new(AtomicBool::new(false));
+    /// `expired` is called if the command has not ended within the grace.
+    pub fn listen(expired: impl FnOnce() + Send + 'static) -> Self {
+        let interrupt = Self::default();
+        let flag = &interrupt.0.is_raised;
         for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
             // In this order, so that the first signal does not see the flag it sets. Where a
             // handler can't be had, the signal does what it does by default.
             let second =
-                signal_hook::flag::register_conditional_shutdown(signal, 130, flag.clone());
+                signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(flag));
             if second.is_ok() {
-                let _ = signal_hook::flag::register(signal, flag.clone());
+                let _ = signal_hook::flag::register(signal, Arc::clone(flag));
             }
         }
-        Self(flag)
+        let watched = interrupt.clone();
+        std::thread::spawn(move || {
+            while !watched.is_raised() {
+                std::thread::sleep(TICK);
+            }
+            watched.raise();
+            std::thread::sleep(GRACE);
+            expired();
+        });
+        interrupt
     }
 
     /// Whether the end was asked for.
     pub fn is_raised(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.is_raised.load(Ordering::Relaxed)
     }
 
     /// Fails if the end was asked for.
@@ -40,7 +69,7 @@ impl Interrupt {
         }
     }
 
-    /// Waits, unless the end is asked for meanwhile.
+    /// Waits, unless the end is asked for in between.
     pub fn sleep(&self, duration: Duration) -> Result<(), Failure> {
         let until = Instant::now() + duration;
         loop {
@@ -49,12 +78,58 @@ impl Interrupt {
             if left.is_zero() {
                 return Ok(());
             }
-            std::thread::sleep(left.min(Duration::from_millis(50)));
+            std::thread::sleep(left.min(TICK));
+        }
+    }
+
+    /// Calls a hook when the end is asked for: at once if it was.
+    pub fn on_raise(&self, hook: impl FnOnce() + Send + 'static) {
+        self.lock().push(Box::new(hook));
+        if self.is_raised() {
+            self.raise();
         }
     }
 
     /// Asks for the end.
     pub fn raise(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.is_raised.store(true, Ordering::Relaxed);
+        let hooks = std::mem::take(&mut *self.lock());
+        for hook in hooks {
+            hook();
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Hook>> {
+        self.0.hooks.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interrupt").field(&self.is_raised()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hook_runs_once_whether_it_came_before_or_after() {
+        let (sender, called) = std::sync::mpsc::channel();
+        let interrupt = Interrupt::default();
+        let before = sender.clone();
+        interrupt.on_raise(move || before.send("before").unwrap());
+        assert!(called.try_recv().is_err());
+        interrupt.raise();
+        interrupt.raise();
+        interrupt.on_raise(move || sender.send("after").unwrap());
+        assert_eq!(called.iter().collect::<Vec<_>>(), ["before", "after"]);
+        assert_eq!(
+            interrupt
+                .sleep(Duration::from_hours(1))
+                .map_err(|f| f.exit()),
+            Err(130)
+        );
     }
 }

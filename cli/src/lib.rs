@@ -4,12 +4,14 @@
 //! through [`ui`]. The folder is read by `pmx_sync::scan`, the conversation is decided by
 //! `pmx_sync::push`, and [`client`] carries it. [`host`] is the other side, on this machine.
 
+mod address;
 pub mod args;
 pub mod cache;
 pub mod client;
 pub mod config;
 pub mod env;
 pub mod error;
+mod files;
 pub mod guard;
 pub mod host;
 pub mod interrupt;
@@ -19,5 +21,6 @@ pub mod order;
 pub mod run;
 pub mod server;
 pub mod token;
+pub mod trust;
 pub mod ui;
 mod warnings;

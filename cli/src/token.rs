@@ -7,7 +7,11 @@ use pmx_sync::code::Code;
 use pmx_sync::limits::TOKEN_BYTES_MAX;
 
 use crate::error::Failure;
+use crate::files::{read_bounded, read_to_bound};
 use crate::host::find_secret;
+
+/// Bytes of a token's file: the longest token, and room for what surrounds it.
+const FILE_BYTES_MAX: u64 = 2 * TOKEN_BYTES_MAX as u64;
 
 /// A bearer token.
 #[derive(Clone, PartialEq, Eq)]
@@ -33,6 +37,33 @@ impl Token {
         found.map(|text| Self::parse(&text)).transpose()
     }
 
+    /// The token that a file holds, as its only content.
+    pub fn of_file(path: &Path) -> Result<Self, Failure> {
+        let read = read_bounded(path, FILE_BYTES_MAX);
+        Self::read(&format!("the token file \"{}\"", path.display()), read)
+    }
+
+    /// The token that comes on standard input, up to its end.
+    pub fn of_stdin() -> Result<Self, Failure> {
+        let read = read_to_bound(std::io::stdin().lock(), FILE_BYTES_MAX);
+        Self::read("the token on standard input", read)
+    }
+
+    fn read(what: &str, read: Result<Vec<u8>, String>) -> Result<Self, Failure> {
+        let fault = |why: &str| {
+            Failure::usage(format!("can't read {what}: {why}"))
+                .with_hint("It holds the publish secret and nothing else, in one line.")
+        };
+        let bytes = read.map_err(|why| fault(&why))?;
+        let text = String::from_utf8(bytes).map_err(|_| fault("it is not text"))?;
+        // Editors of another system begin a file with a mark.
+        let text = text.trim_start_matches('\u{feff}').trim();
+        if text.is_empty() {
+            return Err(fault("it is empty"));
+        }
+        Self::parse(text)
+    }
+
     /// The secret itself, for the header.
     pub fn reveal(&self) -> &str {
         &self.0
@@ -48,6 +79,30 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_token_file_holds_a_token_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        for (content, expected) in [
+            ("s3cret\n", Ok("s3cret")),
+            ("\u{feff}s3cret\r\n", Ok("s3cret")),
+            ("\n", Err(2)),
+            ("two words", Err(4)),
+            (&*"x".repeat(4000), Err(2)),
+        ] {
+            std::fs::write(&path, content).unwrap();
+            let token = Token::of_file(&path);
+            let token = token.as_ref().map(Token::reveal).map_err(Failure::exit);
+            assert_eq!(token, expected, "{content:?}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let failure = Token::of_file(&path).unwrap_err();
+        assert!(
+            failure.exit() == 2 && failure.message.contains("token\""),
+            "{failure}"
+        );
+    }
 
     #[test]
     fn a_token_is_a_legal_header_and_never_shown() {

@@ -4,23 +4,27 @@
 //! carries one object a line instead. Text that came from outside is escaped, so that a file's
 //! name can't command a terminal.
 
+mod progress;
+
 use std::collections::HashSet;
 use std::fmt::{Display, Write as _};
-use std::io::{IsTerminal, Write as _};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::io::{self, IsTerminal, Write as _};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use pmx_sync::scan;
+use pmx_sync::code::Code;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use self::progress::{Board, Shown};
 use crate::args::OutputArgs;
+use crate::client::http::Line;
 use crate::env::Environment;
 use crate::error::Failure;
+
+pub use progress::{Bar, Counting};
 
 /// The version of the JSON objects.
 pub const JSON_VERSION: u8 = 1;
@@ -31,17 +35,24 @@ const WARNED_MAX: usize = 10;
 /// Warnings that are remembered, of a program that runs for long.
 const WARNINGS_MAX: usize = 1_000;
 
-/// What is shorter than this needs no bar.
-const BAR_AFTER: Duration = Duration::from_millis(250);
-
-/// Where a command prints to.
-#[derive(Debug)]
+/// Where a command prints to. Clones print to the same place.
+#[derive(Debug, Clone)]
 pub struct Ui {
     shape: Shape,
     detail: Detail,
-    bars: Bars,
+    board: Arc<Board>,
+    out: Arc<Out>,
     /// Warnings that were printed.
-    warned: Mutex<HashSet<String>>,
+    warned: Arc<Mutex<HashSet<String>>>,
+}
+
+/// What became of what was printed.
+#[derive(Debug, Default)]
+struct Out {
+    /// Why a result could not be printed, if one could not.
+    fault: Mutex<Option<io::Error>>,
+    /// Whether the last line is printed, or about to be.
+    is_ended: AtomicBool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,12 +66,6 @@ enum Detail {
     Quiet,
     Normal,
     Verbose,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bars {
-    Hidden,
-    Shown,
 }
 
 const ERROR: Style = AnsiColor::Red.on_default().bold();
@@ -82,18 +87,20 @@ impl Ui {
             (false, true) => Detail::Verbose,
         };
         let shape = if args.json { Shape::Json } else { Shape::Text };
-        let shown = shape == Shape::Text && detail != Detail::Quiet && !args.no_progress;
-        let watched = std::io::stderr().is_terminal() && !env.is_ci();
-        let bars = if shown && watched {
-            Bars::Shown
-        } else {
-            Bars::Hidden
+        let is_quiet = detail == Detail::Quiet || args.no_progress;
+        let is_terminal = io::stderr().is_terminal() && !env.is_ci();
+        let shown = match (shape, is_terminal) {
+            _ if is_quiet => Shown::Never,
+            (Shape::Json, _) => Shown::Objects,
+            (Shape::Text, true) => Shown::Bar,
+            (Shape::Text, false) => Shown::Lines,
         };
         Self {
             shape,
             detail,
-            bars,
-            warned: Mutex::default(),
+            board: Board::new(shown),
+            out: Arc::default(),
+            warned: Arc::default(),
         }
     }
 
@@ -105,35 +112,35 @@ impl Ui {
     /// Prints a line of the result, as text only. It is escaped.
     pub fn result(&self, line: impl Display) {
         if self.shape == Shape::Text {
-            to_stdout(&escaped(&line.to_string()));
+            self.to_stdout(&escaped(&line.to_string()));
         }
     }
 
     /// Prints text that was made here and is not to be escaped, whatever the shape.
-    pub fn raw(&self, bytes: &[u8]) -> std::io::Result<()> {
-        let mut out = std::io::stdout().lock();
-        out.write_all(bytes)?;
-        out.flush()
+    pub fn raw(&self, bytes: &[u8]) {
+        let mut out = io::stdout().lock();
+        self.out
+            .note(out.write_all(bytes).and_then(|()| out.flush()));
     }
 
     /// Prints an object, as JSON only.
     pub fn object(&self, kind: &str, body: &impl Serialize) {
         if self.shape == Shape::Json {
-            to_stdout(&json_line(kind, body));
+            self.to_stdout(&json_line(kind, body));
         }
     }
 
     /// Says something on the way.
     pub fn note(&self, line: impl Display) {
         if self.shape == Shape::Text && self.detail >= Detail::Normal {
-            to_stderr(&escaped(&line.to_string()));
+            self.to_stderr(&escaped(&line.to_string()));
         }
     }
 
     /// Says what only `-v` wants to know.
     pub fn detail(&self, line: impl Display) {
         if self.detail == Detail::Verbose {
-            to_stderr(&escaped(&line.to_string()));
+            self.to_stderr(&escaped(&line.to_string()));
         }
     }
 
@@ -143,7 +150,9 @@ impl Ui {
         match self.shape {
             Shape::Json => self.object("warning", &json!({ "message": line })),
             Shape::Text if self.detail == Detail::Quiet => {}
-            Shape::Text => to_stderr(&format!("{WARNING}warning{WARNING:#}: {}", escaped(&line))),
+            Shape::Text => {
+                self.to_stderr(&format!("{WARNING}warning{WARNING:#}: {}", escaped(&line)));
+            }
         }
     }
 
@@ -168,23 +177,75 @@ impl Ui {
         }
     }
 
-    /// Prints a failure: the last thing of a command that failed.
-    pub fn failure(&self, failure: &Failure) {
+    /// Prints a failure of which the command goes on.
+    pub fn failed(&self, failure: &Failure) {
         match self.shape {
-            Shape::Json => to_stdout(&json_line("error", &error_body(failure))),
-            Shape::Text => to_stderr(&error_text(failure)),
+            Shape::Json => self.to_stdout(&json_line("error", &error_body(failure))),
+            Shape::Text => self.to_stderr(&error_text(failure)),
         }
     }
 
-    /// A bar that counts up to `total`, which may be 0 if nobody knows yet.
+    /// Prints a failure: the last thing of a command that failed. Only the first one is printed.
+    pub fn failure(&self, failure: &Failure) {
+        if !self.out.is_ended.swap(true, Ordering::AcqRel) {
+            self.board.end();
+            self.failed(failure);
+        }
+    }
+
+    /// Whether nothing more can be printed to stdout, because its reader is gone or it is full.
+    pub fn is_broken(&self) -> bool {
+        self.out.lock().is_some()
+    }
+
+    /// Ends the printing. Fails if a result was lost: with nothing to say where a reader of a pipe
+    /// went away, as other programs do.
+    pub fn end(&self) -> Result<(), Option<Failure>> {
+        self.out.is_ended.store(true, Ordering::Release);
+        self.board.end();
+        match self.out.lock().take() {
+            None => Ok(()),
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(None),
+            Some(error) => {
+                let message = format!("the result can't be printed: {error}");
+                let hint = "The command did what it should; only what it says was lost. Check where stdout leads.";
+                Err(Some(Failure::new(Code::Local, message).with_hint(hint)))
+            }
+        }
+    }
+
+    /// Says where stderr can still be read that a result was lost.
+    pub fn lost(&self, failure: &Failure) {
+        to_stderr(&error_text(failure));
+    }
+
+    /// A bar that counts up to `total`, which may be 0 if it is not known yet.
     pub fn bar(&self, what: Counting, total: u64) -> Bar {
-        Bar {
-            what,
-            bars: self.bars,
-            since: Instant::now(),
-            count: AtomicU64::new(0),
-            total: AtomicU64::new(total),
-            drawn: Mutex::new(None),
+        self.board.bar(what, total)
+    }
+
+    /// Shows from now on what a client does.
+    pub fn follow(&self, line: &Arc<Line>) {
+        self.board.follow(line);
+    }
+
+    fn to_stdout(&self, line: &str) {
+        self.board.beside(|| self.out.note(try_stdout(line)));
+    }
+
+    fn to_stderr(&self, line: &str) {
+        self.board.beside(|| to_stderr(line));
+    }
+}
+
+impl Out {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<io::Error>> {
+        self.fault.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, printed: io::Result<()>) {
+        if let Err(error) = printed {
+            self.lock().get_or_insert(error);
         }
     }
 }
@@ -216,79 +277,6 @@ fn error_text(failure: &Failure) -> String {
         failure.code
     ));
     lines.join("\n")
-}
-
-/// What a bar counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Counting {
-    /// Files found.
-    Files,
-    /// Bytes sent.
-    Bytes,
-}
-
-/// A progress bar that shows itself only on a terminal, and only if it takes long enough.
-#[derive(Debug)]
-pub struct Bar {
-    what: Counting,
-    bars: Bars,
-    since: Instant,
-    count: AtomicU64,
-    total: AtomicU64,
-    drawn: Mutex<Option<ProgressBar>>,
-}
-
-impl Bar {
-    /// Counts so many more.
-    pub fn add(&self, more: u64) {
-        let count = self.count.fetch_add(more, Ordering::Relaxed) + more;
-        if self.bars == Bars::Hidden || self.since.elapsed() < BAR_AFTER {
-            return;
-        }
-        // Whoever finds another thread drawing leaves it to that one.
-        if let Ok(mut drawn) = self.drawn.try_lock() {
-            let total = self.total.load(Ordering::Relaxed);
-            drawn
-                .get_or_insert_with(|| drawn_bar(self.what, total))
-                .set_position(count);
-        }
-    }
-
-    /// Takes the bar away.
-    pub fn finish(&self) {
-        if let Ok(mut drawn) = self.drawn.lock()
-            && let Some(bar) = drawn.take()
-        {
-            bar.finish_and_clear();
-        }
-    }
-}
-
-impl Drop for Bar {
-    fn drop(&mut self) {
-        self.finish();
-    }
-}
-
-impl scan::Progress for Bar {
-    fn found(&self, files: u64, _bytes: u64) {
-        self.add(files);
-    }
-
-    fn hashed(&self, _files: u64, _bytes: u64) {}
-}
-
-fn drawn_bar(what: Counting, total: u64) -> ProgressBar {
-    let template = match (what, total) {
-        (Counting::Files, _) => "reading   {human_pos} files",
-        (Counting::Bytes, 0) => "uploading {bytes}  {bytes_per_sec}",
-        (Counting::Bytes, _) => {
-            "uploading {wide_bar} {bytes}/{total_bytes}  {bytes_per_sec}  {eta}"
-        }
-    };
-    let style = ProgressStyle::with_template(template);
-    let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
-    bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
 /// Text from outside as it may be shown: what a terminal would act upon, or what would reorder
@@ -366,10 +354,10 @@ fn json_line(kind: &str, body: &impl Serialize) -> String {
     out
 }
 
-/// A closed pipe ends nobody's work, so what can't be printed is lost.
-fn to_stdout(line: &str) {
+fn try_stdout(line: &str) -> io::Result<()> {
     let mut out = anstream::stdout().lock();
-    let _ = writeln!(out, "{line}").and_then(|()| out.flush());
+    writeln!(out, "{line}")?;
+    out.flush()
 }
 
 fn to_stderr(line: &str) {

@@ -210,6 +210,9 @@ codes! {
     Protocol "E_PROTOCOL" Network 502 false
         "Check that the address is a PathMX server of the same version."
         "The server's answer is not one of this protocol."
+    Certificate "E_CERTIFICATE" Network 502 false
+        "Name the authority's file with --cacert FILE, or PMX_CACERT; SSL_CERT_FILE works as well."
+        "The server's certificate can't be trusted: its issuer is unknown here, it has expired, or it is another host's. Nothing was sent."
     TooMany "E_TOO_MANY" Limit 429 true
         "Wait, then try again."
         "Too many requests at once."

@@ -162,6 +162,14 @@ pub const HOST_BYTES_MAX: usize = 253;
 /// Deploys listed in one page of the history.
 pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
 
+/// Manifest nodes that one request asks for: their ids fit the line of a request, which proxies
+/// bound at 8 KiB.
+pub const NODES_ASKED_MAX: usize = 64;
+
+/// Raw bytes of the nodes of one answer: beyond them the client asks again. They cross between two
+/// isolates of 128 MB as text.
+pub const NODES_ANSWERED_BYTES: usize = 1024 * 1024;
+
 /// Paths listed by one diff request.
 pub const DIFF_ROWS_MAX: usize = 10_000;
 

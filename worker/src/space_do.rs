@@ -240,6 +240,7 @@ impl SpaceDO {
             | Reply::Diff(_)
             | Reply::Events(_)
             | Reply::Net(_)
+            | Reply::Nodes(_)
             | Reply::Pointer(_)
             | Reply::Index { .. }
             | Reply::Unaliased(_) => Ok(Outbox::default()),

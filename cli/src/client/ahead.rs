@@ -17,7 +17,7 @@ use pmx_sync::pack::wire::WirePack;
 use pmx_sync::scan::{Ahead, Listed};
 
 use super::crew::{self, Desk, Pace, Place, lock};
-use super::http::Client;
+use super::http::{Client, Share};
 use crate::args::Compression;
 use crate::cache::LocalPacks;
 use crate::error::Failure;
@@ -72,12 +72,14 @@ impl Sending<'_> {
     ) -> Result<(), Failure> {
         self.interrupt.check()?;
         let pack = desk.with(|place| self.build(plan, place, pace, sent))?;
+        let share = Share::new(self.bar, plan.raw);
         if let Some(pack) = pack {
             let started = Instant::now();
-            self.client.pack(self.space, pack.id(), pack.bytes())?;
+            self.client
+                .pack(self.space, pack.id(), pack.bytes(), &share)?;
             pace.note(pack.bytes().len(), started.elapsed());
         }
-        self.bar.add(plan.raw);
+        share.finish();
         Ok(())
     }
 

@@ -6,5 +6,6 @@ mod crew;
 pub mod http;
 mod pieces;
 pub mod publish;
+pub mod remote;
 mod retry;
 mod upload;

@@ -1,36 +1,55 @@
 //! When to ask again, and after how long.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
+
+use http::HeaderMap;
+
+use crate::error::Failure;
 
 /// Requests that are sent for one answer.
 pub(super) const ATTEMPTS_MAX: u32 = 6;
 
-/// The longest wait that a server may ask for.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(30);
+/// The longest wait that a server may ask for: longer ones are left to the user.
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// How long to wait before the attempt after number `attempt` (from 0): exponential with full
 /// jitter on its second half (M. Brooker, "Exponential Backoff And Jitter", 2015), or what the
-/// server asked for.
-pub(super) fn wait(attempt: u32, retry_after: Option<Duration>, jitter: u8) -> Duration {
+/// server asked for. None: the server asks for longer than anybody wants to wait here.
+pub(super) fn wait(attempt: u32, retry_after: Option<Duration>, jitter: u8) -> Option<Duration> {
     if let Some(asked) = retry_after {
-        return asked.min(RETRY_AFTER_MAX);
+        return (asked <= RETRY_AFTER_MAX).then_some(asked);
     }
     let whole = FIRST.saturating_mul(1 << attempt.min(16)).min(LONGEST);
     let half = whole / 2;
-    half + half * u32::from(jitter) / u32::from(u8::MAX)
+    Some(half + half * u32::from(jitter) / u32::from(u8::MAX))
 }
 
-/// Reads a Retry-After in seconds. Its other form, a date, would need the server's clock.
-pub(super) fn retry_after(header: Option<&str>) -> Option<Duration> {
-    header?.trim().parse().ok().map(Duration::from_secs)
+/// The failure of a request that the server wants to see again much later.
+pub(super) fn too_long(failure: Failure, asked: Option<Duration>) -> Failure {
+    let seconds = asked.unwrap_or_default().as_secs();
+    let hint = format!("It asks to wait {seconds} s: run the same command again then.");
+    failure.with_hint(hint)
+}
+
+/// Reads a Retry-After: seconds, or a date, which is compared with the clock of the answer.
+pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let of = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
+    let value = of("retry-after")?;
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let at = httpdate::parse_http_date(value).ok()?;
+    let now = of("date").and_then(|date| httpdate::parse_http_date(date).ok());
+    let now = now.unwrap_or_else(SystemTime::now);
+    Some(at.duration_since(now).unwrap_or_default())
 }
 
 /// Whether the same request may get another answer.
 pub(super) const fn is_passing(status: u16) -> bool {
-    matches!(status, 429 | 502 | 503 | 504)
+    matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
 /// A byte of randomness; the same for all clients where there is none.
@@ -48,26 +67,36 @@ mod tests {
     fn waits_grow_within_bounds() {
         let mut last = Duration::ZERO;
         for attempt in 0..20 {
-            let (least, most) = (wait(attempt, None, 0), wait(attempt, None, 255));
+            let least = wait(attempt, None, 0).unwrap();
+            let most = wait(attempt, None, 255).unwrap();
             assert!(least * 2 >= most && least < most && most >= last);
             assert!(most <= LONGEST);
             last = most;
         }
-        assert_eq!(wait(0, None, 255), FIRST);
+        assert_eq!(wait(0, None, 255), Some(FIRST));
     }
 
     #[test]
-    fn the_servers_wish_is_honoured_within_reason() {
-        for (header, expected) in [
-            (Some("3"), Some(3)),
-            (Some(" 0 "), Some(0)),
-            (Some("Fri, 31 Dec 1999 23:59:59 GMT"), None),
-            (Some("-1"), None),
-            (None, None),
+    fn retry_after_is_honoured_or_left_to_the_user() {
+        let date = "Fri, 31 Dec 1999 23:59:50 GMT";
+        for (value, expected) in [
+            ("3", Some(3)),
+            (" 0 ", Some(0)),
+            ("Fri, 31 Dec 1999 23:59:59 GMT", Some(9)),
+            ("Fri, 31 Dec 1999 23:59:49 GMT", Some(0)),
+            ("-1", None),
+            ("soon", None),
         ] {
-            assert_eq!(retry_after(header), expected.map(Duration::from_secs));
+            let mut headers = HeaderMap::new();
+            headers.insert("date", date.parse().unwrap());
+            headers.insert("retry-after", value.parse().unwrap());
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(retry_after(&headers), expected, "{value}");
         }
-        assert_eq!(wait(3, retry_after(Some("2")), 9), Duration::from_secs(2));
-        assert_eq!(wait(3, retry_after(Some("99999999")), 9), RETRY_AFTER_MAX);
+        assert_eq!(retry_after(&HeaderMap::new()), None);
+        let asked = Duration::from_secs;
+        assert_eq!(wait(3, Some(asked(2)), 9), Some(asked(2)));
+        assert_eq!(wait(3, Some(asked(120)), 9), Some(asked(120)));
+        assert_eq!(wait(3, Some(asked(3600)), 9), None);
     }
 }

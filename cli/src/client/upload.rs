@@ -26,7 +26,7 @@ use pmx_sync::wire::PartHead;
 
 use super::build::{Build, changed, unreadable};
 use super::crew::{self, Desk, Pace, Place, lock};
-use super::http::Client;
+use super::http::{Client, Share};
 use super::pieces::{Old, Window};
 use crate::args::Compression;
 use crate::cache::{Chunk, LocalPacks};
@@ -145,21 +145,26 @@ impl Upload<'_> {
         };
         let is_refused = work.is_refused.load(Ordering::Relaxed);
         let pack = build(work.uploads.behind.filter(|_| !is_refused))?;
-        match self.send(&pack, work) {
+        let share = Share::new(self.bar, plan.raw);
+        let sent = match self.send(&pack, &share, work) {
             Err(failure) if failure.code == Code::PrefixMissing => {
                 work.is_refused.store(true, Ordering::Relaxed);
                 let pack = build(None)?;
-                self.send(&pack, work)
+                self.send(&pack, &share, work)
             }
             sent => sent,
+        };
+        if sent.is_ok() {
+            share.finish();
         }
+        sent
     }
 
-    fn send(&self, pack: &WirePack, work: &Work<'_>) -> Result<PackId, Failure> {
+    fn send(&self, pack: &WirePack, share: &Share<'_>, work: &Work<'_>) -> Result<PackId, Failure> {
         let id = pack.id();
         if !work.uploads.arrived.contains(&id) {
             let started = Instant::now();
-            self.client.pack(self.space, id, pack.bytes())?;
+            self.client.pack(self.space, id, pack.bytes(), share)?;
             work.pace.note(pack.bytes().len(), started.elapsed());
         }
         Ok(id)
@@ -171,12 +176,10 @@ impl Upload<'_> {
             Job::Pack { number, plan } => {
                 let id = self.pack(plan, work)?;
                 lock(&work.sent).insert(*number, id);
-                self.bar.add(plan.raw);
             }
             Job::Part { row, part, fate } => {
                 let value = self.part(row, *part, *fate, work)?;
                 lock(&work.values).insert((row.entry.blob, part.number()), value);
-                self.bar.add(part.len());
             }
         }
         Ok(())
@@ -199,7 +202,9 @@ impl Upload<'_> {
             copies = old.and_then(|old| old.copies(part, &pieces));
             lock(&work.pieces).insert((blob, part.number()), window.own(&pieces));
         }
+        let share = Share::new(self.bar, part.len());
         if fate == Fate::Hashed {
+            share.finish();
             return ChainingValue::of(part, window.part()).map_err(|_| changed(row));
         }
         let coding = coding(row, work.pace.level());
@@ -207,7 +212,7 @@ impl Upload<'_> {
             let wire = work
                 .desk
                 .with(|place| WirePart::behind(&copies, window.part(), &mut place.encoder, coding));
-            match self.send_part(row, part, &wire.map_err(|_| changed(row))?) {
+            match self.send_part(row, part, &wire.map_err(|_| changed(row))?, &share) {
                 Err(failure) if failure.code == Code::PrefixMissing => {}
                 sent => return sent,
             }
@@ -216,17 +221,24 @@ impl Upload<'_> {
             .desk
             .with(|place| WirePart::of(part, window.part(), &mut place.encoder, coding));
         drop(window);
-        self.send_part(row, part, &wire.map_err(|_| changed(row))?)
+        self.send_part(row, part, &wire.map_err(|_| changed(row))?, &share)
     }
 
-    fn send_part(&self, row: &Row, part: Part, wire: &WirePart) -> Result<ChainingValue, Failure> {
+    fn send_part(
+        &self,
+        row: &Row,
+        part: Part,
+        wire: &WirePart,
+        share: &Share<'_>,
+    ) -> Result<ChainingValue, Failure> {
         let head = PartHead {
             space: self.space.clone(),
             size: row.entry.size,
         };
         let number = part.number().into();
         self.client
-            .part(&head, row.entry.blob, number, &wire.bytes)?;
+            .part(&head, row.entry.blob, number, &wire.bytes, share)?;
+        share.finish();
         Ok(wire.chaining_value)
     }
 
@@ -328,6 +340,7 @@ mod tests {
     use crate::args::OutputArgs;
     use crate::env::Environment;
     use crate::server::Server;
+    use crate::trust::Trust;
     use crate::ui::{Counting, Ui};
 
     /// Plans the upload of a folder, spoils it, and tries to build what would be sent.
@@ -365,7 +378,12 @@ mod tests {
             &Environment::default(),
         );
         let upload = Upload {
-            client: &Client::new(Server::parse("localhost").unwrap(), None, interrupt.clone()),
+            client: &Client::new(
+                Server::parse("localhost").unwrap(),
+                None,
+                &Trust::default(),
+                interrupt.clone(),
+            ),
             space: &SpaceName::parse("docs").unwrap(),
             scan: &scan,
             packs: &LocalPacks::open(None),

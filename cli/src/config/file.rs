@@ -24,6 +24,8 @@ pub(super) struct FileLayer {
     pub(super) servers: Vec<String>,
     pub(super) space: Option<String>,
     pub(super) data: Option<PathBuf>,
+    /// The only authorities that the user trusts.
+    pub(super) cacert: Option<PathBuf>,
     #[serde(default)]
     pub(super) exclude: Vec<String>,
     #[serde(default)]
@@ -52,6 +54,7 @@ const USER_KEYS: &[&str] = &[
     "servers",
     "space",
     "data",
+    "cacert",
     "exclude",
     "allow-collisions",
 ];
@@ -112,6 +115,10 @@ pub(super) fn parse(path: &Path, text: &str, whose: Whose) -> Result<FileLayer, 
         let message = format!("\"{}\": there is no setting {key:?}", path.display());
         let hint = match (key.as_str(), nearest(key, keys)) {
             ("token", _) => "Set PMX_TOKEN instead: files like this one are shared.".to_owned(),
+            ("cacert", _) => {
+                "Set PMX_CACERT or pass --cacert: a project has no say in whom you trust."
+                    .to_owned()
+            }
             ("servers", _) => "List servers in the config.toml of the user.".to_owned(),
             (_, Some(near)) => format!("Did you mean {near:?}?"),
             (_, None) => format!("It may say {}.", keys.join(", ")),

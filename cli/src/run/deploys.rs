@@ -2,27 +2,27 @@
 
 use jiff::tz::TimeZone;
 use pmx_sync::code::Code;
-use pmx_sync::name::AliasName;
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::{DeployKind, DeployView, DeploysReply};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, Ended};
+use crate::address;
 use crate::args::{DeploysArgs, ScanArgs};
-use crate::client::http::Client;
 use crate::error::Failure;
 use crate::ui;
 
-const HEADINGS: [&str; 8] = [
-    "", "deploy", "when", "root", "files", "new", "commit", "message",
+const HEADINGS: [&str; 9] = [
+    "", "deploy", "when", "root", "files", "new", "url", "commit", "message",
 ];
 
 pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
         .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
-    let client = Client::new(site.server, site.token, context.interrupt.clone());
+    let site = context.site(&args.site, &folder.dir)?;
+    let client = context.client(&site);
     let reply = match client.deploys(&site.space, args.before, args.limit) {
         Ok(reply) => reply,
         Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => {
@@ -42,7 +42,10 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
             .ui
             .note(format!("{} has no deploys to list", site.space));
     } else {
-        let rows = reply.deploys.iter().map(|deploy| row(deploy, &reply));
+        let rows = reply
+            .deploys
+            .iter()
+            .map(|deploy| row(deploy, &reply, &site.space));
         for line in table(rows.collect()) {
             context.ui.result(line);
         }
@@ -52,13 +55,24 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
         "active": reply.active,
         "aliases": reply.aliases,
         "url": reply.url,
-        "deploys": reply.deploys,
+        "deploys": listed(&reply, &site.space)?,
     });
     context.ui.object("deploys", &body);
     Ok(Ended::Done)
 }
 
-fn row(deploy: &DeployView, reply: &DeploysReply) -> [String; 8] {
+/// The deploys as JSON, each with its address.
+fn listed(reply: &DeploysReply, space: &SpaceName) -> Result<Vec<Value>, Failure> {
+    let one = |deploy: &DeployView| {
+        let mut value = serde_json::to_value(deploy)?;
+        value["url"] = address::of_deploy(&reply.url, space, deploy.number).into();
+        Ok(value)
+    };
+    let all: Result<Vec<_>, serde_json::Error> = reply.deploys.iter().map(one).collect();
+    all.map_err(|error| Failure::usage(error.to_string()))
+}
+
+fn row(deploy: &DeployView, reply: &DeploysReply, space: &SpaceName) -> [String; 9] {
     let names =
         |(alias, number): (&AliasName, &u64)| (*number == deploy.number).then(|| alias.to_string());
     let mark = if deploy.number == reply.active {
@@ -82,6 +96,7 @@ fn row(deploy: &DeployView, reply: &DeploysReply) -> [String; 8] {
         deploy.root.to_hex()[..12].to_owned(),
         deploy.files.to_string(),
         ui::bytes(deploy.new_bytes),
+        ui::escaped(&address::of_deploy(&reply.url, space, deploy.number).unwrap_or_default()),
         short(deploy.meta.commit.as_deref().unwrap_or_default(), 10),
         short(message.lines().next().unwrap_or_default(), 60),
     ]
@@ -111,7 +126,7 @@ fn short(text: &str, chars_max: usize) -> String {
 }
 
 /// Lays rows out in columns, numbers to the right.
-fn table(rows: Vec<[String; 8]>) -> Vec<String> {
+fn table(rows: Vec<[String; 9]>) -> Vec<String> {
     let mut all = vec![HEADINGS.map(str::to_owned)];
     all.extend(rows);
     let width = |column: usize| {
@@ -152,14 +167,18 @@ mod tests {
             active: 12,
             aliases: [(AliasName::parse("next").unwrap(), 9)].into(),
             deploys: serde_json::from_str(&deploys).unwrap(),
-            url: String::new(),
+            url: "http://docs.localhost/".into(),
         };
-        let rows = reply.deploys.iter().map(|deploy| row(deploy, &reply));
+        let docs = SpaceName::parse("docs").unwrap();
+        let rows = reply
+            .deploys
+            .iter()
+            .map(|deploy| row(deploy, &reply, &docs));
         let lines = table(rows.collect());
         insta::assert_snapshot!(lines.join("\n"), @r"
-              deploy  when                  root          files     new  commit       message
-        *         12  2023-11-14 22:13:20Z  abababababab  52000     0 B               (rollback to 9)
-        next       9  1970-01-01 00:00:00Z  abababababab      3  1.2 MB  0123456789…  first \u{1b}[2J line
+              deploy  when                  root          files     new  url                         commit       message
+        *         12  2023-11-14 22:13:20Z  abababababab  52000     0 B  http://12--docs.localhost/               (rollback to 9)
+        next       9  1970-01-01 00:00:00Z  abababababab      3  1.2 MB  http://9--docs.localhost/   0123456789…  first \u{1b}[2J line
         ");
     }
 }

@@ -22,6 +22,7 @@ use crate::host::{Config, Host, HostError, Log, Running};
 use crate::local::AllowEmpty;
 use crate::server::Server;
 use crate::token::Token;
+use crate::trust::Trust;
 
 pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?;
@@ -33,6 +34,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         server: Server::parse(&running.url())?,
         space,
         token: Some(Token::parse(running.publish_secret())?),
+        trust: Trust::default(),
     };
     let url = running.url_of(&site.space);
     let terms = Terms::plain(Mode::Publish, Compression::Level(Level::REST));

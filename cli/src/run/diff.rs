@@ -4,6 +4,7 @@ use std::path::Path;
 
 use pmx_sync::code::Code;
 use pmx_sync::limits::DIFF_ROWS_MAX;
+use pmx_sync::manifest::{Change, Layered, diff};
 use pmx_sync::push::Mode;
 use pmx_sync::wire::{DiffRow, Summary};
 use serde_json::json;
@@ -13,6 +14,7 @@ use crate::args::{Compression, DiffArgs};
 use crate::cache::Active;
 use crate::client::http::Client;
 use crate::client::publish::{Publish, Terms};
+use crate::client::remote;
 use crate::config::{Folder, Site};
 use crate::error::Failure;
 use crate::local::Local;
@@ -29,12 +31,8 @@ pub(super) fn run(args: &DiffArgs, context: &Context<'_>) -> Result<Ended, Failu
         args.from.as_deref()
     };
     let folder = context.layers.folder_at(dir, &args.scan)?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
-    let client = Client::new(
-        site.server.clone(),
-        site.token.clone(),
-        context.interrupt.clone(),
-    );
+    let site = context.site(&args.site, &folder.dir)?;
+    let client = context.client(&site);
     let difference = match deploys {
         Some((from, to)) => between(&client, &site, from, to)?,
         None => folder_difference(args, &folder, &site, &client, context)?,
@@ -68,7 +66,7 @@ enum Paths {
     All(Vec<DiffRow>),
     /// These and more.
     Some(Vec<DiffRow>),
-    /// The manifest of the active deploy is not at hand, so only the counts are known.
+    /// The manifest of the active deploy is too large to fetch, so only the counts are known.
     Unknown,
 }
 
@@ -98,7 +96,9 @@ impl Difference {
             Paths::All(_) => {}
             Paths::Some(_) => ui.note("there are more paths than are listed"),
             Paths::Unknown => {
-                ui.note("the paths are not known here: another copy was published last");
+                ui.note(
+                    "the paths are not known here: another machine published a large site last",
+                );
             }
         }
         let body = json!({
@@ -156,9 +156,14 @@ fn folder_difference(
     let local = Local::read(folder, &args.scan, context.cache.folder(folder), context.ui)?;
     let active = active(client, site)?;
     let difference = match active {
-        Some(active) if local.knows(&active.root) => known(&local, active)?,
+        Some(active) if local.knows(&active.root) => {
+            named(&local, active, &local.changes_since(active.root)?)
+        }
         None => first(&local),
-        Some(active) => asked(&local, site, client, context, active)?,
+        Some(active) => match fetched(&local, site, client, active)? {
+            Some(changes) => named(&local, active, &changes),
+            None => asked(&local, site, client, context, active)?,
+        },
     };
     local.keep(
         &active
@@ -178,23 +183,45 @@ pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Fai
     }))
 }
 
-fn known(local: &Local, active: Active) -> Result<Difference, Failure> {
-    let changes = local.changes_since(active.root)?;
+/// What differs from a deploy of another machine, whose manifest the server has. None: it is too
+/// large, or the server is too old to be asked for it.
+fn fetched(
+    local: &Local,
+    site: &Site,
+    client: &Client,
+    active: Active,
+) -> Result<Option<Vec<Change>>, Failure> {
+    let nodes = match remote::fetch(client, &site.space, local, active.root) {
+        Ok(nodes) => nodes,
+        Err(failure) if failure.code == Code::NotFound => None,
+        Err(failure) => return Err(failure),
+    };
+    let Some(nodes) = nodes else {
+        return Ok(None);
+    };
+    let source = Layered {
+        new: &nodes,
+        old: local,
+    };
+    Ok(Some(diff(&source, active.root, &source, local.root())?))
+}
+
+fn named(local: &Local, active: Active, changes: &[Change]) -> Difference {
     let rows: Vec<_> = changes
         .iter()
         .take(DIFF_ROWS_MAX)
         .map(DiffRow::from)
         .collect();
-    Ok(Difference {
+    Difference {
         from: active.deploy,
         to: None,
-        summary: Summary::of(&changes, local.totals().files),
+        summary: Summary::of(changes, local.totals().files),
         paths: if rows.len() == changes.len() {
             Paths::All(rows)
         } else {
             Paths::Some(rows)
         },
-    })
+    }
 }
 
 /// Everything is new.
@@ -227,7 +254,7 @@ fn first(local: &Local) -> Difference {
     }
 }
 
-/// The server has the active manifest and counts against it.
+/// The server has the active manifest, and counts against it.
 fn asked(
     local: &Local,
     site: &Site,

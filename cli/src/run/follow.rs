@@ -39,6 +39,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
         }
     }
     follow.go_on();
+    context.interrupt.check()?;
     Ok(Ended::Done)
 }
 

@@ -19,16 +19,19 @@ mod trouble;
 mod watch;
 
 use std::ffi::OsString;
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use crate::args::{Cli, Command, OutputArgs};
+use crate::args::{Cli, Command, OutputArgs, SiteArgs};
 use crate::cache::CacheFolder;
-use crate::config::Layers;
+use crate::client::http::Client;
+use crate::config::{Layers, Site};
 use crate::env::Environment;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
+use crate::server::Reach;
 use crate::ui::Ui;
 
 /// How a command ended that did not fail.
@@ -48,14 +51,28 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Environment) -> ExitC
         Err(error) => return refuse(&error, &args, &env),
     };
     let ui = Ui::new(&cli.output, &env);
-    match run(cli.command, env, &ui) {
-        Ok(Ended::Done) => ExitCode::SUCCESS,
-        Ok(Ended::Unchanged) => ExitCode::from(9),
+    let code = match run(cli.command, env, &ui) {
+        Ok(Ended::Done) => 0,
+        Ok(Ended::Unchanged) => 9,
         Err(failure) => {
             ui.failure(&failure);
-            ExitCode::from(failure.exit())
+            failure.exit()
         }
-    }
+    };
+    ExitCode::from(printed(&ui).map_or_else(
+        |lost| if code == 0 || code == 9 { lost } else { code },
+        |()| code,
+    ))
+}
+
+/// Fails with an exit code if a result did not reach its reader.
+fn printed(ui: &Ui) -> Result<(), u8> {
+    ui.end().map_err(|lost| {
+        if let Some(failure) = &lost {
+            ui.lost(failure);
+        }
+        lost.map_or(1, |failure| failure.exit())
+    })
 }
 
 /// What every command works with.
@@ -68,7 +85,7 @@ struct Context<'a> {
 
 fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
     match command {
-        Command::Completions { shell } => shell::completions(shell, ui),
+        Command::Completions { shell } => Ok(shell::completions(shell, ui)),
         Command::Man { dir } => shell::man(dir.as_deref(), ui),
         Command::Explain { code } => explain::run(code.as_deref(), ui),
         Command::StreamToken(args) => stream_token::run(args, &env, ui),
@@ -80,10 +97,50 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
                 ui,
                 cache: CacheFolder::of(&env),
                 layers: Layers::of_program(env)?,
-                interrupt: Interrupt::listen(),
+                interrupt: Interrupt::listen(expired(&other, ui)),
             };
             run_in(other, &context)
         }
+    }
+}
+
+/// What ends a command that does not end by itself after an interrupt. A host ends in its own time:
+/// it answers what it has begun to answer.
+fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
+    let is_host = matches!(command, Command::Serve(_) | Command::Dev(_));
+    let ui = ui.clone();
+    move || {
+        if !is_host {
+            let failure = Failure::interrupted();
+            ui.failure(&failure);
+            std::process::exit(failure.exit().into());
+        }
+    }
+}
+
+impl Context<'_> {
+    /// The site that a command is about, with what has to be said of how it is reached.
+    fn site(&self, args: &SiteArgs, dir: &Path) -> Result<Site, Failure> {
+        let site = self.layers.site(args, dir)?;
+        if args.token.is_some() {
+            self.ui.warn(
+                "--token shows the secret to every user of this machine; use --token-file or PMX_TOKEN",
+            );
+        }
+        if site.server.reach() == Reach::Plain && site.token.is_some() {
+            let server = &site.server;
+            self.ui.warn(format!(
+                "the token travels to {server} as plain text; use https"
+            ));
+        }
+        Ok(site)
+    }
+
+    /// A client of a site's server, whose progress is shown.
+    fn client(&self, site: &Site) -> Client {
+        let client = Client::of(site, self.interrupt.clone());
+        self.ui.follow(client.line());
+        client
     }
 }
 
@@ -121,8 +178,8 @@ fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode
             ..OutputArgs::default()
         };
         Ui::new(&output, env).failure(&Failure::usage(message));
-    } else {
-        let _ = error.print();
+    } else if error.print().is_err() && error.exit_code() == 0 {
+        return ExitCode::from(1);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }

@@ -4,7 +4,6 @@ use serde_json::json;
 
 use super::{Context, Ended};
 use crate::args::{PreviewCommand, PreviewRmArgs, ScanArgs};
-use crate::client::http::Client;
 use crate::error::Failure;
 
 pub(super) fn run(command: PreviewCommand, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -18,8 +17,8 @@ fn remove(args: PreviewRmArgs, context: &Context<'_>) -> Result<Ended, Failure> 
     let folder = context
         .layers
         .folder_at(dir.as_deref(), &ScanArgs::default())?;
-    let site = context.layers.site(&site, &folder.dir)?;
-    let client = Client::new(site.server, site.token, context.interrupt.clone());
+    let site = context.site(&site, &folder.dir)?;
+    let client = context.client(&site);
     let removed = client.unalias(&site.space, &alias)?.deploy;
     let space = &site.space;
     context.ui.note(match removed {

@@ -4,9 +4,9 @@ use pmx_sync::wire::{RollbackHead, RollbackReply, VERSION};
 use serde_json::json;
 
 use super::{Context, Ended};
+use crate::address;
 use crate::args::RollbackArgs;
 use crate::cache::Active;
-use crate::client::http::Client;
 use crate::client::publish::fresh_key;
 use crate::error::Failure;
 
@@ -14,7 +14,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
     let folder = context
         .layers
         .folder_at(args.dir.as_deref(), &crate::args::ScanArgs::default())?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
+    let site = context.site(&args.site, &folder.dir)?;
     let head = RollbackHead {
         v: VERSION,
         space: site.space.clone(),
@@ -23,7 +23,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         key: fresh_key()?,
         meta: super::sync::meta(args.message, context)?,
     };
-    let client = Client::new(site.server.clone(), site.token, context.interrupt.clone());
+    let client = context.client(&site);
     let RollbackReply { deploy, url } = client.rollback(&head)?;
     let active = Active {
         root: deploy.root,
@@ -45,6 +45,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
             "root": deploy.root,
             "files": deploy.summary,
             "url": url,
+            "deploy_url": address::of_deploy(&url, &site.space, deploy.number),
         }),
     );
     Ok(Ended::Done)

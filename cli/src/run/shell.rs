@@ -10,10 +10,11 @@ use crate::args::Cli;
 use crate::error::Failure;
 use crate::ui::Ui;
 
-pub(super) fn completions(shell: clap_complete::Shell, ui: &Ui) -> Result<Ended, Failure> {
+pub(super) fn completions(shell: clap_complete::Shell, ui: &Ui) -> Ended {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "pmx", &mut script);
-    print(&script, ui)
+    ui.raw(&script);
+    Ended::Done
 }
 
 pub(super) fn man(dir: Option<&Path>, ui: &Ui) -> Result<Ended, Failure> {
@@ -21,24 +22,14 @@ pub(super) fn man(dir: Option<&Path>, ui: &Ui) -> Result<Ended, Failure> {
     let Some(dir) = dir else {
         let mut page = Vec::new();
         let rendered = clap_mangen::Man::new(command).render(&mut page);
-        rendered.map_err(|error| printing(&error))?;
-        return print(&page, ui);
+        rendered.map_err(|error| {
+            Failure::new(Code::Local, format!("can't make the manual page: {error}"))
+        })?;
+        ui.raw(&page);
+        return Ok(Ended::Done);
     };
     std::fs::create_dir_all(dir)
         .and_then(|()| clap_mangen::generate_to(command, dir))
         .map_err(|error| Failure::local("can't write manual pages to", dir, &error))?;
     Ok(Ended::Done)
-}
-
-fn print(text: &[u8], ui: &Ui) -> Result<Ended, Failure> {
-    match ui.raw(text) {
-        // Whoever reads has read enough.
-        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(Ended::Done),
-        Err(error) => Err(printing(&error)),
-        Ok(()) => Ok(Ended::Done),
-    }
-}
-
-fn printing(error: &std::io::Error) -> Failure {
-    Failure::new(Code::Local, format!("can't print: {error}"))
 }

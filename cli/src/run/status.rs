@@ -4,19 +4,15 @@ use pmx_sync::wire::DeployView;
 use serde_json::json;
 
 use super::{Context, Ended};
+use crate::address;
 use crate::args::StatusArgs;
-use crate::client::http::Client;
 use crate::error::Failure;
 use crate::local::Local;
 
 pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
-    let client = Client::new(
-        site.server.clone(),
-        site.token.clone(),
-        context.interrupt.clone(),
-    );
+    let site = context.site(&args.site, &folder.dir)?;
+    let client = context.client(&site);
     let (active, url) = client.active(&site.space)?.unzip();
     let local = if folder.dir.is_dir() {
         let cache = context.cache.folder(&folder);
@@ -32,6 +28,12 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         ui.result(format!("url     {url}"));
     }
     ui.result(format!("active  {}", shown(active.as_ref())));
+    let number = active.as_ref().map_or(0, |active| active.number);
+    let deploy_url = url.as_deref();
+    let deploy_url = deploy_url.and_then(|url| address::of_deploy(url, &site.space, number));
+    if let Some(url) = &deploy_url {
+        ui.result(format!("deploy  {url}"));
+    }
     ui.result(format!(
         "folder  {} ({})",
         folder.dir.display(),
@@ -41,6 +43,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         "server": site.server.as_str(),
         "space": site.space,
         "url": url,
+        "deploy_url": deploy_url,
         "active": active,
         "folder": {
             "path": folder.dir.to_string_lossy(),

@@ -7,12 +7,13 @@ use pmx_sync::channel::Channel;
 use pmx_sync::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::manifest::Totals;
-use pmx_sync::name::AliasName;
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
 use pmx_sync::wire::{DeployMeta, Summary};
 use serde::Serialize;
 
 use super::{Context, Ended, follow, rollback};
+use crate::address;
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
 use crate::cache::{LocalPacks, SiteCache};
 use crate::client::ahead::{self, Sending};
@@ -21,7 +22,6 @@ use crate::client::publish::{Publish, Published, Terms, Times};
 use crate::config::{Folder, Site};
 use crate::error::Failure;
 use crate::local::{self, AllowEmpty, Local, Look, check_empty};
-use crate::server::Reach;
 use crate::ui::{self, Counting, Ui};
 
 pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -29,17 +29,11 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         return rollback::run(instead(args, deploy), context);
     }
     let folder_args = FolderArgs {
-        dir: args.folder.dir.or(args.outdir),
+        dir: output(args.folder.dir, args.outdir),
         scan: args.folder.scan,
     };
     let folder = context.layers.folder(&folder_args)?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
-    if site.server.reach() == Reach::Plain && site.token.is_some() {
-        let server = &site.server;
-        context.ui.warn(format!(
-            "the token travels to {server} as plain text; use https"
-        ));
-    }
+    let site = context.site(&args.site, &folder.dir)?;
     let terms = Terms {
         alias: args.preview,
         mode: if args.dry_run {
@@ -81,6 +75,22 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
     })
 }
 
+/// The folder to publish: the output of a project, if both are named. An output that is not there
+/// below the project is taken as it is named.
+fn output(project: Option<PathBuf>, output: Option<PathBuf>) -> Option<PathBuf> {
+    match (project, output) {
+        (Some(project), Some(output)) => {
+            let below = project.join(&output);
+            Some(if below.is_dir() || !output.is_dir() {
+                below
+            } else {
+                output
+            })
+        }
+        (project, output) => project.or(output),
+    }
+}
+
 /// A folder that is published to a site, perhaps again and again.
 pub(super) struct Job {
     pub(super) folder: Folder,
@@ -92,8 +102,7 @@ pub(super) struct Job {
 
 impl Job {
     pub(super) fn client(&self, context: &Context<'_>) -> Client {
-        let Site { server, token, .. } = &self.site;
-        Client::new(server.clone(), token.clone(), context.interrupt.clone())
+        context.client(&self.site)
     }
 
     /// Publishes once.
@@ -173,6 +182,7 @@ impl Job {
         let Published { outcome, mut times } = result?;
         times.upload += sending;
         Ok(Report {
+            space: self.site.space.clone(),
             alias: self.terms.alias.clone(),
             totals,
             root: local.root(),
@@ -263,6 +273,7 @@ fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
 
 /// What a publish did, for people and for programs.
 pub(super) struct Report {
+    space: SpaceName,
     alias: Option<AliasName>,
     pub(super) totals: Totals,
     pub(super) root: Root,
@@ -279,6 +290,7 @@ struct SummaryBody<'a> {
     root: String,
     deploy: Option<u64>,
     url: Option<&'a str>,
+    deploy_url: Option<String>,
     files: FilesBody,
     bytes: BytesBody,
     requests: u64,
@@ -320,6 +332,9 @@ impl Report {
     /// Prints the result: the URL alone, or the summary.
     pub(super) fn print(&self, ui: &Ui) {
         ui.note(self.sentence());
+        if let Some(url) = self.deploy_url() {
+            ui.note(format!("this deploy stays at {url}"));
+        }
         if let Some(url) = &self.outcome.url {
             ui.result(url);
         }
@@ -359,6 +374,17 @@ impl Report {
                 let new = ui::bytes(self.outcome.missing_bytes);
                 format!("would publish: {changes}; {new} new ({millis} ms)")
             }
+        }
+    }
+
+    /// Where the deploy is shown, whatever becomes active later.
+    fn deploy_url(&self) -> Option<String> {
+        let url = self.outcome.url.as_deref()?;
+        match self.outcome.kind {
+            OutcomeKind::Published | OutcomeKind::Unchanged => {
+                address::of_deploy(url, &self.space, self.outcome.active)
+            }
+            OutcomeKind::Planned => None,
         }
     }
 
@@ -416,6 +442,7 @@ impl Report {
             root: self.root.to_hex(),
             deploy,
             url: self.outcome.url.as_deref(),
+            deploy_url: self.deploy_url(),
             files: FilesBody {
                 total: self.totals.files,
                 added,
@@ -483,6 +510,7 @@ mod tests {
 
     fn report(kind: OutcomeKind) -> Report {
         Report {
+            space: SpaceName::parse("docs").unwrap(),
             alias: None,
             totals: Totals {
                 files: 10,
@@ -516,7 +544,7 @@ mod tests {
     #[test]
     fn the_summary_has_the_documented_shape() {
         let body = serde_json::to_string(&report(OutcomeKind::Planned).body()).unwrap();
-        insta::assert_snapshot!(body, @r#"{"outcome":"planned","root":"abababababababababababababababababababababababababababababababab","deploy":null,"url":"http://docs.localhost:8787/","files":{"total":10,"added":1,"modified":2,"removed":3,"unchanged":7},"bytes":{"site":1000,"new":50,"sent":120,"received":240},"requests":1,"ms":{"scan":3,"negotiate":0,"upload":0,"commit":0,"total":9}}"#);
+        insta::assert_snapshot!(body, @r#"{"outcome":"planned","root":"abababababababababababababababababababababababababababababababab","deploy":null,"url":"http://docs.localhost:8787/","deploy_url":null,"files":{"total":10,"added":1,"modified":2,"removed":3,"unchanged":7},"bytes":{"site":1000,"new":50,"sent":120,"received":240},"requests":1,"ms":{"scan":3,"negotiate":0,"upload":0,"commit":0,"total":9}}"#);
     }
 
     #[test]

@@ -18,8 +18,8 @@ pub(super) fn run(args: &TailArgs, context: &Context<'_>) -> Result<Ended, Failu
     let folder = context
         .layers
         .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
-    let client = Client::new(site.server, site.token, context.interrupt.clone());
+    let site = context.site(&args.site, &folder.dir)?;
+    let client = Client::of(&site, context.interrupt.clone());
     let reply = client.deploys(&site.space, None, 1)?;
     let from = args.from.unwrap_or(reply.active);
     context.ui.note(format!(
@@ -54,7 +54,7 @@ fn print(
     messages: &Receiver<Result<Vec<Message>, Failure>>,
     context: &Context<'_>,
 ) -> Result<Ended, Failure> {
-    while !context.interrupt.is_raised() {
+    while !context.interrupt.is_raised() && !context.ui.is_broken() {
         match messages.recv_timeout(TICK) {
             Ok(heard) => {
                 for message in heard? {
@@ -71,5 +71,6 @@ fn print(
             Err(RecvTimeoutError::Disconnected) => break,
         }
     }
+    context.interrupt.check()?;
     Ok(Ended::Done)
 }

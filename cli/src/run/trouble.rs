@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use pmx_sync::code::Code;
 use serde_json::json;
 
 use crate::error::Failure;
@@ -71,8 +72,9 @@ impl<'a> Troubles<'a> {
     /// Prints a failure, unless it stands already.
     pub(super) fn fail(&mut self, about: About, failure: &Failure) {
         let lines: Vec<String> = failure.message.lines().map(ToOwned::to_owned).collect();
-        if self.lines(about) != lines {
-            self.ui.failure(failure);
+        // The end of the command says that it was interrupted.
+        if self.lines(about) != lines && failure.code != Code::Interrupted {
+            self.ui.failed(failure);
             self.stand(about, lines);
         }
     }

@@ -16,6 +16,11 @@ pub(crate) fn json(value: &impl Serialize) -> Result<Response<Body>, Problem> {
     Ok(answer(StatusCode::OK, "application/json", body))
 }
 
+/// An answer of bytes.
+pub(crate) fn octets(body: Vec<u8>) -> Response<Body> {
+    answer(StatusCode::OK, "application/octet-stream", body)
+}
+
 /// An answer that says what went wrong.
 pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status);

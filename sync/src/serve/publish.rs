@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{Request, Response};
 
-use super::answer::json;
+use super::answer::{json, octets};
 use super::backend::{Backend, Blobs, ObjectKey, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
@@ -13,8 +13,11 @@ use super::told::{Told, check_version, head, offer, packs};
 use crate::channel::Channel;
 use crate::code::Code;
 use crate::codec::{Decoder, Level};
-use crate::id::{BlobId, PackId, SpaceId};
-use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX};
+use crate::encode::write_bytes;
+use crate::id::{BlobId, NodeId, PackId, SpaceId};
+use crate::limits::{
+    BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, NODES_ASKED_MAX,
+};
 use crate::location::{Extent, Location};
 use crate::name::{AliasName, InvalidName, SpaceName};
 use crate::pack::part::Arrived;
@@ -83,6 +86,10 @@ impl<B: Backend> Server<B> {
                 };
                 self.diff(&space()?, Command::Diff { from, to }, now).await
             }
+            Route::Nodes => {
+                let ids = query.required("ids", node_ids)?;
+                self.nodes(&space()?, ids, now).await
+            }
         }
     }
 
@@ -116,6 +123,25 @@ impl<B: Backend> Server<B> {
     ) -> Result<Response<Body>, Problem> {
         match self.call(space, command, now).await? {
             Reply::Diff(diff) => json(&diff),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Answers with nodes, each behind its length, in the order of the request.
+    async fn nodes(
+        &self,
+        space: &SpaceName,
+        ids: Vec<NodeId>,
+        now: Timestamp,
+    ) -> Result<Response<Body>, Problem> {
+        match self.call(space, Command::Nodes { ids }, now).await? {
+            Reply::Nodes(nodes) => {
+                let mut section = Vec::new();
+                for node in &nodes {
+                    write_bytes(&mut section, node);
+                }
+                Ok(octets(section))
+            }
             other => Err(unexpected(&other)),
         }
     }
@@ -450,6 +476,21 @@ impl<B: Backend> Server<B> {
         // The publish is done whether readers hear of it now or a moment later.
         let _later = self.deliver(space, now).await;
     }
+}
+
+/// The ids of nodes, between commas.
+fn node_ids(text: &str) -> Result<Vec<NodeId>, Problem> {
+    let ids: Result<Vec<_>, _> = text
+        .split(',')
+        .take(NODES_ASKED_MAX + 1)
+        .map(NodeId::from_hex)
+        .collect();
+    let ids = ids.map_err(|error| Problem::new(Code::HashInvalid, error.to_string()))?;
+    if ids.len() > NODES_ASKED_MAX {
+        let detail = format!("a request asks for at most {NODES_ASKED_MAX} nodes");
+        return Err(Problem::new(Code::TooLarge, detail));
+    }
+    Ok(ids)
 }
 
 struct PartSent {

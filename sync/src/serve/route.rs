@@ -29,6 +29,8 @@ pub(crate) enum Route {
     Deploy(u64),
     /// `GET /api/diff`, `GET /api/deploys/<a>/diff/<b>`
     Diff(Option<(u64, u64)>),
+    /// `GET /api/nodes`
+    Nodes,
     /// `GET /healthz`
     Health,
     /// `GET /`
@@ -60,6 +62,7 @@ impl Route {
                 (Self::Diff(Some((number(a)?, number(b)?))), Method::GET)
             }
             ["api", "diff"] => (Self::Diff(None), Method::GET),
+            ["api", "nodes"] => (Self::Nodes, Method::GET),
             _ => {
                 let detail = format!("the API has no {}", uri.path().escape_debug());
                 return Err(Problem::new(Code::NotFound, detail));
@@ -90,6 +93,7 @@ impl Route {
             | Self::Deploys
             | Self::Deploy(_)
             | Self::Diff(_)
+            | Self::Nodes
             | Self::Health
             | Self::Home => 0,
         }
@@ -222,6 +226,8 @@ mod tests {
             ("GET", "/api/deploys?space=x", "Deploys"),
             ("HEAD", "/api/deploys/7", "Deploy"),
             ("GET", "/api/deploys/1/diff/2", "Diff"),
+            ("GET", "/api/nodes?space=x&ids=", "Nodes"),
+            ("POST", "/api/nodes", "E_METHOD_NOT_ALLOWED"),
             ("GET", "/healthz", "Health"),
             ("GET", "/", "Home"),
             ("POST", "/", "E_METHOD_NOT_ALLOWED"),

@@ -63,6 +63,11 @@ pub enum Command {
         /// The newer side.
         to: u64,
     },
+    /// Reads manifest nodes.
+    Nodes {
+        /// Which ones.
+        ids: Vec<NodeId>,
+    },
     /// Reads the log of what deploys changed.
     Events {
         /// The preview whose deploys these are; none: those that were active.
@@ -119,6 +124,7 @@ impl Command {
             Self::Unalias { .. } => "unalias",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
+            Self::Nodes { .. } => "nodes",
             Self::Events { .. } => "events",
             Self::Net { .. } => "net",
             Self::Locate { .. } => "locate",
@@ -138,6 +144,7 @@ impl Command {
             | Self::PartArrived(_)
             | Self::Deploys { .. }
             | Self::Diff { .. }
+            | Self::Nodes { .. }
             | Self::Events { .. }
             | Self::Net { .. }
             | Self::Locate { .. }
@@ -159,6 +166,7 @@ impl Command {
             | Self::Rollback(_)
             | Self::Deploys { .. }
             | Self::Diff { .. }
+            | Self::Nodes { .. }
             | Self::Events { .. }
             | Self::Net { .. }
             | Self::Locate { .. }
@@ -292,6 +300,8 @@ pub enum Reply {
     Unaliased(Option<u64>),
     /// A difference.
     Diff(Box<DiffReply>),
+    /// Nodes: the first of those that were asked for, as many as fit.
+    Nodes(#[serde(with = "crate::base64::list")] Vec<Bytes>),
     /// Where a deploy's serving index lies.
     Pointer(Box<Pointer>),
     /// Where the serving index of a root lies.
@@ -413,6 +423,9 @@ mod tests {
                 limit: 50,
             },
             Command::Diff { from: 1, to: 2 },
+            Command::Nodes {
+                ids: vec![NodeId::of(b"a")],
+            },
             Command::Events {
                 alias: None,
                 read: Read {
@@ -474,6 +487,7 @@ mod tests {
             Reply::Diff(serde_json::from_str(diff).unwrap()),
             Reply::Pointer(Box::new(pointer.clone())),
             Reply::Unaliased(Some(4)),
+            Reply::Nodes(vec![Bytes::from_static(b"\0node")]),
             Reply::Index {
                 space,
                 index: extent(),

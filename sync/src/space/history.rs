@@ -1,12 +1,16 @@
 //! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
 
+use bytes::Bytes;
+
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
 use super::ledger::{Keyed, Ledger};
 use super::prepare::settled;
 use crate::code::Code;
-use crate::id::{Root, SpaceId};
-use crate::limits::{ASSET_RETENTION_DEPLOYS, DIFF_ROWS_MAX};
+use crate::id::{NodeId, Root, SpaceId};
+use crate::limits::{
+    ASSET_RETENTION_DEPLOYS, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
+};
 use crate::manifest::diff;
 use crate::name::AliasName;
 use crate::serve::Pointer;
@@ -141,6 +145,23 @@ pub(crate) fn compare<S: Sql>(
         rows,
         truncated,
     })
+}
+
+/// Reads manifest nodes: the first of `ids`, as many as fit an answer, and at least one.
+pub(crate) fn nodes<S: Sql>(ledger: &Ledger<'_, S>, ids: &[NodeId]) -> Result<Vec<Bytes>, Problem> {
+    let (mut nodes, mut size) = (Vec::new(), 0);
+    for id in ids.iter().take(NODES_ASKED_MAX) {
+        let bytes = ledger.node_bytes(id)?;
+        let bytes = bytes.ok_or_else(|| {
+            Problem::new(Code::NotFound, format!("there is no manifest node {id}"))
+        })?;
+        size += bytes.len();
+        if size > NODES_ANSWERED_BYTES && !nodes.is_empty() {
+            break;
+        }
+        nodes.push(Bytes::from(bytes));
+    }
+    Ok(nodes)
 }
 
 /// The deploy that is there now: the active one, or the one that an alias names.

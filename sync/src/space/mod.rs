@@ -78,6 +78,7 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::Diff { from, to } => {
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
         }
+        Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
         Command::Events {
             alias,
             read,

@@ -161,6 +161,7 @@ const fn name(command: &Command) -> &'static str {
         Command::Unalias { .. } => "unalias",
         Command::Deploys { .. } => "deploys",
         Command::Diff { .. } => "diff",
+        Command::Nodes { .. } => "nodes",
         Command::Events { .. } => "events",
         Command::Net { .. } => "net",
         Command::Locate { .. } => "locate",

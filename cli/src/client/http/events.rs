@@ -4,6 +4,7 @@ use http::Response;
 use pmx_sync::live::Message;
 use ureq::Body;
 
+use super::stranger::Seen;
 use super::{ANSWER_BYTES_MAX, Broken, Call, Client, header, media, retry};
 use crate::error::Failure;
 
@@ -20,15 +21,17 @@ impl Client {
             self.interrupt.check()?;
             // Not every system knows where names below localhost are.
             let request = if name.ends_with(".localhost") {
-                self.agent.get(self.server.url(&path)).header("host", host)
+                self.agent()
+                    .get(self.server.url(&path))
+                    .header("host", host)
             } else {
-                self.agent
+                self.agent()
                     .get(format!("{}{path}", site.trim_end_matches('/')))
             };
             let call = Call::get(&path);
             let broken = match request.call() {
                 Ok(response) => self.heard(&call, response, offset),
-                Err(error) => Err(self.broken(&call, &error)),
+                Err(error) => Err(self.broken(&error)),
             };
             match broken {
                 Ok(heard) => return Ok(heard),
@@ -36,7 +39,8 @@ impl Client {
                 Err(Broken::Passing { after, .. }) => {
                     // Whoever waits for deploys waits for a server as well.
                     let wait = retry::wait(attempt, after, retry::jitter());
-                    self.interrupt.sleep(wait)?;
+                    self.interrupt
+                        .sleep(wait.unwrap_or(retry::RETRY_AFTER_MAX))?;
                     attempt = (attempt + 1).min(6);
                 }
             }
@@ -50,29 +54,28 @@ impl Client {
         offset: &str,
     ) -> Result<(Vec<Message>, String), Broken> {
         let status = response.status().as_u16();
-        let media = media(&response);
-        let next = header(&response, "stream-next-offset").unwrap_or(offset);
+        let headers = response.headers().clone();
+        let media = media(&headers);
+        let next = header(&headers, "stream-next-offset").unwrap_or(offset);
         let next = next.to_owned();
-        let after = retry::retry_after(header(&response, "retry-after"));
         let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let bytes = read
-            .read_to_vec()
-            .map_err(|error| self.broken(call, &error))?;
+        let bytes = read.read_to_vec().map_err(|error| self.broken(&error))?;
+        let seen = Seen {
+            status,
+            headers: &headers,
+            media: &media,
+            bytes: &bytes,
+        };
         match status {
             204 => Ok((Vec::new(), next)),
             200 => match serde_json::from_slice(&bytes) {
                 Ok(messages) => Ok((messages, next)),
                 Err(error) => {
-                    let failure = self.no_answer(call, &error.to_string(), &bytes);
+                    let failure = self.no_answer(call, &error.to_string(), &seen);
                     Err(Broken::Final(failure))
                 }
             },
-            status if retry::is_passing(status) => Err(Broken::Passing {
-                failure: self.refusal(call, status, &media, &bytes),
-                after,
-                attempts_max: retry::ATTEMPTS_MAX,
-            }),
-            status => Err(Broken::Final(self.refusal(call, status, &media, &bytes))),
+            _ => Err(self.refused(call, &seen)),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! Asking for a site's history.
 
 use pmx_sync::code::Code;
+use pmx_sync::encode::{Malformed, Reader};
+use pmx_sync::id::NodeId;
+use pmx_sync::limits::NODE_BYTES_MAX;
 use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, UnaliasReply};
 
-use super::{Call, Client};
+use super::{Call, Client, media};
 use crate::error::Failure;
 
 impl Client {
@@ -33,6 +36,25 @@ impl Client {
         self.json(&Call::get(&format!(
             "/api/diff?space={space}&from={from}&to={to}"
         )))
+    }
+
+    /// `GET /api/nodes`: the first of some nodes of a manifest, each as its bytes.
+    pub fn nodes(&self, space: &SpaceName, ids: &[NodeId]) -> Result<Vec<Vec<u8>>, Failure> {
+        let ids: Vec<_> = ids.iter().map(NodeId::to_hex).collect();
+        let path = format!("/api/nodes?space={space}&ids={}", ids.join(","));
+        let call = Call::get(&path);
+        let answer = self.send(&call)?;
+        let malformed = |error: Malformed| {
+            let media = media(&answer.headers);
+            self.no_answer(&call, &error.to_string(), &answer.seen(&media))
+        };
+        let mut reader = Reader::new(&answer.bytes);
+        let mut nodes = Vec::new();
+        while reader.remaining() > 0 {
+            let node = reader.bytes(NODE_BYTES_MAX, "a node's bytes");
+            nodes.push(node.map_err(malformed)?.to_vec());
+        }
+        Ok(nodes)
     }
 
     /// The active deploy and the address of the site; nothing if nobody ever published there.

@@ -31,6 +31,7 @@ use super::writer::{WeakWriter, Writer, steadily};
 use crate::host::http::guarded;
 use crate::host::journal::Log;
 use crate::host::ready::block_on;
+use crate::trust::{self, Trust};
 
 /// What the courier hears.
 pub(super) enum Order {
@@ -209,15 +210,22 @@ fn taken(
 /// round.
 #[derive(Clone)]
 struct Post {
-    public: Agent,
-    loopback: Agent,
+    public: Agents,
+    loopback: Agents,
+}
+
+/// A client that trusts the system's certificates, and one for a system that has none.
+#[derive(Clone)]
+struct Agents {
+    system: Agent,
+    bundled: Agent,
 }
 
 impl Post {
     fn new() -> Self {
         Self {
-            public: agent(Reach::Public),
-            loopback: agent(Reach::Loopback),
+            public: Agents::new(Reach::Public),
+            loopback: Agents::new(Reach::Loopback),
         }
     }
 
@@ -232,19 +240,27 @@ impl Post {
         else {
             return Outcome::Failed;
         };
-        let Some(left) = timeout.checked_sub(since.elapsed()) else {
-            return Outcome::Failed;
-        };
-        let agent = match url.reach() {
+        let agents = match url.reach() {
             Reach::Public => &self.public,
             Reach::Loopback => &self.loopback,
         };
-        let mut request = agent.post(url.as_str());
-        for (name, value) in headers {
-            request = request.header(name, value);
+        let send = |agent: &Agent| {
+            let left = timeout.saturating_sub(since.elapsed());
+            let mut request = agent.post(url.as_str());
+            for (name, value) in &headers {
+                request = request.header(name, value);
+            }
+            let request = request.config().timeout_global(Some(left)).build();
+            request.send(body.as_ref())
+        };
+        if timeout <= since.elapsed() {
+            return Outcome::Failed;
         }
-        let request = request.config().timeout_global(Some(left)).build();
-        match request.send(body.as_ref()) {
+        let sent = match send(&agents.system) {
+            Err(Error::Rustls(error)) if trust::is_storeless(&error) => send(&agents.bundled),
+            sent => sent,
+        };
+        match sent {
             Ok(mut response) => {
                 let status = response.status().as_u16();
                 let mut body = Vec::new();
@@ -265,7 +281,16 @@ impl Post {
     }
 }
 
-fn agent(reach: Reach) -> Agent {
+impl Agents {
+    fn new(reach: Reach) -> Self {
+        Self {
+            system: agent(reach, &Trust::default()),
+            bundled: agent(reach, &Trust::bundled()),
+        }
+    }
+}
+
+fn agent(reach: Reach, trust: &Trust) -> Agent {
     let config = Agent::config_builder()
         .http_status_as_error(false)
         .max_redirects(0)
@@ -273,6 +298,7 @@ fn agent(reach: Reach) -> Agent {
         // A proxy would resolve the name itself, out of our sight.
         .proxy(None)
         .max_idle_connections_per_host(4)
+        .tls_config(trust.config())
         .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")))
         .build();
     let resolver = Admitted {

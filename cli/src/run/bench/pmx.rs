@@ -25,6 +25,7 @@ use crate::local::AllowEmpty;
 use crate::run::Context;
 use crate::run::sync::Job;
 use crate::token::Token;
+use crate::trust::Trust;
 use crate::ui::Ui;
 
 /// A host in a temporary folder, reached through a wire that counts.
@@ -61,6 +62,7 @@ impl Server {
             server: crate::server::Server::parse(&self.wire.url())?,
             space: SpaceName::parse(space)?,
             token: Some(Token::parse(self.running.publish_secret())?),
+            trust: Trust::default(),
         })
     }
 }

@@ -1,0 +1,77 @@
+//! Remote manifest nodes: those of a deploy that this machine did not publish, so that the
+//! difference to it has names.
+//!
+//! The walk goes down from the root and asks for what is unknown here: subtrees that both sides
+//! share are never asked for.
+
+use std::sync::Arc;
+
+use pmx_sync::code::Code;
+use pmx_sync::id::{NodeId, Root};
+use pmx_sync::limits::NODES_ASKED_MAX;
+use pmx_sync::manifest::{ManifestError, NewNode, Node, NodeMap, NodeSource};
+use pmx_sync::name::SpaceName;
+
+use super::http::Client;
+use crate::error::Failure;
+
+/// Nodes that are asked for at most: the manifest of a million files.
+const NODES_MAX: usize = 20_000;
+
+/// Fetches the nodes of a root that `known` lacks. None: there are too many.
+pub fn fetch(
+    client: &Client,
+    space: &SpaceName,
+    known: &impl NodeSource,
+    root: Root,
+) -> Result<Option<NodeMap>, Failure> {
+    let mut fetched = NodeMap::default();
+    let mut wanted = vec![root];
+    while !wanted.is_empty() {
+        if fetched.len() >= NODES_MAX {
+            return Ok(None);
+        }
+        let asked: Vec<_> = wanted.iter().take(NODES_ASKED_MAX).copied().collect();
+        let nodes = client.nodes(space, &asked)?;
+        if nodes.is_empty() {
+            let message = "the server has no nodes of the active deploy";
+            return Err(Failure::new(Code::Protocol, message));
+        }
+        for (id, bytes) in asked.iter().zip(&nodes) {
+            let node = verified(*id, bytes)?;
+            fetched.extend([NewNode {
+                id: *id,
+                bytes: Arc::from(bytes.as_slice()),
+            }]);
+            wanted.extend(unknown(&node, known)?);
+        }
+        wanted.drain(..nodes.len().min(asked.len()));
+    }
+    Ok(Some(fetched))
+}
+
+/// A node whose bytes have the hash that it was asked for by.
+fn verified(id: NodeId, bytes: &[u8]) -> Result<Node, Failure> {
+    let actual = NodeId::of(bytes);
+    if actual != id {
+        let message = format!("the server sent manifest node {actual} for {id}");
+        return Err(Failure::new(Code::HashMismatch, message));
+    }
+    Ok(Node::decode(bytes)?)
+}
+
+/// The children of a node that are not known here.
+fn unknown(node: &Node, known: &impl NodeSource) -> Result<Vec<NodeId>, Failure> {
+    let Node::Interior { children, .. } = node else {
+        return Ok(Vec::new());
+    };
+    let mut unknown = Vec::new();
+    for child in children {
+        match known.node(&child.id) {
+            Ok(_) => {}
+            Err(ManifestError::Missing(_)) => unknown.push(child.id),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(unknown)
+}

@@ -1,0 +1,143 @@
+//! Scripted servers on loopback, in place of a PathMX server: over TCP or TLS.
+
+use std::io::{BufRead as _, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use crate::world::{Ran, pmx_path};
+
+/// A request as it arrived.
+pub(crate) struct Asked {
+    pub(crate) method: String,
+}
+
+/// A server that answers each request as it was scripted to, one request a connection.
+pub(crate) struct Canned {
+    pub(crate) port: u16,
+    pub(crate) asked: Arc<AtomicUsize>,
+}
+
+/// What a server does with a connection.
+type Converse = dyn Fn(TcpStream) + Send + Sync;
+
+impl Canned {
+    /// Answers with bytes, after which the connection ends.
+    pub(crate) fn answering(script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&asked);
+        let mut server = Self::conversing(move |stream| {
+            count.fetch_add(1, Ordering::SeqCst);
+            answer(stream, &script);
+        });
+        server.asked = asked;
+        server
+    }
+
+    /// The same over TLS.
+    pub(crate) fn encrypted(
+        certificate: &rcgen::Certificate,
+        key: &rcgen::KeyPair,
+        script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions of TLS");
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = config
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.der().clone()], key)
+            .expect("a certificate");
+        let config = Arc::new(config);
+        Self::conversing(move |stream| {
+            let connection = ServerConnection::new(Arc::clone(&config)).expect("TLS");
+            answer(StreamOwned::new(connection, stream), &script);
+        })
+    }
+
+    /// Does with each connection what it is told to.
+    pub(crate) fn conversing(converse: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = listener.local_addr().expect("an address").port();
+        let converse: Arc<Converse> = Arc::new(converse);
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let converse = Arc::clone(&converse);
+                std::thread::spawn(move || converse(stream));
+            }
+        });
+        Self {
+            port,
+            asked: Arc::default(),
+        }
+    }
+
+    /// Its address, if it is reached by a name.
+    pub(crate) fn url(&self, scheme: &str, host: &str) -> String {
+        format!("{scheme}://{host}:{}", self.port)
+    }
+}
+
+/// Answers one request. A client may go away in the middle.
+fn answer(stream: impl Read + Write, script: &impl Fn(&Asked) -> Vec<u8>) {
+    let mut reader = BufReader::new(stream);
+    if let Some(asked) = read_request(&mut reader) {
+        let stream = reader.get_mut();
+        let _gone = stream
+            .write_all(&script(&asked))
+            .and_then(|()| stream.flush());
+    }
+}
+
+/// Reads a request with its body.
+pub(crate) fn read_request(reader: &mut BufReader<impl Read>) -> Option<Asked> {
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        (reader.read_line(&mut head).ok()? > 0).then_some(())?;
+    }
+    let lower = head.to_ascii_lowercase();
+    let length = lower
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    let length = length.and_then(|length| length.trim().parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
+    let method = head.split(' ').next()?.to_owned();
+    Some(Asked { method })
+}
+
+/// An answer of HTTP/1.1, after which the connection closes.
+pub(crate) fn http(head: &str, body: &str) -> Vec<u8> {
+    let len = body.len();
+    format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}").into()
+}
+
+/// The history of a site that has none.
+pub(crate) fn no_deploys() -> Vec<u8> {
+    let body = r#"{"active":0,"deploys":[],"url":"http://docs.localhost/"}"#;
+    http("200 OK\r\nContent-Type: application/json", body)
+}
+
+/// `pmx` in a folder of its own, with no other environment than this.
+pub(crate) fn command(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Command {
+    let mut command = Command::new(pmx_path());
+    command.args(args).current_dir(folder).stdin(Stdio::null());
+    command.env_clear().env("HOME", folder).env("NO_COLOR", "1");
+    command.env("PMX_CACHE", folder.join("cache"));
+    command.env("PMX_DATA", folder.join("data"));
+    command.env("PMX_TOKEN", "s3cret");
+    command.envs(variables.iter().copied());
+    command
+}
+
+/// Runs `pmx` as [`command`] says.
+pub(crate) fn pmx(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Ran {
+    let output = command(folder, args, variables).output();
+    output.expect("pmx runs").into()
+}

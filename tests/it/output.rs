@@ -1,0 +1,166 @@
+//! Results that do not reach their reader: the exit code says so.
+
+use std::fs::OpenOptions;
+use std::process::Stdio;
+
+use crate::world::{Ran, World, on_both_hosts};
+
+on_both_hosts! {
+    diff_names_paths_although_another_machine_published,
+}
+
+#[test]
+fn a_result_that_is_lost_is_no_success() {
+    let world = World::new();
+    world.write(&[("index.html", "one")]);
+    world.sync("docs", &[]).ok();
+    let commands: [&[&str]; 14] = [
+        &["--help"],
+        &["--version"],
+        &["explain"],
+        &["explain", "E_CONFLICT"],
+        &["completions", "bash"],
+        &["man"],
+        &["hash", "site"],
+        &["hash", "site", "--json"],
+        &["deploys", "--space", "docs"],
+        &["status", "site", "--space", "docs", "--json"],
+        &["diff", "--space", "docs", "1", "1", "--json"],
+        &["sync", "site", "--space", "docs"],
+        &["sync", "site", "--space", "docs", "--json"],
+        &["rollback", "1", "--space", "docs"],
+    ];
+    for args in commands {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let ran = world
+            .command(args)
+            .stdout(full)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        let is_clap = args[0].starts_with("--");
+        assert!(
+            is_clap || said.contains("No space left"),
+            "{args:?}: {said}"
+        );
+        // A reader that has read enough wants to be told nothing.
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let ran = world
+            .command(args)
+            .stdout(writer)
+            .stderr(Stdio::piped())
+            .output()
+            .unwrap();
+        assert_eq!(ran.status.code(), Some(1), "{args:?}");
+        let said = String::from_utf8_lossy(&ran.stderr);
+        assert!(!said.contains("error"), "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn a_token_comes_from_a_file_or_from_standard_input() {
+    let world = World::new();
+    world.write(&[("index.html", "one")]);
+    let token = world.token();
+    let token = token.trim_start_matches("Bearer ");
+    std::fs::write(world.temp.path().join("token"), format!("{token}\n")).unwrap();
+    let sync = |more: &[&str]| {
+        let args = [&["sync", "site", "--space", "docs", "--data", "none"], more].concat();
+        let mut command = world.command(&args);
+        command.env("PMX_TOKEN", "wrong");
+        command
+    };
+    let ran = |mut command: std::process::Command| -> crate::world::Ran {
+        command.output().unwrap().into()
+    };
+    ran(sync(&[])).fails(4, "E_UNAUTHORISED");
+    let quiet = ran(sync(&["--token-file", "token"])).ok();
+    assert!(!quiet.stderr.contains("warning"), "{quiet:?}");
+    let mut piped = sync(&["--token-file", "-"]);
+    let file = std::fs::File::open(world.temp.path().join("token")).unwrap();
+    piped.stdin(file);
+    ran(piped).ok();
+    let warned = ran(sync(&["--token", token])).ok();
+    assert!(warned.stderr.contains("--token-file"), "{warned:?}");
+    ran(sync(&["--token", token, "--token-file", "token"])).fails(2, "--token");
+    ran(sync(&["--token-file", "none"])).fails(2, "none");
+}
+
+/// Runs `pmx` with the cache of another machine.
+fn elsewhere(world: &World, args: &[&str]) -> Ran {
+    let mut command = world.command(args);
+    command.env("PMX_CACHE", world.temp.path().join("elsewhere"));
+    command.output().unwrap().into()
+}
+
+fn diff_names_paths_although_another_machine_published(world: World) {
+    for number in 0..3_000 {
+        world.write(&[(&format!("pages/{number}.html"), &number.to_string())]);
+    }
+    world.sync("docs", &[]).ok();
+    world.write(&[("pages/7.html", "changed"), ("new.html", "new")]);
+    std::fs::remove_file(world.site().join("pages/8.html")).unwrap();
+    let expected = [
+        "+ new.html (3 B)",
+        "~ pages/7.html (1 B -> 7 B)",
+        "- pages/8.html (1 B)",
+    ];
+    let ran = elsewhere(&world, &["diff", "site", "--space", "docs"]).ok();
+    let lines: Vec<_> = ran.stdout.lines().collect();
+    assert_eq!(lines, expected, "{ran:?}");
+    let ran = elsewhere(&world, &["diff", "site", "--space", "docs", "--json"]).ok();
+    assert_eq!(ran.at("/truncated"), false);
+    assert_eq!(ran.number("/files/unchanged"), 2_998);
+    // Nothing is known of a site that has nothing in common with the folder either.
+    world.write(&[("index.html", "other")]);
+    std::fs::remove_dir_all(world.site().join("pages")).unwrap();
+    std::fs::remove_file(world.site().join("new.html")).unwrap();
+    let ran = elsewhere(&world, &["diff", "site", "--space", "docs", "--json"]).ok();
+    assert_eq!(
+        (ran.number("/files/removed"), ran.number("/files/added")),
+        (3_000, 1)
+    );
+    assert_eq!(ran.stdout.lines().count(), 3_002);
+}
+
+#[test]
+fn the_address_of_a_deploy_is_printed() {
+    let world = World::new();
+    world.write(&[("index.html", "one")]);
+    let port = world.server.port;
+    let (site, first) = (
+        format!("http://docs.localhost:{port}/"),
+        format!("http://1--docs.localhost:{port}/"),
+    );
+    let ran = world.pmx(&["sync", "site", "--space", "docs"]).ok();
+    assert_eq!(ran.stdout, format!("{site}\n"));
+    assert!(ran.stderr.contains(&first), "{ran:?}");
+    assert_eq!(world.sync("docs", &[]).ok().at("/deploy_url"), first);
+    assert_eq!(world.get("1--docs", "/").text(), "one");
+    for command in [
+        &["deploys", "--space", "docs"][..],
+        &["status", "site", "--space", "docs"],
+    ] {
+        let ran = world.pmx(command).ok();
+        assert!(ran.stdout.contains(&first), "{ran:?}");
+        let ran = world.pmx(&[command, &["--json"]].concat()).ok();
+        assert!(ran.stdout.contains(&first), "{ran:?}");
+    }
+}
+
+#[test]
+fn a_project_and_its_output_may_both_be_named() {
+    let world = World::new();
+    world.write(&[("index.html", "one")]);
+    let publish = |args: &[&str]| world.pmx(&[&["publish", "-s", "docs"], args].concat()).ok();
+    publish(&[".", "--outdir", "site"]);
+    std::fs::create_dir(world.temp.path().join("project")).unwrap();
+    std::fs::rename(world.site(), world.temp.path().join("project/dist")).unwrap();
+    let ran = publish(&["project", "-o", "dist"]);
+    assert!(ran.stderr.contains("unchanged"), "{ran:?}");
+    let ran = publish(&["project", "-o", "project/dist"]);
+    assert!(ran.stderr.contains("unchanged"), "{ran:?}");
+}
