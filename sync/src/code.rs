@@ -221,7 +221,7 @@ codes! {
         "The command line or the configuration does not make sense."
     Interrupted "E_INTERRUPTED" Other 499 true
         "Run the same command again: it goes on where it stopped."
-        "The command was interrupted. What was uploaded is kept; the live site did not change."
+        "The command was interrupted. What was uploaded is kept; the live site did not change, unless the commit was on its way already: `pmx status` shows it."
     Storage "E_STORAGE" Other 500 true
         "Check the server's log and its disk."
         "The server's storage failed."

@@ -96,7 +96,7 @@ fn answer_all_but_uploads(mut stream: TcpStream, begun: &AtomicBool) {
 #[test]
 fn an_upload_that_is_stuck_ends_at_once() {
     let home = TempDir::new().unwrap();
-    noise(&home, 40);
+    noise(&home, 24);
     for (signal, more) in [("-INT", &["--json"][..]), ("-TERM", &[])] {
         let (server, begun) = stuck();
         let child = start(&home, &server, more);

@@ -2,12 +2,13 @@
 //! certificate has its own words.
 
 use std::fs;
+use std::io::Write as _;
 use std::path::Path;
 
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use tempfile::TempDir;
 
-use crate::canned::{Canned, no_deploys, pmx};
+use crate::canned::{Canned, http, no_deploys, pmx};
 
 /// A company's authority, whose certificate is in a file.
 struct Authority {
@@ -84,7 +85,9 @@ fn each_fault_of_a_certificate_has_its_own_words() {
     let own = Canned::encrypted(&own, &key, |_| no_deploys());
     let expired = corp.server("localhost", 2001);
     let other = corp.server("elsewhere.example", 2100);
-    let plain = Canned::answering(|_| no_deploys());
+    let plain = Canned::conversing(|mut stream| {
+        let _gone = stream.write_all(&http("400 Bad Request", ""));
+    });
     for (server, cacert, code, words) in [
         (&expired, "ca.pem", "E_CERTIFICATE", ["expired", "clock"]),
         (

@@ -70,8 +70,7 @@ fn tls_failure(server: &Server, error: &TlsError) -> Failure {
             return trust::store_fault();
         }
         TlsError::InvalidMessage(_) => {
-            let rest = server.as_str().trim_start_matches("https://");
-            let hint = format!("That port speaks plain HTTP, it seems: try http://{rest}.");
+            let hint = http_instead(server);
             (
                 Code::Network,
                 "what answers there is no TLS".to_owned(),
@@ -184,9 +183,7 @@ fn sentence(error: &Error) -> String {
         Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "nothing listens there".into()
         }
-        Error::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-            "it closed the connection without an answer".into()
-        }
+        Error::Io(error) if is_closed(error) => "it closed the connection without an answer".into(),
         Error::Io(error) if is_unknown(error) => "there is no such host".into(),
         Error::Io(error) => error.to_string(),
         Error::HostNotFound => "there is no such host".into(),
@@ -203,14 +200,9 @@ fn sentence(error: &Error) -> String {
 fn hint(server: &Server, error: &Error) -> Option<String> {
     let is_plain = server.as_str().starts_with("http://");
     match error {
-        Error::Protocol(_) if is_plain => Some(https_instead(server).replace(
-            "That port speaks TLS: use",
-            "That port may speak TLS: try",
-        )),
-        Error::Io(error) if is_plain && error.kind() == io::ErrorKind::UnexpectedEof => {
-            let hint = https_instead(server);
-            Some(hint.replace("That port speaks TLS: use", "If that port speaks TLS, use"))
-        }
+        Error::Protocol(_) if is_plain => Some(https_instead(server)),
+        Error::Io(error) if is_closed(error) && is_plain => Some(https_instead(server)),
+        Error::Io(error) if is_closed(error) => Some(http_instead(server)),
         Error::Io(error) if is_unknown(error) => Some(unknown_host()),
         Error::HostNotFound => Some(unknown_host()),
         Error::ConnectProxyFailed(why) if why.contains("407") => Some(proxy_login()),
@@ -222,6 +214,20 @@ fn hint(server: &Server, error: &Error) -> Option<String> {
         ),
         _ => None,
     }
+}
+
+/// Whether the other side ended the connection without a word.
+fn is_closed(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset
+    )
+}
+
+/// To TLS on a port that speaks plain HTTP.
+fn http_instead(server: &Server) -> String {
+    let rest = server.as_str().trim_start_matches("https://");
+    format!("If that port speaks plain HTTP, use http://{rest}.")
 }
 
 fn unknown_host() -> String {

@@ -185,7 +185,7 @@ fn web_page(url: &str) -> String {
 /// To plain HTTP that a port of TLS answered.
 pub(super) fn https_instead(server: &Server) -> String {
     let rest = server.as_str().trim_start_matches("http://");
-    format!("That port speaks TLS: use https://{rest}.")
+    format!("If that port speaks TLS, use https://{rest}.")
 }
 
 /// To a proxy that asks who is there.
