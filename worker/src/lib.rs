@@ -37,10 +37,14 @@ use worker::{Context, Env, Request, Response, event};
 
 /// Answers a request to a site or to the API.
 #[event(fetch)]
-async fn main(request: Request, env: Env, _context: Context) -> worker::Result<Response> {
+async fn main(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     #[cfg(feature = "measured")]
     if let Some(answer) = measured::answer(&request).await {
         return answer;
     }
-    http::answer(&request, &env).await
+    let answer = http::answer(&request, &env).await;
+    if nearby::is_pending() {
+        context.wait_until(nearby::flush());
+    }
+    answer
 }

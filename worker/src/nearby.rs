@@ -1,8 +1,10 @@
 //! Ranges of objects in the cache of this data centre, which its isolates share and restarts leave.
 //!
 //! Only what never changes lies in it: nodes of serving indices. It is an aid and no more: a cache
-//! that fails, or that is none (as on `workers.dev`), costs a read of R2.
+//! that fails, or that is none (as on `workers.dev`), costs a read of R2. Writes wait until after
+//! the answer, so that no reader pays for them.
 
+use std::cell::RefCell;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -20,11 +22,35 @@ pub(crate) async fn find(key: ObjectKey, range: &Range<u64>) -> Option<Bytes> {
     is_whole.then(|| bytes.into())
 }
 
-/// Keeps a range, if the cache likes.
-pub(crate) async fn keep(key: ObjectKey, range: &Range<u64>, bytes: &Bytes) {
-    if let Ok(response) = response(bytes) {
-        // Whatever the cache says, the reader has the bytes.
-        let _kept = Cache::default().put(address(key, range), response).await;
+/// Ranges that wait to be written: nodes of 64 KiB at most, as a rule.
+const PENDING_MAX: usize = 64;
+
+thread_local! {
+    /// Addresses and bytes: no object of a request, so that any request may write them.
+    static PENDING: RefCell<Vec<(String, Bytes)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Keeps a range after the answer. Those beyond the bound are read from R2 again.
+pub(crate) fn keep(key: ObjectKey, range: &Range<u64>, bytes: &Bytes) {
+    PENDING.with_borrow_mut(|pending| {
+        if pending.len() < PENDING_MAX {
+            pending.push((address(key, range), bytes.clone()));
+        }
+    });
+}
+
+/// Whether a range waits to be written.
+pub(crate) fn is_pending() -> bool {
+    PENDING.with_borrow(|pending| !pending.is_empty())
+}
+
+/// Writes what waits, if the cache takes it.
+pub(crate) async fn flush() {
+    for (address, bytes) in PENDING.take() {
+        if let Ok(response) = response(&bytes) {
+            // The reader has the bytes already.
+            let _kept = Cache::default().put(address, response).await;
+        }
     }
 }
 

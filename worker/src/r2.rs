@@ -112,7 +112,7 @@ impl Blobs for R2 {
         }
         let read = Blobs::read(self, key, range.clone()).await?;
         if let Some(bytes) = &read {
-            nearby::keep(key, &range, bytes).await;
+            nearby::keep(key, &range, bytes);
         }
         Ok(read)
     }
