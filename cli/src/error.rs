@@ -197,6 +197,7 @@ mod tests {
         1 E_METHOD_NOT_ALLOWED
         5 E_NETWORK
         5 E_PROTOCOL
+        5 E_CERTIFICATE
         8 E_TOO_MANY
         2 E_USAGE
         130 E_INTERRUPTED
