@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -40,7 +40,12 @@ fn noise(home: &TempDir, megabytes: u32) {
             .take(1_000_000)
             .read_to_end(&mut bytes)
             .unwrap();
-        std::fs::write(home.path().join(format!("site/{file}.bin")), bytes).unwrap();
+        let path = home.path().join(format!("site/{file}.bin"));
+        std::fs::write(&path, bytes).unwrap();
+        // A file that was just written is read again before it is sent.
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        let long_ago = SystemTime::now() - Duration::from_mins(10);
+        file.set_modified(long_ago).unwrap();
     }
 }
 
