@@ -92,8 +92,7 @@ pub async fn execute<S: Sql, B: Blobs>(
             Ok(Reply::Events(Box::new(page)))
         }
         Command::Net { from, to } => {
-            let net = events::net(&ledger, from, to, LIVE_PATHS_MAX)?;
-            Ok(Reply::Net(Box::new(net)))
+            events::net(&ledger, from, to, LIVE_PATHS_MAX).map(|net| Reply::Net(Box::new(net)))
         }
         Command::Locate { deploy } => {
             let pointer = history::locate(&ledger, space, &deploy)?;
