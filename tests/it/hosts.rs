@@ -245,10 +245,21 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
 /// A body as text, or what it hashes to if it is long or none.
 fn spelt(body: &[u8], port: &str) -> String {
     match std::str::from_utf8(body) {
-        Ok(text) if text.len() < 5000 => timeless(&text.replace(port, "PORT")),
+        Ok(text) if text.len() < 5000 => nameless(&timeless(&text.replace(port, "PORT"))),
         Ok(_) | Err(_) => format!("{} bytes {}", body.len(), blake3::hash(body)),
     }
 }
+
+/// An error answer without its id, which is another one each time.
+fn nameless(text: &str) -> String {
+    match text.split_once(ID) {
+        Some((before, after)) => format!("{before}{}", after.get(ID_DIGITS..).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+const ID: &str = "\"id\":\"";
+const ID_DIGITS: usize = 16;
 
 /// Where a deploy says when it was made.
 const AT: &str = "\"at\":";

@@ -375,6 +375,11 @@ fn tokens(world: World) {
     let wrong_end = format!("{}x", &good[..good.len() - 1]);
     let doubled = format!("{good}{good}");
     let long = format!("Bearer {}", "x".repeat(8000));
+    let nameless = |answer: &Answer| {
+        let mut json = answer.json();
+        json.as_object_mut().unwrap().remove("id");
+        json
+    };
     let mut bodies = Vec::new();
     for token in [
         "",
@@ -388,10 +393,10 @@ fn tokens(world: World) {
     ] {
         let answer = world.request("GET", "", path, &[("Authorization", token)], b"");
         check(&answer, 401, "E_UNAUTHORISED", token);
-        bodies.push(answer.body);
+        bodies.push(nameless(&answer));
     }
     let none = world.request("GET", "", path, &[], b"");
-    bodies.push(none.body);
+    bodies.push(nameless(&none));
     assert!(
         bodies.windows(2).all(|pair| pair[0] == pair[1]),
         "one answer for every wrong token"

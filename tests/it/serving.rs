@@ -116,6 +116,58 @@ fn etags_are_blob_ids_and_conditions_are_honoured(world: World) {
     );
 }
 
+/// On the Worker, the edge does this.
+#[test]
+fn clients_without_zstd_get_another_coding() {
+    let world = World::new();
+    let content = "<p>all work and no play makes a dull page</p>\n".repeat(2_000);
+    world.write(&[("index.html", &content), ("404.html", &content)]);
+    world.write_bytes("logo.png", &[7; 3_000]);
+    world.sync("docs", &[]).ok();
+    let ask = |path: &str, headers: &[(&str, &str)]| {
+        let browser = [("Accept-Encoding", "gzip, deflate, br")];
+        world.request("GET", "docs", path, &[&browser[..], headers].concat(), b"")
+    };
+    let plain = world.get("docs", "/");
+    let tag = plain.header("etag").unwrap().to_owned();
+    let coded = ask("/", &[]);
+    assert_eq!(coded.header("content-encoding"), Some("br"));
+    assert!(coded.header("vary").unwrap().starts_with("accept-encoding"));
+    assert_eq!(coded.header("etag"), Some(&*format!("W/{tag}")));
+    assert!(
+        coded.body.len() < content.len() / 50,
+        "{}",
+        coded.body.len()
+    );
+    let gzip = [("Accept-Encoding", "gzip")];
+    let gzip = world.request("GET", "docs", "/", &gzip, b"");
+    assert_eq!(gzip.header("content-encoding"), Some("gzip"));
+    let mut opened = String::new();
+    GzDecoder::new(&gzip.body[..])
+        .read_to_string(&mut opened)
+        .unwrap();
+    assert!(opened == content);
+    let missing = ask("/none", &[]);
+    assert_eq!(
+        (missing.status, missing.header("content-encoding")),
+        (404, Some("br"))
+    );
+    for known in [tag.clone(), format!("W/{tag}")] {
+        assert_eq!(
+            ask("/", &[("If-None-Match", &known)]).status,
+            304,
+            "{known}"
+        );
+    }
+    let range = ask("/", &[("Range", "bytes=3-9")]);
+    assert_eq!(
+        (range.status, range.header("content-encoding")),
+        (206, None)
+    );
+    assert_eq!(range.text(), content[3..10]);
+    assert_eq!(ask("/logo.png", &[]).header("content-encoding"), None);
+}
+
 fn zstd_is_served_from_rest_to_those_who_take_it(world: World) {
     let world = site(world);
     let content = fs::read(world.site().join("about.html")).unwrap();

@@ -104,6 +104,7 @@ pub(crate) fn now() -> Timestamp {
 async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
     let server = server(env)?;
     let head = head(request)?;
+    let audience = server.audience(&head);
     let answer = match server.admit(&head) {
         Ok(limit) => {
             let body = body(request, limit).await?;
@@ -117,7 +118,7 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
             refusal
         }
     };
-    outbound::response(answer, &server).await
+    outbound::response(answer, &server, audience).await
 }
 
 /// Tells the client that nobody will read what it still sends.

@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use pmx_sync::code::Code;
 use pmx_sync::limits::ISOLATE_FILES_MAX;
-use pmx_sync::serve::{Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls};
+use pmx_sync::serve::{
+    Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls, unknown_secrets,
+};
 use pmx_sync::site::{Domain, Hosts};
 use pmx_sync::space::{LEASE, parse_lease};
 use pmx_sync::wire::Problem;
-use worker::{Env, ObjectNamespace};
+use worker::js_sys::Object;
+use worker::wasm_bindgen::JsCast as _;
+use worker::{Env, ObjectNamespace, console_warn};
 
 use crate::kv::Kv;
 use crate::r2::R2;
@@ -50,8 +54,19 @@ pub(crate) fn server(env: &Env) -> Result<Rc<Server<Cloudflare>>, Problem> {
         }
         let server = Server::keeping(CACHE_BYTES, cloudflare(env)?, settings(env)?);
         let server = Rc::new(server);
+        warn_of_unknown_secrets(env);
         Ok(Rc::clone(kept.get_or_init(|| server)))
     })
+}
+
+/// Names secrets that the Worker does not read, once for each isolate.
+fn warn_of_unknown_secrets(env: &Env) {
+    let names = Object::keys(env.unchecked_ref::<Object>());
+    let names: Vec<String> = names.iter().filter_map(|name| name.as_string()).collect();
+    let unknown = unknown_secrets(names.iter().map(String::as_str));
+    if !unknown.is_empty() {
+        console_warn!("the Worker does not know {}", unknown.join(", "));
+    }
 }
 
 /// Bytes of index nodes and small bodies that an isolate keeps. It has 128 MB, most of which packs

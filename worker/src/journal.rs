@@ -42,6 +42,13 @@ pub(crate) fn command(
     line.to_string()
 }
 
+/// What is said of an error answer: its id, and why the server failed if it did.
+pub(crate) fn incident(id: &str, status: u16, cause: Option<&str>) -> String {
+    let kind = if cause.is_some() { "fault" } else { "refusal" };
+    let line = json!({ "type": kind, "v": 1, "id": id, "status": status, "why": cause });
+    line.to_string()
+}
+
 fn cut(text: &str) -> String {
     text.chars().take(SHOWN_CHARS_MAX).collect()
 }
@@ -60,6 +67,10 @@ mod tests {
         assert_eq!(
             command("docs", "Open", Some("E_STORAGE"), 1, &Map::new()),
             r#"{"code":"E_STORAGE","command":"Open","ms":1,"ops":{},"space":"docs","type":"command","v":1}"#
+        );
+        assert_eq!(
+            incident("00ff", 404, None),
+            r#"{"id":"00ff","status":404,"type":"refusal","v":1,"why":null}"#
         );
     }
 }

@@ -10,24 +10,29 @@ use http::header::CONTENT_ENCODING;
 use pmx_sync::code::Code;
 use pmx_sync::codec::Decoder;
 use pmx_sync::serve::{Backend, Blobs, Body, ObjectKey, Open, Piece, Server};
-use pmx_sync::wire::{PROBLEM_MEDIA, Problem};
+use pmx_sync::wire::{self, Audience, PROBLEM_MEDIA, Problem, incident_id};
 use worker::js_sys::{BigInt, Function, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
 use worker::web_sys::{ReadableStream, WritableStream};
 use worker::worker_sys::FixedLengthStream;
-use worker::{EncodeBody, Headers, Response, ResponseBody, ResponseBuilder, console_error};
+use worker::{
+    EncodeBody, Headers, Response, ResponseBody, ResponseBuilder, console_error, console_log,
+};
 
-use crate::http::now;
+use crate::http::{now, random};
 use crate::isolate::Cloudflare;
+use crate::journal;
 use crate::thrown::problem as failure;
 
 /// The server's answer as the runtime sends it.
 pub(crate) async fn response(
     answer: http::Response<Body>,
     server: &Rc<Server<Cloudflare>>,
+    audience: Audience,
 ) -> Result<Response, Problem> {
     let (head, body) = answer.into_parts();
+    let body = identified(head.status, body, audience);
     let body = match body {
         _ if is_bodiless(head.status) => ResponseBody::Empty,
         Body::Empty => ResponseBody::Empty,
@@ -49,9 +54,12 @@ pub(crate) async fn response(
 
 /// A failure before or instead of the server's answer.
 pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Response> {
-    let body = match method {
-        "HEAD" => ResponseBody::Empty,
-        _ => ResponseBody::Body(serde_json::to_vec(problem)?),
+    let body = if method == "HEAD" {
+        ResponseBody::Empty
+    } else {
+        let body = serde_json::to_vec(problem)?;
+        let status = StatusCode::from_u16(problem.status).unwrap_or_default();
+        ResponseBody::Body(identify(status, &body, Audience::Stranger).unwrap_or(body))
     };
     let builder = ResponseBuilder::new()
         .with_status(problem.status)
@@ -59,6 +67,28 @@ pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Respons
         .with_header("cache-control", "no-store")?
         .with_header("x-content-type-options", "nosniff")?;
     Ok(builder.body(body))
+}
+
+/// Gives an error answer its id, and the log the cause. `None` if the answer is no error.
+pub(crate) fn identify(status: StatusCode, body: &[u8], audience: Audience) -> Option<Vec<u8>> {
+    if !status.is_client_error() && !status.is_server_error() {
+        return None;
+    }
+    let id = incident_id(random().unwrap_or_default());
+    let incident = wire::identify(status.as_u16(), body, &id, audience)?;
+    let cause = incident.cause.as_deref();
+    console_log!("{}", journal::incident(&id, status.as_u16(), cause));
+    Some(incident.body)
+}
+
+fn identified(status: StatusCode, body: Body, audience: Audience) -> Body {
+    match body {
+        Body::Bytes(bytes) => match identify(status, &bytes, audience) {
+            Some(marked) => Body::Bytes(marked.into()),
+            None => Body::Bytes(bytes),
+        },
+        Body::Empty | Body::Pieces(_) => body,
+    }
 }
 
 /// Statuses with which the runtime throws if there is a body, be it an empty one.

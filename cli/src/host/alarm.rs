@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::http::{Counter, guarded};
-use super::ready::block_on;
+use super::ready::{block_on, blocking};
 
 /// Delivers until `stop` changes.
 pub(crate) async fn watch_outboxes(
@@ -68,7 +68,7 @@ async fn deliver(counter: &Arc<Counter>, space: SpaceName) -> Option<Duration> {
     let log = counter.log;
     let work = tokio::task::spawn_blocking(move || {
         let now = super::now();
-        let left = guarded(log, || block_on(counter.server.deliver(&space, now)));
+        let left = blocking(|| guarded(log, || block_on(counter.server.deliver(&space, now))));
         left.flatten().map(|left| {
             let wait = left.map(|at| at.as_millis().saturating_sub(now.as_millis()));
             wait.map(|wait| Duration::from_millis(wait).max(WAIT_MIN))

@@ -30,8 +30,13 @@ impl Folder {
     /// Opens a folder, making it if there is none, and sweeps what a crash left behind.
     pub fn open(root: &Path) -> Result<Self, HostError> {
         let scratch = root.join("scratch");
-        durable::make_folder(&scratch).map_err(disk("make", &scratch))?;
-        durable::sweep(&scratch).map_err(disk("sweep", &scratch))?;
+        // Objects can be read where nothing can be written.
+        match durable::make_folder(&scratch).and_then(|()| durable::sweep(&scratch)) {
+            Err(error) if !durable::is_unwritable(&error) => {
+                return Err(disk("sweep", &scratch)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
         Ok(Self {
             root: root.to_owned(),
             scratch,
@@ -61,6 +66,7 @@ impl Folder {
 
     fn write_now(&self, key: ObjectKey, body: &[u8]) -> io::Result<()> {
         let path = self.path_of(key);
+        self.settle(&self.scratch)?;
         self.settle(path.parent().unwrap_or(&self.root))?;
         match durable::write_new(&self.scratch, &path, body) {
             // The same write once more, of which the first had no answer.
@@ -78,16 +84,16 @@ impl Folder {
     /// Makes the folder of an object durable, once for each run of the host: that it is there
     /// does not tell whether an earlier run came to flush it.
     fn settle(&self, folder: &Path) -> io::Result<()> {
-        let mut durable = locked(&self.durable);
-        if durable.contains(folder) {
+        if locked(&self.durable).contains(folder) {
             return Ok(());
         }
+        // Two writers may both do it: that costs a flush, and the lock is not held across one.
         let made = !folder.is_dir();
         durable::make_folder(folder)?;
         if !made {
             durable::flush_folder(folder.parent().unwrap_or(&self.root))?;
         }
-        durable.insert(folder.to_owned());
+        locked(&self.durable).insert(folder.to_owned());
         Ok(())
     }
 

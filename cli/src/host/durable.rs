@@ -22,6 +22,18 @@ pub(crate) fn make_folder(folder: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether an error says that a disk takes no writes, rather than that something is wrong with it.
+pub(crate) fn is_unwritable(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull
+            | io::ErrorKind::QuotaExceeded
+            | io::ErrorKind::ReadOnlyFilesystem
+            | io::ErrorKind::FileTooLarge
+            | io::ErrorKind::PermissionDenied
+    )
+}
+
 /// Flushes the names in a folder.
 pub(crate) fn flush_folder(folder: &Path) -> io::Result<()> {
     if cfg!(windows) {

@@ -1,6 +1,7 @@
-//! Bodies of requests: read whole, within a limit and a time.
+//! Request bodies: received whole, within a limit, a time and a memory budget.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -8,10 +9,14 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http_body::Body;
+use hyper::body::Incoming;
 use pmx_sync::code::Code;
 use pmx_sync::limits::BODY_BYTES_MAX;
 use pmx_sync::wire::Problem;
 use tokio::time::{Instant, timeout, timeout_at};
+
+use super::budget::Share;
+use super::connections::{Connection, Phase};
 
 /// How long the body is, if the client said so. A client that says it wrongly is refused by the
 /// HTTP layer.
@@ -32,45 +37,30 @@ pub(crate) fn check(announced: Option<u64>, limit: usize) -> Result<(), Problem>
     }
 }
 
-/// Memory for a body, taken as its bytes arrive.
-pub(crate) trait Budget {
-    /// Takes what the body needs beyond what it holds, once it has `bytes`; or refuses.
-    async fn grow(&mut self, bytes: usize) -> Result<(), Problem>;
-
-    /// Whether others want what this body holds, so that it must come fast.
-    fn is_scarce(&self) -> bool;
+/// Receives the body of a request, of at most `limit` bytes, and marks its connection meanwhile.
+/// Every byte is taken from the share's budget when it has come.
+pub(crate) async fn receive(
+    head: &Parts,
+    body: &mut Incoming,
+    limit: usize,
+    share: &mut Share,
+) -> Result<Bytes, Problem> {
+    let connection = head.extensions.get::<Arc<Connection>>();
+    if let Some(connection) = connection {
+        connection.enter(Phase::Receiving);
+    }
+    let received = collect(body, announced(head), limit, share).await;
+    if let Some(connection) = connection {
+        connection.enter(Phase::Working);
+    }
+    received
 }
 
-/// A budget that was taken before.
-impl Budget for () {
-    async fn grow(&mut self, _: usize) -> Result<(), Problem> {
-        Ok(())
-    }
-
-    fn is_scarce(&self) -> bool {
-        false
-    }
-}
-
-/// Reads a body of at most `limit` bytes.
-pub(crate) async fn collect<B>(
+async fn collect<B>(
     body: &mut B,
     announced: Option<u64>,
     limit: usize,
-) -> Result<Bytes, Problem>
-where
-    B: Body<Data = Bytes> + Unpin,
-    B::Error: std::fmt::Display,
-{
-    collect_within(body, announced, limit, &mut ()).await
-}
-
-/// The same within a budget.
-pub(crate) async fn collect_within<B>(
-    body: &mut B,
-    announced: Option<u64>,
-    limit: usize,
-    budget: &mut impl Budget,
+    share: &mut Share,
 ) -> Result<Bytes, Problem>
 where
     B: Body<Data = Bytes> + Unpin,
@@ -80,75 +70,38 @@ where
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
-    // What is announced need not come: memory follows the bytes.
-    let begin = announced.map_or(0, |bytes| bytes.min(BEGIN_BYTES));
-    let mut all = BytesMut::with_capacity(begin as usize);
-    let mut pace = Pace::begin(Instant::now());
+    let begun = Instant::now();
+    let expected = announced.map_or(0, |bytes| bytes as usize);
+    let mut all = BytesMut::with_capacity(expected.min(FIRST_BYTES));
     loop {
-        let scarce = budget.is_scarce();
-        let Ok(chunk) = timeout_at(pace.deadline(scarce), next(body)).await else {
-            if pace.goes_on(Instant::now(), all.len(), scarce) {
-                continue;
-            }
+        let fair = Duration::from_secs(all.len() as u64 / RATE_MIN);
+        let end = begun + WHOLE_TIME.min(GRACE_TIME + fair);
+        let chunk = tokio::select! {
+            chunk = timeout_at(end, next(body)) => chunk,
+            () = share.given_up() => return Err(given_up()),
+        };
+        let Ok(chunk) = chunk else {
             return Err(too_slow(all.len()));
         };
         match chunk {
-            None => return Ok(all.freeze()),
+            None => {
+                share.settle();
+                return Ok(all.freeze());
+            }
             Some(Err(error)) => return Err(broken(&error)),
             Some(Ok(chunk)) if all.len() + chunk.len() > limit => {
                 return Err(too_large((all.len() + chunk.len()) as u64, limit));
             }
             Some(Ok(chunk)) => {
-                budget.grow(all.len() + chunk.len()).await?;
+                share.grow(chunk.len()).await.map_err(|_| given_up())?;
                 all.extend_from_slice(&chunk);
             }
         }
     }
 }
 
-/// Minimum rate of a body: in each window of time enough bytes have to come.
-struct Pace {
-    end: Instant,
-    window: Instant,
-    before: usize,
-}
-
-impl Pace {
-    fn begin(now: Instant) -> Self {
-        Self {
-            end: now + WHOLE_TIME,
-            window: now,
-            before: 0,
-        }
-    }
-
-    /// When the window ends.
-    fn deadline(&self, scarce: bool) -> Instant {
-        let (time, _) = window(scarce);
-        self.end.min(self.window + time)
-    }
-
-    /// Begins the next window, unless too few bytes came in this one.
-    fn goes_on(&mut self, now: Instant, received: usize, scarce: bool) -> bool {
-        let (_, least) = window(scarce);
-        let came = received.saturating_sub(self.before);
-        (self.window, self.before) = (now, received);
-        now < self.end && came >= least
-    }
-}
-
-/// A window of time, and how many bytes have to come in it: little, so that a slow line may pause;
-/// but 16 KiB a second while others want the memory that the body holds.
-const fn window(scarce: bool) -> (Duration, usize) {
-    if scarce {
-        (Duration::from_secs(1), 16 * 1024)
-    } else {
-        (Duration::from_secs(30), 1024)
-    }
-}
-
-/// Bytes that a body begins with, however many are announced.
-const BEGIN_BYTES: u64 = 64 * 1024;
+/// Bytes that are allocated because a client announces them.
+const FIRST_BYTES: usize = 64 * 1024;
 
 /// Reads on beside the answer and drops what comes, so that a client that is still sending gets
 /// to read why it was refused, instead of a reset. Within bounds: then the connection breaks.
@@ -172,6 +125,12 @@ where
         }
     }));
 }
+
+/// How long a body may take beside the time that its bytes take at the least rate.
+const GRACE_TIME: Duration = Duration::from_secs(10);
+
+/// Bytes a second that a client has to send: less than the slowest mobile network carries.
+const RATE_MIN: u64 = 4 * 1024;
 
 /// How long a whole body may take: 12 MiB at a third of a megabit per second.
 const WHOLE_TIME: Duration = Duration::from_mins(5);
@@ -210,6 +169,11 @@ fn too_slow(received: usize) -> Problem {
     problem
 }
 
+fn given_up() -> Problem {
+    let detail = "there are too many bodies at once, and this one came most slowly";
+    Problem::new(Code::TooMany, detail)
+}
+
 fn broken(error: &dyn std::fmt::Display) -> Problem {
     let detail = format!("reading the body of the request: {error}");
     Problem::new(Code::RequestMalformed, detail)
@@ -217,35 +181,16 @@ fn broken(error: &dyn std::fmt::Display) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::budget::Budget;
     use super::super::ready::block_on;
     use super::*;
 
     async fn outcome(body: &'static [u8], announced: Option<u64>, limit: usize) -> String {
         let mut body = axum::body::Body::from(body);
-        match collect(&mut body, announced, limit).await {
+        let mut share = Budget::new(1_000).share();
+        match collect(&mut body, announced, limit, &mut share).await {
             Ok(bytes) => format!("{} bytes", bytes.len()),
             Err(problem) => format!("{} {}", problem.status, problem.detail),
-        }
-    }
-
-    #[test]
-    fn a_body_needs_a_minimum_rate() {
-        // Bytes that come each second; when the client is sent away.
-        for (bytes, scarce, seconds) in [
-            (0, false, Some(30)),
-            (30, false, Some(30)),
-            (100, false, Some(300)),
-            (100, true, Some(1)),
-            (16 * 1024, true, Some(300)),
-        ] {
-            let begun = Instant::now();
-            let mut pace = Pace::begin(begun);
-            let sent_away = (1..=400).find(|second| {
-                let now = begun + Duration::from_secs(*second);
-                let is_over = pace.deadline(scarce) <= now;
-                is_over && !pace.goes_on(now, bytes * *second as usize, scarce)
-            });
-            assert_eq!(sent_away, seconds, "{bytes} {scarce}");
         }
     }
 

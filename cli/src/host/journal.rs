@@ -39,6 +39,20 @@ impl Log {
         }
     }
 
+    /// Notes every panic of the process, in place of a message that waits for stderr.
+    pub fn take_panics(self) {
+        std::panic::set_hook(Box::new(move |panic| self.fault("running", &panic)));
+    }
+
+    /// Notes why the server failed at a request whose answer has this id.
+    pub(crate) fn incident(self, id: &str, why: &str) {
+        if self == Self::Json {
+            tell(&json!({
+                "type": "fault", "v": 1, "id": id, "doing": "answering a request", "why": why,
+            }));
+        }
+    }
+
     /// Tells of a failure that no client hears of.
     pub(crate) fn fault(self, doing: &str, why: &dyn std::fmt::Display) {
         if self == Self::Json {
@@ -58,15 +72,24 @@ pub(crate) struct Entry {
 
 impl Entry {
     /// Tells how it was answered; bytes are those of the announced body.
-    pub(crate) fn answered<B>(&self, answer: &Response<B>, body: &impl http_body::Body) {
+    pub(crate) fn answered<B>(
+        &self,
+        answer: &Response<B>,
+        body: &impl http_body::Body,
+        id: Option<&str>,
+    ) {
         let announced = text_of(answer.headers(), &CONTENT_LENGTH).parse().ok();
         let bytes: Option<u64> = announced.or(body.size_hint().exact());
         let ms = self.started.elapsed().as_secs_f64() * 1e3;
-        tell(&json!({
+        let mut line = json!({
             "type": "request", "v": 1, "method": self.method, "host": self.host,
             "path": self.path, "status": answer.status().as_u16(),
             "ms": (ms * 100.0).round() / 100.0, "bytes": bytes,
-        }));
+        });
+        if let (Some(id), Some(line)) = (id, line.as_object_mut()) {
+            line.insert("id".to_owned(), id.into());
+        }
+        tell(&line);
     }
 }
 

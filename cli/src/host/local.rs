@@ -4,13 +4,19 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use pmx_sync::channel::Channel;
 use pmx_sync::name::SpaceName;
-use pmx_sync::serve::Backend;
+use pmx_sync::serve::{Backend, Spaces as _};
+use pmx_sync::site::Selector;
+use pmx_sync::space::{Command, Reply};
+use pmx_sync::wire::Problem;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::blobs::Folder;
 use super::error::HostError;
-use super::pointers::PointerTable;
+use super::journal::Log;
+use super::pointers::{Found, PointerTable};
+use super::ready::{block_on, blocking};
 use super::spaces::LocalSpaces;
 
 /// The three seams over a data folder.
@@ -21,18 +27,66 @@ pub(crate) struct Local {
 }
 
 impl Local {
-    /// Opens what is there and makes what is not.
+    /// Opens what is there and makes what is not. Pointers that were lost come from the spaces'
+    /// ledgers.
     pub(crate) fn open(
         data: &Path,
         changed: UnboundedSender<SpaceName>,
         pointer_lag: Option<Duration>,
+        log: Log,
     ) -> Result<Self, HostError> {
         let blobs = Arc::new(Folder::open(&data.join("objects"))?);
-        Ok(Self {
-            pointers: PointerTable::open(&data.join("host.db"))?.lagging(pointer_lag),
+        let path = data.join("host.db");
+        let opened = PointerTable::open(&path);
+        let (pointers, found) = opened.map_err(|source| HostError::Schema { path, source })?;
+        let local = Self {
+            pointers: pointers.lagging(pointer_lag),
             spaces: LocalSpaces::open(&data.join("spaces"), Arc::clone(&blobs), changed)?,
             blobs,
-        })
+        };
+        match &found {
+            Found::Whole => return Ok(local),
+            Found::New => {}
+            Found::Damaged(why) => log.fault("opening host.db, which is made anew", why),
+            Found::Unwritable(why) => log.fault("opening host.db, which is kept in memory", why),
+        }
+        let mut whole = true;
+        for space in local.spaces.names()? {
+            if let Err(problem) = blocking(|| local.restore(&space)) {
+                log.fault(&format!("restoring the pointers of {space}"), &problem);
+                whole = false;
+            }
+        }
+        if whole && let Err(error) = local.pointers.complete() {
+            log.fault("completing host.db", &error);
+        }
+        Ok(local)
+    }
+
+    /// Restores the pointers of a space and of its previews.
+    fn restore(&self, space: &SpaceName) -> Result<(), Problem> {
+        let now = super::now();
+        let ask = |command| block_on(self.spaces.call(space, command, now));
+        let list = Command::Deploys {
+            before: None,
+            limit: 1,
+        };
+        let Reply::Deploys {
+            active, aliases, ..
+        } = ask(list)?
+        else {
+            return Ok(());
+        };
+        let own = (active > 0).then_some((None, Selector::Active));
+        let previews = aliases.into_keys();
+        let previews = previews.map(|alias| (Some(alias.clone()), Selector::Alias(alias)));
+        for (alias, deploy) in own.into_iter().chain(previews) {
+            if let Reply::Pointer(pointer) = ask(Command::Locate { deploy })? {
+                let space = space.clone();
+                self.pointers.restore(&Channel { space, alias }, &pointer);
+            }
+        }
+        Ok(())
     }
 }
 

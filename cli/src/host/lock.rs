@@ -8,23 +8,25 @@ use std::io::{self, Read as _, Seek as _, Write as _};
 use std::path::Path;
 
 use super::error::{HostError, disk};
+use super::{durable, private};
 
 /// The right to serve a data folder, until it is dropped.
 pub(crate) struct Lock {
-    _file: File,
+    _file: Option<File>,
 }
 
 impl Lock {
     /// Takes the folder, or says who has it.
     pub(crate) fn take(folder: &Path) -> Result<Self, HostError> {
         let path = folder.join("lock");
-        let mut file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(disk("open", &path))?;
+        let mut file = match writable(&path) {
+            Err(error) if durable::is_unwritable(&error) => match File::open(&path) {
+                Ok(file) => file,
+                // No process can serve the folder of such a disk and write to it.
+                Err(_) => return Ok(Self { _file: None }),
+            },
+            opened => opened.map_err(disk("open", &path))?,
+        };
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
@@ -35,9 +37,24 @@ impl Lock {
             }
             Err(TryLockError::Error(error)) => return Err(disk("lock", &path)(error)),
         }
-        sign(&mut file).map_err(disk("write", &path))?;
-        Ok(Self { _file: file })
+        match sign(&mut file) {
+            // Who has it is for people to read; the lock itself holds.
+            Err(error)
+                if !durable::is_unwritable(&error) && error.raw_os_error() != Some(EBADF) =>
+            {
+                Err(disk("write", &path)(error))
+            }
+            Ok(()) | Err(_) => Ok(Self { _file: Some(file) }),
+        }
     }
+}
+
+/// A write to a file that was opened for reading alone. Windows has another number for it.
+const EBADF: i32 = 9;
+
+fn writable(path: &Path) -> io::Result<File> {
+    private::touch(path)?;
+    OpenOptions::new().read(true).write(true).open(path)
 }
 
 fn sign(file: &mut File) -> io::Result<()> {

@@ -18,11 +18,16 @@
 
 mod alarm;
 mod blobs;
+mod budget;
+mod compress;
+mod connections;
 mod durable;
 mod error;
 mod front;
+mod held;
 mod http;
 mod inbound;
+mod incident;
 mod journal;
 mod live;
 mod local;
@@ -30,10 +35,12 @@ mod lock;
 mod outbound;
 mod patience;
 mod pointers;
+mod private;
 mod proxy;
 mod public;
 mod ready;
 mod secret;
+mod sockets;
 mod spaces;
 mod sql;
 mod streams;
@@ -47,6 +54,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use pmx_sync::limits::FILES_MAX;
 use pmx_sync::name::SpaceName;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
+use pmx_sync::schema::SchemaError;
 use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
 use pmx_sync::site::{Domain, Hosts, LocalMode, Selector};
 use pmx_sync::space::LEASE;
@@ -116,7 +124,9 @@ fn mark(data: &Path) -> Result<(), HostError> {
     }
     let written = durable::write_new(data, &marker, DATA_MARKER_TEXT.as_bytes());
     match written {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+        Err(error)
+            if error.kind() != io::ErrorKind::AlreadyExists && !durable::is_unwritable(&error) =>
+        {
             Err(disk("write", &marker)(error))
         }
         Ok(()) | Err(_) => Ok(()),
@@ -133,13 +143,14 @@ impl Host {
         durable::make_folder(&config.data).map_err(disk("make", &config.data))?;
         mark(&config.data)?;
         let lock = Lock::take(&config.data)?;
+        private::tighten(&config.data);
         let secret = secret::settle(&config.data, config.publish_secret.as_deref())?;
         let (listener, addr) = listen(config.listen)?;
         let front = front(&config, &domain, addr)?;
         let (urls, mode) = (site_urls(addr, config.public_url.as_ref()), mode(&front));
         let settings = Settings {
             hosts: front.hosts.clone(),
-            publish_secret: Some(secret.clone()),
+            publish_secret: secret.clone(),
             urls: urls.clone(),
             live: config.live,
             dictionaries: Dictionaries::Passed,
@@ -152,16 +163,27 @@ impl Host {
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
-        let local = Local::open(&config.data, changed, config.pointer_lag)?;
+        let local = Local::open(&config.data, changed, config.pointer_lag, config.log)?;
         let mut streams = config.streams;
         streams.settings = streams.settings.in_local_mode(front.local.is_some());
         let standing = streams.settings.access.standing();
-        let streams = Streams::open(&config.data, streams, stopped.clone(), config.log)?;
         let topics = Arc::clone(local.spaces.topics());
         let (notice, noticed) = watch::channel(Notice::default());
-        let live = Live::new(topics, streams.patience(), stopped.clone(), noticed);
+        let live = Live::new(topics, streams.long_poll, stopped.clone(), noticed);
+        let streams = match Streams::open(&config.data, streams, stopped.clone(), config.log) {
+            Ok(streams) => Some(Arc::new(streams)),
+            Err(HostError::Schema { path, source }) if !matches!(source, SchemaError::Sql(_)) => {
+                return Err(HostError::Schema { path, source });
+            }
+            // Sites are served all the same.
+            Err(error) => {
+                let doing = "opening the streams, which answer 500 until a restart";
+                config.log.fault(doing, &error);
+                None
+            }
+        };
         let server = Server::new(local, settings);
-        let counter = Counter::new(front, server, Arc::new(streams), live, config.log);
+        let counter = Counter::new(front, server, streams, live, config.log);
         let counter = Arc::new(counter);
         let serving = {
             let _inside = runtime.enter();
@@ -169,7 +191,7 @@ impl Host {
                 tokio::net::TcpListener::from_std(listener).map_err(HostError::Threads)?;
             let alarm = alarm::watch_outboxes(Arc::clone(&counter), changes, stopped.clone());
             runtime.spawn(alarm);
-            runtime.spawn(http::serve(listener, counter, stopped))
+            runtime.spawn(sockets::serve(listener, counter, stopped))
         };
         Ok(Running {
             addr,
@@ -177,7 +199,7 @@ impl Host {
             urls,
             mode,
             home: config.home,
-            secret,
+            secret: secret.unwrap_or_default(),
             data: config.data,
             standing,
             stop,

@@ -44,7 +44,7 @@ pub(crate) fn sendable<B: Backing>(
             // A page is read before its head is sent: both travel in one packet, and a failure
             // still has an answer.
             if pieces.iter().map(cost).sum::<u64>() <= AT_ONCE_BYTES {
-                match at_once(&pieces, &**backing) {
+                match opened(&pieces, &**backing) {
                     Ok(bytes) => AnyBody::from(bytes),
                     Err(error) => {
                         let failed = Problem::new(Code::Corrupt, error.to_string());
@@ -86,7 +86,7 @@ const AT_ONCE_BYTES: u64 = 64 * 1024;
 const CHUNK_BYTES: u64 = 256 * 1024;
 
 /// How many bytes of the body a piece is.
-fn sent(piece: &Piece) -> u64 {
+pub(super) fn sent(piece: &Piece) -> u64 {
     let range = match &piece.open {
         Open::AsIs => &piece.range,
         Open::Decode { keep, .. } => keep,
@@ -103,7 +103,8 @@ fn cost(piece: &Piece) -> u64 {
     }
 }
 
-fn at_once(pieces: &[Piece], backing: &impl Backing) -> io::Result<Bytes> {
+/// The bytes that pieces become; blocks.
+pub(super) fn opened(pieces: &[Piece], backing: &impl Backing) -> io::Result<Bytes> {
     if let [piece] = pieces {
         return open(piece, backing);
     }

@@ -1,47 +1,70 @@
-//! A socket that gives up on a client which has stopped reading.
+//! Write timeout: a socket that gives up on a client which stops reading, or reads too slowly.
 //!
 //! Hyper limits how long a request may take to arrive, but not an answer to leave: without this,
 //! a client that never reads keeps its connection, and what was read for it, for ever.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
-/// A socket whose writes fail once none of them got on for a while.
+use super::connections::Connection;
+
+/// A socket whose writes fail once none of them got on for a while, or all together were slower
+/// than the least rate.
 pub(crate) struct Patient<S> {
     socket: S,
+    connection: Arc<Connection>,
     patience: Duration,
     // Runs only while a write waits.
-    stalled: Option<Pin<Box<Sleep>>>,
+    stalled: Option<(Instant, Pin<Box<Sleep>>)>,
+    waited: Duration,
+    written: u64,
 }
+
+/// Bytes a second that a client has to take while the server waits for it.
+const RATE_MIN: u64 = 1_024;
 
 impl<S> Patient<S> {
     /// Lets writes wait for `patience`.
-    pub(crate) const fn new(socket: S, patience: Duration) -> Self {
+    pub(crate) const fn new(socket: S, patience: Duration, connection: Arc<Connection>) -> Self {
         Self {
             socket,
+            connection,
             patience,
             stalled: None,
+            waited: Duration::ZERO,
+            written: 0,
         }
     }
 
-    fn judge<T>(
+    fn judge(
         &mut self,
-        outcome: Poll<io::Result<T>>,
+        outcome: Poll<io::Result<usize>>,
         context: &mut Context<'_>,
-    ) -> Poll<io::Result<T>> {
+    ) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &outcome {
+            self.written += *bytes as u64;
+            self.connection.moved(*bytes);
+        }
         if outcome.is_ready() {
-            self.stalled = None;
+            if let Some((since, _)) = self.stalled.take() {
+                self.waited += since.elapsed();
+            }
+            let fair = self.patience + Duration::from_secs(self.written / RATE_MIN);
+            if self.waited > fair {
+                return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+            }
             return outcome;
         }
         let patience = self.patience;
-        let stalled = self
+        let (_, stalled) = self
             .stalled
-            .get_or_insert_with(|| Box::pin(sleep(patience)));
+            .get_or_insert_with(|| (Instant::now(), Box::pin(sleep(patience))));
         ready!(stalled.as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
@@ -53,7 +76,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_read(context, buffer)
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut self.socket).poll_read(context, buffer);
+        self.connection.moved(buffer.filled().len() - before);
+        outcome
     }
 }
 
@@ -81,8 +107,8 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let outcome = Pin::new(&mut self.socket).poll_flush(context);
-        self.judge(outcome, context)
+        // A socket has no buffer of its own: what `poll_write` took has left.
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -94,18 +120,36 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
 
+    use super::super::connections::Connections;
     use super::*;
+
+    fn connection() -> Arc<Connection> {
+        Arc::new(Connections::new(1).admit().unwrap())
+    }
 
     #[tokio::test]
     async fn a_reader_that_stops_is_given_up() {
         let (near, mut far) = duplex(8);
-        let mut near = Patient::new(near, Duration::from_millis(5));
+        let mut near = Patient::new(near, Duration::from_millis(5), connection());
         near.write_all(b"12345678").await.unwrap();
         let stuck = near.write_all(b"9").await.unwrap_err();
         assert_eq!(stuck.kind(), io::ErrorKind::TimedOut);
-        // Whoever reads on is waited for anew.
-        far.read_exact(&mut [0; 8]).await.unwrap();
-        near.write_all(b"9").await.unwrap();
-        assert!(near.stalled.is_none());
+        drop(far.read_exact(&mut [0; 8]).await);
+    }
+
+    #[tokio::test]
+    async fn a_reader_that_is_too_slow_is_given_up() {
+        let (near, mut far) = duplex(8);
+        let mut near = Patient::new(near, Duration::from_millis(40), connection());
+        let reading = tokio::spawn(async move {
+            // A byte at a time never stalls for long.
+            while far.read_u8().await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        });
+        let slow = near.write_all(&[0; 1_000]).await.unwrap_err();
+        assert_eq!(slow.kind(), io::ErrorKind::TimedOut);
+        drop(near);
+        reading.await.unwrap();
     }
 }

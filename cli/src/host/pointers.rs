@@ -1,46 +1,115 @@
-//! Which deploy of each site is active, and which each of its previews shows, for the read path.
+//! Pointer table: which deploy of each site and preview is active, for the read path.
 //!
 //! A table in the host's own database, with the pointers in use kept in memory before it: this is
-//! the only process that writes them.
+//! the only process that writes them. Readers never wait for a write. The table is a cache of what
+//! the spaces' ledgers say: one that is lost or damaged is made anew from them, and where the disk
+//! takes no writes it is kept in memory.
 
-use std::collections::HashMap;
-use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
+use std::collections::{HashMap, HashSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 use pmx_sync::channel::Channel;
+use pmx_sync::schema::{Schema, SchemaError};
 use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
 use pmx_sync::sql::{Sql, SqlError, Value};
 
-use super::error::HostError;
 use super::sql::Ledger;
 
 /// The pointers of all sites and previews.
 pub struct PointerTable {
-    table: Mutex<Ledger>,
-    // Written only while `table` is held, so that it never falls behind what was read.
-    known: RwLock<HashMap<Channel, Pointer>>,
+    path: PathBuf,
+    /// Writes, one at a time; none while the database can't be written.
+    writer: Mutex<Option<Ledger>>,
+    /// Reads of pointers that are not in memory: each sees what is committed, and waits for no
+    /// flush.
+    reader: Mutex<Option<Ledger>>,
+    memory: RwLock<Memory>,
     lag: Option<Lag>,
 }
 
+#[derive(Default)]
+struct Memory {
+    /// The names of all channels in the table. Others have no pointer, and cost no query.
+    names: HashSet<String>,
+    known: HashMap<Channel, Pointer>,
+    /// Counts writes: what was read before one is not kept after it.
+    writes: u64,
+}
+
+/// How a table was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// As this host left it.
+    Whole,
+    /// New, or not filled to its end.
+    New,
+    /// It was damaged, and is new; the file is kept under another name.
+    Damaged(String),
+    /// It can't be written, and is kept in memory.
+    Unwritable(String),
+}
+
 impl PointerTable {
-    /// Opens the database, making it if there is none.
-    pub fn open(path: &Path) -> Result<Self, HostError> {
-        let table = prepared(path).map_err(|error| HostError::Ledger {
+    /// Opens the database. It fails only if newer code wrote it: unless the table is
+    /// [`Found::Whole`], the spaces have to fill it.
+    pub(crate) fn open(path: &Path) -> Result<(Self, Found), SchemaError> {
+        let existed = path.exists();
+        let (opened, found) = match prepared(path) {
+            Ok(opened) if opened.whole => (Some(opened), Found::Whole),
+            Ok(opened) => (Some(opened), Found::New),
+            Err(SchemaError::Sql(error)) if existed && is_damage(&error) => match anew(path) {
+                Ok(opened) => (Some(opened), Found::Damaged(error.0)),
+                Err(again) => (None, Found::Unwritable(again.to_string())),
+            },
+            Err(SchemaError::Sql(error)) => (None, Found::Unwritable(error.0)),
+            Err(refusal) => return Err(refusal),
+        };
+        let (writer, reader, names) = match opened {
+            Some(Opened {
+                writer,
+                reader,
+                names,
+                ..
+            }) => (Some(writer), Some(reader), names),
+            None => (None, None, HashSet::new()),
+        };
+        let memory = Memory {
+            names,
+            ..Memory::default()
+        };
+        let table = Self {
             path: path.to_owned(),
-            why: error.0,
-        })?;
-        Ok(Self {
-            table: Mutex::new(table),
-            known: RwLock::default(),
+            writer: Mutex::new(writer),
+            reader: Mutex::new(reader),
+            memory: RwLock::new(memory),
             lag: None,
-        })
+        };
+        Ok((table, found))
     }
 
     /// The same, showing what was active so long ago.
     pub(crate) fn lagging(self, by: Option<Duration>) -> Self {
         let lag = by.map(Lag::new);
         Self { lag, ..self }
+    }
+
+    /// Takes a pointer that a space's ledger names, though no database may take it.
+    pub(crate) fn restore(&self, channel: &Channel, pointer: &Pointer) {
+        if self.store(channel, pointer).is_err() {
+            self.memory_mut().learn(channel, pointer.clone());
+        }
+    }
+
+    /// Notes that every space's pointers are in the table. Without that, the next start restores
+    /// them once more.
+    pub(crate) fn complete(&self) -> Result<(), SqlError> {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(writer) = &*writer else {
+            return Ok(());
+        };
+        writer.run(SET_WHOLE, &[]).map(drop)
     }
 
     fn shown(&self, channel: &Channel, newest: Pointer) -> Pointer {
@@ -50,61 +119,94 @@ impl PointerTable {
         }
     }
 
-    fn known(&self, channel: &Channel) -> Option<Pointer> {
-        let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-        known.get(channel).cloned()
-    }
-
-    fn learn(&self, channel: &Channel, pointer: Pointer, _table: &MutexGuard<'_, Ledger>) {
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= KNOWN_MAX {
-            known.clear();
+    fn find(&self, channel: &Channel) -> Result<Option<Pointer>, SqlError> {
+        let (name, writes) = {
+            let memory = self.memory();
+            if let Some(pointer) = memory.known.get(channel) {
+                return Ok(Some(pointer.clone()));
+            }
+            let name = channel.to_string();
+            if !memory.names.contains(&name) {
+                return Ok(None);
+            }
+            (name, memory.writes)
+        };
+        let reader = self.reader.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(reader) = &*reader else {
+            return Ok(None);
+        };
+        let Some(row) = reader.run(READ, &[name.into()])?.pop() else {
+            return Ok(None);
+        };
+        let [Value::Text(body)] = &row[..] else {
+            return Err(SqlError("its body is no text".into()));
+        };
+        let pointer: Pointer =
+            serde_json::from_str(body).map_err(|error| SqlError(error.to_string()))?;
+        let mut memory = self.memory_mut();
+        if memory.writes == writes {
+            memory.learn(channel, pointer.clone());
         }
-        known.insert(channel.clone(), pointer);
+        Ok(Some(pointer))
     }
 
-    fn table(&self) -> MutexGuard<'_, Ledger> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Writes a pointer, unless the table has a newer one.
+    fn store(&self, channel: &Channel, pointer: &Pointer) -> Result<(), SqlError> {
+        let body = serde_json::to_string(pointer).map_err(|error| SqlError(error.to_string()))?;
+        let name = channel.to_string();
+        let params = [name.into(), pointer.order().into(), body.into()];
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        if writer.is_none() {
+            // The disk may take writes again.
+            let Opened {
+                writer: opened,
+                reader,
+                ..
+            } = prepared(&self.path).map_err(|error| SqlError(error.to_string()))?;
+            *writer = Some(opened);
+            *self.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(reader);
+        }
+        let written = match &*writer {
+            Some(writer) => writer.run(WRITE, &params)?,
+            None => Vec::new(),
+        };
+        if !written.is_empty() {
+            self.memory_mut().learn(channel, pointer.clone());
+        }
+        Ok(())
+    }
+
+    fn memory(&self) -> RwLockReadGuard<'_, Memory> {
+        self.memory.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn memory_mut(&self) -> RwLockWriteGuard<'_, Memory> {
+        self.memory.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Memory {
+    fn learn(&mut self, channel: &Channel, pointer: Pointer) {
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+        }
+        self.writes += 1;
+        self.names.insert(channel.to_string());
+        self.known.insert(channel.clone(), pointer);
     }
 }
 
 impl Pointers for PointerTable {
     async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
-        if let Some(pointer) = self.known(channel) {
-            return Ok(Some(self.shown(channel, pointer)));
-        }
-        let failed = |why: &dyn std::fmt::Display| {
-            BackendError::new(format!("reading the pointer of {channel}"), why)
-        };
-        let table = self.table();
-        let rows = table.run(READ, &[channel.to_string().into()]);
-        let Some(row) = rows.map_err(|error| failed(&error))?.pop() else {
-            return Ok(None);
-        };
-        let [Value::Text(body)] = &row[..] else {
-            return Err(failed(&"its body is no text"));
-        };
-        let pointer: Pointer = serde_json::from_str(body).map_err(|error| failed(&error))?;
-        self.learn(channel, pointer.clone(), &table);
-        Ok(Some(self.shown(channel, pointer)))
+        let found = self.find(channel);
+        let found = found
+            .map_err(|why| BackendError::new(format!("reading the pointer of {channel}"), why))?;
+        Ok(found.map(|pointer| self.shown(channel, pointer)))
     }
 
     async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
-        let failed = |why: &dyn std::fmt::Display| {
-            BackendError::new(format!("writing the pointer of {channel}"), why)
-        };
-        let body = serde_json::to_string(pointer).map_err(|error| failed(&error))?;
-        let params = [
-            channel.to_string().into(),
-            pointer.order().into(),
-            body.into(),
-        ];
-        let table = self.table();
-        let written = table.run(WRITE, &params).map_err(|error| failed(&error))?;
-        if !written.is_empty() {
-            self.learn(channel, pointer.clone(), &table);
-        }
-        Ok(())
+        let stored = self.store(channel, pointer);
+        stored.map_err(|why| BackendError::new(format!("writing the pointer of {channel}"), why))
     }
 }
 
@@ -125,10 +227,103 @@ const WRITE: &str = "INSERT INTO pointer (name, deploy, body) VALUES (?, ?, ?)
     WHERE excluded.deploy >= pointer.deploy
     RETURNING deploy";
 
-fn prepared(path: &Path) -> Result<Ledger, SqlError> {
-    let table = Ledger::open(path)?;
-    table.run(TABLE, &[])?;
-    Ok(table)
+const META: &str = "CREATE TABLE IF NOT EXISTS meta (
+    key TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID";
+
+/// A table without these numbers is of a release before them, and of version 1.
+const SCHEMA: Schema = Schema {
+    database: "the host's table of pointers",
+    table: "meta",
+    version: 1,
+    readable_by: 1,
+};
+
+const SET_WHOLE: &str = "INSERT OR REPLACE INTO meta (key, value) VALUES ('whole', '1')";
+
+const GET_WHOLE: &str = "SELECT 1 FROM meta WHERE key = 'whole'";
+
+const NAMES: &str = "SELECT name FROM pointer";
+
+/// Whether anything is wrong with the pages of the file, not only with a row.
+const CHECK: &str = "PRAGMA quick_check(1)";
+
+/// A database in use.
+struct Opened {
+    writer: Ledger,
+    reader: Ledger,
+    names: HashSet<String>,
+    /// Whether every space's pointers are there.
+    whole: bool,
+}
+
+fn prepared(path: &Path) -> Result<Opened, SchemaError> {
+    let writer = Ledger::open(path)?;
+    let checked = writer.run(CHECK, &[])?;
+    if checked != [[Value::Text("ok".into())]] {
+        return Err(SqlError(format!("{DAMAGED}: {checked:?}")).into());
+    }
+    writer.atomically(settle)?;
+    let whole = !writer.run(GET_WHOLE, &[])?.is_empty();
+    let rows = writer.run(NAMES, &[])?;
+    let names = rows.into_iter().flatten().filter_map(|name| match name {
+        Value::Text(name) => Some(name),
+        _ => None,
+    });
+    Ok(Opened {
+        names: names.collect(),
+        reader: Ledger::open(path)?,
+        writer,
+        whole,
+    })
+}
+
+/// Makes or takes over the tables. One of a release before schema versions is whole if it has any
+/// pointer, since that release filled it as it published.
+fn settle(sql: &Ledger) -> Result<(), SchemaError> {
+    sql.run(TABLE, &[])?;
+    sql.run(META, &[])?;
+    if let Some(recorded) = SCHEMA.recorded(sql)? {
+        return SCHEMA.check(recorded).map(drop);
+    }
+    if !sql.run("SELECT 1 FROM pointer LIMIT 1", &[])?.is_empty() {
+        sql.run(SET_WHOLE, &[])?;
+    }
+    Ok(SCHEMA.record(sql)?)
+}
+
+const DAMAGED: &str = "the database is damaged";
+
+/// Whether an error says that the file is no sound database, as SQLite spells it.
+fn is_damage(error: &SqlError) -> bool {
+    let signs = [
+        DAMAGED,
+        "not a database",
+        "malformed",
+        "text that is not UTF-8",
+        "no such column",
+    ];
+    signs.iter().any(|sign| error.0.contains(sign))
+}
+
+/// Puts a damaged file aside, the last one only, and makes a new one.
+fn anew(path: &Path) -> Result<Opened, SchemaError> {
+    let failed = |error: std::io::Error| SqlError(format!("putting it aside: {error}"));
+    for end in ["", "-wal", "-shm"] {
+        let mut from = path.as_os_str().to_owned();
+        from.push(end);
+        let mut to = path.as_os_str().to_owned();
+        to.push(".damaged");
+        to.push(end);
+        match std::fs::rename(&from, &to) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed(error).into());
+            }
+            Ok(()) | Err(_) => {}
+        }
+    }
+    prepared(path)
 }
 
 #[cfg(test)]
@@ -170,7 +365,7 @@ mod tests {
         let path = home.path().join("host.db");
         let docs = Channel::of_label("docs").unwrap();
         let blog = Channel::of_label("next--docs").unwrap();
-        let mut table = PointerTable::open(&path).unwrap();
+        let mut table = PointerTable::open(&path).unwrap().0;
         assert_eq!(block_on(table.read(&docs)).unwrap(), None);
         for (written, expected) in [
             (pointer(5, 1), pointer(5, 1)),
@@ -188,7 +383,7 @@ mod tests {
                 Some(&expected)
             );
             drop(table);
-            table = PointerTable::open(&path).unwrap();
+            table = PointerTable::open(&path).unwrap().0;
             assert_eq!(block_on(table.read(&docs)).unwrap(), Some(expected));
         }
         assert_eq!(block_on(table.read(&blog)).unwrap(), None);
@@ -202,11 +397,90 @@ mod tests {
         block_on(
             PointerTable::open(&path)
                 .unwrap()
+                .0
                 .write(&docs, &pointer(2, 1)),
         )
         .unwrap();
-        let table = PointerTable::open(&path).unwrap();
+        let table = PointerTable::open(&path).unwrap().0;
         block_on(table.write(&docs, &pointer(1, 2))).unwrap();
         assert_eq!(block_on(table.read(&docs)).unwrap(), Some(pointer(2, 1)));
+    }
+
+    #[test]
+    fn open_replaces_a_damaged_database() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("host.db");
+        for _ in 0..2 {
+            let (table, found) = PointerTable::open(&path).unwrap();
+            assert_eq!(found, Found::New);
+            drop(table);
+        }
+        PointerTable::open(&path).unwrap().0.complete().unwrap();
+        assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        for damaged in [&b"no database"[..], &[7; 5_000]] {
+            std::fs::write(&path, damaged).unwrap();
+            let (table, found) = PointerTable::open(&path).unwrap();
+            assert!(matches!(found, Found::Damaged(_)), "{found:?}");
+            let docs = Channel::of_label("docs").unwrap();
+            block_on(table.write(&docs, &pointer(1, 1))).unwrap();
+            table.complete().unwrap();
+            drop(table);
+            assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        }
+    }
+
+    #[test]
+    fn restore_keeps_pointers_in_memory_where_the_disk_takes_none() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("missing/host.db");
+        let (table, found) = PointerTable::open(&path).unwrap();
+        assert!(matches!(found, Found::Unwritable(_)), "{found:?}");
+        let docs = Channel::of_label("docs").unwrap();
+        assert!(block_on(table.write(&docs, &pointer(1, 1))).is_err());
+        table.restore(&docs, &pointer(1, 1));
+        assert_eq!(block_on(table.read(&docs)).unwrap(), Some(pointer(1, 1)));
+        // The disk takes writes again.
+        std::fs::create_dir(path.parent().unwrap()).unwrap();
+        block_on(table.write(&docs, &pointer(2, 1))).unwrap();
+        assert_eq!(block_on(table.read(&docs)).unwrap(), Some(pointer(2, 1)));
+    }
+
+    #[test]
+    fn open_refuses_a_newer_database_alone() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("host.db");
+        // A table of a release before schema versions.
+        let old = Ledger::open(&path).unwrap();
+        old.run(TABLE, &[]).unwrap();
+        let row = "INSERT INTO pointer (name, deploy, body) VALUES ('docs', 2, '{}')";
+        old.run(row, &[]).unwrap();
+        drop(old);
+        assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        let record = |key: &str, value: &str| {
+            let update = "UPDATE meta SET value = ? WHERE key = ?";
+            let table = Ledger::open(&path).unwrap();
+            table.run(update, &[value.into(), key.into()]).unwrap();
+        };
+        record("schema", "9");
+        assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
+        record("readable_by", "9");
+        let refused = PointerTable::open(&path).map(|_| ()).unwrap_err();
+        assert!(
+            refused.to_string().contains("schema version 9"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn reads_do_not_wait_for_a_write() {
+        let home = tempfile::tempdir().unwrap();
+        let (table, _) = PointerTable::open(&home.path().join("host.db")).unwrap();
+        let docs = Channel::of_label("docs").unwrap();
+        block_on(table.write(&docs, &pointer(1, 1))).unwrap();
+        table.memory_mut().known.clear();
+        let _flushing = table.writer.lock().unwrap();
+        assert_eq!(block_on(table.read(&docs)).unwrap(), Some(pointer(1, 1)));
+        let blog = Channel::of_label("blog").unwrap();
+        assert_eq!(block_on(table.read(&blog)).unwrap(), None);
     }
 }

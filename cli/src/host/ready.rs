@@ -1,9 +1,10 @@
-//! Runs a future to its end on the thread at hand.
+//! Minimal `block_on`: runs a future to its end on this thread.
 //!
-//! The futures of the embedded host are those of the seams, and all of those answer at once: the
-//! disk blocks, nothing waits. So a request is one poll, needs no `Send`, and may run on any
-//! thread. Should a future wait nevertheless, the thread parks until it is woken.
+//! The futures of the seams mostly answer at once, since the disk blocks. Where one waits (for a
+//! space's turn), the thread parks until it is woken. A thread says that it may block by
+//! [`blocking`]; on others, a seam moves what takes long to a thread that may.
 
+use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -20,6 +21,27 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
             Poll::Pending => thread::park(),
         }
     }
+}
+
+thread_local! {
+    static MAY_BLOCK: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread may block.
+pub(crate) fn may_block() -> bool {
+    MAY_BLOCK.get()
+}
+
+/// Runs what may block on this thread.
+pub(crate) fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            MAY_BLOCK.set(self.0);
+        }
+    }
+    let _before = Before(MAY_BLOCK.replace(true));
+    work()
 }
 
 struct Unpark(Thread);

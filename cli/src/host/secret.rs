@@ -50,14 +50,18 @@ pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
     checked(text.trim_end_matches(['\r', '\n']), origin).map(Some)
 }
 
-/// The secret of a host: the one it was given, or its own, made if there is none yet.
-pub(crate) fn settle(data: &Path, given: Option<&str>) -> Result<String, HostError> {
+/// The secret of a host: the one it was given, or its own, made if there is none yet. None where
+/// it can't be written: then nobody can publish, which the disk does not take anyway.
+pub(crate) fn settle(data: &Path, given: Option<&str>) -> Result<Option<String>, HostError> {
     if let Some(given) = given {
-        return checked(given, || "PUBLISH_SECRET".to_owned());
+        return checked(given, || "PUBLISH_SECRET".to_owned()).map(Some);
     }
-    match find_secret(data)? {
-        Some(secret) => Ok(secret),
-        None => make(data),
+    if let Some(secret) = find_secret(data)? {
+        return Ok(Some(secret));
+    }
+    match make(data) {
+        Err(HostError::Disk { source, .. }) if durable::is_unwritable(&source) => Ok(None),
+        made => made.map(Some),
     }
 }
 
@@ -118,9 +122,9 @@ mod tests {
     fn made_once_and_found() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(find_secret(home.path()).unwrap(), None);
-        let made = settle(home.path(), None).unwrap();
+        let made = settle(home.path(), None).unwrap().unwrap();
         assert!(made.starts_with("pmx_") && made.len() == 68, "{made}");
-        assert_eq!(settle(home.path(), None).unwrap(), made);
+        assert_eq!(settle(home.path(), None).unwrap().as_ref(), Some(&made));
         assert_eq!(find_secret(home.path()).unwrap(), Some(made));
         assert_eq!(fs::read_dir(home.path()).unwrap().count(), 1);
     }
@@ -128,7 +132,8 @@ mod tests {
     #[test]
     fn a_given_secret_leaves_no_file() {
         let home = tempfile::tempdir().unwrap();
-        assert_eq!(settle(home.path(), Some("mine")).unwrap(), "mine");
+        let given = settle(home.path(), Some("mine")).unwrap();
+        assert_eq!(given.as_deref(), Some("mine"));
         assert_eq!(find_secret(home.path()).unwrap(), None);
         for bad in ["", "two words", "line\n", "\u{fc}", &"x".repeat(513)] {
             assert!(settle(home.path(), Some(bad)).is_err(), "{bad:?}");

@@ -1,7 +1,9 @@
-//! Every space has one file and one writer.
+//! Space ledgers on disk: every space has one file and one writer.
 //!
 //! A command holds its space's turn from its first look at the ledger to its answer, so nothing
-//! comes between. Ledgers are opened when they are first needed and a few are kept open.
+//! comes between. Ledgers are opened when they are first needed and a few are kept open. A caller
+//! on an asynchronous thread waits for the turn without a thread, so that any number of callers of
+//! one space leave the threads to the others.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -15,13 +17,14 @@ use pmx_sync::serve::Spaces;
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
+use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::blobs::Folder;
 use super::durable;
 use super::error::{HostError, disk};
 use super::live::ring;
-use super::ready::block_on;
+use super::ready::{block_on, blocking, may_block};
 use super::sql::Ledger;
 use super::streams::topics::Topics;
 
@@ -30,6 +33,7 @@ pub struct LocalSpaces {
     folder: PathBuf,
     blobs: Arc<Folder>,
     open: Mutex<Shelf>,
+    at_work: Arc<Semaphore>,
     changed: UnboundedSender<SpaceName>,
     topics: Arc<Topics>,
 }
@@ -42,11 +46,17 @@ impl LocalSpaces {
         blobs: Arc<Folder>,
         changed: UnboundedSender<SpaceName>,
     ) -> Result<Self, HostError> {
-        durable::make_folder(folder).map_err(disk("make", folder))?;
+        match durable::make_folder(folder) {
+            Err(error) if !durable::is_unwritable(&error) => {
+                return Err(disk("make", folder)(error));
+            }
+            Ok(()) | Err(_) => {}
+        }
         Ok(Self {
             folder: folder.to_owned(),
             blobs,
             open: Mutex::default(),
+            at_work: Arc::new(Semaphore::new(AT_WORK_MAX)),
             changed,
             topics: Arc::default(),
         })
@@ -69,10 +79,35 @@ impl LocalSpaces {
             }
             Ok(names)
         };
-        listed(&self.folder).map_err(disk("list", &self.folder))
+        match listed(&self.folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            listed => listed.map_err(disk("list", &self.folder)),
+        }
     }
 
-    fn call_now(
+    fn turn(&self, space: &SpaceName, file: &Path, creates: bool) -> Result<Arc<Turn>, Problem> {
+        if let Some(turn) = self.shelf().find(space) {
+            return Ok(turn);
+        }
+        // Asked before a slot is made, so that names nobody has push no ledger out.
+        if !creates && !file.exists() {
+            let absent = format!("there is no space {space}");
+            return Err(Problem::new(Code::NotFound, absent));
+        }
+        let (turn, closed) = self.shelf().add(space);
+        if let Some(closed) = closed {
+            close(closed);
+        }
+        Ok(turn)
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Spaces for LocalSpaces {
+    async fn call(
         &self,
         space: &SpaceName,
         command: Command,
@@ -84,13 +119,26 @@ impl LocalSpaces {
             space: space.clone(),
             alias: command.alias().cloned(),
         });
-        let reply = {
-            let mut kept = take(&turn);
-            let ledger = match &mut *kept {
-                Some(ledger) => ledger,
-                empty @ None => empty.insert(open_ledger(&file)?),
-            };
-            block_on(execute(ledger, &*self.blobs, space, command, now))
+        let work = Work {
+            file,
+            blobs: Arc::clone(&self.blobs),
+            space: space.clone(),
+            command,
+            now,
+        };
+        let reply = if may_block() {
+            let mut kept = turn.lock().await;
+            work.run(&mut kept)
+        } else {
+            let mut kept = turn.lock_owned().await;
+            let at_work = Arc::clone(&self.at_work).acquire_owned().await;
+            let done = tokio::task::spawn_blocking(move || {
+                let reply = blocking(|| work.run(&mut kept));
+                drop(at_work);
+                reply
+            });
+            done.await
+                .unwrap_or_else(|error| Err(Problem::new(Code::Storage, error.to_string())))
         };
         if let Some(channel) = announced {
             ring(&self.topics, &channel);
@@ -99,48 +147,60 @@ impl LocalSpaces {
         }
         reply
     }
+}
 
-    fn turn(&self, space: &SpaceName, file: &Path, creates: bool) -> Result<Arc<Turn>, Problem> {
-        let mut shelf = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        shelf.uses += 1;
-        let uses = shelf.uses;
-        if let Some(slot) = shelf.slots.get_mut(space) {
-            slot.used = uses;
-            return Ok(Arc::clone(&slot.turn));
-        }
-        // Asked before a slot is made, so that names nobody has push no ledger out.
-        if !creates && !file.exists() {
-            let absent = format!("there is no space {space}");
-            return Err(Problem::new(Code::NotFound, absent));
-        }
-        shelf.make_room();
-        let turn = Arc::new(Turn::default());
-        let slot = Slot {
-            turn: Arc::clone(&turn),
-            used: uses,
+/// A command, and all that carrying it out takes.
+struct Work {
+    file: PathBuf,
+    blobs: Arc<Folder>,
+    space: SpaceName,
+    command: Command,
+    now: Timestamp,
+}
+
+impl Work {
+    /// Carries the command out; blocks. After a panic the ledger is opened anew.
+    fn run(self, kept: &mut Option<Ledger>) -> Result<Reply, Problem> {
+        let (ledger, keep) = match kept.take() {
+            Some(ledger) => (ledger, true),
+            None => match open_ledger(&self.file) {
+                Ok(ledger) => (ledger, true),
+                // It is opened for writing the next time.
+                Err(problem) => (
+                    Ledger::open_read_only(&self.file).map_err(|_| problem)?,
+                    false,
+                ),
+            },
         };
-        shelf.slots.insert(space.clone(), slot);
-        Ok(turn)
+        let Self {
+            blobs,
+            space,
+            command,
+            now,
+            ..
+        } = self;
+        let reply = block_on(execute(&ledger, &*blobs, &space, command, now));
+        *kept = keep.then_some(ledger);
+        reply
     }
 }
 
-impl Spaces for LocalSpaces {
-    async fn call(
-        &self,
-        space: &SpaceName,
-        command: Command,
-        now: Timestamp,
-    ) -> Result<Reply, Problem> {
-        // Waiting for the space's turn must not hold up the requests of others on this thread.
-        tokio::task::block_in_place(|| self.call_now(space, command, now))
+/// Closes a ledger where its last flush holds up no other request.
+fn close(turn: Arc<Turn>) {
+    match tokio::runtime::Handle::try_current() {
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(turn))),
+        Err(_) => drop(turn),
     }
 }
 
 /// Ledgers kept open, each with up to 2 MiB of cached pages and three files.
 const OPEN_MAX: usize = 24;
 
+/// Ledgers at work for callers that wait without a thread: well below the threads that may block.
+const AT_WORK_MAX: usize = 8;
+
 /// The right to write to a space, and its ledger once it was opened.
-type Turn = Mutex<Option<Ledger>>;
+type Turn = tokio::sync::Mutex<Option<Ledger>>;
 
 #[derive(Default)]
 struct Shelf {
@@ -154,31 +214,42 @@ struct Slot {
 }
 
 impl Shelf {
-    /// Closes the ledger unused for longest, if there are many. One in use is left: a space never
-    /// has two.
-    fn make_room(&mut self) {
+    fn find(&mut self, space: &SpaceName) -> Option<Arc<Turn>> {
+        self.uses += 1;
+        let slot = self.slots.get_mut(space)?;
+        slot.used = self.uses;
+        Some(Arc::clone(&slot.turn))
+    }
+
+    /// The turn of a space, and the ledger that has to close for it.
+    fn add(&mut self, space: &SpaceName) -> (Arc<Turn>, Option<Arc<Turn>>) {
+        if let Some(turn) = self.find(space) {
+            return (turn, None);
+        }
+        let closed = self.make_room();
+        let turn = Arc::new(Turn::default());
+        let slot = Slot {
+            turn: Arc::clone(&turn),
+            used: self.uses,
+        };
+        self.slots.insert(space.clone(), slot);
+        (turn, closed)
+    }
+
+    /// Takes out the ledger unused for longest, if there are many. One in use is left: a space
+    /// never has two.
+    fn make_room(&mut self) -> Option<Arc<Turn>> {
         if self.slots.len() < OPEN_MAX {
-            return;
+            return None;
         }
         let idle = self
             .slots
             .iter()
             .filter(|(_, slot)| Arc::strong_count(&slot.turn) == 1);
         let oldest = idle.min_by_key(|(_, slot)| slot.used);
-        if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
-            self.slots.remove(&oldest);
-        }
+        let oldest = oldest.map(|(name, _)| name.clone())?;
+        self.slots.remove(&oldest).map(|slot| slot.turn)
     }
-}
-
-/// Waits for the turn. If whoever had it last panicked, the ledger is opened anew.
-fn take(turn: &Turn) -> MutexGuard<'_, Option<Ledger>> {
-    turn.lock().unwrap_or_else(|poisoned| {
-        turn.clear_poison();
-        let mut kept = poisoned.into_inner();
-        *kept = None;
-        kept
-    })
 }
 
 fn open_ledger(file: &Path) -> Result<Ledger, Problem> {
@@ -208,7 +279,7 @@ mod tests {
 
     fn call(spaces: &LocalSpaces, name: &str, command: Command) -> Result<Reply, Problem> {
         let name = SpaceName::parse(name).unwrap();
-        block_on(spaces.call(&name, command, Timestamp::from_millis(1)))
+        blocking(|| block_on(spaces.call(&name, command, Timestamp::from_millis(1))))
     }
 
     fn create(fresh: u8) -> Command {
@@ -248,10 +319,53 @@ mod tests {
         let name = SpaceName::parse("docs").unwrap();
         let turn = spaces.turn(&name, Path::new("unused"), false).unwrap();
         let panics = std::panic::AssertUnwindSafe(|| {
-            let _turn = take(&turn);
+            let mut kept = block_on(turn.lock());
+            let _ledger = kept.take();
             panic!("on purpose");
         });
         std::panic::catch_unwind(panics).unwrap_err();
         call(&spaces, "docs", create(1)).unwrap();
     }
+
+    /// With one thread that may block and a space whose turn is taken, callers of another space
+    /// still get their answers.
+    #[test]
+    fn callers_that_wait_for_a_space_take_no_thread() {
+        let home = tempfile::tempdir().unwrap();
+        let spaces = Arc::new(spaces(home.path()));
+        for name in ["docs", "blog"] {
+            call(&spaces, name, create(1)).unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .max_blocking_threads(1)
+            .enable_time()
+            .build()
+            .unwrap();
+        let name = |text: &str| SpaceName::parse(text).unwrap();
+        let turn = spaces
+            .turn(&name("docs"), Path::new("unused"), false)
+            .unwrap();
+        runtime.block_on(async {
+            let taken = turn.lock_owned().await;
+            let ask = |space: SpaceName| {
+                let spaces = Arc::clone(&spaces);
+                tokio::spawn(async move {
+                    let now = Timestamp::from_millis(1);
+                    spaces.call(&space, Command::Undelivered, now).await
+                })
+            };
+            let waiting: Vec<_> = (0..100).map(|_| ask(name("docs"))).collect();
+            for _ in 0..3 {
+                let answered = tokio::time::timeout(ANSWER_TIME, ask(name("blog"))).await;
+                answered.unwrap().unwrap().unwrap();
+            }
+            drop(taken);
+            for waiting in waiting {
+                waiting.await.unwrap().unwrap();
+            }
+        });
+    }
+
+    const ANSWER_TIME: std::time::Duration = std::time::Duration::from_secs(20);
 }

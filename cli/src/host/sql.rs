@@ -4,8 +4,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params_from_iter};
+
+use super::private;
 
 /// A SQLite database with a write-ahead log that is flushed with every commit.
 pub struct Ledger {
@@ -15,9 +18,9 @@ pub struct Ledger {
 impl Ledger {
     /// Opens a database, making it if there is none.
     pub fn open(path: &Path) -> Result<Self, SqlError> {
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        // SQLite gives its other files the permissions of this one.
+        private::touch(path).map_err(|error| SqlError(format!("making the file: {error}")))?;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
         connection.busy_timeout(BUSY).map_err(failed)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
@@ -30,6 +33,21 @@ impl Ledger {
             ledger.run(pragma, &[])?;
         }
         Ok(ledger)
+    }
+
+    /// Opens a database on a disk that takes no writes.
+    pub(crate) fn open_read_only(path: &Path) -> Result<Self, SqlError> {
+        let mut log = path.as_os_str().to_owned();
+        log.push("-wal");
+        let has_log = std::fs::metadata(&log).is_ok_and(|log| log.len() > 0);
+        let connection = if has_log {
+            beside_log(path).or_else(|_| readable(path))
+        } else {
+            immutable(path).or_else(|_| readable(path))
+        };
+        let connection = connection.map_err(failed)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS_MAX);
+        Ok(Self { connection })
     }
 
     /// Whether no transaction is under way.
@@ -84,6 +102,52 @@ const PRAGMAS: &[&str] = &[
     // A big publish may let the log grow; give the room back afterwards.
     "PRAGMA journal_size_limit = 16777216",
 ];
+
+/// A full disk: the file has no shared memory, which would have to grow, since one connection alone
+/// uses it. What the log of writes holds is read from there, and nothing is written back.
+fn beside_log(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "query_only", true)?;
+    checked(connection)
+}
+
+/// A read-only file system, with the shared memory that another run left.
+fn readable(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    checked(Connection::open_with_flags(path, flags)?)
+}
+
+/// A file beside which there is no log of writes: it is all there is, and does not change.
+fn immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let mut uri = String::from("file:");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'.' | b'-' | b'_' => uri.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => uri.push(char::from(*byte)),
+            byte => uri.extend(escaped(*byte)),
+        }
+    }
+    uri.push_str("?immutable=1");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    checked(Connection::open_with_flags(
+        uri,
+        flags | OpenFlags::SQLITE_OPEN_URI,
+    )?)
+}
+
+fn checked(connection: Connection) -> rusqlite::Result<Connection> {
+    connection.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(connection)
+}
+
+/// A byte in a URI that has to be escaped.
+fn escaped(byte: u8) -> [char; 3] {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    ['%', digit(byte >> 4), digit(byte & 15)]
+}
 
 struct Undo<'a>(&'a Connection);
 
@@ -210,6 +274,30 @@ mod tests {
         assert_eq!(all(&sql), []);
         sql.atomically(|sql| insert(sql, "b")).unwrap();
         assert_eq!(all(&sql), ["b".into()]);
+    }
+
+    #[test]
+    fn open_read_only_sees_what_the_log_holds() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("x y%.db");
+        for value in ["one", "two"] {
+            let sql = Ledger::open(&path).unwrap();
+            sql.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
+            insert(&sql, value).unwrap();
+            if value == "two" {
+                // A crash: the log stays, and nobody holds it.
+                let copy = home.path().join("crashed.db");
+                std::fs::copy(&path, &copy).unwrap();
+                let log = home.path().join("x y%.db-wal");
+                std::fs::copy(log, home.path().join("crashed.db-wal")).unwrap();
+                let crashed = Ledger::open_read_only(&copy).unwrap();
+                assert_eq!(all(&crashed), ["one".into(), "two".into()]);
+                assert!(insert(&crashed, "three").is_err());
+            }
+        }
+        let clean = Ledger::open_read_only(&path).unwrap();
+        assert_eq!(all(&clean), ["one".into(), "two".into()]);
+        assert!(insert(&clean, "three").is_err());
     }
 
     #[test]

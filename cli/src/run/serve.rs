@@ -21,6 +21,7 @@ pub(super) const PORT: u16 = 8787;
 
 pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let running = Host::start(config(&args.host, Log::Json, context)?)?;
+    Log::Json.take_panics();
     let ui = context.ui;
     let data = running.data().display().to_string();
     introduce(&running, context);

@@ -28,7 +28,7 @@ use crate::live::{SCRIPT_PATH, script};
 use crate::name::SpaceName;
 use crate::site::{Addressed, Domain, Exposure, Hosts, SiteRequest, absent};
 use crate::time::Timestamp;
-use crate::wire::Problem;
+use crate::wire::{Audience, Problem};
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
@@ -240,10 +240,19 @@ impl<B: Backend> Server<B> {
         Ok(most)
     }
 
+    /// Who gets the answer to a request, were it an error.
+    pub fn audience(&self, head: &Parts) -> Audience {
+        match authorise(&head.headers, self.settings.publish_secret.as_deref()) {
+            Ok(()) => Audience::Publisher,
+            Err(_) => Audience::Stranger,
+        }
+    }
+
     /// Whether answering may take long or block (the publish API), so that a platform with threads
     /// runs it beside the quick reads of sites.
     pub fn is_heavy(&self, head: &Parts) -> bool {
-        self.is_api(head)
+        let route = Route::of(&head.method, &head.uri);
+        self.is_api(head) && route.is_ok_and(|route| !route.is_open())
     }
 
     /// Whether a request is not for a site: for the publish API, or for what a platform has beside.

@@ -27,7 +27,7 @@ impl Coding {
 
 /// Whether a client with this `Accept-Encoding` is to be sent this coding rather than the bytes as
 /// they are.
-pub(crate) fn takes_coding(accept_encoding: Option<&str>, coding: &str) -> bool {
+pub fn takes_coding(accept_encoding: Option<&str>, coding: &str) -> bool {
     let mut coded = None;
     let mut any = None;
     let mut identity = None;

@@ -36,7 +36,7 @@ mod sample;
 
 pub use clean::page_address;
 pub use coding::Coding;
-pub(crate) use coding::takes_coding;
+pub use coding::takes_coding;
 pub(crate) use dictionary::{
     CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
 };

@@ -6,6 +6,7 @@
 mod begin;
 mod deploys;
 mod envelope;
+mod incident;
 mod order;
 mod problem;
 mod ranges;
@@ -16,6 +17,7 @@ pub use deploys::{
     RollbackReply, Summary, UnaliasReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
+pub use incident::{Audience, ERROR_BODY_BYTES_MAX, Incident, identify, incident_id};
 pub use order::Order;
 pub use problem::Problem;
 pub use ranges::Ranges;

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Method, Response as Answer};
-use pmx_sync::wire::Problem;
+use pmx_sync::wire::{Audience, Problem};
 use worker::web_sys::ReadableStream;
 use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder};
 
-use crate::outbound::{headers, is_bodiless};
+use crate::outbound::{headers, identify, is_bodiless};
 
 /// What follows the head of an answer.
 pub(crate) enum Body {
@@ -24,7 +24,10 @@ pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response
     let body = match body {
         _ if method == Method::HEAD || is_bodiless(head.status) => ResponseBody::Empty,
         Body::Bytes(bytes) if bytes.is_empty() && !typed => ResponseBody::Empty,
-        Body::Bytes(bytes) => ResponseBody::Body(bytes.into()),
+        Body::Bytes(bytes) => {
+            let marked = identify(head.status, &bytes, Audience::Stranger);
+            ResponseBody::Body(marked.unwrap_or_else(|| bytes.into()))
+        }
         Body::Stream(stream) => ResponseBody::Stream(stream),
     };
     let encode = if head.headers.contains_key(CONTENT_ENCODING) {

@@ -33,9 +33,8 @@ pub(crate) use reading::ring;
 /// What all who wait have in common.
 pub(crate) struct Live {
     topics: Arc<Topics>,
-    /// Reads of logs at once: each keeps a thread busy, and a space from its writer.
-    reads: Arc<Semaphore>,
-    sockets: Arc<Semaphore>,
+    /// Sockets and readers that may wait at once.
+    pub(crate) waiting: Arc<Semaphore>,
     long_poll: Duration,
     stop: watch::Receiver<bool>,
     notice: watch::Receiver<Notice>,
@@ -58,17 +57,13 @@ impl Live {
     ) -> Self {
         Self {
             topics,
-            reads: Arc::new(Semaphore::new(READS_MAX)),
-            sockets: Arc::new(Semaphore::new(socket::sockets_max())),
+            waiting: Arc::new(Semaphore::new(socket::sockets_max())),
             long_poll,
             stop,
             notice,
         }
     }
 }
-
-/// Reads at once: two cores' worth, and well below the threads that may block.
-const READS_MAX: usize = 4;
 
 /// Answers somebody who waits.
 pub(crate) async fn answer(

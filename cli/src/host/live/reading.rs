@@ -1,4 +1,4 @@
-//! Reading the log of a space, off the threads that answer.
+//! Event log reads: pages of a space's log, for all readers at one place.
 
 use std::sync::Arc;
 
@@ -10,8 +10,7 @@ use pmx_sync::space::{Command, Reply};
 use pmx_sync::stream::{Page, Read, StreamName};
 use pmx_sync::wire::Problem;
 
-use crate::host::http::{Counter, guarded};
-use crate::host::ready::block_on;
+use crate::host::http::Counter;
 use crate::host::streams::events::Source;
 use crate::host::streams::topics::{Shared, Topics};
 
@@ -75,42 +74,29 @@ impl Reading {
 
     /// Reads a page for sockets: with all that changed, where a message names only a part.
     pub(super) async fn tidings(&self, read: Read) -> Result<Shared, Problem> {
-        self.beside(move |counter, channel, compact| {
-            let page = page(counter, channel, read, compact)?;
-            let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
-            let mut tidings = Tidings::of(&page).map_err(unread)?;
-            for (from, to) in tidings.lacking() {
-                let command = Command::Net { from, to };
-                let spaces = counter.server.backend().spaces();
-                let net = block_on(spaces.call(&channel.space, command, crate::host::now()));
-                // A deploy that is gone: then all are told that more changed than is known.
-                if let Ok(Reply::Net(net)) = net {
-                    tidings.complete(*net);
-                }
+        let page = self.page(read).await?;
+        let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
+        let mut tidings = Tidings::of(&page).map_err(unread)?;
+        for (from, to) in tidings.lacking() {
+            let command = Command::Net { from, to };
+            let spaces = self.counter.server.backend().spaces();
+            let net = spaces.call(&self.channel.space, command, crate::host::now());
+            // A deploy that is gone: then all are told that more changed than is known.
+            if let Ok(Reply::Net(net)) = net.await {
+                tidings.complete(*net);
             }
-            let mut shared = Shared::alone(read, page);
-            shared.tidings = Some(tidings);
-            Ok(shared)
-        })
-        .await
+        }
+        let mut shared = Shared::alone(read, page);
+        shared.tidings = Some(tidings);
+        Ok(shared)
     }
 
-    /// Does what blocks on a thread where that holds up nobody.
-    async fn beside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&Counter, &Channel, bool) -> Result<T, Problem> + Send + 'static,
-    ) -> Result<T, Problem> {
-        let turn = Arc::clone(&self.counter.live.reads).acquire_owned();
-        let turn = turn.await.expect("the semaphore is never closed");
-        let (counter, channel) = (Arc::clone(&self.counter), self.channel.clone());
-        let compact = self.compact;
-        let done = tokio::task::spawn_blocking(move || {
-            let done = guarded(counter.log, || work(&counter, &channel, compact));
-            drop(turn);
-            done.flatten()
-        });
-        done.await
-            .unwrap_or_else(|error| Err(Problem::new(Code::Interrupted, error.to_string())))
+    /// Waits for the space's turn without a thread.
+    async fn page(&self, read: Read) -> Result<Page, Problem> {
+        let server = &self.counter.server;
+        server
+            .log(&self.channel, read, self.compact, crate::host::now())
+            .await
     }
 }
 
@@ -118,12 +104,6 @@ impl Source for Reading {
     type Failure = Problem;
 
     async fn read(&self, read: Read) -> Result<Page, Problem> {
-        self.beside(move |counter, channel, compact| page(counter, channel, read, compact))
-            .await
+        self.page(read).await
     }
-}
-
-fn page(counter: &Counter, channel: &Channel, read: Read, compact: bool) -> Result<Page, Problem> {
-    let now = crate::host::now();
-    block_on(counter.server.log(channel, read, compact, now))
 }

@@ -71,7 +71,7 @@ pub(super) async fn open(
     head: &mut Parts,
     channel: &Channel,
 ) -> Result<Response<AnyBody>, Problem> {
-    let Ok(permit) = Arc::clone(&counter.live.sockets).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&counter.live.waiting).try_acquire_owned() else {
         return Err(Problem::new(Code::TooMany, "there are too many sockets"));
     };
     let Some(accept) = accepted(head) else {

@@ -22,10 +22,10 @@ use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamNa
 use pmx_sync::wire::Problem;
 use tokio::time::{Instant, sleep_until};
 
-use super::room::Part;
 use super::savepoint::Batch;
 use super::turn::Turn;
 use super::{Streams, times};
+use crate::host::budget::Share;
 use crate::host::front::{Peer, scheme_of};
 use crate::host::inbound;
 
@@ -68,7 +68,7 @@ impl Streams {
 
     async fn carry_out(self: &Arc<Self>, head: &Parts, body: Incoming) -> Response<AnyBody> {
         match self.admitted(head, body).await {
-            Ok((asked, _part)) => {
+            Ok((asked, _share)) => {
                 let mut answer = self.respond(head, asked.name, asked.call).await;
                 asked.counted.tell(answer.headers_mut());
                 answer
@@ -77,13 +77,13 @@ impl Streams {
         }
     }
 
-    /// What is asked of which stream, body and all, and its part of the room in memory; or why it
-    /// is not even tried.
+    /// What is asked of which stream, body and all, and its share of memory; or why it is not even
+    /// tried.
     async fn admitted(
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(Asked, Part<'_>), Response<Bytes>> {
+    ) -> Result<(Asked, Share), Response<Bytes>> {
         let begun = std::time::Instant::now();
         let looked_at = self.looked_at(head);
         times::note(Step::Auth, begun);
@@ -95,15 +95,14 @@ impl Streams {
             }
         };
         let limit = asked.call.body_bytes_max();
-        let announced = inbound::announced(head);
         let begun = std::time::Instant::now();
-        let mut part = self.room.part();
-        let collected = inbound::collect_within(&mut body, announced, limit, &mut part).await;
+        let mut share = self.room.share();
+        let received = inbound::receive(head, &mut body, limit, &mut share).await;
         times::note(Step::Body, begun);
-        match collected {
+        match received {
             Ok(bytes) => {
                 asked.call = asked.call.with_body(bytes);
-                Ok((asked, part))
+                Ok((asked, share))
             }
             Err(problem) => {
                 inbound::drain(head, body);

@@ -30,12 +30,8 @@ impl Streams {
             inbound::drain(head, body);
             return answer;
         }
-        let (announced, limit) = (inbound::announced(head), SUBSCRIPTION_BODY_BYTES_MAX);
-        let collected = match inbound::check(announced, limit) {
-            Ok(()) => inbound::collect(&mut body, announced, limit).await,
-            Err(problem) => Err(problem),
-        };
-        match collected {
+        let (limit, mut share) = (SUBSCRIPTION_BODY_BYTES_MAX, self.room.share());
+        match inbound::receive(head, &mut body, limit, &mut share).await {
             Ok(body) => subscriptions::answer(self.called(head, path, &body).await),
             Err(problem) => {
                 inbound::drain(head, body);

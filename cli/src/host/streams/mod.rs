@@ -15,7 +15,6 @@ mod courier;
 pub(super) mod events;
 mod names;
 mod readers;
-mod room;
 mod savepoint;
 mod times;
 pub(super) mod topics;
@@ -26,7 +25,7 @@ mod writer;
 use std::path::Path;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::body::Body as AnyBody;
 use http::Response;
@@ -41,6 +40,7 @@ use pmx_sync::stream::{
 use pmx_sync::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
+use super::budget::Budget;
 use super::error::HostError;
 use super::journal::Log;
 use super::sql::Ledger;
@@ -48,7 +48,6 @@ use alarm::Alarm;
 use cold::SegmentFolder;
 use courier::{Courier, Order};
 use readers::{Readers, Slides};
-use room::Room;
 use savepoint::Batch;
 use topics::{Shared, Topics};
 use turn::{Turn, storage};
@@ -67,7 +66,7 @@ pub(crate) struct Streams {
     /// Reads at work at once.
     turns: Arc<Semaphore>,
     /// Memory for bodies of requests.
-    room: Room,
+    room: Arc<Budget>,
     /// Counts requests, if there is a limit.
     limiter: Option<Mutex<Limiter>>,
     stop: watch::Receiver<bool>,
@@ -124,7 +123,7 @@ impl Streams {
             cold,
             topics,
             turns: Arc::new(Semaphore::new(READS_MAX)),
-            room: Room::new(),
+            room: Budget::new(ROOM_BYTES),
             stop,
         })
     }
@@ -173,11 +172,6 @@ impl Streams {
             name: name.clone(),
         };
         events::begin(source, changes, get, stop).await
-    }
-
-    /// How long a reader waits for one answer.
-    pub(super) const fn patience(&self) -> Duration {
-        self.config.long_poll
     }
 
     /// Does what blocks on a thread where that holds up nobody.
@@ -283,3 +277,6 @@ const PER: [Per; 2] = [Per::Client, Per::Stream];
 
 /// Reads at work at once, each with a connection of its own: below the threads that may block.
 const READS_MAX: usize = 8;
+
+/// Bytes of bodies in memory at once: four of the largest.
+const ROOM_BYTES: usize = 64 * 1024 * 1024;

@@ -1,0 +1,40 @@
+//! `pmx serve`, and the options of every command that runs the embedded host.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::host::{AddressRange, PublicUrl};
+
+/// `pmx serve`
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The host.
+    #[command(flatten)]
+    pub host: HostArgs,
+}
+
+/// The embedded host.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Host")]
+pub struct HostArgs {
+    /// Data folder [env: PMX_DATA] [default: the user's data folder]
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:8787]
+    #[arg(long, value_name = "ADDRESS")]
+    pub listen: Option<std::net::SocketAddr>,
+    /// Domain under which every label is a site [env: DOMAIN] [default: localhost]
+    #[arg(long, value_name = "NAME")]
+    pub domain: Option<String>,
+    /// Address by which clients reach the host behind a proxy [env: PUBLIC_URL]
+    #[arg(long, value_name = "URL")]
+    pub public_url: Option<PublicUrl>,
+    /// Proxy whose forwarding headers count: an address or a range (repeatable) [env:
+    /// TRUSTED_PROXIES]
+    #[arg(long, value_name = "ADDRESS")]
+    pub trusted_proxy: Vec<AddressRange>,
+    /// Let subscriptions call webhooks on this machine
+    #[arg(long)]
+    pub allow_loopback_webhooks: bool,
+}

@@ -1,0 +1,245 @@
+//! Connection table: every connection is accepted, and when there are many, the least useful ends.
+//!
+//! Silent connections end first, those silent for longest before others. If there are none, a
+//! client that sends or takes bytes more slowly than any working link ends. Readers that wait for
+//! events do not count here, since they have a budget of their own.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// What a connection is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// The client has sent no request that is not answered.
+    Silent,
+    /// The client is sending a body.
+    Receiving,
+    /// The server is working on the answer.
+    Working,
+    /// The server is carrying out a request of the publish API.
+    Publishing,
+    /// The client is taking the answer.
+    Sending,
+    /// The client waits for events.
+    Waiting,
+}
+
+/// All connections.
+pub(crate) struct Connections {
+    most: usize,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    next: u64,
+    open: HashMap<u64, Arc<State>>,
+}
+
+/// One connection, until it is dropped.
+pub(crate) struct Connection {
+    id: u64,
+    all: Arc<Connections>,
+    state: Arc<State>,
+}
+
+struct State {
+    phase: Mutex<(Phase, Instant)>,
+    /// Bytes that moved since the phase began.
+    bytes: AtomicU64,
+    evicted: Notify,
+}
+
+/// There is no room, and no connection that can end for a new one.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Full;
+
+impl Connections {
+    /// A table of at most so many connections that do not wait.
+    pub(crate) fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            table: Mutex::default(),
+        })
+    }
+
+    /// Admits a connection, if need be in place of another.
+    pub(crate) fn admit(self: &Arc<Self>) -> Result<Connection, Full> {
+        let mut table = self.table();
+        let open = table.open.iter();
+        let counted: Vec<(u64, Judged)> = open
+            .map(|(id, state)| (*id, state.judged()))
+            .filter(|(_, judged)| judged.phase != Phase::Waiting)
+            .collect();
+        if counted.len() >= self.most {
+            let id = victim(&counted).ok_or(Full)?;
+            if let Some(state) = table.open.remove(&id) {
+                state.evicted.notify_one();
+            }
+        }
+        table.next += 1;
+        let id = table.next;
+        let state = Arc::new(State {
+            phase: Mutex::new((Phase::Silent, Instant::now())),
+            bytes: AtomicU64::new(0),
+            evicted: Notify::new(),
+        });
+        table.open.insert(id, Arc::clone(&state));
+        drop(table);
+        Ok(Connection {
+            id,
+            all: Arc::clone(self),
+            state,
+        })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Connection {
+    /// Notes what the connection does from now on.
+    pub(crate) fn enter(&self, phase: Phase) {
+        *self.state.phase() = (phase, Instant::now());
+        self.state.bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// Notes that bytes moved.
+    pub(crate) fn moved(&self, bytes: usize) {
+        self.state.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Waits until the connection has to make room.
+    pub(crate) async fn evicted(&self) {
+        self.state.evicted.notified().await;
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.all.table().open.remove(&self.id);
+    }
+}
+
+impl State {
+    fn phase(&self) -> MutexGuard<'_, (Phase, Instant)> {
+        self.phase.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn judged(&self) -> Judged {
+        let (phase, since) = *self.phase();
+        Judged {
+            phase,
+            age: since.elapsed(),
+            bytes: self.bytes.load(Ordering::Relaxed),
+        }
+    }
+}
+
+/// A connection at the moment of a decision.
+#[derive(Debug, Clone, Copy)]
+struct Judged {
+    phase: Phase,
+    age: Duration,
+    bytes: u64,
+}
+
+impl Judged {
+    /// Bytes a second of a client that sends or takes them too slowly; none of one that waits for
+    /// a reply to a question, since a space under way may keep many such waiting.
+    fn slow_rate(&self) -> Option<u64> {
+        use Phase::{Receiving, Sending, Working};
+        let may_end = matches!(self.phase, Receiving | Sending | Working);
+        if !may_end || self.age < SLOW_TIME {
+            return None;
+        }
+        let rate = self.bytes * 1_000 / (self.age.as_millis() as u64).max(1);
+        (rate < SLOW_BYTES).then_some(rate)
+    }
+}
+
+/// Which connection ends for a new one.
+fn victim(open: &[(u64, Judged)]) -> Option<u64> {
+    let silent = open
+        .iter()
+        .filter(|(_, judged)| judged.phase == Phase::Silent);
+    let longest = silent.max_by_key(|(id, judged)| (judged.age, u64::MAX - id));
+    let slow = open
+        .iter()
+        .filter_map(|(id, judged)| Some((judged.slow_rate()?, *id)));
+    longest
+        .map(|(id, _)| *id)
+        .or_else(|| slow.min().map(|(_, id)| id))
+}
+
+/// How long a client has to show its rate.
+const SLOW_TIME: Duration = Duration::from_secs(1);
+
+/// Bytes a second below which a client ends if there is no room: slower than any working link.
+const SLOW_BYTES: u64 = 8 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn judged(phase: Phase, millis: u64, bytes: u64) -> Judged {
+        Judged {
+            phase,
+            age: Duration::from_millis(millis),
+            bytes,
+        }
+    }
+
+    #[test]
+    fn victim_is_silent_then_slow() {
+        use Phase::{Publishing, Receiving, Sending, Silent, Waiting, Working};
+        for (open, expected) in [
+            (&[][..], None),
+            (&[judged(Silent, 5, 0), judged(Silent, 9, 0)][..], Some(1)),
+            (
+                &[judged(Receiving, 90_000, 1), judged(Silent, 0, 0)],
+                Some(1),
+            ),
+            (
+                &[judged(Receiving, 9_000, 90), judged(Sending, 9_000, 9)],
+                Some(1),
+            ),
+            (&[judged(Receiving, 900, 0), judged(Sending, 900, 0)], None),
+            (&[judged(Sending, 9_000, 9_000_000)], None),
+            (
+                &[judged(Publishing, 90_000, 0), judged(Waiting, 90_000, 0)],
+                None,
+            ),
+            (
+                &[judged(Publishing, 90_000, 0), judged(Working, 90_000, 0)],
+                Some(1),
+            ),
+        ] {
+            let numbered: Vec<_> = (0..).zip(open.iter().copied()).collect();
+            assert_eq!(victim(&numbered), expected, "{open:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn admit_ends_the_silent_and_leaves_those_that_wait() {
+        let all = Connections::new(2);
+        let waiting: Vec<_> = (0..9).map(|_| all.admit().unwrap()).collect();
+        // All but the last two were pushed out while they were silent.
+        for connection in &waiting[7..] {
+            connection.enter(Phase::Waiting);
+        }
+        let (first, second) = (all.admit().unwrap(), all.admit().unwrap());
+        second.enter(Phase::Working);
+        let third = all.admit().unwrap();
+        first.evicted().await;
+        third.enter(Phase::Working);
+        assert_eq!(all.admit().map(|_| ()), Err(Full));
+        drop(second);
+        assert!(all.admit().is_ok());
+    }
+}

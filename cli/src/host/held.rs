@@ -1,0 +1,59 @@
+//! Answer body that marks its connection: while it is sent, and when it has ended.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::Body as AnyBody;
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::connections::{Connection, Phase};
+
+/// A body, and what its connection holds until it has ended.
+pub(crate) struct Held {
+    body: AnyBody,
+    connection: Arc<Connection>,
+    _permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Held {
+    pub(crate) const fn new(
+        body: AnyBody,
+        connection: Arc<Connection>,
+        permit: Option<OwnedSemaphorePermit>,
+    ) -> Self {
+        Self {
+            body,
+            connection,
+            _permit: permit,
+        }
+    }
+}
+
+impl Body for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.connection.enter(Phase::Silent);
+    }
+}

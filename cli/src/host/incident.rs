@@ -1,0 +1,56 @@
+//! Error answers on their way out: each gets an id, and the log the cause under the same id.
+
+use axum::body::{Body as AnyBody, to_bytes};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::{HeaderValue, Method, Response};
+use http_body::Body as _;
+use pmx_sync::wire::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
+
+use super::journal::Log;
+
+/// Gives an error answer its id, which is returned as well.
+pub(crate) async fn mark(
+    answer: Response<AnyBody>,
+    method: &Method,
+    audience: Audience,
+    log: Log,
+) -> (Response<AnyBody>, Option<String>) {
+    let status = answer.status();
+    if !status.is_client_error() && !status.is_server_error() {
+        return (answer, None);
+    }
+    let id = new_id();
+    let json = answer
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|media| media.to_str().ok());
+    let is_json = json.is_some_and(|media| media.contains("json"));
+    let size = answer.body().size_hint().exact().unwrap_or(u64::MAX);
+    if !is_json || method == Method::HEAD || size > ERROR_BODY_BYTES_MAX as u64 {
+        return (answer, Some(id));
+    }
+    let (mut head, body) = answer.into_parts();
+    let bytes = to_bytes(body, ERROR_BODY_BYTES_MAX)
+        .await
+        .unwrap_or_default();
+    let bytes = match identify(status.as_u16(), &bytes, &id, audience) {
+        Some(incident) => {
+            if let Some(cause) = incident.cause {
+                log.incident(&id, &cause);
+            }
+            Bytes::from(incident.body)
+        }
+        None => bytes,
+    };
+    head.headers
+        .insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    (Response::from_parts(head, AnyBody::from(bytes)), Some(id))
+}
+
+/// An id; without randomness all have the same, and the time in the log tells them apart.
+fn new_id() -> String {
+    let mut random = [0; 8];
+    let _ = getrandom::fill(&mut random);
+    incident_id(random)
+}

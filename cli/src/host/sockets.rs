@@ -1,0 +1,202 @@
+//! Sockets: accepts connections and speaks HTTP/1.1 on each, within limits of time and rate.
+
+use std::convert::Infallible;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body as AnyBody;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use super::connections::{Connection, Connections};
+use super::http::{Counter, answer};
+use super::patience::Patient;
+
+/// Serves until `stop` changes, then lets the connections finish what they are at.
+pub(crate) async fn serve(
+    listener: TcpListener,
+    counter: Arc<Counter>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let connections = Connections::new(CONNECTIONS_MAX);
+    let mut tasks = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = stop.changed() => break,
+            Some(_) = tasks.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // Where no connection can end for a new one, the new one ends.
+                if let Ok(connection) = connections.admit() {
+                    let (counter, stop) = (Arc::clone(&counter), stop.clone());
+                    tasks.spawn(serve_one(stream, peer.ip(), connection, counter, stop));
+                }
+            }
+            Err(error) => {
+                // Out of files, mostly: some will be closed soon.
+                counter.log.fault("accepting a connection", &error);
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    drop(listener);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    let _ = timeout(GRACE_TIME, all).await;
+}
+
+/// How long the head of a request may take, and a connection be idle.
+const HEAD_TIME: Duration = Duration::from_secs(30);
+
+/// How long a client may leave an answer unread.
+const UNREAD_TIME: Duration = Duration::from_mins(1);
+
+/// Bytes of the head of a request.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// How long requests may go on after the host was told to stop.
+const GRACE_TIME: Duration = Duration::from_secs(5);
+
+/// Connections at once beside those that wait for events: with these, below the 1,024 files that
+/// most systems give a process.
+const CONNECTIONS_MAX: usize = 512;
+
+async fn serve_one(
+    stream: TcpStream,
+    peer: IpAddr,
+    connection: Connection,
+    counter: Arc<Counter>,
+    stop: watch::Receiver<bool>,
+) {
+    let connection = Arc::new(connection);
+    let shared = Arc::clone(&connection);
+    let answering = move |request| answer(Arc::clone(&counter), request, peer, Arc::clone(&shared));
+    tokio::select! {
+        () = converse(stream, Arc::clone(&connection), answering, stop) => {}
+        () = connection.evicted() => {}
+    }
+}
+
+/// Answers the requests of one connection.
+async fn converse<A, F>(
+    stream: TcpStream,
+    connection: Arc<Connection>,
+    answering: A,
+    mut stop: watch::Receiver<bool>,
+) where
+    A: Fn(Request<Incoming>) -> F + Send + 'static,
+    F: Future<Output = Response<AnyBody>> + Send + 'static,
+{
+    // Only latency is lost without it.
+    let _ = stream.set_nodelay(true);
+    let service = service_fn(move |request| {
+        let answer = answering(request);
+        async move { Ok::<_, Infallible>(answer.await) }
+    });
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME)
+        .max_buf_size(HEAD_BYTES_MAX)
+        // A client that has sent its request may close its half, and still gets the answer.
+        .half_close(true);
+    let io = TokioIo::new(Patient::new(stream, UNREAD_TIME, connection));
+    let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
+    // Connection errors concern the client alone, and it is gone.
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stop.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use pmx_sync::id::{ObjectId, SpaceId};
+    use pmx_sync::serve::{Blobs as _, Body, ObjectKey, Open, Piece};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::super::blobs::Folder;
+    use super::super::outbound::sendable;
+    use super::*;
+
+    /// What comes over a socket for a body of `bytes` bytes, of which one million are there:
+    /// head and body.
+    async fn sent(method: &str, bytes: u64) -> (String, usize) {
+        let home = tempfile::tempdir().unwrap();
+        let blobs = Arc::new(Folder::open(home.path()).unwrap());
+        let key = ObjectKey {
+            space: SpaceId::from_bytes([1; 16]),
+            object: ObjectId::from_bytes([2; 16]),
+        };
+        blobs
+            .write(key, vec![b'x'; 1_000_000].into())
+            .await
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (stream, _) = listener.accept().await.unwrap();
+        let (_stop, stopped) = watch::channel(false);
+        let answering = move |request: Request<Incoming>| {
+            let piece = Piece {
+                key,
+                range: 0..bytes,
+                open: Open::AsIs,
+                check: None,
+            };
+            let mut answer = Response::new(Body::Pieces(vec![piece]));
+            answer
+                .headers_mut()
+                .insert("content-length", HeaderValue::from(bytes));
+            std::future::ready(sendable(answer, request.method(), &blobs))
+        };
+        let connection = Arc::new(Connections::new(1).admit().unwrap());
+        let conversation = tokio::spawn(converse(stream, connection, answering, stopped));
+        let request = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let mut received = Vec::new();
+        // A connection that breaks off may do so by a reset.
+        let _ = client.read_to_end(&mut received).await;
+        conversation.await.unwrap();
+        let received = String::from_utf8(received).unwrap();
+        let (head, body) = received.split_once("\r\n\r\n").unwrap();
+        (head.to_owned(), body.len())
+    }
+
+    #[tokio::test]
+    async fn the_length_on_the_socket() {
+        for (method, bytes, expected) in [
+            ("GET", 1_000_000, 1_000_000),
+            ("GET", 10, 10),
+            ("HEAD", 1_000_000, 0),
+            ("HEAD", 10, 0),
+        ] {
+            let (head, received) = sent(method, bytes).await;
+            assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+            assert!(
+                head.contains(&format!("content-length: {bytes}\r\n")),
+                "{head}"
+            );
+            assert_eq!(received, expected, "{method} {bytes}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_part_is_not_taken_for_the_whole() {
+        let (head, received) = sent("GET", 1_000_001).await;
+        assert!(head.contains("content-length: 1000001\r\n"), "{head}");
+        assert!(received < 1_000_001);
+    }
+}

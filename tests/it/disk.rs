@@ -1,0 +1,178 @@
+//! Bad days of a disk: lost and damaged caches, a disk that takes no writes, files of others.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::world::{World, eventually, on_both_hosts, pmx_path, try_raw};
+
+on_both_hosts! {
+    errors_have_an_id,
+}
+
+fn published() -> World {
+    let world = World::new();
+    world.write(&[("index.html", "home")]);
+    world.sync("docs", &[]).ok();
+    world.write(&[("index.html", "draft")]);
+    world.sync("docs", &["--preview", "next"]).ok();
+    world
+}
+
+#[test]
+fn pointers_that_are_lost_or_damaged_come_back_from_the_ledgers() {
+    let mut world = published();
+    let table = world.temp.path().join("data/host.db");
+    for damage in ["lost", "damaged", "empty"] {
+        world.server.kill();
+        for end in ["-wal", "-shm"] {
+            let _none = fs::remove_file(table.with_file_name(format!("host.db{end}")));
+        }
+        match damage {
+            "lost" => fs::remove_file(&table).unwrap(),
+            "damaged" => fs::write(&table, [7; 9_000]).unwrap(),
+            _ => fs::write(&table, b"").unwrap(),
+        }
+        world.restart();
+        assert_eq!(world.get("docs", "/").text(), "home", "{damage}");
+        let preview = world.get("next--docs", "/").text();
+        assert!(preview.starts_with("draft"), "{damage}: {preview}");
+    }
+    let after = world.sync("docs", &["--expect", "1"]).ok();
+    assert_eq!(after.at("/outcome"), "published");
+    assert_eq!(world.get("docs", "/").text(), "draft");
+}
+
+/// Every file write fails there, as on a disk that is full.
+#[test]
+fn sites_are_served_from_a_disk_that_takes_no_writes() {
+    let mut world = published();
+    for kept in [true, false] {
+        world.server.kill();
+        if !kept {
+            for end in ["", "-wal", "-shm"] {
+                let _none = fs::remove_file(world.temp.path().join(format!("data/host.db{end}")));
+            }
+        }
+        let serve = "trap '' XFSZ; ulimit -f 0; exec \"$0\" serve --data data --listen 127.0.0.1:0";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", serve])
+            .arg(pmx_path())
+            .current_dir(world.temp.path());
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null());
+        let mut server = command.spawn().unwrap();
+        let mut line = String::new();
+        let stdout = server.stdout.take().unwrap();
+        BufReader::new(stdout).read_line(&mut line).unwrap();
+        let port = line.trim().rsplit(':').next().unwrap().parse();
+        let port = port.unwrap_or_else(|_| panic!("it did not start: {line:?}"));
+        for (host, text) in [("docs", "home"), ("next--docs", "draft")] {
+            let get =
+                format!("GET / HTTP/1.1\r\nHost: {host}.localhost\r\nConnection: close\r\n\r\n");
+            let answer = try_raw(port, get.as_bytes(), false).unwrap();
+            assert_eq!(answer.status, 200, "{host} {kept}");
+            assert!(answer.text().starts_with(text), "{host}: {answer:?}");
+        }
+        server.kill().unwrap();
+        server.wait().unwrap();
+    }
+    world.restart();
+    world.write(&[("index.html", "room again")]);
+    world.sync("blog", &[]).ok();
+    assert_eq!(world.get("blog", "/").text(), "room again");
+}
+
+fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {
+    for entry in fs::read_dir(folder).unwrap().flatten() {
+        let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+        // The cache that this world gives the server.
+        if entry.file_name() == "no-cache" {
+            continue;
+        }
+        found.push((entry.path().display().to_string(), mode));
+        if entry.path().is_dir() {
+            modes(&entry.path(), found);
+        }
+    }
+}
+
+#[test]
+fn data_is_the_owners_alone_also_in_a_folder_that_existed() {
+    let mut world = published();
+    let data = world.temp.path().join("data");
+    let text = [("Content-Type", "text/plain")];
+    assert_eq!(
+        world.request("PUT", "", "/v1/stream/a", &text, b"x").status,
+        201
+    );
+    let check = |when: &str| {
+        let mut found = vec![(
+            "data".to_owned(),
+            fs::metadata(&data).unwrap().permissions().mode() & 0o777,
+        )];
+        modes(&data, &mut found);
+        found.retain(|(_, mode)| mode & 0o077 != 0);
+        assert!(found.is_empty(), "{when}: {found:?}");
+    };
+    // The world made the folder before the server started.
+    check("a new folder");
+    world.server.kill();
+    for name in ["host.db", "streams.db", "spaces/docs.db", "lock"] {
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::set_permissions(data.join("spaces"), fs::Permissions::from_mode(0o755)).unwrap();
+    world.restart();
+    check("files of an earlier version");
+}
+
+fn errors_have_an_id(world: World) {
+    let id = |path: &str, headers: &[(&str, &str)]| {
+        let answer = world.request("GET", "", path, headers, b"");
+        assert!(answer.status >= 400, "{answer:?}");
+        let json = answer.json();
+        let id = json["id"].as_str().unwrap_or_default().to_owned();
+        assert_eq!(id.len(), 16, "{path}: {json}");
+        id
+    };
+    let ids = [
+        id("/api/none", &[]),
+        id("/api/deploys?space=docs", &[]),
+        id(
+            "/api/deploys?space=docs",
+            &[("Authorization", "Bearer wrong")],
+        ),
+        id("/v1/stream/none", &[]),
+    ];
+    let log = world.temp.path().join("data.log");
+    eventually("the log has the ids", || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        ids.iter().all(|id| log.contains(id))
+    });
+}
+
+#[test]
+fn a_failure_names_its_cause_in_the_log_alone() {
+    let mut world = published();
+    world.server.kill();
+    fs::remove_dir_all(world.temp.path().join("data/objects/spaces")).unwrap();
+    world.restart();
+    let failed = world.get("docs", "/");
+    assert_eq!(failed.status, 500);
+    let text = failed.text();
+    let answer = failed.json();
+    let temp = world.temp.path().display().to_string();
+    assert!(!text.contains("spaces/") && !text.contains(&temp), "{text}");
+    let id = answer["id"].as_str().unwrap().to_owned();
+    let log = world.temp.path().join("data.log");
+    eventually("the log has the cause", || {
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        let mut lines = log.lines().filter(|line| line.contains(&id));
+        lines.any(|line| line.contains("fault") && line.contains("spaces/"))
+    });
+}

@@ -1,0 +1,208 @@
+//! Slow, silent and many clients: none of them holds up another.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::world::{World, try_raw};
+
+/// How long an answer may take beside clients that are slow.
+const DELAY_MAX: Duration = Duration::from_secs(2);
+
+/// More connections than the host answers at once.
+const MANY: usize = 530;
+
+fn open(port: u16, text: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.write_all(text.as_bytes()).unwrap();
+    stream
+}
+
+/// Health, a page, a publish and an append: each within its time.
+fn all_is_well(world: &World, beside: &str) {
+    let timed = |what: &str, work: &dyn Fn() -> u16| {
+        let begun = Instant::now();
+        let status = work();
+        assert!(status < 300, "{what} beside {beside}: {status}");
+        let took = begun.elapsed();
+        assert!(took < DELAY_MAX, "{what} beside {beside} took {took:?}");
+    };
+    timed("health", &|| world.get("", "/healthz").status);
+    timed("a page", &|| world.get("docs", "/").status);
+    let text = [("Content-Type", "text/plain")];
+    timed("an append", &|| {
+        world.request("PUT", "", "/v1/stream/a", &text, b"");
+        world
+            .request("POST", "", "/v1/stream/a", &text, b"x")
+            .status
+    });
+    let body = r#"{"v":1,"space":"docs"}"#;
+    let begun = Instant::now();
+    let token = world.token();
+    let asked = [("Authorization", token.as_str())];
+    let refused = world.request("POST", "", "/api/publish/rollback", &asked, body.as_bytes());
+    assert!((400..500).contains(&refused.status), "{refused:?}");
+    assert!(begun.elapsed() < DELAY_MAX, "publishing beside {beside}");
+}
+
+#[test]
+fn slow_and_silent_clients_delay_no_other() {
+    let world = World::new();
+    world.write(&[("index.html", "home")]);
+    world.sync("docs", &[]).ok();
+    let port = world.server.port;
+    let silent: Vec<_> = (0..MANY).map(|_| open(port, "")).collect();
+    all_is_well(&world, "silent connections");
+    drop(silent);
+    let begun = "GET / HTTP/1.1\r\nHost: docs.loc";
+    let begun: Vec<_> = (0..MANY).map(|_| open(port, begun)).collect();
+    all_is_well(&world, "half-sent requests");
+    drop(begun);
+    let announced = "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\n\
+        Content-Length: 16777216\r\n\r\nx";
+    let announced: Vec<_> = (0..MANY).map(|_| open(port, announced)).collect();
+    all_is_well(&world, "bodies that do not come");
+    drop(announced);
+    let reader = "GET /_events?offset=now&live=sse HTTP/1.1\r\nHost: docs.localhost\r\n\r\n";
+    let readers: Vec<_> = (0..MANY).map(|_| open(port, reader)).collect();
+    all_is_well(&world, "readers that wait");
+    drop(readers);
+}
+
+/// `pmx serve` whose stderr nobody reads.
+fn serve_unheard(world: &World) -> (Child, u16) {
+    let mut command = world.command(&["serve", "--data", "unheard", "--listen", "127.0.0.1:0"]);
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
+    let (mut line, stdout) = (String::new(), server.stdout.take().unwrap());
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let port = line.trim().rsplit(':').next().unwrap();
+    (server, port.parse().unwrap())
+}
+
+#[test]
+fn answers_do_not_wait_for_the_log() {
+    let world = World::new();
+    let (mut server, port) = serve_unheard(&world);
+    let path = "a".repeat(400);
+    let mut stream = open(port, "");
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    let request = format!("HEAD /healthz?{path} HTTP/1.1\r\nHost: localhost\r\nX: /{path}\r\n\r\n");
+    let missing = format!("HEAD /{path} HTTP/1.1\r\nHost: docs.localhost\r\n\r\n");
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    // A pipe takes 64 KiB, which is some 100 of these lines.
+    for _ in 0..1_000 {
+        stream.write_all(missing.as_bytes()).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        for _ in 0..2 {
+            let mut line = String::new();
+            while answers.read_line(&mut line).expect("the host answers") > 2 {
+                line.clear();
+            }
+        }
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+}
+
+#[test]
+fn a_client_may_close_its_half_and_gets_the_answer() {
+    let world = World::new();
+    world.write(&[("index.html", "home")]);
+    world.sync("docs", &[]).ok();
+    let port = world.server.port;
+    for _ in 0..20 {
+        let mut stream = open(port, "GET / HTTP/1.1\r\nHost: docs.localhost\r\n\r\n");
+        stream.shutdown(Shutdown::Write).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("home"),
+            "{answer:?}"
+        );
+    }
+    let token = world.token();
+    let body = r#"{"v":1,"space":"none"}"#;
+    let mut stream = open(
+        port,
+        &format!(
+            "POST /api/publish/rollback HTTP/1.1\r\nHost: localhost\r\nAuthorization: {token}\r\n\
+             Content-Length: {}\r\n\r\n{body}",
+            body.len()
+        ),
+    );
+    stream.shutdown(Shutdown::Write).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    assert!(answer.starts_with("HTTP/1.1 4"), "{answer:?}");
+}
+
+#[test]
+fn requests_are_framed_as_the_standard_says() {
+    let world = World::new();
+    world.write(&[("index.html", "home")]);
+    world.sync("docs", &[]).ok();
+    let port = world.server.port;
+    for (request, expected) in [
+        (
+            "GET / HTTP/1.1\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n",
+            200,
+        ),
+        ("GET / HTTP/1.1\r\nConnection: close\r\n\r\n", 400),
+        ("GET / HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n", 400),
+        (
+            "GET / HTTP/1.1\r\nHost: docs.localhost\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n",
+            400,
+        ),
+        (
+            "GET / HTTP/1.1\r\nHost: docs.localhost/x\r\nConnection: close\r\n\r\n",
+            400,
+        ),
+        ("GET / HTTP/1.0\r\nHost: docs.localhost\r\n\r\n", 200),
+        ("GET /healthz HTTP/1.0\r\n\r\n", 200),
+        (
+            "GET http://docs.localhost/ HTTP/1.1\r\nHost: nobody.localhost\r\nConnection: close\r\n\r\n",
+            200,
+        ),
+        (
+            "GET http://evil.example/ HTTP/1.1\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n",
+            403,
+        ),
+        (
+            "CONNECT docs.localhost:443 HTTP/1.1\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n",
+            501,
+        ),
+        (
+            "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+            400,
+        ),
+        (
+            "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: +1\r\n\r\na",
+            400,
+        ),
+        (
+            "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip\r\n\r\na",
+            400,
+        ),
+        (
+            "POST /v1/stream/a HTTP/1.0\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            400,
+        ),
+        (
+            "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+            501,
+        ),
+    ] {
+        let status = try_raw(port, request.as_bytes(), false).map(|answer| answer.status);
+        assert_eq!(status, Some(expected), "{request:?}");
+    }
+    // A length beside a coding does not count, and the connection ends: what follows is no request.
+    let smuggled = "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
+        Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let mut answer = String::new();
+    open(port, smuggled).read_to_string(&mut answer).unwrap();
+    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
+}
