@@ -21,6 +21,7 @@ mod watch;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -104,17 +105,24 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
     }
 }
 
+/// How long the last line of an interrupted command may take.
+const PRINT_TIME: Duration = Duration::from_millis(200);
+
 /// What ends a command that does not end by itself after an interrupt. A host ends in its own time:
 /// it answers what it has begun to answer.
 fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
     let is_host = matches!(command, Command::Serve(_) | Command::Dev(_));
     let ui = ui.clone();
     move || {
-        if !is_host {
-            let failure = Failure::interrupted();
-            ui.failure(&failure);
-            std::process::exit(failure.exit().into());
+        if is_host {
+            return;
         }
+        let failure = Failure::interrupted();
+        let exit = failure.exit().into();
+        // A reader that does not read holds up what is printed, but not the end.
+        std::thread::spawn(move || ui.failure(&failure));
+        std::thread::sleep(PRINT_TIME);
+        std::process::exit(exit);
     }
 }
 
