@@ -404,10 +404,10 @@ fn what_was_missed_behind_a_deploy_that_is_gone_cannot_be_told() {
 
 /// The script is small: it is part of each page that wants it.
 #[test]
-fn the_script_has_less_than_four_kilobytes() {
+fn the_script_has_less_than_five_kilobytes() {
     use std::io::Write as _;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(pmx_sync::live::SCRIPT).unwrap();
     let bytes = gzip.finish().unwrap().len();
-    assert!(bytes < 4_096, "{bytes}");
+    assert!(bytes < 5_120, "{bytes}");
 }

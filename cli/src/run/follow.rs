@@ -58,6 +58,8 @@ pub(super) struct Follow<'a> {
     seen: Option<Root>,
     /// What the server refused.
     refused: Option<Root>,
+    /// Whether that is to be tried again.
+    is_retry: bool,
     faults: Faults,
     /// Whether the site's address is on stdout.
     is_printed: bool,
@@ -99,6 +101,7 @@ impl<'a> Follow<'a> {
             shown: None,
             seen: None,
             refused: None,
+            is_retry: false,
             faults: Faults::LeaveOut,
             is_printed: false,
             next: Next::default(),
@@ -184,7 +187,7 @@ impl<'a> Follow<'a> {
         };
         let looked = self.job.look(self.client, self.context, look);
         let now = self.watch.now();
-        self.next.retry = None;
+        self.is_retry = self.next.retry.take_if(|at| *at <= now).is_some();
         self.next.relook = (!is_whole).then_some(now + RELOOK);
         self.next.poll = self.watch.poll_at(now.saturating_sub(started));
         match looked {
@@ -219,6 +222,11 @@ impl<'a> Follow<'a> {
         self.troubles.over(About::Folder);
         self.name(problems);
         self.faults = Faults::LeaveOut;
+        let is_refused = self.refused == Some(root) && !self.is_retry;
+        if is_refused {
+            self.pace.settled(false, now);
+            return;
+        }
         if is_shown {
             local.keep(&[root]);
             self.touched = Touched::NOWHERE;

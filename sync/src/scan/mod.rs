@@ -36,8 +36,7 @@ mod walk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use rayon::prelude::*;
 
@@ -440,7 +439,7 @@ impl Job<'_> {
         let trees = self.trees(&walk);
         let left_out = walk.problems.check()?;
         walk.found.check_secrets()?;
-        let (changes, stats) = results(walk.found);
+        let (changes, stats) = walk.found.results();
         let scan = Scan {
             place: self.place.to_owned(),
             mounts: self.mounts,
@@ -518,39 +517,6 @@ impl Job<'_> {
         }
         *hasher.finalize().as_bytes()
     }
-}
-
-fn results(found: Found) -> (Vec<Change>, Stats) {
-    let read = Totals {
-        files: found.read_files.load(Ordering::Relaxed),
-        bytes: found.read_bytes.load(Ordering::Relaxed),
-    };
-    let mut changes = found
-        .changes
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    // A file that became a folder, or the other way round, has different paths, so each is unique.
-    changes.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let mut warnings = found
-        .warnings
-        .into_inner()
-        .unwrap_or_else(PoisonError::into_inner);
-    warnings.sort_unstable_by(|a, b| (&a.path, &a.fault).cmp(&(&b.path, &b.fault)));
-    warnings.dedup();
-    let stats = Stats {
-        read,
-        reused_files: found.reused_files.load(Ordering::Relaxed),
-        warnings,
-        suspects: found
-            .suspects
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner),
-        own: found
-            .own
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner),
-    };
-    (changes, stats)
 }
 
 /// A build output is checked again only if its manifests changed, or files went away.

@@ -56,13 +56,10 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         let Some(pointer) = self.pointer(space, selector, known, now).await? else {
-            let pages = match self.live() {
-                LivePages::All => Pages::Live,
-                LivePages::Chosen => Pages::Plain,
-            };
+            let pages = self.pages(&Selector::Active, false);
             return Ok(bodiless(absent(&request.clone().with_pages(pages))));
         };
-        let pages = self.pages(selector, &pointer);
+        let pages = self.pages(selector, pointer.live);
         let request = &self.passed(request).with_pages(pages);
         let snapshot = match selector {
             Selector::Active => Snapshot::active(pointer.deploy, pointer.earlier.len()),
@@ -119,11 +116,11 @@ impl<B: Backend> Server<B> {
     }
 
     /// Whether pages get the live script.
-    fn pages(&self, selector: &Selector, pointer: &Pointer) -> Pages {
+    fn pages(&self, selector: &Selector, is_live: bool) -> Pages {
         match selector {
-            Selector::Active if pointer.live || self.live() == LivePages::All => Pages::Live,
+            Selector::Active if is_live || self.live() == LivePages::All => Pages::Live,
             Selector::Active | Selector::Number(_) => Pages::Plain,
-            // Whoever looks at a preview waits for the next one.
+            // Readers of a preview wait for the next one.
             Selector::Alias(_) => Pages::Live,
         }
     }

@@ -11,6 +11,9 @@ use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
 /// How many stories there are.
 const STORIES: usize = 9;
 
+/// How many stories of build tools and editors there are, in `tests/browser/tools.mjs`.
+const TOOLS: usize = 11;
+
 #[test]
 fn pages_live_in_a_real_browser() {
     check(Host::Embedded);
@@ -19,6 +22,26 @@ fn pages_live_in_a_real_browser() {
 #[test]
 fn pages_live_in_a_real_browser_through_the_worker() {
     check(Host::Worker);
+}
+
+#[test]
+fn build_tools_and_editors_are_followed_in_a_real_browser() {
+    let ready = install_in(&folder()).and_then(|()| chromium());
+    let chromium = match ready {
+        Ok(chromium) => chromium,
+        Err(lack) => return skipped("build tools", &lack),
+    };
+    let temp = tempfile::tempdir().unwrap();
+    let mut stories = Command::new("node");
+    stories
+        .arg("tools.mjs")
+        .args([pmx_path(), temp.path(), &chromium]);
+    stories.env("PMX_CACHE", temp.path().join("cache"));
+    stories.env("HOME", temp.path());
+    for name in ["PMX_SERVER", "PMX_DATA", "PMX_TOKEN", "PMX_SPACE", "CI"] {
+        stories.env_remove(name);
+    }
+    told(stories, TOOLS);
 }
 
 fn check(host: Host) {
@@ -45,10 +68,14 @@ fn check(host: Host) {
             None => stories.env_remove(name),
         };
     }
+    stories.arg("stories.mjs").arg(port);
+    stories.args([pmx_path(), &world.site(), &chromium]);
+    told(stories, STORIES);
+}
+
+/// Runs stories, and finds that so many passed.
+fn told(mut stories: Command, count: usize) {
     let ran = stories
-        .arg("stories.mjs")
-        .arg(port)
-        .args([pmx_path(), &world.site(), &chromium])
         .current_dir(folder())
         .stdin(Stdio::null())
         .output()
@@ -64,7 +91,7 @@ fn check(host: Host) {
         .collect();
     let stderr = String::from_utf8_lossy(&ran.stderr);
     assert!(failed.is_empty(), "{failed:#?}\n{stderr}");
-    assert_eq!(told.len(), STORIES, "{said}\n{stderr}");
+    assert_eq!(told.len(), count, "{said}\n{stderr}");
 }
 
 fn folder() -> PathBuf {

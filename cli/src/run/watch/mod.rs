@@ -226,7 +226,8 @@ impl Watch {
             // What a folder's name stands for now may be another folder.
             let is_folder = is_of_folder(event.kind) || below.as_os_str().is_empty();
             if is_folder || path.is_dir() {
-                is_stale = true;
+                // A folder that is new is watched by the watcher itself.
+                is_stale |= goes(event.kind);
                 happened.push(Happened::ANYWHERE);
             } else {
                 happened.push(of_file(event.kind, below));
@@ -335,6 +336,17 @@ fn matters(kind: EventKind) -> bool {
     }
 }
 
+/// Whether a name may stand for another folder than before, or for none.
+fn goes(kind: EventKind) -> bool {
+    matches!(
+        kind,
+        EventKind::Remove(_)
+            | EventKind::Modify(ModifyKind::Name(_))
+            | EventKind::Other
+            | EventKind::Any
+    )
+}
+
 fn is_of_folder(kind: EventKind) -> bool {
     matches!(
         kind,
@@ -381,6 +393,28 @@ mod tests {
             quiet = watch.now() + Duration::from_millis(60);
         }
         touched.folders.map(|folders| folders.into_iter().collect())
+    }
+
+    #[test]
+    fn watch_scans_every_second_where_the_system_reports_nothing() {
+        let home = tempfile::tempdir().unwrap();
+        let mut watch = Watch::of(home.path());
+        assert_eq!(watch.lack(), None);
+        let (_, events) = channel();
+        watch.source = Source {
+            events,
+            _watcher: None,
+            lack: Some("there are no watches left".into()),
+        };
+        let poll = watch.poll_at(Duration::ZERO);
+        assert!(poll <= watch.now() + POLL_DEGRADED);
+        let until = watch.now() + Duration::from_millis(120);
+        assert_eq!(watch.wait(until, &Interrupt::default()), Wake::Time);
+        // The name is followed all the same.
+        fs::remove_dir(home.path()).unwrap();
+        let until = watch.now() + Duration::from_secs(10);
+        let wake = watch.wait(until, &Interrupt::default());
+        assert_eq!(wake, Wake::Events(vec![Happened::ANYWHERE]));
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! Putting a folder together, and finding how it differs from the cached one.
 
+use std::sync::atomic::Ordering;
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{Problem, shown};
 use super::super::ground::{Ground, Listed, Listing};
 use super::super::names::{self, NameFault};
 use super::super::suspect;
 use super::super::tree::{Folder, Tree, site_path};
-use super::super::{Collisions, Warning};
-use super::{Change, Here, Outcome, Parts, Walk, lock, text};
+use super::super::{Collisions, Stats, Warning};
+use super::{Change, Found, Here, Outcome, Parts, Walk, lock, text};
+use crate::manifest::Totals;
 
 impl<G: Ground> Walk<'_, G> {
     /// Puts a folder together, or finds that it is the cached one.
@@ -92,6 +98,34 @@ impl<G: Ground> Walk<'_, G> {
                 });
             }
         }
+    }
+}
+
+impl Found {
+    /// What changed, and what a scan did.
+    pub(in crate::scan) fn results(self) -> (Vec<Change>, Stats) {
+        fn inner<T>(mutex: Mutex<T>) -> T {
+            mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+        }
+        let read = Totals {
+            files: self.read_files.load(Ordering::Relaxed),
+            bytes: self.read_bytes.load(Ordering::Relaxed),
+        };
+        let mut changes = inner(self.changes);
+        // A file that became a folder, or the other way round, has different paths, so each is
+        // unique.
+        changes.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut warnings = inner(self.warnings);
+        warnings.sort_unstable_by(|a, b| (&a.path, &a.fault).cmp(&(&b.path, &b.fault)));
+        warnings.dedup();
+        let stats = Stats {
+            read,
+            reused_files: self.reused_files.load(Ordering::Relaxed),
+            warnings,
+            suspects: inner(self.suspects),
+            own: inner(self.own),
+        };
+        (changes, stats)
     }
 }
 
