@@ -81,6 +81,16 @@ pub struct Folder {
     pub secrets: Secrets,
 }
 
+impl Folder {
+    /// The same by an absolute path: a process whose own folder is removed and made again finds the
+    /// new one by nothing else.
+    #[must_use]
+    pub fn absolute(self) -> Self {
+        let dir = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
+        Self { dir, ..self }
+    }
+}
+
 impl Layers {
     /// Reads the layers of this program.
     pub fn of_program(env: Environment) -> Result<Self, Failure> {

@@ -110,7 +110,11 @@ fn watch_follows_a_folder_that_is_removed_and_made_again() {
     let world = World::new();
     let site = world.site();
     put(&site, &[("index.html", "r0"), ("sub/a.html", "a0")]);
-    let watching = Watching::of(&world, "site");
+    // The folder is the watching process's own, named by a dot.
+    let mut command = world.command(&["sync", ".", "--space", "docs", "--watch"]);
+    command.current_dir(&site);
+    let watching = Watching::start(command);
+    watching.sees("a first publish", |line| line["type"] == "summary");
     // The file system gives the new folder the number of the old one.
     for round in ["r1", "r2", "r3"] {
         fs::remove_dir_all(&site).unwrap();

@@ -25,7 +25,7 @@ use crate::token::Token;
 use crate::trust::Trust;
 
 pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
-    let folder = context.layers.folder(&args.folder)?;
+    let folder = context.layers.folder(&args.folder)?.absolute();
     let space = context.layers.space(args.space.as_deref(), &folder.dir)?;
     let watch = Watch::of(&folder.dir);
     let running = start(args, &space, context)?;

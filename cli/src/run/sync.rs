@@ -32,7 +32,10 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         dir: output(args.folder.dir, args.outdir),
         scan: args.folder.scan,
     };
-    let folder = context.layers.folder(&folder_args)?;
+    let mut folder = context.layers.folder(&folder_args)?;
+    if args.watch {
+        folder = folder.absolute();
+    }
     let site = context.site(&args.site, &folder.dir)?;
     let terms = Terms {
         alias: args.preview,

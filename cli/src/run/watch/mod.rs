@@ -290,12 +290,26 @@ impl Source {
 }
 
 fn lack(error: &notify::Error) -> String {
-    match error.kind {
+    match &error.kind {
         notify::ErrorKind::MaxFilesWatch => {
             "the system's limit of watched files is reached (fs.inotify.max_user_watches)".into()
         }
+        notify::ErrorKind::Io(error) if is_too_many(error) => {
+            "the system's limit of watchers is reached (fs.inotify.max_user_instances)".into()
+        }
         _ => error.to_string(),
     }
+}
+
+/// Whether a process may open no more files, watchers among them.
+fn is_too_many(error: &std::io::Error) -> bool {
+    #[cfg(unix)]
+    return error.raw_os_error() == Some(rustix::io::Errno::MFILE.raw_os_error());
+    #[cfg(not(unix))]
+    return {
+        let _ = error;
+        false
+    };
 }
 
 /// Why a file system may not report changes: other machines make them.
