@@ -165,8 +165,8 @@ impl SpaceDO {
         execute(&self.ledger, server.backend().blobs(), space, command, now).await
     }
 
-    /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm will. Returns the
-    /// pointers that readers are to see.
+    /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm will. Returns
+    /// the pointers that readers are to see.
     ///
     /// The alarm is set in every outcome but an empty outbox, so that no failure is the last word.
     async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {

@@ -15,8 +15,8 @@ use crate::wire::Problem;
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Server<B> {
-    /// Writes the pointers of a space's outbox, each independent of the others. Returns when to call
-    /// again, if one is left.
+    /// Writes the pointers of a space's outbox, each independent of the others. Returns when to
+    /// call again, if one is left.
     ///
     /// # Errors
     ///
