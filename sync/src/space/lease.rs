@@ -31,7 +31,7 @@ struct Uploads {
 impl Uploads {
     const fn starting(now: Timestamp) -> Self {
         Self {
-            since: now.as_millis(),
+            since: 0,
             last: now.as_millis(),
             lease: LEASE.as_millis() as u64,
         }
@@ -55,7 +55,8 @@ impl Uploads {
 
     fn touched(self, now: u64) -> Self {
         let is_new = now.saturating_sub(self.last) > self.lease;
-        let since = if is_new { now } else { self.since };
+        // Not `now`: requests overtake each other, and an upload may bear an earlier time.
+        let since = if is_new { self.last + 1 } else { self.since };
         let last = now.max(self.last);
         Self {
             since,
@@ -166,7 +167,7 @@ mod tests {
         assert!(!expired(busy, 3_600, 5_960), "a long upload goes on");
         assert!(expired(busy, 1_000, 5_960), "not for ever");
         let again = busy.touched(6_100);
-        assert_eq!(again.since, 6_100);
+        assert_eq!(again.since, 5_951);
         assert!(
             expired(again, 5_950, 6_100),
             "what a pause ended stays ended"
