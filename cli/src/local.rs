@@ -188,7 +188,7 @@ impl Local {
 
     fn keep_scan(&self) {
         if !self.scan.is_settled() {
-            self.cache.keep_scan(&self.scan.cache(self.root));
+            self.cache.keep_scan(&self.scan, self.root);
         }
     }
 

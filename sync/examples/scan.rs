@@ -22,7 +22,7 @@ fn main() {
     let cache = arguments
         .get(2)
         .and_then(|path| std::fs::read(path).ok())
-        .and_then(Cache::parse);
+        .and_then(|bytes| Cache::parse(bytes, &[0; 32]));
     let parsed = start.elapsed();
     let found = scan(Path::new(&arguments[1]), &options, cache.as_ref(), &(), now).unwrap();
     let scanned = start.elapsed();
@@ -39,7 +39,7 @@ fn main() {
         && !found.is_settled()
     {
         let start = Instant::now();
-        std::fs::write(path, found.cache(Root::from_bytes([7; 32]))).unwrap();
+        std::fs::write(path, found.cache(Root::from_bytes([7; 32]), &[0; 32])).unwrap();
         println!("cache written in {:.1?}", start.elapsed());
     }
     // A program that ends frees nothing.

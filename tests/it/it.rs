@@ -24,6 +24,7 @@ mod behind;
 mod bench;
 mod big;
 mod bounds;
+mod caches;
 mod canned;
 mod client;
 mod conformance;

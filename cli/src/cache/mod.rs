@@ -5,8 +5,13 @@
 //! last seen, from which the next patch can start, and a folder of local packs, the bytes of what
 //! was published, from which the next pack can start, and of signatures of big blobs, for the same.
 //! Whatever is odd about a file makes it no file.
+//!
+//! What is published is the folder, whatever lies here. A stat cache counts only if this user's
+//! `pmx` wrote it ([`key`]); nodes and packs are verified by their hashes when they are read; what
+//! signatures lead to is verified by the server, and sent whole if it is wrong.
 
 mod active;
+mod key;
 mod nodes;
 mod opened;
 mod packs;
@@ -18,9 +23,11 @@ use std::path::{Path, PathBuf};
 use etcetera::BaseStrategy;
 use pmx_sync::channel::Channel;
 use pmx_sync::hash::Hash;
+use pmx_sync::id::Root;
 use pmx_sync::scan;
 
 pub use active::Active;
+use key::CacheKey;
 pub use nodes::{Nodes, Pile};
 pub use packs::LocalPacks;
 pub use signatures::{Chunk, ChunkHash, Signatures};
@@ -34,11 +41,15 @@ const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
 /// The cache folder, or that there is none.
 #[derive(Debug, Clone)]
-pub struct CacheFolder(Option<PathBuf>);
+pub struct CacheFolder {
+    folder: Option<PathBuf>,
+    key: CacheKey,
+}
 
 /// The cache of one folder.
 #[derive(Debug, Clone)]
 pub struct FolderCache {
+    key: CacheKey,
     scan: Option<PathBuf>,
     nodes: Option<PathBuf>,
 }
@@ -67,18 +78,22 @@ impl CacheFolder {
         if let Some(folder) = &folder {
             mark(folder);
         }
-        Self(folder)
+        let key = CacheKey::of_user(folder.as_deref());
+        Self { folder, key }
     }
 
     /// A folder to keep caches in.
     pub fn at(folder: &Path) -> Self {
-        Self(Some(folder.to_owned()))
+        Self {
+            folder: Some(folder.to_owned()),
+            key: CacheKey::of_run(),
+        }
     }
 
     /// The cache of a folder, as it is read.
     pub fn folder(&self, folder: &Folder) -> FolderCache {
         let place = folder.dir.canonicalize().ok();
-        let base = self.0.as_ref().zip(place).map(|(cache, place)| {
+        let base = self.folder.as_ref().zip(place).map(|(cache, place)| {
             let policy = match (folder.collisions, folder.secrets) {
                 (scan::Collisions::Warn, scan::Secrets::Refuse) => "warn",
                 (scan::Collisions::Refuse, scan::Secrets::Refuse) => "refuse",
@@ -92,6 +107,7 @@ impl CacheFolder {
             cache.join("folders").join(name_of(&parts))
         });
         FolderCache {
+            key: self.key.clone(),
             scan: base.as_ref().map(|base| base.with_extension("scan")),
             nodes: base.as_ref().map(|base| base.with_extension("nodes")),
         }
@@ -101,7 +117,7 @@ impl CacheFolder {
     pub fn site(&self, server: &Server, channel: &Channel) -> SiteCache {
         let file = |label: &str| {
             let name = name_of(&[server.as_str().as_bytes(), label.as_bytes()]);
-            let cache = self.0.as_ref()?;
+            let cache = self.folder.as_ref()?;
             Some(cache.join("sites").join(name).with_extension("json"))
         };
         let preview = channel.alias.as_ref();
@@ -115,7 +131,7 @@ impl CacheFolder {
 impl FolderCache {
     /// The stat cache of the last scan.
     pub fn scan(&self) -> Option<scan::Cache> {
-        scan::Cache::parse(read(self.scan.as_deref()?)?)
+        scan::Cache::parse(read(self.scan.as_deref()?)?, self.key.bytes())
     }
 
     /// Whether something was kept of a scan.
@@ -129,8 +145,8 @@ impl FolderCache {
     }
 
     /// Keeps a stat cache.
-    pub fn keep_scan(&self, bytes: &[u8]) {
-        keep(self.scan.as_deref(), bytes);
+    pub fn keep_scan(&self, scan: &scan::Scan, root: Root) {
+        keep(self.scan.as_deref(), &scan.cache(root, self.key.bytes()));
     }
 
     /// Keeps nodes.

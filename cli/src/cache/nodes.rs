@@ -6,15 +6,16 @@
 //!          index (for each node, by id: 32 bytes id, u32 length), the nodes in that order
 //! ```
 //!
-//! Integers are little-endian. The sum finds what a crash or a disk left behind; each node that is
-//! used is also hashed, so a wrong file can only be slow, never wrong.
+//! Integers are little-endian. Every node is hashed when the file is read, and a root counts only
+//! if all its nodes are here, so a wrong file can only be slow, never wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use pmx_sync::hash::Hash;
 use pmx_sync::id::{NodeId, Root};
 use pmx_sync::manifest::{ManifestError, Node, NodeMap, NodeSource};
+use rayon::prelude::*;
 
 const MAGIC: &[u8; 8] = b"pmxnode\x01";
 const HEAD: usize = 48;
@@ -54,12 +55,54 @@ impl Nodes {
             at = at.checked_add(u32::from_le_bytes(*entry.last_chunk()?) as usize)?;
         }
         starts.push(at);
-        (at == bytes.len()).then_some(Self {
+        let nodes = (at == bytes.len()).then_some(Self {
             bytes,
             roots,
             index_at,
             starts,
-        })
+        })?;
+        nodes.are_genuine().then(|| nodes.with_whole_roots())
+    }
+
+    /// Whether each node hashes to its id, and the ids are in order.
+    fn are_genuine(&self) -> bool {
+        let index = self.index_at..self.index_at + (self.starts.len() - 1) * ENTRY;
+        let entries: Vec<&[u8]> = self.bytes[index].chunks_exact(ENTRY).collect();
+        let is_sorted = entries.windows(2).all(|pair| pair[0][..ID] < pair[1][..ID]);
+        let is_genuine = |(at, entry): (usize, &&[u8])| {
+            let node = self.bytes.get(self.starts[at]..self.starts[at + 1]);
+            node.is_some_and(|node| NodeId::of(node).as_bytes() == &entry[..ID])
+        };
+        is_sorted && entries.par_iter().enumerate().all(is_genuine)
+    }
+
+    /// The same without the roots of which nodes are missing.
+    fn with_whole_roots(mut self) -> Self {
+        let roots = std::mem::take(&mut self.roots);
+        self.roots = roots
+            .into_iter()
+            .filter(|root| self.is_whole(*root))
+            .collect();
+        self
+    }
+
+    fn is_whole(&self, root: Root) -> bool {
+        let (mut open, mut seen) = (vec![root], HashSet::from([root]));
+        while let Some(id) = open.pop() {
+            let Some(bytes) = self.bytes(&id) else {
+                return false;
+            };
+            // The second byte of a node is its level: leaves have nothing beneath.
+            if bytes.get(1) == Some(&0) {
+                continue;
+            }
+            let Ok(Node::Interior { children, .. }) = Node::verify(bytes, id) else {
+                return false;
+            };
+            let children = children.iter().map(|child| child.id);
+            open.extend(children.filter(|child| seen.insert(*child)));
+        }
+        true
     }
 
     /// The roots whose nodes are all here, the newest first.
@@ -277,12 +320,26 @@ mod tests {
     }
 
     #[test]
-    fn a_node_under_a_wrong_id_is_not_believed() {
+    fn a_node_under_a_wrong_id_makes_no_file() {
         let built = site(10, 1);
         let bytes = built.nodes[0].bytes.to_vec();
         let wrong = NodeId::of(b"another");
         let file = encode(&[wrong], &BTreeMap::from([(wrong, bytes.as_slice())]));
-        let nodes = Nodes::parse(file).unwrap();
-        assert!(matches!(nodes.node(&wrong), Err(ManifestError::WrongId(_))));
+        assert!(Nodes::parse(file).is_none());
+    }
+
+    #[test]
+    fn a_root_that_the_file_only_claims_is_left_out() {
+        let (whole, torn) = (site(500, 1), site(2000, 400));
+        let mut nodes: BTreeMap<_, _> = BTreeMap::new();
+        for node in whole.nodes.iter().chain(torn.nodes.iter().skip(1)) {
+            nodes.insert(NodeId::of(&node.bytes), &node.bytes[..]);
+        }
+        let few: BTreeMap<_, _> = nodes.clone().into_iter().take(1).collect();
+        for nodes in [nodes, few] {
+            let file = encode(&[torn.root, whole.root], &nodes);
+            let roots = Nodes::parse(file).unwrap().roots().to_vec();
+            assert!(roots.iter().all(|root| *root == whole.root));
+        }
     }
 }

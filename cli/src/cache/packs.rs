@@ -2,8 +2,8 @@
 //!
 //! By the time a site is published again its old files are overwritten, so the bytes that packs
 //! refer to are kept here: wire packs without a prefix, each a file, and an index of their blobs.
-//! A pack is named by the hash of its file, and the index is sealed by its own, so a wrong file can
-//! only make a publish larger, never wrong; the blobs need not be hashed again.
+//! A pack is named by the hash of its file, and each blob is hashed when it is lent, so a wrong file
+//! can only make a publish larger, never wrong.
 //!
 //! ```text
 //! index = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows), pack*
@@ -115,7 +115,8 @@ impl LocalPacks {
     pub fn with<T>(&self, blob: &BlobId, lend: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let (pack, at) = *self.places().get(&short(blob))?;
         let slot = self.slot(&self.known().get(pack as usize)?.id);
-        slot.pack()?.blob(at as usize).map(lend)
+        let bytes = slot.pack()?.blob(at as usize)?;
+        (BlobId::of(bytes) == *blob).then(|| lend(bytes))
     }
 
     fn places(&self) -> &HashMap<Short, Place> {
@@ -250,7 +251,9 @@ impl LocalPacks {
                 if !live.contains(blob) || !seen.insert(*blob) {
                     continue;
                 }
-                let Some(bytes) = pack.blob(at) else { continue };
+                let bytes = pack.blob(at);
+                let genuine = bytes.filter(|bytes| short(&BlobId::of(bytes)) == *blob);
+                let Some(bytes) = genuine else { continue };
                 if builder.push(bytes).is_err() {
                     self.keep_raw(&builder, &mut encoder, std::mem::take(&mut blobs));
                     builder.clear();

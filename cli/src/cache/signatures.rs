@@ -6,7 +6,8 @@
 //! chunk = 16 bytes of its hash, varint bytes passed since the last chunk, varint length
 //! ```
 //!
-//! The receiver hashes what comes out, so a wrong file can only make a publish larger, never wrong.
+//! The receiver hashes what comes out, and what is wrong is sent again without a signature, so a
+//! wrong file can only make a publish larger, never wrong.
 //! The oldest files leave when there are too many.
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::time::SystemTime;
 use pmx_sync::encode::{Reader, write_varint};
 use pmx_sync::hash::Hash;
 use pmx_sync::id::BlobId;
+use pmx_sync::limits::BLOB_BYTES_MAX;
 
 use super::{keep, read, sealed, unsealed};
 
@@ -162,6 +164,9 @@ fn parse(bytes: &[u8]) -> Option<Vec<Chunk>> {
         let offset = free.checked_add(reader.varint().ok()?)?;
         let len = reader.varint().ok()?;
         free = offset.checked_add(len)?;
+        if free > BLOB_BYTES_MAX {
+            return None;
+        }
         chunks.push(Chunk { hash, offset, len });
     }
     Some(chunks)

@@ -85,7 +85,9 @@ pub(super) struct Old {
 
 impl Old {
     /// The blob of a row of the base that has these chunks.
-    pub(super) fn new(base: Root, kin: Kin, chunks: Vec<Chunk>) -> Self {
+    pub(super) fn new(base: Root, kin: Kin, mut chunks: Vec<Chunk>) -> Self {
+        // Those of another blob may reach beyond the end of this one.
+        chunks.retain(|chunk| chunk.range().end <= kin.size);
         let mut places = HashMap::with_capacity(chunks.len());
         for (at, chunk) in chunks.iter().enumerate() {
             places.entry(chunk.hash).or_insert(at);

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pmx_sync::code::Code;
+use pmx_sync::code::Kind;
 use pmx_sync::codec::Level;
 use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::manifest::Row;
@@ -144,10 +144,11 @@ impl Upload<'_> {
             work.desk.with(|place| build.pack(plan, place, level))
         };
         let is_refused = work.is_refused.load(Ordering::Relaxed);
-        let pack = build(work.uploads.behind.filter(|_| !is_refused))?;
+        let behind = work.uploads.behind.filter(|_| !is_refused);
+        let pack = build(behind)?;
         let share = Share::new(self.bar, plan.raw);
         let sent = match self.send(&pack, &share, work) {
-            Err(failure) if failure.code == Code::PrefixMissing => {
+            Err(failure) if behind.is_some() && is_of_reference(&failure) => {
                 work.is_refused.store(true, Ordering::Relaxed);
                 let pack = build(None)?;
                 self.send(&pack, &share, work)
@@ -213,7 +214,7 @@ impl Upload<'_> {
                 .desk
                 .with(|place| WirePart::behind(&copies, window.part(), &mut place.encoder, coding));
             match self.send_part(row, part, &wire.map_err(|_| changed(row))?, &share) {
-                Err(failure) if failure.code == Code::PrefixMissing => {}
+                Err(failure) if is_of_reference(&failure) => {}
                 sent => return sent,
             }
         }
@@ -304,6 +305,12 @@ fn check_big(
     Ok(())
 }
 
+/// Whether a body may have been refused for what it refers to: the server lacks that, or what is
+/// known of it here is wrong. Without a reference the same bytes arrive.
+fn is_of_reference(failure: &Failure) -> bool {
+    failure.code.kind() == Kind::Integrity
+}
+
 fn coding(row: &Row, level: Level) -> Coding {
     let kind = if row.entry.media.is_compressed() {
         PackKind::Stored
@@ -333,6 +340,7 @@ fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<Window, Failure> {
 mod tests {
     use std::path::PathBuf;
 
+    use pmx_sync::code::Code;
     use pmx_sync::scan::{Options, scan};
     use pmx_sync::time::Timestamp;
 

@@ -7,7 +7,7 @@
 //! | bytes | what |
 //! |---|---|
 //! | 8 | magic and version |
-//! | 32 | BLAKE3 of everything that follows |
+//! | 32 | MAC: BLAKE3 under the caller's key, of the magic and everything that follows |
 //! | 32 | binding: what the scan depended on beside the files (folder, patterns, versions) |
 //! | 32 | the root that the caller computed |
 //! | 32 | what of the build output was checked, zero if nothing |
@@ -19,8 +19,10 @@
 //! | | names, UTF-8 |
 //! | | media types, each one byte of length and its text |
 //!
-//! The cache is a local file that this program wrote. Whatever is odd about it makes it no cache;
-//! it is never an error, because the folder itself can always be read again.
+//! A record says what a file held without reading it, so it counts only if this program wrote it.
+//! The MAC proves that, since its key lies outside of the folder that holds the cache. Whatever is
+//! odd about a cache makes it no cache; it is never an error, because the folder itself can always
+//! be read again.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use super::stat::{Kind, Stat};
 
 /// The version of the layout and of everything that decides what a record means: raise it when
 /// the table of media types or the rules of what is published change.
-pub(super) const FORMAT: u8 = 2;
+pub(super) const FORMAT: u8 = 3;
 
 const MAGIC: [u8; 8] = [b'p', b'm', b'x', b's', b'c', b'a', b'n', FORMAT];
 const SUMMED: usize = 40;
@@ -76,8 +78,9 @@ impl Counts {
 }
 
 impl Cache {
-    /// Reads a cache that [`Scan::cache`](super::Scan::cache) wrote. Anything odd gives `None`.
-    pub fn parse(bytes: Vec<u8>) -> Option<Self> {
+    /// Reads a cache that [`Scan::cache`](super::Scan::cache) wrote under this key. Anything odd
+    /// gives `None`.
+    pub fn parse(bytes: Vec<u8>, key: &[u8; 32]) -> Option<Self> {
         if bytes.get(..8)? != MAGIC {
             return None;
         }
@@ -88,8 +91,8 @@ impl Cache {
             counts,
             media,
         }));
-        let (whole, consistent) = rayon::join(|| cache.is_whole(), || cache.is_consistent());
-        (whole && consistent).then_some(cache)
+        let (genuine, consistent) = rayon::join(|| cache.is_genuine(key), || cache.is_consistent());
+        (genuine && consistent).then_some(cache)
     }
 
     /// What the scan depended on beside the files.
@@ -142,9 +145,9 @@ impl Cache {
         }
     }
 
-    fn is_whole(&self) -> bool {
-        let bytes = self.0.bytes.get(SUMMED..).unwrap_or_default();
-        blake3::hash(bytes) == self.array::<32>(8)
+    fn is_genuine(&self, key: &[u8; 32]) -> bool {
+        // The comparison takes the same time whatever differs.
+        mac(key, &self.0.bytes) == self.array::<32>(8)
     }
 
     /// Checks what reading relies on: the shape is one of trees, names are sorted segments.
@@ -455,7 +458,7 @@ impl Writer {
     }
 
     /// The bytes of the cache.
-    pub(super) fn finish(self, head: &Head) -> Vec<u8> {
+    pub(super) fn finish(self, head: &Head, key: &[u8; 32]) -> Vec<u8> {
         let mut media = Vec::new();
         for one in &self.media {
             media.push(one.as_str().len() as u8);
@@ -483,8 +486,8 @@ impl Writer {
         for part in [&self.folders, &self.files, &self.names, &media] {
             out.extend_from_slice(part);
         }
-        let sum = blake3::hash(&out[SUMMED..]);
-        out[8..SUMMED].copy_from_slice(sum.as_bytes());
+        let mac = mac(key, &out);
+        out[8..SUMMED].copy_from_slice(mac.as_bytes());
         out
     }
 
@@ -501,6 +504,14 @@ impl Writer {
             self.media.len() - 1
         }) as u16
     }
+}
+
+/// The MAC of a cache: of all but itself.
+fn mac(key: &[u8; 32], cache: &[u8]) -> blake3::Hash {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    hasher.update(cache.get(..8).unwrap_or_default());
+    hasher.update(cache.get(SUMMED..).unwrap_or_default());
+    hasher.finalize()
 }
 
 fn counts(bytes: &[u8]) -> Option<Counts> {

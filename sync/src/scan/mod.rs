@@ -378,17 +378,19 @@ impl Scan {
         self.place.join(path.as_str())
     }
 
-    /// The bytes of a cache for the next scan, to be kept with the site's root.
-    pub fn cache(&self, root: Root) -> Vec<u8> {
+    /// The bytes of a cache for the next scan, to be kept with the site's root. The key is the
+    /// caller's secret, which MUST NOT lie where the cache does.
+    pub fn cache(&self, root: Root, key: &[u8; 32]) -> Vec<u8> {
         let mut writer = Writer::default();
         tree::write(self.nodes(), &mut writer);
-        writer.finish(&Head {
+        let head = Head {
             binding: self.binding,
             root,
             checked: self.checked,
             started: self.started,
             trees: self.trees.len() as u32,
-        })
+        };
+        writer.finish(&head, key)
     }
 
     fn nodes(&self) -> Vec<(&str, Node<'_>)> {

@@ -24,6 +24,8 @@ mod reading;
 
 const ROOT: Root = Root::from_bytes([7; 32]);
 
+const KEY: [u8; 32] = [8; 32];
+
 struct Site(TempDir);
 
 impl Site {
@@ -95,7 +97,7 @@ fn later() -> Timestamp {
 }
 
 fn saved(scan: &Scan) -> Cache {
-    Cache::parse(scan.cache(ROOT)).expect("a cache can be read back")
+    Cache::parse(scan.cache(ROOT, &KEY), &KEY).expect("a cache can be read back")
 }
 
 fn paths(scan: &Scan) -> Vec<String> {
@@ -227,7 +229,7 @@ proptest! {
             .map(|row| (row.path.to_string(), row.entry.blob)).collect();
         prop_assert_eq!(found, model.into_iter().collect::<Vec<_>>());
         prop_assert_eq!(one.rows(), other.rows());
-        prop_assert_eq!(one.cache(ROOT).len(), other.cache(ROOT).len());
+        prop_assert_eq!(one.cache(ROOT, &KEY).len(), other.cache(ROOT, &KEY).len());
     }
 
     #[test]
@@ -257,7 +259,7 @@ proptest! {
         let again = site.rescan(&saved(&after));
         prop_assert!(again.changes().is_empty() && again.is_settled());
         prop_assert_eq!(again.rows(), after.rows());
-        prop_assert_eq!(again.cache(ROOT).len(), after.cache(ROOT).len());
+        prop_assert_eq!(again.cache(ROOT, &KEY).len(), after.cache(ROOT, &KEY).len());
     }
 }
 
@@ -496,39 +498,79 @@ fn folders_in_which_nothing_happened_are_not_looked_at() {
 #[test]
 fn a_damaged_cache_is_no_cache() {
     let site = Site::new(&[("a/b", "1"), ("a/c.html", "2"), ("d", "3")]);
-    let good = site.scan().cache(ROOT);
+    let good = site.scan().cache(ROOT, &KEY);
     for len in 0..good.len() {
-        assert!(Cache::parse(good[..len].to_vec()).is_none(), "cut at {len}");
+        assert!(
+            Cache::parse(good[..len].to_vec(), &KEY).is_none(),
+            "cut at {len}"
+        );
     }
     for at in 0..good.len() {
         for bit in [1, 0x10, 0x80] {
             let mut bad = good.clone();
             bad[at] ^= bit;
-            assert!(Cache::parse(bad).is_none(), "byte {at}");
+            assert!(Cache::parse(bad, &KEY).is_none(), "byte {at}");
         }
     }
-    assert!(Cache::parse([good, vec![0]].concat()).is_none());
+    assert!(Cache::parse([good, vec![0]].concat(), &KEY).is_none());
+}
+
+/// A cache in which two files changed places, with the root and the sums of its author's choice.
+fn crafted(cache: &[u8], seal: impl Fn(&[u8]) -> [u8; 32]) -> Vec<u8> {
+    let mut bytes = cache.to_vec();
+    let ids = ["1", "2"].map(|content| BlobId::of(content.as_bytes()));
+    let place = |id: &BlobId| {
+        let mut places = bytes.windows(32);
+        places.position(|place| place == id.as_bytes()).unwrap()
+    };
+    let [one, two] = [place(&ids[0]), place(&ids[1])];
+    bytes[one..one + 32].copy_from_slice(ids[1].as_bytes());
+    bytes[two..two + 32].copy_from_slice(ids[0].as_bytes());
+    bytes[72..104].fill(9);
+    let sum = seal(&bytes);
+    bytes[8..40].copy_from_slice(&sum);
+    bytes
+}
+
+#[test]
+fn a_cache_that_another_key_wrote_is_no_cache() {
+    let site = Site::new(&[("a.txt", "1"), ("b.txt", "2")]);
+    let found = site.scan();
+    let good = found.cache(ROOT, &KEY);
+    assert!(Cache::parse(good.clone(), &KEY).is_some());
+    assert!(Cache::parse(good.clone(), &[9; 32]).is_none());
+    let keyed = |bytes: &[u8]| *blake3::keyed_hash(&[9; 32], bytes).as_bytes();
+    let plain = |bytes: &[u8]| *blake3::hash(&bytes[40..]).as_bytes();
+    let old = |_: &[u8]| <[u8; 32]>::try_from(&good[8..40]).unwrap();
+    for bytes in [
+        crafted(&good, keyed),
+        crafted(&good, plain),
+        crafted(&good, old),
+    ] {
+        assert!(Cache::parse(bytes, &KEY).is_none());
+    }
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
-    /// A cache whose sum is right and whose content is not: nothing it says leads out of bounds.
+    /// A cache whose MAC is right and whose content is not: nothing it says leads out of bounds.
     #[test]
     fn a_forged_cache_is_harmless(at: prop::sample::Index, value: u8, wide: bool) {
         let site = Site::new(&[("a/b", "1"), ("a/c.html", "2"), ("d", "3")]);
-        let mut bytes = site.scan().cache(ROOT);
+        let mut bytes = site.scan().cache(ROOT, &KEY);
         let at = 40 + at.index(bytes.len() - 44);
         bytes[at] = value;
         if wide {
             bytes[at + 1..at + 4].fill(value);
         }
-        let sum = blake3::hash(&bytes[40..]);
-        bytes[8..40].copy_from_slice(sum.as_bytes());
-        if let Some(cache) = Cache::parse(bytes) {
+        let mut hasher = blake3::Hasher::new_keyed(&KEY);
+        hasher.update(&bytes[..8]).update(&bytes[40..]);
+        bytes[8..40].copy_from_slice(hasher.finalize().as_bytes());
+        if let Some(cache) = Cache::parse(bytes, &KEY) {
             let found = site.rescan(&cache);
             found.rows();
-            found.cache(ROOT);
+            found.cache(ROOT, &KEY);
         }
     }
 }

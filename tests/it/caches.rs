@@ -1,0 +1,118 @@
+//! What is published is the folder, whatever lies in the cache folder of `pmx`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::world::{Ran, World};
+
+/// Numbers that follow from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn below(&mut self, bound: usize) -> usize {
+        let next = self.0.wrapping_mul(6_364_136_223_846_793_005);
+        self.0 = next.wrapping_add(1);
+        (self.0 >> 33) as usize % bound.max(1)
+    }
+}
+
+fn files(folder: &Path, found: &mut Vec<PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(folder).unwrap().flatten().collect();
+    entries.sort_by_key(fs::DirEntry::path);
+    for entry in entries {
+        if entry.path().is_dir() {
+            files(&entry.path(), found);
+        } else {
+            found.push(entry.path());
+        }
+    }
+}
+
+/// Damages about half of the cache's files: bits, ends, zeros, and files in each other's place.
+fn damage(cache: &Path, dice: &mut Dice) {
+    let mut all = Vec::new();
+    files(cache, &mut all);
+    for path in &all {
+        let mut bytes = fs::read(path).unwrap();
+        match dice.below(8) {
+            0 if !bytes.is_empty() => {
+                for _ in 0..3 {
+                    let at = dice.below(bytes.len());
+                    bytes[at] ^= 1 << dice.below(8);
+                }
+            }
+            1 => bytes.truncate(dice.below(bytes.len())),
+            2 => bytes.fill(0),
+            3 => bytes = fs::read(&all[dice.below(all.len())]).unwrap(),
+            _ => continue,
+        }
+        fs::write(path, bytes).unwrap();
+    }
+}
+
+fn root_of_folder(world: &World) -> String {
+    let ran = world.pmx(&["hash", "site", "--no-cache", "--json"]).ok();
+    ran.at("/root").as_str().unwrap().to_owned()
+}
+
+fn active_root(world: &World) -> String {
+    let args = ["status", "site", "--space", "docs", "--no-cache", "--json"];
+    let ran = world.pmx(&args).ok();
+    ran.at("/active/root").as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_damaged_cache_never_changes_what_is_published() {
+    let world = World::new();
+    let big = (0..2_250_000_u32).flat_map(|at| (at ^ (at >> 9)).to_le_bytes());
+    let big: Vec<u8> = big.collect();
+    world.write_bytes("v.bin", &big);
+    for number in 0..40 {
+        world.write(&[(&format!("p{number}.html"), &format!("page {number}"))]);
+    }
+    world.sync("docs", &[]).ok();
+    let cache = world.temp.path().join("cache");
+    for seed in 1..=10_u64 {
+        let mut dice = Dice(seed * 7_919);
+        damage(&cache, &mut dice);
+        let page = format!("p{}.html", dice.below(40));
+        world.write(&[(&page, &format!("version {seed}"))]);
+        if seed % 3 == 0 {
+            let mut more = big.clone();
+            more.extend_from_slice(&seed.to_le_bytes());
+            world.write_bytes("v.bin", &more);
+        }
+        let ran = world.sync("docs", &[]);
+        assert_eq!(ran.code, 0, "seed {seed}: {ran:?}");
+        let root = root_of_folder(&world);
+        assert_eq!(active_root(&world), root, "seed {seed}");
+        damage(&cache, &mut dice);
+        let again = world.sync("docs", &[]).ok();
+        assert_eq!(again.at("/outcome"), "unchanged", "seed {seed}");
+        assert_eq!(again.at("/root"), root.as_str(), "seed {seed}");
+    }
+}
+
+#[test]
+fn a_runner_without_the_key_reads_every_file_and_still_sends_the_difference() {
+    let world = World::new();
+    let page = |number: u32, text: &str| {
+        let lines = (0..400).map(|line| format!("page {number} line {}\n", line * 7 % 311));
+        [&lines.collect::<String>(), text].concat()
+    };
+    for number in 0..50 {
+        world.write(&[(&format!("p{number}.html"), &page(number, ""))]);
+    }
+    world.sync("docs", &[]).ok();
+    world.write(&[("p7.html", &page(7, "changed"))]);
+    // The folder of the cache is restored, and the home folder is a new one.
+    let elsewhere = world.temp.path().join("elsewhere");
+    let mut command = world.command(&["sync", "site", "--space", "docs", "--json", "-v"]);
+    command.env("HOME", &elsewhere).env_remove("XDG_STATE_HOME");
+    let ran: Ran = command.output().unwrap().into();
+    let ran = ran.ok();
+    assert!(ran.stderr.contains("50 read"), "{ran:?}");
+    assert_eq!(ran.number("/files/modified"), 1);
+    assert!(ran.number("/bytes/sent") < 2_000, "{ran:?}");
+    assert_eq!(active_root(&world), root_of_folder(&world));
+}
