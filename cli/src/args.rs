@@ -6,12 +6,12 @@
 mod bench;
 mod compression;
 mod host;
+mod preview;
 mod stream_token;
 
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
-use pmx_sync::name::AliasName;
 
 use crate::guard::MaxDelete;
 use crate::order::OrderChoice;
@@ -19,6 +19,7 @@ use crate::order::OrderChoice;
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
 pub use host::{HostArgs, ServeArgs};
+pub use preview::PreviewName;
 pub use stream_token::StreamTokenArgs;
 
 /// Publish a folder by its content: only what changed travels, and one commit makes it live.
@@ -305,8 +306,10 @@ pub struct SyncArgs {
     #[arg(long, value_name = "LEVEL", default_value = "auto")]
     pub compression: Compression,
     /// Publish a preview, beside the active deploy: NAME--SPACE.DOMAIN shows it
-    #[arg(long, value_name = "NAME", value_parser = AliasName::parse)]
-    pub preview: Option<AliasName>,
+    ///
+    /// NAME may be a branch: `feature/X` is shown as feature-x.
+    #[arg(long, value_name = "NAME", value_parser = PreviewName::parse)]
+    pub preview: Option<PreviewName>,
     /// Make an older deploy active instead, as `pmx rollback` does
     #[arg(long, value_name = "DEPLOY", hide_short_help = true)]
     #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch", "preview"])]
@@ -409,8 +412,8 @@ pub enum PreviewCommand {
 #[derive(Debug, Args)]
 pub struct PreviewRmArgs {
     /// Name of the preview
-    #[arg(value_name = "NAME", value_parser = AliasName::parse)]
-    pub alias: AliasName,
+    #[arg(value_name = "NAME", value_parser = PreviewName::parse)]
+    pub alias: PreviewName,
     /// Folder whose name is the site's, if no name is given
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
@@ -474,11 +477,27 @@ mod tests {
     }
 
     #[test]
+    fn a_preview_may_be_named_after_a_branch() {
+        let preview = sync("pmx sync --preview Feature/Login_Page")
+            .preview
+            .unwrap();
+        assert_eq!(preview.alias.as_str(), "feature-login-page");
+        assert!(preview.is_changed());
+        assert!(
+            !sync("pmx sync --preview pr-7")
+                .preview
+                .unwrap()
+                .is_changed()
+        );
+    }
+
+    #[test]
     fn contradictions_are_usage_errors() {
         for line in [
             "pmx sync --dry-run --watch",
             "pmx sync a --rollback 3",
             "pmx sync --preview 12",
+            "pmx sync --preview ///",
             "pmx sync --preview a --rollback 3",
             "pmx sync --compression 20",
             "pmx sync --compression 0",

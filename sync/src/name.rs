@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
+use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::char::is_combining_mark;
 
 use crate::code::Code;
+use crate::hash::Hash;
 use crate::limits::{ALIAS_NAME_BYTES_MAX, SPACE_NAME_BYTES_MAX};
 
 /// The name of a space: a lower-case DNS label of at most [`SPACE_NAME_BYTES_MAX`] bytes.
@@ -52,10 +55,44 @@ impl AliasName {
         Ok(Self(text.into()))
     }
 
+    /// The name for a branch, or for any text: `Feature/Login_Page` is `feature-login-page`. A name
+    /// that has to be cut ends with digits of the text's hash, so that two long branches differ.
+    pub fn slug(text: &str) -> Result<Self, InvalidName> {
+        let label = label_of(text);
+        if label.is_empty() {
+            refuse(Some(NameFault::NoLetters), text)?;
+        }
+        if label.len() <= ALIAS_NAME_BYTES_MAX {
+            return Self::parse(&label);
+        }
+        let hash = Hash::of(text.as_bytes()).to_hex();
+        let room = ALIAS_NAME_BYTES_MAX - SLUG_DIGITS - 1;
+        let cut = label[..room].trim_end_matches('-');
+        Self::parse(&format!("{cut}-{}", &hash[..SLUG_DIGITS]))
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Digits of a hash at the end of a name that was cut.
+const SLUG_DIGITS: usize = 8;
+
+/// Letters and digits of a text, accents dropped, with a hyphen for all between them.
+fn label_of(text: &str) -> String {
+    let mut label = String::new();
+    let chars = text.nfkd().filter(|&char| !is_combining_mark(char));
+    for char in chars.flat_map(char::to_lowercase) {
+        match char {
+            'a'..='z' | '0'..='9' => label.push(char),
+            _ if label.is_empty() || label.ends_with('-') => {}
+            _ => label.push('-'),
+        }
+    }
+    label.truncate(label.trim_end_matches('-').len());
+    label
 }
 
 macro_rules! as_text {
@@ -186,6 +223,9 @@ pub enum NameFault {
     /// There is nothing.
     #[error("it is empty")]
     Empty,
+    /// No letter or digit that a label can have.
+    #[error("it has no letter a-z and no digit; choose another name, such as preview-1")]
+    NoLetters,
     /// It is longer than its kind allows.
     #[error("it is longer than {bytes_max} bytes")]
     TooLong {
@@ -253,6 +293,36 @@ mod tests {
             assert_eq!(space(name), Err(Code::NameReserved), "{name}");
         }
         assert_eq!(alias("xn"), Err(Code::NameReserved));
+    }
+
+    #[test]
+    fn slug_makes_a_name_of_a_branch() {
+        let slug = |text: &str| AliasName::slug(text).map(|name| name.as_str().to_owned());
+        for (text, expected) in [
+            ("pr-7", "pr-7"),
+            ("feature/X", "feature-x"),
+            ("Feature/Login_Page", "feature-login-page"),
+            ("refs/heads/a--b", "refs-heads-a-b"),
+            ("-x-", "x"),
+            ("\u{dc}bung caf\u{e9}", "ubung-cafe"),
+            (&"x".repeat(37), &"x".repeat(37)),
+        ] {
+            assert_eq!(slug(text).as_deref(), Ok(expected), "{text}");
+        }
+        let (one, two) = (
+            slug(&"a/".repeat(40)).unwrap(),
+            slug(&"a/".repeat(41)).unwrap(),
+        );
+        assert!(
+            one.len() <= ALIAS_NAME_BYTES_MAX && one.starts_with("a-a-"),
+            "{one}"
+        );
+        assert_ne!(one, two);
+        for text in ["", "///", "\u{65e5}\u{672c}", "12", "xn"] {
+            assert!(slug(text).is_err(), "{text}");
+        }
+        let text = AliasName::slug("/").unwrap_err().to_string();
+        assert!(text.contains("such as preview-1"), "{text}");
     }
 
     #[test]

@@ -4,10 +4,12 @@
 //! each with one finished body.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pmx_sync::code::Code;
 use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::pack::wire::PackBuilder;
 
@@ -39,7 +41,9 @@ pub(super) fn each<J: Sync>(
             let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) else {
                 return;
             };
-            if let Err(failure) = work(job) {
+            // A panic ends the upload as an error: other threads may be waiting for this one.
+            let done = catch_unwind(AssertUnwindSafe(|| work(job)));
+            if let Err(failure) = done.unwrap_or_else(|panic| Err(panicked(&*panic))) {
                 lock(&failed).get_or_insert(failure);
             }
         }
@@ -52,6 +56,17 @@ pub(super) fn each<J: Sync>(
     });
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
     failed.map_or(Ok(()), Err)
+}
+
+fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
+    let text = panic.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    let why = text.unwrap_or("it gives no reason");
+    Failure::new(
+        Code::Local,
+        format!("a thread of the upload panicked: {why}"),
+    )
+    .with_hint("This is a fault of pmx: report it. What was uploaded stays.")
 }
 
 /// How hard to compress, as far as that follows from how fast the line is, and from how many cores
@@ -139,11 +154,28 @@ impl Desk {
             .returned
             .wait_while(lock(&self.free), |free| free.is_empty());
         let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
-        let mut place = taken.unwrap_or_default();
-        let result = work(&mut place);
-        lock(&self.free).push(place);
-        self.returned.notify_one();
-        result
+        let mut lent = Lent {
+            desk: self,
+            place: taken.unwrap_or_default(),
+        };
+        work(&mut lent.place)
+    }
+}
+
+/// A place in use. It returns to the desk however the work ends.
+struct Lent<'a> {
+    desk: &'a Desk,
+    place: Place,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        let place = std::mem::take(&mut self.place);
+        // What a panic leaves behind is not used again.
+        let is_sound = !std::thread::panicking();
+        let place = if is_sound { place } else { Place::default() };
+        lock(&self.desk.free).push(place);
+        self.desk.returned.notify_one();
     }
 }
 
@@ -154,6 +186,24 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_in_a_job_is_an_error_and_never_a_hang() {
+        let desk = Desk::new();
+        // More panics than there are places: a place that is lost would stop the others.
+        let jobs: Vec<u32> = (0..50).collect();
+        for _ in 0..4 {
+            let failure = each(&jobs, |job| {
+                desk.with(|_| assert!(job % 2 == 1, "job {job} is even"));
+                Ok(())
+            });
+            let failure = failure.unwrap_err();
+            assert_eq!(failure.code, Code::Local);
+            assert!(failure.message.contains("is even"), "{failure}");
+        }
+        assert_eq!(lock(&desk.free).len(), builders());
+        each(&jobs, |_| desk.with(|_| Ok(()))).unwrap();
+    }
 
     #[test]
     fn only_a_body_of_some_size_tells_that_the_line_is_slow() {

@@ -14,6 +14,7 @@ pub(super) fn run(command: PreviewCommand, context: &Context<'_>) -> Result<Ende
 
 fn remove(args: PreviewRmArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let PreviewRmArgs { alias, dir, site } = args;
+    let alias = alias.alias;
     let folder = context
         .layers
         .folder_at(dir.as_deref(), &ScanArgs::default())?;

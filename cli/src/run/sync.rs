@@ -37,8 +37,14 @@ pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failur
         folder = folder.absolute();
     }
     let site = context.site(&args.site, &folder.dir)?;
+    if let Some(preview) = args.preview.as_ref().filter(|it| it.is_changed()) {
+        let (asked, alias) = (&preview.asked, &preview.alias);
+        context
+            .ui
+            .note(format!("the preview of {asked} is named {alias}"));
+    }
     let terms = Terms {
-        alias: args.preview,
+        alias: args.preview.map(|preview| preview.alias),
         mode: if args.dry_run {
             Mode::Dry
         } else {

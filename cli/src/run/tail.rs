@@ -3,6 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
+use pmx_sync::code::Code;
 use pmx_sync::live::Message;
 use pmx_sync::stream::Offset;
 
@@ -68,7 +69,10 @@ fn print(
                 }
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => break,
+            Err(RecvTimeoutError::Disconnected) => {
+                let why = "the thread that waits for deploys ended without a reason";
+                return Err(Failure::new(Code::Local, why));
+            }
         }
     }
     context.interrupt.check()?;

@@ -2,7 +2,8 @@
 //!
 //! `roots.json` is `{"roots": {"<slug>": {"routes": …, "manifest": …}}}`; each root's folder has a
 //! `manifest.json`, `{"files": {"<path>": {"hash": …}}}`. A single root is served at `/`, several
-//! at `/<slug>/`. The two files themselves are not published. A manifest that names files which
+//! at `/<slug>/`. Both may be named by a path, or by the hash of a file in the root's folder, as the
+//! first releases of PathMX do. `roots.json` and the manifests are not published. A manifest that names files which
 //! the folder lacks is the mark of a build that was interrupted, and nothing of it is published.
 
 use std::collections::BTreeMap;
@@ -12,7 +13,9 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::hash::Hash;
 use crate::path::{SitePath, segment_fault};
+use crate::text;
 
 use super::error::{Problem, shown};
 
@@ -24,6 +27,9 @@ const ROOTS: &str = "roots.json";
 
 /// Bytes of a JSON file of the build output: two million paths of a hundred bytes.
 const JSON_BYTES_MAX: u64 = 512 * 1024 * 1024;
+
+/// Files of a root's folder that are hashed to find one by its hash.
+const LOOKED_AT_MAX: usize = 1_000;
 
 /// Missing files that an error names.
 const NAMED_MAX: usize = 5;
@@ -49,6 +55,8 @@ struct Roots {
 #[derive(Deserialize)]
 struct RootEntry {
     #[serde(default)]
+    routes: serde_json::Value,
+    #[serde(default)]
     manifest: serde_json::Value,
 }
 
@@ -71,8 +79,8 @@ pub(super) fn mounts(folder: &Path) -> Result<Vec<Mount>, Problem> {
         Err(error) if named => return Err(incomplete(format!("can't be read: {error}"))),
         Err(_) => return Ok(vec![whole()]),
     };
-    match serde_json::from_slice::<Roots>(&bytes) {
-        Ok(roots) => mounts_of(&roots),
+    match serde_json::from_slice::<Roots>(text::without_mark(&bytes)) {
+        Ok(roots) => mounts_of(&roots, folder),
         Err(error) if named => Err(incomplete(format!("can't be understood: {error}"))),
         // A site may have a file of that name.
         Err(_) => Ok(vec![whole()]),
@@ -88,7 +96,7 @@ fn whole() -> Mount {
     }
 }
 
-fn mounts_of(roots: &Roots) -> Result<Vec<Mount>, Problem> {
+fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, Problem> {
     if roots.roots.is_empty() {
         return Err(Problem::BuildIncomplete {
             path: ROOTS.to_owned(),
@@ -104,9 +112,17 @@ fn mounts_of(roots: &Roots) -> Result<Vec<Mount>, Problem> {
             });
         }
         let manifest = match &root.manifest {
-            serde_json::Value::String(path) => path.trim_start_matches("./").to_owned(),
+            serde_json::Value::String(text) => match ContentHash::parse(text) {
+                Some(hash) => hash.manifest(&top.join(slug), slug)?,
+                None => text.trim_start_matches("./").to_owned(),
+            },
             _ => format!("{slug}/manifest.json"),
         };
+        if let serde_json::Value::String(text) = &root.routes
+            && let Some(hash) = ContentHash::parse(text)
+        {
+            hash.routes(&top.join(slug), slug, &top.join(&manifest))?;
+        }
         let manifest = SitePath::parse(&manifest).map_err(|invalid| Problem::BuildIncomplete {
             path: ROOTS.to_owned(),
             fault: format!("names a manifest that is none: {invalid}"),
@@ -123,6 +139,73 @@ fn mounts_of(roots: &Roots) -> Result<Vec<Mount>, Problem> {
         })
     });
     mounts.collect()
+}
+
+/// A hash in place of a path: BLAKE3 or SHA-256 of a file of the root's folder.
+struct ContentHash<'a>(&'a str);
+
+impl<'a> ContentHash<'a> {
+    /// 64 hexadecimal digits, perhaps behind the name of the function, are a hash; no path of a
+    /// build looks so.
+    fn parse(text: &'a str) -> Option<Self> {
+        let digits = text
+            .rsplit_once([':', '-'])
+            .map_or(text, |(_, digits)| digits);
+        let is_hash = digits.len() == 64 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        is_hash.then_some(Self(digits))
+    }
+
+    /// The path of the manifest with this hash, below the top.
+    fn manifest(&self, folder: &Path, slug: &str) -> Result<String, Problem> {
+        match self.file_in(folder, "manifest.json") {
+            Some(name) => Ok(format!("{slug}/{name}")),
+            None => Err(self.missing(slug, "manifest")),
+        }
+    }
+
+    /// Checks that a file has this hash, or that the manifest knows one.
+    fn routes(&self, folder: &Path, slug: &str, manifest: &Path) -> Result<(), Problem> {
+        let is_named = || {
+            let bytes = read(manifest).unwrap_or_default();
+            let mut places = bytes.windows(self.0.len());
+            places.any(|place| place.eq_ignore_ascii_case(self.0.as_bytes()))
+        };
+        if self.file_in(folder, "routes.json").is_some() || is_named() {
+            return Ok(());
+        }
+        Err(self.missing(slug, "routes"))
+    }
+
+    fn missing(&self, slug: &str, what: &str) -> Problem {
+        Problem::BuildIncomplete {
+            path: ROOTS.to_owned(),
+            fault: format!(
+                "names the {what} of \"{}\" by the hash {}, which no file in its folder has",
+                shown(slug),
+                self.0
+            ),
+        }
+    }
+
+    /// The file of a folder that has this hash; the likely one is looked at first.
+    #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
+    fn file_in(&self, folder: &Path, likely: &str) -> Option<String> {
+        let others = std::fs::read_dir(folder).into_iter().flatten().flatten();
+        let others = others.filter_map(|entry| entry.file_name().into_string().ok());
+        let mut names = [likely.to_owned()]
+            .into_iter()
+            .chain(others.take(LOOKED_AT_MAX));
+        names.find(|name| read(&folder.join(name)).is_ok_and(|bytes| self.is_of(&bytes)))
+    }
+
+    fn is_of(&self, bytes: &[u8]) -> bool {
+        use sha2::{Digest, Sha256};
+        let sha256 = data_encoding::HEXLOWER.encode(&Sha256::digest(bytes));
+        let blake3 = Hash::of(bytes).to_hex();
+        [blake3, sha256]
+            .iter()
+            .any(|hash| hash.eq_ignore_ascii_case(self.0))
+    }
 }
 
 /// The bytes of the manifests of all mounts, in order.
@@ -150,7 +233,7 @@ pub(super) fn check(
         path: shown(path),
         fault,
     };
-    let manifest: FileManifest = serde_json::from_slice(manifest)
+    let manifest: FileManifest = serde_json::from_slice(text::without_mark(manifest))
         .map_err(|error| incomplete(format!("can't be understood: {error}")))?;
     let folder = top.join(&mount.folder);
     let is_there = |file: &str| {

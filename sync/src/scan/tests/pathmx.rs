@@ -133,3 +133,53 @@ fn builds_that_are_not_whole_are_refused() {
     let site = Site::new(&[("roots.json", "[]"), ("a", "1")]);
     assert_eq!(paths(&site.scan()), ["a", "roots.json"]);
 }
+
+#[test]
+fn roots_may_name_manifests_and_routes_by_their_hashes() {
+    use sha2::{Digest, Sha256};
+    let manifest = r#"{"files": {"index.html": {"hash": "x"}}}"#;
+    let routes = r#"{"/": "index.html"}"#;
+    let blake3 = |text: &str| crate::hash::Hash::of(text.as_bytes()).to_hex();
+    let sha256 = |text: &str| data_encoding::HEXLOWER.encode(&Sha256::digest(text));
+    let build = |manifest_hash: &str, routes_hash: &str| {
+        let roots = format!(
+            "\u{feff}{{\"roots\":{{\"docs\":{{\"routes\":\"{routes_hash}\",\"manifest\":\"{manifest_hash}\"}}}}}}"
+        );
+        pathmx(&[
+            ("roots.json", &roots),
+            ("docs/manifest.json", manifest),
+            ("docs/routes.json", routes),
+            ("docs/index.html", "1"),
+        ])
+    };
+    for (manifest_hash, routes_hash) in [
+        (blake3(manifest), blake3(routes)),
+        (sha256(manifest), sha256(routes)),
+        (
+            format!("sha256:{}", sha256(manifest)),
+            format!("blake3-{}", blake3(routes)),
+        ),
+        ("docs/manifest.json".into(), "docs/routes.json".into()),
+    ] {
+        let site = build(&manifest_hash, &routes_hash);
+        let found = scan_pathmx(&site, None).unwrap();
+        assert_eq!(
+            paths(&found),
+            ["index.html", "routes.json"],
+            "{manifest_hash}"
+        );
+        // The name of the folder does not matter.
+        fs::rename(site.path(".pathmx"), site.path("out")).unwrap();
+        let moved = scan(&site.path("out"), &Options::default(), None, &(), later());
+        assert_eq!(paths(&moved.unwrap()), ["index.html", "routes.json"]);
+    }
+    let unknown = "ab".repeat(32);
+    for (manifest_hash, routes_hash) in [
+        (unknown.clone(), blake3(routes)),
+        (blake3(manifest), unknown.clone()),
+    ] {
+        let error = scan_pathmx(&build(&manifest_hash, &routes_hash), None).unwrap_err();
+        assert_eq!(error.code(), Code::BuildIncomplete);
+        assert!(error.to_string().contains(&unknown), "{error}");
+    }
+}

@@ -1,0 +1,26 @@
+//! Names of previews: slugs of the words on the command line.
+
+use pmx_sync::name::{AliasName, InvalidName};
+
+/// The name of a preview, as a slug of what was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewName {
+    /// The name.
+    pub alias: AliasName,
+    /// The words of the command line.
+    pub asked: String,
+}
+
+impl PreviewName {
+    pub(super) fn parse(text: &str) -> Result<Self, InvalidName> {
+        Ok(Self {
+            alias: AliasName::slug(text)?,
+            asked: text.to_owned(),
+        })
+    }
+
+    /// Whether the name is another than what was asked for.
+    pub fn is_changed(&self) -> bool {
+        self.alias.as_str() != self.asked
+    }
+}
