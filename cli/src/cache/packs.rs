@@ -2,8 +2,8 @@
 //!
 //! By the time a site is published again its old files are overwritten, so the bytes that packs
 //! refer to are kept here: wire packs without a prefix, each a file, and an index of their blobs.
-//! A pack is named by the hash of its file, and each blob is hashed when it is lent, so a wrong file
-//! can only make a publish larger, never wrong.
+//! A pack is named by the hash of its file, and each blob is hashed when it is lent, so a wrong
+//! file can only make a publish larger, never wrong.
 //!
 //! ```text
 //! index = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows), pack*

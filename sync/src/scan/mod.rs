@@ -448,7 +448,7 @@ impl Job<'_> {
             trees,
             cache: cache.cloned(),
             binding,
-            checked: summed(&manifests),
+            checked: pathmx::summed(&manifests),
             started: nanoseconds(self.now),
             changes,
             left_out,
@@ -542,17 +542,6 @@ fn check_build(scan: &Scan, manifests: &[Vec<u8>]) -> Result<(), ScanError> {
         })?;
     }
     Ok(())
-}
-
-fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
-    if manifests.is_empty() {
-        return [0; 32];
-    }
-    let mut hasher = blake3::Hasher::new();
-    for manifest in manifests {
-        hasher.update(blake3::hash(manifest).as_bytes());
-    }
-    *hasher.finalize().as_bytes()
 }
 
 fn prefix(slug: &str) -> String {

@@ -2,9 +2,10 @@
 //!
 //! `roots.json` is `{"roots": {"<slug>": {"routes": …, "manifest": …}}}`; each root's folder has a
 //! `manifest.json`, `{"files": {"<path>": {"hash": …}}}`. A single root is served at `/`, several
-//! at `/<slug>/`. Both may be named by a path, or by the hash of a file in the root's folder, as the
-//! first releases of PathMX do. `roots.json` and the manifests are not published. A manifest that names files which
-//! the folder lacks is the mark of a build that was interrupted, and nothing of it is published.
+//! at `/<slug>/`. Routes and manifests may be named by a path, or by the hash of a file in the
+//! root's folder, as the first releases of PathMX do. `roots.json` and the manifests are not
+//! published. A manifest that names files which the folder lacks is the mark of a build that was
+//! interrupted, and nothing of it is published.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -218,6 +219,18 @@ pub(super) fn manifests(top: &Path, mounts: &[Mount]) -> Result<Vec<Vec<u8>>, Pr
         })
     });
     bytes.collect()
+}
+
+/// One hash of all manifests; zeros if there are none.
+pub(super) fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
+    if manifests.is_empty() {
+        return [0; 32];
+    }
+    let mut hasher = blake3::Hasher::new();
+    for manifest in manifests {
+        hasher.update(blake3::hash(manifest).as_bytes());
+    }
+    *hasher.finalize().as_bytes()
 }
 
 /// Checks that all files that a mount's manifest names are there. `published` tells which of its
