@@ -105,6 +105,7 @@ impl Environment {
             branch: one(CI_BRANCHES),
             author: one(CI_AUTHORS),
             live: false,
+            events: false,
         }
     }
 

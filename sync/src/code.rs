@@ -237,6 +237,12 @@ codes! {
     EventsGone "E_EVENTS_GONE" Other 410 false
         "Load the page again, and read on from the offset it comes with."
         "The deploy that the offset stands for is no longer kept, so nobody knows what changed since."
+    EventsClosed "E_EVENTS_CLOSED" Auth 403 false
+        "Send the publish secret as a bearer token, or publish the site with --live."
+        "The list of what changed names every path of the site. It is for holders of the publish secret, and for sites that opted in: published with --live, a PathMX build, a preview, or on a server with LIVE=all."
+    SpaceBusy "E_SPACE_BUSY" Other 503 true
+        "Wait a second, then try again."
+        "Anonymous clients asked too much about this site that only its ledger can answer: unknown deploy numbers, pages of its events, differences of deploys. Pages of the site itself are not affected."
     Origin "E_ORIGIN" Auth 403 false
         "Ask from a page of the site itself. A server in local mode admits other pages that STREAM_ORIGINS lists."
         "A page of another site asked for the events of this one, or asked a server in local mode for anything."

@@ -13,6 +13,9 @@ use thiserror::Error;
 /// The context of manifest node ids.
 pub(crate) const NODE_CONTEXT: &str = "pmx-sync 2026-11 manifest node v1";
 
+/// The context of the key that signs deploy tokens, derived from the publish secret.
+pub(crate) const DEPLOY_TOKEN_CONTEXT: &str = "pmx-sync 2026-11 deploy token v1";
+
 /// The key that decides where manifest nodes end: any fixed value, the same on every machine.
 pub(crate) const BOUNDARY_KEY: &[u8; blake3::KEY_LEN] = b"pmx-sync manifest boundary   v1.";
 
@@ -47,6 +50,11 @@ impl Hash {
                 .finalize()
                 .as_bytes(),
         )
+    }
+
+    /// The keyed BLAKE3 of `bytes`: a MAC.
+    pub fn keyed(key: &Self, bytes: &[u8]) -> Self {
+        Self(*blake3::keyed_hash(&key.0, bytes).as_bytes())
     }
 
     /// Reads 64 lower-case hexadecimal digits; anything else is refused.

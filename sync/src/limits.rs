@@ -215,6 +215,20 @@ pub const DICTIONARY_ID_BYTES_MAX: usize = 1024;
 /// Deploys before the active one whose assets still resolve.
 pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 
+/// Deploy tokens read from one request: a client has one, and each takes a hash.
+pub const CLAIMS_READ_MAX: usize = 16;
+
+/// Anonymous questions that a process or isolate asks a space in a second, once it has asked
+/// `QUESTIONS_BURST`: about a hundredth of what a space's single writer answers.
+pub const QUESTIONS_PER_SECOND: u64 = 40;
+
+/// Anonymous questions to a space at once; see `QUESTIONS_PER_SECOND`.
+pub const QUESTIONS_BURST: u64 = 40;
+
+/// Spaces whose questions are counted at once, at about a hundred bytes each. A space that is
+/// forgotten gets a full budget.
+pub const QUESTION_BUCKETS_MAX: usize = 4_096;
+
 /// ETags read from one If-None-Match list.
 pub const ETAGS_MAX: usize = 64;
 

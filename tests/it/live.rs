@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Host, World, on_both_hosts, started_on_both_hosts};
+use crate::world::{Answer, Host, World, eventually, on_both_hosts, started_on_both_hosts};
 use socket::{Events, Socket};
 
 on_both_hosts!(
@@ -24,6 +24,8 @@ on_both_hosts!(
     a_page_says_where_its_reader_stands,
     a_page_that_wants_it_gets_the_script,
     tail_prints_what_happens,
+    lists_of_paths_are_for_holders_and_sites_that_opt_in,
+    silent_socket_gets_raw_events_where_the_site_opted_in,
 );
 
 mod lagging {
@@ -64,12 +66,24 @@ fn deploys(messages: &Value) -> Vec<u64> {
         .collect()
 }
 
+/// Reads a site's events with the server's token.
+pub(crate) fn events(world: &World, site: &str, query: &str) -> Answer {
+    let (path, token) = (format!("/_events?{query}"), world.token());
+    world.request("GET", site, &path, &[("authorization", &token)], b"")
+}
+
+/// The token of a channel's newest deploy, as the space tells it to a reader of its events.
+pub(crate) fn deploy_token(world: &World, site: &str) -> String {
+    let answer = events(world, site, "offset=now");
+    answer.header("x-pmx-know").expect("a token").to_owned()
+}
+
 /// Waits for one answer, on a thread of its own.
 fn poll(world: &World, query: &str) -> thread::JoinHandle<Answer> {
-    let port = world.server.port;
+    let (port, token) = (world.server.port, world.token());
     let head = format!(
         "GET /_events?live=long-poll&{query} HTTP/1.1\r\nHost: docs.localhost:{port}\r\n\
-         Connection: close\r\n\r\n"
+         Authorization: {token}\r\nConnection: close\r\n\r\n"
     );
     thread::spawn(move || crate::world::raw(port, head.as_bytes(), false))
 }
@@ -122,7 +136,7 @@ fn an_absence_is_one_net_difference(world: World) {
     edit(&world, "a.html", "2");
     edit(&world, "style.css", "p { color: red }");
     edit(&world, "a.html", "<body>a</body>");
-    let net = |offset: &str| world.get("docs", &format!("/_events?offset={offset}&compact=1"));
+    let net = |offset: &str| events(&world, "docs", &format!("offset={offset}&compact=1"));
     let answer = net(&at(1));
     assert_eq!(answer.header("stream-next-offset"), Some(&*at(4)));
     let messages = answer.json();
@@ -139,18 +153,19 @@ fn an_absence_is_one_net_difference(world: World) {
     let waited = poll(&world, &format!("offset={}&compact=1", at(1)));
     assert_eq!(deploys(&waited.join().unwrap().json()), [4]);
     let query = format!("offset={}&compact=1", at(1));
-    let mut events = Events::open(&world, "docs", &query, "");
-    let (messages, id) = events.next();
+    let mut stream = Events::open(&world, "docs", &query, "");
+    let (messages, id) = stream.next();
     assert_eq!((messages.len(), &*id), (1, &*at(4)));
     edit(&world, "a.html", "5");
-    assert_eq!(deploys(&Value::Array(events.next().0)), [5]);
+    assert_eq!(deploys(&Value::Array(stream.next().0)), [5]);
 }
 
 fn a_socket_hears_what_concerns_it(world: World) {
     site(&world);
     let wish = r#"{"page":"/a","uses":["/style.css"],"offset":"now"}"#;
     let (mut page, first) = Socket::listen(&world, "docs", wish);
-    let place = json!({"offset": at(1), "deploy": 1, "events": []});
+    let know = deploy_token(&world, "docs");
+    let place = json!({"offset": at(1), "deploy": 1, "events": [], "know": know});
     assert_eq!(first, place);
     let (mut folder, _) = Socket::listen(&world, "docs", r#"{"page":"/b/"}"#);
     let (mut all, _) = Socket::listen(&world, "docs", r#"{"all":true}"#);
@@ -332,20 +347,41 @@ fn who_knows_of_a_deploy_never_gets_an_older_one(host: Host) {
         (&*late.text(), late.header("x-pmx-deploy")),
         ("<body>a</body>", Some("1"))
     );
+    // A claim that the server did not make is worth nothing, and holds up none that it made.
+    let first = late.header("x-pmx-know").unwrap().to_owned();
+    let forged = first.replacen('1', "2", 1);
+    let plain = "_pmx_deploy=2".to_owned();
+    for number in 0..60 {
+        let claim = match number % 4 {
+            0 => ("x-pmx-know", "2"),
+            1 => ("x-pmx-know", "9007199254740991"),
+            2 => ("cookie", &*plain),
+            _ => ("x-pmx-know", &*forged),
+        };
+        let page = world.request("GET", "docs", "/a", &[claim], b"");
+        assert_eq!(page.header("x-pmx-deploy"), Some("1"), "{claim:?}");
+    }
+    let token = deploy_token(&world, "docs");
+    let cookie = format!("a=b; _pmx_deploy={token}");
     for known in [
-        ("x-pmx-know", "2"),
-        ("cookie", "a=b; _pmx_deploy=2"),
-        ("x-pmx-know", "9"),
+        ("x-pmx-know", &*token),
+        ("x-pmx-min-deploy", &token),
+        ("cookie", &cookie),
     ] {
         let page = world.request("GET", "docs", "/a", &[known], b"");
         assert_eq!(
             (&*page.text(), page.header("x-pmx-deploy")),
             ("2", Some("2"))
         );
+        assert_eq!(page.header("x-pmx-know"), Some(&*token));
     }
-    // A rollback is a newer deploy too.
-    world.pmx(&["rollback", "1", "--space", "docs"]).ok();
-    let page = world.request("GET", "docs", "/a", &[("x-pmx-know", "3")], b"");
+    // A rollback is a newer deploy too. A socket's frame has the token as well.
+    let (_socket, frame) = {
+        world.pmx(&["rollback", "1", "--space", "docs"]).ok();
+        Socket::listen(&world, "docs", r#"{"page":"/a"}"#)
+    };
+    let token = frame["know"].as_str().unwrap();
+    let page = world.request("GET", "docs", "/a", &[("x-pmx-know", token)], b"");
     assert_eq!(
         (&*page.text(), page.header("x-pmx-deploy")),
         ("<body>a</body>", Some("3"))
@@ -380,6 +416,87 @@ fn tail_prints_what_happens(world: World) {
     tail.wait().unwrap();
 }
 
+fn lists_of_paths_are_for_holders_and_sites_that_opt_in(world: World) {
+    let port = world.server.port;
+    let visitor = |site: &str, query: &str| world.get(site, &format!("/_events?{query}"));
+    site(&world);
+    for query in [
+        "offset=-1",
+        "offset=now",
+        "offset=-1&compact=1",
+        "offset=-1&live=long-poll",
+        "offset=-1&live=sse",
+    ] {
+        let answer = visitor("docs", query);
+        assert_eq!(answer.status, 403, "{query}: {answer:?}");
+        assert_eq!(answer.json()["code"], "E_EVENTS_CLOSED", "{query}");
+        assert!(!answer.text().contains("style.css"));
+        assert_eq!(visitor("nobody", query).status, 404, "{query}");
+    }
+    assert_eq!(deploys(&events(&world, "docs", "offset=-1").json()), [1]);
+    // A visitor's page gets events of what it names, and never a list.
+    let mut page = Socket::open(port, "docs", None).unwrap();
+    page.say(r#"{"page":"/a"}"#);
+    assert_eq!(page.frame()["deploy"], 1);
+    let mut all = Socket::open(port, "docs", None).unwrap();
+    all.say(r#"{"all":true}"#);
+    assert_eq!(all.text(), Err(4403));
+    edit(&world, "a.html", "2");
+    assert_eq!(page.frame()["events"][0]["paths"], json!(["/a"]));
+    // Previews are open, and so is a site that is published with --live, until it is not.
+    world.sync("docs", &["--preview", "pr-7"]).ok();
+    assert_eq!(visitor("pr-7--docs", "offset=-1").status, 200);
+    world.write(&[("a.html", "3")]);
+    world.sync("docs", &["--live"]).ok();
+    eventually("the site is open", || {
+        visitor("docs", "offset=-1").status == 200
+    });
+    let mut all = Socket::open(port, "docs", None).unwrap();
+    all.say(r#"{"all":true}"#);
+    assert_eq!(all.frame()["deploy"], 4);
+    edit(&world, "a.html", "4");
+    assert_eq!(all.text(), Err(4403), "the site is closed again");
+    eventually("the site is closed", || {
+        visitor("docs", "offset=-1").status == 403
+    });
+}
+
+fn silent_socket_gets_raw_events_where_the_site_opted_in(world: World) {
+    let port = world.server.port;
+    site(&world);
+    let mut closed = Socket::silent(port, "docs").unwrap();
+    world.sync("open", &["--live"]).ok();
+    let mut silent = Socket::silent(port, "open").unwrap();
+    let mut old_tab = Socket::silent(port, "docs").unwrap();
+    old_tab.say(&format!(r#"{{"page":"/a","offset":"{}"}}"#, at(1)));
+    assert_eq!(old_tab.frame()["deploy"], 1);
+    world.write(&[("a.html", "2"), ("style.css", "p { color: red }")]);
+    world.sync("open", &["--live"]).ok();
+    let raw = json!({"type": "artifacts-changed", "paths": ["/a", "/style.css"]});
+    assert_eq!(silent.frame(), raw);
+    world.sync("docs", &[]).ok();
+    assert_eq!(old_tab.frame()["events"][0]["paths"], json!(["/a"]));
+    assert!(closed.is_silent());
+}
+
+/// A PathMX build has a client of its own, which reads all events of its site.
+#[test]
+fn a_pathmx_build_opts_in() {
+    let world = World::with_settings(Host::Embedded, &[]);
+    world.write(&[
+        (
+            "roots.json",
+            r#"{"roots":{"r":{"manifest":"manifest.json"}}}"#,
+        ),
+        ("manifest.json", r#"{"files":{}}"#),
+        ("index.html", "<body>home</body>"),
+    ]);
+    world.sync("docs", &[]).ok();
+    let answer = world.get("docs", "/_events?offset=-1");
+    assert_eq!(answer.status, 200, "{answer:?}");
+    assert_eq!(world.get("docs", "/").text(), "<body>home</body>");
+}
+
 /// Nothing deletes deploys yet; whoever stands at one that is gone is told so.
 #[test]
 fn what_was_missed_behind_a_deploy_that_is_gone_cannot_be_told() {
@@ -392,7 +509,7 @@ fn what_was_missed_behind_a_deploy_that_is_gone_cannot_be_told() {
         ledger.execute("DELETE FROM deploy WHERE number = 1", []),
         Ok(1)
     );
-    let net = |offset| world.get("docs", &format!("/_events?offset={offset}&compact=1"));
+    let net = |offset| events(&world, "docs", &format!("offset={offset}&compact=1"));
     let answer = net(at(1));
     assert_eq!(answer.status, 410, "{answer:?}");
     assert_eq!(answer.json()["code"], "E_EVENTS_GONE");

@@ -4,8 +4,8 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::live::at;
 use crate::live::socket::{Events, Socket};
+use crate::live::{at, deploy_token, events};
 use crate::world::{Host, World, eventually, on_both_hosts, raw, started_on_both_hosts};
 
 on_both_hosts!(
@@ -237,6 +237,7 @@ fn a_preview_is_taken_away(world: World) {
     preview(&world, "2");
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
     let (mut page, _) = Socket::listen(&world, "pr-7--docs", r#"{"all":true}"#);
+    let token = deploy_token(&world, "pr-7--docs");
     let remove = || {
         let args = ["preview", "rm", "pr-7", "--space", "docs", "--json"];
         world.pmx(&args).ok().at("/deploy")
@@ -244,7 +245,7 @@ fn a_preview_is_taken_away(world: World) {
     assert_eq!(remove(), json!(2));
     assert_eq!(page.text(), Err(4404));
     for path in ["/a", "/_events?offset=-1"] {
-        let known = [("x-pmx-know", "2")];
+        let known = [("x-pmx-know", &*token)];
         assert_eq!(world.get("pr-7--docs", path).status, 404);
         assert_eq!(
             world.request("GET", "pr-7--docs", path, &known, b"").status,
@@ -270,10 +271,10 @@ fn a_preview_is_taken_away(world: World) {
 
 /// Waits for one answer, on a thread of its own.
 fn poll(world: &World, site: &str, offset: u64) -> std::thread::JoinHandle<Value> {
-    let port = world.server.port;
+    let (port, token) = (world.server.port, world.token());
     let head = format!(
         "GET /_events?live=long-poll&offset={} HTTP/1.1\r\nHost: {site}.localhost:{port}\r\n\
-         Connection: close\r\n\r\n",
+         Authorization: {token}\r\nConnection: close\r\n\r\n",
         at(offset)
     );
     std::thread::spawn(move || raw(port, head.as_bytes(), false).json())
@@ -292,12 +293,16 @@ fn each_hears_of_its_own_deploys_alone(world: World) {
     edit(&world, "3", &["--preview", "pr-8"]);
     let all = r#"{"all":true}"#;
     let (mut docs, first) = Socket::listen(&world, "docs", all);
-    assert_eq!(first, json!({"offset": at(1), "deploy": 1, "events": []}));
+    let know = deploy_token(&world, "docs");
+    assert_eq!(
+        first,
+        json!({"offset": at(1), "deploy": 1, "events": [], "know": know})
+    );
     let (mut seventh, first) = Socket::listen(&world, "pr-7--docs", r#"{"page":"/a"}"#);
     assert_eq!(first["deploy"], 2);
     let (mut eighth, _) = Socket::listen(&world, "pr-8--docs", all);
-    let mut events = Events::open(&world, "docs", "offset=now", "");
-    assert_eq!(events.next(), (vec![], at(1)));
+    let mut stream = Events::open(&world, "docs", "offset=now", "");
+    assert_eq!(stream.next(), (vec![], at(1)));
     let (polled, waits) = (poll(&world, "pr-7--docs", 2), poll(&world, "docs", 1));
     std::thread::sleep(std::time::Duration::from_millis(150));
     preview(&world, "4");
@@ -321,7 +326,7 @@ fn each_hears_of_its_own_deploys_alone(world: World) {
     );
     assert_eq!(frame["events"][0]["modified"], json!(["a.html"]));
     assert_eq!(deploys(&waits.join().unwrap()), [5]);
-    let (messages, id) = events.next();
+    let (messages, id) = stream.next();
     assert_eq!((deploys(&Value::Array(messages)), &*id), (vec![5], &*at(5)));
     assert!(seventh.is_silent() && eighth.is_silent());
     // A preview that is published again is told of what changed in it.
@@ -345,7 +350,7 @@ fn what_was_missed_is_told_each_its_own(world: World) {
     edit(&world, "5", &[]);
     preview(&world, "6");
     let log = |site, query: &str| {
-        let answer = world.get(site, &format!("/_events?offset={query}"));
+        let answer = events(&world, site, &format!("offset={query}"));
         assert_eq!(answer.status, 200, "{answer:?}");
         let next = answer.header("stream-next-offset").unwrap().to_owned();
         (deploys(&answer.json()), next)
@@ -355,14 +360,10 @@ fn what_was_missed_is_told_each_its_own(world: World) {
     assert_eq!(log("docs", &at(3)), (vec![5], at(5)));
     assert_eq!(log("docs", &at(5)), (vec![], at(5)));
     assert_eq!(log("docs", "now"), (vec![], at(5)));
-    assert_eq!(
-        world
-            .get("docs", &format!("/_events?offset={}", at(6)))
-            .status,
-        400
-    );
+    let beyond = events(&world, "docs", &format!("offset={}", at(6)));
+    assert_eq!(beyond.status, 400);
     let net = |site, from| {
-        let answer = world.get(site, &format!("/_events?offset={}&compact=1", at(from)));
+        let answer = events(&world, site, &format!("offset={}&compact=1", at(from)));
         answer.json()[0].clone()
     };
     let missed = net("docs", 1);
@@ -452,11 +453,9 @@ fn who_knows_of_a_preview_never_gets_an_older_one(host: Host) {
     preview(&world, "3");
     edit(&world, "4", &[]);
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2), "it is late");
-    for known in [
-        ("x-pmx-know", "3"),
-        ("cookie", "_pmx_deploy=3"),
-        ("x-pmx-know", "9"),
-    ] {
+    let token = deploy_token(&world, "pr-7--docs");
+    let cookie = format!("_pmx_deploy={token}");
+    for known in [("x-pmx-know", &*token), ("cookie", &*cookie)] {
         let page = world.request("GET", "pr-7--docs", "/a", &[known], b"");
         assert_eq!(page.header("x-pmx-deploy"), Some("3"), "{known:?}");
         assert!(page.text().starts_with('3'));

@@ -127,6 +127,7 @@ mod tests {
             index,
             earlier: Vec::new(),
             live: false,
+            events: false,
             gone: false,
         }
     }

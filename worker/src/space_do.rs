@@ -238,7 +238,7 @@ impl SpaceDO {
             | Reply::Deploy(_)
             | Reply::Deploys { .. }
             | Reply::Diff(_)
-            | Reply::Events(_)
+            | Reply::Events { .. }
             | Reply::Net(_)
             | Reply::Nodes(_)
             | Reply::Pointer(_)

@@ -348,6 +348,7 @@ mod tests {
             index,
             earlier: vec![(root, index)],
             live: false,
+            events: false,
             gone: false,
         }
     }

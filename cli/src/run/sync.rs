@@ -175,13 +175,21 @@ impl Job {
             ui::bytes(totals.bytes),
             local.scan().stats().read.files
         ));
+        // The client of a PathMX build reads its site's events, whatever page it shows.
+        let terms = &Terms {
+            meta: DeployMeta {
+                events: local.scan().is_pathmx(),
+                ..self.terms.meta.clone()
+            },
+            ..self.terms.clone()
+        };
         let publish = Publish {
             client,
             space: &self.site.space,
             local: &local,
             site: &site,
             packs: &packs,
-            terms: &self.terms,
+            terms,
             interrupt: &context.interrupt,
             ui: context.ui,
         };

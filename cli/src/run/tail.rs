@@ -58,7 +58,9 @@ fn print(
     while !context.interrupt.is_raised() && !context.ui.is_broken() {
         match messages.recv_timeout(TICK) {
             Ok(heard) => {
-                for message in heard? {
+                for mut message in heard? {
+                    // It is for the next request of a reader, and changes from server to server.
+                    message.know = None;
                     if context.ui.is_json() {
                         context.ui.object("deployed", &message);
                     } else {

@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use serde::Serialize;
 
-use super::message::Message;
+use super::message::{Event, Message};
 use super::subscription::Subscription;
 use crate::stream::{Offset, Page};
 
@@ -14,6 +14,10 @@ pub struct Tidings {
     told: Vec<Told>,
     end: Offset,
     is_up_to_date: bool,
+    /// Whether visitors may read lists of paths here.
+    is_open: bool,
+    /// The deploy token of the end.
+    know: Option<String>,
 }
 
 /// One message.
@@ -28,13 +32,19 @@ struct Told {
 }
 
 impl Tidings {
-    /// Reads a page of the log. A message says itself where it ends: behind its deploy.
-    pub fn of(page: &Page) -> Result<Self, serde_json::Error> {
-        let array = [b"[", &page.body[..], b"]"].concat();
-        let messages: Vec<Message> = serde_json::from_slice(&array)?;
-        let told = messages.into_iter().map(|message| Told {
+    /// Reads a page of the log. A message says itself where it ends: behind its deploy. `token`
+    /// makes the deploy tokens of the page's channel.
+    pub fn of(
+        page: &Page,
+        is_open: bool,
+        token: impl Fn(u64) -> Option<String>,
+    ) -> Result<Self, serde_json::Error> {
+        let told = Message::list(page)?.into_iter().map(|message| Told {
             end: Offset::at(message.deploy),
-            message,
+            message: Message {
+                know: token(message.deploy),
+                ..message
+            },
             fuller: None,
             whole: OnceLock::new(),
         });
@@ -42,6 +52,8 @@ impl Tidings {
             told: told.collect(),
             end: page.end,
             is_up_to_date: page.is_up_to_date(),
+            is_open,
+            know: token(page.end.position()),
         })
     }
 
@@ -64,7 +76,8 @@ impl Tidings {
     pub fn complete(&mut self, fuller: Message) {
         let mut told = self.told.iter_mut();
         if let Some(told) = told.find(|told| told.message.deploy == fuller.deploy) {
-            told.fuller = Some(fuller);
+            let know = told.message.know.clone();
+            told.fuller = Some(Message { know, ..fuller });
         }
     }
 
@@ -78,25 +91,42 @@ impl Tidings {
         self.is_up_to_date
     }
 
+    /// Whether visitors may read lists of paths here.
+    pub(super) const fn is_open(&self) -> bool {
+        self.is_open
+    }
+
+    /// A frame that only says where the reader stands.
+    pub(super) fn place(&self) -> String {
+        let place = Place {
+            offset: self.end.to_string(),
+            deploy: self.end.position(),
+            events: [],
+            know: self.know.as_deref(),
+        };
+        serde_json::to_string(&place).unwrap_or_default()
+    }
+
     /// The frames for a subscription.
     pub(super) fn frames(&self, subscription: &Subscription) -> Vec<String> {
         let told = self.told.iter();
-        told.filter_map(|told| told.frame(subscription)).collect()
+        told.flat_map(|told| told.frames(subscription)).collect()
     }
 }
 
 impl Told {
-    fn frame(&self, subscription: &Subscription) -> Option<String> {
+    fn frames(&self, subscription: &Subscription) -> Vec<String> {
+        let fullest = self.fuller.as_ref().unwrap_or(&self.message);
         match subscription {
             Subscription::All => {
                 let whole = self.whole.get_or_init(|| spelt(self.end, &self.message));
-                Some(whole.clone())
+                vec![whole.clone()]
             }
             Subscription::These(_) => {
-                let message = self.fuller.as_ref().unwrap_or(&self.message);
-                let cut = subscription.cut(message)?;
-                Some(spelt(self.end, &cut))
+                let cut = subscription.cut(fullest);
+                cut.iter().map(|cut| spelt(self.end, cut)).collect()
             }
+            Subscription::Raw => fullest.events.iter().filter_map(raw).collect(),
         }
     }
 }
@@ -113,8 +143,24 @@ fn spelt(end: Offset, message: &Message) -> String {
     serde_json::to_string(&Frame { offset, message }).unwrap_or_default()
 }
 
-/// A frame that only says where the reader stands.
-pub(super) fn place(end: Offset) -> String {
-    let deploy = end.position();
-    format!("{{\"offset\":\"{end}\",\"deploy\":{deploy},\"events\":[]}}")
+/// See [`Tidings::place`].
+#[derive(Serialize)]
+struct Place<'a> {
+    offset: String,
+    deploy: u64,
+    events: [(); 0],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    know: Option<&'a str>,
+}
+
+/// An event as the protocol's first clients read it.
+#[derive(Serialize)]
+#[serde(tag = "type", rename = "artifacts-changed")]
+struct RawEvent<'a> {
+    paths: &'a [String],
+}
+
+fn raw(event: &Event) -> Option<String> {
+    let paths = &event.paths;
+    (!event.is_empty()).then(|| serde_json::to_string(&RawEvent { paths }).unwrap_or_default())
 }

@@ -1,7 +1,10 @@
 //! Who waits for a site's events, and how.
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, HOST, ORIGIN, UPGRADE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, HOST, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    X_CONTENT_TYPE_OPTIONS,
+};
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
 
@@ -18,18 +21,41 @@ pub struct Listener {
     pub channel: Channel,
     /// How.
     pub listening: Listening,
+    /// What the reader may read.
+    pub reader: Reader,
+}
+
+/// Who reads the events of a site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reader {
+    /// Anybody: hears of paths that it names, and gets lists of paths from sites that opted in.
+    Visitor,
+    /// A client with the publish secret.
+    Holder,
 }
 
 /// How somebody waits for events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Listening {
     /// Over a WebSocket.
-    Socket,
+    Socket(Dialect),
     /// For one answer.
     Poll(Heard),
     /// For as many as come.
     Events(Heard),
 }
+
+/// What a WebSocket's client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// It named [`SUBPROTOCOL`]: it hears nothing before it says what it wants.
+    Pmx,
+    /// It named no subprotocol that is spoken here: until it says something, it hears raw events.
+    Raw,
+}
+
+/// The subprotocol (RFC 6455, section 1.9) of the live script and of other clients of this server.
+pub const SUBPROTOCOL: &str = "pmx.v1";
 
 /// What is read of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,17 +71,22 @@ pub struct Heard {
 pub(crate) fn listener(
     head: &Parts,
     channel: &Channel,
+    reader: Reader,
 ) -> Option<Result<Listener, Response<Bytes>>> {
     let found = |listening| {
         let channel = channel.clone();
-        Some(Ok(Listener { channel, listening }))
+        Some(Ok(Listener {
+            channel,
+            listening,
+            reader,
+        }))
     };
     if head.method != Method::GET {
         return None;
     }
     if is_upgrade(head) {
         if is_own_origin(head) {
-            return found(Listening::Socket);
+            return found(Listening::Socket(dialect(head)));
         }
         let detail = "only the site's own pages may open a socket to it";
         return Some(Err(refused(&Problem::new(Code::Origin, detail))));
@@ -100,13 +131,23 @@ impl From<Refusal> for Problem {
     }
 }
 
+fn dialect(head: &Parts) -> Dialect {
+    if has_token(head, SEC_WEBSOCKET_PROTOCOL, SUBPROTOCOL) {
+        Dialect::Pmx
+    } else {
+        Dialect::Raw
+    }
+}
+
+fn has_token(head: &Parts, name: HeaderName, token: &str) -> bool {
+    let values = head.headers.get_all(name).iter();
+    let texts = values.filter_map(|value| value.to_str().ok());
+    let mut tokens = texts.flat_map(|text| text.split(','));
+    tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
+}
+
 fn is_upgrade(head: &Parts) -> bool {
-    let names = |name: HeaderName, token: &str| {
-        let values = head.headers.get_all(name).iter();
-        let texts = values.filter_map(|value| value.to_str().ok());
-        let mut tokens = texts.flat_map(|text| text.split(','));
-        tokens.any(|found| found.trim().eq_ignore_ascii_case(token))
-    };
+    let names = |name, token| has_token(head, name, token);
     // Cloudflare's edge takes `Connection` for itself.
     let connection = !head.headers.contains_key(CONNECTION) || names(CONNECTION, "upgrade");
     names(UPGRADE, "websocket") && connection
@@ -148,11 +189,13 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        match listener(&head, &SpaceName::parse("docs").unwrap().into()) {
+        let channel = SpaceName::parse("docs").unwrap().into();
+        match listener(&head, &channel, Reader::Visitor) {
             None => "none".into(),
             Some(Err(answer)) => answer.status().as_u16().to_string(),
             Some(Ok(listener)) => match listener.listening {
-                Listening::Socket => "socket".into(),
+                Listening::Socket(Dialect::Raw) => "socket".into(),
+                Listening::Socket(Dialect::Pmx) => "pmx socket".into(),
                 Listening::Poll(heard) => format!("poll {}", heard.compact),
                 Listening::Events(heard) => format!("events {}", heard.compact),
             },
@@ -194,6 +237,15 @@ mod tests {
             let mut headers = upgrade.to_vec();
             headers.extend(origin.map(|origin| ("origin", origin)));
             assert_eq!(outcome(&headers, "/_events"), expected, "{origin:?}");
+        }
+        for (protocols, expected) in [
+            ("pmx.v1", "pmx socket"),
+            ("other, pmx.v1", "pmx socket"),
+            ("pmx.v2", "socket"),
+        ] {
+            let mut headers = upgrade.to_vec();
+            headers.push(("sec-websocket-protocol", protocols));
+            assert_eq!(outcome(&headers, "/_events"), expected, "{protocols}");
         }
         let halves = [host, ("upgrade", "websocket"), ("connection", "close")];
         assert_eq!(outcome(&halves, "/_events"), "none");

@@ -23,10 +23,12 @@
   const served = Math.max(+said || 0, +script?.dataset.deploy || 0);
   let at = visit?.type === "back_forward" ? served : Math.max(served, +kept("pmx.deploy") || 0);
 
-  const remember = (deploy) => {
-    at = deploy;
-    kept("pmx.deploy", at);
-    document.cookie = `_pmx_deploy=${at};path=/;max-age=120;samesite=lax`;
+  // `know` is the server's token of that deploy: it gives no older one to a request that has it.
+  const remember = ({ deploy, know }) => {
+    if (deploy > at) kept("pmx.deploy", (at = deploy));
+    if (know && deploy >= at) {
+      document.cookie = `_pmx_deploy=${know};path=/;max-age=120;samesite=lax`;
+    }
   };
 
   // What `/a`, `/a/`, `/a.html` and `/a/index.html` have in common.
@@ -191,7 +193,7 @@
   // Takes in what changed.
   const take = (frame) => {
     if (frame.notice) return show(frame.notice);
-    if (frame.deploy > at) remember(frame.deploy);
+    remember(frame);
     const { events } = frame;
     const changed = new Set(events.flatMap((event) => event.paths.map(key)));
     const partly = events.some((event) => event.truncated);
@@ -241,7 +243,7 @@
   function connect() {
     close();
     if (document.hidden) return;
-    const mine = (socket = new WebSocket(`${here.replace(/^http/, "ws")}/_events`));
+    const mine = (socket = new WebSocket(`${here.replace(/^http/, "ws")}/_events`, "pmx.v1"));
     mine.onopen = () => {
       heard = true;
       say();

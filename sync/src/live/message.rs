@@ -6,6 +6,7 @@ use crate::id::Root;
 use crate::manifest::Change;
 use crate::name::AliasName;
 use crate::site::page_address;
+use crate::stream::Page;
 use crate::time::Timestamp;
 use crate::wire::DeployKind;
 
@@ -30,6 +31,26 @@ pub struct Message {
     pub at: Timestamp,
     /// What changed.
     pub events: Vec<Event>,
+    /// On its way to a reader: the deploy token that the reader may repeat. The log has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub know: Option<String>,
+}
+
+impl Message {
+    /// Bytes that it keeps in memory.
+    pub fn bytes(&self) -> usize {
+        let text = |text: &String| text.capacity() + size_of::<String>();
+        let files = |event: &Event| {
+            let lists = [&event.paths, &event.added, &event.modified, &event.removed];
+            lists.into_iter().flatten().map(text).sum::<usize>()
+        };
+        size_of::<Self>() + self.events.iter().map(files).sum::<usize>()
+    }
+
+    /// Reads the messages of a page of the log.
+    pub fn list(page: &Page) -> Result<Vec<Self>, serde_json::Error> {
+        serde_json::from_slice(&[b"[", &page.body[..], b"]"].concat())
+    }
 }
 
 /// Changes of one kind. `paths` are what a browser asks for; the others are files.

@@ -20,11 +20,12 @@ mod subscription;
 pub use frame::Tidings;
 pub use inject::{Served, inject};
 pub use key::Key;
-pub use listener::{Heard, Listener, Listening, dress, refused};
+pub use listener::{Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, dress, refused};
 pub(crate) use listener::{is_compact, listener};
 pub use message::{Event, Message};
 pub(crate) use script::answer as script;
 pub use script::{SCRIPT, SCRIPT_PATH};
+pub(crate) use session::events_closed;
 pub use session::{Closing, Said, Session};
 pub use subscription::{InvalidWish, Subscription, Wish};
 

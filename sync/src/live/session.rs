@@ -5,8 +5,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{Tidings, place};
+use super::frame::Tidings;
 use super::key::Key;
+use super::listener::{Dialect, Reader};
 use super::subscription::{InvalidWish, Subscription, Wish};
 use crate::code::Code;
 use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
@@ -17,6 +18,7 @@ use crate::wire::Problem;
 /// An open socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
+    reader: Reader,
     listening: Option<Listening>,
     said: u32,
     since: Timestamp,
@@ -66,12 +68,13 @@ impl Closing {
     /// Why nothing can be read for a socket. 4410: what it missed can't be told any more, and it
     /// had better begin anew.
     pub fn of(problem: &Problem) -> Self {
-        let code = if matches!(problem.code, Code::EventsGone | Code::StreamRequest) {
-            4410
-        } else if problem.code == Code::NotFound {
-            4404
-        } else {
-            1011
+        let code = match problem.code {
+            Code::EventsGone | Code::StreamRequest => 4410,
+            Code::EventsClosed => 4403,
+            Code::NotFound => 4404,
+            // RFC 6455's registry: try again later.
+            Code::SpaceBusy => 1013,
+            _ => 1011,
         };
         Self::new(code, &problem.detail)
     }
@@ -86,10 +89,21 @@ impl Closing {
 const REASON_BYTES_MAX: usize = 123;
 
 impl Session {
-    /// A socket that was just opened: nothing is sent before it says what it wants.
-    pub const fn new(now: Timestamp) -> Self {
+    /// A socket that was just opened. One that speaks our subprotocol is sent nothing before it
+    /// says what it wants; any other gets raw events from the first read on, until it says
+    /// something.
+    pub const fn new(reader: Reader, dialect: Dialect, now: Timestamp) -> Self {
+        let listening = match dialect {
+            Dialect::Pmx => None,
+            Dialect::Raw => Some(Listening {
+                from: From::Now,
+                catching_up: None,
+                subscription: Subscription::Raw,
+            }),
+        };
         Self {
-            listening: None,
+            reader,
+            listening,
             said: 0,
             since: now,
         }
@@ -128,23 +142,30 @@ impl Session {
         Some((Read { from }, listening.catching_up == Some(true)))
     }
 
-    /// The frames that what was read becomes for it. The first read leads to at least one, so that
-    /// the client knows from where on it will be told.
-    pub fn got(&mut self, tidings: &Tidings) -> Vec<String> {
+    /// The frames that a read becomes for it. The first read after a wish leads to at least one,
+    /// so that the client knows from where on it gets events. A visitor who asks a closed site for
+    /// all paths is sent away; one who says nothing there gets nothing.
+    pub fn got(&mut self, tidings: &Tidings) -> Result<Vec<String>, Closing> {
         let Some(listening) = &mut self.listening else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
-        let mut frames = tidings.frames(&listening.subscription);
+        let may_list = tidings.is_open() || self.reader == Reader::Holder;
+        let mut frames = match &listening.subscription {
+            Subscription::All if !may_list => return Err(Closing::of(&events_closed())),
+            Subscription::Raw if !may_list => Vec::new(),
+            subscription => tidings.frames(subscription),
+        };
         listening.from = From::At(tidings.end());
         if tidings.is_up_to_date() && listening.catching_up.take().is_some() && frames.is_empty() {
-            frames.push(place(tidings.end()));
+            frames.push(tidings.place());
         }
-        frames
+        Ok(frames)
     }
 
     /// As text, for where it has to be kept.
     pub fn encode(&self) -> String {
         let kept = Kept {
+            holder: self.reader == Reader::Holder,
             said: self.said,
             since: self.since,
             listening: self.listening.as_ref().map(KeptListening::of),
@@ -156,12 +177,24 @@ impl Session {
     pub fn decode(text: &str) -> Option<Self> {
         let kept: Kept = serde_json::from_str(text).ok()?;
         let listening = kept.listening.map(KeptListening::open);
+        let reader = if kept.holder {
+            Reader::Holder
+        } else {
+            Reader::Visitor
+        };
         Some(Self {
+            reader,
             listening: listening.map_or(Some(None), |open| open.map(Some))?,
             said: kept.said,
             since: kept.since,
         })
     }
+}
+
+/// Why a visitor gets no list of paths from a site that did not opt in.
+pub(crate) fn events_closed() -> Problem {
+    let detail = "this site gives lists of changed paths to holders of its token only";
+    Problem::new(Code::EventsClosed, detail)
 }
 
 fn refused(error: &InvalidWish) -> Closing {
@@ -174,6 +207,8 @@ fn refused(error: &InvalidWish) -> Closing {
 
 #[derive(Serialize, Deserialize)]
 struct Kept {
+    #[serde(default)]
+    holder: bool,
     said: u32,
     since: Timestamp,
     listening: Option<KeptListening>,
@@ -185,12 +220,14 @@ struct KeptListening {
     catching_up: Option<bool>,
     /// Keys in hexadecimal, 16 digits each; `None` is everything.
     keys: Option<String>,
+    #[serde(default)]
+    raw: bool,
 }
 
 impl KeptListening {
     fn of(listening: &Listening) -> Self {
         let keys = match &listening.subscription {
-            Subscription::All => None,
+            Subscription::All | Subscription::Raw => None,
             Subscription::These(keys) => {
                 let bytes: Vec<u8> = keys.iter().flat_map(|k| k.number().to_be_bytes()).collect();
                 Some(data_encoding::HEXLOWER.encode(&bytes))
@@ -200,11 +237,13 @@ impl KeptListening {
             from: listening.from,
             catching_up: listening.catching_up,
             keys,
+            raw: listening.subscription == Subscription::Raw,
         }
     }
 
     fn open(self) -> Option<Listening> {
         let subscription = match self.keys {
+            None if self.raw => Subscription::Raw,
             None => Subscription::All,
             Some(digits) => {
                 let bytes = data_encoding::HEXLOWER.decode(digits.as_bytes()).ok()?;
@@ -233,6 +272,10 @@ mod tests {
     use crate::stream::{Expiry, MediaType, Offset, Page, View};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn fresh() -> Session {
+        Session::new(Reader::Visitor, Dialect::Pmx, NOW)
+    }
 
     /// What the log has behind `start`: one message a deploy, each of a change of one file.
     fn page(start: u64, files: &[&str], next: u64) -> Page {
@@ -263,11 +306,15 @@ mod tests {
     }
 
     fn got(session: &mut Session, page: &Page) -> Vec<u64> {
-        let frames = session.got(&Tidings::of(page).unwrap());
+        let token = |deploy| Some(format!("{deploy}.mac"));
+        let frames = session
+            .got(&Tidings::of(page, true, token).unwrap())
+            .unwrap();
         let deploys = frames.iter().map(|frame| {
             let frame: Value = serde_json::from_str(frame).unwrap();
             let deploy = frame["deploy"].as_u64().unwrap();
             assert_eq!(frame["offset"], Offset::at(deploy).to_string());
+            assert_eq!(frame["know"], format!("{deploy}.mac"));
             deploy
         });
         deploys.collect()
@@ -275,7 +322,7 @@ mod tests {
 
     #[test]
     fn a_socket_hears_each_deploy_that_concerns_it_once() {
-        let mut session = Session::new(NOW);
+        let mut session = fresh();
         assert_eq!(session.read(), None);
         let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, Offset::at(3));
         assert_eq!(session.hear(&wish, NOW), Ok(Said::Wish));
@@ -297,7 +344,7 @@ mod tests {
 
     #[test]
     fn a_socket_that_wants_all_hears_all() {
-        let mut session = Session::new(NOW);
+        let mut session = fresh();
         let said = session.hear(r#"{"all":true,"offset":"0_0","compact":false}"#, NOW);
         assert_eq!(said, Ok(Said::Wish));
         assert_eq!(got(&mut session, &page(0, &["a", "b"], 3)), [1, 2]);
@@ -306,9 +353,58 @@ mod tests {
         assert_eq!(got(&mut session, &page(3, &[], 3)), [0; 0]);
     }
 
+    fn frames(session: &mut Session, page: &Page, is_open: bool) -> Result<Vec<String>, u16> {
+        let tidings = Tidings::of(page, is_open, |_| None).unwrap();
+        session.got(&tidings).map_err(|closing| closing.code)
+    }
+
+    #[test]
+    fn silent_socket_of_another_dialect_gets_raw_events_of_open_sites() {
+        let mut session = Session::new(Reader::Visitor, Dialect::Raw, NOW);
+        assert_eq!(session.read(), Some((Read { from: From::Now }, false)));
+        assert_eq!(frames(&mut session, &page(3, &[], 3), true), Ok(vec![]));
+        let mut session = Session::decode(&session.encode()).unwrap();
+        assert_eq!(
+            frames(&mut session, &page(3, &["a.html"], 4), true),
+            Ok(vec![
+                r#"{"type":"artifacts-changed","paths":["/a.html"]}"#.into()
+            ])
+        );
+        assert_eq!(
+            frames(&mut session, &page(4, &["b.html"], 5), false),
+            Ok(vec![])
+        );
+        // An older live script names no subprotocol, but says what it wants.
+        session
+            .hear(r#"{"page":"/a","offset":"0_5"}"#, NOW)
+            .unwrap();
+        let heard = frames(&mut session, &page(5, &["a.html"], 6), false).unwrap();
+        assert_eq!(heard.len(), 1);
+        assert!(heard[0].contains("\"deploy\":6"), "{heard:?}");
+    }
+
+    #[test]
+    fn lists_of_paths_are_for_holders_and_open_sites() {
+        for (reader, is_open, expected) in [
+            (Reader::Visitor, true, Ok(1)),
+            (Reader::Visitor, false, Err(4403)),
+            (Reader::Holder, false, Ok(1)),
+        ] {
+            let mut session = Session::new(reader, Dialect::Pmx, NOW);
+            session.hear(r#"{"all":true}"#, NOW).unwrap();
+            let mut session = Session::decode(&session.encode()).unwrap();
+            let heard = frames(&mut session, &page(3, &["a"], 4), is_open);
+            assert_eq!(
+                heard.map(|frames| frames.len()),
+                expected,
+                "{reader:?} {is_open}"
+            );
+        }
+    }
+
     #[test]
     fn whoever_talks_too_much_is_sent_away() {
-        let mut session = Session::new(NOW);
+        let mut session = fresh();
         for _ in 0..LIVE_MESSAGES_MAX {
             assert_eq!(session.hear("ping", NOW), Ok(Said::Ping));
         }
@@ -322,7 +418,7 @@ mod tests {
     fn the_largest_session_fits_an_attachment() {
         let uses: Vec<String> = (0..LIVE_USES_MAX).map(|n| format!("/{n}.css")).collect();
         let wish = json!({"page": "/", "uses": uses, "offset": "now"}).to_string();
-        let mut session = Session::new(NOW);
+        let mut session = fresh();
         session.hear(&wish, NOW).unwrap();
         let text = session.encode();
         assert!(text.len() < 16_000, "{}", text.len());

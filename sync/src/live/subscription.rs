@@ -86,6 +86,8 @@ impl Wish {
 pub enum Subscription {
     /// Everything.
     All,
+    /// Everything, as bare events: for clients of the protocol that say nothing.
+    Raw,
     /// What concerns these, sorted.
     These(Vec<Key>),
 }
@@ -99,11 +101,19 @@ impl Subscription {
         Self::These(keys)
     }
 
+    /// Whether it names no path, and so gets the list of all that change.
+    pub const fn is_list(&self) -> bool {
+        match self {
+            Self::All | Self::Raw => true,
+            Self::These(_) => false,
+        }
+    }
+
     /// What of a message concerns it; nothing if none of it does. Where more changed than the
     /// message names, it concerns everybody.
     pub fn cut(&self, message: &Message) -> Option<Message> {
         let keys = match self {
-            Self::All => return Some(message.clone()),
+            Self::All | Self::Raw => return Some(message.clone()),
             Self::These(keys) => keys,
         };
         let events = message.events.iter().map(|event| cut(event, keys));
@@ -157,6 +167,7 @@ mod tests {
             kind: DeployKind::Publish,
             at: Timestamp::from_millis(1),
             events: vec![event],
+            know: None,
         }
     }
 

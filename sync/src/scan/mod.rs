@@ -327,6 +327,11 @@ impl Scan {
         &self.left_out
     }
 
+    /// Whether the folder is PathMX's build output.
+    pub fn is_pathmx(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.manifest.is_some())
+    }
+
     /// The root that the cache was saved with, if it was used.
     pub fn base(&self) -> Option<Root> {
         self.cache.as_ref().map(Cache::root)

@@ -36,7 +36,7 @@ pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     {
         headers.insert(ALLOW, allow);
     }
-    if problem.code == Code::TooMany {
+    if matches!(problem.code, Code::TooMany | Code::SpaceBusy) {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }
     response

@@ -158,6 +158,9 @@ pub struct Pointer {
     /// Whether its pages get the live script.
     #[serde(default, skip_serializing_if = "is_no")]
     pub live: bool,
+    /// Whether visitors may read lists of changed paths.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub events: bool,
     /// Whether its alias was taken away: the deploy is the last that it named.
     #[serde(default, skip_serializing_if = "is_no")]
     pub gone: bool,

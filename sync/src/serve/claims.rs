@@ -1,30 +1,21 @@
-//! How far readers are believed who say that they know of a newer deploy.
+//! Valid claims that a space does not confirm: the server remembers them for a moment.
 //!
-//! A true claim costs one question: its answer is noted, and whoever comes next finds it. A false
-//! one would cost a question each time, so only so many of a space are looked into in a second.
+//! A true claim costs one question: the answer is noted, and the next claim finds it. Only a claim
+//! with a valid token gets here, so an unconfirmed one names a deploy that the space has lost. Each
+//! such number is asked about once in [`SPAN`]; claims of other numbers are not held up by it.
 
 use std::time::Duration;
 
+use crate::channel::Channel;
 use crate::index::Cache;
-use crate::name::SpaceName;
 use crate::time::Timestamp;
 
-/// Questions about a space that led to nothing, in this second.
-pub(super) struct Claims(Cache<SpaceName, Vain>);
-
-#[derive(Debug, Clone, Copy)]
-struct Vain {
-    since: Timestamp,
-    questions: u32,
-}
-
-/// Questions in vain about a space within [`SPAN`], for each process or isolate. A reader may say
-/// what is true a moment before a space says so; nobody needs more than that.
-const VAIN_MAX: u32 = 8;
+/// Claims that a space did not confirm, and when it was asked.
+pub(super) struct Claims(Cache<(Channel, u64), Timestamp>);
 
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Bytes of what is kept: some thousand spaces.
+/// Bytes of claims that are kept: about a thousand.
 const CLAIMS_BYTES: usize = 256 * 1024;
 
 impl Default for Claims {
@@ -34,26 +25,16 @@ impl Default for Claims {
 }
 
 impl Claims {
-    /// Whether a space may be asked because of a claim.
-    pub(super) fn may_ask(&self, space: &SpaceName, now: Timestamp) -> bool {
-        self.vain(space, now).questions < VAIN_MAX
+    /// Whether the space may be asked because of a valid claim of `deploy`.
+    pub(super) fn may_ask(&self, channel: &Channel, deploy: u64, now: Timestamp) -> bool {
+        let asked = self.0.find(&(channel.clone(), deploy));
+        asked.is_none_or(|asked| now >= asked.after(SPAN))
     }
 
-    /// Notes that a claim was not true.
-    pub(super) fn in_vain(&self, space: &SpaceName, now: Timestamp) {
-        let mut vain = self.vain(space, now);
-        vain.questions = vain.questions.saturating_add(1);
-        self.0
-            .insert(space.clone(), vain, space.as_str().len() + 64);
-    }
-
-    fn vain(&self, space: &SpaceName, now: Timestamp) -> Vain {
-        let known = self.0.find(space);
-        let fresh = known.filter(|vain| now < vain.since.after(SPAN));
-        fresh.unwrap_or(Vain {
-            since: now,
-            questions: 0,
-        })
+    /// Notes that the space did not confirm a claim.
+    pub(super) fn unconfirmed(&self, channel: &Channel, deploy: u64, now: Timestamp) {
+        let bytes = channel.space.as_str().len() + 160;
+        self.0.insert((channel.clone(), deploy), now, bytes);
     }
 }
 
@@ -62,21 +43,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn false_claims_about_one_space_are_looked_into_a_few_times_a_second() {
+    fn unconfirmed_claim_is_asked_once_a_second_and_holds_up_no_other() {
         let claims = Claims::default();
-        let [one, two] = ["one", "two"].map(|name| SpaceName::parse(name).unwrap());
+        let [one, two] = ["one", "two"].map(|name| Channel::of_label(name).unwrap());
         let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);
-        let asked = |space, millis: u64| {
-            let may = claims.may_ask(space, at(millis));
+        let asked = |channel, deploy, millis: u64| {
+            let may = claims.may_ask(channel, deploy, at(millis));
             if may {
-                claims.in_vain(space, at(millis));
+                claims.unconfirmed(channel, deploy, at(millis));
             }
             may
         };
-        let times = (0..100).filter(|millis| asked(&one, *millis)).count();
-        assert_eq!(times, 8);
-        assert!(asked(&two, 100), "another space is another affair");
-        assert!(!asked(&one, 999));
-        assert!(asked(&one, 1_000));
+        let times = (0..1_000).filter(|millis| asked(&one, 9, *millis)).count();
+        assert_eq!(times, 1);
+        assert!(asked(&one, 8, 500), "another claim is not held up");
+        assert!(asked(&two, 9, 500), "another channel is not held up");
+        assert!(asked(&one, 9, 1_000));
     }
 }

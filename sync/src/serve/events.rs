@@ -1,31 +1,100 @@
-//! The events of a site, as a reader of Durable Streams asks for them who does not wait. Those who
-//! wait are the platform's, which has the sockets.
+//! Event log reads: what the deploys of a site changed, for readers of Durable Streams and for
+//! open pages.
+//!
+//! A read that does not wait is answered here. Those who wait are the platform's, which has the
+//! sockets; a platform whose space reads its own log passes itself as the [`Spaces`].
 
 use bytes::Bytes;
 use http::request::Parts;
-use http::{Method, Response};
+use http::{HeaderValue, Method, Response};
 
-use super::backend::{Backend, Spaces};
+use super::auth::authorise;
+use super::backend::{Backend, Pointer, Pointers, Spaces};
 use super::body::Body;
-use super::server::Server;
+use super::fresh::KNOW;
+use super::questions::Question;
+use super::server::{LivePages, Server};
 use crate::channel::Channel;
 use crate::code::Code;
-use crate::live::{EVENTS_PATH, Listener, dress, is_compact, listener};
+use crate::limits::{EVENT_PATHS_MAX, LIVE_PATHS_MAX};
+use crate::live::{
+    EVENTS_PATH, Listener, Listening, Message, Reader, Tidings, dress, events_closed, is_compact,
+    listener,
+};
 use crate::site::{Addressed, Selector};
 use crate::space::{Command, Reply};
 use crate::stream::http::{Call, Cursor, InvalidRequest, Live, answer};
-use crate::stream::{From, Page, Read};
+use crate::stream::{From, Offset, Page, Read};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
+/// A page of a channel's log, and whether visitors may read lists of paths there.
+struct Log {
+    page: Page,
+    is_open: bool,
+}
+
+/// Who asks which space, and when.
+struct Asker<'a, S> {
+    spaces: &'a S,
+    channel: &'a Channel,
+    reader: Reader,
+    now: Timestamp,
+}
+
 impl<B: Backend> Server<B> {
     /// Whether a request waits for the events of a site, and how; or the answer that refuses it.
-    /// What does not wait is for [`Server::handle`].
+    /// What does not wait is for [`Server::handle`]. [`Server::admit_listener`] decides whether
+    /// the reader may wait.
     pub fn listener(&self, head: &Parts) -> Option<Result<Listener, Response<Bytes>>> {
         if !is_events(head) {
             return None;
         }
-        listener(head, &channel(&self.addressed(head))?)
+        listener(head, &channel(&self.addressed(head))?, self.reader(head))
+    }
+
+    fn reader(&self, head: &Parts) -> Reader {
+        match authorise(&head.headers, self.publish_secret()) {
+            Ok(()) => Reader::Holder,
+            Err(_) => Reader::Visitor,
+        }
+    }
+
+    /// Whether a reader may wait for events, by the channel's pointer, before its space is asked.
+    pub async fn admit_listener(&self, listener: &Listener) -> Result<(), Problem> {
+        let channel = &listener.channel;
+        match listener.listening {
+            // What a socket's visitor may hear is decided for each of its wishes.
+            Listening::Socket(_) if listener.reader == Reader::Visitor => {
+                self.pointer_of(channel).await.map(drop)
+            }
+            Listening::Socket(_) => Ok(()),
+            Listening::Poll(_) | Listening::Events(_) => {
+                self.admit_list(channel, listener.reader).await
+            }
+        }
+    }
+
+    /// Whether a reader may have lists of a channel's paths, by its pointer. The pointer of a
+    /// holder's channel may be late, so the space decides.
+    async fn admit_list(&self, channel: &Channel, reader: Reader) -> Result<(), Problem> {
+        if reader == Reader::Holder {
+            return Ok(());
+        }
+        let pointer = self.pointer_of(channel).await?;
+        let is_open = pointer.live || pointer.events || channel.alias.is_some();
+        if is_open || self.live() == LivePages::All {
+            Ok(())
+        } else {
+            Err(events_closed())
+        }
+    }
+
+    /// The pointer of a channel that is there.
+    async fn pointer_of(&self, channel: &Channel) -> Result<Pointer, Problem> {
+        let pointer = self.backend().pointers().read(channel).await?;
+        let pointer = pointer.filter(|pointer| !pointer.gone);
+        pointer.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no site {channel}")))
     }
 
     /// Answers a reader of a site's events. Only deploys write them.
@@ -35,15 +104,20 @@ impl<B: Backend> Server<B> {
         head: &Parts,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
+        let reader = self.reader(head);
         let answer = match Call::parse(head) {
             Ok(Call::Get(get)) if get.live == Live::CatchUp => {
+                self.admit_list(channel, reader).await?;
                 let compact = is_compact(head);
-                let page = self.log(channel, get.read, compact, now).await?;
-                answer::page(&get, &page, Cursor::after(None, now, 0))
+                let page = self.log(channel, get.read, compact, reader, now).await?;
+                let answer = answer::page(&get, &page, Cursor::after(None, now, 0));
+                self.with_token(answer, channel, &page)
             }
             Ok(Call::Head) => {
+                self.admit_list(channel, reader).await?;
                 let tail = Read { from: From::Now };
-                answer::view(&self.log(channel, tail, false, now).await?.view)
+                let page = self.log(channel, tail, false, reader, now).await?;
+                self.with_token(answer::view(&page.view), channel, &page)
             }
             Ok(Call::Get(_)) => {
                 let (name, why) = ("live", "this server has nobody wait");
@@ -57,28 +131,206 @@ impl<B: Backend> Server<B> {
         Ok(dress(answer).map(Body::Bytes))
     }
 
+    /// Puts the deploy token of a page's end on its answer.
+    fn with_token(
+        &self,
+        mut answer: Response<Bytes>,
+        channel: &Channel,
+        page: &Page,
+    ) -> Response<Bytes> {
+        let token = self.tokens().token(channel, page.end.position());
+        if let Some(Ok(token)) = token.as_deref().map(HeaderValue::from_str) {
+            answer.headers_mut().insert(KNOW, token);
+        }
+        answer
+    }
+
     /// Reads the log of what the deploys of a site, or of a preview, changed.
     pub async fn log(
         &self,
         channel: &Channel,
         read: Read,
         compact: bool,
+        reader: Reader,
         now: Timestamp,
     ) -> Result<Page, Problem> {
+        let spaces = self.backend().spaces();
+        self.log_of(spaces, channel, read, compact, reader, now)
+            .await
+    }
+
+    /// The same, asked of `spaces`. Each message has a deploy token.
+    pub async fn log_of<S: Spaces>(
+        &self,
+        spaces: &S,
+        channel: &Channel,
+        read: Read,
+        compact: bool,
+        reader: Reader,
+        now: Timestamp,
+    ) -> Result<Page, Problem> {
+        self.count(channel, reader, Question::Known, now)?;
+        let asker = Asker {
+            spaces,
+            channel,
+            reader,
+            now,
+        };
+        let Log { page, is_open } = self.look(&asker, read, compact).await?;
+        if reader == Reader::Visitor && !is_open {
+            return Err(events_closed());
+        }
+        self.with_tokens(channel, page)
+    }
+
+    fn with_tokens(&self, channel: &Channel, page: Page) -> Result<Page, Problem> {
+        if page.body.is_empty() {
+            return Ok(page);
+        }
+        let mut messages = Message::list(&page).map_err(|error| unread(&error))?;
+        for message in &mut messages {
+            message.know = self.tokens().token(channel, message.deploy);
+        }
+        let body = written(&messages)?;
+        Ok(Page { body, ..page })
+    }
+
+    /// Reads the log for sockets, with all that changed where a message names only a part. Returns
+    /// what was read as well.
+    pub async fn tidings<S: Spaces>(
+        &self,
+        spaces: &S,
+        channel: &Channel,
+        read: Read,
+        compact: bool,
+        now: Timestamp,
+    ) -> Result<(Page, Tidings), Problem> {
+        // What follows a deploy is not counted; what a page missed is, as any visitor's would be.
+        let asker = Asker {
+            spaces,
+            channel,
+            reader: Reader::Visitor,
+            now,
+        };
+        let Log { page, is_open } = self.look(&asker, read, compact).await?;
+        let token = |deploy| self.tokens().token(channel, deploy);
+        let mut tidings = Tidings::of(&page, is_open, token).map_err(|error| unread(&error))?;
+        for (from, to) in tidings.lacking() {
+            let net = self.net(&asker, (from, to), LIVE_PATHS_MAX);
+            // A deploy that is gone: then all are told that more changed than is known.
+            if let Ok(net) = net.await {
+                tidings.complete(net);
+            }
+        }
+        Ok((page, tidings))
+    }
+
+    fn count(
+        &self,
+        channel: &Channel,
+        reader: Reader,
+        question: Question,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
+        match reader {
+            Reader::Holder => Ok(()),
+            Reader::Visitor => self.questions().take(Some(&channel.space), question, now),
+        }
+    }
+
+    async fn look<S: Spaces>(
+        &self,
+        asker: &Asker<'_, S>,
+        read: Read,
+        compact: bool,
+    ) -> Result<Log, Problem> {
+        let start = match read.from {
+            From::Now => return self.look_at(asker, read).await,
+            _ if !compact => return self.look_at(asker, read).await,
+            From::Start => Offset::ZERO,
+            From::At(offset) => offset,
+        };
+        let tail = Read { from: From::Now };
+        let Log { page, is_open } = self.look_at(asker, tail).await?;
+        let (from, to) = (start.position(), page.end.position());
+        if from >= to {
+            return self.look_at(asker, read).await;
+        }
+        let net = self.net(asker, (from, to), EVENT_PATHS_MAX);
+        let body = written(&[net.await?])?;
+        let page = Page {
+            start,
+            body,
+            ..page
+        };
+        Ok(Log { page, is_open })
+    }
+
+    async fn look_at<S: Spaces>(&self, asker: &Asker<'_, S>, read: Read) -> Result<Log, Problem> {
+        let Asker {
+            spaces,
+            channel,
+            now,
+            ..
+        } = *asker;
         let command = Command::Events {
             alias: channel.alias.clone(),
             read,
-            compact,
         };
-        let spaces = self.backend().spaces();
         match spaces.call(&channel.space, command, now).await? {
-            Reply::Events(page) => Ok(*page),
+            Reply::Events { page, is_open } => Ok(Log {
+                page: *page,
+                is_open: is_open || self.live() == LivePages::All,
+            }),
             other => {
                 let detail = format!("a space answered a reader of its events with {other:?}");
                 Err(Problem::new(Code::Storage, detail))
             }
         }
     }
+
+    /// What deploy `to` changed against deploy `from`. Deploys never change, so the answer is kept;
+    /// one that is not there counts against the budget of anonymous questions.
+    async fn net<S: Spaces>(
+        &self,
+        asker: &Asker<'_, S>,
+        (from, to): (u64, u64),
+        most: usize,
+    ) -> Result<Message, Problem> {
+        let Asker {
+            spaces,
+            channel,
+            reader,
+            now,
+        } = *asker;
+        let key = (channel.space.clone(), from, to, most);
+        if let Some(net) = self.nets().find(&key) {
+            return Ok(net);
+        }
+        self.count(channel, reader, Question::Difference, now)?;
+        let command = Command::Net { from, to, most };
+        match spaces.call(&channel.space, command, now).await? {
+            Reply::Net(net) => {
+                self.nets().insert(key, (*net).clone(), net.bytes() + 256);
+                Ok(*net)
+            }
+            other => {
+                let detail = format!("a space answered a comparison with {other:?}");
+                Err(Problem::new(Code::Storage, detail))
+            }
+        }
+    }
+}
+
+/// Messages as a page of the log holds them.
+fn written(messages: &[Message]) -> Result<Bytes, Problem> {
+    let failed = |error| Problem::new(Code::Storage, format!("writing an event: {error}"));
+    let spelt: Result<Vec<_>, _> = messages.iter().map(serde_json::to_vec).collect();
+    Ok(spelt.map_err(failed)?.join(&b',').into())
+}
+
+fn unread(error: &serde_json::Error) -> Problem {
+    Problem::new(Code::Corrupt, format!("reading events: {error}"))
 }
 
 /// The channel whose events a host tells. A deploy at its own number has none: nothing follows it.

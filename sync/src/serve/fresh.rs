@@ -1,7 +1,7 @@
-//! Readers who know of a deploy never get an older one.
+//! Monotonic reads: the deploy that a client has seen, read from its request.
 //!
-//! Pointers may lag behind their space. A page that reloads because of deploy N says so, in a
-//! header or a cookie; where the pointer at hand is older, the space itself is asked.
+//! Pointers may lag behind their space. A page that loads again because of deploy N repeats the
+//! token of N, in a header or a cookie; where the pointer is older, the server asks the space.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -12,19 +12,24 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::backend::Pointer;
+use super::token::DeployTokens;
 use crate::channel::Channel;
-use crate::limits::EXACT_INTEGER_MAX;
+use crate::limits::CLAIMS_READ_MAX;
 use crate::stream::Offset;
 use crate::time::Timestamp;
 
-/// The header that says which deploy a client knows of.
-const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");
+/// The header in which the server hands out a deploy token, and a client repeats it.
+pub(super) const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");
 
-/// The cookie that says the same for pages, which can't send headers of their own.
+/// Another name of the request's header.
+const MIN_DEPLOY: HeaderName = HeaderName::from_static("x-pmx-min-deploy");
+
+/// The cookie in which pages repeat a token: they can't send headers of their own.
 const COOKIE_NAME: &str = "_pmx_deploy";
 
-/// The deploy that the client knows of, if it says so.
-pub(super) fn known_deploy(head: &Parts) -> Option<u64> {
+/// The newest deploy for which the request has a valid token. At most [`CLAIMS_READ_MAX`] claims
+/// are read.
+pub(super) fn known_deploy(head: &Parts, tokens: &DeployTokens, channel: &Channel) -> Option<u64> {
     let texts = |name: HeaderName| {
         let values = head.headers.get_all(name).into_iter();
         values.filter_map(|value| value.to_str().ok())
@@ -34,14 +39,9 @@ pub(super) fn known_deploy(head: &Parts) -> Option<u64> {
         Some((COOKIE_NAME, value)) => Some(value),
         Some(_) | None => None,
     });
-    let numbers = texts(KNOW).chain(cookies).filter_map(number);
-    numbers.max()
-}
-
-fn number(text: &str) -> Option<u64> {
-    let is_plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-    let number = is_plain.then(|| text.parse().ok()).flatten()?;
-    (number <= EXACT_INTEGER_MAX).then_some(number)
+    let claims = texts(KNOW).chain(texts(MIN_DEPLOY)).chain(cookies);
+    let claims = claims.take(CLAIMS_READ_MAX);
+    claims.filter_map(|claim| tokens.read(channel, claim)).max()
 }
 
 /// Says on a page where its reader stands in the site's events: in a header of the protocol, and in
@@ -109,19 +109,33 @@ mod tests {
     use crate::name::SpaceName;
 
     #[test]
-    fn what_a_client_knows() {
+    fn known_deploy_is_read_from_valid_tokens_only() {
+        let tokens = DeployTokens::of(Some("secret"));
+        let docs = Channel::of_label("docs").unwrap();
+        let token = |deploy| tokens.token(&docs, deploy).unwrap();
+        let (nine, twelve) = (token(9), token(12));
+        let cookie = format!("_pmx_deploy={nine}");
+        let forged = nine.replace("9.", "99.");
+        let many = vec![cookie.as_str(); CLAIMS_READ_MAX].join("; ");
         for (headers, expected) in [
             (&[][..], None),
-            (&[("x-pmx-know", "12")], Some(12)),
-            (&[("cookie", "_pmx_deploy=9")], Some(9)),
-            (&[("cookie", "a=b; _pmx_deploy=9; c")], Some(9)),
-            (&[("cookie", "x_pmx_deploy=9")], None),
+            (&[("x-pmx-know", &*twelve)], Some(12)),
+            (&[("x-pmx-min-deploy", &*twelve)], Some(12)),
+            (&[("cookie", &*cookie)], Some(9)),
+            (&[("cookie", &*format!("a=b; {cookie}; c"))], Some(9)),
+            (&[("cookie", &*format!("x{cookie}"))], None),
+            (&[("cookie", &*cookie), ("x-pmx-know", &*twelve)], Some(12)),
+            (&[("cookie", &*cookie), ("x-pmx-know", &*forged)], Some(9)),
             (
-                &[("cookie", "_pmx_deploy=9"), ("x-pmx-know", "12")],
-                Some(12),
+                &[
+                    ("cookie", &*many),
+                    ("cookie", &*format!("_pmx_deploy={twelve}")),
+                ],
+                Some(9),
             ),
+            (&[("x-pmx-know", "12")], None),
             (&[("x-pmx-know", "-1")], None),
-            (&[("x-pmx-know", "9007199254740992")], None),
+            (&[("cookie", "_pmx_deploy=9")], None),
             (&[("cookie", "_pmx_deploy=")], None),
         ] {
             let mut request = http::Request::get("/");
@@ -129,7 +143,7 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
-            assert_eq!(known_deploy(&head), expected, "{headers:?}");
+            assert_eq!(known_deploy(&head, &tokens, &docs), expected, "{headers:?}");
         }
     }
 
@@ -148,6 +162,7 @@ mod tests {
             },
             earlier: Vec::new(),
             live: false,
+            events: false,
             gone: false,
         };
         for (newest, at, expected) in [(1, 0, 1), (2, 1, 1), (3, 4, 1), (3, 6, 2), (3, 9, 3)] {

@@ -17,11 +17,15 @@ mod nonce;
 mod parts;
 mod prefix;
 mod publish;
+mod questions;
 mod route;
 mod secrets;
 mod server;
 mod site;
 mod stored;
+#[cfg(test)]
+mod strangers;
+mod token;
 mod told;
 
 pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};

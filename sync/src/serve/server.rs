@@ -18,13 +18,15 @@ use super::events::{channel, is_events};
 use super::fresh::known_deploy;
 use super::marks::Marks;
 use super::nonce::Nonce;
+use super::questions::Questions;
 use super::route::{Query, Route};
 use super::site::bodiless;
 use super::stored::{Bodies, Verdicts};
+use super::token::DeployTokens;
 use crate::channel::Channel;
 use crate::code::Code;
 use crate::index::{Cache, Index};
-use crate::live::{SCRIPT_PATH, script};
+use crate::live::{Message, SCRIPT_PATH, script};
 use crate::name::SpaceName;
 use crate::site::{Addressed, Domain, Exposure, Hosts, SiteRequest, absent};
 use crate::time::Timestamp;
@@ -85,16 +87,28 @@ pub struct Server<B> {
     verdicts: Verdicts,
     marks: Marks,
     differences: Differences,
-    pinned: Cache<(SpaceName, u64), Pointer>,
+    pinned: Pinned,
+    nets: Nets,
     claims: Claims,
+    questions: Questions,
+    tokens: DeployTokens,
     codecs: Codecs,
 }
+
+/// Where deploys lie that are asked for by number; `None` is one that is not kept.
+type Pinned = Cache<(SpaceName, u64), Option<Pointer>>;
+
+/// Differences of two deploys, which never change: by space, both numbers, and paths named at most.
+type Nets = Cache<(SpaceName, u64, u64, usize), Message>;
 
 /// Bytes that a server keeps unless it is told otherwise.
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
 /// Bytes of pointers of deploys that are asked for by number.
 const PINNED_CACHE_BYTES: usize = 256 * 1024;
+
+/// Bytes of differences of deploys that are kept for readers who catch up.
+const NETS_CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 impl<B: Backend> Server<B> {
     /// Puts a server over a platform.
@@ -105,6 +119,7 @@ impl<B: Backend> Server<B> {
     /// The same where memory is dear: it keeps at most about `bytes`, decoded nodes of serving
     /// indices in one half, small bodies and differences in the other.
     pub fn keeping(bytes: usize, backend: B, settings: Settings) -> Self {
+        let tokens = DeployTokens::of(settings.publish_secret.as_deref());
         Self {
             backend,
             settings,
@@ -114,7 +129,10 @@ impl<B: Backend> Server<B> {
             marks: Marks::default(),
             differences: Cache::new(bytes / 8),
             pinned: Cache::new(PINNED_CACHE_BYTES),
+            nets: Cache::new(NETS_CACHE_BYTES),
             claims: Claims::default(),
+            questions: Questions::default(),
+            tokens,
             codecs: Codecs::default(),
         }
     }
@@ -160,8 +178,24 @@ impl<B: Backend> Server<B> {
         self.settings.live
     }
 
-    pub(super) const fn pinned(&self) -> &Cache<(SpaceName, u64), Pointer> {
+    pub(super) fn publish_secret(&self) -> Option<&str> {
+        self.settings.publish_secret.as_deref()
+    }
+
+    pub(super) const fn pinned(&self) -> &Pinned {
         &self.pinned
+    }
+
+    pub(super) const fn nets(&self) -> &Nets {
+        &self.nets
+    }
+
+    pub(super) const fn questions(&self) -> &Questions {
+        &self.questions
+    }
+
+    pub(super) const fn tokens(&self) -> &DeployTokens {
+        &self.tokens
     }
 
     pub(super) const fn claims(&self) -> &Claims {
@@ -283,7 +317,11 @@ impl<B: Backend> Server<B> {
             }
             (Addressed::Site { space, deploy }, None) => {
                 let request = site_request(&head, accept_encoding);
-                let known = known_deploy(&head);
+                let site = channel(&Addressed::Site {
+                    space: space.clone(),
+                    deploy: deploy.clone(),
+                });
+                let known = site.and_then(|site| known_deploy(&head, &self.tokens, &site));
                 self.site(&space, &deploy, &request, known, now).await
             }
             (Addressed::Api, None) => match self.admitted(&head, &body) {

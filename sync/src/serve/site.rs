@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
 use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 use super::body::{Body, Check, Open, Piece, cut};
-use super::fresh::mark;
+use super::events::channel;
+use super::fresh::{KNOW, mark};
+use super::questions::Question;
 use super::server::{LivePages, Server};
 use super::stored::{Form, Scope};
 use crate::channel::Channel;
@@ -17,8 +19,8 @@ use crate::live::{Served, inject};
 use crate::location::{Codec, Location};
 use crate::name::SpaceName;
 use crate::site::{
-    Coding, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, Selector,
-    SiteRequest, Snapshot, absent, plan,
+    Addressed, Coding, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX,
+    Selector, SiteRequest, Snapshot, absent, plan,
 };
 use crate::space::{Command, Reply};
 use crate::time::Timestamp;
@@ -82,6 +84,9 @@ impl<B: Backend> Server<B> {
         match selector {
             Selector::Active | Selector::Alias(_) if is_page => mark(&mut headers, pointer.deploy),
             Selector::Active | Selector::Alias(_) | Selector::Number(_) => {}
+        }
+        if let Some(token) = self.token_of(space, selector, pointer.deploy) {
+            headers.insert(KNOW, token);
         }
         if *selector != Selector::Active {
             // What is not the site itself is none of a search engine's.
@@ -161,7 +166,7 @@ impl<B: Backend> Server<B> {
         let Some(known) = late else {
             return Ok(read);
         };
-        if !self.claims().may_ask(space, now) {
+        if !self.claims().may_ask(channel, known, now) {
             return Ok(read);
         }
         let alias = channel.alias.clone();
@@ -170,18 +175,28 @@ impl<B: Backend> Server<B> {
         match self.backend().spaces().call(space, command, now).await {
             Ok(Reply::Pointer(pointer)) => {
                 if pointer.deploy < known {
-                    self.claims().in_vain(space, now);
+                    self.claims().unconfirmed(channel, known, now);
                 }
                 pointers.note(channel, &pointer);
                 Ok(Some(*pointer))
             }
             Ok(_) => Ok(read),
             Err(problem) if problem.code == Code::NotFound => {
-                self.claims().in_vain(space, now);
+                self.claims().unconfirmed(channel, known, now);
                 Ok(read)
             }
             Err(problem) => Err(problem),
         }
+    }
+
+    /// The token by which a client asks for this deploy or a newer one, where there are newer ones.
+    fn token_of(&self, space: &SpaceName, selector: &Selector, deploy: u64) -> Option<HeaderValue> {
+        let site = Addressed::Site {
+            space: space.clone(),
+            deploy: selector.clone(),
+        };
+        let token = self.tokens().token(&channel(&site)?, deploy)?;
+        HeaderValue::from_str(&token).ok()
     }
 
     async fn pointer(
@@ -202,26 +217,50 @@ impl<B: Backend> Server<B> {
             }
             Selector::Number(number) => *number,
         };
-        // What a deploy's own URL shows never changes, so the space is asked once.
+        self.numbered(space, number, now).await
+    }
+
+    /// Where a deploy lies that is asked for by its number. Its URL never shows anything else, so
+    /// the space is asked once, within the budget of anonymous questions.
+    ///
+    /// The site's pointer names a lower bound of the newest number: a number up to it exists, or
+    /// never will again, and either answer is kept. A greater one may be a preview's, or newer than
+    /// the pointer; only the space knows, and its "no" is not kept.
+    async fn numbered(
+        &self,
+        space: &SpaceName,
+        number: u64,
+        now: Timestamp,
+    ) -> Result<Option<Pointer>, Problem> {
         let key = (space.clone(), number);
-        if let Some(pointer) = self.pinned().find(&key) {
-            return Ok(Some(pointer));
+        if let Some(pinned) = self.pinned().find(&key) {
+            return Ok(pinned);
         }
+        let site = Channel::from(space.clone());
+        let shown = self.backend().pointers().read(&site).await?;
+        let is_past = shown.as_ref().is_some_and(|shown| number <= shown.deploy);
+        let question = if is_past {
+            Question::Known
+        } else {
+            Question::Guess
+        };
+        // Names that no pointer knows share one budget, however many a stranger makes up.
+        self.questions()
+            .take(shown.is_some().then_some(space), question, now)?;
         let command = Command::Locate {
             deploy: Selector::Number(number),
         };
-        match self.backend().spaces().call(space, command, now).await {
-            Ok(Reply::Pointer(pointer)) => {
-                self.pinned()
-                    .insert(key, (*pointer).clone(), size_of::<Pointer>());
-                Ok(Some(*pointer))
-            }
-            Ok(_) => Ok(None),
-            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => {
-                Ok(None)
-            }
-            Err(problem) => Err(problem),
+        let found = match self.backend().spaces().call(space, command, now).await {
+            Ok(Reply::Pointer(pointer)) => Some(*pointer),
+            Ok(_) => None,
+            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => None,
+            Err(problem) => return Err(problem),
+        };
+        if found.is_some() || is_past {
+            let bytes = size_of::<Pointer>() + space.as_str().len() + 64;
+            self.pinned().insert(key, found.clone(), bytes);
         }
+        Ok(found)
     }
 
     /// Asks the plan what it needs, and looks that up, until there is one.

@@ -74,15 +74,15 @@ pub enum Command {
         alias: Option<AliasName>,
         /// Where from.
         read: Read,
-        /// Whether all that lies behind comes as one net message.
-        compact: bool,
     },
-    /// Says what one deploy changed against another, as fully as open pages may want to know.
+    /// Says what one deploy changed against another.
     Net {
         /// The one that is compared with.
         from: u64,
         /// The other.
         to: u64,
+        /// Paths that are named at most.
+        most: usize,
     },
     /// Names where a deploy's serving index lies.
     Locate {
@@ -314,7 +314,12 @@ pub enum Reply {
     /// The pointers that readers do not see yet.
     Due(Outbox),
     /// A page of the log of what deploys changed.
-    Events(Box<Page>),
+    Events {
+        /// The page.
+        page: Box<Page>,
+        /// Whether the deploy that is there now lets visitors read lists of paths.
+        is_open: bool,
+    },
     /// What one deploy changed against another.
     Net(Box<Message>),
 }
@@ -431,9 +436,12 @@ mod tests {
                 read: Read {
                     from: crate::stream::From::At(crate::stream::Offset::at(3)),
                 },
-                compact: true,
             },
-            Command::Net { from: 1, to: 9 },
+            Command::Net {
+                from: 1,
+                to: 9,
+                most: 5,
+            },
             Command::Locate {
                 deploy: Selector::Number(3),
             },
@@ -472,6 +480,7 @@ mod tests {
             index: extent(),
             earlier: vec![(root, extent())],
             live: true,
+            events: true,
             gone: false,
         };
         for reply in [

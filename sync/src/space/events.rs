@@ -87,6 +87,7 @@ pub(super) fn tell<S: Sql>(
             changes.since.and(Some(&*changes.all)),
             EVENT_PATHS_MAX,
         )],
+        know: None,
     };
     let body = written(&message)?;
     let append = Append {
@@ -159,31 +160,16 @@ fn look<S: Sql>(ledger: &Ledger<'_, S>, read: &Read, now: Timestamp) -> Result<P
     }
 }
 
-/// Reads the log as [`read`] does, but all that lies behind the place as one net message: the
-/// difference between the deploy there and the one that is there now.
-pub(super) fn read_net<S: Sql>(
+/// Whether visitors may read lists of a channel's paths: its deploy says so, or it is a preview.
+pub(super) fn is_open<S: Sql>(
     ledger: &Ledger<'_, S>,
     alias: Option<&AliasName>,
-    asked: &Read,
-    now: Timestamp,
-) -> Result<Page, Problem> {
-    let tail = read(ledger, alias, &Read { from: From::Now }, now)?;
-    let start = match asked.from {
-        From::Now => return Ok(tail),
-        From::Start => Offset::ZERO,
-        From::At(offset) => offset,
-    };
-    let (from, to) = (start.position(), tail.end.position());
-    if from >= to {
-        return read(ledger, alias, asked, now);
+) -> Result<bool, Problem> {
+    if alias.is_some() {
+        return Ok(true);
     }
-    let message = net(ledger, from, to, EVENT_PATHS_MAX)?;
-    let body = written(&message)?.into();
-    Ok(Page {
-        start,
-        body,
-        ..tail
-    })
+    let active = ledger.active()?;
+    Ok(active.is_some_and(|active| active.meta.live || active.meta.events))
 }
 
 /// What deploy `to` changed against deploy `from`, or where that is of another channel, against the
@@ -225,6 +211,7 @@ pub(super) fn net<S: Sql>(
         kind: after.kind,
         at: after.at,
         events: vec![Event::of(changes.as_deref(), most)],
+        know: None,
     })
 }
 

@@ -77,6 +77,7 @@ pub(crate) fn rollback<S: Sql>(
             // How a site is served comes back with what it serves.
             meta: DeployMeta {
                 live: target.meta.live,
+                events: target.meta.events,
                 ..head.meta.clone()
             },
             alias: None,
@@ -212,6 +213,7 @@ pub(crate) fn locate<S: Sql>(
         index,
         earlier,
         live: found.meta.live,
+        events: found.meta.events,
         gone: false,
     })
 }

@@ -79,20 +79,16 @@ pub async fn execute<S: Sql, B: Blobs>(
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
         }
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
-        Command::Events {
-            alias,
-            read,
-            compact,
-        } => {
-            let page = if compact {
-                events::read_net(&ledger, alias.as_ref(), &read, now)?
-            } else {
-                events::read(&ledger, alias.as_ref(), &read, now)?
-            };
-            Ok(Reply::Events(Box::new(page)))
+        Command::Events { alias, read } => {
+            let page = events::read(&ledger, alias.as_ref(), &read, now)?;
+            Ok(Reply::Events {
+                page: Box::new(page),
+                is_open: events::is_open(&ledger, alias.as_ref())?,
+            })
         }
-        Command::Net { from, to } => {
-            events::net(&ledger, from, to, LIVE_PATHS_MAX).map(|net| Reply::Net(Box::new(net)))
+        Command::Net { from, to, most } => {
+            let net = events::net(&ledger, from, to, most.min(LIVE_PATHS_MAX))?;
+            Ok(Reply::Net(Box::new(net)))
         }
         Command::Locate { deploy } => {
             let pointer = history::locate(&ledger, space, &deploy)?;

@@ -40,6 +40,10 @@ pub struct DeployMeta {
     /// Whether its pages get the live script.
     #[serde(default, skip_serializing_if = "is_no")]
     pub live: bool,
+    /// Whether visitors may read the lists of paths that its events name: a client of its own
+    /// needs them, as that of a PathMX build does.
+    #[serde(default, skip_serializing_if = "is_no")]
+    pub events: bool,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]

@@ -58,13 +58,13 @@ fn deploy(world: &World, number: u64) {
 
 fn each_hears_each_once_and_in_order(world: &World, sockets: usize, deploys: u64) {
     publish(world);
-    let port = world.server.port;
+    let (port, token) = (world.server.port, world.token());
     let ready = Arc::new(Barrier::new(sockets + 1));
     let last = 2 + deploys;
     let listeners = (0..sockets).map(|_| {
-        let ready = Arc::clone(&ready);
+        let (ready, token) = (Arc::clone(&ready), token.clone());
         let listen = move || {
-            let mut socket = Socket::open(port, "docs", None).unwrap();
+            let mut socket = Socket::held(port, "docs", &token).unwrap();
             socket.say(r#"{"all":true}"#);
             let mut at = socket.frame()["deploy"].as_u64().unwrap();
             assert_eq!(at, 2);
@@ -102,8 +102,8 @@ fn a_killed_server_leaves_no_gap() {
     let port = world.server.port;
     let last = Arc::new(AtomicU64::new(u64::MAX));
     let listeners = (0..20).map(|number| {
-        let last = Arc::clone(&last);
-        thread::spawn(move || listen_on(port, number % 2 == 0, &last))
+        let (last, token) = (Arc::clone(&last), world.token());
+        thread::spawn(move || listen_on(port, &token, number % 2 == 0, &last))
     });
     let listeners: Vec<_> = listeners.collect();
     let mut number = 3;
@@ -123,9 +123,9 @@ fn a_killed_server_leaves_no_gap() {
 }
 
 /// Listens, coming back whenever the server is gone, until the last deploy.
-fn listen_on(port: u16, compact: bool, last: &AtomicU64) -> u64 {
+fn listen_on(port: u16, token: &str, compact: bool, last: &AtomicU64) -> u64 {
     let mut at = 2;
-    while let Some(mut socket) = reopened(port) {
+    while let Some(mut socket) = reopened(port, token) {
         let wish = json!({"all": true, "compact": compact, "offset": format!("0_{at}")});
         socket.say(&wish.to_string());
         while let Ok(text) = socket.text() {
@@ -144,9 +144,9 @@ fn listen_on(port: u16, compact: bool, last: &AtomicU64) -> u64 {
     at
 }
 
-fn reopened(port: u16) -> Option<Socket> {
+fn reopened(port: u16, token: &str) -> Option<Socket> {
     for _ in 0..600 {
-        if let Ok(socket) = Socket::open(port, "docs", None) {
+        if let Ok(socket) = Socket::held(port, "docs", token) {
             return Some(socket);
         }
         thread::sleep(Duration::from_millis(50));

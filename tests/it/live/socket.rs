@@ -17,8 +17,28 @@ pub(crate) struct Socket(WebSocket<TcpStream>);
 pub(crate) type Refused = u16;
 
 impl Socket {
-    /// Opens a socket to a site.
+    /// Opens a visitor's socket to a site.
     pub(crate) fn open(port: u16, site: &str, origin: Option<&str>) -> Result<Self, Refused> {
+        let mut headers = vec![("sec-websocket-protocol", "pmx.v1")];
+        headers.extend(origin.map(|origin| ("origin", origin)));
+        Self::open_with(port, site, &headers)
+    }
+
+    /// Opens a socket of a client that has the server's token.
+    pub(crate) fn held(port: u16, site: &str, token: &str) -> Result<Self, Refused> {
+        let headers = [
+            ("sec-websocket-protocol", "pmx.v1"),
+            ("authorization", token),
+        ];
+        Self::open_with(port, site, &headers)
+    }
+
+    /// Opens a socket that names no subprotocol, as the first clients of the protocol do.
+    pub(crate) fn silent(port: u16, site: &str) -> Result<Self, Refused> {
+        Self::open_with(port, site, &[])
+    }
+
+    fn open_with(port: u16, site: &str, headers: &[(&str, &str)]) -> Result<Self, Refused> {
         let stream = TcpStream::connect(("127.0.0.1", port)).map_err(|_| 0u16)?;
         let patience = Some(Duration::from_secs(30));
         stream.set_read_timeout(patience).unwrap();
@@ -29,8 +49,8 @@ impl Socket {
             .header("connection", "Upgrade")
             .header("sec-websocket-version", "13")
             .header("sec-websocket-key", "dGhlIHNhbXBsZSBub25jZQ==");
-        if let Some(origin) = origin {
-            request = request.header("origin", origin);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
         }
         match tungstenite::client(request.body(()).unwrap(), stream) {
             Ok((socket, _)) => Ok(Self(socket)),
@@ -41,9 +61,9 @@ impl Socket {
         }
     }
 
-    /// Opens a socket and says what it wants; returns it with the first frame.
+    /// Opens a holder's socket and says what it wants; returns it with the first frame.
     pub(crate) fn listen(world: &World, site: &str, wish: &str) -> (Self, Value) {
-        let mut socket = Self::open(world.server.port, site, None).unwrap();
+        let mut socket = Self::held(world.server.port, site, &world.token()).unwrap();
         socket.say(wish);
         let first = socket.frame();
         (socket, first)
@@ -93,12 +113,13 @@ pub(crate) struct Events(BufReader<TcpStream>);
 impl Events {
     /// Asks for the events of a site.
     pub(crate) fn open(world: &World, site: &str, query: &str, headers: &str) -> Self {
-        let port = world.server.port;
+        let (port, token) = (world.server.port, world.token());
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let patience = Some(Duration::from_secs(30));
         stream.set_read_timeout(patience).unwrap();
         let head = format!(
-            "GET /_events?live=sse&{query} HTTP/1.1\r\nHost: {site}.localhost:{port}\r\n{headers}\r\n"
+            "GET /_events?live=sse&{query} HTTP/1.1\r\nHost: {site}.localhost:{port}\r\n\
+             Authorization: {token}\r\n{headers}\r\n"
         );
         stream.write_all(head.as_bytes()).unwrap();
         Self(BufReader::new(stream))

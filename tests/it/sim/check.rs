@@ -10,7 +10,7 @@ use pmx_sync::codec::{Bounds, Decoder};
 use pmx_sync::encode::Reader;
 use pmx_sync::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use pmx_sync::index::Twin;
-use pmx_sync::live::Message;
+use pmx_sync::live::{Message, Reader as EventReader};
 use pmx_sync::location::{Codec, Location};
 use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::pack::rest::open_object;
@@ -229,7 +229,13 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
         .collect();
     let server = world.server();
     let read = |from, compact| {
-        let page = block_on(server.log(channel, Read { from }, compact, world.now()));
+        let page = block_on(server.log(
+            channel,
+            Read { from },
+            compact,
+            EventReader::Holder,
+            world.now(),
+        ));
         let page = page.map_err(|problem| format!("the log of {channel}: {problem}"))?;
         let array = [b"[", &page.body[..], b"]"].concat();
         let messages: Vec<Message> = serde_json::from_slice(&array).unwrap();

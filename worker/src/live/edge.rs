@@ -1,11 +1,17 @@
 //! The edge: who waits for which site.
 
+use std::panic::AssertUnwindSafe;
+
 use bytes::Bytes;
-use http::header::{CONNECTION, IF_NONE_MATCH, ORIGIN, UPGRADE};
+use http::header::{
+    AUTHORIZATION, CONNECTION, IF_NONE_MATCH, ORIGIN, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderName, Method, Response};
-use pmx_sync::live::{EVENTS_PATH, Listener, refused};
+use pmx_sync::live::{EVENTS_PATH, Listener, Reader, refused};
 use pmx_sync::wire::Problem;
+use worker::js_sys::Promise;
+use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
@@ -38,18 +44,35 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     match isolate::server(env)?.listener(&head) {
         None => Ok(JsValue::UNDEFINED),
         Some(Err(refusal)) => Ok(sent(refusal)),
-        Some(Ok(Listener { channel, .. })) => {
-            let space = channel.space;
-            let failed = |thrown: JsValue| {
-                let doing = format!("asking the space {space}");
-                crate::thrown::problem(doing)(words(thrown))
+        Some(Ok(listener)) if listener.reader == Reader::Holder => hand_on(&listener, request, env),
+        Some(Ok(listener)) => {
+            // The handle is cloned, not the request.
+            let (request, env) = (Clone::clone(request), env.clone());
+            let answering = async move {
+                let answer = async {
+                    isolate::server(&env)?.admit_listener(&listener).await?;
+                    hand_on(&listener, &request, &env)
+                };
+                match answer.await {
+                    Ok(answer) => JsFuture::from(Promise::from(answer)).await,
+                    Err(problem) => Ok(sent(refused(&problem))),
+                }
             };
-            // The request goes to its space as it is, and the answer comes back as it is.
-            let namespace: Namespace = isolate::spaces(env)?.unchecked_into();
-            let stub = namespace.get_by_name(space.as_str()).map_err(failed)?;
-            stub.fetch(request).map_err(failed)
+            Ok(future_to_promise(AssertUnwindSafe(answering)).into())
         }
     }
+}
+
+/// Hands a request to its space as it is; the answer comes back as it is.
+fn hand_on(listener: &Listener, request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
+    let space = &listener.channel.space;
+    let failed = |thrown: JsValue| {
+        let doing = format!("asking the space {space}");
+        crate::thrown::problem(doing)(words(thrown))
+    };
+    let namespace: Namespace = isolate::spaces(env)?.unchecked_into();
+    let stub = namespace.get_by_name(space.as_str()).map_err(failed)?;
+    stub.fetch(request).map_err(failed)
 }
 
 /// The head of a request, with the headers that count for somebody who waits.
@@ -59,7 +82,15 @@ pub(super) fn head(request: &web_sys::Request) -> Result<Parts, Problem> {
     // Whatever is no known method is not for those who wait.
     head.method = Method::from_bytes(request.method().as_bytes()).unwrap_or(Method::OPTIONS);
     let last_event = HeaderName::from_static("last-event-id");
-    for name in [ORIGIN, UPGRADE, CONNECTION, IF_NONE_MATCH, last_event] {
+    for name in [
+        ORIGIN,
+        UPGRADE,
+        CONNECTION,
+        AUTHORIZATION,
+        SEC_WEBSOCKET_PROTOCOL,
+        IF_NONE_MATCH,
+        last_event,
+    ] {
         let value = request.headers().get(name.as_str()).ok().flatten();
         if let Some(value) = value.as_deref().and_then(header_value) {
             head.headers.insert(name, value);

@@ -5,20 +5,25 @@
 //! is read and what is noted, so that no two turns tell it the same.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future as _;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use http::Response as Answer;
+use http::header::SEC_WEBSOCKET_PROTOCOL;
 use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
-use pmx_sync::live::{Closing, Heard, Listener, Listening, Said, Session, Tidings, dress, refused};
-use pmx_sync::serve::Backend as _;
+use pmx_sync::live::{
+    Closing, Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, Said, Session, Tidings,
+    dress, refused,
+};
+use pmx_sync::name::SpaceName;
+use pmx_sync::serve::{Backend as _, Spaces};
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::stream::{From, Page, Read};
+use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::worker_sys::{DurableObjectState, WebSocketRequestResponsePair};
@@ -74,18 +79,22 @@ impl Live {
     /// Answers somebody who waits.
     pub(crate) async fn answer(self: &Rc<Self>, request: &Request) -> Result<Response, Problem> {
         let head = head(request.inner())?;
-        let Listener { channel, listening } = match server(&self.env)?.listener(&head) {
+        let Listener {
+            channel,
+            listening,
+            reader,
+        } = match server(&self.env)?.listener(&head) {
             Some(Ok(listener)) => listener,
             Some(Err(refusal)) => return response(refusal.map(Body::Bytes), &head.method),
             None => return Err(Problem::new(Code::NotFound, "a space has no pages")),
         };
         let answered = match listening {
-            Listening::Socket => match self.open(&channel) {
+            Listening::Socket(dialect) => match self.open(&channel, reader, dialect) {
                 Ok(answer) => return Ok(answer),
                 Err(problem) => Err(problem),
             },
-            Listening::Poll(heard) => self.poll(channel, heard).await,
-            Listening::Events(heard) => self.events(channel, heard).await,
+            Listening::Poll(heard) => self.poll(channel, reader, heard).await,
+            Listening::Events(heard) => self.events(channel, reader, heard).await,
         };
         let answer = answered.unwrap_or_else(|problem| refused(&problem).map(Body::Bytes));
         response(dress(answer), &head.method)
@@ -94,12 +103,14 @@ impl Live {
     async fn poll(
         self: &Rc<Self>,
         channel: Channel,
+        reader: Reader,
         heard: Heard,
     ) -> Result<Answer<Body>, Problem> {
         let reading = Rc::new(Reading {
             live: Rc::clone(self),
             channel,
             compact: heard.compact,
+            reader,
         });
         let answer = source::poll(&reading, heard.get, self.long_poll).await?;
         Ok(answer.map(Body::Bytes))
@@ -108,12 +119,14 @@ impl Live {
     async fn events(
         self: &Rc<Self>,
         channel: Channel,
+        reader: Reader,
         heard: Heard,
     ) -> Result<Answer<Body>, Problem> {
         let reading = Rc::new(Reading {
             live: Rc::clone(self),
             channel,
             compact: heard.compact,
+            reader,
         });
         events::begin(&reading, &heard.get).await
     }
@@ -139,9 +152,16 @@ impl Live {
     }
 
     /// Opens a socket, which is tagged with its channel.
-    fn open(&self, channel: &Channel) -> Result<Response, Problem> {
-        // Whether there is such a site at all.
-        self.read(channel, Read { from: From::Now }, false)?;
+    fn open(
+        &self,
+        channel: &Channel,
+        reader: Reader,
+        dialect: Dialect,
+    ) -> Result<Response, Problem> {
+        // Fails if there is no such site. A socket that says nothing gets what follows this read.
+        let tail = self.tidings(channel, Read { from: From::Now }, false)?;
+        let mut session = Session::new(reader, dialect, now());
+        let _nothing_follows_the_tail = session.got(&tail);
         if self.state.get_websockets().len() >= LIVE_SOCKETS_MAX {
             return Err(Problem::new(Code::TooMany, "there are too many sockets"));
         }
@@ -152,8 +172,15 @@ impl Live {
         self.state.set_websocket_auto_response(&pong);
         let tag = channel.to_string();
         self.state.accept_websocket_with_tags(&pair.server, &[&tag]);
-        keep(&pair.server, &Session::new(now()));
-        Response::from_websocket(pair.client).map_err(problem(doing))
+        keep(&pair.server, &session);
+        let mut response = Response::from_websocket(pair.client).map_err(problem(doing))?;
+        if dialect == Dialect::Pmx {
+            let named = response
+                .headers_mut()
+                .set(SEC_WEBSOCKET_PROTOCOL.as_str(), SUBPROTOCOL);
+            named.map_err(problem(doing))?;
+        }
+        Ok(response)
     }
 
     /// Takes what a page says.
@@ -186,7 +213,11 @@ impl Live {
                 Ok(tidings) => tidings,
                 Err(problem) => return close(socket, &Closing::of(&problem)),
             };
-            for frame in session.got(&tidings) {
+            let frames = match session.got(&tidings) {
+                Ok(frames) => frames,
+                Err(closing) => return close(socket, &closing),
+            };
+            for frame in frames {
                 if socket.send_with_str(&frame).is_err() {
                     return close(socket, &Closing::later());
                 }
@@ -212,45 +243,51 @@ impl Live {
         if let Some((.., tidings)) = known.filter(is_it) {
             return Ok(tidings);
         }
-        let page = self.read(channel, read, compact)?;
-        let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
-        let mut tidings = Tidings::of(&page).map_err(unread)?;
-        for (from, to) in tidings.lacking() {
-            // A deploy that is gone: then all are told that more changed than is known.
-            if let Ok(Reply::Net(net)) = self.ask(channel, Command::Net { from, to }) {
-                tidings.complete(*net);
-            }
-        }
+        let server = server(&self.env)?;
+        let own = Own { live: self };
+        let (_, tidings) = at_once(server.tidings(&own, channel, read, compact, now()))?;
         let tidings = Rc::new(tidings);
         let told = (rung, channel.clone(), read, Rc::clone(&tidings));
         kept.replace(Some(told));
         Ok(tidings)
     }
 
-    fn read(&self, channel: &Channel, read: Read, compact: bool) -> Result<Page, Problem> {
-        let command = Command::Events {
-            alias: channel.alias.clone(),
-            read,
-            compact,
-        };
-        match self.ask(channel, command)? {
-            Reply::Events(page) => Ok(*page),
-            other => {
-                let detail = format!("a space answered a reader of its events with {other:?}");
-                Err(Problem::new(Code::Storage, detail))
-            }
-        }
-    }
-
-    /// Asks the space what needs no wait.
-    fn ask(&self, channel: &Channel, command: Command) -> Result<Reply, Problem> {
+    fn read(
+        &self,
+        channel: &Channel,
+        read: Read,
+        compact: bool,
+        reader: Reader,
+    ) -> Result<Page, Problem> {
         let server = server(&self.env)?;
+        let own = Own { live: self };
+        at_once(server.log_of(&own, channel, read, compact, reader, now()))
+    }
+}
+
+/// The space of this object, asked without a request to itself.
+struct Own<'a> {
+    live: &'a Live,
+}
+
+impl Spaces for Own<'_> {
+    async fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        let server = server(&self.live.env)?;
         let blobs = server.backend().blobs();
-        let mut asked = pin!(execute(&self.ledger, blobs, &channel.space, command, now()));
-        match asked.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(reply) => reply,
-            Poll::Pending => Err(Problem::new(Code::Storage, "reading events took a wait")),
-        }
+        execute(&self.live.ledger, blobs, space, command, now).await
+    }
+}
+
+/// The result of a read, which never waits: all of it is in the ledger.
+fn at_once<T>(reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
+    match pin!(reading).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(read) => read,
+        Poll::Pending => Err(Problem::new(Code::Storage, "reading events took a wait")),
     }
 }
 
@@ -259,6 +296,7 @@ struct Reading {
     live: Rc<Live>,
     channel: Channel,
     compact: bool,
+    reader: Reader,
 }
 
 impl Source for Reading {
@@ -275,14 +313,16 @@ impl Source for Reading {
     async fn look(&self, read: Read) -> Result<Rc<Seen>, Problem> {
         let (live, rung) = (&self.live, self.live.bell.rung());
         let known = live.tail.borrow().clone();
-        let known = known.filter(|(channel, _)| !self.compact && *channel == self.channel);
+        // A page that a holder read is no visitor's: the site may be closed.
+        let is_shared = !self.compact && self.reader == Reader::Visitor;
+        let known = known.filter(|(channel, _)| is_shared && *channel == self.channel);
         if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(rung, read)) {
             return Ok(seen);
         }
-        let page = live.read(&self.channel, read, self.compact)?;
+        let page = live.read(&self.channel, read, self.compact, self.reader)?;
         let seen = Rc::new(Seen::new(rung, read, page));
         // Whoever catches up is alone at their place.
-        if seen.page.is_up_to_date() && !self.compact {
+        if seen.page.is_up_to_date() && is_shared {
             let tail = (self.channel.clone(), Rc::clone(&seen));
             live.tail.replace(Some(tail));
         }
@@ -293,7 +333,7 @@ impl Source for Reading {
 fn session_of(socket: &WebSocket) -> Session {
     let kept = socket.deserialize_attachment::<String>().ok().flatten();
     let session = kept.and_then(|kept| Session::decode(&kept));
-    session.unwrap_or_else(|| Session::new(now()))
+    session.unwrap_or_else(|| Session::new(Reader::Visitor, Dialect::Pmx, now()))
 }
 
 fn keep(socket: &WebSocket, session: &Session) {

@@ -10,7 +10,8 @@ use crate::error::Failure;
 
 impl Client {
     /// `GET /_events` of a site: waits for deploys behind an offset. Returns what they changed, and
-    /// the offset behind them. The token stays here: whoever serves the site needs none.
+    /// the offset behind them. The token goes along, because lists of paths are for its holders;
+    /// it never leaves an encrypted server for a site that is not.
     pub fn events(&self, site: &str, offset: &str) -> Result<(Vec<Message>, String), Failure> {
         let path = format!("/_events?live=long-poll&offset={offset}");
         let host = site.split_once("://").map_or(site, |(_, rest)| rest);
@@ -20,7 +21,7 @@ impl Client {
         loop {
             self.interrupt.check()?;
             // Not every system knows where names below localhost are.
-            let request = if name.ends_with(".localhost") {
+            let mut request = if name.ends_with(".localhost") {
                 self.agent()
                     .get(self.server.url(&path))
                     .header("host", host)
@@ -28,6 +29,10 @@ impl Client {
                 self.agent()
                     .get(format!("{}{path}", site.trim_end_matches('/')))
             };
+            let is_weaker = self.server.url("/").starts_with("https:") && site.starts_with("http:");
+            if let Some(token) = self.token.as_ref().filter(|_| !is_weaker) {
+                request = request.header("authorization", format!("Bearer {}", token.reveal()));
+            }
             let call = Call::get(&path);
             let broken = match request.call() {
                 Ok(response) => self.heard(&call, response, offset),

@@ -14,10 +14,10 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use pmx_sync::channel::Channel;
-use pmx_sync::live::{Heard, Listener, Listening, dress, refused};
+use pmx_sync::live::{Heard, Listener, Listening, Reader, Session, dress, refused};
 use pmx_sync::name::SpaceName;
 use pmx_sync::stream::From;
-use pmx_sync::stream::http::Poll;
+use pmx_sync::stream::http::{Get, Poll};
 use pmx_sync::wire::Problem;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
@@ -26,7 +26,7 @@ use super::http::Counter;
 use super::streams::answer::jitter;
 use super::streams::events;
 use super::streams::topics::Topics;
-use reading::{Place, Reading};
+use reading::{Kind, Place, Reading};
 
 pub(crate) use reading::ring;
 
@@ -75,24 +75,44 @@ pub(crate) async fn answer(
         Ok(listener) => listener,
         Err(refusal) => return refusal.map(AnyBody::from),
     };
-    let channel = listener.channel;
-    let answered = match listener.listening {
-        Listening::Socket => socket::open(counter, head, &channel).await,
-        Listening::Poll(heard) => poll(counter, &channel, heard).await,
-        Listening::Events(heard) => stream(counter, &channel, heard).await,
-    };
-    match answered {
+    match listen(counter, head, listener).await {
         Ok(answer) => dress(answer),
         Err(problem) => refused(&problem).map(AnyBody::from),
     }
 }
 
+async fn listen(
+    counter: &Arc<Counter>,
+    head: &mut Parts,
+    listener: Listener,
+) -> Result<Response<AnyBody>, Problem> {
+    counter.server.admit_listener(&listener).await?;
+    let Listener {
+        channel,
+        listening,
+        reader,
+    } = listener;
+    let kind = |heard: &Heard| Kind {
+        compact: heard.compact,
+        reader,
+    };
+    match listening {
+        Listening::Socket(dialect) => {
+            let session = Session::new(reader, dialect, super::now());
+            socket::open(counter, head, &channel, session, dialect).await
+        }
+        Listening::Poll(heard) => poll(counter, &channel, kind(&heard), heard.get).await,
+        Listening::Events(heard) => stream(counter, &channel, kind(&heard), &heard.get).await,
+    }
+}
+
 /// With whom a reader shares what is read.
-const fn place(heard: &Heard) -> Place {
-    if heard.compact {
-        Place::NetLog
-    } else {
-        Place::Log
+const fn place(kind: Kind) -> Place {
+    match (kind.reader, kind.compact) {
+        (Reader::Visitor, false) => Place::Log,
+        (Reader::Visitor, true) => Place::NetLog,
+        (Reader::Holder, false) => Place::HeldLog,
+        (Reader::Holder, true) => Place::HeldNetLog,
     }
 }
 
@@ -100,18 +120,19 @@ const fn place(heard: &Heard) -> Place {
 async fn poll(
     counter: &Arc<Counter>,
     channel: &Channel,
-    heard: Heard,
+    kind: Kind,
+    get: Get,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &counter.live;
-    let mut changes = live.topics.subscribe(&place(&heard).topic(channel)?);
+    let mut changes = live.topics.subscribe(&place(kind).topic(channel)?);
     let mut stop = live.stop.clone();
     let end = Instant::now() + live.long_poll;
-    let reading = Reading::new(counter, channel, heard.compact);
-    let mut poll = Poll::new(heard.get);
+    let reading = Reading::new(counter, channel, kind);
+    let mut poll = Poll::new(get);
     loop {
         changes.mark();
         let read = poll.read();
-        let at_tail = matches!(read.from, From::At(_)) && !heard.compact;
+        let at_tail = matches!(read.from, From::At(_)) && !kind.compact;
         let shared = if at_tail {
             changes.shared(read, reading.shared(read)).await?
         } else {
@@ -133,10 +154,11 @@ async fn poll(
 async fn stream(
     counter: &Arc<Counter>,
     channel: &Channel,
-    heard: Heard,
+    kind: Kind,
+    get: &Get,
 ) -> Result<Response<AnyBody>, Problem> {
     let live = &counter.live;
-    let changes = live.topics.subscribe(&place(&heard).topic(channel)?);
-    let reading = Reading::new(counter, channel, heard.compact);
-    events::begin(reading, changes, &heard.get, live.stop.clone()).await
+    let changes = live.topics.subscribe(&place(kind).topic(channel)?);
+    let reading = Reading::new(counter, channel, kind);
+    events::begin(reading, changes, get, live.stop.clone()).await
 }

@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
-use pmx_sync::live::Tidings;
-use pmx_sync::serve::{Backend as _, Spaces as _};
-use pmx_sync::space::{Command, Reply};
+use pmx_sync::live::Reader;
+use pmx_sync::serve::Backend as _;
 use pmx_sync::stream::{Page, Read, StreamName};
 use pmx_sync::wire::Problem;
 
@@ -26,9 +25,24 @@ pub(crate) enum Place {
     Net,
     /// For readers who want net messages.
     NetLog,
+    /// The log for those who hold the publish secret: they share with each other only, since a site
+    /// may close to visitors while they wait.
+    HeldLog,
+    /// The same for those who want net messages.
+    HeldNetLog,
 }
 
 impl Place {
+    /// All.
+    const ALL: [Self; 6] = [
+        Self::Log,
+        Self::Sockets,
+        Self::Net,
+        Self::NetLog,
+        Self::HeldLog,
+        Self::HeldNetLog,
+    ];
+
     /// The topic of a channel.
     pub(super) fn topic(self, channel: &Channel) -> Result<StreamName, Problem> {
         let name = match self {
@@ -36,6 +50,8 @@ impl Place {
             Self::Sockets => format!("{channel}/sockets"),
             Self::Net => format!("{channel}/net"),
             Self::NetLog => format!("{channel}/net-log"),
+            Self::HeldLog => format!("{channel}/held-log"),
+            Self::HeldNetLog => format!("{channel}/held-net-log"),
         };
         let unfit = |error| Problem::new(Code::Storage, format!("waiting for {channel}: {error}"));
         StreamName::parse(&name).map_err(unfit)
@@ -44,7 +60,7 @@ impl Place {
 
 /// Lets all know who wait for a channel that it has a new deploy. Those of other channels sleep on.
 pub(crate) fn ring(topics: &Topics, channel: &Channel) {
-    for place in [Place::Log, Place::Sockets, Place::Net, Place::NetLog] {
+    for place in Place::ALL {
         if let Ok(topic) = place.topic(channel) {
             topics.changed(&topic);
         }
@@ -55,15 +71,22 @@ pub(crate) fn ring(topics: &Topics, channel: &Channel) {
 pub(super) struct Reading {
     counter: Arc<Counter>,
     channel: Channel,
-    compact: bool,
+    kind: Kind,
+}
+
+/// Who reads it, and how.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Kind {
+    pub(super) compact: bool,
+    pub(super) reader: Reader,
 }
 
 impl Reading {
-    pub(super) fn new(counter: &Arc<Counter>, channel: &Channel, compact: bool) -> Self {
+    pub(super) fn new(counter: &Arc<Counter>, channel: &Channel, kind: Kind) -> Self {
         Self {
             counter: Arc::clone(counter),
             channel: channel.clone(),
-            compact,
+            kind,
         }
     }
 
@@ -74,18 +97,16 @@ impl Reading {
 
     /// Reads a page for sockets: with all that changed, where a message names only a part.
     pub(super) async fn tidings(&self, read: Read) -> Result<Shared, Problem> {
-        let page = self.page(read).await?;
-        let unread = |error| Problem::new(Code::Corrupt, format!("reading events: {error}"));
-        let mut tidings = Tidings::of(&page).map_err(unread)?;
-        for (from, to) in tidings.lacking() {
-            let command = Command::Net { from, to };
-            let spaces = self.counter.server.backend().spaces();
-            let net = spaces.call(&self.channel.space, command, crate::host::now());
-            // A deploy that is gone: then all are told that more changed than is known.
-            if let Ok(Reply::Net(net)) = net.await {
-                tidings.complete(*net);
-            }
-        }
+        let Self {
+            counter,
+            channel,
+            kind,
+        } = self;
+        let (server, now) = (&counter.server, crate::host::now());
+        let spaces = server.backend().spaces();
+        let (page, tidings) = server
+            .tidings(spaces, channel, read, kind.compact, now)
+            .await?;
         let mut shared = Shared::alone(read, page);
         shared.tidings = Some(tidings);
         Ok(shared)
@@ -93,10 +114,9 @@ impl Reading {
 
     /// Waits for the space's turn without a thread.
     async fn page(&self, read: Read) -> Result<Page, Problem> {
-        let server = &self.counter.server;
-        server
-            .log(&self.channel, read, self.compact, crate::host::now())
-            .await
+        let Kind { compact, reader } = self.kind;
+        let (server, now) = (&self.counter.server, crate::host::now());
+        server.log(&self.channel, read, compact, reader, now).await
     }
 }
 

@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::body::Body as AnyBody;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{
-    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+    CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
+    SEC_WEBSOCKET_VERSION, UPGRADE,
 };
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
@@ -18,7 +19,7 @@ use hyper_util::rt::TokioIo;
 use pmx_sync::channel::Channel;
 use pmx_sync::code::Code;
 use pmx_sync::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_SOCKETS_MAX};
-use pmx_sync::live::{Closing, Said, Session};
+use pmx_sync::live::{Closing, Dialect, Reader, SUBPROTOCOL, Said, Session};
 use pmx_sync::name::SpaceName;
 use pmx_sync::stream::{From, Read};
 use pmx_sync::wire::Problem;
@@ -30,7 +31,7 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
 use super::Notice;
-use super::reading::{Place, Reading};
+use super::reading::{Kind, Place, Reading};
 use crate::host::http::Counter;
 use crate::host::streams::topics::Subscription;
 
@@ -70,6 +71,8 @@ pub(super) async fn open(
     counter: &Arc<Counter>,
     head: &mut Parts,
     channel: &Channel,
+    session: Session,
+    dialect: Dialect,
 ) -> Result<Response<AnyBody>, Problem> {
     let Ok(permit) = Arc::clone(&counter.live.waiting).try_acquire_owned() else {
         return Err(Problem::new(Code::TooMany, "there are too many sockets"));
@@ -82,30 +85,35 @@ pub(super) async fn open(
         return Err(Problem::new(Code::RequestMalformed, detail));
     };
     let topics = &counter.live.topics;
-    let socket = Socket {
+    // Reads for sockets are checked against each session; they are not a reader's own.
+    let kind = |compact| Kind {
+        compact,
+        reader: Reader::Visitor,
+    };
+    let mut socket = Socket {
         changes: topics.subscribe(&Place::Sockets.topic(channel)?),
         nets: topics.subscribe(&Place::Net.topic(channel)?),
-        log: Reading::new(counter, channel, false),
-        net: Reading::new(counter, channel, true),
-        session: Session::new(crate::host::now()),
+        log: Reading::new(counter, channel, kind(false)),
+        net: Reading::new(counter, channel, kind(true)),
+        session,
         stop: counter.live.stop.clone(),
         notice: counter.live.notice.clone(),
         space: channel.space.clone(),
         is_page: false,
     };
-    // Whether there is such a site at all.
+    // Fails if there is no such site. A socket that says nothing gets what follows this read.
     let tail = Read { from: From::Now };
-    socket
-        .changes
-        .shared(tail, socket.log.tidings(tail))
-        .await?;
+    let shared = socket.changes.shared(tail, socket.log.tidings(tail));
+    if let Some(tidings) = &shared.await?.tidings {
+        let _nothing_follows_the_tail = socket.session.got(tidings);
+    }
     tokio::spawn(async move {
         // How it ends is the client's affair.
         if let Ok(Ok(upgraded)) = timeout(UPGRADE_TIME, upgrade).await {
             socket.run(upgraded, permit).await;
         }
     });
-    Ok(switching(&accept))
+    Ok(switching(&accept, dialect))
 }
 
 /// How long a connection may take to become a socket.
@@ -124,13 +132,17 @@ fn accepted(head: &Parts) -> Option<HeaderValue> {
 /// Sixteen bytes in base64.
 const KEY_BYTES: usize = 24;
 
-fn switching(accept: &HeaderValue) -> Response<AnyBody> {
+fn switching(accept: &HeaderValue, dialect: Dialect) -> Response<AnyBody> {
     let mut answer = Response::new(AnyBody::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(SEC_WEBSOCKET_ACCEPT, accept.clone());
+    if dialect == Dialect::Pmx {
+        let spoken = HeaderValue::from_static(SUBPROTOCOL);
+        headers.insert(SEC_WEBSOCKET_PROTOCOL, spoken);
+    }
     answer
 }
 
@@ -200,8 +212,8 @@ impl Socket {
                     }
                 }
                 () = self.changes.changed() => {
-                    if let Err(problem) = self.tell(wire).await? {
-                        return Ok(Closing::of(&problem));
+                    if let Err(closing) = self.tell(wire).await? {
+                        return Ok(closing);
                     }
                 }
                 Ok(()) = self.notice.changed() => self.notify(wire).await?,
@@ -238,7 +250,7 @@ impl Socket {
                         self.notify(wire).await?;
                     }
                 }
-                Ok(told.map_err(|problem| Closing::of(&problem)))
+                Ok(told)
             }
             Err(closing) => Ok(Err(closing)),
         }
@@ -255,7 +267,7 @@ impl Socket {
     }
 
     /// Sends what lies behind its place.
-    async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Problem>, Gone> {
+    async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Closing>, Gone> {
         while let Some((read, compact)) = self.session.read() {
             self.changes.mark();
             let shared = if compact {
@@ -265,12 +277,16 @@ impl Socket {
             };
             let shared = match shared {
                 Ok(shared) => shared,
-                Err(problem) => return Ok(Err(problem)),
+                Err(problem) => return Ok(Err(Closing::of(&problem))),
             };
             let Some(tidings) = &shared.tidings else {
                 break;
             };
-            for frame in self.session.got(tidings) {
+            let frames = match self.session.got(tidings) {
+                Ok(frames) => frames,
+                Err(closing) => return Ok(Err(closing)),
+            };
+            for frame in frames {
                 send(wire, Message::text(frame)).await?;
             }
             if tidings.is_up_to_date() {

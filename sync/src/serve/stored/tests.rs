@@ -151,6 +151,7 @@ fn site(content: &[u8], codec: Codec) -> Site {
         index,
         earlier: Vec::new(),
         live: false,
+        events: false,
         gone: false,
     };
     let platform = Platform {

@@ -178,7 +178,7 @@ pub fn problem(problem: &Problem) -> Response<Bytes> {
     let status = StatusCode::from_u16(problem.status);
     let mut answer = bare(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     set(&mut answer, CONTENT_TYPE, PROBLEM_MEDIA);
-    if problem.code == Code::TooMany {
+    if matches!(problem.code, Code::TooMany | Code::SpaceBusy) {
         set(&mut answer, RETRY_AFTER, "1");
     }
     // RFC 6750, section 3.

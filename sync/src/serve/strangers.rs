@@ -1,0 +1,334 @@
+//! Hostile requests of anonymous clients, and how often they reach a space.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::ops::Range;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::Request;
+
+use super::{
+    Backend, BackendError, Blobs, Body, Dictionaries, LivePages, Nonce, ObjectKey, Pointer,
+    Pointers, Server, Settings, SiteUrls, Spaces,
+};
+use crate::channel::Channel;
+use crate::code::Code;
+use crate::id::{NodeId, ObjectId, SpaceId};
+use crate::limits::QUESTIONS_BURST;
+use crate::live::{Event, Message};
+use crate::location::Extent;
+use crate::name::SpaceName;
+use crate::serve::token::DeployTokens;
+use crate::site::{Domain, Hosts, Selector};
+use crate::space::{Command, Reply};
+use crate::stream::{Expiry, MediaType, Offset, Page, View};
+use crate::time::Timestamp;
+use crate::wire::{DeployKind, Problem};
+
+const HOSTILE: u64 = 10_000;
+
+/// The newest deploy of the space `docs`, as its ledger has it.
+const NEWEST: u64 = 5_000;
+
+/// A platform that notes what its spaces are asked, and answers from no ledger.
+#[derive(Default)]
+struct Counted {
+    pointers: RefCell<BTreeMap<Channel, Pointer>>,
+    asked: RefCell<BTreeMap<&'static str, u64>>,
+}
+
+impl Counted {
+    fn asked(&self) -> u64 {
+        self.asked.borrow().values().sum()
+    }
+
+    fn times(&self, command: &str) -> u64 {
+        self.asked.borrow().get(command).copied().unwrap_or(0)
+    }
+}
+
+fn pointer(deploy: u64, live: bool) -> Pointer {
+    Pointer {
+        space: SpaceId::from_bytes([1; 16]),
+        deploy,
+        root: NodeId::of(b"root"),
+        index: Extent {
+            object: ObjectId::from_bytes([0; 16]),
+            offset: 0,
+            len: 1,
+        },
+        earlier: Vec::new(),
+        live,
+        events: false,
+        gone: false,
+    }
+}
+
+fn page() -> Page {
+    Page {
+        view: View {
+            media_type: MediaType::new("application/json"),
+            next: Offset::at(NEWEST),
+            closed: false,
+            expiry: Expiry::Never,
+            expiry_text: None,
+            generation: "g".into(),
+        },
+        start: Offset::at(NEWEST),
+        end: Offset::at(NEWEST),
+        body: Bytes::new(),
+    }
+}
+
+fn net(from: u64, to: u64) -> Message {
+    Message {
+        deploy: to,
+        alias: None,
+        root: NodeId::of(b"new"),
+        prev_root: Some(NodeId::of(b"old")),
+        since: Some(from),
+        kind: DeployKind::Publish,
+        at: Timestamp::from_millis(1),
+        events: vec![Event::default()],
+        know: None,
+    }
+}
+
+impl Spaces for Counted {
+    async fn call(
+        &self,
+        space: &SpaceName,
+        command: Command,
+        _now: Timestamp,
+    ) -> Result<Reply, Problem> {
+        // There are no objects here, which the server reports.
+        if matches!(command, Command::Lost(_)) {
+            return Err(Problem::new(Code::NotFound, "nothing is marked"));
+        }
+        *self.asked.borrow_mut().entry(command.name()).or_default() += 1;
+        let absent = || Err(Problem::new(Code::NotFound, "there is no such space"));
+        if space.as_str() != "docs" {
+            return absent();
+        }
+        match command {
+            Command::Locate { deploy } => match deploy {
+                Selector::Number(number) if number > NEWEST => {
+                    Err(Problem::new(Code::DeployUnknown, "there is no such deploy"))
+                }
+                Selector::Number(number) => Ok(Reply::Pointer(Box::new(pointer(number, false)))),
+                Selector::Active => Ok(Reply::Pointer(Box::new(pointer(NEWEST, false)))),
+                Selector::Alias(_) => absent(),
+            },
+            Command::Events { .. } => Ok(Reply::Events {
+                page: Box::new(page()),
+                is_open: true,
+            }),
+            Command::Net { from, to, .. } => Ok(Reply::Net(Box::new(net(from, to)))),
+            _ => absent(),
+        }
+    }
+}
+
+impl Pointers for Counted {
+    async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
+        Ok(self.pointers.borrow().get(channel).cloned())
+    }
+
+    async fn write(&self, _channel: &Channel, _pointer: &Pointer) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    fn note(&self, channel: &Channel, pointer: &Pointer) {
+        let mut pointers = self.pointers.borrow_mut();
+        pointers.insert(channel.clone(), pointer.clone());
+    }
+}
+
+impl Blobs for Counted {
+    async fn read(&self, _: ObjectKey, _: Range<u64>) -> Result<Option<Bytes>, BackendError> {
+        Ok(None)
+    }
+
+    async fn write(&self, _: ObjectKey, _: Bytes) -> Result<(), BackendError> {
+        Ok(())
+    }
+
+    async fn delete(&self, _: &[ObjectKey]) -> Result<(), BackendError> {
+        Ok(())
+    }
+}
+
+impl Backend for Counted {
+    type Blobs = Self;
+    type Pointers = Self;
+    type Spaces = Self;
+
+    fn blobs(&self) -> &Self {
+        self
+    }
+
+    fn pointers(&self) -> &Self {
+        self
+    }
+
+    fn spaces(&self) -> &Self {
+        self
+    }
+}
+
+/// A server whose pointer of `docs` is late: it shows deploy 100.
+fn server(live: bool) -> Server<Counted> {
+    let platform = Counted::default();
+    let docs = Channel::of_label("docs").unwrap();
+    platform.note(&docs, &pointer(100, live));
+    let settings = Settings {
+        hosts: Hosts::new(Domain::parse("localhost").unwrap()),
+        publish_secret: Some("secret".to_owned()),
+        urls: SiteUrls {
+            scheme: "http",
+            port: None,
+        },
+        live: LivePages::Chosen,
+        dictionaries: Dictionaries::Passed,
+        lease: crate::space::LEASE,
+        files_max: crate::limits::FILES_MAX,
+    };
+    Server::new(platform, settings)
+}
+
+/// Status of a GET, and whether it says when to come again. All come at one moment.
+fn get(
+    server: &Server<Counted>,
+    host: &str,
+    path: &str,
+    header: Option<(&str, &str)>,
+) -> (u16, bool) {
+    let mut request = Request::get(path).header("host", format!("{host}.localhost"));
+    if let Some((name, value)) = header {
+        request = request.header(name, value);
+    }
+    let request = request.body(Bytes::new()).unwrap();
+    let now = Timestamp::from_millis(1_700_000_000_000);
+    let answer = ready(server.handle(request, None, now, Nonce([1; 32])));
+    let waits = answer.headers().contains_key("retry-after");
+    assert!(!matches!(answer.body(), Body::Pieces(_)));
+    (answer.status().as_u16(), waits)
+}
+
+fn ready<T>(future: impl Future<Output = T>) -> T {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => value,
+        Poll::Pending => panic!("a future in memory waits for something"),
+    }
+}
+
+/// What a page of a deploy leads to where there are no objects: the deploy was found.
+const FOUND: (u16, bool) = (500, false);
+
+#[test]
+fn unknown_deploy_numbers_reach_the_space_within_a_budget() {
+    let server = server(false);
+    let mut absent = 0;
+    for number in 0..HOSTILE {
+        match get(&server, &format!("{}--docs", 6_000 + number), "/", None) {
+            (404, false) => absent += 1,
+            (503, true) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(server.backend().asked(), QUESTIONS_BURST / 2);
+    assert_eq!(
+        absent,
+        QUESTIONS_BURST / 2,
+        "only the space's word is a 404"
+    );
+    // A deploy that exists is still found, and asked for once.
+    for _ in 0..HOSTILE {
+        assert_eq!(get(&server, "7--docs", "/", None), FOUND);
+    }
+    assert_eq!(server.backend().asked(), QUESTIONS_BURST / 2 + 1);
+}
+
+#[test]
+fn unknown_spaces_share_one_budget() {
+    let server = server(false);
+    for number in 0..HOSTILE {
+        get(&server, &format!("7--s{number}"), "/", None);
+        assert_eq!(get(&server, &format!("s{number}"), "/", None), (404, false));
+        let events = get(&server, &format!("s{number}"), "/_events?offset=-1", None);
+        assert_eq!(events.0, 404);
+    }
+    assert_eq!(server.backend().asked(), QUESTIONS_BURST / 2);
+}
+
+#[test]
+fn false_claims_reach_no_space_and_hold_up_no_true_one() {
+    let server = server(false);
+    let docs = Channel::of_label("docs").unwrap();
+    let token = DeployTokens::of(Some("secret"))
+        .token(&docs, NEWEST)
+        .unwrap();
+    let forged = DeployTokens::of(Some("guess"))
+        .token(&docs, NEWEST)
+        .unwrap();
+    for number in 0..HOSTILE {
+        let plain = number.to_string();
+        let claim = if number % 2 == 0 { &plain } else { &forged };
+        assert_eq!(
+            get(&server, "docs", "/", Some(("x-pmx-know", claim))),
+            FOUND
+        );
+    }
+    assert_eq!(server.backend().asked(), 0);
+    for _ in 0..HOSTILE {
+        get(&server, "docs", "/", Some(("x-pmx-know", &token)));
+    }
+    assert_eq!(
+        server.backend().asked(),
+        1,
+        "the answer to a true claim is kept"
+    );
+    let shown = server.backend().pointers.borrow()[&docs].deploy;
+    assert_eq!(shown, NEWEST);
+}
+
+#[test]
+fn lists_of_a_closed_site_reach_no_space() {
+    let server = server(false);
+    for _ in 0..HOSTILE {
+        let answer = get(&server, "docs", "/_events?offset=-1", None);
+        assert_eq!(answer, (403, false));
+    }
+    assert_eq!(server.backend().asked(), 0);
+    let bearer = Some(("authorization", "Bearer secret"));
+    for _ in 0..100 {
+        let answer = get(&server, "docs", "/_events?offset=-1", bearer);
+        assert_eq!(answer, (200, false), "a holder has no budget");
+    }
+}
+
+#[test]
+fn differences_are_kept_and_within_a_budget() {
+    let server = server(true);
+    let ask = |from: u64| {
+        let path = format!("/_events?offset={}&compact=1", Offset::at(from));
+        get(&server, "docs", &path, None)
+    };
+    assert_eq!(ask(7), (200, false));
+    assert_eq!(ask(7), (200, false));
+    assert_eq!(
+        server.backend().times("net"),
+        1,
+        "the same difference is kept"
+    );
+    for from in 0..HOSTILE {
+        let answer = ask(from % NEWEST);
+        assert!(matches!(answer, (200, false) | (503, true)), "{answer:?}");
+    }
+    let asked = server.backend().asked();
+    assert!(asked <= QUESTIONS_BURST, "{asked} questions");
+    assert!(server.backend().times("net") <= QUESTIONS_BURST / 8);
+}
