@@ -13,10 +13,11 @@ import WebSocket from "ws";
 const [task, port, space, ...rest] = process.argv.slice(2);
 const PAGES = 1_000;
 
-function open(wish, hear) {
+function open(wish, hear, secret) {
   return new Promise((ready, failed) => {
     const headers = { Host: `${space}.localhost:${port}` };
-    const socket = new WebSocket(`ws://127.0.0.1:${port}/_events`, { headers });
+    if (secret) headers.Authorization = `Bearer ${secret}`;
+    const socket = new WebSocket(`ws://127.0.0.1:${port}/_events`, "pmx.v1", { headers });
     let said = false;
     socket.on("error", failed);
     socket.on("open", () => socket.send(JSON.stringify(wish)));
@@ -116,7 +117,7 @@ async function many([secret, sockets, deploys]) {
       latencies.push(performance.now() - start);
       arrived += 1;
       if (arrived === count) done();
-    });
+    }, secret);
     at[index] = frame.deploy;
     number = frame.deploy;
   });

@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use pmx_sync::codec::{Decoder, Encoder, Level};
 use pmx_sync::id::BlobId;
-use pmx_sync::media::Media;
+use pmx_sync::media::{Media, media_of_name};
 use pmx_sync::pack::part::{Parts, WirePart};
 use pmx_sync::pack::plan::{PackPlan, Plan, Wanted};
 use pmx_sync::pack::wire::{self, PackBuilder};
@@ -67,11 +67,12 @@ fn read(folder: &Path) -> Vec<File> {
         .map(|entry| {
             let bytes = std::fs::read(entry.path()).unwrap();
             let path = entry.path().strip_prefix(folder).unwrap();
-            let media = mime_guess::from_path(path).first_raw();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let media = media_of_name(&name);
             File {
                 path: path.to_string_lossy().into_owned(),
                 blob: BlobId::of(&bytes),
-                media: media.map_or_else(Media::unknown, |media| Media::parse(media).unwrap()),
+                media: Media::parse(media).unwrap(),
                 bytes,
             }
         })

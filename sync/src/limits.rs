@@ -215,6 +215,10 @@ pub const DICTIONARY_ID_BYTES_MAX: usize = 1024;
 /// Deploys before the active one whose assets still resolve.
 pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 
+/// Bytes of a blob that are looked at to say whether it is UTF-8: one part, which is decoded and in
+/// memory at once anyway. A longer text is what its first part is.
+pub const NATURE_BYTES_MAX: u64 = PART_BYTES;
+
 /// Deploy tokens read from one request: a client has one, and each takes a hash.
 pub const CLAIMS_READ_MAX: usize = 16;
 

@@ -1,4 +1,6 @@
-//! Media types, resolved once at scan time and carried by the manifest, so no server needs a table.
+//! Media types: resolved once from a file's name and carried by the manifest.
+
+mod names;
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,6 +8,8 @@ use std::sync::Arc;
 use thiserror::Error;
 
 use crate::limits::MEDIA_BYTES_MAX;
+
+pub use names::media_of_name;
 
 /// A media type with its parameters, ready for a `Content-Type` header.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -40,6 +44,39 @@ impl Media {
     /// The type without parameters.
     pub fn essence(&self) -> &str {
         self.0.split(';').next().unwrap_or(&self.0).trim_end()
+    }
+
+    /// Whether this is a type of text, whose charset a server has to tell.
+    pub fn is_text(&self) -> bool {
+        self.essence().starts_with("text/")
+    }
+
+    /// The type as it is served with bytes that are UTF-8, or are not known to be: a text's charset
+    /// is told where it is true. Older clients wrote it of every text, so `charset=utf-8` in the
+    /// manifest proves nothing; another charset is its publisher's word.
+    #[must_use]
+    pub fn served(&self, is_utf8: bool) -> Self {
+        let parameters = || self.0.split(';').skip(1).map(str::trim);
+        let is_charset = |parameter: &&str| {
+            let name = parameter.split('=').next().unwrap_or_default();
+            name.eq_ignore_ascii_case("charset")
+        };
+        let is_utf8_named = |parameter: &str| {
+            let value = parameter.split_once('=').map_or("", |(_, value)| value);
+            value.trim_matches('"').eq_ignore_ascii_case("utf-8")
+        };
+        let mut charsets = parameters().filter(is_charset);
+        if !self.is_text() || charsets.any(|named| !is_utf8_named(named)) {
+            return self.clone();
+        }
+        let kept = parameters().filter(|parameter| !is_charset(parameter));
+        let charset = is_utf8.then_some("charset=utf-8");
+        let mut text = self.essence().to_owned();
+        for parameter in kept.chain(charset) {
+            text.push_str("; ");
+            text.push_str(parameter);
+        }
+        Self(text.into())
     }
 
     /// Whether this is a page: what a browser navigates to.
@@ -106,6 +143,39 @@ pub struct InvalidMedia {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn charset_is_told_where_it_is_true() {
+        for (media, utf8, other) in [
+            ("text/html", "text/html; charset=utf-8", "text/html"),
+            (
+                "text/html; charset=utf-8",
+                "text/html; charset=utf-8",
+                "text/html",
+            ),
+            (
+                "text/css;charset=\"UTF-8\"",
+                "text/css; charset=utf-8",
+                "text/css",
+            ),
+            (
+                "text/plain; a=b; charset=utf-8",
+                "text/plain; a=b; charset=utf-8",
+                "text/plain; a=b",
+            ),
+            (
+                "text/html; charset=big5",
+                "text/html; charset=big5",
+                "text/html; charset=big5",
+            ),
+            ("application/json", "application/json", "application/json"),
+            ("image/svg+xml", "image/svg+xml", "image/svg+xml"),
+        ] {
+            let media = Media::parse(media).unwrap();
+            assert_eq!(media.served(true).as_str(), utf8);
+            assert_eq!(media.served(false).as_str(), other);
+        }
+    }
 
     #[test]
     fn media_types_are_legal_headers() {

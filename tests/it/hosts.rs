@@ -38,6 +38,13 @@ fn publish(world: &World) {
         (".well-known/security.txt", "Contact: x"),
     ]);
     world.write_bytes("logo.png", &[7u8; 3000]);
+    world.write_bytes("latin.html", b"<p>caf\xe9</p>");
+    world.write(&[
+        ("main.go", "package main"),
+        ("(x).html", "x"),
+        ("song-4f3c2a1b9d0e.mp3", "sound"),
+        (".well-known/apple-app-site-association", "{}"),
+    ]);
     world.write_bytes("large.bin", &noise(9_000_000));
     world.write(&[("table.json", &"{\"row\": 1}\n".repeat(900_000))]);
     world.sync("docs", &["--order", "none", "-m", "one"]).ok();
@@ -95,6 +102,26 @@ const TABLE: &[Asked] = &[
     ("GET", "docs", "/assets/plain.css", PLAIN),
     ("GET", "docs", "/large.bin", PLAIN),
     ("GET", "docs", "/table.json", PLAIN),
+    // Other spellings of a path.
+    ("GET", "docs", "/%61bout?q=%61", PLAIN),
+    ("GET", "docs", "/%28x%29", PLAIN),
+    ("GET", "docs", "//about", PLAIN),
+    ("GET", "docs", "///", PLAIN),
+    ("GET", "docs", "/a%2Fb", PLAIN),
+    ("GET", "docs", "/_pmx/none", PLAIN),
+    ("HEAD", "docs", "/%61bout", PLAIN),
+    // Types and charsets.
+    ("GET", "docs", "/latin", PLAIN),
+    ("HEAD", "docs", "/latin", PLAIN),
+    ("GET", "docs", "/latin", &[("Range", "bytes=0-3")]),
+    ("GET", "docs", "/main.go", PLAIN),
+    ("GET", "docs", "/song-4f3c2a1b9d0e.mp3", PLAIN),
+    (
+        "GET",
+        "docs",
+        "/.well-known/apple-app-site-association",
+        PLAIN,
+    ),
     // Other methods.
     ("HEAD", "docs", "/", PLAIN),
     ("HEAD", "docs", "/about", PLAIN),
@@ -119,6 +146,19 @@ const TABLE: &[Asked] = &[
         "docs",
         "/about",
         &[("Accept-Encoding", "zstd;q=0, *")],
+    ),
+    ("GET", "docs", "/about", &[("Accept-Encoding", "*")]),
+    (
+        "GET",
+        "docs",
+        "/about",
+        &[("Accept-Encoding", "*, identity;q=0")],
+    ),
+    (
+        "GET",
+        "docs",
+        "/logo.png",
+        &[("Accept-Encoding", "identity;q=0")],
     ),
     // Conditions and ranges.
     ("GET", "docs", "/about", &[("If-None-Match", "*")]),
@@ -162,6 +202,15 @@ const TABLE: &[Asked] = &[
     ("POST", "nobody", "/", PLAIN),
     ("GET", "a.docs", "/", PLAIN),
     ("GET", "no_such", "/", PLAIN),
+    // Events, and what a stranger claims.
+    ("GET", "docs", "/_events?offset=-1", PLAIN),
+    ("HEAD", "docs", "/_events?offset=-1", PLAIN),
+    ("GET", "docs", "/_events?offset=-1&compact=1", PLAIN),
+    ("GET", "docs", "/_events?offset=-1&live=sse", PLAIN),
+    ("GET", "docs", "/_events?offset=-1&live=long-poll", PLAIN),
+    ("GET", "nobody", "/_events?offset=-1", PLAIN),
+    ("GET", "docs", "/", &[("X-Pmx-Know", "9")]),
+    ("GET", "docs", "/", &[("Cookie", "_pmx_deploy=9")]),
     // The API.
     ("GET", "", "/healthz", PLAIN),
     ("HEAD", "", "/healthz", PLAIN),
@@ -218,7 +267,12 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
     let port = world.server.port.to_string();
     let ours = |(name, value): (String, String)| {
         let is_ours = !NOT_OURS.contains(&name.as_str());
-        is_ours.then(|| (name, value.replace(&port, "PORT")))
+        // A deploy token is made with the server's own secret.
+        let value = match value.split_once('.') {
+            Some((deploy, _mac)) if name == "x-pmx-know" => deploy.to_owned(),
+            Some(_) | None => value.replace(&port, "PORT"),
+        };
+        is_ours.then_some((name, value))
     };
     let mut headers: BTreeMap<_, _> = headers.into_iter().filter_map(ours).collect();
     let mut body = body;

@@ -13,6 +13,8 @@ on_both_hosts! {
     zstd_is_served_from_rest_to_those_who_take_it,
     assets_of_earlier_deploys_still_resolve_but_pages_do_not,
     unknown_hosts_and_sites,
+    a_page_has_one_url,
+    types_and_charsets_are_true,
 }
 
 fn site(world: World) -> World {
@@ -183,7 +185,8 @@ fn zstd_is_served_from_rest_to_those_who_take_it(world: World) {
     for (encoding, coded) in [
         ("gzip, br, zstd", true),
         ("zstd;q=0.5", true),
-        ("*", true),
+        ("*", false),
+        ("*, identity;q=0", true),
         ("gzip", false),
         ("zstd;q=0, *", false),
         ("identity", false),
@@ -265,6 +268,95 @@ fn assets_of_earlier_deploys_still_resolve_but_pages_do_not(world: World) {
         200,
         "a deploy's own URL shows all of it"
     );
+}
+
+fn a_page_has_one_url(world: World) {
+    world.write(&[("(x).html", "x"), ("\u{fc}.html", "u")]);
+    let world = site(world);
+    for (path, status, location) in [
+        ("/%61bout?q=%61", 307, Some("/about?q=%61")),
+        ("/%28x%29", 307, Some("/(x)")),
+        ("/(x)", 200, None),
+        ("/%c3%bc", 307, Some("/%C3%BC")),
+        ("/%C3%BC", 200, None),
+        ("/%61ssets/plain%2ecss", 307, Some("/assets/plain.css")),
+        ("/%61bout.html", 307, Some("/about")),
+        ("//about", 307, Some("/about")),
+        ("///", 307, Some("/")),
+        ("//docs//", 307, Some("/docs/")),
+        ("//evil.example", 404, None),
+        ("/a%2Fb", 404, None),
+    ] {
+        let answer = world.get("docs", path);
+        assert_eq!(answer.status, status, "{path}: {answer:?}");
+        assert_eq!(answer.header("location"), location, "{path}");
+        if let Some(location) = location {
+            assert_eq!(world.get("docs", location).status, 200, "{path}");
+        }
+        if status == 404 {
+            assert_eq!(answer.text(), "nothing here", "{path}");
+        }
+    }
+}
+
+fn types_and_charsets_are_true(world: World) {
+    use std::io::Write as _;
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    gzip.write_all(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+        .unwrap();
+    let (latin, long) = (b"<p>caf\xe9</p>".repeat(40), "\u{fc}".repeat(200_000));
+    world.write_bytes("latin.html", &latin);
+    world.write_bytes("a.svgz", &gzip.finish().unwrap());
+    world.write_bytes("plain.svgz", b"<svg xmlns='http://www.w3.org/2000/svg'/>");
+    world.write(&[
+        ("utf8.html", "<p>caf\u{e9}</p>"),
+        ("long.txt", &long),
+        ("main.go", "package main"),
+        ("page.tsx", "<b/>"),
+        ("live.m3u8", "#EXTM3U"),
+        ("data.json", "{}"),
+        (".well-known/apple-app-site-association", "{}"),
+        ("song-4f3c2a1b9d0e.mp3", "sound"),
+    ]);
+    world.sync("docs", &[]).ok();
+    for (path, media, coding) in [
+        ("/latin", "text/html", None),
+        ("/utf8", "text/html; charset=utf-8", None),
+        ("/long.txt", "text/plain; charset=utf-8", None),
+        ("/main.go", "text/plain; charset=utf-8", None),
+        ("/page.tsx", "text/plain; charset=utf-8", None),
+        ("/live.m3u8", "application/vnd.apple.mpegurl", None),
+        ("/data.json", "application/json", None),
+        (
+            "/.well-known/apple-app-site-association",
+            "application/json",
+            None,
+        ),
+        ("/a.svgz", "image/svg+xml", Some("gzip")),
+        ("/plain.svgz", "image/svg+xml", None),
+    ] {
+        let ask =
+            |method, headers: &[(&str, &str)]| world.request(method, "docs", path, headers, b"");
+        let first = ask("HEAD", &[]);
+        let zstd = ask("GET", &[("Accept-Encoding", "zstd")]);
+        let part = ask("GET", &[("Range", "bytes=0-3")]);
+        let whole = ask("GET", &[]);
+        for answer in [&first, &zstd, &part, &whole] {
+            assert_eq!(
+                answer.header("content-type"),
+                Some(media),
+                "{path} {answer:?}"
+            );
+        }
+        assert_eq!(whole.header("content-encoding"), coding, "{path}");
+        assert_eq!((part.status, part.body.len()), (206, 4), "{path}");
+    }
+    let song = world.get("docs", "/song-4f3c2a1b9d0e.mp3");
+    let revalidated = Some("public, max-age=0, must-revalidate");
+    assert_eq!(song.header("cache-control"), revalidated);
+    let refused = [("Accept-Encoding", "identity;q=0")];
+    let refused = world.request("GET", "docs", "/utf8", &refused, b"");
+    assert_eq!(refused.status, 406, "{refused:?}");
 }
 
 fn unknown_hosts_and_sites(world: World) {

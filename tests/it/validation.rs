@@ -164,7 +164,7 @@ fn readers_of_the_right_site_only_are_told() {
 
 /// The events of a site from an offset on.
 fn events(world: &World, space: &str, offset: &str) -> Vec<Value> {
-    let answer = world.get(space, &format!("/_events?offset={offset}"));
+    let answer = crate::live::events(world, space, &format!("offset={offset}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
     serde_json::from_str(&answer.text()).unwrap()
 }
@@ -176,7 +176,7 @@ fn events_are_emitted_to_the_right_site_only() {
     };
     publish(&world, "one", "of one");
     publish(&world, "two", "of two");
-    let before = world.get("one", "/_events?offset=now");
+    let before = crate::live::events(&world, "one", "offset=now");
     let offset = before.header("stream-next-offset").unwrap().to_owned();
     assert_eq!(offset, "0000000000000000_0000000000000001", "deploy 1");
     publish(&world, "one", "of one, changed");

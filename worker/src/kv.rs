@@ -4,9 +4,12 @@
 //! has seen is therefore kept, and the newer of the two counts. Only a space writes its pointer
 //! (`space_do`), one write after the other, so what lies in KV never goes back either.
 
+use std::time::Duration;
+
 use pmx_sync::channel::Channel;
 use pmx_sync::index::Cache;
 use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
+use pmx_sync::time::Timestamp;
 use worker::KvStore;
 
 use crate::http::now;
@@ -17,6 +20,9 @@ use crate::thrown::backend;
 pub(crate) struct Kv {
     store: KvStore,
     seen: Cache<Channel, Pointer>,
+    /// Channels that KV lacked, and when: a name that a stranger makes up is looked up once in
+    /// [`ABSENT_TIME`].
+    absent: Cache<Channel, Timestamp>,
     /// For tests: what lies in KV is shown late, and nothing else counts.
     lag: Option<Lag>,
 }
@@ -26,6 +32,7 @@ impl Kv {
         Self {
             store,
             seen: Cache::new(SEEN_BYTES),
+            absent: Cache::new(ABSENT_BYTES),
             lag,
         }
     }
@@ -49,9 +56,15 @@ impl Kv {
 impl Pointers for Kv {
     async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
         let doing = || format!("reading the pointer of {channel}");
+        let absent = self.absent.find(channel);
+        if absent.is_some_and(|at| now() < at.after(ABSENT_TIME)) {
+            return Ok(self.seen.find(channel));
+        }
         tally::note(Kind::KvRead);
         let read = self.store.get(&key(channel)).cache_ttl(CACHE_SECONDS);
         let Some(text) = read.text().await.map_err(backend(doing()))? else {
+            let bytes = channel.space.as_str().len() + 160;
+            self.absent.insert(channel.clone(), now(), bytes);
             return Ok(self.seen.find(channel));
         };
         let pointer = serde_json::from_str(&text);
@@ -86,6 +99,12 @@ impl Pointers for Kv {
 
 /// Bytes of pointers kept: some hundred spaces.
 const SEEN_BYTES: usize = 512 * 1024;
+
+/// Bytes of names that KV lacked: some hundred.
+const ABSENT_BYTES: usize = 128 * 1024;
+
+/// KV itself shows a new key up to `CACHE_SECONDS` late.
+const ABSENT_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes of one earlier root and its extent.
 const EARLIER_BYTES: usize = 72;

@@ -25,10 +25,11 @@ use super::stored::{Bodies, Verdicts};
 use super::token::DeployTokens;
 use crate::channel::Channel;
 use crate::code::Code;
+use crate::id::BlobId;
 use crate::index::{Cache, Index};
 use crate::live::{Message, SCRIPT_PATH, script};
 use crate::name::SpaceName;
-use crate::site::{Addressed, Domain, Exposure, Hosts, SiteRequest, absent};
+use crate::site::{Addressed, Domain, Exposure, Hosts, Nature, SiteRequest, absent};
 use crate::time::Timestamp;
 use crate::wire::{Audience, Problem};
 
@@ -89,6 +90,7 @@ pub struct Server<B> {
     differences: Differences,
     pinned: Pinned,
     nets: Nets,
+    natures: Cache<BlobId, Nature>,
     claims: Claims,
     questions: Questions,
     tokens: DeployTokens,
@@ -106,6 +108,9 @@ const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
 /// Bytes of pointers of deploys that are asked for by number.
 const PINNED_CACHE_BYTES: usize = 256 * 1024;
+
+/// Bytes of what is known of the bytes of blobs: some ten thousand of them.
+const NATURES_CACHE_BYTES: usize = 1024 * 1024;
 
 /// Bytes of differences of deploys that are kept for readers who catch up.
 const NETS_CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -130,6 +135,7 @@ impl<B: Backend> Server<B> {
             differences: Cache::new(bytes / 8),
             pinned: Cache::new(PINNED_CACHE_BYTES),
             nets: Cache::new(NETS_CACHE_BYTES),
+            natures: Cache::new(NATURES_CACHE_BYTES),
             claims: Claims::default(),
             questions: Questions::default(),
             tokens,
@@ -184,6 +190,10 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn pinned(&self) -> &Pinned {
         &self.pinned
+    }
+
+    pub(super) const fn natures(&self) -> &Cache<BlobId, Nature> {
+        &self.natures
     }
 
     pub(super) const fn nets(&self) -> &Nets {
@@ -371,11 +381,11 @@ fn is_script(head: &Parts) -> bool {
 
 fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {
     let (path, query) = (head.uri.path(), head.uri.query());
-    let header = head
-        .headers
-        .get(ACCEPT_ENCODING)
-        .and_then(|value| value.to_str().ok());
-    let accept_encoding = accept_encoding.or(header);
+    // Lines of one list are one list (RFC 9110, section 5.3).
+    let lines = head.headers.get_all(ACCEPT_ENCODING).iter();
+    let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
+    let header = (!lines.is_empty()).then(|| lines.join(","));
+    let accept_encoding = accept_encoding.or(header.as_deref());
     SiteRequest::new(&head.method, path, query, &head.headers, accept_encoding)
 }
 

@@ -75,23 +75,17 @@ impl<B: Backend> Server<B> {
             status,
             mut headers,
             body,
+            described,
         } = plan;
+        if let Some(described) = &described {
+            self.describe(scope, described, &mut headers).await?;
+        }
         if let Some(difference) = &difference {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static(DIFFERENCE));
             headers.insert(CONTENT_LENGTH, difference.len().into());
         }
         let is_page = is_page(status, &headers);
-        match selector {
-            Selector::Active | Selector::Alias(_) if is_page => mark(&mut headers, pointer.deploy),
-            Selector::Active | Selector::Alias(_) | Selector::Number(_) => {}
-        }
-        if let Some(token) = self.token_of(space, selector, pointer.deploy) {
-            headers.insert(KNOW, token);
-        }
-        if *selector != Selector::Active {
-            // What is not the site itself is none of a search engine's.
-            headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
-        }
+        self.mark_place(space, selector, pointer.deploy, is_page, &mut headers);
         if pages == Pages::Live && is_page && body == PlanBody::Empty {
             // What HEAD would get is not made, so nobody knows how long it is.
             headers.remove(CONTENT_LENGTH);
@@ -186,6 +180,28 @@ impl<B: Backend> Server<B> {
                 Ok(read)
             }
             Err(problem) => Err(problem),
+        }
+    }
+
+    /// Tells a client where it is: the deploy's place in the site's events on a page, the deploy's
+    /// token, and to search engines that only the site itself is to be found.
+    fn mark_place(
+        &self,
+        space: &SpaceName,
+        selector: &Selector,
+        deploy: u64,
+        is_page: bool,
+        headers: &mut HeaderMap,
+    ) {
+        match selector {
+            Selector::Active | Selector::Alias(_) if is_page => mark(headers, deploy),
+            Selector::Active | Selector::Alias(_) | Selector::Number(_) => {}
+        }
+        if let Some(token) = self.token_of(space, selector, deploy) {
+            headers.insert(KNOW, token);
+        }
+        if *selector != Selector::Active {
+            headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
         }
     }
 
@@ -312,7 +328,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// The body of a blob in a coding, or of a range of it.
-    async fn blob(
+    pub(super) async fn blob(
         &self,
         scope: Scope<'_>,
         held: &Held,

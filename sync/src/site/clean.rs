@@ -211,7 +211,8 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-fn location(address: &Asked) -> String {
+/// The one spelling of a path: absolute, percent-encoded, never starting with `//`.
+pub(super) fn location(address: &Asked) -> String {
     match address {
         Asked::Root => "/".into(),
         Asked::File(path) => format!("/{}", utf8_percent_encode(path.as_str(), ENCODED)),
@@ -222,6 +223,7 @@ fn location(address: &Asked) -> String {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::fmt::Write as _;
 
     use proptest::prelude::*;
 
@@ -401,9 +403,10 @@ mod tests {
                 ("/a%20b.html?x=1&y=%20", "307 /a%20b?x=1&y=%20"),
                 ("/%C3%BC?", "307 /%C3%BC/?"),
                 ("/\u{fc}?\u{fc}", "307 /%C3%BC/?%C3%BC"),
+                ("/\u{fc}/", "307 /%C3%BC/"),
                 ("/100%25.html", "307 /100%25"),
                 ("/%23%3F.html?a b", "307 /%23%3F?a%20b"),
-                ("/%61%20b", "200 a b.html"),
+                ("/%61%20b?q=%61", "307 /a%20b?q=%61"),
             ],
         );
     }
@@ -425,7 +428,13 @@ mod tests {
                 ("/404", "200 404.html"),
                 ("/404.html", "307 /404"),
                 // What no file can be called has no folder either.
-                ("//x", "404"),
+                ("/a/b%2Fc", "404 404.html"),
+                ("/_pmx/none", "404 404.html"),
+                // Another spelling has the same folders.
+                ("//x", "404 404.html"),
+                ("//evil.example/", "404 404.html"),
+                ("/a/../c/x", "404 404.html"),
+                ("//a/x.css", "404 a/404.html"),
             ],
         );
     }
@@ -464,6 +473,34 @@ mod tests {
         format!("/{}", utf8_percent_encode(path, ENCODED))
     }
 
+    /// What makes another spelling, put in front of a segment.
+    const DRESSINGS: &[&str] = &["/", "./", "%2E/", "x/../", "x/%2e%2e/", "\\", "../"];
+
+    /// A path with empty and dot segments in front of it or in it, and needless escapes.
+    fn respelled(url: &str, dressing: &[(usize, &str)], escapes: &[bool]) -> String {
+        let mut spelled = String::from("/");
+        let segments = url.split('/').count();
+        for (at, segment) in url.split('/').enumerate() {
+            for (place, dress) in dressing {
+                // A `..` that is not preceded by its own segment changes the meaning, except at the top.
+                if place % segments == at && (at == 0 || *dress != "../") {
+                    spelled.push_str(dress);
+                }
+            }
+            for (byte, escape) in segment.bytes().zip(escapes.iter().cycle()) {
+                if *escape || !byte.is_ascii_alphanumeric() && byte != b'.' {
+                    write!(spelled, "%{byte:02x}").unwrap();
+                } else {
+                    spelled.push(char::from(byte));
+                }
+            }
+            if at + 1 < segments {
+                spelled.push('/');
+            }
+        }
+        spelled
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
@@ -479,6 +516,29 @@ mod tests {
             if let Some(location) = shown.strip_prefix("307 ") {
                 prop_assert!(location.starts_with('/') && !location.starts_with("//"));
                 prop_assert!(site.shown(location).starts_with("200 "), "{location}");
+            }
+        }
+
+        #[test]
+        fn page_has_one_url_however_it_is_spelled(
+            paths in a_site(),
+            url in a_path(),
+            dressing in prop::collection::vec((0_usize..40, prop::sample::select(DRESSINGS)), 0..4),
+            escapes in prop::collection::vec(any::<bool>(), 40),
+            tail in prop::sample::select(vec!["", "/", "//", "/.", "/x/..", "\\"]),
+        ) {
+            let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+            let site = Site::of(&paths);
+            let spelled = respelled(&url, &dressing, &escapes) + tail;
+            let shown = site.shown(&format!("{spelled}?q=%61"));
+            if let Some(location) = shown.strip_prefix("307 ") {
+                prop_assert!(location.starts_with('/') && !location.starts_with("//"));
+                prop_assert!(location.ends_with("?q=%61") && !location.contains('\\'));
+                prop_assert!(site.shown(location).starts_with("200 "), "{spelled} {location}");
+            } else if shown.starts_with("200 ") {
+                // What is served at once has its one spelling: encoded as this page encodes.
+                let plain = tail.is_empty() || tail == "/";
+                prop_assert!(plain && spelled.starts_with(&encoded(&url)), "{spelled}");
             }
         }
 

@@ -9,7 +9,7 @@ use super::condition::{Verdict, etag};
 use super::dictionary::is_dictionary;
 use super::hashed::carries_its_hash;
 use super::known::Held;
-use super::plan::{Plan, PlanBody, Snapshot};
+use super::plan::{Described, Plan, PlanBody, Snapshot};
 use super::range::{ByteRange, Unsatisfiable};
 use super::request::SiteRequest;
 
@@ -32,6 +32,7 @@ const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><head><title>404 
 /// The headers that every answer has, before it is one.
 pub(super) struct Draft {
     headers: HeaderMap,
+    described: Option<Described>,
 }
 
 impl Draft {
@@ -41,7 +42,10 @@ impl Draft {
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         let origin = HeaderValue::from_static("strict-origin-when-cross-origin");
         headers.insert(header::REFERRER_POLICY, origin);
-        Self { headers }
+        Self {
+            headers,
+            described: None,
+        }
     }
 
     pub(super) fn of(snapshot: &Snapshot) -> Self {
@@ -80,6 +84,7 @@ impl Draft {
         Plan {
             status,
             headers: draft.headers,
+            described: draft.described,
             body: if nothing { PlanBody::Empty } else { body },
         }
     }
@@ -89,6 +94,7 @@ impl Draft {
         Plan {
             status,
             headers: self.headers,
+            described: self.described,
             body,
         }
     }
@@ -98,6 +104,7 @@ impl Draft {
         Plan {
             status,
             headers: self.headers,
+            described: None,
             body: PlanBody::Empty,
         }
     }
@@ -149,9 +156,10 @@ impl Draft {
             .send(StatusCode::TEMPORARY_REDIRECT, PlanBody::Empty)
     }
 
-    /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges.
+    /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges. It is sent as
+    /// it is rather than not at all.
     pub(super) fn not_found_page(self, request: &SiteRequest, held: &Held) -> Plan {
-        let coding = coding_for(request, held);
+        let coding = coding_for(request, held).unwrap_or(Coding::Identity);
         self.with(header::CACHE_CONTROL, REVALIDATE)
             .representing(request, held, coding)
             .send_blob(request, StatusCode::NOT_FOUND, held, coding)
@@ -161,12 +169,16 @@ impl Draft {
         let conditions = &request.conditions;
         let blob = &request.tag_of(&held.entry);
         let range = request.range.filter(|_| conditions.allows_range_of(blob));
+        let range = range.filter(|_| request.accepted.takes_identity());
         let range = range.filter(|_| !request.makes_live(&held.entry));
         let range = range.map_or(Ok(None), |range| range.of(held.entry.size));
         // A range is of the bytes as they are.
         let coding = match range {
             Ok(None) => coding_for(request, held),
-            Ok(Some(_)) | Err(Unsatisfiable) => Coding::Identity,
+            Ok(Some(_)) | Err(Unsatisfiable) => Some(Coding::Identity),
+        };
+        let Some(coding) = coding else {
+            return self.not_acceptable();
         };
         let draft = self
             .with_default(header::CACHE_CONTROL, cache_control(asked, held))
@@ -181,6 +193,16 @@ impl Draft {
                 .representing(request, held, coding)
                 .send_blob(request, StatusCode::OK, held, coding),
         }
+    }
+
+    /// The client refuses bytes as they are, and takes no coding that there is (RFC 9110, sections
+    /// 12.5.3 and 15.5.7).
+    fn not_acceptable(self) -> Plan {
+        let vary = HeaderValue::from_static("accept-encoding");
+        self.with(header::VARY, vary).error(
+            StatusCode::NOT_ACCEPTABLE,
+            "406 Not Acceptable: Accept-Encoding refuses identity and every coding there is\n",
+        )
     }
 
     fn failed(self) -> Plan {
@@ -220,8 +242,13 @@ impl Draft {
     }
 
     /// The headers that describe the bytes which follow.
-    fn representing(self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
+    fn representing(mut self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
         let media = legal(held.entry.media.as_str());
+        self.described = Some(Described {
+            held: held.clone(),
+            coding,
+            is_gzip_by_name: request.names_gzip(),
+        });
         let draft = self
             .validated_by(request, held, coding)
             .with(header::CONTENT_TYPE, media);
@@ -250,14 +277,14 @@ impl Draft {
     }
 }
 
-/// Nothing is sent as it is: a frame around nothing would be more than it.
-fn coding_for(request: &SiteRequest, held: &Held) -> Coding {
-    let codes = is_zstd_at_rest(held.at.codec) && held.entry.size > 0;
-    if codes && !request.makes_live(&held.entry) {
-        request.coding
-    } else {
-        Coding::Identity
+/// The coding in which a blob is sent, if the client takes one. Nothing is sent as it is: a frame
+/// around nothing would be more than it.
+fn coding_for(request: &SiteRequest, held: &Held) -> Option<Coding> {
+    if held.entry.size == 0 {
+        return Some(Coding::Identity);
     }
+    let has_frame = is_zstd_at_rest(held.at.codec) && !request.makes_live(&held.entry);
+    request.accepted.coding(has_frame)
 }
 
 /// A year for what can't change, otherwise a question each time, which a 304 answers.

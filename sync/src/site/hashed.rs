@@ -11,7 +11,9 @@
 //!   no word with a number (webpack, Parcel, rustdoc, Rails, Django, Phoenix, Hugo): 92 % of those
 //!   with 8 digits, 98 % with 12;
 //! - 8 characters of base64 or base32 in which upper case, lower case and digits alternate as no
-//!   name does (Vite, Rollup, esbuild): a third of them do, the others are missed;
+//!   name does (Vite, Rollup, esbuild): a third of them do, the others are missed. Not of an image,
+//!   whose name may be an id that such a run is;
+//! - of an image, 12 hexadecimal digits or more: 8 are as likely an id or a colour;
 //! - any 8 characters of base64url in the folders in which Astro, Nuxt and SvelteKit keep nothing
 //!   else.
 
@@ -20,21 +22,41 @@ use crate::path::SitePath;
 /// Whether the name of this file changes whenever its content does.
 pub fn carries_its_hash(path: &SitePath) -> bool {
     let mut parts: Vec<&str> = path.name().split('.').collect();
-    let kind = parts.pop().filter(|kind| KINDS.contains(kind));
-    if kind.is_none() {
+    let kind = parts.pop().unwrap_or_default();
+    if !KINDS.contains(&kind) {
         return false;
     }
     while parts.last().is_some_and(|part| INFIXES.contains(part)) {
         parts.pop();
     }
     let stem = parts.join(".");
-    is_hash_at_the_end(&stem) || (is_in_a_folder_of_hashes(path) && has_short_tail(&stem))
+    let is_hash = if IMAGES.contains(&kind) {
+        has_long_hex_tail(&stem)
+    } else {
+        is_hash_at_the_end(&stem)
+    };
+    is_hash || (is_in_a_folder_of_hashes(path) && has_short_tail(&stem))
 }
 
-/// Extensions of what bundlers emit, never a document or a download.
+/// Whether a name ends in a hash that no id is taken for.
+fn has_long_hex_tail(stem: &str) -> bool {
+    let tail = stem.rfind(['.', '-', '_']).map(|at| &stem[at + 1..]);
+    is_hash_at_the_end(stem) && tail.is_some_and(|tail| tail.len() >= IMAGE_HASH_DIGITS_MIN)
+}
+
+/// Hexadecimal digits of the hash of an image.
+const IMAGE_HASH_DIGITS_MIN: usize = 12;
+
+/// Extensions of what bundlers emit: scripts, styles, fonts and images, never a document, a
+/// recording or a download.
 const KINDS: &[&str] = &[
-    "avif", "css", "eot", "gif", "ico", "jpeg", "jpg", "js", "map", "mjs", "mp3", "mp4", "ogg",
-    "otf", "png", "svg", "ttf", "wasm", "webm", "webp", "woff", "woff2",
+    "avif", "css", "eot", "gif", "ico", "jpeg", "jpg", "js", "jxl", "map", "mjs", "otf", "png",
+    "svg", "ttf", "wasm", "webp", "woff", "woff2",
+];
+
+/// Those of them that are images.
+const IMAGES: &[&str] = &[
+    "avif", "gif", "ico", "jpeg", "jpg", "jxl", "png", "svg", "webp",
 ];
 
 /// What may stand between the hash and the extension.
@@ -187,6 +209,9 @@ mod tests {
             "base.27e20196a850.css",
             "en_3cdcb7ae.wasm",
             "app-4f3c2a1b9d0e8f7a6b5c4d3e2f1a0b9c.css",
+            "logo.6ce24c58023c.svg",
+            "favicon-32x32-422f7d1d52889060.png",
+            "_astro/photo.DiwrgTda.webp",
             "_astro/page.DiwrgTda.js",
             "_astro/hoisted.C-b_x2-D.css",
             "_app/immutable/chunks/index-CDGZ2RCr.js",
@@ -212,6 +237,13 @@ mod tests {
             "photo-12dec2024.jpg",
             "photo-2024face.jpg",
             "music-decade80.mp3",
+            "song-4f3c2a1b9d0e8f7a6b5c4d3e2f1a0b9c.mp3",
+            "film-4f3c2a1b9d0e.mp4",
+            "film-4f3c2a1b9d0e.webm",
+            "noise-4f3c2a1b9d0e.ogg",
+            "_astro/song.DiwrgTda.mp3",
+            "avatar-5f3a9b2c.png",
+            "cover-KX4F2ZQO.jpg",
             "hash-deadbeef.js",
             "deadbeef.js",
             "4f3c2a1b9d.js",

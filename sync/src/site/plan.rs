@@ -1,11 +1,13 @@
 //! From a request to what is to be sent.
 
-use http::{HeaderMap, StatusCode};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use super::clean::{self, Asked, Meaning};
 use super::coding::Coding;
 use super::draft::Draft;
 use super::known::{Generation, Held, Known, Lookup, Need};
+use super::nature::Nature;
 use super::request::{SiteRequest, Target, Verb};
 use crate::id::Root;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
@@ -71,6 +73,41 @@ pub struct Plan {
     pub headers: HeaderMap,
     /// What to send; nothing for a HEAD request.
     pub body: PlanBody,
+    /// The blob that the headers describe, if they describe one.
+    pub(crate) described: Option<Described>,
+}
+
+/// A blob whose headers depend on its bytes as well, which no plan knows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Described {
+    /// The blob.
+    pub(crate) held: Held,
+    /// The coding in which it is sent.
+    pub(crate) coding: Coding,
+    /// Whether its name says that it is compressed, though its type is that of its content.
+    pub(crate) is_gzip_by_name: bool,
+}
+
+impl Described {
+    /// Whether its bytes have to be looked at.
+    pub(crate) fn depends_on_bytes(&self) -> bool {
+        self.is_gzip_by_name || self.held.entry.media.is_text()
+    }
+
+    /// Completes the headers, now that the bytes are known.
+    pub(crate) fn complete(&self, nature: Nature, headers: &mut HeaderMap) {
+        let media = self.held.entry.media.served(nature.is_utf8);
+        if let Ok(media) = HeaderValue::from_str(media.as_str()) {
+            headers.insert(CONTENT_TYPE, media);
+        }
+        if self.is_gzip_by_name && nature.is_gzip {
+            let codings = match self.coding {
+                Coding::Identity => "gzip",
+                Coding::Zstd => "gzip, zstd",
+            };
+            headers.insert(CONTENT_ENCODING, HeaderValue::from_static(codings));
+        }
+    }
 }
 
 impl Plan {
@@ -84,6 +121,11 @@ impl Plan {
             } if self.status == StatusCode::OK => Some(held),
             PlanBody::Blob { .. } | PlanBody::Text(_) | PlanBody::Page(_) | PlanBody::Empty => None,
         }
+    }
+
+    /// Whether it leads to another address.
+    fn is_elsewhere(&self) -> bool {
+        self.headers.contains_key(LOCATION)
     }
 
     fn for_verb(self, verb: Verb) -> Self {
@@ -155,8 +197,18 @@ pub fn plan(request: &SiteRequest, snapshot: &Snapshot, known: &Known) -> Result
         Verb::Other => draft.not_allowed(),
         Verb::Get | Verb::Head => match &request.target {
             Target::Malformed => draft.error(StatusCode::BAD_REQUEST, "400 Bad Request\n"),
-            Target::Nameless | Target::Reserved => draft.not_found(),
+            // What no file of the site can be is as missing as any other: the site says so.
+            Target::Nameless | Target::Reserved => missing(request, &Asked::Root, snapshot, known)?,
             Target::Asked(asked) => answer(request, asked, snapshot, known)?,
+            Target::Respelt(asked) => {
+                let plan = answer(request, asked, snapshot, known)?;
+                // Whatever conditions make of a page, its other spellings lead to its one address.
+                if plan.status == StatusCode::NOT_FOUND || plan.is_elsewhere() {
+                    plan
+                } else {
+                    draft.redirect(clean::location(asked), request.query.as_deref())
+                }
+            }
         },
     };
     Ok(plan.for_verb(request.verb))

@@ -1,15 +1,16 @@
 //! What a site is asked, read once from the parts of an HTTP request.
 //!
 //! The path is decoded exactly once and segment by segment, so that `%2f` never becomes a
-//! separator and `%252e` never a dot. Nothing is normalised: a path with `..` or `//` in it names
-//! no file, and no redirect is ever made of it.
+//! separator and `%252e` never a dot. Each path has one spelling (RFC 3986, section 6.2.2): another
+//! one, with `%61` for `a`, `//`, `/./`, `/../` or a backslash, is normalised and marked as respelt.
+//! A redirect is made of the normalised path alone, so it never leads to another host.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
-use super::clean::Asked;
-use super::coding::Coding;
+use super::clean::{Asked, location};
+use super::coding::Accepted;
 use super::condition::Conditions;
 use super::dictionary::{Dictionaries, Offered};
 use super::known::Held;
@@ -29,7 +30,7 @@ pub struct SiteRequest {
     pub(super) query: Option<String>,
     pub(super) conditions: Conditions,
     pub(super) range: Option<RangeAsked>,
-    pub(super) coding: Coding,
+    pub(super) accepted: Accepted,
     pub(super) pages: Pages,
     /// Whether a browser shows the answer as a page of its own, as far as the request says.
     is_shown: bool,
@@ -60,6 +61,8 @@ pub(super) enum Verb {
 pub(super) enum Target {
     /// It could name something.
     Asked(Asked),
+    /// Another spelling of what could name something.
+    Respelt(Asked),
     /// It is well-formed, but no file can have this path.
     Nameless,
     /// It belongs to the server.
@@ -96,7 +99,7 @@ impl SiteRequest {
             conditions: Conditions::parse(headers),
             // Section 14.2 of RFC 9110 defines ranges for GET alone.
             range: RangeAsked::parse(headers).filter(|_| verb == Verb::Get),
-            coding: Coding::accepted(accept_encoding),
+            accepted: Accepted::parse(accept_encoding),
             pages: Pages::Plain,
             is_shown: is_shown(headers),
             takes_html: takes_html(headers),
@@ -156,6 +159,15 @@ impl SiteRequest {
         self.pages == Pages::Live && self.is_shown && self.takes_html
     }
 
+    /// Whether the path ends in `.svgz`: an SVG in gzip, which browsers show only if both is said.
+    pub(super) fn names_gzip(&self) -> bool {
+        let Target::Asked(asked) = &self.target else {
+            return false;
+        };
+        let extension = asked.asset().and_then(SitePath::extension);
+        extension.is_some_and(|extension| extension.eq_ignore_ascii_case("svgz"))
+    }
+
     /// What an answer that holds this is known by.
     pub(super) fn tag_of(&self, entry: &Entry) -> BlobId {
         if self.makes_live(entry) {
@@ -210,23 +222,17 @@ fn verb(method: &Method) -> Verb {
 }
 
 fn target(path: &str) -> Target {
-    let odd = |b: u8| b.is_ascii_control() || b == b'?' || b == b'#';
+    let illegal = |b: u8| b.is_ascii_control() || b == b'?' || b == b'#';
     let Some(rest) = path.strip_prefix('/') else {
         return Target::Malformed;
     };
-    if path.len() > URL_PATH_BYTES_MAX || path.bytes().any(odd) {
+    if path.len() > URL_PATH_BYTES_MAX || path.bytes().any(illegal) {
         return Target::Malformed;
     }
-    if rest.is_empty() {
-        return Target::Asked(Asked::Root);
-    }
-    let (named, asked): (_, fn(SitePath) -> Asked) = match rest.strip_suffix('/') {
-        Some(folder) => (folder, Asked::Folder),
-        None => (rest, Asked::File),
-    };
-    match decoded(named) {
-        Ok(path) if is_for_the_server(&path) => Target::Reserved,
-        Ok(path) => Target::Asked(asked(path)),
+    match normalised(rest) {
+        Ok(Asked::File(path) | Asked::Folder(path)) if is_for_the_server(&path) => Target::Reserved,
+        Ok(asked) if location(&asked) == path => Target::Asked(asked),
+        Ok(asked) => Target::Respelt(asked),
         Err(refused) => refused,
     }
 }
@@ -236,20 +242,31 @@ fn is_for_the_server(path: &SitePath) -> bool {
     matches!(first, Some("_pmx" | "_events"))
 }
 
-fn decoded(path: &str) -> Result<SitePath, Target> {
-    if !is_percent_encoded(path.as_bytes()) {
+/// What a path means, however it is spelled: browsers take a backslash for a slash, and remove dot
+/// segments as RFC 3986 does (section 5.2.4).
+fn normalised(rest: &str) -> Result<Asked, Target> {
+    if !is_percent_encoded(rest.as_bytes()) {
         return Err(Target::Malformed);
     }
     let mut segments = Vec::new();
-    for segment in path.split('/') {
+    let mut is_folder = false;
+    for segment in rest.split(['/', '\\']) {
         let segment = percent_decode_str(segment).decode_utf8();
         let segment = segment.map_err(|_| Target::Malformed)?;
         if segment.contains('/') {
             return Err(Target::Nameless);
         }
-        segments.push(segment);
+        is_folder = matches!(&*segment, "" | "." | "..");
+        match &*segment {
+            "" | "." => {}
+            ".." => drop(segments.pop()),
+            _ => segments.push(segment),
+        }
     }
-    SitePath::parse(&segments.join("/")).map_err(|error| match error.reason {
+    if segments.is_empty() {
+        return Ok(Asked::Root);
+    }
+    let path = SitePath::parse(&segments.join("/")).map_err(|error| match error.reason {
         PathFault::ControlCharacter | PathFault::NotUtf8 => Target::Malformed,
         PathFault::Empty
         | PathFault::EmptySegment
@@ -258,6 +275,11 @@ fn decoded(path: &str) -> Result<SitePath, Target> {
         | PathFault::TooLong
         | PathFault::SegmentTooLong
         | PathFault::TooDeep => Target::Nameless,
+    })?;
+    Ok(if is_folder {
+        Asked::Folder(path)
+    } else {
+        Asked::File(path)
     })
 }
 
@@ -271,11 +293,18 @@ fn is_percent_encoded(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
+    fn named(asked: &Asked) -> String {
+        match asked {
+            Asked::Root => "root".into(),
+            Asked::File(path) => format!("file {path}"),
+            Asked::Folder(path) => format!("folder {path}"),
+        }
+    }
+
     fn shown(path: &str) -> String {
         match target(path) {
-            Target::Asked(Asked::Root) => "root".into(),
-            Target::Asked(Asked::File(path)) => format!("file {path}"),
-            Target::Asked(Asked::Folder(path)) => format!("folder {path}"),
+            Target::Asked(asked) => named(&asked),
+            Target::Respelt(asked) => format!("respelt {}", named(&asked)),
             Target::Nameless => "nameless".into(),
             Target::Reserved => "reserved".into(),
             Target::Malformed => "malformed".into(),
@@ -290,15 +319,45 @@ mod tests {
             ("/a/b/", "folder a/b"),
             ("/a%20b", "file a b"),
             ("/%C3%BC.html", "file \u{fc}.html"),
-            ("/\u{fc}.html", "file \u{fc}.html"),
+            ("/\u{fc}.html", "respelt file \u{fc}.html"),
             ("/%252e%252e", "file %2e%2e"),
             ("/100%25", "file 100%"),
             ("/a+b", "file a+b"),
             ("/x;x.css", "file x;x.css"),
-            ("/%3f", "file ?"),
+            ("/%3F", "file ?"),
+            ("/(x)", "file (x)"),
+            ("/~a", "file ~a"),
             ("/index.html/x.css", "file index.html/x.css"),
         ] {
             assert_eq!(shown(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn other_spellings_are_marked() {
+        for (path, expected) in [
+            ("/%61bout", "file about"),
+            ("/%3f", "file ?"),
+            ("/%c3%bc", "file \u{fc}"),
+            ("/%28x%29", "file (x)"),
+            ("/%7Ea", "file ~a"),
+            ("/a[1]", "file a[1]"),
+            ("//", "root"),
+            ("///", "root"),
+            ("//evil", "file evil"),
+            ("/\\evil", "file evil"),
+            ("/a//b", "file a/b"),
+            ("/a//", "folder a"),
+            ("/..", "root"),
+            ("/../etc/passwd", "file etc/passwd"),
+            ("/a/b/../c", "file a/c"),
+            ("/a/b/..", "folder a"),
+            ("/a/.", "folder a"),
+            ("/./a", "file a"),
+            ("/%2e%2e/", "root"),
+            ("/%2e", "root"),
+        ] {
+            assert_eq!(shown(path), format!("respelt {expected}"), "{path}");
         }
     }
 
@@ -307,20 +366,10 @@ mod tests {
         let long = format!("/{}", "a/".repeat(8 * 1024));
         let too_long_for_a_file = format!("/{}", "x".repeat(2_000));
         for (path, expected) in [
-            ("//evil", "nameless"),
-            ("//", "nameless"),
-            ("/a//b", "nameless"),
-            ("/a//", "nameless"),
-            ("/..", "nameless"),
-            ("/../etc/passwd", "nameless"),
-            ("/./a", "nameless"),
             ("/%2e%2e%2f", "nameless"),
-            ("/%2e%2e/", "nameless"),
-            ("/%2e", "nameless"),
             ("/a%2fb", "nameless"),
             ("/%2fevil", "nameless"),
             ("/%5cevil", "nameless"),
-            ("/\\evil", "nameless"),
             (&too_long_for_a_file, "nameless"),
             (&long, "malformed"),
             ("", "malformed"),
@@ -347,10 +396,17 @@ mod tests {
 
     #[test]
     fn the_servers_own_paths() {
-        for path in ["/_pmx/live.js", "/_pmx/", "/_pmx", "/_events", "/%5fevents"] {
+        for path in [
+            "/_pmx/live.js",
+            "/_pmx/",
+            "/_pmx",
+            "/_events",
+            "/%5fevents",
+            "//_pmx",
+        ] {
             assert!(is_reserved(path), "{path}");
         }
-        for path in ["/", "/_pmxx", "/a/_pmx/live.js", "/_eventss", "//_pmx"] {
+        for path in ["/", "/_pmxx", "/a/_pmx/live.js", "/_eventss"] {
             assert!(!is_reserved(path), "{path}");
         }
     }

@@ -1,0 +1,88 @@
+//! Headers that depend on the bytes of a blob: a text's charset, the coding of an `.svgz`.
+//!
+//! The bytes are looked at once for each blob, process and isolate, and the verdict is kept by the
+//! blob's id. A body that is sent whole is read through the cache of bodies first, so that it is
+//! read once; HEAD and ranges say what GET says.
+
+use bytes::Bytes;
+use http::HeaderMap;
+
+use super::backend::Backend;
+use super::body::Body;
+use super::server::Server;
+use super::stored::Scope;
+use crate::code::Code;
+use crate::codec::Bounds;
+use crate::limits::NATURE_BYTES_MAX;
+use crate::location::Codec;
+use crate::site::{Coding, Described, Held, Nature};
+use crate::wire::Problem;
+
+impl<B: Backend> Server<B> {
+    /// Completes the headers of an answer by what the described bytes are.
+    pub(super) async fn describe(
+        &self,
+        scope: Scope<'_>,
+        described: &Described,
+        headers: &mut HeaderMap,
+    ) -> Result<(), Problem> {
+        if !described.depends_on_bytes() {
+            return Ok(());
+        }
+        let Described { held, coding, .. } = described;
+        let nature = match self.natures().find(&held.entry.blob) {
+            Some(nature) => nature,
+            None => self.look_into(scope, held, *coding).await?,
+        };
+        described.complete(nature, headers);
+        Ok(())
+    }
+
+    async fn look_into(
+        &self,
+        scope: Scope<'_>,
+        held: &Held,
+        coding: Coding,
+    ) -> Result<Nature, Problem> {
+        let sample = self.sample(scope, held, coding).await?;
+        let is_whole = sample.len() as u64 == held.entry.size;
+        let nature = Nature::of(&sample, is_whole);
+        self.natures().insert(held.entry.blob, nature, NATURE_BYTES);
+        Ok(nature)
+    }
+
+    /// The first bytes of a blob, decoded.
+    async fn sample(
+        &self,
+        scope: Scope<'_>,
+        held: &Held,
+        coding: Coding,
+    ) -> Result<Bytes, Problem> {
+        let size = held.entry.size;
+        if coding == Coding::Zstd
+            && held.at.codec == Codec::Zstd
+            && let Body::Bytes(frame) = self.blob(scope, held, coding, None).await?
+        {
+            let decoded = self
+                .codecs()
+                .decode(|decoder| decoder.frame(&frame, size, Bounds::REST));
+            let unread = |error| {
+                let detail = format!("decoding blob {}: {error}", held.entry.blob);
+                Problem::new(Code::Corrupt, detail)
+            };
+            return Ok(decoded.map_err(unread)?.into());
+        }
+        let whole = (size > NATURE_BYTES_MAX).then_some((0, NATURE_BYTES_MAX));
+        match self.blob(scope, held, Coding::Identity, whole).await? {
+            Body::Empty => Ok(Bytes::new()),
+            Body::Bytes(bytes) => Ok(bytes),
+            Body::Pieces(pieces) => match pieces.first() {
+                Some(piece) => self.opened(piece).await,
+                None => Ok(Bytes::new()),
+            },
+        }
+    }
+}
+
+/// Bytes that a verdict takes in the cache, with its key.
+const NATURE_BYTES: usize = 96;
