@@ -7,20 +7,25 @@ mod bench;
 mod compression;
 mod host;
 mod preview;
+mod replacing;
 mod stream_token;
 
 use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand};
+use pmx_sync::wire::MaxDelete;
 
-use crate::guard::MaxDelete;
+use crate::client::publish::Older;
 use crate::order::OrderChoice;
 
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
 pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
+pub use replacing::{ResumeArgs, RollbackArgs};
 pub use stream_token::StreamTokenArgs;
+
+use replacing::number;
 
 /// Publish a folder by its content: only what changed travels, and one commit makes it live.
 #[derive(Debug, Parser)]
@@ -81,6 +86,8 @@ pub enum Command {
     Deploys(DeploysArgs),
     /// Make an older deploy active again; nothing is uploaded
     Rollback(RollbackArgs),
+    /// Let publishing go on after a rollback, which holds the site until then
+    Resume(ResumeArgs),
     /// Take previews away
     Preview {
         /// What to do
@@ -284,15 +291,25 @@ pub struct SyncArgs {
     /// Let open pages take in what later deploys change (from the next deploy on)
     #[arg(long)]
     pub live: bool,
-    /// Refuse if another deploy than this is active (0: none yet)
-    #[arg(long, value_name = "DEPLOY", conflicts_with = "watch")]
+    /// Replace this deploy, and refuse if another is active (0: none yet)
+    ///
+    /// Without it a publish replaces the deploy that this machine saw last, or with an order an
+    /// older build of the same sequence. With `--watch` each publish expects the one before.
+    #[arg(long, value_name = "DEPLOY", value_parser = number)]
     pub expect: Option<u64>,
+    /// Replace whatever is live: another machine's deploy, a rollback, a newer build
+    #[arg(long, conflicts_with = "expect")]
+    pub force: bool,
     /// Place of this build in its sequence: auto, none, run:N, commit:SECONDS, or N for run:N
     ///
-    /// A build never replaces one of the same kind with a higher place. `auto` takes the number of
-    /// the run under CI, and sends nothing elsewhere.
+    /// A build never replaces one of the same sequence with a higher place. `auto` takes the number
+    /// of the run under CI, in the sequence of its repository and workflow, and sends nothing
+    /// elsewhere.
     #[arg(long, value_name = "ORDER", default_value = "auto")]
     pub order: OrderChoice,
+    /// What to make of a newer build that was published before: a failure, or nothing to do
+    #[arg(long, value_enum, value_name = "WHAT", default_value = "refuse")]
+    pub older: Older,
     /// Refuse to remove more files than this, or more than this share of the active deploy's
     #[arg(long, value_name = "N|N%")]
     pub max_delete: Option<MaxDelete>,
@@ -311,8 +328,8 @@ pub struct SyncArgs {
     #[arg(long, value_name = "NAME", value_parser = PreviewName::parse)]
     pub preview: Option<PreviewName>,
     /// Make an older deploy active instead, as `pmx rollback` does
-    #[arg(long, value_name = "DEPLOY", hide_short_help = true)]
-    #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch", "preview"])]
+    #[arg(long, value_name = "DEPLOY", value_parser = number, hide_short_help = true)]
+    #[arg(conflicts_with_all = ["dir", "outdir", "dry_run", "watch", "preview", "force"])]
     pub rollback: Option<u64>,
     /// The folder.
     #[command(flatten)]
@@ -329,7 +346,7 @@ pub struct DiffArgs {
     #[arg(value_name = "DIR|DEPLOY")]
     pub from: Option<PathBuf>,
     /// The newer deploy
-    #[arg(value_name = "DEPLOY")]
+    #[arg(value_name = "DEPLOY", value_parser = number)]
     pub to: Option<u64>,
     /// Exit with 9 if there is no difference
     #[arg(long)]
@@ -361,7 +378,7 @@ pub struct DeploysArgs {
     #[arg(value_parser = clap::value_parser!(u64).range(1..=pmx_sync::limits::DEPLOYS_PAGE_MAX))]
     pub limit: u64,
     /// List only deploys with smaller numbers
-    #[arg(long, value_name = "DEPLOY")]
+    #[arg(long, value_name = "DEPLOY", value_parser = number)]
     pub before: Option<u64>,
     /// The site.
     #[command(flatten)]
@@ -375,27 +392,8 @@ pub struct TailArgs {
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Begin behind this deploy (0: with the first) [default: the active one]
-    #[arg(long, value_name = "DEPLOY")]
+    #[arg(long, value_name = "DEPLOY", value_parser = number)]
     pub from: Option<u64>,
-    /// The site.
-    #[command(flatten)]
-    pub site: SiteArgs,
-}
-
-/// `pmx rollback`
-#[derive(Debug, Args)]
-pub struct RollbackArgs {
-    /// The deploy to go back to [default: the one before the active one]
-    pub deploy: Option<u64>,
-    /// Folder whose name is the site's, if no name is given
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Why, for the history
-    #[arg(short, long, value_name = "TEXT")]
-    pub message: Option<String>,
-    /// Refuse if another deploy than this is active
-    #[arg(long, value_name = "DEPLOY")]
-    pub expect: Option<u64>,
     /// The site.
     #[command(flatten)]
     pub site: SiteArgs,
@@ -531,6 +529,7 @@ mod tests {
           hash          Print the root of a folder; nothing is sent
           deploys       List the deploys of a site
           rollback      Make an older deploy active again; nothing is uploaded
+          resume        Let publishing go on after a rollback, which holds the site until then
           preview       Take previews away
           status        Show the server, the site, its active deploy, and whether the folder differs
           tail          Print what each deploy changes, as it happens, one line of JSON each

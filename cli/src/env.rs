@@ -3,24 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use pmx_sync::limits::{EXACT_INTEGER_MAX, META_VALUE_BYTES_MAX};
+use pmx_sync::limits::META_VALUE_BYTES_MAX;
 use pmx_sync::wire::DeployMeta;
 
 /// The variables of a program.
 #[derive(Debug, Clone, Default)]
 pub struct Environment(BTreeMap<String, String>);
-
-/// The variables in which CI systems number their runs.
-const CI_RUNS: &[&str] = &[
-    "GITHUB_RUN_NUMBER",
-    "CI_PIPELINE_IID",
-    "BUILDKITE_BUILD_NUMBER",
-    "CIRCLE_BUILD_NUM",
-    "BITBUCKET_BUILD_NUMBER",
-    "DRONE_BUILD_NUMBER",
-    "TRAVIS_BUILD_NUMBER",
-    "APPVEYOR_BUILD_NUMBER",
-];
 
 const CI_COMMITS: &[&str] = &[
     "GITHUB_SHA",
@@ -78,19 +66,7 @@ impl Environment {
     pub fn is_ci(&self) -> bool {
         self.var("CI")
             .is_some_and(|value| value != "false" && value != "0")
-            || CI_RUNS.iter().any(|name| self.var(name).is_some())
-    }
-
-    /// The number of the CI run.
-    pub fn ci_run(&self) -> Option<u64> {
-        let jenkins = self
-            .var("JENKINS_URL")
-            .and_then(|_| self.var("BUILD_NUMBER"));
-        let found = self.first(CI_RUNS).or(jenkins)?;
-        found
-            .parse()
-            .ok()
-            .filter(|&number| number <= EXACT_INTEGER_MAX)
+            || crate::ci::is_run(self)
     }
 
     /// What the CI system says about the build.

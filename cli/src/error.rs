@@ -126,6 +126,9 @@ impl From<PushError> for Failure {
             PushError::Manifest(_) | PushError::Protocol(_) => {
                 Self::new(error.code(), error.to_string())
             }
+            PushError::Stalled { .. } => Self::new(error.code(), error.to_string()).with_hint(
+                "Check what stands between here and the server, and the server's log and disk.",
+            ),
         }
     }
 }
@@ -181,8 +184,11 @@ mod tests {
         7 E_LENGTH_REQUIRED
         6 E_MISSING_OBJECTS
         6 E_CONFLICT
+        6 E_HELD
+        6 E_OLDER_BUILD
         6 E_OUT_OF_ORDER
         6 E_IDEMPOTENCY_REUSE
+        2 E_NUMBER_TOO_LARGE
         2 E_NAME_INVALID
         8 E_TOO_MANY_PREVIEWS
         4 E_NAME_RESERVED

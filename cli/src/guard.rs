@@ -1,91 +1,73 @@
-//! `--max-delete`: how many files a publish may remove.
+//! `--max-delete`: stops a publish early that the server would refuse in the end.
 
-use std::fmt;
-use std::str::FromStr;
-
-use pmx_sync::code::Code;
+use pmx_sync::wire::{BeginReply, MaxDelete, Summary};
 
 use crate::error::Failure;
 
-/// The most files that a publish may remove.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MaxDelete {
-    /// So many.
-    Files(u64),
-    /// So many in a hundred of the active deploy's.
-    Percent(u8),
+/// What `--max-delete` says of a publish under way. The server enforces the bound against the
+/// deploy that is really replaced; this spares the uploads.
+#[derive(Debug)]
+pub struct Guard {
+    bound: Option<MaxDelete>,
+    counted: Option<Summary>,
 }
 
-impl MaxDelete {
-    /// Refuses to remove `removed` of `before` files if that is too many.
-    pub fn check(self, removed: u64, before: u64) -> Result<(), Failure> {
-        let allowed = match self {
-            Self::Files(files) => removed <= files,
-            Self::Percent(percent) => {
-                u128::from(removed) * 100 <= u128::from(before) * u128::from(percent)
-            }
-        };
-        if allowed {
-            return Ok(());
-        }
-        let message = format!(
-            "this would remove {removed} of {before} files, and --max-delete allows {self}"
-        );
-        Err(Failure::new(Code::MaxDelete, message))
-    }
-}
-
-impl fmt::Display for MaxDelete {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Files(files) => write!(f, "{files}"),
-            Self::Percent(percent) => write!(f, "{percent}%"),
+impl Guard {
+    /// Nothing is counted yet.
+    pub const fn new(bound: Option<MaxDelete>) -> Self {
+        Self {
+            bound,
+            counted: None,
         }
     }
-}
 
-impl FromStr for MaxDelete {
-    type Err = String;
+    /// Takes in what a commit would change, as the server says.
+    pub const fn note(&mut self, reply: &BeginReply) {
+        self.counted = reply.summary;
+    }
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        let parsed = match text.strip_suffix('%') {
-            Some(percent) => percent
-                .parse()
-                .ok()
-                .filter(|&p| p <= 100)
-                .map(Self::Percent),
-            None => text.parse().ok().map(Self::Files),
-        };
-        parsed.ok_or_else(|| "expected a number of files, or a percentage up to 100%".into())
+    /// Takes in what a commit would change, as it was counted here against the active root.
+    pub fn note_counted(&mut self, summary: Option<Summary>) {
+        self.counted = summary.or(self.counted);
+    }
+
+    /// Refuses to go on if too many files would go, as far as is known.
+    pub fn check(&self) -> Result<(), Failure> {
+        match (self.bound, &self.counted) {
+            (Some(bound), Some(summary)) => Ok(bound.check(summary)?),
+            (None, _) | (_, None) => Ok(()),
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use pmx_sync::code::Code;
+
     use super::*;
 
     #[test]
-    fn removals_are_counted_against_the_bound() {
-        for (text, removed, before, allowed) in [
-            ("0", 0, 10, true),
-            ("0", 1, 10, false),
-            ("3", 3, 10, true),
-            ("3", 4, 10, false),
-            ("30%", 3, 10, true),
-            ("30%", 4, 10, false),
-            ("50%", 0, 0, true),
-            ("100%", 10, 10, true),
+    fn removals_are_checked_against_what_the_server_counts() {
+        let reply = |active: u64, summary: &str| -> BeginReply {
+            let json = format!("{{\"state\":\"ready\",\"active\":{active}{summary}}}");
+            serde_json::from_str(&json).unwrap()
+        };
+        let counted = r#","summary":{"added":0,"modified":1,"removed":5,"unchanged":4}"#;
+        for (bound, active, summary, code) in [
+            (None, 3, counted, None),
+            (None, 3, "", None),
+            (Some("50%"), 3, counted, None),
+            (Some("49%"), 3, counted, Some(Code::MaxDelete)),
+            (Some("4"), 3, counted, Some(Code::MaxDelete)),
+            (Some("0"), 0, "", None),
+            // The server checks in the end.
+            (Some("0"), 3, "", None),
         ] {
-            let bound: MaxDelete = text.parse().unwrap();
-            assert_eq!(
-                bound.check(removed, before).is_ok(),
-                allowed,
-                "{text} {removed}/{before}"
-            );
-            assert_eq!(bound.to_string(), text);
-        }
-        for text in ["", "%", "-1", "101%", "many"] {
-            assert!(text.parse::<MaxDelete>().is_err(), "{text}");
+            let bound = bound.map(|text| text.parse().unwrap());
+            let mut guard = Guard::new(bound);
+            guard.note(&reply(active, summary));
+            let failed = guard.check().map_err(|failure| failure.code).err();
+            assert_eq!(failed, code, "{bound:?} {summary}");
         }
     }
 }

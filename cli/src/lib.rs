@@ -7,6 +7,7 @@
 mod address;
 pub mod args;
 pub mod cache;
+pub mod ci;
 pub mod client;
 pub mod config;
 pub mod env;

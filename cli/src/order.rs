@@ -2,15 +2,17 @@
 
 use std::str::FromStr;
 
+use pmx_sync::code::Code;
 use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::wire::Order;
 
+use crate::ci;
 use crate::env::Environment;
 
 /// What `--order` says.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OrderChoice {
-    /// The number of the run under CI, nothing elsewhere.
+    /// The number of the run under CI, in its own sequence; nothing elsewhere.
     #[default]
     Auto,
     /// Nothing: this build replaces whatever is live.
@@ -23,7 +25,7 @@ impl OrderChoice {
     /// The order to send.
     pub fn resolve(self, env: &Environment) -> Option<Order> {
         match self {
-            Self::Auto => env.ci_run().map(Order::Run),
+            Self::Auto => ci::order(env),
             Self::None => None,
             Self::Given(order) => Some(order),
         }
@@ -41,35 +43,41 @@ impl FromStr for OrderChoice {
         }
         let (kind, number) = text.split_once(':').unwrap_or(("run", text));
         let digits = !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit());
-        let value = number
-            .parse()
-            .ok()
-            .filter(|&n| digits && n <= EXACT_INTEGER_MAX);
-        value
-            .and_then(|value| Order::from_parts(kind, value))
-            .map(Self::Given)
-            .ok_or_else(|| "expected auto, none, run:N, commit:SECONDS or N".into())
+        let value: u64 = match number.parse() {
+            Ok(value) if digits && value <= EXACT_INTEGER_MAX => value,
+            Ok(_) | Err(_) if digits => return Err(too_large(number)),
+            Ok(_) | Err(_) => return Err(EXPECTED.into()),
+        };
+        match kind {
+            "run" => Ok(Self::Given(Order::run(value))),
+            "commit" => Ok(Self::Given(Order::commit(value))),
+            _ => Err(EXPECTED.into()),
+        }
     }
+}
+
+const EXPECTED: &str = "expected auto, none, run:N, commit:SECONDS or N";
+
+/// The error of the server for the same, so that both are found by the same code.
+fn too_large(number: &str) -> String {
+    let code = Code::NumberTooLarge;
+    format!("{code}: {number} is above the limit of {EXACT_INTEGER_MAX}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn env(pairs: &[(&str, &str)]) -> Environment {
-        pairs.iter().copied().collect()
-    }
-
     #[test]
     fn orders_are_parsed() {
         for (text, expected) in [
             ("auto", OrderChoice::Auto),
             ("none", OrderChoice::None),
-            ("7", OrderChoice::Given(Order::Run(7))),
-            ("run:7", OrderChoice::Given(Order::Run(7))),
+            ("7", OrderChoice::Given(Order::run(7))),
+            ("run:7", OrderChoice::Given(Order::run(7))),
             (
                 "commit:1700000000",
-                OrderChoice::Given(Order::Commit(1_700_000_000)),
+                OrderChoice::Given(Order::commit(1_700_000_000)),
             ),
         ] {
             assert_eq!(text.parse(), Ok(expected), "{text}");
@@ -85,34 +93,6 @@ mod tests {
             "9007199254740992",
         ] {
             assert!(text.parse::<OrderChoice>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_run_is_sent_only_under_ci() {
-        type Case<'a> = (&'a [(&'a str, &'a str)], Option<u64>);
-        let cases: &[Case<'_>] = &[
-            (&[], None),
-            (&[("CI", "true")], None),
-            (&[("CI", "true"), ("GITHUB_RUN_NUMBER", "41")], Some(41)),
-            (&[("CI_PIPELINE_IID", "5")], Some(5)),
-            (&[("BUILDKITE_BUILD_NUMBER", "6")], Some(6)),
-            (&[("GITHUB_RUN_NUMBER", "many")], None),
-            // Jenkins's name is too plain to be believed alone.
-            (&[("BUILD_NUMBER", "9")], None),
-            (
-                &[("BUILD_NUMBER", "9"), ("JENKINS_URL", "http://ci")],
-                Some(9),
-            ),
-        ];
-        for (pairs, run) in cases {
-            let expected = run.map(Order::Run);
-            assert_eq!(
-                OrderChoice::Auto.resolve(&env(pairs)),
-                expected,
-                "{pairs:?}"
-            );
-            assert_eq!(OrderChoice::None.resolve(&env(pairs)), None);
         }
     }
 }

@@ -160,14 +160,23 @@ codes! {
         "Sync again: only what is missing is sent."
         "A commit refers to blobs or nodes that the space does not hold."
     Conflict "E_CONFLICT" Conflict 409 false
-        "Look at `pmx diff`, then sync again."
-        "Another publish replaced the deploy that this one expected to replace."
+        "Look at what is live with `pmx diff`; `--expect` with its number replaces it, `pmx sync --force` whatever is live."
+        "Another deploy is live than the one that this publish or rollback may replace. It is the one that --expect names, or the one that this machine saw last. A build with an order may also replace an older build of its sequence."
+    Held "E_HELD" Conflict 409 false
+        "`pmx resume` lets publishing go on; `--expect` with the held deploy's number, or `--force`, replaces it at once."
+        "A rollback holds the site: no publish replaces the deploy that it made active, until somebody who knows of it says so."
+    OlderBuild "E_OLDER_BUILD" Conflict 409 false
+        "Nothing to do: the newer build stays. `--older ok` makes this no failure; `--order none` publishes regardless."
+        "A newer build of the same sequence (the runs of one workflow, say) was published already, or found nothing to change, so this older one replaces nothing."
     OutOfOrder "E_OUT_OF_ORDER" Conflict 409 false
-        "Nothing to do: the newer build stays live. `--order none` publishes regardless."
-        "A newer build of the same kind is already live, so this older one does not replace it."
+        "Nothing to do: the newer build stays. `--order none` publishes regardless."
+        "What E_OLDER_BUILD says, to a pmx from before that code: a newer build was published already."
     IdempotencyReuse "E_IDEMPOTENCY_REUSE" Conflict 422 false
         "Use a new key for a new publish."
         "The key of an earlier commit was sent again with a different root."
+    NumberTooLarge "E_NUMBER_TOO_LARGE" Usage 400 false
+        "Use a number up to 9007199254740991 (2^53 - 1)."
+        "A number (of a deploy, of a build's order, of bytes) is too large to cross JSON and both hosts' databases exactly."
     NameInvalid "E_NAME_INVALID" Usage 422 false
         "Use lower-case letters, digits and single hyphens, at most 63 characters."
         "The name of a space or a preview must be a DNS label, without two hyphens in a row (they separate the two), and both together must fit one. A preview's has at most 37 characters and is no number."

@@ -143,6 +143,13 @@ pub const MESSAGE_BYTES_MAX: usize = 4_096;
 /// Bytes of one value of a deploy's meta (commit, branch, author).
 pub const META_VALUE_BYTES_MAX: usize = 512;
 
+/// Bytes of the name of a sequence of builds: a provider, a repository and the path of a workflow.
+/// A client shortens a longer one by its hash.
+pub const ORDER_KIND_BYTES_MAX: usize = 200;
+
+/// Bytes of a person's words that an error about another deploy quotes.
+pub const QUOTED_BYTES_MAX: usize = 80;
+
 /// Bytes of the name of a space: a DNS label. An alias of it needs room in the same label.
 pub const SPACE_NAME_BYTES_MAX: usize = 63;
 

@@ -12,7 +12,7 @@ use pmx_sync::pack::Coding;
 use pmx_sync::serve::Server;
 use pmx_sync::sql::{Sql, Value};
 use pmx_sync::wire::{
-    BeginHead, CommitTerms, DeployMeta, Envelope, Order, RollbackHead, SectionKind,
+    BeginHead, CommitTerms, DeployMeta, Envelope, Order, Replace, RollbackHead, SectionKind,
 };
 
 use super::fixtures::rows;
@@ -106,9 +106,11 @@ fn terms(expect: u64, key: &str, order: Option<Order>) -> CommitTerms {
         ..DeployMeta::default()
     };
     CommitTerms {
-        expect,
+        expect: Some(expect),
+        replace: Replace::Exact,
         key: key.to_owned(),
         order,
+        max_delete: None,
         meta,
     }
 }
@@ -129,7 +131,7 @@ fn first_publish(talk: &mut Talk<'_>, site: &Built) {
     let commit = head(
         site.root,
         None,
-        Some(terms(0, "first", Some(Order::Run(7)))),
+        Some(terms(0, "first", Some(Order::run(7)))),
     );
     talk.post(
         ("3-commit", 3),

@@ -52,6 +52,7 @@ mod publish;
 mod refused;
 mod registry;
 mod repair;
+mod replacing;
 mod returning;
 mod routes;
 mod schema;

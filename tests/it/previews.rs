@@ -147,7 +147,7 @@ fn what_is_there_already_is_not_sent_again(world: World) {
             ran.number("/requests"),
         )
     };
-    assert_eq!(sent(&same), (json!("published"), 0, 2));
+    assert_eq!(sent(&same), (json!("published"), 0, 1));
     assert_eq!(shown(&world, "same--docs"), shows("<body>a</body>", 2));
     let again = world.sync("docs", &["--preview", "same"]).ok();
     assert_eq!(
@@ -191,7 +191,7 @@ fn a_preview_replaces_its_own_deploy_or_fails(world: World) {
     world.write(&[("a.html", "2")]);
     to("one", &["--order", "7", "--expect", "0"]).ok();
     world.write(&[("a.html", "3")]);
-    to("one", &["--order", "6"]).fails(6, "E_OUT_OF_ORDER");
+    to("one", &["--order", "6"]).fails(6, "E_OLDER_BUILD");
     to("one", &["--expect", "1"]).fails(6, "E_CONFLICT");
     to("one", &["--expect", "0"]).fails(6, "E_CONFLICT");
     // Another preview, and the site, have orders of their own.

@@ -141,7 +141,7 @@ fn an_older_build_never_replaces_a_newer_one(world: World) {
     world.write(&[("index.html", &page("older"))]);
     let refused = world
         .sync("docs", &["--order", "run:19"])
-        .fails(6, "E_OUT_OF_ORDER");
+        .fails(6, "E_OLDER_BUILD");
     let message = refused.at("/message").to_string();
     assert!(
         message.contains("19") && message.contains("20"),
@@ -164,7 +164,7 @@ fn under_ci_the_order_is_sent_by_itself(world: World) {
         crate::world::Ran::from(command.output().unwrap())
     };
     publish("7", "seven").ok();
-    publish("6", "six").fails(6, "E_OUT_OF_ORDER");
+    publish("6", "six").fails(6, "E_OLDER_BUILD");
     publish("8", "eight").ok();
 }
 
@@ -393,7 +393,7 @@ fn dev_publishes_and_follows_the_folder() {
 #[test]
 fn explain_completions_and_man_need_nothing() {
     let world = World::new();
-    let explained = world.pmx(&["explain", "E_OUT_OF_ORDER"]).ok();
+    let explained = world.pmx(&["explain", "E_OLDER_BUILD"]).ok();
     assert!(explained.stdout.contains("newer build"), "{explained:?}");
     assert!(
         world

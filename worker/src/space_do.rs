@@ -243,6 +243,7 @@ impl SpaceDO {
             | Reply::Nodes(_)
             | Reply::Pointer(_)
             | Reply::Index { .. }
+            | Reply::Resumed(_)
             | Reply::Unaliased(_) => Ok(Outbox::default()),
         }
     }

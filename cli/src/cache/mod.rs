@@ -163,6 +163,11 @@ impl SiteCache {
         active(self.own.as_deref()).or_else(|| self.site().map(new))
     }
 
+    /// The deploy that was active, or that the preview named, when it was last seen.
+    pub fn seen(&self) -> Option<u64> {
+        active(self.own.as_deref()).map(|active| active.deploy)
+    }
+
     /// With a preview: what was active when the site was last seen.
     pub fn site(&self) -> Option<Active> {
         active(self.beside.as_deref())
@@ -321,6 +326,11 @@ mod tests {
             ..active
         };
         assert_eq!(preview.active(), Some(new));
+        assert_eq!(
+            preview.seen(),
+            None,
+            "a deploy of the site is none of a preview"
+        );
         let fourth = Active {
             deploy: 4,
             ..active

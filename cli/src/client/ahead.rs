@@ -1,78 +1,148 @@
-//! The first publish to a space that nobody published to: every blob has to travel, so the files
-//! are sent as they are read, and each is read once.
+//! Read-ahead of a first publish: files are hashed and kept in memory as they are read, so that the
+//! blobs of a site that the server does not know are sent without reading them again.
 //!
-//! What is sent here is only a gift to the space. The scan that follows looks at every file again,
-//! and the publish that follows asks what is missing as every publish does: nothing, as a rule.
+//! Nothing is sent before the root is known: a site that the server has needs one small request.
+//! What is sent here is only a gift to the space. The scan that follows the reading looks at every
+//! file again, and the publish that follows asks what is missing as every publish does.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pmx_sync::code::Code;
 use pmx_sync::id::BlobId;
 use pmx_sync::name::SpaceName;
 use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
-use pmx_sync::pack::wire::WirePack;
+use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::scan::{Ahead, Listed};
 
-use super::crew::{self, Desk, Pace, Place, lock};
+use super::crew::{self, Desk, Pace, lock};
 use super::http::{Client, Share};
 use crate::args::Compression;
 use crate::cache::LocalPacks;
 use crate::error::Failure;
 use crate::interrupt::Interrupt;
-use crate::ui::Bar;
+use crate::ui::{Bar, Counting, Ui};
 
-/// Whether nobody has published to the space, or begun to.
-pub fn is_untouched(client: &Client, space: &SpaceName) -> Result<bool, Failure> {
-    match client.deploys(space, None, 1) {
-        Ok(_) => Ok(false),
-        Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => Ok(true),
-        Err(failure) => Err(failure),
-    }
+/// Raw bytes of files that are kept: what is beyond is read again to be sent.
+const KEPT_RAW_BYTES: u64 = 32 * 1024 * 1024;
+
+/// A pack that was read and not yet compressed.
+struct Filled<'a> {
+    plan: &'a PackPlan,
+    builder: PackBuilder,
+    blobs: Vec<BlobId>,
 }
 
-/// Where the blobs of a listed folder go to.
+/// Reads every file that fits a pack, several at once, and keeps what it may.
+pub fn read(ahead: &Ahead, interrupt: &Interrupt) -> Result<Gathered, Failure> {
+    let plan = Plan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
+        // Blobs that need parts are left to the publish.
+        Some(Piece { size, media })
+    }));
+    let (left, seen) = (AtomicU64::new(KEPT_RAW_BYTES), Mutex::new(BTreeSet::new()));
+    let filled = Mutex::new(Vec::new());
+    let places: Vec<usize> = (0..plan.packs.len()).collect();
+    crew::each(&places, |&at| {
+        interrupt.check()?;
+        let pack = &plan.packs[at];
+        let keeps = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
+            left.checked_sub(pack.raw)
+        });
+        let (builder, blobs) = fill(ahead, pack, &seen)?;
+        if keeps.is_ok() && !builder.is_empty() {
+            lock(&filled).push((at, builder, blobs));
+        }
+        Ok(())
+    })?;
+    let filled = filled.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Ok(Gathered { plan, filled })
+}
+
+/// Puts the files of a pack that hold still into it, without what is in another one.
+fn fill(
+    ahead: &Ahead,
+    plan: &PackPlan,
+    seen: &Mutex<BTreeSet<BlobId>>,
+) -> Result<(PackBuilder, Vec<BlobId>), Failure> {
+    let mut builder = PackBuilder::new();
+    let mut sources = ahead.sources();
+    let mut blobs = Vec::with_capacity(plan.members.len());
+    for &at in &plan.members {
+        let appended = builder.append(|raw| {
+            let blob = ahead.read(at, &mut sources, raw);
+            let blob = blob.filter(|blob| lock(seen).insert(*blob));
+            blobs.extend(blob);
+            blob.is_some()
+        });
+        appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
+    }
+    Ok((builder, blobs))
+}
+
+/// What was read and is kept: places of packs in the plan, their bytes and their blobs.
+pub struct Gathered {
+    plan: Plan,
+    filled: Vec<(usize, PackBuilder, Vec<BlobId>)>,
+}
+
+/// Where what was read goes to.
 pub struct Sending<'a> {
     /// The server.
     pub client: &'a Client,
     /// The space.
     pub space: &'a SpaceName,
-    /// The files.
-    pub ahead: &'a Ahead,
     /// Where what is sent is kept for the next publish.
     pub packs: &'a LocalPacks,
     /// How hard to compress.
     pub compression: Compression,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
-    /// Counts raw bytes.
-    pub bar: &'a Bar,
+    /// Where to say what happens.
+    pub ui: &'a Ui,
 }
 
 impl Sending<'_> {
-    /// Sends every blob that fits a pack. Returns once they have arrived.
-    pub fn run(&self) -> Result<(), Failure> {
-        let plan = Plan::of_pieces(self.ahead.files().map(|Listed { size, media, .. }| {
-            // Blobs that need parts are left to the publish.
-            Some(Piece { size, media })
-        }));
+    /// Sends what was read. Returns once it has arrived.
+    pub fn run(&self, gathered: Gathered) -> Result<(), Failure> {
+        let Gathered { plan, filled } = gathered;
+        let raw = filled.iter().map(|(at, ..)| plan.packs[*at].raw).sum();
+        let bar = self.ui.bar(Counting::Bytes, raw);
         let (desk, pace) = (Desk::new(), Pace::new(self.compression));
-        let sent = Mutex::new(BTreeSet::new());
-        crew::each(&plan.packs, |plan| self.pack(plan, &desk, &pace, &sent))
+        let filled = filled.into_iter().map(|(at, builder, blobs)| {
+            let plan = &plan.packs[at];
+            Mutex::new(Some(Filled {
+                plan,
+                builder,
+                blobs,
+            }))
+        });
+        let filled: Vec<_> = filled.collect();
+        crew::each(&filled, |filled| {
+            self.interrupt.check()?;
+            match lock(filled).take() {
+                Some(filled) => self.pack(filled, &desk, &pace, &bar),
+                None => Ok(()),
+            }
+        })
     }
 
-    fn pack(
-        &self,
-        plan: &PackPlan,
-        desk: &Desk,
-        pace: &Pace,
-        sent: &Mutex<BTreeSet<BlobId>>,
-    ) -> Result<(), Failure> {
-        self.interrupt.check()?;
-        let pack = desk.with(|place| self.build(plan, place, pace, sent))?;
-        let share = Share::new(self.bar, plan.raw);
+    fn pack(&self, filled: Filled<'_>, desk: &Desk, pace: &Pace, bar: &Bar) -> Result<(), Failure> {
+        let Filled {
+            plan,
+            mut builder,
+            blobs,
+        } = filled;
+        let pack = desk.with(|place| {
+            let coding = plan.kind.coding(pace.level());
+            builder.finish(&mut place.encoder, coding)
+        });
+        drop(builder);
+        if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
+            self.packs.add(pack, blobs);
+        }
+        let share = Share::new(bar, plan.raw);
         if let Some(pack) = pack {
             let started = Instant::now();
             self.client
@@ -81,34 +151,5 @@ impl Sending<'_> {
         }
         share.finish();
         Ok(())
-    }
-
-    /// Builds a pack of the files that hold still, without what travels in another one.
-    fn build(
-        &self,
-        plan: &PackPlan,
-        place: &mut Place,
-        pace: &Pace,
-        sent: &Mutex<BTreeSet<BlobId>>,
-    ) -> Result<Option<WirePack>, Failure> {
-        // A pack that fails halfway leaves nothing behind for the next one.
-        let mut builder = std::mem::take(&mut place.builder);
-        let mut sources = self.ahead.sources();
-        let mut blobs = Vec::with_capacity(plan.members.len());
-        for &at in &plan.members {
-            let appended = builder.append(|raw| {
-                let blob = self.ahead.read(at, &mut sources, raw);
-                let blob = blob.filter(|blob| lock(sent).insert(*blob));
-                blobs.extend(blob);
-                blob.is_some()
-            });
-            appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
-        }
-        let pack = builder.finish(&mut place.encoder, plan.kind.coding(pace.level()));
-        place.builder = builder;
-        if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
-            self.packs.add(pack, blobs);
-        }
-        Ok(pack)
     }
 }

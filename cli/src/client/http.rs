@@ -17,7 +17,9 @@ use std::time::Duration;
 use http::{HeaderMap, Response};
 use pmx_sync::id::{BlobId, PackId};
 use pmx_sync::name::SpaceName;
-use pmx_sync::wire::{BeginReply, ENVELOPE_MEDIA, PartHead, RollbackHead, RollbackReply};
+use pmx_sync::wire::{
+    BeginReply, ENVELOPE_MEDIA, PartHead, ResumeHead, ResumeReply, RollbackHead, RollbackReply,
+};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use ureq::{Agent, Body, SendBody};
@@ -187,6 +189,12 @@ impl Client {
     pub fn rollback(&self, head: &RollbackHead) -> Result<RollbackReply, Failure> {
         let body = serde_json::to_vec(head).map_err(|error| Failure::usage(error.to_string()))?;
         self.json(&Call::post("/api/publish/rollback", JSON_MEDIA, &body))
+    }
+
+    /// `POST /api/publish/resume`.
+    pub fn resume(&self, head: &ResumeHead) -> Result<ResumeReply, Failure> {
+        let body = serde_json::to_vec(head).map_err(|error| Failure::usage(error.to_string()))?;
+        self.json(&Call::post("/api/publish/resume", JSON_MEDIA, &body))
     }
 
     /// `GET /healthz`.

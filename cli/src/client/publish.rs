@@ -8,14 +8,17 @@ use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{
     Action, Base, Intent, Mode, Old, Outcome, OutcomeKind, Push, Request, Uploads,
 };
-use pmx_sync::wire::{BeginReply, DeployMeta, Envelope, Order, Section, SectionKind, Summary};
+use pmx_sync::wire::{
+    BeginReply, DeployMeta, Envelope, MaxDelete, Order, Replace, Section, SectionKind, State,
+    Summary,
+};
 
 use super::http::Client;
 use super::upload::Upload;
 use crate::args::Compression;
 use crate::cache::{Active, LocalPacks, SiteCache};
 use crate::error::Failure;
-use crate::guard::MaxDelete;
+use crate::guard::Guard;
 use crate::interrupt::Interrupt;
 use crate::local::Local;
 use crate::ui::{Counting, Ui};
@@ -27,10 +30,12 @@ pub struct Terms {
     pub alias: Option<AliasName>,
     /// Publish, or only ask.
     pub mode: Mode,
-    /// The deploy that must be active.
-    pub expect: Option<u64>,
+    /// What may be replaced.
+    pub replaces: Replaces,
     /// The build's place in its sequence.
     pub order: Option<Order>,
+    /// What to make of a newer build that was published before.
+    pub older: Older,
     /// What shall be remembered.
     pub meta: DeployMeta,
     /// The most files that may go.
@@ -39,14 +44,36 @@ pub struct Terms {
     pub compression: Compression,
 }
 
+/// What a publish may replace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Replaces {
+    /// The deploy that this machine saw last, or an older build of the same sequence.
+    Seen,
+    /// The deploy that the user named.
+    Named(u64),
+    /// Whatever is live.
+    Anything,
+}
+
+/// What to make of a newer build that was published before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Older {
+    /// A failure.
+    #[default]
+    Refuse,
+    /// Nothing: the publish is superseded.
+    Ok,
+}
+
 impl Terms {
     /// No terms: of the site itself, whatever is active, and nothing to be remembered.
     pub fn plain(mode: Mode, compression: Compression) -> Self {
         Self {
             alias: None,
             mode,
-            expect: None,
+            replaces: Replaces::Seen,
             order: None,
+            older: Older::Refuse,
             meta: DeployMeta::default(),
             max_delete: None,
             compression,
@@ -84,10 +111,14 @@ pub struct Publish<'a> {
     pub local: &'a Local,
     /// What is known of the site.
     pub site: &'a SiteCache,
+    /// The deploy that this machine, or this command, saw last.
+    pub seen: Option<u64>,
     /// The bytes of what was published there.
     pub packs: &'a LocalPacks,
     /// The terms.
     pub terms: &'a Terms,
+    /// Sends what was read ahead, to a server that knows nothing of the site.
+    pub send_ahead: &'a dyn Fn() -> Result<(), Failure>,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
     /// Where to say what happens.
@@ -101,30 +132,31 @@ impl Publish<'_> {
         let base = known.filter(|known| self.local.knows(&known.root));
         let mut push = Push::new(self.local, self.intent(base)?);
         let mut times = Times::default();
-        let mut guard = Guard {
-            bound: self.terms.max_delete,
-            verdict: Verdict::Unknown,
-        };
+        let mut guard = Guard::new(self.terms.max_delete);
         loop {
             self.interrupt.check()?;
             let action = push.next()?;
             let started = Instant::now();
             match action {
                 Action::Begin(request) => {
-                    if request.head.commit.is_some() {
-                        guard.check_base(push.summary())?;
-                    }
                     let body = self.body(request)?;
                     let reply = self.client.begin(&body);
                     times.negotiate += started.elapsed();
-                    tell(&mut push, &mut guard, reply)?;
+                    if reply.as_ref().is_ok_and(knows_nothing) {
+                        let started = Instant::now();
+                        (self.send_ahead)()?;
+                        times.upload += started.elapsed();
+                    }
+                    if let Some(outcome) = self.take(&mut push, &mut guard, reply)? {
+                        return Ok(Published { outcome, times });
+                    }
                 }
                 Action::Upload(uploads) => {
                     if uploads.behind.is_some() {
-                        // What the base lacks is all that changes.
-                        guard.check_base(push.summary())?;
+                        // The base's root is active: what it lacks is all that changes.
+                        guard.note_counted(push.summary());
                     }
-                    guard.check_before_upload()?;
+                    guard.check()?;
                     self.ui.detail(format!(
                         "uploading {} blobs, {}",
                         uploads.rows.len(),
@@ -136,16 +168,17 @@ impl Publish<'_> {
                     times.upload += started.elapsed();
                 }
                 Action::Commit(request) => {
-                    guard.check_before_commit()?;
                     let body = self.body(request)?;
                     let reply = self.client.commit(&body);
                     times.commit += started.elapsed();
-                    tell(&mut push, &mut guard, reply)?;
+                    if let Some(outcome) = self.take(&mut push, &mut guard, reply)? {
+                        return Ok(Published { outcome, times });
+                    }
                 }
                 Action::Done(mut outcome) => {
                     self.keep(known, &outcome);
                     self.settle(&outcome);
-                    self.count_first(&guard, &mut outcome);
+                    self.count_first(&mut outcome);
                     return Ok(Published {
                         outcome: *outcome,
                         times,
@@ -162,19 +195,59 @@ impl Publish<'_> {
                 let rows = self.local.scan().rows();
                 rows.iter().map(|row| row.entry.blob).collect()
             }),
-            OutcomeKind::Planned => {}
+            OutcomeKind::Planned | OutcomeKind::Superseded => {}
         }
     }
 
+    /// Passes an answer on to the machine: a reply, or a refusal that it may know a way around.
+    /// Returns the outcome if a newer build makes this one needless, and the user expects that.
+    fn take<S: pmx_sync::manifest::NodeSource>(
+        &self,
+        push: &mut Push<'_, S>,
+        guard: &mut Guard,
+        reply: Result<BeginReply, Failure>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let failure = match reply {
+            Ok(reply) => {
+                guard.note(&reply);
+                push.replied(reply)?;
+                return Ok(None);
+            }
+            Err(failure) => failure,
+        };
+        let Some(problem) = failure.problem else {
+            return Err(failure);
+        };
+        if problem.code == Code::OlderBuild && self.terms.older == Older::Ok {
+            return Ok(Some(Outcome {
+                kind: OutcomeKind::Superseded,
+                active: problem.active.unwrap_or(0),
+                deploy: None,
+                url: None,
+                summary: None,
+                missing_bytes: 0,
+            }));
+        }
+        push.refused(*problem)?;
+        Ok(None)
+    }
+
     fn intent(&self, base: Option<Active>) -> Result<Intent, Failure> {
+        let (replace, expect) = match self.terms.replaces {
+            Replaces::Seen => (Replace::Seen, self.seen),
+            Replaces::Named(number) => (Replace::Named, Some(number)),
+            Replaces::Anything => (Replace::Any, None),
+        };
         Ok(Intent {
             space: self.space.clone(),
             alias: self.terms.alias.clone(),
             root: self.local.root(),
             base: base.map(|Active { root, deploy }| Base { root, deploy }),
-            expect: self.terms.expect,
+            replace,
+            expect,
+            max_delete: self.terms.max_delete,
             key: fresh_key()?,
-            order: self.terms.order,
+            order: self.terms.order.clone(),
             meta: self.terms.meta.clone(),
             mode: self.terms.mode,
             old: if base.is_some_and(|base| base.root != self.local.root())
@@ -235,9 +308,9 @@ impl Publish<'_> {
     }
 
     /// Counts what the server does not: if there is no deploy yet, everything is new.
-    fn count_first(&self, guard: &Guard, outcome: &mut Outcome) {
-        match (outcome.kind, outcome.summary, guard.verdict) {
-            (OutcomeKind::Planned, None, Verdict::First) => {
+    fn count_first(&self, outcome: &mut Outcome) {
+        match (outcome.kind, outcome.summary, outcome.active) {
+            (OutcomeKind::Planned, None, 0) => {
                 let totals = self.local.totals();
                 outcome.missing_bytes = outcome.missing_bytes.max(totals.bytes);
                 outcome.summary = Some(Summary {
@@ -245,10 +318,16 @@ impl Publish<'_> {
                     ..Summary::default()
                 });
             }
-            (OutcomeKind::Planned, None, Verdict::Unknown | Verdict::Counted(_)) => self
+            (OutcomeKind::Planned, None, _) => self
                 .ui
                 .warn("the server can't count the changes without more of the manifest"),
-            (OutcomeKind::Planned | OutcomeKind::Published | OutcomeKind::Unchanged, ..) => {}
+            (
+                OutcomeKind::Planned
+                | OutcomeKind::Published
+                | OutcomeKind::Unchanged
+                | OutcomeKind::Superseded,
+                ..,
+            ) => {}
         }
     }
 
@@ -265,88 +344,14 @@ impl Publish<'_> {
                     self.site.keep_folder(self.local.cache());
                 }
             }
-            OutcomeKind::Planned => {}
+            OutcomeKind::Planned | OutcomeKind::Superseded => {}
         }
     }
 }
 
-/// Passes an answer on to the machine: a reply, or a refusal that it may know a way around.
-fn tell<S: pmx_sync::manifest::NodeSource>(
-    push: &mut Push<'_, S>,
-    guard: &mut Guard,
-    reply: Result<BeginReply, Failure>,
-) -> Result<(), Failure> {
-    match reply {
-        Ok(reply) => {
-            guard.hear(&reply);
-            Ok(push.replied(reply)?)
-        }
-        Err(failure) => match failure.problem {
-            Some(problem) => Ok(push.refused(*problem)?),
-            None => Err(failure),
-        },
-    }
-}
-
-/// What `--max-delete` has to say.
-struct Guard {
-    bound: Option<MaxDelete>,
-    verdict: Verdict,
-}
-
-/// What is known of the changes that a commit would make.
-#[derive(Debug, Clone, Copy)]
-enum Verdict {
-    Unknown,
-    Counted(Summary),
-    /// There is no deploy, so nothing can be removed.
-    First,
-}
-
-impl Guard {
-    fn hear(&mut self, reply: &BeginReply) {
-        self.verdict = match reply.summary {
-            Some(summary) => Verdict::Counted(summary),
-            None if reply.active == 0 => Verdict::First,
-            None => Verdict::Unknown,
-        };
-    }
-
-    /// Before a commit in the first request: it happens only if the base is what is active.
-    fn check_base(&mut self, summary: Option<Summary>) -> Result<(), Failure> {
-        match summary {
-            Some(summary) => {
-                self.verdict = Verdict::Counted(summary);
-                self.check_before_commit()
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// As early as it can be told, so that nothing is sent in vain.
-    fn check_before_upload(&self) -> Result<(), Failure> {
-        match self.verdict {
-            Verdict::Unknown => Ok(()),
-            Verdict::Counted(_) | Verdict::First => self.check_before_commit(),
-        }
-    }
-
-    fn check_before_commit(&self) -> Result<(), Failure> {
-        let Some(bound) = self.bound else {
-            return Ok(());
-        };
-        match self.verdict {
-            Verdict::First => Ok(()),
-            Verdict::Counted(summary) => {
-                let before = summary.removed + summary.modified + summary.unchanged;
-                bound.check(summary.removed, before)
-            }
-            Verdict::Unknown => {
-                let message = "the server does not say how many files this would remove";
-                Err(Failure::new(Code::Protocol, message))
-            }
-        }
-    }
+/// Whether a server has nothing of a site: neither a deploy nor what a publish began to send.
+fn knows_nothing(reply: &BeginReply) -> bool {
+    reply.state == State::Outline && reply.active == 0 && reply.packs.is_empty()
 }
 
 /// Names one publish: 16 random bytes.
@@ -364,36 +369,6 @@ pub fn fresh_key() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn removals_are_checked_against_what_the_server_counts() {
-        let reply = |active: u64, summary: &str| -> BeginReply {
-            let json = format!("{{\"state\":\"ready\",\"active\":{active}{summary}}}");
-            serde_json::from_str(&json).unwrap()
-        };
-        let counted = r#","summary":{"added":0,"modified":1,"removed":5,"unchanged":4}"#;
-        for (bound, active, summary, code) in [
-            (None, 3, counted, None),
-            (None, 3, "", None),
-            (Some("50%"), 3, counted, None),
-            (Some("49%"), 3, counted, Some(Code::MaxDelete)),
-            (Some("4"), 3, counted, Some(Code::MaxDelete)),
-            (Some("0"), 0, "", None),
-            (Some("0"), 3, "", Some(Code::Protocol)),
-        ] {
-            let bound = bound.map(|text| text.parse().unwrap());
-            let mut guard = Guard {
-                bound,
-                verdict: Verdict::Unknown,
-            };
-            guard.hear(&reply(active, summary));
-            let failed = guard
-                .check_before_commit()
-                .map_err(|failure| failure.code)
-                .err();
-            assert_eq!(failed, code, "{bound:?} {summary}");
-        }
-    }
 
     #[test]
     fn keys_differ() {

@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 use pmx_sync::code::Code;
 use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{DeployKind, DeployView, DeploysReply};
+use pmx_sync::wire::{DeployKind, DeployView, DeploysReply, HoldView};
 use serde_json::{Value, json};
 
 use super::{Context, Ended};
@@ -50,15 +50,28 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
             context.ui.result(line);
         }
     }
+    if let Some(hold) = &reply.hold {
+        context.ui.note(held(hold));
+    }
     let body = json!({
         "space": site.space,
         "active": reply.active,
         "aliases": reply.aliases,
+        "hold": reply.hold,
         "url": reply.url,
         "deploys": listed(&reply, &site.space)?,
     });
     context.ui.object("deploys", &body);
     Ok(Ended::Done)
+}
+
+/// What a hold means, in one line.
+pub(super) fn held(hold: &HoldView) -> String {
+    format!(
+        "deploy {} is held since {}: no publish replaces it until `pmx resume`",
+        hold.deploy,
+        when(hold.at)
+    )
 }
 
 /// The deploys as JSON, each with its address.
@@ -166,6 +179,7 @@ mod tests {
         let reply = DeploysReply {
             active: 12,
             aliases: [(AliasName::parse("next").unwrap(), 9)].into(),
+            hold: None,
             deploys: serde_json::from_str(&deploys).unwrap(),
             url: "http://docs.localhost/".into(),
         };

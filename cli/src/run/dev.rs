@@ -39,13 +39,7 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     let url = running.url_of(&site.space);
     let terms = Terms::plain(Mode::Publish, Compression::Level(Level::REST));
     let scan = args.folder.scan.clone();
-    let job = Job {
-        folder,
-        scan,
-        site,
-        terms,
-        allow_empty: AllowEmpty::No,
-    };
+    let job = Job::new(folder, scan, site, terms, AllowEmpty::No).on_own_host();
     let client = job.client(context);
     let show = |lines| running.notify(&job.site.space, lines);
     let mut follow = Follow::new(&job, &client, context, watch, Box::new(show));

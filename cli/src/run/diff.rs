@@ -177,9 +177,9 @@ fn folder_difference(
 /// The active deploy, if there is one.
 pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Failure> {
     let active = client.active(&site.space)?;
-    Ok(active.map(|(deploy, _)| Active {
-        root: deploy.root,
-        deploy: deploy.number,
+    Ok(active.map(|live| Active {
+        root: live.deploy.root,
+        deploy: live.deploy.number,
     }))
 }
 
@@ -269,6 +269,8 @@ fn asked(
         space: &site.space,
         local,
         site: &known,
+        seen: None,
+        send_ahead: &|| Ok(()),
         packs: &known.packs(),
         terms: &terms,
         interrupt: &context.interrupt,

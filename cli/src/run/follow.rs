@@ -10,7 +10,8 @@ use pmx_sync::id::Root;
 use pmx_sync::push::OutcomeKind;
 use pmx_sync::scan::Faults;
 
-use super::sync::{Job, Looked, Report};
+use super::report::Report;
+use super::sync::{Job, Looked};
 use super::trouble::{About, Troubles};
 use super::watch::{Found, Moment, Pace, Seen, Touched, Verdict, Wake, Watch};
 use super::{Context, Ended};
@@ -35,6 +36,8 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
     if let Err(failure) = follow.begin() {
         match failure.code {
             code if is_of_folder(code) => follow.unread(&failure),
+            // The hold may be lifted.
+            Code::Held => follow.failed(&failure, None),
             _ => return Err(failure),
         }
     }
@@ -288,7 +291,7 @@ impl<'a> Follow<'a> {
         // After a failure nobody knows what the cache is worth.
         self.touched = Touched::default();
         self.pace.settled(false, now);
-        if failure.code.retriable() {
+        if failure.code.retriable() || failure.code == Code::Held {
             let backoff = self.next.backoff;
             self.next.retry = Some(now + backoff.max(RETRY_FIRST));
             self.next.backoff = (backoff.max(RETRY_FIRST) * 2).min(RETRY_MOST);

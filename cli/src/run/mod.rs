@@ -8,6 +8,8 @@ mod explain;
 mod follow;
 mod hash;
 mod preview;
+mod report;
+mod resume;
 mod rollback;
 mod serve;
 mod shell;
@@ -24,6 +26,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
+use pmx_sync::code::Code;
 
 use crate::args::{Cli, Command, OutputArgs, SiteArgs};
 use crate::cache::CacheFolder;
@@ -159,6 +162,7 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
         Command::Hash(args) => hash::run(&args, context),
         Command::Deploys(args) => deploys::run(&args, context),
         Command::Rollback(args) => rollback::run(args, context),
+        Command::Resume(args) => resume::run(&args, context),
         Command::Preview { command } => preview::run(command, context),
         Command::Status(args) => status::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),
@@ -185,7 +189,13 @@ fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode
             json,
             ..OutputArgs::default()
         };
-        Ui::new(&output, env).failure(&Failure::usage(message));
+        // A value parser can only say a code in its text.
+        let code = if text.contains(Code::NumberTooLarge.as_str()) {
+            Code::NumberTooLarge
+        } else {
+            Code::Usage
+        };
+        Ui::new(&output, env).failure(&Failure::new(code, message));
     } else if error.print().is_err() && error.exit_code() == 0 {
         return ExitCode::from(1);
     }

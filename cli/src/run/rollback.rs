@@ -36,6 +36,10 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         "deploy {} of {} is deploy {restored} again",
         deploy.number, site.space
     ));
+    context.ui.note(
+        "it is held: no publish replaces it until `pmx resume`, `pmx sync --expect` with its \
+         number, or `pmx sync --force`",
+    );
     context.ui.result(&url);
     context.ui.object(
         "rollback",
@@ -44,6 +48,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
             "restores": deploy.restores,
             "root": deploy.root,
             "files": deploy.summary,
+            "held": true,
             "url": url,
             "deploy_url": address::of_deploy(&url, &site.space, deploy.number),
         }),

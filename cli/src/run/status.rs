@@ -13,7 +13,9 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     let folder = context.layers.folder(&args.folder)?;
     let site = context.site(&args.site, &folder.dir)?;
     let client = context.client(&site);
-    let (active, url) = client.active(&site.space)?.unzip();
+    let seen = client.active(&site.space)?;
+    let hold = seen.as_ref().and_then(|seen| seen.hold);
+    let (active, url) = seen.map(|seen| (seen.deploy, seen.url)).unzip();
     let local = if folder.dir.is_dir() {
         let cache = context.cache.folder(&folder);
         Some(Local::read(&folder, &args.folder.scan, cache, context.ui)?)
@@ -28,6 +30,9 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         ui.result(format!("url     {url}"));
     }
     ui.result(format!("active  {}", shown(active.as_ref())));
+    if let Some(hold) = &hold {
+        ui.result(format!("held    {}", super::deploys::held(hold)));
+    }
     let number = active.as_ref().map_or(0, |active| active.number);
     let deploy_url = url.as_deref();
     let deploy_url = deploy_url.and_then(|url| address::of_deploy(url, &site.space, number));
@@ -45,6 +50,7 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         "url": url,
         "deploy_url": deploy_url,
         "active": active,
+        "hold": hold,
         "folder": {
             "path": folder.dir.to_string_lossy(),
             "root": local.as_ref().map(Local::root),

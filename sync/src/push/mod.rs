@@ -12,10 +12,14 @@
 //!       -> blobs   -> upload -> commit               done
 //!       -> ready   -> commit                         done
 //! ```
+//!
+//! Every request of a publish carries its terms, so the server alone decides, from what is active
+//! when it decides: the client never takes another deploy for the one that it may replace.
 
 mod kin;
 mod news;
 mod outline;
+mod progress;
 mod wanted;
 
 use bytes::Bytes;
@@ -29,17 +33,14 @@ use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
 use crate::manifest::{Change, ManifestError, NewNode, NodeSource, diff, encode_patch};
 use crate::name::{AliasName, SpaceName};
 use crate::wire::{
-    BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, Order, Problem, Section,
-    SectionKind, State, Summary, VERSION,
+    BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, MaxDelete, Order, Problem, Replace,
+    Section, SectionKind, State, Summary, VERSION,
 };
 
 pub use kin::Kin;
 use news::News;
+use progress::Progress;
 pub use wanted::{Behind, Uploads};
-
-/// Commits that may find blobs missing again before the client gives up: blobs of a publish can
-/// only vanish if the server lost them.
-const ROUNDS_MAX: u32 = 3;
 
 /// What a client wants to publish, and what it knows.
 #[derive(Debug, Clone)]
@@ -50,11 +51,15 @@ pub struct Intent {
     pub alias: Option<AliasName>,
     /// The root to be published.
     pub root: Root,
-    /// A root that the client saw on the server, whose nodes are at hand, and the deploy that it
-    /// takes for the one to be replaced; 0 if it takes it that there is none yet.
+    /// A root that the client saw on the server, whose nodes are at hand: what a patch starts from.
     pub base: Option<Base>,
-    /// The deploy that has to be replaced, if the user said so.
+    /// What may be replaced.
+    pub replace: Replace,
+    /// The deploy to be replaced: the one that the user named, or the one that this machine saw
+    /// last. None with [`Replace::Seen`]: the one that is active at the first request.
     pub expect: Option<u64>,
+    /// The most files that may go.
+    pub max_delete: Option<MaxDelete>,
     /// Names this publish.
     pub key: String,
     /// The build's place in its sequence.
@@ -143,6 +148,8 @@ pub enum OutcomeKind {
     Published,
     /// The site is what is active already.
     Unchanged,
+    /// A newer build of the same sequence was published before.
+    Superseded,
     /// Nothing was sent: this is what would be.
     Planned,
 }
@@ -156,6 +163,16 @@ pub enum PushError {
     /// The server's answer does not follow from what it was asked.
     #[error("the server's answer makes no sense here: {0}")]
     Protocol(&'static str),
+    /// The server names the same as missing, however often it is sent.
+    #[error(
+        "the server still lacks {lacking} after {rounds} rounds in which it got all that it named"
+    )]
+    Stalled {
+        /// What it lacks.
+        lacking: String,
+        /// The rounds.
+        rounds: u32,
+    },
     /// The server refused.
     #[error("{0}")]
     Refused(Box<Problem>),
@@ -167,6 +184,7 @@ impl PushError {
         match self {
             Self::Manifest(error) => error.code(),
             Self::Protocol(_) => Code::Protocol,
+            Self::Stalled { .. } => Code::MissingObjects,
             Self::Refused(problem) => problem.code,
         }
     }
@@ -183,7 +201,9 @@ pub struct Push<'a, S> {
     nodes: Vec<NewNode>,
     /// The active deploy, as the server said last.
     active: u64,
-    rounds: u32,
+    /// Whether the server has answered yet.
+    is_first: bool,
+    progress: Progress,
     /// What is new, while the server is asked whether it has the base.
     news: Option<News>,
     /// The patch to be told once its blobs are uploaded.
@@ -235,7 +255,8 @@ impl<'a, S: NodeSource> Push<'a, S> {
             outline: None,
             nodes: Vec::new(),
             active: 0,
-            rounds: 0,
+            is_first: true,
+            progress: Progress::default(),
             news: None,
             patch: None,
             summary: None,
@@ -265,12 +286,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             Phase::Outline => self.tell_outline(),
             Phase::Nodes => Ok(self.tell_nodes()),
             Phase::Upload(uploads) => Ok(Action::Upload(uploads)),
-            Phase::Commit => {
-                let expect = self.intent.expect.unwrap_or(self.active);
-                let mut request = self.request(None, Vec::new());
-                request.head.commit = Some(self.terms(expect));
-                Ok(Action::Commit(request))
-            }
+            Phase::Commit => Ok(Action::Commit(self.request(None, Vec::new()))),
             Phase::Waiting => Err(PushError::Protocol(
                 "nothing came back from the step before",
             )),
@@ -292,6 +308,11 @@ impl<'a, S: NodeSource> Push<'a, S> {
     /// Takes in the server's answer to the last request.
     pub fn replied(&mut self, reply: BeginReply) -> Result<(), PushError> {
         self.active = reply.active;
+        if std::mem::take(&mut self.is_first) && self.intent.replace == Replace::Seen {
+            // Without a cache, what is active at the first request is what this client saw.
+            self.intent.expect.get_or_insert(reply.active);
+        }
+        self.progress.reached(&reply, self.nodes.len())?;
         self.phase = match reply.state {
             State::Current => done(OutcomeKind::Unchanged, reply),
             State::Published => done(OutcomeKind::Published, reply),
@@ -346,26 +367,16 @@ impl<'a, S: NodeSource> Push<'a, S> {
 
     /// Takes in a refusal of the last request; an `Err` is final.
     pub fn refused(&mut self, problem: Problem) -> Result<(), PushError> {
-        let overtaken = problem.code == Code::Conflict
-            && self.intent.expect.is_none()
-            && self.rounds == 0
-            && self.outline.is_none()
-            && matches!(problem.active, Some(active) if active != self.active);
-        let again = problem.code == Code::MissingObjects && self.rounds < ROUNDS_MAX;
-        self.rounds += 1;
+        let is_missing = problem.code == Code::MissingObjects && self.progress.refused();
         if problem.code == Code::PrefixMissing && self.references == References::Allowed {
             self.references = References::Refused;
             self.phase = Phase::Start;
             Ok(())
-        } else if overtaken && self.intent.base.is_some() {
-            // A small publish guessed which deploy is active; now the server says.
-            self.phase = Phase::Patch;
-            Ok(())
-        } else if again && self.intent.base.is_some() && self.outline.is_none() {
+        } else if is_missing && self.intent.base.is_some() && self.outline.is_none() {
             // With every id told, the server knows best what it lacks.
             self.phase = Phase::Patch;
             Ok(())
-        } else if again {
+        } else if is_missing {
             self.phase = Phase::Ask;
             Ok(())
         } else {
@@ -375,7 +386,8 @@ impl<'a, S: NodeSource> Push<'a, S> {
 
     fn start(&mut self) -> Result<Action, PushError> {
         let Some(base) = self.intent.base else {
-            return self.tell_outline();
+            // The root alone: if it is active, or was, nothing else has to travel.
+            return Ok(Action::Begin(self.request(None, Vec::new())));
         };
         self.active = base.deploy;
         if base.root == self.intent.root {
@@ -395,7 +407,6 @@ impl<'a, S: NodeSource> Push<'a, S> {
             return Ok(Action::Begin(self.request(Some(base.root), Vec::new())));
         }
         let mut request = self.request(Some(base.root), vec![patch_section(news.patch)]);
-        request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(base.deploy)));
         request.pack = (!news.uploads.is_empty())
             .then(|| self.with_references(news.uploads, Some(PREFIX_RAW_BYTES_MAX)));
         Ok(Action::Begin(request))
@@ -406,8 +417,9 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let Some(base) = self.intent.base else {
             return Err(PushError::Protocol("it knows a base that nobody named"));
         };
-        if reply.active != base.deploy {
-            // Another deploy came in between: only the server can tell what this one replaces.
+        if reply.root != Some(base.root) {
+            // Another root is active: only the server can tell what this one changes there.
+            self.summary = None;
             return Ok(Phase::Patch);
         }
         let Some(news) = self.news.take() else {
@@ -444,9 +456,9 @@ impl<'a, S: NodeSource> Push<'a, S> {
             kind: SectionKind::Packs,
             bytes: ids.into(),
         };
-        let mut request = self.request(Some(base.root), vec![patch, packs]);
-        request.head.commit = Some(self.terms(self.intent.expect.unwrap_or(self.active)));
-        Ok(Action::Begin(request))
+        Ok(Action::Begin(
+            self.request(Some(base.root), vec![patch, packs]),
+        ))
     }
 
     fn news(&mut self, base: Root) -> Result<News, PushError> {
@@ -504,7 +516,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             root: self.intent.root,
             base,
             dry: self.intent.mode == Mode::Dry,
-            commit: None,
+            commit: (self.intent.mode == Mode::Publish).then(|| self.terms()),
         };
         Request {
             head,
@@ -513,14 +525,22 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
     }
 
-    fn terms(&self, expect: u64) -> CommitTerms {
+    fn terms(&self) -> CommitTerms {
         let Intent {
-            key, order, meta, ..
+            replace,
+            expect,
+            key,
+            order,
+            max_delete,
+            meta,
+            ..
         } = &self.intent;
         CommitTerms {
-            expect,
+            expect: *expect,
+            replace: *replace,
             key: key.clone(),
-            order: *order,
+            order: order.clone(),
+            max_delete: *max_delete,
             meta: meta.clone(),
         }
     }

@@ -15,9 +15,7 @@ use crate::code::Code;
 use crate::codec::{Decoder, Level};
 use crate::encode::write_bytes;
 use crate::id::{BlobId, NodeId, PackId, SpaceId};
-use crate::limits::{
-    BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, NODES_ASKED_MAX,
-};
+use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, NODES_ASKED_MAX};
 use crate::location::{Extent, Location};
 use crate::name::{AliasName, InvalidName, SpaceName};
 use crate::pack::part::Arrived;
@@ -26,8 +24,8 @@ use crate::serve::BackendError;
 use crate::space::{Command, PartArrived, Publish, Reply, SmallPack};
 use crate::time::Timestamp;
 use crate::wire::{
-    BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, RollbackHead,
-    RollbackReply, SectionKind, State, UnaliasReply,
+    BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, ResumeHead,
+    ResumeReply, RollbackHead, RollbackReply, SectionKind, State, UnaliasReply,
 };
 
 /// Deploys that a history shows if no number is asked for.
@@ -56,12 +54,17 @@ impl<B: Backend> Server<B> {
                 check_version(head.v)?;
                 self.rollback(head, now).await
             }
+            Route::Resume => {
+                let head: ResumeHead = head(request.body())?;
+                check_version(head.v)?;
+                self.resume(&head.space, now).await
+            }
             Route::Pack(id) => {
                 self.pack(id, &space()?, request.into_body(), now, nonce)
                     .await
             }
             Route::Part(blob, number) => {
-                let size = query.required_number("size")?.min(EXACT_INTEGER_MAX);
+                let size = query.required_number("size")?;
                 let part = PartSent { blob, size, number };
                 self.part(part, &space()?, request.into_body(), now, nonce)
                     .await
@@ -435,6 +438,16 @@ impl<B: Backend> Server<B> {
         }
     }
 
+    async fn resume(&self, space: &SpaceName, now: Timestamp) -> Result<Response<Body>, Problem> {
+        match self.call(space, Command::Resume, now).await? {
+            Reply::Resumed(deploy) => {
+                let url = self.url_of(&space.clone().into());
+                json(&ResumeReply { deploy, url })
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
     async fn unalias(
         &self,
         space: &SpaceName,
@@ -460,10 +473,12 @@ impl<B: Backend> Server<B> {
             Reply::Deploys {
                 active,
                 aliases,
+                hold,
                 deploys,
             } => json(&DeploysReply {
                 active,
                 aliases,
+                hold,
                 deploys,
                 url: self.url_of(&space.clone().into()),
             }),

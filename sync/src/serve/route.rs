@@ -4,7 +4,7 @@ use http::{Method, Uri};
 
 use crate::code::Code;
 use crate::id::{BlobId, PackId};
-use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
+use crate::limits::{BODY_BYTES_MAX, EXACT_INTEGER_MAX, HEAD_BYTES_MAX};
 use crate::name::AliasName;
 use crate::wire::Problem;
 
@@ -21,6 +21,8 @@ pub(crate) enum Route {
     Pack(PackId),
     /// `PUT /api/publish/blobs/<id>/<part>`
     Part(BlobId, u32),
+    /// `POST /api/publish/resume`
+    Resume,
     /// `DELETE /api/aliases/<name>`
     Alias(AliasName),
     /// `GET /api/deploys`
@@ -47,6 +49,7 @@ impl Route {
             ["api", "publish", "begin"] => (Self::Begin, Method::POST),
             ["api", "publish", "commit"] => (Self::Commit, Method::POST),
             ["api", "publish", "rollback"] => (Self::Rollback, Method::POST),
+            ["api", "publish", "resume"] => (Self::Resume, Method::POST),
             ["api", "publish", "packs", id] => (
                 Self::Pack(PackId::from_hex(id).map_err(|e| invalid_hash(&e))?),
                 Method::PUT,
@@ -88,7 +91,7 @@ impl Route {
     pub(crate) const fn body_bytes_max(&self) -> usize {
         match self {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
-            Self::Commit | Self::Rollback => HEAD_BYTES_MAX,
+            Self::Commit | Self::Rollback | Self::Resume => HEAD_BYTES_MAX,
             Self::Alias(_)
             | Self::Deploys
             | Self::Deploy(_)
@@ -104,16 +107,21 @@ fn invalid_hash(error: &crate::hash::InvalidHash) -> Problem {
     Problem::new(Code::HashInvalid, error.to_string())
 }
 
-fn number<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
+fn number<T: TryFrom<u64>>(text: &str) -> Result<T, Problem> {
+    let shown: String = text.chars().take(40).collect();
     let is_plain = text.bytes().all(|b| b.is_ascii_digit()) && !text.starts_with('0');
-    let parsed = if is_plain || text == "0" {
-        text.parse().ok()
-    } else {
-        None
-    };
-    parsed.ok_or_else(|| {
-        let shown: String = text.chars().take(40).collect();
-        Problem::new(Code::RequestMalformed, format!("{shown:?} is not a number"))
+    if text.is_empty() || !(is_plain || text == "0") {
+        let detail = format!("{shown:?} is not a number");
+        return Err(Problem::new(Code::RequestMalformed, detail));
+    }
+    let exact = text.parse().ok().filter(|&n| n <= EXACT_INTEGER_MAX);
+    let exact = exact.ok_or_else(|| {
+        let detail = format!("{shown} is above the limit of {EXACT_INTEGER_MAX}");
+        Problem::new(Code::NumberTooLarge, detail)
+    })?;
+    T::try_from(exact).map_err(|_| {
+        let detail = format!("{shown} is too large a number here");
+        Problem::new(Code::RequestMalformed, detail)
     })
 }
 
@@ -225,6 +233,15 @@ mod tests {
             ),
             ("GET", "/api/deploys?space=x", "Deploys"),
             ("HEAD", "/api/deploys/7", "Deploy"),
+            ("GET", "/api/deploys/9007199254740991", "Deploy"),
+            ("GET", "/api/deploys/9007199254740992", "E_NUMBER_TOO_LARGE"),
+            (
+                "GET",
+                "/api/deploys/1/diff/99999999999999999999",
+                "E_NUMBER_TOO_LARGE",
+            ),
+            ("GET", "/api/deploys/", "E_REQUEST_MALFORMED"),
+            ("POST", "/api/publish/resume", "Resume"),
             ("GET", "/api/deploys/1/diff/2", "Diff"),
             ("GET", "/api/nodes?space=x&ids=", "Nodes"),
             ("POST", "/api/nodes", "E_METHOD_NOT_ALLOWED"),

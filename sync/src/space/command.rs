@@ -18,7 +18,9 @@ use crate::name::AliasName;
 use crate::serve::Pointer;
 use crate::site::Selector;
 use crate::stream::{Page, Read};
-use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, Problem, RollbackHead};
+use crate::wire::{
+    BeginReply, CommitTerms, DeployView, DiffReply, HoldView, Problem, RollbackHead,
+};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -44,6 +46,8 @@ pub enum Command {
     PartArrived(PartArrived),
     /// Makes an older deploy's root active again.
     Rollback(RollbackHead),
+    /// Lifts the hold that a rollback put on the site.
+    Resume,
     /// Takes an alias away; the deploys that it named stay.
     Unalias {
         /// The alias.
@@ -121,6 +125,7 @@ impl Command {
             Self::PackArrived { .. } => "pack",
             Self::PartArrived(_) => "part",
             Self::Rollback(_) => "rollback",
+            Self::Resume => "resume",
             Self::Unalias { .. } => "unalias",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
@@ -142,6 +147,7 @@ impl Command {
             Self::Open { .. }
             | Self::PackArrived { .. }
             | Self::PartArrived(_)
+            | Self::Resume
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
@@ -164,6 +170,7 @@ impl Command {
             | Self::PackArrived { .. }
             | Self::PartArrived(_)
             | Self::Rollback(_)
+            | Self::Resume
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
@@ -293,9 +300,13 @@ pub enum Reply {
         active: u64,
         /// The deploy that each alias names.
         aliases: BTreeMap<AliasName, u64>,
+        /// The hold on the active deploy, if one is in force.
+        hold: Option<HoldView>,
         /// Newest first.
         deploys: Vec<DeployView>,
     },
+    /// To the lifting of a hold: the deploy that was held, if one was.
+    Resumed(Option<u64>),
     /// To the removal of an alias: the deploy that it named, if there was such an alias.
     Unaliased(Option<u64>),
     /// A difference.
@@ -365,9 +376,11 @@ mod tests {
             pack,
             packs: vec![PackId::of(b"pack")],
             commit: Some(CommitTerms {
-                expect: 3,
+                expect: Some(3),
+                replace: crate::wire::Replace::Named,
                 key: "a \"key\"".into(),
-                order: Some(crate::wire::Order::Run(7)),
+                order: crate::wire::Order::from_parts("github:1:x", 7),
+                max_delete: Some(crate::wire::MaxDelete::Percent(3)),
                 meta: DeployMeta::default(),
             }),
             dry: false,
@@ -420,6 +433,7 @@ mod tests {
             },
             Command::PartArrived(arrived),
             Command::Rollback(serde_json::from_str(rollback).unwrap()),
+            Command::Resume,
             Command::Unalias {
                 alias: AliasName::parse("next").unwrap(),
             },
@@ -491,12 +505,17 @@ mod tests {
             Reply::Deploys {
                 active: 2,
                 aliases: [(AliasName::parse("next").unwrap(), 1)].into(),
+                hold: Some(HoldView {
+                    deploy: 2,
+                    at: crate::time::Timestamp::from_millis(5),
+                }),
                 deploys: vec![deploy],
             },
             Reply::Diff(serde_json::from_str(diff).unwrap()),
             Reply::Pointer(Box::new(pointer.clone())),
             Reply::Unaliased(Some(4)),
             Reply::Nodes(vec![Bytes::from_static(b"\0node")]),
+            Reply::Resumed(Some(2)),
             Reply::Index {
                 space,
                 index: extent(),

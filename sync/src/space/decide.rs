@@ -1,11 +1,16 @@
-//! The rules of activation, as pure functions of what the ledger says.
+//! Activation rules: what may replace the active deploy, as pure functions of the ledger's view.
+//!
+//! In this order, a publish is refused that repeats another's key, meets a hold, is an older build,
+//! or meets a deploy that it may not replace ([`Replace`]). `DESIGN.md`, section 11, has the rules.
 
+use super::holds::Hold;
 use super::ledger::Keyed;
+use super::words;
 use crate::code::Code;
 use crate::id::Root;
 use crate::limits::ALIASES_MAX;
 use crate::name::AliasName;
-use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Problem, RollbackHead};
+use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Problem, Replace, RollbackHead};
 
 /// What a decision about activation looks at.
 #[derive(Debug, Clone, Default)]
@@ -20,8 +25,12 @@ pub(crate) struct View {
     pub(crate) last: u64,
     /// The deploy that was made under the same key already.
     pub(crate) keyed: Option<Keyed>,
-    /// The newest build of the same kind, and its deploy.
+    /// The newest build of the same kind, and the deploy that it made or found to be its own.
     pub(crate) newest: Option<(Order, u64)>,
+    /// The order of the same kind that the active deploy has.
+    pub(crate) comparable: Option<Order>,
+    /// The hold of the last rollback, in force or lifted.
+    pub(crate) hold: Option<Hold>,
 }
 
 impl View {
@@ -32,6 +41,12 @@ impl View {
     /// Whether there is no room for the preview.
     fn is_full(&self) -> bool {
         self.alias.is_some() && self.active.is_none() && self.aliases >= ALIASES_MAX
+    }
+
+    /// The hold, if it is of the active deploy: one of a deploy that was replaced is over.
+    fn hold(&self) -> Option<&Hold> {
+        let active = self.active_number();
+        self.hold.as_ref().filter(|hold| hold.deploy == active)
     }
 }
 
@@ -54,22 +69,89 @@ pub(crate) fn commit(view: &View, root: &Root, terms: &CommitTerms) -> Result<Ve
     if let Some(repeat) = repeat(view, |made| made.root == *root)? {
         return Ok(repeat);
     }
-    expect(view, terms.expect)?;
-    if let (Some(order), Some((newest, deploy))) = (terms.order, view.newest)
-        && order.is_older_than(newest)
-    {
-        let detail = format!(
-            "this build ({order}) is older than deploy {deploy} ({newest}), which was published \
-             before it"
-        );
-        let problem = Problem::new(Code::OutOfOrder, detail);
-        return Err(problem.with_active(Some(view.active_number())));
+    if terms.replace != Replace::Any {
+        not_held(view, terms)?;
+        not_older(view, terms)?;
+        replaceable(view, terms)?;
     }
     if view.is_full() {
         let detail = format!("the site has {ALIASES_MAX} previews already");
         return Err(Problem::new(Code::TooManyPreviews, detail));
     }
     Ok(next(view))
+}
+
+/// Refuses a publish that a rollback holds up.
+fn not_held(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
+    let (Some(active), Some(hold)) = (&view.active, view.hold()) else {
+        return Ok(());
+    };
+    let is_named = terms.replace == Replace::Named && terms.expect == Some(active.number);
+    if hold.is_lifted || is_named {
+        return Ok(());
+    }
+    let code = match terms.replace {
+        // Clients of before there were holds know this code, and its exit code.
+        Replace::Exact => Code::Conflict,
+        Replace::Seen | Replace::Named | Replace::Any => Code::Held,
+    };
+    let (deploy, number) = (words::describe(active), active.number);
+    let detail = format!(
+        "a rollback holds {} at {deploy}; no publish replaces it until the hold is lifted",
+        words::channel(view.alias.as_ref())
+    );
+    let hint = format!(
+        "`pmx resume` lifts the hold; `pmx sync --expect {number}` or `pmx sync --force` replaces \
+         the deploy at once."
+    );
+    Err(refused(code, detail, hint, active))
+}
+
+/// Refuses a build that is older than another of its sequence.
+pub(crate) fn not_older(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
+    let (Some(order), Some((newest, deploy))) = (&terms.order, &view.newest) else {
+        return Ok(());
+    };
+    if !order.is_older_than(newest) {
+        return Ok(());
+    }
+    let code = match terms.replace {
+        Replace::Exact => Code::OutOfOrder,
+        Replace::Seen | Replace::Named | Replace::Any => Code::OlderBuild,
+    };
+    let detail = format!(
+        "this build ({order}) is older than deploy {deploy} ({newest}), which was published \
+         before it"
+    );
+    Err(Problem::new(code, detail).with_active(Some(view.active_number())))
+}
+
+/// Refuses a publish that would replace a deploy which it may not replace.
+fn replaceable(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
+    match (terms.replace, terms.expect) {
+        // With `Seen`, what is active now is what this client meets first.
+        (Replace::Any, _) | (Replace::Seen, None) => Ok(()),
+        (Replace::Exact | Replace::Named, Some(expected)) => expect(view, expected),
+        (Replace::Exact | Replace::Named, None) => {
+            let detail = "the terms of a commit name no deploy that it expects";
+            Err(Problem::new(Code::RequestMalformed, detail))
+        }
+        // There is nothing to lose.
+        (Replace::Seen, Some(_)) if view.active.is_none() => Ok(()),
+        (Replace::Seen, Some(seen)) => {
+            let comparable = terms.order.as_ref().zip(view.comparable.as_ref());
+            let is_newer = comparable.is_some_and(|(order, live)| {
+                order.kind() == live.kind() && !order.is_older_than(live)
+            });
+            let is_resumed = view
+                .hold()
+                .is_some_and(|hold| hold.is_lifted && hold.since <= seen);
+            if is_newer || is_resumed {
+                return Ok(());
+            }
+            expect(view, seen)
+        }
+    }
 }
 
 /// The deploy that a rollback made when it was sent before, or why it can't happen whatever its
@@ -130,22 +212,37 @@ fn repeat(view: &View, is_same: impl Fn(&DeployView) -> bool) -> Result<Option<V
 }
 
 fn expect(view: &View, expected: u64) -> Result<(), Problem> {
-    let active = view.active_number();
-    if expected == active {
+    let number = view.active_number();
+    if expected == number {
         return Ok(());
     }
-    let name = |number| match number {
+    let expected = match expected {
         0 => "no deploy".to_owned(),
         number => format!("deploy {number}"),
     };
-    let (expected, there) = (name(expected), name(active));
-    let detail = match &view.alias {
-        Some(alias) => format!(
-            "this publish expected to replace {expected}, but {there} is the preview {alias}"
-        ),
-        None => format!("this publish expected to replace {expected}, but {there} is active"),
+    let place = match &view.alias {
+        Some(alias) => format!("is the preview {alias}"),
+        None => "is active".to_owned(),
     };
-    Err(Problem::new(Code::Conflict, detail).with_active(Some(active)))
+    let Some(active) = &view.active else {
+        let detail = format!("this publish expected to replace {expected}, but no deploy {place}");
+        return Err(Problem::new(Code::Conflict, detail).with_active(Some(0)));
+    };
+    let detail = format!(
+        "this publish expected to replace {expected}, but deploy {number} {place}: {}",
+        words::describe(active)
+    );
+    let hint = format!(
+        "Look at it with `pmx diff`; `--expect {number}` replaces it, `pmx sync --force` whatever \
+         is live."
+    );
+    Err(refused(Code::Conflict, detail, hint, active))
+}
+
+fn refused(code: Code, detail: String, hint: String, active: &DeployView) -> Problem {
+    let mut problem = Problem::new(code, detail).with_active(Some(active.number));
+    problem.hint = hint;
+    problem
 }
 
 fn next(view: &View) -> Verdict {
@@ -157,252 +254,4 @@ fn next(view: &View) -> Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::id::NodeId;
-    use crate::time::Timestamp;
-    use crate::wire::{DeployMeta, Summary};
-
-    fn root(name: &str) -> Root {
-        NodeId::of(name.as_bytes())
-    }
-
-    fn deploy(number: u64, name: &str) -> DeployView {
-        DeployView {
-            number,
-            root: root(name),
-            parent: number - 1,
-            kind: DeployKind::Publish,
-            restores: None,
-            at: Timestamp::from_millis(number),
-            files: 1,
-            bytes: 1,
-            new_bytes: 1,
-            summary: Summary::default(),
-            order: None,
-            meta: DeployMeta::default(),
-            alias: None,
-        }
-    }
-
-    fn terms(expect: u64, order: Option<Order>) -> CommitTerms {
-        CommitTerms {
-            expect,
-            key: "k".into(),
-            order,
-            meta: DeployMeta::default(),
-        }
-    }
-
-    fn outcome(verdict: Result<Verdict, Problem>) -> String {
-        match verdict {
-            Ok(Verdict::Activate { number, parent }) => format!("{parent}->{number}"),
-            Ok(Verdict::Repeat(deploy)) => format!("repeat {}", deploy.number),
-            Err(problem) => problem.code.to_string(),
-        }
-    }
-
-    #[test]
-    fn commits() {
-        use Order::{Commit, Run};
-        let keyed = |number, name: &str| Keyed {
-            deploy: deploy(number, name),
-            key: "k".into(),
-        };
-        let first = View::default();
-        let fifth = View {
-            active: Some(deploy(5, "old")),
-            last: 5,
-            ..View::default()
-        };
-        let ordered = |newest| View {
-            newest: Some((newest, 4)),
-            ..fifth.clone()
-        };
-        let repeated = |made| View {
-            keyed: Some(made),
-            ..fifth.clone()
-        };
-        for (story, view, terms, expected) in [
-            ("the first", first.clone(), terms(0, None), "0->1"),
-            (
-                "the first, expecting another",
-                first,
-                terms(3, None),
-                "E_CONFLICT",
-            ),
-            ("as expected", fifth.clone(), terms(5, None), "5->6"),
-            (
-                "replaced meanwhile",
-                fifth.clone(),
-                terms(4, None),
-                "E_CONFLICT",
-            ),
-            (
-                "made meanwhile",
-                fifth.clone(),
-                terms(0, None),
-                "E_CONFLICT",
-            ),
-            (
-                "a newer run",
-                ordered(Run(7)),
-                terms(5, Some(Run(8))),
-                "5->6",
-            ),
-            (
-                "the same run again",
-                ordered(Run(7)),
-                terms(5, Some(Run(7))),
-                "5->6",
-            ),
-            (
-                "an older run",
-                ordered(Run(7)),
-                terms(5, Some(Run(6))),
-                "E_OUT_OF_ORDER",
-            ),
-            (
-                "another kind",
-                ordered(Run(7)),
-                terms(5, Some(Commit(6))),
-                "5->6",
-            ),
-            ("no order said", ordered(Run(7)), terms(5, None), "5->6"),
-            (
-                "sent twice",
-                repeated(keyed(5, "new")),
-                terms(4, None),
-                "repeat 5",
-            ),
-            (
-                "a key used again",
-                repeated(keyed(5, "x")),
-                terms(5, None),
-                "E_IDEMPOTENCY_REUSE",
-            ),
-        ] {
-            assert_eq!(
-                outcome(commit(&view, &root("new"), &terms)),
-                expected,
-                "{story}"
-            );
-        }
-    }
-
-    #[test]
-    fn previews() {
-        let alias = |name| AliasName::parse(name).unwrap();
-        let view = |alias, active: Option<DeployView>| View {
-            alias: Some(alias),
-            aliases: ALIASES_MAX - 1,
-            active,
-            last: 9,
-            ..View::default()
-        };
-        let new = view(alias("next"), None);
-        let third = view(alias("next"), Some(deploy(3, "old")));
-        let full = |view: &View| View {
-            aliases: ALIASES_MAX,
-            ..view.clone()
-        };
-        let keyed = |of: Option<AliasName>| View {
-            keyed: Some(Keyed {
-                deploy: DeployView {
-                    alias: of,
-                    ..deploy(9, "new")
-                },
-                key: "k".into(),
-            }),
-            ..third.clone()
-        };
-        for (story, view, expect, expected) in [
-            ("a new one", new.clone(), 0, "0->10"),
-            ("numbers are of the space", third.clone(), 3, "3->10"),
-            ("replaced meanwhile", third.clone(), 2, "E_CONFLICT"),
-            ("one too many", full(&new), 0, "E_TOO_MANY_PREVIEWS"),
-            ("one that is there", full(&third), 3, "3->10"),
-            ("sent twice", keyed(Some(alias("next"))), 2, "repeat 9"),
-            ("a key of the site", keyed(None), 3, "E_IDEMPOTENCY_REUSE"),
-            (
-                "a key of another",
-                keyed(Some(alias("x"))),
-                3,
-                "E_IDEMPOTENCY_REUSE",
-            ),
-        ] {
-            let verdict = commit(&view, &root("new"), &terms(expect, None));
-            assert_eq!(outcome(verdict), expected, "{story}");
-        }
-    }
-
-    #[test]
-    fn a_refusal_names_both_builds() {
-        let view = View {
-            active: Some(deploy(5, "old")),
-            newest: Some((Order::Run(7), 5)),
-            ..View::default()
-        };
-        let problem = commit(&view, &root("new"), &terms(5, Some(Order::Run(6)))).unwrap_err();
-        assert!(problem.detail.contains("CI run 6"), "{problem}");
-        assert!(problem.detail.contains("CI run 7"), "{problem}");
-        assert!(problem.detail.contains("deploy 5"), "{problem}");
-    }
-
-    #[test]
-    fn rollbacks() {
-        let head = |expect| RollbackHead {
-            v: 1,
-            space: crate::name::SpaceName::parse("s").unwrap(),
-            to: None,
-            expect,
-            key: "k".into(),
-            meta: DeployMeta::default(),
-        };
-        let view = View {
-            active: Some(deploy(5, "now")),
-            last: 5,
-            ..View::default()
-        };
-        let to = |name: &str, expect| rollback(&view, &head(expect), &deploy(2, name));
-        assert_eq!(
-            to("then", None),
-            Ok(Some(Verdict::Activate {
-                number: 6,
-                parent: 5
-            }))
-        );
-        assert_eq!(to("now", None), Ok(None));
-        assert_eq!(to("then", Some(4)).map_err(|p| p.code), Err(Code::Conflict));
-    }
-
-    #[test]
-    fn a_rollback_sent_twice_is_one_whatever_is_active_by_then() {
-        let head = RollbackHead {
-            v: 1,
-            space: crate::name::SpaceName::parse("s").unwrap(),
-            to: None,
-            expect: Some(5),
-            key: "k".into(),
-            meta: DeployMeta::default(),
-        };
-        let made = DeployView {
-            kind: DeployKind::Rollback,
-            restores: Some(4),
-            ..deploy(6, "then")
-        };
-        let keyed = Keyed {
-            deploy: made.clone(),
-            key: "k".into(),
-        };
-        let mut view = View {
-            active: Some(made.clone()),
-            keyed: Some(keyed),
-            ..View::default()
-        };
-        assert_eq!(repeated_rollback(&view, &head), Ok(Some(made)));
-        view.keyed = None;
-        let refused = repeated_rollback(&view, &head).map_err(|problem| problem.code);
-        assert_eq!(refused, Err(Code::Conflict));
-    }
-}
+mod tests;

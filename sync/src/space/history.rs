@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::command::Reply;
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
 use super::ledger::{Keyed, Ledger};
@@ -9,7 +10,7 @@ use super::prepare::settled;
 use crate::code::Code;
 use crate::id::{NodeId, Root, SpaceId};
 use crate::limits::{
-    ASSET_RETENTION_DEPLOYS, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
+    ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
 use crate::manifest::diff;
 use crate::name::AliasName;
@@ -18,7 +19,8 @@ use crate::site::Selector;
 use crate::sql::Sql;
 use crate::time::Timestamp;
 use crate::wire::{
-    DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, Problem, RollbackHead, Summary,
+    DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, Problem, RollbackHead,
+    Summary, check_number,
 };
 
 /// Deploys looked through for a different root before the active one: twice the retention, twice.
@@ -30,6 +32,8 @@ pub(crate) fn rollback<S: Sql>(
     head: &RollbackHead,
     now: Timestamp,
 ) -> Result<DeployView, Problem> {
+    check_number("to", head.to)?;
+    check_number("expect", head.expect)?;
     ledger.atomically(|ledger| {
         let active = ledger.active()?;
         let view = View {
@@ -48,7 +52,10 @@ pub(crate) fn rollback<S: Sql>(
         let (number, parent) = match (decide::rollback(&view, head, &target)?, active.as_ref()) {
             (Some(Verdict::Repeat(deploy)), _) => return Ok(*deploy),
             (Some(Verdict::Activate { number, parent }), _) => (number, parent),
-            (None, Some(active)) => return Ok(active.clone()),
+            (None, Some(active)) => {
+                ledger.set_hold(None, active.number, active.number, now)?;
+                return Ok(active.clone());
+            }
             (None, None) => return Ok(target),
         };
         // Where there are only previews, one of them may become the first that is active.
@@ -64,7 +71,6 @@ pub(crate) fn rollback<S: Sql>(
             ..Summary::default()
         };
         let of = |_| Summary::of(&changes.all, target.files);
-        let summary = changes.since.map_or(all_new, of);
         let made = DeployView {
             number,
             parent,
@@ -72,7 +78,7 @@ pub(crate) fn rollback<S: Sql>(
             restores: Some(target.restores.unwrap_or(target.number)),
             at: now,
             new_bytes: 0,
-            summary,
+            summary: changes.since.map_or(all_new, of),
             order: None,
             // How a site is served comes back with what it serves.
             meta: DeployMeta {
@@ -87,9 +93,33 @@ pub(crate) fn rollback<S: Sql>(
             deploy: made.clone(),
             key: head.key.clone(),
         })?;
+        ledger.set_hold(None, number, parent, now)?;
         events::tell(ledger, &made, &changes)?;
         Ok(made)
     })
+}
+
+/// A page of the history, newest first, and what is there now.
+pub(crate) fn deploys<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    before: Option<u64>,
+    limit: u64,
+) -> Result<Reply, Problem> {
+    Ok(Reply::Deploys {
+        active: ledger.active()?.map_or(0, |deploy| deploy.number),
+        aliases: ledger.aliases()?,
+        hold: hold(ledger)?,
+        deploys: ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?,
+    })
+}
+
+/// The hold on the active deploy, if one is in force.
+fn hold<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Option<HoldView>, Problem> {
+    let hold = ledger.hold_in_force(None)?;
+    Ok(hold.map(|hold| HoldView {
+        deploy: hold.deploy,
+        at: hold.at,
+    }))
 }
 
 fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Problem> {

@@ -296,24 +296,6 @@ impl<'a, S: Sql> Ledger<'a, S> {
         rows.first().map(deploy).transpose()
     }
 
-    /// The newest build of a kind that was ever published, or published for an alias, and its
-    /// deploy.
-    pub(crate) fn newest_order(
-        &self,
-        alias: Option<&AliasName>,
-        kind: &str,
-    ) -> Result<Option<(Order, u64)>, SqlError> {
-        let select = "SELECT order_value, number FROM deploy WHERE order_kind = ? AND alias IS ?
-             ORDER BY order_value DESC, number DESC LIMIT 1";
-        let alias = alias.map(AliasName::as_str).into();
-        let rows = self.sql.run(select, &[kind.into(), alias])?;
-        let Some(row) = rows.first() else {
-            return Ok(None);
-        };
-        let order = Order::from_parts(kind, integer(row, 0)?);
-        order.map(|order| Ok((order, integer(row, 1)?))).transpose()
-    }
-
     /// Records a deploy, which is active from now on or named by its alias, and that readers have
     /// to hear of it.
     pub(crate) fn record(&self, made: &Keyed) -> Result<(), SqlError> {
@@ -338,8 +320,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
             deploy.summary.modified.into(),
             deploy.summary.removed.into(),
             deploy.summary.unchanged.into(),
-            deploy.order.map(Order::kind).into(),
-            deploy.order.map(Order::value).into(),
+            deploy.order.as_ref().map(Order::kind).into(),
+            deploy.order.as_ref().map(Order::value).into(),
             meta.into(),
             made.key.as_str().into(),
             alias.map(AliasName::as_str).into(),

@@ -11,6 +11,7 @@ mod decide;
 mod events;
 mod have;
 mod history;
+mod holds;
 mod lease;
 mod ledger;
 mod outbox;
@@ -20,6 +21,8 @@ mod publish;
 mod repair;
 mod survey;
 mod tables;
+mod terms;
+mod words;
 
 pub use command::{
     Command, Due, Loss, Lost, Offer, Outbox, PartArrived, Publish, Reply, SmallPack,
@@ -27,7 +30,7 @@ pub use command::{
 pub use lease::{LEASE, parse_lease};
 
 use crate::code::Code;
-use crate::limits::{DEPLOYS_PAGE_MAX, LIVE_PATHS_MAX};
+use crate::limits::LIVE_PATHS_MAX;
 use crate::name::SpaceName;
 use crate::serve::Blobs;
 use crate::sql::Sql;
@@ -67,14 +70,13 @@ pub async fn execute<S: Sql, B: Blobs>(
         Command::Rollback(head) => {
             history::rollback(&ledger, &head, now).map(|made| Reply::Deploy(Box::new(made)))
         }
+        Command::Resume => Ok(Reply::Resumed(
+            ledger.atomically(|ledger| ledger.lift_hold(None))?,
+        )),
         Command::Unalias { alias } => Ok(Reply::Unaliased(
             ledger.atomically(|ledger| ledger.unalias(&alias))?,
         )),
-        Command::Deploys { before, limit } => Ok(Reply::Deploys {
-            active: ledger.active()?.map_or(0, |deploy| deploy.number),
-            aliases: ledger.aliases()?,
-            deploys: ledger.deploys(before, limit.min(DEPLOYS_PAGE_MAX))?,
-        }),
+        Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
         Command::Diff { from, to } => {
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 
 use super::command::{Offer, Publish};
-use super::decide::{self, Verdict, View};
+use super::decide::Verdict;
 use super::events::{self, Changes};
 use super::have;
 use super::lease;
@@ -13,10 +13,10 @@ use super::ledger::{Keyed, Ledger, NodeState};
 use super::prepare::{Prepared, prepare};
 use super::repair;
 use super::survey::{Fresh, Survey, Unfinished, survey, toc_blobs};
+use super::terms::{self, check_terms, decide};
 use crate::code::Code;
 use crate::id::{BlobId, NodeId, Root, SpaceId};
 use crate::limits::PREFIX_RAW_BYTES_MAX;
-use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
 use crate::manifest::{
     Change, Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit,
     lookup,
@@ -57,6 +57,12 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     if let Some(deploy) = same.filter(|_| is_whole) {
         return unchanged(ledger, &publish, deploy);
     }
+    // What would be refused in the end is refused before anything is sent for it.
+    if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry)
+        && let Verdict::Repeat(deploy) = decide(ledger, &publish, terms)?
+    {
+        return Ok(published(*deploy));
+    }
     let mut fresh = Fresh::default();
     match learn(ledger, &publish)? {
         Told::More(state, nodes) => {
@@ -82,6 +88,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     };
     if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry)
         && survey.is_closed
+        && may_commit(ledger, &publish, terms)?
     {
         let commit = Commit {
             ledger,
@@ -120,8 +127,24 @@ async fn repair_first<S: Sql, B: Blobs>(
     repair::take_in(&Ledger::new(ledger.sql()), blobs, space, roots).await
 }
 
+/// Whether a request may commit: a first one that tells the root alone commits a root that was a
+/// deploy's before. If it arrives late, after what it led to was refused, it commits nothing.
+fn may_commit<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+    terms: &CommitTerms,
+) -> Result<bool, Problem> {
+    let is_bare = terms.is_first() && matches!(publish.offer, Offer::Root);
+    Ok(!is_bare || ledger.twin(&publish.root)?.is_some())
+}
+
 /// The reply to an offer that does not lead to the root yet.
 fn more<S: Sql>(ledger: &Ledger<'_, S>, reply: BeginReply) -> Result<BeginReply, Problem> {
+    if reply.state == State::Outline && reply.active == 0 {
+        // A client that read its files ahead asks whether it began to send them before.
+        let packs = ledger.arrived_packs()?;
+        return Ok(BeginReply { packs, ..reply });
+    }
     if reply.state != State::Base {
         return Ok(reply);
     }
@@ -161,6 +184,9 @@ fn unchanged<S: Sql>(
     {
         return Ok(published(made.deploy));
     }
+    if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry) {
+        terms::note_unchanged(ledger, publish, terms, deploy)?;
+    }
     Ok(reply(State::Current, Some(deploy)))
 }
 
@@ -180,29 +206,6 @@ fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
         deploy: None,
         url: None,
     }
-}
-
-fn check_terms(terms: &CommitTerms) -> Result<(), Problem> {
-    let meta = &terms.meta;
-    let values = [&meta.commit, &meta.branch, &meta.author]
-        .into_iter()
-        .flatten();
-    let long = values
-        .map(String::len)
-        .any(|len| len > META_VALUE_BYTES_MAX)
-        || terms.key.len() > META_VALUE_BYTES_MAX
-        || meta
-            .message
-            .as_ref()
-            .is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
-    if !long && !terms.key.is_empty() {
-        return Ok(());
-    }
-    let detail = format!(
-        "a deploy's message may have {MESSAGE_BYTES_MAX} bytes, its key 1 to \
-         {META_VALUE_BYTES_MAX}, and its commit, branch and author {META_VALUE_BYTES_MAX} each"
-    );
-    Err(Problem::new(Code::TooLarge, detail))
 }
 
 /// Takes in what the client told of its manifest.
@@ -406,8 +409,12 @@ impl<S: Sql> Commit<'_, S> {
         now: Timestamp,
     ) -> Result<BeginReply, Problem> {
         // Decided twice: here so that nothing is written in vain, and in the turn for good.
-        if let Verdict::Repeat(deploy) = self.decide(self.ledger, publish)? {
+        if let Verdict::Repeat(deploy) = decide(self.ledger, publish, self.terms)? {
             return Ok(published(*deploy));
+        }
+        if self.terms.max_delete.is_some() {
+            let replaced = self.ledger.current(publish.alias.as_ref())?;
+            self.changes(self.ledger, replaced.as_ref(), publish)?;
         }
         let pack = publish.pack.as_ref().map(|pack| &pack.object);
         let prepared = prepare(self.ledger, self.fresh, self.survey, publish.index, pack)?;
@@ -427,22 +434,20 @@ impl<S: Sql> Commit<'_, S> {
         Ok(published(deploy))
     }
 
-    fn decide(&self, ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Verdict, Problem> {
-        let alias = publish.alias.as_ref();
-        let newest = match self.terms.order {
-            Some(order) => ledger.newest_order(alias, order.kind())?,
-            None => None,
-        };
-        let keyed = ledger.keyed(&self.terms.key)?;
-        let view = View {
-            alias: alias.cloned(),
-            aliases: alias.map_or(Ok(0), |_| ledger.alias_count())?,
-            active: ledger.current(alias)?,
-            last: ledger.last_number()?,
-            keyed,
-            newest,
-        };
-        decide::commit(&view, &publish.root, self.terms)
+    /// What the root changes in the deploy that it replaces, if the terms allow so much.
+    fn changes(
+        &self,
+        ledger: &Ledger<'_, S>,
+        replaced: Option<&DeployView>,
+        publish: &Publish,
+    ) -> Result<(Option<Vec<Change>>, Summary), Problem> {
+        let compared = compared(ledger, replaced)?;
+        let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;
+        let summary = summary(changes.as_deref(), self.survey);
+        if let Some(bound) = self.terms.max_delete {
+            bound.check(&summary)?;
+        }
+        Ok((changes, summary))
     }
 
     /// Moves what arrived for the root to what the space has.
@@ -482,15 +487,14 @@ impl<S: Sql> Commit<'_, S> {
         publish: &Publish,
         now: Timestamp,
     ) -> Result<DeployView, Problem> {
-        let (number, parent) = match self.decide(ledger, publish)? {
+        let (number, parent) = match decide(ledger, publish, self.terms)? {
             Verdict::Repeat(deploy) => return Ok(*deploy),
             Verdict::Activate { number, parent } => (number, parent),
         };
         // What is there now, not when the object began to be written: a new preview is compared
         // with a deploy that it does not expect.
         let replaced = ledger.current(publish.alias.as_ref())?;
-        let compared = compared(ledger, replaced.as_ref())?;
-        let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;
+        let (changes, summary) = self.changes(ledger, replaced.as_ref(), publish)?;
         if ledger.lost()? != self.ledger.lost()? {
             let detail = "content was lost while its deploy was written";
             return Err(Problem::new(Code::MissingObjects, detail));
@@ -512,8 +516,8 @@ impl<S: Sql> Commit<'_, S> {
             files: self.survey.totals.files,
             bytes: self.survey.totals.bytes,
             new_bytes: self.survey.new_bytes,
-            summary: summary(changes.as_deref(), self.survey),
-            order: self.terms.order,
+            summary,
+            order: self.terms.order.clone(),
             meta: self.terms.meta.clone(),
             alias: publish.alias.clone(),
         };
@@ -521,6 +525,7 @@ impl<S: Sql> Commit<'_, S> {
             deploy: deploy.clone(),
             key: self.terms.key.clone(),
         })?;
+        ledger.end_hold(publish.alias.as_ref())?;
         let changes = Changes {
             since: replaced.map(|deploy| deploy.root),
             all: changes.unwrap_or_default(),

@@ -158,6 +158,7 @@ const fn name(command: &Command) -> &'static str {
         Command::PackArrived { .. } => "pack arrived",
         Command::PartArrived(_) => "part arrived",
         Command::Rollback(_) => "rollback",
+        Command::Resume => "resume",
         Command::Unalias { .. } => "unalias",
         Command::Deploys { .. } => "deploys",
         Command::Diff { .. } => "diff",

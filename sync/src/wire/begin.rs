@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::deploys::{DeployMeta, DeployView, Summary};
+use super::max_delete::MaxDelete;
 use super::order::Order;
 use super::ranges::Ranges;
 use crate::id::{BlobId, PackId, Root};
@@ -37,16 +38,53 @@ pub struct BeginHead {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommitTerms {
-    /// The deploy that this one replaces; 0 if there is none yet.
-    pub expect: u64,
+    /// The deploy that this one replaces; 0 if there is none yet. With [`Replace::Seen`] it may be
+    /// left out: then it is the one that is active when the server decides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expect: Option<u64>,
+    /// What else than `expect` this one may replace.
+    #[serde(default, skip_serializing_if = "Replace::is_exact")]
+    pub replace: Replace,
     /// Names this publish: the same commit sent twice makes one deploy.
     pub key: String,
     /// The build's place in its sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
+    /// The most files of the replaced deploy that may go.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_delete: Option<MaxDelete>,
     /// What people and tools want to remember of it.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
+}
+
+impl CommitTerms {
+    /// Whether they are of a first request, by a client that never saw what is active.
+    pub fn is_first(&self) -> bool {
+        self.replace == Replace::Seen && self.expect.is_none()
+    }
+}
+
+/// What a publish may replace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replace {
+    /// `expect`, unless a rollback holds it: what clients mean that do not say.
+    #[default]
+    Exact,
+    /// `expect`, which this client saw last, or an older build of the same sequence. No hold.
+    Seen,
+    /// `expect`, which the user named, even if a rollback holds it.
+    Named,
+    /// Whatever is active, even if a rollback holds it or a newer build made it.
+    Any,
+}
+
+impl Replace {
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes it so")]
+    const fn is_exact(&self) -> bool {
+        matches!(self, Self::Exact)
+    }
 }
 
 /// What the server says to a [`BeginHead`].
@@ -70,8 +108,8 @@ pub struct BeginReply {
     /// already.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Offered>,
-    /// With [`State::Base`]: packs that arrived and are in no deploy yet, so that they need not be
-    /// sent again.
+    /// With [`State::Base`], and with [`State::Outline`] where there is no deploy yet: packs that
+    /// arrived and are in no deploy, so that they need not be sent again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<PackId>,
     /// With [`State::Base`]: the most raw bytes of rows of the base that a pack may refer to. None

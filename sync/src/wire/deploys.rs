@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::order::Order;
+use super::order::{Order, of_deploy};
 use crate::id::Root;
 use crate::manifest::Change;
 use crate::name::{AliasName, SpaceName};
@@ -112,7 +112,7 @@ pub struct DeployView {
     /// What changed against the deploy it replaced; with a new preview, against the active one.
     pub summary: Summary,
     /// The build's place in its sequence.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(flatten, with = "of_deploy")]
     pub order: Option<Order>,
     /// What was said of it.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
@@ -130,8 +130,40 @@ pub struct DeploysReply {
     /// The deploy that each alias names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<AliasName, u64>,
+    /// The hold that a rollback put on the site, if it lasts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<HoldView>,
     /// Newest first.
     pub deploys: Vec<DeployView>,
+    /// Where the site is.
+    pub url: String,
+}
+
+/// A hold: no publish replaces the active deploy until it names it or the hold is lifted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HoldView {
+    /// The deploy that is held, which is active.
+    pub deploy: u64,
+    /// When the rollback happened.
+    pub at: Timestamp,
+}
+
+/// The body of `POST /api/publish/resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeHead {
+    /// The version of the API.
+    pub v: u8,
+    /// The space.
+    pub space: SpaceName,
+}
+
+/// The answer of `POST /api/publish/resume`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResumeReply {
+    /// The deploy that was held; nothing if none was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deploy: Option<u64>,
     /// Where the site is.
     pub url: String,
 }

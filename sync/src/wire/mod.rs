@@ -7,19 +7,21 @@ mod begin;
 mod deploys;
 mod envelope;
 mod incident;
+mod max_delete;
 mod order;
 mod problem;
 mod ranges;
 
-pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, State};
+pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, Replace, State};
 pub use deploys::{
-    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, RollbackHead,
-    RollbackReply, Summary, UnaliasReply,
+    DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, ResumeHead,
+    ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
 pub use incident::{Audience, ERROR_BODY_BYTES_MAX, Incident, identify, incident_id};
-pub use order::Order;
-pub use problem::Problem;
+pub use max_delete::MaxDelete;
+pub use order::{Order, OrderKind};
+pub use problem::{Problem, check_number};
 pub use ranges::Ranges;
 
 /// The version of the publish API, sent in every head.

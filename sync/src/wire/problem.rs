@@ -3,6 +3,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::code::Code;
+use crate::limits::EXACT_INTEGER_MAX;
+
+/// Refuses a number that is not exact in JSON or in a Durable Object's database.
+pub fn check_number(name: &str, number: Option<u64>) -> Result<(), Problem> {
+    match number {
+        Some(number) if number > EXACT_INTEGER_MAX => {
+            let detail = format!("{name} is {number}, above the limit of {EXACT_INTEGER_MAX}");
+            Err(Problem::new(Code::NumberTooLarge, detail))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
 
 /// A failure, ready to be sent or as it was received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,7 +10,7 @@ use pmx_sync::code::Code;
 use pmx_sync::id::Root;
 use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{Base, Intent, Mode, Old, OutcomeKind};
-use pmx_sync::wire::{DeployMeta, DeployView, Order, Problem, RollbackHead, VERSION};
+use pmx_sync::wire::{DeployMeta, DeployView, Order, Problem, Replace, RollbackHead, VERSION};
 
 use super::chaos::yields;
 use super::check::{chain, root_of};
@@ -93,8 +93,8 @@ impl Publisher {
     fn intent(&self, rng: &mut Rng, base: Option<Base>, round: usize) -> Intent {
         let root = rng.pick(&self.world.catalogue.sites).root;
         let order = match rng.below(4) {
-            0 => Some(Order::Run(rng.below(6) as u64)),
-            1 => Some(Order::Commit(rng.below(6) as u64)),
+            0 => Some(Order::run(rng.below(6) as u64)),
+            1 => Some(Order::commit(rng.below(6) as u64)),
             _ => None,
         };
         let expect = match (rng.below(3), base) {
@@ -124,7 +124,13 @@ impl Publisher {
             alias: self.alias.clone(),
             root,
             base,
-            expect,
+            replace: if expect.is_some() {
+                Replace::Named
+            } else {
+                Replace::Seen
+            },
+            expect: expect.or(base.map(|base| base.deploy)),
+            max_delete: None,
             key,
             order,
             meta,
@@ -173,7 +179,11 @@ impl Publisher {
                     | Code::Compression
                     | Code::TooLarge
                         if chaos.rates().is_some_and(|rates| rates.corrupt > 0) => {}
-                    Code::Network | Code::Storage | Code::Conflict | Code::OutOfOrder => {}
+                    Code::Network
+                    | Code::Storage
+                    | Code::Conflict
+                    | Code::Held
+                    | Code::OlderBuild => {}
                     _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
                 }
                 return Err(failure);
@@ -182,7 +192,9 @@ impl Publisher {
         let told = match outcome.kind {
             OutcomeKind::Published => Told::Published,
             OutcomeKind::Unchanged => Told::Unchanged,
-            OutcomeKind::Planned => unreachable!("nobody runs dry here"),
+            OutcomeKind::Planned | OutcomeKind::Superseded => {
+                unreachable!("no publisher runs dry here")
+            }
         };
         let active = Base {
             root: wanted,

@@ -90,7 +90,7 @@ impl Planted {
                 limit: 1,
             };
             if let Reply::Deploys { active, .. } = self.plain.call(space, newest, now).await? {
-                terms.expect = active;
+                terms.expect = Some(active);
             }
         }
         Ok(Command::Publish(publish))

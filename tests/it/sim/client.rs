@@ -17,7 +17,8 @@ use pmx_sync::pack::wire::{PackBuilder, Prefix, WirePack};
 use pmx_sync::pack::{Coding, PackKind};
 use pmx_sync::push::{self, Action, Intent, Kin, Outcome, Push, PushError, Uploads};
 use pmx_sync::wire::{
-    DeployView, DeploysReply, Envelope, Problem, RollbackHead, Section, SectionKind, UnaliasReply,
+    DeployView, DeploysReply, Envelope, Problem, ResumeHead, ResumeReply, RollbackHead, Section,
+    SectionKind, UnaliasReply, VERSION,
 };
 use serde::de::DeserializeOwned;
 
@@ -108,6 +109,12 @@ impl<N: Network> Client<'_, N> {
         let body = serde_json::to_vec(head).unwrap();
         let reply: serde_json::Value = self.post("/api/publish/rollback", body.into()).await?;
         Ok(serde_json::from_value(reply["deploy"].clone()).unwrap())
+    }
+
+    pub(crate) async fn resume(&self) -> Result<ResumeReply, Failure> {
+        let (v, space) = (VERSION, self.space.clone());
+        let body = serde_json::to_vec(&ResumeHead { v, space }).unwrap();
+        self.post("/api/publish/resume", body.into()).await
     }
 
     pub(crate) async fn unalias(&self, alias: &AliasName) -> Result<UnaliasReply, Failure> {

@@ -2,6 +2,9 @@
 
 use std::rc::Rc;
 
+use pmx_sync::push::Intent;
+use pmx_sync::wire::Replace;
+
 use super::actors::{Promises, Publisher, reads};
 use super::chaos::{Chaos, How, Plan, Target};
 use super::check::{ask, chain, settle};
@@ -104,7 +107,17 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
             let again = ask(&world, one.rollback(None, None, "the key".into()));
             again.map(|deploy| deploy.number)
         }
-        _ => ask(&world, one.publish(intent)).map(|active| active.deploy),
+        // The one that lost the race is refused, until it says that it replaces the other's deploy.
+        Story::Race => {
+            let intent = Intent {
+                replace: Replace::Any,
+                ..intent
+            };
+            ask(&world, one.publish(intent)).map(|active| active.deploy)
+        }
+        Story::First | Story::Small | Story::Fresh => {
+            ask(&world, one.publish(intent)).map(|active| active.deploy)
+        }
     };
     let number = again.map_err(|failure| format!("the retry failed: {failure:?}"))?;
     settle(&world, &space("docs"), &promises.borrow())?;

@@ -9,7 +9,8 @@ use pmx_sync::name::AliasName;
 use pmx_sync::pack::{Coding, wire::PackBuilder};
 use pmx_sync::sql::{Sql as _, Value};
 use pmx_sync::wire::{
-    BeginHead, CommitTerms, DeployMeta, Envelope, RollbackHead, Section, SectionKind, VERSION,
+    BeginHead, CommitTerms, DeployMeta, Envelope, Replace, RollbackHead, Section, SectionKind,
+    VERSION,
 };
 
 use super::actors::{Promises, Publisher, Told};
@@ -76,9 +77,11 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
         base: None,
         dry: false,
         commit: Some(CommitTerms {
-            expect: 1,
+            expect: Some(1),
+            replace: Replace::Exact,
             key: intent.key,
             order: None,
+            max_delete: None,
             meta: DeployMeta::default(),
         }),
     };
@@ -121,9 +124,11 @@ fn a_pack_that_is_not_written_is_not_believed() {
         base: Some(old),
         dry: false,
         commit: Some(CommitTerms {
-            expect: 2,
+            expect: Some(2),
+            replace: Replace::Exact,
             key: "with a pack".into(),
             order: None,
+            max_delete: None,
             meta: DeployMeta::default(),
         }),
     };

@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use pmx_sync::channel::Channel;
+use pmx_sync::wire::Replace;
 
 use super::actors::{Promises, Publisher, alarm, reads};
 use super::bugs::Bug;
@@ -118,7 +119,9 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         let fits = |site: &&Site| Some(site.root) != active;
         if let Some(site) = world.catalogue.sites.iter().find(fits) {
             let last = publisher("last", of);
-            let intent = last.wants(site.root, None, None, None, format!("{of}.last"));
+            let mut intent = last.wants(site.root, None, None, None, format!("{of}.last"));
+            // A rollback may hold the site.
+            intent.replace = Replace::Any;
             ask(world, last.publish(intent)).map_err(|failure| format!("at last: {failure:?}"))?;
             settle(world, &space(of), &promises.borrow())?;
         }

@@ -19,7 +19,7 @@ use pmx_sync::pack::{Coding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::BeginHead;
+use pmx_sync::wire::{BeginHead, Replace};
 
 use super::bugs::{Bug, Planted};
 use super::chaos::{Chaos, Hooked, yield_now, yields};
@@ -178,10 +178,20 @@ impl World {
         }) = head
         {
             let mut expected = self.expected.borrow_mut();
-            expected
-                .entry((space, terms.key))
-                .or_default()
-                .insert(terms.expect);
+            let wanted = expected.entry((space, terms.key)).or_default();
+            match (terms.replace, terms.expect) {
+                (Replace::Exact | Replace::Named, Some(expect)) => {
+                    wanted.insert(expect);
+                }
+                // Where nothing is, nothing is lost: a preview that was taken away.
+                (Replace::Seen, Some(expect)) if terms.order.is_none() => {
+                    wanted.extend([expect, 0]);
+                }
+                // An order, a first request or force may replace other deploys.
+                (Replace::Seen | Replace::Any, _) | (Replace::Exact | Replace::Named, None) => {
+                    wanted.insert(ANY);
+                }
+            }
         }
     }
 
@@ -229,6 +239,9 @@ impl World {
         Request::from_parts(head, bytes)
     }
 }
+
+/// Stands for every deploy among those that a commit may replace.
+pub(crate) const ANY: u64 = u64::MAX;
 
 /// Far more than any schedule takes.
 const STEPS_MAX: u64 = 300_000;

@@ -5,10 +5,21 @@ use pmx_sync::encode::{Malformed, Reader};
 use pmx_sync::id::NodeId;
 use pmx_sync::limits::NODE_BYTES_MAX;
 use pmx_sync::name::{AliasName, SpaceName};
-use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, UnaliasReply};
+use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, HoldView, UnaliasReply};
 
 use super::{Call, Client, media};
 use crate::error::Failure;
+
+/// What is live at a site.
+#[derive(Debug, Clone)]
+pub struct Live {
+    /// The active deploy.
+    pub deploy: DeployView,
+    /// Where the site is.
+    pub url: String,
+    /// The hold on it, if there is one.
+    pub hold: Option<HoldView>,
+}
 
 impl Client {
     /// `GET /api/deploys`.
@@ -57,8 +68,8 @@ impl Client {
         Ok(nodes)
     }
 
-    /// The active deploy and the address of the site; nothing if nobody ever published there.
-    pub fn active(&self, space: &SpaceName) -> Result<Option<(DeployView, String)>, Failure> {
+    /// The active deploy of a site; nothing if there is none yet.
+    pub fn active(&self, space: &SpaceName) -> Result<Option<Live>, Failure> {
         let reply = match self.deploys(space, None, 1) {
             Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => {
                 return Ok(None);
@@ -72,7 +83,11 @@ impl Client {
             None if reply.active == 0 => return Ok(None),
             None => self.deploy(space, reply.active)?,
         };
-        Ok(Some((active, reply.url)))
+        Ok(Some(Live {
+            deploy: active,
+            url: reply.url,
+            hold: reply.hold,
+        }))
     }
 
     /// `DELETE /api/aliases/<name>`.

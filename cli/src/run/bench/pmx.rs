@@ -128,19 +128,16 @@ impl Ours {
     }
 
     fn job(&self, folder: &Path) -> Job {
-        Job {
-            folder: Folder {
-                dir: folder.to_owned(),
-                exclude: Vec::new(),
-                // They were refused or allowed when the versions were read.
-                collisions: Collisions::Allow,
-                secrets: Secrets::Allow,
-            },
-            scan: ScanArgs::default(),
-            site: self.site.clone(),
-            terms: Terms::plain(Mode::Publish, self.compression),
-            allow_empty: AllowEmpty::Yes,
-        }
+        let folder = Folder {
+            dir: folder.to_owned(),
+            exclude: Vec::new(),
+            // They were refused or allowed when the versions were read.
+            collisions: Collisions::Allow,
+            secrets: Secrets::Allow,
+        };
+        let terms = Terms::plain(Mode::Publish, self.compression);
+        let site = self.site.clone();
+        Job::new(folder, ScanArgs::default(), site, terms, AllowEmpty::Yes)
     }
 }
 

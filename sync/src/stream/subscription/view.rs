@@ -163,25 +163,7 @@ pub(super) fn says_done(body: &[u8]) -> bool {
     is_object(body) && said.is_ok_and(|said| said.done == serde_json::Value::Bool(true))
 }
 
-/// A moment as RFC 3339 has it, in UTC, with milliseconds. The calendar is Howard Hinnant's
-/// `civil_from_days`: years begin in March, so that the day that is sometimes missing is the last.
-pub(in crate::stream) fn rfc3339(at: Timestamp) -> String {
-    let (days, rest) = (at.as_millis() / 86_400_000, at.as_millis() % 86_400_000);
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (date, march) = (day - (153 * month + 2) / 5 + 1, month < 10);
-    let (year, month) = if march {
-        (year + era * 400, month + 3)
-    } else {
-        (year + era * 400 + 1, month - 9)
-    };
-    let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
-    let (second, millis) = (rest / 1000 % 60, rest % 1000);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
-}
+pub(in crate::stream) use crate::time::rfc3339;
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn as_text<S: serde::Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {

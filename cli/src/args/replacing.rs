@@ -1,0 +1,56 @@
+//! Arguments of the commands that replace the active deploy, beside `pmx sync`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use pmx_sync::code::Code;
+use pmx_sync::limits::EXACT_INTEGER_MAX;
+
+use super::SiteArgs;
+
+/// `pmx rollback`
+#[derive(Debug, Args)]
+pub struct RollbackArgs {
+    /// The deploy to go back to [default: the one before the active one]
+    #[arg(value_parser = number)]
+    pub deploy: Option<u64>,
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Why, for the history
+    #[arg(short, long, value_name = "TEXT")]
+    pub message: Option<String>,
+    /// Refuse if another deploy than this is active
+    #[arg(long, value_name = "DEPLOY", value_parser = number)]
+    pub expect: Option<u64>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// `pmx resume`
+#[derive(Debug, Args)]
+pub struct ResumeArgs {
+    /// Folder whose name is the site's, if no name is given
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// The site.
+    #[command(flatten)]
+    pub site: SiteArgs,
+}
+
+/// Reads a number that both hosts and JSON hold exactly.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let exact = text.parse().ok().filter(|&n| n <= EXACT_INTEGER_MAX);
+    match exact {
+        Some(number) if is_number => Ok(number),
+        Some(_) | None if !is_number => Err("expected a number".into()),
+        Some(_) | None => {
+            let code = Code::NumberTooLarge;
+            Err(format!(
+                "{code}: {text} is above the limit of {EXACT_INTEGER_MAX}"
+            ))
+        }
+    }
+}

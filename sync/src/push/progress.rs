@@ -1,0 +1,123 @@
+//! Progress of a publish: ends one whose server names the same as missing again and again.
+
+use super::PushError;
+use crate::wire::{BeginReply, State};
+
+/// Rounds that may pass without progress: what was sent can only be missing again if the server
+/// lost it, or if a proxy gives old answers.
+const ROUNDS_MAX: u32 = 3;
+
+/// What is left to do: steps, and things within the step.
+type Left = (u8, u64);
+
+/// How far a publish got.
+#[derive(Debug, Default)]
+pub(super) struct Progress {
+    /// The least that was ever left.
+    least: Option<Left>,
+    /// Refusals of a commit since then, each of which begins anew.
+    refusals: u32,
+    /// The least that was left since the last refusal.
+    since: Option<Left>,
+    /// Answers since then.
+    stale: u32,
+}
+
+impl Progress {
+    /// Takes in how far the server says a publish is; `left` nodes wait for the next request.
+    pub(super) fn reached(&mut self, reply: &BeginReply, left: usize) -> Result<(), PushError> {
+        let now = match reply.state {
+            State::Current | State::Published => return Ok(()),
+            State::Ready => (0, 0),
+            State::Blobs => (1, reply.blobs.len()),
+            State::Outline if left > 0 => (2, left as u64),
+            State::Nodes => (3, reply.nodes.len()),
+            State::Outline => (4, 0),
+            State::Base => (5, 0),
+        };
+        if self.least.is_none_or(|least| now < least) {
+            (self.least, self.refusals) = (Some(now), 0);
+        }
+        if self.since.is_none_or(|least| now < least) {
+            (self.since, self.stale) = (Some(now), 0);
+            return Ok(());
+        }
+        self.stale += 1;
+        if self.stale <= ROUNDS_MAX {
+            return Ok(());
+        }
+        Err(stalled(reply))
+    }
+
+    /// Takes in that a commit was refused because something is missing; whether to go on.
+    pub(super) const fn refused(&mut self) -> bool {
+        (self.since, self.stale) = (None, 0);
+        self.refusals += 1;
+        self.refusals <= ROUNDS_MAX
+    }
+}
+
+fn stalled(reply: &BeginReply) -> PushError {
+    let lacking = match reply.state {
+        State::Blobs => format!("the blobs of {} files", reply.blobs.len()),
+        State::Nodes => format!("{} manifest nodes", reply.nodes.len()),
+        State::Outline | State::Base => "the manifest".to_owned(),
+        State::Ready | State::Current | State::Published => "nothing but a commit".to_owned(),
+    };
+    let rounds = ROUNDS_MAX;
+    PushError::Stalled { lacking, rounds }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(json: &str) -> BeginReply {
+        serde_json::from_str(json).unwrap()
+    }
+
+    /// How many answers are taken in before the publish ends.
+    fn taken(answers: &[&str]) -> usize {
+        let mut progress = Progress::default();
+        let mut taken = |answer: &&str| progress.reached(&reply(answer), 0).is_ok();
+        answers
+            .iter()
+            .cycle()
+            .take(40)
+            .take_while(|it| taken(it))
+            .count()
+    }
+
+    #[test]
+    fn three_rounds_without_progress_end_a_publish() {
+        let blobs = r#"{"state":"blobs","active":1,"blobs":[[0,2]]}"#;
+        let fewer = r#"{"state":"blobs","active":1,"blobs":[[1,1]]}"#;
+        let nodes = r#"{"state":"nodes","active":1,"nodes":[[0,2]]}"#;
+        let base = r#"{"state":"base","active":1}"#;
+        let ready = r#"{"state":"ready","active":1}"#;
+        for (answers, expected) in [
+            (&[blobs][..], 4),
+            (&[nodes], 4),
+            (&[base], 4),
+            (&[ready], 4),
+            (&[nodes, blobs], 5),
+            (&[blobs, fewer], 5),
+            (&[r#"{"state":"published","active":1}"#], 40),
+        ] {
+            assert_eq!(taken(answers), expected, "{answers:?}");
+        }
+    }
+
+    #[test]
+    fn three_refusals_end_a_publish_that_gets_no_further() {
+        let blobs = r#"{"state":"blobs","active":1,"blobs":[[0,2]]}"#;
+        let nodes = r#"{"state":"nodes","active":1,"nodes":[[0,2]]}"#;
+        let mut progress = Progress::default();
+        for refusal in 0..4 {
+            for answer in [nodes, blobs] {
+                assert!(progress.reached(&reply(answer), 0).is_ok());
+            }
+            assert_eq!(progress.refused(), refusal < 3);
+        }
+    }
+}

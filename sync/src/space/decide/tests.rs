@@ -1,0 +1,432 @@
+//! The rules of activation, each by a table.
+
+use super::*;
+use crate::id::NodeId;
+use crate::time::Timestamp;
+use crate::wire::{DeployMeta, Summary};
+
+fn root(name: &str) -> Root {
+    NodeId::of(name.as_bytes())
+}
+
+fn deploy(number: u64, name: &str) -> DeployView {
+    DeployView {
+        number,
+        root: root(name),
+        parent: number - 1,
+        kind: DeployKind::Publish,
+        restores: None,
+        at: Timestamp::from_millis(number),
+        files: 1,
+        bytes: 1,
+        new_bytes: 1,
+        summary: Summary::default(),
+        order: None,
+        meta: DeployMeta::default(),
+        alias: None,
+    }
+}
+
+fn terms(expect: u64, order: Option<Order>) -> CommitTerms {
+    CommitTerms {
+        expect: Some(expect),
+        replace: Replace::Exact,
+        key: "k".into(),
+        order,
+        max_delete: None,
+        meta: DeployMeta::default(),
+    }
+}
+
+fn outcome(verdict: Result<Verdict, Problem>) -> String {
+    match verdict {
+        Ok(Verdict::Activate { number, parent }) => format!("{parent}->{number}"),
+        Ok(Verdict::Repeat(deploy)) => format!("repeat {}", deploy.number),
+        Err(problem) => problem.code.to_string(),
+    }
+}
+
+#[test]
+fn commits() {
+    let (run, commit_of) = (Order::run, Order::commit);
+    let keyed = |number, name: &str| Keyed {
+        deploy: deploy(number, name),
+        key: "k".into(),
+    };
+    let first = View::default();
+    let fifth = View {
+        active: Some(deploy(5, "old")),
+        last: 5,
+        ..View::default()
+    };
+    let ordered = |newest| View {
+        newest: Some((newest, 4)),
+        ..fifth.clone()
+    };
+    let repeated = |made| View {
+        keyed: Some(made),
+        ..fifth.clone()
+    };
+    for (story, view, terms, expected) in [
+        ("the first", first.clone(), terms(0, None), "0->1"),
+        (
+            "the first, expecting another",
+            first,
+            terms(3, None),
+            "E_CONFLICT",
+        ),
+        ("as expected", fifth.clone(), terms(5, None), "5->6"),
+        (
+            "replaced meanwhile",
+            fifth.clone(),
+            terms(4, None),
+            "E_CONFLICT",
+        ),
+        (
+            "made meanwhile",
+            fifth.clone(),
+            terms(0, None),
+            "E_CONFLICT",
+        ),
+        (
+            "a newer run",
+            ordered(run(7)),
+            terms(5, Some(run(8))),
+            "5->6",
+        ),
+        (
+            "the same run again",
+            ordered(run(7)),
+            terms(5, Some(run(7))),
+            "5->6",
+        ),
+        (
+            "an older run",
+            ordered(run(7)),
+            terms(5, Some(run(6))),
+            "E_OUT_OF_ORDER",
+        ),
+        (
+            "another kind",
+            ordered(run(7)),
+            terms(5, Some(commit_of(6))),
+            "5->6",
+        ),
+        ("no order said", ordered(run(7)), terms(5, None), "5->6"),
+        (
+            "sent twice",
+            repeated(keyed(5, "new")),
+            terms(4, None),
+            "repeat 5",
+        ),
+        (
+            "a key used again",
+            repeated(keyed(5, "x")),
+            terms(5, None),
+            "E_IDEMPOTENCY_REUSE",
+        ),
+    ] {
+        assert_eq!(
+            outcome(commit(&view, &root("new"), &terms)),
+            expected,
+            "{story}"
+        );
+    }
+}
+
+#[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn what_a_publish_may_replace() {
+    use Replace::{Any, Exact, Named, Seen};
+    let live = View {
+        active: Some(deploy(5, "old")),
+        last: 5,
+        ..View::default()
+    };
+    let built = |value| View {
+        newest: Some((Order::run(value), 5)),
+        comparable: Some(Order::run(value)),
+        ..live.clone()
+    };
+    let held = |is_lifted| View {
+        hold: Some(Hold {
+            deploy: 5,
+            since: 3,
+            at: Timestamp::from_millis(5),
+            is_lifted,
+        }),
+        ..built(7)
+    };
+    let over = View {
+        hold: Some(Hold {
+            deploy: 4,
+            ..held(false).hold.unwrap()
+        }),
+        ..live.clone()
+    };
+    let none = View::default();
+    for (story, view, replace, expect, run, expected) in [
+        ("seen last", &live, Seen, Some(5), None, "5->6"),
+        ("no cache", &live, Seen, None, None, "5->6"),
+        ("never seen", &live, Seen, Some(4), None, "E_CONFLICT"),
+        (
+            "an order, none live",
+            &live,
+            Seen,
+            Some(4),
+            Some(8),
+            "E_CONFLICT",
+        ),
+        (
+            "an older build live",
+            &built(7),
+            Seen,
+            Some(4),
+            Some(8),
+            "5->6",
+        ),
+        ("a rerun", &built(7), Seen, Some(4), Some(7), "5->6"),
+        (
+            "an older build",
+            &built(7),
+            Seen,
+            Some(5),
+            Some(6),
+            "E_OLDER_BUILD",
+        ),
+        (
+            "to a client of before",
+            &built(7),
+            Exact,
+            Some(5),
+            Some(6),
+            "E_OUT_OF_ORDER",
+        ),
+        (
+            "named, older",
+            &built(7),
+            Named,
+            Some(5),
+            Some(6),
+            "E_OLDER_BUILD",
+        ),
+        (
+            "named, another live",
+            &built(7),
+            Named,
+            Some(4),
+            Some(8),
+            "E_CONFLICT",
+        ),
+        (
+            "exact, another live",
+            &built(7),
+            Exact,
+            Some(4),
+            Some(8),
+            "E_CONFLICT",
+        ),
+        ("forced, older", &built(7), Any, None, Some(6), "5->6"),
+        ("held, seen", &held(false), Seen, Some(5), None, "E_HELD"),
+        (
+            "held, no cache",
+            &held(false),
+            Seen,
+            None,
+            Some(8),
+            "E_HELD",
+        ),
+        (
+            "held, of before",
+            &held(false),
+            Exact,
+            Some(5),
+            None,
+            "E_CONFLICT",
+        ),
+        (
+            "held, older",
+            &held(false),
+            Seen,
+            Some(5),
+            Some(6),
+            "E_HELD",
+        ),
+        ("held, named", &held(false), Named, Some(5), None, "5->6"),
+        (
+            "held, another named",
+            &held(false),
+            Named,
+            Some(3),
+            None,
+            "E_HELD",
+        ),
+        ("held, forced", &held(false), Any, None, None, "5->6"),
+        (
+            "lifted, saw it before",
+            &held(true),
+            Seen,
+            Some(3),
+            None,
+            "5->6",
+        ),
+        (
+            "lifted, saw it long ago",
+            &held(true),
+            Seen,
+            Some(2),
+            None,
+            "E_CONFLICT",
+        ),
+        (
+            "lifted, of before",
+            &held(true),
+            Exact,
+            Some(5),
+            None,
+            "5->6",
+        ),
+        ("a hold that is over", &over, Seen, Some(5), None, "5->6"),
+        ("nothing to lose", &none, Seen, Some(4), None, "0->1"),
+        (
+            "nothing is named",
+            &none,
+            Named,
+            Some(4),
+            None,
+            "E_CONFLICT",
+        ),
+        (
+            "nothing is said",
+            &live,
+            Exact,
+            None,
+            None,
+            "E_REQUEST_MALFORMED",
+        ),
+    ] {
+        let terms = CommitTerms {
+            expect,
+            replace,
+            ..terms(0, run.map(Order::run))
+        };
+        let found = outcome(commit(view, &root("new"), &terms));
+        assert_eq!(found, expected, "{story}");
+    }
+}
+
+#[test]
+fn previews() {
+    let alias = |name| AliasName::parse(name).unwrap();
+    let view = |alias, active: Option<DeployView>| View {
+        alias: Some(alias),
+        aliases: ALIASES_MAX - 1,
+        active,
+        last: 9,
+        ..View::default()
+    };
+    let new = view(alias("next"), None);
+    let third = view(alias("next"), Some(deploy(3, "old")));
+    let full = |view: &View| View {
+        aliases: ALIASES_MAX,
+        ..view.clone()
+    };
+    let keyed = |of: Option<AliasName>| View {
+        keyed: Some(Keyed {
+            deploy: DeployView {
+                alias: of,
+                ..deploy(9, "new")
+            },
+            key: "k".into(),
+        }),
+        ..third.clone()
+    };
+    for (story, view, expect, expected) in [
+        ("a new one", new.clone(), 0, "0->10"),
+        ("numbers are of the space", third.clone(), 3, "3->10"),
+        ("replaced meanwhile", third.clone(), 2, "E_CONFLICT"),
+        ("one too many", full(&new), 0, "E_TOO_MANY_PREVIEWS"),
+        ("one that is there", full(&third), 3, "3->10"),
+        ("sent twice", keyed(Some(alias("next"))), 2, "repeat 9"),
+        ("a key of the site", keyed(None), 3, "E_IDEMPOTENCY_REUSE"),
+        (
+            "a key of another",
+            keyed(Some(alias("x"))),
+            3,
+            "E_IDEMPOTENCY_REUSE",
+        ),
+    ] {
+        let verdict = commit(&view, &root("new"), &terms(expect, None));
+        assert_eq!(outcome(verdict), expected, "{story}");
+    }
+}
+
+#[test]
+fn a_refusal_names_both_builds() {
+    let view = View {
+        active: Some(deploy(5, "old")),
+        newest: Some((Order::run(7), 5)),
+        ..View::default()
+    };
+    let problem = commit(&view, &root("new"), &terms(5, Some(Order::run(6)))).unwrap_err();
+    assert!(problem.detail.contains("CI run 6"), "{problem}");
+    assert!(problem.detail.contains("CI run 7"), "{problem}");
+    assert!(problem.detail.contains("deploy 5"), "{problem}");
+}
+
+#[test]
+fn rollbacks() {
+    let head = |expect| RollbackHead {
+        v: 1,
+        space: crate::name::SpaceName::parse("s").unwrap(),
+        to: None,
+        expect,
+        key: "k".into(),
+        meta: DeployMeta::default(),
+    };
+    let view = View {
+        active: Some(deploy(5, "now")),
+        last: 5,
+        ..View::default()
+    };
+    let to = |name: &str, expect| rollback(&view, &head(expect), &deploy(2, name));
+    assert_eq!(
+        to("then", None),
+        Ok(Some(Verdict::Activate {
+            number: 6,
+            parent: 5
+        }))
+    );
+    assert_eq!(to("now", None), Ok(None));
+    assert_eq!(to("then", Some(4)).map_err(|p| p.code), Err(Code::Conflict));
+}
+
+#[test]
+fn a_rollback_sent_twice_is_one_whatever_is_active_by_then() {
+    let head = RollbackHead {
+        v: 1,
+        space: crate::name::SpaceName::parse("s").unwrap(),
+        to: None,
+        expect: Some(5),
+        key: "k".into(),
+        meta: DeployMeta::default(),
+    };
+    let made = DeployView {
+        kind: DeployKind::Rollback,
+        restores: Some(4),
+        ..deploy(6, "then")
+    };
+    let keyed = Keyed {
+        deploy: made.clone(),
+        key: "k".into(),
+    };
+    let mut view = View {
+        active: Some(made.clone()),
+        keyed: Some(keyed),
+        ..View::default()
+    };
+    assert_eq!(repeated_rollback(&view, &head), Ok(Some(made)));
+    view.keyed = None;
+    let refused = repeated_rollback(&view, &head).map_err(|problem| problem.code);
+    assert_eq!(refused, Err(Code::Conflict));
+}

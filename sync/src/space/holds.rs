@@ -1,0 +1,168 @@
+//! Holds and build orders in the ledger: what a rollback keeps in place, the newest builds.
+
+use super::ledger::{Ledger, integer};
+use crate::limits::EXACT_INTEGER_MAX;
+use crate::name::AliasName;
+use crate::sql::{Sql, SqlError};
+use crate::time::Timestamp;
+use crate::wire::{DeployKind, DeployView, Order};
+
+/// What a rollback left: publishes are refused while its deploy is active, until it is lifted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hold {
+    /// The deploy that is held.
+    pub(crate) deploy: u64,
+    /// The deploy that was active before the rollback, or before the first of several.
+    pub(crate) since: u64,
+    /// When the rollback happened.
+    pub(crate) at: Timestamp,
+    /// Whether `pmx resume` lifted it.
+    pub(crate) is_lifted: bool,
+}
+
+/// How the ledger names a channel in the tables of holds and builds.
+fn channel(alias: Option<&AliasName>) -> &str {
+    alias.map_or("", AliasName::as_str)
+}
+
+impl<S: Sql> Ledger<'_, S> {
+    /// The hold of the last rollback of a channel, in force, lifted or over.
+    pub(crate) fn hold(&self, alias: Option<&AliasName>) -> Result<Option<Hold>, SqlError> {
+        let select = "SELECT deploy, since, at, lifted FROM hold WHERE channel = ?";
+        let rows = self.sql().run(select, &[channel(alias).into()])?;
+        let hold = rows.first().map(|row| {
+            Ok(Hold {
+                deploy: integer(row, 0)?,
+                since: integer(row, 1)?,
+                at: Timestamp::from_millis(integer(row, 2)?),
+                is_lifted: integer(row, 3)? != 0,
+            })
+        });
+        hold.transpose()
+    }
+
+    /// The hold of a channel, if it is in force.
+    pub(crate) fn hold_in_force(
+        &self,
+        alias: Option<&AliasName>,
+    ) -> Result<Option<Hold>, SqlError> {
+        let active = self.current(alias)?.map_or(0, |deploy| deploy.number);
+        let hold = self.hold(alias)?;
+        Ok(hold.filter(|hold| hold.deploy == active && !hold.is_lifted))
+    }
+
+    /// Holds a channel at a deploy that a rollback made or found, where `before` was active.
+    pub(crate) fn set_hold(
+        &self,
+        alias: Option<&AliasName>,
+        deploy: u64,
+        before: u64,
+        at: Timestamp,
+    ) -> Result<(), SqlError> {
+        // A rollback of a rollback goes back to what publishers saw before either.
+        let earlier = self.hold(alias)?.filter(|hold| hold.deploy == before);
+        let since = earlier.map_or(before, |hold| hold.since);
+        let upsert = "INSERT INTO hold (channel, deploy, since, at, lifted) VALUES (?, ?, ?, ?, 0)
+             ON CONFLICT (channel) DO UPDATE SET deploy = excluded.deploy,
+                 since = excluded.since, at = excluded.at, lifted = 0";
+        let at = at.as_millis();
+        let params = [
+            channel(alias).into(),
+            deploy.into(),
+            since.into(),
+            at.into(),
+        ];
+        self.sql().run(upsert, &params).map(drop)
+    }
+
+    /// Lifts the hold of a channel. Returns the deploy that was held, if one was.
+    pub(crate) fn lift_hold(&self, alias: Option<&AliasName>) -> Result<Option<u64>, SqlError> {
+        let held = self.hold_in_force(alias)?;
+        if held.is_some() {
+            let update = "UPDATE hold SET lifted = 1 WHERE channel = ?";
+            self.sql().run(update, &[channel(alias).into()])?;
+        }
+        Ok(held.map(|hold| hold.deploy))
+    }
+
+    /// Ends the hold of a channel, whose deploy was replaced.
+    pub(crate) fn end_hold(&self, alias: Option<&AliasName>) -> Result<(), SqlError> {
+        let delete = "DELETE FROM hold WHERE channel = ?";
+        self.sql().run(delete, &[channel(alias).into()]).map(drop)
+    }
+
+    /// The newest build of a kind that a channel ever saw, and the deploy that it made or found to
+    /// be its own.
+    pub(crate) fn newest_order(
+        &self,
+        alias: Option<&AliasName>,
+        kind: &str,
+    ) -> Result<Option<(Order, u64)>, SqlError> {
+        let select = "SELECT order_value, number FROM deploy
+             WHERE order_kind = ? AND alias IS ? AND order_value <= ?
+             ORDER BY order_value DESC, number DESC LIMIT 1";
+        let name = alias.map(AliasName::as_str).into();
+        let params = [kind.into(), name, EXACT_INTEGER_MAX.into()];
+        let rows = self.sql().run(select, &params)?;
+        let made = rows
+            .first()
+            .map(|row| Ok((integer(row, 0)?, integer(row, 1)?)));
+        let newest = made.transpose()?.max(self.build(alias, kind)?);
+        Ok(newest.and_then(|(value, deploy)| Some((Order::from_parts(kind, value)?, deploy))))
+    }
+
+    /// The newest build of a kind that found its site in a deploy, and that deploy.
+    fn build(&self, alias: Option<&AliasName>, kind: &str) -> Result<Option<(u64, u64)>, SqlError> {
+        let select = "SELECT order_value, deploy FROM build WHERE channel = ? AND order_kind = ?";
+        let rows = self
+            .sql()
+            .run(select, &[channel(alias).into(), kind.into()])?;
+        let found = rows
+            .first()
+            .map(|row| Ok((integer(row, 0)?, integer(row, 1)?)));
+        found.transpose()
+    }
+
+    /// Notes that a build found its site in a deploy: an older build is refused from now on.
+    pub(crate) fn note_build(
+        &self,
+        alias: Option<&AliasName>,
+        order: &Order,
+        deploy: u64,
+    ) -> Result<(), SqlError> {
+        let upsert = "INSERT INTO build (channel, order_kind, order_value, deploy)
+             VALUES (?, ?, ?, ?) ON CONFLICT (channel, order_kind) DO UPDATE
+             SET order_value = excluded.order_value, deploy = excluded.deploy
+             WHERE excluded.order_value >= order_value";
+        let params = [
+            channel(alias).into(),
+            order.kind().into(),
+            order.value().into(),
+            deploy.into(),
+        ];
+        self.sql().run(upsert, &params).map(drop)
+    }
+
+    /// The order of a kind that a deploy has: its build's, or that of a build that found it to be
+    /// its own. A rollback has that of the deploy which it restored.
+    pub(crate) fn order_of(
+        &self,
+        deploy: &DeployView,
+        kind: &str,
+    ) -> Result<Option<Order>, SqlError> {
+        let own = deploy.order.as_ref().filter(|order| order.kind() == kind);
+        let own = own.map(Order::value);
+        let found = self.build(deploy.alias.as_ref(), kind)?;
+        let found = found.filter(|(_, of)| *of == deploy.number);
+        let value = own.max(found.map(|(value, _)| value));
+        if value.is_none()
+            && deploy.kind == DeployKind::Rollback
+            && let Some(restored) = deploy.restores
+            && let Some(restored) = self.deploy(restored)?
+            && restored.kind == DeployKind::Publish
+        {
+            return self.order_of(&restored, kind);
+        }
+        Ok(value.and_then(|value| Order::from_parts(kind, value)))
+    }
+}

@@ -1,0 +1,109 @@
+//! Commit terms: their limits, and what the ledger holds that a decision about them depends on.
+
+use super::command::Publish;
+use super::decide::{self, Verdict, View};
+use super::ledger::Ledger;
+use crate::code::Code;
+use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
+use crate::sql::Sql;
+use crate::wire::{CommitTerms, DeployView, MaxDelete, Order, Problem, Replace, check_number};
+
+/// What the ledger has that a decision about a commit depends on.
+fn view<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+    terms: &CommitTerms,
+) -> Result<View, Problem> {
+    let alias = publish.alias.as_ref();
+    let active = ledger.current(alias)?;
+    let hold = ledger.hold(alias)?;
+    let mut view = View {
+        alias: alias.cloned(),
+        aliases: alias.map_or(Ok(0), |_| ledger.alias_count())?,
+        last: ledger.last_number()?,
+        keyed: ledger.keyed(&terms.key)?,
+        ..View::default()
+    };
+    if let Some(order) = &terms.order {
+        view.newest = ledger.newest_order(alias, order.kind())?;
+        if let Some(active) = &active {
+            view.comparable = ledger.order_of(active, order.kind())?;
+        }
+        // A hold that was lifted leaves things as they were before its rollback.
+        if let (None, Some(hold)) = (&view.comparable, &hold)
+            && hold.is_lifted
+            && let Some(before) = ledger.deploy(hold.since)?
+        {
+            view.comparable = ledger.order_of(&before, order.kind())?;
+        }
+    }
+    Ok(View {
+        active,
+        hold,
+        ..view
+    })
+}
+
+/// Decides whether a publish may go on, on its terms.
+pub(super) fn decide<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+    terms: &CommitTerms,
+) -> Result<Verdict, Problem> {
+    decide::commit(&view(ledger, publish, terms)?, &publish.root, terms)
+}
+
+/// Notes the order of a build whose site is active already: builds before it are older from now on.
+/// An older build than the newest is refused, as if there were something to change.
+pub(super) fn note_unchanged<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+    terms: &CommitTerms,
+    deploy: &DeployView,
+) -> Result<(), Problem> {
+    let Some(order) = &terms.order else {
+        return Ok(());
+    };
+    ledger.atomically(|ledger| {
+        let view = view(ledger, publish, terms)?;
+        if terms.replace != Replace::Any {
+            decide::not_older(&view, terms)?;
+        }
+        match view.newest {
+            Some((newest, of)) if newest == *order && of == deploy.number => Ok(()),
+            Some(_) | None => {
+                let alias = publish.alias.as_ref();
+                Ok(ledger.note_build(alias, order, deploy.number)?)
+            }
+        }
+    })
+}
+
+/// Refuses terms beyond their limits.
+pub(super) fn check_terms(terms: &CommitTerms) -> Result<(), Problem> {
+    check_number("expect", terms.expect)?;
+    check_number("the order", terms.order.as_ref().map(Order::value))?;
+    if let Some(MaxDelete::Files(files)) = terms.max_delete {
+        check_number("max_delete", Some(files))?;
+    }
+    let meta = &terms.meta;
+    let values = [&meta.commit, &meta.branch, &meta.author]
+        .into_iter()
+        .flatten();
+    let long = values
+        .map(String::len)
+        .any(|len| len > META_VALUE_BYTES_MAX)
+        || terms.key.len() > META_VALUE_BYTES_MAX
+        || meta
+            .message
+            .as_ref()
+            .is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
+    if !long && !terms.key.is_empty() {
+        return Ok(());
+    }
+    let detail = format!(
+        "a deploy's message may have {MESSAGE_BYTES_MAX} bytes, its key 1 to \
+         {META_VALUE_BYTES_MAX}, and its commit, branch and author {META_VALUE_BYTES_MAX} each"
+    );
+    Err(Problem::new(Code::TooLarge, detail))
+}
