@@ -16,7 +16,7 @@ use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::testing::MemoryBlobs;
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, State};
+use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, Replace, State};
 
 use crate::sim::platform::{block_on, space};
 use crate::sim::sql::Sqlite;
@@ -105,7 +105,9 @@ impl Space {
     fn publish(&mut self, root: Root, offer: Offer, commit: bool, lease: Duration) -> BeginReply {
         let index = self.object();
         let terms = CommitTerms {
-            expect: 0,
+            expect: Some(0),
+            replace: Replace::Exact,
+            max_delete: None,
             key: format!("key {}", self.objects),
             order: None,
             meta: DeployMeta::default(),

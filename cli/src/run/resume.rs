@@ -11,7 +11,7 @@ use crate::error::Failure;
 pub(super) fn run(args: &ResumeArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
-        .folder_at(args.dir.as_deref(), &ScanArgs::default());
+        .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
     let site = context.layers.site(&args.site, &folder.dir)?;
     let head = ResumeHead {
         v: VERSION,

@@ -3,7 +3,7 @@
 use super::ledger::{Ledger, integer};
 use crate::limits::EXACT_INTEGER_MAX;
 use crate::name::AliasName;
-use crate::sql::{Sql, SqlError};
+use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
 use crate::wire::{DeployKind, DeployView, Order};
 
@@ -23,6 +23,11 @@ pub(crate) struct Hold {
 /// How the ledger names a channel in the tables of holds and builds.
 fn channel(alias: Option<&AliasName>) -> &str {
     alias.map_or("", AliasName::as_str)
+}
+
+/// A place in a sequence, and a deploy.
+fn place(row: &SqlRow) -> Result<(u64, u64), SqlError> {
+    Ok((integer(row, 0)?, integer(row, 1)?))
 }
 
 impl<S: Sql> Ledger<'_, S> {
@@ -104,10 +109,8 @@ impl<S: Sql> Ledger<'_, S> {
         let name = alias.map(AliasName::as_str).into();
         let params = [kind.into(), name, EXACT_INTEGER_MAX.into()];
         let rows = self.sql().run(select, &params)?;
-        let made = rows
-            .first()
-            .map(|row| Ok((integer(row, 0)?, integer(row, 1)?)));
-        let newest = made.transpose()?.max(self.build(alias, kind)?);
+        let made = rows.first().map(place).transpose()?;
+        let newest = made.max(self.build(alias, kind)?);
         Ok(newest.and_then(|(value, deploy)| Some((Order::from_parts(kind, value)?, deploy))))
     }
 
@@ -117,10 +120,7 @@ impl<S: Sql> Ledger<'_, S> {
         let rows = self
             .sql()
             .run(select, &[channel(alias).into(), kind.into()])?;
-        let found = rows
-            .first()
-            .map(|row| Ok((integer(row, 0)?, integer(row, 1)?)));
-        found.transpose()
+        rows.first().map(place).transpose()
     }
 
     /// Notes that a build found its site in a deploy: an older build is refused from now on.
