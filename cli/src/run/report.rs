@@ -9,7 +9,7 @@ use pmx_sync::push::{Outcome, OutcomeKind};
 use pmx_sync::wire::Summary;
 use serde::Serialize;
 
-use super::address;
+use crate::address;
 use crate::client::http::Traffic;
 use crate::client::publish::Times;
 use crate::ui::{self, Ui};

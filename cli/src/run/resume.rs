@@ -5,19 +5,18 @@ use serde_json::json;
 
 use super::{Context, Ended};
 use crate::args::{ResumeArgs, ScanArgs};
-use crate::client::http::Client;
 use crate::error::Failure;
 
 pub(super) fn run(args: &ResumeArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context
         .layers
         .folder_at(args.dir.as_deref(), &ScanArgs::default())?;
-    let site = context.layers.site(&args.site, &folder.dir)?;
+    let site = context.site(&args.site, &folder.dir)?;
     let head = ResumeHead {
         v: VERSION,
         space: site.space.clone(),
     };
-    let client = Client::new(site.server, site.token, context.interrupt.clone());
+    let client = context.client(&site);
     let ResumeReply { deploy, url } = client.resume(&head)?;
     let space = &site.space;
     context.ui.note(match deploy {

@@ -12,7 +12,6 @@ use pmx_sync::wire::DeployMeta;
 
 use super::report::Report;
 use super::{Context, Ended, follow, rollback};
-use crate::address;
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
 use crate::cache::{LocalPacks, SiteCache};
 use crate::client::ahead::{self, Gathered, Sending};
