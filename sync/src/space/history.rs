@@ -32,8 +32,7 @@ pub(crate) fn rollback<S: Sql>(
     head: &RollbackHead,
     now: Timestamp,
 ) -> Result<DeployView, Problem> {
-    check_number("to", head.to)?;
-    check_number("expect", head.expect)?;
+    check_number("to", head.to).and_then(|()| check_number("expect", head.expect))?;
     ledger.atomically(|ledger| {
         let active = ledger.active()?;
         let view = View {
