@@ -10,14 +10,16 @@ use pmx_sync::code::Code;
 use pmx_sync::id::Root;
 use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{Base, Intent, Mode, Old, OutcomeKind};
-use pmx_sync::wire::{DeployMeta, DeployView, Order, Problem, Replace, RollbackHead, VERSION};
+use pmx_sync::wire::{DeployMeta, DeployView, MaxDelete, Order, Problem, Replace};
 
+use super::bugs::Bug;
 use super::chaos::yields;
 use super::check::{chain, root_of};
 use super::client::{Answer, Client, Failure, Network};
 use super::model::Site;
 use super::platform::url_path;
 use super::rng::Rng;
+use super::run::Run;
 use super::world::{Owner, Wire, World};
 
 /// What the server told somebody: it must be true for ever.
@@ -56,8 +58,12 @@ pub(crate) struct Publisher {
 
 impl Publisher {
     pub(crate) fn client(&self) -> Client<'_, Wire> {
+        self.client_over(Wire(Rc::clone(&self.world)))
+    }
+
+    fn client_over<N: Network>(&self, network: N) -> Client<'_, N> {
         Client {
-            network: Wire(Rc::clone(&self.world)),
+            network,
             space: self.space.clone(),
             nodes: &self.world.catalogue.nodes,
             blobs: &self.world.catalogue.blobs,
@@ -73,7 +79,11 @@ impl Publisher {
             if rng.once_in(3) {
                 base = self.newest().await.or(base);
             }
-            let intent = self.intent(&mut rng, base, round);
+            let mut intent = self.intent(&mut rng, base, round);
+            self.world.account.asks(&intent);
+            if self.world.bug == Some(Bug::CacheTrusted) && rng.once_in(4) {
+                intent.root = rng.pick(&self.world.catalogue.sites).root;
+            }
             for _ in 0..=rng.below(3) {
                 match self.publish(intent.clone()).await {
                     Ok(active) => {
@@ -92,18 +102,35 @@ impl Publisher {
 
     fn intent(&self, rng: &mut Rng, base: Option<Base>, round: usize) -> Intent {
         let root = rng.pick(&self.world.catalogue.sites).root;
-        let order = match rng.below(4) {
-            0 => Some(Order::run(rng.below(6) as u64)),
-            1 => Some(Order::commit(rng.below(6) as u64)),
-            _ => None,
-        };
+        let order = rng.once_in(2).then(|| {
+            let sequence = *rng.pick(&SEQUENCES);
+            Order::from_parts(sequence, rng.below(6) as u64).expect("within its limits")
+        });
         let expect = match (rng.below(3), base) {
             (0, Some(base)) => Some(base.deploy),
             (0, None) => Some(0),
             _ => None,
         };
-        let base = base.filter(|_| rng.below(5) > 0);
-        self.wants(root, base, expect, order, format!("{}.{round}", self.name))
+        let base = match rng.below(10) {
+            0 | 1 => None,
+            // A cache that lies about what was published, or about its number.
+            2 => Some(Base {
+                root: rng.pick(&self.world.catalogue.sites).root,
+                deploy: rng.below(6) as u64,
+            }),
+            _ => base,
+        };
+        let key = format!("{}.{round}", self.name);
+        let mut intent = self.wants(root, base, expect, order, key);
+        if expect.is_none() && rng.once_in(10) {
+            intent.replace = Replace::Any;
+        }
+        intent.max_delete = match rng.below(8) {
+            0 => Some(MaxDelete::Files(rng.below(3) as u64)),
+            1 => Some(MaxDelete::Percent(50)),
+            _ => None,
+        };
+        intent
     }
 
     pub(crate) fn wants(
@@ -140,7 +167,7 @@ impl Publisher {
     }
 
     /// Asks for the newest deploy.
-    async fn newest(&self) -> Option<Base> {
+    pub(super) async fn newest(&self) -> Option<Base> {
         let deploys = self.client().deploys().await.ok()?.deploys;
         let mut deploys = deploys.into_iter();
         let newest = deploys.find(|deploy| deploy.alias == self.alias)?;
@@ -154,7 +181,9 @@ impl Publisher {
     pub(crate) async fn publish(&self, intent: Intent) -> Result<Base, Failure> {
         let (key, root) = (intent.key.clone(), Some(intent.root));
         let wanted = intent.root;
-        let chaos = &self.world.chaos;
+        let bounded = intent.max_delete.is_some();
+        let (chaos, account) = (&self.world.chaos, &self.world.account);
+        account.asks(&intent);
         chaos.note(|| {
             let number = self
                 .world
@@ -167,7 +196,8 @@ impl Publisher {
                 intent.base, intent.expect
             )
         });
-        let outcome = match self.client().publish(intent).await {
+        let run = Run::new(&self.world, &key);
+        let outcome = match self.client_over(run).publish(intent).await {
             Ok(outcome) => outcome,
             Err(failure) => {
                 chaos.note(|| format!("{key} gives up: {failure:?}"));
@@ -179,16 +209,19 @@ impl Publisher {
                     | Code::Compression
                     | Code::TooLarge
                         if chaos.rates().is_some_and(|rates| rates.corrupt > 0) => {}
-                    Code::Network
-                    | Code::Storage
-                    | Code::Conflict
-                    | Code::Held
-                    | Code::OlderBuild => {}
+                    Code::Network | Code::Storage => {}
+                    Code::MaxDelete if bounded => {}
+                    Code::Conflict | Code::Held | Code::OlderBuild => {
+                        if let Err(why) = self.world.account.explains(&key, failure.code()) {
+                            chaos.violate(why);
+                        }
+                    }
                     _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
                 }
                 return Err(failure);
             }
         };
+        account.answered(&key, outcome.kind, outcome.active);
         let told = match outcome.kind {
             OutcomeKind::Published => Told::Published,
             OutcomeKind::Unchanged => Told::Unchanged,
@@ -205,7 +238,7 @@ impl Publisher {
         Ok(active)
     }
 
-    fn promise(
+    pub(super) fn promise(
         &self,
         key: String,
         root: Option<Root>,
@@ -224,82 +257,10 @@ impl Publisher {
         };
         self.promises.borrow_mut().push(promise);
     }
-
-    /// Takes the preview away, now and then.
-    pub(crate) async fn takes_away(self, mut rng: Rng) {
-        let alias = self.alias.clone().expect("a preview");
-        let channel = Channel {
-            space: self.space.clone(),
-            alias: self.alias.clone(),
-        };
-        for _ in 0..=rng.below(2) {
-            yields(20 + rng.below(120)).await;
-            self.world.removed.borrow_mut().insert(channel.clone());
-            let done = self.client().unalias(&alias).await;
-            let chaos = &self.world.chaos;
-            chaos.note(|| format!("{channel} is taken away: {done:?}"));
-            match done.map_err(|failure| failure.code()) {
-                Ok(_) | Err(Code::Network | Code::Storage | Code::NotFound) => {}
-                Err(code) => chaos.violate(format_args!("taking {channel} away: {code}")),
-            }
-        }
-    }
-
-    /// Rolls back once or twice.
-    pub(crate) async fn rolls_back(self, mut rng: Rng) {
-        for round in 0..=rng.below(2) {
-            yields(20 + rng.below(120)).await;
-            let newest = if rng.once_in(3) {
-                self.newest().await
-            } else {
-                None
-            };
-            let to = rng.once_in(2).then(|| 1 + rng.below(3) as u64);
-            let key = format!("{}.back.{round}", self.name);
-            let _done = self.rollback(to, newest.map(|base| base.deploy), key).await;
-        }
-    }
-
-    pub(crate) async fn rollback(
-        &self,
-        to: Option<u64>,
-        expect: Option<u64>,
-        key: String,
-    ) -> Result<DeployView, Failure> {
-        let (space, meta) = (self.space.clone(), DeployMeta::default());
-        let head = RollbackHead {
-            v: VERSION,
-            space,
-            to,
-            expect,
-            key: key.clone(),
-            meta,
-        };
-        let chaos = &self.world.chaos;
-        chaos.note(|| format!("{key} rolls back to {to:?}, expects {expect:?}"));
-        let done = self.client().rollback(&head).await;
-        match &done {
-            Ok(deploy) => {
-                chaos.note(|| format!("{key} is told: deploy {}", deploy.number));
-                let active = Base {
-                    root: deploy.root,
-                    deploy: deploy.number,
-                };
-                let made = Some(deploy.clone());
-                self.promise(key, None, Told::RolledBack, active, made);
-            }
-            Err(failure) => match failure.code() {
-                Code::Network
-                | Code::Storage
-                | Code::Conflict
-                | Code::NotFound
-                | Code::DeployUnknown => {}
-                _ => chaos.violate(format_args!("{key} failed: {failure:?}")),
-            },
-        }
-        done
-    }
 }
+
+/// Sequences of builds: only builds of one are compared.
+const SEQUENCES: [&str; 4] = ["run", "commit", "github:1:a.yml", "github:1:b.yml"];
 
 /// Drives the outbox, as the alarm of a platform does.
 pub(crate) async fn alarm(world: Rc<World>, space: SpaceName, mut rng: Rng) {

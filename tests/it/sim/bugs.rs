@@ -5,16 +5,17 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use pmx_sync::code::Code;
 use pmx_sync::encode::write_varint;
-use pmx_sync::id::{BlobId, PackId};
-use pmx_sync::name::SpaceName;
+use pmx_sync::id::{BlobId, PackId, Root};
+use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::pack::rest::Toc;
 use pmx_sync::serve::{Pointers as _, Spaces as _};
 use pmx_sync::site::Selector;
-use pmx_sync::space::{Command, Reply};
+use pmx_sync::space::{Command, Publish, Reply};
 use pmx_sync::testing::Faulty;
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{Problem, State};
+use pmx_sync::wire::{Order, Problem, Replace, State};
 
 use super::chaos::Hooked;
 use super::world::{Pointers, Spaces};
@@ -28,6 +29,18 @@ pub(crate) enum Bug {
     PointerInline,
     /// What a client claims to have sent is believed.
     NoVerification,
+    /// A build that finds nothing to change records no order.
+    UnchangedForgetsOrder,
+    /// A publish without `--expect` replaces the deploy that it meets.
+    ReplacesWhatItMeets,
+    /// A publish that saw a rollback replaces it, as if it were any deploy.
+    HoldIgnored,
+    /// Builds of all sequences are compared.
+    OrdersOfOneSequence,
+    /// The bound on removals is not held against the deploy that is replaced.
+    MaxDeleteUnchecked,
+    /// A client publishes what its cache says, not what its folder holds.
+    CacheTrusted,
 }
 
 /// Spaces, with a bug or without.
@@ -47,53 +60,78 @@ impl pmx_sync::serve::Spaces for Planted {
         command: Command,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
-        match self.bug {
-            None => self.faulty.call(space, command, now).await,
-            Some(Bug::NoCompareAndSwap) => {
-                let command = self.without_expectation(space, command, now).await?;
-                self.faulty.call(space, command, now).await
+        let command = match command {
+            Command::Publish(publish) => {
+                let publish = self.spoilt(space, *publish, now).await?;
+                Command::Publish(Box::new(publish))
             }
-            Some(Bug::PointerInline) => {
-                let reply = self.faulty.call(space, command, now).await?;
-                if let Reply::Publish(reply) = &reply
-                    && reply.state == State::Published
-                    && reply
-                        .deploy
-                        .as_ref()
-                        .is_some_and(|made| made.alias.is_none())
-                {
-                    self.point(space, now).await?;
-                }
-                Ok(reply)
-            }
-            Some(Bug::NoVerification) => {
-                let command = self.believed(command);
-                self.faulty.call(space, command, now).await
+            command if self.bug == Some(Bug::NoVerification) => self.believed(command),
+            command => command,
+        };
+        let reply = self.faulty.call(space, command, now).await?;
+        if let (Some(Bug::PointerInline), Reply::Publish(reply)) = (self.bug, &reply) {
+            let made = reply.deploy.as_ref().filter(|made| made.alias.is_none());
+            if reply.state == State::Published && made.is_some() {
+                self.point(space, now).await?;
             }
         }
+        Ok(reply)
     }
 }
 
 impl Planted {
-    async fn without_expectation(
+    /// A publish as a server with the bug understands it.
+    async fn spoilt(
         &self,
         space: &SpaceName,
-        command: Command,
+        mut publish: Publish,
         now: Timestamp,
-    ) -> Result<Command, Problem> {
-        let Command::Publish(mut publish) = command else {
-            return Ok(command);
+    ) -> Result<Publish, Problem> {
+        let (Some(bug), Some(terms)) = (self.bug, &mut publish.commit) else {
+            return Ok(publish);
         };
-        if let (Some(terms), None) = (&mut publish.commit, &publish.alias) {
-            let newest = Command::Deploys {
-                before: None,
-                limit: 1,
-            };
-            if let Reply::Deploys { active, .. } = self.plain.call(space, newest, now).await? {
+        let (active, root) = self.active(space, publish.alias.as_ref(), now).await?;
+        match bug {
+            Bug::NoCompareAndSwap => terms.expect = Some(active),
+            Bug::UnchangedForgetsOrder if root == Some(publish.root) => terms.order = None,
+            Bug::ReplacesWhatItMeets if terms.replace == Replace::Seen => {
                 terms.expect = Some(active);
             }
+            Bug::HoldIgnored if terms.replace == Replace::Seen && terms.expect == Some(active) => {
+                terms.replace = Replace::Named;
+            }
+            Bug::OrdersOfOneSequence => {
+                terms.order = terms.order.take().map(|order| Order::run(order.value()));
+            }
+            Bug::MaxDeleteUnchecked => terms.max_delete = None,
+            Bug::UnchangedForgetsOrder
+            | Bug::ReplacesWhatItMeets
+            | Bug::HoldIgnored
+            | Bug::PointerInline
+            | Bug::NoVerification
+            | Bug::CacheTrusted => {}
         }
-        Ok(Command::Publish(publish))
+        Ok(publish)
+    }
+
+    /// The number and the root of the deploy that a channel shows; 0 if there is none.
+    async fn active(
+        &self,
+        space: &SpaceName,
+        alias: Option<&AliasName>,
+        now: Timestamp,
+    ) -> Result<(u64, Option<Root>), Problem> {
+        let deploy = alias.map_or(Selector::Active, |alias| Selector::Alias(alias.clone()));
+        let located = self
+            .plain
+            .call(space, Command::Locate { deploy }, now)
+            .await;
+        match located {
+            Ok(Reply::Pointer(pointer)) => Ok((pointer.deploy, Some(pointer.root))),
+            Ok(_) => Ok((0, None)),
+            Err(problem) if problem.code == Code::NotFound => Ok((0, None)),
+            Err(problem) => Err(problem),
+        }
     }
 
     async fn point(&self, space: &SpaceName, now: Timestamp) -> Result<(), Problem> {

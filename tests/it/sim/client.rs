@@ -112,8 +112,8 @@ impl<N: Network> Client<'_, N> {
     }
 
     pub(crate) async fn resume(&self) -> Result<ResumeReply, Failure> {
-        let (v, space) = (VERSION, self.space.clone());
-        let body = serde_json::to_vec(&ResumeHead { v, space }).unwrap();
+        let space = self.space.clone();
+        let body = serde_json::to_vec(&ResumeHead { v: VERSION, space }).unwrap();
         self.post("/api/publish/resume", body.into()).await
     }
 

@@ -5,6 +5,7 @@
 //! does not are a server with its caches and all that runs on it. `PMX_SEED=<n>` replays a seed and
 //! prints its events; `PMX_SEEDS=<n>` runs so many.
 
+mod account;
 mod actors;
 mod bugs;
 mod chaos;
@@ -12,9 +13,11 @@ mod check;
 pub(crate) mod client;
 mod exhaustive;
 pub(crate) mod model;
+mod operators;
 pub(crate) mod platform;
 mod regressions;
 pub(crate) mod rng;
+mod run;
 mod schedule;
 pub(crate) mod sql;
 mod world;
@@ -37,6 +40,10 @@ struct Sum {
     faults: u64,
     crashes: u64,
     deploys: u64,
+    /// Publishes that met a hold, and got past it by right.
+    holds: u64,
+    /// Builds that found nothing to change.
+    unchanged: u64,
     /// The first seed that broke an invariant, and which.
     broken: Option<(u64, String)>,
 }
@@ -57,6 +64,8 @@ fn run(schedules: u64, bug: Option<Bug>) -> Sum {
         sum.faults += report.faults;
         sum.crashes += report.crashes;
         sum.deploys += report.deploys;
+        sum.holds += report.holds;
+        sum.unchanged += report.unchanged;
         let is_first = sum.broken.as_ref().is_none_or(|(first, _)| seed < *first);
         if let Some(violation) = report.violation
             && is_first
@@ -110,6 +119,8 @@ fn ten_thousand_schedules() {
     assert!(sum.deploys > 2 * sum.schedules, "{sum:?}");
     assert!(sum.crashes > sum.schedules, "{sum:?}");
     assert!(sum.faults > 4 * sum.schedules, "{sum:?}");
+    assert!(sum.holds > sum.schedules / 20, "{sum:?}");
+    assert!(sum.unchanged > sum.schedules / 20, "{sum:?}");
 }
 
 #[test]
@@ -127,6 +138,12 @@ fn planted_bugs_are_found() {
         (Bug::NoCompareAndSwap, "but expected"),
         (Bug::PointerInline, "points to"),
         (Bug::NoVerification, ""),
+        (Bug::UnchangedForgetsOrder, "found its site live"),
+        (Bug::ReplacesWhatItMeets, "never saw"),
+        (Bug::HoldIgnored, "broke the hold"),
+        (Bug::OrdersOfOneSequence, "without a reason"),
+        (Bug::MaxDeleteUnchecked, "but allowed"),
+        (Bug::CacheTrusted, "not what its folder holds"),
     ] {
         let sum = run(SCHEDULES, Some(bug));
         let (seed, violation) = sum

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use pmx_sync::channel::Channel;
-use pmx_sync::wire::Replace;
+use pmx_sync::code::Code;
 
 use super::actors::{Promises, Publisher, alarm, reads};
 use super::bugs::Bug;
@@ -23,6 +23,8 @@ pub(crate) struct Report {
     pub(crate) faults: u64,
     pub(crate) crashes: u64,
     pub(crate) deploys: u64,
+    pub(crate) holds: u64,
+    pub(crate) unchanged: u64,
 }
 
 /// Runs the schedule of a seed.
@@ -47,6 +49,8 @@ pub(crate) fn simulate(seed: u64, bug: Option<Bug>, traced: bool) -> Report {
         faults: world.chaos.faults.get(),
         crashes: world.crashes.get(),
         deploys: deploys.iter().sum(),
+        holds: world.account.holds_met.get(),
+        unchanged: world.account.unchanged(),
     }
 }
 
@@ -87,6 +91,9 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         if rng.once_in(2) {
             world.spawn(Owner::Outside, publisher(of, of).rolls_back(rng.fork()));
         }
+        if rng.once_in(8) {
+            world.spawn(Owner::Outside, publisher(of, of).resumes(rng.fork()));
+        }
         if rng.once_in(6) {
             let mut one = publisher(of, of);
             one.alias.clone_from(&next.alias);
@@ -113,21 +120,36 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
     world.chaos.note(|| "every fault ends".into());
     for of in spaces {
         settle(world, &space(of), &promises.borrow())?;
-        // Whatever happened, the next publish works.
-        let chain = chain(world, &space(of));
-        let active = newest_of(&chain, None).map(|link| link.root);
-        let fits = |site: &&Site| Some(site.root) != active;
-        if let Some(site) = world.catalogue.sites.iter().find(fits) {
-            let last = publisher("last", of);
-            let mut intent = last.wants(site.root, None, None, None, format!("{of}.last"));
-            // A rollback may hold the site.
-            intent.replace = Replace::Any;
-            ask(world, last.publish(intent)).map_err(|failure| format!("at last: {failure:?}"))?;
-            settle(world, &space(of), &promises.borrow())?;
-        }
+        publish_at_last(world, &publisher("last", of), &promises)?;
     }
     if dump(world, &space("quiet")) != before {
         return Err("a space that nobody touched is not as it was".into());
     }
     Ok(steps)
+}
+
+/// Whatever happened, the next publish works; where a rollback holds, after the hold is lifted.
+fn publish_at_last(world: &Rc<World>, last: &Publisher, promises: &Promises) -> Result<(), String> {
+    let chain = chain(world, &last.space);
+    let active = newest_of(&chain, None).map(|link| link.root);
+    let fits = |site: &&Site| Some(site.root) != active;
+    let Some(site) = world.catalogue.sites.iter().find(fits) else {
+        return Ok(());
+    };
+    let history = ask(world, last.client().deploys());
+    let is_held = history.is_ok_and(|history| history.hold.is_some());
+    let wants = |key: &str| {
+        let key = format!("{}.{key}", last.space);
+        last.wants(site.root, None, None, None, key)
+    };
+    if is_held {
+        match ask(world, last.publish(wants("held"))) {
+            Err(failure) if failure.code() == Code::Held => {}
+            other => return Err(format!("a publish met a hold: {other:?}")),
+        }
+        ask(world, last.resume()).map_err(|failure| format!("resuming: {failure:?}"))?;
+    }
+    let published = ask(world, last.publish(wants("last")));
+    published.map_err(|failure| format!("at last: {failure:?}"))?;
+    settle(world, &last.space, &promises.borrow())
 }

@@ -10,17 +10,14 @@ use bytes::Bytes;
 use http::{Request, Uri};
 use pmx_sync::channel::Channel;
 use pmx_sync::codec::{Decoder, Encoder, Level};
-use pmx_sync::encode::Reader;
 use pmx_sync::hash::Hash;
 use pmx_sync::id::{BlobId, PackId};
-use pmx_sync::limits::HEAD_BYTES_MAX;
-use pmx_sync::name::SpaceName;
 use pmx_sync::pack::{Coding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{BeginHead, Replace};
 
+use super::account::Account;
 use super::bugs::{Bug, Planted};
 use super::chaos::{Chaos, Hooked, yield_now, yields};
 use super::client::{Answer, Broken, Network};
@@ -57,9 +54,9 @@ pub(crate) struct World {
     spawned: RefCell<Vec<Task>>,
     requests: Cell<u64>,
     pub(crate) crashes: Cell<u64>,
-    bug: Option<Bug>,
-    /// The deploys that commits under a key said they replace.
-    pub(crate) expected: RefCell<BTreeMap<(SpaceName, String), BTreeSet<u64>>>,
+    pub(crate) bug: Option<Bug>,
+    /// What publishers asked and were answered.
+    pub(crate) account: Account,
     /// Previews that somebody wanted to take away.
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
     /// Packs that the network changed, and what they held before.
@@ -87,7 +84,7 @@ impl World {
             requests: Cell::new(0),
             crashes: Cell::new(0),
             bug,
-            expected: RefCell::default(),
+            account: Account::default(),
             removed: RefCell::default(),
             changed,
         })
@@ -161,40 +158,6 @@ impl World {
         });
     }
 
-    /// Remembers which deploy a commit wants to replace.
-    fn remember(&self, request: &Request<Bytes>) {
-        let head = match request.uri().path() {
-            "/api/publish/begin" | "/api/publish/commit" => {
-                let mut reader = Reader::new(request.body());
-                let head = reader.bytes(HEAD_BYTES_MAX, "the head's length").ok();
-                head.and_then(|head| serde_json::from_slice(head).ok())
-            }
-            _ => None,
-        };
-        if let Some(BeginHead {
-            space,
-            commit: Some(terms),
-            ..
-        }) = head
-        {
-            let mut expected = self.expected.borrow_mut();
-            let wanted = expected.entry((space, terms.key)).or_default();
-            match (terms.replace, terms.expect) {
-                (Replace::Exact | Replace::Named, Some(expect)) => {
-                    wanted.insert(expect);
-                }
-                // Where nothing is, nothing is lost: a preview that was taken away.
-                (Replace::Seen, Some(expect)) if terms.order.is_none() => {
-                    wanted.extend([expect, 0]);
-                }
-                // An order, a first request or force may replace other deploys.
-                (Replace::Seen | Replace::Any, _) | (Replace::Exact | Replace::Named, None) => {
-                    wanted.insert(ANY);
-                }
-            }
-        }
-    }
-
     /// Changes bytes of a pack on its way: any byte, or a blob's and then all that vouches for it.
     fn corrupted(&self, request: Request<Bytes>) -> Request<Bytes> {
         let (mut head, body) = request.into_parts();
@@ -239,9 +202,6 @@ impl World {
         Request::from_parts(head, bytes)
     }
 }
-
-/// Stands for every deploy among those that a commit may replace.
-pub(crate) const ANY: u64 = u64::MAX;
 
 /// Far more than any schedule takes.
 const STEPS_MAX: u64 = 300_000;
@@ -311,7 +271,6 @@ impl Network for Wire {
         let chaos = &self.0.chaos;
         let rates = chaos.rates().unwrap_or_default();
         let line = format!("{} {}", request.method(), request.uri());
-        self.0.remember(&request);
         yield_now().await;
         if chaos.once_in(rates.lost_request) {
             chaos.note(|| format!("LOST request {line}"));
