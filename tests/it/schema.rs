@@ -1,6 +1,7 @@
 //! Schema versions of a space's ledger: older ones are migrated, newer ones used or refused.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use pmx_sync::code::Code;
 use pmx_sync::id::{NodeId, SpaceId};
@@ -10,6 +11,7 @@ use pmx_sync::sql::Sql as _;
 use pmx_sync::testing::MemoryBlobs;
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
+use rusqlite::Connection;
 
 use crate::sim::platform::block_on;
 use crate::sim::sql::Sqlite;
@@ -165,4 +167,55 @@ fn a_ledger_that_is_too_new_closes_its_space_and_no_other() {
     let refused = world.sync("docs", &[]).fails(1, "E_SCHEMA_TOO_NEW");
     assert!(refused.at("/message").to_string().contains("99"));
     world.sync("other", &[]).ok();
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let (entry, to) = (entry.unwrap(), to.to_owned());
+        let to = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &to);
+        } else {
+            fs::copy(entry.path(), to).unwrap();
+        }
+    }
+}
+
+/// Sites, previews, history and orders of a data folder that an earlier version wrote.
+#[test]
+fn a_data_folder_of_an_earlier_version_is_served_and_published_to() {
+    let mut world = World::new();
+    world.server.kill();
+    let data = world.temp.path().join("data");
+    fs::remove_dir_all(&data).unwrap();
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-2026-11");
+    copy(&fixture, &data);
+    world.restart();
+    for (host, path, text) in [
+        ("docs", "/", "home\n"),
+        ("docs", "/p3", "<h1>page 3</h1>\n"),
+        ("2--docs", "/", "home 2\n"),
+        ("pr-7--docs", "/p7", "feature\n"),
+    ] {
+        let answer = world.get(host, path);
+        let text = (200, text.to_owned());
+        assert_eq!((answer.status, answer.text()), text, "{host}{path}");
+    }
+    let other = world.get("other", "/");
+    assert!(other.text().contains("home 2"), "{}", other.text());
+    world.write(&[("index.html", "home 3")]);
+    let older = world.sync("docs", &["--order", "run:4"]);
+    older.fails(6, "E_OLDER_BUILD");
+    let newer = world.sync("docs", &["--order", "run:6"]).ok();
+    assert_eq!(newer.number("/deploy"), 5);
+    assert_eq!(world.get("docs", "/").text(), "home 3");
+    assert_eq!(world.get("4--docs", "/").text(), "home\n");
+    // Each database says now which versions of the code can read it.
+    for (file, table) in [("spaces/docs.db", "meta"), ("host.db", "meta")] {
+        let file = Connection::open(data.join(file)).unwrap();
+        let select = format!("SELECT count(*) FROM {table} WHERE key IN ('schema', 'readable_by')");
+        let count: i64 = file.query_row(&select, [], |row| row.get(0)).unwrap();
+        assert_eq!(count, 2, "{table}");
+    }
 }

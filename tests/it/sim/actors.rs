@@ -211,6 +211,7 @@ impl Publisher {
                         if chaos.rates().is_some_and(|rates| rates.corrupt > 0) => {}
                     Code::Network | Code::Storage => {}
                     Code::MaxDelete if bounded => {}
+                    Code::MissingObjects | Code::Corrupt if self.world.has_losses.get() => {}
                     Code::Conflict | Code::Held | Code::OlderBuild => {
                         if let Err(why) = self.world.account.explains(&key, failure.code()) {
                             chaos.violate(why);
@@ -355,6 +356,7 @@ pub(crate) fn judge(
         let problem: Option<Problem> = serde_json::from_slice(&answer.body).ok();
         return match problem {
             Some(problem) if problem.code == Code::Storage => Ok(()),
+            Some(problem) if problem.code == Code::Corrupt && world.has_losses.get() => Ok(()),
             problem => Err(format!(
                 "{path} was answered {}: {problem:?}",
                 answer.status

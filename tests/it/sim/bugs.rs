@@ -41,6 +41,8 @@ pub(crate) enum Bug {
     MaxDeleteUnchecked,
     /// A client publishes what its cache says, not what its folder holds.
     CacheTrusted,
+    /// A space does not note what its store lost.
+    LossUnnoticed,
 }
 
 /// Spaces, with a bug or without.
@@ -64,6 +66,9 @@ impl pmx_sync::serve::Spaces for Planted {
             Command::Publish(publish) => {
                 let publish = self.spoilt(space, *publish, now).await?;
                 Command::Publish(Box::new(publish))
+            }
+            Command::Lost(_) if self.bug == Some(Bug::LossUnnoticed) => {
+                return Err(Problem::new(Code::Storage, "the planted bug"));
             }
             command if self.bug == Some(Bug::NoVerification) => self.believed(command),
             command => command,
@@ -109,7 +114,8 @@ impl Planted {
             | Bug::HoldIgnored
             | Bug::PointerInline
             | Bug::NoVerification
-            | Bug::CacheTrusted => {}
+            | Bug::CacheTrusted
+            | Bug::LossUnnoticed => {}
         }
         Ok(publish)
     }

@@ -11,6 +11,7 @@ mod bugs;
 mod chaos;
 mod check;
 pub(crate) mod client;
+mod decay;
 mod exhaustive;
 pub(crate) mod model;
 mod operators;
@@ -144,6 +145,7 @@ fn planted_bugs_are_found() {
         (Bug::OrdersOfOneSequence, "without a reason"),
         (Bug::MaxDeleteUnchecked, "but allowed"),
         (Bug::CacheTrusted, "not what its folder holds"),
+        (Bug::LossUnnoticed, "is not healed"),
     ] {
         let sum = run(SCHEDULES, Some(bug));
         let (seed, violation) = sum

@@ -9,6 +9,7 @@ use super::actors::{Promises, Publisher, alarm, reads};
 use super::bugs::Bug;
 use super::chaos::{Chaos, Plan, Rates};
 use super::check::{ask, chain, dump, newest_of, settle};
+use super::decay::{decays, heal};
 use super::model::{Catalogue, Site};
 use super::platform::space;
 use super::rng::Rng;
@@ -112,6 +113,9 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
             alarm(Rc::clone(world), space(of), rng.fork()),
         );
     }
+    if bystander.is_none() && (world.bug == Some(Bug::LossUnnoticed) || rng.once_in(8)) {
+        world.spawn(Owner::Outside, decays(Rc::clone(world), rng.fork()));
+    }
     let steps = world.run();
     if world.chaos.violation().is_some() {
         return Ok(steps);
@@ -119,6 +123,9 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
 
     world.chaos.note(|| "every fault ends".into());
     for of in spaces {
+        if world.has_losses.get() {
+            heal(world, &publisher("healer", of))?;
+        }
         settle(world, &space(of), &promises.borrow())?;
         publish_at_last(world, &publisher("last", of), &promises)?;
     }

@@ -55,6 +55,8 @@ pub(crate) struct World {
     requests: Cell<u64>,
     pub(crate) crashes: Cell<u64>,
     pub(crate) bug: Option<Bug>,
+    /// Whether the store lost an object.
+    pub(crate) has_losses: Cell<bool>,
     /// What publishers asked and were answered.
     pub(crate) account: Account,
     /// Previews that somebody wanted to take away.
@@ -84,6 +86,7 @@ impl World {
             requests: Cell::new(0),
             crashes: Cell::new(0),
             bug,
+            has_losses: Cell::new(false),
             account: Account::default(),
             removed: RefCell::default(),
             changed,
