@@ -212,6 +212,8 @@ mod tests {
         1 E_SCHEMA_TOO_NEW
         1 E_LOCAL
         1 E_EVENTS_GONE
+        4 E_EVENTS_CLOSED
+        1 E_SPACE_BUSY
         4 E_ORIGIN
         4 E_HOST_FOREIGN
         4 E_STREAMS_CLOSED

@@ -154,12 +154,6 @@ const TABLE: &[Asked] = &[
         "/about",
         &[("Accept-Encoding", "*, identity;q=0")],
     ),
-    (
-        "GET",
-        "docs",
-        "/logo.png",
-        &[("Accept-Encoding", "identity;q=0")],
-    ),
     // Conditions and ranges.
     ("GET", "docs", "/about", &[("If-None-Match", "*")]),
     ("GET", "docs", "/about", &[("If-None-Match", "\"x\"")]),

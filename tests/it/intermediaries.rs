@@ -151,14 +151,11 @@ fn a_body_that_is_too_large_for_a_proxy_is_named_with_its_limit() {
         .flat_map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[..4].to_vec())
         .collect();
     std::fs::write(home.path().join("site/a.bin"), noise).unwrap();
-    let problem = pmx_sync::wire::Problem::new(pmx_sync::code::Code::NotFound, "no space docs");
-    let problem = serde_json::to_string(&problem).unwrap();
+    let lacking = r#"{"state":"blobs","active":0,"blobs":[[0,1]],
+        "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
     let server = Canned::answering(move |asked| match asked.method.as_str() {
         "PUT" => http(&format!("413 Request Entity Too Large{HTML}"), PAGE),
-        _ => http(
-            "404 Not Found\r\nContent-Type: application/problem+json",
-            &problem,
-        ),
+        _ => http("200 OK\r\nContent-Type: application/json", lacking),
     });
     let url = server.url("http", "127.0.0.1");
     let ran = pmx(

@@ -17,14 +17,11 @@ use crate::world::{Ran, World, eventually};
 /// What an orderly end may take. Other tests run beside this one.
 const SOON: Duration = Duration::from_millis(1_500);
 
-/// A space that no client has published to.
-fn unknown_space() -> Vec<u8> {
-    let problem = pmx_sync::wire::Problem::new(pmx_sync::code::Code::NotFound, "no space docs");
-    let body = serde_json::to_string(&problem).unwrap();
-    http(
-        "404 Not Found\r\nContent-Type: application/problem+json",
-        &body,
-    )
+/// What a space answers that lacks the 24 files of a site.
+fn lacking() -> Vec<u8> {
+    let body = r#"{"state":"blobs","active":0,"blobs":[[0,24]],
+        "summary":{"added":24,"modified":0,"removed":0,"unchanged":0}}"#;
+    http("200 OK\r\nContent-Type: application/json", body)
 }
 
 /// A folder of bytes that no codec makes smaller.
@@ -94,7 +91,7 @@ fn answer_all_but_uploads(mut stream: TcpStream, begun: &AtomicBool) {
     }
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     if read_request(&mut reader).is_some() {
-        let _gone = stream.write_all(&unknown_space());
+        let _gone = stream.write_all(&lacking());
     }
 }
 

@@ -196,6 +196,7 @@ fn a_socket_hears_what_concerns_it(world: World) {
     );
     assert_eq!(back["prev_root"], frame["root"]);
     assert!(page.is_silent());
+    world.pmx(&["resume", "--space", "docs"]).ok();
     // It may change its mind.
     page.say(&format!(r#"{{"page":"/","offset":"{}"}}"#, at(4)));
     assert_eq!(page.frame()["events"], json!([]));

@@ -182,7 +182,7 @@ fn a_publish_replaces_the_deploy_it_expects_or_fails(world: World) {
 }
 
 fn a_second_machine_without_any_state_publishes_too(world: World) {
-    for number in 0..1500 {
+    for number in 0..2000 {
         world.write(&[(&format!("p/{number}.html"), &page(&number.to_string()))]);
     }
     world.sync("docs", &[]).ok();

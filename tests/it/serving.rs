@@ -314,8 +314,8 @@ fn types_and_charsets_are_true(world: World) {
         ("main.go", "package main"),
         ("page.tsx", "<b/>"),
         ("live.m3u8", "#EXTM3U"),
-        ("data.json", "{}"),
-        (".well-known/apple-app-site-association", "{}"),
+        ("data.json", "{\"a\": 1}"),
+        (".well-known/apple-app-site-association", "{\"a\": 1}"),
         ("song-4f3c2a1b9d0e.mp3", "sound"),
     ]);
     world.sync("docs", &[]).ok();

@@ -89,7 +89,9 @@ mod tests {
                 5_000,
                 true,
             ),
-            ("*", "application/ld+json", 5_000, true),
+            ("gzip", "application/ld+json", 5_000, true),
+            // `*` names no coding that the reader is known to read.
+            ("*", "application/ld+json", 5_000, false),
             ("gzip", "application/x-ndjson", 5_000, true),
             ("gzip", "application/octet-stream", 5_000, false),
             ("gzip", "image/png", 5_000, false),
