@@ -84,7 +84,7 @@ impl Backing for Counter {
     fn verify(&self, piece: &Piece) -> Result<(), Problem> {
         let mut verifying = pin!(self.server.verify(piece, super::now()));
         let mut context = Context::from_waker(Waker::noop());
-        // Mostly it is known, or read at once. Where a space has to learn what was lost, this waits.
+        // Mostly it is known, or read at once. It waits where a space has to note a loss.
         let verified = match verifying.as_mut().poll(&mut context) {
             Poll::Ready(verified) => verified,
             Poll::Pending => tokio::task::block_in_place(|| block_on(verifying)),

@@ -482,7 +482,7 @@ mod tests {
         let segments = url.split('/').count();
         for (at, segment) in url.split('/').enumerate() {
             for (place, dress) in dressing {
-                // A `..` that is not preceded by its own segment changes the meaning, except at the top.
+                // A `..` without a segment of its own changes the meaning, except at the top.
                 if place % segments == at && (at == 0 || *dress != "../") {
                     spelled.push_str(dress);
                 }

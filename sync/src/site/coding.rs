@@ -22,7 +22,7 @@ pub(super) struct Accepted {
     zstd: bool,
     /// Whether it takes bytes as they are.
     identity: bool,
-    /// Whether it takes a coding that the host, or an edge before it, puts around bytes as they are.
+    /// Whether it takes a coding that the host or an edge puts around bytes as they are.
     on_the_way: bool,
 }
 

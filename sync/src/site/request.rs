@@ -1,9 +1,9 @@
 //! What a site is asked, read once from the parts of an HTTP request.
 //!
 //! The path is decoded exactly once and segment by segment, so that `%2f` never becomes a
-//! separator and `%252e` never a dot. Each path has one spelling (RFC 3986, section 6.2.2): another
-//! one, with `%61` for `a`, `//`, `/./`, `/../` or a backslash, is normalised and marked as respelt.
-//! A redirect is made of the normalised path alone, so it never leads to another host.
+//! separator and `%252e` never a dot. Each path has one spelling (RFC 3986, section 6.2.2): the
+//! server normalises another one, with `%61` for `a`, `//`, `/./`, `/../` or a backslash, and marks
+//! it as respelt. It redirects to the normalised path alone, so never to another host.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method};
