@@ -250,6 +250,7 @@ fn stable_routes_never_serve_stale_html() {
         shows(&world, "docs", &format!("round {round}"), 2 * round);
         etag = is_new(&etag);
         world.pmx(&["rollback", "1", "--space", "docs"]).ok();
+        world.pmx(&["resume", "--space", "docs"]).ok();
         shows(&world, "docs", "first", 2 * round + 1);
         etag = is_new(&etag);
     }

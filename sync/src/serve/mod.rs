@@ -13,6 +13,7 @@ mod events;
 mod fresh;
 mod home;
 mod marks;
+mod moved;
 mod nature;
 mod nonce;
 mod parts;

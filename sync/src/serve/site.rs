@@ -40,11 +40,21 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         let answer = self.shown(space, selector, request, known, now).await;
-        if let (Err(problem), Selector::Number(number)) = (&answer, selector)
-            && problem.code == Code::Corrupt
-        {
+        let is_lost = matches!(&answer, Err(problem) if problem.code == Code::Corrupt);
+        if !is_lost {
+            return answer;
+        }
+        if let Selector::Number(number) = selector {
             // A publish that sends lost content again moves it, also for this deploy.
             self.pinned().remove(&(space.clone(), *number));
+            return answer;
+        }
+        let Ok(Some(pointer)) = self.pointer(space, selector, known, now).await else {
+            return answer;
+        };
+        let pointer = self.at_its_place(space, pointer);
+        if self.has_moved(space, &pointer, now).await {
+            return self.shown(space, selector, request, known, now).await;
         }
         answer
     }
@@ -61,6 +71,7 @@ impl<B: Backend> Server<B> {
             let pages = self.pages(&Selector::Active, false);
             return Ok(bodiless(absent(&request.clone().with_pages(pages))));
         };
+        let pointer = self.at_its_place(space, pointer);
         let pages = self.pages(selector, pointer.live);
         let request = &self.passed(request).with_pages(pages);
         let snapshot = match selector {
@@ -242,7 +253,7 @@ impl<B: Backend> Server<B> {
     /// The site's pointer names a lower bound of the newest number: a number up to it exists, or
     /// never will again, and either answer is kept. A greater one may be a preview's, or newer than
     /// the pointer; only the space knows, and its "no" is not kept.
-    async fn numbered(
+    pub(super) async fn numbered(
         &self,
         space: &SpaceName,
         number: u64,

@@ -70,10 +70,16 @@ impl Account {
             max_delete: intent.max_delete,
             met: BTreeSet::new(),
         };
+        // A publish that is asked for again may be allowed more.
         self.asked
             .borrow_mut()
             .entry(intent.key.clone())
-            .or_insert(asked);
+            .and_modify(|known| {
+                if asked.replace == Replace::Any {
+                    known.replace = Replace::Any;
+                }
+            })
+            .or_insert_with(|| asked.clone());
     }
 
     /// A run was answered for the first time.

@@ -7,13 +7,14 @@ use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::manifest::{diff, encode_patch};
 use pmx_sync::name::AliasName;
 use pmx_sync::pack::{Coding, wire::PackBuilder};
+use pmx_sync::serve::{Blobs as _, ObjectKey};
 use pmx_sync::sql::{Sql as _, Value};
 use pmx_sync::wire::{
     BeginHead, CommitTerms, DeployMeta, Envelope, Replace, RollbackHead, Section, SectionKind,
     VERSION,
 };
 
-use super::actors::{Promises, Publisher, Told};
+use super::actors::{Promises, Publisher, Told, page};
 use super::chaos::Chaos;
 use super::check::{ask, chain, settle};
 use super::client::{Network, SECRET};
@@ -129,7 +130,10 @@ fn a_pack_that_is_not_written_is_not_believed() {
             key: "with a pack".into(),
             order: None,
             max_delete: None,
-            meta: DeployMeta::default(),
+            meta: DeployMeta {
+                message: Some("as with a pack".into()),
+                ..DeployMeta::default()
+            },
         }),
     };
     let section = |kind, bytes: Vec<u8>| Section {
@@ -143,6 +147,9 @@ fn a_pack_that_is_not_written_is_not_believed() {
             section(SectionKind::Pack, pack.into_bytes()),
         ],
     };
+    let mut intent = publisher.wants(new, None, Some(2), None, "with a pack".into());
+    intent.replace = Replace::Exact;
+    world.account.asks(&intent);
     let reply = post(&world, "begin", envelope.encode(&mut Encoder::new()));
     assert_eq!(reply["state"], "published");
     settle(&world, &space("docs"), &publisher.promises.borrow()).unwrap();
@@ -189,4 +196,31 @@ fn a_channel_whose_pointer_cannot_be_made_blocks_no_other() {
         root(),
     );
     assert_eq!(block_on(server.deliver(&docs, world.now())).unwrap(), None);
+}
+
+/// A repair by a preview's publish wrote the serving index anew. The site's own pointer still named
+/// the lost one, and the next sync of the site found nothing to change (seed 22).
+#[test]
+fn a_channel_is_whole_after_another_channel_repaired_their_content() {
+    let (world, mut publisher) = two_deploys();
+    let root = world.catalogue.sites[1].root;
+    publisher.alias = AliasName::parse("next").ok();
+    let intent = publisher.wants(root, None, None, None, "preview".into());
+    ask(&world, publisher.publish(intent)).unwrap();
+    let pointer = world.pointers.find(&space("docs").into()).unwrap();
+    let key = ObjectKey {
+        space: pointer.space,
+        object: pointer.index.object,
+    };
+    block_on(world.blobs.delete(&[key])).unwrap();
+    world.has_losses.set(true);
+    let path = world.catalogue.sites[1].files.keys().next().unwrap();
+    let read = || {
+        let answers = ask(&world, page(&Wire(Rc::clone(&world)), "docs", path, false));
+        answers.last().unwrap().status
+    };
+    assert_eq!(read(), 500);
+    let intent = publisher.wants(root, None, None, None, "again".into());
+    ask(&world, publisher.publish(intent)).unwrap();
+    assert_eq!(read(), 200);
 }

@@ -1,0 +1,35 @@
+//! Moved indices: a repair writes the serving index of a deploy anew, and pointers that were
+//! written before the repair still name the old place.
+
+use super::backend::{Backend, Pointer};
+use super::server::Server;
+use crate::name::SpaceName;
+use crate::time::Timestamp;
+
+impl<B: Backend> Server<B> {
+    /// The pointer with the place of its deploy's serving index that this server learned last.
+    pub(super) fn at_its_place(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
+        match self.pinned().find(&(space.clone(), pointer.deploy)) {
+            Some(Some(learned)) if learned.root == pointer.root => Pointer {
+                index: learned.index,
+                ..pointer
+            },
+            Some(_) | None => pointer,
+        }
+    }
+
+    /// Whether a deploy whose content was not found has moved: the server asks the space, within
+    /// the budget of anonymous questions, and keeps the answer.
+    pub(super) async fn has_moved(
+        &self,
+        space: &SpaceName,
+        pointer: &Pointer,
+        now: Timestamp,
+    ) -> bool {
+        self.pinned().remove(&(space.clone(), pointer.deploy));
+        let found = self.numbered(space, pointer.deploy, now).await;
+        found.is_ok_and(|found| {
+            found.is_some_and(|found| found.root == pointer.root && found.index != pointer.index)
+        })
+    }
+}
