@@ -5,6 +5,7 @@ use super::backend::{Backend, Pointer};
 use super::server::Server;
 use crate::name::SpaceName;
 use crate::time::Timestamp;
+use crate::wire::Problem;
 
 impl<B: Backend> Server<B> {
     /// The pointer with the place of its deploy's serving index that this server learned last.
@@ -19,17 +20,21 @@ impl<B: Backend> Server<B> {
     }
 
     /// Whether a deploy whose content was not found has moved: the server asks the space, within
-    /// the budget of anonymous questions, and keeps the answer.
+    /// the budget of anonymous questions. It keeps the answer only if it is another place.
     pub(super) async fn has_moved(
         &self,
         space: &SpaceName,
         pointer: &Pointer,
         now: Timestamp,
-    ) -> bool {
-        self.pinned().remove(&(space.clone(), pointer.deploy));
-        let found = self.numbered(space, pointer.deploy, now).await;
-        found.is_ok_and(|found| {
-            found.is_some_and(|found| found.root == pointer.root && found.index != pointer.index)
-        })
+    ) -> Result<bool, Problem> {
+        let key = (space.clone(), pointer.deploy);
+        self.pinned().remove(&key);
+        let found = self.numbered(space, pointer.deploy, now).await?;
+        let has_moved =
+            found.is_some_and(|found| found.root == pointer.root && found.index != pointer.index);
+        if !has_moved {
+            self.pinned().remove(&key);
+        }
+        Ok(has_moved)
     }
 }

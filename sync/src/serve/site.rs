@@ -44,16 +44,12 @@ impl<B: Backend> Server<B> {
         if !is_lost {
             return answer;
         }
-        if let Selector::Number(number) = selector {
-            // A publish that sends lost content again moves it, also for this deploy.
-            self.pinned().remove(&(space.clone(), *number));
-            return answer;
-        }
+        // A publish that sends lost content again moves it, also for other deploys.
         let Ok(Some(pointer)) = self.pointer(space, selector, known, now).await else {
             return answer;
         };
         let pointer = self.at_its_place(space, pointer);
-        if self.has_moved(space, &pointer, now).await {
+        if self.has_moved(space, &pointer, now).await? {
             return self.shown(space, selector, request, known, now).await;
         }
         answer

@@ -66,6 +66,14 @@ pub(super) fn install<S: Sql>(sql: &S, space: SpaceId) -> Result<(), SqlError> {
         .map_err(|refusal| SqlError(refusal.to_string()))
 }
 
+/// Brings the log of an older space up to the schema of streams; a space without one stays so.
+pub(super) fn upgrade<S: Sql>(sql: &S) -> Result<(), SqlError> {
+    if Engine::is_installed(sql)? {
+        Engine::install(sql)?;
+    }
+    Ok(())
+}
+
 /// The log never ends, so it does not matter when it began.
 const BEGINNING: Timestamp = Timestamp::from_millis(0);
 

@@ -1,5 +1,6 @@
 //! Ledger schema: the tables of a space's database, and the migrations from older versions.
 
+use super::events;
 use crate::schema::Schema;
 use crate::sql::{Sql, SqlError};
 
@@ -106,6 +107,9 @@ pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
     let added = VERSIONS.iter().skip(from as usize).copied().flatten();
     for statement in added.copied().flatten() {
         sql.run(statement, &[])?;
+    }
+    if from > 0 {
+        events::upgrade(sql)?;
     }
     SCHEMA.record(sql)
 }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
+use std::time::Duration;
 
 use pmx_sync::channel::Channel;
 use pmx_sync::serve::Blobs as _;
@@ -35,6 +36,7 @@ pub(crate) fn heal(world: &Rc<World>, publisher: &Publisher) -> Result<(), Strin
     let label = format!("heal--{}", publisher.space);
     publisher.alias = Channel::of_label(&label).expect("a label").alias;
     for round in 0..ROUNDS_MAX {
+        world.pass(Duration::from_secs(20));
         let deploys = chain(world, &publisher.space);
         if deploys
             .iter()

