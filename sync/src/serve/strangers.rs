@@ -109,10 +109,11 @@ impl Spaces for Counted {
             return Err(Problem::new(Code::NotFound, "nothing is marked"));
         }
         // So it also asks whether they moved.
-        if let Command::Locate { deploy } = &command
-            && *deploy == Selector::Number(NEWEST)
+        if let Command::Locate {
+            deploy: Selector::Number(number @ ..=NEWEST),
+        } = command
         {
-            return Ok(Reply::Pointer(Box::new(pointer(NEWEST, false))));
+            return Ok(Reply::Pointer(Box::new(pointer(number, false))));
         }
         *self.asked.borrow_mut().entry(command.name()).or_default() += 1;
         let absent = || Err(Problem::new(Code::NotFound, "there is no such space"));

@@ -242,8 +242,9 @@ impl Account {
                     .any(|other| other.number < deploy.number && other.root == deploy.root);
                 let is_seen = match asked.expect {
                     Some(seen) => seen == replaced,
-                    // A first request that brings a known root replaces what it meets.
-                    None => asked.met.contains(&replaced) || is_known,
+                    // A first request that brings a known root replaces what it meets, also where
+                    // no answer to it arrives.
+                    None => asked.met.is_empty() || asked.met.contains(&replaced) || is_known,
                 };
                 let is_resumed = self.resumed.borrow().contains(&asked.place.0);
                 replaced == 0 || is_seen || is_resumed || self.is_newer(asked, before)
