@@ -45,6 +45,13 @@ impl Counted {
         self.asked.borrow().values().sum()
     }
 
+    /// Whether readers of a space are shown this deploy.
+    fn shows(&self, space: &SpaceName, number: u64) -> bool {
+        let pointers = self.pointers.borrow();
+        let shown = pointers.get(&Channel::from(space.clone()));
+        shown.is_some_and(|shown| shown.deploy == number)
+    }
+
     fn times(&self, command: &str) -> u64 {
         self.asked.borrow().get(command).copied().unwrap_or(0)
     }
@@ -110,8 +117,9 @@ impl Spaces for Counted {
         }
         // So it also asks whether they moved.
         if let Command::Locate {
-            deploy: Selector::Number(number @ ..=NEWEST),
+            deploy: Selector::Number(number),
         } = command
+            && self.shows(space, number)
         {
             return Ok(Reply::Pointer(Box::new(pointer(number, false))));
         }

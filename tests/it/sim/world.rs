@@ -138,7 +138,7 @@ impl World {
         STEPS_MAX
     }
 
-    fn restart(&self) {
+    pub(crate) fn restart(&self) {
         let Self {
             chaos,
             blobs,
