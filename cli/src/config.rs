@@ -2,7 +2,7 @@
 //!
 //! `pmx.toml` is looked for in the current folder and upward; what it names is relative to it.
 //! Neither file holds a token: the one is committed, the other is copied between machines.
-//! The user's file is the user's word; a project file is limited by [`trust`].
+//! The user's file is the user's word; a project file is limited by `trust`.
 
 mod file;
 mod trust;

@@ -7,7 +7,7 @@
 //! Whatever is odd about a file makes it no file.
 //!
 //! What is published is the folder, whatever lies here. A stat cache counts only if this user's
-//! `pmx` wrote it ([`key`]); nodes and packs are verified by their hashes when they are read; what
+//! `pmx` wrote it (`key`); nodes and packs are verified by their hashes when they are read; what
 //! signatures lead to is verified by the server, and sent whole if it is wrong.
 
 mod active;
