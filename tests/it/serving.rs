@@ -358,8 +358,8 @@ fn types_and_charsets_are_true(world: World) {
     let refused = world.request("GET", "docs", "/utf8", &refused, b"");
     // The local runtime answers such a request itself, before the Worker sees it.
     let expected = match world.server.host {
-        crate::world::Host::Embedded => 406,
-        crate::world::Host::Worker => 415,
+        Host::Embedded => 406,
+        Host::Worker => 415,
     };
     assert_eq!(refused.status, expected, "{refused:?}");
 }
