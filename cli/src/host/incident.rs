@@ -48,7 +48,7 @@ pub(crate) async fn mark(
     (Response::from_parts(head, AnyBody::from(bytes)), Some(id))
 }
 
-/// An id; without randomness all have the same, and the time in the log tells them apart.
+/// An id; without randomness all are equal, and the time in the log distinguishes them.
 fn new_id() -> String {
     let mut random = [0; 8];
     let _ = getrandom::fill(&mut random);
