@@ -2,7 +2,7 @@
 //!
 //! CI systems restore cache folders that other jobs, or pull requests of strangers, have written. A
 //! stat cache decides what is published without reading it, so it counts only under this key. The
-//! key lies in the user's folder for state, which CI does not restore. Without one that can be kept, a
+//! key lies in the user's folder for state, which CI leaves out. Without one that can be kept, a
 //! program draws its own, and then knows the caches of its own run only.
 
 use std::fs::File;

@@ -37,7 +37,7 @@ pub(crate) fn check(announced: Option<u64>, limit: usize) -> Result<(), Problem>
     }
 }
 
-/// Receives the body of a request, of at most `limit` bytes, and marks its connection as uploading until then.
+/// Receives the body of a request, of at most `limit` bytes. Its connection is marked until then.
 /// Every byte is taken from the share's budget when it has come.
 pub(crate) async fn receive(
     head: &Parts,
