@@ -1,6 +1,7 @@
 //! Schema versions of a space's ledger: older ones are migrated, newer ones used or refused.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use pmx_sync::code::Code;
@@ -191,6 +192,9 @@ fn a_data_folder_of_an_earlier_version_is_served_and_published_to() {
     fs::remove_dir_all(&data).unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-2026-11");
     copy(&fixture, &data);
+    // The server refuses a secret that others can read, and git keeps no such modes.
+    let secret = data.join("secret");
+    fs::set_permissions(secret, fs::Permissions::from_mode(0o600)).unwrap();
     world.restart();
     for (host, path, text) in [
         ("docs", "/", "home\n"),

@@ -13,6 +13,7 @@ use crate::channel::Channel;
 use crate::codec::{Encoder, Level};
 use crate::id::{NodeId, ObjectId};
 use crate::index::Twin;
+use crate::limits::QUESTIONS_BURST;
 use crate::location::Extent;
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
@@ -361,8 +362,15 @@ fn what_is_absent_is_marked_once_and_an_error_is_not() {
         assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
     }
     let asked = site.backend().spaces.0.lock().unwrap();
-    assert_eq!(asked.len(), 1);
-    assert!(matches!(asked[0], Command::Lost(loss) if loss.is_absent && loss.object == OBJECT));
+    let (marks, questions): (Vec<_>, Vec<_>) = asked
+        .iter()
+        .partition(|command| matches!(command, Command::Lost(_)));
+    assert_eq!(marks.len(), 1);
+    assert!(matches!(marks[0], Command::Lost(loss) if loss.is_absent && loss.object == OBJECT));
+    // Each reader's request asks whether a repair moved the content, within the budget.
+    assert!(questions.len() as u64 <= QUESTIONS_BURST, "{questions:?}");
+    let is_locate = |command: &&Command| matches!(command, Command::Locate { .. });
+    assert!(questions.iter().all(is_locate), "{questions:?}");
 }
 
 #[test]
