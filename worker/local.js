@@ -8,17 +8,11 @@
 // Prints one line on stdout, the address, once it listens. The token that may publish lies in
 // `secret` in the folder, where `pmx --data DIR` finds it; it is made if it is not there.
 
-import { randomBytes } from "node:crypto";
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { Log, LogLevel, Miniflare } from "miniflare";
-
-// Where V8 sweeps beside the program, this release of workerd may wait for that for ever, with one
-// core busy, after many large bodies: its message loop takes the same sweeping task again and again.
-process.env.MINIFLARE_WORKERD_V8_FLAGS ??= "--single-threaded-gc";
+import { bindings, dataFolder, extras, freePort, modules, run, storage } from "./host.js";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { values: options } = parseArgs({
@@ -30,13 +24,7 @@ const { values: options } = parseArgs({
     "until-stdin-ends": { type: "boolean", default: false },
   },
 });
-const data = resolve(options.data);
-mkdirSync(data, { recursive: true });
-// First of all, so that no scan takes the folder for content.
-writeFileSync(
-  join(data, ".pmx-data"),
-  "This is a data folder of pmx. pmx never publishes a folder that holds this file.\n",
-);
+const data = dataFolder(options.data);
 // Sites are told their port before anything listens.
 const port = Number(options.port) || (await freePort());
 
@@ -48,83 +36,16 @@ const miniflare = new Miniflare({
   modulesRoot: options.build,
   modules: modules(options.build),
   compatibilityDate: "2026-07-01",
-  bindings: {
-    DOMAIN: "localhost",
-    SITE_SCHEME: "http",
-    SITE_PORT: String(port),
-    PUBLISH_SECRET: secret(),
-    ...variables(),
-  },
+  bindings: bindings(data, port),
   r2Buckets: ["OBJECTS"],
-  r2Persist: join(data, "r2"),
   kvNamespaces: ["POINTERS"],
-  kvPersist: join(data, "kv"),
-  cachePersist: join(data, "cache"),
   durableObjects: {
     HUB: { className: "HubDO", useSQLite: true },
     SPACE: { className: "SpaceDO", useSQLite: true },
     STREAM: { className: "StreamDO", useSQLite: true },
   },
-  durableObjectsPersist: join(data, "spaces"),
-  ...(process.env.PMX_STREAM_INDEX === "1" && {
-    d1Databases: ["INDEX"],
-    d1Persist: join(data, "d1"),
-  }),
-  // Miniflare takes points and forgets them.
-  ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
-    analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },
-  }),
+  ...storage(data),
+  ...extras(),
 });
 
-await miniflare.ready;
-console.log(`http://127.0.0.1:${port}/`);
-for (const signal of ["SIGINT", "SIGTERM"]) {
-  process.on(signal, stop);
-}
-if (options["until-stdin-ends"]) {
-  process.stdin.resume().on("end", stop).on("error", stop);
-}
-
-async function stop() {
-  await miniflare.dispose();
-  process.exit(0);
-}
-
-// The entry first, then what it imports.
-function modules(build) {
-  const files = readdirSync(build, { recursive: true }).map(String).sort();
-  const code = files.filter((file) => file.endsWith(".js") && file !== "index.js");
-  const wasm = files.filter((file) => file.endsWith(".wasm"));
-  return [
-    ...["index.js", ...code].map((file) => ({ type: "ESModule", path: join(build, file) })),
-    ...wasm.map((file) => ({ type: "CompiledWasm", path: join(build, file) })),
-  ];
-}
-
-// What the environment says about streams and pages, as `pmx serve` reads it.
-function variables() {
-  const entries = Object.entries(process.env);
-  const known = /^((PMX_)?STREAM_[A-Z_]+|AUTH_TOKEN|CACHE_MODE|DEBUG_TIMING|LEASE|LIVE|DICTIONARIES|PMX_POINTER_LAG_MS)$/;
-  return Object.fromEntries(entries.filter(([name]) => known.test(name)));
-}
-
-function secret() {
-  const file = join(data, "secret");
-  try {
-    return readFileSync(file, "utf8").trim();
-  } catch {
-    const fresh = randomBytes(32).toString("hex");
-    writeFileSync(file, `${fresh}\n`, { mode: 0o600 });
-    return fresh;
-  }
-}
-
-function freePort() {
-  return new Promise((found, failed) => {
-    const server = createServer().on("error", failed);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => found(port));
-    });
-  });
-}
+await run(miniflare, port, options["until-stdin-ends"]);

@@ -79,7 +79,7 @@ fn the_official_suite_passes_from_cold_storage_on_the_worker() {
 fn check(host: Host, settings: &[(&str, &str)]) {
     let lack = match host {
         Host::Embedded => None,
-        Host::Worker => worker_lacks(),
+        Host::Worker | Host::Unkind => worker_lacks(),
     };
     if let Err(lack) = lack.map_or_else(install, |lack| Err(lack.to_owned())) {
         return skipped("the official suite", &lack);
@@ -162,7 +162,7 @@ fn run(host: Host, port: u16, temp: &Path) -> Value {
     let report = temp.join("report.json");
     let fresh = match host {
         Host::Embedded => "0",
-        Host::Worker => "1",
+        Host::Worker | Host::Unkind => "1",
     };
     let mut suite = Command::new("node");
     suite

@@ -68,6 +68,7 @@ mod streams;
 mod subscriptions;
 mod tidy;
 mod trust;
+mod unkind;
 mod validation;
 mod waking;
 mod watching;

@@ -4,7 +4,7 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::world::{Host, World, on_both_hosts};
+use crate::world::{World, on_both_hosts};
 
 on_both_hosts! {
     fifty_kills_leave_the_old_or_the_new_site_whole,
@@ -81,7 +81,7 @@ fn told(world: &World, acknowledged: u64) -> u64 {
     let started = Instant::now();
     loop {
         let version = served(world);
-        let is_late = version < acknowledged && world.server.host == Host::Worker;
+        let is_late = version < acknowledged && world.server.host.is_worker();
         if !is_late || started.elapsed() > ALARM {
             return version;
         }

@@ -409,7 +409,7 @@ fn a_server_whose_settings_make_no_sense_is_closed(host: Host) {
             let ended = pmx.output().unwrap();
             assert_eq!(ended.status.code(), Some(2), "{ended:?}");
         }
-        Host::Worker => {
+        Host::Worker | Host::Unkind => {
             let home = Home::new(host, &settings);
             let refused = home.ask("GET", "a?offset=-1", &[], "");
             assert_eq!(code(&refused), (503, "E_NOT_CONFIGURED".to_owned()));
@@ -441,7 +441,7 @@ fn who_asks_is_told_where_the_time_went(host: Host) {
     let made = always.ask("PUT", "a", &[media], "x");
     let expected = match host {
         Host::Embedded => "auth",
-        Host::Worker => "edge",
+        Host::Worker | Host::Unkind => "edge",
     };
     let steps = steps(&made);
     assert!(steps.contains(&expected.to_owned()), "{made:?}");

@@ -34,7 +34,7 @@ fn objects(world: &World) -> Vec<PathBuf> {
     let mut files = Vec::new();
     match world.server.host {
         Host::Embedded => collect(&data.join("objects/spaces"), &mut files),
-        Host::Worker => {
+        Host::Worker | Host::Unkind => {
             collect(&data.join("r2"), &mut files);
             files.retain(|file| file.components().any(|part| part.as_os_str() == "blobs"));
         }
@@ -149,7 +149,7 @@ fn ranges_of_one_page_take_bounded_memory(world: World) {
             let grown = resident(&world).saturating_sub(before);
             assert!(grown < CACHE_BYTES, "{grown} bytes for 2,000 ranges");
         }
-        Host::Worker => {
+        Host::Worker | Host::Unkind => {
             let mut journal = crate::journal::Journal::new(&world);
             (0..600).for_each(read);
             journal.costs(&world);

@@ -228,7 +228,7 @@ fn foreign_pages_and_hosts_get_no_more_than_strangers(host: Host) {
         let page = setting.ask(method, path, Sends::None, &[evil]);
         match host {
             Host::Embedded => assert_eq!(page.status, 403, "{told}: {page:?}"),
-            Host::Worker => {
+            Host::Worker | Host::Unkind => {
                 let refused = matches!(page.status, 401 | 403);
                 assert_eq!(refused, *asks != Asks::Nothing, "{told}: {page:?}");
             }
@@ -241,7 +241,7 @@ fn foreign_pages_and_hosts_get_no_more_than_strangers(host: Host) {
             let expected: &[u16] = match host {
                 Host::Embedded => &[403],
                 // A site that is not there takes no writes either.
-                Host::Worker => &[404, 405],
+                Host::Worker | Host::Unkind => &[404, 405],
             };
             assert!(
                 expected.contains(&there.status),

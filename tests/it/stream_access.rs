@@ -25,7 +25,7 @@ fn remote(host: Host, settings: &[(&'static str, &'static str)]) -> Home {
     let unset = [("STREAM_ACCESS", ""), ("DOMAIN", "streams.example")];
     let mut all = match host {
         Host::Embedded => unset.to_vec(),
-        Host::Worker => unset[..1].to_vec(),
+        Host::Worker | Host::Unkind => unset[..1].to_vec(),
     };
     all.extend(settings);
     Home::new(host, &all)
@@ -34,7 +34,7 @@ fn remote(host: Host, settings: &[(&'static str, &'static str)]) -> Home {
 fn ask(home: &Home, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
     let host = match home.server.host {
         Host::Embedded => "streams.example",
-        Host::Worker => "localhost",
+        Host::Worker | Host::Unkind => "localhost",
     };
     let mut head = format!(
         "{method} /v1/stream/{path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\

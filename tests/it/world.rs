@@ -1,16 +1,25 @@
 //! A world of its own for each story: a folder, a server process, caches, and the real `pmx`.
 
+mod hosts;
+mod http;
+mod server;
+
+use std::cell::Cell;
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::process::CommandExt as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use tempfile::TempDir;
+
+pub(crate) use hosts::{
+    on_both_hosts, on_kind_hosts, started_on_both_hosts, started_on_kind_hosts,
+};
+pub(crate) use http::{Answer, raw, try_raw};
+pub(crate) use server::{Host, Server};
 
 /// The `pmx` binary, built as these tests were.
 pub(crate) fn pmx_path() -> &'static Path {
@@ -47,180 +56,6 @@ pub(crate) fn pmx_path() -> &'static Path {
         folder.join(format!("pmx{}", std::env::consts::EXE_SUFFIX))
     })
 }
-
-/// What answers a story's requests.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Host {
-    /// `pmx serve`.
-    Embedded,
-    /// The Worker, on workerd.
-    Worker,
-}
-
-impl Host {
-    fn command(self, data: &Path, port: u16) -> Command {
-        match self {
-            Self::Embedded => {
-                let mut command = Command::new(pmx_path());
-                command
-                    .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
-                    .arg(data)
-                    .env("PMX_CACHE", data.join("no-cache"))
-                    .env_remove("PUBLISH_SECRET");
-                command
-            }
-            Self::Worker => {
-                let mut command = Command::new("node");
-                command
-                    .arg(root().join("worker/local.js"))
-                    .args(["--until-stdin-ends", "--port", &port.to_string(), "--data"])
-                    .arg(data)
-                    // It is never in local mode, so its streams are closed without this.
-                    .env("STREAM_ACCESS", "open")
-                    // node and the workerd that it starts can then be killed at one blow.
-                    .process_group(0);
-                command
-            }
-        }
-    }
-}
-
-/// A server process that is killed when it goes out of scope.
-pub(crate) struct Server {
-    process: Child,
-    pub(crate) host: Host,
-    pub(crate) port: u16,
-}
-
-impl Server {
-    /// Starts a server over a data folder, on a free port or on a given one.
-    pub(crate) fn start(host: Host, data: &Path, port: u16) -> Self {
-        Self::start_with(host, data, port, &[])
-    }
-
-    /// The same with variables of the environment.
-    pub(crate) fn start_with(
-        host: Host,
-        data: &Path,
-        port: u16,
-        settings: &[(&str, &str)],
-    ) -> Self {
-        fs::create_dir_all(data).expect("a data folder");
-        let log = fs::File::options()
-            .append(true)
-            .create(true)
-            .open(data.with_extension("log"));
-        let log = log.expect("a file for what the server says");
-        let mut more = log.try_clone().expect("two may write to it");
-        let mut process = host
-            .command(data, port)
-            .envs(settings.iter().copied())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(log)
-            .spawn()
-            .expect("the server starts");
-        // The server says on stdout where it listens.
-        let mut line = String::new();
-        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
-        stdout
-            .read_line(&mut line)
-            .expect("the server says where it listens");
-        // What it says later must not hold it up.
-        std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
-        let port = line
-            .trim()
-            .trim_end_matches('/')
-            .rsplit(':')
-            .next()
-            .and_then(|p| p.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"));
-        Self {
-            process,
-            host,
-            port,
-        }
-    }
-
-    /// The number of its process.
-    pub(crate) fn id(&self) -> u32 {
-        self.process.id()
-    }
-
-    /// kill -9.
-    pub(crate) fn kill(&mut self) {
-        match self.host {
-            Host::Embedded => drop(self.process.kill()),
-            Host::Worker => {
-                let group = format!("kill -9 -{}", self.process.id());
-                let mut kill = Command::new("sh");
-                let _gone = kill.args(["-c", &group]).stderr(Stdio::null()).status();
-            }
-        }
-        let _reaped = self.process.wait();
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.kill();
-    }
-}
-
-/// Tells each story twice: to the embedded host and to the Worker.
-macro_rules! on_both_hosts {
-    ($($story:ident),+ $(,)?) => {
-        mod embedded {
-            $(
-                #[test]
-                fn $story() {
-                    super::$story($crate::world::World::new());
-                }
-            )+
-        }
-
-        mod worker {
-            $(
-                #[test]
-                fn $story() {
-                    if let Some(world) = $crate::world::World::worker() {
-                        super::$story(world);
-                    }
-                }
-            )+
-        }
-    };
-}
-
-pub(crate) use on_both_hosts;
-
-/// The same for stories that start their servers themselves, with settings of their own.
-macro_rules! started_on_both_hosts {
-    ($($story:ident),+ $(,)?) => {
-        mod embedded {
-            $(
-                #[test]
-                fn $story() {
-                    super::$story($crate::world::Host::Embedded);
-                }
-            )+
-        }
-
-        mod worker {
-            $(
-                #[test]
-                fn $story() {
-                    match $crate::world::worker_lacks() {
-                        None => super::$story($crate::world::Host::Worker),
-                        Some(lack) => $crate::world::skipped("the Worker", lack),
-                    }
-                }
-            )+
-        }
-    };
-}
-
-pub(crate) use started_on_both_hosts;
 
 fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
@@ -261,6 +96,8 @@ fn newest(path: &Path) -> Option<SystemTime> {
 pub(crate) struct World {
     pub(crate) temp: TempDir,
     pub(crate) server: Server,
+    /// Whether something may have been written that not all readers see yet.
+    unsettled: Cell<bool>,
 }
 
 /// What a run of `pmx` gave.
@@ -339,8 +176,17 @@ impl World {
 
     /// A fresh world with the Worker; nothing, said aloud, if it can't run here.
     pub(crate) fn worker() -> Option<Self> {
+        Self::on_workerd(Host::Worker)
+    }
+
+    /// The same on an unkind platform.
+    pub(crate) fn unkind() -> Option<Self> {
+        Self::on_workerd(Host::Unkind)
+    }
+
+    fn on_workerd(host: Host) -> Option<Self> {
         match worker_lacks() {
-            None => Some(Self::with(Host::Worker)),
+            None => Some(Self::with(host)),
             Some(lack) => {
                 skipped("the Worker", lack);
                 None
@@ -357,7 +203,20 @@ impl World {
         let temp = TempDir::new().expect("a temporary folder");
         fs::create_dir(temp.path().join("site")).expect("a folder for the site");
         let server = Server::start_with(host, &temp.path().join("data"), 0, settings);
-        Self { temp, server }
+        Self {
+            temp,
+            server,
+            unsettled: Cell::new(false),
+        }
+    }
+
+    /// Waits until all readers see what was written: where KV lags, that is later than the
+    /// acknowledgement. Stories about the time in between ask without it ([`World::ask`]).
+    fn settle(&self) {
+        if self.server.host == Host::Unkind && self.unsettled.take() {
+            let settled = self.ask("GET", "", "/.unkind/settled", &[], b"");
+            assert_eq!(settled.status, 200, "{settled:?}");
+        }
     }
 
     /// Starts a server that was killed again, where it was.
@@ -387,6 +246,7 @@ impl World {
 
     /// A command with this world's server, caches and no other environment of pmx.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
+        self.unsettled.set(true);
         let mut command = Command::new(pmx_path());
         command
             .args(args)
@@ -436,6 +296,22 @@ impl World {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
+        match method {
+            "GET" | "HEAD" => self.settle(),
+            _ => self.unsettled.set(true),
+        }
+        self.ask(method, host, path, headers, body)
+    }
+
+    /// The same, whether or not all readers see what was written.
+    pub(crate) fn ask(
+        &self,
+        method: &str,
+        host: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Answer {
         let port = self.server.port;
         let host = if host.is_empty() {
             format!("127.0.0.1:{port}")
@@ -457,114 +333,6 @@ impl World {
     pub(crate) fn token(&self) -> String {
         let secret = fs::read_to_string(self.temp.path().join("data/secret")).expect("a secret");
         format!("Bearer {}", secret.trim())
-    }
-}
-
-/// Sends bytes as they are and reads the answer to the end.
-pub(crate) fn raw(port: u16, request: &[u8], is_head: bool) -> Answer {
-    try_raw(port, request, is_head).expect("the server answers")
-}
-
-/// Sends bytes as they are; `None` if the connection breaks before an answer.
-pub(crate) fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer> {
-    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-    stream
-        .set_read_timeout(Some(Duration::from_secs(30)))
-        .ok()?;
-    // A refusal may come, and the connection close, before the whole body is sent.
-    let _sent = stream.write_all(request);
-    let mut bytes = Vec::new();
-    let mut chunk = vec![0; 64 * 1024];
-    // A server may keep the connection although it was asked to close it.
-    while !is_whole(&bytes, is_head) {
-        match stream.read(&mut chunk) {
-            Ok(0) | Err(_) => break,
-            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
-        }
-    }
-    Answer::parse(&bytes, is_head)
-}
-
-/// Whether an answer is there to its end; cheaper than parsing it after each read.
-fn is_whole(bytes: &[u8], is_head: bool) -> bool {
-    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return false;
-    };
-    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
-    let body = &bytes[end + 4..];
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
-    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
-        _ if is_head || head.contains(" 204 ") || head.contains(" 304 ") => true,
-        Some(length) => body.len() >= length,
-        None => body.ends_with(b"0\r\n\r\n") && unchunk(body).is_some(),
-    }
-}
-
-/// An HTTP answer.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
-}
-
-impl Answer {
-    fn parse(bytes: &[u8], is_head: bool) -> Option<Self> {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let mut lines = head.lines();
-        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        let headers = lines
-            .filter_map(|line| line.split_once(':'))
-            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
-            .collect();
-        let mut answer = Self {
-            status,
-            headers,
-            body: bytes[end + 4..].to_vec(),
-        };
-        if answer.header("transfer-encoding") == Some("chunked") {
-            answer.body = unchunk(&answer.body)?;
-        } else if !is_head && status != 304 && status != 204 {
-            let length: usize = answer.header("content-length")?.parse().ok()?;
-            // A body that is cut short is no answer.
-            (answer.body.len() == length).then_some(())?;
-        }
-        Some(answer)
-    }
-
-    /// A header's value.
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.headers
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
-    }
-
-    /// The body as text.
-    pub(crate) fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-
-    /// The body as JSON.
-    pub(crate) fn json(&self) -> Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
-    }
-}
-
-fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let end = rest.windows(2).position(|window| window == b"\r\n")?;
-        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
-        rest = rest.get(end + 2..)?;
-        if len == 0 {
-            return Some(body);
-        }
-        body.extend_from_slice(rest.get(..len)?);
-        rest = rest.get(len + 2..)?;
     }
 }
 

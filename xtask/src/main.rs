@@ -3,6 +3,7 @@
 mod dev;
 mod npm;
 mod test;
+mod unkind;
 mod wasm;
 mod worker;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
         ["worker"] => worker::build(Kind::Deployed, Shrink::Yes),
         ["worker", "--quick"] => worker::build(Kind::Deployed, Shrink::No),
         ["worker", "--measured"] => worker::build(Kind::Measured, Shrink::Yes),
+        ["unkind", ref options @ ..] => unkind::run(options),
         ["dev-worker", ref options @ ..] => dev::run(options),
         [] | ["help" | "-h" | "--help"] => {
             say(USAGE);
@@ -44,6 +46,8 @@ cargo xtask CHORE
   test                 everything that has to pass: format, lints, the Worker, tests, documentation
   worker [--quick]     builds the Worker into worker/build; --quick does not shrink it
   worker --measured    builds the Worker that the benches measure, into worker/build-measured
+  unkind [--runs N] [--seed N]
+                       the stories of the unkind platform, with seeds by chance
   dev-worker [--port N] [--data DIR]
                        builds the Worker and runs it on workerd, here";
 

@@ -47,7 +47,7 @@ fn build_tools_and_editors_are_followed_in_a_real_browser() {
 fn check(host: Host) {
     let lack = match host {
         Host::Embedded => None,
-        Host::Worker => worker_lacks(),
+        Host::Worker | Host::Unkind => worker_lacks(),
     };
     let ready = lack.map_or_else(|| install_in(&folder()), |lack| Err(lack.to_owned()));
     let chromium = match ready.and_then(|()| chromium()) {

@@ -1,0 +1,115 @@
+//! HTTP as it is on the wire: requests as bytes, and what answers.
+
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use serde_json::Value;
+
+/// Sends bytes as they are and reads the answer to the end.
+pub(crate) fn raw(port: u16, request: &[u8], is_head: bool) -> Answer {
+    try_raw(port, request, is_head).expect("the server answers")
+}
+
+/// Sends bytes as they are; `None` if the connection breaks before an answer.
+pub(crate) fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .ok()?;
+    // A refusal may come, and the connection close, before the whole body is sent.
+    let _sent = stream.write_all(request);
+    let mut bytes = Vec::new();
+    let mut chunk = vec![0; 64 * 1024];
+    // A server may keep the connection although it was asked to close it.
+    while !is_whole(&bytes, is_head) {
+        match stream.read(&mut chunk) {
+            Ok(0) | Err(_) => break,
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+        }
+    }
+    Answer::parse(&bytes, is_head)
+}
+
+/// Whether an answer is there to its end; cheaper than parsing it after each read.
+fn is_whole(bytes: &[u8], is_head: bool) -> bool {
+    let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
+        return false;
+    };
+    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let body = &bytes[end + 4..];
+    let length = head
+        .lines()
+        .find_map(|line| line.strip_prefix("content-length:"));
+    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        _ if is_head || head.contains(" 204 ") || head.contains(" 304 ") => true,
+        Some(length) => body.len() >= length,
+        None => body.ends_with(b"0\r\n\r\n") && unchunk(body).is_some(),
+    }
+}
+
+/// An HTTP answer.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    fn parse(bytes: &[u8], is_head: bool) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = head.lines();
+        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
+        let headers = lines
+            .filter_map(|line| line.split_once(':'))
+            .map(|(name, value)| (name.to_ascii_lowercase(), value.trim().to_owned()))
+            .collect();
+        let mut answer = Self {
+            status,
+            headers,
+            body: bytes[end + 4..].to_vec(),
+        };
+        if answer.header("transfer-encoding") == Some("chunked") {
+            answer.body = unchunk(&answer.body)?;
+        } else if !is_head && status != 304 && status != 204 {
+            let length: usize = answer.header("content-length")?.parse().ok()?;
+            // A body that is cut short is no answer.
+            (answer.body.len() == length).then_some(())?;
+        }
+        Some(answer)
+    }
+
+    /// A header's value.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The body as text.
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+
+    /// The body as JSON.
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.text()))
+    }
+}
+
+fn unchunk(mut rest: &[u8]) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let end = rest.windows(2).position(|window| window == b"\r\n")?;
+        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
+        rest = rest.get(end + 2..)?;
+        if len == 0 {
+            return Some(body);
+        }
+        body.extend_from_slice(rest.get(..len)?);
+        rest = rest.get(len + 2..)?;
+    }
+}

@@ -1,0 +1,156 @@
+//! The server of a story, and what may be one.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use super::{pmx_path, root};
+
+/// What answers a story's requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Host {
+    /// `pmx serve`.
+    Embedded,
+    /// The Worker, on workerd.
+    Worker,
+    /// The Worker in several isolates, whose KV lags and whose bindings fail now and then.
+    Unkind,
+}
+
+impl Host {
+    /// Whether it is the Worker.
+    pub(crate) fn is_worker(self) -> bool {
+        self != Self::Embedded
+    }
+
+    fn command(self, data: &Path, port: u16) -> Command {
+        match self {
+            Self::Embedded => {
+                let mut command = Command::new(pmx_path());
+                command
+                    .args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data"])
+                    .arg(data)
+                    .env("PMX_CACHE", data.join("no-cache"))
+                    .env_remove("PUBLISH_SECRET");
+                command
+            }
+            Self::Worker | Self::Unkind => {
+                let mut command = Command::new("node");
+                let script = if self == Self::Unkind {
+                    "worker/unkind.js"
+                } else {
+                    "worker/local.js"
+                };
+                command
+                    .arg(root().join(script))
+                    .args(["--until-stdin-ends", "--port", &port.to_string(), "--data"])
+                    .arg(data)
+                    // It is never in local mode, so its streams are closed without this.
+                    .env("STREAM_ACCESS", "open")
+                    .envs(unkind())
+                    // node and the workerd that it starts can then be killed at one blow.
+                    .process_group(0);
+                command
+            }
+        }
+    }
+}
+
+/// How unkind a platform is, unless the environment says it: the 60 s that KV may lag are one here.
+const UNKIND: [(&str, &str); 4] = [
+    ("PMX_UNKIND_SEED", "1"),
+    ("PMX_UNKIND_LAG", "0.0167"),
+    ("PMX_UNKIND_FAULTS", "0"),
+    ("PMX_UNKIND_RESETS", "0"),
+];
+
+fn unkind() -> impl Iterator<Item = (&'static str, String)> {
+    let said = |name: &str| std::env::var(name).ok();
+    UNKIND
+        .map(|(name, value)| (name, said(name).unwrap_or_else(|| value.to_owned())))
+        .into_iter()
+}
+
+/// A server process that is killed when it goes out of scope.
+pub(crate) struct Server {
+    process: Child,
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+}
+
+impl Server {
+    /// Starts a server over a data folder, on a free port or on a given one.
+    pub(crate) fn start(host: Host, data: &Path, port: u16) -> Self {
+        Self::start_with(host, data, port, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub(crate) fn start_with(
+        host: Host,
+        data: &Path,
+        port: u16,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        fs::create_dir_all(data).expect("a data folder");
+        let log = fs::File::options()
+            .append(true)
+            .create(true)
+            .open(data.with_extension("log"));
+        let log = log.expect("a file for what the server says");
+        let mut more = log.try_clone().expect("two may write to it");
+        let mut process = host
+            .command(data, port)
+            .envs(settings.iter().copied())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .expect("the server starts");
+        // The server says on stdout where it listens.
+        let mut line = String::new();
+        let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
+        stdout
+            .read_line(&mut line)
+            .expect("the server says where it listens");
+        // What it says later must not hold it up.
+        std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
+        let port = line
+            .trim()
+            .trim_end_matches('/')
+            .rsplit(':')
+            .next()
+            .and_then(|p| p.parse().ok());
+        let port = port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"));
+        Self {
+            process,
+            host,
+            port,
+        }
+    }
+
+    /// The number of its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(&mut self) {
+        match self.host {
+            Host::Embedded => drop(self.process.kill()),
+            Host::Worker | Host::Unkind => {
+                let group = format!("kill -9 -{}", self.process.id());
+                let mut kill = Command::new("sh");
+                let _gone = kill.args(["-c", &group]).stderr(Stdio::null()).status();
+            }
+        }
+        let _reaped = self.process.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

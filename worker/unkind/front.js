@@ -1,0 +1,76 @@
+// What a data centre does in front of the isolates: each request goes to one of them, by chance, and
+// ends there when its client leaves.
+
+import { draw } from "./chance.js";
+
+// How to end the requests that are being answered.
+const answering = new Map();
+
+export default {
+  async fetch(request, env) {
+    const path = new URL(request.url).pathname;
+    if (path.startsWith("/.unkind/")) {
+      return control(path, env);
+    }
+    const { seed, isolates } = env.UNKIND;
+    const asked = request.headers.get("x-unkind-isolate");
+    const number = asked ?? Math.floor(draw(seed, "isolate") * isolates);
+    return ending(request, env[`ISOLATE_${number}`]);
+  },
+};
+
+// Answers a request until its client leaves.
+async function ending(request, isolate) {
+  const id = request.headers.get("x-unkind-request");
+  if (id === null || request.headers.has("upgrade")) {
+    return isolate.fetch(request);
+  }
+  const leaving = new AbortController();
+  const left = new Promise((leave) => answering.set(id, leave));
+  left.then(() => leaving.abort(new Error("the client left")));
+  try {
+    return await isolate.fetch(request, { signal: leaving.signal });
+  } finally {
+    answering.delete(id);
+  }
+}
+
+async function control(path, env) {
+  const [, , what, id] = path.split("/");
+  switch (what) {
+    case "left":
+      answering.get(id)?.();
+      return new Response();
+    case "settled":
+      return settled(env);
+    default:
+      return report(env);
+  }
+}
+
+function isolates(env) {
+  return [...Array(env.UNKIND.isolates).keys()].map((number) => `ISOLATE_${number}`);
+}
+
+// Answers once every isolate shows what was written.
+async function settled(env) {
+  const asked = await env.ISOLATE_0.fetch("http://unkind/written");
+  const body = await asked.text();
+  const times = isolates(env).map(async (name) => {
+    const answer = await env[name].fetch("http://unkind/settles", { method: "POST", body });
+    return answer.json();
+  });
+  const last = Math.max(...(await Promise.all(times)));
+  const wait = Math.max(0, last - Date.now());
+  await scheduler.wait(wait);
+  return Response.json({ waited: wait });
+}
+
+// The faults of each isolate, and its memory.
+async function report(env) {
+  const reports = isolates(env).map(async (name) => {
+    const answer = await env[name].fetch("http://unkind/report");
+    return [name, await answer.json()];
+  });
+  return Response.json(Object.fromEntries(await Promise.all(reports)));
+}
