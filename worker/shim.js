@@ -42,6 +42,14 @@ async function guarded(call) {
   }
 }
 
+// What the runtime throws while an object moves or restarts passes in a moment; a panic does not.
+function unanswered(error) {
+  if (error instanceof WebAssembly.RuntimeError) {
+    throw error;
+  }
+  return module.unanswered(error);
+}
+
 addEventListener("error", (event) => mark(event.error));
 
 export default {
@@ -52,7 +60,7 @@ export default {
         module.stream(request, env) ??
         module.live(request, env) ??
         module.fetch.call(this, request, env, context),
-    );
+    ).catch(unanswered);
   },
 };
 

@@ -208,6 +208,7 @@ mod tests {
         2 E_USAGE
         130 E_INTERRUPTED
         1 E_STORAGE
+        5 E_UNAVAILABLE
         7 E_CORRUPT
         1 E_SCHEMA_TOO_NEW
         1 E_LOCAL

@@ -76,6 +76,14 @@ macro_rules! codes {
                 match self { $(Self::$variant => $retriable,)* }
             }
 
+            /// The `Retry-After` of an answer with this code, in seconds.
+            pub const fn retry_after(self) -> Option<&'static str> {
+                match self {
+                    Self::TooMany | Self::SpaceBusy | Self::Unavailable => Some("1"),
+                    _ => None,
+                }
+            }
+
             /// What to try.
             pub const fn hint(self) -> &'static str {
                 match self { $(Self::$variant => $hint,)* }
@@ -234,6 +242,9 @@ codes! {
     Storage "E_STORAGE" Other 500 true
         "Check the server's log and its disk."
         "The server's storage failed."
+    Unavailable "E_UNAVAILABLE" Network 503 true
+        "Wait a few seconds, then try again."
+        "A part of the platform under the server did not answer, or is just being updated to another release. Nothing is wrong with the request."
     Corrupt "E_CORRUPT" Integrity 500 false
         "Run `pmx sync` with the folder that has this file: the server asks for what is lost. What no folder has any more comes back from a backup of the server's objects only."
         "Stored bytes are lost, or not what was written."

@@ -7,10 +7,10 @@
 //! reads files: everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
 //! beside this crate has every format to the byte.
 
-mod base64;
 pub mod channel;
 pub mod code;
 pub mod codec;
+pub mod crossing;
 pub mod encode;
 pub mod hash;
 pub mod id;

@@ -124,6 +124,11 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Raw bytes of a patch, an outline or nodes in one request, after decompression.
 pub const SECTION_RAW_BYTES_MAX: usize = 48 * 1024 * 1024;
 
+/// Raw bytes of a patch that a client tells, and of a section that the Worker takes: it is in memory
+/// twice there, in the isolate of the request and in that of the space, beside a pack. A client
+/// tells a larger change by its nodes.
+pub const PATCH_RAW_BYTES_MAX: usize = 12 * 1024 * 1024;
+
 /// Nodes of a manifest that is told by its outline: four times what 2,000,000 files make at 64 rows
 /// a node. Each is looked up in one turn of the space.
 pub const OUTLINE_NODES_MAX: usize = 128 * 1024;

@@ -171,6 +171,11 @@ impl Schema {
         })
     }
 
+    /// This code's numbers, by the keys that they are recorded under.
+    pub const fn numbers(&self) -> [(&'static str, u32); 2] {
+        [(SCHEMA, self.version), (READABLE_BY, self.readable_by)]
+    }
+
     /// Records this code's numbers: part of the turn that makes or migrates the tables.
     pub fn record<S: Sql>(&self, sql: &S) -> Result<(), SqlError> {
         let table = self.table;
@@ -178,7 +183,7 @@ impl Schema {
             "INSERT INTO {table} (key, value) VALUES (?, ?)
              ON CONFLICT (key) DO UPDATE SET value = excluded.value"
         );
-        for (key, number) in [(SCHEMA, self.version), (READABLE_BY, self.readable_by)] {
+        for (key, number) in self.numbers() {
             sql.run(&upsert, &[key.into(), number.to_string().into()])?;
         }
         Ok(())

@@ -32,7 +32,8 @@ pub(crate) fn example(name: &str) -> String {
         Some((step, "reply")) => vector(format!("conversation/{step}/reply")).clone(),
         Some((step, "request")) => String::from_utf8(sent(step).unwrap()).unwrap(),
         Some((step, "head")) => {
-            let envelope = Envelope::decode(&sent(step).unwrap().into(), &mut Decoder::new());
+            let envelope =
+                Envelope::decode(&sent(step).unwrap().into(), usize::MAX, &mut Decoder::new());
             String::from_utf8(envelope.unwrap().head.to_vec()).unwrap()
         }
         Some(_) => panic!("no example is called {name}"),

@@ -181,6 +181,7 @@ pub(crate) fn server() -> Server<Memory> {
         dictionaries: Dictionaries::Passed,
         lease: pmx_sync::space::LEASE,
         files_max: pmx_sync::limits::FILES_MAX,
+        section_raw_bytes_max: pmx_sync::limits::SECTION_RAW_BYTES_MAX,
     };
     Server::new(Memory::new(), settings)
 }

@@ -6,18 +6,21 @@ use std::time::Duration;
 use pmx_sync::code::Code;
 use pmx_sync::codec::{Encoder, Level};
 use pmx_sync::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
-use pmx_sync::manifest::{Entry, NewNode, Node, Row, build};
+use pmx_sync::limits::PATCH_RAW_BYTES_MAX;
+use pmx_sync::manifest::{Entry, NewNode, Node, NodeMap, Row, build};
 use pmx_sync::media::Media;
 use pmx_sync::name::SpaceName;
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::{PackBuilder, verify};
 use pmx_sync::path::SitePath;
+use pmx_sync::push::{Action, Base, Intent, Mode, Old, Push};
 use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::testing::MemoryBlobs;
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, Replace, State};
+use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, Replace, SectionKind, State};
 
+use crate::sections::manifest;
 use crate::sim::platform::{block_on, space};
 use crate::sim::sql::Sqlite;
 
@@ -99,7 +102,13 @@ impl Space {
         let object = self.object();
         let pack = PackId::of(&bytes);
         let toc = toc.into();
-        self.call(Command::PackArrived { pack, object, toc });
+        let space = SpaceId::from_bytes([1; 16]);
+        self.call(Command::PackArrived {
+            pack,
+            space,
+            object,
+            toc,
+        });
     }
 
     fn publish(&mut self, root: Root, offer: Offer, commit: bool, lease: Duration) -> BeginReply {
@@ -320,4 +329,39 @@ fn a_site_of_more_files_than_the_platform_holds_is_refused_with_its_first_nodes(
     let problem = refused.unwrap_err();
     assert_eq!(problem.code, Code::TooLarge);
     assert!(problem.detail.contains("60000"), "{problem}");
+}
+
+#[test]
+fn a_change_beyond_the_largest_patch_is_told_by_its_nodes() {
+    let (old, small, large) = (manifest(0..1), manifest(0..100), manifest(0..70_000));
+    for (new, kind) in [(&small, SectionKind::Patch), (&large, SectionKind::Outline)] {
+        let mut nodes = NodeMap::default();
+        nodes.extend(old.nodes.iter().chain(new.nodes.iter()).cloned());
+        let intent = Intent {
+            space: space("docs"),
+            alias: None,
+            root: new.root,
+            base: Some(Base {
+                root: old.root,
+                deploy: 1,
+            }),
+            replace: Replace::Seen,
+            expect: None,
+            max_delete: None,
+            key: "key".to_owned(),
+            order: None,
+            meta: DeployMeta::default(),
+            mode: Mode::Publish,
+            old: Old::Here,
+        };
+        match Push::new(&nodes, intent).next().unwrap() {
+            Action::Begin(request) => {
+                let kinds: Vec<_> = request.sections.iter().map(|it| it.kind).collect();
+                assert_eq!(kinds, [kind]);
+                let longest = request.sections.iter().map(|it| it.bytes.len()).max();
+                assert!(longest.unwrap() <= PATCH_RAW_BYTES_MAX);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
 }

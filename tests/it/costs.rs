@@ -98,6 +98,37 @@ fn a_change_costs_a_write_and_a_few_rows() {
 }
 
 #[test]
+fn an_upload_costs_one_call_of_its_space() {
+    let Some(world) = World::worker() else {
+        return;
+    };
+    let mut journal = Journal::new(&world);
+    // Bytes that no one can compress: a pack has at most 8 MiB of them.
+    let mut noise = blake3::Hasher::new().finalize_xof();
+    for number in 0..6 {
+        let mut bytes = vec![0; 7 * 1024 * 1024];
+        noise.fill(&mut bytes);
+        world.write_bytes(&format!("{number}.bin"), &bytes);
+    }
+    world.sync("docs", &[]).ok();
+    let mut commands = Costs::new();
+    let (mut calls, mut uploads) = (0, 0);
+    for line in journal.lines(&world) {
+        if let Some(command) = line["command"].as_str() {
+            *commands.entry(command.to_owned()).or_default() += 1;
+        }
+        let path = line["path"].as_str().unwrap_or_default();
+        uploads += u64::from(path.starts_with("/api/publish/packs/"));
+        calls += line["ops"]["space_call"].as_u64().unwrap_or(0);
+    }
+    println!("{uploads} uploads: {commands:?}");
+    assert!(uploads >= 6, "{uploads}");
+    assert_eq!(commands["pack"], uploads, "{commands:?}");
+    assert_eq!(commands["open"], 1, "{commands:?}");
+    assert_eq!(calls, commands.values().sum::<u64>(), "{commands:?}");
+}
+
+#[test]
 fn a_first_publish_of_65_500_files_writes_a_row_for_many() {
     let Some(world) = World::worker() else {
         return;

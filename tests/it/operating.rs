@@ -130,6 +130,16 @@ fn an_index_in_sql_says_which_streams_there_are() {
         201
     );
     assert_eq!(home.ask("DELETE", "a/2", &[], "").status, 204);
+    eventually("the index says of which version it is", || {
+        let select = "SELECT key, value, 1, 1 FROM streams_schema ORDER BY key";
+        let rows = home.indexed(select).unwrap_or_default();
+        let rows: Vec<_> = rows
+            .into_iter()
+            .map(|(key, value, ..)| (key, value))
+            .collect();
+        let number = |key: &str| (key.to_owned(), "1".to_owned());
+        rows == [number("readable_by"), number("schema")]
+    });
     let select = "SELECT name, content_type, ttl_seconds, deleted_at IS NULL FROM streams \
          WHERE created_at > '2026' ORDER BY name";
     eventually("the index has all", || {

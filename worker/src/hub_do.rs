@@ -16,6 +16,7 @@ use worker::{DurableObject, Env, Request, Response, State, console_error, durabl
 
 use crate::http::body;
 use crate::outbound;
+use crate::streams::alarm::LATE;
 use crate::streams::hub::Exchange;
 use crate::streams::line::{TOLD_BYTES_MAX, is_from_stream};
 use crate::streams::request::{Look, address, head};
@@ -47,7 +48,12 @@ impl DurableObject for HubDO {
     async fn alarm(&self) -> worker::Result<Response> {
         let hub = match self.open() {
             Ok(hub) => hub,
-            Err(problem) => return Err(problem.to_string().into()),
+            Err(problem) => {
+                // The platform itself tries a few times only; a variable may be wrong for longer.
+                console_error!("{problem}");
+                self.state.storage().set_alarm(LATE).await?;
+                return Response::empty();
+            }
         };
         if let Err(problem) = hub.wake().await {
             console_error!("{problem}");

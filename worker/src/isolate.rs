@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pmx_sync::code::Code;
-use pmx_sync::limits::ISOLATE_FILES_MAX;
+use pmx_sync::limits::{ISOLATE_FILES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{
     Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls, unknown_secrets,
 };
@@ -153,6 +153,7 @@ fn settings(env: &Env) -> Result<Settings, Problem> {
         },
         lease: lease(text("LEASE").as_deref(), text("DOMAIN").as_deref())?,
         files_max: ISOLATE_FILES_MAX,
+        section_raw_bytes_max: PATCH_RAW_BYTES_MAX,
     })
 }
 

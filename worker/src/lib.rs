@@ -8,6 +8,7 @@
 //! A panic here ends the isolate with every Durable Object in it, so nothing unwraps: whatever
 //! JavaScript throws becomes an error with words.
 
+mod crossing;
 mod http;
 mod hub_do;
 mod isolate;
@@ -19,6 +20,7 @@ mod measured;
 mod nearby;
 mod outbound;
 mod r2;
+mod retry;
 mod space_do;
 mod spaces;
 mod sql;
@@ -31,7 +33,7 @@ pub use hub_do::HubDO;
 pub use live::edge::live;
 pub use space_do::SpaceDO;
 pub use stream_do::StreamDO;
-pub use streams::edge::stream;
+pub use streams::edge::{stream, unanswered};
 
 use worker::{Context, Env, Request, Response, event};
 

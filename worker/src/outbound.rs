@@ -66,6 +66,10 @@ pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Respons
         .with_header("content-type", PROBLEM_MEDIA)?
         .with_header("cache-control", "no-store")?
         .with_header("x-content-type-options", "nosniff")?;
+    let builder = match problem.code.retry_after() {
+        Some(seconds) => builder.with_header("retry-after", seconds)?,
+        None => builder,
+    };
     Ok(builder.body(body))
 }
 

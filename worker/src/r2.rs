@@ -7,11 +7,16 @@ use bytes::Bytes;
 use pmx_sync::limits::EXACT_INTEGER_MAX;
 use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
 use pmx_sync::stream::{Cold, Generation, SegmentKey};
-use worker::{Bucket, Data, Delay, Object, ResponseBody};
+use worker::js_sys::{Promise, Uint8Array};
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::wasm_bindgen::{JsCast as _, JsValue};
+use worker::wasm_bindgen_futures::JsFuture;
+use worker::{Bucket, Delay, Object, ResponseBody};
 
 use crate::nearby;
+use crate::retry::repeated;
 use crate::tally::{self, Kind};
-use crate::thrown::backend;
+use crate::thrown::{backend, is_passing};
 
 /// The bucket that holds the objects of all spaces.
 pub(crate) struct R2 {
@@ -30,14 +35,16 @@ impl R2 {
         key: ObjectKey,
         range: &Range<u64>,
     ) -> Result<Option<ResponseBody>, BackendError> {
-        let Some(object) = self.find(&key.to_string(), range).await? else {
+        let name = key.to_string();
+        let found = repeated(is_again, async || self.find(&name, range).await).await;
+        let Some(object) = found.map_err(backend(format!("reading {key}")))? else {
             return Ok(None);
         };
         let body = object.body().map(worker::ObjectBody::response_body);
         body.transpose().map_err(backend(format!("reading {key}")))
     }
 
-    async fn find(&self, key: &str, range: &Range<u64>) -> Result<Option<Object>, BackendError> {
+    async fn find(&self, key: &str, range: &Range<u64>) -> worker::Result<Option<Object>> {
         // Numbers beyond this are not exact in JavaScript, and no object is as long.
         if range.end > EXACT_INTEGER_MAX {
             return Ok(None);
@@ -50,13 +57,16 @@ impl R2 {
         match self.bucket.get(key).range(part).execute().await {
             Ok(found) => Ok(found),
             Err(thrown) if is_outside(&thrown.to_string()) => Ok(None),
-            Err(thrown) => Err(backend(format!("reading {key}"))(thrown)),
+            Err(thrown) => Err(thrown),
         }
     }
 
     async fn has(&self, key: &str) -> Result<bool, BackendError> {
-        tally::note(Kind::R2Head);
-        let found = self.bucket.head(key).await;
+        let look = async || {
+            tally::note(Kind::R2Head);
+            self.bucket.head(key).await
+        };
+        let found = repeated(is_again, look).await;
         let found = found.map_err(backend(format!("looking for {key}")))?;
         Ok(found.is_some())
     }
@@ -66,23 +76,33 @@ impl R2 {
             // R2 refuses to read nothing.
             return Ok(self.has(key).await?.then(Bytes::new));
         }
-        let Some(object) = self.find(key, &range).await? else {
-            return Ok(None);
-        };
-        let Some(body) = object.body() else {
-            return Ok(None);
-        };
-        let bytes = body.bytes().await;
-        let bytes = bytes.map_err(backend(format!("reading {key}")))?;
+        let read = repeated(is_again, async || self.part_once(key, &range).await).await;
+        let bytes = read.map_err(backend(format!("reading {key}")))?;
         // A range that passes the end is cut short.
-        let is_whole = bytes.len() as u64 == range.end - range.start;
-        Ok(is_whole.then(|| bytes.into()))
+        let is_whole = |bytes: &Vec<u8>| bytes.len() as u64 == range.end - range.start;
+        Ok(bytes.filter(is_whole).map(Bytes::from))
     }
 
+    async fn part_once(&self, key: &str, range: &Range<u64>) -> worker::Result<Option<Vec<u8>>> {
+        let object = self.find(key, range).await?;
+        match object.as_ref().and_then(Object::body) {
+            Some(body) => body.bytes().await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Writes an object. Its key is new, so it may be written twice.
     async fn put(&self, key: &str, body: Bytes) -> Result<(), BackendError> {
-        tally::note(Kind::R2Write);
-        let put = self.bucket.put(key, Data::Bytes(body.into()));
-        let put = put.execute().await;
+        // Copied once, however often it is sent; the copy in this module's memory is let go.
+        let array = Uint8Array::from(&body[..]);
+        drop(body);
+        let bucket: &Store = self.bucket.as_ref().unchecked_ref();
+        let put = repeated(is_again, async || {
+            tally::note(Kind::R2Write);
+            let promise = bucket.put(key, &array)?;
+            JsFuture::from(promise).await.map_err(worker::Error::from)
+        });
+        let put = put.await;
         put.map(drop).map_err(backend(format!("writing {key}")))
     }
 
@@ -155,6 +175,21 @@ impl Cold for R2 {
         let names = listed.objects().into_iter().map(|object| object.key());
         Ok(names.filter_map(|name| SegmentKey::parse(&name)).collect())
     }
+}
+
+// `Bucket::put` of workers-rs copies what it sends anew each time.
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+extern "C" {
+    /// A bucket.
+    type Store;
+
+    #[wasm_bindgen(method, catch)]
+    fn put(this: &Store, key: &str, body: &Uint8Array) -> Result<Promise, JsValue>;
+}
+
+/// Whether a request to R2 is worth another attempt.
+fn is_again(thrown: &worker::Error) -> bool {
+    is_passing(&thrown.to_string())
 }
 
 /// Keys that R2 deletes in one call.

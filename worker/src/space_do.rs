@@ -15,9 +15,11 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pmx_sync::channel::Channel;
+use pmx_sync::crossing::arrived;
+use pmx_sync::limits::{BODY_BYTES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Backend, Pointers, Server};
-use pmx_sync::space::{Command, Due, Outbox, Reply, execute};
+use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply, execute, name_of};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 // What `#[durable_object]` writes refers to this name.
@@ -27,12 +29,12 @@ use worker::{
     console_error, console_log, durable_object,
 };
 
+use crate::crossing::response;
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
 use crate::journal;
 use crate::live::object::Live;
 use crate::outbound;
-use crate::spaces::{Answer, Call};
 use crate::sql::Ledger;
 use crate::tally;
 use crate::thrown;
@@ -76,17 +78,13 @@ impl DurableObject for SpaceDO {
             outcome: Err(problem),
             due: Vec::new(),
         });
-        Response::from_bytes(serde_json::to_vec(&answer)?)
+        response(answer)
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        // An object that was asked for by name knows it, even when an alarm wakes it.
-        let name = self.state.id().name().unwrap_or_default();
-        let delivered = match SpaceName::parse(&name) {
-            Ok(space) => self.deliver(&space, now()).await.map(drop),
-            Err(error) => Err(thrown::problem("waking a space")(error.to_string())),
-        };
-        if let Err(problem) = delivered {
+        // Without a name there is no telling whose pointers wait: the platform has to wake it again.
+        let space = self.space().map_err(|problem| problem.to_string())?;
+        if let Err(problem) = self.deliver(&space, now()).await {
             console_error!("{problem}");
             // The platform itself tries a few times only. If even this fails, it has to.
             self.backoff.failed();
@@ -124,10 +122,21 @@ impl DurableObject for SpaceDO {
 }
 
 impl SpaceDO {
+    /// The name of the space, when an alarm wakes it: the platform's, or what the ledger keeps.
+    fn space(&self) -> Result<SpaceName, Problem> {
+        let name = self.state.id().name();
+        if let Some(space) = name.and_then(|name| SpaceName::parse(&name).ok()) {
+            return Ok(space);
+        }
+        let kept = name_of(&self.ledger)?;
+        let unknown = "neither the platform nor the ledger knows its name";
+        kept.ok_or_else(|| thrown::problem("waking a space")(unknown.to_owned()))
+    }
+
     async fn answer(&self, request: &Request) -> Result<Answer, Problem> {
         let call = body(request, CALL_BYTES_MAX).await?;
-        let call: Call = serde_json::from_slice(&call)
-            .map_err(|error| thrown::problem("reading a command")(error.to_string()))?;
+        let call = arrived::<Call>(&call);
+        let call = call.map_err(|foreign| foreign.into_problem("reading a command"))?;
         let announced = call.command.may_announce().then(|| Channel {
             space: call.space.clone(),
             alias: call.command.alias().cloned(),
@@ -257,8 +266,8 @@ fn is_empty(outbox: &Outbox) -> bool {
     outbox.due.is_empty() && outbox.blocked.is_empty()
 }
 
-/// Bytes of a command: the largest section of a request as base64, and its head.
-const CALL_BYTES_MAX: usize = 72 * 1024 * 1024;
+/// Bytes of a command: the largest section of a request, a pack, and its head.
+const CALL_BYTES_MAX: usize = PATCH_RAW_BYTES_MAX + BODY_BYTES_MAX + 1024 * 1024;
 
 /// KV takes one write per second and key; the alarm comes back after as long.
 const PAUSE: Duration = Duration::from_secs(1);

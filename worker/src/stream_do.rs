@@ -16,6 +16,7 @@ use worker::{DurableObject, Env, Request, Response, State, console_error, durabl
 
 use crate::http::body;
 use crate::outbound;
+use crate::streams::alarm::LATE;
 use crate::streams::peers::{ASKED_BYTES_MAX, Asked, is_from_peer};
 use crate::streams::request::{Look, address, head};
 use crate::streams::stream::{Kept, Stream};
@@ -47,7 +48,12 @@ impl DurableObject for StreamDO {
     async fn alarm(&self) -> worker::Result<Response> {
         let stream = match self.open() {
             Ok(stream) => stream,
-            Err(problem) => return Err(problem.to_string().into()),
+            Err(problem) => {
+                // The platform itself tries a few times only; a variable may be wrong for longer.
+                console_error!("{problem}");
+                self.state.storage().set_alarm(LATE).await?;
+                return Response::empty();
+            }
         };
         let done = match stream.chores().await {
             Ok(Kept::Something) => Ok(()),

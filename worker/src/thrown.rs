@@ -1,8 +1,9 @@
-//! What JavaScript throws, in words.
+//! What JavaScript throws, in words, and whether the same may be tried again.
 
 use pmx_sync::code::Code;
 use pmx_sync::serve::BackendError;
 use pmx_sync::wire::Problem;
+use worker::js_sys::Reflect;
 use worker::wasm_bindgen::JsValue;
 
 /// Says what was thrown.
@@ -10,11 +11,19 @@ pub(crate) fn words(thrown: impl Into<JsValue>) -> String {
     worker::Error::from(thrown.into()).to_string()
 }
 
-/// Makes a failure of the platform of what was thrown.
+/// Makes a failure of the platform of what was thrown: a passing one, unless R2 says otherwise.
 pub(crate) fn backend<E: Into<worker::Error>>(
     doing: impl Into<String>,
 ) -> impl FnOnce(E) -> BackendError {
-    move |thrown| BackendError::new(doing, thrown.into())
+    move |thrown| {
+        let words = thrown.into().to_string();
+        let error = BackendError::new(doing, &words);
+        if is_passing(&words) {
+            error.passing()
+        } else {
+            error
+        }
+    }
 }
 
 /// Makes an answer of what was thrown.
@@ -24,5 +33,88 @@ pub(crate) fn problem<E: Into<worker::Error>>(
     move |thrown| {
         let (doing, thrown) = (doing.into(), thrown.into());
         Problem::new(Code::Storage, format!("{doing}: {thrown}"))
+    }
+}
+
+/// Makes an answer of what a call of an object threw: the object may answer the next one.
+pub(crate) fn unavailable<E: Into<worker::Error>>(
+    doing: impl Into<String>,
+) -> impl FnOnce(E) -> Problem {
+    move |thrown| {
+        let (doing, thrown) = (doing.into(), thrown.into());
+        Problem::new(Code::Unavailable, format!("{doing}: {thrown}"))
+    }
+}
+
+/// Whether a store may answer the same request in a moment, by what it threw. R2 puts a code at the
+/// end: most of them say what is wrong with the request.
+pub(crate) fn is_passing(words: &str) -> bool {
+    let code = words.rsplit_once('(').map(|(_, code)| code);
+    let code = code.and_then(|code| code.split_once(')'));
+    match code.and_then(|(code, _)| code.parse::<u32>().ok()) {
+        Some(code) => PASSING_CODES.contains(&code),
+        None => true,
+    }
+}
+
+/// An error without a code, an internal one, a service that is not available, a connection that was
+/// lost, and too many requests at once.
+const PASSING_CODES: [u32; 5] = [0, 10_001, 10_043, 10_054, 10_058];
+
+/// Whether a call of an object may be sent again at once: the platform says that it may, and not
+/// that the object has too much to do.
+pub(crate) fn may_ask_again(thrown: &worker::Error) -> bool {
+    let worker::Error::UnknownJsError { original, .. } = thrown else {
+        return false;
+    };
+    let is = |flag: &str| {
+        let value = Reflect::get(original, &JsValue::from_str(flag));
+        value.is_ok_and(|value| value.is_truthy())
+    };
+    is_retryable(is("retryable"), is("overloaded"))
+}
+
+const fn is_retryable(retryable: bool, overloaded: bool) -> bool {
+    retryable && !overloaded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_r2_say_whether_to_try_again() {
+        for (words, expected) in [
+            (
+                "get: We encountered an internal error. Please try again. (10001)",
+                true,
+            ),
+            ("put: Please look at the status page (10043)", true),
+            (
+                "put: Reduce your concurrent request rate for the same object. (10058)",
+                true,
+            ),
+            ("get: Unspecified error (0)", true),
+            (
+                "put: The specified object name is not valid. (10020)",
+                false,
+            ),
+            ("get: The requested range is not satisfiable (10039)", false),
+            (
+                "put: Your proposed upload exceeds the maximum allowed object size. (100100)",
+                false,
+            ),
+            ("Network connection lost.", true),
+            ("KV PUT failed: 429 Too Many Requests", true),
+        ] {
+            assert_eq!(is_passing(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn overloaded_objects_are_not_asked_again() {
+        let cases = [(true, false), (true, true), (false, false), (false, true)];
+        let again = cases.map(|(retryable, overloaded)| is_retryable(retryable, overloaded));
+        assert_eq!(again, [true, false, false, false]);
     }
 }

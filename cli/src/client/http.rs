@@ -286,11 +286,8 @@ impl Client {
     /// A refusal, and whether it may pass.
     fn refused(&self, call: &Call<'_>, seen: &Seen<'_>) -> Broken {
         let failure = self.refusal(call, seen);
-        let may_pass = match &failure.problem {
-            Some(problem) => problem.code.retriable(),
-            None => true,
-        };
-        if retry::is_passing(seen.status) && may_pass {
+        let code = failure.problem.as_ref().map(|problem| problem.code);
+        if retry::may_pass(seen.status, code) {
             Broken::Passing {
                 failure,
                 after: retry::retry_after(seen.headers),

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
+use pmx_sync::code::Code;
 
 use crate::error::Failure;
 
@@ -52,6 +53,16 @@ pub(super) const fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
+/// Whether a refused request may be sent again as it is. A code says it better than the status.
+pub(super) fn may_pass(status: u16, code: Option<Code>) -> bool {
+    match code {
+        // What is missing has to be sent first.
+        Some(Code::MissingObjects) => false,
+        Some(code) => code.retriable(),
+        None => is_passing(status),
+    }
+}
+
 /// A byte of randomness; the same for all clients where there is none.
 pub(super) fn jitter() -> u8 {
     let mut byte = [128];
@@ -74,6 +85,22 @@ mod tests {
             last = most;
         }
         assert_eq!(wait(0, None, 255), Some(FIRST));
+    }
+
+    #[test]
+    fn a_code_decides_before_the_status() {
+        for (status, code, expected) in [
+            (503, Some(Code::Unavailable), true),
+            (500, Some(Code::Storage), true),
+            (422, Some(Code::HashMismatch), true),
+            (503, Some(Code::NotConfigured), false),
+            (500, Some(Code::Corrupt), false),
+            (409, Some(Code::MissingObjects), false),
+            (502, None, true),
+            (404, None, false),
+        ] {
+            assert_eq!(may_pass(status, code), expected, "{status} {code:?}");
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pmx_sync::limits::FILES_MAX;
+use pmx_sync::limits::{FILES_MAX, SECTION_RAW_BYTES_MAX};
 use pmx_sync::name::SpaceName;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
 use pmx_sync::schema::SchemaError;
@@ -159,6 +159,7 @@ impl Host {
                 Mode::Public => config.lease.max(LEASE),
             },
             files_max: FILES_MAX,
+            section_raw_bytes_max: SECTION_RAW_BYTES_MAX,
         };
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);

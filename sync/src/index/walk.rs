@@ -174,7 +174,7 @@ impl IndexError {
     /// The stable code.
     pub const fn code(&self) -> Code {
         match self {
-            Self::Backend(_) => Code::Storage,
+            Self::Backend(error) => error.code(),
             Self::Missing { .. } | Self::Rotten { .. } => Code::Corrupt,
         }
     }

@@ -28,9 +28,12 @@ use thiserror::Error;
 use crate::code::Code;
 use crate::encode::write_bytes;
 use crate::id::{PackId, Root};
-use crate::limits::{BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACK_RAW_BYTES_MAX, PACKS_NAMED_MAX};
+use crate::limits::{
+    BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACK_RAW_BYTES_MAX, PACKS_NAMED_MAX,
+    PATCH_RAW_BYTES_MAX,
+};
 use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
-use crate::manifest::{Change, ManifestError, NewNode, NodeSource, diff, encode_patch};
+use crate::manifest::{ManifestError, NewNode, NodeSource, diff, encode_patch};
 use crate::name::{AliasName, SpaceName};
 use crate::wire::{
     BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, MaxDelete, Order, Problem, Replace,
@@ -274,15 +277,10 @@ impl<'a, S: NodeSource> Push<'a, S> {
             Phase::Start => self.start(),
             Phase::Ask => Ok(Action::Begin(self.request(None, Vec::new()))),
             Phase::Count(patch, packs) => self.count(patch, &packs),
-            Phase::Patch => {
-                let Some(base) = self.intent.base else {
-                    return self.tell_outline();
-                };
-                let changes = diff(self.source, base.root, self.source, self.intent.root)?;
-                Ok(Action::Begin(
-                    self.request(Some(base.root), vec![patch(&changes)]),
-                ))
-            }
+            Phase::Patch => match self.intent.base {
+                Some(base) => self.tell_patch(base.root),
+                None => self.tell_outline(),
+            },
             Phase::Outline => self.tell_outline(),
             Phase::Nodes => Ok(self.tell_nodes()),
             Phase::Upload(uploads) => Ok(Action::Upload(uploads)),
@@ -394,12 +392,12 @@ impl<'a, S: NodeSource> Push<'a, S> {
             return Ok(Action::Begin(self.request(None, Vec::new())));
         }
         if self.intent.mode == Mode::Dry {
-            let changes = diff(self.source, base.root, self.source, self.intent.root)?;
-            return Ok(Action::Begin(
-                self.request(Some(base.root), vec![patch(&changes)]),
-            ));
+            return self.tell_patch(base.root);
         }
         let news = self.news(base.root)?;
+        if news.patch.len() > PATCH_RAW_BYTES_MAX {
+            return self.tell_outline();
+        }
         let is_small =
             news.uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES && news.uploads.is_one_pack();
         if !is_small {
@@ -469,6 +467,16 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let news = News::of(self.source, base, self.intent.root, raw_bytes)?;
         self.summary = Some(news.summary);
         Ok(news)
+    }
+
+    fn tell_patch(&mut self, base: Root) -> Result<Action, PushError> {
+        let changes = diff(self.source, base, self.source, self.intent.root)?;
+        let patch = encode_patch(&changes);
+        if patch.len() > PATCH_RAW_BYTES_MAX {
+            return self.tell_outline();
+        }
+        let request = self.request(Some(base), vec![patch_section(patch)]);
+        Ok(Action::Begin(request))
     }
 
     fn tell_outline(&mut self) -> Result<Action, PushError> {
@@ -548,10 +556,6 @@ impl<'a, S: NodeSource> Push<'a, S> {
 
 /// A manifest below this is sent at once instead of its outline.
 const SMALL_MANIFEST_BYTES: usize = 64 * 1024;
-
-fn patch(changes: &[Change]) -> Section {
-    patch_section(encode_patch(changes))
-}
 
 fn patch_section(patch: Vec<u8>) -> Section {
     Section {

@@ -36,8 +36,8 @@ pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     {
         headers.insert(ALLOW, allow);
     }
-    if matches!(problem.code, Code::TooMany | Code::SpaceBusy) {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    if let Some(seconds) = problem.code.retry_after() {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static(seconds));
     }
     response
 }

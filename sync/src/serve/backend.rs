@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::channel::Channel;
+use crate::code::Code;
 use crate::id::{ObjectId, Root, SpaceId};
 use crate::location::Extent;
 use crate::name::SpaceName;
@@ -43,6 +44,8 @@ pub struct BackendError {
     pub doing: String,
     /// Why it failed.
     pub why: String,
+    /// Whether the same may succeed in a moment.
+    is_passing: bool,
 }
 
 impl BackendError {
@@ -51,6 +54,23 @@ impl BackendError {
         Self {
             doing: doing.into(),
             why: why.to_string(),
+            is_passing: false,
+        }
+    }
+
+    /// The same may succeed in a moment.
+    #[must_use]
+    pub const fn passing(mut self) -> Self {
+        self.is_passing = true;
+        self
+    }
+
+    /// The stable code.
+    pub const fn code(&self) -> Code {
+        if self.is_passing {
+            Code::Unavailable
+        } else {
+            Code::Storage
         }
     }
 }

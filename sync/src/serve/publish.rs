@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::{Request, Response};
 
 use super::answer::{json, octets};
-use super::backend::{Backend, Blobs, ObjectKey, Spaces};
+use super::backend::{Backend, ObjectKey, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
@@ -14,7 +14,7 @@ use crate::channel::Channel;
 use crate::code::Code;
 use crate::codec::{Decoder, Level};
 use crate::encode::write_bytes;
-use crate::id::{BlobId, NodeId, PackId, SpaceId};
+use crate::id::{BlobId, NodeId, PackId};
 use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, NODES_ASKED_MAX};
 use crate::location::{Extent, Location};
 use crate::name::{AliasName, InvalidName, SpaceName};
@@ -158,15 +158,19 @@ impl<B: Backend> Server<B> {
         self.backend().spaces().call(space, command, now).await
     }
 
+    fn envelope(&self, body: &Bytes) -> Result<Envelope, EnvelopeError> {
+        let max = self.section_raw_bytes_max();
+        self.codecs()
+            .decode(|decoder| Envelope::decode(body, max, decoder))
+    }
+
     async fn begin(
         &self,
         body: &Bytes,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
-        let envelope = self
-            .codecs()
-            .decode(|decoder| Envelope::decode(body, decoder))?;
+        let envelope = self.envelope(body)?;
         let head: BeginHead = head(&envelope.head)?;
         check_version(head.v)?;
         let offer = offer(&envelope)?;
@@ -189,9 +193,7 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
-        let envelope = self
-            .codecs()
-            .decode(|decoder| Envelope::decode(body, decoder))?;
+        let envelope = self.envelope(body)?;
         let head: BeginHead = head(&envelope.head)?;
         check_version(head.v)?;
         if head.commit.is_none() || head.dry {
@@ -237,7 +239,7 @@ impl<B: Backend> Server<B> {
             return Err(Problem::new(Code::NameInvalid, detail));
         }
         if !dry {
-            self.space(&space, now, nonce).await?;
+            self.space_id(&space, now, nonce).await?;
         }
         let index = nonce.object();
         let Told { offer, pack, packs } = told;
@@ -261,6 +263,7 @@ impl<B: Backend> Server<B> {
             Ok(Reply::Publish(reply)) => *reply,
             Ok(other) => return Err(unexpected(&other)),
             Err(problem) if dry && problem.code == Code::NotFound => nothing_there(),
+            Err(problem) if problem.code == Code::NotFound => return Err(self.gone(&space)),
             Err(problem) => return Err(problem),
         };
         if matches!(reply.state, State::Current | State::Published) {
@@ -270,28 +273,6 @@ impl<B: Backend> Server<B> {
             self.deliver_soon(&space, now).await;
         }
         Ok(reply)
-    }
-
-    /// The internal id of a space, made if the space is new.
-    async fn space(
-        &self,
-        space: &SpaceName,
-        now: Timestamp,
-        nonce: Nonce,
-    ) -> Result<SpaceId, Problem> {
-        match self
-            .call(
-                space,
-                Command::Open {
-                    fresh: nonce.space(),
-                },
-                now,
-            )
-            .await?
-        {
-            Reply::Space(id) => Ok(id),
-            other => Err(unexpected(&other)),
-        }
     }
 
     /// Decodes a pack, behind what it refers to, and lays it out for rest.
@@ -336,18 +317,13 @@ impl<B: Backend> Server<B> {
         let pack = self.small_pack(&body, space, now).await?;
         // Many uploads wait at once; each holds no more than it is going to write.
         drop(body);
-        let object = nonce.object();
-        let key = ObjectKey {
-            space: self.space(space, now, nonce).await?,
-            object,
-        };
-        self.backend().blobs().write(key, pack.object).await?;
-        let command = Command::PackArrived {
+        let arrived = |key: ObjectKey| Command::PackArrived {
             pack: id,
-            object,
-            toc: pack.toc,
+            space: key.space,
+            object: key.object,
+            toc: pack.toc.clone(),
         };
-        self.settle(space, key, command, now).await
+        self.keep(pack.object, space, arrived, now, nonce).await
     }
 
     async fn part(
@@ -376,48 +352,25 @@ impl<B: Backend> Server<B> {
             .codecs()
             .encode(|encoder| verified.rest(encoder, Level::REST));
         drop(verified);
-        let object = nonce.object();
-        let key = ObjectKey {
-            space: self.space(space, now, nonce).await?,
-            object,
+        let (len, codec) = (rest.bytes.len() as u64, rest.codec);
+        let arrived = |ObjectKey { space, object }: ObjectKey| {
+            let offset = 0;
+            let extent = Extent {
+                object,
+                offset,
+                len,
+            };
+            Command::PartArrived(PartArrived {
+                space,
+                blob,
+                size,
+                number: number.into(),
+                chaining_value,
+                location: Location { extent, codec },
+            })
         };
-        let extent = Extent {
-            object,
-            offset: 0,
-            len: rest.bytes.len() as u64,
-        };
-        let location = Location {
-            extent,
-            codec: rest.codec,
-        };
-        self.backend().blobs().write(key, rest.bytes.into()).await?;
-        let number = number.into();
-        let arrived = PartArrived {
-            blob,
-            size,
-            number,
-            chaining_value,
-            location,
-        };
-        self.settle(space, key, Command::PartArrived(arrived), now)
+        self.keep(rest.bytes.into(), space, arrived, now, nonce)
             .await
-    }
-
-    /// Tells the space of an object that was written; if it has another one for the same thing
-    /// already, ours goes.
-    async fn settle(
-        &self,
-        space: &SpaceName,
-        key: ObjectKey,
-        command: Command,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        match self.call(space, command, now).await? {
-            Reply::Kept(kept) if kept == key.object => {}
-            Reply::Kept(_) => self.backend().blobs().delete(&[key]).await?,
-            other => return Err(unexpected(&other)),
-        }
-        json(&serde_json::json!({ "kept": true }))
     }
 
     async fn rollback(
@@ -546,7 +499,7 @@ impl From<EnvelopeError> for Problem {
 
 impl From<BackendError> for Problem {
     fn from(error: BackendError) -> Self {
-        Self::new(Code::Storage, error.to_string())
+        Self::new(error.code(), error.to_string())
     }
 }
 

@@ -25,7 +25,7 @@ use super::stored::{Bodies, Verdicts};
 use super::token::DeployTokens;
 use crate::channel::Channel;
 use crate::code::Code;
-use crate::id::BlobId;
+use crate::id::{BlobId, SpaceId};
 use crate::index::{Cache, Index};
 use crate::live::{Message, SCRIPT_PATH, script};
 use crate::name::SpaceName;
@@ -50,6 +50,8 @@ pub struct Settings {
     pub lease: Duration,
     /// Files of a site that the platform's memory has room for.
     pub files_max: u64,
+    /// Raw bytes of a patch or of nodes in one request that it has room for.
+    pub section_raw_bytes_max: usize,
 }
 
 /// What becomes of Compression Dictionary Transport (RFC 9842) between the server and browsers.
@@ -95,6 +97,7 @@ pub struct Server<B> {
     questions: Questions,
     tokens: DeployTokens,
     codecs: Codecs,
+    space_ids: Cache<SpaceName, SpaceId>,
 }
 
 /// Where deploys lie that are asked for by number; `None` is one that is not kept.
@@ -111,6 +114,9 @@ const PINNED_CACHE_BYTES: usize = 256 * 1024;
 
 /// Bytes of what is known of the bytes of blobs: some ten thousand of them.
 const NATURES_CACHE_BYTES: usize = 1024 * 1024;
+
+/// Bytes of the ids of spaces that something was published to: about a thousand.
+const SPACE_IDS_CACHE_BYTES: usize = 128 * 1024;
 
 /// Bytes of differences of deploys that are kept for readers who catch up.
 const NETS_CACHE_BYTES: usize = 2 * 1024 * 1024;
@@ -140,12 +146,18 @@ impl<B: Backend> Server<B> {
             questions: Questions::default(),
             tokens,
             codecs: Codecs::default(),
+            space_ids: Cache::new(SPACE_IDS_CACHE_BYTES),
         }
     }
 
     /// The platform.
     pub const fn backend(&self) -> &B {
         &self.backend
+    }
+
+    /// The ids of spaces, as they were named last.
+    pub(super) const fn space_ids(&self) -> &Cache<SpaceName, SpaceId> {
+        &self.space_ids
     }
 
     pub(super) const fn index(&self) -> &Index {
@@ -174,6 +186,10 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn files_max(&self) -> u64 {
         self.settings.files_max
+    }
+
+    pub(super) const fn section_raw_bytes_max(&self) -> usize {
+        self.settings.section_raw_bytes_max
     }
 
     pub(super) const fn lease(&self) -> Duration {

@@ -210,6 +210,7 @@ fn server(live: bool) -> Server<Counted> {
         dictionaries: Dictionaries::Passed,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
+        section_raw_bytes_max: crate::limits::SECTION_RAW_BYTES_MAX,
     };
     Server::new(platform, settings)
 }

@@ -68,6 +68,11 @@ pub(super) fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
                 let node = node.map_err(EnvelopeError::from)?;
                 nodes.push(section.slice_ref(node));
             }
+            if nodes.len() > OUTLINE_NODES_MAX {
+                let count = nodes.len();
+                let detail = format!("{count} nodes are told; the limit is {OUTLINE_NODES_MAX}");
+                return Err(Problem::new(Code::TooLarge, detail));
+            }
             Ok(Offer::Nodes(nodes))
         }
         _ => {

@@ -2,8 +2,9 @@
 //! call or a function call unchanged.
 //!
 //! They cross as JSON, because most of what they hold is JSON for clients as well, and because one
-//! codec is enough for a Worker of bounded size. The few bytes among them (a patch, nodes, a pack
-//! of a small publish) are base64; packs and parts never cross.
+//! codec is enough for a Worker of bounded size. The bytes among them (a patch, nodes, a pack of a
+//! small publish) follow the JSON as they are ([`Call`](super::Call)); packs and parts never cross.
+//! A field or a variant that is added needs a default, as `crossing` says.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -36,10 +37,12 @@ pub enum Command {
     PackArrived {
         /// The pack as it travelled.
         pack: PackId,
+        /// The space that the object was written for.
+        space: SpaceId,
         /// The object that holds its frames.
         object: ObjectId,
         /// The object's table of contents, encoded.
-        #[serde(with = "crate::base64")]
+        #[serde(skip)]
         toc: Bytes,
     },
     /// Notes that a part of a big blob was decoded and written.
@@ -140,6 +143,12 @@ impl Command {
         }
     }
 
+    /// Whether a caller that got no answer may send the command again, and gets the same answer
+    /// whether the first one was carried out or not. Commits and rollbacks have a key.
+    pub const fn may_repeat(&self) -> bool {
+        !matches!(self, Self::Resume | Self::Unalias { .. })
+    }
+
     /// Whether the command may leave something in the outbox.
     pub const fn may_announce(&self) -> bool {
         match self {
@@ -218,27 +227,29 @@ pub enum Offer {
     /// Nothing but the root.
     Root,
     /// A patch against the base.
-    Patch(#[serde(with = "crate::base64")] Bytes),
+    Patch(#[serde(skip)] Bytes),
     /// The ids of all its nodes, a node before its children.
     Outline(Vec<NodeId>),
     /// Nodes.
-    Nodes(#[serde(with = "crate::base64::list")] Vec<Bytes>),
+    Nodes(#[serde(with = "crate::crossing::count")] Vec<Bytes>),
 }
 
 /// A verified pack of a small publish, laid out for rest but not written yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SmallPack {
     /// The object, as a pack of its own would lie.
-    #[serde(with = "crate::base64")]
+    #[serde(skip)]
     pub object: Bytes,
     /// Its table of contents, encoded.
-    #[serde(with = "crate::base64")]
+    #[serde(skip)]
     pub toc: Bytes,
 }
 
 /// See [`Command::PartArrived`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PartArrived {
+    /// The space that the object was written for.
+    pub space: SpaceId,
     /// The blob that the part is claimed to belong to.
     pub blob: BlobId,
     /// Bytes of the whole blob, as claimed.
@@ -284,7 +295,8 @@ pub enum Lost {
 /// What a space answers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
-    /// The space's internal id.
+    /// The space's internal id. To an arrival: the object was written for another space, which had
+    /// the name before, and nothing was noted.
     Space(SpaceId),
     /// To a publish.
     Publish(Box<BeginReply>),
@@ -312,7 +324,7 @@ pub enum Reply {
     /// A difference.
     Diff(Box<DiffReply>),
     /// Nodes: the first of those that were asked for, as many as fit.
-    Nodes(#[serde(with = "crate::base64::list")] Vec<Bytes>),
+    Nodes(#[serde(with = "crate::crossing::count")] Vec<Bytes>),
     /// Where a deploy's serving index lies.
     Pointer(Box<Pointer>),
     /// Where the serving index of a root lies.
@@ -352,183 +364,4 @@ pub struct Outbox {
     /// Why the pointers of other channels cannot be made. They stay in the outbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<Problem>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::location::Codec;
-    use crate::wire::DeployMeta;
-
-    /// Whatever crosses arrives as it left.
-    fn crosses<T: std::fmt::Debug + Serialize + for<'de> Deserialize<'de>>(value: &T) {
-        let text = serde_json::to_string(value).unwrap();
-        let arrived: T = serde_json::from_str(&text).unwrap();
-        assert_eq!(format!("{arrived:?}"), format!("{value:?}"), "{text}");
-    }
-
-    fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
-        Command::Publish(Box::new(Publish {
-            alias: AliasName::parse("next").ok(),
-            root: NodeId::of(b"new"),
-            base: Some(NodeId::of(b"old")),
-            offer,
-            pack,
-            packs: vec![PackId::of(b"pack")],
-            commit: Some(CommitTerms {
-                expect: Some(3),
-                replace: crate::wire::Replace::Named,
-                key: "a \"key\"".into(),
-                order: crate::wire::Order::from_parts("github:1:x", 7),
-                max_delete: Some(crate::wire::MaxDelete::Percent(3)),
-                meta: DeployMeta::default(),
-            }),
-            dry: false,
-            lease: Duration::from_hours(1),
-            files_max: 7,
-            index: ObjectId::from_bytes([9; 16]),
-        }))
-    }
-
-    fn extent() -> Extent {
-        Extent {
-            object: ObjectId::from_bytes([1; 16]),
-            offset: 1 << 40,
-            len: 5,
-        }
-    }
-
-    #[test]
-    fn every_command_crosses() {
-        let bytes = Bytes::from_static(b"\0\xffbytes");
-        let pack = SmallPack {
-            object: bytes.clone(),
-            toc: Bytes::new(),
-        };
-        let arrived = PartArrived {
-            blob: BlobId::of(b"blob"),
-            size: 1 << 33,
-            number: 2,
-            chaining_value: [200; 32],
-            location: Location {
-                extent: extent(),
-                codec: Codec::Zstd,
-            },
-        };
-        let fresh = SpaceId::from_bytes([7; 16]);
-        let rollback = r#"{"v":1,"space":"docs","to":4,"key":"k"}"#;
-        for command in [
-            Command::Open { fresh },
-            publish(Offer::Root, Some(pack)),
-            publish(Offer::Patch(bytes.clone()), None),
-            publish(
-                Offer::Outline(vec![NodeId::of(b"a"), NodeId::of(b"b")]),
-                None,
-            ),
-            publish(Offer::Nodes(vec![bytes.clone(), Bytes::new()]), None),
-            Command::PackArrived {
-                pack: PackId::of(b"pack"),
-                object: extent().object,
-                toc: bytes,
-            },
-            Command::PartArrived(arrived),
-            Command::Rollback(serde_json::from_str(rollback).unwrap()),
-            Command::Resume,
-            Command::Unalias {
-                alias: AliasName::parse("next").unwrap(),
-            },
-            Command::Deploys {
-                before: None,
-                limit: 50,
-            },
-            Command::Diff { from: 1, to: 2 },
-            Command::Nodes {
-                ids: vec![NodeId::of(b"a")],
-            },
-            Command::Events {
-                alias: None,
-                read: Read {
-                    from: crate::stream::From::At(crate::stream::Offset::at(3)),
-                },
-            },
-            Command::Net {
-                from: 1,
-                to: 9,
-                most: 5,
-            },
-            Command::Locate {
-                deploy: Selector::Number(3),
-            },
-            Command::Locate {
-                deploy: Selector::Active,
-            },
-            Command::Index {
-                root: NodeId::of(b"root"),
-            },
-            Command::Undelivered,
-            Command::Delivered {
-                alias: AliasName::parse("next").ok(),
-                order: 9,
-            },
-        ] {
-            crosses(&command);
-        }
-    }
-
-    #[test]
-    fn every_reply_crosses() {
-        let space = SpaceId::from_bytes([7; 16]);
-        let deploy = r#"{"number":2,"root":"ROOT","parent":1,"kind":"publish","at":5,"files":1,
-            "bytes":1,"new_bytes":0,"order":{"kind":"run","value":3},
-            "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
-        let root = NodeId::of(b"root");
-        let deploy: DeployView =
-            serde_json::from_str(&deploy.replace("ROOT", &root.to_hex())).unwrap();
-        let published = r#"{"state":"blobs","active":1,"blobs":[[0,3]]}"#;
-        let diff = r#"{"from":1,"to":2,"rows":[{"path":"a/b","after":4}],"truncated":false,
-            "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
-        let pointer = Pointer {
-            space,
-            deploy: 2,
-            root,
-            index: extent(),
-            earlier: vec![(root, extent())],
-            live: true,
-            events: true,
-            gone: false,
-        };
-        for reply in [
-            Reply::Space(space),
-            Reply::Publish(serde_json::from_str(published).unwrap()),
-            Reply::Kept(extent().object),
-            Reply::Deploy(Box::new(deploy.clone())),
-            Reply::Deploys {
-                active: 2,
-                aliases: [(AliasName::parse("next").unwrap(), 1)].into(),
-                hold: Some(HoldView {
-                    deploy: 2,
-                    at: crate::time::Timestamp::from_millis(5),
-                }),
-                deploys: vec![deploy],
-            },
-            Reply::Diff(serde_json::from_str(diff).unwrap()),
-            Reply::Pointer(Box::new(pointer.clone())),
-            Reply::Unaliased(Some(4)),
-            Reply::Nodes(vec![Bytes::from_static(b"\0node")]),
-            Reply::Resumed(Some(2)),
-            Reply::Index {
-                space,
-                index: extent(),
-            },
-            Reply::Due(Outbox {
-                due: vec![Due {
-                    alias: AliasName::parse("next").ok(),
-                    pointer,
-                }],
-                blocked: vec![Problem::new(crate::code::Code::MissingObjects, "x")],
-            }),
-        ] {
-            crosses(&reply);
-        }
-    }
 }

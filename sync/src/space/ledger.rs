@@ -13,7 +13,7 @@ use super::{events, tables};
 use crate::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use crate::location::Extent;
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource, RecentNodes};
-use crate::name::AliasName;
+use crate::name::{AliasName, SpaceName};
 use crate::schema::{SchemaError, Verdict};
 use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::time::Timestamp;
@@ -60,6 +60,13 @@ pub(crate) struct Ledger<'a, S> {
     expired_before: Cell<u64>,
 }
 
+/// Keeps the name of a space, for whoever finds its ledger without one.
+fn keep_name<S: Sql>(sql: &S, name: &SpaceName) -> Result<(), SqlError> {
+    let upsert = "INSERT INTO meta (key, value) VALUES ('name', ?)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
+    sql.run(upsert, &[name.as_str().into()]).map(drop)
+}
+
 impl<'a, S: Sql> Ledger<'a, S> {
     pub(crate) fn new(sql: &'a S) -> Self {
         Self {
@@ -77,14 +84,16 @@ impl<'a, S: Sql> Ledger<'a, S> {
     }
 
     /// Makes the tables and the space's id, unless they are there.
-    pub(crate) fn open(&self, fresh: SpaceId) -> Result<SpaceId, SchemaError> {
+    pub(crate) fn open(&self, name: &SpaceName, fresh: SpaceId) -> Result<SpaceId, SchemaError> {
         if let Some(id) = self.space()? {
+            keep_name(self.sql, name)?;
             return Ok(id);
         }
         self.sql.atomically(|sql| {
             tables::make(sql)?;
             let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('space', ?)";
             sql.run(insert, &[fresh.to_string().into()])?;
+            keep_name(sql, name)?;
             events::install(sql, fresh)
         })?;
         let made = self.space()?;
@@ -115,6 +124,18 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let id = SpaceId::from_hex(space);
         id.map(Some)
             .map_err(|error| SqlError(error.to_string()).into())
+    }
+
+    /// The name that the space was opened by last, if a release that keeps it did.
+    pub(crate) fn name(&self) -> Result<Option<SpaceName>, SchemaError> {
+        if self.space()?.is_none() {
+            return Ok(None);
+        }
+        let rows = self
+            .sql
+            .run("SELECT value FROM meta WHERE key = 'name'", &[])?;
+        let name = rows.first().map(|row| text(row, 0)).transpose()?;
+        Ok(name.and_then(|name| SpaceName::parse(&name).ok()))
     }
 
     fn has_tables(&self) -> Result<bool, SqlError> {

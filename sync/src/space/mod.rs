@@ -6,6 +6,7 @@
 
 mod aliases;
 mod arrivals;
+mod call;
 mod command;
 mod decide;
 mod events;
@@ -24,6 +25,7 @@ mod tables;
 mod terms;
 mod words;
 
+pub use call::{Answer, Call};
 pub use command::{
     Command, Due, Loss, Lost, Offer, Outbox, PartArrived, Publish, Reply, SmallPack,
 };
@@ -52,7 +54,7 @@ pub async fn execute<S: Sql, B: Blobs>(
 ) -> Result<Reply, Problem> {
     let ledger = Ledger::new(sql);
     if let Command::Open { fresh } = command {
-        return Ok(Reply::Space(ledger.open(fresh)?));
+        return Ok(Reply::Space(ledger.open(name, fresh)?));
     }
     let space = ledger
         .space()?
@@ -63,7 +65,15 @@ pub async fn execute<S: Sql, B: Blobs>(
             let reply = publish::publish(&ledger, blobs, space, *publish, now).await?;
             Ok(Reply::Publish(Box::new(reply)))
         }
-        Command::PackArrived { pack, object, toc } => Ok(Reply::Kept(pending::keep(
+        Command::PackArrived { space: other, .. }
+        | Command::PartArrived(PartArrived { space: other, .. })
+            if other != space =>
+        {
+            Ok(Reply::Space(space))
+        }
+        Command::PackArrived {
+            pack, object, toc, ..
+        } => Ok(Reply::Kept(pending::keep(
             &ledger, &pack, &object, &toc, now,
         )?)),
         Command::PartArrived(part) => keep_part(&ledger, &part, now),
@@ -107,6 +117,11 @@ pub async fn execute<S: Sql, B: Blobs>(
             Ok(Reply::Due(outbox::outbox(&ledger, space)?))
         }
     }
+}
+
+/// The name that a space was opened by last, for a platform that wakes it without one.
+pub fn name_of<S: Sql>(sql: &S) -> Result<Option<SpaceName>, Problem> {
+    Ok(Ledger::new(sql).name()?)
 }
 
 fn keep_part<S: Sql>(

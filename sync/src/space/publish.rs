@@ -423,10 +423,7 @@ impl<S: Sql> Commit<'_, S> {
                 space,
                 object: publish.index,
             };
-            blobs
-                .write(key, object.clone())
-                .await
-                .map_err(|error| Problem::new(Code::Storage, error.to_string()))?;
+            blobs.write(key, object.clone()).await?;
         }
         let deploy = self
             .ledger

@@ -7,6 +7,7 @@
 //! turns and effects.
 
 use super::ledger;
+use super::name::StreamName;
 use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
     STREAM_SEGMENT_MESSAGES,
@@ -103,6 +104,16 @@ impl<'a, S: Sql> Engine<'a, S> {
     /// once for each opened database.
     pub fn install(sql: &S) -> Result<(), SchemaError> {
         ledger::install(sql)
+    }
+
+    /// Keeps the name of the one stream of a database, for an object that is woken without one.
+    pub fn keep_name(sql: &S, name: &StreamName) -> Result<(), SqlError> {
+        ledger::keep_name(sql, name)
+    }
+
+    /// The name that was kept.
+    pub fn name_of(sql: &S) -> Result<Option<StreamName>, SqlError> {
+        ledger::name_of(sql)
     }
 
     /// Whether there are tables: a database without them has no stream.

@@ -8,7 +8,6 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::call::{Expiry, Fork, MediaType};
 use super::engine::Engine;
@@ -19,6 +18,7 @@ use super::reply::Refusal;
 use super::rotate::split;
 use super::row::{Columns, odd};
 use super::segment::Kind;
+use crate::crossing::Crosses;
 use crate::sql::{Sql, SqlError, SqlRow};
 use crate::time::Timestamp;
 
@@ -48,33 +48,12 @@ pub struct Loan {
     pub(super) incarnation: u64,
 }
 
-/// Bytes that are no loan.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("what a source lent cannot be read: {0}")]
-pub struct InvalidLoan(String);
-
-impl Loan {
-    /// The loan as bytes, for a source that is elsewhere: the length of a JSON head in four
-    /// bytes, big-endian; the head; and behind it what the source had in its log.
-    pub fn encode(&self) -> Vec<u8> {
-        let head = serde_json::to_vec(self).unwrap_or_default();
-        let mut bytes = Vec::with_capacity(4 + head.len() + self.hot.len());
-        bytes.extend_from_slice(&(head.len() as u32).to_be_bytes());
-        bytes.extend_from_slice(&head);
-        bytes.extend_from_slice(&self.hot);
-        bytes
-    }
-
-    /// Reads what [`Loan::encode`] writes.
-    pub fn decode(mut bytes: Bytes) -> Result<Self, InvalidLoan> {
-        let short = || InvalidLoan("it is too short".to_owned());
-        let length = bytes.first_chunk().ok_or_else(short)?;
-        let begin = 4 + u32::from_be_bytes(*length) as usize;
-        let head = bytes.get(4..begin).ok_or_else(short)?;
-        let mut loan: Self =
-            serde_json::from_slice(head).map_err(|error| InvalidLoan(error.to_string()))?;
-        loan.hot = bytes.split_off(begin);
-        Ok(loan)
+impl Crosses for Loan {
+    fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+        for lent in &mut self.segments {
+            each(&mut lent.footer);
+        }
+        each(&mut self.hot);
     }
 }
 
@@ -85,7 +64,7 @@ struct Lent {
     finish: u64,
     generation: Generation,
     object_end: u64,
-    #[serde(with = "crate::base64")]
+    #[serde(skip)]
     footer: Bytes,
     #[serde(default)]
     appends: bool,

@@ -7,6 +7,7 @@
 use super::call::{Expiry, MediaType};
 use super::engine::Engine;
 use super::generation::Generation;
+use super::name::StreamName;
 use super::offset::Offset;
 use super::reply::{Refusal, View};
 use super::row::{Columns, odd};
@@ -74,6 +75,25 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SchemaError> {
         schema::add_column(sql, "stream_log", "head")?;
         schema::add_column(sql, "stream_segment", "appends")
     })
+}
+
+/// Keeps the name of the one stream of a database beside the versions of its tables.
+pub(super) fn keep_name<S: Sql>(sql: &S, name: &StreamName) -> Result<(), SqlError> {
+    let table = schema::STREAMS.table;
+    let upsert = format!(
+        "INSERT INTO {table} (key, value) VALUES ('name', ?)
+         ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value"
+    );
+    sql.run(&upsert, &[name.as_str().into()]).map(drop)
+}
+
+/// The name that [`keep_name`] kept.
+pub(super) fn name_of<S: Sql>(sql: &S) -> Result<Option<StreamName>, SqlError> {
+    let table = schema::STREAMS.table;
+    let select = format!("SELECT value FROM {table} WHERE key = 'name'");
+    let row = sql.run(&select, &[])?.into_iter().next();
+    let name = row.map(|row| Columns::of(row).text()).transpose()?;
+    Ok(name.and_then(|name| StreamName::parse(&name).ok()))
 }
 
 /// Whether they are there.

@@ -45,7 +45,7 @@ pub use cold::{Cold, SegmentKey};
 pub use create::Beginning;
 pub use delete::Deleted;
 pub use engine::{Engine, Shape};
-pub use fork::{InvalidLoan, Loan};
+pub use fork::Loan;
 pub use generation::Generation;
 pub use name::{InvalidName, StreamName};
 pub use news::{Facts, Happened, Heeding, News, Place, Tidings};

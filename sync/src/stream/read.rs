@@ -243,9 +243,7 @@ impl Piece {
             .locate(at, to, budget)
             .ok_or_else(|| self.failed("it does not hold what was asked of it"))?;
         let bytes = cold.read(&self.key, span.bytes.clone()).await;
-        let bytes = bytes
-            .map_err(|error| self.failed(error))?
-            .ok_or_else(|| self.failed("it is not there"))?;
+        let bytes = bytes?.ok_or_else(|| self.failed("it is not there"))?;
         let span = if whole && self.appends {
             span.whole()
         } else {

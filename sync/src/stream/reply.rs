@@ -7,6 +7,7 @@ use thiserror::Error;
 use super::call::{Expiry, MediaType};
 use super::offset::Offset;
 use crate::code::Code;
+use crate::serve::BackendError;
 use crate::sql::SqlError;
 
 /// What is known of a stream.
@@ -57,8 +58,9 @@ pub struct Page {
     pub start: Offset,
     /// Where it ends.
     pub end: Offset,
-    /// The bytes; of a JSON stream, the messages joined by commas, without brackets.
-    #[serde(with = "crate::base64")]
+    /// The bytes; of a JSON stream, the messages joined by commas, without brackets. They cross
+    /// behind the rest.
+    #[serde(skip)]
     pub body: Bytes,
 }
 
@@ -159,6 +161,12 @@ pub enum Refusal {
         /// Bytes that are allowed.
         limit: u64,
     },
+    /// 503: another part of the server did not answer, or runs another release.
+    #[error("a part of the server is not available: {why}")]
+    Unavailable {
+        /// How.
+        why: String,
+    },
     /// 500: the storage failed.
     #[error("the storage failed: {why}")]
     Storage {
@@ -171,6 +179,16 @@ impl From<SqlError> for Refusal {
     fn from(error: SqlError) -> Self {
         Self::Storage {
             why: error.to_string(),
+        }
+    }
+}
+
+impl From<BackendError> for Refusal {
+    fn from(error: BackendError) -> Self {
+        let why = error.to_string();
+        match error.code() {
+            Code::Unavailable => Self::Unavailable { why },
+            _ => Self::Storage { why },
         }
     }
 }
@@ -197,6 +215,7 @@ impl Refusal {
             | Self::NoType
             | Self::EpochStart => Code::StreamRequest,
             Self::TooLarge { .. } => Code::TooLarge,
+            Self::Unavailable { .. } => Code::Unavailable,
             Self::Storage { .. } => Code::Storage,
         }
     }

@@ -136,6 +136,11 @@ impl<S: Sql, B: Blobs> MemorySpaces<S, B> {
         lock(&self.ledgers.made).get(space).cloned()
     }
 
+    /// Removes a space with its ledger; its objects stay.
+    pub fn remove(&self, space: &SpaceName) {
+        lock(&self.ledgers.made).remove(space);
+    }
+
     fn ledger_for(&self, space: &SpaceName, command: &Command) -> Option<Arc<S>> {
         let mut made = lock(&self.ledgers.made);
         if let Some(ledger) = made.get(space) {

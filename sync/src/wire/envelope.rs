@@ -103,8 +103,13 @@ impl Envelope {
         out
     }
 
-    /// Reads an envelope, decompressing its sections within their bounds.
-    pub fn decode(body: &Bytes, decoder: &mut Decoder) -> Result<Self, EnvelopeError> {
+    /// Reads an envelope, decompressing its sections, each of at most `section_max` bytes.
+    pub fn decode(
+        body: &Bytes,
+        section_max: usize,
+        decoder: &mut Decoder,
+    ) -> Result<Self, EnvelopeError> {
+        let section_max = section_max.min(SECTION_RAW_BYTES_MAX) as u64;
         let mut reader = Reader::new(body);
         let head = reader.bytes(HEAD_BYTES_MAX, "the head's length")?;
         let mut envelope = Self {
@@ -121,7 +126,7 @@ impl Envelope {
                 return Err(Malformed::NotCanonical("sections are out of order").into());
             }
             let codec = reader.byte()?;
-            let raw = reader.varint_up_to(SECTION_RAW_BYTES_MAX as u64, "a section's length")?;
+            let raw = reader.varint_up_to(section_max, "a section's length")?;
             let bytes = match codec {
                 0 => body.slice_ref(reader.take(raw as usize)?),
                 1 => {

@@ -52,7 +52,10 @@ pub fn identify(status: u16, body: &[u8], id: &str, audience: Audience) -> Optio
 }
 
 fn identify_problem(mut problem: Problem, id: &str, audience: Audience) -> Option<Incident> {
-    let is_own_failure = matches!(problem.code, Code::Storage | Code::Corrupt | Code::Local);
+    let is_own_failure = matches!(
+        problem.code,
+        Code::Storage | Code::Unavailable | Code::Corrupt | Code::Local
+    );
     let cause = is_own_failure.then(|| problem.detail.clone());
     if is_own_failure && audience == Audience::Stranger {
         CONCEALED.clone_into(&mut problem.detail);
@@ -89,6 +92,7 @@ mod tests {
         let cause = "reading the object spaces/1/2: /data/objects is gone";
         for (code, status, concealed) in [
             (Code::Storage, 500, true),
+            (Code::Unavailable, 503, true),
             (Code::Corrupt, 500, true),
             (Code::NotConfigured, 503, false),
             (Code::NotFound, 404, false),

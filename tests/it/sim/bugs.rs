@@ -155,14 +155,25 @@ impl Planted {
     }
 
     fn believed(&self, command: Command) -> Command {
-        let Command::PackArrived { pack, object, toc } = command else {
+        let Command::PackArrived {
+            pack,
+            space,
+            object,
+            toc,
+        } = command
+        else {
             return command;
         };
         let toc = match self.changed.borrow().get(&pack) {
             Some(claimed) => claim(&toc, claimed),
             None => toc,
         };
-        Command::PackArrived { pack, object, toc }
+        Command::PackArrived {
+            pack,
+            space,
+            object,
+            toc,
+        }
     }
 }
 

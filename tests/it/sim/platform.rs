@@ -24,6 +24,7 @@ pub(crate) fn settings() -> Settings {
         dictionaries: Dictionaries::Passed,
         lease: pmx_sync::space::LEASE,
         files_max: pmx_sync::limits::FILES_MAX,
+        section_raw_bytes_max: pmx_sync::limits::SECTION_RAW_BYTES_MAX,
     }
 }
 

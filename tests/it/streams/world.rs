@@ -8,6 +8,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
+use pmx_sync::crossing::{Crossing, arrived};
 use pmx_sync::serve::BackendError;
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::stream::execute::{self, Chores, Peers};
@@ -284,7 +285,7 @@ impl Peers for World<'_> {
         let engine = self.engine(number_of(source));
         let loan = engine.atomically(|engine| engine.lend(fork, edge, now))?;
         // As it crosses from one Durable Object to another.
-        Ok(Loan::decode(loan.encode().into()).unwrap())
+        Ok(arrived(&Crossing::of(loan).unwrap().to_bytes()).unwrap())
     }
 
     async fn give_back(

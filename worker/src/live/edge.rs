@@ -68,7 +68,7 @@ fn hand_on(listener: &Listener, request: &web_sys::Request, env: &Env) -> Result
     let space = &listener.channel.space;
     let failed = |thrown: JsValue| {
         let doing = format!("asking the space {space}");
-        crate::thrown::problem(doing)(words(thrown))
+        crate::thrown::unavailable(doing)(words(thrown))
     };
     let namespace: Namespace = isolate::spaces(env)?.unchecked_into();
     let stub = namespace.get_by_name(space.as_str()).map_err(failed)?;

@@ -49,6 +49,9 @@ pub(super) async fn schedule(
     set.await.map_err(thrown::problem("setting an alarm"))
 }
 
+/// How long to wait where the object can't even be opened.
+pub(crate) const LATE: Duration = Duration::from_mins(5);
+
 /// How long to wait after a failure of the platform.
 pub(super) const RETRY: Duration = Duration::from_secs(10);
 

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::Uri;
 use http::request::Parts;
-use pmx_sync::code::Code;
 use pmx_sync::site::{Addressed, Exposure, Hosts};
 use pmx_sync::stream::http::{Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer};
 use pmx_sync::stream::ops::Per;
@@ -26,7 +25,7 @@ use super::settings::StreamConfig;
 use super::times;
 use crate::http::{discard, now};
 use crate::isolate;
-use crate::thrown::words;
+use crate::thrown::{unavailable, words};
 
 /// Answers a request about a stream: with an answer, or with what promises one. `undefined` if the
 /// request is about something else.
@@ -121,13 +120,19 @@ impl Edge {
 impl Namespace {
     /// Hands the request to an object, as it is.
     fn hand(&self, request: &web_sys::Request, name: &str) -> Result<JsValue, Problem> {
-        let failed = |thrown: JsValue| {
-            let detail = format!("asking the object {name}: {}", words(thrown));
-            Problem::new(Code::Storage, detail)
-        };
+        let failed =
+            |thrown: JsValue| unavailable(format!("asking the object {name}"))(words(thrown));
         let stub = self.get_by_name(name).map_err(failed)?;
         stub.fetch(request).map_err(failed)
     }
+}
+
+/// Answers a request that an object did not: the platform failed while it was handed on.
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+pub fn unanswered(thrown: JsValue) -> JsValue {
+    failure(&unavailable("handing a request to its object")(words(
+        thrown,
+    )))
 }
 
 /// A failure before anything is known.

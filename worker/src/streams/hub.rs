@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::request::Parts;
+use pmx_sync::crossing::arrived;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::{Listed, Listing, STREAMS_PATH, answer, listed};
@@ -19,7 +20,7 @@ use pmx_sync::stream::hub::{Batch, Hub, Wanted};
 use pmx_sync::stream::subscription::{
     Answer, Copying, Effect, Errand, Needs, Outcome, PatternCache, Refusal, http as subscriptions,
 };
-use pmx_sync::stream::{Place, StreamName, View, registry};
+use pmx_sync::stream::{StreamName, registry};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::wasm_bindgen_futures::spawn_local;
@@ -31,9 +32,10 @@ use super::bell::all;
 use super::busy::Busy;
 use super::courier::Webhook;
 use super::index::Index;
-use super::line::Told;
-use super::peers::{Asked, Neighbours, Wish};
+use super::line::{Heard, Told};
+use super::peers::{Asked, Neighbours, Obliged, Wish};
 use super::settings::StreamConfig;
+use crate::crossing;
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::sql::Ledger;
@@ -74,17 +76,15 @@ impl Exchange {
     }
 
     /// Hears a stream.
-    pub(crate) async fn hear(self: &Rc<Self>, told: &[u8]) -> Result<Response, Problem> {
+    pub(crate) async fn hear(self: &Rc<Self>, told: &Bytes) -> Result<Response, Problem> {
         let doing = "hearing a stream";
-        let unreadable = |error: serde_json::Error| thrown::problem(doing)(error.to_string());
-        let told: Told = serde_json::from_slice(told).map_err(unreadable)?;
+        let told: Told = arrived(told).map_err(|foreign| foreign.into_problem(doing))?;
         let pending: Vec<Needs> = self.pending.borrow().values().cloned().collect();
         let now = now();
         let heeding = self.turn(|hub| hub.hear(&told.name, &told.tidings, &pending, now));
         let heeding = heeding.map_err(failed(doing))?;
         self.settle(now).await;
-        let body = serde_json::to_vec(&heeding).map_err(unreadable)?;
-        Response::from_bytes(body).map_err(thrown::problem(doing))
+        crossing::response(Heard { heeding }).map_err(thrown::problem(doing))
     }
 
     /// Answers a request that the edge let pass.
@@ -133,11 +133,9 @@ impl Exchange {
     /// Sees whether a stream is there, and how it is.
     async fn look(&self, name: &StreamName, found: &RefCell<Looks>) {
         let asked = Asked::Turn(Wish::Look);
-        let seen = match self.streams.ask(name, &asked).await {
-            Ok(Ok(body)) => match serde_json::from_slice::<Option<View>>(&body) {
-                Ok(view) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
-                Err(error) => Err(error.to_string()),
-            },
+        let seen = match self.streams.ask(name, asked).await {
+            Ok(Ok(Obliged::Seen(view))) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
+            Ok(Ok(other)) => Err(format!("it answers another question: {other:?}")),
             Ok(Err(refusal)) => Err(refusal.to_string()),
             Err(error) => Err(error.to_string()),
         };
@@ -243,9 +241,10 @@ impl Exchange {
 
     async fn follow_one(&self, name: &StreamName, round: u64) {
         let asked = Asked::Turn(Wish::Follow { round });
-        let followed = self.streams.ask(name, &asked).await;
+        let followed = self.streams.ask(name, asked).await;
         let place = match followed {
-            Ok(Ok(body)) => serde_json::from_slice::<Option<Place>>(&body).ok(),
+            Ok(Ok(Obliged::Following(place))) => Some(place),
+            Ok(Ok(_)) => None,
             Ok(Err(refusal)) => {
                 console_error!("following {name}: {refusal}");
                 None
@@ -294,24 +293,22 @@ impl Exchange {
 
     async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
         let asked = Asked::Turn(Wish::Append {
-            messages: String::from_utf8_lossy(message).into_owned(),
+            messages: message.clone(),
             producer: None,
         });
-        match self.streams.ask(stream, &asked).await {
-            Ok(Ok(_)) => Outcome::Appended,
-            Ok(Err(_)) | Err(_) => Outcome::Failed,
+        match self.streams.ask(stream, asked).await {
+            Ok(Ok(Obliged::Appended)) => Outcome::Appended,
+            Ok(_) | Err(_) => Outcome::Failed,
         }
     }
 
     /// Has a stream copy messages to another.
     async fn copy(&self, copying: Box<Copying>) -> Outcome {
         let source = copying.source.clone();
-        let copied = self.streams.ask(&source, &Asked::Copy(copying)).await;
-        let to = match copied {
-            Ok(Ok(body)) => serde_json::from_slice(&body).ok(),
-            Ok(Err(_)) | Err(_) => None,
-        };
-        to.map_or(Outcome::Failed, Outcome::Copied)
+        match self.streams.ask(&source, Asked::Copy(copying)).await {
+            Ok(Ok(Obliged::Copied(to))) => Outcome::Copied(to),
+            Ok(_) | Err(_) => Outcome::Failed,
+        }
     }
 
     /// Tells the registry what it has not heard.
@@ -322,11 +319,11 @@ impl Exchange {
         while let Some(batch) = self.next_batch() {
             let append = &batch.append;
             let asked = Asked::Turn(Wish::Register {
-                messages: String::from_utf8_lossy(&append.body).into_owned(),
+                messages: append.body.clone(),
                 producer: append.producer.clone(),
             });
-            let told = self.streams.ask(&registry::name(), &asked).await;
-            let is_told = matches!(told, Ok(Ok(_)));
+            let told = self.streams.ask(&registry::name(), asked).await;
+            let is_told = matches!(told, Ok(Ok(Obliged::Appended)));
             let noted = self.turn(|hub| {
                 if is_told {
                     hub.posted(&batch)

@@ -4,27 +4,29 @@
 //! that it was told. So thirty appends at once are two requests. What can't be told stays written
 //! down, and the alarm tells it.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use http::Uri;
+use pmx_sync::crossing::{Crosses, arrived};
 use pmx_sync::serve::BackendError;
 use pmx_sync::stream::{Heeding, StreamName, Tidings};
 use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
-use worker::js_sys::Uint8Array;
-use worker::{Method, ObjectNamespace, Request, RequestInit, console_error};
+use worker::{ObjectNamespace, console_error};
 
 use super::bell::within;
 use super::busy::{Busy, LOST};
 use super::stream::Stream;
+use crate::crossing::{Callee, laid_out};
 use crate::http::now;
-use crate::tally::{self, Kind};
 use crate::thrown::{backend, problem};
 
 /// The name of the one hub.
 pub(super) const HUB: &str = "hub";
 
 /// Where streams tell.
+const HOST: &str = "hub";
 const PATH: &str = "/hear";
 
 /// A stub leads to its object whatever host the address names.
@@ -38,7 +40,7 @@ pub(crate) const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Whether a request comes from a stream.
 pub(crate) fn is_from_stream(address: &Uri) -> bool {
-    address.path() == PATH
+    address.host() == Some(HOST) && address.path() == PATH
 }
 
 /// What a stream tells the hub.
@@ -48,11 +50,20 @@ pub(crate) struct Told {
     pub(crate) tidings: Tidings,
 }
 
+/// What the hub says to it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Heard {
+    pub(crate) heeding: Heeding,
+}
+
+impl Crosses for Told {}
+impl Crosses for Heard {}
+
 /// A stream's line to the hub.
 pub(super) struct Line {
     hub: ObjectNamespace,
-    /// What the stream is called, by those who asked for it.
-    name: Option<StreamName>,
+    /// What the stream is called, by those who asked for it or by itself.
+    name: RefCell<Option<StreamName>>,
     busy: Busy,
 }
 
@@ -60,36 +71,48 @@ impl Line {
     pub(super) fn new(hub: ObjectNamespace, name: Option<&str>) -> Self {
         Self {
             hub,
-            name: name.and_then(|name| StreamName::parse(name).ok()),
+            name: RefCell::new(name.and_then(|name| StreamName::parse(name).ok())),
             busy: Busy::default(),
+        }
+    }
+
+    /// What the stream is called, if that is known.
+    pub(super) fn name(&self) -> Option<StreamName> {
+        self.name.borrow().clone()
+    }
+
+    /// Takes the name that the stream keeps, where the platform knows none.
+    pub(super) fn recall(&self, name: Option<StreamName>) {
+        let mut known = self.name.borrow_mut();
+        if known.is_none() {
+            *known = name;
         }
     }
 
     async fn tell(&self, tidings: &Tidings) -> Result<Heeding, BackendError> {
         let doing = "telling the hub";
         let failed = |why: &str| BackendError::new(doing, why.to_owned());
-        let name = self.name.clone();
-        let name = name.ok_or_else(|| failed("the stream does not know its name"))?;
+        let name = self
+            .name()
+            .ok_or_else(|| failed("the stream does not know its name"))?;
         let tidings = tidings.clone();
-        let unreadable = |error: serde_json::Error| BackendError::new(doing, error);
-        let body = serde_json::to_vec(&Told { name, tidings }).map_err(unreadable)?;
-        let mut init = RequestInit::new();
-        init.with_method(Method::Post)
-            .with_body(Some(Uint8Array::from(body.as_slice()).into()));
-        let request = Request::new_with_init(ADDRESS, &init).map_err(backend(doing))?;
-        let stub = self.hub.get_by_name(HUB).map_err(backend(doing))?;
-        tally::note(Kind::SpaceCall);
-        let asked = async {
-            let mut answer = stub.fetch_with_request(request).await?;
-            Ok::<_, worker::Error>((answer.status_code(), answer.bytes().await?))
+        let body = laid_out(Told { name, tidings }).map_err(backend(doing))?;
+        let hub = Callee {
+            namespace: &self.hub,
+            name: HUB,
+            address: ADDRESS,
+            // The alarm tells again what was not heard.
+            may_repeat: false,
         };
-        let answered = within(PATIENCE, asked).await;
+        let answered = within(PATIENCE, hub.ask(&body)).await;
         let answered = answered.ok_or_else(|| failed("it takes too long"))?;
         let (status, body) = answered.map_err(backend(doing))?;
         if status != 200 {
             return Err(failed(&format!("the status {status}")));
         }
-        serde_json::from_slice(&body).map_err(unreadable)
+        let heard = arrived::<Heard>(&body);
+        let heard = heard.map_err(|foreign| failed(&foreign.to_string()))?;
+        Ok(heard.heeding)
     }
 }
 

@@ -7,7 +7,7 @@
 //! ([`peers`]). What becomes of them they tell ([`line`]) the hub ([`hub`]), which keeps the
 //! subscriptions, wakes workers ([`courier`]) and keeps an [`index`].
 
-mod alarm;
+pub(crate) mod alarm;
 pub(crate) mod answer;
 pub(crate) mod bell;
 mod busy;

@@ -1,10 +1,12 @@
 //! How streams ask each other: by requests that no client can send.
 //!
-//! The edge hands on only what lies under `/v1/stream/`, and leaves the address as it is. What
-//! streams ask of each other lies elsewhere.
+//! The edge hands on only what lies under `/v1/stream/` of a host of the API, and leaves the address
+//! as it is. What streams ask of each other has another host and another path. Both sides may be of
+//! different releases: what is added needs a default, as `crossing` says.
 
 use bytes::Bytes;
 use http::Uri;
+use pmx_sync::crossing::{Crosses, arrived};
 use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_sync::serve::BackendError;
 use pmx_sync::sql::Sql;
@@ -17,10 +19,9 @@ use pmx_sync::stream::{
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
-use worker::js_sys::Uint8Array;
-use worker::{Method, ObjectNamespace, Request, RequestInit, Response};
+use worker::{ObjectNamespace, Response};
 
-use crate::tally::{self, Kind};
+use crate::crossing::{Callee, laid_out, response};
 use crate::thrown::{backend, problem};
 
 /// The objects of all streams, as one of them sees them.
@@ -48,17 +49,20 @@ pub(crate) enum Wish {
     Look,
     /// To take JSON: the hub asks.
     Append {
-        messages: String,
+        #[serde(skip)]
+        messages: Bytes,
         producer: Option<Producer>,
     },
     /// To take entries of the registry, and to be it if it is not there: the hub asks.
     Register {
-        messages: String,
+        #[serde(skip)]
+        messages: Bytes,
         producer: Option<Producer>,
     },
 }
 
 /// What comes of it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Obliged {
     Lent(Box<Loan>),
     Following(Option<Place>),
@@ -68,25 +72,60 @@ pub(crate) enum Obliged {
     Done,
 }
 
+/// What a stream says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Said {
+    pub(crate) outcome: Result<Obliged, Refusal>,
+}
+
+impl Crosses for Asked {
+    fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+        if let Self::Turn(Wish::Append { messages, .. } | Wish::Register { messages, .. }) = self {
+            each(messages);
+        }
+    }
+}
+
+impl Crosses for Said {
+    fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+        if let Ok(Obliged::Lent(loan)) = &mut self.outcome {
+            loan.strings(each);
+        }
+    }
+}
+
 /// Where streams ask.
+const HOST: &str = "stream";
 const PATH: &str = "/peers";
 
 /// A stub leads to its object whatever host the address names.
 const ADDRESS: &str = "https://stream/peers";
 
-/// Bytes of what is asked: at most an append whose every byte is escaped.
-pub(crate) const ASKED_BYTES_MAX: usize = 2 * STREAM_APPEND_BYTES_MAX;
+/// Bytes of what is asked: at most an append, and what else is said of it.
+pub(crate) const ASKED_BYTES_MAX: usize = STREAM_APPEND_BYTES_MAX + 1024 * 1024;
 
 /// Whether a request comes from another stream.
 pub(crate) fn is_from_peer(address: &Uri) -> bool {
-    address.path() == PATH
+    address.host() == Some(HOST) && address.path() == PATH
 }
 
 impl Asked {
     /// Reads what was asked.
-    pub(crate) fn read(body: &[u8]) -> Result<Self, Problem> {
-        let asked = serde_json::from_slice(body);
-        asked.map_err(|error| problem("reading what a stream asks")(error.to_string()))
+    pub(crate) fn read(body: &Bytes) -> Result<Self, Problem> {
+        arrived(body).map_err(|foreign| foreign.into_problem("reading what a stream asks"))
+    }
+
+    /// Whether whoever got no answer may ask again: it counts once.
+    const fn may_repeat(&self) -> bool {
+        match self {
+            Self::Turn(Wish::Append { producer, .. } | Wish::Register { producer, .. }) => {
+                producer.is_some()
+            }
+            Self::Turn(
+                Wish::Lend { .. } | Wish::GiveBack { .. } | Wish::Follow { .. } | Wish::Look,
+            )
+            | Self::Copy(_) => true,
+        }
     }
 
     /// What comes of it where there is no stream.
@@ -144,13 +183,13 @@ impl Wish {
 
 fn append<S: Sql>(
     engine: &Engine<'_, S>,
-    messages: &str,
+    messages: &Bytes,
     producer: Option<&Producer>,
     now: Timestamp,
 ) -> Result<Obliged, Refusal> {
     let append = Append {
         media_type: Some(registry::media_type()),
-        body: Bytes::copy_from_slice(messages.as_bytes()),
+        body: messages.clone(),
         seq: None,
         producer: producer.cloned(),
         close: false,
@@ -159,27 +198,9 @@ fn append<S: Sql>(
 }
 
 /// What a stream is told by another.
-pub(crate) fn answer(obliged: Result<Obliged, Refusal>) -> Result<Response, Problem> {
-    let (status, body) = match obliged {
-        Ok(Obliged::Lent(loan)) => (200, loan.encode()),
-        Ok(Obliged::Done | Obliged::Appended) => (200, Vec::new()),
-        Ok(Obliged::Following(place)) => (200, json(&place)?),
-        Ok(Obliged::Seen(view)) => (200, json(&view)?),
-        Ok(Obliged::Copied(to)) => (200, json(&to)?),
-        Err(refusal) => (REFUSED, json(&refusal)?),
-    };
-    let answer = Response::from_bytes(body).map_err(problem("answering a stream"))?;
-    Ok(answer.with_status(status))
+pub(crate) fn answer(outcome: Result<Obliged, Refusal>) -> Result<Response, Problem> {
+    response(Said { outcome }).map_err(problem("answering a stream"))
 }
-
-fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
-    let failed = |error: serde_json::Error| error.to_string();
-    let body = serde_json::to_vec(value).map_err(failed);
-    body.map_err(problem("writing what a stream is told"))
-}
-
-/// The status of a refusal.
-const REFUSED: u16 = 409;
 
 impl Neighbours {
     pub(crate) const fn new(namespace: ObjectNamespace) -> Self {
@@ -190,26 +211,24 @@ impl Neighbours {
     pub(super) async fn ask(
         &self,
         name: &StreamName,
-        asked: &Asked,
-    ) -> Result<Result<Vec<u8>, Refusal>, BackendError> {
+        asked: Asked,
+    ) -> Result<Result<Obliged, Refusal>, BackendError> {
         let doing = format!("asking the stream {name}");
-        let unreadable = |error: serde_json::Error| BackendError::new(doing.clone(), error);
-        let body = serde_json::to_vec(asked).map_err(unreadable)?;
-        let mut init = RequestInit::new();
-        init.with_method(Method::Post)
-            .with_body(Some(Uint8Array::from(body.as_slice()).into()));
-        let request = Request::new_with_init(ADDRESS, &init).map_err(backend(&*doing))?;
-        let stub = self
-            .0
-            .get_by_name(name.as_str())
-            .map_err(backend(&*doing))?;
-        tally::note(Kind::SpaceCall);
-        let sent = stub.fetch_with_request(request).await;
-        let mut answer = sent.map_err(backend(&*doing))?;
-        let body = answer.bytes().await.map_err(backend(&*doing))?;
-        match answer.status_code() {
-            200 => Ok(Ok(body)),
-            REFUSED => serde_json::from_slice(&body).map(Err).map_err(unreadable),
+        let callee = Callee {
+            namespace: &self.0,
+            name: name.as_str(),
+            address: ADDRESS,
+            may_repeat: asked.may_repeat(),
+        };
+        let body = laid_out(asked).map_err(backend(&*doing))?;
+        let (status, body) = callee.ask(&body).await.map_err(backend(&*doing))?;
+        match status {
+            200 => {
+                let said = arrived::<Said>(&body);
+                let said = said.map_err(|foreign| BackendError::new(doing, foreign).passing())?;
+                Ok(said.outcome)
+            }
+            503 => Err(BackendError::new(doing, "it is not available").passing()),
             status => Err(BackendError::new(doing, format!("the status {status}"))),
         }
     }
@@ -223,14 +242,16 @@ impl Peers for Neighbours {
         edge: Generation,
         _now: Timestamp,
     ) -> Result<Loan, Refusal> {
-        let storage = |why: String| Refusal::Storage { why };
         let asked = Asked::Turn(Wish::Lend {
             fork: fork.clone(),
             edge,
         });
-        let lent = self.ask(source, &asked).await;
-        let lent = lent.map_err(|error| storage(error.to_string()))??;
-        Loan::decode(lent.into()).map_err(|error| storage(error.to_string()))
+        match self.ask(source, asked).await?? {
+            Obliged::Lent(loan) => Ok(*loan),
+            other => Err(Refusal::Unavailable {
+                why: format!("{source} answers another question: {other:?}"),
+            }),
+        }
     }
 
     async fn give_back(
@@ -240,8 +261,11 @@ impl Peers for Neighbours {
         _now: Timestamp,
     ) -> Result<(), BackendError> {
         let asked = Asked::Turn(Wish::GiveBack { edge });
-        let done = self.ask(source, &asked).await?;
+        let done = self.ask(source, asked).await?;
         let refused = |refusal| BackendError::new(format!("giving {source} back"), refusal);
         done.map(drop).map_err(refused)
     }
 }
+
+#[cfg(test)]
+mod tests;

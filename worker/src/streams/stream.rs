@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::request::Parts;
-use pmx_sync::serve::BackendError;
+use pmx_sync::schema::SchemaError;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_sync::stream::ops::{Per, Timing, What};
@@ -86,10 +86,20 @@ impl Stream {
     fn is_blank(&self) -> Result<bool, SqlError> {
         if !self.has_tables.get() && Engine::is_installed(&self.log)? {
             // An older version may have made them.
-            Engine::install(&self.log)?;
-            self.has_tables.set(true);
+            self.install()?;
         }
         Ok(!self.has_tables.get())
+    }
+
+    /// Makes the tables, unless they are there, and keeps the name for an alarm that knows none.
+    fn install(&self) -> Result<(), SchemaError> {
+        Engine::install(&self.log)?;
+        match self.line.name() {
+            Some(name) => Engine::keep_name(&self.log, &name)?,
+            None => self.line.recall(Engine::name_of(&self.log)?),
+        }
+        self.has_tables.set(true);
+        Ok(())
     }
 
     /// Answers a request that the edge let pass.
@@ -162,7 +172,7 @@ impl Stream {
     async fn carry_out(self: &Rc<Self>, call: Call, head: &Parts) -> Result<Answer, Refusal> {
         let now = now();
         match (self.is_blank()?, call.makes_stream()) {
-            (true, true) => Engine::install(&self.log).map_err(SqlError::from)?,
+            (true, true) => self.install().map_err(SqlError::from)?,
             (true, false) => return Err(Refusal::Unknown),
             (false, _) => {}
         }
@@ -276,6 +286,10 @@ impl Stream {
         // It has rung: the next has to be set anew.
         self.alarm.set(Alarm::Known(None));
         let failed = |error: SqlError| thrown::problem("doing what is left")(error.to_string());
+        // Its tables may be an older version's, and its name is there.
+        if self.is_blank().map_err(failed)? {
+            return Ok(Kept::Nothing);
+        }
         let engine = self.engine();
         let chores = execute::chores(&engine, &self.cold, &self.peers, now()).await;
         let chores = chores.map_err(failed)?;
@@ -317,7 +331,7 @@ impl Stream {
             if !asked.makes_stream() {
                 return super::peers::answer(asked.of_nobody());
             }
-            Engine::install(&self.log)?;
+            self.install()?;
         }
         let wish = match asked {
             Asked::Turn(wish) => wish,
@@ -342,15 +356,15 @@ impl Stream {
         let read = async |read| execute::look(&engine, &self.cold, &read, now()).await;
         let Copies { append, to } = copying.gather(read).await?;
         let asked = Asked::Turn(Wish::Append {
-            messages: String::from_utf8_lossy(&append.body).into_owned(),
+            messages: append.body,
             producer: append.producer,
         });
-        let appended = self.peers.ask(&copying.target, &asked).await;
-        let storage = |error: BackendError| Refusal::Storage {
-            why: error.to_string(),
-        };
-        appended.map_err(storage)??;
-        Ok(Obliged::Copied(to))
+        match self.peers.ask(&copying.target, asked).await?? {
+            Obliged::Appended => Ok(Obliged::Copied(to)),
+            other => Err(Refusal::Unavailable {
+                why: format!("{} answers another question: {other:?}", copying.target),
+            }),
+        }
     }
 }
 
@@ -406,7 +420,7 @@ pub(super) fn chance() -> u64 {
 }
 
 fn refused(refusal: &Refusal) -> Answer<Bytes> {
-    if let Refusal::Storage { why } = refusal {
+    if let Refusal::Storage { why } | Refusal::Unavailable { why } = refusal {
         console_error!("{why}");
     }
     answer::refused(refusal)

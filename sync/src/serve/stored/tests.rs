@@ -171,6 +171,7 @@ fn site(content: &[u8], codec: Codec) -> Site {
         dictionaries: Dictionaries::Stopped,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
+        section_raw_bytes_max: crate::limits::SECTION_RAW_BYTES_MAX,
     };
     Server::keeping(CACHE_BYTES, platform, settings)
 }

@@ -138,7 +138,8 @@ pub fn refused(refusal: &Refusal) -> Response<Bytes> {
         | Refusal::Seq
         | Refusal::EpochStart
         | Refusal::TooLarge { .. }
-        | Refusal::Storage { .. } => {}
+        | Refusal::Storage { .. }
+        | Refusal::Unavailable { .. } => {}
     }
     answer
 }
@@ -178,8 +179,8 @@ pub fn problem(problem: &Problem) -> Response<Bytes> {
     let status = StatusCode::from_u16(problem.status);
     let mut answer = bare(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     set(&mut answer, CONTENT_TYPE, PROBLEM_MEDIA);
-    if matches!(problem.code, Code::TooMany | Code::SpaceBusy) {
-        set(&mut answer, RETRY_AFTER, "1");
+    if let Some(seconds) = problem.code.retry_after() {
+        set(&mut answer, RETRY_AFTER, seconds);
     }
     // RFC 6750, section 3.
     let known = CHALLENGES.iter().find(|(code, _)| *code == problem.code);

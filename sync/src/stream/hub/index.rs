@@ -4,20 +4,65 @@
 //! written beside, after the registry's manner: in order, in batches, again until it is known to be
 //! there. Each row says all, so that a batch may be written twice.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::Hub;
 use super::outbox::{INDEX, Outbox};
+use crate::schema::{Schema, SchemaError, Verdict};
 use crate::sql::{Sql, SqlError, Value};
 use crate::stream::registry::is_registry;
 use crate::stream::subscription::rfc3339;
 use crate::stream::{Expiry, Happened, StreamName};
 use crate::time::Timestamp;
 
-/// Makes the table, unless it is there.
-const SCHEMA: &str = "CREATE TABLE IF NOT EXISTS streams (
+/// The index. The operator reads it as well, so a version only adds to the one before.
+const SCHEMA: Schema = Schema {
+    database: "the index of streams",
+    table: "streams_schema",
+    version: 1,
+    readable_by: 1,
+};
+
+/// What each version added to the one before. A release before the first number made the table too.
+const VERSIONS: [&[&str]; SCHEMA.version as usize] = [&["CREATE TABLE IF NOT EXISTS streams (
     name TEXT PRIMARY KEY, content_type TEXT, created_at TEXT, ttl_seconds INTEGER,
-    expires_at TEXT, deleted_at TEXT)";
+    expires_at TEXT, deleted_at TEXT)"]];
+
+/// Makes the table of versions, unless it is there.
+pub const MAKE_VERSIONS: &str =
+    "CREATE TABLE IF NOT EXISTS streams_schema (key TEXT PRIMARY KEY, value TEXT NOT NULL)";
+
+/// Reads the versions: what [`migrations`] takes.
+pub const READ_VERSIONS: &str = "SELECT key, value FROM streams_schema";
+
+const KEEP_VERSION: &str = "INSERT INTO streams_schema (key, value) VALUES (?1, ?2)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value";
+
+/// What brings an index up to date that records these keys and values; they go in one transaction.
+pub fn migrations<'t>(
+    recorded: impl IntoIterator<Item = (&'t str, &'t str)>,
+) -> Result<Vec<Statement>, SchemaError> {
+    let recorded: BTreeMap<_, _> = recorded.into_iter().collect();
+    let of = |key| recorded.get(key).copied();
+    let from = match SCHEMA.parse(of("schema"), of("readable_by"))? {
+        None => 0,
+        Some(recorded) => match SCHEMA.check(recorded)? {
+            Verdict::Use => return Ok(Vec::new()),
+            Verdict::Migrate { from } => from,
+        },
+    };
+    let added = VERSIONS.iter().skip(from as usize).copied().flatten();
+    let mut statements: Vec<_> = added
+        .map(|&text| Statement::new(text, Vec::new()))
+        .collect();
+    for (key, number) in SCHEMA.numbers() {
+        let params = vec![key.into(), number.to_string().into()];
+        statements.push(Statement::new(KEEP_VERSION, params));
+    }
+    Ok(statements)
+}
 
 const MADE: &str = "INSERT OR REPLACE INTO streams
     (name, content_type, created_at, ttl_seconds, expires_at, deleted_at)
@@ -33,6 +78,12 @@ pub struct Statement {
     pub text: &'static str,
     /// Its parameters.
     pub params: Vec<Value>,
+}
+
+impl Statement {
+    const fn new(text: &'static str, params: Vec<Value>) -> Self {
+        Self { text, params }
+    }
 }
 
 /// Rows that go together.
@@ -57,10 +108,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         let Some((number, notes)) = self.notes().batch(now)? else {
             return Ok(None);
         };
-        let mut statements = vec![Statement {
-            text: SCHEMA,
-            params: Vec::new(),
-        }];
+        let mut statements = Vec::with_capacity(notes.len());
         for note in notes {
             let unreadable = |error| SqlError(format!("a note for the index: {error}"));
             let note: Note = serde_json::from_str(&note).map_err(unreadable)?;
@@ -123,5 +171,31 @@ impl Note {
                 params: vec![name, at.as_str().into()],
             },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_is_made_or_used_or_left_to_newer_code() {
+        let texts = |recorded: &[(&'static str, &'static str)]| {
+            let statements = migrations(recorded.iter().copied());
+            let statements = statements.map_err(|error| error.code().to_string())?;
+            let made = statements
+                .iter()
+                .filter(|one| VERSIONS[0].contains(&one.text));
+            Ok::<_, String>((made.count(), statements.len()))
+        };
+        assert_eq!(
+            texts(&[]),
+            Ok((1, 3)),
+            "new, or of a release that kept no version"
+        );
+        assert_eq!(texts(&[("schema", "1"), ("readable_by", "1")]), Ok((0, 0)));
+        assert_eq!(texts(&[("schema", "4"), ("readable_by", "1")]), Ok((0, 0)));
+        let newer = texts(&[("schema", "4"), ("readable_by", "2")]);
+        assert_eq!(newer, Err("E_SCHEMA_TOO_NEW".to_owned()));
     }
 }

@@ -29,7 +29,7 @@ use crate::time::Timestamp;
 
 pub use directory::Entry;
 pub use follow::Wanted;
-pub use index::{Rows, Statement};
+pub use index::{MAKE_VERSIONS, READ_VERSIONS, Rows, Statement, migrations};
 pub use post::Batch;
 
 /// The hub of a server, for the length of a turn.

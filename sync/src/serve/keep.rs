@@ -1,0 +1,104 @@
+//! Keeping an upload: its object is written, then the space notes it, in one call.
+//!
+//! The key of an object begins with the id of its space, which a server knows from the last call
+//! that named it. A space may be removed and made again under its name meanwhile, with another id.
+//! So what arrives says which id it was written for, and the space refuses any but its own.
+
+use bytes::Bytes;
+use http::Response;
+
+use super::answer::json;
+use super::backend::{Backend, Blobs, ObjectKey};
+use super::body::Body;
+use super::nonce::Nonce;
+use super::publish::unexpected;
+use super::server::Server;
+use crate::code::Code;
+use crate::id::SpaceId;
+use crate::name::SpaceName;
+use crate::space::{Command, Reply};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+impl<B: Backend> Server<B> {
+    /// Writes an object and has the space note it as `arrived` says; if it has another one for the
+    /// same thing already, ours goes.
+    pub(super) async fn keep(
+        &self,
+        object: Bytes,
+        space: &SpaceName,
+        arrived: impl Fn(ObjectKey) -> Command,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<Response<Body>, Problem> {
+        let bytes = object.len() as u64;
+        let mut key = ObjectKey {
+            space: self.space_id(space, now, nonce).await?,
+            object: nonce.object(),
+        };
+        self.backend().blobs().write(key, object).await?;
+        let mut noted = self.call(space, arrived(key), now).await;
+        if is_of_another(&noted) {
+            self.space_ids().remove(space);
+            let other = key;
+            key.space = self.space_id(space, now, nonce).await?;
+            self.move_object(other, key, bytes).await?;
+            noted = self.call(space, arrived(key), now).await;
+        }
+        match noted? {
+            Reply::Kept(kept) if kept == key.object => {}
+            Reply::Kept(_) => self.backend().blobs().delete(&[key]).await?,
+            other => return Err(unexpected(&other)),
+        }
+        json(&serde_json::json!({ "kept": true }))
+    }
+
+    /// The internal id of a space, made if the space is new.
+    pub(super) async fn space_id(
+        &self,
+        space: &SpaceName,
+        now: Timestamp,
+        nonce: Nonce,
+    ) -> Result<SpaceId, Problem> {
+        if let Some(id) = self.space_ids().find(space) {
+            return Ok(id);
+        }
+        let fresh = nonce.space();
+        match self.call(space, Command::Open { fresh }, now).await? {
+            Reply::Space(id) => {
+                let bytes = space.as_str().len() + size_of::<(SpaceName, SpaceId)>();
+                self.space_ids().insert(space.clone(), id, bytes);
+                Ok(id)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// A space that was there is not: the next request makes it anew.
+    pub(super) fn gone(&self, space: &SpaceName) -> Problem {
+        self.space_ids().remove(space);
+        let detail = format!("the space {space} was removed while something was published to it");
+        Problem::new(Code::Unavailable, detail)
+    }
+
+    /// Brings an object to the space whose it is. It is read again, lest every upload be kept in
+    /// memory until the space has noted it.
+    async fn move_object(&self, from: ObjectKey, to: ObjectKey, bytes: u64) -> Result<(), Problem> {
+        let blobs = self.backend().blobs();
+        let object = blobs.read(from, 0..bytes).await?;
+        let object = object.ok_or_else(|| {
+            let detail = format!("the object {from} is gone before {to} was written");
+            Problem::new(Code::Unavailable, detail)
+        })?;
+        blobs.write(to, object).await?;
+        Ok(blobs.delete(&[from]).await?)
+    }
+}
+
+/// Whether an arrival was refused because its object is another space's.
+fn is_of_another(noted: &Result<Reply, Problem>) -> bool {
+    match noted {
+        Ok(reply) => matches!(reply, Reply::Space(_)),
+        Err(problem) => problem.code == Code::NotFound,
+    }
+}

@@ -1,0 +1,68 @@
+//! A call of a space and its answer, as they cross to the isolate that the space is in.
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::command::{Command, Due, Offer, Publish, Reply};
+use crate::crossing::Crosses;
+use crate::name::SpaceName;
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// A command on its way to a space.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Call {
+    /// The space.
+    pub space: SpaceName,
+    /// When it was asked.
+    pub now: Timestamp,
+    /// What is asked.
+    pub command: Command,
+}
+
+/// What comes back.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    /// What came of the command.
+    pub outcome: Result<Reply, Problem>,
+    /// Pointers that the command brought about, which readers need not wait for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub due: Vec<Due>,
+}
+
+impl Crosses for Call {
+    fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+        match &mut self.command {
+            Command::Publish(publish) => publish.strings(each),
+            Command::PackArrived { toc, .. } => each(toc),
+            _ => {}
+        }
+    }
+}
+
+impl Publish {
+    fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+        match &mut self.offer {
+            Offer::Patch(patch) => each(patch),
+            Offer::Nodes(nodes) => nodes.iter_mut().for_each(&mut *each),
+            Offer::Root | Offer::Outline(_) => {}
+        }
+        if let Some(pack) = &mut self.pack {
+            each(&mut pack.object);
+            each(&mut pack.toc);
+        }
+    }
+}
+
+impl Crosses for Answer {
+    fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+        match &mut self.outcome {
+            Ok(Reply::Nodes(nodes)) => nodes.iter_mut().for_each(each),
+            Ok(Reply::Events { page, .. }) => each(&mut page.body),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

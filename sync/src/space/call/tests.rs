@@ -1,0 +1,386 @@
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use data_encoding::HEXLOWER;
+
+use super::super::command::{Loss, Lost, Outbox, PartArrived, SmallPack};
+use super::*;
+use crate::code::Code;
+use crate::crossing::{Crossing, arrived};
+use crate::id::{BlobId, NodeId, ObjectId, PackId, SpaceId};
+use crate::location::{Codec, Extent, Location};
+use crate::name::AliasName;
+use crate::serve::Pointer;
+use crate::site::Selector;
+use crate::stream::{Expiry, MediaType, Offset, Page, Read, View};
+use crate::wire::{CommitTerms, DeployMeta, DeployView, HoldView};
+
+fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
+    Command::Publish(Box::new(Publish {
+        alias: AliasName::parse("next").ok(),
+        root: NodeId::of(b"new"),
+        base: Some(NodeId::of(b"old")),
+        offer,
+        pack,
+        packs: vec![PackId::of(b"pack")],
+        commit: Some(CommitTerms {
+            expect: Some(3),
+            replace: crate::wire::Replace::Named,
+            key: "a \"key\"".into(),
+            order: crate::wire::Order::from_parts("github:1:x", 7),
+            max_delete: Some(crate::wire::MaxDelete::Percent(3)),
+            meta: DeployMeta::default(),
+        }),
+        dry: false,
+        lease: Duration::from_hours(1),
+        files_max: 7,
+        index: ObjectId::from_bytes([9; 16]),
+    }))
+}
+
+fn page() -> Page {
+    Page {
+        view: View {
+            media_type: MediaType::new("application/json".to_owned()),
+            next: Offset::at(3),
+            closed: false,
+            expiry: Expiry::Never,
+            expiry_text: None,
+            generation: "7".repeat(32),
+        },
+        start: Offset::at(2),
+        end: Offset::at(3),
+        body: Bytes::from_static(b"{\"deploy\":3}"),
+    }
+}
+
+fn extent() -> Extent {
+    Extent {
+        object: ObjectId::from_bytes([1; 16]),
+        offset: 1 << 40,
+        len: 5,
+    }
+}
+
+/// One of each command, at least.
+fn commands() -> Vec<Command> {
+    let bytes = Bytes::from_static(b"\0\xffbytes");
+    let pack = SmallPack {
+        object: bytes.clone(),
+        toc: Bytes::new(),
+    };
+    let fresh = SpaceId::from_bytes([7; 16]);
+    let arrived = PartArrived {
+        space: fresh,
+        blob: BlobId::of(b"blob"),
+        size: 1 << 33,
+        number: 2,
+        chaining_value: [200; 32],
+        location: Location {
+            extent: extent(),
+            codec: Codec::Zstd,
+        },
+    };
+    let rollback = r#"{"v":1,"space":"docs","to":4,"key":"k"}"#;
+    vec![
+        Command::Open { fresh },
+        publish(Offer::Root, Some(pack)),
+        publish(Offer::Patch(bytes.clone()), None),
+        publish(
+            Offer::Outline(vec![NodeId::of(b"a"), NodeId::of(b"b")]),
+            None,
+        ),
+        publish(Offer::Nodes(vec![bytes.clone(), Bytes::new()]), None),
+        Command::PackArrived {
+            pack: PackId::of(b"pack"),
+            space: fresh,
+            object: extent().object,
+            toc: bytes,
+        },
+        Command::PartArrived(arrived),
+        Command::Rollback(serde_json::from_str(rollback).unwrap()),
+        Command::Resume,
+        Command::Unalias {
+            alias: AliasName::parse("next").unwrap(),
+        },
+        Command::Deploys {
+            before: None,
+            limit: 50,
+        },
+        Command::Diff { from: 1, to: 2 },
+        Command::Nodes {
+            ids: vec![NodeId::of(b"a")],
+        },
+        Command::Events {
+            alias: None,
+            read: Read {
+                from: crate::stream::From::At(crate::stream::Offset::at(3)),
+            },
+        },
+        Command::Net {
+            from: 1,
+            to: 9,
+            most: 5,
+        },
+        Command::Locate {
+            deploy: Selector::Number(3),
+        },
+        Command::Locate {
+            deploy: Selector::Active,
+        },
+        Command::Index {
+            root: NodeId::of(b"root"),
+        },
+        Command::Undelivered,
+        Command::Lost(Loss {
+            lost: Lost::Blob {
+                blob: BlobId::of(b"blob"),
+                at: Location {
+                    extent: extent(),
+                    codec: Codec::Stored,
+                },
+            },
+            object: extent().object,
+            is_absent: true,
+        }),
+        Command::Delivered {
+            alias: AliasName::parse("next").ok(),
+            order: 9,
+        },
+    ]
+}
+
+/// One of each reply, at least.
+fn replies() -> Vec<Reply> {
+    let space = SpaceId::from_bytes([7; 16]);
+    let deploy = r#"{"number":2,"root":"ROOT","parent":1,"kind":"publish","at":5,"files":1,
+        "bytes":1,"new_bytes":0,"order":{"kind":"run","value":3},
+        "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+    let root = NodeId::of(b"root");
+    let deploy: DeployView = serde_json::from_str(&deploy.replace("ROOT", &root.to_hex())).unwrap();
+    let published = r#"{"state":"blobs","active":1,"blobs":[[0,3]]}"#;
+    let diff = r#"{"from":1,"to":2,"rows":[{"path":"a/b","after":4}],"truncated":false,
+        "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+    let pointer = Pointer {
+        space,
+        deploy: 2,
+        root,
+        index: extent(),
+        earlier: vec![(root, extent())],
+        live: true,
+        events: true,
+        gone: false,
+    };
+    vec![
+        Reply::Space(space),
+        Reply::Publish(serde_json::from_str(published).unwrap()),
+        Reply::Kept(extent().object),
+        Reply::Noted,
+        Reply::Events {
+            page: Box::new(page()),
+            is_open: true,
+        },
+        Reply::Deploy(Box::new(deploy.clone())),
+        Reply::Deploys {
+            active: 2,
+            aliases: [(AliasName::parse("next").unwrap(), 1)].into(),
+            hold: Some(HoldView {
+                deploy: 2,
+                at: crate::time::Timestamp::from_millis(5),
+            }),
+            deploys: vec![deploy],
+        },
+        Reply::Diff(serde_json::from_str(diff).unwrap()),
+        Reply::Pointer(Box::new(pointer.clone())),
+        Reply::Unaliased(Some(4)),
+        Reply::Nodes(vec![Bytes::from_static(b"\0node")]),
+        Reply::Resumed(Some(2)),
+        Reply::Index {
+            space,
+            index: extent(),
+        },
+        Reply::Due(Outbox {
+            due: vec![Due {
+                alias: AliasName::parse("next").ok(),
+                pointer,
+            }],
+            blocked: vec![Problem::new(crate::code::Code::MissingObjects, "x")],
+        }),
+    ]
+}
+
+fn calls() -> Vec<Call> {
+    let call = |command| Call {
+        space: SpaceName::parse("docs").unwrap(),
+        now: Timestamp::from_millis(1),
+        command,
+    };
+    commands().into_iter().map(call).collect()
+}
+
+fn answers() -> Vec<Answer> {
+    let conflict = Problem::new(Code::Conflict, "x").with_active(Some(2));
+    let replies = replies().into_iter().map(Ok);
+    let outcomes = replies.chain([Err(conflict)]);
+    let answer = |outcome| Answer {
+        outcome,
+        due: Vec::new(),
+    };
+    outcomes.map(answer).collect()
+}
+
+/// Whatever crosses arrives as it left. Returns its bytes.
+fn crosses<T: Crosses + Debug>(value: T) -> Bytes {
+    let left = format!("{value:?}");
+    let bytes = Crossing::of(value).unwrap().to_bytes();
+    let arrived: T = arrived(&bytes).unwrap();
+    assert_eq!(format!("{arrived:?}"), left);
+    bytes
+}
+
+/// What this release sends.
+fn sent() -> String {
+    let calls = calls().into_iter().map(|call| ("call", crosses(call)));
+    let answers = answers().into_iter();
+    let answers = answers.map(|answer| ("answer", crosses(answer)));
+    let line = |(kind, bytes): (&str, Bytes)| format!("{kind} {}\n", HEXLOWER.encode(&bytes));
+    calls.chain(answers).map(line).collect()
+}
+
+/// What the releases so far sent, the newest last. Those that are out stay as they are.
+const RELEASES: [&str; 1] = ["release-1.txt"];
+
+fn release(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/space/call/{name}"))
+}
+
+#[test]
+fn this_release_sends_what_its_file_says() {
+    let file = release(RELEASES[RELEASES.len() - 1]);
+    let sent = sent();
+    if std::env::var_os("PMX_BLESS").is_some() {
+        std::fs::write(&file, &sent).unwrap();
+    }
+    let kept = std::fs::read_to_string(&file).unwrap_or_default();
+    let hint = "PMX_BLESS=1 writes the file; if its release is out, name a new one";
+    assert_eq!(kept, sent, "{hint}");
+}
+
+#[test]
+fn what_earlier_releases_sent_is_understood() {
+    for name in RELEASES {
+        let text = std::fs::read_to_string(release(name)).unwrap();
+        let mut read = 0;
+        for line in text.lines() {
+            let (kind, hex) = line.split_once(' ').unwrap();
+            let bytes = HEXLOWER.decode(hex.as_bytes()).unwrap().into();
+            match kind {
+                "call" => drop(arrived::<Call>(&bytes).unwrap()),
+                _ => drop(arrived::<Answer>(&bytes).unwrap()),
+            }
+            read += 1;
+        }
+        assert!(read > 30, "{name} has {read} lines");
+    }
+}
+
+/// The release after this one: it has a command, a reply and fields more.
+mod successor {
+    use super::{Bytes, Crosses, Deserialize, Serialize};
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) enum Command {
+        Resume,
+        Rest {
+            days: u32,
+        },
+        Delivered {
+            alias: Option<String>,
+            order: u64,
+            by: Option<String>,
+        },
+    }
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Call {
+        pub(super) space: String,
+        pub(super) now: u64,
+        pub(super) command: Command,
+        #[serde(skip)]
+        pub(super) trace: Bytes,
+    }
+
+    impl Crosses for Call {
+        fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
+            each(&mut self.trace);
+        }
+    }
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) enum Reply {
+        Rested,
+    }
+
+    #[derive(Serialize, Deserialize)]
+    pub(super) struct Answer {
+        pub(super) outcome: Result<Reply, String>,
+    }
+
+    impl Crosses for Answer {}
+}
+
+fn of_successor(command: successor::Command) -> Bytes {
+    let call = successor::Call {
+        space: "docs".to_owned(),
+        now: 1,
+        command,
+        trace: Bytes::from_static(b"7"),
+    };
+    Crossing::of(call).unwrap().to_bytes()
+}
+
+#[test]
+fn a_later_release_is_understood_as_far_as_it_adds_fields() {
+    let known = successor::Command::Delivered {
+        alias: None,
+        order: 4,
+        by: Some("x".to_owned()),
+    };
+    for command in [successor::Command::Resume, known] {
+        arrived::<Call>(&of_successor(command)).unwrap();
+    }
+    // And it understands this release.
+    let call = Call {
+        space: SpaceName::parse("docs").unwrap(),
+        now: Timestamp::from_millis(1),
+        command: Command::Delivered {
+            alias: None,
+            order: 4,
+        },
+    };
+    let bytes = Crossing::of(call).unwrap().to_bytes();
+    let call: successor::Call = arrived(&bytes).unwrap();
+    assert!(call.trace.is_empty());
+}
+
+#[test]
+fn commands_and_replies_of_a_later_release_are_to_be_asked_again() {
+    let unknown = of_successor(successor::Command::Rest { days: 1 });
+    let call = arrived::<Call>(&unknown).map(drop);
+    let answer = successor::Answer {
+        outcome: Ok(successor::Reply::Rested),
+    };
+    let unknown = Crossing::of(answer).unwrap().to_bytes();
+    let answer = arrived::<Answer>(&unknown).map(drop);
+    for foreign in [call, answer] {
+        let problem = foreign.unwrap_err().into_problem("reading what arrived");
+        assert_eq!((problem.code, problem.status), (Code::Unavailable, 503));
+        assert!(problem.code.retriable() && problem.code.retry_after().is_some());
+        // The problem itself crosses as any outcome does.
+        crosses(Answer {
+            outcome: Err(problem),
+            due: Vec::new(),
+        });
+    }
+}

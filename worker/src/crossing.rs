@@ -1,0 +1,60 @@
+//! Values on their way between isolates: out of this module's memory in one copy, and in by one.
+
+use bytes::Bytes;
+use pmx_sync::crossing::{Crosses, Crossing};
+use worker::js_sys::Uint8Array;
+use worker::{Method, ObjectNamespace, Request, RequestInit, Response, web_sys};
+
+use crate::retry::repeated;
+use crate::tally::{self, Kind};
+use crate::thrown::may_ask_again;
+
+/// A value outside of this module's memory.
+pub(crate) fn laid_out<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
+    let crossing = Crossing::of(value)?;
+    let array = Uint8Array::new_with_length(crossing.bytes() as u32);
+    let mut at = 0;
+    for piece in crossing.pieces() {
+        let end = at + piece.len() as u32;
+        array.subarray(at, end).copy_from(piece);
+        at = end;
+    }
+    Ok(array)
+}
+
+/// A value as an answer.
+pub(crate) fn response<T: Crosses>(value: T) -> worker::Result<Response> {
+    let array = laid_out(value)?;
+    let response = web_sys::Response::new_with_opt_js_u8_array(Some(&array))?;
+    Ok(Response::from(response))
+}
+
+/// An object to be asked.
+pub(crate) struct Callee<'a> {
+    pub(crate) namespace: &'a ObjectNamespace,
+    pub(crate) name: &'a str,
+    /// A stub leads to its object whatever this says; the object tells by it who asks.
+    pub(crate) address: &'a str,
+    /// Whether the same may be asked twice.
+    pub(crate) may_repeat: bool,
+}
+
+impl Callee<'_> {
+    /// Asks the object. Returns the status of its answer and the body.
+    pub(crate) async fn ask(&self, body: &Uint8Array) -> worker::Result<(u16, Bytes)> {
+        let is_passing = |thrown: &worker::Error| self.may_repeat && may_ask_again(thrown);
+        repeated(is_passing, async || self.ask_once(body).await).await
+    }
+
+    async fn ask_once(&self, body: &Uint8Array) -> worker::Result<(u16, Bytes)> {
+        let mut init = RequestInit::new();
+        init.with_method(Method::Post)
+            .with_body(Some(body.clone().into()));
+        let request = Request::new_with_init(self.address, &init)?;
+        // Stubs belong to the request at hand, and one that failed may stay broken.
+        let stub = self.namespace.get_by_name(self.name)?;
+        tally::note(Kind::SpaceCall);
+        let mut answer = stub.fetch_with_request(request).await?;
+        Ok((answer.status_code(), answer.bytes().await?.into()))
+    }
+}
