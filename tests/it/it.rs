@@ -44,6 +44,7 @@ mod journal;
 mod kill;
 mod live;
 mod local;
+mod names;
 mod operating;
 mod output;
 mod previews;

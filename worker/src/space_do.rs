@@ -82,7 +82,7 @@ impl DurableObject for SpaceDO {
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        // Without a name there is no telling whose pointers wait: the platform has to wake it again.
+        // Without a name nothing says whose pointers wait: the platform has to wake it again.
         let space = self.space().map_err(|problem| problem.to_string())?;
         if let Err(problem) = self.deliver(&space, now()).await {
             console_error!("{problem}");

@@ -184,8 +184,7 @@ impl Host {
             }
         };
         let server = Server::new(local, settings);
-        let counter = Counter::new(front, server, streams, live, config.log);
-        let counter = Arc::new(counter);
+        let counter = Arc::new(Counter::new(front, server, streams, live, config.log));
         let serving = {
             let _inside = runtime.enter();
             let listener =

@@ -143,6 +143,16 @@ impl Command {
         }
     }
 
+    /// Whether something arrived whose object was written for another space.
+    pub(crate) fn is_of_another(&self, own: SpaceId) -> bool {
+        match self {
+            Self::PackArrived { space, .. } | Self::PartArrived(PartArrived { space, .. }) => {
+                *space != own
+            }
+            _ => false,
+        }
+    }
+
     /// Whether a caller that got no answer may send the command again, and gets the same answer
     /// whether the first one was carried out or not. Commits and rollbacks have a key.
     pub const fn may_repeat(&self) -> bool {

@@ -60,22 +60,15 @@ pub async fn execute<S: Sql, B: Blobs>(
         .space()?
         .ok_or_else(|| Problem::new(Code::NotFound, format!("there is no space {name}")))?;
     match command {
+        _ if command.is_of_another(space) => Ok(Reply::Space(space)),
         Command::Open { .. } => Ok(Reply::Space(space)),
         Command::Publish(publish) => {
             let reply = publish::publish(&ledger, blobs, space, *publish, now).await?;
             Ok(Reply::Publish(Box::new(reply)))
         }
-        Command::PackArrived { space: other, .. }
-        | Command::PartArrived(PartArrived { space: other, .. })
-            if other != space =>
-        {
-            Ok(Reply::Space(space))
-        }
         Command::PackArrived {
             pack, object, toc, ..
-        } => Ok(Reply::Kept(pending::keep(
-            &ledger, &pack, &object, &toc, now,
-        )?)),
+        } => Ok(pending::keep(&ledger, &pack, &object, &toc, now).map(Reply::Kept)?),
         Command::PartArrived(part) => keep_part(&ledger, &part, now),
         Command::Rollback(head) => {
             history::rollback(&ledger, &head, now).map(|made| Reply::Deploy(Box::new(made)))

@@ -1,8 +1,8 @@
 //! How streams ask each other: by requests that no client can send.
 //!
-//! The edge hands on only what lies under `/v1/stream/` of a host of the API, and leaves the address
-//! as it is. What streams ask of each other has another host and another path. Both sides may be of
-//! different releases: what is added needs a default, as `crossing` says.
+//! The edge hands on only what lies under `/v1/stream/` of a host of the API, and leaves the
+//! address as it is. What streams ask of each other has another host and another path. Both sides
+//! may be of different releases: what is added needs a default, as `crossing` says.
 
 use bytes::Bytes;
 use http::Uri;

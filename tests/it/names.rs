@@ -1,0 +1,51 @@
+//! Names that ledgers keep, for an object that its platform wakes without one.
+
+use pmx_sync::id::SpaceId;
+use pmx_sync::space::{Command, execute, name_of};
+use pmx_sync::sql::Sql;
+use pmx_sync::stream::{Engine, StreamName};
+use pmx_sync::testing::MemoryBlobs;
+use pmx_sync::time::Timestamp;
+
+use crate::sim::platform::{block_on, space};
+use crate::sim::sql::Sqlite;
+
+#[test]
+fn a_space_keeps_the_name_that_it_was_opened_by_last() {
+    let (sql, blobs) = (Sqlite::new(), MemoryBlobs::default());
+    let open = |name: &str| {
+        let fresh = SpaceId::from_bytes([1; 16]);
+        let open = Command::Open { fresh };
+        block_on(execute(
+            &sql,
+            &blobs,
+            &space(name),
+            open,
+            Timestamp::from_millis(1),
+        ))
+        .unwrap();
+    };
+    assert_eq!(name_of(&sql).unwrap(), None, "no space");
+    open("docs");
+    assert_eq!(name_of(&sql).unwrap(), Some(space("docs")));
+    // As a release before it left the ledger.
+    sql.run("DELETE FROM meta WHERE key = 'name'", &[]).unwrap();
+    assert_eq!(name_of(&sql).unwrap(), None);
+    open("docs");
+    assert_eq!(name_of(&sql).unwrap(), Some(space("docs")));
+    open("docs-2");
+    assert_eq!(name_of(&sql).unwrap(), Some(space("docs-2")));
+}
+
+#[test]
+fn the_one_stream_of_a_database_keeps_its_name() {
+    let sql = Sqlite::new();
+    Engine::install(&sql).unwrap();
+    assert_eq!(Engine::name_of(&sql).unwrap(), None);
+    let name = StreamName::parse("a/b").unwrap();
+    Engine::keep_name(&sql, &name).unwrap();
+    Engine::keep_name(&sql, &name).unwrap();
+    assert_eq!(Engine::name_of(&sql).unwrap(), Some(name));
+    // The versions of its tables lie beside.
+    Engine::install(&sql).unwrap();
+}
