@@ -15,12 +15,12 @@ fn edge() -> Generation {
     Generation::from_random([7; 16])
 }
 
-fn producer() -> Option<Producer> {
-    Some(Producer {
+fn producer() -> Producer {
+    Producer {
         id: "hub".to_owned(),
         epoch: 1,
         seq: 2,
-    })
+    }
 }
 
 /// One of each thing that a stream is asked.
@@ -42,7 +42,7 @@ fn asked() -> Vec<Asked> {
         },
         Wish::Register {
             messages,
-            producer: producer(),
+            producer: Some(producer()),
         },
     ];
     wishes.into_iter().map(Asked::Turn).collect()
