@@ -184,6 +184,8 @@ impl<B: Backend> Server<B> {
             pack,
             packs: packs(&envelope)?,
         };
+        // What crosses to the space leaves this isolate's memory with its last owner.
+        drop(envelope);
         self.publish(head, told, now, nonce).await
     }
 
