@@ -193,6 +193,15 @@ impl Ui {
         }
     }
 
+    /// Says that a host has stopped: the last thing it prints. It is printed once.
+    pub fn stopped(&self) {
+        if !self.out.is_ended.swap(true, Ordering::AcqRel) {
+            self.board.end();
+            self.note("stopped");
+            self.object("stopped", &json!({}));
+        }
+    }
+
     /// Whether nothing more can be printed to stdout, because its reader is gone or it is full.
     pub fn is_broken(&self) -> bool {
         self.out.lock().is_some()

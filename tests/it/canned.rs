@@ -64,6 +64,14 @@ impl Canned {
     /// Does with each connection what it is told to.
     pub(crate) fn conversing(converse: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        Self::conversing_on(listener, converse)
+    }
+
+    /// The same with the connections of a listener.
+    pub(crate) fn conversing_on(
+        listener: TcpListener,
+        converse: impl Fn(TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let port = listener.local_addr().expect("an address").port();
         let converse: Arc<Converse> = Arc::new(converse);
         std::thread::spawn(move || {

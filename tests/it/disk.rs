@@ -4,8 +4,9 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
+use crate::namespaces::{Own, within};
 use crate::world::{World, eventually, on_both_hosts, pmx_path, try_raw};
 
 on_both_hosts! {
@@ -45,6 +46,28 @@ fn pointers_that_are_lost_or_damaged_come_back_from_the_ledgers() {
     assert_eq!(world.get("docs", "/").text(), "draft");
 }
 
+/// Starts a server, by a command that prints its address, and looks whether it serves the sites.
+fn served(mut serve: Command, when: &str) -> (Child, u16) {
+    serve
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut server = serve.spawn().unwrap();
+    let mut line = String::new();
+    let stdout = server.stdout.take().unwrap();
+    BufReader::new(stdout).read_line(&mut line).unwrap();
+    let port = line.trim().rsplit(':').next().unwrap().parse();
+    let port = port.unwrap_or_else(|_| panic!("{when}: it did not start: {line:?}"));
+    for (host, text) in [("docs", "home"), ("next--docs", "draft")] {
+        let head = format!("GET / HTTP/1.1\r\nHost: {host}.localhost\r\n");
+        let get = format!("{head}Connection: close\r\n\r\n");
+        let answer = try_raw(port, get.as_bytes(), false).unwrap();
+        assert_eq!(answer.status, 200, "{when} {host}: {answer:?}");
+        assert!(answer.text().starts_with(text), "{when} {host}: {answer:?}");
+    }
+    (server, port)
+}
+
 /// Every file write fails there, as on a disk that is full.
 #[test]
 fn sites_are_served_from_a_disk_that_takes_no_writes() {
@@ -58,27 +81,9 @@ fn sites_are_served_from_a_disk_that_takes_no_writes() {
         }
         let serve = "trap '' XFSZ; ulimit -f 0; exec \"$0\" serve --data data --listen 127.0.0.1:0";
         let mut command = Command::new("sh");
-        command
-            .args(["-c", serve])
-            .arg(pmx_path())
-            .current_dir(world.temp.path());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null());
-        let mut server = command.spawn().unwrap();
-        let mut line = String::new();
-        let stdout = server.stdout.take().unwrap();
-        BufReader::new(stdout).read_line(&mut line).unwrap();
-        let port = line.trim().rsplit(':').next().unwrap().parse();
-        let port = port.unwrap_or_else(|_| panic!("it did not start: {line:?}"));
-        for (host, text) in [("docs", "home"), ("next--docs", "draft")] {
-            let get =
-                format!("GET / HTTP/1.1\r\nHost: {host}.localhost\r\nConnection: close\r\n\r\n");
-            let answer = try_raw(port, get.as_bytes(), false).unwrap();
-            assert_eq!(answer.status, 200, "{host} {kept}");
-            assert!(answer.text().starts_with(text), "{host}: {answer:?}");
-        }
+        command.args(["-c", serve]).arg(pmx_path());
+        command.current_dir(world.temp.path());
+        let (mut server, _) = served(command, if kept { "kept" } else { "lost" });
         server.kill().unwrap();
         server.wait().unwrap();
     }
@@ -86,6 +91,61 @@ fn sites_are_served_from_a_disk_that_takes_no_writes() {
     world.write(&[("index.html", "room again")]);
     world.sync("blog", &[]).ok();
     assert_eq!(world.get("blog", "/").text(), "room again");
+}
+
+/// How the server that wrote a data folder ended, before the folder is mounted read-only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// Killed: with its logs of writes beside the databases.
+    Killed,
+    /// By a signal that asks for an orderly end.
+    Stopped,
+    /// Killed, and copied without what ledgers have as well, and without the lock.
+    Sparse,
+}
+
+fn leave(world: &mut World, left: Left) {
+    if left == Left::Stopped {
+        let id = world.server.id().to_string();
+        assert!(Command::new("kill").arg(&id).status().unwrap().success());
+        let process = format!("/proc/{id}/cmdline");
+        eventually("the server ends", || {
+            fs::read(&process).is_ok_and(|line| line.is_empty())
+        });
+    }
+    world.server.kill();
+    let data = world.temp.path().join("data");
+    let lost: &[&str] = match left {
+        Left::Killed | Left::Stopped => &[],
+        Left::Sparse => &["host.db", "host.db-wal", "host.db-shm", "lock"],
+    };
+    for name in lost {
+        let _none = fs::remove_file(data.join(name));
+    }
+}
+
+#[test]
+fn sites_are_served_from_a_read_only_mount() {
+    for left in [Left::Killed, Left::Stopped, Left::Sparse] {
+        let mut world = published();
+        leave(&mut world, left);
+        let serve = world.command(&["serve", "--data", "data", "--listen", "127.0.0.1:0"]);
+        let mount = "mount --bind data data
+            mount -o remount,bind,ro data
+            if touch data/x 2>/dev/null; then exit 1; fi";
+        let Some(serve) = within(Own::Mounts, mount, &serve) else {
+            return;
+        };
+        let (mut server, port) = served(serve, &format!("{left:?}"));
+        let head = format!("PUT /v1/stream/a HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
+        let put = format!("{head}Content-Type: text/plain\r\n\r\n");
+        let refused = try_raw(port, put.as_bytes(), false).unwrap();
+        assert!(refused.status >= 500, "{left:?}: {refused:?}");
+        server.kill().unwrap();
+        server.wait().unwrap();
+        world.restart();
+        assert_eq!(world.get("docs", "/").text(), "home", "{left:?}");
+    }
 }
 
 fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {

@@ -8,6 +8,7 @@ mod events;
 mod fault;
 mod history;
 mod line;
+mod socket;
 mod stranger;
 
 use std::sync::Arc;
@@ -22,6 +23,7 @@ use pmx_sync::wire::{
 };
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use ureq::unversioned::resolver::DefaultResolver;
 use ureq::{Agent, Body, SendBody};
 
 use self::stranger::Seen;
@@ -381,7 +383,11 @@ fn agent(server: &Server, trust: &Trust) -> Agent {
         Reach::Loopback => config.proxy(None),
         Reach::Encrypted | Reach::Plain => config,
     };
-    config.build().new_agent()
+    Agent::with_parts(
+        config.build(),
+        socket::connector(),
+        DefaultResolver::default(),
+    )
 }
 
 impl<'a> Call<'a> {

@@ -344,7 +344,7 @@ impl Running {
         self.notice.send_replace(Notice { space, lines });
     }
 
-    /// Stops it: requests under way are finished, within seconds.
+    /// Stops it, within half a second: requests under way are finished or cut off by then.
     pub fn stop(mut self) {
         self.shut_down();
     }
@@ -385,7 +385,7 @@ pub(crate) fn now() -> Timestamp {
 }
 
 /// How long threads may take to end.
-const THREADS_TIME: Duration = Duration::from_secs(5);
+const THREADS_TIME: Duration = Duration::from_millis(100);
 
 /// Threads that may block at once: the publish API's, the alarm's, and those of large bodies.
 const BLOCKING_MAX: usize = 32;

@@ -64,8 +64,9 @@ const UNREAD_TIME: Duration = Duration::from_mins(1);
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How long requests may go on after the host was told to stop.
-const GRACE_TIME: Duration = Duration::from_secs(5);
+/// How long requests may go on after the host was told to stop. Any moment is a good one to stop
+/// at: what is cut off here is asked for again.
+const GRACE_TIME: Duration = Duration::from_millis(350);
 
 /// Connections at once beside those that wait for events: with these, below the 1,024 files that
 /// most systems give a process.

@@ -23,6 +23,7 @@ use crate::local::AllowEmpty;
 use crate::server::Server;
 use crate::token::Token;
 use crate::trust::Trust;
+use crate::ui::Ui;
 
 pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?.absolute();
@@ -44,8 +45,19 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
     let show = |lines| running.notify(&job.site.space, lines);
     let mut follow = Follow::new(&job, &client, context, watch, Box::new(show));
     follow.begin_anyway();
-    let ui = context.ui;
-    ui.result(&url);
+    if !context.interrupt.is_raised() {
+        announce(args, &url, &job, &running, context.ui);
+        follow.go_on();
+    }
+    drop(follow);
+    running.stop();
+    context.ui.stopped();
+    Ok(Ended::Done)
+}
+
+/// Prints where the site is.
+fn announce(args: &DevArgs, url: &str, job: &Job, running: &Running, ui: &Ui) {
+    ui.result(url);
     if let Some(home) = running.home_url() {
         ui.note(format!(
             "also at {home}, for programs that do not resolve that name"
@@ -64,13 +76,9 @@ pub(super) fn run(args: &DevArgs, context: &Context<'_>) -> Result<Ended, Failur
         "watching {}; press Ctrl-C to stop",
         job.folder.dir.display()
     ));
-    if args.open && open(&url).is_err() {
+    if args.open && open(url).is_err() {
         ui.warn("no browser could be started");
     }
-    follow.go_on();
-    drop(follow);
-    running.stop();
-    Ok(Ended::Done)
 }
 
 /// Starts the host; on another port if the usual one is taken and no other was asked for.

@@ -111,21 +111,26 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
 /// How long the last line of an interrupted command may take.
 const PRINT_TIME: Duration = Duration::from_millis(200);
 
-/// What ends a command that does not end by itself after an interrupt. A host ends in its own time:
-/// it answers what it has begun to answer.
+/// What ends a command that does not end by itself after an interrupt. A host that ends has done
+/// what it should.
 fn expired(command: &Command, ui: &Ui) -> impl FnOnce() + Send + 'static {
     let is_host = matches!(command, Command::Serve(_) | Command::Dev(_));
     let ui = ui.clone();
     move || {
-        if is_host {
-            return;
-        }
         let failure = Failure::interrupted();
-        let exit = failure.exit().into();
+        let exit = if is_host { 0 } else { failure.exit() };
+        let (done, printed) = std::sync::mpsc::channel();
         // A reader that does not read holds up what is printed, but not the end.
-        std::thread::spawn(move || ui.failure(&failure));
-        std::thread::sleep(PRINT_TIME);
-        std::process::exit(exit);
+        std::thread::spawn(move || {
+            if is_host {
+                ui.stopped();
+            } else {
+                ui.failure(&failure);
+            }
+            done.send(())
+        });
+        let _ = printed.recv_timeout(PRINT_TIME);
+        std::process::exit(exit.into());
     }
 }
 

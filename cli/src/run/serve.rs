@@ -37,6 +37,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     );
     wait(context);
     running.stop();
+    ui.stopped();
     Ok(Ended::Done)
 }
 

@@ -1,7 +1,7 @@
 //! Transfer progress of a connection: bytes that its sockets took, and requests that wait.
 //!
 //! A body is counted piece by piece, each when the next one is asked for: by then the socket has
-//! taken it. So the count runs ahead of the network by no more than the system's own buffers.
+//! taken it. So the count runs ahead of the network by no more than the sockets hold unsent.
 
 use std::io::{self, Read};
 use std::sync::Mutex;
