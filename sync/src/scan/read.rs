@@ -63,18 +63,20 @@ impl Reader {
         }
     }
 
-    /// Hashes the file that `open` opens, under the name `path` in problems.
+    /// Hashes the file that `open` opens, under the name `path` in problems. Calls `passed` with the
+    /// bytes of each step of a long file.
     pub(super) fn hash(
         &self,
         path: &str,
         open: impl Fn() -> io::Result<File>,
+        passed: &dyn Fn(u64),
     ) -> Result<Content, Problem> {
         for _ in 0..ATTEMPTS {
             let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
             if let Some(found) = self.untouched(&file) {
                 return Ok(found);
             }
-            if let Some(found) = self.snapshot(&file, path)? {
+            if let Some(found) = self.snapshot(&file, path, passed)? {
                 return Ok(found);
             }
         }
@@ -134,14 +136,20 @@ impl Reader {
         (is_quiet && stat.size == read).then_some(stat)
     }
 
-    fn snapshot(&self, file: &File, path: &str) -> Result<Option<Content>, Problem> {
+    fn snapshot(
+        &self,
+        file: &File,
+        path: &str,
+        passed: &dyn Fn(u64),
+    ) -> Result<Option<Content>, Problem> {
         let unreadable = |error| Problem::from_io(path, "read", error);
         let before = stat(file, path)?;
         io::Seek::rewind(&mut &*file).map_err(unreadable)?;
         let mut head = [0; HEAD_BYTES];
         let filled = fill(file, &mut head).map_err(unreadable)?;
         io::Seek::rewind(&mut &*file).map_err(unreadable)?;
-        let Some(hash) = self.content(file, before.size).map_err(unreadable)? else {
+        let hash = self.content(file, before.size, passed);
+        let Some(hash) = hash.map_err(unreadable)? else {
             return Ok(None);
         };
         if stat(file, path)? != before {
@@ -149,7 +157,9 @@ impl Reader {
         }
         if !before.is_older_than(self.settled_before) {
             io::Seek::rewind(&mut &*file).map_err(unreadable)?;
-            let again = self.content(file, before.size).map_err(unreadable)?;
+            // Its bytes were counted by the first reading.
+            let again = self.content(file, before.size, &|_| ());
+            let again = again.map_err(unreadable)?;
             if again != Some(hash) || stat(file, path)? != before {
                 return Ok(None);
             }
@@ -162,7 +172,7 @@ impl Reader {
     }
 
     /// The hash of the whole file, or `None` if it does not have `size` bytes.
-    fn content(&self, file: &File, size: u64) -> io::Result<Option<Hash>> {
+    fn content(&self, file: &File, size: u64, passed: &dyn Fn(u64)) -> io::Result<Option<Hash>> {
         if size < BUFFER_BYTES as u64 {
             return BUFFER.with_borrow_mut(|buffer| small(file, size as usize, buffer));
         }
@@ -170,9 +180,9 @@ impl Reader {
             // While all threads hash this file, one that waits may take up another big file: it
             // finds the lane taken and hashes that one alone, so memory stays bounded.
             match self.wide.try_lock() {
-                Ok(mut buffer) => return wide(file, size, &mut buffer),
+                Ok(mut buffer) => return wide(file, size, &mut buffer, passed),
                 Err(TryLockError::Poisoned(poisoned)) => {
-                    return wide(file, size, &mut poisoned.into_inner());
+                    return wide(file, size, &mut poisoned.into_inner(), passed);
                 }
                 Err(TryLockError::WouldBlock) => {}
             }
@@ -181,6 +191,7 @@ impl Reader {
             make_room(buffer);
             stream(file, size, buffer, |hasher, bytes| {
                 hasher.update(bytes);
+                passed(bytes.len() as u64);
             })
         })
     }
@@ -228,10 +239,16 @@ fn small(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<Optio
     Ok((filled == size).then(|| Hash::of(&buffer[..size])))
 }
 
-fn wide(file: &File, size: u64, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>> {
+fn wide(
+    file: &File,
+    size: u64,
+    buffer: &mut Vec<u8>,
+    passed: &dyn Fn(u64),
+) -> io::Result<Option<Hash>> {
     buffer.resize(WIDE_BUFFER_BYTES, 0);
     stream(file, size, buffer, |hasher, bytes| {
         hasher.update_rayon(bytes);
+        passed(bytes.len() as u64);
     })
 }
 

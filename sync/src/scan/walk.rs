@@ -8,6 +8,7 @@
 mod compare;
 mod links;
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs::File;
@@ -131,6 +132,8 @@ struct Outcome {
     clean: usize,
     bytes: u64,
     read: Totals,
+    /// Bytes of long files, which were counted while they were read.
+    streamed: u64,
     fresh: Vec<(Listed, Stat, Entry)>,
     changes: Vec<Change>,
     /// Links into folders of pmx itself, whatever the cache knows of them.
@@ -154,6 +157,7 @@ impl Outcome {
         self.clean += other.clean;
         self.bytes += other.bytes;
         self.read = self.read.plus(other.read);
+        self.streamed += other.streamed;
         self.fresh.append(&mut other.fresh);
         self.changes.append(&mut other.changes);
         self.left_out.append(&mut other.left_out);
@@ -168,6 +172,8 @@ struct Fresh {
     change: Option<Change>,
     /// What had to be read for it.
     read: Totals,
+    /// Bytes of it that were counted while they were read.
+    streamed: u64,
 }
 
 /// A listing, sorted out.
@@ -345,7 +351,8 @@ impl<G: Ground> Walk<'_, G> {
         if files > 0 {
             self.found.read_files.fetch_add(files, Ordering::Relaxed);
             self.found.read_bytes.fetch_add(bytes, Ordering::Relaxed);
-            self.progress.hashed(files, bytes);
+            let left = bytes.saturating_sub(outcome.streamed);
+            self.progress.hashed(files, left);
         }
     }
 
@@ -373,6 +380,7 @@ impl<G: Ground> Walk<'_, G> {
             Ok(fresh) => {
                 outcome.bytes += fresh.stat.size;
                 outcome.read = outcome.read.plus(fresh.read);
+                outcome.streamed += fresh.streamed;
                 outcome.changes.extend(fresh.change);
                 outcome.fresh.push((listed, fresh.stat, fresh.entry));
             }
@@ -393,6 +401,7 @@ impl<G: Ground> Walk<'_, G> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
         let open = || -> io::Result<File> { self.ground.open(spot.folder, spot.name) };
         let mut read = Totals::default();
+        let streamed = Cell::new(0);
         let mut is_secret = false;
         let (stat, blob) = match self.unknown {
             // Nothing will be published: what remains is to find all that is wrong.
@@ -401,7 +410,11 @@ impl<G: Ground> Walk<'_, G> {
             Unknown::Read(ahead) => match ahead.and_then(|ahead| ahead.find(&path)) {
                 Some(seen) if self.look(spot, &path)? == seen.0 => seen,
                 Some(_) | None => {
-                    let content = self.reader.hash(path.as_str(), open)?;
+                    let passed = |bytes| {
+                        streamed.set(streamed.get() + bytes);
+                        self.progress.hashed(0, bytes);
+                    };
+                    let content = self.reader.hash(path.as_str(), open, &passed)?;
                     read = Totals::of_file(content.stat.size);
                     is_secret = content.is_secret;
                     (content.stat, content.blob)
@@ -423,6 +436,7 @@ impl<G: Ground> Walk<'_, G> {
             entry,
             change,
             read,
+            streamed: streamed.get(),
         })
     }
 

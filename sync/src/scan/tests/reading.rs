@@ -69,10 +69,11 @@ fn a_file_that_never_holds_still_is_named() {
             }
         });
         let reader = read::Reader::new(i64::MAX);
-        let outcome = reader.hash("log\x1b", || {
+        let open = || {
             opened.fetch_add(1, Ordering::Relaxed);
             fs::File::open(&path)
-        });
+        };
+        let outcome = reader.hash("log\x1b", open, &|_| ());
         done.store(true, Ordering::Relaxed);
         outcome
     });
@@ -135,4 +136,30 @@ fn progress_adds_up() {
     )
     .unwrap();
     assert_eq!(sum.0.map(AtomicU64::into_inner), [3, 7, 1, 2]);
+}
+
+#[test]
+fn progress_moves_within_a_long_file() {
+    #[derive(Default)]
+    struct Steps(std::sync::Mutex<Vec<(u64, u64)>>);
+    impl Progress for Steps {
+        fn found(&self, _files: u64, _bytes: u64) {}
+        fn hashed(&self, files: u64, bytes: u64) {
+            self.0.lock().unwrap().push((files, bytes));
+        }
+    }
+    let size = 20 * 1024 * 1024 + 77;
+    let site = Site::new(&[("a", "1")]);
+    fs::write(site.path("long"), vec![7; size]).unwrap();
+    // A file that may still be written is read twice, and counted once.
+    for timestamp in [now(), later()] {
+        let steps = Steps::default();
+        scan(site.0.path(), &Options::default(), None, &steps, timestamp).unwrap();
+        let steps = steps.0.into_inner().unwrap();
+        let sum = |of: fn(&(u64, u64)) -> u64| steps.iter().map(of).sum::<u64>();
+        assert_eq!(sum(|step| step.0), 2);
+        assert_eq!(sum(|step| step.1), size as u64 + 1);
+        let largest = steps.iter().map(|step| step.1).max();
+        assert!(largest.unwrap() <= 4 * 1024 * 1024, "{steps:?}");
+    }
 }
