@@ -5,25 +5,15 @@
 // Publishes with the real `pmx` (its environment says where) what lies in FOLDER.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
 import dns from "node:dns";
-import { mkdirSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { stream } from "@durable-streams/client";
-import puppeteer from "puppeteer-core";
+import { launch, patient, runner, report, write as put } from "./browser.mjs";
 
 const [port, pmx, folder, executablePath] = process.argv.slice(2);
 const siteOf = (space) => `http://${space}.localhost:${port}`;
 
-function write(files) {
-  for (const [path, content] of Object.entries(files)) {
-    const file = join(folder, path);
-    mkdirSync(dirname(file), { recursive: true });
-    writeFileSync(file, content);
-  }
-}
-
-const run = (...args) => execFileSync(pmx, args, { cwd: dirname(folder), encoding: "utf8" });
+const write = (files) => put(folder, files);
+const run = runner(pmx, folder);
 const publish = (space, files = {}) => {
   write(files);
   run("sync", folder, "--space", space, "--live", "-q");
@@ -49,11 +39,7 @@ const first = {
   "dot.svg": dot("red"),
 };
 
-const browser = await puppeteer.launch({
-  executablePath,
-  headless: true,
-  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-});
+const browser = await launch(executablePath);
 
 // A tab that counts its loads and says what its stylesheet makes of it.
 async function open(space, path, { visible = true } = {}) {
@@ -84,9 +70,6 @@ async function open(space, path, { visible = true } = {}) {
   tab.text = () => page.$eval("#text", (text) => text.textContent);
   return tab;
 }
-
-// What is waited for: a tab behind others paints nothing, so there is no frame to look at it in.
-const patient = { timeout: 20000, polling: 20 };
 
 // Waits until so many frames came since the page was loaded: from the first on it is told.
 const heard = (tab, count) =>
@@ -228,6 +211,26 @@ const stories = {
     for (const tab of [site, beside]) await tab.page.close();
   },
 
+  async a_preview_is_shown_that_was_opened_before_its_first_deploy() {
+    publish("ten", first);
+    const sites = ["pr-1--ten", "pr-2--eleven"];
+    const tabs = await Promise.all(sites.map((site) => open(site, "/a", { visible: false })));
+    // One of a site that is there, and one of a site that is not.
+    run("sync", folder, "--space", "ten", "--preview", "pr-1", "-q");
+    run("sync", folder, "--space", "eleven", "--preview", "pr-2", "-q");
+    for (const tab of tabs) {
+      await becomes(tab, "text", "a");
+      assert.equal(tab.loads, 2);
+    }
+    // It lives on as any other.
+    await heard(tabs[1], 1);
+    write({ "a.html": pageOf("a2") });
+    run("sync", folder, "--space", "eleven", "--preview", "pr-2", "-q");
+    await becomes(tabs[1], "text", "a2");
+    assert.equal(tabs[0].loads, 2);
+    for (const tab of tabs) await tab.page.close();
+  },
+
   async a_browser_that_comes_back_is_sent_the_difference() {
     const words = Array.from({ length: 4000 }, (_, n) => ((n * 2654435761) % 2 ** 32).toString(36));
     const release = (version) => {
@@ -305,15 +308,4 @@ const stories = {
   },
 };
 
-let failed = 0;
-for (const [name, story] of Object.entries(stories)) {
-  try {
-    await story();
-    console.log(JSON.stringify({ name, passed: true }));
-  } catch (error) {
-    failed += 1;
-    console.log(JSON.stringify({ name, passed: false, why: String(error.stack ?? error) }));
-  }
-}
-await browser.close();
-process.exit(failed ? 1 : 0);
+await report(stories, browser);

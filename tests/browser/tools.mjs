@@ -8,24 +8,12 @@ import { spawn } from "node:child_process";
 import * as fs from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
-import puppeteer from "puppeteer-core";
+import { launch, patient, report, write as put } from "./browser.mjs";
 
 const [pmx, home, executablePath] = process.argv.slice(2);
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
-const patient = { timeout: 20000, polling: 20 };
-const browser = await puppeteer.launch({
-  executablePath,
-  headless: true,
-  args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"],
-});
+const browser = await launch(executablePath);
 
-const put = (folder, files) => {
-  for (const [path, content] of Object.entries(files)) {
-    const file = join(folder, path);
-    fs.mkdirSync(join(file, ".."), { recursive: true });
-    fs.writeFileSync(file, content);
-  }
-};
 const empty = (folder) => {
   for (const name of fs.readdirSync(folder)) fs.rmSync(join(folder, name), { recursive: true });
 };
@@ -251,13 +239,4 @@ const stories = {
   },
 };
 
-for (const [name, story] of Object.entries(stories)) {
-  try {
-    await story(name.split("_")[0]);
-    console.log(JSON.stringify({ name, passed: true }));
-  } catch (error) {
-    console.log(JSON.stringify({ name, passed: false, why: String(error.stack ?? error) }));
-  }
-}
-await browser.close();
-process.exit(0);
+await report(stories, browser);

@@ -40,24 +40,53 @@
     return path.replace(/(^|\/)index$/, "");
   };
 
-  // An address of this site, or nothing.
-  const own = (address) => {
+  // An address of another file of this site, or nothing.
+  const own = (address, base = document.baseURI) => {
     try {
-      const url = new URL(address, document.baseURI);
-      return url.origin === here ? url : null;
+      const url = new URL(address, base);
+      return url.origin === here && !/^#/.test(address) ? url : null;
     } catch {
       return null;
     }
   };
 
-  // Everything that was loaded, by path, and what asked for it.
+  // Everything that was loaded, by path: 2 if only another load of the page shows what became of
+  // it; 1 if it may be exchanged; 0 if it is exchanged where it is found, or has a script itself.
   const loaded = new Map();
-  const note = (address, how) => {
-    const path = own(address)?.pathname;
-    if (path && !/^\/_(pmx\/|events$)/.test(path) && (!loaded.has(path) || how === "css")) {
-      loaded.set(path, how);
-    }
+  const RANKS = { script: 2, fetch: 2, xmlhttprequest: 2, iframe: 0, rule: 0 };
+  // What stylesheets ask for, and drawings that others use.
+  const styled = new Set();
+  const note = (address, how, base) => {
+    const path = own(address, base)?.pathname;
+    if (!/^\/(?!_(pmx\/|events$))/.test(path)) return;
+    loaded.set(path, Math.max(RANKS[how] ?? 1, loaded.get(path) ?? 0));
+    if (/^(css|rule|use)$/.test(how)) styled.add(path);
   };
+
+  // What a worker loads is reported to it alone. So what its script names counts as loaded.
+  const read = new Set();
+  const readWorker = async (address) => {
+    const url = own(address);
+    if (!url || read.has(url.pathname)) return;
+    read.add(url.pathname);
+    try {
+      const text = await (await fetch(url, { cache: "force-cache" })).text();
+      for (const [, name] of text.matchAll(/["'`]([^"'`\s]+\.(?:m?js|json|wasm))["'`]/g)) {
+        note(new URL(name, url), "fetch");
+      }
+    } catch {}
+    again();
+  };
+  // Nothing reports a shared worker.
+  if (window.SharedWorker) {
+    window.SharedWorker = new Proxy(SharedWorker, {
+      construct(...made) {
+        note(made[1][0], "script");
+        readWorker(made[1][0]);
+        return Reflect.construct(...made);
+      },
+    });
+  }
 
   // The candidates of a srcset, as HTML cuts them: a comma may be part of an address.
   const candidates = (set) => {
@@ -80,60 +109,126 @@
     ["img,input[type=image],embed,iframe,frame", "src"],
     ["object", "data"],
     ["video", "poster"],
-    ["image,feImage", "href"],
+    ["image,feImage,use", "href"],
   ];
-  const sets = [
-    ["img,source", "srcset"],
-    ['link[rel="preload"]', "imagesrcset"],
-  ];
+  // The document and its open shadow trees.
+  let trees;
   const each = (query, name, act) => {
-    for (const element of document.querySelectorAll(query)) {
-      const value = element.getAttribute(name) ?? element.getAttribute(`xlink:${name}`);
-      if (value) act(element, value);
+    for (const tree of trees) {
+      for (const element of tree.querySelectorAll(query)) {
+        const value = element.getAttribute(name) ?? element.getAttribute(`xlink:${name}`);
+        if (value) act(element, value);
+      }
     }
   };
+  const eachSet = (query, name, act) =>
+    each(query, name, (element, set) => act(element, candidates(set)));
   // A page in a frame has a script of its own, if it may run.
   const isLive = (frame) => {
     try {
       return frame.contentWindow.pmxLive;
     } catch {}
   };
+  // The stylesheets of all these, and those that they import.
+  const rulesOf = (sheet) => {
+    try {
+      return [...sheet.cssRules];
+    } catch {
+      return [];
+    }
+  };
+  const sheets = () => {
+    const all = trees.flatMap((tree) => [...tree.styleSheets, ...tree.adoptedStyleSheets]);
+    for (const sheet of all) {
+      for (const { styleSheet } of rulesOf(sheet)) styleSheet && all.push(styleSheet);
+    }
+    return all;
+  };
+  const ADDRESSES = /url\((["']?)(.*?)\1\)/g;
+  const seen = new WeakSet();
   const look = () => {
+    trees = [document];
+    for (const tree of trees) {
+      for (const { shadowRoot } of tree.querySelectorAll("*")) shadowRoot && trees.push(shadowRoot);
+    }
     each("link", "href", ({ rel, localName }, href) => {
       if (/stylesheet|icon|preload|manifest/.test(rel)) note(href, localName);
     });
     each("script,source,video,audio,track", "src", ({ localName }, src) => note(src, localName));
-    each("use", "href", (_, href) => note(href, "use"));
     for (const [query, name] of places) {
       each(query, name, (element, value) => isLive(element) || note(value, element.localName));
     }
-    for (const [query, name] of sets) {
-      each(query, name, (_, set) => candidates(set).forEach(([address]) => note(address, "img")));
+    for (const [query, name] of [["img,source", "srcset"], ["link", "imagesrcset"]]) {
+      eachSet(query, name, (_, parts) => parts.forEach(([address]) => note(address, "img")));
+    }
+    // What came with a stylesheet that the browser had kept is not reported.
+    for (const sheet of sheets()) {
+      if (seen.has(sheet)) continue;
+      for (const { cssText, styleSheet } of rulesOf(sheet)) {
+        seen.add(sheet);
+        if (styleSheet) continue;
+        for (const [, , address] of cssText.matchAll(ADDRESSES)) {
+          note(address, "rule", sheet.href ?? undefined);
+        }
+      }
+    }
+    // What others load is reported to them, also where they have no script.
+    for (const frame of trees.flatMap((tree) => [...tree.querySelectorAll("iframe,object")])) {
+      if (isLive(frame) || frame.contentDocument?.readyState !== "complete") continue;
+      const { performance } = frame.contentWindow;
+      performance.getEntriesByType("resource").forEach(({ name }) => note(name, "fetch"));
     }
   };
 
-  // Exchanges every address in an attribute whose file changed; notes which files these are.
-  const renew = (address, is, done) => {
-    const url = own(address);
+  // The address of a file that changed, as it is asked for anew; notes which file it is.
+  const renew = (address, is, done, base) => {
+    const url = own(address, base);
     if (!url || !is(url)) return address;
     done.add(url.pathname);
     url.searchParams.set("pmx", at);
     return url.href;
   };
+  // A stylesheet that is kept shows the files that it came with, after another load as well. So
+  // what it names gets another address.
+  const restyle = (is, done) => {
+    const renewed = (text, base) =>
+      text.replace(ADDRESSES, (whole, _, address) => {
+        const other = renew(address, is, done, base);
+        return other === address ? whole : `url("${other}")`;
+      });
+    for (const sheet of sheets()) {
+      rulesOf(sheet).forEach(({ cssText, styleSheet }, index) => {
+        const text = styleSheet ? cssText : renewed(cssText, sheet.href ?? undefined);
+        if (text === cssText) return;
+        sheet.insertRule(text, index);
+        sheet.deleteRule(index + 1);
+      });
+    }
+    each("[style]", "style", (element, old) => {
+      const text = renewed(old);
+      if (text !== old) element.style.cssText = text;
+    });
+  };
+  // Stylesheets that another takes the place of, by that one.
+  const before = new WeakMap();
   const leaving = new WeakSet();
   const exchange = (is) => {
     const done = new Set();
-    for (const old of document.querySelectorAll('link[rel~="stylesheet"][href]')) {
-      const href = renew(old.href, is, done);
-      if (href === old.href || leaving.has(old)) continue;
+    each('link[rel~="stylesheet"]', "href", (old, value) => {
+      const href = renew(value, is, done);
+      if (href === value || leaving.has(old)) return;
       // The old one goes when the new one is there, so nothing is ever shown without style.
       const link = old.cloneNode();
       link.href = href;
-      link.onload = () => old.remove();
+      link.onload = () => {
+        for (let one = link; (one = before.get(one)); ) one.remove();
+        restyle(is, done);
+      };
       link.onerror = () => (leaving.delete(old), link.remove());
       leaving.add(old);
+      before.set(link, old);
       old.after(link);
-    }
+    });
     for (const [query, name] of places) {
       each(query, name, (element, value) => {
         const live = isLive(element);
@@ -144,14 +239,12 @@
         element.removeAttribute(`xlink:${name}`);
       });
     }
-    for (const [query, name] of sets) {
-      each(query, name, (element, set) => {
-        const parts = candidates(set);
-        const renewed = parts.map(([address]) => renew(address, is, done));
-        if (renewed.every((address, index) => address === parts[index][0])) return;
-        element.setAttribute(name, renewed.map((a, index) => `${a} ${parts[index][1]}`).join(", "));
-      });
-    }
+    eachSet("img,source", "srcset", (element, parts) => {
+      const renewed = parts.map(([address]) => renew(address, is, done));
+      if (renewed.every((address, index) => address === parts[index][0])) return;
+      element.srcset = renewed.map((a, index) => `${a} ${parts[index][1]}`).join(", ");
+    });
+    restyle(is, done);
     return done;
   };
 
@@ -190,6 +283,13 @@
     document.documentElement.append(sign);
   };
 
+  // What of it changed since this tab was opened: the browser may still have it as it was.
+  const fresh = new Set(JSON.parse(kept("pmx.fresh") || "[]"));
+  const refresh = () => {
+    look();
+    if (fresh.size) exchange((url) => fresh.has(url.pathname));
+  };
+
   // Takes in what changed.
   const take = (frame) => {
     if (frame.notice) return show(frame.notice);
@@ -202,13 +302,13 @@
     if (!document.dispatchEvent(news)) return;
     look();
     const is = (url) => changed.has(key(url.pathname));
-    if (partly || pages().some((path) => changed.has(key(path)))) return reload();
     const used = [...loaded].filter(([path]) => is({ pathname: path }));
-    // What stylesheets asked for may be an image of the page too, and is not exchanged with it.
-    if (used.some(([, how]) => /^(css|script|fetch|xmlhttprequest|use)$/.test(how))) return reload();
-    // Whatever else is used and can't be exchanged takes another load.
+    for (const [path] of used) styled.has(path) && fresh.add(path);
+    kept("pmx.fresh", JSON.stringify([...fresh].slice(-200)));
+    if (partly || pages().some((path) => changed.has(key(path)))) return reload();
+    if (used.some(([, rank]) => rank === 2)) return reload();
     const done = exchange(is);
-    if (used.some(([path, how]) => !done.has(path) && how !== "iframe")) reload();
+    if (used.some(([path, rank]) => rank && !done.has(path))) reload();
   };
 
   let socket, timer, pulse, heard;
@@ -223,7 +323,8 @@
   };
 
   const later = (least = 0) => {
-    const most = script?.dataset.deploy === "0" ? 1000 : 30000;
+    // A first deploy is waited for: for a minute as for any save, then without many requests.
+    const most = script?.dataset.deploy !== "0" ? 30000 : tries < 60 ? 1000 : 5000;
     const wait = Math.max(least, Math.min(most, 250 * 2 ** tries++)) * (0.5 + Math.random());
     timer = setTimeout(connect, wait);
   };
@@ -232,12 +333,13 @@
   const say = () => {
     look();
     const [page, ...more] = pages().reverse();
-    const uses = [...more, ...loaded.keys()].slice(0, 500);
+    const uses = [...more, ...loaded.keys()];
     // Where there is no site yet, its first deploy is news.
     const offset = at || script?.dataset.deploy === "0" ? `0_${at}` : "now";
-    if (socket?.readyState === 1) {
-      socket.send(JSON.stringify({ page, uses, offset }));
-    }
+    let wish = JSON.stringify({ page, uses, offset });
+    // A page that would name too much subscribes to all that changes.
+    if (uses.length > 500 || wish.length > 60000) wish = JSON.stringify({ all: true, offset });
+    if (socket?.readyState === 1) socket.send(wish);
   };
 
   function connect() {
@@ -271,16 +373,20 @@
 
   let soon;
   const again = () => {
-    clearTimeout(soon);
-    soon = setTimeout(say, 500);
+    soon ||= setTimeout(() => ((soon = 0), say()), 500);
   };
-  // What is fetched for another page is none of this one.
-  const isAhead = ({ name, initiatorType }) =>
-    initiatorType === "link" &&
-    [...document.querySelectorAll('link[rel~="prefetch"]')].some(({ href }) => href === name);
+  const isLinked = (address, rel) =>
+    [...document.querySelectorAll(`link[rel~="${rel}"]`)].some(({ href }) => href === address);
   new PerformanceObserver((list) => {
     const known = loaded.size;
-    for (const entry of list.getEntries()) isAhead(entry) || note(entry.name, entry.initiatorType);
+    for (const { name, initiatorType: how } of list.getEntries()) {
+      // What is fetched for another page is none of this one.
+      if (how === "link" && isLinked(name, "prefetch")) continue;
+      note(name, how);
+      if (how === "other" && /\.m?js$/.test(name) && !isLinked(name, "modulepreload")) {
+        readWorker(name);
+      }
+    }
     if (loaded.size !== known) again();
   }).observe({ type: "resource", buffered: true });
   document.addEventListener("DOMContentLoaded", again);
@@ -299,6 +405,7 @@
   addEventListener("pagehide", close);
   addEventListener("online", connect);
 
+  document.readyState === "complete" ? refresh() : addEventListener("load", refresh);
   const [path, x, y] = JSON.parse(kept("pmx.scroll") || "[]");
   if (path === location.pathname) {
     kept("pmx.scroll", "[]");

@@ -12,8 +12,34 @@ use crate::hash::Hash;
 /// Where it is, on every site.
 pub const SCRIPT_PATH: &str = "/_pmx/live.js";
 
-/// It, as browsers get it.
-pub const SCRIPT: &[u8] = include_bytes!("live.js");
+/// It, as browsers get it: without indentation and comments.
+pub const SCRIPT: &[u8] = LEAN.0.split_at(LEAN.1).0;
+
+const SOURCE: &[u8] = include_bytes!("live.js");
+
+/// The source without indentation and lines that are comments, and its length.
+const LEAN: &([u8; SOURCE.len()], usize) = &lean();
+
+const fn lean() -> ([u8; SOURCE.len()], usize) {
+    let (mut out, mut len, mut at) = ([0; SOURCE.len()], 0, 0);
+    while at < SOURCE.len() {
+        while at < SOURCE.len() && matches!(SOURCE[at], b' ' | b'\n') {
+            at += 1;
+        }
+        let is_comment = at + 1 < SOURCE.len() && SOURCE[at] == b'/' && SOURCE[at + 1] == b'/';
+        while at < SOURCE.len() {
+            if !is_comment {
+                out[len] = SOURCE[at];
+                len += 1;
+            }
+            at += 1;
+            if SOURCE[at - 1] == b'\n' {
+                break;
+            }
+        }
+    }
+    (out, len)
+}
 
 /// The answer to a request for the script. It is asked for anew each time, which costs a 304: a new
 /// server may bring a new one.

@@ -1,4 +1,5 @@
-//! Live pages in a real browser, against both hosts. The stories are `tests/browser/stories.mjs`.
+//! Live pages in a real browser, against both hosts. The stories are `tests/browser/stories.mjs`,
+//! and `uses.mjs` where all pages of a server are live.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,19 +10,36 @@ use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
 
 /// How many stories there are.
-const STORIES: usize = 9;
+const STORIES: usize = 10;
+
+/// How many stories there are in `tests/browser/uses.mjs`.
+const USES: usize = 3;
 
 /// How many stories of build tools and editors there are, in `tests/browser/tools.mjs`.
 const TOOLS: usize = 11;
 
 #[test]
 fn pages_live_in_a_real_browser() {
-    check(Host::Embedded);
+    let passed = [("DICTIONARIES", "passed")];
+    check(Host::Embedded, &passed, &["stories.mjs"], STORIES);
 }
 
 #[test]
 fn pages_live_in_a_real_browser_through_the_worker() {
-    check(Host::Worker);
+    let passed = [("DICTIONARIES", "passed")];
+    check(Host::Worker, &passed, &["stories.mjs"], STORIES);
+}
+
+#[test]
+fn whatever_a_page_uses_is_shown_in_a_real_browser() {
+    check(Host::Embedded, &[("LIVE", "all")], &["uses.mjs"], USES);
+}
+
+/// What a page uses is known to its script, whatever the host; what is not there yet, to the host.
+#[test]
+fn a_first_deploy_is_shown_in_a_real_browser_through_the_worker() {
+    let story = "a_site_is_shown_that_was_opened_before_its_first_deploy";
+    check(Host::Worker, &[("LIVE", "all")], &["uses.mjs", story], 1);
 }
 
 #[test]
@@ -44,7 +62,8 @@ fn build_tools_and_editors_are_followed_in_a_real_browser() {
     told(stories, TOOLS);
 }
 
-fn check(host: Host) {
+/// Runs stories against a host with these settings: a file of them, and perhaps which one of it.
+fn check(host: Host, settings: &[(&str, &str)], which: &[&str], count: usize) {
     let lack = match host {
         Host::Embedded => None,
         Host::Worker | Host::Unkind => worker_lacks(),
@@ -54,7 +73,7 @@ fn check(host: Host) {
         Ok(chromium) => chromium,
         Err(lack) => return skipped("live pages", &lack),
     };
-    let world = World::with_settings(host, &[("DICTIONARIES", "passed")]);
+    let world = World::with_settings(host, settings);
     let port = world.server.port.to_string();
     let mut stories = world.command(&[]);
     let environment: Vec<_> = stories
@@ -68,9 +87,10 @@ fn check(host: Host) {
             None => stories.env_remove(name),
         };
     }
-    stories.arg("stories.mjs").arg(port);
+    stories.args(&which[..1]).arg(port);
     stories.args([pmx_path(), &world.site(), &chromium]);
-    told(stories, STORIES);
+    stories.args(&which[1..]);
+    told(stories, count);
 }
 
 /// Runs stories, and finds that so many passed.
