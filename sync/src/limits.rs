@@ -210,8 +210,13 @@ pub const LIVE_MESSAGES_TIME: Duration = Duration::from_secs(10);
 /// Sockets of one site: a Durable Object takes 32,768.
 pub const LIVE_SOCKETS_MAX: usize = 32_000;
 
-/// Bytes of a page that gets the live script put in: it has to be in memory whole.
+/// Bytes of a page that is in memory whole when the live script is put in. Of a larger one only the
+/// beginning is; the rest follows in pieces.
 pub const LIVE_PAGE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
+/// Bytes of the beginning of such a page, in which the script's place must lie: the start of its
+/// head, or else the page gets no script.
+pub const LIVE_OPENING_BYTES: u64 = 64 * 1024;
 
 /// Bytes of what is kept as a dictionary, or sent by its difference to one: below this there is
 /// little to gain.

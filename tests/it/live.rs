@@ -2,6 +2,7 @@
 
 mod browser;
 mod crowd;
+mod pages;
 pub(crate) mod socket;
 
 use std::thread;

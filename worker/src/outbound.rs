@@ -5,6 +5,7 @@
 
 use std::rc::Rc;
 
+use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use pmx_sync::code::Code;
@@ -37,7 +38,8 @@ pub(crate) async fn response(
         _ if is_bodiless(head.status) => ResponseBody::Empty,
         Body::Empty => ResponseBody::Empty,
         Body::Bytes(bytes) => ResponseBody::Body(bytes.into()),
-        Body::Pieces(pieces) => pieces_body(pieces, server).await?,
+        Body::Pieces(pieces) => pieces_body(Bytes::new(), pieces, server).await?,
+        Body::Led(first, pieces) => pieces_body(first, pieces, server).await?,
     };
     let encode = if head.headers.contains_key(CONTENT_ENCODING) {
         // The body is encoded already.
@@ -91,7 +93,7 @@ fn identified(status: StatusCode, body: Body, audience: Audience) -> Body {
             Some(marked) => Body::Bytes(marked.into()),
             None => Body::Bytes(bytes),
         },
-        Body::Empty | Body::Pieces(_) => body,
+        Body::Empty | Body::Pieces(_) | Body::Led(..) => body,
     }
 }
 
@@ -115,10 +117,11 @@ pub(crate) fn headers(map: &http::HeaderMap) -> Result<Headers, Problem> {
 }
 
 async fn pieces_body(
+    first: Bytes,
     pieces: Vec<Piece>,
     server: &Rc<Server<Cloudflare>>,
 ) -> Result<ResponseBody, Problem> {
-    if let [piece] = pieces.as_slice() {
+    if let ([], [piece]) = (&*first, pieces.as_slice()) {
         return match &piece.open {
             Open::AsIs => stream(piece, server).await,
             Open::Decode { .. } => {
@@ -127,14 +130,14 @@ async fn pieces_body(
             }
         };
     }
-    let length = pieces.iter().map(kept).sum::<u64>();
+    let length = first.len() as u64 + pieces.iter().map(kept).sum::<u64>();
     let pipe = FixedLengthStream::new_big_int(BigInt::from(length));
     let pipe = pipe.map_err(failure("making a stream"))?;
     let (readable, sink) = (pipe.readable(), pipe.writable());
     let server = Rc::clone(server);
     spawn_local(async move {
         // The head is sent already: all that can still be said is that the body ends too early.
-        if let Err(problem) = feed(&pieces, &sink, &server).await {
+        if let Err(problem) = feed(&first, &pieces, &sink, &server).await {
             console_error!("{problem}");
             let _aborted = sink.abort_with_reason(&JsValue::from_str(&problem.detail));
         }
@@ -152,10 +155,15 @@ fn kept(piece: &Piece) -> u64 {
 }
 
 async fn feed(
+    first: &[u8],
     pieces: &[Piece],
     sink: &WritableStream,
     server: &Server<Cloudflare>,
 ) -> Result<(), Problem> {
+    if !first.is_empty() {
+        let written = write(first, sink).await;
+        written.map_err(failure("sending a page's beginning"))?;
+    }
     for piece in pieces {
         server.verify(piece, now()).await?;
         match &piece.open {
@@ -177,7 +185,7 @@ async fn stream(piece: &Piece, server: &Server<Cloudflare>) -> Result<ResponseBo
     found.await?.ok_or_else(|| missing(piece.key))
 }
 
-async fn opened(piece: &Piece, server: &Server<Cloudflare>) -> Result<bytes::Bytes, Problem> {
+async fn opened(piece: &Piece, server: &Server<Cloudflare>) -> Result<Bytes, Problem> {
     let blobs = server.backend().blobs();
     let stored = blobs.read(piece.key, piece.range.clone()).await?;
     let stored = stored.ok_or_else(|| missing(piece.key))?;

@@ -37,6 +37,11 @@ pub(crate) fn sendable<B: Backing>(
     let body = match body {
         Body::Empty => AnyBody::empty(),
         Body::Bytes(bytes) => AnyBody::from(bytes),
+        Body::Led(first, pieces) => {
+            let bytes = first.len() as u64 + pieces.iter().map(sent).sum::<u64>();
+            head.headers.insert(CONTENT_LENGTH, bytes.into());
+            AnyBody::new(Stream::new(first, pieces, Arc::clone(backing)))
+        }
         Body::Pieces(pieces) => {
             let bytes: u64 = pieces.iter().map(sent).sum();
             let length = head.headers.entry(CONTENT_LENGTH);
@@ -52,7 +57,7 @@ pub(crate) fn sendable<B: Backing>(
                     }
                 }
             } else {
-                AnyBody::new(Stream::new(pieces, Arc::clone(backing)))
+                AnyBody::new(Stream::new(Bytes::new(), pieces, Arc::clone(backing)))
             }
         }
     };
@@ -135,14 +140,17 @@ fn open(piece: &Piece, backing: &impl Backing) -> io::Result<Bytes> {
 
 /// Pieces that are read one after the other, each when the one before it was taken.
 struct Stream<B> {
+    /// What is sent before any of them.
+    first: Bytes,
     pieces: VecDeque<Piece>,
     reading: Option<JoinHandle<io::Result<Bytes>>>,
     backing: Arc<B>,
 }
 
 impl<B> Stream<B> {
-    fn new(pieces: Vec<Piece>, backing: Arc<B>) -> Self {
+    fn new(first: Bytes, pieces: Vec<Piece>, backing: Arc<B>) -> Self {
         Self {
+            first,
             pieces: pieces.into(),
             reading: None,
             backing,
@@ -176,6 +184,10 @@ impl<B: Backing> http_body::Body for Stream<B> {
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = &mut *self;
+        if !this.first.is_empty() {
+            let first = std::mem::take(&mut this.first);
+            return Poll::Ready(Some(Ok(Frame::data(first))));
+        }
         loop {
             if let Some(reading) = &mut this.reading {
                 let read = std::task::ready!(Pin::new(reading).poll(context));
@@ -195,7 +207,7 @@ impl<B: Backing> http_body::Body for Stream<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.is_empty() && self.reading.is_none()
+        self.first.is_empty() && self.pieces.is_empty() && self.reading.is_none()
     }
 }
 

@@ -7,10 +7,20 @@
 //! comments and attributes are never looked at.
 //!
 //! Tokens are cut as the standard's tokeniser cuts them (section 13.2.5). One that has no end is
-//! not passed: the place is before it.
+//! not passed: the place is before it. Where only a page's beginning is known, such a token may
+//! have an end further on, and the place is unknown.
+
+/// Where the live script goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Place {
+    /// Bytes before it.
+    pub(super) at: usize,
+    /// Whether it would be the same however the page went on.
+    pub(super) is_sure: bool,
+}
 
 /// Where the live script goes; nothing if the page's encoding is none that ASCII text fits in.
-pub(super) fn insertion_point(page: &[u8]) -> Option<usize> {
+pub(super) fn insertion_point(page: &[u8]) -> Option<Place> {
     if page.starts_with(&[0xfe, 0xff]) || page.starts_with(&[0xff, 0xfe]) {
         return None;
     }
@@ -20,11 +30,11 @@ pub(super) fn insertion_point(page: &[u8]) -> Option<usize> {
     }
     while let Some(token) = token(page.get(at..).unwrap_or_default()) {
         at += token.len;
-        if token.kind == Kind::Head {
-            break;
+        if token.kind != Kind::Before {
+            return Some(Place { at, is_sure: true });
         }
     }
-    Some(at)
+    Some(Place { at, is_sure: false })
 }
 
 /// A token that stands before the head's content.
@@ -39,9 +49,11 @@ enum Kind {
     Head,
     /// Anything else that the parser skips or that only opens `html`.
     Before,
+    /// What begins the head's content, or what follows the head: it is not passed.
+    Content,
 }
 
-/// The token at the beginning of a text, if the parser stays before the head's content with it.
+/// The token at the beginning of a text; nothing if the text ends before the token does.
 fn token(text: &[u8]) -> Option<Token> {
     let before = |len| {
         Some(Token {
@@ -49,6 +61,10 @@ fn token(text: &[u8]) -> Option<Token> {
             len,
         })
     };
+    let content = Some(Token {
+        kind: Kind::Content,
+        len: 0,
+    });
     match text {
         [b'\t' | b'\n' | b'\x0c' | b'\r' | b' ', ..] => before(1),
         [b'<', b'!', b'-', b'-', rest @ ..] => before(4 + comment(rest)?),
@@ -57,7 +73,7 @@ fn token(text: &[u8]) -> Option<Token> {
             let (name, len) = tag(text.get(2..)?)?;
             let ends = [&b"head"[..], b"body", b"html", b"br"];
             let opens = ends.iter().any(|end| name.eq_ignore_ascii_case(end));
-            if opens { None } else { before(2 + len) }
+            if opens { content } else { before(2 + len) }
         }
         // Doctypes end with the first `>`, also within quotes, as do other declarations, processing
         // instructions and odd end tags, which are comments.
@@ -69,11 +85,12 @@ fn token(text: &[u8]) -> Option<Token> {
             } else if name.eq_ignore_ascii_case(b"html") {
                 Kind::Before
             } else {
-                return None;
+                return content;
             };
             Some(Token { kind, len: 1 + len })
         }
-        _ => None,
+        [] | [b'<'] | [b'<', b'/'] => None,
+        _ => content,
     }
 }
 
@@ -190,8 +207,40 @@ mod tests {
             "\u{feff} <head>|",
         ] {
             let page = marked.replace('|', "");
-            let at = insertion_point(page.as_bytes());
-            assert_eq!(at, marked.find('|'), "{marked}");
+            let place = insertion_point(page.as_bytes());
+            assert_eq!(place.map(|place| place.at), marked.find('|'), "{marked}");
+        }
+    }
+
+    #[test]
+    fn insertion_point_that_is_sure_stays_however_the_page_goes_on() {
+        let page = "\u{feff} \n<!DOCTYPE html PUBLIC '>'><!--a--><!--b--!></p a='>'></><?x?>\
+                    <html a=\"<head>\" b='>' c=d/e> <head f>|<title>x";
+        let whole = page.replace('|', "");
+        // Behind the byte order mark.
+        for end in 3..=whole.len() {
+            let start = &whole.as_bytes()[..end];
+            let place = insertion_point(start).unwrap();
+            if place.is_sure {
+                assert_eq!(Some(place.at), page.find('|'), "{end}");
+            }
+            let is_known = Some(end) >= page.find('|');
+            assert_eq!(place.is_sure, is_known, "{end}");
+        }
+        for (start, is_sure) in [
+            ("", false),
+            ("x", true),
+            ("<", false),
+            ("</", false),
+            ("<!", false),
+            ("<p", false),
+            ("<p>", true),
+            ("< ", true),
+            ("</body>", true),
+            ("<!-- no end <head>", false),
+        ] {
+            let place = insertion_point(start.as_bytes());
+            assert_eq!(place, Some(Place { at: 0, is_sure }), "{start}");
         }
     }
 

@@ -23,18 +23,29 @@ pub struct Served {
 
 /// Puts the script into a page, if its encoding is one that ASCII text fits in.
 pub fn inject(page: &Bytes, served: Served) -> Bytes {
-    let at = if page.contains(&b'<') {
-        insertion_point(page)
-    } else {
-        // Text alone: its end is as good a place, and leaves the page's beginning as it is.
-        insertion_point(page).map(|_| page.len())
-    };
-    let Some((before, after)) = at.and_then(|at| page.split_at_checked(at)) else {
+    let place = insertion_point(page).map(|place| {
+        if page.contains(&b'<') {
+            place.at
+        } else {
+            // Text alone: its end is as good a place, and leaves the page's beginning as it is.
+            page.len()
+        }
+    });
+    let Some((before, after)) = place.and_then(|at| page.split_at_checked(at)) else {
         return page.clone();
     };
     [before, script(page, served).as_bytes(), after]
         .concat()
         .into()
+}
+
+/// A page's beginning up to the script and with it, and how many bytes of the page that is. Nothing
+/// if the place depends on how the page goes on.
+pub(crate) fn opening(start: &[u8], served: Served) -> Option<(Bytes, usize)> {
+    let place = insertion_point(start).filter(|place| place.is_sure)?;
+    let before = start.get(..place.at)?;
+    let opening = [before, script(start, served).as_bytes()].concat();
+    Some((opening.into(), place.at))
 }
 
 /// The element that is put in.

@@ -18,6 +18,7 @@ mod session;
 mod subscription;
 
 pub use frame::Tidings;
+pub(crate) use inject::opening;
 pub use inject::{Served, inject};
 pub use key::Key;
 pub use listener::{Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, dress, refused};

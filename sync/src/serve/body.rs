@@ -21,6 +21,20 @@ pub enum Body {
     Bytes(Bytes),
     /// Pieces of objects, one after the other.
     Pieces(Vec<Piece>),
+    /// Bytes at hand, and the pieces that follow them.
+    Led(Bytes, Vec<Piece>),
+}
+
+impl Body {
+    /// The bytes at hand, and the pieces that follow them.
+    pub fn split(self) -> (Bytes, Vec<Piece>) {
+        match self {
+            Self::Empty => (Bytes::new(), Vec::new()),
+            Self::Bytes(bytes) => (bytes, Vec::new()),
+            Self::Pieces(pieces) => (Bytes::new(), pieces),
+            Self::Led(bytes, pieces) => (bytes, pieces),
+        }
+    }
 }
 
 /// A range of an object, and what it becomes in the body.

@@ -72,14 +72,23 @@ impl<B: Backend> Server<B> {
             };
             return Ok(decoded.map_err(unread)?.into());
         }
-        let whole = (size > NATURE_BYTES_MAX).then_some((0, NATURE_BYTES_MAX));
-        match self.blob(scope, held, Coding::Identity, whole).await? {
-            Body::Empty => Ok(Bytes::new()),
-            Body::Bytes(bytes) => Ok(bytes),
-            Body::Pieces(pieces) => match pieces.first() {
-                Some(piece) => self.opened(piece).await,
-                None => Ok(Bytes::new()),
-            },
+        self.beginning(scope, held, NATURE_BYTES_MAX).await
+    }
+
+    /// At most so many bytes of a blob's beginning, decoded. The caller asks for no more than a
+    /// part has.
+    pub(super) async fn beginning(
+        &self,
+        scope: Scope<'_>,
+        held: &Held,
+        bytes: u64,
+    ) -> Result<Bytes, Problem> {
+        let range = (held.entry.size > bytes).then_some((0, bytes));
+        let body = self.blob(scope, held, Coding::Identity, range).await?;
+        let (first, pieces) = body.split();
+        match pieces.first() {
+            Some(piece) => self.opened(piece).await,
+            None => Ok(first),
         }
     }
 }

@@ -8,6 +8,7 @@ use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 use super::body::{Body, Check, Open, Piece, cut};
 use super::events::channel;
 use super::fresh::{KNOW, mark};
+use super::live::live;
 use super::questions::Question;
 use super::server::{LivePages, Server};
 use super::stored::{Form, Scope};
@@ -15,7 +16,7 @@ use crate::channel::Channel;
 use crate::code::Code;
 use crate::id::SpaceId;
 use crate::index::IndexError;
-use crate::live::{Served, inject};
+use crate::live::Served;
 use crate::location::{Codec, Location};
 use crate::name::SpaceName;
 use crate::site::{
@@ -65,7 +66,7 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         let Some(pointer) = self.pointer(space, selector, known, now).await? else {
-            let pages = self.pages(&Selector::Active, false);
+            let pages = self.pages(selector, false);
             return Ok(bodiless(absent(&request.clone().with_pages(pages))));
         };
         let pointer = self.at_its_place(space, pointer);
@@ -101,12 +102,12 @@ impl<B: Backend> Server<B> {
         let body = match body {
             PlanBody::Blob { .. } if let Some(difference) = difference => Body::Bytes(difference),
             PlanBody::Blob { held, .. } if request.makes_live(&held.entry) => {
-                let page = self.whole(scope, &held).await?;
-                live(&page, pointer.deploy, status, &mut headers)
+                let served = served(pointer.deploy, status);
+                self.live_page(scope, &held, served, &mut headers).await?
             }
             PlanBody::Page(page) => {
                 let page = Bytes::from_static(page.as_bytes());
-                live(&page, pointer.deploy, status, &mut headers)
+                live(&page, served(pointer.deploy, status), &mut headers)
             }
             PlanBody::Empty => Body::Empty,
             PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
@@ -138,18 +139,16 @@ impl<B: Backend> Server<B> {
             return self.raw(scope, &check_of(scope, held)).await;
         }
         let body = self.blob(scope, held, Coding::Identity, None);
-        Ok(match body.await? {
-            Body::Empty => Bytes::new(),
-            Body::Bytes(bytes) => bytes,
-            Body::Pieces(pieces) => {
-                let mut whole = Vec::new();
-                for piece in &pieces {
-                    self.verify(piece, scope.now).await?;
-                    whole.extend_from_slice(&self.opened(piece).await?);
-                }
-                whole.into()
-            }
-        })
+        let (first, pieces) = body.await?.split();
+        if pieces.is_empty() {
+            return Ok(first);
+        }
+        let mut whole = Vec::from(first);
+        for piece in &pieces {
+            self.verify(piece, scope.now).await?;
+            whole.extend_from_slice(&self.opened(piece).await?);
+        }
+        Ok(whole.into())
     }
 
     /// The pointer of a channel: to the deploy that the client knows of, or to a newer one.
@@ -449,12 +448,9 @@ pub(super) fn piece(
     }
 }
 
-/// A page with the live script put in.
-fn live(page: &Bytes, deploy: u64, status: StatusCode, headers: &mut HeaderMap) -> Body {
-    let is_missing = status == StatusCode::NOT_FOUND;
-    let page = inject(page, Served { deploy, is_missing });
-    headers.insert(CONTENT_LENGTH, page.len().into());
-    Body::Bytes(page)
+const fn served(deploy: u64, status: StatusCode) -> Served {
+    let is_missing = status.as_u16() == StatusCode::NOT_FOUND.as_u16();
+    Served { deploy, is_missing }
 }
 
 /// Whether a blob lies in one place, whole.
@@ -474,7 +470,7 @@ pub(super) fn bodiless(plan: Plan) -> Response<Body> {
         PlanBody::Text(text) => Body::Bytes(Bytes::from_static(text.as_bytes())),
         PlanBody::Page(page) => {
             let page = Bytes::from_static(page.as_bytes());
-            live(&page, 0, plan.status, &mut headers)
+            live(&page, served(0, plan.status), &mut headers)
         }
         PlanBody::Empty | PlanBody::Blob { .. } => Body::Empty,
     };

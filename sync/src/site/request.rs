@@ -17,7 +17,7 @@ use super::known::Held;
 use super::range::RangeAsked;
 use crate::hash::Hash;
 use crate::id::{BlobId, Root};
-use crate::limits::{LIVE_PAGE_BYTES_MAX, URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
+use crate::limits::{URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
 
@@ -143,7 +143,7 @@ impl SiteRequest {
     /// Pages in XML would not be well-formed any more, and what a script fetches is a part of some
     /// other page.
     pub(crate) fn makes_live(&self, entry: &Entry) -> bool {
-        self.is_shown && self.may_live(entry) && entry.size <= LIVE_PAGE_BYTES_MAX
+        self.is_shown && self.may_live(entry)
     }
 
     /// Whether it depends on what the request is for if the script is put in.

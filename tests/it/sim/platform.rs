@@ -3,7 +3,6 @@
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
 use http::Response;
 use pmx_sync::codec::Decoder;
 use pmx_sync::name::SpaceName;
@@ -48,24 +47,18 @@ pub(crate) fn url_path(path: &str) -> String {
 /// Reads the body of an answer as a host does.
 pub(crate) async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<Answer, Broken> {
     let (head, body) = response.into_parts();
-    let body = match body {
-        Body::Empty => Bytes::new(),
-        Body::Bytes(bytes) => bytes,
-        Body::Pieces(pieces) => {
-            let mut decoder = Decoder::new();
-            let mut whole = Vec::new();
-            for piece in pieces {
-                let stored = blobs.read(piece.key, piece.range.clone()).await;
-                let stored = stored.map_err(|_| Broken)?.ok_or(Broken)?;
-                whole.extend_from_slice(&piece.open(stored, &mut decoder).unwrap());
-            }
-            whole.into()
-        }
-    };
+    let (first, pieces) = body.split();
+    let mut decoder = Decoder::new();
+    let mut whole = Vec::from(first);
+    for piece in pieces {
+        let stored = blobs.read(piece.key, piece.range.clone()).await;
+        let stored = stored.map_err(|_| Broken)?.ok_or(Broken)?;
+        whole.extend_from_slice(&piece.open(stored, &mut decoder).unwrap());
+    }
     Ok(Answer {
         status: head.status,
         headers: head.headers,
-        body,
+        body: whole.into(),
     })
 }
 

@@ -19,9 +19,7 @@ use crate::manifest::{Entry, Row};
 use crate::media::Media;
 use crate::pack::part::{PartTable, Parts};
 use crate::path::SitePath;
-use crate::serve::{
-    Body, Dictionaries, LivePages, Nonce, Pointer, Pointers, Settings, SiteUrls, Spaces,
-};
+use crate::serve::{Dictionaries, LivePages, Nonce, Pointer, Pointers, Settings, SiteUrls, Spaces};
 use crate::site::{Domain, Hosts};
 use crate::space::{Command, Reply};
 use crate::testing::Platform;
@@ -235,19 +233,14 @@ fn get(site: &Site, headers: &[(&str, &str)]) -> (StatusCode, Result<Bytes, Prob
     let now = Timestamp::from_millis(1_000_000);
     let answer = block_on(site.handle(request, None, now, Nonce([0; 32])));
     let (head, body) = answer.into_parts();
-    let body = match body {
-        Body::Empty => Ok(Bytes::new()),
-        Body::Bytes(bytes) => Ok(bytes),
-        Body::Pieces(pieces) => pieces
-            .iter()
-            .map(|piece| {
-                block_on(site.verify(piece, now))?;
-                block_on(site.opened(piece))
-            })
-            .collect::<Result<Vec<_>, Problem>>()
-            .map(|pieces| pieces.concat().into()),
-    };
-    (head.status, body)
+    let (first, pieces) = body.split();
+    let pieces = pieces.iter().map(|piece| {
+        block_on(site.verify(piece, now))?;
+        block_on(site.opened(piece))
+    });
+    let body = std::iter::once(Ok(first)).chain(pieces);
+    let body = body.collect::<Result<Vec<_>, Problem>>();
+    (head.status, body.map(|all| all.concat().into()))
 }
 
 fn noise(bytes: usize) -> Vec<u8> {

@@ -1,0 +1,49 @@
+//! Live pages: bodies with the live script in them.
+//!
+//! A page is put together in memory. Of a large one only the beginning is read, as the script goes
+//! there; the rest lies where it lay.
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::CONTENT_LENGTH;
+
+use super::backend::Backend;
+use super::body::Body;
+use super::server::Server;
+use super::stored::Scope;
+use crate::limits::{LIVE_OPENING_BYTES, LIVE_PAGE_BYTES_MAX};
+use crate::live::{Served, inject, opening};
+use crate::site::{Coding, Held};
+use crate::wire::Problem;
+
+/// A page with the live script put in.
+pub(super) fn live(page: &Bytes, served: Served, headers: &mut HeaderMap) -> Body {
+    let page = inject(page, served);
+    headers.insert(CONTENT_LENGTH, page.len().into());
+    Body::Bytes(page)
+}
+
+impl<B: Backend> Server<B> {
+    /// A page that is a blob, with the live script put in.
+    pub(super) async fn live_page(
+        &self,
+        scope: Scope<'_>,
+        held: &Held,
+        served: Served,
+        headers: &mut HeaderMap,
+    ) -> Result<Body, Problem> {
+        let size = held.entry.size;
+        if size <= LIVE_PAGE_BYTES_MAX {
+            return Ok(live(&self.whole(scope, held).await?, served, headers));
+        }
+        let start = self.beginning(scope, held, LIVE_OPENING_BYTES).await?;
+        let Some((opening, at)) = opening(&start, served) else {
+            return self.blob(scope, held, Coding::Identity, None).await;
+        };
+        let at = at as u64;
+        let rest = Some((at, size.saturating_sub(at)));
+        let rest = self.blob(scope, held, Coding::Identity, rest).await?;
+        headers.insert(CONTENT_LENGTH, (size - at + opening.len() as u64).into());
+        Ok(Body::Led(opening, rest.split().1))
+    }
+}

@@ -1,0 +1,99 @@
+//! Pages with the script in them, as a server sends them: large ones, and those of what is not yet.
+
+use super::at;
+use crate::world::{Answer, Host, World, on_both_hosts, started_on_both_hosts};
+
+on_both_hosts!(
+    a_large_page_gets_the_script,
+    a_preview_that_is_not_there_yet_waits,
+);
+
+mod chosen {
+    use super::*;
+
+    started_on_both_hosts!(a_site_that_is_not_there_yet_waits);
+}
+
+const HEAD: &str = "<!doctype html><html><head>";
+
+const MIB: usize = 1024 * 1024;
+
+/// Text that compresses to nothing.
+fn even(bytes: usize) -> String {
+    "Words of a page. ".repeat(bytes / 17)
+}
+
+/// Text that hardly compresses.
+fn noise(bytes: usize) -> String {
+    let mut noise = vec![0; bytes * 3 / 4];
+    blake3::Hasher::new().finalize_xof().fill(&mut noise);
+    data_encoding::BASE64.encode(&noise)
+}
+
+/// One frame, bytes as they are, and a blob in parts.
+fn a_large_page_gets_the_script(world: World) {
+    let pages = [
+        ("even", even(5 * MIB)),
+        ("noise", noise(5 * MIB)),
+        ("parts", even(9 * MIB)),
+        ("noisy-parts", noise(9 * MIB)),
+    ];
+    for (name, text) in &pages {
+        world.write_bytes(&format!("{name}.html"), format!("{HEAD}{text}").as_bytes());
+    }
+    // The head might begin with this, and the script would come before it.
+    let hidden = format!("<!--{}-->{HEAD}", even(5 * MIB));
+    world.write_bytes("hidden.html", hidden.as_bytes());
+    world.sync("docs", &["--live"]).ok();
+    let offset = at(1);
+    for (name, text) in &pages {
+        let page = world.get("docs", &format!("/{name}"));
+        let script = format!(
+            "<script src=\"/_pmx/live.js\" data-deploy=\"1\" data-offset=\"{offset}\" async></script>"
+        );
+        assert_eq!(page.status, 200, "{name}");
+        let (start, rest) = page.body.split_at(HEAD.len() + script.len());
+        let start = String::from_utf8_lossy(start);
+        assert_eq!(start, format!("{HEAD}{script}"), "{name}");
+        assert!(rest == text.as_bytes(), "{name} goes on as it was");
+        let length = page.header("content-length").map(str::parse);
+        assert_eq!(length, Some(Ok(page.body.len())), "{name}");
+        let head = world.request("HEAD", "docs", &format!("/{name}"), &[], b"");
+        assert_eq!(head.header("etag"), page.header("etag"), "{name}");
+    }
+    let page = world.get("docs", "/hidden");
+    assert!(page.body == hidden.as_bytes(), "it is as it was published");
+}
+
+fn waits(answer: &Answer) -> bool {
+    assert_eq!(answer.status, 404, "{answer:?}");
+    answer
+        .text()
+        .contains("<script src=\"/_pmx/live.js\" data-deploy=\"0\"")
+}
+
+/// A preview is always live, also before its first deploy; nothing says so of a site or a number.
+fn a_preview_that_is_not_there_yet_waits(world: World) {
+    world.write(&[("index.html", "1")]);
+    world.sync("docs", &[]).ok();
+    for (site, expected) in [
+        ("pr-1--docs", true),
+        ("pr-1--other", true),
+        ("other", false),
+        ("7--docs", false),
+    ] {
+        let page = world.get(site, "/a");
+        assert_eq!(waits(&page), expected, "{site}: {page:?}");
+        let image = [("sec-fetch-dest", "image"), ("accept", "image/*")];
+        let image = world.request("GET", site, "/a.png", &image, b"");
+        assert!(!waits(&image), "{site}: {image:?}");
+    }
+}
+
+fn a_site_that_is_not_there_yet_waits(host: Host) {
+    let world = World::with_settings(host, &[("LIVE", "all")]);
+    for (site, expected) in [("other", true), ("pr-1--other", true), ("7--other", false)] {
+        let page = world.get(site, "/a");
+        assert_eq!(waits(&page), expected, "{site}: {page:?}");
+    }
+}
