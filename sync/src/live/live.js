@@ -23,11 +23,16 @@
   const served = Math.max(+said || 0, +script?.dataset.deploy || 0);
   let at = visit?.type === "back_forward" ? served : Math.max(served, +kept("pmx.deploy") || 0);
 
+  // No other site of the domain can set this cookie, where there is https.
+  const isSecure = here.startsWith("https:");
+  const cookie = (value) =>
+    isSecure ? `__Host-_pmx_deploy=${value};secure` : `_pmx_deploy=${value}`;
+
   // `know` is the server's token of that deploy: it gives no older one to a request that has it.
   const remember = ({ deploy, know }) => {
     if (deploy > at) kept("pmx.deploy", (at = deploy));
     if (know && deploy >= at) {
-      document.cookie = `_pmx_deploy=${know};path=/;max-age=120;samesite=lax`;
+      document.cookie = `${cookie(know)};path=/;max-age=120;samesite=lax`;
     }
   };
 
@@ -322,11 +327,13 @@
     old?.close();
   };
 
-  const later = (least = 0) => {
+  // A public server that is replaced loses all sockets at once: they come back over ten seconds.
+  const later = (least = 0, code = 1000) => {
     // A first deploy is waited for: for a minute as for any save, then without many requests.
     const most = script?.dataset.deploy !== "0" ? 30000 : tries < 60 ? 1000 : 5000;
+    const isLost = isSecure && !tries && code !== 1000 && code < 4000;
     const wait = Math.max(least, Math.min(most, 250 * 2 ** tries++)) * (0.5 + Math.random());
-    timer = setTimeout(connect, wait);
+    timer = setTimeout(connect, isLost ? Math.random() * 10000 : wait);
   };
 
   // Says what this page is, uses, and how far it is.
@@ -363,7 +370,7 @@
     mine.onclose = ({ code }) => {
       if (socket !== mine) return;
       close();
-      if (code !== 4410) return later(code === 4404 ? 30000 : 0);
+      if (code !== 4410) return later(code === 4404 ? 30000 : 0, code);
       // What was missed can't be told any more: all is new, once.
       if (kept("pmx.gone") === `${at}`) return (at = 0), later();
       kept("pmx.gone", at);

@@ -24,19 +24,34 @@ pub(super) const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");
 /// Another name of the request's header.
 const MIN_DEPLOY: HeaderName = HeaderName::from_static("x-pmx-min-deploy");
 
-/// The cookie in which pages repeat a token: they can't send headers of their own.
-const COOKIE_NAME: &str = "_pmx_deploy";
+/// The cookies in which pages repeat a token: they can't send headers of their own. The first is set
+/// on pages over https: no other site of the domain can set it (RFC 6265bis, section 4.1.3.2).
+const COOKIE_NAMES: [&str; 2] = ["__Host-_pmx_deploy", "_pmx_deploy"];
+
+/// The names that count where sites are reached by `scheme`.
+fn cookie_names(scheme: &str) -> &'static [&'static str] {
+    match scheme {
+        "https" => &COOKIE_NAMES[..1],
+        _ => &COOKIE_NAMES,
+    }
+}
 
 /// The newest deploy for which the request has a valid token. At most [`CLAIMS_READ_MAX`] claims
 /// are read.
-pub(super) fn known_deploy(head: &Parts, tokens: &DeployTokens, channel: &Channel) -> Option<u64> {
+pub(super) fn known_deploy(
+    head: &Parts,
+    tokens: &DeployTokens,
+    channel: &Channel,
+    scheme: &str,
+) -> Option<u64> {
+    let names = cookie_names(scheme);
     let texts = |name: HeaderName| {
         let values = head.headers.get_all(name).into_iter();
         values.filter_map(|value| value.to_str().ok())
     };
     let pairs = texts(COOKIE).flat_map(|cookies| cookies.split(';'));
     let cookies = pairs.filter_map(|pair| match pair.trim().split_once('=') {
-        Some((COOKIE_NAME, value)) => Some(value),
+        Some((name, value)) if names.contains(&name) => Some(value),
         Some(_) | None => None,
     });
     let claims = texts(KNOW).chain(texts(MIN_DEPLOY)).chain(cookies);
@@ -143,7 +158,25 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
-            assert_eq!(known_deploy(&head, &tokens, &docs), expected, "{headers:?}");
+            let known = known_deploy(&head, &tokens, &docs, "http");
+            assert_eq!(known, expected, "{headers:?}");
+        }
+    }
+
+    #[test]
+    fn cookies_of_other_sites_count_nowhere_over_https() {
+        let tokens = DeployTokens::of(Some("secret"));
+        let docs = Channel::of_label("docs").unwrap();
+        let token = tokens.token(&docs, 9).unwrap();
+        for (name, http, https) in [
+            ("__Host-_pmx_deploy", Some(9), Some(9)),
+            ("_pmx_deploy", Some(9), None),
+            ("__host-_pmx_deploy", None, None),
+        ] {
+            let request = http::Request::get("/").header("cookie", format!("{name}={token}"));
+            let (head, ()) = request.body(()).unwrap().into_parts();
+            let known = |scheme| known_deploy(&head, &tokens, &docs, scheme);
+            assert_eq!([known("http"), known("https")], [http, https], "{name}");
         }
     }
 
