@@ -14,6 +14,7 @@ use bytes::Bytes;
 use http::request::Parts;
 use pmx_sync::crossing::arrived;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
+use pmx_sync::site::Hosts;
 use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::{Listed, Listing, STREAMS_PATH, answer, listed};
 use pmx_sync::stream::hub::{Batch, Hub, Wanted};
@@ -46,6 +47,7 @@ pub(crate) struct Exchange {
     log: Ledger,
     patterns: PatternCache,
     config: StreamConfig,
+    hosts: Hosts,
     streams: Neighbours,
     alarm: Cell<Alarm>,
     /// What those need who are about to subscribe.
@@ -65,6 +67,7 @@ impl Exchange {
             log,
             patterns: PatternCache::default(),
             config: StreamConfig::of(env)?,
+            hosts: isolate::hosts(env)?,
             streams: Neighbours::new(isolate::streams(env)?),
             alarm: Cell::new(Alarm::Unknown),
             pending: RefCell::default(),
@@ -151,6 +154,8 @@ impl Exchange {
         let place = subscriptions::Place {
             root: &root,
             policy,
+            // What a Worker sends to its own zone does not run the Worker.
+            own: Some(self.hosts.domain()),
             claimable: &claimable,
         };
         let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;

@@ -68,6 +68,7 @@ impl Streams {
         let place = subscriptions::Place {
             root: &root,
             policy: self.config.webhooks,
+            own: None,
             claimable: &claimable,
         };
         let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;

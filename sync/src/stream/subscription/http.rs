@@ -28,6 +28,7 @@ use crate::limits::{
     SUBSCRIPTION_BODY_BYTES_MAX, SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTION_TEXT_BYTES_MAX,
     TOKEN_BYTES_MAX, WAKE_LEASE_DEFAULT, WAKE_LEASE_MAX, WAKE_LEASE_MIN,
 };
+use crate::site::Domain;
 use crate::stream::StreamName;
 use crate::stream::http::{self as streams, STREAMS_PATH, Settings};
 use crate::stream::ops::{Claimable, KEYS};
@@ -41,6 +42,8 @@ pub struct Place<'a> {
     pub root: &'a Root,
     /// Where webhooks may go.
     pub policy: WebhookPolicy,
+    /// The domain whose hosts the server can't call, if there is one.
+    pub own: Option<&'a Domain>,
     /// The streams whose work the sender may claim: what [`claimable`] says.
     pub claimable: &'a Claimable,
 }
@@ -182,7 +185,7 @@ fn call(
     let Some(action) = action else {
         return match *method {
             Method::PUT => {
-                let config = Box::new(config(read(body)?, place.policy)?);
+                let config = Box::new(config(read(body)?, place)?);
                 let root = place.root.clone();
                 Ok(Call::Create { id, config, root })
             }
@@ -281,7 +284,7 @@ struct Told4xx<'a> {
     generation: Option<u64>,
 }
 
-fn config(wanted: Wanted, policy: WebhookPolicy) -> Result<Config, Refusal> {
+fn config(wanted: Wanted, place: &Place<'_>) -> Result<Config, Refusal> {
     if wanted.filter.is_some() {
         return Err(invalid("filter is not supported"));
     }
@@ -296,7 +299,9 @@ fn config(wanted: Wanted, policy: WebhookPolicy) -> Result<Config, Refusal> {
         Some("webhook") => {
             let url = wanted.webhook.and_then(|webhook| webhook.url);
             let url = url.ok_or_else(|| invalid("a webhook subscription needs webhook.url"))?;
-            Delivery::Webhook(WebhookUrl::parse(&url, policy)?)
+            let url = WebhookUrl::parse(&url, place.policy)?;
+            let outside = place.own.map(|own| url.clone().outside(own));
+            Delivery::Webhook(outside.transpose()?.unwrap_or(url))
         }
         Some("pull-wake") => {
             let stream = wanted.wake_stream.unwrap_or_default();

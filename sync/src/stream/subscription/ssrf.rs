@@ -14,6 +14,7 @@ use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::limits::WEBHOOK_URL_BYTES_MAX;
+use crate::site::Domain;
 
 /// Which webhook addresses a server takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,6 +66,12 @@ pub enum RejectedUrl {
     /// Not out in the internet.
     #[error("webhook.url must lead to a public host")]
     Private,
+    /// To a host of this server, which its own requests do not reach.
+    #[error(
+        "webhook.url leads to a host of this server: requests of the server do not reach its own \
+         hosts; give it a host outside its domain"
+    )]
+    Own,
     /// A port of something that is no web server.
     #[error("webhook.url may not use this port")]
     Port,
@@ -91,6 +98,19 @@ impl WebhookUrl {
         }
         let text = text.to_owned();
         Ok(Self { text, reach })
+    }
+
+    /// The same, unless it leads to a domain or a host below it.
+    pub fn outside(self, own: &Domain) -> Result<Self, RejectedUrl> {
+        let (_, host, _) = split(&self.text)?;
+        let host = host.strip_suffix('.').unwrap_or(&host);
+        let below = host.strip_suffix(own.as_str());
+        let is_own = below.is_some_and(|label| label.is_empty() || label.ends_with('.'));
+        // A developer's own machine is reached by all names of it.
+        if is_own && self.reach == Reach::Public {
+            return Err(RejectedUrl::Own);
+        }
+        Ok(self)
     }
 
     /// Takes an address that was judged when it was kept.
@@ -399,6 +419,26 @@ mod tests {
             let public = local && url.starts_with("https:");
             assert_eq!(judge(WebhookPolicy::Public), public, "{url}");
         }
+    }
+
+    #[test]
+    fn own_hosts_are_refused() {
+        let own = Domain::parse("path.app").unwrap();
+        for (url, expected) in [
+            ("https://path.app/hook", Err(RejectedUrl::Own)),
+            ("https://API.Path.App/v1/stream/a", Err(RejectedUrl::Own)),
+            ("https://docs.path.app.:443/", Err(RejectedUrl::Own)),
+            ("https://a.b.path.app", Err(RejectedUrl::Own)),
+            ("https://notpath.app/", Ok(())),
+            ("https://path.app.example.com/", Ok(())),
+            ("https://example.com/path.app", Ok(())),
+        ] {
+            let judged = WebhookUrl::parse(url, WebhookPolicy::Public).unwrap();
+            assert_eq!(judged.outside(&own).map(drop), expected, "{url}");
+        }
+        let local = Domain::parse("localhost").unwrap();
+        let url = WebhookUrl::parse("http://localhost:1/", WebhookPolicy::Loopback).unwrap();
+        assert!(url.outside(&local).is_ok());
     }
 
     #[test]

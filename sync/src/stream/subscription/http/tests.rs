@@ -2,9 +2,11 @@ use super::*;
 
 fn parsed(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
     let root = Root::parse("https://streams.dev/v1/stream").unwrap();
+    let own = Domain::parse("streams.dev").unwrap();
     let place = Place {
         root: &root,
         policy: WebhookPolicy::Loopback,
+        own: Some(&own),
         claimable: &Claimable::All,
     };
     let mut headers = HeaderMap::new();
@@ -121,6 +123,10 @@ fn configurations() {
         (hook("https://worker.dev/"), "Create"),
         (hook("http://127.0.0.1:1/"), "Create"),
         (hook("http://10.0.0.1/hook"), "400 WEBHOOK_URL_REJECTED"),
+        (
+            hook("https://api.streams.dev/v1/stream/a"),
+            "400 WEBHOOK_URL_REJECTED",
+        ),
         (hook(""), "400 WEBHOOK_URL_REJECTED"),
         (r#"{"type":"webhook","pattern":"a"}"#.into(), bad),
         (r#"{"type":"pull-wake","pattern":"a"}"#.into(), bad),
@@ -148,6 +154,7 @@ fn reports_need_a_token() {
     let place = Place {
         root: &root,
         policy: WebhookPolicy::Public,
+        own: None,
         claimable: &Claimable::All,
     };
     for (value, token) in [("Bearer x", true), ("Basic x", false), ("Bearer ", false)] {
