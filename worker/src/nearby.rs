@@ -6,21 +6,14 @@
 
 use std::cell::RefCell;
 use std::ops::Range;
+use std::rc::Rc;
 
 use bytes::Bytes;
 use pmx_sync::serve::ObjectKey;
+use pmx_sync::site::Domain;
 use worker::{Cache, Response, ResponseBuilder};
 
 use crate::tally::{self, Kind};
-
-/// What was kept of a range.
-pub(crate) async fn find(key: ObjectKey, range: &Range<u64>) -> Option<Bytes> {
-    let found = Cache::default().get(address(key, range), false).await;
-    let bytes = found.ok()??.bytes().await.ok()?;
-    tally::note(Kind::CacheRead);
-    let is_whole = bytes.len() as u64 == range.end.saturating_sub(range.start);
-    is_whole.then(|| bytes.into())
-}
 
 /// Ranges that wait to be written: nodes of 64 KiB at most, as a rule.
 const PENDING_MAX: usize = 64;
@@ -28,15 +21,6 @@ const PENDING_MAX: usize = 64;
 thread_local! {
     /// Addresses and bytes: no object of a request, so that any request may write them.
     static PENDING: RefCell<Vec<(String, Bytes)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Keeps a range after the answer. Those beyond the bound are read from R2 again.
-pub(crate) fn keep(key: ObjectKey, range: &Range<u64>, bytes: &Bytes) {
-    PENDING.with_borrow_mut(|pending| {
-        if pending.len() < PENDING_MAX {
-            pending.push((address(key, range), bytes.clone()));
-        }
-    });
 }
 
 /// Whether a range waits to be written.
@@ -60,10 +44,63 @@ fn response(bytes: &Bytes) -> worker::Result<Response> {
         .from_bytes(bytes.to_vec())
 }
 
-/// An address that nobody can ask for from outside.
-fn address(key: ObjectKey, range: &Range<u64>) -> String {
-    format!(
-        "https://objects.invalid/{key}?{}-{}",
-        range.start, range.end
-    )
+/// Addresses of ranges, at a host of this Worker: the cache looks up any other host's name first. No
+/// client reads there, since requests to the host run the Worker, which has no such route.
+#[derive(Debug, Clone)]
+pub(crate) struct Nearby {
+    base: Rc<str>,
+}
+
+impl Nearby {
+    /// In the cache of the Worker whose sites are under a domain.
+    pub(crate) fn new(domain: &Domain) -> Self {
+        let base = format!("https://api.{domain}/_objects").into();
+        Self { base }
+    }
+
+    fn address(&self, key: ObjectKey, range: &Range<u64>) -> String {
+        format!("{}/{key}?{}-{}", self.base, range.start, range.end)
+    }
+
+    /// What was kept of a range.
+    pub(crate) async fn find(&self, key: ObjectKey, range: &Range<u64>) -> Option<Bytes> {
+        let found = Cache::default().get(self.address(key, range), false).await;
+        let bytes = found.ok()??.bytes().await.ok()?;
+        tally::note(Kind::CacheRead);
+        let is_whole = bytes.len() as u64 == range.end.saturating_sub(range.start);
+        is_whole.then(|| bytes.into())
+    }
+
+    /// Keeps a range after the answer. Those beyond the bound are read from R2 again.
+    pub(crate) fn keep(&self, key: ObjectKey, range: &Range<u64>, bytes: &Bytes) {
+        PENDING.with_borrow_mut(|pending| {
+            if pending.len() < PENDING_MAX {
+                pending.push((self.address(key, range), bytes.clone()));
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::id::{ObjectId, SpaceId};
+    use pmx_sync::site::{Addressed, Exposure, Hosts};
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_at_the_host_of_the_api() {
+        let domain = Domain::parse("path.app").unwrap();
+        let key = ObjectKey {
+            space: SpaceId::from_bytes([1; 16]),
+            object: ObjectId::from_bytes([2; 16]),
+        };
+        let address = Nearby::new(&domain).address(key, &(3..9));
+        let address: http::Uri = address.parse().unwrap();
+        let host = address.host().unwrap();
+        let addressed = Hosts::new(domain).resolve(host, Exposure::Public);
+        assert_eq!(addressed, Addressed::Api);
+        assert_eq!(address.path(), format!("/_objects/{key}"));
+        assert_eq!(address.query(), Some("3-9"));
+    }
 }

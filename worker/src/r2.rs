@@ -13,19 +13,19 @@ use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::{Bucket, Delay, Object, ResponseBody};
 
-use crate::nearby;
-use crate::retry::repeated;
+use crate::nearby::Nearby;
 use crate::tally::{self, Kind};
 use crate::thrown::{backend, is_passing};
 
 /// The bucket that holds the objects of all spaces.
 pub(crate) struct R2 {
     bucket: Bucket,
+    nearby: Nearby,
 }
 
 impl R2 {
-    pub(crate) const fn new(bucket: Bucket) -> Self {
-        Self { bucket }
+    pub(crate) const fn new(bucket: Bucket, nearby: Nearby) -> Self {
+        Self { bucket, nearby }
     }
 
     /// A range of an object as a stream that the runtime sends without waking this module. `None`
@@ -127,12 +127,12 @@ impl Blobs for R2 {
         key: ObjectKey,
         range: Range<u64>,
     ) -> Result<Option<Bytes>, BackendError> {
-        if let Some(kept) = nearby::find(key, &range).await {
+        if let Some(kept) = self.nearby.find(key, &range).await {
             return Ok(Some(kept));
         }
         let read = Blobs::read(self, key, range.clone()).await?;
         if let Some(bytes) = &read {
-            nearby::keep(key, &range, bytes);
+            self.nearby.keep(key, &range, bytes);
         }
         Ok(read)
     }
