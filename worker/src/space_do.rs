@@ -109,6 +109,7 @@ impl DurableObject for SpaceDO {
         _reason: String,
         _was_clean: bool,
     ) -> worker::Result<()> {
+        self.live.closed();
         Ok(())
     }
 
@@ -117,6 +118,7 @@ impl DurableObject for SpaceDO {
         _socket: WebSocket,
         _error: worker::Error,
     ) -> worker::Result<()> {
+        self.live.closed();
         Ok(())
     }
 }

@@ -51,6 +51,7 @@ pub(crate) struct Live {
     long_poll: Duration,
     bell: Bell,
     listeners: Cell<usize>,
+    sockets: Sockets,
     tail: RefCell<Option<(Channel, Rc<Seen>)>>,
     /// What was read last for sockets, and at which count of the bell: at the tail, and as one net
     /// message.
@@ -71,6 +72,7 @@ impl Live {
             long_poll: long_poll(env),
             bell: Bell::default(),
             listeners: Cell::default(),
+            sockets: Sockets::default(),
             tail: RefCell::default(),
             told: Default::default(),
         })
@@ -162,7 +164,7 @@ impl Live {
         let tail = self.tidings(channel, Read { from: From::Now }, false)?;
         let mut session = Session::new(reader, dialect, now());
         let _nothing_follows_the_tail = session.got(&tail);
-        if self.state.get_websockets().len() >= LIVE_SOCKETS_MAX {
+        if !self.sockets.has_room(|| self.state.get_websockets().len()) {
             return Err(Problem::new(Code::TooMany, "there are too many sockets"));
         }
         let doing = "opening a socket";
@@ -172,6 +174,7 @@ impl Live {
         self.state.set_websocket_auto_response(&pong);
         let tag = channel.to_string();
         self.state.accept_websocket_with_tags(&pair.server, &[&tag]);
+        self.sockets.opened();
         keep(&pair.server, &session);
         let mut response = Response::from_websocket(pair.client).map_err(problem(doing))?;
         if dialect == Dialect::Pmx {
@@ -181,6 +184,11 @@ impl Live {
             named.map_err(problem(doing))?;
         }
         Ok(response)
+    }
+
+    /// Takes note that a socket is gone.
+    pub(crate) fn closed(&self) {
+        self.sockets.closed();
     }
 
     /// Takes what a page says.
@@ -262,6 +270,32 @@ impl Live {
         let server = server(&self.env)?;
         let own = Own { live: self };
         at_once(server.log_of(&own, channel, read, compact, reader, now()))
+    }
+}
+
+/// Count of sockets. The runtime makes a list of all of them whenever it is asked, which after a new
+/// release of the Worker, when all come back at once, would be as many lists.
+#[derive(Default)]
+struct Sockets(Cell<Option<usize>>);
+
+impl Sockets {
+    /// Whether there is room for one more. `all` counts them: after the object woke, and before one
+    /// is refused.
+    fn has_room(&self, all: impl Fn() -> usize) -> bool {
+        let is_full = |count: &usize| *count >= LIVE_SOCKETS_MAX;
+        let count = self.0.get().filter(|count| !is_full(count));
+        let count = count.unwrap_or_else(all);
+        self.0.set(Some(count));
+        !is_full(&count)
+    }
+
+    fn opened(&self) {
+        self.0.set(self.0.get().map(|count| count + 1));
+    }
+
+    fn closed(&self) {
+        self.0
+            .set(self.0.get().map(|count| count.saturating_sub(1)));
     }
 }
 

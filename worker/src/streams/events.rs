@@ -165,8 +165,12 @@ impl<S: Source> Reader<S> {
         .await
     }
 
-    /// Begins the next tick; nothing if it was the last.
+    /// Begins the next tick; nothing if it was the last, or the reader took nothing since the one
+    /// before it.
     fn ticked(&mut self) -> Option<()> {
+        if self.pipe.is_stuck() {
+            return None;
+        }
         self.ticks += 1;
         self.tick = Box::pin(Delay::from(self.pace));
         (self.ticks < TICKS).then_some(())

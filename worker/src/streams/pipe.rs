@@ -1,7 +1,8 @@
 //! The body of an answer that goes on for as long as its reader listens.
 //!
 //! What is sent goes into a queue of the runtime's, one for each reader, and is fetched from there
-//! as fast as that reader takes it: sending waits for nobody. A reader who has left says so.
+//! as fast as that reader takes it: sending waits for nobody. A reader who has left says so, as a
+//! rule; the runtime may also just stop to fetch (workerd issue 6832).
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -19,6 +20,23 @@ use worker::web_sys::ReadableStream;
 pub(super) struct Pipe {
     controller: Controller,
     reader: Rc<Reader>,
+    flow: Flow,
+}
+
+/// What went through a pipe, in bytes.
+#[derive(Default)]
+struct Flow {
+    sent: Cell<f64>,
+    /// What was fetched until the last look.
+    fetched: Cell<f64>,
+}
+
+impl Flow {
+    /// Whether something waits, and nothing was fetched since the last look.
+    fn is_stuck(&self, waiting: f64) -> bool {
+        let fetched = self.sent.get() - waiting;
+        waiting > 0.0 && fetched <= self.fetched.replace(fetched)
+    }
 }
 
 /// What is known of the other end.
@@ -50,12 +68,27 @@ impl Pipe {
         let body = Source::new(&source, &ByteLength::new(&queue)?)?;
         let controller = kept.take();
         let controller = controller.ok_or_else(|| JsValue::from_str("a stream did not start"))?;
-        Ok((Self { controller, reader }, body.unchecked_into()))
+        let flow = Flow::default();
+        let pipe = Self {
+            controller,
+            reader,
+            flow,
+        };
+        Ok((pipe, body.unchecked_into()))
     }
 
     /// Puts bytes into the queue. `Err` if nobody will fetch them.
     pub(super) fn send(&self, bytes: &Uint8Array) -> Result<(), JsValue> {
-        self.controller.enqueue(bytes)
+        self.controller.enqueue(bytes)?;
+        let sent = self.flow.sent.get() + f64::from(bytes.byte_length());
+        self.flow.sent.set(sent);
+        Ok(())
+    }
+
+    /// Whether the reader took nothing since this was asked last, though something waits for it.
+    pub(super) fn is_stuck(&self) -> bool {
+        let room = self.controller.desired_size().unwrap_or_default();
+        self.flow.is_stuck(f64::from(QUEUE_BYTES) - room)
     }
 
     /// Whether the reader keeps up: the queue is not full.
@@ -127,4 +160,25 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     fn close(this: &Controller) -> Result<(), JsValue>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flow_is_stuck_where_nothing_is_fetched() {
+        let flow = Flow::default();
+        let looks = |sent: f64, waiting: f64| {
+            flow.sent.set(sent);
+            flow.is_stuck(waiting)
+        };
+        assert!(!looks(100.0, 0.0), "all was fetched");
+        assert!(!looks(200.0, 0.0));
+        assert!(!looks(200.0, 0.0), "there was nothing to fetch");
+        assert!(!looks(900.0, 650.0), "some was fetched");
+        assert!(!looks(1_900.0, 1_640.0), "it grows, but some was fetched");
+        assert!(looks(1_950.0, 1_690.0), "nothing was fetched");
+        assert!(!looks(1_950.0, 1_000.0), "it goes on");
+    }
 }
