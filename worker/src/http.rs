@@ -23,6 +23,7 @@ use crate::journal;
 use crate::outbound;
 use crate::tally;
 use crate::thrown::{problem, words};
+use crate::visitors;
 
 /// Answers a request, with a problem if nothing else.
 pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
@@ -105,6 +106,9 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
     let server = server(env)?;
     let head = head(request)?;
     let audience = server.audience(&head);
+    if let Some(channel) = server.visited(&head) {
+        visitors::admit(env, request.inner(), &channel).await?;
+    }
     let answer = match server.admit(&head) {
         Ok(limit) => {
             let body = body(request, limit).await?;

@@ -17,6 +17,8 @@ use worker::wasm_bindgen::JsCast as _;
 use worker::{Env, ObjectNamespace, console_warn};
 
 use crate::kv::Kv;
+use crate::location::LocationHint;
+use crate::nearby::Nearby;
 use crate::r2::R2;
 use crate::spaces::Objects;
 
@@ -81,7 +83,7 @@ thread_local! {
 pub(crate) fn bucket(env: &Env) -> Result<R2, Problem> {
     let bucket = env.bucket("OBJECTS");
     let bucket = bucket.map_err(unset("the binding OBJECTS"))?;
-    Ok(R2::new(bucket))
+    Ok(R2::new(bucket, Nearby::new(hosts(env)?.domain())))
 }
 
 /// The objects of all spaces.
@@ -132,8 +134,15 @@ fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
     Ok(Cloudflare {
         blobs: bucket(env)?,
         pointers: Rc::clone(&pointers),
-        spaces: Objects::new(spaces(env)?, pointers),
+        spaces: Objects::new(spaces(env)?, pointers, location_hint(env)?),
     })
+}
+
+/// Where the objects of spaces are to be made, if the operator says so.
+pub(crate) fn location_hint(env: &Env) -> Result<Option<LocationHint>, Problem> {
+    let text = env.var("LOCATION_HINT").map(|text| text.to_string());
+    let text = text.ok().filter(|text| !text.is_empty());
+    text.map(|text| LocationHint::parse(&text)).transpose()
 }
 
 fn settings(env: &Env) -> Result<Settings, Problem> {

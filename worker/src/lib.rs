@@ -15,6 +15,7 @@ mod isolate;
 mod journal;
 mod kv;
 mod live;
+mod location;
 #[cfg(feature = "measured")]
 mod measured;
 mod nearby;
@@ -28,6 +29,7 @@ mod stream_do;
 mod streams;
 mod tally;
 mod thrown;
+mod visitors;
 
 pub use hub_do::HubDO;
 pub use live::edge::live;

@@ -13,6 +13,7 @@ use pmx_sync::stream::registry;
 use pmx_sync::stream::subscription::http::{is_control, turned_away};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
+use worker::js_sys::Object;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
@@ -175,6 +176,13 @@ extern "C" {
 
     #[wasm_bindgen(method, catch, js_name = getByName)]
     pub(crate) fn get_by_name(this: &Namespace, name: &str) -> Result<Stub, JsValue>;
+
+    #[wasm_bindgen(method, catch, js_name = getByName)]
+    pub(crate) fn get_by_name_as(
+        this: &Namespace,
+        name: &str,
+        options: &Object,
+    ) -> Result<Stub, JsValue>;
 
     /// One of them.
     pub(crate) type Stub;

@@ -1,0 +1,42 @@
+//! Visitors of a site's events who come too often, as the platform of the Worker counts them.
+
+use super::site;
+use super::socket::Socket;
+use crate::world::{Host, World, skipped, worker_lacks};
+
+const LIMIT: usize = 5;
+
+#[test]
+fn one_address_reaches_a_space_at_a_rate() {
+    if let Some(lack) = worker_lacks() {
+        return skipped("the Worker", lack);
+    }
+    let limit = LIMIT.to_string();
+    let world = World::with_settings(Host::Worker, &[("PMX_EVENTS_LIMIT", &limit)]);
+    site(&world);
+    world.sync("open", &["--live"]).ok();
+    let events = |site: &str| world.get(site, "/_events?offset=-1");
+    let mut passed = 0;
+    for _ in 0..LIMIT * 8 {
+        let answer = events("open");
+        match answer.status {
+            200 => passed += 1,
+            429 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
+            _ => panic!("{answer:?}"),
+        }
+    }
+    // The counter begins anew every ten seconds, so perhaps once meanwhile.
+    assert!((1..=LIMIT * 2).contains(&passed), "{passed} passed");
+    let opened = (0..LIMIT * 8).map(|_| Socket::open(world.server.port, "open", None));
+    let refused = opened.filter_map(Result::err).collect::<Vec<_>>();
+    assert!(
+        refused.contains(&429),
+        "sockets are counted too: {refused:?}"
+    );
+    // Neither pages, nor other sites, nor who holds the secret are held up.
+    assert_eq!(world.get("open", "/a").status, 200);
+    assert_eq!(events("docs").status, 403);
+    let secret = [("authorization", &*world.token())];
+    let answer = world.request("GET", "open", "/_events?offset=-1", &secret, b"");
+    assert_eq!(answer.status, 200);
+}

@@ -1,0 +1,48 @@
+//! Location hints: where in the world Cloudflare is to make the objects of spaces.
+//!
+//! An object stays where the first request made it, be that a stranger's. So each request names the
+//! location, if the operator does; the platform takes the first one and ignores all others.
+
+use pmx_sync::code::Code;
+use pmx_sync::wire::Problem;
+
+/// A location that Cloudflare knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LocationHint(&'static str);
+
+/// All of them (docs: durable-objects/reference/data-location).
+const LOCATIONS: [&str; 9] = [
+    "wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me",
+];
+
+impl LocationHint {
+    /// Reads the variable `LOCATION_HINT`.
+    pub(crate) fn parse(text: &str) -> Result<Self, Problem> {
+        let known = LOCATIONS.iter().find(|known| **known == text);
+        let known = known.ok_or_else(|| {
+            let detail = format!(
+                "reading the variable LOCATION_HINT: {text:?} is none of {}",
+                LOCATIONS.join(", ")
+            );
+            Problem::new(Code::NotConfigured, detail)
+        })?;
+        Ok(Self(known))
+    }
+
+    /// As the platform spells it.
+    pub(crate) const fn as_str(self) -> &'static str {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_locations_are_hints() {
+        assert_eq!(LocationHint::parse("weur").unwrap().as_str(), "weur");
+        let refused = LocationHint::parse("Paris").unwrap_err();
+        assert!(refused.to_string().contains("weur, eeur"), "{refused}");
+    }
+}

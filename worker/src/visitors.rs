@@ -1,0 +1,36 @@
+//! Visitors of a site's events: how often one address may ask the site's space, as the platform
+//! counts, if the operator wants that.
+
+use pmx_sync::channel::Channel;
+use pmx_sync::code::Code;
+use pmx_sync::wire::Problem;
+use worker::{Env, console_error, web_sys};
+
+/// The name of the Rate Limiting binding. Without one nothing is counted here.
+const BINDING: &str = "EVENTS_LIMIT";
+
+/// Counts a request for the events of a channel, before its space is asked.
+pub(crate) async fn admit(
+    env: &Env,
+    request: &web_sys::Request,
+    channel: &Channel,
+) -> Result<(), Problem> {
+    let Ok(limiter) = env.rate_limiter(BINDING) else {
+        return Ok(());
+    };
+    // Cloudflare sets this header, whatever a client sends.
+    let address = request.headers().get("cf-connecting-ip").ok().flatten();
+    let key = format!("{} {channel}", address.unwrap_or_default());
+    match limiter.limit(key).await {
+        Ok(outcome) if outcome.success => Ok(()),
+        Ok(_) => {
+            let detail = "too many requests from this address for the events of this site";
+            Err(Problem::new(Code::TooMany, detail))
+        }
+        Err(thrown) => {
+            // Readers are not to suffer from a counter that does not count.
+            console_error!("counting requests for events: {thrown}");
+            Ok(())
+        }
+    }
+}
