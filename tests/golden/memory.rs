@@ -73,6 +73,10 @@ impl Pointers for Memory {
         Ok(self.pointers.borrow().get(channel).cloned())
     }
 
+    fn may_lag(&self) -> bool {
+        false
+    }
+
     async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         self.pointers
             .borrow_mut()

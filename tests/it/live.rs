@@ -2,8 +2,10 @@
 
 mod browser;
 mod crowd;
+mod lagging;
 mod pages;
 pub(crate) mod socket;
+mod visitors;
 
 use std::thread;
 use std::time::Duration;
@@ -28,12 +30,6 @@ on_both_hosts!(
     lists_of_paths_are_for_holders_and_sites_that_opt_in,
     silent_socket_gets_raw_events_where_the_site_opted_in,
 );
-
-mod lagging {
-    use super::*;
-
-    started_on_both_hosts!(who_knows_of_a_deploy_never_gets_an_older_one);
-}
 
 mod chosen {
     use super::*;
@@ -336,58 +332,6 @@ fn a_page_that_wants_it_gets_the_script(world: World) {
     assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
     world.pmx(&["rollback", "2", "--space", "docs"]).ok();
     assert!(world.get("docs", "/a").text().contains("data-deploy=\"4\""));
-}
-
-fn who_knows_of_a_deploy_never_gets_an_older_one(host: Host) {
-    let lag = [("PMX_POINTER_LAG_MS", "3600000")];
-    let world = World::with_settings(host, &lag);
-    site(&world);
-    assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
-    edit(&world, "a.html", "2");
-    let late = world.get("docs", "/a");
-    assert_eq!(
-        (&*late.text(), late.header("x-pmx-deploy")),
-        ("<body>a</body>", Some("1"))
-    );
-    // A claim that the server did not make is worth nothing, and holds up none that it made.
-    let first = late.header("x-pmx-know").unwrap().to_owned();
-    let forged = first.replacen('1', "2", 1);
-    let plain = "_pmx_deploy=2".to_owned();
-    for number in 0..60 {
-        let claim = match number % 4 {
-            0 => ("x-pmx-know", "2"),
-            1 => ("x-pmx-know", "9007199254740991"),
-            2 => ("cookie", &*plain),
-            _ => ("x-pmx-know", &*forged),
-        };
-        let page = world.request("GET", "docs", "/a", &[claim], b"");
-        assert_eq!(page.header("x-pmx-deploy"), Some("1"), "{claim:?}");
-    }
-    let token = deploy_token(&world, "docs");
-    let cookie = format!("a=b; _pmx_deploy={token}");
-    for known in [
-        ("x-pmx-know", &*token),
-        ("x-pmx-min-deploy", &token),
-        ("cookie", &cookie),
-    ] {
-        let page = world.request("GET", "docs", "/a", &[known], b"");
-        assert_eq!(
-            (&*page.text(), page.header("x-pmx-deploy")),
-            ("2", Some("2"))
-        );
-        assert_eq!(page.header("x-pmx-know"), Some(&*token));
-    }
-    // A rollback is a newer deploy too. A socket's frame has the token as well.
-    let (_socket, frame) = {
-        world.pmx(&["rollback", "1", "--space", "docs"]).ok();
-        Socket::listen(&world, "docs", r#"{"page":"/a"}"#)
-    };
-    let token = frame["know"].as_str().unwrap();
-    let page = world.request("GET", "docs", "/a", &[("x-pmx-know", token)], b"");
-    assert_eq!(
-        (&*page.text(), page.header("x-pmx-deploy")),
-        ("<body>a</body>", Some("3"))
-    );
 }
 
 fn all_pages_of_a_server_may_be_live(host: Host) {

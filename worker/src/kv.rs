@@ -10,7 +10,7 @@ use pmx_sync::channel::Channel;
 use pmx_sync::index::Cache;
 use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
 use pmx_sync::time::Timestamp;
-use worker::KvStore;
+use worker::{Delay, KvStore};
 
 use crate::http::now;
 use crate::tally::{self, Kind};
@@ -75,6 +75,16 @@ impl Pointers for Kv {
         }))
     }
 
+    /// KV shows a location what it kept there, also that there was nothing: for `CACHE_SECONDS` by
+    /// this Worker's wish, and for a minute or more where the platform is late.
+    fn may_lag(&self) -> bool {
+        true
+    }
+
+    async fn pause(&self) {
+        Delay::from(PAUSE).await;
+    }
+
     fn note(&self, channel: &Channel, pointer: &Pointer) {
         self.remember(channel, pointer.clone());
     }
@@ -108,6 +118,9 @@ const ABSENT_TIME: Duration = Duration::from_secs(1);
 
 /// Bytes of one earlier root and its extent.
 const EARLIER_BYTES: usize = 72;
+
+/// How long a request waits until it looks again whether another one got the answer.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// Seconds that a location may keep a value without asking: the least that KV takes.
 const CACHE_SECONDS: u64 = 30;

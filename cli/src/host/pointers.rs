@@ -204,6 +204,11 @@ impl Pointers for PointerTable {
         Ok(found.map(|pointer| self.shown(channel, pointer)))
     }
 
+    /// Never, but where a test wants it.
+    fn may_lag(&self) -> bool {
+        self.lag.is_some()
+    }
+
     async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         let stored = self.store(channel, pointer);
         stored.map_err(|why| BackendError::new(format!("writing the pointer of {channel}"), why))

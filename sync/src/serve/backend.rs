@@ -4,8 +4,9 @@
 //! concrete types where it spawns, and `Send` is seen there.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::ops::Range;
+use std::task::Poll;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -128,6 +129,23 @@ pub trait Pointers {
         pointer: &Pointer,
     ) -> impl Future<Output = Result<(), BackendError>>;
 
+    /// Whether a reader may see an older pointer than the space has, or none where there is one.
+    /// Then the server asks the space before it answers that something is not there.
+    fn may_lag(&self) -> bool;
+
+    /// Lets some milliseconds pass for a request that waits until another one has asked the space.
+    /// Each waits on its own: a platform may end the other one at any time.
+    fn pause(&self) -> impl Future<Output = ()> {
+        let mut is_over = false;
+        poll_fn(move |context| {
+            if std::mem::replace(&mut is_over, true) {
+                return Poll::Ready(());
+            }
+            context.waker().wake_by_ref();
+            Poll::Pending
+        })
+    }
+
     /// Takes note of a pointer that the space itself told a reader, so that the next reader here
     /// does not ask it again.
     fn note(&self, _channel: &Channel, _pointer: &Pointer) {}
@@ -162,7 +180,8 @@ pub trait Backend {
     fn spaces(&self) -> &Self::Spaces;
 }
 
-/// All that the read path needs to know of a channel: it never asks the space itself.
+/// All that the read path needs to know of a channel: it asks the space itself only where a pointer
+/// may be late.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pointer {
     /// The space's internal id: where its objects lie.
@@ -173,7 +192,8 @@ pub struct Pointer {
     pub root: Root,
     /// Where the serving index of the root lies.
     pub index: Extent,
-    /// The serving indices of the deploys before it, newest first, whose assets still resolve.
+    /// The serving indices of the channel's deploys before it, newest first, whose assets still
+    /// resolve.
     pub earlier: Vec<(Root, Extent)>,
     /// Whether its pages get the live script.
     #[serde(default, skip_serializing_if = "is_no")]

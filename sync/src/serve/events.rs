@@ -53,6 +53,13 @@ impl<B: Backend> Server<B> {
         listener(head, &channel(&self.addressed(head))?, self.reader(head))
     }
 
+    /// The channel whose events a request without the publish secret asks for: its space may have
+    /// to answer.
+    pub fn visited(&self, head: &Parts) -> Option<Channel> {
+        let is_visit = is_events(head) && self.reader(head) == Reader::Visitor;
+        is_visit.then(|| channel(&self.addressed(head))).flatten()
+    }
+
     fn reader(&self, head: &Parts) -> Reader {
         match authorise(&head.headers, self.publish_secret()) {
             Ok(()) => Reader::Holder,
@@ -61,27 +68,32 @@ impl<B: Backend> Server<B> {
     }
 
     /// Whether a reader may wait for events, by the channel's pointer, before its space is asked.
-    pub async fn admit_listener(&self, listener: &Listener) -> Result<(), Problem> {
+    pub async fn admit_listener(&self, listener: &Listener, now: Timestamp) -> Result<(), Problem> {
         let channel = &listener.channel;
         match listener.listening {
             // What a socket's visitor may hear is decided for each of its wishes.
             Listening::Socket(_) if listener.reader == Reader::Visitor => {
-                self.pointer_of(channel).await.map(drop)
+                self.pointer_of(channel, now).await.map(drop)
             }
             Listening::Socket(_) => Ok(()),
             Listening::Poll(_) | Listening::Events(_) => {
-                self.admit_list(channel, listener.reader).await
+                self.admit_list(channel, listener.reader, now).await
             }
         }
     }
 
     /// Whether a reader may have lists of a channel's paths, by its pointer. The pointer of a
     /// holder's channel may be late, so the space decides.
-    async fn admit_list(&self, channel: &Channel, reader: Reader) -> Result<(), Problem> {
+    async fn admit_list(
+        &self,
+        channel: &Channel,
+        reader: Reader,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         if reader == Reader::Holder {
             return Ok(());
         }
-        let pointer = self.pointer_of(channel).await?;
+        let pointer = self.pointer_of(channel, now).await?;
         let is_open = pointer.live || pointer.events || channel.alias.is_some();
         if is_open || self.live() == LivePages::All {
             Ok(())
@@ -91,9 +103,12 @@ impl<B: Backend> Server<B> {
     }
 
     /// The pointer of a channel that is there.
-    async fn pointer_of(&self, channel: &Channel) -> Result<Pointer, Problem> {
+    async fn pointer_of(&self, channel: &Channel, now: Timestamp) -> Result<Pointer, Problem> {
         let pointer = self.backend().pointers().read(channel).await?;
-        let pointer = pointer.filter(|pointer| !pointer.gone);
+        let pointer = match pointer.filter(|pointer| !pointer.gone) {
+            Some(pointer) => Some(pointer),
+            None => self.newer_pointer(channel, None, now).await?,
+        };
         pointer.ok_or_else(|| Problem::new(Code::NotFound, format!("there is no site {channel}")))
     }
 
@@ -107,14 +122,14 @@ impl<B: Backend> Server<B> {
         let reader = self.reader(head);
         let answer = match Call::parse(head) {
             Ok(Call::Get(get)) if get.live == Live::CatchUp => {
-                self.admit_list(channel, reader).await?;
+                self.admit_list(channel, reader, now).await?;
                 let compact = is_compact(head);
                 let page = self.log(channel, get.read, compact, reader, now).await?;
                 let answer = answer::page(&get, &page, Cursor::after(None, now, 0));
                 self.with_token(answer, channel, &page)
             }
             Ok(Call::Head) => {
-                self.admit_list(channel, reader).await?;
+                self.admit_list(channel, reader, now).await?;
                 let tail = Read { from: From::Now };
                 let page = self.log(channel, tail, false, reader, now).await?;
                 self.with_token(answer::view(&page.view), channel, &page)

@@ -2,8 +2,9 @@
 //! that no pointer knows.
 //!
 //! A space has one writer in all the world, so what strangers may ask of it is bounded for each
-//! process or isolate. The read path itself asks pointers and objects, never a space. Holders of
-//! the publish secret and followers of deploys that happen are not counted.
+//! process or isolate. The read path itself asks pointers and objects, and a space only before a
+//! 404: of a site with a pointer that is bounded without a budget (`newest`). Holders of the publish
+//! secret and followers of deploys that happen are not counted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

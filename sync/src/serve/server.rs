@@ -17,10 +17,11 @@ use super::difference::Differences;
 use super::events::{channel, is_events};
 use super::fresh::known_deploy;
 use super::marks::Marks;
+use super::newest::Newest;
 use super::nonce::Nonce;
 use super::questions::Questions;
 use super::route::{Query, Route};
-use super::site::bodiless;
+use super::site::{Asked, bodiless};
 use super::stored::{Bodies, Verdicts};
 use super::token::DeployTokens;
 use crate::channel::Channel;
@@ -91,6 +92,8 @@ pub struct Server<B> {
     marks: Marks,
     differences: Differences,
     pinned: Pinned,
+    unnumbered: Unnumbered,
+    newest: Newest,
     nets: Nets,
     natures: Cache<BlobId, Nature>,
     claims: Claims,
@@ -103,6 +106,9 @@ pub struct Server<B> {
 /// Where deploys lie that are asked for by number; `None` is one that is not kept.
 type Pinned = Cache<(SpaceName, u64), Option<Pointer>>;
 
+/// Numbers that a space said it has no deploy of, and when it was asked.
+type Unnumbered = Cache<(SpaceName, u64), Timestamp>;
+
 /// Differences of two deploys, which never change: by space, both numbers, and paths named at most.
 type Nets = Cache<(SpaceName, u64, u64, usize), Message>;
 
@@ -111,6 +117,9 @@ const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
 /// Bytes of pointers of deploys that are asked for by number.
 const PINNED_CACHE_BYTES: usize = 256 * 1024;
+
+/// Bytes of numbers that have no deploy: some hundred.
+const UNNUMBERED_CACHE_BYTES: usize = 64 * 1024;
 
 /// Bytes of what is known of the bytes of blobs: some ten thousand of them.
 const NATURES_CACHE_BYTES: usize = 1024 * 1024;
@@ -140,6 +149,8 @@ impl<B: Backend> Server<B> {
             marks: Marks::default(),
             differences: Cache::new(bytes / 8),
             pinned: Cache::new(PINNED_CACHE_BYTES),
+            unnumbered: Cache::new(UNNUMBERED_CACHE_BYTES),
+            newest: Newest::default(),
             nets: Cache::new(NETS_CACHE_BYTES),
             natures: Cache::new(NATURES_CACHE_BYTES),
             claims: Claims::default(),
@@ -206,6 +217,14 @@ impl<B: Backend> Server<B> {
 
     pub(super) const fn pinned(&self) -> &Pinned {
         &self.pinned
+    }
+
+    pub(super) const fn unnumbered(&self) -> &Unnumbered {
+        &self.unnumbered
+    }
+
+    pub(super) const fn newest(&self) -> &Newest {
+        &self.newest
     }
 
     pub(super) const fn natures(&self) -> &Cache<BlobId, Nature> {
@@ -347,8 +366,15 @@ impl<B: Backend> Server<B> {
                     space: space.clone(),
                     deploy: deploy.clone(),
                 });
-                let known = site.and_then(|site| known_deploy(&head, &self.tokens, &site));
-                self.site(&space, &deploy, &request, known, now).await
+                let known = site.and_then(|site| self.known_deploy(&head, &site));
+                let asked = Asked {
+                    space: &space,
+                    selector: &deploy,
+                    request: &request,
+                    known,
+                    now,
+                };
+                self.site(asked).await
             }
             (Addressed::Api, None) => match self.admitted(&head, &body) {
                 Ok(route) => {
@@ -363,6 +389,11 @@ impl<B: Backend> Server<B> {
             keep_length(&mut response);
         }
         response
+    }
+
+    /// The newest deploy of a channel that the client proves to have seen.
+    fn known_deploy(&self, head: &Parts, channel: &Channel) -> Option<u64> {
+        known_deploy(head, &self.tokens, channel, self.settings.urls.scheme)
     }
 
     /// Checks once more what [`Self::admit`] checks: a platform may forget to ask.

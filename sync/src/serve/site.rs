@@ -4,12 +4,11 @@ use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 
-use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use super::backend::{Backend, Blobs, ObjectKey, Pointer};
 use super::body::{Body, Check, Open, Piece, cut};
 use super::events::channel;
 use super::fresh::{KNOW, mark};
 use super::live::live;
-use super::questions::Question;
 use super::server::{LivePages, Server};
 use super::stored::{Form, Scope};
 use crate::channel::Channel;
@@ -23,63 +22,115 @@ use crate::site::{
     Addressed, Coding, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX,
     Selector, SiteRequest, Snapshot, absent, plan,
 };
-use crate::space::{Command, Reply};
 use crate::time::Timestamp;
 use crate::wire::Problem;
 
 /// Bodies up to this size are read at once and kept for the next reader.
 const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;
 
+/// What a site is asked, by a client that has seen deploy `known`.
+#[derive(Clone, Copy)]
+pub(super) struct Asked<'a> {
+    pub(super) space: &'a SpaceName,
+    pub(super) selector: &'a Selector,
+    pub(super) request: &'a SiteRequest,
+    pub(super) known: Option<u64>,
+    pub(super) now: Timestamp,
+}
+
+/// A plan, and what it was made of.
+struct Planned {
+    pointer: Pointer,
+    request: SiteRequest,
+    plan: Plan,
+}
+
 impl<B: Backend> Server<B> {
     /// Answers a request to a site.
-    pub(super) async fn site(
-        &self,
-        space: &SpaceName,
-        selector: &Selector,
-        request: &SiteRequest,
-        known: Option<u64>,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        let answer = self.shown(space, selector, request, known, now).await;
+    pub(super) async fn site(&self, asked: Asked<'_>) -> Result<Response<Body>, Problem> {
+        let answer = self.shown(asked).await;
         let is_lost = matches!(&answer, Err(problem) if problem.code == Code::Corrupt);
         if !is_lost {
             return answer;
         }
         // A publish that sends lost content again moves it, also for other deploys.
-        let Ok(Some(pointer)) = self.pointer(space, selector, known, now).await else {
+        let Ok(Some(pointer)) = self.pointer(asked).await else {
             return answer;
         };
-        let pointer = self.at_its_place(space, pointer);
+        let pointer = self.at_its_place(asked.space, pointer);
         // Over the budget, the reader gets the first answer.
-        if let Ok(true) = self.has_moved(space, &pointer, now).await {
-            return self.shown(space, selector, request, known, now).await;
+        if let Ok(true) = self.has_moved(asked.space, &pointer, asked.now).await {
+            return self.shown(asked).await;
         }
         answer
     }
 
-    async fn shown(
+    async fn shown(&self, asked: Asked<'_>) -> Result<Response<Body>, Problem> {
+        let Asked {
+            space,
+            selector,
+            request,
+            now,
+            ..
+        } = asked;
+        let mut planned = self.planned(asked, self.pointer(asked).await?).await?;
+        let is_missing = planned.as_ref().is_none_or(Planned::is_missing);
+        if is_missing
+            && request.may_name_a_file()
+            && let Some(channel) = channel_of(space, selector)
+        {
+            let shown = planned.as_ref().map(|planned| &planned.pointer);
+            let newer = self.newer_pointer(&channel, shown, now).await?;
+            if newer.is_some() {
+                planned = self.planned(asked, newer).await?;
+            }
+        }
+        match planned {
+            Some(planned) => self.sent(asked, planned).await,
+            None => {
+                let pages = self.pages(selector, false);
+                Ok(bodiless(absent(&request.clone().with_pages(pages))))
+            }
+        }
+    }
+
+    /// Plans the answer of the deploy that a pointer names.
+    async fn planned(
         &self,
-        space: &SpaceName,
-        selector: &Selector,
-        request: &SiteRequest,
-        known: Option<u64>,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        let Some(pointer) = self.pointer(space, selector, known, now).await? else {
-            let pages = self.pages(selector, false);
-            return Ok(bodiless(absent(&request.clone().with_pages(pages))));
+        asked: Asked<'_>,
+        pointer: Option<Pointer>,
+    ) -> Result<Option<Planned>, Problem> {
+        let Some(pointer) = pointer else {
+            return Ok(None);
         };
-        let pointer = self.at_its_place(space, pointer);
-        let pages = self.pages(selector, pointer.live);
-        let request = &self.passed(request).with_pages(pages);
-        let snapshot = match selector {
-            Selector::Active => Snapshot::active(pointer.deploy, pointer.earlier.len()),
-            Selector::Number(_) | Selector::Alias(_) => Snapshot::pinned(pointer.deploy),
+        let pointer = self.at_its_place(asked.space, pointer);
+        let pages = self.pages(asked.selector, pointer.live);
+        let request = self.passed(asked.request).with_pages(pages);
+        let snapshot = match asked.selector {
+            Selector::Active | Selector::Alias(_) => {
+                Snapshot::active(pointer.deploy, pointer.earlier.len())
+            }
+            Selector::Number(_) => Snapshot::pinned(pointer.deploy),
         };
         let snapshot = snapshot.of_root(pointer.root);
-        let scope = Scope::of(space, &pointer, now);
-        let plan = self.plan(scope, &pointer, request, snapshot).await?;
-        let difference = self.difference(scope, &pointer, request, &plan).await?;
+        let scope = Scope::of(asked.space, &pointer, asked.now);
+        let plan = self.plan(scope, &pointer, &request, snapshot).await?;
+        Ok(Some(Planned {
+            pointer,
+            request,
+            plan,
+        }))
+    }
+
+    async fn sent(&self, asked: Asked<'_>, planned: Planned) -> Result<Response<Body>, Problem> {
+        let Planned {
+            pointer,
+            request,
+            plan,
+        } = planned;
+        let scope = Scope::of(asked.space, &pointer, asked.now);
+        let pages = self.pages(asked.selector, pointer.live);
+        let difference = self.difference(scope, &pointer, &request, &plan).await?;
         let Plan {
             status,
             mut headers,
@@ -94,7 +145,13 @@ impl<B: Backend> Server<B> {
             headers.insert(CONTENT_LENGTH, difference.len().into());
         }
         let is_page = is_page(status, &headers);
-        self.mark_place(space, selector, pointer.deploy, is_page, &mut headers);
+        self.mark_place(
+            asked.space,
+            asked.selector,
+            pointer.deploy,
+            is_page,
+            &mut headers,
+        );
         if pages == Pages::Live && is_page && body == PlanBody::Empty {
             // What HEAD would get is not made, so nobody knows how long it is.
             headers.remove(CONTENT_LENGTH);
@@ -151,45 +208,6 @@ impl<B: Backend> Server<B> {
         Ok(whole.into())
     }
 
-    /// The pointer of a channel: to the deploy that the client knows of, or to a newer one.
-    async fn newest(
-        &self,
-        channel: &Channel,
-        known: Option<u64>,
-        now: Timestamp,
-    ) -> Result<Option<Pointer>, Problem> {
-        let pointers = self.backend().pointers();
-        let space = &channel.space;
-        let read = pointers.read(channel).await?;
-        let is_late = |known: &u64| read.as_ref().is_none_or(|read| read.deploy < *known);
-        let late = known.filter(is_late);
-        let read = read.filter(|read| !read.gone);
-        let Some(known) = late else {
-            return Ok(read);
-        };
-        if !self.claims().may_ask(channel, known, now) {
-            return Ok(read);
-        }
-        let alias = channel.alias.clone();
-        let deploy = alias.map_or(Selector::Active, Selector::Alias);
-        let command = Command::Locate { deploy };
-        match self.backend().spaces().call(space, command, now).await {
-            Ok(Reply::Pointer(pointer)) => {
-                if pointer.deploy < known {
-                    self.claims().unconfirmed(channel, known, now);
-                }
-                pointers.note(channel, &pointer);
-                Ok(Some(*pointer))
-            }
-            Ok(_) => Ok(read),
-            Err(problem) if problem.code == Code::NotFound => {
-                self.claims().unconfirmed(channel, known, now);
-                Ok(read)
-            }
-            Err(problem) => Err(problem),
-        }
-    }
-
     /// Tells a client where it is: the deploy's place in the site's events on a page, the deploy's
     /// token, and to search engines that only the site itself is to be found.
     fn mark_place(
@@ -214,76 +232,24 @@ impl<B: Backend> Server<B> {
 
     /// The token by which a client asks for this deploy or a newer one, where there are newer ones.
     fn token_of(&self, space: &SpaceName, selector: &Selector, deploy: u64) -> Option<HeaderValue> {
-        let site = Addressed::Site {
-            space: space.clone(),
-            deploy: selector.clone(),
-        };
-        let token = self.tokens().token(&channel(&site)?, deploy)?;
+        let channel = channel_of(space, selector)?;
+        let token = self.tokens().token(&channel, deploy)?;
         HeaderValue::from_str(&token).ok()
     }
 
-    async fn pointer(
-        &self,
-        space: &SpaceName,
-        selector: &Selector,
-        known: Option<u64>,
-        now: Timestamp,
-    ) -> Result<Option<Pointer>, Problem> {
-        let of = |alias| Channel {
-            space: space.clone(),
-            alias,
-        };
-        let number = match selector {
-            Selector::Active => return self.newest(&of(None), known, now).await,
-            Selector::Alias(alias) => {
-                return self.newest(&of(Some(alias.clone())), known, now).await;
-            }
-            Selector::Number(number) => *number,
-        };
-        self.numbered(space, number, now).await
-    }
-
-    /// Where a deploy lies that is asked for by its number. Its URL never shows anything else, so
-    /// the space is asked once, within the budget of anonymous questions.
-    ///
-    /// The site's pointer names a lower bound of the newest number: a number up to it exists, or
-    /// never will again, and either answer is kept. A greater one may be a preview's, or newer than
-    /// the pointer; only the space knows, and its "no" is not kept.
-    pub(super) async fn numbered(
-        &self,
-        space: &SpaceName,
-        number: u64,
-        now: Timestamp,
-    ) -> Result<Option<Pointer>, Problem> {
-        let key = (space.clone(), number);
-        if let Some(pinned) = self.pinned().find(&key) {
-            return Ok(pinned);
+    async fn pointer(&self, asked: Asked<'_>) -> Result<Option<Pointer>, Problem> {
+        let Asked {
+            space,
+            selector,
+            known,
+            now,
+            ..
+        } = asked;
+        match (selector, channel_of(space, selector)) {
+            (Selector::Number(number), _) => self.numbered(space, *number, now).await,
+            (_, Some(channel)) => self.known_pointer(&channel, known, now).await,
+            (_, None) => Ok(None),
         }
-        let site = Channel::from(space.clone());
-        let shown = self.backend().pointers().read(&site).await?;
-        let is_past = shown.as_ref().is_some_and(|shown| number <= shown.deploy);
-        let question = if is_past {
-            Question::Known
-        } else {
-            Question::Guess
-        };
-        // Names that no pointer knows share one budget, however many a stranger makes up.
-        self.questions()
-            .take(shown.is_some().then_some(space), question, now)?;
-        let command = Command::Locate {
-            deploy: Selector::Number(number),
-        };
-        let found = match self.backend().spaces().call(space, command, now).await {
-            Ok(Reply::Pointer(pointer)) => Some(*pointer),
-            Ok(_) => None,
-            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => None,
-            Err(problem) => return Err(problem),
-        };
-        if found.is_some() || is_past {
-            let bytes = size_of::<Pointer>() + space.as_str().len() + 64;
-            self.pinned().insert(key, found.clone(), bytes);
-        }
-        Ok(found)
     }
 
     /// Asks the plan what it needs, and looks that up, until there is one.
@@ -398,6 +364,20 @@ impl<B: Backend> Server<B> {
             Problem::new(Code::Corrupt, detail)
         })
     }
+}
+
+impl Planned {
+    fn is_missing(&self) -> bool {
+        self.plan.status == StatusCode::NOT_FOUND
+    }
+}
+
+/// The channel of a site or a preview. A deploy at its own number has none.
+fn channel_of(space: &SpaceName, selector: &Selector) -> Option<Channel> {
+    channel(&Addressed::Site {
+        space: space.clone(),
+        deploy: selector.clone(),
+    })
 }
 
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");

@@ -28,8 +28,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The active deploy, by number, with `earlier` deploys before it at hand. At most
-    /// [`ASSET_RETENTION_DEPLOYS`] of them are asked.
+    /// The newest deploy of a site or a preview, by number, with `earlier` deploys of it before that.
+    /// At most [`ASSET_RETENTION_DEPLOYS`] of them are asked.
     pub fn active(deploy: u64, earlier: usize) -> Self {
         Self {
             deploy,
@@ -38,7 +38,7 @@ impl Snapshot {
         }
     }
 
-    /// A deploy at its own URL, or at an alias's: what it lacks is not there.
+    /// A deploy at its own URL: what it lacks is not there.
     pub const fn pinned(deploy: u64) -> Self {
         Self {
             deploy,

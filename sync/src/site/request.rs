@@ -159,6 +159,12 @@ impl SiteRequest {
         self.pages == Pages::Live && self.is_shown && self.takes_html
     }
 
+    /// Whether it reads a path that a file of some deploy may have.
+    pub(crate) const fn may_name_a_file(&self) -> bool {
+        matches!(self.verb, Verb::Get | Verb::Head)
+            && matches!(self.target, Target::Asked(_) | Target::Respelt(_))
+    }
+
     /// Whether the path ends in `.svgz`: an SVG in gzip, which browsers show only if both is said.
     pub(super) fn names_gzip(&self) -> bool {
         let Target::Asked(asked) = &self.target else {

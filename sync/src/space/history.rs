@@ -219,13 +219,12 @@ pub(crate) fn locate<S: Sql>(
         Selector::Alias(alias) => current(ledger, Some(alias))?,
     };
     let mut earlier: Vec<(Root, _)> = Vec::new();
-    // A URL that names its deploy shows that deploy and nothing else, and so does a preview's.
+    let last = found.number.saturating_sub(1);
+    // A URL that names its deploy shows that deploy and nothing else.
     let before = match selector {
-        Selector::Active => {
-            let before = found.number.saturating_sub(1);
-            ledger.of_alias(None, before, LOOKED_THROUGH)?
-        }
-        Selector::Number(_) | Selector::Alias(_) => Vec::new(),
+        Selector::Active => ledger.of_alias(None, last, LOOKED_THROUGH)?,
+        Selector::Alias(alias) => ledger.of_alias(Some(alias), last, LOOKED_THROUGH)?,
+        Selector::Number(_) => Vec::new(),
     };
     for deploy in before {
         let is_new =

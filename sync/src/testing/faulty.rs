@@ -106,6 +106,10 @@ impl<T: Pointers, H: Hook> Pointers for Faulty<T, H> {
         Ok(pointer)
     }
 
+    fn may_lag(&self) -> bool {
+        self.inner.may_lag()
+    }
+
     async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         self.hook
             .before(Effect::WritePointer(channel, pointer))

@@ -98,6 +98,10 @@ impl Pointers for MemoryPointers {
         Ok(self.find(channel))
     }
 
+    fn may_lag(&self) -> bool {
+        false
+    }
+
     async fn write(&self, channel: &Channel, pointer: &Pointer) -> Result<(), BackendError> {
         let mut pointers = lock(&self.0);
         let held = pointers.get(channel);

@@ -10,18 +10,19 @@ use http::request::Parts;
 use http::{HeaderName, Method, Response};
 use pmx_sync::live::{EVENTS_PATH, Listener, Reader, refused};
 use pmx_sync::wire::Problem;
-use worker::js_sys::Promise;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
+use worker::js_sys::{Object, Promise, Reflect};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
-use crate::http::header_value;
+use crate::http::{header_value, now};
 use crate::isolate;
 use crate::streams::answer::{Body, response};
 use crate::streams::edge::Namespace;
 use crate::streams::request::address;
 use crate::thrown::words;
+use crate::visitors;
 
 /// Answers whoever waits for a site's events: with an answer, or with what promises one.
 /// `undefined` if the request waits for nothing.
@@ -50,7 +51,9 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
             let (request, env) = (Clone::clone(request), env.clone());
             let answering = async move {
                 let answer = async {
-                    isolate::server(&env)?.admit_listener(&listener).await?;
+                    visitors::admit(&env, &request, &listener.channel).await?;
+                    let server = isolate::server(&env)?;
+                    server.admit_listener(&listener, now()).await?;
                     hand_on(&listener, &request, &env)
                 };
                 match answer.await {
@@ -71,7 +74,13 @@ fn hand_on(listener: &Listener, request: &web_sys::Request, env: &Env) -> Result
         crate::thrown::unavailable(doing)(words(thrown))
     };
     let namespace: Namespace = isolate::spaces(env)?.unchecked_into();
-    let stub = namespace.get_by_name(space.as_str()).map_err(failed)?;
+    let options = Object::new();
+    if let Some(hint) = isolate::location_hint(env)? {
+        let hint = JsValue::from_str(hint.as_str());
+        Reflect::set(&options, &"locationHint".into(), &hint).map_err(failed)?;
+    }
+    let stub = namespace.get_by_name_as(space.as_str(), &options);
+    let stub = stub.map_err(failed)?;
     stub.fetch(request).map_err(failed)
 }
 

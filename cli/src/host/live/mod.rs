@@ -86,7 +86,10 @@ async fn listen(
     head: &mut Parts,
     listener: Listener,
 ) -> Result<Response<AnyBody>, Problem> {
-    counter.server.admit_listener(&listener).await?;
+    counter
+        .server
+        .admit_listener(&listener, super::now())
+        .await?;
     let Listener {
         channel,
         listening,

@@ -89,6 +89,10 @@ impl Pointers for Fixed {
         Ok(Some(self.0.clone()))
     }
 
+    fn may_lag(&self) -> bool {
+        false
+    }
+
     async fn write(&self, _channel: &Channel, _pointer: &Pointer) -> Result<(), BackendError> {
         Ok(())
     }

@@ -1,0 +1,65 @@
+//! Deploys by number: each lies at one place for ever, which only its space knows.
+
+use super::backend::{Backend, Pointer, Pointers, Spaces};
+use super::newest::{SPAN, is_within};
+use super::questions::Question;
+use super::server::Server;
+use crate::channel::Channel;
+use crate::code::Code;
+use crate::name::SpaceName;
+use crate::site::Selector;
+use crate::space::{Command, Reply};
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+impl<B: Backend> Server<B> {
+    /// Where a deploy lies that is asked for by its number. Its URL never shows anything else, so
+    /// the space is asked once, within the budget of anonymous questions.
+    ///
+    /// The site's pointer names a lower bound of the newest number: a number up to it exists, or
+    /// never will again, and either answer is kept. A greater one may be a preview's, or newer than
+    /// the pointer; only the space knows. Where pointers may lag, its "no" counts for [`SPAN`].
+    pub(super) async fn numbered(
+        &self,
+        space: &SpaceName,
+        number: u64,
+        now: Timestamp,
+    ) -> Result<Option<Pointer>, Problem> {
+        let key = (space.clone(), number);
+        if let Some(pinned) = self.pinned().find(&key) {
+            return Ok(pinned);
+        }
+        let site = Channel::from(space.clone());
+        let shown = self.backend().pointers().read(&site).await?;
+        let is_past = shown.as_ref().is_some_and(|shown| number <= shown.deploy);
+        let is_refused = |asked: Timestamp| is_within(SPAN, asked, now);
+        if !is_past && self.unnumbered().find(&key).is_some_and(is_refused) {
+            return Ok(None);
+        }
+        let question = if is_past {
+            Question::Known
+        } else {
+            Question::Guess
+        };
+        // Names that no pointer knows share one budget, however many a stranger makes up.
+        self.questions()
+            .take(shown.is_some().then_some(space), question, now)?;
+        let command = Command::Locate {
+            deploy: Selector::Number(number),
+        };
+        let found = match self.backend().spaces().call(space, command, now).await {
+            Ok(Reply::Pointer(pointer)) => Some(*pointer),
+            Ok(_) => None,
+            Err(problem) if matches!(problem.code, Code::NotFound | Code::DeployUnknown) => None,
+            Err(problem) => return Err(problem),
+        };
+        if found.is_some() || is_past {
+            let bytes = size_of::<Pointer>() + space.as_str().len() + 64;
+            self.pinned().insert(key, found.clone(), bytes);
+        } else if self.backend().pointers().may_lag() {
+            let bytes = space.as_str().len() + 64;
+            self.unnumbered().insert(key, now, bytes);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,114 @@
+//! Pointers that are late: readers find what was published all the same, and never go back.
+
+use super::socket::Socket;
+use super::{deploy_token, edit, site};
+use crate::world::{Host, World, eventually, started_on_both_hosts};
+
+started_on_both_hosts!(
+    who_knows_of_a_deploy_never_gets_an_older_one,
+    what_a_late_pointer_lacks_is_found,
+    a_page_of_a_preview_finds_its_assets_after_the_next_one,
+);
+
+/// An hour: no story lasts so long.
+const LAG: [(&str, &str); 1] = [("PMX_POINTER_LAG_MS", "3600000")];
+
+fn who_knows_of_a_deploy_never_gets_an_older_one(host: Host) {
+    let world = World::with_settings(host, &LAG);
+    site(&world);
+    assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
+    edit(&world, "a.html", "2");
+    let late = world.get("docs", "/a");
+    assert_eq!(
+        (&*late.text(), late.header("x-pmx-deploy")),
+        ("<body>a</body>", Some("1"))
+    );
+    // A claim that the server did not make is worth nothing, and holds up none that it made.
+    let first = late.header("x-pmx-know").unwrap().to_owned();
+    let forged = first.replacen('1', "2", 1);
+    let plain = "_pmx_deploy=2".to_owned();
+    for number in 0..60 {
+        let claim = match number % 4 {
+            0 => ("x-pmx-know", "2"),
+            1 => ("x-pmx-know", "9007199254740991"),
+            2 => ("cookie", &*plain),
+            _ => ("x-pmx-know", &*forged),
+        };
+        let page = world.request("GET", "docs", "/a", &[claim], b"");
+        assert_eq!(page.header("x-pmx-deploy"), Some("1"), "{claim:?}");
+    }
+    let token = deploy_token(&world, "docs");
+    let cookie = format!("a=b; _pmx_deploy={token}");
+    for known in [
+        ("x-pmx-know", &*token),
+        ("x-pmx-min-deploy", &token),
+        ("cookie", &cookie),
+    ] {
+        let page = world.request("GET", "docs", "/a", &[known], b"");
+        assert_eq!(
+            (&*page.text(), page.header("x-pmx-deploy")),
+            ("2", Some("2"))
+        );
+        assert_eq!(page.header("x-pmx-know"), Some(&*token));
+    }
+    // A rollback is a newer deploy too. A socket's frame has the token as well.
+    let (_socket, frame) = {
+        world.pmx(&["rollback", "1", "--space", "docs"]).ok();
+        Socket::listen(&world, "docs", r#"{"page":"/a"}"#)
+    };
+    let token = frame["know"].as_str().unwrap();
+    let page = world.request("GET", "docs", "/a", &[("x-pmx-know", token)], b"");
+    assert_eq!(
+        (&*page.text(), page.header("x-pmx-deploy")),
+        ("<body>a</body>", Some("3"))
+    );
+}
+
+fn what_a_late_pointer_lacks_is_found(host: Host) {
+    let world = World::with_settings(host, &LAG);
+    site(&world);
+    let status = |path: &str| world.get("docs", path).status;
+    assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
+    world.write(&[
+        ("a.html", "<script src=/app-2.js></script>"),
+        ("app-2.js", "2"),
+        ("new.html", "new"),
+    ]);
+    world.sync("docs", &[]).ok();
+    assert_eq!(
+        world.get("docs", "/a").text(),
+        "<body>a</body>",
+        "it is late"
+    );
+    for (path, text) in [("/app-2.js", "2"), ("/new", "new")] {
+        let found = world.get("docs", path);
+        assert_eq!((found.status, &*found.text()), (200, text), "{path}");
+        assert_eq!(found.header("x-pmx-deploy"), Some("2"), "{path}");
+    }
+    assert_eq!(status("/new.html"), 307, "its other spelling");
+    assert_eq!(world.request("HEAD", "docs", "/new", &[], b"").status, 200);
+    // Only the space's word is a 404, and it counts for some seconds.
+    assert_eq!(status("/app-3.js"), 404);
+    edit(&world, "app-3.js", "3");
+    eventually("the answer no longer counts", || status("/app-3.js") == 200);
+    assert_eq!(status("/app-2.js"), 200);
+    assert_eq!(status("/nothing"), 404);
+}
+
+/// The page is of one deploy, and what it loads is asked for where the next one is known.
+fn a_page_of_a_preview_finds_its_assets_after_the_next_one(host: Host) {
+    let world = World::with_settings(host, &[]);
+    site(&world);
+    for number in ["1", "2"] {
+        let script = format!("app-{number}.js");
+        world.write(&[("a.html", &script), (&script, number)]);
+        world.sync("docs", &["--preview", "pr-7"]).ok();
+        std::fs::remove_file(world.site().join(&script)).unwrap();
+    }
+    for number in ["1", "2"] {
+        let found = world.get("pr-7--docs", &format!("/app-{number}.js"));
+        assert_eq!((found.status, &*found.text()), (200, number));
+    }
+    assert_eq!(world.get("3--docs", "/app-1.js").status, 404);
+    assert_eq!(world.get("docs", "/app-1.js").status, 404);
+}
