@@ -2,6 +2,7 @@
 
 mod browser;
 mod crowd;
+mod https;
 mod lagging;
 mod pages;
 pub(crate) mod socket;

@@ -75,26 +75,27 @@ fn check(host: Host, settings: &[(&str, &str)], which: &[&str], count: usize) {
     };
     let world = World::with_settings(host, settings);
     let port = world.server.port.to_string();
-    let mut stories = world.command(&[]);
-    let environment: Vec<_> = stories
-        .get_envs()
-        .map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned)))
-        .collect();
-    stories = Command::new("node");
-    for (name, value) in environment {
-        match value {
-            Some(value) => stories.env(name, value),
-            None => stories.env_remove(name),
-        };
-    }
+    let mut stories = node(&world);
     stories.args(&which[..1]).arg(port);
     stories.args([pmx_path(), &world.site(), &chromium]);
     stories.args(&which[1..]);
     told(stories, count);
 }
 
+/// `node` with the environment of the world's `pmx`.
+pub(super) fn node(world: &World) -> Command {
+    let mut node = Command::new("node");
+    for (name, value) in world.command(&[]).get_envs() {
+        match value {
+            Some(value) => node.env(name, value),
+            None => node.env_remove(name),
+        };
+    }
+    node
+}
+
 /// Runs stories, and finds that so many passed.
-fn told(mut stories: Command, count: usize) {
+pub(super) fn told(mut stories: Command, count: usize) {
     let ran = stories
         .current_dir(folder())
         .stdin(Stdio::null())
@@ -114,12 +115,12 @@ fn told(mut stories: Command, count: usize) {
     assert_eq!(told.len(), count, "{said}\n{stderr}");
 }
 
-fn folder() -> PathBuf {
+pub(super) fn folder() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/browser")).to_owned()
 }
 
 /// The browser: `CHROMIUM`, or one that is installed.
-fn chromium() -> Result<PathBuf, String> {
+pub(super) fn chromium() -> Result<PathBuf, String> {
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return Ok(named.into());
     }

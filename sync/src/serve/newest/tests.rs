@@ -64,6 +64,9 @@ struct Asked {
     isolate: usize,
 }
 
+/// A request under way.
+type Underway<'a> = Pin<Box<dyn Future<Output = Response<Body>> + 'a>>;
+
 type Isolate = Server<Platform<MemoryBlobs, Late, Asked>>;
 
 impl Pointers for Late {
@@ -253,12 +256,7 @@ impl World {
         deploys.push((self.now.get(), pointer));
     }
 
-    fn asking(
-        &self,
-        isolate: usize,
-        channel: &Channel,
-        path: &str,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + '_>> {
+    fn asking(&self, isolate: usize, channel: &Channel, path: &str) -> Underway<'_> {
         let request = Request::get(path)
             .header("host", format!("{channel}.localhost"))
             .body(Bytes::new())
@@ -438,7 +436,7 @@ fn newer_pointer_ends_an_answer() {
 }
 
 /// Polls requests in turns until all are answered.
-fn all<'a>(mut asking: Vec<Pin<Box<dyn Future<Output = Response<Body>> + 'a>>>) -> Vec<u16> {
+fn all(mut asking: Vec<Underway<'_>>) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..10_000 {
         asking.retain_mut(|asking| match poll(asking.as_mut()) {

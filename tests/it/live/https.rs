@@ -1,0 +1,31 @@
+//! A live page behind TLS in a real browser. The story is `tests/browser/https.mjs`.
+
+use rcgen::{CertificateParams, KeyPair};
+
+use super::browser::{chromium, folder, node, told};
+use crate::conformance::install_in;
+use crate::world::{Host, World, pmx_path, skipped};
+
+#[test]
+fn a_public_site_lives_in_a_real_browser() {
+    let ready = install_in(&folder()).and_then(|()| chromium());
+    let chromium = match ready {
+        Ok(chromium) => chromium,
+        Err(lack) => return skipped("live pages", &lack),
+    };
+    let world = World::with_settings(Host::Embedded, &[("DOMAIN", "path.test")]);
+    let key = KeyPair::generate().unwrap();
+    let names = vec!["*.path.test".to_owned()];
+    let certificate = CertificateParams::new(names).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap().pem();
+    let [of_certificate, of_key] = ["cert.pem", "key.pem"].map(|file| world.temp.path().join(file));
+    std::fs::write(&of_certificate, certificate).unwrap();
+    std::fs::write(&of_key, key.serialize_pem()).unwrap();
+    let mut stories = node(&world);
+    stories
+        .arg("https.mjs")
+        .arg(world.server.port.to_string())
+        .args([pmx_path(), &world.site(), &chromium])
+        .args([of_certificate, of_key]);
+    told(stories, 1);
+}
