@@ -219,7 +219,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// The newest pointer of a channel, if it is newer than the one that lacks what was asked for,
-    /// and pointers may lag. An `Err` says that nobody knows yet.
+    /// and pointers may lag. An `Err` says that it is not known yet.
     pub(super) async fn newer_pointer(
         &self,
         channel: &Channel,

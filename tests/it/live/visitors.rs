@@ -25,7 +25,7 @@ fn one_address_reaches_a_space_at_a_rate() {
             _ => panic!("{answer:?}"),
         }
     }
-    // The counter begins anew every ten seconds, so perhaps once meanwhile.
+    // The counter begins anew every ten seconds, so perhaps once while this runs.
     assert!((1..=LIMIT * 2).contains(&passed), "{passed} passed");
     let opened = (0..LIMIT * 8).map(|_| Socket::open(world.server.port, "open", None));
     let refused = opened.filter_map(Result::err).collect::<Vec<_>>();

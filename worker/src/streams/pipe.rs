@@ -1,7 +1,7 @@
 //! The body of an answer that goes on for as long as its reader listens.
 //!
 //! What is sent goes into a queue of the runtime's, one for each reader, and is fetched from there
-//! as fast as that reader takes it: sending waits for nobody. A reader who has left says so, as a
+//! as fast as that reader takes it: sending waits for no reader. One that has left says so, as a
 //! rule; the runtime may also just stop to fetch (workerd issue 6832).
 
 use std::cell::{Cell, RefCell};
