@@ -394,7 +394,7 @@ mod tests {
             let judged = WebhookUrl::parse(url, WebhookPolicy::Public).map(drop);
             let judged = judged.map_err(|why| match why {
                 RejectedUrl::Spelling(_) => spelling.into(),
-                RejectedUrl::Long | Plain | Private | Port => why.to_string(),
+                RejectedUrl::Long | RejectedUrl::Own | Plain | Private | Port => why.to_string(),
             });
             assert_eq!(judged, expected, "{url}");
         }
