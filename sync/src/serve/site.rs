@@ -85,13 +85,11 @@ impl<B: Backend> Server<B> {
                 planned = self.planned(asked, newer).await?;
             }
         }
-        match planned {
-            Some(planned) => self.sent(asked, planned).await,
-            None => {
-                let pages = self.pages(selector, false);
-                Ok(bodiless(absent(&request.clone().with_pages(pages))))
-            }
+        if let Some(planned) = planned {
+            return self.sent(asked, planned).await;
         }
+        let pages = self.pages(selector, false);
+        Ok(bodiless(absent(&request.clone().with_pages(pages))))
     }
 
     /// Plans the answer of the deploy that a pointer names.
