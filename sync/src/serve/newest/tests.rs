@@ -69,25 +69,27 @@ type Underway<'a> = Pin<Box<dyn Future<Output = Response<Body>> + 'a>>;
 
 type Isolate = Server<Platform<MemoryBlobs, Late, Asked>>;
 
+impl Late {
+    /// What the platform has by now, which the location then keeps: it is late.
+    fn fetched(&self, channel: &Channel, now: Timestamp) -> Option<Pointer> {
+        let late = Duration::from_millis(self.chance.below(90_000));
+        let deploys = self.ledger.deploys.borrow();
+        let deploys = deploys.get(channel).into_iter().flatten();
+        let mut arrived = deploys.filter(|(at, _)| at.after(late) <= now);
+        let newest = arrived.next_back().map(|(_, pointer)| pointer.clone());
+        let span = Duration::from_millis(30_000 + self.chance.below(30_000));
+        let kept = (now.after(span), newest.clone());
+        self.kept.borrow_mut().insert(channel.clone(), kept);
+        newest
+    }
+}
+
 impl Pointers for Late {
     async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
         let now = self.now.get();
         let kept = self.kept.borrow().get(channel).cloned();
-        let read = match kept.filter(|(until, _)| now < *until) {
-            Some((_, kept)) => kept,
-            None => {
-                // The platform is late, and then keeps what it has.
-                let late = Duration::from_millis(self.chance.below(90_000));
-                let deploys = self.ledger.deploys.borrow();
-                let deploys = deploys.get(channel).into_iter().flatten();
-                let arrived = deploys.filter(|(at, _)| at.after(late) <= now);
-                let newest = arrived.last().map(|(_, pointer)| pointer.clone());
-                let span = Duration::from_millis(30_000 + self.chance.below(30_000));
-                let kept = (now.after(span), newest.clone());
-                self.kept.borrow_mut().insert(channel.clone(), kept);
-                newest
-            }
-        };
+        let kept = kept.filter(|(until, _)| now < *until);
+        let read = kept.map_or_else(|| self.fetched(channel, now), |(_, kept)| kept);
         let seen = self.seen.borrow().get(channel).cloned();
         Ok(match (seen, read) {
             (Some(seen), Some(read)) if is_newer(&read, &seen) => Some(read),
@@ -130,9 +132,7 @@ impl Spaces for Asked {
         };
         let space = space.clone();
         let channel = Channel { space, alias };
-        let mut asked = self.ledger.asked.borrow_mut();
-        asked.push((self.isolate, channel.clone(), now));
-        drop(asked);
+        self.ledger.note((self.isolate, channel.clone(), now));
         poll_until(|| !self.ledger.is_slow.get()).await;
         if self.ledger.fails.get() {
             return Err(Problem::new(Code::Storage, "the space does not answer"));
@@ -145,9 +145,12 @@ impl Spaces for Asked {
 }
 
 async fn poll_until(is_over: impl Fn() -> bool) {
-    std::future::poll_fn(|_| match is_over() {
-        true => std::task::Poll::Ready(()),
-        false => std::task::Poll::Pending,
+    std::future::poll_fn(|_| {
+        if is_over() {
+            std::task::Poll::Ready(())
+        } else {
+            std::task::Poll::Pending
+        }
     })
     .await;
 }
@@ -155,6 +158,10 @@ async fn poll_until(is_over: impl Fn() -> bool) {
 impl Ledger {
     fn newest(&self, channel: &Channel) -> Option<(Timestamp, Pointer)> {
         self.deploys.borrow().get(channel)?.last().cloned()
+    }
+
+    fn note(&self, question: (usize, Channel, Timestamp)) {
+        self.asked.borrow_mut().push(question);
     }
 
     fn asked(&self) -> usize {
