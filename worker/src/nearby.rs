@@ -44,8 +44,8 @@ fn response(bytes: &Bytes) -> worker::Result<Response> {
         .from_bytes(bytes.to_vec())
 }
 
-/// Addresses of ranges, at a host of this Worker: the cache looks up any other host's name first. No
-/// client reads there, since requests to the host run the Worker, which has no such route.
+/// Addresses of ranges, at a host of this Worker: the cache looks up any other host's name first.
+/// No client reads there, since requests to the host run the Worker, which has no such route.
 #[derive(Debug, Clone)]
 pub(crate) struct Nearby {
     base: Rc<str>,

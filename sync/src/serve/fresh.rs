@@ -24,8 +24,8 @@ pub(super) const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");
 /// Another name of the request's header.
 const MIN_DEPLOY: HeaderName = HeaderName::from_static("x-pmx-min-deploy");
 
-/// The cookies in which pages repeat a token: they can't send headers of their own. The first is set
-/// on pages over https: no other site of the domain can set it (RFC 6265bis, section 4.1.3.2).
+/// The cookies in which pages repeat a token: they can't send headers of their own. Pages over
+/// https set the first, which no other site of the domain can set (RFC 6265bis, section 4.1.3.2).
 const COOKIE_NAMES: [&str; 2] = ["__Host-_pmx_deploy", "_pmx_deploy"];
 
 /// The names that count where sites are reached by `scheme`.

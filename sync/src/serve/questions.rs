@@ -3,8 +3,8 @@
 //!
 //! A space has one writer in all the world, so what strangers may ask of it is bounded for each
 //! process or isolate. The read path itself asks pointers and objects, and a space only before a
-//! 404: of a site with a pointer that is bounded without a budget (`newest`). Holders of the publish
-//! secret and followers of deploys that happen are not counted.
+//! 404: where a site has a pointer, that is bounded without a budget (`newest`). Holders of the
+//! publish secret and followers of deploys that happen are not counted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};

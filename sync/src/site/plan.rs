@@ -28,8 +28,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The newest deploy of a site or a preview, by number, with `earlier` deploys of it before that.
-    /// At most [`ASSET_RETENTION_DEPLOYS`] of them are asked.
+    /// The newest deploy of a site or a preview, by number, with `earlier` deploys of it before
+    /// that. At most [`ASSET_RETENTION_DEPLOYS`] of them are asked.
     pub fn active(deploy: u64, earlier: usize) -> Self {
         Self {
             deploy,

@@ -273,8 +273,8 @@ impl Live {
     }
 }
 
-/// Count of sockets. The runtime makes a list of all of them whenever it is asked, which after a new
-/// release of the Worker, when all come back at once, would be as many lists.
+/// Count of sockets. The runtime makes a list of all of them whenever it is asked; after a new
+/// release of the Worker, when all come back at once, that would be as many lists.
 #[derive(Default)]
 struct Sockets(Cell<Option<usize>>);
 
