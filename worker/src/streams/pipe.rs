@@ -35,7 +35,8 @@ impl Flow {
     /// Whether something waits, and nothing was fetched since the last look.
     fn is_stuck(&self, waiting: f64) -> bool {
         let fetched = self.sent.get() - waiting;
-        waiting > 0.0 && fetched <= self.fetched.replace(fetched)
+        let before = self.fetched.replace(fetched);
+        waiting > 0.0 && fetched <= before
     }
 }
 
