@@ -9,7 +9,8 @@ use http::header::{CONTENT_LENGTH, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use pmx_sync::code::Code;
-use pmx_sync::serve::Nonce;
+use pmx_sync::live::refused;
+use pmx_sync::serve::{Body, Nonce};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::js_sys::{Reflect, Uint8Array};
@@ -106,8 +107,11 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
     let server = server(env)?;
     let head = head(request)?;
     let audience = server.audience(&head);
-    if let Some(channel) = server.visited(&head) {
-        visitors::admit(env, request.inner(), &channel).await?;
+    if let Some(channel) = server.visited(&head)
+        && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
+    {
+        let refusal = refused(&problem).map(Body::Bytes);
+        return outbound::response(refusal, &server, audience).await;
     }
     let answer = match server.admit(&head) {
         Ok(limit) => {
