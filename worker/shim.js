@@ -52,11 +52,17 @@ function unanswered(error) {
 
 addEventListener("error", (event) => mark(event.error));
 
+// Requests of a deployed server come by https, nearly all.
+function plain(request, env) {
+  return request.url.startsWith("http:") ? module.plain(request, env) : undefined;
+}
+
 export default {
   fetch(request, env, context) {
     // What streams answer goes through without passing the module.
     return guarded(
       () =>
+        plain(request, env) ??
         module.stream(request, env) ??
         module.live(request, env) ??
         module.fetch.call(this, request, env, context),

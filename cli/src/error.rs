@@ -197,6 +197,7 @@ mod tests {
         4 E_FORBIDDEN
         4 E_UNTRUSTED
         4 E_TOKEN_IN_QUERY
+        4 E_INSECURE
         4 E_NOT_CONFIGURED
         1 E_NOT_FOUND
         1 E_DEPLOY_UNKNOWN

@@ -209,6 +209,9 @@ codes! {
     TokenInQuery "E_TOKEN_IN_QUERY" Auth 400 false
         "Send the token in the Authorization header."
         "A token in a URL ends up in logs, so it is refused."
+    Insecure "E_INSECURE" Auth 403 false
+        "Use https:// in --server or PMX_SERVER. The token was readable on its way: give the server a new one."
+        "A token came by plain http to a server that is reached by https. It is refused instead of redirected, so that the mistake shows."
     NotConfigured "E_NOT_CONFIGURED" Auth 503 false
         "Set PUBLISH_SECRET on the server."
         "The server has no publish secret, so its publish API is closed."

@@ -2,6 +2,7 @@
 //! counts them in its journal.
 
 use crate::journal::{Costs, Journal};
+use crate::prices::{VIEW_KV_READS, VIEW_REQUESTS};
 use crate::world::{World, eventually};
 
 /// Waits until readers are told of a deploy; that may take a second, for KV's sake.
@@ -58,7 +59,7 @@ fn a_page_costs_a_pointer_its_index_and_its_blob_and_never_a_space() {
     assert_eq!(cold.len(), 2, "nothing but KV and R2: {cold:?}");
     read(&world, "/7/7");
     let warm = journal.costs(&world);
-    assert_eq!(warm, costs(&[("kv_read", 1)]), "neither index nor blob");
+    assert_eq!(warm, Costs::new(), "neither pointer nor index nor blob");
     read(&world, "/7/47");
     let beside = journal.costs(&world);
     assert!(beside["r2_read"] <= 2, "{beside:?}");
@@ -71,6 +72,24 @@ fn a_page_costs_a_pointer_its_index_and_its_blob_and_never_a_space() {
     let nodes = nearby.remove("cache_read");
     assert_eq!(nodes, Some(cold["r2_read"] - 1), "{nearby:?}");
     assert_eq!(nearby, costs(&[("kv_read", 1), ("r2_read", 1)]));
+}
+
+#[test]
+fn a_page_view_costs_one_pointer_whatever_its_requests() {
+    let Some(mut world) = World::worker() else {
+        return;
+    };
+    site(&world, 40);
+    world.server.kill();
+    world.restart();
+    let mut journal = Journal::new(&world);
+    for number in 0..VIEW_REQUESTS {
+        let answer = world.get("docs", &format!("/{number}/{number}"));
+        assert_eq!(answer.status, 200, "{number}");
+    }
+    let view = journal.costs(&world);
+    assert_eq!(view["kv_read"], u64::from(VIEW_KV_READS), "{view:?}");
+    assert!(!view.contains_key("space_call"), "{view:?}");
 }
 
 #[test]

@@ -12,16 +12,18 @@ use pmx_sync::code::Code;
 use pmx_sync::live::refused;
 use pmx_sync::serve::{Body, Nonce};
 use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
-use worker::js_sys::{Reflect, Uint8Array};
+use pmx_sync::wire::{Audience, Problem};
+use worker::js_sys::{Math, Reflect, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log, web_sys};
 
+use crate::front::front;
 use crate::isolate::server;
 use crate::journal;
 use crate::outbound;
+use crate::sampling::By;
 use crate::tally;
 use crate::thrown::{problem, words};
 use crate::visitors;
@@ -30,24 +32,29 @@ use crate::visitors;
 pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
     let started = now();
     let method = request.inner().method();
-    let response = match respond(request, env).await {
-        Ok(response) => response,
-        Err(failure) => outbound::problem(&failure, &method)?,
+    let url = request.inner().url();
+    let (response, audience) = match respond(request, env).await {
+        Ok(answer) => answer,
+        Err(failure) => (outbound::problem(&failure, &method)?, Audience::Stranger),
     };
     let millis = now().as_millis().saturating_sub(started.as_millis());
-    let status = response.status_code();
-    console_log!(
-        "{}",
-        journal::request(
-            &method,
-            &request.inner().url(),
-            status,
-            millis,
-            &tally::take(),
-            tally::memory()
-        )
-    );
+    if let Ok(front) = front(env) {
+        front.dress(&url, &response)?;
+        let status = response.status_code();
+        if front.logged.takes(by(audience), status, Math::random()) {
+            let (tally, memory) = (tally::take(), tally::memory());
+            let line = journal::request(&method, &url, status, millis, &tally, memory);
+            console_log!("{line}");
+        }
+    }
     Ok(response)
+}
+
+const fn by(audience: Audience) -> By {
+    match audience {
+        Audience::Publisher => By::Publisher,
+        Audience::Stranger => By::Reader,
+    }
 }
 
 /// The body of a request of at most `limit` bytes.
@@ -103,8 +110,8 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(Date::now().as_millis())
 }
 
-async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
-    let server = server(env)?;
+async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), Problem> {
+    let (server, front) = (server(env)?, front(env)?);
     let head = head(request)?;
     let audience = server.audience(&head);
     if let Some(channel) = server.visited(&head)
@@ -116,7 +123,7 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
     let answer = match server.admit(&head) {
         Ok(limit) => {
             let body = body(request, limit).await?;
-            let encodings = accepted_encodings(request);
+            let encodings = front.accepted(accepted_encodings(request));
             let request = http::Request::from_parts(head, body);
             let encodings = encodings.as_deref();
             server.handle(request, encodings, now(), nonce()?).await
@@ -126,7 +133,8 @@ async fn respond(request: &Request, env: &Env) -> Result<Response, Problem> {
             refusal
         }
     };
-    outbound::response(answer, &server, audience).await
+    let response = outbound::response(answer, &server, audience).await?;
+    Ok((response, audience))
 }
 
 /// Tells the client that nobody will read what it still sends.

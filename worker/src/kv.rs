@@ -13,6 +13,7 @@ use pmx_sync::time::Timestamp;
 use worker::{Delay, KvStore};
 
 use crate::http::now;
+use crate::recent::Recent;
 use crate::tally::{self, Kind};
 use crate::thrown::backend;
 
@@ -23,6 +24,7 @@ pub(crate) struct Kv {
     /// Channels that KV lacked, and when: a name that a stranger makes up is looked up once in
     /// [`ABSENT_TIME`].
     absent: Cache<Channel, Timestamp>,
+    recent: Recent,
     /// For tests: what lies in KV is shown late, and nothing else counts.
     lag: Option<Lag>,
 }
@@ -33,6 +35,7 @@ impl Kv {
             store,
             seen: Cache::new(SEEN_BYTES),
             absent: Cache::new(ABSENT_BYTES),
+            recent: Recent::new(),
             lag,
         }
     }
@@ -56,6 +59,11 @@ impl Kv {
 impl Pointers for Kv {
     async fn read(&self, channel: &Channel) -> Result<Option<Pointer>, BackendError> {
         let doing = || format!("reading the pointer of {channel}");
+        if self.recent.counts(channel, now())
+            && let Some(seen) = self.seen.find(channel)
+        {
+            return Ok(Some(seen));
+        }
         let absent = self.absent.find(channel);
         if absent.is_some_and(|at| now() < at.after(ABSENT_TIME)) {
             return Ok(self.seen.find(channel));
@@ -71,7 +79,10 @@ impl Pointers for Kv {
         let pointer = pointer.map_err(|error| BackendError::new(doing(), error))?;
         Ok(Some(match &self.lag {
             Some(lag) => lag.shown(channel, &pointer, now()),
-            None => self.remember(channel, pointer),
+            None => {
+                self.recent.note(channel, now());
+                self.remember(channel, pointer)
+            }
         }))
     }
 

@@ -9,6 +9,7 @@
 //! JavaScript throws becomes an error with words.
 
 mod crossing;
+mod front;
 mod http;
 mod hub_do;
 mod isolate;
@@ -21,7 +22,9 @@ mod measured;
 mod nearby;
 mod outbound;
 mod r2;
+mod recent;
 mod retry;
+mod sampling;
 mod space_do;
 mod spaces;
 mod sql;
@@ -31,6 +34,7 @@ mod tally;
 mod thrown;
 mod visitors;
 
+pub use front::plain;
 pub use hub_do::HubDO;
 pub use live::edge::live;
 pub use space_do::SpaceDO;

@@ -10,7 +10,7 @@ use http::StatusCode;
 use http::header::CONTENT_ENCODING;
 use pmx_sync::code::Code;
 use pmx_sync::codec::Decoder;
-use pmx_sync::serve::{Backend, Blobs, Body, ObjectKey, Open, Piece, Server};
+use pmx_sync::serve::{Backend, Blobs, Body, ObjectKey, Open, Piece, Server, keep_as_sent};
 use pmx_sync::wire::{self, Audience, PROBLEM_MEDIA, Problem, incident_id};
 use worker::js_sys::{BigInt, Function, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
@@ -32,7 +32,8 @@ pub(crate) async fn response(
     server: &Rc<Server<Cloudflare>>,
     audience: Audience,
 ) -> Result<Response, Problem> {
-    let (head, body) = answer.into_parts();
+    let (mut head, body) = answer.into_parts();
+    keep_as_sent(&mut head.headers);
     let body = identified(head.status, body, audience);
     let body = match body {
         _ if is_bodiless(head.status) => ResponseBody::Empty,

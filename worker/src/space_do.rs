@@ -22,6 +22,7 @@ use pmx_sync::serve::{Backend, Pointers, Server};
 use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply, execute, name_of};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
+use worker::js_sys::Math;
 // What `#[durable_object]` writes refers to this name.
 use worker::wasm_bindgen;
 use worker::{
@@ -30,11 +31,13 @@ use worker::{
 };
 
 use crate::crossing::response;
+use crate::front::{Front, front};
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
 use crate::journal;
 use crate::live::object::Live;
 use crate::outbound;
+use crate::sampling::By;
 use crate::sql::Ledger;
 use crate::tally;
 use crate::thrown;
@@ -144,7 +147,12 @@ impl SpaceDO {
             alias: call.command.alias().cloned(),
         });
         let what = call.command.name();
-        let started = crate::http::now();
+        let by = if call.command.is_reading() {
+            By::Reader
+        } else {
+            By::Publisher
+        };
+        let started = now();
         let outcome = self.carry_out(&call.space, call.command, call.now).await;
         let mut due = Vec::new();
         if let Some(channel) = announced.filter(|_| outcome.is_ok()) {
@@ -156,12 +164,16 @@ impl SpaceDO {
                 Vec::new()
             });
         }
-        let code = outcome.as_ref().err().map(|problem| problem.code.as_str());
-        let millis = crate::http::now()
-            .as_millis()
-            .saturating_sub(started.as_millis());
-        let line = journal::command(call.space.as_str(), what, code, millis, &tally::take());
-        console_log!("{line}");
+        let problem = outcome.as_ref().err();
+        let status = problem.map_or(200, |problem| problem.status);
+        let is_logged = |front: Rc<Front>| front.logged.takes(by, status, Math::random());
+        // The command is done, whatever becomes of its line.
+        if front(&self.env).is_ok_and(is_logged) {
+            let code = problem.map(|problem| problem.code.as_str());
+            let millis = now().as_millis().saturating_sub(started.as_millis());
+            let line = journal::command(call.space.as_str(), what, code, millis, &tally::take());
+            console_log!("{line}");
+        }
         Ok(Answer { outcome, due })
     }
 

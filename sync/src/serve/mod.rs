@@ -32,6 +32,7 @@ mod stored;
 mod strangers;
 mod token;
 mod told;
+mod transport;
 
 pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
 pub use body::{Body, Check, Open, Piece};
@@ -39,3 +40,4 @@ pub use fresh::Lag;
 pub use nonce::Nonce;
 pub use secrets::unknown_secrets;
 pub use server::{Dictionaries, LivePages, Server, Settings, SiteUrls};
+pub use transport::{Hsts, Transport, keep_as_sent};

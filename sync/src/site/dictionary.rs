@@ -15,6 +15,7 @@
 
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use sha2::{Digest, Sha256};
 
 use super::coding::takes_coding;
 use super::hashed::pattern;
@@ -28,6 +29,12 @@ use crate::path::SitePath;
 /// with the SHA-256 in it.
 pub(crate) const CODING: &str = "dcz";
 pub(crate) const MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0x00, 0x00, 0x00];
+
+/// What a client says of a dictionary that it kept: the value of `Available-Dictionary`.
+pub fn available_dictionary(kept: &[u8]) -> String {
+    let hash = data_encoding::BASE64.encode(&Sha256::digest(kept));
+    format!(":{hash}:")
+}
 
 /// Hexadecimal digits of a root in a dictionary's name: enough to tell the deploys of a site apart.
 const ROOT_DIGITS: usize = 16;

@@ -38,6 +38,7 @@ mod sample;
 pub use clean::page_address;
 pub use coding::Coding;
 pub use coding::takes_coding;
+pub use dictionary::available_dictionary;
 pub(crate) use dictionary::{
     CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
 };

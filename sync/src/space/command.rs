@@ -159,6 +159,29 @@ impl Command {
         !matches!(self, Self::Resume | Self::Unalias { .. })
     }
 
+    /// Whether the command only reads: what visitors and lists need, as opposed to publishing.
+    pub const fn is_reading(&self) -> bool {
+        match self {
+            Self::Deploys { .. }
+            | Self::Diff { .. }
+            | Self::Nodes { .. }
+            | Self::Events { .. }
+            | Self::Net { .. }
+            | Self::Locate { .. }
+            | Self::Index { .. }
+            | Self::Undelivered => true,
+            Self::Open { .. }
+            | Self::Publish(_)
+            | Self::PackArrived { .. }
+            | Self::PartArrived(_)
+            | Self::Rollback(_)
+            | Self::Resume
+            | Self::Unalias { .. }
+            | Self::Lost(_)
+            | Self::Delivered { .. } => false,
+        }
+    }
+
     /// Whether the command may leave something in the outbox.
     pub const fn may_announce(&self) -> bool {
         match self {

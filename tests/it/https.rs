@@ -1,0 +1,223 @@
+//! A Worker as it is deployed: https alone, what its answers say to an edge, and which requests it
+//! writes a line about.
+
+use std::fs;
+
+use tempfile::TempDir;
+
+use crate::world::{Answer, Host, Server, World, eventually, raw, skipped, worker_lacks};
+
+/// A Worker with variables of the environment.
+fn worker(settings: &[(&str, &str)]) -> Option<World> {
+    match worker_lacks() {
+        None => Some(World::with_settings(Host::Worker, settings)),
+        Some(lack) => {
+            skipped("the Worker", lack);
+            None
+        }
+    }
+}
+
+/// Asks as if by https: the local runtime shows the Worker another address than it was asked at.
+fn by_https(world: &World, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    let address = format!("https://{host}{path}");
+    let all = [&[("mf-original-url", address.as_str())], headers].concat();
+    world.request(
+        "GET",
+        host.strip_suffix(".localhost").unwrap_or(""),
+        path,
+        &all,
+        b"",
+    )
+}
+
+/// The worker's data folder is its own, so no `pmx` can publish by http here.
+const HTTPS: (&str, &str) = ("SITE_SCHEME", "https");
+
+#[test]
+fn plain_http_leads_to_https_and_takes_no_token() {
+    let Some(world) = worker(&[HTTPS]) else {
+        return;
+    };
+    for (method, host, path) in [
+        ("GET", "docs", "/a%20b?c=d"),
+        ("HEAD", "docs", "/"),
+        ("POST", "", "/api/publish/begin"),
+        ("GET", "docs", "/_events?offset=-1"),
+        ("GET", "", "/v1/stream/a?offset=-1"),
+    ] {
+        let answer = world.request(method, host, path, &[], b"");
+        assert_eq!(answer.status, 308, "{method} {path}: {answer:?}");
+        let location = answer.header("location").unwrap();
+        assert!(location.starts_with("https://"), "{location}");
+        assert!(location.ends_with(path), "{location}");
+        assert_eq!(answer.header("strict-transport-security"), None);
+    }
+    // With the right token, too: it was readable on its way.
+    let token = world.token();
+    for (host, path) in [
+        ("", "/api/deploys?space=docs"),
+        ("docs", "/_events?offset=-1"),
+        ("", "/v1/stream/a"),
+    ] {
+        let answer = world.request("GET", host, path, &[("authorization", &token)], b"");
+        assert_eq!(answer.status, 403, "{path}: {answer:?}");
+        assert_eq!(answer.json()["code"], "E_INSECURE", "{answer:?}");
+        assert!(!answer.text().contains(&token[7..]), "{answer:?}");
+    }
+    let ran = world.pmx(&["deploys", "--space", "docs"]);
+    let ran = ran.fails(4, "E_INSECURE");
+    assert!(ran.stderr.contains("https"), "{ran:?}");
+    // By https all is as ever.
+    let health = by_https(&world, "localhost", "/healthz", &[]);
+    assert_eq!(health.status, 200, "{health:?}");
+    let strict = health.header("strict-transport-security");
+    assert_eq!(strict, Some("max-age=15552000"));
+    let deploys = "/api/deploys?space=docs";
+    let answer = by_https(&world, "localhost", deploys, &[("authorization", &token)]);
+    assert!(
+        [200, 404].contains(&answer.status),
+        "there is no such space: {answer:?}"
+    );
+}
+
+#[test]
+fn hsts_is_the_operators() {
+    let Some(world) = worker(&[HTTPS, ("HSTS", "off")]) else {
+        return;
+    };
+    let health = by_https(&world, "localhost", "/healthz", &[]);
+    assert_eq!(health.status, 200, "{health:?}");
+    assert_eq!(health.header("strict-transport-security"), None);
+}
+
+/// A page that is worth compressing.
+fn page() -> String {
+    format!("<h1>page</h1>{}", "<p>words of a page</p>".repeat(50))
+}
+
+/// What the Worker itself answers: the local runtime's edge takes a header of a client for what it
+/// accepts, and leaves the answer alone.
+fn read(world: &World, accepted: &str) -> Answer {
+    world.request("GET", "docs", "/", &[("accept-encoding", accepted)], b"")
+}
+
+#[test]
+fn frames_are_to_be_kept_as_sent_and_open_bodies_are_the_edges() {
+    let Some(world) = worker(&[]) else {
+        return;
+    };
+    world.write(&[("index.html", &page())]);
+    world.sync("docs", &[]).ok();
+    let caching = "public, max-age=0, must-revalidate";
+    let frame = read(&world, "zstd");
+    assert_eq!(frame.header("content-encoding"), Some("zstd"), "{frame:?}");
+    let kept = format!("{caching}, no-transform");
+    assert_eq!(frame.header("cache-control"), Some(&*kept));
+    let open = read(&world, "identity");
+    assert_eq!(open.header("content-encoding"), None, "{open:?}");
+    assert_eq!(open.header("cache-control"), Some(caching));
+    assert_eq!(open.text(), page());
+}
+
+#[test]
+fn without_zstd_the_edge_gets_open_bodies() {
+    let Some(world) = worker(&[("ZSTD", "off")]) else {
+        return;
+    };
+    world.write(&[("index.html", &page())]);
+    world.sync("docs", &[]).ok();
+    for accepted in ["zstd", "gzip, br, zstd, dcz", "identity"] {
+        let answer = read(&world, accepted);
+        let coding = answer.header("content-encoding");
+        assert_ne!(coding, Some("zstd"), "{accepted}: {answer:?}");
+        let caching = answer.header("cache-control");
+        assert_eq!(caching, Some("public, max-age=0, must-revalidate"));
+    }
+    assert_eq!(read(&world, "identity").text(), page());
+}
+
+/// The paths of which the Worker wrote a line.
+fn logged(world: &World) -> Vec<String> {
+    let log = fs::read_to_string(world.temp.path().join("data.log")).unwrap();
+    let lines = log
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok());
+    let lines = lines.filter(|line: &serde_json::Value| line["type"] == "request");
+    lines
+        .filter_map(|line| Some(line["path"].as_str()?.to_owned()))
+        .collect()
+}
+
+#[test]
+fn errors_and_publishes_have_a_line_and_page_views_their_share() {
+    let Some(world) = worker(&[("LOG_SAMPLE", "0")]) else {
+        return;
+    };
+    world.write(&[("index.html", &page())]);
+    world.sync("docs", &[]).ok();
+    for _ in 0..20 {
+        assert_eq!(world.get("docs", "/").status, 200);
+        assert_eq!(world.get("docs", "/nothing").status, 404);
+    }
+    // Lines come in the order of requests, so that what is not there by now never comes.
+    let refused = world.get("", "/api/deploys?space=docs");
+    assert_eq!(refused.status, 401);
+    eventually("the refusal has a line", || {
+        logged(&world).iter().any(|path| path == "/api/deploys")
+    });
+    let paths = logged(&world);
+    assert!(
+        paths.iter().any(|path| path.starts_with("/api/publish")),
+        "{paths:?}"
+    );
+    let views = paths.iter().filter(|path| !path.starts_with("/api/"));
+    assert_eq!(views.count(), 0, "{paths:?}");
+}
+
+#[test]
+fn a_variable_that_is_none_closes_the_server_and_is_named() {
+    let Some(lack) = worker_lacks() else {
+        let temp = TempDir::new().unwrap();
+        let settings = [("LOG_SAMPLE", "often")];
+        let server = Server::start_with(Host::Worker, &temp.path().join("data"), 0, &settings);
+        let ask = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        let answer = raw(server.port, ask, false);
+        assert_eq!(answer.status, 503, "{answer:?}");
+        assert_eq!(answer.json()["code"], "E_NOT_CONFIGURED", "{answer:?}");
+        return;
+    };
+    skipped("the Worker", lack);
+}
+
+#[test]
+fn what_is_deployed_has_its_routes_no_shared_cache_and_few_lines() {
+    let file = |path: &str| {
+        let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/");
+        fs::read_to_string(format!("{root}{path}")).unwrap()
+    };
+    let (config, local) = (file("wrangler.toml"), file("local.js"));
+    let lines: Vec<&str> = config
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let config = lines.join("\n");
+    for part in [
+        "{ pattern = \"path.app/*\"",
+        "{ pattern = \"*.path.app/*\"",
+        "[cache]\nenabled = false\n",
+        "[durable_objects.code_update_strategy]\nmode = \"deferred\"\n",
+        "invocation_logs = false",
+    ] {
+        assert!(config.contains(part), "{part}");
+    }
+    // What runs here is what runs there.
+    let date = lines
+        .iter()
+        .find_map(|line| line.strip_prefix("compatibility_date = "));
+    let date = date.expect("a date");
+    assert!(
+        local.contains(&format!("compatibilityDate: {date}")),
+        "{date}"
+    );
+}

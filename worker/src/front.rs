@@ -1,0 +1,171 @@
+//! The front of an isolate: what becomes of a request before the server sees it, by the operator's
+//! variables.
+
+use std::cell::OnceCell;
+use std::rc::Rc;
+
+use http::header::{AUTHORIZATION, STRICT_TRANSPORT_SECURITY};
+use http::{HeaderValue, Method};
+use pmx_sync::code::Code;
+use pmx_sync::serve::{Hsts, Transport};
+use pmx_sync::wire::Problem;
+use worker::wasm_bindgen::JsValue;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::{Env, Response, web_sys};
+
+use crate::http::header_value;
+use crate::outbound;
+use crate::sampling::Share;
+use crate::streams::answer::{Body, response};
+use crate::streams::request::address;
+
+/// What the operator decided.
+pub(crate) struct Front {
+    transport: Transport,
+    /// Which requests get a line in the journal.
+    pub(crate) logged: Share,
+    frames: Frames,
+}
+
+/// Whether zstd frames are sent as they lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Frames {
+    /// To clients that take them.
+    Sent,
+    /// Never: the edge compresses what is sent open.
+    Opened,
+}
+
+impl Front {
+    fn of(text: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
+        let wrong = |name: &'static str, wants: &'static str| {
+            let detail = format!("reading the variable {name}: it has to be {wants}");
+            move || Problem::new(Code::NotConfigured, detail)
+        };
+        let hsts = Hsts::parse(text("HSTS").as_deref());
+        let hsts = hsts.ok_or_else(wrong("HSTS", "a number of seconds, or off"))?;
+        let logged = Share::parse(text("LOG_SAMPLE").as_deref());
+        Ok(Self {
+            transport: match text("SITE_SCHEME").as_deref() {
+                Some("http") => Transport::Any,
+                Some(_) | None => Transport::Encrypted(hsts),
+            },
+            logged: logged.ok_or_else(wrong("LOG_SAMPLE", "a share from 0 to 1"))?,
+            frames: match text("ZSTD").as_deref() {
+                None | Some("on") => Frames::Sent,
+                Some("off") => Frames::Opened,
+                Some(_) => return Err(wrong("ZSTD", "on or off")()),
+            },
+        })
+    }
+
+    /// What the server takes for what a client accepts.
+    pub(crate) fn accepted(&self, client: Option<String>) -> Option<String> {
+        match self.frames {
+            Frames::Sent => client,
+            Frames::Opened => Some(OPEN.to_owned()),
+        }
+    }
+
+    /// Adds to an answer what it asks of browsers.
+    pub(crate) fn dress(&self, url: &str, answer: &Response) -> worker::Result<()> {
+        let strict = url.parse().ok().and_then(|uri| self.transport.strict(&uri));
+        let strict = strict.as_ref().map(HeaderValue::to_str);
+        let Some(Ok(strict)) = strict else {
+            return Ok(());
+        };
+        let headers = answer.headers();
+        headers.set(STRICT_TRANSPORT_SECURITY.as_str(), strict)
+    }
+}
+
+/// What every edge puts around open bytes.
+const OPEN: &str = "gzip, br";
+
+thread_local! {
+    static FRONT: OnceCell<Rc<Front>> = const { OnceCell::new() };
+}
+
+/// The front of this isolate, made by its first request.
+pub(crate) fn front(env: &Env) -> Result<Rc<Front>, Problem> {
+    FRONT.with(|kept| {
+        if let Some(front) = kept.get() {
+            return Ok(Rc::clone(front));
+        }
+        let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
+        let front = Rc::new(Front::of(text)?);
+        Ok(Rc::clone(kept.get_or_init(|| front)))
+    })
+}
+
+/// Answers a request that came by plain http to a server of https. `undefined` if it may be
+/// answered as it came.
+#[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+pub fn plain(request: web_sys::Request, env: Env) -> JsValue {
+    let answer = match refused(&request, &env) {
+        Ok(answer) => answer,
+        Err(problem) => outbound::problem(&problem, &request.method()).ok(),
+    };
+    answer.map_or(JsValue::UNDEFINED, |answer| {
+        web_sys::Response::from(answer).into()
+    })
+}
+
+fn refused(request: &web_sys::Request, env: &Env) -> Result<Option<Response>, Problem> {
+    let front = front(env)?;
+    let (mut head, ()) = http::Request::new(()).into_parts();
+    head.uri = address(&request.url())?;
+    let token = request.headers().get(AUTHORIZATION.as_str());
+    if let Some(token) = token.ok().flatten().as_deref().and_then(header_value) {
+        head.headers.insert(AUTHORIZATION, token);
+    }
+    let Some(refusal) = front.transport.refusal(&head) else {
+        return Ok(None);
+    };
+    crate::http::discard(request);
+    let method = Method::from_bytes(request.method().as_bytes()).unwrap_or_default();
+    response(refusal.map(Body::Bytes), &method).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn front(variables: &[(&str, &str)]) -> Result<Front, String> {
+        let find = |name: &str| {
+            let found = variables.iter().find(|(known, _)| *known == name);
+            found.map(|(_, value)| (*value).to_owned())
+        };
+        Front::of(find).map_err(|problem| format!("{} {}", problem.code, problem.detail))
+    }
+
+    #[test]
+    fn a_deployed_server_is_one_of_https() {
+        assert!(matches!(
+            front(&[]).unwrap().transport,
+            Transport::Encrypted(_)
+        ));
+        let local = front(&[("SITE_SCHEME", "http")]).unwrap();
+        assert_eq!(local.transport, Transport::Any);
+    }
+
+    #[test]
+    fn without_frames_a_client_is_one_that_takes_what_the_edge_makes() {
+        let accepted = |variables: &[(&str, &str)], client: &str| {
+            front(variables).unwrap().accepted(Some(client.to_owned()))
+        };
+        let client = "gzip, br, zstd, dcz";
+        assert_eq!(accepted(&[], client).as_deref(), Some(client));
+        assert_eq!(accepted(&[("ZSTD", "off")], client).as_deref(), Some(OPEN));
+    }
+
+    #[test]
+    fn variables_that_are_none_are_named() {
+        for (name, value) in [("HSTS", "1y"), ("LOG_SAMPLE", "2"), ("ZSTD", "no")] {
+            let refused = front(&[(name, value)]).err().unwrap();
+            assert!(refused.starts_with("E_NOT_CONFIGURED"), "{refused}");
+            assert!(refused.contains(name), "{refused}");
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Recently read pointers: for a moment an isolate does not read a pointer from KV again.
+//!
+//! The requests of one page view come within a second or two, mostly to one isolate, and each read
+//! is billed. KV itself shows a pointer up to half a minute late, so this moment adds little; what
+//! a pointer lacks, and a deploy that a reader knows, are asked of the space as ever.
+
+use std::time::Duration;
+
+use pmx_sync::channel::Channel;
+use pmx_sync::index::Cache;
+use pmx_sync::time::Timestamp;
+
+/// When each channel's pointer was read from KV.
+pub(crate) struct Recent {
+    read: Cache<Channel, Timestamp>,
+}
+
+/// For how long a pointer that was read counts.
+const MOMENT: Duration = Duration::from_secs(5);
+
+/// Bytes of names: about a thousand channels.
+const NAMES_BYTES: usize = 256 * 1024;
+
+impl Recent {
+    pub(crate) fn new() -> Self {
+        Self {
+            read: Cache::new(NAMES_BYTES),
+        }
+    }
+
+    /// Takes note that a channel's pointer was read.
+    pub(crate) fn note(&self, channel: &Channel, now: Timestamp) {
+        let bytes = channel.space.as_str().len() + 160;
+        self.read.insert(channel.clone(), now, bytes);
+    }
+
+    /// Whether a channel's pointer was read a moment ago. A clock that went back ends the moment.
+    pub(crate) fn counts(&self, channel: &Channel, now: Timestamp) -> bool {
+        let read = self.read.find(channel);
+        read.is_some_and(|read| read <= now && now < read.after(MOMENT))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use pmx_sync::name::SpaceName;
+
+    use super::*;
+
+    fn channel(name: &str) -> Channel {
+        Channel {
+            space: SpaceName::parse(name).unwrap(),
+            alias: None,
+        }
+    }
+
+    #[test]
+    fn a_pointer_counts_for_five_seconds_and_its_channel() {
+        let recent = Recent::new();
+        let at = Timestamp::from_millis;
+        assert!(!recent.counts(&channel("docs"), at(10_000)));
+        recent.note(&channel("docs"), at(10_000));
+        for (now, expected) in [
+            (9_999, false),
+            (10_000, true),
+            (14_999, true),
+            (15_000, false),
+        ] {
+            assert_eq!(recent.counts(&channel("docs"), at(now)), expected, "{now}");
+        }
+        assert!(!recent.counts(&channel("other"), at(10_000)));
+    }
+
+    #[test]
+    fn names_that_strangers_make_up_are_bounded() {
+        let recent = Recent::new();
+        let at = Timestamp::from_millis(1);
+        for number in 0..10_000 {
+            recent.note(&channel(&format!("made-up-{number}")), at);
+        }
+        let kept = (0..10_000).filter(|n| recent.counts(&channel(&format!("made-up-{n}")), at));
+        assert!(kept.count() < 2_000);
+    }
+}
