@@ -108,6 +108,18 @@ fn a_hint_fits_the_status_and_the_first_line_names_what_answered() {
 }
 
 #[test]
+fn a_challenge_for_browsers_has_its_own_hint() {
+    for status in ["403 Forbidden", "503 Service Unavailable\r\nRetry-After: 0"] {
+        let challenge = format!("{status}{HTML}\r\ncf-mitigated: challenge");
+        let answer = http(&challenge, "<title>Just a moment...</title>");
+        let server = Canned::answering(move |_| answer.clone());
+        let ran = list(&server.url("http", "127.0.0.1"));
+        assert_eq!(ran.code, 5, "{ran:?}");
+        assert!(ran.stderr.contains("Bot Fight Mode"), "{ran:?}");
+    }
+}
+
+#[test]
 fn a_server_that_asks_to_wait_is_obeyed_or_the_user_is_asked() {
     let seen = std::sync::atomic::AtomicBool::new(false);
     let server = Canned::answering(move |_| {

@@ -89,6 +89,9 @@ impl Client {
 
     fn hint(&self, call: &Call<'_>, seen: &Seen<'_>) -> String {
         let server = &self.server;
+        if is_challenge(seen.headers) {
+            return CHALLENGED.to_owned();
+        }
         match seen.status {
             301 | 302 | 303 | 307 | 308 => self.redirect(location(seen)),
             400 if speaks_of_https(seen.bytes) => https_instead(server),
@@ -136,6 +139,14 @@ impl Client {
         }
     }
 }
+
+/// Whether Cloudflare wants a proof that a browser asks, before a request reaches the server.
+fn is_challenge(headers: &HeaderMap) -> bool {
+    let value = headers.get("cf-mitigated").map(|value| value.as_bytes());
+    value.is_some_and(|value| value.eq_ignore_ascii_case(b"challenge"))
+}
+
+const CHALLENGED: &str = "Cloudflare takes pmx for a bot and wants a proof that only browsers can give. In the zone's settings turn off Bot Fight Mode, which no rule can skip; for Browser Integrity Check and Under Attack a configuration rule for the API's host is enough.";
 
 /// What an answer says of who made it.
 fn who(headers: &HeaderMap) -> Option<String> {
