@@ -2,10 +2,12 @@
 // compactions. After a snapshot the package asks for the offset behind it plus one, which lies
 // beyond the tail or inside an append. Prints one line for each story that held.
 import assert from "node:assert/strict";
+import { withSecret } from "./bearer.mjs";
 import { YjsProvider } from "@durable-streams/y-durable-streams";
 import { YjsServer } from "@durable-streams/y-durable-streams/server";
 import * as Y from "yjs";
 
+withSecret(process.env.SERVER_URL);
 const compactionThreshold = 2_000;
 const server = new YjsServer({ dsServerUrl: process.env.SERVER_URL, compactionThreshold });
 const baseUrl = `${await server.start()}/v1/yjs/notes`;

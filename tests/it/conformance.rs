@@ -169,7 +169,7 @@ fn run(host: Host, port: u16, temp: &Path) -> Value {
         .args(["node_modules/vitest/vitest.mjs", "run", "--reporter=json"])
         .arg(format!("--outputFile={}", report.display()))
         .current_dir(folder())
-        .env("CONFORMANCE_URL", format!("http://127.0.0.1:{port}"))
+        .env("CONFORMANCE_TEST_URL", format!("http://127.0.0.1:{port}"))
         .env("FRESH_CONNECTIONS", fresh)
         .env("SUBSCRIPTIONS", "1")
         .stdin(Stdio::null());

@@ -1,5 +1,6 @@
 //! The few chores a fresh machine needs, as `cargo xtask CHORE`.
 
+mod deployed;
 mod dev;
 mod npm;
 mod test;
@@ -21,6 +22,9 @@ fn main() -> ExitCode {
         ["worker", "--quick"] => worker::build(Kind::Deployed, Shrink::No),
         ["worker", "--measured"] => worker::build(Kind::Measured, Shrink::Yes),
         ["unkind", ref options @ ..] => unkind::run(options),
+        ["conformance", ref options @ ..] => deployed::conformance(options),
+        ["implementation", ref options @ ..] => deployed::implementation(options),
+        ["smoke", ref options @ ..] => deployed::smoke(options),
         ["dev-worker", ref options @ ..] => dev::run(options),
         [] | ["help" | "-h" | "--help"] => {
             say(USAGE);
@@ -49,7 +53,15 @@ cargo xtask CHORE
   unkind [--runs N] [--seed N]
                        the stories of the unkind platform, with seeds by chance
   dev-worker [--port N] [--data DIR]
-                       builds the Worker and runs it on workerd, here";
+                       builds the Worker and runs it on workerd, here
+
+Against a server that runs somewhere; STREAM_SECRET is its secret, if it has one:
+
+  conformance [URL]    the official suite of Durable Streams; URL or CONFORMANCE_TEST_URL
+  implementation [URL] stories of the protocol's own client and of Yjs over it; URL or
+                       IMPLEMENTATION_TEST_URL
+  smoke [URL]          times of appends, reads and long-polls; URL or PERF_BASE_URL,
+                       PERF_ITERATIONS (25), PERF_BUDGET_MS (10, a 95th percentile), PERF_ENFORCE=1";
 
 /// The root of the workspace.
 fn root() -> &'static Path {

@@ -1,25 +1,31 @@
-//! The tools that npm brings: exactly those of `worker/package-lock.json`.
+//! The tools that npm brings: exactly those of a folder's `package-lock.json`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{root, say};
 
-/// Has the tools in `worker/node_modules`, as the lock file names them.
+/// Has the Worker's tools in `worker/node_modules`.
 pub(crate) fn install() -> Result<()> {
-    let worker = root().join("worker");
-    let wanted = fs::read(worker.join("package-lock.json"))?;
-    let installed = worker.join("node_modules/installed-lock.json");
+    install_in(Path::new("worker"))
+}
+
+/// Has the tools of a folder in its `node_modules`, as its lock file names them.
+pub(crate) fn install_in(folder: &Path) -> Result<()> {
+    let place = root().join(folder);
+    let wanted = fs::read(place.join("package-lock.json"))?;
+    let installed = place.join("node_modules/installed-lock.json");
     if fs::read(&installed).is_ok_and(|lock| lock == wanted) {
         return Ok(());
     }
-    say("installing what worker/package-lock.json names");
+    let folder = folder.display();
+    say(&format!("installing what {folder}/package-lock.json names"));
     let mut npm = Command::new("npm");
     npm.args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
-        .current_dir(&worker)
+        .current_dir(&place)
         .stdin(Stdio::null());
     let status = npm.status();
     let status = status.context("starting npm; is Node.js 20 or newer installed?")?;
