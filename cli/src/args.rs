@@ -5,6 +5,7 @@
 
 mod bench;
 mod compression;
+mod doctor;
 mod host;
 mod preview;
 mod replacing;
@@ -20,6 +21,7 @@ use crate::order::OrderChoice;
 
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;
+pub use doctor::DoctorArgs;
 pub use host::{HostArgs, ServeArgs};
 pub use preview::PreviewName;
 pub use replacing::{ResumeArgs, RollbackArgs};
@@ -101,6 +103,9 @@ pub enum Command {
     /// Measure what publishing a folder and then its next version costs
     #[command(after_long_help = BENCH_EXAMPLES)]
     Bench(BenchArgs),
+    /// Check a server that was deployed, one point after the other
+    #[command(after_long_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
     /// Make a token that opens some streams
     #[command(after_long_help = STREAM_TOKEN_EXAMPLES)]
     StreamToken(StreamTokenArgs),
@@ -145,6 +150,16 @@ Examples:
   pmx bench old new                    what the step from old to new costs, by each way
   pmx bench old new --only pmx,rsync   by these two
   pmx bench old new --svg cost.svg     and draw it";
+
+const DOCTOR_EXAMPLES: &str = "\
+Each point says what it saw: ok, failed, or skipped and why; exit code 1 if one failed. With a token it
+publishes small sites to spaces of their own, which stay there, as all deploys do.
+
+Examples:
+  pmx doctor --cloudflare https://api.example.com
+  pmx doctor --cloudflare https://api.example.com --mib 100             two publishers of 100 MiB each
+  pmx doctor --cloudflare https://api.example.com --redeploy            while the Worker is deployed again
+  pmx doctor --cloudflare http://127.0.0.1:8787 --data target/worker-data     the Worker on this machine";
 
 const STREAM_TOKEN_EXAMPLES: &str = "\
 The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server
@@ -534,6 +549,7 @@ mod tests {
           status        Show the server, the site, its active deploy, and whether the folder differs
           tail          Print what each deploy changes, as it happens, one line of JSON each
           bench         Measure what publishing a folder and then its next version costs
+          doctor        Check a server that was deployed, one point after the other
           stream-token  Make a token that opens some streams
           completions   Print a completion script for a shell
           man           Print the manual page

@@ -9,6 +9,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pmx_sync::code::Code;
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_platform_verifier::Verifier;
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::error::Failure;
@@ -70,6 +73,36 @@ impl Trust {
             Roots::Named(certificates) => RootCerts::Specific(Arc::clone(certificates)),
         };
         TlsConfig::builder().root_certs(roots).build()
+    }
+
+    /// The same for connections that carry no HTTP after their first request.
+    pub fn connections(&self) -> Result<Arc<ClientConfig>, Failure> {
+        let fault = |error: rustls::Error| {
+            Failure::new(Code::Certificate, format!("preparing TLS: {error}"))
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .map_err(fault)?;
+        let mut config = match &self.0 {
+            Roots::Named(certificates) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates.iter() {
+                    let der = CertificateDer::from(certificate.der().to_vec());
+                    roots.add(der).map_err(fault)?;
+                }
+                builder.with_root_certificates(roots).with_no_client_auth()
+            }
+            Roots::System | Roots::Bundled => {
+                let verifier = Verifier::new(provider).map_err(fault)?;
+                // It is the platform's own, as `config` uses it.
+                let builder = builder.dangerous();
+                let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
+                builder.with_no_client_auth()
+            }
+        };
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
     }
 }
 

@@ -45,16 +45,7 @@ impl Canned {
         key: &rcgen::KeyPair,
         script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static,
     ) -> Self {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .expect("versions of TLS");
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = config
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], key)
-            .expect("a certificate");
-        let config = Arc::new(config);
+        let config = tls(certificate, key);
         Self::conversing(move |stream| {
             let connection = ServerConnection::new(Arc::clone(&config)).expect("TLS");
             answer(StreamOwned::new(connection, stream), &script);
@@ -90,6 +81,20 @@ impl Canned {
     pub(crate) fn url(&self, scheme: &str, host: &str) -> String {
         format!("{scheme}://{host}:{}", self.port)
     }
+}
+
+/// TLS of a server with a certificate.
+pub(crate) fn tls(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> Arc<ServerConfig> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions of TLS");
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+    let config = config
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], key)
+        .expect("a certificate");
+    Arc::new(config)
 }
 
 /// Answers one request. A client may go away in the middle.

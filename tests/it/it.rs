@@ -33,6 +33,7 @@ mod conversation;
 mod costs;
 mod damage;
 mod disk;
+mod doctor;
 mod environment;
 mod fan_out;
 mod first;

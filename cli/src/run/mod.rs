@@ -4,6 +4,7 @@ mod bench;
 mod deploys;
 mod dev;
 mod diff;
+mod doctor;
 mod explain;
 mod follow;
 mod hash;
@@ -45,6 +46,8 @@ pub enum Ended {
     Done,
     /// There was nothing to change, and `--exit-code` wants to know.
     Unchanged,
+    /// What it checks is not as it should be, and all of that is printed.
+    Failed,
 }
 
 /// Runs the program.
@@ -58,6 +61,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>, env: Environment) -> ExitC
     let code = match run(cli.command, env, &ui) {
         Ok(Ended::Done) => 0,
         Ok(Ended::Unchanged) => 9,
+        Ok(Ended::Failed) => 1,
         Err(failure) => {
             ui.failure(&failure);
             failure.exit()
@@ -172,6 +176,7 @@ fn run_in(command: Command, context: &Context<'_>) -> Result<Ended, Failure> {
         Command::Status(args) => status::run(&args, context),
         Command::Tail(args) => tail::run(&args, context),
         Command::Bench(args) => bench::run(&args, context),
+        Command::Doctor(args) => doctor::run(&args, context),
         Command::Dev(args) => dev::run(&args, context),
         Command::Serve(args) => serve::run(&args, context),
         Command::Completions { .. }

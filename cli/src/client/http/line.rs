@@ -26,6 +26,7 @@ pub struct Traffic {
 #[derive(Debug, Default)]
 pub struct Line {
     requests: AtomicU64,
+    retries: AtomicU64,
     sent: AtomicU64,
     received: AtomicU64,
     /// Requests whose bodies are on their way.
@@ -69,6 +70,11 @@ impl Line {
         }
     }
 
+    /// Requests that were sent again.
+    pub fn retries(&self) -> u64 {
+        self.retries.load(Ordering::Relaxed)
+    }
+
     /// What happens now.
     pub fn doing(&self, now: Instant) -> Doing {
         if self.sending.load(Ordering::Relaxed) > 0 {
@@ -92,6 +98,7 @@ impl Line {
 
     /// Shows that a request is sent again after a wait, until the guard is dropped.
     pub(super) fn retry(&self, why: &str, wait: Duration) -> Retrying<'_> {
+        self.retries.fetch_add(1, Ordering::Relaxed);
         *lock(&self.retrying) = Some(Retry {
             why: why.lines().next().unwrap_or_default().to_owned(),
             until: Instant::now() + wait,

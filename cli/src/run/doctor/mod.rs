@@ -1,0 +1,147 @@
+//! `pmx doctor`: the first hour of a deployed Worker as a list of checks. Each says what it saw.
+//!
+//! Nothing secret is printed, and nothing secret is sent but by https (or to this machine). The
+//! small sites that it publishes stay in a space of their own.
+
+mod board;
+mod decode;
+mod edge;
+mod load;
+mod pages;
+mod redeploy;
+mod sites;
+mod sockets;
+mod updates;
+mod visit;
+
+use std::time::Duration;
+
+use super::{Context, Ended};
+use crate::args::DoctorArgs;
+use crate::config::Site;
+use crate::error::Failure;
+use crate::server::Reach;
+
+use board::{Board, Finding};
+use sites::Publisher;
+use visit::Visitor;
+
+/// What all checks work with.
+struct Doctor<'a> {
+    args: &'a DoctorArgs,
+    context: &'a Context<'a>,
+    site: Site,
+    visitor: Visitor,
+    board: Board<'a>,
+}
+
+pub(super) fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<Ended, Failure> {
+    let here = std::path::Path::new(".");
+    let site = context.layers.site(&args.site(), here)?;
+    if site.server.reach() == Reach::Plain {
+        let message = format!("{} is reached by plain http over a network", site.server);
+        let hint = "Name the address by https: a token may be sent there, and is not by http.";
+        return Err(Failure::usage(message).with_hint(hint));
+    }
+    let doctor = Doctor {
+        args,
+        context,
+        visitor: Visitor::new(&site),
+        board: Board::new(context.ui),
+        site,
+    };
+    doctor.edge()?;
+    if doctor.site.token.is_some() {
+        doctor.published()?;
+    } else {
+        doctor.skip_published("there is no token: set PMX_TOKEN, or pass --token-file");
+    }
+    Ok(doctor.board.end())
+}
+
+/// The checks that need a site, in their order.
+const PUBLISHED: [&str; 10] = [
+    "publish",
+    "encodings",
+    "revalidation",
+    "head",
+    "dictionary",
+    "preview",
+    "update",
+    "load",
+    "sockets",
+    "redeploy",
+];
+
+impl Doctor<'_> {
+    /// What can be seen without a token.
+    fn edge(&self) -> Result<(), Failure> {
+        self.see("edge", || self.edge_of_server())?;
+        self.see("hosts", || self.apex_and_api())?;
+        self.see("http", || self.plain_http())?;
+        self.see("streams", || self.streams_closed())
+    }
+
+    /// What needs sites.
+    fn published(&self) -> Result<(), Failure> {
+        let publisher = Publisher::new(&self.site, self.context)?;
+        let first = match publisher.publish(&publisher.version(1), None) {
+            Ok(first) => first,
+            Err(failure) => {
+                self.context.interrupt.check()?;
+                let why = failure.message.lines().next().unwrap_or_default();
+                let finding = Finding::failed(format!("{}: {why}", failure.code));
+                self.board.note("publish", &finding.hint(&failure.hint));
+                self.skip_rest("nothing was published");
+                return Ok(());
+            }
+        };
+        let seen = format!("{} shows deploy {}", first.url, first.deploy);
+        self.board.note("publish", &Finding::ok(seen));
+        self.see("encodings", || self.encodings(&first))?;
+        self.see("revalidation", || self.revalidation(&first))?;
+        self.see("head", || self.head(&first))?;
+        let kept = self.kept(&first);
+        self.check("preview", || self.preview(&publisher))?;
+        let mut second = None;
+        self.check("update", || self.update(&publisher, &first, &mut second))?;
+        let difference = || self.dictionary(kept.as_ref(), second.as_ref());
+        self.see("dictionary", difference)?;
+        self.check("load", || self.load())?;
+        self.sockets(&first)
+    }
+
+    fn check(
+        &self,
+        name: &'static str,
+        check: impl FnOnce() -> Result<Finding, Failure>,
+    ) -> Result<(), Failure> {
+        self.context.interrupt.check()?;
+        let finding = check()?;
+        // What an interrupt broke off is no finding.
+        self.context.interrupt.check()?;
+        self.board.note(name, &finding);
+        Ok(())
+    }
+
+    /// The same where nothing but the server can fail.
+    fn see(&self, name: &'static str, check: impl FnOnce() -> Finding) -> Result<(), Failure> {
+        self.check(name, || Ok(check()))
+    }
+
+    fn skip_published(&self, why: &str) {
+        self.board.note(PUBLISHED[0], &Finding::skipped(why));
+        self.skip_rest(why);
+    }
+
+    fn skip_rest(&self, why: &str) {
+        for name in &PUBLISHED[1..] {
+            self.board.note(name, &Finding::skipped(why));
+        }
+    }
+
+    /// How long a deploy is watched.
+    fn watch(&self) -> Duration {
+        Duration::from_secs(self.args.watch.into())
+    }
+}

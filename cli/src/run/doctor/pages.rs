@@ -1,0 +1,170 @@
+//! One page in all its codings: the bytes that were published, tags that answer 304, lengths, and
+//! the difference to what a browser kept.
+
+use pmx_sync::site::available_dictionary;
+
+use super::decode::{behind, decoded};
+use super::sites::Shown;
+use super::visit::Seen;
+use super::{Doctor, Finding};
+
+/// What browsers and tools accept.
+const CODINGS: [&str; 4] = ["zstd", "br", "gzip", "identity"];
+
+/// What a browser with dictionaries says when its user opens a page.
+const OPENING: [(&str, &str); 2] = [
+    ("sec-fetch-dest", "document"),
+    ("sec-ch-ua", "\"Chromium\";v=\"140\""),
+];
+
+const REWRITTEN: &str = "A feature of the zone rewrites pages: turn off Email Obfuscation, Rocket Loader, Automatic HTTPS Rewrites and Web Analytics for these hosts.";
+
+/// What a browser keeps of a page.
+pub(super) struct Kept {
+    body: Vec<u8>,
+    /// What the server called it.
+    id: String,
+}
+
+impl Doctor<'_> {
+    /// Each coding of a page stands for the bytes that were published, and has a tag.
+    pub(super) fn encodings(&self, shown: &Shown) -> Finding {
+        let (mut saw, mut faults) = (Vec::new(), Vec::new());
+        for coding in CODINGS {
+            match self.visitor.get(&shown.url, &[("accept-encoding", coding)]) {
+                Ok(seen) => {
+                    let (is_well, words) = described(coding, &seen, &shown.version.page);
+                    let list = if is_well { &mut saw } else { &mut faults };
+                    list.push(words);
+                }
+                Err(why) => faults.push(format!("{coding}: {why}")),
+            }
+        }
+        Finding::of(&saw, &faults).hint(REWRITTEN)
+    }
+
+    /// Each tag that a page had is answered with 304.
+    pub(super) fn revalidation(&self, shown: &Shown) -> Finding {
+        let (mut saw, mut faults) = (Vec::new(), Vec::new());
+        for coding in CODINGS {
+            match self.revalidated(shown, coding) {
+                Ok(304) => saw.push(format!("{coding}: 304")),
+                Ok(status) => faults.push(format!("{coding}: {status} instead of 304")),
+                Err(why) => faults.push(format!("{coding}: {why}")),
+            }
+        }
+        Finding::of(&saw, &faults).hint(
+            "Every visit then gets whole pages. A feature of the zone that rewrites or compresses answers drops or changes tags.",
+        )
+    }
+
+    fn revalidated(&self, shown: &Shown, coding: &str) -> Result<u16, String> {
+        let accepted = ("accept-encoding", coding);
+        let first = self.visitor.get(&shown.url, &[accepted])?;
+        let tag = first.header("etag").ok_or("it has no ETag")?;
+        let again = [accepted, ("if-none-match", tag)];
+        Ok(self.visitor.get(&shown.url, &again)?.status)
+    }
+
+    /// HEAD says the length that GET sends.
+    pub(super) fn head(&self, shown: &Shown) -> Finding {
+        let (mut saw, mut faults) = (Vec::new(), Vec::new());
+        for coding in ["zstd", "identity"] {
+            match self.lengths(shown, coding) {
+                Ok((Some(length), sent)) if length == sent => {
+                    saw.push(format!("{coding}: HEAD and GET say {sent} bytes"));
+                }
+                Ok((Some(length), sent)) => {
+                    faults.push(format!(
+                        "{coding}: HEAD says {length} bytes, GET sends {sent}"
+                    ));
+                }
+                Ok((None, sent)) => {
+                    saw.push(format!(
+                        "{coding}: HEAD says no length, GET sends {sent} bytes"
+                    ));
+                }
+                Err(why) => faults.push(format!("{coding}: {why}")),
+            }
+        }
+        Finding::of(&saw, &faults)
+    }
+
+    /// The length that HEAD says, and that of what GET sends.
+    fn lengths(&self, shown: &Shown, coding: &str) -> Result<(Option<usize>, usize), String> {
+        let accepted = [("accept-encoding", coding)];
+        let head = self.visitor.ask("HEAD", &shown.url, &accepted)?;
+        if head.status != 200 {
+            return Err(format!("HEAD: {}", head.status));
+        }
+        let length = head.header("content-length").and_then(|it| it.parse().ok());
+        let sent = self.visitor.get(&shown.url, &accepted)?.body.len();
+        Ok((length, sent))
+    }
+
+    /// What a browser keeps of a page, if the server asks it to.
+    pub(super) fn kept(&self, shown: &Shown) -> Option<Kept> {
+        let asked = [&OPENING[..], &[("accept-encoding", "zstd, dcz")]].concat();
+        let seen = self.visitor.get(&shown.url, &asked).ok()?;
+        let (_, id) = seen.header("use-as-dictionary")?.split_once("id=")?;
+        Some(Kept {
+            id: id.to_owned(),
+            body: decoded(seen.coding(), &seen.body)?,
+        })
+    }
+
+    /// The next version comes as its difference to what was kept.
+    pub(super) fn dictionary(&self, kept: Option<&Kept>, second: Option<&Shown>) -> Finding {
+        let Some(kept) = kept else {
+            let why = "no dictionary is offered: passthrough in the zone and DICTIONARIES = \"passed\" turn it on";
+            return Finding::skipped(why);
+        };
+        let Some(second) = second else {
+            return Finding::skipped("there is no second version");
+        };
+        let hash = available_dictionary(&kept.body);
+        let more = [
+            ("accept-encoding", "zstd, dcz"),
+            ("available-dictionary", hash.as_str()),
+            ("dictionary-id", kept.id.as_str()),
+        ];
+        match self
+            .visitor
+            .get(&second.url, &[&OPENING[..], &more].concat())
+        {
+            Ok(seen) => difference(&seen, kept, &second.version.page),
+            Err(why) => Finding::failed(why),
+        }
+    }
+}
+
+/// What came of a request for a difference.
+fn difference(seen: &Seen, kept: &Kept, page: &[u8]) -> Finding {
+    let (coding, bytes) = (seen.coding(), seen.body.len());
+    if coding != "dcz" {
+        return Finding::failed(format!("a dictionary is offered, and {coding} comes")).hint(
+            "The edge does not pass the headers on: set the zone's shared_dictionary_mode to passthrough.",
+        );
+    }
+    match behind(&kept.body, &seen.body) {
+        Some(raw) if raw == page => Finding::ok(format!(
+            "dcz: {bytes} bytes for a page of {}, as it was published",
+            page.len()
+        )),
+        _ => Finding::failed(format!("dcz: {bytes} bytes that are not the page")).hint(REWRITTEN),
+    }
+}
+
+/// Whether an answer is the page, and what it looks like.
+fn described(asked: &str, seen: &Seen, page: &[u8]) -> (bool, String) {
+    let (status, coding, bytes) = (seen.status, seen.coding(), seen.body.len());
+    let tag = seen.header("etag");
+    let shown = tag.unwrap_or("no ETag");
+    let words = format!("{asked}: {status}, {coding}, {bytes} bytes, {shown}");
+    let is_page = status == 200 && decoded(coding, &seen.body).is_some_and(|raw| raw == page);
+    match (is_page, tag) {
+        (true, Some(_)) => (true, words),
+        (true, None) => (false, words),
+        (false, _) => (false, format!("{words}: not the page that was published")),
+    }
+}

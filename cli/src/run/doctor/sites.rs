@@ -1,0 +1,185 @@
+//! The small sites that a checklist publishes: a page that a zone's features would rewrite, and an
+//! asset with its hash in its name.
+
+use std::path::Path;
+
+use pmx_sync::id::BlobId;
+use pmx_sync::name::AliasName;
+use pmx_sync::push::Mode;
+use pmx_sync::scan::{Collisions, Secrets};
+use tempfile::TempDir;
+
+use super::Context;
+use crate::args::{Compression, OutputArgs, ScanArgs};
+use crate::cache::CacheFolder;
+use crate::client::publish::{Replaces, Terms};
+use crate::config::{Folder, Site};
+use crate::env::Environment;
+use crate::error::Failure;
+use crate::local::AllowEmpty;
+use crate::run::sync::Job;
+use crate::ui::Ui;
+
+/// One version of the site.
+#[derive(Debug, Clone)]
+pub(super) struct Version {
+    pub(super) page: Vec<u8>,
+    /// The path of the asset, from the root.
+    pub(super) asset: String,
+    script: Vec<u8>,
+}
+
+/// A version that is published.
+#[derive(Debug, Clone)]
+pub(super) struct Shown {
+    pub(super) url: String,
+    pub(super) deploy: u64,
+    pub(super) version: Version,
+}
+
+impl Shown {
+    /// The address of the version's asset.
+    pub(super) fn asset_url(&self) -> String {
+        format!("{}{}", self.url, self.version.asset)
+    }
+}
+
+/// Publishes to one space, as a machine that knows nothing of it.
+pub(super) struct Publisher<'a> {
+    context: &'a Context<'a>,
+    site: Site,
+    work: TempDir,
+    /// Makes what this run publishes new to the server.
+    nonce: String,
+}
+
+impl<'a> Publisher<'a> {
+    pub(super) fn new(site: &Site, context: &'a Context<'a>) -> Result<Self, Failure> {
+        let work = tempfile::tempdir();
+        let folder = std::env::temp_dir();
+        let work =
+            work.map_err(|error| Failure::local("can't make a folder in", &folder, &error))?;
+        Ok(Self {
+            context,
+            site: site.clone(),
+            work,
+            nonce: random_word(),
+        })
+    }
+
+    /// A version of the site by its number.
+    pub(super) fn version(&self, number: u32) -> Version {
+        let nonce = &self.nonce;
+        let script = format!("// {nonce}\ndocument.title += \" {number}\";\n").into_bytes();
+        let name = BlobId::of(&script).to_string();
+        let asset = format!("app-{}.js", &name[..16]);
+        let text = "<p>Words of a page that a browser keeps and an edge compresses.</p>\n";
+        let page = format!(
+            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <title>pmx doctor</title><script src=\"/{asset}\"></script></head>\n<body>\n\
+             <h1>{nonce}, version {number}</h1>\n\
+             <p>Write to <a href=\"mailto:doctor@example.com\">doctor@example.com</a>, or see \
+             <a href=\"http://example.com/\">example.com</a>.</p>\n\
+             <script>document.title += \"!\";</script>\n{}</body></html>\n",
+            text.repeat(60)
+        );
+        Version {
+            page: page.into_bytes(),
+            asset,
+            script,
+        }
+    }
+
+    /// Publishes a version, for the site or for a preview.
+    pub(super) fn publish(
+        &self,
+        version: &Version,
+        alias: Option<AliasName>,
+    ) -> Result<Shown, Failure> {
+        let folder = self.work.path().join("site");
+        let written = fresh(&folder)
+            .and_then(|()| std::fs::write(folder.join("index.html"), &version.page))
+            .and_then(|()| std::fs::write(folder.join(&version.asset), &version.script));
+        written.map_err(|error| Failure::local("can't write to", &folder, &error))?;
+        let caches = self.work.path().join("cache");
+        let published = publish(&folder, &caches, &self.site, alias, self.context)?;
+        let url = published
+            .url
+            .ok_or_else(|| Failure::usage(format!("{} has no address", self.site.space)))?;
+        Ok(Shown {
+            url,
+            deploy: published.deploy,
+            version: version.clone(),
+        })
+    }
+}
+
+/// What a publish did.
+pub(super) struct Published {
+    url: Option<String>,
+    deploy: u64,
+    /// Requests that had to be sent again.
+    pub(super) retries: u64,
+}
+
+/// Publishes a folder and says nothing of it.
+pub(super) fn publish(
+    folder: &Path,
+    caches: &Path,
+    site: &Site,
+    alias: Option<AliasName>,
+    context: &Context<'_>,
+) -> Result<Published, Failure> {
+    let quiet = OutputArgs {
+        quiet: true,
+        ..OutputArgs::default()
+    };
+    let ui = Ui::new(&quiet, &Environment::default());
+    let context = Context {
+        ui: &ui,
+        layers: context.layers.clone(),
+        cache: CacheFolder::at(caches),
+        interrupt: context.interrupt.clone(),
+    };
+    let folder = Folder {
+        dir: folder.to_owned(),
+        exclude: Vec::new(),
+        collisions: Collisions::Allow,
+        secrets: Secrets::Allow,
+    };
+    let terms = Terms {
+        alias,
+        replaces: Replaces::Anything,
+        ..Terms::plain(Mode::Publish, Compression::default())
+    };
+    let job = Job::new(
+        folder,
+        ScanArgs::default(),
+        site.clone(),
+        terms,
+        AllowEmpty::No,
+    );
+    let client = job.client(&context);
+    let outcome = job.once(&client, &context)?.outcome;
+    Ok(Published {
+        url: outcome.url,
+        deploy: outcome.active,
+        retries: client.line().retries(),
+    })
+}
+
+/// An empty folder in the place of any other.
+fn fresh(folder: &Path) -> std::io::Result<()> {
+    if folder.exists() {
+        std::fs::remove_dir_all(folder)?;
+    }
+    std::fs::create_dir_all(folder)
+}
+
+/// A word that no run used before.
+pub(super) fn random_word() -> String {
+    let mut bytes = [0; 6];
+    // Without randomness the word is the same each time, and the checks say what that leads to.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
