@@ -4,7 +4,7 @@ mod front;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -23,7 +23,7 @@ const CLOSED: (&str, &str) = ("STREAM_SECRET", "another-secret-of-32-bytes-or-mo
 
 fn doctor(world: &World, url: &str, more: &[&str]) -> Ran {
     let args = ["doctor", "--json", "--cloudflare", url];
-    world.pmx(&[&args[..], &SHORT, more].concat())
+    world.pmx(&[&args[..], &SHORT[..], more].concat())
 }
 
 /// The state of each check, and what was seen.
@@ -81,7 +81,7 @@ fn a_well_worker_on_this_machine_has_no_fault() {
     let said = format!("{}{}", ran.stdout, ran.stderr);
     assert!(!said.contains(&token[7..]), "the secret is printed");
     // For people, too, and again: what is there already is no fault.
-    let args = [&["doctor", "--cloudflare", &url][..], &SHORT].concat();
+    let args = [&["doctor", "--cloudflare", &url][..], &SHORT[..]].concat();
     let ran = world.pmx(&args).ok();
     assert!(
         ran.stdout.contains("ok      encodings     zstd: 200, zstd"),
@@ -114,8 +114,8 @@ fn a_front_without_a_fault_shows_none() {
 
 #[test]
 fn each_planted_fault_is_found() {
-    let faults = [
-        (Fault::RewritesHtml, &["encodings"][..]),
+    let faults: [(Fault, &[&str]); 10] = [
+        (Fault::RewritesHtml, &["encodings"]),
         (Fault::DropsTags, &["encodings", "revalidation"]),
         (Fault::IgnoresTags, &["revalidation"]),
         (Fault::WrongLength, &["head"]),
@@ -187,7 +187,6 @@ fn an_edge_that_answers_plain_http_is_found_and_never_gets_the_secret() {
         let mut reader = BufReader::new(stream);
         while !lines.ends_with("\r\n\r\n") && reader.read_line(&mut lines).unwrap() > 0 {}
         record.lock().unwrap().push(lines);
-        use std::io::Write as _;
         let answer = http("200 OK\r\nContent-Type: text/plain", "welcome");
         let _gone = reader.get_mut().write_all(&answer);
     });
@@ -217,7 +216,6 @@ fn an_edge_that_leads_to_https_is_well() {
         let mut head = String::new();
         let mut reader = BufReader::new(stream);
         while !head.ends_with("\r\n\r\n") && reader.read_line(&mut head).unwrap() > 0 {}
-        use std::io::Write as _;
         let is_token = head.to_ascii_lowercase().contains("authorization");
         let answer = if is_token {
             http("403 Forbidden", "{}")
@@ -241,7 +239,7 @@ fn sockets_come_back_when_the_server_is_deployed_again() {
     let mut world = World::with_settings(Host::Embedded, &[CLOSED]);
     let url = format!("http://127.0.0.1:{}", world.server.port);
     let args = ["doctor", "--cloudflare", &url, "--redeploy"];
-    let mut command = world.command(&[&args[..], &SHORT].concat());
+    let mut command = world.command(&[&args[..], &SHORT[..]].concat());
     let mut child = command
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -21,7 +21,7 @@ fn worker(settings: &[(&str, &str)]) -> Option<World> {
 /// Asks as if by https: the local runtime shows the Worker another address than it was asked at.
 fn by_https(world: &World, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let address = format!("https://{host}{path}");
-    let all = [&[("mf-original-url", address.as_str())], headers].concat();
+    let all = [&[("mf-original-url", address.as_str())][..], headers].concat();
     world.request(
         "GET",
         host.strip_suffix(".localhost").unwrap_or(""),
@@ -142,8 +142,8 @@ fn logged(world: &World) -> Vec<String> {
     let log = fs::read_to_string(world.temp.path().join("data.log")).unwrap();
     let lines = log
         .lines()
-        .filter_map(|line| serde_json::from_str(line).ok());
-    let lines = lines.filter(|line: &serde_json::Value| line["type"] == "request");
+        .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    let lines = lines.filter(|line| line["type"] == "request");
     lines
         .filter_map(|line| Some(line["path"].as_str()?.to_owned()))
         .collect()

@@ -32,6 +32,7 @@ mod content;
 mod conversation;
 mod costs;
 mod damage;
+mod deployed;
 mod disk;
 mod doctor;
 mod environment;
