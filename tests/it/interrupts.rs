@@ -59,8 +59,7 @@ fn hashes(child: &mut Child) {
     loop {
         let line = line(child);
         let object: Value = serde_json::from_str(&line).unwrap();
-        // A file counts as read at its end; it was found before it is read.
-        if object["phase"] == "scan" && object["done"] == 1 {
+        if object["phase"] == "scan" && object["bytes"].as_u64() > Some(0) {
             return;
         }
     }
