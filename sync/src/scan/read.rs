@@ -63,8 +63,8 @@ impl Reader {
         }
     }
 
-    /// Hashes the file that `open` opens, under the name `path` in problems. Calls `passed` with the
-    /// bytes of each step of a long file.
+    /// Hashes the file that `open` opens, under the name `path` in problems. Calls `passed` with
+    /// the bytes of each step of a long file.
     pub(super) fn hash(
         &self,
         path: &str,
