@@ -118,7 +118,8 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
         && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
     {
         let refusal = refused(&problem).map(Body::Bytes);
-        return outbound::response(refusal, &server, audience).await;
+        let response = outbound::response(refusal, &server, audience).await?;
+        return Ok((response, audience));
     }
     let answer = match server.admit(&head) {
         Ok(limit) => {

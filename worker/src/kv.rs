@@ -77,13 +77,11 @@ impl Pointers for Kv {
         };
         let pointer = serde_json::from_str(&text);
         let pointer = pointer.map_err(|error| BackendError::new(doing(), error))?;
-        Ok(Some(match &self.lag {
-            Some(lag) => lag.shown(channel, &pointer, now()),
-            None => {
-                self.recent.note(channel, now());
-                self.remember(channel, pointer)
-            }
-        }))
+        if let Some(lag) = &self.lag {
+            return Ok(Some(lag.shown(channel, &pointer, now())));
+        }
+        self.recent.note(channel, now());
+        Ok(Some(self.remember(channel, pointer)))
     }
 
     /// KV shows a location what it kept there, also that there was nothing: for `CACHE_SECONDS` by

@@ -20,6 +20,7 @@ const SOURCE: &[u8] = include_bytes!("live.js");
 /// The source without indentation and lines that are comments, and its length.
 const LEAN: &([u8; SOURCE.len()], usize) = &lean();
 
+#[expect(clippy::large_stack_arrays, reason = "only the compiler runs it")]
 const fn lean() -> ([u8; SOURCE.len()], usize) {
     let (mut out, mut len, mut at) = ([0; SOURCE.len()], 0, 0);
     while at < SOURCE.len() {

@@ -59,7 +59,7 @@ impl Transport {
         };
         Some(response.map(|body| match body {
             Body::Bytes(bytes) => bytes,
-            Body::Empty | Body::Pieces(_) => Bytes::new(),
+            Body::Empty | Body::Pieces(_) | Body::Led(..) => Bytes::new(),
         }))
     }
 

@@ -142,7 +142,7 @@ impl Client {
 
 /// Whether Cloudflare wants a proof that a browser asks, before a request reaches the server.
 fn is_challenge(headers: &HeaderMap) -> bool {
-    let value = headers.get("cf-mitigated").map(|value| value.as_bytes());
+    let value = headers.get("cf-mitigated").map(http::HeaderValue::as_bytes);
     value.is_some_and(|value| value.eq_ignore_ascii_case(b"challenge"))
 }
 

@@ -178,8 +178,8 @@ fn fresh(folder: &Path) -> std::io::Result<()> {
 
 /// A word that no run used before.
 pub(super) fn random_word() -> String {
-    let mut bytes = [0; 6];
+    let mut bytes = [0; 8];
     // Without randomness the word is the same each time, and the checks say what that leads to.
     let _ = getrandom::fill(&mut bytes);
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:016x}", u64::from_le_bytes(bytes))
 }

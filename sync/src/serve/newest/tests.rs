@@ -298,6 +298,7 @@ fn settings() -> Settings {
         dictionaries: Dictionaries::Stopped,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
+        section_raw_bytes_max: crate::limits::SECTION_RAW_BYTES_MAX,
     }
 }
 
