@@ -31,6 +31,7 @@
 //! | `bytes` | how many bytes the next version of a site costs, by every way: `pmx bench` |
 //! | `worker` | the same publishes and pages through the Worker on workerd; needs Node.js |
 //! | `pages` | page views through the Worker, cold, warm and under load |
+//! | `views` | what a warm page costs the Worker's processor, beside a bare Worker |
 //! | `packs` | what taking in a pack costs the Worker's module |
 //! | `streams` | what appends, catch-ups and live readers cost; needs `npm install` in `benches/streams` |
 //!
@@ -85,6 +86,7 @@ mod serve;
 mod streams;
 mod table;
 mod upgrade;
+mod views;
 mod worker;
 mod workerd;
 
@@ -96,7 +98,7 @@ use table::{Row, Table};
 /// A workload: its name for `--only`, and what measures it.
 type Workload = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
-const WORKLOADS: [Workload; 14] = [
+const WORKLOADS: [Workload; 15] = [
     ("scan", scan::rows),
     ("noop", noop::rows),
     ("page", page::rows),
@@ -108,6 +110,7 @@ const WORKLOADS: [Workload; 14] = [
     ("big", big::rows),
     ("worker", worker::rows),
     ("pages", worker::views),
+    ("views", views::rows),
     ("packs", packs::rows),
     ("streams", streams::rows),
     ("live", live::rows),

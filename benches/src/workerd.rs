@@ -72,20 +72,32 @@ impl Workerd {
 
     /// The same in a folder that is there already.
     pub(crate) fn start_in(build: &Path, data: TempDir) -> Result<Self> {
-        let node = local(build, data.path(), 0)?;
-        Ok(Self {
+        let node = local(build, data.path(), 0, &[])?;
+        Ok(Self::new(node, data))
+    }
+
+    /// The same without Miniflare's own Worker in front, which does what Cloudflare's edge does to
+    /// encodings.
+    pub(crate) fn start_directly(build: &Path) -> Result<Self> {
+        let data = tempfile::Builder::new().prefix("pmx-workerd-").tempdir()?;
+        let node = local(build, data.path(), 0, &["--direct"])?;
+        Ok(Self::new(node, data))
+    }
+
+    fn new(node: Node, data: TempDir) -> Self {
+        Self {
             node,
             data,
             read: 0,
             marks: 0,
-        })
+        }
     }
 
     /// Stops it and starts it again over its folder: whatever was in memory is gone.
     pub(crate) fn restart(&mut self, build: &Path) -> Result<()> {
         let port = self.node.port;
         self.node.stop();
-        self.node = local(build, self.data.path(), port)?;
+        self.node = local(build, self.data.path(), port, &[])?;
         Ok(())
     }
 
@@ -156,7 +168,7 @@ impl Workerd {
     }
 }
 
-fn local(build: &Path, data: &Path, port: u16) -> Result<Node> {
+fn local(build: &Path, data: &Path, port: u16, more: &[&str]) -> Result<Node> {
     let mut command = Command::new("node");
     command
         .arg(root().join("worker/local.js"))
@@ -164,6 +176,7 @@ fn local(build: &Path, data: &Path, port: u16) -> Result<Node> {
         .arg(build)
         .arg("--data")
         .arg(data)
+        .args(more)
         .env("STREAM_ACCESS", "open");
     Node::start(&mut command, &log_of(data))
 }
