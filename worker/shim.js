@@ -50,6 +50,13 @@ function unanswered(error) {
   return module.unanswered(error);
 }
 
+// A request is answered to its end although its client left: one that the platform cancels leaves in
+// the module's memory what it held, for as long as the isolate lives.
+function finished(answering, context) {
+  context.waitUntil(Promise.resolve(answering).catch(() => {}));
+  return answering;
+}
+
 addEventListener("error", (event) => mark(event.error));
 
 // Requests of a deployed server come by https, nearly all.
@@ -60,13 +67,13 @@ function plain(request, env) {
 export default {
   fetch(request, env, context) {
     // What streams answer goes through without passing the module.
-    return guarded(
-      () =>
-        plain(request, env) ??
-        module.stream(request, env) ??
-        module.live(request, env) ??
-        module.fetch.call(this, request, env, context),
-    ).catch(unanswered);
+    return guarded(() => {
+      const passed =
+        plain(request, env) ?? module.stream(request, env) ?? module.live(request, env);
+      const answering = passed ?? module.fetch.call(this, request, env, context);
+      // Readers that wait for something end with their clients.
+      return passed && request.method === "GET" ? answering : finished(answering, context);
+    }).catch(unanswered);
   },
 };
 

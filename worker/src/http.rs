@@ -20,7 +20,7 @@ use worker::wasm_bindgen_futures::JsFuture;
 use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log, web_sys};
 
 use crate::front::front;
-use crate::isolate::server;
+use crate::isolate::{room, server};
 use crate::journal;
 use crate::outbound;
 use crate::sampling::By;
@@ -123,11 +123,14 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
     }
     let answer = match server.admit(&head) {
         Ok(limit) => {
+            let share = room(request, limit).inspect_err(|_| discard(request.inner()))?;
             let body = body(request, limit).await?;
             let encodings = front.accepted(accepted_encodings(request));
             let request = http::Request::from_parts(head, body);
             let encodings = encodings.as_deref();
-            server.handle(request, encodings, now(), nonce()?).await
+            let answer = server.handle(request, encodings, now(), nonce()?).await;
+            drop(share);
+            answer
         }
         Err(refusal) => {
             discard(request.inner());

@@ -4,18 +4,20 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use http::header::CONTENT_LENGTH;
 use pmx_sync::code::Code;
 use pmx_sync::limits::{ISOLATE_FILES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{
-    Backend, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls, unknown_secrets,
+    Backend, Dictionaries, Lag, LivePages, Room, Server, Settings, Share, SiteUrls, unknown_secrets,
 };
 use pmx_sync::site::{Domain, Hosts};
 use pmx_sync::space::{LEASE, parse_lease};
 use pmx_sync::wire::Problem;
 use worker::js_sys::Object;
 use worker::wasm_bindgen::JsCast as _;
-use worker::{Env, ObjectNamespace, console_warn};
+use worker::{Env, ObjectNamespace, Request, console_warn};
 
+use crate::http::now;
 use crate::kv::Kv;
 use crate::location::LocationHint;
 use crate::nearby::Nearby;
@@ -73,9 +75,25 @@ fn warn_of_unknown_secrets(env: &Env) {
 
 /// Bytes of index nodes and small bodies that an isolate keeps. It has 128 MB, most of which packs
 /// and commits may need at any time.
-const CACHE_BYTES: usize = 20 * 1024 * 1024;
+const CACHE_BYTES: usize = 12 * 1024 * 1024;
+
+/// Bytes of bodies that an isolate answers at once. Each may be there three times: as it came, as it
+/// is decoded, and as it is written.
+const BODIES_BYTES_MAX: usize = 40 * 1024 * 1024;
+
+/// Takes room for the body of a request, before it is read.
+pub(crate) fn room(request: &Request, limit: usize) -> Result<Share, Problem> {
+    let announced = request.headers().get(CONTENT_LENGTH.as_str());
+    let announced = announced.ok().flatten().and_then(|text| text.parse().ok());
+    let announced = match request.inner().body() {
+        Some(_) => announced,
+        None => Some(0),
+    };
+    ROOM.with(|room| room.take(announced, limit, now()))
+}
 
 thread_local! {
+    static ROOM: Rc<Room> = Room::new(BODIES_BYTES_MAX);
     static SERVER: OnceCell<Rc<Server<Cloudflare>>> = const { OnceCell::new() };
 }
 

@@ -23,6 +23,7 @@ mod parts;
 mod prefix;
 mod publish;
 mod questions;
+mod room;
 mod route;
 mod secrets;
 mod server;
@@ -38,6 +39,7 @@ pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Sp
 pub use body::{Body, Check, Open, Piece};
 pub use fresh::Lag;
 pub use nonce::Nonce;
+pub use room::{Room, Share};
 pub use secrets::unknown_secrets;
 pub use server::{Dictionaries, LivePages, Server, Settings, SiteUrls};
 pub use transport::{Hsts, Transport, keep_as_sent};

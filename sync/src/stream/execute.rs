@@ -5,6 +5,7 @@
 //! happen twice, and each is such that this does no harm.
 
 use std::future::Future;
+use std::mem;
 
 use super::call::{Create, Fork, Read};
 use super::chore::Chore;
@@ -144,8 +145,8 @@ pub async fn chores<S: Sql, C: Cold, P: Peers>(
     now: Timestamp,
 ) -> Result<Chores, SqlError> {
     let mut failures = Vec::new();
-    while let Some(chore) = engine.atomically(|engine| engine.chore(now))? {
-        match carry_out(&chore, cold, peers, now).await {
+    while let Some(mut chore) = engine.atomically(|engine| engine.chore(now))? {
+        match carry_out(&mut chore, cold, peers, now).await {
             Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
             Err(failure) => {
                 engine.atomically(|engine| engine.chore_failed(&chore, now))?;
@@ -157,15 +158,16 @@ pub async fn chores<S: Sql, C: Cold, P: Peers>(
     Ok(Chores { next, failures })
 }
 
-/// Has the effect of a chore.
+/// Has the effect of a chore. The bytes of a segment leave it, so that they are held by one while
+/// they are written.
 pub async fn carry_out<C: Cold, P: Peers>(
-    chore: &Chore,
+    chore: &mut Chore,
     cold: &C,
     peers: &P,
     now: Timestamp,
 ) -> Result<(), BackendError> {
     match chore {
-        Chore::Write { key, body, .. } => cold.write(key, body.clone()).await,
+        Chore::Write { key, body, .. } => cold.write(key, mem::take(body)).await,
         Chore::Sweep { key } => cold.delete(&[*key]).await,
         Chore::Erase { generation } => erase(*generation, cold).await,
         Chore::GiveBack { source, edge } => peers.give_back(source, *edge, now).await,

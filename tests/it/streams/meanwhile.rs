@@ -15,9 +15,9 @@ fn while_a_segment_is_written(meanwhile: impl FnOnce(&World<'_>), check: impl Fn
     append(&world, 0, "four, to be a segment").unwrap();
     let engine = world.engine(0);
     let chore = engine.atomically(|engine| engine.chore(at(0))).unwrap();
-    let chore = chore.unwrap();
+    let mut chore = chore.unwrap();
     assert!(matches!(chore, Chore::Write { .. }));
-    ready(carry_out(&chore, &world.cold, &world, at(0))).unwrap();
+    ready(carry_out(&mut chore, &world.cold, &world, at(0))).unwrap();
     meanwhile(&world);
     engine
         .atomically(|engine| engine.chore_done(&chore, at(0)))

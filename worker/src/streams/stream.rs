@@ -7,6 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use pmx_sync::schema::SchemaError;
+use pmx_sync::serve::{BackendError, Share};
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_sync::stream::ops::{Per, Timing, What};
@@ -29,7 +30,7 @@ use super::request::drain;
 use super::settings::StreamConfig;
 use super::source::{self, Seen, Source};
 use super::times;
-use crate::http::{body, now, random};
+use crate::http::{body, discard, now, random};
 use crate::isolate;
 use crate::r2::R2;
 use crate::sql::Ledger;
@@ -117,7 +118,11 @@ impl Stream {
             }
         };
         let mut answer = match asked {
-            Ok(call) => self.observed(call, head).await,
+            Ok((call, share)) => {
+                let answer = self.observed(call, head).await;
+                drop(share);
+                answer
+            }
             Err(refused) => refused.map(Body::Bytes),
         };
         if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
@@ -155,8 +160,8 @@ impl Stream {
         answer
     }
 
-    /// What is asked, body and all.
-    async fn asked(&self, request: &Request, head: &Parts) -> Result<Call, Answer<Bytes>> {
+    /// What is asked, body and all, and the room that the body takes.
+    async fn asked(&self, request: &Request, head: &Parts) -> Result<(Call, Share), Answer<Bytes>> {
         let call = match Call::parse(head) {
             Ok(call) => call,
             Err(error) => {
@@ -164,9 +169,14 @@ impl Stream {
                 return Err(answer::invalid(&error));
             }
         };
-        let body = body(request, call.body_bytes_max()).await;
+        let limit = call.body_bytes_max();
+        let share = isolate::room(request, limit).map_err(|problem| {
+            discard(request.inner());
+            answer::problem(&problem)
+        })?;
+        let body = body(request, limit).await;
         let body = body.map_err(|problem| answer::problem(&problem))?;
-        Ok(call.with_body(body))
+        Ok((call.with_body(body), share))
     }
 
     async fn carry_out(self: &Rc<Self>, call: Call, head: &Parts) -> Result<Answer, Refusal> {

@@ -134,8 +134,8 @@ impl Alarm {
         turn: &Turn<'_, Brief<'_>>,
     ) -> Result<Rest, SqlError> {
         let now = turn.now();
-        while let Some(chore) = engine.atomically(|engine| engine.chore(now))? {
-            match block_on(execute::carry_out(&chore, &*self.cold, turn, now)) {
+        while let Some(mut chore) = engine.atomically(|engine| engine.chore(now))? {
+            match block_on(execute::carry_out(&mut chore, &*self.cold, turn, now)) {
                 Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
                 Err(failure) => {
                     self.log.fault("looking after a stream", &failure);

@@ -1,0 +1,125 @@
+//! Room for the bodies of requests, where memory is bounded and nothing may wait for it.
+//!
+//! A body takes its room before it is read, with the bytes that its client announces, and gives it
+//! back when the request is answered. What finds none is refused: its client tries again, perhaps
+//! where there is more.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::code::Code;
+use crate::time::Timestamp;
+use crate::wire::Problem;
+
+/// Bytes that the bodies of all requests share.
+#[derive(Debug)]
+pub struct Room {
+    bytes_max: u64,
+    next: Cell<u64>,
+    taken: RefCell<BTreeMap<u64, Taken>>,
+}
+
+/// What one body takes.
+#[derive(Debug)]
+struct Taken {
+    bytes: u64,
+    since: Timestamp,
+}
+
+/// The room of one body. It is given back when this is dropped.
+#[derive(Debug)]
+pub struct Share {
+    room: Rc<Room>,
+    id: u64,
+}
+
+impl Room {
+    /// Room for that many bytes.
+    pub fn new(bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self {
+            bytes_max: bytes_max as u64,
+            next: Cell::new(0),
+            taken: RefCell::default(),
+        })
+    }
+
+    /// Takes room for a body of at most `limit` bytes, of which its client announces some; one that
+    /// announces nothing may send as many as it may.
+    pub fn take(
+        self: &Rc<Self>,
+        announced: Option<u64>,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Share, Problem> {
+        let limit = limit as u64;
+        let bytes = announced.unwrap_or(limit).min(limit);
+        let mut taken = self.taken.borrow_mut();
+        // A platform may end a request without a word, and then nothing is dropped.
+        taken.retain(|_, taken| now < taken.since.after(LOST));
+        let used: u64 = taken.values().map(|taken| taken.bytes).sum();
+        if bytes > 0 && used + bytes > self.bytes_max {
+            return Err(full(bytes, self.bytes_max - used.min(self.bytes_max)));
+        }
+        let id = self.next.get();
+        self.next.set(id + 1);
+        taken.insert(id, Taken { bytes, since: now });
+        let room = Rc::clone(self);
+        Ok(Share { room, id })
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.room.taken.borrow_mut().remove(&self.id);
+    }
+}
+
+/// After so long a body is given up for lost: no client takes longer to send one.
+const LOST: Duration = Duration::from_mins(5);
+
+fn full(bytes: u64, left: u64) -> Problem {
+    let detail = format!("a body of {bytes} bytes, where there is room for {left} at the moment");
+    let mut problem = Problem::new(Code::TooMany, detail);
+    problem.status = 503;
+    problem
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000);
+
+    #[test]
+    fn bodies_share_the_room_and_give_it_back() {
+        let room = Room::new(10);
+        let first = room.take(Some(6), 8, NOW).unwrap();
+        let refused = room.take(Some(5), 8, NOW).unwrap_err();
+        assert_eq!((refused.code, refused.status), (Code::TooMany, 503));
+        let second = room.take(Some(4), 8, NOW).unwrap();
+        assert!(room.take(Some(0), 8, NOW).is_ok(), "no body needs no room");
+        drop(first);
+        assert!(room.take(Some(7), 8, NOW).is_err());
+        drop(second);
+        assert!(room.take(Some(8), 8, NOW).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_announced_may_be_as_large_as_the_limit() {
+        let room = Room::new(10);
+        let _rest = room.take(Some(3), 8, NOW).unwrap();
+        assert!(room.take(None, 8, NOW).is_err());
+        // What passes the limit is refused for that, and takes no more than it.
+        assert!(room.take(Some(u64::MAX), 7, NOW).is_ok());
+    }
+
+    #[test]
+    fn a_request_that_ended_without_a_word_gives_its_room_back() {
+        let room = Room::new(10);
+        std::mem::forget(room.take(Some(10), 10, NOW).unwrap());
+        assert!(room.take(Some(1), 10, NOW).is_err());
+        assert!(room.take(Some(10), 10, NOW.after(LOST)).is_ok());
+    }
+}
