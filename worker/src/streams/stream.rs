@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::request::Parts;
 use pmx_sync::schema::SchemaError;
-use pmx_sync::serve::{BackendError, Share};
+use pmx_sync::serve::Share;
 use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_sync::stream::ops::{Per, Timing, What};
