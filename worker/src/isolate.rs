@@ -79,7 +79,7 @@ const CACHE_BYTES: usize = 12 * 1024 * 1024;
 
 /// Bytes of bodies that an isolate answers at once. Each may be there three times: as it came, as it
 /// is decoded, and as it is written.
-const BODIES_BYTES_MAX: usize = 40 * 1024 * 1024;
+const BODIES_BYTES_MAX: usize = 24 * 1024 * 1024;
 
 /// Takes room for the body of a request, before it is read.
 pub(crate) fn room(request: &Request, limit: usize) -> Result<Share, Problem> {

@@ -33,7 +33,9 @@ export function leave(port, inner, memory) {
       }
     });
     asked.on("error", () => passed.destroy());
-    asked.pipe(passed);
+    // Passed on as a stream, no body would become an empty one of unknown length.
+    const { "content-length": length, "transfer-encoding": coding } = asked.headers;
+    length === undefined && coding === undefined ? passed.end() : asked.pipe(passed);
   });
   server.on("upgrade", (asked, socket, head) => tunnel(asked, socket, head, inner));
   server.on("clientError", (_, socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
