@@ -77,6 +77,11 @@ export function storage(data) {
 export function extras() {
   return {
     ...(process.env.PMX_STREAM_INDEX === "1" && { d1Databases: ["INDEX"] }),
+    ...(process.env.PMX_EVENTS_LIMIT && {
+      ratelimits: {
+        EVENTS_LIMIT: { simple: { limit: Number(process.env.PMX_EVENTS_LIMIT), period: 10 } },
+      },
+    }),
     // Miniflare takes points and forgets them.
     ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
       analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },

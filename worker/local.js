@@ -44,71 +44,8 @@ const miniflare = new Miniflare({
     SPACE: { className: "SpaceDO", useSQLite: true },
     STREAM: { className: "StreamDO", useSQLite: true },
   },
-  durableObjectsPersist: join(data, "spaces"),
-  ...(process.env.PMX_STREAM_INDEX === "1" && {
-    d1Databases: ["INDEX"],
-    d1Persist: join(data, "d1"),
-  }),
-  ...(process.env.PMX_EVENTS_LIMIT && {
-    ratelimits: {
-      EVENTS_LIMIT: { simple: { limit: Number(process.env.PMX_EVENTS_LIMIT), period: 10 } },
-    },
-  }),
-  // Miniflare takes points and forgets them.
-  ...(process.env.PMX_STREAM_ANALYTICS === "1" && {
-    analyticsEngineDatasets: { ANALYTICS: { dataset: "streams" } },
-  }),
+  ...storage(data),
+  ...extras(),
 });
 
-await miniflare.ready;
-console.log(`http://127.0.0.1:${port}/`);
-for (const signal of ["SIGINT", "SIGTERM"]) {
-  process.on(signal, stop);
-}
-if (options["until-stdin-ends"]) {
-  process.stdin.resume().on("end", stop).on("error", stop);
-}
-
-async function stop() {
-  await miniflare.dispose();
-  process.exit(0);
-}
-
-// The entry first, then what it imports.
-function modules(build) {
-  const files = readdirSync(build, { recursive: true }).map(String).sort();
-  const code = files.filter((file) => file.endsWith(".js") && file !== "index.js");
-  const wasm = files.filter((file) => file.endsWith(".wasm"));
-  return [
-    ...["index.js", ...code].map((file) => ({ type: "ESModule", path: join(build, file) })),
-    ...wasm.map((file) => ({ type: "CompiledWasm", path: join(build, file) })),
-  ];
-}
-
-// What the environment says about streams and pages, as `pmx serve` reads it.
-function variables() {
-  const entries = Object.entries(process.env);
-  const known = /^((PMX_)?STREAM_[A-Z_]+|AUTH_TOKEN|CACHE_MODE|DEBUG_TIMING|LEASE|LIVE|DICTIONARIES|LOCATION_HINT|PMX_POINTER_LAG_MS)$/;
-  return Object.fromEntries(entries.filter(([name]) => known.test(name)));
-}
-
-function secret() {
-  const file = join(data, "secret");
-  try {
-    return readFileSync(file, "utf8").trim();
-  } catch {
-    const fresh = randomBytes(32).toString("hex");
-    writeFileSync(file, `${fresh}\n`, { mode: 0o600 });
-    return fresh;
-  }
-}
-
-function freePort() {
-  return new Promise((found, failed) => {
-    const server = createServer().on("error", failed);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => found(port));
-    });
-  });
-}
+await run(miniflare, port, options["until-stdin-ends"]);

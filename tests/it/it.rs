@@ -47,6 +47,7 @@ mod journal;
 mod kill;
 mod live;
 mod local;
+mod names;
 mod namespaces;
 mod operating;
 mod output;

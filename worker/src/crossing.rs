@@ -5,6 +5,7 @@ use pmx_sync::crossing::{Crosses, Crossing};
 use worker::js_sys::Uint8Array;
 use worker::{Method, ObjectNamespace, Request, RequestInit, Response, web_sys};
 
+use crate::location::LocationHint;
 use crate::retry::repeated;
 use crate::tally::{self, Kind};
 use crate::thrown::may_ask_again;
@@ -35,6 +36,8 @@ pub(crate) struct Callee<'a> {
     pub(crate) name: &'a str,
     /// A stub leads to its object whatever this says; the object tells by it who asks.
     pub(crate) address: &'a str,
+    /// Where the object is to be made, if it is not there yet.
+    pub(crate) hint: Option<LocationHint>,
     /// Whether the same may be asked twice.
     pub(crate) may_repeat: bool,
 }
@@ -52,7 +55,11 @@ impl Callee<'_> {
             .with_body(Some(body.clone().into()));
         let request = Request::new_with_init(self.address, &init)?;
         // Stubs belong to the request at hand, and one that failed may stay broken.
-        let stub = self.namespace.get_by_name(self.name)?;
+        let (namespace, name) = (self.namespace, self.name);
+        let stub = match self.hint {
+            Some(hint) => namespace.get_by_name_with_location_hint(name, hint.as_str())?,
+            None => namespace.get_by_name(name)?,
+        };
         tally::note(Kind::SpaceCall);
         let mut answer = stub.fetch_with_request(request).await?;
         Ok((answer.status_code(), answer.bytes().await?.into()))

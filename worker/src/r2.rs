@@ -14,6 +14,7 @@ use worker::wasm_bindgen_futures::JsFuture;
 use worker::{Bucket, Delay, Object, ResponseBody};
 
 use crate::nearby::Nearby;
+use crate::retry::repeated;
 use crate::tally::{self, Kind};
 use crate::thrown::{backend, is_passing};
 

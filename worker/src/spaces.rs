@@ -12,15 +12,12 @@ use pmx_sync::serve::Spaces;
 use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
-use serde::{Deserialize, Serialize};
-use worker::js_sys::Uint8Array;
-use worker::{Method, ObjectNamespace, Request, RequestInit, Stub};
+use worker::ObjectNamespace;
 
 use crate::crossing::{Callee, laid_out};
 use crate::kv::Kv;
 use crate::location::LocationHint;
-use crate::tally::{self, Kind};
-use crate::thrown::problem;
+use crate::thrown::{problem, unavailable};
 
 /// The spaces, from outside.
 pub(crate) struct Objects {
@@ -42,17 +39,6 @@ impl Objects {
         }
     }
 
-    /// A stub of a space. It belongs to the request that takes it, so each call takes a new one.
-    fn stub(&self, space: &SpaceName) -> worker::Result<Stub> {
-        match self.hint {
-            Some(hint) => {
-                let namespace = &self.namespace;
-                namespace.get_by_name_with_location_hint(space.as_str(), hint.as_str())
-            }
-            None => self.namespace.get_by_name(space.as_str()),
-        }
-    }
-
     async fn send(&self, call: Call) -> Result<Answer, Problem> {
         let space = call.space.clone();
         let doing = format!("asking the space {space}");
@@ -60,20 +46,13 @@ impl Objects {
             namespace: &self.namespace,
             name: space.as_str(),
             address: ADDRESS,
+            hint: self.hint,
             may_repeat: call.command.may_repeat(),
         };
-        let body = serde_json::to_vec(call).map_err(unreadable)?;
-        let mut init = RequestInit::new();
-        init.with_method(Method::Post)
-            .with_body(Some(Uint8Array::from(body.as_slice()).into()));
-        drop(body);
-        let request = Request::new_with_init(ADDRESS, &init).map_err(problem(&*doing))?;
-        let stub = self.stub(&call.space).map_err(problem(&*doing))?;
-        tally::note(Kind::SpaceCall);
-        let sent = stub.fetch_with_request(request).await;
-        let mut response = sent.map_err(problem(&*doing))?;
-        let answer = response.bytes().await.map_err(problem(&*doing))?;
-        serde_json::from_slice(&answer).map_err(unreadable)
+        let body = laid_out(call).map_err(problem(&*doing))?;
+        let answer = callee.ask(&body).await;
+        let (_, answer) = answer.map_err(unavailable(&*doing))?;
+        arrived(&answer).map_err(|foreign| foreign.into_problem(&doing))
     }
 }
 

@@ -12,6 +12,7 @@ mod difference;
 mod events;
 mod fresh;
 mod home;
+mod keep;
 mod live;
 mod marks;
 mod moved;

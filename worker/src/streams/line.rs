@@ -101,6 +101,7 @@ impl Line {
             namespace: &self.hub,
             name: HUB,
             address: ADDRESS,
+            hint: None,
             // The alarm tells again what was not heard.
             may_repeat: false,
         };

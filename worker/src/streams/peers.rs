@@ -218,6 +218,7 @@ impl Neighbours {
             namespace: &self.0,
             name: name.as_str(),
             address: ADDRESS,
+            hint: None,
             may_repeat: asked.may_repeat(),
         };
         let body = laid_out(asked).map_err(backend(&*doing))?;
