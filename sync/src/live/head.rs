@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn insertion_point_that_is_sure_stays_however_the_page_goes_on() {
-        let page = "\u{feff} \n<!DOCTYPE html PUBLIC '>'><!--a--><!--b--!></p a='>'></><?x?>\
+        let page = "\u{feff} \n<!DOCTYPE html><!--a--><!--b--!></p a='>'></><?x?>\
                     <html a=\"<head>\" b='>' c=d/e> <head f>|<title>x";
         let whole = page.replace('|', "");
         // Behind the byte order mark.
