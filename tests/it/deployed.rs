@@ -15,7 +15,12 @@ const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
 
 /// A server whose streams only the secret's holder may use.
 fn server(temp: &TempDir) -> (Server, String) {
-    let settings = [("STREAM_SECRET", SECRET), LONG_POLL];
+    // The suite asks from a page of another origin, too.
+    let settings = [
+        ("STREAM_SECRET", SECRET),
+        ("STREAM_ORIGINS", "*"),
+        LONG_POLL,
+    ];
     let data = temp.path().join("data");
     let server = Server::start_with(Host::Embedded, &data, 0, &settings);
     let url = format!("http://127.0.0.1:{}", server.port);

@@ -293,7 +293,7 @@ impl Client {
             Broken::Passing {
                 failure,
                 after: retry::retry_after(seen.headers),
-                attempts_max: retry::ATTEMPTS_MAX,
+                attempts_max: retry::attempts_max(code),
             }
         } else {
             Broken::Final(failure)

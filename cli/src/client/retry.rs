@@ -10,6 +10,10 @@ use crate::error::Failure;
 /// Requests that are sent for one answer.
 pub(super) const ATTEMPTS_MAX: u32 = 6;
 
+/// Requests that are sent for one answer while the server has no room or time for them: others of
+/// this client take it, and each takes its turn.
+const BUSY_ATTEMPTS_MAX: u32 = 60;
+
 /// The longest wait that a server may ask for: longer ones are left to the user.
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 
@@ -60,6 +64,14 @@ pub(super) fn may_pass(status: u16, code: Option<Code>) -> bool {
         Some(Code::MissingObjects) => false,
         Some(code) => code.retriable(),
         None => is_passing(status),
+    }
+}
+
+/// Requests that are sent for one answer, after a refusal with this code.
+pub(super) fn attempts_max(code: Option<Code>) -> u32 {
+    match code {
+        Some(Code::TooMany) => BUSY_ATTEMPTS_MAX,
+        _ => ATTEMPTS_MAX,
     }
 }
 

@@ -116,7 +116,11 @@ impl State {
                 refused(count(&self.assets) == 1, "404 Not Found")
             }
             Fault::RefusesPacks if head.starts_with("PUT /api/publish/packs") => {
-                refused(true, "413 Content Too Large")
+                let length = lower
+                    .lines()
+                    .find_map(|line| line.strip_prefix("content-length: "));
+                let length = length.and_then(|length| length.trim().parse::<u64>().ok());
+                refused(length > Some(500_000), "413 Content Too Large")
             }
             Fault::RefusesSockets if lower.contains("upgrade: websocket") => {
                 refused(count(&self.sockets) >= 3, "503 Service Unavailable")
