@@ -120,7 +120,7 @@ fn what_clients_keep_open_holds_up_no_end() {
 #[test]
 fn a_publish_is_cut_off_and_goes_on_with_the_next_run_of_the_host() {
     let home = TempDir::new().unwrap();
-    noise(&home, 12, 1_000_000);
+    noise(&home, 4, 1_000_000);
     let (server, port) = host(home.path(), &["serve"], 0);
     let passed = Arc::new(Mutex::new(0));
     let slow = throttled(port, 500_000, Arc::clone(&passed));

@@ -53,7 +53,7 @@ struct Seen {
 /// What the progress objects of a publish over a slow line say.
 fn seen() -> Vec<Seen> {
     let (world, home) = (World::new(), TempDir::new().unwrap());
-    noise(&home, 12, 1_000_000);
+    noise(&home, 4, 1_000_000);
     let received = Arc::new(Mutex::new(0));
     let line = throttled(world.server.port, 500_000, Arc::clone(&received));
     let (url, site) = (line.url("http", "127.0.0.1"), home.path().join("site"));
