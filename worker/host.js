@@ -79,7 +79,10 @@ export function extras() {
     ...(process.env.PMX_STREAM_INDEX === "1" && { d1Databases: ["INDEX"] }),
     ...(process.env.PMX_EVENTS_LIMIT && {
       ratelimits: {
-        EVENTS_LIMIT: { simple: { limit: Number(process.env.PMX_EVENTS_LIMIT), period: 10 } },
+        EVENTS_LIMIT: {
+          namespace_id: "7001",
+          simple: { limit: Number(process.env.PMX_EVENTS_LIMIT), period: 10 },
+        },
       },
     }),
     // Miniflare takes points and forgets them.

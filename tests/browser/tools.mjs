@@ -222,14 +222,20 @@ const stories = {
       () => /a\.svg 2x, \S+b\.svg\?pmx=\d+ 1x$/.test(document.images[0].srcset),
       patient,
     );
-    let loads = site.statuses.length;
-    for (const file of ["sprite.svg", "data.json"]) {
-      await pause(600);
-      put(site.folder, { [file]: file === "data.json" ? "2" : svg("c") });
-      const more = (loads += 1);
-      while (site.statuses.length < more) await pause(20);
-      await site.heard();
+    // A drawing that others use is exchanged as an image is.
+    put(site.folder, { "sprite.svg": svg("c") });
+    await site.tab.waitForFunction(
+      () => /sprite\.svg\?pmx=\d+#a$/.test(document.querySelector("use").getAttribute("href")),
+      patient,
+    );
+    const loads = site.statuses.length;
+    await pause(600);
+    put(site.folder, { "data.json": "2" });
+    for (let turn = 0; site.statuses.length === loads; turn += 1) {
+      if (turn > 1000) throw new Error("the page is not loaded again");
+      await pause(20);
     }
+    await site.heard();
     // A page that its script named anew is loaded again as what it was, and as what it is called.
     await site.tab.evaluate(() => history.pushState(null, "", `${location.origin}/called`));
     await pause(700);
