@@ -81,7 +81,8 @@ fn active(ledger: &Sqlite) -> Result<u64, Code> {
 
 fn everything(ledger: &Sqlite) -> String {
     let tables = "SELECT name, sql FROM sqlite_master ORDER BY name";
-    let numbers = "SELECT key, value FROM meta ORDER BY key";
+    // A ledger learns its space's name when it is opened.
+    let numbers = "SELECT key, value FROM meta WHERE key <> 'name' ORDER BY key";
     [tables, numbers]
         .map(|select| format!("{:?}", ledger.run(select, &[]).unwrap()))
         .concat()

@@ -60,7 +60,7 @@ pub(crate) struct Ledger<'a, S> {
     expired_before: Cell<u64>,
 }
 
-/// Keeps the name of a space, for whoever finds its ledger without one.
+/// Keeps the name of a space, for a platform that wakes its object without one.
 fn keep_name<S: Sql>(sql: &S, name: &SpaceName) -> Result<(), SqlError> {
     let upsert = "INSERT INTO meta (key, value) VALUES ('name', ?)
          ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
