@@ -22,7 +22,7 @@ use crate::wire::Problem;
 /// The version of what crosses. It changes only where an addition is not enough.
 pub const VERSION: u8 = 1;
 
-/// Byte strings of one value: one for each node that a request tells, and a few more.
+/// Byte strings of one value: one for each node of a request, and a few more.
 const STRINGS_MAX: usize = OUTLINE_NODES_MAX + 16;
 
 /// A value that may cross.

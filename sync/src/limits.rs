@@ -125,9 +125,9 @@ pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// Raw bytes of a patch, an outline or nodes in one request, after decompression.
 pub const SECTION_RAW_BYTES_MAX: usize = 48 * 1024 * 1024;
 
-/// Raw bytes of a patch that a client tells, and of a section that the Worker takes: there it is in
+/// Raw bytes of a patch that a client sends, and of a section that the Worker takes: there it is in
 /// memory twice, in the isolate of the request and in that of the space, beside a pack. A client
-/// tells a larger change by its nodes.
+/// sends a larger change as nodes.
 pub const PATCH_RAW_BYTES_MAX: usize = 12 * 1024 * 1024;
 
 /// Nodes of a manifest that is told by its outline: four times what 2,000,000 files make at 64 rows

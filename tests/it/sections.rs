@@ -37,7 +37,7 @@ pub(crate) fn manifest(files: Range<u32>) -> Built {
     build(rows).unwrap()
 }
 
-/// Tells nodes, as many as `bytes` hold.
+/// Sends nodes, as many as `bytes` hold.
 fn tell(world: &World, manifest: &Built, bytes: usize) -> Answer {
     let mut section = Vec::with_capacity(bytes);
     for node in &manifest.nodes {

@@ -34,7 +34,7 @@ pub(crate) fn response<T: Crosses>(value: T) -> worker::Result<Response> {
 pub(crate) struct Callee<'a> {
     pub(crate) namespace: &'a ObjectNamespace,
     pub(crate) name: &'a str,
-    /// A stub leads to its object whatever this says; the object tells by it who asks.
+    /// A stub leads to its object whatever this says; the object reads from it who asks.
     pub(crate) address: &'a str,
     /// Where the object is to be made, if it is not there yet.
     pub(crate) hint: Option<LocationHint>,
@@ -54,7 +54,7 @@ impl Callee<'_> {
         init.with_method(Method::Post)
             .with_body(Some(body.clone().into()));
         let request = Request::new_with_init(self.address, &init)?;
-        // Stubs belong to the request at hand, and one that failed may stay broken.
+        // Stubs belong to the current request, and one that failed may stay broken.
         let (namespace, name) = (self.namespace, self.name);
         let stub = match self.hint {
             Some(hint) => namespace.get_by_name_with_location_hint(name, hint.as_str())?,

@@ -15,7 +15,7 @@ const SHARE: f64 = 0.01;
 pub(crate) enum By {
     /// A holder of the publish secret, or a command that changes a space.
     Publisher,
-    /// Anybody who reads.
+    /// A visitor.
     Reader,
 }
 

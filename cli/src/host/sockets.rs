@@ -64,7 +64,7 @@ const UNREAD_TIME: Duration = Duration::from_mins(1);
 /// Bytes of the head of a request.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// How long requests may go on after the host was told to stop. Any moment is a good one to stop
+/// How long requests may go on after the host began to stop. Any moment is a good one to stop
 /// at: what is cut off here is asked for again.
 const GRACE_TIME: Duration = Duration::from_millis(350);
 

@@ -21,12 +21,12 @@ pub enum Body {
     Bytes(Bytes),
     /// Pieces of objects, one after the other.
     Pieces(Vec<Piece>),
-    /// Bytes at hand, and the pieces that follow them.
+    /// Bytes that are in memory, and the pieces that follow them.
     Led(Bytes, Vec<Piece>),
 }
 
 impl Body {
-    /// The bytes at hand, and the pieces that follow them.
+    /// The bytes that are in memory, and the pieces that follow them.
     pub fn split(self) -> (Bytes, Vec<Piece>) {
         match self {
             Self::Empty => (Bytes::new(), Vec::new()),

@@ -1,7 +1,7 @@
 //! Keeping an upload: its object is written, then the space notes it, in one call.
 //!
 //! The key of an object begins with the id of its space, which a server knows from the last call
-//! that named it. A space may be removed and made again under its name meanwhile, with another id.
+//! that named it. A space may since be removed and made again under its name, with another id.
 //! So what arrives says which id it was written for, and the space refuses any but its own.
 
 use bytes::Bytes;

@@ -102,7 +102,7 @@ impl Line {
             name: HUB,
             address: ADDRESS,
             hint: None,
-            // The alarm tells again what was not heard.
+            // The alarm reports again what did not arrive.
             may_repeat: false,
         };
         let answered = within(PATIENCE, hub.ask(&body)).await;

@@ -115,7 +115,7 @@ impl Asked {
         arrived(body).map_err(|foreign| foreign.into_problem("reading what a stream asks"))
     }
 
-    /// Whether whoever got no answer may ask again: it counts once.
+    /// Whether a caller that got no answer may ask again: the wish counts once.
     const fn may_repeat(&self) -> bool {
         match self {
             Self::Turn(Wish::Append { producer, .. } | Wish::Register { producer, .. }) => {
