@@ -60,7 +60,10 @@ fn isolates_see_a_change_each_at_its_own_time() {
     let is_seen = |text: &str| seen.iter().any(|seen| seen == text);
     assert!(is_seen("one"), "an isolate lags: {seen:?}");
     world.get("docs", "/");
-    assert_eq!(texts(), ["two"; ISOLATES]);
+    // An isolate reads a pointer at most once in five seconds.
+    eventually("each isolate shows the change", || {
+        texts() == ["two"; ISOLATES]
+    });
 }
 
 #[test]
@@ -164,7 +167,7 @@ fn publishes_succeed_although_operations_fail_and_none_is_made_twice() {
     }
     let deploys = world.pmx(&["deploys", "--space", "docs", "--json"]).ok();
     let listed = deploys.last();
-    let newest = listed.pointer("/deploys/0/deploy").and_then(Value::as_u64);
+    let newest = listed.pointer("/deploys/0/number").and_then(Value::as_u64);
     assert_eq!(newest, Some(publishes() as u64), "{listed}");
     for kind in ["stub space", "reset SpaceDO"] {
         assert!(faults(&world, kind) > 0, "no fault of {kind}");
