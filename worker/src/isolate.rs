@@ -77,8 +77,8 @@ fn warn_of_unknown_secrets(env: &Env) {
 /// and commits may need at any time.
 const CACHE_BYTES: usize = 12 * 1024 * 1024;
 
-/// Bytes of bodies that an isolate answers at once. Each may be there three times: as it came, as it
-/// is decoded, and as it is written. Three parts of a big file fit, with their heads.
+/// Bytes of bodies that an isolate answers at once. Each may be there three times: as it came, as
+/// it is decoded, and as it is written. Three parts of a big file fit, with their heads.
 const BODIES_BYTES_MAX: usize = 25 * 1024 * 1024;
 
 /// Takes room for the body of a request, before it is read.
