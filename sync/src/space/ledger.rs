@@ -126,6 +126,13 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map_err(|error| SqlError(error.to_string()).into())
     }
 
+    /// Whether any deploy, of the site or of a preview, had this root.
+    pub(crate) fn was_deployed(&self, root: &Root) -> Result<bool, SqlError> {
+        let select = "SELECT 1 FROM deploy WHERE root = ? LIMIT 1";
+        let rows = self.sql.run(select, &[root.as_bytes()[..].into()])?;
+        Ok(!rows.is_empty())
+    }
+
     /// The name that the space was opened by last, if a release that keeps it did.
     pub(crate) fn name(&self) -> Result<Option<SpaceName>, SchemaError> {
         if self.space()?.is_none() {

@@ -135,7 +135,9 @@ fn may_commit<S: Sql>(
     terms: &CommitTerms,
 ) -> Result<bool, Problem> {
     let is_bare = terms.is_first() && matches!(publish.offer, Offer::Root);
-    Ok(!is_bare || ledger.twin(&publish.root)?.is_some())
+    // A commit that is refused in its second turn leaves an index, but no deploy.
+    let is_indexed = ledger.twin(&publish.root)?.is_some();
+    Ok(!is_bare || is_indexed && ledger.was_deployed(&publish.root)?)
 }
 
 /// The reply to an offer that does not lead to the root yet.
