@@ -135,7 +135,7 @@ fn may_commit<S: Sql>(
     terms: &CommitTerms,
 ) -> Result<bool, Problem> {
     let is_bare = terms.is_first() && matches!(publish.offer, Offer::Root);
-    // A commit that is refused in its second turn leaves an index, but no deploy.
+    // An index alone is no deploy: the node may be another root's, or a refused commit's.
     let is_indexed = ledger.twin(&publish.root)?.is_some();
     Ok(!is_bare || is_indexed && ledger.was_deployed(&publish.root)?)
 }

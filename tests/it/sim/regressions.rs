@@ -224,3 +224,49 @@ fn a_channel_is_whole_after_another_channel_repaired_their_content() {
     ask(&world, publisher.publish(intent)).unwrap();
     assert_eq!(read(), 200);
 }
+
+/// A root that had an index and was never deployed. The first request of its publish arrived once
+/// more, late, when the publish had been refused, and replaced a deploy that the publisher never
+/// saw (seed 3659).
+#[test]
+fn a_late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
+    let (world, publisher) = two_deploys();
+    let root = world.catalogue.sites[2].root;
+    let intent = publisher.wants(root, None, Some(2), None, "indexed".into());
+    ask(&world, publisher.publish(intent)).unwrap();
+    let ledger = world.spaces.ledger(&space("docs")).unwrap();
+    let run = |statement: &str, value: u64| {
+        let ran = ledger.inner().run(statement, &[value.into()]);
+        ran.unwrap()
+    };
+    run("DELETE FROM deploy WHERE number = ?", 3);
+    let head = BeginHead {
+        v: VERSION,
+        space: space("docs"),
+        alias: None,
+        root,
+        base: None,
+        dry: false,
+        commit: Some(CommitTerms {
+            expect: None,
+            replace: Replace::Seen,
+            key: "late".into(),
+            order: None,
+            max_delete: None,
+            meta: DeployMeta::default(),
+        }),
+    };
+    let envelope = Envelope {
+        head: serde_json::to_vec(&head).unwrap().into(),
+        sections: Vec::new(),
+    };
+    let reply = post(&world, "begin", envelope.encode(&mut Encoder::new()));
+    assert_eq!(
+        (&reply["state"], &reply["active"]),
+        (&"ready".into(), &2.into())
+    );
+    assert_eq!(
+        run("SELECT number FROM deploy WHERE number > ?", 2).len(),
+        0
+    );
+}
