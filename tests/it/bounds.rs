@@ -54,6 +54,7 @@ struct Space {
     name: SpaceName,
     now: u64,
     objects: u64,
+    files_max: u64,
 }
 
 impl Space {
@@ -68,6 +69,7 @@ impl Space {
             name: space("docs"),
             now: 1_000_000_000,
             objects: 0,
+            files_max: 50_000,
         };
         let fresh = SpaceId::from_bytes([1; 16]);
         space.call(Command::Open { fresh });
@@ -107,6 +109,7 @@ impl Space {
             pack,
             space,
             object,
+            files_max: self.files_max,
             toc,
         });
     }
@@ -131,7 +134,7 @@ impl Space {
             commit: commit.then_some(terms),
             dry: false,
             lease,
-            files_max: 50_000,
+            files_max: self.files_max,
             index,
         };
         match self.call(Command::Publish(Box::new(publish))) {
@@ -234,6 +237,29 @@ fn folded_packs_are_found_and_commit() {
     // A pack that is sent again is known, and its blobs with it.
     let blobs: Vec<_> = (0..20).map(content).collect();
     space.pack(&blobs);
+}
+
+#[test]
+fn a_publish_of_all_files_commits_after_abandoned_ones() {
+    // As many as the platform commits at once, after five times as many that nothing commits.
+    let files = 20_000;
+    let mut space = Space::new();
+    space.files_max = files as u64;
+    for pack in (0..300).rev() {
+        let blobs: Vec<_> = (0..400).map(|n| content(pack * 400 + n)).collect();
+        space.now += 1;
+        space.pack(&blobs);
+    }
+    let largest = "SELECT max(length(blobs)) FROM arrived";
+    let largest = space.sql.inner.run(largest, &[]).unwrap();
+    let Value::Integer(bytes) = largest[0][0] else {
+        panic!("{largest:?}");
+    };
+    // 343 blobs of 58 bytes; without the bound there were about 470.
+    assert!((343 * 50..400 * 58).contains(&bytes), "{bytes} bytes");
+    let (root, nodes) = site(0..files);
+    let reply = space.publish(root, offer(&nodes), true, LEASE);
+    assert_eq!(reply.state, State::Published);
 }
 
 #[test]

@@ -323,6 +323,7 @@ impl<B: Backend> Server<B> {
             pack: id,
             space: key.space,
             object: key.object,
+            files_max: self.files_max(),
             toc: pack.toc.clone(),
         };
         self.keep(pack.object, space, arrived, now, nonce).await

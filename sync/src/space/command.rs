@@ -41,6 +41,9 @@ pub enum Command {
         space: SpaceId,
         /// The object that holds its frames.
         object: ObjectId,
+        /// Files that the platform can commit at once.
+        #[serde(default = "embedded_files_max")]
+        files_max: u64,
         /// The object's table of contents, encoded.
         #[serde(skip)]
         toc: Bytes,
@@ -397,4 +400,9 @@ pub struct Outbox {
     /// Why the pointers of other channels cannot be made. They stay in the outbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<Problem>,
+}
+
+/// What callers of before did not say.
+const fn embedded_files_max() -> u64 {
+    crate::limits::FILES_MAX
 }

@@ -67,8 +67,15 @@ pub async fn execute<S: Sql, B: Blobs>(
             Ok(Reply::Publish(Box::new(reply)))
         }
         Command::PackArrived {
-            pack, object, toc, ..
-        } => Ok(pending::keep(&ledger, &pack, &object, &toc, now).map(Reply::Kept)?),
+            pack,
+            object,
+            toc,
+            files_max,
+            ..
+        } => {
+            let kept = pending::keep(&ledger, &pack, &object, &toc, files_max, now);
+            Ok(kept.map(Reply::Kept)?)
+        }
         Command::PartArrived(part) => keep_part(&ledger, &part, now),
         Command::Rollback(head) => {
             history::rollback(&ledger, &head, now).map(|made| Reply::Deploy(Box::new(made)))

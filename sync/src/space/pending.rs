@@ -18,7 +18,7 @@ use super::ledger::{Ledger, array, blob, integer};
 use super::survey::toc_blobs;
 use crate::encode::{Malformed, Reader, write_varint};
 use crate::id::{BlobId, ObjectId, PackId};
-use crate::limits::{ARRIVED_BUCKET_BLOBS_MAX, BLOB_BYTES_MAX, EXACT_INTEGER_MAX};
+use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX, EXACT_INTEGER_MAX};
 use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
 use crate::location::Location;
 use crate::pack::rest::Toc;
@@ -115,12 +115,14 @@ impl PendingPack {
     }
 }
 
-/// Keeps a pack that arrived; returns the object that counts.
+/// Keeps a pack that arrived; returns the object that counts. What one publish may bring all fits
+/// into the buckets, `files_max` blobs.
 pub(crate) fn keep<S: Sql>(
     ledger: &Ledger<'_, S>,
     pack: &PackId,
     object: &ObjectId,
     toc: &[u8],
+    files_max: u64,
     now: Timestamp,
 ) -> Result<ObjectId, SqlError> {
     super::lease::touch(ledger, now)?;
@@ -129,14 +131,24 @@ pub(crate) fn keep<S: Sql>(
     if packs > PENDING_PACKS_MAX || bytes > PENDING_TOC_BYTES_MAX {
         ledger.atomically(|turn| {
             turn.expire_before(ledger.expired_before());
-            fold(turn)
+            fold(turn, bucket_blobs_max(files_max))
         })?;
     }
     Ok(kept)
 }
 
-/// Moves the blobs of pending packs into their buckets.
-fn fold<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
+/// Blobs of a bucket: its share of `files_max` blobs, and some more, because ids fall into buckets
+/// by chance.
+fn bucket_blobs_max(files_max: u64) -> usize {
+    let share = usize::try_from(files_max / BUCKETS).unwrap_or(usize::MAX);
+    share.saturating_add(share / 8 + ARRIVED_BUCKET_SPARE_BLOBS)
+}
+
+/// One for each first byte of an id.
+const BUCKETS: u64 = 256;
+
+/// Moves the blobs of pending packs into their buckets; of a full one the oldest go.
+fn fold<S: Sql>(ledger: &Ledger<'_, S>, blobs_max: usize) -> Result<(), SqlError> {
     let packs = ledger.pending_packs()?;
     let mut added: BTreeMap<u8, Vec<Arrived>> = BTreeMap::new();
     for pack in &packs {
@@ -155,7 +167,7 @@ fn fold<S: Sql>(ledger: &Ledger<'_, S>) -> Result<(), SqlError> {
         let mut all = entries(&ledger.arrived_bucket(number)?)?;
         all.retain(|entry| entry.at >= before && !ids.contains(&entry.blob));
         all.extend(added);
-        let surplus = all.len().saturating_sub(ARRIVED_BUCKET_BLOBS_MAX);
+        let surplus = all.len().saturating_sub(blobs_max);
         all.drain(..surplus);
         let last = all.iter().map(|entry| entry.at).max().unwrap_or(0);
         ledger.put_arrived_bucket(number, encoded(&all), last)?;
@@ -197,4 +209,21 @@ fn encoded(entries: &[Arrived]) -> Vec<u8> {
         write_varint(&mut out, entry.at);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::limits::{FILES_MAX, ISOLATE_FILES_MAX};
+
+    #[test]
+    fn buckets_hold_what_one_publish_may_bring() {
+        for files_max in [ISOLATE_FILES_MAX, FILES_MAX] {
+            let (mean, max) = (files_max / BUCKETS, bucket_blobs_max(files_max) as u64);
+            // Ten standard deviations of how many of these blobs fall into one bucket.
+            assert!(mean + 10 * mean.isqrt() < max, "{files_max}: {mean}, {max}");
+            // An entry has at most 100 bytes, and a row of a Durable Object 2 MB.
+            assert!(max * 100 < 2_000_000, "{files_max}: {max}");
+        }
+    }
 }

@@ -159,6 +159,7 @@ impl Planted {
             pack,
             space,
             object,
+            files_max,
             toc,
         } = command
         else {
@@ -172,6 +173,7 @@ impl Planted {
             pack,
             space,
             object,
+            files_max,
             toc,
         }
     }

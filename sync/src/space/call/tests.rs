@@ -95,6 +95,7 @@ fn commands() -> Vec<Command> {
             pack: PackId::of(b"pack"),
             space: fresh,
             object: extent().object,
+            files_max: 7,
             toc: bytes,
         },
         Command::PartArrived(arrived),
