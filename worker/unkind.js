@@ -48,7 +48,7 @@ const watched = setting("MEMORY") === "1" ? await freePort() : undefined;
 
 // Files under names of their own, wherever they lie.
 const ROOT = "/unkind-root";
-const WRAPPERS = ["isolate", "module", "bindings", "chance", "faults", "kv"];
+const WRAPPERS = ["isolate", "module", "bindings", "chance", "depth", "faults", "kv"];
 const wrapped = [
   ...WRAPPERS.map((name) => text(`unkind/${name}.js`)),
   ...placed(options.build, "build"),

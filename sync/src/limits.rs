@@ -332,6 +332,22 @@ pub const WEBHOOK_ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// How long a webhook may take to answer, unless its lease ends before.
 pub const WEBHOOK_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// The same for a worker that could not be woken the last time.
+pub const WEBHOOK_AGAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Webhooks that the Worker's hub has under way at once: of the six connections that the platform
+/// lets wait for an answer, two are left for the rest.
+pub const HUB_WEBHOOKS_MAX: usize = 4;
+
+/// Those of them that go to workers that could not be woken the last time: hosts that hang leave
+/// room for one that lives.
+pub const HUB_WEBHOOKS_AGAIN_MAX: usize = 3;
+
+/// Calls of objects that lead to the Worker's hub before what follows is left to its alarm, which
+/// begins anew. Each stream that is copied into another adds three, and the platform ends a chain
+/// after sixteen.
+pub const HUB_DEPTH_MAX: usize = 5;
+
 /// Streams that one wake names: what has work comes first, and the next wake names the rest. With
 /// the longest names they fill a value of 1 MB.
 pub const WAKE_STREAMS_MAX: usize = 1_000;

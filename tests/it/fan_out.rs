@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use pmx_sync::stream::subscription::{
     Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, PatternCache,
-    Refusal, Root, SubscriptionId, Subscriptions, Tails,
+    Refusal, Room, Root, SubscriptionId, Subscriptions, Tails,
 };
 use pmx_sync::stream::{
     self, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape, StreamName,
@@ -224,7 +224,7 @@ impl World {
     }
 
     fn work(&mut self) {
-        let effects = self.turn(|it| it.work(self.at()).unwrap());
+        let effects = self.turn(|it| it.work(self.at(), Room::ENDLESS).unwrap());
         for effect in effects {
             let effect = self.stamped(effect);
             if !self.rng.once_in(6) {
@@ -311,13 +311,13 @@ impl World {
     fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..200 {
-            for effect in self.turn(|it| it.work(self.at()).unwrap()) {
+            for effect in self.turn(|it| it.work(self.at(), Room::ENDLESS).unwrap()) {
                 let effect = self.stamped(effect);
                 let outcome = self.copy(&effect);
                 let now = self.at();
                 self.turn(|it| it.told(&effect.ticket, &outcome, now).unwrap());
             }
-            match self.turn(|it| it.due().unwrap()) {
+            match self.turn(|it| it.due(self.at(), Room::ENDLESS).unwrap()) {
                 Some(due) => self.now = self.now.max(due.as_millis()),
                 None => return,
             }

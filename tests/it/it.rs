@@ -19,6 +19,7 @@
     reason = "a story is told in one piece and in plain words, fast enough for its few files"
 )]
 
+mod alarms;
 mod badinput;
 mod behind;
 mod bench;
@@ -26,6 +27,7 @@ mod big;
 mod bounds;
 mod caches;
 mod canned;
+mod chains;
 mod client;
 mod conformance;
 mod content;
@@ -39,12 +41,14 @@ mod environment;
 mod fan_out;
 mod first;
 mod golden;
+mod hiccups;
 mod hosts;
 mod https;
 mod intermediaries;
 mod interrupts;
 mod journal;
 mod kill;
+mod leaving;
 mod live;
 mod local;
 mod names;
@@ -80,4 +84,5 @@ mod unkind;
 mod validation;
 mod waking;
 mod watching;
+mod webhooks;
 mod world;

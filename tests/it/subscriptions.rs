@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use pmx_sync::sql::Sql as _;
 use pmx_sync::stream::Offset;
 use pmx_sync::stream::subscription::{
-    Answer, Call, Effect, Errand, LinkView, Outcome, Refusal, Report, Root, StreamView,
+    Answer, Call, Effect, Errand, LinkView, Outcome, Refusal, Report, Room, Root, StreamView,
     Subscriptions, Tails, Ticket,
 };
 use pmx_sync::time::Timestamp;
@@ -182,7 +182,20 @@ impl World {
     }
 
     fn work(&mut self) {
-        let effects = self.turn(|it, now| it.work(now).unwrap());
+        let room = Room {
+            webhooks: self.rng.below(3),
+            again: self.rng.below(3),
+        };
+        let (effects, due) = self.turn(|it, now| {
+            let effects = it.work(now, room).unwrap();
+            let due = it.due(now, room.beside(&effects)).unwrap();
+            (effects, due.map(Timestamp::as_millis))
+        });
+        let is_webhook = |effect: &&Effect| matches!(effect.errand, Errand::Webhook { .. });
+        let webhooks = effects.iter().filter(is_webhook).count();
+        assert!(webhooks <= room.webhooks, "{webhooks} for {room:?}");
+        // A platform without room must not be called again and again.
+        assert!(due.is_none_or(|due| due > self.now), "{room:?} {due:?}");
         for effect in effects {
             if self.rng.once_in(8) {
                 self.say(|| format!("lost: {:?}", effect.ticket));

@@ -3,6 +3,7 @@
 mod hosts;
 mod http;
 mod server;
+mod unkind;
 
 use std::cell::Cell;
 use std::fs;

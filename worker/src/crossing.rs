@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use pmx_sync::crossing::{Crosses, Crossing};
 use worker::js_sys::Uint8Array;
-use worker::{Method, ObjectNamespace, Request, RequestInit, Response, web_sys};
+use worker::{Headers, Method, ObjectNamespace, Request, RequestInit, Response, web_sys};
 
+use crate::depth;
 use crate::location::LocationHint;
 use crate::retry::repeated;
 use crate::tally::{self, Kind};
@@ -40,6 +41,8 @@ pub(crate) struct Callee<'a> {
     pub(crate) hint: Option<LocationHint>,
     /// Whether the same may be asked twice.
     pub(crate) may_repeat: bool,
+    /// How deep in calls it is then.
+    pub(crate) depth: usize,
 }
 
 impl Callee<'_> {
@@ -53,6 +56,11 @@ impl Callee<'_> {
         let mut init = RequestInit::new();
         init.with_method(Method::Post)
             .with_body(Some(body.clone().into()));
+        if self.depth > 1 {
+            let headers = Headers::new();
+            headers.set(depth::HEADER, &self.depth.to_string())?;
+            init.with_headers(headers);
+        }
         let request = Request::new_with_init(self.address, &init)?;
         // Stubs belong to the current request, and one that failed may stay broken.
         let (namespace, name) = (self.namespace, self.name);

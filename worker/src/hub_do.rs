@@ -55,6 +55,7 @@ impl DurableObject for HubDO {
                 return Response::empty();
             }
         };
+        hub.depth.rung();
         if let Err(problem) = hub.wake().await {
             console_error!("{problem}");
             // The platform itself tries a few times only.
@@ -69,9 +70,11 @@ impl HubDO {
         let hub = self.open()?;
         let address = address(&request.inner().url())?;
         if is_from_stream(&address) {
+            hub.depth.asked_by_object(request);
             let told = body(request, TOLD_BYTES_MAX).await?;
             return hub.hear(&told).await;
         }
+        hub.depth.asked_by_client();
         let head = head(request.inner(), address, Look::Control)?;
         hub.answer(request, &head).await
     }

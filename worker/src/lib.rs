@@ -9,6 +9,7 @@
 //! JavaScript throws becomes an error with words.
 
 mod crossing;
+mod depth;
 mod front;
 mod http;
 mod hub_do;

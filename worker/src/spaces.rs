@@ -48,6 +48,7 @@ impl Objects {
             address: ADDRESS,
             hint: self.hint,
             may_repeat: call.command.may_repeat(),
+            depth: 1,
         };
         let body = laid_out(call).map_err(problem(&*doing))?;
         let answer = callee.ask(&body).await;

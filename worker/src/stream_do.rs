@@ -55,6 +55,7 @@ impl DurableObject for StreamDO {
                 return Response::empty();
             }
         };
+        stream.depth.rung();
         let done = match stream.chores().await {
             Ok(Kept::Something) => Ok(()),
             Ok(Kept::Nothing) => {
@@ -77,9 +78,11 @@ impl StreamDO {
         let stream = self.open()?;
         let address = address(&request.inner().url())?;
         if is_from_peer(&address) {
+            stream.depth.asked_by_object(request);
             let asked = body(request, ASKED_BYTES_MAX).await?;
             return stream.oblige(&Asked::read(&asked)?).await;
         }
+        stream.depth.asked_by_client();
         let head = head(request.inner(), address, Look::Call)?;
         stream.answer(request, &head).await
     }

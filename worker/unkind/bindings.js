@@ -12,6 +12,7 @@ export function unkind({ UNKIND, ...env }, lagging, faults) {
     SPACE: namespace(env.SPACE, faults, "space"),
     STREAM: namespace(env.STREAM, faults, "stream"),
     HUB: namespace(env.HUB, faults, "hub"),
+    ...(env.ANALYTICS && { ANALYTICS: counted(env.ANALYTICS, faults) }),
   };
 }
 
@@ -46,6 +47,16 @@ function namespace(objects, faults, kind) {
   });
 }
 
+// Points that are written, by what they are about; how long the longest took.
+function counted(analytics, faults) {
+  const writeDataPoint = (point) => {
+    faults.note(`point ${point.blobs[1]}`);
+    faults.most(`longest ${point.blobs[1]}`, point.doubles[2]);
+    analytics.writeDataPoint(point);
+  };
+  return over(analytics, { writeDataPoint });
+}
+
 // What is never handed on must not keep its connection.
 async function discard(made) {
   await made?.body?.cancel?.();
@@ -54,7 +65,7 @@ async function discard(made) {
 }
 
 // An object of the platform, some of whose methods are others. The rest needs the object itself.
-function over(object, methods) {
+export function over(object, methods) {
   return new Proxy(object, {
     get(target, name) {
       if (Object.hasOwn(methods, name)) {

@@ -19,6 +19,7 @@ const STUB = [
 export class Faults {
   #seed;
   #share;
+  #planned = [];
   counts = {};
 
   // `share` of all operations fail, half of them after their effect.
@@ -29,6 +30,13 @@ export class Faults {
 
   // Does something, or fails before or after it. What came of it nevertheless goes to `waste`.
   async around(kind, what, operation, waste = () => {}) {
+    this.note(`asked: ${kind}`);
+    const planned = this.#planned.find((it) => it.kind === kind && it.times > 0);
+    if (planned !== undefined) {
+      planned.times -= 1;
+      this.note(`planned: ${kind}`);
+      throw Object.assign(new Error(planned.message), planned.properties);
+    }
     const drawn = draw(this.#seed, kind);
     if (drawn >= this.#share) {
       return operation();
@@ -45,6 +53,16 @@ export class Faults {
 
   note(name) {
     this.counts[name] = (this.counts[name] ?? 0) + 1;
+  }
+
+  // The largest number of a name.
+  most(name, number) {
+    this.counts[name] = Math.max(this.counts[name] ?? 0, number);
+  }
+
+  // The next `times` operations of a kind fail before their effect.
+  plan(failures) {
+    this.#planned.push(failures);
   }
 
   #error(kind, what) {

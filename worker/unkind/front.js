@@ -10,7 +10,7 @@ export default {
   async fetch(request, env) {
     const path = new URL(request.url).pathname;
     if (path.startsWith("/.unkind/")) {
-      return control(path, env);
+      return control(path, request, env);
     }
     const { seed, isolates } = env.UNKIND;
     const asked = request.headers.get("x-unkind-isolate");
@@ -35,12 +35,17 @@ async function ending(request, isolate) {
   }
 }
 
-async function control(path, env) {
+async function control(path, request, env) {
   const [, , what, id] = path.split("/");
   switch (what) {
     case "left":
       answering.get(id)?.();
       return new Response();
+    case "fail": {
+      const body = await request.text();
+      const asked = env[`ISOLATE_${request.headers.get("x-unkind-isolate")}`];
+      return asked.fetch("http://unkind/fail", { method: "POST", body });
+    }
     case "settled":
       return settled(env);
     default:

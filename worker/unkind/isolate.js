@@ -9,6 +9,7 @@ import * as newest from "../build/index.js";
 import * as older from "../older/index.js";
 import { unkind } from "./bindings.js";
 import { draw } from "./chance.js";
+import { Depth } from "./depth.js";
 import { Faults } from "./faults.js";
 import { LaggingKv } from "./kv.js";
 
@@ -46,6 +47,9 @@ async function asked(request, { faults, lagging }, env) {
   switch (new URL(request.url).pathname) {
     case "/report":
       return Response.json({ faults: faults.counts, module: moduleBytes() });
+    case "/fail":
+      faults.plan(await request.json());
+      return new Response();
     case "/written":
       await Promise.all([...spaces].map((name) => delivered(env.SPACE.getByName(name))));
       return Response.json(lagging.written());
@@ -68,13 +72,15 @@ function object(name) {
   return class extends DurableObject {
     #inner;
     #isolate;
+    #depth;
 
     constructor(context, env) {
       super(context, env);
       this.#isolate = isolate(env);
       const { seed } = this.#isolate;
       const build = env.UNKIND.isMixed && draw(seed, "version") < 0.5 ? older : newest;
-      this.#inner = new build[name](context, this.#isolate.env);
+      this.#depth = new Depth(this.#isolate.faults);
+      this.#inner = new build[name](context, this.#depth.within(this.#isolate.env));
       if (name === "SpaceDO") {
         spaces.add(context.id.name);
       }
@@ -84,10 +90,12 @@ function object(name) {
       if (request.url === "http://unkind/alarm") {
         return Response.json(await this.ctx.storage.getAlarm());
       }
+      this.#depth.arrived(request);
       return this.#orReset(() => this.#inner.fetch(request));
     }
 
     alarm(info) {
+      this.#depth.rung();
       return this.#orReset(() => this.#inner.alarm(info));
     }
 

@@ -1,16 +1,22 @@
 //! The end of a schedule: nobody disturbs any more.
 
-use pmx_sync::stream::subscription::{Answer, Call, Errand, Outcome, Report, Tails};
+use pmx_sync::stream::subscription::{Answer, Call, Errand, Outcome, Report, Room, Tails};
 
 use super::World;
 use super::setup::{CONFIGS, ack, answered, id, reported};
+
+/// Room for one webhook at a time.
+const ONE: Room = Room {
+    webhooks: 1,
+    again: 1,
+};
 
 impl World {
     /// Nobody disturbs any more: all work is done in the end.
     pub(super) fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..400 {
-            let effects = self.turn(|it, now| it.work(now).unwrap());
+            let effects = self.turn(|it, now| it.work(now, ONE).unwrap());
             for effect in effects {
                 let subscription = self.sent(&effect);
                 let outcome = match &effect.errand {
@@ -26,7 +32,7 @@ impl World {
                     self.finish(at);
                 }
             }
-            match self.turn(|it, _| it.due().unwrap()) {
+            match self.turn(|it, now| it.due(now, ONE).unwrap()) {
                 Some(due) => self.now = self.now.max(due.as_millis()),
                 None => break,
             }
@@ -41,7 +47,11 @@ impl World {
                 "work is left in {subscription}"
             );
         }
-        assert_eq!(self.turn(|it, _| it.due().unwrap()), None, "it never rests");
+        assert_eq!(
+            self.turn(|it, now| it.due(now, ONE).unwrap()),
+            None,
+            "it never rests"
+        );
     }
 
     fn finish(&mut self, at: usize) {

@@ -31,12 +31,14 @@ use super::alarm::{self, Alarm, RETRY};
 use super::answer::{Body, response};
 use super::bell::all;
 use super::busy::Busy;
+use super::connections::{Connection, Connections};
 use super::courier::Webhook;
 use super::index::Index;
 use super::line::{Heard, Told};
 use super::peers::{Asked, Neighbours, Obliged, Wish};
 use super::settings::StreamConfig;
 use crate::crossing;
+use crate::depth::Depth;
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::sql::Ledger;
@@ -56,6 +58,8 @@ pub(crate) struct Exchange {
     posting: Busy,
     index: Option<Index>,
     indexing: Busy,
+    webhooks: Rc<Connections>,
+    pub(crate) depth: Depth,
 }
 
 impl Exchange {
@@ -63,18 +67,21 @@ impl Exchange {
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
         let log = Ledger::new(storage);
         Hub::install(&log, random()?)?;
+        let depth = Depth::default();
         Ok(Self {
             log,
             patterns: PatternCache::default(),
             config: StreamConfig::of(env)?,
             hosts: isolate::hosts(env)?,
-            streams: Neighbours::new(isolate::streams(env)?),
+            streams: Neighbours::new(isolate::streams(env)?, depth.clone()),
             alarm: Cell::new(Alarm::Unknown),
             pending: RefCell::default(),
             next: Cell::default(),
             posting: Busy::default(),
             index: Index::of(env),
             indexing: Busy::default(),
+            webhooks: Rc::default(),
+            depth,
         })
     }
 
@@ -200,16 +207,24 @@ impl Exchange {
         Ok(hub.with_index(self.index.is_some()))
     }
 
-    /// What follows a turn: nothing waits between it and the alarm.
+    /// What follows a turn: nothing waits between it and the alarm. Where a chain of objects led
+    /// here, the alarm does it, from which depth begins anew.
     async fn settle(self: &Rc<Self>, now: Timestamp) {
+        let room = self.webhooks.room(now);
+        let is_deep = self.depth.is_deep();
         let left = self.turn(|hub| {
-            let effects = hub.work(now)?;
-            Ok((effects, hub.due(now)?))
+            let effects = match is_deep {
+                true => Vec::new(),
+                false => hub.work(now, room)?,
+            };
+            let due = hub.due(now, room.beside(&effects))?;
+            Ok((effects, due))
         });
         let set = match left {
             Ok((effects, due)) => {
                 for effect in effects {
-                    self.beside(Rc::clone(self).carry(effect));
+                    let connection = self.webhooks.open(&effect, now);
+                    self.beside(Rc::clone(self).carry(effect, connection));
                 }
                 self.schedule(due, now).await
             }
@@ -219,6 +234,9 @@ impl Exchange {
             // The next turn tries again.
             self.alarm.set(Alarm::Unknown);
             console_error!("{problem}");
+        }
+        if is_deep {
+            return;
         }
         self.beside(Rc::clone(self).post());
         if self.index.is_some() {
@@ -269,13 +287,14 @@ impl Exchange {
     }
 
     /// Wakes somebody, and notes how that went.
-    async fn carry(self: Rc<Self>, effect: Effect) {
+    async fn carry(self: Rc<Self>, effect: Effect, connection: Option<Connection>) {
         let outcome = match effect.errand {
             Errand::Webhook {
                 url,
                 headers,
                 body,
                 timeout,
+                tried: _,
             } => {
                 let webhook = Webhook {
                     url,
@@ -288,6 +307,7 @@ impl Exchange {
             Errand::Append { stream, message } => self.announce(&stream, &message).await,
             Errand::Copy(copying) => self.copy(copying).await,
         };
+        drop(connection);
         let now = now();
         let told = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
         if let Err(error) = told {

@@ -19,6 +19,7 @@ use super::bell::within;
 use super::busy::{Busy, LOST};
 use super::stream::Stream;
 use crate::crossing::{Callee, laid_out};
+use crate::depth::Depth;
 use crate::http::now;
 use crate::thrown::{backend, problem};
 
@@ -62,15 +63,17 @@ impl Crosses for Heard {}
 /// A stream's line to the hub.
 pub(super) struct Line {
     hub: ObjectNamespace,
+    depth: Depth,
     /// What the stream is called, by those who asked for it or by itself.
     name: RefCell<Option<StreamName>>,
     busy: Busy,
 }
 
 impl Line {
-    pub(super) fn new(hub: ObjectNamespace, name: Option<&str>) -> Self {
+    pub(super) fn new(hub: ObjectNamespace, depth: Depth, name: Option<&str>) -> Self {
         Self {
             hub,
+            depth,
             name: RefCell::new(name.and_then(|name| StreamName::parse(name).ok())),
             busy: Busy::default(),
         }
@@ -104,6 +107,7 @@ impl Line {
             hint: None,
             // The alarm reports again what did not arrive.
             may_repeat: false,
+            depth: self.depth.next(),
         };
         let answered = within(PATIENCE, hub.ask(&body)).await;
         let answered = answered.ok_or_else(|| failed("it takes too long"))?;

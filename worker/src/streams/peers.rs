@@ -22,10 +22,14 @@ use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, Response};
 
 use crate::crossing::{Callee, laid_out, response};
+use crate::depth::Depth;
 use crate::thrown::{backend, problem};
 
 /// The objects of all streams, as one of them sees them.
-pub(crate) struct Neighbours(ObjectNamespace);
+pub(crate) struct Neighbours {
+    namespace: ObjectNamespace,
+    depth: Depth,
+}
 
 /// What is asked of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,8 +207,8 @@ pub(crate) fn answer(outcome: Result<Obliged, Refusal>) -> Result<Response, Prob
 }
 
 impl Neighbours {
-    pub(crate) const fn new(namespace: ObjectNamespace) -> Self {
-        Self(namespace)
+    pub(crate) const fn new(namespace: ObjectNamespace, depth: Depth) -> Self {
+        Self { namespace, depth }
     }
 
     /// Asks a stream, and says what it answers.
@@ -215,11 +219,12 @@ impl Neighbours {
     ) -> Result<Result<Obliged, Refusal>, BackendError> {
         let doing = format!("asking the stream {name}");
         let callee = Callee {
-            namespace: &self.0,
+            namespace: &self.namespace,
             name: name.as_str(),
             address: ADDRESS,
             hint: None,
             may_repeat: asked.may_repeat(),
+            depth: self.depth.next(),
         };
         let body = laid_out(asked).map_err(backend(&*doing))?;
         let (status, body) = callee.ask(&body).await.map_err(backend(&*doing))?;

@@ -30,6 +30,7 @@ use super::request::drain;
 use super::settings::StreamConfig;
 use super::source::{self, Seen, Source};
 use super::times;
+use crate::depth::Depth;
 use crate::http::{body, discard, now, random};
 use crate::isolate;
 use crate::r2::R2;
@@ -51,6 +52,7 @@ pub(crate) struct Stream {
     listeners: Cell<usize>,
     alarm: Cell<Alarm>,
     pub(super) line: Line,
+    pub(crate) depth: Depth,
 }
 
 /// The one stream of a database.
@@ -62,6 +64,7 @@ impl Stream {
     /// Opens the stream, if there is one yet.
     pub(crate) fn open(storage: Storage, env: &Env, name: Option<&str>) -> Result<Self, Problem> {
         let config = StreamConfig::of(env)?;
+        let depth = Depth::default();
         Ok(Self {
             log: Ledger::new(storage),
             has_tables: Cell::new(false),
@@ -69,12 +72,13 @@ impl Stream {
             points: Points::of(env),
             config,
             cold: isolate::bucket(env)?,
-            peers: Neighbours::new(isolate::streams(env)?),
+            peers: Neighbours::new(isolate::streams(env)?, depth.clone()),
             bell: Bell::default(),
             tail: RefCell::default(),
             listeners: Cell::default(),
             alarm: Cell::new(Alarm::Unknown),
-            line: Line::new(isolate::hub(env)?, name),
+            line: Line::new(isolate::hub(env)?, depth.clone(), name),
+            depth,
         })
     }
 

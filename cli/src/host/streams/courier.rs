@@ -236,6 +236,7 @@ impl Post {
             headers,
             body,
             timeout,
+            tried: _,
         } = errand
         else {
             return Outcome::Failed;

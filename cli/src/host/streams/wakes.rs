@@ -7,7 +7,7 @@ use bytes::Bytes;
 use pmx_sync::limits::WAKE_EFFECTS_MAX;
 use pmx_sync::sql::{Sql, SqlError};
 use pmx_sync::stream::subscription::{
-    self, Answer, Call, Copies, Effect, Errand, Needs, Outcome, Subscriptions, Tails, Ticket,
+    self, Answer, Call, Copies, Effect, Errand, Needs, Outcome, Room, Subscriptions, Tails, Ticket,
 };
 use pmx_sync::stream::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 use pmx_sync::time::Timestamp;
@@ -119,7 +119,9 @@ impl<S: Sql> Turn<'_, S> {
                 break;
             }
             let subscriptions = self.subscriptions()?;
-            let work = self.sql().atomically(|_| subscriptions.work(self.now()))?;
+            // Each webhook that is under way here has a thread.
+            let work = || subscriptions.work(self.now(), Room::ENDLESS);
+            let work = self.sql().atomically(|_| work())?;
             for effect in work {
                 match effect.errand {
                     Errand::Webhook { .. } => woken.carried.push(effect),
@@ -135,7 +137,7 @@ impl<S: Sql> Turn<'_, S> {
                 }
             }
         }
-        woken.next = self.subscriptions()?.due()?;
+        woken.next = self.subscriptions()?.due(self.now(), Room::ENDLESS)?;
         Ok(())
     }
 

@@ -23,7 +23,7 @@ use crate::schema::SchemaError;
 use crate::sql::{Sql, SqlError};
 use crate::stream::schema;
 use crate::stream::subscription::{
-    Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Subscriptions, Tails,
+    Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Room, Subscriptions, Tails,
 };
 use crate::time::Timestamp;
 
@@ -91,8 +91,8 @@ impl<'a, S: Sql> Hub<'a, S> {
     }
 
     /// Does what is due: see [`Subscriptions::work`].
-    pub fn work(&self, now: Timestamp) -> Result<Vec<Effect>, SqlError> {
-        let mut effects = self.subscriptions.work(now)?;
+    pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = self.subscriptions.work(now, room)?;
         for effect in &mut effects {
             if let Errand::Copy(copying) = &mut effect.errand {
                 let entry = self.entry(&copying.source)?;
@@ -103,9 +103,9 @@ impl<'a, S: Sql> Hub<'a, S> {
     }
 
     /// When the platform has to come by, if nothing happens before.
-    pub fn due(&self, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
+    pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
         let all = [
-            self.subscriptions.due()?,
+            self.subscriptions.due(now, room)?,
             self.follows_due()?,
             self.posts().due(now)?,
             // Without an index nobody sends what was written down for it before.

@@ -223,6 +223,64 @@ pub struct Effect {
     pub errand: Errand,
 }
 
+/// How many more webhooks a platform can have under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// In all.
+    pub webhooks: usize,
+    /// That were [tried](Tried) before: hosts that hang must not take all the room.
+    pub again: usize,
+}
+
+impl Room {
+    /// Of a platform that takes all there are.
+    pub const ENDLESS: Self = Self {
+        webhooks: usize::MAX,
+        again: usize::MAX,
+    };
+
+    /// Whether there is any for such a webhook.
+    pub const fn takes(self, tried: Tried) -> bool {
+        match tried {
+            Tried::First => self.webhooks > 0,
+            Tried::Again => self.webhooks > 0 && self.again > 0,
+        }
+    }
+
+    /// What is left of it beside effects.
+    #[must_use]
+    pub fn beside(self, effects: &[Effect]) -> Self {
+        effects
+            .iter()
+            .fold(self, |room, effect| match effect.errand {
+                Errand::Webhook { tried, .. } => room.beside_one(tried),
+                Errand::Append { .. } | Errand::Copy(_) => room,
+            })
+    }
+
+    /// What is left of it beside one webhook.
+    #[must_use]
+    pub const fn beside_one(self, tried: Tried) -> Self {
+        let again = match tried {
+            Tried::First => 0,
+            Tried::Again => 1,
+        };
+        Self {
+            webhooks: self.webhooks.saturating_sub(1),
+            again: self.again.saturating_sub(again),
+        }
+    }
+}
+
+/// Whether a worker may be out of reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tried {
+    /// It was woken the last time.
+    First,
+    /// It could not be woken the last time.
+    Again,
+}
+
 /// Which wake an effect belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ticket {
@@ -239,6 +297,8 @@ pub enum Errand {
     Webhook {
         /// Where to: resolve it, and connect to an address it admits.
         url: WebhookUrl,
+        /// Whether it was tried before, which counts against the [`Room`].
+        tried: Tried,
         /// The headers.
         headers: Vec<(HeaderName, String)>,
         /// The body.

@@ -5,34 +5,100 @@ use std::time::Duration;
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
 
-use super::call::{Effect, Errand, Outcome, Ticket};
+use super::call::{Effect, Errand, Outcome, Room, Ticket, Tried};
 use super::config::Delivery;
 use super::engine::Subscriptions;
 use super::fan_out::Copying;
 use super::ledger::Record;
 use super::ssrf::WebhookUrl;
 use super::view::{Announcement, Notification, callback_url, says_done};
-use super::wake::{NEVER, PAST, Phase, backoff};
-use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_TIMEOUT};
+use super::wake::{NEVER, PAST, Phase, Wake, backoff};
+use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_AGAIN_TIMEOUT, WEBHOOK_TIMEOUT};
 use crate::sql::{Sql, SqlError};
 use crate::stream::{Producer, StreamName};
 use crate::time::Timestamp;
 
 impl<S: Sql> Subscriptions<'_, S> {
     /// Does what is due, and returns what the platform has to do once this turn is kept. Call it
-    /// after every turn, and again at [`due`](Self::due): it returns a bounded number of effects.
-    pub fn work(&self, now: Timestamp) -> Result<Vec<Effect>, SqlError> {
+    /// after every turn, after every webhook, and again at [`due`](Self::due): it returns a bounded
+    /// number of effects. Webhooks beyond the room for them stay queued: no lease of theirs begins.
+    pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
         let mut effects = Vec::new();
-        for mut record in self.ledger.due(now, WAKE_EFFECTS_MAX)? {
+        let others = self.ledger.due(now, WAKE_EFFECTS_MAX)?;
+        let left = WAKE_EFFECTS_MAX - others.len();
+        for mut record in others {
             self.advance(&mut record, now)?;
-            if let Phase::Queued { at, keep } = record.wake.phase
-                && at <= now
-            {
-                effects.extend(self.send(&mut record, keep, now)?);
+            // A webhook that is queued by this waits for its turn among the others.
+            if !matches!(record.delivery, Delivery::Webhook(_)) {
+                effects.extend(self.send_if_due(&mut record, now)?);
             }
             self.ledger.keep(&record)?;
         }
+        effects.extend(self.send_webhooks(now, room, left)?);
         Ok(effects)
+    }
+
+    /// Sends the webhooks that there is room for, the longest due first, of `limit` that are due.
+    fn send_webhooks(
+        &self,
+        now: Timestamp,
+        mut room: Room,
+        limit: usize,
+    ) -> Result<Vec<Effect>, SqlError> {
+        let mut queued = Vec::new();
+        for tried in [Tried::First, Tried::Again] {
+            let limit = if room.takes(tried) { limit } else { 0 };
+            queued.extend(self.ledger.queued_webhooks(now, tried, limit)?);
+        }
+        queued.sort_by_key(|record| (record.wake.due(), record.number));
+        let mut effects = Vec::new();
+        for mut record in queued.into_iter().take(limit) {
+            let tried = Tried::of(&record.wake);
+            if room.takes(tried) {
+                if let Some(effect) = self.send_if_due(&mut record, now)? {
+                    effects.push(effect);
+                    room = room.beside_one(tried);
+                }
+                self.ledger.keep(&record)?;
+            }
+        }
+        Ok(effects)
+    }
+
+    fn send_if_due(&self, record: &mut Record, now: Timestamp) -> Result<Option<Effect>, SqlError> {
+        match record.wake.phase {
+            Phase::Queued { at, keep } if at <= now => self.send(record, keep, now),
+            Phase::Idle
+            | Phase::Queued { .. }
+            | Phase::Sent { .. }
+            | Phase::Announced
+            | Phase::Awake { .. } => Ok(None),
+        }
+    }
+
+    /// When [`work`](Self::work) has to be called next, if nothing happens before. Webhooks that
+    /// there is no room for are looked at again when one of those under way must be over.
+    pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
+        if room.takes(Tried::First) && room.takes(Tried::Again) {
+            return self.ledger.next_due();
+        }
+        let later = now.after(WEBHOOK_TIMEOUT);
+        let queued = |tried| -> Result<Option<Timestamp>, SqlError> {
+            let due = self.ledger.next_webhook_due(tried)?;
+            Ok(due.map(|due| {
+                if room.takes(tried) {
+                    due
+                } else {
+                    due.max(later)
+                }
+            }))
+        };
+        let all = [
+            self.ledger.next_due_of_others()?,
+            queued(Tried::First)?,
+            queued(Tried::Again)?,
+        ];
+        Ok(all.into_iter().flatten().min())
     }
 
     /// Notes what came of an effect.
@@ -234,20 +300,39 @@ impl<S: Sql> Subscriptions<'_, S> {
             callback_token: self.secret.token(record.wakes(), now),
         })?;
         let signature = self.secret.sign(&body, now);
+        let tried = Tried::of(&record.wake);
         Ok(Errand::Webhook {
             url,
+            tried,
             headers: vec![
                 (CONTENT_TYPE, "application/json".to_owned()),
                 (SIGNATURE, signature),
             ],
             body: body.into(),
-            timeout: record.lease.min(WEBHOOK_TIMEOUT),
+            timeout: record.lease.min(tried.timeout()),
         })
     }
 }
 
 /// How long a batch may take to be copied before it is copied again: that does no harm.
 const COPY_TIME: Duration = Duration::from_secs(5);
+
+impl Tried {
+    const fn of(wake: &Wake) -> Self {
+        match wake.failures {
+            0 => Self::First,
+            _ => Self::Again,
+        }
+    }
+
+    /// How long it may take to answer: a host that hangs must not keep others waiting each time.
+    const fn timeout(self) -> Duration {
+        match self {
+            Self::First => WEBHOOK_TIMEOUT,
+            Self::Again => WEBHOOK_AGAIN_TIMEOUT,
+        }
+    }
+}
 
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 

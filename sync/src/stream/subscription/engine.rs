@@ -171,11 +171,6 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         self.cache.get(version, || self.ledger.patterns())
     }
 
-    /// When [`work`](Self::work) has to be called next, if nothing happens before.
-    pub fn due(&self) -> Result<Option<Timestamp>, SqlError> {
-        self.ledger.next_due()
-    }
-
     /// Whether there is no subscription at all, so that nobody need be told of anything.
     pub fn is_empty(&self) -> Result<bool, SqlError> {
         Ok(self.ledger.count()? == 0)

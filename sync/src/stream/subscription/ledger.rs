@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::call::Root;
+use super::call::{Root, Tried};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
@@ -42,6 +42,9 @@ const SCHEMA: &[&str] = &[
 
 const COLUMNS: &str = "number, id, kind, target, pattern, lease, description, root, created, \
      links, truncated, generation, phase, due, keep, holder, failures, told";
+
+/// A webhook that is to be sent, now or later.
+const QUEUED_WEBHOOK: &str = "kind = 'webhook' AND phase = 'queued'";
 
 /// A subscription as it is kept.
 #[derive(Debug, Clone)]
@@ -243,18 +246,54 @@ impl<S: Sql> Ledger<'_, S> {
         self.0.run(update, &params).map(drop)
     }
 
-    /// The first subscriptions for which something has to happen by itself.
+    /// The first subscriptions for which something has to happen by itself, without webhooks that
+    /// are to be sent.
     pub(super) fn due(&self, now: Timestamp, limit: usize) -> Result<Vec<Record>, SqlError> {
         let select = format!(
-            "SELECT {COLUMNS} FROM subscription WHERE due <= ? ORDER BY due, number LIMIT ?"
+            "SELECT {COLUMNS} FROM subscription WHERE due <= ? AND NOT ({QUEUED_WEBHOOK})
+             ORDER BY due, number LIMIT ?"
         );
         self.records(&select, &[now.as_millis().into(), (limit as u64).into()])
     }
 
+    /// The first webhooks that are to be sent.
+    pub(super) fn queued_webhooks(
+        &self,
+        now: Timestamp,
+        tried: Tried,
+        limit: usize,
+    ) -> Result<Vec<Record>, SqlError> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM subscription WHERE due <= ? AND {QUEUED_WEBHOOK}
+             AND (failures > 0) = ? ORDER BY due, number LIMIT ?"
+        );
+        let again = u64::from(tried == Tried::Again);
+        let params = [now.as_millis().into(), again.into(), (limit as u64).into()];
+        self.records(&select, &params)
+    }
+
     /// When the next one is due.
     pub(super) fn next_due(&self) -> Result<Option<Timestamp>, SqlError> {
-        let select = "SELECT due FROM subscription WHERE due IS NOT NULL ORDER BY due LIMIT 1";
-        let row = self.0.run(select, &[])?.into_iter().next();
+        self.first_due("TRUE", &[])
+    }
+
+    /// The same without webhooks that are to be sent.
+    pub(super) fn next_due_of_others(&self) -> Result<Option<Timestamp>, SqlError> {
+        self.first_due(&format!("NOT ({QUEUED_WEBHOOK})"), &[])
+    }
+
+    /// The same of these webhooks alone.
+    pub(super) fn next_webhook_due(&self, tried: Tried) -> Result<Option<Timestamp>, SqlError> {
+        let again = u64::from(tried == Tried::Again);
+        let which = format!("{QUEUED_WEBHOOK} AND (failures > 0) = ?");
+        self.first_due(&which, &[again.into()])
+    }
+
+    fn first_due(&self, which: &str, params: &[Value]) -> Result<Option<Timestamp>, SqlError> {
+        let select = format!(
+            "SELECT due FROM subscription WHERE due IS NOT NULL AND {which} ORDER BY due LIMIT 1"
+        );
+        let row = self.0.run(&select, params)?.into_iter().next();
         row.map(|row| Cells::new(row).moment()).transpose()
     }
 

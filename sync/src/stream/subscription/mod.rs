@@ -30,7 +30,8 @@ mod view;
 mod wake;
 
 pub use call::{
-    Ack, Answer, Call, Effect, Errand, Needs, Outcome, Refusal, Report, Root, Tails, Ticket,
+    Ack, Answer, Call, Effect, Errand, Needs, Outcome, Refusal, Report, Room, Root, Tails, Ticket,
+    Tried,
 };
 pub use config::{Config, Delivery};
 pub use engine::Subscriptions;

@@ -1,0 +1,41 @@
+//! Readers of events that leave: what was kept for them ends.
+
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+
+use crate::world::{Host, World, eventually};
+
+/// Two ticks of sixteen seconds; a session that its reader stays in has four.
+const TWO_TICKS_MS: u64 = 2 * 16_000;
+
+/// The object writes a point when a reader's task is over, and no longer counts the reader then.
+#[test]
+fn a_reader_that_left_is_given_up_within_two_ticks() {
+    let Some(world) = World::of_worker(Host::Unkind, &[("PMX_STREAM_ANALYTICS", "1")]) else {
+        return;
+    };
+    let media = [("content-type", "text/plain")];
+    let made = world.ask("PUT", "", "/v1/stream/a", &media, b"one");
+    assert_eq!(made.status, 201, "{made:?}");
+    for _ in 0..3 {
+        drop(reader(world.server.port));
+    }
+    eventually("their tasks end", || world.counted("point live") == 3);
+    let longest = world.counted("longest live");
+    // A second for a runtime that is late with its timers.
+    assert!(longest <= TWO_TICKS_MS + 1_000, "{longest} ms");
+}
+
+/// A reader that has got the first event.
+fn reader(port: u16) -> TcpStream {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    let request =
+        format!("GET /v1/stream/a?offset=-1&live=sse HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
+    socket.write_all(request.as_bytes()).unwrap();
+    let mut lines = BufReader::new(socket.try_clone().unwrap()).lines();
+    lines
+        .find(|line| line.as_ref().is_ok_and(|line| line.contains("one")))
+        .unwrap()
+        .unwrap();
+    socket
+}

@@ -1,0 +1,223 @@
+//! Webhooks of the Worker's hub: a few at once, and hosts that hang do not silence the others.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use pmx_sync::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
+use pmx_sync::sql::Sql as _;
+use pmx_sync::stream::subscription::{
+    Call, Config, Delivery, Errand, Outcome, Room, Root, SubscriptionId, Subscriptions, Tails,
+    WebhookPolicy, WebhookUrl,
+};
+use pmx_sync::stream::{Offset, StreamName};
+use pmx_sync::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::sim::sql::Sqlite;
+use crate::waking::Home;
+use crate::world::{Host, eventually, skipped, worker_lacks};
+
+/// Hosts that hang.
+const DEAD: usize = 6;
+
+/// Connections that wait for an answer, of all hosts.
+#[derive(Default)]
+struct Connections {
+    now: AtomicUsize,
+    most: AtomicUsize,
+    /// How often hosts that hang were asked.
+    hung: AtomicUsize,
+    /// How often before a host that answers was.
+    hung_before: Mutex<Vec<usize>>,
+}
+
+impl Connections {
+    fn opened(&self) {
+        let now = self.now.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(now, Ordering::SeqCst);
+    }
+
+    fn closed(&self) {
+        self.now.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// A host that takes connections, each in a thread of its own.
+fn host(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    thread::spawn(move || {
+        for socket in listener.incoming() {
+            let (serve, socket) = (serve.clone(), socket.unwrap());
+            thread::spawn(move || serve(socket));
+        }
+    });
+    url
+}
+
+/// A host that takes what comes and never answers.
+fn dead(all: &Arc<Connections>) -> String {
+    let all = Arc::clone(all);
+    host(move |mut socket| {
+        all.opened();
+        all.hung.fetch_add(1, Ordering::SeqCst);
+        let mut bytes = [0; 4096];
+        while socket.read(&mut bytes).is_ok_and(|read| read > 0) {}
+        all.closed();
+    })
+}
+
+/// A host that is done with everything at once, and says that it was asked.
+fn alive(all: &Arc<Connections>, heard: Sender<()>) -> String {
+    let all = Arc::clone(all);
+    host(move |mut socket| {
+        all.opened();
+        let hung = all.hung.load(Ordering::SeqCst);
+        all.hung_before.lock().unwrap().push(hung);
+        read_request(&mut socket);
+        let body = r#"{"done":true}"#;
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
+        let answer = format!("{head}Connection: close\r\n\r\n{body}");
+        all.closed();
+        socket.write_all(answer.as_bytes()).unwrap();
+        let _over = heard.send(());
+    })
+}
+
+/// Reads a request to the end of its body, which is JSON.
+fn read_request(socket: &mut TcpStream) {
+    let (mut request, mut bytes) = (Vec::new(), [0; 4096]);
+    loop {
+        let read = socket.read(&mut bytes).unwrap();
+        request.extend_from_slice(&bytes[..read]);
+        let text = String::from_utf8_lossy(&request);
+        let body = text.split_once("\r\n\r\n").map(|(_, body)| body);
+        let is_whole = body.is_some_and(|body| serde_json::from_str::<Value>(body).is_ok());
+        if is_whole || read == 0 {
+            return;
+        }
+    }
+}
+
+fn follow(home: &Home, id: &str, stream: &str, url: &str) {
+    let config = json!({
+        "type": "webhook", "streams": [stream], "webhook": {"url": url}, "lease_ttl_ms": 5000,
+    });
+    home.subscribe(id, &config);
+}
+
+#[test]
+fn hosts_that_hang_leave_a_connection_to_one_that_lives() {
+    if let Some(lack) = worker_lacks() {
+        return skipped("the Worker's webhooks", lack);
+    }
+    let home = Home::new(Host::Worker, &[]);
+    let all = Arc::new(Connections::default());
+    for stream in ["dead", "alive"] {
+        assert_eq!(home.ask("PUT", stream, "", &json!([])).status, 201);
+    }
+    for number in 0..DEAD {
+        follow(&home, &format!("d{number}"), "dead", &dead(&all));
+    }
+    let (sender, heard) = channel();
+    follow(&home, "a", "alive", &alive(&all, sender));
+    assert_eq!(home.ask("POST", "dead", "", &json!([1])).status, 204);
+    eventually("hosts hang", || {
+        all.hung.load(Ordering::SeqCst) >= HUB_WEBHOOKS_MAX
+    });
+    // The first waits for one round of hosts that nobody knows yet, and no later one waits at all.
+    for _ in 0..4 {
+        assert_eq!(home.ask("POST", "alive", "", &json!([1])).status, 204);
+        next(&heard);
+        eventually("each dead host was asked", || {
+            all.hung.load(Ordering::SeqCst) >= DEAD
+        });
+    }
+    let before = all.hung_before.lock().unwrap().clone();
+    assert!(before[0] <= DEAD, "none was asked twice before: {before:?}");
+    let most = all.most.load(Ordering::SeqCst);
+    assert!(most <= HUB_WEBHOOKS_MAX, "{most} connections at once");
+    assert!(all.hung.load(Ordering::SeqCst) >= DEAD, "{before:?}");
+}
+
+fn next(heard: &Receiver<()>) {
+    let wait = Duration::from_secs(30);
+    heard
+        .recv_timeout(wait)
+        .expect("a host that lives is asked");
+}
+
+/// One subscription after the other, on a ledger without a platform.
+#[test]
+fn a_worker_that_could_not_be_woken_has_less_time_and_less_room() {
+    let sql = Sqlite::new();
+    Subscriptions::install(&sql, [1; 32]).unwrap();
+    let at = |seconds: u64| Timestamp::from_millis(1_778_324_210_000 + seconds * 1_000);
+    let turn = |seconds, room| {
+        sql.atomically(|sql| Subscriptions::open(sql)?.work(at(seconds), room))
+            .unwrap()
+    };
+    let stream = StreamName::parse("jobs").unwrap();
+    for number in 0..6 {
+        let call = webhook(number, &stream);
+        let it = Subscriptions::open(&sql).unwrap();
+        it.turn(&call, &Tails::new(), at(0)).unwrap();
+    }
+    let it = Subscriptions::open(&sql).unwrap();
+    it.touched(&stream, Offset::at(1), at(0)).unwrap();
+    let room = Room {
+        webhooks: HUB_WEBHOOKS_MAX,
+        again: HUB_WEBHOOKS_AGAIN_MAX,
+    };
+    let first = turn(0, room);
+    assert_eq!(first.len(), HUB_WEBHOOKS_MAX);
+    for effect in &first {
+        assert_eq!(timeout(&effect.errand), Duration::from_secs(30));
+        it.told(&effect.ticket, &Outcome::Failed, at(30)).unwrap();
+    }
+    // Two that were never tried come first; of those that failed there is room for two beside.
+    let second = turn(100, room);
+    let times: Vec<u64> = second
+        .iter()
+        .map(|it| timeout(&it.errand).as_secs())
+        .collect();
+    assert_eq!(times, [30, 30, 10, 10]);
+    for effect in &second {
+        it.told(&effect.ticket, &Outcome::Failed, at(130)).unwrap();
+    }
+    assert_eq!(turn(1_000, room).len(), HUB_WEBHOOKS_AGAIN_MAX);
+    // Who waits for room has no lease that runs.
+    let none = Room {
+        webhooks: 0,
+        again: 0,
+    };
+    assert_eq!(it.due(at(1_000), none).unwrap(), Some(at(1_030)));
+    assert_eq!(turn(100_000, none), []);
+}
+
+fn webhook(number: usize, stream: &StreamName) -> Call {
+    let url = WebhookUrl::parse("https://worker.dev/hook", WebhookPolicy::Public).unwrap();
+    Call::Create {
+        id: SubscriptionId::parse(&format!("s{number}")).unwrap(),
+        config: Box::new(Config {
+            streams: [stream.clone()].into(),
+            pattern: None,
+            delivery: Delivery::Webhook(url),
+            lease: Duration::from_mins(10),
+            description: None,
+        }),
+        root: Root::parse("https://streams.dev/v1/stream").unwrap(),
+    }
+}
+
+fn timeout(errand: &Errand) -> Duration {
+    match errand {
+        Errand::Webhook { timeout, .. } => *timeout,
+        Errand::Append { .. } | Errand::Copy(_) => panic!("{errand:?}"),
+    }
+}

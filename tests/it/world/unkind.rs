@@ -1,0 +1,115 @@
+//! What a story asks of the unkind platform, and does to the objects of a Worker that is stopped.
+
+use std::path::{Path, PathBuf};
+
+use rusqlite::Connection;
+use serde_json::json;
+
+use super::{Host, Server, World, skipped, worker_lacks};
+
+impl World {
+    /// A world on the Worker with settings of its own; nothing if it can't run here.
+    pub(crate) fn of_worker(host: Host, settings: &[(&str, &str)]) -> Option<Self> {
+        match worker_lacks() {
+            None => Some(Self::with_settings(host, settings)),
+            Some(lack) => {
+                skipped("the Worker", lack);
+                None
+            }
+        }
+    }
+
+    /// What the isolates counted under a name.
+    pub(crate) fn counted(&self, name: &str) -> u64 {
+        let report = self.ask("GET", "", "/.unkind/report", &[], b"").json();
+        let isolates = report.as_object().unwrap().values();
+        let counts = isolates.filter_map(|isolate| isolate["faults"][name].as_u64());
+        counts.sum()
+    }
+
+    /// The next operations of a kind fail in an isolate.
+    pub(crate) fn fail(&self, isolate: &str, kind: &str, times: u32, words: &str, flag: &str) {
+        let plan =
+            json!({"kind": kind, "times": times, "message": words, "properties": {flag: true}});
+        let (headers, plan) = ([("x-unkind-isolate", isolate)], plan.to_string());
+        let planned = self.ask("POST", "", "/.unkind/fail", &headers, plan.as_bytes());
+        assert_eq!(planned.status, 200, "{planned:?}");
+    }
+
+    /// Kills the server, does something to the objects it leaves, and starts it with settings.
+    pub(crate) fn reborn(&mut self, settings: &[(&str, &str)], meanwhile: impl FnOnce(&Objects)) {
+        let (host, port) = (self.server.host, self.server.port);
+        self.server.kill();
+        meanwhile(&self.objects());
+        let data = self.temp.path().join("data");
+        self.server = Server::start_with(host, &data, port, settings);
+    }
+
+    /// The objects that the runtime keeps.
+    pub(crate) fn objects(&self) -> Objects {
+        Objects {
+            folder: self.temp.path().join("data/spaces"),
+        }
+    }
+}
+
+/// The databases of objects, as workerd lays them out.
+pub(crate) struct Objects {
+    folder: PathBuf,
+}
+
+const CLASSES: [&str; 3] = ["SpaceDO", "StreamDO", "HubDO"];
+
+impl Objects {
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let folders = std::fs::read_dir(&self.folder).unwrap().flatten();
+        folders.map(|entry| entry.path()).filter(|path| {
+            let name = path
+                .file_name()
+                .unwrap_or_default()
+                .to_string_lossy()
+                .into_owned();
+            CLASSES.iter().any(|class| name.ends_with(class))
+        })
+    }
+
+    /// When the alarm of the object with a name rings, in milliseconds.
+    pub(crate) fn alarm(&self, name: &str) -> Option<u64> {
+        let rows = self.folders().flat_map(|folder| alarms(&folder));
+        let mut named = rows.filter(|(_, _, known)| known.as_deref() == Some(name));
+        named.next().map(|(_, nanos, _)| nanos as u64 / 1_000_000)
+    }
+
+    /// All alarms are due. The objects that they wake have names, or have none.
+    pub(crate) fn wake_all(&self, are_named: bool) {
+        for folder in self.folders() {
+            let rows = alarms(&folder);
+            let all = Connection::open(folder.join("metadata.sqlite")).unwrap();
+            for (id, ..) in rows {
+                let own = Connection::open(folder.join(format!("{id}.sqlite"))).unwrap();
+                // The object and the runtime have to agree about the time.
+                own.execute("UPDATE _cf_METADATA SET value = 1 WHERE key = 1", [])
+                    .unwrap();
+                all.execute(
+                    "UPDATE _cf_ALARM SET scheduled_time = 1 WHERE actor_id = ?",
+                    [&id],
+                )
+                .unwrap();
+            }
+            if !are_named {
+                all.execute("UPDATE _cf_ALARM SET actor_name = NULL", [])
+                    .unwrap();
+            }
+        }
+    }
+}
+
+/// Ids, times in nanoseconds, and names.
+fn alarms(folder: &Path) -> Vec<(String, i64, Option<String>)> {
+    let all = Connection::open(folder.join("metadata.sqlite")).unwrap();
+    all.busy_timeout(std::time::Duration::from_secs(5)).unwrap();
+    let select = "SELECT actor_id, scheduled_time, actor_name FROM _cf_ALARM";
+    let mut select = all.prepare(select).unwrap();
+    let rows = select.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)));
+    rows.unwrap().map(Result::unwrap).collect()
+}
