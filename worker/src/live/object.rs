@@ -381,3 +381,35 @@ fn close(socket: &WebSocket, closing: &Closing) {
     // It may be gone already.
     let _closed = socket.close(Some(closing.code), Some(&closing.reason));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_listed_once_however_many_come() {
+        let (sockets, lists) = (Sockets::default(), Cell::new(0));
+        let open = Cell::new(3);
+        let has_room = || {
+            sockets.has_room(|| {
+                lists.set(lists.get() + 1);
+                open.get()
+            })
+        };
+        for _ in 0..100 {
+            assert!(has_room());
+            sockets.opened();
+            open.set(open.get() + 1);
+        }
+        assert_eq!(lists.get(), 1, "after the object woke");
+        while open.get() < LIVE_SOCKETS_MAX {
+            sockets.opened();
+            open.set(open.get() + 1);
+        }
+        assert!(!has_room());
+        assert_eq!(lists.get(), 2, "before one is refused");
+        sockets.closed();
+        assert!(has_room());
+        assert_eq!(lists.get(), 2);
+    }
+}
