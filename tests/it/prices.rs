@@ -130,6 +130,40 @@ fn the_worked_example_is_computed() {
     }
 }
 
+/// A row of the table of readers that wait: streams, readers of each, hours a day.
+fn waits(streams: u32, readers: u32, hours: u32) -> String {
+    let share = f64::from(hours) / 24.0;
+    let all = f64::from(streams) * f64::from(readers);
+    let month = waiting(all * share, f64::from(streams) * share);
+    let [requests, duration] = ["requests of objects", "duration of objects"].map(|name| {
+        let row = ROWS.iter().find(|row| row.0 == name).unwrap();
+        price(row, &month)
+    });
+    let gb_seconds = month.gb_seconds * 1e6;
+    format!(
+        "| {streams} | {readers} | {hours} | {gb_seconds:.0} | ${duration:.2} | ${requests:.2} |"
+    )
+}
+
+#[test]
+fn the_price_of_readers_that_wait_is_computed() {
+    let rows = [
+        (1, 1, 24),
+        (1, 1_000, 24),
+        (10, 1, 24),
+        (100, 1, 8),
+        (100, 1, 24),
+        (100, 10, 24),
+        (1_000, 1, 24),
+    ];
+    let rows = rows.map(|(streams, readers, hours)| waits(streams, readers, hours));
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sync/STREAMS.md");
+    let page = fs::read_to_string(path).unwrap();
+    for row in &rows {
+        assert!(page.contains(row), "it should say\n{}", rows.join("\n"));
+    }
+}
+
 #[test]
 fn logs_and_kv_cost_less_than_half_of_what_they_did() {
     // A line for each invocation and each request, and a KV read for each request.

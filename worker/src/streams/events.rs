@@ -53,6 +53,12 @@ const TICK_JITTER_MS: u64 = 4_000;
 /// Ticks of a session.
 const TICKS: u32 = 4;
 
+/// Pieces of the event of a tick: more than there are places between an object and its reader.
+const PIECES: usize = 5;
+
+/// The pause after each.
+const PIECE_PAUSE: Duration = Duration::from_millis(50);
+
 struct Reader<S> {
     source: Rc<S>,
     session: Session,
@@ -60,6 +66,8 @@ struct Reader<S> {
     pace: Duration,
     tick: Pin<Box<Delay>>,
     ticks: u32,
+    /// Whether a tick is due to the reader, which shows whether it is there.
+    is_probed: bool,
     /// Bytes that the reader was given.
     sent: u64,
 }
@@ -82,6 +90,7 @@ impl<S: Source> Reader<S> {
             pace,
             tick: Box::pin(Delay::from(pace)),
             ticks: 0,
+            is_probed: false,
             sent: 0,
         }
     }
@@ -97,7 +106,12 @@ impl<S: Source> Reader<S> {
         let _listening = Listening::to(&self.source);
         let mut next = Some(begun);
         while let Some(seen) = next.filter(|seen| self.session.knows(&seen.page)) {
-            let Ok(then) = self.give(&seen) else {
+            let given = if std::mem::take(&mut self.is_probed) {
+                self.give_in_pieces(&seen).await
+            } else {
+                self.give(&seen)
+            };
+            let Ok(then) = given else {
                 return;
             };
             next = match then {
@@ -123,6 +137,24 @@ impl<S: Source> Reader<S> {
         self.pipe.send(&Uint8Array::from(&*event.bytes))?;
         self.sent += event.bytes.len() as u64;
         self.session.got(&seen.page, &event);
+        Ok(event.then)
+    }
+
+    /// Gives the reader an event of its own, piece by piece. The runtime does not say that a reader
+    /// has left, and takes one more piece at each of the places between, until it finds out; then it
+    /// takes no more, which the next tick sees.
+    async fn give_in_pieces(&mut self, seen: &Seen) -> Result<Then, JsValue> {
+        let cursor = self.session.cursor(now(), chance());
+        let event = sse::event(&seen.page, cursor);
+        let size = event.bytes.len().div_ceil(PIECES).max(1);
+        for piece in event.bytes.chunks(size) {
+            self.pipe.send(&Uint8Array::from(piece))?;
+            Delay::from(PIECE_PAUSE).await;
+        }
+        self.sent += event.bytes.len() as u64;
+        self.session.got(&seen.page, &event);
+        // What was taken until now does not count at the next look.
+        let _stuck = self.pipe.is_stuck();
         Ok(event.then)
     }
 
@@ -172,6 +204,7 @@ impl<S: Source> Reader<S> {
             return None;
         }
         self.ticks += 1;
+        self.is_probed = true;
         self.tick = Box::pin(Delay::from(self.pace));
         (self.ticks < TICKS).then_some(())
     }
