@@ -141,8 +141,8 @@ impl<S: Source> Reader<S> {
     }
 
     /// Gives the reader an event of its own, piece by piece. The runtime does not say that a reader
-    /// has left, and takes one more piece at each of the places between, until it finds out; then it
-    /// takes no more, which the next tick sees.
+    /// has left. It takes one more piece at each of the places between, until it finds out, and
+    /// then no more, which the next tick sees.
     async fn give_in_pieces(&mut self, seen: &Seen) -> Result<Then, JsValue> {
         let cursor = self.session.cursor(now(), chance());
         let event = sse::event(&seen.page, cursor);

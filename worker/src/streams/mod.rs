@@ -5,7 +5,8 @@
 //! ([`stream`]) and, if its reader waits for more, kept: [`bell`] wakes those who wait, [`pipe`]
 //! carries events to them. Segments lie in R2, and streams that fork ask each other
 //! ([`peers`]). What becomes of them they tell ([`line`]) the hub ([`hub`]), which keeps the
-//! subscriptions, wakes workers ([`courier`], a few at once: [`connections`]) and keeps an [`index`].
+//! subscriptions, wakes workers ([`courier`], a few at once: [`connections`]) and keeps an
+//! [`index`].
 
 pub(crate) mod alarm;
 pub(crate) mod answer;
