@@ -48,7 +48,7 @@ fn refusing(is_open: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -> String {
     thread::spawn(move || {
         for socket in listener.incoming() {
             let mut socket = socket.unwrap();
-            let _some = socket.read(&mut [0; 65_536]);
+            let _some = socket.read(&mut vec![0; 65_536]);
             let is_open = is_open.load(Ordering::SeqCst);
             let status = if is_open { "200" } else { "503" };
             let head = format!("HTTP/1.1 {status} x\r\nContent-Length: 0\r\n");

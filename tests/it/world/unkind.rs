@@ -77,7 +77,9 @@ impl Objects {
     pub(crate) fn alarm(&self, name: &str) -> Option<u64> {
         let rows = self.folders().flat_map(|folder| alarms(&folder));
         let mut named = rows.filter(|(_, _, known)| known.as_deref() == Some(name));
-        named.next().map(|(_, nanos, _)| nanos as u64 / 1_000_000)
+        named
+            .next()
+            .map(|(_, nanos, _)| nanos.cast_unsigned() / 1_000_000)
     }
 
     /// All alarms are due. The objects that they wake have names, or have none.

@@ -213,9 +213,10 @@ impl Exchange {
         let room = self.webhooks.room(now);
         let is_deep = self.depth.is_deep();
         let left = self.turn(|hub| {
-            let effects = match is_deep {
-                true => Vec::new(),
-                false => hub.work(now, room)?,
+            let effects = if is_deep {
+                Vec::new()
+            } else {
+                hub.work(now, room)?
             };
             let due = hub.due(now, room.beside(&effects))?;
             Ok((effects, due))
