@@ -81,9 +81,9 @@ pub const PENDING_PACKS_MAX: u64 = 32;
 /// Bytes of those tables together: 65,536 blobs.
 pub const PENDING_TOC_BYTES_MAX: u64 = 65_536 * 40;
 
-/// Blobs of a bucket of those that arrived, beyond its share of the files that the platform commits
-/// at once and an eighth of that: ids fall into 256 buckets by chance. With 2,000,000 files a bucket
-/// is a row of at most 0.7 MB, with 80,000 one of 44 KB.
+/// Blobs of a bucket of those that arrived, beyond its share of the files that the platform
+/// commits at once and an eighth of that: ids fall into 256 buckets by chance. With 2,000,000 files
+/// a bucket is a row of at most 0.7 MB, with 80,000 one of 44 KB.
 pub const ARRIVED_BUCKET_SPARE_BLOBS: usize = 256;
 
 /// Packs that a server says have arrived: 4 GiB of them. More come again.

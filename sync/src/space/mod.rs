@@ -33,9 +33,10 @@ pub use lease::{LEASE, parse_lease};
 
 use crate::code::Code;
 use crate::limits::LIVE_PATHS_MAX;
-use crate::name::SpaceName;
+use crate::name::{AliasName, SpaceName};
 use crate::serve::Blobs;
 use crate::sql::Sql;
+use crate::stream::Read;
 use crate::time::Timestamp;
 use crate::wire::Problem;
 use ledger::Ledger;
@@ -91,13 +92,7 @@ pub async fn execute<S: Sql, B: Blobs>(
             Ok(Reply::Diff(Box::new(history::compare(&ledger, from, to)?)))
         }
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
-        Command::Events { alias, read } => {
-            let page = events::read(&ledger, alias.as_ref(), &read, now)?;
-            Ok(Reply::Events {
-                page: Box::new(page),
-                is_open: events::is_open(&ledger, alias.as_ref())?,
-            })
-        }
+        Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),
         Command::Net { from, to, most } => {
             let net = events::net(&ledger, from, to, most.min(LIVE_PATHS_MAX))?;
             Ok(Reply::Net(Box::new(net)))
@@ -122,6 +117,18 @@ pub async fn execute<S: Sql, B: Blobs>(
 /// The name that a space was opened by last, for a platform that wakes it without one.
 pub fn name_of<S: Sql>(sql: &S) -> Result<Option<SpaceName>, Problem> {
     Ok(Ledger::new(sql).name()?)
+}
+
+fn read_events<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    alias: Option<&AliasName>,
+    read: &Read,
+    now: Timestamp,
+) -> Result<Reply, Problem> {
+    Ok(Reply::Events {
+        page: Box::new(events::read(ledger, alias, read, now)?),
+        is_open: events::is_open(ledger, alias)?,
+    })
 }
 
 fn keep_part<S: Sql>(
