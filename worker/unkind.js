@@ -8,7 +8,8 @@
 //
 //   SEED      of all chance; stderr says which
 //   ISOLATES  how many there are (3); the objects live in the first
-//   LAG       what the 60 s that KV may lag are multiplied by (0)
+//   LAG       what the 60 s that KV may lag are multiplied by, and the 5 s that an isolate does not
+//             read a pointer again (0)
 //   FAULTS    the share of all operations of bindings that fail (0)
 //   RESETS    the share of all calls of objects in which the object ends (0)
 //   SLOW_MS   how long R2 takes to write (0)
@@ -39,6 +40,8 @@ const setting = (name, otherwise) => process.env[`PMX_UNKIND_${name}`] ?? otherw
 const seed = setting("SEED", String(randomInt(2 ** 32)));
 const isolates = Number(setting("ISOLATES", 3));
 const older = setting("OLDER");
+const lag = Number(setting("LAG", 0));
+const moment = Math.ceil(5_000 * lag);
 console.error(`unkind: seed ${seed}`);
 
 const data = dataFolder(options.data);
@@ -85,13 +88,14 @@ function isolate(name, isOlder) {
     modules: wrapped,
     compatibilityDate: "2026-07-01",
     bindings: {
+      PMX_POINTER_MOMENT_MS: String(moment),
       ...bindings(data, port),
       UNKIND: {
         seed,
         isolate: name,
         isOlder,
         isMixed: Boolean(older),
-        lag: Number(setting("LAG", 0)),
+        lag,
         faults: Number(setting("FAULTS", 0)),
         resets: Number(setting("RESETS", 0)),
         slow: Number(setting("SLOW_MS", 0)),
@@ -110,7 +114,7 @@ const front = {
   modulesRoot: ROOT,
   modules: ["front", "chance"].map((name) => text(`unkind/${name}.js`)),
   compatibilityDate: "2026-07-01",
-  bindings: { UNKIND: { seed, isolates } },
+  bindings: { UNKIND: { seed, isolates, moment } },
   serviceBindings: {
     ...Object.fromEntries(numbers.map((number) => [`ISOLATE_${number}`, `isolate-${number}`])),
   },

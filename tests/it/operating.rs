@@ -15,11 +15,12 @@ started_on_both_hosts! {
     a_token_opens_its_streams_and_a_page_may_send_it_in_the_address,
     what_everybody_may_read_is_written_by_holders_only,
     a_key_is_replaced_without_a_pause,
-    who_asks_too_often_waits_and_is_told_how_long,
     a_server_whose_settings_make_no_sense_is_closed,
     who_asks_is_told_where_the_time_went,
     the_operator_lists_streams,
     points_are_written_where_somebody_counts_them,
+    // Each isolate counts the requests that it gets.
+    ; kind: who_asks_too_often_waits_and_is_told_how_long,
 }
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
@@ -208,7 +209,8 @@ impl Home {
             head.push_str(&format!("{name}: {value}\r\n"));
         }
         let request = format!("{head}\r\n{body}");
-        try_raw(port, request.as_bytes(), method == "HEAD").expect("the server answers")
+        let answer = try_raw(port, request.as_bytes(), method == "HEAD");
+        answer.unwrap_or_else(|| panic!("no answer to {request:?}"))
     }
 
     fn with(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {

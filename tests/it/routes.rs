@@ -184,7 +184,8 @@ impl Setting {
             ""
         };
         let request = format!("{head}\r\n{body}");
-        try_raw(port, request.as_bytes(), method == "HEAD").expect("the server answers")
+        let answer = try_raw(port, request.as_bytes(), method == "HEAD");
+        answer.unwrap_or_else(|| panic!("no answer to {request:?}"))
     }
 }
 

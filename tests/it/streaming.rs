@@ -104,6 +104,8 @@ impl Home {
         socket.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         Events {
             socket,
+            raw: Vec::new(),
+            is_body: false,
             unread: String::new(),
         }
     }
@@ -131,6 +133,9 @@ pub(crate) fn ask(
 /// A reader of events of a JSON stream.
 struct Events {
     socket: TcpStream,
+    /// As it came: the answer's head, then chunks.
+    raw: Vec<u8>,
+    is_body: bool,
     unread: String,
 }
 
@@ -164,8 +169,30 @@ impl Events {
                 "the reader is let go after {} messages",
                 messages.len()
             );
-            self.unread
-                .push_str(std::str::from_utf8(&chunk[..read]).unwrap());
+            self.raw.extend_from_slice(&chunk[..read]);
+            self.unchunk();
+        }
+    }
+
+    /// Takes text out of its chunks, which an intermediary may cut anew at any byte.
+    fn unchunk(&mut self) {
+        if !self.is_body {
+            let Some(end) = self.raw.windows(4).position(|it| it == b"\r\n\r\n") else {
+                return;
+            };
+            self.raw.drain(..end + 4);
+            self.is_body = true;
+        }
+        while let Some(line) = self.raw.windows(2).position(|it| it == b"\r\n") {
+            let length = std::str::from_utf8(&self.raw[..line]).unwrap();
+            let length = usize::from_str_radix(length, 16).unwrap();
+            let (start, end) = (line + 2, line + 2 + length);
+            if self.raw.len() < end + 2 {
+                return;
+            }
+            let text = std::str::from_utf8(&self.raw[start..end]).unwrap();
+            self.unread.push_str(text);
+            self.raw.drain(..end + 2);
         }
     }
 }

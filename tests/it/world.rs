@@ -297,8 +297,10 @@ impl World {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
+        // Pages are asked for, and the API is where things change.
         match method {
             "GET" | "HEAD" => self.settle(),
+            _ if !host.is_empty() => self.settle(),
             _ => self.unsettled.set(true),
         }
         self.ask(method, host, path, headers, body)

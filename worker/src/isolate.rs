@@ -22,6 +22,7 @@ use crate::kv::Kv;
 use crate::location::LocationHint;
 use crate::nearby::Nearby;
 use crate::r2::R2;
+use crate::recent::MOMENT;
 use crate::spaces::Objects;
 
 /// The seams on Cloudflare.
@@ -145,15 +146,20 @@ pub(crate) fn hosts(env: &Env) -> Result<Hosts, Problem> {
 
 fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
     let store = env.kv("POINTERS").map_err(unset("the binding POINTERS"))?;
-    let lag = env.var("PMX_POINTER_LAG_MS").ok();
-    let lag = lag.and_then(|millis| millis.to_string().parse().ok());
-    let lag = lag.map(|millis| Lag::new(Duration::from_millis(millis)));
-    let pointers = Rc::new(Kv::new(store, lag));
+    let lag = millis(env, "PMX_POINTER_LAG_MS").map(Lag::new);
+    let moment = millis(env, "PMX_POINTER_MOMENT_MS").unwrap_or(MOMENT);
+    let pointers = Rc::new(Kv::new(store, lag, moment));
     Ok(Cloudflare {
         blobs: bucket(env)?,
         pointers: Rc::clone(&pointers),
         spaces: Objects::new(spaces(env)?, pointers, location_hint(env)?),
     })
+}
+
+/// A time that only tests choose.
+fn millis(env: &Env, name: &str) -> Option<Duration> {
+    let text = env.var(name).ok()?.to_string();
+    text.parse().ok().map(Duration::from_millis)
 }
 
 /// Where the objects of spaces are to be made, if the operator says so.

@@ -30,12 +30,13 @@ pub(crate) struct Kv {
 }
 
 impl Kv {
-    pub(crate) fn new(store: KvStore, lag: Option<Lag>) -> Self {
+    /// A pointer that was read counts for a `moment`.
+    pub(crate) fn new(store: KvStore, lag: Option<Lag>, moment: Duration) -> Self {
         Self {
             store,
             seen: Cache::new(SEEN_BYTES),
             absent: Cache::new(ABSENT_BYTES),
-            recent: Recent::new(),
+            recent: Recent::new(moment),
             lag,
         }
     }

@@ -13,18 +13,21 @@ use pmx_sync::time::Timestamp;
 /// When each channel's pointer was read from KV.
 pub(crate) struct Recent {
     read: Cache<Channel, Timestamp>,
+    moment: Duration,
 }
 
 /// For how long a pointer that was read counts.
-const MOMENT: Duration = Duration::from_secs(5);
+pub(crate) const MOMENT: Duration = Duration::from_secs(5);
 
 /// Bytes of names: about a thousand channels.
 const NAMES_BYTES: usize = 256 * 1024;
 
 impl Recent {
-    pub(crate) fn new() -> Self {
+    /// What is read counts for that long.
+    pub(crate) fn new(moment: Duration) -> Self {
         Self {
             read: Cache::new(NAMES_BYTES),
+            moment,
         }
     }
 
@@ -37,7 +40,7 @@ impl Recent {
     /// Whether a channel's pointer was read a moment ago. A clock that went back ends the moment.
     pub(crate) fn counts(&self, channel: &Channel, now: Timestamp) -> bool {
         let read = self.read.find(channel);
-        read.is_some_and(|read| read <= now && now < read.after(MOMENT))
+        read.is_some_and(|read| read <= now && now < read.after(self.moment))
     }
 }
 
@@ -56,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_pointer_counts_for_five_seconds_and_its_channel() {
-        let recent = Recent::new();
+        let recent = Recent::new(MOMENT);
         let at = Timestamp::from_millis;
         assert!(!recent.counts(&channel("docs"), at(10_000)));
         recent.note(&channel("docs"), at(10_000));
@@ -73,7 +76,7 @@ mod tests {
 
     #[test]
     fn names_that_strangers_make_up_are_bounded() {
-        let recent = Recent::new();
+        let recent = Recent::new(MOMENT);
         let at = Timestamp::from_millis(1);
         for number in 0..10_000 {
             recent.note(&channel(&format!("made-up-{number}")), at);

@@ -7,7 +7,8 @@ import { connect } from "node:net";
 // Listens on one port of this machine and passes everything on to another. Answers itself what
 // `memory` says.
 export function leave(port, inner, memory) {
-  const agent = new Agent({ keepAlive: true });
+  // The runtime closes a connection behind a body that no isolate read. So each request has its own.
+  const agent = new Agent({ keepAlive: false });
   let count = 0;
   const server = createServer((asked, answered) => {
     if (asked.url === "/.unkind/memory") {
@@ -15,8 +16,11 @@ export function leave(port, inner, memory) {
       return;
     }
     const id = String((count += 1));
-    const headers = [...ownHeaders(asked.rawHeaders), "x-unkind-request", id];
-    const passed = request({ port: inner, host: "127.0.0.1", agent, method: asked.method, path: asked.url, headers, setHost: false });
+    const { method, url: path } = asked;
+    const passed = request({ port: inner, host: "127.0.0.1", agent, method, path, setHost: false });
+    pairs([...ownHeaders(asked.rawHeaders), "x-unkind-request", id], (...header) => passed.appendHeader(...header));
+    // Otherwise node would make an empty body of it, and one of unknown length where it may.
+    hasBody(asked) || ["content-length", "transfer-encoding"].forEach((name) => passed.removeHeader(name));
     passed.on("response", (answer) => {
       answered.writeHead(answer.statusCode, answer.statusMessage, ownHeaders(answer.rawHeaders));
       answered.flushHeaders();
@@ -33,9 +37,7 @@ export function leave(port, inner, memory) {
       }
     });
     asked.on("error", () => passed.destroy());
-    // Passed on as a stream, no body would become an empty one of unknown length.
-    const { "content-length": length, "transfer-encoding": coding } = asked.headers;
-    length === undefined && coding === undefined ? passed.end() : asked.pipe(passed);
+    asked.pipe(passed);
   });
   server.on("upgrade", (asked, socket, head) => tunnel(asked, socket, head, inner));
   server.on("clientError", (_, socket) => socket.end("HTTP/1.1 400 Bad Request\r\n\r\n"));
@@ -43,6 +45,17 @@ export function leave(port, inner, memory) {
   server.requestTimeout = 0;
   server.headersTimeout = 0;
   return new Promise((listening) => server.listen(port, "127.0.0.1", listening));
+}
+
+function hasBody({ headers }) {
+  return "content-length" in headers || "transfer-encoding" in headers;
+}
+
+// Does something with each name and value of a list of headers.
+function pairs(raw, each) {
+  for (let at = 0; at < raw.length; at += 2) {
+    each(raw[at], raw[at + 1]);
+  }
 }
 
 // Headers without those that are about one connection.
@@ -54,9 +67,7 @@ function ownHeaders(raw) {
 function tunnel(asked, socket, head, inner) {
   const to = connect(inner, "127.0.0.1", () => {
     to.write(`${asked.method} ${asked.url} HTTP/1.1\r\n`);
-    for (let at = 0; at < asked.rawHeaders.length; at += 2) {
-      to.write(`${asked.rawHeaders[at]}: ${asked.rawHeaders[at + 1]}\r\n`);
-    }
+    pairs(asked.rawHeaders, (name, value) => to.write(`${name}: ${value}\r\n`));
     to.write("\r\n");
     to.write(head);
     to.pipe(socket).pipe(to);

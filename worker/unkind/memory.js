@@ -3,7 +3,16 @@
 
 import WebSocket from "ws";
 
-const PAUSE = 100;
+const PAUSE = 50;
+
+// What is asked, one after the other. Garbage counts only as long as it can't be collected: a search
+// for objects begins with its collection, and ends before anything else runs in the isolate.
+const CONTEXT = "Runtime.enable";
+const PROTOTYPE = "Runtime.evaluate";
+const COLLECT = "Runtime.queryObjects";
+const RELEASE = "Runtime.releaseObjectGroup";
+const USAGE = "Runtime.getHeapUsage";
+const FOUND = "found";
 
 export class Memory {
   #peaks = {};
@@ -17,19 +26,26 @@ export class Memory {
   }
 
   #watch(socket, name) {
-    const ask = () => {
-      // Garbage counts only as long as it can't be collected.
-      socket.send(JSON.stringify({ id: 1, method: "HeapProfiler.collectGarbage" }));
-      socket.send(JSON.stringify({ id: 2, method: "Runtime.getHeapUsage" }));
+    const methods = [CONTEXT, PROTOTYPE, COLLECT, RELEASE, USAGE];
+    const ask = (method, params) =>
+      socket.send(JSON.stringify({ id: methods.indexOf(method), method, params }));
+    let prototypeObjectId;
+    const look = () => {
+      ask(COLLECT, { prototypeObjectId, objectGroup: FOUND });
+      ask(USAGE);
+      ask(RELEASE, { objectGroup: FOUND });
     };
-    socket.on("open", ask);
+    socket.on("open", () => ask(CONTEXT));
     socket.on("message", (text) => {
-      const { id, result } = JSON.parse(text);
-      if (id === 2) {
-        const { usedSize, embedderHeapUsedSize, backingStorageSize } = result;
-        const bytes = usedSize + embedderHeapUsedSize + backingStorageSize;
-        this.#peaks[name] = Math.max(this.#peaks[name], bytes);
-        setTimeout(ask, PAUSE);
+      const { id, result, method, params } = JSON.parse(text);
+      if (method === "Runtime.executionContextCreated") {
+        ask(PROTOTYPE, { expression: "(class {}).prototype", contextId: params.context.id });
+      } else if (methods[id] === PROTOTYPE) {
+        prototypeObjectId = result.result.objectId;
+        look();
+      } else if (methods[id] === USAGE) {
+        this.#peaks[name] = Math.max(this.#peaks[name], bytes(result));
+        setTimeout(look, PAUSE);
       }
     });
     socket.on("error", (error) => console.error(`unkind: the memory of ${name}: ${error}`));
@@ -39,4 +55,8 @@ export class Memory {
   get peaks() {
     return this.#peaks;
   }
+}
+
+function bytes({ usedSize, embedderHeapUsedSize, backingStorageSize }) {
+  return usedSize + embedderHeapUsedSize + backingStorageSize;
 }
