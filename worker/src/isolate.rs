@@ -93,6 +93,11 @@ pub(crate) fn room(request: &Request, limit: usize) -> Result<Share, Problem> {
     ROOM.with(|room| room.take(announced, limit, now()))
 }
 
+/// Takes room for bytes that no client sends.
+pub(crate) fn room_for(bytes: u64) -> Result<Share, Problem> {
+    ROOM.with(|room| room.take(Some(bytes), BODIES_BYTES_MAX, now()))
+}
+
 thread_local! {
     static ROOM: Rc<Room> = Room::new(BODIES_BYTES_MAX);
     static SERVER: OnceCell<Rc<Server<Cloudflare>>> = const { OnceCell::new() };

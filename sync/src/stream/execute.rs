@@ -138,14 +138,26 @@ async fn joined<S: Sql, C: Cold>(
 
 /// Does what is left to do: moves old rows to segments, ends what expired, deletes what nobody
 /// needs, gives back what was lent. A failure of one does not hold up the others.
-pub async fn chores<S: Sql, C: Cold, P: Peers>(
+///
+/// Old rows are in memory while they move. `room` gives room for so many bytes until it is dropped;
+/// where there is none, they move later.
+pub async fn chores<S: Sql, C: Cold, P: Peers, R>(
     engine: &Engine<'_, S>,
     cold: &C,
     peers: &P,
+    room: impl Fn(u64) -> Option<R>,
     now: Timestamp,
 ) -> Result<Chores, SqlError> {
     let mut failures = Vec::new();
-    while let Some(mut chore) = engine.atomically(|engine| engine.chore(now))? {
+    loop {
+        let moving = engine.rotating_bytes(now)?;
+        let share = room(moving);
+        if share.is_none() {
+            engine.atomically(|engine| engine.rotate_later(now))?;
+        }
+        let Some(mut chore) = engine.atomically(|engine| engine.chore(now))? else {
+            break;
+        };
         match carry_out(&mut chore, cold, peers, now).await {
             Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
             Err(failure) => {

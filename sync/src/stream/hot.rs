@@ -118,6 +118,11 @@ impl<S: Sql> Engine<'_, S> {
         let full = first.weight.saturating_add(budget.max(1) as u64);
         let last = self.row_behind(stream, first, full, Between::Appends)?;
         let (mut body, mut at) = (Vec::new(), first);
+        let bytes = last.weight.saturating_sub(first.weight);
+        if bytes > group {
+            // All at once: a buffer that grows is there twice while it moves.
+            body.reserve_exact(bytes as usize);
+        }
         while at.start < range.end.min(last.start) {
             let weight = last.weight.min(at.weight + group);
             let next = self.row_behind(stream, at, weight, Between::Rows)?;
@@ -254,7 +259,7 @@ impl<S: Sql> Engine<'_, S> {
 
 /// Appends without a copy where there is nothing yet: what live readers read is one row.
 fn append(body: &mut Vec<u8>, more: Vec<u8>) {
-    if body.is_empty() {
+    if body.capacity() == 0 {
         *body = more;
     } else {
         body.extend_from_slice(&more);

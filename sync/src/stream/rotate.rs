@@ -4,6 +4,8 @@
 //! before that turn leaves an object that nobody refers to; the line of its intent deletes it. The
 //! same rows make the same object under the same key, so that a second try does no harm.
 
+use std::time::Duration;
+
 use super::chore::{Chore, ROTATE};
 use super::cold::SegmentKey;
 use super::engine::Engine;
@@ -16,11 +18,15 @@ use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::sql::{Sql, SqlError};
 use crate::time::Timestamp;
 
+/// How long a segment waits that found no room: the bodies of some requests are done by then.
+const CROWDED: Duration = Duration::from_secs(1);
+
 impl<S: Sql> Engine<'_, S> {
     /// Makes a segment of the oldest rows, and writes down that it will be written.
     pub(super) fn rotate(&self, mut stream: Stream, now: Timestamp) -> Result<Chore, SqlError> {
         let place = self.cut_place(&stream)?;
-        let (body, end) = self.hot(&stream, stream.hot..place.start, usize::MAX)?;
+        let bytes = place.weight.saturating_sub(stream.hot_weight) as usize;
+        let (body, end) = self.hot(&stream, stream.hot..place.start, bytes)?;
         let mut builder = Builder::new(stream.kind(), stream.hot);
         builder.reserve(body.len() + body.len() / 8);
         let built = match stream.kind() {
@@ -47,6 +53,25 @@ impl<S: Sql> Engine<'_, S> {
             body: segment.bytes.into(),
             index: segment.index,
         })
+    }
+
+    /// Bytes of the rows that the next segment takes out of the log, if it is due.
+    pub(super) fn rotating_bytes(&self, now: Timestamp) -> Result<u64, SqlError> {
+        let Some(stream) = self.load()? else {
+            return Ok(0);
+        };
+        match self.rotates_at(&stream, now)? {
+            Some(at) if at <= now => {
+                let place = self.cut_place(&stream)?;
+                Ok(place.weight.saturating_sub(stream.hot_weight))
+            }
+            Some(_) | None => Ok(0),
+        }
+    }
+
+    /// Leaves the rows in the log for a moment, where there is no room to move them.
+    pub(super) fn rotate_later(&self, now: Timestamp) -> Result<(), SqlError> {
+        self.note(ROTATE, "", None, now.after(CROWDED))
     }
 
     /// Lists a segment that was written and takes its rows out of the log, if the stream is as it

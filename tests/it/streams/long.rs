@@ -146,3 +146,25 @@ fn segments_of_the_first_version_are_read_from_any_byte() {
         assert!(page.body == bytes[position as usize..end] && page.body.len() <= 50_000);
     }
 }
+
+#[test]
+fn rows_stay_in_the_log_until_their_segment_finds_room() {
+    let media = "application/octet-stream";
+    let faults = Faults::default();
+    let world = World::new(Shape::default(), &faults);
+    world.create(0, &create(media), at(0)).unwrap();
+    let body = Bytes::from(vec![7; 5 * 1024 * 1024]);
+    world
+        .append(0, &append(media, body.clone()), at(0))
+        .unwrap();
+    let chores = world.crowded_chores(0, at(0)).unwrap();
+    assert_eq!(chores.next, Some(at(1_000)), "the alarm comes again");
+    assert_eq!(world.rows("stream_segment"), 0);
+    assert!(whole(&world).1 == body, "from the log");
+    // Not before.
+    world.chores(0, at(999)).unwrap();
+    assert_eq!(world.rows("stream_segment"), 0);
+    let chores = world.chores(0, at(1_000)).unwrap();
+    assert_eq!((world.rows("stream_segment"), chores.next), (1, None));
+    assert!(whole(&world).1 == body, "from the segment");
+}

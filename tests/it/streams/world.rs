@@ -199,7 +199,14 @@ impl<'a> World<'a> {
 
     pub(super) fn chores(&self, stream: usize, now: Timestamp) -> Result<Chores, SqlError> {
         let engine = self.engine(stream);
-        ready(execute::chores(&engine, &self.cold, self, now))
+        ready(execute::chores(&engine, &self.cold, self, Some, now))
+    }
+
+    /// The same where no segment finds room.
+    pub(super) fn crowded_chores(&self, stream: usize, now: Timestamp) -> Result<Chores, SqlError> {
+        let engine = self.engine(stream);
+        let room = |bytes| (bytes == 0).then_some(());
+        ready(execute::chores(&engine, &self.cold, self, room, now))
     }
 
     /// Ends what expired and does what was written down, but moves nothing to segments.
@@ -215,7 +222,14 @@ impl<'a> World<'a> {
             let due = engine(stream).due(now).unwrap();
             due.is_some_and(|due| due <= now)
         }) {
-            let chores = ready(execute::chores(&engine(stream), &self.cold, self, now)).unwrap();
+            let chores = ready(execute::chores(
+                &engine(stream),
+                &self.cold,
+                self,
+                Some,
+                now,
+            ))
+            .unwrap();
             assert_eq!(chores.failures, []);
         }
     }

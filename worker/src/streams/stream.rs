@@ -305,7 +305,8 @@ impl Stream {
             return Ok(Kept::Nothing);
         }
         let engine = self.engine();
-        let chores = execute::chores(&engine, &self.cold, &self.peers, now()).await;
+        let room = |bytes| isolate::room_for(bytes).ok();
+        let chores = execute::chores(&engine, &self.cold, &self.peers, room, now()).await;
         let chores = chores.map_err(failed)?;
         for failure in &chores.failures {
             console_error!("{failure}");
