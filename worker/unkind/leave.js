@@ -37,6 +37,8 @@ export function leave(port, inner, memory) {
       }
     });
     asked.on("error", () => passed.destroy());
+    // An answer may come before the first byte of a body.
+    passed.flushHeaders();
     asked.pipe(passed);
   });
   server.on("upgrade", (asked, socket, head) => tunnel(asked, socket, head, inner));

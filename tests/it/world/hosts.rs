@@ -9,7 +9,6 @@ macro_rules! on_both_hosts {
         mod unkind {
             $(
                 #[test]
-                #[ignore = "cargo xtask unkind runs it"]
                 fn $story() {
                     if let Some(world) = $crate::world::World::unkind() {
                         super::$story(world);
@@ -55,7 +54,6 @@ macro_rules! started_on_both_hosts {
         mod unkind {
             $(
                 #[test]
-                #[ignore = "cargo xtask unkind runs it"]
                 fn $story() {
                     match $crate::world::worker_lacks() {
                         None => super::$story($crate::world::Host::Unkind),
