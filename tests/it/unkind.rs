@@ -244,6 +244,7 @@ fn many_large_bodies_at_once_fit_into_one_isolate() {
         assert!(publisher.wait().unwrap().success());
     }
     let (module, javascript) = memory(&world);
+    assert!(javascript > MIB as u64, "it is measured: {javascript}");
     println!("module {module}, JavaScript {javascript} bytes at most");
     assert!(module + javascript < 100_000_000, "{module} + {javascript}");
 }

@@ -93,8 +93,9 @@ pub(crate) fn room(request: &Request, limit: usize) -> Result<Share, Problem> {
     ROOM.with(|room| room.take(announced, limit, now()))
 }
 
-/// Takes room for bytes that no client sends.
-pub(crate) fn room_for(bytes: u64) -> Result<Share, Problem> {
+/// Takes room for rows that move to a segment. They are there twice: as they lay, and as they will.
+pub(crate) fn room_for(rows_bytes: u64) -> Result<Share, Problem> {
+    let bytes = rows_bytes.saturating_mul(2);
     ROOM.with(|room| room.take(Some(bytes), BODIES_BYTES_MAX, now()))
 }
 
