@@ -27,6 +27,9 @@ const REQUESTS: usize = 1500;
 
 const ROUNDS: usize = 5;
 
+/// Turns before the first that counts.
+const WARM_TURNS: usize = 3;
+
 /// Lines of the page: 16 KB.
 const LINES: usize = 490;
 
@@ -44,6 +47,12 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let bare = Bare::start(&file, &[])?;
     let empty = Bare::start(&file, &["--no-kv"])?;
     let etag = etag(ours.port())?;
+    for view in [View::page(ours.port()), View::known(ours.port(), &etag)] {
+        view.warm()?;
+    }
+    for port in [bare.node.port, empty.node.port] {
+        View::page(port).warm()?;
+    }
     let [view, known, short, bare, empty] = interleave(
         bench.rounds.min(ROUNDS),
         [
@@ -70,6 +79,13 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     Ok(vec![
         row("a warm page", &view, Goal::AtMost(GOAL)),
         row("a page that the client has", &known, Goal::Known),
+        Row::compare_in(
+            Unit::Seconds,
+            "Worker: a warm page, beside a bare Worker without KV: processor time".to_owned(),
+            (&view, &empty),
+            cpu,
+            Goal::Known,
+        ),
         row("its shortest answer, without KV", &short, Goal::Known),
         row("a bare Worker without KV", &empty, Goal::Known),
     ])
@@ -153,6 +169,11 @@ impl View {
             status: answer.0,
             bytes: answer.1,
         }
+    }
+
+    /// Asks until V8 has compiled what answers.
+    fn warm(&self) -> Result<()> {
+        (0..WARM_TURNS).try_for_each(|_| self.measure(|| Ok(0.0)).map(drop))
     }
 
     /// Asks, and says how much processor time a request took.

@@ -72,15 +72,15 @@ impl Workerd {
 
     /// The same in a folder that is there already.
     pub(crate) fn start_in(build: &Path, data: TempDir) -> Result<Self> {
-        let node = local(build, data.path(), 0, &[])?;
+        let node = local(build, data.path(), 0, &[], ALL)?;
         Ok(Self::new(node, data))
     }
 
     /// The same without Miniflare's own Worker in front, which does what Cloudflare's edge does to
-    /// encodings.
+    /// encodings, and with as many lines in its journal as a deployed one writes.
     pub(crate) fn start_directly(build: &Path) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("pmx-workerd-").tempdir()?;
-        let node = local(build, data.path(), 0, &["--direct"])?;
+        let node = local(build, data.path(), 0, &["--direct"], DEPLOYED)?;
         Ok(Self::new(node, data))
     }
 
@@ -97,7 +97,7 @@ impl Workerd {
     pub(crate) fn restart(&mut self, build: &Path) -> Result<()> {
         let port = self.node.port;
         self.node.stop();
-        self.node = local(build, self.data.path(), port, &[])?;
+        self.node = local(build, self.data.path(), port, &[], ALL)?;
         Ok(())
     }
 
@@ -168,7 +168,11 @@ impl Workerd {
     }
 }
 
-fn local(build: &Path, data: &Path, port: u16, more: &[&str]) -> Result<Node> {
+/// The share of page views with a line in the journal: what `LOG_SAMPLE` is by default, and all.
+const DEPLOYED: &str = "0.01";
+const ALL: &str = "1";
+
+fn local(build: &Path, data: &Path, port: u16, more: &[&str], logged: &str) -> Result<Node> {
     let mut command = Command::new("node");
     command
         .arg(root().join("worker/local.js"))
@@ -177,7 +181,8 @@ fn local(build: &Path, data: &Path, port: u16, more: &[&str]) -> Result<Node> {
         .arg("--data")
         .arg(data)
         .args(more)
-        .env("STREAM_ACCESS", "open");
+        .env("STREAM_ACCESS", "open")
+        .env("LOG_SAMPLE", logged);
     Node::start(&mut command, &log_of(data))
 }
 

@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use pmx_sync::limits::HUB_DEPTH_MAX;
-use worker::Request;
+use worker::web_sys::Request;
 
 /// Says how many objects were asked for a request. Only objects read it, of each other; a release
 /// that does not know it counts from one.
@@ -25,7 +25,7 @@ impl Depth {
 
     /// Another object asks.
     pub(crate) fn asked_by_object(&self, request: &Request) {
-        let said = request.inner().headers().get(HEADER).ok().flatten();
+        let said = request.headers().get(HEADER).ok().flatten();
         self.0
             .set(said.and_then(|said| said.parse().ok()).unwrap_or(1));
     }

@@ -4,8 +4,8 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use http::header::{AUTHORIZATION, STRICT_TRANSPORT_SECURITY};
-use http::{HeaderValue, Method};
+use http::HeaderValue;
+use http::header::STRICT_TRANSPORT_SECURITY;
 use pmx_sync::code::Code;
 use pmx_sync::serve::{Hsts, Transport};
 use pmx_sync::wire::Problem;
@@ -13,11 +13,10 @@ use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::{Env, Response, web_sys};
 
-use crate::http::header_value;
+use crate::head;
 use crate::outbound;
 use crate::sampling::Share;
 use crate::streams::answer::{Body, response};
-use crate::streams::request::address;
 
 /// What the operator decided.
 pub(crate) struct Front {
@@ -114,18 +113,15 @@ pub fn plain(request: web_sys::Request, env: Env) -> JsValue {
 
 fn refused(request: &web_sys::Request, env: &Env) -> Result<Option<Response>, Problem> {
     let front = front(env)?;
-    let (mut head, ()) = http::Request::new(()).into_parts();
-    head.uri = address(&request.url())?;
-    let token = request.headers().get(AUTHORIZATION.as_str());
-    if let Some(token) = token.ok().flatten().as_deref().and_then(header_value) {
-        head.headers.insert(AUTHORIZATION, token);
+    if front.transport == Transport::Any {
+        return Ok(None);
     }
+    let head = head::all(request)?;
     let Some(refusal) = front.transport.refusal(&head) else {
         return Ok(None);
     };
     crate::http::discard(request);
-    let method = Method::from_bytes(request.method().as_bytes()).unwrap_or_default();
-    response(refusal.map(Body::Bytes), &method).map(Some)
+    response(refusal.map(Body::Bytes), &head.method).map(Some)
 }
 
 #[cfg(test)]

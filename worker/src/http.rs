@@ -5,21 +5,20 @@ use std::pin::pin;
 
 use bytes::Bytes;
 use futures_core::Stream;
-use http::header::{CONTENT_LENGTH, HeaderName};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Uri};
+use http::header::CONTENT_LENGTH;
 use pmx_sync::code::Code;
 use pmx_sync::live::refused;
 use pmx_sync::serve::{Body, Nonce};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::{Audience, Problem};
-use worker::js_sys::{Math, Reflect, Uint8Array};
+use worker::js_sys::{Math, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{ByteStream, Date, Env, Headers, Request, Response, console_log, web_sys};
+use worker::{ByteStream, Date, Env, Request, Response, console_log, web_sys};
 
 use crate::front::front;
+use crate::head;
 use crate::isolate::{room, server};
 use crate::journal;
 use crate::outbound;
@@ -59,28 +58,36 @@ const fn by(audience: Audience) -> By {
 
 /// The body of a request of at most `limit` bytes.
 pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Problem> {
-    let Some(stream) = request.inner().body() else {
-        return Ok(Bytes::new());
-    };
+    let length = request.headers().get(CONTENT_LENGTH.as_str());
+    let announced = length.ok().flatten().and_then(|text| text.parse().ok());
+    announced_body(request.inner(), announced, limit).await
+}
+
+/// The same of a request whose head is known.
+pub(crate) async fn announced_body(
+    request: &web_sys::Request,
+    announced: Option<u64>,
+    limit: usize,
+) -> Result<Bytes, Problem> {
     let too_large = |bytes: usize| {
         let detail = format!("a body of {bytes} bytes or more, where {limit} are allowed");
         Problem::new(Code::TooLarge, detail)
     };
-    let announced = request.headers().get(CONTENT_LENGTH.as_str());
-    let announced = announced.ok().flatten().and_then(|text| text.parse().ok());
-    let announced = announced.unwrap_or(0);
+    let announced = announced.unwrap_or(0) as usize;
     if announced > limit {
-        discard(request.inner());
+        discard(request);
         return Err(too_large(announced));
     }
     if (1..=WHOLE_BYTES_MAX).contains(&announced) {
-        drop(stream);
-        let bytes = whole(request.inner()).await?;
+        let bytes = whole(request).await?;
         return match bytes.len() {
             length if length > limit => Err(too_large(length)),
             _ => Ok(bytes),
         };
     }
+    let Some(stream) = request.body() else {
+        return Ok(Bytes::new());
+    };
     let mut bytes = Vec::with_capacity(announced);
     let mut stream = pin!(ByteStream::from(stream));
     while let Some(chunk) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
@@ -112,7 +119,7 @@ pub(crate) fn now() -> Timestamp {
 
 async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), Problem> {
     let (server, front) = (server(env)?, front(env)?);
-    let head = head(request)?;
+    let head = head::all(request.inner())?;
     let audience = server.audience(&head);
     if let Some(channel) = server.visited(&head)
         && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
@@ -123,9 +130,11 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
     }
     let answer = match server.admit(&head) {
         Ok(limit) => {
-            let share = room(request, limit).inspect_err(|_| discard(request.inner()))?;
-            let body = body(request, limit).await?;
-            let encodings = front.accepted(accepted_encodings(request));
+            let announced = head::announced(&head.headers);
+            let raw = request.inner();
+            let share = room(raw, announced, limit).inspect_err(|_| discard(raw))?;
+            let body = announced_body(raw, announced, limit).await?;
+            let encodings = front.accepted(head::accepted_encodings(request.inner()));
             let request = http::Request::from_parts(head, body);
             let encodings = encodings.as_deref();
             let answer = server.handle(request, encodings, now(), nonce()?).await;
@@ -149,47 +158,6 @@ pub(crate) fn discard(request: &web_sys::Request) {
     }
 }
 
-fn head(request: &Request) -> Result<Parts, Problem> {
-    let unreadable = |what: &str, why: &dyn std::fmt::Display| {
-        let detail = format!("reading the {what} of the request: {why}");
-        Problem::new(Code::RequestMalformed, detail)
-    };
-    let raw = request.inner();
-    let method = Method::from_bytes(raw.method().as_bytes());
-    let uri = raw.url().parse::<Uri>();
-    let (mut head, ()) = http::Request::new(()).into_parts();
-    head.method = method.map_err(|error| unreadable("method", &error))?;
-    head.uri = uri.map_err(|error| unreadable("address", &error))?;
-    head.headers = headers(request.headers());
-    Ok(head)
-}
-
-/// Headers as bytes: JavaScript holds each of their bytes as a character. A header that is none is
-/// left out.
-fn headers(headers: &Headers) -> HeaderMap {
-    let mut map = HeaderMap::new();
-    for (name, value) in headers.entries() {
-        let name = HeaderName::from_bytes(name.as_bytes());
-        if let (Ok(name), Some(value)) = (name, header_value(&value)) {
-            map.append(name, value);
-        }
-    }
-    map
-}
-
-/// A header's bytes, each of which is a character in JavaScript.
-pub(crate) fn header_value(text: &str) -> Option<HeaderValue> {
-    let bytes = text.chars().map(|c| u8::try_from(c).ok());
-    HeaderValue::from_bytes(&bytes.collect::<Option<Vec<_>>>()?).ok()
-}
-
-/// What the client itself accepts. The header says what Cloudflare's own edge does, always.
-fn accepted_encodings(request: &Request) -> Option<String> {
-    let member = |object: &JsValue, name: &str| Reflect::get(object, &JsValue::from_str(name)).ok();
-    let cf = member(request.inner().as_ref(), "cf")?;
-    member(&cf, "clientAcceptEncoding")?.as_string()
-}
-
 fn nonce() -> Result<Nonce, Problem> {
     random().map(Nonce)
 }
@@ -210,18 +178,4 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
 extern "C" {
     #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues, catch)]
     fn random_values(array: &Uint8Array) -> Result<JsValue, JsValue>;
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn header_values_are_bytes() {
-        let bytes = |text: &str| header_value(text).map(|value| value.as_bytes().to_vec());
-        assert_eq!(bytes("a, b"), Some(b"a, b".to_vec()));
-        assert_eq!(bytes("\u{fc}"), Some(vec![0xfc]));
-        assert_eq!(bytes("\u{100}"), None);
-        assert_eq!(bytes("a\nb"), None);
-    }
 }

@@ -19,7 +19,7 @@ use crate::outbound;
 use crate::streams::alarm::LATE;
 use crate::streams::hub::Exchange;
 use crate::streams::line::{TOLD_BYTES_MAX, is_from_stream};
-use crate::streams::request::{Look, address, head};
+use crate::streams::request::{Look, head};
 
 /// The one that knows all streams.
 #[durable_object(alarm)]
@@ -68,14 +68,13 @@ impl DurableObject for HubDO {
 impl HubDO {
     async fn answer(&self, request: &Request) -> Result<Response, Problem> {
         let hub = self.open()?;
-        let address = address(&request.inner().url())?;
-        if is_from_stream(&address) {
-            hub.depth.asked_by_object(request);
+        let head = head(request.inner(), Look::Control)?;
+        if is_from_stream(&head.uri) {
+            hub.depth.asked_by_object(request.inner());
             let told = body(request, TOLD_BYTES_MAX).await?;
             return hub.hear(&told).await;
         }
         hub.depth.asked_by_client();
-        let head = head(request.inner(), address, Look::Control)?;
         hub.answer(request, &head).await
     }
 

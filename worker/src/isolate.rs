@@ -4,7 +4,6 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::header::CONTENT_LENGTH;
 use pmx_sync::code::Code;
 use pmx_sync::limits::{ISOLATE_FILES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{
@@ -15,7 +14,7 @@ use pmx_sync::space::{LEASE, parse_lease};
 use pmx_sync::wire::Problem;
 use worker::js_sys::Object;
 use worker::wasm_bindgen::JsCast as _;
-use worker::{Env, ObjectNamespace, Request, console_warn};
+use worker::{Env, ObjectNamespace, console_warn, web_sys};
 
 use crate::http::now;
 use crate::kv::Kv;
@@ -83,12 +82,15 @@ const CACHE_BYTES: usize = 12 * 1024 * 1024;
 const BODIES_BYTES_MAX: usize = 25 * 1024 * 1024;
 
 /// Takes room for the body of a request, before it is read.
-pub(crate) fn room(request: &Request, limit: usize) -> Result<Share, Problem> {
-    let announced = request.headers().get(CONTENT_LENGTH.as_str());
-    let announced = announced.ok().flatten().and_then(|text| text.parse().ok());
-    let announced = match request.inner().body() {
-        Some(_) => announced,
-        None => Some(0),
+pub(crate) fn room(
+    request: &web_sys::Request,
+    announced: Option<u64>,
+    limit: usize,
+) -> Result<Share, Problem> {
+    let announced = match announced {
+        Some(1..) => announced,
+        Some(0) | None if request.body().is_none() => Some(0),
+        Some(0) | None => announced,
     };
     ROOM.with(|room| room.take(announced, limit, now()))
 }

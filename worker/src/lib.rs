@@ -11,6 +11,7 @@
 mod crossing;
 mod depth;
 mod front;
+mod head;
 mod http;
 mod hub_do;
 mod isolate;

@@ -17,10 +17,9 @@ use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
 use worker::web_sys::{ReadableStream, WritableStream};
 use worker::worker_sys::FixedLengthStream;
-use worker::{
-    EncodeBody, Headers, Response, ResponseBody, ResponseBuilder, console_error, console_log,
-};
+use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder, console_error, console_log};
 
+use crate::head::headers;
 use crate::http::{now, random};
 use crate::isolate::Cloudflare;
 use crate::journal;
@@ -104,17 +103,6 @@ pub(crate) const fn is_bodiless(status: StatusCode) -> bool {
         status,
         StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED
     )
-}
-
-/// Headers as the runtime has them: each byte a character.
-pub(crate) fn headers(map: &http::HeaderMap) -> Result<Headers, Problem> {
-    let headers = Headers::new();
-    for (name, value) in map {
-        let value: String = value.as_bytes().iter().copied().map(char::from).collect();
-        let appended = headers.append(name.as_str(), &value);
-        appended.map_err(failure(format!("writing the header {name}")))?;
-    }
-    Ok(headers)
 }
 
 async fn pieces_body(

@@ -18,7 +18,7 @@ use crate::thrown::words;
 pub(crate) struct Ledger {
     storage: Storage,
     sql: SqlStorage,
-    statements: AssertUnwindSafe<RefCell<HashMap<String, JsValue>>>,
+    statements: AssertUnwindSafe<RefCell<HashMap<String, Statement>>>,
 }
 
 impl Ledger {
@@ -31,25 +31,46 @@ impl Ledger {
         }
     }
 
-    /// A statement as a string of JavaScript, made once: the runtime, too, finds what it has
-    /// prepared by that string.
-    fn statement(&self, text: &str) -> JsValue {
+    /// Executes a statement, which is kept: the runtime finds what it has prepared by that string.
+    fn execute(&self, text: &str, bound: Array) -> Result<(Cursor, Finds), JsValue> {
+        let database: &Database = self.sql.as_ref().unchecked_ref();
         let mut statements = self.statements.borrow_mut();
         if let Some(known) = statements.get(text) {
-            return known.clone();
+            return Ok((database.exec(&known.text, bound)?, known.finds));
         }
         if statements.len() >= STATEMENTS_MAX {
             statements.clear();
         }
         let made = JsValue::from_str(text);
-        statements.insert(text.to_owned(), made.clone());
-        made
+        let cursor = database.exec(&made, bound)?;
+        let finds = match cursor.column_names().length() {
+            0 => Finds::Nothing,
+            _ => Finds::Rows,
+        };
+        statements.insert(text.to_owned(), Statement { text: made, finds });
+        Ok((cursor, finds))
     }
 
     /// Where the alarm is set.
     pub(crate) const fn storage(&self) -> &Storage {
         &self.storage
     }
+}
+
+/// A statement that was executed before.
+struct Statement {
+    /// As a string of JavaScript.
+    text: JsValue,
+    finds: Finds,
+}
+
+/// What a statement has for its caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Finds {
+    /// Rows, or none.
+    Rows,
+    /// It has no columns.
+    Nothing,
 }
 
 /// Statements that are kept: more than there are, unless one is made anew at each turn.
@@ -61,14 +82,16 @@ impl Sql for Ledger {
         for param in params {
             bound.push(&self::bound(param)?);
         }
-        let database: &Database = self.sql.as_ref().unchecked_ref();
-        let cursor = database
-            .exec(&self.statement(statement), bound)
-            .map_err(failed)?;
-        // All rows in one call: each step of an iterator would be three.
-        let rows = cursor.raw().and_then(|rows| array_from(&rows));
-        let rows = rows.map_err(failed)?;
-        let rows = rows.iter().map(|found| row(&found)).collect();
+        let (cursor, finds) = self.execute(statement, bound).map_err(failed)?;
+        let rows = match finds {
+            Finds::Nothing => Ok(Vec::new()),
+            Finds::Rows => {
+                // All rows in one call: each step of an iterator would be three.
+                let rows = cursor.raw().and_then(|rows| array_from(&rows));
+                let rows = rows.map_err(failed)?;
+                rows.iter().map(|found| row(&found)).collect()
+            }
+        };
         tally::add(Kind::RowRead, count(cursor.rows_read()));
         tally::add(Kind::RowWritten, count(cursor.rows_written()));
         rows
@@ -130,6 +153,9 @@ extern "C" {
 
     #[wasm_bindgen(method, catch)]
     fn raw(this: &Cursor) -> Result<JsValue, JsValue>;
+
+    #[wasm_bindgen(method, getter, js_name = columnNames)]
+    fn column_names(this: &Cursor) -> Array;
 
     #[wasm_bindgen(method, getter, js_name = rowsRead)]
     fn rows_read(this: &Cursor) -> f64;

@@ -1,58 +1,87 @@
 //! A stream as a Durable Object.
-
-#![expect(
-    missing_docs,
-    reason = "the methods that `#[durable_object]` writes have none"
-)]
+//!
+//! Without the macro of workers-rs, whose requests and answers are objects of this module in
+//! between: an append is handed on by as few calls as there can be.
 
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use pmx_sync::wire::Problem;
-// What `#[durable_object]` writes refers to this name.
+// What `#[wasm_bindgen]` writes refers to this name.
+use worker::js_sys::Promise;
+use worker::js_sys::futures::future_to_promise;
 use worker::wasm_bindgen;
-use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};
+use worker::wasm_bindgen::JsValue;
+use worker::wasm_bindgen::prelude::wasm_bindgen;
+use worker::worker_sys::DurableObjectState;
+use worker::{Env, State, console_error, web_sys};
 
-use crate::http::body;
+use crate::head::announced;
+use crate::http::announced_body;
 use crate::outbound;
 use crate::streams::alarm::LATE;
 use crate::streams::peers::{ASKED_BYTES_MAX, Asked, is_from_peer};
-use crate::streams::request::{Look, address, head};
+use crate::streams::request::{Look, head};
 use crate::streams::stream::{Kept, Stream};
 
 /// One stream.
-#[durable_object(alarm)]
-pub struct StreamDO {
-    state: State,
-    env: Env,
-    stream: AssertUnwindSafe<RefCell<Option<Rc<Stream>>>>,
-}
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+pub struct StreamDO(AssertUnwindSafe<Rc<Object>>);
 
-impl DurableObject for StreamDO {
-    fn new(state: State, env: Env) -> Self {
-        let stream = AssertUnwindSafe(RefCell::default());
-        Self { state, env, stream }
+#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
+impl StreamDO {
+    /// An object of this state.
+    #[wasm_bindgen(constructor)]
+    pub fn new(state: DurableObjectState, env: Env) -> Self {
+        Self(AssertUnwindSafe(Rc::new(Object {
+            state: State::from(state),
+            env,
+            stream: RefCell::default(),
+        })))
     }
 
-    async fn fetch(&self, request: Request) -> worker::Result<Response> {
-        match self.answer(&request).await {
-            Ok(answer) => Ok(answer),
+    /// Answers a request.
+    pub fn fetch(&self, request: web_sys::Request) -> Promise {
+        let object = Rc::clone(&self.0);
+        let answering = async move { object.fetch(&request).await };
+        future_to_promise(AssertUnwindSafe(answering))
+    }
+
+    /// Does what is left to do.
+    pub fn alarm(&self) -> Promise {
+        let object = Rc::clone(&self.0);
+        let waking = async move { object.wake().await };
+        future_to_promise(AssertUnwindSafe(waking))
+    }
+}
+
+struct Object {
+    state: State,
+    env: Env,
+    stream: RefCell<Option<Rc<Stream>>>,
+}
+
+impl Object {
+    async fn fetch(&self, request: &web_sys::Request) -> Result<JsValue, JsValue> {
+        match self.answer(request).await {
+            Ok(answer) => Ok(answer.into()),
             Err(problem) => {
                 console_error!("{problem}");
-                outbound::problem(&problem, &request.inner().method())
+                let answer = outbound::problem(&problem, &request.method())?;
+                Ok(web_sys::Response::from(answer).into())
             }
         }
     }
 
-    async fn alarm(&self) -> worker::Result<Response> {
+    async fn wake(&self) -> Result<JsValue, JsValue> {
         let stream = match self.open() {
             Ok(stream) => stream,
             Err(problem) => {
                 // The platform itself tries a few times only; a variable may be wrong for longer.
                 console_error!("{problem}");
                 self.state.storage().set_alarm(LATE).await?;
-                return Response::empty();
+                return Ok(JsValue::UNDEFINED);
             }
         };
         stream.depth.rung();
@@ -69,21 +98,19 @@ impl DurableObject for StreamDO {
             // The platform itself tries a few times only.
             stream.retry().await?;
         }
-        Response::empty()
+        Ok(JsValue::UNDEFINED)
     }
-}
 
-impl StreamDO {
-    async fn answer(&self, request: &Request) -> Result<Response, Problem> {
+    async fn answer(&self, request: &web_sys::Request) -> Result<web_sys::Response, Problem> {
         let stream = self.open()?;
-        let address = address(&request.inner().url())?;
-        if is_from_peer(&address) {
+        let head = head(request, Look::Call)?;
+        if is_from_peer(&head.uri) {
             stream.depth.asked_by_object(request);
-            let asked = body(request, ASKED_BYTES_MAX).await?;
-            return stream.oblige(&Asked::read(&asked)?).await;
+            let announced = announced(&head.headers);
+            let asked = announced_body(request, announced, ASKED_BYTES_MAX).await?;
+            return stream.oblige(&Asked::read(&asked)?).await.map(Into::into);
         }
         stream.depth.asked_by_client();
-        let head = head(request.inner(), address, Look::Call)?;
         stream.answer(request, &head).await
     }
 

@@ -61,7 +61,9 @@ impl<S: Sql> Engine<'_, S> {
             "stream_segment",
             "stream_edge",
             "stream",
-        ])
+        ])?;
+        self.forget();
+        Ok(())
     }
 
     fn clear(&self, tables: &[&str]) -> Result<(), SqlError> {

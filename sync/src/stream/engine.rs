@@ -7,6 +7,7 @@
 //! turns and effects.
 
 use super::ledger;
+use super::memory::Memory;
 use super::name::StreamName;
 use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
@@ -52,6 +53,7 @@ pub struct Engine<'a, S> {
     pub(super) key: i64,
     pub(super) shape: &'a Shape,
     pub(super) telling: Telling,
+    pub(super) memory: Option<&'a Memory>,
 }
 
 /// Whom a stream tells what becomes of it.
@@ -82,7 +84,15 @@ impl<'a, S: Sql> Engine<'a, S> {
             key,
             shape,
             telling,
+            memory: None,
         }
+    }
+
+    /// The same stream, whose own row is kept between turns.
+    #[must_use]
+    pub const fn remembering(self, memory: &'a Memory) -> Self {
+        let memory = Some(memory);
+        Self { memory, ..self }
     }
 
     /// The same stream, which writes down its beginning and end for
@@ -135,6 +145,11 @@ impl<'a, S: Sql> Engine<'a, S> {
         &self,
         turn: impl FnOnce(&Engine<'_, S>) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.sql.atomically(|sql| turn(&Engine { sql, ..*self }))
+        let outcome = self.sql.atomically(|sql| turn(&Engine { sql, ..*self }));
+        if outcome.is_err() {
+            // What the turn wrote is undone.
+            self.forget();
+        }
+        outcome
     }
 }

@@ -7,6 +7,7 @@
 use super::call::{Expiry, MediaType};
 use super::engine::Engine;
 use super::generation::Generation;
+use super::memory::Memory;
 use super::name::StreamName;
 use super::offset::Offset;
 use super::reply::{Refusal, View};
@@ -303,9 +304,16 @@ pub(super) fn exact(expiry: Expiry) -> Expiry {
 impl<S: Sql> Engine<'_, S> {
     /// The stream's own row, whatever its state.
     pub(super) fn load(&self) -> Result<Option<Stream>, SqlError> {
+        if let Some(stream) = self.memory.and_then(Memory::recall) {
+            return Ok(Some(stream));
+        }
         let select = format!("SELECT {COLUMNS} FROM stream WHERE s = ?");
         let rows = self.run(&select, [])?;
-        rows.into_iter().next().map(Stream::read).transpose()
+        let stream = rows.into_iter().next().map(Stream::read).transpose()?;
+        if let Some(stream) = &stream {
+            self.remember(stream);
+        }
+        Ok(stream)
     }
 
     /// The stream, if readers and writers may see it.
@@ -323,7 +331,9 @@ impl<S: Sql> Engine<'_, S> {
             "INSERT INTO stream (s, {COLUMNS}) VALUES \
              (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
-        self.sql.run(&insert, &stream.values(self.key)).map(drop)
+        self.sql.run(&insert, &stream.values(self.key))?;
+        self.remember(stream);
+        Ok(())
     }
 
     /// Writes what may change of a stream.
@@ -344,7 +354,9 @@ impl<S: Sql> Engine<'_, S> {
             stream.edges.into(),
             Value::Integer(self.key),
         ];
-        self.sql.run(update, &params).map(drop)
+        self.sql.run(update, &params)?;
+        self.remember(stream);
+        Ok(())
     }
 
     /// Runs a statement whose first parameter is the stream's key.

@@ -228,7 +228,9 @@ impl<S: Sql> Engine<'_, S> {
             stream.round.into(),
             stream.told.into(),
         ];
-        self.run(update, params).map(drop)
+        self.run(update, params)?;
+        self.remember(stream);
+        Ok(())
     }
 }
 

@@ -13,8 +13,8 @@ use pmx_sync::serve::BackendError;
 use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::stream::execute::{self, Chores, Peers};
 use pmx_sync::stream::{
-    Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Page, Read,
-    Refusal, SegmentKey, Shape, StreamName,
+    Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Memory, Page,
+    Read, Refusal, SegmentKey, Shape, StreamName,
 };
 use pmx_sync::time::Timestamp;
 
@@ -135,6 +135,7 @@ pub(super) struct World<'a> {
     pub(super) cold: Freezer<'a>,
     pub(super) shape: Shape,
     lives: Cell<u8>,
+    memories: [Memory; NAMES.len()],
 }
 
 /// Names of all streams; the key of each is its number.
@@ -158,11 +159,22 @@ impl<'a> World<'a> {
             cold: Freezer { objects, faults },
             shape,
             lives: Cell::default(),
+            memories: Default::default(),
         }
     }
 
     pub(super) fn engine(&self, stream: usize) -> Engine<'_, Database<'a>> {
-        Engine::new(&self.sql, key(stream), &self.shape)
+        self.engine_of(stream, &self.shape)
+    }
+
+    /// Every other stream keeps its row in memory, as a Durable Object does.
+    fn engine_of<'b>(&'b self, stream: usize, shape: &'b Shape) -> Engine<'b, Database<'a>> {
+        let engine = Engine::new(&self.sql, key(stream), shape);
+        if stream.is_multiple_of(2) {
+            engine.remembering(&self.memories[stream])
+        } else {
+            engine
+        }
     }
 
     pub(super) fn create(
@@ -216,7 +228,7 @@ impl<'a> World<'a> {
             segment_messages: u64::MAX,
             ..self.shape.clone()
         };
-        let engine = |stream| Engine::new(&self.sql, key(stream), &shape);
+        let engine = |stream| self.engine_of(stream, &shape);
         // A chain of forks ends one after the other.
         while let Some(stream) = (0..NAMES.len()).find(|&stream| {
             let due = engine(stream).due(now).unwrap();

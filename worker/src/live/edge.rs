@@ -16,11 +16,11 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
-use crate::http::{header_value, now};
+use crate::head::{Names, picked};
+use crate::http::now;
 use crate::isolate;
-use crate::streams::answer::{Body, response};
+use crate::streams::answer::{self, Body};
 use crate::streams::edge::Namespace;
-use crate::streams::request::address;
 use crate::thrown::words;
 use crate::visitors;
 
@@ -84,34 +84,28 @@ fn hand_on(listener: &Listener, request: &web_sys::Request, env: &Env) -> Result
     stub.fetch(request).map_err(failed)
 }
 
+thread_local! {
+    static NAMES: Names = Names::new(|_| {
+        let last_event = HeaderName::from_static("last-event-id");
+        vec![
+            ORIGIN,
+            UPGRADE,
+            CONNECTION,
+            AUTHORIZATION,
+            SEC_WEBSOCKET_PROTOCOL,
+            IF_NONE_MATCH,
+            last_event,
+        ]
+    });
+}
+
 /// The head of a request, with the headers that count for somebody who waits.
 pub(super) fn head(request: &web_sys::Request) -> Result<Parts, Problem> {
-    let (mut head, ()) = http::Request::new(()).into_parts();
-    head.uri = address(&request.url())?;
-    // Whatever is no known method is not for those who wait.
-    head.method = Method::from_bytes(request.method().as_bytes()).unwrap_or(Method::OPTIONS);
-    let last_event = HeaderName::from_static("last-event-id");
-    for name in [
-        ORIGIN,
-        UPGRADE,
-        CONNECTION,
-        AUTHORIZATION,
-        SEC_WEBSOCKET_PROTOCOL,
-        IF_NONE_MATCH,
-        last_event,
-    ] {
-        let value = request.headers().get(name.as_str()).ok().flatten();
-        if let Some(value) = value.as_deref().and_then(header_value) {
-            head.headers.insert(name, value);
-        }
-    }
-    Ok(head)
+    NAMES.with(|names| picked(request, names))
 }
 
 fn sent(answer: Response<Bytes>) -> JsValue {
-    match response(answer.map(Body::Bytes), &Method::GET) {
-        Ok(response) => web_sys::Response::from(response).into(),
-        // There is nothing left to say it with.
-        Err(_) => JsValue::UNDEFINED,
-    }
+    let sent = answer::sent(answer.map(Body::Bytes), &Method::GET);
+    // There is nothing left to say a failure with.
+    sent.map_or(JsValue::UNDEFINED, Into::into)
 }

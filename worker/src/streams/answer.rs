@@ -2,12 +2,16 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::response::Parts;
 use http::{Method, Response as Answer};
 use pmx_sync::wire::{Audience, Problem};
+use worker::js_sys::Uint8Array;
+use worker::wasm_bindgen::JsValue;
 use worker::web_sys::ReadableStream;
-use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder};
+use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder, web_sys};
 
-use crate::outbound::{headers, identify, is_bodiless};
+use crate::head::{answered, headers};
+use crate::outbound::{identify, is_bodiless};
 
 /// What follows the head of an answer.
 pub(crate) enum Body {
@@ -19,6 +23,31 @@ pub(crate) enum Body {
 
 /// Puts an answer together. HEAD never has a body, nor has what has no type.
 pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response, Problem> {
+    let (head, body) = parts(answer, method);
+    let encode = if head.headers.contains_key(CONTENT_ENCODING) {
+        EncodeBody::Manual
+    } else {
+        EncodeBody::Automatic
+    };
+    let builder = ResponseBuilder::new()
+        .with_status(head.status.as_u16())
+        .with_headers(headers(&head.headers)?)
+        .with_encode_body(encode);
+    Ok(builder.body(body))
+}
+
+/// The same for callers that hand it straight to the runtime: one call makes it.
+pub(crate) fn sent(answer: Answer<Body>, method: &Method) -> Result<web_sys::Response, Problem> {
+    let (head, body) = parts(answer, method);
+    let body = match body {
+        ResponseBody::Empty => JsValue::NULL,
+        ResponseBody::Body(bytes) => Uint8Array::from(&*bytes).into(),
+        ResponseBody::Stream(stream) => stream.into(),
+    };
+    answered(head.status, &head.headers, &body)
+}
+
+fn parts(answer: Answer<Body>, method: &Method) -> (Parts, ResponseBody) {
     let (head, body) = answer.into_parts();
     let typed = head.headers.contains_key(CONTENT_TYPE);
     let body = match body {
@@ -30,14 +59,5 @@ pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response
         }
         Body::Stream(stream) => ResponseBody::Stream(stream),
     };
-    let encode = if head.headers.contains_key(CONTENT_ENCODING) {
-        EncodeBody::Manual
-    } else {
-        EncodeBody::Automatic
-    };
-    let builder = ResponseBuilder::new()
-        .with_status(head.status.as_u16())
-        .with_headers(headers(&head.headers)?)
-        .with_encode_body(encode);
-    Ok(builder.body(body))
+    (head, body)
 }

@@ -18,12 +18,13 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
-use super::answer::{Body, response};
+use super::answer::{Body, sent};
 use super::limit::Limit;
 use super::line::HUB;
-use super::request::{Look, address, head};
+use super::request::{Look, head};
 use super::settings::StreamConfig;
 use super::times;
+use crate::head::address;
 use crate::http::{discard, now};
 use crate::isolate;
 use crate::thrown::{unavailable, words};
@@ -57,7 +58,7 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
     if !is_for_streams(&address, &edge.hosts) {
         return Ok(JsValue::UNDEFINED);
     }
-    let head = head(request, address, Look::Sender)?;
+    let head = head(request, Look::Sender)?;
     let begun = now();
     let refusal = match edge.admitted(&head, begun) {
         Ok(Asked::Hub) => return edge.hub.hand(request, HUB),
@@ -77,8 +78,7 @@ fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Pro
     };
     discard(request);
     let refusal = edge.settings.dress(&head, refusal).map(Body::Bytes);
-    let answer = response(refusal, &head.method)?;
-    Ok(web_sys::Response::from(answer).into())
+    sent(refusal, &head.method).map(Into::into)
 }
 
 /// Whether an address is one that streams can have.
@@ -140,11 +140,9 @@ pub fn unanswered(thrown: JsValue) -> JsValue {
 fn failure(problem: &Problem) -> JsValue {
     let (head, ()) = http::Request::new(()).into_parts();
     let answer = Settings::default().dress(&head, answer::problem(problem));
-    match response(answer.map(Body::Bytes), &head.method) {
-        Ok(response) => web_sys::Response::from(response).into(),
-        // There is nothing left to say it with.
-        Err(_) => JsValue::UNDEFINED,
-    }
+    let sent = sent(answer.map(Body::Bytes), &head.method);
+    // There is nothing left to say it with.
+    sent.map_or(JsValue::UNDEFINED, Into::into)
 }
 
 thread_local! {

@@ -12,14 +12,14 @@ use pmx_sync::sql::SqlError;
 use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_sync::stream::ops::{Per, Timing, What};
 use pmx_sync::stream::subscription::{Copies, Copying};
-use pmx_sync::stream::{Create, Engine, Generation, Page, Read, Refusal, execute};
+use pmx_sync::stream::{Create, Engine, Generation, Memory, Page, Read, Refusal, execute};
 use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Problem;
 use worker::js_sys::Math;
-use worker::{Delay, Env, Request, Response, Storage, console_error};
+use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 
 use super::alarm::{self, Alarm, RETRY};
-use super::answer::{Body, response};
+use super::answer::{Body, sent};
 use super::bell::Bell;
 use super::events;
 use super::limit::Limit;
@@ -31,7 +31,8 @@ use super::settings::StreamConfig;
 use super::source::{self, Seen, Source};
 use super::times;
 use crate::depth::Depth;
-use crate::http::{body, discard, now, random};
+use crate::head::announced;
+use crate::http::{announced_body, discard, now, random};
 use crate::isolate;
 use crate::r2::R2;
 use crate::sql::Ledger;
@@ -40,6 +41,7 @@ use crate::thrown;
 /// The stream that an object is.
 pub(crate) struct Stream {
     log: Ledger,
+    row: Memory,
     /// Whether they are known to be there.
     has_tables: Cell<bool>,
     config: StreamConfig,
@@ -67,6 +69,7 @@ impl Stream {
         let depth = Depth::default();
         Ok(Self {
             log: Ledger::new(storage),
+            row: Memory::default(),
             has_tables: Cell::new(false),
             limit: Limit::new(config.settings.rates, Per::Stream),
             points: Points::of(env),
@@ -83,7 +86,9 @@ impl Stream {
     }
 
     pub(super) fn engine(&self) -> Engine<'_, Ledger> {
-        Engine::new(&self.log, KEY, &self.config.shape).telling_a_hub()
+        Engine::new(&self.log, KEY, &self.config.shape)
+            .telling_a_hub()
+            .remembering(&self.row)
     }
 
     /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
@@ -110,9 +115,9 @@ impl Stream {
     /// Answers a request that the edge let pass.
     pub(crate) async fn answer(
         self: &Rc<Self>,
-        request: &Request,
+        request: &web_sys::Request,
         head: &Parts,
-    ) -> Result<Response, Problem> {
+    ) -> Result<web_sys::Response, Problem> {
         let counted = self.limit.of_stream(&head.method);
         let asked = match answer::limited(&counted) {
             None => self.asked(request, head).await,
@@ -133,7 +138,7 @@ impl Stream {
             counted.tell(answer.headers_mut());
         }
         let answer = self.config.settings.dress(head, answer);
-        response(answer, &head.method)
+        sent(answer, &head.method)
     }
 
     /// Carries a call out, and tells whoever wants to know what it came to.
@@ -165,7 +170,11 @@ impl Stream {
     }
 
     /// What is asked, body and all, and the room that the body takes.
-    async fn asked(&self, request: &Request, head: &Parts) -> Result<(Call, Share), Answer<Bytes>> {
+    async fn asked(
+        &self,
+        request: &web_sys::Request,
+        head: &Parts,
+    ) -> Result<(Call, Share), Answer<Bytes>> {
         let call = match Call::parse(head) {
             Ok(call) => call,
             Err(error) => {
@@ -174,11 +183,12 @@ impl Stream {
             }
         };
         let limit = call.body_bytes_max();
-        let share = isolate::room(request, limit).map_err(|problem| {
-            discard(request.inner());
+        let announced = announced(&head.headers);
+        let share = isolate::room(request, announced, limit).map_err(|problem| {
+            discard(request);
             answer::problem(&problem)
         })?;
-        let body = body(request, limit).await;
+        let body = announced_body(request, announced, limit).await;
         let body = body.map_err(|problem| answer::problem(&problem))?;
         Ok((call.with_body(body), share))
     }
