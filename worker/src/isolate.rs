@@ -88,9 +88,8 @@ pub(crate) fn room(
     limit: usize,
 ) -> Result<Share, Problem> {
     let announced = match announced {
-        Some(1..) => announced,
         Some(0) | None if request.body().is_none() => Some(0),
-        Some(0) | None => announced,
+        Some(_) | None => announced,
     };
     ROOM.with(|room| room.take(announced, limit, now()))
 }
