@@ -73,7 +73,7 @@ pub(crate) async fn announced_body(
         let detail = format!("a body of {bytes} bytes or more, where {limit} are allowed");
         Problem::new(Code::TooLarge, detail)
     };
-    let announced = announced.unwrap_or(0) as usize;
+    let announced = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
     if announced > limit {
         discard(request);
         return Err(too_large(announced));
