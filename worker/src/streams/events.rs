@@ -57,7 +57,7 @@ const TICKS: u32 = 4;
 const PIECES: usize = 5;
 
 /// The pause after each.
-const PIECE_PAUSE: Duration = Duration::from_millis(50);
+const PIECE_PAUSE: Duration = Duration::from_millis(10);
 
 struct Reader<S> {
     source: Rc<S>,

@@ -1,18 +1,21 @@
 //! Requests to streams, read by name: each look at a header costs, and only few count.
 
-use bytes::Bytes;
+use std::future::poll_fn;
+use std::pin::pin;
+
+use futures_core::Stream as _;
 use http::Method;
 use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN,
 };
 use http::request::Parts;
+use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_sync::stream::http::headers_of;
 use pmx_sync::stream::ops::DEBUG_TIMING;
 use pmx_sync::wire::Problem;
-use worker::web_sys;
+use worker::{ByteStream, web_sys};
 
 use crate::head::{Names, picked};
-use crate::http::announced_body;
 
 /// Which headers are looked at, beside those of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +67,20 @@ fn of_control(_: &Method) -> Vec<HeaderName> {
     vec![ORIGIN, AUTHORIZATION, HOST]
 }
 
-/// The body of a request that is refused: read to its end, or a client that still sends would
-/// never hear why.
+/// Reads the body of a request that is refused: a client that still sends would never see why. Of
+/// a body without end it reads what an append may have. It keeps one chunk at a time, because a
+/// refused body has no room.
 pub(crate) async fn drain(request: &web_sys::Request) {
-    let limit = pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
-    let _drained: Result<Bytes, Problem> = announced_body(request, None, limit).await;
+    let Some(stream) = request.body() else {
+        return;
+    };
+    let mut stream = pin!(ByteStream::from(stream));
+    let mut left = STREAM_APPEND_BYTES_MAX;
+    while let Some(Ok(chunk)) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+        match left.checked_sub(chunk.len()) {
+            Some(rest) => left = rest,
+            // Letting go of the stream cancels it.
+            None => return,
+        }
+    }
 }
