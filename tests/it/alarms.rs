@@ -40,7 +40,7 @@ fn registered(world: &World, stream: &str) -> Vec<String> {
         .collect()
 }
 
-/// A host that refuses webhooks until it is told otherwise, and counts those it took.
+/// A host that refuses webhooks until the test opens it, and counts those it took.
 fn refusing(is_open: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());

@@ -73,7 +73,7 @@ fn dead(all: &Arc<Connections>) -> String {
 }
 
 /// A host that is done with everything at once, and says that it was asked.
-fn alive(all: &Arc<Connections>, heard: Sender<()>) -> String {
+fn alive(all: &Arc<Connections>, calls: Sender<()>) -> String {
     let all = Arc::clone(all);
     host(move |mut socket| {
         all.opened();
@@ -85,7 +85,7 @@ fn alive(all: &Arc<Connections>, heard: Sender<()>) -> String {
         let answer = format!("{head}Connection: close\r\n\r\n{body}");
         all.closed();
         socket.write_all(answer.as_bytes()).unwrap();
-        let _over = heard.send(());
+        let _over = calls.send(());
     })
 }
 
@@ -124,16 +124,16 @@ fn hosts_that_hang_leave_a_connection_to_one_that_lives() {
     for number in 0..DEAD {
         follow(&home, &format!("d{number}"), "dead", &dead(&all));
     }
-    let (sender, heard) = channel();
+    let (sender, calls) = channel();
     follow(&home, "a", "alive", &alive(&all, sender));
     assert_eq!(home.ask("POST", "dead", "", &json!([1])).status, 204);
     eventually("hosts hang", || {
         all.hung.load(Ordering::SeqCst) >= HUB_WEBHOOKS_MAX
     });
-    // The first waits for one round of hosts that nobody knows yet, and no later one waits at all.
+    // The first waits for one round of hosts that have not failed yet, and no later one waits at all.
     for _ in 0..4 {
         assert_eq!(home.ask("POST", "alive", "", &json!([1])).status, 204);
-        next(&heard);
+        next(&calls);
         eventually("each dead host was asked", || {
             all.hung.load(Ordering::SeqCst) >= DEAD
         });
@@ -145,9 +145,9 @@ fn hosts_that_hang_leave_a_connection_to_one_that_lives() {
     assert!(all.hung.load(Ordering::SeqCst) >= DEAD, "{before:?}");
 }
 
-fn next(heard: &Receiver<()>) {
+fn next(calls: &Receiver<()>) {
     let wait = Duration::from_secs(30);
-    heard
+    calls
         .recv_timeout(wait)
         .expect("a host that lives is asked");
 }

@@ -1,7 +1,7 @@
 //! How deep in calls an object is: each object that asks another adds one, and the platform ends a
 //! chain after sixteen. An alarm begins anew.
 //!
-//! What an object sends counts from the request that reached it last, whoever caused it.
+//! What an object sends counts from the request that reached it last, whatever its cause.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! A stream's own row, kept between turns.
 //!
-//! Each turn begins with that row, and reading it costs as much as half of an append. Where nobody
-//! else writes the database, as in a Durable Object, what was written last is what lies there.
+//! Each turn begins with that row, and reading it costs as much as half of an append. Where no
+//! other process writes the database, as in a Durable Object, the row written last is the stored one.
 
 use std::cell::RefCell;
 

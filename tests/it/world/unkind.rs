@@ -37,10 +37,10 @@ impl World {
     }
 
     /// Kills the server, does something to the objects it leaves, and starts it with settings.
-    pub(crate) fn reborn(&mut self, settings: &[(&str, &str)], meanwhile: impl FnOnce(&Objects)) {
+    pub(crate) fn reborn(&mut self, settings: &[(&str, &str)], between: impl FnOnce(&Objects)) {
         let (host, port) = (self.server.host, self.server.port);
         self.server.kill();
-        meanwhile(&self.objects());
+        between(&self.objects());
         let data = self.temp.path().join("data");
         self.server = Server::start_with(host, &data, port, settings);
     }

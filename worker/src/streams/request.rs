@@ -50,7 +50,7 @@ fn of_sender(method: &Method) -> Vec<HeaderName> {
         names.push(ACCESS_CONTROL_REQUEST_METHOD);
     }
     if method == Method::PUT {
-        // Whoever forks has to be allowed to read the source.
+        // A client that forks must be allowed to read the source.
         names.push(HeaderName::from_static("stream-forked-from"));
     }
     names
