@@ -130,7 +130,7 @@ fn hosts_that_hang_leave_a_connection_to_one_that_lives() {
     eventually("hosts hang", || {
         all.hung.load(Ordering::SeqCst) >= HUB_WEBHOOKS_MAX
     });
-    // The first waits for one round of hosts that have not failed yet, and no later one waits at all.
+    // The first waits for one round of hosts that have not failed yet, and no later one waits.
     for _ in 0..4 {
         assert_eq!(home.ask("POST", "alive", "", &json!([1])).status, 204);
         next(&calls);

@@ -1,7 +1,7 @@
 //! A stream's own row, kept between turns.
 //!
 //! Each turn begins with that row, and reading it costs as much as half of an append. Where no
-//! other process writes the database, as in a Durable Object, the row written last is the stored one.
+//! other process writes the database, as in a Durable Object, the row written last is stored.
 
 use std::cell::RefCell;
 
