@@ -30,7 +30,8 @@ pub const NODE_BYTES_MAX: usize = 640 * 1024;
 /// paths reach 4 at ten million files, and a ground one cannot pass 10.
 pub const LEVELS_MAX: u8 = 10;
 
-/// Files of one site: twenty times what the hosts we are compared with allow.
+/// Files of one site: twenty times what the hosts we are compared with allow. A first publish of so
+/// many took 1.2 GB of the server's memory and 1.6 GB of the client's.
 pub const FILES_MAX: u64 = 2_000_000;
 
 /// Numbers that cross JavaScript (Durable Object SQLite, JSON) are exact below 2^53.
