@@ -7,7 +7,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use anyhow::{Context, Result, ensure};
-use pmx_sync::codec::{Encoder, Level};
+use pmx_core::codec::{Encoder, Level};
 use pmx_sync::limits::PREFIX_RAW_BYTES_MAX;
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::PackBuilder;

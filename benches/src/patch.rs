@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use anyhow::Result;
-use pmx_sync::id::{BlobId, NodeId, Root};
+use pmx_core::id::{BlobId, NodeId, Root};
 use pmx_sync::manifest::{
     self, Change, Edit, Entry, Layered, ManifestError, Node, NodeMap, NodeSource, Row as FileRow,
 };

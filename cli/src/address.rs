@@ -1,7 +1,7 @@
 //! Addresses of deploys: `N--SPACE.DOMAIN` shows deploy N, whatever is active.
 
-use pmx_sync::limits::DNS_LABEL_BYTES_MAX;
-use pmx_sync::name::SpaceName;
+use pmx_core::limits::DNS_LABEL_BYTES_MAX;
+use pmx_core::name::SpaceName;
 
 /// The address of a deploy, from that of its site or preview. None if the site is not at a name
 /// of its space, or if the label would be too long.

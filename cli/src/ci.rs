@@ -6,8 +6,9 @@
 
 use std::fmt::Write as _;
 
-use pmx_sync::hash::Hash;
-use pmx_sync::limits::{EXACT_INTEGER_MAX, ORDER_KIND_BYTES_MAX};
+use pmx_core::hash::Hash;
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_sync::limits::ORDER_KIND_BYTES_MAX;
 use pmx_sync::wire::Order;
 
 use crate::env::Environment;

@@ -10,8 +10,8 @@ mod trust;
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use pmx_sync::code::Code;
-use pmx_sync::name::SpaceName;
+use pmx_core::code::Code;
+use pmx_core::name::SpaceName;
 use pmx_sync::scan::{Collisions, Secrets};
 
 use crate::args::{FolderArgs, ScanArgs, SiteArgs};
@@ -353,7 +353,7 @@ fn label(name: &str) -> String {
             _ => label.push('-'),
         }
     }
-    label.truncate(pmx_sync::limits::SPACE_NAME_BYTES_MAX);
+    label.truncate(pmx_core::limits::SPACE_NAME_BYTES_MAX);
     label.truncate(label.trim_end_matches('-').len());
     label
 }

@@ -4,12 +4,12 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::name::InvalidName;
+use pmx_core::problem::Problem;
 use pmx_sync::manifest::ManifestError;
-use pmx_sync::name::InvalidName;
 use pmx_sync::push::PushError;
 use pmx_sync::scan::ScanError;
-use pmx_sync::wire::Problem;
 
 use crate::host::HostError;
 

@@ -42,7 +42,7 @@ impl Guard {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::code::Code;
+    use pmx_core::code::Code;
 
     use super::*;
 

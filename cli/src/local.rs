@@ -8,13 +8,13 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use pmx_sync::code::Code;
-use pmx_sync::id::{NodeId, Root};
+use pmx_core::code::Code;
+use pmx_core::id::{NodeId, Root};
+use pmx_core::time::Timestamp;
 use pmx_sync::manifest::{
     Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
 };
 use pmx_sync::scan::{self, Ahead, Faults, Scan, ScanError};
-use pmx_sync::time::Timestamp;
 
 use crate::args::ScanArgs;
 use crate::cache::{FolderCache, Nodes, Pile};

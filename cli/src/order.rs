@@ -2,8 +2,8 @@
 
 use std::str::FromStr;
 
-use pmx_sync::code::Code;
-use pmx_sync::limits::EXACT_INTEGER_MAX;
+use pmx_core::code::Code;
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_sync::wire::Order;
 
 use crate::ci;

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use pmx_sync::code::Code;
-use pmx_sync::limits::TOKEN_BYTES_MAX;
+use pmx_core::code::Code;
+use pmx_core::limits::TOKEN_BYTES_MAX;
 
 use crate::error::Failure;
 use crate::files::{read_bounded, read_to_bound};

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::ColorChoice;
 use clap::builder::styling::{AnsiColor, Style};
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -375,7 +375,7 @@ fn to_stderr(line: &str) {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::code::Code;
+    use pmx_core::code::Code;
 
     use super::*;
 

@@ -15,8 +15,8 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Instant;
 
-use pmx_sync::codec::{Decoder, Encoder, Level};
-use pmx_sync::id::BlobId;
+use pmx_core::codec::{Decoder, Encoder, Level};
+use pmx_core::id::BlobId;
 use pmx_sync::media::{Media, media_of_name};
 use pmx_sync::pack::part::{Parts, WirePart};
 use pmx_sync::pack::plan::{PackPlan, Plan, Wanted};

@@ -5,9 +5,9 @@
 use std::path::Path;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use pmx_sync::id::Root;
+use pmx_core::id::Root;
+use pmx_core::time::Timestamp;
 use pmx_sync::scan::{Cache, Options, scan};
-use pmx_sync::time::Timestamp;
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();

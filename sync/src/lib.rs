@@ -7,33 +7,21 @@
 //! reads files: everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
 //! beside this crate has every format to the byte.
 
-pub mod channel;
-pub mod code;
-pub mod codec;
-pub mod crossing;
-pub mod encode;
-pub mod hash;
-pub mod id;
 pub mod index;
 pub mod limits;
 pub mod live;
-pub mod location;
 pub mod manifest;
 pub mod media;
-pub mod name;
 pub mod pack;
 pub mod path;
 pub mod push;
 #[cfg(feature = "scan")]
 pub mod scan;
-pub mod schema;
 pub mod serve;
 pub mod site;
 pub mod space;
-pub mod sql;
 pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;
-pub mod time;
 pub mod wire;

@@ -1,9 +1,11 @@
-//! Every bound of the system in one place, each with its reason.
+//! Limits of sites, each with its reason. Those that streams have too are in `pmx_core::limits`.
 //!
 //! Whatever comes from outside is compared with its bound before anything is allocated for it.
 //! Exceeding a bound is an error that names the bound.
 
 use std::time::Duration;
+
+use pmx_core::limits::{EXACT_INTEGER_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, WIRE_WINDOW_LOG_MAX};
 
 /// Bytes of a site path. R2 keys allow 1,024, and so do most file systems' whole paths in practice.
 pub const PATH_BYTES_MAX: usize = 1_024;
@@ -34,19 +36,8 @@ pub const LEVELS_MAX: u8 = 10;
 /// many took 1.2 GB of the server's memory and 1.6 GB of the client's.
 pub const FILES_MAX: u64 = 2_000_000;
 
-/// Numbers that cross JavaScript (Durable Object SQLite, JSON) are exact below 2^53.
-pub const EXACT_INTEGER_MAX: u64 = (1 << 53) - 1;
-
-/// Raw bytes of a part of a big blob, and the largest blob that travels in a pack. A power of two
-/// of BLAKE3 chunks, so that a part is a whole subtree of the blob's hash tree.
-pub const PART_BYTES: u64 = 8 * 1024 * 1024;
-
 /// Bytes of one blob: 2,048 parts. Above it the table of parts would pass the size of a row.
 pub const BLOB_BYTES_MAX: u64 = 2_048 * PART_BYTES;
-
-/// Raw bytes of a pack: at least one largest packed blob. An isolate has 128 MB, and raw bytes,
-/// wire bytes and frames at rest are in memory at once.
-pub const PACK_RAW_BYTES_MAX: u64 = PART_BYTES;
 
 /// Blobs of a pack: 8 MiB of blobs of 256 bytes. Bounds the table of contents.
 pub const PACK_BLOBS_MAX: usize = 32 * 1024;
@@ -112,29 +103,16 @@ pub const COPIES_MAX: usize = 4 * 1024;
 /// other; a part that was shifted has two, and a part into which something moved a third.
 pub const COPIED_PARTS_MAX: usize = 3;
 
-/// log2 of the largest zstd window we decode from the wire: a pack plus its prefix.
-pub const WIRE_WINDOW_LOG_MAX: u32 = 24;
-
-/// log2 of the largest zstd window at rest: 8 MiB, what RFC 9659 lets browsers insist on.
-pub const REST_WINDOW_LOG_MAX: u32 = 23;
-
 /// Bytes of a request body: a full pack that zstd could not shrink, its table and its head.
 pub const BODY_BYTES_MAX: usize = 12 * 1024 * 1024;
 
 /// Bytes of the JSON head of an envelope.
 pub const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// Raw bytes of a patch, an outline or nodes in one request, after decompression.
-pub const SECTION_RAW_BYTES_MAX: usize = 48 * 1024 * 1024;
-
 /// Raw bytes of a patch that a client sends, and of a section that the Worker takes: there it is in
 /// memory twice, in the isolate of the request and in that of the space, beside a pack. A client
 /// sends a larger change as nodes.
 pub const PATCH_RAW_BYTES_MAX: usize = 12 * 1024 * 1024;
-
-/// Nodes of a manifest that is told by its outline: four times what 2,000,000 files make at 64 rows
-/// a node. Each is looked up in one turn of the space.
-pub const OUTLINE_NODES_MAX: usize = 128 * 1024;
 
 /// Raw bytes of manifest nodes in one request, so that several requests carry a large site.
 pub const NODES_BATCH_RAW_BYTES: usize = 4 * 1024 * 1024;
@@ -158,21 +136,9 @@ pub const ORDER_KIND_BYTES_MAX: usize = 200;
 /// Bytes of a person's words that an error about another deploy quotes.
 pub const QUOTED_BYTES_MAX: usize = 80;
 
-/// Bytes of the name of a space: a DNS label. An alias of it needs room in the same label.
-pub const SPACE_NAME_BYTES_MAX: usize = 63;
-
-/// Bytes of the name of an alias.
-pub const ALIAS_NAME_BYTES_MAX: usize = 37;
-
 /// Aliases of a space at once. Each is a row and a pointer, and the history lists all of them;
 /// those of merged branches are to be taken away.
 pub const ALIASES_MAX: u64 = 1_000;
-
-/// Bytes of a DNS label (RFC 1035, section 2.3.4).
-pub const DNS_LABEL_BYTES_MAX: usize = 63;
-
-/// Bytes of a host name without its port (RFC 1035, section 2.3.4, as text).
-pub const HOST_BYTES_MAX: usize = 253;
 
 /// Deploys listed in one page of the history.
 pub const DEPLOYS_PAGE_MAX: u64 = 1_000;
@@ -253,18 +219,8 @@ pub const QUESTIONS_BURST: u64 = 40;
 /// forgotten gets a full budget.
 pub const QUESTION_BUCKETS_MAX: usize = 4_096;
 
-/// ETags read from one If-None-Match list.
-pub const ETAGS_MAX: usize = 64;
-
 /// Bytes of a request path before decoding.
 pub const URL_PATH_BYTES_MAX: usize = 4_096;
-
-/// Bytes of a request's query. It is only ever repeated in a redirect; with the path it stays under
-/// the 16 KB that Cloudflare allows for a URL.
-pub const URL_QUERY_BYTES_MAX: usize = 8_192;
-
-/// Bytes of a bearer token.
-pub const TOKEN_BYTES_MAX: usize = 512;
 
 /// Bytes of the name of a stream: it is part of an address, and of the name of its Durable Object.
 pub const STREAM_NAME_BYTES_MAX: usize = 1_024;
@@ -418,7 +374,5 @@ pub const STREAM_GZIP_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const STREAM_LISTED_MAX: usize = 1_000;
 
 const _: () = assert!(NODE_ROWS_MAX * (PATH_BYTES_MAX + 64 + MEDIA_BYTES_MAX) <= NODE_BYTES_MAX);
-const _: () = assert!(PART_BYTES.is_power_of_two());
-const _: () = assert!(PACK_RAW_BYTES_MAX >= PART_BYTES);
 const _: () = assert!(BLOB_BYTES_MAX < EXACT_INTEGER_MAX);
 const _: () = assert!(PACK_RAW_BYTES_MAX + PREFIX_RAW_BYTES_MAX <= 1 << WIRE_WINDOW_LOG_MAX);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pmx_sync::id::Root;
+use pmx_core::id::Root;
 use pmx_sync::manifest::{Change, Edit, NodeMap, build, decode_patch, diff, edit, encode_patch};
 use pmx_sync::path::SitePath;
 use proptest::prelude::*;

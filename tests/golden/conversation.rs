@@ -4,13 +4,13 @@
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use http::Method;
-use pmx_sync::codec::Decoder;
-use pmx_sync::id::{PackId, Root};
+use pmx_core::codec::Decoder;
+use pmx_core::id::{PackId, Root};
+use pmx_core::name::SpaceName;
+use pmx_core::sql::{Sql, Value};
 use pmx_sync::manifest::{Built, NodeMap, build, diff, encode_patch};
-use pmx_sync::name::SpaceName;
 use pmx_sync::pack::Coding;
 use pmx_sync::serve::Server;
-use pmx_sync::sql::{Sql, Value};
 use pmx_sync::wire::{
     BeginHead, CommitTerms, DeployMeta, Envelope, Order, Replace, RollbackHead, SectionKind,
 };
@@ -119,7 +119,7 @@ fn terms(expect: u64, key: &str, order: Option<Order>) -> CommitTerms {
 fn first_publish(talk: &mut Talk<'_>, site: &Built) {
     let mut nodes = Vec::new();
     for node in &site.nodes {
-        pmx_sync::encode::write_bytes(&mut nodes, &node.bytes);
+        pmx_core::encode::write_bytes(&mut nodes, &node.bytes);
     }
     let tell = envelope(
         &head(site.root, None, None),

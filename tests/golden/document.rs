@@ -4,6 +4,9 @@
 use std::fs;
 use std::time::Duration;
 
+use pmx_core::limits::*;
+use pmx_sync::limits::*;
+
 use super::conversation::example;
 use super::vectors::is_blessing;
 
@@ -51,7 +54,7 @@ impl Shown for Duration {
 
 macro_rules! limits {
     ($($name:ident)*) => {
-        vec![$((stringify!($name), pmx_sync::limits::$name.shown()),)*]
+        vec![$((stringify!($name), $name.shown()),)*]
     };
 }
 
@@ -96,7 +99,9 @@ fn limits() -> Vec<(&'static str, u64)> {
 
 #[test]
 fn the_limits_are_those_of_the_code() {
-    let source_of_limits = source("sync/src/limits.rs");
+    let source_of_limits = ["core/src/limits.rs", "sync/src/limits.rs"]
+        .map(source)
+        .concat();
     let named = source_of_limits
         .lines()
         .filter(|line| line.starts_with("pub const "))
@@ -228,7 +233,7 @@ fn replaced(text: &str, start: &str, end: &str, make: impl Fn(&str) -> String) -
 fn the_contexts_are_those_of_the_code() {
     let text = fs::read_to_string(DESIGN).unwrap();
     let mut found = 0;
-    for path in ["sync/src/hash.rs", "sync/src/serve/nonce.rs"] {
+    for path in ["core/src/hash.rs", "sync/src/serve/nonce.rs"] {
         let source = source(path);
         for quoted in source
             .split('"')

@@ -2,7 +2,7 @@
 
 use std::sync::OnceLock;
 
-use pmx_sync::id::BlobId;
+use pmx_core::id::BlobId;
 use pmx_sync::manifest::{Entry, NodeMap, Row};
 use pmx_sync::media::Media;
 use pmx_sync::path::SitePath;

@@ -10,17 +10,19 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Method, Request};
-use pmx_sync::channel::Channel;
-use pmx_sync::name::SpaceName;
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::channel::Channel;
+use pmx_core::domain::Domain;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 use pmx_sync::serve::{
-    Backend, BackendError, Blobs, Body, Dictionaries, LivePages, Nonce, ObjectKey, Pointer,
-    Pointers, Server, Settings, SiteUrls, Spaces,
+    Backend, Body, Dictionaries, LivePages, Nonce, Pointer, Pointers, Server, Settings, SiteUrls,
+    Spaces,
 };
-use pmx_sync::site::{Domain, Hosts};
+use pmx_sync::site::Hosts;
 use pmx_sync::space::{Command, Reply, execute};
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ToSql, params_from_iter};
 
@@ -185,7 +187,7 @@ pub(crate) fn server() -> Server<Memory> {
         dictionaries: Dictionaries::Passed,
         lease: pmx_sync::space::LEASE,
         files_max: pmx_sync::limits::FILES_MAX,
-        section_raw_bytes_max: pmx_sync::limits::SECTION_RAW_BYTES_MAX,
+        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
     };
     Server::new(Memory::new(), settings)
 }

@@ -13,10 +13,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
-use pmx_sync::codec::{Decoder, Encoder, Level};
-use pmx_sync::id::{BlobId, NodeId, ObjectId, PackId};
+use pmx_core::codec::{Decoder, Encoder, Level};
+use pmx_core::id::{BlobId, NodeId, ObjectId, PackId};
+use pmx_core::location::{Codec, Extent, Location};
 use pmx_sync::index::Twin;
-use pmx_sync::location::{Codec, Extent, Location};
 use pmx_sync::manifest::{Change, Child, NodeMap, Totals, build, diff, encode_patch};
 use pmx_sync::pack::part::{self, ChainingValue, Copies, PartTable, Parts, Run, WirePart};
 use pmx_sync::pack::{Coding, rest, wire};

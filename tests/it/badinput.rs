@@ -1,10 +1,10 @@
 //! What a client could make up: refused, with the reason, before anything of it shows.
 
 use http::Method;
-use pmx_sync::codec::Encoder;
-use pmx_sync::id::NodeId;
+use pmx_core::codec::Encoder;
+use pmx_core::id::NodeId;
+use pmx_core::name::SpaceName;
 use pmx_sync::manifest::{Child, Node};
-use pmx_sync::name::SpaceName;
 use pmx_sync::path::SitePath;
 use pmx_sync::wire::{BeginHead, Envelope, Section, SectionKind};
 
@@ -34,7 +34,7 @@ fn above(level: u8, nodes: &[&Node]) -> Node {
 fn told(nodes: &[&Node]) -> String {
     let mut bytes = Vec::new();
     for node in nodes {
-        pmx_sync::encode::write_bytes(&mut bytes, &node.encode());
+        pmx_core::encode::write_bytes(&mut bytes, &node.encode());
     }
     let head = BeginHead {
         v: 1,

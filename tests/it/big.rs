@@ -145,11 +145,11 @@ fn signatures(world: &World) -> Vec<PathBuf> {
 fn an_upgrade_that_was_interrupted_goes_on(world: World) {
     publish(&world, "index.html", b"<h1>docs</h1>");
     let bytes = noise(5, 17 * MIB);
-    let id = pmx_sync::id::BlobId::of(&bytes);
+    let id = pmx_core::id::BlobId::of(&bytes);
     let parts = pmx_sync::pack::part::Parts::of(bytes.len() as u64).unwrap();
     for part in parts.all().take(2) {
         let body = &bytes[part.offset() as usize..][..part.len() as usize];
-        let mut encoder = pmx_sync::codec::Encoder::new();
+        let mut encoder = pmx_core::codec::Encoder::new();
         let coding = pmx_sync::pack::Coding::Stored;
         let wire = pmx_sync::pack::part::WirePart::of(part, body, &mut encoder, coding).unwrap();
         let (number, size) = (part.number(), bytes.len());

@@ -3,21 +3,21 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use pmx_sync::code::Code;
-use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use pmx_core::code::Code;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use pmx_core::name::SpaceName;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::PATCH_RAW_BYTES_MAX;
 use pmx_sync::manifest::{Entry, NewNode, Node, NodeMap, Row, build};
 use pmx_sync::media::Media;
-use pmx_sync::name::SpaceName;
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::{PackBuilder, verify};
 use pmx_sync::path::SitePath;
 use pmx_sync::push::{Action, Base, Intent, Mode, Old, Push};
 use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_sync::testing::MemoryBlobs;
-use pmx_sync::time::Timestamp;
 use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, Replace, SectionKind, State};
 
 use crate::sections::manifest;
@@ -97,7 +97,7 @@ impl Space {
         }
         let wire = pack.finish(&mut Encoder::new(), Coding::Stored);
         let bytes = wire.unwrap().into_bytes();
-        let verified = verify(&bytes, &mut pmx_sync::codec::Decoder::new()).unwrap();
+        let verified = verify(&bytes, &mut pmx_core::codec::Decoder::new()).unwrap();
         let rest = verified.rest(&mut Encoder::new(), Level::REST);
         let mut toc = Vec::new();
         rest.toc.encode(&mut toc);

@@ -9,6 +9,7 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::subscription::{
     Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, PatternCache,
     Refusal, Room, Root, SubscriptionId, Subscriptions, Tails,
@@ -16,7 +17,6 @@ use pmx_sync::stream::subscription::{
 use pmx_sync::stream::{
     self, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape, StreamName,
 };
-use pmx_sync::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::sim::rng::Rng;

@@ -1,11 +1,11 @@
 //! Names that ledgers keep, for an object that its platform wakes without one.
 
-use pmx_sync::id::SpaceId;
+use pmx_core::id::SpaceId;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
 use pmx_sync::space::{Command, execute, name_of};
-use pmx_sync::sql::Sql;
 use pmx_sync::stream::{Engine, StreamName};
 use pmx_sync::testing::MemoryBlobs;
-use pmx_sync::time::Timestamp;
 
 use crate::sim::platform::{block_on, space};
 use crate::sim::sql::Sqlite;

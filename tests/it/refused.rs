@@ -1,8 +1,8 @@
 //! Bad input of every kind, sent to a running server: each gets its own error, the site that was
 //! live stays live, and the server goes on.
 
-use pmx_sync::codec::Encoder;
-use pmx_sync::id::PackId;
+use pmx_core::codec::Encoder;
+use pmx_core::id::PackId;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde_json::json;
 
@@ -86,7 +86,7 @@ fn publish_requests(world: World) {
     let base = ("base", json!(live));
     let nodes = |bytes: &[u8]| {
         let mut section = Vec::new();
-        pmx_sync::encode::write_bytes(&mut section, bytes);
+        pmx_core::encode::write_bytes(&mut section, bytes);
         begin(&head(&[]), vec![(SectionKind::Nodes, section)])
     };
     let commit = "/api/publish/commit";

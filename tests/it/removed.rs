@@ -5,17 +5,17 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use pmx_sync::codec::Encoder;
-use pmx_sync::hash::Hash;
-use pmx_sync::id::{PackId, SpaceId};
-use pmx_sync::name::SpaceName;
+use pmx_core::codec::Encoder;
+use pmx_core::hash::Hash;
+use pmx_core::id::{PackId, SpaceId};
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::serve::{Nonce, Server, Spaces};
 use pmx_sync::space::{Command, Reply};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 
 use crate::sim::client::SECRET;
 use crate::sim::platform::{block_on, read, settings, space};

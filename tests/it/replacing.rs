@@ -4,9 +4,9 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use pmx_sync::codec::Encoder;
-use pmx_sync::id::NodeId;
-use pmx_sync::name::SpaceName;
+use pmx_core::codec::Encoder;
+use pmx_core::id::NodeId;
+use pmx_core::name::SpaceName;
 use pmx_sync::wire::{BeginHead, CommitTerms, DeployMeta, Envelope, Replace, VERSION};
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Stories of readers that come back: their browsers are sent the difference to what they kept.
 
 use data_encoding::BASE64;
-use pmx_sync::codec::{Bounds, Decoder};
+use pmx_core::codec::{Bounds, Decoder};
 use sha2::{Digest, Sha256};
 
 use crate::world::{Answer, Host, World, started_on_both_hosts};

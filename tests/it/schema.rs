@@ -4,14 +4,14 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-use pmx_sync::code::Code;
-use pmx_sync::id::{NodeId, SpaceId};
-use pmx_sync::name::SpaceName;
+use pmx_core::code::Code;
+use pmx_core::id::{NodeId, SpaceId};
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql as _;
+use pmx_core::time::Timestamp;
 use pmx_sync::space::{Command, Reply, execute};
-use pmx_sync::sql::Sql as _;
 use pmx_sync::testing::MemoryBlobs;
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use rusqlite::Connection;
 
 use crate::sim::platform::block_on;

@@ -2,9 +2,9 @@
 
 use std::ops::Range;
 
-use pmx_sync::codec::Encoder;
-use pmx_sync::encode::write_bytes;
-use pmx_sync::id::BlobId;
+use pmx_core::codec::Encoder;
+use pmx_core::encode::write_bytes;
+use pmx_core::id::BlobId;
 use pmx_sync::limits::PATCH_RAW_BYTES_MAX;
 use pmx_sync::manifest::{Built, Entry, Row, build};
 use pmx_sync::media::Media;

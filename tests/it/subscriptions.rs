@@ -10,13 +10,13 @@ mod setup;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use pmx_sync::sql::Sql as _;
+use pmx_core::sql::Sql as _;
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::Offset;
 use pmx_sync::stream::subscription::{
     Answer, Call, Effect, Errand, LinkView, Outcome, Refusal, Report, Room, Root, StreamView,
     Subscriptions, Tails, Ticket,
 };
-use pmx_sync::time::Timestamp;
 use serde_json::Value;
 
 use crate::sim::rng::Rng;
@@ -563,7 +563,7 @@ impl World {
         let now = Timestamp::from_millis(self.now);
         let done = self.sql.atomically(|sql| {
             let subscriptions = Subscriptions::open(sql)?;
-            Ok::<_, pmx_sync::sql::SqlError>(turn(&subscriptions, now))
+            Ok::<_, pmx_core::sql::SqlError>(turn(&subscriptions, now))
         });
         done.unwrap()
     }

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
+use pmx_core::sql::Sql as _;
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
-use pmx_sync::sql::Sql as _;
 use pmx_sync::stream::subscription::{
     Call, Config, Delivery, Errand, Outcome, Room, Root, SubscriptionId, Subscriptions, Tails,
     WebhookPolicy, WebhookUrl,
 };
 use pmx_sync::stream::{Offset, StreamName};
-use pmx_sync::time::Timestamp;
 use serde_json::{Value, json};
 
 use crate::sim::sql::Sqlite;

@@ -1,7 +1,7 @@
 //! Values on their way between isolates: out of this module's memory in one copy, and in by one.
 
 use bytes::Bytes;
-use pmx_sync::crossing::{Crosses, Crossing};
+use pmx_core::crossing::{Crosses, Crossing};
 use worker::js_sys::Uint8Array;
 use worker::{Headers, Method, ObjectNamespace, Request, RequestInit, Response, web_sys};
 

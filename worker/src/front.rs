@@ -6,9 +6,9 @@ use std::rc::Rc;
 
 use http::HeaderValue;
 use http::header::STRICT_TRANSPORT_SECURITY;
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 use pmx_sync::serve::{Hsts, Transport};
-use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::{Env, Response, web_sys};

@@ -4,8 +4,8 @@
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use pmx_sync::code::Code;
-use pmx_sync::wire::Problem;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 use worker::js_sys::{Array, Object, Reflect};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;

@@ -9,7 +9,7 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use pmx_sync::wire::Problem;
+use pmx_core::problem::Problem;
 // What `#[durable_object]` writes refers to this name.
 use worker::wasm_bindgen;
 use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};

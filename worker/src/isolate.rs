@@ -4,14 +4,15 @@ use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::domain::Domain;
+use pmx_core::problem::Problem;
 use pmx_sync::limits::{ISOLATE_FILES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{
     Backend, Dictionaries, Lag, LivePages, Room, Server, Settings, Share, SiteUrls, unknown_secrets,
 };
-use pmx_sync::site::{Domain, Hosts};
+use pmx_sync::site::Hosts;
 use pmx_sync::space::{LEASE, parse_lease};
-use pmx_sync::wire::Problem;
 use worker::js_sys::Object;
 use worker::wasm_bindgen::JsCast as _;
 use worker::{Env, ObjectNamespace, console_warn, web_sys};

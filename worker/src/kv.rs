@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
-use pmx_sync::channel::Channel;
+use pmx_core::backend::BackendError;
+use pmx_core::channel::Channel;
+use pmx_core::time::Timestamp;
 use pmx_sync::index::Cache;
-use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
-use pmx_sync::time::Timestamp;
+use pmx_sync::serve::{Lag, Pointer, Pointers};
 use worker::{Delay, KvStore};
 
 use crate::http::now;
@@ -151,8 +152,8 @@ fn newer(seen: Pointer, read: Pointer) -> Pointer {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::id::{NodeId, ObjectId, SpaceId};
-    use pmx_sync::location::Extent;
+    use pmx_core::id::{NodeId, ObjectId, SpaceId};
+    use pmx_core::location::Extent;
 
     use super::*;
 

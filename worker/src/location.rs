@@ -3,8 +3,8 @@
 //! An object stays where the first request made it, be that a stranger's. So each request names the
 //! location, if the operator does; the platform takes the first one and ignores all others.
 
-use pmx_sync::code::Code;
-use pmx_sync::wire::Problem;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 
 /// A location that Cloudflare knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! What the steps of taking in a pack cost here. Not part of the Worker: only of the build that the
 //! benches make of it, and asked from outside, where a clock runs on while the module works.
 
-use pmx_sync::codec::{Bounds, Decoder, Encoder, Level};
+use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
 use pmx_sync::limits::BEHIND_RAW_BYTES;
 use pmx_sync::pack::wire;
 use worker::{Request, Response};

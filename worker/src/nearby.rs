@@ -9,8 +9,8 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use pmx_sync::serve::ObjectKey;
-use pmx_sync::site::Domain;
+use pmx_core::backend::ObjectKey;
+use pmx_core::domain::Domain;
 use worker::{Cache, Response, ResponseBuilder};
 
 use crate::tally::{self, Kind};
@@ -83,8 +83,9 @@ impl Nearby {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::id::{ObjectId, SpaceId};
-    use pmx_sync::site::{Addressed, Exposure, Hosts};
+    use pmx_core::exposure::Exposure;
+    use pmx_core::id::{ObjectId, SpaceId};
+    use pmx_sync::site::{Addressed, Hosts};
 
     use super::*;
 

@@ -8,10 +8,13 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_ENCODING;
-use pmx_sync::code::Code;
-use pmx_sync::codec::Decoder;
-use pmx_sync::serve::{Backend, Blobs, Body, ObjectKey, Open, Piece, Server, keep_as_sent};
-use pmx_sync::wire::{self, Audience, PROBLEM_MEDIA, Problem, incident_id};
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::codec::Decoder;
+use pmx_core::incident;
+use pmx_core::incident::{Audience, incident_id};
+use pmx_core::problem::{PROBLEM_MEDIA, Problem};
+use pmx_sync::serve::{Backend, Body, Open, Piece, Server, keep_as_sent};
 use worker::js_sys::{BigInt, Function, Object, Promise, Reflect, Uint8Array};
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::wasm_bindgen_futures::{JsFuture, spawn_local};
@@ -81,7 +84,7 @@ pub(crate) fn identify(status: StatusCode, body: &[u8], audience: Audience) -> O
         return None;
     }
     let id = incident_id(random().unwrap_or_default());
-    let incident = wire::identify(status.as_u16(), body, &id, audience)?;
+    let incident = incident::identify(status.as_u16(), body, &id, audience)?;
     let cause = incident.cause.as_deref();
     console_log!("{}", journal::incident(&id, status.as_u16(), cause));
     Some(incident.body)

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
-use pmx_sync::limits::EXACT_INTEGER_MAX;
-use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_sync::stream::{Cold, Generation, SegmentKey};
 use worker::js_sys::{Promise, Uint8Array};
 use worker::wasm_bindgen::prelude::wasm_bindgen;

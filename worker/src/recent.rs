@@ -6,9 +6,9 @@
 
 use std::time::Duration;
 
-use pmx_sync::channel::Channel;
+use pmx_core::channel::Channel;
+use pmx_core::time::Timestamp;
 use pmx_sync::index::Cache;
-use pmx_sync::time::Timestamp;
 
 /// When each channel's pointer was read from KV.
 pub(crate) struct Recent {
@@ -46,7 +46,7 @@ impl Recent {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::name::SpaceName;
+    use pmx_core::name::SpaceName;
 
     use super::*;
 

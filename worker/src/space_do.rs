@@ -14,14 +14,14 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::crossing::arrived;
+use pmx_core::channel::Channel;
+use pmx_core::crossing::arrived;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::{BODY_BYTES_MAX, PATCH_RAW_BYTES_MAX};
-use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Backend, Pointers, Server};
 use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply, execute, name_of};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use worker::js_sys::Math;
 // What `#[durable_object]` writes refers to this name.
 use worker::wasm_bindgen;

@@ -5,13 +5,13 @@
 
 use std::rc::Rc;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::crossing::arrived;
-use pmx_sync::name::SpaceName;
+use pmx_core::channel::Channel;
+use pmx_core::crossing::arrived;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_sync::serve::Spaces;
 use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use worker::ObjectNamespace;
 
 use crate::crossing::{Callee, laid_out};

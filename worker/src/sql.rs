@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
 
-use pmx_sync::limits::EXACT_INTEGER_MAX;
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use worker::js_sys::{Array, ArrayBuffer, Uint8Array};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast, JsValue};

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
-use pmx_sync::wire::Problem;
+use pmx_core::problem::Problem;
 // What `#[wasm_bindgen]` writes refers to this name.
 use worker::js_sys::Promise;
 use worker::js_sys::futures::future_to_promise;

@@ -1,8 +1,8 @@
 //! What JavaScript throws, in words, and whether the same may be tried again.
 
-use pmx_sync::code::Code;
-use pmx_sync::serve::BackendError;
-use pmx_sync::wire::Problem;
+use pmx_core::backend::BackendError;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 use worker::js_sys::Reflect;
 use worker::wasm_bindgen::JsValue;
 

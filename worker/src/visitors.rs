@@ -1,9 +1,9 @@
 //! Visitors of a site's events: how often one address may ask the site's space, as the platform
 //! counts, if the operator wants that.
 
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
-use pmx_sync::wire::Problem;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 use worker::{Env, console_error, web_sys};
 
 /// The name of the Rate Limiting binding. Without one nothing is counted here.

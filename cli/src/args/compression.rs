@@ -1,6 +1,6 @@
 //! `--compression`.
 
-use pmx_sync::codec::Level;
+use pmx_core::codec::Level;
 
 /// How hard to compress what is sent.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

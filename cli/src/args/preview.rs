@@ -1,6 +1,6 @@
 //! Names of previews: slugs of the words on the command line.
 
-use pmx_sync::name::{AliasName, InvalidName};
+use pmx_core::name::{AliasName, InvalidName};
 
 /// The name of a preview, as a slug of what was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]

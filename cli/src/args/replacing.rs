@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use pmx_sync::code::Code;
-use pmx_sync::limits::EXACT_INTEGER_MAX;
+use pmx_core::code::Code;
+use pmx_core::limits::EXACT_INTEGER_MAX;
 
 use super::SiteArgs;
 

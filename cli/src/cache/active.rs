@@ -1,6 +1,6 @@
 //! What was active at a site when it was last seen.
 
-use pmx_sync::id::Root;
+use pmx_core::id::Root;
 use serde::{Deserialize, Serialize};
 
 /// The active deploy of a site.

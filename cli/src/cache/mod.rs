@@ -21,9 +21,9 @@ use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use etcetera::BaseStrategy;
-use pmx_sync::channel::Channel;
-use pmx_sync::hash::Hash;
-use pmx_sync::id::Root;
+use pmx_core::channel::Channel;
+use pmx_core::hash::Hash;
+use pmx_core::id::Root;
 use pmx_sync::scan;
 
 pub use active::Active;
@@ -311,7 +311,7 @@ mod tests {
         let docs = Channel::of_label("docs").unwrap();
         let site = CacheFolder::at(&file).site(&server, &docs);
         let active = Active {
-            root: pmx_sync::id::NodeId::of(b"x"),
+            root: pmx_core::id::NodeId::of(b"x"),
             deploy: 3,
         };
         site.keep(&active);

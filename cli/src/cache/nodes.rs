@@ -12,8 +12,8 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use pmx_sync::hash::Hash;
-use pmx_sync::id::{NodeId, Root};
+use pmx_core::hash::Hash;
+use pmx_core::id::{NodeId, Root};
 use pmx_sync::manifest::{ManifestError, Node, NodeMap, NodeSource};
 use rayon::prelude::*;
 
@@ -233,7 +233,7 @@ fn encode(roots: &[Root], nodes: &BTreeMap<NodeId, &[u8]>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::id::BlobId;
+    use pmx_core::id::BlobId;
     use pmx_sync::manifest::{Built, Entry, Row, build, diff};
     use pmx_sync::media::Media;
     use pmx_sync::path::SitePath;

@@ -3,8 +3,8 @@
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use pmx_sync::codec::Decoder;
-use pmx_sync::id::PackId;
+use pmx_core::codec::Decoder;
+use pmx_core::id::PackId;
 use pmx_sync::pack::{OpenPack, wire};
 
 /// Packs that are kept decoded, of up to 8 MiB each: two that each of the builders is at.
@@ -65,7 +65,7 @@ impl Opened {
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
-    use pmx_sync::codec::{Encoder, Level};
+    use pmx_core::codec::{Encoder, Level};
     use pmx_sync::pack::Coding;
     use pmx_sync::pack::wire::{PackBuilder, WirePack};
 

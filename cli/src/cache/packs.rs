@@ -17,8 +17,8 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::id::{BlobId, PackId};
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::id::{BlobId, PackId};
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::{PackBuilder, WirePack};
 
@@ -357,7 +357,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<Known>> {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::hash::Hash;
+    use pmx_core::hash::Hash;
 
     use super::*;
 

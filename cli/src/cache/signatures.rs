@@ -15,9 +15,9 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use pmx_sync::encode::{Reader, write_varint};
-use pmx_sync::hash::Hash;
-use pmx_sync::id::BlobId;
+use pmx_core::encode::{Reader, write_varint};
+use pmx_core::hash::Hash;
+use pmx_core::id::BlobId;
 use pmx_sync::limits::BLOB_BYTES_MAX;
 
 use super::{keep, read, sealed, unsealed};

@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pmx_sync::id::BlobId;
-use pmx_sync::name::SpaceName;
+use pmx_core::id::BlobId;
+use pmx_core::name::SpaceName;
 use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
 use pmx_sync::pack::wire::PackBuilder;

@@ -4,9 +4,9 @@
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
 
-use pmx_sync::code::Code;
-use pmx_sync::codec::Level;
-use pmx_sync::id::BlobId;
+use pmx_core::code::Code;
+use pmx_core::codec::Level;
+use pmx_core::id::BlobId;
 use pmx_sync::manifest::Row;
 use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::PackPlan;

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use pmx_sync::code::Code;
-use pmx_sync::codec::{Encoder, Level};
+use pmx_core::code::Code;
+use pmx_core::codec::{Encoder, Level};
 use pmx_sync::pack::wire::PackBuilder;
 
 use crate::args::Compression;

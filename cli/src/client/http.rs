@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, Response};
-use pmx_sync::id::{BlobId, PackId};
-use pmx_sync::name::SpaceName;
+use pmx_core::id::{BlobId, PackId};
+use pmx_core::name::SpaceName;
 use pmx_sync::wire::{
     BeginReply, ENVELOPE_MEDIA, PartHead, ResumeHead, ResumeReply, RollbackHead, RollbackReply,
 };

@@ -10,8 +10,9 @@
 use std::collections::{BTreeMap, HashMap};
 
 use fastcdc::v2020::FastCDC;
-use pmx_sync::id::Root;
-use pmx_sync::limits::{COPIED_PARTS_MAX, PART_BYTES};
+use pmx_core::id::Root;
+use pmx_core::limits::PART_BYTES;
+use pmx_sync::limits::COPIED_PARTS_MAX;
 use pmx_sync::pack::part::{Copies, Part, Run};
 use pmx_sync::push::Kin;
 
@@ -165,8 +166,8 @@ fn by_part(run: Run) -> impl Iterator<Item = Run> {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::codec::{Decoder, Encoder, Level};
-    use pmx_sync::id::{BlobId, NodeId};
+    use pmx_core::codec::{Decoder, Encoder, Level};
+    use pmx_core::id::{BlobId, NodeId};
     use pmx_sync::pack::part::{Arrived, Parts, WirePart, open};
     use pmx_sync::pack::{Coding, PackKind};
 

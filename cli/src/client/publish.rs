@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use pmx_sync::code::Code;
-use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::name::{AliasName, SpaceName};
+use pmx_core::code::Code;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::push::{
     Action, Base, Intent, Mode, Old, Outcome, OutcomeKind, Push, Request, Uploads,
 };

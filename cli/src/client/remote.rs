@@ -6,11 +6,11 @@
 
 use std::sync::Arc;
 
-use pmx_sync::code::Code;
-use pmx_sync::id::{NodeId, Root};
+use pmx_core::code::Code;
+use pmx_core::id::{NodeId, Root};
+use pmx_core::name::SpaceName;
 use pmx_sync::limits::NODES_ASKED_MAX;
 use pmx_sync::manifest::{ManifestError, NewNode, Node, NodeMap, NodeSource};
-use pmx_sync::name::SpaceName;
 
 use super::http::Client;
 use crate::error::Failure;

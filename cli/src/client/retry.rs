@@ -3,7 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::HeaderMap;
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 
 use crate::error::Failure;
 

@@ -11,11 +11,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use pmx_sync::code::Kind;
-use pmx_sync::codec::Level;
-use pmx_sync::id::{BlobId, PackId};
+use pmx_core::code::Kind;
+use pmx_core::codec::Level;
+use pmx_core::id::{BlobId, PackId};
+use pmx_core::name::SpaceName;
 use pmx_sync::manifest::Row;
-use pmx_sync::name::SpaceName;
 use pmx_sync::pack::part::{ChainingValue, Part, Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::WirePack;
@@ -340,9 +340,9 @@ fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<Window, Failure> {
 mod tests {
     use std::path::PathBuf;
 
-    use pmx_sync::code::Code;
+    use pmx_core::code::Code;
+    use pmx_core::time::Timestamp;
     use pmx_sync::scan::{Options, scan};
-    use pmx_sync::time::Timestamp;
 
     use super::*;
     use crate::args::OutputArgs;
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn what_is_sent_is_what_was_scanned() {
         let pack = spoilt(|_| ()).unwrap().unwrap();
-        let mut decoder = pmx_sync::codec::Decoder::new();
+        let mut decoder = pmx_core::codec::Decoder::new();
         let verified = pmx_sync::pack::wire::verify(pack.bytes(), &mut decoder).unwrap();
         let ids: Vec<_> = verified.blobs().map(|blob| blob.id()).collect();
         assert_eq!(ids, [BlobId::of(b"first"), BlobId::of(b"other")]);

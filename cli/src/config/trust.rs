@@ -6,7 +6,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 
 use crate::error::Failure;
 use crate::host::SECRET_FILE;

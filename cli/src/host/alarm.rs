@@ -7,8 +7,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pmx_sync::code::Code;
-use pmx_sync::name::SpaceName;
+use pmx_core::code::Code;
+use pmx_core::name::SpaceName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 

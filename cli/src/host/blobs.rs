@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use pmx_sync::serve::{BackendError, Blobs, ObjectKey};
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 
 use super::durable;
 use super::error::{HostError, disk};
@@ -224,7 +224,7 @@ pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) 
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::id::{ObjectId, SpaceId};
+    use pmx_core::id::{ObjectId, SpaceId};
 
     use super::super::ready::block_on;
     use super::*;

@@ -11,9 +11,9 @@ use bytes::Bytes;
 use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
+use pmx_core::coding::takes_coding;
 use pmx_sync::index::Cache;
 use pmx_sync::serve::{Body, Piece};
-use pmx_sync::site::takes_coding;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 

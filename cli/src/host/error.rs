@@ -4,9 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use pmx_sync::code::Code;
-use pmx_sync::schema::SchemaError;
-use pmx_sync::site::InvalidDomain;
+use pmx_core::code::Code;
+use pmx_core::domain::InvalidDomain;
+use pmx_core::schema::SchemaError;
 use thiserror::Error;
 
 /// The embedded host could not start.

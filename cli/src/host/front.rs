@@ -9,9 +9,10 @@ use http::header::{HOST, TRANSFER_ENCODING};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
-use pmx_sync::code::Code;
-use pmx_sync::site::{Exposure, Hosts, LocalMode};
-use pmx_sync::wire::Problem;
+use pmx_core::code::Code;
+use pmx_core::exposure::Exposure;
+use pmx_core::problem::Problem;
+use pmx_sync::site::{Hosts, LocalMode};
 
 use super::proxy::{Described, Proxies};
 
@@ -150,7 +151,7 @@ fn malformed(detail: &str) -> Problem {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::site::Domain;
+    use pmx_core::domain::Domain;
 
     use super::*;
 

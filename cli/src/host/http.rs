@@ -19,10 +19,11 @@ use http::header::{AUTHORIZATION, CONNECTION};
 use http::request::Parts;
 use http::{HeaderValue, Method, Request, Response};
 use hyper::body::Incoming;
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::incident::Audience;
+use pmx_core::problem::Problem;
 use pmx_sync::serve::{Body, Nonce, Piece, Server};
 use pmx_sync::stream::http::name_of;
-use pmx_sync::wire::{Audience, Problem};
 use tokio::sync::Semaphore;
 
 use super::blobs::Folder;

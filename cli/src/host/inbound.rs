@@ -10,9 +10,9 @@ use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http_body::Body;
 use hyper::body::Incoming;
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 use pmx_sync::limits::BODY_BYTES_MAX;
-use pmx_sync::wire::Problem;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::budget::Share;

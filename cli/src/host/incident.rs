@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 use http_body::Body as _;
-use pmx_sync::wire::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
+use pmx_core::incident::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
 
 use super::journal::Log;
 

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::name::SpaceName;
+use pmx_core::channel::Channel;
+use pmx_core::domain::Selector;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
 use pmx_sync::serve::{Backend, Spaces as _};
-use pmx_sync::site::Selector;
 use pmx_sync::space::{Command, Reply};
-use pmx_sync::wire::Problem;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::blobs::Folder;

@@ -15,10 +15,10 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
 use http_body::Frame;
-use pmx_sync::code::Code;
-use pmx_sync::codec::Decoder;
+use pmx_core::code::Code;
+use pmx_core::codec::Decoder;
+use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 use pmx_sync::serve::{Body, Open, Piece};
-use pmx_sync::wire::{PROBLEM_MEDIA, Problem};
 use tokio::task::JoinHandle;
 
 use super::blobs::Folder;
@@ -213,9 +213,9 @@ impl<B: Backing> http_body::Body for Stream<B> {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::codec::{Encoder, Level};
-    use pmx_sync::id::{ObjectId, SpaceId};
-    use pmx_sync::serve::{Blobs as _, ObjectKey};
+    use pmx_core::backend::{Blobs as _, ObjectKey};
+    use pmx_core::codec::{Encoder, Level};
+    use pmx_core::id::{ObjectId, SpaceId};
 
     use super::super::ready::block_on;
     use super::*;

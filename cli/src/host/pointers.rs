@@ -10,10 +10,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::schema::{Schema, SchemaError};
-use pmx_sync::serve::{BackendError, Lag, Pointer, Pointers};
-use pmx_sync::sql::{Sql, SqlError, Value};
+use pmx_core::backend::BackendError;
+use pmx_core::channel::Channel;
+use pmx_core::schema::{Schema, SchemaError};
+use pmx_core::sql::{Sql, SqlError, Value};
+use pmx_sync::serve::{Lag, Pointer, Pointers};
 
 use super::sql::Ledger;
 
@@ -333,8 +334,8 @@ fn anew(path: &Path) -> Result<Opened, SchemaError> {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::id::{ObjectId, Root, SpaceId};
-    use pmx_sync::location::Extent;
+    use pmx_core::id::{ObjectId, Root, SpaceId};
+    use pmx_core::location::Extent;
 
     use super::super::ready::block_on;
     use super::*;

@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use pmx_sync::limits::TOKEN_BYTES_MAX;
+use pmx_core::limits::TOKEN_BYTES_MAX;
 
 use super::durable;
 use super::error::{HostError, disk};

@@ -123,8 +123,9 @@ async fn converse<A, F>(
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use pmx_sync::id::{ObjectId, SpaceId};
-    use pmx_sync::serve::{Blobs as _, Body, ObjectKey, Open, Piece};
+    use pmx_core::backend::{Blobs as _, ObjectKey};
+    use pmx_core::id::{ObjectId, SpaceId};
+    use pmx_sync::serve::{Body, Open, Piece};
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::super::blobs::Folder;

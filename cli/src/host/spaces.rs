@@ -10,13 +10,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::{fs, io};
 
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
-use pmx_sync::name::SpaceName;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_sync::serve::Spaces;
 use pmx_sync::space::{Command, Reply, execute};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
@@ -267,7 +267,7 @@ fn open_ledger(file: &Path) -> Result<Ledger, Problem> {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::id::SpaceId;
+    use pmx_core::id::SpaceId;
     use tokio::sync::mpsc::unbounded_channel;
 
     use super::*;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{Connection, OpenFlags, params_from_iter};

@@ -1,9 +1,9 @@
 //! `pmx deploys`: the history of a site.
 
 use jiff::tz::TimeZone;
-use pmx_sync::code::Code;
-use pmx_sync::name::{AliasName, SpaceName};
-use pmx_sync::time::Timestamp;
+use pmx_core::code::Code;
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::time::Timestamp;
 use pmx_sync::wire::{DeployKind, DeployView, DeploysReply, HoldView};
 use serde_json::{Value, json};
 

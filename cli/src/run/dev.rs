@@ -4,8 +4,8 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use pmx_sync::codec::Level;
-use pmx_sync::name::SpaceName;
+use pmx_core::codec::Level;
+use pmx_core::name::SpaceName;
 use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
 use serde_json::json;

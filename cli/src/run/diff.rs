@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 use pmx_sync::limits::DIFF_ROWS_MAX;
 use pmx_sync::manifest::{Change, Layered, diff};
 use pmx_sync::push::Mode;

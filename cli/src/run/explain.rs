@@ -1,6 +1,6 @@
 //! `pmx explain`: what an error means, and what to do.
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 use serde_json::json;
 
 use super::Ended;

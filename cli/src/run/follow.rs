@@ -5,8 +5,8 @@
 
 use std::time::Duration;
 
-use pmx_sync::code::Code;
-use pmx_sync::id::Root;
+use pmx_core::code::Code;
+use pmx_core::id::Root;
 use pmx_sync::push::OutcomeKind;
 use pmx_sync::scan::Faults;
 

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 
 use crate::args::{Cli, Command, OutputArgs, SiteArgs};
 use crate::cache::CacheFolder;

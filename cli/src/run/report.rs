@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pmx_sync::id::Root;
+use pmx_core::id::Root;
+use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::manifest::Totals;
-use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::push::{Outcome, OutcomeKind};
 use pmx_sync::wire::Summary;
 use serde::Serialize;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use clap::CommandFactory;
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 
 use super::Ended;
 use crate::args::Cli;

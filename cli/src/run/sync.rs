@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::id::Root;
+use pmx_core::channel::Channel;
+use pmx_core::id::Root;
 use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
 use pmx_sync::wire::DeployMeta;

@@ -3,7 +3,7 @@
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 use pmx_sync::live::Message;
 use pmx_sync::stream::Offset;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 use serde_json::json;
 
 use crate::error::Failure;

@@ -12,10 +12,12 @@
 //! Stripped of its places a twin is a manifest node, so a reader that knows which node it asked
 //! for hashes what it got and notices bytes that rotted.
 
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::id::{BlobId, NodeId, ObjectId};
-use crate::limits::{BLOB_BYTES_MAX, EXACT_INTEGER_MAX, FILES_MAX, LEVELS_MAX, NODE_ROWS_MAX};
-use crate::location::{Codec, Extent, Location};
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::id::{BlobId, NodeId, ObjectId};
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::location::{Codec, Extent, Location};
+
+use crate::limits::{BLOB_BYTES_MAX, FILES_MAX, LEVELS_MAX, NODE_ROWS_MAX};
 use crate::manifest::{
     Child, Entry, KeyWriter, ManifestError, MediaReader, MediaTable, Node, Row, Totals, read_key,
     read_media_table,

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::id::{Root, SpaceId};
+use pmx_core::location::{Extent, Location};
 use thiserror::Error;
 
 use super::cache::Cache;
 use super::twin::Twin;
-use crate::code::Code;
-use crate::id::{Root, SpaceId};
-use crate::location::{Extent, Location};
 use crate::manifest::{ManifestError, Row};
 use crate::path::SitePath;
-use crate::serve::{BackendError, Blobs, ObjectKey};
 use crate::site::Held;
 use crate::wire::Ranges;
 

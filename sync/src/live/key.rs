@@ -5,8 +5,7 @@
 //! to know which of them exist.
 
 use percent_encoding::percent_decode_str;
-
-use crate::hash::Hash;
+use pmx_core::hash::Hash;
 
 /// What is compared: 64 bits of a hash. Two that meet by accident cost one needless reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -7,12 +7,12 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Response};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 
-use crate::channel::Channel;
-use crate::code::Code;
 use crate::stream::Refusal;
 use crate::stream::http::{Call, Get, Live, answer};
-use crate::wire::Problem;
 
 /// A reader who waits for what is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,8 +180,9 @@ fn is_own_origin(head: &Parts) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use pmx_core::name::SpaceName;
+
     use super::*;
-    use crate::name::SpaceName;
 
     fn outcome(headers: &[(&str, &str)], address: &str) -> String {
         let mut request = http::Request::get(address);

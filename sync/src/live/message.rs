@@ -1,13 +1,13 @@
 //! What a deploy changed, as readers get it.
 
+use pmx_core::id::Root;
+use pmx_core::name::AliasName;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::id::Root;
 use crate::manifest::Change;
-use crate::name::AliasName;
 use crate::site::page_address;
 use crate::stream::Page;
-use crate::time::Timestamp;
 use crate::wire::DeployKind;
 
 /// One message of a space's event log, or the net of several.
@@ -105,10 +105,10 @@ impl Event {
 mod tests {
     use std::collections::{BTreeMap, BTreeSet};
 
+    use pmx_core::id::BlobId;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::id::BlobId;
     use crate::manifest::{Entry, NodeMap, Row, build, diff};
     use crate::media::Media;
     use crate::path::SitePath;

@@ -6,8 +6,7 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
-
-use crate::hash::Hash;
+use pmx_core::hash::Hash;
 
 /// Where it is, on every site.
 pub const SCRIPT_PATH: &str = "/_pmx/live.js";

@@ -3,17 +3,17 @@
 //! A session is a value. The embedded host keeps it in the socket's task; a Durable Object writes
 //! it into the socket's attachment, so that it outlives the object's sleep.
 
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::frame::Tidings;
 use super::key::Key;
 use super::listener::{Dialect, Reader};
 use super::subscription::{InvalidWish, Subscription, Wish};
-use crate::code::Code;
 use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
 use crate::stream::{From, Read};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// An open socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

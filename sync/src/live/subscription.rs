@@ -144,9 +144,10 @@ fn cut(event: &Event, keys: &[Key]) -> Event {
 
 #[cfg(test)]
 mod tests {
+    use pmx_core::id::NodeId;
+    use pmx_core::time::Timestamp;
+
     use super::*;
-    use crate::id::NodeId;
-    use crate::time::Timestamp;
     use crate::wire::DeployKind;
 
     fn message(files: &[&str], truncated: bool) -> Message {

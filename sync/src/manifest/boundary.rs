@@ -6,7 +6,8 @@
 //! function of the set of paths (cf. the layers of the atproto Merkle search tree; the split rule
 //! of Noms' prolly trees hashes contents instead, so that there a changed value can move one).
 
-use crate::hash::BOUNDARY_KEY;
+use pmx_core::hash::BOUNDARY_KEY;
+
 use crate::limits::LEVELS_MAX;
 use crate::path::SitePath;
 

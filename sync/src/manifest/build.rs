@@ -1,11 +1,12 @@
 //! Building a manifest from rows in order, whole or around subtrees that are kept as they are.
 
+use pmx_core::id::Root;
+
 use super::boundary;
 use super::error::ManifestError;
 use super::node::{NewNode, Node};
 use super::row::{Child, Row, Totals};
 use super::source::{NodeMap, NodeSource};
-use crate::id::Root;
 use crate::limits::{FILES_MAX, LEVELS_MAX, NODE_ROWS_MAX};
 use crate::path::SitePath;
 

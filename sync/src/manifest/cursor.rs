@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use pmx_core::id::Root;
+
 use super::error::ManifestError;
 use super::node::Node;
 use super::row::{Child, Row};
 use super::source::NodeSource;
-use crate::id::Root;
 use crate::path::SitePath;
 
 /// What stands at a cursor.

@@ -1,11 +1,12 @@
 //! What differs between two manifests, reading only nodes whose ids differ.
 
+use pmx_core::id::Root;
+
 use super::cursor::{Cursor, Head};
 use super::edit::Edit;
 use super::error::ManifestError;
 use super::row::{Entry, Row};
 use super::source::NodeSource;
-use crate::id::Root;
 use crate::path::SitePath;
 
 /// One path that holds something else.

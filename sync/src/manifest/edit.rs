@@ -1,11 +1,12 @@
 //! Changing a manifest: only the nodes around the edits are read and made again.
 
+use pmx_core::id::{NodeId, Root};
+
 use super::build::{Builder, Built};
 use super::error::ManifestError;
 use super::node::Node;
 use super::row::{Entry, Row};
 use super::source::NodeSource;
-use crate::id::{NodeId, Root};
 use crate::path::SitePath;
 
 /// What a path shall hold: an entry, or nothing.

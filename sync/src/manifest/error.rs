@@ -1,10 +1,10 @@
 //! What can be wrong with a manifest.
 
+use pmx_core::code::Code;
+use pmx_core::encode::Malformed;
+use pmx_core::id::NodeId;
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::encode::Malformed;
-use crate::id::NodeId;
 use crate::media::InvalidMedia;
 use crate::path::{InvalidPath, SitePath};
 

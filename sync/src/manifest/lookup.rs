@@ -1,12 +1,13 @@
 //! Questions about one path or one range.
 
+use pmx_core::id::Root;
+
 use super::cursor::Cursor;
 use super::error::ManifestError;
 use super::node::Node;
 use super::recent::Recent;
 use super::row::{Entry, Row};
 use super::source::NodeSource;
-use crate::id::Root;
 use crate::path::SitePath;
 
 /// What `path` holds, reading at most depth nodes.

@@ -17,14 +17,16 @@
 
 use std::sync::Arc;
 
+use pmx_core::encode::{Malformed, Reader, write_bytes, write_varint};
+use pmx_core::id::{BlobId, NodeId};
+use pmx_core::limits::EXACT_INTEGER_MAX;
+
 use super::boundary;
 use super::error::ManifestError;
 use super::row::{Child, Entry, Row, Totals};
-use crate::encode::{Malformed, Reader, write_bytes, write_varint};
-use crate::id::{BlobId, NodeId};
 use crate::limits::{
-    BLOB_BYTES_MAX, EXACT_INTEGER_MAX, FILES_MAX, LEVELS_MAX, MEDIA_BYTES_MAX, NODE_BYTES_MAX,
-    NODE_ROWS_MAX, PATH_BYTES_MAX,
+    BLOB_BYTES_MAX, FILES_MAX, LEVELS_MAX, MEDIA_BYTES_MAX, NODE_BYTES_MAX, NODE_ROWS_MAX,
+    PATH_BYTES_MAX,
 };
 use crate::media::Media;
 use crate::path::SitePath;

@@ -32,6 +32,10 @@
 
 use std::collections::HashMap;
 
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::id::{BlobId, Root};
+use pmx_core::limits::EXACT_INTEGER_MAX;
+
 use super::cursor::{Cursor, Head};
 use super::diff::Change;
 use super::edit::Edit;
@@ -39,9 +43,7 @@ use super::error::ManifestError;
 use super::node::{KeyWriter, MediaReader, MediaTable, read_key, read_media_table};
 use super::row::{Entry, Row};
 use super::source::NodeSource;
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::id::{BlobId, Root};
-use crate::limits::{BLOB_BYTES_MAX, EXACT_INTEGER_MAX, FILES_MAX};
+use crate::limits::{BLOB_BYTES_MAX, FILES_MAX};
 use crate::media::Media;
 use crate::path::SitePath;
 

@@ -6,10 +6,11 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use pmx_core::id::NodeId;
+
 use super::error::ManifestError;
 use super::node::Node;
 use super::source::NodeSource;
-use crate::id::NodeId;
 
 /// Decoded nodes that are kept: two paths down a tree of the greatest depth, and some.
 const NODES_MAX: usize = 64;

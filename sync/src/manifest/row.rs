@@ -1,6 +1,7 @@
 //! The rows of a manifest: what a path holds, and what a subtree holds.
 
-use crate::id::{BlobId, NodeId};
+use pmx_core::id::{BlobId, NodeId};
+
 use crate::media::Media;
 use crate::path::SitePath;
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pmx_core::id::NodeId;
+
 use super::error::ManifestError;
 use super::node::{NewNode, Node};
-use crate::id::NodeId;
 
 /// A place that holds nodes: a ledger, a file, memory.
 pub trait NodeSource {

@@ -4,10 +4,10 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use pmx_core::id::{BlobId, NodeId, Root};
 use proptest::prelude::*;
 
 use super::*;
-use crate::id::{BlobId, NodeId, Root};
 use crate::media::Media;
 use crate::path::SitePath;
 
@@ -306,7 +306,7 @@ fn a_change_of_every_page_is_a_patch_of_bytes() {
     };
     let patch = encode_patch_from(&changes, &origins);
     assert!(patch.len() < 3 * 20_000 + 200, "{} bytes", patch.len());
-    let frame = crate::codec::Encoder::new().solid(&patch, crate::codec::Level::WIRE);
+    let frame = pmx_core::codec::Encoder::new().solid(&patch, pmx_core::codec::Level::WIRE);
     assert!(frame.len() < 1_000, "{} bytes", frame.len());
     let edits = decode_patch(&patch, &old_map, old.root, &carried).unwrap();
     assert_eq!(edit(&old_map, old.root, &edits).unwrap().root, new.root);

@@ -29,12 +29,14 @@
 
 use std::ops::Range;
 
-use crate::codec::{Bounds, Decoder, Encoder, Level};
-use crate::encode::{Reader, write_varint};
-use crate::hash::Hash;
-use crate::id::BlobId;
-use crate::limits::{BLOB_BYTES_MAX, PART_BYTES};
-use crate::location::{Codec, Location};
+use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
+use pmx_core::encode::{Reader, write_varint};
+use pmx_core::hash::Hash;
+use pmx_core::id::BlobId;
+use pmx_core::limits::PART_BYTES;
+use pmx_core::location::{Codec, Location};
+
+use crate::limits::BLOB_BYTES_MAX;
 use crate::pack::rest::{append_coded, append_stored};
 use crate::pack::wire::frame_if_smaller;
 use crate::pack::{Coding, PackKind};

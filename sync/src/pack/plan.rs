@@ -8,8 +8,10 @@
 
 use std::collections::HashSet;
 
-use crate::id::BlobId;
-use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
+use pmx_core::id::BlobId;
+use pmx_core::limits::{PACK_RAW_BYTES_MAX, PART_BYTES};
+
+use crate::limits::PACK_BLOBS_MAX;
 use crate::media::Media;
 use crate::pack::PackKind;
 

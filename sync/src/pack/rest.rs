@@ -26,15 +26,16 @@
 
 use std::borrow::Cow;
 
+use pmx_core::code::Code;
+use pmx_core::codec::{Bounds, CodecError, Decoder, Encoder, Level};
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::hash::Hash;
+use pmx_core::id::BlobId;
+use pmx_core::limits::{PACK_RAW_BYTES_MAX, PART_BYTES};
+use pmx_core::location::Codec;
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::hash::Hash;
-use crate::id::BlobId;
-use crate::limits::{PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES};
-use crate::location::Codec;
+use crate::limits::PACK_BLOBS_MAX;
 use crate::pack::verified::repeated;
 use crate::pack::{PackKind, VerifiedBlob, VerifiedPack};
 

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use crate::id::BlobId;
+use pmx_core::id::BlobId;
+
 use crate::pack::PackKind;
 
 /// Bytes and the id they were found to have. There is no other way to get one than to hash.

@@ -17,15 +17,14 @@
 //! without. A body of no bytes (one empty blob) is never a frame. All sizes are compared with their
 //! bounds, and the frame's declared content with their sum, before anything is allocated for them.
 
+use pmx_core::code::Code;
+use pmx_core::codec::{Bounds, CodecError, Decoder, Encoder, Level};
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::id::{BlobId, PackId, Root};
+use pmx_core::limits::{PACK_RAW_BYTES_MAX, PART_BYTES};
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::id::{BlobId, PackId, Root};
-use crate::limits::{
-    PACK_BLOBS_MAX, PACK_RAW_BYTES_MAX, PART_BYTES, PREFIX_RAW_BYTES_MAX, PREFIX_ROWS_MAX,
-};
+use crate::limits::{PACK_BLOBS_MAX, PREFIX_RAW_BYTES_MAX, PREFIX_ROWS_MAX};
 use crate::pack::verified::Repeated;
 use crate::pack::{Coding, OpenPack, PackKind, VerifiedPack};
 use crate::wire::Ranges;

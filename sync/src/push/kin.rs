@@ -11,8 +11,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::id::{BlobId, Root};
-use crate::limits::PART_BYTES;
+use pmx_core::id::{BlobId, Root};
+use pmx_core::limits::PART_BYTES;
+
 use crate::manifest::{Change, Cursor, Entry, ManifestError, NodeSource, Row};
 use crate::path::SitePath;
 

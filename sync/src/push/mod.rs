@@ -23,21 +23,22 @@ mod progress;
 mod wanted;
 
 use bytes::Bytes;
+use pmx_core::code::Code;
+use pmx_core::encode::write_bytes;
+use pmx_core::id::{PackId, Root};
+use pmx_core::limits::PACK_RAW_BYTES_MAX;
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::problem::Problem;
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::encode::write_bytes;
-use crate::id::{PackId, Root};
 use crate::limits::{
-    BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACK_RAW_BYTES_MAX, PACKS_NAMED_MAX,
-    PATCH_RAW_BYTES_MAX,
+    BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACKS_NAMED_MAX, PATCH_RAW_BYTES_MAX,
 };
 use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
 use crate::manifest::{ManifestError, NewNode, NodeSource, diff, encode_patch};
-use crate::name::{AliasName, SpaceName};
 use crate::wire::{
-    BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, MaxDelete, Order, Problem, Replace,
-    Section, SectionKind, State, Summary, VERSION,
+    BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, MaxDelete, Order, Replace, Section,
+    SectionKind, State, Summary, VERSION,
 };
 
 pub use kin::Kin;

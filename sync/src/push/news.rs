@@ -2,9 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
+use pmx_core::id::{BlobId, Root};
+
 use super::kin;
 use super::wanted::Uploads;
-use crate::id::{BlobId, Root};
 use crate::manifest::{Change, ManifestError, Node, NodeSource, Origins, Row};
 use crate::manifest::{diff, encode_patch_from};
 use crate::wire::Summary;

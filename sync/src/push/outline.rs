@@ -1,6 +1,7 @@
 //! Every node of a manifest, a node before its children.
 
-use crate::id::Root;
+use pmx_core::id::Root;
+
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource};
 
 /// Collects the nodes beneath `root`, in preorder.

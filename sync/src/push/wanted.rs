@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use pmx_core::id::{BlobId, PackId, Root};
+use pmx_core::limits::PACK_RAW_BYTES_MAX;
+
 use super::kin::Kin;
-use crate::id::{BlobId, PackId, Root};
-use crate::limits::PACK_RAW_BYTES_MAX;
 use crate::manifest::{Cursor, ManifestError, NodeSource, Row};
 use crate::pack::plan::{Plan, Wanted};
 use crate::wire::{BeginReply, Ranges};

@@ -9,8 +9,9 @@
 use std::io::Read;
 use std::sync::OnceLock;
 
-use crate::id::BlobId;
-use crate::limits::PART_BYTES;
+use pmx_core::id::BlobId;
+use pmx_core::limits::PART_BYTES;
+
 use crate::manifest::{Entry, Totals};
 use crate::media::Media;
 use crate::path::SitePath;

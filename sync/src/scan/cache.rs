@@ -27,7 +27,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::id::{BlobId, Root};
+use pmx_core::id::{BlobId, Root};
+
 use crate::limits::{BLOB_BYTES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX, SEGMENT_BYTES_MAX};
 use crate::manifest::{Entry, Totals};
 use crate::media::Media;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pmx_core::code::Code;
 use thiserror::Error;
 
-use crate::code::Code;
 use crate::path::InvalidPath;
 
 use super::own::OwnFolder;

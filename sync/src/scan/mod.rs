@@ -38,12 +38,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicUsize;
 
+use pmx_core::id::Root;
+use pmx_core::time::Timestamp;
 use rayon::prelude::*;
 
-use crate::id::Root;
 use crate::manifest::{Row, Totals};
 use crate::path::SitePath;
-use crate::time::Timestamp;
 
 pub use ahead::{Ahead, Listed};
 pub use cache::Cache;

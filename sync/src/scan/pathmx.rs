@@ -12,9 +12,9 @@ use std::ffi::OsStr;
 use std::io::{self, Read};
 use std::path::Path;
 
+use pmx_core::hash::Hash;
 use serde::Deserialize;
 
-use crate::hash::Hash;
 use crate::path::{SitePath, segment_fault};
 use crate::text;
 

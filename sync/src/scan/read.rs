@@ -12,8 +12,9 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::sync::{Mutex, TryLockError};
 
-use crate::hash::Hash;
-use crate::id::BlobId;
+use pmx_core::hash::Hash;
+use pmx_core::id::BlobId;
+
 use crate::limits::BLOB_BYTES_MAX;
 
 use super::content::{HEAD_BYTES, is_secret};

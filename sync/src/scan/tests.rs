@@ -9,12 +9,12 @@ use std::os::unix::fs::{FileExt, symlink};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use pmx_core::code::Code;
+use pmx_core::id::BlobId;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
 use super::*;
-use crate::code::Code;
-use crate::id::BlobId;
 
 mod ahead;
 mod oddities;

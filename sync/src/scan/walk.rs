@@ -16,9 +16,9 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use pmx_core::id::BlobId;
 use rayon::prelude::*;
 
-use crate::id::BlobId;
 use crate::limits::{FILES_MAX, PATH_DEPTH_MAX};
 use crate::manifest::{Entry, Totals};
 use crate::path::{InvalidPath, SitePath, segment_fault};

@@ -3,11 +3,11 @@
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderValue, Response, StatusCode};
+use pmx_core::code::Code;
+use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 use serde::Serialize;
 
 use super::body::Body;
-use crate::code::Code;
-use crate::wire::{PROBLEM_MEDIA, Problem};
 
 /// An answer that went well.
 pub(crate) fn json(value: &impl Serialize) -> Result<Response<Body>, Problem> {

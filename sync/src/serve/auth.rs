@@ -2,12 +2,11 @@
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
+use pmx_core::code::Code;
+use pmx_core::hash::Hash;
+use pmx_core::limits::TOKEN_BYTES_MAX;
+use pmx_core::problem::Problem;
 use subtle::ConstantTimeEq;
-
-use crate::code::Code;
-use crate::hash::Hash;
-use crate::limits::TOKEN_BYTES_MAX;
-use crate::wire::Problem;
 
 /// Checks the token of a request. Fails closed: without a secret nobody may publish.
 pub(crate) fn authorise(headers: &HeaderMap, secret: Option<&str>) -> Result<(), Problem> {

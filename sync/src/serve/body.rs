@@ -4,12 +4,12 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use pmx_core::backend::ObjectKey;
+use pmx_core::codec::{Bounds, CodecError, Decoder};
+use pmx_core::id::BlobId;
+use pmx_core::location::Location;
+use pmx_core::name::SpaceName;
 
-use super::backend::ObjectKey;
-use crate::codec::{Bounds, CodecError, Decoder};
-use crate::id::BlobId;
-use crate::location::Location;
-use crate::name::SpaceName;
 use crate::pack::part::{ChainingValue, Part};
 
 /// The body of an answer.

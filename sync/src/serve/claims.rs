@@ -6,9 +6,10 @@
 
 use std::time::Duration;
 
-use crate::channel::Channel;
+use pmx_core::channel::Channel;
+use pmx_core::time::Timestamp;
+
 use crate::index::Cache;
-use crate::time::Timestamp;
 
 /// Claims that a space did not confirm, and when it was asked.
 pub(super) struct Claims(Cache<(Channel, u64), Timestamp>);

@@ -2,7 +2,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::codec::{Decoder, Encoder};
+use pmx_core::codec::{Decoder, Encoder};
 
 /// Contexts that no request is using.
 #[derive(Default)]

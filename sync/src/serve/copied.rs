@@ -4,6 +4,12 @@
 //! as much memory as what is put together. What is read is verified, and so is what comes out. As
 //! with the prefix of a pack, whatever is amiss has the one name that the client has a way around.
 
+use pmx_core::limits::PART_BYTES;
+use pmx_core::location::{Codec, Location};
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use super::backend::Backend;
 use super::body::Check;
 use super::parts::check_of_part;
@@ -11,15 +17,11 @@ use super::prefix::{missing, or_missing};
 use super::server::Server;
 use super::site::check_of;
 use super::stored::Scope;
-use crate::limits::PART_BYTES;
-use crate::location::{Codec, Location};
 use crate::manifest::Row;
-use crate::name::SpaceName;
 use crate::pack::PackKind;
 use crate::pack::part::{Draft, Parts, VerifiedPart};
 use crate::site::Held;
-use crate::time::Timestamp;
-use crate::wire::{Problem, Ranges};
+use crate::wire::Ranges;
 
 impl<B: Backend> Server<B> {
     /// Fills in what a part copies, and hashes it.

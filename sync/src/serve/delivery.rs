@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use pmx_core::channel::Channel;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use super::backend::{Backend, Pointers};
 use super::publish::unexpected;
 use super::server::Server;
-use crate::channel::Channel;
-use crate::name::SpaceName;
 use crate::space::{Command, Due, Outbox, Reply};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// How long a caller waits before it tries again to write a pointer.
 const WRITE_PAUSE: Duration = Duration::from_secs(1);
@@ -65,7 +66,7 @@ impl<B: Backend> Server<B> {
 }
 
 /// Takes the next pointer of a channel whose write has not failed.
-fn next(outbox: &mut Outbox, failed: &[Option<crate::name::AliasName>]) -> Option<Due> {
+fn next(outbox: &mut Outbox, failed: &[Option<pmx_core::name::AliasName>]) -> Option<Due> {
     let at = outbox
         .due
         .iter()

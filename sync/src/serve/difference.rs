@@ -7,16 +7,16 @@
 use std::iter::once;
 
 use bytes::Bytes;
+use pmx_core::codec::Level;
+use pmx_core::id::BlobId;
+use pmx_core::problem::Problem;
 use sha2::{Digest, Sha256};
 
 use super::backend::{Backend, Pointer};
 use super::server::{Dictionaries, Server};
 use super::stored::Scope;
-use crate::codec::Level;
-use crate::id::BlobId;
 use crate::index::Cache;
 use crate::site::{DIFFERENCE_MAGIC, Offered, Plan, SiteRequest, is_dictionary};
-use crate::wire::Problem;
 
 /// Differences by the SHA-256 of what they start from, and by what they lead to.
 pub(super) type Differences = Cache<([u8; 32], BlobId), Bytes>;

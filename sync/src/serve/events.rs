@@ -7,6 +7,11 @@
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::domain::Selector;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
 use super::auth::authorise;
 use super::backend::{Backend, Pointer, Pointers, Spaces};
@@ -14,19 +19,15 @@ use super::body::Body;
 use super::fresh::KNOW;
 use super::questions::Question;
 use super::server::{LivePages, Server};
-use crate::channel::Channel;
-use crate::code::Code;
 use crate::limits::{EVENT_PATHS_MAX, LIVE_PATHS_MAX};
 use crate::live::{
     EVENTS_PATH, Listener, Listening, Message, Reader, Tidings, dress, events_closed, is_compact,
     listener,
 };
-use crate::site::{Addressed, Selector};
+use crate::site::Addressed;
 use crate::space::{Command, Reply};
 use crate::stream::http::{Call, Cursor, InvalidRequest, Live, answer};
 use crate::stream::{From, Offset, Page, Read};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// A page of a channel's log, and whether visitors may read lists of paths there.
 struct Log {

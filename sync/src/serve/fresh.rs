@@ -10,13 +10,13 @@ use std::time::Duration;
 use http::header::COOKIE;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pmx_core::channel::Channel;
+use pmx_core::time::Timestamp;
 
 use super::backend::Pointer;
 use super::token::DeployTokens;
-use crate::channel::Channel;
 use crate::limits::CLAIMS_READ_MAX;
 use crate::stream::Offset;
-use crate::time::Timestamp;
 
 /// The header in which the server hands out a deploy token, and a client repeats it.
 pub(super) const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");
@@ -118,10 +118,11 @@ impl Lag {
 
 #[cfg(test)]
 mod tests {
+    use pmx_core::id::{NodeId, ObjectId, SpaceId};
+    use pmx_core::location::Extent;
+    use pmx_core::name::SpaceName;
+
     use super::*;
-    use crate::id::{NodeId, ObjectId, SpaceId};
-    use crate::location::Extent;
-    use crate::name::SpaceName;
 
     #[test]
     fn known_deploy_is_read_from_valid_tokens_only() {

@@ -6,19 +6,20 @@
 
 use bytes::Bytes;
 use http::Response;
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::id::SpaceId;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
 use super::answer::json;
-use super::backend::{Backend, Blobs, ObjectKey};
+use super::backend::Backend;
 use super::body::Body;
 use super::nonce::Nonce;
 use super::publish::unexpected;
 use super::server::Server;
-use crate::code::Code;
-use crate::id::SpaceId;
-use crate::name::SpaceName;
 use crate::space::{Command, Reply};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 impl<B: Backend> Server<B> {
     /// Writes an object and has the space note it as `arrived` says; if it has another one for the

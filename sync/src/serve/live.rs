@@ -6,6 +6,8 @@
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
+use pmx_core::coding::Coding;
+use pmx_core::problem::Problem;
 
 use super::backend::Backend;
 use super::body::Body;
@@ -13,8 +15,7 @@ use super::server::Server;
 use super::stored::Scope;
 use crate::limits::{LIVE_OPENING_BYTES, LIVE_PAGE_BYTES_MAX};
 use crate::live::{Served, inject, opening};
-use crate::site::{Coding, Held};
-use crate::wire::Problem;
+use crate::site::Held;
 
 /// A page with the live script put in.
 pub(super) fn live(page: &Bytes, served: Served, headers: &mut HeaderMap) -> Body {

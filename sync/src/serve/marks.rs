@@ -5,14 +5,15 @@
 
 use std::time::Duration;
 
+use pmx_core::id::SpaceId;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use super::backend::{Backend, Spaces};
 use super::server::Server;
 use super::stored::Scope;
-use crate::id::SpaceId;
 use crate::index::{Cache, IndexError};
 use crate::space::{Command, Loss, Lost};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// Losses reported lately, and how many of each space.
 pub(super) struct Marks {
@@ -93,9 +94,10 @@ fn loss_of(error: &IndexError) -> Option<Loss> {
 
 #[cfg(test)]
 mod tests {
+    use pmx_core::id::{NodeId, ObjectId};
+    use pmx_core::location::Extent;
+
     use super::*;
-    use crate::id::{NodeId, ObjectId};
-    use crate::location::Extent;
 
     fn loss(number: u64) -> Loss {
         let object = ObjectId::from_bytes([1; 16]);

@@ -36,7 +36,7 @@ mod token;
 mod told;
 mod transport;
 
-pub use backend::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+pub use backend::{Backend, Pointer, Pointers, Spaces};
 pub use body::{Body, Check, Open, Piece};
 pub use fresh::Lag;
 pub use nonce::Nonce;

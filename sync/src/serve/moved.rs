@@ -1,11 +1,12 @@
 //! Moved indices: a repair writes the serving index of a deploy anew, and pointers that were
 //! written before the repair still name the old place.
 
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use super::backend::{Backend, Pointer};
 use super::server::Server;
-use crate::name::SpaceName;
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 impl<B: Backend> Server<B> {
     /// The pointer with the place of its deploy's serving index that this server learned last.

@@ -6,17 +6,18 @@
 
 use bytes::Bytes;
 use http::HeaderMap;
+use pmx_core::code::Code;
+use pmx_core::codec::Bounds;
+use pmx_core::coding::Coding;
+use pmx_core::location::Codec;
+use pmx_core::problem::Problem;
 
 use super::backend::Backend;
 use super::body::Body;
 use super::server::Server;
 use super::stored::Scope;
-use crate::code::Code;
-use crate::codec::Bounds;
 use crate::limits::NATURE_BYTES_MAX;
-use crate::location::Codec;
-use crate::site::{Coding, Described, Held, Nature};
-use crate::wire::Problem;
+use crate::site::{Described, Held, Nature};
 
 impl<B: Backend> Server<B> {
     /// Completes the headers of an answer by what the described bytes are.

@@ -10,16 +10,17 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::domain::Selector;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use super::backend::{Backend, Pointer, Pointers, Spaces};
 use super::questions::Question;
 use super::server::Server;
-use crate::channel::Channel;
-use crate::code::Code;
 use crate::index::Cache;
-use crate::site::Selector;
 use crate::space::{Command, Reply};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// How long an answer counts, from when it was asked for.
 pub(super) const SPAN: Duration = Duration::from_secs(5);

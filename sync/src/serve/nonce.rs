@@ -1,7 +1,7 @@
 //! Randomness for one request, drawn by the platform, and the ids made of it.
 
-use crate::hash::Hash;
-use crate::id::{ObjectId, SpaceId};
+use pmx_core::hash::Hash;
+use pmx_core::id::{ObjectId, SpaceId};
 
 /// 32 random bytes for one request.
 #[derive(Debug, Clone, Copy)]

@@ -1,16 +1,17 @@
 //! Deploys by number: each lies at one place for ever, which only its space knows.
 
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::domain::Selector;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use super::backend::{Backend, Pointer, Pointers, Spaces};
 use super::newest::{SPAN, is_within};
 use super::questions::Question;
 use super::server::Server;
-use crate::channel::Channel;
-use crate::code::Code;
-use crate::name::SpaceName;
-use crate::site::Selector;
 use crate::space::{Command, Reply};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 impl<B: Backend> Server<B> {
     /// Where a deploy lies that is asked for by its number. Its URL never shows anything else, so

@@ -1,17 +1,19 @@
 //! Parts of big blobs: their table, and the pieces of a body that they are.
 
 use bytes::Bytes;
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::coding::Coding;
+use pmx_core::problem::Problem;
 
-use super::backend::{Backend, Blobs, ObjectKey};
+use super::backend::Backend;
 use super::body::{Check, Expected, Piece};
 use super::server::Server;
 use super::site::{check_of, piece};
 use super::stored::Scope;
-use crate::code::Code;
 use crate::pack::part::{Part, PartTable, Parts};
-use crate::site::{Coding, Held};
+use crate::site::Held;
 use crate::space::{Loss, Lost};
-use crate::wire::Problem;
 
 impl<B: Backend> Server<B> {
     /// The pieces of a big blob that are a range of it.

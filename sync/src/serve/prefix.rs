@@ -7,22 +7,24 @@
 //! one way around all of it.
 
 use bytes::Bytes;
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::codec::Bounds;
+use pmx_core::id::{BlobId, Root, SpaceId};
+use pmx_core::location::{Codec, Extent, Location};
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use super::backend::{Backend, Pointer, Pointers, Spaces};
 use super::body::Check;
 use super::server::Server;
 use super::stored::Scope;
-use crate::code::Code;
-use crate::codec::Bounds;
-use crate::id::{BlobId, Root, SpaceId};
 use crate::limits::{PREFIX_RAW_BYTES_MAX, PREFIX_READS_MAX};
-use crate::location::{Codec, Extent, Location};
 use crate::manifest::Row;
-use crate::name::SpaceName;
 use crate::pack::wire::{Prefix, Reference};
 use crate::space::{Command, Reply};
-use crate::time::Timestamp;
-use crate::wire::{Problem, Ranges};
+use crate::wire::Ranges;
 
 /// Bytes between two blobs that are read along rather than passed: what a second read would cost.
 const GAP_MAX: u64 = 64 * 1024;
@@ -150,7 +152,7 @@ impl<B: Backend> Server<B> {
         let stored = stored.ok_or(())?;
         let place = &mut raw[piece.at..piece.at + piece.raw];
         if piece.codec == Codec::Zstd {
-            let decode = |decoder: &mut crate::codec::Decoder| {
+            let decode = |decoder: &mut pmx_core::codec::Decoder| {
                 decoder.frame(stored, piece.raw as u64, Bounds::REST)
             };
             let decoded = self.codecs().decode(decode).map_err(drop)?;

@@ -2,30 +2,32 @@
 
 use bytes::Bytes;
 use http::{Request, Response};
+use pmx_core::backend::ObjectKey;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::codec::{Decoder, Level};
+use pmx_core::encode::write_bytes;
+use pmx_core::id::{BlobId, NodeId, PackId};
+use pmx_core::limits::DNS_LABEL_BYTES_MAX;
+use pmx_core::location::{Extent, Location};
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
 use super::answer::{json, octets};
-use super::backend::{Backend, ObjectKey, Spaces};
+use super::backend::{Backend, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::server::Server;
 use super::told::{Told, check_version, head, offer, packs};
-use crate::channel::Channel;
-use crate::code::Code;
-use crate::codec::{Decoder, Level};
-use crate::encode::write_bytes;
-use crate::id::{BlobId, NodeId, PackId};
-use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, DNS_LABEL_BYTES_MAX, NODES_ASKED_MAX};
-use crate::location::{Extent, Location};
-use crate::name::{AliasName, InvalidName, SpaceName};
+use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, NODES_ASKED_MAX};
 use crate::pack::part::Arrived;
 use crate::pack::{part, wire};
-use crate::serve::BackendError;
 use crate::space::{Command, PartArrived, Publish, Reply, SmallPack};
-use crate::time::Timestamp;
 use crate::wire::{
-    BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Problem, Ranges, ResumeHead,
-    ResumeReply, RollbackHead, RollbackReply, SectionKind, State, UnaliasReply,
+    BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Ranges, ResumeHead, ResumeReply,
+    RollbackHead, RollbackReply, SectionKind, State, UnaliasReply,
 };
 
 /// Deploys that a history shows if no number is asked for.
@@ -496,18 +498,6 @@ pub(super) fn unexpected(reply: &Reply) -> Problem {
 
 impl From<EnvelopeError> for Problem {
     fn from(error: EnvelopeError) -> Self {
-        Self::new(error.code(), error.to_string())
-    }
-}
-
-impl From<BackendError> for Problem {
-    fn from(error: BackendError) -> Self {
-        Self::new(error.code(), error.to_string())
-    }
-}
-
-impl From<InvalidName> for Problem {
-    fn from(error: InvalidName) -> Self {
         Self::new(error.code(), error.to_string())
     }
 }

@@ -9,11 +9,12 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use crate::code::Code;
+use pmx_core::code::Code;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+
 use crate::limits::{QUESTION_BUCKETS_MAX, QUESTIONS_BURST, QUESTIONS_PER_SECOND};
-use crate::name::SpaceName;
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// What an anonymous client makes the server ask of a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

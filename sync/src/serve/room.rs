@@ -9,9 +9,9 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::code::Code;
-use crate::time::Timestamp;
-use crate::wire::Problem;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
 /// Bytes that the bodies of all requests share.
 #[derive(Debug)]

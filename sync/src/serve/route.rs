@@ -1,12 +1,13 @@
 //! From method and path to what is asked of the API.
 
 use http::{Method, Uri};
+use pmx_core::code::Code;
+use pmx_core::id::{BlobId, PackId};
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
 
-use crate::code::Code;
-use crate::id::{BlobId, PackId};
-use crate::limits::{BODY_BYTES_MAX, EXACT_INTEGER_MAX, HEAD_BYTES_MAX};
-use crate::name::AliasName;
-use crate::wire::Problem;
+use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 
 /// What is asked of the API host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -103,7 +104,7 @@ impl Route {
     }
 }
 
-fn invalid_hash(error: &crate::hash::InvalidHash) -> Problem {
+fn invalid_hash(error: &pmx_core::hash::InvalidHash) -> Problem {
     Problem::new(Code::HashInvalid, error.to_string())
 }
 

@@ -6,6 +6,15 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::{Method, Request, Response};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::domain::Domain;
+use pmx_core::exposure::Exposure;
+use pmx_core::id::{BlobId, SpaceId};
+use pmx_core::incident::Audience;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
 use super::answer;
 use super::auth::authorise;
@@ -24,15 +33,9 @@ use super::route::{Query, Route};
 use super::site::{Asked, bodiless};
 use super::stored::{Bodies, Verdicts};
 use super::token::DeployTokens;
-use crate::channel::Channel;
-use crate::code::Code;
-use crate::id::{BlobId, SpaceId};
 use crate::index::{Cache, Index};
 use crate::live::{Message, SCRIPT_PATH, script};
-use crate::name::SpaceName;
-use crate::site::{Addressed, Domain, Exposure, Hosts, Nature, SiteRequest, absent};
-use crate::time::Timestamp;
-use crate::wire::{Audience, Problem};
+use crate::site::{Addressed, Hosts, Nature, SiteRequest, absent};
 
 /// What an operator decides.
 #[derive(Debug, Clone)]

@@ -3,27 +3,30 @@
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::coding::Coding;
+use pmx_core::domain::Selector;
+use pmx_core::id::SpaceId;
+use pmx_core::location::{Codec, Location};
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Blobs, ObjectKey, Pointer};
+use super::backend::{Backend, Pointer};
 use super::body::{Body, Check, Open, Piece, cut};
 use super::events::channel;
 use super::fresh::{KNOW, mark};
 use super::live::live;
 use super::server::{LivePages, Server};
 use super::stored::{Form, Scope};
-use crate::channel::Channel;
-use crate::code::Code;
-use crate::id::SpaceId;
 use crate::index::IndexError;
 use crate::live::Served;
-use crate::location::{Codec, Location};
-use crate::name::SpaceName;
 use crate::site::{
-    Addressed, Coding, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX,
-    Selector, SiteRequest, Snapshot, absent, plan,
+    Addressed, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, SiteRequest,
+    Snapshot, absent, plan,
 };
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// Bodies up to this size are read at once and kept for the next reader.
 const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;

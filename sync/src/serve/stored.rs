@@ -7,22 +7,23 @@
 //! the server remembers the verdict.
 
 use bytes::Bytes;
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::codec::{Bounds, Decoder};
+use pmx_core::hash::Hash;
+use pmx_core::id::{BlobId, SpaceId};
+use pmx_core::location::{Codec, Location};
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, BackendError, Blobs, ObjectKey, Pointer};
+use super::backend::{Backend, Pointer};
 use super::body::{Check, Expected};
 use super::server::Server;
-use crate::code::Code;
-use crate::codec::{Bounds, Decoder};
-use crate::hash::Hash;
-use crate::id::{BlobId, SpaceId};
 use crate::index::Cache;
-use crate::location::{Codec, Location};
-use crate::name::SpaceName;
 use crate::pack::part::ChainingValue;
 use crate::serve::Piece;
 use crate::space::{Loss, Lost};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// The space that a read belongs to, and the time of the request.
 #[derive(Debug, Clone, Copy)]

@@ -9,24 +9,27 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::Request;
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::domain::{Domain, Selector};
+use pmx_core::id::{NodeId, ObjectId, SpaceId};
+use pmx_core::location::Extent;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 
 use super::{
-    Backend, BackendError, Blobs, Body, Dictionaries, LivePages, Nonce, ObjectKey, Pointer,
-    Pointers, Server, Settings, SiteUrls, Spaces,
+    Backend, Body, Dictionaries, LivePages, Nonce, Pointer, Pointers, Server, Settings, SiteUrls,
+    Spaces,
 };
-use crate::channel::Channel;
-use crate::code::Code;
-use crate::id::{NodeId, ObjectId, SpaceId};
 use crate::limits::QUESTIONS_BURST;
 use crate::live::{Event, Message};
-use crate::location::Extent;
-use crate::name::SpaceName;
 use crate::serve::token::DeployTokens;
-use crate::site::{Domain, Hosts, Selector};
+use crate::site::Hosts;
 use crate::space::{Command, Reply};
 use crate::stream::{Expiry, MediaType, Offset, Page, View};
-use crate::time::Timestamp;
-use crate::wire::{DeployKind, Problem};
+use crate::wire::DeployKind;
 
 const HOSTILE: u64 = 10_000;
 
@@ -214,7 +217,7 @@ fn server(live: bool) -> Server<Counted> {
         dictionaries: Dictionaries::Passed,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
-        section_raw_bytes_max: crate::limits::SECTION_RAW_BYTES_MAX,
+        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
     };
     Server::new(platform, settings)
 }

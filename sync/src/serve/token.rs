@@ -5,11 +5,10 @@
 //! key is derived from the publish secret: all hosts and isolates of one server share it.
 
 use data_encoding::BASE64URL_NOPAD;
+use pmx_core::channel::Channel;
+use pmx_core::hash::{DEPLOY_TOKEN_CONTEXT, Hash};
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use subtle::ConstantTimeEq as _;
-
-use crate::channel::Channel;
-use crate::hash::{DEPLOY_TOKEN_CONTEXT, Hash};
-use crate::limits::EXACT_INTEGER_MAX;
 
 /// Makes and checks the tokens of one server; without a secret it makes none and takes none.
 pub(super) struct DeployTokens(Option<Hash>);

@@ -1,13 +1,15 @@
 //! What a publish request tells, read from its envelope.
 
+use pmx_core::code::Code;
+use pmx_core::encode::Reader;
+use pmx_core::id::{NodeId, PackId};
+use pmx_core::limits::OUTLINE_NODES_MAX;
+use pmx_core::problem::Problem;
 use serde::de::DeserializeOwned;
 
-use crate::code::Code;
-use crate::encode::Reader;
-use crate::id::{NodeId, PackId};
-use crate::limits::{NODE_BYTES_MAX, OUTLINE_NODES_MAX, PACKS_NAMED_MAX};
+use crate::limits::{NODE_BYTES_MAX, PACKS_NAMED_MAX};
 use crate::space::{Offer, SmallPack};
-use crate::wire::{Envelope, EnvelopeError, Problem, SectionKind, VERSION};
+use crate::wire::{Envelope, EnvelopeError, SectionKind, VERSION};
 
 /// What a request told beside its head.
 pub(super) struct Told {

@@ -5,11 +5,11 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, LOCATION};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Uri};
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 
 use super::answer::problem;
 use super::body::Body;
-use crate::code::Code;
-use crate::wire::Problem;
 
 /// How clients reach the server.
 #[derive(Debug, Clone, PartialEq, Eq)]

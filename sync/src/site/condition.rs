@@ -5,10 +5,9 @@
 //! so that either validates the other wherever weak comparison is allowed.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-
-use super::coding::Coding;
-use crate::id::BlobId;
-use crate::limits::ETAGS_MAX;
+use pmx_core::coding::Coding;
+use pmx_core::id::BlobId;
+use pmx_core::limits::ETAGS_MAX;
 
 /// The `ETag` of a blob in a coding.
 pub(super) fn etag(blob: &BlobId, coding: Coding) -> HeaderValue {

@@ -15,14 +15,14 @@
 
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use pmx_core::coding::takes_coding;
+use pmx_core::id::Root;
+use pmx_core::location::Codec;
 use sha2::{Digest, Sha256};
 
-use super::coding::takes_coding;
 use super::hashed::pattern;
 use super::known::Held;
-use crate::id::Root;
 use crate::limits::{DICTIONARY_BYTES_MAX, DICTIONARY_BYTES_MIN, DICTIONARY_ID_BYTES_MAX};
-use crate::location::Codec;
 use crate::path::SitePath;
 
 /// The coding of a difference: `dcz` (section 5), and its magic number, a skippable frame of zstd
@@ -173,9 +173,10 @@ fn is_plain(url: &str) -> bool {
 mod tests {
     use http::HeaderName;
 
+    use pmx_core::id::NodeId;
+
     use super::super::sample::held;
     use super::*;
-    use crate::id::NodeId;
 
     const CHROMIUM: &str = "\"Chromium\";v=\"156\", \"Not?Brand\";v=\"8\"";
 

@@ -2,9 +2,9 @@
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use pmx_core::coding::{Coding, is_zstd_at_rest};
 
 use super::clean::Asked;
-use super::coding::{Coding, is_zstd_at_rest};
 use super::condition::{Verdict, etag};
 use super::dictionary::is_dictionary;
 use super::hashed::carries_its_hash;

@@ -3,15 +3,9 @@
 //! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites. Which hosts
 //! beside them a server answers is [`Hosts`](super::Hosts)' to say.
 
-use std::fmt;
-use std::sync::Arc;
-
-use serde::{Deserialize, Serialize};
-use thiserror::Error;
-
-use crate::limits::{DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, HOST_BYTES_MAX};
-use crate::name::{AliasName, SpaceName};
-
+use pmx_core::domain::Selector;
+use pmx_core::limits::{DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, HOST_BYTES_MAX};
+use pmx_core::name::{AliasName, SpaceName};
 /// What a host name means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressed {
@@ -26,72 +20,6 @@ pub enum Addressed {
     Api,
     /// No host of this server, or no name of a site: answered by [`absent`](super::absent).
     Unknown,
-}
-
-/// Which deploy of a space a host name selects.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Selector {
-    /// The active one.
-    Active,
-    /// The one with this number, for ever.
-    Number(u64),
-    /// The one that an alias points to.
-    Alias(AliasName),
-}
-
-/// The domain under which sites live, such as `localhost` or `path.app`: lower-case labels, no
-/// port, no trailing dot.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Domain(Arc<str>);
-
-impl Domain {
-    /// Parses a configured domain.
-    pub fn parse(text: &str) -> Result<Self, InvalidDomain> {
-        let lower = text.to_ascii_lowercase();
-        let named = lower.split('.').all(is_label);
-        // Below it, a site's label and a dot have to fit.
-        if named && lower.len() + DNS_LABEL_BYTES_MAX < HOST_BYTES_MAX {
-            Ok(Self(lower.into()))
-        } else {
-            Err(InvalidDomain {
-                text: text.chars().take(80).collect(),
-            })
-        }
-    }
-
-    /// The domain as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The host name of a site. `None` if alias and space together are too long for a DNS label.
-    pub fn host_of(&self, space: &SpaceName, deploy: &Selector) -> Option<String> {
-        let label = match deploy {
-            Selector::Active => space.to_string(),
-            Selector::Number(number) => format!("{number}--{space}"),
-            Selector::Alias(alias) => format!("{alias}--{space}"),
-        };
-        (label.len() <= DNS_LABEL_BYTES_MAX).then(|| format!("{label}.{}", self.0))
-    }
-}
-
-impl fmt::Display for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Domain {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-/// The text is not a domain.
-#[derive(Debug, Clone, Error, PartialEq, Eq)]
-#[error("{text:?} is not a domain: expected a name like \"localhost\" or \"path.app\", no port")]
-pub struct InvalidDomain {
-    text: String,
 }
 
 pub(super) fn site(label: &str) -> Option<Addressed> {
@@ -145,18 +73,12 @@ fn named_host(text: &str) -> Option<&str> {
     (sound && host.len() <= HOST_BYTES_MAX).then_some(host)
 }
 
-fn is_label(text: &str) -> bool {
-    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    !text.is_empty()
-        && text.len() <= DNS_LABEL_BYTES_MAX
-        && text.bytes().all(legal)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::{Exposure, Hosts};
+    use pmx_core::domain::Domain;
+    use pmx_core::exposure::Exposure;
+
+    use super::super::Hosts;
     use super::*;
 
     fn shown(host: &str, domain: &str) -> String {
@@ -257,12 +179,5 @@ mod tests {
         }
         let long = SpaceName::parse(&"x".repeat(63)).unwrap();
         assert_eq!(domain.host_of(&long, &Selector::Number(1)), None);
-    }
-
-    #[test]
-    fn domains_are_labels() {
-        for bad in ["", ".", "a.", "a:80", "-a", "a b", &"a.".repeat(120)] {
-            assert!(Domain::parse(bad).is_err(), "{bad:?}");
-        }
     }
 }

@@ -6,9 +6,11 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::host::{Addressed, Domain, InvalidDomain, Selector, plain_host, site};
-use super::local::Exposure;
-use crate::name::SpaceName;
+use pmx_core::domain::{Domain, InvalidDomain, Selector};
+use pmx_core::exposure::Exposure;
+use pmx_core::name::SpaceName;
+
+use super::host::{Addressed, plain_host, site};
 
 /// The hosts that a server answers.
 #[derive(Debug, Clone)]

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::location::Location;
+use pmx_core::location::Location;
+
 use crate::manifest::Entry;
 use crate::path::SitePath;
 

@@ -19,7 +19,6 @@
 //! ```
 
 mod clean;
-mod coding;
 mod condition;
 mod dictionary;
 mod draft;
@@ -36,17 +35,15 @@ mod request;
 mod sample;
 
 pub use clean::page_address;
-pub use coding::Coding;
-pub use coding::takes_coding;
 pub use dictionary::available_dictionary;
 pub(crate) use dictionary::{
     CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
 };
 pub use hashed::carries_its_hash;
-pub use host::{Addressed, Domain, InvalidDomain, Selector};
+pub use host::Addressed;
 pub use hosts::{Hosts, LOOPBACK_API};
 pub use known::{Generation, Held, Known, Lookup, Need};
-pub use local::{Exposure, LocalMode};
+pub use local::LocalMode;
 pub(crate) use nature::Nature;
 pub(crate) use plan::Described;
 pub use plan::{Plan, PlanBody, ROUNDS_MAX, Snapshot, absent, plan};

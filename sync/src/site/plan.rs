@@ -2,16 +2,16 @@
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use pmx_core::coding::Coding;
+use pmx_core::id::Root;
+use pmx_core::location::Codec;
 
 use super::clean::{self, Asked, Meaning};
-use super::coding::Coding;
 use super::draft::Draft;
 use super::known::{Generation, Held, Known, Lookup, Need};
 use super::nature::Nature;
 use super::request::{SiteRequest, Target, Verb};
-use crate::id::Root;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
-use crate::location::Codec;
 use crate::path::SitePath;
 
 /// How often [`plan`] asks for more before it answers: the file itself, the other spellings of its

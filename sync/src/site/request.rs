@@ -8,16 +8,17 @@
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
+use pmx_core::coding::Accepted;
+use pmx_core::hash::Hash;
+use pmx_core::id::{BlobId, Root};
+use pmx_core::limits::URL_QUERY_BYTES_MAX;
 
 use super::clean::{Asked, location};
-use super::coding::Accepted;
 use super::condition::Conditions;
 use super::dictionary::{Dictionaries, Offered};
 use super::known::Held;
 use super::range::RangeAsked;
-use crate::hash::Hash;
-use crate::id::{BlobId, Root};
-use crate::limits::{URL_PATH_BYTES_MAX, URL_QUERY_BYTES_MAX};
+use crate::limits::URL_PATH_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
 

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use pmx_core::id::{BlobId, ObjectId};
+use pmx_core::location::{Codec, Extent, Location};
 
 use super::{Generation, Held, Known, Lookup, Plan, ROUNDS_MAX, SiteRequest, Snapshot, plan};
-use crate::id::{BlobId, ObjectId};
-use crate::location::{Codec, Extent, Location};
 use crate::manifest::Entry;
 use crate::media::Media;
 use crate::path::SitePath;

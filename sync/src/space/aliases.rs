@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use pmx_core::name::AliasName;
+use pmx_core::sql::{Sql, SqlError};
+
 use super::ledger::{Ledger, integer, text};
-use crate::name::AliasName;
 use crate::serve::Pointer;
-use crate::sql::{Sql, SqlError};
 use crate::wire::DeployView;
 
 /// What readers have still to hear of: whose pointer, and its order.

@@ -1,13 +1,14 @@
 //! Arrivals: the ledger's queries about packs, parts and blobs that wait for a commit.
 
+use pmx_core::id::{BlobId, ObjectId, PackId};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
+
 use super::have::Held;
 use super::ledger::{KeptPart, Ledger, array, blob, integer};
 use super::pending::PendingPack;
 use super::survey::toc_blobs;
-use crate::id::{BlobId, ObjectId, PackId};
 use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
-use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::time::Timestamp;
 use crate::wire::Offered;
 
 impl<S: Sql> Ledger<'_, S> {

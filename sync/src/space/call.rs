@@ -1,13 +1,13 @@
 //! A call of a space and its answer, as they cross to the isolate that the space is in.
 
 use bytes::Bytes;
+use pmx_core::crossing::Crosses;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::command::{Command, Due, Offer, Publish, Reply};
-use crate::crossing::Crosses;
-use crate::name::SpaceName;
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// A command on its way to a space.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,18 +10,17 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use pmx_core::domain::Selector;
+use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
+use pmx_core::location::{Extent, Location};
+use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
 use serde::{Deserialize, Serialize};
 
-use crate::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use crate::live::Message;
-use crate::location::{Extent, Location};
-use crate::name::AliasName;
 use crate::serve::Pointer;
-use crate::site::Selector;
 use crate::stream::{Page, Read};
-use crate::wire::{
-    BeginReply, CommitTerms, DeployView, DiffReply, HoldView, Problem, RollbackHead,
-};
+use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, HoldView, RollbackHead};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -267,7 +266,7 @@ pub enum Offer {
     /// The ids of all its nodes, a node before its children.
     Outline(Vec<NodeId>),
     /// Nodes.
-    Nodes(#[serde(with = "crate::crossing::count")] Vec<Bytes>),
+    Nodes(#[serde(with = "pmx_core::crossing::count")] Vec<Bytes>),
 }
 
 /// A verified pack of a small publish, laid out for rest but not written yet.
@@ -360,7 +359,7 @@ pub enum Reply {
     /// A difference.
     Diff(Box<DiffReply>),
     /// Nodes: the first of those that were asked for, as many as fit.
-    Nodes(#[serde(with = "crate::crossing::count")] Vec<Bytes>),
+    Nodes(#[serde(with = "pmx_core::crossing::count")] Vec<Bytes>),
     /// Where a deploy's serving index lies.
     Pointer(Box<Pointer>),
     /// Where the serving index of a root lies.

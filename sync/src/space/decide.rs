@@ -3,14 +3,16 @@
 //! In this order, a publish is refused that repeats another's key, meets a hold, is an older build,
 //! or meets a deploy that it may not replace ([`Replace`]). `DESIGN.md`, section 11, has the rules.
 
+use pmx_core::code::Code;
+use pmx_core::id::Root;
+use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
+
 use super::holds::Hold;
 use super::ledger::Keyed;
 use super::words;
-use crate::code::Code;
-use crate::id::Root;
 use crate::limits::ALIASES_MAX;
-use crate::name::AliasName;
-use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Problem, Replace, RollbackHead};
+use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Replace, RollbackHead};
 
 /// What a decision about activation looks at.
 #[derive(Debug, Clone, Default)]

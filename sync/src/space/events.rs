@@ -6,25 +6,26 @@
 //! the deploys that were active, or those of one alias.
 
 use bytes::Bytes;
+use pmx_core::code::Code;
+use pmx_core::id::{Root, SpaceId};
+use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 
 use super::history::current;
 use super::ledger::Ledger;
-use crate::code::Code;
-use crate::id::{Root, SpaceId};
 use crate::limits::{
     EVENT_PATHS_MAX, STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES,
     STREAM_SEGMENT_BYTES, STREAM_SEGMENT_MESSAGES,
 };
 use crate::live::{Event, Message};
 use crate::manifest::{Change, diff};
-use crate::name::AliasName;
-use crate::sql::{Sql, SqlError};
 use crate::stream::{
     Append, Create, Engine, From, Generation, MediaType, Offset, Page, Read, Reading, Refusal,
     Shape,
 };
-use crate::time::Timestamp;
-use crate::wire::{DeployView, Problem};
+use crate::wire::DeployView;
 
 /// The log's key among the streams of the ledger; it is the only one.
 const KEY: i64 = 1;

@@ -12,12 +12,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::id::BlobId;
+use pmx_core::location::Location;
+use pmx_core::sql::{Sql, SqlError};
+
 use super::ledger::Ledger;
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::id::BlobId;
 use crate::limits::BLOB_BYTES_MAX;
-use crate::location::Location;
-use crate::sql::{Sql, SqlError};
 
 /// A blob that the space holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,26 +1,26 @@
 //! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
 
 use bytes::Bytes;
+use pmx_core::code::Code;
+use pmx_core::domain::Selector;
+use pmx_core::id::{NodeId, Root, SpaceId};
+use pmx_core::name::AliasName;
+use pmx_core::problem::{Problem, check_number};
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
 
 use super::command::Reply;
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
 use super::ledger::{Keyed, Ledger};
 use super::prepare::settled;
-use crate::code::Code;
-use crate::id::{NodeId, Root, SpaceId};
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
 use crate::manifest::diff;
-use crate::name::AliasName;
 use crate::serve::Pointer;
-use crate::site::Selector;
-use crate::sql::Sql;
-use crate::time::Timestamp;
 use crate::wire::{
-    DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, Problem, RollbackHead,
-    Summary, check_number,
+    DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead, Summary,
 };
 
 /// Deploys looked through for a different root before the active one: twice the retention, twice.

@@ -1,10 +1,11 @@
 //! Holds and build orders in the ledger: what a rollback keeps in place, the newest builds.
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::name::AliasName;
+use pmx_core::sql::{Sql, SqlError, SqlRow};
+use pmx_core::time::Timestamp;
+
 use super::ledger::{Ledger, integer};
-use crate::limits::EXACT_INTEGER_MAX;
-use crate::name::AliasName;
-use crate::sql::{Sql, SqlError, SqlRow};
-use crate::time::Timestamp;
 use crate::wire::{DeployKind, DeployView, Order};
 
 /// What a rollback left: publishes are refused while its deploy is active, until it is lifted.

@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::ledger::{Ledger, text};
-use crate::sql::{Sql, SqlError};
-use crate::time::Timestamp;
 
 /// The lease, unless the operator sets another.
 pub const LEASE: Duration = Duration::from_hours(1);

@@ -8,15 +8,16 @@ use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
+use pmx_core::location::Extent;
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::schema::{SchemaError, Verdict};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
+
 use super::aliases::alias_name;
 use super::{events, tables};
-use crate::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
-use crate::location::Extent;
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource, RecentNodes};
-use crate::name::{AliasName, SpaceName};
-use crate::schema::{SchemaError, Verdict};
-use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::time::Timestamp;
 use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 
 const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
@@ -275,7 +276,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE alias IS ? AND number <= ?
              ORDER BY number DESC LIMIT ?"
         );
-        let from = from.min(crate::limits::EXACT_INTEGER_MAX);
+        let from = from.min(pmx_core::limits::EXACT_INTEGER_MAX);
         let params = [
             alias.map(AliasName::as_str).into(),
             from.into(),
@@ -309,7 +310,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         );
         let before = before
             .unwrap_or(u64::MAX)
-            .min(crate::limits::EXACT_INTEGER_MAX);
+            .min(pmx_core::limits::EXACT_INTEGER_MAX);
         let rows = self.sql.run(&select, &[before.into(), limit.into()])?;
         rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
     }

@@ -31,14 +31,15 @@ pub use command::{
 };
 pub use lease::{LEASE, parse_lease};
 
-use crate::code::Code;
+use pmx_core::backend::Blobs;
+use pmx_core::code::Code;
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
+
 use crate::limits::LIVE_PATHS_MAX;
-use crate::name::{AliasName, SpaceName};
-use crate::serve::Blobs;
-use crate::sql::Sql;
 use crate::stream::Read;
-use crate::time::Timestamp;
-use crate::wire::Problem;
 use ledger::Ledger;
 
 /// Carries out a command on the ledger of a space. The platform sees to it that the space has one

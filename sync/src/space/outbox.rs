@@ -1,16 +1,17 @@
 //! Outbox of a space: the pointers that its readers do not see yet.
 
+use pmx_core::code::Code;
+use pmx_core::domain::Selector;
+use pmx_core::id::SpaceId;
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
+
 use super::command::{Due, Outbox};
 use super::history::locate;
 use super::ledger::Ledger;
-use crate::code::Code;
-use crate::id::SpaceId;
-use crate::limits::EXACT_INTEGER_MAX;
-use crate::name::AliasName;
 use crate::serve::Pointer;
-use crate::site::Selector;
-use crate::sql::Sql;
-use crate::wire::Problem;
 
 /// Makes the pointers of all channels in the outbox. A channel whose pointer cannot be made blocks
 /// no other channel; a failure of the storage ends the command.

@@ -13,17 +13,19 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::id::{BlobId, ObjectId, PackId};
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::location::Location;
+use pmx_core::sql::{Sql, SqlError, SqlRow};
+use pmx_core::time::Timestamp;
+
 use super::have::Held;
 use super::ledger::{Ledger, array, blob, integer};
 use super::survey::toc_blobs;
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::id::{BlobId, ObjectId, PackId};
-use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX, EXACT_INTEGER_MAX};
+use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX};
 use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
-use crate::location::Location;
 use crate::pack::rest::Toc;
-use crate::sql::{Sql, SqlError, SqlRow};
-use crate::time::Timestamp;
 
 /// Looks pending blobs up, reading packs once and each bucket at most once.
 pub(crate) struct PendingBlobs<'a, 's, S> {

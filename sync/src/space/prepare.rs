@@ -11,18 +11,18 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use pmx_core::code::Code;
+use pmx_core::id::{BlobId, NodeId, ObjectId};
+use pmx_core::location::{Extent, Location};
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
 
 use super::have::Held;
 use super::ledger::Ledger;
 use super::repair::{Mended, Others};
 use super::survey::{Fresh, Survey};
-use crate::code::Code;
-use crate::id::{BlobId, NodeId, ObjectId};
 use crate::index::Twin;
-use crate::location::{Extent, Location};
 use crate::manifest::{NewNode, Node};
-use crate::sql::Sql;
-use crate::wire::Problem;
 
 const MAGIC: &[u8; 4] = b"PMXX";
 const VERSION: u8 = 1;

@@ -3,6 +3,12 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::id::{BlobId, NodeId, Root, SpaceId};
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 
 use super::command::{Offer, Publish};
 use super::decide::Verdict;
@@ -14,8 +20,6 @@ use super::prepare::{Prepared, prepare};
 use super::repair;
 use super::survey::{Fresh, Survey, Unfinished, survey, toc_blobs};
 use super::terms::{self, check_terms, decide};
-use crate::code::Code;
-use crate::id::{BlobId, NodeId, Root, SpaceId};
 use crate::limits::PREFIX_RAW_BYTES_MAX;
 use crate::manifest::{
     Change, Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit,
@@ -23,12 +27,7 @@ use crate::manifest::{
 };
 use crate::pack::rest::Toc;
 use crate::path::SitePath;
-use crate::serve::{Blobs, ObjectKey};
-use crate::sql::{Sql, SqlError};
-use crate::time::Timestamp;
-use crate::wire::{
-    BeginReply, CommitTerms, DeployKind, DeployView, Problem, Ranges, State, Summary,
-};
+use crate::wire::{BeginReply, CommitTerms, DeployKind, DeployView, Ranges, State, Summary};
 
 /// What the offer of a client amounts to.
 enum Told {

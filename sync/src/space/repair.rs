@@ -8,19 +8,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::encode::Reader;
+use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
+use pmx_core::location::{Extent, Location};
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError};
+
 use super::command::{Loss, Lost};
 use super::have::{self, Have, Held};
 use super::ledger::{Ledger, NodeState, array, blob, integer, text};
 use super::survey::Survey;
-use crate::code::Code;
-use crate::encode::Reader;
-use crate::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use crate::limits::{LOSSES_MAX, PROBES_MAX, REPAIRED_NODES_MAX};
-use crate::location::{Extent, Location};
 use crate::manifest::{ManifestError, Node, NodeSource};
-use crate::serve::{BackendError, Blobs, ObjectKey};
-use crate::sql::{Sql, SqlError};
-use crate::wire::Problem;
 
 /// Nodes that a look over the whole ledger reads at a time.
 const NODES_PAGE: u64 = 256;

@@ -6,22 +6,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use pmx_core::code::Code;
+use pmx_core::encode::Reader;
+use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, Root};
+use pmx_core::limits::PART_BYTES;
+use pmx_core::location::{Extent, Location};
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError};
+
 use super::have::{Have, Held};
 use super::ledger::{Ledger, NodeState};
 use super::pending::PendingBlobs;
-use crate::code::Code;
-use crate::encode::{Malformed, Reader};
-use crate::id::{BlobId, NodeId, ObjectId, PackId, Root};
-use crate::limits::PART_BYTES;
-use crate::location::{Extent, Location};
 use crate::manifest::{
     Child, Clashes, Entry, Layered, ManifestError, Node, NodeMap, NodeSource, Place, Recent, Totals,
 };
 use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
 use crate::pack::rest::Toc;
 use crate::path::SitePath;
-use crate::sql::{Sql, SqlError};
-use crate::wire::{Offered, Problem, Ranges};
+use crate::wire::{Offered, Ranges};
 
 /// Nodes and blobs that came with a request and are not in the ledger yet.
 #[derive(Default)]
@@ -381,18 +383,6 @@ impl<S: Sql> Walk<'_, S> {
 impl From<ManifestError> for Problem {
     fn from(error: ManifestError) -> Self {
         Self::new(error.code(), error.to_string())
-    }
-}
-
-impl From<SqlError> for Problem {
-    fn from(error: SqlError) -> Self {
-        Self::new(Code::Storage, error.to_string())
-    }
-}
-
-impl From<Malformed> for Problem {
-    fn from(error: Malformed) -> Self {
-        Self::new(Code::Corrupt, format!("reading the ledger: {error}"))
     }
 }
 

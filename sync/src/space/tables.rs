@@ -1,8 +1,9 @@
 //! Ledger schema: the tables of a space's database, and the migrations from older versions.
 
+use pmx_core::schema::Schema;
+use pmx_core::sql::{Sql, SqlError};
+
 use super::events;
-use crate::schema::Schema;
-use crate::sql::{Sql, SqlError};
 
 /// The schema of a space's ledger. Code that knows version 2 ignores what version 3 added.
 pub(super) const SCHEMA: Schema = Schema {

@@ -1,12 +1,14 @@
 //! Commit terms: their limits, and what the ledger holds that a decision about them depends on.
 
+use pmx_core::code::Code;
+use pmx_core::problem::{Problem, check_number};
+use pmx_core::sql::Sql;
+
 use super::command::Publish;
 use super::decide::{self, Verdict, View};
 use super::ledger::Ledger;
-use crate::code::Code;
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
-use crate::sql::Sql;
-use crate::wire::{CommitTerms, DeployView, MaxDelete, Order, Problem, Replace, check_number};
+use crate::wire::{CommitTerms, DeployView, MaxDelete, Order, Replace};
 
 /// What the ledger has that a decision about a commit depends on.
 fn view<S: Sql>(

@@ -1,8 +1,9 @@
 //! Conflict wording: who made a deploy, when, and what it changed, for the errors about it.
 
+use pmx_core::name::AliasName;
+use pmx_core::time::rfc3339;
+
 use crate::limits::QUOTED_BYTES_MAX;
-use crate::name::AliasName;
-use crate::time::rfc3339;
 use crate::wire::{DeployKind, DeployView, Summary};
 
 /// One line about a deploy, without control characters, however its meta was chosen.
@@ -63,9 +64,10 @@ fn quoted(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use pmx_core::id::NodeId;
+    use pmx_core::time::Timestamp;
+
     use super::*;
-    use crate::id::NodeId;
-    use crate::time::Timestamp;
     use crate::wire::{DeployMeta, Order};
 
     #[test]

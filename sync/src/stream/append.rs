@@ -6,6 +6,10 @@
 
 use std::borrow::Cow;
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
+
 use super::call::Append;
 use super::engine::Engine;
 use super::json;
@@ -14,9 +18,7 @@ use super::news;
 use super::producer::{self, Turn};
 use super::reply::{Appended, Refusal};
 use super::segment::Kind;
-use crate::limits::{EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX};
-use crate::sql::Sql;
-use crate::time::Timestamp;
+use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// An append, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]

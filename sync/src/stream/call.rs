@@ -1,11 +1,11 @@
 //! What is asked of a stream. Requests are parsed into these and into nothing else.
 
 use bytes::Bytes;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::name::StreamName;
 use super::offset::Offset;
-use crate::time::Timestamp;
 
 /// The media type of a stream as its creator wrote it, and as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -10,6 +10,8 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 
 use super::cold::SegmentKey;
 use super::engine::Engine;
@@ -21,8 +23,6 @@ use super::past::PAST;
 use super::reply::Refusal;
 use super::row::{Columns, odd};
 use super::segment::Index;
-use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::time::Timestamp;
 
 /// Something to do outside of the database; afterwards [`Engine::chore_done`] or
 /// [`Engine::chore_failed`].

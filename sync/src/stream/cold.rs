@@ -5,10 +5,10 @@ use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
+use pmx_core::backend::BackendError;
 use serde::{Deserialize, Serialize};
 
 use super::generation::Generation;
-use crate::serve::BackendError;
 
 /// Names a segment: by the stream's life and by what it holds of it. The same key never names
 /// other bytes.

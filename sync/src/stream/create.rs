@@ -1,5 +1,8 @@
 //! Making a stream, or finding that it was made before on the same terms.
 
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
+
 use super::append::{Empty, at_rest, check_room};
 use super::call::{Create, Expiry, Fork, MediaType};
 use super::chore::GIVE_BACK;
@@ -8,8 +11,6 @@ use super::fork::Loan;
 use super::generation::Generation;
 use super::ledger::{Branch, Stream, exact};
 use super::reply::{Created, Refusal};
-use crate::sql::Sql;
-use crate::time::Timestamp;
 
 /// How far a fork came by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,11 +1,12 @@
 //! The end of a stream: at once, or after its forks.
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::chore;
 use super::engine::Engine;
 use super::ledger::Stream;
 use super::reply::Refusal;
-use crate::sql::{Sql, SqlError};
-use crate::time::Timestamp;
 
 /// A stream was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

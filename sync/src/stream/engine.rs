@@ -6,6 +6,9 @@
 //! needs another stream or cold storage is left to [`execute`](super::execute), which alternates
 //! turns and effects.
 
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql, SqlError};
+
 use super::ledger;
 use super::memory::Memory;
 use super::name::StreamName;
@@ -13,8 +16,6 @@ use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
     STREAM_SEGMENT_MESSAGES,
 };
-use crate::schema::SchemaError;
-use crate::sql::{Sql, SqlError};
 
 /// How large the pieces are in which a stream is kept and read.
 #[derive(Debug, Clone, PartialEq, Eq)]

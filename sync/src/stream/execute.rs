@@ -7,6 +7,10 @@
 use std::future::Future;
 use std::mem;
 
+use pmx_core::backend::BackendError;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::call::{Create, Fork, Read};
 use super::chore::Chore;
 use super::cold::Cold;
@@ -17,9 +21,6 @@ use super::generation::Generation;
 use super::name::StreamName;
 use super::read::Reading;
 use super::reply::{Created, Page, Refusal};
-use crate::serve::BackendError;
-use crate::sql::{Sql, SqlError};
-use crate::time::Timestamp;
 
 /// How a stream reaches other streams.
 pub trait Peers {

@@ -5,12 +5,13 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
+
 use super::call::Expiry;
 use super::engine::Engine;
 use super::ledger::Stream;
 use super::reply::Refusal;
-use crate::sql::Sql;
-use crate::time::Timestamp;
 
 /// Of a time to live, the part that may pass before a read or write is written down. It is what a
 /// stream may end too early, and bounds what reads write.

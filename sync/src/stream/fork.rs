@@ -7,6 +7,9 @@
 //! its source.
 
 use bytes::Bytes;
+use pmx_core::crossing::Crosses;
+use pmx_core::sql::{Sql, SqlError, SqlRow};
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Expiry, Fork, MediaType};
@@ -18,9 +21,6 @@ use super::reply::Refusal;
 use super::rotate::split;
 use super::row::{Columns, odd};
 use super::segment::Kind;
-use crate::crossing::Crosses;
-use crate::sql::{Sql, SqlError, SqlRow};
-use crate::time::Timestamp;
 
 /// All that a fork needs of its source, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

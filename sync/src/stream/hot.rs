@@ -10,13 +10,13 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use pmx_core::sql::{Sql, SqlError, Value};
 
 use super::engine::Engine;
 use super::json;
 use super::ledger::Stream;
 use super::row::{Columns, odd};
 use super::segment::Kind;
-use crate::sql::{Sql, SqlError, Value};
 
 /// Bytes that SQLite joins to one value, beside the last row of them. A Durable Object holds at
 /// most 2 MB in a value.

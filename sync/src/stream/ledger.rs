@@ -4,6 +4,11 @@
 //! Durable Object it is always the same. An append writes its row of the log and the stream's own
 //! row, and one more for its producer.
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
+
 use super::call::{Expiry, MediaType};
 use super::engine::Engine;
 use super::generation::Generation;
@@ -14,10 +19,6 @@ use super::reply::{Refusal, View};
 use super::row::{Columns, odd};
 use super::schema;
 use super::segment::Kind;
-use crate::limits::EXACT_INTEGER_MAX;
-use crate::schema::SchemaError;
-use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::time::Timestamp;
 
 const SCHEMA: &[&str] = &[
     // `tail`: the position behind the last message. `hot`: that of the first in the log; what is

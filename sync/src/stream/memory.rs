@@ -5,9 +5,10 @@
 
 use std::cell::RefCell;
 
+use pmx_core::sql::Sql;
+
 use super::engine::Engine;
 use super::ledger::Stream;
-use crate::sql::Sql;
 
 /// The row as it was read or written last; nothing where it has to be read. It belongs to one key
 /// of one database, and all turns of that have to know of it.

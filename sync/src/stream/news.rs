@@ -11,6 +11,8 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::call::{Expiry, MediaType};
@@ -21,8 +23,6 @@ use super::offset::Offset;
 use super::reply::View;
 use super::row::Columns;
 use crate::limits::STREAM_NEWS_MAX;
-use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::time::Timestamp;
 
 /// What the hub has not heard yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
-
-use crate::limits::EXACT_INTEGER_MAX;
 
 /// A place in a stream: between two appends, or between two messages of a JSON stream.
 ///

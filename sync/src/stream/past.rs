@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::engine::Engine;
 use super::ledger::Stream;
 use super::row::Columns;
-use crate::sql::{Sql, SqlError};
-use crate::time::Timestamp;
 
 /// The kind of the line, which says when the number may be forgotten.
 pub(super) const PAST: &str = "past";

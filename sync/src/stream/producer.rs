@@ -1,10 +1,11 @@
 //! Idempotent producers: each append counts once, and a producer that was replaced counts no more.
 
+use pmx_core::sql::{Sql, SqlError};
+
 use super::call::Producer;
 use super::engine::Engine;
 use super::reply::Refusal;
 use super::row::Columns;
-use crate::sql::{Sql, SqlError};
 
 /// What a producer's append is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

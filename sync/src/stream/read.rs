@@ -3,6 +3,8 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use pmx_core::sql::{Sql, SqlError, SqlRow};
+use pmx_core::time::Timestamp;
 
 use super::call::{From, Read};
 use super::cold::{Cold, SegmentKey};
@@ -13,8 +15,6 @@ use super::offset::Offset;
 use super::reply::{Page, Refusal, View};
 use super::row::{Columns, odd};
 use super::segment::{Index, Kind};
-use crate::sql::{Sql, SqlError, SqlRow};
-use crate::time::Timestamp;
 
 /// Segments that one page reads at most. Of the usual size, one or two fill it.
 const PIECES_MAX: usize = 512;
@@ -145,7 +145,7 @@ impl<S: Sql> Engine<'_, S> {
         let select = "SELECT start, finish, generation, object_end, footer, appends \
              FROM stream_segment WHERE s = ? AND start >= (SELECT max(start) FROM stream_segment \
              WHERE s = ? AND start <= ?) ORDER BY start LIMIT ?";
-        let key = crate::sql::Value::Integer(self.key);
+        let key = pmx_core::sql::Value::Integer(self.key);
         let rows = self.run(select, [key, at.into(), BATCH.into()])?;
         rows.into_iter().map(piece).collect()
     }

@@ -8,6 +8,9 @@
 use bytes::Bytes;
 use http::header::ALLOW;
 use http::{HeaderValue, Method, Response};
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use serde::Serialize;
 
 use super::call::{Create, Expiry, MediaType};
@@ -15,9 +18,6 @@ use super::http::answer;
 use super::name::StreamName;
 use super::news::{Facts, Happened};
 use super::subscription::rfc3339;
-use crate::code::Code;
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// Its name, as text.
 pub const REGISTRY: &str = "__registry__";

@@ -1,14 +1,14 @@
 //! What a stream answers.
 
 use bytes::Bytes;
+use pmx_core::backend::BackendError;
+use pmx_core::code::Code;
+use pmx_core::sql::SqlError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::call::{Expiry, MediaType};
 use super::offset::Offset;
-use crate::code::Code;
-use crate::serve::BackendError;
-use crate::sql::SqlError;
 
 /// What is known of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

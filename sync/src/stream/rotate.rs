@@ -6,6 +6,9 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::chore::{Chore, ROTATE};
 use super::cold::SegmentKey;
 use super::engine::Engine;
@@ -15,8 +18,6 @@ use super::ledger::Stream;
 use super::row::Columns;
 use super::segment::{BuildError, Builder, Index, Kind};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
-use crate::sql::{Sql, SqlError};
-use crate::time::Timestamp;
 
 /// How long a segment waits that found no room: the bodies of some requests are done by then.
 const CROWDED: Duration = Duration::from_secs(1);

@@ -1,6 +1,6 @@
 //! A row of SQL, taken apart column by column.
 
-use crate::sql::{SqlError, SqlRow, Value};
+use pmx_core::sql::{SqlError, SqlRow, Value};
 
 /// The columns of a row that are left.
 pub(super) struct Columns(std::vec::IntoIter<Value>);

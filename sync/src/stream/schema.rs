@@ -1,8 +1,8 @@
 //! Schema versions of the databases of streams: that of the streams themselves, which on the
 //! embedded host has the subscriptions too, and that of the Worker's hub.
 
-use crate::schema::{Schema, SchemaError, Verdict};
-use crate::sql::{Sql, SqlError};
+use pmx_core::schema::{Schema, SchemaError, Verdict};
+use pmx_core::sql::{Sql, SqlError};
 
 /// Streams. Version 2 added `stream.incarnation`, `stream_log.head` and `stream_segment.appends`.
 pub(super) const STREAMS: Schema = Schema {
@@ -27,18 +27,6 @@ pub(super) const HUB: Schema = Schema {
     version: 2,
     readable_by: 1,
 };
-
-/// Where a turn can only say that the storage failed, it says why.
-impl From<SchemaError> for SqlError {
-    fn from(error: SchemaError) -> Self {
-        match error {
-            SchemaError::Sql(error) => error,
-            other @ (SchemaError::TooNew { .. } | SchemaError::Malformed { .. }) => {
-                Self(other.to_string())
-            }
-        }
-    }
-}
 
 /// Makes or migrates the tables of a database, unless they are those that this code knows, or newer
 /// ones that it can use. `make` makes what is missing and adds what later versions added.

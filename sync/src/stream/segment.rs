@@ -32,9 +32,9 @@
 //! last block if that stays within `STREAM_BLOCK_BYTES`, else it begins the next one: equal
 //! messages make equal segments, and a reader refuses what no [`Builder`] writes.
 
+use pmx_core::encode::Malformed;
 use thiserror::Error;
 
-use crate::encode::Malformed;
 use crate::limits::{STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
 mod builder;

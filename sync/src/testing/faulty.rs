@@ -5,14 +5,15 @@ use std::future::Future;
 use std::ops::Range;
 
 use bytes::Bytes;
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::channel::Channel;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 
-use crate::channel::Channel;
-use crate::name::SpaceName;
-use crate::serve::{BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use crate::serve::{Pointer, Pointers, Spaces};
 use crate::space::{Command, Reply};
-use crate::sql::{Sql, SqlError, SqlRow, Value};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// An effect of a server on its platform.
 #[derive(Debug, Clone, Copy)]

@@ -5,15 +5,16 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
 
-use crate::channel::Channel;
-use crate::code::Code;
-use crate::name::SpaceName;
-use crate::serve::{Backend, BackendError, Blobs, ObjectKey, Pointer, Pointers, Spaces};
+use crate::serve::{Backend, Pointer, Pointers, Spaces};
 use crate::space::{Command, Reply, execute};
-use crate::sql::Sql;
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// Three seams that together are a platform.
 #[derive(Debug, Clone)]

@@ -1,13 +1,13 @@
 //! The publish request and its reply.
 
+use pmx_core::id::{BlobId, PackId, Root};
+use pmx_core::name::{AliasName, SpaceName};
 use serde::{Deserialize, Serialize};
 
 use super::deploys::{DeployMeta, DeployView, Summary};
 use super::max_delete::MaxDelete;
 use super::order::Order;
 use super::ranges::Ranges;
-use crate::id::{BlobId, PackId, Root};
-use crate::name::{AliasName, SpaceName};
 
 /// The head of `POST /api/publish/begin` and of `POST /api/publish/commit`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

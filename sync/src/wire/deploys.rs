@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use pmx_core::id::Root;
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::order::{Order, of_deploy};
-use crate::id::Root;
 use crate::manifest::Change;
-use crate::name::{AliasName, SpaceName};
 use crate::path::SitePath;
-use crate::time::Timestamp;
 
 /// How a deploy came to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

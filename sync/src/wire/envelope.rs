@@ -10,12 +10,13 @@
 //! Each kind appears at most once, in the order of their numbers.
 
 use bytes::Bytes;
+use pmx_core::code::Code;
+use pmx_core::codec::{Bounds, CodecError, Decoder, Encoder, Level};
+use pmx_core::encode::{Malformed, Reader, write_bytes, write_varint};
+use pmx_core::limits::SECTION_RAW_BYTES_MAX;
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::codec::{Bounds, CodecError, Decoder, Encoder, Level};
-use crate::encode::{Malformed, Reader, write_bytes, write_varint};
-use crate::limits::{HEAD_BYTES_MAX, SECTION_RAW_BYTES_MAX};
+use crate::limits::HEAD_BYTES_MAX;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::str::FromStr;
 
+use pmx_core::code::Code;
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::problem::Problem;
 use serde::{Deserialize, Serialize};
 
-use super::{Problem, Summary};
-use crate::code::Code;
-use crate::limits::EXACT_INTEGER_MAX;
+use super::Summary;
 
 /// The most files that a publish may remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

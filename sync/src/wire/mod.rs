@@ -6,10 +6,8 @@
 mod begin;
 mod deploys;
 mod envelope;
-mod incident;
 mod max_delete;
 mod order;
-mod problem;
 mod ranges;
 
 pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, Replace, State};
@@ -18,10 +16,8 @@ pub use deploys::{
     ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,
 };
 pub use envelope::{Envelope, EnvelopeError, Section, SectionKind};
-pub use incident::{Audience, ERROR_BODY_BYTES_MAX, Incident, identify, incident_id};
 pub use max_delete::MaxDelete;
 pub use order::{Order, OrderKind};
-pub use problem::{Problem, check_number};
 pub use ranges::Ranges;
 
 /// The version of the publish API, sent in every head.
@@ -29,6 +25,3 @@ pub const VERSION: u8 = 1;
 
 /// The media type of an [`Envelope`].
 pub const ENVELOPE_MEDIA: &str = "application/vnd.pmx.publish";
-
-/// The media type of errors.
-pub const PROBLEM_MEDIA: &str = "application/problem+json";

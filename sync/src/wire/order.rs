@@ -2,9 +2,10 @@
 
 use std::fmt;
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::limits::{EXACT_INTEGER_MAX, ORDER_KIND_BYTES_MAX};
+use crate::limits::ORDER_KIND_BYTES_MAX;
 
 /// Where a build stands among the builds of its sequence. Only equal kinds are compared.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

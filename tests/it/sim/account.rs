@@ -6,9 +6,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 
-use pmx_sync::code::Code;
-use pmx_sync::id::Root;
-use pmx_sync::name::{AliasName, SpaceName};
+use pmx_core::code::Code;
+use pmx_core::id::Root;
+use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::push::{Intent, OutcomeKind};
 use pmx_sync::wire::{BeginReply, DeployKind, DeployView, MaxDelete, Order, Replace};
 

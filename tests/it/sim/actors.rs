@@ -5,12 +5,13 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::{Request, StatusCode};
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
-use pmx_sync::id::Root;
-use pmx_sync::name::{AliasName, SpaceName};
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::id::Root;
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::problem::Problem;
 use pmx_sync::push::{Base, Intent, Mode, Old, OutcomeKind};
-use pmx_sync::wire::{DeployMeta, DeployView, MaxDelete, Order, Problem, Replace};
+use pmx_sync::wire::{DeployMeta, DeployView, MaxDelete, Order, Replace};
 
 use super::bugs::Bug;
 use super::chaos::yields;
@@ -408,7 +409,7 @@ fn is_kept(world: &World, space: &SpaceName, number: u64, path: &str, body: &Byt
 }
 
 fn decoded(answer: &Answer) -> Option<Bytes> {
-    use pmx_sync::codec::{Bounds, Decoder};
+    use pmx_core::codec::{Bounds, Decoder};
     thread_local! {
         static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());
     }

@@ -5,17 +5,18 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use pmx_sync::code::Code;
-use pmx_sync::encode::write_varint;
-use pmx_sync::id::{BlobId, PackId, Root};
-use pmx_sync::name::{AliasName, SpaceName};
+use pmx_core::code::Code;
+use pmx_core::domain::Selector;
+use pmx_core::encode::write_varint;
+use pmx_core::id::{BlobId, PackId, Root};
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_sync::pack::rest::Toc;
 use pmx_sync::serve::{Pointers as _, Spaces as _};
-use pmx_sync::site::Selector;
 use pmx_sync::space::{Command, Publish, Reply};
 use pmx_sync::testing::Faulty;
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::{Order, Problem, Replace, State};
+use pmx_sync::wire::{Order, Replace, State};
 
 use super::chaos::Hooked;
 use super::world::{Pointers, Spaces};

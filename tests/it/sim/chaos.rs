@@ -6,8 +6,8 @@ use std::future::{pending, poll_fn};
 use std::rc::Rc;
 use std::task::Poll;
 
-use pmx_sync::serve::BackendError;
-use pmx_sync::sql::SqlError;
+use pmx_core::backend::BackendError;
+use pmx_core::sql::SqlError;
 use pmx_sync::testing::{Effect, Hook};
 
 use super::rng::Rng;

@@ -4,18 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::rc::Rc;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
-use pmx_sync::codec::{Bounds, Decoder};
-use pmx_sync::encode::Reader;
-use pmx_sync::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
+use pmx_core::backend::ObjectKey;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::codec::{Bounds, Decoder};
+use pmx_core::encode::Reader;
+use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
+use pmx_core::location::{Codec, Location};
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::sql::{Sql, SqlRow, Value};
 use pmx_sync::index::Twin;
 use pmx_sync::live::{Message, Reader as EventReader};
-use pmx_sync::location::{Codec, Location};
-use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::pack::rest::open_object;
-use pmx_sync::serve::ObjectKey;
-use pmx_sync::sql::{Sql, SqlRow, Value};
 use pmx_sync::stream::{From, Offset, Read};
 
 use super::actors::{Acknowledged, Told, deploy_of, judge, page};

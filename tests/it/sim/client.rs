@@ -6,18 +6,19 @@ use std::future::Future;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
-use pmx_sync::code::Code;
-use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::id::{BlobId, PackId};
+use pmx_core::code::Code;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::id::{BlobId, PackId};
+use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::problem::Problem;
 use pmx_sync::manifest::{NodeMap, Row};
-use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::pack::part::{Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::{PackBuilder, Prefix, WirePack};
 use pmx_sync::pack::{Coding, PackKind};
 use pmx_sync::push::{self, Action, Intent, Kin, Outcome, Push, PushError, Uploads};
 use pmx_sync::wire::{
-    DeployView, DeploysReply, Envelope, Problem, ResumeHead, ResumeReply, RollbackHead, Section,
+    DeployView, DeploysReply, Envelope, ResumeHead, ResumeReply, RollbackHead, Section,
     SectionKind, UnaliasReply, VERSION,
 };
 use serde::de::DeserializeOwned;

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::serve::Blobs as _;
+use pmx_core::backend::Blobs as _;
+use pmx_core::channel::Channel;
 use pmx_sync::wire::Replace;
 
 use super::actors::{Publisher, judge, page};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
 use bytes::Bytes;
-use pmx_sync::id::{BlobId, Root};
+use pmx_core::id::{BlobId, Root};
 use pmx_sync::manifest::{Entry, NodeMap, Row, build};
 use pmx_sync::media::Media;
 use pmx_sync::path::SitePath;

@@ -1,7 +1,7 @@
 //! Operators of a schedule: they roll back, lift holds and take previews away.
 
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 use pmx_sync::push::Base;
 use pmx_sync::wire::{DeployMeta, DeployView, RollbackHead, VERSION};
 

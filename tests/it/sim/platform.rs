@@ -4,10 +4,12 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use http::Response;
-use pmx_sync::codec::Decoder;
-use pmx_sync::name::SpaceName;
-use pmx_sync::serve::{Blobs, Body, Dictionaries, LivePages, Settings, SiteUrls};
-use pmx_sync::site::{Domain, Hosts};
+use pmx_core::backend::Blobs;
+use pmx_core::codec::Decoder;
+use pmx_core::domain::Domain;
+use pmx_core::name::SpaceName;
+use pmx_sync::serve::{Body, Dictionaries, LivePages, Settings, SiteUrls};
+use pmx_sync::site::Hosts;
 
 use super::client::{Answer, Broken, SECRET};
 
@@ -23,7 +25,7 @@ pub(crate) fn settings() -> Settings {
         dictionaries: Dictionaries::Passed,
         lease: pmx_sync::space::LEASE,
         files_max: pmx_sync::limits::FILES_MAX,
-        section_raw_bytes_max: pmx_sync::limits::SECTION_RAW_BYTES_MAX,
+        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
     }
 }
 

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use http::Request;
-use pmx_sync::codec::{Encoder, Level};
+use pmx_core::backend::{Blobs as _, ObjectKey};
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::name::AliasName;
+use pmx_core::sql::{Sql as _, Value};
 use pmx_sync::manifest::{diff, encode_patch};
-use pmx_sync::name::AliasName;
 use pmx_sync::pack::{Coding, wire::PackBuilder};
-use pmx_sync::serve::{Blobs as _, ObjectKey};
-use pmx_sync::sql::{Sql as _, Value};
 use pmx_sync::wire::{
     BeginHead, CommitTerms, DeployMeta, Envelope, Replace, RollbackHead, Section, SectionKind,
     VERSION,

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 
 use super::actors::{Promises, Publisher, alarm, reads};
 use super::bugs::Bug;

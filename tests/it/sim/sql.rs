@@ -1,6 +1,6 @@
 //! A ledger in memory, over rusqlite.
 
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use rusqlite::Connection;
 use rusqlite::types::{Value as Held, ValueRef};
 

@@ -8,14 +8,14 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::{Request, Uri};
-use pmx_sync::channel::Channel;
-use pmx_sync::codec::{Decoder, Encoder, Level};
-use pmx_sync::hash::Hash;
-use pmx_sync::id::{BlobId, PackId};
+use pmx_core::channel::Channel;
+use pmx_core::codec::{Decoder, Encoder, Level};
+use pmx_core::hash::Hash;
+use pmx_core::id::{BlobId, PackId};
+use pmx_core::time::Timestamp;
 use pmx_sync::pack::{Coding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
-use pmx_sync::time::Timestamp;
 
 use super::account::Account;
 use super::bugs::{Bug, Planted};

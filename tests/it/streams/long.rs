@@ -1,7 +1,7 @@
 //! Streams of the usual shape, long enough to fill it.
 
 use bytes::Bytes;
-use pmx_sync::sql::Sql as _;
+use pmx_core::sql::Sql as _;
 use pmx_sync::stream::segment::{Builder, Kind};
 use pmx_sync::stream::{Append, Create, From, MediaType, Offset, Read, Refusal, Shape};
 

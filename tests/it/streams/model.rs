@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::{
     Append, Appended, Create, Created, Deleted, Expiry, Fork, From, MediaType, Offset, Read,
     Refusal, View,
 };
-use pmx_sync::time::Timestamp;
 
 use super::world::{name, number_of};
 

@@ -3,13 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_core::sql::{Sql as _, SqlError};
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::hub::Hub;
 use pmx_sync::stream::subscription::{
     Answer, Call, Config, Delivery, Needs, Pattern, Root, SubscriptionId,
 };
 use pmx_sync::stream::{Append, Engine, Generation, Heeding, MediaType, Place};
-use pmx_sync::time::Timestamp;
 use serde_json::Value;
 
 use super::crash::{create, shape};

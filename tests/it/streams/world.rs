@@ -8,15 +8,15 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
-use pmx_sync::crossing::{Crossing, arrived};
-use pmx_sync::serve::BackendError;
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::backend::BackendError;
+use pmx_core::crossing::{Crossing, arrived};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::execute::{self, Chores, Peers};
 use pmx_sync::stream::{
     Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Memory, Page,
     Read, Refusal, SegmentKey, Shape, StreamName,
 };
-use pmx_sync::time::Timestamp;
 
 use crate::sim::sql::Sqlite;
 

@@ -8,8 +8,8 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderName, Method, Response};
+use pmx_core::problem::Problem;
 use pmx_sync::live::{EVENTS_PATH, Listener, Reader, refused};
-use pmx_sync::wire::Problem;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::js_sys::{Object, Promise, Reflect};
 use worker::wasm_bindgen::prelude::wasm_bindgen;

@@ -12,19 +12,19 @@ use std::time::Duration;
 
 use http::Response as Answer;
 use http::header::SEC_WEBSOCKET_PROTOCOL;
-use pmx_sync::channel::Channel;
-use pmx_sync::code::Code;
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
 use pmx_sync::live::{
     Closing, Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, Said, Session, Tidings,
     dress, refused,
 };
-use pmx_sync::name::SpaceName;
 use pmx_sync::serve::{Backend as _, Spaces};
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::stream::{From, Page, Read};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::worker_sys::{DurableObjectState, WebSocketRequestResponsePair};
 use worker::{

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use worker::Storage;
 
 use crate::thrown;

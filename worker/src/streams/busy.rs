@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::time::Duration;
 
-use pmx_sync::time::Timestamp;
+use pmx_core::time::Timestamp;
 
 use super::bell::Bell;
 

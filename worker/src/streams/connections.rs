@@ -4,9 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
 use pmx_sync::stream::subscription::{Effect, Errand, Room, Tried};
-use pmx_sync::time::Timestamp;
 
 /// After so long beyond its time a webhook is given up for lost: the platform may have ended it.
 const LOST: Duration = Duration::from_secs(5);

@@ -6,13 +6,14 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::Uri;
 use http::request::Parts;
-use pmx_sync::site::{Addressed, Exposure, Hosts};
+use pmx_core::exposure::Exposure;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
+use pmx_sync::site::{Addressed, Hosts};
 use pmx_sync::stream::http::{Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer};
 use pmx_sync::stream::ops::Per;
 use pmx_sync::stream::registry;
 use pmx_sync::stream::subscription::http::{is_control, turned_away};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use worker::js_sys::Object;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};
@@ -191,7 +192,7 @@ extern "C" {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::site::Domain;
+    use pmx_core::domain::Domain;
 
     use super::*;
 

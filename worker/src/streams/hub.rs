@@ -12,18 +12,18 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use http::request::Parts;
-use pmx_sync::crossing::arrived;
+use pmx_core::crossing::arrived;
+use pmx_core::problem::Problem;
+use pmx_core::sql::{Sql as _, SqlError};
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_sync::site::Hosts;
-use pmx_sync::sql::{Sql as _, SqlError};
 use pmx_sync::stream::http::{Listed, Listing, STREAMS_PATH, answer, listed};
 use pmx_sync::stream::hub::{Batch, Hub, Wanted};
 use pmx_sync::stream::subscription::{
     Answer, Copying, Effect, Errand, Needs, Outcome, PatternCache, Refusal, http as subscriptions,
 };
 use pmx_sync::stream::{StreamName, registry};
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::{Env, Request, Response, Storage, console_error};
 

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use pmx_sync::sql::Value;
+use pmx_core::sql::Value;
 use pmx_sync::stream::hub::{MAKE_VERSIONS, READ_VERSIONS, Statement, migrations};
 use serde::Deserialize;
 use worker::wasm_bindgen::JsValue;

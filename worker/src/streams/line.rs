@@ -8,10 +8,10 @@ use std::cell::RefCell;
 use std::time::Duration;
 
 use http::Uri;
-use pmx_sync::crossing::{Crosses, arrived};
-use pmx_sync::serve::BackendError;
+use pmx_core::backend::BackendError;
+use pmx_core::crossing::{Crosses, arrived};
+use pmx_core::problem::Problem;
 use pmx_sync::stream::{Heeding, StreamName, Tidings};
-use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, console_error};
 
@@ -139,7 +139,7 @@ impl Stream {
 
     async fn tell_all(&self) -> Result<(), Problem> {
         let engine = self.engine();
-        let failed = |error: pmx_sync::sql::SqlError| {
+        let failed = |error: pmx_core::sql::SqlError| {
             problem("looking at what the hub has to hear")(error.to_string())
         };
         while let Some(tidings) = engine.tidings().map_err(failed)? {

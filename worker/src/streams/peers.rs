@@ -6,18 +6,18 @@
 
 use bytes::Bytes;
 use http::Uri;
-use pmx_sync::crossing::{Crosses, arrived};
+use pmx_core::backend::BackendError;
+use pmx_core::crossing::{Crosses, arrived};
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
-use pmx_sync::serve::BackendError;
-use pmx_sync::sql::Sql;
 use pmx_sync::stream::execute::Peers;
 use pmx_sync::stream::subscription::Copying;
 use pmx_sync::stream::{
     Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View,
     registry,
 };
-use pmx_sync::time::Timestamp;
-use pmx_sync::wire::Problem;
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, Response};
 

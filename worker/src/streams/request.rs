@@ -9,10 +9,10 @@ use http::header::{
     ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, CONTENT_LENGTH, HOST, HeaderName, ORIGIN,
 };
 use http::request::Parts;
+use pmx_core::problem::Problem;
 use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_sync::stream::http::headers_of;
 use pmx_sync::stream::ops::DEBUG_TIMING;
-use pmx_sync::wire::Problem;
 use worker::{ByteStream, web_sys};
 
 use crate::head::{Names, picked};

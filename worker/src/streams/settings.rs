@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 use pmx_sync::stream::Shape;
 use pmx_sync::stream::http::Settings;
 use pmx_sync::stream::subscription::WebhookPolicy;
-use pmx_sync::wire::Problem;
 use worker::Env;
 
 /// What an operator decides about streams.

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use http::HeaderMap;
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::http::{Call, Live};
 use pmx_sync::stream::ops::{Step, Timing};
-use pmx_sync::time::Timestamp;
 use worker::js_sys::Promise;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::wasm_bindgen::{JsCast as _, JsValue};

@@ -3,7 +3,7 @@
 
 use std::io;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
 use ureq::Error;
 

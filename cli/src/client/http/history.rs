@@ -1,10 +1,10 @@
 //! Asking for a site's history.
 
-use pmx_sync::code::Code;
-use pmx_sync::encode::{Malformed, Reader};
-use pmx_sync::id::NodeId;
+use pmx_core::code::Code;
+use pmx_core::encode::{Malformed, Reader};
+use pmx_core::id::NodeId;
+use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::limits::NODE_BYTES_MAX;
-use pmx_sync::name::{AliasName, SpaceName};
 use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, HoldView, UnaliasReply};
 
 use super::{Call, Client, media};

@@ -2,9 +2,9 @@
 //! of a PathMX server. A failure names what answered and what to try.
 
 use http::{HeaderMap, StatusCode, Uri};
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
+use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 use pmx_sync::limits::BODY_BYTES_MAX;
-use pmx_sync::wire::{PROBLEM_MEDIA, Problem};
 
 use super::{Call, Client, retry};
 use crate::error::Failure;

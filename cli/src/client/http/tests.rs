@@ -4,8 +4,8 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 
-use pmx_sync::code::Code;
-use pmx_sync::wire::Problem;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
 
 use super::*;
 

@@ -13,12 +13,12 @@ use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
-use pmx_sync::channel::Channel;
+use pmx_core::channel::Channel;
+use pmx_core::name::SpaceName;
+use pmx_core::problem::Problem;
 use pmx_sync::live::{Heard, Listener, Listening, Reader, Session, dress, refused};
-use pmx_sync::name::SpaceName;
 use pmx_sync::stream::From;
 use pmx_sync::stream::http::{Get, Poll};
-use pmx_sync::wire::Problem;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 

@@ -7,11 +7,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, MutexGuard};
 use std::time::Duration;
 
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::execute;
 use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{Chore, Engine, Shape};
-use pmx_sync::time::Timestamp;
 
 use super::cold::SegmentFolder;
 use super::names;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use pmx_sync::serve::BackendError;
+use pmx_core::backend::BackendError;
 use pmx_sync::stream::{Cold, Generation, SegmentKey};
 
 use crate::host::blobs::read_exact_at;

@@ -76,7 +76,7 @@ impl Streams {
         let work = move |turn: &Turn<'_, Batch<'_>>| Ok(turn.subscription(&call));
         let answered = self.writer.turn(body.len(), work, |_| ()).await;
         answered.unwrap_or_else(|refusal| {
-            let error = pmx_sync::sql::SqlError(refusal.to_string());
+            let error = pmx_core::sql::SqlError(refusal.to_string());
             Err(subscription::Refusal::Storage(error))
         })
     }

@@ -14,10 +14,10 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Uri;
+use pmx_core::time::Timestamp;
 use pmx_sync::limits::WEBHOOK_ANSWER_BYTES_MAX;
 use pmx_sync::stream::Refusal;
 use pmx_sync::stream::subscription::{Copying, Effect, Errand, Outcome, Reach, Ticket};
-use pmx_sync::time::Timestamp;
 use ureq::config::Config;
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{DefaultConnector, NextTimeout};

@@ -29,15 +29,15 @@ use std::time::Instant;
 
 use axum::body::Body as AnyBody;
 use http::Response;
-use pmx_sync::schema::SchemaError;
-use pmx_sync::sql::{Sql as _, SqlError};
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql as _, SqlError};
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::http::Get;
 use pmx_sync::stream::ops::{Limiter, Per, Step};
 use pmx_sync::stream::subscription::Subscriptions;
 use pmx_sync::stream::{
     Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry,
 };
-use pmx_sync::time::Timestamp;
 use tokio::sync::{Semaphore, watch};
 
 use super::budget::Budget;

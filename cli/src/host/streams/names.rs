@@ -3,7 +3,7 @@
 //! All streams share one database, so that one flush commits appends of many. A key is never given
 //! twice: what is left to do for a stream that was deleted meets no later one of the same name.
 
-use pmx_sync::sql::{Sql, SqlError, Value};
+use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_sync::stream::StreamName;
 
 /// Makes the table, unless it is there.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use pmx_sync::sql::Sql as _;
-use pmx_sync::sql::SqlError;
+use pmx_core::sql::Sql as _;
+use pmx_core::sql::SqlError;
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::http::{Listed, Listing};
 use pmx_sync::stream::{Engine, Page, Read, Reading, Refusal, Shape, StreamName, View};
-use pmx_sync::time::Timestamp;
 
 use super::cold::SegmentFolder;
 use super::names;

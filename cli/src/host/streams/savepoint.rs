@@ -1,6 +1,6 @@
 //! Turns inside a transaction that others share: each holds or is undone alone.
 
-use pmx_sync::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 
 use crate::host::sql::Ledger;
 

@@ -3,15 +3,15 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
-use pmx_sync::serve::BackendError;
-use pmx_sync::sql::{Sql, SqlError};
+use pmx_core::backend::BackendError;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::execute::{self, Peers};
 use pmx_sync::stream::subscription::PatternCache;
 use pmx_sync::stream::{
     Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Happened, Loan, Refusal,
     Shape, StreamName, registry,
 };
-use pmx_sync::time::Timestamp;
 
 use super::names;
 use super::wakes::Wakes;

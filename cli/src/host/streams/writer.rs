@@ -8,11 +8,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use pmx_sync::sql::{Sql, SqlError};
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 use pmx_sync::stream::ops::Step;
 use pmx_sync::stream::subscription::PatternCache;
 use pmx_sync::stream::{Refusal, Shape, StreamName};
-use pmx_sync::time::Timestamp;
 use tokio::sync::{mpsc, oneshot};
 
 use super::savepoint::Batch;
@@ -255,7 +255,7 @@ fn failed(why: &str) -> Refusal {
 mod tests {
     use std::sync::mpsc::channel;
 
-    use pmx_sync::sql::{SqlRow, Value};
+    use pmx_core::sql::{SqlRow, Value};
 
     use super::*;
 

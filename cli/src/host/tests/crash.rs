@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use pmx_sync::codec::{Bounds, Decoder, Encoder, Level};
-use pmx_sync::id::{BlobId, PackId};
+use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
+use pmx_core::id::{BlobId, PackId};
 use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::pack::{Coding, rest};
 

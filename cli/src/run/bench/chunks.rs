@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 
-use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::hash::Hash;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::hash::Hash;
 
 use super::report::Cost;
 use super::{Contender, Version};
@@ -199,7 +199,7 @@ mod tests {
             rows.push(pmx_sync::manifest::Row {
                 path: pmx_sync::path::SitePath::parse(name).unwrap(),
                 entry: pmx_sync::manifest::Entry {
-                    blob: pmx_sync::id::BlobId::of(bytes),
+                    blob: pmx_core::id::BlobId::of(bytes),
                     size: bytes.len() as u64,
                     media: pmx_sync::media::Media::unknown(),
                 },

@@ -19,9 +19,9 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::read::GzEncoder;
-use pmx_sync::codec::{Encoder, Level};
-use pmx_sync::id::BlobId;
-use pmx_sync::limits::PART_BYTES;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::id::BlobId;
+use pmx_core::limits::PART_BYTES;
 use pmx_sync::manifest::Row;
 use rayon::prelude::*;
 

@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use pmx_sync::name::SpaceName;
+use pmx_core::name::SpaceName;
 use pmx_sync::push::Mode;
 use pmx_sync::scan::{Collisions, Secrets};
 use pmx_sync::serve::LivePages;

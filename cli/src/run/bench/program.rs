@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 
 use super::report::Cost;
 use crate::env::Environment;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
-use pmx_sync::code::Code;
+use pmx_core::code::Code;
 
 use super::program::{Programs, run};
 use super::report::Cost;

@@ -10,11 +10,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use pmx_sync::id::BlobId;
+use pmx_core::id::BlobId;
+use pmx_core::time::Timestamp;
 use pmx_sync::manifest::Row;
 use pmx_sync::path::SitePath;
 use pmx_sync::scan::{self, Scan};
-use pmx_sync::time::Timestamp;
 use pmx_sync::wire::Summary;
 
 use super::Context;

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
-use pmx_sync::name::SpaceName;
+use pmx_core::name::SpaceName;
 
 use super::sites::{Published, publish};
 use super::updates::seconds;

@@ -3,8 +3,8 @@
 
 use std::path::Path;
 
-use pmx_sync::id::BlobId;
-use pmx_sync::name::AliasName;
+use pmx_core::id::BlobId;
+use pmx_core::name::AliasName;
 use pmx_sync::push::Mode;
 use pmx_sync::scan::{Collisions, Secrets};
 use tempfile::TempDir;

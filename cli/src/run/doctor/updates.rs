@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use pmx_sync::name::AliasName;
+use pmx_core::name::AliasName;
 
 use super::sites::{Publisher, Shown, random_word};
 use super::{Doctor, Finding};

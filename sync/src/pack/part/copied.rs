@@ -20,12 +20,14 @@
 
 use std::ops::Range;
 
+use pmx_core::codec::Decoder;
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::hash::Hash;
+use pmx_core::id::Root;
+use pmx_core::limits::PART_BYTES;
+
 use super::{ChainingValue, Head, Part, PartError, VerifiedPart, subtree};
-use crate::codec::Decoder;
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::hash::Hash;
-use crate::id::Root;
-use crate::limits::{BLOB_BYTES_MAX, COPIED_PARTS_MAX, COPIES_MAX, FILES_MAX, PART_BYTES};
+use crate::limits::{BLOB_BYTES_MAX, COPIED_PARTS_MAX, COPIES_MAX, FILES_MAX};
 use crate::pack::PackKind;
 
 /// Bytes that a part and a blob of the base have in common.

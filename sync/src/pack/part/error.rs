@@ -1,11 +1,12 @@
 //! What can be wrong with a part, or with a table of parts.
 
+use pmx_core::code::Code;
+use pmx_core::codec::CodecError;
+use pmx_core::encode::Malformed;
+use pmx_core::limits::PART_BYTES;
 use thiserror::Error;
 
-use crate::code::Code;
-use crate::codec::CodecError;
-use crate::encode::Malformed;
-use crate::limits::{BLOB_BYTES_MAX, PART_BYTES};
+use crate::limits::BLOB_BYTES_MAX;
 
 /// The bytes are not the part they should be.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]

@@ -1,13 +1,13 @@
 //! What parts accept, and all that they refuse.
 
+use pmx_core::code::Code;
+use pmx_core::codec::CodecError;
+use pmx_core::encode::Malformed;
+use pmx_core::id::ObjectId;
+use pmx_core::location::Extent;
 use proptest::prelude::*;
 
 use super::*;
-use crate::code::Code;
-use crate::codec::CodecError;
-use crate::encode::Malformed;
-use crate::id::ObjectId;
-use crate::location::Extent;
 use crate::pack::rest::open_frame;
 
 const SOLID: Coding = Coding::Zstd(Level::REST);

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use pmx_core::codec::Level;
 use proptest::prelude::*;
 
 use super::*;
-use crate::codec::Level;
 
 const SOLID: Coding = Coding::Zstd(Level::WIRE);
 

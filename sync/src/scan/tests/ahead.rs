@@ -2,8 +2,9 @@
 
 use std::thread::sleep;
 
+use pmx_core::limits::PART_BYTES;
+
 use super::*;
-use crate::limits::PART_BYTES;
 
 /// Lists a folder and reads all of it ahead.
 fn read_ahead(site: &Site, walk: Walk) -> (Ahead, Vec<Option<BlobId>>) {

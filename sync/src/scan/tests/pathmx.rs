@@ -139,7 +139,7 @@ fn roots_may_name_manifests_and_routes_by_their_hashes() {
     use sha2::{Digest, Sha256};
     let manifest = r#"{"files": {"index.html": {"hash": "x"}}}"#;
     let routes = r#"{"/": "index.html"}"#;
-    let blake3 = |text: &str| crate::hash::Hash::of(text.as_bytes()).to_hex();
+    let blake3 = |text: &str| pmx_core::hash::Hash::of(text.as_bytes()).to_hex();
     let sha256 = |text: &str| data_encoding::HEXLOWER.encode(&Sha256::digest(text));
     let build = |manifest_hash: &str, routes_hash: &str| {
         let roots = format!(

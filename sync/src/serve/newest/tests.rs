@@ -10,21 +10,21 @@ use std::task::{Context, Waker};
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
+use pmx_core::backend::{BackendError, Blobs, ObjectKey};
+use pmx_core::domain::Domain;
+use pmx_core::hash::Hash;
+use pmx_core::id::{BlobId, NodeId, ObjectId, SpaceId};
+use pmx_core::location::{Codec, Extent, Location};
+use pmx_core::name::SpaceName;
 
 use super::*;
-use crate::hash::Hash;
-use crate::id::{BlobId, NodeId, ObjectId, SpaceId};
 use crate::index::Twin;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
-use crate::location::{Codec, Extent, Location};
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
-use crate::name::SpaceName;
 use crate::path::SitePath;
-use crate::serve::{
-    BackendError, Blobs, Body, Dictionaries, LivePages, Nonce, ObjectKey, Settings, SiteUrls,
-};
-use crate::site::{Domain, Hosts};
+use crate::serve::{Body, Dictionaries, LivePages, Nonce, Settings, SiteUrls};
+use crate::site::Hosts;
 use crate::testing::{MemoryBlobs, Platform};
 
 /// Pseudorandom numbers of a seed.
@@ -298,7 +298,7 @@ fn settings() -> Settings {
         dictionaries: Dictionaries::Stopped,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
-        section_raw_bytes_max: crate::limits::SECTION_RAW_BYTES_MAX,
+        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
     }
 }
 

@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 
 use http::{Request, StatusCode};
+use pmx_core::channel::Channel;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::domain::Domain;
+use pmx_core::id::{NodeId, ObjectId};
+use pmx_core::location::Extent;
 
 use super::*;
-use crate::channel::Channel;
-use crate::codec::{Encoder, Level};
-use crate::id::{NodeId, ObjectId};
 use crate::index::Twin;
 use crate::limits::QUESTIONS_BURST;
-use crate::location::Extent;
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
 use crate::pack::part::{PartTable, Parts};
 use crate::path::SitePath;
 use crate::serve::{Dictionaries, LivePages, Nonce, Pointer, Pointers, Settings, SiteUrls, Spaces};
-use crate::site::{Domain, Hosts};
+use crate::site::Hosts;
 use crate::space::{Command, Reply};
 use crate::testing::Platform;
 
@@ -173,7 +174,7 @@ fn site(content: &[u8], codec: Codec) -> Site {
         dictionaries: Dictionaries::Stopped,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
-        section_raw_bytes_max: crate::limits::SECTION_RAW_BYTES_MAX,
+        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
     };
     Server::keeping(CACHE_BYTES, platform, settings)
 }

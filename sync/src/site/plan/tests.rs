@@ -1,9 +1,9 @@
 use http::{HeaderName, Method, header};
+use pmx_core::id::BlobId;
 use proptest::prelude::*;
 
 use super::super::sample::{DEPLOY, Site, ask, held, lookup, served, text};
 use super::*;
-use crate::id::BlobId;
 
 mod live;
 

@@ -2,16 +2,16 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use data_encoding::HEXLOWER;
+use pmx_core::code::Code;
+use pmx_core::crossing::{Crossing, arrived};
+use pmx_core::domain::Selector;
+use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, SpaceId};
+use pmx_core::location::{Codec, Extent, Location};
+use pmx_core::name::AliasName;
 
 use super::super::command::{Loss, Lost, Outbox, PartArrived, SmallPack};
 use super::*;
-use crate::code::Code;
-use crate::crossing::{Crossing, arrived};
-use crate::id::{BlobId, NodeId, ObjectId, PackId, SpaceId};
-use crate::location::{Codec, Extent, Location};
-use crate::name::AliasName;
 use crate::serve::Pointer;
-use crate::site::Selector;
 use crate::stream::{Expiry, MediaType, Offset, Page, Read, View};
 use crate::wire::{CommitTerms, DeployMeta, DeployView, HoldView};
 
@@ -187,7 +187,7 @@ fn replies() -> Vec<Reply> {
             aliases: [(AliasName::parse("next").unwrap(), 1)].into(),
             hold: Some(HoldView {
                 deploy: 2,
-                at: crate::time::Timestamp::from_millis(5),
+                at: pmx_core::time::Timestamp::from_millis(5),
             }),
             deploys: vec![deploy],
         },
@@ -205,7 +205,7 @@ fn replies() -> Vec<Reply> {
                 alias: AliasName::parse("next").ok(),
                 pointer,
             }],
-            blocked: vec![Problem::new(crate::code::Code::MissingObjects, "x")],
+            blocked: vec![Problem::new(pmx_core::code::Code::MissingObjects, "x")],
         }),
     ]
 }

@@ -1,8 +1,9 @@
 //! The rules of activation, each by a table.
 
+use pmx_core::id::NodeId;
+use pmx_core::time::Timestamp;
+
 use super::*;
-use crate::id::NodeId;
-use crate::time::Timestamp;
 use crate::wire::{DeployMeta, Summary};
 
 fn root(name: &str) -> Root {
@@ -378,7 +379,7 @@ fn a_refusal_names_both_builds() {
 fn rollbacks() {
     let head = |expect| RollbackHead {
         v: 1,
-        space: crate::name::SpaceName::parse("s").unwrap(),
+        space: pmx_core::name::SpaceName::parse("s").unwrap(),
         to: None,
         expect,
         key: "k".into(),
@@ -405,7 +406,7 @@ fn rollbacks() {
 fn a_rollback_sent_twice_is_one_whatever_is_active_by_then() {
     let head = RollbackHead {
         v: 1,
-        space: crate::name::SpaceName::parse("s").unwrap(),
+        space: pmx_core::name::SpaceName::parse("s").unwrap(),
         to: None,
         expect: Some(5),
         key: "k".into(),

@@ -5,14 +5,14 @@ use http::header::{
     ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
 };
 use http::{HeaderName, HeaderValue, Response, StatusCode};
+use pmx_core::code::Code;
+use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 
 use super::cursor::Cursor;
 use super::request::{Get, InvalidRequest, Live};
 use super::{etag, headers};
-use crate::code::Code;
 use crate::stream::ops::{Counted, Per, REVALIDATED, whole_seconds};
 use crate::stream::{Appended, Created, Expiry, Offset, Page, Refusal, View};
-use crate::wire::{PROBLEM_MEDIA, Problem};
 
 /// The stream is there. `address` is its own, with scheme and host.
 pub fn created(created: &Created, address: &str) -> Response<Bytes> {

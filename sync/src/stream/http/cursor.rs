@@ -1,8 +1,8 @@
 //! Cursors: a number that goes up with time, so that caches between here and the readers collapse
 //! requests of the same twenty seconds and never serve those of earlier ones.
 
-use crate::limits::EXACT_INTEGER_MAX;
-use crate::time::Timestamp;
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::time::Timestamp;
 
 /// What a live reader sends with its next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

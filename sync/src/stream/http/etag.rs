@@ -2,8 +2,8 @@
 
 use http::HeaderMap;
 use http::header::IF_NONE_MATCH;
+use pmx_core::limits::ETAGS_MAX;
 
-use crate::limits::ETAGS_MAX;
 use crate::stream::{Offset, Page, View};
 
 /// What a reader has already.

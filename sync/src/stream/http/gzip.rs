@@ -7,13 +7,13 @@ use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::request::Parts;
 use http::{Response, StatusCode};
+use pmx_core::coding::takes_coding;
 
 use super::answer::{page_tagged, set};
 use super::cursor::Cursor;
 use super::etag;
 use super::request::Get;
 use crate::limits::{STREAM_GZIP_BYTES_MAX, STREAM_GZIP_BYTES_MIN};
-use crate::site::takes_coding;
 use crate::stream::{MediaType, Page};
 
 /// Whether the page is to go in gzip: its reader takes that, and it is worth it.
@@ -49,10 +49,11 @@ fn is_text(media_type: &MediaType) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use pmx_core::time::Timestamp;
+
     use super::*;
     use crate::stream::http::Call;
     use crate::stream::{Expiry, Offset, View};
-    use crate::time::Timestamp;
 
     fn head(accepted: &str, known: &str) -> Parts {
         let request = http::Request::builder()

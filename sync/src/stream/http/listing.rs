@@ -4,6 +4,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use http::{Response, StatusCode};
+use pmx_core::time::Timestamp;
 use serde::Serialize;
 
 use super::STREAMS_PATH;
@@ -12,7 +13,6 @@ use super::request::{InvalidRequest, Query};
 use super::settings::Settings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
 use crate::stream::{StreamName, View};
-use crate::time::Timestamp;
 
 /// Which streams are to be listed, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]

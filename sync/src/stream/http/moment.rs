@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use crate::time::Timestamp;
+use pmx_core::time::Timestamp;
 
 /// Reads a date and time with its offset. Moments before 1970 are the beginning of 1970: whatever
 /// ended then has ended.

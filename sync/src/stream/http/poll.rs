@@ -2,12 +2,12 @@
 
 use bytes::Bytes;
 use http::Response;
+use pmx_core::time::Timestamp;
 
 use super::answer;
 use super::cursor::Cursor;
 use super::request::Get;
 use crate::stream::{From, Offset, Page, Read, Refusal};
-use crate::time::Timestamp;
 
 /// A reader who waits for one answer.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use http::header::{CONTENT_TYPE, HeaderName};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 use percent_encoding::percent_decode_str;
+use pmx_core::limits::{EXACT_INTEGER_MAX, URL_QUERY_BYTES_MAX};
 use thiserror::Error;
 
 use super::cursor::Cursor;
 use super::etag::IfNoneMatch;
 use super::{STREAMS_PATH, headers, moment};
-use crate::limits::{EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX, URL_QUERY_BYTES_MAX};
+use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::stream::{
     Append, Create, Expiry, Fork, From, InvalidName, MediaType, Offset, Producer, Read, StreamName,
 };

@@ -6,19 +6,19 @@ use http::header::{
 };
 use http::request::Parts;
 use http::{HeaderValue, Method, Response};
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use thiserror::Error;
 
 use super::cors::{self, Origins};
 use super::request::{is_reserved, name_of};
 use super::{answer, headers};
-use crate::code::Code;
 use crate::stream::StreamName;
 use crate::stream::ops::{
     Access, AccessVars, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Rates,
     Timing, Who,
 };
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// What an operator decides about streams.
 #[derive(Debug, Clone, Default)]

@@ -128,7 +128,7 @@ impl Session {
     }
 
     /// The cursor for a chunk of their own.
-    pub fn cursor(&self, now: crate::time::Timestamp, random: u64) -> Cursor {
+    pub fn cursor(&self, now: pmx_core::time::Timestamp, random: u64) -> Cursor {
         Cursor::after(self.cursor, now, random)
     }
 

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
+
 use super::Hub;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
-use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::stream::http::Listing;
 use crate::stream::row::{Columns, odd};
 use crate::stream::subscription::{Needs, Pattern};
 use crate::stream::{Generation, Offset, Place, StreamName, schema};
-use crate::time::Timestamp;
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS hub_meta (

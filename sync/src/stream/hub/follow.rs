@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::Hub;
 use super::directory::{bound, named};
 use crate::limits::HUB_FOLLOWS_MAX;
-use crate::sql::{Sql, SqlError};
 use crate::stream::row::Columns;
 use crate::stream::subscription::{Call, Needs};
 use crate::stream::{Place, StreamName};
-use crate::time::Timestamp;
 
 /// Whom to ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! What streams tell the hub.
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::Hub;
 use super::directory::Entry;
-use crate::sql::{Sql, SqlError};
 use crate::stream::registry;
 use crate::stream::subscription::Needs;
 use crate::stream::{Happened, Heeding, News, Offset, StreamName, Tidings};
-use crate::time::Timestamp;
 
 impl<S: Sql> Hub<'_, S> {
     /// Hears what a stream tells, and says whether it should go on. What was heard before changes

@@ -6,16 +6,16 @@
 
 use std::collections::BTreeMap;
 
+use pmx_core::schema::{Schema, SchemaError, Verdict};
+use pmx_core::sql::{Sql, SqlError, Value};
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Hub;
 use super::outbox::{INDEX, Outbox};
-use crate::schema::{Schema, SchemaError, Verdict};
-use crate::sql::{Sql, SqlError, Value};
 use crate::stream::registry::is_registry;
 use crate::stream::subscription::rfc3339;
 use crate::stream::{Expiry, Happened, StreamName};
-use crate::time::Timestamp;
 
 /// The index. The operator reads it as well, so a version only adds to the one before.
 const SCHEMA: Schema = Schema {

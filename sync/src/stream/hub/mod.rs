@@ -19,13 +19,14 @@ mod index;
 mod outbox;
 mod post;
 
-use crate::schema::SchemaError;
-use crate::sql::{Sql, SqlError};
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use crate::stream::schema;
 use crate::stream::subscription::{
     Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Room, Subscriptions, Tails,
 };
-use crate::time::Timestamp;
 
 pub use directory::Entry;
 pub use follow::Wanted;

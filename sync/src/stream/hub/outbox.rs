@@ -6,10 +6,11 @@
 
 use std::time::Duration;
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use crate::limits::REGISTRY_BATCH_MAX;
-use crate::sql::{Sql, SqlError};
 use crate::stream::row::Columns;
-use crate::time::Timestamp;
 
 /// An outbox: messages for one receiver, for the length of a turn.
 pub(super) struct Outbox<'a, S> {

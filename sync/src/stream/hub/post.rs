@@ -1,13 +1,13 @@
 //! The registry's messages, on their way from the hub.
 
 use bytes::Bytes;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 
 use super::Hub;
 use super::outbox::{Outbox, REGISTRY};
-use crate::sql::{Sql, SqlError};
 use crate::stream::registry;
 use crate::stream::{Append, Producer};
-use crate::time::Timestamp;
 
 /// The name under which the hub writes to the registry.
 const PRODUCER: &str = "hub";

@@ -7,20 +7,20 @@
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
+use pmx_core::code::Code;
+use pmx_core::exposure::Exposure;
+use pmx_core::hash::Hash;
+use pmx_core::problem::Problem;
+use pmx_core::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 use thiserror::Error;
 
 use super::standing::{AccessVars, Standing};
 use super::token::{ClientId, InvalidKeys, Keys, Refused};
-use crate::code::Code;
-use crate::hash::Hash;
 use crate::limits::{STREAM_JWT_BYTES_MAX, STREAM_PUBLIC_PATTERNS_MAX};
-use crate::site::Exposure;
 use crate::stream::StreamName;
 use crate::stream::http::{Query, forked_from};
 use crate::stream::subscription::{InvalidPattern, Pattern};
-use crate::time::Timestamp;
-use crate::wire::Problem;
 
 /// Who may do what.
 #[derive(Debug, Clone, Default)]

@@ -10,11 +10,11 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pmx_core::time::Timestamp;
 use thiserror::Error;
 
 use super::token::ClientId;
 use crate::limits::{STREAM_RATE_BUCKETS_MAX, STREAM_RATE_BURST_MAX};
-use crate::time::Timestamp;
 
 /// So many requests in a time, and so many at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

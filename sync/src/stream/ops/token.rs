@@ -12,18 +12,18 @@ use std::time::Duration;
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use hmac::{Hmac, Mac as _};
+use pmx_core::hash::Hash;
+use pmx_core::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 use thiserror::Error;
 
-use crate::hash::Hash;
 use crate::limits::{
     STREAM_JWT_BYTES_MAX, STREAM_JWT_KEY_BYTES_MIN, STREAM_JWT_KEYS_MAX, STREAM_JWT_LEEWAY,
     STREAM_JWT_TIME_MAX,
 };
 use crate::stream::StreamName;
 use crate::stream::subscription::{InvalidPattern, Pattern};
-use crate::time::Timestamp;
 
 /// The keys of an operator: the first signs, each of them verifies. So a key is replaced by
 /// putting another before it, and taking it away when its last token has ended.

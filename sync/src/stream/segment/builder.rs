@@ -1,12 +1,11 @@
 //! Writes segments.
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use thiserror::Error;
 
 use super::index::{Index, Summary};
 use super::{FRAME_HEAD_BYTES, Kind};
-use crate::limits::{
-    EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX,
-};
+use crate::limits::{STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
 /// A segment that is being written.
 #[derive(Debug)]

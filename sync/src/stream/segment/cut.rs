@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use pmx_core::encode::Malformed;
+use pmx_core::hash::Hash;
+
 use super::index::{Block, Index, Span, Sum};
 use super::{Builder, FRAME_HEAD_BYTES, Kind, SegmentError};
-use crate::encode::Malformed;
-use crate::hash::Hash;
 
 const CONTEXT: &str = "pmx-sync 2026-11 stream segment block v1";
 

@@ -1,12 +1,12 @@
 //! The footer of a segment as bytes.
 
+use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::hash::Hash;
+use pmx_core::limits::EXACT_INTEGER_MAX;
+
 use super::index::{Index, Summary};
 use super::{BLOCKS_MAX, Kind, SegmentError};
-use crate::encode::{Malformed, Reader, write_varint};
-use crate::hash::Hash;
-use crate::limits::{
-    EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX,
-};
+use crate::limits::{STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
 const CONTEXT: &str = "pmx-sync 2026-11 stream segment footer v1";
 const MAGIC: [u8; 4] = *b"PMXS";

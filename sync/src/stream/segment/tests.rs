@@ -1,8 +1,9 @@
 use data_encoding::HEXLOWER;
+use pmx_core::limits::EXACT_INTEGER_MAX;
 use proptest::prelude::*;
 
 use super::*;
-use crate::limits::{EXACT_INTEGER_MAX, STREAM_APPEND_BYTES_MAX};
+use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 const TRAILER: usize = 50;
 
@@ -233,10 +234,10 @@ fn sealed(entries: &[u8], kind: u8, numbers: [u64; 3]) -> Vec<u8> {
 /// The entries of a footer: messages and bytes of each block.
 fn entries(blocks: &[(u64, u64)]) -> Vec<u8> {
     let mut out = Vec::new();
-    crate::encode::write_varint(&mut out, blocks.len() as u64);
+    pmx_core::encode::write_varint(&mut out, blocks.len() as u64);
     for &(messages, payload) in blocks {
-        crate::encode::write_varint(&mut out, messages);
-        crate::encode::write_varint(&mut out, payload);
+        pmx_core::encode::write_varint(&mut out, messages);
+        pmx_core::encode::write_varint(&mut out, payload);
         out.extend_from_slice(&[0; 8]);
     }
     out
@@ -345,8 +346,8 @@ fn a_damage_says_where_it_is() {
 fn frames_that_contradict_their_footer_are_refused() {
     let object = |frames: &[u8], messages: u64, payload: u64| {
         let mut entries = vec![1];
-        crate::encode::write_varint(&mut entries, messages);
-        crate::encode::write_varint(&mut entries, payload);
+        pmx_core::encode::write_varint(&mut entries, messages);
+        pmx_core::encode::write_varint(&mut entries, payload);
         let sum = blake3::derive_key("pmx-sync 2026-11 stream segment block v1", frames);
         entries.extend_from_slice(&sum[..8]);
         [frames, &sealed(&entries, 1, [0, messages, messages])].concat()
@@ -380,8 +381,8 @@ fn blocks_that_are_grouped_otherwise_are_refused() {
     let blocks = [frame(30_000), [frame(20_000), frame(40_000)].concat()];
     let mut footer = vec![2];
     for (block, messages) in blocks.iter().zip([1, 2]) {
-        crate::encode::write_varint(&mut footer, messages);
-        crate::encode::write_varint(&mut footer, block.len() as u64 - 4 * messages);
+        pmx_core::encode::write_varint(&mut footer, messages);
+        pmx_core::encode::write_varint(&mut footer, block.len() as u64 - 4 * messages);
         let sum = blake3::derive_key("pmx-sync 2026-11 stream segment block v1", block);
         footer.extend_from_slice(&sum[..8]);
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderName;
+use pmx_core::sql::SqlError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -16,7 +17,6 @@ use super::secret::KeySet;
 use super::ssrf::{RejectedUrl, WebhookUrl};
 use super::view::{Claimed, SubscriptionView};
 use crate::limits::SUBSCRIPTION_ROOT_BYTES_MAX;
-use crate::sql::SqlError;
 use crate::stream::{Offset, StreamName};
 
 /// The address of the server's streams, as its clients reach it, without a slash at its end:

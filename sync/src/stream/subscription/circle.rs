@@ -5,10 +5,11 @@
 
 use std::collections::BTreeSet;
 
+use pmx_core::sql::{Sql, SqlError};
+
 use super::call::Refusal;
 use super::engine::Subscriptions;
 use super::ledger::FanOut;
-use crate::sql::{Sql, SqlError};
 use crate::stream::StreamName;
 
 impl<S: Sql> Subscriptions<'_, S> {

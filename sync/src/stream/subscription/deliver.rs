@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use http::header::CONTENT_TYPE;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
 
 use super::call::{Effect, Errand, Outcome, Room, Ticket, Tried};
 use super::config::Delivery;
@@ -14,9 +16,7 @@ use super::ssrf::WebhookUrl;
 use super::view::{Announcement, Notification, callback_url, says_done};
 use super::wake::{NEVER, PAST, Phase, Wake, backoff};
 use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_AGAIN_TIMEOUT, WEBHOOK_TIMEOUT};
-use crate::sql::{Sql, SqlError};
 use crate::stream::{Producer, StreamName};
-use crate::time::Timestamp;
 
 impl<S: Sql> Subscriptions<'_, S> {
     /// Does what is due, and returns what the platform has to do once this turn is kept. Call it

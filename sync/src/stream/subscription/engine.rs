@@ -5,6 +5,10 @@
 
 use std::sync::Arc;
 
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::call::{Answer, Call, Needs, Refusal, Tails};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
@@ -15,10 +19,7 @@ use super::secret::{Secret, Wakes};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
 use super::wake::PAST;
 use crate::limits::{SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTIONS_MAX};
-use crate::schema::SchemaError;
-use crate::sql::{Sql, SqlError};
 use crate::stream::{Offset, StreamName};
-use crate::time::Timestamp;
 
 /// The subscriptions of a server, for the length of a turn.
 pub struct Subscriptions<'a, S> {

@@ -13,6 +13,9 @@ use http::header::{ALLOW, AUTHORIZATION, CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use percent_encoding::percent_decode_str;
+use pmx_core::domain::Domain;
+use pmx_core::limits::TOKEN_BYTES_MAX;
+use pmx_core::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -26,14 +29,12 @@ use super::ssrf::{WebhookPolicy, WebhookUrl};
 use super::view::is_object;
 use crate::limits::{
     SUBSCRIPTION_BODY_BYTES_MAX, SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTION_TEXT_BYTES_MAX,
-    TOKEN_BYTES_MAX, WAKE_LEASE_DEFAULT, WAKE_LEASE_MAX, WAKE_LEASE_MIN,
+    WAKE_LEASE_DEFAULT, WAKE_LEASE_MAX, WAKE_LEASE_MIN,
 };
-use crate::site::Domain;
 use crate::stream::StreamName;
 use crate::stream::http::{self as streams, STREAMS_PATH, Settings};
 use crate::stream::ops::{Claimable, KEYS};
 use crate::stream::registry::is_registry;
-use crate::time::Timestamp;
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]

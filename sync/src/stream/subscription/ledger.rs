@@ -5,6 +5,11 @@
 
 use std::time::Duration;
 
+use pmx_core::limits::EXACT_INTEGER_MAX;
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
+
 use super::call::{Root, Tried};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
@@ -13,11 +18,7 @@ use super::patterns::Followed;
 use super::secret::Secret;
 use super::ssrf::WebhookUrl;
 use super::wake::{NEVER, Phase, Wake};
-use crate::limits::EXACT_INTEGER_MAX;
-use crate::schema::SchemaError;
-use crate::sql::{Sql, SqlError, SqlRow, Value};
 use crate::stream::{Offset, StreamName, schema};
-use crate::time::Timestamp;
 
 const SCHEMA: &[&str] = &[
     // `next` counts up for ever: a number that a token names is never another subscription's.

@@ -1,5 +1,8 @@
 //! Turns of workers: they claim work, report how far it is, and give it back.
 
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
 use super::call::{Ack, Answer, Refusal, Report};
 use super::config::Delivery;
 use super::engine::{Subscriptions, not_pull_wake};
@@ -9,9 +12,7 @@ use super::secret::BadToken;
 use super::view::{Claimed, StreamView};
 use super::wake::Phase;
 use crate::limits::WAKE_STREAMS_MAX;
-use crate::sql::{Sql, SqlError};
 use crate::stream::{Offset, StreamName};
-use crate::time::Timestamp;
 
 impl<S: Sql> Subscriptions<'_, S> {
     /// Whether a worker's token names all streams of a subscription.

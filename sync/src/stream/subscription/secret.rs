@@ -7,11 +7,11 @@
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ed25519_dalek::{Signer, SigningKey};
+use pmx_core::time::Timestamp;
 use serde::Serialize;
 use subtle::ConstantTimeEq;
 
 use crate::limits::WAKE_TOKEN_SECONDS;
-use crate::time::Timestamp;
 
 /// The secret of a server's subscriptions.
 #[derive(Clone)]

@@ -10,11 +10,11 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
+use pmx_core::domain::Domain;
 use serde::{Serialize, Serializer};
 use thiserror::Error;
 
 use crate::limits::WEBHOOK_URL_BYTES_MAX;
-use crate::site::Domain;
 
 /// Which webhook addresses a server takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

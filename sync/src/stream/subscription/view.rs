@@ -1,11 +1,11 @@
 //! Subscriptions as their clients see them.
 
+use pmx_core::time::Timestamp;
 use serde::Serialize;
 
 use super::call::Root;
 use super::id::SubscriptionId;
 use crate::stream::{Offset, StreamName};
-use crate::time::Timestamp;
 
 /// A subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -163,7 +163,7 @@ pub(super) fn says_done(body: &[u8]) -> bool {
     is_object(body) && said.is_ok_and(|said| said.done == serde_json::Value::Bool(true))
 }
 
-pub(in crate::stream) use crate::time::rfc3339;
+pub(in crate::stream) use pmx_core::time::rfc3339;
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
 fn as_text<S: serde::Serializer>(offset: &Offset, serializer: S) -> Result<S::Ok, S::Error> {

@@ -17,9 +17,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pmx_core::time::Timestamp;
+
 use crate::limits::{WAKE_RETRY_MAX, WAKE_RETRY_MIN};
 use crate::stream::{Offset, StreamName};
-use crate::time::Timestamp;
 
 /// The wake of a subscription, the last one if there is none.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub(super) enum Phase {
 }
 
 /// A moment that never comes.
-pub(super) const NEVER: Timestamp = Timestamp::from_millis(crate::limits::EXACT_INTEGER_MAX);
+pub(super) const NEVER: Timestamp = Timestamp::from_millis(pmx_core::limits::EXACT_INTEGER_MAX);
 
 /// A moment that is always over.
 pub(super) const PAST: Timestamp = Timestamp::from_millis(0);

@@ -1,7 +1,7 @@
 use std::fmt::Debug;
 use std::path::PathBuf;
 
-use pmx_sync::crossing::Crossing;
+use pmx_core::crossing::Crossing;
 use pmx_sync::stream::{Heeding, Tidings};
 
 use super::super::line::{Heard, Told, is_from_stream};

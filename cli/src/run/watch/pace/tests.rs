@@ -1,6 +1,6 @@
 //! Traces of builds and editors, against the pace on a clock of their own.
 
-use pmx_sync::id::BlobId;
+use pmx_core::id::BlobId;
 use pmx_sync::manifest::Entry;
 use pmx_sync::media::Media;
 use pmx_sync::path::SitePath;

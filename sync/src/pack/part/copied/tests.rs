@@ -1,12 +1,12 @@
 //! What parts that copy accept, and all that they refuse.
 
+use pmx_core::code::Code;
+use pmx_core::codec::{Encoder, Level};
+use pmx_core::id::NodeId;
 use proptest::prelude::*;
 
 use super::super::FLAG_COPIES;
 use super::*;
-use crate::code::Code;
-use crate::codec::{Encoder, Level};
-use crate::id::NodeId;
 use crate::pack::Coding;
 use crate::pack::part::{Arrived, Parts, WirePart, open, verify};
 

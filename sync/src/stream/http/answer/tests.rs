@@ -1,11 +1,11 @@
 use http::Request;
 use insta::assert_snapshot;
+use pmx_core::time::Timestamp;
 
 use super::super::Settings;
 use super::super::request::{Call, Live};
 use super::*;
 use crate::stream::MediaType;
-use crate::time::Timestamp;
 
 fn a_view(media_type: &str, next: u64, closed: bool) -> View {
     View {

@@ -1,9 +1,9 @@
 use http::Request;
+use pmx_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::limits::{STREAM_NAME_BYTES_MAX, STREAM_TOKEN_BYTES_MAX};
-use crate::time::Timestamp;
 
 fn head(method: &str, address: &str, headers: &[(&str, &str)]) -> Parts {
     let mut request = Request::builder().method(method).uri(address);

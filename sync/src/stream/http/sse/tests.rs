@@ -1,8 +1,8 @@
+use pmx_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::stream::{Expiry, View};
-use crate::time::Timestamp;
 
 fn page(media_type: &str, tail: (u64, bool), start: u64, end: u64, body: &[u8]) -> Page {
     Page {

@@ -1,13 +1,13 @@
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, ETAG};
 use http::{Request, Response};
+use pmx_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
 use crate::stream::http::{Call, Cursor, Live, Origins, Settings, answer, sse};
 use crate::stream::ops::{AccessVars, Claims};
 use crate::stream::{Expiry, From, MediaType, Offset, Page, Refusal, View};
-use crate::time::Timestamp;
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 const NOW: Timestamp = Timestamp::from_millis(1_795_339_200_000);

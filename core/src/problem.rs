@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::code::Code;
 use crate::limits::EXACT_INTEGER_MAX;
 
+/// The media type of errors.
+pub const PROBLEM_MEDIA: &str = "application/problem+json";
+
 /// Refuses a number that is not exact in JSON or in a Durable Object's database.
 pub fn check_number(name: &str, number: Option<u64>) -> Result<(), Problem> {
     match number {

@@ -6,8 +6,8 @@
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::problem::Problem;
 use crate::code::Code;
+use crate::problem::Problem;
 
 /// Bytes of the longest error answer that gets an id: far more than any has.
 pub const ERROR_BODY_BYTES_MAX: usize = 1024 * 1024;

@@ -108,7 +108,7 @@ impl Encoder {
     }
 
     /// Appends what [`Self::frame`] returns to `out`.
-    pub(crate) fn append_frame(&mut self, out: &mut Vec<u8>, bytes: &[u8], level: Level) {
+    pub fn append_frame(&mut self, out: &mut Vec<u8>, bytes: &[u8], level: Level) {
         let settings = Settings {
             level,
             shape: Shape::Frame,

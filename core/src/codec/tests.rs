@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::*;
+use crate::codec::*;
 
 const RAW: &[u8] = b"the same words, the same words, the same words, and some more of them";
 

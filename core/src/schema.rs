@@ -8,8 +8,8 @@
 use thiserror::Error;
 
 use crate::code::Code;
+use crate::problem::Problem;
 use crate::sql::{Sql, SqlError, Value};
-use crate::wire::Problem;
 
 /// The schema of one kind of database, as this code knows it.
 #[derive(Debug, Clone, Copy)]
@@ -187,6 +187,18 @@ impl Schema {
             sql.run(&upsert, &[key.into(), number.to_string().into()])?;
         }
         Ok(())
+    }
+}
+
+/// Where a turn can only say that the storage failed, it says why.
+impl From<SchemaError> for SqlError {
+    fn from(error: SchemaError) -> Self {
+        match error {
+            SchemaError::Sql(error) => error,
+            other @ (SchemaError::TooNew { .. } | SchemaError::Malformed { .. }) => {
+                Self(other.to_string())
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use thiserror::Error;
 use crate::code::Code;
 use crate::encode::{Malformed, Reader, write_bytes, write_varint};
 use crate::limits::OUTLINE_NODES_MAX;
-use crate::wire::Problem;
+use crate::problem::Problem;
 
 /// The version of what crosses. It changes only where an addition is not enough.
 pub const VERSION: u8 = 1;
@@ -119,23 +119,20 @@ fn strings(bytes: &Bytes, mut reader: Reader<'_>) -> Result<Vec<Bytes>, Malforme
 }
 
 /// A list of byte strings in the head: how many there are.
-pub(crate) mod count {
+pub mod count {
     use bytes::Bytes;
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::STRINGS_MAX;
 
-    pub(crate) fn serialize<S: Serializer>(
-        list: &[Bytes],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
+    /// Writes how many byte strings the list has.
+    pub fn serialize<S: Serializer>(list: &[Bytes], serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(list.len() as u64)
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<Bytes>, D::Error> {
+    /// Reads how many byte strings there are, and makes so many empty ones.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Bytes>, D::Error> {
         let count = usize::deserialize(deserializer)?;
         if count > STRINGS_MAX {
             let why = format!("{count} byte strings; the limit is {STRINGS_MAX}");

@@ -11,13 +11,13 @@ use data_encoding::HEXLOWER;
 use thiserror::Error;
 
 /// The context of manifest node ids.
-pub(crate) const NODE_CONTEXT: &str = "pmx-sync 2026-11 manifest node v1";
+pub const NODE_CONTEXT: &str = "pmx-sync 2026-11 manifest node v1";
 
 /// The context of the key that signs deploy tokens, derived from the publish secret.
-pub(crate) const DEPLOY_TOKEN_CONTEXT: &str = "pmx-sync 2026-11 deploy token v1";
+pub const DEPLOY_TOKEN_CONTEXT: &str = "pmx-sync 2026-11 deploy token v1";
 
 /// The key that decides where manifest nodes end: any fixed value, the same on every machine.
-pub(crate) const BOUNDARY_KEY: &[u8; blake3::KEY_LEN] = b"pmx-sync manifest boundary   v1.";
+pub const BOUNDARY_KEY: &[u8; blake3::KEY_LEN] = b"pmx-sync manifest boundary   v1.";
 
 /// 32 bytes of BLAKE3. An [`id`](crate::id) is a hash that knows what it names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

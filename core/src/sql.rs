@@ -7,6 +7,10 @@
 
 use thiserror::Error;
 
+use crate::code::Code;
+use crate::encode::Malformed;
+use crate::problem::Problem;
+
 /// A value of a row or a parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value {
@@ -74,5 +78,18 @@ impl From<Vec<u8>> for Value {
 impl<T: Into<Value>> From<Option<T>> for Value {
     fn from(value: Option<T>) -> Self {
         value.map_or(Self::Null, Into::into)
+    }
+}
+
+impl From<SqlError> for Problem {
+    fn from(error: SqlError) -> Self {
+        Self::new(Code::Storage, error.to_string())
+    }
+}
+
+/// A value of a ledger that does not decode.
+impl From<Malformed> for Problem {
+    fn from(error: Malformed) -> Self {
+        Self::new(Code::Corrupt, format!("reading the ledger: {error}"))
     }
 }

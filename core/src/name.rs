@@ -14,6 +14,7 @@ use unicode_normalization::char::is_combining_mark;
 use crate::code::Code;
 use crate::hash::Hash;
 use crate::limits::{ALIAS_NAME_BYTES_MAX, SPACE_NAME_BYTES_MAX};
+use crate::problem::Problem;
 
 /// The name of a space: a lower-case DNS label of at most [`SPACE_NAME_BYTES_MAX`] bytes.
 ///
@@ -244,6 +245,12 @@ pub enum NameFault {
     /// An alias that would be read as the number of a deploy.
     #[error("a number names a deploy")]
     Number,
+}
+
+impl From<InvalidName> for Problem {
+    fn from(error: InvalidName) -> Self {
+        Self::new(error.code(), error.to_string())
+    }
 }
 
 #[cfg(test)]

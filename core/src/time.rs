@@ -30,7 +30,7 @@ impl Timestamp {
 
 /// A moment as RFC 3339 has it, in UTC, with milliseconds. The calendar is Howard Hinnant's
 /// `civil_from_days`: years begin in March, so that the day that is sometimes missing is the last.
-pub(crate) fn rfc3339(at: Timestamp) -> String {
+pub fn rfc3339(at: Timestamp) -> String {
     let (days, rest) = (at.as_millis() / 86_400_000, at.as_millis() % 86_400_000);
     let days = days + 719_468;
     let (era, day) = (days / 146_097, days % 146_097);

@@ -17,7 +17,7 @@ pub enum Coding {
 
 /// What a client's `Accept-Encoding` admits, as far as a site's blobs are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Accepted {
+pub struct Accepted {
     /// Whether a frame at rest is what the client prefers.
     zstd: bool,
     /// Whether it takes bytes as they are.
@@ -28,7 +28,7 @@ pub(super) struct Accepted {
 
 impl Accepted {
     /// Reads the header. Without one a client takes anything; it gets the bytes as they are.
-    pub(super) fn parse(accept_encoding: Option<&str>) -> Self {
+    pub fn parse(accept_encoding: Option<&str>) -> Self {
         let takes = |coding| takes_coding(accept_encoding, coding);
         Self {
             zstd: takes("zstd"),
@@ -39,7 +39,7 @@ impl Accepted {
 
     /// The coding of a blob, of which there is a frame at rest or not; nothing if the client takes
     /// none that there is.
-    pub(super) const fn coding(self, has_frame: bool) -> Option<Coding> {
+    pub const fn coding(self, has_frame: bool) -> Option<Coding> {
         match (has_frame && self.zstd, self.identity || self.on_the_way) {
             (true, _) => Some(Coding::Zstd),
             (false, true) => Some(Coding::Identity),
@@ -48,7 +48,7 @@ impl Accepted {
     }
 
     /// Whether the client takes bytes as they are, of which a range may be sent.
-    pub(super) const fn takes_identity(self) -> bool {
+    pub const fn takes_identity(self) -> bool {
         self.identity
     }
 }
@@ -102,7 +102,7 @@ impl Weights {
 }
 
 /// Whether bytes at rest are what a client that takes zstd can be sent.
-pub(super) const fn is_zstd_at_rest(codec: Codec) -> bool {
+pub const fn is_zstd_at_rest(codec: Codec) -> bool {
     match codec {
         Codec::Zstd | Codec::ZstdParts => true,
         Codec::Stored | Codec::Parts => false,
