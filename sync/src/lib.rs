@@ -20,7 +20,6 @@ pub mod scan;
 pub mod serve;
 pub mod site;
 pub mod space;
-pub mod stream;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 pub mod text;

@@ -1,17 +1,15 @@
-//! `sync/DESIGN.md` says what the code does: its limits, contexts and examples are compared with
-//! the code, and the tests that it names exist.
+//! `sync/DESIGN.md` and `streams/DESIGN.md` say what the code does: limits, contexts and examples
+//! are compared with the code, and the tests that they name exist.
 
 use std::fs;
 use std::time::Duration;
-
-use pmx_core::limits::*;
-use pmx_sync::limits::*;
 
 use super::conversation::example;
 use super::vectors::is_blessing;
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const DESIGN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../sync/DESIGN.md");
+const STREAMS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../streams/DESIGN.md");
 
 fn source(path: &str) -> String {
     fs::read_to_string(format!("{ROOT}/{path}")).unwrap_or_else(|error| panic!("{path}: {error}"))
@@ -58,38 +56,44 @@ macro_rules! limits {
     };
 }
 
-/// Every limit and its value.
-fn limits() -> Vec<(&'static str, u64)> {
+/// The limits of sites, and those that streams share with them.
+fn limits_of_sites() -> Vec<(&'static str, u64)> {
+    use pmx_core::limits::*;
+    use pmx_sync::limits::*;
+
     limits! {
         PATH_BYTES_MAX SEGMENT_BYTES_MAX PATH_DEPTH_MAX MEDIA_BYTES_MAX NODE_ROWS_MAX NODE_BYTES_MAX
         LEVELS_MAX FILES_MAX EXACT_INTEGER_MAX PART_BYTES BLOB_BYTES_MAX PACK_RAW_BYTES_MAX
-        PACK_BLOBS_MAX BEHIND_RAW_BYTES PACKS_NAMED_MAX ISOLATE_FILES_MAX
-        LOSSES_MAX PROBES_MAX REPAIRED_NODES_MAX PENDING_PACKS_MAX PENDING_TOC_BYTES_MAX
-        ARRIVED_BUCKET_SPARE_BLOBS ARRIVED_PACKS_NAMED_MAX PARTS_NAMED_MAX
-        PREFIX_ROWS_MAX PREFIX_RAW_BYTES_MAX PREFIX_READS_MAX COPIES_MAX COPIED_PARTS_MAX
-        WIRE_WINDOW_LOG_MAX
-        REST_WINDOW_LOG_MAX BODY_BYTES_MAX
-        HEAD_BYTES_MAX SECTION_RAW_BYTES_MAX PATCH_RAW_BYTES_MAX OUTLINE_NODES_MAX
-        NODES_BATCH_RAW_BYTES
-        SMALL_PUBLISH_RAW_BYTES MISSING_LISTED_MAX MESSAGE_BYTES_MAX META_VALUE_BYTES_MAX
-        ORDER_KIND_BYTES_MAX QUOTED_BYTES_MAX SPACE_NAME_BYTES_MAX
+        PACK_BLOBS_MAX BEHIND_RAW_BYTES PACKS_NAMED_MAX ISOLATE_FILES_MAX LOSSES_MAX PROBES_MAX
+        REPAIRED_NODES_MAX PENDING_PACKS_MAX PENDING_TOC_BYTES_MAX ARRIVED_BUCKET_SPARE_BLOBS
+        ARRIVED_PACKS_NAMED_MAX PARTS_NAMED_MAX PREFIX_ROWS_MAX PREFIX_RAW_BYTES_MAX
+        PREFIX_READS_MAX COPIES_MAX COPIED_PARTS_MAX WIRE_WINDOW_LOG_MAX REST_WINDOW_LOG_MAX
+        BODY_BYTES_MAX HEAD_BYTES_MAX SECTION_RAW_BYTES_MAX PATCH_RAW_BYTES_MAX OUTLINE_NODES_MAX
+        NODES_BATCH_RAW_BYTES SMALL_PUBLISH_RAW_BYTES MISSING_LISTED_MAX MESSAGE_BYTES_MAX
+        META_VALUE_BYTES_MAX ORDER_KIND_BYTES_MAX QUOTED_BYTES_MAX SPACE_NAME_BYTES_MAX
         ALIAS_NAME_BYTES_MAX ALIASES_MAX DNS_LABEL_BYTES_MAX HOST_BYTES_MAX DEPLOYS_PAGE_MAX
-        NODES_ASKED_MAX NODES_ANSWERED_BYTES DIFF_ROWS_MAX
-        DICTIONARY_BYTES_MIN DICTIONARY_BYTES_MAX DICTIONARY_ID_BYTES_MAX
-        ASSET_RETENTION_DEPLOYS
-        NATURE_BYTES_MAX CLAIMS_READ_MAX QUESTIONS_PER_SECOND QUESTIONS_BURST QUESTION_BUCKETS_MAX
-        ETAGS_MAX URL_PATH_BYTES_MAX URL_QUERY_BYTES_MAX TOKEN_BYTES_MAX
-        EVENT_PATHS_MAX LIVE_PATHS_MAX LIVE_MESSAGE_BYTES_MAX LIVE_USES_MAX LIVE_MESSAGES_MAX
-        LIVE_MESSAGES_TIME LIVE_SOCKETS_MAX LIVE_PAGE_BYTES_MAX LIVE_OPENING_BYTES
-        STREAM_NAME_BYTES_MAX STREAM_APPEND_BYTES_MAX STREAM_CHUNK_BYTES
-        STREAM_SEGMENT_BYTES STREAM_OBJECT_BYTES_MAX STREAM_BLOCK_BYTES STREAM_SEGMENT_MESSAGES
-        STREAM_READ_BYTES STREAM_TOKEN_BYTES_MAX STREAM_NEWS_MAX HUB_FOLLOWS_MAX REGISTRY_BATCH_MAX
-        SUBSCRIPTIONS_MAX SUBSCRIPTION_STREAMS_MAX
-        SUBSCRIPTION_BODY_BYTES_MAX SUBSCRIPTION_ID_BYTES_MAX SUBSCRIPTION_TEXT_BYTES_MAX
-        SUBSCRIPTION_ROOT_BYTES_MAX WEBHOOK_URL_BYTES_MAX WEBHOOK_ANSWER_BYTES_MAX WEBHOOK_TIMEOUT
-        WEBHOOK_AGAIN_TIMEOUT HUB_WEBHOOKS_MAX HUB_WEBHOOKS_AGAIN_MAX HUB_DEPTH_MAX
-        WAKE_STREAMS_MAX FAN_OUT_BYTES FAN_OUT_MESSAGE_BYTES_MAX
-        WAKE_EFFECTS_MAX WAKE_LEASE_MIN WAKE_LEASE_MAX WAKE_LEASE_DEFAULT
+        NODES_ASKED_MAX NODES_ANSWERED_BYTES DIFF_ROWS_MAX DICTIONARY_BYTES_MIN DICTIONARY_BYTES_MAX
+        DICTIONARY_ID_BYTES_MAX ASSET_RETENTION_DEPLOYS NATURE_BYTES_MAX CLAIMS_READ_MAX
+        QUESTIONS_PER_SECOND QUESTIONS_BURST QUESTION_BUCKETS_MAX ETAGS_MAX URL_PATH_BYTES_MAX
+        URL_QUERY_BYTES_MAX TOKEN_BYTES_MAX EVENT_PATHS_MAX LIVE_PATHS_MAX LIVE_MESSAGE_BYTES_MAX
+        LIVE_USES_MAX LIVE_MESSAGES_MAX LIVE_MESSAGES_TIME LIVE_SOCKETS_MAX LIVE_PAGE_BYTES_MAX
+        LIVE_OPENING_BYTES
+    }
+}
+
+/// The limits of streams alone.
+fn limits_of_streams() -> Vec<(&'static str, u64)> {
+    use pmx_streams::limits::*;
+
+    limits! {
+        STREAM_NAME_BYTES_MAX STREAM_APPEND_BYTES_MAX STREAM_CHUNK_BYTES STREAM_SEGMENT_BYTES
+        STREAM_OBJECT_BYTES_MAX STREAM_BLOCK_BYTES STREAM_SEGMENT_MESSAGES STREAM_READ_BYTES
+        STREAM_TOKEN_BYTES_MAX STREAM_NEWS_MAX HUB_FOLLOWS_MAX REGISTRY_BATCH_MAX SUBSCRIPTIONS_MAX
+        SUBSCRIPTION_STREAMS_MAX SUBSCRIPTION_BODY_BYTES_MAX SUBSCRIPTION_ID_BYTES_MAX
+        SUBSCRIPTION_TEXT_BYTES_MAX SUBSCRIPTION_ROOT_BYTES_MAX WEBHOOK_URL_BYTES_MAX
+        WEBHOOK_ANSWER_BYTES_MAX WEBHOOK_TIMEOUT WEBHOOK_AGAIN_TIMEOUT HUB_WEBHOOKS_MAX
+        HUB_WEBHOOKS_AGAIN_MAX HUB_DEPTH_MAX WAKE_STREAMS_MAX FAN_OUT_BYTES
+        FAN_OUT_MESSAGE_BYTES_MAX WAKE_EFFECTS_MAX WAKE_LEASE_MIN WAKE_LEASE_MAX WAKE_LEASE_DEFAULT
         WAKE_RETRY_MIN WAKE_RETRY_MAX WAKE_TOKEN_SECONDS STREAM_JWT_BYTES_MAX
         STREAM_JWT_KEY_BYTES_MIN STREAM_JWT_KEYS_MAX STREAM_JWT_LEEWAY STREAM_JWT_TIME_MAX
         STREAM_PUBLIC_PATTERNS_MAX STREAM_RATE_BUCKETS_MAX STREAM_RATE_BURST_MAX
@@ -99,25 +103,29 @@ fn limits() -> Vec<(&'static str, u64)> {
 
 #[test]
 fn the_limits_are_those_of_the_code() {
-    let source_of_limits = ["core/src/limits.rs", "sync/src/limits.rs"]
-        .map(source)
-        .concat();
-    let named = source_of_limits
-        .lines()
-        .filter(|line| line.starts_with("pub const "))
-        .count();
-    assert_eq!(named, limits().len(), "a limit is missing in this test");
-    check_generated(|text| {
-        replaced(text, "<!-- limits -->\n", "<!-- /limits -->", |_| {
-            table(&source_of_limits)
-        })
+    let of_sites = ["core/src/limits.rs", "sync/src/limits.rs"].map(source);
+    check_limits(DESIGN, &of_sites.concat(), &limits_of_sites());
+    let of_streams = source("streams/src/limits.rs");
+    check_limits(STREAMS, &of_streams, &limits_of_streams());
+}
+
+fn check_limits(page: &str, source: &str, limits: &[(&str, u64)]) {
+    let named = source.lines().filter(|it| it.starts_with("pub const "));
+    assert_eq!(
+        named.count(),
+        limits.len(),
+        "{page}: a limit is missing in this test"
+    );
+    check_generated(page, |text| {
+        let table = |_: &str| table(source, limits);
+        replaced(text, "<!-- limits -->\n", "<!-- /limits -->", table)
     });
 }
 
 /// The table of limits: name, value, and the comment above the constant.
-fn table(source: &str) -> String {
+fn table(source: &str, limits: &[(&str, u64)]) -> String {
     let mut out = String::from("| limit | value | why |\n|---|---|---|\n");
-    for (name, value) in limits() {
+    for &(name, value) in limits {
         let (above, _) = source.split_once(&format!("pub const {name}:")).unwrap();
         let mut why: Vec<&str> = above
             .lines()
@@ -147,7 +155,7 @@ fn grouped(value: u64) -> String {
 
 #[test]
 fn the_examples_are_what_travels() {
-    check_generated(|text| {
+    check_generated(DESIGN, |text| {
         let text = replaced(text, "<!-- example: ", "\n```\n", |before| {
             let (name, _) = before.split_once(" -->").unwrap();
             let json = example(name);
@@ -193,20 +201,17 @@ fn wrapped(json: &str) -> String {
 }
 
 /// Compares the page with what it should be; or writes it, when it is to be written.
-fn check_generated(generate: impl Fn(&str) -> String) {
+fn check_generated(page: &str, generate: impl Fn(&str) -> String) {
     // Two tests write the page, one after the other.
     static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _guard = WRITING.lock();
-    let text = fs::read_to_string(DESIGN).unwrap();
+    let text = fs::read_to_string(page).unwrap();
     let expected = generate(&text);
     if is_blessing() {
-        fs::write(DESIGN, expected).unwrap();
+        fs::write(page, expected).unwrap();
     } else {
         for (line, expected) in text.lines().zip(expected.lines()) {
-            assert_eq!(
-                line, expected,
-                "DESIGN.md is not what PMX_BLESS=1 would write"
-            );
+            assert_eq!(line, expected, "{page} is not what PMX_BLESS=1 would write");
         }
         assert_eq!(text.len(), expected.len());
     }
@@ -219,7 +224,7 @@ fn replaced(text: &str, start: &str, end: &str, make: impl Fn(&str) -> String) -
     while let Some((before, after)) = rest.split_once(start) {
         let (inner, behind) = after
             .split_once(end)
-            .expect("what begins in DESIGN.md ends there");
+            .expect("what begins in a page ends there");
         out += before;
         out += start;
         out += &make(inner);

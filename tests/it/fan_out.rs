@@ -10,12 +10,13 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::subscription::{
+use pmx_streams::subscription::{
     Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, PatternCache,
     Refusal, Room, Root, SubscriptionId, Subscriptions, Tails,
 };
-use pmx_sync::stream::{
-    self, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape, StreamName,
+use pmx_streams::{
+    self as stream, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape,
+    StreamName,
 };
 use serde_json::{Value, json};
 

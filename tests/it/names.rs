@@ -3,8 +3,8 @@
 use pmx_core::id::SpaceId;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
+use pmx_streams::{Engine, StreamName};
 use pmx_sync::space::{Command, execute, name_of};
-use pmx_sync::stream::{Engine, StreamName};
 use pmx_sync::testing::MemoryBlobs;
 
 use crate::sim::platform::{block_on, space};

@@ -12,8 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::Offset;
-use pmx_sync::stream::subscription::{
+use pmx_streams::Offset;
+use pmx_streams::subscription::{
     Answer, Call, Effect, Errand, LinkView, Outcome, Refusal, Report, Room, Root, StreamView,
     Subscriptions, Tails, Ticket,
 };

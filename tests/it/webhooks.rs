@@ -10,12 +10,12 @@ use std::time::Duration;
 
 use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
-use pmx_sync::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
-use pmx_sync::stream::subscription::{
+use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
+use pmx_streams::subscription::{
     Call, Config, Delivery, Errand, Outcome, Room, Root, SubscriptionId, Subscriptions, Tails,
     WebhookPolicy, WebhookUrl,
 };
-use pmx_sync::stream::{Offset, StreamName};
+use pmx_streams::{Offset, StreamName};
 use serde_json::{Value, json};
 
 use crate::sim::sql::Sqlite;

@@ -6,7 +6,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use pmx_sync::limits::HUB_DEPTH_MAX;
+use pmx_streams::limits::HUB_DEPTH_MAX;
 use worker::web_sys::Request;
 
 /// Says how many objects were asked for a request. Only objects read it, of each other; a release

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::limits::EXACT_INTEGER_MAX;
-use pmx_sync::stream::{Cold, Generation, SegmentKey};
+use pmx_streams::{Cold, Generation, SegmentKey};
 use worker::js_sys::{Promise, Uint8Array};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast as _, JsValue};

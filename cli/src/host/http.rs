@@ -22,8 +22,8 @@ use hyper::body::Incoming;
 use pmx_core::code::Code;
 use pmx_core::incident::Audience;
 use pmx_core::problem::Problem;
+use pmx_streams::http::name_of;
 use pmx_sync::serve::{Body, Nonce, Piece, Server};
-use pmx_sync::stream::http::name_of;
 use tokio::sync::Semaphore;
 
 use super::blobs::Folder;

@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use pmx_streams::subscription::WebhookPolicy;
 use pmx_sync::serve::{LivePages, unknown_secrets};
 use pmx_sync::space::{LEASE, parse_lease};
-use pmx_sync::stream::subscription::WebhookPolicy;
 use serde_json::json;
 
 use super::{Context, Ended};

@@ -4,8 +4,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use pmx_core::code::Code;
+use pmx_streams::Offset;
 use pmx_sync::live::Message;
-use pmx_sync::stream::Offset;
 
 use super::{Context, Ended};
 use crate::args::{ScanArgs, TailArgs};

@@ -2,11 +2,11 @@
 
 use std::sync::OnceLock;
 
+use pmx_streams::{Offset, Page};
 use serde::Serialize;
 
 use super::message::{Event, Message};
 use super::subscription::Subscription;
-use crate::stream::{Offset, Page};
 
 /// What lies behind a place of the log, as far as one read goes.
 #[derive(Debug)]

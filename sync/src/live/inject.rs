@@ -7,10 +7,10 @@
 //! names hashes alone blocks it: such a page is not live.
 
 use bytes::Bytes;
+use pmx_streams::Offset;
 
 use super::head::insertion_point;
 use super::script::SCRIPT_PATH;
-use crate::stream::Offset;
 
 /// What a page was served from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

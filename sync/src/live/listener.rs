@@ -10,9 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Response};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
-
-use crate::stream::Refusal;
-use crate::stream::http::{Call, Get, Live, answer};
+use pmx_streams::http::{Call, Get, Live, answer};
 
 /// A reader who waits for what is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -123,12 +121,6 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 /// An answer that refuses.
 pub fn refused(problem: &Problem) -> Response<Bytes> {
     dress(answer::problem(problem))
-}
-
-impl From<Refusal> for Problem {
-    fn from(refusal: Refusal) -> Self {
-        Self::new(refusal.code(), refusal.to_string())
-    }
 }
 
 fn dialect(head: &Parts) -> Dialect {

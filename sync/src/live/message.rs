@@ -3,11 +3,11 @@
 use pmx_core::id::Root;
 use pmx_core::name::AliasName;
 use pmx_core::time::Timestamp;
+use pmx_streams::Page;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::Change;
 use crate::site::page_address;
-use crate::stream::Page;
 use crate::wire::DeployKind;
 
 /// One message of a space's event log, or the net of several.

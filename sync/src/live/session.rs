@@ -6,6 +6,7 @@
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
+use pmx_streams::{From, Read};
 use serde::{Deserialize, Serialize};
 
 use super::frame::Tidings;
@@ -13,7 +14,6 @@ use super::key::Key;
 use super::listener::{Dialect, Reader};
 use super::subscription::{InvalidWish, Subscription, Wish};
 use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
-use crate::stream::{From, Read};
 
 /// An open socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -267,9 +267,10 @@ mod tests {
     use bytes::Bytes;
     use serde_json::{Value, json};
 
+    use pmx_streams::{Expiry, MediaType, Offset, Page, View};
+
     use super::*;
     use crate::limits::LIVE_USES_MAX;
-    use crate::stream::{Expiry, MediaType, Offset, Page, View};
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 

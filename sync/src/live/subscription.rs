@@ -1,12 +1,12 @@
 //! What an open page wants to hear of.
 
+use pmx_streams::{From, InvalidOffset, Offset};
 use serde::Deserialize;
 use thiserror::Error;
 
 use super::key::Key;
 use super::message::{Event, Message};
 use crate::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_USES_MAX};
-use crate::stream::{From, InvalidOffset, Offset};
 
 /// What a client says over its socket.
 #[derive(Debug, Clone, PartialEq, Eq)]

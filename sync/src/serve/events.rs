@@ -12,6 +12,8 @@ use pmx_core::code::Code;
 use pmx_core::domain::Selector;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
+use pmx_streams::http::{Call, Cursor, InvalidRequest, Live, answer};
+use pmx_streams::{From, Offset, Page, Read};
 
 use super::auth::authorise;
 use super::backend::{Backend, Pointer, Pointers, Spaces};
@@ -26,8 +28,6 @@ use crate::live::{
 };
 use crate::site::Addressed;
 use crate::space::{Command, Reply};
-use crate::stream::http::{Call, Cursor, InvalidRequest, Live, answer};
-use crate::stream::{From, Offset, Page, Read};
 
 /// A page of a channel's log, and whether visitors may read lists of paths there.
 struct Log {

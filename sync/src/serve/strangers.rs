@@ -18,6 +18,7 @@ use pmx_core::location::Extent;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
+use pmx_streams::{Expiry, MediaType, Offset, Page, View};
 
 use super::{
     Backend, Body, Dictionaries, LivePages, Nonce, Pointer, Pointers, Server, Settings, SiteUrls,
@@ -28,7 +29,6 @@ use crate::live::{Event, Message};
 use crate::serve::token::DeployTokens;
 use crate::site::Hosts;
 use crate::space::{Command, Reply};
-use crate::stream::{Expiry, MediaType, Offset, Page, View};
 use crate::wire::DeployKind;
 
 const HOSTILE: u64 = 10_000;

@@ -10,10 +10,10 @@ use http::request::Parts;
 use pmx_core::code::Code;
 use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
+use pmx_streams::http::STREAMS_PATH;
 
 use super::host::Addressed;
 use super::hosts::Hosts;
-use crate::stream::http::STREAMS_PATH;
 
 /// The settings of a server in local mode.
 #[derive(Debug, Clone)]

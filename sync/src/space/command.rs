@@ -15,11 +15,11 @@ use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, Root, SpaceId};
 use pmx_core::location::{Extent, Location};
 use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
+use pmx_streams::{Page, Read};
 use serde::{Deserialize, Serialize};
 
 use crate::live::Message;
 use crate::serve::Pointer;
-use crate::stream::{Page, Read};
 use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, HoldView, RollbackHead};
 
 /// A command to one space.

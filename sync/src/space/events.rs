@@ -12,19 +12,20 @@ use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-
-use super::history::current;
-use super::ledger::Ledger;
-use crate::limits::{
-    EVENT_PATHS_MAX, STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES,
-    STREAM_SEGMENT_BYTES, STREAM_SEGMENT_MESSAGES,
+use pmx_streams::limits::{
+    STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
+    STREAM_SEGMENT_MESSAGES,
 };
-use crate::live::{Event, Message};
-use crate::manifest::{Change, diff};
-use crate::stream::{
+use pmx_streams::{
     Append, Create, Engine, From, Generation, MediaType, Offset, Page, Read, Reading, Refusal,
     Shape,
 };
+
+use super::history::current;
+use super::ledger::Ledger;
+use crate::limits::EVENT_PATHS_MAX;
+use crate::live::{Event, Message};
+use crate::manifest::{Change, diff};
 use crate::wire::DeployView;
 
 /// The log's key among the streams of the ledger; it is the only one.

@@ -37,9 +37,9 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
+use pmx_streams::Read;
 
 use crate::limits::LIVE_PATHS_MAX;
-use crate::stream::Read;
 use ledger::Ledger;
 
 /// Carries out a command on the ledger of a space. The platform sees to it that the space has one

@@ -13,10 +13,10 @@ use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use pmx_core::location::{Codec, Location};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::sql::{Sql, SqlRow, Value};
+use pmx_streams::{From, Offset, Read};
 use pmx_sync::index::Twin;
 use pmx_sync::live::{Message, Reader as EventReader};
 use pmx_sync::pack::rest::open_object;
-use pmx_sync::stream::{From, Offset, Read};
 
 use super::actors::{Acknowledged, Told, deploy_of, judge, page};
 use super::chaos::Plan;

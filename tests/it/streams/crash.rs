@@ -1,7 +1,7 @@
 //! Crashes after every step of everything that has several.
 
 use bytes::Bytes;
-use pmx_sync::stream::{Append, Create, Fork, From, MediaType, Page, Read, Refusal, Shape};
+use pmx_streams::{Append, Create, Fork, From, MediaType, Page, Read, Refusal, Shape};
 
 use super::model::at;
 use super::world::{Faults, NAMES, World, name};

@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use pmx_core::sql::Sql as _;
-use pmx_sync::stream::segment::{Builder, Kind};
-use pmx_sync::stream::{Append, Create, From, MediaType, Offset, Read, Refusal, Shape};
+use pmx_streams::segment::{Builder, Kind};
+use pmx_streams::{Append, Create, From, MediaType, Offset, Read, Refusal, Shape};
 
 use super::model::at;
 use super::world::{Faults, World};

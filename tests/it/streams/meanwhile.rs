@@ -1,7 +1,7 @@
 //! What happens to a stream between a turn, its effect and the turn after it.
 
-use pmx_sync::stream::execute::carry_out;
-use pmx_sync::stream::{Chore, From, Read, Reading, Refusal};
+use pmx_streams::execute::carry_out;
+use pmx_streams::{Chore, From, Read, Reading, Refusal};
 
 use super::crash::{append, create, fork_of, prepare_source, shape, whole};
 use super::model::at;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::{
+use pmx_streams::{
     Append, Appended, Create, Created, Deleted, Expiry, Fork, From, MediaType, Offset, Read,
     Refusal, View,
 };

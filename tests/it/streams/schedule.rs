@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
-use pmx_sync::stream::{
+use pmx_streams::{
     Append, Create, Deleted, Expiry, Fork, From, MediaType, Offset, Producer, Read, Shape,
 };
 use serde_json::{Value, json};
@@ -158,7 +158,7 @@ impl Both<'_> {
         Offset::at(position).of_incarnation(incarnation + wrong)
     }
 
-    fn media_of(&self, source: &pmx_sync::stream::StreamName) -> Option<MediaType> {
+    fn media_of(&self, source: &pmx_streams::StreamName) -> Option<MediaType> {
         let number = NAMES.iter().position(|it| *it == source.as_str())?;
         Some(self.model.streams.get(&number)?.media.clone())
     }

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::hub::Hub;
-use pmx_sync::stream::subscription::{
+use pmx_streams::hub::Hub;
+use pmx_streams::subscription::{
     Answer, Call, Config, Delivery, Needs, Pattern, Root, SubscriptionId,
 };
-use pmx_sync::stream::{Append, Engine, Generation, Heeding, MediaType, Place};
+use pmx_streams::{Append, Engine, Generation, Heeding, MediaType, Place};
 use serde_json::Value;
 
 use super::crash::{create, shape};
@@ -296,8 +296,8 @@ fn a_stream_that_was_asked_to_tell_does_not_stop_because_of_an_earlier_answer() 
 fn a_stream_that_expires_is_told_of_by_its_alarm() {
     let faults = Faults::default();
     let server = Server::new(&faults);
-    let call = pmx_sync::stream::Create {
-        expiry: Some(pmx_sync::stream::Expiry::At(at(1_000))),
+    let call = pmx_streams::Create {
+        expiry: Some(pmx_streams::Expiry::At(at(1_000))),
         ..create(None)
     };
     let life = Generation::from_random([1; 16]);

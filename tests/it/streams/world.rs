@@ -12,8 +12,8 @@ use pmx_core::backend::BackendError;
 use pmx_core::crossing::{Crossing, arrived};
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::execute::{self, Chores, Peers};
-use pmx_sync::stream::{
+use pmx_streams::execute::{self, Chores, Peers};
+use pmx_streams::{
     Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Memory, Page,
     Read, Refusal, SegmentKey, Shape, StreamName,
 };

@@ -1,6 +1,6 @@
 //! The end of a schedule: nobody disturbs any more.
 
-use pmx_sync::stream::subscription::{Answer, Call, Errand, Outcome, Report, Room, Tails};
+use pmx_streams::subscription::{Answer, Call, Errand, Outcome, Report, Room, Tails};
 
 use super::World;
 use super::setup::{CONFIGS, ack, answered, id, reported};

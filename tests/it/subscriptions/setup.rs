@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use pmx_sync::stream::subscription::{
+use pmx_streams::subscription::{
     Ack, Config, Delivery, Outcome, Pattern, Report, SubscriptionId, WebhookPolicy, WebhookUrl,
 };
-use pmx_sync::stream::{Offset, StreamName};
+use pmx_streams::{Offset, StreamName};
 
 /// How long a worker may be silent.
 pub(super) const LEASE: Duration = Duration::from_secs(2);

@@ -17,6 +17,7 @@ use pmx_core::code::Code;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
+use pmx_streams::{From, Page, Read};
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
 use pmx_sync::live::{
     Closing, Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, Said, Session, Tidings,
@@ -24,7 +25,6 @@ use pmx_sync::live::{
 };
 use pmx_sync::serve::{Backend as _, Spaces};
 use pmx_sync::space::{Command, Reply, execute};
-use pmx_sync::stream::{From, Page, Read};
 use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::worker_sys::{DurableObjectState, WebSocketRequestResponsePair};
 use worker::{

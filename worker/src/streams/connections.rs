@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use pmx_core::time::Timestamp;
-use pmx_sync::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
-use pmx_sync::stream::subscription::{Effect, Errand, Room, Tried};
+use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
+use pmx_streams::subscription::{Effect, Errand, Room, Tried};
 
 /// After so long beyond its time a webhook is given up for lost: the platform may have ended it.
 const LOST: Duration = Duration::from_secs(5);
@@ -59,7 +59,7 @@ const ROOM: Room = Room {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::stream::subscription::{Ticket, WebhookPolicy, WebhookUrl};
+    use pmx_streams::subscription::{Ticket, WebhookPolicy, WebhookUrl};
 
     use super::*;
 

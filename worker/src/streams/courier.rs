@@ -5,8 +5,8 @@ use std::pin::pin;
 use bytes::Bytes;
 use futures_core::Stream as _;
 use http::HeaderName;
-use pmx_sync::limits::WEBHOOK_ANSWER_BYTES_MAX;
-use pmx_sync::stream::subscription::{Outcome, WebhookUrl};
+use pmx_streams::limits::WEBHOOK_ANSWER_BYTES_MAX;
+use pmx_streams::subscription::{Outcome, WebhookUrl};
 use worker::js_sys::Uint8Array;
 use worker::{
     AbortController, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response,

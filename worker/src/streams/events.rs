@@ -11,9 +11,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use http::Response as Answer;
-use pmx_sync::stream::Refusal;
-use pmx_sync::stream::http::Get;
-use pmx_sync::stream::http::sse::{self, Session, Then};
+use pmx_streams::Refusal;
+use pmx_streams::http::Get;
+use pmx_streams::http::sse::{self, Session, Then};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;

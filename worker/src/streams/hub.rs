@@ -16,14 +16,14 @@ use pmx_core::crossing::arrived;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
-use pmx_sync::site::Hosts;
-use pmx_sync::stream::http::{Listed, Listing, STREAMS_PATH, answer, listed};
-use pmx_sync::stream::hub::{Batch, Hub, Wanted};
-use pmx_sync::stream::subscription::{
+use pmx_streams::http::{Listed, Listing, STREAMS_PATH, answer, listed};
+use pmx_streams::hub::{Batch, Hub, Wanted};
+use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
+use pmx_streams::subscription::{
     Answer, Copying, Effect, Errand, Needs, Outcome, PatternCache, Refusal, http as subscriptions,
 };
-use pmx_sync::stream::{StreamName, registry};
+use pmx_streams::{StreamName, registry};
+use pmx_sync::site::Hosts;
 use worker::wasm_bindgen_futures::spawn_local;
 use worker::{Env, Request, Response, Storage, console_error};
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 
 use pmx_core::sql::Value;
-use pmx_sync::stream::hub::{MAKE_VERSIONS, READ_VERSIONS, Statement, migrations};
+use pmx_streams::hub::{MAKE_VERSIONS, READ_VERSIONS, Statement, migrations};
 use serde::Deserialize;
 use worker::wasm_bindgen::JsValue;
 use worker::{D1Database, Env};

@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use bytes::Bytes;
 use http::{Method, Response};
-use pmx_sync::stream::http::{Admitted, answer};
-use pmx_sync::stream::ops::{ClientId, Counted, Limiter, Per, Rates, Traffic};
+use pmx_streams::http::{Admitted, answer};
+use pmx_streams::ops::{ClientId, Counted, Limiter, Per, Rates, Traffic};
 use worker::web_sys;
 
 use crate::http::now;

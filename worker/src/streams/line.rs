@@ -11,7 +11,7 @@ use http::Uri;
 use pmx_core::backend::BackendError;
 use pmx_core::crossing::{Crosses, arrived};
 use pmx_core::problem::Problem;
-use pmx_sync::stream::{Heeding, StreamName, Tidings};
+use pmx_streams::{Heeding, StreamName, Tidings};
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, console_error};
 

@@ -11,10 +11,10 @@ use pmx_core::crossing::{Crosses, arrived};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
-use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
-use pmx_sync::stream::execute::Peers;
-use pmx_sync::stream::subscription::Copying;
-use pmx_sync::stream::{
+use pmx_streams::execute::Peers;
+use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
+use pmx_streams::subscription::Copying;
+use pmx_streams::{
     Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View,
     registry,
 };

@@ -4,9 +4,9 @@
 use std::cell::OnceCell;
 
 use http::request::Parts;
-use pmx_sync::stream::StreamName;
-use pmx_sync::stream::http::name_of;
-use pmx_sync::stream::ops::{Point, What};
+use pmx_streams::StreamName;
+use pmx_streams::http::name_of;
+use pmx_streams::ops::{Point, What};
 use worker::{AnalyticsEngineDataPointBuilder, AnalyticsEngineDataset, Env, console_error};
 
 /// Where points go, if anywhere.

@@ -10,9 +10,9 @@ use http::header::{
 };
 use http::request::Parts;
 use pmx_core::problem::Problem;
-use pmx_sync::limits::STREAM_APPEND_BYTES_MAX;
-use pmx_sync::stream::http::headers_of;
-use pmx_sync::stream::ops::DEBUG_TIMING;
+use pmx_streams::http::headers_of;
+use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
+use pmx_streams::ops::DEBUG_TIMING;
 use worker::{ByteStream, web_sys};
 
 use crate::head::{Names, picked};

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
-use pmx_sync::stream::Shape;
-use pmx_sync::stream::http::Settings;
-use pmx_sync::stream::subscription::WebhookPolicy;
+use pmx_streams::Shape;
+use pmx_streams::http::Settings;
+use pmx_streams::subscription::WebhookPolicy;
 use worker::Env;
 
 /// What an operator decides about streams.
@@ -79,7 +79,7 @@ impl StreamConfig {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::stream::ops::Standing;
+    use pmx_streams::ops::Standing;
 
     use super::*;
 

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::Response;
-use pmx_sync::stream::http::sse::{self, Event};
-use pmx_sync::stream::http::{Cursor, Get, Poll};
-use pmx_sync::stream::{From, Page, Read};
+use pmx_streams::http::sse::{self, Event};
+use pmx_streams::http::{Cursor, Get, Poll};
+use pmx_streams::{From, Page, Read};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 

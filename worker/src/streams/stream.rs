@@ -10,11 +10,11 @@ use pmx_core::problem::Problem;
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
+use pmx_streams::http::{Call, Cursor, Get, Live, Settings, answer};
+use pmx_streams::ops::{Per, Timing, What};
+use pmx_streams::subscription::{Copies, Copying};
+use pmx_streams::{Create, Engine, Generation, Memory, Page, Read, Refusal, execute};
 use pmx_sync::serve::Share;
-use pmx_sync::stream::http::{Call, Cursor, Get, Live, Settings, answer};
-use pmx_sync::stream::ops::{Per, Timing, What};
-use pmx_sync::stream::subscription::{Copies, Copying};
-use pmx_sync::stream::{Create, Engine, Generation, Memory, Page, Read, Refusal, execute};
 use worker::js_sys::Math;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 

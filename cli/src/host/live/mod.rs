@@ -16,9 +16,9 @@ use http::request::Parts;
 use pmx_core::channel::Channel;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
+use pmx_streams::From;
+use pmx_streams::http::{Get, Poll};
 use pmx_sync::live::{Heard, Listener, Listening, Reader, Session, dress, refused};
-use pmx_sync::stream::From;
-use pmx_sync::stream::http::{Get, Poll};
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 

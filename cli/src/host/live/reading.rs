@@ -5,9 +5,9 @@ use std::sync::Arc;
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
+use pmx_streams::{Page, Read, StreamName};
 use pmx_sync::live::Reader;
 use pmx_sync::serve::Backend as _;
-use pmx_sync::stream::{Page, Read, StreamName};
 
 use crate::host::http::Counter;
 use crate::host::streams::events::Source;

@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::execute;
-use pmx_sync::stream::subscription::Subscriptions;
-use pmx_sync::stream::{Chore, Engine, Shape};
+use pmx_streams::execute;
+use pmx_streams::subscription::Subscriptions;
+use pmx_streams::{Chore, Engine, Shape};
 
 use super::cold::SegmentFolder;
 use super::names;

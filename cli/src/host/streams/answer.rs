@@ -13,13 +13,13 @@ use http::request::Parts;
 use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use pmx_core::problem::Problem;
-use pmx_sync::stream::http::{
+use pmx_streams::http::{
     Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer, page_in_gzip,
     takes_gzip,
 };
-use pmx_sync::stream::ops::{ClientId, Counted, Per, Step, Traffic};
-use pmx_sync::stream::subscription::http::is_control;
-use pmx_sync::stream::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
+use pmx_streams::ops::{ClientId, Counted, Per, Step, Traffic};
+use pmx_streams::subscription::http::is_control;
+use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
 use tokio::time::{Instant, sleep_until};
 
 use super::savepoint::Batch;

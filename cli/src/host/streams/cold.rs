@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use pmx_core::backend::BackendError;
-use pmx_sync::stream::{Cold, Generation, SegmentKey};
+use pmx_streams::{Cold, Generation, SegmentKey};
 
 use crate::host::blobs::read_exact_at;
 use crate::host::durable;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use pmx_sync::stream::Shape;
-use pmx_sync::stream::http::Settings;
-use pmx_sync::stream::subscription::WebhookPolicy;
+use pmx_streams::Shape;
+use pmx_streams::http::Settings;
+use pmx_streams::subscription::WebhookPolicy;
 
 use crate::env::Environment;
 use crate::error::Failure;
@@ -72,8 +72,8 @@ impl StreamConfig {
 
 #[cfg(test)]
 mod tests {
-    use pmx_sync::stream::http::Origins;
-    use pmx_sync::stream::ops::{CacheMode, Standing};
+    use pmx_streams::http::Origins;
+    use pmx_streams::ops::{CacheMode, Standing};
 
     use super::*;
 

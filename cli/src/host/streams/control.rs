@@ -6,9 +6,9 @@ use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use hyper::body::Incoming;
-use pmx_sync::limits::SUBSCRIPTION_BODY_BYTES_MAX;
-use pmx_sync::stream::http::{Listing, answer, listed};
-use pmx_sync::stream::subscription::{self, http as subscriptions};
+use pmx_streams::http::{Listing, answer, listed};
+use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
+use pmx_streams::subscription::{self, http as subscriptions};
 
 use super::Streams;
 use super::answer::broken_off;

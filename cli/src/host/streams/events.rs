@@ -13,9 +13,9 @@ use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
-use pmx_sync::stream::http::sse::{self, Session, Then};
-use pmx_sync::stream::http::{Cursor, Get};
-use pmx_sync::stream::{Page, Read};
+use pmx_streams::http::sse::{self, Session, Then};
+use pmx_streams::http::{Cursor, Get};
+use pmx_streams::{Page, Read};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 

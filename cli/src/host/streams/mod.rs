@@ -32,12 +32,10 @@ use http::Response;
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::http::Get;
-use pmx_sync::stream::ops::{Limiter, Per, Step};
-use pmx_sync::stream::subscription::Subscriptions;
-use pmx_sync::stream::{
-    Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry,
-};
+use pmx_streams::http::Get;
+use pmx_streams::ops::{Limiter, Per, Step};
+use pmx_streams::subscription::Subscriptions;
+use pmx_streams::{Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry};
 use tokio::sync::{Semaphore, watch};
 
 use super::budget::Budget;

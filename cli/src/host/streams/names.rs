@@ -4,7 +4,7 @@
 //! twice: what is left to do for a stream that was deleted meets no later one of the same name.
 
 use pmx_core::sql::{Sql, SqlError, Value};
-use pmx_sync::stream::StreamName;
+use pmx_streams::StreamName;
 
 /// Makes the table, unless it is there.
 pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {

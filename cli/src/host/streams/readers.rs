@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use pmx_core::sql::Sql as _;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::http::{Listed, Listing};
-use pmx_sync::stream::{Engine, Page, Read, Reading, Refusal, Shape, StreamName, View};
+use pmx_streams::http::{Listed, Listing};
+use pmx_streams::{Engine, Page, Read, Reading, Refusal, Shape, StreamName, View};
 
 use super::cold::SegmentFolder;
 use super::names;

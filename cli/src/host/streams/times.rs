@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http::Response;
-use pmx_sync::stream::ops::{Step, Timing};
+use pmx_streams::ops::{Step, Timing};
 
 tokio::task_local! {
     static TIMES: RefCell<Timing>;

@@ -9,10 +9,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use pmx_streams::http::Cursor;
+use pmx_streams::http::sse::{self, Event};
+use pmx_streams::{Page, Read, StreamName};
 use pmx_sync::live::Tidings;
-use pmx_sync::stream::http::Cursor;
-use pmx_sync::stream::http::sse::{self, Event};
-use pmx_sync::stream::{Page, Read, StreamName};
 use tokio::sync::watch;
 
 /// All streams that somebody waits for.

@@ -6,9 +6,9 @@ use std::collections::BTreeSet;
 use pmx_core::backend::BackendError;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::execute::{self, Peers};
-use pmx_sync::stream::subscription::PatternCache;
-use pmx_sync::stream::{
+use pmx_streams::execute::{self, Peers};
+use pmx_streams::subscription::PatternCache;
+use pmx_streams::{
     Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Happened, Loan, Refusal,
     Shape, StreamName, registry,
 };

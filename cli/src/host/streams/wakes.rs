@@ -6,11 +6,11 @@ use std::cell::Cell;
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_sync::limits::WAKE_EFFECTS_MAX;
-use pmx_sync::stream::subscription::{
+use pmx_streams::limits::WAKE_EFFECTS_MAX;
+use pmx_streams::subscription::{
     self, Answer, Call, Copies, Effect, Errand, Needs, Outcome, Room, Subscriptions, Tails, Ticket,
 };
-use pmx_sync::stream::{Append, Generation, MediaType, Offset, Refusal, StreamName};
+use pmx_streams::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 
 use super::names;
 use super::turn::Turn;

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_sync::stream::ops::Step;
-use pmx_sync::stream::subscription::PatternCache;
-use pmx_sync::stream::{Refusal, Shape, StreamName};
+use pmx_streams::ops::Step;
+use pmx_streams::subscription::PatternCache;
+use pmx_streams::{Refusal, Shape, StreamName};
 use tokio::sync::{mpsc, oneshot};
 
 use super::savepoint::Batch;

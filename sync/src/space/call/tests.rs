@@ -8,11 +8,11 @@ use pmx_core::domain::Selector;
 use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, SpaceId};
 use pmx_core::location::{Codec, Extent, Location};
 use pmx_core::name::AliasName;
+use pmx_streams::{Expiry, MediaType, Offset, Page, Read, View};
 
 use super::super::command::{Loss, Lost, Outbox, PartArrived, SmallPack};
 use super::*;
 use crate::serve::Pointer;
-use crate::stream::{Expiry, MediaType, Offset, Page, Read, View};
 use crate::wire::{CommitTerms, DeployMeta, DeployView, HoldView};
 
 fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
@@ -115,7 +115,7 @@ fn commands() -> Vec<Command> {
         Command::Events {
             alias: None,
             read: Read {
-                from: crate::stream::From::At(crate::stream::Offset::at(3)),
+                from: pmx_streams::From::At(pmx_streams::Offset::at(3)),
             },
         },
         Command::Net {

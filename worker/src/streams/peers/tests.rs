@@ -2,7 +2,7 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use pmx_core::crossing::Crossing;
-use pmx_sync::stream::{Heeding, Tidings};
+use pmx_streams::{Heeding, Tidings};
 
 use super::super::line::{Heard, Told, is_from_stream};
 use super::*;

@@ -1,0 +1,246 @@
+//! What a stream says, as an answer.
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONTENT_TYPE, ETAG, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE,
+};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use pmx_core::code::Code;
+use pmx_core::problem::{PROBLEM_MEDIA, Problem};
+
+use super::cursor::Cursor;
+use super::request::{Get, InvalidRequest, Live};
+use super::{etag, headers};
+use crate::ops::{Counted, Per, REVALIDATED, whole_seconds};
+use crate::{Appended, Created, Expiry, Offset, Page, Refusal, View};
+
+/// The stream is there. `address` is its own, with scheme and host.
+pub fn created(created: &Created, address: &str) -> Response<Bytes> {
+    let status = if created.fresh {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    let view = &created.view;
+    let mut answer = bare(status);
+    set_text(&mut answer, CONTENT_TYPE, view.media_type.as_str());
+    set_tail(&mut answer, view.next, view.closed);
+    if created.fresh {
+        set_text(&mut answer, LOCATION, address);
+    }
+    answer
+}
+
+/// The append of so many bytes is kept.
+pub fn appended(appended: &Appended, bytes: usize) -> Response<Bytes> {
+    // Producers tell by the status whether their bytes were new.
+    let is_news = appended.producer.is_some() && !appended.repeated && bytes > 0;
+    let mut answer = bare(if is_news {
+        StatusCode::OK
+    } else {
+        StatusCode::NO_CONTENT
+    });
+    set_tail(&mut answer, appended.next, appended.closed);
+    if let Some((epoch, seq)) = appended.producer {
+        set_number(&mut answer, headers::PRODUCER_EPOCH, epoch);
+        set_number(&mut answer, headers::PRODUCER_SEQ, seq);
+    }
+    answer
+}
+
+/// The stream is gone.
+pub fn deleted() -> Response<Bytes> {
+    bare(StatusCode::NO_CONTENT)
+}
+
+/// What is known of the stream.
+pub fn view(view: &View) -> Response<Bytes> {
+    let mut answer = bare(StatusCode::OK);
+    set_text(&mut answer, CONTENT_TYPE, view.media_type.as_str());
+    set_tail(&mut answer, view.next, view.closed);
+    set_text(&mut answer, ETAG, &etag::of_view(view));
+    match view.expiry {
+        Expiry::Never => {}
+        Expiry::Idle(seconds) => set_number(&mut answer, headers::TTL, seconds),
+        Expiry::At(_) => {
+            let text = view.expiry_text.as_deref().unwrap_or_default();
+            set_text(&mut answer, headers::EXPIRES_AT, text);
+        }
+    }
+    answer
+}
+
+/// The page, or that the reader has it already.
+pub fn page(get: &Get, page: &Page, cursor: Cursor) -> Response<Bytes> {
+    page_tagged(get, page, cursor, &etag::of_page(page))
+}
+
+/// The same with the tag of the representation that it will have.
+pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> Response<Bytes> {
+    use crate::From;
+    let mut answer = bare(StatusCode::OK);
+    set_tail(&mut answer, page.end, page.is_at_end());
+    if page.is_up_to_date() {
+        set(&mut answer, headers::UP_TO_DATE, "true");
+    }
+    // Whoever asks for the tail wants that of this moment.
+    let is_kept = get.live != Live::CatchUp || get.read.from != From::Now;
+    if is_kept {
+        set(&mut answer, CACHE_CONTROL, REVALIDATED);
+        set_text(&mut answer, ETAG, tag);
+        if get.known.has(tag) {
+            *answer.status_mut() = StatusCode::NOT_MODIFIED;
+        }
+    }
+    if get.live == Live::LongPoll {
+        set_number(&mut answer, headers::CURSOR, cursor.number());
+    }
+    if answer.status() == StatusCode::OK {
+        set_text(&mut answer, CONTENT_TYPE, page.view.media_type.as_str());
+        *answer.body_mut() = body(page);
+    }
+    answer
+}
+
+/// Nothing came while the reader waited at `tail`, and if `closed`, nothing will.
+pub fn waited(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> {
+    let mut answer = bare(StatusCode::NO_CONTENT);
+    set_tail(&mut answer, tail, closed);
+    set(&mut answer, headers::UP_TO_DATE, "true");
+    set_number(&mut answer, headers::CURSOR, cursor.number());
+    answer
+}
+
+/// The stream refuses.
+pub fn refused(refusal: &Refusal) -> Response<Bytes> {
+    let mut answer = problem(&Problem::new(refusal.code(), refusal.to_string()));
+    match refusal {
+        Refusal::Closed { next } => set_tail(&mut answer, *next, true),
+        Refusal::Fenced { epoch } => set_number(&mut answer, headers::PRODUCER_EPOCH, *epoch),
+        Refusal::Gap { expected, received } => {
+            set_number(&mut answer, headers::PRODUCER_EXPECTED, *expected);
+            set_number(&mut answer, headers::PRODUCER_RECEIVED, *received);
+        }
+        Refusal::Unknown
+        | Refusal::Gone
+        | Refusal::Anew
+        | Refusal::Exists { .. }
+        | Refusal::Taken
+        | Refusal::NoSource
+        | Refusal::SourceGone
+        | Refusal::SourceType
+        | Refusal::NoSuchPlace
+        | Refusal::Beyond
+        | Refusal::Empty
+        | Refusal::Json { .. }
+        | Refusal::NoType
+        | Refusal::OtherType
+        | Refusal::Seq
+        | Refusal::EpochStart
+        | Refusal::TooLarge { .. }
+        | Refusal::Storage { .. }
+        | Refusal::Unavailable { .. } => {}
+    }
+    answer
+}
+
+/// The request is none of the protocol's.
+pub fn invalid(error: &InvalidRequest) -> Response<Bytes> {
+    let code = match error {
+        InvalidRequest::Method(_) => Code::MethodNotAllowed,
+        InvalidRequest::Name(_) | InvalidRequest::Header { .. } | InvalidRequest::Query { .. } => {
+            Code::StreamRequest
+        }
+    };
+    let mut answer = problem(&Problem::new(code, error.to_string()));
+    if code == Code::MethodNotAllowed {
+        set(&mut answer, ALLOW, METHODS);
+    }
+    answer
+}
+
+/// The request came too soon; nothing if it did not.
+pub fn limited(counted: &Counted) -> Option<Response<Bytes>> {
+    let (per, after) = counted.refused()?;
+    let whose = match per {
+        Per::Client => "of this client",
+        Per::Stream => "to this stream",
+    };
+    let seconds = whole_seconds(after);
+    let detail = format!("too many requests {whose}; the next is taken in {seconds} s");
+    let mut answer = problem(&Problem::new(Code::TooMany, detail));
+    set_number(&mut answer, RETRY_AFTER, seconds);
+    counted.tell(answer.headers_mut());
+    Some(answer)
+}
+
+/// Any failure.
+pub fn problem(problem: &Problem) -> Response<Bytes> {
+    let status = StatusCode::from_u16(problem.status);
+    let mut answer = bare(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
+    set(&mut answer, CONTENT_TYPE, PROBLEM_MEDIA);
+    if let Some(seconds) = problem.code.retry_after() {
+        set(&mut answer, RETRY_AFTER, seconds);
+    }
+    // RFC 6750, section 3.
+    let known = CHALLENGES.iter().find(|(code, _)| *code == problem.code);
+    if let Some((_, challenge)) = known {
+        set(&mut answer, WWW_AUTHENTICATE, challenge);
+    }
+    *answer.body_mut() = serde_json::to_vec(problem).unwrap_or_default().into();
+    answer
+}
+
+/// What is wanted of who has no token that will do.
+const CHALLENGES: [(Code, &str); 3] = [
+    (Code::Unauthorised, "Bearer"),
+    (Code::TokenExpired, "Bearer error=\"invalid_token\""),
+    (Code::Forbidden, "Bearer error=\"insufficient_scope\""),
+];
+
+/// What a stream takes.
+pub(super) const METHODS: &str = "GET, POST, PUT, DELETE, HEAD, OPTIONS";
+
+/// The bytes of a page as a reader gets them.
+pub(super) fn body(page: &Page) -> Bytes {
+    if !page.view.media_type.is_json() {
+        return page.body.clone();
+    }
+    let mut array = Vec::with_capacity(page.body.len() + 2);
+    array.push(b'[');
+    array.extend_from_slice(&page.body);
+    array.push(b']');
+    array.into()
+}
+
+pub(super) fn bare(status: StatusCode) -> Response<Bytes> {
+    let mut answer = Response::new(Bytes::new());
+    *answer.status_mut() = status;
+    answer
+}
+
+pub(super) fn set(answer: &mut Response<Bytes>, name: HeaderName, value: &'static str) {
+    let value = HeaderValue::from_static(value);
+    answer.headers_mut().insert(name, value);
+}
+
+/// Sets a header to a text that once was a header, so that it is one again.
+fn set_text(answer: &mut Response<Bytes>, name: HeaderName, text: &str) {
+    if let Ok(value) = HeaderValue::from_str(text) {
+        answer.headers_mut().insert(name, value);
+    }
+}
+
+fn set_number(answer: &mut Response<Bytes>, name: HeaderName, number: u64) {
+    answer.headers_mut().insert(name, number.into());
+}
+
+fn set_tail(answer: &mut Response<Bytes>, next: Offset, closed: bool) {
+    set_text(answer, headers::NEXT_OFFSET, &next.to_string());
+    if closed {
+        set(answer, headers::CLOSED, "true");
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! Long polls: one answer, as soon as there is something to say.
+
+use bytes::Bytes;
+use http::Response;
+use pmx_core::time::Timestamp;
+
+use super::answer;
+use super::cursor::Cursor;
+use super::request::Get;
+use crate::{From, Offset, Page, Read, Refusal};
+
+/// A reader who waits for one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Poll {
+    get: Get,
+    seen: Option<Seen>,
+}
+
+/// Where the reader stands, in which stream of the name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Seen {
+    tail: Offset,
+    generation: String,
+}
+
+impl Poll {
+    /// A reader who has just come.
+    pub const fn new(get: Get) -> Self {
+        Self { get, seen: None }
+    }
+
+    /// What to read for them.
+    pub fn read(&self) -> Read {
+        match &self.seen {
+            Some(seen) => Read {
+                from: From::At(seen.tail),
+            },
+            None => self.get.read,
+        }
+    }
+
+    /// What they are told of a page; nothing if they are to wait for the next.
+    pub fn got(&mut self, page: &Page, now: Timestamp, random: u64) -> Option<Response<Bytes>> {
+        let begun = self.seen.as_ref().map(|seen| &seen.generation);
+        if begun.is_some_and(|begun| *begun != page.view.generation) {
+            // It was deleted; what has its name now is another one.
+            return Some(answer::refused(&Refusal::Unknown));
+        }
+        let cursor = self.cursor(now, random);
+        if page.start != page.end {
+            return Some(answer::page(&self.get, page, cursor));
+        }
+        if page.is_at_end() {
+            return Some(answer::waited(page.end, true, cursor));
+        }
+        self.seen = Some(Seen {
+            tail: page.end,
+            generation: page.view.generation.clone(),
+        });
+        None
+    }
+
+    /// What they are told when they waited for long enough.
+    pub fn late(&self, now: Timestamp, random: u64) -> Response<Bytes> {
+        let tail = self.seen.as_ref().map(|seen| seen.tail);
+        let tail = tail.unwrap_or(Offset::ZERO);
+        answer::waited(tail, false, self.cursor(now, random))
+    }
+
+    fn cursor(&self, now: Timestamp, random: u64) -> Cursor {
+        Cursor::after(self.get.cursor, now, random)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::{IfNoneMatch, Live};
+    use crate::{Expiry, MediaType, View};
+
+    fn page(generation: &str, start: u64, body: &'static str, closed: bool) -> Page {
+        let end = Offset::at(start + body.len() as u64);
+        Page {
+            view: View {
+                media_type: MediaType::new("text/plain"),
+                next: end,
+                closed,
+                expiry: Expiry::Never,
+                expiry_text: None,
+                generation: generation.to_owned(),
+            },
+            start: Offset::at(start),
+            end,
+            body: Bytes::from_static(body.as_bytes()),
+        }
+    }
+
+    fn waiting() -> Poll {
+        Poll::new(Get {
+            read: Read { from: From::Now },
+            live: Live::LongPoll,
+            cursor: None,
+            known: IfNoneMatch::These(Vec::new()),
+        })
+    }
+
+    fn told(poll: &mut Poll, page: &Page) -> Option<u16> {
+        let told = poll.got(page, Timestamp::from_millis(0), 0);
+        told.map(|answer| answer.status().as_u16())
+    }
+
+    #[test]
+    fn a_reader_waits_only_at_the_tail_of_what_may_grow() {
+        assert_eq!(told(&mut waiting(), &page("a", 5, "x", false)), Some(200));
+        assert_eq!(told(&mut waiting(), &page("a", 5, "", true)), Some(204));
+        let mut poll = waiting();
+        assert_eq!(told(&mut poll, &page("a", 5, "", false)), None);
+        let from = From::At(Offset::at(5));
+        assert_eq!(poll.read(), Read { from });
+        let late = poll.late(Timestamp::from_millis(0), 0);
+        assert_eq!(late.status(), 204);
+        let next = late.headers()["stream-next-offset"].to_str();
+        assert_eq!(next.unwrap(), Offset::at(5).to_string());
+        assert_eq!(told(&mut poll, &page("b", 5, "x", false)), Some(404));
+        assert_eq!(told(&mut poll, &page("a", 5, "x", true)), Some(200));
+    }
+}

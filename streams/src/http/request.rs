@@ -1,0 +1,401 @@
+//! From a request's head to what is asked of a stream.
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, HeaderName};
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri};
+use percent_encoding::percent_decode_str;
+use pmx_core::limits::{EXACT_INTEGER_MAX, URL_QUERY_BYTES_MAX};
+use thiserror::Error;
+
+use super::cursor::Cursor;
+use super::etag::IfNoneMatch;
+use super::{STREAMS_PATH, headers, moment};
+use crate::limits::STREAM_APPEND_BYTES_MAX;
+use crate::{
+    Append, Create, Expiry, Fork, From, InvalidName, MediaType, Offset, Producer, Read, StreamName,
+};
+
+/// What is asked of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// `PUT`
+    Create(Create),
+    /// `POST`
+    Append(Append),
+    /// `DELETE`
+    Delete,
+    /// `HEAD`
+    Head,
+    /// `GET`
+    Get(Get),
+}
+
+/// A read, and how it is to be answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Get {
+    /// Where from.
+    pub read: Read,
+    /// Whether the reader waits for more.
+    pub live: Live,
+    /// The cursor of the answer before.
+    pub cursor: Option<Cursor>,
+    /// What the reader has already.
+    pub known: IfNoneMatch,
+}
+
+/// Whether a reader waits for what is not there yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Live {
+    /// No: what is there, and no more.
+    CatchUp,
+    /// For one answer.
+    LongPoll,
+    /// For as many events as come.
+    Sse,
+}
+
+/// A request that is none of the protocol's. The answer is 400 unless it says otherwise.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidRequest {
+    /// The address names no stream.
+    #[error(transparent)]
+    Name(#[from] InvalidName),
+    /// 405: another method.
+    #[error("a stream takes PUT, POST, GET, HEAD, DELETE and OPTIONS, not {0}")]
+    Method(Method),
+    /// A header that is not what it has to be.
+    #[error("the header {name}: {why}")]
+    Header {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// A query that is not what it has to be.
+    #[error("{name:?} in the query: {why}")]
+    Query {
+        /// The name of the value.
+        name: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+}
+
+impl InvalidRequest {
+    pub(super) fn header(name: &HeaderName, why: &'static str) -> Self {
+        Self::Header {
+            name: name.to_string(),
+            why,
+        }
+    }
+}
+
+/// The name of the stream that an address is about; nothing if it is about none.
+pub fn name_of(uri: &Uri) -> Option<Result<StreamName, InvalidRequest>> {
+    let name = uri.path().strip_prefix(STREAMS_PATH)?;
+    Some(StreamName::parse(name).map_err(Into::into))
+}
+
+/// Whether a name is kept for the protocol's own addresses: `__ds` and all below it.
+pub fn is_reserved(name: &StreamName) -> bool {
+    name.as_str().split('/').next() == Some("__ds")
+}
+
+/// The headers that count in a request with this method, for platforms where each costs something
+/// to look at.
+pub fn headers_of(method: &Method) -> &'static [&'static str] {
+    match *method {
+        Method::PUT => &[
+            "content-type",
+            "stream-ttl",
+            "stream-expires-at",
+            "stream-closed",
+            "stream-forked-from",
+            "stream-fork-offset",
+            "stream-fork-sub-offset",
+        ],
+        Method::POST => &[
+            "content-type",
+            "stream-closed",
+            "stream-seq",
+            "producer-id",
+            "producer-epoch",
+            "producer-seq",
+        ],
+        Method::GET => &["if-none-match", "last-event-id"],
+        _ => &[],
+    }
+}
+
+impl Call {
+    /// Reads a request's head; the body is put in later.
+    pub fn parse(head: &Parts) -> Result<Self, InvalidRequest> {
+        match head.method {
+            Method::PUT => create(&head.headers).map(Self::Create),
+            Method::POST => append(&head.headers).map(Self::Append),
+            Method::DELETE => Ok(Self::Delete),
+            Method::HEAD => Ok(Self::Head),
+            Method::GET => get(head).map(Self::Get),
+            _ => Err(InvalidRequest::Method(head.method.clone())),
+        }
+    }
+
+    /// Whether it makes a stream where there is none. All else is refused there.
+    pub const fn makes_stream(&self) -> bool {
+        match self {
+            Self::Create(_) => true,
+            Self::Append(_) | Self::Delete | Self::Head | Self::Get(_) => false,
+        }
+    }
+
+    /// Bytes that its body may have.
+    pub const fn body_bytes_max(&self) -> usize {
+        match self {
+            Self::Create(_) | Self::Append(_) => STREAM_APPEND_BYTES_MAX,
+            Self::Delete | Self::Head | Self::Get(_) => 0,
+        }
+    }
+
+    /// Puts the body in.
+    #[must_use]
+    pub fn with_body(mut self, bytes: Bytes) -> Self {
+        match &mut self {
+            Self::Create(create) => create.body = bytes,
+            Self::Append(append) => append.body = bytes,
+            Self::Delete | Self::Head | Self::Get(_) => {}
+        }
+        self
+    }
+}
+
+fn create(headers: &HeaderMap) -> Result<Create, InvalidRequest> {
+    let (expiry, expiry_text) = expiry(headers)?;
+    let fork = fork(headers)?;
+    // What is no media type counts as none.
+    let media_type = media_type(headers)?.filter(|text| is_media_type(text.as_str()));
+    Ok(Create {
+        media_type,
+        expiry,
+        expiry_text,
+        closed: headers::flag(headers, &headers::CLOSED)?,
+        body: Bytes::new(),
+        fork,
+    })
+}
+
+fn append(headers: &HeaderMap) -> Result<Append, InvalidRequest> {
+    Ok(Append {
+        media_type: media_type(headers)?,
+        body: Bytes::new(),
+        seq: headers::one(headers, &headers::SEQ)?,
+        producer: producer(headers)?,
+        close: headers::flag(headers, &headers::CLOSED)?,
+    })
+}
+
+fn get(head: &Parts) -> Result<Get, InvalidRequest> {
+    let query = Query::of(&head.uri)?;
+    let live = match query.one("live")?.as_deref() {
+        None => Live::CatchUp,
+        Some("long-poll") => Live::LongPoll,
+        Some("sse") => Live::Sse,
+        Some(_) => return Err(Query::refused("live", "it is neither long-poll nor sse")),
+    };
+    let from = match (query.one("offset")?, live) {
+        (Some(text), _) => place(&text)?,
+        (None, Live::CatchUp) => From::Start,
+        (None, Live::LongPoll | Live::Sse) => {
+            return Err(Query::refused("offset", "a live reader has to say one"));
+        }
+    };
+    // A browser that reconnects asks for the same address, and says here how far it got.
+    let seen = match live {
+        Live::Sse => headers::one(&head.headers, &headers::LAST_EVENT_ID)?,
+        Live::CatchUp | Live::LongPoll => None,
+    };
+    let seen = seen.and_then(|text| Offset::parse(&text).ok());
+    Ok(Get {
+        read: Read {
+            from: seen.map_or(from, From::At),
+        },
+        live,
+        cursor: query.one("cursor")?.as_deref().and_then(Cursor::parse),
+        known: IfNoneMatch::of(&head.headers),
+    })
+}
+
+fn place(text: &str) -> Result<From, InvalidRequest> {
+    match text {
+        "-1" => Ok(From::Start),
+        "now" => Ok(From::Now),
+        text => match Offset::parse(text) {
+            Ok(offset) => Ok(From::At(offset)),
+            Err(_) => Err(Query::refused("offset", "it is none of this server's")),
+        },
+    }
+}
+
+fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, InvalidRequest> {
+    let text = headers::one(headers, &CONTENT_TYPE)?;
+    let text = text.filter(|text| !text.trim().is_empty());
+    Ok(text.map(MediaType::new))
+}
+
+/// Whether there is a type and a subtype.
+fn is_media_type(text: &str) -> bool {
+    let starts = |part: &str| {
+        let first = part.bytes().next();
+        first.is_some_and(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    };
+    let essence = text.split(';').next().unwrap_or_default();
+    match essence.split_once('/') {
+        Some((kind, subtype)) => starts(kind) && starts(subtype) && text.is_ascii(),
+        None => false,
+    }
+}
+
+/// When the stream ends, and the header that said so.
+fn expiry(headers: &HeaderMap) -> Result<(Option<Expiry>, Option<String>), InvalidRequest> {
+    let ttl = headers::one(headers, &headers::TTL)?;
+    let expires_at = headers::one(headers, &headers::EXPIRES_AT)?;
+    match (ttl, expires_at) {
+        (Some(_), Some(_)) => {
+            let why = "a stream has this or Stream-Expires-At, not both";
+            Err(InvalidRequest::header(&headers::TTL, why))
+        }
+        (Some(text), None) => {
+            let seconds = number(&headers::TTL, &text)?;
+            Ok((Some(Expiry::Idle(seconds)), Some(text)))
+        }
+        (None, Some(text)) => {
+            let why = "it is no date and time of RFC 3339";
+            let moment = moment::parse(&text)
+                .ok_or_else(|| InvalidRequest::header(&headers::EXPIRES_AT, why))?;
+            Ok((Some(Expiry::At(moment)), Some(text)))
+        }
+        (None, None) => Ok((None, None)),
+    }
+}
+
+fn fork(headers: &HeaderMap) -> Result<Option<Fork>, InvalidRequest> {
+    let source = headers::one(headers, &headers::FORKED_FROM)?;
+    let at = headers::one(headers, &headers::FORK_OFFSET)?;
+    let beyond = headers::one(headers, &headers::FORK_SUB_OFFSET)?;
+    let Some(source) = source else {
+        let alone = if beyond.is_some() {
+            &headers::FORK_SUB_OFFSET
+        } else {
+            &headers::FORK_OFFSET
+        };
+        return match at.or(beyond) {
+            None => Ok(None),
+            Some(_) => Err(InvalidRequest::header(
+                alone,
+                "it says where to fork, but Stream-Forked-From does not say from what",
+            )),
+        };
+    };
+    let at = at.map(|text| {
+        let why = "it is no offset of this server's";
+        Offset::parse(&text).map_err(|_| InvalidRequest::header(&headers::FORK_OFFSET, why))
+    });
+    let beyond = beyond.map(|text| number(&headers::FORK_SUB_OFFSET, &text));
+    Ok(Some(Fork {
+        source: source_name(&source)?,
+        at: at.transpose()?,
+        beyond: beyond.transpose()?.unwrap_or(0),
+    }))
+}
+
+/// The source of the fork that a request wants, if it names one as it has to.
+pub(crate) fn forked_from(headers: &HeaderMap) -> Option<StreamName> {
+    let source = headers::one(headers, &headers::FORKED_FROM).ok()??;
+    source_name(&source).ok()
+}
+
+/// A source is told by its path.
+fn source_name(text: &str) -> Result<StreamName, InvalidRequest> {
+    let name = text.strip_prefix(STREAMS_PATH);
+    name.and_then(|name| StreamName::parse(name).ok())
+        .ok_or_else(|| {
+            let why = "it is not the path of a stream";
+            InvalidRequest::header(&headers::FORKED_FROM, why)
+        })
+}
+
+fn producer(headers: &HeaderMap) -> Result<Option<Producer>, InvalidRequest> {
+    let id = headers::one(headers, &headers::PRODUCER_ID)?;
+    let epoch = headers::one(headers, &headers::PRODUCER_EPOCH)?;
+    let seq = headers::one(headers, &headers::PRODUCER_SEQ)?;
+    let (id, epoch, seq) = match (id, epoch, seq) {
+        (None, None, None) => return Ok(None),
+        (Some(id), Some(epoch), Some(seq)) => (id, epoch, seq),
+        (_, _, _) => {
+            let why = "Producer-Id, Producer-Epoch and Producer-Seq belong together";
+            return Err(InvalidRequest::header(&headers::PRODUCER_ID, why));
+        }
+    };
+    if id.is_empty() {
+        return Err(InvalidRequest::header(&headers::PRODUCER_ID, "it is empty"));
+    }
+    let (epoch, seq) = (
+        exact(&headers::PRODUCER_EPOCH, &epoch)?,
+        exact(&headers::PRODUCER_SEQ, &seq)?,
+    );
+    Ok(Some(Producer { id, epoch, seq }))
+}
+
+/// A number in the one spelling that it has.
+fn number(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
+    if text.len() > 1 && text.starts_with('0') {
+        return Err(InvalidRequest::header(name, "it begins with a zero"));
+    }
+    exact(name, text)
+}
+
+/// A number that JavaScript can hold too.
+fn exact(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
+    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let number: Option<u64> = plain.then(|| text.parse().ok()).flatten();
+    let number = number.filter(|&number| number <= EXACT_INTEGER_MAX);
+    number.ok_or_else(|| InvalidRequest::header(name, "it is no whole number below 2^53"))
+}
+
+/// The pairs of a query.
+pub(crate) struct Query(Vec<(String, String)>);
+
+impl Query {
+    pub(crate) fn of(uri: &Uri) -> Result<Self, InvalidRequest> {
+        let query = uri.query().unwrap_or_default();
+        if query.len() > URL_QUERY_BYTES_MAX {
+            return Err(Self::refused("offset", "the query is too long"));
+        }
+        let pairs = query.split('&').map(|pair| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        });
+        Ok(Self(pairs.collect()))
+    }
+
+    /// The one value of a name, or none.
+    pub(crate) fn one(&self, name: &'static str) -> Result<Option<String>, InvalidRequest> {
+        let mut found = self.0.iter().filter(|(known, _)| known == name);
+        match (found.next(), found.next()) {
+            (Some(_), Some(_)) => Err(Self::refused(name, "it is there twice")),
+            (found, _) => Ok(found.map(|(_, value)| value.clone())),
+        }
+    }
+
+    pub(super) const fn refused(name: &'static str, why: &'static str) -> InvalidRequest {
+        InvalidRequest::Query { name, why }
+    }
+}
+
+fn decoded(text: &str) -> String {
+    let spaced = text.replace('+', " ");
+    percent_decode_str(&spaced).decode_utf8_lossy().into_owned()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,198 @@
+//! Which streams there are, as far as they told.
+
+use std::time::Duration;
+
+use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::time::Timestamp;
+
+use super::Hub;
+use crate::http::Listing;
+use crate::limits::SUBSCRIPTION_STREAMS_MAX;
+use crate::row::{Columns, odd};
+use crate::subscription::{Needs, Pattern};
+use crate::{Generation, Offset, Place, StreamName, schema};
+
+const SCHEMA: &[&str] = &[
+    "CREATE TABLE IF NOT EXISTS hub_meta (
+        one INTEGER PRIMARY KEY CHECK (one = 1), round INTEGER NOT NULL) STRICT",
+    "INSERT OR IGNORE INTO hub_meta (one, round) VALUES (1, 1)",
+    // `tail`: as it was told last. `followed`: whether the stream tells each append. `gone`: when
+    // it ended; the row stays for a while, so that what is told twice is heard once.
+    "CREATE TABLE IF NOT EXISTS hub_stream (
+        name TEXT PRIMARY KEY, life TEXT NOT NULL, tail INTEGER NOT NULL,
+        followed INTEGER NOT NULL, gone INTEGER, incarnation INTEGER NOT NULL DEFAULT 0)
+        STRICT, WITHOUT ROWID",
+    "CREATE INDEX IF NOT EXISTS hub_stream_gone ON hub_stream (gone) WHERE gone IS NOT NULL",
+    // Streams that are to be asked to tell.
+    "CREATE TABLE IF NOT EXISTS hub_follow (
+        name TEXT PRIMARY KEY, at INTEGER NOT NULL, tries INTEGER NOT NULL)
+        STRICT, WITHOUT ROWID",
+];
+
+/// Names that are looked at at once.
+const PAGE: u64 = 1_000;
+
+/// How long the hub knows of a stream that it ended: longer than anybody tries to tell.
+const MEMORY: Duration = Duration::from_hours(7 * 24);
+
+/// Makes the tables, unless they are there.
+pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
+    for statement in SCHEMA {
+        sql.run(statement, &[])?;
+    }
+    schema::add_column(sql, "hub_stream", "incarnation")
+}
+
+/// A stream in the directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: StreamName,
+    /// Which life of the name was heard of last.
+    pub life: Generation,
+    /// How far it was when it last told.
+    pub tail: Offset,
+    /// Whether it tells each append.
+    pub followed: bool,
+    /// When it ended, if it did.
+    pub gone: Option<Timestamp>,
+}
+
+impl Entry {
+    /// Whether a place is one in this stream, as long as it lives.
+    pub(super) fn is_of(&self, place: &Place) -> bool {
+        self.gone.is_none() && self.life == place.life
+    }
+}
+
+const COLUMNS: &str = "name, life, tail, followed, gone, incarnation";
+
+impl<S: Sql> Hub<'_, S> {
+    /// The last that was heard of a name.
+    pub fn entry(&self, name: &StreamName) -> Result<Option<Entry>, SqlError> {
+        let select = format!("SELECT {COLUMNS} FROM hub_stream WHERE name = ?");
+        let rows = self.sql.run(&select, &[name.as_str().into()])?;
+        rows.into_iter().next().map(read).transpose()
+    }
+
+    /// The streams there are among those that are needed.
+    pub(super) fn entries(&self, needs: &Needs) -> Result<Vec<Entry>, SqlError> {
+        let mut all = Vec::new();
+        for name in &needs.streams {
+            all.extend(self.entry(name)?.filter(|entry| entry.gone.is_none()));
+        }
+        if let Some(pattern) = &needs.pattern {
+            let named = |entry: &Entry| needs.streams.contains(&entry.name);
+            all.extend(self.matching(pattern)?.into_iter().filter(|it| !named(it)));
+        }
+        Ok(all)
+    }
+
+    /// The streams there are that a pattern stands for: at most one more than anybody may follow.
+    fn matching(&self, pattern: &Pattern) -> Result<Vec<Entry>, SqlError> {
+        let select = format!(
+            "SELECT {COLUMNS} FROM hub_stream WHERE name > ? AND name < ? AND gone IS NULL \
+             ORDER BY name LIMIT ?"
+        );
+        // No name has this character, nor any behind it.
+        let mut begin = pattern.prefix().to_owned();
+        let end = format!("{begin}\u{7f}");
+        let mut found = Vec::new();
+        if let Ok(name) = StreamName::parse(&begin) {
+            let exact = self.entry(&name)?.filter(|entry| entry.gone.is_none());
+            found.extend(exact.filter(|entry| pattern.matches(&entry.name)));
+        }
+        // Page by page: most of the names may be others.
+        while found.len() <= SUBSCRIPTION_STREAMS_MAX {
+            let params = [begin.as_str().into(), end.as_str().into(), PAGE.into()];
+            let rows = self.sql.run(&select, &params)?;
+            let is_last = (rows.len() as u64) < PAGE;
+            for row in rows {
+                let entry = read(row)?;
+                entry.name.as_str().clone_into(&mut begin);
+                if pattern.matches(&entry.name) {
+                    found.push(entry);
+                }
+            }
+            if is_last {
+                break;
+            }
+        }
+        found.truncate(SUBSCRIPTION_STREAMS_MAX + 1);
+        Ok(found)
+    }
+
+    /// Names of streams that are listed, and the one behind which the list goes on, if it does.
+    pub fn listed(
+        &self,
+        listing: &Listing,
+    ) -> Result<(Vec<StreamName>, Option<StreamName>), SqlError> {
+        let select = "SELECT name FROM hub_stream WHERE name >= ? AND name < ? AND name > ? \
+             AND gone IS NULL ORDER BY name LIMIT ?";
+        let params = [
+            listing.prefix.as_str().into(),
+            format!("{}\u{7f}", listing.prefix).into(),
+            listing.after.as_str().into(),
+            (listing.limit as u64).into(),
+        ];
+        let rows = self.sql.run(select, &params)?.into_iter();
+        let names = rows.map(|row| named(&Columns::of(row).text()?));
+        let names = names.collect::<Result<Vec<_>, _>>()?;
+        let next = names.last().cloned();
+        let next = next.filter(|_| names.len() == listing.limit);
+        Ok((names, next))
+    }
+
+    pub(super) fn keep(&self, entry: &Entry) -> Result<(), SqlError> {
+        let upsert =
+            format!("INSERT OR REPLACE INTO hub_stream ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
+        let params = [
+            entry.name.as_str().into(),
+            entry.life.to_string().into(),
+            entry.tail.position().into(),
+            u64::from(entry.followed).into(),
+            entry.gone.map(Timestamp::as_millis).into(),
+            entry.tail.incarnation().into(),
+        ];
+        self.sql.run(&upsert, &params).map(drop)
+    }
+
+    /// Forgets what ended long ago.
+    pub(super) fn forget_gone(&self, now: Timestamp) -> Result<(), SqlError> {
+        let long_ago = now.as_millis().saturating_sub(MEMORY.as_millis() as u64);
+        let delete = "DELETE FROM hub_stream WHERE gone < ?";
+        self.sql.run(delete, &[long_ago.into()]).map(drop)
+    }
+
+    /// The last round in which streams were asked to tell.
+    pub(super) fn round(&self) -> Result<u64, SqlError> {
+        let rows = self.sql.run("SELECT round FROM hub_meta", &[])?;
+        let row = rows.into_iter().next().ok_or_else(|| odd("there"))?;
+        Columns::of(row).integer()
+    }
+}
+
+fn read(row: SqlRow) -> Result<Entry, SqlError> {
+    let mut row = Columns::of(row);
+    let name = named(&row.text()?)?;
+    let life = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
+    let tail = Offset::at(row.integer()?);
+    let (followed, gone) = (row.flag()?, row.maybe_integer()?);
+    Ok(Entry {
+        name,
+        life,
+        tail: tail.of_incarnation(row.integer()?),
+        followed,
+        gone: gone.map(Timestamp::from_millis),
+    })
+}
+
+/// A name as it is kept.
+pub(super) fn named(text: &str) -> Result<StreamName, SqlError> {
+    StreamName::parse(text).map_err(|_| odd("a name"))
+}
+
+/// A name as a parameter.
+pub(super) fn bound(name: &StreamName) -> Value {
+    name.as_str().into()
+}

@@ -1,0 +1,122 @@
+//! What a server knows of all its streams where each of them lies elsewhere: which there are, who
+//! follows them, and what is to be told of them.
+//!
+//! Streams tell the hub of their lives, and how far they are if anybody follows them
+//! ([`Tidings`](crate::Tidings)). The hub keeps the server's [`Subscriptions`], the
+//! directory of names that patterns are matched against, and what the registry is to be told. Its
+//! turns are synchronous, and what has to happen elsewhere is written down in them: the platform
+//! does it and says how it went.
+//!
+//! - Whoever subscribes is answered once every stream that was found tells how far it is: an
+//!   append that is acknowledged from then on is known here before.
+//! - Nobody tells streams that they are no longer followed. They hear it when they tell the next
+//!   time: a subscription that ends costs each of its streams one question more.
+
+mod directory;
+mod follow;
+mod hear;
+mod index;
+mod outbox;
+mod post;
+
+use pmx_core::schema::SchemaError;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
+use crate::schema;
+use crate::subscription::{
+    Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Room, Subscriptions, Tails,
+};
+
+pub use directory::Entry;
+pub use follow::Wanted;
+pub use index::{MAKE_VERSIONS, READ_VERSIONS, Rows, Statement, migrations};
+pub use post::Batch;
+
+/// The hub of a server, for the length of a turn.
+pub struct Hub<'a, S> {
+    sql: &'a S,
+    subscriptions: Subscriptions<'a, S>,
+    /// Whether somebody keeps an index of all streams.
+    has_index: bool,
+}
+
+impl<'a, S: Sql> Hub<'a, S> {
+    /// Makes the tables, unless they are there. `seed` is random, and counts only the first time.
+    pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SchemaError> {
+        schema::settle(sql, &schema::HUB, |sql| {
+            directory::install(sql)?;
+            for tables in [outbox::REGISTRY, outbox::INDEX] {
+                outbox::Outbox::new(sql, tables).install()?;
+            }
+            Ok(())
+        })?;
+        Subscriptions::install(sql, seed)
+    }
+
+    /// Opens what [`install`](Self::install) made.
+    pub fn open(sql: &'a S) -> Result<Self, SqlError> {
+        let subscriptions = Subscriptions::open(sql)?;
+        Ok(Self {
+            sql,
+            subscriptions,
+            has_index: false,
+        })
+    }
+
+    /// The same with a cache of patterns that outlives the turn.
+    #[must_use]
+    pub fn with_cache(self, cache: &PatternCache) -> Self {
+        Self {
+            subscriptions: self.subscriptions.with_cache(cache),
+            ..self
+        }
+    }
+
+    /// The same, with an index of all streams to be written.
+    #[must_use]
+    pub fn with_index(self, has_index: bool) -> Self {
+        Self { has_index, ..self }
+    }
+
+    /// Whoever wakes.
+    pub const fn subscriptions(&self) -> &Subscriptions<'a, S> {
+        &self.subscriptions
+    }
+
+    /// Answers a call about subscriptions. Before that, what it [wants](Self::wanted) has to be
+    /// followed.
+    pub fn turn(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
+        let tails = self.tails(&self.subscriptions.needs(call)?)?;
+        self.subscriptions.turn(call, &tails, now)
+    }
+
+    /// Does what is due: see [`Subscriptions::work`].
+    pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = self.subscriptions.work(now, room)?;
+        for effect in &mut effects {
+            if let Errand::Copy(copying) = &mut effect.errand {
+                let entry = self.entry(&copying.source)?;
+                copying.life = entry.map(|entry| entry.life);
+            }
+        }
+        Ok(effects)
+    }
+
+    /// When the platform has to come by, if nothing happens before.
+    pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
+        let all = [
+            self.subscriptions.due(now, room)?,
+            self.follows_due()?,
+            self.posts().due(now)?,
+            // Without an index nobody sends what was written down for it before.
+            self.notes().due(now)?.filter(|_| self.has_index),
+        ];
+        Ok(all.into_iter().flatten().min())
+    }
+
+    fn tails(&self, needs: &Needs) -> Result<Tails, SqlError> {
+        let entries = self.entries(needs)?;
+        Ok(entries.into_iter().map(|it| (it.name, it.tail)).collect())
+    }
+}

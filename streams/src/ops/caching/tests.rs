@@ -1,0 +1,398 @@
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, ETAG};
+use http::{Request, Response};
+use pmx_core::time::Timestamp;
+use proptest::prelude::*;
+
+use super::*;
+use crate::http::{Call, Cursor, Live, Origins, Settings, answer, sse};
+use crate::ops::{AccessVars, Claims};
+use crate::{Expiry, From, MediaType, Offset, Page, Refusal, View};
+
+const SECRET: &str = "a secret of at least thirty-two bytes";
+const NOW: Timestamp = Timestamp::from_millis(1_795_339_200_000);
+
+/// Bytes of a page of the model.
+const PAGE: usize = 4;
+
+/// A stream of bytes, and those that had its name before it.
+#[derive(Debug, Clone, Default)]
+struct Model {
+    /// How many streams there were.
+    life: u64,
+    stream: Option<(Vec<u8>, bool)>,
+}
+
+impl Model {
+    fn answer(&self, settings: &Settings, head: &Parts) -> Response<Bytes> {
+        let answer = match settings.admit(head, NOW) {
+            Ok(_) => self.told(head),
+            Err(refused) => refused,
+        };
+        settings.dress(head, answer)
+    }
+
+    fn told(&self, head: &Parts) -> Response<Bytes> {
+        let Some((log, closed)) = &self.stream else {
+            return answer::refused(&Refusal::Unknown);
+        };
+        let tail = log.len() as u64;
+        let view = View {
+            media_type: MediaType::new("text/plain"),
+            next: Offset::at(tail),
+            closed: *closed,
+            expiry: Expiry::Never,
+            expiry_text: None,
+            generation: format!("{:032x}", self.life),
+        };
+        let get = match Call::parse(head) {
+            Ok(Call::Get(get)) => get,
+            Ok(Call::Head) => return answer::view(&view),
+            Ok(other) => panic!("{other:?}"),
+            Err(error) => return answer::invalid(&error),
+        };
+        let start = match get.read.from {
+            From::Start => 0,
+            From::Now => tail,
+            From::At(offset) => offset.position(),
+        };
+        if start > tail {
+            return answer::refused(&Refusal::Beyond);
+        }
+        let end = tail.min(start + PAGE as u64);
+        let page = Page {
+            view,
+            start: Offset::at(start),
+            end: Offset::at(end),
+            body: log[start as usize..end as usize].to_vec().into(),
+        };
+        let cursor = Cursor::at(NOW);
+        match get.live {
+            Live::LongPoll if start == end => answer::waited(page.end, *closed, cursor),
+            Live::Sse => sse::head(&page.view.media_type),
+            Live::CatchUp | Live::LongPoll => answer::page(&get, &page, cursor),
+        }
+    }
+}
+
+fn settings(caching: CacheMode, secret: Option<&str>, public: Option<&str>) -> Settings {
+    Settings {
+        access: Access::parse(AccessVars {
+            secret,
+            public,
+            access: Some("open"),
+            ..AccessVars::default()
+        })
+        .unwrap(),
+        origins: Origins::Any,
+        caching,
+        ..Settings::default()
+    }
+}
+
+fn request(method: &str, query: &str, headers: &[(&str, &str)]) -> Parts {
+    let mut request = Request::builder()
+        .method(method)
+        .uri(format!("/v1/stream/a{query}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.body(()).unwrap().into_parts().0
+}
+
+fn token() -> String {
+    let keys = crate::ops::Keys::of(Some(SECRET), None).unwrap();
+    let time = std::time::Duration::from_mins(1);
+    let claims = Claims::new("a", "read", NOW, time, None).unwrap();
+    keys.sign(&claims).unwrap()
+}
+
+#[test]
+fn what_each_kind_of_answer_says() {
+    let model = Model {
+        life: 1,
+        stream: Some((b"0123456789".to_vec(), false)),
+    };
+    let bearer = format!("Bearer {SECRET}");
+    let bearer = [("authorization", bearer.as_str())];
+    let in_address = format!("&token={}", token());
+    let page = [
+        ("GET", "?offset=-1"),
+        ("GET", "?offset=0_8"),
+        ("GET", "?offset=0_10"),
+        ("GET", "?offset=0_8&live=long-poll"),
+    ];
+    let never = [
+        ("GET", "?offset=now"),
+        ("GET", "?offset=0_10&live=long-poll"),
+        ("HEAD", "?"),
+        ("GET", "?offset=0_99"),
+        ("GET", "?offset=x"),
+    ];
+    let (private, public) = (
+        "private, max-age=0, must-revalidate",
+        "public, max-age=0, must-revalidate",
+    );
+    for (mode, secret, opened, expected) in [
+        (CacheMode::Off, None, None, "no-store"),
+        (CacheMode::Private, None, None, private),
+        (CacheMode::Shared, None, None, public),
+        (CacheMode::Off, Some(SECRET), None, "no-store"),
+        (CacheMode::Private, Some(SECRET), None, private),
+        (CacheMode::Shared, Some(SECRET), None, private),
+        (CacheMode::Private, Some(SECRET), Some("a"), private),
+        (CacheMode::Shared, Some(SECRET), Some("a"), public),
+        (CacheMode::Shared, Some(SECRET), Some("b"), private),
+    ] {
+        let settings = settings(mode, secret, opened);
+        let says = |method: &str, query: &str, headers: &[(&str, &str)]| {
+            let answer = model.answer(&settings, &request(method, query, headers));
+            let vary = answer
+                .headers()
+                .get("vary")
+                .map(|vary| vary.to_str().unwrap().to_owned());
+            let policy = answer.headers()[CACHE_CONTROL].to_str().unwrap().to_owned();
+            (answer.status().as_u16(), policy, vary)
+        };
+        let told = format!("{mode:?} {secret:?} {opened:?}");
+        let is_held = secret.is_some() && opened != Some("a") && mode != CacheMode::Off;
+        let vary = is_held.then(|| "authorization".to_owned());
+        for (method, query) in page {
+            let expected = (200, expected.to_owned(), vary.clone());
+            assert_eq!(says(method, query, &bearer), expected, "{told} {query}");
+            if method == "GET" && secret.is_some() {
+                let query = format!("{query}{in_address}");
+                let expected = (200, "no-store".to_owned(), None);
+                assert_eq!(says(method, &query, &[]), expected, "{told} {query}");
+            }
+        }
+        for (method, query) in never {
+            let (_, policy, _) = says(method, query, &bearer);
+            assert_eq!(policy, "no-store", "{told} {query}");
+        }
+        let (_, events, _) = says("GET", "?offset=-1&live=sse", &bearer);
+        assert_eq!(events, "no-cache, no-store", "{told}");
+        if secret.is_some() && opened != Some("a") {
+            assert_eq!(says("GET", "?offset=-1", &[]).0, 401, "{told}");
+        }
+        assert_eq!(says("GET", "?offset=-1", &[]).1 == "no-store", {
+            mode == CacheMode::Off || (secret.is_some() && opened != Some("a"))
+        });
+    }
+    let deleted = settings(CacheMode::Shared, None, None)
+        .dress(&request("DELETE", "", &[]), answer::deleted());
+    assert_eq!(deleted.headers()[CACHE_CONTROL], "no-store");
+}
+
+#[test]
+fn modes_are_read() {
+    for (text, expected) in [
+        (None, Ok(CacheMode::Private)),
+        (Some(""), Ok(CacheMode::Private)),
+        (Some("shared"), Ok(CacheMode::Shared)),
+        (Some("off"), Ok(CacheMode::Off)),
+        (Some("public"), Err(InvalidCacheMode("public".to_owned()))),
+    ] {
+        assert_eq!(CacheMode::parse(text), expected);
+    }
+}
+
+/// Whose cache it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Shared,
+    Private,
+}
+
+/// A cache as lazy as RFC 9111 lets it be: it keeps whatever it may, answers without asking as
+/// long as it may, and also what is stale while it may revalidate later.
+struct Cache {
+    kind: Kind,
+    now: u64,
+    kept: Vec<Kept>,
+}
+
+struct Kept {
+    address: String,
+    token: Option<String>,
+    at: u64,
+    answer: Response<Bytes>,
+}
+
+impl Cache {
+    const fn new(kind: Kind) -> Self {
+        let kept = Vec::new();
+        Self { kind, now: 0, kept }
+    }
+
+    fn get(
+        &mut self,
+        head: &Parts,
+        ask: &mut dyn FnMut(&Parts) -> Response<Bytes>,
+    ) -> Response<Bytes> {
+        let address = head.uri.to_string();
+        let token = head.headers.get("authorization");
+        let token = token.map(|token| token.to_str().unwrap().to_owned());
+        let found = self.kept.iter().rposition(|kept| {
+            let by_token = kept.answer.headers().get("vary");
+            let by_token = by_token.is_some_and(|vary| vary == "authorization");
+            kept.address == address && (!by_token || kept.token == token)
+        });
+        let mut asked = head.clone();
+        if let Some(found) = found {
+            let kept = &self.kept[found];
+            if self.now - kept.at < reusable(&kept.answer) {
+                return kept.answer.clone();
+            }
+            // It asks for its reader, and has what the reader has as well.
+            if let Some(tag) = kept.answer.headers().get(ETAG) {
+                asked.headers.insert("if-none-match", tag.clone());
+            }
+        }
+        let answer = ask(&asked);
+        if let Some(found) = found
+            && answer.status() == 304
+        {
+            let kept = &mut self.kept[found];
+            kept.at = self.now;
+            for (name, value) in answer.headers() {
+                kept.answer.headers_mut().insert(name, value.clone());
+            }
+            return kept.answer.clone();
+        }
+        if self.may_keep(&answer, token.is_some()) {
+            let (at, kept) = (self.now, answer.clone());
+            self.kept
+                .retain(|other| other.address != address || other.token != token);
+            let answer = kept;
+            self.kept.push(Kept {
+                address,
+                token,
+                at,
+                answer,
+            });
+        }
+        answer
+    }
+
+    /// RFC 9111, section 3.
+    fn may_keep(&self, answer: &Response<Bytes>, has_token: bool) -> bool {
+        let says = |directive: &str| directives(answer).any(|one| one == directive);
+        let allowed = says("public") || says("must-revalidate");
+        let shared = self.kind == Kind::Private || (!says("private") && (!has_token || allowed));
+        answer.status() == 200 && !says("no-store") && shared
+    }
+}
+
+fn directives(answer: &Response<Bytes>) -> impl Iterator<Item = &str> {
+    let policy = answer
+        .headers()
+        .get(CACHE_CONTROL)
+        .map_or("", |value| value.to_str().unwrap());
+    policy.split(',').map(str::trim)
+}
+
+/// For how long an answer may be used without asking.
+fn reusable(answer: &Response<Bytes>) -> u64 {
+    let seconds = |name: &str| {
+        let mut values = directives(answer).filter_map(|one| one.strip_prefix(name));
+        values
+            .next()
+            .map_or(0, |seconds| seconds.parse::<u64>().unwrap())
+    };
+    let is_asked = directives(answer).any(|one| one == "no-cache");
+    if is_asked {
+        0
+    } else {
+        seconds("max-age=") + seconds("stale-while-revalidate=")
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Append(u8),
+    Close,
+    Delete,
+    Create,
+    Wait(u64),
+    Read {
+        reader: usize,
+        page: u64,
+        live: bool,
+    },
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        4 => (1u8..7).prop_map(Op::Append),
+        1 => Just(Op::Close),
+        1 => Just(Op::Delete),
+        2 => Just(Op::Create),
+        2 => (0u64..120).prop_map(Op::Wait),
+        12 => (0usize..4, 0u64..4, any::<bool>())
+            .prop_map(|(reader, page, live)| Op::Read { reader, page, live }),
+    ]
+}
+
+fn change(model: &mut Model, op: &Op) {
+    match (op, &mut model.stream) {
+        (Op::Append(bytes), Some((log, false))) => {
+            let text = format!("{}.{}.", model.life, log.len());
+            log.extend(text.bytes().cycle().take(usize::from(*bytes)));
+        }
+        (Op::Close, Some((_, closed))) => *closed = true,
+        (Op::Delete, stream) => *stream = None,
+        (Op::Create, stream @ None) => {
+            model.life += 1;
+            *stream = Some((Vec::new(), false));
+        }
+        _ => {}
+    }
+}
+
+proptest! {
+    /// Four readers, two with a token and two without, each behind a browser's cache of their own
+    /// and all behind one that is shared: whatever they are shown is what the server would have
+    /// told them itself at that moment.
+    #[test]
+    fn no_cache_shows_what_is_older_or_not_for_its_reader(
+        ops in prop::collection::vec(op(), 1..80),
+        mode in prop::sample::select(vec![CacheMode::Off, CacheMode::Private, CacheMode::Shared]),
+        secret in prop::option::of(Just(SECRET)),
+        public in prop::option::of(Just("a")),
+    ) {
+        let settings = settings(mode, secret, public);
+        let mut model = Model::default();
+        let mut between = Cache::new(Kind::Shared);
+        let mut browsers: Vec<Cache> = (0..2).map(|_| Cache::new(Kind::Private)).collect();
+        let bearer = format!("Bearer {SECRET}");
+        for op in &ops {
+            match op {
+                Op::Wait(seconds) => {
+                    between.now += seconds;
+                    for browser in &mut browsers {
+                        browser.now += seconds;
+                    }
+                }
+                Op::Read { reader, page, live } => {
+                    let live = if *live { "&live=long-poll" } else { "" };
+                    let query = format!("?offset=0_{}{live}", page * PAGE as u64);
+                    // Two readers with and without a token share a browser.
+                    let known = [("authorization", bearer.as_str())];
+                    let headers = if *reader < 2 { &known[..] } else { &[] };
+                    let head = request("GET", &query, headers);
+                    let shown = browsers[reader % 2].get(&head, &mut |head| {
+                        between.get(head, &mut |head| model.answer(&settings, head))
+                    });
+                    let told = model.answer(&settings, &head);
+                    prop_assert_eq!(shown.status(), told.status());
+                    prop_assert_eq!(shown.body(), told.body());
+                    for name in ["stream-next-offset", "stream-up-to-date", "stream-closed"] {
+                        prop_assert_eq!(shown.headers().get(name), told.headers().get(name));
+                    }
+                }
+                change_op => change(&mut model, change_op),
+            }
+        }
+    }
+}

@@ -1,0 +1,368 @@
+//! Turns that wake workers: what is due becomes effects, and what came of them is noted.
+
+use std::time::Duration;
+
+use http::HeaderName;
+use http::header::CONTENT_TYPE;
+use pmx_core::sql::{Sql, SqlError};
+use pmx_core::time::Timestamp;
+
+use super::call::{Effect, Errand, Outcome, Room, Ticket, Tried};
+use super::config::Delivery;
+use super::engine::Subscriptions;
+use super::fan_out::Copying;
+use super::ledger::Record;
+use super::ssrf::WebhookUrl;
+use super::view::{Announcement, Notification, callback_url, says_done};
+use super::wake::{NEVER, PAST, Phase, Wake, backoff};
+use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_AGAIN_TIMEOUT, WEBHOOK_TIMEOUT};
+use crate::{Producer, StreamName};
+
+impl<S: Sql> Subscriptions<'_, S> {
+    /// Does what is due, and returns what the platform has to do once this turn is kept. Call it
+    /// after every turn, after every webhook, and again at [`due`](Self::due): it returns a bounded
+    /// number of effects. Webhooks beyond the room for them stay queued: no lease of theirs begins.
+    pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = Vec::new();
+        let others = self.ledger.due(now, WAKE_EFFECTS_MAX)?;
+        let left = WAKE_EFFECTS_MAX - others.len();
+        for mut record in others {
+            self.advance(&mut record, now)?;
+            // A webhook that is queued by this waits for its turn among the others.
+            if !matches!(record.delivery, Delivery::Webhook(_)) {
+                effects.extend(self.send_if_due(&mut record, now)?);
+            }
+            self.ledger.keep(&record)?;
+        }
+        effects.extend(self.send_webhooks(now, room, left)?);
+        Ok(effects)
+    }
+
+    /// Sends the webhooks that there is room for, the longest due first, of `limit` that are due.
+    fn send_webhooks(
+        &self,
+        now: Timestamp,
+        mut room: Room,
+        limit: usize,
+    ) -> Result<Vec<Effect>, SqlError> {
+        let mut queued = Vec::new();
+        for tried in [Tried::First, Tried::Again] {
+            let limit = if room.takes(tried) { limit } else { 0 };
+            queued.extend(self.ledger.queued_webhooks(now, tried, limit)?);
+        }
+        queued.sort_by_key(|record| (record.wake.due(), record.number));
+        let mut effects = Vec::new();
+        for mut record in queued.into_iter().take(limit) {
+            let tried = Tried::of(&record.wake);
+            if room.takes(tried) {
+                if let Some(effect) = self.send_if_due(&mut record, now)? {
+                    effects.push(effect);
+                    room = room.beside_one(tried);
+                }
+                self.ledger.keep(&record)?;
+            }
+        }
+        Ok(effects)
+    }
+
+    fn send_if_due(&self, record: &mut Record, now: Timestamp) -> Result<Option<Effect>, SqlError> {
+        match record.wake.phase {
+            Phase::Queued { at, keep } if at <= now => self.send(record, keep, now),
+            Phase::Idle
+            | Phase::Queued { .. }
+            | Phase::Sent { .. }
+            | Phase::Announced
+            | Phase::Awake { .. } => Ok(None),
+        }
+    }
+
+    /// When [`work`](Self::work) has to be called next, if nothing happens before. Webhooks that
+    /// there is no room for are looked at again when one of those under way must be over.
+    pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
+        if room.takes(Tried::First) && room.takes(Tried::Again) {
+            return self.ledger.next_due();
+        }
+        let later = now.after(WEBHOOK_TIMEOUT);
+        let queued = |tried| -> Result<Option<Timestamp>, SqlError> {
+            let due = self.ledger.next_webhook_due(tried)?;
+            Ok(due.map(|due| {
+                if room.takes(tried) {
+                    due
+                } else {
+                    due.max(later)
+                }
+            }))
+        };
+        let all = [
+            self.ledger.next_due_of_others()?,
+            queued(Tried::First)?,
+            queued(Tried::Again)?,
+        ];
+        Ok(all.into_iter().flatten().min())
+    }
+
+    /// Notes what came of an effect.
+    pub fn told(&self, ticket: &Ticket, outcome: &Outcome, now: Timestamp) -> Result<(), SqlError> {
+        let Some(mut record) = self.ledger.at(ticket.subscription)? else {
+            return Ok(());
+        };
+        if record.wake.generation != ticket.generation {
+            return Ok(());
+        }
+        match (record.wake.phase.clone(), outcome) {
+            // The worker may have reported on another way before it answered.
+            (
+                Phase::Sent { until }
+                | Phase::Awake {
+                    until,
+                    holder: None,
+                },
+                outcome,
+            ) if until > now && is_success(outcome) => {
+                self.answered(&mut record, outcome, until, now)?;
+            }
+            (Phase::Sent { .. }, Outcome::Copied(to)) => {
+                record.wake.failures = 0;
+                for path in std::mem::take(&mut record.wake.told).into_keys() {
+                    self.ledger.acknowledge(record.number, &path, *to)?;
+                }
+                self.next_wake(&mut record, now)?;
+            }
+            (Phase::Sent { until }, Outcome::Answered { .. }) => {
+                // Whoever refuses has not begun: the same wake may be tried again.
+                self.retry(&mut record, until, now);
+            }
+            (Phase::Sent { .. }, Outcome::Appended) => {
+                record.wake.failures = 0;
+                record.wake.phase = Phase::Announced;
+            }
+            (Phase::Sent { .. }, Outcome::Failed) => {
+                let keep = match record.delivery {
+                    Delivery::Webhook(_) => PAST,
+                    Delivery::PullWake(_) | Delivery::FanOut(_) => NEVER,
+                };
+                self.retry(&mut record, keep, now);
+            }
+            (Phase::Idle | Phase::Queued { .. } | Phase::Announced | Phase::Awake { .. }, _) => {
+                return Ok(());
+            }
+        }
+        self.ledger.keep(&record)
+    }
+
+    /// Ends what ran out.
+    pub(super) fn advance(&self, record: &mut Record, now: Timestamp) -> Result<(), SqlError> {
+        match record.wake.phase {
+            Phase::Awake { until, .. } if until <= now => {
+                self.next_wake(record, now)?;
+            }
+            Phase::Sent { until } if until <= now => match record.delivery {
+                // Nobody answered in time, so this wake is over; the next one waits.
+                Delivery::Webhook(_) => {
+                    if self.next_wake(record, now)? {
+                        self.retry(record, NEVER, now);
+                    }
+                }
+                // Whether the message is there or not, another one of the same wake does no harm,
+                // and what is copied twice counts once.
+                Delivery::PullWake(_) | Delivery::FanOut(_) => self.retry(record, NEVER, now),
+            },
+            Phase::Idle
+            | Phase::Queued { .. }
+            | Phase::Sent { .. }
+            | Phase::Announced
+            | Phase::Awake { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn retry(&self, record: &mut Record, keep: Timestamp, now: Timestamp) {
+        record.wake.failures += 1;
+        let failures = record.wake.failures;
+        let dice = self.secret.dice(record.wakes(), failures);
+        let at = now.after(backoff(failures, dice));
+        record.wake.phase = Phase::Queued { at, keep };
+    }
+
+    fn answered(
+        &self,
+        record: &mut Record,
+        outcome: &Outcome,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        record.wake.failures = 0;
+        let body = match outcome {
+            Outcome::Answered { body, .. } => body.as_ref(),
+            Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => &[],
+        };
+        if says_done(body) {
+            for (path, tail) in std::mem::take(&mut record.wake.told) {
+                self.ledger.acknowledge(record.number, &path, tail)?;
+            }
+            self.next_wake(record, now)?;
+        } else {
+            record.wake.phase = Phase::Awake {
+                until,
+                holder: None,
+            };
+        }
+        Ok(())
+    }
+
+    /// Begins to wake somebody, unless nothing is left to do.
+    fn send(
+        &self,
+        record: &mut Record,
+        keep: Timestamp,
+        now: Timestamp,
+    ) -> Result<Option<Effect>, SqlError> {
+        if keep <= now {
+            record.wake.begin(now);
+        }
+        let links = self.ledger.links(record.number, 1)?;
+        let Some(first) = links.into_iter().find(super::ledger::Link::is_pending) else {
+            record.wake.end();
+            return Ok(None);
+        };
+        let errand = match record.delivery.clone() {
+            Delivery::Webhook(url) => self.webhook(record, url, now)?,
+            Delivery::PullWake(stream) => announcement(record, stream, &first.path, now)?,
+            Delivery::FanOut(target) => match self.copying(record, target, now)? {
+                Some(copying) => Errand::Copy(Box::new(copying)),
+                None => return Ok(None),
+            },
+        };
+        let ticket = Ticket {
+            subscription: record.number,
+            generation: record.wake.generation,
+        };
+        Ok(Some(Effect { ticket, errand }))
+    }
+
+    /// What is to be copied. A batch that may have arrived stays the same until it surely has.
+    fn copying(
+        &self,
+        record: &mut Record,
+        target: StreamName,
+        now: Timestamp,
+    ) -> Result<Option<Copying>, SqlError> {
+        if record.wake.told.is_empty() {
+            let link = self.ledger.pending(record.number, record.wake.generation)?;
+            record
+                .wake
+                .told
+                .extend(link.map(|link| (link.path, link.tail)));
+        }
+        let Some((source, until)) = record.wake.told.first_key_value() else {
+            return Ok(None);
+        };
+        let Some(link) = self.ledger.link(record.number, source)? else {
+            return Ok(None);
+        };
+        let copying = Copying {
+            source: source.clone(),
+            life: None,
+            from: link.acked,
+            until: *until,
+            target,
+            producer: Producer {
+                id: format!("fan-out-{}", record.number),
+                epoch: record.wake.generation,
+                seq: 0,
+            },
+        };
+        record.wake.phase = Phase::Sent {
+            until: now.after(COPY_TIME),
+        };
+        Ok(Some(copying))
+    }
+
+    fn webhook(
+        &self,
+        record: &mut Record,
+        url: WebhookUrl,
+        now: Timestamp,
+    ) -> Result<Errand, SqlError> {
+        let streams = self.stream_views(record)?;
+        let pending = streams.iter().filter(|stream| stream.has_pending);
+        let told = pending.map(|stream| (stream.path.clone(), stream.tail_offset));
+        record.wake.told = told.collect();
+        record.wake.phase = Phase::Sent {
+            until: now.after(record.lease),
+        };
+        let body = text(&Notification {
+            subscription_id: &record.id,
+            wake_id: self.secret.wake_id(record.wakes()),
+            generation: record.wake.generation,
+            streams,
+            callback_url: callback_url(&record.root, &record.id),
+            callback_token: self.secret.token(record.wakes(), now),
+        })?;
+        let signature = self.secret.sign(&body, now);
+        let tried = Tried::of(&record.wake);
+        Ok(Errand::Webhook {
+            url,
+            tried,
+            headers: vec![
+                (CONTENT_TYPE, "application/json".to_owned()),
+                (SIGNATURE, signature),
+            ],
+            body: body.into(),
+            timeout: record.lease.min(tried.timeout()),
+        })
+    }
+}
+
+/// How long a batch may take to be copied before it is copied again: that does no harm.
+const COPY_TIME: Duration = Duration::from_secs(5);
+
+impl Tried {
+    const fn of(wake: &Wake) -> Self {
+        match wake.failures {
+            0 => Self::First,
+            _ => Self::Again,
+        }
+    }
+
+    /// How long it may take to answer: a host that hangs must not keep others waiting each time.
+    const fn timeout(self) -> Duration {
+        match self {
+            Self::First => WEBHOOK_TIMEOUT,
+            Self::Again => WEBHOOK_AGAIN_TIMEOUT,
+        }
+    }
+}
+
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+
+fn announcement(
+    record: &mut Record,
+    stream: StreamName,
+    path: &StreamName,
+    now: Timestamp,
+) -> Result<Errand, SqlError> {
+    record.wake.phase = Phase::Sent {
+        until: now.after(WEBHOOK_TIMEOUT),
+    };
+    let message = text(&Announcement {
+        kind: "wake",
+        subscription_id: &record.id,
+        stream: path,
+        generation: record.wake.generation,
+        ts: now,
+    })?;
+    let message = message.into();
+    Ok(Errand::Append { stream, message })
+}
+
+fn text(value: &impl serde::Serialize) -> Result<Vec<u8>, SqlError> {
+    serde_json::to_vec(value).map_err(|error| SqlError(error.to_string()))
+}
+
+fn is_success(outcome: &Outcome) -> bool {
+    match outcome {
+        Outcome::Answered { status, .. } => (200..300).contains(status),
+        Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => false,
+    }
+}
