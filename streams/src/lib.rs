@@ -5,7 +5,7 @@
 //! protocol is that of the Durable Streams project (v1.0, `PROTOCOL.md`). Here is all of it that
 //! decides: requests become a [`Call`](http::Call), a turn over [`Sql`](pmx_core::sql::Sql) makes a
 //! reply or a [`Refusal`] of it, and those become answers. Nothing here knows of sites or of
-//! publishing.
+//! publishing. `DESIGN.md` beside this crate has the formats and the reasons.
 
 mod append;
 mod call;

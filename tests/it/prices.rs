@@ -157,7 +157,7 @@ fn the_price_of_readers_that_wait_is_computed() {
         (1_000, 1, 24),
     ];
     let rows = rows.map(|(streams, readers, hours)| waits(streams, readers, hours));
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../sync/STREAMS.md");
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../streams/DESIGN.md");
     let page = fs::read_to_string(path).unwrap();
     for row in &rows {
         assert!(page.contains(row), "it should say\n{}", rows.join("\n"));

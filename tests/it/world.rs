@@ -77,7 +77,14 @@ pub(crate) fn worker_lacks() -> Option<&'static str> {
         let Ok(built) = built.and_then(|stamp| stamp.modified()) else {
             return Some("the Worker is not built: cargo xtask worker");
         };
-        let changed = ["sync/src", "worker/src", "worker/shim.js", "Cargo.lock"];
+        let changed = [
+            "core/src",
+            "streams/src",
+            "sync/src",
+            "worker/src",
+            "worker/shim.js",
+            "Cargo.lock",
+        ];
         let changed = changed.map(|part| newest(&root().join(part)));
         let is_old = changed.into_iter().flatten().any(|time| time > built);
         is_old.then_some("the Worker is older than its source: cargo xtask worker")
