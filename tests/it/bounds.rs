@@ -19,10 +19,10 @@ use pmx_sync::push::{Action, Base, Intent, Mode, Old, Push};
 use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
 use pmx_sync::testing::MemoryBlobs;
 use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, Replace, SectionKind, State};
+use pmx_tests::sql::Sqlite;
 
 use crate::sections::manifest;
 use crate::sim::platform::{block_on, space};
-use crate::sim::sql::Sqlite;
 
 /// A ledger that counts its statements and the rows they return.
 struct Counting {

@@ -17,12 +17,12 @@ use pmx_sync::push::{Base, Intent, Mode, Old, Outcome, OutcomeKind};
 use pmx_sync::serve::{Nonce, Server};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::wire::{DeployMeta, DeploysReply, DiffReply, Replace, RollbackHead, VERSION};
+use pmx_tests::sql::Sqlite;
 use sha2::{Digest, Sha256};
 
 use crate::sim::client::{Answer, Broken, Client, Network};
 use crate::sim::model::{Catalogue, Site};
 use crate::sim::platform::{block_on, read, settings, space, url_path};
-use crate::sim::sql::Sqlite;
 
 type Backend = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<Sqlite, MemoryBlobs>>;
 

@@ -18,10 +18,10 @@ use pmx_streams::{
     self as stream, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape,
     StreamName,
 };
+use pmx_tests::rng::Rng;
+use pmx_tests::sql::Sqlite;
 use serde_json::{Value, json};
 
-use crate::sim::rng::Rng;
-use crate::sim::sql::Sqlite;
 use crate::waking::Home;
 use crate::world::{Host, eventually, started_on_both_hosts};
 

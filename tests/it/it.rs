@@ -76,7 +76,6 @@ mod stream_bodies;
 mod stream_offsets;
 mod stream_schema;
 mod streaming;
-mod streams;
 mod subscriptions;
 mod tidy;
 mod trust;

@@ -6,9 +6,9 @@ use pmx_core::time::Timestamp;
 use pmx_streams::{Engine, StreamName};
 use pmx_sync::space::{Command, execute, name_of};
 use pmx_sync::testing::MemoryBlobs;
+use pmx_tests::sql::Sqlite;
 
 use crate::sim::platform::{block_on, space};
-use crate::sim::sql::Sqlite;
 
 #[test]
 fn a_space_keeps_the_name_that_it_was_opened_by_last() {

@@ -16,10 +16,10 @@ use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::serve::{Nonce, Server, Spaces};
 use pmx_sync::space::{Command, Reply};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
+use pmx_tests::sql::Sqlite;
 
 use crate::sim::client::SECRET;
 use crate::sim::platform::{block_on, read, settings, space};
-use crate::sim::sql::Sqlite;
 
 /// Spaces in memory, and what they were asked.
 #[derive(Clone)]

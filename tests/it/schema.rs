@@ -12,10 +12,10 @@ use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::testing::MemoryBlobs;
+use pmx_tests::sql::Sqlite;
 use rusqlite::Connection;
 
 use crate::sim::platform::block_on;
-use crate::sim::sql::Sqlite;
 use crate::world::World;
 
 /// The tables of version 1, as that version made them.

@@ -19,8 +19,8 @@ use pmx_streams::subscription::{
 };
 use serde_json::Value;
 
-use crate::sim::rng::Rng;
-use crate::sim::sql::Sqlite;
+use pmx_tests::rng::Rng;
+use pmx_tests::sql::Sqlite;
 use setup::{CONFIGS, LEASE, Lease, ack, answered, config, id, is_webhook, name, reported};
 
 /// Schedules of a test run.

@@ -16,9 +16,9 @@ use pmx_streams::subscription::{
     WebhookPolicy, WebhookUrl,
 };
 use pmx_streams::{Offset, StreamName};
+use pmx_tests::sql::Sqlite;
 use serde_json::{Value, json};
 
-use crate::sim::sql::Sqlite;
 use crate::waking::Home;
 use crate::world::{Host, eventually, skipped, worker_lacks};
 

@@ -12,6 +12,7 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 use pmx_sync::push::{Base, Intent, Mode, Old, OutcomeKind};
 use pmx_sync::wire::{DeployMeta, DeployView, MaxDelete, Order, Replace};
+use pmx_tests::rng::Rng;
 
 use super::bugs::Bug;
 use super::chaos::yields;
@@ -19,7 +20,6 @@ use super::check::{chain, root_of};
 use super::client::{Answer, Client, Failure, Network};
 use super::model::Site;
 use super::platform::url_path;
-use super::rng::Rng;
 use super::run::Run;
 use super::world::{Owner, Wire, World};
 

@@ -9,8 +9,7 @@ use std::task::Poll;
 use pmx_core::backend::BackendError;
 use pmx_core::sql::SqlError;
 use pmx_sync::testing::{Effect, Hook};
-
-use super::rng::Rng;
+use pmx_tests::rng::Rng;
 
 /// Which faults there are.
 #[derive(Debug, Clone, Copy)]

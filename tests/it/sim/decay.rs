@@ -7,11 +7,11 @@ use std::time::Duration;
 use pmx_core::backend::Blobs as _;
 use pmx_core::channel::Channel;
 use pmx_sync::wire::Replace;
+use pmx_tests::rng::Rng;
 
 use super::actors::{Publisher, judge, page};
 use super::chaos::{Plan, yields};
 use super::check::{Link, ask, chain};
-use super::rng::Rng;
 use super::world::{Wire, World};
 
 /// Publishes of everything, each after a look at all pages, until everything is back.

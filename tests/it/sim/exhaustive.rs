@@ -4,13 +4,13 @@ use std::rc::Rc;
 
 use pmx_sync::push::Intent;
 use pmx_sync::wire::Replace;
+use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, reads};
 use super::chaos::{Chaos, How, Plan, Target};
 use super::check::{ask, chain, settle};
 use super::model::Catalogue;
 use super::platform::space;
-use super::rng::Rng;
 use super::world::{Owner, World};
 
 /// What is going on when the fault strikes.

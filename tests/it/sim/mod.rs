@@ -17,10 +17,8 @@ pub(crate) mod model;
 mod operators;
 pub(crate) mod platform;
 mod regressions;
-pub(crate) mod rng;
 mod run;
 mod schedule;
-pub(crate) mod sql;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};

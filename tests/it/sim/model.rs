@@ -8,8 +8,7 @@ use pmx_core::id::{BlobId, Root};
 use pmx_sync::manifest::{Entry, NodeMap, Row, build};
 use pmx_sync::media::Media;
 use pmx_sync::path::SitePath;
-
-use super::rng::Rng;
+use pmx_tests::rng::Rng;
 
 /// The files of a site and its manifest.
 #[derive(Debug, Clone)]

@@ -4,11 +4,11 @@ use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_sync::push::Base;
 use pmx_sync::wire::{DeployMeta, DeployView, RollbackHead, VERSION};
+use pmx_tests::rng::Rng;
 
 use super::actors::{Publisher, Told};
 use super::chaos::yields;
 use super::client::Failure;
-use super::rng::Rng;
 
 impl Publisher {
     /// Takes the preview away, now and then.

@@ -13,6 +13,7 @@ use pmx_sync::wire::{
     BeginHead, CommitTerms, DeployMeta, Envelope, Replace, RollbackHead, Section, SectionKind,
     VERSION,
 };
+use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, Told, page};
 use super::chaos::Chaos;
@@ -20,7 +21,6 @@ use super::check::{ask, chain, settle};
 use super::client::{Network, SECRET};
 use super::model::Catalogue;
 use super::platform::{block_on, space};
-use super::rng::Rng;
 use super::world::{Wire, World};
 
 /// A space with two deploys, of sites 0 and 1.

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
+use pmx_tests::rng::Rng;
 
 use super::actors::{Promises, Publisher, alarm, reads};
 use super::bugs::Bug;
@@ -12,7 +13,6 @@ use super::check::{ask, chain, dump, newest_of, settle};
 use super::decay::{decays, heal};
 use super::model::{Catalogue, Site};
 use super::platform::space;
-use super::rng::Rng;
 use super::world::{Owner, World};
 
 /// What a schedule amounts to.

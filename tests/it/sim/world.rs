@@ -16,6 +16,7 @@ use pmx_core::time::Timestamp;
 use pmx_sync::pack::{Coding, wire};
 use pmx_sync::serve::{Backend, Nonce, Server};
 use pmx_sync::testing::{Faulty, MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
+use pmx_tests::sql::Sqlite;
 
 use super::account::Account;
 use super::bugs::{Bug, Planted};
@@ -23,7 +24,6 @@ use super::chaos::{Chaos, Hooked, yield_now, yields};
 use super::client::{Answer, Broken, Network};
 use super::model::Catalogue;
 use super::platform::{read, settings};
-use super::sql::Sqlite;
 
 pub(crate) type Blobs = Faulty<MemoryBlobs, Hooked>;
 pub(crate) type Pointers = Faulty<MemoryPointers, Hooked>;

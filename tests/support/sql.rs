@@ -4,10 +4,14 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use rusqlite::Connection;
 use rusqlite::types::{Value as Held, ValueRef};
 
-pub(crate) struct Sqlite(Connection);
+/// A database in memory.
+#[derive(Debug)]
+pub struct Sqlite(Connection);
 
 impl Sqlite {
-    pub(crate) fn new() -> Self {
+    /// An empty one.
+    #[expect(clippy::new_without_default, reason = "it may fail")]
+    pub fn new() -> Self {
         let connection = Connection::open_in_memory().unwrap();
         connection.set_prepared_statement_cache_capacity(64);
         Self(connection)

@@ -17,8 +17,7 @@ use pmx_streams::{
     Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Memory, Page,
     Read, Refusal, SegmentKey, Shape, StreamName,
 };
-
-use crate::sim::sql::Sqlite;
+use pmx_tests::sql::Sqlite;
 
 /// Counts what happens, and lets nothing happen any more from one step on.
 #[derive(Debug, Default)]

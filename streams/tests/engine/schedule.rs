@@ -6,11 +6,11 @@ use bytes::Bytes;
 use pmx_streams::{
     Append, Create, Deleted, Expiry, Fork, From, MediaType, Offset, Producer, Read, Shape,
 };
+use pmx_tests::rng::Rng;
 use serde_json::{Value, json};
 
 use super::model::{Model, Stream, at, is_fresh};
 use super::world::{Faults, NAMES, World, name};
-use crate::sim::rng::Rng;
 
 /// Schedules of a test run.
 const SCHEDULES: u64 = 2_000;
@@ -20,6 +20,7 @@ const STEPS: usize = 60;
 
 #[test]
 fn the_engine_is_the_model() {
+    #[expect(clippy::disallowed_methods, reason = "a test may be asked for a seed")]
     let seed = std::env::var("PMX_SEED").ok();
     let seeds = match seed.map(|seed| seed.parse().unwrap()) {
         Some(seed) => seed..seed + 1,

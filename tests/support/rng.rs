@@ -2,14 +2,16 @@
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
-pub(crate) struct Rng(u64);
+pub struct Rng(u64);
 
 impl Rng {
-    pub(crate) const fn new(seed: u64) -> Self {
+    /// The generator of a seed.
+    pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) const fn next(&mut self) -> u64 {
+    /// The next number.
+    pub const fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -18,21 +20,22 @@ impl Rng {
     }
 
     /// A number below `end`.
-    pub(crate) const fn below(&mut self, end: usize) -> usize {
+    pub const fn below(&mut self, end: usize) -> usize {
         (self.next() % end as u64) as usize
     }
 
     /// True once in `n` times; never if `n` is 0.
-    pub(crate) const fn once_in(&mut self, n: usize) -> bool {
+    pub const fn once_in(&mut self, n: usize) -> bool {
         n > 0 && self.below(n) == 0
     }
 
-    pub(crate) fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
+    /// One of the items, each as probably.
+    pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 
     /// A generator of its own for another concern.
-    pub(crate) const fn fork(&mut self) -> Self {
+    pub const fn fork(&mut self) -> Self {
         Self(self.next())
     }
 }
