@@ -9,7 +9,7 @@ use super::chore::GIVE_BACK;
 use super::engine::Engine;
 use super::fork::Loan;
 use super::generation::Generation;
-use super::ledger::{Branch, Stream, exact};
+use super::record::{Branch, Stream, exact};
 use super::reply::{Created, Refusal};
 
 /// How far a fork came by itself.

@@ -5,7 +5,7 @@ use pmx_core::time::Timestamp;
 
 use super::chore;
 use super::engine::Engine;
-use super::ledger::Stream;
+use super::record::Stream;
 use super::reply::Refusal;
 
 /// A stream was deleted.

@@ -6,12 +6,10 @@
 //! needs another stream or cold storage is left to [`execute`](super::execute), which alternates
 //! turns and effects.
 
-use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError};
 
-use super::ledger;
 use super::memory::Memory;
-use super::name::StreamName;
+use super::record::Stream;
 use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
     STREAM_SEGMENT_MESSAGES,
@@ -111,27 +109,6 @@ impl<'a, S: Sql> Engine<'a, S> {
         Self { telling, ..self }
     }
 
-    /// Makes the tables, migrates older ones, and refuses those of a version that needs newer code;
-    /// once for each opened database.
-    pub fn install(sql: &S) -> Result<(), SchemaError> {
-        ledger::install(sql)
-    }
-
-    /// Keeps the name of the one stream of a database, for an object that is woken without one.
-    pub fn keep_name(sql: &S, name: &StreamName) -> Result<(), SqlError> {
-        ledger::keep_name(sql, name)
-    }
-
-    /// The name that was kept.
-    pub fn name_of(sql: &S) -> Result<Option<StreamName>, SqlError> {
-        ledger::name_of(sql)
-    }
-
-    /// Whether there are tables: a database without them has no stream.
-    pub fn is_installed(sql: &S) -> Result<bool, SqlError> {
-        ledger::is_installed(sql)
-    }
-
     /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.
     pub fn is_readable(&self) -> Result<bool, SqlError> {
         if !self.shape.cold_reads {
@@ -152,5 +129,21 @@ impl<'a, S: Sql> Engine<'a, S> {
             self.forget();
         }
         outcome
+    }
+}
+
+impl<S: Sql> Engine<'_, S> {
+    /// Takes note of the row as it lies in the database from now on.
+    pub(super) fn remember(&self, stream: &Stream) {
+        if let Some(memory) = self.memory {
+            memory.keep(Some(stream.clone()));
+        }
+    }
+
+    /// Has the next turn read the row.
+    pub(super) fn forget(&self) {
+        if let Some(memory) = self.memory {
+            memory.keep(None);
+        }
     }
 }

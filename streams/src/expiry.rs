@@ -10,7 +10,7 @@ use pmx_core::time::Timestamp;
 
 use super::call::Expiry;
 use super::engine::Engine;
-use super::ledger::Stream;
+use super::record::Stream;
 use super::reply::Refusal;
 
 /// Of a time to live, the part that may pass before a read or write is written down. It is what a

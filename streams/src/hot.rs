@@ -14,7 +14,7 @@ use pmx_core::sql::{Sql, SqlError, Value};
 
 use super::engine::Engine;
 use super::json;
-use super::ledger::Stream;
+use super::record::Stream;
 use super::row::{Columns, odd};
 use super::segment::Kind;
 

@@ -4,21 +4,17 @@
 //! Durable Object it is always the same. An append writes its row of the log and the stream's own
 //! row, and one more for its producer.
 
-use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use super::call::{Expiry, MediaType};
 use super::engine::Engine;
-use super::generation::Generation;
 use super::memory::Memory;
 use super::name::StreamName;
-use super::offset::Offset;
-use super::reply::{Refusal, View};
-use super::row::{Columns, odd};
+use super::record::{COLUMNS, Stream};
+use super::reply::Refusal;
+use super::row::Columns;
 use super::schema;
-use super::segment::Kind;
 
 const SCHEMA: &[&str] = &[
     // `tail`: the position behind the last message. `hot`: that of the first in the log; what is
@@ -104,205 +100,28 @@ pub(super) fn is_installed<S: Sql>(sql: &S) -> Result<bool, SqlError> {
     Ok(!sql.run(select, &[])?.is_empty())
 }
 
-/// A stream's own row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(clippy::struct_excessive_bools, reason = "a row, column by column")]
-pub(super) struct Stream {
-    pub(super) generation: Generation,
-    pub(super) media: MediaType,
-    pub(super) expiry: Expiry,
-    pub(super) expiry_text: Option<String>,
-    pub(super) expiry_inherited: bool,
-    pub(super) closed: bool,
-    pub(super) deleted: bool,
-    pub(super) tail: u64,
-    pub(super) weight: u64,
-    pub(super) hot: u64,
-    pub(super) hot_weight: u64,
-    pub(super) hot_rows: u64,
-    pub(super) seq: Option<String>,
-    pub(super) touched: Timestamp,
-    pub(super) cold: bool,
-    pub(super) edges: u64,
-    pub(super) branch: Option<Branch>,
-    pub(super) followed: bool,
-    pub(super) round: u64,
-    pub(super) told: u64,
-    pub(super) incarnation: u64,
-}
-
-/// Where a fork left its source, as it was asked for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Branch {
-    pub(super) source: String,
-    pub(super) at: u64,
-    pub(super) beyond: u64,
-}
-
-const COLUMNS: &str = "generation, media, expiry, expiry_value, expiry_text, expiry_inherited, \
-     closed, deleted, tail, weight, hot, hot_weight, hot_rows, seq, touched, cold, edges, source, \
-     fork_at, fork_beyond, followed, round, told, incarnation";
-
-impl Stream {
-    /// A stream without anything in it.
-    pub(super) fn new(
-        generation: Generation,
-        media: MediaType,
-        expiry: Expiry,
-        now: Timestamp,
-    ) -> Self {
-        Self {
-            generation,
-            media,
-            expiry: exact(expiry),
-            expiry_text: None,
-            expiry_inherited: false,
-            closed: false,
-            deleted: false,
-            tail: 0,
-            weight: 0,
-            hot: 0,
-            hot_weight: 0,
-            hot_rows: 0,
-            seq: None,
-            touched: now,
-            cold: false,
-            edges: 0,
-            branch: None,
-            followed: false,
-            round: 0,
-            told: 0,
-            incarnation: 0,
-        }
-    }
-
-    /// What its positions count.
-    pub(super) fn kind(&self) -> Kind {
-        if self.media.is_json() {
-            Kind::Json
-        } else {
-            Kind::Bytes
-        }
-    }
-
-    /// A place in it, as its readers name it.
-    pub(super) const fn offset(&self, position: u64) -> Offset {
-        Offset::at(position).of_incarnation(self.incarnation)
-    }
-
-    /// What others see of it.
-    pub(super) fn view(&self) -> View {
-        View {
-            media_type: self.media.clone(),
-            next: self.offset(self.tail),
-            closed: self.closed,
-            expiry: self.expiry,
-            expiry_text: self.expiry_text.clone(),
-            generation: self.generation.to_string(),
-        }
-    }
-
-    fn read(row: SqlRow) -> Result<Self, SqlError> {
-        let mut row = Columns::of(row);
-        let generation = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
-        let media = MediaType::new(row.text()?);
-        let expiry = match (row.integer()?, row.integer()?) {
-            (NEVER, _) => Expiry::Never,
-            (IDLE, seconds) => Expiry::Idle(seconds),
-            (AT, millis) => Expiry::At(Timestamp::from_millis(millis)),
-            (_, _) => return Err(odd("an expiry")),
-        };
-        Ok(Self {
-            generation,
-            media,
-            expiry,
-            expiry_text: row.maybe_text()?,
-            expiry_inherited: row.flag()?,
-            closed: row.flag()?,
-            deleted: row.flag()?,
-            tail: row.integer()?,
-            weight: row.integer()?,
-            hot: row.integer()?,
-            hot_weight: row.integer()?,
-            hot_rows: row.integer()?,
-            seq: row.maybe_text()?,
-            touched: Timestamp::from_millis(row.integer()?),
-            cold: row.flag()?,
-            edges: row.integer()?,
-            branch: branch(&mut row)?,
-            followed: row.flag()?,
-            round: row.integer()?,
-            told: row.integer()?,
-            incarnation: row.integer()?,
-        })
-    }
-
-    fn values(&self, key: i64) -> Vec<Value> {
-        let (expiry, value) = match self.expiry {
-            Expiry::Never => (NEVER, 0),
-            Expiry::Idle(seconds) => (IDLE, seconds),
-            Expiry::At(at) => (AT, at.as_millis()),
-        };
-        let branch = self.branch.as_ref();
-        vec![
-            Value::Integer(key),
-            self.generation.to_string().into(),
-            self.media.as_str().into(),
-            expiry.into(),
-            value.into(),
-            self.expiry_text.clone().into(),
-            u64::from(self.expiry_inherited).into(),
-            u64::from(self.closed).into(),
-            u64::from(self.deleted).into(),
-            self.tail.into(),
-            self.weight.into(),
-            self.hot.into(),
-            self.hot_weight.into(),
-            self.hot_rows.into(),
-            self.seq.clone().into(),
-            self.touched.as_millis().into(),
-            u64::from(self.cold).into(),
-            self.edges.into(),
-            branch.map(|branch| branch.source.clone()).into(),
-            branch.map(|branch| branch.at).into(),
-            branch.map(|branch| branch.beyond).into(),
-            u64::from(self.followed).into(),
-            self.round.into(),
-            self.told.into(),
-            self.incarnation.into(),
-        ]
-    }
-}
-
-fn branch(row: &mut Columns) -> Result<Option<Branch>, SqlError> {
-    let (source, at, beyond) = (
-        row.maybe_text()?,
-        row.maybe_integer()?,
-        row.maybe_integer()?,
-    );
-    let place = at.zip(beyond);
-    Ok(source
-        .zip(place)
-        .map(|(source, (at, beyond))| Branch { source, at, beyond }))
-}
-
-const NEVER: u64 = 0;
-const IDLE: u64 = 1;
-const AT: u64 = 2;
-
-/// The expiry as it can be kept; what lies beyond is as far away as anything can be.
-pub(super) fn exact(expiry: Expiry) -> Expiry {
-    match expiry {
-        Expiry::Never => Expiry::Never,
-        Expiry::Idle(seconds) => Expiry::Idle(seconds.min(EXACT_INTEGER_MAX)),
-        Expiry::At(at) => {
-            let millis = at.as_millis().min(EXACT_INTEGER_MAX);
-            Expiry::At(Timestamp::from_millis(millis))
-        }
-    }
-}
-
 impl<S: Sql> Engine<'_, S> {
+    /// Makes the tables, migrates older ones, and refuses those of a version that needs newer code;
+    /// once for each opened database.
+    pub fn install(sql: &S) -> Result<(), SchemaError> {
+        install(sql)
+    }
+
+    /// Keeps the name of the one stream of a database, for an object that is woken without one.
+    pub fn keep_name(sql: &S, name: &StreamName) -> Result<(), SqlError> {
+        keep_name(sql, name)
+    }
+
+    /// The name that was kept.
+    pub fn name_of(sql: &S) -> Result<Option<StreamName>, SqlError> {
+        name_of(sql)
+    }
+
+    /// Whether there are tables: a database without them has no stream.
+    pub fn is_installed(sql: &S) -> Result<bool, SqlError> {
+        is_installed(sql)
+    }
+
     /// The stream's own row, whatever its state.
     pub(super) fn load(&self) -> Result<Option<Stream>, SqlError> {
         if let Some(stream) = self.memory.and_then(Memory::recall) {

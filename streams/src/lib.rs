@@ -32,6 +32,7 @@ pub mod ops;
 mod past;
 mod producer;
 mod read;
+mod record;
 pub mod registry;
 mod reply;
 mod rotate;

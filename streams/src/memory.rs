@@ -5,10 +5,7 @@
 
 use std::cell::RefCell;
 
-use pmx_core::sql::Sql;
-
-use super::engine::Engine;
-use super::ledger::Stream;
+use super::record::Stream;
 
 /// The row as it was read or written last; nothing where it has to be read. It belongs to one key
 /// of one database, and all turns of that have to know of it.
@@ -19,20 +16,8 @@ impl Memory {
     pub(super) fn recall(&self) -> Option<Stream> {
         self.0.borrow().clone()
     }
-}
 
-impl<S: Sql> Engine<'_, S> {
-    /// Takes note of the row as it lies in the database from now on.
-    pub(super) fn remember(&self, stream: &Stream) {
-        if let Some(memory) = self.memory {
-            memory.0.replace(Some(stream.clone()));
-        }
-    }
-
-    /// Has the next turn read the row.
-    pub(super) fn forget(&self) {
-        if let Some(memory) = self.memory {
-            memory.0.replace(None);
-        }
+    pub(super) fn keep(&self, stream: Option<Stream>) {
+        self.0.replace(stream);
     }
 }

@@ -10,7 +10,7 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::engine::Engine;
-use super::ledger::Stream;
+use super::record::Stream;
 use super::row::Columns;
 
 /// The kind of the line, which says when the number may be forgotten.

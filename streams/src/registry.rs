@@ -6,18 +6,12 @@
 //! server.
 
 use bytes::Bytes;
-use http::header::ALLOW;
-use http::{HeaderValue, Method, Response};
-use pmx_core::code::Code;
-use pmx_core::problem::Problem;
-use pmx_core::time::Timestamp;
+use pmx_core::time::{Timestamp, rfc3339};
 use serde::Serialize;
 
 use super::call::{Create, Expiry, MediaType};
-use super::http::answer;
 use super::name::StreamName;
 use super::news::{Facts, Happened};
-use super::subscription::rfc3339;
 
 /// Its name, as text.
 pub const REGISTRY: &str = "__registry__";
@@ -34,19 +28,6 @@ pub fn name() -> StreamName {
 /// Whether a stream is the registry.
 pub fn is_registry(name: &StreamName) -> bool {
     name.as_str() == REGISTRY
-}
-
-/// The answer to a request from outside that would write to the registry.
-pub fn refusal(name: &StreamName, method: &Method) -> Option<Response<Bytes>> {
-    let is_read = *method == Method::GET || *method == Method::HEAD;
-    if is_read || !is_registry(name) {
-        return None;
-    }
-    let why = "the server alone writes to its registry";
-    let mut answer = answer::problem(&Problem::new(Code::MethodNotAllowed, why));
-    let allowed = HeaderValue::from_static("GET, HEAD, OPTIONS");
-    answer.headers_mut().insert(ALLOW, allowed);
-    Some(answer)
 }
 
 /// What makes it.
@@ -170,21 +151,5 @@ mod tests {
             )
         );
         assert_eq!(message(&name(REGISTRY), &Happened::Gone, at), None);
-    }
-
-    #[test]
-    fn nobody_outside_writes() {
-        for (method, refused) in [
-            (Method::GET, false),
-            (Method::HEAD, false),
-            (Method::PUT, true),
-            (Method::POST, true),
-            (Method::DELETE, true),
-        ] {
-            let answer = refusal(&name(REGISTRY), &method);
-            assert_eq!(answer.is_some(), refused, "{method}");
-            assert!(answer.is_none_or(|answer| answer.status() == 405));
-            assert!(refusal(&name("__registry"), &method).is_none());
-        }
     }
 }

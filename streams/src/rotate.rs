@@ -14,7 +14,7 @@ use super::cold::SegmentKey;
 use super::engine::Engine;
 use super::hot::Place;
 use super::json;
-use super::ledger::Stream;
+use super::record::Stream;
 use super::row::Columns;
 use super::segment::{BuildError, Builder, Index, Kind};
 use crate::limits::STREAM_APPEND_BYTES_MAX;

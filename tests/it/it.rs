@@ -28,6 +28,7 @@ mod bounds;
 mod caches;
 mod canned;
 mod chains;
+mod circles;
 mod client;
 mod conformance;
 mod content;

@@ -9,7 +9,8 @@ use pmx_core::code::Code;
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 
 use super::cursor::Cursor;
-use super::request::{Get, InvalidRequest, Live};
+use super::invalid::InvalidRequest;
+use super::request::{Get, Live};
 use super::{etag, headers};
 use crate::ops::{Counted, Per, REVALIDATED, whole_seconds};
 use crate::{Appended, Created, Expiry, Offset, Page, Refusal, View};

@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, HeaderName};
 
-use super::request::InvalidRequest;
+use super::invalid::InvalidRequest;
 use crate::limits::STREAM_TOKEN_BYTES_MAX;
 
 pub(super) const NEXT_OFFSET: HeaderName = HeaderName::from_static("stream-next-offset");

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use super::STREAMS_PATH;
 use super::answer::{self, bare, set};
-use super::request::{InvalidRequest, Query};
+use super::invalid::InvalidRequest;
+use super::request::Query;
 use super::settings::Settings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
 use crate::{StreamName, View};

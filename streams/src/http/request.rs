@@ -6,15 +6,13 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 use percent_encoding::percent_decode_str;
 use pmx_core::limits::{EXACT_INTEGER_MAX, URL_QUERY_BYTES_MAX};
-use thiserror::Error;
 
 use super::cursor::Cursor;
 use super::etag::IfNoneMatch;
+use super::invalid::InvalidRequest;
 use super::{STREAMS_PATH, headers, moment};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
-use crate::{
-    Append, Create, Expiry, Fork, From, InvalidName, MediaType, Offset, Producer, Read, StreamName,
-};
+use crate::{Append, Create, Expiry, Fork, From, MediaType, Offset, Producer, Read, StreamName};
 
 /// What is asked of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,42 +51,6 @@ pub enum Live {
     LongPoll,
     /// For as many events as come.
     Sse,
-}
-
-/// A request that is none of the protocol's. The answer is 400 unless it says otherwise.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidRequest {
-    /// The address names no stream.
-    #[error(transparent)]
-    Name(#[from] InvalidName),
-    /// 405: another method.
-    #[error("a stream takes PUT, POST, GET, HEAD, DELETE and OPTIONS, not {0}")]
-    Method(Method),
-    /// A header that is not what it has to be.
-    #[error("the header {name}: {why}")]
-    Header {
-        /// Its name.
-        name: String,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-    /// A query that is not what it has to be.
-    #[error("{name:?} in the query: {why}")]
-    Query {
-        /// The name of the value.
-        name: &'static str,
-        /// What is wrong with it.
-        why: &'static str,
-    },
-}
-
-impl InvalidRequest {
-    pub(super) fn header(name: &HeaderName, why: &'static str) -> Self {
-        Self::Header {
-            name: name.to_string(),
-            why,
-        }
-    }
 }
 
 /// The name of the stream that an address is about; nothing if it is about none.

@@ -8,13 +8,12 @@ use std::collections::BTreeMap;
 
 use pmx_core::schema::{Schema, SchemaError, Verdict};
 use pmx_core::sql::{Sql, SqlError, Value};
-use pmx_core::time::Timestamp;
+use pmx_core::time::{Timestamp, rfc3339};
 use serde::{Deserialize, Serialize};
 
 use super::Hub;
 use super::outbox::{INDEX, Outbox};
 use crate::registry::is_registry;
-use crate::subscription::rfc3339;
 use crate::{Expiry, Happened, StreamName};
 
 /// The index. The operator reads it as well, so a version only adds to the one before.

@@ -13,14 +13,13 @@ use pmx_core::hash::Hash;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use subtle::ConstantTimeEq as _;
-use thiserror::Error;
 
-use super::standing::{AccessVars, Standing};
-use super::token::{ClientId, InvalidKeys, Keys, Refused};
+use super::standing::{AccessVars, InvalidAccess, Standing};
+use super::token::{ClientId, Keys, Refused};
 use crate::StreamName;
 use crate::http::{Query, forked_from};
 use crate::limits::{STREAM_JWT_BYTES_MAX, STREAM_PUBLIC_PATTERNS_MAX};
-use crate::subscription::{InvalidPattern, Pattern};
+use crate::subscription::Pattern;
 
 /// Who may do what.
 #[derive(Debug, Clone, Default)]
@@ -32,26 +31,6 @@ pub struct Access {
     opened: bool,
     /// Whether the server is in local mode.
     local: bool,
-}
-
-/// Settings that make no sense.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum InvalidAccess {
-    /// `STREAM_TOKEN_KEYS`
-    #[error("STREAM_TOKEN_KEYS: {0}")]
-    Keys(#[from] InvalidKeys),
-    /// `STREAM_PUBLIC_READ`
-    #[error("STREAM_PUBLIC_READ: {0}: {1:?}")]
-    Public(InvalidPattern, String),
-    /// `STREAM_PUBLIC_READ`
-    #[error("STREAM_PUBLIC_READ has more than {STREAM_PUBLIC_PATTERNS_MAX} patterns")]
-    ManyPublic,
-    /// `STREAM_ACCESS`
-    #[error("STREAM_ACCESS is {0:?}; it may be \"open\", or unset")]
-    Mode(String),
-    /// `AUTH_TOKEN`
-    #[error("STREAM_SECRET and its synonym AUTH_TOKEN have different values: set one of them")]
-    TwoSecrets,
 }
 
 /// Who asks.

@@ -12,12 +12,12 @@ mod standing;
 mod timing;
 mod token;
 
-pub use access::{Access, Claimable, InvalidAccess, Who};
+pub use access::{Access, Claimable, Who};
 pub(crate) use caching::{AS_IT_COMES, KEYS, REVALIDATED};
 pub use caching::{Audience, CacheMode, InvalidCacheMode};
 pub use point::{Point, What};
 pub(crate) use rate::whole_seconds;
 pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, Rates, Traffic};
-pub use standing::{AccessVars, Standing};
+pub use standing::{AccessVars, InvalidAccess, Standing};
 pub use timing::{DEBUG_TIMING, Step, Timing};
 pub use token::{Claims, ClientId, InvalidClaims, InvalidKeys, Keys, Refused, Scope};

@@ -1,6 +1,30 @@
 //! Access mode: who may use streams without a credential, as settings state it.
 
-use super::access::InvalidAccess;
+use thiserror::Error;
+
+use super::token::InvalidKeys;
+use crate::limits::STREAM_PUBLIC_PATTERNS_MAX;
+use crate::subscription::InvalidPattern;
+
+/// Settings that make no sense.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum InvalidAccess {
+    /// `STREAM_TOKEN_KEYS`
+    #[error("STREAM_TOKEN_KEYS: {0}")]
+    Keys(#[from] InvalidKeys),
+    /// `STREAM_PUBLIC_READ`
+    #[error("STREAM_PUBLIC_READ: {0}: {1:?}")]
+    Public(InvalidPattern, String),
+    /// `STREAM_PUBLIC_READ`
+    #[error("STREAM_PUBLIC_READ has more than {STREAM_PUBLIC_PATTERNS_MAX} patterns")]
+    ManyPublic,
+    /// `STREAM_ACCESS`
+    #[error("STREAM_ACCESS is {0:?}; it may be \"open\", or unset")]
+    Mode(String),
+    /// `AUTH_TOKEN`
+    #[error("STREAM_SECRET and its synonym AUTH_TOKEN have different values: set one of them")]
+    TwoSecrets,
+}
 
 /// What an operator reads access from, each as it is in the environment.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,7 +3,7 @@
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use thiserror::Error;
 
-use super::index::{Index, Summary};
+use super::index::{Index, Summary, block_sum};
 use super::{FRAME_HEAD_BYTES, Kind};
 use crate::limits::{STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
@@ -133,7 +133,7 @@ impl Builder {
         self.index.push(Summary {
             messages: self.open.messages,
             payload: self.open.payload,
-            sum: super::cut::block_sum(frames),
+            sum: block_sum(frames),
         });
         self.open = Open {
             begins: self.frames.len(),

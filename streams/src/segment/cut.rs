@@ -3,12 +3,9 @@
 use std::ops::Range;
 
 use pmx_core::encode::Malformed;
-use pmx_core::hash::Hash;
 
-use super::index::{Block, Index, Span, Sum};
+use super::index::{Block, Index, Span, block_sum};
 use super::{Builder, FRAME_HEAD_BYTES, Kind, SegmentError};
-
-const CONTEXT: &str = "pmx-sync 2026-11 stream segment block v1";
 
 impl Index {
     /// Appends to `body` what `span` was located for, and returns the positions of that. `bytes`
@@ -93,16 +90,6 @@ pub fn open(object: &[u8]) -> Result<Index, SegmentError> {
 
 fn asked(span: &Span) -> u64 {
     span.bytes.end.saturating_sub(span.bytes.start)
-}
-
-/// The sum of a block, over its frames.
-pub(super) fn block_sum(frames: &[u8]) -> Sum {
-    let hash = Hash::derived(CONTEXT, frames);
-    let (start, _) = hash
-        .as_bytes()
-        .split_first_chunk()
-        .expect("a hash is longer than a sum");
-    *start
 }
 
 fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use pmx_core::hash::Hash;
+
 use super::{FRAME_HEAD_BYTES, Kind};
 
 /// The index of a segment: its blocks, where they lie and where they stand in the stream.
@@ -24,6 +26,18 @@ pub(super) struct Summary {
 
 /// The first bytes of the hash of a block.
 pub(super) type Sum = [u8; 8];
+
+const CONTEXT: &str = "pmx-sync 2026-11 stream segment block v1";
+
+/// The sum of a block, over its frames.
+pub(super) fn block_sum(frames: &[u8]) -> Sum {
+    let hash = Hash::derived(CONTEXT, frames);
+    let (start, _) = hash
+        .as_bytes()
+        .split_first_chunk()
+        .expect("a hash is longer than a sum");
+    *start
+}
 
 impl Summary {
     /// Bytes of its frames.

@@ -20,11 +20,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::RESERVED;
-use super::call::{Ack, Answer, Call, Refusal, Report, Root};
+use super::call::{Ack, Answer, Call, Refusal, Report};
 use super::config::{Config, Delivery};
 use super::engine::OWN_STREAM;
 use super::id::SubscriptionId;
 use super::pattern::{Pattern, is_reserved};
+use super::root::Root;
 use super::ssrf::{WebhookPolicy, WebhookUrl};
 use super::view::is_object;
 use crate::StreamName;

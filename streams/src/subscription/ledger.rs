@@ -10,11 +10,12 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use super::call::{Root, Tried};
+use super::call::Tried;
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
 use super::patterns::Followed;
+use super::root::Root;
 use super::secret::Secret;
 use super::ssrf::WebhookUrl;
 use super::wake::{NEVER, Phase, Wake};

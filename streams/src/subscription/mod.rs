@@ -24,14 +24,14 @@ mod ledger;
 mod pattern;
 mod patterns;
 mod report;
+mod root;
 mod secret;
 mod ssrf;
 mod view;
 mod wake;
 
 pub use call::{
-    Ack, Answer, Call, Effect, Errand, Needs, Outcome, Refusal, Report, Room, Root, Tails, Ticket,
-    Tried,
+    Ack, Answer, Call, Effect, Errand, Needs, Outcome, Refusal, Report, Room, Tails, Ticket, Tried,
 };
 pub use config::{Config, Delivery};
 pub use engine::Subscriptions;
@@ -39,9 +39,9 @@ pub use fan_out::{Copies, Copying};
 pub use id::{InvalidId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use patterns::PatternCache;
+pub use root::Root;
 pub use secret::KeySet;
 pub use ssrf::{Reach, RejectedUrl, WebhookPolicy, WebhookUrl, is_public};
-pub(super) use view::rfc3339;
 pub use view::{Claimed, LinkView, Signing, StreamView, SubscriptionView, WebhookView};
 
 /// The first segment of the addresses that are no streams.

@@ -3,8 +3,8 @@
 use pmx_core::time::Timestamp;
 use serde::Serialize;
 
-use super::call::Root;
 use super::id::SubscriptionId;
+use super::root::Root;
 use crate::{Offset, StreamName};
 
 /// A subscription.

@@ -9,9 +9,10 @@ use http::request::Parts;
 use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer};
+use pmx_streams::http::{
+    Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer, registry_refusal,
+};
 use pmx_streams::ops::Per;
-use pmx_streams::registry;
 use pmx_streams::subscription::http::{is_control, turned_away};
 use pmx_sync::site::{Addressed, Hosts};
 use worker::js_sys::Object;
@@ -112,7 +113,7 @@ impl Edge {
             return Listing::admitted(&self.settings, head, now).map(|_| Asked::Hub);
         }
         let admitted = self.settings.admit(head, now)?;
-        match registry::refusal(&admitted.name, &head.method) {
+        match registry_refusal(&admitted.name, &head.method) {
             Some(refusal) => Err(refusal),
             None => Ok(Asked::Stream(admitted)),
         }

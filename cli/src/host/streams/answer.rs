@@ -15,11 +15,11 @@ use hyper::body::Incoming;
 use pmx_core::problem::Problem;
 use pmx_streams::http::{
     Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer, page_in_gzip,
-    takes_gzip,
+    registry_refusal, takes_gzip,
 };
 use pmx_streams::ops::{ClientId, Counted, Per, Step, Traffic};
 use pmx_streams::subscription::http::is_control;
-use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName, registry};
+use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use tokio::time::{Instant, sleep_until};
 
 use super::savepoint::Batch;
@@ -118,7 +118,7 @@ impl Streams {
     )]
     fn looked_at(&self, head: &Parts) -> Result<Asked, Response<Bytes>> {
         let admitted = self.config.settings.admit(head, crate::host::now())?;
-        if let Some(refusal) = registry::refusal(&admitted.name, &head.method) {
+        if let Some(refusal) = registry_refusal(&admitted.name, &head.method) {
             return Err(refusal);
         }
         let counted = self.count(head, &admitted);
