@@ -14,6 +14,7 @@ pub mod manifest;
 pub mod media;
 pub mod pack;
 pub mod path;
+pub mod pointer;
 pub mod push;
 #[cfg(feature = "scan")]
 pub mod scan;

@@ -17,9 +17,9 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
+use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{
-    Backend, Body, Dictionaries, LivePages, Nonce, Pointer, Pointers, Server, Settings, SiteUrls,
-    Spaces,
+    Backend, Body, Dictionaries, LivePages, Nonce, Pointers, Server, Settings, SiteUrls, Spaces,
 };
 use pmx_sync::site::Hosts;
 use pmx_sync::space::{Command, Reply, execute};

@@ -10,7 +10,8 @@ use pmx_core::backend::BackendError;
 use pmx_core::channel::Channel;
 use pmx_core::time::Timestamp;
 use pmx_sync::index::Cache;
-use pmx_sync::serve::{Lag, Pointer, Pointers};
+use pmx_sync::pointer::Pointer;
+use pmx_sync::serve::{Lag, Pointers};
 use worker::{Delay, KvStore};
 
 use crate::http::now;

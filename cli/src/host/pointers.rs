@@ -14,7 +14,8 @@ use pmx_core::backend::BackendError;
 use pmx_core::channel::Channel;
 use pmx_core::schema::{Schema, SchemaError};
 use pmx_core::sql::{Sql, SqlError, Value};
-use pmx_sync::serve::{Lag, Pointer, Pointers};
+use pmx_sync::pointer::Pointer;
+use pmx_sync::serve::{Lag, Pointers};
 
 use super::sql::Ledger;
 

@@ -8,18 +8,14 @@ use std::iter::once;
 
 use bytes::Bytes;
 use pmx_core::codec::Level;
-use pmx_core::id::BlobId;
 use pmx_core::problem::Problem;
 use sha2::{Digest, Sha256};
 
-use super::backend::{Backend, Pointer};
+use super::backend::Backend;
 use super::server::{Dictionaries, Server};
 use super::stored::Scope;
-use crate::index::Cache;
+use crate::pointer::Pointer;
 use crate::site::{DIFFERENCE_MAGIC, Offered, Plan, SiteRequest, is_dictionary};
-
-/// Differences by the SHA-256 of what they start from, and by what they lead to.
-pub(super) type Differences = Cache<([u8; 32], BlobId), Bytes>;
 
 impl<B: Backend> Server<B> {
     /// A request as it concerns this server: one behind an edge that does not pass differences on

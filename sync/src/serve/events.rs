@@ -16,7 +16,7 @@ use pmx_streams::http::{Call, Cursor, InvalidRequest, Live, answer};
 use pmx_streams::{From, Offset, Page, Read};
 
 use super::auth::authorise;
-use super::backend::{Backend, Pointer, Pointers, Spaces};
+use super::backend::{Backend, Pointers, Spaces};
 use super::body::Body;
 use super::fresh::KNOW;
 use super::questions::Question;
@@ -26,6 +26,7 @@ use crate::live::{
     EVENTS_PATH, Listener, Listening, Message, Reader, Tidings, dress, events_closed, is_compact,
     listener,
 };
+use crate::pointer::Pointer;
 use crate::site::Addressed;
 use crate::space::{Command, Reply};
 

@@ -14,9 +14,9 @@ use pmx_core::channel::Channel;
 use pmx_core::time::Timestamp;
 use pmx_streams::Offset;
 
-use super::backend::Pointer;
 use super::token::DeployTokens;
 use crate::limits::CLAIMS_READ_MAX;
+use crate::pointer::Pointer;
 
 /// The header in which the server hands out a deploy token, and a client repeats it.
 pub(super) const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");

@@ -6,14 +6,10 @@
 use std::time::Duration;
 
 use pmx_core::id::SpaceId;
-use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Spaces};
-use super::server::Server;
-use super::stored::Scope;
-use crate::index::{Cache, IndexError};
-use crate::space::{Command, Loss, Lost};
+use crate::index::Cache;
+use crate::space::Loss;
 
 /// Losses reported lately, and how many of each space.
 pub(super) struct Marks {
@@ -43,7 +39,7 @@ impl Default for Marks {
 
 impl Marks {
     /// Whether a loss is to be reported now; if so, it counts as reported.
-    fn admit(&self, space: SpaceId, loss: Loss, now: Timestamp) -> bool {
+    pub(super) fn admit(&self, space: SpaceId, loss: Loss, now: Timestamp) -> bool {
         let is_recent = |at: Timestamp| now < at.after(SPAN);
         if self.reported.find(&(space, loss)).is_some_and(is_recent) {
             return false;
@@ -59,45 +55,13 @@ impl Marks {
     }
 }
 
-impl<B: Backend> Server<B> {
-    /// Marks a loss in the space's ledger.
-    pub(super) async fn mark(&self, scope: Scope<'_>, loss: Loss) {
-        if self.marks().admit(scope.id, loss, scope.now) {
-            let command = Command::Lost(loss);
-            let spaces = self.backend().spaces();
-            // The reader gets the same answer whether the space noted the loss or not.
-            let _noted = spaces.call(scope.name, command, scope.now).await;
-        }
-    }
-
-    /// Marks what an index read found lost; returns what the client is answered.
-    pub(super) async fn index_failed(&self, scope: Scope<'_>, error: IndexError) -> Problem {
-        if let Some(loss) = loss_of(&error) {
-            self.mark(scope, loss).await;
-        }
-        error.into()
-    }
-}
-
-fn loss_of(error: &IndexError) -> Option<Loss> {
-    let (id, at, is_absent) = match error {
-        IndexError::Backend(_) => return None,
-        IndexError::Missing { id, at, .. } => (*id, *at, true),
-        IndexError::Rotten { id, at, .. } => (*id, *at, false),
-    };
-    Some(Loss {
-        lost: Lost::Node { node: id, at },
-        object: at.object,
-        is_absent,
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use pmx_core::id::{NodeId, ObjectId};
     use pmx_core::location::Extent;
 
     use super::*;
+    use crate::space::Lost;
 
     fn loss(number: u64) -> Loss {
         let object = ObjectId::from_bytes([1; 16]);

@@ -5,8 +5,9 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Pointer};
+use super::backend::Backend;
 use super::server::Server;
+use crate::pointer::Pointer;
 
 impl<B: Backend> Server<B> {
     /// The pointer with the place of its deploy's serving index that this server learned last.

@@ -7,10 +7,11 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Pointer, Pointers, Spaces};
-use super::newest::{SPAN, is_within};
+use super::backend::{Backend, Pointers, Spaces};
+use super::pointer_answers::{SPAN, is_within};
 use super::questions::Question;
 use super::server::Server;
+use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
 impl<B: Backend> Server<B> {

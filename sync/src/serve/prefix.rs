@@ -16,13 +16,14 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Pointer, Pointers, Spaces};
+use super::backend::{Backend, Pointers, Spaces};
 use super::body::Check;
 use super::server::Server;
 use super::stored::Scope;
 use crate::limits::{PREFIX_RAW_BYTES_MAX, PREFIX_READS_MAX};
 use crate::manifest::Row;
 use crate::pack::wire::{Prefix, Reference};
+use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 use crate::wire::Ranges;
 

@@ -14,15 +14,17 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Pointer};
+use super::backend::Backend;
 use super::body::{Body, Check, Open, Piece, cut};
+use super::caches::Form;
 use super::events::channel;
 use super::fresh::{KNOW, mark};
 use super::live::live;
 use super::server::{LivePages, Server};
-use super::stored::{Form, Scope};
+use super::stored::Scope;
 use crate::index::IndexError;
 use crate::live::Served;
+use crate::pointer::Pointer;
 use crate::site::{
     Addressed, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, SiteRequest,
     Snapshot, absent, plan,

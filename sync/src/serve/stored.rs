@@ -17,11 +17,12 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::backend::{Backend, Pointer};
+use super::backend::Backend;
 use super::body::{Check, Expected};
+use super::caches::Form;
 use super::server::Server;
-use crate::index::Cache;
 use crate::pack::part::ChainingValue;
+use crate::pointer::Pointer;
 use crate::serve::Piece;
 use crate::space::{Loss, Lost};
 
@@ -40,27 +41,11 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Content that was verified since the process began: where it lies and its hash.
-pub(super) type Verdicts = Cache<(ObjectKey, u64, [u8; Hash::LEN]), ()>;
-
 /// Bytes that the server charges for a verdict: its key twice, and the maps around it.
 const VERDICT_BYTES: usize = 160;
 
 /// Bytes that are read at a time to hash content that lies uncompressed.
 const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
-
-/// Whether a cached body is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) enum Form {
-    /// Decoded.
-    Raw,
-    /// The frame as it is stored.
-    Stored,
-}
-
-/// Small verified bodies by where they lie. A key names the content as well, because nothing
-/// else protects a place in the serving index.
-pub(super) type Bodies = Cache<(ObjectKey, u64, BlobId, Form), Bytes>;
 
 /// Verified content.
 struct Content {

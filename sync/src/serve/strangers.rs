@@ -21,11 +21,11 @@ use pmx_core::time::Timestamp;
 use pmx_streams::{Expiry, MediaType, Offset, Page, View};
 
 use super::{
-    Backend, Body, Dictionaries, LivePages, Nonce, Pointer, Pointers, Server, Settings, SiteUrls,
-    Spaces,
+    Backend, Body, Dictionaries, LivePages, Nonce, Pointers, Server, Settings, SiteUrls, Spaces,
 };
 use crate::limits::QUESTIONS_BURST;
 use crate::live::{Event, Message};
+use crate::pointer::Pointer;
 use crate::serve::token::DeployTokens;
 use crate::site::Hosts;
 use crate::space::{Command, Reply};

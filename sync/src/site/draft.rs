@@ -4,12 +4,12 @@ use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pmx_core::coding::{Coding, is_zstd_at_rest};
 
+use super::answer::{Described, Plan, PlanBody, Snapshot};
 use super::clean::Asked;
 use super::condition::{Verdict, etag};
 use super::dictionary::is_dictionary;
 use super::hashed::carries_its_hash;
 use super::known::Held;
-use super::plan::{Described, Plan, PlanBody, Snapshot};
 use super::range::{ByteRange, Unsatisfiable};
 use super::request::SiteRequest;
 

@@ -18,6 +18,7 @@
 //! };
 //! ```
 
+mod answer;
 mod clean;
 mod condition;
 mod dictionary;
@@ -34,6 +35,8 @@ mod request;
 #[cfg(test)]
 mod sample;
 
+pub(crate) use answer::Described;
+pub use answer::{Plan, PlanBody, Snapshot};
 pub use clean::page_address;
 pub use dictionary::available_dictionary;
 pub(crate) use dictionary::{
@@ -45,6 +48,5 @@ pub use hosts::{Hosts, LOOPBACK_API};
 pub use known::{Generation, Held, Known, Lookup, Need};
 pub use local::LocalMode;
 pub(crate) use nature::Nature;
-pub(crate) use plan::Described;
-pub use plan::{Plan, PlanBody, ROUNDS_MAX, Snapshot, absent, plan};
+pub use plan::{ROUNDS_MAX, absent, plan};
 pub use request::{Pages, SiteRequest, is_reserved};

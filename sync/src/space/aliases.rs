@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use pmx_core::code::Code;
 use pmx_core::name::AliasName;
+use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
-use super::ledger::{Ledger, integer, text};
-use crate::serve::Pointer;
+use super::ledger::{Ledger, alias_name, integer, text};
+use crate::pointer::Pointer;
 use crate::wire::DeployView;
 
 /// What readers have still to hear of: whose pointer, and its order.
@@ -115,7 +117,15 @@ fn outbox_kind(alias: Option<&AliasName>) -> String {
     alias.map_or_else(|| "pointer".into(), |alias| format!("{ALIAS_KIND}{alias}"))
 }
 
-/// The alias that a row names.
-pub(super) fn alias_name(name: &str) -> Result<AliasName, SqlError> {
-    AliasName::parse(name).map_err(|error| SqlError(error.to_string()))
+/// The deploy that is there now: the active one, or the one that an alias names.
+pub(super) fn current<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    alias: Option<&AliasName>,
+) -> Result<DeployView, Problem> {
+    let absent = || match alias {
+        Some(alias) => format!("there is no preview {alias}"),
+        None => "the space has no deploy yet".to_owned(),
+    };
+    let current = ledger.current(alias)?;
+    current.ok_or_else(|| Problem::new(Code::NotFound, absent()))
 }

@@ -5,9 +5,9 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
 use super::have::Held;
+use super::have::toc_blobs;
 use super::ledger::{KeptPart, Ledger, array, blob, integer};
 use super::pending::PendingPack;
-use super::survey::toc_blobs;
 use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
 use crate::wire::Offered;
 

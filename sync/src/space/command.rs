@@ -19,7 +19,7 @@ use pmx_streams::{Page, Read};
 use serde::{Deserialize, Serialize};
 
 use crate::live::Message;
-use crate::serve::Pointer;
+use crate::pointer::Pointer;
 use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, HoldView, RollbackHead};
 
 /// A command to one space.

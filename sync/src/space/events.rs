@@ -7,40 +7,20 @@
 
 use bytes::Bytes;
 use pmx_core::code::Code;
-use pmx_core::id::{Root, SpaceId};
+use pmx_core::id::Root;
 use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
-use pmx_core::sql::{Sql, SqlError};
+use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
-use pmx_streams::limits::{
-    STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
-    STREAM_SEGMENT_MESSAGES,
-};
-use pmx_streams::{
-    Append, Create, Engine, From, Generation, MediaType, Offset, Page, Read, Reading, Refusal,
-    Shape,
-};
+use pmx_streams::{Append, Engine, From, MediaType, Offset, Page, Read, Reading, Refusal};
 
-use super::history::current;
+use super::aliases::current;
+use super::event_log::{KEY, MEDIA, SHAPE};
 use super::ledger::Ledger;
 use crate::limits::EVENT_PATHS_MAX;
 use crate::live::{Event, Message};
 use crate::manifest::{Change, diff};
 use crate::wire::DeployView;
-
-/// The log's key among the streams of the ledger; it is the only one.
-const KEY: i64 = 1;
-
-const SHAPE: Shape = Shape {
-    chunk_bytes: STREAM_CHUNK_BYTES,
-    segment_bytes: STREAM_SEGMENT_BYTES,
-    segment_messages: STREAM_SEGMENT_MESSAGES,
-    read_bytes: STREAM_READ_BYTES,
-    append_bytes_max: STREAM_APPEND_BYTES_MAX,
-    cold_reads: false,
-};
-
-const MEDIA: &str = "application/json";
 
 /// What a deploy changes.
 #[derive(Debug, Default)]
@@ -50,34 +30,6 @@ pub(super) struct Changes {
     /// Every path that holds something else, in order.
     pub(super) all: Vec<Change>,
 }
-
-/// Makes the log of a new space.
-pub(super) fn install<S: Sql>(sql: &S, space: SpaceId) -> Result<(), SqlError> {
-    Engine::install(sql)?;
-    let create = Create {
-        media_type: Some(MediaType::new(MEDIA)),
-        expiry: None,
-        expiry_text: None,
-        closed: false,
-        body: Bytes::new(),
-        fork: None,
-    };
-    let life = Generation::from_bytes(*space.as_bytes());
-    let made = Engine::new(sql, KEY, &SHAPE).create(&create, BEGINNING, life);
-    made.map(drop)
-        .map_err(|refusal| SqlError(refusal.to_string()))
-}
-
-/// Brings the log of an older space up to the schema of streams; a space without one stays so.
-pub(super) fn upgrade<S: Sql>(sql: &S) -> Result<(), SqlError> {
-    if Engine::is_installed(sql)? {
-        Engine::install(sql)?;
-    }
-    Ok(())
-}
-
-/// The log never ends, so it does not matter when it began.
-const BEGINNING: Timestamp = Timestamp::from_millis(0);
 
 /// Appends what a deploy changed. Part of the turn that activates it.
 pub(super) fn tell<S: Sql>(

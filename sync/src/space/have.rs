@@ -13,12 +13,13 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use pmx_core::encode::{Malformed, Reader, write_varint};
-use pmx_core::id::BlobId;
-use pmx_core::location::Location;
+use pmx_core::id::{BlobId, ObjectId};
+use pmx_core::location::{Extent, Location};
 use pmx_core::sql::{Sql, SqlError};
 
 use super::ledger::Ledger;
 use crate::limits::BLOB_BYTES_MAX;
+use crate::pack::rest::Toc;
 
 /// A blob that the space holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,4 +147,21 @@ fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, Held), Malformed> {
             location: Location::decode(reader)?,
         },
     ))
+}
+
+/// The blobs of an object, and where they lie.
+pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (BlobId, Held)> {
+    toc.entries().iter().map(move |entry| {
+        let extent = Extent {
+            object,
+            offset: entry.offset,
+            len: entry.stored,
+        };
+        let location = Location {
+            extent,
+            codec: entry.codec,
+        };
+        let raw = entry.raw;
+        (entry.blob, Held { raw, location })
+    })
 }

@@ -4,11 +4,11 @@ use bytes::Bytes;
 use pmx_core::code::Code;
 use pmx_core::domain::Selector;
 use pmx_core::id::{NodeId, Root, SpaceId};
-use pmx_core::name::AliasName;
 use pmx_core::problem::{Problem, check_number};
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
+use super::aliases::current;
 use super::command::Reply;
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
@@ -18,7 +18,7 @@ use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
 use crate::manifest::diff;
-use crate::serve::Pointer;
+use crate::pointer::Pointer;
 use crate::wire::{
     DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead, Summary,
 };
@@ -192,19 +192,6 @@ pub(crate) fn nodes<S: Sql>(ledger: &Ledger<'_, S>, ids: &[NodeId]) -> Result<Ve
         nodes.push(Bytes::from(bytes));
     }
     Ok(nodes)
-}
-
-/// The deploy that is there now: the active one, or the one that an alias names.
-pub(super) fn current<S: Sql>(
-    ledger: &Ledger<'_, S>,
-    alias: Option<&AliasName>,
-) -> Result<DeployView, Problem> {
-    let absent = || match alias {
-        Some(alias) => format!("there is no preview {alias}"),
-        None => "the space has no deploy yet".to_owned(),
-    };
-    let current = ledger.current(alias)?;
-    current.ok_or_else(|| Problem::new(Code::NotFound, absent()))
 }
 
 /// Where a deploy's serving index lies.

@@ -15,8 +15,7 @@ use pmx_core::schema::{SchemaError, Verdict};
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use super::aliases::alias_name;
-use super::{events, tables};
+use super::{event_log, tables};
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource, RecentNodes};
 use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 
@@ -95,7 +94,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             let insert = "INSERT OR IGNORE INTO meta (key, value) VALUES ('space', ?)";
             sql.run(insert, &[fresh.to_string().into()])?;
             keep_name(sql, name)?;
-            events::install(sql, fresh)
+            event_log::install(sql, fresh)
         })?;
         let made = self.space()?;
         made.ok_or_else(|| SqlError("the space has no id after it was made".into()).into())
@@ -487,4 +486,9 @@ pub(super) fn array<const N: usize>(row: &SqlRow, at: usize) -> Result<[u8; N], 
 
 fn odd(at: usize, expected: &str) -> SqlError {
     SqlError(format!("column {at} of an answer is not {expected}"))
+}
+
+/// The alias that a row names.
+pub(super) fn alias_name(name: &str) -> Result<AliasName, SqlError> {
+    AliasName::parse(name).map_err(|error| SqlError(error.to_string()))
 }

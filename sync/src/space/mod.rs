@@ -9,6 +9,7 @@ mod arrivals;
 mod call;
 mod command;
 mod decide;
+mod event_log;
 mod events;
 mod have;
 mod history;

@@ -11,7 +11,7 @@ use pmx_core::sql::Sql;
 use super::command::{Due, Outbox};
 use super::history::locate;
 use super::ledger::Ledger;
-use crate::serve::Pointer;
+use crate::pointer::Pointer;
 
 /// Makes the pointers of all channels in the outbox. A channel whose pointer cannot be made blocks
 /// no other channel; a failure of the storage ends the command.

@@ -20,9 +20,8 @@ use pmx_core::location::Location;
 use pmx_core::sql::{Sql, SqlError, SqlRow};
 use pmx_core::time::Timestamp;
 
-use super::have::Held;
+use super::have::{Held, toc_blobs};
 use super::ledger::{Ledger, array, blob, integer};
-use super::survey::toc_blobs;
 use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX};
 use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
 use crate::pack::rest::Toc;

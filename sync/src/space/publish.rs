@@ -14,11 +14,12 @@ use super::command::{Offer, Publish};
 use super::decide::Verdict;
 use super::events::{self, Changes};
 use super::have;
+use super::have::toc_blobs;
 use super::lease;
 use super::ledger::{Keyed, Ledger, NodeState};
 use super::prepare::{Prepared, prepare};
 use super::repair;
-use super::survey::{Fresh, Survey, Unfinished, survey, toc_blobs};
+use super::survey::{Fresh, Survey, Unfinished, survey};
 use super::terms::{self, check_terms, decide};
 use crate::limits::PREFIX_RAW_BYTES_MAX;
 use crate::manifest::{

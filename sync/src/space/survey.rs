@@ -21,7 +21,6 @@ use crate::manifest::{
     Child, Clashes, Entry, Layered, ManifestError, Node, NodeMap, NodeSource, Place, Recent, Totals,
 };
 use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
-use crate::pack::rest::Toc;
 use crate::path::SitePath;
 use crate::wire::{Offered, Ranges};
 
@@ -34,23 +33,6 @@ pub(crate) struct Fresh {
     pub(crate) claimed: bool,
     /// Blobs of the pack that came along, which a commit alone writes.
     pub(crate) pack: BTreeMap<BlobId, Held>,
-}
-
-/// The blobs of an object, and where they lie.
-pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (BlobId, Held)> {
-    toc.entries().iter().map(move |entry| {
-        let extent = Extent {
-            object,
-            offset: entry.offset,
-            len: entry.stored,
-        };
-        let location = Location {
-            extent,
-            codec: entry.codec,
-        };
-        let raw = entry.raw;
-        (entry.blob, Held { raw, location })
-    })
 }
 
 /// A node whose twin has to be written.

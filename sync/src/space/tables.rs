@@ -3,7 +3,7 @@
 use pmx_core::schema::Schema;
 use pmx_core::sql::{Sql, SqlError};
 
-use super::events;
+use super::event_log;
 
 /// The schema of a space's ledger. Code that knows version 2 ignores what version 3 added.
 pub(super) const SCHEMA: Schema = Schema {
@@ -110,7 +110,7 @@ pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
         sql.run(statement, &[])?;
     }
     if from > 0 {
-        events::upgrade(sql)?;
+        event_log::upgrade(sql)?;
     }
     SCHEMA.record(sql)
 }

@@ -12,7 +12,8 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use crate::serve::{Pointer, Pointers, Spaces};
+use crate::pointer::Pointer;
+use crate::serve::{Pointers, Spaces};
 use crate::space::{Command, Reply};
 
 /// An effect of a server on its platform.

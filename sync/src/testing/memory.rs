@@ -13,7 +13,8 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
-use crate::serve::{Backend, Pointer, Pointers, Spaces};
+use crate::pointer::Pointer;
+use crate::serve::{Backend, Pointers, Spaces};
 use crate::space::{Command, Reply, execute};
 
 /// Three seams that together are a platform.

@@ -7,6 +7,7 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Waker};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
@@ -17,6 +18,7 @@ use pmx_core::id::{BlobId, NodeId, ObjectId, SpaceId};
 use pmx_core::location::{Codec, Extent, Location};
 use pmx_core::name::SpaceName;
 
+use super::super::pointer_answers::SPAN;
 use super::*;
 use crate::index::Twin;
 use crate::limits::ASSET_RETENTION_DEPLOYS;

@@ -1,9 +1,13 @@
 use http::{HeaderName, Method, header};
+use pmx_core::coding::Coding;
 use pmx_core::id::BlobId;
+use pmx_core::location::Codec;
 use proptest::prelude::*;
 
+use super::super::answer::PlanBody;
 use super::super::sample::{DEPLOY, Site, ask, held, lookup, served, text};
 use super::*;
+use crate::limits::ASSET_RETENTION_DEPLOYS;
 
 mod live;
 

@@ -12,7 +12,7 @@ use pmx_streams::{Expiry, MediaType, Offset, Page, Read, View};
 
 use super::super::command::{Loss, Lost, Outbox, PartArrived, SmallPack};
 use super::*;
-use crate::serve::Pointer;
+use crate::pointer::Pointer;
 use crate::wire::{CommitTerms, DeployMeta, DeployView, HoldView};
 
 fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
