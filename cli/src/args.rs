@@ -16,8 +16,7 @@ use std::path::PathBuf;
 use clap::{Args, ColorChoice, Parser, Subcommand};
 use pmx_sync::wire::MaxDelete;
 
-use crate::client::publish::Older;
-use crate::order::OrderChoice;
+use crate::order::{Older, OrderChoice};
 
 pub use bench::{BenchArgs, Way};
 pub use compression::Compression;

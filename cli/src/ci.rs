@@ -195,6 +195,15 @@ fn escaped(part: &str) -> String {
     out
 }
 
+impl Environment {
+    /// Whether this runs under a CI system.
+    pub fn is_ci(&self) -> bool {
+        self.var("CI")
+            .is_some_and(|value| value != "false" && value != "0")
+            || is_run(self)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,8 +24,6 @@ use crate::trust::Trust;
 use file::{FileLayer, Whose};
 use trust::Named;
 
-pub(crate) use trust::foreign_owner;
-
 /// The name of a project's file.
 pub const PROJECT_FILE: &str = "pmx.toml";
 

@@ -62,13 +62,6 @@ impl Environment {
         self.var(name).map(PathBuf::from)
     }
 
-    /// Whether this runs under a CI system.
-    pub fn is_ci(&self) -> bool {
-        self.var("CI")
-            .is_some_and(|value| value != "false" && value != "0")
-            || crate::ci::is_run(self)
-    }
-
     /// What the CI system says about the build.
     pub fn deploy_meta(&self) -> DeployMeta {
         let one = |names| {

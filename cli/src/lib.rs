@@ -19,6 +19,7 @@ pub mod interrupt;
 pub mod local;
 mod nearest;
 pub mod order;
+mod owner;
 pub mod run;
 pub mod server;
 pub mod token;

@@ -64,6 +64,16 @@ fn too_large(number: &str) -> String {
     format!("{code}: {number} is above the limit of {EXACT_INTEGER_MAX}")
 }
 
+/// What to make of a newer build that was published before.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Older {
+    /// A failure.
+    #[default]
+    Refuse,
+    /// Nothing: the publish is superseded.
+    Ok,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,6 +1,7 @@
 //! What reviewers would otherwise have to say again and again, said by a test: sizes of files and
 //! functions, words that mark unfinished work, modules that nobody declared, and the wall between
-//! the pure crates and their platforms. The only exceptions are the data folders of earlier versions.
+//! the pure crates and their platforms. The only exceptions are the data folders of earlier
+//! versions.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};

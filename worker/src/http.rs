@@ -1,4 +1,4 @@
-//! Requests as they come, and what is known about their clients.
+//! Request bodies, the clock and randomness of the runtime.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -7,55 +7,15 @@ use bytes::Bytes;
 use futures_core::Stream;
 use http::header::CONTENT_LENGTH;
 use pmx_core::code::Code;
-use pmx_core::incident::Audience;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_sync::live::refused;
-use pmx_sync::serve::{Body, Nonce};
 use worker::js_sys::{Math, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{ByteStream, Date, Env, Request, Response, console_log, web_sys};
+use worker::{ByteStream, Date, Request, web_sys};
 
-use crate::front::front;
-use crate::head;
-use crate::isolate::{room, server};
-use crate::journal;
-use crate::outbound;
-use crate::sampling::By;
-use crate::tally;
 use crate::thrown::{problem, words};
-use crate::visitors;
-
-/// Answers a request, with a problem if nothing else.
-pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
-    let started = now();
-    let method = request.inner().method();
-    let url = request.inner().url();
-    let (response, audience) = match respond(request, env).await {
-        Ok(answer) => answer,
-        Err(failure) => (outbound::problem(&failure, &method)?, Audience::Stranger),
-    };
-    let millis = now().as_millis().saturating_sub(started.as_millis());
-    if let Ok(front) = front(env) {
-        front.dress(&url, &response)?;
-        let status = response.status_code();
-        if front.logged.takes(by(audience), status, Math::random()) {
-            let (tally, memory) = (tally::take(), tally::memory());
-            let line = journal::request(&method, &url, status, millis, &tally, memory);
-            console_log!("{line}");
-        }
-    }
-    Ok(response)
-}
-
-const fn by(audience: Audience) -> By {
-    match audience {
-        Audience::Publisher => By::Publisher,
-        Audience::Stranger => By::Reader,
-    }
-}
 
 /// The body of a request of at most `limit` bytes.
 pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Problem> {
@@ -118,49 +78,12 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(Date::now().as_millis())
 }
 
-async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), Problem> {
-    let (server, front) = (server(env)?, front(env)?);
-    let head = head::all(request.inner())?;
-    let audience = server.audience(&head);
-    if let Some(channel) = server.visited(&head)
-        && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
-    {
-        let refusal = refused(&problem).map(Body::Bytes);
-        let response = outbound::response(refusal, &server, audience).await?;
-        return Ok((response, audience));
-    }
-    let answer = match server.admit(&head) {
-        Ok(limit) => {
-            let announced = head::announced(&head.headers);
-            let raw = request.inner();
-            let share = room(raw, announced, limit).inspect_err(|_| discard(raw))?;
-            let body = announced_body(raw, announced, limit).await?;
-            let encodings = front.accepted(head::accepted_encodings(request.inner()));
-            let request = http::Request::from_parts(head, body);
-            let encodings = encodings.as_deref();
-            let answer = server.handle(request, encodings, now(), nonce()?).await;
-            drop(share);
-            answer
-        }
-        Err(refusal) => {
-            discard(request.inner());
-            refusal
-        }
-    };
-    let response = outbound::response(answer, &server, audience).await?;
-    Ok((response, audience))
-}
-
 /// Tells the client that nobody will read what it still sends.
 pub(crate) fn discard(request: &web_sys::Request) {
     if let Some(body) = request.body() {
         // The answer says what is wrong; how the rest of the body ends changes nothing.
         let _cancelled = body.cancel();
     }
-}
-
-fn nonce() -> Result<Nonce, Problem> {
-    random().map(Nonce)
 }
 
 /// Random bytes.
@@ -173,6 +96,14 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     })?;
     array.copy_to(&mut bytes);
     Ok(bytes)
+}
+
+/// A number by chance, for jitter.
+pub(crate) fn chance() -> u64 {
+    // Below 2^53, where numbers are exact.
+    #[expect(clippy::cast_sign_loss, reason = "it is between 0 and 1")]
+    let number = (Math::random() * 9_007_199_254_740_992.0) as u64;
+    number
 }
 
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]

@@ -11,6 +11,7 @@
 mod crossing;
 mod depth;
 mod front;
+mod handle;
 mod head;
 mod http;
 mod hub_do;
@@ -52,7 +53,7 @@ async fn main(request: Request, env: Env, context: Context) -> worker::Result<Re
     if let Some(answer) = measured::answer(&request).await {
         return answer;
     }
-    let answer = http::answer(&request, &env).await;
+    let answer = handle::answer(&request, &env).await;
     if nearby::is_pending() {
         context.wait_until(nearby::flush());
     }

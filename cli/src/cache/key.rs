@@ -104,8 +104,7 @@ fn is_private(path: &Path) -> bool {
     let mode = path
         .metadata()
         .map(|metadata| metadata.permissions().mode());
-    mode.is_ok_and(|mode| mode.trailing_zeros() >= 6)
-        && crate::config::foreign_owner(path).is_none()
+    mode.is_ok_and(|mode| mode.trailing_zeros() >= 6) && crate::owner::foreign_owner(path).is_none()
 }
 
 /// Elsewhere a user's folder is private by its access list.

@@ -21,6 +21,7 @@ use crate::error::Failure;
 use crate::guard::Guard;
 use crate::interrupt::Interrupt;
 use crate::local::Local;
+use crate::order::Older;
 use crate::ui::{Counting, Ui};
 
 /// On which terms a folder is published.
@@ -53,16 +54,6 @@ pub enum Replaces {
     Named(u64),
     /// Whatever is live.
     Anything,
-}
-
-/// What to make of a newer build that was published before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Older {
-    /// A failure.
-    #[default]
-    Refuse,
-    /// Nothing: the publish is superseded.
-    Ok,
 }
 
 impl Terms {

@@ -12,8 +12,9 @@ use pmx_core::name::SpaceName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::http::{Counter, guarded};
+use super::panics::guarded;
 use super::ready::{block_on, blocking};
+use super::state::Counter;
 
 /// Delivers until `stop` changes.
 pub(crate) async fn watch_outboxes(

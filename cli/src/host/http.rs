@@ -5,12 +5,9 @@
 //! bytes of all bodies, and a semaphore the requests at work: memory stays bounded however many
 //! packs arrive at once. Readers that wait for events have a budget of their own.
 
-use std::any::Any;
 use std::net::IpAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
 
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
@@ -23,87 +20,19 @@ use pmx_core::code::Code;
 use pmx_core::incident::Audience;
 use pmx_core::problem::Problem;
 use pmx_streams::http::name_of;
-use pmx_sync::serve::{Body, Nonce, Piece, Server};
-use tokio::sync::Semaphore;
+use pmx_sync::serve::{Body, Nonce};
 
-use super::blobs::Folder;
-use super::budget::{Budget, Share};
-use super::compress::{Coding, Compressor};
+use super::budget::Share;
+use super::compress::Coding;
 use super::connections::{Connection, Phase};
-use super::front::Front;
 use super::held::Held;
 use super::inbound;
 use super::incident;
-use super::journal::Log;
-use super::live::{self, Live};
-use super::local::Local;
-use super::outbound::{Backing, problem, sendable};
+use super::live::{self};
+use super::outbound::{problem, sendable};
+use super::panics::{guarded, panicked};
 use super::ready::{block_on, blocking};
-use super::streams::Streams;
-
-/// All that answering a request takes.
-pub(crate) struct Counter {
-    pub(crate) server: Server<Local>,
-    pub(crate) front: Front,
-    pub(crate) log: Log,
-    pub(crate) live: Live,
-    streams: Option<Arc<Streams>>,
-    compressor: Compressor,
-    /// Memory for bodies of the publish API.
-    room: Arc<Budget>,
-    /// Requests of the publish API at work.
-    turns: Arc<Semaphore>,
-}
-
-impl Counter {
-    pub(crate) fn new(
-        front: Front,
-        server: Server<Local>,
-        streams: Option<Arc<Streams>>,
-        live: Live,
-        log: Log,
-    ) -> Self {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self {
-            compressor: Compressor::new(),
-            front,
-            server,
-            log,
-            live,
-            streams,
-            room: Budget::new(ROOM_BYTES),
-            turns: Arc::new(Semaphore::new((cores + 1).min(TURNS_MAX))),
-        }
-    }
-}
-
-impl Backing for Counter {
-    fn blobs(&self) -> &Folder {
-        &self.server.backend().blobs
-    }
-
-    fn verify(&self, piece: &Piece) -> Result<(), Problem> {
-        let mut verifying = pin!(self.server.verify(piece, super::now()));
-        let mut context = Context::from_waker(Waker::noop());
-        // Mostly it is known, or read at once. It waits where a space has to note a loss.
-        let verified = match verifying.as_mut().poll(&mut context) {
-            Poll::Ready(verified) => verified,
-            Poll::Pending => tokio::task::block_in_place(|| block_on(verifying)),
-        };
-        if let Err(problem) = &verified {
-            // The head of the answer may be sent already, so no status says why the body ends.
-            self.log.fault("reading the body of an answer", problem);
-        }
-        verified
-    }
-}
-
-/// Bytes of request bodies in memory at once: three of the largest.
-const ROOM_BYTES: usize = 36 * 1024 * 1024;
-
-/// Requests of the publish API at work at once. Each may hold a pack raw and as frames, beside its
-/// body and the server's caches, and the host is to stay under 256 MiB.
-const TURNS_MAX: usize = 3;
+use super::state::Counter;
 
 pub(super) async fn answer(
     counter: Arc<Counter>,
@@ -258,23 +187,6 @@ fn nonce() -> Result<Nonce, Problem> {
     Ok(Nonce(nonce))
 }
 
-/// Turns a panic into an answer: it ends the request, not the host.
-pub(crate) fn guarded<T>(log: Log, work: impl FnOnce() -> T) -> Result<T, Problem> {
-    // What a panic could leave half done is behind locks that notice it, or undone by SQLite.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| panicked(log, &*panic))
-}
-
-fn panicked(log: Log, panic: &(dyn Any + Send)) -> Problem {
-    log.fault("answering a request", &said(panic));
-    Problem::new(Code::Storage, "the server failed at this request")
-}
-
-pub(crate) fn said(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-    format!("panic: {}", text.unwrap_or("of unknown kind"))
-}
-
 /// Where the host refuses a request itself, the rest of its body may still be on the way.
 fn refused(failure: &Problem) -> Response<AnyBody> {
     let mut answer = problem(failure);
@@ -283,19 +195,4 @@ fn refused(failure: &Problem) -> Response<AnyBody> {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     answer
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_becomes_an_answer() {
-        assert_eq!(guarded(Log::Quiet, || 7).unwrap(), 7);
-        let failed = guarded(Log::Quiet, || panic!("on purpose")).unwrap_err();
-        let answer = problem(&failed);
-        assert_eq!(answer.status(), 500);
-        assert_eq!(answer.headers()["content-type"], "application/problem+json");
-        assert!(!failed.detail.contains("purpose"));
-    }
 }

@@ -33,6 +33,7 @@ mod live;
 mod local;
 mod lock;
 mod outbound;
+mod panics;
 mod patience;
 mod pointers;
 mod private;
@@ -43,6 +44,7 @@ mod secret;
 mod sockets;
 mod spaces;
 mod sql;
+mod state;
 mod streams;
 
 use std::io;
@@ -69,11 +71,11 @@ use tokio::task::JoinHandle;
 
 use error::disk;
 use front::Front;
-use http::Counter;
 use live::{Live, Notice};
 use local::Local;
 use lock::Lock;
 use proxy::Proxies;
+use state::Counter;
 use streams::Streams;
 
 pub use blobs::Folder;

@@ -32,7 +32,7 @@ pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
             fault: "can be read by others",
         });
     }
-    if crate::config::foreign_owner(&path).is_some() {
+    if crate::owner::foreign_owner(&path).is_some() {
         return Err(HostError::Secret {
             origin: origin(),
             fault: "belongs to another user",

@@ -18,8 +18,9 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::connections::{Connection, Connections};
-use super::http::{Counter, answer};
+use super::http::answer;
 use super::patience::Patient;
+use super::state::Counter;
 
 /// Serves until `stop` changes, then lets the connections finish what they are at.
 pub(crate) async fn serve(

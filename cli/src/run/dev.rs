@@ -10,8 +10,7 @@ use pmx_sync::push::Mode;
 use pmx_sync::serve::LivePages;
 use serde_json::json;
 
-use super::follow::Follow;
-use super::sync::Job;
+use super::sync::{Follow, Job};
 use super::watch::Watch;
 use super::{Context, Ended, serve};
 use crate::args::{Compression, DevArgs};

@@ -6,7 +6,6 @@ mod dev;
 mod diff;
 mod doctor;
 mod explain;
-mod follow;
 mod hash;
 mod preview;
 mod report;
@@ -28,6 +27,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use pmx_core::code::Code;
+use pmx_sync::limits::MESSAGE_BYTES_MAX;
 
 use crate::args::{Cli, Command, OutputArgs, SiteArgs};
 use crate::cache::CacheFolder;
@@ -210,4 +210,22 @@ fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode
         return ExitCode::from(1);
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+/// What shall be remembered of a deploy.
+fn meta(
+    message: Option<String>,
+    context: &Context<'_>,
+) -> Result<pmx_sync::wire::DeployMeta, Failure> {
+    if let Some(message) = &message
+        && message.len() > MESSAGE_BYTES_MAX
+    {
+        let len = message.len();
+        let text = format!("the message has {len} bytes, above the limit of {MESSAGE_BYTES_MAX}");
+        return Err(Failure::usage(text).with_hint("Shorten it."));
+    }
+    Ok(pmx_sync::wire::DeployMeta {
+        message,
+        ..context.layers.env.deploy_meta()
+    })
 }

@@ -21,7 +21,7 @@ pub(super) fn run(args: RollbackArgs, context: &Context<'_>) -> Result<Ended, Fa
         to: args.deploy,
         expect: args.expect,
         key: fresh_key()?,
-        meta: super::sync::meta(args.message, context)?,
+        meta: super::meta(args.message, context)?,
     };
     let client = context.client(&site);
     let RollbackReply { deploy, url } = client.rollback(&head)?;

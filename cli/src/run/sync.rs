@@ -1,17 +1,18 @@
 //! `pmx sync`: publish a folder, once or whenever it changes.
 
+mod follow;
+
 use std::cell::Cell;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use pmx_core::channel::Channel;
 use pmx_core::id::Root;
-use pmx_sync::limits::MESSAGE_BYTES_MAX;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
 use pmx_sync::wire::DeployMeta;
 
 use super::report::Report;
-use super::{Context, Ended, follow, rollback};
+use super::{Context, Ended, meta, rollback};
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
 use crate::cache::{LocalPacks, SiteCache};
 use crate::client::ahead::{self, Gathered, Sending};
@@ -21,6 +22,8 @@ use crate::config::{Folder, Site};
 use crate::error::Failure;
 use crate::local::{self, AllowEmpty, Local, Look, check_empty};
 use crate::ui;
+
+pub(super) use follow::Follow;
 
 pub(super) fn run(args: SyncArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     if let Some(deploy) = args.rollback {
@@ -341,24 +344,6 @@ fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
         local.keep_nodes(bases);
     }
     result
-}
-
-/// What shall be remembered of a deploy.
-pub(super) fn meta(
-    message: Option<String>,
-    context: &Context<'_>,
-) -> Result<pmx_sync::wire::DeployMeta, Failure> {
-    if let Some(message) = &message
-        && message.len() > MESSAGE_BYTES_MAX
-    {
-        let len = message.len();
-        let text = format!("the message has {len} bytes, above the limit of {MESSAGE_BYTES_MAX}");
-        return Err(Failure::usage(text).with_hint("Shorten it."));
-    }
-    Ok(pmx_sync::wire::DeployMeta {
-        message,
-        ..context.layers.env.deploy_meta()
-    })
 }
 
 fn instead(args: SyncArgs, deploy: u64) -> RollbackArgs {

@@ -23,9 +23,8 @@ use super::answer::Body;
 use super::bell::{First, first};
 use super::pipe::{Pipe, ROOM_PAUSE};
 use super::source::{Listening, Seen, Source};
-use super::stream::chance;
 use super::times;
-use crate::http::now;
+use crate::http::{chance, now};
 use crate::thrown::words;
 
 /// Begins to answer a reader.

@@ -10,18 +10,15 @@ use std::time::Duration;
 use http::Uri;
 use pmx_core::backend::BackendError;
 use pmx_core::crossing::{Crosses, arrived};
-use pmx_core::problem::Problem;
 use pmx_streams::{Heeding, StreamName, Tidings};
 use serde::{Deserialize, Serialize};
-use worker::{ObjectNamespace, console_error};
+use worker::ObjectNamespace;
 
 use super::bell::within;
-use super::busy::{Busy, LOST};
-use super::stream::Stream;
+use super::busy::Busy;
 use crate::crossing::{Callee, laid_out};
 use crate::depth::Depth;
-use crate::http::now;
-use crate::thrown::{backend, problem};
+use crate::thrown::backend;
 
 /// The name of the one hub.
 pub(super) const HUB: &str = "hub";
@@ -66,7 +63,7 @@ pub(super) struct Line {
     depth: Depth,
     /// What the stream is called, by those who asked for it or by itself.
     name: RefCell<Option<StreamName>>,
-    busy: Busy,
+    pub(super) busy: Busy,
 }
 
 impl Line {
@@ -118,46 +115,5 @@ impl Line {
         let heard = arrived::<Heard>(&body);
         let heard = heard.map_err(|foreign| failed(&foreign.to_string()))?;
         Ok(heard.heeding)
-    }
-}
-
-impl Stream {
-    /// Tells the hub what it has not heard, if anything. Returns when it has, or when it can't.
-    pub(super) async fn tell(&self) {
-        let busy = &self.line.busy;
-        let _telling = loop {
-            let heard = busy.over().rung();
-            match busy.begin(now()) {
-                Some(telling) => break telling,
-                None => drop(within(LOST, busy.over().beyond(heard)).await),
-            }
-        };
-        if let Err(problem) = self.tell_all().await {
-            console_error!("{problem}");
-        }
-    }
-
-    async fn tell_all(&self) -> Result<(), Problem> {
-        let engine = self.engine();
-        let failed = |error: pmx_core::sql::SqlError| {
-            problem("looking at what the hub has to hear")(error.to_string())
-        };
-        while let Some(tidings) = engine.tidings().map_err(failed)? {
-            match self.line.tell(&tidings).await {
-                Ok(heeding) => {
-                    let heard = engine.atomically(|engine| engine.heard(&tidings, &heeding));
-                    heard.map_err(failed)?;
-                }
-                Err(failure) => {
-                    let put_off = engine.atomically(|engine| engine.unheard(now()));
-                    put_off.map_err(failed)?;
-                    return Err(problem("leaving it to the alarm")(failure.to_string()));
-                }
-            }
-            if tidings.place.is_some() || tidings.news.is_empty() {
-                return Ok(());
-            }
-        }
-        Ok(())
     }
 }

@@ -23,6 +23,7 @@ pub(crate) mod line;
 pub(crate) mod peers;
 mod pipe;
 mod points;
+mod report;
 pub(crate) mod request;
 pub(crate) mod settings;
 pub(crate) mod source;

@@ -14,8 +14,7 @@ use worker::Delay;
 use worker::js_sys::Uint8Array;
 
 use super::bell::{Bell, First, first};
-use super::stream::chance;
-use crate::http::now;
+use crate::http::{chance, now};
 
 /// What live readers read.
 pub(crate) trait Source: 'static {

@@ -15,7 +15,6 @@ use pmx_streams::ops::{Per, Timing, What};
 use pmx_streams::subscription::{Copies, Copying};
 use pmx_streams::{Create, Engine, Generation, Memory, Page, Read, Refusal, execute};
 use pmx_sync::serve::Share;
-use worker::js_sys::Math;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 
 use super::alarm::{self, Alarm, RETRY};
@@ -434,14 +433,6 @@ impl Source for Stream {
         }
         Ok(seen)
     }
-}
-
-/// A number by chance, for jitter.
-pub(super) fn chance() -> u64 {
-    // Below 2^53, where numbers are exact.
-    #[expect(clippy::cast_sign_loss, reason = "it is between 0 and 1")]
-    let number = (Math::random() * 9_007_199_254_740_992.0) as u64;
-    number
 }
 
 fn refused(refusal: &Refusal) -> Answer<Bytes> {

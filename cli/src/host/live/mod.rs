@@ -4,66 +4,31 @@
 //! what one read gives is there for all who stand at the same place.
 
 mod reading;
+mod ring;
 mod socket;
+mod waiting;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
 use pmx_core::channel::Channel;
-use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_streams::From;
 use pmx_streams::http::{Get, Poll};
 use pmx_sync::live::{Heard, Listener, Listening, Reader, Session, dress, refused};
-use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::http::Counter;
+use super::state::Counter;
 use super::streams::answer::jitter;
 use super::streams::events;
-use super::streams::topics::Topics;
-use reading::{Kind, Place, Reading};
+use reading::{Kind, Reading};
+use ring::Place;
 
-pub(crate) use reading::ring;
-
-/// What all who wait have in common.
-pub(crate) struct Live {
-    topics: Arc<Topics>,
-    /// Sockets and readers that may wait at once.
-    pub(crate) waiting: Arc<Semaphore>,
-    long_poll: Duration,
-    stop: watch::Receiver<bool>,
-    notice: watch::Receiver<Notice>,
-}
-
-/// What open pages of one site show beside their content: problems of the folder it comes from.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Notice {
-    pub(crate) space: Option<SpaceName>,
-    pub(crate) lines: Vec<String>,
-}
-
-impl Live {
-    /// `topics` are rung by the spaces.
-    pub(crate) fn new(
-        topics: Arc<Topics>,
-        long_poll: Duration,
-        stop: watch::Receiver<bool>,
-        notice: watch::Receiver<Notice>,
-    ) -> Self {
-        Self {
-            topics,
-            waiting: Arc::new(Semaphore::new(socket::sockets_max())),
-            long_poll,
-            stop,
-            notice,
-        }
-    }
-}
+pub(crate) use ring::ring;
+pub(crate) use waiting::{Live, Notice};
 
 /// Answers somebody who waits.
 pub(crate) async fn answer(

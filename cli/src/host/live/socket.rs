@@ -21,7 +21,7 @@ use pmx_core::code::Code;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_streams::{From, Read};
-use pmx_sync::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_SOCKETS_MAX};
+use pmx_sync::limits::LIVE_MESSAGE_BYTES_MAX;
 use pmx_sync::live::{Closing, Dialect, Reader, SUBPROTOCOL, Said, Session};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -30,41 +30,11 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use super::Notice;
-use super::reading::{Kind, Place, Reading};
-use crate::host::http::Counter;
+use super::reading::{Kind, Reading};
+use super::ring::Place;
+use super::waiting::Notice;
+use crate::host::state::Counter;
 use crate::host::streams::topics::Subscription;
-
-/// How many sockets the process may have: it asks for as many files as it may, and leaves those
-/// that all else needs.
-pub(super) fn sockets_max() -> usize {
-    files_max()
-        .saturating_sub(FILES_ELSE)
-        .clamp(64, LIVE_SOCKETS_MAX)
-}
-
-/// Files that are no sockets of open pages: connections, ledgers, objects.
-const FILES_ELSE: usize = 768;
-
-#[cfg(unix)]
-fn files_max() -> usize {
-    use rustix::process::{Resource, getrlimit, setrlimit};
-    let mut limit = getrlimit(Resource::Nofile);
-    let wanted = (LIVE_SOCKETS_MAX + FILES_ELSE) as u64;
-    let most = limit.maximum.unwrap_or(wanted).min(wanted);
-    if limit.current.is_some_and(|current| current < most) {
-        limit.current = Some(most);
-        // If it may not be raised, there are fewer sockets.
-        let _ = setrlimit(Resource::Nofile, limit);
-    }
-    let current = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
-    usize::try_from(current).unwrap_or(usize::MAX)
-}
-
-#[cfg(not(unix))]
-fn files_max() -> usize {
-    LIVE_SOCKETS_MAX
-}
 
 /// Answers a request for a socket; what follows it is said over the socket.
 pub(super) async fn open(

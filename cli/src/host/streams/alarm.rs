@@ -18,8 +18,8 @@ use super::names;
 use super::savepoint::Batch;
 use super::turn::Turn;
 use super::writer::{WeakWriter, Writable, Writer, steadily, taken};
-use crate::host::http::guarded;
 use crate::host::journal::Log;
+use crate::host::panics::guarded;
 use crate::host::ready::block_on;
 use crate::host::sql::Ledger;
 

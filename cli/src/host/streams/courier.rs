@@ -16,6 +16,7 @@ use bytes::Bytes;
 use http::Uri;
 use pmx_core::time::Timestamp;
 use pmx_streams::Refusal;
+use pmx_streams::limits::WAKE_EFFECTS_MAX;
 use pmx_streams::limits::WEBHOOK_ANSWER_BYTES_MAX;
 use pmx_streams::subscription::{Copying, Effect, Errand, Outcome, Reach, Ticket};
 use ureq::config::Config;
@@ -28,8 +29,8 @@ use super::readers::Readers;
 use super::savepoint::Batch;
 use super::turn::{Turn, storage};
 use super::writer::{WeakWriter, Writer, steadily};
-use crate::host::http::guarded;
 use crate::host::journal::Log;
+use crate::host::panics::guarded;
 use crate::host::ready::block_on;
 use crate::trust::{self, Trust};
 
@@ -44,7 +45,9 @@ pub(super) enum Order {
 }
 
 /// What waits for a thread. Those beyond count as failed, and come again later.
-pub(super) const WAITING_MAX: usize = 1_024;
+const WAITING_MAX: usize = 1_024;
+
+const _: () = assert!(WAKE_EFFECTS_MAX * super::wakes::ROUNDS_MAX <= WAITING_MAX);
 
 /// What is under way at once.
 const UNDER_WAY_MAX: usize = 64;

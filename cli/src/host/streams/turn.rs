@@ -14,7 +14,7 @@ use pmx_streams::{
 };
 
 use super::names;
-use super::wakes::Wakes;
+use super::pending::Wakes;
 use crate::host::ready::block_on;
 
 /// The streams in a database, at a moment.

@@ -1,42 +1,17 @@
 //! What happens to subscriptions when something happens to streams: in the same transaction, so
 //! that nothing is written without those being woken who wait for it.
 
-use std::cell::Cell;
-
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
-use pmx_core::time::Timestamp;
-use pmx_streams::limits::WAKE_EFFECTS_MAX;
 use pmx_streams::subscription::{
     self, Answer, Call, Copies, Effect, Errand, Needs, Outcome, Room, Subscriptions, Tails, Ticket,
 };
 use pmx_streams::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 
 use super::names;
+use super::pending::Woken;
 use super::turn::Turn;
-use super::writer::unpanicked;
-
-/// What the turns of a transaction leave to do for subscriptions.
-#[derive(Debug, Default)]
-pub(super) struct Wakes {
-    /// Whether there are subscriptions at all, once that was looked up.
-    followed: Cell<Option<bool>>,
-    /// Whether somebody may have to be woken.
-    due: Cell<bool>,
-}
-
-/// Who is to be woken, once the transaction holds.
-#[derive(Debug, Default)]
-pub(super) struct Woken {
-    /// By a request; or what is to be copied instead.
-    pub(super) carried: Vec<Effect>,
-    /// By a message in these streams.
-    pub(super) announced: Vec<StreamName>,
-    /// When to look again.
-    pub(super) next: Option<Timestamp>,
-    /// Why no subscriber was woken, if that failed.
-    pub(super) fault: Option<SqlError>,
-}
+use crate::host::panics::unpanicked;
 
 impl<S: Sql> Turn<'_, S> {
     /// Does several things that hold together or not at all.
@@ -221,9 +196,7 @@ impl<S: Sql> Turn<'_, S> {
 }
 
 /// Rounds in which wakes may cause wakes in one transaction. What is left then comes with the next.
-const ROUNDS_MAX: usize = 4;
+pub(super) const ROUNDS_MAX: usize = 4;
 
 /// How long to wait after a failure of the database.
 const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(5);
-
-const _: () = assert!(WAKE_EFFECTS_MAX * ROUNDS_MAX <= super::courier::WAITING_MAX);

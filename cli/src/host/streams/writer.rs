@@ -4,7 +4,6 @@
 //! While the disk is busy with one batch the next gathers by itself, so that a single client waits
 //! for nobody and a hundred share a flush. A turn that fails undoes itself alone.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,12 +14,12 @@ use pmx_streams::subscription::PatternCache;
 use pmx_streams::{Refusal, Shape, StreamName};
 use tokio::sync::{mpsc, oneshot};
 
+use super::pending::Woken;
 use super::savepoint::Batch;
 use super::times;
 use super::turn::{Turn, storage};
-use super::wakes::Woken;
-use crate::host::http::guarded;
 use crate::host::journal::Log;
+use crate::host::panics::{guarded, unpanicked};
 use crate::host::sql::Ledger;
 
 /// The ledger of all streams: the writer has it, and now and then the alarm.
@@ -225,15 +224,6 @@ fn left<S: Sql>(turn: &Turn<'_, S>) -> Result<Left, SqlError> {
         streams,
         changed,
         woken,
-    })
-}
-
-/// Does something, and turns a panic into an error: a thread that many requests share goes on.
-/// Locks that the panic poisoned are taken nevertheless, and SQLite undoes what was half done.
-pub(super) fn unpanicked<T>(work: impl FnOnce() -> Result<T, SqlError>) -> Result<T, SqlError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let why = crate::host::http::said(&*panic);
-        Err(SqlError(why))
     })
 }
 

@@ -10,14 +10,14 @@ use pmx_core::id::Root;
 use pmx_sync::push::OutcomeKind;
 use pmx_sync::scan::Faults;
 
-use super::report::Report;
-use super::sync::{Job, Looked};
-use super::trouble::{About, Troubles};
-use super::watch::{Found, Moment, Pace, Seen, Touched, Verdict, Wake, Watch};
-use super::{Context, Ended};
+use super::{Job, Looked};
 use crate::client::http::Client;
 use crate::error::Failure;
 use crate::local::{Local, Look, check_empty};
+use crate::run::report::Report;
+use crate::run::trouble::{About, Troubles};
+use crate::run::watch::{Found, Moment, Pace, Seen, Touched, Verdict, Wake, Watch};
+use crate::run::{Context, Ended};
 
 /// After which time everything is scanned, where a scan looked at a part only.
 const RELOOK: Duration = Duration::from_secs(1);
@@ -47,7 +47,7 @@ pub(super) fn run(job: &Job, context: &Context<'_>) -> Result<Ended, Failure> {
 }
 
 /// A job that is done whenever its folder changes.
-pub(super) struct Follow<'a> {
+pub(in crate::run) struct Follow<'a> {
     job: &'a Job,
     client: &'a Client,
     context: &'a Context<'a>,
@@ -86,7 +86,7 @@ struct Next {
 
 impl<'a> Follow<'a> {
     /// `show` shows problems in open pages.
-    pub(super) fn new(
+    pub(in crate::run) fn new(
         job: &'a Job,
         client: &'a Client,
         context: &'a Context<'a>,
@@ -127,7 +127,7 @@ impl<'a> Follow<'a> {
     }
 
     /// The same where nothing that fails ends the command, and which prints the address itself.
-    pub(super) fn begin_anyway(&mut self) {
+    pub(in crate::run) fn begin_anyway(&mut self) {
         self.is_printed = true;
         match self.begin() {
             Ok(()) => {}
@@ -137,7 +137,7 @@ impl<'a> Follow<'a> {
     }
 
     /// Publishes whenever something changes, until the user wants to stop.
-    pub(super) fn go_on(&mut self) {
+    pub(in crate::run) fn go_on(&mut self) {
         loop {
             self.judge_watch();
             let until = self.next.at(self.pace.due());

@@ -1,0 +1,62 @@
+//! Wake-up of live readers: the topics of a channel, and the call that wakes those who wait.
+
+use pmx_core::channel::Channel;
+use pmx_core::code::Code;
+use pmx_core::problem::Problem;
+use pmx_streams::StreamName;
+
+use crate::host::streams::topics::Topics;
+
+/// What is read for all who are at the same place. Sockets read more than others, and a net message
+/// is another one than what it stands for, so neither shares with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// The log as it is.
+    Log,
+    /// For sockets at the tail.
+    Sockets,
+    /// For sockets that catch up.
+    Net,
+    /// For readers who want net messages.
+    NetLog,
+    /// The log for those who hold the publish secret: they share with each other only, since a site
+    /// may close to visitors while they wait.
+    HeldLog,
+    /// The same for those who want net messages.
+    HeldNetLog,
+}
+
+impl Place {
+    /// All.
+    const ALL: [Self; 6] = [
+        Self::Log,
+        Self::Sockets,
+        Self::Net,
+        Self::NetLog,
+        Self::HeldLog,
+        Self::HeldNetLog,
+    ];
+
+    /// The topic of a channel.
+    pub(super) fn topic(self, channel: &Channel) -> Result<StreamName, Problem> {
+        let name = match self {
+            Self::Log => channel.to_string(),
+            Self::Sockets => format!("{channel}/sockets"),
+            Self::Net => format!("{channel}/net"),
+            Self::NetLog => format!("{channel}/net-log"),
+            Self::HeldLog => format!("{channel}/held-log"),
+            Self::HeldNetLog => format!("{channel}/held-net-log"),
+        };
+        let unfit = |error| Problem::new(Code::Storage, format!("waiting for {channel}: {error}"));
+        StreamName::parse(&name).map_err(unfit)
+    }
+}
+
+/// Lets all know who wait for a channel that it has a new deploy. Those of other channels sleep on.
+pub(crate) fn ring(topics: &Topics, channel: &Channel) {
+    for place in Place::ALL {
+        if let Ok(topic) = place.topic(channel) {
+            topics.changed(&topic);
+        }
+    }
+}

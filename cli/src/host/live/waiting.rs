@@ -1,0 +1,76 @@
+//! Waiting readers: what long polls, event streams and sockets have in common.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pmx_core::name::SpaceName;
+use pmx_sync::limits::LIVE_SOCKETS_MAX;
+use tokio::sync::{Semaphore, watch};
+
+use crate::host::streams::topics::Topics;
+
+/// What all who wait have in common.
+pub(crate) struct Live {
+    pub(super) topics: Arc<Topics>,
+    /// Sockets and readers that may wait at once.
+    pub(crate) waiting: Arc<Semaphore>,
+    pub(super) long_poll: Duration,
+    pub(super) stop: watch::Receiver<bool>,
+    pub(super) notice: watch::Receiver<Notice>,
+}
+
+/// What open pages of one site show beside their content: problems of the folder it comes from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) space: Option<SpaceName>,
+    pub(crate) lines: Vec<String>,
+}
+
+impl Live {
+    /// `topics` are rung by the spaces.
+    pub(crate) fn new(
+        topics: Arc<Topics>,
+        long_poll: Duration,
+        stop: watch::Receiver<bool>,
+        notice: watch::Receiver<Notice>,
+    ) -> Self {
+        Self {
+            topics,
+            waiting: Arc::new(Semaphore::new(sockets_max())),
+            long_poll,
+            stop,
+            notice,
+        }
+    }
+}
+
+/// How many sockets the process may have: it asks for as many files as it may, and leaves those
+/// that all else needs.
+fn sockets_max() -> usize {
+    files_max()
+        .saturating_sub(FILES_ELSE)
+        .clamp(64, LIVE_SOCKETS_MAX)
+}
+
+/// Files that are no sockets of open pages: connections, ledgers, objects.
+const FILES_ELSE: usize = 768;
+
+#[cfg(unix)]
+fn files_max() -> usize {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    let wanted = (LIVE_SOCKETS_MAX + FILES_ELSE) as u64;
+    let most = limit.maximum.unwrap_or(wanted).min(wanted);
+    if limit.current.is_some_and(|current| current < most) {
+        limit.current = Some(most);
+        // If it may not be raised, there are fewer sockets.
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let current = getrlimit(Resource::Nofile).current.unwrap_or(wanted);
+    usize::try_from(current).unwrap_or(usize::MAX)
+}
+
+#[cfg(not(unix))]
+fn files_max() -> usize {
+    LIVE_SOCKETS_MAX
+}

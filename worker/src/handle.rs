@@ -1,0 +1,84 @@
+//! Request handling on the Worker: from the runtime's request to its response.
+
+use pmx_core::incident::Audience;
+use pmx_core::problem::Problem;
+use pmx_sync::live::refused;
+use pmx_sync::serve::{Body, Nonce};
+use worker::js_sys::Math;
+use worker::{Env, Request, Response, console_log};
+
+use crate::front::front;
+use crate::head;
+use crate::http::{announced_body, discard, now, random};
+use crate::isolate::{room, server};
+use crate::journal;
+use crate::outbound;
+use crate::sampling::By;
+use crate::tally;
+use crate::visitors;
+
+/// Answers a request, with a problem if nothing else.
+pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
+    let started = now();
+    let method = request.inner().method();
+    let url = request.inner().url();
+    let (response, audience) = match respond(request, env).await {
+        Ok(answer) => answer,
+        Err(failure) => (outbound::problem(&failure, &method)?, Audience::Stranger),
+    };
+    let millis = now().as_millis().saturating_sub(started.as_millis());
+    if let Ok(front) = front(env) {
+        front.dress(&url, &response)?;
+        let status = response.status_code();
+        if front.logged.takes(by(audience), status, Math::random()) {
+            let (tally, memory) = (tally::take(), tally::memory());
+            let line = journal::request(&method, &url, status, millis, &tally, memory);
+            console_log!("{line}");
+        }
+    }
+    Ok(response)
+}
+
+const fn by(audience: Audience) -> By {
+    match audience {
+        Audience::Publisher => By::Publisher,
+        Audience::Stranger => By::Reader,
+    }
+}
+
+async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), Problem> {
+    let (server, front) = (server(env)?, front(env)?);
+    let head = head::all(request.inner())?;
+    let audience = server.audience(&head);
+    if let Some(channel) = server.visited(&head)
+        && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
+    {
+        let refusal = refused(&problem).map(Body::Bytes);
+        let response = outbound::response(refusal, &server, audience).await?;
+        return Ok((response, audience));
+    }
+    let answer = match server.admit(&head) {
+        Ok(limit) => {
+            let announced = head::announced(&head.headers);
+            let raw = request.inner();
+            let share = room(raw, announced, limit).inspect_err(|_| discard(raw))?;
+            let body = announced_body(raw, announced, limit).await?;
+            let encodings = front.accepted(head::accepted_encodings(request.inner()));
+            let request = http::Request::from_parts(head, body);
+            let encodings = encodings.as_deref();
+            let answer = server.handle(request, encodings, now(), nonce()?).await;
+            drop(share);
+            answer
+        }
+        Err(refusal) => {
+            discard(request.inner());
+            refusal
+        }
+    };
+    let response = outbound::response(answer, &server, audience).await?;
+    Ok((response, audience))
+}
+
+fn nonce() -> Result<Nonce, Problem> {
+    random().map(Nonce)
+}
