@@ -6,8 +6,8 @@ use anyhow::{Result, anyhow};
 
 use crate::args::Options;
 use crate::corpus::Corpus;
-use crate::pmx::{self, Pmx};
-use crate::{machine, peers, run};
+use crate::program::{self, Pmx};
+use crate::{peers, run, temporary};
 
 /// Everything a workload may use, made once.
 pub(crate) struct Bench {
@@ -25,13 +25,13 @@ impl Bench {
     /// measure processes is an error: what else is missing is said, and costs its own rows.
     pub(crate) fn prepare(options: Options) -> Result<Self> {
         run::check()?;
-        machine::choose_temporary_folder();
+        temporary::choose_folder();
         let v1 = Corpus::first()?;
         let v2 = Corpus::second()
             .inspect_err(|error| eprintln!("no v2, so no rows about it: {error:#}"))
             .ok();
         peers::say_missing();
-        let pmx = pmx::locate(options.pmx).map_err(|error| format!("{error:#}"));
+        let pmx = program::locate(options.pmx).map_err(|error| format!("{error:#}"));
         if let Err(error) = &pmx {
             eprintln!("no pmx, so only the peers are measured: {error}");
         }

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
 use crate::get;
-use crate::pmx::Pmx;
+use crate::program::Pmx;
 
 /// How long a server may take to answer for the first time.
 const START: Duration = Duration::from_secs(10);

@@ -89,7 +89,7 @@ impl Line {
         }
     }
 
-    async fn tell(&self, tidings: &Tidings) -> Result<Heeding, BackendError> {
+    pub(super) async fn tell(&self, tidings: &Tidings) -> Result<Heeding, BackendError> {
         let doing = "telling the hub";
         let failed = |why: &str| BackendError::new(doing, why.to_owned());
         let name = self
