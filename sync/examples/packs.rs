@@ -174,7 +174,7 @@ fn receive(plan: &Plan, files: &[File]) {
         let clock = Clock::start();
         let objects = packs
             .iter()
-            .map(|pack| pack.rest(&mut encoder, level).bytes.len());
+            .map(|pack| pack.clone().rest(&mut encoder, level).bytes.len());
         let stored = objects.sum();
         clock.stop(
             &format!("rest, level {}", level.number()),

@@ -431,6 +431,8 @@ fn raw_http(world: World) {
         ("two hosts", "GET / HTTP/1.1\r\nHost: docs.localhost\r\nHost: evil\r\nConnection: close\r\n\r\n".to_owned(), two_hosts),
         ("an upload without a length", format!("{put}Authorization: {token}\r\n\r\n"), &[411]),
         ("a length above the limit", format!("{put}Authorization: {token}\r\nContent-Length: 99999999999\r\n\r\n"), &[413]),
+        ("a length beyond 32 bits", format!("{put}Authorization: {token}\r\nContent-Length: 4294967301\r\n\r\nabcde"), &[413]),
+        ("an append of such a length", "POST /v1/stream/long HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 4294967301\r\n\r\nabcde".to_owned(), &[413]),
         ("no token, and a body to come", format!("{put}Content-Length: 5\r\n\r\nabcde"), &[401]),
         ("a path of 16 KB", format!("GET /{} HTTP/1.1\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n", "a".repeat(16_000)), &[400, 404, 414]),
         ("X-Forwarded-Host is ignored", "GET / HTTP/1.1\r\nHost: nobody.localhost\r\nX-Forwarded-Host: docs.localhost\r\nConnection: close\r\n\r\n".to_owned(), &[404]),

@@ -250,6 +250,25 @@ fn many_large_bodies_at_once_fit_into_one_isolate() {
     assert!(module + javascript < 100_000_000, "{module} + {javascript}");
 }
 
+#[test]
+fn refused_appends_are_read_a_piece_at_a_time() {
+    let settings = [("PMX_UNKIND_ISOLATES", "1"), ("PMX_UNKIND_MEMORY", "1")];
+    let Some(world) = world(&settings) else {
+        return;
+    };
+    let media = [
+        ("content-type", "application/octet-stream"),
+        ("producer-epoch", "none"),
+    ];
+    let body = noise(9, 16 * MIB);
+    for _ in 0..3 {
+        let refused = world.request("POST", "", "/v1/stream/film", &media, &body);
+        assert_eq!(refused.status, 400, "{refused:?}");
+    }
+    let (module, _) = memory(&world);
+    assert!(module < 8 * MIB as u64, "{module} bytes of module");
+}
+
 /// Publishes 24 MiB that nothing compresses.
 fn publisher(world: &World, number: u64) -> Child {
     let folder = format!("site-{number}");

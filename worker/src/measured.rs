@@ -37,6 +37,7 @@ async fn measure(asked: &str, request: &Request) -> worker::Result<Response> {
         "rest" => {
             let verified = verify()?;
             for _ in 0..times {
+                let verified = verified.clone();
                 stored += verified.rest(&mut encoder, Level::REST).bytes.len();
             }
         }

@@ -37,7 +37,7 @@ use pmx_core::limits::PART_BYTES;
 use pmx_core::location::{Codec, Location};
 
 use crate::limits::BLOB_BYTES_MAX;
-use crate::pack::rest::{append_coded, append_stored};
+use crate::pack::rest::append_frame;
 use crate::pack::wire::frame_if_smaller;
 use crate::pack::{Coding, PackKind};
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
@@ -332,16 +332,21 @@ impl VerifiedPart {
         self.chaining_value
     }
 
-    /// Lays the part down for rest: as a frame if that saves enough, else as it is. What travelled
-    /// uncompressed is stored without trying.
-    pub fn rest(&self, encoder: &mut Encoder, level: Level) -> RestPart {
-        let mut bytes = Vec::new();
-        let codec = match self.kind {
-            PackKind::Solid => append_coded(&mut bytes, &self.raw, encoder, level),
-            PackKind::Stored => append_stored(&mut bytes, &self.raw),
-        };
-        bytes.shrink_to_fit();
-        RestPart { bytes, codec }
+    /// Lays the part down for rest: as a frame if that saves enough, else as it is, in the memory
+    /// that it has. What travelled uncompressed is stored without trying.
+    pub fn rest(self, encoder: &mut Encoder, level: Level) -> RestPart {
+        if self.kind == PackKind::Solid {
+            let mut bytes = Vec::new();
+            if append_frame(&mut bytes, &self.raw, encoder, level) {
+                bytes.shrink_to_fit();
+                let codec = Codec::Zstd;
+                return RestPart { bytes, codec };
+            }
+        }
+        RestPart {
+            bytes: self.raw,
+            codec: Codec::Stored,
+        }
     }
 }
 

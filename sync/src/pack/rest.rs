@@ -202,56 +202,89 @@ pub struct RestObject {
 
 impl VerifiedPack {
     /// Lays the blobs down for rest. A blob becomes a frame if that saves enough to be worth
-    /// decoding; the blobs of a stored pack are stored without trying.
-    pub fn rest(&self, encoder: &mut Encoder, level: Level) -> RestObject {
-        let mut bytes = Vec::with_capacity(self.raw_bytes() as usize / 2);
-        let mut entries = Vec::with_capacity(self.count());
-        for blob in self.blobs() {
-            let offset = bytes.len() as u64;
-            let codec = match self.kind() {
-                PackKind::Solid => append_coded(&mut bytes, blob.bytes(), encoder, level),
-                PackKind::Stored => append_stored(&mut bytes, blob.bytes()),
-            };
-            entries.push(TocEntry {
-                blob: blob.id(),
-                offset,
-                stored: bytes.len() as u64 - offset,
-                raw: blob.bytes().len() as u64,
-                codec,
-            });
-        }
+    /// decoding; the blobs of a stored pack are stored without trying, in the memory that they have.
+    pub fn rest(self, encoder: &mut Encoder, level: Level) -> RestObject {
+        let (mut bytes, entries) = match self.kind() {
+            PackKind::Solid => coded_blobs(&self, encoder, level),
+            PackKind::Stored => stored_blobs(self),
+        };
         let toc = Toc { entries };
+        let mut coded_toc = Vec::new();
+        toc.encode(&mut coded_toc);
+        bytes.reserve_exact(coded_toc.len() + FOOTER_BYTES);
         let toc_start = bytes.len();
-        toc.encode(&mut bytes);
+        bytes.append(&mut coded_toc);
         append_footer(&mut bytes, toc_start);
         bytes.shrink_to_fit();
         RestObject { bytes, toc }
     }
 }
 
-/// Appends `raw` as a frame, or as it is if a frame would not save a sixteenth of it.
-pub(super) fn append_coded(
+fn coded_blobs(
+    pack: &VerifiedPack,
+    encoder: &mut Encoder,
+    level: Level,
+) -> (Vec<u8>, Vec<TocEntry>) {
+    let mut bytes = Vec::with_capacity(pack.raw_bytes() as usize / 2);
+    let mut entries = Vec::with_capacity(pack.count());
+    for blob in pack.blobs() {
+        let offset = bytes.len() as u64;
+        let codec = append_coded(&mut bytes, blob.bytes(), encoder, level);
+        let stored = bytes.len() as u64 - offset;
+        entries.push(entry_of(&blob, offset, stored, codec));
+    }
+    (bytes, entries)
+}
+
+fn stored_blobs(pack: VerifiedPack) -> (Vec<u8>, Vec<TocEntry>) {
+    let mut offset = 0;
+    let entries = pack.blobs().map(|blob| {
+        let stored = blob.bytes().len() as u64;
+        let entry = entry_of(&blob, offset, stored, Codec::Stored);
+        offset += stored;
+        entry
+    });
+    let entries = entries.collect();
+    (pack.into_raw(), entries)
+}
+
+fn entry_of(blob: &VerifiedBlob<'_>, offset: u64, stored: u64, codec: Codec) -> TocEntry {
+    TocEntry {
+        blob: blob.id(),
+        offset,
+        stored,
+        raw: blob.bytes().len() as u64,
+        codec,
+    }
+}
+
+/// Appends `raw` as a frame, or as it is if a frame would not save enough.
+fn append_coded(out: &mut Vec<u8>, raw: &[u8], encoder: &mut Encoder, level: Level) -> Codec {
+    if append_frame(out, raw, encoder, level) {
+        return Codec::Zstd;
+    }
+    out.extend_from_slice(raw);
+    Codec::Stored
+}
+
+/// Appends `raw` as a frame, unless that would not save a sixteenth of it.
+pub(super) fn append_frame(
     out: &mut Vec<u8>,
     raw: &[u8],
     encoder: &mut Encoder,
     level: Level,
-) -> Codec {
+) -> bool {
     let start = out.len();
     let largest_frame = raw.len() - raw.len().div_ceil(16);
     if raw.is_empty() {
-        return Codec::Stored;
+        return false;
     }
     encoder.append_frame(out, raw, level);
-    if out.len() - start <= largest_frame {
-        return Codec::Zstd;
+    let saves = out.len() - start <= largest_frame;
+    if !saves {
+        out.truncate(start);
     }
-    out.truncate(start);
-    append_stored(out, raw)
-}
-
-pub(super) fn append_stored(out: &mut Vec<u8>, raw: &[u8]) -> Codec {
-    out.extend_from_slice(raw);
-    Codec::Stored
+    saves
 }
 
 fn append_footer(object: &mut Vec<u8>, toc_start: usize) {

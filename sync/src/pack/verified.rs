@@ -72,6 +72,11 @@ impl VerifiedPack {
         self.raw.len() as u64
     }
 
+    /// The memory of all blobs, one after the other.
+    pub(super) fn into_raw(self) -> Vec<u8> {
+        self.raw
+    }
+
     /// One of the blobs, by its place.
     pub fn blob(&self, at: usize) -> Option<VerifiedBlob<'_>> {
         let (id, range) = self.blobs.get(at)?;

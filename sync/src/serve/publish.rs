@@ -178,7 +178,7 @@ impl<B: Backend> Server<B> {
         let offer = offer(&envelope)?;
         let pack = envelope.section(SectionKind::Pack);
         let pack = match pack {
-            Some(pack) => Some(self.small_pack(pack, &head.space, now).await?),
+            Some(pack) => Some(self.small_pack(pack.clone(), &head.space, now).await?),
             None => None,
         };
         let told = Told {
@@ -282,18 +282,19 @@ impl<B: Backend> Server<B> {
     /// Decodes a pack, behind what it refers to, and lays it out for rest.
     async fn small_pack(
         &self,
-        pack: &Bytes,
+        pack: Bytes,
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<SmallPack, Problem> {
-        let prefix = match wire::reference_of(pack)? {
+        let prefix = match wire::reference_of(&pack)? {
             Some(reference) => Some(self.prefix(reference, space, now).await?),
             None => None,
         };
         let verified = self
             .codecs()
-            .decode(|decoder| wire::verify_behind(pack, prefix.as_ref(), decoder))?;
-        drop(prefix);
+            .decode(|decoder| wire::verify_behind(&pack, prefix.as_ref(), decoder))?;
+        // Many uploads wait at once; each holds no more than it is going to write.
+        drop((prefix, pack));
         let rest = self
             .codecs()
             .encode(|encoder| verified.rest(encoder, Level::REST));
@@ -318,9 +319,7 @@ impl<B: Backend> Server<B> {
             let detail = format!("the pack sent as {id} hashes to {actual}");
             return Err(Problem::new(Code::HashMismatch, detail));
         }
-        let pack = self.small_pack(&body, space, now).await?;
-        // Many uploads wait at once; each holds no more than it is going to write.
-        drop(body);
+        let pack = self.small_pack(body, space, now).await?;
         let arrived = |key: ObjectKey| Command::PackArrived {
             pack: id,
             space: key.space,
@@ -356,7 +355,6 @@ impl<B: Backend> Server<B> {
         let rest = self
             .codecs()
             .encode(|encoder| verified.rest(encoder, Level::REST));
-        drop(verified);
         let (len, codec) = (rest.bytes.len() as u64, rest.codec);
         let arrived = |ObjectKey { space, object }: ObjectKey| {
             let offset = 0;
