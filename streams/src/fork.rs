@@ -18,9 +18,9 @@ use super::generation::Generation;
 use super::offset::Offset;
 use super::record::Stream;
 use super::reply::Refusal;
-use super::rotate::split;
 use super::row::{Columns, odd};
 use super::segment::Kind;
+use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// All that a fork needs of its source, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,4 +187,21 @@ fn lent(row: SqlRow, at: u64) -> Result<Lent, SqlError> {
         footer: row.blob()?.into(),
         appends: row.flag()?,
     })
+}
+
+/// Takes bytes apart into appends of these lengths. Lengths that do not fit leave the rest whole.
+fn split<'a>(bytes: &'a [u8], appends: &[u64]) -> impl Iterator<Item = &'a [u8]> {
+    let mut rest = bytes;
+    let mut pieces: Vec<&[u8]> = Vec::with_capacity(appends.len());
+    for append in appends {
+        let Some((piece, after)) = rest.split_at_checked(*append as usize) else {
+            break;
+        };
+        pieces.push(piece);
+        rest = after;
+    }
+    pieces.push(rest);
+    pieces
+        .into_iter()
+        .flat_map(|piece| piece.chunks(STREAM_APPEND_BYTES_MAX))
 }

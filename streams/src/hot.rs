@@ -114,7 +114,7 @@ impl<S: Sql> Engine<'_, S> {
         budget: usize,
     ) -> Result<(Bytes, u64), SqlError> {
         let first = self.row_at(stream, range.start)?;
-        let group = self.shape.chunk_bytes.clamp(1, GROUP_BYTES) as u64;
+        let group = self.group_bytes();
         let full = first.weight.saturating_add(budget.max(1) as u64);
         let last = self.row_behind(stream, first, full, Between::Appends)?;
         let (mut body, mut at) = (Vec::new(), first);
@@ -135,6 +135,30 @@ impl<S: Sql> Engine<'_, S> {
             Kind::Json => cut_json(body, first.start, range.start..end, at.start),
         };
         Ok((body.ok_or_else(|| odd("as long as its messages"))?, end))
+    }
+
+    /// Reads the rows of the log before a place, whole rows at a time: all of them may be more than
+    /// what should be in memory at once.
+    pub(super) fn rows_before(
+        &self,
+        stream: &Stream,
+        end: Place,
+        mut each: impl FnMut(&[u8]) -> Result<(), SqlError>,
+    ) -> Result<(), SqlError> {
+        let mut at = self.row_at(stream, stream.hot)?;
+        while at.start < end.start {
+            let weight = end.weight.min(at.weight + self.group_bytes());
+            let next = self.row_behind(stream, at, weight, Between::Rows)?;
+            let mut rows = Vec::new();
+            self.join(at, next, &mut rows)?;
+            each(&rows)?;
+            at = next;
+        }
+        Ok(())
+    }
+
+    fn group_bytes(&self) -> u64 {
+        self.shape.chunk_bytes.clamp(1, GROUP_BYTES) as u64
     }
 
     /// Where the append begins that holds a position of the log, in a stream of bytes.

@@ -15,9 +15,13 @@ use super::engine::Engine;
 use super::hot::Place;
 use super::json;
 use super::record::Stream;
-use super::row::Columns;
-use super::segment::{BuildError, Builder, Index, Kind};
+use super::row::{Columns, odd};
+use super::segment::{BuildError, Builder, FRAME_HEAD_BYTES, Index, Kind, Segment};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
+
+/// Of a segment's bytes, one in so many is its footer at most: an entry has about 30 bytes, and a
+/// block that is not the last 64 KiB.
+const FOOTER_SHARE: usize = 1024;
 
 /// How long a segment waits that found no room: the bodies of some requests are done by then.
 const CROWDED: Duration = Duration::from_secs(1);
@@ -26,19 +30,8 @@ impl<S: Sql> Engine<'_, S> {
     /// Makes a segment of the oldest rows, and writes down that it will be written.
     pub(super) fn rotate(&self, mut stream: Stream, now: Timestamp) -> Result<Chore, SqlError> {
         let place = self.cut_place(&stream)?;
-        let bytes = place.weight.saturating_sub(stream.hot_weight) as usize;
-        let (body, end) = self.hot(&stream, stream.hot..place.start, bytes)?;
-        let mut builder = Builder::new(stream.kind(), stream.hot);
-        builder.reserve(body.len() + body.len() / 8);
-        let built = match stream.kind() {
-            Kind::Bytes => {
-                let appends = self.appends_within(stream.hot..end)?;
-                push_all(&mut builder, split(&body, &appends))
-            }
-            Kind::Json => push_all(&mut builder, json::Messages(&body)),
-        };
-        let segment = built.and_then(|()| builder.finish());
-        let segment = segment.map_err(|error| SqlError(error.to_string()))?;
+        let segment = self.segment_before(&stream, place)?;
+        let end = place.start;
         let key = SegmentKey {
             generation: stream.generation,
             start: stream.hot,
@@ -54,6 +47,32 @@ impl<S: Sql> Engine<'_, S> {
             body: segment.bytes.into(),
             index: segment.index,
         })
+    }
+
+    /// The segment of the rows before a place. They become frames row by row: the segment and all of
+    /// its rows in memory would be twice as much.
+    fn segment_before(&self, stream: &Stream, place: Place) -> Result<Segment, SqlError> {
+        let weight = place.weight.saturating_sub(stream.hot_weight) as usize;
+        let mut builder = Builder::new(stream.kind(), stream.hot);
+        match stream.kind() {
+            Kind::Bytes => {
+                let appends = self.appends_within(stream.hot..place.start)?;
+                let heads = appends.len() * FRAME_HEAD_BYTES;
+                builder.reserve(weight + heads + weight / FOOTER_SHARE);
+                let mut appends = Appends::new(&mut builder, &appends);
+                self.rows_before(stream, place, |rows| appends.take(rows).map_err(unbuilt))?;
+                appends.end()?;
+            }
+            Kind::Json => {
+                builder.reserve(weight + weight / 8);
+                self.rows_before(stream, place, |rows| {
+                    let mut messages = json::Messages(rows);
+                    let pushed = messages.try_for_each(|message| builder.push(message));
+                    pushed.map_err(unbuilt)
+                })?;
+            }
+        }
+        builder.finish().map_err(unbuilt)
     }
 
     /// Bytes of the rows that the next segment takes out of the log, if it is due.
@@ -115,26 +134,60 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-/// Takes bytes apart into appends of these lengths. Lengths that do not fit leave the rest whole.
-pub(super) fn split<'a>(bytes: &'a [u8], appends: &[u64]) -> impl Iterator<Item = &'a [u8]> {
-    let mut rest = bytes;
-    let mut pieces: Vec<&[u8]> = Vec::with_capacity(appends.len());
-    for append in appends {
-        let Some((piece, after)) = rest.split_at_checked(*append as usize) else {
-            break;
-        };
-        pieces.push(piece);
-        rest = after;
-    }
-    pieces.push(rest);
-    pieces
-        .into_iter()
-        .flat_map(|piece| piece.chunks(STREAM_APPEND_BYTES_MAX))
+/// Appends whose bytes come in pieces of other lengths.
+struct Appends<'a, L> {
+    builder: &'a mut Builder,
+    lengths: L,
+    /// Bytes of the append that was begun which are still to come.
+    left: usize,
 }
 
-fn push_all<'a>(
-    builder: &mut Builder,
-    mut messages: impl Iterator<Item = &'a [u8]>,
-) -> Result<(), BuildError> {
-    messages.try_for_each(|message| builder.push(message))
+impl<'a> Appends<'a, ()> {
+    fn new(
+        builder: &'a mut Builder,
+        lengths: &'a [u64],
+    ) -> Appends<'a, impl Iterator<Item = usize>> {
+        let lengths = lengths
+            .iter()
+            .flat_map(|length| frames_of(*length as usize));
+        Appends {
+            builder,
+            lengths,
+            left: 0,
+        }
+    }
+}
+
+impl<L: Iterator<Item = usize>> Appends<'_, L> {
+    fn take(&mut self, mut bytes: &[u8]) -> Result<(), BuildError> {
+        while !bytes.is_empty() {
+            if self.left == 0 {
+                self.left = self.lengths.next().unwrap_or(bytes.len());
+                self.builder.begin(self.left)?;
+            }
+            let (piece, rest) = bytes.split_at(self.left.min(bytes.len()));
+            self.builder.extend(piece);
+            self.left -= piece.len();
+            bytes = rest;
+        }
+        Ok(())
+    }
+
+    /// All bytes were taken.
+    fn end(self) -> Result<(), SqlError> {
+        match self.left {
+            0 => Ok(()),
+            _ => Err(odd("as long as its appends")),
+        }
+    }
+}
+
+/// The lengths of the frames of an append: one, unless an older version took a longer one.
+fn frames_of(length: usize) -> impl Iterator<Item = usize> {
+    let starts = (0..length).step_by(STREAM_APPEND_BYTES_MAX);
+    starts.map(move |start| STREAM_APPEND_BYTES_MAX.min(length - start))
+}
+
+fn unbuilt(error: BuildError) -> SqlError {
+    SqlError(error.to_string())
 }

@@ -73,7 +73,7 @@ impl Kind {
 }
 
 /// Bytes of a frame before its message.
-const FRAME_HEAD_BYTES: usize = 4;
+pub(super) const FRAME_HEAD_BYTES: usize = 4;
 
 /// Blocks of a segment. Two neighbours never fit in one block, so there are at most two for each
 /// `STREAM_BLOCK_BYTES` of the largest segment, and one that is left over.

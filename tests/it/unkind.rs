@@ -213,7 +213,6 @@ fn memory(world: &World) -> (u64, u64) {
 }
 
 #[test]
-#[ignore = "cargo xtask unkind runs it: 83 to 100.2 MB, so 100 MB do not hold each time yet"]
 fn many_large_bodies_at_once_fit_into_one_isolate() {
     let settings = [
         ("PMX_UNKIND_ISOLATES", "1"),

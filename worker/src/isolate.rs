@@ -78,8 +78,8 @@ fn warn_of_unknown_secrets(env: &Env) {
 /// and commits may need at any time.
 const CACHE_BYTES: usize = 12 * 1024 * 1024;
 
-/// Bytes of bodies that an isolate answers at once. Each may be there three times: as it came, as
-/// it is decoded, and as it is written. Three parts of a big file fit, with their heads.
+/// Bytes of bodies that an isolate answers at once. One of them may be there three times: as it
+/// came, as it is decoded, and as it is written. Three parts of a big file fit, with their heads.
 const BODIES_BYTES_MAX: usize = 25 * 1024 * 1024;
 
 /// Takes room for the body of a request, before it is read.
@@ -95,10 +95,9 @@ pub(crate) fn room(
     ROOM.with(|room| room.take(announced, limit, now()))
 }
 
-/// Takes room for rows that move to a segment. They are there twice: as they lay, and as they will.
+/// Takes room for rows that move to a segment, which takes one group of them after the other.
 pub(crate) fn room_for(rows_bytes: u64) -> Result<Share, Problem> {
-    let bytes = rows_bytes.saturating_mul(2);
-    ROOM.with(|room| room.take(Some(bytes), BODIES_BYTES_MAX, now()))
+    ROOM.with(|room| room.take(Some(rows_bytes), BODIES_BYTES_MAX, now()))
 }
 
 thread_local! {

@@ -65,23 +65,33 @@ impl Builder {
 
     /// Makes room for about as many bytes of frames, so that they are not moved.
     pub fn reserve(&mut self, bytes: usize) {
-        self.frames.reserve(bytes);
+        self.frames.reserve_exact(bytes);
     }
 
     /// Adds the next message.
     pub fn push(&mut self, message: &[u8]) -> Result<(), BuildError> {
-        let frame = FRAME_HEAD_BYTES + message.len();
-        self.check(message, frame)?;
+        self.begin(message.len())?;
+        self.extend(message);
+        Ok(())
+    }
+
+    /// Begins the next message, of so many bytes, all of which the caller adds by [`Self::extend`].
+    pub(crate) fn begin(&mut self, len: usize) -> Result<(), BuildError> {
+        let frame = FRAME_HEAD_BYTES + len;
+        self.check(len, frame)?;
         let block = self.frames.len() - self.open.begins;
         if block > 0 && block + frame > STREAM_BLOCK_BYTES as usize {
             self.close_block();
         }
-        self.frames
-            .extend_from_slice(&(message.len() as u32).to_be_bytes());
-        self.frames.extend_from_slice(message);
+        self.frames.extend_from_slice(&(len as u32).to_be_bytes());
         self.open.messages += 1;
-        self.open.payload += message.len() as u64;
+        self.open.payload += len as u64;
         Ok(())
+    }
+
+    /// Adds the next bytes of the message that was begun.
+    pub(crate) fn extend(&mut self, bytes: &[u8]) {
+        self.frames.extend_from_slice(bytes);
     }
 
     /// Bytes of all frames so far.
@@ -111,17 +121,17 @@ impl Builder {
         })
     }
 
-    fn check(&self, message: &[u8], frame: usize) -> Result<(), BuildError> {
-        if message.is_empty() {
+    fn check(&self, len: usize, frame: usize) -> Result<(), BuildError> {
+        if len == 0 {
             return Err(BuildError::Empty);
         }
-        if message.len() > STREAM_APPEND_BYTES_MAX {
-            return Err(BuildError::MessageTooLong(message.len()));
+        if len > STREAM_APPEND_BYTES_MAX {
+            return Err(BuildError::MessageTooLong(len));
         }
         if self.frames_bytes() + frame as u64 > STREAM_OBJECT_BYTES_MAX {
             return Err(BuildError::Full);
         }
-        let step = self.index.kind().positions(1, message.len() as u64);
+        let step = self.index.kind().positions(1, len as u64);
         match self.end().checked_add(step) {
             Some(end) if end <= EXACT_INTEGER_MAX => Ok(()),
             Some(_) | None => Err(BuildError::Beyond),
