@@ -2,6 +2,7 @@
 
 mod deployed;
 mod dev;
+mod fuzz;
 mod npm;
 mod test;
 mod unkind;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         ["worker", "--quick"] => worker::build(Kind::Deployed, Shrink::No),
         ["worker", "--measured"] => worker::build(Kind::Measured, Shrink::Yes),
         ["unkind", ref options @ ..] => unkind::run(options),
+        ["fuzz", ref options @ ..] => fuzz::run(options),
         ["conformance", ref options @ ..] => deployed::conformance(options),
         ["implementation", ref options @ ..] => deployed::implementation(options),
         ["smoke", ref options @ ..] => deployed::smoke(options),
@@ -52,6 +54,8 @@ cargo xtask CHORE
   worker --measured    builds the Worker that the benches measure, into worker/build-measured
   unkind [--runs N] [--seed N]
                        the stories of the unkind platform, with seeds by chance
+  fuzz [--seconds N | --executions N]
+                       every format that comes from outside, under libFuzzer: 20 s each
   dev-worker [--port N] [--data DIR]
                        builds the Worker and runs it on workerd, here
 

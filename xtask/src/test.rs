@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
+use crate::fuzz;
 use crate::say;
 use crate::worker::{self, Kind, Shrink};
 
@@ -44,6 +45,8 @@ enum Run {
     Cargo(Vec<&'static str>),
     /// Builds the Worker as it is deployed.
     Worker,
+    /// Fuzzes each format for a while.
+    Fuzz,
 }
 
 impl Step {
@@ -60,6 +63,7 @@ impl Step {
         match &self.run {
             Run::Cargo(arguments) => arguments,
             Run::Worker => &["xtask", "worker"],
+            Run::Fuzz => &["xtask", "fuzz"],
         }
     }
 
@@ -67,6 +71,7 @@ impl Step {
         let arguments = match &self.run {
             Run::Cargo(arguments) => arguments,
             Run::Worker => return worker::build(Kind::Deployed, Shrink::Yes),
+            Run::Fuzz => return fuzz::run(&[]),
         };
         let mut command = cargo(arguments);
         let status = command.envs(self.environment.iter().copied()).status();
@@ -112,6 +117,11 @@ fn steps(has_nextest: bool) -> Vec<Step> {
             &["test", "--workspace", "--no-fail-fast"],
         ));
     }
+    steps.push(Step {
+        name: "fuzzing",
+        run: Run::Fuzz,
+        environment: &[],
+    });
     steps.push(Step {
         environment: &[("RUSTDOCFLAGS", "--deny warnings")],
         ..Step::new("documentation", &["doc", "--workspace", "--no-deps"])

@@ -1,0 +1,35 @@
+//! Live pages: what a page sends to `/_events`, and the script that it is given.
+
+use bytes::Bytes;
+use pmx_sync::live::{Served, Wish, inject};
+
+/// A message of a page is read or refused.
+pub(crate) fn events_message(bytes: &[u8]) {
+    if let Ok(text) = std::str::from_utf8(bytes) {
+        let _refused = Wish::parse(text);
+    }
+}
+
+/// The script is put into a page at one place, and takes nothing out of it.
+pub(crate) fn injection(bytes: &[u8]) {
+    let page = Bytes::copy_from_slice(bytes);
+    for is_missing in [false, true] {
+        let with = inject(
+            &page,
+            Served {
+                deploy: 7,
+                is_missing,
+            },
+        );
+        let added = with.len().checked_sub(page.len());
+        let added = added.expect("a page becomes no shorter");
+        let same = page
+            .iter()
+            .zip(with.iter())
+            .take_while(|(one, other)| one == other);
+        // What is added may begin as what follows it.
+        let at = same.count();
+        let is_page = |at: usize| with[..at] == page[..at] && with[at + added..] == page[at..];
+        assert!((0..=at).rev().any(is_page), "a page is not its own");
+    }
+}

@@ -1,0 +1,78 @@
+//! Packs, parts and envelopes: the bodies of a publish.
+
+use bytes::Bytes;
+use pmx_core::codec::{Decoder, Encoder, Level};
+use pmx_core::limits::PART_BYTES;
+use pmx_sync::limits::BLOB_BYTES_MAX;
+use pmx_sync::pack::part::{self, Arrived, Part, Parts};
+use pmx_sync::pack::{rest, wire};
+use pmx_sync::wire::Envelope;
+
+/// A pack that is accepted can be laid down for rest, and is found there whole.
+pub(crate) fn pack(bytes: &[u8]) {
+    let mut decoder = Decoder::new();
+    let Ok(pack) = wire::verify(bytes, &mut decoder) else {
+        return;
+    };
+    let ids: Vec<_> = pack.blobs().map(|blob| blob.id()).collect();
+    let object = pack.rest(&mut Encoder::new(), Level::REST);
+    let toc = rest::open_object(&object.bytes).expect("an object opens that was just made");
+    assert!(toc.entries().iter().map(|entry| entry.blob).eq(ids));
+    for entry in toc.entries() {
+        let stored = entry
+            .slice(&object.bytes)
+            .expect("entries lie in their object");
+        rest::verify_at_rest(stored, entry, &mut decoder).expect("what rests is what arrived");
+    }
+}
+
+/// A part that is accepted has the length that it says; what it copies lies within its bounds.
+pub(crate) fn part(bytes: &[u8]) {
+    let mut decoder = Decoder::new();
+    let Some(part) = said(bytes) else { return };
+    match part::open(bytes, part, &mut decoder) {
+        Ok(Arrived::Whole(verified)) => {
+            assert!(verified.raw().len() as u64 == part.len());
+            let rest = verified.rest(&mut Encoder::new(), Level::REST);
+            assert!(rest.bytes.len() as u64 <= part.len());
+        }
+        Ok(Arrived::Draft(mut draft)) => {
+            let source = 0..4 * PART_BYTES;
+            let needs = draft.needs(source.clone());
+            assert!(source.start <= needs.start && needs.end <= source.end);
+            let kind = pmx_sync::pack::PackKind::Stored;
+            draft.fill(0, &[0; 4096], kind);
+            // Zeros are hardly what the sender meant.
+            let _refused = draft.finish();
+        }
+        Err(_) => {}
+    }
+}
+
+/// The last part of a blob, of as many bytes as the head says.
+fn said(bytes: &[u8]) -> Option<Part> {
+    let mut reader = pmx_core::encode::Reader::new(bytes.get(6..)?);
+    let len = reader.varint().ok()?;
+    let size = PART_BYTES.checked_add(len)?;
+    if len > PART_BYTES || size > BLOB_BYTES_MAX {
+        return None;
+    }
+    Parts::of(size).ok()?.part(1).ok()
+}
+
+/// An envelope that is read means the same after it was written again.
+pub(crate) fn envelope(bytes: &[u8]) {
+    let mut decoder = Decoder::new();
+    let body = Bytes::copy_from_slice(bytes);
+    let Ok(envelope) = Envelope::decode(&body, SECTION_BYTES_MAX, &mut decoder) else {
+        return;
+    };
+    let again = Bytes::from(envelope.encode(&mut Encoder::new()));
+    let again = Envelope::decode(&again, SECTION_BYTES_MAX, &mut decoder);
+    assert!(
+        again.is_ok_and(|again| again == envelope),
+        "an envelope changes when it is written"
+    );
+}
+
+const SECTION_BYTES_MAX: usize = 1024 * 1024;

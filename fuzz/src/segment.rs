@@ -1,0 +1,20 @@
+//! Segments of streams.
+
+use pmx_streams::segment::{Index, open};
+
+/// A segment that is opened is read from any position to its end, and its index is found at its end.
+pub(crate) fn object(bytes: &[u8]) {
+    if let Ok(index) = Index::from_object_tail(bytes, bytes.len() as u64) {
+        let _other = index.locate(index.first(), index.end(), usize::MAX);
+    }
+    let Ok(index) = open(bytes) else { return };
+    let (first, end) = (index.first(), index.end());
+    for from in [first, first + (end - first) / 2, end.saturating_sub(1)] {
+        let span = index.locate(from, end, usize::MAX);
+        let span = span.expect("what a whole segment holds is found");
+        let range = span.bytes.start as usize..span.bytes.end as usize;
+        let mut body = Vec::new();
+        let read = index.cut(&span, &bytes[range], &mut body);
+        assert!(read.is_ok_and(|read| read.end == end), "the end is reached");
+    }
+}
