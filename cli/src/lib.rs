@@ -15,6 +15,7 @@ pub mod error;
 mod files;
 pub mod guard;
 pub mod host;
+mod http_client;
 pub mod interrupt;
 pub mod local;
 mod nearest;

@@ -6,13 +6,16 @@
 
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use pmx_core::code::Code;
-use rustls::pki_types::CertificateDer;
-use rustls::{ClientConfig, RootCertStore};
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme};
 use rustls_platform_verifier::Verifier;
-use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::error::Failure;
 
@@ -28,21 +31,15 @@ pub struct Trust(Roots);
 
 #[derive(Clone, Default)]
 enum Roots {
-    /// The system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name.
+    /// The system's, or those that `SSL_CERT_FILE` and `SSL_CERT_DIR` name. A system that has none,
+    /// as in a small container, gets Mozilla's, which come with the program.
     #[default]
     System,
-    /// Mozilla's, which come with the program.
-    Bundled,
     /// These alone.
-    Named(Arc<Vec<Certificate<'static>>>),
+    Named(Arc<Vec<CertificateDer<'static>>>),
 }
 
 impl Trust {
-    /// The authorities that come with the program, for a system that has none.
-    pub const fn bundled() -> Self {
-        Self(Roots::Bundled)
-    }
-
     /// The authorities of a PEM file, and no others.
     pub fn of_file(path: &Path) -> Result<Self, Failure> {
         let fault = |why: &str| {
@@ -51,32 +48,16 @@ impl Trust {
             )
         };
         let pem = crate::files::read_bounded(path, FILE_BYTES_MAX).map_err(|why| fault(&why))?;
-        let mut certificates = Vec::new();
-        for item in parse_pem(&pem) {
-            match item {
-                Ok(PemItem::Certificate(certificate)) => certificates.push(certificate),
-                Ok(_) => {}
-                Err(error) => return Err(fault(&error.to_string())),
-            }
-        }
+        let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
+        let certificates = certificates.map_err(|error| fault(&format!("no PEM: {error}")))?;
         if certificates.is_empty() {
             return Err(fault("there is none in it"));
         }
         Ok(Self(Roots::Named(Arc::new(certificates))))
     }
 
-    /// What a client of HTTP needs to know of it.
-    pub fn config(&self) -> TlsConfig {
-        let roots = match &self.0 {
-            Roots::System => RootCerts::PlatformVerifier,
-            Roots::Bundled => RootCerts::WebPki,
-            Roots::Named(certificates) => RootCerts::Specific(Arc::clone(certificates)),
-        };
-        TlsConfig::builder().root_certs(roots).build()
-    }
-
-    /// The same for connections that carry no HTTP after their first request.
-    pub fn connections(&self) -> Result<Arc<ClientConfig>, Failure> {
+    /// TLS of connections that offer these protocols.
+    pub(crate) fn config(&self, protocols: &[&[u8]]) -> Result<ClientConfig, Failure> {
         let fault = |error: rustls::Error| {
             Failure::new(Code::Certificate, format!("preparing TLS: {error}"))
         };
@@ -88,21 +69,87 @@ impl Trust {
             Roots::Named(certificates) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in certificates.iter() {
-                    let der = CertificateDer::from(certificate.der().to_vec());
-                    roots.add(der).map_err(fault)?;
+                    roots.add(certificate.clone()).map_err(fault)?;
                 }
                 builder.with_root_certificates(roots).with_no_client_auth()
             }
-            Roots::System | Roots::Bundled => {
-                let verifier = Verifier::new(provider).map_err(fault)?;
-                // It is the platform's own, as `config` uses it.
+            Roots::System => {
+                let verifier = SystemVerifier {
+                    provider,
+                    loaded: OnceLock::new(),
+                };
+                // It leaves every decision to the platform's own.
                 let builder = builder.dangerous();
                 let builder = builder.with_custom_certificate_verifier(Arc::new(verifier));
                 builder.with_no_client_auth()
             }
         };
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Arc::new(config))
+        config.alpn_protocols = protocols.iter().map(|it| it.to_vec()).collect();
+        Ok(config)
+    }
+}
+
+/// The platform's verifier, which loads its certificates when the first one is to be verified.
+#[derive(Debug)]
+struct SystemVerifier {
+    provider: Arc<CryptoProvider>,
+    loaded: OnceLock<Result<Arc<dyn ServerCertVerifier>, rustls::Error>>,
+}
+
+impl SystemVerifier {
+    fn load(&self) -> Result<Arc<dyn ServerCertVerifier>, rustls::Error> {
+        match Verifier::new(Arc::clone(&self.provider)) {
+            Ok(verifier) => Ok(Arc::new(verifier)),
+            Err(error) if is_storeless(&error) => {
+                let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
+                let roots = Arc::new(RootCertStore::from_iter(roots));
+                let provider = Arc::clone(&self.provider);
+                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
+                let verifier = verifier.build();
+                Ok(verifier.map_err(|error| OtherError(Arc::new(error)))?)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl ServerCertVerifier for SystemVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verifier = self.loaded.get_or_init(|| self.load()).as_ref();
+        let verifier = verifier.map_err(Clone::clone)?;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        let algorithms = &self.provider.signature_verification_algorithms;
+        algorithms.supported_schemes()
     }
 }
 
@@ -110,14 +157,13 @@ impl fmt::Debug for Trust {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Roots::System => "Trust(system)",
-            Roots::Bundled => "Trust(bundled)",
             Roots::Named(_) => "Trust(named)",
         })
     }
 }
 
-/// Whether an error means that the system has no certificates at all, as in a small container.
-pub fn is_storeless(error: &rustls::Error) -> bool {
+/// Whether an error means that the system has no certificates at all.
+fn is_storeless(error: &rustls::Error) -> bool {
     matches!(error, rustls::Error::General(text) if text.contains("No CA certificates"))
         && STORE_VARIABLES
             .iter()

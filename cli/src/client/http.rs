@@ -5,6 +5,7 @@
 //! them. Whatever is not an answer of the protocol is said to be none.
 
 mod events;
+mod exchange;
 mod fault;
 mod history;
 mod line;
@@ -15,26 +16,30 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http::{HeaderMap, Response};
+use http::HeaderMap;
 use pmx_core::id::{BlobId, PackId};
 use pmx_core::name::SpaceName;
 use pmx_sync::wire::{
     BeginReply, ENVELOPE_MEDIA, PartHead, ResumeHead, ResumeReply, RollbackHead, RollbackReply,
 };
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HOST};
+use reqwest::{Method, RequestBuilder};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use ureq::unversioned::resolver::DefaultResolver;
-use ureq::{Agent, Body, SendBody};
+use tokio::sync::watch;
 
+use self::fault::Fault;
 use self::stranger::Seen;
 use super::retry;
 use crate::config::Site;
 use crate::error::Failure;
+use crate::http_client::{self, HttpClient, Versions};
 use crate::interrupt::Interrupt;
 use crate::server::{Reach, Server};
 use crate::token::Token;
-use crate::trust::{self, Trust};
+use crate::trust::Trust;
 
+use line::CountedBody;
 pub use line::{Doing, Line, Share, Traffic};
 
 /// Bytes of an answer: the longest honest one says of every other of 2,000,000 files, in runs of
@@ -47,16 +52,15 @@ const PROBLEM_BYTES_MAX: u64 = 1024 * 1024;
 const PACK_MEDIA: &str = "application/octet-stream";
 const JSON_MEDIA: &str = "application/json";
 
-/// Bytes that are handed to a socket at once: progress is counted in steps of it.
-const WRITE_BYTES: usize = 16 * 1024;
+/// How long it may take to look up a name and to connect.
+const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// A server.
 #[derive(Debug)]
 pub struct Client {
-    agent: Agent,
-    /// For a system that has no certificates of its own.
-    bundled: Agent,
-    is_storeless: AtomicBool,
+    http: Result<HttpClient, Failure>,
+    /// Whether the user wants to stop: requests end at once.
+    stopping: watch::Receiver<bool>,
     server: Server,
     token: Option<Token>,
     interrupt: Interrupt,
@@ -82,25 +86,6 @@ struct Call<'a> {
     share: Option<&'a Share<'a>>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Method {
-    Get,
-    Post,
-    Put,
-    Delete,
-}
-
-impl Method {
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-        }
-    }
-}
-
 impl Client {
     /// A client of the server of a site. Nothing is sent yet.
     pub fn of(site: &Site, interrupt: Interrupt) -> Self {
@@ -110,17 +95,14 @@ impl Client {
 
     /// A client of one server. Nothing is sent yet.
     pub fn new(server: Server, token: Option<Token>, trust: &Trust, interrupt: Interrupt) -> Self {
-        let agent = self::agent(&server, trust);
-        let bundled = self::agent(&server, &Trust::bundled());
-        // A socket that is shut down ends whatever waits for it.
-        for agent in [&agent, &bundled] {
-            let agent = agent.clone();
-            interrupt.on_raise(move || agent.shutdown());
-        }
+        let (stop, stopping) = watch::channel(false);
+        interrupt.on_raise(move || {
+            // The client may be gone.
+            let _ = stop.send(true);
+        });
         Self {
-            agent,
-            bundled,
-            is_storeless: AtomicBool::new(false),
+            http: connections(&server, trust),
+            stopping,
             server,
             token,
             interrupt,
@@ -141,14 +123,6 @@ impl Client {
 
     fn has_answered(&self) -> bool {
         self.answered.load(Ordering::Relaxed)
-    }
-
-    fn agent(&self) -> &Agent {
-        if self.is_storeless.load(Ordering::Relaxed) {
-            &self.bundled
-        } else {
-            &self.agent
-        }
     }
 
     /// `POST /api/publish/begin`, with an envelope.
@@ -224,7 +198,7 @@ impl Client {
         let mut attempt = 0;
         loop {
             self.interrupt.check()?;
-            let (failure, after) = match self.once(call, attempt) {
+            let (failure, after) = match self.once(call) {
                 Ok(answer) => return Ok(answer),
                 Err(Broken::Final(failure)) => return Err(failure),
                 Err(Broken::Passing {
@@ -249,37 +223,24 @@ impl Client {
         }
     }
 
-    fn once(&self, call: &Call<'_>, attempt: u32) -> Result<Answer, Broken> {
-        let mut response = self
-            .exchange(call, attempt)
-            .map_err(|error| self.broken(&error))?;
-        self.answered.store(true, Ordering::Relaxed);
-        let status = response.status().as_u16();
-        let limit = if status == 200 {
-            ANSWER_BYTES_MAX
-        } else {
-            PROBLEM_BYTES_MAX
+    fn once(&self, call: &Call<'_>) -> Result<Answer, Broken> {
+        let http = self.http.as_ref().map_err(|it| Broken::Final(it.clone()))?;
+        let limit = |status| match status {
+            200 => ANSWER_BYTES_MAX,
+            _ => PROBLEM_BYTES_MAX,
         };
-        let read = response.body_mut().with_config().limit(limit).read_to_vec();
-        let headers = response.headers().clone();
-        let (bytes, is_whole) = match read {
-            Ok(bytes) => (bytes, true),
-            Err(ureq::Error::BodyExceedsLimit(_)) => (Vec::new(), false),
-            Err(error) => return Err(self.broken(&error)),
-        };
-        self.line.received(bytes.len() as u64);
-        let answer = Answer {
-            status,
-            headers,
-            bytes,
-        };
+        let request = self.request(http, call);
+        let mut body = self.line.body(call.body, call.share);
+        let exchanged = self.wait(http, self.exchange(http, request, &mut body, limit));
+        drop(body);
+        let (answer, is_whole) = exchanged.map_err(|fault| self.broken(&fault))?;
         let media = media(&answer.headers);
         let seen = answer.seen(&media);
         if !is_whole {
-            let why = format!("it is longer than {limit} bytes");
+            let why = format!("it is longer than {} bytes", limit(answer.status));
             return Err(Broken::Final(self.no_answer(call, &why, &seen)));
         }
-        if (200..300).contains(&status) {
+        if (200..300).contains(&answer.status) {
             return Ok(answer);
         }
         Err(self.refused(call, &seen))
@@ -300,49 +261,65 @@ impl Client {
         }
     }
 
-    /// One request and the head of its answer.
-    fn exchange(&self, call: &Call<'_>, attempt: u32) -> Result<Response<Body>, ureq::Error> {
-        let sent = self.exchange_by(self.agent(), call, attempt);
-        match &sent {
-            Err(error) if fault::tls_error(error).is_some_and(trust::is_storeless) => {
-                self.is_storeless.store(true, Ordering::Relaxed);
-                self.exchange_by(self.agent(), call, attempt)
-            }
-            _ => sent,
-        }
-    }
-
-    fn exchange_by(
-        &self,
-        agent: &Agent,
-        call: &Call<'_>,
-        attempt: u32,
-    ) -> Result<Response<Body>, ureq::Error> {
-        let mut body = self.line.body(call.body, call.share);
-        let mut request = http::Request::builder()
-            .method(call.method.as_str())
-            .uri(self.server.url(call.path));
+    /// A request of the API, without its body.
+    fn request(&self, http: &HttpClient, call: &Call<'_>) -> RequestBuilder {
+        let url = self.server.url(call.path);
+        let mut request = http.client().request(call.method.clone(), url);
         if let Some(host) = self.server.api_host() {
-            request = request.header("host", host);
+            request = request.header(HOST, host);
         }
         if let Some(token) = &self.token {
-            request = request.header("authorization", format!("Bearer {}", token.reveal()));
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
         }
-        let response = match call.method {
-            Method::Get | Method::Delete => agent.run(request.body(())?),
-            Method::Post | Method::Put => {
-                let mut request = request
-                    .header("content-type", call.media)
-                    .header("content-length", call.body.len());
-                // Who refused a body in the middle can say why before it comes again.
-                if attempt > 0 && call.body.len() > WRITE_BYTES {
-                    request = request.header("expect", "100-continue");
-                }
-                agent.run(request.body(SendBody::from_reader(&mut body))?)
-            }
+        if call.method == Method::POST || call.method == Method::PUT {
+            request = request.header(CONTENT_TYPE, call.media);
+            request = request.header(CONTENT_LENGTH, call.body.len());
+        }
+        request
+    }
+
+    /// Sends a request and reads its answer, of which the body is empty if it is too long.
+    async fn exchange(
+        &self,
+        http: &HttpClient,
+        request: RequestBuilder,
+        body: &mut CountedBody<'_>,
+        limit: impl Fn(u16) -> u64,
+    ) -> Result<(Answer, bool), Fault> {
+        let request = request.build().map_err(Fault::Http)?;
+        let sent = exchange::send(http.client(), request, body).await;
+        body.answered(sent.is_ok());
+        let mut response = sent?;
+        self.answered.store(true, Ordering::Relaxed);
+        let status = response.status().as_u16();
+        let read = exchange::read(&mut response, limit(status)).await?;
+        let is_whole = read.is_some();
+        let bytes = read.unwrap_or_default();
+        self.line.received(bytes.len() as u64);
+        let headers = std::mem::take(response.headers_mut());
+        let answer = Answer {
+            status,
+            headers,
+            bytes,
         };
-        body.answered(response.is_ok());
-        response
+        Ok((answer, is_whole))
+    }
+
+    /// Waits for an exchange, unless the user wants to stop.
+    fn wait<T>(
+        &self,
+        http: &HttpClient,
+        exchange: impl Future<Output = Result<T, Fault>>,
+    ) -> Result<T, Fault> {
+        let mut stopping = self.stopping.clone();
+        http.wait(async move {
+            tokio::select! {
+                biased;
+                // Without a sender nothing stops this client any more.
+                Ok(_) = stopping.wait_for(|is_stopping| *is_stopping) => Err(Fault::Interrupted),
+                exchanged = exchange => exchanged,
+            }
+        })
     }
 }
 
@@ -365,35 +342,29 @@ impl Answer {
     }
 }
 
-fn agent(server: &Server, trust: &Trust) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .timeout_connect(Some(Duration::from_secs(10)))
-        .timeout_per_write(Some(Duration::from_secs(30)))
-        .timeout_recv_response(Some(Duration::from_mins(3)))
-        .timeout_per_read(Some(Duration::from_mins(3)))
-        .max_idle_connections_per_host(16)
-        .output_buffer_size(WRITE_BYTES)
-        .tls_config(trust.config())
-        .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
-    // What runs on this machine is not reached through a proxy.
-    let config = match server.reach() {
-        Reach::Loopback => config.proxy(None),
-        Reach::Encrypted | Reach::Plain => config,
+/// The connections to a server.
+fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
+    let versions = match server.reach() {
+        // The API's host is not the address's there, and HTTP/2 has no place for a second one.
+        Reach::Loopback => Versions::Http1,
+        Reach::Encrypted | Reach::Plain => Versions::Http2,
     };
-    Agent::with_parts(
-        config.build(),
-        socket::connector(),
-        DefaultResolver::default(),
-    )
+    let builder = http_client::builder(trust, versions)?
+        .connect_timeout(CONNECT_TIME)
+        .pool_max_idle_per_host(16)
+        .connector_layer(socket::SocketOptions)
+        .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
+    HttpClient::new(match server.reach() {
+        // What runs on this machine is not reached through a proxy.
+        Reach::Loopback => builder,
+        Reach::Encrypted | Reach::Plain => http_client::with_proxies(builder),
+    })
 }
 
 impl<'a> Call<'a> {
     const fn get(path: &'a str) -> Self {
         Self {
-            method: Method::Get,
+            method: Method::GET,
             path,
             media: "",
             body: &[],
@@ -401,16 +372,16 @@ impl<'a> Call<'a> {
         }
     }
 
-    const fn delete(path: &'a str) -> Self {
+    fn delete(path: &'a str) -> Self {
         Self {
-            method: Method::Delete,
+            method: Method::DELETE,
             ..Self::get(path)
         }
     }
 
     const fn post(path: &'a str, media: &'static str, body: &'a [u8]) -> Self {
         Self {
-            method: Method::Post,
+            method: Method::POST,
             path,
             media,
             body,
@@ -420,7 +391,7 @@ impl<'a> Call<'a> {
 
     const fn put(path: &'a str, body: &'a [u8], share: &'a Share<'a>) -> Self {
         Self {
-            method: Method::Put,
+            method: Method::PUT,
             path,
             media: PACK_MEDIA,
             body,

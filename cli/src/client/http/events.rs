@@ -1,12 +1,12 @@
 //! Waiting for what a site's deploys change.
 
-use http::Response;
 use pmx_sync::live::Message;
-use ureq::Body;
+use reqwest::RequestBuilder;
+use reqwest::header::{AUTHORIZATION, HOST};
 
-use super::stranger::Seen;
-use super::{ANSWER_BYTES_MAX, Broken, Call, Client, header, media, retry};
+use super::{ANSWER_BYTES_MAX, Answer, Broken, Call, Client, header, media, retry};
 use crate::error::Failure;
+use crate::http_client::HttpClient;
 
 impl Client {
     /// `GET /_events` of a site: waits for deploys behind an offset. Returns what they changed, and
@@ -14,29 +14,17 @@ impl Client {
     /// it never leaves an encrypted server for a site that is not.
     pub fn events(&self, site: &str, offset: &str) -> Result<(Vec<Message>, String), Failure> {
         let path = format!("/_events?live=long-poll&offset={offset}");
-        let host = site.split_once("://").map_or(site, |(_, rest)| rest);
-        let host = host.trim_end_matches('/');
-        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        let http = self.http.as_ref().map_err(Clone::clone)?;
         let mut attempt = 0;
         loop {
             self.interrupt.check()?;
-            // Not every system knows where names below localhost are.
-            let mut request = if name.ends_with(".localhost") {
-                self.agent()
-                    .get(self.server.url(&path))
-                    .header("host", host)
-            } else {
-                self.agent()
-                    .get(format!("{}{path}", site.trim_end_matches('/')))
-            };
-            let is_weaker = self.server.url("/").starts_with("https:") && site.starts_with("http:");
-            if let Some(token) = self.token.as_ref().filter(|_| !is_weaker) {
-                request = request.header("authorization", format!("Bearer {}", token.reveal()));
-            }
             let call = Call::get(&path);
-            let broken = match request.call() {
-                Ok(response) => self.heard(&call, response, offset),
-                Err(error) => Err(self.broken(&error)),
+            let request = self.events_request(http, site, &path);
+            let mut body = self.line.body(&[], None);
+            let exchange = self.exchange(http, request, &mut body, |_| ANSWER_BYTES_MAX);
+            let broken = match self.wait(http, exchange) {
+                Ok((answer, is_whole)) => self.heard(&call, &answer, is_whole, offset),
+                Err(fault) => Err(self.broken(&fault)),
             };
             match broken {
                 Ok(heard) => return Ok(heard),
@@ -52,28 +40,43 @@ impl Client {
         }
     }
 
+    fn events_request(&self, http: &HttpClient, site: &str, path: &str) -> RequestBuilder {
+        let host = site.split_once("://").map_or(site, |(_, rest)| rest);
+        let host = host.trim_end_matches('/');
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        // Not every system knows where names below localhost are.
+        let mut request = if name.ends_with(".localhost") {
+            let request = http.client().get(self.server.url(path));
+            request.header(HOST, host)
+        } else {
+            let site = site.trim_end_matches('/');
+            http.client().get(format!("{site}{path}"))
+        };
+        let is_weaker = self.server.url("/").starts_with("https:") && site.starts_with("http:");
+        if let Some(token) = self.token.as_ref().filter(|_| !is_weaker) {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.reveal()));
+        }
+        request
+    }
+
     fn heard(
         &self,
         call: &Call<'_>,
-        mut response: Response<Body>,
+        answer: &Answer,
+        is_whole: bool,
         offset: &str,
     ) -> Result<(Vec<Message>, String), Broken> {
-        let status = response.status().as_u16();
-        let headers = response.headers().clone();
-        let media = media(&headers);
-        let next = header(&headers, "stream-next-offset").unwrap_or(offset);
+        let media = media(&answer.headers);
+        let seen = answer.seen(&media);
+        let next = header(&answer.headers, "stream-next-offset").unwrap_or(offset);
         let next = next.to_owned();
-        let read = response.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-        let bytes = read.read_to_vec().map_err(|error| self.broken(&error))?;
-        let seen = Seen {
-            status,
-            headers: &headers,
-            media: &media,
-            bytes: &bytes,
-        };
-        match status {
+        if !is_whole {
+            let why = format!("it is longer than {ANSWER_BYTES_MAX} bytes");
+            return Err(Broken::Final(self.no_answer(call, &why, &seen)));
+        }
+        match answer.status {
             204 => Ok((Vec::new(), next)),
-            200 => match serde_json::from_slice(&bytes) {
+            200 => match serde_json::from_slice(&answer.bytes) {
                 Ok(messages) => Ok((messages, next)),
                 Err(error) => {
                     let failure = self.no_answer(call, &error.to_string(), &seen);

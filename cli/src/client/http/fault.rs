@@ -5,42 +5,118 @@ use std::io;
 
 use pmx_core::code::Code;
 use rustls::{AlertDescription, CertificateError, Error as TlsError};
-use ureq::Error;
 
 use super::stranger::{https_instead, proxy_login};
 use super::{Broken, Client, retry};
 use crate::error::Failure;
+use crate::http_client::{cause, chain};
 use crate::server::Server;
 use crate::trust;
 
 /// Attempts to reach a server that is not there.
 const ATTEMPTS_ABSENT: u32 = 2;
 
+/// Why a request got no answer.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It can't be sent, or its answer can't be read.
+    Http(reqwest::Error),
+    /// The server was silent for too long while the client did this.
+    Silent(&'static str),
+    /// The user wants to stop.
+    Interrupted,
+}
+
+/// What a fault comes from.
+enum Cause<'a> {
+    Tls(&'a TlsError),
+    /// The connection, or the lookup of the server's name.
+    Io(&'a io::Error),
+    Timeout(&'static str),
+    /// The other side ended the connection.
+    Closed,
+    /// The proxy makes no connection.
+    Proxy(String),
+    /// What came is no HTTP.
+    Protocol(String),
+    LargeHeaders,
+    /// The request itself.
+    Request(String),
+    /// Another fault of the connection.
+    Connection(String),
+}
+
+impl Fault {
+    fn cause(&self) -> Cause<'_> {
+        match self {
+            Self::Silent(what) => Cause::Timeout(what),
+            Self::Interrupted => Cause::Request("interrupted".to_owned()),
+            Self::Http(error) => of_http(error),
+        }
+    }
+}
+
+fn of_http(error: &reqwest::Error) -> Cause<'_> {
+    if let Some(error) = chain(error).find_map(|it| it.downcast_ref()) {
+        return Cause::Tls(error);
+    }
+    if error.is_builder() {
+        return Cause::Request(cause(error));
+    }
+    if error.is_timeout() {
+        return Cause::Timeout("connect");
+    }
+    if let Some(error) = chain(error).filter_map(|it| it.downcast_ref()).last() {
+        return Cause::Io(error);
+    }
+    if let Some(refused) = chain(error).find_map(|it| refused_by_proxy(&it.to_string())) {
+        return Cause::Proxy(refused);
+    }
+    let of_hyper = |error: &hyper::Error| match error {
+        error if error.is_parse_too_large() => Some(Cause::LargeHeaders),
+        error if error.is_parse() => Some(Cause::Protocol(error.to_string())),
+        error if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
+            Some(Cause::Closed)
+        }
+        _ => None,
+    };
+    let of_hyper = chain(error).find_map(|it| it.downcast_ref().and_then(of_hyper));
+    of_hyper.unwrap_or_else(|| Cause::Connection(cause(error)))
+}
+
+/// What is left of an error's text, if it is of a tunnel through a proxy.
+fn refused_by_proxy(text: &str) -> Option<String> {
+    let of = |kind: &str| text.strip_prefix(kind).map(str::to_owned);
+    of("tunnel error: ").or_else(|| of("SOCKS error: "))
+}
+
 impl Client {
     /// What became of a request that got no answer.
-    pub(super) fn broken(&self, error: &Error) -> Broken {
-        if let Some(error) = tls_error(error) {
+    pub(super) fn broken(&self, fault: &Fault) -> Broken {
+        let cause = match fault {
+            Fault::Interrupted => return Broken::Final(Failure::interrupted()),
+            Fault::Http(_) | Fault::Silent(_) => fault.cause(),
+        };
+        if let Cause::Tls(error) = cause {
             return Broken::Final(tls_failure(&self.server, error));
         }
-        let message = format!("can't reach {}: {}", self.server, sentence(error));
+        let message = format!("can't reach {}: {}", self.server, sentence(&cause));
         let failure = Failure::new(Code::Network, message);
-        let failure = match hint(&self.server, error) {
+        let failure = match hint(&self.server, &cause) {
             Some(hint) => failure.with_hint(hint),
             None => failure,
         };
-        let is_passing = match error {
-            Error::Io(_) | Error::Timeout(_) | Error::HostNotFound | Error::ConnectionFailed => {
-                true
-            }
-            Error::Protocol(_) => self.has_answered(),
-            _ => false,
+        let is_passing = match cause {
+            Cause::Io(_) | Cause::Timeout(_) | Cause::Closed | Cause::Connection(_) => true,
+            Cause::Protocol(_) => self.has_answered(),
+            Cause::Tls(_) | Cause::Proxy(_) | Cause::LargeHeaders | Cause::Request(_) => false,
         };
         if !is_passing {
             return Broken::Final(failure);
         }
         let attempts_max = match self.has_answered() {
             true => retry::ATTEMPTS_MAX,
-            false if is_absent(error) => ATTEMPTS_ABSENT,
+            false if is_absent(&cause) => ATTEMPTS_ABSENT,
             false => retry::ATTEMPTS_MAX - 2,
         };
         Broken::Passing {
@@ -48,15 +124,6 @@ impl Client {
             after: None,
             attempts_max,
         }
-    }
-}
-
-/// The fault of a TLS connection, if it is one.
-pub(super) fn tls_error(error: &Error) -> Option<&TlsError> {
-    match error {
-        Error::Rustls(error) => Some(error),
-        Error::Io(error) => error.get_ref()?.downcast_ref(),
-        _ => None,
     }
 }
 
@@ -165,10 +232,9 @@ fn named(presented: &str) -> String {
 }
 
 /// Whether no server is there, as opposed to one that is gone for a moment.
-fn is_absent(error: &Error) -> bool {
-    match error {
-        Error::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused || is_unknown(error),
-        Error::HostNotFound => true,
+fn is_absent(cause: &Cause<'_>) -> bool {
+    match cause {
+        Cause::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused || is_unknown(error),
         _ => false,
     }
 }
@@ -178,38 +244,46 @@ fn is_unknown(error: &io::Error) -> bool {
     error.to_string().contains("lookup address information")
 }
 
-fn sentence(error: &Error) -> String {
-    match error {
-        Error::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+fn sentence(cause: &Cause<'_>) -> String {
+    match cause {
+        Cause::Io(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
             "nothing listens there".into()
         }
-        Error::Io(error) if is_closed(error) => "it closed the connection without an answer".into(),
-        Error::Io(error) if is_unknown(error) => "there is no such host".into(),
-        Error::Io(error) => error.to_string(),
-        Error::HostNotFound => "there is no such host".into(),
-        Error::ConnectionFailed => "no connection can be made".into(),
-        Error::Timeout(what) => format!("no answer in time ({what})"),
-        Error::ConnectProxyFailed(why) => format!("the proxy refuses: {why}"),
-        Error::Protocol(error) => format!("what answers there is no HTTP ({error})"),
-        Error::LargeResponseHeader(..) => "the headers of its answer are too large".into(),
-        other => other.to_string(),
+        Cause::Io(error) if is_closed(error) => closed(),
+        Cause::Closed => closed(),
+        Cause::Io(error) if is_unknown(error) => "there is no such host".into(),
+        Cause::Io(error) => error.to_string(),
+        Cause::Timeout(what) => format!("no answer in time ({what})"),
+        Cause::Proxy(why) => format!("the proxy refuses: {why}"),
+        Cause::Protocol(why) => format!("what answers there is no HTTP ({why})"),
+        Cause::LargeHeaders => "the headers of its answer are too large".into(),
+        Cause::Tls(error) => error.to_string(),
+        Cause::Request(why) | Cause::Connection(why) => why.clone(),
     }
 }
 
+fn closed() -> String {
+    "it closed the connection without an answer".to_owned()
+}
+
 /// What to try, where that is more than to look whether the server runs.
-fn hint(server: &Server, error: &Error) -> Option<String> {
+fn hint(server: &Server, cause: &Cause<'_>) -> Option<String> {
     let is_plain = server.as_str().starts_with("http://");
-    match error {
-        Error::Protocol(_) if is_plain => Some(https_instead(server)),
-        Error::Io(error) if is_closed(error) && is_plain => Some(https_instead(server)),
-        Error::Io(error) if is_closed(error) => Some(http_instead(server)),
-        Error::Io(error) if is_unknown(error) => Some(unknown_host()),
-        Error::HostNotFound => Some(unknown_host()),
-        Error::ConnectProxyFailed(why) if why.contains("407") => Some(proxy_login()),
-        Error::ConnectProxyFailed(_) => Some(
+    let is_end = match cause {
+        Cause::Io(error) => is_closed(error),
+        Cause::Closed => true,
+        _ => false,
+    };
+    match cause {
+        Cause::Protocol(_) if is_plain => Some(https_instead(server)),
+        _ if is_end && is_plain => Some(https_instead(server)),
+        _ if is_end => Some(http_instead(server)),
+        Cause::Io(error) if is_unknown(error) => Some(unknown_host()),
+        Cause::Proxy(why) if why.contains("auth") => Some(proxy_login()),
+        Cause::Proxy(_) => Some(
             "The proxy of HTTPS_PROXY, HTTP_PROXY or ALL_PROXY does not lead there: list the server in NO_PROXY to go without.".to_owned(),
         ),
-        Error::Timeout(_) => Some(
+        Cause::Timeout(_) => Some(
             "A firewall may drop the connection: check the address and the port, or set HTTPS_PROXY.".to_owned(),
         ),
         _ => None,

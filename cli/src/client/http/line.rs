@@ -1,9 +1,8 @@
 //! Transfer progress of a connection: bytes that its sockets took, and requests that wait.
 //!
-//! A body is counted piece by piece, each when the next one is asked for: by then the socket has
-//! taken it. So the count runs ahead of the network by no more than the sockets hold unsent.
+//! A body is counted as the sockets take its pieces. So the count runs ahead of the network by no
+//! more than the sockets hold unsent.
 
-use std::io::{self, Read};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -193,20 +192,42 @@ enum State {
 }
 
 impl CountedBody<'_> {
-    /// Takes in that there is an answer, for which all of the body must have gone out, or that
-    /// there is none.
-    pub(super) fn answered(&mut self, is_answered: bool) {
-        if is_answered && self.handed == self.bytes.len() {
-            self.count();
-        }
+    pub(super) const fn len(&self) -> usize {
+        self.bytes.len()
     }
 
-    fn count(&mut self) {
-        let more = self.handed - self.counted;
-        self.counted = self.handed;
+    /// Whether all of it was handed out to be sent.
+    pub(super) const fn is_handed_out(&self) -> bool {
+        self.handed == self.bytes.len()
+    }
+
+    /// The next bytes to be sent; none at the end of the body.
+    pub(super) fn next(&mut self, most: usize) -> &[u8] {
+        let rest = self.bytes.get(self.handed..).unwrap_or_default();
+        let next = &rest[..rest.len().min(most)];
+        self.handed += next.len();
+        if self.is_handed_out() && self.state == State::Sending {
+            self.is_out();
+        }
+        next
+    }
+
+    /// Takes in that the socket has all but so many of the bytes that were handed out.
+    pub(super) fn taken(&mut self, held: usize) {
+        let taken = self.handed.saturating_sub(held);
+        let more = taken.saturating_sub(self.counted);
+        self.counted += more;
         self.line.sent.fetch_add(more as u64, Ordering::Relaxed);
         if let Some(share) = self.share {
             share.set(self.counted, self.bytes.len());
+        }
+    }
+
+    /// Takes in that there is an answer, for which all of the body must have gone out, or that
+    /// there is none.
+    pub(super) fn answered(&mut self, is_answered: bool) {
+        if is_answered && self.is_handed_out() {
+            self.taken(0);
         }
     }
 
@@ -214,20 +235,6 @@ impl CountedBody<'_> {
         self.state = State::Waiting;
         self.line.waiting.fetch_add(1, Ordering::Relaxed);
         self.line.sending.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-impl Read for CountedBody<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.count();
-        let rest = self.bytes.get(self.handed..).unwrap_or_default();
-        let len = rest.len().min(buffer.len());
-        buffer[..len].copy_from_slice(&rest[..len]);
-        self.handed += len;
-        if self.handed == self.bytes.len() && self.state == State::Sending {
-            self.is_out();
-        }
-        Ok(len)
     }
 }
 
@@ -251,12 +258,14 @@ mod tests {
         let now = Instant::now();
         let bytes = [7; 100];
         let mut body = line.body(&bytes, None);
-        let mut piece = [0; 40];
         let mut seen = Vec::new();
-        for _ in 0..3 {
-            seen.push((body.read(&mut piece).unwrap(), line.traffic().sent));
+        for held in [0, 40, 60] {
+            body.taken(held);
+            seen.push((body.next(40).len(), line.traffic().sent));
         }
-        assert_eq!(seen, [(40, 0), (40, 40), (20, 80)]);
+        assert_eq!(seen, [(40, 0), (40, 0), (20, 20)]);
+        body.taken(20);
+        assert_eq!(line.traffic().sent, 80);
         assert_eq!(line.doing(now), Doing::Waiting);
         body.answered(true);
         drop(body);
@@ -271,8 +280,7 @@ mod tests {
         let line = Line::default();
         let bytes = [7; 100];
         let mut body = line.body(&bytes, None);
-        let mut piece = [0; 60];
-        assert_eq!(body.read(&mut piece).unwrap(), 60);
+        assert_eq!(body.next(60), [7; 60]);
         assert_eq!(line.doing(Instant::now()), Doing::Sending);
         body.answered(false);
         drop(body);

@@ -6,33 +6,32 @@
 //! is not lost: the ledger knows that nobody answered.
 
 use std::collections::VecDeque;
-use std::io::Read as _;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::Uri;
+use http::HeaderName;
 use pmx_core::time::Timestamp;
 use pmx_streams::Refusal;
-use pmx_streams::limits::WAKE_EFFECTS_MAX;
-use pmx_streams::limits::WEBHOOK_ANSWER_BYTES_MAX;
+use pmx_streams::limits::{WAKE_EFFECTS_MAX, WEBHOOK_ANSWER_BYTES_MAX};
 use pmx_streams::subscription::{Copying, Effect, Errand, Outcome, Reach, Ticket};
-use ureq::config::Config;
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{DefaultConnector, NextTimeout};
-use ureq::{Agent, Error};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use reqwest::{Request, Url};
 
 use super::cold::SegmentFolder;
 use super::readers::Readers;
 use super::savepoint::Batch;
 use super::turn::{Turn, storage};
 use super::writer::{WeakWriter, Writer, steadily};
+use crate::error::Failure;
+
 use crate::host::journal::Log;
 use crate::host::panics::guarded;
 use crate::host::ready::block_on;
-use crate::trust::{self, Trust};
+use crate::http_client::{self, HttpClient, Versions};
+use crate::trust::Trust;
 
 /// What the courier hears.
 pub(super) enum Order {
@@ -213,22 +212,25 @@ fn taken(
 /// round.
 #[derive(Clone)]
 struct Post {
-    public: Agents,
-    loopback: Agents,
+    public: Arc<Route>,
+    loopback: Arc<Route>,
 }
 
-/// A client that trusts the system's certificates, and one for a system that has none.
-#[derive(Clone)]
-struct Agents {
-    system: Agent,
-    bundled: Agent,
+/// A client of the hosts within a reach, built when the first webhook goes there.
+struct Route {
+    reach: Reach,
+    http: OnceLock<Option<HttpClient>>,
 }
 
 impl Post {
     fn new() -> Self {
+        let route = |reach| Route {
+            reach,
+            http: OnceLock::new(),
+        };
         Self {
-            public: Agents::new(Reach::Public),
-            loopback: Agents::new(Reach::Loopback),
+            public: Arc::new(route(Reach::Public)),
+            loopback: Arc::new(route(Reach::Loopback)),
         }
     }
 
@@ -244,102 +246,140 @@ impl Post {
         else {
             return Outcome::Failed;
         };
-        let agents = match url.reach() {
+        let route = match url.reach() {
             Reach::Public => &self.public,
             Reach::Loopback => &self.loopback,
         };
-        let send = |agent: &Agent| {
-            let left = timeout.saturating_sub(since.elapsed());
-            let mut request = agent.post(url.as_str());
-            for (name, value) in &headers {
-                request = request.header(name, value);
-            }
-            let request = request.config().timeout_global(Some(left)).build();
-            request.send(body.as_ref())
-        };
-        if timeout <= since.elapsed() {
+        let left = timeout.saturating_sub(since.elapsed());
+        if left.is_zero() {
             return Outcome::Failed;
         }
-        let sent = match send(&agents.system) {
-            Err(Error::Rustls(error)) if trust::is_storeless(&error) => send(&agents.bundled),
-            sent => sent,
-        };
-        match sent {
-            Ok(mut response) => {
-                let status = response.status().as_u16();
-                let mut body = Vec::new();
-                let reader = response.body_mut().as_reader();
-                let read = reader
-                    .take(WEBHOOK_ANSWER_BYTES_MAX as u64)
-                    .read_to_end(&mut body);
-                match read {
-                    Ok(_) => Outcome::Answered {
-                        status,
-                        body: Bytes::from(body),
-                    },
-                    Err(_) => Outcome::Failed,
-                }
-            }
-            Err(_) => Outcome::Failed,
-        }
+        let posted = route.post(url.as_str(), &headers, body, left);
+        posted.unwrap_or(Outcome::Failed)
     }
 }
 
-impl Agents {
-    fn new(reach: Reach) -> Self {
-        Self {
-            system: agent(reach, &Trust::default()),
-            bundled: agent(reach, &Trust::bundled()),
+impl Route {
+    /// Posts a body and reads the beginning of the answer, all of it within a time. Returns nothing
+    /// if there is no answer.
+    fn post(
+        &self,
+        url: &str,
+        headers: &[(HeaderName, String)],
+        body: impl Into<reqwest::Body>,
+        time: Duration,
+    ) -> Option<Outcome> {
+        let http = self.http.get_or_init(|| connections(self.reach).ok());
+        let http = http.as_ref()?;
+        let mut request = http.client().post(url).body(body);
+        for (name, value) in headers {
+            request = request.header(name, value);
         }
+        let request = request.build().ok()?;
+        if !admits_literal(self.reach, request.url()) {
+            return None;
+        }
+        // Within the event loop, whose clock it is.
+        let answered = async { tokio::time::timeout(time, answered(http, request)).await };
+        http.wait(answered).ok()?.ok()
     }
 }
 
-fn agent(reach: Reach, trust: &Trust) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        // A proxy would resolve the name itself, out of our sight.
-        .proxy(None)
-        .max_idle_connections_per_host(4)
-        .tls_config(trust.config())
-        .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")))
-        .build();
-    let resolver = Admitted {
-        reach,
-        inner: DefaultResolver::default(),
-    };
-    Agent::with_parts(config, DefaultConnector::default(), resolver)
+async fn answered(http: &HttpClient, request: Request) -> reqwest::Result<Outcome> {
+    let mut response = http.client().execute(request).await?;
+    let status = response.status().as_u16();
+    let mut body = Vec::new();
+    while body.len() < WEBHOOK_ANSWER_BYTES_MAX
+        && let Some(chunk) = response.chunk().await?
+    {
+        body.extend_from_slice(&chunk);
+    }
+    body.truncate(WEBHOOK_ANSWER_BYTES_MAX);
+    Ok(Outcome::Answered {
+        status,
+        body: Bytes::from(body),
+    })
+}
+
+fn connections(reach: Reach) -> Result<HttpClient, Failure> {
+    // No proxy: it would resolve the name itself, out of our sight.
+    let builder = http_client::builder(&Trust::default(), Versions::Http1)?
+        .pool_max_idle_per_host(4)
+        .dns_resolver(Arc::new(Admitted { reach }))
+        .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
+    HttpClient::new(builder)
+}
+
+/// Whether a webhook may go to the address that a URL has in place of a name, which is connected to
+/// without being resolved.
+fn admits_literal(reach: Reach, url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let address: Result<IpAddr, _> = bare.parse();
+    address.map_or(true, |address| reach.admits(address))
 }
 
 /// Resolves names to addresses that a webhook may go to, and to no others.
 #[derive(Debug)]
 struct Admitted {
     reach: Reach,
-    inner: DefaultResolver,
 }
 
-impl Resolver for Admitted {
-    fn resolve(
-        &self,
-        uri: &Uri,
-        config: &Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, Error> {
-        let resolved = self.inner.resolve(uri, config, timeout)?;
-        let mut admitted = self.empty();
-        for address in resolved.iter().filter(|it| self.admits(it.ip())) {
-            admitted.push(*address);
-        }
-        if admitted.is_empty() {
-            return Err(Error::HostNotFound);
-        }
-        Ok(admitted)
+impl Resolve for Admitted {
+    fn resolve(&self, name: Name) -> Resolving {
+        let reach = self.reach;
+        Box::pin(async move {
+            let resolved = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let mut admitted = resolved.filter(|it| reach.admits(it.ip())).peekable();
+            if admitted.peek().is_none() {
+                return Err("the host has no address that a webhook may go to".into());
+            }
+            let admitted: Vec<SocketAddr> = admitted.collect();
+            Ok(Box::new(admitted.into_iter()) as Addrs)
+        })
     }
 }
 
-impl Admitted {
-    fn admits(&self, address: IpAddr) -> bool {
-        self.reach.admits(address)
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_connection_is_made_only_within_the_reach() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let post = Post::new();
+        // Names are judged by what they resolve to, and addresses however they are spelt.
+        for host in [
+            "127.0.0.1",
+            "localhost",
+            "2130706433",
+            "0x7f.1",
+            "[::ffff:127.0.0.1]",
+        ] {
+            let url = format!("http://{host}:{port}/hook");
+            let time = Duration::from_secs(10);
+            let posted = post.public.post(&url, &[], "body", time);
+            assert!(posted.is_none(), "{host}");
+            let accepted = listener.accept().map(drop).map_err(|error| error.kind());
+            assert_eq!(accepted, Err(ErrorKind::WouldBlock), "{host}");
+        }
+        let time = Duration::from_millis(500);
+        let url = format!("http://localhost:{port}/hook");
+        // Nothing answers, but the connection is made.
+        let posted = post.loopback.post(&url, &[], "body", time);
+        assert!(posted.is_none());
+        assert!(listener.accept().is_ok());
+        let outside = "http://192.0.2.1/hook";
+        let since = Instant::now();
+        let posted = post.loopback.post(outside, &[], "body", time);
+        assert!(
+            posted.is_none() && since.elapsed() < time,
+            "refused, not lost"
+        );
     }
 }

@@ -46,7 +46,7 @@ pub(super) fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<Ended, Fai
     let doctor = Doctor {
         args,
         context,
-        visitor: Visitor::new(&site),
+        visitor: Visitor::new(&site)?,
         board: Board::new(context.ui),
         site,
     };

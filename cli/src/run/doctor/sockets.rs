@@ -86,7 +86,7 @@ impl Doctor<'_> {
         let tls = if is_plain {
             None
         } else {
-            Some(self.visitor.trust.connections()?)
+            Some(Arc::new(self.visitor.trust.config(&[b"http/1.1"])?))
         };
         Ok(Dialer {
             visitor: &self.visitor,

@@ -4,11 +4,13 @@
 use std::time::Duration;
 
 use http::HeaderMap;
-use ureq::{Agent, Body};
+use reqwest::{Method, RequestBuilder};
 
 use crate::config::Site;
+use crate::error::Failure;
+use crate::http_client::{self, HttpClient, Versions};
 use crate::server::{Reach, Server};
-use crate::trust::{self, Trust};
+use crate::trust::Trust;
 
 /// Bytes of an answer that are read.
 pub(super) const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -18,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Who asks.
 pub(super) struct Visitor {
-    agents: [Agent; 2],
+    http: HttpClient,
     pub(super) server: Server,
     pub(super) trust: Trust,
 }
@@ -51,13 +53,12 @@ pub(super) struct Place {
 }
 
 impl Visitor {
-    pub(super) fn new(site: &Site) -> Self {
-        let agents = [site.trust.clone(), Trust::bundled()];
-        Self {
-            agents: agents.map(|trust| agent(&site.server, &trust)),
+    pub(super) fn new(site: &Site) -> Result<Self, Failure> {
+        Ok(Self {
+            http: connections(&site.server, &site.trust)?,
             server: site.server.clone(),
             trust: site.trust.clone(),
-        }
+        })
     }
 
     /// Asks for an address.
@@ -72,32 +73,20 @@ impl Visitor {
         url: &str,
         headers: &[(&str, &str)],
     ) -> Result<Seen, String> {
-        let [agent, bundled] = &self.agents;
-        let sent = match self.send(agent, method, url, headers) {
-            Err(ureq::Error::Rustls(error)) if trust::is_storeless(&error) => {
-                self.send(bundled, method, url, headers)
-            }
-            sent => sent,
-        };
-        sent.and_then(read).map_err(|error| error.to_string())
-    }
-
-    fn send(
-        &self,
-        agent: &Agent,
-        method: &str,
-        url: &str,
-        headers: &[(&str, &str)],
-    ) -> Result<http::Response<Body>, ureq::Error> {
+        let method = Method::from_bytes(method.as_bytes()).map_err(|error| error.to_string())?;
         let place = self.place(url);
-        let mut request = http::Request::builder().method(method).uri(place.url);
+        let mut request = self.http.client().request(method, place.url);
         if let Some(host) = place.host {
             request = request.header("host", host);
         }
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        agent.run(request.body(())?)
+        let answer = self.http.wait(async {
+            let answer = tokio::time::timeout(PATIENCE, read(request));
+            answer.await.map_err(|_| "timeout: global".to_owned())
+        });
+        answer?
     }
 
     /// Where an address leads. Not every system knows where names below localhost are, so these
@@ -123,31 +112,36 @@ impl Visitor {
     }
 }
 
-fn read(mut answer: http::Response<Body>) -> Result<Seen, ureq::Error> {
-    let limited = answer.body_mut().with_config().limit(ANSWER_BYTES_MAX);
-    let body = limited.read_to_vec()?;
-    let (head, _) = answer.into_parts();
+async fn read(request: RequestBuilder) -> Result<Seen, String> {
+    let cause = |error: reqwest::Error| http_client::cause(&error);
+    let mut answer = request.send().await.map_err(cause)?;
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(cause)? {
+        body.extend_from_slice(&chunk);
+        if body.len() as u64 > ANSWER_BYTES_MAX {
+            return Err(format!(
+                "the answer is longer than {ANSWER_BYTES_MAX} bytes"
+            ));
+        }
+    }
     Ok(Seen {
-        status: head.status.as_u16(),
-        headers: head.headers,
+        status: answer.status().as_u16(),
+        headers: std::mem::take(answer.headers_mut()),
         body,
     })
 }
 
-fn agent(server: &Server, trust: &Trust) -> Agent {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        // Each connection may be answered by another isolate.
-        .max_idle_connections(0)
-        .timeout_global(Some(PATIENCE))
-        .tls_config(trust.config())
-        .accept_encoding("identity")
+/// Connections to a server. None is used twice, because each may be answered by another isolate.
+fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
+    let mut headers = HeaderMap::new();
+    let identity = http::HeaderValue::from_static("identity");
+    headers.insert(http::header::ACCEPT_ENCODING, identity);
+    let builder = http_client::builder(trust, Versions::Http1)?
+        .pool_max_idle_per_host(0)
+        .default_headers(headers)
         .user_agent(concat!("pmx-doctor/", env!("CARGO_PKG_VERSION")));
-    let config = match server.reach() {
-        Reach::Loopback => config.proxy(None),
-        Reach::Encrypted | Reach::Plain => config,
-    };
-    config.build().new_agent()
+    HttpClient::new(match server.reach() {
+        Reach::Loopback => builder,
+        Reach::Encrypted | Reach::Plain => http_client::with_proxies(builder),
+    })
 }

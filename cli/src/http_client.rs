@@ -1,0 +1,156 @@
+//! HTTP clients: what the publish client, `pmx doctor` and the webhook sender share of reqwest, and
+//! the event loop that drives them.
+//!
+//! The callers are threads that wait. One background thread runs the event loop, so that all of
+//! them share the connections of a client, and HTTP/2 carries their requests on one.
+
+use std::env;
+use std::error::Error as StdError;
+use std::io;
+use std::thread;
+use std::time::Duration;
+
+use pmx_core::code::Code;
+use reqwest::redirect::Policy;
+use reqwest::{ClientBuilder, NoProxy, Proxy};
+use tokio::runtime::{Builder, Handle};
+use tokio::sync::oneshot;
+
+use crate::error::Failure;
+use crate::trust::Trust;
+
+/// How long a connection is kept that no request uses.
+const IDLE_TIME: Duration = Duration::from_secs(15);
+
+/// Which versions of HTTP a client offers to a server by TLS. Plain connections are HTTP/1.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Versions {
+    /// HTTP/1.1 alone.
+    Http1,
+    /// HTTP/2, or HTTP/1.1 where the server has no other.
+    Http2,
+}
+
+/// A client and the event loop of its connections.
+#[derive(Debug)]
+pub(crate) struct HttpClient {
+    client: reqwest::Client,
+    runtime: Handle,
+    /// Dropping it ends the event loop.
+    _running: oneshot::Sender<()>,
+}
+
+impl HttpClient {
+    /// Builds a client and starts its event loop. Nothing is sent yet.
+    pub(crate) fn new(builder: ClientBuilder) -> Result<Self, Failure> {
+        let client = builder.build().map_err(|error| unusable(&cause(&error)))?;
+        let (runtime, running) = event_loop().map_err(|error| unusable(&error.to_string()))?;
+        Ok(Self {
+            client,
+            runtime,
+            _running: running,
+        })
+    }
+
+    /// The client, for use within [`Self::wait`].
+    pub(crate) const fn client(&self) -> &reqwest::Client {
+        &self.client
+    }
+
+    /// Waits on this thread until a future is done.
+    pub(crate) fn wait<F: Future>(&self, work: F) -> F::Output {
+        self.runtime.block_on(work)
+    }
+}
+
+/// Starts a thread that polls connections until the sender is dropped. A name lookup that never
+/// returns is left to its own thread.
+fn event_loop() -> io::Result<(Handle, oneshot::Sender<()>)> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let handle = runtime.handle().clone();
+    let (running, ended) = oneshot::channel();
+    let work = move || {
+        let _ended = runtime.block_on(ended);
+        runtime.shutdown_background();
+    };
+    let thread = thread::Builder::new().name("pmx-http".to_owned());
+    thread.spawn(work).map(|_| (handle, running))
+}
+
+/// What all clients have in common: no redirect is followed, no body is decoded, no request is
+/// repeated and no proxy is used unless a caller says so.
+pub(crate) fn builder(trust: &Trust, versions: Versions) -> Result<ClientBuilder, Failure> {
+    let alpn: &[&[u8]] = match versions {
+        Versions::Http1 => &[b"http/1.1"],
+        Versions::Http2 => &[b"h2", b"http/1.1"],
+    };
+    let builder = ClientBuilder::new()
+        .tls_backend_preconfigured(trust.config(alpn)?)
+        .redirect(Policy::none())
+        .referer(false)
+        .retry(reqwest::retry::never())
+        .no_proxy()
+        .tcp_keepalive(None)
+        .pool_idle_timeout(IDLE_TIME);
+    #[cfg(target_os = "linux")]
+    let builder = builder.tcp_user_timeout(None);
+    Ok(match versions {
+        Versions::Http1 => builder.http1_only(),
+        Versions::Http2 => builder,
+    })
+}
+
+/// Adds the proxies that the environment names, as curl reads it: one for each scheme, or else that
+/// of `ALL_PROXY`, except for the hosts of `NO_PROXY`. A value that is no address of a proxy counts
+/// as none.
+pub(crate) fn with_proxies(mut builder: ClientBuilder) -> ClientBuilder {
+    let of = |make: fn(String) -> reqwest::Result<Proxy>, names: [&str; 4]| {
+        let values = names.into_iter().filter_map(|name| env::var(name).ok());
+        let mut values = values.filter(|value| !value.is_empty());
+        values.find_map(|value| make(value).ok())
+    };
+    let http = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let https = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    for proxy in [of(Proxy::http, http), of(Proxy::https, https)] {
+        builder = match proxy {
+            Some(proxy) => builder.proxy(proxy.no_proxy(exceptions())),
+            None => builder,
+        };
+    }
+    builder
+}
+
+/// The hosts of `NO_PROXY`. A domain stands for its subdomains too, with `*.` before it or without.
+fn exceptions() -> Option<NoProxy> {
+    let list = env::var("NO_PROXY")
+        .or_else(|_| env::var("no_proxy"))
+        .ok()?;
+    NoProxy::from_string(&list.replace("*.", "."))
+}
+
+/// The errors from which an error follows, the error itself first. An I/O error that wraps another
+/// one is followed by that one.
+pub(crate) fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| {
+        let error: &'a (dyn StdError + 'static) = *error;
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        match wrapped {
+            Some(wrapped) => Some(wrapped as &(dyn StdError + 'static)),
+            None => error.source(),
+        }
+    })
+}
+
+/// What an error comes from, in its own words: reqwest's name no more than the address.
+pub(crate) fn cause(error: &reqwest::Error) -> String {
+    let last = chain(error).last();
+    last.map_or_else(|| error.to_string(), ToString::to_string)
+}
+
+fn unusable(why: &str) -> Failure {
+    Failure::new(Code::Network, format!("preparing connections: {why}"))
+}
