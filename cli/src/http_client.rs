@@ -100,17 +100,16 @@ pub(crate) fn builder(trust: &Trust, versions: Versions) -> Result<ClientBuilder
     })
 }
 
-/// Adds the proxies that the environment names, as curl reads it: one for each scheme, or else that
-/// of `ALL_PROXY`, except for the hosts of `NO_PROXY`. A value that is no address of a proxy counts
-/// as none.
+/// Adds the proxies that the environment names: that of a scheme, or else that of `ALL_PROXY`, or
+/// else that of the other scheme, except for the hosts of `NO_PROXY`. A value that is no address of
+/// a proxy counts as none.
 pub(crate) fn with_proxies(mut builder: ClientBuilder) -> ClientBuilder {
-    let of = |make: fn(String) -> reqwest::Result<Proxy>, names: [&str; 4]| {
-        let values = names.into_iter().filter_map(|name| env::var(name).ok());
-        let mut values = values.filter(|value| !value.is_empty());
-        values.find_map(|value| make(value).ok())
+    let of = |make: fn(String) -> reqwest::Result<Proxy>, names: [&str; 3]| {
+        let values = names.into_iter().flat_map(variable);
+        values.flat_map(make).next()
     };
-    let http = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
-    let https = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+    let http = ["HTTP_PROXY", "ALL_PROXY", "HTTPS_PROXY"];
+    let https = ["HTTPS_PROXY", "ALL_PROXY", "HTTP_PROXY"];
     for proxy in [of(Proxy::http, http), of(Proxy::https, https)] {
         builder = match proxy {
             Some(proxy) => builder.proxy(proxy.no_proxy(exceptions())),
@@ -120,12 +119,22 @@ pub(crate) fn with_proxies(mut builder: ClientBuilder) -> ClientBuilder {
     builder
 }
 
-/// The hosts of `NO_PROXY`. A domain stands for its subdomains too, with `*.` before it or without.
+/// The hosts of `NO_PROXY`. A domain stands for its subdomains too, with `*.` before it or without,
+/// and `*` for every host, which reqwest takes for every name.
 fn exceptions() -> Option<NoProxy> {
-    let list = env::var("NO_PROXY")
-        .or_else(|_| env::var("no_proxy"))
-        .ok()?;
-    NoProxy::from_string(&list.replace("*.", "."))
+    let list = variable("NO_PROXY").next()?.to_ascii_lowercase();
+    let entries = list.split(',').map(|entry| match entry.trim() {
+        "*" => "*,0.0.0.0/0,::/0",
+        entry => entry.trim_start_matches('*'),
+    });
+    NoProxy::from_string(&entries.collect::<Vec<_>>().join(","))
+}
+
+/// The values of a variable in capitals and in small letters, where they are not empty.
+fn variable(name: &str) -> impl Iterator<Item = String> + use<> {
+    let names = [name.to_owned(), name.to_ascii_lowercase()];
+    let values = names.into_iter().filter_map(|name| env::var(name).ok());
+    values.filter(|value| !value.is_empty())
 }
 
 /// The errors from which an error follows, the error itself first. An I/O error that wraps another

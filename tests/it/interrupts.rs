@@ -30,7 +30,7 @@ fn lacking() -> Vec<u8> {
 }
 
 /// A folder of files of bytes that no codec makes smaller.
-fn noise(home: &TempDir, files: u32, bytes: u64) {
+pub(crate) fn noise(home: &TempDir, files: u32, bytes: u64) {
     std::fs::create_dir(home.path().join("site")).unwrap();
     for file in 0..files {
         let mut content = Vec::new();

@@ -74,7 +74,7 @@ fn of_http(error: &reqwest::Error) -> Cause<'_> {
     }
     let of_hyper = |error: &hyper::Error| match error {
         error if error.is_parse_too_large() => Some(Cause::LargeHeaders),
-        error if error.is_parse() => Some(Cause::Protocol(error.to_string())),
+        error if error.is_parse() || is_early(error) => Some(Cause::Protocol(error.to_string())),
         error if error.is_incomplete_message() || error.is_closed() || error.is_canceled() => {
             Some(Cause::Closed)
         }
@@ -82,6 +82,11 @@ fn of_http(error: &reqwest::Error) -> Cause<'_> {
     };
     let of_hyper = chain(error).find_map(|it| it.downcast_ref().and_then(of_hyper));
     of_hyper.unwrap_or_else(|| Cause::Connection(cause(error)))
+}
+
+/// Whether bytes came before anything was asked: hyper says so in words alone.
+fn is_early(error: &hyper::Error) -> bool {
+    error.to_string().contains("unexpected message")
 }
 
 /// What is left of an error's text, if it is of a tunnel through a proxy.
