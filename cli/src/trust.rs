@@ -102,9 +102,10 @@ impl SystemVerifier {
             Ok(verifier) => Ok(Arc::new(verifier)),
             Err(error) if is_storeless(&error) => {
                 let roots = webpki_roots::TLS_SERVER_ROOTS.iter().cloned();
-                let roots = Arc::new(RootCertStore::from_iter(roots));
+                let roots: RootCertStore = roots.collect();
                 let provider = Arc::clone(&self.provider);
-                let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider);
+                let verifier =
+                    WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
                 let verifier = verifier.build();
                 Ok(verifier.map_err(|error| OtherError(Arc::new(error)))?)
             }

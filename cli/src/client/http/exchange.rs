@@ -44,9 +44,10 @@ pub(super) async fn send(
     let mut answered = std::pin::pin!(client.execute(request));
     loop {
         let is_sending = !body.is_handed_out();
-        let (patience, what) = match is_sending {
-            true => (WRITE_TIME, "send body"),
-            false => (READ_TIME, "receive response"),
+        let (patience, what) = if is_sending {
+            (WRITE_TIME, "send body")
+        } else {
+            (READ_TIME, "receive response")
         };
         tokio::select! {
             biased;
