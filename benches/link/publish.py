@@ -56,6 +56,8 @@ def carry(one, other):
                     heapq.heappush(waiting, (due, count, across[device], packet))
             except BlockingIOError:
                 pass
+            except OSError:
+                return  # its namespace is gone
         while waiting and waiting[0][0] <= time.monotonic():
             _, _, device, packet = heapq.heappop(waiting)
             os.write(device, packet)
@@ -94,7 +96,8 @@ def serve(pmx, folder):
         file.write(f"""user root; daemon off; worker_processes 1; pid {folder}/pid;
 error_log {folder}/error.log;
 events {{ worker_connections 1024; }}
-http {{ access_log off; client_max_body_size 12m; client_body_temp_path {folder}/body;
+http {{ log_format used "$server_port $server_protocol $connection";
+  access_log {folder}/access.log used; client_max_body_size 12m; client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
   scgi_temp_path {folder}/s; client_body_buffer_size 12m; keepalive_timeout 60s;
   ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
@@ -127,9 +130,19 @@ def publish(pmx, port, folder, space):
     environment = {"HOME": home, "PATH": os.environ["PATH"], "PMX_TOKEN": "s3cret"}
     command = [pmx, "sync", "site", "--space", space, "--quiet", "--cacert", "cert.pem",
                "--server", f"https://10.91.0.2:{port}"]
+    before = len(used(folder))
     started = time.monotonic()
     run(*command, cwd=folder, env=environment, stdout=subprocess.DEVNULL)
-    return time.monotonic() - started
+    took = time.monotonic() - started
+    requests = used(folder)[before:]
+    protocols = {protocol for _, protocol, _ in requests}
+    return took, len({connection for *_, connection in requests}), " ".join(protocols)
+
+
+def used(folder):
+    """Port, protocol and connection of each request so far."""
+    with open(f"{folder}/access.log", encoding="utf-8") as file:
+        return [line.split() for line in file]
 
 
 def main():
@@ -154,10 +167,12 @@ def main():
                 process.terminate()
                 process.wait()
             subprocess.run(["ip", "netns", "del", SPACE], check=False)
-    print("| program | offered | least, s | median, s |\n|---|---|---|---|")
-    for (pmx, name), times in seconds.items():
-        median = statistics.median(times)
-        print(f"| {os.path.basename(pmx)} | {name} | {min(times):.2f} | {median:.2f} |")
+    print("| program | offered | spoken | connections | least, s | median, s |")
+    print("|---|---|---|---|---|---|")
+    for (pmx, name), taken in seconds.items():
+        times, connections, spoken = zip(*taken)
+        print(f"| {os.path.basename(pmx)} | {name} | {spoken[-1]} | {max(connections)} "
+              f"| {min(times):.2f} | {statistics.median(times):.2f} |")
 
 
 if __name__ == "__main__":
