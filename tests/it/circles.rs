@@ -96,7 +96,7 @@ impl Modules {
             return module;
         };
         match self.exports[&module].get(name) {
-            Some(target) if depth < 8 && target[..] != path[..module.len() + 1] => {
+            Some(target) if depth < 8 && target[..] != path[..=module.len()] => {
                 let rest = &path[module.len() + 1..];
                 self.home(&[&target[..], rest].concat(), depth + 1)
             }
@@ -200,9 +200,10 @@ impl Imports {
                 self.add_name(&with(&name.ident), &name.ident, is_export);
             }
             syn::UseTree::Rename(rename) => {
-                let path = match rename.ident == "self" {
-                    true => before.to_vec(),
-                    false => with(&rename.ident),
+                let path = if rename.ident == "self" {
+                    before.to_vec()
+                } else {
+                    with(&rename.ident)
                 };
                 self.add_name(&path, &rename.rename, is_export);
             }
