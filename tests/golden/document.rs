@@ -1,5 +1,5 @@
 //! `sync/DESIGN.md` and `streams/DESIGN.md` say what the code does: limits, contexts and examples
-//! are compared with the code, and the tests that they name exist.
+//! are compared with the code, and the tests that the first page names exist.
 
 use std::fs;
 use std::time::Duration;

@@ -100,7 +100,7 @@ impl Tree {
         findings.all
     }
 
-    /// A file of the test binary that no `mod` names would never be compiled, let alone fail.
+    /// A file of a test binary that no `mod` names would never be compiled, let alone fail.
     fn check_declared(&self, findings: &mut Findings) {
         for (path, _) in &self.0 {
             let Some(parents) = parents(path) else {
@@ -305,22 +305,28 @@ fn for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// Where a file of the test binary can be declared, and under which name. `None` if it needs no
+/// Test binaries of many files: the folder of each, and the file that declares the others.
+const BINARIES: [(&str, &str); 2] = [("tests/it", "it"), ("streams/tests/engine", "main")];
+
+/// Where a file of a test binary can be declared, and under which name. `None` if it needs no
 /// declaration.
 fn parents(path: &str) -> Option<Vec<(String, String)>> {
-    let inside = path.strip_prefix("tests/it/")?;
+    let inside_of = |root: &str| path.strip_prefix(root)?.strip_prefix('/');
+    let mut binaries = BINARIES.iter();
+    let (root, main, inside) =
+        binaries.find_map(|(root, main)| Some((root, main, inside_of(root)?)))?;
     let (folder, file) = match inside.rsplit_once('/') {
         Some((folder, file)) => (Some(folder), file),
         None => (None, inside),
     };
     let stem = file.strip_suffix(".rs")?;
     match (folder, stem) {
-        (None, "it") => None,
-        (None, stem) => Some(vec![("tests/it/it.rs".to_owned(), stem.to_owned())]),
-        (Some(folder), "mod") => parents(&format!("tests/it/{folder}.rs")),
+        (None, stem) if stem == *main => None,
+        (None, stem) => Some(vec![(format!("{root}/{main}.rs"), stem.to_owned())]),
+        (Some(folder), "mod") => parents(&format!("{root}/{folder}.rs")),
         (Some(folder), stem) => {
             let parents = [format!("{folder}.rs"), format!("{folder}/mod.rs")];
-            let parents = parents.map(|parent| (format!("tests/it/{parent}"), stem.to_owned()));
+            let parents = parents.map(|parent| (format!("{root}/{parent}"), stem.to_owned()));
             Some(parents.to_vec())
         }
     }
@@ -399,6 +405,8 @@ fn every_rule_can_fail() {
         ("tests/it/declared.rs", "", none),
         ("tests/it/inline.rs", "", &[Rule::Undeclared]),
         ("tests/it/other.rs", "", &[Rule::Undeclared]),
+        ("streams/tests/engine/other.rs", "", &[Rule::Undeclared]),
+        ("streams/tests/engine/main.rs", "", none),
         ("tests/it/declared/mod.rs", "", none),
         ("tests/it/declared/part.rs", "", &[Rule::Undeclared]),
         ("tests/it/declared/x.json", "", none),
