@@ -1,10 +1,10 @@
-//! Newest pointers: what a space said of a channel a moment ago, and which request asks it now.
+//! Newest pointers: the server asks a space for the newest deploy of a channel.
 //!
 //! Where pointers may lag, what a pointer lacks may be there all the same. Before the server says
 //! that something is not there, it asks the space for the channel's newest pointer. It keeps the
-//! answer for [`SPAN`](super::pointer_answers::SPAN), and one request asks for all that wait, so a stranger causes at most one
-//! question for each channel in that time. From [`SPAN`] after a publish on, no answer from before
-//! it counts.
+//! answer for [`SPAN`](super::pointer_answers::SPAN), and one request asks for all that wait, so a
+//! stranger causes at most one question for each channel in that time. From that span after a
+//! publish on, no answer from before it counts.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
