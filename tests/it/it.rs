@@ -79,7 +79,6 @@ mod stream_bodies;
 mod stream_offsets;
 mod stream_schema;
 mod streaming;
-mod subscriptions;
 mod tidy;
 mod trust;
 mod unkind;

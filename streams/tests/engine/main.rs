@@ -1,4 +1,5 @@
-//! The engine of streams against a naive model, and against crashes at every step.
+//! The engine of streams and its subscriptions against naive models, and against crashes at every
+//! step.
 //!
 //! `PMX_SEED=<n>` replays a seed.
 
@@ -20,5 +21,6 @@ mod long;
 mod meanwhile;
 mod model;
 mod schedule;
+mod subscriptions;
 mod telling;
 mod world;
