@@ -11,9 +11,9 @@
 //! signatures lead to is verified by the server, and sent whole if it is wrong.
 
 mod active;
+mod decoded_packs;
 mod key;
 mod nodes;
-mod opened;
 mod packs;
 mod signatures;
 
@@ -28,7 +28,7 @@ use pmx_sync::scan;
 
 pub use active::Active;
 use key::CacheKey;
-pub use nodes::{Nodes, Pile};
+pub use nodes::{NodeStore, Nodes};
 pub use packs::LocalPacks;
 pub use signatures::{Chunk, ChunkHash, Signatures};
 

@@ -138,14 +138,14 @@ impl NodeSource for Nodes {
 
 /// Nodes just made, in front of a file of older ones.
 #[derive(Debug, Default)]
-pub struct Pile {
+pub struct NodeStore {
     /// The new nodes.
     pub new: NodeMap,
     /// The older ones.
     pub old: Option<Nodes>,
 }
 
-impl Pile {
+impl NodeStore {
     /// Whether all nodes of a root are here, as far as the file promises.
     pub fn has(&self, root: &Root) -> bool {
         self.old
@@ -199,7 +199,7 @@ impl Pile {
     }
 }
 
-impl NodeSource for Pile {
+impl NodeSource for NodeStore {
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
         match (self.new.bytes(id), &self.old) {
             (Some(_), _) => self.new.node(id),
@@ -252,18 +252,18 @@ mod tests {
         build(rows).unwrap()
     }
 
-    fn pile(sites: &[&Built]) -> Pile {
-        let mut pile = Pile::default();
+    fn store(sites: &[&Built]) -> NodeStore {
+        let mut store = NodeStore::default();
         for site in sites {
-            pile.new.extend(site.nodes.clone());
+            store.new.extend(site.nodes.clone());
         }
-        pile
+        store
     }
 
     #[test]
     fn a_file_holds_the_nodes_of_its_roots() {
         let (one, two) = (site(2000, 7), site(2000, 1500));
-        let bytes = pile(&[&one, &two]).encode(&[one.root, two.root, one.root]);
+        let bytes = store(&[&one, &two]).encode(&[one.root, two.root, one.root]);
         let nodes = Nodes::parse(bytes).unwrap();
         assert_eq!(nodes.roots(), [one.root, two.root]);
         let changes = diff(&nodes, one.root, &nodes, two.root).unwrap();
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(paths, ["docs/00007.html", "docs/01500.html"]);
         // What both share is kept once, and dropping a root drops what only it had.
         let both = nodes.starts.len();
-        let again = Pile {
+        let again = NodeStore {
             new: NodeMap::default(),
             old: Some(nodes),
         };
@@ -284,16 +284,16 @@ mod tests {
     fn a_root_that_is_not_whole_is_left_out() {
         let (whole, mut torn) = (site(500, 1), site(500, 400));
         torn.nodes.remove(0);
-        let nodes = Nodes::parse(pile(&[&torn]).encode(&[torn.root])).unwrap();
+        let nodes = Nodes::parse(store(&[&torn]).encode(&[torn.root])).unwrap();
         assert!(nodes.roots().is_empty());
-        let nodes = Nodes::parse(pile(&[&whole]).encode(&[torn.root, whole.root])).unwrap();
+        let nodes = Nodes::parse(store(&[&whole]).encode(&[torn.root, whole.root])).unwrap();
         assert_eq!(nodes.roots(), [whole.root]);
     }
 
     #[test]
     fn whatever_is_odd_is_no_file() {
         let built = site(300, 1);
-        let good = pile(&[&built]).encode(&[built.root]);
+        let good = store(&[&built]).encode(&[built.root]);
         assert!(Nodes::parse(good.clone()).is_some());
         for at in [0, 7, 8, 39, 40, 44, 48, 90, good.len() / 2, good.len() - 1] {
             let mut bad = good.clone();
@@ -309,7 +309,7 @@ mod tests {
     #[test]
     fn a_file_with_a_right_sum_and_wrong_counts_is_no_file() {
         let built = site(300, 1);
-        let good = pile(&[&built]).encode(&[built.root]);
+        let good = store(&[&built]).encode(&[built.root]);
         for at in [40, 44] {
             let mut bad = good.clone();
             bad[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());

@@ -22,7 +22,7 @@ use pmx_core::id::{BlobId, PackId};
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::{PackBuilder, WirePack};
 
-use super::opened::{Opened, Slot};
+use super::decoded_packs::{DecodedPacks, Slot};
 use super::{Signatures, keep, read, sealed, unsealed};
 
 const MAGIC: [u8; 8] = *b"pmxpack\x02";
@@ -54,13 +54,13 @@ pub struct LocalPacks {
     folder: Option<PathBuf>,
     signatures: Signatures,
     known: OnceLock<Vec<Known>>,
-    places: OnceLock<HashMap<Short, Place>>,
-    opened: Opened,
+    positions: OnceLock<HashMap<Short, BlobPosition>>,
+    decoded: DecodedPacks,
     added: Mutex<Vec<Known>>,
 }
 
 /// Where a blob is: the number of its pack, and its own in there.
-type Place = (u32, u32);
+type BlobPosition = (u32, u32);
 
 /// A pack, as the index tells.
 #[derive(Debug, Clone)]
@@ -77,8 +77,8 @@ impl LocalPacks {
             signatures: Signatures::open(folder.clone()),
             folder,
             known: OnceLock::new(),
-            places: OnceLock::new(),
-            opened: Opened::default(),
+            positions: OnceLock::new(),
+            decoded: DecodedPacks::default(),
             added: Mutex::default(),
         }
     }
@@ -108,25 +108,25 @@ impl LocalPacks {
 
     /// Whether a blob is likely here.
     pub fn has(&self, blob: &BlobId) -> bool {
-        self.places().contains_key(&short(blob))
+        self.positions().contains_key(&short(blob))
     }
 
     /// Lends the bytes of a blob, if they are here.
     pub fn with<T>(&self, blob: &BlobId, lend: impl FnOnce(&[u8]) -> T) -> Option<T> {
-        let (pack, at) = *self.places().get(&short(blob))?;
+        let (pack, at) = *self.positions().get(&short(blob))?;
         let slot = self.slot(&self.known().get(pack as usize)?.id);
         let bytes = slot.pack()?.blob(at as usize)?;
         (BlobId::of(bytes) == *blob).then(|| lend(bytes))
     }
 
-    fn places(&self) -> &HashMap<Short, Place> {
-        self.places.get_or_init(|| {
-            let mut places = HashMap::new();
+    fn positions(&self) -> &HashMap<Short, BlobPosition> {
+        self.positions.get_or_init(|| {
+            let mut positions = HashMap::new();
             for (pack, known) in (0..).zip(self.known()) {
                 let within = known.blobs.iter().zip(0..);
-                places.extend(within.map(|(blob, at)| (*blob, (pack, at))));
+                positions.extend(within.map(|(blob, at)| (*blob, (pack, at))));
             }
-            places
+            positions
         })
     }
 
@@ -136,7 +136,7 @@ impl LocalPacks {
             let bytes = read(&file_of(folder?, id))?;
             (PackId::of(&bytes) == *id).then_some(bytes)
         };
-        self.opened.slot(id, wire)
+        self.decoded.slot(id, wire)
     }
 
     /// Keeps a pack without a prefix that holds these blobs.
@@ -185,7 +185,7 @@ impl LocalPacks {
         if let Some(folder) = &self.folder {
             self.settle_in(folder, live);
         }
-        self.opened.close();
+        self.decoded.close();
     }
 
     fn settle_in(&self, folder: &Path, live: impl FnOnce() -> Vec<BlobId>) {

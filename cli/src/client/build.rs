@@ -14,7 +14,7 @@ use pmx_sync::pack::wire::{Prefix, WirePack};
 use pmx_sync::push::{Behind, Kin, Uploads};
 use pmx_sync::scan::{Scan, Sources};
 
-use super::crew::Place;
+use super::workers::Scratch;
 use crate::cache::LocalPacks;
 use crate::error::Failure;
 
@@ -35,11 +35,11 @@ impl Build<'_> {
     pub(super) fn pack(
         &self,
         plan: &PackPlan,
-        place: &mut Place,
+        scratch: &mut Scratch,
         level: Level,
     ) -> Result<WirePack, Failure> {
         // A pack that fails halfway leaves nothing behind for the next one.
-        let mut builder = std::mem::take(&mut place.builder);
+        let mut builder = std::mem::take(&mut scratch.builder);
         builder.clear();
         let mut sources = Sources::of(self.scan);
         for row in self.rows(plan) {
@@ -52,23 +52,23 @@ impl Build<'_> {
             appended.map_err(|error| Failure::new(error.code(), error.to_string()))?;
         }
         let blobs = || self.rows(plan).map(|row| row.entry.blob);
-        let prefix = self.prefix(plan, &mut place.prefix);
+        let prefix = self.prefix(plan, &mut scratch.prefix);
         let behind = prefix.and_then(|prefix| {
-            let pack = builder.behind(&prefix, &mut place.encoder, level);
-            place.prefix = prefix.into_memory();
+            let pack = builder.behind(&prefix, &mut scratch.encoder, level);
+            scratch.prefix = prefix.into_memory();
             pack
         });
         let pack = if behind.is_some() {
-            self.packs.add_raw(&builder, &mut place.encoder, blobs());
+            self.packs.add_raw(&builder, &mut scratch.encoder, blobs());
             behind
         } else {
-            let pack = builder.plain(&mut place.encoder, plan.kind.coding(level));
+            let pack = builder.plain(&mut scratch.encoder, plan.kind.coding(level));
             if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
                 self.packs.add(pack, blobs());
             }
             pack
         };
-        place.builder = builder;
+        scratch.builder = builder;
         pack.ok_or_else(|| Failure::new(Code::PackMalformed, "a pack was planned without blobs"))
     }
 

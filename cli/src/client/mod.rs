@@ -1,11 +1,11 @@
 //! The client's half of a conversation: plain blocking HTTP, and the steps of a publish.
 
-pub mod ahead;
 mod build;
-mod crew;
+mod chunking;
 pub mod http;
-mod pieces;
+pub mod initial_upload;
 pub mod publish;
 pub mod remote;
 mod retry;
 mod upload;
+mod workers;

@@ -18,10 +18,10 @@ use super::upload::Upload;
 use crate::args::Compression;
 use crate::cache::{Active, LocalPacks, SiteCache};
 use crate::error::Failure;
-use crate::guard::Guard;
 use crate::interrupt::Interrupt;
-use crate::local::Local;
+use crate::max_delete::DeleteGuard;
 use crate::order::Older;
+use crate::source_tree::SourceTree;
 use crate::ui::{Counting, Ui};
 
 /// On which terms a folder is published.
@@ -99,7 +99,7 @@ pub struct Publish<'a> {
     /// The space.
     pub space: &'a SpaceName,
     /// The folder.
-    pub local: &'a Local,
+    pub tree: &'a SourceTree,
     /// What is known of the site.
     pub site: &'a SiteCache,
     /// The deploy that this machine, or this command, saw last.
@@ -120,10 +120,10 @@ impl Publish<'_> {
     /// Publishes. Whatever interrupts it, what was uploaded stays, and the next run goes on there.
     pub fn run(&self) -> Result<Published, Failure> {
         let known = self.site.active();
-        let base = known.filter(|known| self.local.knows(&known.root));
-        let mut push = Push::new(self.local, self.intent(base)?);
+        let base = known.filter(|known| self.tree.contains(&known.root));
+        let mut push = Push::new(self.tree, self.intent(base)?);
         let mut times = Times::default();
-        let mut guard = Guard::new(self.terms.max_delete);
+        let mut guard = DeleteGuard::new(self.terms.max_delete);
         loop {
             self.interrupt.check()?;
             let action = push.next()?;
@@ -145,7 +145,7 @@ impl Publish<'_> {
                 Action::Upload(uploads) => {
                     if uploads.behind.is_some() {
                         // The base's root is active: what it lacks is all that changes.
-                        guard.note_counted(push.summary());
+                        guard.on_summary(push.summary());
                     }
                     guard.check()?;
                     self.ui.detail(format!(
@@ -183,7 +183,7 @@ impl Publish<'_> {
     fn settle(&self, outcome: &Outcome) {
         match outcome.kind {
             OutcomeKind::Published | OutcomeKind::Unchanged => self.packs.settle(|| {
-                let rows = self.local.scan().rows();
+                let rows = self.tree.scan().rows();
                 rows.iter().map(|row| row.entry.blob).collect()
             }),
             OutcomeKind::Planned | OutcomeKind::Superseded => {}
@@ -195,12 +195,12 @@ impl Publish<'_> {
     fn take<S: pmx_sync::manifest::NodeSource>(
         &self,
         push: &mut Push<'_, S>,
-        guard: &mut Guard,
+        guard: &mut DeleteGuard,
         reply: Result<BeginReply, Failure>,
     ) -> Result<Option<Outcome>, Failure> {
         let failure = match reply {
             Ok(reply) => {
-                guard.note(&reply);
+                guard.on_reply(&reply);
                 push.replied(reply)?;
                 return Ok(None);
             }
@@ -232,7 +232,7 @@ impl Publish<'_> {
         Ok(Intent {
             space: self.space.clone(),
             alias: self.terms.alias.clone(),
-            root: self.local.root(),
+            root: self.tree.root(),
             base: base.map(|Active { root, deploy }| Base { root, deploy }),
             replace,
             expect,
@@ -241,7 +241,7 @@ impl Publish<'_> {
             order: self.terms.order.clone(),
             meta: self.terms.meta.clone(),
             mode: self.terms.mode,
-            old: if base.is_some_and(|base| base.root != self.local.root())
+            old: if base.is_some_and(|base| base.root != self.tree.root())
                 && !(self.packs.is_empty() && self.packs.signatures().is_empty())
             {
                 Old::Here
@@ -290,7 +290,7 @@ impl Publish<'_> {
         Upload {
             client: self.client,
             space: self.space,
-            scan: self.local.scan(),
+            scan: self.tree.scan(),
             packs: self.packs,
             compression,
             interrupt: self.interrupt,
@@ -302,7 +302,7 @@ impl Publish<'_> {
     fn count_first(&self, outcome: &mut Outcome) {
         match (outcome.kind, outcome.summary, outcome.active) {
             (OutcomeKind::Planned, None, 0) => {
-                let totals = self.local.totals();
+                let totals = self.tree.totals();
                 outcome.missing_bytes = outcome.missing_bytes.max(totals.bytes);
                 outcome.summary = Some(Summary {
                     added: totals.files,
@@ -327,12 +327,12 @@ impl Publish<'_> {
         match outcome.kind {
             OutcomeKind::Published | OutcomeKind::Unchanged => {
                 let active = Active {
-                    root: self.local.root(),
+                    root: self.tree.root(),
                     deploy: outcome.active,
                 };
                 if Some(active) != known {
                     self.site.keep(&active);
-                    self.site.keep_folder(self.local.cache());
+                    self.site.keep_folder(self.tree.cache());
                 }
             }
             OutcomeKind::Planned | OutcomeKind::Superseded => {}

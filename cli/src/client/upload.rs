@@ -25,9 +25,9 @@ use pmx_sync::scan::Scan;
 use pmx_sync::wire::PartHead;
 
 use super::build::{Build, changed, unreadable};
-use super::crew::{self, Desk, Pace, Place, lock};
+use super::chunking::{ChunkWindow, ChunkedBase};
 use super::http::{Client, Share};
-use super::pieces::{Old, Window};
+use super::workers::{self, AdaptiveLevel, Scratch, ScratchPool, lock};
 use crate::args::Compression;
 use crate::cache::{Chunk, LocalPacks};
 use crate::error::Failure;
@@ -70,13 +70,13 @@ enum Fate {
 /// What the threads of an upload share.
 struct Work<'a> {
     uploads: &'a Uploads,
-    desk: Desk,
-    pace: Pace,
+    scratch_pool: ScratchPool,
+    adaptive: AdaptiveLevel,
     values: Values,
     /// What the parts consist of, for the next publish.
     pieces: Mutex<BTreeMap<(BlobId, u32), Vec<Chunk>>>,
     /// What big blobs can be copied from.
-    old: BTreeMap<BlobId, Old>,
+    old: BTreeMap<BlobId, ChunkedBase>,
     /// The packs that arrived, by their numbers in the plan.
     sent: Mutex<BTreeMap<usize, PackId>>,
     /// Whether the server lacked what a pack referred to.
@@ -92,15 +92,15 @@ impl Upload<'_> {
         let jobs = jobs(uploads)?;
         let work = Work {
             uploads,
-            desk: Desk::new(),
-            pace: Pace::new(self.compression),
+            scratch_pool: ScratchPool::new(),
+            adaptive: AdaptiveLevel::new(self.compression),
             values: Values::default(),
             pieces: Mutex::default(),
             old: self.old(uploads),
             sent: Mutex::default(),
             is_refused: AtomicBool::new(false),
         };
-        crew::each(&jobs, |job| self.job(job, &work))?;
+        workers::for_each(&jobs, |job| self.job(job, &work))?;
         check_big(uploads, &lock(&work.values))?;
         let mut signatures: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for ((blob, _), pieces) in std::mem::take(&mut *lock(&work.pieces)) {
@@ -117,14 +117,14 @@ impl Upload<'_> {
         let Some(plan) = uploads.plan.packs.first() else {
             return Ok(None);
         };
-        let level = Pace::new(self.compression).level();
+        let level = AdaptiveLevel::new(self.compression).level();
         let build = Build {
             scan: self.scan,
             packs: self.packs,
             uploads,
             behind: uploads.behind,
         };
-        Ok(Some(build.pack(plan, &mut Place::default(), level)?))
+        Ok(Some(build.pack(plan, &mut Scratch::default(), level)?))
     }
 
     /// Builds a pack and sends it, unless it is there; if the server does not have what the pack
@@ -132,8 +132,8 @@ impl Upload<'_> {
     fn pack(&self, plan: &PackPlan, work: &Work<'_>) -> Result<PackId, Failure> {
         let build = |behind: Option<Behind>| {
             let level = match behind {
-                Some(_) => work.pace.level_behind(),
-                None => work.pace.level(),
+                Some(_) => work.adaptive.level_behind(),
+                None => work.adaptive.level(),
             };
             let build = Build {
                 scan: self.scan,
@@ -141,7 +141,8 @@ impl Upload<'_> {
                 uploads: work.uploads,
                 behind,
             };
-            work.desk.with(|place| build.pack(plan, place, level))
+            work.scratch_pool
+                .with(|scratch| build.pack(plan, scratch, level))
         };
         let is_refused = work.is_refused.load(Ordering::Relaxed);
         let behind = work.uploads.behind.filter(|_| !is_refused);
@@ -166,7 +167,7 @@ impl Upload<'_> {
         if !work.uploads.arrived.contains(&id) {
             let started = Instant::now();
             self.client.pack(self.space, id, pack.bytes(), share)?;
-            work.pace.note(pack.bytes().len(), started.elapsed());
+            work.adaptive.note(pack.bytes().len(), started.elapsed());
         }
         Ok(id)
     }
@@ -198,7 +199,7 @@ impl Upload<'_> {
         let window = read_window(self.scan, row, part)?;
         let mut copies = None;
         if self.packs.signatures().is_kept() {
-            let pieces = work.desk.with(|_| window.pieces());
+            let pieces = work.scratch_pool.with(|_| window.chunks());
             let old = work.old.get(&blob);
             copies = old.and_then(|old| old.copies(part, &pieces));
             lock(&work.pieces).insert((blob, part.number()), window.own(&pieces));
@@ -208,19 +209,19 @@ impl Upload<'_> {
             share.finish();
             return ChainingValue::of(part, window.part()).map_err(|_| changed(row));
         }
-        let coding = coding(row, work.pace.level());
+        let coding = coding(row, work.adaptive.level());
         if let Some(copies) = copies {
-            let wire = work
-                .desk
-                .with(|place| WirePart::behind(&copies, window.part(), &mut place.encoder, coding));
+            let wire = work.scratch_pool.with(|scratch| {
+                WirePart::behind(&copies, window.part(), &mut scratch.encoder, coding)
+            });
             match self.send_part(row, part, &wire.map_err(|_| changed(row))?, &share) {
                 Err(failure) if is_of_reference(&failure) => {}
                 sent => return sent,
             }
         }
         let wire = work
-            .desk
-            .with(|place| WirePart::of(part, window.part(), &mut place.encoder, coding));
+            .scratch_pool
+            .with(|scratch| WirePart::of(part, window.part(), &mut scratch.encoder, coding));
         drop(window);
         self.send_part(row, part, &wire.map_err(|_| changed(row))?, &share)
     }
@@ -244,14 +245,14 @@ impl Upload<'_> {
     }
 
     /// What is known of the blobs that big ones resemble.
-    fn old(&self, uploads: &Uploads) -> BTreeMap<BlobId, Old> {
+    fn old(&self, uploads: &Uploads) -> BTreeMap<BlobId, ChunkedBase> {
         let Some(behind) = uploads.behind else {
             return BTreeMap::new();
         };
         let known = |at: &usize| {
             let (row, kin) = (uploads.rows.get(*at)?, (*uploads.kin.get(*at)?)?);
             let chunks = self.packs.signatures().find(&kin.blob)?;
-            Some((row.entry.blob, Old::new(behind.base, kin, chunks)))
+            Some((row.entry.blob, ChunkedBase::new(behind.base, kin, chunks)))
         };
         uploads.plan.big.iter().filter_map(known).collect()
     }
@@ -324,16 +325,16 @@ fn parts(row: &Row) -> Result<Parts, Failure> {
     Parts::of(row.entry.size).map_err(|error| Failure::new(error.code(), error.to_string()))
 }
 
-fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<Window, Failure> {
+fn read_window(scan: &Scan, row: &Row, part: Part) -> Result<ChunkWindow, Failure> {
     let mut file = File::open(scan.source(&row.path)).map_err(|error| unreadable(row, &error))?;
-    let Range { start, end } = Window::range(part);
+    let Range { start, end } = ChunkWindow::range(part);
     let end = end.min(row.entry.size);
     let mut bytes = Vec::with_capacity((end - start) as usize);
     let read = file
         .seek(SeekFrom::Start(start))
         .and_then(|_| file.take(end - start).read_to_end(&mut bytes));
     read.map_err(|error| unreadable(row, &error))?;
-    Window::of(part, bytes).ok_or_else(|| changed(row))
+    ChunkWindow::of(part, bytes).ok_or_else(|| changed(row))
 }
 
 #[cfg(test)]

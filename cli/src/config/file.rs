@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::trust;
 use crate::error::Failure;
-use crate::nearest::nearest;
+use crate::suggest::suggest;
 
 /// Bytes of a configuration file.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -113,7 +113,7 @@ pub(super) fn parse(path: &Path, text: &str, whose: Whose) -> Result<FileLayer, 
     let table: toml::Table = text.parse().map_err(|error| fault(&error))?;
     if let Some(key) = table.keys().find(|key| !keys.contains(&key.as_str())) {
         let message = format!("\"{}\": there is no setting {key:?}", path.display());
-        let hint = match (key.as_str(), nearest(key, keys)) {
+        let hint = match (key.as_str(), suggest(key, keys)) {
             ("token", _) => "Set PMX_TOKEN instead: files like this one are shared.".to_owned(),
             ("cacert", _) => {
                 "Set PMX_CACERT or pass --cacert: a project has no say in whom you trust."

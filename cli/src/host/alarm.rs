@@ -12,17 +12,17 @@ use pmx_core::name::SpaceName;
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 
+use super::blocking::{block_on, blocking};
 use super::panics::guarded;
-use super::ready::{block_on, blocking};
-use super::state::Counter;
+use super::state::AppState;
 
 /// Delivers until `stop` changes.
 pub(crate) async fn watch_outboxes(
-    counter: Arc<Counter>,
+    state: Arc<AppState>,
     mut changed: mpsc::UnboundedReceiver<SpaceName>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let mut due = every_space(&counter);
+    let mut due = every_space(&state);
     loop {
         let first = due.iter().min_by_key(|(_, at)| **at);
         let first = first.map(|(space, at)| (space.clone(), *at));
@@ -35,7 +35,7 @@ pub(crate) async fn watch_outboxes(
             () = sleep_until(at), if first.is_some() => {
                 if let Some((space, _)) = first {
                     due.remove(&space);
-                    if let Some(wait) = deliver(&counter, space.clone()).await {
+                    if let Some(wait) = deliver(&state, space.clone()).await {
                         due.insert(space, Instant::now() + wait);
                     }
                 }
@@ -53,10 +53,10 @@ const RETRY_TIME: Duration = Duration::from_secs(5);
 /// The shortest wait, whatever the server asks for.
 const WAIT_MIN: Duration = Duration::from_millis(20);
 
-fn every_space(counter: &Counter) -> BTreeMap<SpaceName, Instant> {
-    let names = counter.server.backend().spaces.names();
+fn every_space(state: &AppState) -> BTreeMap<SpaceName, Instant> {
+    let names = state.server.backend().spaces.names();
     let names = names.unwrap_or_else(|error| {
-        counter.log.fault("looking for outboxes", &error);
+        state.log.fault("looking for outboxes", &error);
         Vec::new()
     });
     let now = Instant::now();
@@ -64,12 +64,12 @@ fn every_space(counter: &Counter) -> BTreeMap<SpaceName, Instant> {
 }
 
 /// Delivers for one space. Returns after which time to come again, if at all.
-async fn deliver(counter: &Arc<Counter>, space: SpaceName) -> Option<Duration> {
-    let counter = Arc::clone(counter);
-    let log = counter.log;
+async fn deliver(state: &Arc<AppState>, space: SpaceName) -> Option<Duration> {
+    let state = Arc::clone(state);
+    let log = state.log;
     let work = tokio::task::spawn_blocking(move || {
         let now = super::now();
-        let left = blocking(|| guarded(log, || block_on(counter.server.deliver(&space, now))));
+        let left = blocking(|| guarded(log, || block_on(state.server.deliver(&space, now))));
         left.flatten().map(|left| {
             let wait = left.map(|at| at.as_millis().saturating_sub(now.as_millis()));
             wait.map(|wait| Duration::from_millis(wait).max(WAIT_MIN))

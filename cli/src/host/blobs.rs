@@ -226,7 +226,7 @@ pub(crate) fn read_exact_at(file: &File, mut bytes: &mut [u8], mut offset: u64) 
 mod tests {
     use pmx_core::id::{ObjectId, SpaceId};
 
-    use super::super::ready::block_on;
+    use super::super::blocking::block_on;
     use super::*;
 
     fn key(object: u16) -> ObjectKey {

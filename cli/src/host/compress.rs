@@ -17,7 +17,7 @@ use pmx_sync::serve::{Body, Piece};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-use super::outbound::{Backing, opened};
+use super::response_body::{Backing, opened};
 
 /// A coding that is made when it is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -213,7 +213,7 @@ fn length(answer: &Response<Body>) -> u64 {
     match answer.body() {
         Body::Empty => 0,
         Body::Bytes(bytes) => bytes.len() as u64,
-        Body::Pieces(pieces) => pieces.iter().map(super::outbound::sent).sum(),
+        Body::Pieces(pieces) => pieces.iter().map(super::response_body::sent).sum(),
         // What is large, and is made anew each time, goes out as it is.
         Body::Led(..) => u64::MAX,
     }

@@ -22,20 +22,20 @@ use pmx_core::problem::Problem;
 use pmx_streams::http::name_of;
 use pmx_sync::serve::{Body, Nonce};
 
+use super::blocking::{block_on, blocking};
 use super::budget::Share;
 use super::compress::Coding;
 use super::connections::{Connection, Phase};
-use super::held::Held;
-use super::inbound;
 use super::incident;
 use super::live::{self};
-use super::outbound::{problem, sendable};
 use super::panics::{guarded, panicked};
-use super::ready::{block_on, blocking};
-use super::state::Counter;
+use super::request_body;
+use super::response_body::{problem, sendable};
+use super::state::AppState;
+use super::tracked_body::TrackedBody;
 
 pub(super) async fn answer(
-    counter: Arc<Counter>,
+    state: Arc<AppState>,
     request: Request<Incoming>,
     peer: IpAddr,
     connection: Arc<Connection>,
@@ -43,39 +43,39 @@ pub(super) async fn answer(
     let (mut head, body) = request.into_parts();
     connection.enter(Phase::Working);
     head.extensions.insert(Arc::clone(&connection));
-    let entry = counter.log.request(&head);
+    let entry = state.log.request(&head);
     let method = head.method.clone();
     let audience = if head.headers.contains_key(AUTHORIZATION) {
-        counter.server.audience(&head)
+        state.server.audience(&head)
     } else {
         Audience::Stranger
     };
-    let admitted = counter.front.admit(&mut head, Some(peer));
-    let is_stream = name_of(&head.uri).is_some() && counter.server.is_api(&head);
+    let admitted = state.front.admit(&mut head, Some(peer));
+    let is_stream = name_of(&head.uri).is_some() && state.server.is_api(&head);
     let waits =
-        is_waiting_reader(&head).then(|| Arc::clone(&counter.live.waiting).try_acquire_owned());
+        is_waiting_reader(&head).then(|| Arc::clone(&state.live.waiting).try_acquire_owned());
     if let Some(Ok(_)) = waits {
         connection.enter(Phase::Waiting);
     }
     let answer = if let Err(refusal) = admitted {
-        inbound::drain(&head, body);
+        request_body::drain(&head, body);
         refused(&refusal)
     } else if let Some(Err(_)) = waits {
         let detail = "there are too many readers that wait for events";
         refused(&Problem::new(Code::TooMany, detail))
     } else if is_stream {
-        if let Some(streams) = &counter.streams {
+        if let Some(streams) = &state.streams {
             streams.answer(&head, body).await
         } else {
-            inbound::drain(&head, body);
+            request_body::drain(&head, body);
             problem(&Problem::new(Code::Storage, "the streams can't be opened"))
         }
-    } else if let Some(listener) = counter.server.listener(&head) {
-        live::answer(&counter, &mut head, listener).await
+    } else if let Some(listener) = state.server.listener(&head) {
+        live::answer(&state, &mut head, listener).await
     } else {
-        ordinary(&counter, head, body).await
+        ordinary(&state, head, body).await
     };
-    let (answer, id) = incident::mark(answer, &method, audience, counter.log).await;
+    let (answer, id) = incident::mark(answer, &method, audience, state.log).await;
     if let Some(entry) = entry {
         entry.answered(&answer, answer.body(), id.as_deref());
     }
@@ -83,7 +83,7 @@ pub(super) async fn answer(
     if permit.is_none() {
         connection.enter(Phase::Sending);
     }
-    answer.map(|body| AnyBody::new(Held::new(body, connection, permit)))
+    answer.map(|body| AnyBody::new(TrackedBody::new(body, connection, permit)))
 }
 
 /// Whether a request is one of a reader that waits for events, of a site or of a stream.
@@ -93,17 +93,14 @@ fn is_waiting_reader(head: &Parts) -> bool {
 }
 
 /// Answers a request of the publish API or to a site.
-async fn ordinary(counter: &Arc<Counter>, head: Parts, body: Incoming) -> Response<AnyBody> {
+async fn ordinary(state: &Arc<AppState>, head: Parts, body: Incoming) -> Response<AnyBody> {
     let (method, coding) = (head.method.clone(), Coding::accepted(&head.headers));
-    let answered = match respond(counter, head, body).await {
-        Ok(answer) => Ok(counter
-            .compressor
-            .code(coding, &method, answer, counter)
-            .await),
+    let answered = match respond(state, head, body).await {
+        Ok(answer) => Ok(state.compressor.code(coding, &method, answer, state).await),
         Err(failure) => Err(failure),
     };
     match answered {
-        Ok(answer) => sendable(answer, &method, counter),
+        Ok(answer) => sendable(answer, &method, state),
         Err(failure) if method == Method::HEAD => refused(&failure).map(|_| AnyBody::empty()),
         Err(failure) => refused(&failure),
     }
@@ -111,52 +108,52 @@ async fn ordinary(counter: &Arc<Counter>, head: Parts, body: Incoming) -> Respon
 
 /// The answer of the server; an `Err` is the host's own.
 async fn respond(
-    counter: &Arc<Counter>,
+    state: &Arc<AppState>,
     head: Parts,
     mut body: Incoming,
 ) -> Result<Response<Body>, Problem> {
-    let (admitted, heavy) = guarded(counter.log, || {
-        let server = &counter.server;
+    let (admitted, heavy) = guarded(state.log, || {
+        let server = &state.server;
         (server.admit(&head), server.is_heavy(&head))
     })?;
     let limit = match admitted {
         Ok(limit) => limit,
         Err(refusal) => {
-            inbound::drain(&head, body);
+            request_body::drain(&head, body);
             return Ok(refusal);
         }
     };
-    let mut share = counter.room.share();
-    let bytes = match inbound::receive(&head, &mut body, limit, &mut share).await {
+    let mut share = state.body_budget.share();
+    let bytes = match request_body::receive(&head, &mut body, limit, &mut share).await {
         Ok(bytes) => bytes,
         Err(problem) => {
-            inbound::drain(&head, body);
+            request_body::drain(&head, body);
             return Err(problem);
         }
     };
     let request = Request::from_parts(head, bytes);
     if heavy {
-        beside(counter, request, share).await
+        run_blocking(state, request, share).await
     } else {
-        quickly(counter, request).await
+        quickly(state, request).await
     }
 }
 
 /// Handles a request on a thread of its own. It runs to its end even if the client leaves.
-async fn beside(
-    counter: &Arc<Counter>,
+async fn run_blocking(
+    state: &Arc<AppState>,
     request: Request<Bytes>,
     share: Share,
 ) -> Result<Response<Body>, Problem> {
     if let Some(connection) = request.extensions().get::<Arc<Connection>>() {
         connection.enter(Phase::Publishing);
     }
-    let turn = Arc::clone(&counter.turns).acquire_owned();
-    let turn = turn.await.expect("the semaphore is never closed");
-    let at_work = Arc::clone(counter);
+    let permit = Arc::clone(&state.permits).acquire_owned();
+    let permit = permit.await.expect("the semaphore is never closed");
+    let at_work = Arc::clone(state);
     let work = tokio::task::spawn_blocking(move || {
         let answer = blocking(|| handle(&at_work, request));
-        drop((turn, share));
+        drop((permit, share));
         answer
     });
     // Panics are caught inside; what remains is a runtime that shuts down.
@@ -164,20 +161,20 @@ async fn beside(
         .unwrap_or_else(|error| Err(Problem::new(Code::Interrupted, error.to_string())))
 }
 
-fn handle(counter: &Counter, request: Request<Bytes>) -> Result<Response<Body>, Problem> {
+fn handle(state: &AppState, request: Request<Bytes>) -> Result<Response<Body>, Problem> {
     let (now, nonce) = (super::now(), nonce()?);
-    guarded(counter.log, || {
-        block_on(counter.server.handle(request, None, now, nonce))
+    guarded(state.log, || {
+        block_on(state.server.handle(request, None, now, nonce))
     })
 }
 
 /// Handles a request to a site on this thread. Where a space has to be asked, the request waits for
-/// the space's turn without a thread.
-async fn quickly(counter: &Counter, request: Request<Bytes>) -> Result<Response<Body>, Problem> {
+/// the space's lock without a thread.
+async fn quickly(state: &AppState, request: Request<Bytes>) -> Result<Response<Body>, Problem> {
     let (now, nonce) = (super::now(), nonce()?);
-    let handling = counter.server.handle(request, None, now, nonce);
+    let handling = state.server.handle(request, None, now, nonce);
     let handled = AssertUnwindSafe(handling).catch_unwind().await;
-    handled.map_err(|panic| panicked(counter.log, &*panic))
+    handled.map_err(|panic| panicked(state.log, &*panic))
 }
 
 fn nonce() -> Result<Nonce, Problem> {

@@ -7,7 +7,7 @@ use http::{HeaderValue, Method, Response};
 use http_body::Body as _;
 use pmx_core::incident::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
 
-use super::journal::Log;
+use super::access_log::Log;
 
 /// Gives an error answer its id, which is returned as well.
 pub(crate) async fn mark(

@@ -16,36 +16,36 @@
 //! streams/                          their older parts
 //! ```
 
+mod access_log;
 mod alarm;
 mod blobs;
+mod blocking;
 mod budget;
 mod compress;
 mod connections;
 mod durable;
 mod error;
 mod front;
-mod held;
 mod http;
-mod inbound;
 mod incident;
-mod journal;
 mod live;
-mod local;
+mod local_backend;
 mod lock;
-mod outbound;
 mod panics;
-mod patience;
 mod pointers;
 mod private;
 mod proxy;
 mod public;
-mod ready;
+mod request_body;
+mod response_body;
 mod secret;
 mod sockets;
 mod spaces;
 mod sql;
 mod state;
 mod streams;
+mod tracked_body;
+mod write_timeout;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -72,15 +72,15 @@ use tokio::task::JoinHandle;
 use error::disk;
 use front::Front;
 use live::{Live, Notice};
-use local::Local;
+use local_backend::LocalBackend;
 use lock::Lock;
 use proxy::Proxies;
-use state::Counter;
+use state::AppState;
 use streams::Streams;
 
+pub use access_log::Log;
 pub use blobs::Folder;
 pub use error::HostError;
-pub use journal::Log;
 pub use pointers::PointerTable;
 pub use proxy::AddressRange;
 pub use public::PublicUrl;
@@ -168,7 +168,7 @@ impl Host {
         let runtime = threads()?;
         let (stop, stopped) = watch::channel(false);
         let (changed, changes) = mpsc::unbounded_channel();
-        let local = Local::open(&config.data, changed, config.pointer_lag, config.log)?;
+        let local = LocalBackend::open(&config.data, changed, config.pointer_lag, config.log)?;
         let mut streams = config.streams;
         streams.settings = streams.settings.in_local_mode(front.local.is_some());
         let standing = streams.settings.access.standing();
@@ -188,14 +188,14 @@ impl Host {
             }
         };
         let server = Server::new(local, settings);
-        let counter = Arc::new(Counter::new(front, server, streams, live, config.log));
+        let state = Arc::new(AppState::new(front, server, streams, live, config.log));
         let serving = {
             let _inside = runtime.enter();
             let listener =
                 tokio::net::TcpListener::from_std(listener).map_err(HostError::Threads)?;
-            let alarm = alarm::watch_outboxes(Arc::clone(&counter), changes, stopped.clone());
+            let alarm = alarm::watch_outboxes(Arc::clone(&state), changes, stopped.clone());
             runtime.spawn(alarm);
-            runtime.spawn(sockets::serve(listener, counter, stopped))
+            runtime.spawn(sockets::serve(listener, state, stopped))
         };
         Ok(Running {
             addr,

@@ -7,7 +7,7 @@ use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_core::sql::SqlError;
 
-use super::journal::Log;
+use super::access_log::Log;
 
 /// Turns a panic into an answer: it ends the request, not the host.
 pub(crate) fn guarded<T>(log: Log, work: impl FnOnce() -> T) -> Result<T, Problem> {
@@ -38,7 +38,7 @@ pub(crate) fn unpanicked<T>(work: impl FnOnce() -> Result<T, SqlError>) -> Resul
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::outbound::problem;
+    use crate::host::response_body::problem;
 
     #[test]
     fn a_panic_becomes_an_answer() {

@@ -100,7 +100,7 @@ impl PointerTable {
     /// Takes a pointer that a space's ledger names, though no database may take it.
     pub(crate) fn restore(&self, channel: &Channel, pointer: &Pointer) {
         if self.store(channel, pointer).is_err() {
-            self.memory_mut().learn(channel, pointer.clone());
+            self.memory_mut().insert(channel, pointer.clone());
         }
     }
 
@@ -114,7 +114,7 @@ impl PointerTable {
         writer.run(SET_WHOLE, &[]).map(drop)
     }
 
-    fn shown(&self, channel: &Channel, newest: Pointer) -> Pointer {
+    fn apply_lag(&self, channel: &Channel, newest: Pointer) -> Pointer {
         match &self.lag {
             None => newest,
             Some(lag) => lag.shown(channel, &newest, super::now()),
@@ -147,7 +147,7 @@ impl PointerTable {
             serde_json::from_str(body).map_err(|error| SqlError(error.to_string()))?;
         let mut memory = self.memory_mut();
         if memory.writes == writes {
-            memory.learn(channel, pointer.clone());
+            memory.insert(channel, pointer.clone());
         }
         Ok(Some(pointer))
     }
@@ -173,7 +173,7 @@ impl PointerTable {
             None => Vec::new(),
         };
         if !written.is_empty() {
-            self.memory_mut().learn(channel, pointer.clone());
+            self.memory_mut().insert(channel, pointer.clone());
         }
         Ok(())
     }
@@ -188,7 +188,7 @@ impl PointerTable {
 }
 
 impl Memory {
-    fn learn(&mut self, channel: &Channel, pointer: Pointer) {
+    fn insert(&mut self, channel: &Channel, pointer: Pointer) {
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
         }
@@ -203,7 +203,7 @@ impl Pointers for PointerTable {
         let found = self.find(channel);
         let found = found
             .map_err(|why| BackendError::new(format!("reading the pointer of {channel}"), why))?;
-        Ok(found.map(|pointer| self.shown(channel, pointer)))
+        Ok(found.map(|pointer| self.apply_lag(channel, pointer)))
     }
 
     /// Never, but where a test wants it.
@@ -338,7 +338,7 @@ mod tests {
     use pmx_core::id::{ObjectId, Root, SpaceId};
     use pmx_core::location::Extent;
 
-    use super::super::ready::block_on;
+    use super::super::blocking::block_on;
     use super::*;
 
     fn pointer(deploy: u64, mark: u8) -> Pointer {

@@ -19,13 +19,13 @@ use tokio::time::timeout;
 
 use super::connections::{Connection, Connections};
 use super::http::answer;
-use super::patience::Patient;
-use super::state::Counter;
+use super::state::AppState;
+use super::write_timeout::TimeoutWriter;
 
 /// Serves until `stop` changes, then lets the connections finish what they are at.
 pub(crate) async fn serve(
     listener: TcpListener,
-    counter: Arc<Counter>,
+    state: Arc<AppState>,
     mut stop: watch::Receiver<bool>,
 ) {
     let connections = Connections::new(CONNECTIONS_MAX);
@@ -40,13 +40,13 @@ pub(crate) async fn serve(
             Ok((stream, peer)) => {
                 // Where no connection can end for a new one, the new one ends.
                 if let Ok(connection) = connections.admit() {
-                    let (counter, stop) = (Arc::clone(&counter), stop.clone());
-                    tasks.spawn(serve_one(stream, peer.ip(), connection, counter, stop));
+                    let (state, stop) = (Arc::clone(&state), stop.clone());
+                    tasks.spawn(serve_one(stream, peer.ip(), connection, state, stop));
                 }
             }
             Err(error) => {
                 // Out of files, mostly: some will be closed soon.
-                counter.log.fault("accepting a connection", &error);
+                state.log.fault("accepting a connection", &error);
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
@@ -77,20 +77,20 @@ async fn serve_one(
     stream: TcpStream,
     peer: IpAddr,
     connection: Connection,
-    counter: Arc<Counter>,
+    state: Arc<AppState>,
     stop: watch::Receiver<bool>,
 ) {
     let connection = Arc::new(connection);
     let shared = Arc::clone(&connection);
-    let answering = move |request| answer(Arc::clone(&counter), request, peer, Arc::clone(&shared));
+    let answering = move |request| answer(Arc::clone(&state), request, peer, Arc::clone(&shared));
     tokio::select! {
-        () = converse(stream, Arc::clone(&connection), answering, stop) => {}
+        () = serve_connection(stream, Arc::clone(&connection), answering, stop) => {}
         () = connection.evicted() => {}
     }
 }
 
 /// Answers the requests of one connection.
-async fn converse<A, F>(
+async fn serve_connection<A, F>(
     stream: TcpStream,
     connection: Arc<Connection>,
     answering: A,
@@ -111,7 +111,7 @@ async fn converse<A, F>(
         .max_buf_size(HEAD_BYTES_MAX)
         // A client that has sent its request may close its half, and still gets the answer.
         .half_close(true);
-    let io = TokioIo::new(Patient::new(stream, UNREAD_TIME, connection));
+    let io = TokioIo::new(TimeoutWriter::new(stream, UNREAD_TIME, connection));
     let mut connection = pin!(http.serve_connection(io, service).with_upgrades());
     // Connection errors concern the client alone, and it is gone.
     tokio::select! {
@@ -130,7 +130,7 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::super::blobs::Folder;
-    use super::super::outbound::sendable;
+    use super::super::response_body::sendable;
     use super::*;
 
     /// What comes over a socket for a body of `bytes` bytes, of which one million are there:
@@ -166,13 +166,13 @@ mod tests {
             std::future::ready(sendable(answer, request.method(), &blobs))
         };
         let connection = Arc::new(Connections::new(1).admit().unwrap());
-        let conversation = tokio::spawn(converse(stream, connection, answering, stopped));
+        let connection = tokio::spawn(serve_connection(stream, connection, answering, stopped));
         let request = format!("{method} / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
         client.write_all(request.as_bytes()).await.unwrap();
         let mut received = Vec::new();
         // A connection that breaks off may do so by a reset.
         let _ = client.read_to_end(&mut received).await;
-        conversation.await.unwrap();
+        connection.await.unwrap();
         let received = String::from_utf8(received).unwrap();
         let (head, body) = received.split_once("\r\n\r\n").unwrap();
         (head.to_owned(), body.len())

@@ -1,8 +1,8 @@
 //! Space ledgers on disk: every space has one file and one writer.
 //!
-//! A command holds its space's turn from its first look at the ledger to its answer, so nothing
+//! A command holds its space's lock from its first look at the ledger to its answer, so nothing
 //! comes between. Ledgers are opened when they are first needed and a few are kept open. A caller
-//! on an asynchronous thread waits for the turn without a thread, so that any number of callers of
+//! on an asynchronous thread waits for the lock without a thread, so that any number of callers of
 //! one space leave the threads to the others.
 
 use std::collections::BTreeMap;
@@ -21,10 +21,10 @@ use tokio::sync::Semaphore;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::blobs::Folder;
+use super::blocking::{block_on, blocking, may_block};
 use super::durable;
 use super::error::{HostError, disk};
-use super::live::ring;
-use super::ready::{block_on, blocking, may_block};
+use super::live::notify;
 use super::sql::Ledger;
 use super::streams::topics::Topics;
 
@@ -32,7 +32,7 @@ use super::streams::topics::Topics;
 pub struct LocalSpaces {
     folder: PathBuf,
     blobs: Arc<Folder>,
-    open: Mutex<Shelf>,
+    open: Mutex<LedgerCache>,
     at_work: Arc<Semaphore>,
     changed: UnboundedSender<SpaceName>,
     topics: Arc<Topics>,
@@ -85,23 +85,28 @@ impl LocalSpaces {
         }
     }
 
-    fn turn(&self, space: &SpaceName, file: &Path, creates: bool) -> Result<Arc<Turn>, Problem> {
-        if let Some(turn) = self.shelf().find(space) {
-            return Ok(turn);
+    fn space_lock(
+        &self,
+        space: &SpaceName,
+        file: &Path,
+        creates: bool,
+    ) -> Result<Arc<SpaceLock>, Problem> {
+        if let Some(lock) = self.cache().find(space) {
+            return Ok(lock);
         }
         // Asked before a slot is made, so that names nobody has push no ledger out.
         if !creates && !file.exists() {
             let absent = format!("there is no space {space}");
             return Err(Problem::new(Code::NotFound, absent));
         }
-        let (turn, closed) = self.shelf().add(space);
+        let (lock, closed) = self.cache().add(space);
         if let Some(closed) = closed {
             close(closed);
         }
-        Ok(turn)
+        Ok(lock)
     }
 
-    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+    fn cache(&self) -> MutexGuard<'_, LedgerCache> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -114,7 +119,7 @@ impl Spaces for LocalSpaces {
         now: Timestamp,
     ) -> Result<Reply, Problem> {
         let file = self.folder.join(format!("{space}.db"));
-        let turn = self.turn(space, &file, command.creates())?;
+        let lock = self.space_lock(space, &file, command.creates())?;
         let announced = command.may_announce().then(|| Channel {
             space: space.clone(),
             alias: command.alias().cloned(),
@@ -127,10 +132,10 @@ impl Spaces for LocalSpaces {
             now,
         };
         let reply = if may_block() {
-            let mut kept = turn.lock().await;
+            let mut kept = lock.lock().await;
             work.run(&mut kept)
         } else {
-            let mut kept = turn.lock_owned().await;
+            let mut kept = lock.lock_owned().await;
             let at_work = Arc::clone(&self.at_work).acquire_owned().await;
             let done = tokio::task::spawn_blocking(move || {
                 let reply = blocking(|| work.run(&mut kept));
@@ -141,7 +146,7 @@ impl Spaces for LocalSpaces {
                 .unwrap_or_else(|error| Err(Problem::new(Code::Storage, error.to_string())))
         };
         if let Some(channel) = announced {
-            ring(&self.topics, &channel);
+            notify(&self.topics, &channel);
             // Nobody listens only while the host stops; the next start looks at every outbox.
             let _ = self.changed.send(space.clone());
         }
@@ -186,10 +191,10 @@ impl Work {
 }
 
 /// Closes a ledger where its last flush holds up no other request.
-fn close(turn: Arc<Turn>) {
+fn close(lock: Arc<SpaceLock>) {
     match tokio::runtime::Handle::try_current() {
-        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(turn))),
-        Err(_) => drop(turn),
+        Ok(runtime) => drop(runtime.spawn_blocking(move || drop(lock))),
+        Err(_) => drop(lock),
     }
 }
 
@@ -200,55 +205,55 @@ const OPEN_MAX: usize = 24;
 const AT_WORK_MAX: usize = 8;
 
 /// The right to write to a space, and its ledger once it was opened.
-type Turn = tokio::sync::Mutex<Option<Ledger>>;
+type SpaceLock = tokio::sync::Mutex<Option<Ledger>>;
 
 #[derive(Default)]
-struct Shelf {
+struct LedgerCache {
     slots: BTreeMap<SpaceName, Slot>,
     uses: u64,
 }
 
 struct Slot {
-    turn: Arc<Turn>,
+    lock: Arc<SpaceLock>,
     used: u64,
 }
 
-impl Shelf {
-    fn find(&mut self, space: &SpaceName) -> Option<Arc<Turn>> {
+impl LedgerCache {
+    fn find(&mut self, space: &SpaceName) -> Option<Arc<SpaceLock>> {
         self.uses += 1;
         let slot = self.slots.get_mut(space)?;
         slot.used = self.uses;
-        Some(Arc::clone(&slot.turn))
+        Some(Arc::clone(&slot.lock))
     }
 
-    /// The turn of a space, and the ledger that has to close for it.
-    fn add(&mut self, space: &SpaceName) -> (Arc<Turn>, Option<Arc<Turn>>) {
-        if let Some(turn) = self.find(space) {
-            return (turn, None);
+    /// The lock of a space, and the ledger that has to close for it.
+    fn add(&mut self, space: &SpaceName) -> (Arc<SpaceLock>, Option<Arc<SpaceLock>>) {
+        if let Some(lock) = self.find(space) {
+            return (lock, None);
         }
-        let closed = self.make_room();
-        let turn = Arc::new(Turn::default());
+        let closed = self.evict();
+        let lock = Arc::new(SpaceLock::default());
         let slot = Slot {
-            turn: Arc::clone(&turn),
+            lock: Arc::clone(&lock),
             used: self.uses,
         };
         self.slots.insert(space.clone(), slot);
-        (turn, closed)
+        (lock, closed)
     }
 
     /// Takes out the ledger unused for longest, if there are many. One in use is left: a space
     /// never has two.
-    fn make_room(&mut self) -> Option<Arc<Turn>> {
+    fn evict(&mut self) -> Option<Arc<SpaceLock>> {
         if self.slots.len() < OPEN_MAX {
             return None;
         }
         let idle = self
             .slots
             .iter()
-            .filter(|(_, slot)| Arc::strong_count(&slot.turn) == 1);
+            .filter(|(_, slot)| Arc::strong_count(&slot.lock) == 1);
         let oldest = idle.min_by_key(|(_, slot)| slot.used);
         let oldest = oldest.map(|(name, _)| name.clone())?;
-        self.slots.remove(&oldest).map(|slot| slot.turn)
+        self.slots.remove(&oldest).map(|slot| slot.lock)
     }
 }
 
@@ -317,9 +322,11 @@ mod tests {
         let spaces = spaces(home.path());
         call(&spaces, "docs", create(1)).unwrap();
         let name = SpaceName::parse("docs").unwrap();
-        let turn = spaces.turn(&name, Path::new("unused"), false).unwrap();
+        let lock = spaces
+            .space_lock(&name, Path::new("unused"), false)
+            .unwrap();
         let panics = std::panic::AssertUnwindSafe(|| {
-            let mut kept = block_on(turn.lock());
+            let mut kept = block_on(lock.lock());
             let _ledger = kept.take();
             panic!("on purpose");
         });
@@ -327,7 +334,7 @@ mod tests {
         call(&spaces, "docs", create(1)).unwrap();
     }
 
-    /// With one thread that may block and a space whose turn is taken, callers of another space
+    /// With one thread that may block and a space whose lock is taken, callers of another space
     /// still get their answers.
     #[test]
     fn callers_that_wait_for_a_space_take_no_thread() {
@@ -343,11 +350,11 @@ mod tests {
             .build()
             .unwrap();
         let name = |text: &str| SpaceName::parse(text).unwrap();
-        let turn = spaces
-            .turn(&name("docs"), Path::new("unused"), false)
+        let lock = spaces
+            .space_lock(&name("docs"), Path::new("unused"), false)
             .unwrap();
         runtime.block_on(async {
-            let taken = turn.lock_owned().await;
+            let taken = lock.lock_owned().await;
             let ask = |space: SpaceName| {
                 let spaces = Arc::clone(&spaces);
                 tokio::spawn(async move {

@@ -8,35 +8,35 @@ use pmx_core::problem::Problem;
 use pmx_sync::serve::{Piece, Server};
 use tokio::sync::Semaphore;
 
+use super::access_log::Log;
 use super::blobs::Folder;
+use super::blocking::block_on;
 use super::budget::Budget;
 use super::compress::Compressor;
 use super::front::Front;
-use super::journal::Log;
 use super::live::Live;
-use super::local::Local;
-use super::outbound::Backing;
-use super::ready::block_on;
+use super::local_backend::LocalBackend;
+use super::response_body::Backing;
 use super::streams::Streams;
 
 /// All that answering a request takes.
-pub(crate) struct Counter {
-    pub(crate) server: Server<Local>,
+pub(crate) struct AppState {
+    pub(crate) server: Server<LocalBackend>,
     pub(crate) front: Front,
     pub(crate) log: Log,
     pub(crate) live: Live,
     pub(super) streams: Option<Arc<Streams>>,
     pub(super) compressor: Compressor,
     /// Memory for bodies of the publish API.
-    pub(super) room: Arc<Budget>,
+    pub(super) body_budget: Arc<Budget>,
     /// Requests of the publish API at work.
-    pub(super) turns: Arc<Semaphore>,
+    pub(super) permits: Arc<Semaphore>,
 }
 
-impl Counter {
+impl AppState {
     pub(crate) fn new(
         front: Front,
-        server: Server<Local>,
+        server: Server<LocalBackend>,
         streams: Option<Arc<Streams>>,
         live: Live,
         log: Log,
@@ -49,13 +49,13 @@ impl Counter {
             log,
             live,
             streams,
-            room: Budget::new(ROOM_BYTES),
-            turns: Arc::new(Semaphore::new((cores + 1).min(TURNS_MAX))),
+            body_budget: Budget::new(BODY_BUDGET_BYTES),
+            permits: Arc::new(Semaphore::new((cores + 1).min(PERMITS_MAX))),
         }
     }
 }
 
-impl Backing for Counter {
+impl Backing for AppState {
     fn blobs(&self) -> &Folder {
         &self.server.backend().blobs
     }
@@ -77,8 +77,8 @@ impl Backing for Counter {
 }
 
 /// Bytes of request bodies in memory at once: three of the largest.
-const ROOM_BYTES: usize = 36 * 1024 * 1024;
+const BODY_BUDGET_BYTES: usize = 36 * 1024 * 1024;
 
 /// Requests of the publish API at work at once. Each may hold a pack raw and as frames, beside its
 /// body and the server's caches, and the host is to stay under 256 MiB.
-const TURNS_MAX: usize = 3;
+const PERMITS_MAX: usize = 3;

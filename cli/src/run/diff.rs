@@ -17,7 +17,7 @@ use crate::client::publish::{Publish, Terms};
 use crate::client::remote;
 use crate::config::{Folder, Site};
 use crate::error::Failure;
-use crate::local::Local;
+use crate::source_tree::SourceTree;
 use crate::ui;
 
 pub(super) fn run(args: &DiffArgs, context: &Context<'_>) -> Result<Ended, Failure> {
@@ -153,19 +153,19 @@ fn folder_difference(
     client: &Client,
     context: &Context<'_>,
 ) -> Result<Difference, Failure> {
-    let local = Local::read(folder, &args.scan, context.cache.folder(folder), context.ui)?;
+    let tree = SourceTree::read(folder, &args.scan, context.cache.folder(folder), context.ui)?;
     let active = active(client, site)?;
     let difference = match active {
-        Some(active) if local.knows(&active.root) => {
-            named(&local, active, &local.changes_since(active.root)?)
+        Some(active) if tree.contains(&active.root) => {
+            named(&tree, active, &tree.changes_since(active.root)?)
         }
-        None => first(&local),
-        Some(active) => match fetched(&local, site, client, active)? {
-            Some(changes) => named(&local, active, &changes),
-            None => asked(&local, site, client, context, active)?,
+        None => first(&tree),
+        Some(active) => match fetched(&tree, site, client, active)? {
+            Some(changes) => named(&tree, active, &changes),
+            None => asked(&tree, site, client, context, active)?,
         },
     };
-    local.keep(
+    tree.keep(
         &active
             .map(|active| active.root)
             .into_iter()
@@ -186,12 +186,12 @@ pub(super) fn active(client: &Client, site: &Site) -> Result<Option<Active>, Fai
 /// What differs from a deploy of another machine, whose manifest the server has. None: it is too
 /// large, or the server is too old to be asked for it.
 fn fetched(
-    local: &Local,
+    tree: &SourceTree,
     site: &Site,
     client: &Client,
     active: Active,
 ) -> Result<Option<Vec<Change>>, Failure> {
-    let nodes = match remote::fetch(client, &site.space, local, active.root) {
+    let nodes = match remote::fetch(client, &site.space, tree, active.root) {
         Ok(nodes) => nodes,
         Err(failure) if failure.code == Code::NotFound => None,
         Err(failure) => return Err(failure),
@@ -201,12 +201,12 @@ fn fetched(
     };
     let source = Layered {
         new: &nodes,
-        old: local,
+        old: tree,
     };
-    Ok(Some(diff(&source, active.root, &source, local.root())?))
+    Ok(Some(diff(&source, active.root, &source, tree.root())?))
 }
 
-fn named(local: &Local, active: Active, changes: &[Change]) -> Difference {
+fn named(tree: &SourceTree, active: Active, changes: &[Change]) -> Difference {
     let rows: Vec<_> = changes
         .iter()
         .take(DIFF_ROWS_MAX)
@@ -215,7 +215,7 @@ fn named(local: &Local, active: Active, changes: &[Change]) -> Difference {
     Difference {
         from: active.deploy,
         to: None,
-        summary: Summary::of(changes, local.totals().files),
+        summary: Summary::of(changes, tree.totals().files),
         paths: if rows.len() == changes.len() {
             Paths::All(rows)
         } else {
@@ -225,8 +225,8 @@ fn named(local: &Local, active: Active, changes: &[Change]) -> Difference {
 }
 
 /// Everything is new.
-fn first(local: &Local) -> Difference {
-    let rows = local
+fn first(tree: &SourceTree) -> Difference {
+    let rows = tree
         .scan()
         .rows()
         .into_iter()
@@ -237,7 +237,7 @@ fn first(local: &Local) -> Difference {
             after: Some(row.entry.size),
         });
     let rows: Vec<_> = rows.collect();
-    let files = local.totals().files;
+    let files = tree.totals().files;
     let all = rows.len() as u64 == files;
     Difference {
         from: 0,
@@ -256,7 +256,7 @@ fn first(local: &Local) -> Difference {
 
 /// The server has the active manifest, and counts against it.
 fn asked(
-    local: &Local,
+    tree: &SourceTree,
     site: &Site,
     client: &Client,
     context: &Context<'_>,
@@ -267,7 +267,7 @@ fn asked(
     let publish = Publish {
         client,
         space: &site.space,
-        local,
+        tree,
         site: &known,
         seen: None,
         send_ahead: &|| Ok(()),

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::Ended;
 use crate::error::Failure;
-use crate::nearest::nearest;
+use crate::suggest::suggest;
 use crate::ui::Ui;
 
 pub(super) fn run(code: Option<&str>, ui: &Ui) -> Result<Ended, Failure> {
@@ -25,7 +25,7 @@ fn find(text: &str) -> Result<Code, Failure> {
     };
     Code::from_text(&full).ok_or_else(|| {
         let known: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
-        let hint = match nearest(&full, &known) {
+        let hint = match suggest(&full, &known) {
             Some(near) => format!("Did you mean {near}?"),
             None => "`pmx explain` lists all codes.".into(),
         };

@@ -7,7 +7,7 @@ use super::{Context, Ended};
 use crate::address;
 use crate::args::StatusArgs;
 use crate::error::Failure;
-use crate::local::Local;
+use crate::source_tree::SourceTree;
 
 pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Failure> {
     let folder = context.layers.folder(&args.folder)?;
@@ -16,13 +16,18 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
     let seen = client.active(&site.space)?;
     let hold = seen.as_ref().and_then(|seen| seen.hold);
     let (active, url) = seen.map(|seen| (seen.deploy, seen.url)).unzip();
-    let local = if folder.dir.is_dir() {
+    let tree = if folder.dir.is_dir() {
         let cache = context.cache.folder(&folder);
-        Some(Local::read(&folder, &args.folder.scan, cache, context.ui)?)
+        Some(SourceTree::read(
+            &folder,
+            &args.folder.scan,
+            cache,
+            context.ui,
+        )?)
     } else {
         None
     };
-    let standing = Standing::of(local.as_ref(), active.as_ref());
+    let standing = Standing::of(tree.as_ref(), active.as_ref());
     let ui = context.ui;
     ui.result(format!("server  {}", site.server));
     ui.result(format!("space   {}", site.space));
@@ -53,13 +58,13 @@ pub(super) fn run(args: &StatusArgs, context: &Context<'_>) -> Result<Ended, Fai
         "hold": hold,
         "folder": {
             "path": folder.dir.to_string_lossy(),
-            "root": local.as_ref().map(Local::root),
+            "root": tree.as_ref().map(SourceTree::root),
             "state": standing.word(),
         },
     });
     ui.object("status", &body);
-    if let Some(local) = &local {
-        local.keep(
+    if let Some(tree) = &tree {
+        tree.keep(
             &active
                 .map(|active| active.root)
                 .into_iter()
@@ -84,11 +89,11 @@ enum Standing {
 }
 
 impl Standing {
-    fn of(local: Option<&Local>, active: Option<&DeployView>) -> Self {
-        match (local, active) {
+    fn of(tree: Option<&SourceTree>, active: Option<&DeployView>) -> Self {
+        match (tree, active) {
             (None, _) => Self::Missing,
             (Some(_), None) => Self::Unpublished,
-            (Some(local), Some(active)) if local.root() == active.root => Self::Same,
+            (Some(tree), Some(active)) if tree.root() == active.root => Self::Same,
             (Some(_), Some(_)) => Self::Different,
         }
     }

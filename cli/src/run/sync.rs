@@ -15,12 +15,12 @@ use super::report::Report;
 use super::{Context, Ended, meta, rollback};
 use crate::args::{FolderArgs, RollbackArgs, ScanArgs, SyncArgs};
 use crate::cache::{LocalPacks, SiteCache};
-use crate::client::ahead::{self, Gathered, Sending};
 use crate::client::http::{Client, Traffic};
+use crate::client::initial_upload::{self, InitialUpload, Prefetched};
 use crate::client::publish::{Publish, Published, Replaces, Terms};
 use crate::config::{Folder, Site};
 use crate::error::Failure;
-use crate::local::{self, AllowEmpty, Local, Look, check_empty};
+use crate::source_tree::{self, AllowEmpty, Look, SourceTree, check_empty};
 use crate::ui;
 
 pub(super) use follow::Follow;
@@ -202,19 +202,19 @@ impl Job {
         let site = context.cache.site(&self.site.server, &channel);
         let (base, packs) = (site.active(), site.packs());
         let known = base.map_or(Known::Nothing, |_| Known::Active);
-        let (local, gathered) = self.read(known, context, look)?;
-        if base.is_some_and(|base| !local.knows(&base.root)) {
+        let (tree, prefetched) = self.read(known, context, look)?;
+        if base.is_some_and(|base| !tree.contains(&base.root)) {
             site.nodes()
                 .into_iter()
-                .for_each(|nodes| local.adopt(nodes));
+                .for_each(|nodes| tree.insert(nodes));
         }
         Ok(Looked {
             started,
             before,
             site,
             packs,
-            local,
-            gathered,
+            tree,
+            prefetched,
         })
     }
 
@@ -230,19 +230,19 @@ impl Job {
             before,
             site,
             packs,
-            local,
-            gathered,
+            tree,
+            prefetched,
         } = looked;
-        let gathered = Cell::new(gathered);
-        let totals = local.totals();
+        let prefetched = Cell::new(prefetched);
+        let totals = tree.totals();
         check_empty(totals, self.allow_empty)?;
         context.ui.detail(format!(
             "{}, {}, {} read",
             ui::count(totals.files, "file", "files"),
             ui::bytes(totals.bytes),
-            local.scan().stats().read.files
+            tree.scan().stats().read.files
         ));
-        let sending = Sending {
+        let upload = InitialUpload {
             client,
             space: &self.site.space,
             packs: &packs,
@@ -252,32 +252,32 @@ impl Job {
         };
         let mut terms = self.terms();
         // The client of a PathMX build reads its site's events, whatever page it shows.
-        terms.meta.events = local.scan().is_pathmx();
+        terms.meta.events = tree.scan().is_pathmx();
         let publish = Publish {
             client,
             space: &self.site.space,
-            local: &local,
+            tree: &tree,
             site: &site,
             seen: self.seen(&site),
             packs: &packs,
             terms: &terms,
-            send_ahead: &|| gathered.take().map_or(Ok(()), |read| sending.run(read)),
+            send_ahead: &|| prefetched.take().map_or(Ok(()), |read| upload.run(read)),
             interrupt: &context.interrupt,
             ui: context.ui,
         };
         let bases = site.active().into_iter().chain(site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();
-        let result = keeping(&local, &bases, || publish.run());
+        let result = keeping(&tree, &bases, || publish.run());
         let Published { outcome, times } = result?;
         self.remember(&outcome);
         Ok(Report {
             space: self.site.space.clone(),
             alias: self.terms.alias.clone(),
             totals,
-            root: local.root(),
+            root: tree.root(),
             outcome,
             times,
-            scan: local.took(),
+            scan: tree.took(),
             total: started.elapsed(),
             traffic: since(before, client.traffic()),
         })
@@ -290,9 +290,9 @@ pub(super) struct Looked {
     before: Traffic,
     site: SiteCache,
     packs: LocalPacks,
-    pub(super) local: Local,
+    pub(super) tree: SourceTree,
     /// What is kept of a first reading.
-    gathered: Option<Gathered>,
+    prefetched: Option<Prefetched>,
 }
 
 /// What is known here of the site.
@@ -312,7 +312,7 @@ impl Job {
         known: Known,
         context: &Context<'_>,
         look: Look<'_>,
-    ) -> Result<(Local, Option<Gathered>), Failure> {
+    ) -> Result<(SourceTree, Option<Prefetched>), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);
         let is_folder_known = !self.scan.no_cache && cache.has_scan();
@@ -321,27 +321,27 @@ impl Job {
             && self.terms.mode == Mode::Publish
             && self.terms.alias.is_none();
         if !is_first {
-            let local = Local::read_watched(folder, &self.scan, cache, ui, look)?;
-            return Ok((local, None));
+            let tree = SourceTree::read_watched(folder, &self.scan, cache, ui, look)?;
+            return Ok((tree, None));
         }
-        let ahead = local::list(folder, &self.scan, ui, look.faults)?;
+        let ahead = source_tree::list(folder, &self.scan, ui, look.faults)?;
         pmx_heap::keep_large_pieces();
-        let gathered = ahead::read(&ahead, &context.interrupt)?;
-        let local = Local::read_ahead(folder, &self.scan, cache, ui, &ahead, look.faults)?;
-        Ok((local, Some(gathered)))
+        let prefetched = initial_upload::prefetch(&ahead, &context.interrupt)?;
+        let tree = SourceTree::read_ahead(folder, &self.scan, cache, ui, &ahead, look.faults)?;
+        Ok((tree, Some(prefetched)))
     }
 }
 
 /// Publishes, and meanwhile keeps what was learnt about the folder: what was hashed need not be
 /// hashed again, however the publish ends.
-fn keeping<T>(local: &Local, bases: &[Root], publish: impl FnOnce() -> T) -> T {
-    let had_manifest = local.has_manifest();
+fn keeping<T>(tree: &SourceTree, bases: &[Root], publish: impl FnOnce() -> T) -> T {
+    let had_manifest = tree.has_manifest();
     let result = std::thread::scope(|scope| {
-        scope.spawn(|| local.keep(bases));
+        scope.spawn(|| tree.keep(bases));
         publish()
     });
     if !had_manifest {
-        local.keep_nodes(bases);
+        tree.keep_nodes(bases);
     }
     result
 }

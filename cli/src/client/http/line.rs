@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::client::crew::lock;
+use crate::client::workers::lock;
 use crate::ui::Bar;
 
 /// What went over the line.

@@ -3,8 +3,8 @@
 //! A commit rings a bell and goes on. Whoever heard it reads the log at their own pace, and
 //! what one read gives is there for all who stand at the same place.
 
-mod reading;
-mod ring;
+mod log_reader;
+mod notify;
 mod socket;
 mod waiting;
 
@@ -21,18 +21,18 @@ use pmx_streams::http::{Get, Poll};
 use pmx_sync::live::{Heard, Listener, Listening, Reader, Session, dress, refused};
 use tokio::time::{Instant, sleep_until};
 
-use super::state::Counter;
+use super::state::AppState;
 use super::streams::answer::jitter;
 use super::streams::events;
-use reading::{Kind, Reading};
-use ring::Place;
+use log_reader::{Kind, LogReader};
+use notify::TopicKind;
 
-pub(crate) use ring::ring;
+pub(crate) use notify::notify;
 pub(crate) use waiting::{Live, Notice};
 
 /// Answers somebody who waits.
 pub(crate) async fn answer(
-    counter: &Arc<Counter>,
+    state: &Arc<AppState>,
     head: &mut Parts,
     listener: Result<Listener, Response<Bytes>>,
 ) -> Response<AnyBody> {
@@ -40,21 +40,18 @@ pub(crate) async fn answer(
         Ok(listener) => listener,
         Err(refusal) => return refusal.map(AnyBody::from),
     };
-    match listen(counter, head, listener).await {
+    match listen(state, head, listener).await {
         Ok(answer) => dress(answer),
         Err(problem) => refused(&problem).map(AnyBody::from),
     }
 }
 
 async fn listen(
-    counter: &Arc<Counter>,
+    state: &Arc<AppState>,
     head: &mut Parts,
     listener: Listener,
 ) -> Result<Response<AnyBody>, Problem> {
-    counter
-        .server
-        .admit_listener(&listener, super::now())
-        .await?;
+    state.server.admit_listener(&listener, super::now()).await?;
     let Listener {
         channel,
         listening,
@@ -67,44 +64,44 @@ async fn listen(
     match listening {
         Listening::Socket(dialect) => {
             let session = Session::new(reader, dialect, super::now());
-            socket::open(counter, head, &channel, session, dialect).await
+            socket::open(state, head, &channel, session, dialect).await
         }
-        Listening::Poll(heard) => poll(counter, &channel, kind(&heard), heard.get).await,
-        Listening::Events(heard) => stream(counter, &channel, kind(&heard), &heard.get).await,
+        Listening::Poll(heard) => poll(state, &channel, kind(&heard), heard.get).await,
+        Listening::Events(heard) => stream(state, &channel, kind(&heard), &heard.get).await,
     }
 }
 
 /// With whom a reader shares what is read.
-const fn place(kind: Kind) -> Place {
+const fn topic_kind(kind: Kind) -> TopicKind {
     match (kind.reader, kind.compact) {
-        (Reader::Visitor, false) => Place::Log,
-        (Reader::Visitor, true) => Place::NetLog,
-        (Reader::Holder, false) => Place::HeldLog,
-        (Reader::Holder, true) => Place::HeldNetLog,
+        (Reader::Visitor, false) => TopicKind::Log,
+        (Reader::Visitor, true) => TopicKind::NetLog,
+        (Reader::Holder, false) => TopicKind::HeldLog,
+        (Reader::Holder, true) => TopicKind::HeldNetLog,
     }
 }
 
 /// Waits for one answer.
 async fn poll(
-    counter: &Arc<Counter>,
+    state: &Arc<AppState>,
     channel: &Channel,
     kind: Kind,
     get: Get,
 ) -> Result<Response<AnyBody>, Problem> {
-    let live = &counter.live;
-    let mut changes = live.topics.subscribe(&place(kind).topic(channel)?);
+    let live = &state.live;
+    let mut changes = live.topics.subscribe(&topic_kind(kind).topic(channel)?);
     let mut stop = live.stop.clone();
     let end = Instant::now() + live.long_poll;
-    let reading = Reading::new(counter, channel, kind);
+    let log = LogReader::new(state, channel, kind);
     let mut poll = Poll::new(get);
     loop {
         changes.mark();
         let read = poll.read();
         let at_tail = matches!(read.from, From::At(_)) && !kind.compact;
         let shared = if at_tail {
-            changes.shared(read, reading.shared(read)).await?
+            changes.shared(read, log.shared(read)).await?
         } else {
-            Arc::new(reading.shared(read).await?)
+            Arc::new(log.shared(read).await?)
         };
         if let Some(answer) = poll.got(&shared.page, super::now(), jitter()) {
             return Ok(answer.map(AnyBody::from));
@@ -120,13 +117,13 @@ async fn poll(
 
 /// Begins to answer a reader of events.
 async fn stream(
-    counter: &Arc<Counter>,
+    state: &Arc<AppState>,
     channel: &Channel,
     kind: Kind,
     get: &Get,
 ) -> Result<Response<AnyBody>, Problem> {
-    let live = &counter.live;
-    let changes = live.topics.subscribe(&place(kind).topic(channel)?);
-    let reading = Reading::new(counter, channel, kind);
-    events::begin(reading, changes, get, live.stop.clone()).await
+    let live = &state.live;
+    let changes = live.topics.subscribe(&topic_kind(kind).topic(channel)?);
+    let log = LogReader::new(state, channel, kind);
+    events::begin(log, changes, get, live.stop.clone()).await
 }

@@ -30,21 +30,21 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
-use super::reading::{Kind, Reading};
-use super::ring::Place;
+use super::log_reader::{Kind, LogReader};
+use super::notify::TopicKind;
 use super::waiting::Notice;
-use crate::host::state::Counter;
+use crate::host::state::AppState;
 use crate::host::streams::topics::Subscription;
 
 /// Answers a request for a socket; what follows it is said over the socket.
 pub(super) async fn open(
-    counter: &Arc<Counter>,
+    state: &Arc<AppState>,
     head: &mut Parts,
     channel: &Channel,
     session: Session,
     dialect: Dialect,
 ) -> Result<Response<AnyBody>, Problem> {
-    let Ok(permit) = Arc::clone(&counter.live.waiting).try_acquire_owned() else {
+    let Ok(permit) = Arc::clone(&state.live.waiting).try_acquire_owned() else {
         return Err(Problem::new(Code::TooMany, "there are too many sockets"));
     };
     let Some(accept) = accepted(head) else {
@@ -54,20 +54,20 @@ pub(super) async fn open(
         let detail = "the connection can't become a WebSocket";
         return Err(Problem::new(Code::RequestMalformed, detail));
     };
-    let topics = &counter.live.topics;
+    let topics = &state.live.topics;
     // Reads for sockets are checked against each session; they are not a reader's own.
     let kind = |compact| Kind {
         compact,
         reader: Reader::Visitor,
     };
     let mut socket = Socket {
-        changes: topics.subscribe(&Place::Sockets.topic(channel)?),
-        nets: topics.subscribe(&Place::Net.topic(channel)?),
-        log: Reading::new(counter, channel, kind(false)),
-        net: Reading::new(counter, channel, kind(true)),
+        changes: topics.subscribe(&TopicKind::Sockets.topic(channel)?),
+        nets: topics.subscribe(&TopicKind::Net.topic(channel)?),
+        log: LogReader::new(state, channel, kind(false)),
+        net: LogReader::new(state, channel, kind(true)),
         session,
-        stop: counter.live.stop.clone(),
-        notice: counter.live.notice.clone(),
+        stop: state.live.stop.clone(),
+        notice: state.live.notice.clone(),
         space: channel.space.clone(),
         is_page: false,
     };
@@ -129,8 +129,8 @@ type Wire = WebSocketStream<TokioIo<Upgraded>>;
 struct Socket {
     changes: Subscription,
     nets: Subscription,
-    log: Reading,
-    net: Reading,
+    log: LogReader,
+    net: LogReader,
     session: Session,
     stop: watch::Receiver<bool>,
     notice: watch::Receiver<Notice>,

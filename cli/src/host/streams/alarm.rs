@@ -18,9 +18,9 @@ use super::names;
 use super::savepoint::Batch;
 use super::turn::Turn;
 use super::writer::{WeakWriter, Writable, Writer, steadily, taken};
-use crate::host::journal::Log;
+use crate::host::access_log::Log;
+use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
-use crate::host::ready::block_on;
 use crate::host::sql::Ledger;
 
 /// A stream by its key, and when to look after it.

@@ -27,7 +27,7 @@ use super::turn::Turn;
 use super::{Streams, times};
 use crate::host::budget::Share;
 use crate::host::front::{Peer, scheme_of};
-use crate::host::inbound;
+use crate::host::request_body;
 
 /// What is asked of which stream.
 struct Asked {
@@ -90,14 +90,14 @@ impl Streams {
         let mut asked = match looked_at {
             Ok(asked) => asked,
             Err(refusal) => {
-                inbound::drain(head, body);
+                request_body::drain(head, body);
                 return Err(refusal);
             }
         };
         let limit = asked.call.body_bytes_max();
         let begun = std::time::Instant::now();
         let mut share = self.room.share();
-        let received = inbound::receive(head, &mut body, limit, &mut share).await;
+        let received = request_body::receive(head, &mut body, limit, &mut share).await;
         times::note(Step::Body, begun);
         match received {
             Ok(bytes) => {
@@ -105,7 +105,7 @@ impl Streams {
                 Ok((asked, share))
             }
             Err(problem) => {
-                inbound::drain(head, body);
+                request_body::drain(head, body);
                 Err(broken_off(&problem))
             }
         }

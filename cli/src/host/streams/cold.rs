@@ -134,7 +134,7 @@ fn failed(doing: &str, key: &SegmentKey) -> impl FnOnce(io::Error) -> BackendErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::ready::block_on;
+    use crate::host::blocking::block_on;
 
     fn key(start: u64) -> SegmentKey {
         SegmentKey {

@@ -15,7 +15,7 @@ use super::answer::broken_off;
 use super::savepoint::Batch;
 use super::turn::Turn;
 use crate::host::front::scheme_of;
-use crate::host::inbound;
+use crate::host::request_body;
 
 impl Streams {
     /// Answers a request to a reserved address. `path` is what stands behind the root of streams.
@@ -27,14 +27,14 @@ impl Streams {
     ) -> Response<Bytes> {
         let (settings, now) = (&self.config.settings, crate::host::now());
         if let Some(answer) = subscriptions::turned_away(settings, head, path, now) {
-            inbound::drain(head, body);
+            request_body::drain(head, body);
             return answer;
         }
         let (limit, mut share) = (SUBSCRIPTION_BODY_BYTES_MAX, self.room.share());
-        match inbound::receive(head, &mut body, limit, &mut share).await {
+        match request_body::receive(head, &mut body, limit, &mut share).await {
             Ok(body) => subscriptions::answer(self.called(head, path, &body).await),
             Err(problem) => {
-                inbound::drain(head, body);
+                request_body::drain(head, body);
                 broken_off(&problem)
             }
         }
@@ -42,7 +42,7 @@ impl Streams {
 
     /// Answers an operator who wants to know which streams there are.
     pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
-        inbound::drain(head, body);
+        request_body::drain(head, body);
         let now = crate::host::now();
         let listing = match Listing::admitted(&self.config.settings, head, now) {
             Ok(listing) => listing,

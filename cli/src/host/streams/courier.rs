@@ -27,9 +27,9 @@ use super::turn::{Turn, storage};
 use super::writer::{WeakWriter, Writer, steadily};
 use crate::error::Failure;
 
-use crate::host::journal::Log;
+use crate::host::access_log::Log;
+use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
-use crate::host::ready::block_on;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::trust::Trust;
 

@@ -39,9 +39,9 @@ use pmx_streams::subscription::Subscriptions;
 use pmx_streams::{Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry};
 use tokio::sync::{Semaphore, watch};
 
+use super::access_log::Log;
 use super::budget::Budget;
 use super::error::HostError;
-use super::journal::Log;
 use super::sql::Ledger;
 use alarm::Alarm;
 use cold::SegmentFolder;

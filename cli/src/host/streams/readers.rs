@@ -13,7 +13,7 @@ use pmx_streams::{Engine, Page, Read, Reading, Refusal, Shape, StreamName, View}
 use super::cold::SegmentFolder;
 use super::names;
 use super::turn::storage;
-use crate::host::ready::block_on;
+use crate::host::blocking::block_on;
 use crate::host::sql::Ledger;
 
 /// Connections that only read.

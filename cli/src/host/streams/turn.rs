@@ -15,7 +15,7 @@ use pmx_streams::{
 
 use super::names;
 use super::pending::Wakes;
-use crate::host::ready::block_on;
+use crate::host::blocking::block_on;
 
 /// The streams in a database, at a moment.
 pub(super) struct Turn<'a, S> {

@@ -18,7 +18,7 @@ use super::pending::Woken;
 use super::savepoint::Batch;
 use super::times;
 use super::turn::{Turn, storage};
-use crate::host::journal::Log;
+use crate::host::access_log::Log;
 use crate::host::panics::{guarded, unpanicked};
 use crate::host::sql::Ledger;
 

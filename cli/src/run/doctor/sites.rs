@@ -16,8 +16,8 @@ use crate::client::publish::{Replaces, Terms};
 use crate::config::{Folder, Site};
 use crate::env::Environment;
 use crate::error::Failure;
-use crate::local::AllowEmpty;
 use crate::run::sync::Job;
+use crate::source_tree::AllowEmpty;
 use crate::ui::Ui;
 
 /// One version of the site.

@@ -13,11 +13,11 @@ use pmx_sync::scan::Faults;
 use super::{Job, Looked};
 use crate::client::http::Client;
 use crate::error::Failure;
-use crate::local::{Local, Look, check_empty};
 use crate::run::report::Report;
 use crate::run::trouble::{About, Troubles};
 use crate::run::watch::{Found, Moment, Pace, Seen, Touched, Verdict, Wake, Watch};
 use crate::run::{Context, Ended};
+use crate::source_tree::{Look, SourceTree, check_empty};
 
 /// After which time everything is scanned, where a scan looked at a part only.
 const RELOOK: Duration = Duration::from_secs(1);
@@ -118,7 +118,7 @@ impl<'a> Follow<'a> {
             faults: self.faults,
         };
         let looked = self.job.look(self.client, self.context, look)?;
-        let problems = left_out(&looked.local);
+        let problems = left_out(&looked.tree);
         let report = self.job.send(looked, self.client, self.context)?;
         self.name(problems);
         self.print(&report);
@@ -201,8 +201,8 @@ impl<'a> Follow<'a> {
 
     /// Publishes what a scan found, or waits for more.
     fn found(&mut self, looked: Looked) {
-        let local = &looked.local;
-        let root = local.root();
+        let tree = &looked.tree;
+        let root = tree.root();
         let was = self.seen.replace(root);
         let now = self.watch.now();
         let is_shown = self.shown.is_some_and(|shown| shown.root == root);
@@ -211,11 +211,11 @@ impl<'a> Follow<'a> {
         if !is_shown && is_silent && was != Some(root) {
             self.pace.note(&Seen::Anything, now);
         }
-        if let Err(failure) = check_empty(local.totals(), self.job.allow_empty) {
+        if let Err(failure) = check_empty(tree.totals(), self.job.allow_empty) {
             return self.unread(&failure);
         }
-        let problems = left_out(local);
-        let mut found = self.compared(local);
+        let problems = left_out(tree);
+        let mut found = self.compared(tree);
         if problems.as_slice() != self.troubles.lines(About::Paths) && !problems.is_empty() {
             found.passing += 1;
         }
@@ -231,7 +231,7 @@ impl<'a> Follow<'a> {
             return;
         }
         if is_shown {
-            local.keep(&[root]);
+            tree.keep(&[root]);
             self.touched = Touched::NOWHERE;
             self.troubles.over(About::Publishing);
             self.pace.settled(false, self.watch.now());
@@ -241,7 +241,7 @@ impl<'a> Follow<'a> {
     }
 
     fn publish(&mut self, looked: Looked) {
-        let root = looked.local.root();
+        let root = looked.tree.root();
         match self.job.send(looked, self.client, self.context) {
             Ok(report) => {
                 self.print(&report);
@@ -318,11 +318,11 @@ impl<'a> Follow<'a> {
     }
 
     /// What a scan found, compared with what was published last.
-    fn compared(&self, local: &Local) -> Found {
-        let Some(shown) = self.shown.filter(|shown| local.knows(&shown.root)) else {
+    fn compared(&self, tree: &SourceTree) -> Found {
+        let Some(shown) = self.shown.filter(|shown| tree.contains(&shown.root)) else {
             return Found::default();
         };
-        let changes = local.changes_since(shown.root).unwrap_or_default();
+        let changes = tree.changes_since(shown.root).unwrap_or_default();
         Found::of(&changes, shown.files)
     }
 
@@ -359,8 +359,8 @@ fn is_of_folder(code: Code) -> bool {
 }
 
 /// The paths that are left out, as lines.
-fn left_out(local: &Local) -> Vec<String> {
-    let left_out = local.scan().left_out();
+fn left_out(tree: &SourceTree) -> Vec<String> {
+    let left_out = tree.scan().left_out();
     let named = left_out.problems.iter();
     let mut lines: Vec<String> = named
         .map(|problem| format!("left out: {problem}"))

@@ -181,8 +181,8 @@ fn broken(error: &dyn std::fmt::Display) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::blocking::block_on;
     use super::super::budget::Budget;
-    use super::super::ready::block_on;
     use super::*;
 
     async fn outcome(body: &'static [u8], announced: Option<u64>, limit: usize) -> String {

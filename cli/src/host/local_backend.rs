@@ -12,21 +12,21 @@ use pmx_sync::serve::{Backend, Spaces as _};
 use pmx_sync::space::{Command, Reply};
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::access_log::Log;
 use super::blobs::Folder;
+use super::blocking::{block_on, blocking};
 use super::error::HostError;
-use super::journal::Log;
 use super::pointers::{Found, PointerTable};
-use super::ready::{block_on, blocking};
 use super::spaces::LocalSpaces;
 
 /// The three seams over a data folder.
-pub(crate) struct Local {
+pub(crate) struct LocalBackend {
     pub(crate) blobs: Arc<Folder>,
     pointers: PointerTable,
     pub(crate) spaces: LocalSpaces,
 }
 
-impl Local {
+impl LocalBackend {
     /// Opens what is there and makes what is not. Pointers that were lost come from the spaces'
     /// ledgers.
     pub(crate) fn open(
@@ -90,7 +90,7 @@ impl Local {
     }
 }
 
-impl Backend for Local {
+impl Backend for LocalBackend {
     type Blobs = Folder;
     type Pointers = PointerTable;
     type Spaces = LocalSpaces;

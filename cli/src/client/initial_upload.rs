@@ -17,8 +17,8 @@ use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
 use pmx_sync::pack::wire::PackBuilder;
 use pmx_sync::scan::{Ahead, Listed};
 
-use super::crew::{self, Desk, Pace, lock};
 use super::http::{Client, Share};
+use super::workers::{self, AdaptiveLevel, ScratchPool, lock};
 use crate::args::Compression;
 use crate::cache::LocalPacks;
 use crate::error::Failure;
@@ -29,14 +29,14 @@ use crate::ui::{Bar, Counting, Ui};
 const KEPT_RAW_BYTES: u64 = 32 * 1024 * 1024;
 
 /// A pack that was read and not yet compressed.
-struct Filled<'a> {
+struct PrefetchedPack<'a> {
     plan: &'a PackPlan,
     builder: PackBuilder,
     blobs: Vec<BlobId>,
 }
 
 /// Reads every file that fits a pack, several at once, and keeps what it may.
-pub fn read(ahead: &Ahead, interrupt: &Interrupt) -> Result<Gathered, Failure> {
+pub fn prefetch(ahead: &Ahead, interrupt: &Interrupt) -> Result<Prefetched, Failure> {
     let plan = Plan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
         // Blobs that need parts are left to the publish.
         Some(Piece { size, media })
@@ -44,7 +44,7 @@ pub fn read(ahead: &Ahead, interrupt: &Interrupt) -> Result<Gathered, Failure> {
     let (left, seen) = (AtomicU64::new(KEPT_RAW_BYTES), Mutex::new(BTreeSet::new()));
     let filled = Mutex::new(Vec::new());
     let places: Vec<usize> = (0..plan.packs.len()).collect();
-    crew::each(&places, |&at| {
+    workers::for_each(&places, |&at| {
         interrupt.check()?;
         let pack = &plan.packs[at];
         let keeps = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -57,7 +57,7 @@ pub fn read(ahead: &Ahead, interrupt: &Interrupt) -> Result<Gathered, Failure> {
         Ok(())
     })?;
     let filled = filled.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Ok(Gathered { plan, filled })
+    Ok(Prefetched { plan, filled })
 }
 
 /// Puts the files of a pack that hold still into it, without what is in another one.
@@ -82,13 +82,13 @@ fn fill(
 }
 
 /// What was read and is kept: places of packs in the plan, their bytes and their blobs.
-pub struct Gathered {
+pub struct Prefetched {
     plan: Plan,
     filled: Vec<(usize, PackBuilder, Vec<BlobId>)>,
 }
 
 /// Where what was read goes to.
-pub struct Sending<'a> {
+pub struct InitialUpload<'a> {
     /// The server.
     pub client: &'a Client,
     /// The space.
@@ -103,40 +103,46 @@ pub struct Sending<'a> {
     pub ui: &'a Ui,
 }
 
-impl Sending<'_> {
+impl InitialUpload<'_> {
     /// Sends what was read. Returns once it has arrived.
-    pub fn run(&self, gathered: Gathered) -> Result<(), Failure> {
-        let Gathered { plan, filled } = gathered;
+    pub fn run(&self, prefetched: Prefetched) -> Result<(), Failure> {
+        let Prefetched { plan, filled } = prefetched;
         let raw = filled.iter().map(|(at, ..)| plan.packs[*at].raw).sum();
         let bar = self.ui.bar(Counting::Bytes, raw);
-        let (desk, pace) = (Desk::new(), Pace::new(self.compression));
+        let (scratch_pool, adaptive) = (ScratchPool::new(), AdaptiveLevel::new(self.compression));
         let filled = filled.into_iter().map(|(at, builder, blobs)| {
             let plan = &plan.packs[at];
-            Mutex::new(Some(Filled {
+            Mutex::new(Some(PrefetchedPack {
                 plan,
                 builder,
                 blobs,
             }))
         });
         let filled: Vec<_> = filled.collect();
-        crew::each(&filled, |filled| {
+        workers::for_each(&filled, |filled| {
             self.interrupt.check()?;
             match lock(filled).take() {
-                Some(filled) => self.pack(filled, &desk, &pace, &bar),
+                Some(filled) => self.pack(filled, &scratch_pool, &adaptive, &bar),
                 None => Ok(()),
             }
         })
     }
 
-    fn pack(&self, filled: Filled<'_>, desk: &Desk, pace: &Pace, bar: &Bar) -> Result<(), Failure> {
-        let Filled {
+    fn pack(
+        &self,
+        filled: PrefetchedPack<'_>,
+        scratch_pool: &ScratchPool,
+        adaptive: &AdaptiveLevel,
+        bar: &Bar,
+    ) -> Result<(), Failure> {
+        let PrefetchedPack {
             plan,
             mut builder,
             blobs,
         } = filled;
-        let pack = desk.with(|place| {
-            let coding = plan.kind.coding(pace.level());
-            builder.finish(&mut place.encoder, coding)
+        let pack = scratch_pool.with(|scratch| {
+            let coding = plan.kind.coding(adaptive.level());
+            builder.finish(&mut scratch.encoder, coding)
         });
         drop(builder);
         if let Some(pack) = pack.as_ref().filter(|_| plan.kind == PackKind::Solid) {
@@ -147,7 +153,7 @@ impl Sending<'_> {
             let started = Instant::now();
             self.client
                 .pack(self.space, pack.id(), pack.bytes(), &share)?;
-            pace.note(pack.bytes().len(), started.elapsed());
+            adaptive.note(pack.bytes().len(), started.elapsed());
         }
         share.finish();
         Ok(())

@@ -10,7 +10,7 @@ use crate::host::streams::topics::Topics;
 /// What is read for all who are at the same place. Sockets read more than others, and a net message
 /// is another one than what it stands for, so neither shares with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
+pub(crate) enum TopicKind {
     /// The log as it is.
     Log,
     /// For sockets at the tail.
@@ -26,7 +26,7 @@ pub(crate) enum Place {
     HeldNetLog,
 }
 
-impl Place {
+impl TopicKind {
     /// All.
     const ALL: [Self; 6] = [
         Self::Log,
@@ -53,9 +53,9 @@ impl Place {
 }
 
 /// Lets all know who wait for a channel that it has a new deploy. Those of other channels sleep on.
-pub(crate) fn ring(topics: &Topics, channel: &Channel) {
-    for place in Place::ALL {
-        if let Ok(topic) = place.topic(channel) {
+pub(crate) fn notify(topics: &Topics, channel: &Channel) {
+    for kind in TopicKind::ALL {
+        if let Ok(topic) = kind.topic(channel) {
             topics.changed(&topic);
         }
     }

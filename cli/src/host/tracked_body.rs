@@ -12,13 +12,13 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::connections::{Connection, Phase};
 
 /// A body, and what its connection holds until it has ended.
-pub(crate) struct Held {
+pub(crate) struct TrackedBody {
     body: AnyBody,
     connection: Arc<Connection>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
-impl Held {
+impl TrackedBody {
     pub(crate) const fn new(
         body: AnyBody,
         connection: Arc<Connection>,
@@ -32,7 +32,7 @@ impl Held {
     }
 }
 
-impl Body for Held {
+impl Body for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -52,7 +52,7 @@ impl Body for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for TrackedBody {
     fn drop(&mut self) {
         self.connection.enter(Phase::Silent);
     }

@@ -1,10 +1,10 @@
 //! What a part of a big file has in common with the old version of the file, which is gone: its
-//! pieces, cut where the content says so, are looked for by their hashes.
+//! chunks, cut where the content says so, are looked for by their hashes.
 //!
 //! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
 //! Deduplication Based Storage Systems", IEEE TPDS 2020). Each part is cut by itself, so that
 //! several can be at once, but from somewhat before its beginning to somewhat behind its end: cuts
-//! fall into step within a few pieces, and a piece that lies across the edge of two parts is known
+//! fall into step within a few chunks, and a chunk that lies across the edge of two parts is known
 //! to both.
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,7 +18,7 @@ use pmx_sync::push::Kin;
 
 use crate::cache::{Chunk, ChunkHash};
 
-/// Bytes of a piece.
+/// Bytes of a chunk.
 const LEAST: usize = 2 * 1024;
 const AVERAGE: usize = 8 * 1024;
 const MOST: usize = 32 * 1024;
@@ -31,13 +31,13 @@ const LEAD: u64 = 8 * AVERAGE as u64;
 const LEAST_SHARE: u64 = 16;
 
 /// A part with what lies around it.
-pub(super) struct Window {
+pub(super) struct ChunkWindow {
     part: Part,
     start: u64,
     bytes: Vec<u8>,
 }
 
-impl Window {
+impl ChunkWindow {
     /// What has to be read of the file to have a part in its window.
     pub(super) const fn range(part: Part) -> std::ops::Range<u64> {
         let start = part.offset().saturating_sub(LEAD);
@@ -57,8 +57,8 @@ impl Window {
         &self.bytes[at..at + self.part.len() as usize]
     }
 
-    /// The pieces that have bytes of the part, in order.
-    pub(super) fn pieces(&self) -> Vec<Chunk> {
+    /// The chunks that have bytes of the part, in order.
+    pub(super) fn chunks(&self) -> Vec<Chunk> {
         let part = self.part.offset()..self.part.offset() + self.part.len();
         let cuts = FastCDC::new(&self.bytes, LEAST, AVERAGE, MOST);
         let cuts = cuts.map(|cut| (self.start + cut.offset as u64, cut.offset, cut.length));
@@ -69,22 +69,22 @@ impl Window {
         inside.map(chunk).collect()
     }
 
-    /// Those of the pieces that begin in the part: no other part has them.
-    pub(super) fn own(&self, pieces: &[Chunk]) -> Vec<Chunk> {
-        let begins = |piece: &&Chunk| piece.offset >= self.part.offset();
-        pieces.iter().filter(begins).copied().collect()
+    /// Those of the chunks that begin in the part: no other part has them.
+    pub(super) fn own(&self, chunks: &[Chunk]) -> Vec<Chunk> {
+        let begins = |chunk: &&Chunk| chunk.offset >= self.part.offset();
+        chunks.iter().filter(begins).copied().collect()
     }
 }
 
 /// A blob of the base, as far as it is known.
-pub(super) struct Old {
+pub(super) struct ChunkedBase {
     base: Root,
     rank: u64,
     chunks: Vec<Chunk>,
     places: HashMap<ChunkHash, usize>,
 }
 
-impl Old {
+impl ChunkedBase {
     /// The blob of a row of the base that has these chunks.
     pub(super) fn new(base: Root, kin: Kin, mut chunks: Vec<Chunk>) -> Self {
         // Those of another blob may reach beyond the end of this one.
@@ -102,9 +102,9 @@ impl Old {
         }
     }
 
-    /// What a part that has these pieces can copy, if that is worth its while.
-    pub(super) fn copies(&self, part: Part, pieces: &[Chunk]) -> Option<Copies> {
-        let runs = self.runs(part, pieces);
+    /// What a part that has these chunks can copy, if that is worth its while.
+    pub(super) fn copies(&self, part: Part, chunks: &[Chunk]) -> Option<Copies> {
+        let runs = self.runs(part, chunks);
         let mut weights: BTreeMap<u64, u64> = BTreeMap::new();
         for run in runs.iter().flat_map(|run| by_part(*run)) {
             *weights.entry(run.from / PART_BYTES).or_default() += run.len;
@@ -123,24 +123,24 @@ impl Old {
     }
 
     /// Everything that the part has in common with the blob.
-    fn runs(&self, part: Part, pieces: &[Chunk]) -> Vec<Run> {
+    fn runs(&self, part: Part, chunks: &[Chunk]) -> Vec<Run> {
         let (mut runs, mut next) = (Vec::new(), 0);
-        for piece in pieces {
+        for chunk in chunks {
             let is_same = |at: &usize| {
                 let chunk = self.chunks.get(*at);
-                chunk.is_some_and(|chunk| (chunk.hash, chunk.len) == (piece.hash, piece.len))
+                chunk.is_some_and(|chunk| (chunk.hash, chunk.len) == (chunk.hash, chunk.len))
             };
             // What follows there is likely what follows here, even if it is elsewhere too.
             let found = Some(next).filter(is_same);
-            let found = found.or_else(|| self.places.get(&piece.hash).copied().filter(is_same));
+            let found = found.or_else(|| self.places.get(&chunk.hash).copied().filter(is_same));
             let Some(found) = found else { continue };
             next = found + 1;
-            let start = piece.offset.max(part.offset());
-            let end = piece.range().end.min(part.offset() + part.len());
+            let start = chunk.offset.max(part.offset());
+            let end = chunk.range().end.min(part.offset() + part.len());
             if start < end {
                 runs.push(Run {
                     at: start - part.offset(),
-                    from: self.chunks[found].offset + (start - piece.offset),
+                    from: self.chunks[found].offset + (start - chunk.offset),
                     len: end - start,
                 });
             }
@@ -187,24 +187,24 @@ mod tests {
         std::iter::repeat_with(next).take(len).collect()
     }
 
-    fn window(blob: &[u8], part: Part) -> Window {
-        let range = Window::range(part);
+    fn window(blob: &[u8], part: Part) -> ChunkWindow {
+        let range = ChunkWindow::range(part);
         let end = (range.end as usize).min(blob.len());
-        Window::of(part, blob[range.start as usize..end].to_vec()).unwrap()
+        ChunkWindow::of(part, blob[range.start as usize..end].to_vec()).unwrap()
     }
 
     fn parts(blob: &[u8]) -> impl Iterator<Item = Part> {
         Parts::of(blob.len() as u64).unwrap().all()
     }
 
-    fn old(blob: &[u8]) -> Old {
+    fn old(blob: &[u8]) -> ChunkedBase {
         let own = |part| {
             let window = window(blob, part);
-            window.own(&window.pieces())
+            window.own(&window.chunks())
         };
         let chunks = parts(blob).flat_map(own).collect();
         let (rank, blob, size) = (3, BlobId::of(blob), blob.len() as u64);
-        Old::new(NodeId::of(b"base"), Kin { rank, blob, size }, chunks)
+        ChunkedBase::new(NodeId::of(b"base"), Kin { rank, blob, size }, chunks)
     }
 
     /// Sends a new version over an old one, and counts what is not copied.
@@ -213,7 +213,7 @@ mod tests {
         let mut told = 0;
         for part in parts(new) {
             let window = window(new, part);
-            let Some(copies) = old.copies(part, &window.pieces()) else {
+            let Some(copies) = old.copies(part, &window.chunks()) else {
                 told += part.len();
                 continue;
             };
@@ -270,14 +270,14 @@ mod tests {
         assert!((8..=9).contains(&told), "{told} of 16 MiB");
         let new = noise(4, 9 * MIB);
         let part = parts(&new).next().unwrap();
-        assert_eq!(old(&base).copies(part, &window(&new, part).pieces()), None);
+        assert_eq!(old(&base).copies(part, &window(&new, part).chunks()), None);
     }
 
     #[test]
     fn a_file_that_ends_within_a_part_is_not_the_one_that_was_scanned() {
         let part = Parts::of(9 * MIB as u64).unwrap().part(1).unwrap();
-        let start = Window::range(part).start as usize;
-        assert!(Window::of(part, vec![0; 9 * MIB - start]).is_some());
-        assert!(Window::of(part, vec![0; 9 * MIB - start - 1]).is_none());
+        let start = ChunkWindow::range(part).start as usize;
+        assert!(ChunkWindow::of(part, vec![0; 9 * MIB - start]).is_some());
+        assert!(ChunkWindow::of(part, vec![0; 9 * MIB - start - 1]).is_none());
     }
 }

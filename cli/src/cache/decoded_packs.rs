@@ -8,11 +8,11 @@ use pmx_core::id::PackId;
 use pmx_sync::pack::{OpenPack, wire};
 
 /// Packs that are kept decoded, of up to 8 MiB each: two that each of the builders is at.
-const OPENED_MAX: usize = 4;
+const DECODED_MAX: usize = 4;
 
 /// Decoded packs, shared by whoever builds. What is used least lends its memory to the next.
 #[derive(Debug, Default)]
-pub(super) struct Opened {
+pub(super) struct DecodedPacks {
     recent: Mutex<Vec<(PackId, Arc<Slot>)>>,
 }
 
@@ -27,7 +27,7 @@ impl Slot {
     }
 }
 
-impl Opened {
+impl DecodedPacks {
     /// A pack, decoded now or lately; `wire` are its bytes, if they can be read.
     pub(super) fn slot(&self, id: &PackId, wire: impl FnOnce() -> Option<Vec<u8>>) -> Arc<Slot> {
         let (slot, memory) = self.place(id);
@@ -44,7 +44,7 @@ impl Opened {
         let used = found.map_or_else(|| (*id, Arc::default()), |at| recent.remove(at));
         let slot = Arc::clone(&used.1);
         recent.insert(0, used);
-        let left = if recent.len() > OPENED_MAX {
+        let left = if recent.len() > DECODED_MAX {
             recent.pop()
         } else {
             None
@@ -80,10 +80,10 @@ mod tests {
 
     #[test]
     fn a_pack_is_opened_once_for_all_who_want_it() {
-        let (opened, reads) = (Opened::default(), AtomicUsize::new(0));
+        let (decoded, reads) = (DecodedPacks::default(), AtomicUsize::new(0));
         let ask = |number: u8| {
             let wire = pack(number);
-            let slot = opened.slot(&wire.id(), || {
+            let slot = decoded.slot(&wire.id(), || {
                 reads.fetch_add(1, Ordering::Relaxed);
                 Some(wire.into_bytes())
             });
@@ -96,7 +96,7 @@ mod tests {
             }
         });
         assert_eq!(reads.swap(0, Ordering::Relaxed), 3);
-        opened.close();
+        decoded.close();
         // The one that nobody asked for longest leaves its memory to the next.
         let asked = [
             (0, 1),
@@ -116,9 +116,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_asked_for_once() {
-        let (opened, wire) = (Opened::default(), pack(0));
-        assert!(opened.slot(&wire.id(), || None).pack().is_none());
-        let again = opened.slot(&wire.id(), || panic!("it was read again"));
+        let (decoded, wire) = (DecodedPacks::default(), pack(0));
+        assert!(decoded.slot(&wire.id(), || None).pack().is_none());
+        let again = decoded.slot(&wire.id(), || panic!("it was read again"));
         assert!(again.pack().is_none());
     }
 }

@@ -17,7 +17,7 @@ use pmx_sync::manifest::{
 use pmx_sync::scan::{self, Ahead, Faults, Scan, ScanError};
 
 use crate::args::ScanArgs;
-use crate::cache::{FolderCache, Nodes, Pile};
+use crate::cache::{FolderCache, NodeStore, Nodes};
 use crate::config::Folder;
 use crate::error::Failure;
 use crate::ui::{Bar, Counting, Ui};
@@ -27,11 +27,11 @@ const ROOTS_KEPT: usize = 3;
 
 /// A scanned folder. As a [`NodeSource`] it holds the nodes of its root and of recent ones.
 #[derive(Debug)]
-pub struct Local {
+pub struct SourceTree {
     scan: Scan,
     root: Root,
     cache: FolderCache,
-    pile: OnceLock<Pile>,
+    store: OnceLock<NodeStore>,
     /// Nodes of another folder, from which the site was published before.
     others: OnceLock<Nodes>,
     took: Duration,
@@ -46,7 +46,7 @@ pub struct Look<'a> {
     pub faults: Faults,
 }
 
-impl Local {
+impl SourceTree {
     /// Reads a folder.
     pub fn read(
         folder: &Folder,
@@ -106,12 +106,12 @@ impl Local {
         let scan = scan(&bar)?;
         bar.finish();
         crate::warnings::report(scan.stats(), ui);
-        let pile = OnceLock::new();
+        let store = OnceLock::new();
         let root = match scan.base() {
             Some(base) if scan.changes().is_empty() => base,
             Some(_) | None => {
                 let (root, made) = manifest(&scan, &cache)?;
-                let _ = pile.set(made);
+                let _ = store.set(made);
                 root
             }
         };
@@ -120,7 +120,7 @@ impl Local {
             scan,
             root,
             cache,
-            pile,
+            store,
             others: OnceLock::new(),
             took,
         })
@@ -147,9 +147,9 @@ impl Local {
     }
 
     /// Whether the nodes of a root are at hand.
-    pub fn knows(&self, root: &Root) -> bool {
+    pub fn contains(&self, root: &Root) -> bool {
         *root == self.root
-            || self.pile().is_ok_and(|pile| pile.has(root))
+            || self.store().is_ok_and(|store| store.has(root))
             || self
                 .others
                 .get()
@@ -158,7 +158,7 @@ impl Local {
 
     /// Takes the nodes of another folder in, among which those of a root may be that this one does
     /// not know: the same site may be built here today and there tomorrow.
-    pub fn adopt(&self, nodes: Nodes) {
+    pub fn insert(&self, nodes: Nodes) {
         let _first = self.others.set(nodes);
     }
 
@@ -174,7 +174,7 @@ impl Local {
 
     /// Whether the manifest was needed, so that its nodes are at hand.
     pub fn has_manifest(&self) -> bool {
-        self.pile.get().is_some()
+        self.store.get().is_some()
     }
 
     /// Keeps what the next scan can use, and the nodes of `bases` as far as they are at hand.
@@ -195,33 +195,33 @@ impl Local {
     /// Keeps the nodes of the root and of `bases`, as far as they are at hand.
     pub fn keep_nodes(&self, bases: &[Root]) {
         // What is in the file already needs no writing.
-        let Some(pile) = self.pile.get().filter(|pile| !pile.new.is_empty()) else {
+        let Some(store) = self.store.get().filter(|store| !store.new.is_empty()) else {
             return;
         };
-        let older = pile.old.iter().flat_map(Nodes::roots);
+        let older = store.old.iter().flat_map(Nodes::roots);
         let roots = [&self.root].into_iter().chain(bases).chain(older);
         self.cache
-            .keep_nodes(&pile.encode(&first_distinct(roots.copied())));
+            .keep_nodes(&store.encode(&first_distinct(roots.copied())));
     }
 
-    fn pile(&self) -> Result<&Pile, ManifestError> {
-        if let Some(pile) = self.pile.get() {
-            return Ok(pile);
+    fn store(&self) -> Result<&NodeStore, ManifestError> {
+        if let Some(store) = self.store.get() {
+            return Ok(store);
         }
-        let mut pile = Pile {
+        let mut store = NodeStore {
             old: self.cache.nodes(),
-            ..Pile::default()
+            ..NodeStore::default()
         };
-        if !pile.has(&self.root) {
-            pile.new.extend(build_parallel(self.scan.rows())?.nodes);
+        if !store.has(&self.root) {
+            store.new.extend(build_parallel(self.scan.rows())?.nodes);
         }
-        Ok(self.pile.get_or_init(|| pile))
+        Ok(self.store.get_or_init(|| store))
     }
 }
 
-impl NodeSource for Local {
+impl NodeSource for SourceTree {
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError> {
-        match (self.pile()?.node(id), self.others.get()) {
+        match (self.store()?.node(id), self.others.get()) {
             (Err(ManifestError::Missing(_)), Some(others)) => others.node(id),
             (found, _) => found,
         }
@@ -229,18 +229,18 @@ impl NodeSource for Local {
 }
 
 /// The manifest of a scan that found changes: its root, and its nodes among the older ones.
-fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, Pile), Failure> {
-    let mut pile = Pile {
+fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, NodeStore), Failure> {
+    let mut store = NodeStore {
         old: cache.nodes(),
-        ..Pile::default()
+        ..NodeStore::default()
     };
     let edited = match scan.base() {
-        Some(base) if pile.has(&base) => {
+        Some(base) if store.has(&base) => {
             let edits = scan.changes().iter().map(|(path, entry)| Edit {
                 path: path.clone(),
                 entry: entry.clone(),
             });
-            edit(&pile, base, &edits.collect::<Vec<_>>()).ok()
+            edit(&store, base, &edits.collect::<Vec<_>>()).ok()
         }
         Some(_) | None => None,
     };
@@ -248,8 +248,8 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, Pile), Failure> {
         Some(built) => built,
         None => build_parallel(scan.rows())?,
     };
-    pile.new.extend(built.nodes);
-    Ok((built.root, pile))
+    store.new.extend(built.nodes);
+    Ok((built.root, store))
 }
 
 /// Lists a folder whose files are to be read ahead.
@@ -320,7 +320,7 @@ mod tests {
     use crate::cache::CacheFolder;
     use crate::env::Environment;
 
-    fn read(dir: &Path, cache: &Path) -> Local {
+    fn read(dir: &Path, cache: &Path) -> SourceTree {
         let folder = Folder {
             dir: dir.to_owned(),
             exclude: Vec::new(),
@@ -333,7 +333,7 @@ mod tests {
         };
         let ui = Ui::new(&output, &Environment::default());
         let cache = CacheFolder::at(cache).folder(&folder);
-        Local::read(&folder, &ScanArgs::default(), cache, &ui).unwrap()
+        SourceTree::read(&folder, &ScanArgs::default(), cache, &ui).unwrap()
     }
 
     fn site(dir: &Path, files: u32) {
@@ -351,10 +351,10 @@ mod tests {
         let second = read(dir.path(), cache.path());
         assert_eq!(second.root(), first.root());
         assert!(
-            second.pile.get().is_none(),
+            second.store.get().is_none(),
             "nothing changed, so no manifest was touched"
         );
-        assert!(second.knows(&first.root()));
+        assert!(second.contains(&first.root()));
         assert_eq!(second.changes_since(first.root()).unwrap(), []);
     }
 
@@ -370,13 +370,13 @@ mod tests {
         let edited = read(dir.path(), cache.path());
         let fresh = tempfile::tempdir().unwrap();
         assert_eq!(edited.root(), read(dir.path(), fresh.path()).root());
-        assert!(edited.knows(&first.root()));
+        assert!(edited.contains(&first.root()));
         let changes = edited.changes_since(first.root()).unwrap();
         let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(paths, ["7.txt", "8.txt", "new.txt"]);
         // What was kept goes on to be known, until others take its place.
         edited.keep(&[first.root()]);
-        assert!(read(dir.path(), cache.path()).knows(&first.root()));
+        assert!(read(dir.path(), cache.path()).contains(&first.root()));
     }
 
     #[test]

@@ -217,7 +217,7 @@ mod tests {
     use pmx_core::codec::{Encoder, Level};
     use pmx_core::id::{ObjectId, SpaceId};
 
-    use super::super::ready::block_on;
+    use super::super::blocking::block_on;
     use super::*;
 
     impl Backing for Folder {

@@ -30,7 +30,7 @@ const SLOW_BYTES_PER_SECOND: u128 = 15_000_000 / 8;
 const TELLING_BYTES: usize = 256 * 1024;
 
 /// Does every job, several at once, in order as they begin. Stops at the first that fails.
-pub(super) fn each<J: Sync>(
+pub(super) fn for_each<J: Sync>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<(), Failure> + Sync,
 ) -> Result<(), Failure> {
@@ -72,12 +72,12 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
 /// How hard to compress, as far as that follows from how fast the line is, and from how many cores
 /// there are to keep up with it.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct AdaptiveLevel {
     compression: Compression,
     is_slow: AtomicBool,
 }
 
-impl Pace {
+impl AdaptiveLevel {
     /// Goes by what was asked for.
     pub(super) const fn new(compression: Compression) -> Self {
         let is_slow = AtomicBool::new(false);
@@ -126,7 +126,7 @@ fn builders() -> usize {
 /// What it takes to build. Its memory is used again and again, because allocators are slow to give
 /// large pieces back.
 #[derive(Default)]
-pub(super) struct Place {
+pub(super) struct Scratch {
     pub(super) encoder: Encoder,
     pub(super) builder: PackBuilder,
     /// For the blobs that a pack refers to.
@@ -134,48 +134,52 @@ pub(super) struct Place {
 }
 
 /// The places, of which there are as many as threads may build.
-pub(super) struct Desk {
-    free: Mutex<Vec<Place>>,
+pub(super) struct ScratchPool {
+    free: Mutex<Vec<Scratch>>,
     returned: Condvar,
 }
 
-impl Desk {
-    /// A place for each builder.
+impl ScratchPool {
+    /// A scratch for each builder.
     pub(super) fn new() -> Self {
         Self {
-            free: Mutex::new((0..builders()).map(|_| Place::default()).collect()),
+            free: Mutex::new((0..builders()).map(|_| Scratch::default()).collect()),
             returned: Condvar::new(),
         }
     }
 
-    /// Works at a place, as soon as one is free.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Place) -> T) -> T {
+    /// Works at a scratch, as soon as one is free.
+    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
         let free = self
             .returned
             .wait_while(lock(&self.free), |free| free.is_empty());
         let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
-        let mut lent = Lent {
-            desk: self,
-            place: taken.unwrap_or_default(),
+        let mut guard = ScratchGuard {
+            scratch_pool: self,
+            scratch: taken.unwrap_or_default(),
         };
-        work(&mut lent.place)
+        work(&mut guard.scratch)
     }
 }
 
-/// A place in use. It returns to the desk however the work ends.
-struct Lent<'a> {
-    desk: &'a Desk,
-    place: Place,
+/// A scratch in use. It returns to the scratch_pool however the work ends.
+struct ScratchGuard<'a> {
+    scratch_pool: &'a ScratchPool,
+    scratch: Scratch,
 }
 
-impl Drop for Lent<'_> {
+impl Drop for ScratchGuard<'_> {
     fn drop(&mut self) {
-        let place = std::mem::take(&mut self.place);
+        let scratch = std::mem::take(&mut self.scratch);
         // What a panic leaves behind is not used again.
         let is_sound = !std::thread::panicking();
-        let place = if is_sound { place } else { Place::default() };
-        lock(&self.desk.free).push(place);
-        self.desk.returned.notify_one();
+        let scratch = if is_sound {
+            scratch
+        } else {
+            Scratch::default()
+        };
+        lock(&self.scratch_pool.free).push(scratch);
+        self.scratch_pool.returned.notify_one();
     }
 }
 
@@ -189,28 +193,28 @@ mod tests {
 
     #[test]
     fn a_panic_in_a_job_is_an_error_and_never_a_hang() {
-        let desk = Desk::new();
-        // More panics than there are places: a place that is lost would stop the others.
+        let scratch_pool = ScratchPool::new();
+        // More panics than there are places: a scratch that is lost would stop the others.
         let jobs: Vec<u32> = (0..50).collect();
         for _ in 0..4 {
-            let failure = each(&jobs, |job| {
-                desk.with(|_| assert!(job % 2 == 1, "job {job} is even"));
+            let failure = for_each(&jobs, |job| {
+                scratch_pool.with(|_| assert!(job % 2 == 1, "job {job} is even"));
                 Ok(())
             });
             let failure = failure.unwrap_err();
             assert_eq!(failure.code, Code::Local);
             assert!(failure.message.contains("is even"), "{failure}");
         }
-        assert_eq!(lock(&desk.free).len(), builders());
-        each(&jobs, |_| desk.with(|_| Ok(()))).unwrap();
+        assert_eq!(lock(&scratch_pool.free).len(), builders());
+        for_each(&jobs, |_| scratch_pool.with(|_| Ok(()))).unwrap();
     }
 
     #[test]
     fn only_a_body_of_some_size_tells_that_the_line_is_slow() {
         let after = |compression, bytes, millis| {
-            let pace = Pace::new(compression);
-            pace.note(bytes, Duration::from_millis(millis));
-            (pace.level().number(), pace.level_behind().number())
+            let adaptive = AdaptiveLevel::new(compression);
+            adaptive.note(bytes, Duration::from_millis(millis));
+            (adaptive.level().number(), adaptive.level_behind().number())
         };
         let kibibyte = 1024;
         for (bytes, millis, levels) in [

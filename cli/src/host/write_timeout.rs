@@ -16,7 +16,7 @@ use super::connections::Connection;
 
 /// A socket whose writes fail once none of them got on for a while, or all together were slower
 /// than the least rate.
-pub(crate) struct Patient<S> {
+pub(crate) struct TimeoutWriter<S> {
     socket: S,
     connection: Arc<Connection>,
     patience: Duration,
@@ -29,7 +29,7 @@ pub(crate) struct Patient<S> {
 /// Bytes a second that a client has to take while the server waits for it.
 const RATE_MIN: u64 = 1_024;
 
-impl<S> Patient<S> {
+impl<S> TimeoutWriter<S> {
     /// Lets writes wait for `patience`.
     pub(crate) const fn new(socket: S, patience: Duration, connection: Arc<Connection>) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutWriter<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -83,7 +83,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutWriter<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -130,7 +130,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_stops_is_given_up() {
         let (near, mut far) = duplex(8);
-        let mut near = Patient::new(near, Duration::from_millis(5), connection());
+        let mut near = TimeoutWriter::new(near, Duration::from_millis(5), connection());
         near.write_all(b"12345678").await.unwrap();
         let stuck = near.write_all(b"9").await.unwrap_err();
         assert_eq!(stuck.kind(), io::ErrorKind::TimedOut);
@@ -140,7 +140,7 @@ mod tests {
     #[tokio::test]
     async fn a_reader_that_is_too_slow_is_given_up() {
         let (near, mut far) = duplex(8);
-        let mut near = Patient::new(near, Duration::from_millis(40), connection());
+        let mut near = TimeoutWriter::new(near, Duration::from_millis(40), connection());
         let reading = tokio::spawn(async move {
             // A byte at a time never stalls for long.
             while far.read_u8().await.is_ok() {

@@ -8,13 +8,13 @@ use pmx_streams::{Page, Read};
 use pmx_sync::live::Reader;
 use pmx_sync::serve::Backend as _;
 
-use crate::host::state::Counter;
+use crate::host::state::AppState;
 use crate::host::streams::events::Source;
 use crate::host::streams::topics::Shared;
 
 /// The log of a channel.
-pub(super) struct Reading {
-    counter: Arc<Counter>,
+pub(super) struct LogReader {
+    state: Arc<AppState>,
     channel: Channel,
     kind: Kind,
 }
@@ -26,10 +26,10 @@ pub(super) struct Kind {
     pub(super) reader: Reader,
 }
 
-impl Reading {
-    pub(super) fn new(counter: &Arc<Counter>, channel: &Channel, kind: Kind) -> Self {
+impl LogReader {
+    pub(super) fn new(state: &Arc<AppState>, channel: &Channel, kind: Kind) -> Self {
         Self {
-            counter: Arc::clone(counter),
+            state: Arc::clone(state),
             channel: channel.clone(),
             kind,
         }
@@ -43,11 +43,11 @@ impl Reading {
     /// Reads a page for sockets: with all that changed, where a message names only a part.
     pub(super) async fn tidings(&self, read: Read) -> Result<Shared, Problem> {
         let Self {
-            counter,
+            state,
             channel,
             kind,
         } = self;
-        let (server, now) = (&counter.server, crate::host::now());
+        let (server, now) = (&state.server, crate::host::now());
         let spaces = server.backend().spaces();
         let (page, tidings) = server
             .tidings(spaces, channel, read, kind.compact, now)
@@ -60,12 +60,12 @@ impl Reading {
     /// Waits for the space's turn without a thread.
     async fn page(&self, read: Read) -> Result<Page, Problem> {
         let Kind { compact, reader } = self.kind;
-        let (server, now) = (&self.counter.server, crate::host::now());
+        let (server, now) = (&self.state.server, crate::host::now());
         server.log(&self.channel, read, compact, reader, now).await
     }
 }
 
-impl Source for Reading {
+impl Source for LogReader {
     type Failure = Problem;
 
     async fn read(&self, read: Read) -> Result<Page, Problem> {

@@ -7,12 +7,12 @@ use crate::error::Failure;
 /// What `--max-delete` says of a publish under way. The server enforces the bound against the
 /// deploy that is really replaced; this spares the uploads.
 #[derive(Debug)]
-pub struct Guard {
+pub struct DeleteGuard {
     bound: Option<MaxDelete>,
     counted: Option<Summary>,
 }
 
-impl Guard {
+impl DeleteGuard {
     /// Nothing is counted yet.
     pub const fn new(bound: Option<MaxDelete>) -> Self {
         Self {
@@ -22,12 +22,12 @@ impl Guard {
     }
 
     /// Takes in what a commit would change, as the server says.
-    pub const fn note(&mut self, reply: &BeginReply) {
+    pub const fn on_reply(&mut self, reply: &BeginReply) {
         self.counted = reply.summary;
     }
 
     /// Takes in what a commit would change, as it was counted here against the active root.
-    pub fn note_counted(&mut self, summary: Option<Summary>) {
+    pub fn on_summary(&mut self, summary: Option<Summary>) {
         self.counted = summary.or(self.counted);
     }
 
@@ -64,8 +64,8 @@ mod tests {
             (Some("0"), 3, "", None),
         ] {
             let bound = bound.map(|text| text.parse().unwrap());
-            let mut guard = Guard::new(bound);
-            guard.note(&reply(active, summary));
+            let mut guard = DeleteGuard::new(bound);
+            guard.on_reply(&reply(active, summary));
             let failed = guard.check().map_err(|failure| failure.code).err();
             assert_eq!(failed, code, "{bound:?} {summary}");
         }
