@@ -1,11 +1,11 @@
 //! Answers of proxies, firewalls and portals: each failure names what answered, and what to try.
 
-use std::io::Write as _;
+use std::io::{BufReader, Read as _, Write as _};
 use std::sync::atomic::Ordering;
 
 use tempfile::TempDir;
 
-use crate::canned::{Canned, http, no_deploys, pmx};
+use crate::canned::{Canned, http, no_deploys, pmx, read_request};
 
 const HTML: &str = "\r\nServer: nginx\r\nContent-Type: text/html";
 const PAGE: &str = "<html><h1>no</h1></html>";
@@ -155,20 +155,51 @@ fn another_protocol_on_the_port_has_its_own_hint() {
     }
 }
 
+/// What a space answers that lacks the one file of a site.
+fn lacking() -> Vec<u8> {
+    let body = r#"{"state":"blobs","active":0,"blobs":[[0,1]],
+        "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
+    http("200 OK\r\nContent-Type: application/json", body)
+}
+
+fn too_large() -> Vec<u8> {
+    http(&format!("413 Request Entity Too Large{HTML}"), PAGE)
+}
+
 #[test]
 fn a_body_that_is_too_large_for_a_proxy_is_named_with_its_limit() {
+    let server = Canned::answering(move |asked| match asked.method.as_str() {
+        "PUT" => too_large(),
+        _ => lacking(),
+    });
+    upload_is_too_large(&server);
+}
+
+#[test]
+fn a_refusal_in_the_middle_of_a_body_is_read() {
+    let server = Canned::conversing(|mut stream| {
+        let mut first = [0; 3];
+        stream.peek(&mut first).unwrap();
+        let answer = if &first == b"PUT" {
+            // What is left unread resets the connection behind the answer.
+            stream.read_exact(&mut [0; 16 * 1024]).unwrap();
+            too_large()
+        } else {
+            read_request(&mut BufReader::new(stream.try_clone().unwrap()));
+            lacking()
+        };
+        let _gone = stream.write_all(&answer);
+    });
+    upload_is_too_large(&server);
+}
+
+fn upload_is_too_large(server: &Canned) {
     let home = TempDir::new().unwrap();
     std::fs::create_dir(home.path().join("site")).unwrap();
     let noise: Vec<u8> = (0..400_000_u32)
         .flat_map(|n| blake3::hash(&n.to_le_bytes()).as_bytes()[..4].to_vec())
         .collect();
     std::fs::write(home.path().join("site/a.bin"), noise).unwrap();
-    let lacking = r#"{"state":"blobs","active":0,"blobs":[[0,1]],
-        "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
-    let server = Canned::answering(move |asked| match asked.method.as_str() {
-        "PUT" => http(&format!("413 Request Entity Too Large{HTML}"), PAGE),
-        _ => http("200 OK\r\nContent-Type: application/json", lacking),
-    });
     let url = server.url("http", "127.0.0.1");
     let ran = pmx(
         home.path(),
