@@ -8,7 +8,6 @@ use std::env;
 use std::error::Error as StdError;
 use std::io;
 use std::thread;
-use std::time::Duration;
 
 use pmx_core::code::Code;
 use reqwest::redirect::Policy;
@@ -18,9 +17,6 @@ use tokio::sync::oneshot;
 
 use crate::error::Failure;
 use crate::trust::Trust;
-
-/// How long a connection is kept that no request uses.
-const IDLE_TIME: Duration = Duration::from_secs(15);
 
 /// Which versions of HTTP a client offers to a server by TLS. Plain connections are HTTP/1.1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,8 +86,7 @@ pub(crate) fn builder(trust: &Trust, versions: Versions) -> Result<ClientBuilder
         .referer(false)
         .retry(reqwest::retry::never())
         .no_proxy()
-        .tcp_keepalive(None)
-        .pool_idle_timeout(IDLE_TIME);
+        .tcp_keepalive(None);
     #[cfg(target_os = "linux")]
     let builder = builder.tcp_user_timeout(None);
     Ok(match versions {
