@@ -54,13 +54,6 @@ function unanswered(error) {
   return module.unanswered(error);
 }
 
-// A request is answered to its end although its client left: one that the platform cancels leaves in
-// the module's memory what it held, for as long as the isolate lives.
-function finished(answering, context) {
-  context.waitUntil(Promise.resolve(answering).catch(() => {}));
-  return answering;
-}
-
 addEventListener("error", (event) => mark(event.error));
 
 // Requests of a deployed server come by https, nearly all.
@@ -70,14 +63,21 @@ function plain(request, env) {
 
 export default {
   fetch(request, env, context) {
-    // What streams answer goes through without passing the module.
-    return guarded(() => {
+    let isReader = false;
+    const answering = guarded(() => {
+      // What streams answer goes through without passing the module.
       const passed =
         plain(request, env) ?? module.stream(request, env) ?? module.live(request, env);
-      const answering = passed ?? module.fetch.call(this, request, env, context);
-      // Readers that wait for something end with their clients.
-      return passed && request.method === "GET" ? answering : finished(answering, context);
+      isReader = passed && request.method === "GET";
+      return passed ?? module.fetch.call(this, request, env, context);
     }).catch(unanswered);
+    // A request is answered to its end although its client left: one that the platform cancels
+    // leaves in the module's memory what it held, for as long as the isolate lives. Readers that
+    // wait for something end with their clients.
+    if (!isReader) {
+      context.waitUntil(answering);
+    }
+    return answering;
   },
 };
 
@@ -91,8 +91,8 @@ class Revived extends DurableObject {
     this.#make = make;
   }
 
-  fetch(request) {
-    return guarded(() => this.#object().fetch(request));
+  fetch(request, body) {
+    return guarded(() => this.#object().fetch(request, body));
   }
 
   alarm() {
@@ -120,6 +120,16 @@ class Revived extends DurableObject {
   }
 }
 
+// A body that is short enough to be read before anything is known of the request.
+const SHORT_BYTES = 16384;
+
+async function short(request) {
+  const length = request.method === "POST" ? Number(request.headers.get("content-length")) : 0;
+  if (length > 0 && length <= SHORT_BYTES) {
+    return new Uint8Array(await request.arrayBuffer());
+  }
+}
+
 export class SpaceDO extends Revived {
   constructor(state, env) {
     super(state, env, () => new module.SpaceDO(state, env));
@@ -135,5 +145,9 @@ export class HubDO extends Revived {
 export class StreamDO extends Revived {
   constructor(state, env) {
     super(state, env, () => new module.StreamDO(state, env));
+  }
+
+  async fetch(request) {
+    return super.fetch(request, await short(request));
   }
 }

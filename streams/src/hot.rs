@@ -55,6 +55,31 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
+    /// Writes a body that fits in one row, and the stream's own row, by one statement.
+    pub(super) fn lay_and_save(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
+        let (start, weight) = (stream.tail, stream.weight);
+        stream.tail += match stream.kind() {
+            Kind::Bytes => body.len() as u64,
+            Kind::Json => json::Messages(body).count() as u64,
+        };
+        stream.weight += body.len() as u64;
+        stream.hot_rows += 1;
+        let insert = "INSERT INTO stream_append \
+             (s, start, weight, body, tail, closed, seq, touched) VALUES (?, ?, ?, ?, ?, ?, ?, ?)";
+        let params = [
+            start.into(),
+            weight.into(),
+            body.into(),
+            stream.tail.into(),
+            u64::from(stream.closed).into(),
+            stream.seq.clone().into(),
+            stream.touched.as_millis().into(),
+        ];
+        self.run(insert, params)?;
+        self.remember(stream);
+        Ok(())
+    }
+
     fn lay_messages(
         &self,
         stream: &mut Stream,

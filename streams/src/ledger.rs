@@ -61,6 +61,17 @@ const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS stream_news (
         s INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (s, number)) STRICT, WITHOUT ROWID",
+    // An append of one row and the stream's own row, written by one statement, which needs no
+    // transaction to hold as a whole or not at all. No statement reads the view.
+    "CREATE VIEW IF NOT EXISTS stream_append AS
+        SELECT s, tail AS start, weight, NULL AS body, tail, closed, seq, touched FROM stream",
+    "CREATE TRIGGER IF NOT EXISTS stream_append_one INSTEAD OF INSERT ON stream_append BEGIN
+        INSERT INTO stream_log (s, start, part, weight, body)
+            VALUES (NEW.s, NEW.start, 0, NEW.weight, NEW.body);
+        UPDATE stream SET tail = NEW.tail, weight = NEW.weight + length(NEW.body),
+            hot_rows = hot_rows + 1, closed = NEW.closed, seq = NEW.seq, touched = NEW.touched
+            WHERE s = NEW.s;
+    END",
 ];
 
 /// Makes the tables, unless they are there, and adds what later versions added.

@@ -4,11 +4,12 @@
 use pmx_core::schema::{Schema, SchemaError, Verdict};
 use pmx_core::sql::{Sql, SqlError};
 
-/// Streams. Version 2 added `stream.incarnation`, `stream_log.head` and `stream_segment.appends`.
+/// Streams. Version 2 added `stream.incarnation`, `stream_log.head` and `stream_segment.appends`,
+/// version 3 the view `stream_append` and its trigger.
 pub(super) const STREAMS: Schema = Schema {
     database: "the database of streams",
     table: "stream_schema",
-    version: 2,
+    version: 3,
     readable_by: 1,
 };
 

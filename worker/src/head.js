@@ -35,11 +35,16 @@ export function answered(status, text, body, isEncoded) {
   return new Response(body, { status, headers: pairs(text), encodeBody });
 }
 
+// A record costs the runtime half of what pairs do, and has each name once.
 function pairs(text) {
   const lines = text.split("\n");
+  const record = {};
   const pairs = [];
+  let isRecord = true;
   for (let at = 0; at + 1 < lines.length; at += 2) {
+    isRecord &&= record[lines[at]] === undefined;
+    record[lines[at]] = lines[at + 1];
     pairs.push([lines[at], lines[at + 1]]);
   }
-  return pairs;
+  return isRecord ? record : pairs;
 }

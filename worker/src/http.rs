@@ -30,21 +30,13 @@ pub(crate) async fn announced_body(
     announced: Option<u64>,
     limit: usize,
 ) -> Result<Bytes, Problem> {
-    let too_large = |bytes: usize| {
-        let detail = format!("a body of {bytes} bytes or more, where {limit} are allowed");
-        Problem::new(Code::TooLarge, detail)
-    };
     let announced = usize::try_from(announced.unwrap_or(0)).unwrap_or(usize::MAX);
     if announced > limit {
         discard(request);
-        return Err(too_large(announced));
+        return Err(too_large(announced, limit));
     }
     if (1..=WHOLE_BYTES_MAX).contains(&announced) {
-        let bytes = whole(request).await?;
-        return match bytes.len() {
-            length if length > limit => Err(too_large(length)),
-            _ => Ok(bytes),
-        };
+        return within(whole(request).await?, limit);
     }
     let Some(stream) = request.body() else {
         return Ok(Bytes::new());
@@ -56,10 +48,23 @@ pub(crate) async fn announced_body(
         bytes.extend_from_slice(&chunk);
         if bytes.len() > limit {
             // Letting go of the stream cancels it.
-            return Err(too_large(bytes.len()));
+            return Err(too_large(bytes.len(), limit));
         }
     }
     Ok(bytes.into())
+}
+
+/// A body that was read, if it has at most `limit` bytes.
+pub(crate) fn within(body: Bytes, limit: usize) -> Result<Bytes, Problem> {
+    match body.len() {
+        length if length > limit => Err(too_large(length, limit)),
+        _ => Ok(body),
+    }
+}
+
+fn too_large(bytes: usize, limit: usize) -> Problem {
+    let detail = format!("a body of {bytes} bytes or more, where {limit} are allowed");
+    Problem::new(Code::TooLarge, detail)
 }
 
 /// A body up to which it is cheaper to take it as one than piece by piece.

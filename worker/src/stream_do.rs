@@ -6,6 +6,7 @@
 use std::cell::RefCell;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use pmx_core::problem::Problem;
 // What `#[wasm_bindgen]` writes refers to this name.
@@ -18,11 +19,10 @@ use worker::worker_sys::DurableObjectState;
 use worker::{Env, State, console_error, web_sys};
 
 use crate::head::announced;
-use crate::http::announced_body;
 use crate::outbound;
 use crate::streams::alarm::LATE;
 use crate::streams::peers::{ASKED_BYTES_MAX, Asked, is_from_peer};
-use crate::streams::request::{Look, head};
+use crate::streams::request::{Incoming, Look, head};
 use crate::streams::stream::{Kept, Stream};
 
 /// One stream.
@@ -41,11 +41,16 @@ impl StreamDO {
         })))
     }
 
-    /// Answers a request.
-    pub fn fetch(&self, request: web_sys::Request) -> Promise {
+    /// Answers a request, whose body the shim may have read: with an answer, or a promise of one.
+    pub fn fetch(
+        &self,
+        request: web_sys::Request,
+        body: Option<Vec<u8>>,
+    ) -> Result<JsValue, JsValue> {
         let object = Rc::clone(&self.0);
-        let answering = async move { object.fetch(&request).await };
-        future_to_promise(AssertUnwindSafe(answering))
+        let body = body.map(Into::into);
+        let incoming = Incoming { request, body };
+        at_once(async move { object.fetch(&incoming).await })
     }
 
     /// Does what is left to do.
@@ -56,6 +61,19 @@ impl StreamDO {
     }
 }
 
+/// What a future comes to, or a promise of that if it has to wait: most appends need not.
+fn at_once(
+    answering: impl Future<Output = Result<JsValue, JsValue>> + 'static,
+) -> Result<JsValue, JsValue> {
+    let mut answering = Box::pin(answering);
+    let mut context = Context::from_waker(Waker::noop());
+    match answering.as_mut().poll(&mut context) {
+        Poll::Ready(outcome) => outcome,
+        // The promise polls it again, with a waker of its own.
+        Poll::Pending => Ok(future_to_promise(AssertUnwindSafe(answering)).into()),
+    }
+}
+
 struct Object {
     state: State,
     env: Env,
@@ -63,12 +81,12 @@ struct Object {
 }
 
 impl Object {
-    async fn fetch(&self, request: &web_sys::Request) -> Result<JsValue, JsValue> {
-        match self.answer(request).await {
+    async fn fetch(&self, incoming: &Incoming) -> Result<JsValue, JsValue> {
+        match self.answer(incoming).await {
             Ok(answer) => Ok(answer.into()),
             Err(problem) => {
                 console_error!("{problem}");
-                let answer = outbound::problem(&problem, &request.method())?;
+                let answer = outbound::problem(&problem, &incoming.request.method())?;
                 Ok(web_sys::Response::from(answer).into())
             }
         }
@@ -101,17 +119,18 @@ impl Object {
         Ok(JsValue::UNDEFINED)
     }
 
-    async fn answer(&self, request: &web_sys::Request) -> Result<web_sys::Response, Problem> {
+    async fn answer(&self, incoming: &Incoming) -> Result<web_sys::Response, Problem> {
         let stream = self.open()?;
+        let request = &incoming.request;
         let head = head(request, Look::Call)?;
         if is_from_peer(&head.uri) {
             stream.depth.asked_by_object(request);
             let announced = announced(&head.headers);
-            let asked = announced_body(request, announced, ASKED_BYTES_MAX).await?;
+            let asked = incoming.body(announced, ASKED_BYTES_MAX).await?;
             return stream.oblige(&Asked::read(&asked)?).await.map(Into::into);
         }
         stream.depth.asked_by_client();
-        stream.answer(request, &head).await
+        stream.answer(incoming, &head).await
     }
 
     fn open(&self) -> Result<Rc<Stream>, Problem> {

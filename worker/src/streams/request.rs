@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::pin::pin;
 
+use bytes::Bytes;
 use futures_core::Stream as _;
 use http::Method;
 use http::header::{
@@ -16,6 +17,7 @@ use pmx_streams::ops::DEBUG_TIMING;
 use worker::{ByteStream, web_sys};
 
 use crate::head::{Names, picked};
+use crate::http::{announced_body, discard, within};
 
 /// Which headers are looked at, beside those of the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,20 +69,49 @@ fn of_control(_: &Method) -> Vec<HeaderName> {
     vec![ORIGIN, AUTHORIZATION, HOST]
 }
 
-/// Reads the body of a request that is refused: a client that still sends would never see why. Of
-/// a body without end it reads what an append may have. It keeps one chunk at a time, because a
-/// refused body has no room.
-pub(crate) async fn drain(request: &web_sys::Request) {
-    let Some(stream) = request.body() else {
-        return;
-    };
-    let mut stream = pin!(ByteStream::from(stream));
-    let mut left = STREAM_APPEND_BYTES_MAX;
-    while let Some(Ok(chunk)) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
-        match left.checked_sub(chunk.len()) {
-            Some(rest) => left = rest,
-            // Letting go of the stream cancels it.
-            None => return,
+/// A request to an object, and its body where the shim has read it: one that is short costs less
+/// to read in JavaScript, which waits for it without a future.
+pub(crate) struct Incoming {
+    pub(crate) request: web_sys::Request,
+    pub(crate) body: Option<Bytes>,
+}
+
+impl Incoming {
+    /// The body, of at most `limit` bytes.
+    pub(crate) async fn body(
+        &self,
+        announced: Option<u64>,
+        limit: usize,
+    ) -> Result<Bytes, Problem> {
+        match &self.body {
+            Some(body) => within(body.clone(), limit),
+            None => announced_body(&self.request, announced, limit).await,
+        }
+    }
+
+    /// Sends word that no one will read the body.
+    pub(crate) fn discard(&self) {
+        if self.body.is_none() {
+            discard(&self.request);
+        }
+    }
+
+    /// Reads the body of a request that is refused: a client that still sends would never see why.
+    /// Of a body without end it reads what an append may have. It keeps one chunk at a time,
+    /// because a refused body has no room.
+    pub(crate) async fn drain(&self) {
+        let unread = self.body.is_none().then(|| self.request.body());
+        let Some(stream) = unread.flatten() else {
+            return;
+        };
+        let mut stream = pin!(ByteStream::from(stream));
+        let mut left = STREAM_APPEND_BYTES_MAX;
+        while let Some(Ok(chunk)) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
+            match left.checked_sub(chunk.len()) {
+                Some(rest) => left = rest,
+                // Letting go of the stream cancels it.
+                None => return,
+            }
         }
     }
 }

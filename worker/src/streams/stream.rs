@@ -25,13 +25,13 @@ use super::limit::Limit;
 use super::line::Line;
 use super::peers::{Asked, Neighbours, Obliged, Wish};
 use super::points::Points;
-use super::request::drain;
+use super::request::Incoming;
 use super::settings::StreamConfig;
 use super::source::{self, Seen, Source};
 use super::times;
 use crate::depth::Depth;
 use crate::head::announced;
-use crate::http::{announced_body, discard, now, random};
+use crate::http::{now, random};
 use crate::isolate;
 use crate::r2::R2;
 use crate::sql::Ledger;
@@ -114,14 +114,14 @@ impl Stream {
     /// Answers a request that the edge let pass.
     pub(crate) async fn answer(
         self: &Rc<Self>,
-        request: &web_sys::Request,
+        incoming: &Incoming,
         head: &Parts,
     ) -> Result<web_sys::Response, Problem> {
         let counted = self.limit.of_stream(&head.method);
         let asked = match answer::limited(&counted) {
-            None => self.asked(request, head).await,
+            None => self.asked(incoming, head).await,
             Some(refused) => {
-                drain(request).await;
+                incoming.drain().await;
                 Err(refused)
             }
         };
@@ -171,23 +171,23 @@ impl Stream {
     /// What is asked, body and all, and the room that the body takes.
     async fn asked(
         &self,
-        request: &web_sys::Request,
+        incoming: &Incoming,
         head: &Parts,
     ) -> Result<(Call, Share), Answer<Bytes>> {
         let call = match Call::parse(head) {
             Ok(call) => call,
             Err(error) => {
-                drain(request).await;
+                incoming.drain().await;
                 return Err(answer::invalid(&error));
             }
         };
         let limit = call.body_bytes_max();
         let announced = announced(&head.headers);
-        let share = isolate::room(request, announced, limit).map_err(|problem| {
-            discard(request);
+        let share = isolate::room(&incoming.request, announced, limit).map_err(|problem| {
+            incoming.discard();
             answer::problem(&problem)
         })?;
-        let body = announced_body(request, announced, limit).await;
+        let body = incoming.body(announced, limit).await;
         let body = body.map_err(|problem| answer::problem(&problem))?;
         Ok((call.with_body(body), share))
     }
@@ -202,9 +202,7 @@ impl Stream {
         let answer = match call {
             Call::Create(create) => self.create(&create, head, now).await?,
             Call::Append(append) => {
-                let engine = self.engine();
-                let turn = engine.atomically(|engine| engine.append_due(&append, now));
-                let after = turn?;
+                let after = self.engine().append_alone(&append, now)?;
                 self.appended(after.due, now).await;
                 if after.is_awaited {
                     self.tell().await;
