@@ -39,12 +39,11 @@ export function answered(status, text, body, isEncoded) {
 function pairs(text) {
   const lines = text.split("\n");
   const record = {};
-  const pairs = [];
-  let isRecord = true;
   for (let at = 0; at + 1 < lines.length; at += 2) {
-    isRecord &&= record[lines[at]] === undefined;
+    if (record[lines[at]] !== undefined) {
+      return lines.flatMap((name, at) => (at % 2 ? [] : [[name, lines[at + 1]]])).slice(0, -1);
+    }
     record[lines[at]] = lines[at + 1];
-    pairs.push([lines[at], lines[at + 1]]);
   }
-  return isRecord ? record : pairs;
+  return record;
 }

@@ -9,11 +9,11 @@ use http::header::CONTENT_LENGTH;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use worker::js_sys::{Math, Uint8Array};
+use worker::js_sys::{Date, Math, Uint8Array};
 use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen_futures::JsFuture;
-use worker::{ByteStream, Date, Request, web_sys};
+use worker::{ByteStream, Request, web_sys};
 
 use crate::thrown::{problem, words};
 
@@ -79,8 +79,9 @@ async fn whole(request: &web_sys::Request) -> Result<Bytes, Problem> {
 }
 
 /// The time.
+#[expect(clippy::cast_sign_loss, reason = "it is after 1970")]
 pub(crate) fn now() -> Timestamp {
-    Timestamp::from_millis(Date::now().as_millis())
+    Timestamp::from_millis(Date::now() as u64)
 }
 
 /// Tells the client that nobody will read what it still sends.

@@ -26,7 +26,6 @@ use super::line::HUB;
 use super::request::{Look, head};
 use super::settings::StreamConfig;
 use super::times;
-use crate::head::address;
 use crate::http::{discard, now};
 use crate::isolate;
 use crate::thrown::{unavailable, words};
@@ -41,7 +40,7 @@ pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
     if !url.contains(STREAMS_PATH) {
         return JsValue::UNDEFINED;
     }
-    let outcome = pass(&request, &url, &env);
+    let outcome = pass(&request, &env);
     outcome.unwrap_or_else(|problem| failure(&problem))
 }
 
@@ -54,13 +53,12 @@ struct Edge {
     hub: Namespace,
 }
 
-fn pass(request: &web_sys::Request, url: &str, env: &Env) -> Result<JsValue, Problem> {
+fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     let edge = edge(env)?;
-    let address = address(url)?;
-    if !is_for_streams(&address, &edge.hosts) {
+    let head = head(request, Look::Sender)?;
+    if !is_for_streams(&head.uri, &edge.hosts) {
         return Ok(JsValue::UNDEFINED);
     }
-    let head = head(request, Look::Sender)?;
     let begun = now();
     let refusal = match edge.admitted(&head, begun) {
         Ok(Asked::Hub) => return edge.hub.hand(request, HUB),
