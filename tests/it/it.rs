@@ -86,4 +86,5 @@ mod validation;
 mod waking;
 mod watching;
 mod webhooks;
+mod whole_append;
 mod world;

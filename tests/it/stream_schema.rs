@@ -51,7 +51,7 @@ fn streams_of_the_first_version_go_on() {
     let known = |key: &str, value: &str| (key.to_owned(), value.to_owned());
     assert_eq!(
         numbers(&data),
-        [known("readable_by", "1"), known("schema", "2")]
+        [known("readable_by", "1"), known("schema", "3")]
     );
 }
 
@@ -81,7 +81,7 @@ fn streams_of_a_newer_version_are_used_or_refused_by_name() {
     let ended = pmx.output().unwrap();
     assert!(!ended.status.success(), "{ended:?}");
     let told = String::from_utf8_lossy(&ended.stderr).into_owned();
-    for part in ["streams.db", "schema version 99", "version 98", "version 2"] {
+    for part in ["streams.db", "schema version 99", "version 98", "version 3"] {
         assert!(told.contains(part), "{part}: {told}");
     }
 }

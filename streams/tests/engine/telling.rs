@@ -82,8 +82,7 @@ impl<'a> Server<'a> {
             close: false,
         };
         let engine = self.engine(stream);
-        let after = engine.atomically(|engine| engine.append_due(&call, at(0)));
-        let after = after.map_err(drop)?;
+        let after = engine.append_alone(&call, at(0)).map_err(drop)?;
         if after.is_awaited {
             assert!(after.due.is_some(), "the alarm tells it");
             self.tell(stream).map_err(drop)?;

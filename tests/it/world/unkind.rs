@@ -82,6 +82,20 @@ impl Objects {
             .map(|(_, nanos, _)| nanos.cast_unsigned() / 1_000_000)
     }
 
+    /// Runs a statement in the database of each stream that is there.
+    pub(crate) fn run_in_streams(&self, statement: &str) {
+        let all = self.folders();
+        let streams = all.filter(|folder| folder.to_string_lossy().ends_with("StreamDO"));
+        for entry in streams.flat_map(|folder| std::fs::read_dir(folder).unwrap().flatten()) {
+            let path = entry.path();
+            let is_database = path.extension().is_some_and(|it| it == "sqlite");
+            if is_database && !path.ends_with("metadata.sqlite") {
+                let own = Connection::open(path).unwrap();
+                own.execute_batch(statement).unwrap();
+            }
+        }
+    }
+
     /// All alarms are due. The objects that they wake have names, or have none.
     pub(crate) fn wake_all(&self, are_named: bool) {
         for folder in self.folders() {
