@@ -1,9 +1,9 @@
 // The least that a Worker can do for an append: it asks a Durable Object, which writes the row of
 // the message and the row of the stream. What any Worker costs here, it costs as well.
 //
-//   node benches/streams/bare.js --data DIR
+//   node benches/streams/bare.js --data DIR [--direct]
 //
-// Prints its address, and ends with its stdin.
+// Prints its address, and ends with its stdin. With `--direct` Miniflare's own Worker is not in front.
 
 import { createRequire } from "node:module";
 import { join } from "node:path";
@@ -13,7 +13,12 @@ import { parseArgs } from "node:util";
 const worker = join(import.meta.dirname, "../../worker/package.json");
 const found = createRequire(worker).resolve("miniflare");
 const { Log, LogLevel, Miniflare } = (await import(pathToFileURL(found))).default;
-const { values: options } = parseArgs({ options: { data: { type: "string" } } });
+const { freePort } = await import("../../worker/host.js");
+const { values: options } = parseArgs({
+  options: { data: { type: "string" }, direct: { type: "boolean", default: false } },
+});
+const host = "127.0.0.1";
+const port = await freePort();
 
 const script = `
 import { DurableObject } from "cloudflare:workers";
@@ -46,8 +51,8 @@ export default {
 };`;
 
 const miniflare = new Miniflare({
-  host: "127.0.0.1",
-  port: 0,
+  host,
+  ...(options.direct ? { unsafeDirectSockets: [{ host, port }] } : { port }),
   cf: false,
   log: new Log(LogLevel.WARN),
   modules: true,
@@ -57,7 +62,8 @@ const miniflare = new Miniflare({
   durableObjectsPersist: join(options.data, "streams"),
 });
 
-console.log(`${await miniflare.ready}`);
+await miniflare.ready;
+console.log(`http://${host}:${port}/`);
 process.stdin.resume().on("end", async () => {
   await miniflare.dispose();
   process.exit(0);
