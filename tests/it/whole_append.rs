@@ -6,32 +6,27 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use crate::streaming::ask;
 use crate::world::{Answer, Host, World};
-
-const PATH: &str = "/v1/stream/jobs";
 
 /// The row of the stream, the second that an append writes, is refused where the append says so.
 const PLANTED: &str = "CREATE TRIGGER planted BEFORE UPDATE ON stream WHEN NEW.seq = 'fails' \
      BEGIN SELECT RAISE(ABORT, 'planted'); END";
 
-fn append(world: &World, message: u64, more: &[(&str, &str)]) -> Answer {
-    let json = [("content-type", "application/json")];
+fn append(port: u16, message: u64, more: &[(&str, &str)]) -> Answer {
     let body = json!({"n": message}).to_string();
-    world.ask(
-        "POST",
-        "",
-        PATH,
-        &[&json[..], more].concat(),
-        body.as_bytes(),
-    )
+    let headers = [&[JSON][..], more].concat();
+    ask(port, "POST", "jobs", &headers, body.as_bytes()).unwrap()
 }
 
-fn kept(world: &World) -> Vec<u64> {
-    let all = world.ask("GET", "", &format!("{PATH}?offset=-1"), &[], b"");
+fn kept(port: u16) -> Vec<u64> {
+    let all = ask(port, "GET", "jobs?offset=-1", &[], b"").unwrap();
     assert_eq!(all.status, 200, "{all:?}");
     let all: Vec<Value> = serde_json::from_slice(&all.body).unwrap();
     all.iter().map(|it| it["n"].as_u64().unwrap()).collect()
 }
+
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 const FAILS: (&str, &str) = ("stream-seq", "fails");
 
@@ -40,10 +35,10 @@ fn nothing_is_kept_of_an_append_whose_second_row_fails_on_the_worker() {
     let Some(mut world) = World::of_worker(Host::Worker, &[]) else {
         return;
     };
-    let json = [("content-type", "application/json")];
-    let made = world.ask("PUT", "", PATH, &json, b"");
+    let port = world.server.port;
+    let made = ask(port, "PUT", "jobs", &[JSON], b"").unwrap();
     assert_eq!(made.status, 201, "{made:?}");
-    assert_eq!(append(&world, 0, &[]).status, 204);
+    assert_eq!(append(port, 0, &[]).status, 204);
     world.reborn(&[], |objects| objects.run_in_streams(PLANTED));
 
     // Alone, by one statement and by three.
@@ -53,21 +48,21 @@ fn nothing_is_kept_of_an_append_whose_second_row_fails_on_the_worker() {
         ("producer-seq", "0"),
     ];
     for more in [&[FAILS][..], &[&[FAILS][..], &producer].concat()] {
-        let failed = append(&world, 1000, more);
+        let failed = append(port, 1000, more);
         assert_eq!(failed.status, 500, "{failed:?}");
         assert_eq!(failed.json()["code"], "E_STORAGE");
-        assert_eq!(kept(&world), [0]);
+        assert_eq!(kept(port), [0]);
     }
 
     // Among others.
     let (taken, failed) = (Mutex::new(vec![0]), Mutex::new(0));
     thread::scope(|scope| {
         for writer in 1..=16 {
-            let (world, taken, failed) = (&world, &taken, &failed);
+            let (taken, failed) = (&taken, &failed);
             scope.spawn(move || {
                 for message in (0..8).map(|n| writer * 10 + n) {
                     let more: &[_] = if message % 4 == 0 { &[FAILS] } else { &[] };
-                    match append(world, message, more).status {
+                    match append(port, message, more).status {
                         204 => taken.lock().unwrap().push(message),
                         500 if message % 4 == 0 => *failed.lock().unwrap() += 1,
                         other => panic!("{message}: {other}"),
@@ -82,14 +77,14 @@ fn nothing_is_kept_of_an_append_whose_second_row_fails_on_the_worker() {
         all.sort_unstable();
         all
     };
-    assert_eq!(sorted(kept(&world)), sorted(taken.clone()));
+    assert_eq!(sorted(kept(port)), sorted(taken.clone()));
 
     // What failed can be sent again once the storage is well, also by its producer.
     world.reborn(&[], |objects| {
         objects.run_in_streams("DROP TRIGGER planted")
     });
-    assert_eq!(append(&world, 1000, &[FAILS]).status, 204);
-    assert_eq!(append(&world, 1001, &producer).status, 200);
+    assert_eq!(append(port, 1000, &[FAILS]).status, 204);
+    assert_eq!(append(port, 1001, &producer).status, 200);
     taken.extend([1000, 1001]);
-    assert_eq!(sorted(kept(&world)), sorted(taken));
+    assert_eq!(sorted(kept(port)), sorted(taken));
 }

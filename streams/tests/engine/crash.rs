@@ -113,11 +113,25 @@ fn prepare_chain(world: &World<'_>) {
 
 #[test]
 fn an_append() {
-    let deed: Deed = |world| append(world, 0, "more");
+    let deed: Deed = |world| append(world, 0, "more, in several rows");
     crash_everywhere(prepare_source, deed, |world, done| {
         let body = whole(world, 0).unwrap();
-        let expected = format!("{SOURCE}more");
+        let expected = format!("{SOURCE}more, in several rows");
         assert!(body == expected || !done && body == SOURCE, "{body:?}");
+    });
+}
+
+#[test]
+fn appends_of_one_row() {
+    let deed: Deed = |world| {
+        append(world, 0, "more")?;
+        append(world, 0, "most")
+    };
+    crash_everywhere(prepare_source, deed, |world, done| {
+        let body = whole(world, 0).unwrap();
+        let more = body.strip_prefix(SOURCE.as_bytes()).unwrap();
+        let is_whole = [&b""[..], b"more"].contains(&more);
+        assert!(more == b"moremost" || !done && is_whole, "{body:?}");
     });
 }
 
