@@ -82,9 +82,14 @@ class Connection {
     this.port = port;
   }
 
+  // The server closes one that waited for seconds, so each turn begins with a new one.
+  close() {
+    this.socket?.removeAllListeners().destroy();
+    this.socket = undefined;
+  }
+
   ask(method, path, body) {
-    // The server closes one that waited for seconds.
-    const socket = this.socket?.readyState === "open" ? this.socket : this.#open();
+    const socket = this.socket ?? this.#open();
     const length = Buffer.byteLength(body);
     return new Promise((taken, failed) => {
       this.waiting = { taken, failed };
@@ -124,9 +129,12 @@ let made = 0;
 // Appends to new streams, and says what one append cost.
 async function turn({ workerd, connections }, writers, streams, appends) {
   const paths = Array.from({ length: streams }, () => `/v1/stream/appends-${made++}`);
+  connections.forEach((connection) => connection.close());
   for (const path of paths) {
     await connections[0].ask("PUT", path, "");
-    await connections[0].ask("POST", path, message(0));
+  }
+  for (const [writer, connection] of connections.slice(0, writers).entries()) {
+    await connection.ask("POST", paths[writer % streams], message(0));
   }
   await rest();
   const before = processor(workerd);
@@ -173,7 +181,7 @@ for (const [name, writers, streams, appends] of MODES) {
   }
 }
 for (const { child, connections, data } of places) {
-  connections.forEach(({ socket }) => socket?.destroy());
+  connections.forEach((connection) => connection.close());
   child.stdin.end();
   await new Promise((ended) => child.on("exit", ended));
   rmSync(data, { recursive: true });
