@@ -4,9 +4,11 @@
 //! between: an append is handed on by as few calls as there can be.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
 
 use pmx_core::problem::Problem;
 // What `#[wasm_bindgen]` writes refers to this name.
@@ -66,11 +68,37 @@ fn at_once(
     answering: impl Future<Output = Result<JsValue, JsValue>> + 'static,
 ) -> Result<JsValue, JsValue> {
     let mut answering = Box::pin(answering);
-    let mut context = Context::from_waker(Waker::noop());
-    match answering.as_mut().poll(&mut context) {
-        Poll::Ready(outcome) => outcome,
-        // The promise polls it again, with a waker of its own.
-        Poll::Pending => Ok(future_to_promise(AssertUnwindSafe(answering)).into()),
+    let relay = Arc::new(Relay::default());
+    let waker = Waker::from(Arc::clone(&relay));
+    let first = answering.as_mut().poll(&mut Context::from_waker(&waker));
+    if let Poll::Ready(outcome) = first {
+        return outcome;
+    }
+    let waiting = poll_fn(move |context| {
+        relay.lead_to(context.waker());
+        answering.as_mut().poll(&mut Context::from_waker(&waker))
+    });
+    Ok(future_to_promise(AssertUnwindSafe(waiting)).into())
+}
+
+/// Wakes the promise that a future has become: a `Delay` keeps the waker of its first poll.
+#[derive(Default)]
+struct Relay(Mutex<Option<Waker>>);
+
+impl Relay {
+    fn lead_to(&self, waker: &Waker) {
+        if let Ok(mut to) = self.0.lock() {
+            *to = Some(waker.clone());
+        }
+    }
+}
+
+impl Wake for Relay {
+    fn wake(self: Arc<Self>) {
+        // Without one, the promise has yet to poll.
+        if let Ok(Some(to)) = self.0.lock().map(|mut to| to.take()) {
+            to.wake();
+        }
     }
 }
 
