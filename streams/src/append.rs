@@ -13,7 +13,7 @@ use pmx_core::time::Timestamp;
 use super::call::Append;
 use super::engine::Engine;
 use super::json;
-use super::news;
+use super::lifecycle;
 use super::producer::{self, Turn};
 use super::record::Stream;
 use super::reply::{Appended, Refusal};
@@ -28,7 +28,7 @@ pub struct Aftermath {
     /// When the alarm should come at the latest.
     pub due: Option<Timestamp>,
     /// Whether the hub waits to be told.
-    pub is_awaited: bool,
+    pub is_report_due: bool,
 }
 
 impl<S: Sql> Engine<'_, S> {
@@ -37,19 +37,19 @@ impl<S: Sql> Engine<'_, S> {
         Ok(self.append_due(call, now)?.appended)
     }
 
-    /// Appends, and says what else follows from it: what [`Engine::due`] and [`Engine::tidings`]
+    /// Appends, and says what else follows from it: what [`Engine::due`] and [`Engine::hub_update`]
     /// would have to look for is at hand here.
     pub fn append_due(&self, call: &Append, now: Timestamp) -> Result<Aftermath, Refusal> {
         self.check_form(call)?;
         let mut stream = self.live(now)?;
         let appended = self.append_to(&mut stream, call, now)?;
-        let is_awaited = stream.is_awaited();
-        let tells = is_awaited.then(|| now.after(news::GRACE));
+        let is_report_due = stream.is_report_due();
+        let tells = is_report_due.then(|| now.after(lifecycle::GRACE));
         let due = [tells, stream.ends(), self.rotates_at(&stream, now)?];
         Ok(Aftermath {
             appended,
             due: due.into_iter().flatten().min(),
-            is_awaited,
+            is_report_due,
         })
     }
 

@@ -93,9 +93,9 @@ pub struct Append {
 pub struct Producer {
     /// Who.
     pub id: String,
-    /// Which life of theirs: a later one fences off all before.
+    /// Which generation of theirs: a later one fences off all before.
     pub epoch: u64,
-    /// The append's number in that life.
+    /// The append's number in that generation.
     pub seq: u64,
 }
 

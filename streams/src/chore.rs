@@ -16,8 +16,8 @@ use pmx_core::time::Timestamp;
 use super::cold::SegmentKey;
 use super::engine::Engine;
 use super::generation::Generation;
+use super::lifecycle::REPORT;
 use super::name::StreamName;
-use super::news::TELL;
 use super::past::PAST;
 use super::record::Stream;
 use super::reply::Refusal;
@@ -42,9 +42,9 @@ pub enum Chore {
         /// Its key.
         key: SegmentKey,
     },
-    /// Delete all segments of a life that ended.
+    /// Delete all segments of a generation that ended.
     Erase {
-        /// The life.
+        /// The generation.
         generation: Generation,
     },
     /// Give a source back what it lent.
@@ -136,7 +136,7 @@ impl<S: Sql> Engine<'_, S> {
         let noted = Columns::of(row.unwrap_or_default()).maybe_integer()?;
         let noted = noted.map(Timestamp::from_millis);
         let stream = self.load()?;
-        let tells = self.tells_at(stream.as_ref(), now)?;
+        let tells = self.reports_at(stream.as_ref(), now)?;
         let Some(stream) = stream else {
             return Ok([noted, tells].into_iter().flatten().min());
         };
@@ -148,7 +148,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Whether nothing at all is kept under this key any more: a host may forget it.
     pub fn is_void(&self) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM stream_chore WHERE s = ? LIMIT 1";
-        let is_idle = self.run(select, [])?.is_empty() && !self.has_news()?;
+        let is_idle = self.run(select, [])?.is_empty() && !self.has_lifecycle_events()?;
         Ok(is_idle && self.load()?.is_none())
     }
 
@@ -176,7 +176,7 @@ impl<S: Sql> Engine<'_, S> {
              WHERE s = ? AND kind NOT IN (?, ?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
         let params = [
             ROTATE.into(),
-            TELL.into(),
+            REPORT.into(),
             PAST.into(),
             now.as_millis().into(),
         ];

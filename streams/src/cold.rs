@@ -10,11 +10,11 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::Generation;
 
-/// Names a segment: by the stream's life and by what it holds of it. The same key never names
+/// Names a segment: by the stream's generation and by what it holds of it. The same key never names
 /// other bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentKey {
-    /// The life of the stream that wrote it.
+    /// The generation of the stream that wrote it.
     pub generation: Generation,
     /// Its first position.
     pub start: u64,
@@ -23,7 +23,7 @@ pub struct SegmentKey {
 }
 
 impl SegmentKey {
-    /// What the keys of one life begin with, as object stores spell them.
+    /// What the keys of one generation begin with, as object stores spell them.
     pub fn prefix(generation: Generation) -> String {
         format!("streams/{generation}/")
     }
@@ -69,7 +69,7 @@ pub trait Cold {
     /// Deletes segments; missing ones are no error.
     fn delete(&self, keys: &[SegmentKey]) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Names segments of one life of a stream: all, or so many that asking again after they were
+    /// Names segments of one generation of a stream: all, or so many that asking again after they were
     /// deleted comes to an end.
     fn list(
         &self,

@@ -141,7 +141,7 @@ impl<S: Sql> Engine<'_, S> {
         }
         self.lay(&mut stream, &body)?;
         stream.closed = call.closed;
-        self.report_made(&mut stream, now)?;
+        self.record_created(&mut stream, now)?;
         self.insert(&stream)?;
         Ok(Created {
             fresh: true,

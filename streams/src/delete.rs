@@ -33,7 +33,7 @@ impl<S: Sql> Engine<'_, S> {
         // The forks have copies of the log. Of this stream they need the objects only, and that it
         // goes on needing its own source's.
         self.clear(&["stream_log", "stream_producer", "stream_segment"])?;
-        self.report_gone(&stream, now)?;
+        self.record_ended(&stream, now)?;
         stream.deleted = true;
         stream.hot = stream.tail;
         stream.hot_weight = stream.weight;
@@ -53,7 +53,7 @@ impl<S: Sql> Engine<'_, S> {
             self.note(chore::GIVE_BACK, &edge, Some(&branch.source), now)?;
         }
         if !stream.deleted {
-            self.report_gone(stream, now)?;
+            self.record_ended(stream, now)?;
         }
         self.note_past(stream, now)?;
         self.clear(&[

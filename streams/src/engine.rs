@@ -51,18 +51,18 @@ pub struct Engine<'a, S> {
     pub(super) sql: &'a S,
     pub(super) key: i64,
     pub(super) shape: &'a Shape,
-    pub(super) telling: Telling,
+    pub(super) reporting: Reporting,
     pub(super) memory: Option<&'a Memory>,
 }
 
-/// Whom a stream tells what becomes of it.
+/// Where a stream reports its lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Telling {
-    /// Nobody.
-    Nobody,
-    /// Whoever takes its turns, in the same transaction.
-    Here,
-    /// A hub that lies elsewhere.
+pub(super) enum Reporting {
+    /// Nowhere.
+    Off,
+    /// To the host's registry, in the same transaction.
+    Local,
+    /// To the hub, which is another object.
     Hub,
 }
 
@@ -77,12 +77,12 @@ impl<S> Copy for Engine<'_, S> {}
 impl<'a, S: Sql> Engine<'a, S> {
     /// The stream that has `key` in all tables of `sql`. There need not be one yet.
     pub const fn new(sql: &'a S, key: i64, shape: &'a Shape) -> Self {
-        let telling = Telling::Nobody;
+        let reporting = Reporting::Off;
         Self {
             sql,
             key,
             shape,
-            telling,
+            reporting,
             memory: None,
         }
     }
@@ -95,18 +95,18 @@ impl<'a, S: Sql> Engine<'a, S> {
     }
 
     /// The same stream, which writes down its beginning and end for
-    /// [`take_news`](Self::take_news).
+    /// [`take_lifecycle_events`](Self::take_lifecycle_events).
     #[must_use]
-    pub const fn telling_here(self) -> Self {
-        let telling = Telling::Here;
-        Self { telling, ..self }
+    pub const fn with_local_registry(self) -> Self {
+        let reporting = Reporting::Local;
+        Self { reporting, ..self }
     }
 
     /// The same stream, which writes down what a hub elsewhere has to be told.
     #[must_use]
-    pub const fn telling_a_hub(self) -> Self {
-        let telling = Telling::Hub;
-        Self { telling, ..self }
+    pub const fn with_hub_registry(self) -> Self {
+        let reporting = Reporting::Hub;
+        Self { reporting, ..self }
     }
 
     /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.

@@ -85,9 +85,9 @@ mod tests {
     use crate::{Generation, MediaType};
 
     fn stream(expiry: Expiry, touched: u64) -> Stream {
-        let life = Generation::from_random([7; 16]);
+        let generation = Generation::from_random([7; 16]);
         let media = MediaType::new("text/plain");
-        Stream::new(life, media, expiry, at(touched))
+        Stream::new(generation, media, expiry, at(touched))
     }
 
     fn at(millis: u64) -> Timestamp {

@@ -1,14 +1,14 @@
-//! Which life of a name a stream is.
+//! Which generation of a name a stream is.
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One life of a stream: 128 random bits, drawn outside when it is made.
+/// One generation of a stream: 128 random bits, drawn outside when it is made.
 ///
-/// A name that is deleted and taken again begins another life. It stands in ETags and in the keys
-/// of objects, so that nothing of one life is mistaken for something of the other; and a fork's
+/// A name that is deleted and taken again begins another generation. It stands in ETags and in the keys
+/// of objects, so that nothing of one generation is mistaken for something of the other; and a fork's
 /// source knows the fork by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation([u8; 16]);
@@ -62,10 +62,16 @@ mod tests {
 
     #[test]
     fn generations_return() {
-        let life = Generation::from_random(*b"sixteen  random!");
-        assert_eq!(Generation::from_hex(&life.to_string()), Some(life));
-        let json = serde_json::to_string(&life).unwrap();
-        assert_eq!(serde_json::from_str::<Generation>(&json).unwrap(), life);
+        let generation = Generation::from_random(*b"sixteen  random!");
+        assert_eq!(
+            Generation::from_hex(&generation.to_string()),
+            Some(generation)
+        );
+        let json = serde_json::to_string(&generation).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Generation>(&json).unwrap(),
+            generation
+        );
         for other in ["", "00", "7369787465656E202072616E646F6D21"] {
             assert_eq!(Generation::from_hex(other), None, "{other}");
         }

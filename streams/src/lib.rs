@@ -23,10 +23,10 @@ pub mod http;
 pub mod hub;
 mod json;
 mod ledger;
+mod lifecycle;
 pub mod limits;
 mod memory;
 mod name;
-mod news;
 mod offset;
 pub mod ops;
 mod past;
@@ -50,9 +50,11 @@ pub use delete::Deleted;
 pub use engine::{Engine, Shape};
 pub use fork::Loan;
 pub use generation::Generation;
+pub use lifecycle::{
+    HubAck, HubUpdate, LifecycleChange, LifecycleEvent, StreamMetadata, StreamTail,
+};
 pub use memory::Memory;
 pub use name::{InvalidName, StreamName};
-pub use news::{Facts, Happened, Heeding, News, Place, Tidings};
 pub use offset::{InvalidOffset, Offset};
 pub use read::{Reading, Stitch};
 pub use reply::{Appended, Created, Page, Refusal, View};

@@ -36,7 +36,7 @@ pub const STREAM_READ_BYTES: usize = 4 * 1024 * 1024;
 pub const STREAM_TOKEN_BYTES_MAX: usize = 512;
 
 /// Beginnings and ends of streams of one name that are told at once: usually there is one.
-pub const STREAM_NEWS_MAX: usize = 100;
+pub const STREAM_LIFECYCLE_EVENTS_MAX: usize = 100;
 
 /// Streams that are asked, before a subscription is answered, to tell from now on how far they
 /// are. A Worker's request may ask a thousand things of others; the rest is asked by the alarm.

@@ -34,7 +34,7 @@ pub(super) struct Stream {
     pub(super) branch: Option<Branch>,
     pub(super) followed: bool,
     pub(super) round: u64,
-    pub(super) told: u64,
+    pub(super) reported: u64,
     pub(super) incarnation: u64,
 }
 
@@ -78,7 +78,7 @@ impl Stream {
             branch: None,
             followed: false,
             round: 0,
-            told: 0,
+            reported: 0,
             incarnation: 0,
         }
     }
@@ -140,7 +140,7 @@ impl Stream {
             branch: branch(&mut row)?,
             followed: row.flag()?,
             round: row.integer()?,
-            told: row.integer()?,
+            reported: row.integer()?,
             incarnation: row.integer()?,
         })
     }
@@ -177,7 +177,7 @@ impl Stream {
             branch.map(|branch| branch.beyond).into(),
             u64::from(self.followed).into(),
             self.round.into(),
-            self.told.into(),
+            self.reported.into(),
             self.incarnation.into(),
         ]
     }

@@ -10,8 +10,8 @@ use pmx_core::time::{Timestamp, rfc3339};
 use serde::Serialize;
 
 use super::call::{Create, Expiry, MediaType};
+use super::lifecycle::{LifecycleChange, StreamMetadata};
 use super::name::StreamName;
-use super::news::{Facts, Happened};
 
 /// Its name, as text.
 pub const REGISTRY: &str = "__registry__";
@@ -49,10 +49,10 @@ pub fn media_type() -> MediaType {
 
 /// What stands in it for something that happened to a stream. The registry does not speak of
 /// itself.
-pub fn message(name: &StreamName, what: &Happened, at: Timestamp) -> Option<String> {
+pub fn message(name: &StreamName, what: &LifecycleChange, at: Timestamp) -> Option<String> {
     let (operation, value) = match what {
-        Happened::Made(facts) => ("insert", Some(Value::of(name, facts, at))),
-        Happened::Gone => ("delete", None),
+        LifecycleChange::Created(facts) => ("insert", Some(Value::of(name, facts, at))),
+        LifecycleChange::Ended => ("delete", None),
     };
     let entry = Entry {
         kind: "stream",
@@ -99,7 +99,7 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn of(name: &'a StreamName, facts: &'a Facts, at: Timestamp) -> Self {
+    fn of(name: &'a StreamName, facts: &'a StreamMetadata, at: Timestamp) -> Self {
         let (ttl_seconds, expires_at) = match facts.expiry {
             Expiry::Never => (None, None),
             Expiry::Idle(seconds) => (Some(seconds), None),
@@ -128,8 +128,8 @@ mod tests {
         let at = Timestamp::from_millis(1_778_324_210_123);
         let made = |expiry| {
             let media_type = MediaType::new("text/plain; a=\"b\"");
-            let facts = Facts { media_type, expiry };
-            message(&name("a/b"), &Happened::Made(facts), at).unwrap()
+            let facts = StreamMetadata { media_type, expiry };
+            message(&name("a/b"), &LifecycleChange::Created(facts), at).unwrap()
         };
         let time = "2026-05-09T10:56:50.123Z";
         let inserted = |more: &str| {
@@ -144,12 +144,12 @@ mod tests {
         assert_eq!(made(Expiry::Idle(60)), inserted(",\"ttlSeconds\":60"));
         assert_eq!(made(Expiry::At(at)), inserted(&until));
         assert_eq!(
-            message(&name("a/b"), &Happened::Gone, at).unwrap(),
+            message(&name("a/b"), &LifecycleChange::Ended, at).unwrap(),
             format!(
                 "{{\"type\":\"stream\",\"key\":\"a/b\",\
                  \"headers\":{{\"operation\":\"delete\",\"timestamp\":\"{time}\"}}}}"
             )
         );
-        assert_eq!(message(&name(REGISTRY), &Happened::Gone, at), None);
+        assert_eq!(message(&name(REGISTRY), &LifecycleChange::Ended, at), None);
     }
 }

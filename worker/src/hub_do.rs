@@ -17,8 +17,8 @@ use worker::{DurableObject, Env, Request, Response, State, console_error, durabl
 use crate::http::body;
 use crate::outbound;
 use crate::streams::alarm::LATE;
-use crate::streams::hub::Exchange;
-use crate::streams::line::{TOLD_BYTES_MAX, is_from_stream};
+use crate::streams::hub::HubObject;
+use crate::streams::hub_client::{UPDATE_BYTES_MAX, is_from_stream};
 use crate::streams::request::{Look, head};
 
 /// The one that knows all streams.
@@ -26,7 +26,7 @@ use crate::streams::request::{Look, head};
 pub struct HubDO {
     state: State,
     env: Env,
-    hub: AssertUnwindSafe<RefCell<Option<Rc<Exchange>>>>,
+    hub: AssertUnwindSafe<RefCell<Option<Rc<HubObject>>>>,
 }
 
 impl DurableObject for HubDO {
@@ -71,19 +71,19 @@ impl HubDO {
         let head = head(request.inner(), Look::Control)?;
         if is_from_stream(&head.uri) {
             hub.depth.asked_by_object(request.inner());
-            let told = body(request, TOLD_BYTES_MAX).await?;
-            return hub.hear(&told).await;
+            let request = body(request, UPDATE_BYTES_MAX).await?;
+            return hub.ingest(&request).await;
         }
         hub.depth.asked_by_client();
         hub.answer(request, &head).await
     }
 
-    fn open(&self) -> Result<Rc<Exchange>, Problem> {
+    fn open(&self) -> Result<Rc<HubObject>, Problem> {
         let open = self.hub.borrow().clone();
         if let Some(hub) = open {
             return Ok(hub);
         }
-        let hub = Rc::new(Exchange::open(self.state.storage(), &self.env)?);
+        let hub = Rc::new(HubObject::open(self.state.storage(), &self.env)?);
         self.hub.replace(Some(Rc::clone(&hub)));
         Ok(hub)
     }

@@ -23,8 +23,8 @@ use worker::{Env, State, console_error, web_sys};
 use crate::head::announced;
 use crate::outbound;
 use crate::streams::alarm::LATE;
-use crate::streams::peers::{ASKED_BYTES_MAX, Asked, is_from_peer};
 use crate::streams::request::{Incoming, Look, head};
+use crate::streams::rpc::{REQUEST_BYTES_MAX, RpcRequest, is_from_peer};
 use crate::streams::stream::{Kept, Stream};
 
 /// One stream.
@@ -154,8 +154,11 @@ impl Object {
         if is_from_peer(&head.uri) {
             stream.depth.asked_by_object(request);
             let announced = announced(&head.headers);
-            let asked = incoming.body(announced, ASKED_BYTES_MAX).await?;
-            return stream.oblige(&Asked::read(&asked)?).await.map(Into::into);
+            let asked = incoming.body(announced, REQUEST_BYTES_MAX).await?;
+            return stream
+                .handle(&RpcRequest::read(&asked)?)
+                .await
+                .map(Into::into);
         }
         stream.depth.asked_by_client();
         stream.answer(incoming, &head).await

@@ -171,7 +171,7 @@ pub fn limited(counted: &Counted) -> Option<Response<Bytes>> {
     let detail = format!("too many requests {whose}; the next is taken in {seconds} s");
     let mut answer = problem(&Problem::new(Code::TooMany, detail));
     set_number(&mut answer, RETRY_AFTER, seconds);
-    counted.tell(answer.headers_mut());
+    counted.write_headers(answer.headers_mut());
     Some(answer)
 }
 

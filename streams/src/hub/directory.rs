@@ -10,7 +10,7 @@ use crate::http::Listing;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::row::{Columns, odd};
 use crate::subscription::{Needs, Pattern};
-use crate::{Generation, Offset, Place, StreamName, schema};
+use crate::{Generation, Offset, StreamName, StreamTail, schema};
 
 const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS hub_meta (
@@ -48,8 +48,8 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
 pub struct Entry {
     /// Its name.
     pub name: StreamName,
-    /// Which life of the name was heard of last.
-    pub life: Generation,
+    /// Which generation of the name was heard of last.
+    pub generation: Generation,
     /// How far it was when it last told.
     pub tail: Offset,
     /// Whether it tells each append.
@@ -59,9 +59,9 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Whether a place is one in this stream, as long as it lives.
-    pub(super) fn is_of(&self, place: &Place) -> bool {
-        self.gone.is_none() && self.life == place.life
+    /// Whether a tail is one of this stream, as long as it lives.
+    pub(super) fn is_of(&self, tail: &StreamTail) -> bool {
+        self.gone.is_none() && self.generation == tail.generation
     }
 }
 
@@ -148,7 +148,7 @@ impl<S: Sql> Hub<'_, S> {
             format!("INSERT OR REPLACE INTO hub_stream ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
         let params = [
             entry.name.as_str().into(),
-            entry.life.to_string().into(),
+            entry.generation.to_string().into(),
             entry.tail.position().into(),
             u64::from(entry.followed).into(),
             entry.gone.map(Timestamp::as_millis).into(),
@@ -175,12 +175,12 @@ impl<S: Sql> Hub<'_, S> {
 fn read(row: SqlRow) -> Result<Entry, SqlError> {
     let mut row = Columns::of(row);
     let name = named(&row.text()?)?;
-    let life = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
+    let generation = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
     let tail = Offset::at(row.integer()?);
     let (followed, gone) = (row.flag()?, row.maybe_integer()?);
     Ok(Entry {
         name,
-        life,
+        generation,
         tail: tail.of_incarnation(row.integer()?),
         followed,
         gone: gone.map(Timestamp::from_millis),

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::Hub;
 use super::outbox::{INDEX, Outbox};
 use crate::registry::is_registry;
-use crate::{Expiry, Happened, StreamName};
+use crate::{Expiry, LifecycleChange, StreamName};
 
 /// The index. The operator reads it as well, so a version only adds to the one before.
 const SCHEMA: Schema = Schema {
@@ -95,65 +95,65 @@ pub struct Rows {
 
 /// Something that happened to a stream.
 #[derive(Debug, Serialize, Deserialize)]
-struct Note {
+struct IndexedChange {
     name: StreamName,
-    what: Happened,
+    what: LifecycleChange,
     at: Timestamp,
 }
 
 impl<'a, S: Sql> Hub<'a, S> {
     /// The next rows for the index, if any wait.
-    pub fn rows(&self, now: Timestamp) -> Result<Option<Rows>, SqlError> {
-        let Some((number, notes)) = self.notes().batch(now)? else {
+    pub fn index_rows(&self, now: Timestamp) -> Result<Option<Rows>, SqlError> {
+        let Some((number, index_outbox)) = self.index_outbox().batch(now)? else {
             return Ok(None);
         };
-        let mut statements = Vec::with_capacity(notes.len());
-        for note in notes {
+        let mut statements = Vec::with_capacity(index_outbox.len());
+        for note in index_outbox {
             let unreadable = |error| SqlError(format!("a note for the index: {error}"));
-            let note: Note = serde_json::from_str(&note).map_err(unreadable)?;
+            let note: IndexedChange = serde_json::from_str(&note).map_err(unreadable)?;
             statements.push(note.statement());
         }
         Ok(Some(Rows { number, statements }))
     }
 
     /// Rows are written.
-    pub fn indexed(&self, rows: &Rows) -> Result<(), SqlError> {
-        self.notes().arrived(rows.number)
+    pub fn ack_rows(&self, rows: &Rows) -> Result<(), SqlError> {
+        self.index_outbox().ack(rows.number)
     }
 
     /// Nobody knows whether rows are written: it is tried again, ever later.
-    pub fn not_indexed(&self, now: Timestamp) -> Result<(), SqlError> {
-        self.notes().put_off(now)
+    pub fn nack_rows(&self, now: Timestamp) -> Result<(), SqlError> {
+        self.index_outbox().nack(now)
     }
 
     /// Writes down what the index has to say, if there is one. It does not speak of the registry,
     /// as the registry does not speak of itself.
-    pub(super) fn note(
+    pub(super) fn queue_index_change(
         &self,
         name: &StreamName,
-        what: &Happened,
+        what: &LifecycleChange,
         at: Timestamp,
     ) -> Result<(), SqlError> {
         if !self.has_index || is_registry(name) {
             return Ok(());
         }
         let (name, what) = (name.clone(), what.clone());
-        let note = serde_json::to_string(&Note { name, what, at });
-        self.notes()
+        let note = serde_json::to_string(&IndexedChange { name, what, at });
+        self.index_outbox()
             .put(&note.map_err(|error| SqlError(error.to_string()))?)
     }
 
-    pub(super) const fn notes(&self) -> Outbox<'a, S> {
+    pub(super) const fn index_outbox(&self) -> Outbox<'a, S> {
         Outbox::new(self.sql, INDEX)
     }
 }
 
-impl Note {
+impl IndexedChange {
     fn statement(self) -> Statement {
         let name = self.name.as_str().into();
         let at = rfc3339(self.at);
         match self.what {
-            Happened::Made(facts) => {
+            LifecycleChange::Created(facts) => {
                 let (ttl, expires) = match facts.expiry {
                     Expiry::Never => (Value::Null, Value::Null),
                     Expiry::Idle(seconds) => (seconds.into(), Value::Null),
@@ -165,7 +165,7 @@ impl Note {
                     params: vec![name, media_type, at.as_str().into(), ttl, expires],
                 }
             }
-            Happened::Gone => Statement {
+            LifecycleChange::Ended => Statement {
                 text: GONE,
                 params: vec![name, at.as_str().into()],
             },

@@ -2,22 +2,22 @@
 //! follows them, and what is to be told of them.
 //!
 //! Streams tell the hub of their lives, and how far they are if anybody follows them
-//! ([`Tidings`](crate::Tidings)). The hub keeps the server's [`Subscriptions`], the
+//! ([`HubUpdate`](crate::HubUpdate)). The hub keeps the server's [`Subscriptions`], the
 //! directory of names that patterns are matched against, and what the registry is to be told. Its
 //! turns are synchronous, and what has to happen elsewhere is written down in them: the platform
 //! does it and says how it went.
 //!
 //! - Whoever subscribes is answered once every stream that was found tells how far it is: an
 //!   append that is acknowledged from then on is known here before.
-//! - Nobody tells streams that they are no longer followed. They hear it when they tell the next
+//! - Nobody tells streams that they are no longer followed. They ingest it when they tell the next
 //!   time: a subscription that ends costs each of its streams one question more.
 
 mod directory;
-mod follow;
-mod hear;
 mod index;
+mod ingest;
 mod outbox;
-mod post;
+mod sender;
+mod tail_tracking;
 
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError};
@@ -29,9 +29,9 @@ use crate::subscription::{
 };
 
 pub use directory::Entry;
-pub use follow::Wanted;
 pub use index::{MAKE_VERSIONS, READ_VERSIONS, Rows, Statement, migrations};
-pub use post::Batch;
+pub use sender::RegistryBatch;
+pub use tail_tracking::TrackRequest;
 
 /// The hub of a server, for the length of a turn.
 pub struct Hub<'a, S> {
@@ -97,7 +97,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         for effect in &mut effects {
             if let Errand::Copy(copying) = &mut effect.errand {
                 let entry = self.entry(&copying.source)?;
-                copying.life = entry.map(|entry| entry.life);
+                copying.generation = entry.map(|entry| entry.generation);
             }
         }
         Ok(effects)
@@ -108,9 +108,9 @@ impl<'a, S: Sql> Hub<'a, S> {
         let all = [
             self.subscriptions.due(now, room)?,
             self.follows_due()?,
-            self.posts().due(now)?,
+            self.registry_outbox().due(now)?,
             // Without an index nobody sends what was written down for it before.
-            self.notes().due(now)?.filter(|_| self.has_index),
+            self.index_outbox().due(now)?.filter(|_| self.has_index),
         ];
         Ok(all.into_iter().flatten().min())
     }

@@ -1,7 +1,7 @@
 //! What others are to be told of the streams there are.
 //!
 //! Messages wait in their order, and go in batches. A batch that went once stays as it is until it
-//! is known to have arrived, and carries a number: it may go twice, and whoever gets it takes each
+//! is known to have ack, and carries a number: it may go twice, and whoever gets it takes each
 //! number once, or does not mind.
 
 use std::time::Duration;
@@ -99,8 +99,8 @@ impl<'a, S: Sql> Outbox<'a, S> {
         Ok((!messages.is_empty()).then_some((number, messages)))
     }
 
-    /// A batch arrived.
-    pub(super) fn arrived(&self, number: u64) -> Result<(), SqlError> {
+    /// A batch ack.
+    pub(super) fn ack(&self, number: u64) -> Result<(), SqlError> {
         let Tables { waiting, state } = self.tables;
         let delete = format!("DELETE FROM {waiting} WHERE batch = ?");
         self.sql.run(&delete, &[number.into()])?;
@@ -109,8 +109,8 @@ impl<'a, S: Sql> Outbox<'a, S> {
         self.sql.run(&update, &params).map(drop)
     }
 
-    /// Nobody knows whether a batch arrived: it is tried again, ever later.
-    pub(super) fn put_off(&self, now: Timestamp) -> Result<(), SqlError> {
+    /// Nobody knows whether a batch ack: it is tried again, ever later.
+    pub(super) fn nack(&self, now: Timestamp) -> Result<(), SqlError> {
         let (_, _, tries) = self.state()?;
         let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
         let at = now.after(Duration::from_secs(pause)).as_millis();

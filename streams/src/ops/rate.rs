@@ -232,7 +232,7 @@ pub struct Limiter {
 /// What is said of a request that was counted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
-    told: Vec<(Per, Rate, Decision)>,
+    decisions: Vec<(Per, Rate, Decision)>,
 }
 
 impl Limiter {
@@ -268,11 +268,11 @@ impl Limiter {
             let known = self.young.get(&key).or_else(|| self.old.get(&key));
             taken.push((key, rate, rate.take(known.copied(), now)));
         }
-        let told = taken
+        let decisions = taken
             .iter()
             .map(|&((per, ..), rate, (_, decision))| (per, rate, decision));
         let counted = Counted {
-            told: told.collect(),
+            decisions: decisions.collect(),
         };
         let all = counted.refused().is_none();
         for (key, _, (bucket, decision)) in taken {
@@ -299,7 +299,7 @@ impl Counted {
     /// Whether it has to wait, for whom and how long: the longest of all.
     pub fn refused(&self) -> Option<(Per, Duration)> {
         let refused = self
-            .told
+            .decisions
             .iter()
             .filter_map(|(per, _, decision)| match decision {
                 Decision::Refused { after } => Some((*per, *after)),
@@ -310,9 +310,9 @@ impl Counted {
 
     /// Says it in an answer's headers (draft-ietf-httpapi-ratelimit-headers-10). Nothing, if no
     /// rate is set.
-    pub fn tell(&self, headers: &mut HeaderMap) {
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
         let (mut state, mut policy) = (String::new(), String::new());
-        for (per, rate, decision) in &self.told {
+        for (per, rate, decision) in &self.decisions {
             let (left, time) = match decision {
                 Decision::Granted { left, full_in } => (*left, *full_in),
                 Decision::Refused { after } => (0, *after),

@@ -62,7 +62,7 @@ impl Timing {
     }
 
     /// Says it in an answer's headers.
-    pub fn tell(&self, headers: &mut HeaderMap) {
+    pub fn write_headers(&self, headers: &mut HeaderMap) {
         let mut text = String::new();
         for (step, time) in &self.0 {
             let comma = if text.is_empty() { "" } else { ", " };
@@ -84,12 +84,12 @@ mod tests {
     fn parts_are_added_up_and_told_in_their_order() {
         let mut timing = Timing::default();
         let mut headers = HeaderMap::new();
-        timing.tell(&mut headers);
+        timing.write_headers(&mut headers);
         assert!(headers.is_empty());
         timing.note(Step::Turn, Duration::from_micros(1_500));
         timing.note(Step::Wait, Duration::from_secs(2));
         timing.note(Step::Turn, Duration::from_micros(25));
-        timing.tell(&mut headers);
+        timing.write_headers(&mut headers);
         assert_eq!(
             headers["server-timing"],
             "turn;dur=1.525, wait;dur=2000.000"

@@ -262,7 +262,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         };
         let copying = Copying {
             source: source.clone(),
-            life: None,
+            generation: None,
             from: link.acked,
             until: *until,
             target,

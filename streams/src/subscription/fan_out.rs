@@ -20,8 +20,9 @@ use crate::{
 pub struct Copying {
     /// The stream it comes from.
     pub source: StreamName,
-    /// Which life of its name that is: whoever learns of this says it in the same turn.
-    pub life: Option<Generation>,
+    /// Generation of the source, which the platform sets in the transaction that begins the wake.
+    #[serde(rename = "life")]
+    pub generation: Option<Generation>,
     /// Behind this place.
     pub from: Offset,
     /// Up to this one at most.
@@ -67,7 +68,7 @@ impl Copying {
         while !batch.is_whole() {
             let (before, from) = (batch.at, From::At(self.from.moved_to(batch.at).inside()));
             let page = read(Read { from }).await?;
-            if self.life != Generation::from_hex(&page.view.generation) {
+            if self.generation != Generation::from_hex(&page.view.generation) {
                 return Err(Refusal::Unknown);
             }
             batch.take(&page);

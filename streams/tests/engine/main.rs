@@ -20,7 +20,7 @@ mod crash;
 mod long;
 mod meanwhile;
 mod model;
+mod reporting;
 mod schedule;
 mod subscriptions;
-mod telling;
 mod world;

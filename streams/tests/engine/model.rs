@@ -24,7 +24,7 @@ pub(super) struct Stream {
     inherited: bool,
     touched: u64,
     deleted: bool,
-    life: u64,
+    generation: u64,
     edges: BTreeSet<u64>,
     branch: Option<(usize, u64, u64)>,
     seq: Option<String>,
@@ -36,7 +36,7 @@ pub(super) struct Model {
     pub(super) streams: BTreeMap<usize, Stream>,
     /// Forks that ended, and what they forked.
     owed: Vec<(usize, u64)>,
-    lives: u64,
+    generations: u64,
     /// The next incarnation of names whose stream ended.
     past: BTreeMap<usize, u64>,
 }
@@ -142,11 +142,11 @@ impl Model {
             Err(Refusal::Gone) => return Err(Refusal::Taken),
             Err(_) => {}
         }
-        self.lives += 1;
-        let life = self.lives;
+        self.generations += 1;
+        let generation = self.generations;
         let mut made = match &call.fork {
-            None => Stream::new(call, life, now),
-            Some(fork) => self.branch(call, fork, life, now)?,
+            None => Stream::new(call, generation, now),
+            Some(fork) => self.branch(call, fork, generation, now)?,
         };
         if !call.body.is_empty() {
             made.put(&call.body);
@@ -157,7 +157,11 @@ impl Model {
         let past = lapsed.map_or(past, |lapsed| lapsed.incarnation + 1);
         made.incarnation = made.incarnation.max(past);
         if let Some((source, ..)) = made.branch {
-            self.streams.get_mut(&source).unwrap().edges.insert(life);
+            self.streams
+                .get_mut(&source)
+                .unwrap()
+                .edges
+                .insert(generation);
         }
         if let Some(lapsed) = self.streams.insert(stream, made) {
             self.owed.extend(lapsed.owes());
@@ -169,7 +173,7 @@ impl Model {
         &mut self,
         call: &Create,
         fork: &Fork,
-        life: u64,
+        generation: u64,
         now: u64,
     ) -> Result<Stream, Refusal> {
         let number = number_of(&fork.source);
@@ -183,7 +187,7 @@ impl Model {
         if at > source.tail() || fork.at.is_some_and(|at| !source.has(at)) {
             return Err(Refusal::NoSuchPlace);
         }
-        let mut made = Stream::new(call, life, now);
+        let mut made = Stream::new(call, generation, now);
         match &call.media_type {
             None => made.media = source.media.clone(),
             Some(media) if media.essence() == source.media.essence() => {}
@@ -340,7 +344,7 @@ impl Stream {
         offset.position() == 0 || offset.incarnation() == self.incarnation
     }
 
-    fn new(call: &Create, life: u64, now: u64) -> Self {
+    fn new(call: &Create, generation: u64, now: u64) -> Self {
         let media = call.media_type.clone();
         Self {
             media: media.unwrap_or_else(|| MediaType::new("application/octet-stream")),
@@ -352,7 +356,7 @@ impl Stream {
             inherited: false,
             touched: now,
             deleted: false,
-            life,
+            generation,
             edges: BTreeSet::new(),
             branch: None,
             seq: None,
@@ -361,7 +365,7 @@ impl Stream {
     }
 
     fn owes(&self) -> Option<(usize, u64)> {
-        self.branch.map(|(source, ..)| (source, self.life))
+        self.branch.map(|(source, ..)| (source, self.generation))
     }
 
     fn compare(&self, call: &Create) -> Result<(), Refusal> {

@@ -133,7 +133,7 @@ pub(super) struct World<'a> {
     pub(super) sql: Database<'a>,
     pub(super) cold: Freezer<'a>,
     pub(super) shape: Shape,
-    lives: Cell<u8>,
+    generations: Cell<u8>,
     memories: [Memory; NAMES.len()],
 }
 
@@ -157,7 +157,7 @@ impl<'a> World<'a> {
             sql,
             cold: Freezer { objects, faults },
             shape,
-            lives: Cell::default(),
+            generations: Cell::default(),
             memories: Default::default(),
         }
     }
@@ -182,11 +182,17 @@ impl<'a> World<'a> {
         call: &Create,
         now: Timestamp,
     ) -> Result<Created, Refusal> {
-        self.lives.set(self.lives.get().wrapping_add(1));
-        let mut life = [0; 16];
-        life[0] = self.lives.get();
-        let life = Generation::from_random(life);
-        ready(execute::create(&self.engine(stream), self, call, now, life))
+        self.generations.set(self.generations.get().wrapping_add(1));
+        let mut generation = [0; 16];
+        generation[0] = self.generations.get();
+        let generation = Generation::from_random(generation);
+        ready(execute::create(
+            &self.engine(stream),
+            self,
+            call,
+            now,
+            generation,
+        ))
     }
 
     pub(super) fn append(
@@ -272,9 +278,9 @@ impl<'a> World<'a> {
         let select = "SELECT DISTINCT generation FROM stream_segment \
              UNION SELECT generation FROM stream WHERE deleted = 1";
         let rows = self.sql.run(select, &[]).unwrap();
-        let lives: BTreeSet<_> = rows.concat().into_iter().map(text).collect();
+        let generations: BTreeSet<_> = rows.concat().into_iter().map(text).collect();
         for key in self.cold.objects.borrow().keys() {
-            assert!(lives.contains(&key.generation.to_string()), "{key}");
+            assert!(generations.contains(&key.generation.to_string()), "{key}");
         }
         let select = "SELECT generation, start, object_end FROM stream_segment";
         for row in self.sql.run(select, &[]).unwrap() {

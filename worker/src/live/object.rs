@@ -37,8 +37,8 @@ use crate::http::now;
 use crate::isolate::server;
 use crate::sql::Ledger;
 use crate::streams::answer::{Body, response};
-use crate::streams::bell::Bell;
 use crate::streams::events;
+use crate::streams::notify::Notify;
 use crate::streams::settings::long_poll;
 use crate::streams::source::{self, Seen, Source};
 use crate::thrown::problem;
@@ -49,7 +49,7 @@ pub(crate) struct Live {
     env: Env,
     ledger: Ledger,
     long_poll: Duration,
-    bell: Bell,
+    changes: Notify,
     listeners: Cell<usize>,
     sockets: Sockets,
     tail: RefCell<Option<(Channel, Rc<Seen>)>>,
@@ -70,7 +70,7 @@ impl Live {
             state,
             env: env.clone(),
             long_poll: long_poll(env),
-            bell: Bell::default(),
+            changes: Notify::default(),
             listeners: Cell::default(),
             sockets: Sockets::default(),
             tail: RefCell::default(),
@@ -146,7 +146,7 @@ impl Live {
                     console_error!("waiting for the disk: {thrown}");
                 }
             }
-            live.bell.ring();
+            live.changes.notify_all();
             for socket in &sockets {
                 live.tell(socket, session_of(socket));
             }
@@ -204,7 +204,7 @@ impl Live {
                 // The runtime does it, unless the object is awake for something else.
                 let _sent = socket.send_with_str("pong");
             }
-            Ok(Said::Wish) => self.tell(socket, session),
+            Ok(Said::StepRequest) => self.tell(socket, session),
             Err(closing) => close(socket, &closing),
         }
     }
@@ -243,11 +243,11 @@ impl Live {
         read: Read,
         compact: bool,
     ) -> Result<Rc<Tidings>, Problem> {
-        let rung = self.bell.rung();
+        let version = self.changes.version();
         let [tail, net] = &self.told;
         let kept = if compact { net } else { tail };
         let known = kept.borrow().clone();
-        let is_it = |told: &Told| (told.0, &told.1, told.2) == (rung, channel, read);
+        let is_it = |told: &Told| (told.0, &told.1, told.2) == (version, channel, read);
         if let Some((.., tidings)) = known.filter(is_it) {
             return Ok(tidings);
         }
@@ -255,7 +255,7 @@ impl Live {
         let own = Own { live: self };
         let (_, tidings) = at_once(server.tidings(&own, channel, read, compact, now()))?;
         let tidings = Rc::new(tidings);
-        let told = (rung, channel.clone(), read, Rc::clone(&tidings));
+        let told = (version, channel.clone(), read, Rc::clone(&tidings));
         kept.replace(Some(told));
         Ok(tidings)
     }
@@ -336,8 +336,8 @@ struct Reading {
 impl Source for Reading {
     type Failure = Problem;
 
-    fn bell(&self) -> &Bell {
-        &self.live.bell
+    fn changes(&self) -> &Notify {
+        &self.live.changes
     }
 
     fn listeners(&self) -> &Cell<usize> {
@@ -345,16 +345,16 @@ impl Source for Reading {
     }
 
     async fn look(&self, read: Read) -> Result<Rc<Seen>, Problem> {
-        let (live, rung) = (&self.live, self.live.bell.rung());
+        let (live, version) = (&self.live, self.live.changes.version());
         let known = live.tail.borrow().clone();
         // A page that a holder read is no visitor's: the site may be closed.
         let is_shared = !self.compact && self.reader == Reader::Visitor;
         let known = known.filter(|(channel, _)| is_shared && *channel == self.channel);
-        if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(rung, read)) {
+        if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(version, read)) {
             return Ok(seen);
         }
         let page = live.read(&self.channel, read, self.compact, self.reader)?;
-        let seen = Rc::new(Seen::new(rung, read, page));
+        let seen = Rc::new(Seen::new(version, read, page));
         // Whoever catches up is alone at their place.
         if seen.page.is_up_to_date() && is_shared {
             let tail = (self.channel.clone(), Rc::clone(&seen));

@@ -21,11 +21,11 @@ use worker::wasm_bindgen::{JsCast as _, JsValue};
 use worker::{Env, web_sys};
 
 use super::answer::{Body, sent};
+use super::hub_client::HUB;
 use super::limit::Limit;
-use super::line::HUB;
 use super::request::{Look, head};
+use super::server_timing;
 use super::settings::StreamConfig;
-use super::times;
 use crate::http::{discard, now};
 use crate::isolate;
 use crate::thrown::{unavailable, words};
@@ -61,13 +61,13 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     }
     let begun = now();
     let refusal = match edge.admitted(&head, begun) {
-        Ok(Asked::Hub) => return edge.hub.hand(request, HUB),
-        Ok(Asked::Stream(admitted)) => {
+        Ok(Target::Hub) => return edge.hub.hand(request, HUB),
+        Ok(Target::Stream(admitted)) => {
             match edge.limit.of_client(request, &head.method, &admitted) {
                 None => {
                     let answering = edge.namespace.hand(request, admitted.name.as_str())?;
                     return Ok(match edge.settings.timing {
-                        TellTimes::Always => times::told(&answering, begun),
+                        TellTimes::Always => server_timing::add_header(&answering, begun),
                         TellTimes::OnRequest => answering,
                     });
                 }
@@ -90,7 +90,7 @@ fn is_for_streams(address: &Uri, hosts: &Hosts) -> bool {
 }
 
 /// Who is asked.
-enum Asked {
+enum Target {
     Hub,
     Stream(Admitted),
 }
@@ -101,19 +101,19 @@ impl Edge {
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
     )]
-    fn admitted(&self, head: &Parts, now: Timestamp) -> Result<Asked, http::Response<Bytes>> {
+    fn admitted(&self, head: &Parts, now: Timestamp) -> Result<Target, http::Response<Bytes>> {
         if let Some(path) = head.uri.path().strip_prefix(STREAMS_PATH)
             && is_control(path)
         {
-            return turned_away(&self.settings, head, path, now).map_or(Ok(Asked::Hub), Err);
+            return turned_away(&self.settings, head, path, now).map_or(Ok(Target::Hub), Err);
         }
         if Listing::is_asked(head) {
-            return Listing::admitted(&self.settings, head, now).map(|_| Asked::Hub);
+            return Listing::admitted(&self.settings, head, now).map(|_| Target::Hub);
         }
         let admitted = self.settings.admit(head, now)?;
         match registry_refusal(&admitted.name, &head.method) {
             Some(refusal) => Err(refusal),
-            None => Ok(Asked::Stream(admitted)),
+            None => Ok(Target::Stream(admitted)),
         }
     }
 }

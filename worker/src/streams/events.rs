@@ -20,10 +20,10 @@ use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen_futures::spawn_local;
 
 use super::answer::Body;
-use super::bell::{First, first};
-use super::pipe::{Pipe, ROOM_PAUSE};
+use super::body_stream::{BodyStream, ROOM_PAUSE};
+use super::notify::{Either, select};
+use super::server_timing;
 use super::source::{Listening, Seen, Source};
-use super::times;
 use crate::http::{chance, now};
 use crate::thrown::words;
 
@@ -34,7 +34,7 @@ where
 {
     let session = Session::new(get);
     let seen = source.look(session.read()).await?;
-    let (pipe, body) = Pipe::new().map_err(|thrown| Refusal::Storage {
+    let (pipe, body) = BodyStream::new().map_err(|thrown| Refusal::Storage {
         why: format!("making a stream: {}", words(thrown)),
     })?;
     let head = sse::head(&seen.page.view.media_type);
@@ -61,7 +61,7 @@ const PIECE_PAUSE: Duration = Duration::from_millis(10);
 struct Reader<S> {
     source: Rc<S>,
     session: Session,
-    pipe: Pipe,
+    pipe: BodyStream,
     pace: Duration,
     tick: Pin<Box<Delay>>,
     ticks: u32,
@@ -80,7 +80,7 @@ enum Woken {
 }
 
 impl<S: Source> Reader<S> {
-    fn new(source: Rc<S>, session: Session, pipe: Pipe) -> Self {
+    fn new(source: Rc<S>, session: Session, pipe: BodyStream) -> Self {
         let pace = TICK + Duration::from_millis(chance() % TICK_JITTER_MS);
         Self {
             source,
@@ -97,7 +97,7 @@ impl<S: Source> Reader<S> {
     async fn run(mut self, first: Rc<Seen>) {
         let begun = now();
         self.follow(first).await;
-        let millis = times::since(begun).as_millis() as u64;
+        let millis = server_timing::since(begun).as_millis() as u64;
         self.source.served(self.sent, millis);
     }
 
@@ -115,7 +115,7 @@ impl<S: Source> Reader<S> {
             };
             next = match then {
                 Then::More => self.more().await,
-                Then::Wait => self.news(seen.rung).await,
+                Then::Wait => self.news(seen.version).await,
                 Then::End => None,
             };
         }
@@ -176,16 +176,16 @@ impl<S: Source> Reader<S> {
             if woken == Woken::Tick || !sse::is_silent(&seen.page) {
                 return Some(seen);
             }
-            heard = seen.rung;
+            heard = seen.version;
         }
     }
 
     async fn woken(&mut self, heard: u64) -> Woken {
-        let mut rung = pin!(self.source.bell().beyond(heard));
+        let mut version = pin!(self.source.changes().notified(heard));
         let mut left = pin!(self.pipe.left());
         let tick = &mut self.tick;
         poll_fn(|context| {
-            if rung.as_mut().poll(context).is_ready() {
+            if version.as_mut().poll(context).is_ready() {
                 return Poll::Ready(Woken::Rung);
             }
             if left.as_mut().poll(context).is_ready() {
@@ -217,9 +217,9 @@ impl<S: Source> Reader<S> {
                 return None;
             }
             let mut left = pin!(self.pipe.left());
-            match first(Delay::from(ROOM_PAUSE), left.as_mut()).await {
-                First::Hoped => {}
-                First::Feared => return None,
+            match select(Delay::from(ROOM_PAUSE), left.as_mut()).await {
+                Either::Left => {}
+                Either::Right => return None,
             }
         }
         Some(())

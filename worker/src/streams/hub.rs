@@ -17,7 +17,7 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{Listed, Listing, STREAMS_PATH, answer, listed};
-use pmx_streams::hub::{Batch, Hub, Wanted};
+use pmx_streams::hub::{Hub, RegistryBatch, TrackRequest};
 use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_streams::subscription::{
     Answer, Copying, Effect, Errand, Needs, Outcome, PatternCache, Refusal, http as subscriptions,
@@ -29,14 +29,14 @@ use worker::{Env, Request, Response, Storage, console_error};
 
 use super::alarm::{self, Alarm, RETRY};
 use super::answer::{Body, response};
-use super::bell::all;
-use super::busy::Busy;
 use super::connections::{Connection, Connections};
-use super::courier::Webhook;
+use super::hub_client::{HubRequest, HubResponse};
 use super::index::Index;
-use super::line::{Heard, Told};
-use super::peers::{Asked, Neighbours, Obliged, Wish};
+use super::notify::join_all;
+use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient};
 use super::settings::StreamConfig;
+use super::single_flight::SingleFlight;
+use super::webhook::Webhook;
 use crate::crossing;
 use crate::depth::Depth;
 use crate::http::{body, now, random};
@@ -45,24 +45,24 @@ use crate::sql::Ledger;
 use crate::thrown;
 
 /// The hub that an object is.
-pub(crate) struct Exchange {
+pub(crate) struct HubObject {
     log: Ledger,
     patterns: PatternCache,
     config: StreamConfig,
     hosts: Hosts,
-    streams: Neighbours,
+    streams: StreamClient,
     alarm: Cell<Alarm>,
     /// What those need who are about to subscribe.
     pending: RefCell<BTreeMap<u64, Needs>>,
     next: Cell<u64>,
-    posting: Busy,
+    sending: SingleFlight,
     index: Option<Index>,
-    indexing: Busy,
+    indexing: SingleFlight,
     webhooks: Rc<Connections>,
     pub(crate) depth: Depth,
 }
 
-impl Exchange {
+impl HubObject {
     /// Opens the hub.
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
         let log = Ledger::new(storage);
@@ -73,28 +73,29 @@ impl Exchange {
             patterns: PatternCache::default(),
             config: StreamConfig::of(env)?,
             hosts: isolate::hosts(env)?,
-            streams: Neighbours::new(isolate::streams(env)?, depth.clone()),
+            streams: StreamClient::new(isolate::streams(env)?, depth.clone()),
             alarm: Cell::new(Alarm::Unknown),
             pending: RefCell::default(),
             next: Cell::default(),
-            posting: Busy::default(),
+            sending: SingleFlight::default(),
             index: Index::of(env),
-            indexing: Busy::default(),
+            indexing: SingleFlight::default(),
             webhooks: Rc::default(),
             depth,
         })
     }
 
     /// Hears a stream.
-    pub(crate) async fn hear(self: &Rc<Self>, told: &Bytes) -> Result<Response, Problem> {
+    pub(crate) async fn ingest(self: &Rc<Self>, request: &Bytes) -> Result<Response, Problem> {
         let doing = "hearing a stream";
-        let told: Told = arrived(told).map_err(|foreign| foreign.into_problem(doing))?;
+        let request: HubRequest =
+            arrived(request).map_err(|foreign| foreign.into_problem(doing))?;
         let pending: Vec<Needs> = self.pending.borrow().values().cloned().collect();
         let now = now();
-        let heeding = self.turn(|hub| hub.hear(&told.name, &told.tidings, &pending, now));
-        let heeding = heeding.map_err(failed(doing))?;
+        let ack = self.turn(|hub| hub.ingest(&request.name, &request.update, &pending, now));
+        let ack = ack.map_err(failed(doing))?;
         self.settle(now).await;
-        crossing::response(Heard { heeding }).map_err(thrown::problem(doing))
+        crossing::response(HubResponse { ack }).map_err(thrown::problem(doing))
     }
 
     /// Answers a request that the edge let pass.
@@ -125,7 +126,7 @@ impl Exchange {
             Ok((names, next)) => {
                 let found = RefCell::new(BTreeMap::new());
                 for some in names.chunks(ASKED_AT_ONCE) {
-                    all(some.iter().map(|name| self.look(name, &found))).await;
+                    join_all(some.iter().map(|name| self.look(name, &found))).await;
                 }
                 let seen = found.into_inner().into_values();
                 match seen.collect::<Result<Vec<_>, _>>() {
@@ -142,9 +143,9 @@ impl Exchange {
 
     /// Sees whether a stream is there, and how it is.
     async fn look(&self, name: &StreamName, found: &RefCell<Looks>) {
-        let asked = Asked::Turn(Wish::Look);
+        let asked = RpcRequest::Turn(StepRequest::Look);
         let seen = match self.streams.ask(name, asked).await {
-            Ok(Ok(Obliged::Seen(view))) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
+            Ok(Ok(RpcReply::Seen(view))) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
             Ok(Ok(other)) => Err(format!("it answers another question: {other:?}")),
             Ok(Err(refusal)) => Err(refusal.to_string()),
             Err(error) => Err(error.to_string()),
@@ -168,8 +169,8 @@ impl Exchange {
         let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
         let needs = self.turn(|hub| hub.needs(&call))?;
         let _pending = self.expect(&needs);
-        let wanted = self.turn(|hub| hub.wanted(&needs, now()))?;
-        self.follow(&wanted).await;
+        let to_track = self.turn(|hub| hub.streams_to_track(&needs, now()))?;
+        self.follow(&to_track).await;
         let now = now();
         let answer = self.log.atomically(|log| self.hub(log)?.turn(&call, now));
         // Also if it was refused: streams may be left to ask.
@@ -181,9 +182,9 @@ impl Exchange {
     pub(crate) async fn wake(self: &Rc<Self>) -> Result<(), Problem> {
         // It has rung: the next has to be set anew.
         self.alarm.set(Alarm::Known(None));
-        let unasked = self.turn(|hub| hub.unasked(now()));
-        let unasked = unasked.map_err(failed("looking for streams to follow"))?;
-        self.follow(&unasked).await;
+        let overdue_tracking = self.turn(|hub| hub.overdue_tracking(now()));
+        let overdue_tracking = overdue_tracking.map_err(failed("looking for streams to follow"))?;
+        self.follow(&overdue_tracking).await;
         self.settle(now()).await;
         Ok(())
     }
@@ -239,7 +240,7 @@ impl Exchange {
         if is_deep {
             return;
         }
-        self.beside(Rc::clone(self).post());
+        self.beside(Rc::clone(self).send_to_registry());
         if self.index.is_some() {
             self.beside(Rc::clone(self).write_index());
         }
@@ -258,16 +259,16 @@ impl Exchange {
     }
 
     /// Asks streams to tell from now on how far they are.
-    async fn follow(&self, wanted: &Wanted) {
-        let ask = |name| self.follow_one(name, wanted.round);
-        all(wanted.streams.iter().map(ask)).await;
+    async fn follow(&self, to_track: &TrackRequest) {
+        let ask = |name| self.follow_one(name, to_track.round);
+        join_all(to_track.streams.iter().map(ask)).await;
     }
 
     async fn follow_one(&self, name: &StreamName, round: u64) {
-        let asked = Asked::Turn(Wish::Follow { round });
+        let asked = RpcRequest::Turn(StepRequest::Follow { round });
         let followed = self.streams.ask(name, asked).await;
         let place = match followed {
-            Ok(Ok(Obliged::Following(place))) => Some(place),
+            Ok(Ok(RpcReply::Following(place))) => Some(place),
             Ok(Ok(_)) => None,
             Ok(Err(refusal)) => {
                 console_error!("following {name}: {refusal}");
@@ -279,15 +280,15 @@ impl Exchange {
             }
         };
         let noted = self.turn(|hub| match place {
-            Some(place) => hub.following(name, place.as_ref(), now()),
-            None => hub.not_following(name, now()),
+            Some(place) => hub.tracked(name, place.as_ref(), now()),
+            None => hub.tracking_failed(name, now()),
         });
         if let Err(error) = noted {
             console_error!("following {name}: {error}");
         }
     }
 
-    /// Wakes somebody, and notes how that went.
+    /// Wakes somebody, and index_outbox how that went.
     async fn carry(self: Rc<Self>, effect: Effect, connection: Option<Connection>) {
         let outcome = match effect.errand {
             Errand::Webhook {
@@ -310,20 +311,20 @@ impl Exchange {
         };
         drop(connection);
         let now = now();
-        let told = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
-        if let Err(error) = told {
+        let request = self.turn(|hub| hub.subscriptions().request(&effect.ticket, &outcome, now));
+        if let Err(error) = request {
             console_error!("noting how a wake went: {error}");
         }
         self.settle(now).await;
     }
 
     async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
-        let asked = Asked::Turn(Wish::Append {
+        let asked = RpcRequest::Turn(StepRequest::Append {
             messages: message.clone(),
             producer: None,
         });
         match self.streams.ask(stream, asked).await {
-            Ok(Ok(Obliged::Appended)) => Outcome::Appended,
+            Ok(Ok(RpcReply::Appended)) => Outcome::Appended,
             Ok(_) | Err(_) => Outcome::Failed,
         }
     }
@@ -331,37 +332,37 @@ impl Exchange {
     /// Has a stream copy messages to another.
     async fn copy(&self, copying: Box<Copying>) -> Outcome {
         let source = copying.source.clone();
-        match self.streams.ask(&source, Asked::Copy(copying)).await {
-            Ok(Ok(Obliged::Copied(to))) => Outcome::Copied(to),
+        match self.streams.ask(&source, RpcRequest::Copy(copying)).await {
+            Ok(Ok(RpcReply::Copied(to))) => Outcome::Copied(to),
             Ok(_) | Err(_) => Outcome::Failed,
         }
     }
 
     /// Tells the registry what it has not heard.
-    async fn post(self: Rc<Self>) {
-        let Some(_posting) = self.posting.begin(now()) else {
+    async fn send_to_registry(self: Rc<Self>) {
+        let Some(_posting) = self.sending.try_begin(now()) else {
             return;
         };
         while let Some(batch) = self.next_batch() {
             let append = &batch.append;
-            let asked = Asked::Turn(Wish::Register {
+            let asked = RpcRequest::Turn(StepRequest::Register {
                 messages: append.body.clone(),
                 producer: append.producer.clone(),
             });
-            let told = self.streams.ask(&registry::name(), asked).await;
-            let is_told = matches!(told, Ok(Ok(Obliged::Appended)));
+            let request = self.streams.ask(&registry::name(), asked).await;
+            let is_sent = matches!(request, Ok(Ok(RpcReply::Appended)));
             let noted = self.turn(|hub| {
-                if is_told {
-                    hub.posted(&batch)
+                if is_sent {
+                    hub.ack_registry_batch(&batch)
                 } else {
-                    hub.not_posted(now())
+                    hub.nack_registry_batch(now())
                 }
             });
             if let Err(error) = noted {
                 console_error!("telling the registry: {error}");
                 return;
             }
-            if !is_told {
+            if !is_sent {
                 console_error!("telling the registry: {told:?}");
             }
         }
@@ -369,18 +370,21 @@ impl Exchange {
 
     /// Writes to the index what it lacks.
     async fn write_index(self: Rc<Self>) {
-        let (Some(index), Some(_indexing)) = (&self.index, self.indexing.begin(now())) else {
+        let (Some(index), Some(_indexing)) = (&self.index, self.indexing.try_begin(now())) else {
             return;
         };
         let failed = |error: SqlError| console_error!("writing the index: {error}");
-        while let Some(rows) = self.turn(|hub| hub.rows(now())).unwrap_or_else(|error| {
-            failed(error);
-            None
-        }) {
+        while let Some(rows) = self
+            .turn(|hub| hub.index_rows(now()))
+            .unwrap_or_else(|error| {
+                failed(error);
+                None
+            })
+        {
             let written = index.write(&rows.statements).await;
             let noted = self.turn(|hub| match written {
-                Ok(()) => hub.indexed(&rows),
-                Err(_) => hub.not_indexed(now()),
+                Ok(()) => hub.ack_rows(&rows),
+                Err(_) => hub.nack_rows(now()),
             });
             if let Err(error) = written {
                 console_error!("writing the index: {error}");
@@ -391,8 +395,8 @@ impl Exchange {
         }
     }
 
-    fn next_batch(&self) -> Option<Batch> {
-        let batch = self.turn(|hub| hub.batch(now()));
+    fn next_batch(&self) -> Option<RegistryBatch> {
+        let batch = self.turn(|hub| hub.registry_batch(now()));
         batch.unwrap_or_else(|error| {
             console_error!("telling the registry: {error}");
             None
@@ -420,9 +424,9 @@ const LISTING: &str = "listing streams";
 /// Streams that are asked at once how they are.
 const ASKED_AT_ONCE: usize = 50;
 
-/// See [`Exchange::expect`].
+/// See [`HubObject::expect`].
 struct Pending {
-    hub: Rc<Exchange>,
+    hub: Rc<HubObject>,
     number: u64,
 }
 

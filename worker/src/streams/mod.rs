@@ -9,23 +9,23 @@
 //! [`index`].
 
 pub(crate) mod alarm;
+mod analytics;
 pub(crate) mod answer;
-pub(crate) mod bell;
-mod busy;
+mod body_stream;
 mod connections;
-mod courier;
 pub(crate) mod edge;
 pub(crate) mod events;
 pub(crate) mod hub;
+pub(crate) mod hub_client;
 mod index;
 mod limit;
-pub(crate) mod line;
-pub(crate) mod peers;
-mod pipe;
-mod points;
+pub(crate) mod notify;
 mod report;
 pub(crate) mod request;
+pub(crate) mod rpc;
+mod server_timing;
 pub(crate) mod settings;
+mod single_flight;
 pub(crate) mod source;
 pub(crate) mod stream;
-mod times;
+mod webhook;

@@ -13,7 +13,7 @@ use pmx_streams::{From, Page, Read};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 
-use super::bell::{Bell, First, first};
+use super::notify::{Either, Notify, select};
 use crate::http::{chance, now};
 
 /// What live readers read.
@@ -22,7 +22,7 @@ pub(crate) trait Source: 'static {
     type Failure;
 
     /// What rings when there may be more.
-    fn bell(&self) -> &Bell;
+    fn changes(&self) -> &Notify;
 
     /// How many listen.
     fn listeners(&self) -> &Cell<usize>;
@@ -47,16 +47,16 @@ pub(crate) async fn poll<S: Source>(
         if let Some(answer) = poll.got(&seen.page, now(), chance()) {
             return Ok(answer);
         }
-        match first(source.bell().beyond(seen.rung), late.as_mut()).await {
-            First::Hoped => {}
-            First::Feared => return Ok(poll.late(now(), chance())),
+        match select(source.changes().notified(seen.version), late.as_mut()).await {
+            Either::Left => {}
+            Either::Right => return Ok(poll.late(now(), chance())),
         }
     }
 }
 
 /// A page, and what all who read it get.
 pub(crate) struct Seen {
-    pub(crate) rung: u64,
+    pub(crate) version: u64,
     from: From,
     pub(crate) page: Page,
     common: OnceCell<Common>,
@@ -71,9 +71,9 @@ pub(super) struct Common {
 
 impl Seen {
     /// A page that was read when the bell had rung so often.
-    pub(crate) fn new(rung: u64, read: Read, page: Page) -> Self {
+    pub(crate) fn new(version: u64, read: Read, page: Page) -> Self {
         Self {
-            rung,
+            version,
             from: read.from,
             page,
             common: OnceCell::new(),
@@ -81,8 +81,8 @@ impl Seen {
     }
 
     /// Whether it is what a reader would get.
-    pub(crate) fn is_of(&self, rung: u64, read: Read) -> bool {
-        self.rung == rung && self.from == read.from
+    pub(crate) fn is_of(&self, version: u64, read: Read) -> bool {
+        self.version == version && self.from == read.from
     }
 
     /// The event, made once.

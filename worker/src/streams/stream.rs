@@ -18,17 +18,17 @@ use pmx_sync::serve::Share;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 
 use super::alarm::{self, Alarm, RETRY};
+use super::analytics::Analytics;
 use super::answer::{Body, sent};
-use super::bell::Bell;
 use super::events;
+use super::hub_client::HubClient;
 use super::limit::Limit;
-use super::line::Line;
-use super::peers::{Asked, Neighbours, Obliged, Wish};
-use super::points::Points;
+use super::notify::Notify;
 use super::request::Incoming;
+use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient};
+use super::server_timing;
 use super::settings::StreamConfig;
 use super::source::{self, Seen, Source};
-use super::times;
 use crate::depth::Depth;
 use crate::head::announced;
 use crate::http::{now, random};
@@ -45,14 +45,14 @@ pub(crate) struct Stream {
     has_tables: Cell<bool>,
     config: StreamConfig,
     limit: Limit,
-    pub(super) points: Points,
+    pub(super) points: Analytics,
     cold: R2,
-    peers: Neighbours,
-    bell: Bell,
+    peers: StreamClient,
+    changes: Notify,
     tail: RefCell<Option<Rc<Seen>>>,
     listeners: Cell<usize>,
     alarm: Cell<Alarm>,
-    pub(super) line: Line,
+    pub(super) hub: HubClient,
     pub(crate) depth: Depth,
 }
 
@@ -71,22 +71,22 @@ impl Stream {
             row: Memory::default(),
             has_tables: Cell::new(false),
             limit: Limit::new(config.settings.rates, Per::Stream),
-            points: Points::of(env),
+            points: Analytics::of(env),
             config,
             cold: isolate::bucket(env)?,
-            peers: Neighbours::new(isolate::streams(env)?, depth.clone()),
-            bell: Bell::default(),
+            peers: StreamClient::new(isolate::streams(env)?, depth.clone()),
+            changes: Notify::default(),
             tail: RefCell::default(),
             listeners: Cell::default(),
             alarm: Cell::new(Alarm::Unknown),
-            line: Line::new(isolate::hub(env)?, depth.clone(), name),
+            hub: HubClient::new(isolate::hub(env)?, depth.clone(), name),
             depth,
         })
     }
 
     pub(super) fn engine(&self) -> Engine<'_, Ledger> {
         Engine::new(&self.log, KEY, &self.config.shape)
-            .telling_a_hub()
+            .with_hub_registry()
             .remembering(&self.row)
     }
 
@@ -103,9 +103,9 @@ impl Stream {
     /// Makes the tables, unless they are there, and keeps the name for an alarm that knows none.
     fn install(&self) -> Result<(), SchemaError> {
         Engine::install(&self.log)?;
-        match self.line.name() {
+        match self.hub.name() {
             Some(name) => Engine::keep_name(&self.log, &name)?,
-            None => self.line.recall(Engine::name_of(&self.log)?),
+            None => self.hub.recall(Engine::name_of(&self.log)?),
         }
         self.has_tables.set(true);
         Ok(())
@@ -134,7 +134,7 @@ impl Stream {
             Err(refused) => refused.map(Body::Bytes),
         };
         if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
-            counted.tell(answer.headers_mut());
+            counted.write_headers(answer.headers_mut());
         }
         let answer = self.config.settings.dress(head, answer);
         sent(answer, &head.method)
@@ -142,7 +142,7 @@ impl Stream {
 
     /// Carries a call out, and tells whoever wants to know what it came to.
     async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
-        let (begun, step, what) = (now(), times::step(&call), What::of(&call));
+        let (begun, step, what) = (now(), server_timing::step(&call), What::of(&call));
         let taken = match &call {
             Call::Append(append) => append.body.len(),
             Call::Create(_) | Call::Delete | Call::Head | Call::Get(_) => 0,
@@ -150,7 +150,7 @@ impl Stream {
         self.points.learn(head);
         let answer = self.carry_out(call, head).await;
         let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
-        let took = times::since(begun);
+        let took = server_timing::since(begun);
         if let Some(what) = what {
             let given = match answer.body() {
                 Body::Bytes(bytes) => bytes.len(),
@@ -163,7 +163,7 @@ impl Stream {
         if self.config.settings.tells_times(head) {
             let mut timing = Timing::default();
             timing.note(step, took);
-            timing.tell(answer.headers_mut());
+            timing.write_headers(answer.headers_mut());
         }
         answer
     }
@@ -204,15 +204,15 @@ impl Stream {
             Call::Append(append) => {
                 let after = self.engine().append_alone(&append, now)?;
                 self.appended(after.due, now).await;
-                if after.is_awaited {
-                    self.tell().await;
+                if after.is_report_due {
+                    self.report().await;
                 }
                 answer::appended(&after.appended, append.body.len())
             }
             Call::Delete => {
                 self.engine().atomically(|engine| engine.delete(now))?;
                 self.changed(now).await;
-                self.tell().await;
+                self.report().await;
                 answer::deleted()
             }
             Call::Head => answer::view(&self.engine().head(now)?),
@@ -235,7 +235,7 @@ impl Stream {
         let created = execute::create(&engine, &self.peers, create, now, generation).await;
         // Also if nothing came of it: it may have left something to do.
         self.changed(now).await;
-        self.tell().await;
+        self.report().await;
         let scheme = head.uri.scheme_str().unwrap_or("https");
         let address = Settings::address_of(head, scheme);
         Ok(answer::created(&created?, &address))
@@ -294,7 +294,7 @@ impl Stream {
                 console_error!("waiting for the disk: {thrown}");
             }
         }
-        self.bell.ring();
+        self.changes.notify_all();
     }
 
     /// Sets the alarm, unless it comes early enough.
@@ -321,9 +321,9 @@ impl Stream {
         if engine.head(now()).is_err() {
             // It is over: its readers need not wait any more. A ring for less would have them read,
             // and each read makes the stream live longer.
-            self.bell.ring();
+            self.changes.notify_all();
         }
-        self.tell().await;
+        self.report().await;
         let next = engine.due(now()).map_err(failed)?;
         self.schedule(next, now()).await?;
         if next.is_none() && engine.is_void().map_err(failed)? {
@@ -346,43 +346,43 @@ impl Stream {
     }
 
     /// Answers another object.
-    pub(crate) async fn oblige(&self, asked: &Asked) -> Result<Response, Problem> {
+    pub(crate) async fn handle(&self, asked: &RpcRequest) -> Result<Response, Problem> {
         let now = now();
         let failed = |error: SqlError| thrown::problem("looking for a stream")(error.to_string());
         if self.is_blank().map_err(failed)? {
             if !asked.makes_stream() {
-                return super::peers::answer(asked.of_nobody());
+                return super::rpc::answer(asked.without_stream());
             }
             self.install()?;
         }
         let wish = match asked {
-            Asked::Turn(wish) => wish,
-            Asked::Copy(copying) => return super::peers::answer(self.copy(copying).await),
+            RpcRequest::Turn(wish) => wish,
+            RpcRequest::Copy(copying) => return super::rpc::answer(self.copy(copying).await),
         };
-        let life = Generation::from_random(random()?);
+        let generation = Generation::from_random(random()?);
         let obliged = self
             .engine()
-            .atomically(|engine| wish.turn(engine, life, now));
+            .atomically(|engine| wish.turn(engine, generation, now));
         self.changed(now).await;
-        if let Ok(Obliged::Appended) = obliged {
-            self.tell().await;
+        if let Ok(RpcReply::Appended) = obliged {
+            self.report().await;
         }
-        super::peers::answer(obliged)
+        super::rpc::answer(obliged)
     }
 }
 
 impl Stream {
     /// Copies messages into another stream.
-    async fn copy(&self, copying: &Copying) -> Result<Obliged, Refusal> {
+    async fn copy(&self, copying: &Copying) -> Result<RpcReply, Refusal> {
         let engine = self.engine();
         let read = async |read| execute::look(&engine, &self.cold, &read, now()).await;
         let Copies { append, to } = copying.gather(read).await?;
-        let asked = Asked::Turn(Wish::Append {
+        let asked = RpcRequest::Turn(StepRequest::Append {
             messages: append.body,
             producer: append.producer,
         });
         match self.peers.ask(&copying.target, asked).await?? {
-            Obliged::Appended => Ok(Obliged::Copied(to)),
+            RpcReply::Appended => Ok(RpcReply::Copied(to)),
             other => Err(Refusal::Unavailable {
                 why: format!("{} answers another question: {other:?}", copying.target),
             }),
@@ -405,8 +405,8 @@ const COLD_PAUSE: Duration = Duration::from_millis(5);
 impl Source for Stream {
     type Failure = Refusal;
 
-    fn bell(&self) -> &Bell {
-        &self.bell
+    fn changes(&self) -> &Notify {
+        &self.changes
     }
 
     fn listeners(&self) -> &Cell<usize> {
@@ -418,13 +418,13 @@ impl Source for Stream {
     }
 
     async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {
-        let rung = self.bell.rung();
+        let version = self.changes.version();
         let known = self.tail.borrow().clone();
-        if let Some(seen) = known.filter(|seen| seen.is_of(rung, read)) {
+        if let Some(seen) = known.filter(|seen| seen.is_of(version, read)) {
             return Ok(seen);
         }
         let page = self.read(&read, now()).await?;
-        let seen = Rc::new(Seen::new(rung, read, page));
+        let seen = Rc::new(Seen::new(version, read, page));
         // Whoever catches up is alone at their place.
         if seen.page.is_up_to_date() {
             self.tail.replace(Some(Rc::clone(&seen)));

@@ -94,7 +94,7 @@ impl Alarm {
         let turn = Turn::new(&brief, &self.shape);
         let engine = turn.engine(key);
         let rest = self.some_chores(&engine, &turn)?;
-        if engine.has_news()? {
+        if engine.has_lifecycle_events()? {
             self.report(key)?;
         }
         brief.atomically(|sql| {

@@ -70,7 +70,7 @@ impl Streams {
         match self.admitted(head, body).await {
             Ok((asked, _share)) => {
                 let mut answer = self.respond(head, asked.name, asked.call).await;
-                asked.counted.tell(answer.headers_mut());
+                asked.counted.write_headers(answer.headers_mut());
                 answer
             }
             Err(refusal) => refusal.map(AnyBody::from),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! streams.db                     names, hot logs and all else that changes
-//! streams/<life>/<start>-<end>   segments
+//! streams/<generation>/<start>-<end>   segments
 //! streams/scratch/               segments being written
 //! ```
 
@@ -258,8 +258,8 @@ fn opened(file: &Path, shape: &Shape) -> Result<Ledger, SchemaError> {
 fn found_registry(ledger: &Ledger, shape: &Shape) -> Result<(), SqlError> {
     let key = names::find_or_give(ledger, &registry::name())?;
     let engine = Engine::new(ledger, key, shape);
-    let life = Generation::from_random(drawn()?);
-    let made = engine.create(&registry::create(), super::now(), life);
+    let generation = Generation::from_random(drawn()?);
+    let made = engine.create(&registry::create(), super::now(), generation);
     made.map(drop).map_err(|error| SqlError(error.to_string()))
 }
 

@@ -19,7 +19,7 @@ pub(super) async fn told(answering: impl Future<Output = Response<Body>>) -> Res
     let answering = async {
         let mut answer = answering.await;
         // The scope is the one below.
-        let _ = TIMES.try_with(|times| times.borrow().tell(answer.headers_mut()));
+        let _ = TIMES.try_with(|times| times.borrow().write_headers(answer.headers_mut()));
         answer
     };
     TIMES.scope(RefCell::default(), answering).await

@@ -9,8 +9,8 @@ use pmx_core::time::Timestamp;
 use pmx_streams::execute::{self, Peers};
 use pmx_streams::subscription::PatternCache;
 use pmx_streams::{
-    Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, Happened, Loan, Refusal,
-    Shape, StreamName, registry,
+    Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, LifecycleChange, Loan,
+    Refusal, Shape, StreamName, registry,
 };
 
 use super::names;
@@ -55,7 +55,7 @@ impl<'a, S: Sql> Turn<'a, S> {
 
     /// The stream with a key.
     pub(super) const fn engine(&self, key: i64) -> Engine<'a, S> {
-        Engine::new(self.sql, key, self.shape).telling_here()
+        Engine::new(self.sql, key, self.shape).with_local_registry()
     }
 
     /// Statements that hold or are undone together.
@@ -140,13 +140,13 @@ impl<'a, S: Sql> Turn<'a, S> {
 
     fn report(&self, name: &StreamName, key: i64) -> Result<(), Refusal> {
         let mut messages = Vec::new();
-        for news in self.engine(key).take_news()? {
-            if news.what == Happened::Gone {
+        for event in self.engine(key).take_lifecycle_events()? {
+            if event.change == LifecycleChange::Ended {
                 self.gone(name)?;
                 // Its readers need not wait any more.
                 self.grown_unasked(name);
             }
-            messages.extend(registry::message(name, &news.what, news.at));
+            messages.extend(registry::message(name, &event.change, event.at));
         }
         if messages.is_empty() {
             return Ok(());

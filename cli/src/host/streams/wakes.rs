@@ -101,7 +101,7 @@ impl<S: Sql> Turn<'_, S> {
                 match effect.errand {
                     Errand::Webhook { .. } => woken.carried.push(effect),
                     Errand::Copy(mut copying) => {
-                        copying.life = self.life(&copying.source)?;
+                        copying.generation = self.generation(&copying.source)?;
                         let (ticket, errand) = (effect.ticket, Errand::Copy(copying));
                         woken.carried.push(Effect { ticket, errand });
                     }
@@ -156,8 +156,8 @@ impl<S: Sql> Turn<'_, S> {
             .atomically(|_| subscriptions.told(ticket, &outcome, self.now()))
     }
 
-    /// Which life of its name a stream is.
-    fn life(&self, name: &StreamName) -> Result<Option<Generation>, SqlError> {
+    /// Which generation of its name a stream is.
+    fn generation(&self, name: &StreamName) -> Result<Option<Generation>, SqlError> {
         let key = names::find(self.sql(), name)?;
         let view = key.and_then(|key| self.engine(key).head(self.now()).ok());
         Ok(view.and_then(|view| Generation::from_hex(&view.generation)))

@@ -19,7 +19,7 @@ const PAGE: usize = 4;
 #[derive(Debug, Clone, Default)]
 struct Model {
     /// How many streams there were.
-    life: u64,
+    generation: u64,
     stream: Option<(Vec<u8>, bool)>,
 }
 
@@ -43,7 +43,7 @@ impl Model {
             closed: *closed,
             expiry: Expiry::Never,
             expiry_text: None,
-            generation: format!("{:032x}", self.life),
+            generation: format!("{:032x}", self.generation),
         };
         let get = match Call::parse(head) {
             Ok(Call::Get(get)) => get,
@@ -110,7 +110,7 @@ fn token() -> String {
 #[test]
 fn what_each_kind_of_answer_says() {
     let model = Model {
-        life: 1,
+        generation: 1,
         stream: Some((b"0123456789".to_vec(), false)),
     };
     let bearer = format!("Bearer {SECRET}");
@@ -337,13 +337,13 @@ fn op() -> impl Strategy<Value = Op> {
 fn change(model: &mut Model, op: &Op) {
     match (op, &mut model.stream) {
         (Op::Append(bytes), Some((log, false))) => {
-            let text = format!("{}.{}.", model.life, log.len());
+            let text = format!("{}.{}.", model.generation, log.len());
             log.extend(text.bytes().cycle().take(usize::from(*bytes)));
         }
         (Op::Close, Some((_, closed))) => *closed = true,
         (Op::Delete, stream) => *stream = None,
         (Op::Create, stream @ None) => {
-            model.life += 1;
+            model.generation += 1;
             *stream = Some((Vec::new(), false));
         }
         _ => {}

@@ -125,7 +125,7 @@ fn what_is_counted_is_told() {
         let mut headers = HeaderMap::new();
         limiter
             .count(Traffic::Reads, &whose, at(0))
-            .tell(&mut headers);
+            .write_headers(&mut headers);
         let text = |name| headers[name].to_str().unwrap().to_owned();
         (text("ratelimit"), text("ratelimit-policy"))
     };
@@ -135,7 +135,7 @@ fn what_is_counted_is_told() {
     let second = r#""client";r=198;t=1, "stream";r=0;t=60"#.to_owned();
     assert_eq!(told(), (second, policy));
     let mut headers = HeaderMap::new();
-    Counted::default().tell(&mut headers);
+    Counted::default().write_headers(&mut headers);
     assert!(headers.is_empty());
 }
 

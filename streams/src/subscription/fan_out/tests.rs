@@ -57,7 +57,7 @@ fn gathered(source: &mut Source<'_>, from: u64, until: u64) -> Result<Copies, Re
     let name = |text: &str| StreamName::parse(text).unwrap();
     let copying = Copying {
         source: name("a/b"),
-        life: Some(LIFE),
+        generation: Some(LIFE),
         from: Offset::at(from),
         until: Offset::at(until),
         target: name("all"),

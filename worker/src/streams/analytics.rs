@@ -1,4 +1,4 @@
-//! Points for Analytics Engine, where an operator bound it as ANALYTICS. Writing one does not wait,
+//! Analytics for Analytics Engine, where an operator bound it as ANALYTICS. Writing one does not wait,
 //! and a failure is nobody's but the operator's.
 
 use std::cell::OnceCell;
@@ -10,13 +10,13 @@ use pmx_streams::ops::{Point, What};
 use worker::{AnalyticsEngineDataPointBuilder, AnalyticsEngineDataset, Env, console_error};
 
 /// Where points go, if anywhere.
-pub(super) struct Points {
+pub(super) struct Analytics {
     dataset: Option<AnalyticsEngineDataset>,
     /// The one stream of an object, as its first request called it.
     stream: OnceCell<StreamName>,
 }
 
-impl Points {
+impl Analytics {
     /// To what is bound.
     pub(super) fn of(env: &Env) -> Self {
         Self {

@@ -2,9 +2,9 @@ use std::fmt::Debug;
 use std::path::PathBuf;
 
 use pmx_core::crossing::Crossing;
-use pmx_streams::{Heeding, Tidings};
+use pmx_streams::{HubAck, HubUpdate};
 
-use super::super::line::{Heard, Told, is_from_stream};
+use super::super::hub_client::{HubRequest, HubResponse, is_from_stream};
 use super::*;
 
 fn stream(name: &str) -> StreamName {
@@ -24,7 +24,7 @@ fn producer() -> Producer {
 }
 
 /// One of each thing that a stream is asked.
-fn asked() -> Vec<Asked> {
+fn asked() -> Vec<RpcRequest> {
     let messages = Bytes::from_static(br#"["a \"b\"",1]"#);
     let fork = Fork {
         source: stream("a/b"),
@@ -32,29 +32,29 @@ fn asked() -> Vec<Asked> {
         beyond: 0,
     };
     let wishes = vec![
-        Wish::Lend { fork, edge: edge() },
-        Wish::GiveBack { edge: edge() },
-        Wish::Follow { round: 4 },
-        Wish::Look,
-        Wish::Append {
+        StepRequest::Lend { fork, edge: edge() },
+        StepRequest::GiveBack { edge: edge() },
+        StepRequest::Follow { round: 4 },
+        StepRequest::Look,
+        StepRequest::Append {
             messages: messages.clone(),
             producer: None,
         },
-        Wish::Register {
+        StepRequest::Register {
             messages,
             producer: Some(producer()),
         },
     ];
-    wishes.into_iter().map(Asked::Turn).collect()
+    wishes.into_iter().map(RpcRequest::Turn).collect()
 }
 
-fn said() -> Vec<Said> {
+fn said() -> Vec<RpcResponse> {
     let outcomes = vec![
-        Ok(Obliged::Following(None)),
-        Ok(Obliged::Seen(None)),
-        Ok(Obliged::Copied(Offset::at(9))),
-        Ok(Obliged::Appended),
-        Ok(Obliged::Done),
+        Ok(RpcReply::Following(None)),
+        Ok(RpcReply::Seen(None)),
+        Ok(RpcReply::Copied(Offset::at(9))),
+        Ok(RpcReply::Appended),
+        Ok(RpcReply::Done),
         Err(Refusal::NoSource),
         Err(Refusal::Storage {
             why: "x".to_owned(),
@@ -62,23 +62,23 @@ fn said() -> Vec<Said> {
     ];
     outcomes
         .into_iter()
-        .map(|outcome| Said { outcome })
+        .map(|outcome| RpcResponse { outcome })
         .collect()
 }
 
-fn told() -> Told {
-    Told {
+fn update() -> HubRequest {
+    HubRequest {
         name: stream("a/b"),
-        tidings: Tidings {
-            news: Vec::new(),
-            place: None,
+        update: HubUpdate {
+            events: Vec::new(),
+            tail: None,
         },
     }
 }
 
-fn heard() -> Heard {
-    Heard {
-        heeding: Heeding {
+fn ack() -> HubResponse {
+    HubResponse {
+        ack: HubAck {
             round: 4,
             followed: true,
         },
@@ -97,7 +97,7 @@ fn crosses<T: Crosses + Debug>(kind: &str, value: T) -> String {
 fn sent() -> String {
     let asked = asked().into_iter().map(|asked| crosses("asked", asked));
     let said = said().into_iter().map(|said| crosses("said", said));
-    let told = [crosses("told", told()), crosses("heard", heard())];
+    let told = [crosses("told", update()), crosses("heard", ack())];
     asked.chain(said).chain(told).collect()
 }
 
@@ -105,7 +105,7 @@ fn sent() -> String {
 const RELEASES: [&str; 1] = ["release-1.txt"];
 
 fn release(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/streams/peers/{name}"))
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(format!("src/streams/rpc/{name}"))
 }
 
 #[test]
@@ -150,10 +150,10 @@ fn what_earlier_releases_sent_is_understood() {
             let (kind, bytes) = line.split_once(' ').unwrap();
             let bytes = unescaped(bytes);
             match kind {
-                "asked" => drop(arrived::<Asked>(&bytes).unwrap()),
-                "said" => drop(arrived::<Said>(&bytes).unwrap()),
-                "told" => drop(arrived::<Told>(&bytes).unwrap()),
-                _ => drop(arrived::<Heard>(&bytes).unwrap()),
+                "asked" => drop(arrived::<RpcRequest>(&bytes).unwrap()),
+                "said" => drop(arrived::<RpcResponse>(&bytes).unwrap()),
+                "told" => drop(arrived::<HubRequest>(&bytes).unwrap()),
+                _ => drop(arrived::<HubResponse>(&bytes).unwrap()),
             }
         }
         assert!(text.lines().count() >= 15, "{name}: {text}");
@@ -172,9 +172,9 @@ fn wishes_of_a_later_release_are_to_be_asked_again() {
         Rest,
     }
     impl Crosses for Later {}
-    let read = |wish| Asked::read(&Crossing::of(Later::Turn(wish)).unwrap().to_bytes());
+    let read = |wish| RpcRequest::read(&Crossing::of(Later::Turn(wish)).unwrap().to_bytes());
     let known = read(LaterWish::Follow { round: 4, since: 3 }).unwrap();
-    assert_eq!(known, Asked::Turn(Wish::Follow { round: 4 }));
+    assert_eq!(known, RpcRequest::Turn(StepRequest::Follow { round: 4 }));
     let unknown = read(LaterWish::Rest).unwrap_err();
     assert_eq!((unknown.status, unknown.code.retriable()), (503, true));
 }

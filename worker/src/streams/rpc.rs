@@ -15,8 +15,8 @@ use pmx_streams::execute::Peers;
 use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_streams::subscription::Copying;
 use pmx_streams::{
-    Append, Engine, Fork, Generation, Loan, Offset, Place, Producer, Refusal, StreamName, View,
-    registry,
+    Append, Engine, Fork, Generation, Loan, Offset, Producer, Refusal, StreamName, StreamTail,
+    View, registry,
 };
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, Response};
@@ -26,23 +26,23 @@ use crate::depth::Depth;
 use crate::thrown::{backend, problem};
 
 /// The objects of all streams, as one of them sees them.
-pub(crate) struct Neighbours {
+pub(crate) struct StreamClient {
     namespace: ObjectNamespace,
     depth: Depth,
 }
 
 /// What is asked of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Asked {
+pub(crate) enum RpcRequest {
     /// To take a turn.
-    Turn(Wish),
+    Turn(StepRequest),
     /// To have messages copied into another stream: the hub asks.
     Copy(Box<Copying>),
 }
 
 /// What is asked of a stream that one turn of it answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Wish {
+pub(crate) enum StepRequest {
     /// To lend what a fork needs.
     Lend { fork: Fork, edge: Generation },
     /// To take it back.
@@ -67,9 +67,9 @@ pub(crate) enum Wish {
 
 /// What comes of it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) enum Obliged {
+pub(crate) enum RpcReply {
     Lent(Box<Loan>),
-    Following(Option<Place>),
+    Following(Option<StreamTail>),
     Seen(Option<View>),
     Copied(Offset),
     Appended,
@@ -78,21 +78,24 @@ pub(crate) enum Obliged {
 
 /// What a stream says.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Said {
-    pub(crate) outcome: Result<Obliged, Refusal>,
+pub(crate) struct RpcResponse {
+    pub(crate) outcome: Result<RpcReply, Refusal>,
 }
 
-impl Crosses for Asked {
+impl Crosses for RpcRequest {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
-        if let Self::Turn(Wish::Append { messages, .. } | Wish::Register { messages, .. }) = self {
+        if let Self::Turn(
+            StepRequest::Append { messages, .. } | StepRequest::Register { messages, .. },
+        ) = self
+        {
             each(messages);
         }
     }
 }
 
-impl Crosses for Said {
+impl Crosses for RpcResponse {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
-        if let Ok(Obliged::Lent(loan)) = &mut self.outcome {
+        if let Ok(RpcReply::Lent(loan)) = &mut self.outcome {
             loan.strings(each);
         }
     }
@@ -106,14 +109,14 @@ const PATH: &str = "/peers";
 const ADDRESS: &str = "https://stream/peers";
 
 /// Bytes of what is asked: at most an append, and what else is said of it.
-pub(crate) const ASKED_BYTES_MAX: usize = STREAM_APPEND_BYTES_MAX + 1024 * 1024;
+pub(crate) const REQUEST_BYTES_MAX: usize = STREAM_APPEND_BYTES_MAX + 1024 * 1024;
 
 /// Whether a request comes from another stream.
 pub(crate) fn is_from_peer(address: &Uri) -> bool {
     address.host() == Some(HOST) && address.path() == PATH
 }
 
-impl Asked {
+impl RpcRequest {
     /// Reads what was asked.
     pub(crate) fn read(body: &Bytes) -> Result<Self, Problem> {
         arrived(body).map_err(|foreign| foreign.into_problem("reading what a stream asks"))
@@ -122,63 +125,66 @@ impl Asked {
     /// Whether a caller that got no answer may ask again: the wish counts once.
     const fn may_repeat(&self) -> bool {
         match self {
-            Self::Turn(Wish::Append { producer, .. } | Wish::Register { producer, .. }) => {
-                producer.is_some()
-            }
             Self::Turn(
-                Wish::Lend { .. } | Wish::GiveBack { .. } | Wish::Follow { .. } | Wish::Look,
+                StepRequest::Append { producer, .. } | StepRequest::Register { producer, .. },
+            ) => producer.is_some(),
+            Self::Turn(
+                StepRequest::Lend { .. }
+                | StepRequest::GiveBack { .. }
+                | StepRequest::Follow { .. }
+                | StepRequest::Look,
             )
             | Self::Copy(_) => true,
         }
     }
 
     /// What comes of it where there is no stream.
-    pub(crate) fn of_nobody(&self) -> Result<Obliged, Refusal> {
+    pub(crate) fn without_stream(&self) -> Result<RpcReply, Refusal> {
         match self {
-            Self::Turn(wish) => wish.of_nobody(),
+            Self::Turn(wish) => wish.without_stream(),
             Self::Copy(_) => Err(Refusal::Unknown),
         }
     }
 
     /// Whether it makes the stream if there is none.
     pub(crate) const fn makes_stream(&self) -> bool {
-        matches!(self, Self::Turn(Wish::Register { .. }))
+        matches!(self, Self::Turn(StepRequest::Register { .. }))
     }
 }
 
-impl Wish {
-    fn of_nobody(&self) -> Result<Obliged, Refusal> {
+impl StepRequest {
+    fn without_stream(&self) -> Result<RpcReply, Refusal> {
         match self {
             Self::Lend { .. } => Err(Refusal::NoSource),
-            Self::GiveBack { .. } => Ok(Obliged::Done),
-            Self::Follow { .. } => Ok(Obliged::Following(None)),
-            Self::Look => Ok(Obliged::Seen(None)),
+            Self::GiveBack { .. } => Ok(RpcReply::Done),
+            Self::Follow { .. } => Ok(RpcReply::Following(None)),
+            Self::Look => Ok(RpcReply::Seen(None)),
             Self::Append { .. } | Self::Register { .. } => Err(Refusal::Unknown),
         }
     }
 
-    /// Does it, in one turn. A stream that has to be made gets `life`.
+    /// Does it, in one turn. A stream that has to be made gets `generation`.
     pub(crate) fn turn<S: Sql>(
         &self,
         engine: &Engine<'_, S>,
-        life: Generation,
+        generation: Generation,
         now: Timestamp,
-    ) -> Result<Obliged, Refusal> {
+    ) -> Result<RpcReply, Refusal> {
         match self {
             Self::Lend { fork, edge } => {
                 let loan = engine.lend(fork, *edge, now)?;
-                Ok(Obliged::Lent(Box::new(loan)))
+                Ok(RpcReply::Lent(Box::new(loan)))
             }
-            Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| Obliged::Done),
-            Self::Follow { round } => Ok(Obliged::Following(engine.follow(*round, now)?)),
+            Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| RpcReply::Done),
+            Self::Follow { round } => Ok(RpcReply::Following(engine.follow(*round, now)?)),
             Self::Look => match engine.head(now) {
-                Ok(view) => Ok(Obliged::Seen(Some(view))),
-                Err(Refusal::Unknown | Refusal::Gone) => Ok(Obliged::Seen(None)),
+                Ok(view) => Ok(RpcReply::Seen(Some(view))),
+                Err(Refusal::Unknown | Refusal::Gone) => Ok(RpcReply::Seen(None)),
                 Err(refusal) => Err(refusal),
             },
             Self::Append { messages, producer } => append(engine, messages, producer.as_ref(), now),
             Self::Register { messages, producer } => {
-                engine.create(&registry::create(), now, life)?;
+                engine.create(&registry::create(), now, generation)?;
                 append(engine, messages, producer.as_ref(), now)
             }
         }
@@ -190,7 +196,7 @@ fn append<S: Sql>(
     messages: &Bytes,
     producer: Option<&Producer>,
     now: Timestamp,
-) -> Result<Obliged, Refusal> {
+) -> Result<RpcReply, Refusal> {
     let append = Append {
         media_type: Some(registry::media_type()),
         body: messages.clone(),
@@ -198,15 +204,15 @@ fn append<S: Sql>(
         producer: producer.cloned(),
         close: false,
     };
-    engine.append(&append, now).map(|_| Obliged::Appended)
+    engine.append(&append, now).map(|_| RpcReply::Appended)
 }
 
 /// What a stream is told by another.
-pub(crate) fn answer(outcome: Result<Obliged, Refusal>) -> Result<Response, Problem> {
-    response(Said { outcome }).map_err(problem("answering a stream"))
+pub(crate) fn answer(outcome: Result<RpcReply, Refusal>) -> Result<Response, Problem> {
+    response(RpcResponse { outcome }).map_err(problem("answering a stream"))
 }
 
-impl Neighbours {
+impl StreamClient {
     pub(crate) const fn new(namespace: ObjectNamespace, depth: Depth) -> Self {
         Self { namespace, depth }
     }
@@ -215,8 +221,8 @@ impl Neighbours {
     pub(super) async fn ask(
         &self,
         name: &StreamName,
-        asked: Asked,
-    ) -> Result<Result<Obliged, Refusal>, BackendError> {
+        asked: RpcRequest,
+    ) -> Result<Result<RpcReply, Refusal>, BackendError> {
         let doing = format!("asking the stream {name}");
         let callee = Callee {
             namespace: &self.namespace,
@@ -230,7 +236,7 @@ impl Neighbours {
         let (status, body) = callee.ask(&body).await.map_err(backend(&*doing))?;
         match status {
             200 => {
-                let said = arrived::<Said>(&body);
+                let said = arrived::<RpcResponse>(&body);
                 let said = said.map_err(|foreign| BackendError::new(doing, foreign).passing())?;
                 Ok(said.outcome)
             }
@@ -240,7 +246,7 @@ impl Neighbours {
     }
 }
 
-impl Peers for Neighbours {
+impl Peers for StreamClient {
     async fn lend(
         &self,
         source: &StreamName,
@@ -248,12 +254,12 @@ impl Peers for Neighbours {
         edge: Generation,
         _now: Timestamp,
     ) -> Result<Loan, Refusal> {
-        let asked = Asked::Turn(Wish::Lend {
+        let asked = RpcRequest::Turn(StepRequest::Lend {
             fork: fork.clone(),
             edge,
         });
         match self.ask(source, asked).await?? {
-            Obliged::Lent(loan) => Ok(*loan),
+            RpcReply::Lent(loan) => Ok(*loan),
             other => Err(Refusal::Unavailable {
                 why: format!("{source} answers another question: {other:?}"),
             }),
@@ -266,7 +272,7 @@ impl Peers for Neighbours {
         edge: Generation,
         _now: Timestamp,
     ) -> Result<(), BackendError> {
-        let asked = Asked::Turn(Wish::GiveBack { edge });
+        let asked = RpcRequest::Turn(StepRequest::GiveBack { edge });
         let done = self.ask(source, asked).await?;
         let refused = |refusal| BackendError::new(format!("giving {source} back"), refusal);
         done.map(drop).map_err(refused)

@@ -33,7 +33,7 @@ pub(super) fn since(begun: Timestamp) -> Duration {
 }
 
 /// Says on the answer of an object how long the edge had to do with the request.
-pub(super) fn told(answering: &JsValue, begun: Timestamp) -> JsValue {
+pub(super) fn add_header(answering: &JsValue, begun: Timestamp) -> JsValue {
     let answering = Promise::resolve(answering);
     let copying = async move {
         let answer = JsFuture::from(answering).await?;
@@ -50,7 +50,7 @@ pub(super) fn told(answering: &JsValue, begun: Timestamp) -> JsValue {
         let mut timing = Timing::default();
         timing.note(Step::Edge, since(begun));
         let mut headers = HeaderMap::new();
-        timing.tell(&mut headers);
+        timing.write_headers(&mut headers);
         for (name, value) in &headers {
             let text = value.to_str().unwrap_or_default();
             copy.headers().append(name.as_str(), text)?;

@@ -10,12 +10,12 @@ use std::time::Duration;
 use http::Uri;
 use pmx_core::backend::BackendError;
 use pmx_core::crossing::{Crosses, arrived};
-use pmx_streams::{Heeding, StreamName, Tidings};
+use pmx_streams::{HubAck, HubUpdate, StreamName};
 use serde::{Deserialize, Serialize};
 use worker::ObjectNamespace;
 
-use super::bell::within;
-use super::busy::Busy;
+use super::notify::timeout;
+use super::single_flight::SingleFlight;
 use crate::crossing::{Callee, laid_out};
 use crate::depth::Depth;
 use crate::thrown::backend;
@@ -34,7 +34,7 @@ const ADDRESS: &str = "https://hub/hear";
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of what a stream tells: its media types, and little else.
-pub(crate) const TOLD_BYTES_MAX: usize = 16 * 1024 * 1024;
+pub(crate) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Whether a request comes from a stream.
 pub(crate) fn is_from_stream(address: &Uri) -> bool {
@@ -43,36 +43,38 @@ pub(crate) fn is_from_stream(address: &Uri) -> bool {
 
 /// What a stream tells the hub.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Told {
+pub(crate) struct HubRequest {
     pub(crate) name: StreamName,
-    pub(crate) tidings: Tidings,
+    #[serde(rename = "tidings")]
+    pub(crate) update: HubUpdate,
 }
 
 /// What the hub says to it.
 #[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Heard {
-    pub(crate) heeding: Heeding,
+pub(crate) struct HubResponse {
+    #[serde(rename = "heeding")]
+    pub(crate) ack: HubAck,
 }
 
-impl Crosses for Told {}
-impl Crosses for Heard {}
+impl Crosses for HubRequest {}
+impl Crosses for HubResponse {}
 
 /// A stream's line to the hub.
-pub(super) struct Line {
+pub(super) struct HubClient {
     hub: ObjectNamespace,
     depth: Depth,
     /// What the stream is called, by those who asked for it or by itself.
     name: RefCell<Option<StreamName>>,
-    pub(super) busy: Busy,
+    pub(super) reporting: SingleFlight,
 }
 
-impl Line {
+impl HubClient {
     pub(super) fn new(hub: ObjectNamespace, depth: Depth, name: Option<&str>) -> Self {
         Self {
             hub,
             depth,
             name: RefCell::new(name.and_then(|name| StreamName::parse(name).ok())),
-            busy: Busy::default(),
+            reporting: SingleFlight::default(),
         }
     }
 
@@ -89,14 +91,14 @@ impl Line {
         }
     }
 
-    pub(super) async fn tell(&self, tidings: &Tidings) -> Result<Heeding, BackendError> {
+    pub(super) async fn report(&self, update: &HubUpdate) -> Result<HubAck, BackendError> {
         let doing = "telling the hub";
         let failed = |why: &str| BackendError::new(doing, why.to_owned());
         let name = self
             .name()
             .ok_or_else(|| failed("the stream does not know its name"))?;
-        let tidings = tidings.clone();
-        let body = laid_out(Told { name, tidings }).map_err(backend(doing))?;
+        let update = update.clone();
+        let body = laid_out(HubRequest { name, update }).map_err(backend(doing))?;
         let hub = Callee {
             namespace: &self.hub,
             name: HUB,
@@ -106,14 +108,14 @@ impl Line {
             may_repeat: false,
             depth: self.depth.next(),
         };
-        let answered = within(PATIENCE, hub.ask(&body)).await;
+        let answered = timeout(PATIENCE, hub.ask(&body)).await;
         let answered = answered.ok_or_else(|| failed("it takes too long"))?;
         let (status, body) = answered.map_err(backend(doing))?;
         if status != 200 {
             return Err(failed(&format!("the status {status}")));
         }
-        let heard = arrived::<Heard>(&body);
-        let heard = heard.map_err(|foreign| failed(&foreign.to_string()))?;
-        Ok(heard.heeding)
+        let answer = arrived::<HubResponse>(&body);
+        let answer = answer.map_err(|foreign| failed(&foreign.to_string()))?;
+        Ok(answer.ack)
     }
 }

@@ -14,7 +14,7 @@ const PRODUCER: &str = "hub";
 
 /// Messages for the registry that go together.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
+pub struct RegistryBatch {
     number: u64,
     /// What has to be appended, once.
     pub append: Append,
@@ -22,10 +22,10 @@ pub struct Batch {
 
 impl<'a, S: Sql> Hub<'a, S> {
     /// The next messages for the registry, if any wait. The same, until they
-    /// [arrived](Self::posted).
-    pub fn batch(&self, now: Timestamp) -> Result<Option<Batch>, SqlError> {
-        let waiting = self.posts().batch(now)?;
-        Ok(waiting.map(|(number, messages)| Batch {
+    /// [ack](Self::ack_registry_batch).
+    pub fn registry_batch(&self, now: Timestamp) -> Result<Option<RegistryBatch>, SqlError> {
+        let waiting = self.registry_outbox().batch(now)?;
+        Ok(waiting.map(|(number, messages)| RegistryBatch {
             number,
             append: Append {
                 media_type: Some(registry::media_type()),
@@ -41,17 +41,17 @@ impl<'a, S: Sql> Hub<'a, S> {
         }))
     }
 
-    /// A batch arrived.
-    pub fn posted(&self, batch: &Batch) -> Result<(), SqlError> {
-        self.posts().arrived(batch.number)
+    /// A batch ack.
+    pub fn ack_registry_batch(&self, batch: &RegistryBatch) -> Result<(), SqlError> {
+        self.registry_outbox().ack(batch.number)
     }
 
-    /// Nobody knows whether a batch arrived: it is tried again, ever later.
-    pub fn not_posted(&self, now: Timestamp) -> Result<(), SqlError> {
-        self.posts().put_off(now)
+    /// Nobody knows whether a batch ack: it is tried again, ever later.
+    pub fn nack_registry_batch(&self, now: Timestamp) -> Result<(), SqlError> {
+        self.registry_outbox().nack(now)
     }
 
-    pub(super) const fn posts(&self) -> Outbox<'a, S> {
+    pub(super) const fn registry_outbox(&self) -> Outbox<'a, S> {
         Outbox::new(self.sql, REGISTRY)
     }
 }

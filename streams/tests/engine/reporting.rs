@@ -1,4 +1,4 @@
-//! What streams tell the hub, with crashes after every step on the way.
+//! Reports of streams to the hub, with a crash after every step on the way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use pmx_streams::hub::Hub;
 use pmx_streams::subscription::{
     Answer, Call, Config, Delivery, Needs, Pattern, Root, SubscriptionId,
 };
-use pmx_streams::{Append, Engine, Generation, Heeding, MediaType, Place};
+use pmx_streams::{Append, Engine, Generation, HubAck, MediaType, StreamTail};
 use serde_json::Value;
 
 use super::crash::{create, shape};
@@ -20,13 +20,13 @@ use super::world::{Database, Faults, World, database, name};
 struct Server<'a> {
     world: World<'a>,
     hub: Database<'a>,
-    lives: Cell<u8>,
-    /// What the registry was told.
+    generations: Cell<u8>,
+    /// Messages in the registry.
     registry: RefCell<Vec<Value>>,
     /// Numbers of batches that it has.
     batches: Cell<u64>,
-    /// The place of each stream that its writer was told.
-    acknowledged: RefCell<BTreeMap<usize, Place>>,
+    /// The acknowledged tail of each stream.
+    acknowledged: RefCell<BTreeMap<usize, StreamTail>>,
 }
 
 impl<'a> Server<'a> {
@@ -36,7 +36,7 @@ impl<'a> Server<'a> {
         Self {
             world: World::new(shape(), faults),
             hub,
-            lives: Cell::default(),
+            generations: Cell::default(),
             registry: RefCell::default(),
             batches: Cell::default(),
             acknowledged: RefCell::default(),
@@ -44,7 +44,7 @@ impl<'a> Server<'a> {
     }
 
     fn engine(&self, stream: usize) -> Engine<'_, Database<'a>> {
-        self.world.engine(stream).telling_a_hub()
+        self.world.engine(stream).with_hub_registry()
     }
 
     fn hub<T>(
@@ -54,23 +54,23 @@ impl<'a> Server<'a> {
         self.hub.atomically(|sql| turn(&Hub::open(sql)?))
     }
 
-    fn tell(&self, stream: usize) -> Result<(), SqlError> {
+    fn report(&self, stream: usize) -> Result<(), SqlError> {
         let engine = self.engine(stream);
-        while let Some(tidings) = engine.tidings()? {
-            let heeding = self.hub(|hub| hub.hear(&name(stream), &tidings, &[], at(0)))?;
-            engine.atomically(|engine| engine.heard(&tidings, &heeding))?;
+        while let Some(update) = engine.hub_update()? {
+            let ack = self.hub(|hub| hub.ingest(&name(stream), &update, &[], at(0)))?;
+            engine.atomically(|engine| engine.ack_hub_update(&update, &ack))?;
         }
         Ok(())
     }
 
     fn create(&self, stream: usize) -> Result<(), ()> {
-        self.lives.set(self.lives.get() + 1);
-        let life = Generation::from_random([self.lives.get(); 16]);
+        self.generations.set(self.generations.get() + 1);
+        let generation = Generation::from_random([self.generations.get(); 16]);
         let engine = self.engine(stream);
         let call = create(None);
-        let made = engine.atomically(|engine| engine.create(&call, at(0), life));
+        let made = engine.atomically(|engine| engine.create(&call, at(0), generation));
         made.map_err(drop)?;
-        self.tell(stream).map_err(drop)
+        self.report(stream).map_err(drop)
     }
 
     fn append(&self, stream: usize) -> Result<bool, ()> {
@@ -83,29 +83,29 @@ impl<'a> Server<'a> {
         };
         let engine = self.engine(stream);
         let after = engine.append_alone(&call, at(0)).map_err(drop)?;
-        if after.is_awaited {
-            assert!(after.due.is_some(), "the alarm tells it");
-            self.tell(stream).map_err(drop)?;
+        if after.is_report_due {
+            assert!(after.due.is_some(), "the alarm reports it");
+            self.report(stream).map_err(drop)?;
         }
         let view = engine.head(at(0)).map_err(drop)?;
-        let place = Place {
-            life: Generation::from_hex(&view.generation).unwrap(),
-            tail: after.appended.next,
+        let tail = StreamTail {
+            generation: Generation::from_hex(&view.generation).unwrap(),
+            offset: after.appended.next,
         };
-        self.acknowledged.borrow_mut().insert(stream, place);
-        Ok(after.is_awaited)
+        self.acknowledged.borrow_mut().insert(stream, tail);
+        Ok(after.is_report_due)
     }
 
     fn delete(&self, stream: usize, now: Timestamp) -> Result<(), ()> {
         let engine = self.engine(stream);
         let ended = engine.atomically(|engine| engine.delete(now));
         ended.map_err(drop)?;
-        self.tell(stream).map_err(drop)
+        self.report(stream).map_err(drop)
     }
 
-    /// Sends what the registry waits for; nobody knows of a batch that arrived before a crash.
+    /// Sends what the registry waits for; a crash may hide that a batch arrived.
     fn post(&self) -> Result<(), SqlError> {
-        while let Some(batch) = self.hub(|hub| hub.batch(at(0)))? {
+        while let Some(batch) = self.hub(|hub| hub.registry_batch(at(0)))? {
             let number = batch.append.producer.as_ref().unwrap().seq;
             assert!(number <= self.batches.get(), "none is left out");
             if number == self.batches.get() {
@@ -113,7 +113,7 @@ impl<'a> Server<'a> {
                 self.registry.borrow_mut().extend(messages);
                 self.batches.set(number + 1);
             }
-            self.hub(|hub| hub.posted(&batch))?;
+            self.hub(|hub| hub.ack_registry_batch(&batch))?;
         }
         Ok(())
     }
@@ -132,15 +132,16 @@ impl<'a> Server<'a> {
             root: Root::parse("https://host/v1/stream").unwrap(),
         };
         let needs = self.hub(|hub| hub.needs(&call)).unwrap();
-        let wanted = self.hub(|hub| hub.wanted(&needs, at(0))).unwrap();
+        let streams_to_track = self.hub(|hub| hub.streams_to_track(&needs, at(0))).unwrap();
         let mut asked = Vec::new();
         for stream in 0..2 {
-            if wanted.streams.contains(&name(stream)) {
+            if streams_to_track.streams.contains(&name(stream)) {
                 asked.push(stream);
                 let engine = self.engine(stream);
-                let follow = engine.atomically(|engine| engine.follow(wanted.round, at(0)));
+                let follow =
+                    engine.atomically(|engine| engine.follow(streams_to_track.round, at(0)));
                 let place = follow.unwrap();
-                self.hub(|hub| hub.following(&name(stream), place.as_ref(), at(0)))
+                self.hub(|hub| hub.tracked(&name(stream), place.as_ref(), at(0)))
                     .unwrap();
             }
         }
@@ -167,23 +168,23 @@ impl<'a> Server<'a> {
     }
 
     fn check_registry(&self) {
-        let mut lives: BTreeMap<String, bool> = BTreeMap::new();
+        let mut generations: BTreeMap<String, bool> = BTreeMap::new();
         for entry in &*self.registry.borrow() {
             let key = entry["key"].as_str().unwrap().to_owned();
             let is_insert = entry["headers"]["operation"] == "insert";
-            let before = lives.insert(key, is_insert);
+            let before = generations.insert(key, is_insert);
             assert_ne!(before.unwrap_or(false), is_insert, "{entry}");
         }
         for stream in 0..2 {
             let exists = self.engine(stream).head(at(0)).is_ok();
-            let known = lives.get(name(stream).as_str()).copied();
+            let known = generations.get(name(stream).as_str()).copied();
             assert_eq!(known.unwrap_or(false), exists);
         }
     }
 }
 
 #[test]
-fn whatever_dies_in_between_the_hub_hears_all_of_it_once() {
+fn the_hub_applies_each_event_once_after_a_crash_at_any_step() {
     for crash in 0.. {
         let faults = Faults::default();
         let server = Server::new(&faults);
@@ -207,26 +208,29 @@ fn whatever_dies_in_between_the_hub_hears_all_of_it_once() {
         let is_whole = faults.steps() <= crash;
         assert_eq!(done.is_ok(), is_whole, "after {crash} steps");
         faults.crash_after(None);
-        // What was acknowledged is known before anybody tells anything again.
+        // What was acknowledged is known before any stream reports again.
         let claimed = server.claimed();
-        for (stream, place) in &*server.acknowledged.borrow() {
+        for (stream, tail) in &*server.acknowledged.borrow() {
             let entry = server
                 .hub(|hub| hub.entry(&name(*stream)))
                 .unwrap()
                 .unwrap();
-            if entry.life == place.life && entry.gone.is_none() {
-                assert!(entry.tail >= place.tail, "after {crash} steps");
+            if entry.generation == tail.generation && entry.gone.is_none() {
+                assert!(entry.tail >= tail.offset, "after {crash} steps");
                 let found = claimed.get(name(*stream).as_str());
-                assert!(found >= Some(&place.tail.position()), "after {crash} steps");
+                assert!(
+                    found >= Some(&tail.offset.position()),
+                    "after {crash} steps"
+                );
             }
         }
         for stream in 0..2 {
             let engine = server.engine(stream);
-            let untold = engine.tidings().unwrap().is_some();
+            let is_pending = engine.hub_update().unwrap().is_some();
             let due = engine.due(at(0)).unwrap();
-            assert!(due.is_some() || !untold, "the alarm tells it");
-            server.tell(stream).unwrap();
-            assert_eq!(engine.tidings().unwrap(), None);
+            assert!(due.is_some() || !is_pending, "the alarm reports it");
+            server.report(stream).unwrap();
+            assert_eq!(engine.hub_update().unwrap(), None);
         }
         server.post().unwrap();
         server.check_registry();
@@ -235,8 +239,8 @@ fn whatever_dies_in_between_the_hub_hears_all_of_it_once() {
             let entry = server.hub(|hub| hub.entry(&name(stream))).unwrap();
             let alive = entry.filter(|entry| entry.gone.is_none());
             let view = server.engine(stream).head(at(0)).ok();
-            let told = alive.map(|entry| (entry.life.to_string(), entry.tail));
-            assert_eq!(told, view.map(|view| (view.generation, view.next)));
+            let known = alive.map(|entry| (entry.generation.to_string(), entry.tail));
+            assert_eq!(known, view.map(|view| (view.generation, view.next)));
         }
         if is_whole {
             assert!(crash > 50, "{crash} steps are no deed");
@@ -246,19 +250,19 @@ fn whatever_dies_in_between_the_hub_hears_all_of_it_once() {
 }
 
 #[test]
-fn nobody_is_told_of_what_nobody_follows() {
+fn streams_report_no_appends_without_followers() {
     let faults = Faults::default();
     let server = Server::new(&faults);
     server.create(0).unwrap();
     server.create(1).unwrap();
     assert_eq!(server.append(0), Ok(false));
     assert_eq!(server.engine(0).due(at(0)).unwrap(), None);
-    // Whoever subscribes begins at the end.
+    // A subscription begins at the tail.
     assert_eq!(server.subscribe("*"), [0, 1]);
     assert_eq!(server.claimed(), BTreeMap::new());
     assert_eq!(server.append(0), Ok(true));
     assert_eq!(server.claimed().get("a"), Some(&8));
-    // When nobody follows any more, the next append hears it, and none after that asks.
+    // Once no subscription follows, the next append learns that, and later ones do not report.
     let id = SubscriptionId::parse("s").unwrap();
     let ended = server.hub(|hub| Ok(hub.turn(&Call::Delete(id), at(0))));
     assert!(matches!(ended, Ok(Ok(Answer::Done))));
@@ -267,46 +271,46 @@ fn nobody_is_told_of_what_nobody_follows() {
 }
 
 #[test]
-fn a_stream_that_was_asked_to_tell_does_not_stop_because_of_an_earlier_answer() {
+fn acks_of_an_earlier_round_do_not_stop_a_followed_stream() {
     let faults = Faults::default();
     let server = Server::new(&faults);
     let engine = server.engine(0);
-    let life = Generation::from_random([1; 16]);
-    engine.create(&create(None), at(0), life).unwrap();
-    let tidings = engine.tidings().unwrap().unwrap();
+    let generation = Generation::from_random([1; 16]);
+    engine.create(&create(None), at(0), generation).unwrap();
+    let update = engine.hub_update().unwrap().unwrap();
     let early = server
-        .hub(|hub| hub.hear(&name(0), &tidings, &[], at(0)))
+        .hub(|hub| hub.ingest(&name(0), &update, &[], at(0)))
         .unwrap();
     assert!(!early.followed);
-    // The answer is under way when somebody subscribes.
+    // The answer is under way when a client subscribes.
     assert_eq!(server.subscribe("*"), [0]);
-    engine.heard(&tidings, &early).unwrap();
+    engine.ack_hub_update(&update, &early).unwrap();
     assert_eq!(server.append(0), Ok(true));
-    // Whoever is about to subscribe counts as well.
+    // A client that is about to subscribe counts as well.
     let pending = Needs {
         streams: vec![name(2)],
         pattern: None,
     };
-    let heard = server.hub(|hub| hub.hear(&name(2), &tidings, &[pending], at(0)));
-    assert!(matches!(heard, Ok(Heeding { followed: true, .. })));
+    let ack = server.hub(|hub| hub.ingest(&name(2), &update, &[pending], at(0)));
+    assert!(matches!(ack, Ok(HubAck { followed: true, .. })));
 }
 
 #[test]
-fn a_stream_that_expires_is_told_of_by_its_alarm() {
+fn the_alarm_reports_a_stream_that_expires() {
     let faults = Faults::default();
     let server = Server::new(&faults);
     let call = pmx_streams::Create {
         expiry: Some(pmx_streams::Expiry::At(at(1_000))),
         ..create(None)
     };
-    let life = Generation::from_random([1; 16]);
-    server.engine(0).create(&call, at(0), life).unwrap();
-    server.tell(0).unwrap();
+    let generation = Generation::from_random([1; 16]);
+    server.engine(0).create(&call, at(0), generation).unwrap();
+    server.report(0).unwrap();
     let engine = server.engine(0);
     assert_eq!(engine.due(at(0)).unwrap(), Some(at(1_000)));
     assert_eq!(engine.chore(at(1_000)).unwrap(), None);
-    assert!(!engine.is_void().unwrap(), "there is something to tell");
-    server.tell(0).unwrap();
+    assert!(!engine.is_void().unwrap(), "an event is to be reported");
+    server.report(0).unwrap();
     assert!(
         !engine.is_void().unwrap(),
         "its incarnation is known for a while"

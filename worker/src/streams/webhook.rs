@@ -12,7 +12,7 @@ use worker::{
     AbortController, Fetch, Headers, Method, Request, RequestInit, RequestRedirect, Response,
 };
 
-use super::bell::within;
+use super::notify::timeout;
 
 /// A request to a worker of a subscriber.
 pub(super) struct Webhook {
@@ -31,7 +31,7 @@ impl Webhook {
             let request = Fetch::Request(self.request()?);
             outcome(request.send_with_signal(&signal).await?).await
         };
-        match within(self.timeout, sent).await {
+        match timeout(self.timeout, sent).await {
             Some(Ok(outcome)) => outcome,
             Some(Err(_)) => Outcome::Failed,
             None => {

@@ -10,11 +10,11 @@ use super::directory::{bound, named};
 use crate::limits::HUB_FOLLOWS_MAX;
 use crate::row::Columns;
 use crate::subscription::{Call, Needs};
-use crate::{Place, StreamName};
+use crate::{StreamName, StreamTail};
 
 /// Whom to ask.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wanted {
+pub struct TrackRequest {
     /// In which round.
     pub round: u64,
     /// Which streams.
@@ -29,19 +29,23 @@ const PAUSE_SECONDS_MAX: u64 = 600;
 
 impl<S: Sql> Hub<'_, S> {
     /// What a call needs of the directory. As long as it is not answered, whatever tells anything
-    /// has to be [heard](Self::hear) with it.
+    /// has to be [heard](Self::ingest) with it.
     pub fn needs(&self, call: &Call) -> Result<Needs, SqlError> {
         self.subscriptions().needs(call)
     }
 
     /// The streams that have to be asked before a call with such needs is answered. That they are
     /// to be asked is written down; beyond a number the alarm asks them, afterwards.
-    pub fn wanted(&self, needs: &Needs, now: Timestamp) -> Result<Wanted, SqlError> {
+    pub fn streams_to_track(
+        &self,
+        needs: &Needs,
+        now: Timestamp,
+    ) -> Result<TrackRequest, SqlError> {
         let entries = self.entries(needs)?.into_iter();
         let streams = entries.filter(|it| !it.followed).map(|it| it.name);
         let mut streams: Vec<_> = streams.collect();
         if streams.is_empty() {
-            return Ok(Wanted::default());
+            return Ok(TrackRequest::default());
         }
         self.sql.run("UPDATE hub_meta SET round = round + 1", &[])?;
         let upsert = "INSERT OR REPLACE INTO hub_follow (name, at, tries) VALUES (?, ?, 0)";
@@ -53,36 +57,36 @@ impl<S: Sql> Hub<'_, S> {
         }
         streams.truncate(HUB_FOLLOWS_MAX);
         let round = self.round()?;
-        Ok(Wanted { round, streams })
+        Ok(TrackRequest { round, streams })
     }
 
     /// Those whom the alarm has to ask now.
-    pub fn unasked(&self, now: Timestamp) -> Result<Wanted, SqlError> {
+    pub fn overdue_tracking(&self, now: Timestamp) -> Result<TrackRequest, SqlError> {
         let select = "SELECT name FROM hub_follow WHERE at <= ? ORDER BY at, name LIMIT ?";
         let params = [now.as_millis().into(), (HUB_FOLLOWS_MAX as u64).into()];
         let rows = self.sql.run(select, &params)?;
         let names = rows.into_iter().map(|row| named(&Columns::of(row).text()?));
         let streams = names.collect::<Result<_, _>>()?;
         let round = self.round()?;
-        Ok(Wanted { round, streams })
+        Ok(TrackRequest { round, streams })
     }
 
     /// A stream was asked, and is so far; or it is not there.
-    pub fn following(
+    pub fn tracked(
         &self,
         name: &StreamName,
-        place: Option<&Place>,
+        tail: Option<&StreamTail>,
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let delete = "DELETE FROM hub_follow WHERE name = ?";
         self.sql.run(delete, &[bound(name)])?;
         let known = self.entry(name)?;
-        // If it is another life, its beginning is yet to be told.
-        if let (Some(mut entry), Some(place)) = (known, place)
-            && entry.is_of(place)
+        // If it is another generation, its beginning is yet to be told.
+        if let (Some(mut entry), Some(tail)) = (known, tail)
+            && entry.is_of(tail)
         {
             entry.followed = true;
-            entry.tail = entry.tail.max(place.tail);
+            entry.tail = entry.tail.max(tail.offset);
             self.keep(&entry)?;
             self.subscriptions().touched(name, entry.tail, now)?;
         }
@@ -90,7 +94,7 @@ impl<S: Sql> Hub<'_, S> {
     }
 
     /// A stream could not be asked: the alarm tries again, ever later.
-    pub fn not_following(&self, name: &StreamName, now: Timestamp) -> Result<(), SqlError> {
+    pub fn tracking_failed(&self, name: &StreamName, now: Timestamp) -> Result<(), SqlError> {
         let select = "SELECT tries FROM hub_follow WHERE name = ?";
         let Some(row) = self.sql.run(select, &[bound(name)])?.into_iter().next() else {
             return Ok(());

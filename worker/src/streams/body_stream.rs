@@ -17,7 +17,7 @@ use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::web_sys::ReadableStream;
 
 /// Where a reader's bytes go in.
-pub(super) struct Pipe {
+pub(super) struct BodyStream {
     controller: Controller,
     reader: Rc<Reader>,
     flow: Flow,
@@ -47,7 +47,7 @@ struct Reader {
     waiting: RefCell<Option<Waker>>,
 }
 
-impl Pipe {
+impl BodyStream {
     /// Makes a pipe and the body that comes out of it.
     pub(super) fn new() -> Result<(Self, ReadableStream), JsValue> {
         let reader = Rc::new(Reader::default());
