@@ -245,7 +245,7 @@ impl World {
             .position(|it| it.0 == copying.source.as_str());
         let shape = Shape::default();
         let view = self.engine(key.unwrap(), &shape).head(self.at()).ok();
-        copying.life = view.and_then(|view| Generation::from_hex(&view.generation));
+        copying.generation = view.and_then(|view| Generation::from_hex(&view.generation));
         let errand = Errand::Copy(copying);
         Effect { ticket, errand }
     }

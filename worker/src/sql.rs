@@ -204,7 +204,7 @@ fn value(stored: JsValue) -> Result<Value, SqlError> {
     }
 }
 
-/// The number that JavaScript takes for an integer. Notified 2^53 it would be another one.
+/// The number that JavaScript takes for an integer. Beyond 2^53 it would be another one.
 #[expect(clippy::cast_precision_loss, reason = "it is small enough to be exact")]
 fn number(integer: i64) -> Result<f64, SqlError> {
     if integer.unsigned_abs() <= EXACT_INTEGER_MAX {

@@ -204,7 +204,7 @@ impl Live {
                 // The runtime does it, unless the object is awake for something else.
                 let _sent = socket.send_with_str("pong");
             }
-            Ok(Said::StepRequest) => self.tell(socket, session),
+            Ok(Said::Wish) => self.tell(socket, session),
             Err(closing) => close(socket, &closing),
         }
     }

@@ -1,4 +1,4 @@
-//! Analytics for Analytics Engine, where an operator bound it as ANALYTICS. Writing one does not wait,
+//! Analytics: data points for the Analytics Engine dataset ANALYTICS, if bound. Writing does not wait,
 //! and a failure is nobody's but the operator's.
 
 use std::cell::OnceCell;

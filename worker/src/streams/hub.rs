@@ -311,8 +311,8 @@ impl HubObject {
         };
         drop(connection);
         let now = now();
-        let request = self.turn(|hub| hub.subscriptions().request(&effect.ticket, &outcome, now));
-        if let Err(error) = request {
+        let noted = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
+        if let Err(error) = noted {
             console_error!("noting how a wake went: {error}");
         }
         self.settle(now).await;
@@ -349,8 +349,8 @@ impl HubObject {
                 messages: append.body.clone(),
                 producer: append.producer.clone(),
             });
-            let request = self.streams.ask(&registry::name(), asked).await;
-            let is_sent = matches!(request, Ok(Ok(RpcReply::Appended)));
+            let sent = self.streams.ask(&registry::name(), asked).await;
+            let is_sent = matches!(sent, Ok(Ok(RpcReply::Appended)));
             let noted = self.turn(|hub| {
                 if is_sent {
                     hub.ack_registry_batch(&batch)
@@ -359,11 +359,11 @@ impl HubObject {
                 }
             });
             if let Err(error) = noted {
-                console_error!("telling the registry: {error}");
+                console_error!("writing to the registry: {error}");
                 return;
             }
             if !is_sent {
-                console_error!("telling the registry: {told:?}");
+                console_error!("writing to the registry: {sent:?}");
             }
         }
     }
@@ -398,7 +398,7 @@ impl HubObject {
     fn next_batch(&self) -> Option<RegistryBatch> {
         let batch = self.turn(|hub| hub.registry_batch(now()));
         batch.unwrap_or_else(|error| {
-            console_error!("telling the registry: {error}");
+            console_error!("writing to the registry: {error}");
             None
         })
     }

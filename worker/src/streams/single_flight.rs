@@ -1,4 +1,4 @@
-//! Flight something once at a time.
+//! Single flight: one caller at a time does a piece of work.
 
 use std::cell::Cell;
 use std::time::Duration;
