@@ -104,7 +104,7 @@ fn upgrade(bench: &Bench) -> Result<Vec<u8>> {
     }
     prefix.truncate(PREFIX_RAW_BYTES_MAX as usize);
     raw.truncate(PACK);
-    let frame = Encoder::new().solid_behind(&prefix, &raw, Level::WIRE);
+    let frame = Encoder::new().compress_with_prefix(&prefix, &raw, Level::WIRE);
     let length = u32::try_from(prefix.len())?.to_le_bytes();
     Ok([&length[..], &prefix, &frame].concat())
 }

@@ -135,7 +135,7 @@ impl Encoder {
     ///
     /// zstd's reference prefix (`ZSTD_CCtx_refPrefix`), with long-distance matching, because an old
     /// page lies megabytes before its new version.
-    pub fn solid_behind(&mut self, prefix: &[u8], bytes: &[u8], level: Level) -> Vec<u8> {
+    pub fn compress_with_prefix(&mut self, prefix: &[u8], bytes: &[u8], level: Level) -> Vec<u8> {
         // The context borrows the prefix, so it is one for this frame.
         let mut context = CCtx::create();
         let settings = Settings {
@@ -273,7 +273,7 @@ impl Decoder {
     /// Decodes exactly one frame that was compressed behind `prefix`, whose content is known to be
     /// `expected` bytes long. With another prefix it is something else, or nothing: whoever calls
     /// hashes what comes out.
-    pub fn frame_behind(
+    pub fn decompress_with_prefix(
         &mut self,
         prefix: &[u8],
         bytes: &[u8],

@@ -1,12 +1,12 @@
 //! Live pages: what a page sends to `/_events`, and the script that it is given.
 
 use bytes::Bytes;
-use pmx_sync::live::{Served, Wish, inject};
+use pmx_sync::live::{ClientMessage, Served, inject};
 
 /// A message of a page is read or refused.
 pub(crate) fn events_message(bytes: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes) {
-        let _refused = Wish::parse(text);
+        let _refused = ClientMessage::parse(text);
     }
 }
 

@@ -5,7 +5,7 @@ use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::limits::PART_BYTES;
 use pmx_sync::limits::BLOB_BYTES_MAX;
 use pmx_sync::pack::part::{self, Arrived, Part, Parts};
-use pmx_sync::pack::{rest, wire};
+use pmx_sync::pack::{stored, wire};
 use pmx_sync::wire::Envelope;
 
 /// A pack that is accepted can be laid down for rest, and is found there whole.
@@ -16,13 +16,13 @@ pub(crate) fn pack(bytes: &[u8]) {
     };
     let ids: Vec<_> = pack.blobs().map(|blob| blob.id()).collect();
     let object = pack.rest(&mut Encoder::new(), Level::REST);
-    let toc = rest::open_object(&object.bytes).expect("an object opens that was just made");
+    let toc = stored::open_object(&object.bytes).expect("an object opens that was just made");
     assert!(toc.entries().iter().map(|entry| entry.blob).eq(ids));
     for entry in toc.entries() {
         let stored = entry
             .slice(&object.bytes)
             .expect("entries lie in their object");
-        rest::verify_at_rest(stored, entry, &mut decoder).expect("what rests is what arrived");
+        stored::verify_at_rest(stored, entry, &mut decoder).expect("what rests is what arrived");
     }
 }
 
@@ -36,7 +36,7 @@ pub(crate) fn part(bytes: &[u8]) {
             let rest = verified.rest(&mut Encoder::new(), Level::REST);
             assert!(rest.bytes.len() as u64 <= part.len());
         }
-        Ok(Arrived::Draft(mut draft)) => {
+        Ok(Arrived::Pending(mut draft)) => {
             let source = 0..4 * PART_BYTES;
             let needs = draft.needs(source.clone());
             assert!(source.start <= needs.start && needs.end <= source.end);

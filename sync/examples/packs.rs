@@ -19,7 +19,7 @@ use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::id::BlobId;
 use pmx_sync::media::{Media, media_of_name};
 use pmx_sync::pack::part::{Parts, WirePart};
-use pmx_sync::pack::plan::{PackPlan, Plan, Wanted};
+use pmx_sync::pack::plan::{BlobToUpload, PackPlan, Plan};
 use pmx_sync::pack::wire::{self, PackBuilder};
 use pmx_sync::pack::{Coding, PackKind};
 
@@ -36,7 +36,7 @@ fn main() {
     files.retain(|file| !known.contains(&file.blob));
     let wanted: Vec<_> = files
         .iter()
-        .map(|file| Wanted {
+        .map(|file| BlobToUpload {
             blob: file.blob,
             size: file.bytes.len() as u64,
             media: &file.media,

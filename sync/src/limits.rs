@@ -44,7 +44,7 @@ pub const PACK_BLOBS_MAX: usize = 32 * 1024;
 
 /// Raw bytes that a sender puts into a pack behind a base: half a pack, because both sides hold its
 /// prefix as well.
-pub const BEHIND_RAW_BYTES: u64 = 4 * 1024 * 1024;
+pub const REFERENCING_PACK_RAW_BYTES: u64 = 4 * 1024 * 1024;
 
 /// Packs whose blobs a patch counts: a whole site's, if they are as full as they can be.
 pub const PACKS_NAMED_MAX: usize = 8 * 1024;
@@ -206,7 +206,7 @@ pub const ASSET_RETENTION_DEPLOYS: usize = 10;
 pub const NATURE_BYTES_MAX: u64 = PART_BYTES;
 
 /// Deploy tokens read from one request: a client has one, and each takes a hash.
-pub const CLAIMS_READ_MAX: usize = 16;
+pub const DEPLOY_TOKENS_READ_MAX: usize = 16;
 
 /// Anonymous questions that a process or isolate asks a space in a second, once it has asked
 /// `QUESTIONS_BURST`: about a hundredth of what a space's single writer answers.

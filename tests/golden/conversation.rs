@@ -12,7 +12,7 @@ use pmx_sync::manifest::{Built, NodeMap, build, diff, encode_patch};
 use pmx_sync::pack::Coding;
 use pmx_sync::serve::Server;
 use pmx_sync::wire::{
-    BeginHead, CommitTerms, DeployMeta, Envelope, Order, Replace, RollbackHead, SectionKind,
+    BeginHead, CommitPreconditions, DeployMeta, Envelope, Order, Replace, RollbackHead, SectionKind,
 };
 
 use super::fixtures::rows;
@@ -88,7 +88,7 @@ fn site(pages: &[(&str, &[u8])]) -> Built {
     build(rows(&pages.iter().map(file).collect::<Vec<_>>())).unwrap()
 }
 
-fn head(root: Root, base: Option<Root>, commit: Option<CommitTerms>) -> BeginHead {
+fn head(root: Root, base: Option<Root>, commit: Option<CommitPreconditions>) -> BeginHead {
     BeginHead {
         v: 1,
         space: space(),
@@ -100,13 +100,13 @@ fn head(root: Root, base: Option<Root>, commit: Option<CommitTerms>) -> BeginHea
     }
 }
 
-fn terms(expect: u64, key: &str, order: Option<Order>) -> CommitTerms {
+fn terms(expect: u64, key: &str, order: Option<Order>) -> CommitPreconditions {
     let message = Some("hello".to_owned());
     let meta = DeployMeta {
         message,
         ..DeployMeta::default()
     };
-    CommitTerms {
+    CommitPreconditions {
         expect: Some(expect),
         replace: Replace::Exact,
         key: key.to_owned(),

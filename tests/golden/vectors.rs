@@ -16,10 +16,10 @@ use data_encoding::HEXLOWER;
 use pmx_core::codec::{Decoder, Encoder, Level};
 use pmx_core::id::{BlobId, NodeId, ObjectId, PackId};
 use pmx_core::location::{Codec, Extent, Location};
-use pmx_sync::index::Twin;
+use pmx_sync::index::IndexNode;
 use pmx_sync::manifest::{Change, Child, NodeMap, Totals, build, diff, encode_patch};
-use pmx_sync::pack::part::{self, ChainingValue, Copies, PartTable, Parts, Run, WirePart};
-use pmx_sync::pack::{Coding, rest, wire};
+use pmx_sync::pack::part::{self, ChainingValue, PartDelta, PartTable, Parts, Run, WirePart};
+use pmx_sync::pack::{Coding, stored, wire};
 use pmx_sync::path::SitePath;
 use pmx_sync::wire::{Envelope, Section, SectionKind};
 use serde::{Deserialize, Serialize};
@@ -310,7 +310,7 @@ fn twins(out: &mut Out) {
         location(7, 10, 10, Codec::Stored),
         location(9, 70_000, 99, Codec::ZstdParts),
     ];
-    let leaf = Twin::Leaf(rows(&files).into_iter().zip(places).collect());
+    let leaf = IndexNode::Leaf(rows(&files).into_iter().zip(places).collect());
     put(out, "twin/leaf", hex(leaf.encode()));
     let child = |path: &str, seed: u8| Child {
         last: SitePath::parse(path).unwrap(),
@@ -330,7 +330,7 @@ fn twins(out: &mut Out) {
             location(9, 0, 5_000, Codec::Stored).extent,
         ),
     ];
-    let interior = Twin::Interior { level: 1, children };
+    let interior = IndexNode::Interior { level: 1, children };
     put(out, "twin/interior", hex(interior.encode()));
 }
 
@@ -351,7 +351,7 @@ pub(crate) fn packed(blobs: &[&[u8]], coding: Coding) -> Vec<u8> {
         .into_bytes()
 }
 
-fn at_rest(wire: &[u8]) -> rest::RestObject {
+fn at_rest(wire: &[u8]) -> stored::StoredPack {
     let verified = wire::verify(wire, &mut Decoder::new()).unwrap();
     verified.rest(&mut Encoder::new(), Level::REST)
 }
@@ -378,7 +378,7 @@ fn parts(out: &mut Out) {
         "part/stored/chaining-value",
         hex(wire.chaining_value.as_bytes()),
     );
-    let mut copies = Copies::of(last, NodeId::of(b"base"), 300);
+    let mut copies = PartDelta::of(last, NodeId::of(b"base"), 300);
     let (at, from, len) = (1, 9_000_000, 2);
     assert!(copies.push(Run { at, from, len }));
     let wire = WirePart::behind(&copies, b"abc", &mut Encoder::new(), Coding::Stored).unwrap();
@@ -451,12 +451,12 @@ fn check_decoded(name: &str, bytes: &[u8]) {
             assert_eq!(bytes[5], 1, "the vector is not a solid pack");
         }
         "object" => {
-            let toc = rest::open_object(bytes).unwrap();
+            let toc = stored::open_object(bytes).unwrap();
             let [entry] = toc.entries() else {
                 panic!("{toc:?}")
             };
             assert_eq!((entry.blob, entry.codec), (BlobId::of(&page), Codec::Zstd));
-            rest::verify_at_rest(entry.slice(bytes).unwrap(), entry, &mut decoder).unwrap();
+            stored::verify_at_rest(entry.slice(bytes).unwrap(), entry, &mut decoder).unwrap();
         }
         "part" => {
             let parts = Parts::of((8 << 20) + page.len() as u64).unwrap();

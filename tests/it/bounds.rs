@@ -15,10 +15,10 @@ use pmx_sync::media::Media;
 use pmx_sync::pack::Coding;
 use pmx_sync::pack::wire::{PackBuilder, verify};
 use pmx_sync::path::SitePath;
-use pmx_sync::push::{Action, Base, Intent, Mode, Old, Push};
+use pmx_sync::push::{Action, Base, BaseBlobs, Intent, Mode, Push};
 use pmx_sync::space::{Command, LEASE, Offer, Publish, Reply, execute};
 use pmx_sync::testing::MemoryBlobs;
-use pmx_sync::wire::{BeginReply, CommitTerms, DeployMeta, Replace, SectionKind, State};
+use pmx_sync::wire::{BeginReply, CommitPreconditions, DeployMeta, Replace, SectionKind, State};
 use pmx_tests::sql::Sqlite;
 
 use crate::sections::manifest;
@@ -105,7 +105,7 @@ impl Space {
         let pack = PackId::of(&bytes);
         let toc = toc.into();
         let space = SpaceId::from_bytes([1; 16]);
-        self.call(Command::PackArrived {
+        self.call(Command::RecordPack {
             pack,
             space,
             object,
@@ -116,7 +116,7 @@ impl Space {
 
     fn publish(&mut self, root: Root, offer: Offer, commit: bool, lease: Duration) -> BeginReply {
         let index = self.object();
-        let terms = CommitTerms {
+        let terms = CommitPreconditions {
             expect: Some(0),
             replace: Replace::Exact,
             max_delete: None,
@@ -378,7 +378,7 @@ fn a_change_beyond_the_largest_patch_is_told_by_its_nodes() {
             order: None,
             meta: DeployMeta::default(),
             mode: Mode::Publish,
-            old: Old::Here,
+            base_blobs: BaseBlobs::Available,
         };
         match Push::new(&nodes, intent).next().unwrap() {
             Action::Begin(request) => {

@@ -13,7 +13,7 @@ use pmx_core::hash::Hash;
 use pmx_core::limits::PART_BYTES;
 use pmx_core::time::Timestamp;
 use pmx_sync::manifest::NodeMap;
-use pmx_sync::push::{Base, Intent, Mode, Old, Outcome, OutcomeKind};
+use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, Outcome, OutcomeKind};
 use pmx_sync::serve::{Nonce, Server};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::wire::{DeployMeta, DeploysReply, DiffReply, Replace, RollbackHead, VERSION};
@@ -184,7 +184,7 @@ impl Story {
             order: None,
             meta: DeployMeta::default(),
             mode,
-            old: Old::Here,
+            base_blobs: BaseBlobs::Available,
         }
     }
 

@@ -7,7 +7,7 @@ use std::process::Stdio;
 use pmx_core::codec::Encoder;
 use pmx_core::id::NodeId;
 use pmx_core::name::SpaceName;
-use pmx_sync::wire::{BeginHead, CommitTerms, DeployMeta, Envelope, Replace, VERSION};
+use pmx_sync::wire::{BeginHead, CommitPreconditions, DeployMeta, Envelope, Replace, VERSION};
 use serde_json::{Value, json};
 
 use crate::world::{Ran, World, on_both_hosts};
@@ -146,7 +146,7 @@ fn a_client_of_before_can_not_break_a_hold(world: World) {
             root,
             base: None,
             dry: false,
-            commit: Some(CommitTerms {
+            commit: Some(CommitPreconditions {
                 expect: Some(expect),
                 replace: Replace::Exact,
                 key: format!("key {expect}"),

@@ -63,7 +63,7 @@ impl Kept {
         assert_eq!(head[..8], MAGIC);
         assert_eq!(head[8..], Sha256::digest(&self.body)[..]);
         let mut decoder = Decoder::new();
-        let decoded = decoder.frame_behind(&self.body, frame, size as u64, Bounds::WIRE);
+        let decoded = decoder.decompress_with_prefix(&self.body, frame, size as u64, Bounds::WIRE);
         decoded.unwrap()
     }
 }

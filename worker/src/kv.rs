@@ -81,7 +81,7 @@ impl Pointers for Kv {
         let pointer = serde_json::from_str(&text);
         let pointer = pointer.map_err(|error| BackendError::new(doing(), error))?;
         if let Some(lag) = &self.lag {
-            return Ok(Some(lag.shown(channel, &pointer, now())));
+            return Ok(Some(lag.lagged(channel, &pointer, now())));
         }
         self.recent.note(channel, now());
         Ok(Some(self.remember(channel, pointer)))

@@ -2,7 +2,7 @@
 //! benches make of it, and asked from outside, where a clock runs on while the module works.
 
 use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
-use pmx_sync::limits::BEHIND_RAW_BYTES;
+use pmx_sync::limits::REFERENCING_PACK_RAW_BYTES;
 use pmx_sync::pack::wire;
 use worker::{Request, Response};
 
@@ -55,7 +55,8 @@ fn unpatch(body: &[u8], times: u32, decoder: &mut Decoder) -> worker::Result<Res
     let (prefix, frame) = parts.ok_or_else(|| failed("no frame"))?;
     let mut raw = 0;
     for _ in 0..times {
-        let decoded = decoder.frame_behind(prefix, frame, BEHIND_RAW_BYTES, Bounds::WIRE);
+        let decoded =
+            decoder.decompress_with_prefix(prefix, frame, REFERENCING_PACK_RAW_BYTES, Bounds::WIRE);
         raw += decoded.map_err(|error| failed(&error.to_string()))?.len();
     }
     Response::ok(raw.to_string())

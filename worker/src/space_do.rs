@@ -193,7 +193,7 @@ impl SpaceDO {
     ///
     /// The alarm is set in every outcome but an empty outbox, so that no failure is the last word.
     async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {
-        let outbox = self.outbox(space, now, Command::Undelivered).await;
+        let outbox = self.outbox(space, now, Command::PendingPointers).await;
         if outbox.as_ref().is_ok_and(is_empty) {
             return Ok(Vec::new());
         }
@@ -240,10 +240,10 @@ impl SpaceDO {
                 continue;
             }
             let (alias, order) = (channel.alias, pointer.order());
-            let delivered = Command::Delivered { alias, order };
+            let delivered = Command::AckPointer { alias, order };
             self.outbox(space, now, delivered).await?;
         }
-        self.outbox(space, now, Command::Undelivered).await
+        self.outbox(space, now, Command::PendingPointers).await
     }
 
     async fn outbox(
@@ -256,18 +256,18 @@ impl SpaceDO {
             Reply::Due(outbox) => Ok(outbox),
             Reply::Space(_)
             | Reply::Publish(_)
-            | Reply::Kept(_)
+            | Reply::Recorded(_)
             | Reply::Noted
             | Reply::Deploy(_)
             | Reply::Deploys { .. }
             | Reply::Diff(_)
             | Reply::Events { .. }
-            | Reply::Net(_)
+            | Reply::DiffSince(_)
             | Reply::Nodes(_)
             | Reply::Pointer(_)
             | Reply::Index { .. }
             | Reply::Resumed(_)
-            | Reply::Unaliased(_) => Ok(Outbox::default()),
+            | Reply::AliasDeleted(_) => Ok(Outbox::default()),
         }
     }
 

@@ -64,7 +64,10 @@ impl Spaces for Objects {
         command: Command,
         now: Timestamp,
     ) -> Result<Reply, Problem> {
-        if matches!(command, Command::Undelivered | Command::Delivered { .. }) {
+        if matches!(
+            command,
+            Command::PendingPointers | Command::AckPointer { .. }
+        ) {
             // A space writes its own pointer, lest two writers bring an older one back: from
             // outside there is never anything to deliver.
             return Ok(Reply::Due(Outbox::default()));

@@ -11,7 +11,7 @@ use pmx_sync::manifest::Row;
 use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::{Prefix, WirePack};
-use pmx_sync::push::{Behind, Kin, Uploads};
+use pmx_sync::push::{DeltaBase, DeltaReference, Uploads};
 use pmx_sync::scan::{Scan, Sources};
 
 use super::workers::Scratch;
@@ -27,7 +27,7 @@ pub(super) struct Build<'a> {
     pub(super) scan: &'a Scan,
     pub(super) packs: &'a LocalPacks,
     pub(super) uploads: &'a Uploads,
-    pub(super) behind: Option<Behind>,
+    pub(super) behind: Option<DeltaReference>,
 }
 
 impl Build<'_> {
@@ -80,22 +80,22 @@ impl Build<'_> {
     /// What the blobs of a pack resemble, as far as it is at hand and enough of it is.
     fn prefix(&self, plan: &PackPlan, memory: &mut Vec<u8>) -> Option<Prefix> {
         let behind = self.behind.filter(|_| plan.kind == PackKind::Solid)?;
-        let mut kin = BTreeSet::new();
+        let mut delta_base = BTreeSet::new();
         let mut resembling = 0;
         for &at in &plan.members {
             if let (Some(row), Some(Some(found))) =
-                (self.uploads.rows.get(at), self.uploads.kin.get(at))
+                (self.uploads.rows.get(at), self.uploads.delta_bases.get(at))
                 && self.packs.has(&found.blob)
             {
                 resembling += row.entry.size;
-                kin.insert(*found);
+                delta_base.insert(*found);
             }
         }
         if resembling * LEAST_SHARE < plan.raw.max(1) {
             return None;
         }
         let mut prefix = Prefix::within(std::mem::take(memory), behind.base);
-        for Kin { rank, blob, size } in kin {
+        for DeltaBase { rank, blob, size } in delta_base {
             if prefix.raw_bytes() + size <= behind.raw_bytes_max {
                 self.packs.with(&blob, |bytes| prefix.push(rank, bytes));
             }

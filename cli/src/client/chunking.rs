@@ -13,8 +13,8 @@ use fastcdc::v2020::FastCDC;
 use pmx_core::id::Root;
 use pmx_core::limits::PART_BYTES;
 use pmx_sync::limits::COPIED_PARTS_MAX;
-use pmx_sync::pack::part::{Copies, Part, Run};
-use pmx_sync::push::Kin;
+use pmx_sync::pack::part::{Part, PartDelta, Run};
+use pmx_sync::push::DeltaBase;
 
 use crate::cache::{Chunk, ChunkHash};
 
@@ -86,14 +86,14 @@ pub(super) struct ChunkedBase {
 
 impl ChunkedBase {
     /// The blob of a row of the base that has these chunks.
-    pub(super) fn new(base: Root, kin: Kin, mut chunks: Vec<Chunk>) -> Self {
+    pub(super) fn new(base: Root, delta_base: DeltaBase, mut chunks: Vec<Chunk>) -> Self {
         // Those of another blob may reach beyond the end of this one.
-        chunks.retain(|chunk| chunk.range().end <= kin.size);
+        chunks.retain(|chunk| chunk.range().end <= delta_base.size);
         let mut places = HashMap::with_capacity(chunks.len());
         for (at, chunk) in chunks.iter().enumerate() {
             places.entry(chunk.hash).or_insert(at);
         }
-        let rank = kin.rank;
+        let rank = delta_base.rank;
         Self {
             base,
             rank,
@@ -103,7 +103,7 @@ impl ChunkedBase {
     }
 
     /// What a part that has these chunks can copy, if that is worth its while.
-    pub(super) fn copies(&self, part: Part, chunks: &[Chunk]) -> Option<Copies> {
+    pub(super) fn copies(&self, part: Part, chunks: &[Chunk]) -> Option<PartDelta> {
         let runs = self.runs(part, chunks);
         let mut weights: BTreeMap<u64, u64> = BTreeMap::new();
         for run in runs.iter().flat_map(|run| by_part(*run)) {
@@ -112,7 +112,7 @@ impl ChunkedBase {
         let mut heaviest: Vec<_> = weights.into_iter().collect();
         heaviest.sort_by_key(|(_, weight)| std::cmp::Reverse(*weight));
         heaviest.truncate(COPIED_PARTS_MAX);
-        let mut copies = Copies::of(part, self.base, self.rank);
+        let mut copies = PartDelta::of(part, self.base, self.rank);
         for run in runs.iter().flat_map(|run| by_part(*run)) {
             let source = run.from / PART_BYTES;
             if heaviest.iter().any(|(number, _)| *number == source) {
@@ -204,7 +204,7 @@ mod tests {
         };
         let chunks = parts(blob).flat_map(own).collect();
         let (rank, blob, size) = (3, BlobId::of(blob), blob.len() as u64);
-        ChunkedBase::new(NodeId::of(b"base"), Kin { rank, blob, size }, chunks)
+        ChunkedBase::new(NodeId::of(b"base"), DeltaBase { rank, blob, size }, chunks)
     }
 
     /// Sends a new version over an old one, and counts what is not copied.
@@ -221,7 +221,7 @@ mod tests {
             let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
             let wire = WirePart::behind(&copies, window.part(), &mut encoder, coding).unwrap();
             let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();
-            let Arrived::Draft(mut draft) = opened else {
+            let Arrived::Pending(mut draft) = opened else {
                 panic!("it copies nothing")
             };
             draft.fill(0, old_blob, PackKind::Stored);

@@ -6,7 +6,7 @@ use pmx_core::code::Code;
 use pmx_core::codec::{Encoder, Level};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::push::{
-    Action, Base, Intent, Mode, Old, Outcome, OutcomeKind, Push, Request, Uploads,
+    Action, Base, BaseBlobs, Intent, Mode, Outcome, OutcomeKind, Push, Request, Uploads,
 };
 use pmx_sync::wire::{
     BeginReply, DeployMeta, Envelope, MaxDelete, Order, Replace, Section, SectionKind, State,
@@ -143,7 +143,7 @@ impl Publish<'_> {
                     }
                 }
                 Action::Upload(uploads) => {
-                    if uploads.behind.is_some() {
+                    if uploads.reference.is_some() {
                         // The base's root is active: what it lacks is all that changes.
                         guard.on_summary(push.summary());
                     }
@@ -241,12 +241,12 @@ impl Publish<'_> {
             order: self.terms.order.clone(),
             meta: self.terms.meta.clone(),
             mode: self.terms.mode,
-            old: if base.is_some_and(|base| base.root != self.tree.root())
+            base_blobs: if base.is_some_and(|base| base.root != self.tree.root())
                 && !(self.packs.is_empty() && self.packs.signatures().is_empty())
             {
-                Old::Here
+                BaseBlobs::Available
             } else {
-                Old::Gone
+                BaseBlobs::Missing
             },
         })
     }
@@ -279,7 +279,7 @@ impl Publish<'_> {
     /// a harder search within the packs makes up for some of it.
     fn compression(&self, active: u64, uploads: &Uploads) -> Compression {
         match self.terms.compression {
-            Compression::Auto if active > 0 && uploads.behind.is_none() => {
+            Compression::Auto if active > 0 && uploads.reference.is_none() => {
                 Compression::Level(Level::WIRE_SMALL)
             }
             asked => asked,

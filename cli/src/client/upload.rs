@@ -20,7 +20,7 @@ use pmx_sync::pack::part::{ChainingValue, Part, Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::WirePack;
 use pmx_sync::pack::{Coding, PackKind};
-use pmx_sync::push::{Behind, Uploads};
+use pmx_sync::push::{DeltaReference, Uploads};
 use pmx_sync::scan::Scan;
 use pmx_sync::wire::PartHead;
 
@@ -122,7 +122,7 @@ impl Upload<'_> {
             scan: self.scan,
             packs: self.packs,
             uploads,
-            behind: uploads.behind,
+            behind: uploads.reference,
         };
         Ok(Some(build.pack(plan, &mut Scratch::default(), level)?))
     }
@@ -130,7 +130,7 @@ impl Upload<'_> {
     /// Builds a pack and sends it, unless it is there; if the server does not have what the pack
     /// refers to, builds it again without.
     fn pack(&self, plan: &PackPlan, work: &Work<'_>) -> Result<PackId, Failure> {
-        let build = |behind: Option<Behind>| {
+        let build = |behind: Option<DeltaReference>| {
             let level = match behind {
                 Some(_) => work.adaptive.level_behind(),
                 None => work.adaptive.level(),
@@ -145,7 +145,7 @@ impl Upload<'_> {
                 .with(|scratch| build.pack(plan, scratch, level))
         };
         let is_refused = work.is_refused.load(Ordering::Relaxed);
-        let behind = work.uploads.behind.filter(|_| !is_refused);
+        let behind = work.uploads.reference.filter(|_| !is_refused);
         let pack = build(behind)?;
         let share = Share::new(self.bar, plan.raw);
         let sent = match self.send(&pack, &share, work) {
@@ -246,13 +246,16 @@ impl Upload<'_> {
 
     /// What is known of the blobs that big ones resemble.
     fn old(&self, uploads: &Uploads) -> BTreeMap<BlobId, ChunkedBase> {
-        let Some(behind) = uploads.behind else {
+        let Some(behind) = uploads.reference else {
             return BTreeMap::new();
         };
         let known = |at: &usize| {
-            let (row, kin) = (uploads.rows.get(*at)?, (*uploads.kin.get(*at)?)?);
-            let chunks = self.packs.signatures().find(&kin.blob)?;
-            Some((row.entry.blob, ChunkedBase::new(behind.base, kin, chunks)))
+            let (row, delta_base) = (uploads.rows.get(*at)?, (*uploads.delta_bases.get(*at)?)?);
+            let chunks = self.packs.signatures().find(&delta_base.blob)?;
+            Some((
+                row.entry.blob,
+                ChunkedBase::new(behind.base, delta_base, chunks),
+            ))
         };
         uploads.plan.big.iter().filter_map(known).collect()
     }

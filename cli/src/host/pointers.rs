@@ -117,7 +117,7 @@ impl PointerTable {
     fn apply_lag(&self, channel: &Channel, newest: Pointer) -> Pointer {
         match &self.lag {
             None => newest,
-            Some(lag) => lag.shown(channel, &newest, super::now()),
+            Some(lag) => lag.lagged(channel, &newest, super::now()),
         }
     }
 

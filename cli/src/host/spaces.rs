@@ -297,7 +297,7 @@ mod tests {
     fn only_a_creating_command_makes_a_space() {
         let home = tempfile::tempdir().unwrap();
         let spaces = spaces(home.path());
-        let refused = call(&spaces, "docs", Command::Undelivered).unwrap_err();
+        let refused = call(&spaces, "docs", Command::PendingPointers).unwrap_err();
         assert_eq!(refused.code, Code::NotFound);
         assert_eq!(spaces.names().unwrap(), []);
         call(&spaces, "docs", create(1)).unwrap();
@@ -359,7 +359,7 @@ mod tests {
                 let spaces = Arc::clone(&spaces);
                 tokio::spawn(async move {
                     let now = Timestamp::from_millis(1);
-                    spaces.call(&space, Command::Undelivered, now).await
+                    spaces.call(&space, Command::PendingPointers, now).await
                 })
             };
             let waiting: Vec<_> = (0..100).map(|_| ask(name("docs"))).collect();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use pmx_core::code::Code;
 use pmx_streams::Offset;
-use pmx_sync::live::Message;
+use pmx_sync::live::ChangeMessage;
 
 use super::{Context, Ended};
 use crate::args::{ScanArgs, TailArgs};
@@ -31,7 +31,7 @@ pub(super) fn run(args: &TailArgs, context: &Context<'_>) -> Result<Ended, Failu
 }
 
 /// Listens on a thread of its own: an interrupt need not wait for an answer.
-fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<Message>, Failure>> {
+fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<ChangeMessage>, Failure>> {
     let (sender, messages) = sync_channel(1);
     std::thread::spawn(move || {
         let mut offset = Offset::at(from).to_string();
@@ -52,7 +52,7 @@ fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<Message
 }
 
 fn print(
-    messages: &Receiver<Result<Vec<Message>, Failure>>,
+    messages: &Receiver<Result<Vec<ChangeMessage>, Failure>>,
     context: &Context<'_>,
 ) -> Result<Ended, Failure> {
     while !context.interrupt.is_raised() && !context.ui.is_broken() {

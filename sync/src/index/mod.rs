@@ -5,9 +5,9 @@
 //! a lookup reads at most depth twins, all immutable.
 
 mod cache;
-mod twin;
+mod node;
 mod walk;
 
 pub use cache::Cache;
-pub use twin::Twin;
+pub use node::IndexNode;
 pub use walk::{Index, IndexError};

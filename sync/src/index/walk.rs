@@ -10,14 +10,14 @@ use pmx_core::location::{Extent, Location};
 use thiserror::Error;
 
 use super::cache::Cache;
-use super::twin::Twin;
+use super::node::IndexNode;
 use crate::manifest::{ManifestError, Row};
 use crate::path::SitePath;
-use crate::site::Held;
+use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
 /// Twins read lately, by where they lie.
-type TwinCache = Cache<(SpaceId, Extent), Arc<Twin>>;
+type TwinCache = Cache<(SpaceId, Extent), Arc<IndexNode>>;
 
 /// Reads serving indices through a cache of their twins.
 pub struct Index {
@@ -39,22 +39,22 @@ impl Index {
         space: SpaceId,
         (root, at): (Root, Extent),
         path: &SitePath,
-    ) -> Result<Option<Held>, IndexError> {
+    ) -> Result<Option<LocatedFile>, IndexError> {
         let (mut id, mut at) = (root, at);
         loop {
             let twin = self.twin(blobs, space, id, at).await?;
             match &*twin {
-                Twin::Leaf(files) => {
+                IndexNode::Leaf(files) => {
                     let found = files.binary_search_by(|(row, _)| row.path.cmp(path));
                     return Ok(found.ok().map(|at| {
                         let (row, location) = &files[at];
-                        Held {
+                        LocatedFile {
                             entry: row.entry.clone(),
                             at: *location,
                         }
                     }));
                 }
-                Twin::Interior { children, .. } => {
+                IndexNode::Interior { children, .. } => {
                     let next = children.partition_point(|(child, _)| child.last < *path);
                     match children.get(next) {
                         Some((child, extent)) => (id, at) = (child.id, *extent),
@@ -78,12 +78,12 @@ impl Index {
         let mut rest = vec![(root, at, 0)];
         while let Some((id, at, mut rank)) = rest.pop() {
             match &*self.twin(blobs, space, id, at).await? {
-                Twin::Leaf(files) => {
+                IndexNode::Leaf(files) => {
                     let ranked = (rank..).zip(files);
                     let wanted = ranked.filter(|(rank, _)| ranks.touch(*rank, 1));
                     found.extend(wanted.map(|(_, row)| row.clone()));
                 }
-                Twin::Interior { children, .. } => {
+                IndexNode::Interior { children, .. } => {
                     let before = rest.len();
                     for (child, extent) in children {
                         if ranks.touch(rank, child.totals.files) {
@@ -104,7 +104,7 @@ impl Index {
         space: SpaceId,
         id: Root,
         at: Extent,
-    ) -> Result<Arc<Twin>, IndexError> {
+    ) -> Result<Arc<IndexNode>, IndexError> {
         if let Some(twin) = self.twins.find(&(space, at)) {
             return Ok(twin);
         }
@@ -130,9 +130,14 @@ impl Index {
 /// Bytes that the cache charges for a twin beside its rows: key, maps, allocations.
 const TWIN_BYTES: usize = 256;
 
-fn decoded(read: Option<Bytes>, key: ObjectKey, id: Root, at: Extent) -> Result<Twin, IndexError> {
+fn decoded(
+    read: Option<Bytes>,
+    key: ObjectKey,
+    id: Root,
+    at: Extent,
+) -> Result<IndexNode, IndexError> {
     let bytes = read.ok_or(IndexError::Missing { key, id, at })?;
-    Twin::decode(&bytes, id).map_err(|source| IndexError::Rotten {
+    IndexNode::decode(&bytes, id).map_err(|source| IndexError::Rotten {
         key,
         id,
         at,

@@ -5,13 +5,13 @@ use std::sync::OnceLock;
 use pmx_streams::{Offset, Page};
 use serde::Serialize;
 
-use super::message::{Event, Message};
+use super::message::{ChangeMessage, Event};
 use super::subscription::Subscription;
 
 /// What lies behind a place of the log, as far as one read goes.
 #[derive(Debug)]
-pub struct Tidings {
-    told: Vec<Told>,
+pub struct EventBatch {
+    sent: Vec<SentEvent>,
     end: Offset,
     is_up_to_date: bool,
     /// Whether visitors may read lists of paths here.
@@ -22,16 +22,16 @@ pub struct Tidings {
 
 /// One message.
 #[derive(Debug)]
-struct Told {
+struct SentEvent {
     end: Offset,
-    message: Message,
+    message: ChangeMessage,
     /// The same with all that changed, where the message names only a part.
-    fuller: Option<Message>,
+    fuller: Option<ChangeMessage>,
     /// The frame for those who want everything.
     whole: OnceLock<String>,
 }
 
-impl Tidings {
+impl EventBatch {
     /// Reads a page of the log. A message says itself where it ends: behind its deploy. `token`
     /// makes the deploy tokens of the page's channel.
     pub fn of(
@@ -39,17 +39,19 @@ impl Tidings {
         is_open: bool,
         token: impl Fn(u64) -> Option<String>,
     ) -> Result<Self, serde_json::Error> {
-        let told = Message::list(page)?.into_iter().map(|message| Told {
-            end: Offset::at(message.deploy),
-            message: Message {
-                know: token(message.deploy),
-                ..message
-            },
-            fuller: None,
-            whole: OnceLock::new(),
-        });
+        let told = ChangeMessage::list(page)?
+            .into_iter()
+            .map(|message| SentEvent {
+                end: Offset::at(message.deploy),
+                message: ChangeMessage {
+                    know: token(message.deploy),
+                    ..message
+                },
+                fuller: None,
+                whole: OnceLock::new(),
+            });
         Ok(Self {
-            told: told.collect(),
+            sent: told.collect(),
             end: page.end,
             is_up_to_date: page.is_up_to_date(),
             is_open,
@@ -59,13 +61,13 @@ impl Tidings {
 
     /// The deploys between which more changed than a message names; nothing if there was no deploy
     /// before.
-    pub fn lacking(&self) -> Vec<(u64, u64)> {
-        let told = self.told.iter().map(|told| &told.message);
+    pub fn truncated(&self) -> Vec<(u64, u64)> {
+        let told = self.sent.iter().map(|told| &told.message);
         let lacking = told.filter(|message| {
             let is_part = message.events.iter().any(|event| event.truncated);
             is_part && message.prev_root.is_some()
         });
-        let between = |message: &Message| {
+        let between = |message: &ChangeMessage| {
             let before = message.deploy.saturating_sub(1);
             (message.since.unwrap_or(before), message.deploy)
         };
@@ -73,11 +75,11 @@ impl Tidings {
     }
 
     /// Takes what was lacking.
-    pub fn complete(&mut self, fuller: Message) {
-        let mut told = self.told.iter_mut();
+    pub fn complete(&mut self, fuller: ChangeMessage) {
+        let mut told = self.sent.iter_mut();
         if let Some(told) = told.find(|told| told.message.deploy == fuller.deploy) {
             let know = told.message.know.clone();
-            told.fuller = Some(Message { know, ..fuller });
+            told.fuller = Some(ChangeMessage { know, ..fuller });
         }
     }
 
@@ -97,8 +99,8 @@ impl Tidings {
     }
 
     /// A frame that only says where the reader stands.
-    pub(super) fn place(&self) -> String {
-        let place = Place {
+    pub(super) fn position_frame(&self) -> String {
+        let place = PositionFrame {
             offset: self.end.to_string(),
             deploy: self.end.position(),
             events: [],
@@ -109,12 +111,12 @@ impl Tidings {
 
     /// The frames for a subscription.
     pub(super) fn frames(&self, subscription: &Subscription) -> Vec<String> {
-        let told = self.told.iter();
+        let told = self.sent.iter();
         told.flat_map(|told| told.frames(subscription)).collect()
     }
 }
 
-impl Told {
+impl SentEvent {
     fn frames(&self, subscription: &Subscription) -> Vec<String> {
         let fullest = self.fuller.as_ref().unwrap_or(&self.message);
         match subscription {
@@ -135,17 +137,17 @@ impl Told {
 struct Frame<'a> {
     offset: String,
     #[serde(flatten)]
-    message: &'a Message,
+    message: &'a ChangeMessage,
 }
 
-fn spelt(end: Offset, message: &Message) -> String {
+fn spelt(end: Offset, message: &ChangeMessage) -> String {
     let offset = end.to_string();
     serde_json::to_string(&Frame { offset, message }).unwrap_or_default()
 }
 
 /// See [`Tidings::place`].
 #[derive(Serialize)]
-struct Place<'a> {
+struct PositionFrame<'a> {
     offset: String,
     deploy: u64,
     events: [(); 0],

@@ -12,7 +12,7 @@ use crate::wire::DeployKind;
 
 /// One message of a space's event log, or the net of several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Message {
+pub struct ChangeMessage {
     /// The deploy that is there after it: active, or its preview's.
     pub deploy: u64,
     /// With a preview: its alias.
@@ -36,7 +36,7 @@ pub struct Message {
     pub know: Option<String>,
 }
 
-impl Message {
+impl ChangeMessage {
     /// Bytes that it keeps in memory.
     pub fn bytes(&self) -> usize {
         let text = |text: &String| text.capacity() + size_of::<String>();

@@ -7,28 +7,31 @@
 //!
 //! Nothing here waits or sends: the platforms have the sockets, the waiting and the clock.
 
+mod event_request;
 mod frame;
 mod head;
 mod inject;
 mod key;
-mod listener;
 mod message;
 mod script;
 mod session;
 mod subscription;
 
-pub use frame::Tidings;
+pub use event_request::{
+    Access, DeliveryMode, Dialect, EventQuery, EventRequest, SUBPROTOCOL, add_event_headers,
+    refused,
+};
+pub(crate) use event_request::{is_compact, parse};
+pub use frame::EventBatch;
 pub(crate) use inject::opening;
 pub use inject::{Served, inject};
 pub use key::Key;
-pub use listener::{Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, dress, refused};
-pub(crate) use listener::{is_compact, listener};
-pub use message::{Event, Message};
+pub use message::{ChangeMessage, Event};
 pub(crate) use script::answer as script;
 pub use script::{SCRIPT, SCRIPT_PATH};
 pub(crate) use session::events_closed;
-pub use session::{Closing, Said, Session};
-pub use subscription::{InvalidWish, Subscription, Wish};
+pub use session::{ClientCommand, Closing, Session};
+pub use subscription::{ClientMessage, InvalidMessage, Subscription};
 
 /// Where a site tells what its deploys changed.
 pub const EVENTS_PATH: &str = "/_events";

@@ -9,23 +9,23 @@ use pmx_core::time::Timestamp;
 use pmx_streams::{From, Read};
 use serde::{Deserialize, Serialize};
 
-use super::frame::Tidings;
+use super::event_request::{Access, Dialect};
+use super::frame::EventBatch;
 use super::key::Key;
-use super::listener::{Dialect, Reader};
-use super::subscription::{InvalidWish, Subscription, Wish};
+use super::subscription::{ClientMessage, InvalidMessage, Subscription};
 use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
 
 /// An open socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    reader: Reader,
-    listening: Option<Listening>,
+    reader: Access,
+    listening: Option<Stream>,
     said: u32,
     since: Timestamp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Listening {
+struct Stream {
     from: From,
     /// Until it has caught up: whether in one step.
     catching_up: Option<bool>,
@@ -34,11 +34,11 @@ struct Listening {
 
 /// What a client said.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum ClientCommand {
     /// It asks whether anybody is there: `pong` is the answer.
     Ping,
     /// What it wants: there may be something to send at once.
-    Wish,
+    Subscribe,
 }
 
 /// Why a socket is closed: a code of RFC 6455, section 7.4, and a text.
@@ -92,10 +92,10 @@ impl Session {
     /// A socket that was just opened. One that speaks our subprotocol is sent nothing before it
     /// says what it wants; any other gets raw events from the first read on, until it says
     /// something.
-    pub const fn new(reader: Reader, dialect: Dialect, now: Timestamp) -> Self {
+    pub const fn new(reader: Access, dialect: Dialect, now: Timestamp) -> Self {
         let listening = match dialect {
             Dialect::Pmx => None,
-            Dialect::Raw => Some(Listening {
+            Dialect::Raw => Some(Stream {
                 from: From::Now,
                 catching_up: None,
                 subscription: Subscription::Raw,
@@ -110,7 +110,7 @@ impl Session {
     }
 
     /// Takes what the client says.
-    pub fn hear(&mut self, text: &str, now: Timestamp) -> Result<Said, Closing> {
+    pub fn on_message(&mut self, text: &str, now: Timestamp) -> Result<ClientCommand, Closing> {
         if now >= self.since.after(LIVE_MESSAGES_TIME) {
             (self.said, self.since) = (0, now);
         }
@@ -119,20 +119,20 @@ impl Session {
             return Err(Closing::new(1008, "too many messages"));
         }
         if text == "ping" {
-            return Ok(Said::Ping);
+            return Ok(ClientCommand::Ping);
         }
-        let wish = Wish::parse(text).map_err(|error| refused(&error))?;
-        let Wish {
+        let wish = ClientMessage::parse(text).map_err(|error| refused(&error))?;
+        let ClientMessage {
             subscription,
             from,
             compact,
         } = wish;
-        self.listening = Some(Listening {
+        self.listening = Some(Stream {
             from,
             catching_up: Some(compact),
             subscription,
         });
-        Ok(Said::Wish)
+        Ok(ClientCommand::Subscribe)
     }
 
     /// What to read for it, and whether as one net message; nothing if it waits for nothing.
@@ -145,11 +145,11 @@ impl Session {
     /// The frames that a read becomes for it. The first read after a wish leads to at least one,
     /// so that the client knows from where on it gets events. A visitor who asks a closed site for
     /// all paths is sent away; one who says nothing there gets nothing.
-    pub fn got(&mut self, tidings: &Tidings) -> Result<Vec<String>, Closing> {
+    pub fn on_events(&mut self, tidings: &EventBatch) -> Result<Vec<String>, Closing> {
         let Some(listening) = &mut self.listening else {
             return Ok(Vec::new());
         };
-        let may_list = tidings.is_open() || self.reader == Reader::Holder;
+        let may_list = tidings.is_open() || self.reader == Access::Holder;
         let mut frames = match &listening.subscription {
             Subscription::All if !may_list => return Err(Closing::of(&events_closed())),
             Subscription::Raw if !may_list => Vec::new(),
@@ -157,7 +157,7 @@ impl Session {
         };
         listening.from = From::At(tidings.end());
         if tidings.is_up_to_date() && listening.catching_up.take().is_some() && frames.is_empty() {
-            frames.push(tidings.place());
+            frames.push(tidings.position_frame());
         }
         Ok(frames)
     }
@@ -165,7 +165,7 @@ impl Session {
     /// As text, for where it has to be kept.
     pub fn encode(&self) -> String {
         let kept = Kept {
-            holder: self.reader == Reader::Holder,
+            holder: self.reader == Access::Holder,
             said: self.said,
             since: self.since,
             listening: self.listening.as_ref().map(KeptListening::of),
@@ -178,9 +178,9 @@ impl Session {
         let kept: Kept = serde_json::from_str(text).ok()?;
         let listening = kept.listening.map(KeptListening::open);
         let reader = if kept.holder {
-            Reader::Holder
+            Access::Holder
         } else {
-            Reader::Visitor
+            Access::Visitor
         };
         Some(Self {
             reader,
@@ -197,10 +197,10 @@ pub(crate) fn events_closed() -> Problem {
     Problem::new(Code::EventsClosed, detail)
 }
 
-fn refused(error: &InvalidWish) -> Closing {
+fn refused(error: &InvalidMessage) -> Closing {
     let code = match error {
-        InvalidWish::TooLong | InvalidWish::TooMany => 1009,
-        InvalidWish::Json(_) | InvalidWish::Offset(_) => 1007,
+        InvalidMessage::TooLong | InvalidMessage::TooMany => 1009,
+        InvalidMessage::Json(_) | InvalidMessage::Offset(_) => 1007,
     };
     Closing::new(code, &error.to_string())
 }
@@ -225,7 +225,7 @@ struct KeptListening {
 }
 
 impl KeptListening {
-    fn of(listening: &Listening) -> Self {
+    fn of(listening: &Stream) -> Self {
         let keys = match &listening.subscription {
             Subscription::All | Subscription::Raw => None,
             Subscription::These(keys) => {
@@ -241,7 +241,7 @@ impl KeptListening {
         }
     }
 
-    fn open(self) -> Option<Listening> {
+    fn open(self) -> Option<Stream> {
         let subscription = match self.keys {
             None if self.raw => Subscription::Raw,
             None => Subscription::All,
@@ -251,7 +251,7 @@ impl KeptListening {
                 Subscription::of(keys.map(|key| Key::from_number(u64::from_be_bytes(*key))))
             }
         };
-        Some(Listening {
+        Some(Stream {
             from: self.from,
             catching_up: self.catching_up,
             subscription,
@@ -275,7 +275,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 
     fn fresh() -> Session {
-        Session::new(Reader::Visitor, Dialect::Pmx, NOW)
+        Session::new(Access::Visitor, Dialect::Pmx, NOW)
     }
 
     /// What the log has behind `start`: one message a deploy, each of a change of one file.
@@ -309,7 +309,7 @@ mod tests {
     fn got(session: &mut Session, page: &Page) -> Vec<u64> {
         let token = |deploy| Some(format!("{deploy}.mac"));
         let frames = session
-            .got(&Tidings::of(page, true, token).unwrap())
+            .on_events(&EventBatch::of(page, true, token).unwrap())
             .unwrap();
         let deploys = frames.iter().map(|frame| {
             let frame: Value = serde_json::from_str(frame).unwrap();
@@ -326,7 +326,7 @@ mod tests {
         let mut session = fresh();
         assert_eq!(session.read(), None);
         let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, Offset::at(3));
-        assert_eq!(session.hear(&wish, NOW), Ok(Said::Wish));
+        assert_eq!(session.on_message(&wish, NOW), Ok(ClientCommand::Subscribe));
         let at = |place| Read {
             from: From::At(Offset::at(place)),
         };
@@ -346,8 +346,8 @@ mod tests {
     #[test]
     fn a_socket_that_wants_all_hears_all() {
         let mut session = fresh();
-        let said = session.hear(r#"{"all":true,"offset":"0_0","compact":false}"#, NOW);
-        assert_eq!(said, Ok(Said::Wish));
+        let said = session.on_message(r#"{"all":true,"offset":"0_0","compact":false}"#, NOW);
+        assert_eq!(said, Ok(ClientCommand::Subscribe));
         assert_eq!(got(&mut session, &page(0, &["a", "b"], 3)), [1, 2]);
         assert_eq!(session.read().map(|(_, net)| net), Some(false));
         assert_eq!(got(&mut session, &page(2, &["c"], 3)), [3]);
@@ -355,13 +355,13 @@ mod tests {
     }
 
     fn frames(session: &mut Session, page: &Page, is_open: bool) -> Result<Vec<String>, u16> {
-        let tidings = Tidings::of(page, is_open, |_| None).unwrap();
-        session.got(&tidings).map_err(|closing| closing.code)
+        let tidings = EventBatch::of(page, is_open, |_| None).unwrap();
+        session.on_events(&tidings).map_err(|closing| closing.code)
     }
 
     #[test]
     fn silent_socket_of_another_dialect_gets_raw_events_of_open_sites() {
-        let mut session = Session::new(Reader::Visitor, Dialect::Raw, NOW);
+        let mut session = Session::new(Access::Visitor, Dialect::Raw, NOW);
         assert_eq!(session.read(), Some((Read { from: From::Now }, false)));
         assert_eq!(frames(&mut session, &page(3, &[], 3), true), Ok(vec![]));
         let mut session = Session::decode(&session.encode()).unwrap();
@@ -377,7 +377,7 @@ mod tests {
         );
         // An older live script names no subprotocol, but says what it wants.
         session
-            .hear(r#"{"page":"/a","offset":"0_5"}"#, NOW)
+            .on_message(r#"{"page":"/a","offset":"0_5"}"#, NOW)
             .unwrap();
         let heard = frames(&mut session, &page(5, &["a.html"], 6), false).unwrap();
         assert_eq!(heard.len(), 1);
@@ -387,12 +387,12 @@ mod tests {
     #[test]
     fn lists_of_paths_are_for_holders_and_open_sites() {
         for (reader, is_open, expected) in [
-            (Reader::Visitor, true, Ok(1)),
-            (Reader::Visitor, false, Err(4403)),
-            (Reader::Holder, false, Ok(1)),
+            (Access::Visitor, true, Ok(1)),
+            (Access::Visitor, false, Err(4403)),
+            (Access::Holder, false, Ok(1)),
         ] {
             let mut session = Session::new(reader, Dialect::Pmx, NOW);
-            session.hear(r#"{"all":true}"#, NOW).unwrap();
+            session.on_message(r#"{"all":true}"#, NOW).unwrap();
             let mut session = Session::decode(&session.encode()).unwrap();
             let heard = frames(&mut session, &page(3, &["a"], 4), is_open);
             assert_eq!(
@@ -407,12 +407,12 @@ mod tests {
     fn whoever_talks_too_much_is_sent_away() {
         let mut session = fresh();
         for _ in 0..LIVE_MESSAGES_MAX {
-            assert_eq!(session.hear("ping", NOW), Ok(Said::Ping));
+            assert_eq!(session.on_message("ping", NOW), Ok(ClientCommand::Ping));
         }
-        assert_eq!(session.hear("ping", NOW).unwrap_err().code, 1008);
+        assert_eq!(session.on_message("ping", NOW).unwrap_err().code, 1008);
         let later = NOW.after(LIVE_MESSAGES_TIME);
-        assert_eq!(session.hear("ping", later), Ok(Said::Ping));
-        assert_eq!(session.hear("{", later).unwrap_err().code, 1007);
+        assert_eq!(session.on_message("ping", later), Ok(ClientCommand::Ping));
+        assert_eq!(session.on_message("{", later).unwrap_err().code, 1007);
     }
 
     #[test]
@@ -420,7 +420,7 @@ mod tests {
         let uses: Vec<String> = (0..LIVE_USES_MAX).map(|n| format!("/{n}.css")).collect();
         let wish = json!({"page": "/", "uses": uses, "offset": "now"}).to_string();
         let mut session = fresh();
-        session.hear(&wish, NOW).unwrap();
+        session.on_message(&wish, NOW).unwrap();
         let text = session.encode();
         assert!(text.len() < 16_000, "{}", text.len());
         assert_eq!(Session::decode(&text), Some(session));

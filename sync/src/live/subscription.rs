@@ -5,12 +5,12 @@ use serde::Deserialize;
 use thiserror::Error;
 
 use super::key::Key;
-use super::message::{Event, Message};
+use super::message::{ChangeMessage, Event};
 use crate::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_USES_MAX};
 
 /// What a client says over its socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wish {
+pub struct ClientMessage {
     /// What it wants to hear of.
     pub subscription: Subscription,
     /// Where it is.
@@ -21,7 +21,7 @@ pub struct Wish {
 
 /// Why a client's message is refused.
 #[derive(Debug, Error)]
-pub enum InvalidWish {
+pub enum InvalidMessage {
     /// It is too long.
     #[error("a message may have {LIVE_MESSAGE_BYTES_MAX} bytes")]
     TooLong,
@@ -37,7 +37,7 @@ pub enum InvalidWish {
 }
 
 #[derive(Deserialize)]
-struct Spelt {
+struct RawClientMessage {
     page: Option<String>,
     #[serde(default)]
     uses: Vec<String>,
@@ -52,15 +52,15 @@ const fn yes() -> bool {
     true
 }
 
-impl Wish {
+impl ClientMessage {
     /// Reads a client's message.
-    pub fn parse(text: &str) -> Result<Self, InvalidWish> {
+    pub fn parse(text: &str) -> Result<Self, InvalidMessage> {
         if text.len() > LIVE_MESSAGE_BYTES_MAX {
-            return Err(InvalidWish::TooLong);
+            return Err(InvalidMessage::TooLong);
         }
-        let spelt: Spelt = serde_json::from_str(text)?;
+        let spelt: RawClientMessage = serde_json::from_str(text)?;
         if spelt.uses.len() > LIVE_USES_MAX {
-            return Err(InvalidWish::TooMany);
+            return Err(InvalidMessage::TooMany);
         }
         let from = match spelt.offset.as_deref() {
             None | Some("now") => From::Now,
@@ -111,14 +111,14 @@ impl Subscription {
 
     /// What of a message concerns it; nothing if none of it does. Where more changed than the
     /// message names, it concerns everybody.
-    pub fn cut(&self, message: &Message) -> Option<Message> {
+    pub fn cut(&self, message: &ChangeMessage) -> Option<ChangeMessage> {
         let keys = match self {
             Self::All | Self::Raw => return Some(message.clone()),
             Self::These(keys) => keys,
         };
         let events = message.events.iter().map(|event| cut(event, keys));
         let events: Vec<Event> = events.filter(|event| !event.is_empty()).collect();
-        (!events.is_empty()).then(|| Message {
+        (!events.is_empty()).then(|| ChangeMessage {
             events,
             ..message.clone()
         })
@@ -150,7 +150,7 @@ mod tests {
     use super::*;
     use crate::wire::DeployKind;
 
-    fn message(files: &[&str], truncated: bool) -> Message {
+    fn message(files: &[&str], truncated: bool) -> ChangeMessage {
         let modified: Vec<String> = files.iter().map(|file| (*file).to_owned()).collect();
         let paths = modified.iter().map(|file| format!("/{file}")).collect();
         let event = Event {
@@ -159,7 +159,7 @@ mod tests {
             truncated,
             ..Event::default()
         };
-        Message {
+        ChangeMessage {
             deploy: 2,
             alias: None,
             root: NodeId::of(b"new"),
@@ -172,8 +172,8 @@ mod tests {
         }
     }
 
-    fn heard(wish: &str, message: &Message) -> Option<Vec<String>> {
-        let wish = Wish::parse(wish).unwrap();
+    fn heard(wish: &str, message: &ChangeMessage) -> Option<Vec<String>> {
+        let wish = ClientMessage::parse(wish).unwrap();
         let cut = wish.subscription.cut(message)?;
         Some(cut.events.into_iter().flat_map(|e| e.modified).collect())
     }
@@ -221,7 +221,7 @@ mod tests {
             (format!("{{\"page\":\"{long}\"}}"), false),
         ] {
             let name: String = text.chars().take(40).collect();
-            assert_eq!(Wish::parse(&text).is_ok(), fits, "{name}");
+            assert_eq!(ClientMessage::parse(&text).is_ok(), fits, "{name}");
         }
     }
 }

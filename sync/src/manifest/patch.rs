@@ -64,9 +64,9 @@ const MEDIA_TYPES_MAX: usize = 1_024;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
     /// Those that travel: their places among the blobs of the packs, in the order of both.
-    pub carried: HashMap<BlobId, u64>,
+    pub uploaded: HashMap<BlobId, u64>,
     /// Those that the base has: the rank of a row.
-    pub held: HashMap<BlobId, u64>,
+    pub reused: HashMap<BlobId, u64>,
 }
 
 /// Encodes the changes that [`diff`](super::diff) found as a patch against the old manifest.
@@ -151,7 +151,10 @@ impl<'a> Writer<'a> {
     }
 
     fn origin(&self, blob: &BlobId) -> Origin {
-        match (self.origins.carried.get(blob), self.origins.held.get(blob)) {
+        match (
+            self.origins.uploaded.get(blob),
+            self.origins.reused.get(blob),
+        ) {
             (Some(at), _) => Origin::Carried(*at),
             (None, Some(rank)) => Origin::Held(*rank),
             (None, None) => Origin::Told,

@@ -232,15 +232,15 @@ proptest! {
 fn origins(before: &Model, changes: &[Change]) -> (Origins, Vec<(BlobId, u64)>) {
     let mut origins = Origins::default();
     for (entry, rank) in before.values().zip(0..) {
-        origins.held.insert(entry.blob, rank);
+        origins.reused.insert(entry.blob, rank);
     }
     let new = changes.iter().filter_map(|change| change.after.as_ref());
     let new: BTreeMap<BlobId, u64> = new.map(|entry| (entry.blob, entry.size)).collect();
     let untold = new
         .into_iter()
-        .filter(|(blob, _)| !origins.held.contains_key(blob));
+        .filter(|(blob, _)| !origins.reused.contains_key(blob));
     let carried: Vec<(BlobId, u64)> = untold.step_by(2).collect();
-    origins.carried = carried.iter().map(|(blob, _)| *blob).zip(0..).collect();
+    origins.uploaded = carried.iter().map(|(blob, _)| *blob).zip(0..).collect();
     (origins, carried)
 }
 
@@ -301,7 +301,7 @@ fn a_change_of_every_page_is_a_patch_of_bytes() {
     let changes = diff(&old_map, old.root, &new_map, new.root).unwrap();
     let carried: Vec<(BlobId, u64)> = after.values().map(|e| (e.blob, e.size)).collect();
     let origins = Origins {
-        carried: carried.iter().map(|(blob, _)| *blob).zip(0..).collect(),
+        uploaded: carried.iter().map(|(blob, _)| *blob).zip(0..).collect(),
         ..Origins::default()
     };
     let patch = encode_patch_from(&changes, &origins);

@@ -12,7 +12,7 @@ use pmx_core::codec::Level;
 mod open;
 pub mod part;
 pub mod plan;
-pub mod rest;
+pub mod stored;
 mod verified;
 pub mod wire;
 

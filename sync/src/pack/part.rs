@@ -37,15 +37,15 @@ use pmx_core::limits::PART_BYTES;
 use pmx_core::location::{Codec, Location};
 
 use crate::limits::BLOB_BYTES_MAX;
-use crate::pack::rest::append_frame;
+use crate::pack::stored::append_frame;
 use crate::pack::wire::frame_if_smaller;
 use crate::pack::{Coding, PackKind};
 use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
-mod copied;
+mod delta;
 mod error;
 
-pub use copied::{Copies, Draft, Run};
+pub use delta::{PartDelta, PendingPart, Run};
 pub use error::PartError;
 
 const MAGIC: [u8; 4] = *b"PMXP";
@@ -259,7 +259,7 @@ impl WirePart {
 
     /// Hashes the bytes of a part, and codes those that the receiver can't copy.
     pub fn behind(
-        copies: &Copies,
+        copies: &PartDelta,
         bytes: &[u8],
         encoder: &mut Encoder,
         coding: Coding,
@@ -281,7 +281,7 @@ impl WirePart {
 
     fn sealed(
         chaining_value: ChainingValue,
-        copies: Option<&Copies>,
+        copies: Option<&PartDelta>,
         body: &[u8],
         encoder: &mut Encoder,
         coding: Coding,
@@ -334,16 +334,16 @@ impl VerifiedPart {
 
     /// Lays the part down for rest: as a frame if that saves enough, else as it is, in the memory
     /// that it has. What travelled uncompressed is stored without trying.
-    pub fn rest(self, encoder: &mut Encoder, level: Level) -> RestPart {
+    pub fn rest(self, encoder: &mut Encoder, level: Level) -> StoredPart {
         if self.kind == PackKind::Solid {
             let mut bytes = Vec::new();
             if append_frame(&mut bytes, &self.raw, encoder, level) {
                 bytes.shrink_to_fit();
                 let codec = Codec::Zstd;
-                return RestPart { bytes, codec };
+                return StoredPart { bytes, codec };
             }
         }
-        RestPart {
+        StoredPart {
             bytes: self.raw,
             codec: Codec::Stored,
         }
@@ -352,7 +352,7 @@ impl VerifiedPart {
 
 /// A part ready to be written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RestPart {
+pub struct StoredPart {
     /// The bytes of the object.
     pub bytes: Vec<u8>,
     /// How they are coded: stored or zstd.
@@ -365,14 +365,14 @@ pub enum Arrived {
     /// It is all there, and was hashed.
     Whole(VerifiedPart),
     /// What it copies is to be filled in.
-    Draft(Draft),
+    Pending(PendingPart),
 }
 
 /// Decodes a part that arrived, and hashes it unless it copies something.
 pub fn open(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Arrived, PartError> {
     let mut head = Head::read(wire, part)?;
     if let Some((copies, expected)) = head.copies.take() {
-        return Draft::of(&head, copies, expected, decoder).map(Arrived::Draft);
+        return PendingPart::of(&head, copies, expected, decoder).map(Arrived::Pending);
     }
     let raw = head.open(part.len(), decoder)?;
     let chaining_value = subtree(part.offset(), &raw);
@@ -388,7 +388,7 @@ pub fn open(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Arrived, P
 pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
     match open(wire, part, decoder)? {
         Arrived::Whole(verified) => Ok(verified),
-        Arrived::Draft(_) => Err(PartError::Copies),
+        Arrived::Pending(_) => Err(PartError::Copies),
     }
 }
 
@@ -397,7 +397,7 @@ struct Head<'a> {
     part: Part,
     kind: PackKind,
     /// What is copied, and what the part has to hash to then.
-    copies: Option<(Copies, ChainingValue)>,
+    copies: Option<(PartDelta, ChainingValue)>,
     body: &'a [u8],
 }
 
@@ -420,7 +420,7 @@ impl<'a> Head<'a> {
         check_len(part, reader.varint()?)?;
         let copies = match flags & FLAG_COPIES {
             0 => None,
-            _ => Some(Copies::read(&mut reader, part)?),
+            _ => Some(PartDelta::read(&mut reader, part)?),
         };
         let body = reader.take(reader.remaining())?;
         Ok(Self {

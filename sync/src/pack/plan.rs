@@ -17,7 +17,7 @@ use crate::pack::PackKind;
 
 /// A blob that the other side wants, as the manifest describes it.
 #[derive(Debug, Clone, Copy)]
-pub struct Wanted<'a> {
+pub struct BlobToUpload<'a> {
     /// Its id.
     pub blob: BlobId,
     /// Its size in bytes.
@@ -68,16 +68,16 @@ pub struct Plan {
 impl Plan {
     /// Plans for blobs in path order. A blob that is wanted several times travels once, where it
     /// is wanted first.
-    pub fn of(wanted: &[Wanted<'_>]) -> Self {
+    pub fn of(wanted: &[BlobToUpload<'_>]) -> Self {
         Self::within(PACK_RAW_BYTES_MAX, wanted)
     }
 
     /// The same with packs of at most about `raw_bytes`, which is no more than a pack may have; a
     /// single larger blob is a pack of its own.
-    pub fn within(raw_bytes: u64, wanted: &[Wanted<'_>]) -> Self {
+    pub fn within(raw_bytes: u64, wanted: &[BlobToUpload<'_>]) -> Self {
         let mut seen = HashSet::new();
         let distinct = wanted.iter().map(|blob| {
-            let Wanted { size, media, .. } = *blob;
+            let BlobToUpload { size, media, .. } = *blob;
             seen.insert(blob.blob).then_some(Piece { size, media })
         });
         Self::planned(raw_bytes, distinct)
@@ -178,7 +178,7 @@ mod tests {
         let wanted: Vec<_> = sizes
             .iter()
             .zip(0..)
-            .map(|(size, number)| Wanted {
+            .map(|(size, number)| BlobToUpload {
                 blob: blob(number),
                 size: *size,
                 media: &html,
@@ -221,7 +221,7 @@ mod tests {
             (5, PART_BYTES + 1, &html),
             (6, 10, &png),
         ]
-        .map(|(number, size, media)| Wanted {
+        .map(|(number, size, media)| BlobToUpload {
             blob: blob(number),
             size,
             media,
@@ -257,7 +257,7 @@ mod tests {
             ),
         ) {
             let (html, png) = (html(), png());
-            let wanted: Vec<_> = blobs.iter().map(|(number, size, compressed)| Wanted {
+            let wanted: Vec<_> = blobs.iter().map(|(number, size, compressed)| BlobToUpload {
                 blob: blob(*number),
                 size: *size,
                 media: if *compressed { &png } else { &html },
@@ -279,7 +279,7 @@ mod tests {
                 prop_assert!((1..=PACK_BLOBS_MAX).contains(&pack.members.len()));
                 for index in &pack.members {
                     prop_assert!(wanted[*index].size <= PART_BYTES);
-                    let Wanted { size, media, .. } = wanted[*index];
+                    let BlobToUpload { size, media, .. } = wanted[*index];
                     prop_assert_eq!(Piece { size, media }.kind(), pack.kind);
                 }
             }

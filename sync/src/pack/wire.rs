@@ -131,7 +131,7 @@ impl PackBuilder {
         if self.raw.is_empty() || prefix.is_empty() {
             return None;
         }
-        let frame = encoder.solid_behind(&prefix.raw, &self.raw, level);
+        let frame = encoder.compress_with_prefix(&prefix.raw, &self.raw, level);
         Some(self.sealed(FLAGS_BEHIND, Some(&prefix.reference), Some(&frame)))
     }
 
@@ -367,9 +367,12 @@ impl<'a> Head<'a> {
     ) -> Result<Vec<u8>, PackError> {
         let declared = self.sizes.iter().sum::<usize>() as u64;
         match (self.kind, prefix) {
-            (PackKind::Solid, Some(prefix)) => {
-                Ok(decoder.frame_behind(&prefix.raw, self.body, declared, Bounds::WIRE)?)
-            }
+            (PackKind::Solid, Some(prefix)) => Ok(decoder.decompress_with_prefix(
+                &prefix.raw,
+                self.body,
+                declared,
+                Bounds::WIRE,
+            )?),
             (PackKind::Solid, None) => {
                 Ok(decoder.frame_in(memory, self.body, declared, Bounds::WIRE)?)
             }

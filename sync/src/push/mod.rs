@@ -16,11 +16,11 @@
 //! Every request of a publish carries its terms, so the server alone decides, from what is active
 //! when it decides: the client never takes another deploy for the one that it may replace.
 
-mod kin;
-mod news;
+mod changeset;
+mod delta_base;
 mod outline;
 mod progress;
-mod wanted;
+mod upload_plan;
 
 use bytes::Bytes;
 use pmx_core::code::Code;
@@ -32,19 +32,19 @@ use pmx_core::problem::Problem;
 use thiserror::Error;
 
 use crate::limits::{
-    BEHIND_RAW_BYTES, NODES_BATCH_RAW_BYTES, PACKS_NAMED_MAX, PATCH_RAW_BYTES_MAX,
+    NODES_BATCH_RAW_BYTES, PACKS_NAMED_MAX, PATCH_RAW_BYTES_MAX, REFERENCING_PACK_RAW_BYTES,
 };
 use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
 use crate::manifest::{ManifestError, NewNode, NodeSource, diff, encode_patch};
 use crate::wire::{
-    BeginHead, BeginReply, CommitTerms, DeployMeta, DeployView, MaxDelete, Order, Replace, Section,
-    SectionKind, State, Summary, VERSION,
+    BeginHead, BeginReply, CommitPreconditions, DeployMeta, DeployView, MaxDelete, Order, Replace,
+    Section, SectionKind, State, Summary, VERSION,
 };
 
-pub use kin::Kin;
-use news::News;
+use changeset::Changeset;
+pub use delta_base::DeltaBase;
 use progress::Progress;
-pub use wanted::{Behind, Uploads};
+pub use upload_plan::{DeltaReference, Uploads};
 
 /// What a client wants to publish, and what it knows.
 #[derive(Debug, Clone)]
@@ -73,16 +73,16 @@ pub struct Intent {
     /// Whether to publish or only to ask.
     pub mode: Mode,
     /// Whether the bytes of the base are at hand, so that packs can refer to them.
-    pub old: Old,
+    pub base_blobs: BaseBlobs,
 }
 
 /// The bytes of what was published last.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Old {
+pub enum BaseBlobs {
     /// At hand.
-    Here,
+    Available,
     /// Nobody has kept them.
-    Gone,
+    Missing,
 }
 
 /// Whether to publish or only to ask.
@@ -209,7 +209,7 @@ pub struct Push<'a, S> {
     is_first: bool,
     progress: Progress,
     /// What is new, while the server is asked whether it has the base.
-    news: Option<News>,
+    changeset: Option<Changeset>,
     /// The patch to be told once its blobs are uploaded.
     patch: Option<Vec<u8>>,
     /// What the root would change in its base.
@@ -230,13 +230,13 @@ enum References {
 enum Phase {
     Start,
     /// Tell the patch that counts the blobs of packs which arrived, and commit.
-    Count(Vec<u8>, Vec<PackId>),
+    CommitWithPacks(Vec<u8>, Vec<PackId>),
     /// Ask about the root alone.
-    Ask,
+    Query,
     /// Tell a patch, but commit separately: the small publish was overtaken.
-    Patch,
-    Outline,
-    Nodes,
+    SendPatch,
+    SendOutline,
+    SendNodes,
     Upload(Uploads),
     Commit,
     /// An action is with the driver.
@@ -248,9 +248,9 @@ impl<'a, S: NodeSource> Push<'a, S> {
     /// Starts a publish. `source` holds the nodes of the new root and of the base.
     pub fn new(source: &'a S, intent: Intent) -> Self {
         let phase = Phase::Start;
-        let references = match intent.old {
-            Old::Here => References::Allowed,
-            Old::Gone => References::Refused,
+        let references = match intent.base_blobs {
+            BaseBlobs::Available => References::Allowed,
+            BaseBlobs::Missing => References::Refused,
         };
         Self {
             source,
@@ -261,7 +261,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             active: 0,
             is_first: true,
             progress: Progress::default(),
-            news: None,
+            changeset: None,
             patch: None,
             summary: None,
             references,
@@ -276,14 +276,14 @@ impl<'a, S: NodeSource> Push<'a, S> {
     pub fn next(&mut self) -> Result<Action, PushError> {
         match std::mem::replace(&mut self.phase, Phase::Waiting) {
             Phase::Start => self.start(),
-            Phase::Ask => Ok(Action::Begin(self.request(None, Vec::new()))),
-            Phase::Count(patch, packs) => self.count(patch, &packs),
-            Phase::Patch => match self.intent.base {
-                Some(base) => self.tell_patch(base.root),
-                None => self.tell_outline(),
+            Phase::Query => Ok(Action::Begin(self.request(None, Vec::new()))),
+            Phase::CommitWithPacks(patch, packs) => self.commit_with_packs(patch, &packs),
+            Phase::SendPatch => match self.intent.base {
+                Some(base) => self.send_patch(base.root),
+                None => self.send_outline(),
             },
-            Phase::Outline => self.tell_outline(),
-            Phase::Nodes => Ok(self.tell_nodes()),
+            Phase::SendOutline => self.send_outline(),
+            Phase::SendNodes => Ok(self.send_nodes()),
             Phase::Upload(uploads) => Ok(Action::Upload(uploads)),
             Phase::Commit => Ok(Action::Commit(self.request(None, Vec::new()))),
             Phase::Waiting => Err(PushError::Protocol(
@@ -317,9 +317,9 @@ impl<'a, S: NodeSource> Push<'a, S> {
             State::Published => done(OutcomeKind::Published, reply),
             State::Ready if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
             State::Ready => Phase::Commit,
-            State::Base => self.behind(reply)?,
-            State::Outline if !self.nodes.is_empty() => Phase::Nodes,
-            State::Outline if self.outline.is_none() => Phase::Outline,
+            State::Base => self.on_base_known(reply)?,
+            State::Outline if !self.nodes.is_empty() => Phase::SendNodes,
+            State::Outline if self.outline.is_none() => Phase::SendOutline,
             State::Outline if self.intent.mode == Mode::Dry => done(OutcomeKind::Planned, reply),
             State::Outline => return Err(PushError::Protocol("it knows the root no more")),
             State::Nodes => {
@@ -335,7 +335,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
                 if self.nodes.is_empty() {
                     return Err(PushError::Protocol("it lacks nodes but names none"));
                 }
-                Phase::Nodes
+                Phase::SendNodes
             }
             State::Blobs => {
                 let uploads = Uploads::missing(self.source, self.intent.root, &reply)?;
@@ -359,7 +359,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
     /// Takes in that everything of the last [`Action::Upload`] arrived, in these packs.
     pub fn uploaded(&mut self, packs: Vec<PackId>) {
         self.phase = match self.patch.take() {
-            Some(patch) => Phase::Count(patch, packs),
+            Some(patch) => Phase::CommitWithPacks(patch, packs),
             None => Phase::Commit,
         };
     }
@@ -373,10 +373,10 @@ impl<'a, S: NodeSource> Push<'a, S> {
             Ok(())
         } else if is_missing && self.intent.base.is_some() && self.outline.is_none() {
             // With every id told, the server knows best what it lacks.
-            self.phase = Phase::Patch;
+            self.phase = Phase::SendPatch;
             Ok(())
         } else if is_missing {
-            self.phase = Phase::Ask;
+            self.phase = Phase::Query;
             Ok(())
         } else {
             Err(PushError::Refused(Box::new(problem)))
@@ -393,50 +393,50 @@ impl<'a, S: NodeSource> Push<'a, S> {
             return Ok(Action::Begin(self.request(None, Vec::new())));
         }
         if self.intent.mode == Mode::Dry {
-            return self.tell_patch(base.root);
+            return self.send_patch(base.root);
         }
-        let news = self.news(base.root)?;
-        if news.patch.len() > PATCH_RAW_BYTES_MAX {
-            return self.tell_outline();
+        let changeset = self.compute_changeset(base.root)?;
+        if changeset.patch.len() > PATCH_RAW_BYTES_MAX {
+            return self.send_outline();
         }
-        let is_small =
-            news.uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES && news.uploads.is_one_pack();
+        let is_small = changeset.uploads.raw_bytes() <= SMALL_PUBLISH_RAW_BYTES
+            && changeset.uploads.is_one_pack();
         if !is_small {
-            self.news = Some(news);
+            self.changeset = Some(changeset);
             return Ok(Action::Begin(self.request(Some(base.root), Vec::new())));
         }
-        let mut request = self.request(Some(base.root), vec![patch_section(news.patch)]);
-        request.pack = (!news.uploads.is_empty())
-            .then(|| self.with_references(news.uploads, Some(PREFIX_RAW_BYTES_MAX)));
+        let mut request = self.request(Some(base.root), vec![patch_section(changeset.patch)]);
+        request.pack = (!changeset.uploads.is_empty())
+            .then(|| self.with_references(changeset.uploads, Some(PREFIX_RAW_BYTES_MAX)));
         Ok(Action::Begin(request))
     }
 
     /// The server has the base: what is new travels first, and the patch then counts it.
-    fn behind(&mut self, reply: BeginReply) -> Result<Phase, PushError> {
+    fn on_base_known(&mut self, reply: BeginReply) -> Result<Phase, PushError> {
         let Some(base) = self.intent.base else {
             return Err(PushError::Protocol("it knows a base that nobody named"));
         };
         if reply.root != Some(base.root) {
             // Another root is active: only the server can tell what this one changes there.
             self.summary = None;
-            return Ok(Phase::Patch);
+            return Ok(Phase::SendPatch);
         }
-        let Some(news) = self.news.take() else {
+        let Some(changeset) = self.changeset.take() else {
             return Err(PushError::Protocol("it asks for packs that nobody offered"));
         };
-        if news.uploads.plan.packs.len() > PACKS_NAMED_MAX {
-            return Ok(Phase::Patch);
+        if changeset.uploads.plan.packs.len() > PACKS_NAMED_MAX {
+            return Ok(Phase::SendPatch);
         }
-        self.patch = Some(news.patch);
-        let mut uploads = self.with_references(news.uploads, reply.prefix_max);
-        uploads.parts = wanted::arrived(&reply);
+        self.patch = Some(changeset.patch);
+        let mut uploads = self.with_references(changeset.uploads, reply.prefix_max);
+        uploads.parts = upload_plan::arrived(&reply);
         uploads.arrived = reply.packs.into_iter().collect();
         Ok(Phase::Upload(uploads))
     }
 
     fn with_references(&self, mut uploads: Uploads, raw_bytes_max: Option<u64>) -> Uploads {
-        uploads.behind = match (self.references, self.intent.base, raw_bytes_max) {
-            (References::Allowed, Some(base), Some(raw_bytes_max)) => Some(Behind {
+        uploads.reference = match (self.references, self.intent.base, raw_bytes_max) {
+            (References::Allowed, Some(base), Some(raw_bytes_max)) => Some(DeltaReference {
                 base: base.root,
                 raw_bytes_max,
             }),
@@ -445,7 +445,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         uploads
     }
 
-    fn count(&self, patch: Vec<u8>, packs: &[PackId]) -> Result<Action, PushError> {
+    fn commit_with_packs(&self, patch: Vec<u8>, packs: &[PackId]) -> Result<Action, PushError> {
         let Some(base) = self.intent.base else {
             return Err(PushError::Protocol("packs were sent without a base"));
         };
@@ -460,34 +460,34 @@ impl<'a, S: NodeSource> Push<'a, S> {
         ))
     }
 
-    fn news(&mut self, base: Root) -> Result<News, PushError> {
+    fn compute_changeset(&mut self, base: Root) -> Result<Changeset, PushError> {
         let raw_bytes = match self.references {
-            References::Allowed => BEHIND_RAW_BYTES,
+            References::Allowed => REFERENCING_PACK_RAW_BYTES,
             References::Refused => PACK_RAW_BYTES_MAX,
         };
-        let news = News::of(self.source, base, self.intent.root, raw_bytes)?;
-        self.summary = Some(news.summary);
-        Ok(news)
+        let changeset = Changeset::of(self.source, base, self.intent.root, raw_bytes)?;
+        self.summary = Some(changeset.summary);
+        Ok(changeset)
     }
 
-    fn tell_patch(&mut self, base: Root) -> Result<Action, PushError> {
+    fn send_patch(&mut self, base: Root) -> Result<Action, PushError> {
         let changes = diff(self.source, base, self.source, self.intent.root)?;
         let patch = encode_patch(&changes);
         if patch.len() > PATCH_RAW_BYTES_MAX {
-            return self.tell_outline();
+            return self.send_outline();
         }
         let request = self.request(Some(base), vec![patch_section(patch)]);
         Ok(Action::Begin(request))
     }
 
-    fn tell_outline(&mut self) -> Result<Action, PushError> {
+    fn send_outline(&mut self) -> Result<Action, PushError> {
         let nodes = outline::nodes(self.source, self.intent.root)?;
         let bytes: usize = nodes.iter().map(|node| node.bytes.len()).sum();
         if bytes <= SMALL_MANIFEST_BYTES {
             // The nodes themselves are hardly longer than a round trip is dear.
             self.nodes.clone_from(&nodes);
             self.outline = Some(nodes);
-            return Ok(self.tell_nodes());
+            return Ok(self.send_nodes());
         }
         let ids: Vec<u8> = nodes.iter().flat_map(|node| *node.id.as_bytes()).collect();
         self.outline = Some(nodes);
@@ -499,7 +499,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
     }
 
     /// Sends the next nodes, as many as fit one request.
-    fn tell_nodes(&mut self) -> Action {
+    fn send_nodes(&mut self) -> Action {
         let mut bytes = Vec::new();
         let mut count = 0;
         for node in &self.nodes {
@@ -525,7 +525,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             root: self.intent.root,
             base,
             dry: self.intent.mode == Mode::Dry,
-            commit: (self.intent.mode == Mode::Publish).then(|| self.terms()),
+            commit: (self.intent.mode == Mode::Publish).then(|| self.preconditions()),
         };
         Request {
             head,
@@ -534,7 +534,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
     }
 
-    fn terms(&self) -> CommitTerms {
+    fn preconditions(&self) -> CommitPreconditions {
         let Intent {
             replace,
             expect,
@@ -544,7 +544,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             meta,
             ..
         } = &self.intent;
-        CommitTerms {
+        CommitPreconditions {
             expect: *expect,
             replace: *replace,
             key: key.clone(),

@@ -1,4 +1,4 @@
-//! Every node of a manifest, a node before its children.
+//! Manifest outline: every node of a manifest in preorder.
 
 use pmx_core::id::Root;
 

@@ -1,16 +1,16 @@
-//! Progress of a publish: ends one whose server names the same as missing again and again.
+//! Progress check of a publish: fails once the server repeats the same request for missing data.
 
 use super::PushError;
 use crate::wire::{BeginReply, State};
 
-/// Rounds that may pass without progress: what was sent can only be missing again if the server
-/// lost it, or if a proxy gives old answers.
+/// Rounds without progress before a publish fails. Data is only missing twice if the server lost
+/// it, or if a proxy replays old replies.
 const ROUNDS_MAX: u32 = 3;
 
-/// What is left to do: steps, and things within the step.
+/// Remaining work: steps, and items within the current step.
 type Left = (u8, u64);
 
-/// How far a publish got.
+/// How far a publish has got.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     /// The least that was ever left.
@@ -24,7 +24,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// Takes in how far the server says a publish is; `left` nodes wait for the next request.
+    /// Records the server's reply; `left` nodes are queued for the next request.
     pub(super) fn reached(&mut self, reply: &BeginReply, left: usize) -> Result<(), PushError> {
         let now = match reply.state {
             State::Current | State::Published => return Ok(()),
@@ -49,7 +49,7 @@ impl Progress {
         Err(stalled(reply))
     }
 
-    /// Takes in that a commit was refused because something is missing; whether to go on.
+    /// Records that a commit was refused for missing objects. Returns whether to continue.
     pub(super) const fn refused(&mut self) -> bool {
         (self.since, self.stale) = (None, 0);
         self.refusals += 1;

@@ -29,7 +29,7 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, Problem> {
         let mut failed = Vec::new();
-        let mut outbox = self.outbox(space, Command::Undelivered, now).await?;
+        let mut outbox = self.outbox(space, Command::PendingPointers, now).await?;
         // Each acknowledgement brings the outbox as it is by then: another deploy may be active.
         while let Some(Due { alias, pointer }) = next(&mut outbox, &failed) {
             let channel = Channel {
@@ -43,7 +43,7 @@ impl<B: Backend> Server<B> {
             }
             let (alias, order) = (channel.alias, pointer.order());
             outbox = self
-                .outbox(space, Command::Delivered { alias, order }, now)
+                .outbox(space, Command::AckPointer { alias, order }, now)
                 .await?;
         }
         match outbox.blocked.into_iter().next() {

@@ -18,13 +18,13 @@ use pmx_streams::{From, Offset, Page, Read};
 use super::auth::authorise;
 use super::backend::{Backend, Pointers, Spaces};
 use super::body::Body;
-use super::fresh::KNOW;
+use super::min_deploy::DEPLOY_TOKEN;
 use super::questions::Question;
 use super::server::{LivePages, Server};
 use crate::limits::{EVENT_PATHS_MAX, LIVE_PATHS_MAX};
 use crate::live::{
-    EVENTS_PATH, Listener, Listening, Message, Reader, Tidings, dress, events_closed, is_compact,
-    listener,
+    Access, ChangeMessage, DeliveryMode, EVENTS_PATH, EventBatch, EventRequest, add_event_headers,
+    events_closed, is_compact, parse,
 };
 use crate::pointer::Pointer;
 use crate::site::Addressed;
@@ -40,7 +40,7 @@ struct Log {
 struct Asker<'a, S> {
     spaces: &'a S,
     channel: &'a Channel,
-    reader: Reader,
+    reader: Access,
     now: Timestamp,
 }
 
@@ -48,37 +48,41 @@ impl<B: Backend> Server<B> {
     /// Whether a request waits for the events of a site, and how; or the answer that refuses it.
     /// What does not wait is for [`Server::handle`]. [`Server::admit_listener`] decides whether
     /// the reader may wait.
-    pub fn listener(&self, head: &Parts) -> Option<Result<Listener, Response<Bytes>>> {
+    pub fn listener(&self, head: &Parts) -> Option<Result<EventRequest, Response<Bytes>>> {
         if !is_events(head) {
             return None;
         }
-        listener(head, &channel(&self.addressed(head))?, self.reader(head))
+        parse(head, &channel(&self.addressed(head))?, self.reader(head))
     }
 
     /// The channel whose events a request without the publish secret asks for: its space may have
     /// to answer.
     pub fn visited(&self, head: &Parts) -> Option<Channel> {
-        let is_visit = is_events(head) && self.reader(head) == Reader::Visitor;
+        let is_visit = is_events(head) && self.reader(head) == Access::Visitor;
         is_visit.then(|| channel(&self.addressed(head))).flatten()
     }
 
-    fn reader(&self, head: &Parts) -> Reader {
+    fn reader(&self, head: &Parts) -> Access {
         match authorise(&head.headers, self.publish_secret()) {
-            Ok(()) => Reader::Holder,
-            Err(_) => Reader::Visitor,
+            Ok(()) => Access::Holder,
+            Err(_) => Access::Visitor,
         }
     }
 
     /// Whether a reader may wait for events, by the channel's pointer, before its space is asked.
-    pub async fn admit_listener(&self, listener: &Listener, now: Timestamp) -> Result<(), Problem> {
+    pub async fn admit_listener(
+        &self,
+        listener: &EventRequest,
+        now: Timestamp,
+    ) -> Result<(), Problem> {
         let channel = &listener.channel;
-        match listener.listening {
+        match listener.mode {
             // What a socket's visitor may hear is decided for each of its wishes.
-            Listening::Socket(_) if listener.reader == Reader::Visitor => {
+            DeliveryMode::Socket(_) if listener.reader == Access::Visitor => {
                 self.pointer_of(channel, now).await.map(drop)
             }
-            Listening::Socket(_) => Ok(()),
-            Listening::Poll(_) | Listening::Events(_) => {
+            DeliveryMode::Socket(_) => Ok(()),
+            DeliveryMode::Poll(_) | DeliveryMode::Events(_) => {
                 self.admit_list(channel, listener.reader, now).await
             }
         }
@@ -89,10 +93,10 @@ impl<B: Backend> Server<B> {
     async fn admit_list(
         &self,
         channel: &Channel,
-        reader: Reader,
+        reader: Access,
         now: Timestamp,
     ) -> Result<(), Problem> {
-        if reader == Reader::Holder {
+        if reader == Access::Holder {
             return Ok(());
         }
         let pointer = self.pointer_of(channel, now).await?;
@@ -145,7 +149,7 @@ impl<B: Backend> Server<B> {
             }
             Err(error) => answer::invalid(&error),
         };
-        Ok(dress(answer).map(Body::Bytes))
+        Ok(add_event_headers(answer).map(Body::Bytes))
     }
 
     /// Puts the deploy token of a page's end on its answer.
@@ -157,7 +161,7 @@ impl<B: Backend> Server<B> {
     ) -> Response<Bytes> {
         let token = self.tokens().token(channel, page.end.position());
         if let Some(Ok(token)) = token.as_deref().map(HeaderValue::from_str) {
-            answer.headers_mut().insert(KNOW, token);
+            answer.headers_mut().insert(DEPLOY_TOKEN, token);
         }
         answer
     }
@@ -168,7 +172,7 @@ impl<B: Backend> Server<B> {
         channel: &Channel,
         read: Read,
         compact: bool,
-        reader: Reader,
+        reader: Access,
         now: Timestamp,
     ) -> Result<Page, Problem> {
         let spaces = self.backend().spaces();
@@ -183,7 +187,7 @@ impl<B: Backend> Server<B> {
         channel: &Channel,
         read: Read,
         compact: bool,
-        reader: Reader,
+        reader: Access,
         now: Timestamp,
     ) -> Result<Page, Problem> {
         self.count(channel, reader, Question::Known, now)?;
@@ -194,7 +198,7 @@ impl<B: Backend> Server<B> {
             now,
         };
         let Log { page, is_open } = self.look(&asker, read, compact).await?;
-        if reader == Reader::Visitor && !is_open {
+        if reader == Access::Visitor && !is_open {
             return Err(events_closed());
         }
         self.with_tokens(channel, page)
@@ -204,7 +208,7 @@ impl<B: Backend> Server<B> {
         if page.body.is_empty() {
             return Ok(page);
         }
-        let mut messages = Message::list(&page).map_err(|error| unread(&error))?;
+        let mut messages = ChangeMessage::list(&page).map_err(|error| unread(&error))?;
         for message in &mut messages {
             message.know = self.tokens().token(channel, message.deploy);
         }
@@ -221,18 +225,18 @@ impl<B: Backend> Server<B> {
         read: Read,
         compact: bool,
         now: Timestamp,
-    ) -> Result<(Page, Tidings), Problem> {
+    ) -> Result<(Page, EventBatch), Problem> {
         // What follows a deploy is not counted; what a page missed is, as any visitor's would be.
         let asker = Asker {
             spaces,
             channel,
-            reader: Reader::Visitor,
+            reader: Access::Visitor,
             now,
         };
         let Log { page, is_open } = self.look(&asker, read, compact).await?;
         let token = |deploy| self.tokens().token(channel, deploy);
-        let mut tidings = Tidings::of(&page, is_open, token).map_err(|error| unread(&error))?;
-        for (from, to) in tidings.lacking() {
+        let mut tidings = EventBatch::of(&page, is_open, token).map_err(|error| unread(&error))?;
+        for (from, to) in tidings.truncated() {
             let net = self.net(&asker, (from, to), LIVE_PATHS_MAX);
             // A deploy that is gone: then all are told that more changed than is known.
             if let Ok(net) = net.await {
@@ -245,13 +249,13 @@ impl<B: Backend> Server<B> {
     fn count(
         &self,
         channel: &Channel,
-        reader: Reader,
+        reader: Access,
         question: Question,
         now: Timestamp,
     ) -> Result<(), Problem> {
         match reader {
-            Reader::Holder => Ok(()),
-            Reader::Visitor => self.questions().take(Some(&channel.space), question, now),
+            Access::Holder => Ok(()),
+            Access::Visitor => self.questions().take(Some(&channel.space), question, now),
         }
     }
 
@@ -313,7 +317,7 @@ impl<B: Backend> Server<B> {
         asker: &Asker<'_, S>,
         (from, to): (u64, u64),
         most: usize,
-    ) -> Result<Message, Problem> {
+    ) -> Result<ChangeMessage, Problem> {
         let Asker {
             spaces,
             channel,
@@ -325,9 +329,9 @@ impl<B: Backend> Server<B> {
             return Ok(net);
         }
         self.count(channel, reader, Question::Difference, now)?;
-        let command = Command::Net { from, to, most };
+        let command = Command::DiffSince { from, to, most };
         match spaces.call(&channel.space, command, now).await? {
-            Reply::Net(net) => {
+            Reply::DiffSince(net) => {
                 self.nets().insert(key, (*net).clone(), net.bytes() + 256);
                 Ok(*net)
             }
@@ -340,7 +344,7 @@ impl<B: Backend> Server<B> {
 }
 
 /// Messages as a page of the log holds them.
-fn written(messages: &[Message]) -> Result<Bytes, Problem> {
+fn written(messages: &[ChangeMessage]) -> Result<Bytes, Problem> {
     let failed = |error| Problem::new(Code::Storage, format!("writing an event: {error}"));
     let spelt: Result<Vec<_>, _> = messages.iter().map(serde_json::to_vec).collect();
     Ok(spelt.map_err(failed)?.join(&b',').into())

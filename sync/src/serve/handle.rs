@@ -16,7 +16,7 @@ use super::auth::authorise;
 use super::backend::Backend;
 use super::body::Body;
 use super::events::{channel, is_events};
-use super::fresh::known_deploy;
+use super::min_deploy::min_deploy;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::server::Server;
@@ -130,7 +130,7 @@ impl<B: Backend> Server<B> {
                     space: &space,
                     selector: &deploy,
                     request: &request,
-                    known,
+                    min_deploy: known,
                     now,
                 };
                 self.site(asked).await
@@ -152,7 +152,7 @@ impl<B: Backend> Server<B> {
 
     /// The newest deploy of a channel that the client proves to have seen.
     fn known_deploy(&self, head: &Parts, channel: &Channel) -> Option<u64> {
-        known_deploy(head, self.tokens(), channel, self.settings.urls.scheme)
+        min_deploy(head, self.tokens(), channel, self.settings.urls.scheme)
     }
 
     /// Checks once more what [`Self::admit`] checks: a platform may forget to ask.

@@ -47,8 +47,8 @@ impl<B: Backend> Server<B> {
             noted = self.call(space, arrived(key), now).await;
         }
         match noted? {
-            Reply::Kept(kept) if kept == key.object => {}
-            Reply::Kept(_) => self.backend().blobs().delete(&[key]).await?,
+            Reply::Recorded(kept) if kept == key.object => {}
+            Reply::Recorded(_) => self.backend().blobs().delete(&[key]).await?,
             other => return Err(unexpected(&other)),
         }
         json(&serde_json::json!({ "kept": true }))

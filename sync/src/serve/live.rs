@@ -15,7 +15,7 @@ use super::server::Server;
 use super::stored::Scope;
 use crate::limits::{LIVE_OPENING_BYTES, LIVE_PAGE_BYTES_MAX};
 use crate::live::{Served, inject, opening};
-use crate::site::Held;
+use crate::site::LocatedFile;
 
 /// A page with the live script put in.
 pub(super) fn live(page: &Bytes, served: Served, headers: &mut HeaderMap) -> Body {
@@ -29,7 +29,7 @@ impl<B: Backend> Server<B> {
     pub(super) async fn live_page(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         served: Served,
         headers: &mut HeaderMap,
     ) -> Result<Body, Problem> {

@@ -17,7 +17,7 @@ use super::body::Body;
 use super::server::Server;
 use super::stored::Scope;
 use crate::limits::NATURE_BYTES_MAX;
-use crate::site::{Described, Held, Nature};
+use crate::site::{Described, LocatedFile, Nature};
 
 impl<B: Backend> Server<B> {
     /// Completes the headers of an answer by what the described bytes are.
@@ -42,7 +42,7 @@ impl<B: Backend> Server<B> {
     async fn look_into(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         coding: Coding,
     ) -> Result<Nature, Problem> {
         let sample = self.sample(scope, held, coding).await?;
@@ -56,7 +56,7 @@ impl<B: Backend> Server<B> {
     async fn sample(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         coding: Coding,
     ) -> Result<Bytes, Problem> {
         let size = held.entry.size;
@@ -81,7 +81,7 @@ impl<B: Backend> Server<B> {
     pub(super) async fn beginning(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         bytes: u64,
     ) -> Result<Bytes, Problem> {
         let range = (held.entry.size > bytes).then_some((0, bytes));

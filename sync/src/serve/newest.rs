@@ -26,25 +26,25 @@ const PAUSES_MAX: usize = 1_000;
 
 impl<B: Backend> Server<B> {
     /// The pointer of a channel: to the deploy that the client knows of, or to a newer one.
-    pub(super) async fn known_pointer(
+    pub(super) async fn pointer_at_least(
         &self,
         channel: &Channel,
         known: Option<u64>,
         now: Timestamp,
     ) -> Result<Option<Pointer>, Problem> {
         let read = self.backend().pointers().read(channel).await?;
-        let is_late = |known: &u64| read.as_ref().is_none_or(|read| read.deploy < *known);
-        let late = known.filter(is_late);
+        let is_stale = |known: &u64| read.as_ref().is_none_or(|read| read.deploy < *known);
+        let late = known.filter(is_stale);
         let read = read.filter(|read| !read.gone);
         let Some(known) = late else {
             return Ok(read);
         };
-        if !self.claims().may_ask(channel, known, now) {
+        if !self.revalidation_limiter().allow(channel, known, now) {
             return Ok(read);
         }
         let found = self.located(channel, now).await?;
         if found.as_ref().is_none_or(|found| found.deploy < known) {
-            self.claims().unconfirmed(channel, known, now);
+            self.revalidation_limiter().record_miss(channel, known, now);
         }
         Ok(found.or(read))
     }

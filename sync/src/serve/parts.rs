@@ -12,7 +12,7 @@ use super::server::Server;
 use super::site::{check_of, piece};
 use super::stored::Scope;
 use crate::pack::part::{Part, PartTable, Parts};
-use crate::site::Held;
+use crate::site::LocatedFile;
 use crate::space::{Loss, Lost};
 
 impl<B: Backend> Server<B> {
@@ -20,7 +20,7 @@ impl<B: Backend> Server<B> {
     pub(super) async fn parts(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         coding: Coding,
         keep: std::ops::Range<u64>,
     ) -> Result<Vec<Piece>, Problem> {
@@ -37,7 +37,7 @@ impl<B: Backend> Server<B> {
     pub(super) async fn part_table(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         parts: Parts,
     ) -> Result<PartTable, Problem> {
         let extent = held.at.extent;
@@ -75,7 +75,7 @@ impl<B: Backend> Server<B> {
 /// What a part of a big blob has to prove.
 pub(super) fn check_of_part(
     scope: Scope<'_>,
-    held: &Held,
+    held: &LocatedFile,
     table: &PartTable,
     part: Part,
 ) -> Option<Check> {
@@ -88,7 +88,7 @@ pub(super) fn check_of_part(
     })
 }
 
-fn table_of(read: Option<Bytes>, held: &Held, parts: Parts) -> Result<PartTable, String> {
+fn table_of(read: Option<Bytes>, held: &LocatedFile, parts: Parts) -> Result<PartTable, String> {
     let bytes = read.ok_or_else(|| "the object is missing or too short".to_owned())?;
     let table = PartTable::decode(&bytes, parts).map_err(|error| error.to_string())?;
     if table.is_of(parts, &held.entry.blob) {

@@ -18,13 +18,13 @@ use super::answer::{json, octets};
 use super::backend::{Backend, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
+use super::publish_request::{PublishContent, check_version, head, offer, packs};
 use super::route::{Query, Route};
 use super::server::Server;
-use super::told::{Told, check_version, head, offer, packs};
 use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, NODES_ASKED_MAX};
 use crate::pack::part::Arrived;
 use crate::pack::{part, wire};
-use crate::space::{Command, PartArrived, Publish, Reply, SmallPack};
+use crate::space::{ArrivedPart, Command, Publish, Reply, SmallPack};
 use crate::wire::{
     BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Ranges, ResumeHead, ResumeReply,
     RollbackHead, RollbackReply, SectionKind, State, UnaliasReply,
@@ -181,7 +181,7 @@ impl<B: Backend> Server<B> {
             Some(pack) => Some(self.small_pack(pack.clone(), &head.space, now).await?),
             None => None,
         };
-        let told = Told {
+        let told = PublishContent {
             offer,
             pack,
             packs: packs(&envelope)?,
@@ -204,7 +204,9 @@ impl<B: Backend> Server<B> {
             let detail = "a commit without terms is none";
             return Err(Problem::new(Code::RequestMalformed, detail));
         }
-        let reply = self.publish(head, Told::nothing(), now, nonce).await?;
+        let reply = self
+            .publish(head, PublishContent::nothing(), now, nonce)
+            .await?;
         match reply.state {
             State::Current | State::Published => Ok(reply),
             State::Ready | State::Outline | State::Base | State::Nodes | State::Blobs => {
@@ -220,7 +222,7 @@ impl<B: Backend> Server<B> {
     async fn publish(
         &self,
         head: BeginHead,
-        told: Told,
+        told: PublishContent,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
@@ -246,7 +248,7 @@ impl<B: Backend> Server<B> {
             self.space_id(&space, now, nonce).await?;
         }
         let index = nonce.object();
-        let Told { offer, pack, packs } = told;
+        let PublishContent { offer, pack, packs } = told;
         let publish = Publish {
             alias,
             root,
@@ -320,7 +322,7 @@ impl<B: Backend> Server<B> {
             return Err(Problem::new(Code::HashMismatch, detail));
         }
         let pack = self.small_pack(body, space, now).await?;
-        let arrived = |key: ObjectKey| Command::PackArrived {
+        let arrived = |key: ObjectKey| Command::RecordPack {
             pack: id,
             space: key.space,
             object: key.object,
@@ -349,7 +351,7 @@ impl<B: Backend> Server<B> {
         drop(body);
         let verified = match arrived {
             Arrived::Whole(verified) => verified,
-            Arrived::Draft(draft) => self.filled(draft, space, now).await?,
+            Arrived::Pending(draft) => self.apply_part_delta(draft, space, now).await?,
         };
         let chaining_value = *verified.chaining_value().as_bytes();
         let rest = self
@@ -363,7 +365,7 @@ impl<B: Backend> Server<B> {
                 offset,
                 len,
             };
-            Command::PartArrived(PartArrived {
+            Command::RecordPart(ArrivedPart {
                 space,
                 blob,
                 size,
@@ -410,8 +412,11 @@ impl<B: Backend> Server<B> {
         alias: AliasName,
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
-        match self.call(space, Command::Unalias { alias }, now).await? {
-            Reply::Unaliased(deploy) => {
+        match self
+            .call(space, Command::DeleteAlias { alias }, now)
+            .await?
+        {
+            Reply::AliasDeleted(deploy) => {
                 self.deliver_soon(space, now).await;
                 json(&UnaliasReply { deploy })
             }

@@ -10,14 +10,14 @@ use pmx_core::time::Timestamp;
 
 use super::backend::Backend;
 use super::caches::{Bodies, Differences, Verdicts};
-use super::claims::Claims;
 use super::codecs::Codecs;
 use super::marks::Marks;
 use super::pointer_answers::Newest;
 use super::questions::Questions;
+use super::revalidation_limiter::RevalidationLimiter;
 use super::token::DeployTokens;
 use crate::index::{Cache, Index};
-use crate::live::Message;
+use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
 use crate::site::{Hosts, Nature};
 
@@ -83,7 +83,7 @@ pub struct Server<B> {
     newest: Newest,
     nets: Nets,
     natures: Cache<BlobId, Nature>,
-    claims: Claims,
+    claims: RevalidationLimiter,
     questions: Questions,
     tokens: DeployTokens,
     codecs: Codecs,
@@ -97,7 +97,7 @@ type Pinned = Cache<(SpaceName, u64), Option<Pointer>>;
 type Unnumbered = Cache<(SpaceName, u64), Timestamp>;
 
 /// Differences of two deploys, which never change: by space, both numbers, and paths named at most.
-type Nets = Cache<(SpaceName, u64, u64, usize), Message>;
+type Nets = Cache<(SpaceName, u64, u64, usize), ChangeMessage>;
 
 /// Bytes that a server keeps unless it is told otherwise.
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
@@ -140,7 +140,7 @@ impl<B: Backend> Server<B> {
             newest: Newest::default(),
             nets: Cache::new(NETS_CACHE_BYTES),
             natures: Cache::new(NATURES_CACHE_BYTES),
-            claims: Claims::default(),
+            claims: RevalidationLimiter::default(),
             questions: Questions::default(),
             tokens,
             codecs: Codecs::default(),
@@ -230,7 +230,7 @@ impl<B: Backend> Server<B> {
         &self.tokens
     }
 
-    pub(super) const fn claims(&self) -> &Claims {
+    pub(super) const fn revalidation_limiter(&self) -> &RevalidationLimiter {
         &self.claims
     }
 

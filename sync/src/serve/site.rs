@@ -18,16 +18,16 @@ use super::backend::Backend;
 use super::body::{Body, Check, Open, Piece, cut};
 use super::caches::Form;
 use super::events::channel;
-use super::fresh::{KNOW, mark};
 use super::live::live;
+use super::min_deploy::{DEPLOY_TOKEN, mark};
 use super::server::{LivePages, Server};
 use super::stored::Scope;
 use crate::index::IndexError;
 use crate::live::Served;
 use crate::pointer::Pointer;
 use crate::site::{
-    Addressed, DIFFERENCE, Held, Known, Lookup, Pages, Plan, PlanBody, ROUNDS_MAX, SiteRequest,
-    Snapshot, absent, plan,
+    Addressed, DIFFERENCE, LocatedFile, Lookup, Lookups, Pages, Plan, PlanBody, ROUNDS_MAX,
+    SiteRequest, Snapshot, absent, plan,
 };
 
 /// Bodies up to this size are read at once and kept for the next reader.
@@ -39,7 +39,7 @@ pub(super) struct Asked<'a> {
     pub(super) space: &'a SpaceName,
     pub(super) selector: &'a Selector,
     pub(super) request: &'a SiteRequest,
-    pub(super) known: Option<u64>,
+    pub(super) min_deploy: Option<u64>,
     pub(super) now: Timestamp,
 }
 
@@ -133,7 +133,9 @@ impl<B: Backend> Server<B> {
         } = planned;
         let scope = Scope::of(asked.space, &pointer, asked.now);
         let pages = self.pages(asked.selector, pointer.live);
-        let difference = self.difference(scope, &pointer, &request, &plan).await?;
+        let difference = self
+            .dictionary_compressed(scope, &pointer, &request, &plan)
+            .await?;
         let Plan {
             status,
             mut headers,
@@ -194,7 +196,11 @@ impl<B: Backend> Server<B> {
     }
 
     /// A blob that fits in memory, decoded.
-    pub(super) async fn whole(&self, scope: Scope<'_>, held: &Held) -> Result<Bytes, Problem> {
+    pub(super) async fn whole(
+        &self,
+        scope: Scope<'_>,
+        held: &LocatedFile,
+    ) -> Result<Bytes, Problem> {
         if is_single(held) && held.entry.size > KEPT_BODY_BYTES_MAX {
             return self.raw(scope, &check_of(scope, held)).await;
         }
@@ -226,7 +232,7 @@ impl<B: Backend> Server<B> {
             Selector::Active | Selector::Alias(_) | Selector::Number(_) => {}
         }
         if let Some(token) = self.token_of(space, selector, deploy) {
-            headers.insert(KNOW, token);
+            headers.insert(DEPLOY_TOKEN, token);
         }
         if *selector != Selector::Active {
             headers.insert(ROBOTS, HeaderValue::from_static("noindex"));
@@ -244,13 +250,13 @@ impl<B: Backend> Server<B> {
         let Asked {
             space,
             selector,
-            known,
+            min_deploy: known,
             now,
             ..
         } = asked;
         match (selector, channel_of(space, selector)) {
             (Selector::Number(number), _) => self.numbered(space, *number, now).await,
-            (_, Some(channel)) => self.known_pointer(&channel, known, now).await,
+            (_, Some(channel)) => self.pointer_at_least(&channel, known, now).await,
             (_, None) => Ok(None),
         }
     }
@@ -263,7 +269,7 @@ impl<B: Backend> Server<B> {
         request: &SiteRequest,
         snapshot: Snapshot,
     ) -> Result<Plan, Problem> {
-        let mut known = Known::default();
+        let mut known = Lookups::default();
         for _ in 0..=ROUNDS_MAX {
             match plan(request, &snapshot, &known) {
                 Ok(plan) => return Ok(plan),
@@ -286,7 +292,7 @@ impl<B: Backend> Server<B> {
         scope: Scope<'_>,
         pointer: &Pointer,
         lookup: &Lookup,
-    ) -> Result<Option<Held>, Problem> {
+    ) -> Result<Option<LocatedFile>, Problem> {
         let at = match lookup.generation.count() {
             0 => (pointer.root, pointer.index),
             count => match pointer.earlier.get(count - 1) {
@@ -307,7 +313,7 @@ impl<B: Backend> Server<B> {
     pub(super) async fn blob(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         coding: Coding,
         range: Option<(u64, u64)>,
     ) -> Result<Body, Problem> {
@@ -332,7 +338,7 @@ impl<B: Backend> Server<B> {
     async fn single(
         &self,
         scope: Scope<'_>,
-        held: &Held,
+        held: &LocatedFile,
         coding: Coding,
         keep: std::ops::Range<u64>,
     ) -> Result<Body, Problem> {
@@ -437,12 +443,12 @@ const fn served(deploy: u64, status: StatusCode) -> Served {
 }
 
 /// Whether a blob lies in one place, whole.
-const fn is_single(held: &Held) -> bool {
+const fn is_single(held: &LocatedFile) -> bool {
     matches!(held.at.codec, Codec::Stored | Codec::Zstd)
 }
 
 /// What a blob that lies whole has to prove.
-pub(super) fn check_of(scope: Scope<'_>, held: &Held) -> Check {
+pub(super) fn check_of(scope: Scope<'_>, held: &LocatedFile) -> Check {
     Check::of_blob(scope, held.entry.blob, held.entry.size, held.at)
 }
 

@@ -24,7 +24,7 @@ use super::{
     Backend, Body, Dictionaries, LivePages, Nonce, Pointers, Server, Settings, SiteUrls, Spaces,
 };
 use crate::limits::QUESTIONS_BURST;
-use crate::live::{Event, Message};
+use crate::live::{ChangeMessage, Event};
 use crate::pointer::Pointer;
 use crate::serve::token::DeployTokens;
 use crate::site::Hosts;
@@ -93,8 +93,8 @@ fn page() -> Page {
     }
 }
 
-fn net(from: u64, to: u64) -> Message {
-    Message {
+fn net(from: u64, to: u64) -> ChangeMessage {
+    ChangeMessage {
         deploy: to,
         alias: None,
         root: NodeId::of(b"new"),
@@ -144,7 +144,7 @@ impl Spaces for Counted {
                 page: Box::new(page()),
                 is_open: true,
             }),
-            Command::Net { from, to, .. } => Ok(Reply::Net(Box::new(net(from, to)))),
+            Command::DiffSince { from, to, .. } => Ok(Reply::DiffSince(Box::new(net(from, to)))),
             _ => absent(),
         }
     }

@@ -6,7 +6,7 @@ use pmx_core::coding::Coding;
 use pmx_core::id::Root;
 use pmx_core::location::Codec;
 
-use super::known::Held;
+use super::lookups::LocatedFile;
 use super::nature::Nature;
 use super::request::Verb;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
@@ -73,7 +73,7 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Described {
     /// The blob.
-    pub(crate) held: Held,
+    pub(crate) held: LocatedFile,
     /// The coding in which it is sent.
     pub(crate) coding: Coding,
     /// Whether its name says that it is compressed, though its type is that of its content.
@@ -104,7 +104,7 @@ impl Described {
 
 impl Plan {
     /// The blob that is sent whole and coded as it lies, if that is what is sent.
-    pub(crate) fn coded(&self) -> Option<&Held> {
+    pub(crate) fn coded(&self) -> Option<&LocatedFile> {
         match &self.body {
             PlanBody::Blob {
                 held,
@@ -143,7 +143,7 @@ pub enum PlanBody {
     /// A blob.
     Blob {
         /// Which blob, and where it lies.
-        held: Held,
+        held: LocatedFile,
         /// `Zstd`: its bytes at rest, unchanged. `Identity`: the blob itself, decoded if need be.
         coding: Coding,
         /// First byte and length of the part to send, both of the blob itself; the coding is

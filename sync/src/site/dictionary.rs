@@ -20,8 +20,8 @@ use pmx_core::id::Root;
 use pmx_core::location::Codec;
 use sha2::{Digest, Sha256};
 
-use super::hashed::pattern;
-use super::known::Held;
+use super::fingerprint::pattern;
+use super::lookups::LocatedFile;
 use crate::limits::{DICTIONARY_BYTES_MAX, DICTIONARY_BYTES_MIN, DICTIONARY_ID_BYTES_MAX};
 use crate::path::SitePath;
 
@@ -84,12 +84,17 @@ impl Dictionaries {
     }
 
     /// What the client has, if this may be told by its difference to it.
-    pub(super) fn offered(&self, held: &Held) -> Option<&Offered> {
+    pub(super) fn offered(&self, held: &LocatedFile) -> Option<&Offered> {
         self.offered.as_ref().filter(|_| is_dictionary(held))
     }
 
     /// How the client is asked to keep what is sent, if it can.
-    pub(super) fn kept(&self, root: &Root, path: &SitePath, held: &Held) -> Option<HeaderValue> {
+    pub(super) fn kept(
+        &self,
+        root: &Root,
+        path: &SitePath,
+        held: &LocatedFile,
+    ) -> Option<HeaderValue> {
         let url = match self.keeps {
             Keeps::Page if held.entry.media.is_html() => Some(self.url.clone()),
             Keeps::Asset if !held.entry.media.is_html() => {
@@ -149,7 +154,7 @@ impl Offered {
 
 /// Whether this may be a dictionary, or be sent by its difference to one: what lies in one frame,
 /// is worth it, and does not keep an isolate busy.
-pub(crate) fn is_dictionary(held: &Held) -> bool {
+pub(crate) fn is_dictionary(held: &LocatedFile) -> bool {
     let sizes = DICTIONARY_BYTES_MIN..=DICTIONARY_BYTES_MAX;
     held.at.codec == Codec::Zstd && sizes.contains(&held.entry.size)
 }
@@ -175,7 +180,7 @@ mod tests {
 
     use pmx_core::id::NodeId;
 
-    use super::super::sample::held;
+    use super::super::test_support::held;
     use super::*;
 
     const CHROMIUM: &str = "\"Chromium\";v=\"156\", \"Not?Brand\";v=\"8\"";

@@ -19,34 +19,34 @@
 //! ```
 
 mod answer;
-mod clean;
-mod condition;
+mod clean_urls;
+mod conditional;
 mod dictionary;
-mod draft;
-mod hashed;
+mod fingerprint;
 mod host;
 mod hosts;
-mod known;
 mod local;
+mod lookups;
 mod nature;
 mod plan;
 mod range;
 mod request;
+mod response;
 #[cfg(test)]
-mod sample;
+mod test_support;
 
 pub(crate) use answer::Described;
 pub use answer::{Plan, PlanBody, Snapshot};
-pub use clean::page_address;
+pub use clean_urls::page_address;
 pub use dictionary::available_dictionary;
 pub(crate) use dictionary::{
     CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
 };
-pub use hashed::carries_its_hash;
+pub use fingerprint::is_fingerprinted;
 pub use host::Addressed;
 pub use hosts::{Hosts, LOOPBACK_API};
-pub use known::{Generation, Held, Known, Lookup, Need};
 pub use local::LocalMode;
+pub use lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 pub(crate) use nature::Nature;
 pub use plan::{ROUNDS_MAX, absent, plan};
 pub use request::{Pages, SiteRequest, is_reserved};

@@ -3,10 +3,10 @@
 use http::StatusCode;
 
 use super::answer::{Plan, Snapshot};
-use super::clean::{self, Asked, Meaning};
-use super::draft::Draft;
-use super::known::{Generation, Held, Known, Lookup, Need};
+use super::clean_urls::{self, Asked, Meaning};
+use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 use super::request::{SiteRequest, Target, Verb};
+use super::response::ResponseBuilder;
 use crate::path::SitePath;
 
 /// How often [`plan`] asks for more before it answers: the file itself, the other spellings of its
@@ -15,8 +15,12 @@ use crate::path::SitePath;
 pub const ROUNDS_MAX: usize = 6;
 
 /// Answers a request to a site, or says what has to be looked up first.
-pub fn plan(request: &SiteRequest, snapshot: &Snapshot, known: &Known) -> Result<Plan, Need> {
-    let draft = Draft::of(snapshot);
+pub fn plan(
+    request: &SiteRequest,
+    snapshot: &Snapshot,
+    known: &Lookups,
+) -> Result<Plan, MissingLookups> {
+    let draft = ResponseBuilder::of(snapshot);
     let plan = match request.verb {
         Verb::Options => draft.options(),
         Verb::Other => draft.not_allowed(),
@@ -31,7 +35,7 @@ pub fn plan(request: &SiteRequest, snapshot: &Snapshot, known: &Known) -> Result
                 if plan.status == StatusCode::NOT_FOUND || plan.is_elsewhere() {
                     plan
                 } else {
-                    draft.redirect(clean::location(asked), request.query.as_deref())
+                    draft.redirect(clean_urls::location(asked), request.query.as_deref())
                 }
             }
         },
@@ -42,7 +46,7 @@ pub fn plan(request: &SiteRequest, snapshot: &Snapshot, known: &Known) -> Result
 /// The answer where there is no site: no such space, alias or deploy, or a host name that can't be
 /// one. It says nothing that would tell these apart, and is never cached.
 pub fn absent(request: &SiteRequest) -> Plan {
-    let draft = Draft::plain();
+    let draft = ResponseBuilder::plain();
     let plan = match request.verb {
         Verb::Options => draft.options(),
         Verb::Other => draft.not_allowed(),
@@ -56,10 +60,10 @@ fn answer(
     request: &SiteRequest,
     asked: &Asked,
     snapshot: &Snapshot,
-    known: &Known,
-) -> Result<Plan, Need> {
-    let draft = Draft::of(snapshot);
-    match clean::meaning(asked, known)? {
+    known: &Lookups,
+) -> Result<Plan, MissingLookups> {
+    let draft = ResponseBuilder::of(snapshot);
+    match clean_urls::meaning(asked, known)? {
         Meaning::Serve(path, held) => {
             let kept = snapshot.root();
             let kept = kept.and_then(|root| request.kept(root, &path, held));
@@ -76,11 +80,11 @@ fn respelled(
     request: &SiteRequest,
     asked: &Asked,
     snapshot: &Snapshot,
-    known: &Known,
-) -> Result<Plan, Need> {
+    known: &Lookups,
+) -> Result<Plan, MissingLookups> {
     if let Some(other) = asked.respelled() {
-        let draft = Draft::of(snapshot);
-        match clean::meaning(&other, known)? {
+        let draft = ResponseBuilder::of(snapshot);
+        match clean_urls::meaning(&other, known)? {
             Meaning::Serve(_, held) => return Ok(draft.found(request, &other, held)),
             Meaning::Redirect(location) => {
                 return Ok(draft.redirect(location, request.query.as_deref()));
@@ -97,9 +101,9 @@ fn missing(
     request: &SiteRequest,
     asked: &Asked,
     snapshot: &Snapshot,
-    known: &Known,
-) -> Result<Plan, Need> {
-    let draft = Draft::of(snapshot);
+    known: &Lookups,
+) -> Result<Plan, MissingLookups> {
+    let draft = ResponseBuilder::of(snapshot);
     let pages = lookups_of_pages(asked);
     if let Some(held) = kept(asked, snapshot, known, &pages)? {
         return Ok(draft.found(request, asked, held));
@@ -130,9 +134,9 @@ fn lookups_of_pages(asked: &Asked) -> Vec<Lookup> {
 fn kept<'a>(
     asked: &Asked,
     snapshot: &Snapshot,
-    known: &'a Known,
+    known: &'a Lookups,
     pages: &[Lookup],
-) -> Result<Option<&'a Held>, Need> {
+) -> Result<Option<&'a LocatedFile>, MissingLookups> {
     let Some(path) = asked.asset() else {
         return Ok(None);
     };

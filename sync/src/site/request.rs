@@ -13,10 +13,10 @@ use pmx_core::hash::Hash;
 use pmx_core::id::{BlobId, Root};
 use pmx_core::limits::URL_QUERY_BYTES_MAX;
 
-use super::clean::{Asked, location};
-use super::condition::Conditions;
+use super::clean_urls::{Asked, location};
+use super::conditional::Conditions;
 use super::dictionary::{Dictionaries, Offered};
-use super::known::Held;
+use super::lookups::LocatedFile;
 use super::range::RangeAsked;
 use crate::limits::URL_PATH_BYTES_MAX;
 use crate::manifest::Entry;
@@ -119,12 +119,17 @@ impl SiteRequest {
     }
 
     /// What the client has, if the blob that a plan sends may be told by its difference to it.
-    pub(crate) fn offered(&self, sent: &Held) -> Option<&Offered> {
+    pub(crate) fn offered(&self, sent: &LocatedFile) -> Option<&Offered> {
         self.dictionaries.as_ref()?.offered(sent)
     }
 
     /// How the client is asked to keep what it is sent, if it can.
-    pub(super) fn kept(&self, root: &Root, path: &SitePath, held: &Held) -> Option<HeaderValue> {
+    pub(super) fn kept(
+        &self,
+        root: &Root,
+        path: &SitePath,
+        held: &LocatedFile,
+    ) -> Option<HeaderValue> {
         let dictionaries = self.dictionaries.as_ref()?;
         let is_as_it_lies = !self.makes_live(&held.entry) && self.range.is_none();
         dictionaries

@@ -12,7 +12,7 @@ use crate::pointer::Pointer;
 use crate::wire::DeployView;
 
 /// What readers have still to hear of: whose pointer, and its order.
-pub(crate) type Undelivered = (Option<AliasName>, u64);
+pub(crate) type PendingPointer = (Option<AliasName>, u64);
 
 impl<S: Sql> Ledger<'_, S> {
     /// The deploy that an alias names.
@@ -92,7 +92,7 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// A page of the outbox: rows of an order below `before`, the newest first.
-    pub(crate) fn undelivered(&self, before: u64) -> Result<Vec<Undelivered>, SqlError> {
+    pub(crate) fn pending_pointers(&self, before: u64) -> Result<Vec<PendingPointer>, SqlError> {
         let select = "SELECT kind, deploy FROM outbox WHERE deploy < ?
              ORDER BY deploy DESC LIMIT 8";
         let rows = self.sql().run(select, &[before.into()])?;
@@ -103,7 +103,11 @@ impl<S: Sql> Ledger<'_, S> {
         due.collect()
     }
 
-    pub(crate) fn delivered(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
+    pub(crate) fn ack_pointer(
+        &self,
+        alias: Option<&AliasName>,
+        order: u64,
+    ) -> Result<(), SqlError> {
         let delete = "DELETE FROM outbox WHERE kind = ? AND deploy <= ?";
         let params = [outbox_kind(alias).into(), order.into()];
         self.sql().run(delete, &params).map(drop)

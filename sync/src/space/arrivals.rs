@@ -4,8 +4,8 @@ use pmx_core::id::{BlobId, ObjectId, PackId};
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use super::have::Held;
-use super::have::toc_blobs;
+use super::blob_index::StoredBlob;
+use super::blob_index::toc_blobs;
 use super::ledger::{KeptPart, Ledger, array, blob, integer};
 use super::pending::PendingPack;
 use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
@@ -98,7 +98,10 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// The blobs of a pack that are not in their buckets yet.
-    pub(crate) fn pending_blobs(&self, pack: &PackId) -> Result<Vec<(BlobId, Held)>, SqlError> {
+    pub(crate) fn pending_blobs(
+        &self,
+        pack: &PackId,
+    ) -> Result<Vec<(BlobId, StoredBlob)>, SqlError> {
         let select = "SELECT id, object, toc, coalesce(at, 0) FROM pack
              WHERE id = ? AND toc IS NOT NULL";
         let rows = self.sql().run(select, &[pack.as_bytes()[..].into()])?;

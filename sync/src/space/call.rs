@@ -34,7 +34,7 @@ impl Crosses for Call {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
         match &mut self.command {
             Command::Publish(publish) => publish.strings(each),
-            Command::PackArrived { toc, .. } => each(toc),
+            Command::RecordPack { toc, .. } => each(toc),
             _ => {}
         }
     }

@@ -18,9 +18,9 @@ use pmx_core::problem::Problem;
 use pmx_streams::{Page, Read};
 use serde::{Deserialize, Serialize};
 
-use crate::live::Message;
+use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
-use crate::wire::{BeginReply, CommitTerms, DeployView, DiffReply, HoldView, RollbackHead};
+use crate::wire::{BeginReply, CommitPreconditions, DeployView, DiffReply, HoldView, RollbackHead};
 
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -33,7 +33,8 @@ pub enum Command {
     /// Learns about a root, says what is missing, and commits it if nothing is and terms came.
     Publish(Box<Publish>),
     /// Notes that a pack was verified and written.
-    PackArrived {
+    #[serde(rename = "PackArrived")]
+    RecordPack {
         /// The pack as it travelled.
         pack: PackId,
         /// The space that the object was written for.
@@ -48,13 +49,15 @@ pub enum Command {
         toc: Bytes,
     },
     /// Notes that a part of a big blob was decoded and written.
-    PartArrived(PartArrived),
+    #[serde(rename = "PartArrived")]
+    RecordPart(ArrivedPart),
     /// Makes an older deploy's root active again.
     Rollback(RollbackHead),
     /// Lifts the hold that a rollback put on the site.
     Resume,
     /// Takes an alias away; the deploys that it named stay.
-    Unalias {
+    #[serde(rename = "Unalias")]
+    DeleteAlias {
         /// The alias.
         alias: AliasName,
     },
@@ -85,7 +88,8 @@ pub enum Command {
         read: Read,
     },
     /// Says what one deploy changed against another.
-    Net {
+    #[serde(rename = "Net")]
+    DiffSince {
         /// The one that is compared with.
         from: u64,
         /// The other.
@@ -104,11 +108,13 @@ pub enum Command {
         root: Root,
     },
     /// Names pointers that have still to be delivered to readers, the newest first.
-    Undelivered,
+    #[serde(rename = "Undelivered")]
+    PendingPointers,
     /// Marks content that a reader found lost, so that the next publish sends it again.
     Lost(Loss),
     /// Notes that a pointer was delivered; names the others as [`Command::Undelivered`] does.
-    Delivered {
+    #[serde(rename = "Delivered")]
+    AckPointer {
         /// The alias whose pointer it is, if it is not the active deploy's.
         alias: Option<AliasName>,
         /// What [`Pointer::order`] says of it.
@@ -127,28 +133,28 @@ impl Command {
         match self {
             Self::Open { .. } => "open",
             Self::Publish(_) => "publish",
-            Self::PackArrived { .. } => "pack",
-            Self::PartArrived(_) => "part",
+            Self::RecordPack { .. } => "pack",
+            Self::RecordPart(_) => "part",
             Self::Rollback(_) => "rollback",
             Self::Resume => "resume",
-            Self::Unalias { .. } => "unalias",
+            Self::DeleteAlias { .. } => "unalias",
             Self::Deploys { .. } => "deploys",
             Self::Diff { .. } => "diff",
             Self::Nodes { .. } => "nodes",
             Self::Events { .. } => "events",
-            Self::Net { .. } => "net",
+            Self::DiffSince { .. } => "net",
             Self::Locate { .. } => "locate",
             Self::Index { .. } => "index",
             Self::Lost(_) => "lost",
-            Self::Undelivered => "undelivered",
-            Self::Delivered { .. } => "delivered",
+            Self::PendingPointers => "undelivered",
+            Self::AckPointer { .. } => "delivered",
         }
     }
 
     /// Whether something arrived whose object was written for another space.
     pub(crate) fn is_of_another(&self, own: SpaceId) -> bool {
         match self {
-            Self::PackArrived { space, .. } | Self::PartArrived(PartArrived { space, .. }) => {
+            Self::RecordPack { space, .. } | Self::RecordPart(ArrivedPart { space, .. }) => {
                 *space != own
             }
             _ => false,
@@ -158,7 +164,7 @@ impl Command {
     /// Whether a caller that got no answer may send the command again, and gets the same answer
     /// whether the first one was carried out or not. Commits and rollbacks have a key.
     pub const fn may_repeat(&self) -> bool {
-        !matches!(self, Self::Resume | Self::Unalias { .. })
+        !matches!(self, Self::Resume | Self::DeleteAlias { .. })
     }
 
     /// Whether the command only reads: what visitors and lists need, as opposed to publishing.
@@ -168,40 +174,40 @@ impl Command {
             | Self::Diff { .. }
             | Self::Nodes { .. }
             | Self::Events { .. }
-            | Self::Net { .. }
+            | Self::DiffSince { .. }
             | Self::Locate { .. }
             | Self::Index { .. }
-            | Self::Undelivered => true,
+            | Self::PendingPointers => true,
             Self::Open { .. }
             | Self::Publish(_)
-            | Self::PackArrived { .. }
-            | Self::PartArrived(_)
+            | Self::RecordPack { .. }
+            | Self::RecordPart(_)
             | Self::Rollback(_)
             | Self::Resume
-            | Self::Unalias { .. }
+            | Self::DeleteAlias { .. }
             | Self::Lost(_)
-            | Self::Delivered { .. } => false,
+            | Self::AckPointer { .. } => false,
         }
     }
 
     /// Whether the command may leave something in the outbox.
     pub const fn may_announce(&self) -> bool {
         match self {
-            Self::Publish(_) | Self::Rollback(_) | Self::Unalias { .. } => true,
+            Self::Publish(_) | Self::Rollback(_) | Self::DeleteAlias { .. } => true,
             Self::Open { .. }
-            | Self::PackArrived { .. }
-            | Self::PartArrived(_)
+            | Self::RecordPack { .. }
+            | Self::RecordPart(_)
             | Self::Resume
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
             | Self::Events { .. }
-            | Self::Net { .. }
+            | Self::DiffSince { .. }
             | Self::Locate { .. }
             | Self::Index { .. }
             | Self::Lost(_)
-            | Self::Undelivered
-            | Self::Delivered { .. } => false,
+            | Self::PendingPointers
+            | Self::AckPointer { .. } => false,
         }
     }
 
@@ -209,22 +215,22 @@ impl Command {
     pub const fn alias(&self) -> Option<&AliasName> {
         match self {
             Self::Publish(publish) => publish.alias.as_ref(),
-            Self::Unalias { alias } => Some(alias),
+            Self::DeleteAlias { alias } => Some(alias),
             Self::Open { .. }
-            | Self::PackArrived { .. }
-            | Self::PartArrived(_)
+            | Self::RecordPack { .. }
+            | Self::RecordPart(_)
             | Self::Rollback(_)
             | Self::Resume
             | Self::Deploys { .. }
             | Self::Diff { .. }
             | Self::Nodes { .. }
             | Self::Events { .. }
-            | Self::Net { .. }
+            | Self::DiffSince { .. }
             | Self::Locate { .. }
             | Self::Index { .. }
             | Self::Lost(_)
-            | Self::Undelivered
-            | Self::Delivered { .. } => None,
+            | Self::PendingPointers
+            | Self::AckPointer { .. } => None,
         }
     }
 }
@@ -245,7 +251,7 @@ pub struct Publish {
     /// Packs that arrived, whose blobs a patch counts.
     pub packs: Vec<PackId>,
     /// Commit on these terms.
-    pub commit: Option<CommitTerms>,
+    pub commit: Option<CommitPreconditions>,
     /// Keep nothing.
     pub dry: bool,
     /// How long content waits for its commit.
@@ -282,7 +288,7 @@ pub struct SmallPack {
 
 /// See [`Command::PartArrived`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct PartArrived {
+pub struct ArrivedPart {
     /// The space that the object was written for.
     pub space: SpaceId,
     /// The blob that the part is claimed to belong to.
@@ -336,7 +342,8 @@ pub enum Reply {
     /// To a publish.
     Publish(Box<BeginReply>),
     /// To an arrival: which object counts. If it is another, the caller's own may go.
-    Kept(ObjectId),
+    #[serde(rename = "Kept")]
+    Recorded(ObjectId),
     /// To a mark: the space has it.
     Noted,
     /// To a rollback: the new deploy.
@@ -355,7 +362,8 @@ pub enum Reply {
     /// To the lifting of a hold: the deploy that was held, if one was.
     Resumed(Option<u64>),
     /// To the removal of an alias: the deploy that it named, if there was such an alias.
-    Unaliased(Option<u64>),
+    #[serde(rename = "Unaliased")]
+    AliasDeleted(Option<u64>),
     /// A difference.
     Diff(Box<DiffReply>),
     /// Nodes: the first of those that were asked for, as many as fit.
@@ -379,7 +387,8 @@ pub enum Reply {
         is_open: bool,
     },
     /// What one deploy changed against another.
-    Net(Box<Message>),
+    #[serde(rename = "Net")]
+    DiffSince(Box<ChangeMessage>),
 }
 
 /// A pointer to be delivered.

@@ -8,11 +8,11 @@ use pmx_core::id::Root;
 use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 
+use super::conflict_text;
 use super::holds::Hold;
-use super::ledger::Keyed;
-use super::words;
+use super::ledger::DeployWithKey;
 use crate::limits::ALIASES_MAX;
-use crate::wire::{CommitTerms, DeployKind, DeployView, Order, Replace, RollbackHead};
+use crate::wire::{CommitPreconditions, DeployKind, DeployView, Order, Replace, RollbackHead};
 
 /// What a decision about activation looks at.
 #[derive(Debug, Clone, Default)]
@@ -26,7 +26,7 @@ pub(crate) struct View {
     /// The greatest number of all deploys.
     pub(crate) last: u64,
     /// The deploy that was made under the same key already.
-    pub(crate) keyed: Option<Keyed>,
+    pub(crate) same_key: Option<DeployWithKey>,
     /// The newest build of the same kind, and the deploy that it made or found to be its own.
     pub(crate) newest: Option<(Order, u64)>,
     /// The order of the same kind that the active deploy has.
@@ -66,15 +66,19 @@ pub(crate) enum Verdict {
     Repeat(Box<DeployView>),
 }
 
-/// Decides whether `root` may become active, or its preview's, on the client's terms.
-pub(crate) fn commit(view: &View, root: &Root, terms: &CommitTerms) -> Result<Verdict, Problem> {
+/// Decides whether `root` may become active, or its preview's, on the client's preconditions.
+pub(crate) fn commit(
+    view: &View,
+    root: &Root,
+    preconditions: &CommitPreconditions,
+) -> Result<Verdict, Problem> {
     if let Some(repeat) = repeat(view, |made| made.root == *root)? {
         return Ok(repeat);
     }
-    if terms.replace != Replace::Any {
-        not_held(view, terms)?;
-        not_older(view, terms)?;
-        replaceable(view, terms)?;
+    if preconditions.replace != Replace::Any {
+        not_held(view, preconditions)?;
+        not_older(view, preconditions)?;
+        replaceable(view, preconditions)?;
     }
     if view.is_full() {
         let detail = format!("the site has {ALIASES_MAX} previews already");
@@ -84,23 +88,24 @@ pub(crate) fn commit(view: &View, root: &Root, terms: &CommitTerms) -> Result<Ve
 }
 
 /// Refuses a publish that a rollback holds up.
-fn not_held(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
+fn not_held(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
     let (Some(active), Some(hold)) = (&view.active, view.hold()) else {
         return Ok(());
     };
-    let is_named = terms.replace == Replace::Named && terms.expect == Some(active.number);
+    let is_named =
+        preconditions.replace == Replace::Named && preconditions.expect == Some(active.number);
     if hold.is_lifted || is_named {
         return Ok(());
     }
-    let code = match terms.replace {
+    let code = match preconditions.replace {
         // Clients of before there were holds know this code, and its exit code.
         Replace::Exact => Code::Conflict,
         Replace::Seen | Replace::Named | Replace::Any => Code::Held,
     };
-    let (deploy, number) = (words::describe(active), active.number);
+    let (deploy, number) = (conflict_text::describe(active), active.number);
     let detail = format!(
         "a rollback holds {} at {deploy}; no publish replaces it until the hold is lifted",
-        words::channel(view.alias.as_ref())
+        conflict_text::channel(view.alias.as_ref())
     );
     let hint = format!(
         "`pmx resume` lifts the hold; `pmx sync --expect {number}` or `pmx sync --force` replaces \
@@ -110,14 +115,14 @@ fn not_held(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
 }
 
 /// Refuses a build that is older than another of its sequence.
-pub(crate) fn not_older(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
-    let (Some(order), Some((newest, deploy))) = (&terms.order, &view.newest) else {
+pub(crate) fn not_older(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
+    let (Some(order), Some((newest, deploy))) = (&preconditions.order, &view.newest) else {
         return Ok(());
     };
     if !order.is_older_than(newest) {
         return Ok(());
     }
-    let code = match terms.replace {
+    let code = match preconditions.replace {
         Replace::Exact => Code::OutOfOrder,
         Replace::Seen | Replace::Named | Replace::Any => Code::OlderBuild,
     };
@@ -129,19 +134,19 @@ pub(crate) fn not_older(view: &View, terms: &CommitTerms) -> Result<(), Problem>
 }
 
 /// Refuses a publish that would replace a deploy which it may not replace.
-fn replaceable(view: &View, terms: &CommitTerms) -> Result<(), Problem> {
-    match (terms.replace, terms.expect) {
+fn replaceable(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
+    match (preconditions.replace, preconditions.expect) {
         // With `Seen`, what is active now is what this client meets first.
         (Replace::Any, _) | (Replace::Seen, None) => Ok(()),
         (Replace::Exact | Replace::Named, Some(expected)) => expect(view, expected),
         (Replace::Exact | Replace::Named, None) => {
-            let detail = "the terms of a commit name no deploy that it expects";
+            let detail = "the preconditions of a commit name no deploy that it expects";
             Err(Problem::new(Code::RequestMalformed, detail))
         }
         // There is nothing to lose.
         (Replace::Seen, Some(_)) if view.active.is_none() => Ok(()),
         (Replace::Seen, Some(seen)) => {
-            let comparable = terms.order.as_ref().zip(view.comparable.as_ref());
+            let comparable = preconditions.order.as_ref().zip(view.comparable.as_ref());
             let is_newer = comparable.is_some_and(|(order, live)| {
                 order.kind() == live.kind() && !order.is_older_than(live)
             });
@@ -165,7 +170,7 @@ pub(crate) fn repeated_rollback(
     view: &View,
     head: &RollbackHead,
 ) -> Result<Option<DeployView>, Problem> {
-    match &view.keyed {
+    match &view.same_key {
         Some(made) if head.to.is_none() && made.deploy.kind == DeployKind::Rollback => {
             Ok(Some(made.deploy.clone()))
         }
@@ -198,7 +203,7 @@ pub(crate) fn rollback(
 }
 
 fn repeat(view: &View, is_same: impl Fn(&DeployView) -> bool) -> Result<Option<Verdict>, Problem> {
-    match &view.keyed {
+    match &view.same_key {
         None => Ok(None),
         Some(made) if made.deploy.alias == view.alias && is_same(&made.deploy) => {
             Ok(Some(Verdict::Repeat(Box::new(made.deploy.clone()))))
@@ -232,7 +237,7 @@ fn expect(view: &View, expected: u64) -> Result<(), Problem> {
     };
     let detail = format!(
         "this publish expected to replace {expected}, but deploy {number} {place}: {}",
-        words::describe(active)
+        conflict_text::describe(active)
     );
     let hint = format!(
         "Look at it with `pmx diff`; `--expect {number}` replaces it, `pmx sync --force` whatever \

@@ -18,7 +18,7 @@ use super::aliases::current;
 use super::event_log::{KEY, MEDIA, SHAPE};
 use super::ledger::Ledger;
 use crate::limits::EVENT_PATHS_MAX;
-use crate::live::{Event, Message};
+use crate::live::{ChangeMessage, Event};
 use crate::manifest::{Change, diff};
 use crate::wire::DeployView;
 
@@ -32,12 +32,12 @@ pub(super) struct Changes {
 }
 
 /// Appends what a deploy changed. Part of the turn that activates it.
-pub(super) fn tell<S: Sql>(
+pub(super) fn append_event<S: Sql>(
     ledger: &Ledger<'_, S>,
     deploy: &DeployView,
     changes: &Changes,
 ) -> Result<(), Problem> {
-    let message = Message {
+    let message = ChangeMessage {
         deploy: deploy.number,
         alias: deploy.alias.clone(),
         root: deploy.root,
@@ -98,7 +98,7 @@ pub(super) fn read<S: Sql>(
 /// The messages of a page that are of a channel.
 fn of_channel(page: &Page, alias: Option<&AliasName>) -> Result<Bytes, Problem> {
     let array = [b"[", &page.body[..], b"]"].concat();
-    let messages: Vec<Message> = serde_json::from_slice(&array)
+    let messages: Vec<ChangeMessage> = serde_json::from_slice(&array)
         .map_err(|error| Problem::new(Code::Corrupt, format!("reading events: {error}")))?;
     let mut body = Vec::new();
     for message in messages
@@ -136,12 +136,12 @@ pub(super) fn is_open<S: Sql>(
 
 /// What deploy `to` changed against deploy `from`, or where that is of another channel, against the
 /// one before it of its own; against nothing if there is none.
-pub(super) fn net<S: Sql>(
+pub(super) fn diff_since<S: Sql>(
     ledger: &Ledger<'_, S>,
     from: u64,
     to: u64,
     most: usize,
-) -> Result<Message, Problem> {
+) -> Result<ChangeMessage, Problem> {
     let find = |number| {
         let gone = || {
             let detail = format!("deploy {number} is not kept any more");
@@ -164,7 +164,7 @@ pub(super) fn net<S: Sql>(
     let changes = before.as_ref().map(|before| before.root);
     let changes = changes.map(|before| diff(ledger, before, ledger, after.root));
     let changes = changes.transpose()?;
-    Ok(Message {
+    Ok(ChangeMessage {
         deploy: after.number,
         alias: after.alias,
         root: after.root,
@@ -177,7 +177,7 @@ pub(super) fn net<S: Sql>(
     })
 }
 
-fn written(message: &Message) -> Result<Vec<u8>, Problem> {
+fn written(message: &ChangeMessage) -> Result<Vec<u8>, Problem> {
     let failed = |error| Problem::new(Code::Storage, format!("writing an event: {error}"));
     serde_json::to_vec(message).map_err(failed)
 }

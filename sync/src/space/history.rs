@@ -12,8 +12,8 @@ use super::aliases::current;
 use super::command::Reply;
 use super::decide::{self, Verdict, View};
 use super::events::{self, Changes};
-use super::ledger::{Keyed, Ledger};
-use super::prepare::settled;
+use super::index_object::indexed_at;
+use super::ledger::{DeployWithKey, Ledger};
 use crate::limits::{
     ASSET_RETENTION_DEPLOYS, DEPLOYS_PAGE_MAX, DIFF_ROWS_MAX, NODES_ANSWERED_BYTES, NODES_ASKED_MAX,
 };
@@ -37,7 +37,7 @@ pub(crate) fn rollback<S: Sql>(
         let active = ledger.active()?;
         let view = View {
             active: active.clone(),
-            keyed: ledger.keyed(&head.key)?,
+            same_key: ledger.find_by_idempotency_key(&head.key)?,
             last: ledger.last_number()?,
             ..View::default()
         };
@@ -88,12 +88,12 @@ pub(crate) fn rollback<S: Sql>(
             alias: None,
             ..target
         };
-        ledger.record(&Keyed {
+        ledger.record(&DeployWithKey {
             deploy: made.clone(),
             key: head.key.clone(),
         })?;
         ledger.set_hold(None, number, parent, now)?;
-        events::tell(ledger, &made, &changes)?;
+        events::append_event(ledger, &made, &changes)?;
         Ok(made)
     })
 }
@@ -217,10 +217,10 @@ pub(crate) fn locate<S: Sql>(
         let is_new =
             deploy.root != found.root && earlier.iter().all(|(root, _)| *root != deploy.root);
         if is_new && earlier.len() < ASSET_RETENTION_DEPLOYS {
-            earlier.push((deploy.root, settled(ledger, &deploy.root)?));
+            earlier.push((deploy.root, indexed_at(ledger, &deploy.root)?));
         }
     }
-    let index = settled(ledger, &found.root)?;
+    let index = indexed_at(ledger, &found.root)?;
     Ok(Pointer {
         space,
         deploy: found.number,

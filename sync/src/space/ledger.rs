@@ -36,14 +36,14 @@ pub(crate) enum NodeState {
         claimed: bool,
     },
     /// Its bytes, and where its twin lies: everything beneath is here.
-    Settled(Extent),
+    Indexed(Extent),
     /// The same, but the twin or something beneath is lost: it has to be written anew.
     Damaged(Extent),
 }
 
 /// A deploy and the key it was made under.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Keyed {
+pub(crate) struct DeployWithKey {
     pub(crate) deploy: DeployView,
     pub(crate) key: String,
 }
@@ -158,7 +158,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         };
         Ok(match extent(row, 1)? {
             Some(extent) if self.damaged()?.contains(id) => NodeState::Damaged(extent),
-            Some(extent) => NodeState::Settled(extent),
+            Some(extent) => NodeState::Indexed(extent),
             None if optional_integer(row, 4)?.is_some_and(|at| at < self.expired_before()) => {
                 NodeState::Absent
             }
@@ -224,7 +224,11 @@ impl<'a, S: Sql> Ledger<'a, S> {
     }
 
     /// Notes where the twin of a node lies, keeping the node if it was not there.
-    pub(crate) fn settle_node(&self, node: &NewNode, twin: &Extent) -> Result<(), SqlError> {
+    pub(crate) fn record_indexed_node(
+        &self,
+        node: &NewNode,
+        twin: &Extent,
+    ) -> Result<(), SqlError> {
         let upsert = "INSERT INTO node (id, bytes, claimed, object, at, length)
              VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT (id) DO UPDATE
              SET object = excluded.object, at = excluded.at, length = excluded.length
@@ -315,7 +319,10 @@ impl<'a, S: Sql> Ledger<'a, S> {
     }
 
     /// The deploy that was made under a key, if that was lately.
-    pub(crate) fn keyed(&self, key: &str) -> Result<Option<Keyed>, SqlError> {
+    pub(crate) fn find_by_idempotency_key(
+        &self,
+        key: &str,
+    ) -> Result<Option<DeployWithKey>, SqlError> {
         let select = format!(
             "SELECT {DEPLOY_COLUMNS} FROM deploy
              WHERE key = ? AND number > (SELECT max(number) FROM deploy) - {KEYS_REMEMBERED}"
@@ -326,7 +333,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
 
     /// Records a deploy, which is active from now on or named by its alias, and that readers have
     /// to hear of it.
-    pub(crate) fn record(&self, made: &Keyed) -> Result<(), SqlError> {
+    pub(crate) fn record(&self, made: &DeployWithKey) -> Result<(), SqlError> {
         let deploy = &made.deploy;
         let alias = deploy.alias.as_ref();
         let insert = format!(
@@ -395,7 +402,7 @@ const fn kind_name(kind: DeployKind) -> &'static str {
     }
 }
 
-fn deploy(row: &SqlRow) -> Result<Keyed, SqlError> {
+fn deploy(row: &SqlRow) -> Result<DeployWithKey, SqlError> {
     let kind = match text(row, 3)?.as_str() {
         "rollback" => DeployKind::Rollback,
         _ => DeployKind::Publish,
@@ -428,7 +435,7 @@ fn deploy(row: &SqlRow) -> Result<Keyed, SqlError> {
             .map(|name| alias_name(&name))
             .transpose()?,
     };
-    Ok(Keyed {
+    Ok(DeployWithKey {
         deploy,
         key: text(row, 16)?,
     })

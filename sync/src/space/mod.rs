@@ -6,29 +6,29 @@
 
 mod aliases;
 mod arrivals;
+mod blob_index;
 mod call;
+mod closure;
 mod command;
+mod conflict_text;
 mod decide;
 mod event_log;
 mod events;
-mod have;
 mod history;
 mod holds;
+mod index_object;
 mod lease;
 mod ledger;
 mod outbox;
 mod pending;
-mod prepare;
+mod preconditions;
 mod publish;
 mod repair;
-mod survey;
 mod tables;
-mod terms;
-mod words;
 
 pub use call::{Answer, Call};
 pub use command::{
-    Command, Due, Loss, Lost, Offer, Outbox, PartArrived, Publish, Reply, SmallPack,
+    ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, Publish, Reply, SmallPack,
 };
 pub use lease::{LEASE, parse_lease};
 
@@ -69,7 +69,7 @@ pub async fn execute<S: Sql, B: Blobs>(
             let reply = publish::publish(&ledger, blobs, space, *publish, now).await?;
             Ok(Reply::Publish(Box::new(reply)))
         }
-        Command::PackArrived {
+        Command::RecordPack {
             pack,
             object,
             toc,
@@ -77,16 +77,16 @@ pub async fn execute<S: Sql, B: Blobs>(
             ..
         } => {
             let kept = pending::keep(&ledger, &pack, &object, &toc, files_max, now);
-            Ok(kept.map(Reply::Kept)?)
+            Ok(kept.map(Reply::Recorded)?)
         }
-        Command::PartArrived(part) => keep_part(&ledger, &part, now),
+        Command::RecordPart(part) => keep_part(&ledger, &part, now),
         Command::Rollback(head) => {
             history::rollback(&ledger, &head, now).map(|made| Reply::Deploy(Box::new(made)))
         }
         Command::Resume => Ok(Reply::Resumed(
             ledger.atomically(|ledger| ledger.lift_hold(None))?,
         )),
-        Command::Unalias { alias } => Ok(Reply::Unaliased(
+        Command::DeleteAlias { alias } => Ok(Reply::AliasDeleted(
             ledger.atomically(|ledger| ledger.unalias(&alias))?,
         )),
         Command::Deploys { before, limit } => history::deploys(&ledger, before, limit),
@@ -95,9 +95,9 @@ pub async fn execute<S: Sql, B: Blobs>(
         }
         Command::Nodes { ids } => Ok(Reply::Nodes(history::nodes(&ledger, &ids)?)),
         Command::Events { alias, read } => read_events(&ledger, alias.as_ref(), &read, now),
-        Command::Net { from, to, most } => {
-            let net = events::net(&ledger, from, to, most.min(LIVE_PATHS_MAX))?;
-            Ok(Reply::Net(Box::new(net)))
+        Command::DiffSince { from, to, most } => {
+            let net = events::diff_since(&ledger, from, to, most.min(LIVE_PATHS_MAX))?;
+            Ok(Reply::DiffSince(Box::new(net)))
         }
         Command::Locate { deploy } => {
             let pointer = history::locate(&ledger, space, &deploy)?;
@@ -105,12 +105,12 @@ pub async fn execute<S: Sql, B: Blobs>(
         }
         Command::Index { root } => Ok(Reply::Index {
             space,
-            index: prepare::settled(&ledger, &root)?,
+            index: index_object::indexed_at(&ledger, &root)?,
         }),
         Command::Lost(loss) => repair::note(&ledger, &loss).map(|()| Reply::Noted),
-        Command::Undelivered => Ok(Reply::Due(outbox::outbox(&ledger, space)?)),
-        Command::Delivered { alias, order } => {
-            ledger.delivered(alias.as_ref(), order)?;
+        Command::PendingPointers => Ok(Reply::Due(outbox::outbox(&ledger, space)?)),
+        Command::AckPointer { alias, order } => {
+            ledger.ack_pointer(alias.as_ref(), order)?;
             Ok(Reply::Due(outbox::outbox(&ledger, space)?))
         }
     }
@@ -135,7 +135,7 @@ fn read_events<S: Sql>(
 
 fn keep_part<S: Sql>(
     ledger: &Ledger<'_, S>,
-    part: &PartArrived,
+    part: &ArrivedPart,
     now: Timestamp,
 ) -> Result<Reply, Problem> {
     lease::touch(ledger, now)?;
@@ -143,5 +143,5 @@ fn keep_part<S: Sql>(
     part.location.encode(&mut location);
     let blob = (&part.blob, part.size);
     ledger.keep_part(blob, part.number, &part.chaining_value, location, now)?;
-    Ok(Reply::Kept(part.location.extent.object))
+    Ok(Reply::Recorded(part.location.extent.object))
 }

@@ -20,7 +20,7 @@ pub(crate) fn outbox<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<O
     let mut before = EXACT_INTEGER_MAX;
     // Blocked channels do not use up the page: older rows follow them.
     while outbox.due.is_empty() {
-        let page = ledger.undelivered(before)?;
+        let page = ledger.pending_pointers(before)?;
         let Some((_, last)) = page.last() else { break };
         before = *last;
         for (alias, order) in page {

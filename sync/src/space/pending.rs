@@ -20,28 +20,28 @@ use pmx_core::location::Location;
 use pmx_core::sql::{Sql, SqlError, SqlRow};
 use pmx_core::time::Timestamp;
 
-use super::have::{Held, toc_blobs};
+use super::blob_index::{StoredBlob, toc_blobs};
 use super::ledger::{Ledger, array, blob, integer};
 use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX};
 use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
-use crate::pack::rest::Toc;
+use crate::pack::stored::Toc;
 
 /// Looks pending blobs up, reading packs once and each bucket at most once.
 pub(crate) struct PendingBlobs<'a, 's, S> {
     ledger: &'a Ledger<'s, S>,
     packs: OnceCell<Packs>,
-    buckets: RefCell<BTreeMap<u8, BTreeMap<BlobId, Held>>>,
+    buckets: RefCell<BTreeMap<u8, BTreeMap<BlobId, StoredBlob>>>,
 }
 
 #[derive(Default)]
 struct Packs {
     ids: Vec<PackId>,
-    blobs: BTreeMap<BlobId, (Held, usize)>,
+    blobs: BTreeMap<BlobId, (StoredBlob, usize)>,
 }
 
 /// A pending blob.
 pub(crate) struct Found {
-    pub(crate) held: Held,
+    pub(crate) held: StoredBlob,
     /// The pack that brought it, unless that was folded.
     pub(crate) pack: Option<PackId>,
 }
@@ -178,7 +178,7 @@ fn fold<S: Sql>(ledger: &Ledger<'_, S>, blobs_max: usize) -> Result<(), SqlError
 
 struct Arrived {
     blob: BlobId,
-    held: Held,
+    held: StoredBlob,
     at: u64,
 }
 
@@ -197,7 +197,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<Arrived, Malformed> {
     let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
     let location = Location::decode(reader)?;
     let at = reader.varint_up_to(EXACT_INTEGER_MAX, "a time")?;
-    let held = Held { raw, location };
+    let held = StoredBlob { raw, location };
     Ok(Arrived { blob, held, at })
 }
 

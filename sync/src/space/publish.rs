@@ -10,32 +10,34 @@ use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
+use super::blob_index;
+use super::blob_index::toc_blobs;
+use super::closure::{Closure, Incoming, Unfinished, check_closure};
 use super::command::{Offer, Publish};
 use super::decide::Verdict;
 use super::events::{self, Changes};
-use super::have;
-use super::have::toc_blobs;
+use super::index_object::{IndexObject, build};
 use super::lease;
-use super::ledger::{Keyed, Ledger, NodeState};
-use super::prepare::{Prepared, prepare};
+use super::ledger::{DeployWithKey, Ledger, NodeState};
+use super::preconditions::{self, check_limits, decide};
 use super::repair;
-use super::survey::{Fresh, Survey, Unfinished, survey};
-use super::terms::{self, check_terms, decide};
 use crate::limits::PREFIX_RAW_BYTES_MAX;
 use crate::manifest::{
     Change, Edit, Layered, ManifestError, NewNode, Node, check_clashes, decode_patch, diff, edit,
     lookup,
 };
-use crate::pack::rest::Toc;
+use crate::pack::stored::Toc;
 use crate::path::SitePath;
-use crate::wire::{BeginReply, CommitTerms, DeployKind, DeployView, Ranges, State, Summary};
+use crate::wire::{
+    BeginReply, CommitPreconditions, DeployKind, DeployView, Ranges, State, Summary,
+};
 
 /// What the offer of a client amounts to.
-enum Told {
+enum ManifestUpdate {
     /// The nodes it brought or led to.
     Nodes(Vec<NewNode>),
     /// More has to be told first.
-    More(State, Ranges),
+    Incomplete(State, Ranges),
 }
 
 /// Carries a publish out as far as it gets.
@@ -49,8 +51,8 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     repair_first(ledger, blobs, space, &publish).await?;
     lease::begin(ledger, now, publish.lease, publish.dry)?;
     let active = ledger.current(publish.alias.as_ref())?;
-    if let Some(terms) = &publish.commit {
-        check_terms(terms)?;
+    if let Some(preconditions) = &publish.commit {
+        check_limits(preconditions)?;
     }
     let is_whole = !ledger.damaged()?.contains(&publish.root);
     let same = active.as_ref().filter(|deploy| deploy.root == publish.root);
@@ -58,54 +60,54 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         return unchanged(ledger, &publish, deploy);
     }
     // What would be refused in the end is refused before anything is sent for it.
-    if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry)
-        && let Verdict::Repeat(deploy) = decide(ledger, &publish, terms)?
+    if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry)
+        && let Verdict::Repeat(deploy) = decide(ledger, &publish, preconditions)?
     {
         return Ok(published(*deploy));
     }
-    let mut fresh = Fresh::default();
-    match learn(ledger, &publish)? {
-        Told::More(state, nodes) => {
+    let mut incoming = Incoming::default();
+    match read_offer(ledger, &publish)? {
+        ManifestUpdate::Incomplete(state, nodes) => {
             renew(ledger, &publish, now)?;
             let rest = reply(state, active.as_ref());
-            return more(ledger, BeginReply { nodes, ..rest });
+            return with_arrived(ledger, BeginReply { nodes, ..rest });
         }
-        Told::Nodes(nodes) => fresh.nodes.extend(nodes),
+        ManifestUpdate::Nodes(nodes) => incoming.nodes.extend(nodes),
     }
-    fresh.claimed = matches!(publish.offer, Offer::Nodes(_));
+    incoming.claimed = matches!(publish.offer, Offer::Nodes(_));
     if let Some(pack) = publish.pack.as_ref().filter(|_| publish.commit.is_some()) {
         let toc = Toc::decode(&pack.toc)
             .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
-        fresh.pack = toc_blobs(publish.index, &toc).collect();
+        incoming.pack = toc_blobs(publish.index, &toc).collect();
     }
-    let survey = match survey(ledger, &fresh, &publish.root, publish.files_max) {
-        Ok(survey) => survey,
+    let closure = match check_closure(ledger, &incoming, &publish.root, publish.files_max) {
+        Ok(closure) => closure,
         Err(Unfinished::Fault(problem)) => return Err(problem),
         Err(Unfinished::Incomplete) => {
-            keep(ledger, &fresh, &publish, now)?;
+            keep_nodes(ledger, &incoming, &publish, now)?;
             return Ok(reply(State::Outline, active.as_ref()));
         }
     };
-    if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry)
-        && survey.is_closed
-        && may_commit(ledger, &publish, terms)?
+    if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry)
+        && closure.is_closed
+        && may_commit(ledger, &publish, preconditions)?
     {
         let commit = Commit {
             ledger,
-            fresh: &fresh,
-            survey: &survey,
-            terms,
+            incoming: &incoming,
+            closure: &closure,
+            preconditions,
         };
         return commit.run(blobs, space, &publish, now).await;
     }
     // Nothing is committed, so a pack that came along is not kept: it counts as missing.
-    let compared = compared(ledger, active.as_ref())?;
-    let changes = changes(ledger, &fresh, compared.as_ref(), &publish.root)?;
-    let summary = summary(changes.as_deref(), &survey);
-    keep(ledger, &fresh, &publish, now)?;
+    let compared = comparison_base(ledger, active.as_ref())?;
+    let changes = changes(ledger, &incoming, compared.as_ref(), &publish.root)?;
+    let summary = summary(changes.as_deref(), &closure);
+    keep_nodes(ledger, &incoming, &publish, now)?;
     Ok(BeginReply {
         summary: Some(summary),
-        ..outstanding(survey, active.as_ref())
+        ..outstanding(closure, active.as_ref())
     })
 }
 
@@ -132,16 +134,16 @@ async fn repair_first<S: Sql, B: Blobs>(
 fn may_commit<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
-    terms: &CommitTerms,
+    preconditions: &CommitPreconditions,
 ) -> Result<bool, Problem> {
-    let is_bare = terms.is_first() && matches!(publish.offer, Offer::Root);
+    let is_bare = preconditions.is_first() && matches!(publish.offer, Offer::Root);
     // An index alone is no deploy: the node may be another root's, or a refused commit's.
-    let is_indexed = ledger.twin(&publish.root)?.is_some();
+    let is_indexed = ledger.node_extent(&publish.root)?.is_some();
     Ok(!is_bare || is_indexed && ledger.was_deployed(&publish.root)?)
 }
 
 /// The reply to an offer that does not lead to the root yet.
-fn more<S: Sql>(ledger: &Ledger<'_, S>, reply: BeginReply) -> Result<BeginReply, Problem> {
+fn with_arrived<S: Sql>(ledger: &Ledger<'_, S>, reply: BeginReply) -> Result<BeginReply, Problem> {
     if reply.state == State::Outline && reply.active == 0 {
         // A client that read its files ahead asks whether it began to send them before.
         let packs = ledger.arrived_packs()?;
@@ -159,15 +161,15 @@ fn more<S: Sql>(ledger: &Ledger<'_, S>, reply: BeginReply) -> Result<BeginReply,
 }
 
 /// The reply that names what a root lacks.
-fn outstanding(survey: Survey, active: Option<&DeployView>) -> BeginReply {
-    let state = if survey.missing.is_empty() {
+fn outstanding(closure: Closure, active: Option<&DeployView>) -> BeginReply {
+    let state = if closure.missing.is_empty() {
         State::Ready
     } else {
         State::Blobs
     };
     BeginReply {
-        blobs: survey.missing,
-        parts: survey.parts,
+        blobs: closure.missing,
+        parts: closure.parts,
         ..reply(state, active)
     }
 }
@@ -179,15 +181,15 @@ fn unchanged<S: Sql>(
     deploy: &DeployView,
 ) -> Result<BeginReply, Problem> {
     // A commit that is repeated because its answer was lost is answered as then.
-    if let Some(terms) = &publish.commit
-        && let Some(made) = ledger.keyed(&terms.key)?
+    if let Some(preconditions) = &publish.commit
+        && let Some(made) = ledger.find_by_idempotency_key(&preconditions.key)?
         && made.deploy.root == publish.root
         && made.deploy.alias == publish.alias
     {
         return Ok(published(made.deploy));
     }
-    if let Some(terms) = publish.commit.as_ref().filter(|_| !publish.dry) {
-        terms::note_unchanged(ledger, publish, terms, deploy)?;
+    if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry) {
+        preconditions::note_unchanged(ledger, publish, preconditions, deploy)?;
     }
     Ok(reply(State::Current, Some(deploy)))
 }
@@ -211,12 +213,15 @@ fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
 }
 
 /// Takes in what the client told of its manifest.
-fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Problem> {
+fn read_offer<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    publish: &Publish,
+) -> Result<ManifestUpdate, Problem> {
     let nothing = Ranges::default();
     match &publish.offer {
         Offer::Nodes(nodes) => {
-            let nodes = nodes.iter().map(claimed).collect::<Result<_, _>>()?;
-            Ok(Told::Nodes(nodes))
+            let nodes = nodes.iter().map(verify_node).collect::<Result<_, _>>()?;
+            Ok(ManifestUpdate::Nodes(nodes))
         }
         Offer::Outline(ids) => {
             if ids.first() != Some(&publish.root) {
@@ -231,30 +236,30 @@ fn learn<S: Sql>(ledger: &Ledger<'_, S>, publish: &Publish) -> Result<Told, Prob
             }
             let complete = missing.is_empty();
             Ok(if complete {
-                Told::Nodes(Vec::new())
+                ManifestUpdate::Nodes(Vec::new())
             } else {
-                Told::More(State::Nodes, missing)
+                ManifestUpdate::Incomplete(State::Nodes, missing)
             })
         }
         Offer::Root | Offer::Patch(_) if is_known(ledger, &publish.root)? => {
-            Ok(Told::Nodes(Vec::new()))
+            Ok(ManifestUpdate::Nodes(Vec::new()))
         }
         Offer::Root | Offer::Patch(_) => match (publish.base, &publish.offer) {
-            (Some(base), offer) if ledger.twin(&base)?.is_some() => {
+            (Some(base), offer) if ledger.node_extent(&base)?.is_some() => {
                 let Offer::Patch(patch) = offer else {
-                    return Ok(Told::More(State::Base, nothing));
+                    return Ok(ManifestUpdate::Incomplete(State::Base, nothing));
                 };
-                let carried = carried(ledger, publish)?;
+                let carried = uploaded_blobs(ledger, publish)?;
                 let nodes = apply_patch(ledger, (base, patch), &carried, publish.root)?;
-                Ok(Told::Nodes(nodes))
+                Ok(ManifestUpdate::Nodes(nodes))
             }
-            (Some(_) | None, _) => Ok(Told::More(State::Outline, nothing)),
+            (Some(_) | None, _) => Ok(ManifestUpdate::Incomplete(State::Outline, nothing)),
         },
     }
 }
 
 /// The blobs that a patch counts: those of the packs it names, or of the one that came along.
-fn carried<S: Sql>(
+fn uploaded_blobs<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
 ) -> Result<Vec<(BlobId, u64)>, Problem> {
@@ -282,7 +287,7 @@ fn is_known<S: Sql>(ledger: &Ledger<'_, S>, root: &Root) -> Result<bool, Problem
     Ok(ledger.node_state(root)? != NodeState::Absent)
 }
 
-fn claimed(bytes: &Bytes) -> Result<NewNode, ManifestError> {
+fn verify_node(bytes: &Bytes) -> Result<NewNode, ManifestError> {
     let id = NodeId::of(bytes);
     Node::verify(bytes, id)?;
     Ok(NewNode {
@@ -328,17 +333,17 @@ fn new_paths<'e, S: Sql>(
     Ok(paths)
 }
 
-fn keep<S: Sql>(
+fn keep_nodes<S: Sql>(
     ledger: &Ledger<'_, S>,
-    fresh: &Fresh,
+    incoming: &Incoming,
     publish: &Publish,
     now: Timestamp,
 ) -> Result<(), Problem> {
     renew(ledger, publish, now)?;
-    if publish.dry || fresh.nodes.is_empty() {
+    if publish.dry || incoming.nodes.is_empty() {
         return Ok(());
     }
-    Ok(ledger.keep_nodes(fresh.nodes.iter(), fresh.claimed, now)?)
+    Ok(ledger.keep_nodes(incoming.nodes.iter(), incoming.claimed, now)?)
 }
 
 /// A publish that goes on keeps what waits for it.
@@ -355,7 +360,7 @@ fn renew<S: Sql>(
 
 /// What a publish is compared with: the deploy that it replaces, or with a new preview, the active
 /// one.
-fn compared<S: Sql>(
+fn comparison_base<S: Sql>(
     ledger: &Ledger<'_, S>,
     replaced: Option<&DeployView>,
 ) -> Result<Option<DeployView>, Problem> {
@@ -368,7 +373,7 @@ fn compared<S: Sql>(
 /// What differs from a deploy; nothing if there is none.
 fn changes<S: Sql>(
     ledger: &Ledger<'_, S>,
-    fresh: &Fresh,
+    incoming: &Incoming,
     active: Option<&DeployView>,
     root: &Root,
 ) -> Result<Option<Vec<Change>>, Problem> {
@@ -376,14 +381,14 @@ fn changes<S: Sql>(
         return Ok(None);
     };
     let source = Layered {
-        new: &fresh.nodes,
+        new: &incoming.nodes,
         old: ledger,
     };
     Ok(Some(diff(ledger, active.root, &source, *root)?))
 }
 
-fn summary(changes: Option<&[Change]>, survey: &Survey) -> Summary {
-    let files = survey.totals.files;
+fn summary(changes: Option<&[Change]>, closure: &Closure) -> Summary {
+    let files = closure.totals.files;
     match changes {
         Some(changes) => Summary::of(changes, files),
         None => Summary {
@@ -396,9 +401,9 @@ fn summary(changes: Option<&[Change]>, survey: &Survey) -> Summary {
 /// A commit whose root lacks nothing.
 struct Commit<'a, S: Sql> {
     ledger: &'a Ledger<'a, S>,
-    fresh: &'a Fresh,
-    survey: &'a Survey,
-    terms: &'a CommitTerms,
+    incoming: &'a Incoming,
+    closure: &'a Closure,
+    preconditions: &'a CommitPreconditions,
 }
 
 impl<S: Sql> Commit<'_, S> {
@@ -411,16 +416,22 @@ impl<S: Sql> Commit<'_, S> {
         now: Timestamp,
     ) -> Result<BeginReply, Problem> {
         // Decided twice: here so that nothing is written in vain, and in the turn for good.
-        if let Verdict::Repeat(deploy) = decide(self.ledger, publish, self.terms)? {
+        if let Verdict::Repeat(deploy) = decide(self.ledger, publish, self.preconditions)? {
             return Ok(published(*deploy));
         }
-        if self.terms.max_delete.is_some() {
+        if self.preconditions.max_delete.is_some() {
             let replaced = self.ledger.current(publish.alias.as_ref())?;
             self.changes(self.ledger, replaced.as_ref(), publish)?;
         }
         let pack = publish.pack.as_ref().map(|pack| &pack.object);
-        let prepared = prepare(self.ledger, self.fresh, self.survey, publish.index, pack)?;
-        if let Some(object) = &prepared.object {
+        let prepared = build(
+            self.ledger,
+            self.incoming,
+            self.closure,
+            publish.index,
+            pack,
+        )?;
+        if let Some(object) = &prepared.bytes {
             let key = ObjectKey {
                 space,
                 object: publish.index,
@@ -429,21 +440,21 @@ impl<S: Sql> Commit<'_, S> {
         }
         let deploy = self
             .ledger
-            .atomically(|turn| self.turn(turn, &prepared, publish, now))?;
+            .atomically(|turn| self.commit_in_transaction(turn, &prepared, publish, now))?;
         Ok(published(deploy))
     }
 
-    /// What the root changes in the deploy that it replaces, if the terms allow so much.
+    /// What the root changes in the deploy that it replaces, if the preconditions allow so much.
     fn changes(
         &self,
         ledger: &Ledger<'_, S>,
         replaced: Option<&DeployView>,
         publish: &Publish,
     ) -> Result<(Option<Vec<Change>>, Summary), Problem> {
-        let compared = compared(ledger, replaced)?;
-        let changes = changes(ledger, self.fresh, compared.as_ref(), &publish.root)?;
-        let summary = summary(changes.as_deref(), self.survey);
-        if let Some(bound) = self.terms.max_delete {
+        let compared = comparison_base(ledger, replaced)?;
+        let changes = changes(ledger, self.incoming, compared.as_ref(), &publish.root)?;
+        let summary = summary(changes.as_deref(), self.closure);
+        if let Some(bound) = self.preconditions.max_delete {
             bound.check(&summary)?;
         }
         Ok((changes, summary))
@@ -453,23 +464,23 @@ impl<S: Sql> Commit<'_, S> {
     fn move_arrived(
         &self,
         ledger: &Ledger<'_, S>,
-        prepared: &Prepared,
+        prepared: &IndexObject,
         publish: &Publish,
     ) -> Result<(), Problem> {
-        let mut arrived = self.survey.arrived.clone();
-        if prepared.object.is_none() {
+        let mut arrived = self.closure.arrived.clone();
+        if prepared.bytes.is_none() {
             // The root was settled before, so nothing was written, nor the pack that came along.
             arrived.retain(|_, held| held.location.extent.object != publish.index);
         }
         // A pack that is sent again is taken for kept, so all its blobs have to be found.
-        for pack in &self.survey.packs {
+        for pack in &self.closure.packs {
             for (blob, held) in ledger.pending_blobs(pack)? {
                 arrived.entry(blob).or_insert(held);
             }
         }
         arrived.extend(&prepared.assembled);
-        have::add(ledger, &arrived)?;
-        for pack in &self.survey.packs {
+        blob_index::add(ledger, &arrived)?;
+        for pack in &self.closure.packs {
             ledger.fold_pack(pack)?;
         }
         for blob in prepared.assembled.keys() {
@@ -479,14 +490,14 @@ impl<S: Sql> Commit<'_, S> {
     }
 
     /// The one turn that makes a root active, or its preview's: all of it or nothing.
-    fn turn(
+    fn commit_in_transaction(
         &self,
         ledger: &Ledger<'_, S>,
-        prepared: &Prepared,
+        prepared: &IndexObject,
         publish: &Publish,
         now: Timestamp,
     ) -> Result<DeployView, Problem> {
-        let (number, parent) = match decide(ledger, publish, self.terms)? {
+        let (number, parent) = match decide(ledger, publish, self.preconditions)? {
             Verdict::Repeat(deploy) => return Ok(*deploy),
             Verdict::Activate { number, parent } => (number, parent),
         };
@@ -499,7 +510,7 @@ impl<S: Sql> Commit<'_, S> {
             return Err(Problem::new(Code::MissingObjects, detail));
         }
         for (node, twin) in &prepared.nodes {
-            ledger.settle_node(node, twin)?;
+            ledger.record_indexed_node(node, twin)?;
         }
         for (node, twin) in &prepared.mended {
             ledger.mend(node, twin)?;
@@ -512,24 +523,24 @@ impl<S: Sql> Commit<'_, S> {
             kind: DeployKind::Publish,
             restores: None,
             at: now,
-            files: self.survey.totals.files,
-            bytes: self.survey.totals.bytes,
-            new_bytes: self.survey.new_bytes,
+            files: self.closure.totals.files,
+            bytes: self.closure.totals.bytes,
+            new_bytes: self.closure.new_bytes,
             summary,
-            order: self.terms.order.clone(),
-            meta: self.terms.meta.clone(),
+            order: self.preconditions.order.clone(),
+            meta: self.preconditions.meta.clone(),
             alias: publish.alias.clone(),
         };
-        ledger.record(&Keyed {
+        ledger.record(&DeployWithKey {
             deploy: deploy.clone(),
-            key: self.terms.key.clone(),
+            key: self.preconditions.key.clone(),
         })?;
         ledger.end_hold(publish.alias.as_ref())?;
         let changes = Changes {
             since: replaced.map(|deploy| deploy.root),
             all: changes.unwrap_or_default(),
         };
-        events::tell(ledger, &deploy, &changes)?;
+        events::append_event(ledger, &deploy, &changes)?;
         Ok(deploy)
     }
 }

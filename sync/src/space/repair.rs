@@ -16,10 +16,10 @@ use pmx_core::location::{Extent, Location};
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
+use super::blob_index::{self, BlobIndex, StoredBlob};
+use super::closure::Closure;
 use super::command::{Loss, Lost};
-use super::have::{self, Have, Held};
 use super::ledger::{Ledger, NodeState, array, blob, integer, text};
-use super::survey::Survey;
 use crate::limits::{LOSSES_MAX, PROBES_MAX, REPAIRED_NODES_MAX};
 use crate::manifest::{ManifestError, Node, NodeSource};
 
@@ -76,16 +76,16 @@ struct Losses {
 impl Losses {
     fn of<S: Sql>(ledger: &Ledger<'_, S>) -> Result<Self, Problem> {
         let mut losses = Self::default();
-        let have = Have::new(ledger);
+        let have = BlobIndex::new(ledger);
         for row in ledger.sql().run("SELECT loss FROM loss", &[])? {
             let loss = serde_json::from_str(&text(&row, 0)?);
             let loss: Loss = loss.map_err(|error| SqlError(error.to_string()))?;
             let is_here = match loss.lost {
                 Lost::Node { node, at } => {
                     losses.nodes.insert(node);
-                    ledger.twin(&node)? == Some(at)
+                    ledger.node_extent(&node)? == Some(at)
                 }
-                Lost::Blob { blob, at } => match have.kept(&blob)? {
+                Lost::Blob { blob, at } => match have.find_or_lost(&blob)? {
                     Some(held) if held.location == at => {
                         losses.blobs.insert(blob, at.extent.object);
                         at.extent.object == loss.object
@@ -123,7 +123,7 @@ impl Losses {
     /// Records all blobs and nodes that the marks concern, and forgets the marks.
     fn record<S: Sql>(mut self, ledger: &Ledger<'_, S>, last: u64) -> Result<(), Problem> {
         if !self.objects.is_empty() {
-            have::each(ledger, |blob, held| {
+            blob_index::each(ledger, |blob, held| {
                 let object = held.location.extent.object;
                 if self.objects.contains(&object) {
                     self.blobs.insert(blob, object);
@@ -197,7 +197,7 @@ fn objects_of<S: Sql>(
     ledger: &Ledger<'_, S>,
     roots: Vec<Root>,
 ) -> Result<BTreeSet<ObjectId>, Problem> {
-    let have = Have::new(ledger);
+    let have = BlobIndex::new(ledger);
     let mut objects = BTreeSet::new();
     let (mut rest, mut seen) = (roots, BTreeSet::new());
     while let Some(id) = rest.pop() {
@@ -208,11 +208,11 @@ fn objects_of<S: Sql>(
             Err(ManifestError::Missing(_)) => continue,
             node => node?,
         };
-        objects.extend(ledger.twin(&id)?.map(|extent| extent.object));
+        objects.extend(ledger.node_extent(&id)?.map(|extent| extent.object));
         match &*node {
             Node::Leaf(rows) => {
                 for row in rows {
-                    let held = have.kept(&row.entry.blob)?;
+                    let held = have.find_or_lost(&row.entry.blob)?;
                     objects.extend(held.map(|held| held.location.extent.object));
                 }
             }
@@ -228,8 +228,8 @@ pub(crate) struct Others<'a, 'l, S> {
     /// Nodes that the commit settles anyway.
     own: BTreeSet<NodeId>,
     /// Lost blobs that came again.
-    back: BTreeMap<BlobId, Held>,
-    have: Have<'a, S>,
+    back: BTreeMap<BlobId, StoredBlob>,
+    have: BlobIndex<'a, S>,
 }
 
 /// A node of another deploy whose twin is written anew.
@@ -240,16 +240,16 @@ pub(crate) struct Mended {
 }
 
 impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
-    pub(crate) fn new(ledger: &'a Ledger<'l, S>, survey: &Survey) -> Result<Self, SqlError> {
+    pub(crate) fn new(ledger: &'a Ledger<'l, S>, closure: &Closure) -> Result<Self, SqlError> {
         let mut back = BTreeMap::new();
         for blob in ledger.lost()? {
-            back.extend(survey.located.get(blob).map(|held| (*blob, *held)));
+            back.extend(closure.located.get(blob).map(|held| (*blob, *held)));
         }
         Ok(Self {
             ledger,
-            own: survey.pending.iter().map(|pending| pending.id).collect(),
+            own: closure.pending.iter().map(|pending| pending.id).collect(),
             back,
-            have: Have::new(ledger),
+            have: BlobIndex::new(ledger),
         })
     }
 
@@ -319,7 +319,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
     pub(crate) fn place(&self, blob: &BlobId) -> Result<Location, Problem> {
         let held = match self.back.get(blob) {
             Some(held) => Some(*held),
-            None => self.have.kept(blob)?,
+            None => self.have.find_or_lost(blob)?,
         };
         held.map(|held| held.location).ok_or_else(|| {
             let detail = format!("the ledger does not know where blob {blob} lies");
@@ -345,9 +345,9 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// Where the twin of a node lies, be it damaged or not.
-    pub(crate) fn twin(&self, id: &NodeId) -> Result<Option<Extent>, SqlError> {
+    pub(crate) fn node_extent(&self, id: &NodeId) -> Result<Option<Extent>, SqlError> {
         Ok(match self.node_state(id)? {
-            NodeState::Settled(extent) | NodeState::Damaged(extent) => Some(extent),
+            NodeState::Indexed(extent) | NodeState::Damaged(extent) => Some(extent),
             NodeState::Absent | NodeState::Pending { .. } => None,
         })
     }

@@ -31,13 +31,13 @@ pub struct BeginHead {
     pub dry: bool,
     /// Commit in the same request, if nothing is missing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub commit: Option<CommitTerms>,
+    pub commit: Option<CommitPreconditions>,
 }
 
 /// On which terms a root is to become the active deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct CommitTerms {
+pub struct CommitPreconditions {
     /// The deploy that this one replaces; 0 if there is none yet. With [`Replace::Seen`] it may be
     /// left out: then it is the one that is active when the server decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -58,7 +58,7 @@ pub struct CommitTerms {
     pub meta: DeployMeta,
 }
 
-impl CommitTerms {
+impl CommitPreconditions {
     /// Whether they are of a first request, by a client that never saw what is active.
     pub fn is_first(&self) -> bool {
         self.replace == Replace::Seen && self.expect.is_none()

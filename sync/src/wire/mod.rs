@@ -10,7 +10,7 @@ mod max_delete;
 mod order;
 mod ranges;
 
-pub use begin::{BeginHead, BeginReply, CommitTerms, Offered, PartHead, Replace, State};
+pub use begin::{BeginHead, BeginReply, CommitPreconditions, Offered, PartHead, Replace, State};
 pub use deploys::{
     DeployKind, DeployMeta, DeployView, DeploysReply, DiffReply, DiffRow, HoldView, ResumeHead,
     ResumeReply, RollbackHead, RollbackReply, Summary, UnaliasReply,

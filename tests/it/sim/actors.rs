@@ -10,7 +10,7 @@ use pmx_core::code::Code;
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
-use pmx_sync::push::{Base, Intent, Mode, Old, OutcomeKind};
+use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, OutcomeKind};
 use pmx_sync::wire::{DeployMeta, DeployView, MaxDelete, Order, Replace};
 use pmx_tests::rng::Rng;
 
@@ -163,7 +163,7 @@ impl Publisher {
             order,
             meta,
             mode: Mode::Publish,
-            old: Old::Here,
+            base_blobs: BaseBlobs::Available,
         }
     }
 

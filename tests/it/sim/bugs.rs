@@ -12,7 +12,7 @@ use pmx_core::id::{BlobId, PackId, Root};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_sync::pack::rest::Toc;
+use pmx_sync::pack::stored::Toc;
 use pmx_sync::serve::{Pointers as _, Spaces as _};
 use pmx_sync::space::{Command, Publish, Reply};
 use pmx_sync::testing::Faulty;
@@ -147,7 +147,7 @@ impl Planted {
         };
         if let Reply::Pointer(pointer) = self.plain.call(space, active, now).await? {
             let (alias, order) = (None, pointer.order());
-            let delivered = Command::Delivered { alias, order };
+            let delivered = Command::AckPointer { alias, order };
             self.plain.call(space, delivered, now).await?;
             let channel = space.clone().into();
             self.pointers.write(&channel, &pointer).await?;
@@ -156,7 +156,7 @@ impl Planted {
     }
 
     fn believed(&self, command: Command) -> Command {
-        let Command::PackArrived {
+        let Command::RecordPack {
             pack,
             space,
             object,
@@ -170,7 +170,7 @@ impl Planted {
             Some(claimed) => claim(&toc, claimed),
             None => toc,
         };
-        Command::PackArrived {
+        Command::RecordPack {
             pack,
             space,
             object,

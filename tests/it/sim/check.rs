@@ -14,9 +14,9 @@ use pmx_core::location::{Codec, Location};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::sql::{Sql, SqlRow, Value};
 use pmx_streams::{From, Offset, Read};
-use pmx_sync::index::Twin;
-use pmx_sync::live::{Message, Reader as EventReader};
-use pmx_sync::pack::rest::open_object;
+use pmx_sync::index::IndexNode;
+use pmx_sync::live::{Access as EventReader, ChangeMessage};
+use pmx_sync::pack::stored::open_object;
 
 use super::actors::{Acknowledged, Told, deploy_of, judge, page};
 use super::chaos::Plan;
@@ -246,7 +246,7 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
         ));
         let page = page.map_err(|problem| format!("the log of {channel}: {problem}"))?;
         let array = [b"[", &page.body[..], b"]"].concat();
-        let messages: Vec<Message> = serde_json::from_slice(&array).unwrap();
+        let messages: Vec<ChangeMessage> = serde_json::from_slice(&array).unwrap();
         if !page.is_up_to_date() || page.end.position() != own.last().map_or(0, |l| l.number) {
             return Err(format!("the log of {channel} ends at {}", page.end));
         }
@@ -283,8 +283,9 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
             return Err(format!("{channel} heard {rest:?} after {}", link.number));
         }
         let net = read(from(), true)?;
-        let is_net =
-            |net: &Message| net.since == Some(link.number) && net.prev_root == Some(link.root);
+        let is_net = |net: &ChangeMessage| {
+            net.since == Some(link.number) && net.prev_root == Some(link.root)
+        };
         if net.len() != usize::from(at + 1 < own.len()) || !net.iter().all(is_net) {
             return Err(format!("{channel} heard {net:?} after {}", link.number));
         }
@@ -386,7 +387,7 @@ fn check_store(world: &World, space: &SpaceName) -> Result<(), String> {
         let id = NodeId::from_bytes(bytes(&row[0]).try_into().unwrap());
         let at = integer(&row[2]);
         let twin = store.read(object(&row[1]), at..at + integer(&row[3]))?;
-        Twin::decode(&twin, id).map_err(|error| format!("the twin of {id}: {error}"))?;
+        IndexNode::decode(&twin, id).map_err(|error| format!("the twin of {id}: {error}"))?;
     }
     for row in rows(world, space, "SELECT object FROM pack") {
         let key = store.key(object(&row[0]));

@@ -16,7 +16,7 @@ use pmx_sync::pack::part::{Parts, WirePart};
 use pmx_sync::pack::plan::PackPlan;
 use pmx_sync::pack::wire::{PackBuilder, Prefix, WirePack};
 use pmx_sync::pack::{Coding, PackKind};
-use pmx_sync::push::{self, Action, Intent, Kin, Outcome, Push, PushError, Uploads};
+use pmx_sync::push::{self, Action, DeltaBase, Intent, Outcome, Push, PushError, Uploads};
 use pmx_sync::wire::{
     DeployView, DeploysReply, Envelope, ResumeHead, ResumeReply, RollbackHead, Section,
     SectionKind, UnaliasReply, VERSION,
@@ -155,17 +155,17 @@ impl<N: Network> Client<'_, N> {
 
     /// A pack behind whatever its blobs resemble.
     fn pack(&self, uploads: &Uploads, plan: &PackPlan) -> WirePack {
-        let Some(behind) = uploads.behind.filter(|_| plan.kind == PackKind::Solid) else {
+        let Some(behind) = uploads.reference.filter(|_| plan.kind == PackKind::Solid) else {
             return self.plain(uploads, plan);
         };
-        let kin: BTreeSet<Kin> = plan
+        let delta_base: BTreeSet<DeltaBase> = plan
             .members
             .iter()
-            .filter_map(|at| uploads.kin[*at])
+            .filter_map(|at| uploads.delta_bases[*at])
             .collect();
         let mut prefix = Prefix::of(behind.base);
-        for kin in kin {
-            prefix.push(kin.rank, &self.blobs[&kin.blob]);
+        for delta_base in delta_base {
+            prefix.push(delta_base.rank, &self.blobs[&delta_base.blob]);
         }
         let builder = self.filled(uploads, plan);
         let packed =

@@ -10,8 +10,8 @@ use pmx_core::sql::{Sql as _, Value};
 use pmx_sync::manifest::{diff, encode_patch};
 use pmx_sync::pack::{Coding, wire::PackBuilder};
 use pmx_sync::wire::{
-    BeginHead, CommitTerms, DeployMeta, Envelope, Replace, RollbackHead, Section, SectionKind,
-    VERSION,
+    BeginHead, CommitPreconditions, DeployMeta, Envelope, Replace, RollbackHead, Section,
+    SectionKind, VERSION,
 };
 use pmx_tests::rng::Rng;
 
@@ -77,7 +77,7 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
         root,
         base: None,
         dry: false,
-        commit: Some(CommitTerms {
+        commit: Some(CommitPreconditions {
             expect: Some(1),
             replace: Replace::Exact,
             key: intent.key,
@@ -124,7 +124,7 @@ fn a_pack_that_is_not_written_is_not_believed() {
         root: new,
         base: Some(old),
         dry: false,
-        commit: Some(CommitTerms {
+        commit: Some(CommitPreconditions {
             expect: Some(2),
             replace: Replace::Exact,
             key: "with a pack".into(),
@@ -247,7 +247,7 @@ fn a_late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
         root,
         base: None,
         dry: false,
-        commit: Some(CommitTerms {
+        commit: Some(CommitPreconditions {
             expect: None,
             replace: Replace::Seen,
             key: "late".into(),

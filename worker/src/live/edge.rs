@@ -9,7 +9,7 @@ use http::header::{
 use http::request::Parts;
 use http::{HeaderName, Method, Response};
 use pmx_core::problem::Problem;
-use pmx_sync::live::{EVENTS_PATH, Listener, Reader, refused};
+use pmx_sync::live::{Access, EVENTS_PATH, EventRequest, refused};
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::js_sys::{Object, Promise, Reflect};
 use worker::wasm_bindgen::prelude::wasm_bindgen;
@@ -45,7 +45,7 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     match isolate::server(env)?.listener(&head) {
         None => Ok(JsValue::UNDEFINED),
         Some(Err(refusal)) => Ok(sent(refusal)),
-        Some(Ok(listener)) if listener.reader == Reader::Holder => hand_on(&listener, request, env),
+        Some(Ok(listener)) if listener.reader == Access::Holder => hand_on(&listener, request, env),
         Some(Ok(listener)) => {
             // The handle is cloned, not the request.
             let (request, env) = (Clone::clone(request), env.clone());
@@ -67,7 +67,11 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
 }
 
 /// Hands a request to its space as it is; the answer comes back as it is.
-fn hand_on(listener: &Listener, request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
+fn hand_on(
+    listener: &EventRequest,
+    request: &web_sys::Request,
+    env: &Env,
+) -> Result<JsValue, Problem> {
     let space = &listener.channel.space;
     let failed = |thrown: JsValue| {
         let doing = format!("asking the space {space}");

@@ -20,8 +20,8 @@ use pmx_core::time::Timestamp;
 use pmx_streams::{From, Page, Read};
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
 use pmx_sync::live::{
-    Closing, Dialect, Heard, Listener, Listening, Reader, SUBPROTOCOL, Said, Session, Tidings,
-    dress, refused,
+    Access, ClientCommand, Closing, DeliveryMode, Dialect, EventBatch, EventQuery, EventRequest,
+    SUBPROTOCOL, Session, add_event_headers, refused,
 };
 use pmx_sync::serve::{Backend as _, Spaces};
 use pmx_sync::space::{Command, Reply, execute};
@@ -58,7 +58,7 @@ pub(crate) struct Live {
     told: [RefCell<Option<Told>>; 2],
 }
 
-type Told = (u64, Channel, Read, Rc<Tidings>);
+type Told = (u64, Channel, Read, Rc<EventBatch>);
 
 impl Live {
     /// Begins to wait. `state` is the object's.
@@ -81,9 +81,9 @@ impl Live {
     /// Answers somebody who waits.
     pub(crate) async fn answer(self: &Rc<Self>, request: &Request) -> Result<Response, Problem> {
         let head = head(request.inner())?;
-        let Listener {
+        let EventRequest {
             channel,
-            listening,
+            mode: listening,
             reader,
         } = match server(&self.env)?.listener(&head) {
             Some(Ok(listener)) => listener,
@@ -91,22 +91,22 @@ impl Live {
             None => return Err(Problem::new(Code::NotFound, "a space has no pages")),
         };
         let answered = match listening {
-            Listening::Socket(dialect) => match self.open(&channel, reader, dialect) {
+            DeliveryMode::Socket(dialect) => match self.open(&channel, reader, dialect) {
                 Ok(answer) => return Ok(answer),
                 Err(problem) => Err(problem),
             },
-            Listening::Poll(heard) => self.poll(channel, reader, heard).await,
-            Listening::Events(heard) => self.events(channel, reader, heard).await,
+            DeliveryMode::Poll(heard) => self.poll(channel, reader, heard).await,
+            DeliveryMode::Events(heard) => self.events(channel, reader, heard).await,
         };
         let answer = answered.unwrap_or_else(|problem| refused(&problem).map(Body::Bytes));
-        response(dress(answer), &head.method)
+        response(add_event_headers(answer), &head.method)
     }
 
     async fn poll(
         self: &Rc<Self>,
         channel: Channel,
-        reader: Reader,
-        heard: Heard,
+        reader: Access,
+        heard: EventQuery,
     ) -> Result<Answer<Body>, Problem> {
         let reading = Rc::new(Reading {
             live: Rc::clone(self),
@@ -121,8 +121,8 @@ impl Live {
     async fn events(
         self: &Rc<Self>,
         channel: Channel,
-        reader: Reader,
-        heard: Heard,
+        reader: Access,
+        heard: EventQuery,
     ) -> Result<Answer<Body>, Problem> {
         let reading = Rc::new(Reading {
             live: Rc::clone(self),
@@ -157,13 +157,13 @@ impl Live {
     fn open(
         &self,
         channel: &Channel,
-        reader: Reader,
+        reader: Access,
         dialect: Dialect,
     ) -> Result<Response, Problem> {
         // Fails if there is no such site. A socket that says nothing gets what follows this read.
         let tail = self.tidings(channel, Read { from: From::Now }, false)?;
         let mut session = Session::new(reader, dialect, now());
-        let _nothing_follows_the_tail = session.got(&tail);
+        let _nothing_follows_the_tail = session.on_events(&tail);
         if !self.sockets.has_room(|| self.state.get_websockets().len()) {
             return Err(Problem::new(Code::TooMany, "there are too many sockets"));
         }
@@ -195,16 +195,16 @@ impl Live {
     pub(crate) fn hear(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
         let mut session = session_of(socket);
         let said = match message {
-            WebSocketIncomingMessage::String(text) => session.hear(text, now()),
+            WebSocketIncomingMessage::String(text) => session.on_message(text, now()),
             WebSocketIncomingMessage::Binary(_) => Err(Closing::unread()),
         };
         match said {
-            Ok(Said::Ping) => {
+            Ok(ClientCommand::Ping) => {
                 keep(socket, &session);
                 // The runtime does it, unless the object is awake for something else.
                 let _sent = socket.send_with_str("pong");
             }
-            Ok(Said::Wish) => self.tell(socket, session),
+            Ok(ClientCommand::Subscribe) => self.tell(socket, session),
             Err(closing) => close(socket, &closing),
         }
     }
@@ -221,7 +221,7 @@ impl Live {
                 Ok(tidings) => tidings,
                 Err(problem) => return close(socket, &Closing::of(&problem)),
             };
-            let frames = match session.got(&tidings) {
+            let frames = match session.on_events(&tidings) {
                 Ok(frames) => frames,
                 Err(closing) => return close(socket, &closing),
             };
@@ -242,7 +242,7 @@ impl Live {
         channel: &Channel,
         read: Read,
         compact: bool,
-    ) -> Result<Rc<Tidings>, Problem> {
+    ) -> Result<Rc<EventBatch>, Problem> {
         let version = self.changes.version();
         let [tail, net] = &self.told;
         let kept = if compact { net } else { tail };
@@ -265,7 +265,7 @@ impl Live {
         channel: &Channel,
         read: Read,
         compact: bool,
-        reader: Reader,
+        reader: Access,
     ) -> Result<Page, Problem> {
         let server = server(&self.env)?;
         let own = Own { live: self };
@@ -330,7 +330,7 @@ struct Reading {
     live: Rc<Live>,
     channel: Channel,
     compact: bool,
-    reader: Reader,
+    reader: Access,
 }
 
 impl Source for Reading {
@@ -348,7 +348,7 @@ impl Source for Reading {
         let (live, version) = (&self.live, self.live.changes.version());
         let known = live.tail.borrow().clone();
         // A page that a holder read is no visitor's: the site may be closed.
-        let is_shared = !self.compact && self.reader == Reader::Visitor;
+        let is_shared = !self.compact && self.reader == Access::Visitor;
         let known = known.filter(|(channel, _)| is_shared && *channel == self.channel);
         if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(version, read)) {
             return Ok(seen);
@@ -367,7 +367,7 @@ impl Source for Reading {
 fn session_of(socket: &WebSocket) -> Session {
     let kept = socket.deserialize_attachment::<String>().ok().flatten();
     let session = kept.and_then(|kept| Session::decode(&kept));
-    session.unwrap_or_else(|| Session::new(Reader::Visitor, Dialect::Pmx, now()))
+    session.unwrap_or_else(|| Session::new(Access::Visitor, Dialect::Pmx, now()))
 }
 
 fn keep(socket: &WebSocket, session: &Session) {

@@ -1,6 +1,6 @@
 //! Waiting for what a site's deploys change.
 
-use pmx_sync::live::Message;
+use pmx_sync::live::ChangeMessage;
 use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HOST};
 
@@ -12,7 +12,11 @@ impl Client {
     /// `GET /_events` of a site: waits for deploys behind an offset. Returns what they changed, and
     /// the offset behind them. The token goes along, because lists of paths are for its holders;
     /// it never leaves an encrypted server for a site that is not.
-    pub fn events(&self, site: &str, offset: &str) -> Result<(Vec<Message>, String), Failure> {
+    pub fn events(
+        &self,
+        site: &str,
+        offset: &str,
+    ) -> Result<(Vec<ChangeMessage>, String), Failure> {
         let path = format!("/_events?live=long-poll&offset={offset}");
         let http = self.http.as_ref().map_err(Clone::clone)?;
         let mut attempt = 0;
@@ -65,7 +69,7 @@ impl Client {
         answer: &Answer,
         is_whole: bool,
         offset: &str,
-    ) -> Result<(Vec<Message>, String), Broken> {
+    ) -> Result<(Vec<ChangeMessage>, String), Broken> {
         let media = media(&answer.headers);
         let seen = answer.seen(&media);
         let next = header(&answer.headers, "stream-next-offset").unwrap_or(offset);

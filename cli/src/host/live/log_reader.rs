@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pmx_core::channel::Channel;
 use pmx_core::problem::Problem;
 use pmx_streams::{Page, Read};
-use pmx_sync::live::Reader;
+use pmx_sync::live::Access;
 use pmx_sync::serve::Backend as _;
 
 use crate::host::state::AppState;
@@ -23,7 +23,7 @@ pub(super) struct LogReader {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     pub(super) compact: bool,
-    pub(super) reader: Reader,
+    pub(super) reader: Access,
 }
 
 impl LogReader {

@@ -18,7 +18,9 @@ use pmx_core::channel::Channel;
 use pmx_core::problem::Problem;
 use pmx_streams::From;
 use pmx_streams::http::{Get, Poll};
-use pmx_sync::live::{Heard, Listener, Listening, Reader, Session, dress, refused};
+use pmx_sync::live::{
+    Access, DeliveryMode, EventQuery, EventRequest, Session, add_event_headers, refused,
+};
 use tokio::time::{Instant, sleep_until};
 
 use super::state::AppState;
@@ -34,14 +36,14 @@ pub(crate) use waiting::{Live, Notice};
 pub(crate) async fn answer(
     state: &Arc<AppState>,
     head: &mut Parts,
-    listener: Result<Listener, Response<Bytes>>,
+    listener: Result<EventRequest, Response<Bytes>>,
 ) -> Response<AnyBody> {
     let listener = match listener {
         Ok(listener) => listener,
         Err(refusal) => return refusal.map(AnyBody::from),
     };
     match listen(state, head, listener).await {
-        Ok(answer) => dress(answer),
+        Ok(answer) => add_event_headers(answer),
         Err(problem) => refused(&problem).map(AnyBody::from),
     }
 }
@@ -49,35 +51,35 @@ pub(crate) async fn answer(
 async fn listen(
     state: &Arc<AppState>,
     head: &mut Parts,
-    listener: Listener,
+    listener: EventRequest,
 ) -> Result<Response<AnyBody>, Problem> {
     state.server.admit_listener(&listener, super::now()).await?;
-    let Listener {
+    let EventRequest {
         channel,
-        listening,
+        mode: listening,
         reader,
     } = listener;
-    let kind = |heard: &Heard| Kind {
+    let kind = |heard: &EventQuery| Kind {
         compact: heard.compact,
         reader,
     };
     match listening {
-        Listening::Socket(dialect) => {
+        DeliveryMode::Socket(dialect) => {
             let session = Session::new(reader, dialect, super::now());
             socket::open(state, head, &channel, session, dialect).await
         }
-        Listening::Poll(heard) => poll(state, &channel, kind(&heard), heard.get).await,
-        Listening::Events(heard) => stream(state, &channel, kind(&heard), &heard.get).await,
+        DeliveryMode::Poll(heard) => poll(state, &channel, kind(&heard), heard.get).await,
+        DeliveryMode::Events(heard) => stream(state, &channel, kind(&heard), &heard.get).await,
     }
 }
 
 /// With whom a reader shares what is read.
 const fn topic_kind(kind: Kind) -> TopicKind {
     match (kind.reader, kind.compact) {
-        (Reader::Visitor, false) => TopicKind::Log,
-        (Reader::Visitor, true) => TopicKind::NetLog,
-        (Reader::Holder, false) => TopicKind::HeldLog,
-        (Reader::Holder, true) => TopicKind::HeldNetLog,
+        (Access::Visitor, false) => TopicKind::Log,
+        (Access::Visitor, true) => TopicKind::NetLog,
+        (Access::Holder, false) => TopicKind::HeldLog,
+        (Access::Holder, true) => TopicKind::HeldNetLog,
     }
 }
 

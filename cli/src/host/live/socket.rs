@@ -22,7 +22,7 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_streams::{From, Read};
 use pmx_sync::limits::LIVE_MESSAGE_BYTES_MAX;
-use pmx_sync::live::{Closing, Dialect, Reader, SUBPROTOCOL, Said, Session};
+use pmx_sync::live::{Access, ClientCommand, Closing, Dialect, SUBPROTOCOL, Session};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -58,7 +58,7 @@ pub(super) async fn open(
     // Reads for sockets are checked against each session; they are not a reader's own.
     let kind = |compact| Kind {
         compact,
-        reader: Reader::Visitor,
+        reader: Access::Visitor,
     };
     let mut socket = Socket {
         changes: topics.subscribe(&TopicKind::Sockets.topic(channel)?),
@@ -75,7 +75,7 @@ pub(super) async fn open(
     let tail = Read { from: From::Now };
     let shared = socket.changes.shared(tail, socket.log.tidings(tail));
     if let Some(tidings) = &shared.await?.tidings {
-        let _nothing_follows_the_tail = socket.session.got(tidings);
+        let _nothing_follows_the_tail = socket.session.on_events(tidings);
     }
     tokio::spawn(async move {
         // How it ends is the client's affair.
@@ -210,9 +210,9 @@ impl Socket {
             Message::Close(_) => return Err(Gone),
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => return Ok(Ok(())),
         };
-        match self.session.hear(&text, crate::host::now()) {
-            Ok(Said::Ping) => send(wire, Message::text("pong")).await.map(Ok),
-            Ok(Said::Wish) => {
+        match self.session.on_message(&text, crate::host::now()) {
+            Ok(ClientCommand::Ping) => send(wire, Message::text("pong")).await.map(Ok),
+            Ok(ClientCommand::Subscribe) => {
                 let told = self.tell(wire).await?;
                 if !std::mem::replace(&mut self.is_page, true) {
                     let stands = !self.notice.borrow().lines.is_empty();
@@ -252,7 +252,7 @@ impl Socket {
             let Some(tidings) = &shared.tidings else {
                 break;
             };
-            let frames = match self.session.got(tidings) {
+            let frames = match self.session.on_events(tidings) {
                 Ok(frames) => frames,
                 Err(closing) => return Ok(Err(closing)),
             };

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use pmx_streams::http::Cursor;
 use pmx_streams::http::sse::{self, Event};
 use pmx_streams::{Page, Read, StreamName};
-use pmx_sync::live::Tidings;
+use pmx_sync::live::EventBatch;
 use tokio::sync::watch;
 
 /// All streams that somebody waits for.
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) page: Page,
     event: OnceLock<(Cursor, Event)>,
     /// What the page is for sockets.
-    pub(crate) tidings: Option<Tidings>,
+    pub(crate) tidings: Option<EventBatch>,
 }
 
 impl Shared {

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
 use pmx_core::id::{BlobId, PackId};
 use pmx_sync::pack::wire::PackBuilder;
-use pmx_sync::pack::{Coding, rest};
+use pmx_sync::pack::{Coding, stored};
 
 use super::{exchange_with, start, status};
 
@@ -138,7 +138,7 @@ fn held(folder: &Path) -> BTreeMap<BlobId, usize> {
                 continue;
             }
             let object = fs::read(&path).unwrap();
-            let toc = rest::open_object(&object).unwrap();
+            let toc = stored::open_object(&object).unwrap();
             for entry in toc.entries() {
                 let frame = entry.slice(&object).unwrap();
                 let raw = Decoder::new().frame(frame, entry.raw, Bounds::REST);

@@ -8,7 +8,7 @@ use pmx_core::location::Extent;
 use proptest::prelude::*;
 
 use super::*;
-use crate::pack::rest::open_frame;
+use crate::pack::stored::open_frame;
 
 const SOLID: Coding = Coding::Zstd(Level::REST);
 

@@ -20,7 +20,7 @@ use pmx_core::name::SpaceName;
 
 use super::super::pointer_answers::SPAN;
 use super::*;
-use crate::index::Twin;
+use crate::index::IndexNode;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
@@ -238,7 +238,7 @@ impl World {
             rows.push((row(&path, content.as_bytes()), at(object, &bytes, content)));
             bytes.extend_from_slice(content.as_bytes());
         }
-        let twin = Twin::Leaf(rows);
+        let twin = IndexNode::Leaf(rows);
         let root = NodeId::of(&twin.node().encode());
         let twin = twin.encode();
         let index = Extent {

@@ -14,7 +14,7 @@ use pmx_core::id::{NodeId, ObjectId};
 use pmx_core::location::Extent;
 
 use super::*;
-use crate::index::Twin;
+use crate::index::IndexNode;
 use crate::limits::QUESTIONS_BURST;
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
@@ -123,7 +123,7 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// A site of the one file `f.bin`, stored in a codec.
 fn site(content: &[u8], codec: Codec) -> Site {
     let (stored, at) = stored(content, codec);
-    let twin = Twin::Leaf(vec![(
+    let twin = IndexNode::Leaf(vec![(
         Row {
             path: SitePath::parse("f.bin").unwrap(),
             entry: Entry {

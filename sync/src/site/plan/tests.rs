@@ -5,7 +5,7 @@ use pmx_core::location::Codec;
 use proptest::prelude::*;
 
 use super::super::answer::PlanBody;
-use super::super::sample::{DEPLOY, Site, ask, held, lookup, served, text};
+use super::super::test_support::{DEPLOY, Site, ask, held, lookup, served, text};
 use super::*;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
 

@@ -10,10 +10,10 @@ use pmx_core::location::{Codec, Extent, Location};
 use pmx_core::name::AliasName;
 use pmx_streams::{Expiry, MediaType, Offset, Page, Read, View};
 
-use super::super::command::{Loss, Lost, Outbox, PartArrived, SmallPack};
+use super::super::command::{ArrivedPart, Loss, Lost, Outbox, SmallPack};
 use super::*;
 use crate::pointer::Pointer;
-use crate::wire::{CommitTerms, DeployMeta, DeployView, HoldView};
+use crate::wire::{CommitPreconditions, DeployMeta, DeployView, HoldView};
 
 fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
     Command::Publish(Box::new(Publish {
@@ -23,7 +23,7 @@ fn publish(offer: Offer, pack: Option<SmallPack>) -> Command {
         offer,
         pack,
         packs: vec![PackId::of(b"pack")],
-        commit: Some(CommitTerms {
+        commit: Some(CommitPreconditions {
             expect: Some(3),
             replace: crate::wire::Replace::Named,
             key: "a \"key\"".into(),
@@ -70,7 +70,7 @@ fn commands() -> Vec<Command> {
         toc: Bytes::new(),
     };
     let fresh = SpaceId::from_bytes([7; 16]);
-    let arrived = PartArrived {
+    let arrived = ArrivedPart {
         space: fresh,
         blob: BlobId::of(b"blob"),
         size: 1 << 33,
@@ -91,17 +91,17 @@ fn commands() -> Vec<Command> {
             None,
         ),
         publish(Offer::Nodes(vec![bytes.clone(), Bytes::new()]), None),
-        Command::PackArrived {
+        Command::RecordPack {
             pack: PackId::of(b"pack"),
             space: fresh,
             object: extent().object,
             files_max: 7,
             toc: bytes,
         },
-        Command::PartArrived(arrived),
+        Command::RecordPart(arrived),
         Command::Rollback(serde_json::from_str(rollback).unwrap()),
         Command::Resume,
-        Command::Unalias {
+        Command::DeleteAlias {
             alias: AliasName::parse("next").unwrap(),
         },
         Command::Deploys {
@@ -118,7 +118,7 @@ fn commands() -> Vec<Command> {
                 from: pmx_streams::From::At(pmx_streams::Offset::at(3)),
             },
         },
-        Command::Net {
+        Command::DiffSince {
             from: 1,
             to: 9,
             most: 5,
@@ -132,7 +132,7 @@ fn commands() -> Vec<Command> {
         Command::Index {
             root: NodeId::of(b"root"),
         },
-        Command::Undelivered,
+        Command::PendingPointers,
         Command::Lost(Loss {
             lost: Lost::Blob {
                 blob: BlobId::of(b"blob"),
@@ -144,7 +144,7 @@ fn commands() -> Vec<Command> {
             object: extent().object,
             is_absent: true,
         }),
-        Command::Delivered {
+        Command::AckPointer {
             alias: AliasName::parse("next").ok(),
             order: 9,
         },
@@ -175,7 +175,7 @@ fn replies() -> Vec<Reply> {
     vec![
         Reply::Space(space),
         Reply::Publish(serde_json::from_str(published).unwrap()),
-        Reply::Kept(extent().object),
+        Reply::Recorded(extent().object),
         Reply::Noted,
         Reply::Events {
             page: Box::new(page()),
@@ -193,7 +193,7 @@ fn replies() -> Vec<Reply> {
         },
         Reply::Diff(serde_json::from_str(diff).unwrap()),
         Reply::Pointer(Box::new(pointer.clone())),
-        Reply::Unaliased(Some(4)),
+        Reply::AliasDeleted(Some(4)),
         Reply::Nodes(vec![Bytes::from_static(b"\0node")]),
         Reply::Resumed(Some(2)),
         Reply::Index {
@@ -342,7 +342,7 @@ fn a_later_release_is_understood_as_far_as_it_adds_fields() {
     let call = Call {
         space: SpaceName::parse("docs").unwrap(),
         now: Timestamp::from_millis(1),
-        command: Command::Delivered {
+        command: Command::AckPointer {
             alias: None,
             order: 4,
         },

@@ -28,8 +28,8 @@ fn deploy(number: u64, name: &str) -> DeployView {
     }
 }
 
-fn terms(expect: u64, order: Option<Order>) -> CommitTerms {
-    CommitTerms {
+fn preconditions(expect: u64, order: Option<Order>) -> CommitPreconditions {
+    CommitPreconditions {
         expect: Some(expect),
         replace: Replace::Exact,
         key: "k".into(),
@@ -50,7 +50,7 @@ fn outcome(verdict: Result<Verdict, Problem>) -> String {
 #[test]
 fn commits() {
     let (run, commit_of) = (Order::run, Order::commit);
-    let keyed = |number, name: &str| Keyed {
+    let keyed = |number, name: &str| DeployWithKey {
         deploy: deploy(number, name),
         key: "k".into(),
     };
@@ -65,70 +65,75 @@ fn commits() {
         ..fifth.clone()
     };
     let repeated = |made| View {
-        keyed: Some(made),
+        same_key: Some(made),
         ..fifth.clone()
     };
-    for (story, view, terms, expected) in [
-        ("the first", first.clone(), terms(0, None), "0->1"),
+    for (story, view, preconditions, expected) in [
+        ("the first", first.clone(), preconditions(0, None), "0->1"),
         (
             "the first, expecting another",
             first,
-            terms(3, None),
+            preconditions(3, None),
             "E_CONFLICT",
         ),
-        ("as expected", fifth.clone(), terms(5, None), "5->6"),
+        ("as expected", fifth.clone(), preconditions(5, None), "5->6"),
         (
             "replaced meanwhile",
             fifth.clone(),
-            terms(4, None),
+            preconditions(4, None),
             "E_CONFLICT",
         ),
         (
             "made meanwhile",
             fifth.clone(),
-            terms(0, None),
+            preconditions(0, None),
             "E_CONFLICT",
         ),
         (
             "a newer run",
             ordered(run(7)),
-            terms(5, Some(run(8))),
+            preconditions(5, Some(run(8))),
             "5->6",
         ),
         (
             "the same run again",
             ordered(run(7)),
-            terms(5, Some(run(7))),
+            preconditions(5, Some(run(7))),
             "5->6",
         ),
         (
             "an older run",
             ordered(run(7)),
-            terms(5, Some(run(6))),
+            preconditions(5, Some(run(6))),
             "E_OUT_OF_ORDER",
         ),
         (
             "another kind",
             ordered(run(7)),
-            terms(5, Some(commit_of(6))),
+            preconditions(5, Some(commit_of(6))),
             "5->6",
         ),
-        ("no order said", ordered(run(7)), terms(5, None), "5->6"),
+        (
+            "no order said",
+            ordered(run(7)),
+            preconditions(5, None),
+            "5->6",
+        ),
         (
             "sent twice",
             repeated(keyed(5, "new")),
-            terms(4, None),
+            preconditions(4, None),
             "repeat 5",
         ),
         (
             "a key used again",
             repeated(keyed(5, "x")),
-            terms(5, None),
+            preconditions(5, None),
             "E_IDEMPOTENCY_REUSE",
         ),
     ] {
         assert_eq!(
-            outcome(commit(&view, &root("new"), &terms)),
+            outcome(commit(&view, &root("new"), &preconditions)),
             expected,
             "{story}"
         );
@@ -306,12 +311,12 @@ fn what_a_publish_may_replace() {
             "E_REQUEST_MALFORMED",
         ),
     ] {
-        let terms = CommitTerms {
+        let preconditions = CommitPreconditions {
             expect,
             replace,
-            ..terms(0, run.map(Order::run))
+            ..preconditions(0, run.map(Order::run))
         };
-        let found = outcome(commit(view, &root("new"), &terms));
+        let found = outcome(commit(view, &root("new"), &preconditions));
         assert_eq!(found, expected, "{story}");
     }
 }
@@ -333,7 +338,7 @@ fn previews() {
         ..view.clone()
     };
     let keyed = |of: Option<AliasName>| View {
-        keyed: Some(Keyed {
+        same_key: Some(DeployWithKey {
             deploy: DeployView {
                 alias: of,
                 ..deploy(9, "new")
@@ -357,7 +362,7 @@ fn previews() {
             "E_IDEMPOTENCY_REUSE",
         ),
     ] {
-        let verdict = commit(&view, &root("new"), &terms(expect, None));
+        let verdict = commit(&view, &root("new"), &preconditions(expect, None));
         assert_eq!(outcome(verdict), expected, "{story}");
     }
 }
@@ -369,7 +374,7 @@ fn a_refusal_names_both_builds() {
         newest: Some((Order::run(7), 5)),
         ..View::default()
     };
-    let problem = commit(&view, &root("new"), &terms(5, Some(Order::run(6)))).unwrap_err();
+    let problem = commit(&view, &root("new"), &preconditions(5, Some(Order::run(6)))).unwrap_err();
     assert!(problem.detail.contains("CI run 6"), "{problem}");
     assert!(problem.detail.contains("CI run 7"), "{problem}");
     assert!(problem.detail.contains("deploy 5"), "{problem}");
@@ -417,17 +422,17 @@ fn a_rollback_sent_twice_is_one_whatever_is_active_by_then() {
         restores: Some(4),
         ..deploy(6, "then")
     };
-    let keyed = Keyed {
+    let keyed = DeployWithKey {
         deploy: made.clone(),
         key: "k".into(),
     };
     let mut view = View {
         active: Some(made.clone()),
-        keyed: Some(keyed),
+        same_key: Some(keyed),
         ..View::default()
     };
     assert_eq!(repeated_rollback(&view, &head), Ok(Some(made)));
-    view.keyed = None;
+    view.same_key = None;
     let refused = repeated_rollback(&view, &head).map_err(|problem| problem.code);
     assert_eq!(refused, Err(Code::Conflict));
 }

@@ -136,15 +136,15 @@ impl Toc {
     ///
     /// Fails with [`RestError::TailTooShort`] if more of the tail is needed: read the tail again
     /// with that many bytes. A first guess of 64 KiB is enough for about 1,600 blobs.
-    pub fn from_object_tail(tail: &[u8], object_len: u64) -> Result<Self, RestError> {
+    pub fn from_object_tail(tail: &[u8], object_len: u64) -> Result<Self, StoredPackError> {
         let footer = Footer::read(tail)?;
         let needed = footer.toc_len + FOOTER_BYTES;
         let start = tail.len().checked_sub(needed);
-        let start = start.ok_or(RestError::TailTooShort { needed })?;
+        let start = start.ok_or(StoredPackError::TailTooShort { needed })?;
         let toc = Self::decode(&tail[start..start + footer.toc_len])?;
         let expected = toc.stored_bytes() + needed as u64;
         if expected != object_len {
-            return Err(RestError::Length {
+            return Err(StoredPackError::Length {
                 expected,
                 actual: object_len,
             });
@@ -193,7 +193,7 @@ fn check_raw(raw: u64) -> Result<(), Malformed> {
 
 /// An object ready to be written, and what is in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RestObject {
+pub struct StoredPack {
     /// The bytes of the object.
     pub bytes: Vec<u8>,
     /// Its table of contents.
@@ -203,7 +203,7 @@ pub struct RestObject {
 impl VerifiedPack {
     /// Lays the blobs down for rest. A blob becomes a frame if that saves enough to be worth
     /// decoding; the blobs of a stored pack are stored without trying, in the memory that they have.
-    pub fn rest(self, encoder: &mut Encoder, level: Level) -> RestObject {
+    pub fn rest(self, encoder: &mut Encoder, level: Level) -> StoredPack {
         let (mut bytes, entries) = match self.kind() {
             PackKind::Solid => coded_blobs(&self, encoder, level),
             PackKind::Stored => stored_blobs(self),
@@ -216,7 +216,7 @@ impl VerifiedPack {
         bytes.append(&mut coded_toc);
         append_footer(&mut bytes, toc_start);
         bytes.shrink_to_fit();
-        RestObject { bytes, toc }
+        StoredPack { bytes, toc }
     }
 }
 
@@ -302,21 +302,21 @@ struct Footer {
 }
 
 impl Footer {
-    fn read(tail: &[u8]) -> Result<Self, RestError> {
+    fn read(tail: &[u8]) -> Result<Self, StoredPackError> {
         let needed = FOOTER_BYTES;
         let footer = tail.last_chunk::<FOOTER_BYTES>();
-        let mut reader = Reader::new(footer.ok_or(RestError::TailTooShort { needed })?);
+        let mut reader = Reader::new(footer.ok_or(StoredPackError::TailTooShort { needed })?);
         let seal = Hash::from_bytes(reader.array()?);
         let toc_len = u32::from_le_bytes(reader.array()?) as usize;
         if reader.array()? != MAGIC {
-            return Err(RestError::Magic);
+            return Err(StoredPackError::Magic);
         }
         let version = reader.byte()?;
         if version != VERSION {
-            return Err(RestError::Version(version));
+            return Err(StoredPackError::Version(version));
         }
         if toc_len > TOC_BYTES_MAX {
-            return Err(RestError::Toc(Malformed::TooLarge {
+            return Err(StoredPackError::Toc(Malformed::TooLarge {
                 what: "the length of the table of contents",
                 value: toc_len as u64,
                 max: TOC_BYTES_MAX as u64,
@@ -328,11 +328,11 @@ impl Footer {
 
 /// Checks the seal of a whole object and reads its table of contents: any damage is noticed,
 /// without decoding anything.
-pub fn open_object(object: &[u8]) -> Result<Toc, RestError> {
+pub fn open_object(object: &[u8]) -> Result<Toc, StoredPackError> {
     let toc = Toc::from_object_tail(object, object.len() as u64)?;
     let sealed = &object[..object.len() - FOOTER_BYTES];
     if Hash::of(sealed) != Footer::read(object)?.seal {
-        return Err(RestError::Seal);
+        return Err(StoredPackError::Seal);
     }
     Ok(toc)
 }
@@ -343,15 +343,15 @@ pub fn open_frame<'a>(
     codec: Codec,
     raw_len: u64,
     decoder: &mut Decoder,
-) -> Result<Cow<'a, [u8]>, RestError> {
+) -> Result<Cow<'a, [u8]>, StoredPackError> {
     match codec {
         Codec::Stored if stored.len() as u64 == raw_len => Ok(Cow::Borrowed(stored)),
-        Codec::Stored => Err(RestError::Length {
+        Codec::Stored => Err(StoredPackError::Length {
             expected: raw_len,
             actual: stored.len() as u64,
         }),
         Codec::Zstd => Ok(Cow::Owned(decoder.frame(stored, raw_len, Bounds::REST)?)),
-        Codec::Parts | Codec::ZstdParts => Err(RestError::Parts),
+        Codec::Parts | Codec::ZstdParts => Err(StoredPackError::Parts),
     }
 }
 
@@ -360,11 +360,11 @@ pub fn verify_at_rest(
     stored: &[u8],
     entry: &TocEntry,
     decoder: &mut Decoder,
-) -> Result<(), RestError> {
+) -> Result<(), StoredPackError> {
     let raw = open_frame(stored, entry.codec, entry.raw, decoder)?;
     let actual = VerifiedBlob::of(&raw).id();
     if actual != entry.blob {
-        return Err(RestError::Mismatch {
+        return Err(StoredPackError::Mismatch {
             blob: entry.blob,
             actual,
         });
@@ -375,7 +375,7 @@ pub fn verify_at_rest(
 /// An object at rest is not what was written.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum RestError {
+pub enum StoredPackError {
     /// More of the object's end is needed to find its table of contents.
     #[error("the table of contents needs the last {needed} bytes of the object")]
     TailTooShort {
@@ -418,7 +418,7 @@ pub enum RestError {
     Frame(#[from] CodecError),
 }
 
-impl RestError {
+impl StoredPackError {
     /// The stable code.
     pub const fn code(&self) -> Code {
         Code::Corrupt

@@ -7,7 +7,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use pmx_core::id::{BlobId, ObjectId};
 use pmx_core::location::{Codec, Extent, Location};
 
-use super::{Generation, Held, Known, Lookup, Plan, ROUNDS_MAX, SiteRequest, Snapshot, plan};
+use super::{
+    Generation, LocatedFile, Lookup, Lookups, Plan, ROUNDS_MAX, SiteRequest, Snapshot, plan,
+};
 use crate::manifest::Entry;
 use crate::media::Media;
 use crate::path::SitePath;
@@ -17,7 +19,7 @@ pub(super) const DEPLOY: u64 = 12;
 
 /// Deploys, the served one first.
 #[derive(Debug, Clone)]
-pub(super) struct Site(Vec<BTreeMap<SitePath, Held>>);
+pub(super) struct Site(Vec<BTreeMap<SitePath, LocatedFile>>);
 
 impl Site {
     /// A site whose files have their own paths as content.
@@ -32,7 +34,7 @@ impl Site {
     }
 
     /// Adds a file to the served deploy.
-    pub(super) fn with(mut self, path: &str, held: Held) -> Self {
+    pub(super) fn with(mut self, path: &str, held: LocatedFile) -> Self {
         self.0[0].insert(SitePath::parse(path).unwrap(), held);
         self
     }
@@ -57,7 +59,7 @@ impl Site {
         snapshot: Snapshot,
         request: &SiteRequest,
     ) -> (Plan, Vec<Vec<Lookup>>) {
-        let mut known = Known::default();
+        let mut known = Lookups::default();
         let mut rounds: Vec<Vec<Lookup>> = Vec::new();
         loop {
             match plan(request, &snapshot, &known) {
@@ -136,8 +138,8 @@ pub(super) fn text(plan: &Plan, name: impl header::AsHeaderName) -> Option<&str>
 }
 
 /// What a path holds, with `len` bytes at rest.
-pub(super) fn held(content: &[u8], media: &str, codec: Codec, len: u64) -> Held {
-    Held {
+pub(super) fn held(content: &[u8], media: &str, codec: Codec, len: u64) -> LocatedFile {
+    LocatedFile {
         entry: Entry {
             blob: BlobId::of(content),
             size: content.len() as u64,
@@ -165,7 +167,7 @@ pub(super) fn lookup(before: usize, path: &str) -> Lookup {
     }
 }
 
-fn rows(paths: &[&str]) -> BTreeMap<SitePath, Held> {
+fn rows(paths: &[&str]) -> BTreeMap<SitePath, LocatedFile> {
     let row = |path: &&str| {
         let path = SitePath::parse(path).unwrap();
         let media = match path.extension() {

@@ -12,7 +12,7 @@
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 
-use super::known::{Generation, Held, Known, Lookup, Need};
+use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 use crate::path::SitePath;
 
 /// A URL path, decoded: what it could name in a site.
@@ -80,7 +80,7 @@ impl Asked {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meaning<'a> {
     /// This file, at this URL.
-    Serve(SitePath, &'a Held),
+    Serve(SitePath, &'a LocatedFile),
     /// A page whose URL is this one: an absolute path, percent-encoded, never starting with `//`.
     Redirect(String),
     /// Nothing.
@@ -88,7 +88,10 @@ pub(super) enum Meaning<'a> {
 }
 
 /// Says what a URL means, once every file that it could mean is known to exist or not.
-pub(super) fn meaning<'a>(asked: &Asked, known: &'a Known) -> Result<Meaning<'a>, Need> {
+pub(super) fn meaning<'a>(
+    asked: &Asked,
+    known: &'a Lookups,
+) -> Result<Meaning<'a>, MissingLookups> {
     let served = |path| Lookup {
         generation: Generation::SERVED,
         path,
@@ -154,7 +157,7 @@ fn file_candidates(path: &str) -> Vec<String> {
 }
 
 /// The one URL at which a file is served.
-fn address(file: &SitePath, known: &Known) -> Asked {
+fn address(file: &SitePath, known: &Lookups) -> Asked {
     if file.name() == "index.html" {
         return match SitePath::parse(file.folder()) {
             Ok(folder) => Asked::Folder(folder),
@@ -171,7 +174,7 @@ fn address(file: &SitePath, known: &Known) -> Asked {
 /// well, it has that address, and the page keeps its full name; both are told apart only by who
 /// knows the site, so this names the shorter one.
 pub fn page_address(file: &SitePath) -> String {
-    location(&address(file, &Known::default()))
+    location(&address(file, &Lookups::default()))
 }
 
 /// `a` for the page `a.html`. Nothing for an index, which has the URL of its folder.
@@ -227,7 +230,7 @@ mod tests {
 
     use proptest::prelude::*;
 
-    use super::super::sample::Site;
+    use super::super::test_support::Site;
     use super::*;
 
     fn check(site: &Site, expected: &[(&str, &str)]) {

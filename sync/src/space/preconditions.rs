@@ -1,4 +1,4 @@
-//! Commit terms: their limits, and what the ledger holds that a decision about them depends on.
+//! Commit preconditions: their limits, and what the ledger holds that a decision about them depends on.
 
 use pmx_core::code::Code;
 use pmx_core::problem::{Problem, check_number};
@@ -8,13 +8,13 @@ use super::command::Publish;
 use super::decide::{self, Verdict, View};
 use super::ledger::Ledger;
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
-use crate::wire::{CommitTerms, DeployView, MaxDelete, Order, Replace};
+use crate::wire::{CommitPreconditions, DeployView, MaxDelete, Order, Replace};
 
 /// What the ledger has that a decision about a commit depends on.
 fn view<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
-    terms: &CommitTerms,
+    preconditions: &CommitPreconditions,
 ) -> Result<View, Problem> {
     let alias = publish.alias.as_ref();
     let active = ledger.current(alias)?;
@@ -23,10 +23,10 @@ fn view<S: Sql>(
         alias: alias.cloned(),
         aliases: alias.map_or(Ok(0), |_| ledger.alias_count())?,
         last: ledger.last_number()?,
-        keyed: ledger.keyed(&terms.key)?,
+        same_key: ledger.find_by_idempotency_key(&preconditions.key)?,
         ..View::default()
     };
-    if let Some(order) = &terms.order {
+    if let Some(order) = &preconditions.order {
         view.newest = ledger.newest_order(alias, order.kind())?;
         if let Some(active) = &active {
             view.comparable = ledger.order_of(active, order.kind())?;
@@ -46,13 +46,17 @@ fn view<S: Sql>(
     })
 }
 
-/// Decides whether a publish may go on, on its terms.
+/// Decides whether a publish may go on, on its preconditions.
 pub(super) fn decide<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
-    terms: &CommitTerms,
+    preconditions: &CommitPreconditions,
 ) -> Result<Verdict, Problem> {
-    decide::commit(&view(ledger, publish, terms)?, &publish.root, terms)
+    decide::commit(
+        &view(ledger, publish, preconditions)?,
+        &publish.root,
+        preconditions,
+    )
 }
 
 /// Notes the order of a build whose site is active already: builds before it are older from now on.
@@ -60,16 +64,16 @@ pub(super) fn decide<S: Sql>(
 pub(super) fn note_unchanged<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
-    terms: &CommitTerms,
+    preconditions: &CommitPreconditions,
     deploy: &DeployView,
 ) -> Result<(), Problem> {
-    let Some(order) = &terms.order else {
+    let Some(order) = &preconditions.order else {
         return Ok(());
     };
     ledger.atomically(|ledger| {
-        let view = view(ledger, publish, terms)?;
-        if terms.replace != Replace::Any {
-            decide::not_older(&view, terms)?;
+        let view = view(ledger, publish, preconditions)?;
+        if preconditions.replace != Replace::Any {
+            decide::not_older(&view, preconditions)?;
         }
         match view.newest {
             Some((newest, of)) if newest == *order && of == deploy.number => Ok(()),
@@ -81,26 +85,26 @@ pub(super) fn note_unchanged<S: Sql>(
     })
 }
 
-/// Refuses terms beyond their limits.
-pub(super) fn check_terms(terms: &CommitTerms) -> Result<(), Problem> {
-    check_number("expect", terms.expect)?;
-    check_number("the order", terms.order.as_ref().map(Order::value))?;
-    if let Some(MaxDelete::Files(files)) = terms.max_delete {
+/// Refuses preconditions beyond their limits.
+pub(super) fn check_limits(preconditions: &CommitPreconditions) -> Result<(), Problem> {
+    check_number("expect", preconditions.expect)?;
+    check_number("the order", preconditions.order.as_ref().map(Order::value))?;
+    if let Some(MaxDelete::Files(files)) = preconditions.max_delete {
         check_number("max_delete", Some(files))?;
     }
-    let meta = &terms.meta;
+    let meta = &preconditions.meta;
     let values = [&meta.commit, &meta.branch, &meta.author]
         .into_iter()
         .flatten();
     let long = values
         .map(String::len)
         .any(|len| len > META_VALUE_BYTES_MAX)
-        || terms.key.len() > META_VALUE_BYTES_MAX
+        || preconditions.key.len() > META_VALUE_BYTES_MAX
         || meta
             .message
             .as_ref()
             .is_some_and(|text| text.len() > MESSAGE_BYTES_MAX);
-    if !long && !terms.key.is_empty() {
+    if !long && !preconditions.key.is_empty() {
         return Ok(());
     }
     let detail = format!(

@@ -1,28 +1,28 @@
-//! What a new manifest has that its base has not: what travels, and where the rest comes from.
+//! Changeset of a publish: the patch against the base, and the blobs to upload for it.
 
 use std::collections::{HashMap, HashSet};
 
 use pmx_core::id::{BlobId, Root};
 
-use super::kin;
-use super::wanted::Uploads;
+use super::delta_base;
+use super::upload_plan::Uploads;
 use crate::manifest::{Change, ManifestError, Node, NodeSource, Origins, Row};
 use crate::manifest::{diff, encode_patch_from};
 use crate::wire::Summary;
 
-/// What the changes amount to.
-pub(super) struct News {
-    /// How many there are of each kind.
+/// The difference between a new manifest and its base.
+pub(super) struct Changeset {
+    /// Counts of added, modified and removed files.
     pub(super) summary: Summary,
-    /// The blobs that have to travel for them.
+    /// New blobs that the base does not have.
     pub(super) uploads: Uploads,
-    /// The patch, which finds each blob where it travels or lies.
+    /// The encoded patch; it names each blob by its place in the packs or in the base.
     pub(super) patch: Vec<u8>,
 }
 
-impl News {
+impl Changeset {
     /// Compares a root with its base, and plans packs of about `raw_bytes`. Blobs that the base has
-    /// under another path do not travel.
+    /// under another path are not uploaded.
     pub(super) fn of(
         source: &impl NodeSource,
         base: Root,
@@ -30,67 +30,67 @@ impl News {
         raw_bytes: u64,
     ) -> Result<Self, ManifestError> {
         let changes = diff(source, base, source, root)?;
-        let held = held(source, base, &changes)?;
+        let reused = reused_blobs(source, base, &changes)?;
         let new = changes.iter().filter_map(|change| {
             let entry = change.after.clone()?;
             let path = change.path.clone();
-            (!held.contains_key(&entry.blob)).then_some(Row { path, entry })
+            (!reused.contains_key(&entry.blob)).then_some(Row { path, entry })
         });
         let mut uploads = Uploads::within(raw_bytes, new.collect());
-        uploads.kin = kin::find(source, base, &changes, &uploads.rows)?;
-        let carried = uploads.in_packs().zip(0..).collect();
+        uploads.delta_bases = delta_base::find(source, base, &changes, &uploads.rows)?;
+        let uploaded = uploads.in_packs().zip(0..).collect();
         Ok(Self {
             summary: Summary::of(&changes, source.node(&root)?.totals().files),
             uploads,
-            patch: encode_patch_from(&changes, &Origins { carried, held }),
+            patch: encode_patch_from(&changes, &Origins { uploaded, reused }),
         })
     }
 }
 
-/// Which of the new blobs the base has, and in which row.
-fn held(
+/// The new rows' blobs that the base has, with the rank of a row that holds each.
+fn reused_blobs(
     source: &impl NodeSource,
     base: Root,
     changes: &[Change],
 ) -> Result<HashMap<BlobId, u64>, ManifestError> {
     let after = changes.iter().filter_map(|change| change.after.as_ref());
     let wanted: HashSet<BlobId> = after.map(|entry| entry.blob).collect();
-    let mut held = HashMap::new();
+    let mut reused = HashMap::new();
     if changes.iter().any(|change| change.before.is_none()) {
-        // A file that moved or was copied is new where it is, and may come from anywhere.
-        collect(source, base, &wanted, &mut 0, &mut held)?;
+        // A moved or copied file is an added row, and its blob may be anywhere in the base.
+        collect(source, base, &wanted, &mut 0, &mut reused)?;
     } else {
         for change in changes {
             if let Some(before) = &change.before
                 && wanted.contains(&before.blob)
             {
-                held.entry(before.blob).or_insert(change.rank);
+                reused.entry(before.blob).or_insert(change.rank);
             }
         }
     }
-    Ok(held)
+    Ok(reused)
 }
 
-/// Passes every row of a manifest, whose depth is bounded.
+/// Visits every row of a manifest. The depth of a manifest is bounded.
 fn collect(
     source: &impl NodeSource,
     id: Root,
     wanted: &HashSet<BlobId>,
     rank: &mut u64,
-    held: &mut HashMap<BlobId, u64>,
+    reused: &mut HashMap<BlobId, u64>,
 ) -> Result<(), ManifestError> {
     match &*source.node(&id)? {
         Node::Leaf(rows) => {
             for row in rows {
                 if wanted.contains(&row.entry.blob) {
-                    held.entry(row.entry.blob).or_insert(*rank);
+                    reused.entry(row.entry.blob).or_insert(*rank);
                 }
                 *rank += 1;
             }
         }
         Node::Interior { children, .. } => {
             for child in children {
-                collect(source, child.id, wanted, rank, held)?;
+                collect(source, child.id, wanted, rank, reused)?;
             }
         }
     }

@@ -13,21 +13,21 @@ use pmx_core::time::Timestamp;
 use super::backend::Backend;
 use super::body::Check;
 use super::parts::check_of_part;
-use super::prefix::{missing, or_missing};
+use super::reference::{missing, or_missing};
 use super::server::Server;
 use super::site::check_of;
 use super::stored::Scope;
 use crate::manifest::Row;
 use crate::pack::PackKind;
-use crate::pack::part::{Draft, Parts, VerifiedPart};
-use crate::site::Held;
+use crate::pack::part::{Parts, PendingPart, VerifiedPart};
+use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
 impl<B: Backend> Server<B> {
     /// Fills in what a part copies, and hashes it.
-    pub(super) async fn filled(
+    pub(super) async fn apply_part_delta(
         &self,
-        mut draft: Draft,
+        mut draft: PendingPart,
         space: &SpaceName,
         now: Timestamp,
     ) -> Result<VerifiedPart, Problem> {
@@ -43,8 +43,8 @@ impl<B: Backend> Server<B> {
             id,
             now,
         };
-        for place in self.places(scope, row, copies.touched()).await? {
-            let Place { start, len, check } = place;
+        for place in self.source_ranges(scope, row, copies.touched()).await? {
+            let SourceRange { start, len, check } = place;
             let needed = draft.needs(start..start + len);
             if needed.is_empty() {
                 continue;
@@ -59,19 +59,19 @@ impl<B: Backend> Server<B> {
     }
 
     /// Where these parts of a blob lie.
-    async fn places(
+    async fn source_ranges(
         &self,
         scope: Scope<'_>,
         (row, at): (Row, Location),
         numbers: &[u64],
-    ) -> Result<Vec<Place>, Problem> {
+    ) -> Result<Vec<SourceRange>, Problem> {
         let size = row.entry.size;
         let entry = row.entry;
-        let held = Held { entry, at };
+        let held = LocatedFile { entry, at };
         if matches!(at.codec, Codec::Stored | Codec::Zstd) {
             let (start, len) = (0, size);
             let check = check_of(scope, &held);
-            return Ok(vec![Place { start, len, check }]);
+            return Ok(vec![SourceRange { start, len, check }]);
         }
         let parts = Parts::of(size).map_err(missing)?;
         let table = self.part_table(scope, &held, parts).await;
@@ -80,7 +80,7 @@ impl<B: Backend> Server<B> {
             let part = parts.part(u32::try_from(*number).ok()?).ok()?;
             let check = check_of_part(scope, &held, &table, part)?;
             let (start, len) = (u64::from(part.number()) * PART_BYTES, part.len());
-            Some(Place { start, len, check })
+            Some(SourceRange { start, len, check })
         };
         let places: Option<Vec<_>> = numbers.iter().map(place).collect();
         places.ok_or_else(|| missing("the row of the base is shorter"))
@@ -88,7 +88,7 @@ impl<B: Backend> Server<B> {
 }
 
 /// Bytes of a blob that lie together.
-struct Place {
+struct SourceRange {
     /// Where they begin in the blob.
     start: u64,
     len: u64,

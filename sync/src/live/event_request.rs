@@ -14,18 +14,18 @@ use pmx_streams::http::{Call, Get, Live, answer};
 
 /// A reader who waits for what is not there yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listener {
+pub struct EventRequest {
     /// The site, or the preview, whose events are read.
     pub channel: Channel,
     /// How.
-    pub listening: Listening,
+    pub mode: DeliveryMode,
     /// What the reader may read.
-    pub reader: Reader,
+    pub reader: Access,
 }
 
 /// Who reads the events of a site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Access {
     /// Anybody: hears of paths that it names, and gets lists of paths from sites that opted in.
     Visitor,
     /// A client with the publish secret.
@@ -34,13 +34,13 @@ pub enum Reader {
 
 /// How somebody waits for events.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listening {
+pub enum DeliveryMode {
     /// Over a WebSocket.
     Socket(Dialect),
     /// For one answer.
-    Poll(Heard),
+    Poll(EventQuery),
     /// For as many as come.
-    Events(Heard),
+    Events(EventQuery),
 }
 
 /// What a WebSocket's client speaks.
@@ -57,7 +57,7 @@ pub const SUBPROTOCOL: &str = "pmx.v1";
 
 /// What is read of the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Heard {
+pub struct EventQuery {
     /// Where from, and what is known of the reader.
     pub get: Get,
     /// Whether all that was missed comes as one net message.
@@ -66,16 +66,16 @@ pub struct Heard {
 
 /// What a request for the events of `channel` waits for, or why it may not; nothing if it does not
 /// wait.
-pub(crate) fn listener(
+pub(crate) fn parse(
     head: &Parts,
     channel: &Channel,
-    reader: Reader,
-) -> Option<Result<Listener, Response<Bytes>>> {
+    reader: Access,
+) -> Option<Result<EventRequest, Response<Bytes>>> {
     let found = |listening| {
         let channel = channel.clone();
-        Some(Ok(Listener {
+        Some(Ok(EventRequest {
             channel,
-            listening,
+            mode: listening,
             reader,
         }))
     };
@@ -84,7 +84,7 @@ pub(crate) fn listener(
     }
     if is_upgrade(head) {
         if is_own_origin(head) {
-            return found(Listening::Socket(dialect(head)));
+            return found(DeliveryMode::Socket(dialect(head)));
         }
         let detail = "only the site's own pages may open a socket to it";
         return Some(Err(refused(&Problem::new(Code::Origin, detail))));
@@ -95,8 +95,8 @@ pub(crate) fn listener(
     let compact = is_compact(head);
     match get.live {
         Live::CatchUp => None,
-        Live::LongPoll => found(Listening::Poll(Heard { get, compact })),
-        Live::Sse => found(Listening::Events(Heard { get, compact })),
+        Live::LongPoll => found(DeliveryMode::Poll(EventQuery { get, compact })),
+        Live::Sse => found(DeliveryMode::Events(EventQuery { get, compact })),
     }
 }
 
@@ -107,7 +107,7 @@ pub(crate) fn is_compact(head: &Parts) -> bool {
 }
 
 /// Puts on an answer about events what each has. No other site's pages may read them.
-pub fn dress<B>(mut answer: Response<B>) -> Response<B> {
+pub fn add_event_headers<B>(mut answer: Response<B>) -> Response<B> {
     let headers = answer.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(RESOURCE_POLICY, HeaderValue::from_static("same-origin"));
@@ -120,7 +120,7 @@ const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resour
 
 /// An answer that refuses.
 pub fn refused(problem: &Problem) -> Response<Bytes> {
-    dress(answer::problem(problem))
+    add_event_headers(answer::problem(problem))
 }
 
 fn dialect(head: &Parts) -> Dialect {
@@ -183,14 +183,14 @@ mod tests {
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
         let channel = SpaceName::parse("docs").unwrap().into();
-        match listener(&head, &channel, Reader::Visitor) {
+        match parse(&head, &channel, Access::Visitor) {
             None => "none".into(),
             Some(Err(answer)) => answer.status().as_u16().to_string(),
-            Some(Ok(listener)) => match listener.listening {
-                Listening::Socket(Dialect::Raw) => "socket".into(),
-                Listening::Socket(Dialect::Pmx) => "pmx socket".into(),
-                Listening::Poll(heard) => format!("poll {}", heard.compact),
-                Listening::Events(heard) => format!("events {}", heard.compact),
+            Some(Ok(listener)) => match listener.mode {
+                DeliveryMode::Socket(Dialect::Raw) => "socket".into(),
+                DeliveryMode::Socket(Dialect::Pmx) => "pmx socket".into(),
+                DeliveryMode::Poll(heard) => format!("poll {}", heard.compact),
+                DeliveryMode::Events(heard) => format!("events {}", heard.compact),
             },
         }
     }

@@ -15,14 +15,14 @@ use pmx_core::time::Timestamp;
 use pmx_streams::Offset;
 
 use super::token::DeployTokens;
-use crate::limits::CLAIMS_READ_MAX;
+use crate::limits::DEPLOY_TOKENS_READ_MAX;
 use crate::pointer::Pointer;
 
 /// The header in which the server hands out a deploy token, and a client repeats it.
-pub(super) const KNOW: HeaderName = HeaderName::from_static("x-pmx-know");
+pub(super) const DEPLOY_TOKEN: HeaderName = HeaderName::from_static("x-pmx-know");
 
 /// Another name of the request's header.
-const MIN_DEPLOY: HeaderName = HeaderName::from_static("x-pmx-min-deploy");
+const DEPLOY_TOKEN_ALIAS: HeaderName = HeaderName::from_static("x-pmx-min-deploy");
 
 /// The cookies in which pages repeat a token: they can't send headers of their own. Pages over
 /// https set the first, which no other site of the domain can set (RFC 6265bis, section 4.1.3.2).
@@ -38,7 +38,7 @@ fn cookie_names(scheme: &str) -> &'static [&'static str] {
 
 /// The newest deploy for which the request has a valid token. At most [`CLAIMS_READ_MAX`] claims
 /// are read.
-pub(super) fn known_deploy(
+pub(super) fn min_deploy(
     head: &Parts,
     tokens: &DeployTokens,
     channel: &Channel,
@@ -54,8 +54,10 @@ pub(super) fn known_deploy(
         Some((name, value)) if names.contains(&name) => Some(value),
         Some(_) | None => None,
     });
-    let claims = texts(KNOW).chain(texts(MIN_DEPLOY)).chain(cookies);
-    let claims = claims.take(CLAIMS_READ_MAX);
+    let claims = texts(DEPLOY_TOKEN)
+        .chain(texts(DEPLOY_TOKEN_ALIAS))
+        .chain(cookies);
+    let claims = claims.take(DEPLOY_TOKENS_READ_MAX);
     claims.filter_map(|claim| tokens.read(channel, claim)).max()
 }
 
@@ -99,7 +101,7 @@ impl Lag {
     }
 
     /// What a reader sees of a channel where `newest` is there by now. The first is seen at once.
-    pub fn shown(&self, channel: &Channel, newest: &Pointer, now: Timestamp) -> Pointer {
+    pub fn lagged(&self, channel: &Channel, newest: &Pointer, now: Timestamp) -> Pointer {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let lagging = channels.entry(channel.clone()).or_default();
         let last = lagging.coming.back().map(|(_, last)| last);
@@ -132,7 +134,7 @@ mod tests {
         let (nine, twelve) = (token(9), token(12));
         let cookie = format!("_pmx_deploy={nine}");
         let forged = nine.replace("9.", "99.");
-        let many = vec![cookie.as_str(); CLAIMS_READ_MAX].join("; ");
+        let many = vec![cookie.as_str(); DEPLOY_TOKENS_READ_MAX].join("; ");
         for (headers, expected) in [
             (&[][..], None),
             (&[("x-pmx-know", &*twelve)], Some(12)),
@@ -159,7 +161,7 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
-            let known = known_deploy(&head, &tokens, &docs, "http");
+            let known = min_deploy(&head, &tokens, &docs, "http");
             assert_eq!(known, expected, "{headers:?}");
         }
     }
@@ -176,7 +178,7 @@ mod tests {
         ] {
             let request = http::Request::get("/").header("cookie", format!("{name}={token}"));
             let (head, ()) = request.body(()).unwrap().into_parts();
-            let known = |scheme| known_deploy(&head, &tokens, &docs, scheme);
+            let known = |scheme| min_deploy(&head, &tokens, &docs, scheme);
             assert_eq!([known("http"), known("https")], [http, https], "{name}");
         }
     }
@@ -201,7 +203,7 @@ mod tests {
         };
         for (newest, at, expected) in [(1, 0, 1), (2, 1, 1), (3, 4, 1), (3, 6, 2), (3, 9, 3)] {
             let now = Timestamp::from_millis(at * 1_000);
-            let shown = lag.shown(&channel, &pointer(newest), now);
+            let shown = lag.lagged(&channel, &pointer(newest), now);
             assert_eq!(shown.deploy, expected, "{newest} at {at}");
         }
     }

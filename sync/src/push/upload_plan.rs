@@ -1,13 +1,13 @@
-//! What has to be uploaded: distinct blobs, in path order, planned into packs and parts.
+//! Upload plan: the distinct blobs to upload, in path order, grouped into packs and parts.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use pmx_core::id::{BlobId, PackId, Root};
 use pmx_core::limits::PACK_RAW_BYTES_MAX;
 
-use super::kin::Kin;
+use super::delta_base::DeltaBase;
 use crate::manifest::{Cursor, ManifestError, NodeSource, Row};
-use crate::pack::plan::{Plan, Wanted};
+use crate::pack::plan::{BlobToUpload, Plan};
 use crate::wire::{BeginReply, Ranges};
 
 /// Blobs to be uploaded.
@@ -15,29 +15,29 @@ use crate::wire::{BeginReply, Ranges};
 pub struct Uploads {
     /// One row for each distinct blob, in the order of the paths.
     pub rows: Vec<Row>,
-    /// Which of them travel together, and which in parts; members are places in `rows`.
+    /// The packs and parts to send; members are indices into `rows`.
     pub plan: Plan,
     /// Parts that need not be sent again, by blob.
     pub parts: BTreeMap<BlobId, Ranges>,
     /// Packs that need not be sent again.
     pub arrived: BTreeSet<PackId>,
-    /// What packs may refer to, if they may.
-    pub behind: Option<Behind>,
-    /// For each row the one of the base that it resembles, if that is known.
-    pub kin: Vec<Option<Kin>>,
+    /// The base that packs may use as reference prefix.
+    pub reference: Option<DeltaReference>,
+    /// The delta base of each row; empty if none was searched for.
+    pub delta_bases: Vec<Option<DeltaBase>>,
 }
 
-/// What packs may refer to.
+/// The base deploy that packs refer to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Behind {
-    /// The base, a root that the server has.
+pub struct DeltaReference {
+    /// A root that the server has.
     pub base: Root,
     /// The most raw bytes of its rows that one pack may refer to.
     pub raw_bytes_max: u64,
 }
 
 impl Uploads {
-    /// What the server says it lacks.
+    /// The blobs that a reply names as missing.
     pub(super) fn missing(
         source: &impl NodeSource,
         root: Root,
@@ -66,7 +66,7 @@ impl Uploads {
     pub(super) fn within(raw_bytes: u64, mut rows: Vec<Row>) -> Self {
         let mut seen = HashSet::new();
         rows.retain(|row| seen.insert(row.entry.blob));
-        let wanted: Vec<Wanted<'_>> = rows.iter().map(wanted).collect();
+        let wanted: Vec<BlobToUpload<'_>> = rows.iter().map(blob_to_upload).collect();
         let plan = Plan::within(raw_bytes, &wanted);
         Self {
             rows,
@@ -75,7 +75,7 @@ impl Uploads {
         }
     }
 
-    /// The blobs that travel in packs, in the order of the packs.
+    /// The blobs in packs, in the order of the packs.
     pub(super) fn in_packs(&self) -> impl Iterator<Item = BlobId> {
         let members = self.plan.packs.iter().flat_map(|pack| &pack.members);
         members.filter_map(|&at| Some(self.rows.get(at)?.entry.blob))
@@ -103,8 +103,8 @@ pub(super) fn arrived(reply: &BeginReply) -> BTreeMap<BlobId, Ranges> {
     parts.map(|part| (part.blob, part.have.clone())).collect()
 }
 
-fn wanted(row: &Row) -> Wanted<'_> {
-    Wanted {
+fn blob_to_upload(row: &Row) -> BlobToUpload<'_> {
+    BlobToUpload {
         blob: row.entry.blob,
         size: row.entry.size,
         media: &row.entry.media,

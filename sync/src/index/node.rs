@@ -27,7 +27,7 @@ const VERSION: u8 = 1;
 
 /// A manifest node with the places of what its rows name.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Twin {
+pub enum IndexNode {
     /// Files and where their blobs lie.
     Leaf(Vec<(Row, Location)>),
     /// Subtrees and where their twins lie.
@@ -39,7 +39,7 @@ pub enum Twin {
     },
 }
 
-impl Twin {
+impl IndexNode {
     /// Encodes the twin.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
@@ -145,7 +145,7 @@ impl From<ManifestError> for ReadError {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<Twin, ReadError> {
+fn read(reader: &mut Reader<'_>) -> Result<IndexNode, ReadError> {
     match reader.byte()? {
         VERSION => {}
         value => {
@@ -163,8 +163,8 @@ fn read(reader: &mut Reader<'_>) -> Result<Twin, ReadError> {
         .map(|_| reader.array().map(ObjectId::from_bytes))
         .collect::<Result<_, Malformed>>()?;
     let twin = match level {
-        0 => Twin::Leaf(read_files(reader, count, &objects)?),
-        1..=LEVELS_MAX => Twin::Interior {
+        0 => IndexNode::Leaf(read_files(reader, count, &objects)?),
+        1..=LEVELS_MAX => IndexNode::Interior {
             level,
             children: read_children(reader, count, &objects)?,
         },

@@ -35,9 +35,9 @@ fn run(at: u64, from: u64, len: u64) -> Run {
 }
 
 /// Copies of all but ten bytes in the middle and the last five, and the piece of the base.
-fn edited(bytes: &[u8]) -> (Copies, Vec<u8>) {
+fn edited(bytes: &[u8]) -> (PartDelta, Vec<u8>) {
     let (part, _) = short();
-    let mut copies = Copies::of(part, base(), 7);
+    let mut copies = PartDelta::of(part, base(), 7);
     assert!(copies.push(run(0, START, 90)));
     assert!(copies.push(run(100, START + 130, 95)));
     let old = [&bytes[..90], &[b'-'; 40], &bytes[100..195]].concat();
@@ -45,9 +45,9 @@ fn edited(bytes: &[u8]) -> (Copies, Vec<u8>) {
 }
 
 /// A part that copies, or nothing if it copies nothing.
-fn draft_of(wire: &[u8], part: Part) -> Result<Option<Draft>, PartError> {
+fn draft_of(wire: &[u8], part: Part) -> Result<Option<PendingPart>, PartError> {
     match open(wire, part, &mut Decoder::new())? {
-        Arrived::Draft(draft) => Ok(Some(draft)),
+        Arrived::Pending(draft) => Ok(Some(draft)),
         Arrived::Whole(_) => Ok(None),
     }
 }
@@ -77,7 +77,7 @@ fn what_is_copied_and_what_is_told_make_the_part() {
     }
     let plain = WirePart::of(part, &bytes, &mut Encoder::new(), SOLID).unwrap();
     assert!(matches!(draft_of(&plain.bytes, part), Ok(None)));
-    let none = Copies::of(part, base(), 7);
+    let none = PartDelta::of(part, base(), 7);
     let same = WirePart::behind(&none, &bytes, &mut Encoder::new(), SOLID);
     assert_eq!(same, Ok(plain), "a part that copies nothing is a plain one");
 }
@@ -85,7 +85,7 @@ fn what_is_copied_and_what_is_told_make_the_part() {
 #[test]
 fn what_was_worth_compressing_still_is() {
     let (part, bytes) = short();
-    let mut copies = Copies::of(part, base(), 7);
+    let mut copies = PartDelta::of(part, base(), 7);
     assert!(copies.push(run(0, START, 200)));
     for kind in [PackKind::Stored, PackKind::Solid] {
         let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
@@ -220,7 +220,7 @@ fn runs_have_one_spelling_and_bounds() {
 #[test]
 fn as_many_runs_as_there_may_be() {
     let part = Parts::of(PART_BYTES + 1).unwrap().part(0).unwrap();
-    let mut copies = Copies::of(part, base(), 0);
+    let mut copies = PartDelta::of(part, base(), 0);
     for number in 0..COPIES_MAX as u64 {
         assert!(copies.push(run(2 * number, 3 * number, 1)));
     }
@@ -242,7 +242,7 @@ proptest! {
     ) {
         let (part, mut bytes) = short();
         let old: Vec<u8> = (0..400u32).map(|at| (at * at / 7) as u8).collect();
-        let mut copies = Copies::of(part, base(), 1);
+        let mut copies = PartDelta::of(part, base(), 1);
         let mut at = 0;
         for (literal, from, len) in pieces {
             if copies.push(run(at + literal, START + from, len)) {

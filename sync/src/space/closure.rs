@@ -14,7 +14,7 @@ use pmx_core::location::{Extent, Location};
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
-use super::have::{Have, Held};
+use super::blob_index::{BlobIndex, StoredBlob};
 use super::ledger::{Ledger, NodeState};
 use super::pending::PendingBlobs;
 use crate::manifest::{
@@ -26,13 +26,13 @@ use crate::wire::{Offered, Ranges};
 
 /// Nodes and blobs that came with a request and are not in the ledger yet.
 #[derive(Default)]
-pub(crate) struct Fresh {
+pub(crate) struct Incoming {
     /// Nodes, by id.
     pub(crate) nodes: NodeMap,
     /// Whether the nodes came from the client as they are, instead of being made here.
     pub(crate) claimed: bool,
     /// Blobs of the pack that came along, which a commit alone writes.
-    pub(crate) pack: BTreeMap<BlobId, Held>,
+    pub(crate) pack: BTreeMap<BlobId, StoredBlob>,
 }
 
 /// A node whose twin has to be written.
@@ -50,15 +50,15 @@ pub(crate) struct Assembled {
 
 /// What the walk found.
 #[derive(Default)]
-pub(crate) struct Survey {
+pub(crate) struct Closure {
     /// Nodes to be settled, children before parents.
     pub(crate) pending: Vec<Pending>,
     /// Where the blobs of their rows lie.
-    pub(crate) located: BTreeMap<BlobId, Held>,
+    pub(crate) located: BTreeMap<BlobId, StoredBlob>,
     /// Big blobs that are complete but have no table yet.
     pub(crate) assembled: Vec<Assembled>,
     /// Blobs that no deploy has: of pending packs, and of the one that came along.
-    pub(crate) arrived: BTreeMap<BlobId, Held>,
+    pub(crate) arrived: BTreeMap<BlobId, StoredBlob>,
     /// The pending packs among them.
     pub(crate) packs: BTreeSet<PackId>,
     /// Ranks of rows whose blobs are missing.
@@ -90,35 +90,35 @@ impl<E: Into<Problem>> From<E> for Unfinished {
 }
 
 /// Walks everything beneath `root` that is not settled.
-pub(crate) fn survey<S: Sql>(
+pub(crate) fn check_closure<S: Sql>(
     ledger: &Ledger<'_, S>,
-    fresh: &Fresh,
+    incoming: &Incoming,
     root: &Root,
     files_max: u64,
-) -> Result<Survey, Unfinished> {
+) -> Result<Closure, Unfinished> {
     let source = Layered {
-        new: &fresh.nodes,
+        new: &incoming.nodes,
         old: ledger,
     };
     let mut walk = Walk {
         ledger,
-        fresh,
+        incoming,
         source: Recent::new(&source),
-        have: Have::new(ledger),
+        blob_index: BlobIndex::new(ledger),
         pending: PendingBlobs::new(ledger),
         clashes: Clashes::default(),
-        survey: Survey {
+        closure: Closure {
             is_closed: true,
-            ..Survey::default()
+            ..Closure::default()
         },
     };
     if walk.state(root)? == NodeState::Absent {
         return Err(Unfinished::Incomplete);
     }
     let node = walk.node(root)?;
-    walk.survey.totals = node.totals();
-    if walk.survey.totals.files > files_max {
-        let (value, max) = (walk.survey.totals.files, files_max);
+    walk.closure.totals = node.totals();
+    if walk.closure.totals.files > files_max {
+        let (value, max) = (walk.closure.totals.files, files_max);
         let error = ManifestError::TooLarge {
             what: "the site's files are",
             value,
@@ -136,17 +136,17 @@ pub(crate) fn survey<S: Sql>(
         return Err(ManifestError::Misplaced { id: *root, why }.into());
     }
     walk.visit(root, 0, None, Place::Rightmost)?;
-    Ok(walk.survey)
+    Ok(walk.closure)
 }
 
 struct Walk<'a, S: Sql> {
     ledger: &'a Ledger<'a, S>,
-    fresh: &'a Fresh,
+    incoming: &'a Incoming,
     source: Recent<'a, Layered<'a, Ledger<'a, S>>>,
-    have: Have<'a, S>,
+    blob_index: BlobIndex<'a, S>,
     pending: PendingBlobs<'a, 'a, S>,
     clashes: Clashes,
-    survey: Survey,
+    closure: Closure,
 }
 
 impl<S: Sql> Walk<'_, S> {
@@ -154,9 +154,11 @@ impl<S: Sql> Walk<'_, S> {
         match self.ledger.node_state(id)? {
             // Its twin is written anew, so all beneath it is looked for again.
             NodeState::Damaged(_) => Ok(NodeState::Pending { claimed: false }),
-            NodeState::Absent if self.fresh.nodes.bytes(id).is_some() => Ok(NodeState::Pending {
-                claimed: self.fresh.claimed,
-            }),
+            NodeState::Absent if self.incoming.nodes.bytes(id).is_some() => {
+                Ok(NodeState::Pending {
+                    claimed: self.incoming.claimed,
+                })
+            }
             state => Ok(state),
         }
     }
@@ -183,7 +185,7 @@ impl<S: Sql> Walk<'_, S> {
                     NodeState::Absent => return Ok(false),
                     // A leaf that is here has nothing beneath it.
                     NodeState::Pending { .. } if *level > 1 => rest.push(child.id),
-                    NodeState::Pending { .. } | NodeState::Settled(_) | NodeState::Damaged(_) => {}
+                    NodeState::Pending { .. } | NodeState::Indexed(_) | NodeState::Damaged(_) => {}
                 }
             }
         }
@@ -199,7 +201,7 @@ impl<S: Sql> Walk<'_, S> {
         place: Place,
     ) -> Result<(), Unfinished> {
         let claimed = match self.state(id)? {
-            NodeState::Settled(_) | NodeState::Damaged(_) => return Ok(()),
+            NodeState::Indexed(_) | NodeState::Damaged(_) => return Ok(()),
             NodeState::Absent => return Err(Unfinished::Incomplete),
             NodeState::Pending { claimed } => claimed,
         };
@@ -212,10 +214,10 @@ impl<S: Sql> Walk<'_, S> {
                     }
                     let is_here = self.locate(&row.entry)?;
                     if !is_here {
-                        self.survey.is_closed &= self.fresh.pack.contains_key(&row.entry.blob);
-                        self.survey.missing.push(rank);
-                        if self.survey.missing_paths.len() < crate::limits::MISSING_LISTED_MAX {
-                            self.survey.missing_paths.push(row.path.to_string());
+                        self.closure.is_closed &= self.incoming.pack.contains_key(&row.entry.blob);
+                        self.closure.missing.push(rank);
+                        if self.closure.missing_paths.len() < crate::limits::MISSING_LISTED_MAX {
+                            self.closure.missing_paths.push(row.path.to_string());
                         }
                     }
                 }
@@ -234,7 +236,7 @@ impl<S: Sql> Walk<'_, S> {
                 }
             }
         }
-        self.survey.pending.push(Pending { id: *id, node });
+        self.closure.pending.push(Pending { id: *id, node });
         Ok(())
     }
 
@@ -254,7 +256,7 @@ impl<S: Sql> Walk<'_, S> {
     /// that came along is located, but not here: only a commit writes it.
     fn locate(&mut self, entry: &Entry) -> Result<bool, Unfinished> {
         let Entry { blob, size, .. } = entry;
-        let known = self.survey.located.get(blob).copied();
+        let known = self.closure.located.get(blob).copied();
         let held = match known {
             Some(held) => Some(held),
             None => self.find(blob, *size)?,
@@ -262,8 +264,8 @@ impl<S: Sql> Walk<'_, S> {
         match held {
             None => Ok(false),
             Some(held) if held.raw == *size => {
-                self.survey.located.insert(*blob, held);
-                Ok(!self.is_carried(blob, &held))
+                self.closure.located.insert(*blob, held);
+                Ok(!self.is_inline(blob, &held))
             }
             Some(held) => {
                 let detail = format!(
@@ -275,13 +277,13 @@ impl<S: Sql> Walk<'_, S> {
         }
     }
 
-    fn find(&mut self, blob: &BlobId, size: u64) -> Result<Option<Held>, Unfinished> {
-        if let Some(held) = self.have.find(blob)? {
+    fn find(&mut self, blob: &BlobId, size: u64) -> Result<Option<StoredBlob>, Unfinished> {
+        if let Some(held) = self.blob_index.find(blob)? {
             return Ok(Some(held));
         }
         if let Some(held) = self.arrived(blob)? {
-            self.survey.new_bytes += held.raw;
-            self.survey.arrived.insert(*blob, held);
+            self.closure.new_bytes += held.raw;
+            self.closure.arrived.insert(*blob, held);
             return Ok(Some(held));
         }
         if size > PART_BYTES {
@@ -292,8 +294,8 @@ impl<S: Sql> Walk<'_, S> {
     }
 
     /// Where a blob lies that no deploy has.
-    fn arrived(&mut self, blob: &BlobId) -> Result<Option<Held>, Unfinished> {
-        if let Some(held) = self.fresh.pack.get(blob) {
+    fn arrived(&mut self, blob: &BlobId) -> Result<Option<StoredBlob>, Unfinished> {
+        if let Some(held) = self.incoming.pack.get(blob) {
             return Ok(Some(*held));
         }
         let Some(found) = self.pending.find(blob)? else {
@@ -301,24 +303,24 @@ impl<S: Sql> Walk<'_, S> {
         };
         if self.ledger.lost()?.contains(blob) {
             let lost = self
-                .have
-                .kept(blob)?
+                .blob_index
+                .find_or_lost(blob)?
                 .map(|held| held.location.extent.object);
             if lost == Some(found.held.location.extent.object) {
                 return Ok(None);
             }
         }
-        self.survey.packs.extend(found.pack);
+        self.closure.packs.extend(found.pack);
         Ok(Some(found.held))
     }
 
     /// Whether a blob came along and is nowhere else.
-    fn is_carried(&self, blob: &BlobId, held: &Held) -> bool {
-        self.fresh.pack.get(blob) == Some(held)
+    fn is_inline(&self, blob: &BlobId, held: &StoredBlob) -> bool {
+        self.incoming.pack.get(blob) == Some(held)
     }
 
     /// Looks whether the parts of a big blob are all here, and are really its parts.
-    fn assemble(&mut self, blob: &BlobId, size: u64) -> Result<Option<Held>, Unfinished> {
+    fn assemble(&mut self, blob: &BlobId, size: u64) -> Result<Option<StoredBlob>, Unfinished> {
         let parts = Parts::of(size)?;
         let mut values = Vec::new();
         let mut locations = Vec::new();
@@ -329,7 +331,7 @@ impl<S: Sql> Walk<'_, S> {
             locations.push(Location::decode(&mut Reader::new(&location))?);
         }
         if values.len() as u64 != u64::from(parts.count()) {
-            self.survey.parts.push(Offered { blob: *blob, have });
+            self.closure.parts.push(Offered { blob: *blob, have });
             return Ok(None);
         }
         if parts.merge(&values)? != *blob {
@@ -339,7 +341,7 @@ impl<S: Sql> Walk<'_, S> {
             return Err(Problem::new(Code::HashMismatch, detail).into());
         }
         let table = PartTable::new(parts, locations)?.with_values(values)?;
-        self.survey.new_bytes += size;
+        self.closure.new_bytes += size;
         let extent = Extent {
             object: ObjectId::from_bytes([0; 16]),
             offset: 0,
@@ -349,13 +351,13 @@ impl<S: Sql> Walk<'_, S> {
             extent,
             codec: table.codec(),
         };
-        self.survey.assembled.push(Assembled {
+        self.closure.assembled.push(Assembled {
             blob: *blob,
             size,
             table,
         });
         // The place is a stand-in until the table is written: see `prepare`.
-        Ok(Some(Held {
+        Ok(Some(StoredBlob {
             raw: size,
             location,
         }))

@@ -37,7 +37,7 @@ pub struct Lookup {
 
 /// What a path holds, and where that lies.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct LocatedFile {
     /// The row of the manifest.
     pub entry: Entry,
     /// Where the blob lies at rest.
@@ -46,28 +46,31 @@ pub struct Held {
 
 /// The answers so far.
 #[derive(Debug, Clone, Default)]
-pub struct Known(BTreeMap<Lookup, Option<Held>>);
+pub struct Lookups(BTreeMap<Lookup, Option<LocatedFile>>);
 
-impl Known {
+impl Lookups {
     /// Adds an answer: `None` if the deploy has no such path.
-    pub fn insert(&mut self, lookup: Lookup, held: Option<Held>) {
+    pub fn insert(&mut self, lookup: Lookup, held: Option<LocatedFile>) {
         self.0.insert(lookup, held);
     }
 
     /// What the served deploy holds at `path`.
-    pub(super) fn served(&self, path: &SitePath) -> Option<&Held> {
+    pub(super) fn served(&self, path: &SitePath) -> Option<&LocatedFile> {
         self.held(&Lookup {
             generation: Generation::SERVED,
             path: path.clone(),
         })
     }
 
-    pub(super) fn held(&self, lookup: &Lookup) -> Option<&Held> {
+    pub(super) fn held(&self, lookup: &Lookup) -> Option<&LocatedFile> {
         self.0.get(lookup)?.as_ref()
     }
 
     /// Fails with those of the lookups that have no answer yet.
-    pub(super) fn require(&self, lookups: impl IntoIterator<Item = Lookup>) -> Result<(), Need> {
+    pub(super) fn require(
+        &self,
+        lookups: impl IntoIterator<Item = Lookup>,
+    ) -> Result<(), MissingLookups> {
         let unanswered = |lookup: &Lookup| !self.0.contains_key(lookup);
         let mut lookups: Vec<_> = lookups.into_iter().filter(unanswered).collect();
         lookups.sort_unstable();
@@ -75,14 +78,14 @@ impl Known {
         if lookups.is_empty() {
             Ok(())
         } else {
-            Err(Need { lookups })
+            Err(MissingLookups { lookups })
         }
     }
 }
 
 /// What has to be looked up before there is a plan.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Need {
+pub struct MissingLookups {
     /// The questions, in order and each once. They do not depend on each other: ask them together.
     pub lookups: Vec<Lookup>,
 }

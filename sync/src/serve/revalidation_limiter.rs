@@ -12,28 +12,28 @@ use pmx_core::time::Timestamp;
 use crate::index::Cache;
 
 /// Claims that a space did not confirm, and when it was asked.
-pub(super) struct Claims(Cache<(Channel, u64), Timestamp>);
+pub(super) struct RevalidationLimiter(Cache<(Channel, u64), Timestamp>);
 
 const SPAN: Duration = Duration::from_secs(1);
 
 /// Bytes of claims that are kept: about a thousand.
 const CLAIMS_BYTES: usize = 256 * 1024;
 
-impl Default for Claims {
+impl Default for RevalidationLimiter {
     fn default() -> Self {
         Self(Cache::new(CLAIMS_BYTES))
     }
 }
 
-impl Claims {
+impl RevalidationLimiter {
     /// Whether the space may be asked because of a valid claim of `deploy`.
-    pub(super) fn may_ask(&self, channel: &Channel, deploy: u64, now: Timestamp) -> bool {
+    pub(super) fn allow(&self, channel: &Channel, deploy: u64, now: Timestamp) -> bool {
         let asked = self.0.find(&(channel.clone(), deploy));
         asked.is_none_or(|asked| now >= asked.after(SPAN))
     }
 
     /// Notes that the space did not confirm a claim.
-    pub(super) fn unconfirmed(&self, channel: &Channel, deploy: u64, now: Timestamp) {
+    pub(super) fn record_miss(&self, channel: &Channel, deploy: u64, now: Timestamp) {
         let bytes = channel.space.as_str().len() + 160;
         self.0.insert((channel.clone(), deploy), now, bytes);
     }
@@ -45,13 +45,13 @@ mod tests {
 
     #[test]
     fn unconfirmed_claim_is_asked_once_a_second_and_holds_up_no_other() {
-        let claims = Claims::default();
+        let claims = RevalidationLimiter::default();
         let [one, two] = ["one", "two"].map(|name| Channel::of_label(name).unwrap());
         let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);
         let asked = |channel, deploy, millis: u64| {
-            let may = claims.may_ask(channel, deploy, at(millis));
+            let may = claims.allow(channel, deploy, at(millis));
             if may {
-                claims.unconfirmed(channel, deploy, at(millis));
+                claims.record_miss(channel, deploy, at(millis));
             }
             may
         };

@@ -20,7 +20,7 @@
 use crate::path::SitePath;
 
 /// Whether the name of this file changes whenever its content does.
-pub fn carries_its_hash(path: &SitePath) -> bool {
+pub fn is_fingerprinted(path: &SitePath) -> bool {
     let mut parts: Vec<&str> = path.name().split('.').collect();
     let kind = parts.pop().unwrap_or_default();
     if !KINDS.contains(&kind) {
@@ -70,7 +70,7 @@ const FOLDERS_OF_HASHES: &[&str] = &["_app/immutable", "_astro", "_nuxt"];
 /// The path of a file that carries its hash, with a `*` in its place.
 pub(super) fn pattern(path: &SitePath) -> Option<String> {
     let name = path.name();
-    let (stem, hash) = carries_its_hash(path).then(|| hash_within(name))??;
+    let (stem, hash) = is_fingerprinted(path).then(|| hash_within(name))??;
     let (before, after) = (path.as_str().strip_suffix(name)?, &name[stem + hash..]);
     Some(format!("{before}{}*{after}", &name[..stem]))
 }
@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     fn check(text: &str) -> bool {
-        carries_its_hash(&SitePath::parse(text).unwrap())
+        is_fingerprinted(&SitePath::parse(text).unwrap())
     }
 
     #[test]

@@ -17,53 +17,53 @@ use pmx_core::location::{Extent, Location};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 
-use super::have::Held;
+use super::blob_index::StoredBlob;
+use super::closure::{Closure, Incoming};
 use super::ledger::Ledger;
 use super::repair::{Mended, Others};
-use super::survey::{Fresh, Survey};
-use crate::index::Twin;
+use crate::index::IndexNode;
 use crate::manifest::{NewNode, Node};
 
 const MAGIC: &[u8; 4] = b"PMXX";
 const VERSION: u8 = 1;
 
 /// Everything that a turn has to write so that a root is settled.
-pub(crate) struct Prepared {
+pub(crate) struct IndexObject {
     /// The bytes of the index object; nothing if no object has to be written.
-    pub(crate) object: Option<Bytes>,
+    pub(crate) bytes: Option<Bytes>,
     /// New nodes, children before parents, and where their twins will lie.
     pub(crate) nodes: Vec<(NewNode, Extent)>,
     /// Nodes of other deploys whose twins are written anew.
     pub(crate) mended: Vec<(Mended, Extent)>,
     /// Big blobs whose table is in the object.
-    pub(crate) assembled: BTreeMap<BlobId, Held>,
+    pub(crate) assembled: BTreeMap<BlobId, StoredBlob>,
 }
 
 /// Lays the index object out.
-pub(crate) fn prepare<S: Sql>(
+pub(crate) fn build<S: Sql>(
     ledger: &Ledger<'_, S>,
-    fresh: &Fresh,
-    survey: &Survey,
+    incoming: &Incoming,
+    closure: &Closure,
     object: ObjectId,
     pack: Option<&Bytes>,
-) -> Result<Prepared, Problem> {
+) -> Result<IndexObject, Problem> {
     let mut out = pack.map_or_else(Vec::new, |pack| pack.to_vec());
     let start = out.len() as u64;
-    let assembled = append_tables(survey, &mut out, object);
+    let assembled = append_tables(closure, &mut out, object);
     let mut twins: BTreeMap<NodeId, Extent> = BTreeMap::new();
-    let mut nodes = Vec::with_capacity(survey.pending.len());
-    for pending in &survey.pending {
+    let mut nodes = Vec::with_capacity(closure.pending.len());
+    for pending in &closure.pending {
         let place = |blob: &BlobId| {
-            let held = assembled.get(blob).or_else(|| survey.located.get(blob));
+            let held = assembled.get(blob).or_else(|| closure.located.get(blob));
             held.map(|held| held.location).ok_or_else(|| {
                 let detail = format!("blob {blob} is missing");
                 Problem::new(Code::MissingObjects, detail)
             })
         };
-        let twin = twin(ledger, &twins, &pending.node, place)?.encode();
+        let twin = index_node(ledger, &twins, &pending.node, place)?.encode();
         let extent = append(&mut out, object, &twin);
         twins.insert(pending.id, extent);
-        let bytes = match fresh.nodes.bytes(&pending.id) {
+        let bytes = match incoming.nodes.bytes(&pending.id) {
             Some(bytes) => bytes.clone(),
             None => pending.node.encode().into(),
         };
@@ -76,19 +76,19 @@ pub(crate) fn prepare<S: Sql>(
         ));
     }
     if nodes.is_empty() {
-        return Ok(Prepared {
-            object: None,
+        return Ok(IndexObject {
+            bytes: None,
             nodes,
             mended: Vec::new(),
             assembled,
         });
     }
-    let mended = append_mended(ledger, survey, &assembled, twins, (&mut out, object))?;
+    let mended = append_mended(ledger, closure, &assembled, twins, (&mut out, object))?;
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
-    Ok(Prepared {
-        object: Some(out.into()),
+    Ok(IndexObject {
+        bytes: Some(out.into()),
         nodes,
         mended,
         assembled,
@@ -98,19 +98,19 @@ pub(crate) fn prepare<S: Sql>(
 /// Appends the new twins of other deploys' nodes, whose content came again.
 fn append_mended<S: Sql>(
     ledger: &Ledger<'_, S>,
-    survey: &Survey,
-    assembled: &BTreeMap<BlobId, Held>,
+    closure: &Closure,
+    assembled: &BTreeMap<BlobId, StoredBlob>,
     mut twins: BTreeMap<NodeId, Extent>,
     (out, object): (&mut Vec<u8>, ObjectId),
 ) -> Result<Vec<(Mended, Extent)>, Problem> {
-    let others = Others::new(ledger, survey)?;
+    let others = Others::new(ledger, closure)?;
     let mut mended = Vec::new();
     for (other, node) in others.nodes()? {
         let place = |blob: &BlobId| match assembled.get(blob) {
             Some(held) => Ok(held.location),
             None => others.place(blob),
         };
-        let twin = twin(ledger, &twins, &node, place)?.encode();
+        let twin = index_node(ledger, &twins, &node, place)?.encode();
         let extent = append(out, object, &twin);
         twins.insert(other.id, extent);
         mended.push((other, extent));
@@ -119,9 +119,13 @@ fn append_mended<S: Sql>(
 }
 
 /// Appends the tables of big blobs whose parts have all arrived.
-fn append_tables(survey: &Survey, out: &mut Vec<u8>, object: ObjectId) -> BTreeMap<BlobId, Held> {
+fn append_tables(
+    closure: &Closure,
+    out: &mut Vec<u8>,
+    object: ObjectId,
+) -> BTreeMap<BlobId, StoredBlob> {
     let mut assembled = BTreeMap::new();
-    for big in &survey.assembled {
+    for big in &closure.assembled {
         let mut table = Vec::new();
         big.table.encode(&mut table);
         let location = Location {
@@ -129,7 +133,7 @@ fn append_tables(survey: &Survey, out: &mut Vec<u8>, object: ObjectId) -> BTreeM
             codec: big.table.codec(),
         };
         let raw = big.size;
-        assembled.insert(big.blob, Held { raw, location });
+        assembled.insert(big.blob, StoredBlob { raw, location });
     }
     assembled
 }
@@ -144,28 +148,28 @@ fn append(out: &mut Vec<u8>, object: ObjectId, twin: &[u8]) -> Extent {
     }
 }
 
-fn twin<S: Sql>(
+fn index_node<S: Sql>(
     ledger: &Ledger<'_, S>,
     twins: &BTreeMap<NodeId, Extent>,
     node: &Node,
     place: impl Fn(&BlobId) -> Result<Location, Problem>,
-) -> Result<Twin, Problem> {
+) -> Result<IndexNode, Problem> {
     Ok(match node {
         Node::Leaf(rows) => {
             let placed = rows
                 .iter()
                 .map(|row| Ok((row.clone(), place(&row.entry.blob)?)));
-            Twin::Leaf(placed.collect::<Result<_, Problem>>()?)
+            IndexNode::Leaf(placed.collect::<Result<_, Problem>>()?)
         }
         Node::Interior { level, children } => {
             let placed = children.iter().map(|child| {
                 let extent = match twins.get(&child.id) {
                     Some(extent) => *extent,
-                    None => settled(ledger, &child.id)?,
+                    None => indexed_at(ledger, &child.id)?,
                 };
                 Ok((child.clone(), extent))
             });
-            Twin::Interior {
+            IndexNode::Interior {
                 level: *level,
                 children: placed.collect::<Result<_, Problem>>()?,
             }
@@ -174,8 +178,8 @@ fn twin<S: Sql>(
 }
 
 /// Where the twin of a settled node lies.
-pub(crate) fn settled<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
-    ledger.twin(id)?.ok_or_else(|| {
+pub(crate) fn indexed_at<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
+    ledger.node_extent(id)?.ok_or_else(|| {
         let detail = format!("manifest node {id} is missing");
         Problem::new(Code::MissingObjects, detail)
     })

@@ -65,7 +65,7 @@ impl Run {
 
 /// What a part copies from a blob of the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copies {
+pub struct PartDelta {
     part: Part,
     base: Root,
     rank: u64,
@@ -74,7 +74,7 @@ pub struct Copies {
     touched: Vec<u64>,
 }
 
-impl Copies {
+impl PartDelta {
     /// Nothing yet, from the row of a rank of a manifest.
     pub const fn of(part: Part, base: Root, rank: u64) -> Self {
         Self {
@@ -210,18 +210,18 @@ impl Copies {
 
 /// A part that arrived, without what it copies.
 #[derive(Debug)]
-pub struct Draft {
-    copies: Copies,
+pub struct PendingPart {
+    copies: PartDelta,
     expected: ChainingValue,
     kind: PackKind,
     raw: Vec<u8>,
 }
 
-impl Draft {
+impl PendingPart {
     /// Decodes the bytes that are told, and puts them in their places.
     pub(super) fn of(
         head: &Head<'_>,
-        copies: Copies,
+        copies: PartDelta,
         expected: ChainingValue,
         decoder: &mut Decoder,
     ) -> Result<Self, PartError> {
@@ -243,7 +243,7 @@ impl Draft {
     }
 
     /// What it copies.
-    pub const fn copies(&self) -> &Copies {
+    pub const fn copies(&self) -> &PartDelta {
         &self.copies
     }
 

@@ -19,11 +19,11 @@ use pmx_core::sql::{Sql, SqlError};
 
 use super::ledger::Ledger;
 use crate::limits::BLOB_BYTES_MAX;
-use crate::pack::rest::Toc;
+use crate::pack::stored::Toc;
 
 /// A blob that the space holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Held {
+pub(crate) struct StoredBlob {
     /// Its length.
     pub(crate) raw: u64,
     /// Where it lies.
@@ -33,15 +33,15 @@ pub(crate) struct Held {
 /// Buckets of a space: ten bits of an id.
 const BUCKETS: u16 = 1 << 10;
 
-type Bucket = BTreeMap<BlobId, Held>;
+type Bucket = BTreeMap<BlobId, StoredBlob>;
 
 /// Looks blobs up, reading each bucket at most once.
-pub(crate) struct Have<'a, S> {
+pub(crate) struct BlobIndex<'a, S> {
     ledger: &'a Ledger<'a, S>,
     buckets: RefCell<BTreeMap<u16, Bucket>>,
 }
 
-impl<'a, S: Sql> Have<'a, S> {
+impl<'a, S: Sql> BlobIndex<'a, S> {
     pub(crate) fn new(ledger: &'a Ledger<'a, S>) -> Self {
         Self {
             ledger,
@@ -50,15 +50,15 @@ impl<'a, S: Sql> Have<'a, S> {
     }
 
     /// Where a blob lies, if its content is not lost.
-    pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<Held>, SqlError> {
+    pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<StoredBlob>, SqlError> {
         if self.ledger.lost()?.contains(blob) {
             return Ok(None);
         }
-        self.kept(blob)
+        self.find_or_lost(blob)
     }
 
     /// Where a blob lies or was lost.
-    pub(crate) fn kept(&self, blob: &BlobId) -> Result<Option<Held>, SqlError> {
+    pub(crate) fn find_or_lost(&self, blob: &BlobId) -> Result<Option<StoredBlob>, SqlError> {
         let number = bucket_of(blob);
         let mut buckets = self.buckets.borrow_mut();
         if let Some(bucket) = buckets.get(&number) {
@@ -74,7 +74,7 @@ impl<'a, S: Sql> Have<'a, S> {
 /// Looks at every blob of the space.
 pub(crate) fn each<S: Sql>(
     ledger: &Ledger<'_, S>,
-    mut visit: impl FnMut(BlobId, &Held),
+    mut visit: impl FnMut(BlobId, &StoredBlob),
 ) -> Result<(), SqlError> {
     for number in 0..BUCKETS {
         for (blob, held) in read(&ledger.bucket(number)?)? {
@@ -88,7 +88,7 @@ pub(crate) fn each<S: Sql>(
 /// inside a turn.
 pub(crate) fn add<S: Sql>(
     ledger: &Ledger<'_, S>,
-    blobs: &BTreeMap<BlobId, Held>,
+    blobs: &BTreeMap<BlobId, StoredBlob>,
 ) -> Result<(), SqlError> {
     let mut rest = blobs.iter().peekable();
     while let Some((first, _)) = rest.peek() {
@@ -137,12 +137,12 @@ fn read(bytes: &[u8]) -> Result<Bucket, SqlError> {
     Ok(bucket)
 }
 
-fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, Held), Malformed> {
+fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, StoredBlob), Malformed> {
     let blob = BlobId::from_bytes(reader.array()?);
     let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
     Ok((
         blob,
-        Held {
+        StoredBlob {
             raw,
             location: Location::decode(reader)?,
         },
@@ -150,7 +150,7 @@ fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, Held), Malformed> {
 }
 
 /// The blobs of an object, and where they lie.
-pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (BlobId, Held)> {
+pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (BlobId, StoredBlob)> {
     toc.entries().iter().map(move |entry| {
         let extent = Extent {
             object,
@@ -162,6 +162,6 @@ pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (Bl
             codec: entry.codec,
         };
         let raw = entry.raw;
-        (entry.blob, Held { raw, location })
+        (entry.blob, StoredBlob { raw, location })
     })
 }

@@ -12,13 +12,13 @@ use crate::space::{Offer, SmallPack};
 use crate::wire::{Envelope, EnvelopeError, SectionKind, VERSION};
 
 /// What a request told beside its head.
-pub(super) struct Told {
+pub(super) struct PublishContent {
     pub(super) offer: Offer,
     pub(super) pack: Option<SmallPack>,
     pub(super) packs: Vec<PackId>,
 }
 
-impl Told {
+impl PublishContent {
     pub(super) const fn nothing() -> Self {
         Self {
             offer: Offer::Root,

@@ -1,13 +1,14 @@
-//! Which file of the base a new one resembles: what a pack refers to.
+//! Delta base selection: picks, for each new blob, the blob of the base deploy that its pack uses
+//! as zstd reference prefix.
 //!
 //! A page resembles its own last version most. A new file may be an old one under a new name: build
-//! tools put a hash of the content into names, so a file that went, of the same folder, stem and
-//! extension, is taken for it. Otherwise it resembles its neighbour in the folder, of the same
-//! extension: pages of a folder are made by one template. If it has none, a file of its name that
-//! went from elsewhere will do.
+//! tools put a hash of the content into names, so a removed file of the same folder, stem and
+//! extension is taken for it. The next candidate is the neighbour in the folder with the same
+//! extension, because one template makes the pages of a folder. The last one is a removed file of
+//! the same name in another folder.
 //!
-//! Blobs that travel in packs resemble such blobs, and big ones big ones: the one refers to bytes
-//! that the client has kept, the other copies what it knows by its hash.
+//! A blob in a pack gets a base that fits a pack, and a blob in parts gets one in parts: the pack
+//! refers to bytes that the client has kept, the part copies chunks that it knows by their hash.
 
 use std::collections::BTreeMap;
 
@@ -17,19 +18,19 @@ use pmx_core::limits::PART_BYTES;
 use crate::manifest::{Change, Cursor, Entry, ManifestError, NodeSource, Row};
 use crate::path::SitePath;
 
-/// A row of the base.
+/// A row of the base, chosen as delta base.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kin {
-    /// Its rank.
+pub struct DeltaBase {
+    /// Its rank in the base manifest.
     pub rank: u64,
-    /// Its blob.
+    /// The blob that serves as prefix.
     pub blob: BlobId,
-    /// Its size.
+    /// Uncompressed size in bytes.
     pub size: u64,
 }
 
-impl Kin {
-    /// Media that is compressed has nothing in common with itself, unless it is copied.
+impl DeltaBase {
+    /// `None` for compressed media in packs: zstd finds no matches in them.
     fn of(rank: u64, entry: &Entry) -> Option<Self> {
         let Entry { blob, size, .. } = *entry;
         let is_fit = match Way::of(size) {
@@ -39,7 +40,7 @@ impl Kin {
         is_fit.then_some(Self { rank, blob, size })
     }
 
-    /// Whether a blob of `size` bytes can make use of it.
+    /// Whether a blob of `size` bytes travels the same way.
     fn serves(&self, size: u64) -> bool {
         Way::of(self.size) == Way::of(size)
     }
@@ -62,37 +63,37 @@ impl Way {
     }
 }
 
-/// What each of some new rows resembles.
+/// Finds a delta base for each new row.
 pub(super) fn find(
     source: &impl NodeSource,
     base: Root,
     changes: &[Change],
     rows: &[Row],
-) -> Result<Vec<Option<Kin>>, ManifestError> {
-    let mut went: BTreeMap<(Way, Likeness<'_>), Kin> = BTreeMap::new();
-    let mut moved: BTreeMap<(Way, &str), Kin> = BTreeMap::new();
+) -> Result<Vec<Option<DeltaBase>>, ManifestError> {
+    let mut went: BTreeMap<(Way, Likeness<'_>), DeltaBase> = BTreeMap::new();
+    let mut moved: BTreeMap<(Way, &str), DeltaBase> = BTreeMap::new();
     for change in changes {
         if let (Some(before), None) = (&change.before, &change.after)
-            && let Some(kin) = Kin::of(change.rank, before)
+            && let Some(candidate) = DeltaBase::of(change.rank, before)
         {
-            let way = Way::of(kin.size);
-            went.insert((way, likeness(&change.path)), kin);
-            moved.insert((way, change.path.name()), kin);
+            let way = Way::of(candidate.size);
+            went.insert((way, likeness(&change.path)), candidate);
+            moved.insert((way, change.path.name()), candidate);
         }
     }
-    let mut folder = Neighbours::new(source, base)?;
+    let mut folder = AdjacentRows::new(source, base)?;
     let mut found = Vec::with_capacity(rows.len());
     let mut rest = changes.iter();
     for row in rows {
         let change = rest.find(|change| change.path == row.path);
         let (size, way) = (row.entry.size, Way::of(row.entry.size));
         let renamed = || went.get(&(way, likeness(&row.path))).copied();
-        let kin = match change {
+        let candidate = match change {
             Some(Change {
                 before: Some(before),
                 rank,
                 ..
-            }) => Kin::of(*rank, before),
+            }) => DeltaBase::of(*rank, before),
             Some(change) => match renamed() {
                 None => folder
                     .of(change, size)?
@@ -101,7 +102,7 @@ pub(super) fn find(
             },
             None => None,
         };
-        found.push(kin.filter(|kin| kin.serves(size)));
+        found.push(candidate.filter(|candidate| candidate.serves(size)));
     }
     Ok(found)
 }
@@ -142,16 +143,16 @@ fn is_sibling(one: &SitePath, other: &SitePath) -> bool {
     parts(one.as_str()) == parts(other.as_str())
 }
 
-/// The rows of the base next to new ones, which come in order.
-struct Neighbours<'a, S> {
+/// Cursor over the rows of the base that surround each new row; new rows are in path order.
+struct AdjacentRows<'a, S> {
     cursor: Cursor<'a, S>,
-    /// The rank that the two stand around.
+    /// The rank between `before` and `after`.
     at: Option<u64>,
     before: Option<(u64, Row)>,
     after: Option<(u64, Row)>,
 }
 
-impl<'a, S: NodeSource> Neighbours<'a, S> {
+impl<'a, S: NodeSource> AdjacentRows<'a, S> {
     fn new(source: &'a S, base: Root) -> Result<Self, ManifestError> {
         Ok(Self {
             cursor: Cursor::new(source, base)?,
@@ -161,8 +162,8 @@ impl<'a, S: NodeSource> Neighbours<'a, S> {
         })
     }
 
-    /// The row before the new one, or the one behind it.
-    fn of(&mut self, change: &Change, size: u64) -> Result<Option<Kin>, ManifestError> {
+    /// The row before the new one, or the one after it.
+    fn of(&mut self, change: &Change, size: u64) -> Result<Option<DeltaBase>, ManifestError> {
         let rank = change.rank;
         if self.at != Some(rank) {
             self.at = Some(rank);
@@ -170,13 +171,15 @@ impl<'a, S: NodeSource> Neighbours<'a, S> {
                 self.cursor.seek_rank(rank - 1)?;
                 self.before = self.cursor.next_row()?.map(|row| (rank - 1, row));
             } else {
-                // The row behind the last new one is the one before this.
+                // The row after the last new one is the row before this one.
                 self.before = self.after.take();
             }
             self.after = self.cursor.next_row()?.map(|row| (rank, row));
         }
         let near = [&self.before, &self.after].into_iter().flatten();
         let mut near = near.filter(|(_, row)| is_sibling(&row.path, &change.path));
-        Ok(near.find_map(|(rank, row)| Kin::of(*rank, &row.entry).filter(|kin| kin.serves(size))))
+        Ok(near.find_map(|(rank, row)| {
+            DeltaBase::of(*rank, &row.entry).filter(|candidate| candidate.serves(size))
+        }))
     }
 }

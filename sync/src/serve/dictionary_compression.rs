@@ -30,7 +30,7 @@ impl<B: Backend> Server<B> {
 
     /// The body that makes what a plan sends out of what the client has, if there is one and it is
     /// smaller.
-    pub(super) async fn difference(
+    pub(super) async fn dictionary_compressed(
         &self,
         scope: Scope<'_>,
         pointer: &Pointer,
@@ -57,7 +57,7 @@ impl<B: Backend> Server<B> {
         let new = self.whole(scope, held).await?;
         let frame = self
             .codecs()
-            .encode(|encoder| encoder.solid_behind(&old, &new, Level::WIRE));
+            .encode(|encoder| encoder.compress_with_prefix(&old, &new, Level::WIRE));
         let body = [&DIFFERENCE_MAGIC[..], &offered.sha256, &frame].concat();
         if body.len() as u64 >= held.at.extent.len {
             return Ok(None);

@@ -5,11 +5,11 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pmx_core::coding::{Coding, is_zstd_at_rest};
 
 use super::answer::{Described, Plan, PlanBody, Snapshot};
-use super::clean::Asked;
-use super::condition::{Verdict, etag};
+use super::clean_urls::Asked;
+use super::conditional::{Verdict, etag};
 use super::dictionary::is_dictionary;
-use super::hashed::carries_its_hash;
-use super::known::Held;
+use super::fingerprint::is_fingerprinted;
+use super::lookups::LocatedFile;
 use super::range::{ByteRange, Unsatisfiable};
 use super::request::SiteRequest;
 
@@ -30,12 +30,12 @@ const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><head><title>404 
     <p>This page shows itself as soon as it is published.</p></body></html>\n";
 
 /// The headers that every answer has, before it is one.
-pub(super) struct Draft {
+pub(super) struct ResponseBuilder {
     headers: HeaderMap,
     described: Option<Described>,
 }
 
-impl Draft {
+impl ResponseBuilder {
     pub(super) fn plain() -> Self {
         let mut headers = HeaderMap::new();
         let nosniff = HeaderValue::from_static("nosniff");
@@ -49,11 +49,11 @@ impl Draft {
     }
 
     pub(super) fn of(snapshot: &Snapshot) -> Self {
-        Self::plain().with(DEPLOY, HeaderValue::from(snapshot.deploy()))
+        Self::plain().header(DEPLOY, HeaderValue::from(snapshot.deploy()))
     }
 
     /// Asks the client to keep what is sent as a dictionary.
-    pub(super) fn kept_as(mut self, held: &Held, kept: Option<HeaderValue>) -> Self {
+    pub(super) fn kept_as(mut self, held: &LocatedFile, kept: Option<HeaderValue>) -> Self {
         if let Some(kept) = kept {
             self.headers.insert(USE_AS_DICTIONARY, kept);
             if held.entry.media.is_html() {
@@ -63,7 +63,7 @@ impl Draft {
         self
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.insert(name, value);
         self
     }
@@ -77,7 +77,7 @@ impl Draft {
     fn send(self, status: StatusCode, body: PlanBody) -> Plan {
         let length = body.length();
         let draft = match length {
-            Some(length) => self.with(header::CONTENT_LENGTH, HeaderValue::from(length)),
+            Some(length) => self.header(header::CONTENT_LENGTH, HeaderValue::from(length)),
             None => self,
         };
         let nothing = length == Some(0);
@@ -111,8 +111,8 @@ impl Draft {
 
     pub(super) fn error(self, status: StatusCode, text: &'static str) -> Plan {
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        self.with(header::CONTENT_TYPE, plain)
-            .with(header::CACHE_CONTROL, NO_STORE)
+        self.header(header::CONTENT_TYPE, plain)
+            .header(header::CACHE_CONTROL, NO_STORE)
             .send(status, PlanBody::Text(text))
     }
 
@@ -123,9 +123,9 @@ impl Draft {
     /// The page of a live site where there is nothing yet.
     pub(super) fn not_found_live(self) -> Plan {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
-        self.with(header::CONTENT_TYPE, html)
-            .with(header::CACHE_CONTROL, NO_STORE)
-            .with(
+        self.header(header::CONTENT_TYPE, html)
+            .header(header::CACHE_CONTROL, NO_STORE)
+            .header(
                 header::VARY,
                 HeaderValue::from_static("accept, sec-fetch-dest"),
             )
@@ -134,13 +134,13 @@ impl Draft {
 
     pub(super) fn not_allowed(self) -> Plan {
         let status = StatusCode::METHOD_NOT_ALLOWED;
-        self.with(header::ALLOW, METHODS)
+        self.header(header::ALLOW, METHODS)
             .error(status, "405 Method Not Allowed\n")
     }
 
     pub(super) fn options(self) -> Plan {
-        self.with(header::ALLOW, METHODS)
-            .with(header::CACHE_CONTROL, NO_STORE)
+        self.header(header::ALLOW, METHODS)
+            .header(header::CACHE_CONTROL, NO_STORE)
             .send_bare(StatusCode::NO_CONTENT)
     }
 
@@ -151,21 +151,21 @@ impl Draft {
         };
         let location = HeaderValue::from_str(&location);
         let location = location.expect("path and query are percent-encoded, so visible ASCII");
-        self.with(header::LOCATION, location)
-            .with(header::CACHE_CONTROL, REVALIDATE)
+        self.header(header::LOCATION, location)
+            .header(header::CACHE_CONTROL, REVALIDATE)
             .send(StatusCode::TEMPORARY_REDIRECT, PlanBody::Empty)
     }
 
     /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges. It is sent as
     /// it is rather than not at all.
-    pub(super) fn not_found_page(self, request: &SiteRequest, held: &Held) -> Plan {
+    pub(super) fn not_found_page(self, request: &SiteRequest, held: &LocatedFile) -> Plan {
         let coding = coding_for(request, held).unwrap_or(Coding::Identity);
-        self.with(header::CACHE_CONTROL, REVALIDATE)
+        self.header(header::CACHE_CONTROL, REVALIDATE)
             .representing(request, held, coding)
             .send_blob(request, StatusCode::NOT_FOUND, held, coding)
     }
 
-    pub(super) fn found(self, request: &SiteRequest, asked: &Asked, held: &Held) -> Plan {
+    pub(super) fn found(self, request: &SiteRequest, asked: &Asked, held: &LocatedFile) -> Plan {
         let conditions = &request.conditions;
         let blob = &request.tag_of(&held.entry);
         let range = request.range.filter(|_| conditions.allows_range_of(blob));
@@ -189,7 +189,7 @@ impl Draft {
             (Verdict::Proceed, Err(Unsatisfiable)) => draft.unsatisfiable(held),
             (Verdict::Proceed, Ok(Some(range))) => draft.part(request, held, range),
             (Verdict::Proceed, Ok(None)) => draft
-                .with(header::ACCEPT_RANGES, BYTES)
+                .header(header::ACCEPT_RANGES, BYTES)
                 .representing(request, held, coding)
                 .send_blob(request, StatusCode::OK, held, coding),
         }
@@ -199,7 +199,7 @@ impl Draft {
     /// 12.5.3 and 15.5.7).
     fn not_acceptable(self) -> Plan {
         let vary = HeaderValue::from_static("accept-encoding");
-        self.with(header::VARY, vary).error(
+        self.header(header::VARY, vary).error(
             StatusCode::NOT_ACCEPTABLE,
             "406 Not Acceptable: Accept-Encoding refuses identity and every coding there is\n",
         )
@@ -210,14 +210,14 @@ impl Draft {
         self.error(status, "412 Precondition Failed\n")
     }
 
-    fn unsatisfiable(self, held: &Held) -> Plan {
+    fn unsatisfiable(self, held: &LocatedFile) -> Plan {
         let status = StatusCode::RANGE_NOT_SATISFIABLE;
         let range = format!("bytes */{}", held.entry.size);
-        self.with(header::CONTENT_RANGE, legal(&range))
+        self.header(header::CONTENT_RANGE, legal(&range))
             .error(status, "416 Range Not Satisfiable\n")
     }
 
-    fn part(self, request: &SiteRequest, held: &Held, range: ByteRange) -> Plan {
+    fn part(self, request: &SiteRequest, held: &LocatedFile, range: ByteRange) -> Plan {
         let ByteRange { first, len } = range;
         let last = first + len - 1;
         let content_range = format!("bytes {first}-{last}/{}", held.entry.size);
@@ -226,23 +226,23 @@ impl Draft {
             coding: Coding::Identity,
             range: Some((first, len)),
         };
-        self.with(header::CONTENT_RANGE, legal(&content_range))
-            .with(header::ACCEPT_RANGES, BYTES)
+        self.header(header::CONTENT_RANGE, legal(&content_range))
+            .header(header::ACCEPT_RANGES, BYTES)
             .representing(request, held, Coding::Identity)
             .send(StatusCode::PARTIAL_CONTENT, body)
     }
 
     /// The headers that a 304 repeats (RFC 9110, section 15.4.5).
-    fn validated_by(self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
-        let draft = self.with(header::ETAG, etag(&request.tag_of(&held.entry), coding));
+    fn validated_by(self, request: &SiteRequest, held: &LocatedFile, coding: Coding) -> Self {
+        let draft = self.header(header::ETAG, etag(&request.tag_of(&held.entry), coding));
         match vary(request, held) {
-            Some(vary) => draft.with(header::VARY, HeaderValue::from_static(vary)),
+            Some(vary) => draft.header(header::VARY, HeaderValue::from_static(vary)),
             None => draft,
         }
     }
 
     /// The headers that describe the bytes which follow.
-    fn representing(mut self, request: &SiteRequest, held: &Held, coding: Coding) -> Self {
+    fn representing(mut self, request: &SiteRequest, held: &LocatedFile, coding: Coding) -> Self {
         let media = legal(held.entry.media.as_str());
         self.described = Some(Described {
             held: held.clone(),
@@ -251,10 +251,12 @@ impl Draft {
         });
         let draft = self
             .validated_by(request, held, coding)
-            .with(header::CONTENT_TYPE, media);
+            .header(header::CONTENT_TYPE, media);
         match coding {
             Coding::Identity => draft,
-            Coding::Zstd => draft.with(header::CONTENT_ENCODING, HeaderValue::from_static("zstd")),
+            Coding::Zstd => {
+                draft.header(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"))
+            }
         }
     }
 
@@ -262,7 +264,7 @@ impl Draft {
         self,
         request: &SiteRequest,
         status: StatusCode,
-        held: &Held,
+        held: &LocatedFile,
         coding: Coding,
     ) -> Plan {
         let body = PlanBody::Blob {
@@ -279,7 +281,7 @@ impl Draft {
 
 /// The coding in which a blob is sent, if the client takes one. Nothing is sent as it is: a frame
 /// around nothing would be more than it.
-fn coding_for(request: &SiteRequest, held: &Held) -> Option<Coding> {
+fn coding_for(request: &SiteRequest, held: &LocatedFile) -> Option<Coding> {
     if held.entry.size == 0 {
         return Some(Coding::Identity);
     }
@@ -291,15 +293,15 @@ fn coding_for(request: &SiteRequest, held: &Held) -> Option<Coding> {
 ///
 /// The URL of a numbered deploy gets no more than any other: its content is fixed, but the name of
 /// a space can be given up and taken again, and the numbers then start anew.
-fn cache_control(asked: &Asked, held: &Held) -> HeaderValue {
+fn cache_control(asked: &Asked, held: &LocatedFile) -> HeaderValue {
     match asked.asset() {
-        Some(path) if !held.entry.media.is_html() && carries_its_hash(path) => IMMUTABLE,
+        Some(path) if !held.entry.media.is_html() && is_fingerprinted(path) => IMMUTABLE,
         Some(_) | None => REVALIDATE,
     }
 }
 
 /// Which headers of a request an answer depends on.
-fn vary(request: &SiteRequest, held: &Held) -> Option<&'static str> {
+fn vary(request: &SiteRequest, held: &LocatedFile) -> Option<&'static str> {
     let may_live = request.may_live(&held.entry);
     if !is_zstd_at_rest(held.at.codec) || request.makes_live(&held.entry) {
         return may_live.then_some("sec-fetch-dest");

@@ -21,13 +21,13 @@ fn solid(blobs: &[&[u8]]) -> VerifiedPack {
 const PAGE: &[u8] = b"<p>words and words and words and words and words and words</p>";
 const NOISE: &[u8] = b"\x8f\x1b\xd3\x42\x97\xe5\x06\x7c";
 
-fn object() -> RestObject {
+fn object() -> StoredPack {
     solid(&[PAGE, b"", NOISE]).rest(&mut Encoder::new(), Level::REST)
 }
 
 #[test]
 fn the_format_is_what_the_table_says() {
-    let RestObject { bytes, toc } =
+    let StoredPack { bytes, toc } =
         pack(&[b"ab", b"c"], Coding::Stored).rest(&mut Encoder::new(), Level::REST);
     let mut expected = b"abc\x02".to_vec();
     expected.extend_from_slice(BlobId::of(b"ab").as_bytes());
@@ -64,7 +64,7 @@ fn each_blob_is_coded_as_suits_it() {
 
 #[test]
 fn a_tail_is_enough_for_the_table_of_contents() {
-    let RestObject { bytes, toc } = object();
+    let StoredPack { bytes, toc } = object();
     let len = bytes.len() as u64;
     let needed = bytes.len() - toc.stored_bytes() as usize;
     for start in 0..bytes.len() {
@@ -72,17 +72,17 @@ fn a_tail_is_enough_for_the_table_of_contents() {
         match bytes.len() - start {
             have if have < FOOTER_BYTES => {
                 let needed = FOOTER_BYTES;
-                assert_eq!(found, Err(RestError::TailTooShort { needed }));
+                assert_eq!(found, Err(StoredPackError::TailTooShort { needed }));
             }
             have if have < needed => {
-                assert_eq!(found, Err(RestError::TailTooShort { needed }));
+                assert_eq!(found, Err(StoredPackError::TailTooShort { needed }));
             }
             _ => assert_eq!(found.as_ref(), Ok(&toc)),
         }
     }
     for wrong in [len - 1, len + 1] {
         let found = Toc::from_object_tail(&bytes, wrong);
-        assert!(matches!(found, Err(RestError::Length { .. })));
+        assert!(matches!(found, Err(StoredPackError::Length { .. })));
     }
 }
 
@@ -157,12 +157,12 @@ fn a_table_of_contents_has_one_spelling() {
 }
 
 /// What a scrubber does with a whole object, and what a reader does with each blob.
-fn scrub(object: &[u8]) -> Result<(), RestError> {
+fn scrub(object: &[u8]) -> Result<(), StoredPackError> {
     let toc = open_object(object)?;
     read_all(object, &toc)
 }
 
-fn read_all(object: &[u8], toc: &Toc) -> Result<(), RestError> {
+fn read_all(object: &[u8], toc: &Toc) -> Result<(), StoredPackError> {
     for entry in toc.entries() {
         let stored = entry.slice(object).expect("the table fits the object");
         verify_at_rest(stored, entry, &mut Decoder::new())?;
@@ -172,7 +172,7 @@ fn read_all(object: &[u8], toc: &Toc) -> Result<(), RestError> {
 
 #[test]
 fn every_flip_and_every_truncation_is_noticed() {
-    let RestObject { bytes, toc } = object();
+    let StoredPack { bytes, toc } = object();
     assert_eq!(scrub(&bytes), Ok(()));
     for end in 0..bytes.len() {
         assert!(scrub(&bytes[..end]).is_err(), "cut at {end}");
@@ -204,7 +204,7 @@ fn every_flip_and_every_truncation_is_noticed() {
 fn tables_of_parts_are_not_frames() {
     for codec in [Codec::Parts, Codec::ZstdParts] {
         let opened = open_frame(b"", codec, 0, &mut Decoder::new());
-        assert_eq!(opened, Err(RestError::Parts));
+        assert_eq!(opened, Err(StoredPackError::Parts));
     }
 }
 
@@ -216,7 +216,7 @@ proptest! {
     ) {
         let coding = if stored { Coding::Stored } else { Coding::Zstd(Level::WIRE) };
         let blobs: Vec<&[u8]> = blobs.iter().map(Vec::as_slice).collect();
-        let RestObject { bytes, toc } =
+        let StoredPack { bytes, toc } =
             pack(&blobs, coding).rest(&mut Encoder::new(), Level::REST);
         prop_assert_eq!(open_object(&bytes), Ok(toc.clone()));
         prop_assert_eq!(read_all(&bytes, &toc), Ok(()));
