@@ -14,7 +14,7 @@ use pmx_core::time::Timestamp;
 use pmx_sync::manifest::{
     Change, Edit, ManifestError, Node, NodeSource, Totals, build_parallel, diff, edit,
 };
-use pmx_sync::scan::{self, Ahead, Faults, Scan, ScanError};
+use pmx_sync::scan::{self, Faults, Prefetch, Scan, ScanError};
 
 use crate::args::ScanArgs;
 use crate::cache::{FolderCache, NodeStore, Nodes};
@@ -84,7 +84,7 @@ impl SourceTree {
         args: &ScanArgs,
         cache: FolderCache,
         ui: &Ui,
-        ahead: &Ahead,
+        ahead: &Prefetch,
         faults: Faults,
     ) -> Result<Self, Failure> {
         Self::scanned(cache, ui, |bar| {
@@ -92,7 +92,7 @@ impl SourceTree {
                 faults,
                 ..options(folder, args)
             };
-            scan::scan_ahead(&folder.dir, &options, ahead, bar, now())
+            scan::scan_prefetched(&folder.dir, &options, ahead, bar, now())
         })
     }
 
@@ -253,7 +253,12 @@ fn manifest(scan: &Scan, cache: &FolderCache) -> Result<(Root, NodeStore), Failu
 }
 
 /// Lists a folder whose files are to be read ahead.
-pub fn list(folder: &Folder, args: &ScanArgs, ui: &Ui, faults: Faults) -> Result<Ahead, Failure> {
+pub fn list(
+    folder: &Folder,
+    args: &ScanArgs,
+    ui: &Ui,
+    faults: Faults,
+) -> Result<Prefetch, Failure> {
     let bar = ui.bar(Counting::Files, 0);
     let options = scan::Options {
         faults,

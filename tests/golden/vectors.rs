@@ -381,7 +381,8 @@ fn parts(out: &mut Out) {
     let mut copies = PartDelta::of(last, NodeId::of(b"base"), 300);
     let (at, from, len) = (1, 9_000_000, 2);
     assert!(copies.push(Run { at, from, len }));
-    let wire = WirePart::behind(&copies, b"abc", &mut Encoder::new(), Coding::Stored).unwrap();
+    let wire =
+        WirePart::build_with_delta(&copies, b"abc", &mut Encoder::new(), Coding::Stored).unwrap();
     put(out, "part/copies", hex(wire.bytes));
     let locations = vec![
         location(7, 0, 4_000_000, Codec::Zstd),

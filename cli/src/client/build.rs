@@ -54,7 +54,7 @@ impl Build<'_> {
         let blobs = || self.rows(plan).map(|row| row.entry.blob);
         let prefix = self.prefix(plan, &mut scratch.prefix);
         let behind = prefix.and_then(|prefix| {
-            let pack = builder.behind(&prefix, &mut scratch.encoder, level);
+            let pack = builder.build_with_prefix(&prefix, &mut scratch.encoder, level);
             scratch.prefix = prefix.into_memory();
             pack
         });

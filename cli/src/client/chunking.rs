@@ -219,7 +219,8 @@ mod tests {
             };
             told += part.len() - copies.bytes();
             let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
-            let wire = WirePart::behind(&copies, window.part(), &mut encoder, coding).unwrap();
+            let wire =
+                WirePart::build_with_delta(&copies, window.part(), &mut encoder, coding).unwrap();
             let opened = open(&wire.bytes, part, &mut Decoder::new()).unwrap();
             let Arrived::Pending(mut draft) = opened else {
                 panic!("it copies nothing")

@@ -15,7 +15,7 @@ use pmx_core::name::SpaceName;
 use pmx_sync::pack::PackKind;
 use pmx_sync::pack::plan::{PackPlan, Piece, Plan};
 use pmx_sync::pack::wire::PackBuilder;
-use pmx_sync::scan::{Ahead, Listed};
+use pmx_sync::scan::{Listed, Prefetch};
 
 use super::http::{Client, Share};
 use super::workers::{self, AdaptiveLevel, ScratchPool, lock};
@@ -36,7 +36,7 @@ struct PrefetchedPack<'a> {
 }
 
 /// Reads every file that fits a pack, several at once, and keeps what it may.
-pub fn prefetch(ahead: &Ahead, interrupt: &Interrupt) -> Result<Prefetched, Failure> {
+pub fn prefetch(ahead: &Prefetch, interrupt: &Interrupt) -> Result<Prefetched, Failure> {
     let plan = Plan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
         // Blobs that need parts are left to the publish.
         Some(Piece { size, media })
@@ -62,7 +62,7 @@ pub fn prefetch(ahead: &Ahead, interrupt: &Interrupt) -> Result<Prefetched, Fail
 
 /// Puts the files of a pack that hold still into it, without what is in another one.
 fn fill(
-    ahead: &Ahead,
+    ahead: &Prefetch,
     plan: &PackPlan,
     seen: &Mutex<BTreeSet<BlobId>>,
 ) -> Result<(PackBuilder, Vec<BlobId>), Failure> {

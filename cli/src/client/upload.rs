@@ -212,7 +212,7 @@ impl Upload<'_> {
         let coding = coding(row, work.adaptive.level());
         if let Some(copies) = copies {
             let wire = work.scratch_pool.with(|scratch| {
-                WirePart::behind(&copies, window.part(), &mut scratch.encoder, coding)
+                WirePart::build_with_delta(&copies, window.part(), &mut scratch.encoder, coding)
             });
             match self.send_part(row, part, &wire.map_err(|_| changed(row))?, &share) {
                 Err(failure) if is_of_reference(&failure) => {}

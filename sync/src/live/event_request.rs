@@ -189,8 +189,8 @@ mod tests {
             Some(Ok(listener)) => match listener.mode {
                 DeliveryMode::Socket(Dialect::Raw) => "socket".into(),
                 DeliveryMode::Socket(Dialect::Pmx) => "pmx socket".into(),
-                DeliveryMode::Poll(heard) => format!("poll {}", heard.compact),
-                DeliveryMode::Events(heard) => format!("events {}", heard.compact),
+                DeliveryMode::Poll(query) => format!("poll {}", query.compact),
+                DeliveryMode::Events(query) => format!("events {}", query.compact),
             },
         }
     }

@@ -121,12 +121,12 @@ impl Session {
         if text == "ping" {
             return Ok(ClientCommand::Ping);
         }
-        let wish = ClientMessage::parse(text).map_err(|error| refused(&error))?;
+        let message = ClientMessage::parse(text).map_err(|error| refused(&error))?;
         let ClientMessage {
             subscription,
             from,
             compact,
-        } = wish;
+        } = message;
         self.listening = Some(Stream {
             from,
             catching_up: Some(compact),
@@ -136,28 +136,28 @@ impl Session {
     }
 
     /// What to read for it, and whether as one net message; nothing if it waits for nothing.
-    pub fn read(&self) -> Option<(Read, bool)> {
+    pub fn next_read(&self) -> Option<(Read, bool)> {
         let listening = self.listening.as_ref()?;
         let from = listening.from;
         Some((Read { from }, listening.catching_up == Some(true)))
     }
 
-    /// The frames that a read becomes for it. The first read after a wish leads to at least one,
+    /// The frames that a read becomes for it. The first read after a message leads to at least one,
     /// so that the client knows from where on it gets events. A visitor who asks a closed site for
     /// all paths is sent away; one who says nothing there gets nothing.
-    pub fn on_events(&mut self, tidings: &EventBatch) -> Result<Vec<String>, Closing> {
+    pub fn on_events(&mut self, batch: &EventBatch) -> Result<Vec<String>, Closing> {
         let Some(listening) = &mut self.listening else {
             return Ok(Vec::new());
         };
-        let may_list = tidings.is_open() || self.reader == Access::Holder;
+        let may_list = batch.is_open() || self.reader == Access::Holder;
         let mut frames = match &listening.subscription {
             Subscription::All if !may_list => return Err(Closing::of(&events_closed())),
             Subscription::Raw if !may_list => Vec::new(),
-            subscription => tidings.frames(subscription),
+            subscription => batch.frames(subscription),
         };
-        listening.from = From::At(tidings.end());
-        if tidings.is_up_to_date() && listening.catching_up.take().is_some() && frames.is_empty() {
-            frames.push(tidings.position_frame());
+        listening.from = From::At(batch.end());
+        if batch.is_up_to_date() && listening.catching_up.take().is_some() && frames.is_empty() {
+            frames.push(batch.position_frame());
         }
         Ok(frames)
     }
@@ -324,23 +324,26 @@ mod tests {
     #[test]
     fn a_socket_hears_each_deploy_that_concerns_it_once() {
         let mut session = fresh();
-        assert_eq!(session.read(), None);
-        let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, Offset::at(3));
-        assert_eq!(session.on_message(&wish, NOW), Ok(ClientCommand::Subscribe));
+        assert_eq!(session.next_read(), None);
+        let message = format!(r#"{{"page":"/a","offset":"{}"}}"#, Offset::at(3));
+        assert_eq!(
+            session.on_message(&message, NOW),
+            Ok(ClientCommand::Subscribe)
+        );
         let at = |place| Read {
             from: From::At(Offset::at(place)),
         };
-        assert_eq!(session.read(), Some((at(3), true)));
+        assert_eq!(session.next_read(), Some((at(3), true)));
         assert_eq!(
             got(&mut session, &page(3, &["b.html"], 4)),
             [4],
             "its place"
         );
-        assert_eq!(session.read(), Some((at(4), false)));
+        assert_eq!(session.next_read(), Some((at(4), false)));
         assert_eq!(got(&mut session, &page(4, &["b.html"], 5)), [0; 0]);
         let mut session = Session::decode(&session.encode()).unwrap();
         assert_eq!(got(&mut session, &page(5, &["b.css", "a.html"], 7)), [7]);
-        assert_eq!(session.read(), Some((at(7), false)));
+        assert_eq!(session.next_read(), Some((at(7), false)));
     }
 
     #[test]
@@ -349,20 +352,20 @@ mod tests {
         let said = session.on_message(r#"{"all":true,"offset":"0_0","compact":false}"#, NOW);
         assert_eq!(said, Ok(ClientCommand::Subscribe));
         assert_eq!(got(&mut session, &page(0, &["a", "b"], 3)), [1, 2]);
-        assert_eq!(session.read().map(|(_, net)| net), Some(false));
+        assert_eq!(session.next_read().map(|(_, net)| net), Some(false));
         assert_eq!(got(&mut session, &page(2, &["c"], 3)), [3]);
         assert_eq!(got(&mut session, &page(3, &[], 3)), [0; 0]);
     }
 
     fn frames(session: &mut Session, page: &Page, is_open: bool) -> Result<Vec<String>, u16> {
-        let tidings = EventBatch::of(page, is_open, |_| None).unwrap();
-        session.on_events(&tidings).map_err(|closing| closing.code)
+        let batch = EventBatch::of(page, is_open, |_| None).unwrap();
+        session.on_events(&batch).map_err(|closing| closing.code)
     }
 
     #[test]
     fn silent_socket_of_another_dialect_gets_raw_events_of_open_sites() {
         let mut session = Session::new(Access::Visitor, Dialect::Raw, NOW);
-        assert_eq!(session.read(), Some((Read { from: From::Now }, false)));
+        assert_eq!(session.next_read(), Some((Read { from: From::Now }, false)));
         assert_eq!(frames(&mut session, &page(3, &[], 3), true), Ok(vec![]));
         let mut session = Session::decode(&session.encode()).unwrap();
         assert_eq!(
@@ -379,9 +382,9 @@ mod tests {
         session
             .on_message(r#"{"page":"/a","offset":"0_5"}"#, NOW)
             .unwrap();
-        let heard = frames(&mut session, &page(5, &["a.html"], 6), false).unwrap();
-        assert_eq!(heard.len(), 1);
-        assert!(heard[0].contains("\"deploy\":6"), "{heard:?}");
+        let received = frames(&mut session, &page(5, &["a.html"], 6), false).unwrap();
+        assert_eq!(received.len(), 1);
+        assert!(received[0].contains("\"deploy\":6"), "{received:?}");
     }
 
     #[test]
@@ -394,9 +397,9 @@ mod tests {
             let mut session = Session::new(reader, Dialect::Pmx, NOW);
             session.on_message(r#"{"all":true}"#, NOW).unwrap();
             let mut session = Session::decode(&session.encode()).unwrap();
-            let heard = frames(&mut session, &page(3, &["a"], 4), is_open);
+            let received = frames(&mut session, &page(3, &["a"], 4), is_open);
             assert_eq!(
-                heard.map(|frames| frames.len()),
+                received.map(|frames| frames.len()),
                 expected,
                 "{reader:?} {is_open}"
             );
@@ -418,9 +421,9 @@ mod tests {
     #[test]
     fn the_largest_session_fits_an_attachment() {
         let uses: Vec<String> = (0..LIVE_USES_MAX).map(|n| format!("/{n}.css")).collect();
-        let wish = json!({"page": "/", "uses": uses, "offset": "now"}).to_string();
+        let message = json!({"page": "/", "uses": uses, "offset": "now"}).to_string();
         let mut session = fresh();
-        session.on_message(&wish, NOW).unwrap();
+        session.on_message(&message, NOW).unwrap();
         let text = session.encode();
         assert!(text.len() < 16_000, "{}", text.len());
         assert_eq!(Session::decode(&text), Some(session));

@@ -9,16 +9,16 @@
 //! ops    = varint count, then each op: varint (skip * 8 + kind), then by kind
 //!          skip counts the base rows passed since the op before
 //! 0 remove    nothing: the row that stands there goes
-//! 1 change    media (varint, 0: as before, else index + 1), then what it holds, told
-//! 2 insert    key against the neighbour, varint media index, then what it holds, told
-//! 3 change    ... carried
-//! 4 insert    ... carried
-//! 5 change    ... held by a row of the base
-//! 6 insert    ... held by a row of the base
-//! told        varint size, 32 bytes blob id
-//! carried     signed varint: which blob of the packs that came along, counted from the one behind
+//! 1 change    media (varint, 0: as before, else index + 1), then what it holds, literal
+//! 2 insert    key against the neighbour, varint media index, then what it holds, literal
+//! 3 change    ... uploaded
+//! 4 insert    ... uploaded
+//! 5 change    ... reused by a row of the base
+//! 6 insert    ... reused by a row of the base
+//! literal     varint size, 32 bytes blob id
+//! uploaded    signed varint: which blob of the packs that came along, counted from the one behind
 //!             the last that was named
-//! held        signed varint: which row of the base, counted in the same way
+//! reused      signed varint: which row of the base, counted in the same way
 //! signed n    varint: 2n, or -2n - 1 if n is negative
 //! ```
 //!
@@ -52,10 +52,10 @@ const KIND_BITS: u32 = 3;
 const REMOVE: u64 = 0;
 const CHANGE: u64 = 1;
 const INSERT: u64 = 2;
-const CHANGE_CARRIED: u64 = 3;
-const INSERT_CARRIED: u64 = 4;
-const CHANGE_HELD: u64 = 5;
-const INSERT_HELD: u64 = 6;
+const CHANGE_UPLOADED: u64 = 3;
+const INSERT_UPLOADED: u64 = 4;
+const CHANGE_REUSED: u64 = 5;
+const INSERT_REUSED: u64 = 6;
 
 /// Media types that one patch may name: more than the table of any site has.
 const MEDIA_TYPES_MAX: usize = 1_024;
@@ -85,8 +85,8 @@ pub fn encode_patch_from(changes: &[Change], origins: &Origins) -> Vec<u8> {
         table,
         origins,
         next_rank: 0,
-        next_carried: 0,
-        next_held: 0,
+        next_uploaded: 0,
+        next_reused: 0,
         inserted: None,
     };
     for change in changes {
@@ -97,9 +97,9 @@ pub fn encode_patch_from(changes: &[Change], origins: &Origins) -> Vec<u8> {
 
 /// Where the writer found a blob.
 enum Origin {
-    Told,
-    Carried(u64),
-    Held(u64),
+    Literal,
+    Uploaded(u64),
+    Reused(u64),
 }
 
 struct Writer<'a> {
@@ -107,8 +107,8 @@ struct Writer<'a> {
     table: MediaTable<'a>,
     origins: &'a Origins,
     next_rank: u64,
-    next_carried: u64,
-    next_held: u64,
+    next_uploaded: u64,
+    next_reused: u64,
     inserted: Option<&'a SitePath>,
 }
 
@@ -122,12 +122,12 @@ impl<'a> Writer<'a> {
         };
         let origin = self.origin(&entry.blob);
         let kind = match (is_insert, &origin) {
-            (false, Origin::Told) => CHANGE,
-            (true, Origin::Told) => INSERT,
-            (false, Origin::Carried(_)) => CHANGE_CARRIED,
-            (true, Origin::Carried(_)) => INSERT_CARRIED,
-            (false, Origin::Held(_)) => CHANGE_HELD,
-            (true, Origin::Held(_)) => INSERT_HELD,
+            (false, Origin::Literal) => CHANGE,
+            (true, Origin::Literal) => INSERT,
+            (false, Origin::Uploaded(_)) => CHANGE_UPLOADED,
+            (true, Origin::Uploaded(_)) => INSERT_UPLOADED,
+            (false, Origin::Reused(_)) => CHANGE_REUSED,
+            (true, Origin::Reused(_)) => INSERT_REUSED,
         };
         write_varint(&mut self.out, skip << KIND_BITS | kind);
         if is_insert {
@@ -141,12 +141,12 @@ impl<'a> Writer<'a> {
         };
         write_varint(&mut self.out, media);
         match origin {
-            Origin::Told => {
+            Origin::Literal => {
                 write_varint(&mut self.out, entry.size);
                 self.out.extend_from_slice(entry.blob.as_bytes());
             }
-            Origin::Carried(at) => write_step(&mut self.out, &mut self.next_carried, at),
-            Origin::Held(rank) => write_step(&mut self.out, &mut self.next_held, rank),
+            Origin::Uploaded(at) => write_step(&mut self.out, &mut self.next_uploaded, at),
+            Origin::Reused(rank) => write_step(&mut self.out, &mut self.next_reused, rank),
         }
     }
 
@@ -155,9 +155,9 @@ impl<'a> Writer<'a> {
             self.origins.uploaded.get(blob),
             self.origins.reused.get(blob),
         ) {
-            (Some(at), _) => Origin::Carried(*at),
-            (None, Some(rank)) => Origin::Held(*rank),
-            (None, None) => Origin::Told,
+            (Some(at), _) => Origin::Uploaded(*at),
+            (None, Some(rank)) => Origin::Reused(*rank),
+            (None, None) => Origin::Literal,
         }
     }
 
@@ -204,13 +204,13 @@ fn new_media(change: &Change) -> Option<&Media> {
     (before.map(|entry| &entry.media) != Some(&after.media)).then_some(&after.media)
 }
 
-/// Reads a patch against `base` as edits, in order. `carried` are the blobs that came along, each
+/// Reads a patch against `base` as edits, in order. `uploaded` are the blobs that came along, each
 /// with its size. Reads O(ops x depth) nodes of the base.
 pub fn decode_patch(
     bytes: &[u8],
     source: &impl NodeSource,
     base: Root,
-    carried: &[(BlobId, u64)],
+    uploaded: &[(BlobId, u64)],
 ) -> Result<Vec<Edit>, ManifestError> {
     let mut reader = Reader::new(bytes);
     match reader.byte().map_err(malformed)? {
@@ -232,14 +232,14 @@ pub fn decode_patch(
         types: MediaReader::new(types),
         cursor: Cursor::new(source, base)?,
         inserted: None,
-        carried,
-        next_carried: 0,
-        held: Held {
+        uploaded,
+        next_uploaded: 0,
+        reused: BaseRows {
             source,
             base,
             cursor: None,
         },
-        next_held: 0,
+        next_reused: 0,
         edits: Vec::with_capacity(count as usize),
     };
     for _ in 0..count {
@@ -255,19 +255,19 @@ struct Ops<'a, S> {
     types: MediaReader,
     cursor: Cursor<'a, S>,
     inserted: Option<SitePath>,
-    carried: &'a [(BlobId, u64)],
-    next_carried: u64,
-    held: Held<'a, S>,
-    next_held: u64,
+    uploaded: &'a [(BlobId, u64)],
+    next_uploaded: u64,
+    reused: BaseRows<'a, S>,
+    next_reused: u64,
     edits: Vec<Edit>,
 }
 
 /// How an op says what its row holds.
 #[derive(Debug, Clone, Copy)]
-enum Saying {
-    Told,
-    Carried,
-    Held,
+enum BlobSource {
+    Literal,
+    Uploaded,
+    Reused,
 }
 
 impl<S: NodeSource> Ops<'_, S> {
@@ -290,12 +290,12 @@ impl<S: NodeSource> Ops<'_, S> {
                 });
                 Ok(())
             }
-            CHANGE => self.change(Saying::Told),
-            CHANGE_CARRIED => self.change(Saying::Carried),
-            CHANGE_HELD => self.change(Saying::Held),
-            INSERT => self.insert(Saying::Told),
-            INSERT_CARRIED => self.insert(Saying::Carried),
-            INSERT_HELD => self.insert(Saying::Held),
+            CHANGE => self.change(BlobSource::Literal),
+            CHANGE_UPLOADED => self.change(BlobSource::Uploaded),
+            CHANGE_REUSED => self.change(BlobSource::Reused),
+            INSERT => self.insert(BlobSource::Literal),
+            INSERT_UPLOADED => self.insert(BlobSource::Uploaded),
+            INSERT_REUSED => self.insert(BlobSource::Reused),
             value => Err(malformed(Malformed::Unknown {
                 what: "kind of patch op",
                 value,
@@ -310,44 +310,44 @@ impl<S: NodeSource> Ops<'_, S> {
         ))
     }
 
-    fn change(&mut self, saying: Saying) -> Result<(), ManifestError> {
+    fn change(&mut self, from: BlobSource) -> Result<(), ManifestError> {
         let Row { path, entry } = self.pass_row()?;
         let media = match self.reader.varint().map_err(malformed)? {
             0 => entry.media,
             index => self.types.at(index - 1)?,
         };
-        let entry = Some(self.entry(media, saying)?);
+        let entry = Some(self.entry(media, from)?);
         self.edits.push(Edit { path, entry });
         Ok(())
     }
 
-    fn entry(&mut self, media: Media, saying: Saying) -> Result<Entry, ManifestError> {
-        let (blob, size) = match saying {
-            Saying::Told => {
+    fn entry(&mut self, media: Media, from: BlobSource) -> Result<Entry, ManifestError> {
+        let (blob, size) = match from {
+            BlobSource::Literal => {
                 let size = self.reader.varint_up_to(BLOB_BYTES_MAX, "a blob's size");
                 let size = size.map_err(malformed)?;
                 let blob = BlobId::from_bytes(self.reader.array().map_err(malformed)?);
                 (blob, size)
             }
-            Saying::Carried => {
-                let at = read_step(&mut self.reader, &mut self.next_carried)?;
+            BlobSource::Uploaded => {
+                let at = read_step(&mut self.reader, &mut self.next_uploaded)?;
                 *self
-                    .carried
+                    .uploaded
                     .get(at as usize)
                     .ok_or(ManifestError::PatchMisfit(
                         "it names more blobs than came along",
                     ))?
             }
-            Saying::Held => {
-                let rank = read_step(&mut self.reader, &mut self.next_held)?;
-                let entry = self.held.row(rank)?.entry;
+            BlobSource::Reused => {
+                let rank = read_step(&mut self.reader, &mut self.next_reused)?;
+                let entry = self.reused.row(rank)?.entry;
                 (entry.blob, entry.size)
             }
         };
         Ok(Entry { blob, size, media })
     }
 
-    fn insert(&mut self, saying: Saying) -> Result<(), ManifestError> {
+    fn insert(&mut self, from: BlobSource) -> Result<(), ManifestError> {
         let neighbour = self.cursor.passed().max(self.inserted.as_ref());
         let path = read_key(&mut self.reader, neighbour)?;
         if let Some(Head::Row(next)) = self.cursor.head()
@@ -357,7 +357,7 @@ impl<S: NodeSource> Ops<'_, S> {
         }
         let media = self.reader.varint().map_err(malformed)?;
         let media = self.types.at(media)?;
-        let entry = self.entry(media, saying)?;
+        let entry = self.entry(media, from)?;
         self.edits.push(Edit {
             path: path.clone(),
             entry: Some(entry),
@@ -368,13 +368,13 @@ impl<S: NodeSource> Ops<'_, S> {
 }
 
 /// Rows of the base by their ranks, mostly in order.
-struct Held<'a, S> {
+struct BaseRows<'a, S> {
     source: &'a S,
     base: Root,
     cursor: Option<Cursor<'a, S>>,
 }
 
-impl<S: NodeSource> Held<'_, S> {
+impl<S: NodeSource> BaseRows<'_, S> {
     fn row(&mut self, rank: u64) -> Result<Row, ManifestError> {
         let cursor = self.cursor.take().filter(|cursor| cursor.rank() <= rank);
         let mut cursor = match cursor {

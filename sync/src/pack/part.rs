@@ -258,7 +258,7 @@ impl WirePart {
     }
 
     /// Hashes the bytes of a part, and codes those that the receiver can't copy.
-    pub fn behind(
+    pub fn build_with_delta(
         copies: &PartDelta,
         bytes: &[u8],
         encoder: &mut Encoder,

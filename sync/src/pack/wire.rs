@@ -127,7 +127,12 @@ impl PackBuilder {
 
     /// The pack as it is now, behind blobs that the receiver has. Without a blob, or with nothing
     /// but empty ones, there is no such pack.
-    pub fn behind(&self, prefix: &Prefix, encoder: &mut Encoder, level: Level) -> Option<WirePack> {
+    pub fn build_with_prefix(
+        &self,
+        prefix: &Prefix,
+        encoder: &mut Encoder,
+        level: Level,
+    ) -> Option<WirePack> {
         if self.raw.is_empty() || prefix.is_empty() {
             return None;
         }
@@ -296,11 +301,11 @@ pub fn reference_of(wire: &[u8]) -> Result<Option<Reference>, PackError> {
 
 /// Decodes a pack that arrived and hashes its blobs.
 pub fn verify(wire: &[u8], decoder: &mut Decoder) -> Result<VerifiedPack, PackError> {
-    verify_behind(wire, None, decoder)
+    verify_with_prefix(wire, None, decoder)
 }
 
 /// Decodes a pack that arrived and hashes its blobs. If it refers to others, `prefix` are those.
-pub fn verify_behind(
+pub fn verify_with_prefix(
     wire: &[u8],
     prefix: Option<&Prefix>,
     decoder: &mut Decoder,

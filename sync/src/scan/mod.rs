@@ -16,15 +16,15 @@
 //!
 //! This is the only module of the crate that knows an operating system.
 
-mod ahead;
 mod cache;
 mod content;
 mod error;
-mod ground;
+mod filesystem;
 mod media;
 mod names;
 mod own;
 mod pathmx;
+mod prefetch;
 mod read;
 mod rules;
 mod sources;
@@ -45,22 +45,22 @@ use rayon::prelude::*;
 use crate::manifest::{Row, Totals};
 use crate::path::SitePath;
 
-pub use ahead::{Ahead, Listed};
 pub use cache::Cache;
 pub use error::{Faults, LeftOut, LinkFault, Problem, ScanError};
 pub use names::NameFault;
 pub use own::{CACHE_MARKER, CACHE_MARKER_TEXT, DATA_MARKER, DATA_MARKER_TEXT, OwnFolder};
+pub use prefetch::{Listed, Prefetch};
 pub use sources::Sources;
 pub use suspect::Suspects;
 pub use walk::Change;
 
 use cache::{Head, Writer};
 use error::shown;
-use ground::{Ground, Paths};
+use filesystem::{FileSystem, Paths};
 use pathmx::Mount;
 use rules::Rules;
 use tree::{Node, Tree};
-use walk::{Found, Here, Unknown};
+use walk::{Found, Unknown, WalkPosition};
 
 /// Times of files are trusted if they are this much older than the scan that saw them.
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
@@ -219,20 +219,20 @@ pub fn list(
     options: &Options,
     progress: &dyn Progress,
     now: Timestamp,
-) -> Result<Ahead, ScanError> {
+) -> Result<Prefetch, ScanError> {
     let known = Known {
         cache: None,
         unknown: Unknown::List,
     };
     let listed = run(root, options, known, progress, now)?;
-    Ok(Ahead::new(listed, settled_before(now), options.secrets))
+    Ok(Prefetch::new(listed, settled_before(now), options.secrets))
 }
 
 /// Scans a folder of which much was read ahead.
-pub fn scan_ahead(
+pub fn scan_prefetched(
     root: &Path,
     options: &Options,
-    ahead: &Ahead,
+    ahead: &Prefetch,
     progress: &dyn Progress,
     now: Timestamp,
 ) -> Result<Scan, ScanError> {
@@ -286,8 +286,8 @@ fn run(
     match options.walk {
         #[cfg(unix)]
         Walk::Descriptors => {
-            let ground = ground::descriptors::Descriptors::new(&place).map_err(missing)?;
-            pool.install(|| job.run(&ground))
+            let filesystem = filesystem::descriptors::Descriptors::new(&place).map_err(missing)?;
+            pool.install(|| job.run(&filesystem))
         }
         #[cfg(not(unix))]
         Walk::Descriptors => pool.install(|| job.run(&Paths::new(&place))),
@@ -417,15 +417,15 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run<G: Ground>(self, ground: &G) -> Result<Scan, ScanError> {
-        let ignore_file = rules::ignore_file(ground)?;
+    fn run<G: FileSystem>(self, filesystem: &G) -> Result<Scan, ScanError> {
+        let ignore_file = rules::ignore_file(filesystem)?;
         let rules = Rules::parse(&ignore_file, &self.options.exclude)?;
         let manifests = pathmx::manifests(self.place, &self.mounts)?;
         let binding = self.binding(&ignore_file);
         let cache = self.known.cache;
         let cache = cache.filter(|cache| cache.binding() == binding);
         let walk = walk::Walk {
-            ground,
+            filesystem,
             rules: &rules,
             cache,
             clean_before: cache
@@ -463,11 +463,11 @@ impl Job<'_> {
         Ok(scan)
     }
 
-    fn trees<G: Ground>(&self, walk: &walk::Walk<'_, G>) -> Vec<Tree> {
+    fn trees<G: FileSystem>(&self, walk: &walk::Walk<'_, G>) -> Vec<Tree> {
         let mut cached = walk.cache.map(|cache| cache.trees().collect::<Vec<_>>());
         let trees = self.mounts.iter().enumerate().map(|(index, mount)| {
             let prefix = prefix(&mount.slug);
-            let here = Here {
+            let here = WalkPosition {
                 prefix: &prefix,
                 real: &mount.folder,
                 depth: usize::from(!mount.slug.is_empty()),
@@ -476,7 +476,7 @@ impl Job<'_> {
             };
             // The binding names the mounts, so the cache's trees are these, in order.
             let cached = cached.as_mut().and_then(|trees| trees.get(index).copied());
-            match walk.ground.descend(&mount.folder) {
+            match walk.filesystem.descend(&mount.folder) {
                 Ok(folder) => walk.folder(&here, folder, cached),
                 Err(error) => {
                     let problem = Problem::BuildIncomplete {

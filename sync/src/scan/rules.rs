@@ -11,7 +11,7 @@ use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 use super::error::Problem;
-use super::ground::{self, Ground};
+use super::filesystem::{self, FileSystem};
 use super::stat::Kind;
 use crate::text;
 
@@ -79,13 +79,13 @@ impl Rules {
 }
 
 /// The text of the ignore file at the top of a folder; empty if there is none.
-pub(super) fn ignore_file<G: Ground>(ground: &G) -> Result<String, Problem> {
+pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, Problem> {
     use std::io::{ErrorKind, Read};
     let fault = |fault: String| Problem::IgnoreFile { fault };
     let unreadable = |error| Problem::from_io(IGNORE_FILE, "read", error);
-    let top = ground.top().map_err(unreadable)?;
-    let name = ground::c_name(IGNORE_FILE).map_err(unreadable)?;
-    let stat = match ground.stat(&top, &name) {
+    let top = filesystem.top().map_err(unreadable)?;
+    let name = filesystem::c_name(IGNORE_FILE).map_err(unreadable)?;
+    let stat = match filesystem.stat(&top, &name) {
         Ok(stat) => stat,
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(String::new()),
         Err(error) => return Err(unreadable(error)),
@@ -107,7 +107,7 @@ pub(super) fn ignore_file<G: Ground>(ground: &G) -> Result<String, Problem> {
     if let Some(is) = is {
         return Err(fault(format!("{is}; pmx reads patterns from a file only")));
     }
-    let file = ground.open(&top, &name).map_err(unreadable)?;
+    let file = filesystem.open(&top, &name).map_err(unreadable)?;
     let mut bytes = Vec::new();
     let read = file.take(IGNORE_BYTES_MAX).read_to_end(&mut bytes);
     read.map_err(unreadable)?;

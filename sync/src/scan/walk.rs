@@ -23,12 +23,12 @@ use crate::limits::{FILES_MAX, PATH_DEPTH_MAX};
 use crate::manifest::{Entry, Totals};
 use crate::path::{InvalidPath, SitePath, segment_fault};
 
-use super::ahead::Ahead;
 use super::cache::{Cache, CachedFile, CachedFolder};
 use super::error::{Problem, Problems, TOP, shown};
-use super::ground::{Ground, Listed, Listing};
+use super::filesystem::{FileSystem, Listed, Listing};
 use super::media::MediaTypes;
 use super::own::{self, OwnFolder};
+use super::prefetch::Prefetch;
 use super::read::{Reader, publishable};
 use super::rules::{Rules, Shape};
 use super::stat::{Kind, Stat};
@@ -48,7 +48,7 @@ pub type Change = (SitePath, Option<Entry>);
 
 /// Everything that all threads of a scan share.
 pub(super) struct Walk<'a, G> {
-    pub(super) ground: &'a G,
+    pub(super) filesystem: &'a G,
     pub(super) rules: &'a Rules,
     pub(super) cache: Option<&'a Cache>,
     /// Cached files with a time at or after this are read again, whatever their stat says.
@@ -71,7 +71,7 @@ pub(super) struct Walk<'a, G> {
 #[derive(Clone, Copy)]
 pub(super) enum Unknown<'a> {
     /// It is read and hashed, unless it is what was read ahead.
-    Read(Option<&'a Ahead>),
+    Read(Option<&'a Prefetch>),
     /// It is listed, with the blob of nothing.
     List,
 }
@@ -107,7 +107,7 @@ impl Found {
 
 /// Where in the site and in the folder a walk stands.
 #[derive(Clone, Copy)]
-pub(super) struct Here<'a> {
+pub(super) struct WalkPosition<'a> {
     /// The site path of the folder with a slash at the end, or nothing.
     pub(super) prefix: &'a str,
     /// Where the folder lies below the top, links resolved.
@@ -115,13 +115,13 @@ pub(super) struct Here<'a> {
     /// Segments of `prefix`.
     pub(super) depth: usize,
     /// The folder above, to see circles.
-    pub(super) above: Option<&'a Here<'a>>,
+    pub(super) above: Option<&'a WalkPosition<'a>>,
     /// Names in this folder that are not published.
     pub(super) hidden: &'a [String],
 }
 
 /// A name on the way to a file: its own folder, or the folder that a link leads to.
-struct Spot<'a, F> {
+struct DirEntryRef<'a, F> {
     folder: &'a F,
     name: &'a CStr,
 }
@@ -184,17 +184,17 @@ struct Parts {
     links: Vec<Listed>,
 }
 
-impl<G: Ground> Walk<'_, G> {
+impl<G: FileSystem> Walk<'_, G> {
     /// Scans the folder that is open as `folder`, and everything beneath.
     pub(super) fn folder(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         folder: G::Folder,
         cached: Option<CachedFolder<'_>>,
     ) -> Tree {
         let held = self.open.fetch_add(1, Ordering::Relaxed);
         self.found.folders.fetch_add(1, Ordering::Relaxed);
-        let listing = match self.ground.list(&folder) {
+        let listing = match self.filesystem.list(&folder) {
             Ok(listing) => listing,
             Err(error) => {
                 self.open.fetch_sub(1, Ordering::Relaxed);
@@ -210,7 +210,7 @@ impl<G: Ground> Walk<'_, G> {
             let (parts, outcome) = (Parts::default(), Outcome::default());
             return self.tree(here, &listing, parts, outcome, Vec::new(), cached);
         }
-        let parts = self.sort_out(here, &folder, &listing);
+        let parts = self.classify(here, &folder, &listing);
         let (linked, mut children) = self.links(here, &listing, &parts.links, cached);
         let (outcome, mut more) = if held < OPEN_FOLDERS {
             let found = rayon::join(
@@ -234,10 +234,10 @@ impl<G: Ground> Walk<'_, G> {
 
     /// What the folder with this listing is, if pmx keeps it for itself. The top is a folder to
     /// publish all the same.
-    fn own_folder(&self, here: &Here<'_>, listing: &Listing) -> Option<OwnFolder> {
+    fn own_folder(&self, here: &WalkPosition<'_>, listing: &Listing) -> Option<OwnFolder> {
         let mut names = listing.entries.iter().map(|&listed| listing.name(listed));
         let is_worth_looking = !here.real.is_empty() && names.any(own::is_telling);
-        let path = || self.ground.place().join(here.real);
+        let path = || self.filesystem.place().join(here.real);
         is_worth_looking.then(|| OwnFolder::at(&path())).flatten()
     }
 
@@ -246,7 +246,7 @@ impl<G: Ground> Walk<'_, G> {
     }
 
     /// Whether a name at the top is one of pmx's own files.
-    fn is_own_name(&self, here: &Here<'_>, name: &[u8]) -> bool {
+    fn is_own_name(&self, here: &WalkPosition<'_>, name: &[u8]) -> bool {
         let own = self
             .own
             .filter(|own| here.real.is_empty() && own.holds(name));
@@ -257,12 +257,12 @@ impl<G: Ground> Walk<'_, G> {
     }
 
     /// Whether a link leads to a folder, so that patterns of folders match it.
-    fn leads_to_folder(&self, here: &Here<'_>, name: &[u8]) -> bool {
+    fn leads_to_folder(&self, here: &WalkPosition<'_>, name: &[u8]) -> bool {
         let name = std::str::from_utf8(name);
-        name.is_ok_and(|name| self.ground.place().join(here.real).join(name).is_dir())
+        name.is_ok_and(|name| self.filesystem.place().join(here.real).join(name).is_dir())
     }
 
-    fn sort_out(&self, here: &Here<'_>, folder: &G::Folder, listing: &Listing) -> Parts {
+    fn classify(&self, here: &WalkPosition<'_>, folder: &G::Folder, listing: &Listing) -> Parts {
         let mut parts = Parts {
             files: Vec::with_capacity(listing.entries.len()),
             ..Parts::default()
@@ -272,7 +272,7 @@ impl<G: Ground> Walk<'_, G> {
             let name = listing.name(listed);
             if listed.kind == Kind::Unknown {
                 let path = lossy(here, name);
-                match self.ground.stat(folder, listing.c_name(listed)) {
+                match self.filesystem.stat(folder, listing.c_name(listed)) {
                     Ok(stat) => listed.kind = stat.kind,
                     Err(error) => {
                         self.problem(&path, Problem::from_io(&path, "look at", error));
@@ -305,7 +305,7 @@ impl<G: Ground> Walk<'_, G> {
 
     fn files(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         folder: &G::Folder,
         listing: &Listing,
         files: &[Listed],
@@ -325,7 +325,7 @@ impl<G: Ground> Walk<'_, G> {
                 let mut outcome = Outcome::default();
                 for &listed in chunk {
                     let name = listing.c_name(listed);
-                    let spot = Spot { folder, name };
+                    let spot = DirEntryRef { folder, name };
                     self.file(
                         here,
                         &spot,
@@ -359,8 +359,8 @@ impl<G: Ground> Walk<'_, G> {
     /// Looks at one file, and reads it if the cache does not know it as it is.
     fn file(
         &self,
-        here: &Here<'_>,
-        spot: &Spot<'_, G::Folder>,
+        here: &WalkPosition<'_>,
+        spot: &DirEntryRef<'_, G::Folder>,
         listed: Listed,
         name: &[u8],
         cached: Option<CachedFolder<'_>>,
@@ -368,7 +368,7 @@ impl<G: Ground> Walk<'_, G> {
     ) {
         let known = cached.and_then(|cached| cached.find_file(name));
         if let Some(known) = known
-            && let Ok(stat) = self.ground.stat(spot.folder, spot.name)
+            && let Ok(stat) = self.filesystem.stat(spot.folder, spot.name)
             && stat == known.stat()
             && stat.is_older_than(self.clean_before)
         {
@@ -393,13 +393,13 @@ impl<G: Ground> Walk<'_, G> {
 
     fn fresh(
         &self,
-        here: &Here<'_>,
-        spot: &Spot<'_, G::Folder>,
+        here: &WalkPosition<'_>,
+        spot: &DirEntryRef<'_, G::Folder>,
         name: &[u8],
         known: Option<CachedFile<'_>>,
     ) -> Result<Fresh, Problem> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
-        let open = || -> io::Result<File> { self.ground.open(spot.folder, spot.name) };
+        let open = || -> io::Result<File> { self.filesystem.open(spot.folder, spot.name) };
         let mut read = Totals::default();
         let streamed = Cell::new(0);
         let mut is_secret = false;
@@ -440,22 +440,22 @@ impl<G: Ground> Walk<'_, G> {
         })
     }
 
-    fn look(&self, spot: &Spot<'_, G::Folder>, path: &SitePath) -> Result<Stat, Problem> {
-        let stat = self.ground.stat(spot.folder, spot.name);
+    fn look(&self, spot: &DirEntryRef<'_, G::Folder>, path: &SitePath) -> Result<Stat, Problem> {
+        let stat = self.filesystem.stat(spot.folder, spot.name);
         let stat = stat.map_err(|error| Problem::from_io(path.as_str(), "look at", error))?;
         publishable(stat, path.as_str())
     }
 
     fn folders(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         folder: &G::Folder,
         listing: &Listing,
         folders: &[Listed],
         cached: Option<CachedFolder<'_>>,
     ) -> Vec<(String, Tree)> {
         let scan = |&listed: &Listed| {
-            let open = || self.ground.folder(folder, listing.c_name(listed));
+            let open = || self.filesystem.folder(folder, listing.c_name(listed));
             self.child(here, listing.name(listed), None, open, cached)
         };
         folders.par_iter().filter_map(scan).collect()
@@ -464,15 +464,15 @@ impl<G: Ground> Walk<'_, G> {
     /// The same without holding a folder open, for trees that are too deep and wide to hold.
     fn folders_from_top(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         listing: &Listing,
         folders: &[Listed],
         cached: Option<CachedFolder<'_>>,
     ) -> Vec<(String, Tree)> {
         let scan = |&listed: &Listed| {
             let open = || {
-                let parent = self.ground.descend(here.real)?;
-                self.ground.folder(&parent, listing.c_name(listed))
+                let parent = self.filesystem.descend(here.real)?;
+                self.filesystem.folder(&parent, listing.c_name(listed))
             };
             self.child(here, listing.name(listed), None, open, cached)
         };
@@ -481,7 +481,7 @@ impl<G: Ground> Walk<'_, G> {
 
     fn child(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         name: &[u8],
         real: Option<&str>,
         open: impl FnOnce() -> io::Result<G::Folder>,
@@ -504,7 +504,7 @@ impl<G: Ground> Walk<'_, G> {
                 return None;
             }
         };
-        let below = Here {
+        let below = WalkPosition {
             prefix: &[here.prefix, name, "/"].concat(),
             real: real.unwrap_or(&own),
             depth: here.depth + 1,
@@ -523,7 +523,7 @@ impl<G: Ground> Walk<'_, G> {
         })
     }
 
-    fn child_name<'n>(&self, here: &Here<'_>, name: &'n [u8]) -> Result<&'n str, Problem> {
+    fn child_name<'n>(&self, here: &WalkPosition<'_>, name: &'n [u8]) -> Result<&'n str, Problem> {
         if self.found.folders.load(Ordering::Relaxed) > FILES_MAX {
             return Err(self.too_many());
         }
@@ -549,7 +549,7 @@ impl<G: Ground> Walk<'_, G> {
 
     fn too_many(&self) -> Problem {
         Problem::TooLarge {
-            path: shown(&self.ground.place().to_string_lossy()),
+            path: shown(&self.filesystem.place().to_string_lossy()),
             unit: "files or folders",
             // Counting on would take for ever where links multiply folders.
             actual: FILES_MAX + 1,
@@ -564,7 +564,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn folder_path<'a>(here: &Here<'a>) -> &'a str {
+fn folder_path<'a>(here: &WalkPosition<'a>) -> &'a str {
     match here.prefix.strip_suffix('/') {
         Some(path) => path,
         None => TOP,
@@ -572,7 +572,7 @@ fn folder_path<'a>(here: &Here<'a>) -> &'a str {
 }
 
 /// Where a folder lies below the top.
-fn own_path(here: &Here<'_>, name: &[u8]) -> String {
+fn own_path(here: &WalkPosition<'_>, name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name);
     if here.real.is_empty() {
         name.into_owned()
@@ -581,7 +581,7 @@ fn own_path(here: &Here<'_>, name: &[u8]) -> String {
     }
 }
 
-fn lossy(here: &Here<'_>, name: &[u8]) -> String {
+fn lossy(here: &WalkPosition<'_>, name: &[u8]) -> String {
     [here.prefix, &String::from_utf8_lossy(name)].concat()
 }
 

@@ -294,7 +294,7 @@ impl<B: Backend> Server<B> {
         };
         let verified = self
             .codecs()
-            .decode(|decoder| wire::verify_behind(&pack, prefix.as_ref(), decoder))?;
+            .decode(|decoder| wire::verify_with_prefix(&pack, prefix.as_ref(), decoder))?;
         // Many uploads wait at once; each holds no more than it is going to write.
         drop((prefix, pack));
         let rest = self

@@ -249,8 +249,8 @@ fn read_offer<S: Sql>(
                 let Offer::Patch(patch) = offer else {
                     return Ok(ManifestUpdate::Incomplete(State::Base, nothing));
                 };
-                let carried = uploaded_blobs(ledger, publish)?;
-                let nodes = apply_patch(ledger, (base, patch), &carried, publish.root)?;
+                let uploaded = uploaded_blobs(ledger, publish)?;
+                let nodes = apply_patch(ledger, (base, patch), &uploaded, publish.root)?;
                 Ok(ManifestUpdate::Nodes(nodes))
             }
             (Some(_) | None, _) => Ok(ManifestUpdate::Incomplete(State::Outline, nothing)),
@@ -264,10 +264,10 @@ fn uploaded_blobs<S: Sql>(
     publish: &Publish,
 ) -> Result<Vec<(BlobId, u64)>, Problem> {
     let unreadable = |e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}"));
-    let mut carried = Vec::new();
+    let mut uploaded = Vec::new();
     let mut add = |toc: &[u8]| {
         let toc = Toc::decode(toc).map_err(unreadable)?;
-        carried.extend(toc.entries().iter().map(|entry| (entry.blob, entry.raw)));
+        uploaded.extend(toc.entries().iter().map(|entry| (entry.blob, entry.raw)));
         Ok::<_, Problem>(())
     };
     for pack in &publish.packs {
@@ -280,7 +280,7 @@ fn uploaded_blobs<S: Sql>(
     if let Some(pack) = &publish.pack {
         add(&pack.toc)?;
     }
-    Ok(carried)
+    Ok(uploaded)
 }
 
 fn is_known<S: Sql>(ledger: &Ledger<'_, S>, root: &Root) -> Result<bool, Problem> {
@@ -300,10 +300,10 @@ fn verify_node(bytes: &Bytes) -> Result<NewNode, ManifestError> {
 fn apply_patch<S: Sql>(
     ledger: &Ledger<'_, S>,
     (base, patch): (Root, &Bytes),
-    carried: &[(BlobId, u64)],
+    uploaded: &[(BlobId, u64)],
     announced: Root,
 ) -> Result<Vec<NewNode>, Problem> {
-    let edits = decode_patch(patch, ledger, base, carried)?;
+    let edits = decode_patch(patch, ledger, base, uploaded)?;
     let built = edit(ledger, base, &edits)?;
     if built.root != announced {
         let arrived = built.root;

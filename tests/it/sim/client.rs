@@ -168,8 +168,8 @@ impl<N: Network> Client<'_, N> {
             prefix.push(delta_base.rank, &self.blobs[&delta_base.blob]);
         }
         let builder = self.filled(uploads, plan);
-        let packed =
-            ENCODER.with_borrow_mut(|encoder| builder.behind(&prefix, encoder, Level::WIRE));
+        let packed = ENCODER
+            .with_borrow_mut(|encoder| builder.build_with_prefix(&prefix, encoder, Level::WIRE));
         packed.unwrap_or_else(|| self.plain(uploads, plan))
     }
 

@@ -216,7 +216,7 @@ impl Live {
         let Some(channel) = tags.first().and_then(|tag| Channel::of_label(tag)) else {
             return close(socket, &Closing::later());
         };
-        while let Some((read, compact)) = session.read() {
+        while let Some((read, compact)) = session.next_read() {
             let tidings = match self.tidings(&channel, read, compact) {
                 Ok(tidings) => tidings,
                 Err(problem) => return close(socket, &Closing::of(&problem)),

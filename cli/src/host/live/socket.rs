@@ -238,7 +238,7 @@ impl Socket {
 
     /// Sends what lies behind its place.
     async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Closing>, Gone> {
-        while let Some((read, compact)) = self.session.read() {
+        while let Some((read, compact)) = self.session.next_read() {
             self.changes.mark();
             let shared = if compact {
                 self.nets.shared(read, self.net.tidings(read)).await

@@ -112,7 +112,7 @@ fn pack_behind(prefix: &Prefix, blobs: &[Vec<u8>]) -> Vec<u8> {
         builder.push(blob).unwrap();
     }
     let mut encoder = Encoder::new();
-    let packed = builder.behind(prefix, &mut encoder, Level::WIRE);
+    let packed = builder.build_with_prefix(prefix, &mut encoder, Level::WIRE);
     let packed = packed.or_else(|| builder.plain(&mut encoder, SOLID));
     packed.unwrap().into_bytes()
 }
@@ -127,7 +127,7 @@ fn a_pack_behind_its_base_is_the_difference() {
     let reference = reference_of(&wire).unwrap().unwrap();
     assert_eq!(reference.base, base());
     assert_eq!(reference.rows.runs(), [(10, 200)]);
-    let pack = verify_behind(&wire, Some(&prefix), &mut Decoder::new()).unwrap();
+    let pack = verify_with_prefix(&wire, Some(&prefix), &mut Decoder::new()).unwrap();
     let ids: Vec<BlobId> = pack.blobs().map(|blob| blob.id()).collect();
     let expected: Vec<BlobId> = after.iter().map(|blob| BlobId::of(blob)).collect();
     assert_eq!(ids, expected);
@@ -139,7 +139,7 @@ fn a_pack_behind_its_base_is_the_difference() {
         rotted.reverse();
         assert!(other.push(row, &rotted));
     }
-    if let Ok(pack) = verify_behind(&wire, Some(&other), &mut Decoder::new()) {
+    if let Ok(pack) = verify_with_prefix(&wire, Some(&other), &mut Decoder::new()) {
         assert!(pack.blobs().any(|blob| !expected.contains(&blob.id())));
     }
     // Nothing to refer to is no reference.

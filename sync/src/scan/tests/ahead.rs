@@ -7,7 +7,7 @@ use pmx_core::limits::PART_BYTES;
 use super::*;
 
 /// Lists a folder and reads all of it ahead.
-fn read_ahead(site: &Site, walk: Walk) -> (Ahead, Vec<Option<BlobId>>) {
+fn read_ahead(site: &Site, walk: Walk) -> (Prefetch, Vec<Option<BlobId>>) {
     let options = Options {
         walk,
         ..Options::default()
@@ -26,8 +26,8 @@ fn read_ahead(site: &Site, walk: Walk) -> (Ahead, Vec<Option<BlobId>>) {
     (ahead, read)
 }
 
-fn scan_after(site: &Site, ahead: &Ahead) -> Scan {
-    scan_ahead(site.0.path(), &Options::default(), ahead, &(), now()).unwrap()
+fn scan_after(site: &Site, ahead: &Prefetch) -> Scan {
+    scan_prefetched(site.0.path(), &Options::default(), ahead, &(), now()).unwrap()
 }
 
 /// Lets files settle, so that they don't count as being written to.

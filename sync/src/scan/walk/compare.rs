@@ -7,19 +7,19 @@ use rayon::prelude::*;
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{Problem, shown};
-use super::super::ground::{Ground, Listed, Listing};
+use super::super::filesystem::{FileSystem, Listed, Listing};
 use super::super::names::{self, NameFault};
 use super::super::suspect;
 use super::super::tree::{Folder, Tree, site_path};
 use super::super::{Collisions, Stats, Warning};
-use super::{Change, Found, Here, Outcome, Parts, Walk, lock, text};
+use super::{Change, Found, Outcome, Parts, Walk, WalkPosition, lock, text};
 use crate::manifest::Totals;
 
-impl<G: Ground> Walk<'_, G> {
+impl<G: FileSystem> Walk<'_, G> {
     /// Puts a folder together, or finds that it is the cached one.
     pub(super) fn tree(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         listing: &Listing,
         parts: Parts,
         mut outcome: Outcome,
@@ -55,14 +55,19 @@ impl<G: Ground> Walk<'_, G> {
     }
 
     /// Notes that nothing of a folder is published any more.
-    pub(super) fn all_left_out(&self, here: &Here<'_>, cached: Option<CachedFolder<'_>>) {
+    pub(super) fn all_left_out(&self, here: &WalkPosition<'_>, cached: Option<CachedFolder<'_>>) {
         if let Some(cached) = cached {
             all_gone(here.prefix, cached, &mut lock(&self.found.changes));
         }
     }
 
     /// Names that are new here are compared with their neighbours.
-    fn judge_names(&self, here: &Here<'_>, folder: &Folder, cached: Option<CachedFolder<'_>>) {
+    fn judge_names(
+        &self,
+        here: &WalkPosition<'_>,
+        folder: &Folder,
+        cached: Option<CachedFolder<'_>>,
+    ) {
         let is_new_file =
             |name: &str| cached.is_none_or(|cached| cached.find_file(name.as_bytes()).is_none());
         let is_new_folder =

@@ -10,17 +10,17 @@ use crate::path::SitePath;
 
 use super::super::cache::CachedFolder;
 use super::super::error::{LinkFault, Problem, is_loop, shown};
-use super::super::ground::{Ground, Listed, Listing, c_name};
+use super::super::filesystem::{FileSystem, Listed, Listing, c_name};
 use super::super::own::OwnFolder;
 use super::super::stat::Kind;
 use super::super::tree::Tree;
-use super::{Here, Outcome, Spot, Walk, lossy};
+use super::{DirEntryRef, Outcome, Walk, WalkPosition, lossy};
 
-impl<G: Ground> Walk<'_, G> {
+impl<G: FileSystem> Walk<'_, G> {
     /// Follows the links of a folder, one after the other: there are few.
     pub(super) fn links(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         listing: &Listing,
         links: &[Listed],
         cached: Option<CachedFolder<'_>>,
@@ -48,7 +48,7 @@ impl<G: Ground> Walk<'_, G> {
 
     fn link(
         &self,
-        here: &Here<'_>,
+        here: &WalkPosition<'_>,
         name: &[u8],
         listed: Listed,
         cached: Option<CachedFolder<'_>>,
@@ -61,7 +61,7 @@ impl<G: Ground> Walk<'_, G> {
             fault,
         };
         let target = self.target(here, valid.name()).map_err(escape)?;
-        let place = self.ground.place();
+        let place = self.filesystem.place();
         if let Some(own) = OwnFolder::around(place, &place.join(&target)) {
             self.leave_out(&path, own);
             outcome.left_out.push(listed);
@@ -76,12 +76,12 @@ impl<G: Ground> Walk<'_, G> {
         }
         let (parent, last) = target.rsplit_once('/').unwrap_or(("", &target));
         let unreadable = |error| Problem::from_io(&path, "follow", error);
-        let parent = self.ground.descend(parent).map_err(unreadable)?;
+        let parent = self.filesystem.descend(parent).map_err(unreadable)?;
         let last = c_name(last).map_err(unreadable)?;
-        let stat = self.ground.stat(&parent, &last).map_err(unreadable)?;
+        let stat = self.filesystem.stat(&parent, &last).map_err(unreadable)?;
         match stat.kind {
             Kind::File => {
-                let spot = Spot {
+                let spot = DirEntryRef {
                     folder: &parent,
                     name: &last,
                 };
@@ -89,7 +89,7 @@ impl<G: Ground> Walk<'_, G> {
                 Ok(None)
             }
             Kind::Folder => {
-                let open = || self.ground.folder(&parent, &last);
+                let open = || self.filesystem.folder(&parent, &last);
                 Ok(self.child(here, name, Some(&target), open, cached))
             }
             // It was resolved a moment ago: a link there now is a new one.
@@ -99,8 +99,8 @@ impl<G: Ground> Walk<'_, G> {
     }
 
     /// Where a link leads, as a path below the top.
-    fn target(&self, here: &Here<'_>, name: &str) -> Result<String, LinkFault> {
-        let place = self.ground.place();
+    fn target(&self, here: &WalkPosition<'_>, name: &str) -> Result<String, LinkFault> {
+        let place = self.filesystem.place();
         let target = place.join(here.real).join(name).canonicalize();
         let target = target.map_err(|error| {
             if is_loop(&error) {

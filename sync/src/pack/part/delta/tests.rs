@@ -66,7 +66,8 @@ fn what_is_copied_and_what_is_told_make_the_part() {
     let (copies, old) = edited(&bytes);
     assert_eq!((copies.bytes(), copies.touched()), (185, &[1, 2][..]));
     for coding in [SOLID, Coding::Stored] {
-        let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
+        let wire =
+            WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
         let verified = finished(&wire.bytes, &old).unwrap();
         assert_eq!(verified.raw(), bytes);
         assert_eq!(verified.chaining_value(), wire.chaining_value);
@@ -78,7 +79,7 @@ fn what_is_copied_and_what_is_told_make_the_part() {
     let plain = WirePart::of(part, &bytes, &mut Encoder::new(), SOLID).unwrap();
     assert!(matches!(draft_of(&plain.bytes, part), Ok(None)));
     let none = PartDelta::of(part, base(), 7);
-    let same = WirePart::behind(&none, &bytes, &mut Encoder::new(), SOLID);
+    let same = WirePart::build_with_delta(&none, &bytes, &mut Encoder::new(), SOLID);
     assert_eq!(same, Ok(plain), "a part that copies nothing is a plain one");
 }
 
@@ -88,7 +89,7 @@ fn what_was_worth_compressing_still_is() {
     let mut copies = PartDelta::of(part, base(), 7);
     assert!(copies.push(run(0, START, 200)));
     for kind in [PackKind::Stored, PackKind::Solid] {
-        let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
+        let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
         assert_eq!(wire.bytes[5], FLAG_COPIES, "nothing is left to compress");
         assert!(wire.bytes.len() < 90);
         let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
@@ -103,7 +104,7 @@ fn what_was_worth_compressing_still_is() {
 fn only_what_is_needed_is_asked_for() {
     let (_, bytes) = short();
     let (copies, _) = edited(&bytes);
-    let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
+    let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
     let (part, _) = short();
     let draft = draft_of(&wire.bytes, part).unwrap().unwrap();
     let p = PART_BYTES;
@@ -121,7 +122,7 @@ fn only_what_is_needed_is_asked_for() {
 fn another_base_is_noticed() {
     let (_, bytes) = short();
     let (copies, old) = edited(&bytes);
-    let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
+    let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
     let copied = PartError::Copied { number: 1 };
     assert_eq!(copied.code(), Code::PrefixMissing);
     for at in (0..90).chain(130..225) {
@@ -141,7 +142,8 @@ fn every_flip_and_every_truncation_is_noticed() {
     let (_, bytes) = short();
     let (copies, old) = edited(&bytes);
     for coding in [SOLID, Coding::Stored] {
-        let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
+        let wire =
+            WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
         for end in 0..wire.bytes.len() {
             assert!(finished(&wire.bytes[..end], &old).is_err(), "cut at {end}");
         }
@@ -228,7 +230,7 @@ fn as_many_runs_as_there_may_be() {
     assert!(!copies.push(run(next, 0, 1)));
     assert!(!copies.push(run(0, 0, 1)), "runs are in order");
     let bytes = vec![b'a'; PART_BYTES as usize];
-    let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
+    let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
     let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
     draft.fill(0, &bytes, PackKind::Solid);
     assert!(draft.finish().unwrap().raw() == bytes);
@@ -253,7 +255,7 @@ proptest! {
             }
         }
         let coding = if stored { Coding::Stored } else { SOLID };
-        let wire = WirePart::behind(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
+        let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
         if copies.is_empty() {
             prop_assert!(verify(&wire.bytes, part, &mut Decoder::new()).is_ok());
         } else {

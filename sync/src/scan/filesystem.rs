@@ -13,7 +13,7 @@ use super::stat::{Kind, Stat};
 use crate::limits::FILES_MAX;
 
 /// One way to reach files.
-pub(super) trait Ground: Sync {
+pub(super) trait FileSystem: Sync {
     /// An open folder: a descriptor, or a path.
     type Folder: Send + Sync;
 
@@ -112,7 +112,7 @@ impl Paths {
 }
 
 #[allow(clippy::disallowed_methods)] // scan is the part of this crate that reads files
-impl Ground for Paths {
+impl FileSystem for Paths {
     type Folder = PathBuf;
 
     fn place(&self) -> &Path {
@@ -177,7 +177,7 @@ pub(super) mod descriptors {
 
     use rustix::fs::{AtFlags, FileType, Mode, OFlags, openat, statat};
 
-    use super::{CStr, File, Ground, Kind, Listing, Path, PathBuf, Stat, io};
+    use super::{CStr, File, FileSystem, Kind, Listing, Path, PathBuf, Stat, io};
 
     const FOLDER: OFlags = OFlags::RDONLY
         .union(OFlags::DIRECTORY)
@@ -206,7 +206,7 @@ pub(super) mod descriptors {
         }
     }
 
-    impl Ground for Descriptors {
+    impl FileSystem for Descriptors {
         type Folder = OwnedFd;
 
         fn place(&self) -> &Path {

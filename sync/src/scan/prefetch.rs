@@ -23,7 +23,7 @@ use super::{Scan, Secrets, Sources};
 
 /// A listed folder, and what was read of it so far.
 #[derive(Debug)]
-pub struct Ahead {
+pub struct Prefetch {
     /// A scan whose rows have the blob of nothing instead of their own.
     listed: Scan,
     settled_before: i64,
@@ -43,7 +43,7 @@ pub struct Listed<'a> {
     pub media: &'a Media,
 }
 
-impl Ahead {
+impl Prefetch {
     pub(super) fn new(listed: Scan, settled_before: i64, secrets: Secrets) -> Self {
         let seen = listed.changes.iter().map(|_| OnceLock::new()).collect();
         Self {
