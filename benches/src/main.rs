@@ -39,6 +39,8 @@
 //! (compress the folder as solid 4 MiB packs, the floor of a first publish), `walk DIR` (list it
 //! and read each file's status, the floor of a sync that finds nothing to do) and `put-blobs DIR
 //! PORT` (upload each file by itself).
+
+#![forbid(unsafe_code)]
 #![allow(
     clippy::print_stdout,
     clippy::print_stderr,

@@ -5,6 +5,7 @@
 //! `pmx_sync::push`, and [`client`] carries it. [`host`] is the other side, on this machine.
 
 mod address;
+mod allocator;
 pub mod args;
 pub mod cache;
 pub mod ci;

@@ -1,5 +1,7 @@
 //! `pmx`: publish a folder by its content.
 
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
 use pmx::env::Environment;

@@ -6,6 +6,8 @@
 //! [`coding`] are the HTTP semantics that streams and sites share. Nothing here reads a clock,
 //! opens a socket or knows an operating system.
 
+#![forbid(unsafe_code)]
+
 pub mod backend;
 pub mod channel;
 pub mod code;

@@ -4,6 +4,8 @@
 //! A property panics where it does not hold. `cargo xtask fuzz` runs each under libFuzzer; the tests
 //! below run each on its seeds and on damaged copies of them.
 
+#![forbid(unsafe_code)]
+
 mod http_head;
 mod manifest;
 mod page;

@@ -7,6 +7,8 @@
 //! reply or a [`Refusal`] of it, and those become answers. Nothing here knows of sites or of
 //! publishing. `DESIGN.md` beside this crate has the formats and the reasons.
 
+#![forbid(unsafe_code)]
+
 mod append;
 mod call;
 mod chore;

@@ -7,6 +7,8 @@
 //! reads files: everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
 //! beside this crate has every format to the byte.
 
+#![forbid(unsafe_code)]
+
 pub mod index;
 pub mod limits;
 pub mod live;

@@ -3,6 +3,7 @@
 //! A story runs in a [`world`] of its own: a temporary folder, a server process and the real `pmx`.
 //! [`tidy`] fails if a file beside this one is not declared here.
 
+#![forbid(unsafe_code)]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stdout,

@@ -1,5 +1,7 @@
 //! The few chores a fresh machine needs, as `cargo xtask CHORE`.
 
+#![forbid(unsafe_code)]
+
 mod deployed;
 mod dev;
 mod fuzz;

@@ -99,7 +99,7 @@ fn run(command: Command, env: Environment, ui: &Ui) -> Result<Ended, Failure> {
         Command::StreamToken(args) => stream_token::run(args, &env, ui),
         other => {
             if !matches!(other, Command::Serve(_)) {
-                pmx_heap::begin_with_room();
+                crate::allocator::set_top_pad();
             }
             let context = Context {
                 ui,

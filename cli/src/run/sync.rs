@@ -325,7 +325,7 @@ impl Job {
             return Ok((tree, None));
         }
         let ahead = source_tree::list(folder, &self.scan, ui, look.faults)?;
-        pmx_heap::keep_large_pieces();
+        crate::allocator::raise_mmap_threshold();
         let prefetched = initial_upload::prefetch(&ahead, &context.interrupt)?;
         let tree = SourceTree::read_ahead(folder, &self.scan, cache, ui, &ahead, look.faults)?;
         Ok((tree, Some(prefetched)))
