@@ -84,7 +84,7 @@ fn pack(bench: &Bench) -> Result<Vec<u8>> {
 }
 
 /// The new versions of files of the middle of the corpus, 4 MiB of them, behind the old ones: as
-/// `worker/src/measured.rs` takes it.
+/// `worker/src/pack_bench.rs` takes it.
 fn upgrade(bench: &Bench) -> Result<Vec<u8>> {
     let (old, new) = (
         &bench.v1,

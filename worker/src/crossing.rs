@@ -6,10 +6,10 @@ use worker::js_sys::Uint8Array;
 use worker::{Headers, Method, ObjectNamespace, Request, RequestInit, Response, web_sys};
 
 use crate::depth;
+use crate::js_error::may_ask_again;
 use crate::location::LocationHint;
+use crate::op_counts::{self, Kind};
 use crate::retry::repeated;
-use crate::tally::{self, Kind};
-use crate::thrown::may_ask_again;
 
 /// A value outside of this module's memory.
 pub(crate) fn laid_out<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
@@ -68,7 +68,7 @@ impl Callee<'_> {
             Some(hint) => namespace.get_by_name_with_location_hint(name, hint.as_str())?,
             None => namespace.get_by_name(name)?,
         };
-        tally::note(Kind::SpaceCall);
+        op_counts::note(Kind::SpaceCall);
         let mut answer = stub.fetch_with_request(request).await?;
         Ok((answer.status_code(), answer.bytes().await?.into()))
     }

@@ -14,7 +14,7 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::{Env, Response, web_sys};
 
 use crate::head;
-use crate::outbound;
+use crate::response_body;
 use crate::sampling::Share;
 use crate::streams::answer::{Body, response};
 
@@ -104,7 +104,7 @@ pub(crate) fn front(env: &Env) -> Result<Rc<Front>, Problem> {
 pub fn plain(request: web_sys::Request, env: Env) -> JsValue {
     let answer = match refused(&request, &env) {
         Ok(answer) => answer,
-        Err(problem) => outbound::problem(&problem, &request.method()).ok(),
+        Err(problem) => response_body::problem(&problem, &request.method()).ok(),
     };
     answer.map_or(JsValue::UNDEFINED, |answer| {
         web_sys::Response::from(answer).into()

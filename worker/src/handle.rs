@@ -7,14 +7,14 @@ use pmx_sync::serve::{Body, Nonce};
 use worker::js_sys::Math;
 use worker::{Env, Request, Response, console_log};
 
+use crate::access_log;
 use crate::front::front;
 use crate::head;
 use crate::http::{announced_body, discard, now, random};
 use crate::isolate::{room, server};
-use crate::journal;
-use crate::outbound;
+use crate::op_counts;
+use crate::response_body;
 use crate::sampling::By;
-use crate::tally;
 use crate::visitors;
 
 /// Answers a request, with a problem if nothing else.
@@ -24,15 +24,18 @@ pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Respo
     let url = request.inner().url();
     let (response, audience) = match respond(request, env).await {
         Ok(answer) => answer,
-        Err(failure) => (outbound::problem(&failure, &method)?, Audience::Stranger),
+        Err(failure) => (
+            response_body::problem(&failure, &method)?,
+            Audience::Stranger,
+        ),
     };
     let millis = now().as_millis().saturating_sub(started.as_millis());
     if let Ok(front) = front(env) {
         front.dress(&url, &response)?;
         let status = response.status_code();
         if front.logged.takes(by(audience), status, Math::random()) {
-            let (tally, memory) = (tally::take(), tally::memory());
-            let line = journal::request(&method, &url, status, millis, &tally, memory);
+            let (operations, memory) = (op_counts::take(), op_counts::memory());
+            let line = access_log::request(&method, &url, status, millis, &operations, memory);
             console_log!("{line}");
         }
     }
@@ -54,7 +57,7 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
         && let Err(problem) = visitors::admit(env, request.inner(), &channel).await
     {
         let refusal = refused(&problem).map(Body::Bytes);
-        let response = outbound::response(refusal, &server, audience).await?;
+        let response = response_body::response(refusal, &server, audience).await?;
         return Ok((response, audience));
     }
     let answer = match server.admit(&head) {
@@ -75,7 +78,7 @@ async fn respond(request: &Request, env: &Env) -> Result<(Response, Audience), P
             refusal
         }
     };
-    let response = outbound::response(answer, &server, audience).await?;
+    let response = response_body::response(answer, &server, audience).await?;
     Ok((response, audience))
 }
 

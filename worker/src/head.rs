@@ -11,7 +11,7 @@ use worker::wasm_bindgen::JsValue;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::{Headers, web_sys};
 
-use crate::thrown::problem;
+use crate::js_error::problem;
 
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen, module = "/src/head.js")]
 extern "C" {

@@ -15,7 +15,7 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen_futures::JsFuture;
 use worker::{ByteStream, Request, web_sys};
 
-use crate::thrown::{problem, words};
+use crate::js_error::{problem, words};
 
 /// The body of a request of at most `limit` bytes.
 pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Problem> {

@@ -15,7 +15,7 @@ use worker::wasm_bindgen;
 use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};
 
 use crate::http::body;
-use crate::outbound;
+use crate::response_body;
 use crate::streams::alarm::LATE;
 use crate::streams::hub::HubObject;
 use crate::streams::hub_client::{UPDATE_BYTES_MAX, is_from_stream};
@@ -40,7 +40,7 @@ impl DurableObject for HubDO {
             Ok(answer) => Ok(answer),
             Err(problem) => {
                 console_error!("{problem}");
-                outbound::problem(&problem, &request.inner().method())
+                response_body::problem(&problem, &request.inner().method())
             }
         }
     }

@@ -17,10 +17,10 @@ use worker::js_sys::Object;
 use worker::wasm_bindgen::JsCast as _;
 use worker::{Env, ObjectNamespace, console_warn, web_sys};
 
+use crate::edge_cache::EdgeCache;
 use crate::http::now;
 use crate::kv::Kv;
 use crate::location::LocationHint;
-use crate::nearby::Nearby;
 use crate::r2::R2;
 use crate::recent::MOMENT;
 use crate::spaces::Objects;
@@ -109,7 +109,7 @@ thread_local! {
 pub(crate) fn bucket(env: &Env) -> Result<R2, Problem> {
     let bucket = env.bucket("OBJECTS");
     let bucket = bucket.map_err(unset("the binding OBJECTS"))?;
-    Ok(R2::new(bucket, Nearby::new(hosts(env)?.domain())))
+    Ok(R2::new(bucket, EdgeCache::new(hosts(env)?.domain())))
 }
 
 /// The objects of all spaces.

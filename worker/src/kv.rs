@@ -15,9 +15,9 @@ use pmx_sync::serve::{Lag, Pointers};
 use worker::{Delay, KvStore};
 
 use crate::http::now;
+use crate::js_error::backend;
+use crate::op_counts::{self, Kind};
 use crate::recent::Recent;
-use crate::tally::{self, Kind};
-use crate::thrown::backend;
 
 /// The namespace that holds the pointers of all channels, and those that this isolate has seen.
 pub(crate) struct Kv {
@@ -71,7 +71,7 @@ impl Pointers for Kv {
         if absent.is_some_and(|at| now() < at.after(ABSENT_TIME)) {
             return Ok(self.seen.find(channel));
         }
-        tally::note(Kind::KvRead);
+        op_counts::note(Kind::KvRead);
         let read = self.store.get(&key(channel)).cache_ttl(CACHE_SECONDS);
         let Some(text) = read.text().await.map_err(backend(doing()))? else {
             let bytes = channel.space.as_str().len() + 160;
@@ -106,7 +106,7 @@ impl Pointers for Kv {
         let newest = self.newest(channel, pointer.clone());
         let text = serde_json::to_string(&newest);
         let text = text.map_err(|error| BackendError::new(doing(), error))?;
-        tally::note(Kind::KvWrite);
+        op_counts::note(Kind::KvWrite);
         let put = self
             .store
             .put(&key(channel), text)

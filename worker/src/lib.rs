@@ -8,24 +8,28 @@
 //! A panic here ends the isolate with every Durable Object in it, so nothing unwraps: whatever
 //! JavaScript throws becomes an error with words.
 
+#![forbid(unsafe_code)]
+
+mod access_log;
 mod crossing;
 mod depth;
+mod edge_cache;
 mod front;
 mod handle;
 mod head;
 mod http;
 mod hub_do;
 mod isolate;
-mod journal;
+mod js_error;
 mod kv;
 mod live;
 mod location;
+mod op_counts;
 #[cfg(feature = "measured")]
-mod measured;
-mod nearby;
-mod outbound;
+mod pack_bench;
 mod r2;
 mod recent;
+mod response_body;
 mod retry;
 mod sampling;
 mod space_do;
@@ -33,8 +37,6 @@ mod spaces;
 mod sql;
 mod stream_do;
 mod streams;
-mod tally;
-mod thrown;
 mod visitors;
 
 pub use front::plain;
@@ -50,12 +52,12 @@ use worker::{Context, Env, Request, Response, event};
 #[event(fetch)]
 async fn main(request: Request, env: Env, context: Context) -> worker::Result<Response> {
     #[cfg(feature = "measured")]
-    if let Some(answer) = measured::answer(&request).await {
+    if let Some(answer) = pack_bench::answer(&request).await {
         return answer;
     }
     let answer = handle::answer(&request, &env).await;
-    if nearby::is_pending() {
-        context.wait_until(nearby::flush());
+    if edge_cache::is_pending() {
+        context.wait_until(edge_cache::flush());
     }
     answer
 }

@@ -30,17 +30,17 @@ use worker::{
     console_error, console_log, durable_object,
 };
 
+use crate::access_log;
 use crate::crossing::response;
 use crate::front::{Front, front};
 use crate::http::{body, now};
 use crate::isolate::{Cloudflare, server};
-use crate::journal;
+use crate::js_error;
 use crate::live::object::Live;
-use crate::outbound;
+use crate::op_counts;
+use crate::response_body;
 use crate::sampling::By;
 use crate::sql::Ledger;
-use crate::tally;
-use crate::thrown;
 
 /// One space.
 #[durable_object]
@@ -73,7 +73,7 @@ impl DurableObject for SpaceDO {
         if request.inner().method() == "GET" {
             return match self.live.answer(&request).await {
                 Ok(answer) => Ok(answer),
-                Err(problem) => outbound::problem(&problem, "GET"),
+                Err(problem) => response_body::problem(&problem, "GET"),
             };
         }
         let answer = self.answer(&request).await;
@@ -135,7 +135,7 @@ impl SpaceDO {
         }
         let kept = name_of(&self.ledger)?;
         let unknown = "neither the platform nor the ledger knows its name";
-        kept.ok_or_else(|| thrown::problem("waking a space")(unknown.to_owned()))
+        kept.ok_or_else(|| js_error::problem("waking a space")(unknown.to_owned()))
     }
 
     async fn answer(&self, request: &Request) -> Result<Answer, Problem> {
@@ -171,7 +171,8 @@ impl SpaceDO {
         if front(&self.env).is_ok_and(is_logged) {
             let code = problem.map(|problem| problem.code.as_str());
             let millis = now().as_millis().saturating_sub(started.as_millis());
-            let line = journal::command(call.space.as_str(), what, code, millis, &tally::take());
+            let line =
+                access_log::command(call.space.as_str(), what, code, millis, &op_counts::take());
             console_log!("{line}");
         }
         Ok(Answer { outcome, due })
@@ -200,7 +201,7 @@ impl SpaceDO {
         // No wait lies between the commit and this, so both reach the disk or neither.
         let storage = self.ledger.storage();
         let set = storage.set_alarm(self.backoff.wait()).await;
-        set.map_err(thrown::problem(format!("setting the alarm of {space}")))?;
+        set.map_err(js_error::problem(format!("setting the alarm of {space}")))?;
         let due = outbox?.due;
         let started = crate::http::now();
         if !self.pace.start(started) {
@@ -214,7 +215,7 @@ impl SpaceDO {
         }
         if left.due.is_empty() {
             let deleted = storage.delete_alarm().await;
-            deleted.map_err(thrown::problem(format!("deleting the alarm of {space}")))?;
+            deleted.map_err(js_error::problem(format!("deleting the alarm of {space}")))?;
             self.backoff.succeeded();
         }
         Ok(due)

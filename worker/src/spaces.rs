@@ -15,9 +15,9 @@ use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply};
 use worker::ObjectNamespace;
 
 use crate::crossing::{Callee, laid_out};
+use crate::js_error::{problem, unavailable};
 use crate::kv::Kv;
 use crate::location::LocationHint;
-use crate::thrown::{problem, unavailable};
 
 /// The spaces, from outside.
 pub(crate) struct Objects {

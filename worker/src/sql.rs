@@ -11,8 +11,8 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::{SqlStorage, Storage};
 
-use crate::tally::{self, Kind};
-use crate::thrown::words;
+use crate::js_error::words;
+use crate::op_counts::{self, Kind};
 
 /// The ledger of the space that this object is.
 pub(crate) struct Ledger {
@@ -92,8 +92,8 @@ impl Sql for Ledger {
                 rows.iter().map(|found| row(&found)).collect()
             }
         };
-        tally::add(Kind::RowRead, count(cursor.rows_read()));
-        tally::add(Kind::RowWritten, count(cursor.rows_written()));
+        op_counts::add(Kind::RowRead, count(cursor.rows_read()));
+        op_counts::add(Kind::RowWritten, count(cursor.rows_written()));
         rows
     }
 

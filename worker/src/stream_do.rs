@@ -21,7 +21,7 @@ use worker::worker_sys::DurableObjectState;
 use worker::{Env, State, console_error, web_sys};
 
 use crate::head::announced;
-use crate::outbound;
+use crate::response_body;
 use crate::streams::alarm::LATE;
 use crate::streams::request::{Incoming, Look, head};
 use crate::streams::rpc::{REQUEST_BYTES_MAX, RpcRequest, is_from_peer};
@@ -114,7 +114,7 @@ impl Object {
             Ok(answer) => Ok(answer.into()),
             Err(problem) => {
                 console_error!("{problem}");
-                let answer = outbound::problem(&problem, &incoming.request.method())?;
+use crate::response_body;
                 Ok(web_sys::Response::from(answer).into())
             }
         }

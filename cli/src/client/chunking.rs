@@ -127,8 +127,8 @@ impl ChunkedBase {
         let (mut runs, mut next) = (Vec::new(), 0);
         for chunk in chunks {
             let is_same = |at: &usize| {
-                let chunk = self.chunks.get(*at);
-                chunk.is_some_and(|chunk| (chunk.hash, chunk.len) == (chunk.hash, chunk.len))
+                let known = self.chunks.get(*at);
+                known.is_some_and(|known| (known.hash, known.len) == (chunk.hash, chunk.len))
             };
             // What follows there is likely what follows here, even if it is elsewhere too.
             let found = Some(next).filter(is_same);

@@ -19,9 +19,9 @@ use worker::{Env, web_sys};
 use crate::head::{Names, picked};
 use crate::http::now;
 use crate::isolate;
+use crate::js_error::words;
 use crate::streams::answer::{self, Body};
 use crate::streams::edge::Namespace;
-use crate::thrown::words;
 use crate::visitors;
 
 /// Answers whoever waits for a site's events: with an answer, or with what promises one.
@@ -75,7 +75,7 @@ fn hand_on(
     let space = &listener.channel.space;
     let failed = |thrown: JsValue| {
         let doing = format!("asking the space {space}");
-        crate::thrown::unavailable(doing)(words(thrown))
+        crate::js_error::unavailable(doing)(words(thrown))
     };
     let namespace: Namespace = isolate::spaces(env)?.unchecked_into();
     let options = Object::new();

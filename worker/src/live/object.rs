@@ -35,13 +35,13 @@ use worker::{
 use super::edge::head;
 use crate::http::now;
 use crate::isolate::server;
+use crate::js_error::problem;
 use crate::sql::Ledger;
 use crate::streams::answer::{Body, response};
 use crate::streams::events;
 use crate::streams::notify::Notify;
 use crate::streams::settings::long_poll;
 use crate::streams::source::{self, Seen, Source};
-use crate::thrown::problem;
 
 /// Those who wait for one space.
 pub(crate) struct Live {
@@ -170,7 +170,7 @@ impl Live {
         let doing = "opening a socket";
         let pair = WebSocketPair::new().map_err(problem(doing))?;
         let pong = WebSocketRequestResponsePair::new("ping", "pong")
-            .map_err(|thrown| problem::<String>(doing)(crate::thrown::words(thrown)))?;
+            .map_err(|thrown| problem::<String>(doing)(crate::js_error::words(thrown)))?;
         self.state.set_websocket_auto_response(&pong);
         let tag = channel.to_string();
         self.state.accept_websocket_with_tags(&pair.server, &[&tag]);

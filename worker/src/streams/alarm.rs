@@ -7,7 +7,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use worker::Storage;
 
-use crate::thrown;
+use crate::js_error;
 
 /// When the platform will wake the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ pub(super) async fn schedule(
     };
     let wait = at.as_millis().saturating_sub(now.as_millis());
     let set = storage.set_alarm(Duration::from_millis(wait));
-    set.await.map_err(thrown::problem("setting an alarm"))
+    set.await.map_err(js_error::problem("setting an alarm"))
 }
 
 /// How long to wait where the object can't even be opened.

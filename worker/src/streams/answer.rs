@@ -12,7 +12,7 @@ use worker::web_sys::ReadableStream;
 use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder, web_sys};
 
 use crate::head::{answered, headers};
-use crate::outbound::{identify, is_bodiless};
+use crate::response_body::{identify, is_bodiless};
 
 /// What follows the head of an answer.
 pub(crate) enum Body {

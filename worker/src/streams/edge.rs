@@ -28,7 +28,7 @@ use super::server_timing;
 use super::settings::StreamConfig;
 use crate::http::{discard, now};
 use crate::isolate;
-use crate::thrown::{unavailable, words};
+use crate::js_error::{unavailable, words};
 
 /// Answers a request about a stream: with an answer, or with what promises one. `undefined` if the
 /// request is about something else.

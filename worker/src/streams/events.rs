@@ -25,7 +25,7 @@ use super::notify::{Either, select};
 use super::server_timing;
 use super::source::{Listening, Seen, Source};
 use crate::http::{chance, now};
-use crate::thrown::words;
+use crate::js_error::words;
 
 /// Begins to answer a reader.
 pub(crate) async fn begin<S: Source>(source: &Rc<S>, get: &Get) -> Result<Answer<Body>, S::Failure>

@@ -41,8 +41,8 @@ use crate::crossing;
 use crate::depth::Depth;
 use crate::http::{body, now, random};
 use crate::isolate;
+use crate::js_error;
 use crate::sql::Ledger;
-use crate::thrown;
 
 /// The hub that an object is.
 pub(crate) struct HubObject {
@@ -95,7 +95,7 @@ impl HubObject {
         let ack = self.turn(|hub| hub.ingest(&request.name, &request.update, &pending, now));
         let ack = ack.map_err(failed(doing))?;
         self.settle(now).await;
-        crossing::response(HubResponse { ack }).map_err(thrown::problem(doing))
+        crossing::response(HubResponse { ack }).map_err(js_error::problem(doing))
     }
 
     /// Answers a request that the edge let pass.
@@ -134,7 +134,7 @@ impl HubObject {
                         let streams: Vec<_> = seen.into_iter().flatten().collect();
                         listed(&streams, next.as_ref())
                     }
-                    Err(failure) => answer::problem(&thrown::problem(LISTING)(failure)),
+                    Err(failure) => answer::problem(&js_error::problem(LISTING)(failure)),
                 }
             }
             Err(error) => answer::problem(&failed(LISTING)(error)),
@@ -437,5 +437,5 @@ impl Drop for Pending {
 }
 
 fn failed(doing: &'static str) -> impl FnOnce(SqlError) -> Problem {
-    move |error| thrown::problem(doing)(error.to_string())
+    move |error| js_error::problem(doing)(error.to_string())
 }

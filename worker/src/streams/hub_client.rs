@@ -18,7 +18,7 @@ use super::notify::timeout;
 use super::single_flight::SingleFlight;
 use crate::crossing::{Callee, laid_out};
 use crate::depth::Depth;
-use crate::thrown::backend;
+use crate::js_error::backend;
 
 /// The name of the one hub.
 pub(super) const HUB: &str = "hub";

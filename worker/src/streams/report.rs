@@ -7,7 +7,7 @@ use super::notify::timeout;
 use super::single_flight::LOST;
 use super::stream::Stream;
 use crate::http::now;
-use crate::thrown::problem;
+use crate::js_error::problem;
 
 impl Stream {
     /// Reports updates to the hub until it has acknowledged all of them, or until one fails.

@@ -23,7 +23,7 @@ use worker::{ObjectNamespace, Response};
 
 use crate::crossing::{Callee, laid_out, response};
 use crate::depth::Depth;
-use crate::thrown::{backend, problem};
+use crate::js_error::{backend, problem};
 
 /// The objects of all streams, as one of them sees them.
 pub(crate) struct StreamClient {

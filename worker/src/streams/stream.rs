@@ -33,9 +33,9 @@ use crate::depth::Depth;
 use crate::head::announced;
 use crate::http::{now, random};
 use crate::isolate;
+use crate::js_error;
 use crate::r2::R2;
 use crate::sql::Ledger;
-use crate::thrown;
 
 /// The stream that an object is.
 pub(crate) struct Stream {
@@ -278,7 +278,7 @@ impl Stream {
 
     async fn settled(&self, due: Result<Option<Timestamp>, SqlError>, now: Timestamp) {
         let due =
-            due.map_err(|error| thrown::problem("looking at what is left")(error.to_string()));
+            due.map_err(|error| js_error::problem("looking at what is left")(error.to_string()));
         let scheduled = match due {
             Ok(due) => self.schedule(due, now).await,
             Err(problem) => Err(problem),
@@ -306,7 +306,7 @@ impl Stream {
     pub(crate) async fn chores(&self) -> Result<Kept, Problem> {
         // It has rung: the next has to be set anew.
         self.alarm.set(Alarm::Known(None));
-        let failed = |error: SqlError| thrown::problem("doing what is left")(error.to_string());
+        let failed = |error: SqlError| js_error::problem("doing what is left")(error.to_string());
         // Its tables may be an older version's, and its name is there.
         if self.is_blank().map_err(failed)? {
             return Ok(Kept::Nothing);
@@ -336,7 +336,7 @@ impl Stream {
     /// Forgets all: nothing is billed for a stream that is none.
     pub(crate) async fn forget(&self) -> Result<(), Problem> {
         let deleted = self.log.storage().delete_all().await;
-        deleted.map_err(thrown::problem("forgetting a stream"))
+        deleted.map_err(js_error::problem("forgetting a stream"))
     }
 
     /// Sets the alarm again after it failed.
@@ -348,7 +348,7 @@ impl Stream {
     /// Answers another object.
     pub(crate) async fn handle(&self, asked: &RpcRequest) -> Result<Response, Problem> {
         let now = now();
-        let failed = |error: SqlError| thrown::problem("looking for a stream")(error.to_string());
+        let failed = |error: SqlError| js_error::problem("looking for a stream")(error.to_string());
         if self.is_blank().map_err(failed)? {
             if !asked.makes_stream() {
                 return super::rpc::answer(asked.without_stream());

@@ -13,7 +13,7 @@ use pmx_core::backend::ObjectKey;
 use pmx_core::domain::Domain;
 use worker::{Cache, Response, ResponseBuilder};
 
-use crate::tally::{self, Kind};
+use crate::op_counts::{self, Kind};
 
 /// Ranges that wait to be written: nodes of 64 KiB at most, as a rule.
 const PENDING_MAX: usize = 64;
@@ -47,11 +47,11 @@ fn response(bytes: &Bytes) -> worker::Result<Response> {
 /// Addresses of ranges, at a host of this Worker: the cache looks up any other host's name first.
 /// No client reads there, since requests to the host run the Worker, which has no such route.
 #[derive(Debug, Clone)]
-pub(crate) struct Nearby {
+pub(crate) struct EdgeCache {
     base: Rc<str>,
 }
 
-impl Nearby {
+impl EdgeCache {
     /// In the cache of the Worker whose sites are under a domain.
     pub(crate) fn new(domain: &Domain) -> Self {
         let base = format!("https://api.{domain}/_objects").into();
@@ -66,7 +66,7 @@ impl Nearby {
     pub(crate) async fn find(&self, key: ObjectKey, range: &Range<u64>) -> Option<Bytes> {
         let found = Cache::default().get(self.address(key, range), false).await;
         let bytes = found.ok()??.bytes().await.ok()?;
-        tally::note(Kind::CacheRead);
+        op_counts::note(Kind::CacheRead);
         let is_whole = bytes.len() as u64 == range.end.saturating_sub(range.start);
         is_whole.then(|| bytes.into())
     }
@@ -96,7 +96,7 @@ mod tests {
             space: SpaceId::from_bytes([1; 16]),
             object: ObjectId::from_bytes([2; 16]),
         };
-        let address = Nearby::new(&domain).address(key, &(3..9));
+        let address = EdgeCache::new(&domain).address(key, &(3..9));
         let address: http::Uri = address.parse().unwrap();
         let host = address.host().unwrap();
         let addressed = Hosts::new(domain).resolve(host, Exposure::Public);

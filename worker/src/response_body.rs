@@ -22,11 +22,11 @@ use worker::web_sys::{ReadableStream, WritableStream};
 use worker::worker_sys::FixedLengthStream;
 use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder, console_error, console_log};
 
+use crate::access_log;
 use crate::head::headers;
 use crate::http::{now, random};
 use crate::isolate::Cloudflare;
-use crate::journal;
-use crate::thrown::problem as failure;
+use crate::js_error::problem as failure;
 
 /// The server's answer as the runtime sends it.
 pub(crate) async fn response(
@@ -86,7 +86,7 @@ pub(crate) fn identify(status: StatusCode, body: &[u8], audience: Audience) -> O
     let id = incident_id(random().unwrap_or_default());
     let incident = incident::identify(status.as_u16(), body, &id, audience)?;
     let cause = incident.cause.as_deref();
-    console_log!("{}", journal::incident(&id, status.as_u16(), cause));
+    console_log!("{}", access_log::incident(&id, status.as_u16(), cause));
     Some(incident.body)
 }
 

@@ -39,8 +39,8 @@ pub(crate) fn note(kind: Kind) {
 
 /// Takes note of several.
 pub(crate) fn add(kind: Kind, count: u64) {
-    TALLY.with(|tally| {
-        if let Some((_, cell)) = tally.iter().find(|(known, _)| *known == kind) {
+    COUNTS.with(|counts| {
+        if let Some((_, cell)) = counts.iter().find(|(known, _)| *known == kind) {
             cell.set(cell.get().saturating_add(count));
         }
     });
@@ -52,7 +52,7 @@ pub(crate) fn take() -> serde_json::Map<String, serde_json::Value> {
         let count = cell.replace(0);
         (count > 0).then(|| (name(*kind).to_owned(), count.into()))
     };
-    TALLY.with(|tally| tally.iter().filter_map(taken).collect())
+    COUNTS.with(|counts| counts.iter().filter_map(taken).collect())
 }
 
 /// Bytes of the module's memory. It only ever grows, so this is also the most there was.
@@ -66,10 +66,10 @@ pub(crate) fn memory() -> usize {
     0
 }
 
-type Tally = [(Kind, Cell<u64>); 11];
+type Counts = [(Kind, Cell<u64>); 11];
 
 thread_local! {
-    static TALLY: Tally = const {
+    static COUNTS: Counts = const {
         [
             (Kind::R2Read, Cell::new(0)),
             (Kind::R2Head, Cell::new(0)),
