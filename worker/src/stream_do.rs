@@ -114,7 +114,7 @@ impl Object {
             Ok(answer) => Ok(answer.into()),
             Err(problem) => {
                 console_error!("{problem}");
-use crate::response_body;
+                let answer = response_body::problem(&problem, &incoming.request.method())?;
                 Ok(web_sys::Response::from(answer).into())
             }
         }
