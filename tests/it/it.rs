@@ -58,6 +58,7 @@ mod names;
 mod namespaces;
 mod operating;
 mod output;
+mod pages;
 mod previews;
 mod prices;
 mod project;

@@ -1,0 +1,121 @@
+//! Pages of documentation: the files and types that they name exist, and their bounds hold.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn page(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// What stands between backticks, outside of blocks of code.
+fn quoted(text: &str) -> Vec<&str> {
+    let blocks = text.split("```").step_by(2);
+    blocks
+        .flat_map(|block| block.split('`').skip(1).step_by(2))
+        .collect()
+}
+
+const PAGES: [&str; 8] = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "benches/README.md",
+    "docs/ARCHITECTURE.md",
+    "docs/GLOSSARY.md",
+    "docs/operation.md",
+    "fuzz/README.md",
+    "streams/README.md",
+];
+
+/// Folders of sources: what is quoted below one of them is a file.
+const FOLDERS: [&str; 9] = [
+    "benches/src/",
+    "cli/src/",
+    "core/src/",
+    "docs/",
+    "streams/src/",
+    "sync/src/",
+    "tests/it/",
+    "worker/",
+    "xtask/src/",
+];
+
+#[test]
+fn pages_name_files_that_exist() {
+    let mut missing = Vec::new();
+    for name in PAGES {
+        for path in quoted(&page(name)) {
+            let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder));
+            // The Worker's build is made, and is no file of the project.
+            if is_path && !path.contains(' ') && !path.starts_with("worker/build") {
+                let exists = root().join(path).exists();
+                if !exists {
+                    missing.push(format!("{name}: {path}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn links_between_pages_lead_to_files() {
+    let mut missing = Vec::new();
+    for name in PAGES {
+        let text = page(name);
+        for link in text.split("](").skip(1) {
+            let target = link.split([')', '#']).next().unwrap_or_default();
+            let folder = Path::new(name).parent().unwrap_or(Path::new(""));
+            if !target.is_empty() && !target.contains("://") {
+                let exists = root().join(folder).join(target).exists();
+                if !exists {
+                    missing.push(format!("{name}: {target}"));
+                }
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
+#[test]
+fn readme_has_at_most_1500_words() {
+    let words = page("README.md").split_whitespace().count();
+    assert!(words <= 1500, "{words} words");
+}
+
+#[test]
+fn glossary_has_at_most_40_terms_and_their_types_exist() {
+    let glossary = page("docs/GLOSSARY.md");
+    let rows = glossary.lines().filter(|line| line.starts_with("| "));
+    let rows: Vec<Vec<&str>> = rows.map(|row| row.split(" | ").collect()).skip(1).collect();
+    assert!((1..=40).contains(&rows.len()), "{} terms", rows.len());
+    for row in rows {
+        let carrier = row.last().and_then(|cell| cell.split('`').nth(1));
+        let carrier = carrier.unwrap_or_else(|| panic!("{row:?} names no type"));
+        assert!(exists(carrier), "{carrier} of {row:?}");
+    }
+}
+
+/// Whether a crate has a module or an item of this name. A path of a folder is one, too.
+fn exists(carrier: &str) -> bool {
+    let Some((krate, path)) = carrier.split_once("::") else {
+        return root().join(carrier).exists();
+    };
+    let name = path.rsplit("::").next().unwrap_or(path);
+    let kinds = ["struct", "enum", "trait", "type", "fn", "const", "mod"];
+    let heads = kinds.map(|kind| format!("pub {kind} {name}"));
+    let sources = ignore::WalkBuilder::new(root().join(krate).join("src")).build();
+    let mut texts = sources
+        .flatten()
+        .filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    texts.any(|text| {
+        heads.iter().any(|head| {
+            let after = text.split(head.as_str()).skip(1);
+            let mut ends = after.map(|rest| rest.chars().next());
+            ends.any(|end| end.is_none_or(|end| !end.is_alphanumeric() && end != '_'))
+        })
+    })
+}
