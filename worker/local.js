@@ -25,7 +25,7 @@ const { values: options } = parseArgs({
   },
 });
 const data = dataFolder(options.data);
-// Sites are told their port before anything listens.
+// Sites get their port before anything listens.
 const port = Number(options.port) || (await freePort());
 
 const miniflare = new Miniflare({

@@ -1,10 +1,10 @@
-//! `--max-delete`: stops a publish early that the server would refuse in the end.
+//! Deletion guard (`--max-delete`): stops a publish early that the server would refuse in the end.
 
 use pmx_sync::wire::{BeginReply, MaxDelete, Summary};
 
 use crate::error::Failure;
 
-/// What `--max-delete` says of a publish under way. The server enforces the bound against the
+/// Checks `--max-delete` during a publish. The server enforces the bound against the
 /// deploy that is really replaced; this spares the uploads.
 #[derive(Debug)]
 pub struct DeleteGuard {
@@ -21,17 +21,17 @@ impl DeleteGuard {
         }
     }
 
-    /// Takes in what a commit would change, as the server says.
+    /// Records the server's summary of the changes.
     pub const fn on_reply(&mut self, reply: &BeginReply) {
         self.counted = reply.summary;
     }
 
-    /// Takes in what a commit would change, as it was counted here against the active root.
+    /// Records the client's own summary, counted against the active root.
     pub fn on_summary(&mut self, summary: Option<Summary>) {
         self.counted = summary.or(self.counted);
     }
 
-    /// Refuses to go on if too many files would go, as far as is known.
+    /// Fails if the recorded summary removes too many files.
     pub fn check(&self) -> Result<(), Failure> {
         match (self.bound, &self.counted) {
             (Some(bound), Some(summary)) => Ok(bound.check(summary)?),
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn removals_are_checked_against_what_the_server_counts() {
+    fn check_compares_removals_with_the_counts_of_the_server() {
         let reply = |active: u64, summary: &str| -> BeginReply {
             let json = format!("{{\"state\":\"ready\",\"active\":{active}{summary}}}");
             serde_json::from_str(&json).unwrap()

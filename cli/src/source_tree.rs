@@ -1,4 +1,4 @@
-//! The folder as it is now: scanned, with its root, and with its manifest once somebody asks.
+//! Source tree: the scanned folder with its root, and with its manifest once it is needed.
 //!
 //! If the scan found nothing changed, the root is the cached one and no manifest is touched. If
 //! little changed, the cached nodes are edited. Only without a cache is a manifest built whole.
@@ -146,7 +146,7 @@ impl SourceTree {
         self.took
     }
 
-    /// Whether the nodes of a root are at hand.
+    /// Whether the nodes of a root are available.
     pub fn contains(&self, root: &Root) -> bool {
         *root == self.root
             || self.store().is_ok_and(|store| store.has(root))
@@ -156,8 +156,8 @@ impl SourceTree {
                 .is_some_and(|others| others.roots().contains(root))
     }
 
-    /// Takes the nodes of another folder in, among which those of a root may be that this one does
-    /// not know: the same site may be built here today and there tomorrow.
+    /// Adds the nodes of another folder, which may have those of a root that this one lacks: the
+    /// same site may be built here today and there tomorrow.
     pub fn insert(&self, nodes: Nodes) {
         let _first = self.others.set(nodes);
     }
@@ -167,17 +167,17 @@ impl SourceTree {
         &self.cache
     }
 
-    /// What turns a root that is at hand into this one.
+    /// What turns a root that is available into this one.
     pub fn changes_since(&self, root: Root) -> Result<Vec<Change>, Failure> {
         Ok(diff(self, root, self, self.root)?)
     }
 
-    /// Whether the manifest was needed, so that its nodes are at hand.
+    /// Whether the manifest was needed, so that its nodes are available.
     pub fn has_manifest(&self) -> bool {
         self.store.get().is_some()
     }
 
-    /// Keeps what the next scan can use, and the nodes of `bases` as far as they are at hand.
+    /// Keeps what the next scan can use, and the nodes of `bases` as far as they are available.
     pub fn keep(&self, bases: &[Root]) {
         // Both are megabytes for a large site, so the one is written beside the other.
         std::thread::scope(|scope| {
@@ -192,7 +192,7 @@ impl SourceTree {
         }
     }
 
-    /// Keeps the nodes of the root and of `bases`, as far as they are at hand.
+    /// Keeps the nodes of the root and of `bases`, as far as they are available.
     pub fn keep_nodes(&self, bases: &[Root]) {
         // What is in the file already needs no writing.
         let Some(store) = self.store.get().filter(|store| !store.new.is_empty()) else {

@@ -271,7 +271,7 @@ impl Decoder {
     }
 
     /// Decodes exactly one frame that was compressed behind `prefix`, whose content is known to be
-    /// `expected` bytes long. With another prefix it is something else, or nothing: whoever calls
+    /// `expected` bytes long. With another prefix it is something else, or nothing: the caller
     /// hashes what comes out.
     pub fn decompress_with_prefix(
         &mut self,

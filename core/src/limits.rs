@@ -23,7 +23,7 @@ pub const REST_WINDOW_LOG_MAX: u32 = 23;
 /// Raw bytes of a patch, an outline or nodes in one request, after decompression.
 pub const SECTION_RAW_BYTES_MAX: usize = 48 * 1024 * 1024;
 
-/// Nodes of a manifest that is told by its outline: four times what 2,000,000 files make at 64 rows
+/// Nodes of a manifest that is sent as an outline: four times what 2,000,000 files make at 64 rows
 /// a node. Each is looked up in one turn of the space.
 pub const OUTLINE_NODES_MAX: usize = 128 * 1024;
 

@@ -200,7 +200,7 @@ pub enum InvalidName {
         /// What is wrong with it.
         reason: NameFault,
     },
-    /// It is a label that nobody may have.
+    /// It is a reserved label.
     #[error("the name {name:?} is reserved")]
     Reserved {
         /// The name.

@@ -1,5 +1,5 @@
-//! One object of JSON a line, as Workers Logs index them: one line for each request and one for
-//! each command that a space carries out.
+//! Access log: one JSON object a line, as Workers Logs index them, for each request and for each
+//! command that a space executes.
 //!
 //! Nothing secret may reach it, so headers other than the host and the query of a URL never do.
 

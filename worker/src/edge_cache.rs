@@ -1,7 +1,7 @@
-//! Ranges of objects in the cache of this data centre, which its isolates share and restarts leave.
+//! Edge cache: ranges of objects in the Cache API of this data centre, which all isolates share.
 //!
-//! Only what never changes lies in it: nodes of serving indices. It is an aid and no more: a cache
-//! that fails, or that is none (as on `workers.dev`), costs a read of R2. Writes wait until after
+//! It stores immutable data only: nodes of serving indices. A cache that fails or does not exist (as
+//! on `workers.dev`) costs a read of R2. Writes wait until after
 //! the answer, so that no reader pays for them.
 
 use std::cell::RefCell;

@@ -84,7 +84,7 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(Date::now() as u64)
 }
 
-/// Tells the client that nobody will read what it still sends.
+/// Lets the client know that the server reads no more of the body.
 pub(crate) fn discard(request: &web_sys::Request) {
     if let Some(body) = request.body() {
         // The answer says what is wrong; how the rest of the body ends changes nothing.

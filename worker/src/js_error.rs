@@ -1,4 +1,4 @@
-//! What JavaScript throws, in words, and whether the same may be tried again.
+//! JavaScript errors: their text, their problem, and whether the call may be retried.
 
 use pmx_core::backend::BackendError;
 use pmx_core::code::Code;

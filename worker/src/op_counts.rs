@@ -1,7 +1,7 @@
-//! What the platform was asked for: the operations that Cloudflare counts, and bills.
+//! Operation counts: the operations that Cloudflare counts and bills.
 //!
-//! Each line of the journal has those since the line before it, so that the sum over all lines is
-//! what an isolate did. Tests prove with it what a page view or a publish costs.
+//! Each line of the log has those since the line before it, so that the sum over all lines is what
+//! an isolate did. Tests prove with it what a page view or a publish costs.
 
 use std::cell::Cell;
 
@@ -32,12 +32,12 @@ pub(crate) enum Kind {
     RowWritten,
 }
 
-/// Takes note of an operation.
+/// Counts an operation.
 pub(crate) fn note(kind: Kind) {
     add(kind, 1);
 }
 
-/// Takes note of several.
+/// Counts several.
 pub(crate) fn add(kind: Kind, count: u64) {
     COUNTS.with(|counts| {
         if let Some((_, cell)) = counts.iter().find(|(known, _)| *known == kind) {

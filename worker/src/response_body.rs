@@ -1,6 +1,6 @@
-//! Answers as they leave: bytes at hand, or objects that the runtime streams from R2.
+//! Response bodies: bytes in memory, or objects that the runtime streams from R2.
 //!
-//! A body that lies in R2 as the client wants it never enters this module's memory: the runtime
+//! A body that R2 stores as the client wants it never enters this module's memory: the runtime
 //! moves it, one object after the other if it is a big one. Only what has to be decoded does.
 
 use std::rc::Rc;

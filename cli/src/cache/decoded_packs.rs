@@ -1,5 +1,5 @@
-//! Local packs that were decoded lately. Packs that are built one after the other, and at the same
-//! time, want blobs of the same few.
+//! Decoded packs: a cache of the local packs that were decoded lately. Packs that are built at the
+//! same time, or one after the other, need blobs of the same few.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -10,13 +10,13 @@ use pmx_sync::pack::{OpenPack, wire};
 /// Packs that are kept decoded, of up to 8 MiB each: two that each of the builders is at.
 const DECODED_MAX: usize = 4;
 
-/// Decoded packs, shared by whoever builds. What is used least lends its memory to the next.
+/// Decoded packs, shared by all builders. The least recently used pack gives its memory to the next.
 #[derive(Debug, Default)]
 pub(super) struct DecodedPacks {
     recent: Mutex<Vec<(PackId, Arc<Slot>)>>,
 }
 
-/// Room for one pack. Whoever asks while it is being decoded waits for that.
+/// Room for one pack. A builder that asks during the decoding waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Slot(OnceLock<Option<OpenPack>>);
 
@@ -37,7 +37,7 @@ impl DecodedPacks {
         slot
     }
 
-    /// The place of a pack, and memory for it if somebody has left.
+    /// The place of a pack, and the memory of a pack that was evicted for it.
     fn place(&self, id: &PackId) -> (Arc<Slot>, Option<Vec<u8>>) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let found = recent.iter().position(|(known, _)| known == id);
@@ -97,7 +97,7 @@ mod tests {
         });
         assert_eq!(reads.swap(0, Ordering::Relaxed), 3);
         decoded.close();
-        // The one that nobody asked for longest leaves its memory to the next.
+        // The least recently used one leaves its memory to the next.
         let asked = [
             (0, 1),
             (1, 1),

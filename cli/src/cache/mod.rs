@@ -257,7 +257,7 @@ fn read(path: &Path) -> Option<Vec<u8>> {
 }
 
 /// Replaces a file whole. It is not flushed to the disk: what a crash leaves is checked on reading.
-/// Whether it worked matters to nobody.
+/// Best effort.
 fn keep(path: Option<&Path>, bytes: &[u8]) {
     let Some((path, folder)) = path.and_then(|path| Some((path, path.parent()?))) else {
         return;

@@ -40,7 +40,7 @@ const SMALL_MAX: usize = 32;
 /// Bytes that may lie idle whatever the rest weighs.
 const IDLE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The first bytes of a blob's id: as many as nobody can find twice.
+/// The first bytes of a blob's id: as many as make a collision infeasible.
 type Short = [u8; 16];
 
 fn short(blob: &BlobId) -> Short {
@@ -62,7 +62,7 @@ pub struct LocalPacks {
 /// Where a blob is: the number of its pack, and its own in there.
 type BlobPosition = (u32, u32);
 
-/// A pack, as the index tells.
+/// A pack, as the index describes it.
 #[derive(Debug, Clone)]
 struct Known {
     id: PackId,
@@ -71,7 +71,7 @@ struct Known {
 }
 
 impl LocalPacks {
-    /// What a folder holds; it is read once somebody asks.
+    /// What a folder holds; it is read when it is first needed.
     pub fn open(folder: Option<PathBuf>) -> Self {
         Self {
             signatures: Signatures::open(folder.clone()),

@@ -105,7 +105,7 @@ impl Build<'_> {
 }
 
 /// Reads a blob again, behind what `out` holds, and hashes it again. Asks for one byte more than
-/// there should be, so that one call tells that there is no more.
+/// there should be, so that one call shows that there is no more.
 fn read_blob(sources: &mut Sources<'_>, row: &Row, out: &mut Vec<u8>) -> Result<(), Failure> {
     let mut file = sources
         .open(&row.path)

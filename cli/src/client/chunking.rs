@@ -1,5 +1,5 @@
-//! What a part of a big file has in common with the old version of the file, which is gone: its
-//! chunks, cut where the content says so, are looked for by their hashes.
+//! Content-defined chunking: finds the chunks that a part of a big file shares with the file's old
+//! version. The client kept only the hashes of that version's chunks.
 //!
 //! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
 //! Deduplication Based Storage Systems", IEEE TPDS 2020). Each part is cut by itself, so that
@@ -30,7 +30,7 @@ const LEAD: u64 = 8 * AVERAGE as u64;
 /// server would read the base for nothing.
 const LEAST_SHARE: u64 = 16;
 
-/// A part with what lies around it.
+/// A part and the bytes around it.
 pub(super) struct ChunkWindow {
     part: Part,
     start: u64,
@@ -76,7 +76,7 @@ impl ChunkWindow {
     }
 }
 
-/// A blob of the base, as far as it is known.
+/// A blob of the base deploy, known by the hashes of its chunks.
 pub(super) struct ChunkedBase {
     base: Root,
     rank: u64,
@@ -208,16 +208,16 @@ mod tests {
     }
 
     /// Sends a new version over an old one, and counts what is not copied.
-    fn told(old_blob: &[u8], new: &[u8]) -> u64 {
+    fn literal_bytes(old_blob: &[u8], new: &[u8]) -> u64 {
         let old = old(old_blob);
-        let mut told = 0;
+        let mut literal = 0;
         for part in parts(new) {
             let window = window(new, part);
             let Some(copies) = old.copies(part, &window.chunks()) else {
-                told += part.len();
+                literal += part.len();
                 continue;
             };
-            told += part.len() - copies.bytes();
+            literal += part.len() - copies.bytes();
             let (mut encoder, coding) = (Encoder::new(), Coding::Zstd(Level::REST));
             let wire =
                 WirePart::build_with_delta(&copies, window.part(), &mut encoder, coding).unwrap();
@@ -228,7 +228,7 @@ mod tests {
             draft.fill(0, old_blob, PackKind::Stored);
             assert!(draft.finish().unwrap().raw() == window.part());
         }
-        told
+        literal
     }
 
     #[test]
@@ -247,14 +247,14 @@ mod tests {
     #[test]
     fn an_edit_costs_a_few_pieces_wherever_it_is() {
         let base = noise(2, 20 * MIB);
-        assert_eq!(told(&base, &base), 0);
+        assert_eq!(literal_bytes(&base, &base), 0);
         for at in [0, 5, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 19 * MIB] {
             let mut new = base.clone();
             new[at] ^= 1;
-            assert!(told(&base, &new) < 40_000, "one byte at {at}");
+            assert!(literal_bytes(&base, &new) < 40_000, "one byte at {at}");
             new.splice(at..at, *b"inserted");
-            assert!(told(&base, &new) < 40_000, "inserted at {at}");
-            let cut = told(&base, &base[..at.max(9 * MIB)]);
+            assert!(literal_bytes(&base, &new) < 40_000, "inserted at {at}");
+            let cut = literal_bytes(&base, &base[..at.max(9 * MIB)]);
             assert!(cut < 40_000, "cut at {at}");
         }
     }
@@ -267,8 +267,8 @@ mod tests {
             .flat_map(|at| &base[at % 7 * 8 * MIB..][..MIB])
             .copied()
             .collect();
-        let told = told(&base, &mixed) / MIB as u64;
-        assert!((8..=9).contains(&told), "{told} of 16 MiB");
+        let literal = literal_bytes(&base, &mixed) / MIB as u64;
+        assert!((8..=9).contains(&literal), "{literal} of 16 MiB");
         let new = noise(4, 9 * MIB);
         let part = parts(&new).next().unwrap();
         assert_eq!(old(&base).copies(part, &window(&new, part).chunks()), None);

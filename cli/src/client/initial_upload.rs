@@ -1,8 +1,8 @@
-//! Read-ahead of a first publish: files are hashed and kept in memory as they are read, so that the
-//! blobs of a site that the server does not know are sent without reading them again.
+//! Initial upload: prefetches the files of a first publish into packs in memory, so that blobs of a
+//! site that the server does not know are sent without a second read.
 //!
 //! Nothing is sent before the root is known: a site that the server has needs one small request.
-//! What is sent here is only a gift to the space. The scan that follows the reading looks at every
+//! These packs are speculative. The scan that follows the reading looks at every
 //! file again, and the publish that follows asks what is missing as every publish does.
 
 use std::collections::BTreeSet;
@@ -43,8 +43,8 @@ pub fn prefetch(ahead: &Prefetch, interrupt: &Interrupt) -> Result<Prefetched, F
     }));
     let (left, seen) = (AtomicU64::new(KEPT_RAW_BYTES), Mutex::new(BTreeSet::new()));
     let filled = Mutex::new(Vec::new());
-    let places: Vec<usize> = (0..plan.packs.len()).collect();
-    workers::for_each(&places, |&at| {
+    let indices: Vec<usize> = (0..plan.packs.len()).collect();
+    workers::for_each(&indices, |&at| {
         interrupt.check()?;
         let pack = &plan.packs[at];
         let keeps = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| {
@@ -81,13 +81,13 @@ fn fill(
     Ok((builder, blobs))
 }
 
-/// What was read and is kept: places of packs in the plan, their bytes and their blobs.
+/// Prefetched packs: their indices in the plan, their bytes and their blobs.
 pub struct Prefetched {
     plan: Plan,
     filled: Vec<(usize, PackBuilder, Vec<BlobId>)>,
 }
 
-/// Where what was read goes to.
+/// The upload of prefetched packs.
 pub struct InitialUpload<'a> {
     /// The server.
     pub client: &'a Client,
@@ -99,12 +99,12 @@ pub struct InitialUpload<'a> {
     pub compression: Compression,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
-    /// Where to say what happens.
+    /// Shows the progress.
     pub ui: &'a Ui,
 }
 
 impl InitialUpload<'_> {
-    /// Sends what was read. Returns once it has arrived.
+    /// Sends the prefetched packs. Returns once they have arrived.
     pub fn run(&self, prefetched: Prefetched) -> Result<(), Failure> {
         let Prefetched { plan, filled } = prefetched;
         let raw = filled.iter().map(|(at, ..)| plan.packs[*at].raw).sum();

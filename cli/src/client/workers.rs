@@ -1,7 +1,7 @@
-//! The threads of an upload: some build bodies, more of them wait for the line.
+//! Upload workers: a few threads build bodies, the rest perform network I/O.
 //!
-//! Building takes memory, so only as many threads build as pay; more of them may wait for the line,
-//! each with one finished body.
+//! Building takes memory, so only as many threads build as pay. Each of the others holds one finished
+//! body.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,10 +26,10 @@ const SENDERS_MAX: usize = 4;
 /// [`Level::WIRE_SMALL`]).
 const SLOW_BYTES_PER_SECOND: u128 = 15_000_000 / 8;
 
-/// A body smaller than this says how long the server thinks, and not how fast the line is.
-const TELLING_BYTES: usize = 256 * 1024;
+/// Below this size, the time of a body measures the server and not the line.
+const MEASURED_BYTES_MIN: usize = 256 * 1024;
 
-/// Does every job, several at once, in order as they begin. Stops at the first that fails.
+/// Runs every job on a pool of threads, in order as they begin. Stops at the first failure.
 pub(super) fn for_each<J: Sync>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<(), Failure> + Sync,
@@ -69,8 +69,7 @@ fn panicked(panic: &(dyn std::any::Any + Send)) -> Failure {
     .with_hint("This is a fault of pmx: report it. What was uploaded stays.")
 }
 
-/// How hard to compress, as far as that follows from how fast the line is, and from how many cores
-/// there are to keep up with it.
+/// Compression level that adapts to the speed of the line and the number of cores.
 #[derive(Debug)]
 pub(super) struct AdaptiveLevel {
     compression: Compression,
@@ -107,7 +106,7 @@ impl AdaptiveLevel {
 
     /// Takes in how long a body took to send.
     pub(super) fn note(&self, bytes: usize, took: Duration) {
-        if bytes < TELLING_BYTES {
+        if bytes < MEASURED_BYTES_MIN {
             return;
         }
         // The senders share the line.
@@ -123,8 +122,7 @@ fn builders() -> usize {
     cores.min(BUILDERS_MAX)
 }
 
-/// What it takes to build. Its memory is used again and again, because allocators are slow to give
-/// large pieces back.
+/// Buffers of a builder. They are reused, because allocators free large blocks slowly.
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) encoder: Encoder,
@@ -133,7 +131,7 @@ pub(super) struct Scratch {
     pub(super) prefix: Vec<u8>,
 }
 
-/// The places, of which there are as many as threads may build.
+/// Pool of scratch buffers: as many as threads may build.
 pub(super) struct ScratchPool {
     free: Mutex<Vec<Scratch>>,
     returned: Condvar,
@@ -148,23 +146,23 @@ impl ScratchPool {
         }
     }
 
-    /// Works at a scratch, as soon as one is free.
+    /// Runs `work` with a scratch, as soon as one is free.
     pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
         let free = self
             .returned
             .wait_while(lock(&self.free), |free| free.is_empty());
         let taken = free.unwrap_or_else(PoisonError::into_inner).pop();
         let mut guard = ScratchGuard {
-            scratch_pool: self,
+            pool: self,
             scratch: taken.unwrap_or_default(),
         };
         work(&mut guard.scratch)
     }
 }
 
-/// A scratch in use. It returns to the scratch_pool however the work ends.
+/// A scratch in use. It returns to the pool however the work ends.
 struct ScratchGuard<'a> {
-    scratch_pool: &'a ScratchPool,
+    pool: &'a ScratchPool,
     scratch: Scratch,
 }
 
@@ -178,8 +176,8 @@ impl Drop for ScratchGuard<'_> {
         } else {
             Scratch::default()
         };
-        lock(&self.scratch_pool.free).push(scratch);
-        self.scratch_pool.returned.notify_one();
+        lock(&self.pool.free).push(scratch);
+        self.pool.returned.notify_one();
     }
 }
 
@@ -194,7 +192,7 @@ mod tests {
     #[test]
     fn a_panic_in_a_job_is_an_error_and_never_a_hang() {
         let scratch_pool = ScratchPool::new();
-        // More panics than there are places: a scratch that is lost would stop the others.
+        // More panics than scratches: one that is lost would stop the others.
         let jobs: Vec<u32> = (0..50).collect();
         for _ in 0..4 {
             let failure = for_each(&jobs, |job| {
@@ -210,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_body_of_some_size_tells_that_the_line_is_slow() {
+    fn adaptive_level_ignores_small_bodies() {
         let after = |compression, bytes, millis| {
             let adaptive = AdaptiveLevel::new(compression);
             adaptive.note(bytes, Duration::from_millis(millis));

@@ -16,7 +16,7 @@ use http::request::Parts;
 use http::{HeaderMap, Response};
 use serde_json::json;
 
-/// What the host tells its operator.
+/// The host's log for its operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Log {
     /// Requests and faults, as lines of JSON on stderr.
@@ -53,7 +53,7 @@ impl Log {
         }
     }
 
-    /// Tells of a failure that no client hears of.
+    /// Logs a failure that no client sees.
     pub(crate) fn fault(self, doing: &str, why: &dyn std::fmt::Display) {
         if self == Self::Json {
             let why = why.to_string();
@@ -71,7 +71,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Tells how it was answered; bytes are those of the announced body.
+    /// Logs the answer; bytes are those of the announced body.
     pub(crate) fn answered<B>(
         &self,
         answer: &Response<B>,
@@ -93,7 +93,7 @@ impl Entry {
     }
 }
 
-/// Characters of a host or a path that are told.
+/// Characters of a host or a path that are logged.
 const TOLD_MAX: usize = 512;
 
 fn cut(text: &str) -> String {

@@ -1,7 +1,7 @@
 //! The embedded host: the server on this machine, over a folder and SQLite.
 //!
 //! It brings the platform's half of each seam and decides nothing: [`Folder`] keeps
-//! objects, [`Ledger`] a space's state, and a table tells readers which deploy is active. All
+//! objects, [`Ledger`] a space's state, and a table names the active deploy to readers. All
 //! of it is written so that the process may end at any instruction. Everything lies in one data
 //! folder, which one process serves at a time:
 //!
@@ -353,11 +353,11 @@ impl Running {
         self.shut_down();
     }
 
-    /// Serves until the process is told to end (SIGINT, SIGTERM), then stops.
+    /// Serves until the process gets SIGINT or SIGTERM, then stops.
     pub fn wait(mut self) -> Result<(), HostError> {
         if let Some((runtime, _)) = &self.threads {
             runtime
-                .block_on(told_to_end())
+                .block_on(termination_signal())
                 .map_err(HostError::Threads)?;
         }
         self.shut_down();
@@ -368,7 +368,7 @@ impl Running {
         let Some((runtime, serving)) = self.threads.take() else {
             return;
         };
-        // Fails only if nobody listens any more, and then it has stopped.
+        // Fails only without a receiver, and then it has stopped.
         let _ = self.stop.send(true);
         let _ = runtime.block_on(serving);
         // Nothing is lost with a thread that does not end: any moment is a good one to stop at.
@@ -426,7 +426,7 @@ fn site_urls(addr: SocketAddr, public: Option<&PublicUrl>) -> SiteUrls {
 }
 
 #[cfg(unix)]
-async fn told_to_end() -> std::io::Result<()> {
+async fn termination_signal() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -438,7 +438,7 @@ async fn told_to_end() -> std::io::Result<()> {
 }
 
 #[cfg(not(unix))]
-async fn told_to_end() -> std::io::Result<()> {
+async fn termination_signal() -> std::io::Result<()> {
     tokio::signal::ctrl_c().await
 }
 

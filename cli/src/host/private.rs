@@ -64,7 +64,7 @@ fn restrict_database(path: &Path) {
     }
 }
 
-/// Whoever owns the file decides; if it is not this user, it stays as it is.
+/// The file's owner decides; if that is not this user, the file stays as it is.
 #[cfg(unix)]
 fn restrict(path: &Path, mode: u32) {
     use std::os::unix::fs::PermissionsExt as _;

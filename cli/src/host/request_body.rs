@@ -110,7 +110,7 @@ where
     B: Body<Data = Bytes> + Unpin + Send + 'static,
     B::Error: Send,
 {
-    // Who asked first has not sent anything yet, and is told to by the first read.
+    // A client that expects `100 Continue` sends nothing before the first read asks for it.
     let asked_first = head.headers.contains_key(EXPECT);
     if asked_first || body.is_end_stream() {
         return;

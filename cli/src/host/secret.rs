@@ -51,7 +51,7 @@ pub fn find_secret(data: &Path) -> Result<Option<String>, HostError> {
 }
 
 /// The secret of a host: the one it was given, or its own, made if there is none yet. None where
-/// it can't be written: then nobody can publish, which the disk does not take anyway.
+/// it can't be written: then no client can publish, which the disk does not take anyway.
 pub(crate) fn settle(data: &Path, given: Option<&str>) -> Result<Option<String>, HostError> {
     if let Some(given) = given {
         return checked(given, || "PUBLISH_SECRET".to_owned()).map(Some);

@@ -74,7 +74,7 @@ impl LocalSpaces {
             for entry in fs::read_dir(folder)? {
                 let file = entry?.file_name();
                 let stem = file.to_str().and_then(|file| file.strip_suffix(".db"));
-                // Whatever else lies there is none of ours.
+                // Other files are ignored.
                 names.extend(stem.and_then(|stem| SpaceName::parse(stem).ok()));
             }
             Ok(names)
@@ -94,7 +94,7 @@ impl LocalSpaces {
         if let Some(lock) = self.cache().find(space) {
             return Ok(lock);
         }
-        // Asked before a slot is made, so that names nobody has push no ledger out.
+        // Asked before a slot is made, so that names of no space evict no ledger.
         if !creates && !file.exists() {
             let absent = format!("there is no space {space}");
             return Err(Problem::new(Code::NotFound, absent));
@@ -147,7 +147,7 @@ impl Spaces for LocalSpaces {
         };
         if let Some(channel) = announced {
             notify(&self.topics, &channel);
-            // Nobody listens only while the host stops; the next start looks at every outbox.
+            // There is no receiver only while the host stops; the next start looks at every outbox.
             let _ = self.changed.send(space.clone());
         }
         reply

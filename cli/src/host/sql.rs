@@ -285,7 +285,7 @@ mod tests {
             sql.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
             insert(&sql, value).unwrap();
             if value == "two" {
-                // A crash: the log stays, and nobody holds it.
+                // A crash: the log stays, and no process holds it.
                 let copy = home.path().join("crashed.db");
                 std::fs::copy(&path, &copy).unwrap();
                 let log = home.path().join("x y%.db-wal");

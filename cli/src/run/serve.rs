@@ -1,4 +1,4 @@
-//! `pmx serve`: the embedded host, until it is told to end.
+//! `pmx serve`: the embedded host, until a signal ends it.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;

@@ -42,7 +42,7 @@ fn listen(client: Client, url: String, from: u64) -> Receiver<Result<Vec<ChangeM
                 offset = next;
                 messages
             });
-            // Nobody listens any more when the command has ended.
+            // There is no receiver when the command has ended.
             if sender.send(heard).is_err() || failed {
                 return;
             }

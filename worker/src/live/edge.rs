@@ -24,7 +24,7 @@ use crate::streams::answer::{self, Body};
 use crate::streams::edge::Namespace;
 use crate::visitors;
 
-/// Answers whoever waits for a site's events: with an answer, or with what promises one.
+/// Answers an event request: with an answer, or with a promise of one.
 /// `undefined` if the request waits for nothing.
 #[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
@@ -103,7 +103,7 @@ thread_local! {
     });
 }
 
-/// The head of a request, with the headers that count for somebody who waits.
+/// The head of a request, with the headers that matter to an event request.
 pub(super) fn head(request: &web_sys::Request) -> Result<Parts, Problem> {
     NAMES.with(|names| picked(request, names))
 }

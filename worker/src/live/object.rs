@@ -55,10 +55,10 @@ pub(crate) struct Live {
     tail: RefCell<Option<(Channel, Rc<Seen>)>>,
     /// What was read last for sockets, and at which count of the bell: at the tail, and as one net
     /// message.
-    told: [RefCell<Option<Told>>; 2],
+    sent: [RefCell<Option<SentBatch>>; 2],
 }
 
-type Told = (u64, Channel, Read, Rc<EventBatch>);
+type SentBatch = (u64, Channel, Read, Rc<EventBatch>);
 
 impl Live {
     /// Begins to wait. `state` is the object's.
@@ -74,11 +74,11 @@ impl Live {
             listeners: Cell::default(),
             sockets: Sockets::default(),
             tail: RefCell::default(),
-            told: Default::default(),
+            sent: Default::default(),
         })
     }
 
-    /// Answers somebody who waits.
+    /// Answers an event request.
     pub(crate) async fn answer(self: &Rc<Self>, request: &Request) -> Result<Response, Problem> {
         let head = head(request.inner())?;
         let EventRequest {
@@ -133,7 +133,7 @@ impl Live {
         events::begin(&reading, &heard.get).await
     }
 
-    /// Lets all know who wait for a channel that it may have a new deploy. Nobody waits for them,
+    /// Wakes all readers of a channel that may have a new deploy. No request waits for them,
     /// and the sockets of other channels sleep on.
     pub(crate) fn changed(self: &Rc<Self>, channel: &Channel) {
         let live = Rc::clone(self);
@@ -161,7 +161,7 @@ impl Live {
         dialect: Dialect,
     ) -> Result<Response, Problem> {
         // Fails if there is no such site. A socket that says nothing gets what follows this read.
-        let tail = self.tidings(channel, Read { from: From::Now }, false)?;
+        let tail = self.batch(channel, Read { from: From::Now }, false)?;
         let mut session = Session::new(reader, dialect, now());
         let _nothing_follows_the_tail = session.on_events(&tail);
         if !self.sockets.has_room(|| self.state.get_websockets().len()) {
@@ -217,11 +217,11 @@ impl Live {
             return close(socket, &Closing::later());
         };
         while let Some((read, compact)) = session.next_read() {
-            let tidings = match self.tidings(&channel, read, compact) {
-                Ok(tidings) => tidings,
+            let batch = match self.batch(&channel, read, compact) {
+                Ok(batch) => batch,
                 Err(problem) => return close(socket, &Closing::of(&problem)),
             };
-            let frames = match session.on_events(&tidings) {
+            let frames = match session.on_events(&batch) {
                 Ok(frames) => frames,
                 Err(closing) => return close(socket, &closing),
             };
@@ -230,34 +230,34 @@ impl Live {
                     return close(socket, &Closing::later());
                 }
             }
-            if tidings.is_up_to_date() {
+            if batch.is_up_to_date() {
                 break;
             }
         }
         keep(socket, &session);
     }
 
-    fn tidings(
+    fn batch(
         &self,
         channel: &Channel,
         read: Read,
         compact: bool,
     ) -> Result<Rc<EventBatch>, Problem> {
         let version = self.changes.version();
-        let [tail, net] = &self.told;
+        let [tail, net] = &self.sent;
         let kept = if compact { net } else { tail };
         let known = kept.borrow().clone();
-        let is_it = |told: &Told| (told.0, &told.1, told.2) == (version, channel, read);
-        if let Some((.., tidings)) = known.filter(is_it) {
-            return Ok(tidings);
+        let is_it = |sent: &SentBatch| (sent.0, &sent.1, sent.2) == (version, channel, read);
+        if let Some((.., batch)) = known.filter(is_it) {
+            return Ok(batch);
         }
         let server = server(&self.env)?;
         let own = Own { live: self };
-        let (_, tidings) = at_once(server.tidings(&own, channel, read, compact, now()))?;
-        let tidings = Rc::new(tidings);
-        let told = (version, channel.clone(), read, Rc::clone(&tidings));
-        kept.replace(Some(told));
-        Ok(tidings)
+        let (_, batch) = at_once(server.tidings(&own, channel, read, compact, now()))?;
+        let batch = Rc::new(batch);
+        let sent = (version, channel.clone(), read, Rc::clone(&batch));
+        kept.replace(Some(sent));
+        Ok(batch)
     }
 
     fn read(
@@ -355,7 +355,7 @@ impl Source for Reading {
         }
         let page = live.read(&self.channel, read, self.compact, self.reader)?;
         let seen = Rc::new(Seen::new(version, read, page));
-        // Whoever catches up is alone at their place.
+        // A reader that catches up shares its offset with no other.
         if seen.page.is_up_to_date() && is_shared {
             let tail = (self.channel.clone(), Rc::clone(&seen));
             live.tail.replace(Some(tail));

@@ -34,7 +34,7 @@ impl Client {
                 Ok(heard) => return Ok(heard),
                 Err(Broken::Final(failure)) => return Err(failure),
                 Err(Broken::Passing { after, .. }) => {
-                    // Whoever waits for deploys waits for a server as well.
+                    // A command that waits for deploys waits for a server as well.
                     let wait = retry::wait(attempt, after, retry::jitter());
                     self.interrupt
                         .sleep(wait.unwrap_or(retry::RETRY_AFTER_MAX))?;

@@ -9,7 +9,7 @@ use pmx_core::problem::Problem;
 
 use super::*;
 
-/// A server that gives the next of these answers to each request, and tells what it was asked.
+/// A server that gives the next of these answers to each request, and returns the requests.
 fn serving(answers: Vec<Vec<u8>>) -> (Server, Receiver<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = Server::parse(&listener.local_addr().unwrap().to_string()).unwrap();
@@ -142,7 +142,7 @@ fn what_passes_is_sent_again_and_counted() {
 }
 
 #[test]
-fn nobody_there_is_a_network_failure_that_names_the_address() {
+fn refused_connection_is_a_network_failure_that_names_the_address() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let server = Server::parse(&listener.local_addr().unwrap().to_string()).unwrap();
     drop(listener);

@@ -1,4 +1,4 @@
-//! Event log reads: pages of a space's log, for all readers at one place.
+//! Event log reader: pages of a space's log, for all readers at one offset.
 
 use std::sync::Arc;
 
@@ -35,13 +35,13 @@ impl LogReader {
         }
     }
 
-    /// Reads a page for all who are at its place.
+    /// Reads a page for all readers at its offset.
     pub(super) async fn shared(&self, read: Read) -> Result<Shared, Problem> {
         Ok(Shared::alone(read, self.read(read).await?))
     }
 
     /// Reads a page for sockets: with all that changed, where a message names only a part.
-    pub(super) async fn tidings(&self, read: Read) -> Result<Shared, Problem> {
+    pub(super) async fn batch(&self, read: Read) -> Result<Shared, Problem> {
         let Self {
             state,
             channel,
@@ -49,15 +49,15 @@ impl LogReader {
         } = self;
         let (server, now) = (&state.server, crate::host::now());
         let spaces = server.backend().spaces();
-        let (page, tidings) = server
+        let (page, batch) = server
             .tidings(spaces, channel, read, kind.compact, now)
             .await?;
         let mut shared = Shared::alone(read, page);
-        shared.tidings = Some(tidings);
+        shared.tidings = Some(batch);
         Ok(shared)
     }
 
-    /// Waits for the space's turn without a thread.
+    /// Waits for the space's lock without a thread.
     async fn page(&self, read: Read) -> Result<Page, Problem> {
         let Kind { compact, reader } = self.kind;
         let (server, now) = (&self.state.server, crate::host::now());

@@ -1,7 +1,7 @@
 //! Those who wait for what a site's deploys change: long polls, events, sockets.
 //!
-//! A commit rings a bell and goes on. Whoever heard it reads the log at their own pace, and
-//! what one read gives is there for all who stand at the same place.
+//! A commit notifies the subscribers and goes on. Each reads the log at its own pace, and
+//! subscribers at the same offset share one read.
 
 mod log_reader;
 mod notify;
@@ -32,7 +32,7 @@ use notify::TopicKind;
 pub(crate) use notify::notify;
 pub(crate) use waiting::{Live, Notice};
 
-/// Answers somebody who waits.
+/// Answers an event request.
 pub(crate) async fn answer(
     state: &Arc<AppState>,
     head: &mut Parts,
@@ -73,7 +73,7 @@ async fn listen(
     }
 }
 
-/// With whom a reader shares what is read.
+/// The topic whose subscribers share a reader's pages.
 const fn topic_kind(kind: Kind) -> TopicKind {
     match (kind.reader, kind.compact) {
         (Access::Visitor, false) => TopicKind::Log,
@@ -117,7 +117,7 @@ async fn poll(
     Ok(poll.late(super::now(), jitter()).map(AnyBody::from))
 }
 
-/// Begins to answer a reader of events.
+/// Begins an event stream.
 async fn stream(
     state: &Arc<AppState>,
     channel: &Channel,

@@ -1,4 +1,4 @@
-//! Wake-up of live readers: the topics of a channel, and the call that wakes those who wait.
+//! Notification of live readers: the topics of a channel, and the call that wakes their readers.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
@@ -7,8 +7,8 @@ use pmx_streams::StreamName;
 
 use crate::host::streams::topics::Topics;
 
-/// What is read for all who are at the same place. Sockets read more than others, and a net message
-/// is another one than what it stands for, so neither shares with the others.
+/// Topics of a channel, by what their readers read. Sockets read more than others, and a net
+/// message differs from the events that it sums up, so neither shares with the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TopicKind {
     /// The log as it is.
@@ -19,8 +19,8 @@ pub(crate) enum TopicKind {
     Net,
     /// For readers who want net messages.
     NetLog,
-    /// The log for those who hold the publish secret: they share with each other only, since a site
-    /// may close to visitors while they wait.
+    /// The log for holders of the publish secret: they share with each other only, since a site may
+    /// close to visitors while they wait.
     HeldLog,
     /// The same for those who want net messages.
     HeldNetLog,
@@ -52,7 +52,7 @@ impl TopicKind {
     }
 }
 
-/// Lets all know who wait for a channel that it has a new deploy. Those of other channels sleep on.
+/// Wakes all readers that wait for a channel's next deploy, and those of no other channel.
 pub(crate) fn notify(topics: &Topics, channel: &Channel) {
     for kind in TopicKind::ALL {
         if let Ok(topic) = kind.topic(channel) {

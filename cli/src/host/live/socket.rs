@@ -1,6 +1,6 @@
 //! One open page: a socket with a task of its own.
 //!
-//! A socket is sent what the log has behind its place, when its client took what came before. So
+//! A socket sends the log from its offset on, once its client took what came before. So
 //! nothing is queued for it, and one that takes nothing is closed without anybody else noticing.
 
 use std::sync::Arc;
@@ -73,7 +73,7 @@ pub(super) async fn open(
     };
     // Fails if there is no such site. A socket that says nothing gets what follows this read.
     let tail = Read { from: From::Now };
-    let shared = socket.changes.shared(tail, socket.log.tidings(tail));
+    let shared = socket.changes.shared(tail, socket.log.batch(tail));
     if let Some(tidings) = &shared.await?.tidings {
         let _nothing_follows_the_tail = socket.session.on_events(tidings);
     }
@@ -213,14 +213,14 @@ impl Socket {
         match self.session.on_message(&text, crate::host::now()) {
             Ok(ClientCommand::Ping) => send(wire, Message::text("pong")).await.map(Ok),
             Ok(ClientCommand::Subscribe) => {
-                let told = self.tell(wire).await?;
+                let sent = self.tell(wire).await?;
                 if !std::mem::replace(&mut self.is_page, true) {
                     let stands = !self.notice.borrow().lines.is_empty();
                     if stands {
                         self.notify(wire).await?;
                     }
                 }
-                Ok(told)
+                Ok(sent)
             }
             Err(closing) => Ok(Err(closing)),
         }
@@ -236,14 +236,14 @@ impl Socket {
         send(wire, Message::text(frame.to_string())).await
     }
 
-    /// Sends what lies behind its place.
+    /// Sends the events after its offset.
     async fn tell(&mut self, wire: &mut Wire) -> Result<Result<(), Closing>, Gone> {
         while let Some((read, compact)) = self.session.next_read() {
             self.changes.mark();
             let shared = if compact {
-                self.nets.shared(read, self.net.tidings(read)).await
+                self.nets.shared(read, self.net.batch(read)).await
             } else {
-                self.changes.shared(read, self.log.tidings(read)).await
+                self.changes.shared(read, self.log.batch(read)).await
             };
             let shared = match shared {
                 Ok(shared) => shared,
@@ -267,7 +267,7 @@ impl Socket {
     }
 }
 
-/// Sends a message, or finds that nobody takes it.
+/// Sends a message, or finds that the client is gone.
 async fn send(wire: &mut Wire, message: Message) -> Result<(), Gone> {
     match timeout(SEND_TIME, wire.send(message)).await {
         Ok(Ok(())) => Ok(()),

@@ -1,4 +1,4 @@
-//! Waiting readers: what long polls, event streams and sockets have in common.
+//! Live subscriptions: the state that long polls, event streams and sockets share.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::host::streams::topics::Topics;
 
-/// What all who wait have in common.
+/// State of all live subscriptions.
 pub(crate) struct Live {
     pub(super) topics: Arc<Topics>,
     /// Sockets and readers that may wait at once.
@@ -27,7 +27,7 @@ pub(crate) struct Notice {
 }
 
 impl Live {
-    /// `topics` are rung by the spaces.
+    /// The spaces notify `topics`.
     pub(crate) fn new(
         topics: Arc<Topics>,
         long_poll: Duration,

@@ -9,7 +9,7 @@
 //! | raw | Netlify, Vercel | one each |
 //! | base64 | Cloudflare Pages (wrangler), in buckets of 2,000 files or 40 MiB | one a bucket |
 //! | gzip | Firebase Hosting, level 9 | one each |
-//! | zstd | nobody; the list is compressed as well | one each |
+//! | zstd | neither; the list is compressed as well | one each |
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

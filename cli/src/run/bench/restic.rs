@@ -49,7 +49,7 @@ fn command(program: &PathBuf, repository: &PathBuf, cache: &PathBuf) -> Command 
         .arg(repository)
         .arg("--cache-dir")
         .arg(cache)
-        // It asks for one, and nobody else ever sees this repository.
+        // It asks for one, and no other program sees this repository.
         .env("RESTIC_PASSWORD", "bench")
         .env_remove("RESTIC_PASSWORD_FILE")
         .env_remove("RESTIC_PASSWORD_COMMAND")

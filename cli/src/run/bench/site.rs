@@ -123,8 +123,8 @@ impl Stage {
         Ok(())
     }
 
-    /// Removes a file, and the folders that it leaves empty. What can't be removed is in nobody's
-    /// way, or is found to be when its place is taken.
+    /// Removes a file, and the folders that it leaves empty. A file that can't be
+    /// removed shows when its place is taken.
     fn remove(&self, path: &SitePath) {
         let file = self.folder.join(path.as_str());
         let _ = fs::remove_file(&file);

@@ -108,7 +108,7 @@ fn relay(client: TcpStream, server: SocketAddr, counters: &Arc<Counters>) -> io:
     Ok(())
 }
 
-/// Copies until either end is gone, then tells the other.
+/// Copies until one end closes, then closes the other.
 fn pump(mut from: TcpStream, mut to: TcpStream, mut count: impl FnMut(&[u8])) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(read @ 1..) = from.read(&mut buffer) {

@@ -288,7 +288,7 @@ impl<'a> Follow<'a> {
         }
         self.refused = root;
         self.troubles.fail(About::Publishing, failure);
-        // After a failure nobody knows what the cache is worth.
+        // After a failure the cache may be stale.
         self.touched = Touched::default();
         self.pace.settled(false, now);
         if failure.code.retriable() || failure.code == Code::Held {

@@ -28,7 +28,7 @@ struct Step {
     mark: Option<Mark>,
 }
 
-/// What tells a file from another one in its place. File systems use inode numbers again at once,
+/// What distinguishes a file from another one at its path. File systems use inode numbers again at once,
 /// so the time at which it was made belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
