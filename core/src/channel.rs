@@ -1,11 +1,11 @@
-//! What has an address and moves from deploy to deploy: a site itself, and each of its previews.
+//! Channel: a site or one of its previews, whose address moves from deploy to deploy.
 
 use std::fmt;
 
 use crate::limits::DNS_LABEL_BYTES_MAX;
 use crate::name::{AliasName, SpaceName};
 
-/// A site, or one of its previews: readers find its deploy by one pointer and hear of it alone.
+/// A site, or one of its previews: it has one pointer, and readers receive its events only.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel {
     /// The space that both are of.

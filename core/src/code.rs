@@ -1,5 +1,5 @@
-//! The stable codes of everything that can go wrong, and the only table from code to HTTP status,
-//! exit code and explanation.
+//! Error codes: the stable code of each failure, and the only table from code to HTTP status, exit
+//! code and explanation.
 
 use std::fmt;
 

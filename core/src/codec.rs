@@ -1,4 +1,4 @@
-//! The only place that touches zstd: frames out, and frames in that are distrusted first.
+//! Zstd codec: the only place that encodes frames, and that decodes untrusted ones within bounds.
 //!
 //! A zstd frame can ask its reader for memory it never earns: eighteen bytes may demand a window
 //! of 128 MiB, 32 KiB may unfold to a gigabyte, and a second frame may hide behind the first. So
@@ -271,7 +271,7 @@ impl Decoder {
     }
 
     /// Decodes exactly one frame that was compressed behind `prefix`, whose content is known to be
-    /// `expected` bytes long. With another prefix it is something else, or nothing: the caller
+    /// `expected` bytes long. With another prefix the result differs or fails: the caller
     /// hashes what comes out.
     pub fn decompress_with_prefix(
         &mut self,

@@ -1,4 +1,4 @@
-//! Which coding a client takes: `Accept-Encoding` (RFC 9110, section 12.5.3).
+//! Content coding negotiation: `Accept-Encoding` (RFC 9110, section 12.5.3).
 //!
 //! Blobs lie at rest as zstd frames or as they are, so there are two questions: may the frame be
 //! sent as it lies, and if not, may the bytes be sent as they are? Other codings are put around

@@ -1,4 +1,4 @@
-//! Canonical bytes, out and in.
+//! Canonical encoding: writers and readers of bytes that have one spelling.
 //!
 //! Integers are unsigned LEB128 (DWARF 5, section 7.6) in the fewest bytes; a reader refuses the
 //! longer spellings, so a value has one encoding. Lengths are compared with what is left before

@@ -1,4 +1,4 @@
-//! BLAKE3-256: the one hash of the project, and the contexts that keep its uses apart.
+//! BLAKE3-256 hashes, and the contexts that separate their uses (domain separation).
 //!
 //! A blob is hashed plainly, so that `b3sum file` prints its id. Everything else is hashed with a
 //! derive-key context of its own (BLAKE3 paper, section 2.3: a context string selects a separate

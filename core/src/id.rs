@@ -1,4 +1,4 @@
-//! Hashes that know what they name, and the few names that are not hashes.
+//! Typed ids: hashes that know what they name, and the few random ids.
 
 use std::fmt;
 

@@ -17,7 +17,7 @@ pub const ERROR_BODY_BYTES_MAX: usize = 1024 * 1024;
 pub enum Audience {
     /// A client that holds the publish secret.
     Publisher,
-    /// Anybody else.
+    /// Any other client.
     Stranger,
 }
 

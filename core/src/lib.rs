@@ -1,4 +1,4 @@
-//! Common ground of streams and sites: hashes, ids, codecs, limits, errors and a platform's ports.
+//! Shared base of streams and sites: hashes, ids, codecs, limits, errors and a platform's ports.
 //!
 //! [`hash`], [`id`] and [`name`] identify things. [`encode`], [`codec`] and [`crossing`] turn
 //! values into bytes and back. [`code`], [`problem`] and [`incident`] describe failures to clients.

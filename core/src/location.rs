@@ -1,4 +1,4 @@
-//! Where bytes lie at rest: a range of an immutable object, and how it is coded.
+//! Location of stored bytes: a range of an immutable object, and its coding.
 
 use serde::{Deserialize, Serialize};
 

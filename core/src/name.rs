@@ -1,4 +1,4 @@
-//! The names of spaces and aliases: DNS labels, parsed once, because they are read from host names.
+//! Names of spaces and aliases: DNS labels, parsed once, because host names contain them.
 //!
 //! Neither has two hyphens in a row, so that `<alias>--<space>` splits in one place only. No
 //! `_x` can be a name, since a label has no underscore.

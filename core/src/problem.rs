@@ -1,4 +1,4 @@
-//! Errors as they travel: problem details (RFC 9457) with a stable code.
+//! Problem details (RFC 9457): errors as responses carry them, with a stable code.
 
 use serde::{Deserialize, Serialize};
 

@@ -1,4 +1,4 @@
-//! SQLite as both platforms have it: synchronous, one writer.
+//! SQL port: SQLite as both platforms have it, synchronous and with one writer.
 //!
 //! A Durable Object's `SqlStorage` and `rusqlite` differ in everything but the SQL text, so the
 //! seam is two methods. A Durable Object may not run `BEGIN` or `SAVEPOINT`, binds at most 100

@@ -1,4 +1,4 @@
-//! Time as a value: it always comes from outside.
+//! Timestamps: the caller passes the time in, no code here reads a clock.
 
 use std::fmt;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! A site is a [`manifest`]: a Merkle tree of its paths whose root names all of it. A client
 //! [`scan`]s a folder into one, [`push`]es what the server lacks as [`pack`]s, and commits; a
-//! server keeps a [`space`] for each site and [`serve`]s it; open pages hear of changes [`live`].
+//! server keeps a [`space`] for each site and [`serve`]s it; open pages receive changes [`live`].
 //! Nothing here reads a clock, opens a socket or knows an operating system, except [`scan`], which
 //! reads files: everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
 //! beside this crate has every format to the byte.

@@ -62,7 +62,7 @@ pub const LOSSES_MAX: u64 = 1_000;
 /// subrequests.
 pub const PROBES_MAX: usize = 500;
 
-/// Nodes of other deploys whose twins a commit writes anew, because content they share was lost
+/// Nodes of other deploys whose index nodes a commit writes anew, because content they share was lost
 /// and came again. A later commit writes the others.
 pub const REPAIRED_NODES_MAX: usize = 4_096;
 

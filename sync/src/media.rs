@@ -46,7 +46,7 @@ impl Media {
         self.0.split(';').next().unwrap_or(&self.0).trim_end()
     }
 
-    /// Whether this is a type of text, whose charset a server has to tell.
+    /// Whether this is a type of text, whose charset the server adds.
     pub fn is_text(&self) -> bool {
         self.essence().starts_with("text/")
     }

@@ -109,7 +109,7 @@ fn exact() -> BTreeMap<String, String> {
     blobs(&mut out);
     manifests(&mut out);
     patches(&mut out);
-    twins(&mut out);
+    index_nodes(&mut out);
     packs(&mut out);
     parts(&mut out);
     envelopes(&mut out);
@@ -302,7 +302,7 @@ fn location(number: u8, offset: u64, len: u64, codec: Codec) -> Location {
     }
 }
 
-fn twins(out: &mut Out) {
+fn index_nodes(out: &mut Out) {
     let files = flat(4);
     let places = [
         location(7, 0, 10, Codec::Stored),

@@ -9,7 +9,8 @@ use pmx_core::domain::Domain;
 use pmx_core::problem::Problem;
 use pmx_sync::limits::{ISOLATE_FILES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{
-    Backend, Dictionaries, Lag, LivePages, Room, Server, Settings, Share, SiteUrls, unknown_secrets,
+    Backend, BodyBudget, BodyPermit, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls,
+    unknown_secrets,
 };
 use pmx_sync::site::Hosts;
 use pmx_sync::space::{LEASE, parse_lease};
@@ -87,7 +88,7 @@ pub(crate) fn room(
     request: &web_sys::Request,
     announced: Option<u64>,
     limit: usize,
-) -> Result<Share, Problem> {
+) -> Result<BodyPermit, Problem> {
     let announced = match announced {
         Some(0) | None if request.body().is_none() => Some(0),
         Some(_) | None => announced,
@@ -96,12 +97,12 @@ pub(crate) fn room(
 }
 
 /// Takes room for rows that move to a segment, which takes one group of them after the other.
-pub(crate) fn room_for(rows_bytes: u64) -> Result<Share, Problem> {
+pub(crate) fn room_for(rows_bytes: u64) -> Result<BodyPermit, Problem> {
     ROOM.with(|room| room.take(Some(rows_bytes), BODIES_BYTES_MAX, now()))
 }
 
 thread_local! {
-    static ROOM: Rc<Room> = Room::new(BODIES_BYTES_MAX);
+    static ROOM: Rc<BodyBudget> = BodyBudget::new(BODIES_BYTES_MAX);
     static SERVER: OnceCell<Rc<Server<Cloudflare>>> = const { OnceCell::new() };
 }
 

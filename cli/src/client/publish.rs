@@ -155,7 +155,7 @@ impl Publish<'_> {
                     ));
                     let bar = self.ui.bar(Counting::Bytes, uploads.raw_bytes());
                     let compression = self.compression(push.active(), &uploads);
-                    push.uploaded(self.upload(&bar, compression).run(&uploads)?);
+                    push.on_uploaded(self.upload(&bar, compression).run(&uploads)?);
                     times.upload += started.elapsed();
                 }
                 Action::Commit(request) => {
@@ -201,7 +201,7 @@ impl Publish<'_> {
         let failure = match reply {
             Ok(reply) => {
                 guard.on_reply(&reply);
-                push.replied(reply)?;
+                push.on_reply(reply)?;
                 return Ok(None);
             }
             Err(failure) => failure,
@@ -219,7 +219,7 @@ impl Publish<'_> {
                 missing_bytes: 0,
             }));
         }
-        push.refused(*problem)?;
+        push.on_refusal(*problem)?;
         Ok(None)
     }
 

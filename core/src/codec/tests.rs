@@ -1,4 +1,4 @@
-//! What frames accept, and all that they refuse.
+//! Frames: what the decoder accepts and refuses.
 
 use proptest::prelude::*;
 

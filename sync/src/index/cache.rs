@@ -1,4 +1,4 @@
-//! A cache bounded in bytes, for things that never change: twins and small bodies by their extent.
+//! Byte-bounded cache for immutable values: index nodes and small bodies by their extent.
 //!
 //! Two generations approximate least-recently-used (the idea of the "second chance" in CLOCK):
 //! what is used moves to the young one; when the young one is full it becomes the old one, and

@@ -1,7 +1,7 @@
-//! A twin: a manifest node whose rows also say where each child and blob lies at rest.
+//! Index node: a manifest node whose rows also locate each stored child and blob.
 //!
 //! ```text
-//! twin     = version level count objects body
+//! node     = version level count objects body
 //! objects  = varint number of objects, each 16 bytes (in order of first use)
 //! leaf     = media types as in a manifest node, then each row:
 //!            key, varint media index, varint size, 32 bytes blob id, place
@@ -9,8 +9,8 @@
 //! place    = 1 byte codec (leaf only), varint object index, varint offset, varint length
 //! ```
 //!
-//! Stripped of its places a twin is a manifest node, so a reader that knows which node it asked
-//! for hashes what it got and notices bytes that rotted.
+//! Without its places an index node is a manifest node. A reader knows the id of the node that it
+//! reads, so it hashes the manifest node and detects corrupt bytes.
 
 use pmx_core::encode::{Malformed, Reader, write_varint};
 use pmx_core::id::{BlobId, NodeId, ObjectId};
@@ -28,9 +28,9 @@ const VERSION: u8 = 1;
 /// A manifest node with the places of what its rows name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexNode {
-    /// Files and where their blobs lie.
+    /// Files and the locations of their blobs.
     Leaf(Vec<(Row, Location)>),
-    /// Subtrees and where their twins lie.
+    /// Subtrees and the extents of their index nodes.
     Interior {
         /// Levels beneath.
         level: u8,
@@ -40,7 +40,7 @@ pub enum IndexNode {
 }
 
 impl IndexNode {
-    /// Encodes the twin.
+    /// Encodes the index node.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = vec![VERSION];
         let mut objects = Objects::default();
@@ -81,23 +81,23 @@ impl IndexNode {
         out
     }
 
-    /// Reads the twin of the node `id`, and checks that it is that node's.
+    /// Reads the index node of the manifest node `id`, and verifies that id.
     pub fn decode(bytes: &[u8], id: NodeId) -> Result<Self, ManifestError> {
-        let twin = read(&mut Reader::new(bytes)).map_err(|error| match error {
+        let index_node = read(&mut Reader::new(bytes)).map_err(|error| match error {
             ReadError::Malformed(source) => ManifestError::Malformed {
                 what: "a serving index node",
                 source,
             },
             ReadError::Manifest(error) => error,
         })?;
-        if NodeId::of(&twin.node().encode()) == id {
-            Ok(twin)
+        if NodeId::of(&index_node.node().encode()) == id {
+            Ok(index_node)
         } else {
             Err(ManifestError::WrongId(id))
         }
     }
 
-    /// The manifest node: the twin without its places.
+    /// The manifest node: the index node without its places.
     pub fn node(&self) -> Node {
         match self {
             Self::Leaf(files) => Node::Leaf(files.iter().map(|(row, _)| row.clone()).collect()),
@@ -162,7 +162,7 @@ fn read(reader: &mut Reader<'_>) -> Result<IndexNode, ReadError> {
     let objects: Vec<ObjectId> = (0..objects)
         .map(|_| reader.array().map(ObjectId::from_bytes))
         .collect::<Result<_, Malformed>>()?;
-    let twin = match level {
+    let index_node = match level {
         0 => IndexNode::Leaf(read_files(reader, count, &objects)?),
         1..=LEVELS_MAX => IndexNode::Interior {
             level,
@@ -177,7 +177,7 @@ fn read(reader: &mut Reader<'_>) -> Result<IndexNode, ReadError> {
         }
     };
     reader.end()?;
-    Ok(twin)
+    Ok(index_node)
 }
 
 fn read_files(

@@ -1,4 +1,4 @@
-//! Looking paths up in a serving index.
+//! Serving index lookups: finds paths and ranks by ranged reads.
 
 use std::sync::Arc;
 
@@ -16,23 +16,23 @@ use crate::path::SitePath;
 use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
-/// Twins read lately, by where they lie.
+/// Index nodes read lately, by where they lie.
 type TwinCache = Cache<(SpaceId, Extent), Arc<IndexNode>>;
 
-/// Reads serving indices through a cache of their twins.
+/// Reads serving indices through a cache of their index nodes.
 pub struct Index {
-    twins: TwinCache,
+    index_nodes: TwinCache,
 }
 
 impl Index {
     /// An index whose cache holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            twins: Cache::new(bytes_max),
+            index_nodes: Cache::new(bytes_max),
         }
     }
 
-    /// What `path` holds in the site whose root twin lies at `at`. Reads at most depth twins.
+    /// What `path` holds in the site whose root index node lies at `at`. Reads at most depth index nodes.
     pub async fn find<B: Blobs>(
         &self,
         blobs: &B,
@@ -42,8 +42,8 @@ impl Index {
     ) -> Result<Option<LocatedFile>, IndexError> {
         let (mut id, mut at) = (root, at);
         loop {
-            let twin = self.twin(blobs, space, id, at).await?;
-            match &*twin {
+            let index_node = self.index_node(blobs, space, id, at).await?;
+            match &*index_node {
                 IndexNode::Leaf(files) => {
                     let found = files.binary_search_by(|(row, _)| row.path.cmp(path));
                     return Ok(found.ok().map(|at| {
@@ -66,7 +66,7 @@ impl Index {
     }
 
     /// The rows of these ranks, in order, and where their blobs lie; fewer if the site has fewer.
-    /// Reads each twin that has one of them once.
+    /// Reads each index node that has one of them once.
     pub async fn rows<B: Blobs>(
         &self,
         blobs: &B,
@@ -77,7 +77,7 @@ impl Index {
         let mut found = Vec::new();
         let mut rest = vec![(root, at, 0)];
         while let Some((id, at, mut rank)) = rest.pop() {
-            match &*self.twin(blobs, space, id, at).await? {
+            match &*self.index_node(blobs, space, id, at).await? {
                 IndexNode::Leaf(files) => {
                     let ranked = (rank..).zip(files);
                     let wanted = ranked.filter(|(rank, _)| ranks.touch(*rank, 1));
@@ -98,15 +98,15 @@ impl Index {
         Ok(found)
     }
 
-    async fn twin<B: Blobs>(
+    async fn index_node<B: Blobs>(
         &self,
         blobs: &B,
         space: SpaceId,
         id: Root,
         at: Extent,
     ) -> Result<Arc<IndexNode>, IndexError> {
-        if let Some(twin) = self.twins.find(&(space, at)) {
-            return Ok(twin);
+        if let Some(index_node) = self.index_nodes.find(&(space, at)) {
+            return Ok(index_node);
         }
         let key = ObjectKey {
             space,
@@ -114,20 +114,21 @@ impl Index {
         };
         let range = at.offset..at.offset.saturating_add(at.len);
         let read = blobs.read_often(key, range.clone()).await?;
-        let twin = match decoded(read, key, id, at) {
-            Ok(twin) => twin,
+        let index_node = match decoded(read, key, id, at) {
+            Ok(index_node) => index_node,
             // A cache may be at fault: only a read past it proves that the store lost the node.
             Err(_) => decoded(blobs.read_again(key, range).await?, key, id, at)?,
         };
-        let twin = Arc::new(twin);
+        let index_node = Arc::new(index_node);
         // Decoded rows take about three times their encoding.
         let bytes = at.len as usize * 3 + TWIN_BYTES;
-        self.twins.insert((space, at), Arc::clone(&twin), bytes);
-        Ok(twin)
+        self.index_nodes
+            .insert((space, at), Arc::clone(&index_node), bytes);
+        Ok(index_node)
     }
 }
 
-/// Bytes that the cache charges for a twin beside its rows: key, maps, allocations.
+/// Bytes that the cache charges for an index node beside its rows: key, maps, allocations.
 const TWIN_BYTES: usize = 256;
 
 fn decoded(
@@ -158,7 +159,7 @@ pub enum IndexError {
         key: ObjectKey,
         /// The node.
         id: Root,
-        /// Where its twin should be.
+        /// Where its index node should be.
         at: Extent,
     },
     /// The bytes are not those of the node.
@@ -168,7 +169,7 @@ pub enum IndexError {
         key: ObjectKey,
         /// The node.
         id: Root,
-        /// Where its twin should be.
+        /// Where its index node should be.
         at: Extent,
         /// What is wrong.
         source: Box<ManifestError>,

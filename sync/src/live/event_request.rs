@@ -1,4 +1,4 @@
-//! Who waits for a site's events, and how.
+//! Event request: a request that waits for a site's events, and its delivery mode.
 
 use bytes::Bytes;
 use http::header::{
@@ -12,50 +12,51 @@ use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_streams::http::{Call, Get, Live, answer};
 
-/// A reader who waits for what is not there yet.
+/// A request for events that the log does not hold yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRequest {
     /// The site, or the preview, whose events are read.
     pub channel: Channel,
-    /// How.
+    /// How the events are delivered.
     pub mode: DeliveryMode,
-    /// What the reader may read.
-    pub reader: Access,
+    /// Access level of the reader.
+    pub access: Access,
 }
 
-/// Who reads the events of a site.
+/// Access level of a reader of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Anybody: hears of paths that it names, and gets lists of paths from sites that opted in.
+    /// A client without the secret: receives events for paths that it names, and lists of paths from
+    /// sites that opted in.
     Visitor,
     /// A client with the publish secret.
     Holder,
 }
 
-/// How somebody waits for events.
+/// Delivery mode of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeliveryMode {
     /// Over a WebSocket.
     Socket(Dialect),
-    /// For one answer.
+    /// Long-poll: one response.
     Poll(EventQuery),
-    /// For as many as come.
+    /// Server-sent events: a response that stays open.
     Events(EventQuery),
 }
 
-/// What a WebSocket's client speaks.
+/// Dialect of a WebSocket's client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// It named [`SUBPROTOCOL`]: it hears nothing before it says what it wants.
+    /// The client named [`SUBPROTOCOL`]: it receives nothing before it subscribes.
     Pmx,
-    /// It named no subprotocol that is spoken here: until it says something, it hears raw events.
+    /// The client named no known subprotocol: it receives raw events until it subscribes.
     Raw,
 }
 
 /// The subprotocol (RFC 6455, section 1.9) of the live script and of other clients of this server.
 pub const SUBPROTOCOL: &str = "pmx.v1";
 
-/// What is read of the log.
+/// The read of the log that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventQuery {
     /// Where from, and what is known of the reader.
@@ -64,8 +65,7 @@ pub struct EventQuery {
     pub compact: bool,
 }
 
-/// What a request for the events of `channel` waits for, or why it may not; nothing if it does not
-/// wait.
+/// Parses a request for the events of `channel`; `None` if the request does not wait.
 pub(crate) fn parse(
     head: &Parts,
     channel: &Channel,
@@ -76,7 +76,7 @@ pub(crate) fn parse(
         Some(Ok(EventRequest {
             channel,
             mode: listening,
-            reader,
+            access: reader,
         }))
     };
     if head.method != Method::GET {
@@ -106,7 +106,7 @@ pub(crate) fn is_compact(head: &Parts) -> bool {
     pairs.any(|pair| pair == "compact=1")
 }
 
-/// Puts on an answer about events what each has. No other site's pages may read them.
+/// Adds the headers that all event responses have. Pages of other sites may not read them.
 pub fn add_event_headers<B>(mut answer: Response<B>) -> Response<B> {
     let headers = answer.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

@@ -1,4 +1,4 @@
-//! Messages of the log on their way to sockets: read once for all who stand at the same place.
+//! Event batch: one read of the log, framed once for all sockets at the same offset.
 
 use std::sync::OnceLock;
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::message::{ChangeMessage, Event};
 use super::subscription::Subscription;
 
-/// What lies behind a place of the log, as far as one read goes.
+/// The messages after an offset of the log, as far as one read goes.
 #[derive(Debug)]
 pub struct EventBatch {
     sent: Vec<SentEvent>,
@@ -20,19 +20,19 @@ pub struct EventBatch {
     know: Option<String>,
 }
 
-/// One message.
+/// A message of the batch, with its frames.
 #[derive(Debug)]
 struct SentEvent {
     end: Offset,
     message: ChangeMessage,
-    /// The same with all that changed, where the message names only a part.
+    /// The same message with all changed paths, if the log's message is truncated.
     fuller: Option<ChangeMessage>,
-    /// The frame for those who want everything.
+    /// The frame for [`Subscription::All`].
     whole: OnceLock<String>,
 }
 
 impl EventBatch {
-    /// Reads a page of the log. A message says itself where it ends: behind its deploy. `token`
+    /// Reads a page of the log. A message ends at the offset after its deploy. `token`
     /// makes the deploy tokens of the page's channel.
     pub fn of(
         page: &Page,
@@ -59,8 +59,7 @@ impl EventBatch {
         })
     }
 
-    /// The deploys between which more changed than a message names; nothing if there was no deploy
-    /// before.
+    /// The pairs of deploys whose messages are truncated, except a first deploy.
     pub fn truncated(&self) -> Vec<(u64, u64)> {
         let told = self.sent.iter().map(|told| &told.message);
         let lacking = told.filter(|message| {
@@ -74,7 +73,7 @@ impl EventBatch {
         lacking.map(between).collect()
     }
 
-    /// Takes what was lacking.
+    /// Adds the full message for a truncated one.
     pub fn complete(&mut self, fuller: ChangeMessage) {
         let mut told = self.sent.iter_mut();
         if let Some(told) = told.find(|told| told.message.deploy == fuller.deploy) {
@@ -83,12 +82,12 @@ impl EventBatch {
         }
     }
 
-    /// Where they end.
+    /// The offset after the last message.
     pub const fn end(&self) -> Offset {
         self.end
     }
 
-    /// Whether nothing lies behind them yet.
+    /// Whether the batch reaches the end of the log.
     pub const fn is_up_to_date(&self) -> bool {
         self.is_up_to_date
     }
@@ -98,7 +97,7 @@ impl EventBatch {
         self.is_open
     }
 
-    /// A frame that only says where the reader stands.
+    /// A frame that only carries the reader's offset.
     pub(super) fn position_frame(&self) -> String {
         let place = PositionFrame {
             offset: self.end.to_string(),
@@ -145,7 +144,7 @@ fn spelt(end: Offset, message: &ChangeMessage) -> String {
     serde_json::to_string(&Frame { offset, message }).unwrap_or_default()
 }
 
-/// See [`Tidings::place`].
+/// See [`EventBatch::position_frame`].
 #[derive(Serialize)]
 struct PositionFrame<'a> {
     offset: String,

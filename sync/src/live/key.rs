@@ -1,4 +1,4 @@
-//! What an address and a file have in common.
+//! Match key: the hash under which an address and a file meet.
 //!
 //! `/a`, `/a/`, `/a.html`, `a.html` and `a/index.html` are one key: a page that is at any of them
 //! is concerned by a change of any other, for one may take the place of another. So nobody has

@@ -1,4 +1,4 @@
-//! What a deploy changed, as readers get it.
+//! Change message: the files and addresses that a deploy changed, as readers receive it.
 
 use pmx_core::id::Root;
 use pmx_core::name::AliasName;
@@ -70,8 +70,8 @@ pub struct Event {
 }
 
 impl Event {
-    /// What is said of changes, of which at most `most` are named. Where nothing was before, nobody
-    /// can tell one by one what is new.
+    /// The event of some changes, of which it names at most `most`. Without an earlier deploy
+    /// (`None`) it names none and is truncated.
     pub fn of(changes: Option<&[Change]>, most: usize) -> Self {
         let Some(changes) = changes else {
             return Self {
@@ -165,7 +165,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(10_000))]
 
         #[test]
-        fn applying_what_is_told_to_one_site_gives_the_other((before, after) in sites()) {
+        fn event_of_applied_to_one_site_gives_the_other((before, after) in sites()) {
             let ((from, old), (to, new)) = (built(&before), built(&after));
             let changes = diff(&old, from, &new, to).unwrap();
             let event = Event::of(Some(&changes), usize::MAX);
@@ -183,7 +183,7 @@ mod tests {
             }
             let expected: BTreeSet<String> = after.keys().map(ToString::to_string).collect();
             prop_assert_eq!(&files, &expected);
-            // What is not told is the same.
+            // Files that the event does not name are unchanged.
             let told: BTreeSet<&String> =
                 [&event.added, &event.modified, &event.removed].into_iter().flatten().collect();
             for (path, content) in &after {

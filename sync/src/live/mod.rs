@@ -1,7 +1,7 @@
-//! Live pages: what each deploy changed, told to every open page that it concerns and to no other.
+//! Live pages: filters the change events of each deploy for each open page, which applies them.
 //!
 //! A deploy leaves one [`Message`] in its space's event log. Readers of Durable Streams get the log
-//! as it is ([`Listener`] says who waits for more). An open page says over a WebSocket what
+//! as it is ([`EventRequest`] is a request that waits for more). An open page says over a WebSocket what
 //! it shows and uses, and a [`Session`] decides which messages become frames for it. The page's
 //! half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.
 //!
@@ -33,5 +33,5 @@ pub(crate) use session::events_closed;
 pub use session::{ClientCommand, Closing, Session};
 pub use subscription::{ClientMessage, InvalidMessage, Subscription};
 
-/// Where a site tells what its deploys changed.
+/// Path of a site's change events.
 pub const EVENTS_PATH: &str = "/_events";

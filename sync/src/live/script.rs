@@ -1,4 +1,4 @@
-//! The script of an open page, as both hosts serve it.
+//! Live script: the JavaScript of an open page, as both hosts serve it.
 
 use bytes::Bytes;
 use http::header::{
@@ -8,10 +8,10 @@ use http::request::Parts;
 use http::{HeaderValue, Response, StatusCode};
 use pmx_core::hash::Hash;
 
-/// Where it is, on every site.
+/// Path of the script on every site.
 pub const SCRIPT_PATH: &str = "/_pmx/live.js";
 
-/// It, as browsers get it: without indentation and comments.
+/// The script as browsers get it: without indentation and comments.
 pub const SCRIPT: &[u8] = LEAN.0.split_at(LEAN.1).0;
 
 const SOURCE: &[u8] = include_bytes!("live.js");

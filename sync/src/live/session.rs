@@ -1,4 +1,4 @@
-//! One open socket: where it stands, what it wants, and how much it may say.
+//! Socket session: the offset, subscription and rate limit of one open WebSocket.
 //!
 //! A session is a value. The embedded host keeps it in the socket's task; a Durable Object writes
 //! it into the socket's attachment, so that it outlives the object's sleep.
@@ -18,8 +18,8 @@ use crate::limits::{LIVE_MESSAGES_MAX, LIVE_MESSAGES_TIME};
 /// An open socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    reader: Access,
-    listening: Option<Stream>,
+    access: Access,
+    stream: Option<Stream>,
     said: u32,
     since: Timestamp,
 }
@@ -32,12 +32,12 @@ struct Stream {
     subscription: Subscription,
 }
 
-/// What a client said.
+/// Command of a client, which the session has applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientCommand {
-    /// It asks whether anybody is there: `pong` is the answer.
+    /// Keep-alive: the reply is `pong`.
     Ping,
-    /// What it wants: there may be something to send at once.
+    /// A new subscription: there may be events to send at once.
     Subscribe,
 }
 
@@ -65,8 +65,8 @@ impl Closing {
         Self::new(1001, "come again")
     }
 
-    /// Why nothing can be read for a socket. 4410: what it missed can't be told any more, and it
-    /// had better begin anew.
+    /// Why nothing can be read for a socket. 4410: the log no longer holds the events that
+    /// the client missed, so it should reconnect.
     pub fn of(problem: &Problem) -> Self {
         let code = match problem.code {
             Code::EventsGone | Code::StreamRequest => 4410,
@@ -102,14 +102,14 @@ impl Session {
             }),
         };
         Self {
-            reader,
-            listening,
+            access: reader,
+            stream: listening,
             said: 0,
             since: now,
         }
     }
 
-    /// Takes what the client says.
+    /// Applies a message of the client.
     pub fn on_message(&mut self, text: &str, now: Timestamp) -> Result<ClientCommand, Closing> {
         if now >= self.since.after(LIVE_MESSAGES_TIME) {
             (self.said, self.since) = (0, now);
@@ -127,7 +127,7 @@ impl Session {
             from,
             compact,
         } = message;
-        self.listening = Some(Stream {
+        self.stream = Some(Stream {
             from,
             catching_up: Some(compact),
             subscription,
@@ -135,21 +135,21 @@ impl Session {
         Ok(ClientCommand::Subscribe)
     }
 
-    /// What to read for it, and whether as one net message; nothing if it waits for nothing.
+    /// The next read for this socket, and whether as one net message; `None` without subscription.
     pub fn next_read(&self) -> Option<(Read, bool)> {
-        let listening = self.listening.as_ref()?;
+        let listening = self.stream.as_ref()?;
         let from = listening.from;
         Some((Read { from }, listening.catching_up == Some(true)))
     }
 
-    /// The frames that a read becomes for it. The first read after a message leads to at least one,
+    /// The frames that a read becomes for it. The first read after a subscription leads to at least one,
     /// so that the client knows from where on it gets events. A visitor who asks a closed site for
     /// all paths is sent away; one who says nothing there gets nothing.
     pub fn on_events(&mut self, batch: &EventBatch) -> Result<Vec<String>, Closing> {
-        let Some(listening) = &mut self.listening else {
+        let Some(listening) = &mut self.stream else {
             return Ok(Vec::new());
         };
-        let may_list = batch.is_open() || self.reader == Access::Holder;
+        let may_list = batch.is_open() || self.access == Access::Holder;
         let mut frames = match &listening.subscription {
             Subscription::All if !may_list => return Err(Closing::of(&events_closed())),
             Subscription::Raw if !may_list => Vec::new(),
@@ -165,10 +165,10 @@ impl Session {
     /// As text, for where it has to be kept.
     pub fn encode(&self) -> String {
         let kept = Kept {
-            holder: self.reader == Access::Holder,
+            holder: self.access == Access::Holder,
             said: self.said,
             since: self.since,
-            listening: self.listening.as_ref().map(KeptListening::of),
+            listening: self.stream.as_ref().map(KeptStream::of),
         };
         serde_json::to_string(&kept).unwrap_or_default()
     }
@@ -176,15 +176,15 @@ impl Session {
     /// From the text that [`Session::encode`] made; nothing from any other.
     pub fn decode(text: &str) -> Option<Self> {
         let kept: Kept = serde_json::from_str(text).ok()?;
-        let listening = kept.listening.map(KeptListening::open);
+        let listening = kept.listening.map(KeptStream::open);
         let reader = if kept.holder {
             Access::Holder
         } else {
             Access::Visitor
         };
         Some(Self {
-            reader,
-            listening: listening.map_or(Some(None), |open| open.map(Some))?,
+            access: reader,
+            stream: listening.map_or(Some(None), |open| open.map(Some))?,
             said: kept.said,
             since: kept.since,
         })
@@ -211,11 +211,11 @@ struct Kept {
     holder: bool,
     said: u32,
     since: Timestamp,
-    listening: Option<KeptListening>,
+    listening: Option<KeptStream>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptListening {
+struct KeptStream {
     from: From,
     catching_up: Option<bool>,
     /// Keys in hexadecimal, 16 digits each; `None` is everything.
@@ -224,7 +224,7 @@ struct KeptListening {
     raw: bool,
 }
 
-impl KeptListening {
+impl KeptStream {
     fn of(listening: &Stream) -> Self {
         let keys = match &listening.subscription {
             Subscription::All | Subscription::Raw => None,

@@ -1,4 +1,4 @@
-//! What an open page wants to hear of.
+//! Event filter: the subscription of an open page.
 
 use pmx_streams::{From, InvalidOffset, Offset};
 use serde::Deserialize;
@@ -8,12 +8,12 @@ use super::key::Key;
 use super::message::{ChangeMessage, Event};
 use crate::limits::{LIVE_MESSAGE_BYTES_MAX, LIVE_USES_MAX};
 
-/// What a client says over its socket.
+/// A message of a client over its socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClientMessage {
-    /// What it wants to hear of.
+    /// The filter for its events.
     pub subscription: Subscription,
-    /// Where it is.
+    /// The offset after which it needs events.
     pub from: From,
     /// Whether all that it missed shall come as one message.
     pub compact: bool,
@@ -81,7 +81,7 @@ impl ClientMessage {
     }
 }
 
-/// What a socket wants to hear of.
+/// Event filter of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subscription {
     /// Everything.

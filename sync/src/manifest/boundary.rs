@@ -1,4 +1,4 @@
-//! Where nodes end: a property of each key alone.
+//! Node boundaries (content-defined chunking): each key alone decides whether a node ends.
 //!
 //! A key's level is the number of trailing zero groups of six bits in its keyed BLAKE3, so one key
 //! in 64 has at least level 1, one in 4,096 level 2, and so on. A node of level n ends after a key

@@ -1,4 +1,4 @@
-//! Building a manifest from rows in order, whole or around subtrees that are kept as they are.
+//! Manifest builder: from sorted rows, whole or around subtrees that stay as they are.
 
 use pmx_core::id::Root;
 

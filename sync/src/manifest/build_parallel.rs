@@ -1,5 +1,5 @@
-//! Building a manifest with all cores: where a node ends is a property of the key alone, so the
-//! leaves, which are nearly all the work, can be made in any order.
+//! Parallel manifest builder: each key alone decides where a node ends, so threads make the leaves,
+//! which are nearly all the work, in any order.
 
 use rayon::prelude::*;
 

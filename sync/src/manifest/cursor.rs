@@ -1,4 +1,4 @@
-//! A position in a manifest that can pass a whole subtree without reading it.
+//! Manifest cursor: a position that can skip a whole subtree without reading it.
 
 use std::sync::Arc;
 

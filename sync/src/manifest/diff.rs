@@ -1,4 +1,4 @@
-//! What differs between two manifests, reading only nodes whose ids differ.
+//! Manifest diff: compares two manifests, and reads only nodes whose ids differ.
 
 use pmx_core::id::Root;
 

@@ -1,4 +1,4 @@
-//! Changing a manifest: only the nodes around the edits are read and made again.
+//! Manifest edit: reads and rebuilds only the nodes around the edits.
 
 use pmx_core::id::{NodeId, Root};
 

@@ -1,4 +1,4 @@
-//! What can be wrong with a manifest.
+//! Manifest errors.
 
 use pmx_core::code::Code;
 use pmx_core::encode::Malformed;

@@ -1,4 +1,4 @@
-//! Questions about one path or one range.
+//! Manifest lookups: one path, or the clashes of new paths.
 
 use pmx_core::id::Root;
 
@@ -93,15 +93,15 @@ pub fn check_clashes<'a>(
     Ok(())
 }
 
-/// Finds clashes among paths that are told in order: one pass, no look-ups.
+/// Finds clashes among paths that are pushed in order: one pass, no look-ups.
 #[derive(Default)]
 pub(crate) struct Clashes {
-    /// Paths told that are prefixes of the last one: only they can still clash with the next.
+    /// Pushed paths that are prefixes of the last one: only they can still clash with the next.
     prefixes: Vec<SitePath>,
 }
 
 impl Clashes {
-    /// Tells the next path.
+    /// Checks the next path.
     pub(crate) fn push(&mut self, path: &SitePath) -> Result<(), ManifestError> {
         let text = path.as_str();
         while self

@@ -1,4 +1,4 @@
-//! The manifest: a Merkle tree of a site's paths, whose root names the whole site.
+//! Manifest: a Merkle tree of a site's paths, whose root names the whole site.
 //!
 //! It is a search tree keyed by path (a "prolly tree"), with node ends that each key decides for
 //! itself, so the same set of files has the same nodes on every machine and after any history.

@@ -1,4 +1,4 @@
-//! A node: up to 512 rows in the order of their paths, and its canonical bytes.
+//! Manifest node: up to 512 rows in the order of their paths, and its canonical bytes.
 //!
 //! ```text
 //! node     = version level count body

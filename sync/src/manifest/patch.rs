@@ -1,4 +1,4 @@
-//! A patch: the edit script that turns one manifest into another, in bytes proportional to it.
+//! Manifest patch: the edit script from one manifest to another, in bytes proportional to it.
 //!
 //! Both sides hold the base, so a row that changes or goes is named by counting rows, not by its
 //! path, and the path of a new row shares what it can with its neighbour.
@@ -26,7 +26,7 @@
 //! inserted last, whichever is later.
 //!
 //! Ids are incompressible, so a row that need not name one does not: blobs that travel are hashed
-//! where they arrive, and blobs that moved are in the base. A change of every page is then told in
+//! where they arrive, and blobs that moved are in the base. A change of every page then takes
 //! a few bytes a row, nearly all of them the same. Whether the ids are the meant ones shows in the
 //! root.
 
@@ -60,12 +60,12 @@ const INSERT_REUSED: u64 = 6;
 /// Media types that one patch may name: more than the table of any site has.
 const MEDIA_TYPES_MAX: usize = 1_024;
 
-/// Where the other side finds blobs whose ids need not be told.
+/// Where the receiver finds blobs whose ids the patch leaves out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// Those that travel: their places among the blobs of the packs, in the order of both.
+    /// Uploaded blobs: their places among the blobs of the packs, in the order of both.
     pub uploaded: HashMap<BlobId, u64>,
-    /// Those that the base has: the rank of a row.
+    /// Blobs of the base: the rank of a row that holds each.
     pub reused: HashMap<BlobId, u64>,
 }
 
@@ -95,7 +95,7 @@ pub fn encode_patch_from(changes: &[Change], origins: &Origins) -> Vec<u8> {
     writer.out
 }
 
-/// Where the writer found a blob.
+/// Where the receiver finds a blob.
 enum Origin {
     Literal,
     Uploaded(u64),
@@ -262,7 +262,7 @@ struct Ops<'a, S> {
     edits: Vec<Edit>,
 }
 
-/// How an op says what its row holds.
+/// Where an op takes its row's blob from.
 #[derive(Debug, Clone, Copy)]
 enum BlobSource {
     Literal,

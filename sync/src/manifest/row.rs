@@ -1,4 +1,4 @@
-//! The rows of a manifest: what a path holds, and what a subtree holds.
+//! Manifest rows: the entry of a path, and the child of a subtree.
 
 use pmx_core::id::{BlobId, NodeId};
 

@@ -1,4 +1,4 @@
-//! Where nodes come from, when a walk asks for them.
+//! Node source: the port from which walks read nodes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -45,7 +45,7 @@ const MIME_DB: &str = include_str!("mime-db.txt");
 
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Whole names whose type no extension tells.
+/// Whole names whose type no extension gives.
 const NAMES: &[(&str, &str)] = &[
     ("AUTHORS", "text/plain"),
     ("CHANGELOG", "text/plain"),

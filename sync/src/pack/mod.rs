@@ -1,4 +1,4 @@
-//! Packs: how blobs travel, and how they lie at rest. The two are different things.
+//! Packs: the wire format for uploads, and the different format of stored objects.
 //!
 //! On the wire a pack is solid: many blobs in path order in one zstd frame, because the pages of a
 //! site are mostly the same words ([`wire`]; [`plan`] says which blob goes where). At rest each

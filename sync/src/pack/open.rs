@@ -1,8 +1,8 @@
-//! Packs that were kept here, opened to take blobs out.
+//! Local packs, opened to take blobs out.
 
 use std::ops::Range;
 
-/// The blobs of a pack, decoded and not hashed: whoever kept the pack has to know that it is still
+/// The blobs of a pack, decoded and not hashed: the caller that kept the pack has to know that it is still
 /// the same.
 #[derive(Debug)]
 pub struct OpenPack {

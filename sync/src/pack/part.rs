@@ -1,4 +1,4 @@
-//! Big blobs, in parts that are verified, kept and repeated one by one.
+//! Parts of big blobs: each is verified, stored and retried on its own.
 //!
 //! A blob above `PART_BYTES` travels in aligned parts of that size, so that nothing is buffered
 //! whole, an interrupted upload goes on at the part it lost, and a range request touches only the
@@ -15,7 +15,7 @@
 //! | 1 | version: 1 |
 //! | 1 | flags. Bit 0: the body is one zstd frame, else the bytes as they are. Bit 1: the part copies from a blob of the base. Others: 0 |
 //! | varint | raw length: `PART_BYTES`, or what is left of the blob in its last part |
-//! | *if bit 1* | what is copied: see [`Copies`] |
+//! | *if bit 1* | the delta: see [`PartDelta`] |
 //! | to the end | the body: the bytes, or those that are not copied |
 //!
 //! A part at rest is an object of its own: one frame, or the bytes. Where they lie is the table of

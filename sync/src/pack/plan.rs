@@ -1,4 +1,4 @@
-//! Which blob travels how: in a solid pack, in a stored pack, or in parts.
+//! Pack plan: assigns each blob to a solid pack, a stored pack, or parts.
 //!
 //! The client knows size and media type of everything that is wanted before it reads a byte of it,
 //! so it decides first and then reads, compresses and sends several packs at once. Path order is

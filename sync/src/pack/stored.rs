@@ -1,4 +1,4 @@
-//! Packs at rest: one immutable object for each upload, a frame for each blob.
+//! Stored pack: one immutable object for each upload, a frame for each blob.
 //!
 //! A page is then one ranged read, and can be served as it lies to a client that takes zstd. The
 //! object explains itself: with its table of contents at the end, a ledger that was lost can be
@@ -134,7 +134,7 @@ impl Toc {
     /// Reads the table of contents from the last bytes of an object of `object_len` bytes. The
     /// seal is not checked, because it covers what is not there.
     ///
-    /// Fails with [`RestError::TailTooShort`] if more of the tail is needed: read the tail again
+    /// Fails with [`StoredPackError::TailTooShort`] if more of the tail is needed: read the tail again
     /// with that many bytes. A first guess of 64 KiB is enough for about 1,600 blobs.
     pub fn from_object_tail(tail: &[u8], object_len: u64) -> Result<Self, StoredPackError> {
         let footer = Footer::read(tail)?;

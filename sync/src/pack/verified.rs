@@ -1,4 +1,4 @@
-//! Blobs that were hashed here: the only kind that anything else believes in.
+//! Verified blobs: content hashed here, the only kind that other code trusts.
 
 use std::ops::Range;
 

@@ -1,4 +1,4 @@
-//! A pack on the wire: many blobs, in path order, in one body.
+//! Wire pack: many blobs, in path order, in one body.
 //!
 //! | bytes | field |
 //! |---|---|

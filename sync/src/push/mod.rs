@@ -1,19 +1,19 @@
-//! The client's half of a publish, as a state machine without I/O.
+//! Push: the client's half of a publish, as a state machine without I/O.
 //!
-//! [`Push::next`] says what to do; the driver does it and tells what came back. The driver decides
+//! [`Push::next`] returns the next action; the driver does it and reports the result. The driver decides
 //! how: over HTTP with retries and several uploads at once, or over a simulated network that loses
 //! every third reply. Every step may be repeated.
 //!
 //! ```text
 //! begin -> current                                   done: nothing to do
 //!       -> published                                 done: a small publish takes one request
-//!       -> base    -> upload -> begin(patch, packs)  done: no id of what travels is told
+//!       -> base    -> upload -> begin(patch, packs)  done: no id of uploaded blobs is sent
 //!       -> outline -> begin(outline) -> nodes -> begin(nodes)
 //!       -> blobs   -> upload -> commit               done
 //!       -> ready   -> commit                         done
 //! ```
 //!
-//! Every request of a publish carries its terms, so the server alone decides, from what is active
+//! Every request of a publish carries its preconditions, so the server alone decides, from what is active
 //! when it decides: the client never takes another deploy for the one that it may replace.
 
 mod changeset;
@@ -55,7 +55,7 @@ pub struct Intent {
     pub alias: Option<AliasName>,
     /// The root to be published.
     pub root: Root,
-    /// A root that the client saw on the server, whose nodes are at hand: what a patch starts from.
+    /// A root that the client saw on the server, whose nodes are in memory: what a patch starts from.
     pub base: Option<Base>,
     /// What may be replaced.
     pub replace: Replace,
@@ -72,16 +72,16 @@ pub struct Intent {
     pub meta: DeployMeta,
     /// Whether to publish or only to ask.
     pub mode: Mode,
-    /// Whether the bytes of the base are at hand, so that packs can refer to them.
+    /// Whether this machine has the bytes of the base, so that packs can refer to them.
     pub base_blobs: BaseBlobs,
 }
 
-/// The bytes of what was published last.
+/// The blobs of the base deploy on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseBlobs {
-    /// At hand.
+    /// Kept on this machine.
     Available,
-    /// Nobody has kept them.
+    /// Not kept on this machine.
     Missing,
 }
 
@@ -106,12 +106,12 @@ pub struct Base {
 /// What to do next.
 #[derive(Debug)]
 pub enum Action {
-    /// `POST /api/publish/begin`; tell [`Push::replied`] or [`Push::refused`].
+    /// `POST /api/publish/begin`; call [`Push::replied`] or [`Push::refused`].
     Begin(Request),
-    /// Send what is missing, in any order; tell [`Push::uploaded`] the ids of the packs, in the
+    /// Send the missing blobs, in any order; pass [`Push::uploaded`] the ids of the packs, in the
     /// order of the plan.
     Upload(Uploads),
-    /// `POST /api/publish/commit`; tell [`Push::replied`] or [`Push::refused`].
+    /// `POST /api/publish/commit`; call [`Push::replied`] or [`Push::refused`].
     Commit(Request),
     /// The end.
     Done(Box<Outcome>),
@@ -210,7 +210,7 @@ pub struct Push<'a, S> {
     progress: Progress,
     /// What is new, while the server is asked whether it has the base.
     changeset: Option<Changeset>,
-    /// The patch to be told once its blobs are uploaded.
+    /// The patch to send once its blobs are uploaded.
     patch: Option<Vec<u8>>,
     /// What the root would change in its base.
     summary: Option<Summary>,
@@ -220,20 +220,20 @@ pub struct Push<'a, S> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum References {
-    /// As far as anybody knows.
+    /// Neither side has ruled them out.
     Allowed,
-    /// The server did not find what one of them referred to, or nothing is at hand here.
+    /// The server did not find the referenced blobs, or this machine does not keep them.
     Refused,
 }
 
 #[derive(Debug)]
 enum Phase {
     Start,
-    /// Tell the patch that counts the blobs of packs which arrived, and commit.
+    /// Send the patch that counts the blobs of uploaded packs, and commit.
     CommitWithPacks(Vec<u8>, Vec<PackId>),
-    /// Ask about the root alone.
+    /// Send the root alone.
     Query,
-    /// Tell a patch, but commit separately: the small publish was overtaken.
+    /// Send a patch, but commit separately: another deploy overtook the small publish.
     SendPatch,
     SendOutline,
     SendNodes,
@@ -268,7 +268,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
     }
 
-    /// Says what to do next.
+    /// Returns the next action.
     #[expect(
         clippy::should_implement_trait,
         reason = "a step can fail, and the last one stays"
@@ -304,14 +304,14 @@ impl<'a, S: NodeSource> Push<'a, S> {
         self.summary
     }
 
-    /// Takes in the server's answer to the last request.
-    pub fn replied(&mut self, reply: BeginReply) -> Result<(), PushError> {
+    /// Applies the server's reply to the last request.
+    pub fn on_reply(&mut self, reply: BeginReply) -> Result<(), PushError> {
         self.active = reply.active;
         if std::mem::take(&mut self.is_first) && self.intent.replace == Replace::Seen {
             // Without a cache, what is active at the first request is what this client saw.
             self.intent.expect.get_or_insert(reply.active);
         }
-        self.progress.reached(&reply, self.nodes.len())?;
+        self.progress.on_reply(&reply, self.nodes.len())?;
         self.phase = match reply.state {
             State::Current => done(OutcomeKind::Unchanged, reply),
             State::Published => done(OutcomeKind::Published, reply),
@@ -356,23 +356,23 @@ impl<'a, S: NodeSource> Push<'a, S> {
         Ok(())
     }
 
-    /// Takes in that everything of the last [`Action::Upload`] arrived, in these packs.
-    pub fn uploaded(&mut self, packs: Vec<PackId>) {
+    /// Records that everything of the last [`Action::Upload`] arrived, in these packs.
+    pub fn on_uploaded(&mut self, packs: Vec<PackId>) {
         self.phase = match self.patch.take() {
             Some(patch) => Phase::CommitWithPacks(patch, packs),
             None => Phase::Commit,
         };
     }
 
-    /// Takes in a refusal of the last request; an `Err` is final.
-    pub fn refused(&mut self, problem: Problem) -> Result<(), PushError> {
-        let is_missing = problem.code == Code::MissingObjects && self.progress.refused();
+    /// Applies a refusal of the last request; an `Err` is final.
+    pub fn on_refusal(&mut self, problem: Problem) -> Result<(), PushError> {
+        let is_missing = problem.code == Code::MissingObjects && self.progress.on_refusal();
         if problem.code == Code::PrefixMissing && self.references == References::Allowed {
             self.references = References::Refused;
             self.phase = Phase::Start;
             Ok(())
         } else if is_missing && self.intent.base.is_some() && self.outline.is_none() {
-            // With every id told, the server knows best what it lacks.
+            // With every id in the request, the server can name what it lacks.
             self.phase = Phase::SendPatch;
             Ok(())
         } else if is_missing {
@@ -414,15 +414,19 @@ impl<'a, S: NodeSource> Push<'a, S> {
     /// The server has the base: what is new travels first, and the patch then counts it.
     fn on_base_known(&mut self, reply: BeginReply) -> Result<Phase, PushError> {
         let Some(base) = self.intent.base else {
-            return Err(PushError::Protocol("it knows a base that nobody named"));
+            return Err(PushError::Protocol(
+                "it knows a base that the client never named",
+            ));
         };
         if reply.root != Some(base.root) {
-            // Another root is active: only the server can tell what this one changes there.
+            // Another root is active: only the server can compute what this one changes there.
             self.summary = None;
             return Ok(Phase::SendPatch);
         }
         let Some(changeset) = self.changeset.take() else {
-            return Err(PushError::Protocol("it asks for packs that nobody offered"));
+            return Err(PushError::Protocol(
+                "it asks for packs that the client never offered",
+            ));
         };
         if changeset.uploads.plan.packs.len() > PACKS_NAMED_MAX {
             return Ok(Phase::SendPatch);
@@ -484,7 +488,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let nodes = outline::nodes(self.source, self.intent.root)?;
         let bytes: usize = nodes.iter().map(|node| node.bytes.len()).sum();
         if bytes <= SMALL_MANIFEST_BYTES {
-            // The nodes themselves are hardly longer than a round trip is dear.
+            // The nodes themselves are cheaper to send than a round trip.
             self.nodes.clone_from(&nodes);
             self.outline = Some(nodes);
             return Ok(self.send_nodes());

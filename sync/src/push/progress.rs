@@ -25,7 +25,7 @@ pub(super) struct Progress {
 
 impl Progress {
     /// Records the server's reply; `left` nodes are queued for the next request.
-    pub(super) fn reached(&mut self, reply: &BeginReply, left: usize) -> Result<(), PushError> {
+    pub(super) fn on_reply(&mut self, reply: &BeginReply, left: usize) -> Result<(), PushError> {
         let now = match reply.state {
             State::Current | State::Published => return Ok(()),
             State::Ready => (0, 0),
@@ -50,7 +50,7 @@ impl Progress {
     }
 
     /// Records that a commit was refused for missing objects. Returns whether to continue.
-    pub(super) const fn refused(&mut self) -> bool {
+    pub(super) const fn on_refusal(&mut self) -> bool {
         (self.since, self.stale) = (None, 0);
         self.refusals += 1;
         self.refusals <= ROUNDS_MAX
@@ -79,7 +79,7 @@ mod tests {
     /// How many answers are taken in before the publish ends.
     fn taken(answers: &[&str]) -> usize {
         let mut progress = Progress::default();
-        let mut taken = |answer: &&str| progress.reached(&reply(answer), 0).is_ok();
+        let mut taken = |answer: &&str| progress.on_reply(&reply(answer), 0).is_ok();
         answers
             .iter()
             .cycle()
@@ -115,9 +115,9 @@ mod tests {
         let mut progress = Progress::default();
         for refusal in 0..4 {
             for answer in [nodes, blobs] {
-                assert!(progress.reached(&reply(answer), 0).is_ok());
+                assert!(progress.on_reply(&reply(answer), 0).is_ok());
             }
-            assert_eq!(progress.refused(), refusal < 3);
+            assert_eq!(progress.on_refusal(), refusal < 3);
         }
     }
 }

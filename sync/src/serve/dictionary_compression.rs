@@ -54,7 +54,7 @@ impl<B: Backend> Server<B> {
         else {
             return Ok(None);
         };
-        let new = self.whole(scope, held).await?;
+        let new = self.whole_blob(scope, held).await?;
         let frame = self
             .codecs()
             .encode(|encoder| encoder.compress_with_prefix(&old, &new, Level::WIRE));
@@ -85,7 +85,7 @@ impl<B: Backend> Server<B> {
         let Some(held) = found.await?.filter(is_dictionary) else {
             return Ok(None);
         };
-        let old = self.whole(scope, &held).await?;
+        let old = self.whole_blob(scope, &held).await?;
         let is_the_same = Sha256::digest(&old)[..] == offered.sha256;
         Ok(is_the_same.then_some(old))
     }

@@ -78,12 +78,12 @@ impl<B: Backend> Server<B> {
         let channel = &listener.channel;
         match listener.mode {
             // What a socket's visitor may hear is decided for each of its wishes.
-            DeliveryMode::Socket(_) if listener.reader == Access::Visitor => {
+            DeliveryMode::Socket(_) if listener.access == Access::Visitor => {
                 self.pointer_of(channel, now).await.map(drop)
             }
             DeliveryMode::Socket(_) => Ok(()),
             DeliveryMode::Poll(_) | DeliveryMode::Events(_) => {
-                self.admit_list(channel, listener.reader, now).await
+                self.admit_list(channel, listener.access, now).await
             }
         }
     }
@@ -218,7 +218,7 @@ impl<B: Backend> Server<B> {
 
     /// Reads the log for sockets, with all that changed where a message names only a part. Returns
     /// what was read as well.
-    pub async fn tidings<S: Spaces>(
+    pub async fn event_batch<S: Spaces>(
         &self,
         spaces: &S,
         channel: &Channel,

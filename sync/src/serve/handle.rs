@@ -20,7 +20,7 @@ use super::min_deploy::min_deploy;
 use super::nonce::Nonce;
 use super::route::{Query, Route};
 use super::server::Server;
-use super::site::{Asked, bodiless};
+use super::site::{SiteQuery, bodiless};
 use crate::live::{SCRIPT_PATH, script};
 use crate::site::{Addressed, SiteRequest, absent};
 
@@ -126,7 +126,7 @@ impl<B: Backend> Server<B> {
                     deploy: deploy.clone(),
                 });
                 let known = site.and_then(|site| self.known_deploy(&head, &site));
-                let asked = Asked {
+                let asked = SiteQuery {
                     space: &space,
                     selector: &deploy,
                     request: &request,

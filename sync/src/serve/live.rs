@@ -35,7 +35,7 @@ impl<B: Backend> Server<B> {
     ) -> Result<Body, Problem> {
         let size = held.entry.size;
         if size <= LIVE_PAGE_BYTES_MAX {
-            return Ok(live(&self.whole(scope, held).await?, served, headers));
+            return Ok(live(&self.whole_blob(scope, held).await?, served, headers));
         }
         let start = self.beginning(scope, held, LIVE_OPENING_BYTES).await?;
         let Some((opening, at)) = opening(&start, served) else {

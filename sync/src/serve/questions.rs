@@ -30,7 +30,7 @@ pub(super) enum Question {
 /// For each space, when its bucket is full again, in milliseconds since the Unix epoch. `None` is
 /// the bucket of all unknown names.
 #[derive(Default)]
-pub(super) struct Questions(Mutex<HashMap<Option<SpaceName>, u64>>);
+pub(super) struct QuestionBudget(Mutex<HashMap<Option<SpaceName>, u64>>);
 
 /// Milliseconds after which one question is given back.
 const INTERVAL: u64 = 1_000 / QUESTIONS_PER_SECOND;
@@ -53,7 +53,7 @@ impl Question {
     }
 }
 
-impl Questions {
+impl QuestionBudget {
     /// Takes a question out of the budget of a space, or refuses it with `E_SPACE_BUSY`.
     pub(super) fn take(
         &self,
@@ -89,7 +89,7 @@ mod tests {
 
     const AT: u64 = 1_000_000_000;
 
-    fn granted(questions: &Questions, space: &str, question: Question, at: u64) -> bool {
+    fn granted(questions: &QuestionBudget, space: &str, question: Question, at: u64) -> bool {
         let space = SpaceName::parse(space).unwrap();
         let now = Timestamp::from_millis(AT + at);
         questions.take(Some(&space), question, now).is_ok()
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn questions_are_bounded_for_each_space() {
-        let questions = Questions::default();
+        let questions = QuestionBudget::default();
         let hostile = |at| {
             let asked = (0..10_000).filter(|_| granted(&questions, "one", Question::Guess, at));
             asked.count() as u64
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn buckets_are_bounded() {
-        let questions = Questions::default();
+        let questions = QuestionBudget::default();
         for number in 0..QUESTION_BUCKETS_MAX * 2 {
             assert!(granted(
                 &questions,
@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn clock_that_goes_back_locks_nobody_out() {
-        let questions = Questions::default();
+        let questions = QuestionBudget::default();
         while granted(&questions, "one", Question::Known, 100_000) {}
         assert!(granted(&questions, "one", Question::Known, 101_000));
         assert!(!granted(&questions, "one", Question::Known, 0));

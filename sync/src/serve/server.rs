@@ -11,15 +11,15 @@ use pmx_core::time::Timestamp;
 use super::backend::Backend;
 use super::caches::{Bodies, Differences, Verdicts};
 use super::codecs::Codecs;
-use super::marks::Marks;
+use super::loss_reports::LossReports;
 use super::pointer_answers::Newest;
-use super::questions::Questions;
+use super::questions::QuestionBudget;
 use super::revalidation_limiter::RevalidationLimiter;
 use super::token::DeployTokens;
 use crate::index::{Cache, Index};
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
-use crate::site::{Hosts, Nature};
+use crate::site::{Hosts, SniffedContent};
 
 /// What an operator decides.
 #[derive(Debug, Clone)]
@@ -76,15 +76,15 @@ pub struct Server<B> {
     index: Index,
     bodies: Bodies,
     verdicts: Verdicts,
-    marks: Marks,
+    marks: LossReports,
     differences: Differences,
     pinned: Pinned,
     unnumbered: Unnumbered,
     newest: Newest,
     nets: Nets,
-    natures: Cache<BlobId, Nature>,
+    natures: Cache<BlobId, SniffedContent>,
     claims: RevalidationLimiter,
-    questions: Questions,
+    questions: QuestionBudget,
     tokens: DeployTokens,
     codecs: Codecs,
     space_ids: Cache<SpaceName, SpaceId>,
@@ -133,7 +133,7 @@ impl<B: Backend> Server<B> {
             index: Index::new(bytes / 2),
             bodies: Cache::new(bytes / 16 * 5),
             verdicts: Cache::new(bytes / 16),
-            marks: Marks::default(),
+            marks: LossReports::default(),
             differences: Cache::new(bytes / 8),
             pinned: Cache::new(PINNED_CACHE_BYTES),
             unnumbered: Cache::new(UNNUMBERED_CACHE_BYTES),
@@ -141,7 +141,7 @@ impl<B: Backend> Server<B> {
             nets: Cache::new(NETS_CACHE_BYTES),
             natures: Cache::new(NATURES_CACHE_BYTES),
             claims: RevalidationLimiter::default(),
-            questions: Questions::default(),
+            questions: QuestionBudget::default(),
             tokens,
             codecs: Codecs::default(),
             space_ids: Cache::new(SPACE_IDS_CACHE_BYTES),
@@ -170,7 +170,7 @@ impl<B: Backend> Server<B> {
         &self.verdicts
     }
 
-    pub(super) const fn marks(&self) -> &Marks {
+    pub(super) const fn marks(&self) -> &LossReports {
         &self.marks
     }
 
@@ -214,7 +214,7 @@ impl<B: Backend> Server<B> {
         &self.newest
     }
 
-    pub(super) const fn natures(&self) -> &Cache<BlobId, Nature> {
+    pub(super) const fn natures(&self) -> &Cache<BlobId, SniffedContent> {
         &self.natures
     }
 
@@ -222,7 +222,7 @@ impl<B: Backend> Server<B> {
         &self.nets
     }
 
-    pub(super) const fn questions(&self) -> &Questions {
+    pub(super) const fn questions(&self) -> &QuestionBudget {
         &self.questions
     }
 

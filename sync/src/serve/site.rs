@@ -35,7 +35,7 @@ const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;
 
 /// What a site is asked, by a client that has seen deploy `known`.
 #[derive(Clone, Copy)]
-pub(super) struct Asked<'a> {
+pub(super) struct SiteQuery<'a> {
     pub(super) space: &'a SpaceName,
     pub(super) selector: &'a Selector,
     pub(super) request: &'a SiteRequest,
@@ -52,7 +52,7 @@ struct Planned {
 
 impl<B: Backend> Server<B> {
     /// Answers a request to a site.
-    pub(super) async fn site(&self, asked: Asked<'_>) -> Result<Response<Body>, Problem> {
+    pub(super) async fn site(&self, asked: SiteQuery<'_>) -> Result<Response<Body>, Problem> {
         let answer = self.shown(asked).await;
         let is_lost = matches!(&answer, Err(problem) if problem.code == Code::Corrupt);
         if !is_lost {
@@ -70,8 +70,8 @@ impl<B: Backend> Server<B> {
         answer
     }
 
-    async fn shown(&self, asked: Asked<'_>) -> Result<Response<Body>, Problem> {
-        let Asked {
+    async fn shown(&self, asked: SiteQuery<'_>) -> Result<Response<Body>, Problem> {
+        let SiteQuery {
             space,
             selector,
             request,
@@ -100,7 +100,7 @@ impl<B: Backend> Server<B> {
     /// Plans the answer of the deploy that a pointer names.
     async fn planned(
         &self,
-        asked: Asked<'_>,
+        asked: SiteQuery<'_>,
         pointer: Option<Pointer>,
     ) -> Result<Option<Planned>, Problem> {
         let Some(pointer) = pointer else {
@@ -125,7 +125,11 @@ impl<B: Backend> Server<B> {
         }))
     }
 
-    async fn sent(&self, asked: Asked<'_>, planned: Planned) -> Result<Response<Body>, Problem> {
+    async fn sent(
+        &self,
+        asked: SiteQuery<'_>,
+        planned: Planned,
+    ) -> Result<Response<Body>, Problem> {
         let Planned {
             pointer,
             request,
@@ -196,7 +200,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// A blob that fits in memory, decoded.
-    pub(super) async fn whole(
+    pub(super) async fn whole_blob(
         &self,
         scope: Scope<'_>,
         held: &LocatedFile,
@@ -246,8 +250,8 @@ impl<B: Backend> Server<B> {
         HeaderValue::from_str(&token).ok()
     }
 
-    async fn pointer(&self, asked: Asked<'_>) -> Result<Option<Pointer>, Problem> {
-        let Asked {
+    async fn pointer(&self, asked: SiteQuery<'_>) -> Result<Option<Pointer>, Problem> {
+        let SiteQuery {
             space,
             selector,
             min_deploy: known,

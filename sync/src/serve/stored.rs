@@ -2,7 +2,7 @@
 //!
 //! A blob is compared with its id, a part of a big blob with its chaining value. A read that fails
 //! is repeated past every cache. If it fails again, the content is lost: the server marks it in
-//! the space's ledger (see [`marks`](super::marks)), and the next publish sends it once more.
+//! the space's ledger (see [`loss_reports`](super::loss_reports)), and the next publish sends it once more.
 //! Small bodies are cached decoded and whole, and ranges are cut out of them. Of larger content
 //! the server remembers the verdict.
 

@@ -6,8 +6,8 @@ use pmx_core::coding::Coding;
 use pmx_core::id::Root;
 use pmx_core::location::Codec;
 
+use super::content_sniffing::SniffedContent;
 use super::lookups::LocatedFile;
-use super::nature::Nature;
 use super::request::Verb;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
 
@@ -87,7 +87,7 @@ impl Described {
     }
 
     /// Completes the headers, now that the bytes are known.
-    pub(crate) fn complete(&self, nature: Nature, headers: &mut HeaderMap) {
+    pub(crate) fn complete(&self, nature: SniffedContent, headers: &mut HeaderMap) {
         let media = self.held.entry.media.served(nature.is_utf8);
         if let Ok(media) = HeaderValue::from_str(media.as_str()) {
             headers.insert(CONTENT_TYPE, media);

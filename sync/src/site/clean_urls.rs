@@ -17,7 +17,7 @@ use crate::path::SitePath;
 
 /// A URL path, decoded: what it could name in a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum RequestedPath {
     /// `/`
     Root,
     /// `/a/b`
@@ -26,7 +26,7 @@ pub(super) enum Asked {
     Folder(SitePath),
 }
 
-impl Asked {
+impl RequestedPath {
     /// The path of a file that is no page, if the URL can mean one.
     pub(super) fn asset(&self) -> Option<&SitePath> {
         match self {
@@ -89,7 +89,7 @@ pub(super) enum Meaning<'a> {
 
 /// Says what a URL means, once every file that it could mean is known to exist or not.
 pub(super) fn meaning<'a>(
-    asked: &Asked,
+    asked: &RequestedPath,
     known: &'a Lookups,
 ) -> Result<Meaning<'a>, MissingLookups> {
     let served = |path| Lookup {
@@ -113,7 +113,7 @@ pub(super) fn meaning<'a>(
         match address(file, known) {
             address if address == *asked => return Ok(Meaning::Serve(file.clone(), held)),
             // A file that has no clean URL is found under its full name only.
-            Asked::File(path) if path == *file => {}
+            RequestedPath::File(path) if path == *file => {}
             address => return Ok(Meaning::Redirect(location(&address))),
         }
     }
@@ -121,11 +121,11 @@ pub(super) fn meaning<'a>(
 }
 
 /// The files that a URL may mean, best first: at most four.
-fn candidates(asked: &Asked) -> Vec<SitePath> {
+fn candidates(asked: &RequestedPath) -> Vec<SitePath> {
     let names = match asked {
-        Asked::Root => vec!["index.html".to_owned()],
-        Asked::Folder(path) => vec![format!("{path}/index.html"), format!("{path}.html")],
-        Asked::File(path) => file_candidates(path.as_str()),
+        RequestedPath::Root => vec!["index.html".to_owned()],
+        RequestedPath::Folder(path) => vec![format!("{path}/index.html"), format!("{path}.html")],
+        RequestedPath::File(path) => file_candidates(path.as_str()),
     };
     // A name that grew too long to be a path is no file's.
     let paths = names.iter().filter_map(|name| SitePath::parse(name).ok());
@@ -157,16 +157,16 @@ fn file_candidates(path: &str) -> Vec<String> {
 }
 
 /// The one URL at which a file is served.
-fn address(file: &SitePath, known: &Lookups) -> Asked {
+fn address(file: &SitePath, known: &Lookups) -> RequestedPath {
     if file.name() == "index.html" {
         return match SitePath::parse(file.folder()) {
-            Ok(folder) => Asked::Folder(folder),
-            Err(_) => Asked::Root,
+            Ok(folder) => RequestedPath::Folder(folder),
+            Err(_) => RequestedPath::Root,
         };
     }
     match extensionless(file) {
-        Some(stem) if known.served(&stem).is_none() => Asked::File(stem),
-        Some(_) | None => Asked::File(file.clone()),
+        Some(stem) if known.served(&stem).is_none() => RequestedPath::File(stem),
+        Some(_) | None => RequestedPath::File(file.clone()),
     }
 }
 
@@ -215,11 +215,11 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'@');
 
 /// The one spelling of a path: absolute, percent-encoded, never starting with `//`.
-pub(super) fn location(address: &Asked) -> String {
+pub(super) fn location(address: &RequestedPath) -> String {
     match address {
-        Asked::Root => "/".into(),
-        Asked::File(path) => format!("/{}", utf8_percent_encode(path.as_str(), ENCODED)),
-        Asked::Folder(path) => format!("/{}/", utf8_percent_encode(path.as_str(), ENCODED)),
+        RequestedPath::Root => "/".into(),
+        RequestedPath::File(path) => format!("/{}", utf8_percent_encode(path.as_str(), ENCODED)),
+        RequestedPath::Folder(path) => format!("/{}/", utf8_percent_encode(path.as_str(), ENCODED)),
     }
 }
 

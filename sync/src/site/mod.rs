@@ -21,13 +21,13 @@
 mod answer;
 mod clean_urls;
 mod conditional;
+mod content_sniffing;
 mod dictionary;
 mod fingerprint;
 mod host;
 mod hosts;
 mod local;
 mod lookups;
-mod nature;
 mod plan;
 mod range;
 mod request;
@@ -38,6 +38,7 @@ mod test_support;
 pub(crate) use answer::Described;
 pub use answer::{Plan, PlanBody, Snapshot};
 pub use clean_urls::page_address;
+pub(crate) use content_sniffing::SniffedContent;
 pub use dictionary::available_dictionary;
 pub(crate) use dictionary::{
     CODING as DIFFERENCE, MAGIC as DIFFERENCE_MAGIC, Offered, is_dictionary,
@@ -47,6 +48,5 @@ pub use host::Addressed;
 pub use hosts::{Hosts, LOOPBACK_API};
 pub use local::LocalMode;
 pub use lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
-pub(crate) use nature::Nature;
 pub use plan::{ROUNDS_MAX, absent, plan};
 pub use request::{Pages, SiteRequest, is_reserved};

@@ -3,7 +3,7 @@
 use http::StatusCode;
 
 use super::answer::{Plan, Snapshot};
-use super::clean_urls::{self, Asked, Meaning};
+use super::clean_urls::{self, Meaning, RequestedPath};
 use super::lookups::{Generation, LocatedFile, Lookup, Lookups, MissingLookups};
 use super::request::{SiteRequest, Target, Verb};
 use super::response::ResponseBuilder;
@@ -27,7 +27,9 @@ pub fn plan(
         Verb::Get | Verb::Head => match &request.target {
             Target::Malformed => draft.error(StatusCode::BAD_REQUEST, "400 Bad Request\n"),
             // What no file of the site can be is as missing as any other: the site says so.
-            Target::Nameless | Target::Reserved => missing(request, &Asked::Root, snapshot, known)?,
+            Target::Nameless | Target::Reserved => {
+                missing(request, &RequestedPath::Root, snapshot, known)?
+            }
             Target::Asked(asked) => answer(request, asked, snapshot, known)?,
             Target::Respelt(asked) => {
                 let plan = answer(request, asked, snapshot, known)?;
@@ -58,7 +60,7 @@ pub fn absent(request: &SiteRequest) -> Plan {
 
 fn answer(
     request: &SiteRequest,
-    asked: &Asked,
+    asked: &RequestedPath,
     snapshot: &Snapshot,
     known: &Lookups,
 ) -> Result<Plan, MissingLookups> {
@@ -78,7 +80,7 @@ fn answer(
 /// normalisation the deploy may have it.
 fn respelled(
     request: &SiteRequest,
-    asked: &Asked,
+    asked: &RequestedPath,
     snapshot: &Snapshot,
     known: &Lookups,
 ) -> Result<Plan, MissingLookups> {
@@ -99,7 +101,7 @@ fn respelled(
 /// nearest 404 page.
 fn missing(
     request: &SiteRequest,
-    asked: &Asked,
+    asked: &RequestedPath,
     snapshot: &Snapshot,
     known: &Lookups,
 ) -> Result<Plan, MissingLookups> {
@@ -117,7 +119,7 @@ fn missing(
     })
 }
 
-fn lookups_of_pages(asked: &Asked) -> Vec<Lookup> {
+fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
     let pages = asked.not_found_pages().into_iter();
     let lookups = pages.map(|path| Lookup {
         generation: Generation::SERVED,
@@ -132,7 +134,7 @@ fn lookups_of_pages(asked: &Asked) -> Vec<Lookup> {
 /// previous deploy lacks is nearly always nobody's. So the previous one is asked first, together
 /// with the 404 pages, and then all others at once.
 fn kept<'a>(
-    asked: &Asked,
+    asked: &RequestedPath,
     snapshot: &Snapshot,
     known: &'a Lookups,
     pages: &[Lookup],

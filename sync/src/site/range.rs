@@ -6,7 +6,7 @@ use http::header::{self, HeaderMap};
 /// A `Range` header with one range. More than one is answered with everything, as section 14.2
 /// allows: clients that ask for several are rare, and hostile ones ask for thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum RangeAsked {
+pub(super) enum RequestedRange {
     /// `bytes=first-` or `bytes=first-last`.
     From { first: u64, last: Option<u64> },
     /// `bytes=-count`.
@@ -24,7 +24,7 @@ pub(super) struct ByteRange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Unsatisfiable;
 
-impl RangeAsked {
+impl RequestedRange {
     /// Reads the header; `None` if there is none or it is to be ignored.
     pub(super) fn parse(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(header::RANGE).iter();
@@ -85,10 +85,10 @@ mod tests {
 
     use super::*;
 
-    fn parse(line: &str) -> Option<RangeAsked> {
+    fn parse(line: &str) -> Option<RequestedRange> {
         let mut headers = HeaderMap::new();
         headers.insert(header::RANGE, HeaderValue::from_str(line).unwrap());
-        RangeAsked::parse(&headers)
+        RequestedRange::parse(&headers)
     }
 
     fn cut(line: &str, size: u64) -> String {
@@ -152,7 +152,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::RANGE, HeaderValue::from_static("bytes=0-1"));
         headers.append(header::RANGE, HeaderValue::from_static("bytes=0-1"));
-        assert_eq!(RangeAsked::parse(&headers), None);
+        assert_eq!(RequestedRange::parse(&headers), None);
     }
 
     proptest! {

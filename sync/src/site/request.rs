@@ -13,11 +13,11 @@ use pmx_core::hash::Hash;
 use pmx_core::id::{BlobId, Root};
 use pmx_core::limits::URL_QUERY_BYTES_MAX;
 
-use super::clean_urls::{Asked, location};
+use super::clean_urls::{RequestedPath, location};
 use super::conditional::Conditions;
 use super::dictionary::{Dictionaries, Offered};
 use super::lookups::LocatedFile;
-use super::range::RangeAsked;
+use super::range::RequestedRange;
 use crate::limits::URL_PATH_BYTES_MAX;
 use crate::manifest::Entry;
 use crate::path::{PathFault, SitePath};
@@ -30,7 +30,7 @@ pub struct SiteRequest {
     /// Fit for a `Location` header.
     pub(super) query: Option<String>,
     pub(super) conditions: Conditions,
-    pub(super) range: Option<RangeAsked>,
+    pub(super) range: Option<RequestedRange>,
     pub(super) accepted: Accepted,
     pub(super) pages: Pages,
     /// Whether a browser shows the answer as a page of its own, as far as the request says.
@@ -61,9 +61,9 @@ pub(super) enum Verb {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
     /// It could name something.
-    Asked(Asked),
+    Asked(RequestedPath),
     /// Another spelling of what could name something.
-    Respelt(Asked),
+    Respelt(RequestedPath),
     /// It is well-formed, but no file can have this path.
     Nameless,
     /// It belongs to the server.
@@ -99,7 +99,7 @@ impl SiteRequest {
                 .map(|query| utf8_percent_encode(query, QUERY).to_string()),
             conditions: Conditions::parse(headers),
             // Section 14.2 of RFC 9110 defines ranges for GET alone.
-            range: RangeAsked::parse(headers).filter(|_| verb == Verb::Get),
+            range: RequestedRange::parse(headers).filter(|_| verb == Verb::Get),
             accepted: Accepted::parse(accept_encoding),
             pages: Pages::Plain,
             is_shown: is_shown(headers),
@@ -242,7 +242,9 @@ fn target(path: &str) -> Target {
         return Target::Malformed;
     }
     match normalised(rest) {
-        Ok(Asked::File(path) | Asked::Folder(path)) if is_for_the_server(&path) => Target::Reserved,
+        Ok(RequestedPath::File(path) | RequestedPath::Folder(path)) if is_for_the_server(&path) => {
+            Target::Reserved
+        }
         Ok(asked) if location(&asked) == path => Target::Asked(asked),
         Ok(asked) => Target::Respelt(asked),
         Err(refused) => refused,
@@ -256,7 +258,7 @@ fn is_for_the_server(path: &SitePath) -> bool {
 
 /// What a path means, however it is spelled: browsers take a backslash for a slash, and remove dot
 /// segments as RFC 3986 does (section 5.2.4).
-fn normalised(rest: &str) -> Result<Asked, Target> {
+fn normalised(rest: &str) -> Result<RequestedPath, Target> {
     if !is_percent_encoded(rest.as_bytes()) {
         return Err(Target::Malformed);
     }
@@ -276,7 +278,7 @@ fn normalised(rest: &str) -> Result<Asked, Target> {
         }
     }
     if segments.is_empty() {
-        return Ok(Asked::Root);
+        return Ok(RequestedPath::Root);
     }
     let path = SitePath::parse(&segments.join("/")).map_err(|error| match error.reason {
         PathFault::ControlCharacter | PathFault::NotUtf8 => Target::Malformed,
@@ -289,9 +291,9 @@ fn normalised(rest: &str) -> Result<Asked, Target> {
         | PathFault::TooDeep => Target::Nameless,
     })?;
     Ok(if is_folder {
-        Asked::Folder(path)
+        RequestedPath::Folder(path)
     } else {
-        Asked::File(path)
+        RequestedPath::File(path)
     })
 }
 
@@ -305,11 +307,11 @@ fn is_percent_encoded(text: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    fn named(asked: &Asked) -> String {
+    fn named(asked: &RequestedPath) -> String {
         match asked {
-            Asked::Root => "root".into(),
-            Asked::File(path) => format!("file {path}"),
-            Asked::Folder(path) => format!("folder {path}"),
+            RequestedPath::Root => "root".into(),
+            RequestedPath::File(path) => format!("file {path}"),
+            RequestedPath::Folder(path) => format!("folder {path}"),
         }
     }
 

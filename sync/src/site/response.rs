@@ -5,7 +5,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pmx_core::coding::{Coding, is_zstd_at_rest};
 
 use super::answer::{Described, Plan, PlanBody, Snapshot};
-use super::clean_urls::Asked;
+use super::clean_urls::RequestedPath;
 use super::conditional::{Verdict, etag};
 use super::dictionary::is_dictionary;
 use super::fingerprint::is_fingerprinted;
@@ -165,7 +165,12 @@ impl ResponseBuilder {
             .send_blob(request, StatusCode::NOT_FOUND, held, coding)
     }
 
-    pub(super) fn found(self, request: &SiteRequest, asked: &Asked, held: &LocatedFile) -> Plan {
+    pub(super) fn found(
+        self,
+        request: &SiteRequest,
+        asked: &RequestedPath,
+        held: &LocatedFile,
+    ) -> Plan {
         let conditions = &request.conditions;
         let blob = &request.tag_of(&held.entry);
         let range = request.range.filter(|_| conditions.allows_range_of(blob));
@@ -293,7 +298,7 @@ fn coding_for(request: &SiteRequest, held: &LocatedFile) -> Option<Coding> {
 ///
 /// The URL of a numbered deploy gets no more than any other: its content is fixed, but the name of
 /// a space can be given up and taken again, and the numbers then start anew.
-fn cache_control(asked: &Asked, held: &LocatedFile) -> HeaderValue {
+fn cache_control(asked: &RequestedPath, held: &LocatedFile) -> HeaderValue {
     match asked.asset() {
         Some(path) if !held.entry.media.is_html() && is_fingerprinted(path) => IMMUTABLE,
         Some(_) | None => REVALIDATE,

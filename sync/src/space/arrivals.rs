@@ -14,7 +14,7 @@ use crate::wire::Offered;
 impl<S: Sql> Ledger<'_, S> {
     /// Notes a pack that arrived; returns the object that counts. A pack that is sent again counts
     /// like a new one.
-    pub(crate) fn keep_pack(
+    pub(crate) fn insert_pack(
         &self,
         pack: &PackId,
         object: &ObjectId,
@@ -121,7 +121,7 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// Notes a part that arrived. A later one replaces it: either may be the false one.
-    pub(crate) fn keep_part(
+    pub(crate) fn insert_part(
         &self,
         (blob, size): (&BlobId, u64),
         number: u64,

@@ -1,4 +1,4 @@
-//! What a root still needs: a walk over the nodes whose twins are not written yet.
+//! What a root still needs: a walk over the nodes whose index nodes are not written yet.
 //!
 //! A settled node was closed when it was settled: everything beneath it is here. So the walk stops
 //! there, and costs what is new, not what the site holds.
@@ -30,12 +30,12 @@ pub(crate) struct Incoming {
     /// Nodes, by id.
     pub(crate) nodes: NodeMap,
     /// Whether the nodes came from the client as they are, instead of being made here.
-    pub(crate) claimed: bool,
+    pub(crate) unverified: bool,
     /// Blobs of the pack that came along, which a commit alone writes.
     pub(crate) pack: BTreeMap<BlobId, StoredBlob>,
 }
 
-/// A node whose twin has to be written.
+/// A node whose index node has to be written.
 pub(crate) struct Pending {
     pub(crate) id: NodeId,
     pub(crate) node: Arc<Node>,
@@ -152,11 +152,11 @@ struct Walk<'a, S: Sql> {
 impl<S: Sql> Walk<'_, S> {
     fn state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
         match self.ledger.node_state(id)? {
-            // Its twin is written anew, so all beneath it is looked for again.
+            // Its index node is written anew, so all beneath it is looked for again.
             NodeState::Damaged(_) => Ok(NodeState::Pending { claimed: false }),
             NodeState::Absent if self.incoming.nodes.bytes(id).is_some() => {
                 Ok(NodeState::Pending {
-                    claimed: self.incoming.claimed,
+                    claimed: self.incoming.unverified,
                 })
             }
             state => Ok(state),

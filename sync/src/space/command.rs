@@ -328,7 +328,7 @@ pub enum Lost {
     Node {
         /// The manifest node.
         node: NodeId,
-        /// Where its twin should be.
+        /// Where its index node should be.
         at: Extent,
     },
 }
@@ -374,7 +374,7 @@ pub enum Reply {
     Index {
         /// The space's internal id.
         space: SpaceId,
-        /// The extent of the root's twin.
+        /// The extent of the root's index node.
         index: Extent,
     },
     /// The pointers that readers do not see yet.

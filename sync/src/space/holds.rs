@@ -27,7 +27,7 @@ fn channel(alias: Option<&AliasName>) -> &str {
 }
 
 /// A place in a sequence, and a deploy.
-fn place(row: &SqlRow) -> Result<(u64, u64), SqlError> {
+fn order_and_deploy(row: &SqlRow) -> Result<(u64, u64), SqlError> {
     Ok((integer(row, 0)?, integer(row, 1)?))
 }
 
@@ -110,7 +110,7 @@ impl<S: Sql> Ledger<'_, S> {
         let name = alias.map(AliasName::as_str).into();
         let params = [kind.into(), name, EXACT_INTEGER_MAX.into()];
         let rows = self.sql().run(select, &params)?;
-        let made = rows.first().map(place).transpose()?;
+        let made = rows.first().map(order_and_deploy).transpose()?;
         let newest = made.max(self.build(alias, kind)?);
         Ok(newest.and_then(|(value, deploy)| Some((Order::from_parts(kind, value)?, deploy))))
     }
@@ -121,7 +121,7 @@ impl<S: Sql> Ledger<'_, S> {
         let rows = self
             .sql()
             .run(select, &[channel(alias).into(), kind.into()])?;
-        rows.first().map(place).transpose()
+        rows.first().map(order_and_deploy).transpose()
     }
 
     /// Notes that a build found its site in a deploy: an older build is refused from now on.

@@ -1,12 +1,12 @@
-//! The object that a commit writes before it commits: the twins of its new nodes.
+//! The object that a commit writes before it commits: the index nodes of its new nodes.
 //!
 //! ```text
-//! index object = [pack object] twin* part-table* footer
+//! index object = [pack object] index node* part-table* footer
 //! footer       = 8 bytes LE where the index begins, magic "PMXX", version 1
 //! ```
 //!
 //! The pack of a small publish lies in the same object, in front, so that such a publish is one
-//! write. Where each twin and table lies is known from what points to it.
+//! write. Where each index node and table lies is known from what points to it.
 
 use std::collections::BTreeMap;
 
@@ -20,7 +20,7 @@ use pmx_core::sql::Sql;
 use super::blob_index::StoredBlob;
 use super::closure::{Closure, Incoming};
 use super::ledger::Ledger;
-use super::repair::{Mended, Others};
+use super::repair::{Others, RepairedNode};
 use crate::index::IndexNode;
 use crate::manifest::{NewNode, Node};
 
@@ -31,10 +31,10 @@ const VERSION: u8 = 1;
 pub(crate) struct IndexObject {
     /// The bytes of the index object; nothing if no object has to be written.
     pub(crate) bytes: Option<Bytes>,
-    /// New nodes, children before parents, and where their twins will lie.
+    /// New nodes, children before parents, and where their index nodes will lie.
     pub(crate) nodes: Vec<(NewNode, Extent)>,
-    /// Nodes of other deploys whose twins are written anew.
-    pub(crate) mended: Vec<(Mended, Extent)>,
+    /// Nodes of other deploys whose index nodes are written anew.
+    pub(crate) repaired: Vec<(RepairedNode, Extent)>,
     /// Big blobs whose table is in the object.
     pub(crate) assembled: BTreeMap<BlobId, StoredBlob>,
 }
@@ -50,7 +50,7 @@ pub(crate) fn build<S: Sql>(
     let mut out = pack.map_or_else(Vec::new, |pack| pack.to_vec());
     let start = out.len() as u64;
     let assembled = append_tables(closure, &mut out, object);
-    let mut twins: BTreeMap<NodeId, Extent> = BTreeMap::new();
+    let mut index_nodes: BTreeMap<NodeId, Extent> = BTreeMap::new();
     let mut nodes = Vec::with_capacity(closure.pending.len());
     for pending in &closure.pending {
         let place = |blob: &BlobId| {
@@ -60,9 +60,9 @@ pub(crate) fn build<S: Sql>(
                 Problem::new(Code::MissingObjects, detail)
             })
         };
-        let twin = index_node(ledger, &twins, &pending.node, place)?.encode();
-        let extent = append(&mut out, object, &twin);
-        twins.insert(pending.id, extent);
+        let index_node = index_node(ledger, &index_nodes, &pending.node, place)?.encode();
+        let extent = append(&mut out, object, &index_node);
+        index_nodes.insert(pending.id, extent);
         let bytes = match incoming.nodes.bytes(&pending.id) {
             Some(bytes) => bytes.clone(),
             None => pending.node.encode().into(),
@@ -79,30 +79,30 @@ pub(crate) fn build<S: Sql>(
         return Ok(IndexObject {
             bytes: None,
             nodes,
-            mended: Vec::new(),
+            repaired: Vec::new(),
             assembled,
         });
     }
-    let mended = append_mended(ledger, closure, &assembled, twins, (&mut out, object))?;
+    let mended = append_repaired(ledger, closure, &assembled, index_nodes, (&mut out, object))?;
     out.extend_from_slice(&start.to_le_bytes());
     out.extend_from_slice(MAGIC);
     out.push(VERSION);
     Ok(IndexObject {
         bytes: Some(out.into()),
         nodes,
-        mended,
+        repaired: mended,
         assembled,
     })
 }
 
-/// Appends the new twins of other deploys' nodes, whose content came again.
-fn append_mended<S: Sql>(
+/// Appends the new index nodes of other deploys' nodes, whose content came again.
+fn append_repaired<S: Sql>(
     ledger: &Ledger<'_, S>,
     closure: &Closure,
     assembled: &BTreeMap<BlobId, StoredBlob>,
-    mut twins: BTreeMap<NodeId, Extent>,
+    mut index_nodes: BTreeMap<NodeId, Extent>,
     (out, object): (&mut Vec<u8>, ObjectId),
-) -> Result<Vec<(Mended, Extent)>, Problem> {
+) -> Result<Vec<(RepairedNode, Extent)>, Problem> {
     let others = Others::new(ledger, closure)?;
     let mut mended = Vec::new();
     for (other, node) in others.nodes()? {
@@ -110,9 +110,9 @@ fn append_mended<S: Sql>(
             Some(held) => Ok(held.location),
             None => others.place(blob),
         };
-        let twin = index_node(ledger, &twins, &node, place)?.encode();
-        let extent = append(out, object, &twin);
-        twins.insert(other.id, extent);
+        let index_node = index_node(ledger, &index_nodes, &node, place)?.encode();
+        let extent = append(out, object, &index_node);
+        index_nodes.insert(other.id, extent);
         mended.push((other, extent));
     }
     Ok(mended)
@@ -138,19 +138,19 @@ fn append_tables(
     assembled
 }
 
-fn append(out: &mut Vec<u8>, object: ObjectId, twin: &[u8]) -> Extent {
+fn append(out: &mut Vec<u8>, object: ObjectId, index_node: &[u8]) -> Extent {
     let offset = out.len() as u64;
-    out.extend_from_slice(twin);
+    out.extend_from_slice(index_node);
     Extent {
         object,
         offset,
-        len: twin.len() as u64,
+        len: index_node.len() as u64,
     }
 }
 
 fn index_node<S: Sql>(
     ledger: &Ledger<'_, S>,
-    twins: &BTreeMap<NodeId, Extent>,
+    index_nodes: &BTreeMap<NodeId, Extent>,
     node: &Node,
     place: impl Fn(&BlobId) -> Result<Location, Problem>,
 ) -> Result<IndexNode, Problem> {
@@ -163,7 +163,7 @@ fn index_node<S: Sql>(
         }
         Node::Interior { level, children } => {
             let placed = children.iter().map(|child| {
-                let extent = match twins.get(&child.id) {
+                let extent = match index_nodes.get(&child.id) {
                     Some(extent) => *extent,
                     None => indexed_at(ledger, &child.id)?,
                 };
@@ -177,7 +177,7 @@ fn index_node<S: Sql>(
     })
 }
 
-/// Where the twin of a settled node lies.
+/// Where the index node of a settled node lies.
 pub(crate) fn indexed_at<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
     ledger.node_extent(id)?.ok_or_else(|| {
         let detail = format!("manifest node {id} is missing");

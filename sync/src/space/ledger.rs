@@ -2,7 +2,7 @@
 //!
 //! Row counts are what a Durable Object is billed for, so nothing here has a row per path or per
 //! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024
-//! buckets (see [`have`](super::have)).
+//! buckets (see [`blob_index`](super::blob_index)).
 
 use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +35,9 @@ pub(crate) enum NodeState {
         /// Whether they came from a client as they are, instead of being made here.
         claimed: bool,
     },
-    /// Its bytes, and where its twin lies: everything beneath is here.
+    /// Its bytes, and where its index node lies: everything beneath is here.
     Indexed(Extent),
-    /// The same, but the twin or something beneath is lost: it has to be written anew.
+    /// The same, but the index node or something beneath is lost: it has to be written anew.
     Damaged(Extent),
 }
 
@@ -168,7 +168,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         })
     }
 
-    /// The nodes whose twins have to be written anew: none, as a rule.
+    /// The nodes whose index nodes have to be written anew: none, as a rule.
     pub(crate) fn damaged(&self) -> Result<&BTreeSet<NodeId>, SqlError> {
         if let Some(damaged) = self.damaged.get() {
             return Ok(damaged);
@@ -204,7 +204,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         self.expired_before.set(before);
     }
 
-    /// Keeps nodes whose twins are not written yet.
+    /// Keeps nodes whose index nodes are not written yet.
     pub(crate) fn keep_nodes(
         &self,
         nodes: impl IntoIterator<Item = NewNode>,
@@ -223,11 +223,11 @@ impl<'a, S: Sql> Ledger<'a, S> {
         })
     }
 
-    /// Notes where the twin of a node lies, keeping the node if it was not there.
+    /// Notes where the index node of a node lies, keeping the node if it was not there.
     pub(crate) fn record_indexed_node(
         &self,
         node: &NewNode,
-        twin: &Extent,
+        index_node: &Extent,
     ) -> Result<(), SqlError> {
         let upsert = "INSERT INTO node (id, bytes, claimed, object, at, length)
              VALUES (?, ?, 0, ?, ?, ?) ON CONFLICT (id) DO UPDATE
@@ -236,9 +236,9 @@ impl<'a, S: Sql> Ledger<'a, S> {
         let params = [
             node.id.as_bytes()[..].into(),
             node.bytes[..].into(),
-            twin.object.as_bytes()[..].into(),
-            twin.offset.into(),
-            twin.len.into(),
+            index_node.object.as_bytes()[..].into(),
+            index_node.offset.into(),
+            index_node.len.into(),
         ];
         self.sql.run(upsert, &params)?;
         if self.damaged()?.contains(&node.id) {

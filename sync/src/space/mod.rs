@@ -76,10 +76,10 @@ pub async fn execute<S: Sql, B: Blobs>(
             files_max,
             ..
         } => {
-            let kept = pending::keep(&ledger, &pack, &object, &toc, files_max, now);
+            let kept = pending::record_pack(&ledger, &pack, &object, &toc, files_max, now);
             Ok(kept.map(Reply::Recorded)?)
         }
-        Command::RecordPart(part) => keep_part(&ledger, &part, now),
+        Command::RecordPart(part) => record_part(&ledger, &part, now),
         Command::Rollback(head) => {
             history::rollback(&ledger, &head, now).map(|made| Reply::Deploy(Box::new(made)))
         }
@@ -133,7 +133,7 @@ fn read_events<S: Sql>(
     })
 }
 
-fn keep_part<S: Sql>(
+fn record_part<S: Sql>(
     ledger: &Ledger<'_, S>,
     part: &ArrivedPart,
     now: Timestamp,
@@ -142,6 +142,6 @@ fn keep_part<S: Sql>(
     let mut location = Vec::new();
     part.location.encode(&mut location);
     let blob = (&part.blob, part.size);
-    ledger.keep_part(blob, part.number, &part.chaining_value, location, now)?;
+    ledger.insert_part(blob, part.number, &part.chaining_value, location, now)?;
     Ok(Reply::Recorded(part.location.extent.object))
 }

@@ -118,7 +118,7 @@ impl PendingPack {
 
 /// Keeps a pack that arrived; returns the object that counts. What one publish may bring all fits
 /// into the buckets, `files_max` blobs.
-pub(crate) fn keep<S: Sql>(
+pub(crate) fn record_pack<S: Sql>(
     ledger: &Ledger<'_, S>,
     pack: &PackId,
     object: &ObjectId,
@@ -127,7 +127,7 @@ pub(crate) fn keep<S: Sql>(
     now: Timestamp,
 ) -> Result<ObjectId, SqlError> {
     super::lease::touch(ledger, now)?;
-    let kept = ledger.keep_pack(pack, object, toc, now)?;
+    let kept = ledger.insert_pack(pack, object, toc, now)?;
     let (packs, bytes) = ledger.pending_size()?;
     if packs > PENDING_PACKS_MAX || bytes > PENDING_TOC_BYTES_MAX {
         ledger.atomically(|turn| {

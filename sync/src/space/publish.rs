@@ -74,7 +74,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         }
         ManifestUpdate::Nodes(nodes) => incoming.nodes.extend(nodes),
     }
-    incoming.claimed = matches!(publish.offer, Offer::Nodes(_));
+    incoming.unverified = matches!(publish.offer, Offer::Nodes(_));
     if let Some(pack) = publish.pack.as_ref().filter(|_| publish.commit.is_some()) {
         let toc = Toc::decode(&pack.toc)
             .map_err(|e| Problem::new(Code::PackMalformed, format!("reading a pack: {e}")))?;
@@ -343,7 +343,7 @@ fn keep_nodes<S: Sql>(
     if publish.dry || incoming.nodes.is_empty() {
         return Ok(());
     }
-    Ok(ledger.keep_nodes(incoming.nodes.iter(), incoming.claimed, now)?)
+    Ok(ledger.keep_nodes(incoming.nodes.iter(), incoming.unverified, now)?)
 }
 
 /// A publish that goes on keeps what waits for it.
@@ -509,11 +509,11 @@ impl<S: Sql> Commit<'_, S> {
             let detail = "content was lost while its deploy was written";
             return Err(Problem::new(Code::MissingObjects, detail));
         }
-        for (node, twin) in &prepared.nodes {
-            ledger.record_indexed_node(node, twin)?;
+        for (node, index_node) in &prepared.nodes {
+            ledger.record_indexed_node(node, index_node)?;
         }
-        for (node, twin) in &prepared.mended {
-            ledger.mend(node, twin)?;
+        for (node, index_node) in &prepared.repaired {
+            ledger.record_repaired_node(node, index_node)?;
         }
         self.move_arrived(ledger, prepared, publish)?;
         let deploy = DeployView {

@@ -1,9 +1,9 @@
 //! Repair of lost content: marks become missing blobs, which the next publish sends again.
 //!
 //! A reader's mark is one row of the table `loss`. The next publish takes the marks in: it finds
-//! the blobs that are lost (`lost_blob`) and the nodes whose twins lead to one or are lost
+//! the blobs that are lost (`lost_blob`) and the nodes whose index nodes lead to one or are lost
 //! themselves (`damaged`). A damaged root is not `current`, a damaged node is surveyed like a new
-//! one, and a lost blob is missing. The commit writes the twins anew, also those of other deploys
+//! one, and a lost blob is missing. The commit writes the index nodes anew, also those of other deploys
 //! that have the same content. What only an older deploy has stays lost.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,7 +69,7 @@ struct Losses {
     blobs: BTreeMap<BlobId, ObjectId>,
     /// Blobs that the ledger has elsewhere than the serving index says.
     strayed: BTreeSet<BlobId>,
-    /// Nodes whose twins are lost.
+    /// Nodes whose index nodes are lost.
     nodes: BTreeSet<NodeId>,
 }
 
@@ -137,7 +137,7 @@ impl Losses {
         Ok(ledger.sql().run(delete, &[last.into()]).map(drop)?)
     }
 
-    /// The settled nodes whose twins lead to lost content, and all nodes above them.
+    /// The settled nodes whose index nodes lead to lost content, and all nodes above them.
     fn damaged<S: Sql>(&self, ledger: &Ledger<'_, S>) -> Result<BTreeSet<NodeId>, Problem> {
         let mut damaged = BTreeSet::new();
         let mut interior: BTreeMap<u8, Vec<(NodeId, Vec<NodeId>)>> = BTreeMap::new();
@@ -192,7 +192,7 @@ fn each_settled<S: Sql>(
     }
 }
 
-/// The objects that hold the twins and blobs of roots, as far as the ledger knows them.
+/// The objects that hold the index nodes and blobs of roots, as far as the ledger knows them.
 fn objects_of<S: Sql>(
     ledger: &Ledger<'_, S>,
     roots: Vec<Root>,
@@ -222,7 +222,7 @@ fn objects_of<S: Sql>(
     Ok(objects)
 }
 
-/// What a commit repairs beside its own root: twins of other deploys that have the same content.
+/// What a commit repairs beside its own root: index nodes of other deploys that have the same content.
 pub(crate) struct Others<'a, 'l, S> {
     ledger: &'a Ledger<'l, S>,
     /// Nodes that the commit settles anyway.
@@ -232,8 +232,8 @@ pub(crate) struct Others<'a, 'l, S> {
     have: BlobIndex<'a, S>,
 }
 
-/// A node of another deploy whose twin is written anew.
-pub(crate) struct Mended {
+/// A node of another deploy whose index node is written anew.
+pub(crate) struct RepairedNode {
     pub(crate) id: NodeId,
     /// Whether nothing beneath it is lost any more.
     pub(crate) is_whole: bool,
@@ -254,7 +254,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
     }
 
     /// The nodes to be written anew, children before parents.
-    pub(crate) fn nodes(&self) -> Result<Vec<(Mended, std::sync::Arc<Node>)>, Problem> {
+    pub(crate) fn nodes(&self) -> Result<Vec<(RepairedNode, std::sync::Arc<Node>)>, Problem> {
         let damaged = self.ledger.damaged()?;
         let is_repair = self.own.iter().any(|id| damaged.contains(id));
         if self.back.is_empty() && !is_repair {
@@ -276,7 +276,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
             let is_whole = self.is_whole(&node, damaged, &mended)?;
             if is_whole || self.is_better(&node, &mended) {
                 mended.insert(id, is_whole);
-                nodes.push((Mended { id, is_whole }, node));
+                nodes.push((RepairedNode { id, is_whole }, node));
             }
         }
         Ok(nodes)
@@ -344,7 +344,7 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map_or(Ok(0), |row| integer(row, 0))
     }
 
-    /// Where the twin of a node lies, be it damaged or not.
+    /// Where the index node of a node lies, be it damaged or not.
     pub(crate) fn node_extent(&self, id: &NodeId) -> Result<Option<Extent>, SqlError> {
         Ok(match self.node_state(id)? {
             NodeState::Indexed(extent) | NodeState::Damaged(extent) => Some(extent),
@@ -399,12 +399,21 @@ impl<S: Sql> Ledger<'_, S> {
             .map(drop)
     }
 
-    /// Notes where the new twin of a damaged node lies.
-    pub(crate) fn mend(&self, node: &Mended, twin: &Extent) -> Result<(), SqlError> {
+    /// Notes where the new index node of a damaged node lies.
+    pub(crate) fn record_repaired_node(
+        &self,
+        node: &RepairedNode,
+        index_node: &Extent,
+    ) -> Result<(), SqlError> {
         let id = || node.id.as_bytes()[..].into();
         let update = "UPDATE node SET object = ?, at = ?, length = ? WHERE id = ?";
-        let object = twin.object.as_bytes()[..].into();
-        let params = [object, twin.offset.into(), twin.len.into(), id()];
+        let object = index_node.object.as_bytes()[..].into();
+        let params = [
+            object,
+            index_node.offset.into(),
+            index_node.len.into(),
+            id(),
+        ];
         self.sql().run(update, &params)?;
         if node.is_whole {
             self.sql()

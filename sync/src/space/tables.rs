@@ -20,7 +20,7 @@ const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] =
 const FIRST: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
         key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    // A node without an object is pending: its twin is not written, and what it names may be
+    // A node without an object is pending: its index node is not written, and what it names may be
     // missing.
     "CREATE TABLE IF NOT EXISTS node (
         id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
@@ -75,7 +75,7 @@ const LOSSES: &[&str] = &[
         number INTEGER PRIMARY KEY, loss TEXT NOT NULL UNIQUE) STRICT",
     "CREATE TABLE IF NOT EXISTS lost_blob (
         blob BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
-    // Nodes whose twins lead to lost content, or are lost.
+    // Nodes whose index nodes lead to lost content, or are lost.
     "CREATE TABLE IF NOT EXISTS damaged (
         node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
 ];

@@ -29,7 +29,7 @@ pub(crate) struct Acknowledged {
     pub(crate) space: SpaceName,
     pub(crate) key: String,
     pub(crate) root: Option<Root>,
-    pub(crate) told: Told,
+    pub(crate) reported: ReportedOutcome,
     /// The deploy that is active, as it was told.
     pub(crate) active: Base,
     /// What was told of a deploy that was made.
@@ -37,7 +37,7 @@ pub(crate) struct Acknowledged {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Told {
+pub(crate) enum ReportedOutcome {
     Published,
     Unchanged,
     RolledBack,
@@ -225,8 +225,8 @@ impl Publisher {
         };
         account.answered(&key, outcome.kind, outcome.active);
         let told = match outcome.kind {
-            OutcomeKind::Published => Told::Published,
-            OutcomeKind::Unchanged => Told::Unchanged,
+            OutcomeKind::Published => ReportedOutcome::Published,
+            OutcomeKind::Unchanged => ReportedOutcome::Unchanged,
             OutcomeKind::Planned | OutcomeKind::Superseded => {
                 unreachable!("no publisher runs dry here")
             }
@@ -244,7 +244,7 @@ impl Publisher {
         &self,
         key: String,
         root: Option<Root>,
-        told: Told,
+        told: ReportedOutcome,
         active: Base,
         made: Option<DeployView>,
     ) {
@@ -253,7 +253,7 @@ impl Publisher {
             space,
             key,
             root,
-            told,
+            reported: told,
             active,
             made,
         };

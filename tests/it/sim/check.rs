@@ -18,7 +18,7 @@ use pmx_sync::index::IndexNode;
 use pmx_sync::live::{Access as EventReader, ChangeMessage};
 use pmx_sync::pack::stored::open_object;
 
-use super::actors::{Acknowledged, Told, deploy_of, judge, page};
+use super::actors::{Acknowledged, ReportedOutcome, deploy_of, judge, page};
 use super::chaos::Plan;
 use super::client::Client;
 use super::platform::block_on;
@@ -322,11 +322,13 @@ fn check_promise(chain: &[Link], promise: &Acknowledged) -> Result<(), String> {
         return broken("somebody's deploy is of another root");
     }
     let mine = chain.iter().filter(|link| link.key == promise.key).count();
-    match promise.told {
-        Told::Published if link.key != promise.key || mine != 1 => {
+    match promise.reported {
+        ReportedOutcome::Published if link.key != promise.key || mine != 1 => {
             broken("a publish is not in the chain once")
         }
-        Told::Published | Told::Unchanged | Told::RolledBack => Ok(()),
+        ReportedOutcome::Published | ReportedOutcome::Unchanged | ReportedOutcome::RolledBack => {
+            Ok(())
+        }
     }
 }
 
@@ -386,8 +388,9 @@ fn check_store(world: &World, space: &SpaceName) -> Result<(), String> {
     for row in rows(world, space, select) {
         let id = NodeId::from_bytes(bytes(&row[0]).try_into().unwrap());
         let at = integer(&row[2]);
-        let twin = store.read(object(&row[1]), at..at + integer(&row[3]))?;
-        IndexNode::decode(&twin, id).map_err(|error| format!("the twin of {id}: {error}"))?;
+        let index_node = store.read(object(&row[1]), at..at + integer(&row[3]))?;
+        IndexNode::decode(&index_node, id)
+            .map_err(|error| format!("the index node of {id}: {error}"))?;
     }
     for row in rows(world, space, "SELECT object FROM pack") {
         let key = store.key(object(&row[0]));

@@ -93,14 +93,14 @@ impl<N: Network> Client<'_, N> {
                     self.post("/api/publish/commit", body).await
                 }
                 Action::Upload(uploads) => {
-                    push.uploaded(self.upload(&uploads).await?);
+                    push.on_uploaded(self.upload(&uploads).await?);
                     continue;
                 }
                 Action::Done(outcome) => return Ok(*outcome),
             };
             match asked {
-                Ok(reply) => push.replied(reply)?,
-                Err(Failure::Refused(problem)) => push.refused(*problem)?,
+                Ok(reply) => push.on_reply(reply)?,
+                Err(Failure::Refused(problem)) => push.on_refusal(*problem)?,
                 Err(failure) => return Err(failure),
             }
         }

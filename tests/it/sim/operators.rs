@@ -6,7 +6,7 @@ use pmx_sync::push::Base;
 use pmx_sync::wire::{DeployMeta, DeployView, RollbackHead, VERSION};
 use pmx_tests::rng::Rng;
 
-use super::actors::{Publisher, Told};
+use super::actors::{Publisher, ReportedOutcome};
 use super::chaos::yields;
 use super::client::Failure;
 
@@ -77,7 +77,7 @@ impl Publisher {
                     deploy: deploy.number,
                 };
                 let made = Some(deploy.clone());
-                self.promise(key, None, Told::RolledBack, active, made);
+                self.promise(key, None, ReportedOutcome::RolledBack, active, made);
             }
             Err(failure) => match failure.code() {
                 Code::Network

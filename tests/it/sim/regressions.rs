@@ -15,7 +15,7 @@ use pmx_sync::wire::{
 };
 use pmx_tests::rng::Rng;
 
-use super::actors::{Promises, Publisher, Told, page};
+use super::actors::{Promises, Publisher, ReportedOutcome, page};
 use super::chaos::Chaos;
 use super::check::{ask, chain, settle};
 use super::client::{Network, SECRET};
@@ -95,13 +95,13 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
         (&reply["state"], &reply["deploy"]["number"]),
         (&"published".into(), &2.into())
     );
-    let told: Vec<Told> = publisher
+    let told: Vec<ReportedOutcome> = publisher
         .promises
         .borrow()
         .iter()
-        .map(|it| it.told)
+        .map(|it| it.reported)
         .collect();
-    assert_eq!(told, [Told::Published; 2]);
+    assert_eq!(told, [ReportedOutcome::Published; 2]);
 }
 
 /// A root that was deployed before needs no index object, so the pack that came along is not

@@ -45,7 +45,7 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     match isolate::server(env)?.listener(&head) {
         None => Ok(JsValue::UNDEFINED),
         Some(Err(refusal)) => Ok(sent(refusal)),
-        Some(Ok(listener)) if listener.reader == Access::Holder => hand_on(&listener, request, env),
+        Some(Ok(listener)) if listener.access == Access::Holder => hand_on(&listener, request, env),
         Some(Ok(listener)) => {
             // The handle is cloned, not the request.
             let (request, env) = (Clone::clone(request), env.clone());

@@ -84,7 +84,7 @@ impl Live {
         let EventRequest {
             channel,
             mode: listening,
-            reader,
+            access: reader,
         } = match server(&self.env)?.listener(&head) {
             Some(Ok(listener)) => listener,
             Some(Err(refusal)) => return response(refusal.map(Body::Bytes), &head.method),
@@ -253,7 +253,7 @@ impl Live {
         }
         let server = server(&self.env)?;
         let own = Own { live: self };
-        let (_, batch) = at_once(server.tidings(&own, channel, read, compact, now()))?;
+        let (_, batch) = at_once(server.event_batch(&own, channel, read, compact, now()))?;
         let batch = Rc::new(batch);
         let sent = (version, channel.clone(), read, Rc::clone(&batch));
         kept.replace(Some(sent));

@@ -14,7 +14,7 @@ use pmx_streams::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_streams::ops::{Per, Timing, What};
 use pmx_streams::subscription::{Copies, Copying};
 use pmx_streams::{Create, Engine, Generation, Memory, Page, Read, Refusal, execute};
-use pmx_sync::serve::Share;
+use pmx_sync::serve::BodyPermit;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 
 use super::alarm::{self, Alarm, RETRY};
@@ -173,7 +173,7 @@ impl Stream {
         &self,
         incoming: &Incoming,
         head: &Parts,
-    ) -> Result<(Call, Share), Answer<Bytes>> {
+    ) -> Result<(Call, BodyPermit), Answer<Bytes>> {
         let call = match Call::parse(head) {
             Ok(call) => call,
             Err(error) => {

@@ -50,7 +50,7 @@ impl LogReader {
         let (server, now) = (&state.server, crate::host::now());
         let spaces = server.backend().spaces();
         let (page, batch) = server
-            .tidings(spaces, channel, read, kind.compact, now)
+            .event_batch(spaces, channel, read, kind.compact, now)
             .await?;
         let mut shared = Shared::alone(read, page);
         shared.tidings = Some(batch);

@@ -57,7 +57,7 @@ async fn listen(
     let EventRequest {
         channel,
         mode: listening,
-        reader,
+        access: reader,
     } = listener;
     let kind = |heard: &EventQuery| Kind {
         compact: heard.compact,

@@ -1,4 +1,4 @@
-//! A part by its difference: what it copies from a blob of the base, and the bytes in between.
+//! Part delta: runs that copy from a blob of the base, and the literal bytes between them.
 //!
 //! On the wire, behind the raw length of the part:
 //!
@@ -15,7 +15,7 @@
 //! `COPIED_PARTS_MAX` parts of the base's blob.
 //!
 //! The sender does not have the old bytes: it knows them by hashes of pieces (a *signature*), which
-//! may be wrong. So it tells what has to come out, and a receiver to whom something else comes out
+//! may be wrong. So it names the expected hash, and a receiver that gets another one
 //! says so by name ([`PartError::Copied`]); the sender goes on without.
 
 use std::ops::Range;
@@ -218,7 +218,7 @@ pub struct PendingPart {
 }
 
 impl PendingPart {
-    /// Decodes the bytes that are told, and puts them in their places.
+    /// Decodes the literal bytes, and puts them in their places.
     pub(super) fn of(
         head: &Head<'_>,
         copies: PartDelta,

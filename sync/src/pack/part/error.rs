@@ -1,4 +1,4 @@
-//! What can be wrong with a part, or with a table of parts.
+//! Errors of parts and part tables.
 
 use pmx_core::code::Code;
 use pmx_core::codec::CodecError;

@@ -1,4 +1,4 @@
-//! What parts accept, and all that they refuse.
+//! Parts: what the receiver accepts and refuses.
 
 use pmx_core::code::Code;
 use pmx_core::codec::CodecError;

@@ -1,4 +1,4 @@
-//! What objects at rest accept, and all that they refuse.
+//! Stored packs: what the reader accepts and refuses.
 
 use proptest::prelude::*;
 

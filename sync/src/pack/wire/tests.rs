@@ -1,4 +1,4 @@
-//! What packs on the wire accept, and all that they refuse.
+//! Wire packs: what the receiver accepts and refuses.
 
 use std::collections::BTreeSet;
 

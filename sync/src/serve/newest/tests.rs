@@ -238,15 +238,15 @@ impl World {
             rows.push((row(&path, content.as_bytes()), at(object, &bytes, content)));
             bytes.extend_from_slice(content.as_bytes());
         }
-        let twin = IndexNode::Leaf(rows);
-        let root = NodeId::of(&twin.node().encode());
-        let twin = twin.encode();
+        let index_node = IndexNode::Leaf(rows);
+        let root = NodeId::of(&index_node.node().encode());
+        let index_node = index_node.encode();
         let index = Extent {
             object,
             offset: bytes.len() as u64,
-            len: twin.len() as u64,
+            len: index_node.len() as u64,
         };
-        bytes.extend_from_slice(&twin);
+        bytes.extend_from_slice(&index_node);
         let space = SpaceId::from_bytes([1; 16]);
         ready(self.blobs.write(ObjectKey { space, object }, bytes.into())).unwrap();
         let mut deploys = self.ledger.deploys.borrow_mut();

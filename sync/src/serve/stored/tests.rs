@@ -123,7 +123,7 @@ const CACHE_BYTES: usize = 16 * 1024 * 1024;
 /// A site of the one file `f.bin`, stored in a codec.
 fn site(content: &[u8], codec: Codec) -> Site {
     let (stored, at) = stored(content, codec);
-    let twin = IndexNode::Leaf(vec![(
+    let index_node = IndexNode::Leaf(vec![(
         Row {
             path: SitePath::parse("f.bin").unwrap(),
             entry: Entry {
@@ -134,11 +134,11 @@ fn site(content: &[u8], codec: Codec) -> Site {
         },
         at,
     )]);
-    let (root, twin) = (NodeId::of(&twin.node().encode()), twin.encode());
+    let (root, index_node) = (NodeId::of(&index_node.node().encode()), index_node.encode());
     let index = Extent {
         object: INDEX,
         offset: 0,
-        len: twin.len() as u64,
+        len: index_node.len() as u64,
     };
     let blobs = Objects::default();
     let mut all = blobs.all.lock().unwrap();
@@ -147,7 +147,7 @@ fn site(content: &[u8], codec: Codec) -> Site {
         object,
     };
     all.insert(key(OBJECT), stored);
-    all.insert(key(INDEX), twin);
+    all.insert(key(INDEX), index_node);
     drop(all);
     let pointer = Pointer {
         space: SPACE,

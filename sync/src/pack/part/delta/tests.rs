@@ -1,4 +1,4 @@
-//! What parts that copy accept, and all that they refuse.
+//! Part deltas: what the receiver accepts and refuses.
 
 use pmx_core::code::Code;
 use pmx_core::codec::{Encoder, Level};

@@ -12,7 +12,7 @@ use crate::index::Cache;
 use crate::space::Loss;
 
 /// Losses reported lately, and how many of each space.
-pub(super) struct Marks {
+pub(super) struct LossReports {
     reported: Cache<(SpaceId, Loss), Timestamp>,
     counts: Cache<SpaceId, (Timestamp, u32)>,
 }
@@ -28,7 +28,7 @@ const MARKS_BYTES: usize = 256 * 1024;
 /// Bytes that are charged for an entry: a loss as key and value, and the maps around it.
 const ENTRY_BYTES: usize = 256;
 
-impl Default for Marks {
+impl Default for LossReports {
     fn default() -> Self {
         Self {
             reported: Cache::new(MARKS_BYTES),
@@ -37,7 +37,7 @@ impl Default for Marks {
     }
 }
 
-impl Marks {
+impl LossReports {
     /// Whether a loss is to be reported now; if so, it counts as reported.
     pub(super) fn admit(&self, space: SpaceId, loss: Loss, now: Timestamp) -> bool {
         let is_recent = |at: Timestamp| now < at.after(SPAN);
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn marks_of_a_space_are_few_and_each_loss_is_reported_once_in_a_while() {
-        let marks = Marks::default();
+        let marks = LossReports::default();
         let [one, two] = [1, 2].map(|byte| SpaceId::from_bytes([byte; 16]));
         let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);
         assert!(marks.admit(one, loss(0), at(0)));

@@ -17,7 +17,7 @@ use super::body::Body;
 use super::server::Server;
 use super::stored::Scope;
 use crate::limits::NATURE_BYTES_MAX;
-use crate::site::{Described, LocatedFile, Nature};
+use crate::site::{Described, LocatedFile, SniffedContent};
 
 impl<B: Backend> Server<B> {
     /// Completes the headers of an answer by what the described bytes are.
@@ -44,10 +44,10 @@ impl<B: Backend> Server<B> {
         scope: Scope<'_>,
         held: &LocatedFile,
         coding: Coding,
-    ) -> Result<Nature, Problem> {
+    ) -> Result<SniffedContent, Problem> {
         let sample = self.sample(scope, held, coding).await?;
         let is_whole = sample.len() as u64 == held.entry.size;
-        let nature = Nature::of(&sample, is_whole);
+        let nature = SniffedContent::of(&sample, is_whole);
         self.natures().insert(held.entry.blob, nature, NATURE_BYTES);
         Ok(nature)
     }

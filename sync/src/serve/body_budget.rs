@@ -15,7 +15,7 @@ use pmx_core::time::Timestamp;
 
 /// Bytes that the bodies of all requests share.
 #[derive(Debug)]
-pub struct Room {
+pub struct BodyBudget {
     bytes_max: u64,
     next: Cell<u64>,
     taken: RefCell<BTreeMap<u64, Taken>>,
@@ -30,12 +30,12 @@ struct Taken {
 
 /// The room of one body. It is given back when this is dropped.
 #[derive(Debug)]
-pub struct Share {
-    room: Rc<Room>,
+pub struct BodyPermit {
+    room: Rc<BodyBudget>,
     id: u64,
 }
 
-impl Room {
+impl BodyBudget {
     /// Room for that many bytes.
     pub fn new(bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
@@ -52,7 +52,7 @@ impl Room {
         announced: Option<u64>,
         limit: usize,
         now: Timestamp,
-    ) -> Result<Share, Problem> {
+    ) -> Result<BodyPermit, Problem> {
         let limit = limit as u64;
         let bytes = announced.unwrap_or(limit).min(limit);
         let mut taken = self.taken.borrow_mut();
@@ -66,11 +66,11 @@ impl Room {
         self.next.set(id + 1);
         taken.insert(id, Taken { bytes, since: now });
         let room = Rc::clone(self);
-        Ok(Share { room, id })
+        Ok(BodyPermit { room, id })
     }
 }
 
-impl Drop for Share {
+impl Drop for BodyPermit {
     fn drop(&mut self) {
         self.room.taken.borrow_mut().remove(&self.id);
     }
@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn bodies_share_the_room_and_give_it_back() {
-        let room = Room::new(10);
+        let room = BodyBudget::new(10);
         let first = room.take(Some(6), 8, NOW).unwrap();
         let refused = room.take(Some(5), 8, NOW).unwrap_err();
         assert_eq!((refused.code, refused.status), (Code::TooMany, 503));
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn what_is_not_announced_may_be_as_large_as_the_limit() {
-        let room = Room::new(10);
+        let room = BodyBudget::new(10);
         let _rest = room.take(Some(3), 8, NOW).unwrap();
         assert!(room.take(None, 8, NOW).is_err());
         // What passes the limit is refused for that, and takes no more than it.
@@ -117,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_request_that_ended_without_a_word_gives_its_room_back() {
-        let room = Room::new(10);
+        let room = BodyBudget::new(10);
         std::mem::forget(room.take(Some(10), 10, NOW).unwrap());
         assert!(room.take(Some(1), 10, NOW).is_err());
         assert!(room.take(Some(10), 10, NOW.after(LOST)).is_ok());

@@ -5,14 +5,14 @@
 
 /// What the bytes of a blob are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Nature {
+pub(crate) struct SniffedContent {
     /// Whether they are text in UTF-8.
     pub(crate) is_utf8: bool,
     /// Whether they are a gzip member (RFC 1952).
     pub(crate) is_gzip: bool,
 }
 
-impl Nature {
+impl SniffedContent {
     /// Looks at the first bytes of a blob, or at all of them: `is_whole`.
     pub(crate) fn of(bytes: &[u8], is_whole: bool) -> Self {
         Self {
@@ -73,8 +73,8 @@ mod tests {
 
     #[test]
     fn gzip_is_known_by_its_first_bytes() {
-        assert!(Nature::of(b"\x1f\x8b\x08\x00rest", false).is_gzip);
-        assert!(!Nature::of(b"<svg/>", true).is_gzip);
+        assert!(SniffedContent::of(b"\x1f\x8b\x08\x00rest", false).is_gzip);
+        assert!(!SniffedContent::of(b"<svg/>", true).is_gzip);
     }
 
     proptest! {
