@@ -1,10 +1,12 @@
 //! Watching (`pmx sync --watch`, `pmx dev`): the ways in which build tools and editors write.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -249,6 +251,63 @@ fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
     put(&site, &[("index.html", "three")]);
     watching.sees("the failure", |line| line["code"] == "E_NETWORK");
     world.restart();
+    becomes(&world, "/", "three");
+    watching.sees("it is well again", says("recovered", "published"));
+}
+
+/// A way to a server that loses the answers while it is told to, after the server got the requests.
+struct LossyWay {
+    address: String,
+    loses: Arc<AtomicBool>,
+}
+
+impl LossyWay {
+    fn to(port: u16) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let loses = Arc::new(AtomicBool::new(false));
+        let is_lossy = Arc::clone(&loses);
+        std::thread::spawn(move || {
+            for client in listener.incoming().map_while(Result::ok) {
+                let Ok(server) = TcpStream::connect(("127.0.0.1", port)) else {
+                    continue;
+                };
+                let (mut from, mut to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
+                std::thread::spawn(move || std::io::copy(&mut from, &mut to));
+                let is_lossy = Arc::clone(&is_lossy);
+                std::thread::spawn(move || answers(server, client, &is_lossy));
+            }
+        });
+        Self { address, loses }
+    }
+}
+
+/// Passes answers on. One that comes while answers are lost ends the connection instead.
+fn answers(mut server: TcpStream, mut client: TcpStream, is_lossy: &AtomicBool) {
+    let mut answer = [0; 16 * 1024];
+    while let Ok(length @ 1..) = server.read(&mut answer) {
+        if is_lossy.load(Ordering::SeqCst) || client.write_all(&answer[..length]).is_err() {
+            break;
+        }
+    }
+    let _gone = client.shutdown(Shutdown::Both);
+}
+
+#[test]
+fn watch_replaces_its_own_deploy_whose_answer_was_lost() {
+    let world = World::new();
+    world.write(&[("index.html", "one")]);
+    let way = LossyWay::to(world.server.port);
+    let mut command = world.command(&["sync", "site", "--space", "docs", "--watch"]);
+    command.args(["--server", &way.address]);
+    let watching = Watching::start(command);
+    watching.sees("a first publish", |line| line["type"] == "summary");
+    way.loses.store(true, Ordering::SeqCst);
+    world.write(&[("index.html", "two")]);
+    watching.sees("no answer", |line| line["code"] == "E_NETWORK");
+    becomes(&world, "/", "two");
+    world.write(&[("index.html", "three")]);
+    way.loses.store(false, Ordering::SeqCst);
     becomes(&world, "/", "three");
     watching.sees("it is well again", says("recovered", "published"));
 }

@@ -2,11 +2,13 @@
 
 mod follow;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::time::Instant;
 
 use pmx_core::channel::Channel;
+use pmx_core::code::Code;
 use pmx_core::id::Root;
 use pmx_sync::push::{Mode, Outcome, OutcomeKind};
 use pmx_sync::wire::DeployMeta;
@@ -114,11 +116,16 @@ pub(super) struct Job {
     memory: Memory,
 }
 
+/// How many publishes without an answer are remembered: one that no server took leaves a root, too.
+const UNANSWERED_MAX: usize = 16;
+
 /// What one command saw of a site, over its publishes.
 #[derive(Debug, Default)]
 struct Memory {
     /// The deploy that it saw last.
     seen: Cell<Option<u64>>,
+    /// Roots of publishes that ended without an answer: the server may have committed them.
+    unanswered: RefCell<VecDeque<Root>>,
     /// Whether what others saw, in the cache folder, counts as well.
     is_alone: bool,
 }
@@ -174,6 +181,33 @@ impl Job {
             }
             OutcomeKind::Planned | OutcomeKind::Superseded => {}
         }
+    }
+
+    /// Remembers a publish that ended without an answer.
+    fn remember_unanswered(&self, root: Root) {
+        let mut unanswered = self.memory.unanswered.borrow_mut();
+        unanswered.truncate(UNANSWERED_MAX - 1);
+        unanswered.push_front(root);
+    }
+
+    /// Whether a conflict is with a publish of this command, whose answer was lost. The command
+    /// has seen that deploy from then on.
+    fn is_own(&self, conflict: &Failure, client: &Client) -> bool {
+        let problem = conflict.problem.as_deref();
+        let live = problem.filter(|problem| problem.code == Code::Conflict);
+        let Some(live) = live.and_then(|problem| problem.active) else {
+            return false;
+        };
+        if self.memory.unanswered.borrow().is_empty() {
+            return false;
+        }
+        let deploy = client.deploy(&self.site.space, live);
+        let unanswered = self.memory.unanswered.borrow();
+        let is_own = deploy.is_ok_and(|deploy| unanswered.contains(&deploy.root));
+        if is_own {
+            self.memory.seen.set(Some(live));
+        }
+        is_own
     }
 
     pub(super) fn client(&self, context: &Context<'_>) -> Client {
@@ -267,7 +301,29 @@ impl Job {
         };
         let bases = site.active().into_iter().chain(site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();
-        let result = keeping(&tree, &bases, || publish.run());
+        let mut result = keeping(&tree, &bases, || publish.run());
+        if result
+            .as_ref()
+            .is_err_and(|failure| self.is_own(failure, client))
+        {
+            let (terms, seen) = (self.terms(), self.seen(&site));
+            let terms = Terms {
+                meta: publish.terms.meta.clone(),
+                ..terms
+            };
+            let again = Publish {
+                terms: &terms,
+                seen,
+                ..publish
+            };
+            result = again.run();
+        }
+        if result
+            .as_ref()
+            .is_err_and(|failure| failure.problem.is_none())
+        {
+            self.remember_unanswered(tree.root());
+        }
         let Published { outcome, times } = result?;
         self.remember(&outcome);
         Ok(Report {
