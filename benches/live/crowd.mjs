@@ -83,7 +83,7 @@ async function told([site, server]) {
     writeFileSync(join(site, file), text(file));
     const args = ["sync", site, "--server", server, "--space", space, "-q", "--allow-collisions"];
     execFileSync(process.env.PMX, args);
-    // Whoever was told is told by now.
+    // Every page that receives the edit has it by now.
     await pause(2_000);
     return count;
   };
@@ -124,7 +124,7 @@ async function many([secret, sockets, deploys]) {
   for (let deploy = 0; deploy < last; deploy += 1) {
     number += 1;
     arrived = 0;
-    const told = new Promise((all) => (done = all));
+    const allArrived = new Promise((all) => (done = all));
     const body = JSON.stringify({ v: 1, space, to: 2 - (number % 2), key: `k${number}` });
     start = performance.now();
     const answer = await fetch(`http://127.0.0.1:${port}/api/publish/rollback`, {
@@ -133,7 +133,7 @@ async function many([secret, sockets, deploys]) {
       body,
     });
     if (!answer.ok) throw new Error(await answer.text());
-    await Promise.race([told, pause(20_000)]);
+    await Promise.race([allArrived, pause(20_000)]);
   }
   latencies.sort((a, b) => a - b);
   const rank = (part) => latencies[Math.ceil(latencies.length * part) - 1];

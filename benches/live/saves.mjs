@@ -65,7 +65,7 @@ async function show(shows, what, act) {
   return (await painted) - start;
 }
 
-// Somebody who looks at what they saved before they save again.
+// An author looks at what they saved before they save again.
 const look = () => new Promise((done) => setTimeout(done, 1_500));
 
 writeFileSync(files.stylesheet, written.stylesheet("first"));

@@ -289,7 +289,7 @@ impl Case {
         Row::compare_in(Unit::Bytes, what, (&ours, &files), bytes, goal)
     }
 
-    /// What is told of every case: requests, the other ways, and a sync that finds nothing to do.
+    /// What is reported of every case: requests, the other ways, and a sync that finds nothing to do.
     fn rest(&self) -> [Row; 5] {
         [
             self.requests(Step::Update, None),
@@ -355,7 +355,7 @@ mod tests {
         Case::parse("x", &lines).unwrap()
     }
 
-    fn told(row: Row) -> String {
+    fn verdict(row: Row) -> String {
         let mut table = crate::table::Table::default();
         table.extend(vec![row]);
         table.to_string().lines().nth(2).unwrap().to_owned()
@@ -391,8 +391,8 @@ mod tests {
                  git push: git is not installed |  |  |  |",
             ),
         ] {
-            assert_eq!(told(row), expected);
+            assert_eq!(verdict(row), expected);
         }
-        assert!(told(case.to(RSYNC, OURS, Goal::Known)).contains("says nothing"));
+        assert!(verdict(case.to(RSYNC, OURS, Goal::Known)).contains("says nothing"));
     }
 }

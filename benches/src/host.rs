@@ -150,7 +150,7 @@ impl Drop for Server {
     }
 }
 
-/// A port nobody listens on right now.
+/// A port without a listener right now.
 pub(crate) fn free_port() -> Result<u16> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?.port())
 }

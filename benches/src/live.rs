@@ -1,12 +1,12 @@
-//! Live pages: how soon a browser shows what was saved, who is told of an edit, and what it takes
+//! Live pages: how soon a browser shows what was saved, who receives an edit, and what it takes
 //! to tell thousands.
 //!
 //! The browser is a real Chromium, and the time is from before the write of the file to the first
 //! paint that shows it: the watcher, the scan, the publish, the socket and the page are all in it.
 //! A page that changed itself is loaded again; how long the browser takes for that alone is known
 //! by a load with nothing changed.
-//! Who is told is counted over open sockets, each saying what its page of the real site loads;
-//! beside it stands what a server would do that tells everybody.
+//! Receivers are counted over open sockets, each saying what its page of the real site loads;
+//! beside it stands what a server would do that sends each event to everybody.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -55,7 +55,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let parts: [Part; 4] = [
         ("a save through pmx dev", dev),
         ("a save through the Worker", worker),
-        ("pages told of an edit", told),
+        ("pages told of an edit", receivers),
         ("sockets told of a deploy", crowd),
     ];
     for (name, part) in parts {
@@ -89,7 +89,7 @@ impl Followed {
         };
         let mut lines = BufReader::new(stdout).lines();
         lines.next().context("pmx published nothing")??;
-        // Nobody reads what else it says; it must not wait for that.
+        // Its other output is discarded, and it must not wait for that.
         std::thread::spawn(move || lines.for_each(drop));
         Ok(followed)
     }
@@ -223,7 +223,7 @@ fn sockets(task: &str, client: &Client, host: &Host, more: &[&str]) -> Result<Va
     Ok(serde_json::from_str(run::quietly(&mut node)?.trim())?)
 }
 
-fn told(bench: &Bench) -> Result<Vec<Row>> {
+fn receivers(bench: &Bench) -> Result<Vec<Row>> {
     let (host, client) = (Host::start(bench.pmx()?)?, Client::new(bench.pmx()?)?);
     let site = bench.v1.copy()?;
     client.sync(&host, site.path(), SPACE)?;
@@ -232,12 +232,12 @@ fn told(bench: &Bench) -> Result<Vec<Row>> {
     let said = said.as_array().context("nothing was counted")?;
     let rows = said.iter().map(|edit| {
         let what = edit["what"].as_str().unwrap_or_default();
-        let (told, concerned) = (&edit["told"], &edit["concerned"]);
+        let (received, concerned) = (&edit["told"], &edit["concerned"]);
         Row::claim(
             format!("1,000 open pages, {what} edited: told, of whom it concerns {concerned}"),
-            told.to_string(),
+            received.to_string(),
             "broadcast: 1000",
-            Ok(told == concerned),
+            Ok(received == concerned),
         )
     });
     Ok(rows.collect())

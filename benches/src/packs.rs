@@ -20,7 +20,7 @@ use crate::workerd::{Build, Workerd};
 /// Raw bytes of the pack.
 const PACK: usize = 4 << 20;
 
-/// How often a step is done to one pack: the system tells processor time in hundredths.
+/// How often a step is done to one pack: the system counts processor time in hundredths.
 const TIMES: u32 = 50;
 
 /// Seconds to verify a pack.

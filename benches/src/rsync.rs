@@ -71,7 +71,7 @@ impl Daemon {
     }
 }
 
-/// The daemon runs as whoever runs the benchmark: root would otherwise become nobody.
+/// The daemon runs as the user of the benchmark: root would otherwise become nobody.
 fn configuration(module: &Path) -> Result<String> {
     let mut text = "use chroot = no\n".to_owned();
     if run::quietly(Command::new("id").arg("-u"))?.trim() == "0" {

@@ -71,7 +71,7 @@ async function open(space, path, { visible = true } = {}) {
   return tab;
 }
 
-// Waits until so many frames came since the page was loaded: from the first on it is told.
+// Waits until so many frames came since the page was loaded: from the first on it is live.
 const heard = (tab, count) =>
   tab.page.waitForFunction((count) => window.frames_?.length >= count, patient, count);
 const becomes = (tab, what, value) =>
@@ -90,7 +90,7 @@ const loaded = async (tab, count) => {
   for (let turn = 0; tab.loads < count && turn < 500; turn += 1) await pause(20);
   assert.equal(tab.loads, count);
 };
-// A page may be told more than once where it stands: that is the first deploy, and no change.
+// A page may receive its offset more than once: that is the first deploy, and no change.
 const nothingNew = async (tab) => {
   for (const frame of await tab.page.evaluate(() => window.frames_)) {
     const { deploy, events } = JSON.parse(frame);

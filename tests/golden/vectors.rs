@@ -474,6 +474,6 @@ fn check_decoded(name: &str, bytes: &[u8]) {
             );
             assert!(bytes.len() < 100, "the vector is not compressed");
         }
-        name => panic!("nobody knows how to read {name}"),
+        name => panic!("there is no reader for {name}"),
     }
 }

@@ -30,8 +30,8 @@ fn above(level: u8, nodes: &[&Node]) -> Node {
     Node::Interior { level, children }
 }
 
-/// What the server says to these nodes, the root first.
-fn told(nodes: &[&Node]) -> String {
+/// The server's answer to these nodes, the root first.
+fn answer_to(nodes: &[&Node]) -> String {
     let mut bytes = Vec::new();
     for node in nodes {
         pmx_core::encode::write_bytes(&mut bytes, &node.encode());
@@ -66,7 +66,7 @@ fn paths_are_in_order_across_parents_too() {
         let (left, right) = (leaf(&[end]), leaf(&[first, "zz"]));
         let (over_left, over_right) = (above(1, &[&left]), above(1, &[&right]));
         let root = above(2, &[&over_left, &over_right]);
-        let answer = told(&[&root, &over_left, &left, &over_right, &right]);
+        let answer = answer_to(&[&root, &over_left, &left, &over_right, &right]);
         assert!(answer.contains(expected), "{first:?}: {answer}");
     }
 }
@@ -76,18 +76,18 @@ fn a_node_has_to_end_where_its_last_key_says() {
     let end = of_level(1)[0].as_str();
     let whole = leaf(&[end, "zz"]);
     assert!(
-        told(&[&whole]).contains("E_MANIFEST_MALFORMED"),
+        answer_to(&[&whole]).contains("E_MANIFEST_MALFORMED"),
         "{end} ends a leaf"
     );
     let (left, right) = (leaf(&["a"]), leaf(&["b"]));
     let root = above(1, &[&left, &right]);
-    let answer = told(&[&root, &left, &right]);
+    let answer = answer_to(&[&root, &left, &right]);
     assert!(
         answer.contains("E_MANIFEST_MALFORMED"),
         "a leaf ends without reason: {answer}"
     );
     let alone = above(1, &[&left]);
-    let answer = told(&[&alone, &left]);
+    let answer = answer_to(&[&alone, &left]);
     assert!(
         answer.contains("E_MANIFEST_MALFORMED"),
         "a root with one child: {answer}"

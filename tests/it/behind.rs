@@ -69,7 +69,7 @@ fn a_footer_on_every_page_costs_kilobytes(world: World) {
     let third = publish(&world, "version 3");
     assert!(third.number("/bytes/sent") < 15_000, "{third:?}");
     check(&world, "version 3");
-    // And what nobody changed is still there, two versions later.
+    // And what did not change is still there, two versions later.
     world.write(&[("docs/7.html", "another page")]);
     let fourth = world.sync("docs", &[]).ok();
     assert_eq!(fourth.number("/requests"), 1);

@@ -1,4 +1,4 @@
-//! `pmx bench`, told as a user has it: two versions of a site, and what the step between them
+//! `pmx bench`, as a user runs it: two versions of a site, and what the step between them
 //! costs.
 
 use std::collections::BTreeMap;

@@ -358,7 +358,7 @@ fn a_site_of_more_files_than_the_platform_holds_is_refused_with_its_first_nodes(
 }
 
 #[test]
-fn a_change_beyond_the_largest_patch_is_told_by_its_nodes() {
+fn a_change_beyond_the_largest_patch_is_sent_as_nodes() {
     let (old, small, large) = (manifest(0..1), manifest(0..100), manifest(0..70_000));
     for (new, kind) in [(&small, SectionKind::Patch), (&large, SectionKind::Outline)] {
         let mut nodes = NodeMap::default();

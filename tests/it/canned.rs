@@ -52,7 +52,7 @@ impl Canned {
         })
     }
 
-    /// Does with each connection what it is told to.
+    /// Runs `converse` on each connection.
     pub(crate) fn conversing(converse: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         Self::conversing_on(listener, converse)

@@ -14,7 +14,7 @@ started_on_both_hosts! {
     yjs_documents_converge_over_a_compaction,
 }
 
-/// How many stories the client tells, so that none is left out unseen.
+/// How many stories the client has, so that none is left out unseen.
 const STORIES: usize = 11;
 
 fn the_protocols_own_client_is_served(host: Host) {
@@ -34,9 +34,9 @@ fn the_protocols_own_client_is_served(host: Host) {
         .spawn()
         .expect("node runs");
     let mut answers = client.stdin.take().expect("a pipe");
-    let told = BufReader::new(client.stdout.take().expect("a pipe"));
+    let stdout = BufReader::new(client.stdout.take().expect("a pipe"));
     let (mut held, mut kills) = (0, 0);
-    for line in told.lines() {
+    for line in stdout.lines() {
         let line = line.expect("text");
         if line == "kill" {
             server.kill();
@@ -59,14 +59,14 @@ fn yjs_documents_converge_over_a_compaction(host: Host) {
     }
     let temp = TempDir::new().unwrap();
     let server = Server::start_with(host, &temp.path().join("data"), 0, &[]);
-    let told = Command::new("node")
+    let ran = Command::new("node")
         .arg("yjs.mjs")
         .current_dir(conformance::folder())
         .env("SERVER_URL", format!("http://127.0.0.1:{}", server.port))
         .output()
         .expect("node runs");
-    assert!(told.status.success(), "{told:?}");
-    let told = String::from_utf8_lossy(&told.stdout).into_owned();
-    let held = told.lines().filter(|line| line.starts_with("held: "));
-    assert_eq!(held.count(), 2, "{told}");
+    assert!(ran.status.success(), "{ran:?}");
+    let stdout = String::from_utf8_lossy(&ran.stdout).into_owned();
+    let held = stdout.lines().filter(|line| line.starts_with("held: "));
+    assert_eq!(held.count(), 2, "{stdout}");
 }

@@ -89,9 +89,9 @@ fn check(host: Host, settings: &[(&str, &str)]) {
     all.extend(settings);
     let server = Server::start_with(host, &temp.path().join("data"), 0, &all);
     let report = run(host, server.port, temp.path());
-    let told = outcome(&report);
-    assert_eq!(told.failed, [] as [String; 0], "{settings:?}");
-    assert_eq!((told.passed, told.left_out), (TESTS, 0));
+    let outcome = outcome(&report);
+    assert_eq!(outcome.failed, [] as [String; 0], "{settings:?}");
+    assert_eq!((outcome.passed, outcome.left_out), (TESTS, 0));
 }
 
 struct Outcome {
@@ -101,7 +101,7 @@ struct Outcome {
 }
 
 fn outcome(report: &Value) -> Outcome {
-    let mut told = Outcome {
+    let mut sum = Outcome {
         passed: 0,
         left_out: 0,
         failed: Vec::new(),
@@ -112,14 +112,14 @@ fn outcome(report: &Value) -> Outcome {
         .flat_map(|file| file["assertionResults"].as_array().unwrap())
     {
         match test["status"].as_str() {
-            Some("passed") => told.passed += 1,
-            Some("pending" | "skipped") => told.left_out += 1,
-            _ => told
+            Some("passed") => sum.passed += 1,
+            Some("pending" | "skipped") => sum.left_out += 1,
+            _ => sum
                 .failed
                 .push(format!("{}: {}", test["fullName"], test["failureMessages"])),
         }
     }
-    told
+    sum
 }
 
 pub(crate) fn folder() -> PathBuf {
@@ -174,7 +174,7 @@ fn run(host: Host, port: u16, temp: &Path) -> Value {
         .env("SUBSCRIPTIONS", "1")
         .stdin(Stdio::null());
     let ran = suite.output().expect("node runs");
-    let told = || String::from_utf8_lossy(&ran.stderr).into_owned();
-    let text = fs::read(report).unwrap_or_else(|error| panic!("no report: {error}\n{}", told()));
+    let stderr = || String::from_utf8_lossy(&ran.stderr).into_owned();
+    let text = fs::read(report).unwrap_or_else(|error| panic!("no report: {error}\n{}", stderr()));
     serde_json::from_slice(&text).expect("a report is JSON")
 }

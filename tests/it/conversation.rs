@@ -425,7 +425,7 @@ fn ranges_of_a_blob_in_parts() {
     }
 }
 
-/// A manifest above 64 KiB is told by its outline first.
+/// A manifest above 64 KiB is sent as an outline first.
 #[test]
 fn a_large_manifest_and_a_fresh_machine() {
     let mut story = Story::new();

@@ -5,7 +5,7 @@ use crate::journal::{Costs, Journal};
 use crate::prices::{VIEW_KV_READS, VIEW_REQUESTS};
 use crate::world::{World, eventually};
 
-/// Waits until readers are told of a deploy; that may take a second, for KV's sake.
+/// Waits until a deploy reaches readers; that may take a second, for KV's sake.
 fn announced(journal: &mut Journal, world: &World) -> Costs {
     let mut all = Costs::new();
     eventually("KV is written", || {

@@ -37,7 +37,7 @@ fn each_lack_has_its_own_sentence() {
             command.env("PMX_TOKEN", "a\nb");
         }),
         (
-            "a name that nobody has",
+            "a name that does not exist",
             5,
             "nowhere.invalid",
             |command, _| {
@@ -53,9 +53,14 @@ fn each_lack_has_its_own_sentence() {
                 command.env("PMX_SERVER", format!("https://127.0.0.1:{port}"));
             },
         ),
-        ("nobody listens", 5, "127.0.0.1:9", |command, _| {
-            command.env("PMX_SERVER", "http://127.0.0.1:9");
-        }),
+        (
+            "a port without a listener",
+            5,
+            "127.0.0.1:9",
+            |command, _| {
+                command.env("PMX_SERVER", "http://127.0.0.1:9");
+            },
+        ),
         ("no such folder", 3, "nothing-here", |command, _| {
             command.arg("nothing-here");
         }),
@@ -136,7 +141,7 @@ fn a_full_disk_loses_nothing() {
 }
 
 #[test]
-fn who_sends_slowly_is_cut_off_and_delays_nobody() {
+fn slow_senders_are_cut_off_and_delay_no_other_client() {
     let world = live();
     let port = world.server.port;
     let begin = |text: &str| {

@@ -143,11 +143,11 @@ fn another_protocol_on_the_port_has_its_own_hint() {
     let alert = Canned::conversing(|mut stream| {
         let _gone = stream.write_all(b"\x15\x03\x03\x00\x02\x02\x32");
     });
-    let told = Canned::answering(|_| {
+    let plaintext = Canned::answering(|_| {
         let text = "Client sent an HTTP request to an HTTPS server.\n";
         http("400 Bad Request\r\nContent-Type: text/plain", text)
     });
-    for server in [alert, told] {
+    for server in [alert, plaintext] {
         let ran = list(&server.url("http", "127.0.0.1"));
         assert_eq!(ran.code, 5, "{ran:?}");
         let hint = format!("https://127.0.0.1:{}", server.port);

@@ -17,7 +17,7 @@
     clippy::needless_pass_by_value,
     clippy::too_many_lines,
     clippy::unnecessary_wraps,
-    reason = "a story is told in one piece and in plain words, fast enough for its few files"
+    reason = "a story is one function in plain words, fast enough for its few files"
 )]
 
 mod alarms;
@@ -36,6 +36,7 @@ mod content;
 mod conversation;
 mod costs;
 mod damage;
+mod dependencies;
 mod deployed;
 mod disk;
 mod doctor;
@@ -69,6 +70,7 @@ mod registry;
 mod removed;
 mod repair;
 mod replacing;
+mod retired_words;
 mod returning;
 mod routes;
 mod schema;

@@ -80,11 +80,11 @@ fn served_at_once(world: &World) -> Option<u64> {
     Some(version)
 }
 
-/// The version that readers see once they hear of everything that was acknowledged.
+/// The version that readers see once every acknowledged deploy was reported to them.
 ///
-/// A Worker tells them of one deploy a second, since KV takes no more; of one that it was killed
-/// before telling, they hear by the alarm, and until then they see an older one, as whole.
-fn told(world: &World, acknowledged: u64) -> u64 {
+/// A Worker reports one deploy a second to them, since KV takes no more. The alarm reports one that
+/// the Worker did not before it was killed; until then readers see an older one, as whole.
+fn reported(world: &World, acknowledged: u64) -> u64 {
     let started = Instant::now();
     loop {
         let version = served(world);
@@ -128,7 +128,7 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
         }
         let output = client.wait_with_output().unwrap();
         let done = output.status.success();
-        let now = told(&world, if done { version } else { live });
+        let now = reported(&world, if done { version } else { live });
         assert!(
             now == version || (now == live && !done),
             "round {version}: {now} is served"

@@ -17,7 +17,7 @@ use crate::world::{Answer, Host, World, eventually, on_both_hosts, started_on_bo
 use socket::{Events, Socket};
 
 on_both_hosts!(
-    whoever_waits_hears_of_the_next_deploy,
+    waiting_readers_receive_the_next_deploy,
     events_come_with_their_place,
     an_absence_is_one_net_difference,
     a_socket_hears_what_concerns_it,
@@ -70,7 +70,7 @@ pub(crate) fn events(world: &World, site: &str, query: &str) -> Answer {
     world.request("GET", site, &path, &[("authorization", &token)], b"")
 }
 
-/// The token of a channel's newest deploy, as the space tells it to a reader of its events.
+/// The token of a channel's newest deploy, as the space sends it to a reader of its events.
 pub(crate) fn deploy_token(world: &World, site: &str) -> String {
     let answer = events(world, site, "offset=now");
     answer.header("x-pmx-know").expect("a token").to_owned()
@@ -86,7 +86,7 @@ fn poll(world: &World, query: &str) -> thread::JoinHandle<Answer> {
     thread::spawn(move || crate::world::raw(port, head.as_bytes(), false))
 }
 
-fn whoever_waits_hears_of_the_next_deploy(world: World) {
+fn waiting_readers_receive_the_next_deploy(world: World) {
     site(&world);
     let waiting = [
         poll(&world, &format!("offset={}", at(1))),
@@ -444,9 +444,9 @@ fn a_pathmx_build_opts_in() {
     assert_eq!(world.get("docs", "/").text(), "<body>home</body>");
 }
 
-/// Nothing deletes deploys yet; whoever stands at one that is gone is told so.
+/// Nothing deletes deploys yet; a reader at one that is gone gets a refusal.
 #[test]
-fn what_was_missed_behind_a_deploy_that_is_gone_cannot_be_told() {
+fn events_after_a_deploy_that_is_gone_are_refused() {
     let world = World::with_settings(Host::Embedded, &[]);
     site(&world);
     edit(&world, "a.html", "2");

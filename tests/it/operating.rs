@@ -16,11 +16,11 @@ started_on_both_hosts! {
     what_everybody_may_read_is_written_by_holders_only,
     a_key_is_replaced_without_a_pause,
     a_server_whose_settings_make_no_sense_is_closed,
-    who_asks_is_told_where_the_time_went,
+    server_timing_shows_where_the_time_went,
     the_operator_lists_streams,
-    points_are_written_where_somebody_counts_them,
+    points_are_written_where_analytics_are_bound,
     // Each isolate counts the requests that it gets.
-    ; kind: who_asks_too_often_waits_and_is_told_how_long,
+    ; kind: rate_limit_says_how_long_to_wait,
 }
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
@@ -91,12 +91,12 @@ fn the_operator_lists_streams(host: Host) {
             .collect();
         (names.join(" "), list["next"].as_str().map(str::to_owned))
     };
-    let told = |names: &str, next: Option<&str>| (names.to_owned(), next.map(str::to_owned));
+    let page = |names: &str, next: Option<&str>| (names.to_owned(), next.map(str::to_owned));
     // On the Worker the registry is made beside the first stream.
     eventually("all are listed", || list("").0.starts_with("__registry__"));
-    assert_eq!(list(""), told("__registry__ a/1 a/2 a/3 b c", None));
-    assert_eq!(list("?prefix=a/"), told("a/1 a/2 a/3", None));
-    assert_eq!(list("?limit=2"), told("__registry__ a/1", Some("a/1")));
+    assert_eq!(list(""), page("__registry__ a/1 a/2 a/3 b c", None));
+    assert_eq!(list("?prefix=a/"), page("a/1 a/2 a/3", None));
+    assert_eq!(list("?limit=2"), page("__registry__ a/1", Some("a/1")));
     assert!(list("?limit=2&after=a/2").0.starts_with("a/3"));
     let (mut seen, mut after) = (Vec::new(), String::new());
     loop {
@@ -298,10 +298,10 @@ fn a_token_opens_its_streams_and_a_page_may_send_it_in_the_address(host: Host) {
     assert_eq!(code(&unknown), (401, "E_UNAUTHORISED".to_owned()));
     assert_eq!(unknown.header("www-authenticate"), Some("Bearer"));
     for answer in [&page, &in_query, &unknown] {
-        let told = format!("{:?} {}", answer.headers, answer.text());
+        let shown = format!("{:?} {}", answer.headers, answer.text());
         assert!(
-            !told.contains(&reader[..40]) && !told.contains(&writer[..40]),
-            "{told}"
+            !shown.contains(&reader[..40]) && !shown.contains(&writer[..40]),
+            "{shown}"
         );
     }
     let log = home.log();
@@ -362,7 +362,7 @@ fn a_key_is_replaced_without_a_pause(host: Host) {
     );
 }
 
-fn who_asks_too_often_waits_and_is_told_how_long(host: Host) {
+fn rate_limit_says_how_long_to_wait(host: Host) {
     let settings = [
         ("STREAM_SECRET", SECRET),
         (
@@ -373,8 +373,8 @@ fn who_asks_too_often_waits_and_is_told_how_long(host: Host) {
     let home = Home::new(host, &settings);
     let made = home.with(SECRET, "PUT", "a", "");
     assert_eq!(made.status, 201);
-    let told = made.header("ratelimit").unwrap();
-    assert!(told.contains("\"stream\";r=3;t="), "{told}");
+    let limit = made.header("ratelimit").unwrap();
+    assert!(limit.contains("\"stream\";r=3;t="), "{limit}");
     let policy = made.header("ratelimit-policy").unwrap();
     assert!(policy.contains("\"stream\";q=4;w=14400"), "{policy}");
     let writer = token(("STREAM_SECRET", SECRET), "*", "write");
@@ -429,7 +429,7 @@ fn a_server_whose_settings_make_no_sense_is_closed(host: Host) {
     }
 }
 
-fn who_asks_is_told_where_the_time_went(host: Host) {
+fn server_timing_shows_where_the_time_went(host: Host) {
     let settings = [
         ("STREAM_LONG_POLL_MS", "300"),
         ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
@@ -462,17 +462,17 @@ fn who_asks_is_told_where_the_time_went(host: Host) {
 
 /// The names of what took time.
 fn steps(answer: &Answer) -> Vec<String> {
-    let told = answer
+    let timings = answer
         .headers
         .iter()
         .filter(|(name, _)| name == "server-timing");
-    let steps = told.flat_map(|(_, value)| value.split(", "));
+    let steps = timings.flat_map(|(_, value)| value.split(", "));
     let names = steps.filter_map(|step| step.split_once(";dur="));
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
 /// Miniflare takes points and forgets them: what is seen is that they hold up nothing.
-fn points_are_written_where_somebody_counts_them(host: Host) {
+fn points_are_written_where_analytics_are_bound(host: Host) {
     let settings = [
         ("PMX_STREAM_ANALYTICS", "1"),
         ("STREAM_LONG_POLL_MS", "100"),

@@ -45,7 +45,7 @@ fn a_result_that_is_lost_is_no_success() {
             is_clap || said.contains("No space left"),
             "{args:?}: {said}"
         );
-        // A reader that has read enough wants to be told nothing.
+        // A reader that has read enough wants no more.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let ran = world

@@ -15,7 +15,7 @@ on_both_hosts!(
     what_was_active_before_is_no_preview,
     a_preview_is_taken_away,
     each_hears_of_its_own_deploys_alone,
-    what_was_missed_is_told_each_its_own,
+    missed_events_are_those_of_the_own_preview,
     names_that_are_none_are_refused,
     a_preview_follows_its_folder,
 );
@@ -330,7 +330,7 @@ fn each_hears_of_its_own_deploys_alone(world: World) {
     let (messages, id) = stream.next();
     assert_eq!((deploys(&Value::Array(messages)), &*id), (vec![5], &*at(5)));
     assert!(seventh.is_silent() && eighth.is_silent());
-    // A preview that is published again is told of what changed in it.
+    // A preview that is published again receives what changed in it.
     edit(&world, "3", &["--preview", "pr-8"]);
     assert!(eighth.is_silent(), "nothing changed");
     assert_eq!(
@@ -343,7 +343,7 @@ fn each_hears_of_its_own_deploys_alone(world: World) {
     );
 }
 
-fn what_was_missed_is_told_each_its_own(world: World) {
+fn missed_events_are_those_of_the_own_preview(world: World) {
     site(&world);
     preview(&world, "2");
     edit(&world, "3", &[]);
@@ -416,7 +416,7 @@ fn names_that_are_none_are_refused(world: World) {
     world.sync(&space, &["--preview", &long[1..]]).ok();
     let host = format!("{}--{space}", &long[1..]);
     assert_eq!(world.get(&host, "/a").status, 200);
-    // Nothing is active there, and nobody is told otherwise.
+    // Nothing is active there, and no reader sees otherwise.
     assert_eq!(world.get(&space, "/a").status, 404);
     let status = world
         .pmx(&["status", "site", "--space", &space, "--json"])

@@ -312,7 +312,7 @@ fn spaces_do_not_see_each_other(world: World) {
     assert_eq!(world.get("b", "/only-a").status, 404);
     let history = world.pmx(&["deploys", "--space", "b", "--json"]).ok();
     assert!(!history.stdout.contains("only-a"));
-    // The same content has to be uploaded to each: what a space lacks tells nothing of another.
+    // The same content has to be uploaded to each: what a space lacks reveals nothing of another.
     world.write(&[("only-a.html", "secret")]);
     let ran = world.sync("b", &[]).ok();
     assert_eq!(ran.number("/bytes/new"), 6, "{ran:?}");

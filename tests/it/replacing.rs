@@ -362,18 +362,18 @@ fn a_watcher_reports_a_hold_and_waits() {
         .unwrap();
     let stderr = BufReader::new(watcher.stderr.take().unwrap());
     let mut lines = stderr.lines().map(|line| line.unwrap());
-    let mut hears = |part: &str| {
+    let mut await_line = |part: &str| {
         let found = lines.by_ref().find(|line| line.contains(part));
         assert!(found.is_some(), "{part} is never said");
     };
-    hears("unchanged");
+    await_line("unchanged");
     write(&world, "2");
-    hears("published deploy 2");
+    await_line("published deploy 2");
     write(&world, "3");
-    hears("published deploy 3");
+    await_line("published deploy 3");
     world.pmx(&["rollback", "1", "--space", "docs"]).ok();
     write(&world, "4");
-    hears("E_HELD");
+    await_line("E_HELD");
     assert_eq!(shown(&world), "1");
     world.pmx(&["resume", "--space", "docs"]).ok();
     world.sync("docs", &["--force"]).ok();

@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 use crate::world::{Answer, Host, World, started_on_both_hosts};
 
 started_on_both_hosts!(
-    a_page_is_told_by_its_difference,
-    a_hashed_asset_is_told_by_the_one_before,
+    a_page_is_sent_as_its_difference,
+    a_hashed_asset_is_sent_as_its_difference,
     whatever_does_not_fit_is_sent_whole,
 );
 
@@ -88,7 +88,7 @@ fn publish(world: &World, path: &str, content: &str) {
     world.sync("docs", &[]).ok();
 }
 
-fn a_page_is_told_by_its_difference(host: Host) {
+fn a_page_is_sent_as_its_difference(host: Host) {
     let world = world(host);
     let (old, new) = (prose("one"), prose("two"));
     publish(&world, "guide/page.html", &old);
@@ -139,7 +139,7 @@ fn a_page_is_told_by_its_difference(host: Host) {
     assert_eq!(whole.header("content-encoding"), Some("zstd"));
 }
 
-fn a_hashed_asset_is_told_by_the_one_before(host: Host) {
+fn a_hashed_asset_is_sent_as_its_difference(host: Host) {
     let world = world(host);
     let (old, new) = (prose("one"), prose("two"));
     publish(&world, "assets/app-4f3c2a1b9d.js", &old);
@@ -204,7 +204,7 @@ fn whatever_does_not_fit_is_sent_whole(host: Host) {
         b"",
     );
     assert_eq!((part.status, &part.body[..]), (206, &new.as_bytes()[..10]));
-    // Nobody is asked to keep a page whose browser might show it stale.
+    // No client is asked to keep a page that its browser might show stale.
     for more in [("sec-fetch-dest", "empty"), ("sec-fetch-dest", "document")] {
         let answer = world.request("GET", "docs", "/page", &[plain, more], b"");
         let revalidated = caching(&answer);
@@ -213,7 +213,7 @@ fn whatever_does_not_fit_is_sent_whole(host: Host) {
     }
 }
 
-/// Where nobody said that the edge passes differences on, none are offered.
+/// Without the setting that the edge passes differences on, none are offered.
 #[test]
 fn an_edge_that_passes_nothing_is_sent_nothing() {
     if let Some(lack) = crate::world::worker_lacks() {

@@ -213,9 +213,9 @@ fn every_route_asks_for_its_own_credential(host: Host) {
         for sent in CREDENTIALS {
             let answer = setting.ask(method, path, sent, &[]);
             let refused = matches!(answer.status, 401 | 403);
-            let told = format!("{method} {path} with {sent:?}: {answer:?}");
-            assert_eq!(refused, !asks.takes(sent), "{told}");
-            assert!(answer.status < 500, "{told}");
+            let case = format!("{method} {path} with {sent:?}: {answer:?}");
+            assert_eq!(refused, !asks.takes(sent), "{case}");
+            assert!(answer.status < 500, "{case}");
         }
     }
 }
@@ -224,19 +224,19 @@ fn foreign_pages_and_hosts_get_no_more_than_strangers(host: Host) {
     let setting = Setting::new(host);
     let evil = ("Origin", "https://evil.example");
     for (method, path, asks) in ROUTES {
-        let told = format!("{method} {path}");
+        let case = format!("{method} {path}");
         // The embedded host is in local mode, where a foreign page gets nothing at all.
         let page = setting.ask(method, path, Sends::None, &[evil]);
         match host {
-            Host::Embedded => assert_eq!(page.status, 403, "{told}: {page:?}"),
+            Host::Embedded => assert_eq!(page.status, 403, "{case}: {page:?}"),
             Host::Worker | Host::Unkind => {
                 let refused = matches!(page.status, 401 | 403);
-                assert_eq!(refused, *asks != Asks::Nothing, "{told}: {page:?}");
+                assert_eq!(refused, *asks != Asks::Nothing, "{case}: {page:?}");
             }
         }
         let is_stream = path.starts_with("/v1/stream");
         let readable = page.header("access-control-allow-origin");
-        assert!(is_stream || readable.is_none(), "{told}: {page:?}");
+        assert!(is_stream || readable.is_none(), "{case}: {page:?}");
         for name in ["evil.example", "localhost.evil.example", "10.0.0.1"] {
             let there = setting.ask(method, path, Sends::StreamSecret, &[("Host", name)]);
             let expected: &[u16] = match host {
@@ -246,7 +246,7 @@ fn foreign_pages_and_hosts_get_no_more_than_strangers(host: Host) {
             };
             assert!(
                 expected.contains(&there.status),
-                "{told} at {name}: {there:?}"
+                "{case} at {name}: {there:?}"
             );
         }
     }
@@ -272,7 +272,7 @@ fn a_public_server_answers_at_its_own_hosts_alone() {
         ("docs.pages.test", "", 404),
         ("evil.example", "", 404),
         ("localhost.evil.example", "", 404),
-        // From this machine, unless a proxy asks for somebody else.
+        // From this machine, unless a proxy asks for another client.
         ("127.0.0.1", "", 200),
         ("api.localhost", "", 200),
         ("127.0.0.1", "X-Forwarded-For: 203.0.113.9\r\n", 404),

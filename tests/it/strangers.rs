@@ -70,7 +70,7 @@ fn slow_and_silent_clients_delay_no_other() {
     drop(readers);
 }
 
-/// `pmx serve` whose stderr nobody reads.
+/// `pmx serve` whose stderr no program reads.
 fn serve_unheard(world: &World) -> (Child, u16) {
     let mut command = world.command(&["serve", "--data", "unheard", "--listen", "127.0.0.1:0"]);
     let command = command.stdin(Stdio::null()).stdout(Stdio::piped());

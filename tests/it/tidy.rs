@@ -1,5 +1,5 @@
-//! What reviewers would otherwise have to say again and again, said by a test: sizes of files and
-//! functions, words that mark unfinished work, modules that nobody declared, and the wall between
+//! Tidiness of the tree, which reviewers would otherwise check again and again: sizes of files and
+//! functions, words that mark unfinished work, undeclared modules, and the wall between
 //! the pure crates and their platforms. The only exceptions are the data folders of earlier
 //! versions.
 
@@ -17,7 +17,7 @@ const FUNCTION_LINES_MAX: usize = 70;
 const FILE_LINES_MAX: usize = 600;
 
 /// Characters of a line of Rust, unless a string or a table reaches over the edge: neither can be
-/// broken without harm to whoever searches for its text or reads it.
+/// broken without harm to a reader who searches for its text.
 const LINE_CHARS_MAX: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,11 +57,11 @@ fn root() -> PathBuf {
 }
 
 /// The files of the project, by their path from its root with `/` between names.
-struct Tree(Vec<(String, Vec<u8>)>);
+pub(crate) struct Tree(Vec<(String, Vec<u8>)>);
 
 impl Tree {
     /// Reads all files that git does not ignore.
-    fn read(root: &Path) -> Self {
+    pub(crate) fn read(root: &Path) -> Self {
         let mut walk = ignore::WalkBuilder::new(root);
         walk.hidden(false).require_git(false).parents(false);
         walk.git_global(false).git_exclude(false).ignore(false);
@@ -85,6 +85,11 @@ impl Tree {
         files.sort();
         assert!(files.iter().any(|(path, _)| path == "tests/it/tidy.rs"));
         Self(files)
+    }
+
+    /// Paths and contents.
+    pub(crate) fn files(&self) -> &[(String, Vec<u8>)] {
+        &self.0
     }
 
     fn findings(&self) -> Vec<Finding> {

@@ -135,7 +135,7 @@ fn publish_activates_the_deploy() {
 }
 
 #[test]
-fn readers_of_the_right_site_only_are_told() {
+fn deploys_reach_readers_of_their_site_only() {
     let Some(world) = World::worker() else {
         return;
     };
@@ -146,19 +146,19 @@ fn readers_of_the_right_site_only_are_told() {
     world.pmx(&["rollback", "--space", "one"]).ok();
     shows(&world, "one", "of one", 3);
     shows(&world, "two", "of two", 1);
-    let mut told = Vec::new();
+    let mut reported = Vec::new();
     eventually("the alarm has written the last pointer", || {
-        told.extend(journal.lines(&world));
-        let writes = told
+        reported.extend(journal.lines(&world));
+        let writes = reported
             .iter()
             .filter_map(|line| line["ops"]["kv_write"].as_u64());
         writes.sum::<u64>() >= 1
     });
-    let commands = told.iter().filter(|line| line["type"] == "command");
+    let commands = reported.iter().filter(|line| line["type"] == "command");
     let spaces: Vec<&Value> = commands.map(|line| &line["space"]).collect();
     assert!(
         !spaces.is_empty() && spaces.iter().all(|space| **space == "one"),
-        "{told:?}"
+        "{reported:?}"
     );
 }
 
@@ -181,16 +181,16 @@ fn events_are_emitted_to_the_right_site_only() {
     assert_eq!(offset, "0000000000000000_0000000000000001", "deploy 1");
     publish(&world, "one", "of one, changed");
     world.pmx(&["rollback", "--space", "one"]).ok();
-    let told = events(&world, "one", &offset);
-    let kinds: Vec<_> = told.iter().map(|event| &event["kind"]).collect();
-    assert_eq!(kinds, ["publish", "rollback"], "{told:?}");
-    for (event, deploy) in told.iter().zip(2..) {
+    let reported = events(&world, "one", &offset);
+    let kinds: Vec<_> = reported.iter().map(|event| &event["kind"]).collect();
+    assert_eq!(kinds, ["publish", "rollback"], "{reported:?}");
+    for (event, deploy) in reported.iter().zip(2..) {
         assert_eq!(event["deploy"], deploy);
         let change = &event["events"][0];
         assert_eq!(change["type"], "artifacts-changed");
         assert_eq!(change["modified"], serde_json::json!(["index.html"]));
         assert_eq!(change["paths"], serde_json::json!(["/"]));
-        assert_eq!(event["prev_root"], told_root(&world, deploy - 1));
+        assert_eq!(event["prev_root"], root_of(&world, deploy - 1));
     }
     assert_eq!(events(&world, "two", "-1").len(), 1, "its own publish");
     assert_eq!(events(&world, "two", "0_1"), [] as [Value; 0]);
@@ -198,7 +198,7 @@ fn events_are_emitted_to_the_right_site_only() {
     assert_eq!(forged.status, 405, "only deploys write events");
 }
 
-fn told_root(world: &World, deploy: u64) -> Value {
+fn root_of(world: &World, deploy: u64) -> Value {
     let (_, deploys) = history(world, "one");
     let found = deploys.iter().find(|made| made["number"] == deploy);
     found.unwrap()["root"].clone()
@@ -338,9 +338,9 @@ fn requests_and_publishes_are_logged_as_one_object_a_line() {
         "secrets are not logged"
     );
     for line in said.lines() {
-        let told = serde_json::from_str::<Value>(line);
+        let reported = serde_json::from_str::<Value>(line);
         assert!(
-            told.is_ok_and(|told| told.is_object()),
+            reported.is_ok_and(|reported| reported.is_object()),
             "not an object: {line}"
         );
     }

@@ -150,8 +150,8 @@ impl Ran {
     /// Fails the story unless the command failed with this exit code and error code.
     pub(crate) fn fails(self, exit: i32, code: &str) -> Self {
         assert_eq!(self.code, exit, "{self:?}");
-        let told = self.stdout.contains(code) || self.stderr.contains(code);
-        assert!(told, "{code} is not named: {self:?}");
+        let is_named = self.stdout.contains(code) || self.stderr.contains(code);
+        assert!(is_named, "{code} is not named: {self:?}");
         self
     }
 }
@@ -354,7 +354,7 @@ pub(crate) fn skipped(what: &str, lack: &str) {
     let name = test.name().unwrap_or("a story");
     let said = format!("SKIPPED {name}: {lack}\n");
     // Past the test harness, which hides what is printed.
-    let _told = std::io::stderr().write_all(said.as_bytes());
+    let _written = std::io::stderr().write_all(said.as_bytes());
 }
 
 /// Waits until something holds, and fails the story if it does not within a generous while.

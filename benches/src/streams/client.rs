@@ -18,7 +18,7 @@ pub(crate) fn runtime() -> Result<Runtime> {
     Ok(Builder::new_current_thread().enable_all().build()?)
 }
 
-/// The target of a stream that nobody has asked for before.
+/// The target of a stream that no client has requested before.
 pub(crate) fn fresh() -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -231,7 +231,7 @@ mod tests {
 
     use super::*;
 
-    /// A server that says `answers` to whoever connects, one for each request.
+    /// A server that says `answers` to each client, one for each request.
     fn saying(answers: &'static [&'static str]) -> u16 {
         let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = listener.local_addr().unwrap().port();

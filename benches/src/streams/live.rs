@@ -27,7 +27,7 @@ const SURPLUS: Duration = Duration::from_millis(100);
 
 /// What a reader has to say.
 enum Report {
-    /// It is told what comes from now on.
+    /// It receives what is appended from now on.
     Ready,
     /// The message that it expected came.
     Got { number: u64, at: Instant },
@@ -50,14 +50,14 @@ pub(crate) fn deliver(place: &Place) -> Result<Sample> {
             let came = delivered(&mut reports, number).await;
             latencies.extend(came.iter().map(|at| (*at - sent).as_secs_f64()));
             if came.len() < READERS {
-                // The others are lost as well: nobody waits for each of them.
+                // The others are lost as well: no thread waits for each of them.
                 break;
             }
         }
         let wall = started.elapsed().as_secs_f64();
         let cpu = place.cpu()? - cpu;
         let all = (READERS as u64 * APPENDS) as f64;
-        // Whoever is told more than there is, is told it by now.
+        // A reader that gets more than there is has got it by now.
         tokio::time::sleep(SURPLUS).await;
         let share = match reports.try_recv() {
             Ok(_) => 0.0,
@@ -99,7 +99,7 @@ async fn follow(mut lines: Lines, reports: UnboundedSender<Report>) {
     while let Ok(Some(text)) = lines.next().await {
         if !is_ready && text.contains("event: control") {
             is_ready = true;
-            let _told = reports.send(Report::Ready);
+            let _sent = reports.send(Report::Ready);
         }
         for number in numbers(&text) {
             let at = Instant::now();
@@ -110,7 +110,7 @@ async fn follow(mut lines: Lines, reports: UnboundedSender<Report>) {
             } else {
                 Report::Wrong
             };
-            let _told = reports.send(report);
+            let _sent = reports.send(report);
         }
     }
 }

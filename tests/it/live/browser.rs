@@ -59,7 +59,7 @@ fn build_tools_and_editors_are_followed_in_a_real_browser() {
     for name in ["PMX_SERVER", "PMX_DATA", "PMX_TOKEN", "PMX_SPACE", "CI"] {
         stories.env_remove(name);
     }
-    told(stories, TOOLS);
+    check_stories(stories, TOOLS);
 }
 
 /// Runs stories against a host with these settings: a file of them, and perhaps which one of it.
@@ -79,7 +79,7 @@ fn check(host: Host, settings: &[(&str, &str)], which: &[&str], count: usize) {
     stories.args(&which[..1]).arg(port);
     stories.args([pmx_path(), &world.site(), &chromium]);
     stories.args(&which[1..]);
-    told(stories, count);
+    check_stories(stories, count);
 }
 
 /// `node` with the environment of the world's `pmx`.
@@ -94,25 +94,25 @@ pub(super) fn node(world: &World) -> Command {
     node
 }
 
-/// Runs stories, and finds that so many passed.
-pub(super) fn told(mut stories: Command, count: usize) {
+/// Runs stories and checks that `count` passed.
+pub(super) fn check_stories(mut stories: Command, count: usize) {
     let ran = stories
         .current_dir(folder())
         .stdin(Stdio::null())
         .output()
         .expect("node runs");
     let said = String::from_utf8_lossy(&ran.stdout).into_owned();
-    let told: Vec<Value> = said
+    let results: Vec<Value> = said
         .lines()
         .filter_map(|line| serde_json::from_str(line).ok())
         .collect();
-    let failed: Vec<&Value> = told
+    let failed: Vec<&Value> = results
         .iter()
         .filter(|story| story["passed"] != true)
         .collect();
     let stderr = String::from_utf8_lossy(&ran.stderr);
     assert!(failed.is_empty(), "{failed:#?}\n{stderr}");
-    assert_eq!(told.len(), count, "{said}\n{stderr}");
+    assert_eq!(results.len(), count, "{said}\n{stderr}");
 }
 
 pub(super) fn folder() -> PathBuf {

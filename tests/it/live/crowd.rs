@@ -1,4 +1,4 @@
-//! Many open pages, many deploys: each hears each once and in order, whatever breaks in between.
+//! Many open pages, many deploys: each page receives each deploy once and in order, whatever breaks in between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -86,7 +86,7 @@ fn each_hears_each_once_and_in_order(world: &World, sockets: usize, deploys: u64
     }
 }
 
-/// The deploy after `at` that a frame tells of: none is left out, none comes twice.
+/// The deploy after `at` that a frame reports: none is left out, none comes twice.
 fn follow(frame: &Value, at: u64) -> u64 {
     let deploy = frame["deploy"].as_u64().unwrap();
     let since = frame["since"].as_u64().unwrap_or(deploy - 1);
@@ -94,7 +94,7 @@ fn follow(frame: &Value, at: u64) -> u64 {
     deploy
 }
 
-/// The server is killed again and again; whoever comes back with their place has no gap.
+/// The server is killed again and again; a page that resumes at its offset has no gap.
 #[test]
 fn a_killed_server_leaves_no_gap() {
     let mut world = World::with_settings(Host::Embedded, &[]);

@@ -2,7 +2,7 @@
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::browser::{chromium, folder, node, told};
+use super::browser::{check_stories, chromium, folder, node};
 use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped};
 
@@ -27,5 +27,5 @@ fn a_public_site_lives_in_a_real_browser() {
         .arg(world.server.port.to_string())
         .args([pmx_path(), &world.site(), &chromium])
         .args([of_certificate, of_key]);
-    told(stories, 1);
+    check_stories(stories, 1);
 }

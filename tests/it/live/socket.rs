@@ -13,7 +13,7 @@ use crate::world::World;
 /// An open socket.
 pub(crate) struct Socket(WebSocket<TcpStream>);
 
-/// How a socket was refused: the status; 0 if nobody answered.
+/// How a socket was refused: the status; 0 without an answer.
 pub(crate) type Refused = u16;
 
 impl Socket {
@@ -99,7 +99,7 @@ impl Socket {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Whether nothing comes for a moment, as far as the answer to a ping tells: all that was said
+    /// Whether nothing comes for a moment, as far as the answer to a ping shows: all that was said
     /// before it would come before it.
     pub(crate) fn is_silent(&mut self) -> bool {
         self.say("ping");

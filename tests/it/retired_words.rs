@@ -1,0 +1,229 @@
+//! Retired words: refuses those that `docs/GLOSSARY.md` replaced, in code, comments and pages.
+//!
+//! [`WORDS`] are refused wherever they occur, within an identifier too. [`NAMES`] are refused as
+//! the names of Rust modules and types, since as words they are ordinary English.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use syn::visit::{self, Visit};
+
+use crate::tidy::Tree;
+
+/// Words whose subject or meaning a reader has to guess.
+const WORDS: [&str; 9] = [
+    "told", "tells", "whoever", "nobody", "somebody", "heed", "tidings", "kin", "hears",
+];
+
+/// Names that say less than the standard term, in the spelling of a module.
+const NAMES: &[&str] = &[
+    "adopt",
+    "aftermath",
+    "agenda",
+    "ahead",
+    "bell",
+    "brief",
+    "busy",
+    "circle",
+    "claims",
+    "copied",
+    "copies",
+    "courier",
+    "counter",
+    "crew",
+    "crossed",
+    "desk",
+    "draft",
+    "dress",
+    "errand",
+    "ground",
+    "guard",
+    "happened",
+    "heeding",
+    "hear",
+    "heard",
+    "heap",
+    "inbound",
+    "keyed",
+    "kin",
+    "listening",
+    "loan",
+    "measured",
+    "moment",
+    "nearby",
+    "nearest",
+    "neighbours",
+    "news",
+    "obliged",
+    "opened",
+    "outbound",
+    "patience",
+    "patient",
+    "peers",
+    "pieces",
+    "pile",
+    "place",
+    "ready",
+    "ring",
+    "said",
+    "shelf",
+    "sleepers",
+    "spelt",
+    "spot",
+    "stitch",
+    "survey",
+    "tally",
+    "telling",
+    "thrown",
+    "tidings",
+    "told",
+    "turn",
+    "twin",
+    "vain",
+    "wakes",
+    "wish",
+    "woken",
+];
+
+/// Uses that are still there: by file or folder, the most words and the most names. A use belongs
+/// to the longest entry that its path begins with. The numbers may only get smaller.
+const LEFT: &[(&str, usize, usize)] = &[];
+
+const EXTENSIONS: [&str; 9] = ["css", "html", "js", "md", "mjs", "py", "rs", "sql", "toml"];
+
+/// Files that have to spell the words.
+const SPELLED_HERE: [&str; 2] = ["docs/GLOSSARY.md", "tests/it/retired_words.rs"];
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+struct Uses {
+    words: usize,
+    names: usize,
+}
+
+#[test]
+fn retired_words_get_fewer() {
+    let mut found: BTreeMap<&str, (Uses, Vec<String>)> = BTreeMap::new();
+    let tree = Tree::read(&Path::new(env!("CARGO_MANIFEST_DIR")).join(".."));
+    for (path, bytes) in tree.files() {
+        if !is_checked(path) {
+            continue;
+        }
+        let uses = uses(path, &String::from_utf8_lossy(bytes));
+        if uses == Uses::default() {
+            continue;
+        }
+        let entries = LEFT.iter().map(|(start, ..)| *start);
+        let entry = entries.filter(|start| path.starts_with(start));
+        let entry = entry.max_by_key(|start| start.len()).unwrap_or_default();
+        let (sum, files) = found.entry(entry).or_default();
+        sum.words += uses.words;
+        sum.names += uses.names;
+        files.push(format!("{path}: {uses:?}"));
+    }
+    let mut more = String::new();
+    for (entry, (uses, files)) in found {
+        let left = LEFT.iter().find(|(start, ..)| *start == entry);
+        let (words, names) = left.map_or((0, 0), |(_, words, names)| (*words, *names));
+        if uses.words > words || uses.names > names {
+            let listed = files.join("\n  ");
+            more += &format!("\n{entry:?} may have {words} and {names}: {uses:?}\n  {listed}");
+        }
+    }
+    assert!(more.is_empty(), "words or names that are retired:{more}");
+}
+
+fn is_checked(path: &str) -> bool {
+    let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
+    EXTENSIONS.contains(&extension) && !SPELLED_HERE.contains(&path)
+}
+
+fn uses(path: &str, text: &str) -> Uses {
+    let mut names = Names::default();
+    if path.ends_with(".rs") {
+        let folders = path
+            .rsplit('/')
+            .next()
+            .and_then(|it| it.strip_suffix(".rs"));
+        names.check(folders.unwrap_or_default());
+        if let Ok(file) = syn::parse_file(text) {
+            names.visit_file(&file);
+        }
+    }
+    Uses {
+        words: words(text).filter(|it| WORDS.contains(&&**it)).count(),
+        names: names.retired,
+    }
+}
+
+/// The words of a text in lower case, those of identifiers one by one.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let runs = text.split(|c: char| !c.is_ascii_alphabetic());
+    runs.flat_map(|run| {
+        let mut words = vec![String::new()];
+        let mut before = 'A';
+        for c in run.chars() {
+            if c.is_ascii_uppercase() && before.is_ascii_lowercase() {
+                words.push(String::new());
+            }
+            before = c;
+            words.last_mut().unwrap().push(c.to_ascii_lowercase());
+        }
+        words
+    })
+}
+
+/// Counts retired names of modules and types where they are defined.
+#[derive(Default)]
+struct Names {
+    retired: usize,
+}
+
+impl Names {
+    fn check(&mut self, name: &str) {
+        let name = name.to_ascii_lowercase();
+        self.retired += usize::from(NAMES.contains(&&*name));
+    }
+}
+
+impl<'ast> Visit<'ast> for Names {
+    fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
+        // One with a file counts by its file's name.
+        if module.content.is_some() {
+            self.check(&module.ident.to_string());
+        }
+        visit::visit_item_mod(self, module);
+    }
+
+    fn visit_item_struct(&mut self, item: &'ast syn::ItemStruct) {
+        self.check(&item.ident.to_string());
+    }
+
+    fn visit_item_enum(&mut self, item: &'ast syn::ItemEnum) {
+        self.check(&item.ident.to_string());
+    }
+
+    fn visit_item_trait(&mut self, item: &'ast syn::ItemTrait) {
+        self.check(&item.ident.to_string());
+        visit::visit_item_trait(self, item);
+    }
+
+    fn visit_item_type(&mut self, item: &'ast syn::ItemType) {
+        self.check(&item.ident.to_string());
+    }
+}
+
+#[test]
+fn uses_are_counted_in_words_identifiers_and_definitions() {
+    for (path, text, words, names) in [
+        ("a/x.md", "The hub hears; Tells, told.", 3, 0),
+        ("a/x.rs", "fn is_told() {} // kind, kinship", 1, 0),
+        ("a/x.rs", "struct SinkTold; enum Tidings {}", 2, 1),
+        ("a/kin.rs", "mod news;", 0, 1),
+        ("a/x.rs", "mod news {} type Place = u8; trait Turn {}", 0, 3),
+        ("a/x.rs", "fn news() { let place = 1; }", 0, 0),
+        ("a/x.js", "class Place {}", 0, 0),
+    ] {
+        assert_eq!(uses(path, text), Uses { words, names }, "{path}: {text}");
+    }
+    assert!(is_checked("sync/DESIGN.md") && !is_checked("Cargo.lock"));
+}
