@@ -289,7 +289,7 @@ impl Case {
         Row::compare_in(Unit::Bytes, what, (&ours, &files), bytes, goal)
     }
 
-    /// What is reported of every case: requests, the other ways, and a sync that finds nothing to do.
+    /// What is reported of every case: requests, the other ways, and a sync without changes.
     fn rest(&self) -> [Row; 5] {
         [
             self.requests(Step::Update, None),

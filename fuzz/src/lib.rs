@@ -1,8 +1,8 @@
 //! Fuzzed formats: for each format that comes from outside, a property of its reader that holds for
 //! any bytes, and the seeds to begin with.
 //!
-//! A property panics where it does not hold. `cargo xtask fuzz` runs each under libFuzzer; the tests
-//! below run each on its seeds and on damaged copies of them.
+//! A property panics where it does not hold. `cargo xtask fuzz` runs each under libFuzzer; the
+//! tests below run each on its seeds and on damaged copies of them.
 
 #![forbid(unsafe_code)]
 

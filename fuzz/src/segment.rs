@@ -2,7 +2,7 @@
 
 use pmx_streams::segment::{Index, open};
 
-/// A segment that is opened is read from any position to its end, and its index is found at its end.
+/// A segment that is opened is read from any position to its end, where its index is found.
 pub(crate) fn object(bytes: &[u8]) {
     if let Ok(index) = Index::from_object_tail(bytes, bytes.len() as u64) {
         let _other = index.locate(index.first(), index.end(), usize::MAX);

@@ -10,7 +10,7 @@ use pmx_sync::pack::{OpenPack, wire};
 /// Packs that are kept decoded, of up to 8 MiB each: two that each of the builders is at.
 const DECODED_MAX: usize = 4;
 
-/// Decoded packs, shared by all builders. The least recently used pack gives its memory to the next.
+/// Decoded packs, shared by all builders. The least recently used one gives its memory to the next.
 #[derive(Debug, Default)]
 pub(super) struct DecodedPacks {
     recent: Mutex<Vec<(PackId, Arc<Slot>)>>,

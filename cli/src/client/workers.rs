@@ -1,7 +1,7 @@
 //! Upload workers: a few threads build bodies, the rest perform network I/O.
 //!
-//! Building takes memory, so only as many threads build as pay. Each of the others holds one finished
-//! body.
+//! Building takes memory, so only as many threads build as pay. Each of the others holds one
+//! finished body.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};

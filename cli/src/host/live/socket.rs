@@ -74,8 +74,8 @@ pub(super) async fn open(
     // Fails if there is no such site. A socket that says nothing gets what follows this read.
     let tail = Read { from: From::Now };
     let shared = socket.changes.shared(tail, socket.log.batch(tail));
-    if let Some(tidings) = &shared.await?.tidings {
-        let _nothing_follows_the_tail = socket.session.on_events(tidings);
+    if let Some(batch) = &shared.await?.tidings {
+        let _nothing_follows_the_tail = socket.session.on_events(batch);
     }
     tokio::spawn(async move {
         // How it ends is the client's affair.
@@ -249,17 +249,17 @@ impl Socket {
                 Ok(shared) => shared,
                 Err(problem) => return Ok(Err(Closing::of(&problem))),
             };
-            let Some(tidings) = &shared.tidings else {
+            let Some(batch) = &shared.tidings else {
                 break;
             };
-            let frames = match self.session.on_events(tidings) {
+            let frames = match self.session.on_events(batch) {
                 Ok(frames) => frames,
                 Err(closing) => return Ok(Err(closing)),
             };
             for frame in frames {
                 send(wire, Message::text(frame)).await?;
             }
-            if tidings.is_up_to_date() {
+            if batch.is_up_to_date() {
                 break;
             }
         }

@@ -28,8 +28,8 @@ struct Step {
     mark: Option<Mark>,
 }
 
-/// What distinguishes a file from another one at its path. File systems use inode numbers again at once,
-/// so the time at which it was made belongs to it.
+/// What distinguishes a file from another one at its path. File systems use inode numbers again
+/// at once, so the time at which it was made belongs to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Mark {
     inode: (u64, u64),
