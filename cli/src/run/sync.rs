@@ -299,32 +299,7 @@ impl Job {
             interrupt: &context.interrupt,
             ui: context.ui,
         };
-        let bases = site.active().into_iter().chain(site.site());
-        let bases: Vec<Root> = bases.map(|base| base.root).collect();
-        let mut result = keeping(&tree, &bases, || publish.run());
-        if result
-            .as_ref()
-            .is_err_and(|failure| self.is_own(failure, client))
-        {
-            let (terms, seen) = (self.terms(), self.seen(&site));
-            let terms = Terms {
-                meta: publish.terms.meta.clone(),
-                ..terms
-            };
-            let again = Publish {
-                terms: &terms,
-                seen,
-                ..publish
-            };
-            result = again.run();
-        }
-        if result
-            .as_ref()
-            .is_err_and(|failure| failure.problem.is_none())
-        {
-            self.remember_unanswered(tree.root());
-        }
-        let Published { outcome, times } = result?;
+        let Published { outcome, times } = self.run(&publish, client)?;
         self.remember(&outcome);
         Ok(Report {
             space: self.site.space.clone(),
@@ -337,6 +312,37 @@ impl Job {
             total: started.elapsed(),
             traffic: since(before, client.traffic()),
         })
+    }
+
+    /// Runs a publish, and once more if it conflicts with a deploy of this command, whose answer was
+    /// lost.
+    fn run(&self, publish: &Publish<'_>, client: &Client) -> Result<Published, Failure> {
+        let bases = publish.site.active().into_iter().chain(publish.site.site());
+        let bases: Vec<Root> = bases.map(|base| base.root).collect();
+        let mut result = keeping(publish.tree, &bases, || publish.run());
+        if result
+            .as_ref()
+            .is_err_and(|failure| self.is_own(failure, client))
+        {
+            let (terms, seen) = (self.terms(), self.seen(publish.site));
+            let terms = Terms {
+                meta: publish.terms.meta.clone(),
+                ..terms
+            };
+            let again = Publish {
+                terms: &terms,
+                seen,
+                ..*publish
+            };
+            result = again.run();
+        }
+        if result
+            .as_ref()
+            .is_err_and(|failure| failure.problem.is_none())
+        {
+            self.remember_unanswered(publish.tree.root());
+        }
+        result
     }
 }
 
