@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_strings_lie_behind_the_head_and_are_not_copied() {
+    fn byte_strings_follow_the_head_and_are_not_copied() {
         let crossing = Crossing::of(letter()).unwrap();
         let bytes = crossing.to_bytes();
         assert_eq!(
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_release_adds_behind_is_passed_over_and_what_it_lacks_is_empty() {
+    fn crossing_skips_strings_of_later_releases_and_fills_missing_ones() {
         let mut bytes = vec![VERSION];
         write_bytes(&mut bytes, br#"{"name":"a","many":1,"later":[7]}"#);
         bytes.extend_from_slice(b"\x03\x01\x01\x01xyz");

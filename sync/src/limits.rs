@@ -154,7 +154,7 @@ pub const NODES_ANSWERED_BYTES: usize = 1024 * 1024;
 /// Paths listed by one diff request.
 pub const DIFF_ROWS_MAX: usize = 10_000;
 
-/// Paths that one event names; above it pages are told that there is more. A thousand of the usual
+/// Paths that one event names; above it the event is marked as truncated. A thousand of the usual
 /// length are about 100 KB, and an open page reacts to none of them one by one.
 pub const EVENT_PATHS_MAX: usize = 1_000;
 

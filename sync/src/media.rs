@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn charset_is_told_where_it_is_true() {
+    fn charset_is_added_where_it_is_true() {
         for (media, utf8, other) in [
             ("text/html", "text/html; charset=utf-8", "text/html"),
             (

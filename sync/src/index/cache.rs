@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_used_stays_and_the_bound_holds() {
+    fn cache_keeps_used_values_within_its_bound() {
         let cache: Cache<u32, u32> = Cache::new(1000);
         for key in 0..1000 {
             cache.insert(key, key, 10);

@@ -322,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_hears_each_deploy_that_concerns_it_once() {
+    fn session_receives_each_matching_deploy_once() {
         let mut session = fresh();
         assert_eq!(session.next_read(), None);
         let message = format!(r#"{{"page":"/a","offset":"{}"}}"#, Offset::at(3));
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_that_wants_all_hears_all() {
+    fn session_with_all_receives_all() {
         let mut session = fresh();
         let said = session.on_message(r#"{"all":true,"offset":"0_0","compact":false}"#, NOW);
         assert_eq!(said, Ok(ClientCommand::Subscribe));
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_talks_too_much_is_sent_away() {
+    fn session_closes_for_clients_that_send_too_much() {
         let mut session = fresh();
         for _ in 0..LIVE_MESSAGES_MAX {
             assert_eq!(session.on_message("ping", NOW), Ok(ClientCommand::Ping));

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_hears_what_concerns_it() {
+    fn subscription_passes_events_for_its_page_only() {
         let told = message(&["a.html", "b.html", "style.css", "c/index.html"], false);
         for (wish, expected) in [
             (r#"{"page":"/a"}"#, Some(&["a.html"][..])),
@@ -201,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn where_more_changed_than_is_named_all_are_concerned() {
+    fn subscription_passes_truncated_events_to_all() {
         assert_eq!(heard(r#"{"page":"/x"}"#, &message(&[], true)), Some(vec![]));
     }
 
     #[test]
-    fn what_clients_say() {
+    fn client_message_parse_refuses_invalid_messages() {
         let many = vec!["\"/a\""; LIVE_USES_MAX + 1].join(",");
         let long = "x".repeat(LIVE_MESSAGE_BYTES_MAX);
         for (text, fits) in [

@@ -1,4 +1,4 @@
-//! The stat cache: what the last scan saw, so that an unchanged file is not read again.
+//! Stat cache: the files of the last scan, so that an unchanged file is not read again.
 //!
 //! It mirrors the walk: folders in breadth-first order, so that the children of one are
 //! neighbours; the files of a folder are neighbours too, both sorted by name. Records have a fixed

@@ -1,4 +1,4 @@
-//! What can keep a folder from being published.
+//! Scan errors: the reasons that keep a folder from being published.
 //!
 //! A scan goes on after a problem and reports the first twenty in path order, so that the report
 //! is the same whatever the threads did, and a site with many bad names is not fixed one by one.
@@ -90,7 +90,7 @@ pub enum Problem {
     /// A name can't be part of a site path.
     #[error(transparent)]
     PathInvalid(#[from] InvalidPath),
-    /// Two paths that some file systems can't tell apart.
+    /// Two paths that some file systems can't distinguish.
     #[error("\"{path}\" and \"{other}\" differ only in case or Unicode normalisation")]
     Collision {
         /// One path.

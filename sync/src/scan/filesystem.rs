@@ -1,4 +1,5 @@
-//! What a walk stands on: listing, stating and opening, by descriptors or by paths.
+//! Filesystem access for the scanner: list, stat and open, relative to directory descriptors (Unix)
+//! or by path.
 //!
 //! The walk itself is written once, over this trait, so both ways give the same manifest by
 //! construction. No method follows a symbolic link in the last segment; links are resolved by the
@@ -12,7 +13,7 @@ use std::path::{Path, PathBuf};
 use super::stat::{Kind, Stat};
 use crate::limits::FILES_MAX;
 
-/// One way to reach files.
+/// Access to the files below one folder.
 pub(super) trait FileSystem: Sync {
     /// An open folder: a descriptor, or a path.
     type Folder: Send + Sync;

@@ -1,4 +1,4 @@
-//! From a folder to the rows of a site: what to publish, hashed, and what changed since last time.
+//! Folder scan: the rows of a site, hashed, and their changes since the last scan.
 //!
 //! [`scan`] walks a folder with all cores and compares each file's stat with a [`Cache`] of the
 //! last scan, so that only files that may have changed are read. A site in which nothing changed
@@ -102,7 +102,7 @@ pub enum Secrets {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
     /// By descriptors of folders, where the platform has them: faster, and safe from folders that
-    /// are replaced by links meanwhile.
+    /// are replaced by links during the scan.
     Descriptors,
     /// By full paths.
     Portable,
@@ -143,7 +143,7 @@ impl Default for Options {
     }
 }
 
-/// Hears how a scan goes on: from any thread, once per folder or chunk, with what was added since.
+/// Receives the progress of a scan: from any thread, once per folder or chunk, with what was added since.
 pub trait Progress: Sync {
     /// So many more files, with so many bytes, were found.
     fn found(&self, files: u64, bytes: u64);

@@ -1,4 +1,4 @@
-//! Names that some file system can't hold, or can't tell apart.
+//! Portable names: finds names that some file system can't hold, or can't distinguish.
 //!
 //! Two names collide if they are equal after Unicode case folding and normalisation (UAX #15 and
 //! section 3.13 of the Unicode standard): such a site can't be checked out on macOS or Windows,

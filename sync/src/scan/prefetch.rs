@@ -1,9 +1,9 @@
-//! Reading files before they are scanned, by somebody who needs their bytes anyway.
+//! Prefetch of an initial upload: reads files before the scan, because the client sends them anyway.
 //!
-//! Who publishes to a space for the first time has to send every blob. To scan first would read and
+//! A first publish to a space has to send every blob. To scan first would read and
 //! hash every file twice: once to know its id, once to send it. Instead the folder is listed, its
 //! files are read in the order in which they are sent, and the scan that follows
-//! ([`scan_ahead`](super::scan_ahead)) looks at every file again but reads only those that are not,
+//! ([`scan_prefetched`](super::scan_prefetched)) looks at every file again but reads only those that are not,
 //! to the nanosecond, what was sent. So reading ahead can save time and can't make a scan wrong.
 
 use std::io::Read;
@@ -92,7 +92,7 @@ impl Prefetch {
         self.seen[at].get().copied()
     }
 
-    /// Asks for one byte more than there should be, so that one call tells that there is no more.
+    /// Asks for one byte more than there should be, so that one call detects the end of the file.
     fn read_quiet(&self, at: usize, sources: &mut Sources<'_>, out: &mut Vec<u8>) -> Option<Stat> {
         let (path, entry) = self.listed.changes.get(at)?;
         let size = entry.as_ref()?.size;

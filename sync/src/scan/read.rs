@@ -90,7 +90,7 @@ impl Reader {
         stat(&file, path)
     }
 
-    /// Reads a file once that nobody has touched since before the scan, or finds it is not one.
+    /// Reads a file once that no process has touched since before the scan, or finds it is not one.
     fn untouched(&self, mut file: &File) -> Option<Content> {
         BUFFER.with_borrow_mut(|buffer| {
             make_room(buffer);
@@ -226,7 +226,7 @@ pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, Problem> {
     }
 }
 
-/// Asks for one byte more than there should be, so that one call tells that there is no more.
+/// Asks for one byte more than there should be, so that one call detects the end of the file.
 fn small(mut file: &File, size: usize, buffer: &mut Vec<u8>) -> io::Result<Option<Hash>> {
     make_room(buffer);
     let mut filled = 0;

@@ -1,4 +1,4 @@
-//! What is left out: patterns, and names that start with a dot.
+//! Ignore rules: patterns, and names that start with a dot.
 //!
 //! Patterns have the syntax and the meaning of gitignore(5): the last one that matches decides,
 //! `!` takes a name back in, and what lies in an excluded folder stays out. A name with a leading

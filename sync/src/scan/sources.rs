@@ -1,4 +1,4 @@
-//! Opening the files of a scan again, to send them.
+//! Scan sources: opens scanned files again, to send them.
 
 use std::fs::File;
 use std::io;

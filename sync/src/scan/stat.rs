@@ -1,4 +1,4 @@
-//! What the file system says about a file without reading it.
+//! File stat: the metadata by which a scan detects changed files.
 //!
 //! The device number is left out on purpose, as git does by default: it changes from one mount to
 //! the next on network and copy-on-write file systems, and would then cost a full reading, while

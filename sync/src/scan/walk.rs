@@ -105,7 +105,7 @@ impl Found {
     }
 }
 
-/// Where in the site and in the folder a walk stands.
+/// Position of a walk: a folder of the site, and its place on disk.
 #[derive(Clone, Copy)]
 pub(super) struct WalkPosition<'a> {
     /// The site path of the folder with a slash at the end, or nothing.

@@ -1,4 +1,4 @@
-//! Answers of the API: JSON, and problems.
+//! API responses: JSON, and problem details.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, X_CONTENT_TYPE_OPTIONS};

@@ -1,4 +1,4 @@
-//! Who may use the publish API: whoever holds the one secret, sent as a bearer token.
+//! Bearer authentication: a client that sends the publish secret may use the publish API.
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -8,7 +8,7 @@ use pmx_core::limits::TOKEN_BYTES_MAX;
 use pmx_core::problem::Problem;
 use subtle::ConstantTimeEq;
 
-/// Checks the token of a request. Fails closed: without a secret nobody may publish.
+/// Checks the token of a request. Fails closed: without a secret no client may publish.
 pub(crate) fn authorise(headers: &HeaderMap, secret: Option<&str>) -> Result<(), Problem> {
     let secret = secret.filter(|secret| !secret.is_empty()).ok_or_else(|| {
         Problem::new(
@@ -16,7 +16,7 @@ pub(crate) fn authorise(headers: &HeaderMap, secret: Option<&str>) -> Result<(),
             "the publish API is closed: the server has no secret",
         )
     })?;
-    // One answer for every kind of wrong token, so that it tells nothing.
+    // One answer for every kind of wrong token, so that it reveals nothing.
     let refused = || Problem::new(Code::Unauthorised, "the request carries no valid token");
     let token = bearer(headers).ok_or_else(refused)?;
     // Hashes have one length, so the comparison takes the same time for every token.

@@ -1,4 +1,4 @@
-//! The seams: what a platform has to bring. Few methods, no `Send` bounds, nothing that decides.
+//! Platform ports: the traits that a host implements. Few methods, no `Send` bounds, no decisions.
 //!
 //! The futures carry no `Send` bound, because those of a Worker have none; a native host names its
 //! concrete types where it spawns, and `Send` is seen there.
@@ -49,7 +49,7 @@ pub trait Pointers {
         })
     }
 
-    /// Takes note of a pointer that the space itself told a reader, so that the next reader here
+    /// Records a pointer that the space itself reported to a reader, so that the next reader here
     /// does not ask it again.
     fn note(&self, _channel: &Channel, _pointer: &Pointer) {}
 }

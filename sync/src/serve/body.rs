@@ -1,4 +1,4 @@
-//! Bodies of answers: bytes at hand, or pieces of objects that a platform streams as it can.
+//! Response bodies: bytes in memory, or pieces of objects that the platform streams.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use pmx_core::name::SpaceName;
 
 use crate::pack::part::{ChainingValue, Part};
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// Nothing.
     Empty,
-    /// Bytes at hand.
+    /// Bytes in memory.
     Bytes(Bytes),
     /// Pieces of objects, one after the other.
     Pieces(Vec<Piece>),

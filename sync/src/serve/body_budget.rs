@@ -1,8 +1,7 @@
-//! Room for the bodies of requests, where memory is bounded and nothing may wait for it.
+//! Body budget: bounds the memory of request bodies, and refuses instead of waiting.
 //!
-//! A body takes its room before it is read, with the bytes that its client announces, and gives it
-//! back when the request is answered. What finds none is refused: its client tries again, perhaps
-//! where there is more.
+//! A request takes a permit for its announced bytes before it reads the body, and returns it with
+//! the response. The server refuses a request that gets no permit: its client retries.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;

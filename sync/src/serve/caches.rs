@@ -1,4 +1,4 @@
-//! Caches of a server: verified bodies, verdicts and differences.
+//! Server caches: verified bodies, verdicts and dictionary-compressed bodies.
 
 use bytes::Bytes;
 use pmx_core::backend::ObjectKey;

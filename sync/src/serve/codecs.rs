@@ -1,4 +1,4 @@
-//! Zstd contexts, kept for the next request: making one costs more than a small page.
+//! Zstd context pool: requests reuse contexts, since making one costs more than a small page.
 
 use std::sync::{Mutex, PoisonError};
 

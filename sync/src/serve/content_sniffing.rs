@@ -1,8 +1,8 @@
-//! Headers that depend on the bytes of a blob: a text's charset, the coding of an `.svgz`.
+//! Content sniffing: headers that depend on a blob's bytes (charset of text, coding of `.svgz`).
 //!
-//! The bytes are looked at once for each blob, process and isolate, and the verdict is kept by the
-//! blob's id. A body that is sent whole is read through the cache of bodies first, so that it is
-//! read once; HEAD and ranges say what GET says.
+//! Each process or isolate inspects a blob once and caches the verdict by the blob's id. A body that
+//! is sent whole is read through the body cache first, so that it is read once. HEAD and range
+//! responses have the same headers as GET.
 
 use bytes::Bytes;
 use http::HeaderMap;

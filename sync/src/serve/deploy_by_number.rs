@@ -1,4 +1,4 @@
-//! Deploys by number: each lies at one place for ever, which only its space knows.
+//! Deploys by number: an immutable pointer for each, which only the space knows.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;

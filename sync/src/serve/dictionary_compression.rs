@@ -1,8 +1,7 @@
-//! A reader that comes back is sent the difference to what its browser kept (RFC 9842).
+//! Dictionary compression (RFC 9842): returning browsers receive the difference to what they kept.
 //!
-//! What the browser says it has is looked up by our own name for it, in one of the deploys that
-//! readers are shown or were lately, and hashed. Whatever is not as it should be, the answer is the
-//! one that everybody gets.
+//! The server looks the browser's dictionary up by its own id for it, in the deploys that readers
+//! see or saw lately, and hashes it. On any mismatch it sends the ordinary response.
 
 use std::iter::once;
 
@@ -19,7 +18,7 @@ use crate::site::{DIFFERENCE_MAGIC, Offered, Plan, SiteRequest, is_dictionary};
 
 impl<B: Backend> Server<B> {
     /// A request as it concerns this server: one behind an edge that does not pass differences on
-    /// hears nothing of them.
+    /// carries no dictionary headers.
     pub(super) fn passed(&self, request: &SiteRequest) -> SiteRequest {
         let request = request.clone();
         match self.dictionaries() {
@@ -28,7 +27,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// The body that makes what a plan sends out of what the client has, if there is one and it is
+    /// The body compressed against the client's dictionary, if there is one and the result is
     /// smaller.
     pub(super) async fn dictionary_compressed(
         &self,
@@ -46,7 +45,7 @@ impl<B: Backend> Server<B> {
         if let Some(body) = self.differences().find(&key) {
             return Ok(Some(body));
         }
-        // What nobody needs for the page itself can't fail it.
+        // A failed dictionary read does not fail the response.
         let Some(old) = self
             .offered(scope, pointer, offered)
             .await
@@ -68,7 +67,7 @@ impl<B: Backend> Server<B> {
         Ok(Some(body))
     }
 
-    /// The bytes that the client says it has, if we have them as well.
+    /// The dictionary that the client names, if the server still has it.
     async fn offered(
         &self,
         scope: Scope<'_>,

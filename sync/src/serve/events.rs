@@ -77,7 +77,7 @@ impl<B: Backend> Server<B> {
     ) -> Result<(), Problem> {
         let channel = &listener.channel;
         match listener.mode {
-            // What a socket's visitor may hear is decided for each of its wishes.
+            // The session decides for each subscription what a socket's visitor may receive.
             DeliveryMode::Socket(_) if listener.access == Access::Visitor => {
                 self.pointer_of(channel, now).await.map(drop)
             }
@@ -141,7 +141,7 @@ impl<B: Backend> Server<B> {
                 self.with_token(answer::view(&page.view), channel, &page)
             }
             Ok(Call::Get(_)) => {
-                let (name, why) = ("live", "this server has nobody wait");
+                let (name, why) = ("live", "this server does not hold requests open");
                 answer::invalid(&InvalidRequest::Query { name, why })
             }
             Ok(Call::Create(_) | Call::Append(_) | Call::Delete) => {
@@ -238,7 +238,7 @@ impl<B: Backend> Server<B> {
         let mut tidings = EventBatch::of(&page, is_open, token).map_err(|error| unread(&error))?;
         for (from, to) in tidings.truncated() {
             let net = self.net(&asker, (from, to), LIVE_PATHS_MAX);
-            // A deploy that is gone: then all are told that more changed than is known.
+            // The deploy is gone: the message stays truncated.
             if let Ok(net) = net.await {
                 tidings.complete(net);
             }
@@ -354,7 +354,7 @@ fn unread(error: &serde_json::Error) -> Problem {
     Problem::new(Code::Corrupt, format!("reading events: {error}"))
 }
 
-/// The channel whose events a host tells. A deploy at its own number has none: nothing follows it.
+/// The channel whose events a host serves. A deploy at its own number has none.
 pub(super) fn channel(addressed: &Addressed) -> Option<Channel> {
     match addressed {
         Addressed::Site { space, deploy } => {

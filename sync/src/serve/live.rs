@@ -1,7 +1,7 @@
-//! Live pages: bodies with the live script in them.
+//! Live page bodies: HTML with the live script injected.
 //!
-//! A page is put together in memory. Of a large one only the beginning is read, as the script goes
-//! there; the rest lies where it lay.
+//! The server assembles a page in memory. Of a large page it reads only the beginning, where the
+//! script goes; the platform streams the rest from the object store.
 
 use bytes::Bytes;
 use http::HeaderMap;

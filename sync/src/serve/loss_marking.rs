@@ -1,4 +1,4 @@
-//! Losses that readers find: the server marks them in the space's ledger.
+//! Loss marking: the server records losses that readers find in the space's ledger.
 
 use pmx_core::problem::Problem;
 

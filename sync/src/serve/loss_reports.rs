@@ -1,4 +1,4 @@
-//! Marks of lost content: the server reports to a space what its store lost.
+//! Loss reports, rate limited: the server reports to a space which content its store lost.
 //!
 //! Readers are anonymous, so few of their requests may reach the ledger: the server reports a loss
 //! once in [`SPAN`], and few losses of a space. One that it drops is reported by a later read.
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_of_a_space_are_few_and_each_loss_is_reported_once_in_a_while() {
+    fn loss_reports_are_few_and_each_loss_is_reported_once_in_a_while() {
         let marks = LossReports::default();
         let [one, two] = [1, 2].map(|byte| SpaceId::from_bytes([byte; 16]));
         let at = |millis: u64| Timestamp::from_millis(1_000_000 + millis);

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lag_shows_what_was() {
+    fn lag_shows_earlier_pointers() {
         let lag = Lag::new(Duration::from_secs(5));
         let channel = SpaceName::parse("docs").unwrap().into();
         let pointer = |deploy| Pointer {

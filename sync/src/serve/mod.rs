@@ -1,4 +1,4 @@
-//! The server: one implementation over the seams that both platforms bring.
+//! Server: one implementation over the ports that both platforms implement.
 
 mod answer;
 mod auth;

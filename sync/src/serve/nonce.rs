@@ -1,4 +1,4 @@
-//! Randomness for one request, drawn by the platform, and the ids made of it.
+//! Request nonce: randomness from the platform, and the ids derived from it.
 
 use pmx_core::hash::Hash;
 use pmx_core::id::{ObjectId, SpaceId};

@@ -1,8 +1,8 @@
-//! What a part copies: pieces of a blob of the base, read again.
+//! Part delta application: fills in the runs that a part copies from a blob of the base.
 //!
-//! Only the parts of that blob that are touched are read, one after the other, because each takes
-//! as much memory as what is put together. What is read is verified, and so is what comes out. As
-//! with the prefix of a pack, whatever is amiss has the one name that the client has a way around.
+//! The server reads only the touched parts of that blob, one after the other, because each takes as
+//! much memory as the result. It verifies both input and result. As with the reference prefix of a
+//! pack, any failure has one code, which the client works around.
 
 use pmx_core::limits::PART_BYTES;
 use pmx_core::location::{Codec, Location};
@@ -24,7 +24,7 @@ use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
 impl<B: Backend> Server<B> {
-    /// Fills in what a part copies, and hashes it.
+    /// Copies the runs into a pending part, and hashes it.
     pub(super) async fn apply_part_delta(
         &self,
         mut draft: PendingPart,
@@ -58,7 +58,7 @@ impl<B: Backend> Server<B> {
         Ok(draft.finish()?)
     }
 
-    /// Where these parts of a blob lie.
+    /// The stored ranges of these parts of a blob.
     async fn source_ranges(
         &self,
         scope: Scope<'_>,
@@ -87,7 +87,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Bytes of a blob that lie together.
+/// A contiguous stored range of a blob.
 struct SourceRange {
     /// Where they begin in the blob.
     start: u64,

@@ -1,4 +1,4 @@
-//! Parts of big blobs: their table, and the pieces of a body that they are.
+//! Big blob bodies: reads the part table, and maps parts to pieces of a body.
 
 use bytes::Bytes;
 use pmx_core::backend::{Blobs, ObjectKey};

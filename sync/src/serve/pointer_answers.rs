@@ -1,4 +1,5 @@
-//! Pointer answers: what a space said of a channel a moment ago, and which request asks it now.
+//! Pointer answers: caches a space's replies about a channel, and lets one request ask (single
+//! flight).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,4 +1,4 @@
-//! The publish API: from request to command, and from reply to answer.
+//! Publish API: maps requests to commands, and replies to responses.
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -201,7 +201,7 @@ impl<B: Backend> Server<B> {
         let head: BeginHead = head(&envelope.head)?;
         check_version(head.v)?;
         if head.commit.is_none() || head.dry {
-            let detail = "a commit without terms is none";
+            let detail = "a commit needs preconditions";
             return Err(Problem::new(Code::RequestMalformed, detail));
         }
         let reply = self
@@ -449,7 +449,7 @@ impl<B: Backend> Server<B> {
 
     /// Delivers what the outbox holds now, if that works; otherwise the alarm will.
     async fn deliver_soon(&self, space: &SpaceName, now: Timestamp) {
-        // The publish is done whether readers hear of it now or a moment later.
+        // The publish is done, whether the pointer is written now or by the retry alarm.
         let _later = self.deliver(space, now).await;
     }
 }

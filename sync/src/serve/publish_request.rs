@@ -1,4 +1,4 @@
-//! What a publish request tells, read from its envelope.
+//! Publish request parsing: turns an envelope into an offer, an inline pack and a list of pack ids.
 
 use pmx_core::code::Code;
 use pmx_core::encode::Reader;
@@ -11,7 +11,7 @@ use crate::limits::{NODE_BYTES_MAX, PACKS_NAMED_MAX};
 use crate::space::{Offer, SmallPack};
 use crate::wire::{Envelope, EnvelopeError, SectionKind, VERSION};
 
-/// What a request told beside its head.
+/// The sections of a publish request.
 pub(super) struct PublishContent {
     pub(super) offer: Offer,
     pub(super) pack: Option<SmallPack>,
@@ -72,13 +72,14 @@ pub(super) fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
             }
             if nodes.len() > OUTLINE_NODES_MAX {
                 let count = nodes.len();
-                let detail = format!("{count} nodes are told; the limit is {OUTLINE_NODES_MAX}");
+                let detail =
+                    format!("the request has {count} nodes; the limit is {OUTLINE_NODES_MAX}");
                 return Err(Problem::new(Code::TooLarge, detail));
             }
             Ok(Offer::Nodes(nodes))
         }
         _ => {
-            let detail = "a request tells a patch, an outline or nodes, not several of them";
+            let detail = "a request has a patch, an outline or nodes, not several of them";
             Err(Problem::new(Code::RequestMalformed, detail))
         }
     }

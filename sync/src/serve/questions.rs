@@ -1,5 +1,5 @@
-//! Budget of anonymous questions to spaces: one token bucket for each space, and one for all names
-//! that no pointer knows.
+//! Question budget: token buckets for the requests of anonymous clients to spaces, one for each space
+//! and one for all names without a pointer.
 //!
 //! A space has one writer in all the world, so what strangers may ask of it is bounded for each
 //! process or isolate. The read path itself asks pointers and objects, and a space only before a
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn clock_that_goes_back_locks_nobody_out() {
+    fn clock_that_goes_back_locks_no_client_out() {
         let questions = QuestionBudget::default();
         while granted(&questions, "one", Question::Known, 100_000) {}
         assert!(granted(&questions, "one", Question::Known, 101_000));

@@ -1,10 +1,9 @@
-//! What a pack refers to: blobs of rows of a base, read and hashed again.
+//! Reference prefix of a pack: reads and hashes the base's blobs that the pack refers to.
 //!
 //! The base is nearly always one of the deploys that readers of the site are shown, so the serving
-//! index says where its blobs lie; the space is asked where it is a preview's, or where the pointer
-//! at hand is older. Blobs that were published together lie side by side: few reads bring many.
-//! Whatever is not as it should be has one name, [`Code::PrefixMissing`], because the client has
-//! one way around all of it.
+//! index says where its blobs lie; the space is asked where it is a preview's, or where the
+//! pointer is older. Blobs that were published together lie side by side: few reads bring many.
+//! Every failure has one code, [`Code::PrefixMissing`], because the client has one way around all.
 
 use bytes::Bytes;
 use pmx_core::backend::{Blobs, ObjectKey};
@@ -31,7 +30,7 @@ use crate::wire::Ranges;
 const GAP_MAX: u64 = 64 * 1024;
 
 impl<B: Backend> Server<B> {
-    /// Puts together what a pack refers to.
+    /// Reads the reference prefix of a pack.
     pub(super) async fn prefix(
         &self,
         reference: Reference,

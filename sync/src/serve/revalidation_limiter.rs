@@ -1,8 +1,8 @@
-//! Valid claims that a space does not confirm: the server remembers them for a moment.
+//! Revalidation limiter: bounds the requests to a space for deploy tokens that it does not confirm.
 //!
-//! A true claim costs one question: the answer is noted, and the next claim finds it. Only a claim
-//! with a valid token gets here, so an unconfirmed one names a deploy that the space has lost. Each
-//! such number is asked about once in [`SPAN`]; claims of other numbers are not held up by it.
+//! A confirmed token costs one request: the server caches the reply. Only valid tokens get here, so
+//! an unconfirmed one names a deploy that the space has lost. The server asks about each such number
+//! once in [`SPAN`], and independently of other numbers.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use pmx_core::time::Timestamp;
 
 use crate::index::Cache;
 
-/// Claims that a space did not confirm, and when it was asked.
+/// Deploys that a space did not confirm, and when the server asked.
 pub(super) struct RevalidationLimiter(Cache<(Channel, u64), Timestamp>);
 
 const SPAN: Duration = Duration::from_secs(1);
@@ -26,13 +26,13 @@ impl Default for RevalidationLimiter {
 }
 
 impl RevalidationLimiter {
-    /// Whether the space may be asked because of a valid claim of `deploy`.
+    /// Whether the server may ask the space for a valid token of `deploy`.
     pub(super) fn allow(&self, channel: &Channel, deploy: u64, now: Timestamp) -> bool {
         let asked = self.0.find(&(channel.clone(), deploy));
         asked.is_none_or(|asked| now >= asked.after(SPAN))
     }
 
-    /// Notes that the space did not confirm a claim.
+    /// Records that the space did not confirm a token.
     pub(super) fn record_miss(&self, channel: &Channel, deploy: u64, now: Timestamp) {
         let bytes = channel.space.as_str().len() + 160;
         self.0.insert((channel.clone(), deploy), now, bytes);

@@ -1,4 +1,4 @@
-//! From method and path to what is asked of the API.
+//! API routing: maps method and path to a route.
 
 use http::{Method, Uri};
 use pmx_core::code::Code;

@@ -30,7 +30,7 @@ pub struct Settings {
     pub publish_secret: Option<String>,
     /// How to spell the address of a site.
     pub urls: SiteUrls,
-    /// Which pages hear of changes.
+    /// Which pages receive change events.
     pub live: LivePages,
     /// Whether differences to what browsers kept get to them.
     pub dictionaries: Dictionaries,
@@ -47,7 +47,7 @@ pub struct Settings {
 pub enum Dictionaries {
     /// Whatever lies between passes its headers and its coding on.
     Passed,
-    /// It does not, or nobody knows.
+    /// It does not, or this is unknown.
     Stopped,
 }
 
@@ -99,7 +99,7 @@ type Unnumbered = Cache<(SpaceName, u64), Timestamp>;
 /// Differences of two deploys, which never change: by space, both numbers, and paths named at most.
 type Nets = Cache<(SpaceName, u64, u64, usize), ChangeMessage>;
 
-/// Bytes that a server keeps unless it is told otherwise.
+/// Default byte size of the server's caches.
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
 /// Bytes of pointers of deploys that are asked for by number.

@@ -1,4 +1,4 @@
-//! Sites: from a plan to the bytes it names.
+//! Site responses: plans a response, and loads the bytes that the plan names.
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE};
@@ -33,7 +33,7 @@ use crate::site::{
 /// Bodies up to this size are read at once and kept for the next reader.
 const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;
 
-/// What a site is asked, by a client that has seen deploy `known`.
+/// A request to a site, by a client that has seen `min_deploy`.
 #[derive(Clone, Copy)]
 pub(super) struct SiteQuery<'a> {
     pub(super) space: &'a SpaceName,
@@ -162,7 +162,7 @@ impl<B: Backend> Server<B> {
             &mut headers,
         );
         if pages == Pages::Live && is_page && body == PlanBody::Empty {
-            // What HEAD would get is not made, so nobody knows how long it is.
+            // HEAD does not build the page, so its length is unknown.
             headers.remove(CONTENT_LENGTH);
         }
         let body = match body {
@@ -221,8 +221,8 @@ impl<B: Backend> Server<B> {
         Ok(whole.into())
     }
 
-    /// Tells a client where it is: the deploy's place in the site's events on a page, the deploy's
-    /// token, and to search engines that only the site itself is to be found.
+    /// Adds the deploy's headers: its offset in the site's events on a page, its token, and `noindex`
+    /// where crawlers should index only the site itself.
     fn mark_place(
         &self,
         space: &SpaceName,

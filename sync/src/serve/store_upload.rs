@@ -1,4 +1,4 @@
-//! Keeping an upload: its object is written, then the space notes it, in one call.
+//! Upload storage: writes an upload's object, then records it in the space, in one call.
 //!
 //! The key of an object begins with the id of its space, which a server knows from the last call
 //! that named it. A space may since be removed and made again under its name, with another id.

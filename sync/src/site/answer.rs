@@ -1,4 +1,4 @@
-//! Answer of a site: the plan of what is sent, and the deploy that it was made of.
+//! Response plan: status, headers and body source, and the deploy snapshot behind them.
 
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use http::{HeaderMap, HeaderValue, StatusCode};

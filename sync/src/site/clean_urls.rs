@@ -171,7 +171,7 @@ fn address(file: &SitePath, known: &Lookups) -> RequestedPath {
 }
 
 /// Where a browser finds a file: `/a/` for `a/index.html`, `/a` for `a.html`. If `a` is a file as
-/// well, it has that address, and the page keeps its full name; both are told apart only by who
+/// well, it has that address, and the page keeps its full name; both are distinguished only by who
 /// knows the site, so this names the shorter one.
 pub fn page_address(file: &SitePath) -> String {
     location(&address(file, &Lookups::default()))

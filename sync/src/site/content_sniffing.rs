@@ -1,7 +1,7 @@
 //! Content sniffing, as far as headers depend on it: whether bytes are UTF-8 text, or gzip.
 //!
 //! Both are decided from the bytes when a file is served, never from its name alone, and only ever
-//! to tell the truth about them: types are not guessed.
+//! to describe them correctly: types are not guessed.
 
 /// What the bytes of a blob are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn utf8_is_told_from_other_encodings() {
+    fn utf8_is_distinguished_from_other_encodings() {
         let utf16: Vec<u8> = "<p>hi</p>"
             .encode_utf16()
             .flat_map(u16::to_le_bytes)

@@ -1,16 +1,16 @@
-//! What a browser that comes back has already (Compression Dictionary Transport, RFC 9842).
+//! Compression dictionaries (RFC 9842): the headers by which browsers keep and name them.
 //!
 //! A page, or an asset that carries its hash in its name, is sent with the wish to be kept as a
-//! dictionary: for the same page, and for the assets whose names differ in the hash alone. Whoever
-//! asks for one of these later says the SHA-256 of what was kept, and our name for it: the root of
-//! the deploy it came from, and its path there. So nothing has to be looked up by SHA-256, and
-//! nothing is hashed at a publish that hardly anybody asks for: the old blob is found by its path,
+//! dictionary: for the same page, and for the assets whose names differ in the hash alone. A
+//! browser that requests one of these later sends the SHA-256 of the dictionary, and the server's id
+//! for it: the root of the deploy it came from, and its path there. So nothing has to be looked up by SHA-256, and
+//! a publish hashes nothing that few readers need: the old blob is found by its path,
 //! and hashed before it is used.
 //!
 //! A dictionary lives as long as its response is fresh or may be served stale (section 2.1), and a
 //! page is neither for a moment: each visit asks. Chromium alone never shows a reader a stale page
-//! (`stale-while-revalidate` is for the parts of a page there), so it alone is told so, and of
-//! documents alone: `Vary: Sec-Fetch-Dest` makes a script's own `fetch` of the page a question
+//! (`stale-while-revalidate` is for the parts of a page there), so it alone gets this header, and
+//! for documents alone: `Vary: Sec-Fetch-Dest` makes a script's own `fetch` of the page a question
 //! again. No cache between may take part (`private`).
 
 use http::{HeaderMap, HeaderValue};
@@ -36,7 +36,7 @@ pub fn available_dictionary(kept: &[u8]) -> String {
     format!(":{hash}:")
 }
 
-/// Hexadecimal digits of a root in a dictionary's name: enough to tell the deploys of a site apart.
+/// Hexadecimal digits of a root in a dictionary's name: enough to distinguish the deploys of a site.
 const ROOT_DIGITS: usize = 16;
 
 /// What a request says of dictionaries.
@@ -83,7 +83,7 @@ impl Dictionaries {
         }
     }
 
-    /// What the client has, if this may be told by its difference to it.
+    /// The client's dictionary, if it fits this file.
     pub(super) fn offered(&self, held: &LocatedFile) -> Option<&Offered> {
         self.offered.as_ref().filter(|_| is_dictionary(held))
     }

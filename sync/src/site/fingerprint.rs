@@ -1,5 +1,5 @@
-//! Which files carry a hash of their content in their name, so that a browser may keep them for a
-//! year without asking.
+//! Fingerprinted names: detects files whose name contains a hash of their content, which browsers
+//! may cache for a year without revalidation.
 //!
 //! Bundlers have no common form, so this is a guess, and a wrong yes is far worse than a wrong no:
 //! `immutable` can't be recalled, whereas a missed hash costs a revalidation. So there are many

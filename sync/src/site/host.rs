@@ -1,4 +1,4 @@
-//! Which site a host name means.
+//! Host name parsing: maps a label to a site, a preview or a deploy.
 //!
 //! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites. Which hosts
 //! beside them a server answers is [`Hosts`](super::Hosts)' to say.

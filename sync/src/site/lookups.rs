@@ -1,4 +1,4 @@
-//! What the host has looked up so far, and what the plan still needs.
+//! Path lookups of a plan: the results so far, and the ones still missing.
 
 use std::collections::BTreeMap;
 
@@ -35,16 +35,16 @@ pub struct Lookup {
     pub path: SitePath,
 }
 
-/// What a path holds, and where that lies.
+/// A file of a deploy, and the location of its blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LocatedFile {
     /// The row of the manifest.
     pub entry: Entry,
-    /// Where the blob lies at rest.
+    /// The location of the stored blob.
     pub at: Location,
 }
 
-/// The answers so far.
+/// The results of lookups so far.
 #[derive(Debug, Clone, Default)]
 pub struct Lookups(BTreeMap<Lookup, Option<LocatedFile>>);
 
@@ -83,7 +83,7 @@ impl Lookups {
     }
 }
 
-/// What has to be looked up before there is a plan.
+/// The lookups that a plan still needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingLookups {
     /// The questions, in order and each once. They do not depend on each other: ask them together.

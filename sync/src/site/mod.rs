@@ -1,18 +1,18 @@
-//! Serving a site, as one pure function from a request to a plan.
+//! Site serving: one pure function from a request to a response plan.
 //!
 //! [`Hosts`] says which site a host name means, [`SiteRequest`] is what the site is asked,
 //! and [`plan()`] answers with a [`Plan`]: status, headers and which bytes to send in which coding.
-//! Looking a path up is asynchronous on every host, so the function never does: it says what it
-//! [`Need`]s to know, the host looks it up and asks again, at most [`ROUNDS_MAX`] times.
+//! Looking a path up is asynchronous on every host, so the function never does: it returns the
+//! [`MissingLookups`], the host looks them up and calls it again, at most [`ROUNDS_MAX`] times.
 //!
 //! ```text
-//! let mut known = Known::default();
+//! let mut lookups = Lookups::default();
 //! let plan = loop {
-//!     match plan(&request, &snapshot, &known) {
+//!     match plan(&request, &snapshot, &lookups) {
 //!         Ok(plan) => break plan,
-//!         Err(need) => for lookup in need.lookups {
-//!             let held = /* the row of lookup.path in the index of lookup.generation */;
-//!             known.insert(lookup, held);
+//!         Err(missing) => for lookup in missing.lookups {
+//!             let file = /* the row of lookup.path in the index of lookup.generation */;
+//!             lookups.insert(lookup, file);
 //!         }
 //!     }
 //! };

@@ -1,4 +1,4 @@
-//! From a request to what is to be sent.
+//! Response planning: chooses the file, status and headers for a request.
 
 use http::StatusCode;
 
@@ -46,7 +46,7 @@ pub fn plan(
 }
 
 /// The answer where there is no site: no such space, alias or deploy, or a host name that can't be
-/// one. It says nothing that would tell these apart, and is never cached.
+/// one. It does not distinguish these cases, and is never cached.
 pub fn absent(request: &SiteRequest) -> Plan {
     let draft = ResponseBuilder::plain();
     let plan = match request.verb {
@@ -131,7 +131,7 @@ fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
 /// What the newest earlier deploy that has the path holds there, unless it is a page.
 ///
 /// An asset that is still asked for is nearly always the previous deploy's, and a path that the
-/// previous deploy lacks is nearly always nobody's. So the previous one is asked first, together
+/// previous deploy lacks is nearly always in no deploy. So the previous one is asked first, together
 /// with the 404 pages, and then all others at once.
 fn kept<'a>(
     asked: &RequestedPath,

@@ -1,4 +1,4 @@
-//! What a site is asked, read once from the parts of an HTTP request.
+//! Site request: the parts of an HTTP request that a plan depends on, parsed once.
 //!
 //! The path is decoded exactly once and segment by segment, so that `%2f` never becomes a
 //! separator and `%252e` never a dot. Each path has one spelling (RFC 3986, section 6.2.2): the
@@ -118,7 +118,7 @@ impl SiteRequest {
         }
     }
 
-    /// What the client has, if the blob that a plan sends may be told by its difference to it.
+    /// The client's dictionary, if it fits the blob that a plan sends.
     pub(crate) fn offered(&self, sent: &LocatedFile) -> Option<&Offered> {
         self.dictionaries.as_ref()?.offered(sent)
     }

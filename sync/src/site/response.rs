@@ -1,4 +1,4 @@
-//! The statuses and headers of answers.
+//! Response builder: statuses and headers of site responses.
 
 use http::StatusCode;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
@@ -29,7 +29,7 @@ const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><head><title>404 
     <body><h1>404 Not Found</h1>\
     <p>This page shows itself as soon as it is published.</p></body></html>\n";
 
-/// The headers that every answer has, before it is one.
+/// Builder of a site response, with the headers that every response has.
 pub(super) struct ResponseBuilder {
     headers: HeaderMap,
     described: Option<Described>,

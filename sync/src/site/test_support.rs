@@ -1,5 +1,4 @@
-//! Small sites in memory, and a host that looks paths up in them: what the tests of this module
-//! ask.
+//! Test support: small sites in memory, and a host that looks paths up in them.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Aliases in the ledger, and what readers have still to hear of them and of the active deploy.
+//! Aliases in the ledger, and the outbox of pointers that are not yet propagated.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use super::ledger::{Ledger, alias_name, integer, text};
 use crate::pointer::Pointer;
 use crate::wire::DeployView;
 
-/// What readers have still to hear of: whose pointer, and its order.
+/// A pointer that is not yet propagated: its channel, and its order.
 pub(crate) type PendingPointer = (Option<AliasName>, u64);
 
 impl<S: Sql> Ledger<'_, S> {
@@ -61,7 +61,7 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map_or(Ok(0), |row| integer(row, 0))
     }
 
-    /// Takes an alias away, which readers have to hear of. Returns the deploy that it named.
+    /// Deletes an alias and queues its pointer. Returns the deploy that it named.
     pub(crate) fn unalias(&self, alias: &AliasName) -> Result<Option<u64>, SqlError> {
         let delete = "DELETE FROM alias WHERE name = ? RETURNING deploy";
         let rows = self.sql().run(delete, &[alias.as_str().into()])?;
@@ -83,7 +83,7 @@ impl<S: Sql> Ledger<'_, S> {
         self.announce(alias, Pointer::order_of(deploy))
     }
 
-    /// Notes that readers have to hear of a pointer of this order.
+    /// Queues a pointer of this order in the outbox.
     fn announce(&self, alias: Option<&AliasName>, order: u64) -> Result<(), SqlError> {
         let upsert = "INSERT INTO outbox (kind, deploy) VALUES (?, ?)
              ON CONFLICT (kind) DO UPDATE SET deploy = excluded.deploy";

@@ -1,4 +1,4 @@
-//! Which blobs a space holds, and where: 1,024 buckets by the first ten bits of the id.
+//! Blob index of a space: which blobs it holds and where, in 1,024 buckets by ten bits of the id.
 //!
 //! ```text
 //! bucket = entry*, in the order of ids
@@ -26,7 +26,7 @@ use crate::pack::stored::Toc;
 pub(crate) struct StoredBlob {
     /// Its length.
     pub(crate) raw: u64,
-    /// Where it lies.
+    /// Where its bytes are stored.
     pub(crate) location: Location,
 }
 
@@ -49,7 +49,7 @@ impl<'a, S: Sql> BlobIndex<'a, S> {
         }
     }
 
-    /// Where a blob lies, if its content is not lost.
+    /// The stored blob, if its content is not lost.
     pub(crate) fn find(&self, blob: &BlobId) -> Result<Option<StoredBlob>, SqlError> {
         if self.ledger.lost()?.contains(blob) {
             return Ok(None);
@@ -57,7 +57,7 @@ impl<'a, S: Sql> BlobIndex<'a, S> {
         self.find_or_lost(blob)
     }
 
-    /// Where a blob lies or was lost.
+    /// The stored blob, even if its content is lost.
     pub(crate) fn find_or_lost(&self, blob: &BlobId) -> Result<Option<StoredBlob>, SqlError> {
         let number = bucket_of(blob);
         let mut buckets = self.buckets.borrow_mut();
@@ -71,7 +71,7 @@ impl<'a, S: Sql> BlobIndex<'a, S> {
     }
 }
 
-/// Looks at every blob of the space.
+/// Visits every blob of the space.
 pub(crate) fn each<S: Sql>(
     ledger: &Ledger<'_, S>,
     mut visit: impl FnMut(BlobId, &StoredBlob),

@@ -1,4 +1,4 @@
-//! A call of a space and its answer, as they cross to the isolate that the space is in.
+//! Space call: a command and its reply, as they cross to the isolate of the space.
 
 use bytes::Bytes;
 use pmx_core::crossing::Crosses;

@@ -1,7 +1,7 @@
-//! What a root still needs: a walk over the nodes whose index nodes are not written yet.
+//! Closure check: finds the nodes and blobs that a root references and the space does not hold.
 //!
-//! A settled node was closed when it was settled: everything beneath it is here. So the walk stops
-//! there, and costs what is new, not what the site holds.
+//! An indexed node was closed when its commit indexed it: everything beneath it is here. So the walk
+//! stops there, and its cost follows the new nodes, not the size of the site.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -48,10 +48,10 @@ pub(crate) struct Assembled {
     pub(crate) table: PartTable,
 }
 
-/// What the walk found.
+/// The result of a closure check.
 #[derive(Default)]
 pub(crate) struct Closure {
-    /// Nodes to be settled, children before parents.
+    /// Nodes to be indexed, children before parents.
     pub(crate) pending: Vec<Pending>,
     /// Where the blobs of their rows lie.
     pub(crate) located: BTreeMap<BlobId, StoredBlob>,
@@ -89,7 +89,7 @@ impl<E: Into<Problem>> From<E> for Unfinished {
     }
 }
 
-/// Walks everything beneath `root` that is not settled.
+/// Walks everything beneath `root` that is not indexed.
 pub(crate) fn check_closure<S: Sql>(
     ledger: &Ledger<'_, S>,
     incoming: &Incoming,
@@ -335,7 +335,7 @@ impl<S: Sql> Walk<'_, S> {
             return Ok(None);
         }
         if parts.merge(&values)? != *blob {
-            // One of them is false, and nobody knows which: all have to come again.
+            // One of them is wrong, and the space cannot know which: all have to be sent again.
             self.ledger.drop_parts(blob)?;
             let detail = format!("the parts of blob {blob} do not hash to it");
             return Err(Problem::new(Code::HashMismatch, detail).into());

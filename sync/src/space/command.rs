@@ -1,5 +1,5 @@
-//! What can be asked of a space. Commands and replies are values, so they cross a Durable Object
-//! call or a function call unchanged.
+//! Space commands and their replies: values that cross a Durable Object call or a function call
+//! unchanged.
 //!
 //! They cross as JSON, because most of what they hold is JSON for clients as well, and because one
 //! codec is enough for a Worker of bounded size. The bytes among them (a patch, nodes, a pack of a
@@ -30,9 +30,9 @@ pub enum Command {
         /// The id it gets if it is new.
         fresh: SpaceId,
     },
-    /// Learns about a root, says what is missing, and commits it if nothing is and terms came.
+    /// Reads an offer, reports what is missing, and commits if nothing is and preconditions came.
     Publish(Box<Publish>),
-    /// Notes that a pack was verified and written.
+    /// Records that a pack was verified and written.
     #[serde(rename = "PackArrived")]
     RecordPack {
         /// The pack as it travelled.
@@ -48,14 +48,14 @@ pub enum Command {
         #[serde(skip)]
         toc: Bytes,
     },
-    /// Notes that a part of a big blob was decoded and written.
+    /// Records that a part of a big blob was decoded and written.
     #[serde(rename = "PartArrived")]
     RecordPart(ArrivedPart),
     /// Makes an older deploy's root active again.
     Rollback(RollbackHead),
     /// Lifts the hold that a rollback put on the site.
     Resume,
-    /// Takes an alias away; the deploys that it named stay.
+    /// Deletes an alias; the deploys that it named stay.
     #[serde(rename = "Unalias")]
     DeleteAlias {
         /// The alias.
@@ -107,12 +107,12 @@ pub enum Command {
         /// The root.
         root: Root,
     },
-    /// Names pointers that have still to be delivered to readers, the newest first.
+    /// Lists pointers that are not yet propagated, the newest first.
     #[serde(rename = "Undelivered")]
     PendingPointers,
     /// Marks content that a reader found lost, so that the next publish sends it again.
     Lost(Loss),
-    /// Notes that a pointer was delivered; names the others as [`Command::Undelivered`] does.
+    /// Acknowledges that a pointer was written; lists the others as [`Command::PendingPointers`] does.
     #[serde(rename = "Delivered")]
     AckPointer {
         /// The alias whose pointer it is, if it is not the active deploy's.
@@ -244,13 +244,13 @@ pub struct Publish {
     pub root: Root,
     /// The root that a patch starts from.
     pub base: Option<Root>,
-    /// What the client told of the manifest.
+    /// What the client sent of the manifest.
     pub offer: Offer,
     /// A pack that came along, verified, not yet written.
     pub pack: Option<SmallPack>,
     /// Packs that arrived, whose blobs a patch counts.
     pub packs: Vec<PackId>,
-    /// Commit on these terms.
+    /// Commit under these preconditions.
     pub commit: Option<CommitPreconditions>,
     /// Keep nothing.
     pub dry: bool,
@@ -262,7 +262,7 @@ pub struct Publish {
     pub index: ObjectId,
 }
 
-/// What a client told of its manifest.
+/// What a client sent of its manifest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Offer {
     /// Nothing but the root.

@@ -1,8 +1,8 @@
-//! What each deploy changed, told in the turn that made it active.
+//! Event log writes and reads: one change message for each deploy, in its own transaction.
 //!
 //! The log is a JSON stream of its own in the space's ledger, one message a deploy. So its offsets
-//! are the deploys' numbers: whoever was served deploy 7 and reads on from offset 7 misses nothing
-//! and repeats nothing. Previews are in the same log, and every reader is shown one channel of it:
+//! are the deploys' numbers: a client that was served deploy 7 and reads on from offset 7 misses
+//! nothing and repeats nothing. Previews are in the same log, and every reader is shown one channel of it:
 //! the deploys that were active, or those of one alias.
 
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! What is asked of a space beside publishing: its history, rollback, and where its deploys lie.
+//! Deploy history: lists, rollback, comparison, and pointers to deploys.
 
 use bytes::Bytes;
 use pmx_core::code::Code;

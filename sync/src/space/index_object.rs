@@ -1,12 +1,12 @@
-//! The object that a commit writes before it commits: the index nodes of its new nodes.
+//! Index object: holds the index nodes of a commit's new nodes, and is written before the commit.
 //!
 //! ```text
 //! index object = [pack object] index node* part-table* footer
 //! footer       = 8 bytes LE where the index begins, magic "PMXX", version 1
 //! ```
 //!
-//! The pack of a small publish lies in the same object, in front, so that such a publish is one
-//! write. Where each index node and table lies is known from what points to it.
+//! The pack of a small publish is at the start of the same object, so that such a publish is one
+//! write. Each index node and table is found by the extent that points to it.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use crate::manifest::{NewNode, Node};
 const MAGIC: &[u8; 4] = b"PMXX";
 const VERSION: u8 = 1;
 
-/// Everything that a turn has to write so that a root is settled.
+/// The index object of a commit, and the rows that its transaction writes.
 pub(crate) struct IndexObject {
     /// The bytes of the index object; nothing if no object has to be written.
     pub(crate) bytes: Option<Bytes>,
@@ -39,7 +39,7 @@ pub(crate) struct IndexObject {
     pub(crate) assembled: BTreeMap<BlobId, StoredBlob>,
 }
 
-/// Lays the index object out.
+/// Builds the index object.
 pub(crate) fn build<S: Sql>(
     ledger: &Ledger<'_, S>,
     incoming: &Incoming,

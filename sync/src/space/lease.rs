@@ -120,7 +120,7 @@ pub(crate) fn begin<S: Sql>(
     Ok(())
 }
 
-/// Renews the lease: an upload arrived, or a publish was told what is missing.
+/// Renews the lease: an upload arrived, or a publish reply named missing data.
 pub(crate) fn touch<S: Sql>(ledger: &Ledger<'_, S>, now: Timestamp) -> Result<(), SqlError> {
     let known = read(ledger)?;
     let uploads = known.unwrap_or(Uploads::starting(now));

@@ -1,4 +1,4 @@
-//! The SQL state of a space: its queries (its tables are in [`tables`]).
+//! Ledger: the SQL state of a space and its queries (its tables are in [`tables`]).
 //!
 //! Row counts are what a Durable Object is billed for, so nothing here has a row per path or per
 //! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024

@@ -1,4 +1,4 @@
-//! A space: one site, its deploys, and the single writer that keeps them.
+//! Space: one site, its deploys, and the single writer that keeps them.
 //!
 //! Commands come in, replies go out. State is read and written through [`Sql`] in
 //! synchronous turns; the one thing that waits is the write of a commit's index object, and it

@@ -1,4 +1,4 @@
-//! Commit preconditions: their limits, and what the ledger holds that a decision about them depends on.
+//! Commit preconditions: checks their limits, and loads the ledger's view for a decision.
 
 use pmx_core::code::Code;
 use pmx_core::problem::{Problem, check_number};
@@ -10,7 +10,7 @@ use super::ledger::Ledger;
 use crate::limits::{MESSAGE_BYTES_MAX, META_VALUE_BYTES_MAX};
 use crate::wire::{CommitPreconditions, DeployView, MaxDelete, Order, Replace};
 
-/// What the ledger has that a decision about a commit depends on.
+/// The view of the ledger that a decision about a commit depends on.
 fn view<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,

@@ -1,4 +1,4 @@
-//! A publish: learn about a root, say what is missing, and commit it if nothing is.
+//! Publish command: reads an offer, reports what is missing, and commits if nothing is.
 
 use std::collections::BTreeSet;
 
@@ -32,11 +32,11 @@ use crate::wire::{
     BeginReply, CommitPreconditions, DeployKind, DeployView, Ranges, State, Summary,
 };
 
-/// What the offer of a client amounts to.
+/// The manifest nodes that a client's offer yields.
 enum ManifestUpdate {
     /// The nodes it brought or led to.
     Nodes(Vec<NewNode>),
-    /// More has to be told first.
+    /// The client has to send more first.
     Incomplete(State, Ranges),
 }
 
@@ -100,7 +100,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
         };
         return commit.run(blobs, space, &publish, now).await;
     }
-    // Nothing is committed, so a pack that came along is not kept: it counts as missing.
+    // Without a commit the inline pack is discarded, and its blobs are reported missing.
     let compared = comparison_base(ledger, active.as_ref())?;
     let changes = changes(ledger, &incoming, compared.as_ref(), &publish.root)?;
     let summary = summary(changes.as_deref(), &closure);
@@ -129,7 +129,7 @@ async fn repair_first<S: Sql, B: Blobs>(
     repair::take_in(&Ledger::new(ledger.sql()), blobs, space, roots).await
 }
 
-/// Whether a request may commit: a first one that tells the root alone commits a root that was a
+/// Whether a request may commit: a first one that names the root alone commits a root that was a
 /// deploy's before. If it arrives late, after what it led to was refused, it commits nothing.
 fn may_commit<S: Sql>(
     ledger: &Ledger<'_, S>,
@@ -174,7 +174,7 @@ fn outstanding(closure: Closure, active: Option<&DeployView>) -> BeginReply {
     }
 }
 
-/// What is told if the root is there already.
+/// The reply if the root is already active.
 fn unchanged<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
@@ -212,7 +212,7 @@ fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
     }
 }
 
-/// Takes in what the client told of its manifest.
+/// Reads what the client sent of its manifest.
 fn read_offer<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
@@ -272,7 +272,8 @@ fn uploaded_blobs<S: Sql>(
     };
     for pack in &publish.packs {
         let toc = ledger.pending_toc(pack)?.ok_or_else(|| {
-            let detail = format!("the patch counts blobs of pack {pack}, which is not at hand");
+            let detail =
+                format!("the patch counts blobs of pack {pack}, which the space does not hold");
             Problem::new(Code::MissingObjects, detail)
         })?;
         add(&toc)?;
@@ -415,7 +416,7 @@ impl<S: Sql> Commit<'_, S> {
         publish: &Publish,
         now: Timestamp,
     ) -> Result<BeginReply, Problem> {
-        // Decided twice: here so that nothing is written in vain, and in the turn for good.
+        // Decided twice: here to avoid an unnecessary write, and in the transaction for good.
         if let Verdict::Repeat(deploy) = decide(self.ledger, publish, self.preconditions)? {
             return Ok(published(*deploy));
         }

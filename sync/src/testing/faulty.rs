@@ -1,4 +1,4 @@
-//! A seam with a hook around every effect.
+//! Faulty decorator: a platform with a hook around every effect.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! Objects, pointers and spaces in memory.
+//! In-memory platform: objects, pointers and spaces.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -118,7 +118,7 @@ impl Pointers for MemoryPointers {
 /// Spaces in memory, each with a ledger of its own. Clones share them.
 ///
 /// Turns are atomic because nothing in them waits. No lock is held across a write of objects, so
-/// another command may be carried out meanwhile, as in a Durable Object.
+/// another command may run in between, as in a Durable Object.
 pub struct MemorySpaces<S, B> {
     ledgers: Arc<Ledgers<S>>,
     blobs: B,

@@ -1,4 +1,4 @@
-//! The publish request and its reply.
+//! Publish request and reply.
 
 use pmx_core::id::{BlobId, PackId, Root};
 use pmx_core::name::{AliasName, SpaceName};
@@ -34,7 +34,7 @@ pub struct BeginHead {
     pub commit: Option<CommitPreconditions>,
 }
 
-/// On which terms a root is to become the active deploy.
+/// The preconditions under which a root becomes the active deploy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommitPreconditions {
@@ -116,7 +116,7 @@ pub struct BeginReply {
     /// if packs may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_max: Option<u64>,
-    /// What a commit would change against the active deploy, once the server can tell.
+    /// What a commit would change against the active deploy, once the server can compute it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
     /// With [`State::Published`]: the new deploy.

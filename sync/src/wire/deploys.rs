@@ -1,4 +1,4 @@
-//! Deploys as they travel: history, rollback, differences.
+//! Deploy messages: history, rollback and differences on the wire.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The body of a publish request: a JSON head and binary sections.
+//! Envelope: the body of a publish request, a JSON head and binary sections.
 //!
 //! ```text
 //! envelope = varint head length, head (JSON), section*

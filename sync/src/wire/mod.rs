@@ -1,4 +1,4 @@
-//! What travels: requests and replies of the publish API, and how their bytes are laid out.
+//! Wire types: requests and replies of the publish API, and their byte layout.
 //!
 //! A publish request is an [`Envelope`]: a JSON head that people can read in a log, followed by
 //! binary sections. Replies are JSON. Errors are `application/problem+json` (RFC 9457).

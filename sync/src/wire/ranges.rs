@@ -1,4 +1,4 @@
-//! Sets of row ranks, as runs: how a server names what it lacks without repeating any id.
+//! Rank sets: runs of row ranks, by which a server names missing rows without ids.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;

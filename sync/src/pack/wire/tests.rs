@@ -118,7 +118,7 @@ fn pack_behind(prefix: &Prefix, blobs: &[Vec<u8>]) -> Vec<u8> {
 }
 
 #[test]
-fn a_pack_behind_its_base_is_the_difference() {
+fn wire_pack_with_prefix_holds_the_difference_to_its_base() {
     let [before, after] = versions();
     let prefix = prefix(&before);
     let wire = pack_behind(&prefix, &after);

@@ -1,4 +1,4 @@
-//! Reading ahead: it may save a reading, and can never make a scan wrong.
+//! Prefetch: it may save a read, and can never make a scan wrong.
 
 use std::thread::sleep;
 
@@ -36,7 +36,7 @@ fn settle() {
 }
 
 #[test]
-fn what_was_read_ahead_is_not_read_again() {
+fn scan_prefetched_does_not_read_prefetched_files_again() {
     let site = Site::new(&[("a.html", "one"), ("b/c.css", "two"), ("b/empty", "")]);
     symlink("../a.html", site.path("b/link.html")).unwrap();
     settle();

@@ -178,7 +178,7 @@ fn collisions_are_a_warning_and_an_error_where_strict() {
 }
 
 #[test]
-fn the_same_collisions_are_listed_whoever_is_first() {
+fn clashes_are_listed_the_same_in_any_order() {
     let site = Site::new(&[]);
     for number in 0..8 {
         for name in ["A", "a", "b", "c", "d"] {

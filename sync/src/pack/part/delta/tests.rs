@@ -61,7 +61,7 @@ fn finished(wire: &[u8], old: &[u8]) -> Result<VerifiedPart, PartError> {
 }
 
 #[test]
-fn what_is_copied_and_what_is_told_make_the_part() {
+fn part_delta_of_runs_and_literals_makes_the_part() {
     let (part, bytes) = short();
     let (copies, old) = edited(&bytes);
     assert_eq!((copies.bytes(), copies.touched()), (185, &[1, 2][..]));
