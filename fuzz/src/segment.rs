@@ -14,7 +14,7 @@ pub(crate) fn object(bytes: &[u8]) {
         let span = span.expect("what a whole segment holds is found");
         let range = span.bytes.start as usize..span.bytes.end as usize;
         let mut body = Vec::new();
-        let read = index.cut(&span, &bytes[range], &mut body);
+        let read = index.extract(&span, &bytes[range], &mut body);
         assert!(read.is_ok_and(|read| read.end == end), "the end is reached");
     }
 }

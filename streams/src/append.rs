@@ -14,7 +14,7 @@ use super::call::Append;
 use super::engine::Engine;
 use super::json;
 use super::lifecycle;
-use super::producer::{self, Turn};
+use super::producer::{self, Sequence};
 use super::record::Stream;
 use super::reply::{Appended, Refusal};
 use super::segment::Kind;
@@ -22,7 +22,7 @@ use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// An append, and what follows from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Aftermath {
+pub struct AppendOutcome {
     /// The append.
     pub appended: Appended,
     /// When the alarm should come at the latest.
@@ -34,19 +34,23 @@ pub struct Aftermath {
 impl<S: Sql> Engine<'_, S> {
     /// Appends, closes, or both. Slides the time to live.
     pub fn append(&self, call: &Append, now: Timestamp) -> Result<Appended, Refusal> {
-        Ok(self.append_due(call, now)?.appended)
+        Ok(self.append_with_outcome(call, now)?.appended)
     }
 
     /// Appends, and says what else follows from it: what [`Engine::due`] and [`Engine::hub_update`]
     /// would have to look for is at hand here.
-    pub fn append_due(&self, call: &Append, now: Timestamp) -> Result<Aftermath, Refusal> {
+    pub fn append_with_outcome(
+        &self,
+        call: &Append,
+        now: Timestamp,
+    ) -> Result<AppendOutcome, Refusal> {
         self.check_form(call)?;
         let mut stream = self.live(now)?;
         let appended = self.append_to(&mut stream, call, now)?;
         let is_report_due = stream.is_report_due();
         let tells = is_report_due.then(|| now.after(lifecycle::GRACE));
         let due = [tells, stream.ends(), self.rotates_at(&stream, now)?];
-        Ok(Aftermath {
+        Ok(AppendOutcome {
             appended,
             due: due.into_iter().flatten().min(),
             is_report_due,
@@ -55,14 +59,14 @@ impl<S: Sql> Engine<'_, S> {
 
     /// The same in a transaction of its own. Most appends need none, because they are one
     /// statement: a savepoint and a second statement cost a tenth of an append on the Worker.
-    pub fn append_alone(&self, call: &Append, now: Timestamp) -> Result<Aftermath, Refusal> {
+    pub fn append_alone(&self, call: &Append, now: Timestamp) -> Result<AppendOutcome, Refusal> {
         if !self.is_one_statement(call) {
-            return self.atomically(|engine| engine.append_due(call, now));
+            return self.atomically(|engine| engine.append_with_outcome(call, now));
         }
-        let outcome = self.append_due(call, now);
+        let outcome = self.append_with_outcome(call, now);
         if outcome.is_err() {
             // What the statement would have written is not there.
-            self.forget();
+            self.invalidate_row();
         }
         outcome
     }
@@ -70,7 +74,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Whether an append writes by one statement at most. A run of JSON messages is longer than
     /// its body by a comma at most.
     fn is_one_statement(&self, call: &Append) -> bool {
-        call.producer.is_none() && call.body.len() < self.shape.chunk_bytes
+        call.producer.is_none() && call.body.len() < self.engine_config.chunk_bytes
     }
 
     fn append_to(
@@ -80,14 +84,14 @@ impl<S: Sql> Engine<'_, S> {
         now: Timestamp,
     ) -> Result<Appended, Refusal> {
         check_type(call, stream)?;
-        if let Some(repeated) = self.recognise(call, stream, now)? {
+        if let Some(repeated) = self.find_repeated(call, stream, now)? {
             return Ok(repeated);
         }
         check_seq(call, stream)?;
         let body = if call.body.is_empty() {
             Cow::default()
         } else {
-            at_rest(stream, &call.body, Empty::Refused)?
+            encode_body(stream, &call.body, EmptyArray::Refused)?
         };
         check_room(stream, &body)?;
         self.commit(call, stream, &body, now)
@@ -103,7 +107,10 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     pub(super) fn check_size(&self, bytes: usize) -> Result<(), Refusal> {
-        let limit = self.shape.append_bytes_max.min(STREAM_APPEND_BYTES_MAX) as u64;
+        let limit = self
+            .engine_config
+            .append_bytes_max
+            .min(STREAM_APPEND_BYTES_MAX) as u64;
         let bytes = bytes as u64;
         if bytes <= limit {
             Ok(())
@@ -113,7 +120,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The answer to what was done before, if this is that; a refusal if it cannot be done.
-    fn recognise(
+    fn find_repeated(
         &self,
         call: &Append,
         stream: &mut Stream,
@@ -126,18 +133,18 @@ impl<S: Sql> Engine<'_, S> {
             repeated: true,
             producer: None,
         };
-        let turn = match &call.producer {
-            None => Ok(Turn::Next),
-            Some(producer) => producer::judge(producer, self.producer(&producer.id)?),
+        let sequence = match &call.producer {
+            None => Ok(Sequence::Next),
+            Some(producer) => producer::check_sequence(producer, self.producer(&producer.id)?),
         };
-        match (turn, stream.closed) {
-            (Ok(Turn::Repeated(last)), _) => {
+        match (sequence, stream.closed) {
+            (Ok(Sequence::Repeated(last)), _) => {
                 repeated.producer = call.producer.as_ref().map(|it| (it.epoch, last));
             }
-            (Ok(Turn::Next), true) if call.body.is_empty() && call.producer.is_none() => {}
+            (Ok(Sequence::Next), true) if call.body.is_empty() && call.producer.is_none() => {}
             (Err(Refusal::Fenced { epoch }), true) => return Err(Refusal::Fenced { epoch }),
-            (Ok(Turn::Next) | Err(_), true) => return Err(Refusal::Closed { next }),
-            (Ok(Turn::Next), false) => return Ok(None),
+            (Ok(Sequence::Next) | Err(_), true) => return Err(Refusal::Closed { next }),
+            (Ok(Sequence::Next), false) => return Ok(None),
             (Err(refusal), false) => return Err(refusal),
         }
         self.touch(stream, now)?;
@@ -157,9 +164,9 @@ impl<S: Sql> Engine<'_, S> {
         stream.closed |= call.close;
         stream.touched = stream.touched.max(now);
         if self.is_one_statement(call) && !body.is_empty() {
-            self.lay_and_save(stream, body)?;
+            self.insert_rows_and_save(stream, body)?;
         } else {
-            self.lay(stream, body)?;
+            self.insert_rows(stream, body)?;
             if let Some(producer) = &call.producer {
                 self.keep_producer(producer)?;
             }
@@ -176,7 +183,7 @@ impl<S: Sql> Engine<'_, S> {
 
 /// What an array without elements is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Empty {
+pub(super) enum EmptyArray {
     /// A stream without messages, when one is made.
     Allowed,
     /// Most likely a mistake.
@@ -184,16 +191,16 @@ pub(super) enum Empty {
 }
 
 /// A body as it is kept: JSON messages each followed by a comma, or the bytes as they are.
-pub(super) fn at_rest<'a>(
+pub(super) fn encode_body<'a>(
     stream: &Stream,
     body: &'a [u8],
-    empty: Empty,
+    empty: EmptyArray,
 ) -> Result<Cow<'a, [u8]>, Refusal> {
     match stream.kind() {
         Kind::Bytes => Ok(Cow::Borrowed(body)),
         Kind::Json => {
             let run = json::flatten(body).map_err(|why| Refusal::Json { why })?;
-            if run.count == 0 && empty == Empty::Refused {
+            if run.count == 0 && empty == EmptyArray::Refused {
                 let why = "an empty array is no message".to_owned();
                 return Err(Refusal::Json { why });
             }

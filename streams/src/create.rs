@@ -3,27 +3,27 @@
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
-use super::append::{Empty, at_rest, check_room};
+use super::append::{EmptyArray, check_room, encode_body};
 use super::call::{Create, Expiry, Fork, MediaType};
-use super::chore::GIVE_BACK;
 use super::engine::Engine;
-use super::fork::Loan;
+use super::fork::ForkSnapshot;
 use super::generation::Generation;
+use super::job::RELEASE;
 use super::record::{Branch, Stream, exact};
 use super::reply::{Created, Refusal};
 
-/// How far a fork came by itself.
+/// First step of making a fork.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beginning {
-    /// It was there before, on the same terms.
-    There(Created),
-    /// The source has to be asked; that it will be is written down.
-    Ask,
+pub enum ForkStart {
+    /// The fork exists on the same terms.
+    Existing(Created),
+    /// The source has to retain a snapshot; a release job is queued in case that fails.
+    Resolve,
 }
 
 impl<S: Sql> Engine<'_, S> {
     /// Makes a stream that is no fork. Whoever calls this for a fork gets a stream that forgot
-    /// its source: see [`execute::create`](super::execute::create).
+    /// its source: see [`driver::create`](super::driver::create).
     pub fn create(
         &self,
         call: &Create,
@@ -45,53 +45,53 @@ impl<S: Sql> Engine<'_, S> {
     pub fn begin_fork(
         &self,
         call: &Create,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
-    ) -> Result<Beginning, Refusal> {
+    ) -> Result<ForkStart, Refusal> {
         if let Some(created) = self.find(call, now)? {
-            return Ok(Beginning::There(created));
+            return Ok(ForkStart::Existing(created));
         }
         if let Some(fork) = &call.fork {
-            self.intend_fork(&fork.source, edge, now)?;
+            self.enqueue_release(&fork.source, reference, now)?;
         }
-        Ok(Beginning::Ask)
+        Ok(ForkStart::Resolve)
     }
 
     /// Makes the fork of what its source lent.
-    pub fn settle_fork(
+    pub fn complete_fork(
         &self,
         call: &Create,
-        edge: Generation,
-        loan: &Loan,
+        reference: Generation,
+        snapshot: &ForkSnapshot,
         now: Timestamp,
     ) -> Result<Created, Refusal> {
         if let Some(created) = self.find(call, now)? {
             // Somebody else was faster: what was lent to this one is not needed.
-            self.abandon_fork(edge, now)?;
+            self.abandon_fork(reference, now)?;
             return Ok(created);
         }
-        let lent = &loan.media_type;
-        let media = call.media_type.as_ref().unwrap_or(lent);
-        if media.essence() != lent.essence() {
+        let shared = &snapshot.media_type;
+        let media = call.media_type.as_ref().unwrap_or(shared);
+        if media.essence() != shared.essence() {
             return Err(Refusal::SourceType);
         }
-        if !self.intends_fork(edge)? {
+        if !self.is_release_queued(reference)? {
             let why = "the source took too long to lend to a fork".to_owned();
             return Err(Refusal::Storage { why });
         }
         let (expiry, text) = match call.expiry {
             Some(expiry) => (expiry, &call.expiry_text),
-            None => (loan.expiry, &loan.expiry_text),
+            None => (snapshot.expiry, &snapshot.expiry_text),
         };
-        let mut stream = Stream::new(edge, media.clone(), expiry, now);
+        let mut stream = Stream::new(reference, media.clone(), expiry, now);
         stream.expiry_text.clone_from(text);
         stream.expiry_inherited = call.expiry.is_none();
         stream.branch = call.fork.as_ref().map(|fork| Branch {
             source: fork.source.to_string(),
-            at: loan.at.saturating_sub(fork.beyond),
+            at: snapshot.at.saturating_sub(fork.beyond),
             beyond: fork.beyond,
         });
-        self.make(call, stream, Some(loan), now)
+        self.make(call, stream, Some(snapshot), now)
     }
 
     /// The stream that is there already, if it is as it should be; nothing if the name is free.
@@ -100,7 +100,7 @@ impl<S: Sql> Engine<'_, S> {
             return Ok(None);
         };
         if stream.is_over(now) {
-            return if stream.deleted || stream.edges > 0 {
+            return if stream.deleted || stream.references > 0 {
                 Err(Refusal::Taken)
             } else {
                 Ok(None)
@@ -119,27 +119,27 @@ impl<S: Sql> Engine<'_, S> {
         &self,
         call: &Create,
         mut stream: Stream,
-        loan: Option<&Loan>,
+        snapshot: Option<&ForkSnapshot>,
         now: Timestamp,
     ) -> Result<Created, Refusal> {
         self.check_size(call.body.len())?;
         let body = if call.body.is_empty() {
             std::borrow::Cow::default()
         } else {
-            at_rest(&stream, &call.body, Empty::Allowed)?
+            encode_body(&stream, &call.body, EmptyArray::Allowed)?
         };
         check_room(&stream, &body)?;
         // From here on nothing is refused any more.
-        if let Some(lapsed) = self.load()? {
-            self.destroy(&lapsed, now)?;
+        if let Some(expired) = self.load()? {
+            self.destroy(&expired, now)?;
         }
-        let lent = loan.map_or(0, |loan| loan.incarnation);
-        stream.incarnation = self.take_past()?.max(lent);
-        if let Some(loan) = loan {
-            self.take(&mut stream, loan)?;
-            self.cross_out(GIVE_BACK, &stream.generation.to_string())?;
+        let shared = snapshot.map_or(0, |snapshot| snapshot.incarnation);
+        stream.incarnation = self.take_incarnation()?.max(shared);
+        if let Some(snapshot) = snapshot {
+            self.adopt(&mut stream, snapshot)?;
+            self.dequeue(RELEASE, &stream.generation.to_string())?;
         }
-        self.lay(&mut stream, &body)?;
+        self.insert_rows(&mut stream, &body)?;
         stream.closed = call.closed;
         self.record_created(&mut stream, now)?;
         self.insert(&stream)?;

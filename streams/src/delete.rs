@@ -3,8 +3,8 @@
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::chore;
 use super::engine::Engine;
+use super::job;
 use super::record::Stream;
 use super::reply::Refusal;
 
@@ -26,7 +26,7 @@ impl<S: Sql> Engine<'_, S> {
 
     /// Ends a stream, as far as its forks allow.
     pub(super) fn end(&self, mut stream: Stream, now: Timestamp) -> Result<Deleted, SqlError> {
-        if stream.edges == 0 {
+        if stream.references == 0 {
             self.destroy(&stream, now)?;
             return Ok(Deleted::Destroyed);
         }
@@ -46,16 +46,16 @@ impl<S: Sql> Engine<'_, S> {
     pub(super) fn destroy(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
         if stream.cold {
             let what = stream.generation.to_string();
-            self.note(chore::ERASE, &what, None, now)?;
+            self.enqueue(job::DELETE_SEGMENTS, &what, None, now)?;
         }
         if let Some(branch) = &stream.branch {
-            let edge = stream.generation.to_string();
-            self.note(chore::GIVE_BACK, &edge, Some(&branch.source), now)?;
+            let reference = stream.generation.to_string();
+            self.enqueue(job::RELEASE, &reference, Some(&branch.source), now)?;
         }
         if !stream.deleted {
             self.record_ended(stream, now)?;
         }
-        self.note_past(stream, now)?;
+        self.save_incarnation(stream, now)?;
         self.clear(&[
             "stream_log",
             "stream_producer",
@@ -63,7 +63,7 @@ impl<S: Sql> Engine<'_, S> {
             "stream_edge",
             "stream",
         ])?;
-        self.forget();
+        self.invalidate_row();
         Ok(())
     }
 

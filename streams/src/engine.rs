@@ -8,8 +8,8 @@
 
 use pmx_core::sql::{Sql, SqlError};
 
-use super::memory::Memory;
 use super::record::Stream;
+use super::row_cache::RowCache;
 use crate::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
     STREAM_SEGMENT_MESSAGES,
@@ -17,7 +17,7 @@ use crate::limits::{
 
 /// How large the pieces are in which a stream is kept and read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Shape {
+pub struct EngineConfig {
     /// Bytes of a row of the hot log; a longer append has several.
     pub chunk_bytes: usize,
     /// Bytes of the hot log from which on the oldest move to a segment.
@@ -32,7 +32,7 @@ pub struct Shape {
     pub cold_reads: bool,
 }
 
-impl Default for Shape {
+impl Default for EngineConfig {
     fn default() -> Self {
         Self {
             chunk_bytes: STREAM_CHUNK_BYTES,
@@ -50,9 +50,9 @@ impl Default for Shape {
 pub struct Engine<'a, S> {
     pub(super) sql: &'a S,
     pub(super) key: i64,
-    pub(super) shape: &'a Shape,
+    pub(super) engine_config: &'a EngineConfig,
     pub(super) reporting: Reporting,
-    pub(super) memory: Option<&'a Memory>,
+    pub(super) row_cache: Option<&'a RowCache>,
 }
 
 /// Where a stream reports its lifecycle.
@@ -76,22 +76,22 @@ impl<S> Copy for Engine<'_, S> {}
 
 impl<'a, S: Sql> Engine<'a, S> {
     /// The stream that has `key` in all tables of `sql`. There need not be one yet.
-    pub const fn new(sql: &'a S, key: i64, shape: &'a Shape) -> Self {
+    pub const fn new(sql: &'a S, key: i64, engine_config: &'a EngineConfig) -> Self {
         let reporting = Reporting::Off;
         Self {
             sql,
             key,
-            shape,
+            engine_config,
             reporting,
-            memory: None,
+            row_cache: None,
         }
     }
 
     /// The same stream, whose own row is kept between turns.
     #[must_use]
-    pub const fn remembering(self, memory: &'a Memory) -> Self {
-        let memory = Some(memory);
-        Self { memory, ..self }
+    pub const fn with_row_cache(self, row_cache: &'a RowCache) -> Self {
+        let row_cache = Some(row_cache);
+        Self { row_cache, ..self }
     }
 
     /// The same stream, which writes down its beginning and end for
@@ -111,7 +111,7 @@ impl<'a, S: Sql> Engine<'a, S> {
 
     /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.
     pub fn is_readable(&self) -> Result<bool, SqlError> {
-        if !self.shape.cold_reads {
+        if !self.engine_config.cold_reads {
             return Ok(true);
         }
         let stream = self.load()?;
@@ -126,7 +126,7 @@ impl<'a, S: Sql> Engine<'a, S> {
         let outcome = self.sql.atomically(|sql| turn(&Engine { sql, ..*self }));
         if outcome.is_err() {
             // What the turn wrote is undone.
-            self.forget();
+            self.invalidate_row();
         }
         outcome
     }
@@ -134,16 +134,16 @@ impl<'a, S: Sql> Engine<'a, S> {
 
 impl<S: Sql> Engine<'_, S> {
     /// Takes note of the row as it lies in the database from now on.
-    pub(super) fn remember(&self, stream: &Stream) {
-        if let Some(memory) = self.memory {
-            memory.keep(Some(stream.clone()));
+    pub(super) fn cache_row(&self, stream: &Stream) {
+        if let Some(row_cache) = self.row_cache {
+            row_cache.set(Some(stream.clone()));
         }
     }
 
     /// Has the next turn read the row.
-    pub(super) fn forget(&self) {
-        if let Some(memory) = self.memory {
-            memory.keep(None);
+    pub(super) fn invalidate_row(&self) {
+        if let Some(row_cache) = self.row_cache {
+            row_cache.set(None);
         }
     }
 }

@@ -28,18 +28,18 @@ impl Stream {
     }
 
     /// Whether its time has come.
-    pub(super) fn has_lapsed(&self, now: Timestamp) -> bool {
+    pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.ends().is_some_and(|end| end <= now)
     }
 
     /// Whether nobody may see it any more.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
-        self.deleted || self.has_lapsed(now)
+        self.deleted || self.is_expired(now)
     }
 
     /// What is said of a stream that is over.
-    pub(super) fn epitaph(&self) -> Refusal {
-        if self.deleted || self.edges > 0 {
+    pub(super) fn gone_error(&self) -> Refusal {
+        if self.deleted || self.references > 0 {
             Refusal::Gone
         } else {
             Refusal::Unknown
@@ -47,7 +47,7 @@ impl Stream {
     }
 
     /// Whether a read or write now should be written down.
-    pub(super) fn slides(&self, now: Timestamp) -> bool {
+    pub(super) fn needs_renewal(&self, now: Timestamp) -> bool {
         match self.expiry {
             Expiry::Never | Expiry::At(_) => false,
             Expiry::Idle(seconds) => {
@@ -60,18 +60,18 @@ impl Stream {
 
 impl<S: Sql> Engine<'_, S> {
     /// Whether [`Engine::slide`] would write anything: at most ten times in a time to live.
-    pub fn slides(&self, now: Timestamp) -> Result<bool, Refusal> {
-        Ok(self.live(now)?.slides(now))
+    pub fn needs_renewal(&self, now: Timestamp) -> Result<bool, Refusal> {
+        Ok(self.live(now)?.needs_renewal(now))
     }
 
     /// Slides the time to live, as every read and write does, and the beginning of a live read.
-    pub fn slide(&self, now: Timestamp) -> Result<(), Refusal> {
+    pub fn renew(&self, now: Timestamp) -> Result<(), Refusal> {
         let mut stream = self.live(now)?;
         self.touch(&mut stream, now)
     }
 
     pub(super) fn touch(&self, stream: &mut Stream, now: Timestamp) -> Result<(), Refusal> {
-        if stream.slides(now) {
+        if stream.needs_renewal(now) {
             stream.touched = now;
             self.save(stream)?;
         }
@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn lapsing() {
-        for (expiry, now, lapsed) in [
+        for (expiry, now, expired) in [
             (Expiry::Never, u64::MAX, false),
             (Expiry::Idle(2), 2_999, false),
             (Expiry::Idle(2), 3_000, true),
@@ -106,7 +106,7 @@ mod tests {
             (Expiry::At(at(5)), 5, true),
         ] {
             let stream = stream(expiry, 1_000);
-            assert_eq!(stream.has_lapsed(at(now)), lapsed, "{expiry:?} {now}");
+            assert_eq!(stream.is_expired(at(now)), expired, "{expiry:?} {now}");
         }
     }
 
@@ -115,7 +115,7 @@ mod tests {
         let mut stream = stream(Expiry::Idle(5), 0);
         let mut written = 0;
         for now in 0..5_000 {
-            if stream.slides(at(now)) {
+            if stream.needs_renewal(at(now)) {
                 stream.touched = at(now);
                 written += 1;
             }
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(written, 9);
         for expiry in [Expiry::Never, Expiry::At(at(9))] {
             stream.expiry = expiry;
-            assert!(!stream.slides(at(1_000_000)));
+            assert!(!stream.needs_renewal(at(1_000_000)));
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::limits::STREAM_APPEND_BYTES_MAX;
 
 /// All that a fork needs of its source, for good.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Loan {
+pub struct ForkSnapshot {
     /// The media type of the source.
     pub media_type: MediaType,
     /// When the source ends.
@@ -34,7 +34,7 @@ pub struct Loan {
     /// Where the fork begins to be itself.
     pub at: u64,
     /// The segments before that, in order.
-    segments: Vec<Lent>,
+    segments: Vec<SharedSegment>,
     /// What follows them, up to `at`; JSON messages are joined by commas.
     #[serde(skip)]
     hot: Bytes,
@@ -48,10 +48,10 @@ pub struct Loan {
     pub(super) incarnation: u64,
 }
 
-impl Crosses for Loan {
+impl Crosses for ForkSnapshot {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
-        for lent in &mut self.segments {
-            each(&mut lent.footer);
+        for shared in &mut self.segments {
+            each(&mut shared.footer);
         }
         each(&mut self.hot);
     }
@@ -59,7 +59,7 @@ impl Crosses for Loan {
 
 /// A segment that is lent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-struct Lent {
+struct SharedSegment {
     start: u64,
     finish: u64,
     generation: Generation,
@@ -72,7 +72,12 @@ struct Lent {
 
 impl<S: Sql> Engine<'_, S> {
     /// Lends what a fork needs. A fork that asks again is counted once.
-    pub fn lend(&self, fork: &Fork, edge: Generation, now: Timestamp) -> Result<Loan, Refusal> {
+    pub fn retain(
+        &self,
+        fork: &Fork,
+        reference: Generation,
+        now: Timestamp,
+    ) -> Result<ForkSnapshot, Refusal> {
         let mut stream = match self.live(now) {
             Err(Refusal::Unknown) => Err(Refusal::NoSource),
             Err(Refusal::Gone) => Err(Refusal::SourceGone),
@@ -86,25 +91,25 @@ impl<S: Sql> Engine<'_, S> {
         if at > stream.tail {
             return Err(Refusal::NoSuchPlace);
         }
-        let loan = self.loan(&stream, at)?;
-        if !self.has_edge(edge)? {
+        let snapshot = self.snapshot_at(&stream, at)?;
+        if !self.has_reference(reference)? {
             let insert = "INSERT INTO stream_edge (s, edge) VALUES (?, ?)";
-            self.run(insert, [edge.to_string().into()])?;
-            stream.edges += 1;
+            self.run(insert, [reference.to_string().into()])?;
+            stream.references += 1;
             self.save(&stream)?;
         }
-        Ok(loan)
+        Ok(snapshot)
     }
 
     /// Takes back what was lent, perhaps again. The last one of a deleted stream destroys it.
-    pub fn give_back(&self, edge: Generation, now: Timestamp) -> Result<(), Refusal> {
-        let (Some(mut stream), true) = (self.load()?, self.has_edge(edge)?) else {
+    pub fn release(&self, reference: Generation, now: Timestamp) -> Result<(), Refusal> {
+        let (Some(mut stream), true) = (self.load()?, self.has_reference(reference)?) else {
             return Ok(());
         };
         let delete = "DELETE FROM stream_edge WHERE s = ? AND edge = ?";
-        self.run(delete, [edge.to_string().into()])?;
-        stream.edges = stream.edges.saturating_sub(1);
-        if stream.is_over(now) && stream.edges == 0 {
+        self.run(delete, [reference.to_string().into()])?;
+        stream.references = stream.references.saturating_sub(1);
+        if stream.is_over(now) && stream.references == 0 {
             self.destroy(&stream, now)?;
         } else {
             self.save(&stream)?;
@@ -112,16 +117,16 @@ impl<S: Sql> Engine<'_, S> {
         Ok(())
     }
 
-    fn has_edge(&self, edge: Generation) -> Result<bool, SqlError> {
+    fn has_reference(&self, reference: Generation) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM stream_edge WHERE s = ? AND edge = ?";
-        Ok(!self.run(select, [edge.to_string().into()])?.is_empty())
+        Ok(!self.run(select, [reference.to_string().into()])?.is_empty())
     }
 
-    fn loan(&self, stream: &Stream, at: u64) -> Result<Loan, SqlError> {
+    fn snapshot_at(&self, stream: &Stream, at: u64) -> Result<ForkSnapshot, SqlError> {
         let select = "SELECT start, finish, generation, object_end, footer, appends \
              FROM stream_segment WHERE s = ? AND start < ? ORDER BY start";
         let rows = self.run(select, [at.into()])?;
-        let segments = rows.into_iter().map(|row| lent(row, at));
+        let segments = rows.into_iter().map(|row| shared(row, at));
         let hot_start = stream.hot.min(at);
         let (hot, appends) = match stream.kind() {
             _ if hot_start == at => (Bytes::new(), Vec::new()),
@@ -131,7 +136,7 @@ impl<S: Sql> Engine<'_, S> {
                 self.appends_within(hot_start..at)?,
             ),
         };
-        Ok(Loan {
+        Ok(ForkSnapshot {
             media_type: stream.media.clone(),
             expiry: stream.expiry,
             expiry_text: stream.expiry_text.clone(),
@@ -145,31 +150,35 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Makes what was lent the fork's own. The caller writes the stream's row.
-    pub(super) fn take(&self, stream: &mut Stream, loan: &Loan) -> Result<(), SqlError> {
+    pub(super) fn adopt(
+        &self,
+        stream: &mut Stream,
+        snapshot: &ForkSnapshot,
+    ) -> Result<(), SqlError> {
         let insert = "INSERT INTO stream_segment \
              (s, start, finish, generation, object_end, footer, appends) \
              VALUES (?, ?, ?, ?, ?, ?, ?)";
-        for lent in &loan.segments {
+        for shared in &snapshot.segments {
             let params = [
-                lent.start.into(),
-                lent.finish.into(),
-                lent.generation.to_string().into(),
-                lent.object_end.into(),
-                lent.footer[..].into(),
-                u64::from(lent.appends).into(),
+                shared.start.into(),
+                shared.finish.into(),
+                shared.generation.to_string().into(),
+                shared.object_end.into(),
+                shared.footer[..].into(),
+                u64::from(shared.appends).into(),
             ];
             self.run(insert, params)?;
         }
-        stream.hot = loan.hot_start;
-        stream.tail = loan.hot_start;
-        if !loan.hot.is_empty() {
+        stream.hot = snapshot.hot_start;
+        stream.tail = snapshot.hot_start;
+        if !snapshot.hot.is_empty() {
             match stream.kind() {
-                Kind::Bytes => split(&loan.hot, &loan.appends)
-                    .try_for_each(|append| self.lay(stream, append))?,
-                Kind::Json => self.lay(stream, &[&loan.hot[..], b","].concat())?,
+                Kind::Bytes => split(&snapshot.hot, &snapshot.appends)
+                    .try_for_each(|append| self.insert_rows(stream, append))?,
+                Kind::Json => self.insert_rows(stream, &[&snapshot.hot[..], b","].concat())?,
             }
         }
-        if stream.tail == loan.at {
+        if stream.tail == snapshot.at {
             Ok(())
         } else {
             Err(odd("as long as what was lent"))
@@ -177,9 +186,9 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-fn lent(row: SqlRow, at: u64) -> Result<Lent, SqlError> {
+fn shared(row: SqlRow, at: u64) -> Result<SharedSegment, SqlError> {
     let mut row = Columns::of(row);
-    Ok(Lent {
+    Ok(SharedSegment {
         start: row.integer()?,
         finish: row.integer()?.min(at),
         generation: Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?,

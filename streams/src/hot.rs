@@ -24,14 +24,14 @@ const GROUP_BYTES: usize = 512 * 1024;
 
 /// A place between two rows.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct RowBoundary {
     pub(super) start: u64,
     pub(super) weight: u64,
 }
 
 /// Between which rows a place may lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Between {
+enum BoundaryKind {
     /// Any two.
     Rows,
     /// Two appends of a stream of bytes; any two of a JSON stream.
@@ -41,22 +41,26 @@ enum Between {
 impl<S: Sql> Engine<'_, S> {
     /// Writes a body behind the last message: the bytes of an append, or JSON messages each
     /// followed by a comma. The caller saves the stream.
-    pub(super) fn lay(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
-        let room = self.shape.chunk_bytes.max(1);
+    pub(super) fn insert_rows(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
+        let room = self.engine_config.chunk_bytes.max(1);
         match stream.kind() {
             Kind::Bytes => {
                 let begin = stream.tail;
                 body.chunks(room).try_for_each(|row| {
                     let head = stream.tail - begin;
-                    self.lay_row(stream, &[row], row.len() as u64, head)
+                    self.insert_row(stream, &[row], row.len() as u64, head)
                 })
             }
-            Kind::Json => self.lay_messages(stream, body, room),
+            Kind::Json => self.insert_messages(stream, body, room),
         }
     }
 
     /// Writes a body that fits in one row, and the stream's own row, by one statement.
-    pub(super) fn lay_and_save(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
+    pub(super) fn insert_rows_and_save(
+        &self,
+        stream: &mut Stream,
+        body: &[u8],
+    ) -> Result<(), SqlError> {
         let (start, weight) = (stream.tail, stream.weight);
         stream.tail += match stream.kind() {
             Kind::Bytes => body.len() as u64,
@@ -76,11 +80,11 @@ impl<S: Sql> Engine<'_, S> {
             stream.touched.as_millis().into(),
         ];
         self.run(insert, params)?;
-        self.remember(stream);
+        self.cache_row(stream);
         Ok(())
     }
 
-    fn lay_messages(
+    fn insert_messages(
         &self,
         stream: &mut Stream,
         mut run: &[u8],
@@ -99,13 +103,13 @@ impl<S: Sql> Engine<'_, S> {
                 .split_at_checked(end)
                 .ok_or_else(|| odd("a run of messages"))?;
             let parts: Vec<&[u8]> = row.chunks(room).collect();
-            self.lay_row(stream, &parts, count, 0)?;
+            self.insert_row(stream, &parts, count, 0)?;
             run = rest;
         }
         Ok(())
     }
 
-    fn lay_row(
+    fn insert_row(
         &self,
         stream: &mut Stream,
         parts: &[&[u8]],
@@ -141,7 +145,7 @@ impl<S: Sql> Engine<'_, S> {
         let first = self.row_at(stream, range.start)?;
         let group = self.group_bytes();
         let full = first.weight.saturating_add(budget.max(1) as u64);
-        let last = self.row_behind(stream, first, full, Between::Appends)?;
+        let last = self.row_after(stream, first, full, BoundaryKind::Appends)?;
         let (mut body, mut at) = (Vec::new(), first);
         let bytes = last.weight.saturating_sub(first.weight);
         if bytes > group {
@@ -150,14 +154,14 @@ impl<S: Sql> Engine<'_, S> {
         }
         while at.start < range.end.min(last.start) {
             let weight = last.weight.min(at.weight + group);
-            let next = self.row_behind(stream, at, weight, Between::Rows)?;
-            self.join(at, next, &mut body)?;
+            let next = self.row_after(stream, at, weight, BoundaryKind::Rows)?;
+            self.concat_rows(at, next, &mut body)?;
             at = next;
         }
         let end = at.start.min(range.end);
         let body = match stream.kind() {
-            Kind::Bytes => cut_bytes(body, first.start, range.start..end),
-            Kind::Json => cut_json(body, first.start, range.start..end, at.start),
+            Kind::Bytes => slice_bytes(body, first.start, range.start..end),
+            Kind::Json => slice_messages(body, first.start, range.start..end, at.start),
         };
         Ok((body.ok_or_else(|| odd("as long as its messages"))?, end))
     }
@@ -167,15 +171,15 @@ impl<S: Sql> Engine<'_, S> {
     pub(super) fn rows_before(
         &self,
         stream: &Stream,
-        end: Place,
+        end: RowBoundary,
         mut each: impl FnMut(&[u8]) -> Result<(), SqlError>,
     ) -> Result<(), SqlError> {
         let mut at = self.row_at(stream, stream.hot)?;
         while at.start < end.start {
             let weight = end.weight.min(at.weight + self.group_bytes());
-            let next = self.row_behind(stream, at, weight, Between::Rows)?;
+            let next = self.row_after(stream, at, weight, BoundaryKind::Rows)?;
             let mut rows = Vec::new();
-            self.join(at, next, &mut rows)?;
+            self.concat_rows(at, next, &mut rows)?;
             each(&rows)?;
             at = next;
         }
@@ -183,7 +187,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     fn group_bytes(&self) -> u64 {
-        self.shape.chunk_bytes.clamp(1, GROUP_BYTES) as u64
+        self.engine_config.chunk_bytes.clamp(1, GROUP_BYTES) as u64
     }
 
     /// Where the append begins that holds a position of the log, in a stream of bytes.
@@ -211,9 +215,9 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The row that holds a position.
-    fn row_at(&self, stream: &Stream, position: u64) -> Result<Place, SqlError> {
+    fn row_at(&self, stream: &Stream, position: u64) -> Result<RowBoundary, SqlError> {
         if position == stream.hot {
-            return Ok(Place {
+            return Ok(RowBoundary {
                 start: stream.hot,
                 weight: stream.hot_weight,
             });
@@ -221,18 +225,18 @@ impl<S: Sql> Engine<'_, S> {
         let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start <= ? \
              ORDER BY start DESC, part DESC LIMIT 1";
         let row = self.run(select, [position.into()])?.into_iter().next();
-        place(row.ok_or_else(|| odd("in the log"))?)
+        boundary(row.ok_or_else(|| odd("in the log"))?)
     }
 
     /// The first row behind `at` that reaches a weight, or the end.
-    fn row_behind(
+    fn row_after(
         &self,
         stream: &Stream,
-        at: Place,
+        at: RowBoundary,
         weight: u64,
-        between: Between,
-    ) -> Result<Place, SqlError> {
-        let end = Place {
+        between: BoundaryKind,
+    ) -> Result<RowBoundary, SqlError> {
+        let end = RowBoundary {
             start: stream.tail,
             weight: stream.weight,
         };
@@ -240,21 +244,26 @@ impl<S: Sql> Engine<'_, S> {
             return Ok(end);
         }
         let select = match between {
-            Between::Rows => {
+            BoundaryKind::Rows => {
                 "SELECT start, weight FROM stream_log WHERE s = ? AND start > ? \
                  AND weight >= ? ORDER BY start, part LIMIT 1"
             }
-            Between::Appends => {
+            BoundaryKind::Appends => {
                 "SELECT start, weight FROM stream_log WHERE s = ? AND start > ? \
                  AND weight >= ? AND head = 0 ORDER BY start, part LIMIT 1"
             }
         };
         let rows = self.run(select, [at.start.into(), weight.into()])?;
-        rows.into_iter().next().map_or(Ok(end), place)
+        rows.into_iter().next().map_or(Ok(end), boundary)
     }
 
     /// Appends what lies between two rows.
-    fn join(&self, from: Place, to: Place, body: &mut Vec<u8>) -> Result<(), SqlError> {
+    fn concat_rows(
+        &self,
+        from: RowBoundary,
+        to: RowBoundary,
+        body: &mut Vec<u8>,
+    ) -> Result<(), SqlError> {
         let begin = body.len() as u64;
         let expected = to.weight.saturating_sub(from.weight);
         let select = "SELECT CAST(group_concat(body, '') AS BLOB) FROM stream_log \
@@ -278,29 +287,35 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Where the log can be cut so that about a segment lies before it.
-    pub(super) fn cut_place(&self, stream: &Stream) -> Result<Place, SqlError> {
+    pub(super) fn split_point(&self, stream: &Stream) -> Result<RowBoundary, SqlError> {
         let first = self.row_at(stream, stream.hot)?;
-        let heavy = first.weight.saturating_add(self.shape.segment_bytes.max(1));
-        let by_bytes = self.row_behind(stream, first, heavy, Between::Appends)?;
+        let heavy = first
+            .weight
+            .saturating_add(self.engine_config.segment_bytes.max(1));
+        let by_bytes = self.row_after(stream, first, heavy, BoundaryKind::Appends)?;
         let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start >= ? \
              AND part = 0 AND head = 0 ORDER BY start LIMIT 1 OFFSET ?";
-        let messages = self.shape.segment_messages.max(1);
+        let messages = self.engine_config.segment_messages.max(1);
         let by_rows = self.run(select, [stream.hot.into(), messages.into()])?;
-        match by_rows.into_iter().next().map(place).transpose()? {
+        match by_rows.into_iter().next().map(boundary).transpose()? {
             Some(by_rows) if by_rows.start < by_bytes.start => Ok(by_rows),
             Some(_) | None => Ok(by_bytes),
         }
     }
 
     /// Takes what lies before a place out of the log. The caller saves the stream.
-    pub(super) fn drop_before(&self, stream: &mut Stream, place: Place) -> Result<(), SqlError> {
+    pub(super) fn drop_before(
+        &self,
+        stream: &mut Stream,
+        boundary: RowBoundary,
+    ) -> Result<(), SqlError> {
         let count = "SELECT count(*) FROM stream_log WHERE s = ? AND start < ? AND part = 0";
-        let row = self.run(count, [place.start.into()])?.into_iter().next();
+        let row = self.run(count, [boundary.start.into()])?.into_iter().next();
         let rows = Columns::of(row.unwrap_or_default()).integer()?;
         let delete = "DELETE FROM stream_log WHERE s = ? AND start < ?";
-        self.run(delete, [place.start.into()])?;
-        stream.hot = place.start;
-        stream.hot_weight = place.weight;
+        self.run(delete, [boundary.start.into()])?;
+        stream.hot = boundary.start;
+        stream.hot_weight = boundary.weight;
         stream.hot_rows = stream.hot_rows.saturating_sub(rows);
         Ok(())
     }
@@ -315,21 +330,21 @@ fn append(body: &mut Vec<u8>, more: Vec<u8>) {
     }
 }
 
-fn place(row: Vec<Value>) -> Result<Place, SqlError> {
+fn boundary(row: Vec<Value>) -> Result<RowBoundary, SqlError> {
     let mut row = Columns::of(row);
-    Ok(Place {
+    Ok(RowBoundary {
         start: row.integer()?,
         weight: row.integer()?,
     })
 }
 
-fn cut_bytes(body: Vec<u8>, start: u64, wanted: Range<u64>) -> Option<Bytes> {
+fn slice_bytes(body: Vec<u8>, start: u64, wanted: Range<u64>) -> Option<Bytes> {
     let begin = wanted.start.checked_sub(start)? as usize;
     let end = wanted.end.checked_sub(start)? as usize;
     (begin <= end && end <= body.len()).then(|| Bytes::from(body).slice(begin..end))
 }
 
-fn cut_json(body: Vec<u8>, start: u64, wanted: Range<u64>, behind: u64) -> Option<Bytes> {
+fn slice_messages(body: Vec<u8>, start: u64, wanted: Range<u64>, behind: u64) -> Option<Bytes> {
     let begin = json::bytes_of(&body, wanted.start.checked_sub(start)?);
     let end = if wanted.end == behind {
         body.len()

@@ -9,11 +9,11 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
 use super::engine::Engine;
-use super::memory::Memory;
 use super::name::StreamName;
 use super::record::{COLUMNS, Stream};
 use super::reply::Refusal;
 use super::row::Columns;
+use super::row_cache::RowCache;
 use super::schema;
 
 const SCHEMA: &[&str] = &[
@@ -135,14 +135,14 @@ impl<S: Sql> Engine<'_, S> {
 
     /// The stream's own row, whatever its state.
     pub(super) fn load(&self) -> Result<Option<Stream>, SqlError> {
-        if let Some(stream) = self.memory.and_then(Memory::recall) {
+        if let Some(stream) = self.row_cache.and_then(RowCache::get) {
             return Ok(Some(stream));
         }
         let select = format!("SELECT {COLUMNS} FROM stream WHERE s = ?");
         let rows = self.run(&select, [])?;
         let stream = rows.into_iter().next().map(Stream::read).transpose()?;
         if let Some(stream) = &stream {
-            self.remember(stream);
+            self.cache_row(stream);
         }
         Ok(stream)
     }
@@ -151,7 +151,7 @@ impl<S: Sql> Engine<'_, S> {
     pub(super) fn live(&self, now: Timestamp) -> Result<Stream, Refusal> {
         let stream = self.load()?.ok_or(Refusal::Unknown)?;
         if stream.is_over(now) {
-            return Err(stream.epitaph());
+            return Err(stream.gone_error());
         }
         Ok(stream)
     }
@@ -163,7 +163,7 @@ impl<S: Sql> Engine<'_, S> {
              (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
         );
         self.sql.run(&insert, &stream.values(self.key))?;
-        self.remember(stream);
+        self.cache_row(stream);
         Ok(())
     }
 
@@ -182,11 +182,11 @@ impl<S: Sql> Engine<'_, S> {
             stream.seq.clone().into(),
             stream.touched.as_millis().into(),
             u64::from(stream.cold).into(),
-            stream.edges.into(),
+            stream.references.into(),
             Value::Integer(self.key),
         ];
         self.sql.run(update, &params)?;
-        self.remember(stream);
+        self.cache_row(stream);
         Ok(())
     }
 

@@ -144,7 +144,7 @@ impl<S: Sql> Engine<'_, S> {
             let key = Value::Integer(self.key);
             self.run(delete, [key, written(event)?.into()])?;
         }
-        self.cross_out(REPORT, "")?;
+        self.dequeue(REPORT, "")?;
         let Some(mut stream) = self.load()? else {
             return Ok(());
         };
@@ -169,7 +169,7 @@ impl<S: Sql> Engine<'_, S> {
 
     /// Schedules another report after the hub could not be reached, with exponential backoff.
     pub fn nack_hub_update(&self, now: Timestamp) -> Result<(), SqlError> {
-        self.try_later(REPORT, "", now)
+        self.retry_later(REPORT, "", now)
     }
 
     /// Follows the stream from now on, and returns its tail.
@@ -253,7 +253,7 @@ impl<S: Sql> Engine<'_, S> {
             stream.reported.into(),
         ];
         self.run(update, params)?;
-        self.remember(stream);
+        self.cache_row(stream);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::row::Columns;
 
 /// What a producer's append is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Sequence {
     /// The next one.
     Next,
     /// One that was kept before; the highest number kept is given.
@@ -20,19 +20,19 @@ pub(super) enum Turn {
 pub(super) type Kept = (u64, u64);
 
 /// Judges an append by what is kept of its producer.
-pub(super) fn judge(producer: &Producer, kept: Option<Kept>) -> Result<Turn, Refusal> {
+pub(super) fn check_sequence(producer: &Producer, kept: Option<Kept>) -> Result<Sequence, Refusal> {
     let gap = |expected| Refusal::Gap {
         expected,
         received: producer.seq,
     };
     match kept {
-        None if producer.seq == 0 => Ok(Turn::Next),
+        None if producer.seq == 0 => Ok(Sequence::Next),
         None => Err(gap(0)),
         Some((epoch, _)) if producer.epoch < epoch => Err(Refusal::Fenced { epoch }),
-        Some((epoch, _)) if producer.epoch > epoch && producer.seq == 0 => Ok(Turn::Next),
+        Some((epoch, _)) if producer.epoch > epoch && producer.seq == 0 => Ok(Sequence::Next),
         Some((epoch, _)) if producer.epoch > epoch => Err(Refusal::EpochStart),
-        Some((_, last)) if producer.seq <= last => Ok(Turn::Repeated(last)),
-        Some((_, last)) if producer.seq == last.saturating_add(1) => Ok(Turn::Next),
+        Some((_, last)) if producer.seq <= last => Ok(Sequence::Repeated(last)),
+        Some((_, last)) if producer.seq == last.saturating_add(1) => Ok(Sequence::Next),
         Some((_, last)) => Err(gap(last.saturating_add(1))),
     }
 }
@@ -68,20 +68,24 @@ mod tests {
     fn judgements() {
         let gap = |expected, received| Err(Refusal::Gap { expected, received });
         for (kept, epoch, seq, expected) in [
-            (None, 0, 0, Ok(Turn::Next)),
-            (None, 7, 0, Ok(Turn::Next)),
+            (None, 0, 0, Ok(Sequence::Next)),
+            (None, 7, 0, Ok(Sequence::Next)),
             (None, 0, 1, gap(0, 1)),
             (Some((1, 5)), 0, 6, Err(Refusal::Fenced { epoch: 1 })),
-            (Some((1, 5)), 1, 4, Ok(Turn::Repeated(5))),
-            (Some((1, 5)), 1, 5, Ok(Turn::Repeated(5))),
-            (Some((1, 5)), 1, 6, Ok(Turn::Next)),
+            (Some((1, 5)), 1, 4, Ok(Sequence::Repeated(5))),
+            (Some((1, 5)), 1, 5, Ok(Sequence::Repeated(5))),
+            (Some((1, 5)), 1, 6, Ok(Sequence::Next)),
             (Some((1, 5)), 1, 7, gap(6, 7)),
-            (Some((1, 5)), 2, 0, Ok(Turn::Next)),
+            (Some((1, 5)), 2, 0, Ok(Sequence::Next)),
             (Some((1, 5)), 2, 6, Err(Refusal::EpochStart)),
         ] {
             let id = "p".to_owned();
             let producer = Producer { id, epoch, seq };
-            assert_eq!(judge(&producer, kept), expected, "{kept:?} {epoch} {seq}");
+            assert_eq!(
+                check_sequence(&producer, kept),
+                expected,
+                "{kept:?} {epoch} {seq}"
+            );
         }
     }
 }

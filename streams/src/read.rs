@@ -17,36 +17,36 @@ use super::row::{Columns, odd};
 use super::segment::{Index, Kind};
 
 /// Segments that one page reads at most. Of the usual size, one or two fill it.
-const PIECES_MAX: usize = 512;
+const SEGMENTS_MAX: usize = 512;
 
 /// Segments whose rows are fetched at once.
 const BATCH: u64 = 16;
 
 /// What a read comes to without leaving the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Reading {
+pub enum ReadResult {
     /// All of it.
     Page(Page),
     /// Part of it lies in cold storage: [`Stitch::fetch`] makes the page.
-    Stitch(Stitch),
+    Cold(ColdRead),
 }
 
 /// A page that begins in cold storage.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stitch {
+pub struct ColdRead {
     view: View,
     start: u64,
     /// Whether an append that the page begins inside of is wanted whole.
     whole: bool,
     budget: usize,
-    pieces: Vec<Piece>,
+    segments: Vec<SegmentRead>,
     /// What follows in the log, and where that ends, if the pieces reach it.
     hot: Option<(Bytes, u64)>,
 }
 
 /// A segment and what is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
+struct SegmentRead {
     key: SegmentKey,
     index: Index,
     /// Where readers of this stream have to stop.
@@ -62,7 +62,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Reads, and slides the time to live.
-    pub fn read(&self, call: &Read, now: Timestamp) -> Result<Reading, Refusal> {
+    pub fn read(&self, call: &Read, now: Timestamp) -> Result<ReadResult, Refusal> {
         let mut stream = self.live(now)?;
         let reading = self.page(&stream, call)?;
         self.touch(&mut stream, now)?;
@@ -70,11 +70,11 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Reads without writing anything: not even that it was read.
-    pub fn look(&self, call: &Read, now: Timestamp) -> Result<Reading, Refusal> {
+    pub fn peek(&self, call: &Read, now: Timestamp) -> Result<ReadResult, Refusal> {
         self.page(&self.live(now)?, call)
     }
 
-    fn page(&self, stream: &Stream, call: &Read) -> Result<Reading, Refusal> {
+    fn page(&self, stream: &Stream, call: &Read) -> Result<ReadResult, Refusal> {
         let (start, whole) = match call.from {
             From::Start => (0, true),
             From::Now => (stream.tail, true),
@@ -82,9 +82,11 @@ impl<S: Sql> Engine<'_, S> {
             // Beyond the tail is the tail: clients count on from where they were.
             From::At(offset) => (offset.position().min(stream.tail), !offset.is_inside()),
         };
-        let budget = self.shape.read_bytes.max(1);
+        let budget = self.engine_config.read_bytes.max(1);
         if start < stream.hot {
-            return Ok(Reading::Stitch(self.stitch(stream, start, whole, budget)?));
+            return Ok(ReadResult::Cold(
+                self.cold_read(stream, start, whole, budget)?,
+            ));
         }
         let start = if whole && stream.kind() == Kind::Bytes && start < stream.tail {
             self.append_at(start)?
@@ -96,7 +98,7 @@ impl<S: Sql> Engine<'_, S> {
         } else {
             self.hot(stream, start..stream.tail, budget)?
         };
-        Ok(Reading::Page(Page {
+        Ok(ReadResult::Page(Page {
             view: stream.view(),
             start: stream.offset(start),
             end: stream.offset(end),
@@ -104,24 +106,24 @@ impl<S: Sql> Engine<'_, S> {
         }))
     }
 
-    fn stitch(
+    fn cold_read(
         &self,
         stream: &Stream,
         start: u64,
         whole: bool,
         budget: usize,
-    ) -> Result<Stitch, SqlError> {
-        let mut pieces: Vec<Piece> = Vec::new();
+    ) -> Result<ColdRead, SqlError> {
+        let mut segments: Vec<SegmentRead> = Vec::new();
         let (mut at, mut promised) = (start, 0);
-        while at < stream.hot && promised < budget as u64 && pieces.len() < PIECES_MAX {
-            let batch = self.pieces(at)?;
+        while at < stream.hot && promised < budget as u64 && segments.len() < SEGMENTS_MAX {
+            let batch = self.segments(at)?;
             if batch.is_empty() {
                 return Err(odd("in any segment"));
             }
-            for piece in batch {
-                promised += piece.index.payload_within(&(at..piece.finish));
-                at = piece.finish;
-                pieces.push(piece);
+            for segment in batch {
+                promised += segment.index.payload_within(&(at..segment.finish));
+                at = segment.finish;
+                segments.push(segment);
             }
         }
         let rest = (budget as u64).saturating_sub(promised) as usize;
@@ -130,28 +132,28 @@ impl<S: Sql> Engine<'_, S> {
         } else {
             None
         };
-        Ok(Stitch {
+        Ok(ColdRead {
             view: stream.view(),
             start,
             whole,
             budget,
-            pieces,
+            segments,
             hot,
         })
     }
 
     /// The segment that holds a position, and some behind it.
-    fn pieces(&self, at: u64) -> Result<Vec<Piece>, SqlError> {
+    fn segments(&self, at: u64) -> Result<Vec<SegmentRead>, SqlError> {
         let select = "SELECT start, finish, generation, object_end, footer, appends \
              FROM stream_segment WHERE s = ? AND start >= (SELECT max(start) FROM stream_segment \
              WHERE s = ? AND start <= ?) ORDER BY start LIMIT ?";
         let key = pmx_core::sql::Value::Integer(self.key);
         let rows = self.run(select, [key, at.into(), BATCH.into()])?;
-        rows.into_iter().map(piece).collect()
+        rows.into_iter().map(segment).collect()
     }
 }
 
-fn piece(row: SqlRow) -> Result<Piece, SqlError> {
+fn segment(row: SqlRow) -> Result<SegmentRead, SqlError> {
     let mut row = Columns::of(row);
     let (start, finish) = (row.integer()?, row.integer()?);
     let generation = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
@@ -163,7 +165,7 @@ fn piece(row: SqlRow) -> Result<Piece, SqlError> {
         end,
     };
     let appends = row.flag()?;
-    Ok(Piece {
+    Ok(SegmentRead {
         key,
         index,
         finish,
@@ -179,7 +181,7 @@ impl Stream {
     }
 }
 
-impl Stitch {
+impl ColdRead {
     /// What was known of the stream when it was read.
     pub fn view(&self) -> &View {
         &self.view
@@ -188,19 +190,19 @@ impl Stitch {
     /// Reads what is cold and joins it with what is hot.
     pub async fn fetch<C: Cold>(self, cold: &C) -> Result<Page, Refusal> {
         let (mut body, mut at, mut start) = (Vec::new(), self.start, self.start);
-        for piece in &self.pieces {
+        for segment in &self.segments {
             let rest = self.budget.saturating_sub(body.len());
             if rest == 0 {
                 break;
             }
             let whole = self.whole && at == self.start;
-            let cut = piece.fetch(cold, at, whole, rest, &mut body).await?;
+            let cut = segment.fetch(cold, at, whole, rest, &mut body).await?;
             if at == self.start {
                 start = cut.start;
             }
             at = cut.end;
         }
-        let reached = self.pieces.last().is_none_or(|last| last.finish == at);
+        let reached = self.segments.last().is_none_or(|last| last.finish == at);
         let body = match self.hot {
             Some((hot, end)) if reached && body.len() < self.budget => {
                 if !body.is_empty() && self.view.media_type.is_json() {
@@ -221,7 +223,7 @@ impl Stitch {
     }
 }
 
-impl Piece {
+impl SegmentRead {
     /// Appends the messages from `at` on, the first one whole if it is wanted so, and returns where
     /// they are.
     async fn fetch<C: Cold>(
@@ -249,7 +251,7 @@ impl Piece {
         } else {
             span
         };
-        let cut = self.index.cut(&span, &bytes, body);
+        let cut = self.index.extract(&span, &bytes, body);
         cut.map_err(|error| self.failed(error))
     }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::chore::{Chore, ROTATE};
 use super::cold::SegmentKey;
 use super::engine::Engine;
-use super::hot::Place;
+use super::hot::RowBoundary;
+use super::job::{Job, ROTATE};
 use super::json;
 use super::record::Stream;
 use super::row::{Columns, odd};
@@ -28,21 +28,21 @@ const CROWDED: Duration = Duration::from_secs(1);
 
 impl<S: Sql> Engine<'_, S> {
     /// Makes a segment of the oldest rows, and writes down that it will be written.
-    pub(super) fn rotate(&self, mut stream: Stream, now: Timestamp) -> Result<Chore, SqlError> {
-        let place = self.cut_place(&stream)?;
-        let segment = self.segment_before(&stream, place)?;
-        let end = place.start;
+    pub(super) fn rotate(&self, mut stream: Stream, now: Timestamp) -> Result<Job, SqlError> {
+        let boundary = self.split_point(&stream)?;
+        let segment = self.segment_before(&stream, boundary)?;
+        let end = boundary.start;
         let key = SegmentKey {
             generation: stream.generation,
             start: stream.hot,
             end,
         };
-        self.intend_segment(&key, now)?;
+        self.enqueue_segment_cleanup(&key, now)?;
         if !stream.cold {
             stream.cold = true;
             self.save(&stream)?;
         }
-        Ok(Chore::Write {
+        Ok(Job::WriteSegment {
             key,
             body: segment.bytes.into(),
             index: segment.index,
@@ -51,21 +51,21 @@ impl<S: Sql> Engine<'_, S> {
 
     /// The segment of the rows before a place. They become frames row by row: the segment and all of
     /// its rows in memory would be twice as much.
-    fn segment_before(&self, stream: &Stream, place: Place) -> Result<Segment, SqlError> {
-        let weight = place.weight.saturating_sub(stream.hot_weight) as usize;
+    fn segment_before(&self, stream: &Stream, boundary: RowBoundary) -> Result<Segment, SqlError> {
+        let weight = boundary.weight.saturating_sub(stream.hot_weight) as usize;
         let mut builder = Builder::new(stream.kind(), stream.hot);
         match stream.kind() {
             Kind::Bytes => {
-                let appends = self.appends_within(stream.hot..place.start)?;
+                let appends = self.appends_within(stream.hot..boundary.start)?;
                 let heads = appends.len() * FRAME_HEAD_BYTES;
                 builder.reserve(weight + heads + weight / FOOTER_SHARE);
                 let mut appends = Appends::new(&mut builder, &appends);
-                self.rows_before(stream, place, |rows| appends.take(rows).map_err(unbuilt))?;
+                self.rows_before(stream, boundary, |rows| appends.take(rows).map_err(unbuilt))?;
                 appends.end()?;
             }
             Kind::Json => {
                 builder.reserve(weight + weight / 8);
-                self.rows_before(stream, place, |rows| {
+                self.rows_before(stream, boundary, |rows| {
                     let mut messages = json::Messages(rows);
                     let pushed = messages.try_for_each(|message| builder.push(message));
                     pushed.map_err(unbuilt)
@@ -82,8 +82,8 @@ impl<S: Sql> Engine<'_, S> {
         };
         match self.rotates_at(&stream, now)? {
             Some(at) if at <= now => {
-                let place = self.cut_place(&stream)?;
-                Ok(place.weight.saturating_sub(stream.hot_weight))
+                let boundary = self.split_point(&stream)?;
+                Ok(boundary.weight.saturating_sub(stream.hot_weight))
             }
             Some(_) | None => Ok(0),
         }
@@ -91,7 +91,7 @@ impl<S: Sql> Engine<'_, S> {
 
     /// Leaves the rows in the log for a moment, where there is no room to move them.
     pub(super) fn rotate_later(&self, now: Timestamp) -> Result<(), SqlError> {
-        self.note(ROTATE, "", None, now.after(CROWDED))
+        self.enqueue(ROTATE, "", None, now.after(CROWDED))
     }
 
     /// Lists a segment that was written and takes its rows out of the log, if the stream is as it
@@ -116,13 +116,13 @@ impl<S: Sql> Engine<'_, S> {
         ];
         self.run(insert, params)?;
         let weight = self.weight_at(&stream, key.end)?;
-        let place = Place {
+        let boundary = RowBoundary {
             start: key.end,
             weight,
         };
-        self.drop_before(&mut stream, place)?;
+        self.drop_before(&mut stream, boundary)?;
         self.save(&stream)?;
-        self.cross_out(ROTATE, "")?;
+        self.dequeue(ROTATE, "")?;
         Ok(true)
     }
 

@@ -38,13 +38,13 @@ use thiserror::Error;
 use crate::limits::{STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
 mod builder;
-mod cut;
 mod footer;
 mod index;
+mod reader;
 
 pub use builder::{BuildError, Builder, Segment};
-pub use cut::open;
 pub use index::{Index, Span};
+pub use reader::open;
 
 /// What the positions of a stream count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

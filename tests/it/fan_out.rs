@@ -11,12 +11,12 @@ use std::time::Duration;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::subscription::{
-    Answer, Call, Config, Copying, Delivery, Effect, Errand, Outcome, Pattern, PatternCache,
-    Refusal, Room, Root, SubscriptionId, Subscriptions, Tails,
+    Action, Answer, BaseUrl, Call, Config, Copying, Delivery, Effect, Outcome, Pattern,
+    PatternCache, Refusal, Room, SubscriptionId, Subscriptions, TailOffsets,
 };
 use pmx_streams::{
-    self as stream, Append, Create, Engine, Expiry, Generation, MediaType, Reading, Shape,
-    StreamName,
+    self as stream, Append, Create, Engine, EngineConfig, Expiry, Generation, MediaType,
+    ReadResult, StreamName,
 };
 use pmx_tests::rng::Rng;
 use pmx_tests::sql::Sqlite;
@@ -70,7 +70,7 @@ fn patterns_are_parsed_when_a_subscription_changes_and_not_by_appends() {
     }
     let delete = Call::Delete(SubscriptionId::parse("t").unwrap());
     world
-        .turn(|it| it.turn(&delete, &Tails::new(), world.at()))
+        .turn(|it| it.handle(&delete, &TailOffsets::new(), world.at()))
         .unwrap();
     append(&mut world);
     assert_eq!(world.patterns.loads(), 4);
@@ -125,8 +125,8 @@ impl World {
         self.repeated
     }
 
-    fn engine<'a>(&'a self, key: usize, shape: &'a Shape) -> Engine<'a, Sqlite> {
-        Engine::new(&self.sql, i64::try_from(key).unwrap(), shape)
+    fn engine<'a>(&'a self, key: usize, engine_config: &'a EngineConfig) -> Engine<'a, Sqlite> {
+        Engine::new(&self.sql, i64::try_from(key).unwrap(), engine_config)
     }
 
     fn at(&self) -> Timestamp {
@@ -150,9 +150,9 @@ impl World {
         let call = Call::Create {
             id: SubscriptionId::parse(id).unwrap(),
             config: Box::new(config),
-            root: Root::parse("https://host/v1/stream").unwrap(),
+            root: BaseUrl::parse("https://host/v1/stream").unwrap(),
         };
-        self.turn(|it| it.turn(&call, &Tails::new(), self.at()))
+        self.turn(|it| it.handle(&call, &TailOffsets::new(), self.at()))
     }
 
     fn turn<T>(&self, turn: impl FnOnce(&Subscriptions<'_, Sqlite>) -> T) -> T {
@@ -171,8 +171,8 @@ impl World {
             body: bytes::Bytes::new(),
             fork: None,
         };
-        let shape = Shape::default();
-        let engine = self.engine(key, &shape);
+        let engine_config = EngineConfig::default();
+        let engine = self.engine(key, &engine_config);
         engine.create(&create, self.at(), life).unwrap();
     }
 
@@ -201,11 +201,11 @@ impl World {
             producer: None,
             close: false,
         };
-        let shape = Shape::default();
-        let engine = self.engine(key, &shape);
+        let engine_config = EngineConfig::default();
+        let engine = self.engine(key, &engine_config);
         let tail = engine.append(&append, self.at()).unwrap().next;
         self.written.insert(key, (life, count + more));
-        self.turn(|it| it.touched(&name(stream), tail, self.at()).unwrap());
+        self.turn(|it| it.on_append(&name(stream), tail, self.at()).unwrap());
     }
 
     fn delete(&mut self) {
@@ -213,13 +213,13 @@ impl World {
         if let Some((life, count)) = self.written.get(&key).copied()
             && count > 0
         {
-            let shape = Shape::default();
-            let engine = self.engine(key, &shape);
+            let engine_config = EngineConfig::default();
+            let engine = self.engine(key, &engine_config);
             engine.delete(self.at()).unwrap();
-            while let Some(chore) = engine.chore(self.at()).unwrap() {
-                engine.chore_done(&chore, self.at()).unwrap();
+            while let Some(job) = engine.next_job(self.at()).unwrap() {
+                engine.complete_job(&job, self.at()).unwrap();
             }
-            self.turn(|it| it.forgotten(&name(SOURCES[key].0)).unwrap());
+            self.turn(|it| it.on_removed(&name(SOURCES[key].0)).unwrap());
             self.written.insert(key, (life + 1, 0));
         }
     }
@@ -236,18 +236,21 @@ impl World {
 
     /// Says which life of its name a source is.
     fn stamped(&self, effect: Effect) -> Effect {
-        let Effect { ticket, errand } = effect;
-        let Errand::Copy(mut copying) = errand else {
+        let Effect { lease, action } = effect;
+        let Action::Copy(mut copying) = action else {
             panic!("nobody is woken here");
         };
         let key = SOURCES
             .iter()
             .position(|it| it.0 == copying.source.as_str());
-        let shape = Shape::default();
-        let view = self.engine(key.unwrap(), &shape).head(self.at()).ok();
+        let engine_config = EngineConfig::default();
+        let view = self
+            .engine(key.unwrap(), &engine_config)
+            .head(self.at())
+            .ok();
         copying.generation = view.and_then(|view| Generation::from_hex(&view.generation));
-        let errand = Errand::Copy(copying);
-        Effect { ticket, errand }
+        let action = Action::Copy(copying);
+        Effect { lease, action }
     }
 
     /// Some copies are made, perhaps long after they were asked for, and perhaps again.
@@ -265,12 +268,12 @@ impl World {
         let outcome = self.copy(&effect);
         if !self.rng.once_in(4) {
             let now = self.at();
-            self.turn(|it| it.told(&effect.ticket, &outcome, now).unwrap());
+            self.turn(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
         }
     }
 
     fn copy(&mut self, effect: &Effect) -> Outcome {
-        let Errand::Copy(copying) = &effect.errand else {
+        let Action::Copy(copying) = &effect.action else {
             panic!("nobody is woken here");
         };
         match self.copied(copying) {
@@ -285,15 +288,15 @@ impl World {
             .position(|it| it.0 == copying.source.as_str());
         // Pages end elsewhere each time.
         let read_bytes = *self.rng.pick(&[1, 7, 30, 4_096]);
-        let shape = Shape {
+        let engine_config = EngineConfig {
             read_bytes,
-            ..Shape::default()
+            ..EngineConfig::default()
         };
-        let engine = self.engine(key.unwrap(), &shape);
+        let engine = self.engine(key.unwrap(), &engine_config);
         let now = self.at();
-        let read = async |read| match engine.look(&read, now)? {
-            Reading::Page(page) => Ok(page),
-            Reading::Stitch(_) => panic!("nothing is cold here"),
+        let read = async |read| match engine.peek(&read, now)? {
+            ReadResult::Page(page) => Ok(page),
+            ReadResult::Cold(_) => panic!("nothing is cold here"),
         };
         let mut gathering = pin!(copying.gather(read));
         let polled = gathering
@@ -303,7 +306,7 @@ impl World {
             panic!("nothing waits here");
         };
         let copies = copies?;
-        let engine = self.engine(TARGET, &shape);
+        let engine = self.engine(TARGET, &engine_config);
         engine.append(&copies.append, now)?;
         Ok(Outcome::Copied(copies.to))
     }
@@ -316,7 +319,7 @@ impl World {
                 let effect = self.stamped(effect);
                 let outcome = self.copy(&effect);
                 let now = self.at();
-                self.turn(|it| it.told(&effect.ticket, &outcome, now).unwrap());
+                self.turn(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
             }
             match self.turn(|it| it.due(self.at(), Room::ENDLESS).unwrap()) {
                 Some(due) => self.now = self.now.max(due.as_millis()),
@@ -327,11 +330,11 @@ impl World {
     }
 
     fn check(&self) {
-        let shape = Shape::default();
-        let engine = self.engine(TARGET, &shape);
+        let engine_config = EngineConfig::default();
+        let engine = self.engine(TARGET, &engine_config);
         let from = stream::From::Start;
-        let reading = engine.look(&stream::Read { from }, self.at()).unwrap();
-        let Reading::Page(page) = reading else {
+        let reading = engine.peek(&stream::Read { from }, self.at()).unwrap();
+        let ReadResult::Page(page) = reading else {
             panic!("nothing is cold here");
         };
         let all: Vec<Value> = serde_json::from_str(&format!(
@@ -372,7 +375,7 @@ fn nothing_is_copied_in_a_circle() {
     let world = World::new(1);
     let code = |made: Result<Answer, Refusal>| match made {
         Ok(_) => "",
-        Err(Refusal::Circle(_)) => "circle",
+        Err(Refusal::Cycle(_)) => "circle",
         Err(refusal) => panic!("{refusal}"),
     };
     // `in/*` goes to `all` already.
@@ -389,7 +392,7 @@ fn nothing_is_copied_in_a_circle() {
         assert_eq!(code(made), expected, "{id}");
     }
     let link = Call::Link(SubscriptionId::parse("s").unwrap(), vec![name("sum")]);
-    let linked = world.turn(|it| it.turn(&link, &Tails::new(), world.at()));
+    let linked = world.turn(|it| it.handle(&link, &TailOffsets::new(), world.at()));
     assert_eq!(code(linked), "circle");
 }
 

@@ -12,8 +12,8 @@ use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
 use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
 use pmx_streams::subscription::{
-    Call, Config, Delivery, Errand, Outcome, Room, Root, SubscriptionId, Subscriptions, Tails,
-    WebhookPolicy, WebhookUrl,
+    Action, BaseUrl, Call, Config, Delivery, Outcome, Room, SubscriptionId, Subscriptions,
+    TailOffsets, WebhookPolicy, WebhookUrl,
 };
 use pmx_streams::{Offset, StreamName};
 use pmx_tests::sql::Sqlite;
@@ -166,10 +166,10 @@ fn a_worker_that_could_not_be_woken_has_less_time_and_less_room() {
     for number in 0..6 {
         let call = webhook(number, &stream);
         let it = Subscriptions::open(&sql).unwrap();
-        it.turn(&call, &Tails::new(), at(0)).unwrap();
+        it.handle(&call, &TailOffsets::new(), at(0)).unwrap();
     }
     let it = Subscriptions::open(&sql).unwrap();
-    it.touched(&stream, Offset::at(1), at(0)).unwrap();
+    it.on_append(&stream, Offset::at(1), at(0)).unwrap();
     let room = Room {
         webhooks: HUB_WEBHOOKS_MAX,
         again: HUB_WEBHOOKS_AGAIN_MAX,
@@ -177,18 +177,20 @@ fn a_worker_that_could_not_be_woken_has_less_time_and_less_room() {
     let first = turn(0, room);
     assert_eq!(first.len(), HUB_WEBHOOKS_MAX);
     for effect in &first {
-        assert_eq!(timeout(&effect.errand), Duration::from_secs(30));
-        it.told(&effect.ticket, &Outcome::Failed, at(30)).unwrap();
+        assert_eq!(timeout(&effect.action), Duration::from_secs(30));
+        it.on_delivery_result(&effect.lease, &Outcome::Failed, at(30))
+            .unwrap();
     }
     // Two that were never tried come first; of those that failed there is room for two beside.
     let second = turn(100, room);
     let times: Vec<u64> = second
         .iter()
-        .map(|it| timeout(&it.errand).as_secs())
+        .map(|it| timeout(&it.action).as_secs())
         .collect();
     assert_eq!(times, [30, 30, 10, 10]);
     for effect in &second {
-        it.told(&effect.ticket, &Outcome::Failed, at(130)).unwrap();
+        it.on_delivery_result(&effect.lease, &Outcome::Failed, at(130))
+            .unwrap();
     }
     assert_eq!(turn(1_000, room).len(), HUB_WEBHOOKS_AGAIN_MAX);
     // Who waits for room has no lease that runs.
@@ -211,13 +213,13 @@ fn webhook(number: usize, stream: &StreamName) -> Call {
             lease: Duration::from_mins(10),
             description: None,
         }),
-        root: Root::parse("https://streams.dev/v1/stream").unwrap(),
+        root: BaseUrl::parse("https://streams.dev/v1/stream").unwrap(),
     }
 }
 
-fn timeout(errand: &Errand) -> Duration {
-    match errand {
-        Errand::Webhook { timeout, .. } => *timeout,
-        Errand::Append { .. } | Errand::Copy(_) => panic!("{errand:?}"),
+fn timeout(action: &Action) -> Duration {
+    match action {
+        Action::Webhook { timeout, .. } => *timeout,
+        Action::Append { .. } | Action::Copy(_) => panic!("{action:?}"),
     }
 }

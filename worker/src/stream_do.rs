@@ -131,7 +131,7 @@ impl Object {
             }
         };
         stream.depth.rung();
-        let done = match stream.chores().await {
+        let done = match stream.jobs().await {
             Ok(Kept::Something) => Ok(()),
             Ok(Kept::Nothing) => {
                 self.stream.replace(None);

@@ -59,7 +59,7 @@ use pmx_core::name::SpaceName;
 use pmx_core::schema::SchemaError;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::Origins;
-use pmx_streams::ops::Standing;
+use pmx_streams::policy::AccessMode;
 use pmx_sync::limits::FILES_MAX;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
 use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
@@ -171,7 +171,7 @@ impl Host {
         let local = LocalBackend::open(&config.data, changed, config.pointer_lag, config.log)?;
         let mut streams = config.streams;
         streams.settings = streams.settings.in_local_mode(front.local.is_some());
-        let standing = streams.settings.access.standing();
+        let access_mode = streams.settings.access.access_mode();
         let topics = Arc::clone(local.spaces.topics());
         let (notice, noticed) = watch::channel(Notice::default());
         let live = Live::new(topics, streams.long_poll, stopped.clone(), noticed);
@@ -205,7 +205,7 @@ impl Host {
             home: config.home,
             secret: secret.unwrap_or_default(),
             data: config.data,
-            standing,
+            access_mode,
             stop,
             notice,
             threads: Some((runtime, serving)),
@@ -254,7 +254,7 @@ fn front(config: &Config, domain: &Domain, addr: SocketAddr) -> Result<Front, Ho
         && config.proxies.is_empty();
     let streams = &config.streams.settings;
     let opens_streams =
-        streams.origins == Origins::Any || streams.access.standing() == Standing::Open;
+        streams.origins == Origins::Any || streams.access.access_mode() == AccessMode::Open;
     let origins = match &streams.origins {
         Origins::These(origins) => origins.clone(),
         Origins::Any | Origins::Unset => Vec::new(),
@@ -278,7 +278,7 @@ pub struct Running {
     home: Option<SpaceName>,
     secret: String,
     data: PathBuf,
-    standing: Standing,
+    access_mode: AccessMode,
     stop: watch::Sender<bool>,
     notice: watch::Sender<Notice>,
     threads: Option<(Runtime, JoinHandle<()>)>,
@@ -303,8 +303,8 @@ impl Running {
     }
 
     /// Who may use streams without a credential.
-    pub const fn standing(&self) -> Standing {
-        self.standing
+    pub const fn access_mode(&self) -> AccessMode {
+        self.access_mode
     }
 
     /// The address of the API, as this machine reaches it.

@@ -26,7 +26,7 @@ use super::durable;
 use super::error::{HostError, disk};
 use super::live::notify;
 use super::sql::Ledger;
-use super::streams::topics::Topics;
+use super::streams::broadcast::Topics;
 
 /// Ledgers as files: `<space>.db`.
 pub struct LocalSpaces {

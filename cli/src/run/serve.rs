@@ -28,9 +28,9 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     ui.note(format!(
         "sites and the publish secret (`{SECRET_FILE}`) are kept in {data}"
     ));
-    ui.note(running.standing().statement());
+    ui.note(running.access_mode().statement());
     ui.result(running.url());
-    let (mode, streams) = (running.mode().name(), running.standing().as_str());
+    let (mode, streams) = (running.mode().name(), running.access_mode().as_str());
     ui.object(
         "serving",
         &json!({ "url": running.url(), "data": data, "mode": mode, "streams": streams }),

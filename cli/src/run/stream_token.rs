@@ -1,6 +1,6 @@
 //! `pmx stream-token`: a token that opens some streams.
 
-use pmx_streams::ops::{Claims, Keys};
+use pmx_streams::policy::{Claims, Keys};
 use serde_json::json;
 
 use super::Ended;

@@ -12,7 +12,7 @@ use super::cursor::Cursor;
 use super::invalid::InvalidRequest;
 use super::request::{Get, Live};
 use super::{etag, headers};
-use crate::ops::{Counted, Per, REVALIDATED, whole_seconds};
+use crate::policy::{Counted, Per, REVALIDATED, whole_seconds};
 use crate::{Appended, Created, Expiry, Offset, Page, Refusal, View};
 
 /// The stream is there. `address` is its own, with scheme and host.
@@ -104,7 +104,7 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
 }
 
 /// Nothing came while the reader waited at `tail`, and if `closed`, nothing will.
-pub fn waited(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> {
+pub fn timed_out(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> {
     let mut answer = bare(StatusCode::NO_CONTENT);
     set_tail(&mut answer, tail, closed);
     set(&mut answer, headers::UP_TO_DATE, "true");

@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 
 use super::answer::{METHODS, bare, set};
 use super::request::name_of;
-use crate::ops::{Access, Standing};
+use crate::policy::{Access, AccessMode};
 
 /// The origins whose pages may read answers. Credentials of the browser are never part of it:
 /// whoever has a token sends it.
@@ -65,7 +65,7 @@ impl Origins {
         let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
         let admitted = match self {
             Self::These(known) => known.contains(&text),
-            Self::Unset => access.standing() == Standing::Local && is_own(&text, asked),
+            Self::Unset => access.access_mode() == AccessMode::Local && is_own(&text, asked),
             Self::Any => true,
         };
         if admitted {
@@ -86,7 +86,7 @@ fn is_open_to_pages(asked: &Parts, access: &Access) -> bool {
         Some(Ok(name)) => access.is_public(&name),
         Some(Err(_)) | None => false,
     };
-    access.standing() == Standing::Open || is_read && is_public()
+    access.access_mode() == AccessMode::Open || is_read && is_public()
 }
 
 /// Whether an origin is one of the server's own sites in local mode: the same port of this

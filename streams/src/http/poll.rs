@@ -51,7 +51,7 @@ impl Poll {
             return Some(answer::page(&self.get, page, cursor));
         }
         if page.is_at_end() {
-            return Some(answer::waited(page.end, true, cursor));
+            return Some(answer::timed_out(page.end, true, cursor));
         }
         self.seen = Some(Seen {
             tail: page.end,
@@ -64,7 +64,7 @@ impl Poll {
     pub fn late(&self, now: Timestamp, random: u64) -> Response<Bytes> {
         let tail = self.seen.as_ref().map(|seen| seen.tail);
         let tail = tail.unwrap_or(Offset::ZERO);
-        answer::waited(tail, false, self.cursor(now, random))
+        answer::timed_out(tail, false, self.cursor(now, random))
     }
 
     fn cursor(&self, now: Timestamp, random: u64) -> Cursor {

@@ -10,7 +10,7 @@ use pmx_core::limits::{EXACT_INTEGER_MAX, URL_QUERY_BYTES_MAX};
 use super::cursor::Cursor;
 use super::etag::IfNoneMatch;
 use super::invalid::InvalidRequest;
-use super::{STREAMS_PATH, headers, moment};
+use super::{STREAMS_PATH, headers, rfc3339};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::{Append, Create, Expiry, Fork, From, MediaType, Offset, Producer, Read, StreamName};
 
@@ -232,7 +232,7 @@ fn expiry(headers: &HeaderMap) -> Result<(Option<Expiry>, Option<String>), Inval
         }
         (None, Some(text)) => {
             let why = "it is no date and time of RFC 3339";
-            let moment = moment::parse(&text)
+            let moment = rfc3339::parse(&text)
                 .ok_or_else(|| InvalidRequest::header(&headers::EXPIRES_AT, why))?;
             Ok((Some(Expiry::At(moment)), Some(text)))
         }

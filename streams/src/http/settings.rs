@@ -15,9 +15,9 @@ use super::cors::{self, Origins};
 use super::request::{is_reserved, name_of};
 use super::{answer, headers};
 use crate::StreamName;
-use crate::ops::{
-    Access, AccessVars, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate, Rates,
-    Timing, Who,
+use crate::policy::{
+    Access, AccessVars, Audience, CacheMode, InvalidAccess, InvalidCacheMode, InvalidRate,
+    Principal, Rates, Timing,
 };
 
 /// What an operator decides about streams.
@@ -64,7 +64,7 @@ pub struct Admitted {
     /// The stream that it is about.
     pub name: StreamName,
     /// Who asks.
-    pub who: Who,
+    pub who: Principal,
 }
 
 impl Settings {
@@ -141,7 +141,7 @@ impl Settings {
     }
 
     /// Puts on an answer what every answer has.
-    pub fn dress<B>(&self, head: &Parts, mut answer: Response<B>) -> Response<B> {
+    pub fn add_common_headers<B>(&self, head: &Parts, mut answer: Response<B>) -> Response<B> {
         let all = answer.headers_mut();
         all.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let policy = HeaderValue::from_static("cross-origin");

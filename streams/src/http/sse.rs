@@ -16,7 +16,7 @@ use super::answer::{bare, body, set};
 use super::cursor::Cursor;
 use super::headers;
 use super::request::Get;
-use crate::ops::AS_IT_COMES;
+use crate::policy::AS_IT_COMES;
 use crate::{From, MediaType, Offset, Page, Read};
 
 /// The head of the answer to a reader of events.

@@ -9,7 +9,7 @@ use super::Hub;
 use crate::http::Listing;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
 use crate::row::{Columns, odd};
-use crate::subscription::{Needs, Pattern};
+use crate::subscription::{Pattern, RequiredTails};
 use crate::{Generation, Offset, StreamName, StreamTail, schema};
 
 const SCHEMA: &[&str] = &[
@@ -76,7 +76,7 @@ impl<S: Sql> Hub<'_, S> {
     }
 
     /// The streams there are among those that are needed.
-    pub(super) fn entries(&self, needs: &Needs) -> Result<Vec<Entry>, SqlError> {
+    pub(super) fn entries(&self, needs: &RequiredTails) -> Result<Vec<Entry>, SqlError> {
         let mut all = Vec::new();
         for name in &needs.streams {
             all.extend(self.entry(name)?.filter(|entry| entry.gone.is_none()));

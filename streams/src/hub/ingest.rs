@@ -6,7 +6,7 @@ use pmx_core::time::Timestamp;
 use super::Hub;
 use super::directory::Entry;
 use crate::registry;
-use crate::subscription::Needs;
+use crate::subscription::RequiredTails;
 use crate::{HubAck, HubUpdate, LifecycleChange, LifecycleEvent, Offset, StreamName};
 
 impl<S: Sql> Hub<'_, S> {
@@ -17,7 +17,7 @@ impl<S: Sql> Hub<'_, S> {
         &self,
         name: &StreamName,
         update: &HubUpdate,
-        pending: &[Needs],
+        pending: &[RequiredTails],
         now: Timestamp,
     ) -> Result<HubAck, SqlError> {
         let mut entry = self.entry(name)?;
@@ -31,7 +31,7 @@ impl<S: Sql> Hub<'_, S> {
             let reported = update.tail.filter(|tail| entry.is_of(tail));
             let tail = reported.map_or(entry.tail, |tail| tail.offset.max(entry.tail));
             if reported.is_some() && (has_events || tail > entry.tail) {
-                self.subscriptions().touched(name, tail, now)?;
+                self.subscriptions().on_append(name, tail, now)?;
             }
             if has_events || tail > entry.tail || followed != entry.followed {
                 entry.tail = tail;
@@ -81,7 +81,7 @@ impl<S: Sql> Hub<'_, S> {
                 }
             }
         };
-        self.subscriptions().forgotten(name)?;
+        self.subscriptions().on_removed(name)?;
         // The caller keeps the entry only if it changes again.
         self.keep(&entry)?;
         Ok(entry)
@@ -104,7 +104,7 @@ impl<S: Sql> Hub<'_, S> {
     pub(super) fn is_followed(
         &self,
         name: &StreamName,
-        pending: &[Needs],
+        pending: &[RequiredTails],
     ) -> Result<bool, SqlError> {
         Ok(pending.iter().any(|needs| needs.names(name)) || self.subscriptions().follows(name)?)
     }

@@ -25,7 +25,8 @@ use pmx_core::time::Timestamp;
 
 use crate::schema;
 use crate::subscription::{
-    Answer, Call, Effect, Errand, Needs, PatternCache, Refusal, Room, Subscriptions, Tails,
+    Action, Answer, Call, Effect, PatternCache, Refusal, RequiredTails, Room, Subscriptions,
+    TailOffsets,
 };
 
 pub use directory::Entry;
@@ -86,16 +87,16 @@ impl<'a, S: Sql> Hub<'a, S> {
 
     /// Answers a call about subscriptions. Before that, what it [wants](Self::wanted) has to be
     /// followed.
-    pub fn turn(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
-        let tails = self.tails(&self.subscriptions.needs(call)?)?;
-        self.subscriptions.turn(call, &tails, now)
+    pub fn handle(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
+        let tails = self.tails(&self.subscriptions.required_tails(call)?)?;
+        self.subscriptions.handle(call, &tails, now)
     }
 
     /// Does what is due: see [`Subscriptions::work`].
     pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
         let mut effects = self.subscriptions.work(now, room)?;
         for effect in &mut effects {
-            if let Errand::Copy(copying) = &mut effect.errand {
+            if let Action::Copy(copying) = &mut effect.action {
                 let entry = self.entry(&copying.source)?;
                 copying.generation = entry.map(|entry| entry.generation);
             }
@@ -115,7 +116,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         Ok(all.into_iter().flatten().min())
     }
 
-    fn tails(&self, needs: &Needs) -> Result<Tails, SqlError> {
+    fn tails(&self, needs: &RequiredTails) -> Result<TailOffsets, SqlError> {
         let entries = self.entries(needs)?;
         Ok(entries.into_iter().map(|it| (it.name, it.tail)).collect())
     }

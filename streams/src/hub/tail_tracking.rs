@@ -9,7 +9,7 @@ use super::Hub;
 use super::directory::{bound, named};
 use crate::limits::HUB_FOLLOWS_MAX;
 use crate::row::Columns;
-use crate::subscription::{Call, Needs};
+use crate::subscription::{Call, RequiredTails};
 use crate::{StreamName, StreamTail};
 
 /// Whom to ask.
@@ -30,15 +30,15 @@ const PAUSE_SECONDS_MAX: u64 = 600;
 impl<S: Sql> Hub<'_, S> {
     /// What a call needs of the directory. As long as it is not answered, whatever tells anything
     /// has to be [heard](Self::ingest) with it.
-    pub fn needs(&self, call: &Call) -> Result<Needs, SqlError> {
-        self.subscriptions().needs(call)
+    pub fn required_tails(&self, call: &Call) -> Result<RequiredTails, SqlError> {
+        self.subscriptions().required_tails(call)
     }
 
     /// The streams that have to be asked before a call with such needs is answered. That they are
     /// to be asked is written down; beyond a number the alarm asks them, afterwards.
     pub fn streams_to_track(
         &self,
-        needs: &Needs,
+        needs: &RequiredTails,
         now: Timestamp,
     ) -> Result<TrackRequest, SqlError> {
         let entries = self.entries(needs)?.into_iter();
@@ -88,7 +88,7 @@ impl<S: Sql> Hub<'_, S> {
             entry.followed = true;
             entry.tail = entry.tail.max(tail.offset);
             self.keep(&entry)?;
-            self.subscriptions().touched(name, entry.tail, now)?;
+            self.subscriptions().on_append(name, entry.tail, now)?;
         }
         Ok(())
     }

@@ -21,7 +21,9 @@ fn read(segment: &Segment, from: u64, to: u64, budget: usize) -> Option<(Vec<u8>
     let span = segment.index.locate(from, to, budget)?;
     let range = span.bytes.start as usize..span.bytes.end as usize;
     let mut body = Vec::new();
-    let end = segment.index.cut(&span, &segment.bytes[range], &mut body);
+    let end = segment
+        .index
+        .extract(&span, &segment.bytes[range], &mut body);
     Some((body, end.unwrap().end))
 }
 
@@ -113,7 +115,7 @@ proptest! {
         let span = segment.index.locate(from, u64::MAX, usize::MAX).unwrap().whole();
         let range = span.bytes.start as usize..span.bytes.end as usize;
         let mut body = Vec::new();
-        let cut = segment.index.cut(&span, &segment.bytes[range], &mut body).unwrap();
+        let cut = segment.index.extract(&span, &segment.bytes[range], &mut body).unwrap();
         let mut start = 7;
         for message in &messages {
             if start + message.len() as u64 > from {
@@ -137,7 +139,7 @@ proptest! {
         let mut position = 7;
         while let Some(span) = segment.index.locate(position, u64::MAX, budget) {
             let range = span.bytes.start as usize..span.bytes.end as usize;
-            let cut = segment.index.cut(&span, &segment.bytes[range], &mut body).unwrap();
+            let cut = segment.index.extract(&span, &segment.bytes[range], &mut body).unwrap();
             prop_assert!(cut.start == position && cut.end > position);
             position = cut.end;
         }
@@ -182,7 +184,7 @@ proptest! {
         prop_assert!(open(&bytes).is_err());
         let whole = index.locate(0, u64::MAX, usize::MAX).unwrap();
         let mut body = b"before".to_vec();
-        let cut = index.cut(&whole, &bytes[..index.frames_bytes() as usize], &mut body);
+        let cut = index.extract(&whole, &bytes[..index.frames_bytes() as usize], &mut body);
         if at < index.frames_bytes() {
             let Err(SegmentError::BlockDamaged { at: block }) = cut else {
                 return Err(TestCaseError::fail(format!("{cut:?}")));
@@ -325,15 +327,18 @@ fn a_damage_says_where_it_is() {
     let span = index.locate(0, 3, usize::MAX).unwrap();
     let mut body = Vec::new();
     let frames = &damaged[..3 * second];
-    let cut = index.cut(&span, frames, &mut body);
+    let cut = index.extract(&span, frames, &mut body);
     let at = second as u64;
     assert_eq!(cut, Err(SegmentError::BlockDamaged { at }));
     assert_eq!(open(&damaged), Err(SegmentError::BlockDamaged { at }));
     // Whoever reads only what is whole never notices.
     let span = index.locate(0, 1, usize::MAX).unwrap();
-    assert_eq!(index.cut(&span, &damaged[..second], &mut body), Ok(0..1));
+    assert_eq!(
+        index.extract(&span, &damaged[..second], &mut body),
+        Ok(0..1)
+    );
 
-    let cut = index.cut(&span, &damaged[..7], &mut body);
+    let cut = index.extract(&span, &damaged[..7], &mut body);
     let (expected, found) = (at, 7);
     assert_eq!(cut, Err(SegmentError::RangeLength { expected, found }));
     let shorter = Index::from_object_tail(&bytes[1..], bytes.len() as u64 - 1);
@@ -369,7 +374,7 @@ fn frames_that_contradict_their_footer_are_refused() {
         assert!(matches!(refusal, SegmentError::Frame { .. }), "{why}");
         let index = Index::from_object_tail(&bad, bad.len() as u64).unwrap();
         let span = index.locate(0, 2, usize::MAX).unwrap();
-        let cut = index.cut(&span, frames, &mut Vec::new());
+        let cut = index.extract(&span, frames, &mut Vec::new());
         assert!(matches!(cut, Err(SegmentError::Frame { .. })), "{why}");
     }
 }

@@ -9,11 +9,11 @@ use pmx_core::sql::SqlError;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::base_url::BaseUrl;
 use super::config::Config;
 use super::fan_out::Copying;
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
-use super::root::Root;
 use super::secret::KeySet;
 use super::ssrf::{RejectedUrl, WebhookUrl};
 use super::view::{Claimed, SubscriptionView};
@@ -29,7 +29,7 @@ pub enum Call {
         /// What it is to do.
         config: Box<Config>,
         /// Where the server is reached.
-        root: Root,
+        root: BaseUrl,
     },
     /// Shows a subscription.
     Show(SubscriptionId),
@@ -83,18 +83,18 @@ pub struct Ack {
 }
 
 /// Where streams end now, as the platform sees it.
-pub type Tails = BTreeMap<StreamName, Offset>;
+pub type TailOffsets = BTreeMap<StreamName, Offset>;
 
 /// Of which streams the platform has to say where they end before a call can be answered.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Needs {
+pub struct RequiredTails {
     /// These, if they exist.
     pub streams: Vec<StreamName>,
     /// And all that match.
     pub pattern: Option<Pattern>,
 }
 
-impl Needs {
+impl RequiredTails {
     /// Whether a stream is one of them.
     pub fn names(&self, stream: &StreamName) -> bool {
         let matches = |pattern: &Pattern| pattern.matches(stream);
@@ -147,7 +147,7 @@ pub enum Refusal {
     Method(&'static str),
     /// 409: messages would be copied in a circle.
     #[error("{0} would come back into it: fan-outs may not form a circle")]
-    Circle(StreamName),
+    Cycle(StreamName),
     /// 409: made before with another configuration.
     #[error("the subscription exists with another configuration")]
     Exists,
@@ -197,9 +197,9 @@ pub enum Refusal {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Effect {
     /// For which wake.
-    pub ticket: Ticket,
+    pub lease: LeaseRef,
     /// What.
-    pub errand: Errand,
+    pub action: Action,
 }
 
 /// How many more webhooks a platform can have under way.
@@ -219,10 +219,10 @@ impl Room {
     };
 
     /// Whether there is any for such a webhook.
-    pub const fn takes(self, tried: Tried) -> bool {
+    pub const fn takes(self, tried: Attempt) -> bool {
         match tried {
-            Tried::First => self.webhooks > 0,
-            Tried::Again => self.webhooks > 0 && self.again > 0,
+            Attempt::First => self.webhooks > 0,
+            Attempt::Retry => self.webhooks > 0 && self.again > 0,
         }
     }
 
@@ -231,18 +231,18 @@ impl Room {
     pub fn beside(self, effects: &[Effect]) -> Self {
         effects
             .iter()
-            .fold(self, |room, effect| match effect.errand {
-                Errand::Webhook { tried, .. } => room.beside_one(tried),
-                Errand::Append { .. } | Errand::Copy(_) => room,
+            .fold(self, |room, effect| match effect.action {
+                Action::Webhook { tried, .. } => room.beside_one(tried),
+                Action::Append { .. } | Action::Copy(_) => room,
             })
     }
 
     /// What is left of it beside one webhook.
     #[must_use]
-    pub const fn beside_one(self, tried: Tried) -> Self {
+    pub const fn beside_one(self, tried: Attempt) -> Self {
         let again = match tried {
-            Tried::First => 0,
-            Tried::Again => 1,
+            Attempt::First => 0,
+            Attempt::Retry => 1,
         };
         Self {
             webhooks: self.webhooks.saturating_sub(1),
@@ -253,16 +253,16 @@ impl Room {
 
 /// Whether a worker may be out of reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tried {
+pub enum Attempt {
     /// It was woken the last time.
     First,
     /// It could not be woken the last time.
-    Again,
+    Retry,
 }
 
 /// Which wake an effect belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ticket {
+pub struct LeaseRef {
     /// The subscription's number.
     pub subscription: u64,
     /// Its generation.
@@ -271,13 +271,13 @@ pub struct Ticket {
 
 /// What the platform has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Errand {
+pub enum Action {
     /// Posts to a webhook, following no redirects.
     Webhook {
         /// Where to: resolve it, and connect to an address it admits.
         url: WebhookUrl,
         /// Whether it was tried before, which counts against the [`Room`].
-        tried: Tried,
+        tried: Attempt,
         /// The headers.
         headers: Vec<(HeaderName, String)>,
         /// The body.

@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::call::{Effect, Errand, Outcome, Room, Ticket, Tried};
+use super::call::{Action, Attempt, Effect, LeaseRef, Outcome, Room};
 use super::config::Delivery;
 use super::engine::Subscriptions;
 use super::fan_out::Copying;
@@ -46,14 +46,14 @@ impl<S: Sql> Subscriptions<'_, S> {
         limit: usize,
     ) -> Result<Vec<Effect>, SqlError> {
         let mut queued = Vec::new();
-        for tried in [Tried::First, Tried::Again] {
+        for tried in [Attempt::First, Attempt::Retry] {
             let limit = if room.takes(tried) { limit } else { 0 };
             queued.extend(self.ledger.queued_webhooks(now, tried, limit)?);
         }
         queued.sort_by_key(|record| (record.wake.due(), record.number));
         let mut effects = Vec::new();
         for mut record in queued.into_iter().take(limit) {
-            let tried = Tried::of(&record.wake);
+            let tried = Attempt::of(&record.wake);
             if room.takes(tried) {
                 if let Some(effect) = self.send_if_due(&mut record, now)? {
                     effects.push(effect);
@@ -79,7 +79,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     /// When [`work`](Self::work) has to be called next, if nothing happens before. Webhooks that
     /// there is no room for are looked at again when one of those under way must be over.
     pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
-        if room.takes(Tried::First) && room.takes(Tried::Again) {
+        if room.takes(Attempt::First) && room.takes(Attempt::Retry) {
             return self.ledger.next_due();
         }
         let later = now.after(WEBHOOK_TIMEOUT);
@@ -95,18 +95,23 @@ impl<S: Sql> Subscriptions<'_, S> {
         };
         let all = [
             self.ledger.next_due_of_others()?,
-            queued(Tried::First)?,
-            queued(Tried::Again)?,
+            queued(Attempt::First)?,
+            queued(Attempt::Retry)?,
         ];
         Ok(all.into_iter().flatten().min())
     }
 
     /// Notes what came of an effect.
-    pub fn told(&self, ticket: &Ticket, outcome: &Outcome, now: Timestamp) -> Result<(), SqlError> {
-        let Some(mut record) = self.ledger.at(ticket.subscription)? else {
+    pub fn on_delivery_result(
+        &self,
+        lease: &LeaseRef,
+        outcome: &Outcome,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        let Some(mut record) = self.ledger.at(lease.subscription)? else {
             return Ok(());
         };
-        if record.wake.generation != ticket.generation {
+        if record.wake.generation != lease.generation {
             return Ok(());
         }
         match (record.wake.phase.clone(), outcome) {
@@ -123,7 +128,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             }
             (Phase::Sent { .. }, Outcome::Copied(to)) => {
                 record.wake.failures = 0;
-                for path in std::mem::take(&mut record.wake.told).into_keys() {
+                for path in std::mem::take(&mut record.wake.sent).into_keys() {
                     self.ledger.acknowledge(record.number, &path, *to)?;
                 }
                 self.next_wake(&mut record, now)?;
@@ -179,8 +184,8 @@ impl<S: Sql> Subscriptions<'_, S> {
     fn retry(&self, record: &mut Record, keep: Timestamp, now: Timestamp) {
         record.wake.failures += 1;
         let failures = record.wake.failures;
-        let dice = self.secret.dice(record.wakes(), failures);
-        let at = now.after(backoff(failures, dice));
+        let jitter_seed = self.secret.jitter_seed(record.wakes(), failures);
+        let at = now.after(backoff(failures, jitter_seed));
         record.wake.phase = Phase::Queued { at, keep };
     }
 
@@ -197,7 +202,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             Outcome::Appended | Outcome::Copied(_) | Outcome::Failed => &[],
         };
         if says_done(body) {
-            for (path, tail) in std::mem::take(&mut record.wake.told) {
+            for (path, tail) in std::mem::take(&mut record.wake.sent) {
                 self.ledger.acknowledge(record.number, &path, tail)?;
             }
             self.next_wake(record, now)?;
@@ -225,19 +230,19 @@ impl<S: Sql> Subscriptions<'_, S> {
             record.wake.end();
             return Ok(None);
         };
-        let errand = match record.delivery.clone() {
+        let action = match record.delivery.clone() {
             Delivery::Webhook(url) => self.webhook(record, url, now)?,
             Delivery::PullWake(stream) => announcement(record, stream, &first.path, now)?,
             Delivery::FanOut(target) => match self.copying(record, target, now)? {
-                Some(copying) => Errand::Copy(Box::new(copying)),
+                Some(copying) => Action::Copy(Box::new(copying)),
                 None => return Ok(None),
             },
         };
-        let ticket = Ticket {
+        let lease = LeaseRef {
             subscription: record.number,
             generation: record.wake.generation,
         };
-        Ok(Some(Effect { ticket, errand }))
+        Ok(Some(Effect { lease, action }))
     }
 
     /// What is to be copied. A batch that may have arrived stays the same until it surely has.
@@ -247,14 +252,14 @@ impl<S: Sql> Subscriptions<'_, S> {
         target: StreamName,
         now: Timestamp,
     ) -> Result<Option<Copying>, SqlError> {
-        if record.wake.told.is_empty() {
+        if record.wake.sent.is_empty() {
             let link = self.ledger.pending(record.number, record.wake.generation)?;
             record
                 .wake
-                .told
+                .sent
                 .extend(link.map(|link| (link.path, link.tail)));
         }
-        let Some((source, until)) = record.wake.told.first_key_value() else {
+        let Some((source, until)) = record.wake.sent.first_key_value() else {
             return Ok(None);
         };
         let Some(link) = self.ledger.link(record.number, source)? else {
@@ -283,11 +288,11 @@ impl<S: Sql> Subscriptions<'_, S> {
         record: &mut Record,
         url: WebhookUrl,
         now: Timestamp,
-    ) -> Result<Errand, SqlError> {
+    ) -> Result<Action, SqlError> {
         let streams = self.stream_views(record)?;
         let pending = streams.iter().filter(|stream| stream.has_pending);
-        let told = pending.map(|stream| (stream.path.clone(), stream.tail_offset));
-        record.wake.told = told.collect();
+        let sent = pending.map(|stream| (stream.path.clone(), stream.tail_offset));
+        record.wake.sent = sent.collect();
         record.wake.phase = Phase::Sent {
             until: now.after(record.lease),
         };
@@ -300,8 +305,8 @@ impl<S: Sql> Subscriptions<'_, S> {
             callback_token: self.secret.token(record.wakes(), now),
         })?;
         let signature = self.secret.sign(&body, now);
-        let tried = Tried::of(&record.wake);
-        Ok(Errand::Webhook {
+        let tried = Attempt::of(&record.wake);
+        Ok(Action::Webhook {
             url,
             tried,
             headers: vec![
@@ -317,11 +322,11 @@ impl<S: Sql> Subscriptions<'_, S> {
 /// How long a batch may take to be copied before it is copied again: that does no harm.
 const COPY_TIME: Duration = Duration::from_secs(5);
 
-impl Tried {
+impl Attempt {
     const fn of(wake: &Wake) -> Self {
         match wake.failures {
             0 => Self::First,
-            _ => Self::Again,
+            _ => Self::Retry,
         }
     }
 
@@ -329,7 +334,7 @@ impl Tried {
     const fn timeout(self) -> Duration {
         match self {
             Self::First => WEBHOOK_TIMEOUT,
-            Self::Again => WEBHOOK_AGAIN_TIMEOUT,
+            Self::Retry => WEBHOOK_AGAIN_TIMEOUT,
         }
     }
 }
@@ -341,7 +346,7 @@ fn announcement(
     stream: StreamName,
     path: &StreamName,
     now: Timestamp,
-) -> Result<Errand, SqlError> {
+) -> Result<Action, SqlError> {
     record.wake.phase = Phase::Sent {
         until: now.after(WEBHOOK_TIMEOUT),
     };
@@ -353,7 +358,7 @@ fn announcement(
         ts: now,
     })?;
     let message = message.into();
-    Ok(Errand::Append { stream, message })
+    Ok(Action::Append { stream, message })
 }
 
 fn text(value: &impl serde::Serialize) -> Result<Vec<u8>, SqlError> {

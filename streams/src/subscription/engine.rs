@@ -9,7 +9,7 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::call::{Answer, Call, Needs, Refusal, Tails};
+use super::call::{Answer, Call, Refusal, RequiredTails, TailOffsets};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::ledger::{Ledger, Link, LinkKind, Record, millis};
@@ -56,15 +56,15 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
 
     /// Which tails [`turn`](Self::turn) has to be told. Every append afterwards is told by
     /// [`touched`](Self::touched), before its writer hears of it.
-    pub fn needs(&self, call: &Call) -> Result<Needs, SqlError> {
+    pub fn required_tails(&self, call: &Call) -> Result<RequiredTails, SqlError> {
         Ok(match call {
             // It is confirmed as it is, or refused.
-            Call::Create { id, .. } if self.ledger.find(id)?.is_some() => Needs::default(),
-            Call::Create { config, .. } => Needs {
+            Call::Create { id, .. } if self.ledger.find(id)?.is_some() => RequiredTails::default(),
+            Call::Create { config, .. } => RequiredTails {
                 streams: config.streams.iter().cloned().collect(),
                 pattern: config.pattern.clone(),
             },
-            Call::Link(_, streams) => Needs {
+            Call::Link(_, streams) => RequiredTails {
                 streams: streams.clone(),
                 pattern: None,
             },
@@ -76,12 +76,17 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             | Call::Callback(..)
             | Call::Ack(..)
             | Call::Release(..)
-            | Call::Keys => Needs::default(),
+            | Call::Keys => RequiredTails::default(),
         })
     }
 
     /// Answers a call. See [`work`](Self::work) for what may have to follow.
-    pub fn turn(&self, call: &Call, tails: &Tails, now: Timestamp) -> Result<Answer, Refusal> {
+    pub fn handle(
+        &self,
+        call: &Call,
+        tails: &TailOffsets,
+        now: Timestamp,
+    ) -> Result<Answer, Refusal> {
         match call {
             Call::Create { id, config, root } => {
                 if let Some(record) = self.ledger.find(id)? {
@@ -92,7 +97,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                     let follows = |stream: &StreamName| {
                         config.streams.contains(stream) || is_followed(config, stream)
                     };
-                    self.is_no_circle(target, follows)?;
+                    self.check_acyclic(target, follows)?;
                 }
                 let record = self.ledger.insert(id, config, root, now)?;
                 self.create(record, config, tails)
@@ -119,7 +124,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     }
 
     /// A stream was made or grew: it ends at `tail` now. Says whether somebody is to be woken.
-    pub fn touched(
+    pub fn on_append(
         &self,
         stream: &StreamName,
         tail: Offset,
@@ -135,26 +140,26 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                 self.discover(number, stream)?;
             }
         }
-        self.ledger.grow(stream, tail)?;
-        let mut sleepers = self.ledger.sleepers(stream)?;
-        for record in &mut sleepers {
+        self.ledger.advance(stream, tail)?;
+        let mut idle = self.ledger.idle(stream)?;
+        for record in &mut idle {
             record.wake.begin(now);
             self.ledger.keep(record)?;
         }
-        Ok(!sleepers.is_empty())
+        Ok(!idle.is_empty())
     }
 
     /// A stream is gone: it was deleted, or it expired. Whoever named it keeps it, and if it is
     /// made again, all of it is new to them.
-    pub fn forgotten(&self, stream: &StreamName) -> Result<(), SqlError> {
+    pub fn on_removed(&self, stream: &StreamName) -> Result<(), SqlError> {
         for number in self.ledger.linked(stream)? {
             if let Some(mut record) = self.ledger.at(number)?
-                && record.forget(stream)
+                && record.remove_stream(stream)
             {
                 self.ledger.keep(&record)?;
             }
         }
-        self.ledger.forget(stream)
+        self.ledger.remove_stream(stream)
     }
 
     /// Whether anybody wants to hear of a stream when it grows.
@@ -196,7 +201,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         }
     }
 
-    fn has_room(&self, config: &Config, tails: &Tails) -> Result<(), Refusal> {
+    fn has_room(&self, config: &Config, tails: &TailOffsets) -> Result<(), Refusal> {
         if self.ledger.count()? >= SUBSCRIPTIONS_MAX as u64 {
             let (limit, what) = (SUBSCRIPTIONS_MAX, "subscriptions");
             return Err(Refusal::Full { limit, what });
@@ -214,7 +219,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         &self,
         mut record: Record,
         config: &Config,
-        tails: &Tails,
+        tails: &TailOffsets,
     ) -> Result<Answer, Refusal> {
         for path in &config.streams {
             self.insert_link(&mut record, path, LinkKind::Explicit, tail(tails, path))?;
@@ -232,7 +237,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         &self,
         mut record: Record,
         streams: &[StreamName],
-        tails: &Tails,
+        tails: &TailOffsets,
     ) -> Result<Answer, Refusal> {
         if let Some(own) = record.delivery.own()
             && streams.contains(own)
@@ -240,7 +245,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             return Err(Refusal::Invalid(OWN_STREAM.into()));
         }
         if let Delivery::FanOut(target) = &record.delivery {
-            self.is_no_circle(target, |stream| streams.contains(stream))?;
+            self.check_acyclic(target, |stream| streams.contains(stream))?;
         }
         if record.links + streams.len() as u64 > SUBSCRIPTION_STREAMS_MAX as u64 {
             return Err(full());
@@ -274,7 +279,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         } else {
             self.ledger.unlink(record.number, path)?;
             record.links = record.links.saturating_sub(1);
-            record.forget(path);
+            record.remove_stream(path);
             self.ledger.keep(&record)?;
         }
         Ok(Answer::Done)
@@ -371,15 +376,15 @@ impl Record {
 
     /// A stream is gone. Who was told of it is not done with what comes under its name later, and
     /// what is copied of it must not be taken for that.
-    fn forget(&mut self, stream: &StreamName) -> bool {
-        let was_told = self.wake.told.remove(stream).is_some();
-        if was_told {
+    fn remove_stream(&mut self, stream: &StreamName) -> bool {
+        let was_sent = self.wake.sent.remove(stream).is_some();
+        if was_sent {
             match self.delivery {
                 Delivery::Webhook(_) | Delivery::PullWake(_) => {}
                 Delivery::FanOut(_) => self.wake.begin(PAST),
             }
         }
-        was_told
+        was_sent
     }
 }
 
@@ -392,7 +397,7 @@ fn is_followed(config: &Config, path: &StreamName) -> bool {
     config.delivery.own() != Some(path) && config.pattern.as_ref().is_some_and(matches)
 }
 
-fn tail(tails: &Tails, path: &StreamName) -> Offset {
+fn tail(tails: &TailOffsets, path: &StreamName) -> Offset {
     tails.get(path).copied().unwrap_or(Offset::ZERO)
 }
 

@@ -20,12 +20,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::RESERVED;
+use super::base_url::BaseUrl;
 use super::call::{Ack, Answer, Call, Refusal, Report};
 use super::config::{Config, Delivery};
 use super::engine::OWN_STREAM;
 use super::id::SubscriptionId;
 use super::pattern::{Pattern, is_reserved};
-use super::root::Root;
 use super::ssrf::{WebhookPolicy, WebhookUrl};
 use super::view::is_object;
 use crate::StreamName;
@@ -34,14 +34,14 @@ use crate::limits::{
     SUBSCRIPTION_BODY_BYTES_MAX, SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTION_TEXT_BYTES_MAX,
     WAKE_LEASE_DEFAULT, WAKE_LEASE_MAX, WAKE_LEASE_MIN,
 };
-use crate::ops::{Claimable, KEYS};
+use crate::policy::{Claimable, KEYS};
 use crate::registry::is_registry;
 
 /// What a request is read with.
 #[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
+pub struct RequestContext<'a> {
     /// Where the server's streams are reached, as the client did.
-    pub root: &'a Root,
+    pub root: &'a BaseUrl,
     /// Where webhooks may go.
     pub policy: WebhookPolicy,
     /// The domain whose hosts the server can't call, if there is one.
@@ -106,13 +106,13 @@ fn is_claim(path: &str) -> bool {
 }
 
 /// Where the streams are reached: where the operator says, or where the client did.
-pub fn root(head: &Parts, scheme: &str, operator: Option<&str>) -> Result<Root, Refusal> {
+pub fn root(head: &Parts, scheme: &str, operator: Option<&str>) -> Result<BaseUrl, Refusal> {
     let address = Settings::address_of(head, scheme);
     let server = match operator {
         Some(url) => Some(url.trim_end_matches('/')),
         None => address.strip_suffix(head.uri.path()),
     };
-    let root = server.and_then(|server| Root::parse(&format!("{server}{STREAMS_PATH}")));
+    let root = server.and_then(|server| BaseUrl::parse(&format!("{server}{STREAMS_PATH}")));
     root.ok_or_else(|| invalid(NO_ROOT))
 }
 
@@ -124,7 +124,7 @@ pub fn parse(
     path: &str,
     headers: &HeaderMap,
     body: &[u8],
-    place: &Place<'_>,
+    context: &RequestContext<'_>,
 ) -> Result<Call, Refusal> {
     if body.len() > SUBSCRIPTION_BODY_BYTES_MAX {
         let (bytes, limit) = (body.len(), SUBSCRIPTION_BODY_BYTES_MAX);
@@ -142,7 +142,7 @@ pub fn parse(
                 None => (rest, None),
             };
             let id = SubscriptionId::parse(&decoded(id)?).map_err(|_| Refusal::Nowhere)?;
-            call(method, id, action, headers, body, place)
+            call(method, id, action, headers, body, context)
         }
         None => Err(Refusal::Nowhere),
     }
@@ -182,13 +182,13 @@ fn call(
     action: Option<&str>,
     headers: &HeaderMap,
     body: &[u8],
-    place: &Place<'_>,
+    context: &RequestContext<'_>,
 ) -> Result<Call, Refusal> {
     let Some(action) = action else {
         return match *method {
             Method::PUT => {
-                let config = Box::new(config(read(body)?, place)?);
-                let root = place.root.clone();
+                let config = Box::new(config(read(body)?, context)?);
+                let root = context.root.clone();
                 Ok(Call::Create { id, config, root })
             }
             Method::GET => Ok(Call::Show(id)),
@@ -206,7 +206,7 @@ fn call(
             allowed(method, "POST")?;
             let Worker { worker } = read(body)?;
             let worker = bounded("worker", worker)?;
-            let within = place.claimable.pattern().cloned();
+            let within = context.claimable.pattern().cloned();
             Ok(Call::Claim { id, worker, within })
         }
         "callback" => Ok(Call::Callback(id, report(method, headers, body)?)),
@@ -221,7 +221,7 @@ fn call(
 }
 
 #[derive(Deserialize)]
-struct Wanted {
+struct RawConfig {
     #[serde(rename = "type")]
     kind: Option<String>,
     pattern: Option<String>,
@@ -250,15 +250,15 @@ struct Worker {
 }
 
 #[derive(Deserialize)]
-struct Told {
+struct RawReport {
     wake_id: Option<String>,
     generation: Option<u64>,
-    acks: Option<Vec<ToldAck>>,
+    acks: Option<Vec<RawAck>>,
     done: Option<bool>,
 }
 
 #[derive(Deserialize)]
-struct ToldAck {
+struct RawAck {
     #[serde(alias = "path", default)]
     stream: String,
     #[serde(default)]
@@ -286,34 +286,34 @@ struct Told4xx<'a> {
     generation: Option<u64>,
 }
 
-fn config(wanted: Wanted, place: &Place<'_>) -> Result<Config, Refusal> {
-    if wanted.filter.is_some() {
+fn config(raw: RawConfig, context: &RequestContext<'_>) -> Result<Config, Refusal> {
+    if raw.filter.is_some() {
         return Err(invalid("filter is not supported"));
     }
-    let pattern = wanted.pattern.filter(|text| !text.is_empty());
+    let pattern = raw.pattern.filter(|text| !text.is_empty());
     let pattern = pattern.map(|text| Pattern::parse(&text)).transpose();
     let pattern = pattern.map_err(|error| invalid(&error.to_string()))?;
-    let streams = names(&wanted.streams.unwrap_or_default())?;
+    let streams = names(&raw.streams.unwrap_or_default())?;
     if pattern.is_none() && streams.is_empty() {
         return Err(invalid("at least one of pattern and streams is required"));
     }
-    let delivery = match wanted.kind.as_deref() {
+    let delivery = match raw.kind.as_deref() {
         Some("webhook") => {
-            let url = wanted.webhook.and_then(|webhook| webhook.url);
+            let url = raw.webhook.and_then(|webhook| webhook.url);
             let url = url.ok_or_else(|| invalid("a webhook subscription needs webhook.url"))?;
-            let url = WebhookUrl::parse(&url, place.policy)?;
-            let outside = place.own.map(|own| url.clone().outside(own));
+            let url = WebhookUrl::parse(&url, context.policy)?;
+            let outside = context.own.map(|own| url.clone().outside(own));
             Delivery::Webhook(outside.transpose()?.unwrap_or(url))
         }
         Some("pull-wake") => {
-            let stream = wanted.wake_stream.unwrap_or_default();
+            let stream = raw.wake_stream.unwrap_or_default();
             if stream.is_empty() {
                 return Err(invalid("a pull-wake subscription needs wake_stream"));
             }
             Delivery::PullWake(written(&stream)?)
         }
         Some("fan-out") => {
-            let stream = wanted.target_stream.unwrap_or_default();
+            let stream = raw.target_stream.unwrap_or_default();
             if stream.is_empty() {
                 return Err(invalid("a fan-out subscription needs target_stream"));
             }
@@ -328,7 +328,7 @@ fn config(wanted: Wanted, place: &Place<'_>) -> Result<Config, Refusal> {
     if delivery.own().is_some_and(|own| streams.contains(own)) {
         return Err(invalid(OWN_STREAM));
     }
-    let lease = wanted
+    let lease = raw
         .lease_ttl_ms
         .map_or(WAKE_LEASE_DEFAULT, Duration::from_millis);
     if !(WAKE_LEASE_MIN..=WAKE_LEASE_MAX).contains(&lease) {
@@ -336,7 +336,7 @@ fn config(wanted: Wanted, place: &Place<'_>) -> Result<Config, Refusal> {
             "lease_ttl_ms must be an integer from 1000 to 600000",
         ));
     }
-    let description = wanted.description;
+    let description = raw.description;
     if description
         .as_ref()
         .is_some_and(|it| it.len() > SUBSCRIPTION_TEXT_BYTES_MAX)
@@ -355,23 +355,23 @@ fn config(wanted: Wanted, place: &Place<'_>) -> Result<Config, Refusal> {
 fn report(method: &Method, headers: &HeaderMap, body: &[u8]) -> Result<Report, Refusal> {
     allowed(method, "POST")?;
     let token = bearer(headers).ok_or(Refusal::Token)?;
-    let told: Told = read(body)?;
-    let acks = told.acks.unwrap_or_default();
+    let raw: RawReport = read(body)?;
+    let acks = raw.acks.unwrap_or_default();
     if acks.len() > SUBSCRIPTION_STREAMS_MAX {
         return Err(invalid(
             "acks names more streams than a subscription can have",
         ));
     }
-    let ack = |told: ToldAck| Ack {
-        stream: told.stream,
-        offset: told.offset,
+    let ack = |raw: RawAck| Ack {
+        stream: raw.stream,
+        offset: raw.offset,
     };
     Ok(Report {
         token,
-        wake_id: told.wake_id,
-        generation: told.generation,
+        wake_id: raw.wake_id,
+        generation: raw.generation,
         acks: acks.into_iter().map(ack).collect(),
-        done: told.done.unwrap_or_default(),
+        done: raw.done.unwrap_or_default(),
     })
 }
 
@@ -451,7 +451,7 @@ fn code(refusal: &Refusal) -> (&'static str, StatusCode) {
         Refusal::TooLarge { .. } => ("INVALID_REQUEST", StatusCode::PAYLOAD_TOO_LARGE),
         Refusal::Method(_) => ("INVALID_REQUEST", StatusCode::METHOD_NOT_ALLOWED),
         Refusal::Unknown | Refusal::Nowhere => ("SUBSCRIPTION_NOT_FOUND", StatusCode::NOT_FOUND),
-        Refusal::Circle(_) => ("CIRCULAR_FAN_OUT", StatusCode::CONFLICT),
+        Refusal::Cycle(_) => ("CIRCULAR_FAN_OUT", StatusCode::CONFLICT),
         Refusal::Exists => ("SUBSCRIPTION_ALREADY_EXISTS", StatusCode::CONFLICT),
         Refusal::Url(_) => ("WEBHOOK_URL_REJECTED", StatusCode::BAD_REQUEST),
         Refusal::Token => ("TOKEN_INVALID", StatusCode::UNAUTHORIZED),

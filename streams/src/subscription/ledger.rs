@@ -10,12 +10,12 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 
-use super::call::Tried;
+use super::base_url::BaseUrl;
+use super::call::Attempt;
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
 use super::pattern::Pattern;
 use super::patterns::Followed;
-use super::root::Root;
 use super::secret::Secret;
 use super::ssrf::WebhookUrl;
 use super::wake::{NEVER, Phase, Wake};
@@ -57,7 +57,7 @@ pub(super) struct Record {
     pub(super) pattern: Option<Pattern>,
     pub(super) lease: Duration,
     pub(super) description: Option<String>,
-    pub(super) root: Root,
+    pub(super) root: BaseUrl,
     pub(super) created: Timestamp,
     pub(super) links: u64,
     pub(super) truncated: bool,
@@ -157,7 +157,7 @@ impl<S: Sql> Ledger<'_, S> {
         &self,
         id: &SubscriptionId,
         config: &Config,
-        root: &Root,
+        root: &BaseUrl,
         now: Timestamp,
     ) -> Result<Record, SqlError> {
         let number = self.number("SELECT next FROM subscription_meta", &[])?;
@@ -226,10 +226,10 @@ impl<S: Sql> Ledger<'_, S> {
             Phase::Announced => ("announced", None),
             Phase::Awake { .. } => ("awake", None),
         };
-        let told = if wake.told.is_empty() {
+        let sent = if wake.sent.is_empty() {
             None
         } else {
-            Some(serde_json::to_string(&wake.told).map_err(wrong)?)
+            Some(serde_json::to_string(&wake.sent).map_err(wrong)?)
         };
         let update = "UPDATE subscription SET links = ?, truncated = ?, generation = ?, phase = ?,
              due = ?, keep = ?, holder = ?, failures = ?, told = ? WHERE number = ?";
@@ -242,7 +242,7 @@ impl<S: Sql> Ledger<'_, S> {
             keep.into(),
             wake.holder().into(),
             wake.failures.into(),
-            told.into(),
+            sent.into(),
             record.number.into(),
         ];
         self.0.run(update, &params).map(drop)
@@ -262,14 +262,14 @@ impl<S: Sql> Ledger<'_, S> {
     pub(super) fn queued_webhooks(
         &self,
         now: Timestamp,
-        tried: Tried,
+        tried: Attempt,
         limit: usize,
     ) -> Result<Vec<Record>, SqlError> {
         let select = format!(
             "SELECT {COLUMNS} FROM subscription WHERE due <= ? AND {QUEUED_WEBHOOK}
              AND (failures > 0) = ? ORDER BY due, number LIMIT ?"
         );
-        let again = u64::from(tried == Tried::Again);
+        let again = u64::from(tried == Attempt::Retry);
         let params = [now.as_millis().into(), again.into(), (limit as u64).into()];
         self.records(&select, &params)
     }
@@ -285,8 +285,8 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// The same of these webhooks alone.
-    pub(super) fn next_webhook_due(&self, tried: Tried) -> Result<Option<Timestamp>, SqlError> {
-        let again = u64::from(tried == Tried::Again);
+    pub(super) fn next_webhook_due(&self, tried: Attempt) -> Result<Option<Timestamp>, SqlError> {
+        let again = u64::from(tried == Attempt::Retry);
         let which = format!("{QUEUED_WEBHOOK} AND (failures > 0) = ?");
         self.first_due(&which, &[again.into()])
     }
@@ -350,7 +350,7 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// The subscriptions that have a stream, have nobody awake, and have something to do there.
-    pub(super) fn sleepers(&self, path: &StreamName) -> Result<Vec<Record>, SqlError> {
+    pub(super) fn idle(&self, path: &StreamName) -> Result<Vec<Record>, SqlError> {
         let select = format!(
             "SELECT {COLUMNS} FROM subscription WHERE phase = 'idle' AND number IN
              (SELECT number FROM subscription_link WHERE path = ? AND acked < tail)"
@@ -359,7 +359,7 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// A stream grew: its end moves forward in every subscription that has it.
-    pub(super) fn grow(&self, path: &StreamName, tail: Offset) -> Result<(), SqlError> {
+    pub(super) fn advance(&self, path: &StreamName, tail: Offset) -> Result<(), SqlError> {
         let update = "UPDATE subscription_link SET tail = ?, incarnation = ?
              WHERE path = ? AND tail < ?";
         let (tail, incarnation) = (|| tail.position().into(), tail.incarnation().into());
@@ -368,7 +368,7 @@ impl<S: Sql> Ledger<'_, S> {
     }
 
     /// A stream is gone: whoever named it keeps it, from its beginning.
-    pub(super) fn forget(&self, path: &StreamName) -> Result<(), SqlError> {
+    pub(super) fn remove_stream(&self, path: &StreamName) -> Result<(), SqlError> {
         let path = || -> Value { path.as_str().into() };
         let count = "UPDATE subscription SET links = links - 1 WHERE number IN
              (SELECT number FROM subscription_link WHERE path = ? AND explicit = 0)";
@@ -472,7 +472,7 @@ fn record(mut cells: Cells) -> Result<Record, SqlError> {
         pattern: pattern.transpose()?,
         lease: Duration::from_millis(cells.number()?),
         description: cells.optional_text()?,
-        root: Root::parse(&cells.text()?).ok_or_else(|| wrong("no root"))?,
+        root: BaseUrl::parse(&cells.text()?).ok_or_else(|| wrong("no root"))?,
         created: cells.moment()?,
         links: cells.number()?,
         truncated: cells.number()? != 0,
@@ -495,7 +495,7 @@ fn wake(mut cells: Cells) -> Result<Wake, SqlError> {
         _ => return Err(wrong(format!("a wake is {phase:?}"))),
     };
     let failures = cells.number()?;
-    let told = match cells.optional_text()? {
+    let sent = match cells.optional_text()? {
         Some(text) => serde_json::from_str(&text).map_err(wrong)?,
         None => std::collections::BTreeMap::new(),
     };
@@ -503,7 +503,7 @@ fn wake(mut cells: Cells) -> Result<Wake, SqlError> {
         generation,
         phase,
         failures,
-        told,
+        sent,
     })
 }
 

@@ -12,9 +12,10 @@
 //! and what has to happen outside comes back as [`Effect`]s: the platform does them and tells how
 //! they went. A platform that dies in between is asked to do them again.
 
+mod base_url;
 mod call;
-mod circle;
 mod config;
+mod cycle;
 mod deliver;
 mod engine;
 mod fan_out;
@@ -23,15 +24,16 @@ mod id;
 mod ledger;
 mod pattern;
 mod patterns;
-mod report;
-mod root;
 mod secret;
 mod ssrf;
 mod view;
 mod wake;
+mod worker_calls;
 
+pub use base_url::BaseUrl;
 pub use call::{
-    Ack, Answer, Call, Effect, Errand, Needs, Outcome, Refusal, Report, Room, Tails, Ticket, Tried,
+    Ack, Action, Answer, Attempt, Call, Effect, LeaseRef, Outcome, Refusal, Report, RequiredTails,
+    Room, TailOffsets,
 };
 pub use config::{Config, Delivery};
 pub use engine::Subscriptions;
@@ -39,7 +41,6 @@ pub use fan_out::{Copies, Copying};
 pub use id::{InvalidId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use patterns::PatternCache;
-pub use root::Root;
 pub use secret::KeySet;
 pub use ssrf::{Reach, RejectedUrl, WebhookPolicy, WebhookUrl, is_public};
 pub use view::{Claimed, LinkView, Signing, StreamView, SubscriptionView, WebhookView};

@@ -94,8 +94,8 @@ impl Secret {
     }
 
     /// A number that is spread evenly: how far a retry is moved, so that retries do not meet.
-    pub(super) fn dice(&self, wake: Wakes, failures: u64) -> u16 {
-        let hash = self.hash(DICE, &format!("{}.{failures}", wake.text()));
+    pub(super) fn jitter_seed(&self, wake: Wakes, failures: u64) -> u16 {
+        let hash = self.hash(JITTER, &format!("{}.{failures}", wake.text()));
         let [low, high, ..] = *hash.as_bytes();
         u16::from_le_bytes([low, high])
     }
@@ -149,7 +149,7 @@ const SIGNING: &str = "pmx-sync 2026-11 stream subscriptions: webhook signing ke
 const KEY_ID: &str = "pmx-sync 2026-11 stream subscriptions: name of the signing key";
 const WAKE_ID: &str = "pmx-sync 2026-11 stream subscriptions: wake id";
 const TOKEN: &str = "pmx-sync 2026-11 stream subscriptions: token";
-const DICE: &str = "pmx-sync 2026-11 stream subscriptions: jitter";
+const JITTER: &str = "pmx-sync 2026-11 stream subscriptions: jitter";
 
 #[cfg(test)]
 mod tests {

@@ -3,8 +3,8 @@
 use pmx_core::time::Timestamp;
 use serde::Serialize;
 
+use super::base_url::BaseUrl;
 use super::id::SubscriptionId;
-use super::root::Root;
 use crate::{Offset, StreamName};
 
 /// A subscription.
@@ -137,12 +137,12 @@ pub(super) struct Announcement<'a> {
 }
 
 /// The address of the public keys.
-pub(super) fn keys_url(root: &Root) -> String {
+pub(super) fn keys_url(root: &BaseUrl) -> String {
     format!("{}/{}/jwks.json", root.as_str(), super::RESERVED)
 }
 
 /// The address that a webhook's worker reports to.
-pub(super) fn callback_url(root: &Root, id: &SubscriptionId) -> String {
+pub(super) fn callback_url(root: &BaseUrl, id: &SubscriptionId) -> String {
     let (root, reserved) = (root.as_str(), super::RESERVED);
     format!("{root}/{reserved}/subscriptions/{}/callback", id.segment())
 }

@@ -32,7 +32,7 @@ pub(super) struct Wake {
     /// How often in a row nobody could be woken.
     pub(super) failures: u64,
     /// What a webhook was told: this is done when it says so at once.
-    pub(super) told: BTreeMap<StreamName, Offset>,
+    pub(super) sent: BTreeMap<StreamName, Offset>,
 }
 
 /// Where a wake stands.
@@ -77,7 +77,7 @@ impl Wake {
             generation: 0,
             phase: Phase::Idle,
             failures: 0,
-            told: BTreeMap::new(),
+            sent: BTreeMap::new(),
         }
     }
 
@@ -85,13 +85,13 @@ impl Wake {
     pub(super) fn begin(&mut self, at: Timestamp) {
         self.generation += 1;
         self.phase = Phase::Queued { at, keep: NEVER };
-        self.told.clear();
+        self.sent.clear();
     }
 
     /// Ends the wake.
     pub(super) fn end(&mut self) {
         self.phase = Phase::Idle;
-        self.told.clear();
+        self.sent.clear();
     }
 
     /// Whether a worker that was told of this generation may still speak for it.
@@ -132,13 +132,13 @@ impl Wake {
 
 /// How long to wait after so many failures in a row: from a second to a minute, twice as long
 /// each time, moved by up to a fifth of it either way.
-pub(super) fn backoff(failures: u64, dice: u16) -> Duration {
+pub(super) fn backoff(failures: u64, jitter_seed: u16) -> Duration {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     let base = WAKE_RETRY_MIN
         .saturating_mul(2u32.saturating_pow(doublings.min(16)))
         .min(WAKE_RETRY_MAX);
     let low = base * 4 / 5;
-    low + base * 2 / 5 * u32::from(dice) / u32::from(u16::MAX)
+    low + base * 2 / 5 * u32::from(jitter_seed) / u32::from(u16::MAX)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Crashes after every step of everything that has several.
 
 use bytes::Bytes;
-use pmx_streams::{Append, Create, Fork, From, MediaType, Page, Read, Refusal, Shape};
+use pmx_streams::{Append, Create, EngineConfig, Fork, From, MediaType, Page, Read, Refusal};
 
 use super::model::at;
 use super::world::{Faults, NAMES, World, name};
@@ -19,7 +19,7 @@ type Check = fn(&World<'_>, bool);
 fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
     for crash in 0.. {
         let faults = Faults::default();
-        let world = World::new(shape(), &faults);
+        let world = World::new(engine_config(), &faults);
         prepare(&world);
         faults.crash_after(Some(crash));
         let done = deed(&world).is_ok();
@@ -28,13 +28,13 @@ fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
         check(&world, done);
         for _ in 0..NAMES.len() {
             for stream in 0..NAMES.len() {
-                let chores = world.chores(stream, at(LATER)).unwrap();
-                assert_eq!(chores.failures, [], "after {crash} steps");
+                let jobs = world.jobs(stream, at(LATER)).unwrap();
+                assert_eq!(jobs.failures, [], "after {crash} steps");
             }
         }
         check(&world, done);
         world.check_objects();
-        world.forget_past(LATER);
+        world.forget_incarnation(LATER);
         assert_eq!(world.rows("stream_chore"), 0, "after {crash} steps");
         if all_steps {
             assert!(done && crash > 3, "{crash} steps are no deed");
@@ -43,8 +43,8 @@ fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
     }
 }
 
-pub(super) fn shape() -> Shape {
-    Shape {
+pub(super) fn engine_config() -> EngineConfig {
+    EngineConfig {
         chunk_bytes: 8,
         segment_bytes: 16,
         segment_messages: 2,
@@ -96,7 +96,7 @@ pub(super) fn prepare_source(world: &World<'_>) {
     world.create(0, &create(None), at(0)).unwrap();
     append(world, 0, "one longer message").unwrap();
     append(world, 0, "two").unwrap();
-    world.chores(0, at(0)).unwrap();
+    world.jobs(0, at(0)).unwrap();
     append(world, 0, "three").unwrap();
 }
 
@@ -107,7 +107,7 @@ fn prepare_chain(world: &World<'_>) {
     prepare_source(world);
     world.create(1, &fork_of(0), at(0)).unwrap();
     append(world, 1, "four, to be a segment").unwrap();
-    world.chores(1, at(0)).unwrap();
+    world.jobs(1, at(0)).unwrap();
     world.create(2, &fork_of(1), at(0)).unwrap();
 }
 
@@ -144,8 +144,8 @@ fn a_rotation() {
         append(world, 0, "three").unwrap();
     };
     let deed: Deed = |world| {
-        let chores = world.chores(0, at(0)).map_err(drop)?;
-        if chores.failures.is_empty() {
+        let jobs = world.jobs(0, at(0)).map_err(drop)?;
+        if jobs.failures.is_empty() {
             Ok(())
         } else {
             Err(())
@@ -160,7 +160,7 @@ fn a_rotation() {
 fn a_rotation_between_appends() {
     let deed: Deed = |world| {
         append(world, 0, "more")?;
-        world.chores(0, at(0)).map_err(drop)?;
+        world.jobs(0, at(0)).map_err(drop)?;
         append(world, 0, "most")
     };
     crash_everywhere(prepare_source, deed, |world, done| {
@@ -211,8 +211,8 @@ fn the_end_of_a_chain() {
             world.delete(stream, at(0)).map_err(drop)?;
         }
         for stream in (0..3).rev() {
-            let chores = world.chores(stream, at(0)).map_err(drop)?;
-            if !chores.failures.is_empty() {
+            let jobs = world.jobs(stream, at(0)).map_err(drop)?;
+            if !jobs.failures.is_empty() {
                 return Err(());
             }
         }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use pmx_core::sql::Sql as _;
 use pmx_streams::segment::{Builder, Kind};
-use pmx_streams::{Append, Create, From, MediaType, Offset, Read, Refusal, Shape};
+use pmx_streams::{Append, Create, EngineConfig, From, MediaType, Offset, Read, Refusal};
 
 use super::model::at;
 use super::world::{Faults, World};
@@ -49,14 +49,14 @@ fn whole(world: &World<'_>) -> (usize, Vec<u8>) {
 /// What a reader gets does not depend on where it lies.
 fn check_hot_and_cold(media: &str, bodies: impl Iterator<Item = Bytes>, expected: &[u8]) {
     let faults = Faults::default();
-    let world = World::new(Shape::default(), &faults);
+    let world = World::new(EngineConfig::default(), &faults);
     world.create(0, &create(media), at(0)).unwrap();
     for body in bodies {
         world.append(0, &append(media, body), at(0)).unwrap();
     }
     let (pages, hot) = whole(&world);
     assert!(hot == expected, "from the log in {pages} pages");
-    world.chores(0, at(0)).unwrap();
+    world.jobs(0, at(0)).unwrap();
     assert!(world.rows("stream_segment") > 0);
     let (pages, cold) = whole(&world);
     assert!(cold == expected, "from segments in {pages} pages");
@@ -101,9 +101,9 @@ fn bytes_of_all_values_and_of_the_longest_body() {
 #[test]
 fn a_body_that_is_too_long_is_refused_and_leaves_nothing() {
     let faults = Faults::default();
-    let world = World::new(Shape::default(), &faults);
+    let world = World::new(EngineConfig::default(), &faults);
     world.create(0, &create("text/plain"), at(0)).unwrap();
-    let limit = Shape::default().append_bytes_max;
+    let limit = EngineConfig::default().append_bytes_max;
     let refused = world.append(0, &append("text/plain", vec![b'x'; limit + 1]), at(0));
     let (bytes, limit) = (limit as u64 + 1, limit as u64);
     assert_eq!(refused, Err(Refusal::TooLarge { bytes, limit }));
@@ -115,18 +115,18 @@ fn a_body_that_is_too_long_is_refused_and_leaves_nothing() {
 #[test]
 fn segments_of_the_first_version_are_read_from_any_byte() {
     let faults = Faults::default();
-    let shape = Shape {
+    let engine_config = EngineConfig {
         segment_messages: 1,
         read_bytes: 50_000,
-        ..Shape::default()
+        ..EngineConfig::default()
     };
-    let world = World::new(shape, &faults);
+    let world = World::new(engine_config, &faults);
     world.create(0, &create("text/plain"), at(0)).unwrap();
     let bytes: Vec<u8> = (0..200_000_u32).map(|n| (n * 7 / 3) as u8).collect();
     world
         .append(0, &append("text/plain", bytes.clone()), at(0))
         .unwrap();
-    world.chores(0, at(0)).unwrap();
+    world.jobs(0, at(0)).unwrap();
     let mut builder = Builder::new(Kind::Bytes, 0);
     for frame in bytes.chunks(64 * 1024 - 4) {
         builder.push(frame).unwrap();
@@ -151,20 +151,20 @@ fn segments_of_the_first_version_are_read_from_any_byte() {
 fn rows_stay_in_the_log_until_their_segment_finds_room() {
     let media = "application/octet-stream";
     let faults = Faults::default();
-    let world = World::new(Shape::default(), &faults);
+    let world = World::new(EngineConfig::default(), &faults);
     world.create(0, &create(media), at(0)).unwrap();
     let body = Bytes::from(vec![7; 5 * 1024 * 1024]);
     world
         .append(0, &append(media, body.clone()), at(0))
         .unwrap();
-    let chores = world.crowded_chores(0, at(0)).unwrap();
-    assert_eq!(chores.next, Some(at(1_000)), "the alarm comes again");
+    let jobs = world.crowded_chores(0, at(0)).unwrap();
+    assert_eq!(jobs.next, Some(at(1_000)), "the alarm comes again");
     assert_eq!(world.rows("stream_segment"), 0);
     assert!(whole(&world).1 == body, "from the log");
     // Not before.
-    world.chores(0, at(999)).unwrap();
+    world.jobs(0, at(999)).unwrap();
     assert_eq!(world.rows("stream_segment"), 0);
-    let chores = world.chores(0, at(1_000)).unwrap();
-    assert_eq!((world.rows("stream_segment"), chores.next), (1, None));
+    let jobs = world.jobs(0, at(1_000)).unwrap();
+    assert_eq!((world.rows("stream_segment"), jobs.next), (1, None));
     assert!(whole(&world).1 == body, "from the segment");
 }

@@ -1,32 +1,32 @@
 //! What happens to a stream between a turn, its effect and the turn after it.
 
-use pmx_streams::execute::carry_out;
-use pmx_streams::{Chore, From, Read, Reading, Refusal};
+use pmx_streams::driver::perform;
+use pmx_streams::{From, Job, Read, ReadResult, Refusal};
 
-use super::crash::{append, create, fork_of, prepare_source, shape, whole};
+use super::crash::{append, create, engine_config, fork_of, prepare_source, whole};
 use super::model::at;
 use super::world::{Faults, World, ready};
 
 /// Does something while a segment of stream 0 is written, and then all chores.
 fn while_a_segment_is_written(meanwhile: impl FnOnce(&World<'_>), check: impl FnOnce(&World<'_>)) {
     let faults = Faults::default();
-    let world = World::new(shape(), &faults);
+    let world = World::new(engine_config(), &faults);
     prepare_source(&world);
     append(&world, 0, "four, to be a segment").unwrap();
     let engine = world.engine(0);
-    let chore = engine.atomically(|engine| engine.chore(at(0))).unwrap();
-    let mut chore = chore.unwrap();
-    assert!(matches!(chore, Chore::Write { .. }));
-    ready(carry_out(&mut chore, &world.cold, &world, at(0))).unwrap();
+    let job = engine.atomically(|engine| engine.next_job(at(0))).unwrap();
+    let mut job = job.unwrap();
+    assert!(matches!(job, Job::WriteSegment { .. }));
+    ready(perform(&mut job, &world.cold, &world, at(0))).unwrap();
     meanwhile(&world);
     engine
-        .atomically(|engine| engine.chore_done(&chore, at(0)))
+        .atomically(|engine| engine.complete_job(&job, at(0)))
         .unwrap();
     for stream in (0..3).cycle().take(9) {
-        assert_eq!(world.chores(stream, at(0)).unwrap().failures, []);
+        assert_eq!(world.jobs(stream, at(0)).unwrap().failures, []);
     }
     world.check_objects();
-    world.forget_past(0);
+    world.forget_incarnation(0);
     assert_eq!(world.rows("stream_chore"), 0);
     check(&world);
 }
@@ -87,7 +87,7 @@ fn a_stream_that_is_kept_for_its_fork_lists_no_new_segment() {
         assert_eq!(whole(world, 1).unwrap(), ALL);
         world.delete(1, at(0)).unwrap();
         for stream in (0..2).rev() {
-            world.chores(stream, at(0)).unwrap();
+            world.jobs(stream, at(0)).unwrap();
         }
         assert!(world.cold.objects.borrow().is_empty());
     });
@@ -97,16 +97,16 @@ fn a_stream_that_is_kept_for_its_fork_lists_no_new_segment() {
 #[test]
 fn an_object_is_lost() {
     let faults = Faults::default();
-    let world = World::new(shape(), &faults);
+    let world = World::new(engine_config(), &faults);
     prepare_source(&world);
     let engine = world.engine(0);
     let call = Read { from: From::Start };
-    let reading = engine.look(&call, at(0)).unwrap();
-    let Reading::Stitch(stitch) = reading else {
+    let reading = engine.peek(&call, at(0)).unwrap();
+    let ReadResult::Cold(cold_read) = reading else {
         panic!("the beginning is cold")
     };
     world.cold.objects.borrow_mut().clear();
-    let lost = ready(stitch.fetch(&world.cold));
+    let lost = ready(cold_read.fetch(&world.cold));
     assert!(matches!(lost, Err(Refusal::Storage { .. })));
     // As long as the stream is there, that is the truth.
     let lost = world.read(0, &call, at(0));

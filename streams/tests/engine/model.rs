@@ -25,7 +25,7 @@ pub(super) struct Stream {
     touched: u64,
     deleted: bool,
     generation: u64,
-    edges: BTreeSet<u64>,
+    references: BTreeSet<u64>,
     branch: Option<(usize, u64, u64)>,
     seq: Option<String>,
     producers: BTreeMap<String, (u64, u64)>,
@@ -42,7 +42,7 @@ pub(super) struct Model {
 }
 
 impl Stream {
-    fn lapsed(&self, now: u64) -> bool {
+    fn expired(&self, now: u64) -> bool {
         match self.expiry {
             Expiry::Never => false,
             Expiry::Idle(seconds) => now >= self.touched + seconds * 1_000,
@@ -51,7 +51,7 @@ impl Stream {
     }
 
     fn over(&self, now: u64) -> bool {
-        self.deleted || self.lapsed(now)
+        self.deleted || self.expired(now)
     }
 
     fn touch(&mut self, now: u64) {
@@ -124,8 +124,8 @@ impl Model {
         match self.streams.get_mut(&stream) {
             None => Err(Refusal::Unknown),
             Some(it) if it.deleted => Err(Refusal::Gone),
-            Some(it) if it.lapsed(now) && it.edges.is_empty() => Err(Refusal::Unknown),
-            Some(it) if it.lapsed(now) => Err(Refusal::Gone),
+            Some(it) if it.expired(now) && it.references.is_empty() => Err(Refusal::Unknown),
+            Some(it) if it.expired(now) => Err(Refusal::Gone),
             Some(it) => Ok(it),
         }
     }
@@ -153,18 +153,18 @@ impl Model {
         }
         made.closed = call.closed;
         let past = self.past.remove(&stream).unwrap_or_default();
-        let lapsed = self.streams.get(&stream);
-        let past = lapsed.map_or(past, |lapsed| lapsed.incarnation + 1);
+        let expired = self.streams.get(&stream);
+        let past = expired.map_or(past, |expired| expired.incarnation + 1);
         made.incarnation = made.incarnation.max(past);
         if let Some((source, ..)) = made.branch {
             self.streams
                 .get_mut(&source)
                 .unwrap()
-                .edges
+                .references
                 .insert(generation);
         }
-        if let Some(lapsed) = self.streams.insert(stream, made) {
-            self.owed.extend(lapsed.owes());
+        if let Some(expired) = self.streams.insert(stream, made) {
+            self.owed.extend(expired.owes());
         }
         Ok(true)
     }
@@ -308,7 +308,7 @@ impl Model {
 
     fn end(&mut self, stream: usize) -> Deleted {
         let it = self.streams.get_mut(&stream).unwrap();
-        if !it.edges.is_empty() {
+        if !it.references.is_empty() {
             it.deleted = true;
             return Deleted::Kept;
         }
@@ -321,18 +321,18 @@ impl Model {
     /// Ends what expired and gives back what ended forks were lent.
     pub(super) fn tidy(&mut self, now: u64) {
         loop {
-            let lapsed = |it: &Stream| it.lapsed(now) && !it.deleted;
-            let lapsed = self.streams.iter().find(|(_, it)| lapsed(it));
-            if let Some(stream) = lapsed.map(|(stream, _)| *stream) {
+            let expired = |it: &Stream| it.expired(now) && !it.deleted;
+            let expired = self.streams.iter().find(|(_, it)| expired(it));
+            if let Some(stream) = expired.map(|(stream, _)| *stream) {
                 self.end(stream);
                 continue;
             }
-            let Some((source, edge)) = self.owed.pop() else {
+            let Some((source, reference)) = self.owed.pop() else {
                 return;
             };
             let it = self.streams.get_mut(&source).unwrap();
-            assert!(it.edges.remove(&edge));
-            if it.over(now) && it.edges.is_empty() {
+            assert!(it.references.remove(&reference));
+            if it.over(now) && it.references.is_empty() {
                 self.end(source);
             }
         }
@@ -357,7 +357,7 @@ impl Stream {
             touched: now,
             deleted: false,
             generation,
-            edges: BTreeSet::new(),
+            references: BTreeSet::new(),
             branch: None,
             seq: None,
             producers: BTreeMap::new(),

@@ -7,12 +7,12 @@ use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
 use pmx_streams::hub::Hub;
 use pmx_streams::subscription::{
-    Answer, Call, Config, Delivery, Needs, Pattern, Root, SubscriptionId,
+    Answer, BaseUrl, Call, Config, Delivery, Pattern, RequiredTails, SubscriptionId,
 };
 use pmx_streams::{Append, Engine, Generation, HubAck, MediaType, StreamTail};
 use serde_json::Value;
 
-use super::crash::{create, shape};
+use super::crash::{create, engine_config};
 use super::model::at;
 use super::world::{Database, Faults, World, database, name};
 
@@ -34,7 +34,7 @@ impl<'a> Server<'a> {
         let hub = database(faults);
         Hub::install(&hub, [7; 32]).unwrap();
         Self {
-            world: World::new(shape(), faults),
+            world: World::new(engine_config(), faults),
             hub,
             generations: Cell::default(),
             registry: RefCell::default(),
@@ -129,9 +129,9 @@ impl<'a> Server<'a> {
         let call = Call::Create {
             id: SubscriptionId::parse("s").unwrap(),
             config: Box::new(config),
-            root: Root::parse("https://host/v1/stream").unwrap(),
+            root: BaseUrl::parse("https://host/v1/stream").unwrap(),
         };
-        let needs = self.hub(|hub| hub.needs(&call)).unwrap();
+        let needs = self.hub(|hub| hub.required_tails(&call)).unwrap();
         let streams_to_track = self.hub(|hub| hub.streams_to_track(&needs, at(0))).unwrap();
         let mut asked = Vec::new();
         for stream in 0..2 {
@@ -145,7 +145,7 @@ impl<'a> Server<'a> {
                     .unwrap();
             }
         }
-        let made = self.hub(|hub| Ok(hub.turn(&call, at(0)))).unwrap();
+        let made = self.hub(|hub| Ok(hub.handle(&call, at(0)))).unwrap();
         assert!(matches!(made, Ok(Answer::Created(_))), "{made:?}");
         asked
     }
@@ -157,7 +157,7 @@ impl<'a> Server<'a> {
             worker: "w".into(),
             within: None,
         };
-        match self.hub(|hub| Ok(hub.turn(&claim, at(0)))).unwrap() {
+        match self.hub(|hub| Ok(hub.handle(&claim, at(0)))).unwrap() {
             Ok(Answer::Claimed(claimed)) => claimed
                 .streams
                 .into_iter()
@@ -264,7 +264,7 @@ fn streams_report_no_appends_without_followers() {
     assert_eq!(server.claimed().get("a"), Some(&8));
     // Once no subscription follows, the next append learns that, and later ones do not report.
     let id = SubscriptionId::parse("s").unwrap();
-    let ended = server.hub(|hub| Ok(hub.turn(&Call::Delete(id), at(0))));
+    let ended = server.hub(|hub| Ok(hub.handle(&Call::Delete(id), at(0))));
     assert!(matches!(ended, Ok(Ok(Answer::Done))));
     assert_eq!(server.append(0), Ok(true));
     assert_eq!(server.append(0), Ok(false));
@@ -287,7 +287,7 @@ fn acks_of_an_earlier_round_do_not_stop_a_followed_stream() {
     engine.ack_hub_update(&update, &early).unwrap();
     assert_eq!(server.append(0), Ok(true));
     // A client that is about to subscribe counts as well.
-    let pending = Needs {
+    let pending = RequiredTails {
         streams: vec![name(2)],
         pattern: None,
     };
@@ -308,16 +308,16 @@ fn the_alarm_reports_a_stream_that_expires() {
     server.report(0).unwrap();
     let engine = server.engine(0);
     assert_eq!(engine.due(at(0)).unwrap(), Some(at(1_000)));
-    assert_eq!(engine.chore(at(1_000)).unwrap(), None);
-    assert!(!engine.is_void().unwrap(), "an event is to be reported");
+    assert_eq!(engine.next_job(at(1_000)).unwrap(), None);
+    assert!(!engine.has_no_rows().unwrap(), "an event is to be reported");
     server.report(0).unwrap();
     assert!(
-        !engine.is_void().unwrap(),
+        !engine.has_no_rows().unwrap(),
         "its incarnation is known for a while"
     );
     let later = engine.due(at(1_000)).unwrap().unwrap();
-    assert_eq!(engine.chore(later).unwrap(), None);
-    assert!(engine.is_void().unwrap());
+    assert_eq!(engine.next_job(later).unwrap(), None);
+    assert!(engine.has_no_rows().unwrap());
     server.post().unwrap();
     let registry = server.registry.borrow();
     let operations: Vec<_> = registry

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use bytes::Bytes;
 use pmx_streams::{
-    Append, Create, Deleted, Expiry, Fork, From, MediaType, Offset, Producer, Read, Shape,
+    Append, Create, Deleted, EngineConfig, Expiry, Fork, From, MediaType, Offset, Producer, Read,
 };
 use pmx_tests::rng::Rng;
 use serde_json::{Value, json};
@@ -35,7 +35,7 @@ fn the_engine_is_the_model() {
 fn run(seed: u64) {
     let mut rng = Rng::new(seed);
     let faults = Faults::default();
-    let world = World::new(shape(&mut rng), &faults);
+    let world = World::new(engine_config(&mut rng), &faults);
     let mut both = Both {
         world,
         model: Model::default(),
@@ -48,8 +48,8 @@ fn run(seed: u64) {
     both.end();
 }
 
-pub(super) fn shape(rng: &mut Rng) -> Shape {
-    let tiny = Shape {
+pub(super) fn engine_config(rng: &mut Rng) -> EngineConfig {
+    let tiny = EngineConfig {
         chunk_bytes: 4,
         segment_bytes: 16,
         segment_messages: 2,
@@ -57,20 +57,20 @@ pub(super) fn shape(rng: &mut Rng) -> Shape {
         append_bytes_max: 4_096,
         cold_reads: false,
     };
-    let cold = Shape {
+    let cold = EngineConfig {
         chunk_bytes: 64,
         segment_messages: 1,
         read_bytes: 1,
         ..tiny.clone()
     };
-    let small = Shape {
+    let small = EngineConfig {
         chunk_bytes: 32,
         segment_bytes: 200,
         segment_messages: 5,
         read_bytes: 100,
         ..tiny.clone()
     };
-    let shapes = [tiny, cold, small, Shape::default()];
+    let shapes = [tiny, cold, small, EngineConfig::default()];
     rng.pick(&shapes).clone()
 }
 
@@ -227,10 +227,10 @@ impl Both<'_> {
             assert!(it.is_between_appends(end), "{begin}..{end}");
             let longest = it.items.iter().map(Vec::len).max().unwrap_or_default();
             let longest = longest.max(it.longest_append() as usize);
-            let shape = &self.world.shape;
-            let most = 2 * shape.read_bytes + shape.chunk_bytes + longest;
+            let engine_config = &self.world.engine_config;
+            let most = 2 * engine_config.read_bytes + engine_config.chunk_bytes + longest;
             let bytes = page.body.len();
-            assert!(bytes <= most, "{bytes} bytes; {longest} {shape:?}");
+            assert!(bytes <= most, "{bytes} bytes; {longest} {engine_config:?}");
             if page.is_up_to_date() {
                 return;
             }
@@ -255,9 +255,9 @@ impl Both<'_> {
     /// Also does all other chores; so the model has to.
     fn rotate(&mut self, stream: usize) {
         self.tidy();
-        let chores = self.world.chores(stream, at(self.now)).unwrap();
-        assert_eq!(chores.failures, []);
-        assert!(chores.next.is_none_or(|next| next > at(self.now)));
+        let jobs = self.world.jobs(stream, at(self.now)).unwrap();
+        assert_eq!(jobs.failures, []);
+        assert!(jobs.next.is_none_or(|next| next > at(self.now)));
     }
 
     fn tidy(&mut self) {
@@ -282,7 +282,7 @@ impl Both<'_> {
         self.now += 8 * 24 * 60 * 60 * 1_000;
         self.tidy();
         for stream in 0..NAMES.len() {
-            assert!(self.world.engine(stream).is_void().unwrap());
+            assert!(self.world.engine(stream).has_no_rows().unwrap());
         }
         for table in ["_log", "_segment", "_producer", "_edge", "_chore", ""] {
             assert_eq!(self.world.rows(&format!("stream{table}")), 0, "{table}");

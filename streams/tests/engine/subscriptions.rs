@@ -14,8 +14,8 @@ use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
 use pmx_streams::Offset;
 use pmx_streams::subscription::{
-    Answer, Call, Effect, Errand, LinkView, Outcome, Refusal, Report, Room, Root, StreamView,
-    Subscriptions, Tails, Ticket,
+    Action, Answer, BaseUrl, Call, Effect, LeaseRef, LinkView, Outcome, Refusal, Report, Room,
+    StreamView, Subscriptions, TailOffsets,
 };
 use serde_json::Value;
 
@@ -145,7 +145,7 @@ impl World {
             4 => self.delete_stream(),
             5..=6 => self.wait(),
             7..=8 => self.work(),
-            9..=10 => self.errand(),
+            9..=10 => self.action(),
             11..=12 => self.claim_some(),
             13..=14 => self.report(),
             _ => self.release(),
@@ -158,14 +158,14 @@ impl World {
         *tail += 1 + self.rng.below(3) as u64;
         let tail = Offset::at(*tail);
         self.say(|| format!("{stream} ends at {}", tail.position()));
-        self.turn(|it, now| it.touched(&name(stream), tail, now).unwrap());
+        self.turn(|it, now| it.on_append(&name(stream), tail, now).unwrap());
     }
 
     fn delete_stream(&mut self) {
         let stream = *self.rng.pick(STREAMS);
         if self.rng.once_in(2) && self.tails.remove(stream).is_some() {
             self.say(|| format!("{stream} is gone"));
-            self.turn(|it, _| it.forgotten(&name(stream)).unwrap());
+            self.turn(|it, _| it.on_removed(&name(stream)).unwrap());
             self.done.retain(|(_, path), _| path != stream);
             for lease in &mut self.leases {
                 lease.tails.remove(stream);
@@ -193,14 +193,14 @@ impl World {
             let due = it.due(now, room.beside(&effects)).unwrap();
             (effects, due.map(Timestamp::as_millis))
         });
-        let is_webhook = |effect: &&Effect| matches!(effect.errand, Errand::Webhook { .. });
+        let is_webhook = |effect: &&Effect| matches!(effect.action, Action::Webhook { .. });
         let webhooks = effects.iter().filter(is_webhook).count();
         assert!(webhooks <= room.webhooks, "{webhooks} for {room:?}");
         // A platform without room must not be called again and again.
         assert!(due.is_none_or(|due| due > self.now), "{room:?} {due:?}");
         for effect in effects {
             if self.rng.once_in(8) {
-                self.say(|| format!("lost: {:?}", effect.ticket));
+                self.say(|| format!("lost: {:?}", effect.lease));
                 self.sum.lost += 1;
                 continue;
             }
@@ -211,8 +211,8 @@ impl World {
 
     /// A webhook arrives before anybody knows what comes of it.
     fn sent(&mut self, effect: &Effect) -> usize {
-        match &effect.errand {
-            Errand::Webhook { body, timeout, .. } => {
+        match &effect.action {
+            Action::Webhook { body, timeout, .. } => {
                 assert!(*timeout <= LEASE);
                 let body: Value = serde_json::from_slice(body).unwrap();
                 let id = body["subscription_id"].as_str().unwrap();
@@ -241,7 +241,7 @@ impl World {
                 self.given(lease);
                 subscription
             }
-            Errand::Append { stream, message } => {
+            Action::Append { stream, message } => {
                 assert_eq!(stream.as_str(), "wake");
                 let message: Value = serde_json::from_slice(message).unwrap();
                 assert_eq!(message["type"], "wake");
@@ -251,37 +251,37 @@ impl World {
                     .parse()
                     .unwrap()
             }
-            Errand::Copy(_) => panic!("nothing is copied here"),
+            Action::Copy(_) => panic!("nothing is copied here"),
         }
     }
 
     /// What is on its way ends somehow.
-    fn errand(&mut self) {
+    fn action(&mut self) {
         if self.errands.is_empty() {
             return;
         }
         let at = self.rng.below(self.errands.len());
         let (subscription, effect) = self.errands.swap_remove(at);
-        let outcome = match (&effect.errand, self.rng.below(5)) {
-            (Errand::Webhook { .. }, 0) => answered(503, ""),
-            (Errand::Webhook { .. }, 1) | (Errand::Append { .. }, 0 | 1) => Outcome::Failed,
-            (Errand::Webhook { .. }, 2) => answered(200, r#"{"done":true}"#),
-            (Errand::Webhook { .. }, _) => answered(202, "ok"),
-            (Errand::Append { .. } | Errand::Copy(_), _) => Outcome::Appended,
+        let outcome = match (&effect.action, self.rng.below(5)) {
+            (Action::Webhook { .. }, 0) => answered(503, ""),
+            (Action::Webhook { .. }, 1) | (Action::Append { .. }, 0 | 1) => Outcome::Failed,
+            (Action::Webhook { .. }, 2) => answered(200, r#"{"done":true}"#),
+            (Action::Webhook { .. }, _) => answered(202, "ok"),
+            (Action::Append { .. } | Action::Copy(_), _) => Outcome::Appended,
         };
         if self.rng.once_in(10) {
             self.sum.lost += 1;
             return;
         }
-        self.tell(subscription, &effect.ticket, &outcome);
+        self.tell(subscription, &effect.lease, &outcome);
     }
 
-    fn tell(&mut self, subscription: usize, ticket: &Ticket, outcome: &Outcome) {
-        self.say(|| format!("told of {subscription}: {ticket:?} {outcome:?}"));
-        self.turn(|it, now| it.told(ticket, outcome, now).unwrap());
+    fn tell(&mut self, subscription: usize, lease: &LeaseRef, outcome: &Outcome) {
+        self.say(|| format!("result for {subscription}: {lease:?} {outcome:?}"));
+        self.turn(|it, now| it.on_delivery_result(lease, outcome, now).unwrap());
         let now = self.now;
         let mine = |lease: &&mut Lease| {
-            (lease.subscription, lease.generation) == (subscription, ticket.generation)
+            (lease.subscription, lease.generation) == (subscription, lease.generation)
         };
         match outcome {
             Outcome::Answered { status: 200, .. } => {
@@ -303,7 +303,7 @@ impl World {
             }
             Outcome::Answered { .. } | Outcome::Copied(_) => {}
             Outcome::Appended => {
-                self.announced.insert((subscription, ticket.generation));
+                self.announced.insert((subscription, lease.generation));
             }
         }
     }
@@ -323,7 +323,7 @@ impl World {
             worker: format!("worker-{}", self.rng.below(3)),
             within: None,
         };
-        match self.call(&call, &Tails::new()) {
+        match self.call(&call, &TailOffsets::new()) {
             Ok(Answer::Claimed(claimed)) => {
                 self.say(|| format!("claimed {subscription}.{}", claimed.generation));
                 assert_eq!(holder, None, "two workers hold {subscription}");
@@ -387,7 +387,7 @@ impl World {
         } else {
             Call::Ack(id(lease.subscription), report.clone())
         };
-        let outcome = self.call(&call, &Tails::new());
+        let outcome = self.call(&call, &TailOffsets::new());
         self.say(|| format!("{lease:?} reported {acks:?}: {outcome:?}"));
         match outcome {
             Ok(Answer::Acked { next_wake }) => {
@@ -416,7 +416,7 @@ impl World {
         };
         let lease = self.leases[at].clone();
         let call = Call::Release(id(lease.subscription), reported(&lease));
-        match self.call(&call, &Tails::new()) {
+        match self.call(&call, &TailOffsets::new()) {
             Ok(Answer::Done) => {
                 self.believed(at);
                 self.leases[at].over = true;
@@ -524,7 +524,7 @@ impl World {
     }
 
     fn links(&self, subscription: usize) -> Vec<LinkView> {
-        match self.call(&Call::Show(id(subscription)), &Tails::new()) {
+        match self.call(&Call::Show(id(subscription)), &TailOffsets::new()) {
             Ok(Answer::Shown(view)) => view.streams,
             other => panic!("{other:?}"),
         }
@@ -541,7 +541,7 @@ impl World {
         (count > 0).then(|| recent + self.rng.below(count))
     }
 
-    fn live(&self) -> Tails {
+    fn live(&self) -> TailOffsets {
         let tails = self.tails.iter();
         tails
             .map(|(path, tail)| (name(path), Offset::at(*tail)))
@@ -552,13 +552,13 @@ impl World {
         let call = Call::Create {
             id: id(subscription),
             config: Box::new(config(subscription)),
-            root: Root::parse("https://streams.dev/v1/stream").unwrap(),
+            root: BaseUrl::parse("https://streams.dev/v1/stream").unwrap(),
         };
         self.call(&call, &self.live())
     }
 
-    fn call(&self, call: &Call, tails: &Tails) -> Result<Answer, Refusal> {
-        self.turn(|it, now| it.turn(call, tails, now))
+    fn call(&self, call: &Call, tails: &TailOffsets) -> Result<Answer, Refusal> {
+        self.turn(|it, now| it.handle(call, tails, now))
     }
 
     fn turn<T>(&self, turn: impl FnOnce(&Subscriptions<'_, Sqlite>, Timestamp) -> T) -> T {

@@ -12,10 +12,10 @@ use pmx_core::backend::BackendError;
 use pmx_core::crossing::{Crossing, arrived};
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
-use pmx_streams::execute::{self, Chores, Peers};
+use pmx_streams::driver::{self, JobsOutcome, Peers};
 use pmx_streams::{
-    Append, Appended, Cold, Create, Created, Deleted, Engine, Fork, Generation, Loan, Memory, Page,
-    Read, Refusal, SegmentKey, Shape, StreamName,
+    Append, Appended, Cold, Create, Created, Deleted, Engine, EngineConfig, Fork, ForkSnapshot,
+    Generation, Page, Read, Refusal, RowCache, SegmentKey, StreamName,
 };
 use pmx_tests::sql::Sqlite;
 
@@ -132,9 +132,9 @@ impl Cold for Freezer<'_> {
 pub(super) struct World<'a> {
     pub(super) sql: Database<'a>,
     pub(super) cold: Freezer<'a>,
-    pub(super) shape: Shape,
+    pub(super) engine_config: EngineConfig,
     generations: Cell<u8>,
-    memories: [Memory; NAMES.len()],
+    memories: [RowCache; NAMES.len()],
 }
 
 /// Names of all streams; the key of each is its number.
@@ -149,28 +149,32 @@ pub(super) fn name(stream: usize) -> StreamName {
 }
 
 impl<'a> World<'a> {
-    pub(super) fn new(shape: Shape, faults: &'a Faults) -> Self {
+    pub(super) fn new(engine_config: EngineConfig, faults: &'a Faults) -> Self {
         let sql = database(faults);
         Engine::install(&sql).unwrap();
         let objects = RefCell::default();
         Self {
             sql,
             cold: Freezer { objects, faults },
-            shape,
+            engine_config,
             generations: Cell::default(),
             memories: Default::default(),
         }
     }
 
     pub(super) fn engine(&self, stream: usize) -> Engine<'_, Database<'a>> {
-        self.engine_of(stream, &self.shape)
+        self.engine_of(stream, &self.engine_config)
     }
 
     /// Every other stream keeps its row in memory, as a Durable Object does.
-    fn engine_of<'b>(&'b self, stream: usize, shape: &'b Shape) -> Engine<'b, Database<'a>> {
-        let engine = Engine::new(&self.sql, key(stream), shape);
+    fn engine_of<'b>(
+        &'b self,
+        stream: usize,
+        engine_config: &'b EngineConfig,
+    ) -> Engine<'b, Database<'a>> {
+        let engine = Engine::new(&self.sql, key(stream), engine_config);
         if stream.is_multiple_of(2) {
-            engine.remembering(&self.memories[stream])
+            engine.with_row_cache(&self.memories[stream])
         } else {
             engine
         }
@@ -186,7 +190,7 @@ impl<'a> World<'a> {
         let mut generation = [0; 16];
         generation[0] = self.generations.get();
         let generation = Generation::from_random(generation);
-        ready(execute::create(
+        ready(driver::create(
             &self.engine(stream),
             self,
             call,
@@ -210,7 +214,7 @@ impl<'a> World<'a> {
     }
 
     pub(super) fn read(&self, stream: usize, call: &Read, now: Timestamp) -> Result<Page, Refusal> {
-        ready(execute::read(&self.engine(stream), &self.cold, call, now))
+        ready(driver::read(&self.engine(stream), &self.cold, call, now))
     }
 
     pub(super) fn delete(&self, stream: usize, now: Timestamp) -> Result<Deleted, Refusal> {
@@ -218,32 +222,36 @@ impl<'a> World<'a> {
         engine.atomically(|engine| engine.delete(now))
     }
 
-    pub(super) fn chores(&self, stream: usize, now: Timestamp) -> Result<Chores, SqlError> {
+    pub(super) fn jobs(&self, stream: usize, now: Timestamp) -> Result<JobsOutcome, SqlError> {
         let engine = self.engine(stream);
-        ready(execute::chores(&engine, &self.cold, self, Some, now))
+        ready(driver::run_jobs(&engine, &self.cold, self, Some, now))
     }
 
     /// The same where no segment finds room.
-    pub(super) fn crowded_chores(&self, stream: usize, now: Timestamp) -> Result<Chores, SqlError> {
+    pub(super) fn crowded_chores(
+        &self,
+        stream: usize,
+        now: Timestamp,
+    ) -> Result<JobsOutcome, SqlError> {
         let engine = self.engine(stream);
         let room = |bytes| (bytes == 0).then_some(());
-        ready(execute::chores(&engine, &self.cold, self, room, now))
+        ready(driver::run_jobs(&engine, &self.cold, self, room, now))
     }
 
     /// Ends what expired and does what was written down, but moves nothing to segments.
     pub(super) fn tidy(&self, now: Timestamp) {
-        let shape = Shape {
+        let engine_config = EngineConfig {
             segment_bytes: u64::MAX,
             segment_messages: u64::MAX,
-            ..self.shape.clone()
+            ..self.engine_config.clone()
         };
-        let engine = |stream| self.engine_of(stream, &shape);
+        let engine = |stream| self.engine_of(stream, &engine_config);
         // A chain of forks ends one after the other.
         while let Some(stream) = (0..NAMES.len()).find(|&stream| {
             let due = engine(stream).due(now).unwrap();
             due.is_some_and(|due| due <= now)
         }) {
-            let chores = ready(execute::chores(
+            let jobs = ready(driver::run_jobs(
                 &engine(stream),
                 &self.cold,
                 self,
@@ -251,16 +259,16 @@ impl<'a> World<'a> {
                 now,
             ))
             .unwrap();
-            assert_eq!(chores.failures, []);
+            assert_eq!(jobs.failures, []);
         }
     }
 
     /// Lets the days pass for which incarnations of streams that ended are known.
-    pub(super) fn forget_past(&self, now: u64) {
+    pub(super) fn forget_incarnation(&self, now: u64) {
         let later = Timestamp::from_millis(now + 8 * 24 * 60 * 60 * 1_000);
         for stream in 0..NAMES.len() {
             let engine = self.engine(stream);
-            assert_eq!(engine.chore(later).unwrap(), None);
+            assert_eq!(engine.next_job(later).unwrap(), None);
         }
     }
 
@@ -310,28 +318,28 @@ fn number(value: Value) -> u64 {
 }
 
 impl Peers for World<'_> {
-    async fn lend(
+    async fn retain(
         &self,
         source: &StreamName,
         fork: &Fork,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
-    ) -> Result<Loan, Refusal> {
+    ) -> Result<ForkSnapshot, Refusal> {
         let engine = self.engine(number_of(source));
-        let loan = engine.atomically(|engine| engine.lend(fork, edge, now))?;
+        let snapshot = engine.atomically(|engine| engine.retain(fork, reference, now))?;
         // As it crosses from one Durable Object to another.
-        Ok(arrived(&Crossing::of(loan).unwrap().to_bytes()).unwrap())
+        Ok(arrived(&Crossing::of(snapshot).unwrap().to_bytes()).unwrap())
     }
 
-    async fn give_back(
+    async fn release(
         &self,
         source: &StreamName,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
     ) -> Result<(), BackendError> {
         let engine = self.engine(number_of(source));
         engine
-            .atomically(|engine| engine.give_back(edge, now))
+            .atomically(|engine| engine.release(reference, now))
             .map_err(|error| BackendError::new("giving back", error))
     }
 }

@@ -8,12 +8,12 @@ use pmx_streams::limits::{
     STREAM_APPEND_BYTES_MAX, STREAM_CHUNK_BYTES, STREAM_READ_BYTES, STREAM_SEGMENT_BYTES,
     STREAM_SEGMENT_MESSAGES,
 };
-use pmx_streams::{Create, Engine, Generation, MediaType, Shape};
+use pmx_streams::{Create, Engine, EngineConfig, Generation, MediaType};
 
 /// The log's key among the streams of the ledger; it is the only one.
 pub(super) const KEY: i64 = 1;
 
-pub(super) const SHAPE: Shape = Shape {
+pub(super) const SHAPE: EngineConfig = EngineConfig {
     chunk_bytes: STREAM_CHUNK_BYTES,
     segment_bytes: STREAM_SEGMENT_BYTES,
     segment_messages: STREAM_SEGMENT_MESSAGES,

@@ -12,7 +12,7 @@ use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
-use pmx_streams::{Append, Engine, From, MediaType, Offset, Page, Read, Reading, Refusal};
+use pmx_streams::{Append, Engine, From, MediaType, Offset, Page, Read, ReadResult, Refusal};
 
 use super::aliases::current;
 use super::event_log::{KEY, MEDIA, SHAPE};
@@ -114,10 +114,10 @@ fn of_channel(page: &Page, alias: Option<&AliasName>) -> Result<Bytes, Problem> 
 }
 
 fn look<S: Sql>(ledger: &Ledger<'_, S>, read: &Read, now: Timestamp) -> Result<Page, Problem> {
-    match Engine::new(ledger.sql(), KEY, &SHAPE).look(read, now) {
-        Ok(Reading::Page(page)) => Ok(page),
+    match Engine::new(ledger.sql(), KEY, &SHAPE).peek(read, now) {
+        Ok(ReadResult::Page(page)) => Ok(page),
         // Nothing moves this log to cold storage.
-        Ok(Reading::Stitch(_)) => Err(Problem::new(Code::Storage, "an event log that is cold")),
+        Ok(ReadResult::Cold(_)) => Err(Problem::new(Code::Storage, "an event log that is cold")),
         Err(refusal) => Err(failed(&refusal)),
     }
 }

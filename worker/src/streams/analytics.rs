@@ -6,7 +6,7 @@ use std::cell::OnceCell;
 use http::request::Parts;
 use pmx_streams::StreamName;
 use pmx_streams::http::name_of;
-use pmx_streams::ops::{Point, What};
+use pmx_streams::policy::{DataPoint, Operation};
 use worker::{AnalyticsEngineDataPointBuilder, AnalyticsEngineDataset, Env, console_error};
 
 /// Where points go, if anywhere.
@@ -36,11 +36,11 @@ impl Analytics {
     }
 
     /// Writes that something happened, if anybody wants to know.
-    pub(super) fn write(&self, what: What, bytes: u64, status: u16, millis: u64) {
+    pub(super) fn write(&self, what: Operation, bytes: u64, status: u16, millis: u64) {
         let (Some(dataset), Some(stream)) = (&self.dataset, self.stream.get()) else {
             return;
         };
-        let mut point = Point::new(stream, what);
+        let mut point = DataPoint::new(stream, what);
         point.bytes = bytes;
         point.status = status;
         point.millis = millis;

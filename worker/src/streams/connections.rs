@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
-use pmx_streams::subscription::{Effect, Errand, Room, Tried};
+use pmx_streams::subscription::{Action, Attempt, Effect, Room};
 
 /// After so long beyond its time a webhook is given up for lost: the platform may have ended it.
 const LOST: Duration = Duration::from_secs(5);
@@ -14,7 +14,7 @@ const LOST: Duration = Duration::from_secs(5);
 /// The webhooks of a hub that are under way.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
-    open: RefCell<Vec<(Rc<()>, Timestamp, Tried)>>,
+    open: RefCell<Vec<(Rc<()>, Timestamp, Attempt)>>,
 }
 
 /// One of them, until it is dropped.
@@ -35,7 +35,7 @@ impl Connections {
 
     /// Notes that an effect is under way, if it is a webhook.
     pub(super) fn open(self: &Rc<Self>, effect: &Effect, now: Timestamp) -> Option<Connection> {
-        let Errand::Webhook { timeout, tried, .. } = effect.errand else {
+        let Action::Webhook { timeout, tried, .. } = effect.action else {
             return None;
         };
         let (all, own) = (Rc::clone(self), Rc::new(()));
@@ -59,18 +59,18 @@ const ROOM: Room = Room {
 
 #[cfg(test)]
 mod tests {
-    use pmx_streams::subscription::{Ticket, WebhookPolicy, WebhookUrl};
+    use pmx_streams::subscription::{LeaseRef, WebhookPolicy, WebhookUrl};
 
     use super::*;
 
-    fn webhook(tried: Tried) -> Effect {
+    fn webhook(tried: Attempt) -> Effect {
         let url = WebhookUrl::parse("https://worker.dev/hook", WebhookPolicy::Public);
         Effect {
-            ticket: Ticket {
+            lease: LeaseRef {
                 subscription: 1,
                 generation: 1,
             },
-            errand: Errand::Webhook {
+            action: Action::Webhook {
                 url: url.unwrap(),
                 tried,
                 headers: Vec::new(),
@@ -88,8 +88,8 @@ mod tests {
             (room.webhooks, room.again)
         };
         assert_eq!(left(0), (4, 3));
-        let first = all.open(&webhook(Tried::First), at(0));
-        let _again = all.open(&webhook(Tried::Again), at(5_000));
+        let first = all.open(&webhook(Attempt::First), at(0));
+        let _again = all.open(&webhook(Attempt::Retry), at(5_000));
         assert_eq!(left(5_000), (2, 2));
         drop(first);
         assert_eq!(left(5_000), (3, 2));

@@ -12,7 +12,7 @@ use pmx_core::time::Timestamp;
 use pmx_streams::http::{
     Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer, registry_refusal,
 };
-use pmx_streams::ops::Per;
+use pmx_streams::policy::Per;
 use pmx_streams::subscription::http::{is_control, turned_away};
 use pmx_sync::site::{Addressed, Hosts};
 use worker::js_sys::Object;
@@ -77,7 +77,10 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
         Err(refusal) => refusal,
     };
     discard(request);
-    let refusal = edge.settings.dress(&head, refusal).map(Body::Bytes);
+    let refusal = edge
+        .settings
+        .add_common_headers(&head, refusal)
+        .map(Body::Bytes);
     sent(refusal, &head.method).map(Into::into)
 }
 
@@ -139,7 +142,7 @@ pub fn unanswered(thrown: JsValue) -> JsValue {
 /// A failure before anything is known.
 fn failure(problem: &Problem) -> JsValue {
     let (head, ()) = http::Request::new(()).into_parts();
-    let answer = Settings::default().dress(&head, answer::problem(problem));
+    let answer = Settings::default().add_common_headers(&head, answer::problem(problem));
     let sent = sent(answer.map(Body::Bytes), &head.method);
     // There is nothing left to say it with.
     sent.map_or(JsValue::UNDEFINED, Into::into)

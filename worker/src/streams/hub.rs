@@ -20,7 +20,8 @@ use pmx_streams::http::{Listed, Listing, STREAMS_PATH, answer, listed};
 use pmx_streams::hub::{Hub, RegistryBatch, TrackRequest};
 use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_streams::subscription::{
-    Answer, Copying, Effect, Errand, Needs, Outcome, PatternCache, Refusal, http as subscriptions,
+    Action, Answer, Copying, Effect, Outcome, PatternCache, Refusal, RequiredTails,
+    http as subscriptions,
 };
 use pmx_streams::{StreamName, registry};
 use pmx_sync::site::Hosts;
@@ -53,7 +54,7 @@ pub(crate) struct HubObject {
     streams: StreamClient,
     alarm: Cell<Alarm>,
     /// What those need who are about to subscribe.
-    pending: RefCell<BTreeMap<u64, Needs>>,
+    pending: RefCell<BTreeMap<u64, RequiredTails>>,
     next: Cell<u64>,
     sending: SingleFlight,
     index: Option<Index>,
@@ -90,9 +91,9 @@ impl HubObject {
         let doing = "hearing a stream";
         let request: HubRequest =
             arrived(request).map_err(|foreign| foreign.into_problem(doing))?;
-        let pending: Vec<Needs> = self.pending.borrow().values().cloned().collect();
+        let pending: Vec<RequiredTails> = self.pending.borrow().values().cloned().collect();
         let now = now();
-        let ack = self.turn(|hub| hub.ingest(&request.name, &request.update, &pending, now));
+        let ack = self.transaction(|hub| hub.ingest(&request.name, &request.update, &pending, now));
         let ack = ack.map_err(failed(doing))?;
         self.settle(now).await;
         crossing::response(HubResponse { ack }).map_err(js_error::problem(doing))
@@ -112,7 +113,10 @@ impl HubObject {
                 Err(problem) => answer::problem(&problem),
             }
         };
-        let answer = self.config.settings.dress(head, answer.map(Body::Bytes));
+        let answer = self
+            .config
+            .settings
+            .add_common_headers(head, answer.map(Body::Bytes));
         response(answer, &head.method)
     }
 
@@ -122,7 +126,7 @@ impl HubObject {
             Ok(listing) => listing,
             Err(answer) => return answer,
         };
-        match self.turn(|hub| hub.listed(&listing)) {
+        match self.transaction(|hub| hub.listed(&listing)) {
             Ok((names, next)) => {
                 let found = RefCell::new(BTreeMap::new());
                 for some in names.chunks(ASKED_AT_ONCE) {
@@ -143,7 +147,7 @@ impl HubObject {
 
     /// Sees whether a stream is there, and how it is.
     async fn look(&self, name: &StreamName, found: &RefCell<Looks>) {
-        let asked = RpcRequest::Turn(StepRequest::Look);
+        let asked = RpcRequest::Step(StepRequest::Look);
         let seen = match self.streams.ask(name, asked).await {
             Ok(Ok(RpcReply::Seen(view))) => Ok(view.map(|view| Listed::new(name.clone(), &view))),
             Ok(Ok(other)) => Err(format!("it answers another question: {other:?}")),
@@ -159,20 +163,20 @@ impl HubObject {
         let policy = self.config.webhooks;
         let path = head.uri.path().strip_prefix(STREAMS_PATH).unwrap_or("");
         let claimable = subscriptions::claimable(&self.config.settings, head, path, now())?;
-        let place = subscriptions::Place {
+        let context = subscriptions::RequestContext {
             root: &root,
             policy,
             // What a Worker sends to its own zone does not run the Worker.
             own: Some(self.hosts.domain()),
             claimable: &claimable,
         };
-        let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
-        let needs = self.turn(|hub| hub.needs(&call))?;
+        let call = subscriptions::parse(&head.method, path, &head.headers, body, &context)?;
+        let needs = self.transaction(|hub| hub.required_tails(&call))?;
         let _pending = self.expect(&needs);
-        let to_track = self.turn(|hub| hub.streams_to_track(&needs, now()))?;
+        let to_track = self.transaction(|hub| hub.streams_to_track(&needs, now()))?;
         self.follow(&to_track).await;
         let now = now();
-        let answer = self.log.atomically(|log| self.hub(log)?.turn(&call, now));
+        let answer = self.log.atomically(|log| self.hub(log)?.handle(&call, now));
         // Also if it was refused: streams may be left to ask.
         self.settle(now).await;
         answer
@@ -182,7 +186,7 @@ impl HubObject {
     pub(crate) async fn wake(self: &Rc<Self>) -> Result<(), Problem> {
         // It has rung: the next has to be set anew.
         self.alarm.set(Alarm::Known(None));
-        let overdue_tracking = self.turn(|hub| hub.overdue_tracking(now()));
+        let overdue_tracking = self.transaction(|hub| hub.overdue_tracking(now()));
         let overdue_tracking = overdue_tracking.map_err(failed("looking for streams to follow"))?;
         self.follow(&overdue_tracking).await;
         self.settle(now()).await;
@@ -196,7 +200,7 @@ impl HubObject {
     }
 
     /// Takes a turn that holds as a whole or not at all.
-    fn turn<T>(
+    fn transaction<T>(
         &self,
         turn: impl FnOnce(&Hub<'_, Ledger>) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
@@ -213,7 +217,7 @@ impl HubObject {
     async fn settle(self: &Rc<Self>, now: Timestamp) {
         let room = self.webhooks.room(now);
         let is_deep = self.depth.is_deep();
-        let left = self.turn(|hub| {
+        let left = self.transaction(|hub| {
             let effects = if is_deep {
                 Vec::new()
             } else {
@@ -265,10 +269,10 @@ impl HubObject {
     }
 
     async fn follow_one(&self, name: &StreamName, round: u64) {
-        let asked = RpcRequest::Turn(StepRequest::Follow { round });
+        let asked = RpcRequest::Step(StepRequest::Follow { round });
         let followed = self.streams.ask(name, asked).await;
-        let place = match followed {
-            Ok(Ok(RpcReply::Following(place))) => Some(place),
+        let context = match followed {
+            Ok(Ok(RpcReply::Following(context))) => Some(context),
             Ok(Ok(_)) => None,
             Ok(Err(refusal)) => {
                 console_error!("following {name}: {refusal}");
@@ -279,8 +283,8 @@ impl HubObject {
                 None
             }
         };
-        let noted = self.turn(|hub| match place {
-            Some(place) => hub.tracked(name, place.as_ref(), now()),
+        let noted = self.transaction(|hub| match context {
+            Some(context) => hub.tracked(name, context.as_ref(), now()),
             None => hub.tracking_failed(name, now()),
         });
         if let Err(error) = noted {
@@ -290,8 +294,8 @@ impl HubObject {
 
     /// Wakes somebody, and index_outbox how that went.
     async fn carry(self: Rc<Self>, effect: Effect, connection: Option<Connection>) {
-        let outcome = match effect.errand {
-            Errand::Webhook {
+        let outcome = match effect.action {
+            Action::Webhook {
                 url,
                 headers,
                 body,
@@ -306,12 +310,15 @@ impl HubObject {
                 };
                 webhook.carry().await
             }
-            Errand::Append { stream, message } => self.announce(&stream, &message).await,
-            Errand::Copy(copying) => self.copy(copying).await,
+            Action::Append { stream, message } => self.announce(&stream, &message).await,
+            Action::Copy(copying) => self.copy(copying).await,
         };
         drop(connection);
         let now = now();
-        let noted = self.turn(|hub| hub.subscriptions().told(&effect.ticket, &outcome, now));
+        let noted = self.transaction(|hub| {
+            hub.subscriptions()
+                .on_delivery_result(&effect.lease, &outcome, now)
+        });
         if let Err(error) = noted {
             console_error!("noting how a wake went: {error}");
         }
@@ -319,7 +326,7 @@ impl HubObject {
     }
 
     async fn announce(&self, stream: &StreamName, message: &Bytes) -> Outcome {
-        let asked = RpcRequest::Turn(StepRequest::Append {
+        let asked = RpcRequest::Step(StepRequest::Append {
             messages: message.clone(),
             producer: None,
         });
@@ -345,13 +352,13 @@ impl HubObject {
         };
         while let Some(batch) = self.next_batch() {
             let append = &batch.append;
-            let asked = RpcRequest::Turn(StepRequest::Register {
+            let asked = RpcRequest::Step(StepRequest::Register {
                 messages: append.body.clone(),
                 producer: append.producer.clone(),
             });
             let sent = self.streams.ask(&registry::name(), asked).await;
             let is_sent = matches!(sent, Ok(Ok(RpcReply::Appended)));
-            let noted = self.turn(|hub| {
+            let noted = self.transaction(|hub| {
                 if is_sent {
                     hub.ack_registry_batch(&batch)
                 } else {
@@ -375,14 +382,14 @@ impl HubObject {
         };
         let failed = |error: SqlError| console_error!("writing the index: {error}");
         while let Some(rows) = self
-            .turn(|hub| hub.index_rows(now()))
+            .transaction(|hub| hub.index_rows(now()))
             .unwrap_or_else(|error| {
                 failed(error);
                 None
             })
         {
             let written = index.write(&rows.statements).await;
-            let noted = self.turn(|hub| match written {
+            let noted = self.transaction(|hub| match written {
                 Ok(()) => hub.ack_rows(&rows),
                 Err(_) => hub.nack_rows(now()),
             });
@@ -396,7 +403,7 @@ impl HubObject {
     }
 
     fn next_batch(&self) -> Option<RegistryBatch> {
-        let batch = self.turn(|hub| hub.registry_batch(now()));
+        let batch = self.transaction(|hub| hub.registry_batch(now()));
         batch.unwrap_or_else(|error| {
             console_error!("writing to the registry: {error}");
             None
@@ -404,8 +411,8 @@ impl HubObject {
     }
 
     /// Notes what somebody needs, for as long as what is returned lives.
-    fn expect(self: &Rc<Self>, needs: &Needs) -> Option<Pending> {
-        if *needs == Needs::default() {
+    fn expect(self: &Rc<Self>, needs: &RequiredTails) -> Option<Pending> {
+        if *needs == RequiredTails::default() {
             return None;
         }
         let number = self.next.get();

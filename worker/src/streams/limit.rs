@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use bytes::Bytes;
 use http::{Method, Response};
 use pmx_streams::http::{Admitted, answer};
-use pmx_streams::ops::{ClientId, Counted, Limiter, Per, Rates, Traffic};
+use pmx_streams::policy::{ClientId, Counted, Limiter, Per, Rates, Traffic};
 use worker::web_sys;
 
 use crate::http::now;

@@ -13,7 +13,7 @@ use http::request::Parts;
 use pmx_core::problem::Problem;
 use pmx_streams::http::headers_of;
 use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
-use pmx_streams::ops::DEBUG_TIMING;
+use pmx_streams::policy::DEBUG_TIMING;
 use worker::{ByteStream, web_sys};
 
 use crate::head::{Names, picked};

@@ -11,12 +11,12 @@ use pmx_core::crossing::{Crosses, arrived};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
-use pmx_streams::execute::Peers;
+use pmx_streams::driver::Peers;
 use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_streams::subscription::Copying;
 use pmx_streams::{
-    Append, Engine, Fork, Generation, Loan, Offset, Producer, Refusal, StreamName, StreamTail,
-    View, registry,
+    Append, Engine, Fork, ForkSnapshot, Generation, Offset, Producer, Refusal, StreamName,
+    StreamTail, View, registry,
 };
 use serde::{Deserialize, Serialize};
 use worker::{ObjectNamespace, Response};
@@ -34,8 +34,9 @@ pub(crate) struct StreamClient {
 /// What is asked of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RpcRequest {
-    /// To take a turn.
-    Turn(StepRequest),
+    /// One transaction of the stream.
+    #[serde(rename = "Turn")]
+    Step(StepRequest),
     /// To have messages copied into another stream: the hub asks.
     Copy(Box<Copying>),
 }
@@ -43,21 +44,30 @@ pub(crate) enum RpcRequest {
 /// What is asked of a stream that one turn of it answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StepRequest {
-    /// To lend what a fork needs.
-    Lend { fork: Fork, edge: Generation },
-    /// To take it back.
-    GiveBack { edge: Generation },
-    /// To tell from now on how far it is: the hub asks.
+    /// Retains a snapshot for a fork.
+    #[serde(rename = "Lend")]
+    Retain {
+        fork: Fork,
+        #[serde(rename = "edge")]
+        reference: Generation,
+    },
+    /// Releases a fork's reference.
+    #[serde(rename = "GiveBack")]
+    Release {
+        #[serde(rename = "edge")]
+        reference: Generation,
+    },
+    /// Reports appends to the hub from now on; the hub sends this.
     Follow { round: u64 },
-    /// To say how it is: the hub asks.
+    /// Describes the stream; the hub sends this.
     Look,
-    /// To take JSON: the hub asks.
+    /// Appends JSON messages; the hub sends this.
     Append {
         #[serde(skip)]
         messages: Bytes,
         producer: Option<Producer>,
     },
-    /// To take entries of the registry, and to be it if it is not there: the hub asks.
+    /// Appends entries to the registry, and creates it if it does not exist; the hub sends this.
     Register {
         #[serde(skip)]
         messages: Bytes,
@@ -68,7 +78,8 @@ pub(crate) enum StepRequest {
 /// What comes of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum RpcReply {
-    Lent(Box<Loan>),
+    #[serde(rename = "Lent")]
+    Retained(Box<ForkSnapshot>),
     Following(Option<StreamTail>),
     Seen(Option<View>),
     Copied(Offset),
@@ -84,7 +95,7 @@ pub(crate) struct RpcResponse {
 
 impl Crosses for RpcRequest {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
-        if let Self::Turn(
+        if let Self::Step(
             StepRequest::Append { messages, .. } | StepRequest::Register { messages, .. },
         ) = self
         {
@@ -95,8 +106,8 @@ impl Crosses for RpcRequest {
 
 impl Crosses for RpcResponse {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
-        if let Ok(RpcReply::Lent(loan)) = &mut self.outcome {
-            loan.strings(each);
+        if let Ok(RpcReply::Retained(snapshot)) = &mut self.outcome {
+            snapshot.strings(each);
         }
     }
 }
@@ -125,12 +136,12 @@ impl RpcRequest {
     /// Whether a caller that got no answer may ask again: the wish counts once.
     const fn may_repeat(&self) -> bool {
         match self {
-            Self::Turn(
+            Self::Step(
                 StepRequest::Append { producer, .. } | StepRequest::Register { producer, .. },
             ) => producer.is_some(),
-            Self::Turn(
-                StepRequest::Lend { .. }
-                | StepRequest::GiveBack { .. }
+            Self::Step(
+                StepRequest::Retain { .. }
+                | StepRequest::Release { .. }
                 | StepRequest::Follow { .. }
                 | StepRequest::Look,
             )
@@ -141,22 +152,22 @@ impl RpcRequest {
     /// What comes of it where there is no stream.
     pub(crate) fn without_stream(&self) -> Result<RpcReply, Refusal> {
         match self {
-            Self::Turn(wish) => wish.without_stream(),
+            Self::Step(step) => step.without_stream(),
             Self::Copy(_) => Err(Refusal::Unknown),
         }
     }
 
     /// Whether it makes the stream if there is none.
     pub(crate) const fn makes_stream(&self) -> bool {
-        matches!(self, Self::Turn(StepRequest::Register { .. }))
+        matches!(self, Self::Step(StepRequest::Register { .. }))
     }
 }
 
 impl StepRequest {
     fn without_stream(&self) -> Result<RpcReply, Refusal> {
         match self {
-            Self::Lend { .. } => Err(Refusal::NoSource),
-            Self::GiveBack { .. } => Ok(RpcReply::Done),
+            Self::Retain { .. } => Err(Refusal::NoSource),
+            Self::Release { .. } => Ok(RpcReply::Done),
             Self::Follow { .. } => Ok(RpcReply::Following(None)),
             Self::Look => Ok(RpcReply::Seen(None)),
             Self::Append { .. } | Self::Register { .. } => Err(Refusal::Unknown),
@@ -164,18 +175,18 @@ impl StepRequest {
     }
 
     /// Does it, in one turn. A stream that has to be made gets `generation`.
-    pub(crate) fn turn<S: Sql>(
+    pub(crate) fn transaction<S: Sql>(
         &self,
         engine: &Engine<'_, S>,
         generation: Generation,
         now: Timestamp,
     ) -> Result<RpcReply, Refusal> {
         match self {
-            Self::Lend { fork, edge } => {
-                let loan = engine.lend(fork, *edge, now)?;
-                Ok(RpcReply::Lent(Box::new(loan)))
+            Self::Retain { fork, reference } => {
+                let snapshot = engine.retain(fork, *reference, now)?;
+                Ok(RpcReply::Retained(Box::new(snapshot)))
             }
-            Self::GiveBack { edge } => engine.give_back(*edge, now).map(|()| RpcReply::Done),
+            Self::Release { reference } => engine.release(*reference, now).map(|()| RpcReply::Done),
             Self::Follow { round } => Ok(RpcReply::Following(engine.follow(*round, now)?)),
             Self::Look => match engine.head(now) {
                 Ok(view) => Ok(RpcReply::Seen(Some(view))),
@@ -247,32 +258,32 @@ impl StreamClient {
 }
 
 impl Peers for StreamClient {
-    async fn lend(
+    async fn retain(
         &self,
         source: &StreamName,
         fork: &Fork,
-        edge: Generation,
+        reference: Generation,
         _now: Timestamp,
-    ) -> Result<Loan, Refusal> {
-        let asked = RpcRequest::Turn(StepRequest::Lend {
+    ) -> Result<ForkSnapshot, Refusal> {
+        let asked = RpcRequest::Step(StepRequest::Retain {
             fork: fork.clone(),
-            edge,
+            reference,
         });
         match self.ask(source, asked).await?? {
-            RpcReply::Lent(loan) => Ok(*loan),
+            RpcReply::Retained(snapshot) => Ok(*snapshot),
             other => Err(Refusal::Unavailable {
                 why: format!("{source} answers another question: {other:?}"),
             }),
         }
     }
 
-    async fn give_back(
+    async fn release(
         &self,
         source: &StreamName,
-        edge: Generation,
+        reference: Generation,
         _now: Timestamp,
     ) -> Result<(), BackendError> {
-        let asked = RpcRequest::Turn(StepRequest::GiveBack { edge });
+        let asked = RpcRequest::Step(StepRequest::Release { reference });
         let done = self.ask(source, asked).await?;
         let refused = |refusal| BackendError::new(format!("giving {source} back"), refusal);
         done.map(drop).map_err(refused)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderMap;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{Call, Live};
-use pmx_streams::ops::{Step, Timing};
+use pmx_streams::policy::{Step, Timing};
 use worker::js_sys::Promise;
 use worker::js_sys::futures::{JsFuture, future_to_promise};
 use worker::wasm_bindgen::{JsCast as _, JsValue};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
-use pmx_streams::Shape;
+use pmx_streams::EngineConfig;
 use pmx_streams::http::Settings;
 use pmx_streams::subscription::WebhookPolicy;
 use worker::Env;
@@ -14,7 +14,7 @@ pub(crate) struct StreamConfig {
     /// Who may use them.
     pub(crate) settings: Settings,
     /// How they are kept.
-    pub(crate) shape: Shape,
+    pub(crate) engine_config: EngineConfig,
     /// How long a reader waits for one answer.
     pub(crate) long_poll: Duration,
     /// Where webhooks may go.
@@ -52,9 +52,9 @@ impl StreamConfig {
 
     fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, Problem> {
         let number = |name| var(name).and_then(|text| text.parse::<u64>().ok());
-        let own = Shape::default();
+        let own = EngineConfig::default();
         let size = |name, own: usize| number(name).map_or(own, |bytes| bytes as usize);
-        let shape = Shape {
+        let engine_config = EngineConfig {
             chunk_bytes: size("PMX_STREAM_CHUNK_BYTES", own.chunk_bytes),
             segment_bytes: number("PMX_STREAM_SEGMENT_BYTES").unwrap_or(own.segment_bytes),
             segment_messages: number("PMX_STREAM_SEGMENT_MESSAGES").unwrap_or(own.segment_messages),
@@ -66,7 +66,7 @@ impl StreamConfig {
         Ok(Self {
             settings: settings
                 .map_err(|error| Problem::new(Code::NotConfigured, error.to_string()))?,
-            shape,
+            engine_config,
             long_poll: long_poll_of(var("STREAM_LONG_POLL_MS").as_deref()),
             webhooks: match var("STREAM_WEBHOOKS").as_deref() {
                 Some("loopback") => WebhookPolicy::Loopback,
@@ -79,15 +79,15 @@ impl StreamConfig {
 
 #[cfg(test)]
 mod tests {
-    use pmx_streams::ops::Standing;
+    use pmx_streams::policy::AccessMode;
 
     use super::*;
 
     #[test]
     fn variables_are_read() {
         let plain = StreamConfig::read(|_| None).unwrap();
-        assert_eq!(plain.settings.access.standing(), Standing::Closed);
-        assert_eq!(plain.shape, Shape::default());
+        assert_eq!(plain.settings.access.access_mode(), AccessMode::Closed);
+        assert_eq!(plain.engine_config, EngineConfig::default());
         assert_eq!(plain.long_poll, LONG_POLL);
         let all = StreamConfig::read(|name| {
             let text = match name {
@@ -100,9 +100,12 @@ mod tests {
             Some(text.to_owned())
         });
         let all = all.unwrap();
-        assert_eq!(all.settings.access.standing(), Standing::Guarded);
-        assert_eq!(all.shape.segment_messages, 2);
-        assert_eq!(all.shape.read_bytes, Shape::default().read_bytes);
+        assert_eq!(all.settings.access.access_mode(), AccessMode::Guarded);
+        assert_eq!(all.engine_config.segment_messages, 2);
+        assert_eq!(
+            all.engine_config.read_bytes,
+            EngineConfig::default().read_bytes
+        );
         assert_eq!(all.long_poll, Duration::from_millis(700));
         for name in [
             "STREAM_TOKEN_KEYS",

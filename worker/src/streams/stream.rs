@@ -11,9 +11,9 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{Call, Cursor, Get, Live, Settings, answer};
-use pmx_streams::ops::{Per, Timing, What};
+use pmx_streams::policy::{Operation, Per, Timing};
 use pmx_streams::subscription::{Copies, Copying};
-use pmx_streams::{Create, Engine, Generation, Memory, Page, Read, Refusal, execute};
+use pmx_streams::{Create, Engine, Generation, Page, Read, Refusal, RowCache, driver};
 use pmx_sync::serve::BodyPermit;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
 
@@ -40,7 +40,7 @@ use crate::sql::Ledger;
 /// The stream that an object is.
 pub(crate) struct Stream {
     log: Ledger,
-    row: Memory,
+    row: RowCache,
     /// Whether they are known to be there.
     has_tables: Cell<bool>,
     config: StreamConfig,
@@ -68,7 +68,7 @@ impl Stream {
         let depth = Depth::default();
         Ok(Self {
             log: Ledger::new(storage),
-            row: Memory::default(),
+            row: RowCache::default(),
             has_tables: Cell::new(false),
             limit: Limit::new(config.settings.rates, Per::Stream),
             points: Analytics::of(env),
@@ -85,9 +85,9 @@ impl Stream {
     }
 
     pub(super) fn engine(&self) -> Engine<'_, Ledger> {
-        Engine::new(&self.log, KEY, &self.config.shape)
+        Engine::new(&self.log, KEY, &self.config.engine_config)
             .with_hub_registry()
-            .remembering(&self.row)
+            .with_row_cache(&self.row)
     }
 
     /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
@@ -136,13 +136,13 @@ impl Stream {
         if answer.status() != http::StatusCode::TOO_MANY_REQUESTS {
             counted.write_headers(answer.headers_mut());
         }
-        let answer = self.config.settings.dress(head, answer);
+        let answer = self.config.settings.add_common_headers(head, answer);
         sent(answer, &head.method)
     }
 
     /// Carries a call out, and tells whoever wants to know what it came to.
     async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
-        let (begun, step, what) = (now(), server_timing::step(&call), What::of(&call));
+        let (begun, step, what) = (now(), server_timing::step(&call), Operation::of(&call));
         let taken = match &call {
             Call::Append(append) => append.body.len(),
             Call::Create(_) | Call::Delete | Call::Head | Call::Get(_) => 0,
@@ -232,7 +232,7 @@ impl Stream {
         })?;
         let generation = Generation::from_random(bytes);
         let engine = self.engine();
-        let created = execute::create(&engine, &self.peers, create, now, generation).await;
+        let created = driver::create(&engine, &self.peers, create, now, generation).await;
         // Also if nothing came of it: it may have left something to do.
         self.changed(now).await;
         self.report().await;
@@ -259,7 +259,7 @@ impl Stream {
         while !engine.is_readable()? {
             Delay::from(COLD_PAUSE).await;
         }
-        execute::read(&engine, &self.cold, read, now).await
+        driver::read(&engine, &self.cold, read, now).await
     }
 
     /// What follows a turn that may have written anything.
@@ -303,7 +303,7 @@ impl Stream {
     }
 
     /// Does what is left to do. Returns whether anything is kept here at all.
-    pub(crate) async fn chores(&self) -> Result<Kept, Problem> {
+    pub(crate) async fn jobs(&self) -> Result<Kept, Problem> {
         // It has rung: the next has to be set anew.
         self.alarm.set(Alarm::Known(None));
         let failed = |error: SqlError| js_error::problem("doing what is left")(error.to_string());
@@ -313,9 +313,9 @@ impl Stream {
         }
         let engine = self.engine();
         let room = |bytes| isolate::room_for(bytes).ok();
-        let chores = execute::chores(&engine, &self.cold, &self.peers, room, now()).await;
-        let chores = chores.map_err(failed)?;
-        for failure in &chores.failures {
+        let jobs = driver::run_jobs(&engine, &self.cold, &self.peers, room, now()).await;
+        let jobs = jobs.map_err(failed)?;
+        for failure in &jobs.failures {
             console_error!("{failure}");
         }
         if engine.head(now()).is_err() {
@@ -326,7 +326,7 @@ impl Stream {
         self.report().await;
         let next = engine.due(now()).map_err(failed)?;
         self.schedule(next, now()).await?;
-        if next.is_none() && engine.is_void().map_err(failed)? {
+        if next.is_none() && engine.has_no_rows().map_err(failed)? {
             Ok(Kept::Nothing)
         } else {
             Ok(Kept::Something)
@@ -355,14 +355,14 @@ impl Stream {
             }
             self.install()?;
         }
-        let wish = match asked {
-            RpcRequest::Turn(wish) => wish,
+        let step = match asked {
+            RpcRequest::Step(step) => step,
             RpcRequest::Copy(copying) => return super::rpc::answer(self.copy(copying).await),
         };
         let generation = Generation::from_random(random()?);
         let obliged = self
             .engine()
-            .atomically(|engine| wish.turn(engine, generation, now));
+            .atomically(|engine| step.transaction(engine, generation, now));
         self.changed(now).await;
         if let Ok(RpcReply::Appended) = obliged {
             self.report().await;
@@ -375,9 +375,9 @@ impl Stream {
     /// Copies messages into another stream.
     async fn copy(&self, copying: &Copying) -> Result<RpcReply, Refusal> {
         let engine = self.engine();
-        let read = async |read| execute::look(&engine, &self.cold, &read, now()).await;
+        let read = async |read| driver::peek(&engine, &self.cold, &read, now()).await;
         let Copies { append, to } = copying.gather(read).await?;
-        let asked = RpcRequest::Turn(StepRequest::Append {
+        let asked = RpcRequest::Step(StepRequest::Append {
             messages: append.body,
             producer: append.producer,
         });
@@ -414,7 +414,7 @@ impl Source for Stream {
     }
 
     fn served(&self, sent: u64, millis: u64) {
-        self.points.write(What::Live, sent, 200, millis);
+        self.points.write(Operation::Live, sent, 200, millis);
     }
 
     async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {

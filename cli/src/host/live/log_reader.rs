@@ -9,8 +9,8 @@ use pmx_sync::live::Access;
 use pmx_sync::serve::Backend as _;
 
 use crate::host::state::AppState;
+use crate::host::streams::broadcast::Shared;
 use crate::host::streams::events::Source;
-use crate::host::streams::topics::Shared;
 
 /// The log of a channel.
 pub(super) struct LogReader {

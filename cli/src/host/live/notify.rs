@@ -5,7 +5,7 @@ use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_streams::StreamName;
 
-use crate::host::streams::topics::Topics;
+use crate::host::streams::broadcast::Topics;
 
 /// Topics of a channel, by what their readers read. Sockets read more than others, and a net
 /// message differs from the events that it sums up, so neither shares with the others.
@@ -56,7 +56,7 @@ impl TopicKind {
 pub(crate) fn notify(topics: &Topics, channel: &Channel) {
     for kind in TopicKind::ALL {
         if let Ok(topic) = kind.topic(channel) {
-            topics.changed(&topic);
+            topics.notify(&topic);
         }
     }
 }

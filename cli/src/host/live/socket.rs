@@ -34,7 +34,7 @@ use super::log_reader::{Kind, LogReader};
 use super::notify::TopicKind;
 use super::waiting::Notice;
 use crate::host::state::AppState;
-use crate::host::streams::topics::Subscription;
+use crate::host::streams::broadcast::Subscription;
 
 /// Answers a request for a socket; what follows it is said over the socket.
 pub(super) async fn open(

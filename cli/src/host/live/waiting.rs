@@ -7,7 +7,7 @@ use pmx_core::name::SpaceName;
 use pmx_sync::limits::LIVE_SOCKETS_MAX;
 use tokio::sync::{Semaphore, watch};
 
-use crate::host::streams::topics::Topics;
+use crate::host::streams::broadcast::Topics;
 
 /// State of all live subscriptions.
 pub(crate) struct Live {

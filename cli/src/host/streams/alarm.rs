@@ -9,15 +9,15 @@ use std::time::Duration;
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
-use pmx_streams::execute;
+use pmx_streams::driver;
 use pmx_streams::subscription::Subscriptions;
-use pmx_streams::{Chore, Engine, Shape};
+use pmx_streams::{Engine, EngineConfig, Job};
 
 use super::cold::SegmentFolder;
-use super::names;
-use super::savepoint::Batch;
-use super::turn::Turn;
-use super::writer::{WeakWriter, Writable, Writer, steadily, taken};
+use super::savepoint::Savepoints;
+use super::stream_ids;
+use super::transaction::Transaction;
+use super::writer::{WeakWriter, Writable, Writer, lock, steadily};
 use crate::host::access_log::Log;
 use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
@@ -30,7 +30,7 @@ pub(super) type Due = (i64, Timestamp);
 pub(super) struct Alarm {
     pub(super) ledger: Arc<Writable>,
     pub(super) cold: Arc<SegmentFolder>,
-    pub(super) shape: Shape,
+    pub(super) engine_config: EngineConfig,
     /// Not the writer itself: it ends when the host no longer needs it.
     pub(super) writer: WeakWriter,
     pub(super) log: Log,
@@ -40,7 +40,7 @@ impl Alarm {
     /// Starts the thread; it ends when all senders are gone. It begins with every stream: a crash
     /// may have come before what was to be done.
     pub(super) fn start(self, queue: Receiver<Due>, again: &Sender<Due>) -> std::io::Result<()> {
-        let keys = names::all(&*taken(&self.ledger)).unwrap_or_else(|error| {
+        let keys = stream_ids::all(&*lock(&self.ledger)).unwrap_or_else(|error| {
             self.log.fault("looking for streams", &error);
             Vec::new()
         });
@@ -51,25 +51,25 @@ impl Alarm {
         }
         let name = "pmx-chores".to_owned();
         let thread = std::thread::Builder::new().name(name);
-        let mut agenda = Agenda::default();
-        let work = move || steadily(self.log, || self.run(&mut agenda, &queue));
+        let mut timers = TimerQueue::default();
+        let work = move || steadily(self.log, || self.run(&mut timers, &queue));
         thread.spawn(work).map(drop)
     }
 
-    fn run(&self, agenda: &mut Agenda, queue: &Receiver<Due>) {
+    fn run(&self, timers: &mut TimerQueue, queue: &Receiver<Due>) {
         loop {
             // However much comes in, one stream is looked after in between.
             for due in queue.try_iter() {
-                agenda.note(due);
+                timers.note(due);
             }
-            if let Some(key) = agenda.take_due(crate::host::now()) {
+            if let Some(key) = timers.take_due(crate::host::now()) {
                 for due in self.look_after(key) {
-                    agenda.note(due);
+                    timers.note(due);
                 }
                 continue;
             }
-            match queue.recv_timeout(agenda.wait(crate::host::now())) {
-                Ok(due) => agenda.note(due),
+            match queue.recv_timeout(timers.wait(crate::host::now())) {
+                Ok(due) => timers.note(due),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
@@ -78,7 +78,7 @@ impl Alarm {
 
     /// Does what is due for a stream. Returns when to come again, to it and to others.
     fn look_after(&self, key: i64) -> Vec<Due> {
-        let done = guarded(self.log, || self.chores(key));
+        let done = guarded(self.log, || self.jobs(key));
         match done {
             Ok(Ok(due)) => due,
             Ok(Err(error)) => {
@@ -89,20 +89,20 @@ impl Alarm {
         }
     }
 
-    fn chores(&self, key: i64) -> Result<Vec<Due>, SqlError> {
-        let brief = Brief::new(&self.ledger);
-        let turn = Turn::new(&brief, &self.shape);
+    fn jobs(&self, key: i64) -> Result<Vec<Due>, SqlError> {
+        let short = ShortTransaction::new(&self.ledger);
+        let turn = Transaction::new(&short, &self.engine_config);
         let engine = turn.engine(key);
-        let rest = self.some_chores(&engine, &turn)?;
+        let rest = self.some_jobs(&engine, &turn)?;
         if engine.has_lifecycle_events()? {
             self.report(key)?;
         }
-        brief.atomically(|sql| {
-            if Engine::new(sql, key, &self.shape).is_void()? {
-                if let Some(name) = names::of(sql, key)? {
-                    Subscriptions::open(sql)?.forgotten(&name)?;
+        short.atomically(|sql| {
+            if Engine::new(sql, key, &self.engine_config).has_no_rows()? {
+                if let Some(name) = stream_ids::of(sql, key)? {
+                    Subscriptions::open(sql)?.on_removed(&name)?;
                 }
-                names::forget(sql, key)?;
+                stream_ids::forget(sql, key)?;
             }
             Ok::<_, SqlError>(())
         })?;
@@ -121,28 +121,28 @@ impl Alarm {
         let Some(writer) = self.writer.upgrade() else {
             return Ok(());
         };
-        let work = move |turn: &Turn<'_, Batch<'_>>| turn.report_of(key);
-        let reported = block_on(Writer::turn(&writer, 0, work, |()| ()));
+        let work = move |turn: &Transaction<'_, Savepoints<'_>>| turn.report_of(key);
+        let reported = block_on(Writer::transact(&writer, 0, work, |()| ()));
         reported.map_err(|refusal| SqlError(refusal.to_string()))
     }
 
     /// Does chores of a stream until there are none, or until a segment was written: then it is
     /// the turn of others.
-    fn some_chores(
+    fn some_jobs(
         &self,
-        engine: &Engine<'_, Brief<'_>>,
-        turn: &Turn<'_, Brief<'_>>,
+        engine: &Engine<'_, ShortTransaction<'_>>,
+        turn: &Transaction<'_, ShortTransaction<'_>>,
     ) -> Result<Rest, SqlError> {
         let now = turn.now();
-        while let Some(mut chore) = engine.atomically(|engine| engine.chore(now))? {
-            match block_on(execute::carry_out(&mut chore, &*self.cold, turn, now)) {
-                Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
+        while let Some(mut job) = engine.atomically(|engine| engine.next_job(now))? {
+            match block_on(driver::perform(&mut job, &*self.cold, turn, now)) {
+                Ok(()) => engine.atomically(|engine| engine.complete_job(&job, now))?,
                 Err(failure) => {
                     self.log.fault("looking after a stream", &failure);
-                    engine.atomically(|engine| engine.chore_failed(&chore, now))?;
+                    engine.atomically(|engine| engine.fail_job(&job, now))?;
                 }
             }
-            if let Chore::Write { .. } = chore {
+            if let Job::WriteSegment { .. } = job {
                 return Ok(Rest::More);
             }
         }
@@ -164,12 +164,12 @@ const RETRY_TIME: Duration = Duration::from_secs(5);
 
 /// When to look after which stream.
 #[derive(Default)]
-struct Agenda {
+struct TimerQueue {
     by_time: BTreeSet<(Timestamp, i64)>,
     by_key: HashMap<i64, Timestamp>,
 }
 
-impl Agenda {
+impl TimerQueue {
     /// Notes a time, unless an earlier one is noted for the same stream.
     fn note(&mut self, (key, at): Due) {
         match self.by_key.get(&key) {
@@ -204,12 +204,12 @@ impl Agenda {
 }
 
 /// The ledger, taken for one turn at a time.
-struct Brief<'a> {
+struct ShortTransaction<'a> {
     ledger: &'a Writable,
     held: RefCell<Option<MutexGuard<'a, Ledger>>>,
 }
 
-impl<'a> Brief<'a> {
+impl<'a> ShortTransaction<'a> {
     const fn new(ledger: &'a Writable) -> Self {
         Self {
             ledger,
@@ -218,11 +218,11 @@ impl<'a> Brief<'a> {
     }
 }
 
-impl Sql for Brief<'_> {
+impl Sql for ShortTransaction<'_> {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
         match &*self.held.borrow() {
             Some(held) => held.run(statement, params),
-            None => taken(self.ledger).run(statement, params),
+            None => lock(self.ledger).run(statement, params),
         }
     }
 
@@ -233,7 +233,7 @@ impl Sql for Brief<'_> {
         if self.held.borrow().is_some() {
             return Err(SqlError("a turn inside a turn".into()).into());
         }
-        *self.held.borrow_mut() = Some(taken(self.ledger));
+        *self.held.borrow_mut() = Some(lock(self.ledger));
         let _release = Release(self);
         self.run("BEGIN IMMEDIATE", &[])?;
         let output = body(self)?;
@@ -242,7 +242,7 @@ impl Sql for Brief<'_> {
     }
 }
 
-struct Release<'a, 'b>(&'a Brief<'b>);
+struct Release<'a, 'b>(&'a ShortTransaction<'b>);
 
 impl Drop for Release<'_, '_> {
     fn drop(&mut self) {
@@ -262,19 +262,19 @@ mod tests {
     #[test]
     fn the_agenda_is_in_the_order_of_time() {
         let at = Timestamp::from_millis;
-        let mut agenda = Agenda::default();
+        let mut timers = TimerQueue::default();
         for due in [(1, 50), (2, 20), (3, 90), (1, 30), (2, 70)] {
-            agenda.note((due.0, at(due.1)));
+            timers.note((due.0, at(due.1)));
         }
-        assert_eq!(agenda.take_due(at(19)), None);
-        assert_eq!(agenda.wait(at(19)), Duration::from_millis(1));
-        assert_eq!(agenda.take_due(at(40)), Some(2));
-        assert_eq!(agenda.take_due(at(40)), Some(1));
-        assert_eq!(agenda.take_due(at(40)), None);
-        agenda.note((3, at(95)));
-        assert_eq!(agenda.take_due(at(90)), Some(3));
-        assert_eq!(agenda.wait(at(90)), IDLE_TIME);
-        assert!(agenda.by_key.is_empty());
+        assert_eq!(timers.take_due(at(19)), None);
+        assert_eq!(timers.wait(at(19)), Duration::from_millis(1));
+        assert_eq!(timers.take_due(at(40)), Some(2));
+        assert_eq!(timers.take_due(at(40)), Some(1));
+        assert_eq!(timers.take_due(at(40)), None);
+        timers.note((3, at(95)));
+        assert_eq!(timers.take_due(at(90)), Some(3));
+        assert_eq!(timers.wait(at(90)), IDLE_TIME);
+        assert!(timers.by_key.is_empty());
     }
 
     #[test]
@@ -283,19 +283,20 @@ mod tests {
         let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let ledger = Writable::new(ledger);
-        let brief = Brief::new(&ledger);
-        let insert =
-            |sql: &Brief<'_>, value: &str| sql.run("INSERT INTO t VALUES (?)", &[value.into()]);
-        brief.atomically(|sql| insert(sql, "a")).unwrap();
-        let failed: Result<(), SqlError> = brief.atomically(|sql| {
+        let short = ShortTransaction::new(&ledger);
+        let insert = |sql: &ShortTransaction<'_>, value: &str| {
+            sql.run("INSERT INTO t VALUES (?)", &[value.into()])
+        };
+        short.atomically(|sql| insert(sql, "a")).unwrap();
+        let failed: Result<(), SqlError> = short.atomically(|sql| {
             insert(sql, "b")?;
             Err(SqlError("no".into()))
         });
         failed.unwrap_err();
-        let nested = brief.atomically(|sql| sql.atomically(|sql| insert(sql, "c")));
+        let nested = short.atomically(|sql| sql.atomically(|sql| insert(sql, "c")));
         nested.unwrap_err();
-        assert!(taken(&ledger).is_idle());
-        let rows = brief.run("SELECT v FROM t", &[]).unwrap();
+        assert!(lock(&ledger).is_idle());
+        let rows = short.run("SELECT v FROM t", &[]).unwrap();
         assert_eq!(rows.concat(), ["a".into()]);
     }
 }

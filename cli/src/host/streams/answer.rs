@@ -17,14 +17,14 @@ use pmx_streams::http::{
     Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer, page_in_gzip,
     registry_refusal, takes_gzip,
 };
-use pmx_streams::ops::{ClientId, Counted, Per, Step, Traffic};
+use pmx_streams::policy::{ClientId, Counted, Per, Step, Traffic};
 use pmx_streams::subscription::http::is_control;
 use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use tokio::time::{Instant, sleep_until};
 
-use super::savepoint::Batch;
-use super::turn::Turn;
-use super::{Streams, times};
+use super::savepoint::Savepoints;
+use super::transaction::Transaction;
+use super::{Streams, server_timing};
 use crate::host::budget::Share;
 use crate::host::front::{Peer, scheme_of};
 use crate::host::request_body;
@@ -47,19 +47,25 @@ impl Streams {
             && is_control(path)
         {
             let answer = self.control(head, path, body).await;
-            return self.config.settings.dress(head, answer.map(AnyBody::from));
+            return self
+                .config
+                .settings
+                .add_common_headers(head, answer.map(AnyBody::from));
         }
         if Listing::is_asked(head) {
             let answer = self.list(head, body).await;
-            return self.config.settings.dress(head, answer.map(AnyBody::from));
+            return self
+                .config
+                .settings
+                .add_common_headers(head, answer.map(AnyBody::from));
         }
         let answering = self.carry_out(head, body);
         let answer = if self.config.settings.tells_times(head) {
-            times::told(answering).await
+            server_timing::measured(answering).await
         } else {
             answering.await
         };
-        let answer = self.config.settings.dress(head, answer);
+        let answer = self.config.settings.add_common_headers(head, answer);
         if head.method == Method::HEAD {
             return answer.map(|_| AnyBody::empty());
         }
@@ -86,7 +92,7 @@ impl Streams {
     ) -> Result<(Asked, Share), Response<Bytes>> {
         let begun = std::time::Instant::now();
         let looked_at = self.looked_at(head);
-        times::note(Step::Auth, begun);
+        server_timing::note(Step::Auth, begun);
         let mut asked = match looked_at {
             Ok(asked) => asked,
             Err(refusal) => {
@@ -96,9 +102,9 @@ impl Streams {
         };
         let limit = asked.call.body_bytes_max();
         let begun = std::time::Instant::now();
-        let mut share = self.room.share();
+        let mut share = self.body_budget.share();
         let received = request_body::receive(head, &mut body, limit, &mut share).await;
-        times::note(Step::Body, begun);
+        server_timing::note(Step::Body, begun);
         match received {
             Ok(bytes) => {
                 asked.call = asked.call.with_body(bytes);
@@ -185,28 +191,31 @@ impl Streams {
         let generation = Generation::from_random(random()?);
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
         let bytes = call.body.len();
-        let work = move |turn: &Turn<'_, Batch<'_>>| turn.create(&name, &call, generation);
+        let work =
+            move |turn: &Transaction<'_, Savepoints<'_>>| turn.create(&name, &call, generation);
         // Somebody may wait for what was deleted under this name.
         let created = self
             .writer
-            .turn(bytes, work, move |_| topics.changed(&named));
+            .transact(bytes, work, move |_| topics.notify(&named));
         Ok(answer::created(&created.await?, address))
     }
 
     async fn append(&self, name: StreamName, call: Append) -> Result<Response<Bytes>, Refusal> {
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
         let bytes = call.body.len();
-        let work = move |turn: &Turn<'_, Batch<'_>>| turn.append(&name, &call);
+        let work = move |turn: &Transaction<'_, Savepoints<'_>>| turn.append(&name, &call);
         let appended = self
             .writer
-            .turn(bytes, work, move |_| topics.changed(&named));
+            .transact(bytes, work, move |_| topics.notify(&named));
         Ok(answer::appended(&appended.await?, bytes))
     }
 
     async fn delete(&self, name: StreamName) -> Result<Response<Bytes>, Refusal> {
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
-        let work = move |turn: &Turn<'_, Batch<'_>>| turn.delete(&name);
-        let deleted = self.writer.turn(0, work, move |_| topics.changed(&named));
+        let work = move |turn: &Transaction<'_, Savepoints<'_>>| turn.delete(&name);
+        let deleted = self
+            .writer
+            .transact(0, work, move |_| topics.notify(&named));
         deleted.await?;
         Ok(answer::deleted())
     }
@@ -221,7 +230,7 @@ impl Streams {
         let cursor = Cursor::at(crate::host::now());
         let mut answer = if takes_gzip(head, &page) {
             let coding = move || Ok(page_in_gzip(&get, &page, cursor, gzip));
-            self.beside(coding).await?
+            self.run_blocking(coding).await?
         } else {
             answer::page(&get, &page, cursor)
         };
@@ -240,21 +249,21 @@ impl Streams {
             return Ok(answer::page(get, &first, cursor()));
         }
         if first.is_at_end() {
-            return Ok(answer::waited(first.end, true, cursor()));
+            return Ok(answer::timed_out(first.end, true, cursor()));
         }
         let read = Read {
             from: From::At(first.end),
         };
         loop {
             let begun = std::time::Instant::now();
-            let woken = tokio::select! {
+            let deliveries = tokio::select! {
                 () = changes.changed() => true,
                 () = sleep_until(end) => false,
                 _ = stop.changed() => false,
             };
-            times::note(Step::Wait, begun);
-            if !woken {
-                return Ok(answer::waited(first.end, false, cursor()));
+            server_timing::note(Step::Wait, begun);
+            if !deliveries {
+                return Ok(answer::timed_out(first.end, false, cursor()));
             }
             let shared = changes.shared(read, self.read_shared(name, read)).await?;
             let page = &shared.page;
@@ -265,7 +274,7 @@ impl Streams {
                 return Ok(answer::page(get, page, cursor()));
             }
             if page.is_at_end() {
-                return Ok(answer::waited(page.end, true, cursor()));
+                return Ok(answer::timed_out(page.end, true, cursor()));
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use pmx_streams::Shape;
+use pmx_streams::EngineConfig;
 use pmx_streams::http::Settings;
 use pmx_streams::subscription::WebhookPolicy;
 
@@ -15,7 +15,7 @@ pub struct StreamConfig {
     /// Who may use them.
     pub settings: Settings,
     /// How they are kept.
-    pub shape: Shape,
+    pub engine_config: EngineConfig,
     /// How long a reader waits for one answer.
     pub long_poll: Duration,
     /// Where webhooks may go: to this machine only if the operator says so.
@@ -28,7 +28,7 @@ impl Default for StreamConfig {
     fn default() -> Self {
         Self {
             settings: Settings::default(),
-            shape: Shape::default(),
+            engine_config: EngineConfig::default(),
             long_poll: Duration::from_secs(20),
             webhooks: WebhookPolicy::Public,
             url: None,
@@ -45,21 +45,22 @@ impl StreamConfig {
     pub fn of(env: &Environment) -> Result<Self, Failure> {
         let number = |name| env.var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Self::default();
-        let shape = Shape {
+        let engine_config = EngineConfig {
             chunk_bytes: number("PMX_STREAM_CHUNK_BYTES")
-                .map_or(own.shape.chunk_bytes, |bytes| bytes as usize),
-            segment_bytes: number("PMX_STREAM_SEGMENT_BYTES").unwrap_or(own.shape.segment_bytes),
+                .map_or(own.engine_config.chunk_bytes, |bytes| bytes as usize),
+            segment_bytes: number("PMX_STREAM_SEGMENT_BYTES")
+                .unwrap_or(own.engine_config.segment_bytes),
             segment_messages: number("PMX_STREAM_SEGMENT_MESSAGES")
-                .unwrap_or(own.shape.segment_messages),
+                .unwrap_or(own.engine_config.segment_messages),
             read_bytes: number("PMX_STREAM_READ_BYTES")
-                .map_or(own.shape.read_bytes, |bytes| bytes as usize),
+                .map_or(own.engine_config.read_bytes, |bytes| bytes as usize),
             cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
-            ..own.shape
+            ..own.engine_config
         };
         let settings = Settings::read(|name| env.var(name).map(str::to_owned));
         Ok(Self {
             settings: settings.map_err(|error| Failure::usage(error.to_string()))?,
-            shape,
+            engine_config,
             long_poll: number("STREAM_LONG_POLL_MS").map_or(own.long_poll, Duration::from_millis),
             webhooks: match env.var("STREAM_WEBHOOKS") {
                 Some("loopback") => WebhookPolicy::Loopback,
@@ -73,7 +74,7 @@ impl StreamConfig {
 #[cfg(test)]
 mod tests {
     use pmx_streams::http::Origins;
-    use pmx_streams::ops::{CacheMode, Standing};
+    use pmx_streams::policy::{AccessMode, CacheMode};
 
     use super::*;
 
@@ -82,10 +83,10 @@ mod tests {
         let read = |pairs: &[(&str, &str)]| StreamConfig::of(&pairs.iter().copied().collect());
         let of = |pairs: &[(&str, &str)]| read(pairs).unwrap();
         let plain = of(&[]);
-        assert_eq!(plain.settings.access.standing(), Standing::Closed);
+        assert_eq!(plain.settings.access.access_mode(), AccessMode::Closed);
         assert_eq!(plain.settings.caching, CacheMode::Private);
         assert_eq!(plain.settings.origins, Origins::Unset);
-        assert_eq!(plain.shape, Shape::default());
+        assert_eq!(plain.engine_config, EngineConfig::default());
         assert_eq!(plain.long_poll, Duration::from_secs(20));
         let all = of(&[
             ("STREAM_SECRET", "s3cret"),
@@ -95,7 +96,7 @@ mod tests {
             ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
             ("PMX_STREAM_READ_BYTES", "lots"),
         ]);
-        assert_eq!(all.settings.access.standing(), Standing::Guarded);
+        assert_eq!(all.settings.access.access_mode(), AccessMode::Guarded);
         for name in [
             "STREAM_TOKEN_KEYS",
             "STREAM_PUBLIC_READ",
@@ -112,10 +113,16 @@ mod tests {
             Origins::These(origins.map(str::to_owned).to_vec())
         );
         assert_eq!(
-            (all.shape.chunk_bytes, all.shape.segment_messages),
+            (
+                all.engine_config.chunk_bytes,
+                all.engine_config.segment_messages
+            ),
             (4_096, 2)
         );
-        assert_eq!(all.shape.read_bytes, Shape::default().read_bytes);
+        assert_eq!(
+            all.engine_config.read_bytes,
+            EngineConfig::default().read_bytes
+        );
         assert_eq!(all.long_poll, Duration::from_millis(700));
     }
 }

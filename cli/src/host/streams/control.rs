@@ -12,8 +12,8 @@ use pmx_streams::subscription::{self, http as subscriptions};
 
 use super::Streams;
 use super::answer::broken_off;
-use super::savepoint::Batch;
-use super::turn::Turn;
+use super::savepoint::Savepoints;
+use super::transaction::Transaction;
 use crate::host::front::scheme_of;
 use crate::host::request_body;
 
@@ -30,7 +30,7 @@ impl Streams {
             request_body::drain(head, body);
             return answer;
         }
-        let (limit, mut share) = (SUBSCRIPTION_BODY_BYTES_MAX, self.room.share());
+        let (limit, mut share) = (SUBSCRIPTION_BODY_BYTES_MAX, self.body_budget.share());
         match request_body::receive(head, &mut body, limit, &mut share).await {
             Ok(body) => subscriptions::answer(self.called(head, path, &body).await),
             Err(problem) => {
@@ -49,7 +49,7 @@ impl Streams {
             Err(answer) => return answer,
         };
         let readers = Arc::clone(&self.readers);
-        let found = self.beside(move || readers.list(&listing, now));
+        let found = self.run_blocking(move || readers.list(&listing, now));
         match found.await {
             Ok((streams, next)) => listed(&streams, next.as_ref()),
             Err(refusal) => answer::refused(&refusal),
@@ -65,16 +65,16 @@ impl Streams {
         let root = subscriptions::root(head, scheme_of(head), self.config.url.as_deref())?;
         let claimable =
             subscriptions::claimable(&self.config.settings, head, path, crate::host::now())?;
-        let place = subscriptions::Place {
+        let context = subscriptions::RequestContext {
             root: &root,
             policy: self.config.webhooks,
             own: None,
             claimable: &claimable,
         };
-        let call = subscriptions::parse(&head.method, path, &head.headers, body, &place)?;
+        let call = subscriptions::parse(&head.method, path, &head.headers, body, &context)?;
         // Whatever refuses has changed nothing, so the turn itself is well.
-        let work = move |turn: &Turn<'_, Batch<'_>>| Ok(turn.subscription(&call));
-        let answered = self.writer.turn(body.len(), work, |_| ()).await;
+        let work = move |turn: &Transaction<'_, Savepoints<'_>>| Ok(turn.subscription(&call));
+        let answered = self.writer.transact(body.len(), work, |_| ()).await;
         answered.unwrap_or_else(|refusal| {
             let error = pmx_core::sql::SqlError(refusal.to_string());
             Err(subscription::Refusal::Storage(error))

@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::answer::{jitter, up_to};
-use super::topics::{Shared, Subscription};
+use super::broadcast::{Shared, Subscription};
 
 /// What readers read.
 pub(crate) trait Source: Send + Sync + 'static {
@@ -76,7 +76,7 @@ struct Reader<S> {
 }
 
 /// Why a reader is no longer idle.
-enum Woken {
+enum PendingDeliveries {
     Changed,
     Alive,
     End,
@@ -86,14 +86,14 @@ impl<S: Source> Reader<S> {
     /// The next chunk, and the reader after it; nothing when it is over.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
-            let woken = match self.then {
-                Then::More => Woken::Changed,
+            let deliveries = match self.then {
+                Then::More => PendingDeliveries::Changed,
                 Then::Wait => self.wait().await,
-                Then::End => Woken::End,
+                Then::End => PendingDeliveries::End,
             };
-            let shared = match woken {
-                Woken::Changed | Woken::Alive => self.page().await?,
-                Woken::End => return None,
+            let shared = match deliveries {
+                PendingDeliveries::Changed | PendingDeliveries::Alive => self.page().await?,
+                PendingDeliveries::End => return None,
             };
             let page = &shared.page;
             if !self.session.knows(page) {
@@ -101,7 +101,8 @@ impl<S: Source> Reader<S> {
             }
             // The first chunk says where the reader stands, even if nothing is there.
             let silent = sse::is_silent(page);
-            if silent && self.then == Then::Wait && matches!(woken, Woken::Changed) {
+            if silent && self.then == Then::Wait && matches!(deliveries, PendingDeliveries::Changed)
+            {
                 continue;
             }
             let bytes = self.take(&shared);
@@ -109,13 +110,13 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    async fn wait(&mut self) -> Woken {
+    async fn wait(&mut self) -> PendingDeliveries {
         tokio::select! {
-            () = self.changes.changed() => Woken::Changed,
+            () = self.changes.changed() => PendingDeliveries::Changed,
             () = sleep_until(self.alive.min(self.end)) => {
-                if Instant::now() >= self.end { Woken::End } else { Woken::Alive }
+                if Instant::now() >= self.end { PendingDeliveries::End } else { PendingDeliveries::Alive }
             }
-            _ = self.stop.changed() => Woken::End,
+            _ = self.stop.changed() => PendingDeliveries::End,
         }
     }
 

@@ -8,19 +8,19 @@
 
 mod alarm;
 pub(super) mod answer;
+pub(super) mod broadcast;
 mod cold;
 mod config;
 mod control;
-mod courier;
 pub(super) mod events;
-mod names;
 mod pending;
 mod readers;
 mod savepoint;
-mod times;
-pub(super) mod topics;
-mod turn;
-mod wakes;
+mod server_timing;
+mod stream_ids;
+mod subscription_events;
+mod transaction;
+mod webhook;
 mod writer;
 
 use std::path::Path;
@@ -34,9 +34,11 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
 use pmx_streams::http::Get;
-use pmx_streams::ops::{Limiter, Per, Step};
+use pmx_streams::policy::{Limiter, Per, Step};
 use pmx_streams::subscription::Subscriptions;
-use pmx_streams::{Engine, Generation, Page, Read, Refusal, Shape, StreamName, View, registry};
+use pmx_streams::{
+    Engine, EngineConfig, Generation, Page, Read, Refusal, StreamName, View, registry,
+};
 use tokio::sync::{Semaphore, watch};
 
 use super::access_log::Log;
@@ -44,14 +46,14 @@ use super::budget::Budget;
 use super::error::HostError;
 use super::sql::Ledger;
 use alarm::Alarm;
+use broadcast::{Shared, Topics};
 use cold::SegmentFolder;
-use courier::{Courier, Order};
-use pending::Woken;
-use readers::{Readers, Slides};
-use savepoint::Batch;
-use topics::{Shared, Topics};
-use turn::{Turn, storage};
-use writer::{Left, Writer};
+use pending::PendingDeliveries;
+use readers::{Readers, Renewal};
+use savepoint::Savepoints;
+use transaction::{Transaction, storage};
+use webhook::{DispatchRequest, WebhookDispatcher};
+use writer::{PostCommit, Writer};
 
 pub use config::StreamConfig;
 
@@ -63,9 +65,9 @@ pub(crate) struct Streams {
     cold: Arc<SegmentFolder>,
     topics: Arc<Topics>,
     /// Reads at work at once.
-    turns: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     /// Memory for bodies of requests.
-    room: Arc<Budget>,
+    body_budget: Arc<Budget>,
     /// Counts requests, if there is a limit.
     limiter: Option<Mutex<Limiter>>,
     stop: watch::Receiver<bool>,
@@ -81,7 +83,7 @@ impl Streams {
     ) -> Result<Self, HostError> {
         let file = data.join("streams.db");
         let cold = Arc::new(SegmentFolder::open(&data.join("streams"))?);
-        let ledger = opened(&file, &config.shape).map_err(|source| HostError::Schema {
+        let ledger = opened(&file, &config.engine_config).map_err(|source| HostError::Schema {
             path: file.clone(),
             source,
         })?;
@@ -95,25 +97,25 @@ impl Streams {
             let again = again.clone();
             move |left| settle(left, &topics, &again, &orders, log)
         };
-        let writer = Writer::start(Arc::clone(&ledger), config.shape.clone(), settled);
+        let writer = Writer::start(Arc::clone(&ledger), config.engine_config.clone(), settled);
         let writer = writer.map_err(HostError::Threads)?;
         let alarm = Alarm {
             ledger,
             cold: Arc::clone(&cold),
-            shape: config.shape.clone(),
+            engine_config: config.engine_config.clone(),
             writer: writer.weak(),
             log,
         };
         alarm.start(queue, &again).map_err(HostError::Threads)?;
-        let readers = Arc::new(Readers::new(&file, config.shape.clone()));
-        let courier = Courier {
+        let readers = Arc::new(Readers::new(&file, config.engine_config.clone()));
+        let dispatcher = WebhookDispatcher {
             writer: writer.weak(),
             readers: Arc::clone(&readers),
             cold: Arc::clone(&cold),
             own: orders,
             log,
         };
-        courier.start(ordered).map_err(HostError::Threads)?;
+        dispatcher.start(ordered).map_err(HostError::Threads)?;
         Ok(Self {
             readers,
             limiter: Limiter::of(config.settings.rates, &PER).map(Mutex::new),
@@ -121,8 +123,8 @@ impl Streams {
             writer,
             cold,
             topics,
-            turns: Arc::new(Semaphore::new(READS_MAX)),
-            room: Budget::new(ROOM_BYTES),
+            permits: Arc::new(Semaphore::new(READS_MAX)),
+            body_budget: Budget::new(BODY_BUDGET_BYTES),
             stop,
         })
     }
@@ -130,7 +132,8 @@ impl Streams {
     /// What is known of a stream.
     async fn head(&self, name: &StreamName) -> Result<View, Refusal> {
         let (readers, name) = (Arc::clone(&self.readers), name.clone());
-        self.beside(move || readers.head(&name, super::now())).await
+        self.run_blocking(move || readers.head(&name, super::now()))
+            .await
     }
 
     /// Reads a page, and notes that it was read.
@@ -139,15 +142,15 @@ impl Streams {
         let named = name.clone();
         let reading = move || readers.page(&named, read, &cold, super::now());
         let begun = Instant::now();
-        let (page, slides, cold) = self.beside(reading).await?;
-        times::took(Step::Turn, begun.elapsed().saturating_sub(cold));
+        let (page, needs_renewal, cold) = self.run_blocking(reading).await?;
+        server_timing::took(Step::Turn, begun.elapsed().saturating_sub(cold));
         if !cold.is_zero() {
-            times::took(Step::Cold, cold);
+            server_timing::took(Step::Cold, cold);
         }
-        if slides == Slides::Yes {
+        if needs_renewal == Renewal::Yes {
             let named = name.clone();
-            let slide = move |turn: &Turn<'_, Batch<'_>>| turn.slide(&named);
-            self.writer.turn(0, slide, |()| ()).await?;
+            let renew = move |turn: &Transaction<'_, Savepoints<'_>>| turn.renew(&named);
+            self.writer.transact(0, renew, |()| ()).await?;
         }
         Ok(page)
     }
@@ -174,11 +177,11 @@ impl Streams {
     }
 
     /// Does what blocks on a thread where that holds up nobody.
-    async fn beside<T: Send + 'static>(
+    async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = Arc::clone(&self.turns).acquire_owned();
+        let turn = Arc::clone(&self.permits).acquire_owned();
         let turn = turn.await.expect("the semaphore is never closed");
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
@@ -208,39 +211,44 @@ impl events::Source for OfStream {
 
 /// Has done what a transaction leaves to do.
 fn settle(
-    left: Left,
+    left: PostCommit,
     topics: &Topics,
     again: &Sender<(i64, Timestamp)>,
-    orders: &Sender<Order>,
+    orders: &Sender<DispatchRequest>,
     log: Log,
 ) {
     for stream in &left.changed {
-        topics.changed(stream);
+        topics.notify(stream);
     }
     for due in left.streams {
         // Fails only if the alarm has ended, and then so does the host.
         let _ = again.send(due);
     }
-    if let Some(woken) = left.woken {
-        wake(woken, topics, orders, log);
+    if let Some(deliveries) = left.deliveries {
+        wake(deliveries, topics, orders, log);
     }
 }
 
 /// Tells those who wait for it what became of a transaction's wakes.
-fn wake(woken: Woken, topics: &Topics, orders: &Sender<Order>, log: Log) {
-    for stream in &woken.announced {
-        topics.changed(stream);
+fn wake(
+    deliveries: PendingDeliveries,
+    topics: &Topics,
+    orders: &Sender<DispatchRequest>,
+    log: Log,
+) {
+    for stream in &deliveries.announced {
+        topics.notify(stream);
     }
-    if let Some(error) = woken.fault {
+    if let Some(error) = deliveries.fault {
         log.fault("waking subscribers", &error);
     }
     // Fails only if the courier has ended, and then so does the host.
-    let _ = orders.send(Order::Carry(woken.carried));
-    let _ = orders.send(Order::Due(woken.next));
+    let _ = orders.send(DispatchRequest::Deliver(deliveries.carried));
+    let _ = orders.send(DispatchRequest::Due(deliveries.next));
 }
 
 /// Opens the database of streams: its tables are made or migrated in one transaction.
-fn opened(file: &Path, shape: &Shape) -> Result<Ledger, SchemaError> {
+fn opened(file: &Path, engine_config: &EngineConfig) -> Result<Ledger, SchemaError> {
     let ledger = Ledger::open(file)?;
     // What savepoints keep to undo stays in memory.
     ledger.run("PRAGMA temp_store = MEMORY", &[])?;
@@ -248,16 +256,16 @@ fn opened(file: &Path, shape: &Shape) -> Result<Ledger, SchemaError> {
     ledger.atomically(|ledger| {
         Engine::install(ledger)?;
         Subscriptions::install(ledger, seed)?;
-        names::install(ledger)?;
-        Ok::<_, SchemaError>(found_registry(ledger, shape)?)
+        stream_ids::install(ledger)?;
+        Ok::<_, SchemaError>(found_registry(ledger, engine_config)?)
     })?;
     Ok(ledger)
 }
 
 /// Makes the registry, unless it is there.
-fn found_registry(ledger: &Ledger, shape: &Shape) -> Result<(), SqlError> {
-    let key = names::find_or_give(ledger, &registry::name())?;
-    let engine = Engine::new(ledger, key, shape);
+fn found_registry(ledger: &Ledger, engine_config: &EngineConfig) -> Result<(), SqlError> {
+    let key = stream_ids::find_or_give(ledger, &registry::name())?;
+    let engine = Engine::new(ledger, key, engine_config);
     let generation = Generation::from_random(drawn()?);
     let made = engine.create(&registry::create(), super::now(), generation);
     made.map(drop).map_err(|error| SqlError(error.to_string()))
@@ -278,4 +286,4 @@ const PER: [Per; 2] = [Per::Client, Per::Stream];
 const READS_MAX: usize = 8;
 
 /// Bytes of bodies in memory at once: four of the largest.
-const ROOM_BYTES: usize = 64 * 1024 * 1024;
+const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;

@@ -9,7 +9,7 @@ use pmx_streams::subscription::Effect;
 
 /// What the turns of a transaction leave to do for subscriptions.
 #[derive(Debug, Default)]
-pub(super) struct Wakes {
+pub(super) struct PendingWakes {
     /// Whether there are subscriptions at all, once that was looked up.
     pub(super) followed: Cell<Option<bool>>,
     /// Whether somebody may have to be woken.
@@ -18,7 +18,7 @@ pub(super) struct Wakes {
 
 /// Who is to be woken, once the transaction holds.
 #[derive(Debug, Default)]
-pub(super) struct Woken {
+pub(super) struct PendingDeliveries {
     /// By a request; or what is to be copied instead.
     pub(super) carried: Vec<Effect>,
     /// By a message in these streams.

@@ -8,18 +8,18 @@ use pmx_core::sql::Sql as _;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{Listed, Listing};
-use pmx_streams::{Engine, Page, Read, Reading, Refusal, Shape, StreamName, View};
+use pmx_streams::{Engine, EngineConfig, Page, Read, ReadResult, Refusal, StreamName, View};
 
 use super::cold::SegmentFolder;
-use super::names;
-use super::turn::storage;
+use super::stream_ids;
+use super::transaction::storage;
 use crate::host::blocking::block_on;
 use crate::host::sql::Ledger;
 
 /// Connections that only read.
 pub(super) struct Readers {
     file: PathBuf,
-    shape: Shape,
+    engine_config: EngineConfig,
     idle: Mutex<Vec<Ledger>>,
 }
 
@@ -28,17 +28,17 @@ const COLD_PAUSE: Duration = Duration::from_millis(2);
 
 /// Whether a read has to be noted, for it makes the stream live longer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Slides {
+pub(super) enum Renewal {
     Yes,
     No,
 }
 
 impl Readers {
     /// Reads a database that is there.
-    pub(super) fn new(file: &Path, shape: Shape) -> Self {
+    pub(super) fn new(file: &Path, engine_config: EngineConfig) -> Self {
         Self {
             file: file.to_owned(),
-            shape,
+            engine_config,
             idle: Mutex::default(),
         }
     }
@@ -55,24 +55,24 @@ impl Readers {
         read: Read,
         cold: &SegmentFolder,
         now: Timestamp,
-    ) -> Result<(Page, Slides, Duration), Refusal> {
+    ) -> Result<(Page, Renewal, Duration), Refusal> {
         while !self.at_one_moment(name, |engine| Ok(engine.is_readable()?))? {
             std::thread::sleep(COLD_PAUSE);
         }
-        let (reading, slides) = self.at_one_moment(name, |engine| {
-            let reading = engine.look(&read, now)?;
-            let slides = if engine.slides(now)? {
-                Slides::Yes
+        let (reading, needs_renewal) = self.at_one_moment(name, |engine| {
+            let reading = engine.peek(&read, now)?;
+            let needs_renewal = if engine.needs_renewal(now)? {
+                Renewal::Yes
             } else {
-                Slides::No
+                Renewal::No
             };
-            Ok((reading, slides))
+            Ok((reading, needs_renewal))
         })?;
         let begun = Instant::now();
         match reading {
-            Reading::Page(page) => Ok((page, slides, Duration::ZERO)),
-            Reading::Stitch(stitch) => match block_on(stitch.fetch(cold)) {
-                Ok(page) => Ok((page, slides, begun.elapsed())),
+            ReadResult::Page(page) => Ok((page, needs_renewal, Duration::ZERO)),
+            ReadResult::Cold(cold_read) => match block_on(cold_read.fetch(cold)) {
+                Ok(page) => Ok((page, needs_renewal, begun.elapsed())),
                 // If the stream was deleted meanwhile, its segments are.
                 Err(failure) => match self.head(name, now) {
                     Err(refusal) => Err(refusal),
@@ -94,12 +94,12 @@ impl Readers {
                 after,
                 limit,
             } = listing;
-            let names = names::behind(ledger, prefix, after, *limit).map_err(storage)?;
+            let names = stream_ids::behind(ledger, prefix, after, *limit).map_err(storage)?;
             let last = names.last().map(|(_, name)| name.clone());
             let next = last.filter(|_| names.len() == *limit);
             let mut streams = Vec::with_capacity(names.len());
             for (key, name) in names {
-                match Engine::new(ledger, key, &self.shape).head(now) {
+                match Engine::new(ledger, key, &self.engine_config).head(now) {
                     Ok(view) => streams.push(Listed::new(name, &view)),
                     // It has ended, and its name is not forgotten yet.
                     Err(Refusal::Unknown | Refusal::Gone) => {}
@@ -116,9 +116,9 @@ impl Readers {
         look: impl FnOnce(&Engine<'_, Ledger>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         self.in_snapshot(|ledger| {
-            let key = names::find(ledger, name).map_err(storage)?;
+            let key = stream_ids::find(ledger, name).map_err(storage)?;
             let key = key.ok_or(Refusal::Unknown)?;
-            look(&Engine::new(ledger, key, &self.shape))
+            look(&Engine::new(ledger, key, &self.engine_config))
         })
     }
 

@@ -5,16 +5,16 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use crate::host::sql::Ledger;
 
 /// A transaction that is under way.
-pub(super) struct Batch<'a>(&'a Ledger);
+pub(super) struct Savepoints<'a>(&'a Ledger);
 
-impl<'a> Batch<'a> {
+impl<'a> Savepoints<'a> {
     /// Wraps a ledger inside its `atomically`.
     pub(super) const fn new(ledger: &'a Ledger) -> Self {
         Self(ledger)
     }
 }
 
-impl Sql for Batch<'_> {
+impl Sql for Savepoints<'_> {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
         // A full disk ends a transaction by itself. What came next would hold on its own.
         if self.0.is_idle() {
@@ -37,7 +37,7 @@ impl Sql for Batch<'_> {
     }
 }
 
-struct Undo<'a, 'b>(&'a Batch<'b>);
+struct Undo<'a, 'b>(&'a Savepoints<'b>);
 
 impl Drop for Undo<'_, '_> {
     fn drop(&mut self) {
@@ -62,9 +62,9 @@ mod tests {
         let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let committed = ledger.atomically(|ledger| {
-            let batch = Batch::new(ledger);
+            let batch = Savepoints::new(ledger);
             batch.atomically(|sql| insert(sql, "a")).unwrap();
-            let fails = |sql: &Batch<'_>| {
+            let fails = |sql: &Savepoints<'_>| {
                 insert(sql, "b")?;
                 sql.atomically(|sql| insert(sql, "c"))?;
                 Err(SqlError("no".into()))
@@ -95,7 +95,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
-        let batch = Batch::new(&ledger);
+        let batch = Savepoints::new(&ledger);
         insert(&batch, "a").unwrap_err();
         batch.atomically(|sql| insert(sql, "b")).unwrap_err();
         assert_eq!(ledger.run("SELECT v FROM t", &[]).unwrap(), [[]; 0]);

@@ -9,15 +9,15 @@ use std::time::{Duration, Instant};
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_streams::ops::Step;
+use pmx_streams::policy::Step;
 use pmx_streams::subscription::PatternCache;
-use pmx_streams::{Refusal, Shape, StreamName};
+use pmx_streams::{EngineConfig, Refusal, StreamName};
 use tokio::sync::{mpsc, oneshot};
 
-use super::pending::Woken;
-use super::savepoint::Batch;
-use super::times;
-use super::turn::{Turn, storage};
+use super::pending::PendingDeliveries;
+use super::savepoint::Savepoints;
+use super::server_timing;
+use super::transaction::{Transaction, storage};
 use crate::host::access_log::Log;
 use crate::host::panics::{guarded, unpanicked};
 use crate::host::sql::Ledger;
@@ -26,29 +26,29 @@ use crate::host::sql::Ledger;
 pub(super) type Writable = Mutex<Ledger>;
 
 /// Takes the ledger. Whoever panicked with it was undone.
-pub(super) fn taken(ledger: &Writable) -> MutexGuard<'_, Ledger> {
+pub(super) fn lock(ledger: &Writable) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Where turns are handed in. The thread ends when all of these are gone.
 #[derive(Clone)]
 pub(super) struct Writer {
-    queue: mpsc::Sender<Box<dyn Job>>,
+    queue: mpsc::Sender<Box<dyn QueuedTransaction>>,
 }
 
 impl Writer {
     /// Starts the thread. `settled` hears of what is left to do, and when.
     pub(super) fn start(
         ledger: Arc<Writable>,
-        shape: Shape,
-        settled: impl Fn(Left) + Send + 'static,
+        engine_config: EngineConfig,
+        settled: impl Fn(PostCommit) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
         let name = "pmx-streams".to_owned();
         std::thread::Builder::new().name(name).spawn(move || {
             let patterns = PatternCache::default();
-            while let Some(batch) = gather(&mut jobs) {
-                let left = commit(&ledger, &shape, &patterns, batch);
+            while let Some(batch) = next_batch(&mut jobs) {
+                let left = commit(&ledger, &engine_config, &patterns, batch);
                 // What is not noted now, the alarm finds later.
                 let _ = unpanicked(|| {
                     settled(left);
@@ -66,10 +66,10 @@ impl Writer {
 
     /// Takes a turn, which weighs so many bytes, and tells its outcome once that is durable. After
     /// it is, `after` runs before anything else happens, even if nobody waits for the outcome.
-    pub(super) async fn turn<T: Send + 'static>(
+    pub(super) async fn transact<T: Send + 'static>(
         &self,
         bytes: usize,
-        work: impl FnOnce(&Turn<'_, Batch<'_>>) -> Result<T, Refusal> + Send + 'static,
+        work: impl FnOnce(&Transaction<'_, Savepoints<'_>>) -> Result<T, Refusal> + Send + 'static,
         after: impl FnOnce(&T) + Send + 'static,
     ) -> Result<T, Refusal> {
         let (reply, outcome) = oneshot::channel();
@@ -84,14 +84,14 @@ impl Writer {
         let sent = self.queue.send(Box::new(job)).await;
         sent.map_err(|_| failed("the host is about to stop"))?;
         let outcome = outcome.await;
-        times::note(Step::Turn, begun);
+        server_timing::note(Step::Turn, begun);
         outcome.unwrap_or_else(|_| Err(failed("the host is about to stop")))
     }
 }
 
 /// Where turns are handed in as long as somebody else keeps the thread going.
 #[derive(Clone)]
-pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn Job>>);
+pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn QueuedTransaction>>);
 
 impl WeakWriter {
     /// The writer, if it goes on.
@@ -102,13 +102,13 @@ impl WeakWriter {
 
 /// What a transaction leaves to do.
 #[derive(Debug, Default)]
-pub(super) struct Left {
+pub(super) struct PostCommit {
     /// For streams, and when.
     pub(super) streams: Vec<(i64, Timestamp)>,
     /// For those who wait for streams that nobody asked to grow.
     pub(super) changed: Vec<StreamName>,
     /// For subscribers, if there may be something.
-    pub(super) woken: Option<Woken>,
+    pub(super) deliveries: Option<PendingDeliveries>,
 }
 
 /// Turns that wait. More wait before they are in the queue.
@@ -121,10 +121,10 @@ const BATCH_TURNS_MAX: usize = 512;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
 /// A turn that waits.
-trait Job: Send {
+trait QueuedTransaction: Send {
     fn bytes(&self) -> usize;
-    fn run(&mut self, turn: &Turn<'_, Batch<'_>>);
-    fn settle(self: Box<Self>, committed: Result<(), &SqlError>);
+    fn run(&mut self, turn: &Transaction<'_, Savepoints<'_>>);
+    fn complete(self: Box<Self>, committed: Result<(), &SqlError>);
 }
 
 struct Work<T, W, A> {
@@ -135,17 +135,17 @@ struct Work<T, W, A> {
     reply: oneshot::Sender<Result<T, Refusal>>,
 }
 
-impl<T, W, A> Job for Work<T, W, A>
+impl<T, W, A> QueuedTransaction for Work<T, W, A>
 where
     T: Send,
-    W: FnOnce(&Turn<'_, Batch<'_>>) -> Result<T, Refusal> + Send,
+    W: FnOnce(&Transaction<'_, Savepoints<'_>>) -> Result<T, Refusal> + Send,
     A: FnOnce(&T) + Send,
 {
     fn bytes(&self) -> usize {
         self.bytes
     }
 
-    fn run(&mut self, turn: &Turn<'_, Batch<'_>>) {
+    fn run(&mut self, turn: &Transaction<'_, Savepoints<'_>>) {
         if let Some(work) = self.begin.take() {
             // What a panic leaves half done, savepoints undo.
             self.outcome =
@@ -153,7 +153,7 @@ where
         }
     }
 
-    fn settle(self: Box<Self>, committed: Result<(), &SqlError>) {
+    fn complete(self: Box<Self>, committed: Result<(), &SqlError>) {
         let Self {
             after,
             outcome,
@@ -177,7 +177,9 @@ where
 }
 
 /// Waits for a turn and takes all others that wait by then.
-fn gather(jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> {
+fn next_batch(
+    jobs: &mut mpsc::Receiver<Box<dyn QueuedTransaction>>,
+) -> Option<Vec<Box<dyn QueuedTransaction>>> {
     let first = jobs.blocking_recv()?;
     let mut bytes = first.bytes();
     let mut batch = vec![first];
@@ -195,14 +197,14 @@ fn gather(jobs: &mut mpsc::Receiver<Box<dyn Job>>) -> Option<Vec<Box<dyn Job>>> 
 /// transaction: their requests fail, and the thread goes on.
 fn commit(
     ledger: &Writable,
-    shape: &Shape,
+    engine_config: &EngineConfig,
     patterns: &PatternCache,
-    mut batch: Vec<Box<dyn Job>>,
-) -> Left {
+    mut batch: Vec<Box<dyn QueuedTransaction>>,
+) -> PostCommit {
     let committed = unpanicked(|| {
-        taken(ledger).atomically(|ledger| {
-            let inside = Batch::new(ledger);
-            let turn = Turn::new(&inside, shape).with_patterns(patterns);
+        lock(ledger).atomically(|ledger| {
+            let inside = Savepoints::new(ledger);
+            let turn = Transaction::new(&inside, engine_config).with_patterns(patterns);
             for job in &mut batch {
                 job.run(&turn);
             }
@@ -210,20 +212,20 @@ fn commit(
         })
     });
     for job in batch {
-        job.settle(committed.as_ref().map(drop));
+        job.complete(committed.as_ref().map(drop));
     }
     committed.unwrap_or_default()
 }
 
 /// What the turns of a transaction leave to do.
-fn left<S: Sql>(turn: &Turn<'_, S>) -> Result<Left, SqlError> {
-    let woken = turn.wake();
+fn left<S: Sql>(turn: &Transaction<'_, S>) -> Result<PostCommit, SqlError> {
+    let deliveries = turn.wake();
     let streams = turn.due()?;
     let changed = turn.changed().into_iter().collect();
-    Ok(Left {
+    Ok(PostCommit {
         streams,
         changed,
-        woken,
+        deliveries,
     })
 }
 
@@ -267,13 +269,13 @@ mod tests {
 
     #[test]
     fn a_panic_while_subscribers_are_woken_undoes_no_append() {
-        let shape = Shape::default();
-        let turn = Turn::new(&Panics, &shape);
+        let engine_config = EngineConfig::default();
+        let turn = Transaction::new(&Panics, &engine_config);
         turn.look();
         let left = left(&turn).unwrap();
-        let woken = left.woken.unwrap();
-        assert!(woken.fault.unwrap().to_string().contains("on purpose"));
-        assert!(woken.next > Some(turn.now()), "it is tried again");
+        let deliveries = left.deliveries.unwrap();
+        assert!(deliveries.fault.unwrap().to_string().contains("on purpose"));
+        assert!(deliveries.next > Some(turn.now()), "it is tried again");
     }
 
     /// The writer's thread serves all streams: whatever panics on it, the next turn is taken.
@@ -284,17 +286,17 @@ mod tests {
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
         let settled = |_| panic!("on purpose");
-        let writer = Writer::start(Arc::clone(&ledger), Shape::default(), settled).unwrap();
+        let writer = Writer::start(Arc::clone(&ledger), EngineConfig::default(), settled).unwrap();
         for round in 0..3 {
-            let kept = writer.turn(1, move |turn| insert(turn, 1 + 3 * round), |_| ());
+            let kept = writer.transact(1, move |turn| insert(turn, 1 + 3 * round), |_| ());
             assert_eq!(kept.await, Ok(1 + 3 * round));
-            let panics = writer.turn(1, |turn| insert(turn, 0), |_| ());
+            let panics = writer.transact(1, |turn| insert(turn, 0), |_| ());
             let why = panics.await.unwrap_err().to_string();
             assert!(why.contains("on purpose"), "{why}");
-            let after = writer.turn(1, |_| Ok(()), |()| panic!("on purpose"));
+            let after = writer.transact(1, |_| Ok(()), |()| panic!("on purpose"));
             assert_eq!(after.await, Ok(()));
         }
-        let rows = taken(&ledger).run("SELECT count(*) FROM t", &[]).unwrap();
+        let rows = lock(&ledger).run("SELECT count(*) FROM t", &[]).unwrap();
         assert_eq!(rows, [[Value::Integer(3)]]);
     }
 
@@ -302,11 +304,11 @@ mod tests {
         let ledger = Ledger::open(&home.join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
-        let writer = Writer::start(Arc::clone(&ledger), Shape::default(), drop).unwrap();
+        let writer = Writer::start(Arc::clone(&ledger), EngineConfig::default(), drop).unwrap();
         (writer, ledger)
     }
 
-    fn insert(turn: &Turn<'_, Batch<'_>>, value: i64) -> Result<i64, Refusal> {
+    fn insert(turn: &Transaction<'_, Savepoints<'_>>, value: i64) -> Result<i64, Refusal> {
         turn.atomically(|sql| {
             sql.run("INSERT INTO t VALUES (?)", &[Value::Integer(value)])?;
             match value % 3 {
@@ -325,12 +327,12 @@ mod tests {
         let (after, heard) = channel();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         // While the ledger is taken, turns gather.
-        let busy = taken(&ledger);
+        let busy = lock(&ledger);
         let turns = (0..300).map(|value| {
             let (writer, after) = (writer.clone(), after.clone());
             runtime.spawn(async move {
                 let after = move |value: &i64| after.send(*value).unwrap();
-                let turn = writer.turn(1, move |turn| insert(turn, value), after);
+                let turn = writer.transact(1, move |turn| insert(turn, value), after);
                 turn.await
             })
         });
@@ -344,7 +346,7 @@ mod tests {
         heard.sort_unstable();
         let kept: Vec<i64> = (0..300).filter(|value| value % 3 == 1).collect();
         assert_eq!(heard, kept);
-        let rows = taken(&ledger).run("SELECT v FROM t ORDER BY v", &[]);
+        let rows = lock(&ledger).run("SELECT v FROM t ORDER BY v", &[]);
         let kept: Vec<Value> = kept.into_iter().map(Value::Integer).collect();
         assert_eq!(rows.unwrap().concat(), kept);
     }

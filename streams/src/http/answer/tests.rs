@@ -175,7 +175,7 @@ fn pages() {
     stream-up-to-date: true
     xy
     "#);
-    assert_snapshot!(told(&waited(Offset::at(5), false, cursor())), @r"
+    assert_snapshot!(told(&timed_out(Offset::at(5), false, cursor())), @r"
     204
     stream-cursor: 7
     stream-next-offset: 0000000000000000_0000000000000005
@@ -283,7 +283,7 @@ fn cors(settings: &Settings, method: &str, headers: &[(&str, &str)]) -> String {
         request = request.header(*name, *value);
     }
     let head = request.body(()).unwrap().into_parts().0;
-    let answer = settings.dress(&head, bare(StatusCode::OK));
+    let answer = settings.add_common_headers(&head, bare(StatusCode::OK));
     let headers = answer.headers();
     let allowed = headers.get("access-control-allow-origin");
     let exposed = headers.contains_key("access-control-expose-headers");
@@ -342,7 +342,7 @@ fn dressed(settings: &Settings, origin: Option<&str>, answer: Response<Bytes>) -
         request = request.header("origin", origin);
     }
     let head = request.body(()).unwrap().into_parts().0;
-    let answer = settings.dress(&head, answer);
+    let answer = settings.add_common_headers(&head, answer);
     let shown = told(&answer);
     let shown = shown.lines().filter(|line| !line.contains("expose"));
     shown.collect::<Vec<_>>().join("\n")

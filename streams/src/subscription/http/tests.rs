@@ -1,9 +1,9 @@
 use super::*;
 
 fn parsed(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
-    let root = Root::parse("https://streams.dev/v1/stream").unwrap();
+    let root = BaseUrl::parse("https://streams.dev/v1/stream").unwrap();
     let own = Domain::parse("streams.dev").unwrap();
-    let place = Place {
+    let context = RequestContext {
         root: &root,
         policy: WebhookPolicy::Loopback,
         own: Some(&own),
@@ -12,7 +12,7 @@ fn parsed(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_static("bearer t.o.k.e.n"));
     let method = method.parse().unwrap();
-    parse(&method, path, &headers, body.as_bytes(), &place)
+    parse(&method, path, &headers, body.as_bytes(), &context)
 }
 
 /// The code of a refusal, or what was asked.
@@ -150,8 +150,8 @@ fn configurations() {
 
 #[test]
 fn reports_need_a_token() {
-    let root = Root::parse("https://streams.dev/v1/stream/").unwrap();
-    let place = Place {
+    let root = BaseUrl::parse("https://streams.dev/v1/stream/").unwrap();
+    let context = RequestContext {
         root: &root,
         policy: WebhookPolicy::Public,
         own: None,
@@ -161,7 +161,7 @@ fn reports_need_a_token() {
         let headers = [(AUTHORIZATION, HeaderValue::from_static(value))];
         let headers = headers.into_iter().collect();
         let path = "__ds/subscriptions/a/ack";
-        let call = parse(&Method::POST, path, &headers, b"", &place);
+        let call = parse(&Method::POST, path, &headers, b"", &context);
         assert_eq!(matches!(call, Ok(Call::Ack(..))), token, "{value}");
         assert_eq!(matches!(call, Err(Refusal::Token)), !token, "{value}");
     }

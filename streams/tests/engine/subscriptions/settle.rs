@@ -1,6 +1,6 @@
 //! The end of a schedule: nobody disturbs any more.
 
-use pmx_streams::subscription::{Answer, Call, Errand, Outcome, Report, Room, Tails};
+use pmx_streams::subscription::{Action, Answer, Call, Outcome, Report, Room, TailOffsets};
 
 use super::World;
 use super::setup::{CONFIGS, ack, answered, id, reported};
@@ -19,11 +19,11 @@ impl World {
             let effects = self.turn(|it, now| it.work(now, ONE).unwrap());
             for effect in effects {
                 let subscription = self.sent(&effect);
-                let outcome = match &effect.errand {
-                    Errand::Webhook { .. } => answered(200, r#"{"done":true}"#),
-                    Errand::Append { .. } | Errand::Copy(_) => Outcome::Appended,
+                let outcome = match &effect.action {
+                    Action::Webhook { .. } => answered(200, r#"{"done":true}"#),
+                    Action::Append { .. } | Action::Copy(_) => Outcome::Appended,
                 };
-                self.tell(subscription, &effect.ticket, &outcome);
+                self.tell(subscription, &effect.lease, &outcome);
             }
             // Whoever reads the wake stream claims, and does all.
             for (subscription, _) in std::mem::take(&mut self.announced) {
@@ -65,7 +65,7 @@ impl World {
             ..reported(&lease)
         };
         let call = Call::Ack(id(lease.subscription), report);
-        let outcome = self.call(&call, &Tails::new());
+        let outcome = self.call(&call, &TailOffsets::new());
         assert!(matches!(outcome, Ok(Answer::Acked { .. })), "{outcome:?}");
         self.leases[at].over = true;
         for (path, tail) in lease.tails {

@@ -11,7 +11,7 @@ fn stream(name: &str) -> StreamName {
     StreamName::parse(name).unwrap()
 }
 
-fn edge() -> Generation {
+fn reference() -> Generation {
     Generation::from_random([7; 16])
 }
 
@@ -32,8 +32,13 @@ fn asked() -> Vec<RpcRequest> {
         beyond: 0,
     };
     let wishes = vec![
-        StepRequest::Lend { fork, edge: edge() },
-        StepRequest::GiveBack { edge: edge() },
+        StepRequest::Retain {
+            fork,
+            reference: reference(),
+        },
+        StepRequest::Release {
+            reference: reference(),
+        },
         StepRequest::Follow { round: 4 },
         StepRequest::Look,
         StepRequest::Append {
@@ -45,7 +50,7 @@ fn asked() -> Vec<RpcRequest> {
             producer: Some(producer()),
         },
     ];
-    wishes.into_iter().map(RpcRequest::Turn).collect()
+    wishes.into_iter().map(RpcRequest::Step).collect()
 }
 
 fn said() -> Vec<RpcResponse> {
@@ -174,7 +179,7 @@ fn wishes_of_a_later_release_are_to_be_asked_again() {
     impl Crosses for Later {}
     let read = |wish| RpcRequest::read(&Crossing::of(Later::Turn(wish)).unwrap().to_bytes());
     let known = read(LaterWish::Follow { round: 4, since: 3 }).unwrap();
-    assert_eq!(known, RpcRequest::Turn(StepRequest::Follow { round: 4 }));
+    assert_eq!(known, RpcRequest::Step(StepRequest::Follow { round: 4 }));
     let unknown = read(LaterWish::Rest).unwrap_err();
     assert_eq!((unknown.status, unknown.code.retriable()), (503, true));
 }

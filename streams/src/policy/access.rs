@@ -14,7 +14,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use subtle::ConstantTimeEq as _;
 
-use super::standing::{AccessVars, InvalidAccess, Standing};
+use super::access_mode::{AccessMode, AccessVars, InvalidAccess};
 use super::token::{ClientId, Keys, Refused};
 use crate::StreamName;
 use crate::http::{Query, forked_from};
@@ -35,22 +35,22 @@ pub struct Access {
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
+pub enum Principal {
     /// Somebody who need not say.
-    Anyone,
+    Anonymous,
     /// The holder of a token.
-    Holder(ClientId),
+    Token(ClientId),
     /// The holder of the secret.
     Operator,
 }
 
-impl Who {
+impl Principal {
     /// Whose requests are counted together: those of a token, else those of an address. The
     /// operator's are not.
     pub fn client(self, address: impl FnOnce() -> Option<ClientId>) -> Option<ClientId> {
         match self {
-            Self::Anyone => address(),
-            Self::Holder(client) => Some(client),
+            Self::Anonymous => address(),
+            Self::Token(client) => Some(client),
             Self::Operator => None,
         }
     }
@@ -94,31 +94,32 @@ impl Access {
 
     /// Who may use streams without a credential. A secret or a key closes streams, whatever else
     /// is set.
-    pub const fn standing(&self) -> Standing {
+    pub const fn access_mode(&self) -> AccessMode {
         match (
             self.secret.is_none() && self.keys.is_empty(),
             self.opened,
             self.local,
         ) {
-            (false, _, _) => Standing::Guarded,
-            (true, true, _) => Standing::Open,
-            (true, false, true) => Standing::Local,
-            (true, false, false) => Standing::Closed,
+            (false, _, _) => AccessMode::Guarded,
+            (true, true, _) => AccessMode::Open,
+            (true, false, true) => AccessMode::Local,
+            (true, false, false) => AccessMode::Closed,
         }
     }
 
     /// Whether the sender of a request may do everything without a credential.
     pub fn is_open_to(&self, head: &Parts) -> bool {
-        match self.standing() {
-            Standing::Open => true,
-            Standing::Local => Exposure::of(head) == Exposure::Local,
-            Standing::Guarded | Standing::Closed => false,
+        match self.access_mode() {
+            AccessMode::Open => true,
+            AccessMode::Local => Exposure::of(head) == Exposure::Local,
+            AccessMode::Guarded | AccessMode::Closed => false,
         }
     }
 
     /// Whether everybody may read the stream.
     pub fn is_public(&self, name: &StreamName) -> bool {
-        self.standing() == Standing::Open || self.public.iter().any(|pattern| pattern.matches(name))
+        self.access_mode() == AccessMode::Open
+            || self.public.iter().any(|pattern| pattern.matches(name))
     }
 
     /// Whether the request carries the secret, if the server is not open.
@@ -161,9 +162,14 @@ impl Access {
     }
 
     /// Who asks, if they may do with the stream what they ask for.
-    pub fn admit(&self, head: &Parts, name: &StreamName, now: Timestamp) -> Result<Who, Problem> {
+    pub fn admit(
+        &self,
+        head: &Parts,
+        name: &StreamName,
+        now: Timestamp,
+    ) -> Result<Principal, Problem> {
         if self.is_open_to(head) {
-            return Ok(Who::Anyone);
+            return Ok(Principal::Anonymous);
         }
         let (header, query) = (bearer(&head.headers)?, token_in(&head.uri)?);
         if query.is_some() && head.method != Method::GET {
@@ -172,10 +178,12 @@ impl Access {
         }
         let need = Need::of(&head.method);
         let token = match (header, &query) {
-            (Some(token), None) if self.is_secret(token) => return Ok(Who::Operator),
+            (Some(token), None) if self.is_secret(token) => return Ok(Principal::Operator),
             (Some(token), None) => token,
             (None, Some(token)) => token.as_bytes(),
-            (None, None) if need == Need::Read && self.is_public(name) => return Ok(Who::Anyone),
+            (None, None) if need == Need::Read && self.is_public(name) => {
+                return Ok(Principal::Anonymous);
+            }
             // RFC 6750, section 2: one way at a time.
             (None, None) | (Some(_), Some(_)) => return Err(self.refused(Refused::Invalid)),
         };
@@ -204,14 +212,14 @@ impl Access {
             let detail = "the token does not allow to read the source of the fork (`read`)";
             return Err(forbidden(detail));
         }
-        Ok(Who::Holder(claims.client(token)))
+        Ok(Principal::Token(claims.client(token)))
     }
 
     /// The refusal of a credential. Where none could do, it names what the operator may set.
     fn refused(&self, why: Refused) -> Problem {
-        match self.standing() {
-            Standing::Guarded => refused(why),
-            Standing::Open | Standing::Local | Standing::Closed => {
+        match self.access_mode() {
+            AccessMode::Guarded => refused(why),
+            AccessMode::Open | AccessMode::Local | AccessMode::Closed => {
                 let detail = "the server has no STREAM_SECRET, so its streams are closed";
                 Problem::new(Code::StreamsClosed, detail)
             }

@@ -51,9 +51,9 @@ fn asked(access: &Access, method: &str, address: &str, headers: &[(&str, &str)])
 
 fn admitted(access: &Access, head: &Parts, name: &str) -> &'static str {
     match access.admit(head, &StreamName::parse(name).unwrap(), NOW) {
-        Ok(Who::Anyone) => "anyone",
-        Ok(Who::Holder(_)) => "holder",
-        Ok(Who::Operator) => "operator",
+        Ok(Principal::Anonymous) => "anyone",
+        Ok(Principal::Token(_)) => "holder",
+        Ok(Principal::Operator) => "operator",
         Err(problem) => problem.code.as_str(),
     }
 }
@@ -105,7 +105,7 @@ fn a_secret_closes_streams_whatever_else_is_set() {
         vars(Some(""), Some(SECRET)),
     ] {
         let guarded = Access::parse(vars).unwrap().in_local_mode(true);
-        assert_eq!(guarded.standing(), Standing::Guarded);
+        assert_eq!(guarded.access_mode(), AccessMode::Guarded);
         let bearer = format!("Bearer {SECRET}");
         let known = [("authorization", bearer.as_str())];
         assert_eq!(asked(&guarded, "PUT", "a", &known), "operator");
@@ -118,7 +118,7 @@ fn a_secret_closes_streams_whatever_else_is_set() {
 #[test]
 fn an_open_server_lets_everybody_do_everything() {
     let open = opened("open");
-    assert_eq!(open.standing(), Standing::Open);
+    assert_eq!(open.access_mode(), AccessMode::Open);
     for (method, address) in [("GET", "a?token=x"), ("PUT", "a"), ("DELETE", "a?token=x")] {
         assert_eq!(asked(&open, method, address, &[]), "anyone");
     }
@@ -323,7 +323,7 @@ fn settings_that_make_no_sense_are_refused() {
     // A secret that could be guessed from a token signs none.
     let short = access("s3cret", "", "");
     assert!(short.keys.is_empty());
-    assert_eq!(short.standing(), Standing::Guarded);
+    assert_eq!(short.access_mode(), AccessMode::Guarded);
     let vars = AccessVars {
         access: Some("opne"),
         ..AccessVars::default()

@@ -12,40 +12,40 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::call::{Create, Fork, Read};
-use super::chore::Chore;
 use super::cold::Cold;
-use super::create::Beginning;
+use super::create::ForkStart;
 use super::engine::Engine;
-use super::fork::Loan;
+use super::fork::ForkSnapshot;
 use super::generation::Generation;
+use super::job::Job;
 use super::name::StreamName;
-use super::read::Reading;
+use super::read::ReadResult;
 use super::reply::{Created, Page, Refusal};
 
 /// How a stream reaches other streams.
 pub trait Peers {
     /// Has `source` lend what `fork` needs: [`Engine::lend`] there.
-    fn lend(
+    fn retain(
         &self,
         source: &StreamName,
         fork: &Fork,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Loan, Refusal>>;
+    ) -> impl Future<Output = Result<ForkSnapshot, Refusal>>;
 
     /// Gives `source` back what it lent: [`Engine::give_back`] there. A source that no longer
     /// exists is no error.
-    fn give_back(
+    fn release(
         &self,
         source: &StreamName,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
     ) -> impl Future<Output = Result<(), BackendError>>;
 }
 
 /// What became of the chores.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chores {
+pub struct JobsOutcome {
     /// When to come again.
     pub next: Option<Timestamp>,
     /// What failed, and will be tried again.
@@ -64,11 +64,13 @@ pub async fn create<S: Sql, P: Peers>(
         return engine.atomically(|engine| engine.create(call, now, generation));
     };
     match engine.atomically(|engine| engine.begin_fork(call, generation, now))? {
-        Beginning::There(created) => return Ok(created),
-        Beginning::Ask => {}
+        ForkStart::Existing(created) => return Ok(created),
+        ForkStart::Resolve => {}
     }
-    let settled = match peers.lend(&fork.source, fork, generation, now).await {
-        Ok(loan) => engine.atomically(|engine| engine.settle_fork(call, generation, &loan, now)),
+    let settled = match peers.retain(&fork.source, fork, generation, now).await {
+        Ok(snapshot) => {
+            engine.atomically(|engine| engine.complete_fork(call, generation, &snapshot, now))
+        }
         Err(refusal) => Err(refusal),
     };
     if settled.is_err() {
@@ -83,14 +85,14 @@ async fn abandon<S: Sql, P: Peers>(
     engine: &Engine<'_, S>,
     peers: &P,
     source: &StreamName,
-    edge: Generation,
+    reference: Generation,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    engine.atomically(|engine| engine.abandon_fork(edge, now))?;
-    if peers.give_back(source, edge, now).await.is_ok() {
+    engine.atomically(|engine| engine.abandon_fork(reference, now))?;
+    if peers.release(source, reference, now).await.is_ok() {
         let source = source.clone();
-        let chore = Chore::GiveBack { source, edge };
-        engine.atomically(|engine| engine.chore_done(&chore, now))?;
+        let job = Job::Release { source, reference };
+        engine.atomically(|engine| engine.complete_job(&job, now))?;
     }
     Ok(())
 }
@@ -107,28 +109,28 @@ pub async fn read<S: Sql, C: Cold>(
 }
 
 /// The same, but nobody notes that it was read.
-pub async fn look<S: Sql, C: Cold>(
+pub async fn peek<S: Sql, C: Cold>(
     engine: &Engine<'_, S>,
     cold: &C,
     call: &Read,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    let reading = engine.look(call, now)?;
+    let reading = engine.peek(call, now)?;
     joined(engine, cold, reading, now).await
 }
 
 async fn joined<S: Sql, C: Cold>(
     engine: &Engine<'_, S>,
     cold: &C,
-    reading: Reading,
+    reading: ReadResult,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    let stitch = match reading {
-        Reading::Page(page) => return Ok(page),
-        Reading::Stitch(stitch) => stitch,
+    let cold_read = match reading {
+        ReadResult::Page(page) => return Ok(page),
+        ReadResult::Cold(cold_read) => cold_read,
     };
-    let generation = stitch.view().generation.clone();
-    let fetched = stitch.fetch(cold).await;
+    let generation = cold_read.view().generation.clone();
+    let fetched = cold_read.fetch(cold).await;
     match (&fetched, engine.head(now)) {
         // Objects go when their stream does: then that is the answer.
         (Err(_), Err(refusal)) => Err(refusal),
@@ -142,13 +144,13 @@ async fn joined<S: Sql, C: Cold>(
 ///
 /// Old rows are in memory while they move. `room` gives room for so many bytes until it is dropped;
 /// where there is none, they move later.
-pub async fn chores<S: Sql, C: Cold, P: Peers, R>(
+pub async fn run_jobs<S: Sql, C: Cold, P: Peers, R>(
     engine: &Engine<'_, S>,
     cold: &C,
     peers: &P,
     room: impl Fn(u64) -> Option<R>,
     now: Timestamp,
-) -> Result<Chores, SqlError> {
+) -> Result<JobsOutcome, SqlError> {
     let mut failures = Vec::new();
     loop {
         let moving = engine.rotating_bytes(now)?;
@@ -156,34 +158,34 @@ pub async fn chores<S: Sql, C: Cold, P: Peers, R>(
         if share.is_none() {
             engine.atomically(|engine| engine.rotate_later(now))?;
         }
-        let Some(mut chore) = engine.atomically(|engine| engine.chore(now))? else {
+        let Some(mut job) = engine.atomically(|engine| engine.next_job(now))? else {
             break;
         };
-        match carry_out(&mut chore, cold, peers, now).await {
-            Ok(()) => engine.atomically(|engine| engine.chore_done(&chore, now))?,
+        match perform(&mut job, cold, peers, now).await {
+            Ok(()) => engine.atomically(|engine| engine.complete_job(&job, now))?,
             Err(failure) => {
-                engine.atomically(|engine| engine.chore_failed(&chore, now))?;
+                engine.atomically(|engine| engine.fail_job(&job, now))?;
                 failures.push(failure);
             }
         }
     }
     let next = engine.due(now)?;
-    Ok(Chores { next, failures })
+    Ok(JobsOutcome { next, failures })
 }
 
 /// Has the effect of a chore. The bytes of a segment leave it, so that they are held by one while
 /// they are written.
-pub async fn carry_out<C: Cold, P: Peers>(
-    chore: &mut Chore,
+pub async fn perform<C: Cold, P: Peers>(
+    job: &mut Job,
     cold: &C,
     peers: &P,
     now: Timestamp,
 ) -> Result<(), BackendError> {
-    match chore {
-        Chore::Write { key, body, .. } => cold.write(key, mem::take(body)).await,
-        Chore::Sweep { key } => cold.delete(&[*key]).await,
-        Chore::Erase { generation } => erase(*generation, cold).await,
-        Chore::GiveBack { source, edge } => peers.give_back(source, *edge, now).await,
+    match job {
+        Job::WriteSegment { key, body, .. } => cold.write(key, mem::take(body)).await,
+        Job::DeleteSegment { key } => cold.delete(&[*key]).await,
+        Job::DeleteSegments { generation } => erase(*generation, cold).await,
+        Job::Release { source, reference } => peers.release(source, *reference, now).await,
     }
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::http::{Call, Cursor, Live, Origins, Settings, answer, sse};
-use crate::ops::{AccessVars, Claims};
+use crate::policy::{AccessVars, Claims};
 use crate::{Expiry, From, MediaType, Offset, Page, Refusal, View};
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
@@ -29,7 +29,7 @@ impl Model {
             Ok(_) => self.told(head),
             Err(refused) => refused,
         };
-        settings.dress(head, answer)
+        settings.add_common_headers(head, answer)
     }
 
     fn told(&self, head: &Parts) -> Response<Bytes> {
@@ -68,7 +68,7 @@ impl Model {
         };
         let cursor = Cursor::at(NOW);
         match get.live {
-            Live::LongPoll if start == end => answer::waited(page.end, *closed, cursor),
+            Live::LongPoll if start == end => answer::timed_out(page.end, *closed, cursor),
             Live::Sse => sse::head(&page.view.media_type),
             Live::CatchUp | Live::LongPoll => answer::page(&get, &page, cursor),
         }
@@ -101,7 +101,7 @@ fn request(method: &str, query: &str, headers: &[(&str, &str)]) -> Parts {
 }
 
 fn token() -> String {
-    let keys = crate::ops::Keys::of(Some(SECRET), None).unwrap();
+    let keys = crate::policy::Keys::of(Some(SECRET), None).unwrap();
     let time = std::time::Duration::from_mins(1);
     let claims = Claims::new("a", "read", NOW, time, None).unwrap();
     keys.sign(&claims).unwrap()
@@ -180,7 +180,7 @@ fn what_each_kind_of_answer_says() {
         });
     }
     let deleted = settings(CacheMode::Shared, None, None)
-        .dress(&request("DELETE", "", &[]), answer::deleted());
+        .add_common_headers(&request("DELETE", "", &[]), answer::deleted());
     assert_eq!(deleted.headers()[CACHE_CONTROL], "no-store");
 }
 

@@ -15,7 +15,7 @@ use crate::StreamName;
 impl<S: Sql> Subscriptions<'_, S> {
     /// Whether what comes into `target` would be copied to where `follows` says that it is followed
     /// from there to `target`.
-    pub(super) fn is_no_circle(
+    pub(super) fn check_acyclic(
         &self,
         target: &StreamName,
         follows: impl Fn(&StreamName) -> bool,
@@ -28,7 +28,7 @@ impl<S: Sql> Subscriptions<'_, S> {
                 let is_new = !reached.contains(&next.target);
                 if is_new && *stream != next.target && self.copies(next, stream)? {
                     if follows(&next.target) {
-                        return Err(Refusal::Circle(target.clone()));
+                        return Err(Refusal::Cycle(target.clone()));
                     }
                     reached.insert(&next.target);
                     fresh.push(&next.target);

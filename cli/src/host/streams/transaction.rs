@@ -6,38 +6,38 @@ use std::collections::BTreeSet;
 use pmx_core::backend::BackendError;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_streams::execute::{self, Peers};
+use pmx_streams::driver::{self, Peers};
 use pmx_streams::subscription::PatternCache;
 use pmx_streams::{
-    Append, Appended, Create, Created, Deleted, Engine, Fork, Generation, LifecycleChange, Loan,
-    Refusal, Shape, StreamName, registry,
+    Append, Appended, Create, Created, Deleted, Engine, EngineConfig, Fork, ForkSnapshot,
+    Generation, LifecycleChange, Refusal, StreamName, registry,
 };
 
-use super::names;
-use super::pending::Wakes;
+use super::pending::PendingWakes;
+use super::stream_ids;
 use crate::host::blocking::block_on;
 
 /// The streams in a database, at a moment.
-pub(super) struct Turn<'a, S> {
+pub(super) struct Transaction<'a, S> {
     sql: &'a S,
-    shape: &'a Shape,
+    engine_config: &'a EngineConfig,
     now: Timestamp,
     touched: RefCell<BTreeSet<i64>>,
     changed: RefCell<BTreeSet<StreamName>>,
-    pub(super) wakes: Wakes,
+    pub(super) wakes: PendingWakes,
     pub(super) patterns: PatternCache,
 }
 
-impl<'a, S: Sql> Turn<'a, S> {
-    pub(super) fn new(sql: &'a S, shape: &'a Shape) -> Self {
+impl<'a, S: Sql> Transaction<'a, S> {
+    pub(super) fn new(sql: &'a S, engine_config: &'a EngineConfig) -> Self {
         let (now, touched) = (crate::host::now(), RefCell::default());
         Self {
             sql,
-            shape,
+            engine_config,
             now,
             touched,
             changed: RefCell::default(),
-            wakes: Wakes::default(),
+            wakes: PendingWakes::default(),
             patterns: PatternCache::default(),
         }
     }
@@ -55,7 +55,7 @@ impl<'a, S: Sql> Turn<'a, S> {
 
     /// The stream with a key.
     pub(super) const fn engine(&self, key: i64) -> Engine<'a, S> {
-        Engine::new(self.sql, key, self.shape).with_local_registry()
+        Engine::new(self.sql, key, self.engine_config).with_local_registry()
     }
 
     /// Statements that hold or are undone together.
@@ -99,10 +99,10 @@ impl<'a, S: Sql> Turn<'a, S> {
         call: &Create,
         generation: Generation,
     ) -> Result<Created, Refusal> {
-        let key = names::find_or_give(self.sql, name)?;
+        let key = stream_ids::find_or_give(self.sql, name)?;
         self.touched.borrow_mut().insert(key);
         let engine = self.engine(key);
-        let created = block_on(execute::create(&engine, self, call, self.now, generation))?;
+        let created = block_on(driver::create(&engine, self, call, self.now, generation))?;
         if created.fresh {
             self.report(name, key)?;
             self.began(name, created.view.next)?;
@@ -122,7 +122,7 @@ impl<'a, S: Sql> Turn<'a, S> {
 
     pub(super) fn delete(&self, name: &StreamName) -> Result<Deleted, Refusal> {
         self.sql.atomically(|_| {
-            let key = names::find(self.sql, name)?.ok_or(Refusal::Unknown)?;
+            let key = stream_ids::find(self.sql, name)?.ok_or(Refusal::Unknown)?;
             let deleted = self.write(name, |engine| engine.delete(self.now))?;
             self.report(name, key)?;
             self.gone(name)?;
@@ -132,7 +132,7 @@ impl<'a, S: Sql> Turn<'a, S> {
 
     /// Tells the registry what happened to the stream with a key.
     pub(super) fn report_of(&self, key: i64) -> Result<(), Refusal> {
-        match names::of(self.sql, key)? {
+        match stream_ids::of(self.sql, key)? {
             Some(name) => self.sql.atomically(|_| self.report(&name, key)),
             None => Ok(()),
         }
@@ -174,8 +174,8 @@ impl<'a, S: Sql> Turn<'a, S> {
         self.changed.take()
     }
 
-    pub(super) fn slide(&self, name: &StreamName) -> Result<(), Refusal> {
-        self.write(name, |engine| engine.slide(self.now))
+    pub(super) fn renew(&self, name: &StreamName) -> Result<(), Refusal> {
+        self.write(name, |engine| engine.renew(self.now))
     }
 
     /// Takes a turn of one stream that holds or is undone.
@@ -184,34 +184,34 @@ impl<'a, S: Sql> Turn<'a, S> {
         name: &StreamName,
         turn: impl FnOnce(&Engine<'_, S>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let key = names::find(self.sql, name).map_err(storage)?;
+        let key = stream_ids::find(self.sql, name).map_err(storage)?;
         let key = key.ok_or(Refusal::Unknown)?;
         self.touched.borrow_mut().insert(key);
         self.engine(key).atomically(turn)
     }
 }
 
-impl<S: Sql> Peers for Turn<'_, S> {
-    async fn lend(
+impl<S: Sql> Peers for Transaction<'_, S> {
+    async fn retain(
         &self,
         source: &StreamName,
         fork: &Fork,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
-    ) -> Result<Loan, Refusal> {
-        match self.write(source, |engine| engine.lend(fork, edge, now)) {
+    ) -> Result<ForkSnapshot, Refusal> {
+        match self.write(source, |engine| engine.retain(fork, reference, now)) {
             Err(Refusal::Unknown) => Err(Refusal::NoSource),
-            lent => lent,
+            shared => shared,
         }
     }
 
-    async fn give_back(
+    async fn release(
         &self,
         source: &StreamName,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
     ) -> Result<(), BackendError> {
-        match self.write(source, |engine| engine.give_back(edge, now)) {
+        match self.write(source, |engine| engine.release(reference, now)) {
             Ok(()) | Err(Refusal::Unknown) => Ok(()),
             Err(refusal) => Err(BackendError::new(format!("giving {source} back"), refusal)),
         }

@@ -15,7 +15,7 @@ impl Index {
     /// asked for; a message of bytes is cut where the range begins, unless it is wanted whole, and
     /// where it ends. Messages of a JSON stream are joined by commas, also to what `body` has
     /// already.
-    pub fn cut(
+    pub fn extract(
         &self,
         span: &Span,
         bytes: &[u8],
@@ -27,21 +27,21 @@ impl Index {
         }
         let before = body.len();
         body.reserve(bytes.len());
-        let cut = self.cut_blocks(span, bytes, body);
+        let cut = self.extract_blocks(span, bytes, body);
         if cut.is_err() {
             body.truncate(before);
         }
         cut
     }
 
-    fn cut_blocks(
+    fn extract_blocks(
         &self,
         span: &Span,
         bytes: &[u8],
         body: &mut Vec<u8>,
     ) -> Result<Range<u64>, SegmentError> {
         let blocks = self.blocks().get(span.blocks.clone());
-        let mut cutter = Cutter {
+        let mut extractor = Extractor {
             kind: self.kind(),
             wanted: span.wanted.clone(),
             whole: span.whole,
@@ -55,12 +55,12 @@ impl Index {
                 .ok_or(SegmentError::OtherSpan)?;
             rest = after;
             verify(block, frames)?;
-            end = cutter.block(block, frames)?;
-            if cutter.is_done(end) {
+            end = extractor.block(block, frames)?;
+            if extractor.is_done(end) {
                 break;
             }
         }
-        Ok(cutter.wanted.start..end)
+        Ok(extractor.wanted.start..end)
     }
 }
 
@@ -101,7 +101,7 @@ fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {
 }
 
 /// What is wanted, and the body it goes to.
-struct Cutter<'a> {
+struct Extractor<'a> {
     kind: Kind,
     wanted: Range<u64>,
     /// Whether the first message is wanted from its beginning.
@@ -110,7 +110,7 @@ struct Cutter<'a> {
     body: &'a mut Vec<u8>,
 }
 
-impl Cutter<'_> {
+impl Extractor<'_> {
     fn is_done(&self, end: u64) -> bool {
         end >= self.wanted.end || self.body.len() >= self.full
     }

@@ -14,34 +14,34 @@ use super::record::Stream;
 use super::row::Columns;
 
 /// The kind of the line, which says when the number may be forgotten.
-pub(super) const PAST: &str = "past";
+pub(super) const INCARNATION: &str = "past";
 
 /// How long a name's incarnation is known after its stream ended: longer than readers stay away.
 const MEMORY: Duration = Duration::from_hours(7 * 24);
 
 impl<S: Sql> Engine<'_, S> {
     /// Notes that a stream ended: the next one of the name is another incarnation.
-    pub(super) fn note_past(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) fn save_incarnation(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
         let next = (stream.incarnation + 1).to_string();
-        self.cross_out(PAST, "")?;
-        self.note(PAST, "", Some(&next), now.after(MEMORY))
+        self.dequeue(INCARNATION, "")?;
+        self.enqueue(INCARNATION, "", Some(&next), now.after(MEMORY))
     }
 
     /// The incarnation of a new stream, whose row keeps it from now on.
-    pub(super) fn take_past(&self) -> Result<u64, SqlError> {
+    pub(super) fn take_incarnation(&self) -> Result<u64, SqlError> {
         let select = "SELECT whom FROM stream_chore WHERE s = ? AND kind = ?";
-        let Some(row) = self.run(select, [PAST.into()])?.into_iter().next() else {
+        let Some(row) = self.run(select, [INCARNATION.into()])?.into_iter().next() else {
             return Ok(0);
         };
-        self.cross_out(PAST, "")?;
+        self.dequeue(INCARNATION, "")?;
         let next = Columns::of(row).text()?;
         Ok(next.parse().unwrap_or_default())
     }
 
     /// Forgets the number when its time has come.
-    pub(super) fn forget_past(&self, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) fn forget_incarnation(&self, now: Timestamp) -> Result<(), SqlError> {
         let delete = "DELETE FROM stream_chore WHERE s = ? AND kind = ? AND at <= ?";
-        let params = [PAST.into(), now.as_millis().into()];
+        let params = [INCARNATION.into(), now.as_millis().into()];
         self.run(delete, params).map(drop)
     }
 }

@@ -16,14 +16,14 @@ use http::HeaderName;
 use pmx_core::time::Timestamp;
 use pmx_streams::Refusal;
 use pmx_streams::limits::{WAKE_EFFECTS_MAX, WEBHOOK_ANSWER_BYTES_MAX};
-use pmx_streams::subscription::{Copying, Effect, Errand, Outcome, Reach, Ticket};
+use pmx_streams::subscription::{Action, Copying, Effect, LeaseRef, Outcome, Reach};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Request, Url};
 
 use super::cold::SegmentFolder;
 use super::readers::Readers;
-use super::savepoint::Batch;
-use super::turn::{Turn, storage};
+use super::savepoint::Savepoints;
+use super::transaction::{Transaction, storage};
 use super::writer::{WeakWriter, Writer, steadily};
 use crate::error::Failure;
 
@@ -34,19 +34,19 @@ use crate::http_client::{self, HttpClient, Versions};
 use crate::trust::Trust;
 
 /// What the courier hears.
-pub(super) enum Order {
+pub(super) enum DispatchRequest {
     /// Webhooks to carry, and what to copy.
-    Carry(Vec<Effect>),
+    Deliver(Vec<Effect>),
     /// When the next wake is due, if any is.
     Due(Option<Timestamp>),
     /// A webhook arrived, or did not.
-    Free,
+    Finished,
 }
 
 /// What waits for a thread. Those beyond count as failed, and come again later.
 const WAITING_MAX: usize = 1_024;
 
-const _: () = assert!(WAKE_EFFECTS_MAX * super::wakes::ROUNDS_MAX <= WAITING_MAX);
+const _: () = assert!(WAKE_EFFECTS_MAX * super::subscription_events::ROUNDS_MAX <= WAITING_MAX);
 
 /// What is under way at once.
 const UNDER_WAY_MAX: usize = 64;
@@ -59,41 +59,41 @@ const PAUSE_TIME: Duration = Duration::from_millis(5);
 
 /// The courier's thread and what it needs.
 #[derive(Clone)]
-pub(super) struct Courier {
+pub(super) struct WebhookDispatcher {
     /// Not the writer itself: it ends when the host no longer needs it.
     pub(super) writer: WeakWriter,
     pub(super) readers: Arc<Readers>,
     pub(super) cold: Arc<SegmentFolder>,
-    pub(super) own: Sender<Order>,
+    pub(super) own: Sender<DispatchRequest>,
     pub(super) log: Log,
 }
 
-struct Round {
-    courier: Courier,
-    post: Post,
+struct DispatchLoop {
+    dispatcher: WebhookDispatcher,
+    clients: WebhookClients,
     waiting: VecDeque<(Effect, Instant)>,
     under_way: usize,
 }
 
-impl Courier {
+impl WebhookDispatcher {
     /// Starts the thread. It begins with a look: the process may have ended in the middle.
-    pub(super) fn start(self, orders: Receiver<Order>) -> std::io::Result<()> {
+    pub(super) fn start(self, orders: Receiver<DispatchRequest>) -> std::io::Result<()> {
         let name = "pmx-courier".to_owned();
-        let mut round = Round {
-            courier: self,
-            post: Post::new(),
+        let mut round = DispatchLoop {
+            dispatcher: self,
+            clients: WebhookClients::new(),
             waiting: VecDeque::new(),
             under_way: 0,
         };
         let thread = std::thread::Builder::new().name(name);
-        let log = round.courier.log;
+        let log = round.dispatcher.log;
         let work = move || steadily(log, || round.run(&orders));
         thread.spawn(work).map(drop)
     }
 }
 
-impl Round {
-    fn run(&mut self, orders: &Receiver<Order>) {
+impl DispatchLoop {
+    fn run(&mut self, orders: &Receiver<DispatchRequest>) {
         let mut due = Some(Timestamp::from_millis(0));
         loop {
             let now = crate::host::now().as_millis();
@@ -101,18 +101,18 @@ impl Round {
                 Duration::from_millis(at.as_millis().saturating_sub(now)).max(PAUSE_TIME)
             });
             match orders.recv_timeout(wait.min(IDLE_TIME)) {
-                Ok(Order::Due(next)) => due = next,
-                Ok(Order::Carry(effects)) => self.take(effects),
-                Ok(Order::Free) => self.under_way = self.under_way.saturating_sub(1),
+                Ok(DispatchRequest::Due(next)) => due = next,
+                Ok(DispatchRequest::Deliver(effects)) => self.take(effects),
+                Ok(DispatchRequest::Finished) => self.under_way = self.under_way.saturating_sub(1),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
                     // Whoever looks says when the next look is due.
                     due = None;
-                    let look = |turn: &Turn<'_, Batch<'_>>| {
+                    let look = |turn: &Transaction<'_, Savepoints<'_>>| {
                         turn.look();
                         Ok(())
                     };
-                    if !taken(&self.courier, look) {
+                    if !lock(&self.dispatcher, look) {
                         return;
                     }
                 }
@@ -126,7 +126,7 @@ impl Round {
             if self.waiting.len() < WAITING_MAX {
                 self.waiting.push_back((effect, Instant::now()));
             } else {
-                tell(&self.courier, &effect.ticket, Outcome::Failed);
+                tell(&self.dispatcher, &effect.lease, Outcome::Failed);
             }
         }
     }
@@ -135,29 +135,29 @@ impl Round {
         while self.under_way < UNDER_WAY_MAX
             && let Some((effect, since)) = self.waiting.pop_front()
         {
-            let courier = self.courier.clone();
-            let (post, ticket) = (self.post.clone(), effect.ticket);
+            let dispatcher = self.dispatcher.clone();
+            let (clients, lease) = (self.clients.clone(), effect.lease);
             let thread = std::thread::Builder::new().name("pmx-webhook".to_owned());
             let carried = thread.spawn(move || {
-                let carried = guarded(courier.log, || match effect.errand {
-                    Errand::Copy(copying) => copy(&courier, ticket, &copying),
-                    errand @ (Errand::Webhook { .. } | Errand::Append { .. }) => {
-                        tell(&courier, &ticket, post.carry(errand, since));
+                let carried = guarded(dispatcher.log, || match effect.action {
+                    Action::Copy(copying) => copy(&dispatcher, lease, &copying),
+                    action @ (Action::Webhook { .. } | Action::Append { .. }) => {
+                        tell(&dispatcher, &lease, clients.carry(action, since));
                     }
                 });
                 if carried.is_err() {
-                    tell(&courier, &ticket, Outcome::Failed);
+                    tell(&dispatcher, &lease, Outcome::Failed);
                 }
                 // Fails only if the courier has ended. A place that is not given back is lost.
-                let _ = courier.own.send(Order::Free);
+                let _ = dispatcher.own.send(DispatchRequest::Finished);
             });
             match carried {
                 Ok(_) => self.under_way += 1,
                 Err(error) => {
-                    self.courier
+                    self.dispatcher
                         .log
                         .fault("starting a webhook's thread", &error);
-                    tell(&self.courier, &ticket, Outcome::Failed);
+                    tell(&self.dispatcher, &lease, Outcome::Failed);
                 }
             }
         }
@@ -165,45 +165,45 @@ impl Round {
 }
 
 /// Tells the ledger what came of a webhook.
-fn tell(courier: &Courier, ticket: &Ticket, outcome: Outcome) {
-    let ticket = *ticket;
-    taken(courier, move |turn| {
-        turn.told(&ticket, &outcome).map_err(storage)
+fn tell(dispatcher: &WebhookDispatcher, lease: &LeaseRef, outcome: Outcome) {
+    let lease = *lease;
+    lock(dispatcher, move |turn| {
+        turn.on_delivery_result(&lease, &outcome).map_err(storage)
     });
 }
 
 /// Copies messages from a stream to another. Reading holds up no writer, and the copies and that
 /// they are made are kept in one turn.
-fn copy(courier: &Courier, ticket: Ticket, copying: &Copying) {
+fn copy(dispatcher: &WebhookDispatcher, lease: LeaseRef, copying: &Copying) {
     let read = async |read| {
-        let Courier { readers, cold, .. } = courier;
+        let WebhookDispatcher { readers, cold, .. } = dispatcher;
         let page = readers.page(&copying.source, read, cold, crate::host::now());
         page.map(|(page, ..)| page)
     };
     match block_on(copying.gather(read)) {
         Ok(copies) => {
             let target = copying.target.clone();
-            taken(courier, move |turn| {
-                turn.gathered(&ticket, &target, &copies)
+            lock(dispatcher, move |turn| {
+                turn.gathered(&lease, &target, &copies)
             });
         }
-        Err(_) => tell(courier, &ticket, Outcome::Failed),
+        Err(_) => tell(dispatcher, &lease, Outcome::Failed),
     }
 }
 
 /// Takes a turn, unless the host has ended.
-fn taken(
-    courier: &Courier,
-    work: impl FnOnce(&Turn<'_, Batch<'_>>) -> Result<(), Refusal> + Send + 'static,
+fn lock(
+    dispatcher: &WebhookDispatcher,
+    work: impl FnOnce(&Transaction<'_, Savepoints<'_>>) -> Result<(), Refusal> + Send + 'static,
 ) -> bool {
-    let Some(writer) = courier.writer.upgrade() else {
+    let Some(writer) = dispatcher.writer.upgrade() else {
         return false;
     };
-    if let Err(error) = block_on(Writer::turn(&writer, 0, work, |()| ())) {
-        courier.log.fault("waking subscribers", &error);
+    if let Err(error) = block_on(Writer::transact(&writer, 0, work, |()| ())) {
+        dispatcher.log.fault("waking subscribers", &error);
         // The next look comes soon, whatever was to be noted.
         let soon = crate::host::now().after(Duration::from_secs(5));
-        let _ = courier.own.send(Order::Due(Some(soon)));
+        let _ = dispatcher.own.send(DispatchRequest::Due(Some(soon)));
     }
     true
 }
@@ -211,7 +211,7 @@ fn taken(
 /// Two clients: what may connect to this machine can connect to nothing else, and the other way
 /// round.
 #[derive(Clone)]
-struct Post {
+struct WebhookClients {
     public: Arc<Route>,
     loopback: Arc<Route>,
 }
@@ -222,7 +222,7 @@ struct Route {
     http: OnceLock<Option<HttpClient>>,
 }
 
-impl Post {
+impl WebhookClients {
     fn new() -> Self {
         let route = |reach| Route {
             reach,
@@ -235,14 +235,14 @@ impl Post {
     }
 
     /// Posts a webhook that waited since a moment.
-    fn carry(&self, errand: Errand, since: Instant) -> Outcome {
-        let Errand::Webhook {
+    fn carry(&self, action: Action, since: Instant) -> Outcome {
+        let Action::Webhook {
             url,
             headers,
             body,
             timeout,
             tried: _,
-        } = errand
+        } = action
         else {
             return Outcome::Failed;
         };
@@ -254,7 +254,7 @@ impl Post {
         if left.is_zero() {
             return Outcome::Failed;
         }
-        let posted = route.post(url.as_str(), &headers, body, left);
+        let posted = route.send(url.as_str(), &headers, body, left);
         posted.unwrap_or(Outcome::Failed)
     }
 }
@@ -262,7 +262,7 @@ impl Post {
 impl Route {
     /// Posts a body and reads the beginning of the answer, all of it within a time. Returns nothing
     /// if there is no answer.
-    fn post(
+    fn send(
         &self,
         url: &str,
         headers: &[(HeaderName, String)],
@@ -352,7 +352,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
-        let post = Post::new();
+        let clients = WebhookClients::new();
         // Names are judged by what they resolve to, and addresses however they are spelt.
         for host in [
             "127.0.0.1",
@@ -363,7 +363,7 @@ mod tests {
         ] {
             let url = format!("http://{host}:{port}/hook");
             let time = Duration::from_secs(10);
-            let posted = post.public.post(&url, &[], "body", time);
+            let posted = clients.public.send(&url, &[], "body", time);
             assert!(posted.is_none(), "{host}");
             let accepted = listener.accept().map(drop).map_err(|error| error.kind());
             assert_eq!(accepted, Err(ErrorKind::WouldBlock), "{host}");
@@ -371,12 +371,12 @@ mod tests {
         let time = Duration::from_millis(500);
         let url = format!("http://localhost:{port}/hook");
         // Nothing answers, but the connection is made.
-        let posted = post.loopback.post(&url, &[], "body", time);
+        let posted = clients.loopback.send(&url, &[], "body", time);
         assert!(posted.is_none());
         assert!(listener.accept().is_ok());
         let outside = "http://192.0.2.1/hook";
         let since = Instant::now();
-        let posted = post.loopback.post(outside, &[], "body", time);
+        let posted = clients.loopback.send(outside, &[], "body", time);
         assert!(
             posted.is_none() && since.elapsed() < time,
             "refused, not lost"

@@ -43,7 +43,7 @@ pub struct AccessVars<'a> {
 
 /// Access mode: who may use streams without a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum AccessMode {
     /// Everybody, because the operator said so.
     Open,
     /// Programs of this machine: the server is in local mode.
@@ -54,7 +54,7 @@ pub enum Standing {
     Closed,
 }
 
-impl Standing {
+impl AccessMode {
     /// The mode in a word.
     pub const fn as_str(self) -> &'static str {
         match self {

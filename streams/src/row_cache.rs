@@ -10,14 +10,14 @@ use super::record::Stream;
 /// The row as it was read or written last; nothing where it has to be read. It belongs to one key
 /// of one database, and all turns of that have to know of it.
 #[derive(Debug, Default)]
-pub struct Memory(RefCell<Option<Stream>>);
+pub struct RowCache(RefCell<Option<Stream>>);
 
-impl Memory {
-    pub(super) fn recall(&self) -> Option<Stream> {
+impl RowCache {
+    pub(super) fn get(&self) -> Option<Stream> {
         self.0.borrow().clone()
     }
 
-    pub(super) fn keep(&self, stream: Option<Stream>) {
+    pub(super) fn set(&self, stream: Option<Stream>) {
         self.0.replace(stream);
     }
 }

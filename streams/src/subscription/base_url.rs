@@ -5,9 +5,9 @@ use crate::limits::SUBSCRIPTION_ROOT_BYTES_MAX;
 /// The address of the server's streams, as its clients reach it, without a slash at its end:
 /// `https://host/v1/stream`. Webhooks are told to call back there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Root(String);
+pub struct BaseUrl(String);
 
-impl Root {
+impl BaseUrl {
     /// Takes an address if it looks like one.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_end_matches('/');

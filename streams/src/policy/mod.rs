@@ -5,19 +5,19 @@
 //! decision comes out. The platforms read variables and clocks and carry the decisions out.
 
 mod access;
+mod access_mode;
 mod caching;
-mod point;
+mod metrics;
 mod rate;
-mod standing;
 mod timing;
 mod token;
 
-pub use access::{Access, Claimable, Who};
+pub use access::{Access, Claimable, Principal};
+pub use access_mode::{AccessMode, AccessVars, InvalidAccess};
 pub(crate) use caching::{AS_IT_COMES, KEYS, REVALIDATED};
 pub use caching::{Audience, CacheMode, InvalidCacheMode};
-pub use point::{Point, What};
+pub use metrics::{DataPoint, Operation};
 pub(crate) use rate::whole_seconds;
 pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, Rates, Traffic};
-pub use standing::{AccessVars, InvalidAccess, Standing};
 pub use timing::{DEBUG_TIMING, Step, Timing};
 pub use token::{Claims, ClientId, InvalidClaims, InvalidKeys, Keys, Refused, Scope};

@@ -4,16 +4,17 @@
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_streams::subscription::{
-    self, Answer, Call, Copies, Effect, Errand, Needs, Outcome, Room, Subscriptions, Tails, Ticket,
+    self, Action, Answer, Call, Copies, Effect, LeaseRef, Outcome, RequiredTails, Room,
+    Subscriptions, TailOffsets,
 };
 use pmx_streams::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 
-use super::names;
-use super::pending::Woken;
-use super::turn::Turn;
+use super::pending::PendingDeliveries;
+use super::stream_ids;
+use super::transaction::Transaction;
 use crate::host::panics::unpanicked;
 
-impl<S: Sql> Turn<'_, S> {
+impl<S: Sql> Transaction<'_, S> {
     /// Does several things that hold together or not at all.
     pub(super) fn together<T>(
         &self,
@@ -36,7 +37,7 @@ impl<S: Sql> Turn<'_, S> {
 
     /// A stream grew.
     pub(super) fn grew(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
-        if self.is_followed()? && self.subscriptions()?.touched(name, tail, self.now())? {
+        if self.is_followed()? && self.subscriptions()?.on_append(name, tail, self.now())? {
             self.wakes.due.set(true);
         }
         Ok(())
@@ -45,7 +46,7 @@ impl<S: Sql> Turn<'_, S> {
     /// A stream ended.
     pub(super) fn gone(&self, name: &StreamName) -> Result<(), Refusal> {
         if self.is_followed()? {
-            self.subscriptions()?.forgotten(name)?;
+            self.subscriptions()?.on_removed(name)?;
             self.wakes.due.set(true);
         }
         Ok(())
@@ -54,19 +55,23 @@ impl<S: Sql> Turn<'_, S> {
     /// Answers a call about subscriptions.
     pub(super) fn subscription(&self, call: &Call) -> Result<Answer, subscription::Refusal> {
         let subscriptions = self.subscriptions()?;
-        let tails = self.tails(&subscriptions.needs(call)?)?;
+        let tails = self.tails(&subscriptions.required_tails(call)?)?;
         self.wakes.followed.set(None);
         self.wakes.due.set(true);
         self.sql()
-            .atomically(|_| subscriptions.turn(call, &tails, self.now()))
+            .atomically(|_| subscriptions.handle(call, &tails, self.now()))
     }
 
     /// Notes what came of waking somebody.
-    pub(super) fn told(&self, ticket: &Ticket, outcome: &Outcome) -> Result<(), SqlError> {
+    pub(super) fn on_delivery_result(
+        &self,
+        lease: &LeaseRef,
+        outcome: &Outcome,
+    ) -> Result<(), SqlError> {
         self.wakes.due.set(true);
         let subscriptions = self.subscriptions()?;
         self.sql()
-            .atomically(|_| subscriptions.told(ticket, outcome, self.now()))
+            .atomically(|_| subscriptions.on_delivery_result(lease, outcome, self.now()))
     }
 
     /// It is time to look who is to be woken.
@@ -75,19 +80,19 @@ impl<S: Sql> Turn<'_, S> {
     }
 
     /// Wakes who is to be woken. Comes last in a transaction; a failure undoes nothing else.
-    pub(super) fn wake(&self) -> Option<Woken> {
+    pub(super) fn wake(&self) -> Option<PendingDeliveries> {
         if !self.wakes.due.get() {
             return None;
         }
-        let mut woken = Woken::default();
-        if let Err(error) = unpanicked(|| self.wake_all(&mut woken)) {
-            woken.fault = Some(error);
-            woken.next = Some(self.now().after(RETRY_TIME));
+        let mut deliveries = PendingDeliveries::default();
+        if let Err(error) = unpanicked(|| self.wake_all(&mut deliveries)) {
+            deliveries.fault = Some(error);
+            deliveries.next = Some(self.now().after(RETRY_TIME));
         }
-        Some(woken)
+        Some(deliveries)
     }
 
-    fn wake_all(&self, woken: &mut Woken) -> Result<(), SqlError> {
+    fn wake_all(&self, deliveries: &mut PendingDeliveries) -> Result<(), SqlError> {
         // A message in a wake stream may wake somebody else.
         for _ in 0..ROUNDS_MAX {
             if !self.wakes.due.replace(false) {
@@ -98,28 +103,28 @@ impl<S: Sql> Turn<'_, S> {
             let work = || subscriptions.work(self.now(), Room::ENDLESS);
             let work = self.sql().atomically(|_| work())?;
             for effect in work {
-                match effect.errand {
-                    Errand::Webhook { .. } => woken.carried.push(effect),
-                    Errand::Copy(mut copying) => {
+                match effect.action {
+                    Action::Webhook { .. } => deliveries.carried.push(effect),
+                    Action::Copy(mut copying) => {
                         copying.generation = self.generation(&copying.source)?;
-                        let (ticket, errand) = (effect.ticket, Errand::Copy(copying));
-                        woken.carried.push(Effect { ticket, errand });
+                        let (lease, action) = (effect.lease, Action::Copy(copying));
+                        deliveries.carried.push(Effect { lease, action });
                     }
-                    Errand::Append { stream, message } => {
-                        self.announce(&effect.ticket, &stream, message)?;
-                        woken.announced.push(stream);
+                    Action::Append { stream, message } => {
+                        self.announce(&effect.lease, &stream, message)?;
+                        deliveries.announced.push(stream);
                     }
                 }
             }
         }
-        woken.next = self.subscriptions()?.due(self.now(), Room::ENDLESS)?;
+        deliveries.next = self.subscriptions()?.due(self.now(), Room::ENDLESS)?;
         Ok(())
     }
 
     /// Takes copies into the stream that gathers them, and notes how far that is.
     pub(super) fn gathered(
         &self,
-        ticket: &Ticket,
+        lease: &LeaseRef,
         target: &StreamName,
         copies: &Copies,
     ) -> Result<(), Refusal> {
@@ -130,13 +135,13 @@ impl<S: Sql> Turn<'_, S> {
                 Err(_) => Outcome::Failed,
             };
             self.grown_unasked(target);
-            Ok(self.told(ticket, &outcome)?)
+            Ok(self.on_delivery_result(lease, &outcome)?)
         })
     }
 
     fn announce(
         &self,
-        ticket: &Ticket,
+        lease: &LeaseRef,
         stream: &StreamName,
         message: Bytes,
     ) -> Result<(), SqlError> {
@@ -153,26 +158,26 @@ impl<S: Sql> Turn<'_, S> {
         };
         let subscriptions = self.subscriptions()?;
         self.sql()
-            .atomically(|_| subscriptions.told(ticket, &outcome, self.now()))
+            .atomically(|_| subscriptions.on_delivery_result(lease, &outcome, self.now()))
     }
 
     /// Which generation of its name a stream is.
     fn generation(&self, name: &StreamName) -> Result<Option<Generation>, SqlError> {
-        let key = names::find(self.sql(), name)?;
+        let key = stream_ids::find(self.sql(), name)?;
         let view = key.and_then(|key| self.engine(key).head(self.now()).ok());
         Ok(view.and_then(|view| Generation::from_hex(&view.generation)))
     }
 
     /// Where streams end.
-    fn tails(&self, needs: &Needs) -> Result<Tails, SqlError> {
+    fn tails(&self, needs: &RequiredTails) -> Result<TailOffsets, SqlError> {
         let mut streams = needs.streams.clone();
         if let Some(pattern) = &needs.pattern {
-            let names = names::beginning(self.sql(), pattern.prefix())?;
+            let names = stream_ids::beginning(self.sql(), pattern.prefix())?;
             streams.extend(names.into_iter().filter(|name| pattern.matches(name)));
         }
-        let mut tails = Tails::new();
+        let mut tails = TailOffsets::new();
         for name in streams {
-            if let Some(key) = names::find(self.sql(), &name)?
+            if let Some(key) = stream_ids::find(self.sql(), &name)?
                 && let Ok(view) = self.engine(key).head(self.now())
             {
                 tails.insert(name, view.next);

@@ -8,14 +8,14 @@ use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use http::Response;
-use pmx_streams::ops::{Step, Timing};
+use pmx_streams::policy::{Step, Timing};
 
 tokio::task_local! {
     static TIMES: RefCell<Timing>;
 }
 
 /// Answers, and says where the time went.
-pub(super) async fn told(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
+pub(super) async fn measured(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
     let answering = async {
         let mut answer = answering.await;
         // The scope is the one below.

@@ -6,9 +6,9 @@ use crate::http::{Call, Live};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Point {
+pub struct DataPoint {
     stream: String,
-    what: What,
+    what: Operation,
     /// Bytes of the body that came or went.
     pub bytes: u64,
     /// The status of the answer.
@@ -19,7 +19,7 @@ pub struct Point {
 
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum Operation {
     /// Something was appended, or was to be.
     Append,
     /// Something was read, or waited for.
@@ -28,7 +28,7 @@ pub enum What {
     Live,
 }
 
-impl What {
+impl Operation {
     /// What a request is; nothing, if it is not counted or not over when it is answered.
     pub const fn of(call: &Call) -> Option<Self> {
         match call {
@@ -45,9 +45,9 @@ impl What {
 /// Bytes of an index that Analytics Engine takes.
 const INDEX_BYTES_MAX: usize = 96;
 
-impl Point {
+impl DataPoint {
     /// Something that happened to a stream.
-    pub fn new(stream: &StreamName, what: What) -> Self {
+    pub fn new(stream: &StreamName, what: Operation) -> Self {
         Self {
             stream: stream.as_str().to_owned(),
             what,
@@ -65,9 +65,9 @@ impl Point {
     /// The stream's name, and what happened.
     pub fn blobs(&self) -> [&str; 2] {
         let what = match self.what {
-            What::Append => "append",
-            What::Read => "read",
-            What::Live => "live",
+            Operation::Append => "append",
+            Operation::Read => "read",
+            Operation::Live => "live",
         };
         [&self.stream, what]
     }
@@ -91,13 +91,13 @@ mod tests {
     #[test]
     fn a_point_fits() {
         let name = "n".repeat(1_024);
-        let mut point = Point::new(&StreamName::parse(&name).unwrap(), What::Append);
+        let mut point = DataPoint::new(&StreamName::parse(&name).unwrap(), Operation::Append);
         (point.bytes, point.status, point.millis) = (5, 204, 7);
         assert_eq!(point.index().len(), 96);
         assert_eq!(point.blobs(), [name.as_str(), "append"]);
         let expected = [5.0, 204.0, 7.0].map(f64::to_bits);
         assert_eq!(point.doubles().map(f64::to_bits), expected);
-        let short = Point::new(&StreamName::parse("a").unwrap(), What::Live);
+        let short = DataPoint::new(&StreamName::parse("a").unwrap(), Operation::Live);
         assert_eq!((short.index(), short.blobs()), ("a", ["a", "live"]));
     }
 
@@ -109,11 +109,14 @@ mod tests {
                 .uri(format!("/v1/stream/a{query}"))
                 .body(())
                 .unwrap();
-            What::of(&Call::parse(&request.into_parts().0).unwrap())
+            Operation::of(&Call::parse(&request.into_parts().0).unwrap())
         };
-        assert_eq!(what("POST", ""), Some(What::Append));
-        assert_eq!(what("GET", "?offset=-1"), Some(What::Read));
-        assert_eq!(what("GET", "?offset=-1&live=long-poll"), Some(What::Read));
+        assert_eq!(what("POST", ""), Some(Operation::Append));
+        assert_eq!(what("GET", "?offset=-1"), Some(Operation::Read));
+        assert_eq!(
+            what("GET", "?offset=-1&live=long-poll"),
+            Some(Operation::Read)
+        );
         assert_eq!(what("GET", "?offset=-1&live=sse"), None);
         assert_eq!(what("HEAD", ""), None);
         assert_eq!(what("PUT", ""), None);

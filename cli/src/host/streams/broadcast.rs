@@ -57,7 +57,7 @@ impl Shared {
 
 impl Topics {
     /// Lets readers know that a stream changed.
-    pub(crate) fn changed(&self, name: &StreamName) {
+    pub(crate) fn notify(&self, name: &StreamName) {
         if let Some(topic) = self.open().get(name) {
             topic.changes.send_modify(|count| *count += 1);
         }
@@ -147,12 +147,12 @@ mod tests {
     async fn changes_are_neither_missed_nor_seen_twice() {
         let topics = Arc::new(Topics::default());
         let name = StreamName::parse("a").unwrap();
-        topics.changed(&name);
+        topics.notify(&name);
         let mut one = topics.subscribe(&name);
         let mut two = topics.subscribe(&name);
-        topics.changed(&name);
+        topics.notify(&name);
         one.changed().await;
-        topics.changed(&name);
+        topics.notify(&name);
         two.mark();
         one.changed().await;
         let late = tokio::time::timeout(std::time::Duration::from_millis(20), two.changed());

@@ -16,9 +16,9 @@ use pmx_core::time::Timestamp;
 use super::cold::SegmentKey;
 use super::engine::Engine;
 use super::generation::Generation;
+use super::incarnation::INCARNATION;
 use super::lifecycle::REPORT;
 use super::name::StreamName;
-use super::past::PAST;
 use super::record::Stream;
 use super::reply::Refusal;
 use super::row::{Columns, odd};
@@ -27,9 +27,9 @@ use super::segment::Index;
 /// Something to do outside of the database; afterwards [`Engine::chore_done`] or
 /// [`Engine::chore_failed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Chore {
+pub enum Job {
     /// Write a segment.
-    Write {
+    WriteSegment {
         /// Its key.
         key: SegmentKey,
         /// Its bytes.
@@ -38,27 +38,27 @@ pub enum Chore {
         index: Index,
     },
     /// Delete a segment that nobody refers to.
-    Sweep {
+    DeleteSegment {
         /// Its key.
         key: SegmentKey,
     },
     /// Delete all segments of a generation that ended.
-    Erase {
+    DeleteSegments {
         /// The generation.
         generation: Generation,
     },
     /// Give a source back what it lent.
-    GiveBack {
+    Release {
         /// The source.
         source: StreamName,
         /// The fork, as the source knows it.
-        edge: Generation,
+        reference: Generation,
     },
 }
 
-pub(super) const ERASE: &str = "erase";
-pub(super) const GIVE_BACK: &str = "give-back";
-pub(super) const SWEEP: &str = "sweep";
+pub(super) const DELETE_SEGMENTS: &str = "erase";
+pub(super) const RELEASE: &str = "give-back";
+pub(super) const DELETE_SEGMENT: &str = "sweep";
 /// Only says when to try again to write a segment.
 pub(super) const ROTATE: &str = "rotate";
 
@@ -70,15 +70,15 @@ const PAUSE_SECONDS_MAX: u64 = 600;
 
 impl<S: Sql> Engine<'_, S> {
     /// The next thing to do now. What needs no effect is done on the way.
-    pub fn chore(&self, now: Timestamp) -> Result<Option<Chore>, SqlError> {
-        if let Some(chore) = self.noted(now)? {
-            return Ok(Some(chore));
+    pub fn next_job(&self, now: Timestamp) -> Result<Option<Job>, SqlError> {
+        if let Some(job) = self.due_job(now)? {
+            return Ok(Some(job));
         }
-        self.forget_past(now)?;
+        self.forget_incarnation(now)?;
         match self.load()? {
-            Some(stream) if stream.has_lapsed(now) && !stream.deleted => {
+            Some(stream) if stream.is_expired(now) && !stream.deleted => {
                 self.end(stream, now)?;
-                self.noted(now)
+                self.due_job(now)
             }
             Some(stream) if self.rotates_at(&stream, now)?.is_some_and(|at| at <= now) => {
                 self.rotate(stream, now).map(Some)
@@ -88,29 +88,31 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// The effect of a chore took place.
-    pub fn chore_done(&self, chore: &Chore, now: Timestamp) -> Result<(), SqlError> {
-        if let Chore::Write { key, index, .. } = chore
+    pub fn complete_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
+        if let Job::WriteSegment { key, index, .. } = job
             && !self.rotated(key, index)?
         {
             // The stream ended meanwhile, or another was faster: nobody refers to the segment.
-            return self.put_off(SWEEP, &key.to_string(), now, 0);
+            return self.reschedule(DELETE_SEGMENT, &key.to_string(), now, 0);
         }
-        let (kind, what) = chore.line();
-        self.cross_out(kind, &what)
+        let (kind, what) = job.key();
+        self.dequeue(kind, &what)
     }
 
     /// The effect of a chore failed: it is tried again, ever later.
-    pub fn chore_failed(&self, chore: &Chore, now: Timestamp) -> Result<(), SqlError> {
-        let (kind, what) = match chore {
-            Chore::Write { .. } => (ROTATE, String::new()),
-            Chore::Sweep { .. } | Chore::Erase { .. } | Chore::GiveBack { .. } => chore.line(),
+    pub fn fail_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
+        let (kind, what) = match job {
+            Job::WriteSegment { .. } => (ROTATE, String::new()),
+            Job::DeleteSegment { .. } | Job::DeleteSegments { .. } | Job::Release { .. } => {
+                job.key()
+            }
         };
-        match chore {
-            Chore::Write { .. } => self.try_later(kind, &what, now),
+        match job {
+            Job::WriteSegment { .. } => self.retry_later(kind, &what, now),
             // Unless somebody did it meanwhile.
-            Chore::Sweep { .. } | Chore::Erase { .. } | Chore::GiveBack { .. } => {
+            Job::DeleteSegment { .. } | Job::DeleteSegments { .. } | Job::Release { .. } => {
                 match self.tries(kind, &what)? {
-                    Some(_) => self.try_later(kind, &what, now),
+                    Some(_) => self.retry_later(kind, &what, now),
                     None => Ok(()),
                 }
             }
@@ -118,35 +120,40 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Puts off what failed, for longer each time.
-    pub(super) fn try_later(&self, kind: &str, what: &str, now: Timestamp) -> Result<(), SqlError> {
+    pub(super) fn retry_later(
+        &self,
+        kind: &str,
+        what: &str,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
         let known = self.tries(kind, what)?;
         if known.is_none() {
-            self.note(kind, what, None, now)?;
+            self.enqueue(kind, what, None, now)?;
         }
         let tries = known.unwrap_or(0);
         let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
         let at = now.after(Duration::from_secs(pause));
-        self.put_off(kind, what, at, tries + 1)
+        self.reschedule(kind, what, at, tries + 1)
     }
 
     /// When the alarm should come next, if at all. Ask after every turn that wrote.
     pub fn due(&self, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
         let select = "SELECT min(at) FROM stream_chore WHERE s = ? AND kind <> ?";
         let row = self.run(select, [ROTATE.into()])?.into_iter().next();
-        let noted = Columns::of(row.unwrap_or_default()).maybe_integer()?;
-        let noted = noted.map(Timestamp::from_millis);
+        let due_job = Columns::of(row.unwrap_or_default()).maybe_integer()?;
+        let due_job = due_job.map(Timestamp::from_millis);
         let stream = self.load()?;
         let tells = self.reports_at(stream.as_ref(), now)?;
         let Some(stream) = stream else {
-            return Ok([noted, tells].into_iter().flatten().min());
+            return Ok([due_job, tells].into_iter().flatten().min());
         };
         let ends = stream.ends().filter(|_| !stream.deleted);
         let rotates = self.rotates_at(&stream, now)?;
-        Ok([noted, tells, ends, rotates].into_iter().flatten().min())
+        Ok([due_job, tells, ends, rotates].into_iter().flatten().min())
     }
 
     /// Whether nothing at all is kept under this key any more: a host may forget it.
-    pub fn is_void(&self) -> Result<bool, SqlError> {
+    pub fn has_no_rows(&self) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM stream_chore WHERE s = ? LIMIT 1";
         let is_idle = self.run(select, [])?.is_empty() && !self.has_lifecycle_events()?;
         Ok(is_idle && self.load()?.is_none())
@@ -159,8 +166,8 @@ impl<S: Sql> Engine<'_, S> {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, SqlError> {
         let bytes = stream.weight.saturating_sub(stream.hot_weight);
-        let heavy = bytes >= self.shape.segment_bytes.max(1);
-        let long = stream.hot_rows >= self.shape.segment_messages.max(1);
+        let heavy = bytes >= self.engine_config.segment_bytes.max(1);
+        let long = stream.hot_rows >= self.engine_config.segment_messages.max(1);
         if stream.deleted || !(heavy || long) {
             return Ok(None);
         }
@@ -171,13 +178,13 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// What was written down and is to be done now.
-    fn noted(&self, now: Timestamp) -> Result<Option<Chore>, SqlError> {
+    fn due_job(&self, now: Timestamp) -> Result<Option<Job>, SqlError> {
         let select = "SELECT kind, what, whom FROM stream_chore \
              WHERE s = ? AND kind NOT IN (?, ?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
         let params = [
             ROTATE.into(),
             REPORT.into(),
-            PAST.into(),
+            INCARNATION.into(),
             now.as_millis().into(),
         ];
         let rows = self.run(select, params)?;
@@ -185,7 +192,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Writes down what is to be done at a time.
-    pub(super) fn note(
+    pub(super) fn enqueue(
         &self,
         kind: &str,
         what: &str,
@@ -201,12 +208,18 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Crosses out what was done.
-    pub(super) fn cross_out(&self, kind: &str, what: &str) -> Result<(), SqlError> {
+    pub(super) fn dequeue(&self, kind: &str, what: &str) -> Result<(), SqlError> {
         let delete = "DELETE FROM stream_chore WHERE s = ? AND kind = ? AND what = ?";
         self.run(delete, [kind.into(), what.into()]).map(drop)
     }
 
-    fn put_off(&self, kind: &str, what: &str, at: Timestamp, tries: u64) -> Result<(), SqlError> {
+    fn reschedule(
+        &self,
+        kind: &str,
+        what: &str,
+        at: Timestamp,
+        tries: u64,
+    ) -> Result<(), SqlError> {
         let update = "UPDATE stream_chore SET at = ?, tries = ? \
              WHERE s = ? AND kind = ? AND what = ?";
         let key = Value::Integer(self.key);
@@ -225,54 +238,62 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Writes down that a segment may be about to be written.
-    pub(super) fn intend_segment(&self, key: &SegmentKey, now: Timestamp) -> Result<(), SqlError> {
-        self.note(SWEEP, &key.to_string(), None, now.after(GRACE))
+    pub(super) fn enqueue_segment_cleanup(
+        &self,
+        key: &SegmentKey,
+        now: Timestamp,
+    ) -> Result<(), SqlError> {
+        self.enqueue(DELETE_SEGMENT, &key.to_string(), None, now.after(GRACE))
     }
 
     /// Writes down that a source is about to lend.
-    pub(super) fn intend_fork(
+    pub(super) fn enqueue_release(
         &self,
         source: &StreamName,
-        edge: Generation,
+        reference: Generation,
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let whom = Some(source.as_str());
-        self.note(GIVE_BACK, &edge.to_string(), whom, now.after(GRACE))
+        self.enqueue(RELEASE, &reference.to_string(), whom, now.after(GRACE))
     }
 
     /// Whether that is still written down.
-    pub(super) fn intends_fork(&self, edge: Generation) -> Result<bool, SqlError> {
-        Ok(self.tries(GIVE_BACK, &edge.to_string())?.is_some())
+    pub(super) fn is_release_queued(&self, reference: Generation) -> Result<bool, SqlError> {
+        Ok(self.tries(RELEASE, &reference.to_string())?.is_some())
     }
 
     /// Gives up a fork that was begun: what the source may have lent is a chore now.
-    pub fn abandon_fork(&self, edge: Generation, now: Timestamp) -> Result<(), Refusal> {
-        Ok(self.put_off(GIVE_BACK, &edge.to_string(), now, 0)?)
+    pub fn abandon_fork(&self, reference: Generation, now: Timestamp) -> Result<(), Refusal> {
+        Ok(self.reschedule(RELEASE, &reference.to_string(), now, 0)?)
     }
 }
 
-impl Chore {
+impl Job {
     /// Where it is written down.
-    fn line(&self) -> (&'static str, String) {
+    fn key(&self) -> (&'static str, String) {
         match self {
-            Self::Write { key, .. } | Self::Sweep { key } => (SWEEP, key.to_string()),
-            Self::Erase { generation } => (ERASE, generation.to_string()),
-            Self::GiveBack { edge, .. } => (GIVE_BACK, edge.to_string()),
+            Self::WriteSegment { key, .. } | Self::DeleteSegment { key } => {
+                (DELETE_SEGMENT, key.to_string())
+            }
+            Self::DeleteSegments { generation } => (DELETE_SEGMENTS, generation.to_string()),
+            Self::Release { reference, .. } => (RELEASE, reference.to_string()),
         }
     }
 }
 
-fn read(row: SqlRow) -> Result<Chore, SqlError> {
+fn read(row: SqlRow) -> Result<Job, SqlError> {
     let mut row = Columns::of(row);
     let (kind, what, whom) = (row.text()?, row.text()?, row.maybe_text()?);
-    let chore = match (kind.as_str(), whom) {
-        (ERASE, None) => Generation::from_hex(&what).map(|generation| Chore::Erase { generation }),
-        (SWEEP, None) => SegmentKey::parse(&what).map(|key| Chore::Sweep { key }),
-        (GIVE_BACK, Some(whom)) => StreamName::parse(&whom)
+    let job = match (kind.as_str(), whom) {
+        (DELETE_SEGMENTS, None) => {
+            Generation::from_hex(&what).map(|generation| Job::DeleteSegments { generation })
+        }
+        (DELETE_SEGMENT, None) => SegmentKey::parse(&what).map(|key| Job::DeleteSegment { key }),
+        (RELEASE, Some(whom)) => StreamName::parse(&whom)
             .ok()
             .zip(Generation::from_hex(&what))
-            .map(|(source, edge)| Chore::GiveBack { source, edge }),
+            .map(|(source, reference)| Job::Release { source, reference }),
         (_, _) => None,
     };
-    chore.ok_or_else(|| odd("a chore"))
+    job.ok_or_else(|| odd("a chore"))
 }
