@@ -276,12 +276,12 @@ impl World {
         self.tell(subscription, &effect.lease, &outcome);
     }
 
-    fn tell(&mut self, subscription: usize, lease: &LeaseRef, outcome: &Outcome) {
-        self.say(|| format!("result for {subscription}: {lease:?} {outcome:?}"));
-        self.turn(|it, now| it.on_delivery_result(lease, outcome, now).unwrap());
+    fn tell(&mut self, subscription: usize, of: &LeaseRef, outcome: &Outcome) {
+        self.say(|| format!("result for {subscription}: {of:?} {outcome:?}"));
+        self.turn(|it, now| it.on_delivery_result(of, outcome, now).unwrap());
         let now = self.now;
         let mine = |lease: &&mut Lease| {
-            (lease.subscription, lease.generation) == (subscription, lease.generation)
+            (lease.subscription, lease.generation) == (subscription, of.generation)
         };
         match outcome {
             Outcome::Answered { status: 200, .. } => {
@@ -303,7 +303,7 @@ impl World {
             }
             Outcome::Answered { .. } | Outcome::Copied(_) => {}
             Outcome::Appended => {
-                self.announced.insert((subscription, lease.generation));
+                self.announced.insert((subscription, of.generation));
             }
         }
     }
