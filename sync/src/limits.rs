@@ -62,8 +62,8 @@ pub const LOSSES_MAX: u64 = 1_000;
 /// subrequests.
 pub const PROBES_MAX: usize = 500;
 
-/// Nodes of other deploys whose index nodes a commit writes anew, because content they share was lost
-/// and came again. A later commit writes the others.
+/// Nodes of other deploys whose index nodes a commit writes anew, because content they share was
+/// lost and came again. A later commit writes the others.
 pub const REPAIRED_NODES_MAX: usize = 4_096;
 
 /// Packs that arrived, are in no deploy, and keep a table of contents that a publish reads. More

@@ -20,8 +20,8 @@ const JSON: &str = "application/json";
 /// What may become of a file: its content, that of another segment, and what is left.
 type Damage = fn(&[u8], &[u8]) -> Option<Vec<u8>>;
 
-/// Behind the messages a segment has what finds them, for an operator who has lost the database. A reader
-/// knows it already, and reads the messages only.
+/// Behind the messages a segment has what finds them, for an operator who has lost the database. A
+/// reader knows it already, and reads the messages only.
 const HARMLESS: &[&str] = &["cut by a byte", "longer by a byte"];
 
 const DAMAGES: &[(&str, Damage)] = &[

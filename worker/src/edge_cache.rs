@@ -1,7 +1,7 @@
 //! Edge cache: ranges of objects in the Cache API of this data centre, which all isolates share.
 //!
-//! It stores immutable data only: nodes of serving indices. A cache that fails or does not exist (as
-//! on `workers.dev`) costs a read of R2. Writes wait until after
+//! It stores immutable data only: nodes of serving indices. A cache that fails or does not exist
+//! (as on `workers.dev`) costs a read of R2. Writes wait until after
 //! the answer, so that no reader pays for them.
 
 use std::cell::RefCell;

@@ -1,5 +1,5 @@
-//! Pack benchmark: the cost of each step of receiving a pack. Only the build for the benches has it.
-//! The bench measures from outside, where the clock runs on while the module works.
+//! Pack benchmark: the cost of each step of receiving a pack. Only the build for the benches has
+//! it. The bench measures from outside, where the clock runs on while the module works.
 
 use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
 use pmx_sync::limits::REFERENCING_PACK_RAW_BYTES;

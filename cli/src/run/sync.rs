@@ -314,8 +314,8 @@ impl Job {
         })
     }
 
-    /// Runs a publish, and once more if it conflicts with a deploy of this command, whose answer was
-    /// lost.
+    /// Runs a publish, and once more if it conflicts with a deploy of this command, whose answer
+    /// was lost.
     fn run(&self, publish: &Publish<'_>, client: &Client) -> Result<Published, Failure> {
         let bases = publish.site.active().into_iter().chain(publish.site.site());
         let bases: Vec<Root> = bases.map(|base| base.root).collect();

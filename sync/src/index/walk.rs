@@ -32,7 +32,8 @@ impl Index {
         }
     }
 
-    /// What `path` holds in the site whose root index node lies at `at`. Reads at most depth index nodes.
+    /// What `path` holds in the site whose root index node lies at `at`. Reads at most depth index
+    /// nodes.
     pub async fn find<B: Blobs>(
         &self,
         blobs: &B,

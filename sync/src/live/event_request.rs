@@ -26,8 +26,8 @@ pub struct EventRequest {
 /// Access level of a reader of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// A client without the secret: receives events for paths that it names, and lists of paths from
-    /// sites that opted in.
+    /// A client without the secret: receives events for paths that it names, and lists of paths
+    /// from sites that opted in.
     Visitor,
     /// A client with the publish secret.
     Holder,

@@ -142,9 +142,9 @@ impl Session {
         Some((Read { from }, listening.catching_up == Some(true)))
     }
 
-    /// The frames that a read becomes for it. The first read after a subscription leads to at least one,
-    /// so that the client knows from where on it gets events. A visitor who asks a closed site for
-    /// all paths is sent away; one who says nothing there gets nothing.
+    /// The frames that a read becomes for it. The first read after a subscription leads to at least
+    /// one, so that the client knows from where on it gets events. A visitor who asks a closed site
+    /// for all paths is sent away; one who says nothing there gets nothing.
     pub fn on_events(&mut self, batch: &EventBatch) -> Result<Vec<String>, Closing> {
         let Some(listening) = &mut self.stream else {
             return Ok(Vec::new());

@@ -290,8 +290,8 @@ fn a_change_in_a_flat_folder_of_100_000_files_touches_a_handful_of_nodes() {
     assert!(edited.nodes.len() <= 4, "{} nodes made", edited.nodes.len());
 }
 
-/// Every page of a site changes, and the patch names none of their ids: what is left is the same three
-/// bytes again and again.
+/// Every page of a site changes, and the patch names none of their ids: what is left is the same
+/// three bytes again and again.
 #[test]
 fn a_change_of_every_page_is_a_patch_of_bytes() {
     let before = flat(20_000);

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// The blobs of a pack, decoded and not hashed: the caller that kept the pack has to know that it is still
-/// the same.
+/// The blobs of a pack, decoded and not hashed: the caller that kept the pack has to know that it
+/// is still the same.
 #[derive(Debug)]
 pub struct OpenPack {
     raw: Vec<u8>,

@@ -134,8 +134,8 @@ impl Toc {
     /// Reads the table of contents from the last bytes of an object of `object_len` bytes. The
     /// seal is not checked, because it covers what is not there.
     ///
-    /// Fails with [`StoredPackError::TailTooShort`] if more of the tail is needed: read the tail again
-    /// with that many bytes. A first guess of 64 KiB is enough for about 1,600 blobs.
+    /// Fails with [`StoredPackError::TailTooShort`] if more of the tail is needed: read the tail
+    /// again with that many bytes. A first guess of 64 KiB is enough for about 1,600 blobs.
     pub fn from_object_tail(tail: &[u8], object_len: u64) -> Result<Self, StoredPackError> {
         let footer = Footer::read(tail)?;
         let needed = footer.toc_len + FOOTER_BYTES;
@@ -202,7 +202,8 @@ pub struct StoredPack {
 
 impl VerifiedPack {
     /// Lays the blobs down for rest. A blob becomes a frame if that saves enough to be worth
-    /// decoding; the blobs of a stored pack are stored without trying, in the memory that they have.
+    /// decoding; the blobs of a stored pack are stored without trying, in the memory that they
+    /// have.
     pub fn rest(self, encoder: &mut Encoder, level: Level) -> StoredPack {
         let (mut bytes, entries) = match self.kind() {
             PackKind::Solid => coded_blobs(&self, encoder, level),

@@ -1,8 +1,8 @@
 //! Push: the client's half of a publish, as a state machine without I/O.
 //!
-//! [`Push::next`] returns the next action; the driver does it and reports the result. The driver decides
-//! how: over HTTP with retries and several uploads at once, or over a simulated network that loses
-//! every third reply. Every step may be repeated.
+//! [`Push::next`] returns the next action; the driver does it and reports the result. The driver
+//! decides how: over HTTP with retries and several uploads at once, or over a simulated network
+//! that loses every third reply. Every step may be repeated.
 //!
 //! ```text
 //! begin -> current                                   done: nothing to do
@@ -13,8 +13,8 @@
 //!       -> ready   -> commit                         done
 //! ```
 //!
-//! Every request of a publish carries its preconditions, so the server alone decides, from what is active
-//! when it decides: the client never takes another deploy for the one that it may replace.
+//! Every request of a publish carries its preconditions, so the server alone decides, from what is
+//! active when it decides: the client never takes another deploy for the one that it may replace.
 
 mod changeset;
 mod delta_base;
@@ -55,7 +55,8 @@ pub struct Intent {
     pub alias: Option<AliasName>,
     /// The root to be published.
     pub root: Root,
-    /// A root that the client saw on the server, whose nodes are in memory: what a patch starts from.
+    /// A root that the client saw on the server, whose nodes are in memory: what a patch starts
+    /// from.
     pub base: Option<Base>,
     /// What may be replaced.
     pub replace: Replace,

@@ -143,7 +143,8 @@ impl Default for Options {
     }
 }
 
-/// Receives the progress of a scan: from any thread, once per folder or chunk, with what was added since.
+/// Receives the progress of a scan: from any thread, once per folder or chunk, with what was added
+/// since.
 pub trait Progress: Sync {
     /// So many more files, with so many bytes, were found.
     fn found(&self, files: u64, bytes: u64);

@@ -1,10 +1,12 @@
-//! Prefetch of an initial upload: reads files before the scan, because the client sends them anyway.
+//! Prefetch of an initial upload: reads files before the scan, because the client sends them
+//! anyway.
 //!
 //! A first publish to a space has to send every blob. To scan first would read and
 //! hash every file twice: once to know its id, once to send it. Instead the folder is listed, its
 //! files are read in the order in which they are sent, and the scan that follows
-//! ([`scan_prefetched`](super::scan_prefetched)) looks at every file again but reads only those that are not,
-//! to the nanosecond, what was sent. So reading ahead can save time and can't make a scan wrong.
+//! ([`scan_prefetched`](super::scan_prefetched)) looks at every file again but reads only those
+//! that are not, to the nanosecond, what was sent. So reading ahead can save time and can't make a
+//! scan wrong.
 
 use std::io::Read;
 use std::sync::OnceLock;

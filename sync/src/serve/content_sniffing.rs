@@ -1,7 +1,7 @@
 //! Content sniffing: headers that depend on a blob's bytes (charset of text, coding of `.svgz`).
 //!
-//! Each process or isolate inspects a blob once and caches the verdict by the blob's id. A body that
-//! is sent whole is read through the body cache first, so that it is read once. HEAD and range
+//! Each process or isolate inspects a blob once and caches the verdict by the blob's id. A body
+//! that is sent whole is read through the body cache first, so that it is read once. HEAD and range
 //! responses have the same headers as GET.
 
 use bytes::Bytes;

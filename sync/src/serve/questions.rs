@@ -1,5 +1,5 @@
-//! Question budget: token buckets for the requests of anonymous clients to spaces, one for each space
-//! and one for all names without a pointer.
+//! Question budget: token buckets for the requests of anonymous clients to spaces, one for each
+//! space and one for all names without a pointer.
 //!
 //! A space has one writer in all the world, so what strangers may ask of it is bounded for each
 //! process or isolate. The read path itself asks pointers and objects, and a space only before a

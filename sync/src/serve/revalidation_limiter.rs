@@ -1,8 +1,8 @@
 //! Revalidation limiter: bounds the requests to a space for deploy tokens that it does not confirm.
 //!
 //! A confirmed token costs one request: the server caches the reply. Only valid tokens get here, so
-//! an unconfirmed one names a deploy that the space has lost. The server asks about each such number
-//! once in [`SPAN`], and independently of other numbers.
+//! an unconfirmed one names a deploy that the space has lost. The server asks about each such
+//! number once in [`SPAN`], and independently of other numbers.
 
 use std::time::Duration;
 

@@ -221,8 +221,8 @@ impl<B: Backend> Server<B> {
         Ok(whole.into())
     }
 
-    /// Adds the deploy's headers: its offset in the site's events on a page, its token, and `noindex`
-    /// where crawlers should index only the site itself.
+    /// Adds the deploy's headers: its offset in the site's events on a page, its token, and
+    /// `noindex` where crawlers should index only the site itself.
     fn mark_place(
         &self,
         space: &SpaceName,

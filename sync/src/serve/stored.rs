@@ -2,9 +2,9 @@
 //!
 //! A blob is compared with its id, a part of a big blob with its chaining value. A read that fails
 //! is repeated past every cache. If it fails again, the content is lost: the server marks it in
-//! the space's ledger (see [`loss_reports`](super::loss_reports)), and the next publish sends it once more.
-//! Small bodies are cached decoded and whole, and ranges are cut out of them. Of larger content
-//! the server remembers the verdict.
+//! the space's ledger (see [`loss_reports`](super::loss_reports)), and the next publish sends it
+//! once more. Small bodies are cached decoded and whole, and ranges are cut out of them. Of larger
+//! content the server remembers the verdict.
 
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};

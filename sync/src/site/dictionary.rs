@@ -2,10 +2,10 @@
 //!
 //! A page, or an asset that carries its hash in its name, is sent with the wish to be kept as a
 //! dictionary: for the same page, and for the assets whose names differ in the hash alone. A
-//! browser that requests one of these later sends the SHA-256 of the dictionary, and the server's id
-//! for it: the root of the deploy it came from, and its path there. So nothing has to be looked up by SHA-256, and
-//! a publish hashes nothing that few readers need: the old blob is found by its path,
-//! and hashed before it is used.
+//! browser that requests one of these later sends the SHA-256 of the dictionary, and the server's
+//! id for it: the root of the deploy it came from, and its path there. So nothing has to be looked
+//! up by SHA-256, and a publish hashes nothing that few readers need: the old blob is found by its
+//! path, and hashed before it is used.
 //!
 //! A dictionary lives as long as its response is fresh or may be served stale (section 2.1), and a
 //! page is neither for a moment: each visit asks. Chromium alone never shows a reader a stale page
@@ -36,7 +36,8 @@ pub fn available_dictionary(kept: &[u8]) -> String {
     format!(":{hash}:")
 }
 
-/// Hexadecimal digits of a root in a dictionary's name: enough to distinguish the deploys of a site.
+/// Hexadecimal digits of a root in a dictionary's name: enough to distinguish the deploys of a
+/// site.
 const ROOT_DIGITS: usize = 16;
 
 /// What a request says of dictionaries.

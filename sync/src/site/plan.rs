@@ -131,8 +131,8 @@ fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
 /// What the newest earlier deploy that has the path holds there, unless it is a page.
 ///
 /// An asset that is still asked for is nearly always the previous deploy's, and a path that the
-/// previous deploy lacks is nearly always in no deploy. So the previous one is asked first, together
-/// with the 404 pages, and then all others at once.
+/// previous deploy lacks is nearly always in no deploy. So the previous one is asked first,
+/// together with the 404 pages, and then all others at once.
 fn kept<'a>(
     asked: &RequestedPath,
     snapshot: &Snapshot,

@@ -1,7 +1,7 @@
 //! Closure check: finds the nodes and blobs that a root references and the space does not hold.
 //!
-//! An indexed node was closed when its commit indexed it: everything beneath it is here. So the walk
-//! stops there, and its cost follows the new nodes, not the size of the site.
+//! An indexed node was closed when its commit indexed it: everything beneath it is here. So the
+//! walk stops there, and its cost follows the new nodes, not the size of the site.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

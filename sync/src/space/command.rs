@@ -112,7 +112,8 @@ pub enum Command {
     PendingPointers,
     /// Marks content that a reader found lost, so that the next publish sends it again.
     Lost(Loss),
-    /// Acknowledges that a pointer was written; lists the others as [`Command::PendingPointers`] does.
+    /// Acknowledges that a pointer was written; lists the others as [`Command::PendingPointers`]
+    /// does.
     #[serde(rename = "Delivered")]
     AckPointer {
         /// The alias whose pointer it is, if it is not the active deploy's.

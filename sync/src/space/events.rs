@@ -2,8 +2,8 @@
 //!
 //! The log is a JSON stream of its own in the space's ledger, one message a deploy. So its offsets
 //! are the deploys' numbers: a client that was served deploy 7 and reads on from offset 7 misses
-//! nothing and repeats nothing. Previews are in the same log, and every reader is shown one channel of it:
-//! the deploys that were active, or those of one alias.
+//! nothing and repeats nothing. Previews are in the same log, and every reader is shown one channel
+//! of it: the deploys that were active, or those of one alias.
 
 use bytes::Bytes;
 use pmx_core::code::Code;

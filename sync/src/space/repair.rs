@@ -3,8 +3,8 @@
 //! A reader's mark is one row of the table `loss`. The next publish takes the marks in: it finds
 //! the blobs that are lost (`lost_blob`) and the nodes whose index nodes lead to one or are lost
 //! themselves (`damaged`). A damaged root is not `current`, a damaged node is surveyed like a new
-//! one, and a lost blob is missing. The commit writes the index nodes anew, also those of other deploys
-//! that have the same content. What only an older deploy has stays lost.
+//! one, and a lost blob is missing. The commit writes the index nodes anew, also those of other
+//! deploys that have the same content. What only an older deploy has stays lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -222,7 +222,8 @@ fn objects_of<S: Sql>(
     Ok(objects)
 }
 
-/// What a commit repairs beside its own root: index nodes of other deploys that have the same content.
+/// What a commit repairs beside its own root: index nodes of other deploys that have the same
+/// content.
 pub(crate) struct Others<'a, 'l, S> {
     ledger: &'a Ledger<'l, S>,
     /// Nodes that the commit settles anyway.

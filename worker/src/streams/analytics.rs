@@ -1,5 +1,5 @@
-//! Analytics: data points for the Analytics Engine dataset ANALYTICS, if bound. Writing does not wait,
-//! and a failure is nobody's but the operator's.
+//! Analytics: data points for the Analytics Engine dataset ANALYTICS, if bound. Writing does not
+//! wait, and a failure is nobody's but the operator's.
 
 use std::cell::OnceCell;
 
