@@ -1,4 +1,4 @@
-//! What the command line asks for.
+//! Command line of the benches.
 
 use std::ffi::OsString;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! What every workload is given: the corpora, the `pmx` to measure, and how many rounds.
+//! Workload context: the corpora, the `pmx` to measure, and how many rounds.
 
 use std::path::Path;
 

@@ -1,5 +1,5 @@
-//! What the next version of a file of 64 MiB costs, which nothing compresses, by the client that
-//! sent the one before. Nothing is timed, so one run is enough.
+//! Big-file workload: cost of the next version of an incompressible file of 64 MiB, for the client
+//! that sent the version before. Nothing is timed, so one run is enough.
 
 use anyhow::Result;
 

@@ -1,5 +1,6 @@
-//! The usual way to publish: each file by itself, compressed, under its hash, to the same R2 on the
-//! same workerd. The Worker that takes them (`benches/blobs.js`) neither checks nor decodes.
+//! Blob-by-blob upload, the usual way to publish: each file compressed and sent under its hash, to
+//! the same R2 on the same workerd. The Worker that receives them (`benches/blobs.js`) neither
+//! checks nor decodes.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,5 +1,5 @@
-//! What the next version of a site costs in bytes and requests, by every way to publish: `pmx
-//! bench` over the corpora and over sites that are made up, with the edits that hurt.
+//! Bytes workload: bytes and requests of a site's next version, by every way to publish: `pmx
+//! bench` over the corpora and over generated sites, with the edits that hurt.
 //!
 //! Bytes are both ways and, of ours, with the heads of requests and answers, unless a row says
 //! otherwise. "zstd" is each new file once, compressed by itself, without the list that says which:

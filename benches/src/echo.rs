@@ -1,5 +1,5 @@
-//! A server that answers at once what a real one answered before: what is left is the client's own
-//! time, on a machine whose cores a real server would share with it.
+//! Replay server: it repeats the answers of a real server at once, so that only the client's own
+//! time is left, on a machine whose cores a real server would share with it.
 //!
 //! The first run goes through to the server, and its answers are written down; later runs of the
 //! same client with the same folder get them again, request by request. Bodies are read whole, as

@@ -1,6 +1,6 @@
-//! What the first publish of v1 costs: by someone who never published, to a host that knows
-//! nothing, round after round; beside compressing the same bytes and doing nothing else, and
-//! beside those who bring a folder elsewhere for the first time.
+//! First-publish workload: v1 by a client without a cache, to an empty host, round after round;
+//! beside compressing the same bytes and doing nothing else, and beside peers that copy a folder
+//! elsewhere for the first time.
 //!
 //! Client and server share this machine's cores. So the client by itself is judged by its
 //! processor time, and by its wall when the host's answers come from an [`Echo`]; the wall of the

@@ -1,5 +1,5 @@
-//! The least HTTP client: one request, one answer, no more than a benchmark needs to make sure
-//! that what is fast is also right.
+//! Minimal HTTP client: one request, one answer, enough for a benchmark to check that what is fast
+//! is also right.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! The head of the report: what was measured, where, with what.
+//! Report head: what was measured, where, with what.
 
 use std::fmt::Write;
 use std::fs;

@@ -1,5 +1,5 @@
-//! Sites that are made up: as large and as repetitive as real ones, the same from the same seed on
-//! every machine, with the edits that hurt.
+//! Generated sites: as large and as repetitive as real ones, the same from the same seed on every
+//! machine, with the edits that hurt.
 //!
 //! A page has a navigation that all pages share, text of its own and a footer with the site's
 //! version. Text is made of words of which some are common and most are rare, as in any language,

@@ -1,5 +1,5 @@
-//! What a sync costs when nothing changed, beside everything else that answers "did anything
-//! change?" about the same folder.
+//! No-op workload: cost of a sync when nothing changed, beside every other tool that answers "did
+//! anything change?" about the same folder.
 
 use std::path::Path;
 use std::thread;

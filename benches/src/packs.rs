@@ -1,6 +1,6 @@
-//! What a pack of 4 MiB costs the Worker: to verify it, to lay it down as frames, and to decode it
-//! behind the pages that it is a new version of. All in the Worker's own module on workerd, in
-//! processor time of workerd.
+//! Pack workload: the Worker's cost to verify a pack of 4 MiB, to store it as frames, and to decode
+//! it with the pages of the base as prefix. All in the Worker's own module on workerd, in processor
+//! time of workerd.
 
 use std::fs;
 use std::io::{Read, Write};

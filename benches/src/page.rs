@@ -1,5 +1,5 @@
-//! What a sync costs when one page changed, in the largest folder and in a small one, beside the
-//! same sync when nothing changed.
+//! One-page workload: cost of a sync when one page changed, in the largest folder and in a small
+//! one, beside the same sync when nothing changed.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,5 @@
-//! How many bytes of manifest a change costs: bytes of patch, and nodes read to find the changes,
-//! for 1, 10, 100 and 1,000 changed files in sites of 20,000 and 100,000.
+//! Manifest patch workload: bytes of patch, and nodes read to find the changes, for 1, 10, 100 and
+//! 1,000 changed files in sites of 20,000 and 100,000.
 //!
 //! Library calls, no process: exact numbers, the same on every machine. The changed files are
 //! spread evenly over the site, the worst case for a tree: no two share a leaf until they must.

@@ -1,5 +1,5 @@
-//! How fast a folder becomes a root: `pmx hash --no-cache` beside reading the same bytes with
-//! `cat` and hashing them with `b3sum`, warm; and beside `cat` with a cold page cache.
+//! Scan workload: how fast a folder becomes a root: `pmx hash --no-cache` beside reading the same
+//! bytes with `cat` and hashing them with `b3sum`, warm; and beside `cat` with a cold page cache.
 
 use std::ffi::OsStr;
 use std::fs;

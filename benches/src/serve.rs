@@ -1,6 +1,6 @@
-//! How fast a published page and a published asset are served, beside nginx serving the same
-//! folder, with `wrk` asking both. Before anything is timed, both answers are compared with the
-//! file byte by byte.
+//! Serving workload: how fast a published page and a published asset are served, beside nginx
+//! serving the same folder, with `wrk` requesting both. Before anything is timed, both answers are
+//! compared with the file byte by byte.
 //!
 //! nginx sends files as they lie. We do the same to a client that takes zstd, as browsers do, and
 //! decode for one that takes nothing: both are shown.

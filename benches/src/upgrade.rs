@@ -1,6 +1,6 @@
-//! What the next version costs: v2 over v1, by a client that kept nothing (a fresh CI machine) and
-//! by the one that published v1, beside `rsync -az` and beside the usual way, each new file once
-//! and compressed by itself. And whether the changes are named right.
+//! Upgrade workload: cost of v2 over v1, by a client that kept nothing (a fresh CI machine) and by
+//! the one that published v1, beside `rsync -az` and beside the usual way, each new file compressed
+//! and sent once. And whether the changes are named right.
 
 use std::path::Path;
 

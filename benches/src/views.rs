@@ -1,5 +1,5 @@
-//! What a warm page view costs the Worker's processor, beside a Worker that reads one key of KV
-//! and answers the same bytes.
+//! Page-view workload: processor time of a warm page view on the Worker, beside a Worker that reads
+//! one key of KV and answers the same bytes.
 //!
 //! Requests come one after the other over one connection, straight to the Worker: none of
 //! Miniflare's stands in front. The other rows say where the difference goes: a Worker without KV,

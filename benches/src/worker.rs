@@ -1,5 +1,5 @@
-//! The Worker on workerd, here: what publishes and page views take and cost, beside the embedded
-//! host and beside uploading each file by itself to the same R2.
+//! Worker workload: times and cost of publishes and page views on local workerd, beside the
+//! embedded host and beside uploading each file by itself to the same R2.
 //!
 //! Client, workerd and what lies beneath it share this machine's cores. Miniflare has an R2 and a
 //! KV of its own; Cloudflare's are far away and many: the times say what the Worker does, not how

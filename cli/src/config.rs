@@ -1,4 +1,4 @@
-//! What a command works with, from its layers: flag, environment, `pmx.toml`, the user's file.
+//! Layered configuration: flag, environment, `pmx.toml`, the user's file.
 //!
 //! `pmx.toml` is looked for in the current folder and upward; what it names is relative to it.
 //! Neither file holds a token: the one is committed, the other is copied between machines.

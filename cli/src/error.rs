@@ -1,4 +1,4 @@
-//! A failure as the user meets it: a stable code, what happened, what to try, and the exit code.
+//! Failure of a command: a stable code, what happened, what to try, and the exit code.
 
 use std::fmt;
 use std::io;

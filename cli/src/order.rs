@@ -1,4 +1,4 @@
-//! Where a build stands in its sequence, from `--order` or from the CI system's environment.
+//! Build order: a build's number in its sequence, from `--order` or from the CI environment.
 
 use std::str::FromStr;
 

@@ -1,4 +1,4 @@
-//! The secret that allows to publish. It is never shown.
+//! Publish token: the secret that allows to publish. It is never shown.
 
 use std::fmt;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Everything that is printed, and nowhere else.
+//! Terminal output: all of a command's printing, and nowhere else.
 //!
 //! stdout carries results only; whatever is said on the way goes to stderr. With `--json` stdout
 //! carries one object a line instead. Text that came from outside is escaped, so that a file's

@@ -1,4 +1,4 @@
-//! Values on their way between isolates: out of this module's memory in one copy, and in by one.
+//! Values crossing isolates: out of this module's memory in one copy, and in by one.
 
 use bytes::Bytes;
 use pmx_core::crossing::{Crosses, Crossing};

@@ -1,5 +1,5 @@
-//! How deep in calls an object is: each object that asks another adds one, and the platform ends a
-//! chain after sixteen. An alarm begins anew.
+//! Call depth of an object: each object that calls another adds one, and the platform ends a chain
+//! after sixteen. An alarm starts at zero.
 //!
 //! What an object sends counts from the request that reached it last, whatever its cause.
 

@@ -1,5 +1,4 @@
-//! The front of an isolate: what becomes of a request before the server sees it, by the operator's
-//! variables.
+//! Request admission by the operator's variables, before the server sees a request.
 
 use std::cell::OnceCell;
 use std::rc::Rc;

@@ -1,5 +1,5 @@
-//! Heads of requests and answers on their way between JavaScript and this module: as one text each,
-//! because a call for each header costs more than the header.
+//! Head conversion between JavaScript and this module: one text for all headers, because a call for
+//! each costs more than the header.
 
 use http::header::{CONTENT_ENCODING, CONTENT_LENGTH, HeaderName};
 use http::request::Parts;

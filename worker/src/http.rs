@@ -1,4 +1,4 @@
-//! Request bodies, the clock and randomness of the runtime.
+//! Runtime ports: request bodies, the clock and randomness.
 
 use std::future::poll_fn;
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! The hub of all streams as a Durable Object.
+//! Hub object (Durable Object): the hub of all streams.
 
 #![expect(
     missing_docs,

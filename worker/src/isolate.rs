@@ -1,4 +1,4 @@
-//! What an isolate keeps between requests: the server, with its caches.
+//! Isolate state between requests: the server, with its caches.
 
 use std::cell::OnceCell;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! Pointers in KV: read near the reader, and a little late.
+//! Pointer store in KV: read near the reader, eventually consistent.
 //!
 //! KV may answer with an older pointer than it did before, from another cache. What this isolate
 //! has seen is therefore kept, and the newer of the two counts. Only a space writes its pointer

@@ -1,4 +1,4 @@
-//! Cloudflare's half of each seam, and nothing that decides.
+//! Cloudflare platform: its half of each port, and nothing that decides.
 //!
 //! A request comes to `main`, becomes one of the `http` crate, and is answered by the same
 //! [`Server`](pmx_sync::serve::Server) that the embedded host runs. Its objects lie in R2 (`r2`),

@@ -1,4 +1,4 @@
-//! Objects in R2: strongly consistent, immutable here, read by ranges.
+//! Object store in R2: strongly consistent, immutable here, read by ranges.
 
 use std::ops::Range;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Sampling of the journal: which requests and commands get a line, each of which is billed.
+//! Log sampling: which requests and commands get a line, each of which is billed.
 //!
 //! A line has the operations since the line before it, so the sum over all lines stays what the
 //! isolate did.

@@ -1,4 +1,4 @@
-//! A space as a Durable Object: one command in, one reply out, and its pointer to KV.
+//! Space object (Durable Object): executes a space's commands and writes its pointer to KV.
 //!
 //! The pointer is written here and nowhere else, at most once a second (KV refuses more for one
 //! key) and one write after the other. The alarm is set in the same turn as the commit, so that a

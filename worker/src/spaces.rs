@@ -1,4 +1,4 @@
-//! How a command reaches the Durable Object of its space, and its reply comes back.
+//! Space calls: a command to the Durable Object of its space, and its reply.
 //!
 //! One request each way. The object with the name of a space is that space: the platform runs one
 //! of it in all the world, so it has one writer.

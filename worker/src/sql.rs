@@ -1,4 +1,4 @@
-//! SQLite inside a Durable Object.
+//! SQLite port inside a Durable Object.
 
 use std::cell::RefCell;
 use std::collections::HashMap;

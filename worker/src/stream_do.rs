@@ -1,4 +1,4 @@
-//! A stream as a Durable Object.
+//! Stream object (Durable Object).
 //!
 //! Without the macro of workers-rs, whose requests and answers are objects of this module in
 //! between: an append is handed on by as few calls as there can be.

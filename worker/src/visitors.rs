@@ -1,4 +1,4 @@
-//! Visitors of a site's events: how often one address may ask the site's space, as the platform
+//! Rate limit of event requests: how often one address may ask a site's space, as the platform
 //! counts, if the operator wants that.
 
 use pmx_core::channel::Channel;

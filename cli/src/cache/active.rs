@@ -1,4 +1,4 @@
-//! What was active at a site when it was last seen.
+//! Last seen active deploy of a site.
 
 use pmx_core::id::Root;
 use serde::{Deserialize, Serialize};

@@ -1,4 +1,4 @@
-//! The client's cache folder: it saves time and nothing else, and may be deleted at any moment.
+//! Cache folder of the client: it saves time and nothing else, and may be deleted at any moment.
 //!
 //! For each folder and way of reading it there are two files: the stat cache of the last scan, and
 //! the manifest nodes of the last roots. For each site there is one, what was active when it was

@@ -1,5 +1,5 @@
-//! Building a pack: its files are read and hashed again, and what they resemble is looked for among
-//! the local packs.
+//! Pack building: reads and hashes the files of a pack again, and looks up similar blobs among the
+//! local packs.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};

@@ -1,4 +1,4 @@
-//! When to ask again, and after how long.
+//! Retry policy: when a request is repeated, and after how long.
 
 use std::time::{Duration, SystemTime};
 

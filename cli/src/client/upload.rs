@@ -1,4 +1,4 @@
-//! Sending what is missing: packs and parts, several at once, within a bounded memory.
+//! Upload of missing packs and parts, several at once, within a bounded memory.
 //!
 //! Files are read again here, and hashed again: what is sent is what the manifest says, or nothing
 //! is.

@@ -1,4 +1,4 @@
-//! Request log: one JSON object a line, on stderr.
+//! Access log: one JSON object a line, on stderr.
 //!
 //! No thread that answers waits for the log. Lines go through a bounded queue to a thread of their
 //! own; while no program reads stderr they are dropped, and counted. Nothing secret may reach the

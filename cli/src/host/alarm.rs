@@ -1,4 +1,4 @@
-//! The outbox's alarm: what a space has decided reaches its readers, if not at once, then later.
+//! Outbox alarm: delivers pointers to readers that the server did not deliver while it answered.
 //!
 //! The server delivers while it answers. This task is for what that left undone: at the start it
 //! looks at every space, for a crash may have come between, and then at those that changed.

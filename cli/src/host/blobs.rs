@@ -1,4 +1,4 @@
-//! A folder of immutable objects.
+//! Object folder: the objects of all spaces as immutable files.
 //!
 //! An object is written to a scratch folder beside the others, flushed, renamed to its name and
 //! its folder flushed: it is there with all its bytes or not at all, at whatever moment the

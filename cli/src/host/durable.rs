@@ -1,4 +1,4 @@
-//! Files and folders that are still there after a power cut.
+//! Durable writes: files and folders that survive a power cut.
 //!
 //! A file system promises nothing about a name until the folder that holds it is flushed, so a new
 //! folder is flushed into its parent, and a new file into its folder.

@@ -1,4 +1,4 @@
-//! Why the embedded host could not start.
+//! Start-up errors of the embedded host.
 
 use std::io;
 use std::net::SocketAddr;

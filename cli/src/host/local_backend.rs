@@ -1,4 +1,4 @@
-//! This machine as a platform: a folder, a table and a ledger for each space.
+//! Local backend: a folder, a table and a ledger for each space.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! One process at a time serves a data folder.
+//! Data folder lock: one process at a time serves a data folder.
 //!
 //! The lock belongs to the open file, so the system gives it back however the process ends, and no
 //! stale lock is ever left to be judged.

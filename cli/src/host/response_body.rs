@@ -1,4 +1,4 @@
-//! Bodies of answers: bytes at hand, or pieces of objects read as fast as the client takes them.
+//! Response bodies: bytes in memory, or pieces of objects read as fast as the client takes them.
 //!
 //! The server says how long a body is before its first byte is read. If a read fails on the way,
 //! the connection breaks off, so that a client never takes a part for the whole.

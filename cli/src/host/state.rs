@@ -1,4 +1,4 @@
-//! Application state of the host: all that answering a request takes.
+//! Application state of the host, shared by all requests.
 
 use std::pin::pin;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Answer body that marks its connection: while it is sent, and when it has ended.
+//! Tracked body: marks its connection while it is sent and when it has ended.
 
 use std::pin::Pin;
 use std::sync::Arc;

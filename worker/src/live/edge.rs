@@ -1,4 +1,4 @@
-//! The edge: who waits for which site.
+//! Event requests at the edge: sends each to the object of its site's space.
 
 use std::panic::AssertUnwindSafe;
 

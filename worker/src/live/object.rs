@@ -1,8 +1,8 @@
-//! Those who wait for a space, inside its object.
+//! Live event subscribers of a space, inside its object.
 //!
-//! Sockets hibernate: all that is known of one lies in its attachment, and the runtime itself
-//! answers its pings. Everything said to a socket is decided in one go, without a wait between what
-//! is read and what is noted, so that no two turns tell it the same.
+//! Sockets hibernate: a socket's state is stored in its attachment, and the runtime itself answers
+//! its pings. Each message is decided without a wait between the read of the log and the update of
+//! the attachment, so that no two requests send the same.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;

@@ -1,4 +1,4 @@
-//! Waiting for what a site's deploys change.
+//! Event requests: waits for the changes of a site's deploys.
 
 use pmx_sync::live::ChangeMessage;
 use reqwest::RequestBuilder;

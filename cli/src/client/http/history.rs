@@ -1,4 +1,4 @@
-//! Asking for a site's history.
+//! History requests: pages of a site's deploys.
 
 use pmx_core::code::Code;
 use pmx_core::encode::{Malformed, Reader};

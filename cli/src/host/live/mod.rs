@@ -1,4 +1,4 @@
-//! Those who wait for what a site's deploys change: long polls, events, sockets.
+//! Live event subscribers: long polls, event streams and sockets.
 //!
 //! A commit notifies the subscribers and goes on. Each reads the log at its own pace, and
 //! subscribers at the same offset share one read.

@@ -1,4 +1,4 @@
-//! One open page: a socket with a task of its own.
+//! Live socket: one open page, with a task of its own.
 //!
 //! A socket sends the log from its offset on, once its client took what came before. So
 //! nothing is queued for it, and one that takes nothing is closed without anybody else noticing.

@@ -1,4 +1,4 @@
-//! What answers at the server's hosts, by https and by plain http.
+//! Edge check: which server answers at the server's hosts, by https and by plain http.
 
 use super::sites::random_word;
 use super::visit::Seen;

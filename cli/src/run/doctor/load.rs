@@ -1,4 +1,4 @@
-//! Two publishers at once of files that nothing compresses.
+//! Load check: two publishers at once of incompressible files.
 
 use std::io::Write as _;
 use std::path::Path;

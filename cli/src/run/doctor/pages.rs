@@ -1,5 +1,5 @@
-//! One page in all its codings: the bytes that were published, tags that answer 304, lengths, and
-//! the difference to what a browser kept.
+//! Coding check: one page in all its content codings: its bytes, tags that answer 304, lengths, and
+//! the difference to a kept page.
 
 use pmx_sync::site::available_dictionary;
 

@@ -1,4 +1,4 @@
-//! What becomes of open pages when the Worker is deployed again.
+//! Redeploy check: open pages while the Worker is deployed again.
 
 use std::thread;
 use std::time::{Duration, Instant};

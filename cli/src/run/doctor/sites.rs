@@ -1,5 +1,5 @@
-//! The small sites that a checklist publishes: a page that a zone's features would rewrite, and an
-//! asset with its hash in its name.
+//! Sample sites of a checklist: a page that a zone's features would rewrite, and an asset with its
+//! hash in its name.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! New addresses and new deploys as readers meet them: what is not found, and for how long.
+//! Update check: how long readers miss new addresses and new deploys.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! One request as a stranger sends it, on a connection of its own: nothing is repeated, followed or
-//! decoded, and no token goes along.
+//! Visitor request, on a connection of its own: nothing is repeated, followed or decoded, and no
+//! token is sent.
 
 use std::time::Duration;
 
