@@ -172,7 +172,7 @@ codes! {
         "Another deploy is live than the one that this publish or rollback may replace. It is the one that --expect names, or the one that this machine saw last. A build with an order may also replace an older build of its sequence."
     Held "E_HELD" Conflict 409 false
         "`pmx resume` lets publishing go on; `--expect` with the held deploy's number, or `--force`, replaces it at once."
-        "A rollback holds the site: no publish replaces the deploy that it made active, until somebody who knows of it says so."
+        "A rollback holds the site: no publish replaces the deploy that it made active, until a client that knows of it says so."
     OlderBuild "E_OLDER_BUILD" Conflict 409 false
         "Nothing to do: the newer build stays. `--older ok` makes this no failure; `--order none` publishes regardless."
         "A newer build of the same sequence (the runs of one workflow, say) was published already, or found nothing to change, so this older one replaces nothing."
@@ -259,7 +259,7 @@ codes! {
         "A local file that pmx itself keeps can't be read or written."
     EventsGone "E_EVENTS_GONE" Other 410 false
         "Load the page again, and read on from the offset it comes with."
-        "The deploy that the offset stands for is no longer kept, so nobody knows what changed since."
+        "The deploy that the offset stands for is no longer kept, so the server does not know what changed since."
     EventsClosed "E_EVENTS_CLOSED" Auth 403 false
         "Send the publish secret as a bearer token, or publish the site with --live."
         "The list of what changed names every path of the site. It is for holders of the publish secret, and for sites that opted in: published with --live, a PathMX build, a preview, or on a server with LIVE=all."

@@ -52,7 +52,7 @@ impl Media {
     }
 
     /// The type as it is served with bytes that are UTF-8, or are not known to be: a text's charset
-    /// is told where it is true. Older clients wrote it of every text, so `charset=utf-8` in the
+    /// is added where it is true. Older clients wrote it of every text, so `charset=utf-8` in the
     /// manifest proves nothing; another charset is its publisher's word.
     #[must_use]
     pub fn served(&self, is_utf8: bool) -> Self {

@@ -39,7 +39,7 @@ impl EventBatch {
         is_open: bool,
         token: impl Fn(u64) -> Option<String>,
     ) -> Result<Self, serde_json::Error> {
-        let told = ChangeMessage::list(page)?
+        let sent = ChangeMessage::list(page)?
             .into_iter()
             .map(|message| SentEvent {
                 end: Offset::at(message.deploy),
@@ -51,7 +51,7 @@ impl EventBatch {
                 whole: OnceLock::new(),
             });
         Ok(Self {
-            sent: told.collect(),
+            sent: sent.collect(),
             end: page.end,
             is_up_to_date: page.is_up_to_date(),
             is_open,
@@ -61,8 +61,8 @@ impl EventBatch {
 
     /// The pairs of deploys whose messages are truncated, except a first deploy.
     pub fn truncated(&self) -> Vec<(u64, u64)> {
-        let told = self.sent.iter().map(|told| &told.message);
-        let lacking = told.filter(|message| {
+        let sent = self.sent.iter().map(|sent| &sent.message);
+        let lacking = sent.filter(|message| {
             let is_part = message.events.iter().any(|event| event.truncated);
             is_part && message.prev_root.is_some()
         });
@@ -75,10 +75,10 @@ impl EventBatch {
 
     /// Adds the full message for a truncated one.
     pub fn complete(&mut self, fuller: ChangeMessage) {
-        let mut told = self.sent.iter_mut();
-        if let Some(told) = told.find(|told| told.message.deploy == fuller.deploy) {
-            let know = told.message.know.clone();
-            told.fuller = Some(ChangeMessage { know, ..fuller });
+        let mut sent = self.sent.iter_mut();
+        if let Some(sent) = sent.find(|sent| sent.message.deploy == fuller.deploy) {
+            let know = sent.message.know.clone();
+            sent.fuller = Some(ChangeMessage { know, ..fuller });
         }
     }
 
@@ -110,8 +110,8 @@ impl EventBatch {
 
     /// The frames for a subscription.
     pub(super) fn frames(&self, subscription: &Subscription) -> Vec<String> {
-        let told = self.sent.iter();
-        told.flat_map(|told| told.frames(subscription)).collect()
+        let sent = self.sent.iter();
+        sent.flat_map(|sent| sent.frames(subscription)).collect()
     }
 }
 

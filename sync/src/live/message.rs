@@ -184,10 +184,10 @@ mod tests {
             let expected: BTreeSet<String> = after.keys().map(ToString::to_string).collect();
             prop_assert_eq!(&files, &expected);
             // Files that the event does not name are unchanged.
-            let told: BTreeSet<&String> =
+            let named: BTreeSet<&String> =
                 [&event.added, &event.modified, &event.removed].into_iter().flatten().collect();
             for (path, content) in &after {
-                if !told.contains(&path.to_string()) {
+                if !named.contains(&path.to_string()) {
                     prop_assert_eq!(before.get(path), Some(content));
                 }
             }

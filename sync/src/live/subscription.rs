@@ -172,7 +172,7 @@ mod tests {
         }
     }
 
-    fn heard(wish: &str, message: &ChangeMessage) -> Option<Vec<String>> {
+    fn received(wish: &str, message: &ChangeMessage) -> Option<Vec<String>> {
         let wish = ClientMessage::parse(wish).unwrap();
         let cut = wish.subscription.cut(message)?;
         Some(cut.events.into_iter().flat_map(|e| e.modified).collect())
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn subscription_passes_events_for_its_page_only() {
-        let told = message(&["a.html", "b.html", "style.css", "c/index.html"], false);
+        let sent = message(&["a.html", "b.html", "style.css", "c/index.html"], false);
         for (wish, expected) in [
             (r#"{"page":"/a"}"#, Some(&["a.html"][..])),
             (r#"{"page":"/c/"}"#, Some(&["c/index.html"])),
@@ -196,13 +196,16 @@ mod tests {
             ("{}", None),
         ] {
             let expected = expected.map(|files| files.iter().map(|f| (*f).to_owned()).collect());
-            assert_eq!(heard(wish, &told), expected, "{wish}");
+            assert_eq!(received(wish, &sent), expected, "{wish}");
         }
     }
 
     #[test]
     fn subscription_passes_truncated_events_to_all() {
-        assert_eq!(heard(r#"{"page":"/x"}"#, &message(&[], true)), Some(vec![]));
+        assert_eq!(
+            received(r#"{"page":"/x"}"#, &message(&[], true)),
+            Some(vec![])
+        );
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::path::{InvalidPath, SitePath};
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ManifestError {
-    /// A node is not at hand.
+    /// A node is not available.
     #[error("manifest node {0} is missing")]
     Missing(NodeId),
     /// The bytes of a node or patch are no encoding.

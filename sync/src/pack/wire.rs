@@ -13,7 +13,7 @@
 //!
 //! No ids travel, because they do not compress. What arrives is hashed anyway, and the base is
 //! known on both sides, so a page's old version is named by its rank, in bits. A receiver that does
-//! not have the base at hand says so by name ([`PackError::Prefix`]), and the sender goes on
+//! not have the base says so by name ([`PackError::Prefix`]), and the sender goes on
 //! without. A body of no bytes (one empty blob) is never a frame. All sizes are compared with their
 //! bounds, and the frame's declared content with their sum, before anything is allocated for them.
 
@@ -231,7 +231,7 @@ impl Reference {
     }
 }
 
-/// What a pack refers to, at hand: the blobs of its rows, one after the other.
+/// Reference prefix in memory: the blobs of the referenced rows, one after the other.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prefix {
     reference: Reference,
@@ -469,7 +469,7 @@ pub enum PackError {
     /// A flag that this program does not know.
     #[error("the pack has unknown flags: {0:#010b}")]
     Flags(u8),
-    /// The pack refers to blobs that are not at hand.
+    /// The pack refers to blobs that are not available.
     #[error("the pack refers to blobs that are not at hand here; send it without")]
     Prefix,
     /// It refers to rows in a way that has another spelling, or to none.

@@ -1,7 +1,7 @@
 //! Reading one file whole: bounded memory, and never a hash of bytes that were not there together.
 //!
 //! Every write sets a file's change time to the present, so a file whose times, after it was read,
-//! still lie before the start of the scan was not written to while it was read: one stat tells.
+//! still lie before the start of the scan was not written to while it was read: one stat shows it.
 //! Every other file is stated before and after it is read; if size, times or inode differ, or the
 //! number of bytes read is not the size, it is read again, three times at most. Times come in
 //! kernel ticks, so two writes within one tick look alike: a file that was written to after about

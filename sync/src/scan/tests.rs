@@ -1,5 +1,5 @@
-//! Scans of real folders, good and bad. All times are real: a scan that is told that it is ten
-//! seconds later finds settled files, one that is told the truth finds files just written.
+//! Scans of real folders, good and bad. All times are real: a scan whose clock is ten
+//! seconds ahead finds settled files, one with the right clock finds files just written.
 #![cfg(unix)] // links, FIFOs and odd names are made the way of Unix
 #![allow(clippy::disallowed_methods)] // tests write what scans read, and know the time
 

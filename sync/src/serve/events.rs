@@ -235,15 +235,15 @@ impl<B: Backend> Server<B> {
         };
         let Log { page, is_open } = self.look(&asker, read, compact).await?;
         let token = |deploy| self.tokens().token(channel, deploy);
-        let mut tidings = EventBatch::of(&page, is_open, token).map_err(|error| unread(&error))?;
-        for (from, to) in tidings.truncated() {
+        let mut batch = EventBatch::of(&page, is_open, token).map_err(|error| unread(&error))?;
+        for (from, to) in batch.truncated() {
             let net = self.net(&asker, (from, to), LIVE_PATHS_MAX);
             // The deploy is gone: the message stays truncated.
             if let Ok(net) = net.await {
-                tidings.complete(net);
+                batch.complete(net);
             }
         }
-        Ok((page, tidings))
+        Ok((page, batch))
     }
 
     fn count(

@@ -181,14 +181,14 @@ impl<B: Backend> Server<B> {
             Some(pack) => Some(self.small_pack(pack.clone(), &head.space, now).await?),
             None => None,
         };
-        let told = PublishContent {
+        let content = PublishContent {
             offer,
             pack,
             packs: packs(&envelope)?,
         };
         // What crosses to the space leaves this isolate's memory with its last owner.
         drop(envelope);
-        self.publish(head, told, now, nonce).await
+        self.publish(head, content, now, nonce).await
     }
 
     async fn commit(
@@ -222,7 +222,7 @@ impl<B: Backend> Server<B> {
     async fn publish(
         &self,
         head: BeginHead,
-        told: PublishContent,
+        content: PublishContent,
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
@@ -248,7 +248,7 @@ impl<B: Backend> Server<B> {
             self.space_id(&space, now, nonce).await?;
         }
         let index = nonce.object();
-        let PublishContent { offer, pack, packs } = told;
+        let PublishContent { offer, pack, packs } = content;
         let publish = Publish {
             alias,
             root,

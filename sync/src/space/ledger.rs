@@ -331,8 +331,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
         rows.first().map(deploy).transpose()
     }
 
-    /// Records a deploy, which is active from now on or named by its alias, and that readers have
-    /// to hear of it.
+    /// Records a deploy, which is active from now on or named by its alias, and queues
+    /// its pointer for readers.
     pub(crate) fn record(&self, made: &DeployWithKey) -> Result<(), SqlError> {
         let deploy = &made.deploy;
         let alias = deploy.alias.as_ref();

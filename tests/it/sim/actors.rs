@@ -23,16 +23,16 @@ use super::platform::url_path;
 use super::run::Run;
 use super::world::{Owner, Wire, World};
 
-/// What the server told somebody: it must be true for ever.
+/// What the server reported to a client: it must stay true for ever.
 #[derive(Debug, Clone)]
 pub(crate) struct Acknowledged {
     pub(crate) space: SpaceName,
     pub(crate) key: String,
     pub(crate) root: Option<Root>,
     pub(crate) reported: ReportedOutcome,
-    /// The deploy that is active, as it was told.
+    /// The deploy that is active, as it was reported.
     pub(crate) active: Base,
-    /// What was told of a deploy that was made.
+    /// What was reported of a deploy that was made.
     pub(crate) made: Option<DeployView>,
 }
 
@@ -224,7 +224,7 @@ impl Publisher {
             }
         };
         account.answered(&key, outcome.kind, outcome.active);
-        let told = match outcome.kind {
+        let reported = match outcome.kind {
             OutcomeKind::Published => ReportedOutcome::Published,
             OutcomeKind::Unchanged => ReportedOutcome::Unchanged,
             OutcomeKind::Planned | OutcomeKind::Superseded => {
@@ -235,8 +235,8 @@ impl Publisher {
             root: wanted,
             deploy: outcome.active,
         };
-        chaos.note(|| format!("{key} is told: {told:?}, deploy {}", active.deploy));
-        self.promise(key, root, told, active, outcome.deploy);
+        chaos.note(|| format!("{key} got: {reported:?}, deploy {}", active.deploy));
+        self.promise(key, root, reported, active, outcome.deploy);
         Ok(active)
     }
 
@@ -244,7 +244,7 @@ impl Publisher {
         &self,
         key: String,
         root: Option<Root>,
-        told: ReportedOutcome,
+        reported: ReportedOutcome,
         active: Base,
         made: Option<DeployView>,
     ) {
@@ -253,7 +253,7 @@ impl Publisher {
             space,
             key,
             root,
-            reported: told,
+            reported,
             active,
             made,
         };
@@ -373,7 +373,8 @@ pub(crate) fn judge(
     let root = root_of(world, space, number);
     let root = root.ok_or_else(|| format!("{path} is of deploy {number}, which does not exist"))?;
     let site = world.catalogue.site(&root);
-    let site = site.ok_or_else(|| format!("deploy {number} is of a root that nobody published"))?;
+    let site =
+        site.ok_or_else(|| format!("deploy {number} is of a root that no publisher made"))?;
     let body = decoded(answer).ok_or_else(|| format!("{path} of {number} can't be decoded"))?;
     match answer.status {
         StatusCode::TEMPORARY_REDIRECT => Ok(()),

@@ -146,7 +146,7 @@ fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), S
             return Err(format!("{space}: the key {:?} made two deploys", link.key));
         }
         let site = world.catalogue.site(&link.root);
-        let site = site.ok_or_else(|| format!("{space}: nobody published {link:?}"))?;
+        let site = site.ok_or_else(|| format!("{space}: no publisher made {link:?}"))?;
         if (link.files, link.bytes) != (site.files.len() as u64, site.bytes) {
             return Err(format!("{space}: {link:?} counts wrong"));
         }
@@ -173,7 +173,7 @@ fn was_removed(world: &World, space: &SpaceName, alias: Option<&str>) -> bool {
     alias.is_some() && world.removed.borrow().contains(&channel(space, alias))
 }
 
-/// Checks that every channel points to its newest deploy, shows it, and told of all its own and of
+/// Checks that every channel points to its newest deploy, shows it, and reported all its own and of
 /// no other.
 fn check_channels(world: &Rc<World>, space: &SpaceName, chain: &[Link]) -> Result<(), String> {
     let named = rows(world, space, "SELECT name, deploy FROM alias");
@@ -187,7 +187,7 @@ fn check_channels(world: &Rc<World>, space: &SpaceName, chain: &[Link]) -> Resul
         let newest = newest_of(chain, alias);
         let is_gone = alias.is_some_and(|alias| !named.contains_key(alias));
         if is_gone && !was_removed(world, space, alias) {
-            return Err(format!("{there} is gone, and nobody took it away"));
+            return Err(format!("{there} is gone, and no operator took it away"));
         }
         let active = newest.filter(|_| !is_gone);
         let number = active.map_or(0, |link| link.number);
@@ -228,7 +228,7 @@ fn check_channels(world: &Rc<World>, space: &SpaceName, chain: &[Link]) -> Resul
     Ok(())
 }
 
-/// Checks what the log says to those who hear of one channel.
+/// Checks what the log says to readers of one channel.
 fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), String> {
     let alias = channel.alias.as_ref().map(AliasName::as_str);
     let own: Vec<&Link> = chain
@@ -258,36 +258,36 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
             .find(|link| link.number == number)
             .map(|l| l.root)
     };
-    let told: Vec<_> = read(From::Start, false)?
+    let sent: Vec<_> = read(From::Start, false)?
         .iter()
-        .map(|told| (told.deploy, told.root, told.prev_root))
+        .map(|sent| (sent.deploy, sent.root, sent.prev_root))
         .collect();
     let expected: Vec<_> = own
         .iter()
         .map(|l| (l.number, l.root, root(l.parent)))
         .collect();
-    if told != expected {
-        return Err(format!("{channel} heard {told:?}, not {expected:?}"));
+    if sent != expected {
+        return Err(format!("{channel} received {sent:?}, not {expected:?}"));
     }
     // From the first, and from one more: each read costs the simulation time.
     for (at, link) in own.iter().enumerate().step_by(2).take(2) {
         let from = || From::At(Offset::at(link.number));
         let rest: Vec<u64> = read(from(), false)?
             .iter()
-            .map(|told| told.deploy)
+            .map(|sent| sent.deploy)
             .collect();
         if !rest
             .iter()
             .eq(own[at + 1..].iter().map(|link| &link.number))
         {
-            return Err(format!("{channel} heard {rest:?} after {}", link.number));
+            return Err(format!("{channel} received {rest:?} after {}", link.number));
         }
         let net = read(from(), true)?;
         let is_net = |net: &ChangeMessage| {
             net.since == Some(link.number) && net.prev_root == Some(link.root)
         };
         if net.len() != usize::from(at + 1 < own.len()) || !net.iter().all(is_net) {
-            return Err(format!("{channel} heard {net:?} after {}", link.number));
+            return Err(format!("{channel} received {net:?} after {}", link.number));
         }
     }
     Ok(())
@@ -308,18 +308,18 @@ fn summary(world: &World, before: Option<&Link>, link: &Link) -> [u64; 4] {
 }
 
 fn check_promise(chain: &[Link], promise: &Acknowledged) -> Result<(), String> {
-    let told = promise.active;
+    let sent = promise.active;
     let broken = |why: &str| Err(format!("{why}: {promise:?}"));
-    let Some(link) = chain.get((told.deploy as usize).wrapping_sub(1)) else {
-        return broken("a deploy that somebody was told of is lost");
+    let Some(link) = chain.get((sent.deploy as usize).wrapping_sub(1)) else {
+        return broken("a deploy that was reported to a client is lost");
     };
     let made = promise.made.as_ref();
     let is_other = made.is_some_and(|made| made.root != link.root || made.parent != link.parent);
-    if link.root != told.root || is_other {
-        return broken("a deploy is another than somebody was told");
+    if link.root != sent.root || is_other {
+        return broken("a deploy is another than was reported");
     }
     if promise.root.is_some_and(|root| root != link.root) {
-        return broken("somebody's deploy is of another root");
+        return broken("a client's deploy is of another root");
     }
     let mine = chain.iter().filter(|link| link.key == promise.key).count();
     match promise.reported {

@@ -65,7 +65,7 @@ impl From<PushError> for Failure {
     }
 }
 
-/// What a publisher has at hand.
+/// What a publisher has in memory.
 pub(crate) struct Client<'a, N> {
     pub(crate) network: N,
     pub(crate) space: SpaceName,

@@ -71,7 +71,7 @@ impl Publisher {
         let done = self.client().rollback(&head).await;
         match &done {
             Ok(deploy) => {
-                chaos.note(|| format!("{key} is told: deploy {}", deploy.number));
+                chaos.note(|| format!("{key} got: deploy {}", deploy.number));
                 let active = Base {
                     root: deploy.root,
                     deploy: deploy.number,

@@ -63,7 +63,7 @@ fn a_repeated_rollback_is_answered_as_the_first_time() {
     assert_eq!(chain(&world, &space("docs")).len(), 3);
 }
 
-/// Repeated after a lost answer, a commit was told that nothing had changed.
+/// Repeated after a lost answer, a commit was answered that nothing had changed.
 #[test]
 fn a_repeated_commit_is_answered_as_the_first_time() {
     let (world, publisher) = two_deploys();
@@ -95,13 +95,13 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
         (&reply["state"], &reply["deploy"]["number"]),
         (&"published".into(), &2.into())
     );
-    let told: Vec<ReportedOutcome> = publisher
+    let reported: Vec<ReportedOutcome> = publisher
         .promises
         .borrow()
         .iter()
         .map(|it| it.reported)
         .collect();
-    assert_eq!(told, [ReportedOutcome::Published; 2]);
+    assert_eq!(reported, [ReportedOutcome::Published; 2]);
 }
 
 /// A root that was deployed before needs no index object, so the pack that came along is not

@@ -66,7 +66,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         tries: 4,
     };
     let newest = world.catalogue.sites.last().expect("there are sites").root;
-    // In some schedules another space is published before, and nobody touches it.
+    // In some schedules another space is published before, and no publisher touches it.
     let bystander = rng.once_in(4).then(|| publisher("bystander", "quiet"));
     if let Some(bystander) = &bystander {
         let intent = bystander.wants(newest, None, None, None, "quiet.1".into());
@@ -130,7 +130,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         publish_at_last(world, &publisher("last", of), &promises)?;
     }
     if dump(world, &space("quiet")) != before {
-        return Err("a space that nobody touched is not as it was".into());
+        return Err("a space that no publisher touched is not as it was".into());
     }
     Ok(steps)
 }

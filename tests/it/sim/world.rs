@@ -59,7 +59,7 @@ pub(crate) struct World {
     pub(crate) has_losses: Cell<bool>,
     /// What publishers asked and were answered.
     pub(crate) account: Account,
-    /// Previews that somebody wanted to take away.
+    /// Previews that a publisher wanted to take away.
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
     /// Packs that the network changed, and what they held before.
     changed: Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>,
@@ -261,7 +261,7 @@ impl Drop for Guard {
 pub(crate) struct Wire(pub(crate) Rc<World>);
 
 impl Wire {
-    /// Delivers a request after a while, whatever its sender does meanwhile.
+    /// Delivers a request after a while, whatever its sender does until then.
     fn deliver(&self, request: Request<Bytes>, delay: usize, slot: &Rc<Slot>) {
         if delay == 0 {
             return self.0.serve(request, Rc::clone(slot));

@@ -55,7 +55,7 @@ pub enum PartError {
     /// A flag that this program does not know.
     #[error("the part has unknown flags: {0:#010b}")]
     Flags(u8),
-    /// The part copies from a blob that is not at hand.
+    /// The part copies from a blob that is not available.
     #[error("the part copies from a blob that is not at hand here; send it without")]
     Copies,
     /// It copies in a way that has another spelling, or beyond a bound.

@@ -185,11 +185,11 @@ fn clashes_are_listed_the_same_in_any_order() {
             site.write(&format!("{number}/deep/{name}"), "x");
         }
     }
-    let told = || site.try_scan(&strict()).unwrap_err().to_string();
-    let first = told();
+    let reported = || site.try_scan(&strict()).unwrap_err().to_string();
+    let first = reported();
     assert_eq!(first.matches("deep/A").count(), 8, "{first}");
     for _ in 0..40 {
-        assert_eq!(told(), first);
+        assert_eq!(reported(), first);
     }
 }
 

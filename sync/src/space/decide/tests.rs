@@ -78,13 +78,13 @@ fn commits() {
         ),
         ("as expected", fifth.clone(), preconditions(5, None), "5->6"),
         (
-            "replaced meanwhile",
+            "replaced in between",
             fifth.clone(),
             preconditions(4, None),
             "E_CONFLICT",
         ),
         (
-            "made meanwhile",
+            "made in between",
             fifth.clone(),
             preconditions(0, None),
             "E_CONFLICT",
@@ -350,7 +350,7 @@ fn previews() {
     for (story, view, expect, expected) in [
         ("a new one", new.clone(), 0, "0->10"),
         ("numbers are of the space", third.clone(), 3, "3->10"),
-        ("replaced meanwhile", third.clone(), 2, "E_CONFLICT"),
+        ("replaced in between", third.clone(), 2, "E_CONFLICT"),
         ("one too many", full(&new), 0, "E_TOO_MANY_PREVIEWS"),
         ("one that is there", full(&third), 3, "3->10"),
         ("sent twice", keyed(Some(alias("next"))), 2, "repeat 9"),

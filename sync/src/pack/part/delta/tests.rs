@@ -130,7 +130,7 @@ fn another_base_is_noticed() {
         spoilt[at] ^= 1;
         assert_eq!(finished(&wire.bytes, &spoilt), Err(copied), "{at}");
     }
-    // What nobody copies may be anything, and what does not reach the part leaves it unfinished.
+    // What no run copies may be anything, and what does not reach the part leaves it unfinished.
     let mut other = old.clone();
     other[100] ^= 1;
     assert!(finished(&wire.bytes, &other).is_ok());
