@@ -1,8 +1,8 @@
-//! Appending to a stream and closing it.
+//! Append and close.
 //!
 //! The order of the checks is part of the protocol: a producer's retry is recognised before its
-//! `Stream-Seq` is compared and before the stream turns out to be closed, so that whoever lost an
-//! answer gets it again.
+//! `Stream-Seq` is compared and before the stream turns out to be closed, so that a client that
+//! lost an answer gets it again.
 
 use std::borrow::Cow;
 
@@ -38,7 +38,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     /// Appends, and says what else follows from it: what [`Engine::due`] and [`Engine::hub_update`]
-    /// would have to look for is at hand here.
+    /// would have to look for is in memory here.
     pub fn append_with_outcome(
         &self,
         call: &Append,

@@ -1,4 +1,4 @@
-//! What is asked of a stream. Requests are parsed into these and into nothing else.
+//! Calls to a stream: the types that requests are parsed into.
 
 use bytes::Bytes;
 use pmx_core::time::Timestamp;
@@ -34,7 +34,7 @@ impl MediaType {
     }
 }
 
-/// When a stream ends by itself.
+/// When a stream ends automatically.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expiry {
     /// Never.

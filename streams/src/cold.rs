@@ -1,4 +1,4 @@
-//! Cold storage: where segments lie once they left the hot log.
+//! Cold storage: the port that reads and writes segments.
 
 use std::fmt;
 use std::future::Future;
@@ -69,8 +69,8 @@ pub trait Cold {
     /// Deletes segments; missing ones are no error.
     fn delete(&self, keys: &[SegmentKey]) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Names segments of one generation of a stream: all, or so many that asking again after they were
-    /// deleted comes to an end.
+    /// Names segments of one generation of a stream: all, or so many that asking again after they
+    /// were deleted comes to an end.
     fn list(
         &self,
         generation: Generation,

@@ -1,4 +1,4 @@
-//! Making a stream, or finding that it was made before on the same terms.
+//! Creation of a stream: new, forked, or confirmed on the same terms.
 
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
@@ -22,7 +22,7 @@ pub enum ForkStart {
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Makes a stream that is no fork. Whoever calls this for a fork gets a stream that forgot
+    /// Makes a stream that is no fork. A caller that uses this for a fork gets a stream that forgot
     /// its source: see [`driver::create`](super::driver::create).
     pub fn create(
         &self,
@@ -66,7 +66,7 @@ impl<S: Sql> Engine<'_, S> {
         now: Timestamp,
     ) -> Result<Created, Refusal> {
         if let Some(created) = self.find(call, now)? {
-            // Somebody else was faster: what was lent to this one is not needed.
+            // Another client was faster: what was lent to this one is not needed.
             self.abandon_fork(reference, now)?;
             return Ok(created);
         }

@@ -1,4 +1,4 @@
-//! The end of a stream: at once, or after its forks.
+//! Deletion of a stream: at once, or after its last fork.
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
@@ -11,7 +11,7 @@ use super::reply::Refusal;
 /// A stream was deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// Its name is free. What it had elsewhere is a chore now.
+    /// Its name is free. What it had elsewhere is a job now.
     Destroyed,
     /// Forks still need it: its name stays taken.
     Kept,
@@ -42,7 +42,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(Deleted::Kept)
     }
 
-    /// Removes all rows of a stream that nobody needs. What lies elsewhere becomes a chore.
+    /// Removes all rows of a stream that no one needs. What lies elsewhere becomes a job.
     pub(super) fn destroy(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
         if stream.cold {
             let what = stream.generation.to_string();

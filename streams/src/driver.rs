@@ -1,8 +1,8 @@
-//! Turns and effects in alternation: what a stream does with other streams and with cold storage.
+//! Driver: alternates transactions of a stream with effects on other streams and on cold storage.
 //!
 //! Every effect stands between two turns. The first writes down that it is about to happen, the
-//! second that it did; whoever comes after a crash finds the first and goes on. So an effect may
-//! happen twice, and each is such that this does no harm.
+//! second that it did; a driver that comes after a crash finds the first and goes on. So an effect
+//! may happen twice, and each is such that this does no harm.
 
 use std::future::Future;
 use std::mem;
@@ -23,7 +23,7 @@ use super::read::ReadResult;
 use super::reply::{Created, Page, Refusal};
 
 /// How a stream reaches other streams.
-pub trait Peers {
+pub trait OtherStreams {
     /// Has `source` lend what `fork` needs: [`Engine::lend`] there.
     fn retain(
         &self,
@@ -53,7 +53,7 @@ pub struct JobsOutcome {
 }
 
 /// Makes a stream, a fork or not.
-pub async fn create<S: Sql, P: Peers>(
+pub async fn create<S: Sql, P: OtherStreams>(
     engine: &Engine<'_, S>,
     peers: &P,
     call: &Create,
@@ -79,9 +79,9 @@ pub async fn create<S: Sql, P: Peers>(
     settled
 }
 
-/// Gives back at once what a fork that came to nothing was lent: nobody should find the source
-/// still needed. If that fails, it is a chore.
-async fn abandon<S: Sql, P: Peers>(
+/// Gives back at once what a fork that came to nothing was lent: no one should find the source
+/// still needed. If that fails, it is a job.
+async fn abandon<S: Sql, P: OtherStreams>(
     engine: &Engine<'_, S>,
     peers: &P,
     source: &StreamName,
@@ -108,7 +108,7 @@ pub async fn read<S: Sql, C: Cold>(
     joined(engine, cold, reading, now).await
 }
 
-/// The same, but nobody notes that it was read.
+/// The same, but no one notes that it was read.
 pub async fn peek<S: Sql, C: Cold>(
     engine: &Engine<'_, S>,
     cold: &C,
@@ -139,12 +139,12 @@ async fn joined<S: Sql, C: Cold>(
     }
 }
 
-/// Does what is left to do: moves old rows to segments, ends what expired, deletes what nobody
+/// Does what is left to do: moves old rows to segments, ends what expired, deletes what no one
 /// needs, gives back what was lent. A failure of one does not hold up the others.
 ///
 /// Old rows are in memory while they move. `room` gives room for so many bytes until it is dropped;
 /// where there is none, they move later.
-pub async fn run_jobs<S: Sql, C: Cold, P: Peers, R>(
+pub async fn run_jobs<S: Sql, C: Cold, P: OtherStreams, R>(
     engine: &Engine<'_, S>,
     cold: &C,
     peers: &P,
@@ -173,9 +173,9 @@ pub async fn run_jobs<S: Sql, C: Cold, P: Peers, R>(
     Ok(JobsOutcome { next, failures })
 }
 
-/// Has the effect of a chore. The bytes of a segment leave it, so that they are held by one while
+/// Has the effect of a job. The bytes of a segment leave it, so that they are held by one while
 /// they are written.
-pub async fn perform<C: Cold, P: Peers>(
+pub async fn perform<C: Cold, P: OtherStreams>(
     job: &mut Job,
     cold: &C,
     peers: &P,

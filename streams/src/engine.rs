@@ -1,10 +1,9 @@
-//! A stream's turns: what is asked, against what lies in SQL, makes an answer and new rows.
+//! Stream engine: one synchronous transaction per call, over SQL.
 //!
-//! A turn is synchronous and short. The caller runs it inside [`Sql::atomically`], alone or with
-//! turns of other streams, so that one flush commits many. A turn that refuses has written nothing,
-//! except where the storage itself failed ([`Refusal::Storage`]): then all must be undone. What
-//! needs another stream or cold storage is left to [`execute`](super::execute), which alternates
-//! turns and effects.
+//! The caller runs a transaction inside [`Sql::atomically`], alone or with those of other streams,
+//! so that one flush commits many. A transaction that refuses has written nothing, except where the
+//! storage itself failed ([`Refusal::Storage`](crate::Refusal::Storage)): the caller then rolls all
+//! back. [`driver`](crate::driver) performs the effects on other streams and on cold storage.
 
 use pmx_core::sql::{Sql, SqlError};
 
@@ -28,7 +27,8 @@ pub struct EngineConfig {
     pub read_bytes: usize,
     /// Bytes of an append.
     pub append_bytes_max: usize,
-    /// For tests, beside segments of one message: whoever reads waits until all is in segments.
+    /// For tests, beside segments of one message: a client that reads waits until all is in
+    /// segments.
     pub cold_reads: bool,
 }
 

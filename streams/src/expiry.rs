@@ -1,4 +1,4 @@
-//! When a stream ends by itself.
+//! Expiry: time to live and renewal of streams.
 //!
 //! A stream that is over is not there any more, whether or not its rows still are: every turn looks
 //! at the clock it is given, and the alarm only tidies up.
@@ -18,7 +18,7 @@ use super::reply::Refusal;
 const SLACK: u64 = 10;
 
 impl Stream {
-    /// When it ends, if nobody reads or writes it until then.
+    /// When it ends, if no one reads or writes it until then.
     pub(super) fn ends(&self) -> Option<Timestamp> {
         match self.expiry {
             Expiry::Never => None,
@@ -32,7 +32,7 @@ impl Stream {
         self.ends().is_some_and(|end| end <= now)
     }
 
-    /// Whether nobody may see it any more.
+    /// Whether no one may see it any more.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
         self.deleted || self.is_expired(now)
     }

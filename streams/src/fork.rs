@@ -1,4 +1,4 @@
-//! Forks: what a stream lends to those that branch off it.
+//! Forks: the snapshot that a source retains for a stream that branches off it.
 //!
 //! A fork is flat: when it is made it copies what its source has in the log and lists its source's
 //! segments as its own, so reading it never asks another stream. What it needs from then on is

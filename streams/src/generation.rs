@@ -1,4 +1,4 @@
-//! Which generation of a name a stream is.
+//! Generation of a stream: the random id of one use of a name.
 
 use std::fmt;
 
@@ -7,9 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// One generation of a stream: 128 random bits, drawn outside when it is made.
 ///
-/// A name that is deleted and taken again begins another generation. It stands in ETags and in the keys
-/// of objects, so that nothing of one generation is mistaken for something of the other; and a fork's
-/// source knows the fork by it.
+/// A name that is deleted and taken again begins another generation. It stands in ETags and in the
+/// keys of objects, so that nothing of one generation is mistaken for something of the other; and a
+/// fork's source knows the fork by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation([u8; 16]);
 

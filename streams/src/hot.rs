@@ -1,10 +1,10 @@
-//! The hot log: the last messages of a stream, as rows.
+//! Hot log: the last messages of a stream, as rows.
 //!
 //! A row of a stream of bytes holds a piece of an append, and how many bytes of that come before; a
 //! row of a JSON stream holds whole messages, each followed by a comma, or a piece of a single
 //! message that is longer than a row.
 //! Rows never change. So whatever lies between two rows is read by putting bodies behind each
-//! other, which SQLite does by itself: what crosses into this program are a few long values
+//! other, which SQLite does automatically: what crosses into this program are a few long values
 //! instead of thousands of short ones.
 
 use std::ops::Range;

@@ -1,6 +1,6 @@
-//! What is left to do after the answers: the alarm does it.
+//! Jobs: deferred work that the alarm runs, with retries.
 //!
-//! Whatever has to happen outside of the database is written down in the turn that makes it
+//! Whatever has to happen outside of the database is written down in the transaction that makes it
 //! necessary, and crossed out in a turn after it happened. An intent is written down the same way,
 //! for later than it can possibly take: if it is carried out its line is crossed out, and if not,
 //! the line undoes what may be half done.
@@ -37,7 +37,7 @@ pub enum Job {
         /// What finds its messages.
         index: Index,
     },
-    /// Delete a segment that nobody refers to.
+    /// Delete a segment that no one refers to.
     DeleteSegment {
         /// Its key.
         key: SegmentKey,
@@ -87,19 +87,20 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    /// The effect of a chore took place.
+    /// The effect of a job took place.
     pub fn complete_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
         if let Job::WriteSegment { key, index, .. } = job
             && !self.rotated(key, index)?
         {
-            // The stream ended meanwhile, or another was faster: nobody refers to the segment.
+            // The stream ended in the meantime, or another was faster: no one refers to the
+            // segment.
             return self.reschedule(DELETE_SEGMENT, &key.to_string(), now, 0);
         }
         let (kind, what) = job.key();
         self.dequeue(kind, &what)
     }
 
-    /// The effect of a chore failed: it is tried again, ever later.
+    /// The effect of a job failed: it is tried again, ever later.
     pub fn fail_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
         let (kind, what) = match job {
             Job::WriteSegment { .. } => (ROTATE, String::new()),
@@ -109,7 +110,7 @@ impl<S: Sql> Engine<'_, S> {
         };
         match job {
             Job::WriteSegment { .. } => self.retry_later(kind, &what, now),
-            // Unless somebody did it meanwhile.
+            // Unless another transaction did it in the meantime.
             Job::DeleteSegment { .. } | Job::DeleteSegments { .. } | Job::Release { .. } => {
                 match self.tries(kind, &what)? {
                     Some(_) => self.retry_later(kind, &what, now),
@@ -262,7 +263,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(self.tries(RELEASE, &reference.to_string())?.is_some())
     }
 
-    /// Gives up a fork that was begun: what the source may have lent is a chore now.
+    /// Gives up a fork that was begun: what the source may have lent is a job now.
     pub fn abandon_fork(&self, reference: Generation, now: Timestamp) -> Result<(), Refusal> {
         Ok(self.reschedule(RELEASE, &reference.to_string(), now, 0)?)
     }
@@ -295,5 +296,5 @@ fn read(row: SqlRow) -> Result<Job, SqlError> {
             .map(|(source, reference)| Job::Release { source, reference }),
         (_, _) => None,
     };
-    job.ok_or_else(|| odd("a chore"))
+    job.ok_or_else(|| odd("a job"))
 }

@@ -1,4 +1,4 @@
-//! The rows of streams: one of its own for each stream, and the tables around it.
+//! SQL schema of streams: one row for each stream, and the tables around it.
 //!
 //! All streams of a database share these tables, so each begins with the stream's key `s`; in a
 //! Durable Object it is always the same. An append writes its row of the log and the stream's own

@@ -1,7 +1,7 @@
 //! Durable Streams: append-only logs by name, read by offset, live or later.
 //!
 //! A stream is a log of bytes or of JSON messages that keeps its place: readers hold an
-//! [`Offset`], and whoever comes back with one misses nothing and repeats nothing. The
+//! [`Offset`], and a client that comes back with one misses nothing and repeats nothing. The
 //! protocol is that of the Durable Streams project (v1.0, `PROTOCOL.md`). Here is all of it that
 //! decides: requests become a [`Call`](http::Call), a turn over [`Sql`](pmx_core::sql::Sql) makes a
 //! reply or a [`Refusal`] of it, and those become answers. Nothing here knows of sites or of

@@ -124,14 +124,14 @@ pub const WAKE_TOKEN_SECONDS: u64 = 24 * 60 * 60;
 /// Bytes of a token that opens some streams: the longest name of a stream in base64, and the rest.
 pub const STREAM_JWT_BYTES_MAX: usize = 2_048;
 
-/// Bytes of a key of such tokens: as many as the hash has (RFC 7518, section 3.2), or whoever holds
-/// a token can guess the key.
+/// Bytes of a key of such tokens: as many as the hash has (RFC 7518, section 3.2), or a client that
+/// holds a token can guess the key.
 pub const STREAM_JWT_KEY_BYTES_MIN: usize = 32;
 
 /// Keys of such tokens at once: two while one replaces the other. A wrong token is tried with each.
 pub const STREAM_JWT_KEYS_MAX: usize = 8;
 
-/// How far the clocks of whoever makes a token and of the server may differ.
+/// How far the clocks of a client that makes a token and of the server may differ.
 pub const STREAM_JWT_LEEWAY: Duration = Duration::from_secs(30);
 
 /// How long a token counts: none can be called back but by taking its key away.
@@ -140,8 +140,8 @@ pub const STREAM_JWT_TIME_MAX: Duration = Duration::from_hours(366 * 24);
 /// Patterns of streams that everybody may read: each read without a token is compared with all.
 pub const STREAM_PUBLIC_PATTERNS_MAX: usize = 100;
 
-/// Clients and streams whose rates are counted at once, twice: whoever was not heard of while so
-/// many others were begins anew. A count has about 100 bytes.
+/// Clients and streams whose rates are counted at once, twice: a client that was not heard of while
+/// so many others were begins anew. A count has about 100 bytes.
 pub const STREAM_RATE_BUCKETS_MAX: usize = 16 * 1024;
 
 /// Requests at once that a rate may allow, and requests in its unit of time.

@@ -1,4 +1,4 @@
-//! The name of a stream: whatever stands behind `/v1/stream/`.
+//! Stream names: the path behind `/v1/stream/`.
 
 use std::fmt;
 

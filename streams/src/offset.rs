@@ -1,4 +1,4 @@
-//! A place in a stream.
+//! Offset: a position in a stream.
 
 use std::fmt;
 

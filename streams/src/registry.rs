@@ -1,9 +1,9 @@
-//! The stream that says which streams there are.
+//! Registry: the stream that lists all streams.
 //!
 //! It is a JSON stream like any other, which anybody who may read may read. One message stands in
 //! it for each stream that was made, and one for each that ended, in the shape of the State
-//! Protocol: whoever applies them in their order knows what exists. Nobody writes to it but the
-//! server.
+//! Protocol: a client that applies them in their order knows what exists. No one writes to it but
+//! the server.
 
 use bytes::Bytes;
 use pmx_core::time::{Timestamp, rfc3339};

@@ -1,4 +1,4 @@
-//! What a stream answers.
+//! Replies and refusals of a stream.
 
 use bytes::Bytes;
 use pmx_core::backend::BackendError;

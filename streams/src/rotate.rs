@@ -1,7 +1,7 @@
 //! Rotation: the oldest rows of the log become a segment.
 //!
 //! The object comes first, then one turn that lists it and takes its rows out of the log. A crash
-//! before that turn leaves an object that nobody refers to; the line of its intent deletes it. The
+//! before that turn leaves an object that no one refers to; the line of its intent deletes it. The
 //! same rows make the same object under the same key, so that a second try does no harm.
 
 use std::time::Duration;
@@ -49,8 +49,8 @@ impl<S: Sql> Engine<'_, S> {
         })
     }
 
-    /// The segment of the rows before a place. They become frames row by row: the segment and all of
-    /// its rows in memory would be twice as much.
+    /// The segment of the rows before a place. They become frames row by row: the segment and all
+    /// of its rows in memory would be twice as much.
     fn segment_before(&self, stream: &Stream, boundary: RowBoundary) -> Result<Segment, SqlError> {
         let weight = boundary.weight.saturating_sub(stream.hot_weight) as usize;
         let mut builder = Builder::new(stream.kind(), stream.hot);

@@ -1,4 +1,4 @@
-//! A row of SQL, taken apart column by column.
+//! SQL row reader: takes the columns of a row one by one.
 
 use pmx_core::sql::{SqlError, SqlRow, Value};
 

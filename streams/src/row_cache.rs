@@ -1,4 +1,4 @@
-//! A stream's own row, kept between turns.
+//! Row cache: keeps a stream's own row between transactions.
 //!
 //! Each turn begins with that row, and reading it costs as much as half of an append. Where no
 //! other process writes the database, as in a Durable Object, the row written last is stored.

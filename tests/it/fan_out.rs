@@ -84,7 +84,7 @@ struct World {
     /// How often each stream was made, and what was written to it since.
     written: BTreeMap<usize, (u64, u64)>,
     lives: u8,
-    /// Copies under way; some are made again although they arrived.
+    /// FanOutBatch under way; some are made again although they arrived.
     errands: Vec<Effect>,
     repeated: u64,
 }

@@ -1,4 +1,4 @@
-//! What a stream says, as an answer.
+//! HTTP responses: replies and refusals of a stream as responses.
 
 use bytes::Bytes;
 use http::header::{
@@ -84,7 +84,7 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
     if page.is_up_to_date() {
         set(&mut answer, headers::UP_TO_DATE, "true");
     }
-    // Whoever asks for the tail wants that of this moment.
+    // A client that asks for the tail wants that of this moment.
     let is_kept = get.live != Live::CatchUp || get.read.from != From::Now;
     if is_kept {
         set(&mut answer, CACHE_CONTROL, REVALIDATED);

@@ -15,7 +15,7 @@ use super::request::name_of;
 use crate::policy::{Access, AccessMode};
 
 /// The origins whose pages may read answers. Credentials of the browser are never part of it:
-/// whoever has a token sends it.
+/// a client that has a token sends it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Origins {
     /// The operator named none: all where streams are open to everybody, else those of the

@@ -22,7 +22,7 @@ impl Cursor {
     }
 
     /// The cursor after the reader's own: that of the moment, or, should theirs be that one or a
-    /// later one, one that is up to an hour further. It always goes up, so nobody goes in circles.
+    /// later one, one that is up to an hour further. It always goes up, so no one goes in circles.
     pub fn after(sent: Option<Self>, now: Timestamp, random: u64) -> Self {
         let current = Self::at(now);
         match sent {

@@ -1,7 +1,7 @@
 //! Pages in gzip, for hosts where nothing in front of them does that.
 //!
 //! Another coding is another representation: it has an entity tag of its own (RFC 9110, section
-//! 8.8.3), so that nobody is told that they have what they have only in the other.
+//! 8.8.3), so that no reader is told that it has what they have only in the other.
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
@@ -102,8 +102,8 @@ mod tests {
             ("br, zstd", "text/plain", 5_000, false),
             ("identity, gzip;q=0.5", "text/plain", 5_000, false),
         ] {
-            let told = takes_gzip(&head(accepted, "x"), &page(media_type, bytes));
-            assert_eq!(told, expected, "{accepted} {media_type} {bytes}");
+            let rendered = takes_gzip(&head(accepted, "x"), &page(media_type, bytes));
+            assert_eq!(rendered, expected, "{accepted} {media_type} {bytes}");
         }
     }
 

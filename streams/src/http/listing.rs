@@ -35,7 +35,7 @@ impl Listing {
         head.uri.path() == STREAMS_PATH
     }
 
-    /// What an operator asks for; or the answer that they, or whoever else asks, get without.
+    /// What an operator asks for; or the answer that they, or any other client, get without.
     #[expect(
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
@@ -93,7 +93,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// What is told of a stream.
+    /// What is notified of a stream.
     pub fn new(name: StreamName, view: &View) -> Self {
         Self {
             name,

@@ -4,7 +4,8 @@
 //! Both platforms use this and add sockets: the embedded host reads a request's head with
 //! [`Call::parse`], its body, asks the stream and answers with what [`answer`] makes of the reply;
 //! a Durable Object does the same with the request that the edge hands it. Every answer leaves
-//! through [`Settings::add_common_headers`], so that none is without the headers that browsers need.
+//! through [`Settings::add_common_headers`], so that none is without the headers that browsers
+//! need.
 
 pub mod answer;
 mod cors;

@@ -1,4 +1,4 @@
-//! Long polls: one answer, as soon as there is something to say.
+//! Long polls: one response, as soon as a page has messages or the stream is closed.
 
 use bytes::Bytes;
 use http::Response;
@@ -104,24 +104,27 @@ mod tests {
         })
     }
 
-    fn told(poll: &mut Poll, page: &Page) -> Option<u16> {
-        let told = poll.got(page, Timestamp::from_millis(0), 0);
-        told.map(|answer| answer.status().as_u16())
+    fn rendered(poll: &mut Poll, page: &Page) -> Option<u16> {
+        let rendered = poll.got(page, Timestamp::from_millis(0), 0);
+        rendered.map(|answer| answer.status().as_u16())
     }
 
     #[test]
     fn a_reader_waits_only_at_the_tail_of_what_may_grow() {
-        assert_eq!(told(&mut waiting(), &page("a", 5, "x", false)), Some(200));
-        assert_eq!(told(&mut waiting(), &page("a", 5, "", true)), Some(204));
+        assert_eq!(
+            rendered(&mut waiting(), &page("a", 5, "x", false)),
+            Some(200)
+        );
+        assert_eq!(rendered(&mut waiting(), &page("a", 5, "", true)), Some(204));
         let mut poll = waiting();
-        assert_eq!(told(&mut poll, &page("a", 5, "", false)), None);
+        assert_eq!(rendered(&mut poll, &page("a", 5, "", false)), None);
         let from = From::At(Offset::at(5));
         assert_eq!(poll.read(), Read { from });
         let late = poll.late(Timestamp::from_millis(0), 0);
         assert_eq!(late.status(), 204);
         let next = late.headers()["stream-next-offset"].to_str();
         assert_eq!(next.unwrap(), Offset::at(5).to_string());
-        assert_eq!(told(&mut poll, &page("b", 5, "x", false)), Some(404));
-        assert_eq!(told(&mut poll, &page("a", 5, "x", true)), Some(200));
+        assert_eq!(rendered(&mut poll, &page("b", 5, "x", false)), Some(404));
+        assert_eq!(rendered(&mut poll, &page("a", 5, "x", true)), Some(200));
     }
 }

@@ -1,4 +1,4 @@
-//! From a request's head to what is asked of a stream.
+//! Request parsing: turns the head of a request into a call.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};

@@ -1,4 +1,4 @@
-//! A moment as RFC 3339 writes it.
+//! RFC 3339 parsing of dates and times.
 
 use std::str::FromStr;
 

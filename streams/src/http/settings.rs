@@ -1,4 +1,4 @@
-//! What an operator decides about streams, and what follows for every request and answer.
+//! Stream settings: the operator's policy, applied to every request and response.
 
 use bytes::Bytes;
 use http::header::{
@@ -154,7 +154,7 @@ impl Settings {
         let policy = self.caching.policy(all.get(CACHE_CONTROL), audience);
         let policy = HeaderValue::from_static(policy);
         if audience == Audience::Holders && policy != "no-store" {
-            // Whoever has another token, or none, is not to get what is kept for this one.
+            // A client that has another token, or none, is not to get what is kept for this one.
             all.append(VARY, HeaderValue::from_static("authorization"));
         }
         if audience == Audience::Address {

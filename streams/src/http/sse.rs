@@ -2,9 +2,9 @@
 //! where it ends.
 //!
 //! A page is one chunk: a `data` event, unless there is nothing in it, and a `control` event right
-//! behind. They never travel apart, so that whoever has the data knows where to go on. The chunk
-//! is the same for all readers who stand at the same place: it is made once. The control event
-//! carries an `id`, so that a browser which reconnects by itself says how far it got.
+//! behind. They never travel apart, so that a client that has the data knows where to go on. The
+//! chunk is the same for all readers who stand at the same place: it is made once. The control
+//! event carries an `id`, so that a browser which reconnects automatically says how far it got.
 
 use bytes::Bytes;
 use data_encoding::BASE64;

@@ -1,4 +1,4 @@
-//! Which streams there are, as far as they told.
+//! Directory of streams: name, generation and reported tail of each.
 
 use std::time::Duration;
 

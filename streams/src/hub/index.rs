@@ -1,6 +1,6 @@
 //! A table of all streams in a database of the operator's, where there is one: D1 on Cloudflare.
 //!
-//! A row for each name says what stands in the registry, for whoever prefers to ask in SQL. It is
+//! A row for each name says what stands in the registry, for an operator who prefers SQL. It is
 //! written beside, after the registry's manner: in order, in batches, again until it is known to be
 //! there. Each row says all, so that a batch may be written twice.
 
@@ -121,7 +121,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         self.index_outbox().ack(rows.number)
     }
 
-    /// Nobody knows whether rows are written: it is tried again, ever later.
+    /// No one knows whether rows are written: it is tried again, ever later.
     pub fn nack_rows(&self, now: Timestamp) -> Result<(), SqlError> {
         self.index_outbox().nack(now)
     }

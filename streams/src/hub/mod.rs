@@ -1,16 +1,15 @@
-//! What a server knows of all its streams where each of them lies elsewhere: which there are, who
-//! follows them, and what is to be told of them.
+//! Hub: directory, subscriptions and registry outbox of a server whose streams are separate
+//! objects.
 //!
-//! Streams tell the hub of their lives, and how far they are if anybody follows them
-//! ([`HubUpdate`](crate::HubUpdate)). The hub keeps the server's [`Subscriptions`], the
-//! directory of names that patterns are matched against, and what the registry is to be told. Its
-//! turns are synchronous, and what has to happen elsewhere is written down in them: the platform
-//! does it and says how it went.
+//! Streams report their lifecycle to the hub, and their tails while a subscription follows them
+//! ([`HubUpdate`](crate::HubUpdate)). The hub keeps the server's [`Subscriptions`], the directory
+//! of names that patterns are matched against, and the messages for the registry. Its transactions
+//! are synchronous and record the effects; the platform performs these and reports their results.
 //!
-//! - Whoever subscribes is answered once every stream that was found tells how far it is: an
-//!   append that is acknowledged from then on is known here before.
-//! - Nobody tells streams that they are no longer followed. They ingest it when they tell the next
-//!   time: a subscription that ends costs each of its streams one question more.
+//! - The hub answers a new subscription once every matching stream reports its tail: it then knows
+//!   of each later append before that is acknowledged.
+//! - A stream learns with its next report that no subscription follows it: a subscription that ends
+//!   costs each of its streams one more report.
 
 mod directory;
 mod index;
@@ -38,7 +37,7 @@ pub use tail_tracking::TrackRequest;
 pub struct Hub<'a, S> {
     sql: &'a S,
     subscriptions: Subscriptions<'a, S>,
-    /// Whether somebody keeps an index of all streams.
+    /// Whether the operator keeps an index of all streams.
     has_index: bool,
 }
 
@@ -80,7 +79,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         Self { has_index, ..self }
     }
 
-    /// Whoever wakes.
+    /// The subscriptions.
     pub const fn subscriptions(&self) -> &Subscriptions<'a, S> {
         &self.subscriptions
     }
@@ -110,7 +109,7 @@ impl<'a, S: Sql> Hub<'a, S> {
             self.subscriptions.due(now, room)?,
             self.follows_due()?,
             self.registry_outbox().due(now)?,
-            // Without an index nobody sends what was written down for it before.
+            // Without an index no one sends what was written down for it before.
             self.index_outbox().due(now)?.filter(|_| self.has_index),
         ];
         Ok(all.into_iter().flatten().min())

@@ -1,8 +1,8 @@
-//! What others are to be told of the streams there are.
+//! Outbox: ordered messages of the hub to one receiver, acknowledged in batches.
 //!
 //! Messages wait in their order, and go in batches. A batch that went once stays as it is until it
-//! is known to have ack, and carries a number: it may go twice, and whoever gets it takes each
-//! number once, or does not mind.
+//! is known to have arrived, and carries a number: it may go twice, and a client that gets it takes
+//! each number once, or does not mind.
 
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ impl<'a, S: Sql> Outbox<'a, S> {
         self.sql.run(&update, &params).map(drop)
     }
 
-    /// Nobody knows whether a batch ack: it is tried again, ever later.
+    /// No one knows whether a batch arrived: it is tried again, ever later.
     pub(super) fn nack(&self, now: Timestamp) -> Result<(), SqlError> {
         let (_, _, tries) = self.state()?;
         let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
@@ -126,7 +126,7 @@ impl<'a, S: Sql> Outbox<'a, S> {
             return Ok(None);
         }
         let (_, at, _) = self.state()?;
-        // Whoever wrote it down is about to send it.
+        // The caller that queued it is about to send it.
         Ok(Some(at.max(now.after(GRACE))))
     }
 

@@ -1,4 +1,4 @@
-//! The registry's messages, on their way from the hub.
+//! Registry sender: batches of lifecycle messages that the hub appends to the registry.
 
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
@@ -46,7 +46,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         self.registry_outbox().ack(batch.number)
     }
 
-    /// Nobody knows whether a batch ack: it is tried again, ever later.
+    /// No one knows whether a batch arrived: it is tried again, ever later.
     pub fn nack_registry_batch(&self, now: Timestamp) -> Result<(), SqlError> {
         self.registry_outbox().nack(now)
     }

@@ -1,4 +1,4 @@
-//! Streams that are asked to tell from now on how far they are.
+//! Tail tracking: asks streams to report their tails from now on.
 
 use std::time::Duration;
 

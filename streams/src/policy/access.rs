@@ -1,4 +1,4 @@
-//! Who may do what with which stream.
+//! Access control: decides which principal may do what with which stream.
 //!
 //! The holder of the secret may do everything. Holders of tokens may do what theirs say. Everybody
 //! may read the streams that the operator named for that. A server without secret and keys is
@@ -36,7 +36,7 @@ pub struct Access {
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Principal {
-    /// Somebody who need not say.
+    /// A client who need not say.
     Anonymous,
     /// The holder of a token.
     Token(ClientId),

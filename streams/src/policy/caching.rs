@@ -1,4 +1,4 @@
-//! What caches may keep of answers.
+//! Cache policy: the `Cache-Control` of a response.
 //!
 //! An address names a stream and a place in it, but not which of the streams that have the name one
 //! after the other: after a deletion, the same address is another stream's. And what follows the
@@ -21,7 +21,7 @@ pub enum CacheMode {
     /// Pages, by the browser of who reads them.
     #[default]
     Private,
-    /// Pages of streams that everybody may read, by whoever lies between.
+    /// Pages of streams that everybody may read, by shared caches.
     Shared,
 }
 
@@ -62,7 +62,7 @@ impl CacheMode {
     }
 
     /// The `Cache-Control` of an answer that says this of itself. What says nothing that is known
-    /// here is kept by nobody.
+    /// here is kept by no one.
     pub fn policy(self, own: Option<&HeaderValue>, audience: Audience) -> &'static str {
         match own.map(HeaderValue::as_bytes) {
             Some(own) if own == REVALIDATED.as_bytes() => self.of_page(audience),

@@ -1,5 +1,5 @@
-//! What an operator counts: a point for each append, each read, and each reader of events when it
-//! leaves. Cloudflare's Analytics Engine takes such points and adds them up.
+//! Metrics: a data point for each append, each read, and each reader of events when it leaves.
+//! Cloudflare's Analytics Engine adds them up.
 
 use crate::StreamName;
 use crate::http::{Call, Live};

@@ -1,8 +1,8 @@
-//! How often clients may ask, and streams be asked.
+//! Rate limits of clients and of streams.
 //!
 //! Each rate is a token bucket, kept as the one number of the generic cell rate algorithm (ITU-T
 //! I.371, "virtual scheduling"): when the bucket will be full again. A bucket that is full is the
-//! same as none, so a stream or a client that nobody counts costs nothing, and one that is
+//! same as none, so a stream or a client that no one counts costs nothing, and one that is
 //! forgotten is treated too well, never unjustly.
 
 use std::collections::BTreeMap;

@@ -1,4 +1,4 @@
-//! Where the time of a request went, for whoever asks (the W3C's Server Timing).
+//! Server timing (W3C): the header with the durations of a request's parts.
 
 use std::fmt::Write as _;
 use std::time::Duration;

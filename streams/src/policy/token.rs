@@ -41,7 +41,8 @@ pub enum InvalidKeys {
     Many,
 }
 
-/// What makes another key of the secret, so that whoever issues tokens need not hold the secret.
+/// What makes another key of the secret, so that a client that issues tokens need not hold the
+/// secret.
 const DERIVATION: &[u8] = b"pmx-sync stream tokens v1";
 
 impl Keys {
@@ -310,12 +311,12 @@ impl Claims {
 /// Bytes of a token beside its stream and its id.
 const OTHER_BYTES_MAX: usize = 256;
 
-/// Somebody, without what they are called: names and addresses are not kept.
+/// A client, without what they are called: names and addresses are not kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId([u8; 16]);
 
 impl ClientId {
-    /// Whoever has this address. Who has one of IPv6 has 2^64 of them.
+    /// A client that has this address. Who has one of IPv6 has 2^64 of them.
     pub fn of_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::of("address", &address.octets()),
@@ -328,7 +329,7 @@ impl ClientId {
         Self::of("stream", name.as_str().as_bytes())
     }
 
-    /// Whoever is called so among those of a kind.
+    /// A client that is called so among those of a kind.
     pub fn of(kind: &str, called: &[u8]) -> Self {
         let text = [kind.as_bytes(), b"\0", called].concat();
         let hash = Hash::derived("pmx-sync 2026-11 stream client v1", &text);

@@ -1,4 +1,4 @@
-//! Writes segments.
+//! Segment builder.
 
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use thiserror::Error;

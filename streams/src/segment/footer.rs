@@ -1,4 +1,4 @@
-//! The footer of a segment as bytes.
+//! Segment footer: its encoding.
 
 use pmx_core::encode::{Malformed, Reader, write_varint};
 use pmx_core::hash::Hash;

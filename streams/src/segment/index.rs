@@ -1,4 +1,4 @@
-//! Where the messages of a segment lie.
+//! Segment index: locates messages in blocks.
 
 use std::ops::Range;
 
@@ -155,7 +155,7 @@ impl Index {
         let begin = self.blocks.partition_point(|block| block.end <= from);
         let mut wanted = self.blocks.get(begin..)?.iter();
         let first = wanted.next()?;
-        // Of a block that is entered inside, nobody knows how much is left.
+        // Of a block that is entered inside, no one knows how much is left.
         let mut promised = match first.first {
             start if start == from => first.summary.payload,
             _ => 0,

@@ -1,4 +1,4 @@
-//! Takes messages out of the blocks that hold them, and believes none before it is verified.
+//! Segment reader: extracts messages from blocks, after verifying the blocks.
 
 use std::ops::Range;
 

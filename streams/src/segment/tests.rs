@@ -331,7 +331,7 @@ fn a_damage_says_where_it_is() {
     let at = second as u64;
     assert_eq!(cut, Err(SegmentError::BlockDamaged { at }));
     assert_eq!(open(&damaged), Err(SegmentError::BlockDamaged { at }));
-    // Whoever reads only what is whole never notices.
+    // A client that reads only what is whole never notices.
     let span = index.locate(0, 1, usize::MAX).unwrap();
     assert_eq!(
         index.extract(&span, &damaged[..second], &mut body),

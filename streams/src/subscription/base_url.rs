@@ -1,4 +1,4 @@
-//! Root address of a server's streams, which webhooks call back.
+//! Base URL of a server's streams, which webhooks call back.
 
 use crate::limits::SUBSCRIPTION_ROOT_BYTES_MAX;
 

@@ -1,4 +1,4 @@
-//! What is asked of the subscriptions of a server, and what they answer.
+//! Calls to subscriptions, their answers, and the effects that follow.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -111,11 +111,11 @@ pub enum Answer {
     Shown(SubscriptionView),
     /// It is so now.
     Done,
-    /// Work for whoever asked.
+    /// Work for the worker that asked.
     Claimed(Claimed),
     /// The report counts.
     Acked {
-        /// Whether there is more to do, and somebody will be woken for it.
+        /// Whether there is more to do, and a worker will be woken for it.
         next_wake: bool,
     },
     /// The public keys.
@@ -166,7 +166,7 @@ pub enum Refusal {
     /// 409: another wake took the place of this one.
     #[error("the wake is over: its lease ended, or its work is done")]
     Fenced,
-    /// 409: somebody else is at it.
+    /// 409: another worker holds the lease.
     #[error("{holder} holds the lease")]
     Taken {
         /// Who.
@@ -310,6 +310,6 @@ pub enum Outcome {
     Appended,
     /// Messages up to here are in the stream that gathers them.
     Copied(Offset),
-    /// Nobody knows whether anything arrived, or it surely did not.
+    /// No one knows whether anything arrived, or it surely did not.
     Failed,
 }

@@ -1,4 +1,4 @@
-//! What a subscription is to do.
+//! Subscription configuration.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -31,7 +31,7 @@ pub enum Delivery {
     Webhook(WebhookUrl),
     /// By a message in a stream that they read, whereupon they claim the work.
     PullWake(StreamName),
-    /// Nobody is: messages are copied into a stream.
+    /// No one is: messages are copied into a stream.
     FanOut(StreamName),
 }
 

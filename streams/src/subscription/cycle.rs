@@ -1,4 +1,4 @@
-//! Fan-outs that would copy their own copies.
+//! Fan-out cycle detection.
 //!
 //! What a fan-out writes may be followed by another, and so on, but never lead back: messages would
 //! grow without an end. Only who is made or gets more streams can close a circle, and is refused.

@@ -1,4 +1,4 @@
-//! Turns that wake workers: what is due becomes effects, and what came of them is noted.
+//! Delivery: turns due wakes into effects, and applies the results of these.
 
 use std::time::Duration;
 
@@ -134,7 +134,7 @@ impl<S: Sql> Subscriptions<'_, S> {
                 self.next_wake(&mut record, now)?;
             }
             (Phase::Sent { until }, Outcome::Answered { .. }) => {
-                // Whoever refuses has not begun: the same wake may be tried again.
+                // A worker that refuses has not begun: the same wake may be tried again.
                 self.retry(&mut record, until, now);
             }
             (Phase::Sent { .. }, Outcome::Appended) => {
@@ -162,7 +162,7 @@ impl<S: Sql> Subscriptions<'_, S> {
                 self.next_wake(record, now)?;
             }
             Phase::Sent { until } if until <= now => match record.delivery {
-                // Nobody answered in time, so this wake is over; the next one waits.
+                // No one answered in time, so this wake is over; the next one waits.
                 Delivery::Webhook(_) => {
                     if self.next_wake(record, now)? {
                         self.retry(record, NEVER, now);
@@ -184,7 +184,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     fn retry(&self, record: &mut Record, keep: Timestamp, now: Timestamp) {
         record.wake.failures += 1;
         let failures = record.wake.failures;
-        let jitter_seed = self.secret.jitter_seed(record.wakes(), failures);
+        let jitter_seed = self.secret.jitter_seed(record.wake_ref(), failures);
         let at = now.after(backoff(failures, jitter_seed));
         record.wake.phase = Phase::Queued { at, keep };
     }
@@ -215,7 +215,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         Ok(())
     }
 
-    /// Begins to wake somebody, unless nothing is left to do.
+    /// Begins to wake a worker, unless nothing is left to do.
     fn send(
         &self,
         record: &mut Record,
@@ -298,11 +298,11 @@ impl<S: Sql> Subscriptions<'_, S> {
         };
         let body = text(&Notification {
             subscription_id: &record.id,
-            wake_id: self.secret.wake_id(record.wakes()),
+            wake_id: self.secret.wake_id(record.wake_ref()),
             generation: record.wake.generation,
             streams,
             callback_url: callback_url(&record.root, &record.id),
-            callback_token: self.secret.token(record.wakes(), now),
+            callback_token: self.secret.token(record.wake_ref(), now),
         })?;
         let signature = self.secret.sign(&body, now);
         let tried = Attempt::of(&record.wake);

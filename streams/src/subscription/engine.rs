@@ -1,4 +1,4 @@
-//! The turns of a server's subscriptions: what is asked, and what happens to streams.
+//! Subscription engine: handles calls, and events of streams.
 //!
 //! Each method is one turn: call it inside [`Sql::atomically`]. A turn that refuses has written
 //! nothing, so many of them can share one transaction.
@@ -15,7 +15,7 @@ use super::id::SubscriptionId;
 use super::ledger::{Ledger, Link, LinkKind, Record, millis};
 use super::pattern::{Pattern, is_reserved};
 use super::patterns::{Followed, PatternCache};
-use super::secret::{Secret, Wakes};
+use super::secret::{Secret, WakeRef};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
 use super::wake::PAST;
 use crate::limits::{SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTIONS_MAX};
@@ -55,7 +55,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
     }
 
     /// Which tails [`turn`](Self::turn) has to be told. Every append afterwards is told by
-    /// [`touched`](Self::touched), before its writer hears of it.
+    /// [`touched`](Self::touched), before its writer is notified of it.
     pub fn required_tails(&self, call: &Call) -> Result<RequiredTails, SqlError> {
         Ok(match call {
             // It is confirmed as it is, or refused.
@@ -123,7 +123,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         }
     }
 
-    /// A stream was made or grew: it ends at `tail` now. Says whether somebody is to be woken.
+    /// A stream was made or grew: it ends at `tail` now. Says whether a worker is to be woken.
     pub fn on_append(
         &self,
         stream: &StreamName,
@@ -149,8 +149,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         Ok(!idle.is_empty())
     }
 
-    /// A stream is gone: it was deleted, or it expired. Whoever named it keeps it, and if it is
-    /// made again, all of it is new to them.
+    /// A stream is gone: it was deleted, or it expired. A client that named it keeps it, and if it
+    /// is made again, all of it is new to them.
     pub fn on_removed(&self, stream: &StreamName) -> Result<(), SqlError> {
         for number in self.ledger.linked(stream)? {
             if let Some(mut record) = self.ledger.at(number)?
@@ -162,7 +162,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         self.ledger.remove_stream(stream)
     }
 
-    /// Whether anybody wants to hear of a stream when it grows.
+    /// Whether anybody wants to learn of a stream when it grows.
     pub fn follows(&self, stream: &StreamName) -> Result<bool, SqlError> {
         if is_reserved(stream) {
             return Ok(false);
@@ -177,7 +177,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         self.cache.get(version, || self.ledger.patterns())
     }
 
-    /// Whether there is no subscription at all, so that nobody need be told of anything.
+    /// Whether there is no subscription at all, so that no one need be told of anything.
     pub fn is_empty(&self) -> Result<bool, SqlError> {
         Ok(self.ledger.count()? == 0)
     }
@@ -214,7 +214,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         Ok(())
     }
 
-    /// Links what there is, where it ends now: what was written before is nobody's work.
+    /// Links what there is, where it ends now: what was written before is no one's work.
     fn create(
         &self,
         mut record: Record,
@@ -367,8 +367,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
 
 impl Record {
     /// Its wake, as tokens and ids name it.
-    pub(super) fn wakes(&self) -> Wakes {
-        Wakes {
+    pub(super) fn wake_ref(&self) -> WakeRef {
+        WakeRef {
             subscription: self.number,
             generation: self.wake.generation,
         }

@@ -1,7 +1,7 @@
 //! Fan-out: messages of many streams, each in an envelope, in one stream that gathers them.
 //!
 //! A batch is what lies between two places of one stream, up to a budget. It has the same envelopes
-//! whenever it is made, however the stream is cut into pages meanwhile, and it carries the
+//! whenever it is made, however the stream is cut into pages in the meantime, and it carries the
 //! generation of its wake as the epoch of a producer: so a batch may be sent twice and counts once.
 
 use bytes::Bytes;
@@ -35,7 +35,7 @@ pub struct Copying {
 
 /// A batch on its way.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copies {
+pub struct FanOutBatch {
     /// What the target has to take.
     pub append: Append,
     /// How far the source is copied with it.
@@ -57,7 +57,7 @@ impl Copying {
     pub async fn gather(
         &self,
         mut read: impl AsyncFnMut(Read) -> Result<Page, Refusal>,
-    ) -> Result<Copies, Refusal> {
+    ) -> Result<FanOutBatch, Refusal> {
         let mut batch = Batch {
             copying: self,
             text: "[".to_owned(),
@@ -112,7 +112,7 @@ impl Batch<'_> {
         }
     }
 
-    fn sealed(mut self, media_type: &MediaType) -> Copies {
+    fn sealed(mut self, media_type: &MediaType) -> FanOutBatch {
         if !self.piece.is_empty() {
             let mut piece = std::mem::take(&mut self.piece);
             let is_text = media_type.essence().starts_with("text/");
@@ -131,7 +131,7 @@ impl Batch<'_> {
             self.put(media_type, &payload);
         }
         self.text.push(']');
-        Copies {
+        FanOutBatch {
             append: Append {
                 media_type: Some(registry::media_type()),
                 body: Bytes::from(self.text),

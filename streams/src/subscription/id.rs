@@ -1,4 +1,4 @@
-//! The id of a subscription: whatever its client chose.
+//! Subscription id, chosen by the client.
 
 use std::fmt;
 

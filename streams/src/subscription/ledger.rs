@@ -349,7 +349,7 @@ impl<S: Sql> Ledger<'_, S> {
             .collect()
     }
 
-    /// The subscriptions that have a stream, have nobody awake, and have something to do there.
+    /// The subscriptions that have a stream, have no worker awake, and have something to do there.
     pub(super) fn idle(&self, path: &StreamName) -> Result<Vec<Record>, SqlError> {
         let select = format!(
             "SELECT {COLUMNS} FROM subscription WHERE phase = 'idle' AND number IN
@@ -367,7 +367,7 @@ impl<S: Sql> Ledger<'_, S> {
         self.0.run(update, &params).map(drop)
     }
 
-    /// A stream is gone: whoever named it keeps it, from its beginning.
+    /// A stream is gone: a client that named it keeps it, from its beginning.
     pub(super) fn remove_stream(&self, path: &StreamName) -> Result<(), SqlError> {
         let path = || -> Value { path.as_str().into() };
         let count = "UPDATE subscription SET links = links - 1 WHERE number IN

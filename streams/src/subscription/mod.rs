@@ -1,11 +1,11 @@
 //! Subscriptions: durable places in streams that wake workers when there is something to do
 //! (Durable Streams protocol, sections 6 and 7).
 //!
-//! A subscription names streams, one by one or by a [`Pattern`], and remembers how far each of
-//! them is done. When one of them grows, somebody is woken: a webhook is sent, or a message is put
-//! into a stream that workers read, one of whom then claims the work. Whoever is awake holds a
-//! lease; when it ends in silence, somebody else is woken. Each wake has a generation, and reports
-//! of an earlier one are fenced off. Or nobody is woken, and the messages are copied into another
+//! A subscription names streams, one by one or by a [`Pattern`], and remembers how far each of them
+//! is done. When one of them grows, a worker is woken: a webhook is sent, or a message is put into
+//! a stream that workers read, one of whom then claims the work. A worker that is awake holds a
+//! lease; when it ends in silence, another worker is woken. Each wake has a generation, and reports
+//! of an earlier one are fenced off. Or no one is woken, and the messages are copied into another
 //! stream.
 //!
 //! All subscriptions of a server are in one ledger ([`Subscriptions`]). Its turns are synchronous,
@@ -37,7 +37,7 @@ pub use call::{
 };
 pub use config::{Config, Delivery};
 pub use engine::Subscriptions;
-pub use fan_out::{Copies, Copying};
+pub use fan_out::{Copying, FanOutBatch};
 pub use id::{InvalidId, SubscriptionId};
 pub use pattern::{InvalidPattern, Pattern};
 pub use patterns::PatternCache;

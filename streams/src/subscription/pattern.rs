@@ -1,4 +1,4 @@
-//! Which streams a subscription is about, by the shape of their names.
+//! Stream patterns: globs over the names of streams.
 //!
 //! `*` stands for one segment of a name and `**` for any number of them, none included; every
 //! other segment stands for itself, and `%2A` for a `*` that is meant. Names that begin with the

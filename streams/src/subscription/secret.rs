@@ -1,9 +1,9 @@
-//! What only this server can make: signatures of webhooks, ids of wakes, tokens.
+//! Server secret: signs webhooks, wake ids and tokens.
 //!
 //! All of it comes from 32 random bytes that are drawn once and kept in the ledger. Webhooks are
 //! signed with Ed25519 (RFC 8032), so that receivers need no shared secret: the public key stands
 //! in a JSON Web Key Set (RFC 7517, RFC 8037). Tokens come back to the server that made them and
-//! to nobody else, so they carry a keyed hash, and nothing of them is stored.
+//! to no one else, so they carry a keyed hash, and nothing of them is stored.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ed25519_dalek::{Signer, SigningKey};
@@ -36,7 +36,7 @@ struct Key {
 
 /// Which wake a token was made for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wakes {
+pub(super) struct WakeRef {
     /// The number of the subscription, which no other ever has.
     pub(super) subscription: u64,
     /// Its generation.
@@ -87,21 +87,21 @@ impl Secret {
         format!("t={seconds},kid={},ed25519={signature}", self.key_id())
     }
 
-    /// The id of a wake: unique as its generation is, and nobody can guess it.
-    pub(super) fn wake_id(&self, wake: Wakes) -> String {
+    /// The id of a wake: unique as its generation is, and no one can guess it.
+    pub(super) fn wake_id(&self, wake: WakeRef) -> String {
         let hash = self.hash(WAKE_ID, &wake.text());
         format!("w_{}", HEXLOWER.encode(&hash.as_bytes()[..12]))
     }
 
     /// A number that is spread evenly: how far a retry is moved, so that retries do not meet.
-    pub(super) fn jitter_seed(&self, wake: Wakes, failures: u64) -> u16 {
+    pub(super) fn jitter_seed(&self, wake: WakeRef, failures: u64) -> u16 {
         let hash = self.hash(JITTER, &format!("{}.{failures}", wake.text()));
         let [low, high, ..] = *hash.as_bytes();
         u16::from_le_bytes([low, high])
     }
 
     /// Makes the token of a wake: `<subscription>.<generation>.<expiry in seconds>.<keyed hash>`.
-    pub(super) fn token(&self, wake: Wakes, now: Timestamp) -> String {
+    pub(super) fn token(&self, wake: WakeRef, now: Timestamp) -> String {
         let until = now.as_millis() / 1000 + WAKE_TOKEN_SECONDS;
         let text = format!("{}.{until}", wake.text());
         let hash = self.hash(TOKEN, &text);
@@ -109,7 +109,7 @@ impl Secret {
     }
 
     /// Reads a token that was made here.
-    pub(super) fn read_token(&self, token: &str, now: Timestamp) -> Result<Wakes, BadToken> {
+    pub(super) fn read_token(&self, token: &str, now: Timestamp) -> Result<WakeRef, BadToken> {
         let (text, hash) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
         let given = BASE64URL_NOPAD
             .decode(hash.as_bytes())
@@ -124,7 +124,7 @@ impl Secret {
         if now.as_millis() / 1000 > until {
             return Err(BadToken::Expired);
         }
-        Ok(Wakes {
+        Ok(WakeRef {
             subscription,
             generation,
         })
@@ -139,7 +139,7 @@ impl Secret {
     }
 }
 
-impl Wakes {
+impl WakeRef {
     fn text(self) -> String {
         format!("{}.{}", self.subscription, self.generation)
     }
@@ -159,8 +159,8 @@ mod tests {
 
     const NOW: Timestamp = Timestamp::from_millis(1_778_324_210_999);
 
-    fn wake(subscription: u64, generation: u64) -> Wakes {
-        Wakes {
+    fn wake(subscription: u64, generation: u64) -> WakeRef {
+        WakeRef {
             subscription,
             generation,
         }

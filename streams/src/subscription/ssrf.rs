@@ -1,10 +1,10 @@
-//! Where webhooks may go: to public addresses, encrypted, and nowhere else.
+//! SSRF protection: webhooks reach public addresses over TLS only.
 //!
-//! Whoever makes a subscription makes the server send requests, so an address must not lead into
-//! the server's own network (server-side request forgery, OWASP SSRF). Addresses are read by a
+//! A client that makes a subscription makes the server send requests, so an address must not lead
+//! into the server's own network (server-side request forgery, OWASP SSRF). Addresses are read by a
 //! strict grammar of our own: what different readers of addresses understand differently
 //! (credentials, backslashes, numbers that mean IPv4, escapes in the host) is refused instead of
-//! interpreted. A name can still resolve to a private address: whoever opens the connection
+//! interpreted. A name can still resolve to a private address: the code that opens the connection
 //! resolves it first, asks [`Reach::admits`] about each address, and connects to that one.
 
 use std::fmt;

@@ -35,7 +35,7 @@ pub struct SubscriptionView {
     pub lease_ttl_ms: u64,
     /// When it was made (RFC 3339).
     pub created_at: String,
-    /// `active`, or `failed` while nobody can be woken or nothing copied.
+    /// `active`, or `failed` while no one can be woken or nothing copied.
     pub status: &'static str,
     /// Whether streams match that are too many to be followed.
     #[serde(skip_serializing_if = "is_complete")]

@@ -1,4 +1,4 @@
-//! Where a subscription stands between two wakes: pure, and all of it in one value.
+//! Wake state machine of a subscription: pure, in one value.
 //!
 //! ```text
 //!            work appears                 effect begins
@@ -29,7 +29,7 @@ pub(super) struct Wake {
     pub(super) generation: u64,
     /// Where it stands.
     pub(super) phase: Phase,
-    /// How often in a row nobody could be woken.
+    /// How often in a row no one could be woken.
     pub(super) failures: u64,
     /// What a webhook was told: this is done when it says so at once.
     pub(super) sent: BTreeMap<StreamName, Offset>,
@@ -40,22 +40,22 @@ pub(super) struct Wake {
 pub(super) enum Phase {
     /// There is no wake: nothing is to be done.
     Idle,
-    /// Somebody is to be woken.
+    /// A client is to be woken.
     Queued {
         /// When.
         at: Timestamp,
-        /// After this moment it is another wake, of the next generation: somebody who was told
+        /// After this moment it is another wake, of the next generation: a worker that was notified
         /// of this one may have lost its lease, or may not know that it has one.
         keep: Timestamp,
     },
-    /// Somebody is being woken, and if nothing is heard until then, nobody was.
+    /// A worker is being woken; without an answer until then, none was.
     Sent {
         /// The end of the lease, of a webhook.
         until: Timestamp,
     },
-    /// The wake stands in the wake stream; nobody took it yet.
+    /// The wake stands in the wake stream; no one took it yet.
     Announced,
-    /// Somebody is at work.
+    /// A client is at work.
     Awake {
         /// The end of the lease.
         until: Timestamp,
@@ -81,7 +81,7 @@ impl Wake {
         }
     }
 
-    /// Begins the next wake: somebody is to be woken at a moment.
+    /// Begins the next wake: a worker is to be woken at a moment.
     pub(super) fn begin(&mut self, at: Timestamp) {
         self.generation += 1;
         self.phase = Phase::Queued { at, keep: NEVER };
@@ -94,7 +94,7 @@ impl Wake {
         self.sent.clear();
     }
 
-    /// Whether a worker that was told of this generation may still speak for it.
+    /// Whether a worker that was notified of this generation may still speak for it.
     pub(super) fn is_current(&self) -> bool {
         match self.phase {
             Phase::Idle => false,
@@ -112,7 +112,7 @@ impl Wake {
         }
     }
 
-    /// When something has to happen by itself.
+    /// When something has to happen automatically.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Idle | Phase::Announced => None,

@@ -1,4 +1,4 @@
-//! Turns of workers: they claim work, report how far it is, and give it back.
+//! Worker calls: claim, acknowledge and release of work.
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
@@ -25,7 +25,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         other.map_or(Ok(()), |link| Err(Refusal::Scope(link.path)))
     }
 
-    /// Gives the work there is to whoever asks first.
+    /// Gives the work there is to the worker that asks first.
     pub(super) fn claim(
         &self,
         mut record: Record,
@@ -49,7 +49,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             return Err(Refusal::Idle);
         }
         if record.wake.phase == Phase::Idle {
-            // The worker was faster than the notice; nobody else need be told.
+            // The worker was faster than the notice; no other worker need be notified.
             record.wake.begin(now);
         }
         record.wake.phase = Phase::Awake {
@@ -58,9 +58,9 @@ impl<S: Sql> Subscriptions<'_, S> {
         };
         self.ledger.keep(&record)?;
         Ok(Answer::Claimed(Claimed {
-            wake_id: self.secret.wake_id(record.wakes()),
+            wake_id: self.secret.wake_id(record.wake_ref()),
             generation: record.wake.generation,
-            token: self.secret.token(record.wakes(), now),
+            token: self.secret.token(record.wake_ref(), now),
             streams: self.stream_views(&record)?,
             lease_ttl_ms: millis(record.lease),
         }))
@@ -127,7 +127,7 @@ impl<S: Sql> Subscriptions<'_, S> {
     }
 
     /// Whether the report is of the wake there is. A lease that ended counts as ended although
-    /// nobody came by to end it.
+    /// no one came by to end it.
     fn check(&self, record: &Record, report: &Report, now: Timestamp) -> Result<(), Refusal> {
         let token = self.secret.read_token(&report.token, now);
         let named = token.map_err(|bad| match bad {
@@ -137,8 +137,8 @@ impl<S: Sql> Subscriptions<'_, S> {
         if named.subscription != record.number {
             return Err(Refusal::Token);
         }
-        let wake_id = self.secret.wake_id(record.wakes());
-        let is_current = named == record.wakes()
+        let wake_id = self.secret.wake_id(record.wake_ref());
+        let is_current = named == record.wake_ref()
             && report.generation == Some(record.wake.generation)
             && report.wake_id.as_ref() == Some(&wake_id)
             && record.wake.is_current()

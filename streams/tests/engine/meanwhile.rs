@@ -1,4 +1,4 @@
-//! What happens to a stream between a turn, its effect and the turn after it.
+//! Interleavings: events between a transaction, its effect and the next transaction.
 
 use pmx_streams::driver::perform;
 use pmx_streams::{From, Job, Read, ReadResult, Refusal};

@@ -1,4 +1,4 @@
-//! Streams as anybody would write them down: lists of messages, nothing else.
+//! Model of streams: lists of messages, nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -2,8 +2,8 @@
 //! webhooks fail, the platform loses what it was about to do, streams grow, end and begin again.
 //!
 //! What must hold, whatever the order: no two workers are believed at a time; what is done is never
-//! handed out again; and once nobody disturbs any more, all that was written has been done by
-//! somebody. `PMX_SEED=<n>` replays a seed and prints what happens.
+//! handed out again; and once no one disturbs any more, all that was written has been done by
+//! a worker. `PMX_SEED=<n>` replays a seed and prints what happens.
 
 mod settle;
 mod setup;
@@ -430,7 +430,7 @@ impl World {
         }
     }
 
-    /// Whoever is believed is the last who was given the work.
+    /// A client that is believed is the last who was given the work.
     fn believed(&self, at: usize) {
         let lease = &self.leases[at];
         let last = self.leases.iter().rev();
@@ -441,7 +441,7 @@ impl World {
         assert!(!lease.over || is_webhook(lease.subscription), "{lease:?}");
     }
 
-    /// Whoever is not believed has lost its lease.
+    /// A client that is not believed has lost its lease.
     fn disbelieved(&self, at: usize) {
         let lease = &self.leases[at];
         assert!(
@@ -501,7 +501,7 @@ impl World {
         assert_eq!(work, tail > acked);
     }
 
-    /// Nothing is done that nobody said is done, and nothing done is forgotten.
+    /// Nothing is done that no one said is done, and nothing done is forgotten.
     fn check(&self) {
         for subscription in 0..CONFIGS {
             for link in self.links(subscription) {

@@ -12,7 +12,7 @@ use pmx_core::backend::BackendError;
 use pmx_core::crossing::{Crossing, arrived};
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
-use pmx_streams::driver::{self, JobsOutcome, Peers};
+use pmx_streams::driver::{self, JobsOutcome, OtherStreams};
 use pmx_streams::{
     Append, Appended, Cold, Create, Created, Deleted, Engine, EngineConfig, Fork, ForkSnapshot,
     Generation, Page, Read, Refusal, RowCache, SegmentKey, StreamName,
@@ -317,7 +317,7 @@ fn number(value: Value) -> u64 {
     }
 }
 
-impl Peers for World<'_> {
+impl OtherStreams for World<'_> {
     async fn retain(
         &self,
         source: &StreamName,

@@ -1,4 +1,4 @@
-//! When an object is woken.
+//! Alarm of an object: when the platform wakes it.
 
 use std::cell::Cell;
 use std::time::Duration;

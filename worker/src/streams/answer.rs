@@ -16,7 +16,7 @@ use crate::response_body::{identify, is_bodiless};
 
 /// What follows the head of an answer.
 pub(crate) enum Body {
-    /// Bytes at hand.
+    /// Bytes in memory.
     Bytes(Bytes),
     /// Bytes as they come.
     Stream(ReadableStream),

@@ -1,4 +1,4 @@
-//! The body of an answer that goes on for as long as its reader listens.
+//! Body stream: a response body that goes on for as long as its reader is connected.
 //!
 //! What is sent goes into a queue of the runtime's, one for each reader, and is fetched from there
 //! as fast as that reader takes it: sending waits for no reader. One that has left says so, as a
@@ -78,7 +78,7 @@ impl BodyStream {
         Ok((pipe, body.unchecked_into()))
     }
 
-    /// Puts bytes into the queue. `Err` if nobody will fetch them.
+    /// Puts bytes into the queue. `Err` if no one will fetch them.
     pub(super) fn send(&self, bytes: &Uint8Array) -> Result<(), JsValue> {
         self.controller.enqueue(bytes)?;
         let sent = self.flow.sent.get() + f64::from(bytes.byte_length());
@@ -113,7 +113,7 @@ impl BodyStream {
 
     /// Ends the body.
     pub(super) fn close(&self) {
-        // Whoever left has ended it already.
+        // A client that left has ended it already.
         let _closed = self.controller.close();
     }
 }

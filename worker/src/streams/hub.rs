@@ -1,8 +1,8 @@
-//! The hub's object: it hears streams, answers subscribers, and has done what follows from both.
+//! Hub object: ingests reports of streams, answers subscribers, and performs the effects.
 //!
-//! Turns are synchronous, and what they leave to do is done beside them: nobody who tells or asks
-//! waits for a webhook, a wake stream or the registry. Whoever subscribes waits until the streams
-//! that exist were asked to tell.
+//! Turns are synchronous, and what they leave to do is done beside them: no one who tells or asks
+//! waits for a webhook, a wake stream or the registry. A client that subscribes waits until the
+//! streams that exist were asked to tell.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -250,7 +250,7 @@ impl HubObject {
         }
     }
 
-    /// Does something that nobody waits for.
+    /// Does something that no one waits for.
     #[expect(clippy::unused_self, reason = "it is this object's")]
     fn beside(&self, work: impl Future<Output = ()> + 'static) {
         let work: Pin<Box<dyn Future<Output = ()>>> = Box::pin(work);
@@ -292,7 +292,7 @@ impl HubObject {
         }
     }
 
-    /// Wakes somebody, and index_outbox how that went.
+    /// Wakes a worker, and records the result.
     async fn carry(self: Rc<Self>, effect: Effect, connection: Option<Connection>) {
         let outcome = match effect.action {
             Action::Webhook {
@@ -410,7 +410,7 @@ impl HubObject {
         })
     }
 
-    /// Notes what somebody needs, for as long as what is returned lives.
+    /// Notes what a client needs, for as long as what is returned lives.
     fn expect(self: &Rc<Self>, needs: &RequiredTails) -> Option<Pending> {
         if *needs == RequiredTails::default() {
             return None;

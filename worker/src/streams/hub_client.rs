@@ -1,8 +1,8 @@
-//! What a stream tells the hub, and how.
+//! Hub client: RPC from stream objects to the hub.
 //!
-//! One thing at a time: whoever comes meanwhile waits, and then tells all that gathered, or finds
-//! that it was told. So thirty appends at once are two requests. What can't be told stays written
-//! down, and the alarm tells it.
+//! One thing at a time: a client that comes in the meantime waits, and then tells all that
+//! gathered, or finds that it was told. So thirty appends at once are two requests. What can't be
+//! told stays written down, and the alarm tells it.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -30,7 +30,7 @@ const PATH: &str = "/hear";
 /// A stub leads to its object whatever host the address names.
 const ADDRESS: &str = "https://hub/hear";
 
-/// How long whoever waits for an answer waits for the hub.
+/// How long a client that waits for an answer waits for the hub.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Bytes of what a stream tells: its media types, and little else.
@@ -63,7 +63,7 @@ impl Crosses for HubResponse {}
 pub(super) struct HubClient {
     hub: ObjectNamespace,
     depth: Depth,
-    /// What the stream is called, by those who asked for it or by itself.
+    /// What the stream is called, by those who asked for it or automatically.
     name: RefCell<Option<StreamName>>,
     pub(super) reporting: SingleFlight,
 }

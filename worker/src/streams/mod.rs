@@ -1,12 +1,11 @@
 //! Durable Streams on Cloudflare: each stream is a Durable Object of its own.
 //!
-//! The edge ([`edge`]) looks whether a request is about a stream and may pass, and hands it as it
-//! is to the object of that name. There it is read ([`request`]), answered by the pure half
-//! ([`stream`]) and, if its reader waits for more, kept: [`bell`] wakes those who wait, [`pipe`]
-//! carries events to them. Segments lie in R2, and streams that fork ask each other
-//! ([`peers`]). What becomes of them they tell ([`line`]) the hub ([`hub`]), which keeps the
-//! subscriptions, wakes workers ([`courier`], a few at once: [`connections`]) and keeps an
-//! [`index`].
+//! The edge ([`edge`]) checks whether a request is for a stream and may pass, and hands it to the
+//! object of that name. The object parses it ([`request`]), answers it by the pure half
+//! ([`stream`]) and keeps readers that wait: [`notify`] wakes them, and [`body_stream`] carries
+//! events to them. Segments are stored in R2, and streams that fork call each other ([`rpc`]).
+//! Streams report ([`hub_client`]) to the hub ([`hub`]), which keeps the subscriptions, wakes
+//! workers ([`webhook`], a few at once: [`connections`]) and keeps an [`index`].
 
 pub(crate) mod alarm;
 mod analytics;

@@ -1,4 +1,4 @@
-//! How streams ask each other: by requests that no client can send.
+//! RPC between stream objects, by requests that no client can send.
 //!
 //! The edge hands on only what lies under `/v1/stream/` of a host of the API, and leaves the
 //! address as it is. What streams ask of each other has another host and another path. Both sides
@@ -11,7 +11,7 @@ use pmx_core::crossing::{Crosses, arrived};
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
-use pmx_streams::driver::Peers;
+use pmx_streams::driver::OtherStreams;
 use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
 use pmx_streams::subscription::Copying;
 use pmx_streams::{
@@ -257,7 +257,7 @@ impl StreamClient {
     }
 }
 
-impl Peers for StreamClient {
+impl OtherStreams for StreamClient {
     async fn retain(
         &self,
         source: &StreamName,

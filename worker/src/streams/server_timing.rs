@@ -1,6 +1,6 @@
 //! Where the time of a request went. The clock of a Worker only goes on when something came from
 //! outside, so what is told is the waiting: for a body, for R2, for another object. What the
-//! processor did meanwhile takes no time there.
+//! processor did in the meantime takes no time there.
 
 use std::time::Duration;
 

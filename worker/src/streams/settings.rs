@@ -1,4 +1,4 @@
-//! What an operator decides about streams, as the variables of the Worker say it.
+//! Stream settings of the Worker, from its variables.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What live readers read, and what they share: streams, and the events of a site.
+//! Sources of live readers: streams, and the events of a site.
 
 use std::cell::{Cell, OnceCell};
 use std::pin::pin;
@@ -100,7 +100,7 @@ impl Seen {
     }
 }
 
-/// Notes that somebody listens, for as long as it lives.
+/// Notes that a client listens, for as long as it lives.
 pub(super) struct Listening<S: Source>(Rc<S>);
 
 impl<S: Source> Listening<S> {

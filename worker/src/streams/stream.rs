@@ -1,4 +1,4 @@
-//! One stream: its turns, those who wait for the next, and the alarm that does what is left.
+//! Stream object: its transactions, its waiting readers, and its alarm.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -12,7 +12,7 @@ use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{Call, Cursor, Get, Live, Settings, answer};
 use pmx_streams::policy::{Operation, Per, Timing};
-use pmx_streams::subscription::{Copies, Copying};
+use pmx_streams::subscription::{Copying, FanOutBatch};
 use pmx_streams::{Create, Engine, Generation, Page, Read, Refusal, RowCache, driver};
 use pmx_sync::serve::BodyPermit;
 use worker::{Delay, Env, Response, Storage, console_error, web_sys};
@@ -91,7 +91,7 @@ impl Stream {
     }
 
     /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
-    /// whoever guesses names would fill the disk.
+    /// a client that guesses names would fill the disk.
     fn is_blank(&self) -> Result<bool, SqlError> {
         if !self.has_tables.get() && Engine::is_installed(&self.log)? {
             // An older version may have made them.
@@ -140,7 +140,7 @@ impl Stream {
         sent(answer, &head.method)
     }
 
-    /// Carries a call out, and tells whoever wants to know what it came to.
+    /// Carries a call out, and tells a client that wants to know what it came to.
     async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
         let (begun, step, what) = (now(), server_timing::step(&call), Operation::of(&call));
         let taken = match &call {
@@ -376,7 +376,7 @@ impl Stream {
     async fn copy(&self, copying: &Copying) -> Result<RpcReply, Refusal> {
         let engine = self.engine();
         let read = async |read| driver::peek(&engine, &self.cold, &read, now()).await;
-        let Copies { append, to } = copying.gather(read).await?;
+        let FanOutBatch { append, to } = copying.gather(read).await?;
         let asked = RpcRequest::Step(StepRequest::Append {
             messages: append.body,
             producer: append.producer,
@@ -425,7 +425,7 @@ impl Source for Stream {
         }
         let page = self.read(&read, now()).await?;
         let seen = Rc::new(Seen::new(version, read, page));
-        // Whoever catches up is alone at their place.
+        // A client that catches up is alone at their place.
         if seen.page.is_up_to_date() {
             self.tail.replace(Some(Rc::clone(&seen)));
         }

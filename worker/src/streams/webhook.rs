@@ -1,4 +1,4 @@
-//! Carries webhooks to where they go.
+//! Webhook delivery.
 
 use std::pin::pin;
 

@@ -1,5 +1,5 @@
-//! What streams leave to do later: old rows move to segments, what expired ends, what nobody needs
-//! is deleted. One thread does it, beside the answers; it takes the ledger for single turns only.
+//! Alarm thread: runs the deferred jobs of streams (rotation, expiry, deletion) beside the answers.
+//! It locks the ledger for single transactions only.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -46,7 +46,7 @@ impl Alarm {
         });
         let now = crate::host::now();
         for key in keys {
-            // Fails only if nobody listens, and then nothing is to be done.
+            // Fails only if no one listens, and then nothing is to be done.
             let _ = again.send((key, now));
         }
         let name = "pmx-chores".to_owned();
@@ -249,7 +249,7 @@ impl Drop for Release<'_, '_> {
         if let Some(held) = self.0.held.borrow_mut().take()
             && !held.is_idle()
         {
-            // If even this fails, nobody can begin anything until the connection ends.
+            // If even this fails, no one can begin anything until the connection ends.
             let _ = held.run("ROLLBACK", &[]);
         }
     }

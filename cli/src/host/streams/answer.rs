@@ -1,4 +1,4 @@
-//! From a request on a socket to its answer.
+//! HTTP handler of streams: answers a request from a socket.
 
 use std::io::Write as _;
 use std::sync::{Arc, PoisonError};
@@ -193,7 +193,7 @@ impl Streams {
         let bytes = call.body.len();
         let work =
             move |turn: &Transaction<'_, Savepoints<'_>>| turn.create(&name, &call, generation);
-        // Somebody may wait for what was deleted under this name.
+        // A client may wait for what was deleted under this name.
         let created = self
             .writer
             .transact(bytes, work, move |_| topics.notify(&named));

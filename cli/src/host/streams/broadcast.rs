@@ -1,10 +1,10 @@
-//! Who waits for which stream, and what is read for all of them at once.
+//! Broadcast of stream changes: notifies waiting readers and shares what one of them reads.
 //!
-//! A topic is there as long as somebody waits for its stream. It counts the changes; a reader notes
+//! A topic is there as long as a client waits for its stream. It counts the changes; a reader notes
 //! the count, reads, and waits for a higher one, so that nothing comes between unseen. What was
 //! read at a count for one reader is there for all who stand at the same place: a thousand readers
-//! cost one read, and one chunk of bytes. Nobody is sent anything: each reader takes when its
-//! client has taken, so one that does not holds up nobody and keeps at most one chunk.
+//! cost one read, and one chunk of bytes. No one is sent anything: each reader takes when its
+//! client has taken, so one that does not holds up no one and keeps at most one chunk.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,11 +15,11 @@ use pmx_streams::{Page, Read, StreamName};
 use pmx_sync::live::EventBatch;
 use tokio::sync::watch;
 
-/// All streams that somebody waits for.
+/// All streams that a client waits for.
 #[derive(Default)]
 pub(crate) struct Topics(Mutex<HashMap<StreamName, Arc<Topic>>>);
 
-/// A stream that somebody waits for.
+/// A stream that a client waits for.
 struct Topic {
     changes: watch::Sender<u64>,
     /// The last page that was read for those who wait.

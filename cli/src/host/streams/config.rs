@@ -1,4 +1,4 @@
-//! What an operator of the embedded host decides about streams, as the environment says it.
+//! Stream configuration of the embedded host, from its environment.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Requests about subscriptions, from a socket to their answers.
+//! HTTP handler of subscriptions: answers requests to reserved addresses.
 
 use std::sync::Arc;
 

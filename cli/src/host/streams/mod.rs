@@ -176,7 +176,7 @@ impl Streams {
         events::begin(source, changes, get, stop).await
     }
 
-    /// Does what blocks on a thread where that holds up nobody.
+    /// Does what blocks on a thread where that holds up no one.
     async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,

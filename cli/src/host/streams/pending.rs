@@ -12,7 +12,7 @@ use pmx_streams::subscription::Effect;
 pub(super) struct PendingWakes {
     /// Whether there are subscriptions at all, once that was looked up.
     pub(super) followed: Cell<Option<bool>>,
-    /// Whether somebody may have to be woken.
+    /// Whether a worker may have to be woken.
     pub(super) due: Cell<bool>,
 }
 

@@ -1,4 +1,4 @@
-//! Reads, beside the writer: each sees the state of one moment, however long it takes.
+//! Read-only connections, beside the writer: each read sees one snapshot of the database.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -73,7 +73,7 @@ impl Readers {
             ReadResult::Page(page) => Ok((page, needs_renewal, Duration::ZERO)),
             ReadResult::Cold(cold_read) => match block_on(cold_read.fetch(cold)) {
                 Ok(page) => Ok((page, needs_renewal, begun.elapsed())),
-                // If the stream was deleted meanwhile, its segments are.
+                // If the stream was deleted in the meantime, its segments are.
                 Err(failure) => match self.head(name, now) {
                     Err(refusal) => Err(refusal),
                     Ok(_) => Err(failure),

@@ -1,4 +1,4 @@
-//! Turns inside a transaction that others share: each holds or is undone alone.
+//! Savepoints inside a shared transaction: each step commits or rolls back alone.
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 
@@ -16,7 +16,7 @@ impl<'a> Savepoints<'a> {
 
 impl Sql for Savepoints<'_> {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
-        // A full disk ends a transaction by itself. What came next would hold on its own.
+        // A full disk ends a transaction automatically. What came next would hold on its own.
         if self.0.is_idle() {
             return Err(SqlError("the transaction has come to an end".into()));
         }

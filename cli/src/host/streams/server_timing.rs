@@ -1,6 +1,6 @@
-//! Where the time of a request goes, if somebody wants to know.
+//! Server timing: durations of the parts of a request, where a client asks for them.
 //!
-//! What is noted belongs to the task that answers the request; where nobody wants to know, it
+//! What is noted belongs to the task that answers the request; where no one wants to know, it
 //! belongs to none and is dropped.
 
 use std::cell::RefCell;
@@ -32,6 +32,6 @@ pub(super) fn note(step: Step, begun: Instant) {
 
 /// Notes that something took so long.
 pub(super) fn took(step: Step, time: Duration) {
-    // There is none where nobody wants to know.
+    // There is none where no one wants to know.
     let _ = TIMES.try_with(|times| times.borrow_mut().note(step, time));
 }

@@ -1,4 +1,4 @@
-//! Which stream has which key in the tables.
+//! Stream ids: maps the name of a stream to its key in the tables.
 //!
 //! All streams share one database, so that one flush commits appends of many. A key is never given
 //! twice: what is left to do for a stream that was deleted meets no later one of the same name.

@@ -1,10 +1,10 @@
-//! What happens to subscriptions when something happens to streams: in the same transaction, so
-//! that nothing is written without those being woken who wait for it.
+//! Subscription events: a stream's change and the wakes that it causes share one transaction, so
+//! that no append is kept without its wakes.
 
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_streams::subscription::{
-    self, Action, Answer, Call, Copies, Effect, LeaseRef, Outcome, RequiredTails, Room,
+    self, Action, Answer, Call, Effect, FanOutBatch, LeaseRef, Outcome, RequiredTails, Room,
     Subscriptions, TailOffsets,
 };
 use pmx_streams::{Append, Generation, MediaType, Offset, Refusal, StreamName};
@@ -62,7 +62,7 @@ impl<S: Sql> Transaction<'_, S> {
             .atomically(|_| subscriptions.handle(call, &tails, self.now()))
     }
 
-    /// Notes what came of waking somebody.
+    /// Notes what came of waking a worker.
     pub(super) fn on_delivery_result(
         &self,
         lease: &LeaseRef,
@@ -93,7 +93,7 @@ impl<S: Sql> Transaction<'_, S> {
     }
 
     fn wake_all(&self, deliveries: &mut PendingDeliveries) -> Result<(), SqlError> {
-        // A message in a wake stream may wake somebody else.
+        // A message in a wake stream may wake another worker.
         for _ in 0..ROUNDS_MAX {
             if !self.wakes.due.replace(false) {
                 break;
@@ -126,7 +126,7 @@ impl<S: Sql> Transaction<'_, S> {
         &self,
         lease: &LeaseRef,
         target: &StreamName,
-        copies: &Copies,
+        copies: &FanOutBatch,
     ) -> Result<(), Refusal> {
         self.together(|| {
             let outcome = match self.append(target, &copies.append) {

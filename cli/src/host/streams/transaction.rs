@@ -1,4 +1,4 @@
-//! What happens to streams, one turn at a time, each under the name that the client used.
+//! Transactions over the streams of the database, by name.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use pmx_core::backend::BackendError;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
-use pmx_streams::driver::{self, Peers};
+use pmx_streams::driver::{self, OtherStreams};
 use pmx_streams::subscription::PatternCache;
 use pmx_streams::{
     Append, Appended, Create, Created, Deleted, Engine, EngineConfig, Fork, ForkSnapshot,
@@ -88,7 +88,7 @@ impl<'a, S: Sql> Transaction<'a, S> {
         call: &Create,
         generation: Generation,
     ) -> Result<Created, Refusal> {
-        // The registry has it, and whoever waits for it, or there is none.
+        // The registry has it, and a client that waits for it, or there is none.
         self.sql
             .atomically(|_| self.create_all(name, call, generation))
     }
@@ -164,12 +164,12 @@ impl<'a, S: Sql> Transaction<'a, S> {
         Ok(())
     }
 
-    /// A stream grew, and whoever waits for it has to hear of it.
+    /// A stream grew, and a client that waits for it has to learn of it.
     pub(super) fn grown_unasked(&self, name: &StreamName) {
         self.changed.borrow_mut().insert(name.clone());
     }
 
-    /// Streams that grew although nobody asked them to.
+    /// Streams that grew although no one asked them to.
     pub(super) fn changed(&self) -> BTreeSet<StreamName> {
         self.changed.take()
     }
@@ -191,7 +191,7 @@ impl<'a, S: Sql> Transaction<'a, S> {
     }
 }
 
-impl<S: Sql> Peers for Transaction<'_, S> {
+impl<S: Sql> OtherStreams for Transaction<'_, S> {
     async fn retain(
         &self,
         source: &StreamName,

@@ -1,9 +1,8 @@
-//! Carries webhooks to where they go, copies what is followed into other streams, and comes by when
-//! wakes are due.
+//! Webhook dispatcher: delivers webhooks, copies fan-outs, and looks for due wakes.
 //!
-//! One thread keeps the order and the time; each webhook under way has a thread of its own, up to a
-//! number, because a webhook may take as long as its worker's lease. What is lost with the process
-//! is not lost: the ledger knows that nobody answered.
+//! One thread keeps order and time; each delivery under way has a thread of its own, up to a limit,
+//! because a webhook may take as long as its worker's lease. The ledger keeps each wake until its
+//! result is recorded, so that a crash loses none.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -106,7 +105,7 @@ impl DispatchLoop {
                 Ok(DispatchRequest::Finished) => self.under_way = self.under_way.saturating_sub(1),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    // Whoever looks says when the next look is due.
+                    // The look itself says when the next one is due.
                     due = None;
                     let look = |turn: &Transaction<'_, Savepoints<'_>>| {
                         turn.look();

@@ -1,8 +1,8 @@
-//! Group commit: one thread takes all turns that wait, runs them in one transaction, flushes once
+//! Group commit: one thread runs all queued transactions in one SQLite transaction, flushes once
 //! and then answers them all.
 //!
-//! While the disk is busy with one batch the next gathers by itself, so that a single client waits
-//! for nobody and a hundred share a flush. A turn that fails undoes itself alone.
+//! While the disk is busy with one batch, the next one gathers: a single client waits for no other,
+//! and a hundred share a flush. A transaction that fails rolls back alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::host::sql::Ledger;
 /// The ledger of all streams: the writer has it, and now and then the alarm.
 pub(super) type Writable = Mutex<Ledger>;
 
-/// Takes the ledger. Whoever panicked with it was undone.
+/// Locks the ledger. A transaction that panicked was rolled back.
 pub(super) fn lock(ledger: &Writable) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -37,7 +37,7 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    /// Starts the thread. `settled` hears of what is left to do, and when.
+    /// Starts the thread. `settled` is notified of what is left to do, and when.
     pub(super) fn start(
         ledger: Arc<Writable>,
         engine_config: EngineConfig,
@@ -65,7 +65,7 @@ impl Writer {
     }
 
     /// Takes a turn, which weighs so many bytes, and tells its outcome once that is durable. After
-    /// it is, `after` runs before anything else happens, even if nobody waits for the outcome.
+    /// it is, `after` runs before anything else happens, even if no one waits for the outcome.
     pub(super) async fn transact<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -89,7 +89,7 @@ impl Writer {
     }
 }
 
-/// Where turns are handed in as long as somebody else keeps the thread going.
+/// Where turns are handed in as long as another handle keeps the thread going.
 #[derive(Clone)]
 pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn QueuedTransaction>>);
 
@@ -105,7 +105,7 @@ impl WeakWriter {
 pub(super) struct PostCommit {
     /// For streams, and when.
     pub(super) streams: Vec<(i64, Timestamp)>,
-    /// For those who wait for streams that nobody asked to grow.
+    /// For those who wait for streams that no one asked to grow.
     pub(super) changed: Vec<StreamName>,
     /// For subscribers, if there may be something.
     pub(super) deliveries: Option<PendingDeliveries>,
@@ -229,7 +229,7 @@ fn left<S: Sql>(turn: &Transaction<'_, S>) -> Result<PostCommit, SqlError> {
     })
 }
 
-/// Runs a thread's loop until it ends by itself: after a panic it begins again.
+/// Runs a thread's loop until it ends automatically: after a panic it begins again.
 pub(super) fn steadily(log: Log, mut run: impl FnMut()) {
     while guarded(log, &mut run).is_err() {
         std::thread::sleep(AGAIN_TIME);

@@ -43,7 +43,7 @@ fn cursor() -> Cursor {
 }
 
 /// Status, headers in the order of their names, body.
-fn told<B: AsRef<[u8]>>(answer: &Response<B>) -> String {
+fn rendered<B: AsRef<[u8]>>(answer: &Response<B>) -> String {
     let headers = answer.headers().iter();
     let mut lines: Vec<String> = headers
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -61,7 +61,7 @@ fn creating_and_appending() {
         fresh: true,
         view: view.clone(),
     };
-    assert_snapshot!(told(&created(&made, "http://x/v1/stream/a")), @r"
+    assert_snapshot!(rendered(&created(&made, "http://x/v1/stream/a")), @r"
     201
     content-type: Text/Plain;x=y
     location: http://x/v1/stream/a
@@ -74,7 +74,7 @@ fn creating_and_appending() {
             ..view
         },
     };
-    assert_snapshot!(told(&created(&known, "http://x/v1/stream/a")), @r"
+    assert_snapshot!(rendered(&created(&known, "http://x/v1/stream/a")), @r"
     200
     content-type: Text/Plain;x=y
     stream-closed: true
@@ -88,7 +88,7 @@ fn creating_and_appending() {
     };
     assert_eq!(appended(&kept, 2).status(), 204);
     kept.producer = Some((1, 4));
-    assert_snapshot!(told(&appended(&kept, 2)), @r"
+    assert_snapshot!(rendered(&appended(&kept, 2)), @r"
     200
     producer-epoch: 1
     producer-seq: 4
@@ -100,7 +100,7 @@ fn creating_and_appending() {
         "it closed and did no more"
     );
     (kept.repeated, kept.closed) = (true, true);
-    assert_snapshot!(told(&appended(&kept, 2)), @r"
+    assert_snapshot!(rendered(&appended(&kept, 2)), @r"
     204
     producer-epoch: 1
     producer-seq: 4
@@ -114,7 +114,7 @@ fn heads() {
     let mut known = a_view("application/json", 5, true);
     known.expiry = Expiry::Idle(60);
     known.expiry_text = Some("60".to_owned());
-    assert_snapshot!(told(&view(&known)), @r#"
+    assert_snapshot!(rendered(&view(&known)), @r#"
     200
     content-type: application/json
     etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:0:5:c"
@@ -135,7 +135,7 @@ fn heads() {
 fn pages() {
     let open = a_view("application/json", 5, false);
     let part = a_page(open.clone(), 0, 3, "1,2,3");
-    assert_snapshot!(told(&page(&asked("", &[]), &part, cursor())), @r#"
+    assert_snapshot!(rendered(&page(&asked("", &[]), &part, cursor())), @r#"
     200
     cache-control: max-age=0, must-revalidate
     content-type: application/json
@@ -144,7 +144,7 @@ fn pages() {
     [1,2,3]
     "#);
     let tail = a_page(open.clone(), 3, 5, "4,5");
-    assert_snapshot!(told(&page(&asked("?offset=0_3", &[]), &tail, cursor())), @r#"
+    assert_snapshot!(rendered(&page(&asked("?offset=0_3", &[]), &tail, cursor())), @r#"
     200
     cache-control: max-age=0, must-revalidate
     content-type: application/json
@@ -154,7 +154,7 @@ fn pages() {
     [4,5]
     "#);
     let now = a_page(open, 5, 5, "");
-    assert_snapshot!(told(&page(&asked("?offset=now", &[]), &now, cursor())), @r"
+    assert_snapshot!(rendered(&page(&asked("?offset=now", &[]), &now, cursor())), @r"
     200
     content-type: application/json
     stream-next-offset: 0000000000000000_0000000000000005
@@ -164,7 +164,7 @@ fn pages() {
     let last = a_page(a_view("text/plain", 5, true), 3, 5, "xy");
     let poll = asked("?offset=0_3&live=long-poll", &[]);
     assert_eq!(poll.live, Live::LongPoll);
-    assert_snapshot!(told(&page(&poll, &last, cursor())), @r#"
+    assert_snapshot!(rendered(&page(&poll, &last, cursor())), @r#"
     200
     cache-control: max-age=0, must-revalidate
     content-type: text/plain
@@ -175,7 +175,7 @@ fn pages() {
     stream-up-to-date: true
     xy
     "#);
-    assert_snapshot!(told(&timed_out(Offset::at(5), false, cursor())), @r"
+    assert_snapshot!(rendered(&timed_out(Offset::at(5), false, cursor())), @r"
     204
     stream-cursor: 7
     stream-next-offset: 0000000000000000_0000000000000005
@@ -189,7 +189,7 @@ fn who_has_it_already_is_told_so() {
     let open = a_page(a_view("text/plain", 5, false), 3, 5, "xy");
     let tag = "W/\"9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:3:5\", \"x\"";
     let known = asked("?offset=0_3", &[("if-none-match", tag)]);
-    assert_snapshot!(told(&page(&known, &open, cursor())), @r#"
+    assert_snapshot!(rendered(&page(&known, &open, cursor())), @r#"
     304
     cache-control: max-age=0, must-revalidate
     etag: "9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:3:5"
@@ -343,7 +343,7 @@ fn dressed(settings: &Settings, origin: Option<&str>, answer: Response<Bytes>) -
     }
     let head = request.body(()).unwrap().into_parts().0;
     let answer = settings.add_common_headers(&head, answer);
-    let shown = told(&answer);
+    let shown = rendered(&answer);
     let shown = shown.lines().filter(|line| !line.contains("expose"));
     shown.collect::<Vec<_>>().join("\n")
 }

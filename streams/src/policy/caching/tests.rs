@@ -26,13 +26,13 @@ struct Model {
 impl Model {
     fn answer(&self, settings: &Settings, head: &Parts) -> Response<Bytes> {
         let answer = match settings.admit(head, NOW) {
-            Ok(_) => self.told(head),
+            Ok(_) => self.rendered(head),
             Err(refused) => refused,
         };
         settings.add_common_headers(head, answer)
     }
 
-    fn told(&self, head: &Parts) -> Response<Bytes> {
+    fn rendered(&self, head: &Parts) -> Response<Bytes> {
         let Some((log, closed)) = &self.stream else {
             return answer::refused(&Refusal::Unknown);
         };
@@ -154,7 +154,7 @@ fn what_each_kind_of_answer_says() {
             let policy = answer.headers()[CACHE_CONTROL].to_str().unwrap().to_owned();
             (answer.status().as_u16(), policy, vary)
         };
-        let told = format!("{mode:?} {secret:?} {opened:?}");
+        let rendered = format!("{mode:?} {secret:?} {opened:?}");
         let is_held = secret.is_some() && opened != Some("a") && mode != CacheMode::Off;
         let vary = is_held.then(|| "authorization".to_owned());
         for (method, query) in page {
@@ -384,11 +384,11 @@ proptest! {
                     let shown = browsers[reader % 2].get(&head, &mut |head| {
                         between.get(head, &mut |head| model.answer(&settings, head))
                     });
-                    let told = model.answer(&settings, &head);
-                    prop_assert_eq!(shown.status(), told.status());
-                    prop_assert_eq!(shown.body(), told.body());
+                    let rendered = model.answer(&settings, &head);
+                    prop_assert_eq!(shown.status(), rendered.status());
+                    prop_assert_eq!(shown.body(), rendered.body());
                     for name in ["stream-next-offset", "stream-up-to-date", "stream-closed"] {
-                        prop_assert_eq!(shown.headers().get(name), told.headers().get(name));
+                        prop_assert_eq!(shown.headers().get(name), rendered.headers().get(name));
                     }
                 }
                 change_op => change(&mut model, change_op),

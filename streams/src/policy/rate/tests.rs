@@ -82,7 +82,7 @@ fn a_bucket_empties_and_fills() {
     assert_eq!(take(99), refused(1));
     assert_eq!(take(100), granted(0, 300));
     assert_eq!(take(10_000), granted(2, 100));
-    // The clock goes back by an hour: nobody waits for an hour.
+    // The clock goes back by an hour: no one waits for an hour.
     let (_, decision) = rate.take(Some(Bucket(at(3_600_000).as_millis() * 1_000_000)), at(0));
     assert_eq!(decision, refused(100));
     let never = rate.take(Some(Bucket(u64::MAX)), Timestamp::from_millis(u64::MAX));
@@ -121,7 +121,7 @@ fn what_is_counted_is_told() {
     assert!(!Rates::default().count(Per::Client));
     let mut limiter = Limiter::new(rates);
     let whose = [(Per::Client, client("a")), (Per::Stream, client("s"))];
-    let mut told = || {
+    let mut rendered = || {
         let mut headers = HeaderMap::new();
         limiter
             .count(Traffic::Reads, &whose, at(0))
@@ -131,9 +131,9 @@ fn what_is_counted_is_told() {
     };
     let policy = r#""client";q=200;w=4, "stream";q=1;w=60"#.to_owned();
     let first = r#""client";r=199;t=1, "stream";r=0;t=60"#.to_owned();
-    assert_eq!(told(), (first, policy.clone()));
+    assert_eq!(rendered(), (first, policy.clone()));
     let second = r#""client";r=198;t=1, "stream";r=0;t=60"#.to_owned();
-    assert_eq!(told(), (second, policy));
+    assert_eq!(rendered(), (second, policy));
     let mut headers = HeaderMap::new();
     Counted::default().write_headers(&mut headers);
     assert!(headers.is_empty());
@@ -161,7 +161,7 @@ fn buckets_are_bounded_and_those_in_use_stay() {
 }
 
 proptest! {
-    /// In no span of time more is granted than the burst and what the rate yields meanwhile.
+    /// In no span of time more is granted than the burst and what the rate yields in the meantime.
     #[test]
     fn never_more_than_the_rate_and_the_burst(
         per_second in 1u64..200,

@@ -53,7 +53,7 @@ impl Source<'_> {
     }
 }
 
-fn gathered(source: &mut Source<'_>, from: u64, until: u64) -> Result<Copies, Refusal> {
+fn gathered(source: &mut Source<'_>, from: u64, until: u64) -> Result<FanOutBatch, Refusal> {
     let name = |text: &str| StreamName::parse(text).unwrap();
     let copying = Copying {
         source: name("a/b"),
@@ -82,7 +82,7 @@ fn envelopes(copies: &Copies) -> Vec<Value> {
 const LIFE: Generation = Generation::from_bytes([3; 16]);
 
 /// All batches from the beginning to the end.
-fn all(source: &mut Source<'_>) -> Vec<Copies> {
+fn all(source: &mut Source<'_>) -> Vec<FanOutBatch> {
     let (mut at, mut batches) = (0, Vec::new());
     while at < source.tail() {
         let copies = gathered(source, at, source.tail()).unwrap();

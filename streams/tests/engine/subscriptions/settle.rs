@@ -1,4 +1,4 @@
-//! The end of a schedule: nobody disturbs any more.
+//! End of a schedule: no more faults.
 
 use pmx_streams::subscription::{Action, Answer, Call, Outcome, Report, Room, TailOffsets};
 
@@ -12,7 +12,7 @@ const ONE: Room = Room {
 };
 
 impl World {
-    /// Nobody disturbs any more: all work is done in the end.
+    /// No one disturbs any more: all work is done in the end.
     pub(super) fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..400 {
@@ -25,7 +25,7 @@ impl World {
                 };
                 self.tell(subscription, &effect.lease, &outcome);
             }
-            // Whoever reads the wake stream claims, and does all.
+            // A worker that reads the wake stream claims, and does all.
             for (subscription, _) in std::mem::take(&mut self.announced) {
                 if self.claim(subscription) {
                     let at = self.leases.len() - 1;
