@@ -159,21 +159,21 @@ fn what_each_kind_of_answer_says() {
         let vary = is_held.then(|| "authorization".to_owned());
         for (method, query) in page {
             let expected = (200, expected.to_owned(), vary.clone());
-            assert_eq!(says(method, query, &bearer), expected, "{told} {query}");
+            assert_eq!(says(method, query, &bearer), expected, "{rendered} {query}");
             if method == "GET" && secret.is_some() {
                 let query = format!("{query}{in_address}");
                 let expected = (200, "no-store".to_owned(), None);
-                assert_eq!(says(method, &query, &[]), expected, "{told} {query}");
+                assert_eq!(says(method, &query, &[]), expected, "{rendered} {query}");
             }
         }
         for (method, query) in never {
             let (_, policy, _) = says(method, query, &bearer);
-            assert_eq!(policy, "no-store", "{told} {query}");
+            assert_eq!(policy, "no-store", "{rendered} {query}");
         }
         let (_, events, _) = says("GET", "?offset=-1&live=sse", &bearer);
-        assert_eq!(events, "no-cache, no-store", "{told}");
+        assert_eq!(events, "no-cache, no-store", "{rendered}");
         if secret.is_some() && opened != Some("a") {
-            assert_eq!(says("GET", "?offset=-1", &[]).0, 401, "{told}");
+            assert_eq!(says("GET", "?offset=-1", &[]).0, 401, "{rendered}");
         }
         assert_eq!(says("GET", "?offset=-1", &[]).1 == "no-store", {
             mode == CacheMode::Off || (secret.is_some() && opened != Some("a"))

@@ -74,7 +74,7 @@ fn gathered(source: &mut Source<'_>, from: u64, until: u64) -> Result<FanOutBatc
     }
 }
 
-fn envelopes(copies: &Copies) -> Vec<Value> {
+fn envelopes(copies: &FanOutBatch) -> Vec<Value> {
     assert!(copies.append.body.len() < 16 * FAN_OUT_BYTES);
     serde_json::from_slice(&copies.append.body).unwrap()
 }
