@@ -1,5 +1,5 @@
 //! Analytics: data points for the Analytics Engine dataset ANALYTICS, if bound. Writing does not
-//! wait, and a failure is nobody's but the operator's.
+//! wait, and only the operator sees a failure.
 
 use std::cell::OnceCell;
 
