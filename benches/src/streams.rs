@@ -18,12 +18,12 @@ mod catch_up;
 mod client;
 mod event;
 mod live;
-mod place;
+mod stream_server;
 
 use append::Writers;
 use catch_up::Filling;
-pub(crate) use place::DISK;
-use place::Place;
+pub(crate) use stream_server::DISK;
+use stream_server::StreamServer;
 
 /// Rounds of each comparison: enough, because each does an operation thousands of times.
 const ROUNDS: usize = 3;
@@ -48,7 +48,7 @@ const AMONG_MANY: f64 = 1.1;
 const APPEND_RATE: f64 = 10.0;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
-    let places = Places::start(bench);
+    let places = StreamServers::start(bench);
     let rounds = bench.rounds.min(ROUNDS);
     let mut rows = Vec::new();
     for writers in [Writers::One, Writers::SameStream, Writers::OwnStreams] {
@@ -63,18 +63,18 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
         );
         rows.extend(catch_ups(filling, &all));
     }
-    let all = places.compare(rounds, Place::followed, |place| live::deliver(place));
+    let all = places.compare(rounds, StreamServer::followed, |place| live::deliver(place));
     rows.extend(deliveries(&all));
     Ok(rows)
 }
 
 /// All that take part. One that can't be started says why in each of its rows.
-struct Places {
-    worker: Result<Place>,
-    embedded: Result<Place>,
-    bare: Result<Place>,
-    files: Result<Place>,
-    memory: Result<Place>,
+struct StreamServers {
+    worker: Result<StreamServer>,
+    embedded: Result<StreamServer>,
+    bare: Result<StreamServer>,
+    files: Result<StreamServer>,
+    memory: Result<StreamServer>,
 }
 
 /// What they did.
@@ -86,24 +86,24 @@ struct All {
     memory: Series,
 }
 
-impl Places {
+impl StreamServers {
     fn start(bench: &Bench) -> Self {
         Self {
-            worker: Place::worker().and_then(append::warmed),
-            embedded: Place::embedded(bench),
-            bare: Place::bare().and_then(append::warmed),
-            files: Place::reference(place::Keeping::Files),
-            memory: Place::reference(place::Keeping::Memory),
+            worker: StreamServer::worker().and_then(append::warmed),
+            embedded: StreamServer::embedded(bench),
+            bare: StreamServer::bare().and_then(append::warmed),
+            files: StreamServer::reference(stream_server::Keeping::Files),
+            memory: StreamServer::reference(stream_server::Keeping::Memory),
         }
     }
 
     fn compare<'a, T: 'a>(
         &'a self,
         rounds: usize,
-        set_up: impl Fn(&'a Place) -> Result<T> + Copy + 'a,
+        set_up: impl Fn(&'a StreamServer) -> Result<T> + Copy + 'a,
         turn: impl Fn(&T) -> Result<Sample> + Copy + 'a,
     ) -> All {
-        let contender = |name, place: &'a Result<Place>| {
+        let contender = |name, place: &'a Result<StreamServer>| {
             let place = place.as_ref().map_err(|error| anyhow!("{error:#}"));
             Contender::from_setup(name, place.and_then(set_up), move |made, _| turn(made))
         };

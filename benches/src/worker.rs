@@ -67,7 +67,7 @@ pub(crate) fn views(bench: &Bench) -> Result<Vec<Row>> {
 }
 
 /// A host of either kind, and someone who publishes to it.
-struct Place {
+struct PublishTarget {
     client: Client,
     server: Server,
 }
@@ -77,7 +77,7 @@ enum Server {
     Embedded(Host),
 }
 
-impl Place {
+impl PublishTarget {
     fn worker(bench: &Bench, build: &Path) -> Result<Self> {
         let server = Server::Worker(Workerd::start(build)?);
         let client = Client::new(bench.pmx()?)?;
@@ -159,8 +159,12 @@ fn first(bench: &Bench, build: &Path) -> Vec<Row> {
     let [ours, embedded, blobs] = interleave(
         bench.rounds.min(SLOW_ROUNDS),
         [
-            Contender::new("Worker", |_| Place::worker(bench, build)?.sync(folder)),
-            Contender::new("embedded host", |_| Place::embedded(bench)?.sync(folder)),
+            Contender::new("Worker", |_| {
+                PublishTarget::worker(bench, build)?.sync(folder)
+            }),
+            Contender::new("embedded host", |_| {
+                PublishTarget::embedded(bench)?.sync(folder)
+            }),
             Contender::new("one PUT per blob", |_| blobs::publish(folder)).at_most(1),
         ],
     );
@@ -246,19 +250,19 @@ fn later(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     let copy = bench.v1.copy()?;
     let folder = copy.path();
     let page = folder.join("std/vec/index.html");
-    let published = |place: Result<Place>| {
+    let published = |place: Result<PublishTarget>| {
         let mut place = place?;
         place.sync(folder)?;
         // The second one trusts what the first learnt.
         place.sync(folder)?;
         Ok(place)
     };
-    let edit = |place: &mut Place, round| {
+    let edit = |place: &mut PublishTarget, round| {
         edit(&page, round)?;
         place.sync(folder)
     };
-    let worker = || published(Place::worker(bench, build));
-    let embedded = || published(Place::embedded(bench));
+    let worker = || published(PublishTarget::worker(bench, build));
+    let embedded = || published(PublishTarget::embedded(bench));
     let [noop, noop_embedded] = interleave(
         bench.rounds,
         [
@@ -296,7 +300,7 @@ fn upgrade(bench: &Bench, build: &Path) -> Vec<Row> {
     let Some(v2) = &bench.v2 else {
         return vec![Row::skipped(what, "this machine has no v2")];
     };
-    let publish = |place: Result<Place>| {
+    let publish = |place: Result<PublishTarget>| {
         let mut place = place?;
         place.sync(bench.v1.folder())?;
         place.client.forget()?;
@@ -305,8 +309,8 @@ fn upgrade(bench: &Bench, build: &Path) -> Vec<Row> {
     let [ours, embedded] = interleave(
         bench.rounds.min(SLOW_ROUNDS),
         [
-            Contender::new("Worker", |_| publish(Place::worker(bench, build))),
-            Contender::new("embedded host", |_| publish(Place::embedded(bench))),
+            Contender::new("Worker", |_| publish(PublishTarget::worker(bench, build))),
+            Contender::new("embedded host", |_| publish(PublishTarget::embedded(bench))),
         ],
     );
     let mut rows = beside(what, &ours, &embedded);
@@ -333,7 +337,7 @@ fn film(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
         file.write_all(&chunk)?;
     }
     drop(file);
-    let publish = |_| Place::worker(bench, build)?.sync(folder.path());
+    let publish = |_| PublishTarget::worker(bench, build)?.sync(folder.path());
     let [ours] = interleave(1, [Contender::new("Worker", publish)]);
     let what = "Worker: a file of 1 GB";
     let limit =
@@ -349,7 +353,7 @@ fn film(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
 
 /// Page views: by a fresh isolate, and then again; and under load.
 fn pages(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
-    let mut place = Place::worker(bench, build)?;
+    let mut place = PublishTarget::worker(bench, build)?;
     place.sync(bench.v1.folder())?;
     let Server::Worker(mut workerd) = place.server else {
         return Err(anyhow!("not a Worker"));

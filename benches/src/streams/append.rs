@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 
 use super::client::{self, Connection};
 use super::event::event;
-use super::place::Place;
+use super::stream_server::StreamServer;
 use super::{CPU, EACH, with_percentiles};
 use crate::round::Sample;
 
@@ -45,7 +45,7 @@ impl Writers {
     }
 
     /// Appends to new streams.
-    pub(crate) fn append(self, place: &Place) -> Result<Sample> {
+    pub(crate) fn append(self, place: &StreamServer) -> Result<Sample> {
         let (count, appends) = match self {
             Self::One => (1, ONE_AFTER_THE_OTHER),
             Self::SameStream | Self::OwnStreams => (PARALLEL, AT_ONCE),
@@ -66,7 +66,7 @@ impl Writers {
 }
 
 /// A server that has done it before, as a deployed one has.
-pub(crate) fn warmed(place: Place) -> Result<Place> {
+pub(crate) fn warmed(place: StreamServer) -> Result<StreamServer> {
     client::runtime()?.block_on(async {
         let target = create(&place).await?;
         fill(&place, &target, WARM).await
@@ -75,14 +75,14 @@ pub(crate) fn warmed(place: Place) -> Result<Place> {
 }
 
 /// Makes a stream of JSON and says where.
-pub(crate) async fn create(place: &Place) -> Result<String> {
+pub(crate) async fn create(place: &StreamServer) -> Result<String> {
     let target = client::fresh();
     place.connect().await?.ask("PUT", &target, "").await?;
     Ok(target)
 }
 
 async fn measure(
-    place: &Place,
+    place: &StreamServer,
     writers: Vec<(Connection, String)>,
     appends: usize,
 ) -> Result<Sample> {
@@ -127,7 +127,7 @@ async fn write(mut connection: Connection, target: String, count: usize) -> Resu
 }
 
 /// Appends `count` messages to a stream, by many at once.
-pub(crate) async fn fill(place: &Place, target: &str, count: usize) -> Result<()> {
+pub(crate) async fn fill(place: &StreamServer, target: &str, count: usize) -> Result<()> {
     let mut writers = Vec::new();
     for _ in 0..PARALLEL {
         writers.push((place.connect().await?, target.to_owned()));

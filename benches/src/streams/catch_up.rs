@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, ensure};
 use super::append;
 use super::client::{self, Answer, Connection};
 use super::event::{event, numbers};
-use super::place::Place;
+use super::stream_server::StreamServer;
 use super::{CPU, EACH, REQUESTS};
 use crate::round::Sample;
 
@@ -34,7 +34,7 @@ pub(crate) enum Filling {
 
 /// A stream that is full.
 pub(crate) struct Full<'a> {
-    place: &'a Place,
+    place: &'a StreamServer,
     target: String,
 }
 
@@ -47,7 +47,7 @@ impl Filling {
     }
 
     /// Makes the stream.
-    pub(crate) fn fill(self, place: &Place) -> Result<Full<'_>> {
+    pub(crate) fn fill(self, place: &StreamServer) -> Result<Full<'_>> {
         client::runtime()?.block_on(async {
             let target = append::create(place).await?;
             match self {
@@ -60,7 +60,7 @@ impl Filling {
     }
 }
 
-async fn batches(place: &Place, target: &str) -> Result<()> {
+async fn batches(place: &StreamServer, target: &str) -> Result<()> {
     let mut connection = place.connect().await?;
     for first in (0..MESSAGES).step_by(BATCH) {
         let batch: Vec<_> = (first..first + BATCH)

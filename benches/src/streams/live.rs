@@ -9,7 +9,7 @@ use tokio::time::timeout;
 use super::append;
 use super::client::{self, Lines};
 use super::event::{event, numbers};
-use super::place::Place;
+use super::stream_server::StreamServer;
 use super::{CPU, DELIVERED, EACH, with_percentiles};
 use crate::round::Sample;
 
@@ -36,7 +36,7 @@ enum Report {
 }
 
 /// Appends to a new stream that all readers follow.
-pub(crate) fn deliver(place: &Place) -> Result<Sample> {
+pub(crate) fn deliver(place: &StreamServer) -> Result<Sample> {
     client::runtime()?.block_on(async {
         let target = append::create(place).await?;
         let mut reports = readers(place, &target).await?;
@@ -77,7 +77,7 @@ pub(crate) fn deliver(place: &Place) -> Result<Sample> {
 }
 
 /// Readers that have said that they are ready. They end with the runtime.
-async fn readers(place: &Place, target: &str) -> Result<UnboundedReceiver<Report>> {
+async fn readers(place: &StreamServer, target: &str) -> Result<UnboundedReceiver<Report>> {
     let (sender, mut reports) = mpsc::unbounded_channel();
     for _ in 0..READERS {
         let connection = place.connect().await?;

@@ -114,14 +114,14 @@ fn kept(sockets: Vec<Socket>, until: Instant, interrupt: &Interrupt) -> Vec<Sock
 impl Dialer<'_> {
     /// Opens a socket and waits until the site has taken its wish.
     pub(super) fn open(&self) -> Result<Socket, String> {
-        let place = self.visitor.place(&self.url);
-        let uri: Uri = place.url.parse().map_err(|_| "no address".to_owned())?;
+        let target = self.visitor.target(&self.url);
+        let uri: Uri = target.url.parse().map_err(|_| "no address".to_owned())?;
         let host = uri.host().unwrap_or_default();
         let stream = self.connect(&uri).map_err(|error| error.to_string())?;
         let authority = uri.authority().map_or(host, |it| it.as_str());
         let scheme = if self.tls.is_some() { "wss" } else { "ws" };
         let request = http::Request::get(format!("{scheme}://{authority}{}", uri.path()))
-            .header("host", place.host.as_deref().unwrap_or(authority))
+            .header("host", target.host.as_deref().unwrap_or(authority))
             .header("upgrade", "websocket")
             .header("connection", "Upgrade")
             .header("sec-websocket-version", "13")

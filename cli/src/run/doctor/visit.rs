@@ -46,7 +46,7 @@ impl Seen {
 }
 
 /// Where a request is sent, and the host that it names.
-pub(super) struct Place {
+pub(super) struct Target {
     pub(super) url: String,
     /// Another host than the URL's.
     pub(super) host: Option<String>,
@@ -74,9 +74,9 @@ impl Visitor {
         headers: &[(&str, &str)],
     ) -> Result<Seen, String> {
         let method = Method::from_bytes(method.as_bytes()).map_err(|error| error.to_string())?;
-        let place = self.place(url);
-        let mut request = self.http.client().request(method, place.url);
-        if let Some(host) = place.host {
+        let target = self.target(url);
+        let mut request = self.http.client().request(method, target.url);
+        if let Some(host) = target.host {
             request = request.header("host", host);
         }
         for (name, value) in headers {
@@ -91,7 +91,7 @@ impl Visitor {
 
     /// Where an address leads. Not every system knows where names below localhost are, so these
     /// lead to the server if that is on this machine.
-    pub(super) fn place(&self, url: &str) -> Place {
+    pub(super) fn target(&self, url: &str) -> Target {
         let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
         let (host, path) = match rest.find('/') {
             Some(at) => rest.split_at(at),
@@ -100,12 +100,12 @@ impl Visitor {
         let name = host.split(':').next().unwrap_or_default();
         let is_local = name == "localhost" || name.ends_with(".localhost");
         if is_local && self.server.reach() == Reach::Loopback {
-            return Place {
+            return Target {
                 url: self.server.url(path),
                 host: Some(host.to_owned()),
             };
         }
-        Place {
+        Target {
             url: format!("{}{path}", &url[..url.len() - rest.len() + host.len()]),
             host: None,
         }

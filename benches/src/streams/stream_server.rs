@@ -1,4 +1,4 @@
-//! Who serves streams: the Worker, the embedded host, the reference server.
+//! Stream servers that are compared: the Worker, the embedded host, the reference server.
 
 use std::path::Path;
 use std::process::Command;
@@ -16,7 +16,7 @@ use crate::workerd::{self, Build, Node, Workerd};
 pub(crate) const DISK: &str = "/var/tmp";
 
 /// A server of streams.
-pub(crate) enum Place {
+pub(crate) enum StreamServer {
     Worker(Workerd),
     Embedded(Host),
     Bare(Bare),
@@ -43,7 +43,7 @@ pub(crate) enum Keeping {
     Memory,
 }
 
-impl Place {
+impl StreamServer {
     pub(crate) fn worker() -> Result<Self> {
         let build = Build::Deployed.make()?;
         Ok(Self::Worker(Workerd::start_in(&build, folder()?)?))
