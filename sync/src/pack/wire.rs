@@ -294,7 +294,7 @@ impl Prefix {
 }
 
 /// What a pack refers to, if anything: the receiver puts it together before it can
-/// [`verify_behind`] it.
+/// [`verify_with_prefix`] it.
 pub fn reference_of(wire: &[u8]) -> Result<Option<Reference>, PackError> {
     Ok(Head::read(wire)?.reference)
 }

@@ -107,12 +107,12 @@ pub struct Base {
 /// What to do next.
 #[derive(Debug)]
 pub enum Action {
-    /// `POST /api/publish/begin`; call [`Push::replied`] or [`Push::refused`].
+    /// `POST /api/publish/begin`; call [`Push::on_reply`] or [`Push::on_refusal`].
     Begin(Request),
-    /// Send the missing blobs, in any order; pass [`Push::uploaded`] the ids of the packs, in the
-    /// order of the plan.
+    /// Send the missing blobs, in any order; pass [`Push::on_uploaded`] the ids of the packs, in
+    /// the order of the plan.
     Upload(Uploads),
-    /// `POST /api/publish/commit`; call [`Push::replied`] or [`Push::refused`].
+    /// `POST /api/publish/commit`; call [`Push::on_reply`] or [`Push::on_refusal`].
     Commit(Request),
     /// The end.
     Done(Box<Outcome>),

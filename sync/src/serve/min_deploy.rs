@@ -36,8 +36,8 @@ fn cookie_names(scheme: &str) -> &'static [&'static str] {
     }
 }
 
-/// The newest deploy for which the request has a valid token. At most [`CLAIMS_READ_MAX`] claims
-/// are read.
+/// The newest deploy for which the request has a valid token. At most [`DEPLOY_TOKENS_READ_MAX`]
+/// claims are read.
 pub(super) fn min_deploy(
     head: &Parts,
     tokens: &DeployTokens,

@@ -287,7 +287,7 @@ pub struct SmallPack {
     pub toc: Bytes,
 }
 
-/// See [`Command::PartArrived`].
+/// See [`Command::RecordPart`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct ArrivedPart {
     /// The space that the object was written for.

@@ -177,7 +177,7 @@ fn index_node<S: Sql>(
     })
 }
 
-/// Where the index node of a settled node lies.
+/// Where the index node of an indexed node lies.
 pub(crate) fn indexed_at<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
     ledger.node_extent(id)?.ok_or_else(|| {
         let detail = format!("manifest node {id} is missing");

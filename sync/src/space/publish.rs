@@ -470,7 +470,7 @@ impl<S: Sql> Commit<'_, S> {
     ) -> Result<(), Problem> {
         let mut arrived = self.closure.arrived.clone();
         if prepared.bytes.is_none() {
-            // The root was settled before, so nothing was written, nor the pack that came along.
+            // The root was indexed before, so nothing was written, nor the pack that came along.
             arrived.retain(|_, held| held.location.extent.object != publish.index);
         }
         // A pack that is sent again is taken for kept, so all its blobs have to be found.

@@ -2,7 +2,7 @@
 //!
 //! A reader's mark is one row of the table `loss`. The next publish takes the marks in: it finds
 //! the blobs that are lost (`lost_blob`) and the nodes whose index nodes lead to one or are lost
-//! themselves (`damaged`). A damaged root is not `current`, a damaged node is surveyed like a new
+//! themselves (`damaged`). A damaged root is not `current`, a damaged node is checked like a new
 //! one, and a lost blob is missing. The commit writes the index nodes anew, also those of other
 //! deploys that have the same content. What only an older deploy has stays lost.
 
@@ -137,7 +137,7 @@ impl Losses {
         Ok(ledger.sql().run(delete, &[last.into()]).map(drop)?)
     }
 
-    /// The settled nodes whose index nodes lead to lost content, and all nodes above them.
+    /// The indexed nodes whose index nodes lead to lost content, and all nodes above them.
     fn damaged<S: Sql>(&self, ledger: &Ledger<'_, S>) -> Result<BTreeSet<NodeId>, Problem> {
         let mut damaged = BTreeSet::new();
         let mut interior: BTreeMap<u8, Vec<(NodeId, Vec<NodeId>)>> = BTreeMap::new();

@@ -106,7 +106,7 @@ fn prefix(blobs: &[Vec<u8>]) -> Prefix {
     prefix
 }
 
-fn pack_behind(prefix: &Prefix, blobs: &[Vec<u8>]) -> Vec<u8> {
+fn pack_with_prefix(prefix: &Prefix, blobs: &[Vec<u8>]) -> Vec<u8> {
     let mut builder = PackBuilder::new();
     for blob in blobs {
         builder.push(blob).unwrap();
@@ -121,7 +121,7 @@ fn pack_behind(prefix: &Prefix, blobs: &[Vec<u8>]) -> Vec<u8> {
 fn wire_pack_with_prefix_holds_the_difference_to_its_base() {
     let [before, after] = versions();
     let prefix = prefix(&before);
-    let wire = pack_behind(&prefix, &after);
+    let wire = pack_with_prefix(&prefix, &after);
     let alone: Vec<&[u8]> = after.iter().map(Vec::as_slice).collect();
     assert!(wire.len() < pack(&alone, SOLID).len() / 2, "{}", wire.len());
     let reference = reference_of(&wire).unwrap().unwrap();
@@ -143,7 +143,7 @@ fn wire_pack_with_prefix_holds_the_difference_to_its_base() {
         assert!(pack.blobs().any(|blob| !expected.contains(&blob.id())));
     }
     // Nothing to refer to is no reference.
-    let plain = pack_behind(&Prefix::of(base()), &after);
+    let plain = pack_with_prefix(&Prefix::of(base()), &after);
     assert_eq!(reference_of(&plain), Ok(None));
 }
 
@@ -161,7 +161,7 @@ fn a_pack_that_was_kept_opens_whatever_its_memory_held() {
         assert_eq!(opened.blob(after.len()), None);
         memory = opened.into_memory();
     }
-    let behind = pack_behind(&prefix(&before), &after);
+    let behind = pack_with_prefix(&prefix(&before), &after);
     let refused = open(&behind, memory, &mut decoder).unwrap_err();
     assert_eq!(refused, PackError::Prefix);
 }
