@@ -74,7 +74,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Whether an append writes by one statement at most. A run of JSON messages is longer than
     /// its body by a comma at most.
     fn is_one_statement(&self, call: &Append) -> bool {
-        call.producer.is_none() && call.body.len() < self.engine_config.chunk_bytes
+        call.producer.is_none() && call.body.len() < self.config.chunk_bytes
     }
 
     fn append_to(
@@ -107,10 +107,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     pub(super) fn check_size(&self, bytes: usize) -> Result<(), Refusal> {
-        let limit = self
-            .engine_config
-            .append_bytes_max
-            .min(STREAM_APPEND_BYTES_MAX) as u64;
+        let limit = self.config.append_bytes_max.min(STREAM_APPEND_BYTES_MAX) as u64;
         let bytes = bytes as u64;
         if bytes <= limit {
             Ok(())

@@ -50,7 +50,7 @@ impl Default for EngineConfig {
 pub struct Engine<'a, S> {
     pub(super) sql: &'a S,
     pub(super) key: i64,
-    pub(super) engine_config: &'a EngineConfig,
+    pub(super) config: &'a EngineConfig,
     pub(super) reporting: Reporting,
     pub(super) row_cache: Option<&'a RowCache>,
 }
@@ -76,12 +76,12 @@ impl<S> Copy for Engine<'_, S> {}
 
 impl<'a, S: Sql> Engine<'a, S> {
     /// The stream that has `key` in all tables of `sql`. There need not be one yet.
-    pub const fn new(sql: &'a S, key: i64, engine_config: &'a EngineConfig) -> Self {
+    pub const fn new(sql: &'a S, key: i64, config: &'a EngineConfig) -> Self {
         let reporting = Reporting::Off;
         Self {
             sql,
             key,
-            engine_config,
+            config,
             reporting,
             row_cache: None,
         }
@@ -111,7 +111,7 @@ impl<'a, S: Sql> Engine<'a, S> {
 
     /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.
     pub fn is_readable(&self) -> Result<bool, SqlError> {
-        if !self.engine_config.cold_reads {
+        if !self.config.cold_reads {
             return Ok(true);
         }
         let stream = self.load()?;

@@ -42,7 +42,7 @@ impl<S: Sql> Engine<'_, S> {
     /// Writes a body behind the last message: the bytes of an append, or JSON messages each
     /// followed by a comma. The caller saves the stream.
     pub(super) fn insert_rows(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
-        let room = self.engine_config.chunk_bytes.max(1);
+        let room = self.config.chunk_bytes.max(1);
         match stream.kind() {
             Kind::Bytes => {
                 let begin = stream.tail;
@@ -187,7 +187,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 
     fn group_bytes(&self) -> u64 {
-        self.engine_config.chunk_bytes.clamp(1, GROUP_BYTES) as u64
+        self.config.chunk_bytes.clamp(1, GROUP_BYTES) as u64
     }
 
     /// Where the append begins that holds a position of the log, in a stream of bytes.
@@ -291,11 +291,11 @@ impl<S: Sql> Engine<'_, S> {
         let first = self.row_at(stream, stream.hot)?;
         let heavy = first
             .weight
-            .saturating_add(self.engine_config.segment_bytes.max(1));
+            .saturating_add(self.config.segment_bytes.max(1));
         let by_bytes = self.row_after(stream, first, heavy, BoundaryKind::Appends)?;
         let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start >= ? \
              AND part = 0 AND head = 0 ORDER BY start LIMIT 1 OFFSET ?";
-        let messages = self.engine_config.segment_messages.max(1);
+        let messages = self.config.segment_messages.max(1);
         let by_rows = self.run(select, [stream.hot.into(), messages.into()])?;
         match by_rows.into_iter().next().map(boundary).transpose()? {
             Some(by_rows) if by_rows.start < by_bytes.start => Ok(by_rows),

@@ -167,8 +167,8 @@ impl<S: Sql> Engine<'_, S> {
         now: Timestamp,
     ) -> Result<Option<Timestamp>, SqlError> {
         let bytes = stream.weight.saturating_sub(stream.hot_weight);
-        let heavy = bytes >= self.engine_config.segment_bytes.max(1);
-        let long = stream.hot_rows >= self.engine_config.segment_messages.max(1);
+        let heavy = bytes >= self.config.segment_bytes.max(1);
+        let long = stream.hot_rows >= self.config.segment_messages.max(1);
         if stream.deleted || !(heavy || long) {
             return Ok(None);
         }

@@ -82,7 +82,7 @@ impl<S: Sql> Engine<'_, S> {
             // Beyond the tail is the tail: clients count on from where they were.
             From::At(offset) => (offset.position().min(stream.tail), !offset.is_inside()),
         };
-        let budget = self.engine_config.read_bytes.max(1);
+        let budget = self.config.read_bytes.max(1);
         if start < stream.hot {
             return Ok(ReadResult::Cold(
                 self.cold_read(stream, start, whole, budget)?,
