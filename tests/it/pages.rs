@@ -99,23 +99,16 @@ fn glossary_has_at_most_40_terms_and_their_types_exist() {
     }
 }
 
-/// Whether a crate has a module or an item of this name. A path of a folder is one, too.
+/// Whether the sources of a crate have this name as a word; a folder or file is there, too.
 fn exists(carrier: &str) -> bool {
     let Some((krate, path)) = carrier.split_once("::") else {
         return root().join(carrier).exists();
     };
     let name = path.rsplit("::").next().unwrap_or(path);
-    let kinds = ["struct", "enum", "trait", "type", "fn", "const", "mod"];
-    let heads = kinds.map(|kind| format!("pub {kind} {name}"));
+    let is_of_word = |character: char| character.is_alphanumeric() || character == '_';
     let sources = ignore::WalkBuilder::new(root().join(krate).join("src")).build();
     let mut texts = sources
         .flatten()
         .filter_map(|entry| fs::read_to_string(entry.path()).ok());
-    texts.any(|text| {
-        heads.iter().any(|head| {
-            let after = text.split(head.as_str()).skip(1);
-            let mut ends = after.map(|rest| rest.chars().next());
-            ends.any(|end| end.is_none_or(|end| !end.is_alphanumeric() && end != '_'))
-        })
-    })
+    texts.any(|text| text.split(|it| !is_of_word(it)).any(|word| word == name))
 }
