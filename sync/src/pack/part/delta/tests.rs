@@ -255,7 +255,8 @@ proptest! {
             }
         }
         let coding = if stored { Coding::Stored } else { SOLID };
-        let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), coding).unwrap();
+        let mut encoder = Encoder::new();
+        let wire = WirePart::build_with_delta(&copies, &bytes, &mut encoder, coding).unwrap();
         if copies.is_empty() {
             prop_assert!(verify(&wire.bytes, part, &mut Decoder::new()).is_ok());
         } else {
