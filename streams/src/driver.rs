@@ -24,7 +24,7 @@ use super::reply::{Created, Page, Refusal};
 
 /// How a stream reaches other streams.
 pub trait OtherStreams {
-    /// Has `source` lend what `fork` needs: [`Engine::lend`] there.
+    /// Has `source` keep what `fork` needs: [`Engine::retain`] there.
     fn retain(
         &self,
         source: &StreamName,
@@ -33,7 +33,7 @@ pub trait OtherStreams {
         now: Timestamp,
     ) -> impl Future<Output = Result<ForkSnapshot, Refusal>>;
 
-    /// Gives `source` back what it lent: [`Engine::give_back`] there. A source that no longer
+    /// Has `source` let go of it: [`Engine::release`] there. A source that no longer
     /// exists is no error.
     fn release(
         &self,

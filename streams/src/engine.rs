@@ -109,7 +109,7 @@ impl<'a, S: Sql> Engine<'a, S> {
         Self { reporting, ..self }
     }
 
-    /// Whether reads need not wait: without [`Shape::cold_reads`] they never need to.
+    /// Whether reads need not wait: without [`EngineConfig::cold_reads`] they never need to.
     pub fn is_readable(&self) -> Result<bool, SqlError> {
         if !self.config.cold_reads {
             return Ok(true);

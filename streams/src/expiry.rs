@@ -59,7 +59,7 @@ impl Stream {
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Whether [`Engine::slide`] would write anything: at most ten times in a time to live.
+    /// Whether [`Engine::renew`] would write anything: at most ten times in a time to live.
     pub fn needs_renewal(&self, now: Timestamp) -> Result<bool, Refusal> {
         Ok(self.live(now)?.needs_renewal(now))
     }

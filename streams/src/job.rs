@@ -24,8 +24,8 @@ use super::reply::Refusal;
 use super::row::{Columns, odd};
 use super::segment::Index;
 
-/// Something to do outside of the database; afterwards [`Engine::chore_done`] or
-/// [`Engine::chore_failed`].
+/// Something to do outside of the database; afterwards [`Engine::complete_job`] or
+/// [`Engine::fail_job`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Write a segment.

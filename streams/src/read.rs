@@ -27,7 +27,7 @@ const BATCH: u64 = 16;
 pub enum ReadResult {
     /// All of it.
     Page(Page),
-    /// Part of it lies in cold storage: [`Stitch::fetch`] makes the page.
+    /// Part of it lies in cold storage: [`ColdRead::fetch`] makes the page.
     Cold(ColdRead),
 }
 

@@ -59,7 +59,7 @@ pub(super) struct Block {
     pub(super) at: u64,
 }
 
-/// Blocks that hold what a reader wants, and what that is. [`Index::cut`] takes it out of them.
+/// Blocks that hold what a reader wants, and what that is. [`Index::extract`] takes it out of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// The bytes of the object to read.

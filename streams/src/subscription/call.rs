@@ -207,7 +207,7 @@ pub struct Effect {
 pub struct Room {
     /// In all.
     pub webhooks: usize,
-    /// That were [tried](Tried) before: hosts that hang must not take all the room.
+    /// That were [tried](Attempt) before: hosts that hang must not take all the room.
     pub again: usize,
 }
 

@@ -54,8 +54,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         Self { cache, ..self }
     }
 
-    /// Which tails [`turn`](Self::turn) has to be told. Every append afterwards is told by
-    /// [`touched`](Self::touched), before its writer is notified of it.
+    /// Which tails [`handle`](Self::handle) needs. Every append afterwards is reported by
+    /// [`on_append`](Self::on_append), before its writer is notified of it.
     pub fn required_tails(&self, call: &Call) -> Result<RequiredTails, SqlError> {
         Ok(match call {
             // It is confirmed as it is, or refused.

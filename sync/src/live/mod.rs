@@ -1,6 +1,6 @@
 //! Live pages: filters the change events of each deploy for each open page, which applies them.
 //!
-//! A deploy leaves one [`Message`] in its space's event log. Readers of Durable Streams get the log
+//! A deploy leaves one [`ChangeMessage`] in its space's event log. Readers of Durable Streams get the log
 //! as it is ([`EventRequest`] is a request that waits for more). An open page says over a WebSocket
 //! what it shows and uses, and a [`Session`] decides which messages become frames for it. The
 //! page's half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.

@@ -2,7 +2,7 @@
 //!
 //! On the wire a pack is solid: many blobs in path order in one zstd frame, because the pages of a
 //! site are mostly the same words ([`wire`]; [`plan`] says which blob goes where). At rest each
-//! blob is a frame of its own, so that a page is one ranged read ([`rest`]). Blobs above
+//! blob is a frame of its own, so that a page is one ranged read ([`stored`]). Blobs above
 //! [`PART_BYTES`](pmx_core::limits::PART_BYTES) travel and lie in parts ([`part`]). What arrives is
 //! a claim until it is hashed: [`VerifiedBlob`], [`VerifiedPack`] and [`part::VerifiedPart`] can
 //! only be had by hashing. An [`OpenPack`] never arrived: it was kept.

@@ -76,7 +76,7 @@ struct Reader<S> {
 }
 
 /// Why a reader is no longer idle.
-enum PendingDeliveries {
+enum WakeReason {
     Changed,
     Alive,
     End,
@@ -87,13 +87,13 @@ impl<S: Source> Reader<S> {
     async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
             let deliveries = match self.then {
-                Then::More => PendingDeliveries::Changed,
+                Then::More => WakeReason::Changed,
                 Then::Wait => self.wait().await,
-                Then::End => PendingDeliveries::End,
+                Then::End => WakeReason::End,
             };
             let shared = match deliveries {
-                PendingDeliveries::Changed | PendingDeliveries::Alive => self.page().await?,
-                PendingDeliveries::End => return None,
+                WakeReason::Changed | WakeReason::Alive => self.page().await?,
+                WakeReason::End => return None,
             };
             let page = &shared.page;
             if !self.session.knows(page) {
@@ -101,8 +101,7 @@ impl<S: Source> Reader<S> {
             }
             // The first chunk says where the reader stands, even if nothing is there.
             let silent = sse::is_silent(page);
-            if silent && self.then == Then::Wait && matches!(deliveries, PendingDeliveries::Changed)
-            {
+            if silent && self.then == Then::Wait && matches!(deliveries, WakeReason::Changed) {
                 continue;
             }
             let bytes = self.take(&shared);
@@ -110,13 +109,13 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    async fn wait(&mut self) -> PendingDeliveries {
+    async fn wait(&mut self) -> WakeReason {
         tokio::select! {
-            () = self.changes.changed() => PendingDeliveries::Changed,
+            () = self.changes.changed() => WakeReason::Changed,
             () = sleep_until(self.alive.min(self.end)) => {
-                if Instant::now() >= self.end { PendingDeliveries::End } else { PendingDeliveries::Alive }
+                if Instant::now() >= self.end { WakeReason::End } else { WakeReason::Alive }
             }
-            _ = self.stop.changed() => PendingDeliveries::End,
+            _ = self.stop.changed() => WakeReason::End,
         }
     }
 
