@@ -84,8 +84,8 @@ impl<'a, S: Sql> Hub<'a, S> {
         &self.subscriptions
     }
 
-    /// Answers a call about subscriptions. Before that, its [required tails](Self::required_tails) have to be
-    /// followed.
+    /// Answers a call about subscriptions. Before that, its
+    /// [required tails](Self::required_tails) have to be followed.
     pub fn handle(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
         let tails = self.tails(&self.subscriptions.required_tails(call)?)?;
         self.subscriptions.handle(call, &tails, now)

@@ -3,8 +3,8 @@
 //!
 //! [`turned_away`] checks who may call, by the head of a request: the holder of the secret, for
 //! `claim` also the holder of a token with that scope, and everybody where [`is_open`] says so.
-//! Answers leave through [`Settings::add_common_headers`](crate::http::Settings::add_common_headers), as those of
-//! streams do.
+//! Answers leave through [`add_common_headers`](crate::http::Settings::add_common_headers), as
+//! those of streams do.
 
 use std::time::Duration;
 

@@ -1,9 +1,9 @@
 //! Live pages: filters the change events of each deploy for each open page, which applies them.
 //!
-//! A deploy leaves one [`ChangeMessage`] in its space's event log. Readers of Durable Streams get the log
-//! as it is ([`EventRequest`] is a request that waits for more). An open page says over a WebSocket
-//! what it shows and uses, and a [`Session`] decides which messages become frames for it. The
-//! page's half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.
+//! A deploy leaves one [`ChangeMessage`] in its space's event log. Readers of Durable Streams get
+//! the log as it is ([`EventRequest`] is a request that waits for more). An open page says over a
+//! WebSocket what it shows and uses, and a [`Session`] decides which messages become frames for it.
+//! The page's half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.
 //!
 //! Nothing here waits or sends: the platforms have the sockets, the waiting and the clock.
 
