@@ -62,6 +62,8 @@ export const together = {
     body: (u) => `<img src="${u}/a.svg">`,
     files: (v) => (v === 1 ? {} : { "a.svg": wide(1) }),
     shows: (u) => `document.querySelector('img[src*="${u}/"]').naturalWidth / 16 + 1`,
+    // What is gone is still there for older pages; without a width it is for a moment only.
+    versions: [1, 2, 2],
   },
   input: {
     body: (u) => `<input type="image" id="i" src="${u}/a.svg">`,
