@@ -1,6 +1,6 @@
 // What the ways to run the Worker on this machine share: the folder, the modules, the variables.
 
-import { randomBytes } from "node:crypto";
+import { randomBytes, randomInt } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join, resolve } from "node:path";
@@ -92,13 +92,19 @@ export function extras() {
   };
 }
 
-export function freePort() {
-  return new Promise((found, failed) => {
-    const server = createServer().on("error", failed);
-    server.listen(0, "127.0.0.1", () => {
-      const { port } = server.address();
-      server.close(() => found(port));
-    });
+// A port below those that systems give to outgoing connections: one of these could take it between
+// this look and the server's start.
+export async function freePort() {
+  for (;;) {
+    const port = randomInt(20_000, 32_768);
+    if (await isFree(port)) return port;
+  }
+}
+
+function isFree(port) {
+  return new Promise((found) => {
+    const server = createServer().on("error", () => found(false));
+    server.listen(port, "127.0.0.1", () => server.close(() => found(true)));
   });
 }
 
