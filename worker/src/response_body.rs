@@ -8,6 +8,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::StatusCode;
 use http::header::CONTENT_ENCODING;
+use http::response::Parts;
 use pmx_core::backend::{Blobs, ObjectKey};
 use pmx_core::code::Code;
 use pmx_core::codec::Decoder;
@@ -44,8 +45,12 @@ pub(crate) async fn response(
         Body::Pieces(pieces) => pieces_body(Bytes::new(), pieces, server).await?,
         Body::Led(first, pieces) => pieces_body(first, pieces, server).await?,
     };
+    built(&head, body)
+}
+
+/// Builds a response of the runtime's. A body with a coding is encoded already.
+pub(crate) fn built(head: &Parts, body: ResponseBody) -> Result<Response, Problem> {
     let encode = if head.headers.contains_key(CONTENT_ENCODING) {
-        // The body is encoded already.
         EncodeBody::Manual
     } else {
         EncodeBody::Automatic

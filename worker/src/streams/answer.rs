@@ -1,7 +1,7 @@
 //! Answers of streams as the runtime sends them.
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+use http::header::CONTENT_TYPE;
 use http::response::Parts;
 use http::{Method, Response as Answer};
 use pmx_core::incident::Audience;
@@ -9,10 +9,10 @@ use pmx_core::problem::Problem;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;
 use worker::web_sys::ReadableStream;
-use worker::{EncodeBody, Response, ResponseBody, ResponseBuilder, web_sys};
+use worker::{Response, ResponseBody, web_sys};
 
-use crate::head::{answered, headers};
-use crate::response_body::{identify, is_bodiless};
+use crate::head::answered;
+use crate::response_body::{built, identify, is_bodiless};
 
 /// What follows the head of an answer.
 pub(crate) enum Body {
@@ -25,16 +25,7 @@ pub(crate) enum Body {
 /// Puts an answer together. HEAD never has a body, nor has what has no type.
 pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response, Problem> {
     let (head, body) = parts(answer, method);
-    let encode = if head.headers.contains_key(CONTENT_ENCODING) {
-        EncodeBody::Manual
-    } else {
-        EncodeBody::Automatic
-    };
-    let builder = ResponseBuilder::new()
-        .with_status(head.status.as_u16())
-        .with_headers(headers(&head.headers)?)
-        .with_encode_body(encode);
-    Ok(builder.body(body))
+    built(&head, body)
 }
 
 /// The same for callers that hand it straight to the runtime: one call makes it.

@@ -27,7 +27,7 @@ impl Client {
             let mut body = self.line.body(&[], None);
             let exchange = self.exchange(http, request, &mut body, |_| ANSWER_BYTES_MAX);
             let broken = match self.wait(http, exchange) {
-                Ok((answer, is_whole)) => self.heard(&call, &answer, is_whole, offset),
+                Ok((answer, is_whole)) => self.received(&call, &answer, is_whole, offset),
                 Err(fault) => Err(self.broken(&fault)),
             };
             match broken {
@@ -63,7 +63,7 @@ impl Client {
         request
     }
 
-    fn heard(
+    fn received(
         &self,
         call: &Call<'_>,
         answer: &Answer,

@@ -53,7 +53,7 @@ impl LogReader {
             .event_batch(spaces, channel, read, kind.compact, now)
             .await?;
         let mut shared = Shared::alone(read, page);
-        shared.tidings = Some(batch);
+        shared.batch = Some(batch);
         Ok(shared)
     }
 

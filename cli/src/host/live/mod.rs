@@ -59,8 +59,8 @@ async fn listen(
         mode: listening,
         access: reader,
     } = listener;
-    let kind = |heard: &EventQuery| Kind {
-        compact: heard.compact,
+    let kind = |query: &EventQuery| Kind {
+        compact: query.compact,
         reader,
     };
     match listening {
@@ -68,8 +68,8 @@ async fn listen(
             let session = Session::new(reader, dialect, super::now());
             socket::open(state, head, &channel, session, dialect).await
         }
-        DeliveryMode::Poll(heard) => poll(state, &channel, kind(&heard), heard.get).await,
-        DeliveryMode::Events(heard) => stream(state, &channel, kind(&heard), &heard.get).await,
+        DeliveryMode::Poll(query) => poll(state, &channel, kind(&query), query.get).await,
+        DeliveryMode::Events(query) => stream(state, &channel, kind(&query), &query.get).await,
     }
 }
 

@@ -74,7 +74,7 @@ pub(super) async fn open(
     // Fails if there is no such site. A socket that says nothing gets what follows this read.
     let tail = Read { from: From::Now };
     let shared = socket.changes.shared(tail, socket.log.batch(tail));
-    if let Some(batch) = &shared.await?.tidings {
+    if let Some(batch) = &shared.await?.batch {
         let _nothing_follows_the_tail = socket.session.on_events(batch);
     }
     tokio::spawn(async move {
@@ -174,9 +174,9 @@ impl Socket {
         let mut silent = Instant::now() + SILENCE_TIME;
         loop {
             tokio::select! {
-                heard = wire.next() => {
+                next = wire.next() => {
                     (asked, silent) = (false, Instant::now() + SILENCE_TIME);
-                    let Some(Ok(message)) = heard else { return Err(Gone) };
+                    let Some(Ok(message)) = next else { return Err(Gone) };
                     if let Err(closing) = self.hear(message, wire).await? {
                         return Ok(closing);
                     }
@@ -249,7 +249,7 @@ impl Socket {
                 Ok(shared) => shared,
                 Err(problem) => return Ok(Err(Closing::of(&problem))),
             };
-            let Some(batch) = &shared.tidings else {
+            let Some(batch) = &shared.batch else {
                 break;
             };
             let frames = match self.session.on_events(batch) {

@@ -33,7 +33,7 @@ pub(crate) struct Shared {
     pub(crate) page: Page,
     event: OnceLock<(Cursor, Event)>,
     /// What the page is for sockets.
-    pub(crate) tidings: Option<EventBatch>,
+    pub(crate) batch: Option<EventBatch>,
 }
 
 impl Shared {
@@ -44,7 +44,7 @@ impl Shared {
             at: 0,
             page,
             event: OnceLock::new(),
-            tidings: None,
+            batch: None,
         }
     }
 
