@@ -124,6 +124,7 @@ fn without_its_local_packs_a_client_sends_all_that_changed(world: World) {
     assert!(second.number("/bytes/sent") > 700_000, "{second:?}");
     check(&world, "version 2");
     // Spoilt ones are no better than none.
+    let mut spoilt = 0;
     for folder in local_packs(&world) {
         for file in folder.read_dir().unwrap() {
             let path = file.unwrap().path();
@@ -132,9 +133,11 @@ fn without_its_local_packs_a_client_sends_all_that_changed(world: World) {
                 let middle = bytes.len() / 2;
                 bytes[middle] ^= 1;
                 fs::write(path, bytes).unwrap();
+                spoilt += 1;
             }
         }
     }
+    assert!(spoilt > 0, "no local pack was found");
     publish(&world, "version 3");
     check(&world, "version 3");
     assert!(publish(&world, "version 4").number("/bytes/sent") < 15_000);

@@ -143,6 +143,15 @@ impl Space {
         }
     }
 
+    /// How many packs the space knows, and how many blobs are stored.
+    fn kept(&self) -> [Value; 2] {
+        [
+            "SELECT count(*) FROM pack",
+            "SELECT sum(length(blobs)) FROM have",
+        ]
+        .map(|select| self.sql.inner.run(select, &[]).unwrap()[0][0].clone())
+    }
+
     /// Rows that a call reads.
     fn rows(&mut self, call: impl FnOnce(&mut Self)) -> usize {
         let before = self.sql.rows.get();
@@ -235,8 +244,10 @@ fn folded_packs_are_found_and_commit() {
         (0..900).map(|n| content(n).len() as u64).sum::<u64>()
     );
     // A pack that is sent again is known, and its blobs with it.
+    let before = space.kept();
     let blobs: Vec<_> = (0..20).map(content).collect();
     space.pack(&blobs);
+    assert_eq!(space.kept(), before);
 }
 
 #[test]

@@ -29,7 +29,9 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// Damages about half of the cache's files: bits, ends, zeros, and files in each other's place.
-fn damage(cache: &Path, dice: &mut Dice) {
+/// Returns how many it wrote.
+fn damage(cache: &Path, dice: &mut Dice) -> usize {
+    let mut damaged = 0;
     let mut all = Vec::new();
     files(cache, &mut all);
     for path in &all {
@@ -47,7 +49,9 @@ fn damage(cache: &Path, dice: &mut Dice) {
             _ => continue,
         }
         fs::write(path, bytes).unwrap();
+        damaged += 1;
     }
+    damaged
 }
 
 fn root_of_folder(world: &World) -> String {
@@ -72,9 +76,10 @@ fn a_damaged_cache_never_changes_what_is_published() {
     }
     world.sync("docs", &[]).ok();
     let cache = world.temp.path().join("cache");
+    let mut damaged = 0;
     for seed in 1..=10_u64 {
         let mut dice = Dice(seed * 7_919);
-        damage(&cache, &mut dice);
+        damaged += damage(&cache, &mut dice);
         let page = format!("p{}.html", dice.below(40));
         world.write(&[(&page, &format!("version {seed}"))]);
         if seed % 3 == 0 {
@@ -86,11 +91,12 @@ fn a_damaged_cache_never_changes_what_is_published() {
         assert_eq!(ran.code, 0, "seed {seed}: {ran:?}");
         let root = root_of_folder(&world);
         assert_eq!(active_root(&world), root, "seed {seed}");
-        damage(&cache, &mut dice);
+        damaged += damage(&cache, &mut dice);
         let again = world.sync("docs", &[]).ok();
         assert_eq!(again.at("/outcome"), "unchanged", "seed {seed}");
         assert_eq!(again.at("/root"), root.as_str(), "seed {seed}");
     }
+    assert!(damaged >= 20, "{damaged} files of the cache were damaged");
 }
 
 #[test]

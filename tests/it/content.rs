@@ -114,7 +114,10 @@ fn dev_with_its_data_and_cache_inside_publishes_nothing_of_itself() {
     }
     drop(dev);
     let said = fs::read_to_string(errors).expect("what dev said");
-    assert!(said.matches("published").count() <= 4, "{said}");
+    assert!(
+        (1..=4).contains(&said.matches("published").count()),
+        "{said}"
+    );
     assert_eq!(said.matches("left out").count(), 2, "{said}");
 }
 

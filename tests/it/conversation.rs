@@ -525,6 +525,8 @@ fn whatever_is_lost_of_an_old_deploy_a_returning_browser_gets_the_new_page() {
         let coding = answer.headers["content-encoding"].to_str().unwrap();
         if coding == "zstd" {
             assert!(decoded(&answer) == new, "without {key:?}");
+        } else {
+            assert_eq!(answer.body, whole.body, "without {key:?}");
         }
         codings.insert(coding.to_owned());
         block_on(story.host.blobs.write(key, bytes)).unwrap();

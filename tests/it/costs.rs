@@ -3,19 +3,7 @@
 
 use crate::journal::{Costs, Journal};
 use crate::prices::{VIEW_KV_READS, VIEW_REQUESTS};
-use crate::world::{World, eventually};
-
-/// Waits until a deploy reaches readers; that may take a second, for KV's sake.
-fn announced(journal: &mut Journal, world: &World) -> Costs {
-    let mut all = Costs::new();
-    eventually("KV is written", || {
-        for (name, count) in journal.costs(world) {
-            *all.entry(name).or_default() += count;
-        }
-        all.contains_key("kv_write")
-    });
-    all
-}
+use crate::world::World;
 
 fn costs(of: &[(&str, u64)]) -> Costs {
     of.iter()
@@ -99,10 +87,10 @@ fn a_change_costs_a_write_and_a_few_rows() {
     };
     let mut journal = Journal::new(&world);
     site(&world, 2000);
-    announced(&mut journal, &world);
+    journal.announced(&world);
     world.write(&[("7/7.html", "changed")]);
     world.sync("docs", &[]).ok();
-    let costs = announced(&mut journal, &world);
+    let costs = journal.announced(&world);
     println!("a one-file change: {costs:?}");
     assert_eq!(costs["r2_write"], 1, "{costs:?}");
     assert_eq!(costs["kv_write"], 1, "{costs:?}");
@@ -110,7 +98,7 @@ fn a_change_costs_a_write_and_a_few_rows() {
     assert!(!costs.contains_key("r2_head"), "{costs:?}");
     let rollback = world.pmx(&["rollback", "--space", "docs", "--json"]);
     rollback.ok();
-    let costs = announced(&mut journal, &world);
+    let costs = journal.announced(&world);
     println!("a rollback: {costs:?}");
     assert!(!costs.contains_key("r2_write"), "{costs:?}");
     assert!(costs["row_written"] <= 25, "{costs:?}");
@@ -156,7 +144,7 @@ fn a_first_publish_of_65_500_files_writes_a_row_for_many() {
     };
     let mut journal = Journal::new(&world);
     site(&world, 65_500);
-    let costs = announced(&mut journal, &world);
+    let costs = journal.announced(&world);
     println!("a first publish of 65,500 files: {costs:?}");
     assert!(costs["row_written"] <= 6_000, "{costs:?}");
     assert!(!costs.contains_key("r2_head"), "{costs:?}");
@@ -181,7 +169,7 @@ fn a_file_of_1_gb_passes_through_little_memory() {
         whole.status == 200 && whole.body == film,
         "it is not what was published"
     );
-    let costs = announced(&mut journal, &world);
+    let costs = journal.announced(&world);
     println!(
         "a file of {PARTS} parts: {costs:?}, memory {}",
         journal.memory

@@ -3,11 +3,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
 use crate::streaming::Home;
-use crate::world::Host;
+use crate::world::{Host, eventually};
 
 /// Everything moves to segments, two messages in each.
 const SETTINGS: &[(&str, &str)] = &[
@@ -97,19 +95,17 @@ fn numbers(home: &Home) -> Vec<u64> {
 
 /// The files of all segments, once there are so many.
 fn settled(folder: &Path, count: usize) -> Vec<PathBuf> {
-    for _ in 0..500 {
+    let mut files = Vec::new();
+    eventually("the segments are written", || {
         let lives = fs::read_dir(folder).unwrap().map(|life| life.unwrap());
-        let files = lives
+        let all = lives
             .filter(|life| life.file_name() != "scratch")
             .flat_map(|life| fs::read_dir(life.path()).unwrap())
             .map(|file| file.unwrap().path());
-        let files: Vec<PathBuf> = files.collect();
-        if files.len() >= count {
-            return files;
-        }
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("the segments are not written");
+        files = all.collect();
+        files.len() >= count
+    });
+    files
 }
 
 fn size(path: &Path) -> u64 {

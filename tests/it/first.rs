@@ -1,18 +1,18 @@
 //! First publishes: files are sent as they are read, and each is read once.
 
+use std::path::Path;
 use std::process::Stdio;
-use std::thread::sleep;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
 
-use crate::world::{World, on_both_hosts};
+use crate::interrupts::progress::throttled;
+use crate::interrupts::settle;
+use crate::journal::Journal;
+use crate::world::{World, eventually, on_both_hosts};
 
 on_both_hosts!(
     every_file_is_read_once_and_every_blob_sent_once,
     a_first_publish_that_was_killed_goes_on,
 );
-
-/// Longer than a file counts as one that may still be written to.
-const SETTLED: Duration = Duration::from_millis(200);
 
 fn page(number: u64) -> String {
     let words = format!(
@@ -47,7 +47,7 @@ fn every_file_is_read_once_and_every_blob_sent_once(world: World) {
     world.write_bytes("image.png", &image);
     world.write_bytes("large.bin", &noise(2, LARGE));
     world.write(&[("empty.txt", "")]);
-    sleep(SETTLED);
+    settle_all(&world.site());
 
     let first = world.sync("docs", &["--verbose"]).ok();
     // A blob that travels in parts is left to the publish, as is one that changes meanwhile.
@@ -79,30 +79,81 @@ fn every_file_is_read_once_and_every_blob_sent_once(world: World) {
     assert_eq!(world.sync("docs", &[]).ok().at("/outcome"), "unchanged");
 }
 
+/// Says that all files of a folder were written long ago.
+fn settle_all(folder: &Path) {
+    for entry in folder.read_dir().unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            settle_all(&path);
+        } else {
+            settle(&path);
+        }
+    }
+}
+
+/// Bytes of the smallest pack of the site below: the last, which has what the others left over.
+const LAST_PACK: u64 = 8 * 500_000;
+
 fn a_first_publish_that_was_killed_goes_on(world: World) {
     for number in 0..40 {
         world.write_bytes(&format!("{number}.bin"), &noise(1 + number, 500_000));
     }
-    sleep(SETTLED);
+    settle_all(&world.site());
     let all = 40 * 500_000;
-    for (round, millis) in [20, 60, 120, 200, 300, 450].into_iter().enumerate() {
+    // On this line the three packs take as long as their sizes, side by side.
+    let passed = Arc::new(Mutex::new(0));
+    let line = throttled(world.server.port, 8_000_000, Arc::clone(&passed));
+    let url = line.url("http", "127.0.0.1");
+    let mut journal = Journal::new(&world);
+    for (round, (bytes, packs)) in [(0, 0), (1_000_000, 0), (0, 1), (0, 2)]
+        .into_iter()
+        .enumerate()
+    {
         let space = format!("space-{round}");
-        let args = ["sync", "site", "--space", &space, "--no-cache"];
+        let args = [
+            "sync",
+            "site",
+            "--space",
+            &space,
+            "--no-cache",
+            "--server",
+            &url,
+        ];
+        journal.lines(&world);
+        *passed.lock().unwrap() = 0;
         let mut child = world
             .command(&args)
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        sleep(Duration::from_millis(millis));
+        let mut acknowledged = 0;
+        eventually("the publish gets so far", || {
+            acknowledged += packs_of(&mut journal, &world);
+            *passed.lock().unwrap() >= bytes && acknowledged >= packs
+        });
         child.kill().unwrap();
         child.wait().unwrap();
         let again = world.sync(&space, &["--no-cache"]).ok();
-        assert!(again.number("/bytes/sent") < all + 100_000, "{again:?}");
+        let most = all - acknowledged * LAST_PACK + 100_000;
+        assert!(
+            again.number("/bytes/sent") < most,
+            "{acknowledged} packs: {again:?}"
+        );
         for number in [0, 17, 39] {
             let body = world.get(&space, &format!("/{number}.bin")).body;
             assert!(body == noise(1 + number, 500_000), "{space}, {number}");
         }
         assert_eq!(world.sync(&space, &[]).ok().at("/outcome"), "unchanged");
     }
+}
+
+/// Packs that the server acknowledged since the journal was read last.
+fn packs_of(journal: &mut Journal, world: &World) -> u64 {
+    let lines = journal.lines(world).into_iter();
+    let packs = lines.filter(|line| {
+        let path = line["path"].as_str().unwrap_or_default();
+        path.starts_with("/api/publish/packs/") && line["status"] == 200
+    });
+    packs.count() as u64
 }

@@ -3,7 +3,7 @@
 
 mod early;
 mod hosts;
-mod progress;
+pub(crate) mod progress;
 
 use std::io::{BufReader, Read as _};
 use std::net::TcpStream;
@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::canned::{Canned, command, http, read_request};
-use crate::world::{Ran, World, eventually};
+use crate::world::{Ran, World, eventually, tcp};
 
 /// What an orderly end may take. Other tests run beside this one.
 const SOON: Duration = Duration::from_millis(1_500);
@@ -40,11 +40,16 @@ pub(crate) fn noise(home: &TempDir, files: u32, bytes: u64) {
         seeded.take(bytes).read_to_end(&mut content).unwrap();
         let path = home.path().join(format!("site/{file}.bin"));
         std::fs::write(&path, content).unwrap();
-        // A file that was just written is read again before it is sent.
-        let file = std::fs::File::options().append(true).open(path).unwrap();
-        let long_ago = SystemTime::now() - Duration::from_mins(10);
-        file.set_modified(long_ago).unwrap();
+        settle(&path);
     }
+}
+
+/// Says that a file was written long ago: one that was just written is read again before it is
+/// sent.
+pub(crate) fn settle(path: &Path) {
+    let file = std::fs::File::options().append(true).open(path).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_mins(10);
+    file.set_modified(long_ago).unwrap();
 }
 
 /// A file that takes many seconds to hash, though it takes no room on the disk.
@@ -147,8 +152,7 @@ fn an_upload_that_is_stuck_ends_at_once() {
         let (server, begun) = stuck();
         let child = start(&home, &server, more);
         eventually("an upload begins", || begun.load(Ordering::SeqCst));
-        // The buffers of the system are full by then.
-        std::thread::sleep(Duration::from_millis(200));
+        tcp::none_sent(server.port);
         let ran = ended(child, signal);
         if more == ["--json"] {
             assert_eq!(ran.at("/type"), "error");

@@ -53,6 +53,18 @@ impl Journal {
         new
     }
 
+    /// The operations until a deploy reaches readers; that may take a second, for KV's sake.
+    pub(crate) fn announced(&mut self, world: &World) -> Costs {
+        let mut all = Costs::new();
+        eventually("KV is written", || {
+            for (name, count) in self.costs(world) {
+                *all.entry(name).or_default() += count;
+            }
+            all.contains_key("kv_write")
+        });
+        all
+    }
+
     /// The operations of the new lines.
     pub(crate) fn costs(&mut self, world: &World) -> Costs {
         let mut costs = Costs::new();

@@ -9,11 +9,10 @@ pub(crate) mod socket;
 mod visitors;
 
 use std::thread;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{Answer, Host, World, eventually, on_both_hosts, started_on_both_hosts};
+use crate::world::{Answer, Host, World, eventually, on_both_hosts, started_on_both_hosts, tcp};
 use socket::{Events, Socket};
 
 on_both_hosts!(
@@ -86,13 +85,20 @@ fn poll(world: &World, query: &str) -> thread::JoinHandle<Answer> {
     thread::spawn(move || crate::world::raw(port, head.as_bytes(), false))
 }
 
+/// Waits until so many readers wait for the events of a site: the server has read their requests,
+/// and has answered one that came later.
+pub(crate) fn readers_wait(world: &World, site: &str, count: usize) {
+    tcp::all_read(world.server.port, count);
+    assert_eq!(events(world, site, "offset=now").status, 200);
+}
+
 fn waiting_readers_receive_the_next_deploy(world: World) {
     site(&world);
     let waiting = [
         poll(&world, &format!("offset={}", at(1))),
         poll(&world, "offset=now"),
     ];
-    thread::sleep(Duration::from_millis(150));
+    readers_wait(&world, "docs", waiting.len());
     edit(&world, "a.html", "<body>a2</body>");
     for waiting in waiting {
         let answer = waiting.join().unwrap();

@@ -45,39 +45,41 @@ const FOLDERS: [&str; 9] = [
 
 #[test]
 fn pages_name_files_that_exist() {
-    let mut missing = Vec::new();
+    let (mut missing, mut found) = (Vec::new(), 0);
     for name in PAGES {
         for path in quoted(&page(name)) {
             let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder));
             // The Worker's build is made, and is no file of the project.
             if is_path && !path.contains(' ') && !path.starts_with("worker/build") {
-                let exists = root().join(path).exists();
-                if !exists {
+                found += 1;
+                if !root().join(path).exists() {
                     missing.push(format!("{name}: {path}"));
                 }
             }
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 40, "{found} files are named");
 }
 
 #[test]
 fn links_between_pages_lead_to_files() {
-    let mut missing = Vec::new();
+    let (mut missing, mut found) = (Vec::new(), 0);
     for name in PAGES {
         let text = page(name);
         for link in text.split("](").skip(1) {
             let target = link.split([')', '#']).next().unwrap_or_default();
             let folder = Path::new(name).parent().unwrap_or(Path::new(""));
             if !target.is_empty() && !target.contains("://") {
-                let exists = root().join(folder).join(target).exists();
-                if !exists {
+                found += 1;
+                if !root().join(folder).join(target).exists() {
                     missing.push(format!("{name}: {target}"));
                 }
             }
         }
     }
     assert!(missing.is_empty(), "{missing:#?}");
+    assert!(found > 20, "{found} links");
 }
 
 #[test]

@@ -4,8 +4,9 @@ use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::journal::Journal;
 use crate::live::socket::{Events, Socket};
-use crate::live::{at, deploy_token, events};
+use crate::live::{at, deploy_token, events, readers_wait};
 use crate::world::{Host, World, eventually, on_both_hosts, raw, started_on_kind_hosts};
 
 on_both_hosts!(
@@ -305,7 +306,9 @@ fn each_hears_of_its_own_deploys_alone(world: World) {
     let mut stream = Events::open(&world, "docs", "offset=now", "");
     assert_eq!(stream.next(), (vec![], at(1)));
     let (polled, waits) = (poll(&world, "pr-7--docs", 2), poll(&world, "docs", 1));
-    std::thread::sleep(std::time::Duration::from_millis(150));
+    // Two polls, a reader of events, and three sockets.
+    readers_wait(&world, "docs", 6);
+    readers_wait(&world, "pr-7--docs", 6);
     preview(&world, "4");
     let frame = seventh.frame();
     assert_eq!(
@@ -456,10 +459,17 @@ fn a_preview_follows_its_folder(world: World) {
 fn who_knows_of_a_preview_never_gets_an_older_one(host: Host) {
     let lag = [("PMX_POINTER_LAG_MS", "3600000")];
     let world = World::with_settings(host, &lag);
+    let mut journal = Journal::new(&world);
+    // The Worker's pointers are late once KV has them, which may take a second.
+    let mut announced = || {
+        if host.is_worker() {
+            journal.announced(&world);
+        }
+    };
     site(&world);
-    // A space writes its pointers at most once a second; until it did, there is nothing to be late.
-    std::thread::sleep(std::time::Duration::from_millis(1_200));
+    announced();
     preview(&world, "2");
+    announced();
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
     preview(&world, "3");
     edit(&world, "4", &[]);

@@ -179,7 +179,7 @@ fn no_proxy_and_this_machine_go_without_a_proxy() {
         &url,
         &[&through[..], &[("NO_PROXY", "other.example")]].concat(),
     )
-    .fails(5, "");
+    .fails(5, "E_NETWORK");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::world::{Answer, Host, Server, started_on_both_hosts, try_raw};
+use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts, tcp, try_raw};
 
 started_on_both_hosts! {
     readers_that_stop_or_leave_hold_up_nobody,
@@ -86,6 +86,13 @@ impl Home {
                 return pages;
             }
         }
+    }
+
+    /// Waits until so many readers wait for a stream: the server has read their requests, and has
+    /// answered one that came later.
+    fn readers_wait(&self, name: &str, count: usize) {
+        tcp::all_read(self.server.port, count);
+        assert_eq!(self.ask("HEAD", name, &[], b"").status, 200);
     }
 
     /// Asks for events and reads nothing yet.
@@ -262,7 +269,7 @@ fn whoever_waits_hears_of_an_append_and_of_the_end(host: Host) {
     };
     let zero = "0000000000000000_0000000000000000";
     let waiting: Vec<_> = (0..4).map(|_| poll(zero)).collect();
-    thread::sleep(Duration::from_millis(100));
+    home.readers_wait("a", 4);
     home.append("a", "application/json", b"{\"n\":1}");
     for poll in waiting {
         let answer = poll.join().unwrap();
@@ -273,7 +280,7 @@ fn whoever_waits_hears_of_an_append_and_of_the_end(host: Host) {
         assert!(answer.header("stream-cursor").is_some());
     }
     let waiting = poll("now");
-    thread::sleep(Duration::from_millis(100));
+    home.readers_wait("a", 1);
     let closed = home.ask("POST", "a", &[("stream-closed", "true")], b"");
     assert_eq!(closed.status, 204);
     let answer = waiting.join().unwrap();
@@ -284,7 +291,7 @@ fn whoever_waits_hears_of_an_append_and_of_the_end(host: Host) {
     home.create("b", "application/json");
     let path = "b?live=long-poll&offset=now";
     let waiting = thread::spawn(move || ask(port, "GET", path, &[], b"").unwrap());
-    thread::sleep(Duration::from_millis(100));
+    home.readers_wait("b", 1);
     assert_eq!(home.ask("DELETE", "b", &[], b"").status, 204);
     assert_eq!(waiting.join().unwrap().status, 404);
 }
@@ -391,12 +398,20 @@ fn what_was_acknowledged_survives_every_kill_and_comes_once(host: Host) {
         thread::spawn(move || produce(port, producer, &over, &acknowledged))
     });
     let producers: Vec<_> = producers.collect();
-    for pause in [40, 90, 160, 250, 400, 120] {
-        thread::sleep(Duration::from_millis(pause));
+    let counts = || -> BTreeMap<u64, u64> { acknowledged.lock().unwrap().clone() };
+    let each_goes_on = |more: u64| {
+        let before = counts();
+        eventually("each producer goes on", || {
+            let now = counts();
+            (0..4).all(|it| now.get(&it) >= Some(&(before.get(&it).unwrap_or(&0) + more)))
+        });
+    };
+    for more in [1, 3, 8, 20, 40, 5] {
+        each_goes_on(more);
         home.server.kill();
         home.restart();
     }
-    thread::sleep(Duration::from_millis(200));
+    each_goes_on(2);
     over.store(true, Ordering::Relaxed);
     for producer in producers {
         producer.join().unwrap();
@@ -410,9 +425,7 @@ fn what_was_acknowledged_survives_every_kill_and_comes_once(host: Host) {
                 .push(number("seq"));
         }
     }
-    let acknowledged: BTreeMap<u64, u64> = acknowledged.lock().unwrap().clone();
-    assert_eq!(acknowledged.len(), 4, "each producer got something through");
-    for (producer, count) in acknowledged {
+    for (producer, count) in counts() {
         assert_eq!(
             kept[&producer],
             (0..count).collect::<Vec<_>>(),

@@ -227,7 +227,7 @@ fn watch_goes_on_without_what_cannot_be_published() {
     let warned = lines
         .iter()
         .filter(|line| says("warning", "left out")(line));
-    assert!(warned.count() <= 3, "{lines:#?}");
+    assert!((1..=3).contains(&warned.count()), "{lines:#?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod hosts;
 mod http;
 mod server;
+pub(crate) mod tcp;
 mod unkind;
 
 use std::cell::Cell;

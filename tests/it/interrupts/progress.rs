@@ -17,7 +17,7 @@ use crate::world::World;
 const AHEAD_MAX: u64 = 256 * 1024;
 
 /// Passes the bytes of each connection on at a rate, and counts them.
-pub(super) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u64>>) -> Canned {
+pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u64>>) -> Canned {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let listener = listener.unwrap();
     // What this system takes in for the server counts as not received.
