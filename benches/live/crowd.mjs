@@ -1,7 +1,7 @@
 // Open pages, as sockets.
 //
-//   PMX=... node crowd.mjs told PORT SPACE SITE SERVER      how many of 1,000 pages hear of an edit
-//   node crowd.mjs many PORT SPACE SECRET SOCKETS DEPLOYS   what it takes to tell all of a deploy
+//   PMX=... node crowd.mjs receivers PORT SPACE SITE SERVER how many of 1,000 pages receive an edit
+//   node crowd.mjs many PORT SPACE SECRET SOCKETS DEPLOYS   what it takes to send all a deploy
 //
 // Prints one line of JSON.
 
@@ -13,7 +13,7 @@ import WebSocket from "ws";
 const [task, port, space, ...rest] = process.argv.slice(2);
 const PAGES = 1_000;
 
-function open(wish, hear, secret) {
+function open(wish, receive, secret) {
   return new Promise((ready, failed) => {
     const headers = { Host: `${space}.localhost:${port}` };
     if (secret) headers.Authorization = `Bearer ${secret}`;
@@ -27,7 +27,7 @@ function open(wish, hear, secret) {
         said = true;
         ready({ socket, frame });
       } else {
-        hear(frame);
+        receive(frame);
       }
     });
   });
@@ -57,7 +57,7 @@ function usesOf(file, html) {
   return [...uses];
 }
 
-async function told([site, server]) {
+async function receivers([site, server]) {
   const files = readdirSync(site, { recursive: true }).filter((file) => file.endsWith(".html"));
   files.sort();
   const step = Math.floor(files.length / PAGES);
@@ -99,7 +99,7 @@ async function told([site, server]) {
   for (const [what, file, text] of rows) {
     const use = file.startsWith("/") ? file : `/${file}`;
     const users_ = what === "a page" ? 1 : (users.get(use) ?? 0);
-    result.push({ what, told: await edit(file, text), concerned: users_ });
+    result.push({ what, received: await edit(file, text), concerned: users_ });
   }
   return result;
 }
@@ -111,9 +111,9 @@ async function many([secret, sockets, deploys]) {
   let [start, done] = [0, () => {}];
   const at = [];
   await all(count, async (index) => {
-    const { frame } = await open({ all: true, offset: "now" }, (heard) => {
-      if (heard.deploy !== at[index] + 1) wrong += 1;
-      at[index] = heard.deploy;
+    const { frame } = await open({ all: true, offset: "now" }, (next) => {
+      if (next.deploy !== at[index] + 1) wrong += 1;
+      at[index] = next.deploy;
       latencies.push(performance.now() - start);
       arrived += 1;
       if (arrived === count) done();
@@ -141,5 +141,5 @@ async function many([secret, sockets, deploys]) {
   return { share: wrong ? 0 : share, p50: rank(0.5), p95: rank(0.95), p99: rank(0.99) };
 }
 
-console.log(JSON.stringify(await { told, many }[task](rest)));
+console.log(JSON.stringify(await { receivers, many }[task](rest)));
 process.exit(0);

@@ -8,7 +8,7 @@ use anyhow::Result;
 use tempfile::TempDir;
 
 use crate::round::Sample;
-use crate::{corpus, peers, run};
+use crate::{corpus, peer_programs, run};
 
 /// Which of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +40,7 @@ impl Repository {
     pub(crate) fn new(tool: Tool) -> Result<Self> {
         let repository = Self {
             tool,
-            program: peers::find(tool.program())?,
+            program: peer_programs::find(tool.program())?,
             folder: tempfile::Builder::new().prefix("pmx-backup-").tempdir()?,
         };
         repository.initialise()?;

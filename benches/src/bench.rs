@@ -7,7 +7,7 @@ use anyhow::{Result, anyhow};
 use crate::args::Options;
 use crate::corpus::Corpus;
 use crate::program::{self, Pmx};
-use crate::{peers, run, temporary};
+use crate::{peer_programs, run, temporary};
 
 /// Everything a workload may use, made once.
 pub(crate) struct Bench {
@@ -30,7 +30,7 @@ impl Bench {
         let v2 = Corpus::second()
             .inspect_err(|error| eprintln!("no v2, so no rows about it: {error:#}"))
             .ok();
-        peers::say_missing();
+        peer_programs::say_missing();
         let pmx = program::locate(options.pmx).map_err(|error| format!("{error:#}"));
         if let Err(error) = &pmx {
             eprintln!("no pmx, so only the peers are measured: {error}");

@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::Result;
 use tempfile::TempDir;
 
-use crate::peers;
+use crate::peer_programs;
 use crate::round::Sample;
 use crate::run;
 
@@ -22,7 +22,7 @@ pub(crate) struct Repository<'a> {
 impl<'a> Repository<'a> {
     /// Commits everything in `folder`.
     pub(crate) fn of(folder: &'a Path) -> Result<Self> {
-        peers::find("git")?;
+        peer_programs::find("git")?;
         let store = tempfile::Builder::new().prefix("pmx-git-").tempdir()?;
         let repository = Self { folder, store };
         for arguments in [

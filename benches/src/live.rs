@@ -1,12 +1,12 @@
-//! Live pages: how soon a browser shows what was saved, who receives an edit, and what it takes
-//! to tell thousands.
+//! Live pages: how soon a browser shows a saved file, which pages receive an edit, and what a
+//! deploy to thousands of sockets takes.
 //!
 //! The browser is a real Chromium, and the time is from before the write of the file to the first
 //! paint that shows it: the watcher, the scan, the publish, the socket and the page are all in it.
 //! A page that changed itself is loaded again; how long the browser takes for that alone is known
 //! by a load with nothing changed.
 //! Receivers are counted over open sockets, each saying what its page of the real site loads;
-//! beside it stands what a server would do that sends each event to everybody.
+//! beside it is a server that would send each event to every socket.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -39,7 +39,7 @@ const PAGE: &str = "page";
 const LOAD: &str = "load";
 const REST: &str = "rest";
 
-/// Sockets that hear of each deploy, and how many there are.
+/// Sockets that receive each deploy, and how many deploys there are.
 const CROWD: [&str; 2] = ["5000", "20"];
 
 /// The site of all of this.
@@ -55,8 +55,8 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let parts: [Part; 4] = [
         ("a save through pmx dev", dev),
         ("a save through the Worker", worker),
-        ("pages told of an edit", receivers),
-        ("sockets told of a deploy", crowd),
+        ("pages that receive an edit", receivers),
+        ("sockets that receive a deploy", crowd),
     ];
     for (name, part) in parts {
         eprintln!("{name}");
@@ -228,13 +228,13 @@ fn receivers(bench: &Bench) -> Result<Vec<Row>> {
     let site = bench.v1.copy()?;
     client.sync(&host, site.path(), SPACE)?;
     let folder = site.path().to_str().context("a folder's name is text")?;
-    let said = sockets("told", &client, &host, &[folder, &host.url()])?;
+    let said = sockets("receivers", &client, &host, &[folder, &host.url()])?;
     let said = said.as_array().context("nothing was counted")?;
     let rows = said.iter().map(|edit| {
         let what = edit["what"].as_str().unwrap_or_default();
-        let (received, concerned) = (&edit["told"], &edit["concerned"]);
+        let (received, concerned) = (&edit["received"], &edit["concerned"]);
         Row::claim(
-            format!("1,000 open pages, {what} edited: told, of whom it concerns {concerned}"),
+            format!("1,000 open pages, {what} edited: received, of {concerned} that it concerns"),
             received.to_string(),
             "broadcast: 1000",
             Ok(received == concerned),
@@ -264,15 +264,15 @@ fn crowd(bench: &Bench) -> Result<Vec<Row>> {
         Ok(sample.with("cpu", (host.cpu()? - before) / deploys))
     };
     let [series] = interleave(1, [Contender::new("pmx", turn)]);
-    Ok(heard(&series))
+    Ok(crowd_rows(&series))
 }
 
-fn heard(series: &Series) -> Vec<Row> {
+fn crowd_rows(series: &Series) -> Vec<Row> {
     let [count, _] = CROWD;
-    let what = format!("a deploy told to {count} sockets of pmx serve");
+    let what = format!("a deploy sent to {count} sockets of pmx serve");
     let share = series.least(Measure::Fact("share"));
     let mut rows = vec![Row::claim(
-        format!("{what}: heard, once and in order"),
+        format!("{what}: received, once and in order"),
         share.map_or_else(|| "–".to_owned(), |share| format!("{:.2} %", share * 100.0)),
         "",
         share

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::bench::Bench;
 use crate::corpus::Corpus;
-use crate::{peers, run};
+use crate::{peer_programs, run};
 
 /// A Markdown list of everything a reader needs to judge the table, or to repeat it.
 pub(crate) fn describe(bench: &Bench) -> String {
@@ -46,7 +46,7 @@ pub(crate) fn describe(bench: &Bench) -> String {
     );
     let pmx = bench.pmx_path().map(|path| said(path, &["--version"]));
     line("pmx", pmx.unwrap_or_else(|| "none".to_owned()));
-    for (peer, version) in peers::versions() {
+    for (peer, version) in peer_programs::versions() {
         line(peer, version);
     }
     text

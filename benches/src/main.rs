@@ -78,7 +78,7 @@ mod noop;
 mod packs;
 mod page;
 mod patch;
-mod peers;
+mod peer_programs;
 mod pmx;
 mod program;
 mod round;

@@ -9,7 +9,7 @@ use anyhow::Result;
 use tempfile::TempDir;
 
 use crate::host::{self, Server};
-use crate::{peers, run};
+use crate::{peer_programs, run};
 
 /// A running nginx, asked to quit when dropped.
 pub(crate) struct Nginx {
@@ -21,7 +21,7 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Serves `root`: a worker for each core, `sendfile`, no access log, the rest as compiled.
     pub(crate) fn serving(root: &Path) -> Result<Self> {
-        let program = peers::find("nginx")?;
+        let program = peer_programs::find("nginx")?;
         let folder = tempfile::Builder::new().prefix("pmx-nginx-").tempdir()?;
         let port = host::free_port()?;
         fs::write(settings(&folder), configuration(folder.path(), root, port)?)?;
@@ -65,7 +65,7 @@ fn command(program: &Path, folder: &TempDir) -> Command {
 }
 
 fn configuration(folder: &Path, root: &Path, port: u16) -> Result<String> {
-    // Started by root, its workers would be nobody, who may not read the corpus.
+    // Workers of an nginx that root starts run as another user, who may not read the corpus.
     let root_user = run::quietly(Command::new("id").arg("-u"))?.trim() == "0";
     let user = if root_user { "user root;" } else { "" };
     let (folder, root) = (folder.display(), root.display());

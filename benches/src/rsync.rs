@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::host::{self, Server};
 use crate::round::Sample;
-use crate::{corpus, peers, run};
+use crate::{corpus, peer_programs, run};
 
 /// A running daemon with one writable module.
 pub(crate) struct Daemon {
@@ -22,7 +22,7 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts a daemon whose module is empty.
     pub(crate) fn start() -> Result<Self> {
-        let program = peers::find("rsync")?;
+        let program = peer_programs::find("rsync")?;
         let folder = tempfile::Builder::new().prefix("pmx-rsync-").tempdir()?;
         let module = folder.path().join("module");
         fs::create_dir(&module)?;
@@ -71,7 +71,7 @@ impl Daemon {
     }
 }
 
-/// The daemon runs as the user of the benchmark: root would otherwise become nobody.
+/// The daemon runs as the user of the benchmark, also if that is root.
 fn configuration(module: &Path) -> Result<String> {
     let mut text = "use chroot = no\n".to_owned();
     if run::quietly(Command::new("id").arg("-u"))?.trim() == "0" {

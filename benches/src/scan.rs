@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::bench::Bench;
 use crate::corpus;
-use crate::peers;
+use crate::peer_programs;
 use crate::pmx::Client;
 use crate::round::{Contender, Measure, Sample, interleave};
 use crate::run;
@@ -40,7 +40,7 @@ fn warm(bench: &Bench) -> Vec<Row> {
         [
             Contender::from_setup("pmx hash", client(bench), |client, _| hash(client, folder)),
             Contender::new("find | cat", |_| piped("cat", folder)),
-            Contender::from_setup("find | b3sum", peers::find("b3sum"), |_, _| {
+            Contender::from_setup("find | b3sum", peer_programs::find("b3sum"), |_, _| {
                 piped("b3sum", folder)
             }),
         ],

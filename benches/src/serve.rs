@@ -17,7 +17,7 @@ use crate::nginx::Nginx;
 use crate::noop::Site;
 use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::table::{Goal, Row, Unit};
-use crate::{peers, run};
+use crate::{peer_programs, run};
 
 /// Load: one thread of `wrk`, because the servers share its cores.
 const LOAD: [&str; 4] = [
@@ -60,7 +60,7 @@ impl Takes {
 }
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
-    peers::find("wrk")?;
+    peer_programs::find("wrk")?;
     let nginx = Nginx::serving(bench.v1.folder());
     let site = Site::of(bench, bench.v1.folder());
     let mut rows = Vec::new();
@@ -102,7 +102,7 @@ fn about(target: &Target, takes: Takes, ours: &Series, nginx: &Series) -> [Row; 
 
 /// The same load on another server that has v1 at `bench`.
 pub(crate) fn load(bench: &Bench, (name, port): (&'static str, u16)) -> Result<Vec<Row>> {
-    peers::find("wrk")?;
+    peer_programs::find("wrk")?;
     let mut rows = Vec::new();
     for target in targets(bench)? {
         for takes in [Takes::Zstd, Takes::Nothing] {

@@ -1,5 +1,5 @@
 // The protocol's own client, as an application uses it, against the server at SERVER_URL. Prints
-// one line for each story that held. Whoever runs it kills the server and starts it again when
+// one line for each story that held. Its caller kills the server and starts it again when
 // asked by the line "kill", and answers with a line when it is back; with NO_KILLS=1, for a server
 // that is deployed, that story is left out.
 import assert from "node:assert/strict";
@@ -92,7 +92,7 @@ const stories = {
     old.append("3");
     await old.flush();
     assert.ok(faults[0] instanceof StaleEpochError, `${faults}`);
-    // Whoever does not know of those before takes over.
+    // A producer that does not know of those before takes over.
     const third = new IdempotentProducer(log, "p", { autoClaim: true });
     third.append("4");
     await third.flush();
@@ -131,21 +131,21 @@ const stories = {
 };
 
 for (const live of ["long-poll", "sse", true]) {
-  stories[`whoever follows by ${live} hears all that was and all that comes`] = async () => {
+  stories[`a reader that follows by ${live} receives all that was and all that comes`] = async () => {
     const log = await made(`live-${live}`);
     await count(log, 0, 10);
     const session = await stream({ url: log.url, offset: "-1", live, json: true });
     let next = 10;
-    const heard = await follow(session, 20, async (heard) => {
-      // One by one, each when the last was heard.
-      if (heard === next && next < 20) await log.append(JSON.stringify(next++));
+    const received = await follow(session, 20, async (count) => {
+      // One by one, each when the last was received.
+      if (count === next && next < 20) await log.append(JSON.stringify(next++));
     });
-    assert.deepEqual(heard.items, numbers(0, 20));
+    assert.deepEqual(received.items, numbers(0, 20));
     const { offset } = await log.head();
-    assert.equal(heard.offset, offset);
+    assert.equal(received.offset, offset);
   };
 
-  stories[`whoever was away goes on where they were, by ${live}`] = async () => {
+  stories[`a reader that was away goes on where it was, by ${live}`] = async () => {
     const log = await made(`away-${live}`);
     await count(log, 0, 7);
     const first = await stream({ url: log.url, offset: "-1", live, json: true });
@@ -164,15 +164,15 @@ async function killedAgainAndAgain() {
   const options = { fetch: stubborn, maxInFlight: 3, onError };
   const producer = new IdempotentProducer(log, "p", options);
   // Sessions end with the server; the place in the stream does not.
-  const heard = [];
+  const received = [];
   const read = (async () => {
     let offset = "-1";
-    while (heard.length < 600) {
+    while (received.length < 600) {
       const session = await stream({ url: log.url, offset, live: "sse", json: true, fetch: stubborn });
       session.subscribeJson((batch) => {
-        heard.push(...batch.items);
+        received.push(...batch.items);
         offset = batch.offset;
-        if (heard.length >= 600) session.cancel();
+        if (received.length >= 600) session.cancel();
       });
       await session.closed.catch(() => pause(50));
     }
@@ -189,7 +189,7 @@ async function killedAgainAndAgain() {
   await read;
   assert.deepEqual(faults, []);
   assert.deepEqual(await all(log.url), numbers(0, 600));
-  assert.deepEqual(heard, numbers(0, 600));
+  assert.deepEqual(received, numbers(0, 600));
 }
 
 if (process.env.NO_KILLS !== "1") {

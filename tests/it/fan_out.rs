@@ -238,7 +238,7 @@ impl World {
     fn stamped(&self, effect: Effect) -> Effect {
         let Effect { lease, action } = effect;
         let Action::Copy(mut copying) = action else {
-            panic!("nobody is woken here");
+            panic!("no worker is woken here");
         };
         let key = SOURCES
             .iter()
@@ -274,7 +274,7 @@ impl World {
 
     fn copy(&mut self, effect: &Effect) -> Outcome {
         let Action::Copy(copying) = &effect.action else {
-            panic!("nobody is woken here");
+            panic!("no worker is woken here");
         };
         match self.copied(copying) {
             Ok(outcome) => outcome,
@@ -311,7 +311,7 @@ impl World {
         Ok(Outcome::Copied(copies.to))
     }
 
-    /// Nobody disturbs any more.
+    /// Makes all copies that are due, without faults.
     fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..200 {

@@ -192,8 +192,8 @@ const TABLE: &[Asked] = &[
     ("GET", "9--docs", "/", PLAIN),
     ("HEAD", "9--docs", "/", PLAIN),
     ("GET", "preview--docs", "/", PLAIN),
-    ("GET", "nobody", "/", PLAIN),
-    ("POST", "nobody", "/", PLAIN),
+    ("GET", "missing", "/", PLAIN),
+    ("POST", "missing", "/", PLAIN),
     ("GET", "a.docs", "/", PLAIN),
     ("GET", "no_such", "/", PLAIN),
     // Events, and what a stranger claims.
@@ -202,7 +202,7 @@ const TABLE: &[Asked] = &[
     ("GET", "docs", "/_events?offset=-1&compact=1", PLAIN),
     ("GET", "docs", "/_events?offset=-1&live=sse", PLAIN),
     ("GET", "docs", "/_events?offset=-1&live=long-poll", PLAIN),
-    ("GET", "nobody", "/_events?offset=-1", PLAIN),
+    ("GET", "missing", "/_events?offset=-1", PLAIN),
     ("GET", "docs", "/", &[("X-Pmx-Know", "9")]),
     ("GET", "docs", "/", &[("Cookie", "_pmx_deploy=9")]),
     // The API.
@@ -220,7 +220,7 @@ const TABLE: &[Asked] = &[
     ("GET", "", "/api/deploys?space=docs", TOKEN),
     ("GET", "", "/api/deploys?space=docs&limit=1&before=3", TOKEN),
     ("GET", "", "/api/deploys?space=docs&limit=x", TOKEN),
-    ("GET", "", "/api/deploys?space=nobody", TOKEN),
+    ("GET", "", "/api/deploys?space=missing", TOKEN),
     ("GET", "", "/api/deploys?space=No", TOKEN),
     ("GET", "", "/api/deploys", TOKEN),
     ("GET", "", "/api/deploys/2?space=docs", TOKEN),

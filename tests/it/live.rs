@@ -235,7 +235,7 @@ fn sockets_are_refused_and_closed_for_cause(world: World) {
     assert_eq!(open("docs", Some("https://evil.example")).err(), Some(403));
     let sibling = format!("http://other.localhost:{port}");
     assert_eq!(open("docs", Some(&sibling)).err(), Some(403));
-    assert_eq!(open("nobody", None).err(), Some(404));
+    assert_eq!(open("missing", None).err(), Some(404));
     let own = format!("http://docs.localhost:{port}");
     assert!(open("docs", Some(&own)).is_ok());
     for (said, code) in [
@@ -384,7 +384,7 @@ fn lists_of_paths_are_for_holders_and_sites_that_opt_in(world: World) {
         assert_eq!(answer.status, 403, "{query}: {answer:?}");
         assert_eq!(answer.json()["code"], "E_EVENTS_CLOSED", "{query}");
         assert!(!answer.text().contains("style.css"));
-        assert_eq!(visitor("nobody", query).status, 404, "{query}");
+        assert_eq!(visitor("missing", query).status, 404, "{query}");
     }
     assert_eq!(deploys(&events(&world, "docs", "offset=-1").json()), [1]);
     // A visitor's page gets events of what it names, and never a list.

@@ -265,7 +265,7 @@ fn a_preview_is_taken_away(world: World) {
     assert_eq!(preview(&world, "3").number("/deploy"), 3);
     assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
     assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
-    let args = ["preview", "rm", "pr-7", "--space", "nobody"];
+    let args = ["preview", "rm", "pr-7", "--space", "missing"];
     world.pmx(&args).fails(1, "E_NOT_FOUND");
     let stranger = world.request("DELETE", "", "/api/aliases/pr-7?space=docs", &[], b"");
     assert_eq!(stranger.status, 401);

@@ -435,7 +435,7 @@ fn raw_http(world: World) {
         ("an append of such a length", "POST /v1/stream/long HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: text/plain\r\nContent-Length: 4294967301\r\n\r\nabcde".to_owned(), &[413]),
         ("no token, and a body to come", format!("{put}Content-Length: 5\r\n\r\nabcde"), &[401]),
         ("a path of 16 KB", format!("GET /{} HTTP/1.1\r\nHost: docs.localhost\r\nConnection: close\r\n\r\n", "a".repeat(16_000)), &[400, 404, 414]),
-        ("X-Forwarded-Host is ignored", "GET / HTTP/1.1\r\nHost: nobody.localhost\r\nX-Forwarded-Host: docs.localhost\r\nConnection: close\r\n\r\n".to_owned(), &[404]),
+        ("X-Forwarded-Host is ignored", "GET / HTTP/1.1\r\nHost: missing.localhost\r\nX-Forwarded-Host: docs.localhost\r\nConnection: close\r\n\r\n".to_owned(), &[404]),
         ("capitals, a port and a dot", format!("GET / HTTP/1.1\r\nHost: DOCS.localhost.:{port}\r\nConnection: close\r\n\r\n"), &[200]),
     ] {
         let status = send(request);
@@ -467,7 +467,7 @@ fn history_requests(world: World) {
         "an unknown deploy",
     );
     check(
-        &rollback(head("nobody", 1)),
+        &rollback(head("missing", 1)),
         404,
         "E_NOT_FOUND",
         "an unknown space",
@@ -486,7 +486,7 @@ fn history_requests(world: World) {
     );
     for (path, status, code) in [
         ("/api/deploys/7?space=docs", 404, "E_DEPLOY_UNKNOWN"),
-        ("/api/deploys?space=nobody", 404, "E_NOT_FOUND"),
+        ("/api/deploys?space=missing", 404, "E_NOT_FOUND"),
         (
             "/api/diff?space=docs&from=1&to=x",
             400,

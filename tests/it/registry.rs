@@ -145,7 +145,7 @@ fn everybody_may_read_it_and_nobody_write(host: Host) {
         let path = format!("__registry__?live=long-poll&offset={next}");
         ask(port, "GET", &path, &[], b"").unwrap().json()
     });
-    // Whether it waits already or not, it hears of the next one.
+    // Whether the reader waits already or not, it receives the next entry.
     home.create("b", &[]);
     assert_eq!(waiting.join().unwrap()[0]["key"], "b");
 }

@@ -366,7 +366,7 @@ fn types_and_charsets_are_true(world: World) {
 
 fn unknown_hosts_and_sites(world: World) {
     let world = site(world);
-    for host in ["nobody", "9--docs", "no_such", "a.docs", "preview--docs"] {
+    for host in ["missing", "9--docs", "no_such", "a.docs", "preview--docs"] {
         let answer = world.get(host, "/");
         assert_eq!(answer.status, 404, "{host}");
     }

@@ -164,7 +164,7 @@ fn requests_are_framed_as_the_standard_says() {
         ("GET / HTTP/1.0\r\nHost: docs.localhost\r\n\r\n", 200),
         ("GET /healthz HTTP/1.0\r\n\r\n", 200),
         (
-            "GET http://docs.localhost/ HTTP/1.1\r\nHost: nobody.localhost\r\nConnection: close\r\n\r\n",
+            "GET http://docs.localhost/ HTTP/1.1\r\nHost: missing.localhost\r\nConnection: close\r\n\r\n",
             200,
         ),
         (

@@ -64,12 +64,12 @@ fn streams_without_a_secret_are_closed_outside_local_mode(host: Host) {
     ] {
         for headers in [&[PAGE][..], &[PAGE, ("authorization", "Bearer x")]] {
             let answer = ask(&closed, method, path, headers, "x");
-            let told = answer.json();
+            let problem = answer.json();
             assert_eq!(
-                (answer.status, &told["code"]),
+                (answer.status, &problem["code"]),
                 (403, &json!("E_STREAMS_CLOSED"))
             );
-            let hint = told["hint"].as_str().unwrap();
+            let hint = problem["hint"].as_str().unwrap();
             assert!(hint.contains("STREAM_SECRET") && hint.contains("STREAM_ACCESS=open"));
             assert_eq!(answer.header("access-control-allow-origin"), None);
         }

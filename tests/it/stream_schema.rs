@@ -80,8 +80,8 @@ fn streams_of_a_newer_version_are_used_or_refused_by_name() {
         .arg(&data);
     let ended = pmx.output().unwrap();
     assert!(!ended.status.success(), "{ended:?}");
-    let told = String::from_utf8_lossy(&ended.stderr).into_owned();
+    let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
     for part in ["streams.db", "schema version 99", "version 98", "version 3"] {
-        assert!(told.contains(part), "{part}: {told}");
+        assert!(stderr.contains(part), "{part}: {stderr}");
     }
 }

@@ -1,5 +1,5 @@
 //! Subscriptions over sockets: webhooks that fail and come again, a host that is killed while
-//! somebody is at work, wakes that wake, addresses that must not be called.
+//! a worker is at work, wakes that wake, addresses that must not be called.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -160,7 +160,8 @@ fn a_webhook_comes_until_somebody_takes_it(host: Host) {
         let shown = home.ask("GET", "__ds/subscriptions/s", "", &Value::Null);
         shown.json()["status"] == "failed"
     });
-    // Whoever refused is asked again; whoever fell silent may have begun, so the next is another.
+    // A worker that refused is asked again. One that fell silent may have begun, so the next wake
+    // is another.
     let second = next(&received);
     assert_eq!(second["wake_id"], first["wake_id"]);
     home.crash();
@@ -194,7 +195,9 @@ fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent(host: Hos
     assert_eq!(home.ask("PUT", subscription, secret, &config).status, 201);
     assert_eq!(home.ask("PUT", "jobs/a", secret, &json!([1])).status, 201);
     let wakes = |home: &Home| home.ask("GET", "wake", secret, &Value::Null).json();
-    eventually("the wake is told", || wakes(&home)[0]["stream"] == "jobs/a");
+    eventually("the wake is written", || {
+        wakes(&home)[0]["stream"] == "jobs/a"
+    });
     let claim = format!("{subscription}/claim");
     let asked = json!({"worker": "w"});
     assert_eq!(home.ask("POST", &claim, "", &asked).status, 401);
@@ -224,10 +227,12 @@ fn a_wake_can_wake_somebody_else(host: Host) {
         home.subscribe(id, &config);
     }
     assert_eq!(home.ask("PUT", "jobs/a", "", &json!([1])).status, 201);
-    eventually("the second wake is told", || home.wakes("outer").len() == 1);
+    eventually("the second wake is written", || {
+        home.wakes("outer").len() == 1
+    });
     assert_eq!(home.wakes("wakes/a")[0]["subscription_id"], "a");
     assert_eq!(home.wakes("outer")[0]["stream"], "wakes/a");
-    // What was deleted is nobody's work.
+    // A deleted stream is no work.
     assert_eq!(home.ask("DELETE", "jobs/a", "", &Value::Null).status, 204);
     let refused = home.claim("a");
     assert_eq!(refused.json()["error"]["code"], "NO_PENDING_WORK");
@@ -240,7 +245,7 @@ fn a_wake_stream_that_is_missing_is_written_to_once_it_is_there(host: Host) {
     home.subscribe("a", &config);
     assert_eq!(home.ask("PUT", "jobs", "", &json!([1])).status, 201);
     assert_eq!(home.ask("PUT", "wake", "", &json!([])).status, 201);
-    eventually("the wake is told", || home.wakes("wake").len() == 1);
+    eventually("the wake is written", || home.wakes("wake").len() == 1);
 }
 
 fn what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants(host: Host) {
@@ -271,7 +276,7 @@ fn what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants(host: 
     for _ in 0..3 {
         assert_eq!(home.ask("POST", "jobs/b", "", &json!([5])).status, 204);
     }
-    // Whoever comes again begins again at the end.
+    // A subscription that is made again begins again at the end.
     home.subscribe("p", &config);
     assert_eq!(home.claim("p").status, 409);
     assert_eq!(home.ask("POST", "jobs/a", "", &json!([6])).status, 204);

@@ -255,7 +255,8 @@ fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
     watching.sees("it is well again", says("recovered", "published"));
 }
 
-/// A way to a server that loses the answers while it is told to, after the server got the requests.
+/// A relay to a server: while `loses` is set, the server receives requests and the relay drops its
+/// answers.
 struct LossyWay {
     address: String,
     loses: Arc<AtomicBool>,

@@ -15,12 +15,12 @@ use pmx_sync::wire::{BeginReply, DeployKind, DeployView, MaxDelete, Order, Repla
 use super::model::Catalogue;
 
 /// A site or one of its previews.
-pub(crate) type Place = (SpaceName, Option<AliasName>);
+pub(crate) type ChannelKey = (SpaceName, Option<AliasName>);
 
 /// What a publisher asked for under a key, before its first request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
-    place: Place,
+    channel: ChannelKey,
     /// What the publisher's folder holds, whatever its cache says.
     folder: Root,
     replace: Replace,
@@ -41,7 +41,7 @@ struct Rollback {
 /// A build that was answered that its site is live already.
 #[derive(Debug)]
 struct Unchanged {
-    place: Place,
+    channel: ChannelKey,
     deploy: u64,
     folder: Root,
     order: Option<Order>,
@@ -62,7 +62,7 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn asks(&self, intent: &Intent) {
         let asked = Asked {
-            place: (intent.space.clone(), intent.alias.clone()),
+            channel: (intent.space.clone(), intent.alias.clone()),
             folder: intent.root,
             replace: intent.replace,
             expect: intent.expect,
@@ -96,7 +96,7 @@ impl Account {
         let asked = &asked[key];
         if kind == OutcomeKind::Unchanged {
             self.unchanged.borrow_mut().push(Unchanged {
-                place: asked.place.clone(),
+                channel: asked.channel.clone(),
                 deploy,
                 folder: asked.folder,
                 order: asked.order.clone(),
@@ -126,10 +126,10 @@ impl Account {
         let is_explained = match code {
             Code::OlderBuild | Code::OutOfOrder => all.values().any(|other| {
                 let orders = asked.order.as_ref().zip(other.order.as_ref());
-                other.place == asked.place
+                other.channel == asked.channel
                     && orders.is_some_and(|(own, other)| own.is_older_than(other))
             }),
-            Code::Held => self.rolled_back.borrow().contains(&asked.place.0),
+            Code::Held => self.rolled_back.borrow().contains(&asked.channel.0),
             Code::Conflict => asked.replace != Replace::Any,
             _ => true,
         };
@@ -150,7 +150,7 @@ impl Account {
         for found in self.unchanged.borrow().iter() {
             let is_there =
                 |deploy: &DeployView| (deploy.number, deploy.root) == (found.deploy, found.folder);
-            if found.place.0 == *space && !deploys.iter().any(is_there) {
+            if found.channel.0 == *space && !deploys.iter().any(is_there) {
                 return Err(format!(
                     "{found:?}: deploy {} is not what its folder holds",
                     found.deploy
@@ -161,13 +161,13 @@ impl Account {
         for alias in aliases {
             let is_own = |deploy: &&DeployView| deploy.alias == alias;
             let own: Vec<&DeployView> = deploys.iter().filter(is_own).collect();
-            let place = (space.clone(), alias);
+            let channel = (space.clone(), alias);
             for (at, deploy) in own.iter().enumerate() {
                 let before = at.checked_sub(1).map(|at| own[at]);
                 // A preview that was taken away begins anew.
-                let before = before.filter(|_| deploy.parent > 0 || !removed(place.1.as_ref()));
+                let before = before.filter(|_| deploy.parent > 0 || !removed(channel.1.as_ref()));
                 self.check_deploy(catalogue, deploys, before, deploy)
-                    .and_then(|()| self.check_order(&place, &own[..at], deploy))
+                    .and_then(|()| self.check_order(&channel, &own[..at], deploy))
                     .map_err(|why| format!("{space}: deploy {}: {why}", deploy.number))?;
             }
         }
@@ -214,7 +214,7 @@ impl Account {
         };
         self.holds_met.set(self.holds_met.get() + 1);
         let is_named = asked.replace == Replace::Named && asked.expect == Some(held.number);
-        let is_resumed = self.resumed.borrow().contains(&asked.place.0);
+        let is_resumed = self.resumed.borrow().contains(&asked.channel.0);
         if is_named || is_resumed || asked.replace == Replace::Any {
             return Ok(());
         }
@@ -246,7 +246,7 @@ impl Account {
                     // no answer to it arrives.
                     None => asked.met.is_empty() || asked.met.contains(&replaced) || is_known,
                 };
-                let is_resumed = self.resumed.borrow().contains(&asked.place.0);
+                let is_resumed = self.resumed.borrow().contains(&asked.channel.0);
                 replaced == 0 || is_seen || is_resumed || self.is_newer(asked, before)
             }
         };
@@ -269,7 +269,7 @@ impl Account {
         let all = self.asked.borrow();
         let made = all.get(key(before)).and_then(|made| made.order.as_ref());
         // A build whose answer was lost may have found it, too.
-        let mut others = all.values().filter(|other| other.place == asked.place);
+        let mut others = all.values().filter(|other| other.channel == asked.channel);
         made.is_some_and(is_not_newer)
             || others.any(|other| other.order.as_ref().is_some_and(is_not_newer))
                 && self.found(before)
@@ -283,7 +283,7 @@ impl Account {
     /// Whether no newer build of the same sequence had a deploy, or an answer, before.
     fn check_order(
         &self,
-        place: &Place,
+        channel: &ChannelKey,
         before: &[&DeployView],
         deploy: &DeployView,
     ) -> Result<(), String> {
@@ -305,7 +305,7 @@ impl Account {
             }
         }
         for found in self.unchanged.borrow().iter() {
-            let is_before = found.place == *place && found.deploy < deploy.number;
+            let is_before = found.channel == *channel && found.deploy < deploy.number;
             let newer = found
                 .order
                 .as_ref()

@@ -157,7 +157,7 @@ impl World {
         self.requests.set(self.requests.get() + 1);
         let nonce = Nonce(*Hash::of(&self.requests.get().to_le_bytes()).as_bytes());
         let now = self.now();
-        let guard = Guard(slot);
+        let guard = BreakOnDrop(slot);
         self.spawn(Owner::Server, async move {
             let coding = request.headers().get("accept-encoding").cloned();
             let coding = coding.as_ref().and_then(|coding| coding.to_str().ok());
@@ -248,9 +248,9 @@ fn started(
 struct Slot(RefCell<Option<Result<Answer, Broken>>>);
 
 /// Breaks the connection if the server goes before it answered.
-struct Guard(Rc<Slot>);
+struct BreakOnDrop(Rc<Slot>);
 
-impl Drop for Guard {
+impl Drop for BreakOnDrop {
     fn drop(&mut self) {
         self.0.0.borrow_mut().get_or_insert(Err(Broken));
     }

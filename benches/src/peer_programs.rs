@@ -1,4 +1,4 @@
-//! Which peers this machine has.
+//! Peer programs that this machine has, and their versions.
 
 use std::path::PathBuf;
 use std::process::Command;
