@@ -66,13 +66,13 @@ impl Measure {
     }
 }
 
-type Turn<'a> = Box<dyn FnMut(usize) -> Result<Sample> + 'a>;
+type Workload<'a> = Box<dyn FnMut(usize) -> Result<Sample> + 'a>;
 
 /// One of those that take turns. What its turn does before and after the measured process is not
 /// part of the sample.
 pub(crate) struct Contender<'a> {
     name: &'static str,
-    turn: Result<Turn<'a>>,
+    turn: Result<Workload<'a>>,
     rounds_max: usize,
 }
 

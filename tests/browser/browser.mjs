@@ -5,16 +5,11 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import puppeteer from "puppeteer-core";
 
-export const launch = (executablePath) =>
+export const launch = (executablePath, more = ["--renderer-process-limit=6"]) =>
   puppeteer.launch({
     executablePath,
     headless: true,
-    args: [
-      "--no-sandbox",
-      "--disable-dev-shm-usage",
-      "--disable-gpu",
-      "--renderer-process-limit=6",
-    ],
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", ...more],
   });
 
 // What is waited for: a tab behind others paints nothing, so there is no frame to look at it in.

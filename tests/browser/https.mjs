@@ -5,20 +5,18 @@
 // The server at PORT has the domain `path.test`. A proxy in this process ends TLS before it.
 
 import assert from "node:assert/strict";
-import { execFileSync } from "node:child_process";
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import net from "node:net";
-import { dirname, join } from "node:path";
 import tls from "node:tls";
-import puppeteer from "puppeteer-core";
+import { launch, patient, report, runner, write } from "./browser.mjs";
 
 const [port, pmx, folder, executablePath, cert, key] = process.argv.slice(2);
 
+const run = runner(pmx, folder);
 const publish = (text) => {
   const page = `<!doctype html><html><head></head><body><p id="text">${text}</p></body></html>`;
-  writeFileSync(join(folder, "index.html"), page);
-  const args = ["sync", folder, "--space", "docs", "--live", "-q"];
-  execFileSync(pmx, args, { cwd: dirname(folder), encoding: "utf8" });
+  write(folder, { "index.html": page });
+  run("sync", folder, "--space", "docs", "--live", "-q");
 };
 
 const open = new Set();
@@ -34,20 +32,11 @@ const proxy = tls.createServer(options, (socket) => {
 await new Promise((done) => proxy.listen(0, "127.0.0.1", done));
 const site = `https://docs.path.test:${proxy.address().port}/`;
 
-const browser = await puppeteer.launch({
-  executablePath,
-  headless: true,
-  args: [
-    "--no-sandbox",
-    "--disable-dev-shm-usage",
-    "--disable-gpu",
-    "--ignore-certificate-errors",
-    "--host-resolver-rules=MAP *.path.test 127.0.0.1",
-  ],
-});
+const browser = await launch(executablePath, [
+  "--ignore-certificate-errors",
+  "--host-resolver-rules=MAP *.path.test 127.0.0.1",
+]);
 
-// What is waited for: a tab behind others paints nothing, so there is no frame to look at it in.
-const patient = { timeout: 20000, polling: 20 };
 const shows = (page, text) =>
   page.waitForFunction(
     (text) => document.querySelector("#text")?.textContent === text && window.sockets?.open,
@@ -56,7 +45,7 @@ const shows = (page, text) =>
   );
 
 const stories = {
-  async a_lost_socket_of_a_public_site_comes_back_within_ten_seconds() {
+  async lost_socket_of_a_public_site_returns_within_ten_seconds() {
     publish("one");
     const page = await browser.newPage();
     await page.evaluateOnNewDocument(() => {
@@ -93,14 +82,4 @@ const stories = {
   },
 };
 
-for (const [name, story] of Object.entries(stories)) {
-  try {
-    await story();
-    console.log(JSON.stringify({ story: name, passed: true }));
-  } catch (error) {
-    console.log(JSON.stringify({ story: name, passed: false, why: String(error.stack) }));
-  }
-}
-await browser.close();
-proxy.close();
-for (const socket of open) socket.destroy();
+await report(stories, browser);

@@ -56,23 +56,24 @@ async function open(space, path, { visible = true } = {}) {
       document.dispatchEvent(new Event("visibilitychange"));
     };
     const Real = window.WebSocket;
-    window.frames_ = [];
+    [window.frames_, window.sockets_] = [[], []];
     window.WebSocket = class extends Real {
       constructor(...args) {
         super(...args);
-        this.addEventListener("message", ({ data }) => window.frames_.push(data));
+        window.sockets_.push(this);
+        this.addEventListener("message", ({ data }) => data === "pong" || window.frames_.push(data));
       }
     };
   });
   await page.goto(siteOf(space) + path, { waitUntil: "load" });
-  if (visible) await heard(tab, 1);
+  if (visible) await received(tab, 1);
   tab.colour = () => page.$eval("#text", (text) => getComputedStyle(text).color);
   tab.text = () => page.$eval("#text", (text) => text.textContent);
   return tab;
 }
 
 // Waits until so many frames came since the page was loaded: from the first on it is live.
-const heard = (tab, count) =>
+const received = (tab, count) =>
   tab.page.waitForFunction((count) => window.frames_?.length >= count, patient, count);
 const becomes = (tab, what, value) =>
   tab.page.waitForFunction(
@@ -90,17 +91,31 @@ const loaded = async (tab, count) => {
   for (let turn = 0; tab.loads < count && turn < 500; turn += 1) await pause(20);
   assert.equal(tab.loads, count);
 };
-// A page may receive its offset more than once: that is the first deploy, and no change.
-const nothingNew = async (tab) => {
+// Waits until a page has all that was sent to it: the answer to a ping comes behind it.
+const current = (tab) =>
+  tab.page.evaluate(() => {
+    const open = window.sockets_.filter(({ readyState }) => readyState === WebSocket.OPEN);
+    const answers = open.map(
+      (socket) =>
+        new Promise((done) => {
+          socket.addEventListener("message", ({ data }) => data === "pong" && done());
+          socket.send("ping");
+        }),
+    );
+    return Promise.all(answers).then((all) => all.length);
+  });
+// A page may receive its offset more than once: that is the deploy that it shows, and no change.
+const nothingNew = async (tab, shown = 1) => {
+  assert.equal(await current(tab), 1, "one open socket");
   for (const frame of await tab.page.evaluate(() => window.frames_)) {
     const { deploy, events } = JSON.parse(frame);
-    assert.deepEqual([deploy, events], [1, []]);
+    assert.deepEqual([deploy, events], [shown, []]);
   }
 };
 const pause = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const stories = {
-  async a_stylesheet_is_exchanged_without_a_load() {
+  async stylesheet_is_replaced_without_a_load() {
     publish("one", first);
     const tab = await open("one", "/a");
     await tab.page.evaluate(() => (window.mark = 1));
@@ -119,26 +134,28 @@ const stories = {
     await tab.page.close();
   },
 
-  async a_page_is_loaded_again_only_where_it_is_due() {
+  async page_is_reloaded_only_where_it_changed() {
     publish("two", first);
     const [a, b, home] = [await open("two", "/a"), await open("two", "/b/"), await open("two", "/")];
     await a.page.evaluate(() => scrollTo(0, 1200));
     publish("two", { "a.html": pageOf("a2", '<script src="/app.js"></script>') });
     await becomes(a, "text", "a2");
     await a.page.waitForFunction(() => scrollY === 1200, patient);
-    await heard(a, 1);
+    await received(a, 1);
     publish("two", { "app.js": "window.app = 2;" });
     await a.page.waitForFunction(() => window.app === 2, patient);
-    await heard(a, 1);
+    await received(a, 1);
     publish("two", { "c.html": pageOf("c") });
     publish("two", { "b/index.html": pageOf("b2") });
     await becomes(b, "text", "b2");
-    await pause(300);
+    await loaded(b, 2);
+    await nothingNew(a, 3);
+    await nothingNew(home);
     assert.deepEqual([a.loads, b.loads, home.loads], [3, 2, 1]);
     for (const tab of [a, b, home]) await tab.page.close();
   },
 
-  async what_happens_while_a_page_loads_is_not_missed() {
+  async deploy_while_a_page_loads_is_not_missed() {
     publish("three", first);
     const page = await browser.newPage();
     await page.setRequestInterception(true);
@@ -156,18 +173,21 @@ const stories = {
     await page.close();
   },
 
-  async a_hidden_tab_catches_up_with_one_net_event() {
+  async hidden_tab_catches_up_with_one_net_event() {
     publish("four", first);
     const tab = await open("four", "/a");
     await tab.page.evaluate(() => window.hide(true));
-    await pause(200);
+    await tab.page.waitForFunction(
+      () => window.sockets_.every(({ readyState }) => readyState === WebSocket.CLOSED),
+      patient,
+    );
     for (let number = 0; number < 50; number += 1) {
       publish("four", { "style.css": `p { color: rgb(4, ${number}, 0) }` });
     }
     const before = await tab.page.evaluate(() => window.frames_.length);
     await tab.page.evaluate(() => window.hide(false));
     await becomes(tab, "colour", "rgb(4, 49, 0)");
-    await pause(300);
+    await current(tab);
     const frames = await tab.page.evaluate(() => window.frames_);
     assert.equal(frames.length, before + 1, "one frame for fifty deploys");
     assert.equal(JSON.parse(frames.at(-1)).since, 1);
@@ -175,7 +195,7 @@ const stories = {
     await tab.page.close();
   },
 
-  async a_rollback_is_live() {
+  async rollback_is_live() {
     publish("five", first);
     const tab = await open("five", "/a");
     publish("five", { "style.css": "p { color: rgb(5, 0, 0) }" });
@@ -186,19 +206,18 @@ const stories = {
     await tab.page.close();
   },
 
-  async two_sites_do_not_hear_each_other() {
+  async sites_receive_their_own_events_only() {
     publish("six", first);
     publish("seven", first);
     const [six, seven] = [await open("six", "/a"), await open("seven", "/a")];
     publish("six", { "style.css": "p { color: rgb(6, 0, 0) }" });
     await becomes(six, "colour", "rgb(6, 0, 0)");
-    await pause(200);
-    assert.equal(await seven.colour(), "rgb(1, 0, 0)");
     await nothingNew(seven);
+    assert.equal(await seven.colour(), "rgb(1, 0, 0)");
     for (const tab of [six, seven]) await tab.page.close();
   },
 
-  async a_preview_is_live_and_the_site_hears_nothing() {
+  async preview_is_live_and_its_site_receives_nothing() {
     publish("nine", first);
     const preview = (files) => {
       write(files);
@@ -210,16 +229,16 @@ const stories = {
     await becomes(beside, "colour", "rgb(9, 0, 0)");
     preview({ "a.html": pageOf("a9") });
     await becomes(beside, "text", "a9");
-    await pause(300);
-    assert.deepEqual([site.loads, beside.loads], [1, 2]);
-    assert.equal(await site.colour(), "rgb(1, 0, 0)");
+    await loaded(beside, 2);
     await nothingNew(site);
+    assert.equal(site.loads, 1);
+    assert.equal(await site.colour(), "rgb(1, 0, 0)");
     publish("nine", {});
     await becomes(site, "colour", "rgb(9, 0, 0)");
     for (const tab of [site, beside]) await tab.page.close();
   },
 
-  async a_preview_is_shown_that_was_opened_before_its_first_deploy() {
+  async preview_is_shown_that_was_opened_before_its_first_deploy() {
     publish("ten", first);
     const sites = ["pr-1--ten", "pr-2--eleven"];
     const tabs = await Promise.all(sites.map((site) => open(site, "/a", { visible: false })));
@@ -231,7 +250,7 @@ const stories = {
       await loaded(tab, 2);
     }
     // It lives on as any other.
-    await heard(tabs[1], 1);
+    await received(tabs[1], 1);
     write({ "a.html": pageOf("a2") });
     run("sync", folder, "--space", "eleven", "--preview", "pr-2", "-q");
     await becomes(tabs[1], "text", "a2");
@@ -239,7 +258,7 @@ const stories = {
     for (const tab of tabs) await tab.page.close();
   },
 
-  async a_browser_that_comes_back_is_sent_the_difference() {
+  async returning_browser_is_sent_the_difference() {
     const words = Array.from({ length: 4000 }, (_, n) => ((n * 2654435761) % 2 ** 32).toString(36));
     const release = (version) => {
       write({
@@ -281,7 +300,7 @@ const stories = {
     await page.close();
   },
 
-  async a_client_of_durable_streams_reads_events_live() {
+  async durable_streams_client_reads_events_live() {
     publish("eight", first);
     const seen = [];
     const read = async (offset, live, enough) => {

@@ -47,19 +47,32 @@ async function dev(name, files, { path = "/", link } = {}) {
     window.WebSocket = class extends Real {
       constructor(...args) {
         super(...args);
-        this.addEventListener("message", () => (window.isHeard = true));
+        this.addEventListener("message", () => (window.known = window.said));
+      }
+      send(text) {
+        if (text !== "ping") [window.said, window.known] = [JSON.parse(text), undefined];
+        super.send(text);
       }
     };
   });
   await tab.goto(new URL(path, url).href, { waitUntil: "load" });
-  const heard = () => tab.waitForFunction(() => window.isHeard, patient);
-  await heard();
+  // Waits until the server knows which page this is, and of some files that the page uses them.
+  const known = (paths = [], page = null) =>
+    tab.waitForFunction(
+      (paths, page) =>
+        window.known?.page === (page ?? location.pathname) &&
+        paths.every((path) => window.known.uses.includes(path)),
+      patient,
+      paths,
+      page,
+    );
+  await known();
   return {
     folder,
     tab,
     lines,
     statuses,
-    heard,
+    known,
     deploys: () => lines.filter(({ outcome }) => outcome === "published").length,
     shows: (text) =>
       tab.waitForFunction(
@@ -79,6 +92,7 @@ const builds = (files, build, options) => async (name) => {
   const site = await dev(name, files, options);
   await build(site.folder);
   await site.shows("v2");
+  // Longer than `pmx dev` waits for the rest of a build: nothing shows that no more will come.
   await pause(350);
   assert.equal(site.deploys(), 2, "one deploy for the build");
   assert(site.statuses.every((status) => status < 400), `${site.statuses}`);
@@ -170,21 +184,21 @@ const stories = {
     fs.rmSync(at("index.html~"));
   }),
 
-  async a_page_is_shown_that_was_opened_before_it_was_there() {
+  async page_is_shown_that_was_opened_before_it_existed() {
     const site = await dev("later", { "index.html": page("home") }, { path: "/guide/a" });
     assert.deepEqual(site.statuses, [404]);
     put(site.folder, { "guide/a.html": "" });
     await site.tab.waitForFunction(() => document.body?.textContent === "", patient);
-    await site.heard();
+    await site.known();
     put(site.folder, { "guide/a.html": page("v1") });
     await site.shows("v1");
-    await site.heard();
+    await site.known();
     fs.rmSync(join(site.folder, "guide/a.html"));
     await site.tab.waitForFunction(() => /404/.test(document.body.textContent), patient);
     await site.end();
   },
 
-  async a_fault_of_the_folder_is_shown_and_taken_away() {
+  async fault_of_the_folder_is_shown_and_taken_away() {
     const site = await dev("fault", { "index.html": page("v1") });
     fs.symlinkSync("nowhere", join(site.folder, "broken"));
     put(site.folder, { "index.html": page("v2") });
@@ -196,7 +210,7 @@ const stories = {
     await site.end();
   },
 
-  async what_is_used_and_cannot_be_exchanged_loads_the_page_again() {
+  async used_file_that_cannot_be_replaced_reloads_the_page() {
     const svg = (id) => `<svg xmlns="http://www.w3.org/2000/svg"><g id="${id}"/></svg>`;
     const files = {
       "index.html": page(
@@ -216,7 +230,7 @@ const stories = {
     const origin = new URL(site.tab.url()).origin;
     put(site.folder, { ...files, "index.html": files["index.html"].replaceAll("ORIGIN", origin) });
     await site.shows("v1");
-    await site.heard();
+    await site.known();
     put(site.folder, { "b.svg": svg("b") });
     await site.tab.waitForFunction(
       () => /a\.svg 2x, \S+b\.svg\?pmx=\d+ 1x$/.test(document.images[0].srcset),
@@ -229,16 +243,16 @@ const stories = {
       patient,
     );
     const loads = site.statuses.length;
-    await pause(600);
+    await site.known(["/data.json"]);
     put(site.folder, { "data.json": "2" });
     for (let turn = 0; site.statuses.length === loads; turn += 1) {
       if (turn > 1000) throw new Error("the page is not loaded again");
       await pause(20);
     }
-    await site.heard();
+    await site.known();
     // A page that its script named anew is loaded again as what it was, and as what it is called.
     await site.tab.evaluate(() => history.pushState(null, "", `${location.origin}/called`));
-    await pause(700);
+    await site.known([], "/called");
     put(site.folder, { "called.html": page("called") });
     await site.shows("called");
     await site.end();

@@ -25,10 +25,10 @@ function listen() {
   window.WebSocket = class extends Real {
     constructor(...args) {
       super(...args);
-      this.addEventListener("message", () => (window.isHeard_ = !!window.said_));
+      this.addEventListener("message", () => (window.isAnswered_ = !!window.said_));
     }
     send(text) {
-      if (text !== "ping") [window.said_, window.isHeard_] = [JSON.parse(text), false];
+      if (text !== "ping") [window.said_, window.isAnswered_] = [JSON.parse(text), false];
       super.send(text);
     }
   };
@@ -52,7 +52,7 @@ async function open(space, path) {
 const uses = async ({ page }, paths) => {
   const isKnown = (paths) => {
     const { all, uses } = window.said_ ?? {};
-    return window.isHeard_ && (all || paths.every((path) => uses.includes(path)));
+    return window.isAnswered_ && (all || paths.every((path) => uses.includes(path)));
   };
   await page.waitForFunction(isKnown, patient, paths).catch(async () => {
     const said = JSON.stringify(await page.evaluate(() => window.said_));
@@ -139,7 +139,7 @@ async function each(list, act) {
 }
 
 const stories = {
-  async what_is_used_is_shown_and_nothing_else() {
+  async used_files_are_replaced_and_no_others() {
     const kinds = { ...together, ...alone };
     const { painted, measured, files } = pages();
     publish("uses", { ...version(kinds, 1), ...files, "ahead.html": "1", "other.html": "1" });
@@ -177,7 +177,7 @@ const stories = {
   },
 
   // More than it may name: it subscribes to all that changes, and takes in what is its own.
-  async a_page_that_uses_very_much_is_shown_what_changes() {
+  async page_that_uses_very_much_is_shown_what_changes() {
     const files = Array.from({ length: 600 }, (_, n) => `much/${n}.svg`);
     // The browser loads none of them, but they are the page's own.
     const body = files.map((file) => `<img loading="lazy" src="/${file}">`);
@@ -194,7 +194,7 @@ const stories = {
     await tab.page.close();
   },
 
-  async a_site_is_shown_that_was_opened_before_its_first_deploy() {
+  async site_is_shown_that_was_opened_before_its_first_deploy() {
     const tab = await open("first", "/first");
     publish("first", { "first.html": pageOf('<p id="x">1</p>') });
     await shows(tab, "document.querySelector('#x').textContent", 1);

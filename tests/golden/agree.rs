@@ -172,7 +172,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn both_agree_on_any_history((before, after) in history()) {
+    fn build_diff_patch_and_edit_agree_with_reference_on_any_history((before, after) in history()) {
         check_history(&files(&before), &files(&after));
     }
 }
@@ -184,7 +184,7 @@ fn run(level: u8, count: usize) -> Vec<File> {
 }
 
 #[test]
-fn the_cap_ends_nodes_at_every_level_around_its_own_size() {
+fn node_cap_ends_nodes_at_every_level_around_its_size() {
     for level in 0..3 {
         for count in [511, 512, 513, 520] {
             let (_, map) = agreed(&run(level, count));
@@ -205,7 +205,7 @@ fn the_cap_ends_nodes_at_every_level_around_its_own_size() {
 }
 
 #[test]
-fn an_edit_in_a_run_without_boundaries_moves_every_capped_node_behind_it() {
+fn edit_in_run_without_boundaries_moves_every_later_capped_node() {
     for (level, count) in [(0, 2_000), (1, 1_200), (2, 530)] {
         let whole = run(level, count);
         for at in [0, 1, 511, 512, count - 1] {
@@ -221,7 +221,7 @@ fn an_edit_in_a_run_without_boundaries_moves_every_capped_node_behind_it() {
 }
 
 #[test]
-fn sites_that_come_and_go_agree() {
+fn diff_to_and_from_empty_site_agrees_with_reference() {
     let nothing = Vec::new();
     let something = run(0, 600);
     check_history(&nothing, &nothing);

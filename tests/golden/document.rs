@@ -104,7 +104,7 @@ fn limits_of_streams() -> Vec<(&'static str, u64)> {
 }
 
 #[test]
-fn the_limits_are_those_of_the_code() {
+fn design_limits_are_those_of_the_code() {
     let of_sites = ["core/src/limits.rs", "sync/src/limits.rs"].map(source);
     check_limits(DESIGN, &of_sites.concat(), &limits_of_sites());
     let of_streams = source("streams/src/limits.rs");
@@ -156,7 +156,7 @@ fn grouped(value: u64) -> String {
 }
 
 #[test]
-fn the_examples_are_what_travels() {
+fn design_examples_are_what_travels() {
     check_generated(DESIGN, |text| {
         let text = replaced(text, "<!-- example: ", "\n```\n", |before| {
             let (name, _) = before.split_once(" -->").unwrap();
@@ -237,7 +237,7 @@ fn replaced(text: &str, start: &str, end: &str, make: impl Fn(&str) -> String) -
 }
 
 #[test]
-fn the_contexts_are_those_of_the_code() {
+fn design_contexts_are_those_of_the_code() {
     let text = fs::read_to_string(DESIGN).unwrap();
     let mut found = 0;
     for path in ["core/src/hash.rs", "sync/src/serve/nonce.rs"] {
@@ -262,7 +262,7 @@ fn the_contexts_are_those_of_the_code() {
 }
 
 #[test]
-fn the_tests_named_here_exist() {
+fn design_tests_exist() {
     let text = fs::read_to_string(DESIGN).unwrap();
     let (_, invariants) = text.split_once("## 15. Invariants").unwrap();
     let (invariants, _) = invariants.split_once("## 16.").unwrap();

@@ -38,7 +38,7 @@ struct Vectors {
 }
 
 #[test]
-fn the_formats_are_what_they_were() {
+fn golden_vectors_are_unchanged() {
     let exact = exact();
     if is_blessing() {
         return bless(exact);
@@ -60,7 +60,7 @@ fn the_formats_are_what_they_were() {
 }
 
 #[test]
-fn what_was_compressed_once_can_still_be_read() {
+fn golden_frames_can_still_be_decoded() {
     let checked_in = read().decoded;
     assert_eq!(checked_in.len(), 4);
     for (name, value) in checked_in {

@@ -67,7 +67,7 @@ fn millis() -> u64 {
 }
 
 #[test]
-fn chores_go_on_by_the_alarm_alone_once_a_bad_variable_is_good_again() {
+fn jobs_resume_by_alarm_alone_once_a_bad_variable_is_good_again() {
     let Some(mut world) = World::of_worker(Host::Worker, &[LOOPBACK]) else {
         return;
     };
@@ -97,7 +97,7 @@ fn chores_go_on_by_the_alarm_alone_once_a_bad_variable_is_good_again() {
 }
 
 #[test]
-fn an_alarm_without_a_name_reports_what_a_stream_did_not() {
+fn alarm_without_name_reports_what_its_stream_did_not() {
     let Some(mut world) = World::of_worker(Host::Unkind, &[]) else {
         return;
     };
@@ -113,7 +113,7 @@ fn an_alarm_without_a_name_reports_what_a_stream_did_not() {
 }
 
 #[test]
-fn an_alarm_without_a_name_writes_the_pointers_that_wait() {
+fn alarm_without_name_writes_waiting_pointers() {
     let Some(mut world) = World::of_worker(Host::Unkind, &[]) else {
         return;
     };

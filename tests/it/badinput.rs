@@ -58,7 +58,7 @@ fn answer_to(nodes: &[&Node]) -> String {
 }
 
 #[test]
-fn paths_are_in_order_across_parents_too() {
+fn begin_refuses_paths_out_of_order_across_parents() {
     // Level 2: ends its leaf and the node above, so the next leaf has no sibling before it.
     let end = of_level(2)[0].as_str();
     assert!(SitePath::parse("zz").unwrap() > SitePath::parse(end).unwrap());
@@ -72,7 +72,7 @@ fn paths_are_in_order_across_parents_too() {
 }
 
 #[test]
-fn a_node_has_to_end_where_its_last_key_says() {
+fn begin_refuses_nodes_that_end_elsewhere_than_at_boundaries() {
     let end = of_level(1)[0].as_str();
     let whole = leaf(&[end, "zz"]);
     assert!(

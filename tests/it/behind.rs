@@ -7,11 +7,11 @@ use std::path::PathBuf;
 use crate::world::{Host, Ran, World, on_both_hosts};
 
 on_both_hosts! {
-    a_footer_on_every_page_costs_kilobytes,
-    one_byte_of_a_page_is_one_request_of_hundreds_of_bytes,
-    a_site_that_is_built_elsewhere_is_the_same_site,
-    an_asset_that_got_another_hash_costs_its_difference,
-    without_its_local_packs_a_client_sends_all_that_changed,
+    change_on_every_page_costs_kilobytes,
+    change_of_one_byte_is_one_request_of_hundreds_of_bytes,
+    publish_from_another_folder_sends_only_the_difference,
+    asset_with_a_new_hash_in_its_name_costs_its_difference,
+    publish_without_local_packs_sends_all_that_changed,
 }
 
 /// Words that no two pages share much of, so that only the old version of a page is like it.
@@ -57,7 +57,7 @@ fn is_served(world: &World, host: &str, number: u64, footer: &str) {
     );
 }
 
-fn a_footer_on_every_page_costs_kilobytes(world: World) {
+fn change_on_every_page_costs_kilobytes(world: World) {
     let first = publish(&world, "version 1");
     assert!(first.number("/bytes/sent") > 700_000, "{first:?}");
     let second = publish(&world, "version 2");
@@ -77,7 +77,7 @@ fn a_footer_on_every_page_costs_kilobytes(world: World) {
     is_served(&world, "2--docs", 7, "version 2");
 }
 
-fn one_byte_of_a_page_is_one_request_of_hundreds_of_bytes(world: World) {
+fn change_of_one_byte_is_one_request_of_hundreds_of_bytes(world: World) {
     publish(&world, "version 1");
     world.write(&[("docs/7.html", &page(7, "version 2"))]);
     let second = world.sync("docs", &[]).ok();
@@ -86,7 +86,7 @@ fn one_byte_of_a_page_is_one_request_of_hundreds_of_bytes(world: World) {
     is_served(&world, "docs", 7, "version 2");
 }
 
-fn a_site_that_is_built_elsewhere_is_the_same_site(world: World) {
+fn publish_from_another_folder_sends_only_the_difference(world: World) {
     publish(&world, "version 1");
     fs::rename(world.site(), world.temp.path().join("before")).unwrap();
     let elsewhere = world.temp.path().join("elsewhere");
@@ -101,7 +101,7 @@ fn a_site_that_is_built_elsewhere_is_the_same_site(world: World) {
     check(&world, "version 2");
 }
 
-fn an_asset_that_got_another_hash_costs_its_difference(world: World) {
+fn asset_with_a_new_hash_in_its_name_costs_its_difference(world: World) {
     let script = |version: u32| format!("{} export const version = {version};", words(9, 20_000));
     world.write(&[("index.html", "<script src=a/main-0f3a9b1c.js></script>")]);
     world.write(&[("a/main-0f3a9b1c.js", &script(1))]);
@@ -115,7 +115,7 @@ fn an_asset_that_got_another_hash_costs_its_difference(world: World) {
     assert!(served == script(2), "{served:.60}");
 }
 
-fn without_its_local_packs_a_client_sends_all_that_changed(world: World) {
+fn publish_without_local_packs_sends_all_that_changed(world: World) {
     publish(&world, "version 1");
     for folder in local_packs(&world) {
         fs::remove_dir_all(folder).unwrap();
@@ -151,7 +151,7 @@ fn local_packs(world: &World) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_base_that_rotted_on_the_server_is_not_referred_to() {
+fn delta_base_that_rotted_on_the_server_is_not_referenced() {
     let world = World::with_settings(Host::Embedded, &[]);
     publish(&world, "version 1");
     let spoilt = spoil(&world.temp.path().join("data"), 300_000);

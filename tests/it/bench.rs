@@ -58,7 +58,7 @@ fn state(folder: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
 }
 
 #[test]
-fn what_is_counted_of_pmx_is_what_a_host_sees() {
+fn bench_counts_of_pmx_are_what_a_host_sees() {
     let world = world();
     let bench = world.pmx(&["bench", "a", "b", "--json", "--only", "pmx"]);
     let counted = way(&bench.ok(), "pmx");
@@ -81,7 +81,7 @@ fn what_is_counted_of_pmx_is_what_a_host_sees() {
 }
 
 #[test]
-fn every_way_has_a_line_and_nothing_is_written_to() {
+fn bench_prints_a_line_for_each_method_and_writes_no_source() {
     let world = world();
     let before = [
         state(&world.temp.path().join("a")),
@@ -159,7 +159,7 @@ fn elements(xml: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_table_has_a_line_for_what_is_not_installed() {
+fn bench_table_has_a_line_for_each_absent_program() {
     let world = world();
     let mut command = world.command(&["bench", "a", "a", "--only", "pmx,zstd,git,rsync"]);
     let empty = world.temp.path().join("empty");

@@ -10,11 +10,11 @@ use crate::behind::spoil;
 use crate::world::{Host, Ran, World, on_both_hosts, raw};
 
 on_both_hosts! {
-    an_edited_file_costs_what_is_new_in_it,
-    a_file_with_another_name_costs_what_is_new_in_it,
-    text_is_copied_and_still_compressed_at_rest,
-    without_its_signatures_a_client_sends_the_parts,
-    an_upgrade_that_was_interrupted_goes_on,
+    part_delta_of_an_edited_file_costs_what_is_new,
+    part_delta_of_a_renamed_file_costs_what_is_new,
+    part_delta_of_text_is_stored_compressed,
+    publish_without_signatures_sends_whole_parts,
+    upload_of_parts_resumes_after_an_interruption,
 }
 
 const MIB: usize = 1024 * 1024;
@@ -50,7 +50,7 @@ fn cost(ran: &Ran, most: u64) {
     assert!(ran.number("/bytes/sent") <= most, "{ran:?}");
 }
 
-fn an_edited_file_costs_what_is_new_in_it(world: World) {
+fn part_delta_of_an_edited_file_costs_what_is_new(world: World) {
     let first = noise(1, 20 * MIB);
     let ran = publish(&world, "film.bin", &first);
     assert!(ran.number("/bytes/sent") > 20 * MIB as u64, "{ran:?}");
@@ -75,7 +75,7 @@ fn an_edited_file_costs_what_is_new_in_it(world: World) {
     check(&world, "3--docs", "/film.bin", &longer);
 }
 
-fn a_file_with_another_name_costs_what_is_new_in_it(world: World) {
+fn part_delta_of_a_renamed_file_costs_what_is_new(world: World) {
     let mut bytes = noise(3, 9 * MIB);
     publish(&world, "a/app-0f3a9b1c.wasm", &bytes);
     fs::remove_file(world.site().join("a/app-0f3a9b1c.wasm")).unwrap();
@@ -84,7 +84,7 @@ fn a_file_with_another_name_costs_what_is_new_in_it(world: World) {
     check(&world, "docs", "/a/app-77b2d0e4.wasm", &bytes);
 }
 
-fn text_is_copied_and_still_compressed_at_rest(world: World) {
+fn part_delta_of_text_is_stored_compressed(world: World) {
     let lines = |version: u32| -> String {
         let line = |n: u32| {
             format!(
@@ -107,7 +107,7 @@ fn text_is_copied_and_still_compressed_at_rest(world: World) {
     assert!(taken.body.len() < lines(1).len() / 2);
 }
 
-fn without_its_signatures_a_client_sends_the_parts(world: World) {
+fn publish_without_signatures_sends_whole_parts(world: World) {
     let mut bytes = noise(4, 9 * MIB);
     publish(&world, "film.bin", &bytes);
     for file in signatures(&world) {
@@ -142,7 +142,7 @@ fn signatures(world: &World) -> Vec<PathBuf> {
 }
 
 /// Parts arrive, the publish does not end; the next one sends the rest.
-fn an_upgrade_that_was_interrupted_goes_on(world: World) {
+fn upload_of_parts_resumes_after_an_interruption(world: World) {
     publish(&world, "index.html", b"<h1>docs</h1>");
     let bytes = noise(5, 17 * MIB);
     let id = pmx_core::id::BlobId::of(&bytes);
@@ -164,7 +164,7 @@ fn an_upgrade_that_was_interrupted_goes_on(world: World) {
 }
 
 #[test]
-fn an_old_version_that_rotted_on_the_server_is_not_copied() {
+fn part_delta_does_not_copy_what_rotted_on_the_server() {
     let world = World::with_settings(Host::Embedded, &[]);
     let mut bytes = noise(6, 20 * MIB);
     publish(&world, "film.bin", &bytes);
@@ -178,7 +178,7 @@ fn an_old_version_that_rotted_on_the_server_is_not_copied() {
 }
 
 #[test]
-fn a_server_that_declines_references_gets_none() {
+fn part_delta_is_not_sent_to_a_server_that_declines_references() {
     let world = World::with_settings(Host::Embedded, &[]);
     let relay = declining(world.server.port);
     let sync = || -> Ran {

@@ -251,7 +251,7 @@ fn folded_packs_are_found_and_commit() {
 }
 
 #[test]
-fn a_publish_of_all_files_commits_after_abandoned_ones() {
+fn publish_of_all_files_commits_after_abandoned_uploads() {
     // As many as the platform commits at once, after five times as many that nothing commits.
     let files = 20_000;
     let mut space = Space::new();
@@ -325,7 +325,7 @@ fn uploads_expire_after_the_lease() {
 }
 
 #[test]
-fn a_batch_of_nodes_costs_by_its_size() {
+fn batch_of_nodes_costs_by_its_size() {
     let (root, nodes) = site(0..20_000);
     let batch = nodes.len() / 8 + 1;
     let mut space = Space::new();
@@ -343,7 +343,7 @@ fn a_batch_of_nodes_costs_by_its_size() {
 }
 
 #[test]
-fn a_site_of_more_files_than_the_platform_holds_is_refused_with_its_first_nodes() {
+fn files_max_is_enforced_with_the_first_nodes() {
     let (root, nodes) = site(0..60_000);
     let mut space = Space::new();
     let index = space.object();
@@ -369,7 +369,7 @@ fn a_site_of_more_files_than_the_platform_holds_is_refused_with_its_first_nodes(
 }
 
 #[test]
-fn a_change_beyond_the_largest_patch_is_sent_as_nodes() {
+fn patch_beyond_its_bound_is_sent_as_nodes() {
     let (old, small, large) = (manifest(0..1), manifest(0..100), manifest(0..70_000));
     for (new, kind) in [(&small, SectionKind::Patch), (&large, SectionKind::Outline)] {
         let mut nodes = NodeMap::default();

@@ -66,7 +66,7 @@ fn active_root(world: &World) -> String {
 }
 
 #[test]
-fn a_damaged_cache_never_changes_what_is_published() {
+fn publish_ignores_damage_of_the_cache() {
     let world = World::new();
     let big = (0..2_250_000_u32).flat_map(|at| (at ^ (at >> 9)).to_le_bytes());
     let big: Vec<u8> = big.collect();
@@ -100,7 +100,7 @@ fn a_damaged_cache_never_changes_what_is_published() {
 }
 
 #[test]
-fn a_runner_without_the_key_reads_every_file_and_still_sends_the_difference() {
+fn cache_without_its_key_reads_every_file_and_sends_the_difference() {
     let world = World::new();
     let page = |number: u32, text: &str| {
         let lines = (0..400).map(|line| format!("page {number} line {}\n", line * 7 % 311));

@@ -29,7 +29,7 @@ fn said(world: &World, stream: &str, copied: usize) -> Vec<Value> {
 
 /// A chain of fan-outs whose depth is counted by the platform, and refused beyond its bound.
 #[test]
-fn a_chain_of_fan_outs_goes_through_whole_whatever_its_length() {
+fn fan_out_chain_of_any_length_copies_everything() {
     let Some(world) = World::of_worker(Host::Unkind, &[]) else {
         return;
     };

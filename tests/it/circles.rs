@@ -23,7 +23,7 @@ const EXCEPTIONS: &[(&str, &[&str], &str)] = &[(
 )];
 
 #[test]
-fn no_modules_import_each_other_in_circles() {
+fn modules_import_each_other_in_no_circle() {
     let mut found = Vec::new();
     for folder in CRATES {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -10,14 +10,14 @@ use crate::conformance;
 use crate::world::{Host, Server, skipped, started_on_both_hosts};
 
 started_on_both_hosts! {
-    the_protocols_own_client_is_served,
+    durable_streams_client_is_served,
     yjs_documents_converge_over_a_compaction,
 }
 
 /// How many stories the client has, so that none is left out unseen.
 const STORIES: usize = 11;
 
-fn the_protocols_own_client_is_served(host: Host) {
+fn durable_streams_client_is_served(host: Host) {
     if let Err(lack) = conformance::install() {
         return skipped("the protocol's own client", &lack);
     }

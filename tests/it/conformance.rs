@@ -42,37 +42,37 @@ const COLD: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn the_official_suite_passes() {
+fn official_suite_passes() {
     check(Host::Embedded, &[]);
 }
 
 #[test]
-fn the_official_suite_passes_on_tiny_segments() {
+fn official_suite_passes_on_tiny_segments() {
     check(Host::Embedded, TINY_SEGMENTS);
 }
 
 #[test]
-fn the_official_suite_passes_on_tiny_pages() {
+fn official_suite_passes_on_tiny_pages() {
     check(Host::Embedded, TINY_PAGES);
 }
 
 #[test]
-fn the_official_suite_passes_from_cold_storage() {
+fn official_suite_passes_from_cold_storage() {
     check(Host::Embedded, COLD);
 }
 
 #[test]
-fn the_official_suite_passes_on_the_worker() {
+fn official_suite_passes_on_the_worker() {
     check(Host::Worker, &[]);
 }
 
 #[test]
-fn the_official_suite_passes_on_tiny_segments_on_the_worker() {
+fn official_suite_passes_on_tiny_segments_on_the_worker() {
     check(Host::Worker, TINY_SEGMENTS);
 }
 
 #[test]
-fn the_official_suite_passes_from_cold_storage_on_the_worker() {
+fn official_suite_passes_from_cold_storage_on_the_worker() {
     check(Host::Worker, COLD);
 }
 

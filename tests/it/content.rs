@@ -6,9 +6,12 @@ use std::process::{Child, Command, Stdio};
 
 use crate::world::{World, eventually, on_both_hosts, try_raw};
 
-on_both_hosts!(a_data_folder_inside_is_left_out, settings_are_not_served);
+on_both_hosts!(
+    data_folder_inside_a_site_is_left_out,
+    settings_files_are_not_served
+);
 
-fn a_data_folder_inside_is_left_out(world: World) {
+fn data_folder_inside_a_site_is_left_out(world: World) {
     // The world's folder holds the site, the server's data and the cache of pmx.
     world.write(&[("index.html", "home")]);
     let before = fs::read_dir(world.temp.path().join("cache")).is_ok();
@@ -40,7 +43,7 @@ fn a_data_folder_inside_is_left_out(world: World) {
         .fails(2, "E_USAGE");
 }
 
-fn settings_are_not_served(world: World) {
+fn settings_files_are_not_served(world: World) {
     world.write(&[
         ("index.html", "home"),
         ("_headers", "/*"),
@@ -89,7 +92,7 @@ impl Drop for Running {
 }
 
 #[test]
-fn dev_with_its_data_and_cache_inside_publishes_nothing_of_itself() {
+fn dev_publishes_neither_its_data_nor_its_cache() {
     let world = World::new();
     world.write(&[("index.html", "first")]);
     let (site, errors) = (world.site(), world.temp.path().join("errors"));
@@ -122,7 +125,7 @@ fn dev_with_its_data_and_cache_inside_publishes_nothing_of_itself() {
 }
 
 #[test]
-fn a_private_key_is_not_published() {
+fn private_key_is_not_published() {
     let world = World::new();
     let key = "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEAAAAA\n";
     world.write(&[
@@ -149,7 +152,7 @@ fn a_private_key_is_not_published() {
 }
 
 #[test]
-fn names_that_differ_in_case_are_published_with_one_warning() {
+fn path_collisions_by_case_are_published_with_one_warning() {
     let world = World::new();
     world.write(&[
         ("A.txt", "upper"),

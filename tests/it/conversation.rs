@@ -1,6 +1,7 @@
 //! The whole conversation without faults: client and server halves in memory.
 
-use std::cell::Cell;
+mod story;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
@@ -8,255 +9,17 @@ use data_encoding::BASE64;
 use http::{Method, Request, StatusCode};
 use pmx_core::backend::Blobs;
 use pmx_core::code::Code;
-use pmx_core::codec::{Bounds, Decoder};
-use pmx_core::hash::Hash;
 use pmx_core::limits::PART_BYTES;
-use pmx_core::time::Timestamp;
-use pmx_sync::manifest::NodeMap;
-use pmx_sync::push::{Base, BaseBlobs, Intent, Mode, Outcome, OutcomeKind};
-use pmx_sync::serve::{Nonce, Server};
-use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
-use pmx_sync::wire::{DeployMeta, DeploysReply, DiffReply, Replace, RollbackHead, VERSION};
-use pmx_tests::sql::Sqlite;
+use pmx_sync::push::{Mode, OutcomeKind};
+use pmx_sync::wire::{DeploysReply, DiffReply};
 use sha2::{Digest, Sha256};
 
-use crate::sim::client::{Answer, Broken, Client, Network};
-use crate::sim::model::{Catalogue, Site};
-use crate::sim::platform::{block_on, read, settings, space, url_path};
-
-type Backend = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<Sqlite, MemoryBlobs>>;
-
-/// A server in memory, and how many requests it got.
-struct Host {
-    backend: Backend,
-    server: Server<Backend>,
-    blobs: MemoryBlobs,
-    requests: Cell<u64>,
-}
-
-impl Host {
-    fn new() -> Self {
-        let blobs = MemoryBlobs::default();
-        let backend = Platform {
-            blobs: blobs.clone(),
-            pointers: MemoryPointers::default(),
-            spaces: MemorySpaces::new(blobs.clone(), |_| Sqlite::new()),
-        };
-        Self {
-            server: Server::new(backend.clone(), settings()),
-            backend,
-            blobs,
-            requests: Cell::new(0),
-        }
-    }
-
-    /// A server that remembers nothing takes over.
-    fn forget(&mut self) {
-        self.server = Server::new(self.backend.clone(), settings());
-    }
-
-    /// What a site answers to a GET.
-    fn site(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let mut request = Request::builder()
-            .uri(path)
-            .header("host", format!("{host}.localhost"));
-        for (name, value) in headers {
-            request = request.header(*name, *value);
-        }
-        block_on(self.send(request.body(Bytes::new()).unwrap())).unwrap()
-    }
-
-    /// Compares every page with its source, as it is and as stored.
-    fn check(&self, host: &str, site: &Site) {
-        for (path, bytes) in &site.files {
-            let plain = self.follow(host, path, &[]);
-            assert_eq!(plain.status, StatusCode::OK, "{path}");
-            assert!(plain.body == bytes, "{path} differs");
-            assert!(!plain.headers.contains_key("content-encoding"), "{path}");
-            let zstd = self.follow(host, path, &[("accept-encoding", "zstd")]);
-            assert!(decoded(&zstd) == bytes, "{path} differs with zstd");
-            for answer in [plain, zstd] {
-                let length = answer.headers.get("content-length");
-                let length = length.map(|text| text.to_str().unwrap().parse::<usize>().unwrap());
-                assert!(
-                    length.is_none_or(|length| length == answer.body.len()),
-                    "{path}"
-                );
-                let etag = answer.headers["etag"].to_str().unwrap();
-                assert!(etag.contains(&Hash::of(bytes).to_hex()), "{path}: {etag}");
-            }
-        }
-    }
-
-    fn follow(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
-        let answer = self.site(host, &url_path(path), headers);
-        if answer.status != StatusCode::TEMPORARY_REDIRECT {
-            return answer;
-        }
-        self.site(host, answer.headers["location"].to_str().unwrap(), headers)
-    }
-
-    fn count<T>(&self, run: impl FnOnce() -> T) -> (T, u64) {
-        let before = self.requests.get();
-        (run(), self.requests.get() - before)
-    }
-}
-
-fn decoded(answer: &Answer) -> Bytes {
-    if !answer.headers.contains_key("content-encoding") {
-        return answer.body.clone();
-    }
-    // A blob in parts is several frames, one after the other.
-    let mut decoder = Decoder::new();
-    let mut rest = &answer.body[..];
-    let mut whole = Vec::new();
-    while !rest.is_empty() {
-        let frame = zstd_safe::find_frame_compressed_size(rest).unwrap();
-        whole.extend(decoder.frame_up_to(&rest[..frame], Bounds::REST).unwrap());
-        rest = &rest[frame..];
-    }
-    whole.into()
-}
-
-impl Network for &Host {
-    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
-        self.requests.set(self.requests.get() + 1);
-        let nonce = Nonce(*Hash::of(&self.requests.get().to_le_bytes()).as_bytes());
-        let coding = request.headers().get("accept-encoding").cloned();
-        let coding = coding.as_ref().and_then(|coding| coding.to_str().ok());
-        let now = Timestamp::from_millis(self.requests.get());
-        let response = self.server.handle(request, coding, now, nonce).await;
-        read(&self.blobs, response).await
-    }
-}
-
-struct Story {
-    host: Host,
-    catalogue: Catalogue,
-    keys: Cell<u64>,
-}
-
-impl Story {
-    fn new() -> Self {
-        let catalogue = Catalogue {
-            sites: Vec::new(),
-            nodes: NodeMap::default(),
-            blobs: BTreeMap::new(),
-        };
-        let keys = Cell::new(0);
-        Self {
-            host: Host::new(),
-            catalogue,
-            keys,
-        }
-    }
-
-    fn site(&mut self, files: &BTreeMap<String, Bytes>) -> Site {
-        self.catalogue.add(files.clone());
-        self.catalogue.sites.last().unwrap().clone()
-    }
-
-    fn key(&self) -> String {
-        self.keys.set(self.keys.get() + 1);
-        format!("key {}", self.keys.get())
-    }
-
-    fn client(&self) -> Client<'_, &Host> {
-        Client {
-            network: &self.host,
-            space: space("docs"),
-            nodes: &self.catalogue.nodes,
-            blobs: &self.catalogue.blobs,
-            tries: 1,
-        }
-    }
-
-    fn intent(&self, site: &Site, base: Option<Base>, mode: Mode) -> Intent {
-        Intent {
-            space: space("docs"),
-            alias: None,
-            root: site.root,
-            base,
-            replace: Replace::Seen,
-            expect: None,
-            max_delete: None,
-            key: self.key(),
-            order: None,
-            meta: DeployMeta::default(),
-            mode,
-            base_blobs: BaseBlobs::Available,
-        }
-    }
-
-    /// Publishes, and says how many requests that took.
-    fn publish(&self, site: &Site, base: Option<Base>) -> (Outcome, u64) {
-        let intent = self.intent(site, base, Mode::Publish);
-        let run = || block_on(self.client().publish(intent)).unwrap();
-        self.host.count(run)
-    }
-
-    fn rollback(&self, to: Option<u64>) -> Result<u64, Code> {
-        let head = RollbackHead {
-            v: VERSION,
-            space: space("docs"),
-            to,
-            expect: None,
-            key: self.key(),
-            meta: DeployMeta::default(),
-        };
-        let deploy = block_on(self.client().rollback(&head));
-        // What is published later in a story is not about the hold.
-        let _held = block_on(self.client().resume());
-        deploy
-            .map(|deploy| deploy.number)
-            .map_err(|failure| failure.code())
-    }
-}
-
-fn base(site: &Site, deploy: u64) -> Option<Base> {
-    let root = site.root;
-    Some(Base { root, deploy })
-}
-
-fn three_hundred_files() -> BTreeMap<String, Bytes> {
-    let page = |n: u32| {
-        let body = "a paragraph that every page has, ".repeat(n as usize % 50);
-        Bytes::from(format!("<h1>page {n}</h1>{body}"))
-    };
-    let mut files: BTreeMap<String, Bytes> = (0..290)
-        .map(|n| (format!("docs/{}/{}/page-{n}.html", n % 7, n % 3), page(n)))
-        .collect();
-    files.insert("index.html".into(), page(1000));
-    files.insert("404.html".into(), page(1001));
-    files.insert("docs/index.html".into(), page(1002));
-    files.insert("empty.css".into(), Bytes::new());
-    files.insert("same.css".into(), page(5));
-    files.insert("img/noise.png".into(), noise(70_000, 1));
-    files.insert(
-        "a name with spaces/é.json".into(),
-        Bytes::from_static(b"{}"),
-    );
-    files.insert("exactly.bin".into(), noise(PART_BYTES as usize, 2));
-    let mut big = noise(PART_BYTES as usize, 3).to_vec();
-    big.extend(b"compressible ".repeat(700_000));
-    files.insert("big.bin".into(), big.into());
-    files.insert(
-        "text.bin".into(),
-        b"very compressible ".repeat(600_000).into(),
-    );
-    files
-}
-
-/// Bytes that zstd can't shrink.
-fn noise(len: usize, seed: u8) -> Bytes {
-    let mut bytes = vec![0; len];
-    let mut reader = blake3::Hasher::new().update(&[seed]).finalize_xof();
-    reader.fill(&mut bytes);
-    bytes.into()
-}
+use self::story::{Story, base, decoded, noise, three_hundred_files};
+use crate::sim::client::Network;
+use crate::sim::platform::block_on;
 
 #[test]
-fn a_site_and_its_history() {
+fn publishes_and_rollbacks_make_a_history() {
     let mut story = Story::new();
     let mut files = three_hundred_files();
     let first = story.site(&files);
@@ -385,7 +148,7 @@ fn a_site_and_its_history() {
 }
 
 #[test]
-fn ranges_of_a_blob_in_parts() {
+fn ranges_of_a_blob_in_parts_are_served() {
     let mut story = Story::new();
     let files = three_hundred_files();
     let site = story.site(&files);
@@ -427,7 +190,7 @@ fn ranges_of_a_blob_in_parts() {
 
 /// A manifest above 64 KiB is sent as an outline first.
 #[test]
-fn a_large_manifest_and_a_fresh_machine() {
+fn large_manifest_is_published_by_a_machine_without_a_base() {
     let mut story = Story::new();
     let page = |n: u32| {
         (
@@ -463,7 +226,7 @@ fn a_large_manifest_and_a_fresh_machine() {
 }
 
 #[test]
-fn an_empty_site_and_back() {
+fn empty_site_is_published_and_replaced() {
     let mut story = Story::new();
     let none = story.site(&BTreeMap::new());
     let one = story.site(&[("index.html".to_owned(), Bytes::from_static(b"hi"))].into());
@@ -487,7 +250,7 @@ fn an_empty_site_and_back() {
 
 /// What a difference starts from is not what the page is made of.
 #[test]
-fn whatever_is_lost_of_an_old_deploy_a_returning_browser_gets_the_new_page() {
+fn dictionary_response_falls_back_when_objects_of_the_old_deploy_are_lost() {
     let mut story = Story::new();
     let page = |line: &str| {
         let words = noise(9_000, 4)
@@ -536,7 +299,7 @@ fn whatever_is_lost_of_an_old_deploy_a_returning_browser_gets_the_new_page() {
 }
 
 #[test]
-fn the_api_is_closed_to_strangers() {
+fn api_is_closed_without_the_secret() {
     let story = Story::new();
     for (path, token) in [
         ("/api/deploys?space=docs", None),

@@ -26,7 +26,7 @@ fn site(world: &World, pages: u64) {
 }
 
 #[test]
-fn a_page_costs_a_pointer_its_index_and_its_blob_and_never_a_space() {
+fn page_costs_a_pointer_its_index_and_its_blob_and_no_space_call() {
     let Some(mut world) = World::worker() else {
         return;
     };
@@ -63,7 +63,7 @@ fn a_page_costs_a_pointer_its_index_and_its_blob_and_never_a_space() {
 }
 
 #[test]
-fn a_page_view_costs_one_pointer_whatever_its_requests() {
+fn page_view_of_many_requests_costs_one_pointer() {
     let Some(mut world) = World::worker() else {
         return;
     };
@@ -81,7 +81,7 @@ fn a_page_view_costs_one_pointer_whatever_its_requests() {
 }
 
 #[test]
-fn a_change_costs_a_write_and_a_few_rows() {
+fn publish_of_one_change_costs_a_write_and_a_few_rows() {
     let Some(world) = World::worker() else {
         return;
     };
@@ -105,7 +105,7 @@ fn a_change_costs_a_write_and_a_few_rows() {
 }
 
 #[test]
-fn an_upload_costs_one_call_of_its_space() {
+fn pack_upload_costs_one_call_of_its_space() {
     let Some(world) = World::worker() else {
         return;
     };
@@ -138,7 +138,7 @@ fn an_upload_costs_one_call_of_its_space() {
 }
 
 #[test]
-fn a_first_publish_of_65_500_files_writes_a_row_for_many() {
+fn first_publish_of_65_500_files_writes_a_row_for_many() {
     let Some(world) = World::worker() else {
         return;
     };
@@ -153,7 +153,7 @@ fn a_first_publish_of_65_500_files_writes_a_row_for_many() {
 }
 
 #[test]
-fn a_file_of_1_gb_passes_through_little_memory() {
+fn file_of_1_gb_passes_through_little_memory() {
     const PARTS: u64 = 120;
     let Some(world) = World::worker() else {
         return;

@@ -41,7 +41,7 @@ const DAMAGES: &[(&str, Damage)] = &[
 ];
 
 #[test]
-fn a_damaged_segment_is_an_error_and_nothing_else_suffers() {
+fn segment_damage_is_an_error_of_its_stream_alone() {
     let mut home = Home::new(Host::Embedded, SETTINGS);
     home.create("whole", JSON);
     home.create("hurt", JSON);

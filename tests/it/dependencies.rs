@@ -92,7 +92,7 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 #[test]
-fn licences_sources_and_versions_are_those_of_the_list() {
+fn dependencies_have_licences_sources_and_versions_of_the_list() {
     let metadata = metadata();
     let mut faults = Vec::new();
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();

@@ -47,7 +47,7 @@ fn xtask(arguments: &[&str], variables: &[(&str, &str)]) -> Ran {
 }
 
 #[test]
-fn a_smoke_run_measures_and_enforces_its_budget() {
+fn smoke_run_measures_and_enforces_its_budget() {
     if let Err(lack) = install() {
         return skipped("the smoke run", &lack);
     }
@@ -80,7 +80,7 @@ fn a_smoke_run_measures_and_enforces_its_budget() {
 }
 
 #[test]
-fn the_suite_and_programs_of_the_protocol_run_against_an_address() {
+fn official_suite_and_client_run_against_an_address() {
     if let Err(lack) = install() {
         return skipped("the suite", &lack);
     }
@@ -106,7 +106,7 @@ fn the_suite_and_programs_of_the_protocol_run_against_an_address() {
 }
 
 #[test]
-fn no_secret_goes_by_plain_http_over_a_network() {
+fn smoke_run_sends_no_secret_by_plain_http() {
     if let Err(lack) = install() {
         return skipped("the smoke run", &lack);
     }

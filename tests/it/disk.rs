@@ -23,7 +23,7 @@ fn published() -> World {
 }
 
 #[test]
-fn pointers_that_are_lost_or_damaged_come_back_from_the_ledgers() {
+fn pointers_are_restored_from_the_ledgers() {
     let mut world = published();
     let table = world.temp.path().join("data/host.db");
     for damage in ["lost", "damaged", "empty"] {
@@ -163,7 +163,7 @@ fn modes(folder: &Path, found: &mut Vec<(String, u32)>) {
 }
 
 #[test]
-fn data_is_the_owners_alone_also_in_a_folder_that_existed() {
+fn data_files_are_readable_by_their_owner_only() {
     let mut world = published();
     let data = world.temp.path().join("data");
     let text = [("Content-Type", "text/plain")];
@@ -218,7 +218,7 @@ fn errors_have_an_id(world: World) {
 }
 
 #[test]
-fn a_failure_names_its_cause_in_the_log_alone() {
+fn failure_cause_is_in_the_log_only() {
     let mut world = published();
     world.server.kill();
     fs::remove_dir_all(world.temp.path().join("data/objects/spaces")).unwrap();

@@ -44,7 +44,7 @@ fn failed(ran: &Ran) -> Vec<String> {
 }
 
 #[test]
-fn a_well_worker_on_this_machine_has_no_fault() {
+fn doctor_finds_no_fault_of_a_worker() {
     if let Some(lack) = worker_lacks() {
         return skipped("the Worker", lack);
     }
@@ -103,7 +103,7 @@ fn behind(fault: Fault) -> (World, Ran) {
 }
 
 #[test]
-fn a_front_without_a_fault_shows_none() {
+fn doctor_finds_no_fault_through_a_front_without_one() {
     let (_world, ran) = behind(Fault::None);
     assert_eq!(
         (failed(&ran), ran.code),
@@ -113,7 +113,7 @@ fn a_front_without_a_fault_shows_none() {
 }
 
 #[test]
-fn each_planted_fault_is_found() {
+fn doctor_finds_each_planted_fault() {
     let faults: [(Fault, &[&str]); 10] = [
         (Fault::RewritesHtml, &["encodings"]),
         (Fault::DropsTags, &["encodings", "revalidation"]),
@@ -139,7 +139,7 @@ fn each_planted_fault_is_found() {
 }
 
 #[test]
-fn open_streams_and_a_missing_token_are_said() {
+fn doctor_reports_open_streams_and_a_missing_token() {
     let world = World::new();
     let url = format!("http://127.0.0.1:{}", world.server.port);
     let data = world.temp.path().join("none");
@@ -157,7 +157,7 @@ fn open_streams_and_a_missing_token_are_said() {
 }
 
 #[test]
-fn over_a_network_only_https_will_do() {
+fn doctor_refuses_plain_http_over_a_network() {
     let world = World::new();
     let ran = doctor(&world, "http://api.example.com", &[]).fails(2, "E_USAGE");
     assert!(ran.stdout.contains("plain http"), "{ran:?}");
@@ -178,7 +178,7 @@ fn encrypted(world: &World, plain: &Canned, fault: Fault) -> Ran {
 }
 
 #[test]
-fn an_edge_that_answers_plain_http_is_found_and_never_gets_the_secret() {
+fn doctor_finds_an_edge_that_answers_plain_http_and_sends_it_no_secret() {
     let world = World::with_settings(Host::Embedded, &[CLOSED]);
     let asked = Arc::new(Mutex::new(Vec::new()));
     let record = Arc::clone(&asked);
@@ -210,7 +210,7 @@ fn an_edge_that_answers_plain_http_is_found_and_never_gets_the_secret() {
 }
 
 #[test]
-fn an_edge_that_leads_to_https_is_well() {
+fn doctor_accepts_an_edge_that_redirects_to_https() {
     let world = World::with_settings(Host::Embedded, &[CLOSED]);
     let plain = Canned::conversing(move |stream| {
         let mut head = String::new();
@@ -235,7 +235,7 @@ fn an_edge_that_leads_to_https_is_well() {
 }
 
 #[test]
-fn sockets_come_back_when_the_server_is_deployed_again() {
+fn doctor_counts_sockets_that_return_after_a_redeploy() {
     let mut world = World::with_settings(Host::Embedded, &[CLOSED]);
     let url = format!("http://127.0.0.1:{}", world.server.port);
     let args = ["doctor", "--cloudflare", &url, "--redeploy"];

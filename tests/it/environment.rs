@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::world::{Ran, World, eventually, on_both_hosts, pmx_path, try_raw};
 
-on_both_hosts!(odd_texts_are_published_and_can_not_command_a_terminal);
+on_both_hosts!(control_characters_are_published_and_reach_no_terminal);
 
 fn run(command: &mut Command) -> Ran {
     command.output().unwrap().into()
@@ -27,7 +27,7 @@ fn live() -> World {
 type Spoil = fn(&mut Command, &World);
 
 #[test]
-fn each_lack_has_its_own_sentence() {
+fn environment_faults_have_their_own_message_and_exit_code() {
     let world = live();
     let cases: [(&str, i32, &str, Spoil); 6] = [
         ("no token", 4, "token", |command, world| {
@@ -103,7 +103,7 @@ fn each_lack_has_its_own_sentence() {
 }
 
 #[test]
-fn a_full_disk_loses_nothing() {
+fn full_disk_loses_nothing() {
     let mut world = live();
     let (data, port) = (world.temp.path().join("data"), world.server.port);
     world.server.kill();
@@ -181,7 +181,7 @@ fn slow_senders_are_cut_off_and_delay_no_other_client() {
     assert_eq!(world.get("docs", "/").text(), "kept");
 }
 
-fn odd_texts_are_published_and_can_not_command_a_terminal(world: World) {
+fn control_characters_are_published_and_reach_no_terminal(world: World) {
     let names = [
         "\u{1f600}.html",
         "<script>.html",

@@ -26,8 +26,8 @@ use crate::waking::Home;
 use crate::world::{Host, eventually, started_on_both_hosts};
 
 started_on_both_hosts! {
-    what_is_written_to_many_streams_stands_in_one,
-    copies_survive_every_kill,
+    fan_out_copies_many_streams_into_one,
+    fan_out_survives_every_kill,
 }
 
 /// Schedules of a test run.
@@ -41,7 +41,7 @@ const SOURCES: [(&str, &str); 3] = [
 ];
 
 #[test]
-fn everything_is_copied_once_and_in_order() {
+fn fan_out_copies_everything_once_and_in_order() {
     if let Ok(seed) = std::env::var("PMX_SEED") {
         World::new(seed.parse().unwrap()).run();
         return;
@@ -371,7 +371,7 @@ fn name(text: &str) -> StreamName {
 }
 
 #[test]
-fn nothing_is_copied_in_a_circle() {
+fn fan_out_cycles_are_refused() {
     let world = World::new(1);
     let code = |made: Result<Answer, Refusal>| match made {
         Ok(_) => "",
@@ -396,7 +396,7 @@ fn nothing_is_copied_in_a_circle() {
     assert_eq!(code(linked), "circle");
 }
 
-fn what_is_written_to_many_streams_stands_in_one(host: Host) {
+fn fan_out_copies_many_streams_into_one(host: Host) {
     let home = Home::new(host, &[]);
     assert_eq!(home.ask("PUT", "in/a", "", &json!(["before"])).status, 201);
     let config = json!({"type": "fan-out", "pattern": "in/*", "target_stream": "all"});
@@ -442,7 +442,7 @@ fn what_is_written_to_many_streams_stands_in_one(host: Host) {
     assert_eq!(home.wakes("all").len(), 3);
 }
 
-fn copies_survive_every_kill(host: Host) {
+fn fan_out_survives_every_kill(host: Host) {
     let mut home = Home::new(host, &[]);
     for stream in ["all", "in/a", "in/b"] {
         assert_eq!(home.ask("PUT", stream, "", &json!([])).status, 201);

@@ -10,8 +10,8 @@ use crate::journal::Journal;
 use crate::world::{World, eventually, on_both_hosts};
 
 on_both_hosts!(
-    every_file_is_read_once_and_every_blob_sent_once,
-    a_first_publish_that_was_killed_goes_on,
+    first_publish_reads_each_file_once_and_sends_each_blob_once,
+    first_publish_resumes_after_a_kill,
 );
 
 fn page(number: u64) -> String {
@@ -37,7 +37,7 @@ fn noise(seed: u32, len: usize) -> Vec<u8> {
     (0..len).map(|_| next()).collect()
 }
 
-fn every_file_is_read_once_and_every_blob_sent_once(world: World) {
+fn first_publish_reads_each_file_once_and_sends_each_blob_once(world: World) {
     const LARGE: usize = 9 * 1024 * 1024;
     for number in 0..60 {
         world.write(&[(&format!("p/{number}.html"), &page(number))]);
@@ -94,7 +94,7 @@ fn settle_all(folder: &Path) {
 /// Bytes of the smallest pack of the site below: the last, which has what the others left over.
 const LAST_PACK: u64 = 8 * 500_000;
 
-fn a_first_publish_that_was_killed_goes_on(world: World) {
+fn first_publish_resumes_after_a_kill(world: World) {
     for number in 0..40 {
         world.write_bytes(&format!("{number}.bin"), &noise(1 + number, 500_000));
     }

@@ -23,7 +23,7 @@ fn asked(world: &World, host: &str, path: &str) -> Answer {
 }
 
 #[test]
-fn a_read_of_r2_that_fails_is_not_seen_by_a_reader() {
+fn r2_read_failures_are_retried() {
     let Some(world) = world() else {
         return;
     };
@@ -43,7 +43,7 @@ fn a_read_of_r2_that_fails_is_not_seen_by_a_reader() {
 }
 
 #[test]
-fn an_object_with_too_much_to_do_is_not_asked_again_at_once() {
+fn overloaded_object_is_not_asked_again_at_once() {
     let Some(world) = world() else {
         return;
     };

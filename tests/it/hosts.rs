@@ -328,7 +328,7 @@ fn timeless(text: &str) -> String {
 }
 
 #[test]
-fn both_hosts_answer_the_same() {
+fn hosts_answer_the_same() {
     let Some(worker) = World::worker() else {
         return;
     };

@@ -82,7 +82,7 @@ fn plain_http_leads_to_https_and_takes_no_token() {
 }
 
 #[test]
-fn hsts_is_the_operators() {
+fn hsts_follows_its_setting() {
     let Some(world) = worker(&[HTTPS, ("HSTS", "off")]) else {
         return;
     };
@@ -103,7 +103,7 @@ fn read(world: &World, accepted: &str) -> Answer {
 }
 
 #[test]
-fn frames_are_to_be_kept_as_sent_and_open_bodies_are_the_edges() {
+fn no_transform_is_set_on_compressed_bodies_only() {
     let Some(world) = worker(&[]) else {
         return;
     };
@@ -121,7 +121,7 @@ fn frames_are_to_be_kept_as_sent_and_open_bodies_are_the_edges() {
 }
 
 #[test]
-fn without_zstd_the_edge_gets_open_bodies() {
+fn zstd_setting_off_sends_open_bodies() {
     let Some(world) = worker(&[("ZSTD", "off")]) else {
         return;
     };
@@ -150,7 +150,7 @@ fn logged(world: &World) -> Vec<String> {
 }
 
 #[test]
-fn errors_and_publishes_have_a_line_and_page_views_their_share() {
+fn log_has_errors_and_publishes_and_a_share_of_page_views() {
     let Some(world) = worker(&[("LOG_SAMPLE", "0")]) else {
         return;
     };
@@ -176,7 +176,7 @@ fn errors_and_publishes_have_a_line_and_page_views_their_share() {
 }
 
 #[test]
-fn a_variable_that_is_none_closes_the_server_and_is_named() {
+fn invalid_variable_closes_the_server() {
     let Some(lack) = worker_lacks() else {
         let temp = TempDir::new().unwrap();
         let settings = [("LOG_SAMPLE", "often")];
@@ -191,7 +191,7 @@ fn a_variable_that_is_none_closes_the_server_and_is_named() {
 }
 
 #[test]
-fn what_is_deployed_has_its_routes_no_shared_cache_and_few_lines() {
+fn wrangler_config_has_routes_no_shared_cache_and_few_log_lines() {
     let file = |path: &str| {
         let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../worker/");
         fs::read_to_string(format!("{root}{path}")).unwrap()

@@ -18,7 +18,7 @@ fn list(url: &str) -> crate::world::Ran {
 }
 
 #[test]
-fn a_hint_fits_the_status_and_the_first_line_names_what_answered() {
+fn intermediary_errors_name_what_answered_and_hint_by_status() {
     let now = "\r\nRetry-After: 0";
     for (status, more, code, requests, hint) in [
         (
@@ -108,7 +108,7 @@ fn a_hint_fits_the_status_and_the_first_line_names_what_answered() {
 }
 
 #[test]
-fn a_challenge_for_browsers_has_its_own_hint() {
+fn browser_challenge_has_its_own_hint() {
     for status in ["403 Forbidden", "503 Service Unavailable\r\nRetry-After: 0"] {
         let challenge = format!("{status}{HTML}\r\ncf-mitigated: challenge");
         let answer = http(&challenge, "<title>Just a moment...</title>");
@@ -120,7 +120,7 @@ fn a_challenge_for_browsers_has_its_own_hint() {
 }
 
 #[test]
-fn a_server_that_asks_to_wait_is_obeyed_or_the_user_is_asked() {
+fn retry_after_is_obeyed_or_left_to_the_user() {
     let seen = std::sync::atomic::AtomicBool::new(false);
     let server = Canned::answering(move |_| {
         if seen.swap(true, Ordering::SeqCst) {
@@ -139,7 +139,7 @@ fn a_server_that_asks_to_wait_is_obeyed_or_the_user_is_asked() {
 }
 
 #[test]
-fn another_protocol_on_the_port_has_its_own_hint() {
+fn wrong_protocol_has_its_own_hint() {
     let alert = Canned::conversing(|mut stream| {
         let _gone = stream.write_all(b"\x15\x03\x03\x00\x02\x02\x32");
     });
@@ -167,7 +167,7 @@ fn too_large() -> Vec<u8> {
 }
 
 #[test]
-fn a_body_that_is_too_large_for_a_proxy_is_named_with_its_limit() {
+fn body_limit_of_a_proxy_is_named() {
     let server = Canned::answering(move |asked| match asked.method.as_str() {
         "PUT" => too_large(),
         _ => lacking(),
@@ -176,7 +176,7 @@ fn a_body_that_is_too_large_for_a_proxy_is_named_with_its_limit() {
 }
 
 #[test]
-fn a_refusal_in_the_middle_of_a_body_is_read() {
+fn refusal_in_the_middle_of_a_body_is_read() {
     let server = Canned::conversing(|mut stream| {
         let mut first = [0; 3];
         stream.peek(&mut first).unwrap();

@@ -141,7 +141,7 @@ fn answer_all_but_uploads(mut stream: TcpStream, begun: &AtomicBool) {
 }
 
 #[test]
-fn an_upload_that_is_stuck_ends_at_once() {
+fn interrupt_ends_a_stuck_upload_at_once() {
     let home = TempDir::new().unwrap();
     noise(&home, 24, 1_000_000);
     for (signal, more) in [
@@ -164,7 +164,7 @@ fn an_upload_that_is_stuck_ends_at_once() {
 }
 
 #[test]
-fn waiting_for_an_answer_and_for_the_next_attempt_end_at_once() {
+fn interrupt_ends_waiting_at_once() {
     let home = TempDir::new().unwrap();
     noise(&home, 1, 1_000_000);
     let silent: fn(TcpStream) = |stream| {
@@ -190,7 +190,7 @@ fn waiting_for_an_answer_and_for_the_next_attempt_end_at_once() {
 }
 
 #[test]
-fn a_watch_ends_with_the_exit_code_of_an_interrupt() {
+fn interrupt_of_a_watch_has_its_exit_code() {
     let world = World::new();
     world.write(&[("index.html", "one")]);
     let args = ["sync", "site", "--space", "docs", "--watch"];

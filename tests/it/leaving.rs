@@ -10,7 +10,7 @@ const TWO_TICKS_MS: u64 = 2 * 16_000;
 
 /// The object writes a point when a reader's task is over, and no longer counts the reader then.
 #[test]
-fn a_reader_that_left_is_given_up_within_two_ticks() {
+fn reader_that_left_is_dropped_within_two_ticks() {
     let Some(world) = World::of_worker(Host::Unkind, &[("PMX_STREAM_ANALYTICS", "1")]) else {
         return;
     };

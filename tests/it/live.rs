@@ -17,24 +17,24 @@ use socket::{Events, Socket};
 
 on_both_hosts!(
     waiting_readers_receive_the_next_deploy,
-    events_come_with_their_place,
-    an_absence_is_one_net_difference,
-    a_socket_hears_what_concerns_it,
-    a_socket_catches_up_with_one_frame,
+    events_resume_at_the_last_event_id,
+    compact_events_are_one_net_difference,
+    socket_receives_what_its_subscription_names,
+    socket_catches_up_with_one_frame,
     sockets_are_refused_and_closed_for_cause,
-    two_sites_do_not_hear_each_other,
-    only_deploys_write_events,
-    a_page_says_where_its_reader_stands,
-    a_page_that_wants_it_gets_the_script,
-    tail_prints_what_happens,
-    lists_of_paths_are_for_holders_and_sites_that_opt_in,
+    sockets_of_two_sites_receive_their_own_events_only,
+    events_refuse_writes_by_clients,
+    page_headers_name_deploy_and_offset,
+    live_script_is_put_into_pages_of_live_deploys,
+    tail_prints_deploys,
+    event_lists_are_for_holders_and_sites_that_opt_in,
     silent_socket_gets_raw_events_where_the_site_opted_in,
 );
 
 mod chosen {
     use super::*;
 
-    started_on_both_hosts!(all_pages_of_a_server_may_be_live);
+    started_on_both_hosts!(live_setting_all_puts_the_script_into_every_page);
 }
 
 pub(crate) fn at(deploy: u64) -> String {
@@ -118,7 +118,7 @@ fn waiting_readers_receive_the_next_deploy(world: World) {
     assert_eq!(deploys(&answer.json()), [1, 2]);
 }
 
-fn events_come_with_their_place(world: World) {
+fn events_resume_at_the_last_event_id(world: World) {
     site(&world);
     let mut events = Events::open(&world, "docs", "offset=-1", "");
     let (first, id) = events.next();
@@ -135,7 +135,7 @@ fn events_come_with_their_place(world: World) {
     assert_eq!((deploys(&Value::Array(third)), &*id), (vec![3], &*at(3)));
 }
 
-fn an_absence_is_one_net_difference(world: World) {
+fn compact_events_are_one_net_difference(world: World) {
     site(&world);
     edit(&world, "a.html", "2");
     edit(&world, "style.css", "p { color: red }");
@@ -164,7 +164,7 @@ fn an_absence_is_one_net_difference(world: World) {
     assert_eq!(deploys(&Value::Array(stream.next().0)), [5]);
 }
 
-fn a_socket_hears_what_concerns_it(world: World) {
+fn socket_receives_what_its_subscription_names(world: World) {
     site(&world);
     let wish = r#"{"page":"/a","uses":["/style.css"],"offset":"now"}"#;
     let (mut page, first) = Socket::listen(&world, "docs", wish);
@@ -208,7 +208,7 @@ fn a_socket_hears_what_concerns_it(world: World) {
     assert_eq!(page.frame()["events"][0]["paths"], json!(["/"]));
 }
 
-fn a_socket_catches_up_with_one_frame(world: World) {
+fn socket_catches_up_with_one_frame(world: World) {
     site(&world);
     for number in 0..5 {
         edit(&world, "a.html", &format!("<body>a{number}</body>"));
@@ -253,7 +253,7 @@ fn sockets_are_refused_and_closed_for_cause(world: World) {
     assert_eq!(socket.text(), Err(1009));
 }
 
-fn two_sites_do_not_hear_each_other(world: World) {
+fn sockets_of_two_sites_receive_their_own_events_only(world: World) {
     site(&world);
     world.sync("other", &[]).ok();
     let (mut docs, _) = Socket::listen(&world, "docs", r#"{"all":true}"#);
@@ -266,7 +266,7 @@ fn two_sites_do_not_hear_each_other(world: World) {
     assert!(docs.is_silent());
 }
 
-fn only_deploys_write_events(world: World) {
+fn events_refuse_writes_by_clients(world: World) {
     site(&world);
     for method in ["POST", "PUT", "DELETE"] {
         let answer = world.request(method, "docs", "/_events", &[], b"[1]");
@@ -274,7 +274,7 @@ fn only_deploys_write_events(world: World) {
     }
 }
 
-fn a_page_says_where_its_reader_stands(world: World) {
+fn page_headers_name_deploy_and_offset(world: World) {
     site(&world);
     edit(&world, "a.html", "2");
     let page = world.get("docs", "/a");
@@ -306,7 +306,7 @@ fn a_page_says_where_its_reader_stands(world: World) {
     assert_eq!(again.status, 304);
 }
 
-fn a_page_that_wants_it_gets_the_script(world: World) {
+fn live_script_is_put_into_pages_of_live_deploys(world: World) {
     site(&world);
     let plain = world.get("docs", "/a");
     assert_eq!(plain.text(), "<body>a</body>");
@@ -341,14 +341,14 @@ fn a_page_that_wants_it_gets_the_script(world: World) {
     assert!(world.get("docs", "/a").text().contains("data-deploy=\"4\""));
 }
 
-fn all_pages_of_a_server_may_be_live(host: Host) {
+fn live_setting_all_puts_the_script_into_every_page(host: Host) {
     let world = World::with_settings(host, &[("LIVE", "all")]);
     site(&world);
     assert!(world.get("docs", "/a").text().contains("/_pmx/live.js"));
     assert_eq!(world.get("docs", "/style.css").text(), "p {}");
 }
 
-fn tail_prints_what_happens(world: World) {
+fn tail_prints_deploys(world: World) {
     use std::io::{BufRead as _, BufReader};
     site(&world);
     let mut command = world.command(&["tail", "--space", "docs", "--from", "0"]);
@@ -369,7 +369,7 @@ fn tail_prints_what_happens(world: World) {
     tail.wait().unwrap();
 }
 
-fn lists_of_paths_are_for_holders_and_sites_that_opt_in(world: World) {
+fn event_lists_are_for_holders_and_sites_that_opt_in(world: World) {
     let port = world.server.port;
     let visitor = |site: &str, query: &str| world.get(site, &format!("/_events?{query}"));
     site(&world);
@@ -434,7 +434,7 @@ fn silent_socket_gets_raw_events_where_the_site_opted_in(world: World) {
 
 /// A PathMX build has a client of its own, which reads all events of its site.
 #[test]
-fn a_pathmx_build_opts_in() {
+fn pathmx_build_opts_in_to_open_events() {
     let world = World::with_settings(Host::Embedded, &[]);
     world.write(&[
         (
@@ -474,7 +474,7 @@ fn events_after_a_deploy_that_is_gone_are_refused() {
 
 /// The script is small: it is part of each page that wants it.
 #[test]
-fn the_script_has_less_than_five_kilobytes() {
+fn live_script_has_less_than_five_kilobytes() {
     use std::io::Write as _;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(pmx_sync::live::SCRIPT).unwrap();

@@ -179,7 +179,7 @@ fn dev(world: &World) -> (Child, u16) {
 }
 
 #[test]
-fn dev_shows_its_site_at_localhost_and_the_api_at_a_name_of_its_own() {
+fn dev_shows_its_site_at_localhost_and_the_api_at_its_own_name() {
     let world = World::new();
     world.write(&[("index.html", "home")]);
     let (mut dev, port) = dev(&world);

@@ -11,7 +11,7 @@ use pmx_tests::sql::Sqlite;
 use crate::sim::platform::{block_on, space};
 
 #[test]
-fn a_space_keeps_the_name_that_it_was_opened_by_last() {
+fn space_name_is_the_last_that_opened_its_ledger() {
     let (sql, blobs) = (Sqlite::new(), MemoryBlobs::default());
     let open = |name: &str| {
         let fresh = SpaceId::from_bytes([1; 16]);
@@ -38,7 +38,7 @@ fn a_space_keeps_the_name_that_it_was_opened_by_last() {
 }
 
 #[test]
-fn the_one_stream_of_a_database_keeps_its_name() {
+fn stream_name_is_kept_in_its_database() {
     let sql = Sqlite::new();
     Engine::install(&sql).unwrap();
     assert_eq!(Engine::name_of(&sql).unwrap(), None);

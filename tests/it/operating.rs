@@ -12,13 +12,13 @@ use crate::world::{
 };
 
 started_on_both_hosts! {
-    a_token_opens_its_streams_and_a_page_may_send_it_in_the_address,
-    what_everybody_may_read_is_written_by_holders_only,
-    a_key_is_replaced_without_a_pause,
-    a_server_whose_settings_make_no_sense_is_closed,
+    stream_token_opens_its_streams_also_from_the_address,
+    public_streams_are_written_by_holders_only,
+    token_keys_rotate_without_a_pause,
+    invalid_stream_settings_close_the_server,
     server_timing_shows_where_the_time_went,
-    the_operator_lists_streams,
-    points_are_written_where_analytics_are_bound,
+    stream_list_is_the_operators,
+    analytics_points_delay_and_fail_nothing,
     // Each isolate counts the requests that it gets.
     ; kind: rate_limit_says_how_long_to_wait,
 }
@@ -26,7 +26,7 @@ started_on_both_hosts! {
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
 #[test]
-fn long_pages_go_in_gzip_to_who_takes_it() {
+fn gzip_is_sent_for_long_reads_only() {
     let home = Home::new(Host::Embedded, &[]);
     let text = "all work and no play ".repeat(10_000);
     let media = ("content-type", "text/plain");
@@ -72,7 +72,7 @@ fn long_pages_go_in_gzip_to_who_takes_it() {
     );
 }
 
-fn the_operator_lists_streams(host: Host) {
+fn stream_list_is_the_operators(host: Host) {
     let home = Home::new(host, &[("STREAM_SECRET", SECRET)]);
     for name in ["b", "a/1", "a/2", "a/3", "c", "a/gone"] {
         assert_eq!(home.with(SECRET, "PUT", name, "x").status, 201);
@@ -117,7 +117,7 @@ fn the_operator_lists_streams(host: Host) {
 }
 
 #[test]
-fn an_index_in_sql_says_which_streams_there_are() {
+fn stream_index_lists_all_streams() {
     if let Some(lack) = worker_lacks() {
         return skipped("the index", lack);
     }
@@ -247,7 +247,7 @@ fn code(answer: &Answer) -> (u16, String) {
     (answer.status, code)
 }
 
-fn a_token_opens_its_streams_and_a_page_may_send_it_in_the_address(host: Host) {
+fn stream_token_opens_its_streams_also_from_the_address(host: Host) {
     let home = Home::new(host, &[("STREAM_SECRET", SECRET)]);
     let own = |stream, scope| token(("STREAM_SECRET", SECRET), stream, scope);
     let (manager, writer, reader) = (
@@ -313,7 +313,7 @@ fn a_token_opens_its_streams_and_a_page_may_send_it_in_the_address(host: Host) {
     }
 }
 
-fn what_everybody_may_read_is_written_by_holders_only(host: Host) {
+fn public_streams_are_written_by_holders_only(host: Host) {
     let settings = [
         ("STREAM_SECRET", SECRET),
         ("STREAM_PUBLIC_READ", "news/**"),
@@ -340,7 +340,7 @@ fn what_everybody_may_read_is_written_by_holders_only(host: Host) {
     assert_eq!((page.status, page.text().as_str()), (200, "y"));
 }
 
-fn a_key_is_replaced_without_a_pause(host: Host) {
+fn token_keys_rotate_without_a_pause(host: Host) {
     let (old, new) = (
         "the old key which has thirty-two bytes",
         "the new key which has thirty-two bytes",
@@ -409,7 +409,7 @@ fn rate_limit_says_how_long_to_wait(host: Host) {
     assert_eq!(home.with(SECRET, "PUT", "b", "").status, 201);
 }
 
-fn a_server_whose_settings_make_no_sense_is_closed(host: Host) {
+fn invalid_stream_settings_close_the_server(host: Host) {
     let settings = [("STREAM_TOKEN_KEYS", "short")];
     match host {
         Host::Embedded => {
@@ -472,7 +472,7 @@ fn steps(answer: &Answer) -> Vec<String> {
 }
 
 /// Miniflare takes points and forgets them: what is seen is that they hold up nothing.
-fn points_are_written_where_analytics_are_bound(host: Host) {
+fn analytics_points_delay_and_fail_nothing(host: Host) {
     let settings = [
         ("PMX_STREAM_ANALYTICS", "1"),
         ("STREAM_LONG_POLL_MS", "100"),

@@ -10,7 +10,7 @@ on_both_hosts! {
 }
 
 #[test]
-fn a_result_that_is_lost_is_no_success() {
+fn exit_code_says_that_output_was_lost() {
     let world = World::new();
     world.write(&[("index.html", "one")]);
     world.sync("docs", &[]).ok();
@@ -61,7 +61,7 @@ fn a_result_that_is_lost_is_no_success() {
 }
 
 #[test]
-fn a_token_comes_from_a_file_or_from_standard_input() {
+fn token_file_is_read_from_a_path_or_standard_input() {
     let world = World::new();
     world.write(&[("index.html", "one")]);
     let token = world.token();
@@ -127,7 +127,7 @@ fn diff_names_paths_although_another_machine_published(world: World) {
 }
 
 #[test]
-fn the_address_of_a_deploy_is_printed() {
+fn deploy_url_is_printed() {
     let world = World::new();
     world.write(&[("index.html", "one")]);
     let port = world.server.port;
@@ -152,7 +152,7 @@ fn the_address_of_a_deploy_is_printed() {
 }
 
 #[test]
-fn a_project_and_its_output_may_both_be_named() {
+fn outdir_is_found_inside_the_named_project() {
     let world = World::new();
     world.write(&[("index.html", "one")]);
     let publish = |args: &[&str]| world.pmx(&[&["publish", "-s", "docs"], args].concat()).ok();

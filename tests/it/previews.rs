@@ -1,31 +1,31 @@
 //! Previews: a deploy beside the active one, at an address of its own that can be exchanged.
 
+mod events;
+
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use crate::journal::Journal;
-use crate::live::socket::{Events, Socket};
-use crate::live::{at, deploy_token, events, readers_wait};
-use crate::world::{Host, World, eventually, on_both_hosts, raw, started_on_kind_hosts};
+use crate::live::socket::Socket;
+use crate::live::{at, deploy_token};
+use crate::world::{Host, World, eventually, on_both_hosts, started_on_kind_hosts};
 
 on_both_hosts!(
-    a_preview_is_shown_beside_the_site,
-    what_is_there_already_is_not_sent_again,
-    a_preview_replaces_its_own_deploy_or_fails,
-    what_was_active_before_is_no_preview,
-    a_preview_is_taken_away,
-    each_hears_of_its_own_deploys_alone,
-    missed_events_are_those_of_the_own_preview,
-    names_that_are_none_are_refused,
-    a_preview_follows_its_folder,
+    preview_is_shown_beside_the_site,
+    preview_of_known_content_uploads_nothing,
+    preview_replaces_its_own_deploy_or_fails,
+    rollback_restores_no_preview_unless_named,
+    preview_removal_closes_its_address_and_keeps_its_deploy,
+    preview_names_become_labels_or_are_refused,
+    preview_watch_follows_its_folder,
 );
 
 mod lagging {
     use super::*;
 
     // Each isolate would see the lag of an hour from its own first request on.
-    started_on_kind_hosts!(who_knows_of_a_preview_never_gets_an_older_one);
+    started_on_kind_hosts!(deploy_tokens_of_previews_make_reads_monotonic);
 }
 
 fn site(world: &World) {
@@ -70,7 +70,7 @@ fn history(world: &World) -> Value {
         .last()
 }
 
-fn a_preview_is_shown_beside_the_site(world: World) {
+fn preview_is_shown_beside_the_site(world: World) {
     site(&world);
     let ran = preview(&world, "<body>2</body>");
     let url = format!("http://pr-7--docs.localhost:{}/", world.server.port);
@@ -138,7 +138,7 @@ fn a_preview_is_shown_beside_the_site(world: World) {
     assert_eq!(status.number("/active/number"), 1);
 }
 
-fn what_is_there_already_is_not_sent_again(world: World) {
+fn preview_of_known_content_uploads_nothing(world: World) {
     site(&world);
     // What is active becomes a preview, and the other way round.
     let same = world.sync("docs", &["--preview", "same"]).ok();
@@ -187,7 +187,7 @@ fn what_is_there_already_is_not_sent_again(world: World) {
     assert_eq!(history(&world)["aliases"], json!({"pr-7": 7, "same": 2}));
 }
 
-fn a_preview_replaces_its_own_deploy_or_fails(world: World) {
+fn preview_replaces_its_own_deploy_or_fails(world: World) {
     site(&world);
     let to = |name, more: &[&str]| world.sync("docs", &[&["--preview", name], more].concat());
     world.write(&[("a.html", "2")]);
@@ -212,7 +212,7 @@ fn a_preview_replaces_its_own_deploy_or_fails(world: World) {
     to("six", &["--max-delete", "0"]).fails(2, "E_MAX_DELETE");
 }
 
-fn what_was_active_before_is_no_preview(world: World) {
+fn rollback_restores_no_preview_unless_named(world: World) {
     site(&world);
     edit(&world, "2", &[]);
     preview(&world, "3");
@@ -234,7 +234,7 @@ fn what_was_active_before_is_no_preview(world: World) {
     assert_eq!(diff.number("/files/modified"), 1);
 }
 
-fn a_preview_is_taken_away(world: World) {
+fn preview_removal_closes_its_address_and_keeps_its_deploy(world: World) {
     site(&world);
     preview(&world, "2");
     assert_eq!(shown(&world, "pr-7--docs"), shows("2", 2));
@@ -271,130 +271,7 @@ fn a_preview_is_taken_away(world: World) {
     assert_eq!(stranger.status, 401);
 }
 
-/// Waits for one answer, on a thread of its own.
-fn poll(world: &World, site: &str, offset: u64) -> std::thread::JoinHandle<Value> {
-    let (port, token) = (world.server.port, world.token());
-    let head = format!(
-        "GET /_events?live=long-poll&offset={} HTTP/1.1\r\nHost: {site}.localhost:{port}\r\n\
-         Authorization: {token}\r\nConnection: close\r\n\r\n",
-        at(offset)
-    );
-    std::thread::spawn(move || raw(port, head.as_bytes(), false).json())
-}
-
-fn deploys(messages: &Value) -> Vec<u64> {
-    let messages = messages.as_array().unwrap().iter();
-    messages
-        .map(|message| message["deploy"].as_u64().unwrap())
-        .collect()
-}
-
-fn each_hears_of_its_own_deploys_alone(world: World) {
-    site(&world);
-    preview(&world, "2");
-    edit(&world, "3", &["--preview", "pr-8"]);
-    let all = r#"{"all":true}"#;
-    let (mut docs, first) = Socket::listen(&world, "docs", all);
-    let know = deploy_token(&world, "docs");
-    assert_eq!(
-        first,
-        json!({"offset": at(1), "deploy": 1, "events": [], "know": know})
-    );
-    let (mut seventh, first) = Socket::listen(&world, "pr-7--docs", r#"{"page":"/a"}"#);
-    assert_eq!(first["deploy"], 2);
-    let (mut eighth, _) = Socket::listen(&world, "pr-8--docs", all);
-    let mut stream = Events::open(&world, "docs", "offset=now", "");
-    assert_eq!(stream.next(), (vec![], at(1)));
-    let (polled, waits) = (poll(&world, "pr-7--docs", 2), poll(&world, "docs", 1));
-    // Two polls, a reader of events, and three sockets.
-    readers_wait(&world, "docs", 6);
-    readers_wait(&world, "pr-7--docs", 6);
-    preview(&world, "4");
-    let frame = seventh.frame();
-    assert_eq!(
-        (&frame["deploy"], &frame["offset"]),
-        (&json!(4), &json!(at(4)))
-    );
-    assert_eq!(
-        (&frame["alias"], &frame["kind"]),
-        (&json!("pr-7"), &json!("publish"))
-    );
-    assert_eq!(frame["events"][0]["paths"], json!(["/a"]));
-    assert_eq!(deploys(&polled.join().unwrap()), [4]);
-    assert!(docs.is_silent() && eighth.is_silent());
-    edit(&world, "5", &[]);
-    let frame = docs.frame();
-    assert_eq!(
-        (&frame["deploy"], &frame["alias"]),
-        (&json!(5), &Value::Null)
-    );
-    assert_eq!(frame["events"][0]["modified"], json!(["a.html"]));
-    assert_eq!(deploys(&waits.join().unwrap()), [5]);
-    let (messages, id) = stream.next();
-    assert_eq!((deploys(&Value::Array(messages)), &*id), (vec![5], &*at(5)));
-    assert!(seventh.is_silent() && eighth.is_silent());
-    // A preview that is published again receives what changed in it.
-    edit(&world, "3", &["--preview", "pr-8"]);
-    assert!(eighth.is_silent(), "nothing changed");
-    assert_eq!(
-        Socket::open(world.server.port, "5--docs", None).err(),
-        Some(404)
-    );
-    assert_eq!(
-        Socket::open(world.server.port, "pr-9--docs", None).err(),
-        Some(404)
-    );
-}
-
-fn missed_events_are_those_of_the_own_preview(world: World) {
-    site(&world);
-    preview(&world, "2");
-    edit(&world, "3", &[]);
-    preview(&world, "4");
-    edit(&world, "5", &[]);
-    preview(&world, "6");
-    let log = |site, query: &str| {
-        let answer = events(&world, site, &format!("offset={query}"));
-        assert_eq!(answer.status, 200, "{answer:?}");
-        let next = answer.header("stream-next-offset").unwrap().to_owned();
-        (deploys(&answer.json()), next)
-    };
-    assert_eq!(log("docs", "-1"), (vec![1, 3, 5], at(5)));
-    assert_eq!(log("pr-7--docs", "-1"), (vec![2, 4, 6], at(6)));
-    assert_eq!(log("docs", &at(3)), (vec![5], at(5)));
-    assert_eq!(log("docs", &at(5)), (vec![], at(5)));
-    assert_eq!(log("docs", "now"), (vec![], at(5)));
-    let beyond = events(&world, "docs", &format!("offset={}", at(6)));
-    assert_eq!(beyond.status, 400);
-    let net = |site, from| {
-        let answer = events(&world, site, &format!("offset={}&compact=1", at(from)));
-        answer.json()[0].clone()
-    };
-    let missed = net("docs", 1);
-    assert_eq!(
-        (&missed["deploy"], &missed["since"]),
-        (&json!(5), &json!(1))
-    );
-    assert_eq!(missed["events"][0]["modified"], json!(["a.html"]));
-    let missed = net("pr-7--docs", 2);
-    assert_eq!(
-        (&missed["deploy"], &missed["since"]),
-        (&json!(6), &json!(2))
-    );
-    assert_eq!(missed["alias"], "pr-7");
-    let wish = format!(r#"{{"page":"/a","offset":"{}"}}"#, at(2));
-    let (_page, first) = Socket::listen(&world, "pr-7--docs", &wish);
-    assert_eq!((&first["deploy"], &first["since"]), (&json!(6), &json!(2)));
-    let wish = format!(r#"{{"all":true,"compact":false,"offset":"{}"}}"#, at(1));
-    let (mut each, first) = Socket::listen(&world, "docs", &wish);
-    assert_eq!(
-        (&first["deploy"], &each.frame()["deploy"]),
-        (&json!(3), &json!(5))
-    );
-    assert!(each.is_silent());
-}
-
-fn names_that_are_none_are_refused(world: World) {
+fn preview_names_become_labels_or_are_refused(world: World) {
     site(&world);
     for name in ["12", "***", ""] {
         let ran = world.sync("docs", &["--preview", name]);
@@ -429,7 +306,7 @@ fn names_that_are_none_are_refused(world: World) {
     assert_eq!(shown(&world, &space), shows("<body>a</body>", 2));
 }
 
-fn a_preview_follows_its_folder(world: World) {
+fn preview_watch_follows_its_folder(world: World) {
     site(&world);
     let args = [
         "sync",
@@ -456,7 +333,7 @@ fn a_preview_follows_its_folder(world: World) {
     assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 1));
 }
 
-fn who_knows_of_a_preview_never_gets_an_older_one(host: Host) {
+fn deploy_tokens_of_previews_make_reads_monotonic(host: Host) {
     let lag = [("PMX_POINTER_LAG_MS", "3600000")];
     let world = World::with_settings(host, &lag);
     let mut journal = Journal::new(&world);
@@ -485,7 +362,7 @@ fn who_knows_of_a_preview_never_gets_an_older_one(host: Host) {
 
 /// A ledger from before there were previews is brought up to date when it is used.
 #[test]
-fn an_older_ledger_takes_previews() {
+fn previews_work_on_an_older_ledger() {
     let mut world = World::with_settings(Host::Embedded, &[]);
     site(&world);
     edit(&world, "2", &[]);

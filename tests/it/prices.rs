@@ -114,7 +114,7 @@ fn sum(month: &Month) -> f64 {
 }
 
 #[test]
-fn the_worked_example_is_computed() {
+fn price_example_is_computed() {
     let months = months();
     let line = |first: &str, cells: Vec<String>| format!("| {first} | {} |", cells.join(" | "));
     let mut lines: Vec<_> = ROWS
@@ -146,7 +146,7 @@ fn waits(streams: u32, readers: u32, hours: u32) -> String {
 }
 
 #[test]
-fn the_price_of_readers_that_wait_is_computed() {
+fn price_of_waiting_readers_is_computed() {
     let rows = [
         (1, 1, 24),
         (1, 1_000, 24),
@@ -165,7 +165,7 @@ fn the_price_of_readers_that_wait_is_computed() {
 }
 
 #[test]
-fn logs_and_kv_cost_less_than_half_of_what_they_did() {
+fn price_of_logs_and_kv_is_less_than_half_of_before() {
     // A line for each invocation and each request, and a KV read for each request.
     let requests = 10.0 * f64::from(VIEW_REQUESTS);
     let (lines, reads) = ((requests * 2.0 - 20.0) * 0.60, (requests - 10.0) * 0.50);

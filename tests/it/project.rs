@@ -19,7 +19,7 @@ fn in_checkout(world: &World, project: &str, args: &[&str]) -> Command {
 }
 
 #[test]
-fn no_command_connects_to_a_server_of_the_project_file() {
+fn project_file_names_no_server_that_commands_connect_to() {
     let world = World::new();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.set_nonblocking(true).expect("a listener");
@@ -59,7 +59,7 @@ fn no_command_connects_to_a_server_of_the_project_file() {
 }
 
 #[test]
-fn a_project_folder_that_leads_outside_is_not_published() {
+fn project_folder_that_leads_outside_is_not_published() {
     let world = World::new();
     let keys = world.temp.path().join(".ssh");
     fs::create_dir(&keys).expect("a folder");

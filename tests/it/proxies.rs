@@ -151,7 +151,7 @@ fn socks_proxy_leads_to_an_encrypted_server_and_never_sees_the_token() {
 }
 
 #[test]
-fn no_proxy_and_this_machine_go_without_a_proxy() {
+fn no_proxy_and_loopback_bypass_the_proxy() {
     let (server, home) = encrypted();
     let seen = Seen::default();
     let proxy = connect_proxy(&seen, Some("403 Forbidden"));
@@ -183,7 +183,7 @@ fn no_proxy_and_this_machine_go_without_a_proxy() {
 }
 
 #[test]
-fn proxy_that_wants_a_login_is_said_to() {
+fn proxy_that_wants_a_login_is_reported() {
     let (server, home) = encrypted();
     let proxy = connect_proxy(&Seen::default(), Some("407 Who are you"));
     let address = format!("http://127.0.0.1:{}", proxy.port);

@@ -5,20 +5,20 @@ use std::fs;
 use crate::world::{World, eventually, on_both_hosts};
 
 on_both_hosts! {
-    a_newcomer_publishes_changes_a_page_and_goes_back,
-    nothing_to_change_is_one_small_request_and_exit_9_if_asked,
-    a_page_costs_itself_and_a_little_whatever_its_folder_holds,
-    a_dry_run_changes_nothing,
+    publish_update_and_rollback_show_the_right_page,
+    unchanged_publish_is_one_small_request_and_exits_9_if_asked,
+    changed_page_costs_its_own_bytes_in_a_large_folder,
+    dry_run_changes_nothing,
     moves_and_copies_upload_no_bytes,
-    an_older_build_never_replaces_a_newer_one,
-    under_ci_the_order_is_sent_by_itself,
-    a_publish_replaces_the_deploy_it_expects_or_fails,
-    a_second_machine_without_any_state_publishes_too,
-    guards_against_emptiness_and_mass_removal,
-    a_file_of_many_parts_is_published_and_served_by_ranges,
-    spaces_do_not_see_each_other,
+    older_build_never_replaces_a_newer_one,
+    order_is_sent_automatically_under_ci,
+    expect_fails_unless_it_names_the_active_deploy,
+    second_machine_without_state_publishes,
+    empty_site_and_max_delete_guards_refuse,
+    file_of_many_parts_is_published_and_served_by_ranges,
+    spaces_are_isolated,
     failures_have_their_exit_codes,
-    a_restarted_server_serves_what_was_acknowledged,
+    restarted_server_serves_what_was_acknowledged,
 }
 
 fn page(title: &str) -> String {
@@ -26,7 +26,7 @@ fn page(title: &str) -> String {
     format!("<!doctype html><title>{title}</title><h1>{title}</h1><p>{words}</p>")
 }
 
-fn a_newcomer_publishes_changes_a_page_and_goes_back(world: World) {
+fn publish_update_and_rollback_show_the_right_page(world: World) {
     world.write(&[
         ("index.html", &page("one")),
         ("about.html", &page("about")),
@@ -74,7 +74,7 @@ fn a_newcomer_publishes_changes_a_page_and_goes_back(world: World) {
     );
 }
 
-fn nothing_to_change_is_one_small_request_and_exit_9_if_asked(world: World) {
+fn unchanged_publish_is_one_small_request_and_exits_9_if_asked(world: World) {
     for number in 0..300 {
         world.write(&[(&format!("p/{number}.html"), &page(&number.to_string()))]);
     }
@@ -88,7 +88,7 @@ fn nothing_to_change_is_one_small_request_and_exit_9_if_asked(world: World) {
     assert_eq!(again.number("/deploy"), 1);
 }
 
-fn a_page_costs_itself_and_a_little_whatever_its_folder_holds(world: World) {
+fn changed_page_costs_its_own_bytes_in_a_large_folder(world: World) {
     for number in 0..2000 {
         world.write(&[(&format!("flat/{number}.html"), &page(&number.to_string()))]);
     }
@@ -102,7 +102,7 @@ fn a_page_costs_itself_and_a_little_whatever_its_folder_holds(world: World) {
     assert_eq!(ran.number("/requests"), 1);
 }
 
-fn a_dry_run_changes_nothing(world: World) {
+fn dry_run_changes_nothing(world: World) {
     world.write(&[("index.html", &page("one"))]);
     let dry = world.sync("docs", &["--dry-run"]).ok();
     assert_eq!(dry.at("/outcome"), "planned");
@@ -135,7 +135,7 @@ fn moves_and_copies_upload_no_bytes(world: World) {
     assert_eq!(world.get("docs", "/v1/7").status, 404);
 }
 
-fn an_older_build_never_replaces_a_newer_one(world: World) {
+fn older_build_never_replaces_a_newer_one(world: World) {
     world.write(&[("index.html", &page("newer"))]);
     world.sync("docs", &["--order", "run:20"]).ok();
     world.write(&[("index.html", &page("older"))]);
@@ -153,7 +153,7 @@ fn an_older_build_never_replaces_a_newer_one(world: World) {
     assert_eq!(world.get("docs", "/").text(), page("older"));
 }
 
-fn under_ci_the_order_is_sent_by_itself(world: World) {
+fn order_is_sent_automatically_under_ci(world: World) {
     let publish = |run: &str, content: &str| {
         world.write(&[("index.html", content)]);
         let mut command = world.command(&["sync", "site", "--space", "docs", "--json"]);
@@ -168,7 +168,7 @@ fn under_ci_the_order_is_sent_by_itself(world: World) {
     publish("8", "eight").ok();
 }
 
-fn a_publish_replaces_the_deploy_it_expects_or_fails(world: World) {
+fn expect_fails_unless_it_names_the_active_deploy(world: World) {
     world.write(&[("index.html", "1")]);
     world
         .sync("docs", &["--expect", "4"])
@@ -181,7 +181,7 @@ fn a_publish_replaces_the_deploy_it_expects_or_fails(world: World) {
     world.sync("docs", &["--expect", "1"]).ok();
 }
 
-fn a_second_machine_without_any_state_publishes_too(world: World) {
+fn second_machine_without_state_publishes(world: World) {
     for number in 0..2000 {
         world.write(&[(&format!("p/{number}.html"), &page(&number.to_string()))]);
     }
@@ -200,7 +200,7 @@ fn a_second_machine_without_any_state_publishes_too(world: World) {
     assert_eq!(world.get("docs", "/p/7").text(), "changed elsewhere");
 }
 
-fn guards_against_emptiness_and_mass_removal(world: World) {
+fn empty_site_and_max_delete_guards_refuse(world: World) {
     world.sync("docs", &[]).fails(2, "E_EMPTY_SITE");
     for number in 0..20 {
         world.write(&[(&format!("{number}.html"), "x")]);
@@ -224,7 +224,7 @@ fn guards_against_emptiness_and_mass_removal(world: World) {
     world.sync("docs", &["--allow-empty"]).ok();
 }
 
-fn a_file_of_many_parts_is_published_and_served_by_ranges(world: World) {
+fn file_of_many_parts_is_published_and_served_by_ranges(world: World) {
     let big: Vec<u8> = (0u32..5_500_000).flat_map(u32::to_le_bytes).collect();
     world.write_bytes("video.mp4", &big);
     let lines: String = (0..900_000)
@@ -302,7 +302,7 @@ fn zstd_safe_decode_all(stream: &[u8], expected: usize) -> Vec<u8> {
     }
 }
 
-fn spaces_do_not_see_each_other(world: World) {
+fn spaces_are_isolated(world: World) {
     world.write(&[("index.html", "of a"), ("only-a.html", "secret")]);
     world.sync("a", &[]).ok();
     world.write(&[("index.html", "of b")]);
@@ -336,7 +336,7 @@ fn failures_have_their_exit_codes(mut world: World) {
     world.sync("docs", &[]).fails(5, "E_NETWORK");
 }
 
-fn a_restarted_server_serves_what_was_acknowledged(mut world: World) {
+fn restarted_server_serves_what_was_acknowledged(mut world: World) {
     world.write(&[("index.html", "kept")]);
     world.sync("docs", &[]).ok();
     world.server.kill();

@@ -13,10 +13,10 @@ use crate::streaming::ask;
 use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts};
 
 started_on_both_hosts! {
-    every_stream_that_is_made_or_ends_stands_in_it_once,
-    everybody_may_read_it_and_nobody_write,
-    it_says_what_exists_after_every_kill,
-    a_pattern_does_not_mean_it,
+    registry_has_each_creation_and_end_of_a_stream_once,
+    registry_is_readable_and_refuses_writes,
+    registry_is_true_after_every_kill,
+    registry_is_matched_by_no_pattern,
 }
 
 struct Home {
@@ -91,7 +91,7 @@ impl Home {
     }
 }
 
-fn every_stream_that_is_made_or_ends_stands_in_it_once(host: Host) {
+fn registry_has_each_creation_and_end_of_a_stream_once(host: Host) {
     let home = Home::new(host);
     home.create("a", &[("content-type", "text/plain")]);
     home.create(
@@ -127,7 +127,7 @@ fn every_stream_that_is_made_or_ends_stands_in_it_once(host: Host) {
     assert_eq!(home.registered()["a"]["contentType"], "image/png");
 }
 
-fn everybody_may_read_it_and_nobody_write(host: Host) {
+fn registry_is_readable_and_refuses_writes(host: Host) {
     let home = Home::new(host);
     home.create("a", &[]);
     eventually("the registry has it", || home.names() == ["a"]);
@@ -150,7 +150,7 @@ fn everybody_may_read_it_and_nobody_write(host: Host) {
     assert_eq!(waiting.join().unwrap()[0]["key"], "b");
 }
 
-fn a_pattern_does_not_mean_it(host: Host) {
+fn registry_is_matched_by_no_pattern(host: Host) {
     let home = Home::new(host);
     home.create("a", &[]);
     eventually("the registry has it", || home.names() == ["a"]);
@@ -177,7 +177,7 @@ fn a_pattern_does_not_mean_it(host: Host) {
 /// Names that come and go while the server is killed.
 const NAMES: [&str; 4] = ["k/a", "k/b", "k/c", "k/d"];
 
-fn it_says_what_exists_after_every_kill(host: Host) {
+fn registry_is_true_after_every_kill(host: Host) {
     let mut home = Home::new(host);
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(0)));
     let port = home.server.port;

@@ -115,7 +115,7 @@ impl Home {
 }
 
 #[test]
-fn an_upload_is_one_call_of_its_space() {
+fn pack_upload_is_one_call_of_its_space() {
     let home = Home::new();
     let server = home.server();
     assert_eq!(home.upload(&server), "open pack");
@@ -126,7 +126,7 @@ fn an_upload_is_one_call_of_its_space() {
 }
 
 #[test]
-fn a_space_that_was_removed_is_made_anew_and_gets_what_is_uploaded() {
+fn removed_space_is_made_anew_by_an_upload() {
     let home = Home::new();
     let server = home.server();
     home.upload(&server);
@@ -143,7 +143,7 @@ fn a_space_that_was_removed_is_made_anew_and_gets_what_is_uploaded() {
 }
 
 #[test]
-fn a_space_takes_no_object_that_was_written_for_the_one_before() {
+fn removed_space_leaves_no_object_to_the_next() {
     let home = Home::new();
     let (server, other) = (home.server(), home.server());
     home.upload(&server);

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::world::{Host, World, on_both_hosts};
 
 on_both_hosts!(
-    a_page_that_rotted_is_an_error_until_the_next_sync,
-    a_serving_index_that_rotted_is_written_anew,
+    rotten_page_is_an_error_until_the_next_sync,
+    rotten_serving_index_is_written_anew,
     ranges_of_one_page_take_bounded_memory,
 );
 
@@ -95,7 +95,7 @@ fn whole(world: &World, host: &str, path: &str, content: &str) {
     );
 }
 
-fn a_page_that_rotted_is_an_error_until_the_next_sync(mut world: World) {
+fn rotten_page_is_an_error_until_the_next_sync(mut world: World) {
     publish(&world);
     rot(&mut world, Kind::Pack, 9);
     lost(&world, "docs", "/a");
@@ -111,7 +111,7 @@ fn a_page_that_rotted_is_an_error_until_the_next_sync(mut world: World) {
     assert_eq!(again.at("/outcome"), "unchanged", "{again:?}");
 }
 
-fn a_serving_index_that_rotted_is_written_anew(mut world: World) {
+fn rotten_serving_index_is_written_anew(mut world: World) {
     publish(&world);
     rot(&mut world, Kind::Index, 9);
     lost(&world, "docs", "/a");
@@ -159,7 +159,7 @@ fn ranges_of_one_page_take_bounded_memory(world: World) {
 }
 
 #[test]
-fn all_objects_of_a_site_are_lost_and_come_again() {
+fn sync_restores_a_site_that_lost_all_objects() {
     let mut world = World::new();
     let film: Vec<u8> = {
         let mut noise = vec![0; 9 * 1024 * 1024];
@@ -197,7 +197,7 @@ fn all_objects_of_a_site_are_lost_and_come_again() {
 }
 
 #[test]
-fn a_part_of_a_big_file_that_rotted_is_never_sent() {
+fn rotten_part_of_a_big_file_is_never_sent() {
     let mut world = World::new();
     let mut film = vec![0; 9 * 1024 * 1024];
     blake3::Hasher::new().finalize_xof().fill(&mut film);

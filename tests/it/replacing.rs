@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use crate::world::{Ran, World, on_both_hosts};
 
 on_both_hosts! {
-    an_unchanged_publish_records_its_order,
-    a_rollback_holds_until_it_is_named_lifted_or_forced,
-    a_client_of_before_can_not_break_a_hold,
-    a_publish_that_never_saw_the_live_deploy_does_not_replace_it,
-    an_order_replaces_older_builds_of_its_own_sequence_only,
+    unchanged_publish_records_its_order,
+    rollback_holds_until_it_is_named_lifted_or_forced,
+    hold_withstands_a_client_of_before,
+    publish_does_not_replace_a_deploy_that_it_never_saw,
+    order_replaces_older_builds_of_its_own_sequence_only,
     max_delete_holds_against_the_deploy_that_is_replaced,
-    a_machine_without_a_cache_needs_one_small_request,
+    publish_without_a_cache_is_one_small_request,
     numbers_that_are_not_exact_are_refused,
 }
 
@@ -45,7 +45,7 @@ fn shown(world: &World) -> String {
     world.get("docs", "/").text()
 }
 
-fn an_unchanged_publish_records_its_order(world: World) {
+fn unchanged_publish_records_its_order(world: World) {
     for more in [&[][..], &["--preview", "pr-7"]] {
         let sync = |content: &str, order: &str| {
             write(&world, content);
@@ -76,7 +76,7 @@ fn hold(world: &World) -> Value {
     ran.last()["hold"]["deploy"].clone()
 }
 
-fn a_rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
+fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     let back = |to: &str| {
         let ran = world.pmx(&["rollback", to, "--space", "docs", "--json"]);
         ran.ok().number("/deploy")
@@ -132,7 +132,7 @@ fn a_rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
 }
 
 /// What a client of before there were holds sends: the number of the deploy that it expects.
-fn a_client_of_before_can_not_break_a_hold(world: World) {
+fn hold_withstands_a_client_of_before(world: World) {
     write(&world, "1");
     let first = world.sync("docs", &[]).ok();
     write(&world, "2");
@@ -174,7 +174,7 @@ fn a_client_of_before_can_not_break_a_hold(world: World) {
     assert_eq!(hold(&world), 4);
 }
 
-fn a_publish_that_never_saw_the_live_deploy_does_not_replace_it(world: World) {
+fn publish_does_not_replace_a_deploy_that_it_never_saw(world: World) {
     write(&world, "1");
     on(&world, "a", &[]).ok();
     write(&world, "2");
@@ -208,7 +208,7 @@ fn a_publish_that_never_saw_the_live_deploy_does_not_replace_it(world: World) {
     assert_eq!(shown(&world), "6");
 }
 
-fn an_order_replaces_older_builds_of_its_own_sequence_only(world: World) {
+fn order_replaces_older_builds_of_its_own_sequence_only(world: World) {
     let run = |content: &str, machine: &str, workflow: &str, number: &str| {
         write(&world, content);
         let reference = format!("o/r/.github/workflows/{workflow}.yml@refs/heads/main");
@@ -267,7 +267,7 @@ fn max_delete_holds_against_the_deploy_that_is_replaced(world: World) {
     on(&world, "b", &["--max-delete", "40"]).ok();
 }
 
-fn a_machine_without_a_cache_needs_one_small_request(world: World) {
+fn publish_without_a_cache_is_one_small_request(world: World) {
     let page = |number: usize| format!("<h1>{number}</h1>{}", "words and words ".repeat(40));
     for number in 0..600 {
         world.write(&[(&format!("p/{number}.html"), &page(number))]);
@@ -347,7 +347,7 @@ fn numbers_that_are_not_exact_are_refused(world: World) {
 
 /// A watcher says that the site is held, and goes on once the hold is lifted.
 #[test]
-fn a_watcher_reports_a_hold_and_waits() {
+fn watch_reports_a_hold_and_waits() {
     let world = World::new();
     write(&world, "1");
     world.sync("docs", &[]).ok();

@@ -7,9 +7,9 @@ use sha2::{Digest, Sha256};
 use crate::world::{Answer, Host, World, started_on_both_hosts};
 
 started_on_both_hosts!(
-    a_page_is_sent_as_its_difference,
-    a_hashed_asset_is_sent_as_its_difference,
-    whatever_does_not_fit_is_sent_whole,
+    dictionary_response_of_a_page_is_its_difference,
+    dictionary_response_of_a_hashed_asset_is_its_difference,
+    dictionary_response_is_whole_where_the_dictionary_does_not_fit,
 );
 
 const CHROMIUM: &str = "\"Chromium\";v=\"156\", \"Not?Brand\";v=\"8\"";
@@ -88,7 +88,7 @@ fn publish(world: &World, path: &str, content: &str) {
     world.sync("docs", &[]).ok();
 }
 
-fn a_page_is_sent_as_its_difference(host: Host) {
+fn dictionary_response_of_a_page_is_its_difference(host: Host) {
     let world = world(host);
     let (old, new) = (prose("one"), prose("two"));
     publish(&world, "guide/page.html", &old);
@@ -139,7 +139,7 @@ fn a_page_is_sent_as_its_difference(host: Host) {
     assert_eq!(whole.header("content-encoding"), Some("zstd"));
 }
 
-fn a_hashed_asset_is_sent_as_its_difference(host: Host) {
+fn dictionary_response_of_a_hashed_asset_is_its_difference(host: Host) {
     let world = world(host);
     let (old, new) = (prose("one"), prose("two"));
     publish(&world, "assets/app-4f3c2a1b9d.js", &old);
@@ -165,7 +165,7 @@ fn a_hashed_asset_is_sent_as_its_difference(host: Host) {
     );
 }
 
-fn whatever_does_not_fit_is_sent_whole(host: Host) {
+fn dictionary_response_is_whole_where_the_dictionary_does_not_fit(host: Host) {
     let world = world(host);
     let (old, new) = (prose("one"), prose("two"));
     publish(&world, "page.html", &old);
@@ -215,7 +215,7 @@ fn whatever_does_not_fit_is_sent_whole(host: Host) {
 
 /// Without the setting that the edge passes differences on, none are offered.
 #[test]
-fn an_edge_that_passes_nothing_is_sent_nothing() {
+fn dictionary_is_not_offered_without_the_setting() {
     if let Some(lack) = crate::world::worker_lacks() {
         return crate::world::skipped("dictionaries", lack);
     }

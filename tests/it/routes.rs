@@ -10,8 +10,8 @@ use crate::world::{
 };
 
 started_on_both_hosts! {
-    every_route_asks_for_its_own_credential,
-    foreign_pages_and_hosts_get_no_more_than_strangers,
+    routes_ask_for_their_own_credential,
+    routes_give_foreign_pages_and_hosts_no_more_than_strangers,
 }
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
@@ -207,7 +207,7 @@ fn token(stream: &str, scope: &str, expires: &str) -> String {
     String::from_utf8(made.stdout).unwrap().trim().to_owned()
 }
 
-fn every_route_asks_for_its_own_credential(host: Host) {
+fn routes_ask_for_their_own_credential(host: Host) {
     let setting = Setting::new(host);
     for (method, path, asks) in ROUTES {
         for sent in CREDENTIALS {
@@ -220,7 +220,7 @@ fn every_route_asks_for_its_own_credential(host: Host) {
     }
 }
 
-fn foreign_pages_and_hosts_get_no_more_than_strangers(host: Host) {
+fn routes_give_foreign_pages_and_hosts_no_more_than_strangers(host: Host) {
     let setting = Setting::new(host);
     let evil = ("Origin", "https://evil.example");
     for (method, path, asks) in ROUTES {
@@ -254,7 +254,7 @@ fn foreign_pages_and_hosts_get_no_more_than_strangers(host: Host) {
 
 /// The same in public mode, where pages of others may ask, and an unknown host is no host.
 #[test]
-fn a_public_server_answers_at_its_own_hosts_alone() {
+fn public_server_answers_at_its_own_hosts_only() {
     let temp = TempDir::new().unwrap();
     let settings = [("DOMAIN", "pages.test"), ("API_HOST", "api.example")];
     let server = Server::start_with(Host::Embedded, &temp.path().join("data"), 0, &settings);
@@ -286,7 +286,7 @@ fn a_public_server_answers_at_its_own_hosts_alone() {
 
 /// Behind a proxy that ends TLS, the addresses that `pmx` prints are those of the clients.
 #[test]
-fn a_proxied_server_prints_the_addresses_of_its_clients() {
+fn proxied_server_prints_its_public_addresses() {
     let settings = [
         ("PUBLIC_URL", "https://pages.test"),
         ("TRUSTED_PROXIES", "127.0.0.1"),

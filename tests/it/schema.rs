@@ -129,7 +129,7 @@ fn ledgers_of_versions_1_and_2_are_migrated_once() {
 }
 
 #[test]
-fn a_newer_ledger_is_used_if_it_says_so_and_refused_untouched_if_not() {
+fn ledger_of_a_newer_version_is_used_if_readable_or_refused_untouched() {
     let newer = ledger(&[FIRST, SECOND]);
     assert_eq!(active(&newer), Ok(1));
     newer
@@ -153,7 +153,7 @@ fn a_newer_ledger_is_used_if_it_says_so_and_refused_untouched_if_not() {
 }
 
 #[test]
-fn a_ledger_that_is_too_new_closes_its_space_and_no_other() {
+fn ledger_that_is_too_new_closes_its_space_only() {
     let mut world = World::new();
     world.write(&[("index.html", "x")]);
     world.sync("docs", &[]).ok();
@@ -186,7 +186,7 @@ fn copy(from: &Path, to: &Path) {
 
 /// Sites, previews, history and orders of a data folder that an earlier version wrote.
 #[test]
-fn a_data_folder_of_an_earlier_version_is_served_and_published_to() {
+fn data_folder_of_an_earlier_version_is_served_and_published_to() {
     let mut world = World::new();
     world.server.kill();
     let data = world.temp.path().join("data");

@@ -62,7 +62,7 @@ fn tell(world: &World, manifest: &Built, bytes: usize) -> Answer {
 }
 
 #[test]
-fn the_largest_section_passes_through_half_an_isolate() {
+fn largest_section_passes_through_half_an_isolate() {
     let Some(world) = World::worker() else {
         return;
     };

@@ -8,13 +8,13 @@ use flate2::read::GzDecoder;
 use crate::world::{Host, World, on_both_hosts};
 
 on_both_hosts! {
-    clean_urls_and_the_nearest_404,
+    clean_urls_redirect_and_show_the_nearest_404,
     etags_are_blob_ids_and_conditions_are_honoured,
-    zstd_is_served_from_rest_to_those_who_take_it,
+    zstd_is_served_as_stored_where_accepted,
     assets_of_earlier_deploys_still_resolve_but_pages_do_not,
-    unknown_hosts_and_sites,
-    a_page_has_one_url,
-    types_and_charsets_are_true,
+    unknown_hosts_and_sites_are_not_found,
+    page_has_one_url,
+    content_types_and_charsets_are_true,
 }
 
 fn site(world: World) -> World {
@@ -34,7 +34,7 @@ fn site(world: World) -> World {
     world
 }
 
-fn clean_urls_and_the_nearest_404(world: World) {
+fn clean_urls_redirect_and_show_the_nearest_404(world: World) {
     let world = site(world);
     for (path, status, location, body) in [
         ("/", 200, None, Some("home")),
@@ -120,7 +120,7 @@ fn etags_are_blob_ids_and_conditions_are_honoured(world: World) {
 
 /// On the Worker, the edge does this.
 #[test]
-fn clients_without_zstd_get_another_coding() {
+fn content_coding_falls_back_without_zstd() {
     let world = World::new();
     let content = "<p>all work and no play makes a dull page</p>\n".repeat(2_000);
     world.write(&[("index.html", &content), ("404.html", &content)]);
@@ -170,7 +170,7 @@ fn clients_without_zstd_get_another_coding() {
     assert_eq!(ask("/logo.png", &[]).header("content-encoding"), None);
 }
 
-fn zstd_is_served_from_rest_to_those_who_take_it(world: World) {
+fn zstd_is_served_as_stored_where_accepted(world: World) {
     let world = site(world);
     let content = fs::read(world.site().join("about.html")).unwrap();
     let ask = |encoding: &str| {
@@ -270,7 +270,7 @@ fn assets_of_earlier_deploys_still_resolve_but_pages_do_not(world: World) {
     );
 }
 
-fn a_page_has_one_url(world: World) {
+fn page_has_one_url(world: World) {
     world.write(&[("(x).html", "x"), ("\u{fc}.html", "u")]);
     let world = site(world);
     for (path, status, location) in [
@@ -299,7 +299,7 @@ fn a_page_has_one_url(world: World) {
     }
 }
 
-fn types_and_charsets_are_true(world: World) {
+fn content_types_and_charsets_are_true(world: World) {
     use std::io::Write as _;
     let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     gzip.write_all(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
@@ -364,7 +364,7 @@ fn types_and_charsets_are_true(world: World) {
     assert_eq!(refused.status, expected, "{refused:?}");
 }
 
-fn unknown_hosts_and_sites(world: World) {
+fn unknown_hosts_and_sites_are_not_found(world: World) {
     let world = site(world);
     for host in ["missing", "9--docs", "no_such", "a.docs", "preview--docs"] {
         let answer = world.get(host, "/");

@@ -109,7 +109,7 @@ fn answers_do_not_wait_for_the_log() {
 }
 
 #[test]
-fn a_client_may_close_its_half_and_gets_the_answer() {
+fn half_closed_connection_gets_its_answer() {
     let world = World::new();
     world.write(&[("index.html", "home")]);
     world.sync("docs", &[]).ok();

@@ -9,9 +9,9 @@ use crate::streaming::Home;
 use crate::world::{Answer, Host, started_on_both_hosts};
 
 started_on_both_hosts! {
-    an_offset_inside_an_append_means_all_of_it,
-    an_offset_of_an_earlier_stream_is_gone,
-    a_character_over_two_appends_reaches_readers_of_events,
+    offset_inside_an_append_reads_all_of_it,
+    offset_of_an_earlier_stream_is_gone,
+    character_over_two_appends_reaches_readers_of_events,
     readers_of_an_expired_stream_end_at_once,
 }
 
@@ -25,7 +25,7 @@ fn next(answer: &Answer) -> String {
     answer.header("stream-next-offset").unwrap().to_owned()
 }
 
-fn an_offset_inside_an_append_means_all_of_it(host: Host) {
+fn offset_inside_an_append_reads_all_of_it(host: Host) {
     for settings in [
         &[][..],
         &[
@@ -61,7 +61,7 @@ fn an_offset_inside_an_append_means_all_of_it(host: Host) {
     }
 }
 
-fn an_offset_of_an_earlier_stream_is_gone(host: Host) {
+fn offset_of_an_earlier_stream_is_gone(host: Host) {
     let home = Home::new(host, &[("STREAM_LONG_POLL_MS", "100")]);
     for round in 0..3 {
         home.create("a", TEXT);
@@ -129,7 +129,7 @@ impl Reader {
     }
 }
 
-fn a_character_over_two_appends_reaches_readers_of_events(host: Host) {
+fn character_over_two_appends_reaches_readers_of_events(host: Host) {
     let home = Home::new(host, &[]);
     home.create("a", TEXT);
     let euro = "\u{20ac}".as_bytes();

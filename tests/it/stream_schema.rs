@@ -27,7 +27,7 @@ fn numbers(data: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn streams_of_the_first_version_go_on() {
+fn streams_of_the_first_version_are_read_and_appended_to() {
     let temp = TempDir::new().unwrap();
     let data = temp.path().join("data");
     first_version(&data);

@@ -14,13 +14,13 @@ use tempfile::TempDir;
 use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts, tcp, try_raw};
 
 started_on_both_hosts! {
-    readers_that_stop_or_leave_hold_up_nobody,
-    a_browser_that_reconnects_goes_on_where_it_was,
-    whoever_waits_hears_of_an_append_and_of_the_end,
+    readers_that_stop_or_leave_delay_no_other,
+    event_source_resumes_at_the_last_event_id,
+    long_polls_receive_an_append_a_close_and_a_deletion,
     large_appends_return_whole_and_larger_ones_are_refused,
-    with_a_secret_only_its_holders_come_in,
-    what_streams_ask_each_other_nobody_else_can_ask,
-    what_was_acknowledged_survives_every_kill_and_comes_once,
+    stream_secret_admits_its_holders_only,
+    stream_rpc_is_closed_to_clients,
+    acknowledged_appends_survive_every_kill_and_come_once,
 }
 
 /// A server of streams, and the folder it keeps them in.
@@ -207,7 +207,7 @@ impl Events {
 /// Events that are appended while some readers stop.
 const EVENTS: usize = 96;
 
-fn readers_that_stop_or_leave_hold_up_nobody(host: Host) {
+fn readers_that_stop_or_leave_delay_no_other(host: Host) {
     let home = Home::new(host, &[]);
     home.create("e", "application/json");
     // They ask and never read; and these ask and leave.
@@ -248,7 +248,7 @@ fn readers_that_stop_or_leave_hold_up_nobody(host: Host) {
     }
 }
 
-fn a_browser_that_reconnects_goes_on_where_it_was(host: Host) {
+fn event_source_resumes_at_the_last_event_id(host: Host) {
     let home = Home::new(host, &[]);
     home.create("e", "application/json");
     home.append("e", "application/json", b"[1,2]");
@@ -259,7 +259,7 @@ fn a_browser_that_reconnects_goes_on_where_it_was(host: Host) {
     assert_eq!([first, second].concat(), [1, 2, 3, 4]);
 }
 
-fn whoever_waits_hears_of_an_append_and_of_the_end(host: Host) {
+fn long_polls_receive_an_append_a_close_and_a_deletion(host: Host) {
     let home = Home::new(host, &[("STREAM_LONG_POLL_MS", "60000")]);
     home.create("a", "application/json");
     let port = home.server.port;
@@ -327,7 +327,7 @@ fn large_appends_return_whole_and_larger_ones_are_refused(host: Host) {
     assert_eq!(home.read_all("j")[0].text(), format!("[{long}]"));
 }
 
-fn with_a_secret_only_its_holders_come_in(host: Host) {
+fn stream_secret_admits_its_holders_only(host: Host) {
     let page = ("STREAM_ORIGINS", "https://a.example");
     let home = Home::new(host, &[("STREAM_SECRET", "s3cret"), page]);
     let (token, other) = (
@@ -362,7 +362,7 @@ fn with_a_secret_only_its_holders_come_in(host: Host) {
 }
 
 /// On the Worker a fork asks its source by a request.
-fn what_streams_ask_each_other_nobody_else_can_ask(host: Host) {
+fn stream_rpc_is_closed_to_clients(host: Host) {
     let home = Home::new(host, &[]);
     home.create("a", "text/plain");
     let ask = br#"{"Lend":{"fork":{"source":"a","at":null,"beyond":0},"edge":"00"}}"#;
@@ -384,7 +384,7 @@ fn what_streams_ask_each_other_nobody_else_can_ask(host: Host) {
     assert!(refused.status >= 400, "{refused:?}");
 }
 
-fn what_was_acknowledged_survives_every_kill_and_comes_once(host: Host) {
+fn acknowledged_appends_survive_every_kill_and_come_once(host: Host) {
     let settings = [
         ("PMX_STREAM_SEGMENT_MESSAGES", "8"),
         ("PMX_STREAM_CHUNK_BYTES", "4096"),

@@ -40,7 +40,7 @@ impl Authority {
 }
 
 #[test]
-fn a_private_authority_is_trusted_where_the_user_names_it() {
+fn private_authority_is_trusted_where_the_user_names_it() {
     let home = TempDir::new().unwrap();
     let file = home.path().join("ca.pem");
     let corp = Authority::new(&file);
@@ -74,7 +74,7 @@ fn a_private_authority_is_trusted_where_the_user_names_it() {
 }
 
 #[test]
-fn each_fault_of_a_certificate_has_its_own_words() {
+fn certificate_faults_have_their_own_message() {
     let home = TempDir::new().unwrap();
     let corp = Authority::new(&home.path().join("ca.pem"));
     let mut own = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

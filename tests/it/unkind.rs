@@ -42,7 +42,7 @@ fn faults(world: &World, name: &str) -> u64 {
 }
 
 #[test]
-fn isolates_see_a_change_each_at_its_own_time() {
+fn unkind_isolates_see_a_change_each_at_its_own_time() {
     let Some(world) = world(&[("PMX_UNKIND_LAG", "0.1")]) else {
         return;
     };
@@ -67,7 +67,7 @@ fn isolates_see_a_change_each_at_its_own_time() {
 }
 
 #[test]
-fn operations_fail_before_and_after_their_effect() {
+fn unkind_faults_make_operations_fail() {
     let Some(world) = world(&[("PMX_UNKIND_FAULTS", "0.9")]) else {
         return;
     };
@@ -77,7 +77,7 @@ fn operations_fail_before_and_after_their_effect() {
 }
 
 #[test]
-fn objects_end_in_the_middle_of_a_request() {
+fn unkind_resets_end_objects_in_the_middle_of_a_request() {
     let Some(world) = world(&[("PMX_UNKIND_RESETS", "0.9")]) else {
         return;
     };
@@ -113,7 +113,7 @@ fn asset_of(page: &str) -> &str {
 }
 
 #[test]
-fn whatever_isolate_answers_has_what_was_acknowledged_5_s_ago() {
+fn isolates_serve_what_was_acknowledged_5_s_ago() {
     // KV lags as long as the platform's.
     let Some(world) = world(&[("PMX_UNKIND_LAG", "1")]) else {
         return;
@@ -155,7 +155,7 @@ fn publishes() -> usize {
 }
 
 #[test]
-fn publishes_succeed_although_operations_fail_and_none_is_made_twice() {
+fn publishes_succeed_once_each_although_operations_fail() {
     let Some(world) = world(&[("PMX_UNKIND_FAULTS", "0.02"), ("PMX_UNKIND_RESETS", "0.02")]) else {
         return;
     };
@@ -185,7 +185,7 @@ fn noise(seed: u64, len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn what_a_client_sent_before_it_left_is_kept() {
+fn uploads_of_a_client_that_left_are_kept() {
     let Some(world) = world(&[("PMX_UNKIND_SLOW_MS", "2000")]) else {
         return;
     };
@@ -213,7 +213,7 @@ fn memory(world: &World) -> (u64, u64) {
 }
 
 #[test]
-fn many_large_bodies_at_once_fit_into_one_isolate() {
+fn large_bodies_at_once_fit_into_one_isolate() {
     let settings = [
         ("PMX_UNKIND_ISOLATES", "1"),
         ("PMX_UNKIND_MEMORY", "1"),

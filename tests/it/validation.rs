@@ -52,7 +52,7 @@ fn files(folder: &std::path::Path) -> Vec<String> {
 }
 
 #[test]
-fn one_site_serves_from_r2_through_the_worker() {
+fn site_is_served_from_r2_through_the_worker() {
     let Some(mut world) = World::worker() else {
         return;
     };
@@ -68,7 +68,7 @@ fn one_site_serves_from_r2_through_the_worker() {
 }
 
 #[test]
-fn a_second_site_of_the_same_worker_has_another_durable_object() {
+fn second_site_of_a_worker_has_its_own_durable_object() {
     let Some(world) = World::worker() else {
         return;
     };
@@ -257,7 +257,7 @@ fn stable_routes_never_serve_stale_html() {
 }
 
 #[test]
-fn the_same_route_is_published_again_and_again() {
+fn route_is_published_again_and_again() {
     let Some(world) = World::worker() else {
         return;
     };
@@ -275,7 +275,7 @@ fn the_same_route_is_published_again_and_again() {
 }
 
 #[test]
-fn several_subdomains() {
+fn subdomains_show_their_own_sites() {
     let Some(world) = World::worker() else {
         return;
     };

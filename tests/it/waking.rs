@@ -16,12 +16,12 @@ use tempfile::TempDir;
 use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts, try_raw};
 
 started_on_both_hosts! {
-    a_webhook_comes_until_somebody_takes_it,
-    work_that_was_claimed_is_given_to_another_when_its_worker_is_silent,
-    a_wake_can_wake_somebody_else,
-    a_wake_stream_that_is_missing_is_written_to_once_it_is_there,
-    what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants,
-    appends_that_were_acknowledged_are_known_after_every_kill,
+    webhook_is_sent_until_a_worker_takes_it,
+    claimed_work_passes_on_when_its_worker_is_silent,
+    wake_can_wake_another_subscription,
+    wake_stream_is_written_to_once_it_exists,
+    subscription_follows_streams_from_its_creation_to_its_deletion,
+    acknowledged_appends_are_pending_after_every_kill,
 }
 
 /// A server of streams, and the folder it keeps them in.
@@ -142,7 +142,7 @@ fn next(received: &Receiver<Value>) -> Value {
 
 const DONE: &str = r#"{"done":true}"#;
 
-fn a_webhook_comes_until_somebody_takes_it(host: Host) {
+fn webhook_is_sent_until_a_worker_takes_it(host: Host) {
     let mut home = Home::new(host, &[]);
     let (url, received) = worker(&[(503, ""), (0, ""), (200, DONE)]);
     let config = json!({
@@ -183,7 +183,7 @@ fn a_webhook_comes_until_somebody_takes_it(host: Host) {
     );
 }
 
-fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent(host: Host) {
+fn claimed_work_passes_on_when_its_worker_is_silent(host: Host) {
     let mut home = Home::new(host, &[("STREAM_SECRET", "s3cret")]);
     let secret = "s3cret";
     assert_eq!(home.ask("PUT", "wake", secret, &json!([])).status, 201);
@@ -219,7 +219,7 @@ fn work_that_was_claimed_is_given_to_another_when_its_worker_is_silent(host: Hos
     assert_eq!(late.status, 401);
 }
 
-fn a_wake_can_wake_somebody_else(host: Host) {
+fn wake_can_wake_another_subscription(host: Host) {
     let home = Home::new(host, &[]);
     for (id, pattern, wake) in [("a", "jobs/*", "wakes/a"), ("b", "wakes/*", "outer")] {
         assert_eq!(home.ask("PUT", wake, "", &json!([])).status, 201);
@@ -239,7 +239,7 @@ fn a_wake_can_wake_somebody_else(host: Host) {
     assert_eq!(home.claim("b").status, 200);
 }
 
-fn a_wake_stream_that_is_missing_is_written_to_once_it_is_there(host: Host) {
+fn wake_stream_is_written_to_once_it_exists(host: Host) {
     let home = Home::new(host, &[]);
     let config = json!({"type": "pull-wake", "streams": ["jobs"], "wake_stream": "wake"});
     home.subscribe("a", &config);
@@ -248,7 +248,7 @@ fn a_wake_stream_that_is_missing_is_written_to_once_it_is_there(host: Host) {
     eventually("the wake is written", || home.wakes("wake").len() == 1);
 }
 
-fn what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants(host: Host) {
+fn subscription_follows_streams_from_its_creation_to_its_deletion(host: Host) {
     let home = Home::new(host, &[]);
     for stream in ["jobs/a", "jobs/b", "other"] {
         assert_eq!(home.ask("PUT", stream, "", &json!([1, 2])).status, 201);
@@ -283,7 +283,7 @@ fn what_is_there_is_followed_from_now_on_and_no_longer_than_anybody_wants(host: 
     assert_eq!(home.claim("p").status, 200);
 }
 
-fn appends_that_were_acknowledged_are_known_after_every_kill(host: Host) {
+fn acknowledged_appends_are_pending_after_every_kill(host: Host) {
     let mut home = Home::new(host, &[]);
     let config = json!({
         "type": "pull-wake", "pattern": "jobs/*", "wake_stream": "wake", "lease_ttl_ms": 1000,

@@ -209,7 +209,7 @@ fn watch_waits_for_the_content_of_a_file_that_became_empty() {
 }
 
 #[test]
-fn watch_goes_on_without_what_cannot_be_published() {
+fn watch_publishes_the_rest_without_what_cannot_be_published() {
     let world = World::new();
     let site = world.site();
     put(&site, &[("index.html", "one"), ("b.html", "b")]);

@@ -112,7 +112,7 @@ fn follow(home: &Home, id: &str, stream: &str, url: &str) {
 }
 
 #[test]
-fn hosts_that_hang_leave_a_connection_to_one_that_lives() {
+fn webhook_hosts_that_hang_leave_a_connection_to_one_that_answers() {
     if let Some(lack) = worker_lacks() {
         return skipped("the Worker's webhooks", lack);
     }
@@ -154,7 +154,7 @@ fn next(calls: &Receiver<()>) {
 
 /// One subscription after the other, on a ledger without a platform.
 #[test]
-fn a_worker_that_could_not_be_woken_has_less_time_and_less_room() {
+fn webhook_that_failed_has_less_time_and_less_room() {
     let sql = Sqlite::new();
     Subscriptions::install(&sql, [1; 32]).unwrap();
     let at = |seconds: u64| Timestamp::from_millis(1_778_324_210_000 + seconds * 1_000);

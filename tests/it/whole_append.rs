@@ -31,7 +31,7 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 const FAILS: (&str, &str) = ("stream-seq", "fails");
 
 #[test]
-fn nothing_is_kept_of_an_append_whose_second_row_fails_on_the_worker() {
+fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
     let Some(mut world) = World::of_worker(Host::Worker, &[]) else {
         return;
     };

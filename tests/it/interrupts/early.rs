@@ -12,7 +12,7 @@ use crate::namespaces::{Own, within};
 use crate::world::{World, eventually};
 
 #[test]
-fn a_scan_ends_at_once() {
+fn interrupt_ends_a_scan_at_once() {
     for (signal, more) in [("-INT", None), ("-TERM", Some("--watch"))] {
         let world = World::new();
         large(&world.site());
@@ -62,7 +62,7 @@ fn waits(child: &Child, table: &str, port: u16, state: &str) {
 }
 
 #[test]
-fn a_name_that_is_looked_up_for_ever_ends_at_once() {
+fn interrupt_ends_a_name_lookup_at_once() {
     let home = TempDir::new().unwrap();
     for signal in ["-INT", "-TERM"] {
         let Some(child) = lost(home.path(), "https://sites.example.org") else {
@@ -75,7 +75,7 @@ fn a_name_that_is_looked_up_for_ever_ends_at_once() {
 }
 
 #[test]
-fn a_connection_that_is_never_made_ends_at_once() {
+fn interrupt_ends_a_connection_attempt_at_once() {
     let home = TempDir::new().unwrap();
     for signal in ["-INT", "-TERM"] {
         let Some(child) = lost(home.path(), &format!("http://{NOWHERE}:8787")) else {

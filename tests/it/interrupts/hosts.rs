@@ -90,7 +90,7 @@ fn kept_open(port: u16) -> Vec<TcpStream> {
 }
 
 #[test]
-fn what_clients_keep_open_holds_up_no_end() {
+fn interrupt_ends_a_host_with_open_connections() {
     let dev = ["dev", "site", "--space", "docs"];
     for (signal, args) in [
         ("-INT", &["serve"][..]),
@@ -116,7 +116,7 @@ fn what_clients_keep_open_holds_up_no_end() {
 }
 
 #[test]
-fn a_publish_is_cut_off_and_goes_on_with_the_next_run_of_the_host() {
+fn publish_resumes_with_the_next_run_of_an_interrupted_host() {
     let home = TempDir::new().unwrap();
     noise(&home, 4, 1_000_000);
     let (server, port) = host(home.path(), &["serve"], 0);
@@ -138,7 +138,7 @@ fn a_publish_is_cut_off_and_goes_on_with_the_next_run_of_the_host() {
 }
 
 #[test]
-fn dev_ends_while_it_reads_a_large_file() {
+fn interrupt_ends_dev_while_it_reads_a_large_file() {
     for signal in ["-INT", "-TERM"] {
         let home = TempDir::new().unwrap();
         large(&home.path().join("site"));

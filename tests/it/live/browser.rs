@@ -19,26 +19,26 @@ const USES: usize = 3;
 const TOOLS: usize = 11;
 
 #[test]
-fn pages_live_in_a_real_browser() {
+fn live_pages_work_in_a_real_browser() {
     let passed = [("DICTIONARIES", "passed")];
     check(Host::Embedded, &passed, &["stories.mjs"], STORIES);
 }
 
 #[test]
-fn pages_live_in_a_real_browser_through_the_worker() {
+fn live_pages_work_in_a_real_browser_through_the_worker() {
     let passed = [("DICTIONARIES", "passed")];
     check(Host::Worker, &passed, &["stories.mjs"], STORIES);
 }
 
 #[test]
-fn whatever_a_page_uses_is_shown_in_a_real_browser() {
+fn assets_of_every_kind_are_replaced_in_a_real_browser() {
     check(Host::Embedded, &[("LIVE", "all")], &["uses.mjs"], USES);
 }
 
 /// What a page uses is known to its script, whatever the host; what is not there yet, to the host.
 #[test]
-fn a_first_deploy_is_shown_in_a_real_browser_through_the_worker() {
-    let story = "a_site_is_shown_that_was_opened_before_its_first_deploy";
+fn first_deploy_is_shown_in_a_real_browser_through_the_worker() {
+    let story = "site_is_shown_that_was_opened_before_its_first_deploy";
     check(Host::Worker, &[("LIVE", "all")], &["uses.mjs", story], 1);
 }
 

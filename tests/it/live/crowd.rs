@@ -12,17 +12,17 @@ use super::socket::Socket;
 use crate::world::{Host, World, skipped, worker_lacks};
 
 #[test]
-fn a_thousand_sockets_hear_two_hundred_deploys() {
+fn sockets_receive_two_hundred_deploys() {
     let world = World::with_settings(Host::Embedded, &[]);
-    each_hears_each_once_and_in_order(&world, 1_000, 200);
+    check_each_receives_all_in_order(&world, 1_000, 200);
 }
 
 #[test]
-fn many_sockets_of_a_worker_hear_each_deploy() {
+fn sockets_of_a_worker_receive_each_deploy() {
     match worker_lacks() {
         None => {
             let world = World::with_settings(Host::Worker, &[]);
-            each_hears_each_once_and_in_order(&world, 200, 40);
+            check_each_receives_all_in_order(&world, 200, 40);
         }
         Some(lack) => skipped("the Worker", lack),
     }
@@ -57,7 +57,7 @@ fn deploy(world: &World, number: u64) {
     assert_eq!(answer.json()["deploy"]["number"], number, "{answer:?}");
 }
 
-fn each_hears_each_once_and_in_order(world: &World, sockets: usize, deploys: u64) {
+fn check_each_receives_all_in_order(world: &World, sockets: usize, deploys: u64) {
     publish(world);
     let (port, token) = (world.server.port, world.token());
     let ready = Arc::new(Barrier::new(sockets + 1));
@@ -97,7 +97,7 @@ fn follow(frame: &Value, at: u64) -> u64 {
 
 /// The server is killed again and again; a page that resumes at its offset has no gap.
 #[test]
-fn a_killed_server_leaves_no_gap() {
+fn sockets_resume_without_a_gap_after_a_kill() {
     let mut world = World::with_settings(Host::Embedded, &[]);
     publish(&world);
     let port = world.server.port;

@@ -7,7 +7,7 @@ use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped};
 
 #[test]
-fn a_public_site_lives_in_a_real_browser() {
+fn live_pages_work_behind_tls_in_a_real_browser() {
     let ready = install_in(&folder()).and_then(|()| chromium());
     let chromium = match ready {
         Ok(chromium) => chromium,

@@ -6,15 +6,15 @@ use crate::world::{Host, World, eventually, started_on_kind_hosts};
 
 // Each isolate would see the lag of an hour from its own first request on.
 started_on_kind_hosts!(
-    who_knows_of_a_deploy_never_gets_an_older_one,
-    what_a_late_pointer_lacks_is_found,
-    a_page_of_a_preview_finds_its_assets_after_the_next_one,
+    deploy_tokens_make_reads_monotonic,
+    missing_paths_of_a_late_pointer_are_looked_up,
+    preview_assets_resolve_after_the_next_deploy,
 );
 
 /// An hour: no story lasts so long.
 const LAG: [(&str, &str); 1] = [("PMX_POINTER_LAG_MS", "3600000")];
 
-fn who_knows_of_a_deploy_never_gets_an_older_one(host: Host) {
+fn deploy_tokens_make_reads_monotonic(host: Host) {
     let world = World::with_settings(host, &LAG);
     site(&world);
     assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
@@ -65,7 +65,7 @@ fn who_knows_of_a_deploy_never_gets_an_older_one(host: Host) {
     );
 }
 
-fn what_a_late_pointer_lacks_is_found(host: Host) {
+fn missing_paths_of_a_late_pointer_are_looked_up(host: Host) {
     let world = World::with_settings(host, &LAG);
     site(&world);
     let status = |path: &str| world.get("docs", path).status;
@@ -97,7 +97,7 @@ fn what_a_late_pointer_lacks_is_found(host: Host) {
 }
 
 /// The page is of one deploy, and what it loads is asked for where the next one is known.
-fn a_page_of_a_preview_finds_its_assets_after_the_next_one(host: Host) {
+fn preview_assets_resolve_after_the_next_deploy(host: Host) {
     let world = World::with_settings(host, &[]);
     site(&world);
     for number in ["1", "2"] {

@@ -4,14 +4,14 @@ use super::at;
 use crate::world::{Answer, Host, World, on_both_hosts, started_on_both_hosts};
 
 on_both_hosts!(
-    a_large_page_gets_the_script,
-    a_preview_that_is_not_there_yet_waits,
+    live_script_is_put_into_large_pages,
+    waiting_page_of_a_missing_preview_reloads,
 );
 
 mod chosen {
     use super::*;
 
-    started_on_both_hosts!(a_site_that_is_not_there_yet_waits);
+    started_on_both_hosts!(waiting_page_of_a_missing_site_reloads);
 }
 
 const HEAD: &str = "<!doctype html><html><head>";
@@ -31,7 +31,7 @@ fn noise(bytes: usize) -> String {
 }
 
 /// One frame, bytes as they are, and a blob in parts.
-fn a_large_page_gets_the_script(world: World) {
+fn live_script_is_put_into_large_pages(world: World) {
     let pages = [
         ("even", even(5 * MIB)),
         ("noise", noise(5 * MIB)),
@@ -73,7 +73,7 @@ fn waits(answer: &Answer) -> bool {
 }
 
 /// A preview is always live, also before its first deploy; nothing says so of a site or a number.
-fn a_preview_that_is_not_there_yet_waits(world: World) {
+fn waiting_page_of_a_missing_preview_reloads(world: World) {
     world.write(&[("index.html", "1")]);
     world.sync("docs", &[]).ok();
     for (site, expected) in [
@@ -90,7 +90,7 @@ fn a_preview_that_is_not_there_yet_waits(world: World) {
     }
 }
 
-fn a_site_that_is_not_there_yet_waits(host: Host) {
+fn waiting_page_of_a_missing_site_reloads(host: Host) {
     let world = World::with_settings(host, &[("LIVE", "all")]);
     for (site, expected) in [("other", true), ("pr-1--other", true), ("7--other", false)] {
         let page = world.get(site, "/a");

@@ -7,7 +7,7 @@ use crate::world::{Host, World, skipped, worker_lacks};
 const LIMIT: usize = 5;
 
 #[test]
-fn one_address_reaches_a_space_at_a_rate() {
+fn event_reads_of_one_address_are_limited() {
     if let Some(lack) = worker_lacks() {
         return skipped("the Worker", lack);
     }

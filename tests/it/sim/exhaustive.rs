@@ -145,7 +145,7 @@ fn strike_everywhere(story: Story, target: Target, how: How, seed: u64) -> usize
 }
 
 #[test]
-fn fails_at_the_nth_statement_for_every_n() {
+fn fault_at_every_statement_keeps_the_invariants() {
     for story in [Story::First, Story::Small, Story::Fresh, Story::Rollback] {
         for how in [How::FailBefore, How::CrashBefore] {
             let statements = strike_everywhere(story, Target::Statement, how, 1);
@@ -159,7 +159,7 @@ fn fails_at_the_nth_statement_for_every_n() {
 }
 
 #[test]
-fn fails_at_the_nth_effect_for_every_n() {
+fn fault_at_every_effect_keeps_the_invariants() {
     let hows = [
         How::FailBefore,
         How::FailAfter,
@@ -176,7 +176,7 @@ fn fails_at_the_nth_effect_for_every_n() {
 }
 
 #[test]
-fn fails_at_the_nth_effect_of_two_racing_publishes() {
+fn fault_at_every_effect_of_a_race_keeps_the_invariants() {
     let hows = [
         How::FailBefore,
         How::FailAfter,

@@ -100,7 +100,7 @@ fn from_environment(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn ten_thousand_schedules() {
+fn schedules_keep_the_invariants() {
     if let Some(seed) = from_environment("PMX_SEED") {
         let report = simulate(seed, None, true);
         println!("{}", report.trace.join("\n"));
@@ -123,7 +123,7 @@ fn ten_thousand_schedules() {
 }
 
 #[test]
-fn a_seed_means_one_schedule() {
+fn seed_means_one_schedule() {
     for seed in 0..40 {
         let (one, two) = (simulate(seed, None, true), simulate(seed, None, true));
         assert!(one.trace.len() > 10, "nothing happened");

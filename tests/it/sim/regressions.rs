@@ -46,7 +46,7 @@ fn two_deploys() -> (Rc<World>, Publisher) {
 /// `pmx rollback` names no deploy. Repeated after a lost answer, it went looking for the deploy
 /// before the one it had restored itself, and failed.
 #[test]
-fn a_repeated_rollback_is_answered_as_the_first_time() {
+fn repeated_rollback_is_answered_as_the_first_time() {
     let (world, publisher) = two_deploys();
     let head = RollbackHead {
         v: VERSION,
@@ -65,7 +65,7 @@ fn a_repeated_rollback_is_answered_as_the_first_time() {
 
 /// Repeated after a lost answer, a commit was answered that nothing had changed.
 #[test]
-fn a_repeated_commit_is_answered_as_the_first_time() {
+fn repeated_commit_is_answered_as_the_first_time() {
     let (world, publisher) = two_deploys();
     let root = world.catalogue.sites[1].root;
     let intent = publisher.wants(root, None, None, None, "key 1".into());
@@ -107,7 +107,7 @@ fn a_repeated_commit_is_answered_as_the_first_time() {
 /// A root that was deployed before needs no index object, so the pack that came along is not
 /// written. Its blobs were noted as held all the same, in an object that does not exist.
 #[test]
-fn a_pack_that_is_not_written_is_not_believed() {
+fn pack_that_is_not_written_is_not_recorded() {
     let (world, publisher) = two_deploys();
     let (old, new) = (world.catalogue.sites[1].root, world.catalogue.sites[0].root);
     let nodes = &world.catalogue.nodes;
@@ -167,7 +167,7 @@ fn post(world: &Rc<World>, what: &str, body: Vec<u8>) -> serde_json::Value {
 
 /// The pointer of one preview could not be made, and that kept back the pointers of all channels.
 #[test]
-fn a_channel_whose_pointer_cannot_be_made_blocks_no_other() {
+fn channel_whose_pointer_cannot_be_made_blocks_no_other() {
     let (world, mut publisher) = two_deploys();
     publisher.alias = AliasName::parse("next").ok();
     let sites = &world.catalogue.sites;
@@ -201,7 +201,7 @@ fn a_channel_whose_pointer_cannot_be_made_blocks_no_other() {
 /// A repair by a preview's publish wrote the serving index anew. The site's own pointer still named
 /// the lost one, and the next sync of the site found nothing to change (seed 22).
 #[test]
-fn a_channel_is_whole_after_another_channel_repaired_their_content() {
+fn channel_is_whole_after_another_channel_repaired_their_content() {
     let (world, mut publisher) = two_deploys();
     let root = world.catalogue.sites[1].root;
     publisher.alias = AliasName::parse("next").ok();
@@ -229,7 +229,7 @@ fn a_channel_is_whole_after_another_channel_repaired_their_content() {
 /// more, late, when the publish had been refused, and replaced a deploy that the publisher never
 /// saw (seed 3659).
 #[test]
-fn a_late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
+fn late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
     let (world, publisher) = two_deploys();
     let root = world.catalogue.sites[2].root;
     let intent = publisher.wants(root, None, Some(2), None, "indexed".into());
