@@ -7,7 +7,8 @@ use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use crate::behind::spoil;
-use crate::world::{Host, Ran, World, on_both_hosts, raw};
+use crate::world::http::content_length;
+use crate::world::{Host, Ran, World, noise, on_both_hosts, raw};
 
 on_both_hosts! {
     part_delta_of_an_edited_file_costs_what_is_new,
@@ -18,21 +19,6 @@ on_both_hosts! {
 }
 
 const MIB: usize = 1024 * 1024;
-
-/// Bytes that do not repeat, and that nothing compresses.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
-    let mut word = || {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state
-    };
-    (0..len.div_ceil(8))
-        .flat_map(|_| word().to_le_bytes())
-        .take(len)
-        .collect()
-}
 
 fn publish(world: &World, path: &str, bytes: &[u8]) -> Ran {
     world.write_bytes(path, bytes);
@@ -102,7 +88,7 @@ fn part_delta_of_text_is_stored_compressed(world: World) {
     );
     check(&world, "docs", "/table.json", lines(1_000_000).as_bytes());
     let zstd = [("Accept-Encoding", "zstd")];
-    let taken = world.request("GET", "docs", "/table.json", &zstd, b"");
+    let taken = world.get_with("docs", "/table.json", &zstd);
     assert_eq!(taken.header("content-encoding"), Some("zstd"));
     assert!(taken.body.len() < lines(1).len() / 2);
 }
@@ -219,18 +205,13 @@ fn declining(server: u16) -> u16 {
 fn pass_on(mut stream: TcpStream, server: u16) {
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     loop {
-        let (mut head, mut length) = (String::new(), 0);
+        let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
-            let start = head.len();
             if reader.read_line(&mut head).unwrap_or(0) == 0 {
                 return;
             }
-            let line = head[start..].to_ascii_lowercase();
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap();
-            }
         }
-        let mut body = vec![0; length];
+        let mut body = vec![0; content_length(&head).unwrap_or(0)];
         reader.read_exact(&mut body).unwrap();
         let answer = raw(server, &[head.as_bytes(), &body].concat(), false);
         let declined = answer

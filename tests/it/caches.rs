@@ -3,18 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use pmx_tests::rng::Rng;
+
 use crate::world::{Ran, World};
-
-/// Numbers that follow from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: usize) -> usize {
-        let next = self.0.wrapping_mul(6_364_136_223_846_793_005);
-        self.0 = next.wrapping_add(1);
-        (self.0 >> 33) as usize % bound.max(1)
-    }
-}
 
 fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     let mut entries: Vec<_> = fs::read_dir(folder).unwrap().flatten().collect();
@@ -30,22 +21,22 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
 
 /// Damages about half of the cache's files: bits, ends, zeros, and files in each other's place.
 /// Returns how many it wrote.
-fn damage(cache: &Path, dice: &mut Dice) -> usize {
+fn damage(cache: &Path, rng: &mut Rng) -> usize {
     let mut damaged = 0;
     let mut all = Vec::new();
     files(cache, &mut all);
     for path in &all {
         let mut bytes = fs::read(path).unwrap();
-        match dice.below(8) {
+        match rng.below(8) {
             0 if !bytes.is_empty() => {
                 for _ in 0..3 {
-                    let at = dice.below(bytes.len());
-                    bytes[at] ^= 1 << dice.below(8);
+                    let at = rng.below(bytes.len());
+                    bytes[at] ^= 1 << rng.below(8);
                 }
             }
-            1 => bytes.truncate(dice.below(bytes.len())),
+            1 if !bytes.is_empty() => bytes.truncate(rng.below(bytes.len())),
             2 => bytes.fill(0),
-            3 => bytes = fs::read(&all[dice.below(all.len())]).unwrap(),
+            3 => bytes = fs::read(&all[rng.below(all.len())]).unwrap(),
             _ => continue,
         }
         fs::write(path, bytes).unwrap();
@@ -78,9 +69,9 @@ fn publish_ignores_damage_of_the_cache() {
     let cache = world.temp.path().join("cache");
     let mut damaged = 0;
     for seed in 1..=10_u64 {
-        let mut dice = Dice(seed * 7_919);
-        damaged += damage(&cache, &mut dice);
-        let page = format!("p{}.html", dice.below(40));
+        let mut rng = Rng::new(seed);
+        damaged += damage(&cache, &mut rng);
+        let page = format!("p{}.html", rng.below(40));
         world.write(&[(&page, &format!("version {seed}"))]);
         if seed % 3 == 0 {
             let mut more = big.clone();
@@ -91,7 +82,7 @@ fn publish_ignores_damage_of_the_cache() {
         assert_eq!(ran.code, 0, "seed {seed}: {ran:?}");
         let root = root_of_folder(&world);
         assert_eq!(active_root(&world), root, "seed {seed}");
-        damaged += damage(&cache, &mut dice);
+        damaged += damage(&cache, &mut rng);
         let again = world.sync("docs", &[]).ok();
         assert_eq!(again.at("/outcome"), "unchanged", "seed {seed}");
         assert_eq!(again.at("/root"), root.as_str(), "seed {seed}");

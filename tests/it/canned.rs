@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
+use crate::world::http::content_length;
 use crate::world::{Ran, pmx_path};
 
 /// A request as it arrived.
@@ -114,12 +115,7 @@ pub(crate) fn read_request(reader: &mut BufReader<impl Read>) -> Option<Asked> {
     while !head.ends_with("\r\n\r\n") {
         (reader.read_line(&mut head).ok()? > 0).then_some(())?;
     }
-    let lower = head.to_ascii_lowercase();
-    let length = lower
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
-    let length = length.and_then(|length| length.trim().parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
+    let mut body = vec![0; content_length(&head).unwrap_or(0)];
     reader.read_exact(&mut body).ok()?;
     let method = head.split(' ').next()?.to_owned();
     Some(Asked { method })

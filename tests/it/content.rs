@@ -4,7 +4,7 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use crate::world::{World, eventually, on_both_hosts, try_raw};
+use crate::world::{World, eventually, http, on_both_hosts, port_in};
 
 on_both_hosts!(
     data_folder_inside_a_site_is_left_out,
@@ -69,18 +69,13 @@ impl Running {
         let mut line = String::new();
         let stdout = process.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let port = line.trim().trim_end_matches('/').rsplit(':').next();
-        let port = port.and_then(|port| port.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("no port in {line:?}"));
+        let port = port_in(&line);
         Self { process, port }
     }
 
     fn get(&self, host: &str, path: &str) -> Option<crate::world::Answer> {
-        let head = format!(
-            "GET {path} HTTP/1.1\r\nHost: {host}.localhost:{}\r\nConnection: close\r\n\r\n",
-            self.port
-        );
-        try_raw(self.port, head.as_bytes(), false)
+        let host = format!("{host}.localhost:{}", self.port);
+        http::get(self.port, &host, path)
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::journal::{Costs, Journal};
 use crate::prices::{VIEW_KV_READS, VIEW_REQUESTS};
-use crate::world::World;
+use crate::world::{World, noise};
 
 fn costs(of: &[(&str, u64)]) -> Costs {
     of.iter()
@@ -110,11 +110,9 @@ fn pack_upload_costs_one_call_of_its_space() {
         return;
     };
     let mut journal = Journal::new(&world);
-    // Bytes that no one can compress: a pack has at most 8 MiB of them.
-    let mut noise = blake3::Hasher::new().finalize_xof();
+    // A pack has at most 8 MiB of them.
     for number in 0..6 {
-        let mut bytes = vec![0; 7 * 1024 * 1024];
-        noise.fill(&mut bytes);
+        let bytes = noise(number, 7 * 1024 * 1024);
         world.write_bytes(&format!("{number}.bin"), &bytes);
     }
     world.sync("docs", &[]).ok();
@@ -159,9 +157,7 @@ fn file_of_1_gb_passes_through_little_memory() {
         return;
     };
     let mut journal = Journal::new(&world);
-    let mut film = vec![0; PARTS as usize * 8 * 1024 * 1024 - 5];
-    let mut noise = blake3::Hasher::new().finalize_xof();
-    noise.fill(&mut film);
+    let film = noise(0, PARTS as usize * 8 * 1024 * 1024 - 5);
     world.write_bytes("film.mp4", &film);
     world.sync("docs", &[]).ok();
     let whole = world.get("docs", "/film.mp4");

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use crate::namespaces::{Own, within};
-use crate::world::{World, eventually, on_both_hosts, pmx_path, try_raw};
+use crate::world::{World, eventually, http, on_both_hosts, pmx_path, port_in, try_raw};
 
 on_both_hosts! {
     errors_have_an_id,
@@ -56,12 +56,9 @@ fn served(mut serve: Command, when: &str) -> (Child, u16) {
     let mut line = String::new();
     let stdout = server.stdout.take().unwrap();
     BufReader::new(stdout).read_line(&mut line).unwrap();
-    let port = line.trim().rsplit(':').next().unwrap().parse();
-    let port = port.unwrap_or_else(|_| panic!("{when}: it did not start: {line:?}"));
+    let port = port_in(&line);
     for (host, text) in [("docs", "home"), ("next--docs", "draft")] {
-        let head = format!("GET / HTTP/1.1\r\nHost: {host}.localhost\r\n");
-        let get = format!("{head}Connection: close\r\n\r\n");
-        let answer = try_raw(port, get.as_bytes(), false).unwrap();
+        let answer = http::get(port, &format!("{host}.localhost"), "/").unwrap();
         assert_eq!(answer.status, 200, "{when} {host}: {answer:?}");
         assert!(answer.text().starts_with(text), "{when} {host}: {answer:?}");
     }
@@ -194,7 +191,7 @@ fn data_files_are_readable_by_their_owner_only() {
 
 fn errors_have_an_id(world: World) {
     let id = |path: &str, headers: &[(&str, &str)]| {
-        let answer = world.request("GET", "", path, headers, b"");
+        let answer = world.get_with("", path, headers);
         assert!(answer.status >= 400, "{answer:?}");
         let json = answer.json();
         let id = json["id"].as_str().unwrap_or_default().to_owned();

@@ -8,7 +8,7 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-use crate::world::{Ran, World, eventually, on_both_hosts, pmx_path, try_raw};
+use crate::world::{Ran, World, eventually, http, on_both_hosts, pmx_path};
 
 on_both_hosts!(control_characters_are_published_and_reach_no_terminal);
 
@@ -119,9 +119,9 @@ fn full_disk_loses_nothing() {
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    let healthy = format!("GET /healthz HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n");
     eventually("the server answers", || {
-        try_raw(port, healthy.as_bytes(), false).is_some_and(|answer| answer.status == 200)
+        let healthy = http::get(port, &format!("127.0.0.1:{port}"), "/healthz");
+        healthy.is_some_and(|answer| answer.status == 200)
     });
     let noise: Vec<u8> = (0..3_000_000u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8)

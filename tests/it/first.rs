@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use crate::interrupts::progress::throttled;
 use crate::interrupts::settle;
 use crate::journal::Journal;
-use crate::world::{World, eventually, on_both_hosts};
+use crate::world::{World, eventually, noise, on_both_hosts};
 
 on_both_hosts!(
     first_publish_reads_each_file_once_and_sends_each_blob_once,
@@ -23,18 +23,6 @@ fn page(number: u64) -> String {
         "<!doctype html><title>{number}</title><p>{}</p>",
         words.repeat(300)
     )
-}
-
-/// Bytes that don't compress, the same for the same seed.
-fn noise(seed: u32, len: usize) -> Vec<u8> {
-    let mut state = seed;
-    let mut next = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[1]
-    };
-    (0..len).map(|_| next()).collect()
 }
 
 fn first_publish_reads_each_file_once_and_sends_each_blob_once(world: World) {

@@ -6,7 +6,8 @@ use std::io::Read as _;
 
 use flate2::read::GzDecoder;
 
-use crate::world::{Answer, World};
+use crate::serving::PAGES;
+use crate::world::{Answer, World, noise};
 
 /// Headers that the runtime or the connection brings, not we.
 const NOT_OURS: [&str; 4] = ["date", "connection", "transfer-encoding", "keep-alive"];
@@ -21,13 +22,9 @@ struct Shown {
 
 /// Three deploys of a site with everything in it that is served in a way of its own.
 fn publish(world: &World) {
+    world.write(&PAGES);
     world.write(&[
-        ("index.html", "home"),
         ("about.html", &"<h1>page</h1>".repeat(50)),
-        ("docs/index.html", "docs home"),
-        ("docs/intro.html", "intro"),
-        ("404.html", "nothing here"),
-        ("docs/404.html", "no such docs"),
         ("assets/app-4f3c2a1b9d0e.js", &"let a = 1;".repeat(50)),
         ("assets/plain.css", &"p { color: red }".repeat(50)),
         ("feed.xml", "<feed/>"),
@@ -45,7 +42,7 @@ fn publish(world: &World) {
         ("song-4f3c2a1b9d0e.mp3", "sound"),
         (".well-known/apple-app-site-association", "{}"),
     ]);
-    world.write_bytes("large.bin", &noise(9_000_000));
+    world.write_bytes("large.bin", &noise(0, 9_000_000));
     world.write(&[("table.json", &"{\"row\": 1}\n".repeat(900_000))]);
     world.sync("docs", &["--order", "none", "-m", "one"]).ok();
     fs::remove_file(world.site().join("assets/app-4f3c2a1b9d0e.js")).unwrap();
@@ -53,13 +50,6 @@ fn publish(world: &World) {
     world.sync("docs", &["--order", "run:7", "-m", "two"]).ok();
     world.pmx(&["rollback", "1", "--space", "docs"]).ok();
     world.pmx(&["rollback", "2", "--space", "docs"]).ok();
-}
-
-/// Bytes that don't compress.
-fn noise(len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    blake3::Hasher::new().finalize_xof().fill(&mut bytes);
-    bytes
 }
 
 /// Method, site, path, headers. A header `Authorization: token` is given the world's own.

@@ -9,26 +9,14 @@ use crate::world::{Answer, Host, Server, World, eventually, raw, skipped, worker
 
 /// A Worker with variables of the environment.
 fn worker(settings: &[(&str, &str)]) -> Option<World> {
-    match worker_lacks() {
-        None => Some(World::with_settings(Host::Worker, settings)),
-        Some(lack) => {
-            skipped("the Worker", lack);
-            None
-        }
-    }
+    World::of_worker(Host::Worker, settings)
 }
 
 /// Asks as if by https: the local runtime shows the Worker another address than it was asked at.
 fn by_https(world: &World, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let address = format!("https://{host}{path}");
     let all = [&[("mf-original-url", address.as_str())][..], headers].concat();
-    world.request(
-        "GET",
-        host.strip_suffix(".localhost").unwrap_or(""),
-        path,
-        &all,
-        b"",
-    )
+    world.get_with(host.strip_suffix(".localhost").unwrap_or(""), path, &all)
 }
 
 /// The worker's data folder is its own, so no `pmx` can publish by http here.
@@ -60,7 +48,7 @@ fn plain_http_leads_to_https_and_takes_no_token() {
         ("docs", "/_events?offset=-1"),
         ("", "/v1/stream/a"),
     ] {
-        let answer = world.request("GET", host, path, &[("authorization", &token)], b"");
+        let answer = world.get_with(host, path, &[("authorization", &token)]);
         assert_eq!(answer.status, 403, "{path}: {answer:?}");
         assert_eq!(answer.json()["code"], "E_INSECURE", "{answer:?}");
         assert!(!answer.text().contains(&token[7..]), "{answer:?}");
@@ -99,7 +87,7 @@ fn page() -> String {
 /// What the Worker itself answers: the local runtime's edge takes a header of a client for what it
 /// accepts, and leaves the answer alone.
 fn read(world: &World, accepted: &str) -> Answer {
-    world.request("GET", "docs", "/", &[("accept-encoding", accepted)], b"")
+    world.get_with("docs", "/", &[("accept-encoding", accepted)])
 }
 
 #[test]

@@ -30,16 +30,11 @@ fn lacking() -> Vec<u8> {
 }
 
 /// A folder of files of bytes that no codec makes smaller.
-pub(crate) fn noise(home: &TempDir, files: u32, bytes: u64) {
+pub(crate) fn noise(home: &TempDir, files: u32, bytes: usize) {
     std::fs::create_dir(home.path().join("site")).unwrap();
     for file in 0..files {
-        let mut content = Vec::new();
-        let seeded = blake3::Hasher::new()
-            .update(&file.to_le_bytes())
-            .finalize_xof();
-        seeded.take(bytes).read_to_end(&mut content).unwrap();
         let path = home.path().join(format!("site/{file}.bin"));
-        std::fs::write(&path, content).unwrap();
+        std::fs::write(&path, crate::world::noise(file.into(), bytes)).unwrap();
         settle(&path);
     }
 }

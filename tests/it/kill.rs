@@ -4,6 +4,8 @@
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use pmx_tests::rng::Rng;
+
 use crate::world::{Host, World, on_both_hosts};
 
 on_both_hosts! {
@@ -23,21 +25,10 @@ const PAGES: u64 = 40;
 /// The alarm comes after a second; a machine may be busy.
 const ALARM: Duration = Duration::from_secs(20);
 
-/// splitmix64: the seed says where each round is hit.
-fn random(state: &mut u64) -> u64 {
-    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let mut z = *state;
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
-
 /// A page that names its version and is hard to compress, so that a publish takes a while.
 fn page(version: u64, number: u64) -> String {
-    let mut state = version * 1000 + number;
-    let noise: String = (0..4000)
-        .map(|_| format!("{:016x}", random(&mut state)))
-        .collect();
+    let mut rng = Rng::new(version * 1000 + number);
+    let noise: String = (0..4000).map(|_| format!("{:016x}", rng.next())).collect();
     format!("version {version} page {number} {noise}")
 }
 
@@ -102,7 +93,8 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
         .and_then(|text| text.parse().ok())
         .unwrap_or(11);
     println!("PMX_SEED={seed}");
-    let mut state = seed;
+    // The seed says where each round is hit.
+    let mut rng = Rng::new(seed);
     write(&world, 0);
     world.sync("docs", &[]).ok();
     let (mut live, mut hit, mut acknowledged) = (0, 0, 0);
@@ -112,8 +104,8 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
         let mut client = world.command(&["sync", "site", "--space", "docs", "--json"]);
         client.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut client = client.spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(random(&mut state) % 120));
-        let victim = random(&mut state) % 3;
+        std::thread::sleep(Duration::from_millis(rng.next() % 120));
+        let victim = rng.below(3);
         if victim != 1 {
             world.server.kill();
         }
@@ -121,7 +113,7 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
             let _gone = client.kill();
         } else {
             // A client without its server would try again for a while.
-            std::thread::sleep(Duration::from_millis(random(&mut state) % 30));
+            std::thread::sleep(Duration::from_millis(rng.next() % 30));
         }
         if victim != 1 {
             world.restart();

@@ -66,7 +66,7 @@ fn deploys(messages: &Value) -> Vec<u64> {
 /// Reads a site's events with the server's token.
 pub(crate) fn events(world: &World, site: &str, query: &str) -> Answer {
     let (path, token) = (format!("/_events?{query}"), world.token());
-    world.request("GET", site, &path, &[("authorization", &token)], b"")
+    world.get_with(site, &path, &[("authorization", &token)])
 }
 
 /// The token of a channel's newest deploy, as the space sends it to a reader of its events.
@@ -296,13 +296,7 @@ fn page_headers_name_deploy_and_offset(world: World) {
         Some("text/javascript; charset=utf-8")
     );
     let tag = script.header("etag").unwrap();
-    let again = world.request(
-        "GET",
-        "docs",
-        "/_pmx/live.js",
-        &[("if-none-match", tag)],
-        b"",
-    );
+    let again = world.get_with("docs", "/_pmx/live.js", &[("if-none-match", tag)]);
     assert_eq!(again.status, 304);
 }
 
@@ -314,7 +308,7 @@ fn live_script_is_put_into_pages_of_live_deploys(world: World) {
     world.sync("docs", &["--live"]).ok();
     let tag = plain.header("etag").unwrap().trim_start_matches("W/");
     let known = [("if-none-match", tag)];
-    let page = world.request("GET", "docs", "/a", &known, b"");
+    let page = world.get_with("docs", "/a", &known);
     assert_eq!(page.status, 200, "the page is another one now");
     let script = format!(
         "<script src=\"/_pmx/live.js\" data-deploy=\"2\" data-offset=\"{}\" async></script>\
@@ -324,7 +318,7 @@ fn live_script_is_put_into_pages_of_live_deploys(world: World) {
     assert_eq!(page.text(), script);
     let tag = page.header("etag").unwrap();
     let known = [("if-none-match", tag)];
-    let again = world.request("GET", "docs", "/a", &known, b"");
+    let again = world.get_with("docs", "/a", &known);
     assert_eq!(
         (again.status, again.header("x-pmx-deploy")),
         (304, Some("2"))

@@ -7,7 +7,7 @@ use std::process::{Child, Stdio};
 use serde_json::json;
 
 use crate::waking::Home;
-use crate::world::{Answer, Host, World, eventually, try_raw};
+use crate::world::{Answer, Host, World, eventually, port_in, try_raw};
 
 /// A request as it is, with the fields that it has beside `Connection`.
 fn ask(port: u16, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Answer {
@@ -169,13 +169,7 @@ fn dev(world: &World) -> (Child, u16) {
         .unwrap();
     let (mut line, stdout) = (String::new(), dev.stdout.take().unwrap());
     BufReader::new(stdout).read_line(&mut line).unwrap();
-    let port = line
-        .trim()
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .unwrap();
-    (dev, port.parse().unwrap())
+    (dev, port_in(&line))
 }
 
 #[test]

@@ -249,10 +249,7 @@ fn preview_removal_closes_its_address_and_keeps_its_deploy(world: World) {
     for path in ["/a", "/_events?offset=-1"] {
         let known = [("x-pmx-know", &*token)];
         assert_eq!(world.get("pr-7--docs", path).status, 404);
-        assert_eq!(
-            world.request("GET", "pr-7--docs", path, &known, b"").status,
-            404
-        );
+        assert_eq!(world.get_with("pr-7--docs", path, &known).status, 404);
     }
     assert_eq!(
         Socket::open(world.server.port, "pr-7--docs", None).err(),
@@ -354,7 +351,7 @@ fn deploy_tokens_of_previews_make_reads_monotonic(host: Host) {
     let token = deploy_token(&world, "pr-7--docs");
     let cookie = format!("_pmx_deploy={token}");
     for known in [("x-pmx-know", &*token), ("cookie", &*cookie)] {
-        let page = world.request("GET", "pr-7--docs", "/a", &[known], b"");
+        let page = world.get_with("pr-7--docs", "/a", &[known]);
         assert_eq!(page.header("x-pmx-deploy"), Some("3"), "{known:?}");
         assert!(page.text().starts_with('3'));
     }

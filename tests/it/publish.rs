@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{World, eventually, on_both_hosts};
+use crate::world::{World, eventually, http, on_both_hosts, port_in};
 
 on_both_hosts! {
     publish_update_and_rollback_show_the_right_page,
@@ -241,26 +241,20 @@ fn file_of_many_parts_is_published_and_served_by_ranges(world: World) {
         );
         let span = 8 * 1024 * 1024 - 10..8 * 1024 * 1024 + 10;
         let range = format!("bytes={}-{}", span.start, span.end - 1);
-        let part = world.request("GET", "docs", path, &[("Range", &range)], b"");
+        let part = world.get_with("docs", path, &[("Range", &range)]);
         assert_eq!(
             (part.status, &part.body[..]),
             (206, &big[span.clone()]),
             "{path}"
         );
-        let last = world.request("GET", "docs", path, &[("Range", "bytes=-5")], b"");
+        let last = world.get_with("docs", path, &[("Range", "bytes=-5")]);
         assert_eq!(
             (last.status, &last.body[..]),
             (206, &big[big.len() - 5..]),
             "{path}"
         );
     }
-    let taken = world.request(
-        "GET",
-        "docs",
-        "/table.json",
-        &[("Accept-Encoding", "zstd")],
-        b"",
-    );
+    let taken = world.get_with("docs", "/table.json", &[("Accept-Encoding", "zstd")]);
     assert_eq!(taken.header("content-encoding"), Some("zstd"));
     let raw = zstd_safe_decode_all(&taken.body, lines.len());
     assert!(
@@ -365,14 +359,7 @@ fn dev_publishes_and_follows_the_folder() {
     let mut line = String::new();
     let stdout = dev.stdout.take().unwrap();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-    let port: u16 = line
-        .trim()
-        .trim_end_matches('/')
-        .rsplit(':')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let port = port_in(&line);
     let host = line
         .trim()
         .trim_start_matches("http://")
@@ -381,8 +368,8 @@ fn dev_publishes_and_follows_the_folder() {
         .unwrap()
         .to_owned();
     let get = || {
-        let head = format!("GET / HTTP/1.1\r\nHost: {host}.localhost\r\nConnection: close\r\n\r\n");
-        crate::world::try_raw(port, head.as_bytes(), false).map(|answer| answer.text())
+        let answer = http::get(port, &format!("{host}.localhost"), "/");
+        answer.map(|answer| answer.text())
     };
     let shows = |text: &str| get().is_some_and(|page| page.starts_with(text));
     eventually("dev serves the folder", || shows("before"));

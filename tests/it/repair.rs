@@ -4,7 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::world::{Host, World, on_both_hosts};
+use crate::world::{Host, World, noise, on_both_hosts};
 
 on_both_hosts!(
     rotten_page_is_an_error_until_the_next_sync,
@@ -99,7 +99,7 @@ fn rotten_page_is_an_error_until_the_next_sync(mut world: World) {
     publish(&world);
     rot(&mut world, Kind::Pack, 9);
     lost(&world, "docs", "/a");
-    let zstd = world.request("GET", "docs", "/a", &[("accept-encoding", "zstd")], b"");
+    let zstd = world.get_with("docs", "/a", &[("accept-encoding", "zstd")]);
     assert_eq!(zstd.status, 500);
     whole(&world, "docs", "/b", &page("b"));
     // A client that would say "unchanged" is asked for the page, and for no other.
@@ -137,7 +137,7 @@ fn ranges_of_one_page_take_bounded_memory(world: World) {
     world.sync("docs", &[]).ok();
     let read = |at: usize| {
         let range = format!("bytes={at}-{at}");
-        let answer = world.request("GET", "docs", "/a.txt", &[("range", &range)], b"");
+        let answer = world.get_with("docs", "/a.txt", &[("range", &range)]);
         assert_eq!(answer.status, 206);
         assert_eq!(answer.body, text.as_bytes()[at..=at]);
     };
@@ -161,11 +161,7 @@ fn ranges_of_one_page_take_bounded_memory(world: World) {
 #[test]
 fn sync_restores_a_site_that_lost_all_objects() {
     let mut world = World::new();
-    let film: Vec<u8> = {
-        let mut noise = vec![0; 9 * 1024 * 1024];
-        blake3::Hasher::new().finalize_xof().fill(&mut noise);
-        noise
-    };
+    let film = noise(0, 9 * 1024 * 1024);
     world.write_bytes("film.mp4", &film);
     publish(&world);
     world.write(&[("old.html", "only in deploy 2")]);
@@ -199,13 +195,12 @@ fn sync_restores_a_site_that_lost_all_objects() {
 #[test]
 fn rotten_part_of_a_big_file_is_never_sent() {
     let mut world = World::new();
-    let mut film = vec![0; 9 * 1024 * 1024];
-    blake3::Hasher::new().finalize_xof().fill(&mut film);
+    let film = noise(0, 9 * 1024 * 1024);
     world.write_bytes("film.mp4", &film);
     world.sync("docs", &[]).ok();
     rot(&mut world, Kind::Part, 99);
     let range = [("range", "bytes=8388708-8388710")];
-    let last = world.request("GET", "docs", "/film.mp4", &range, b"");
+    let last = world.get_with("docs", "/film.mp4", &range);
     assert_eq!(last.status, 500, "{}", last.text());
     lost(&world, "docs", "/film.mp4");
     world.sync("docs", &[]).ok();

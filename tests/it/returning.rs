@@ -80,7 +80,7 @@ fn opened(world: &World, path: &str, more: &[(&str, &str)]) -> Answer {
     if !more.contains(&CODINGS) {
         headers.push(("accept-encoding", "gzip, br, zstd"));
     }
-    world.request("GET", "docs", path, &headers, b"")
+    world.get_with("docs", path, &headers)
 }
 
 fn publish(world: &World, path: &str, content: &str) {
@@ -144,20 +144,14 @@ fn dictionary_response_of_a_hashed_asset_is_its_difference(host: Host) {
     let (old, new) = (prose("one"), prose("two"));
     publish(&world, "assets/app-4f3c2a1b9d.js", &old);
     let script = [("sec-fetch-dest", "script"), ("accept-encoding", "zstd")];
-    let first = world.request("GET", "docs", "/assets/app-4f3c2a1b9d.js", &script, b"");
+    let first = world.get_with("docs", "/assets/app-4f3c2a1b9d.js", &script);
     let said = first.header("use-as-dictionary").unwrap();
     assert!(said.starts_with("match=\"/assets/app-*.js\", "), "{said}");
     assert_eq!(caching(&first), Some("public, max-age=31536000, immutable"));
     let kept = Kept::of(&first, old.into_bytes());
     std::fs::remove_file(world.site().join("assets/app-4f3c2a1b9d.js")).unwrap();
     publish(&world, "assets/app-77aa2a1b03.js", &new);
-    let second = world.request(
-        "GET",
-        "docs",
-        "/assets/app-77aa2a1b03.js",
-        &kept.headers(),
-        b"",
-    );
+    let second = world.get_with("docs", "/assets/app-77aa2a1b03.js", &kept.headers());
     assert_eq!(kept.applied(&second, new.len()), new.as_bytes());
     assert_eq!(
         caching(&second),
@@ -187,7 +181,7 @@ fn dictionary_response_is_whole_where_the_dictionary_does_not_fit(host: Host) {
         vec![codings, hash],
         vec![codings, id],
     ] {
-        let answer = world.request("GET", "docs", "/page", &headers, b"");
+        let answer = world.get_with("docs", "/page", &headers);
         assert_eq!(
             answer.header("content-encoding"),
             Some("zstd"),
@@ -196,17 +190,11 @@ fn dictionary_response_is_whole_where_the_dictionary_does_not_fit(host: Host) {
     }
     // A part of it is a part of it.
     let [a, b, c] = kept.headers();
-    let part = world.request(
-        "GET",
-        "docs",
-        "/page",
-        &[a, b, c, ("range", "bytes=0-9")],
-        b"",
-    );
+    let part = world.get_with("docs", "/page", &[a, b, c, ("range", "bytes=0-9")]);
     assert_eq!((part.status, &part.body[..]), (206, &new.as_bytes()[..10]));
     // No client is asked to keep a page that its browser might show stale.
     for more in [("sec-fetch-dest", "empty"), ("sec-fetch-dest", "document")] {
-        let answer = world.request("GET", "docs", "/page", &[plain, more], b"");
+        let answer = world.get_with("docs", "/page", &[plain, more]);
         let revalidated = caching(&answer);
         assert_eq!(revalidated, Some("public, max-age=0, must-revalidate"));
         assert_eq!(answer.header("use-as-dictionary"), None);

@@ -17,15 +17,19 @@ on_both_hosts! {
     content_types_and_charsets_are_true,
 }
 
+/// Pages at clean URLs, and what is shown for a missing one.
+pub(crate) const PAGES: [(&str, &str); 5] = [
+    ("index.html", "home"),
+    ("docs/index.html", "docs home"),
+    ("docs/intro.html", "intro"),
+    ("404.html", "nothing here"),
+    ("docs/404.html", "no such docs"),
+];
+
 fn site(world: World) -> World {
-    let page = "<h1>page</h1>".repeat(50);
+    world.write(&PAGES);
     world.write(&[
-        ("index.html", "home"),
-        ("about.html", &page),
-        ("docs/index.html", "docs home"),
-        ("docs/intro.html", "intro"),
-        ("404.html", "nothing here"),
-        ("docs/404.html", "no such docs"),
+        ("about.html", &"<h1>page</h1>".repeat(50)),
         ("assets/app-4f3c2a1b9d0e.js", &"let a = 1;".repeat(50)),
         ("assets/plain.css", &"p { color: red }".repeat(50)),
     ]);
@@ -81,8 +85,7 @@ fn etags_are_blob_ids_and_conditions_are_honoured(world: World) {
         whole.header("cache-control"),
         Some("public, max-age=0, must-revalidate")
     );
-    let with =
-        |name: &str, value: &str| world.request("GET", "docs", "/about", &[(name, value)], b"");
+    let with = |name: &str, value: &str| world.get_with("docs", "/about", &[(name, value)]);
     for matching in [
         format!("\"{id}\""),
         format!("W/\"{id}\", \"x\""),
@@ -128,7 +131,7 @@ fn content_coding_falls_back_without_zstd() {
     world.sync("docs", &[]).ok();
     let ask = |path: &str, headers: &[(&str, &str)]| {
         let browser = [("Accept-Encoding", "gzip, deflate, br")];
-        world.request("GET", "docs", path, &[&browser[..], headers].concat(), b"")
+        world.get_with("docs", path, &[&browser[..], headers].concat())
     };
     let plain = world.get("docs", "/");
     let tag = plain.header("etag").unwrap().to_owned();
@@ -142,7 +145,7 @@ fn content_coding_falls_back_without_zstd() {
         coded.body.len()
     );
     let gzip = [("Accept-Encoding", "gzip")];
-    let gzip = world.request("GET", "docs", "/", &gzip, b"");
+    let gzip = world.get_with("docs", "/", &gzip);
     assert_eq!(gzip.header("content-encoding"), Some("gzip"));
     let mut opened = String::new();
     GzDecoder::new(&gzip.body[..])
@@ -173,15 +176,7 @@ fn content_coding_falls_back_without_zstd() {
 fn zstd_is_served_as_stored_where_accepted(world: World) {
     let world = site(world);
     let content = fs::read(world.site().join("about.html")).unwrap();
-    let ask = |encoding: &str| {
-        world.request(
-            "GET",
-            "docs",
-            "/about",
-            &[("Accept-Encoding", encoding)],
-            b"",
-        )
-    };
+    let ask = |encoding: &str| world.get_with("docs", "/about", &[("Accept-Encoding", encoding)]);
     for (encoding, coded) in [
         ("gzip, br, zstd", true),
         ("zstd;q=0.5", true),
@@ -215,13 +210,7 @@ fn zstd_is_served_as_stored_where_accepted(world: World) {
         };
         assert!(body == content, "{encoding}");
     }
-    let image = world.request(
-        "GET",
-        "docs",
-        "/logo.png",
-        &[("Accept-Encoding", "zstd")],
-        b"",
-    );
+    let image = world.get_with("docs", "/logo.png", &[("Accept-Encoding", "zstd")]);
     assert_eq!(
         image.header("content-encoding"),
         None,
@@ -355,7 +344,7 @@ fn content_types_and_charsets_are_true(world: World) {
     let revalidated = Some("public, max-age=0, must-revalidate");
     assert_eq!(song.header("cache-control"), revalidated);
     let refused = [("Accept-Encoding", "identity;q=0")];
-    let refused = world.request("GET", "docs", "/utf8", &refused, b"");
+    let refused = world.get_with("docs", "/utf8", &refused);
     // The local runtime answers such a request itself, before the Worker sees it.
     let expected = match world.server.host {
         Host::Embedded => 406,
@@ -377,12 +366,6 @@ fn unknown_hosts_and_sites_are_not_found(world: World) {
     );
     assert_eq!(world.get("", "/api/deploys?space=docs").status, 401);
     let token = world.token();
-    let listed = world.request(
-        "GET",
-        "",
-        "/api/deploys?space=docs",
-        &[("Authorization", &token)],
-        b"",
-    );
+    let listed = world.get_with("", "/api/deploys?space=docs", &[("Authorization", &token)]);
     assert_eq!(listed.json()["active"], 1);
 }

@@ -5,7 +5,7 @@ use std::net::{Shutdown, TcpStream};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::world::{World, try_raw};
+use crate::world::{World, port_in, try_raw};
 
 /// How long an answer may take beside clients that are slow.
 const DELAY_MAX: Duration = Duration::from_secs(2);
@@ -77,8 +77,7 @@ fn serve_unheard(world: &World) -> (Child, u16) {
     let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
     let (mut line, stdout) = (String::new(), server.stdout.take().unwrap());
     BufReader::new(stdout).read_line(&mut line).unwrap();
-    let port = line.trim().rsplit(':').next().unwrap();
-    (server, port.parse().unwrap())
+    (server, port_in(&line))
 }
 
 #[test]

@@ -5,17 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::world::{Answer, Host, World, eventually, skipped, worker_lacks};
+use crate::world::{Answer, Host, World, eventually, noise};
 
 /// A world on an unkind platform with settings of its own; nothing if it can't run here.
 fn world(settings: &[(&str, &str)]) -> Option<World> {
-    match worker_lacks() {
-        None => Some(World::with_settings(Host::Unkind, settings)),
-        Some(lack) => {
-            skipped("the Worker on an unkind platform", lack);
-            None
-        }
-    }
+    World::of_worker(Host::Unkind, settings)
 }
 
 const ISOLATES: usize = 3;
@@ -172,16 +166,6 @@ fn publishes_succeed_once_each_although_operations_fail() {
     for kind in ["stub space", "reset SpaceDO"] {
         assert!(faults(&world, kind) > 0, "no fault of {kind}");
     }
-}
-
-/// Bytes that nothing compresses.
-fn noise(seed: u64, len: usize) -> Vec<u8> {
-    let mut bytes = vec![0; len];
-    let mut noise = blake3::Hasher::new()
-        .update(&seed.to_le_bytes())
-        .finalize_xof();
-    noise.fill(&mut bytes);
-    bytes
 }
 
 #[test]

@@ -15,7 +15,7 @@ use crate::world::{World, eventually};
 fn history(world: &World, space: &str) -> (Value, Vec<Value>) {
     let token = world.token();
     let path = format!("/api/deploys?space={space}");
-    let answer = world.request("GET", "", &path, &[("Authorization", &token)], b"");
+    let answer = world.get_with("", &path, &[("Authorization", &token)]);
     let history = answer.json();
     let deploys = history["deploys"].as_array().cloned();
     (history["active"].clone(), deploys.unwrap_or_default())
@@ -236,7 +236,7 @@ fn stable_routes_never_serve_stale_html() {
     };
     // A browser that has what was shown before asks whether it still holds, and it does not.
     let is_new = |etag: &str| {
-        let answer = world.request("GET", "docs", "/", &[("If-None-Match", etag)], b"");
+        let answer = world.get_with("docs", "/", &[("If-None-Match", etag)]);
         assert_eq!(answer.status, 200);
         let cached = answer.header("cache-control");
         assert_eq!(cached, Some("public, max-age=0, must-revalidate"));

@@ -1,7 +1,7 @@
 //! A world of its own for each story: a folder, a server process, caches, and the real `pmx`.
 
 mod hosts;
-mod http;
+pub(crate) mod http;
 mod server;
 pub(crate) mod tcp;
 mod unkind;
@@ -21,7 +21,7 @@ pub(crate) use hosts::{
     on_both_hosts, on_kind_hosts, started_on_both_hosts, started_on_kind_hosts,
 };
 pub(crate) use http::{Answer, raw, try_raw};
-pub(crate) use server::{Host, Server};
+pub(crate) use server::{Host, Server, port_in};
 
 /// The `pmx` binary, built as these tests were.
 pub(crate) fn pmx_path() -> &'static Path {
@@ -293,7 +293,12 @@ impl World {
 
     /// GET of a page of a site.
     pub(crate) fn get(&self, host: &str, path: &str) -> Answer {
-        self.request("GET", host, path, &[], b"")
+        self.get_with(host, path, &[])
+    }
+
+    /// The same with headers.
+    pub(crate) fn get_with(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.request("GET", host, path, headers, b"")
     }
 
     /// A request as it is, to a host under `localhost` or, if empty, to the API.
@@ -356,6 +361,15 @@ pub(crate) fn skipped(what: &str, lack: &str) {
     let said = format!("SKIPPED {name}: {lack}\n");
     // Past the test harness, which hides what is printed.
     let _written = std::io::stderr().write_all(said.as_bytes());
+}
+
+/// Bytes of a seed that nothing compresses.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut bytes = vec![0; len];
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&seed.to_le_bytes());
+    hasher.finalize_xof().fill(&mut bytes);
+    bytes
 }
 
 /// Waits until something holds, and fails the story if it does not within a generous while.

@@ -245,9 +245,6 @@ pub(super) fn three_hundred_files() -> BTreeMap<String, Bytes> {
 }
 
 /// Bytes that zstd can't shrink.
-pub(super) fn noise(len: usize, seed: u8) -> Bytes {
-    let mut bytes = vec![0; len];
-    let mut reader = blake3::Hasher::new().update(&[seed]).finalize_xof();
-    reader.fill(&mut bytes);
-    bytes.into()
+pub(super) fn noise(len: usize, seed: u64) -> Bytes {
+    crate::world::noise(seed, len).into()
 }

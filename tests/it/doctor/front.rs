@@ -9,6 +9,7 @@ use std::time::Duration;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::canned::{Canned, http};
+use crate::world::http::content_length;
 
 /// What a front does wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,13 +116,10 @@ impl State {
             Fault::MissingAsset if head.starts_with("GET /app-") => {
                 refused(count(&self.assets) == 1, "404 Not Found")
             }
-            Fault::RefusesPacks if head.starts_with("PUT /api/publish/packs") => {
-                let length = lower
-                    .lines()
-                    .find_map(|line| line.strip_prefix("content-length: "));
-                let length = length.and_then(|length| length.trim().parse::<u64>().ok());
-                refused(length > Some(500_000), "413 Content Too Large")
-            }
+            Fault::RefusesPacks if head.starts_with("PUT /api/publish/packs") => refused(
+                content_length(head) > Some(500_000),
+                "413 Content Too Large",
+            ),
             Fault::RefusesSockets if lower.contains("upgrade: websocket") => {
                 refused(count(&self.sockets) >= 3, "503 Service Unavailable")
             }
@@ -232,12 +230,7 @@ fn request(client: &mut impl Read) -> Option<(String, Vec<u8>)> {
         bytes.push(byte[0]);
     }
     let head = String::from_utf8(bytes).ok()?;
-    let lower = head.to_ascii_lowercase();
-    let length = lower
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
-    let length = length.and_then(|length| length.trim().parse().ok());
-    let mut body = vec![0; length.unwrap_or(0)];
+    let mut body = vec![0; content_length(&head).unwrap_or(0)];
     client.read_exact(&mut body).ok()?;
     Some((head, body))
 }

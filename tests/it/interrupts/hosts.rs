@@ -14,7 +14,7 @@ use super::progress::throttled;
 use super::{ended_in_time, hashes, large, line, noise};
 use crate::canned::command;
 use crate::live::socket::Socket;
-use crate::world::{Ran, eventually};
+use crate::world::{Ran, eventually, port_in};
 
 const SECRET: &[(&str, &str)] = &[("PUBLISH_SECRET", "s3cret")];
 
@@ -29,12 +29,7 @@ fn host(home: &Path, args: &[&str], port: u16) -> (Child, u16) {
     let listen = format!("127.0.0.1:{port}");
     let mut child = start(home, &[args, &["--listen", &listen]].concat(), SECRET);
     let address = line(&mut child);
-    let port = address.trim().trim_end_matches('/').rsplit(':').next();
-    let port = port.and_then(|port| port.parse().ok());
-    (
-        child,
-        port.unwrap_or_else(|| panic!("no port in {address:?}")),
-    )
+    (child, port_in(&address))
 }
 
 /// Interrupts a host, which has to end soon, and well.

@@ -35,7 +35,7 @@ fn deploy_tokens_make_reads_monotonic(host: Host) {
             2 => ("cookie", &*plain),
             _ => ("x-pmx-know", &*forged),
         };
-        let page = world.request("GET", "docs", "/a", &[claim], b"");
+        let page = world.get_with("docs", "/a", &[claim]);
         assert_eq!(page.header("x-pmx-deploy"), Some("1"), "{claim:?}");
     }
     let token = deploy_token(&world, "docs");
@@ -45,7 +45,7 @@ fn deploy_tokens_make_reads_monotonic(host: Host) {
         ("x-pmx-min-deploy", &token),
         ("cookie", &cookie),
     ] {
-        let page = world.request("GET", "docs", "/a", &[known], b"");
+        let page = world.get_with("docs", "/a", &[known]);
         assert_eq!(
             (&*page.text(), page.header("x-pmx-deploy")),
             ("2", Some("2"))
@@ -58,7 +58,7 @@ fn deploy_tokens_make_reads_monotonic(host: Host) {
         Socket::listen(&world, "docs", r#"{"page":"/a"}"#)
     };
     let token = frame["know"].as_str().unwrap();
-    let page = world.request("GET", "docs", "/a", &[("x-pmx-know", token)], b"");
+    let page = world.get_with("docs", "/a", &[("x-pmx-know", token)]);
     assert_eq!(
         (&*page.text(), page.header("x-pmx-deploy")),
         ("<body>a</body>", Some("3"))

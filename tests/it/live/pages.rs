@@ -1,7 +1,7 @@
 //! Pages with the script in them, as a server sends them: large ones, and those of what is not yet.
 
 use super::at;
-use crate::world::{Answer, Host, World, on_both_hosts, started_on_both_hosts};
+use crate::world::{Answer, Host, World, noise, on_both_hosts, started_on_both_hosts};
 
 on_both_hosts!(
     live_script_is_put_into_large_pages,
@@ -24,19 +24,17 @@ fn even(bytes: usize) -> String {
 }
 
 /// Text that hardly compresses.
-fn noise(bytes: usize) -> String {
-    let mut noise = vec![0; bytes * 3 / 4];
-    blake3::Hasher::new().finalize_xof().fill(&mut noise);
-    data_encoding::BASE64.encode(&noise)
+fn uneven(bytes: usize) -> String {
+    data_encoding::BASE64.encode(&noise(0, bytes * 3 / 4))
 }
 
 /// One frame, bytes as they are, and a blob in parts.
 fn live_script_is_put_into_large_pages(world: World) {
     let pages = [
         ("even", even(5 * MIB)),
-        ("noise", noise(5 * MIB)),
+        ("noise", uneven(5 * MIB)),
         ("parts", even(9 * MIB)),
-        ("noisy-parts", noise(9 * MIB)),
+        ("noisy-parts", uneven(9 * MIB)),
     ];
     for (name, text) in &pages {
         world.write_bytes(&format!("{name}.html"), format!("{HEAD}{text}").as_bytes());
@@ -85,7 +83,7 @@ fn waiting_page_of_a_missing_preview_reloads(world: World) {
         let page = world.get(site, "/a");
         assert_eq!(waits(&page), expected, "{site}: {page:?}");
         let image = [("sec-fetch-dest", "image"), ("accept", "image/*")];
-        let image = world.request("GET", site, "/a.png", &image, b"");
+        let image = world.get_with(site, "/a.png", &image);
         assert!(!waits(&image), "{site}: {image:?}");
     }
 }

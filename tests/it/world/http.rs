@@ -31,17 +31,28 @@ pub(crate) fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer
     Answer::parse(&bytes, is_head)
 }
 
+/// GET of a path at a host; `None` if the connection breaks before an answer.
+pub(crate) fn get(port: u16, host: &str, path: &str) -> Option<Answer> {
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    try_raw(port, head.as_bytes(), false)
+}
+
+/// The length that a head announces.
+pub(crate) fn content_length(head: &str) -> Option<usize> {
+    let head = head.to_ascii_lowercase();
+    let mut lines = head.lines();
+    let length = lines.find_map(|line| line.strip_prefix("content-length:"));
+    length.and_then(|length| length.trim().parse().ok())
+}
+
 /// Whether an answer is there to its end; cheaper than parsing it after each read.
 fn is_whole(bytes: &[u8], is_head: bool) -> bool {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;
     };
-    let head = String::from_utf8_lossy(&bytes[..end]).to_ascii_lowercase();
+    let head = String::from_utf8_lossy(&bytes[..end]);
     let body = &bytes[end + 4..];
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length:"));
-    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+    match content_length(&head) {
         _ if is_head || head.contains(" 204 ") || head.contains(" 304 ") => true,
         Some(length) => body.len() >= length,
         None => body.ends_with(b"0\r\n\r\n") && unchunk(body).is_some(),

@@ -73,6 +73,13 @@ fn unkind() -> impl Iterator<Item = (&'static str, String)> {
         .into_iter()
 }
 
+/// The port in the address that a server prints.
+pub(crate) fn port_in(line: &str) -> u16 {
+    let port = line.trim().trim_end_matches('/').rsplit(':').next();
+    let port = port.and_then(|port| port.parse().ok());
+    port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"))
+}
+
 /// A server process that is killed when it goes out of scope.
 pub(crate) struct Server {
     process: Child,
@@ -116,17 +123,10 @@ impl Server {
             .expect("the server says where it listens");
         // What it says later must not hold it up.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
-        let port = line
-            .trim()
-            .trim_end_matches('/')
-            .rsplit(':')
-            .next()
-            .and_then(|p| p.parse().ok());
-        let port = port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"));
         Self {
             process,
             host,
-            port,
+            port: port_in(&line),
         }
     }
 
