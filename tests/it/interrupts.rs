@@ -35,16 +35,11 @@ pub(crate) fn noise(home: &TempDir, files: u32, bytes: usize) {
     for file in 0..files {
         let path = home.path().join(format!("site/{file}.bin"));
         std::fs::write(&path, crate::world::noise(file.into(), bytes)).unwrap();
-        settle(&path);
+        // A file that was just written is read again before it is sent.
+        let file = std::fs::File::options().append(true).open(path).unwrap();
+        let long_ago = SystemTime::now() - Duration::from_mins(10);
+        file.set_modified(long_ago).unwrap();
     }
-}
-
-/// Says that a file was written long ago: one that was just written is read again before it is
-/// sent.
-pub(crate) fn settle(path: &Path) {
-    let file = std::fs::File::options().append(true).open(path).unwrap();
-    let long_ago = SystemTime::now() - Duration::from_mins(10);
-    file.set_modified(long_ago).unwrap();
 }
 
 /// A file that takes many seconds to hash, though it takes no room on the disk.

@@ -31,13 +31,17 @@ pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u6
         };
         let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
         std::thread::spawn(move || std::io::copy(&mut from, &mut to));
-        let mut piece = vec![0; bytes_per_second / 20];
+        let (mut piece, mut since) = (vec![0; bytes_per_second / 20], 0);
         while let Ok(read @ 1..) = client.read(&mut piece) {
             *passed.lock().unwrap() += read as u64;
             if server.write_all(&piece[..read]).is_err() {
                 return;
             }
-            std::thread::sleep(Duration::from_millis(50));
+            since += read;
+            if since >= piece.len() {
+                since = 0;
+                std::thread::sleep(Duration::from_millis(50));
+            }
         }
     })
 }
