@@ -56,11 +56,12 @@ async function dev(name, files, { path = "/", link } = {}) {
     };
   });
   await tab.goto(new URL(path, url).href, { waitUntil: "load" });
-  // Waits until the server knows which page this is, and of some files that the page uses them.
+  // Waits until the server knows what the page said last: which page it is, and which files it uses.
   const known = (paths = [], page = null) =>
     tab.waitForFunction(
       (paths, page) =>
-        window.known?.page === (page ?? location.pathname) &&
+        window.known &&
+        (page === null || window.known.page === page) &&
         paths.every((path) => window.known.uses.includes(path)),
       patient,
       paths,
