@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{World, eventually, http, on_both_hosts, port_in};
+use crate::world::{World, eventually, http, noise, on_both_hosts, port_in};
 
 on_both_hosts! {
     publish_update_and_rollback_show_the_right_page,
@@ -225,7 +225,7 @@ fn empty_site_and_max_delete_guards_refuse(world: World) {
 }
 
 fn file_of_many_parts_is_published_and_served_by_ranges(world: World) {
-    let big: Vec<u8> = (0u32..5_500_000).flat_map(u32::to_le_bytes).collect();
+    let big = noise(0, 22_000_000);
     world.write_bytes("video.mp4", &big);
     let lines: String = (0..900_000)
         .map(|n| format!("{{\"row\": {n}, \"name\": \"x\"}}\n"))
