@@ -15,7 +15,6 @@ use pmx_core::channel::Channel;
 use pmx_core::domain::Domain;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
-use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use pmx_core::time::Timestamp;
 use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{
@@ -23,25 +22,21 @@ use pmx_sync::serve::{
 };
 use pmx_sync::site::Hosts;
 use pmx_sync::space::{Command, Reply, execute};
-use rusqlite::types::{ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ToSql, params_from_iter};
+use pmx_tests::sql::Sqlite;
 
 /// One space's ledger, and all objects and pointers.
 pub(crate) struct Memory {
     pub(crate) objects: RefCell<BTreeMap<ObjectKey, Bytes>>,
     pub(crate) pointers: RefCell<BTreeMap<Channel, Pointer>>,
-    pub(crate) ledger: Ledger,
+    pub(crate) ledger: Sqlite,
 }
-
-/// SQLite in memory.
-pub(crate) struct Ledger(Connection);
 
 impl Memory {
     fn new() -> Self {
         Self {
             objects: RefCell::default(),
             pointers: RefCell::default(),
-            ledger: Ledger(Connection::open_in_memory().unwrap()),
+            ledger: Sqlite::new(),
         }
     }
 }
@@ -113,63 +108,6 @@ impl Backend for Memory {
 
     fn spaces(&self) -> &Self {
         self
-    }
-}
-
-impl Sql for Ledger {
-    fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
-        self.rows(statement, params)
-            .map_err(|error| SqlError(error.to_string()))
-    }
-
-    fn atomically<T, E: From<SqlError>>(
-        &self,
-        body: impl FnOnce(&Self) -> Result<T, E>,
-    ) -> Result<T, E> {
-        self.run("SAVEPOINT turn", &[])?;
-        let result = body(self);
-        if result.is_err() {
-            self.run("ROLLBACK TO turn", &[])?;
-        }
-        self.run("RELEASE turn", &[])?;
-        result
-    }
-}
-
-impl Ledger {
-    fn rows(&self, statement: &str, params: &[Value]) -> rusqlite::Result<Vec<SqlRow>> {
-        let mut statement = self.0.prepare_cached(statement)?;
-        let columns = statement.column_count();
-        let mut rows = statement.query(params_from_iter(params.iter().map(Bound)))?;
-        let mut all = Vec::new();
-        while let Some(row) = rows.next()? {
-            let value = |at| row.get_ref(at).map(value);
-            all.push((0..columns).map(value).collect::<rusqlite::Result<_>>()?);
-        }
-        Ok(all)
-    }
-}
-
-struct Bound<'a>(&'a Value);
-
-impl ToSql for Bound<'_> {
-    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
-        Ok(ToSqlOutput::Borrowed(match self.0 {
-            Value::Null => ValueRef::Null,
-            Value::Integer(number) => ValueRef::Integer(*number),
-            Value::Text(text) => ValueRef::Text(text.as_bytes()),
-            Value::Blob(bytes) => ValueRef::Blob(bytes),
-        }))
-    }
-}
-
-fn value(column: ValueRef<'_>) -> Value {
-    match column {
-        ValueRef::Null => Value::Null,
-        ValueRef::Integer(number) => Value::Integer(number),
-        ValueRef::Text(text) => Value::Text(String::from_utf8(text.to_vec()).unwrap()),
-        ValueRef::Blob(bytes) => Value::Blob(bytes.to_vec()),
-        ValueRef::Real(number) => panic!("the ledger holds {number}, which no column may"),
     }
 }
 

@@ -41,39 +41,26 @@ const COLD: &[(&str, &str)] = &[
     ("PMX_STREAM_COLD_READS", "1"),
 ];
 
-#[test]
-fn official_suite_passes() {
-    check(Host::Embedded, &[]);
+/// Tests that run the suite against a host with settings.
+macro_rules! suites {
+    ($($name:ident: $host:ident, $settings:expr;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                check(Host::$host, $settings);
+            }
+        )*
+    };
 }
 
-#[test]
-fn official_suite_passes_on_tiny_segments() {
-    check(Host::Embedded, TINY_SEGMENTS);
-}
-
-#[test]
-fn official_suite_passes_on_tiny_pages() {
-    check(Host::Embedded, TINY_PAGES);
-}
-
-#[test]
-fn official_suite_passes_from_cold_storage() {
-    check(Host::Embedded, COLD);
-}
-
-#[test]
-fn official_suite_passes_on_the_worker() {
-    check(Host::Worker, &[]);
-}
-
-#[test]
-fn official_suite_passes_on_tiny_segments_on_the_worker() {
-    check(Host::Worker, TINY_SEGMENTS);
-}
-
-#[test]
-fn official_suite_passes_from_cold_storage_on_the_worker() {
-    check(Host::Worker, COLD);
+suites! {
+    official_suite_passes: Embedded, &[];
+    official_suite_passes_on_tiny_segments: Embedded, TINY_SEGMENTS;
+    official_suite_passes_on_tiny_pages: Embedded, TINY_PAGES;
+    official_suite_passes_from_cold_storage: Embedded, COLD;
+    official_suite_passes_on_the_worker: Worker, &[];
+    official_suite_passes_on_tiny_segments_on_the_worker: Worker, TINY_SEGMENTS;
+    official_suite_passes_from_cold_storage_on_the_worker: Worker, COLD;
 }
 
 fn check(host: Host, settings: &[(&str, &str)]) {

@@ -1,10 +1,8 @@
 //! Files that are never content: folders of pmx itself, private keys, settings.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Command, Stdio};
 
-use crate::world::{World, eventually, http, on_both_hosts, port_in};
+use crate::world::{Running, World, eventually, on_both_hosts};
 
 on_both_hosts!(
     data_folder_inside_a_site_is_left_out,
@@ -57,35 +55,6 @@ fn settings_files_are_not_served(world: World) {
     assert_eq!(world.get("docs", "/a/_headers").text(), "a page");
 }
 
-/// A command that runs until it is killed, and the port in the first line it prints.
-struct Running {
-    process: Child,
-    port: u16,
-}
-
-impl Running {
-    fn start(command: &mut Command) -> Self {
-        let mut process = command.stdout(Stdio::piped()).spawn().expect("pmx starts");
-        let mut line = String::new();
-        let stdout = process.stdout.take().expect("stdout is piped");
-        BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let port = port_in(&line);
-        Self { process, port }
-    }
-
-    fn get(&self, host: &str, path: &str) -> Option<crate::world::Answer> {
-        let host = format!("{host}.localhost:{}", self.port);
-        http::get(self.port, &host, path)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _gone = self.process.kill();
-        let _reaped = self.process.wait();
-    }
-}
-
 #[test]
 fn dev_publishes_neither_its_data_nor_its_cache() {
     let world = World::new();
@@ -95,7 +64,7 @@ fn dev_publishes_neither_its_data_nor_its_cache() {
     let mut command = world.command(&[&["dev", ".", "--space", "docs"], &listen[..]].concat());
     command.current_dir(&site).env("PMX_CACHE", "./cache");
     command.stderr(fs::File::create(&errors).expect("a file"));
-    let dev = Running::start(&mut command);
+    let dev = Running::start(command);
     let shows = |text: &str| {
         let page = dev.get("docs", "/");
         page.is_some_and(|page| page.text().starts_with(text))

@@ -25,16 +25,21 @@ fn site(world: &World, pages: u64) {
     world.sync("docs", &[]).ok();
 }
 
-#[test]
-fn page_costs_a_pointer_its_index_and_its_blob_and_no_space_call() {
-    let Some(mut world) = World::worker() else {
-        return;
-    };
-    site(&world, 2000);
-    // A cold isolate.
+/// A Worker whose isolate is cold, after a publish of so many pages.
+fn cold(pages: u64) -> Option<(World, Journal)> {
+    let mut world = World::worker()?;
+    site(&world, pages);
     world.server.kill();
     world.restart();
-    let mut journal = Journal::new(&world);
+    let journal = Journal::new(&world);
+    Some((world, journal))
+}
+
+#[test]
+fn page_costs_a_pointer_its_index_and_its_blob_and_no_space_call() {
+    let Some((mut world, mut journal)) = cold(2000) else {
+        return;
+    };
     let read = |world: &World, path: &str| {
         let answer = world.get("docs", path);
         assert_eq!(answer.status, 200, "{path}");
@@ -64,13 +69,9 @@ fn page_costs_a_pointer_its_index_and_its_blob_and_no_space_call() {
 
 #[test]
 fn page_view_of_many_requests_costs_one_pointer() {
-    let Some(mut world) = World::worker() else {
+    let Some((world, mut journal)) = cold(40) else {
         return;
     };
-    site(&world, 40);
-    world.server.kill();
-    world.restart();
-    let mut journal = Journal::new(&world);
     for number in 0..VIEW_REQUESTS {
         let answer = world.get("docs", &format!("/{number}/{number}"));
         assert_eq!(answer.status, 200, "{number}");

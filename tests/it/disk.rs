@@ -1,22 +1,19 @@
 //! Bad days of a disk: lost and damaged caches, a disk that takes no writes, files of others.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use crate::namespaces::{Own, within};
-use crate::world::{World, eventually, http, on_both_hosts, pmx_path, port_in, try_raw};
+use crate::world::{Running, World, eventually, on_both_hosts, pmx_path, try_raw};
 
 on_both_hosts! {
     errors_have_an_id,
 }
 
 fn published() -> World {
-    let world = World::new();
-    world.write(&[("index.html", "home")]);
-    world.sync("docs", &[]).ok();
+    let world = World::published("home");
     world.write(&[("index.html", "draft")]);
     world.sync("docs", &["--preview", "next"]).ok();
     world
@@ -47,22 +44,15 @@ fn pointers_are_restored_from_the_ledgers() {
 }
 
 /// Starts a server, by a command that prints its address, and looks whether it serves the sites.
-fn served(mut serve: Command, when: &str) -> (Child, u16) {
-    serve
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut server = serve.spawn().unwrap();
-    let mut line = String::new();
-    let stdout = server.stdout.take().unwrap();
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    let port = port_in(&line);
+fn served(mut serve: Command, when: &str) -> Running {
+    serve.stderr(Stdio::null());
+    let server = Running::start(serve);
     for (host, text) in [("docs", "home"), ("next--docs", "draft")] {
-        let answer = http::get(port, &format!("{host}.localhost"), "/").unwrap();
+        let answer = server.get(host, "/").unwrap();
         assert_eq!(answer.status, 200, "{when} {host}: {answer:?}");
         assert!(answer.text().starts_with(text), "{when} {host}: {answer:?}");
     }
-    (server, port)
+    server
 }
 
 /// Every file write fails there, as on a disk that is full.
@@ -80,9 +70,7 @@ fn sites_are_served_from_a_disk_that_takes_no_writes() {
         let mut command = Command::new("sh");
         command.args(["-c", serve]).arg(pmx_path());
         command.current_dir(world.temp.path());
-        let (mut server, _) = served(command, if kept { "kept" } else { "lost" });
-        server.kill().unwrap();
-        server.wait().unwrap();
+        served(command, if kept { "kept" } else { "lost" });
     }
     world.restart();
     world.write(&[("index.html", "room again")]);
@@ -133,13 +121,13 @@ fn sites_are_served_from_a_read_only_mount() {
         let Some(serve) = within(Own::Mounts, mount, &serve) else {
             return;
         };
-        let (mut server, port) = served(serve, &format!("{left:?}"));
+        let server = served(serve, &format!("{left:?}"));
+        let port = server.port;
         let head = format!("PUT /v1/stream/a HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n");
         let put = format!("{head}Content-Type: text/plain\r\n\r\n");
         let refused = try_raw(port, put.as_bytes(), false).unwrap();
         assert!(refused.status >= 500, "{left:?}: {refused:?}");
-        server.kill().unwrap();
-        server.wait().unwrap();
+        drop(server);
         world.restart();
         assert_eq!(world.get("docs", "/").text(), "home", "{left:?}");
     }

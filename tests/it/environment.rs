@@ -17,9 +17,7 @@ fn run(command: &mut Command) -> Ran {
 }
 
 fn live() -> World {
-    let world = World::new();
-    world.write(&[("index.html", "kept")]);
-    world.sync("docs", &[]).ok();
+    let world = World::published("kept");
     world.write(&[("index.html", "changed")]);
     world
 }

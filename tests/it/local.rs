@@ -1,13 +1,12 @@
 //! Local mode through sockets: foreign pages and hosts get nothing, and the start says which mode
 //! the server is in.
 
-use std::io::{BufRead as _, BufReader};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use serde_json::json;
 
 use crate::waking::Home;
-use crate::world::{Answer, Host, World, eventually, port_in, try_raw};
+use crate::world::{Answer, Host, Running, World, eventually, try_raw};
 
 /// A request as it is, with the fields that it has beside `Connection`.
 fn ask(port: u16, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Answer {
@@ -24,9 +23,7 @@ const HERE: (&str, &str) = ("Host", "127.0.0.1:PORT");
 
 #[test]
 fn foreign_pages_and_hosts_are_refused_before_anything_happens() {
-    let world = World::new();
-    world.write(&[("index.html", "home")]);
-    world.sync("docs", &[]).ok();
+    let world = World::published("home");
     let port = world.server.port;
     let text = ("Content-Type", "text/plain");
     let docs = ("Host", "docs.localhost:PORT");
@@ -150,8 +147,8 @@ fn webhooks_to_this_machine_need_a_flag() {
     assert_eq!(made(&[("STREAM_WEBHOOKS", "loopback")]), 201);
 }
 
-/// `pmx dev`, its port, and a pipe that keeps it from being held up.
-fn dev(world: &World) -> (Child, u16) {
+/// `pmx dev` of the site.
+fn dev(world: &World) -> Running {
     let mut command = world.command(&[
         "dev",
         "site",
@@ -162,21 +159,16 @@ fn dev(world: &World) -> (Child, u16) {
         "--listen",
         "127.0.0.1:0",
     ]);
-    let mut dev = command
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let (mut line, stdout) = (String::new(), dev.stdout.take().unwrap());
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    (dev, port_in(&line))
+    command.stderr(Stdio::null());
+    Running::start(command)
 }
 
 #[test]
 fn dev_shows_its_site_at_localhost_and_the_api_at_its_own_name() {
     let world = World::new();
     world.write(&[("index.html", "home")]);
-    let (mut dev, port) = dev(&world);
+    let dev = dev(&world);
+    let port = dev.port;
     let get = |host: &str, path: &str| ask(port, "GET", path, &[("Host", host)], "");
     eventually("dev serves the folder", || {
         get("localhost:PORT", "/").status == 200
@@ -208,6 +200,4 @@ fn dev_shows_its_site_at_localhost_and_the_api_at_its_own_name() {
         .ok();
     assert_eq!(deploys.number("/active"), 1);
     world.pmx(&[&["status", "site"], &site[..]].concat()).ok();
-    dev.kill().unwrap();
-    dev.wait().unwrap();
 }

@@ -31,32 +31,25 @@ fn exit_code_says_that_output_was_lost() {
         &["rollback", "1", "--space", "docs"],
     ];
     for args in commands {
+        // Runs the command with an output that takes nothing, and returns what it says of that.
+        let said = |output: Stdio| {
+            let mut command = world.command(args);
+            let ran = Ran::from(command.stdout(output).output().unwrap());
+            assert_eq!(ran.code, 1, "{args:?}");
+            ran.stderr
+        };
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let ran = world
-            .command(args)
-            .stdout(full)
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        assert_eq!(ran.status.code(), Some(1), "{args:?}");
-        let said = String::from_utf8_lossy(&ran.stderr);
+        let on_full = said(full.into());
         let is_clap = args[0].starts_with("--");
         assert!(
-            is_clap || said.contains("No space left"),
-            "{args:?}: {said}"
+            is_clap || on_full.contains("No space left"),
+            "{args:?}: {on_full}"
         );
         // A reader that has read enough wants no more.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
-        let ran = world
-            .command(args)
-            .stdout(writer)
-            .stderr(Stdio::piped())
-            .output()
-            .unwrap();
-        assert_eq!(ran.status.code(), Some(1), "{args:?}");
-        let said = String::from_utf8_lossy(&ran.stderr);
-        assert!(!said.contains("error"), "{args:?}: {said}");
+        let on_closed = said(writer.into());
+        assert!(!on_closed.contains("error"), "{args:?}: {on_closed}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::world::{World, eventually, http, noise, on_both_hosts, port_in};
+use crate::world::{Running, World, eventually, noise, on_both_hosts};
 
 on_both_hosts! {
     publish_update_and_rollback_show_the_right_page,
@@ -344,39 +344,16 @@ fn restarted_server_serves_what_was_acknowledged(mut world: World) {
 fn dev_publishes_and_follows_the_folder() {
     let world = World::new();
     world.write(&[("index.html", "before")]);
-    let mut command = world.command(&[
-        "dev",
-        "site",
-        "--data",
-        "dev-data",
-        "--listen",
-        "127.0.0.1:0",
-    ]);
-    let mut dev = command
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    let stdout = dev.stdout.take().unwrap();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(stdout), &mut line).unwrap();
-    let port = port_in(&line);
-    let host = line
-        .trim()
-        .trim_start_matches("http://")
-        .split('.')
-        .next()
-        .unwrap()
-        .to_owned();
-    let get = || {
-        let answer = http::get(port, &format!("{host}.localhost"), "/");
-        answer.map(|answer| answer.text())
+    let listen = ["--data", "dev-data", "--listen", "127.0.0.1:0"];
+    let dev = Running::start(world.command(&[&["dev", "site"], &listen[..]].concat()));
+    // The space has the folder's name.
+    let shows = |text: &str| {
+        let page = dev.get("site", "/");
+        page.is_some_and(|page| page.text().starts_with(text))
     };
-    let shows = |text: &str| get().is_some_and(|page| page.starts_with(text));
     eventually("dev serves the folder", || shows("before"));
     world.write(&[("index.html", "after")]);
     eventually("dev serves the change", || shows("after"));
-    dev.kill().unwrap();
-    dev.wait().unwrap();
 }
 
 #[test]

@@ -37,6 +37,14 @@ fn ci(world: &World, machine: &str, more: &[&str], env: &[(&str, &str)]) -> Ran 
     command.output().expect("pmx runs").into()
 }
 
+/// Fails unless the message and the hint of a refusal have these parts.
+fn names(refused: &Ran, parts: &[&str]) {
+    let said = format!("{} {}", refused.at("/message"), refused.at("/hint"));
+    for part in parts {
+        assert!(said.contains(part), "{part} is not in {said}");
+    }
+}
+
 fn write(world: &World, content: &str) {
     world.write(&[("index.html", content)]);
 }
@@ -94,15 +102,15 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     // Neither a cache that saw the rollback nor one that did not, nor an order, nor none at all.
     write(&world, "4");
     let refused = world.sync("docs", &[]).fails(6, "E_HELD");
-    let said = format!("{} {}", refused.at("/message"), refused.at("/hint"));
-    for part in [
-        "deploy 3",
-        "rolled back to deploy 1",
-        "--expect 3",
-        "pmx resume",
-    ] {
-        assert!(said.contains(part), "{part} is not in {said}");
-    }
+    names(
+        &refused,
+        &[
+            "deploy 3",
+            "rolled back to deploy 1",
+            "--expect 3",
+            "pmx resume",
+        ],
+    );
     on(&world, "ci", &["--order", "6"]).fails(6, "E_HELD");
     on(&world, "fresh", &["--order", "7"]).fails(6, "E_HELD");
     on(&world, "ci", &["--expect", "2"]).fails(6, "E_HELD");
@@ -183,17 +191,17 @@ fn publish_does_not_replace_a_deploy_that_it_never_saw(world: World) {
     write(&world, "3");
     for _ in 0..2 {
         let refused = on(&world, "a", &[]).fails(6, "E_CONFLICT");
-        let said = format!("{} {}", refused.at("/message"), refused.at("/hint"));
-        for part in [
-            "deploy 1",
-            "deploy 2",
-            "by b",
-            "1 modified",
-            "--expect 2",
-            "--force",
-        ] {
-            assert!(said.contains(part), "{part} is not in {said}");
-        }
+        names(
+            &refused,
+            &[
+                "deploy 1",
+                "deploy 2",
+                "by b",
+                "1 modified",
+                "--expect 2",
+                "--force",
+            ],
+        );
     }
     on(&world, "a", &["--no-cache"]).fails(6, "E_CONFLICT");
     assert_eq!(shown(&world), "2");

@@ -2,10 +2,10 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use crate::world::{World, port_in, try_raw};
+use crate::world::{Running, World, try_raw};
 
 /// How long an answer may take beside clients that are slow.
 const DELAY_MAX: Duration = Duration::from_secs(2);
@@ -48,9 +48,7 @@ fn all_is_well(world: &World, beside: &str) {
 
 #[test]
 fn slow_and_silent_clients_delay_no_other() {
-    let world = World::new();
-    world.write(&[("index.html", "home")]);
-    world.sync("docs", &[]).ok();
+    let world = World::published("home");
     let port = world.server.port;
     let silent: Vec<_> = (0..MANY).map(|_| open(port, "")).collect();
     all_is_well(&world, "silent connections");
@@ -70,22 +68,15 @@ fn slow_and_silent_clients_delay_no_other() {
     drop(readers);
 }
 
-/// `pmx serve` whose stderr no program reads.
-fn serve_unheard(world: &World) -> (Child, u16) {
-    let mut command = world.command(&["serve", "--data", "unheard", "--listen", "127.0.0.1:0"]);
-    let command = command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut server = command.stderr(Stdio::piped()).spawn().unwrap();
-    let (mut line, stdout) = (String::new(), server.stdout.take().unwrap());
-    BufReader::new(stdout).read_line(&mut line).unwrap();
-    (server, port_in(&line))
-}
-
 #[test]
 fn answers_do_not_wait_for_the_log() {
     let world = World::new();
-    let (mut server, port) = serve_unheard(&world);
+    let mut command = world.command(&["serve", "--data", "own-data", "--listen", "127.0.0.1:0"]);
+    // No program reads this pipe.
+    command.stderr(Stdio::piped());
+    let server = Running::start(command);
     let path = "a".repeat(400);
-    let mut stream = open(port, "");
+    let mut stream = open(server.port, "");
     stream
         .set_read_timeout(Some(Duration::from_secs(20)))
         .unwrap();
@@ -103,15 +94,11 @@ fn answers_do_not_wait_for_the_log() {
             while answers.read_line(&mut line).expect("the host answers") > 2 {}
         }
     }
-    server.kill().unwrap();
-    server.wait().unwrap();
 }
 
 #[test]
 fn half_closed_connection_gets_its_answer() {
-    let world = World::new();
-    world.write(&[("index.html", "home")]);
-    world.sync("docs", &[]).ok();
+    let world = World::published("home");
     let port = world.server.port;
     for _ in 0..20 {
         let mut stream = open(port, "GET / HTTP/1.1\r\nHost: docs.localhost\r\n\r\n");
@@ -141,9 +128,7 @@ fn half_closed_connection_gets_its_answer() {
 
 #[test]
 fn requests_are_framed_as_the_standard_says() {
-    let world = World::new();
-    world.write(&[("index.html", "home")]);
-    world.sync("docs", &[]).ok();
+    let world = World::published("home");
     let port = world.server.port;
     for (request, expected) in [
         (

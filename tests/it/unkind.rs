@@ -62,22 +62,22 @@ fn unkind_isolates_see_a_change_each_at_its_own_time() {
 
 #[test]
 fn unkind_faults_make_operations_fail() {
-    let Some(world) = world(&[("PMX_UNKIND_FAULTS", "0.9")]) else {
-        return;
-    };
-    world.write(&[("index.html", "one")]);
-    let ran = world.sync("docs", &[]);
-    assert!(faults(&world, "stub space") > 0, "{ran:?}");
+    check_fault("PMX_UNKIND_FAULTS", "stub space");
 }
 
 #[test]
 fn unkind_resets_end_objects_in_the_middle_of_a_request() {
-    let Some(world) = world(&[("PMX_UNKIND_RESETS", "0.9")]) else {
+    check_fault("PMX_UNKIND_RESETS", "reset SpaceDO");
+}
+
+/// Publishes on a platform of nothing but these faults, and looks whether they were counted.
+fn check_fault(setting: &str, fault: &str) {
+    let Some(world) = world(&[(setting, "0.9")]) else {
         return;
     };
     world.write(&[("index.html", "one")]);
     let ran = world.sync("docs", &[]);
-    assert!(faults(&world, "reset SpaceDO") > 0, "{ran:?}");
+    assert!(faults(&world, fault) > 0, "{ran:?}");
 }
 
 /// Waits until an isolate gives an answer, but no longer than what is acknowledged may take.

@@ -21,7 +21,7 @@ pub(crate) use hosts::{
     on_both_hosts, on_kind_hosts, started_on_both_hosts, started_on_kind_hosts,
 };
 pub(crate) use http::{Answer, raw, try_raw};
-pub(crate) use server::{Host, Server, port_in};
+pub(crate) use server::{Host, Running, Server, port_in};
 
 /// The `pmx` binary, built as these tests were.
 pub(crate) fn pmx_path() -> &'static Path {
@@ -201,6 +201,14 @@ impl World {
                 None
             }
         }
+    }
+
+    /// A world whose site `docs` has a home page.
+    pub(crate) fn published(home: &str) -> Self {
+        let world = Self::new();
+        world.write(&[("index.html", home)]);
+        world.sync("docs", &[]).ok();
+        world
     }
 
     fn with(host: Host) -> Self {

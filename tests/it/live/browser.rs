@@ -44,8 +44,7 @@ fn first_deploy_is_shown_in_a_real_browser_through_the_worker() {
 
 #[test]
 fn build_tools_and_editors_are_followed_in_a_real_browser() {
-    let ready = install_in(&folder()).and_then(|()| chromium());
-    let chromium = match ready {
+    let chromium = match chromium() {
         Ok(chromium) => chromium,
         Err(lack) => return skipped("build tools", &lack),
     };
@@ -68,8 +67,7 @@ fn check(host: Host, settings: &[(&str, &str)], which: &[&str], count: usize) {
         Host::Embedded => None,
         Host::Worker | Host::Unkind => worker_lacks(),
     };
-    let ready = lack.map_or_else(|| install_in(&folder()), |lack| Err(lack.to_owned()));
-    let chromium = match ready.and_then(|()| chromium()) {
+    let chromium = match lack.map_or_else(chromium, |lack| Err(lack.to_owned())) {
         Ok(chromium) => chromium,
         Err(lack) => return skipped("live pages", &lack),
     };
@@ -115,12 +113,13 @@ pub(super) fn check_stories(mut stories: Command, count: usize) {
     assert_eq!(results.len(), count, "{said}\n{stderr}");
 }
 
-pub(super) fn folder() -> PathBuf {
+fn folder() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/browser")).to_owned()
 }
 
-/// The browser: `CHROMIUM`, or one that is installed.
+/// Has what drives a browser, and finds one: `CHROMIUM`, or one that is installed.
 pub(super) fn chromium() -> Result<PathBuf, String> {
+    install_in(&folder())?;
     if let Some(named) = std::env::var_os("CHROMIUM") {
         return Ok(named.into());
     }

@@ -2,14 +2,12 @@
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::browser::{check_stories, chromium, folder, node};
-use crate::conformance::install_in;
+use super::browser::{check_stories, chromium, node};
 use crate::world::{Host, World, pmx_path, skipped};
 
 #[test]
 fn live_pages_work_behind_tls_in_a_real_browser() {
-    let ready = install_in(&folder()).and_then(|()| chromium());
-    let chromium = match ready {
+    let chromium = match chromium() {
         Ok(chromium) => chromium,
         Err(lack) => return skipped("live pages", &lack),
     };

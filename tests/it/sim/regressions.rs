@@ -5,6 +5,7 @@ use std::rc::Rc;
 use http::Request;
 use pmx_core::backend::{Blobs as _, ObjectKey};
 use pmx_core::codec::{Encoder, Level};
+use pmx_core::id::Root;
 use pmx_core::name::AliasName;
 use pmx_core::sql::{Sql as _, Value};
 use pmx_sync::manifest::{diff, encode_patch};
@@ -43,6 +44,38 @@ fn two_deploys() -> (Rc<World>, Publisher) {
     (world, publisher)
 }
 
+/// The terms of a commit under a key.
+fn terms(expect: Option<u64>, replace: Replace, key: &str) -> CommitPreconditions {
+    CommitPreconditions {
+        expect,
+        replace,
+        key: key.to_owned(),
+        order: None,
+        max_delete: None,
+        meta: DeployMeta::default(),
+    }
+}
+
+/// The body of a publish request.
+fn envelope(
+    root: Root,
+    base: Option<Root>,
+    terms: CommitPreconditions,
+    sections: Vec<Section>,
+) -> Vec<u8> {
+    let head = BeginHead {
+        v: VERSION,
+        space: space("docs"),
+        alias: None,
+        root,
+        base,
+        dry: false,
+        commit: Some(terms),
+    };
+    let head = serde_json::to_vec(&head).unwrap().into();
+    Envelope { head, sections }.encode(&mut Encoder::new())
+}
+
 /// `pmx rollback` names no deploy. Repeated after a lost answer, it went looking for the deploy
 /// before the one it had restored itself, and failed.
 #[test]
@@ -70,27 +103,8 @@ fn repeated_commit_is_answered_as_the_first_time() {
     let root = world.catalogue.sites[1].root;
     let intent = publisher.wants(root, None, None, None, "key 1".into());
     // The driver asks first and then has nothing to commit, so the terms are sent by hand.
-    let head = BeginHead {
-        v: VERSION,
-        space: space("docs"),
-        alias: None,
-        root,
-        base: None,
-        dry: false,
-        commit: Some(CommitPreconditions {
-            expect: Some(1),
-            replace: Replace::Exact,
-            key: intent.key,
-            order: None,
-            max_delete: None,
-            meta: DeployMeta::default(),
-        }),
-    };
-    let envelope = Envelope {
-        head: serde_json::to_vec(&head).unwrap().into(),
-        sections: Vec::new(),
-    };
-    let reply = post(&world, "commit", envelope.encode(&mut Encoder::new()));
+    let terms = terms(Some(1), Replace::Exact, &intent.key);
+    let reply = post(&world, "commit", envelope(root, None, terms, Vec::new()));
     assert_eq!(
         (&reply["state"], &reply["deploy"]["number"]),
         (&"published".into(), &2.into())
@@ -117,40 +131,21 @@ fn pack_that_is_not_written_is_not_recorded() {
     let pack = pack
         .finish(&mut Encoder::new(), Coding::Zstd(Level::WIRE))
         .unwrap();
-    let head = BeginHead {
-        v: VERSION,
-        space: space("docs"),
-        alias: None,
-        root: new,
-        base: Some(old),
-        dry: false,
-        commit: Some(CommitPreconditions {
-            expect: Some(2),
-            replace: Replace::Exact,
-            key: "with a pack".into(),
-            order: None,
-            max_delete: None,
-            meta: DeployMeta {
-                message: Some("as with a pack".into()),
-                ..DeployMeta::default()
-            },
-        }),
-    };
+    let mut terms = terms(Some(2), Replace::Exact, "with a pack");
+    terms.meta.message = Some("as with a pack".into());
     let section = |kind, bytes: Vec<u8>| Section {
         kind,
         bytes: bytes.into(),
     };
-    let envelope = Envelope {
-        head: serde_json::to_vec(&head).unwrap().into(),
-        sections: vec![
-            section(SectionKind::Patch, patch),
-            section(SectionKind::Pack, pack.into_bytes()),
-        ],
-    };
+    let sections = vec![
+        section(SectionKind::Patch, patch),
+        section(SectionKind::Pack, pack.into_bytes()),
+    ];
+    let body = envelope(new, Some(old), terms, sections);
     let mut intent = publisher.wants(new, None, Some(2), None, "with a pack".into());
     intent.replace = Replace::Exact;
     world.account.asks(&intent);
-    let reply = post(&world, "begin", envelope.encode(&mut Encoder::new()));
+    let reply = post(&world, "begin", body);
     assert_eq!(reply["state"], "published");
     settle(&world, &space("docs"), &publisher.promises.borrow()).unwrap();
 }
@@ -240,27 +235,8 @@ fn late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
         ran.unwrap()
     };
     run("DELETE FROM deploy WHERE number = ?", 3);
-    let head = BeginHead {
-        v: VERSION,
-        space: space("docs"),
-        alias: None,
-        root,
-        base: None,
-        dry: false,
-        commit: Some(CommitPreconditions {
-            expect: None,
-            replace: Replace::Seen,
-            key: "late".into(),
-            order: None,
-            max_delete: None,
-            meta: DeployMeta::default(),
-        }),
-    };
-    let envelope = Envelope {
-        head: serde_json::to_vec(&head).unwrap().into(),
-        sections: Vec::new(),
-    };
-    let reply = post(&world, "begin", envelope.encode(&mut Encoder::new()));
+    let terms = terms(None, Replace::Seen, "late");
+    let reply = post(&world, "begin", envelope(root, None, terms, Vec::new()));
     assert_eq!(
         (&reply["state"], &reply["active"]),
         (&"ready".into(), &2.into())

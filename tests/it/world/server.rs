@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
+use super::http::{self, Answer};
 use super::{pmx_path, root};
 
 /// What answers a story's requests.
@@ -78,6 +79,37 @@ pub(crate) fn port_in(line: &str) -> u16 {
     let port = line.trim().trim_end_matches('/').rsplit(':').next();
     let port = port.and_then(|port| port.parse().ok());
     port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"))
+}
+
+/// A command that prints its address and runs until it is killed, and the port in that address.
+pub(crate) struct Running {
+    pub(crate) process: Child,
+    pub(crate) port: u16,
+}
+
+impl Running {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let process = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut process = process.expect("the command starts");
+        let mut line = String::new();
+        let stdout = process.stdout.take().expect("stdout is piped");
+        BufReader::new(stdout).read_line(&mut line).expect("a line");
+        let port = port_in(&line);
+        Self { process, port }
+    }
+
+    /// GET of a path at a site.
+    pub(crate) fn get(&self, site: &str, path: &str) -> Option<Answer> {
+        let host = format!("{site}.localhost:{}", self.port);
+        http::get(self.port, &host, path)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _gone = self.process.kill();
+        let _reaped = self.process.wait();
+    }
 }
 
 /// A server process that is killed when it goes out of scope.
