@@ -7,10 +7,10 @@
 
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::NamedTempFile;
 
 const TIME: &str = "/usr/bin/time";
@@ -46,14 +46,7 @@ pub(crate) fn whole(command: &Command) -> Result<Run> {
         .output()
         .with_context(|| format!("starting {command:?}"))?;
     let wall = start.elapsed();
-    if !output.status.success() {
-        bail!(
-            "{} ended with {}: {}",
-            name(command),
-            output.status,
-            last_words(&output.stdout, &output.stderr)
-        );
-    }
+    check_success(command, &output)?;
     let mut text = String::new();
     report.read_to_string(&mut text)?;
     let (cpu, peak_bytes) = parse(&text).with_context(|| format!("{TIME} reported {text:?}"))?;
@@ -71,15 +64,20 @@ pub(crate) fn quietly(command: &mut Command) -> Result<String> {
         .stdin(Stdio::null())
         .output()
         .with_context(|| format!("starting {}", name(command)))?;
-    if !output.status.success() {
-        bail!(
-            "{} ended with {}: {}",
-            name(command),
-            output.status,
-            last_words(&output.stdout, &output.stderr)
-        );
-    }
+    check_success(command, &output)?;
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// An error with what the command said, unless it succeeded.
+fn check_success(command: &Command, output: &Output) -> Result<()> {
+    ensure!(
+        output.status.success(),
+        "{} ended with {}: {}",
+        name(command),
+        output.status,
+        last_words(&output.stdout, &output.stderr)
+    );
+    Ok(())
 }
 
 /// The same command with GNU `time` in front, reporting to `report`.

@@ -6,9 +6,9 @@ use std::process::Command;
 use flate2::read::GzDecoder;
 use tempfile::TempDir;
 
+use crate::streaming::Home;
 use crate::world::{
-    Answer, Host, Server, eventually, pmx_path, skipped, started_on_both_hosts, try_raw,
-    worker_lacks,
+    Answer, Host, eventually, pmx_path, skipped, started_on_both_hosts, worker_lacks,
 };
 
 started_on_both_hosts! {
@@ -27,7 +27,7 @@ const SECRET: &str = "a secret of at least thirty-two bytes";
 
 #[test]
 fn gzip_is_sent_for_long_reads_only() {
-    let home = Home::new(Host::Embedded, &[]);
+    let home = Operated::new(Host::Embedded, &[]);
     let text = "all work and no play ".repeat(10_000);
     let media = ("content-type", "text/plain");
     assert_eq!(home.ask("PUT", "a", &[media], &text).status, 201);
@@ -73,7 +73,7 @@ fn gzip_is_sent_for_long_reads_only() {
 }
 
 fn stream_list_is_the_operators(host: Host) {
-    let home = Home::new(host, &[("STREAM_SECRET", SECRET)]);
+    let home = Operated::new(host, &[("STREAM_SECRET", SECRET)]);
     for name in ["b", "a/1", "a/2", "a/3", "c", "a/gone"] {
         assert_eq!(home.with(SECRET, "PUT", name, "x").status, 201);
     }
@@ -121,7 +121,7 @@ fn stream_index_lists_all_streams() {
     if let Some(lack) = worker_lacks() {
         return skipped("the index", lack);
     }
-    let home = Home::new(Host::Worker, &[("PMX_STREAM_INDEX", "1")]);
+    let home = Operated::new(Host::Worker, &[("PMX_STREAM_INDEX", "1")]);
     let idle = [("content-type", "text/plain"), ("stream-ttl", "600")];
     assert_eq!(home.ask("PUT", "a/0';--", &idle, "x").status, 201);
     assert_eq!(home.ask("PUT", "a/1", &idle, "x").status, 201);
@@ -160,21 +160,17 @@ fn stream_index_lists_all_streams() {
 
 type Row = (String, String, Option<i64>, bool);
 
-struct Home {
-    temp: TempDir,
-    server: Server,
-}
+/// A server of streams, as its operator and holders of tokens ask it.
+struct Operated(Home);
 
-impl Home {
-    fn new(host: Host, settings: &[(&str, &str)]) -> Self {
-        let temp = TempDir::new().unwrap();
-        let server = Server::start_with(host, &temp.path().join("data"), 0, settings);
-        Self { temp, server }
+impl Operated {
+    fn new(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
+        Self(Home::new(host, settings))
     }
 
     /// What the database of the index answers, once it is there.
     fn indexed(&self, select: &str) -> Option<Vec<Row>> {
-        let mut folders = vec![self.temp.path().join("data/d1")];
+        let mut folders = vec![self.0.temp.path().join("data/d1")];
         while let Some(folder) = folders.pop() {
             for entry in std::fs::read_dir(folder).ok()?.flatten() {
                 let path = entry.path();
@@ -199,18 +195,7 @@ impl Home {
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        let port = self.server.port;
-        let mut head = format!(
-            "{method} /v1/stream/{path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\
-             Connection: close\r\nContent-Length: {}\r\n",
-            body.len()
-        );
-        for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
-        }
-        let request = format!("{head}\r\n{body}");
-        let answer = try_raw(port, request.as_bytes(), method == "HEAD");
-        answer.unwrap_or_else(|| panic!("no answer to {request:?}"))
+        self.0.ask(method, path, headers, body.as_bytes())
     }
 
     fn with(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {
@@ -220,11 +205,6 @@ impl Home {
             ("content-type", "text/plain"),
         ];
         self.ask(method, path, &headers, body)
-    }
-
-    /// What the server said to its operator so far.
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.temp.path().join("data.log")).unwrap()
     }
 }
 
@@ -248,7 +228,7 @@ fn code(answer: &Answer) -> (u16, String) {
 }
 
 fn stream_token_opens_its_streams_also_from_the_address(host: Host) {
-    let home = Home::new(host, &[("STREAM_SECRET", SECRET)]);
+    let home = Operated::new(host, &[("STREAM_SECRET", SECRET)]);
     let own = |stream, scope| token(("STREAM_SECRET", SECRET), stream, scope);
     let (manager, writer, reader) = (
         own("chat/*", "manage"),
@@ -304,7 +284,7 @@ fn stream_token_opens_its_streams_also_from_the_address(host: Host) {
             "{shown}"
         );
     }
-    let log = home.log();
+    let log = home.0.log();
     for token in [reader, writer, manager, all] {
         assert!(
             !log.contains(&token) && !log.contains(&token[token.len() - 20..]),
@@ -319,7 +299,7 @@ fn public_streams_are_written_by_holders_only(host: Host) {
         ("STREAM_PUBLIC_READ", "news/**"),
         ("CACHE_MODE", "shared"),
     ];
-    let home = Home::new(host, &settings);
+    let home = Operated::new(host, &settings);
     assert_eq!(home.with(SECRET, "PUT", "news/1", "x").status, 201);
     assert_eq!(home.with(SECRET, "PUT", "other", "x").status, 201);
     let page = home.ask("GET", "news/1?offset=-1", &[], "");
@@ -345,15 +325,15 @@ fn token_keys_rotate_without_a_pause(host: Host) {
         "the old key which has thirty-two bytes",
         "the new key which has thirty-two bytes",
     );
-    let both = format!("{new},{old}");
-    let home = Home::new(host, &[("STREAM_TOKEN_KEYS", &both)]);
+    let both = "the new key which has thirty-two bytes,the old key which has thirty-two bytes";
+    let home = Operated::new(host, &[("STREAM_TOKEN_KEYS", both)]);
     let signed = |keys| token(("STREAM_TOKEN_KEYS", keys), "a", "manage");
     assert_eq!(home.with(&signed(old), "PUT", "a", "").status, 201);
     assert_eq!(home.with(&signed(new), "PUT", "a", "").status, 200);
-    assert_eq!(home.with(&signed(&both), "PUT", "a", "").status, 200);
-    let home = Home::new(host, &[("STREAM_TOKEN_KEYS", new)]);
+    assert_eq!(home.with(&signed(both), "PUT", "a", "").status, 200);
+    let home = Operated::new(host, &[("STREAM_TOKEN_KEYS", new)]);
     assert_eq!(home.with(&signed(old), "PUT", "a", "").status, 401);
-    assert_eq!(home.with(&signed(&both), "PUT", "a", "").status, 201);
+    assert_eq!(home.with(&signed(both), "PUT", "a", "").status, 201);
     // Without a secret, too, the server is open to holders only.
     assert_eq!(home.ask("GET", "a?offset=-1", &[], "").status, 401);
     assert_eq!(
@@ -370,7 +350,7 @@ fn rate_limit_says_how_long_to_wait(host: Host) {
             "client 1/h burst 2, stream 1/h burst 4",
         ),
     ];
-    let home = Home::new(host, &settings);
+    let home = Operated::new(host, &settings);
     let made = home.with(SECRET, "PUT", "a", "");
     assert_eq!(made.status, 201);
     let limit = made.header("ratelimit").unwrap();
@@ -422,7 +402,7 @@ fn invalid_stream_settings_close_the_server(host: Host) {
             assert_eq!(ended.status.code(), Some(2), "{ended:?}");
         }
         Host::Worker | Host::Unkind => {
-            let home = Home::new(host, &settings);
+            let home = Operated::new(host, &settings);
             let refused = home.ask("GET", "a?offset=-1", &[], "");
             assert_eq!(code(&refused), (503, "E_NOT_CONFIGURED".to_owned()));
         }
@@ -434,7 +414,7 @@ fn server_timing_shows_where_the_time_went(host: Host) {
         ("STREAM_LONG_POLL_MS", "300"),
         ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
     ];
-    let home = Home::new(host, &settings);
+    let home = Operated::new(host, &settings);
     let media = ("content-type", "text/plain");
     let asked = ("x-debug-timing", "1");
     let made = home.ask("PUT", "a", &[media, asked], "x");
@@ -449,7 +429,7 @@ fn server_timing_shows_where_the_time_went(host: Host) {
         .find_map(|step| step.strip_prefix("wait;dur="));
     let wait: f64 = wait.unwrap_or_else(|| panic!("{timing}")).parse().unwrap();
     assert!((250.0..30_000.0).contains(&wait), "{timing}");
-    let always = Home::new(host, &[("DEBUG_TIMING", "1")]);
+    let always = Operated::new(host, &[("DEBUG_TIMING", "1")]);
     let made = always.ask("PUT", "a", &[media], "x");
     let expected = match host {
         Host::Embedded => "auth",
@@ -477,7 +457,7 @@ fn analytics_points_delay_and_fail_nothing(host: Host) {
         ("PMX_STREAM_ANALYTICS", "1"),
         ("STREAM_LONG_POLL_MS", "100"),
     ];
-    let home = Home::new(host, &settings);
+    let home = Operated::new(host, &settings);
     let media = ("content-type", "text/plain");
     assert_eq!(home.ask("PUT", "a", &[media], "x").status, 201);
     assert_eq!(home.ask("POST", "a", &[media], "y").status, 204);
@@ -492,5 +472,9 @@ fn analytics_points_delay_and_fail_nothing(host: Host) {
     assert_eq!(home.ask("POST", "a", &close, "").status, 204);
     let events = home.ask("GET", "a?offset=-1&live=sse", &[], "");
     assert!(events.text().contains("streamClosed"), "{events:?}");
-    assert!(!home.log().contains("writing a point"), "{}", home.log());
+    assert!(
+        !home.0.log().contains("writing a point"),
+        "{}",
+        home.0.log()
+    );
 }

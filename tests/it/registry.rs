@@ -7,10 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use crate::streaming::ask;
-use crate::world::{Answer, Host, Server, eventually, started_on_both_hosts};
+use crate::streaming::{Home, ask};
+use crate::world::{Answer, Host, eventually, started_on_both_hosts};
 
 started_on_both_hosts! {
     registry_has_each_creation_and_end_of_a_stream_once,
@@ -19,26 +18,16 @@ started_on_both_hosts! {
     registry_is_matched_by_no_pattern,
 }
 
-struct Home {
-    temp: TempDir,
-    server: Server,
-}
+/// A server of streams, and what its registry says.
+struct Registry(Home);
 
-impl Home {
+impl Registry {
     fn new(host: Host) -> Self {
-        let temp = TempDir::new().unwrap();
-        let server = Server::start(host, &temp.path().join("data"), 0);
-        Self { temp, server }
-    }
-
-    fn crash(&mut self) {
-        self.server.kill();
-        let (host, port) = (self.server.host, self.server.port);
-        self.server = Server::start(host, &self.temp.path().join("data"), port);
+        Self(Home::new(host, &[]))
     }
 
     fn ask(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
-        ask(self.server.port, method, path, headers, body.as_bytes()).expect("the server answers")
+        self.0.ask(method, path, headers, body.as_bytes())
     }
 
     fn create(&self, name: &str, headers: &[(&str, &str)]) {
@@ -92,7 +81,7 @@ impl Home {
 }
 
 fn registry_has_each_creation_and_end_of_a_stream_once(host: Host) {
-    let home = Home::new(host);
+    let home = Registry::new(host);
     home.create("a", &[("content-type", "text/plain")]);
     home.create(
         "b/c",
@@ -128,7 +117,7 @@ fn registry_has_each_creation_and_end_of_a_stream_once(host: Host) {
 }
 
 fn registry_is_readable_and_refuses_writes(host: Host) {
-    let home = Home::new(host);
+    let home = Registry::new(host);
     home.create("a", &[]);
     eventually("the registry has it", || home.names() == ["a"]);
     for method in ["PUT", "POST", "DELETE"] {
@@ -140,7 +129,7 @@ fn registry_is_readable_and_refuses_writes(host: Host) {
     let head = home.ask("HEAD", "__registry__", &[], "");
     assert_eq!(head.header("content-type"), Some("application/json"));
     let next = head.header("stream-next-offset").unwrap().to_owned();
-    let port = home.server.port;
+    let port = home.0.server.port;
     let waiting = thread::spawn(move || {
         let path = format!("__registry__?live=long-poll&offset={next}");
         ask(port, "GET", &path, &[], b"").unwrap().json()
@@ -151,7 +140,7 @@ fn registry_is_readable_and_refuses_writes(host: Host) {
 }
 
 fn registry_is_matched_by_no_pattern(host: Host) {
-    let home = Home::new(host);
+    let home = Registry::new(host);
     home.create("a", &[]);
     eventually("the registry has it", || home.names() == ["a"]);
     let subscribe = |id: &str, config: Value| {
@@ -178,9 +167,9 @@ fn registry_is_matched_by_no_pattern(host: Host) {
 const NAMES: [&str; 4] = ["k/a", "k/b", "k/c", "k/d"];
 
 fn registry_is_true_after_every_kill(host: Host) {
-    let mut home = Home::new(host);
+    let mut home = Registry::new(host);
     let (over, count) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(0)));
-    let port = home.server.port;
+    let port = home.0.server.port;
     let actors = NAMES.map(|name| {
         let (over, count) = (Arc::clone(&over), Arc::clone(&count));
         thread::spawn(move || {
@@ -201,7 +190,8 @@ fn registry_is_true_after_every_kill(host: Host) {
         eventually("streams come and go", || {
             *count.lock().unwrap() > before + 12
         });
-        home.crash();
+        home.0.server.kill();
+        home.0.restart();
     }
     over.store(true, Ordering::Relaxed);
     for actor in actors {
