@@ -346,9 +346,10 @@ fn dev_publishes_and_follows_the_folder() {
     world.write(&[("index.html", "before")]);
     let listen = ["--data", "dev-data", "--listen", "127.0.0.1:0"];
     let dev = Running::start(world.command(&[&["dev", "site"], &listen[..]].concat()));
-    // The space has the folder's name.
+    let site = dev.address.trim_start_matches("http://");
+    let site = site.split('.').next().unwrap();
     let shows = |text: &str| {
-        let page = dev.get("site", "/");
+        let page = dev.get(site, "/");
         page.is_some_and(|page| page.text().starts_with(text))
     };
     eventually("dev serves the folder", || shows("before"));

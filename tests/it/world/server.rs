@@ -83,7 +83,8 @@ pub(crate) fn port_in(line: &str) -> u16 {
 
 /// A command that prints its address and runs until it is killed, and the port in that address.
 pub(crate) struct Running {
-    pub(crate) process: Child,
+    process: Child,
+    pub(crate) address: String,
     pub(crate) port: u16,
 }
 
@@ -94,8 +95,11 @@ impl Running {
         let mut line = String::new();
         let stdout = process.stdout.take().expect("stdout is piped");
         BufReader::new(stdout).read_line(&mut line).expect("a line");
-        let port = port_in(&line);
-        Self { process, port }
+        Self {
+            process,
+            port: port_in(&line),
+            address: line.trim().to_owned(),
+        }
     }
 
     /// GET of a path at a site.
