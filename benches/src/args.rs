@@ -11,13 +11,13 @@ const ROUNDS: usize = 11;
 const USAGE: &str = "usage: pmx-benches [--rounds N] [--only NAME]... [--pmx PATH]\n\
                      \u{20}      pmx-benches zstd-packs DIR | walk DIR | put-blobs DIR PORT";
 
-/// What this process was started for.
+/// Task of this process.
 pub(crate) enum Task {
     /// Measure and print the table.
     Compare(Options),
     /// Be the contender that compresses a folder as solid packs.
     ZstdPacks(PathBuf),
-    /// Be the contender that uploads each file by itself, to a port.
+    /// Be the contender that uploads each file in its own request, to a port.
     PutBlobs(PathBuf, u16),
     /// Be the contender that lists a folder with each file's status.
     Walk(PathBuf),

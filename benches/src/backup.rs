@@ -36,7 +36,7 @@ pub(crate) struct Repository {
 }
 
 impl Repository {
-    /// Makes a repository that holds nothing.
+    /// Makes an empty repository.
     pub(crate) fn new(tool: Tool) -> Result<Self> {
         let repository = Self {
             tool,

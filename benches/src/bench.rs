@@ -30,7 +30,7 @@ impl Bench {
         let v2 = Corpus::second()
             .inspect_err(|error| eprintln!("no v2, so no rows about it: {error:#}"))
             .ok();
-        peer_programs::say_missing();
+        peer_programs::print_missing();
         let pmx = program::locate(options.pmx).map_err(|error| format!("{error:#}"));
         if let Err(error) = &pmx {
             eprintln!("no pmx, so only the peers are measured: {error}");
@@ -43,12 +43,12 @@ impl Bench {
         })
     }
 
-    /// The `pmx` under test, or why there is none.
+    /// The `pmx` under test, or the reason why it is missing.
     pub(crate) fn pmx(&self) -> Result<&Pmx> {
         self.pmx.as_ref().map_err(|reason| anyhow!("{reason}"))
     }
 
-    /// Where the `pmx` under test lies, for the head of the report.
+    /// The path of the `pmx` under test, for the head of the report.
     pub(crate) fn pmx_path(&self) -> Option<&Path> {
         self.pmx.as_ref().ok().map(Pmx::path)
     }

@@ -15,7 +15,7 @@ const MEBIBYTE: usize = 1024 * 1024;
 /// An edit of it.
 type Edit = fn(&mut Vec<u8>);
 
-/// What is done to it, and the bytes that this may cost.
+/// An edit, and the bytes that it may cost.
 const EDITS: [(&str, Edit, f64); 4] = [
     ("one byte", |file| file[30_000_000] ^= 1, 40e3),
     (

@@ -21,7 +21,7 @@ use crate::table::{Goal, Row, Unit};
 /// The first publish of v1.
 const FIRST_BYTES: f64 = 38e6;
 
-/// A sync that finds nothing to do: bodies, both ways.
+/// A sync without changes: bodies, both ways.
 const NOTHING_BYTES: f64 = 300.0;
 
 /// One byte of one page: bodies sent.
@@ -92,7 +92,7 @@ fn written(site: &Made, edit: Edit) -> Result<TempDir> {
     Ok(folder)
 }
 
-/// What is asked of a case.
+/// Goals of a case.
 type Judge = fn(&Case) -> Vec<Row>;
 
 fn versions(case: &Case) -> Vec<Row> {
@@ -163,7 +163,7 @@ impl Step {
     }
 }
 
-/// What `pmx bench` found out about two folders.
+/// Result of `pmx bench` for two folders.
 struct Case {
     what: &'static str,
     ways: Vec<Value>,
@@ -204,7 +204,7 @@ impl Case {
         Ok(Self { what, ways })
     }
 
-    /// What a step costs by one way.
+    /// Cost of a step by one way.
     fn series(&self, way: &'static str, step: Step) -> Series {
         let sample = self.sample(way, step);
         let [series] = interleave(
@@ -289,7 +289,7 @@ impl Case {
         Row::compare_in(Unit::Bytes, what, (&ours, &files), bytes, goal)
     }
 
-    /// What is reported of every case: requests, the other ways, and a sync without changes.
+    /// Rows of every case: requests, the other ways, and a sync without changes.
     fn rest(&self) -> [Row; 5] {
         [
             self.requests(Step::Update, None),

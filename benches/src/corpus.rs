@@ -51,7 +51,7 @@ impl Corpus {
         })
     }
 
-    /// Where it lies.
+    /// Its path.
     pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
@@ -79,7 +79,7 @@ impl Corpus {
     }
 }
 
-/// Makes `to` hold what `from` holds, sharing blocks where the file system can.
+/// Copies `from` to `to`, sharing blocks where the file system can.
 pub(crate) fn copy_into(from: &Path, to: &Path) -> Result<()> {
     let mut command = Command::new("cp");
     command.args(["-a", "--reflink=auto", "--"]);
@@ -96,7 +96,7 @@ pub(crate) fn empty(folder: &Path) -> Result<()> {
     settle()
 }
 
-/// Writes to disk what the kernel still holds back.
+/// Flushes the kernel's buffers to disk.
 pub(crate) fn settle() -> Result<()> {
     run::quietly(&mut Command::new("sync"))?;
     Ok(())

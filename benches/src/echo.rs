@@ -16,7 +16,7 @@ use anyhow::{Context, Result, ensure};
 /// The most that the head of a message may have.
 const HEAD_MAX: u64 = 64 << 10;
 
-/// What was answered to requests of each kind, in order, and how many were asked in this run.
+/// Recorded answers to requests of each kind, in order, and how many this run has replayed.
 #[derive(Default)]
 struct Notes {
     answers: BTreeMap<String, Vec<Vec<u8>>>,
@@ -31,7 +31,7 @@ pub(crate) struct Echo {
 }
 
 impl Echo {
-    /// Starts writing down what the server at the loopback port `of` answers.
+    /// Starts recording the answers of the server at the loopback port `of`.
     pub(crate) fn of(of: u16) -> Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let port = listener.local_addr()?.port();

@@ -20,7 +20,7 @@ use crate::rsync::Daemon;
 use crate::table::{Goal, Row, Unit};
 use crate::{corpus, floor};
 
-/// Rounds of those who take ten seconds.
+/// Rounds of contenders that take ten seconds.
 const SLOW_ROUNDS: usize = 3;
 
 /// Bytes sent, as a part of the raw bytes.
@@ -187,7 +187,7 @@ fn limits(ours: &Series, raw: f64) -> Vec<Row> {
     ]
 }
 
-/// What others send for the same folder.
+/// Bytes that peers send for the same folder.
 fn bytes(ours: &Series, packs: &Series, rsync: &Series) -> Vec<Row> {
     let row = |peer| {
         Row::compare_in(

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 /// Patience with a server on the same machine.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a server answered.
+/// A server's answer.
 pub(crate) struct Answer {
     /// The status code.
     pub(crate) status: u16,

@@ -23,7 +23,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Starts a host that knows nothing yet, and waits until it answers.
+    /// Starts a host without data, and waits until it answers.
     pub(crate) fn start(pmx: &Pmx) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("pmx-host-").tempdir()?;
         Self::start_in(pmx, data)
@@ -57,7 +57,7 @@ impl Host {
         self.server.port()
     }
 
-    /// Its data folder, where its secret lies.
+    /// Its data folder, which has its secret.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }

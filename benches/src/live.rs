@@ -45,7 +45,7 @@ const CROWD: [&str; 2] = ["5000", "20"];
 /// The site of all of this.
 const SPACE: &str = "docs";
 
-/// What is measured apart from the rest.
+/// A part that is measured apart from the rest.
 type Part = (&'static str, fn(&Bench) -> Result<Vec<Row>>);
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {

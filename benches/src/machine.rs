@@ -1,4 +1,4 @@
-//! Report head: what was measured, where, with what.
+//! Report head: corpora, machine and versions.
 
 use std::fmt::Write;
 use std::fs;

@@ -12,7 +12,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// Where the randomness starts, unless another seed is asked for.
+/// Default seed.
 pub(crate) const SEED: u64 = 20_261_122;
 
 /// Different words.
@@ -24,7 +24,7 @@ const PARAGRAPH: Range<u64> = 25..90;
 /// Pages of a folder.
 const FOLDER: u64 = 100;
 
-/// What differs between two versions of a made site.
+/// Edit between two versions of a generated site.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Edit {
     /// Nothing.

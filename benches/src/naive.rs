@@ -1,4 +1,4 @@
-//! The upgrade as the plainest program would see it: read everything, hash everything, compare.
+//! Naive comparison of two versions: read everything, hash everything, compare.
 //!
 //! What `pmx` says it added, modified and removed is checked against this, and so is what it sent:
 //! the usual way to publish sends each new file once, compressed by itself.

@@ -16,10 +16,10 @@ use crate::rsync::Daemon;
 use crate::table::{Goal, Row, Unit};
 use crate::{floor, git};
 
-/// What may be sent, and what received.
+/// Most bytes sent, and received.
 const BYTES: f64 = 1000.0;
 
-/// Rounds of those who take seconds.
+/// Rounds of contenders that take seconds.
 const SLOW_ROUNDS: usize = 5;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {

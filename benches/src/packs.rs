@@ -26,10 +26,10 @@ const TIMES: u32 = 50;
 /// Seconds to verify a pack.
 const VERIFY: f64 = 0.030;
 
-/// Seconds to decode what is new behind what was there.
-const UNPATCH: f64 = 0.015;
+/// Seconds to decode new versions with the old ones as prefix.
+const DECODE: f64 = 0.015;
 
-/// Seconds to lay it down.
+/// Seconds to store it as frames.
 const REST: f64 = 0.060;
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -53,7 +53,7 @@ pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
     let steps = [
         ("verified", "verify", VERIFY),
         ("laid down", "rest", REST),
-        ("decoded behind its base", "unpatch", UNPATCH),
+        ("decoded behind its base", "unpatch", DECODE),
     ];
     let row = |(what, name, most)| {
         Row::limit(

@@ -15,7 +15,7 @@ use crate::noop::Site;
 use crate::round::{Contender, Measure, Sample, Series, interleave};
 use crate::table::{Goal, Row, Unit};
 
-/// What may be sent beyond the page's own frame.
+/// Most bytes sent beyond the page's own frame.
 const BEYOND: f64 = 1000.0;
 
 /// A folder with at most this many pages is small.

@@ -118,7 +118,7 @@ impl Site {
     }
 }
 
-/// What a page of the given version of the site holds: nothing about it repeats but its type.
+/// Entry of a page in a version of the site: only its media type repeats.
 fn entry(version: &str) -> Result<impl Fn(&SitePath) -> Entry> {
     let media = Media::parse("text/html; charset=utf-8")?;
     Ok(move |path: &SitePath| {

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-/// A program we are compared with, how to ask its version, and how to get it.
+/// A program that `pmx` is compared with, the argument that prints its version, and how to get it.
 struct Peer {
     program: &'static str,
     version: &'static str,
@@ -39,8 +39,8 @@ pub(crate) fn find(program: &str) -> Result<PathBuf> {
     on_path(program).with_context(|| format!("{program} is not installed ({install})"))
 }
 
-/// Says which peers are missing.
-pub(crate) fn say_missing() {
+/// Prints which peers are missing.
+pub(crate) fn print_missing() {
     for peer in PEERS {
         if let Err(error) = find(peer.program) {
             eprintln!("{error:#}: its rows are left out");

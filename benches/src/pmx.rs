@@ -21,7 +21,7 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    /// Someone who never ran `pmx` before.
+    /// A user without any state of `pmx`.
     pub(crate) fn new(pmx: &Pmx) -> Result<Self> {
         Ok(Self {
             pmx: pmx.clone(),
@@ -29,7 +29,7 @@ impl Client {
         })
     }
 
-    /// Makes it someone who never ran `pmx` before again.
+    /// Removes all state of the user.
     pub(crate) fn forget(&self) -> Result<()> {
         corpus::empty(self.home.path())
     }
@@ -76,7 +76,7 @@ impl Client {
         self.sync_at((server, host.data()), folder, space)
     }
 
-    /// The same to any server, whose secret lies in a folder.
+    /// The same to any server, with the folder that has its secret.
     pub(crate) fn sync_at(
         &self,
         (server, data): (&str, &Path),
@@ -103,7 +103,7 @@ impl Client {
     }
 }
 
-/// What is kept of the summary: name here, where it lies there.
+/// Numbers of the summary: name of the fact, and JSON pointer.
 const FACTS: [(&str, &str); 11] = [
     ("sent", "/bytes/sent"),
     ("received", "/bytes/received"),

@@ -31,13 +31,13 @@ pub(crate) fn locate(path: Option<PathBuf>) -> Result<Pmx> {
 }
 
 impl Pmx {
-    /// Where it lies.
+    /// Its path.
     pub(crate) fn path(&self) -> &Path {
         &self.0
     }
 }
 
-/// Builds `pmx` and returns where cargo says it lies.
+/// Builds `pmx` and returns the path that cargo prints.
 fn build() -> Result<PathBuf> {
     eprintln!("building pmx");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());

@@ -10,7 +10,7 @@ use anyhow::Result;
 
 use crate::run::Run;
 
-/// One measurement: what a process cost, and what else is known of it.
+/// One measurement: cost of a process, and further facts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     /// Seconds on the wall.
@@ -68,8 +68,8 @@ impl Measure {
 
 type Workload<'a> = Box<dyn FnMut(usize) -> Result<Sample> + 'a>;
 
-/// One of those that take turns. What its turn does before and after the measured process is not
-/// part of the sample.
+/// A contender: contenders take turns. What its turn does before and after the measured process
+/// is not part of the sample.
 pub(crate) struct Contender<'a> {
     name: &'static str,
     turn: Result<Workload<'a>>,
@@ -112,7 +112,7 @@ impl<'a> Contender<'a> {
     }
 }
 
-/// What one contender did, round by round, or why it took no part.
+/// Samples of one contender, round by round, or why it took no part.
 #[derive(Debug)]
 pub(crate) struct Series {
     pub(crate) name: &'static str,

@@ -44,7 +44,7 @@ impl Daemon {
         corpus::empty(&self.module())
     }
 
-    /// Makes the module hold what `folder` holds.
+    /// Copies `folder` into the module.
     pub(crate) fn hold(&self, folder: &Path) -> Result<()> {
         self.empty()?;
         corpus::copy_into(folder, &self.module())?;

@@ -1,4 +1,4 @@
-//! Running a whole process and learning what it cost.
+//! Process runner: wall time, processor time and peak memory of a whole process.
 //!
 //! Wall time is taken here; processor time and peak memory come from GNU `time`, a small process
 //! between us and the one measured. That is deliberate: a process we spawn ourselves starts as a
@@ -15,7 +15,7 @@ use tempfile::NamedTempFile;
 
 const TIME: &str = "/usr/bin/time";
 
-/// What a finished process cost and said.
+/// Cost and output of a finished process.
 #[derive(Debug)]
 pub(crate) struct Run {
     /// From before it was started until it was gone.
@@ -40,7 +40,7 @@ pub(crate) fn check() -> Result<()> {
 /// Runs `command` to its end. A process that fails is an error with what it said.
 pub(crate) fn whole(command: &Command) -> Result<Run> {
     let mut report = NamedTempFile::new()?;
-    let mut timed = beneath_time(command, report.path());
+    let mut timed = with_gnu_time(command, report.path());
     let start = Instant::now();
     let output = timed
         .output()
@@ -75,13 +75,13 @@ fn check_success(command: &Command, output: &Output) -> Result<()> {
         "{} ended with {}: {}",
         name(command),
         output.status,
-        last_words(&output.stdout, &output.stderr)
+        last_line(&output.stdout, &output.stderr)
     );
     Ok(())
 }
 
 /// The same command with GNU `time` in front, reporting to `report`.
-fn beneath_time(command: &Command, report: &Path) -> Command {
+fn with_gnu_time(command: &Command, report: &Path) -> Command {
     let mut timed = Command::new(TIME);
     timed.args(["-q", "-f", "%U %S %M", "-o"]).arg(report);
     timed.arg(command.get_program()).args(command.get_args());
@@ -119,8 +119,8 @@ fn name(command: &Command) -> String {
 /// The most characters of a reason: it has to fit in a cell of the table.
 const REASON_MAX: usize = 160;
 
-/// The last line of what a failed process said, from the stream people read first.
-fn last_words(stdout: &[u8], stderr: &[u8]) -> String {
+/// The last line of a failed process, from stderr if it has one.
+fn last_line(stdout: &[u8], stderr: &[u8]) -> String {
     [stderr, stdout]
         .into_iter()
         .map(String::from_utf8_lossy)

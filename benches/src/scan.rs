@@ -67,7 +67,7 @@ fn warm(bench: &Bench) -> Vec<Row> {
     ]
 }
 
-/// Beside the hashes that wrangler makes before it asks anything.
+/// Beside the hashes that wrangler makes before its first request.
 fn wrangler(bench: &Bench) -> Vec<Row> {
     let folder = bench.v1.folder();
     let [ours, wrangler] = interleave(

@@ -29,14 +29,14 @@ const LOAD: [&str; 4] = [
 
 const PAGE: &str = "std/vec/index.html";
 
-/// A thing that is asked for, and the file that must be answered.
+/// A requested path, and the file that the server must send.
 struct Target {
     what: &'static str,
     url: String,
     file: PathBuf,
 }
 
-/// What a client says it takes.
+/// Content coding that a client accepts.
 #[derive(Clone, Copy, Debug)]
 enum Takes {
     Zstd,

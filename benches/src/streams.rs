@@ -1,9 +1,9 @@
-//! Streams: what an append, a catch-up and a live reader cost, here and on the reference server of
-//! the protocol.
+//! Stream workload: cost of an append, a catch-up and a live reader, here and on the reference
+//! server of the protocol.
 //!
-//! What any Worker costs is known by one beside it that does the least: a Durable Object that
-//! writes two rows. All are asked the same over connections that stay open, by one thread of this
-//! process; the processor time is the server's own. What must survive lies on the disk of
+//! A Worker that does the least shows the cost of any Worker: a Durable Object that writes two
+//! rows. One thread of this process sends all servers the same requests over connections that stay
+//! open; the processor time is the server's own. Data that must survive is on the disk of
 //! `/var/tmp`, because a flush to memory costs nothing and would prove nothing. Every answer is
 //! looked at: a message that a reader did not get, or that came twice, is no delivery.
 
@@ -77,7 +77,7 @@ struct StreamServers {
     memory: Result<StreamServer>,
 }
 
-/// What they did.
+/// Their measurements.
 struct All {
     worker: Series,
     embedded: Series,

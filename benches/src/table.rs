@@ -1,10 +1,10 @@
-//! The result: one Markdown table, a row for each thing asked.
+//! Result table in Markdown: a row for each goal.
 
 use std::fmt;
 
 use crate::round::{Measure, Series};
 
-/// What a number counts, and so how it is printed.
+/// Unit of a number, which decides how it is printed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unit {
     /// Seconds.
@@ -48,14 +48,14 @@ impl Unit {
     }
 }
 
-/// What was asked for.
+/// Goal of a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Goal {
     /// Ours is at most this part of the peer's.
     AtMost(f64),
     /// The peer takes at least this many times as long as ours.
     TimesFaster(f64),
-    /// Nothing: the numbers are there to be known.
+    /// None: the numbers are for information.
     Known,
 }
 
@@ -176,7 +176,7 @@ impl Row {
         }
     }
 
-    /// What others do about something, in a cell.
+    /// The peer's number, in a cell.
     pub(crate) fn others(what: impl Into<String>, peers: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -205,7 +205,7 @@ impl Row {
         }
     }
 
-    /// A row for what is not measured, and why.
+    /// A row without a measurement, and the reason.
     pub(crate) fn skipped(what: impl Into<String>, reason: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -223,7 +223,7 @@ impl Row {
     }
 }
 
-/// What stands for a number that is not there.
+/// Placeholder of a missing number.
 fn absent() -> String {
     "–".to_owned()
 }

@@ -22,7 +22,7 @@ const ROUNDS_MAX: usize = 3;
 /// Bytes sent without local packs.
 const SENT: f64 = 34e6;
 
-/// The same, as a part of what the usual way sends.
+/// The same, as a share of the bytes that the usual way sends.
 const SENT_PART: f64 = 0.25;
 
 /// How much faster than `rsync -z` the client is, which has the cores to itself there as well: its

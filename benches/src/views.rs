@@ -139,7 +139,7 @@ impl Bare {
     }
 }
 
-/// What is asked again and again, and what must be answered.
+/// The request that is repeated, and its answer.
 struct View {
     port: u16,
     request: String,
@@ -171,12 +171,12 @@ impl View {
         }
     }
 
-    /// Asks until V8 has compiled what answers.
+    /// Sends requests until V8 has compiled the Worker.
     fn warm(&self) -> Result<()> {
         (0..WARM_TURNS).try_for_each(|_| self.measure(|| Ok(0.0)).map(drop))
     }
 
-    /// Asks, and says how much processor time a request took.
+    /// Sends requests, and returns the processor time of one.
     fn measure(&self, cpu: impl Fn() -> Result<f64>) -> Result<Sample> {
         let stream = TcpStream::connect(("127.0.0.1", self.port))?;
         stream.set_nodelay(true)?;

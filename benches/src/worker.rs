@@ -49,7 +49,7 @@ const MODULE: f64 = 1e6;
 /// Times that the outbox of a space may take to reach KV.
 const SETTLED: Duration = Duration::from_millis(1500);
 
-/// What is asked as a page view.
+/// Path of the page that a page view requests.
 const PAGE: &str = "/std/vec/";
 
 pub(crate) fn rows(bench: &Bench) -> Result<Vec<Row>> {
@@ -66,7 +66,7 @@ pub(crate) fn views(bench: &Bench) -> Result<Vec<Row>> {
     pages(bench, &Build::Deployed.make()?)
 }
 
-/// A host of either kind, and someone who publishes to it.
+/// A host of either kind, and a client that publishes to it.
 struct PublishTarget {
     client: Client,
     server: Server,
@@ -90,11 +90,11 @@ impl PublishTarget {
         Ok(Self { client, server })
     }
 
-    /// Publishes, and adds what the host took for it.
+    /// Publishes, and adds the host's cost.
     fn sync(&mut self, folder: &Path) -> Result<Sample> {
         corpus::settle()?;
         if let Server::Worker(workerd) = &mut self.server {
-            // What came before is none of it.
+            // Earlier operations do not count.
             workerd.tally()?;
         }
         let before = self.cpu()?;
@@ -171,7 +171,7 @@ fn first(bench: &Bench, build: &Path) -> Vec<Row> {
     let what = "Worker: first publish of v1";
     let mut rows = beside(what, &ours, &embedded);
     rows.push(Row::compare(
-        format!("{what}, verified and laid down as frames"),
+        format!("{what}, verified and stored as frames"),
         (&ours, &blobs),
         Measure::Wall,
         Goal::TimesFaster(5.0),
@@ -200,7 +200,7 @@ fn first(bench: &Bench, build: &Path) -> Vec<Row> {
         limit("memory of workerd", "server peak", Unit::Memory, None),
     ]);
     rows.extend(operations(what, &ours, Some(FIRST_ROWS)));
-    let each = dear(bench.v1.files().len());
+    let each = price_of_object_per_file(bench.v1.files().len());
     rows.push(Row::compare_in(
         Unit::Dollars,
         format!("{what}: at list prices"),
@@ -211,8 +211,8 @@ fn first(bench: &Bench, build: &Path) -> Vec<Row> {
     rows
 }
 
-/// What one object for each file costs to write.
-fn dear(files: usize) -> Series {
+/// Price of writing one object for each file.
+fn price_of_object_per_file(files: usize) -> Series {
     let dollars = files as f64 * PRICES[0].2 / 1e6;
     let sample = move |_| Ok(Sample::default().with("dollars", dollars));
     let [series] = interleave(1, [Contender::new("an object a file, its writes", sample)]);
@@ -245,7 +245,7 @@ fn operations(what: &str, ours: &Series, rows_max: Option<f64>) -> Vec<Row> {
     PRICES.iter().filter_map(row).collect()
 }
 
-/// Nothing changed, and one page changed.
+/// Syncs without a change and with one changed page.
 fn later(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     let copy = bench.v1.copy()?;
     let folder = copy.path();
@@ -253,7 +253,7 @@ fn later(bench: &Bench, build: &Path) -> Result<Vec<Row>> {
     let published = |place: Result<PublishTarget>| {
         let mut place = place?;
         place.sync(folder)?;
-        // The second one trusts what the first learnt.
+        // The second sync uses the cache of the first.
         place.sync(folder)?;
         Ok(place)
     };
@@ -294,7 +294,7 @@ fn edit(page: &Path, round: usize) -> Result<()> {
     Ok(fs::write(page, &text)?)
 }
 
-/// From v1 to v2 by someone who has nothing of v1 left.
+/// From v1 to v2 by a client without local packs of v1.
 fn upgrade(bench: &Bench, build: &Path) -> Vec<Row> {
     let what = "Worker: v1 to v2";
     let Some(v2) = &bench.v2 else {

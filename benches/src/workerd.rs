@@ -29,7 +29,7 @@ pub(crate) enum Build {
 }
 
 impl Build {
-    /// Makes it, unless it is there, and says where it lies.
+    /// Makes it unless it exists, and returns its path.
     pub(crate) fn make(self) -> Result<PathBuf> {
         let (folder, more): (_, &[&str]) = match self {
             Self::Deployed => ("worker/build", &[]),
@@ -64,7 +64,7 @@ pub(crate) struct Workerd {
 }
 
 impl Workerd {
-    /// Starts a Worker that knows nothing yet.
+    /// Starts a Worker without data.
     pub(crate) fn start(build: &Path) -> Result<Self> {
         let data = tempfile::Builder::new().prefix("pmx-workerd-").tempdir()?;
         Self::start_in(build, data)
@@ -111,7 +111,7 @@ impl Workerd {
         self.node.port
     }
 
-    /// Its folder, where its secret lies.
+    /// Its folder, which has its secret.
     pub(crate) fn data(&self) -> &Path {
         self.data.path()
     }
@@ -190,7 +190,7 @@ fn log_of(data: &Path) -> PathBuf {
     data.join("journal")
 }
 
-/// A node that runs workerd, and what is known of both.
+/// A node process that runs workerd, and both process ids.
 pub(crate) struct Node {
     child: Child,
     workerd: u32,
@@ -253,7 +253,7 @@ fn port_said(stdout: ChildStdout, mut log: fs::File) -> Result<u16> {
     let mut stdout = BufReader::new(stdout);
     let mut line = String::new();
     stdout.read_line(&mut line)?;
-    // What it says later is the journal.
+    // Its later output is the journal.
     thread::spawn(move || std::io::copy(&mut stdout, &mut log));
     let port = line.trim().trim_end_matches('/').rsplit(':').next();
     match port.and_then(|port| port.parse().ok()) {

@@ -21,10 +21,10 @@ const PARALLEL: usize = 32;
 const ONE_AFTER_THE_OTHER: usize = 1000;
 const AT_ONCE: usize = 62 * PARALLEL;
 
-/// What a server puts off until later belongs to the appends as well.
-const AFTERMATH: Duration = Duration::from_millis(500);
+/// Work that a server defers belongs to the appends as well.
+const DEFERRED_WORK: Duration = Duration::from_millis(500);
 
-/// Who appends.
+/// Writers and their streams.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Writers {
     /// One, to one stream.
@@ -90,7 +90,7 @@ async fn measure(
     let each = appends / writers.len();
     let latencies = all(writers, each).await?;
     let wall = started.elapsed().as_secs_f64();
-    tokio::time::sleep(AFTERMATH).await;
+    tokio::time::sleep(DEFERRED_WORK).await;
     let cpu = place.cpu()? - cpu;
     let count = latencies.len() as f64;
     let sample = Sample {

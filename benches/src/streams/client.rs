@@ -1,4 +1,4 @@
-//! A connection that asks one thing after the other, as cheaply as a client can.
+//! Minimal HTTP client over one connection: one request after the other.
 
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,7 +31,7 @@ pub(crate) struct Connection {
     port: u16,
 }
 
-/// What was answered, all of it.
+/// A whole answer.
 pub(crate) struct Answer {
     pub(crate) body: Vec<u8>,
     head: Head,
@@ -71,7 +71,7 @@ impl Connection {
         Ok(Self { stream, port })
     }
 
-    /// Asks, and reads the whole answer. Anything but a success is an error.
+    /// Sends a request and reads the whole answer. A status other than success is an error.
     pub(crate) async fn ask(&mut self, method: &str, target: &str, body: &str) -> Result<Answer> {
         let answer = timeout(PATIENCE, async {
             self.send(method, target, body).await?;
@@ -86,7 +86,7 @@ impl Connection {
         Ok(answer)
     }
 
-    /// Asks for an answer without an end.
+    /// Requests an answer without an end.
     pub(crate) async fn listen(mut self, target: &str) -> Result<Lines> {
         self.send("GET", target, "").await?;
         let head = self.head().await?;

@@ -1,4 +1,4 @@
-//! The message that all streams here are made of.
+//! Event message: what every stream of the benches holds.
 
 /// Bytes of a message.
 const BYTES: usize = 190;

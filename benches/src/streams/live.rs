@@ -1,4 +1,4 @@
-//! Readers that wait for what comes (server-sent events), and what it takes to tell all of them.
+//! Live readers (server-sent events): cost of an append that is sent to all of them.
 
 use std::time::{Duration, Instant};
 
@@ -22,12 +22,12 @@ const APPENDS: u64 = 40;
 /// How long a reader may wait for a message until it counts as lost.
 const LOST: Duration = Duration::from_secs(5);
 
-/// Time for what should not come.
+/// How long a reader waits for a message too many.
 const SURPLUS: Duration = Duration::from_millis(100);
 
-/// What a reader has to say.
+/// Message of a reader's thread.
 enum Report {
-    /// It receives what is appended from now on.
+    /// The reader receives every later append.
     Ready,
     /// The message that it expected came.
     Got { number: u64, at: Instant },

@@ -12,7 +12,7 @@ use crate::get;
 use crate::host::{self, Host, Server};
 use crate::workerd::{self, Build, Node, Workerd};
 
-/// What survives a crash lies here: by the rules of file systems, this is on a disk.
+/// Folder of data that must survive a crash: by the rules of file systems, it is on a disk.
 pub(crate) const DISK: &str = "/var/tmp";
 
 /// A server of streams.
@@ -23,7 +23,7 @@ pub(crate) enum StreamServer {
     Reference(Reference),
 }
 
-/// A Durable Object that can append and nothing else, and its folder.
+/// A Durable Object that only appends, and its folder.
 pub(crate) struct Bare {
     node: Node,
     _folder: TempDir,
