@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_deploy_has_an_address_beside_its_site() {
+    fn deploy_has_an_address_beside_its_site() {
         let docs = SpaceName::parse("docs").unwrap();
         for (site, number, expected) in [
             (

@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     #[expect(clippy::too_many_lines, reason = "a table")]
-    fn each_provider_names_its_sequence() {
+    fn sequence_is_named_by_each_provider() {
         let github = [
             ("GITHUB_RUN_NUMBER", "41"),
             ("GITHUB_REPOSITORY", "o/r"),
@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_are_never_confused_and_long_names_keep_apart() {
+    fn sequence_names_keep_their_parts_apart() {
         assert_ne!(kind(&["a", "b:c"]), kind(&["a:b", "c"]));
         let long = |last: &str| kind(&["github", &"x".repeat(500), last]);
         assert_eq!(long("a").len(), ORDER_KIND_BYTES_MAX);

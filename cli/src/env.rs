@@ -1,4 +1,4 @@
-//! The environment as a value, read once, so that what depends on it can be tested.
+//! Environment variables as a value, read once, so that what depends on them can be tested.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ impl Environment {
         self.var(name).map(PathBuf::from)
     }
 
-    /// What the CI system says about the build.
+    /// The build's variables of the CI system.
     pub fn deploy_meta(&self) -> DeployMeta {
         let one = |names| {
             self.first(names)

@@ -16,15 +16,15 @@ use crate::host::HostError;
 /// Something a command could not do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
-    /// What kind of failure.
+    /// The kind of failure.
     pub code: Code,
-    /// What was being done, to what, and why it failed.
+    /// The operation, its object, and the reason why it failed.
     pub message: String,
-    /// What to try.
+    /// The hint for the user.
     pub hint: String,
     /// Paths or ids concerned.
     pub items: Vec<String>,
-    /// What the server said, if it was the server that refused.
+    /// The server's problem, if the server refused.
     pub problem: Option<Box<Problem>>,
 }
 
@@ -154,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_has_its_exit_code() {
+    fn exit_code_of_every_code() {
         let exits: Vec<_> = Code::ALL
             .iter()
             .map(|&code| format!("{} {}", Failure::new(code, "").exit(), code))
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_keeps_what_the_server_said() {
+    fn failure_keeps_the_problem_of_the_server() {
         let problem =
             Problem::new(Code::Conflict, "deploy 3 is active").with_items(vec!["x".into()]);
         let failure = Failure::from(problem);

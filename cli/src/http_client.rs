@@ -149,7 +149,7 @@ pub(crate) fn chain<'a>(
     })
 }
 
-/// What an error comes from, in its own words: reqwest's name no more than the address.
+/// The causes of an error, without reqwest's name and without the address.
 pub(crate) fn cause(error: &reqwest::Error) -> String {
     let last = chain(error).last();
     last.map_or_else(|| error.to_string(), ToString::to_string)

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hook_runs_once_whether_it_came_before_or_after() {
+    fn hook_runs_once_whether_it_came_before_or_after() {
         let (sender, called) = std::sync::mpsc::channel();
         let interrupt = Interrupt::default();
         let before = sender.clone();

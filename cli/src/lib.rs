@@ -1,4 +1,4 @@
-//! The native half: the commands of `pmx`, its HTTP client, and the embedded host.
+//! Native half: the commands of `pmx`, its HTTP client, and the embedded host.
 //!
 //! A command goes from [`args`] and [`config`] through [`run`], and everything it says goes
 //! through [`ui`]. The folder is read by `pmx_sync::scan`, the conversation is decided by

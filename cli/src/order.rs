@@ -9,7 +9,7 @@ use pmx_sync::wire::Order;
 use crate::ci;
 use crate::env::Environment;
 
-/// What `--order` says.
+/// Value of `--order`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum OrderChoice {
     /// The number of the run under CI, in its own sequence; nothing elsewhere.

@@ -1,4 +1,4 @@
-//! The address of a server, parsed once.
+//! Server address, parsed once.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};

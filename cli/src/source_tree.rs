@@ -42,7 +42,7 @@ pub struct SourceTree {
 pub struct Look<'a> {
     /// The folders in which something happened since the last scan that was kept.
     pub touched: Option<&'a BTreeSet<String>>,
-    /// What happens to paths that can't be published.
+    /// Policy for paths that can't be published.
     pub faults: Faults,
 }
 
@@ -167,7 +167,7 @@ impl SourceTree {
         &self.cache
     }
 
-    /// What turns a root that is available into this one.
+    /// The changes that turn an available root into this one.
     pub fn changes_since(&self, root: Root) -> Result<Vec<Change>, Failure> {
         Ok(diff(self, root, self, self.root)?)
     }
@@ -320,6 +320,8 @@ fn now() -> Timestamp {
 mod tests {
     use std::path::Path;
 
+    use tempfile::TempDir;
+
     use super::*;
     use crate::args::OutputArgs;
     use crate::cache::CacheFolder;
@@ -347,12 +349,18 @@ mod tests {
         }
     }
 
-    #[test]
-    fn a_cached_root_is_the_root() {
-        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        site(dir.path(), 300);
+    /// A site of so many files, its cache, and the tree that was read and kept.
+    fn kept_site(files: u32) -> (TempDir, TempDir, SourceTree) {
+        let (dir, cache) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+        site(dir.path(), files);
         let first = read(dir.path(), cache.path());
         first.keep(&[]);
+        (dir, cache, first)
+    }
+
+    #[test]
+    fn cached_root_is_the_root() {
+        let (dir, cache, first) = kept_site(300);
         let second = read(dir.path(), cache.path());
         assert_eq!(second.root(), first.root());
         assert!(
@@ -364,16 +372,13 @@ mod tests {
     }
 
     #[test]
-    fn an_edited_manifest_is_the_one_that_building_gives() {
-        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        site(dir.path(), 300);
-        let first = read(dir.path(), cache.path());
-        first.keep(&[]);
+    fn edited_manifest_is_the_one_that_building_gives() {
+        let (dir, cache, first) = kept_site(300);
         std::fs::write(dir.path().join("7.txt"), "changed").unwrap();
         std::fs::remove_file(dir.path().join("8.txt")).unwrap();
         std::fs::write(dir.path().join("new.txt"), "new").unwrap();
         let edited = read(dir.path(), cache.path());
-        let fresh = tempfile::tempdir().unwrap();
+        let fresh = TempDir::new().unwrap();
         assert_eq!(edited.root(), read(dir.path(), fresh.path()).root());
         assert!(edited.contains(&first.root()));
         let changes = edited.changes_since(first.root()).unwrap();
@@ -386,10 +391,7 @@ mod tests {
 
     #[test]
     fn spoilt_caches_cost_time_and_nothing_else() {
-        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        site(dir.path(), 100);
-        let first = read(dir.path(), cache.path());
-        first.keep(&[]);
+        let (dir, cache, first) = kept_site(100);
         for kept in std::fs::read_dir(cache.path().join("folders")).unwrap() {
             let path = kept.unwrap().path();
             let mut bytes = std::fs::read(&path).unwrap();
@@ -404,11 +406,8 @@ mod tests {
     }
 
     #[test]
-    fn a_lost_manifest_is_built_again() {
-        let (dir, cache) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        site(dir.path(), 100);
-        let first = read(dir.path(), cache.path());
-        first.keep(&[]);
+    fn lost_manifest_is_built_again() {
+        let (dir, cache, first) = kept_site(100);
         for kept in std::fs::read_dir(cache.path().join("folders")).unwrap() {
             let path = kept.unwrap().path();
             if path

@@ -81,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_file_holds_a_token_alone() {
+    fn token_file_holds_a_token_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("token");
         for (content, expected) in [
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_is_a_legal_header_and_never_shown() {
+    fn token_is_a_legal_header_and_never_shown() {
         let token = Token::parse(" s3cret\n").unwrap();
         assert_eq!(token.reveal(), "s3cret");
         assert!(!format!("{token:?}").contains("s3cret"));

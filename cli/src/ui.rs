@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 use self::progress::{Board, Shown};
 use crate::args::OutputArgs;
-use crate::client::http::Line;
+use crate::client::http::Transfer;
 use crate::env::Environment;
 use crate::error::Failure;
 
@@ -46,7 +46,7 @@ pub struct Ui {
     warned: Arc<Mutex<HashSet<String>>>,
 }
 
-/// What became of what was printed.
+/// Result of printing.
 #[derive(Debug, Default)]
 struct Out {
     /// Why a result could not be printed, if one could not.
@@ -234,8 +234,8 @@ impl Ui {
     }
 
     /// Shows from now on what a client does.
-    pub fn follow(&self, line: &Arc<Line>) {
-        self.board.follow(line);
+    pub fn follow(&self, transfer: &Arc<Transfer>) {
+        self.board.follow(transfer);
     }
 
     fn to_stdout(&self, line: &str) {
@@ -380,7 +380,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_from_outside_can_not_command_a_terminal() {
+    fn escaped_text_can_not_command_a_terminal() {
         for (text, shown) in [
             ("a/b.html", "a/b.html"),
             ("\u{1f600} é", "\u{1f600} é"),
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_one_line_of_json() {
+    fn error_is_one_line_of_json() {
         let failure = Failure::new(Code::Network, "no \x1b[2J\u{202e}\u{e0041} answer");
         let line = json_line("error", &error_body(&failure));
         insta::assert_snapshot!(line, @r#"{"type":"error","v":1,"code":"E_NETWORK","hint":"Check the server's address and that it runs: `pmx serve` starts one here.","message":"no \u001b[2J\u202e\udb40\udc41 answer","retriable":true}"#);
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_names_message_hint_and_code() {
+    fn error_names_message_hint_and_code() {
         let mut failure = Failure::new(Code::SourceMissing, "first\nsecond \x07");
         failure.items = vec!["a\nb".into()];
         let text = anstream::adapter::strip_str(&error_text(&failure)).to_string();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_are_for_people() {
+    fn amounts_are_rounded() {
         for (amount, text) in [
             (0, "0 B"),
             (999, "999 B"),

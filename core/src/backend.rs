@@ -35,7 +35,7 @@ impl fmt::Display for ObjectKey {
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[error("{doing}: {why}")]
 pub struct BackendError {
-    /// What was being done, to what.
+    /// The operation and its object.
     pub doing: String,
     /// Why it failed.
     pub why: String,

@@ -15,7 +15,7 @@ pub enum Coding {
     Zstd,
 }
 
-/// What a client's `Accept-Encoding` admits, as far as a site's blobs are concerned.
+/// Content codings that a client's `Accept-Encoding` admits for a site's blobs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Accepted {
     /// Whether a frame at rest is what the client prefers.

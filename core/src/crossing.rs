@@ -15,7 +15,7 @@ use serde::de::DeserializeOwned;
 use thiserror::Error;
 
 use crate::code::Code;
-use crate::encode::{Malformed, Reader, write_bytes, write_varint};
+use crate::encode::{ByteReader, Malformed, write_bytes, write_varint};
 use crate::limits::OUTLINE_NODES_MAX;
 use crate::problem::Problem;
 
@@ -69,7 +69,7 @@ impl Crossing {
     }
 }
 
-/// What arrived is not what this release sends.
+/// The message is not of this release's format.
 #[derive(Debug, Error)]
 pub enum Foreign {
     /// It has another version.
@@ -93,7 +93,7 @@ impl Foreign {
 
 /// Reads a value that crossed. Its byte strings are slices of `bytes`.
 pub fn arrived<T: Crosses>(bytes: &Bytes) -> Result<T, Foreign> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let version = reader.byte()?;
     if version != VERSION {
         return Err(Foreign::Version(version));
@@ -106,7 +106,7 @@ pub fn arrived<T: Crosses>(bytes: &Bytes) -> Result<T, Foreign> {
     Ok(value)
 }
 
-fn strings(bytes: &Bytes, mut reader: Reader<'_>) -> Result<Vec<Bytes>, Malformed> {
+fn strings(bytes: &Bytes, mut reader: ByteReader<'_>) -> Result<Vec<Bytes>, Malformed> {
     let max = STRINGS_MAX.min(reader.remaining());
     let count = reader.varint_up_to(max as u64, "the byte strings")?;
     let lengths = (0..count).map(|_| reader.varint_up_to(bytes.len() as u64, "a byte string"));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn another_version_and_cut_bytes_are_foreign() {
+    fn crossing_of_another_version_or_cut_bytes_is_foreign() {
         let bytes = Crossing::of(letter()).unwrap().to_bytes();
         for end in 0..bytes.len() {
             assert!(arrived::<Letter>(&bytes.slice(..end)).is_err(), "{end}");

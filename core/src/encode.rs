@@ -23,11 +23,11 @@ pub fn write_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
 
 /// Reads canonical bytes from the front of a slice.
 #[derive(Debug, Clone, Copy)]
-pub struct Reader<'a> {
+pub struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// Starts at the front of `bytes`.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
@@ -126,7 +126,7 @@ pub enum Malformed {
     /// A number passes its bound.
     #[error("{what} is {value}, above the limit of {max}")]
     TooLarge {
-        /// What the number counts.
+        /// The meaning of the number.
         what: &'static str,
         /// The number.
         value: u64,
@@ -139,7 +139,7 @@ pub enum Malformed {
     /// A version, tag or codec that this program does not know.
     #[error("unknown {what} {value}")]
     Unknown {
-        /// What it should name.
+        /// The expected name.
         what: &'static str,
         /// The number found.
         value: u64,
@@ -157,14 +157,14 @@ mod tests {
         fn varints_come_back(value: u64) {
             let mut out = Vec::new();
             write_varint(&mut out, value);
-            let mut reader = Reader::new(&out);
+            let mut reader = ByteReader::new(&out);
             prop_assert_eq!(reader.varint(), Ok(value));
             prop_assert_eq!(reader.end(), Ok(()));
         }
 
         #[test]
-        fn a_varint_has_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
-            let mut reader = Reader::new(&bytes);
+        fn varint_has_one_spelling(bytes in prop::collection::vec(any::<u8>(), 0..12)) {
+            let mut reader = ByteReader::new(&bytes);
             if let Ok(value) = reader.varint() {
                 let mut again = Vec::new();
                 write_varint(&mut again, value);

@@ -12,7 +12,7 @@ use crate::problem::Problem;
 /// Bytes of the longest error answer that gets an id: far more than any has.
 pub const ERROR_BODY_BYTES_MAX: usize = 1024 * 1024;
 
-/// Who gets an error answer.
+/// Audience of an error answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
     /// A client that holds the publish secret.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::encode::{Malformed, Reader, write_varint};
+use crate::encode::{ByteReader, Malformed, write_varint};
 use crate::id::ObjectId;
 use crate::limits::EXACT_INTEGER_MAX;
 
@@ -65,7 +65,7 @@ impl Extent {
     }
 
     /// Reads the canonical encoding.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub fn decode(reader: &mut ByteReader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
             object: ObjectId::from_bytes(reader.array()?),
             offset: reader.varint_up_to(EXACT_INTEGER_MAX, "an offset")?,
@@ -91,7 +91,7 @@ impl Location {
     }
 
     /// Reads the canonical encoding.
-    pub fn decode(reader: &mut Reader<'_>) -> Result<Self, Malformed> {
+    pub fn decode(reader: &mut ByteReader<'_>) -> Result<Self, Malformed> {
         let codec = Codec::from_tag(reader.byte()?)?;
         Ok(Self {
             codec,

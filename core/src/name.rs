@@ -197,7 +197,7 @@ pub enum InvalidName {
     Invalid {
         /// The text, shortened.
         name: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: NameFault,
     },
     /// It is a reserved label.
@@ -218,7 +218,7 @@ impl InvalidName {
     }
 }
 
-/// What is wrong with a name.
+/// Fault of a name.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 pub enum NameFault {
     /// There is nothing.
@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn an_alias_is_no_number_and_short() {
+    fn alias_is_no_number_and_short() {
         assert_eq!(alias("12"), Err(Code::NameInvalid));
         assert_eq!(alias("v12"), Ok(()));
         assert_eq!(alias(&"x".repeat(37)), Ok(()));

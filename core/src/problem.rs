@@ -22,15 +22,15 @@ pub fn check_number(name: &str, number: Option<u64>) -> Result<(), Problem> {
 /// A failure, ready to be sent or as it was received.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
-    /// What kind of failure this is.
+    /// The kind of failure.
     pub code: Code,
     /// The HTTP status.
     pub status: u16,
-    /// What the code means, in a few words.
+    /// The meaning of the code, in a few words.
     pub title: String,
-    /// What was being done, to what, and why it failed.
+    /// The operation, its object, and the reason why it failed.
     pub detail: String,
-    /// What to try.
+    /// The hint for the user.
     pub hint: String,
     /// The active deploy, where a conflict makes that worth knowing.
     #[serde(default, skip_serializing_if = "Option::is_none")]

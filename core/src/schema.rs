@@ -41,7 +41,7 @@ impl Recorded {
     };
 }
 
-/// What code may do with a database.
+/// Verdict on a database: whether this release may use, migrate or has to refuse it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// Use it as it is: its tables are those that this code knows, or newer ones with additions.
@@ -74,14 +74,14 @@ pub enum SchemaError {
         /// The version that this code knows.
         known: u32,
     },
-    /// What it records is no version.
+    /// The recorded text is no version.
     #[error("{database} records {value:?} as its {key}, which is no schema version")]
     Malformed {
         /// The database.
         database: &'static str,
         /// The key.
         key: &'static str,
-        /// What it records.
+        /// The recorded text.
         value: String,
     },
 }
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_names_the_database_and_the_versions() {
+    fn refusal_names_the_database_and_the_versions() {
         let newer = Recorded {
             schema: 9,
             readable_by: 5,

@@ -51,7 +51,7 @@ pub(crate) fn part(bytes: &[u8]) {
 
 /// The last part of a blob, of as many bytes as the head says.
 fn said(bytes: &[u8]) -> Option<Part> {
-    let mut reader = pmx_core::encode::Reader::new(bytes.get(6..)?);
+    let mut reader = pmx_core::encode::ByteReader::new(bytes.get(6..)?);
     let len = reader.varint().ok()?;
     let size = PART_BYTES.checked_add(len)?;
     if len > PART_BYTES || size > BLOB_BYTES_MAX {

@@ -2,7 +2,7 @@
 //!
 //! `cargo run --release -p pmx-sync --features scan --example packs -- NEW [OLD]`. With OLD, only
 //! the blobs of NEW that OLD lacks are packed: what an upgrade sends without local state. One
-//! thread, CPU time rather than wall time, so that a busy machine tells nearly the same.
+//! thread, CPU time rather than wall time, so that a busy machine measures nearly the same.
 #![allow(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -185,7 +185,7 @@ fn receive(plan: &Plan, files: &[File]) {
     }
 }
 
-/// The CPU time of this thread where the system tells it, else wall time.
+/// The CPU time of this thread where the system reports it, else wall time.
 struct Clock {
     cpu: Option<f64>,
     wall: Instant,

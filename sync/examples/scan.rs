@@ -7,7 +7,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use pmx_core::id::Root;
 use pmx_core::time::Timestamp;
-use pmx_sync::scan::{Cache, Options, scan};
+use pmx_sync::scan::{Options, StatCache, scan};
 
 fn main() {
     let arguments: Vec<String> = std::env::args().collect();
@@ -22,7 +22,7 @@ fn main() {
     let cache = arguments
         .get(2)
         .and_then(|path| std::fs::read(path).ok())
-        .and_then(|bytes| Cache::parse(bytes, &[0; 32]));
+        .and_then(|bytes| StatCache::parse(bytes, &[0; 32]));
     let parsed = start.elapsed();
     let found = scan(Path::new(&arguments[1]), &options, cache.as_ref(), &(), now).unwrap();
     let scanned = start.elapsed();

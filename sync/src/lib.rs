@@ -1,4 +1,4 @@
-//! The whole publish conversation, both halves, as pure functions.
+//! Publish conversation, both halves, as pure functions.
 //!
 //! A site is a [`manifest`]: a Merkle tree of its paths whose root names all of it. A client
 //! [`scan`]s a folder into one, [`push`]es what the server lacks as [`pack`]s, and commits; a
@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bounded_cache;
 pub mod index;
 pub mod limits;
 pub mod live;

@@ -136,11 +136,11 @@ fn shown(bytes: &[u8]) -> String {
 pub struct InvalidPath {
     /// The path, escaped for people.
     pub path: String,
-    /// What is wrong with it.
+    /// The fault.
     pub reason: PathFault,
 }
 
-/// What is wrong with a path.
+/// Fault of a path.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 pub enum PathFault {
     /// There is nothing.
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_parts_of_a_path() {
+    fn path_parts() {
         let path = SitePath::parse("a/b/c.tar.gz").unwrap();
         assert_eq!(path.name(), "c.tar.gz");
         assert_eq!(path.folder(), "a/b");

@@ -19,6 +19,7 @@ use super::fixtures::rows;
 use super::memory::{Memory, send, server};
 use super::reference::File;
 use super::vectors::{Out, envelope, hex, packed, put};
+use pmx_sync::testing::Single;
 
 /// A JSON text of the conversation: `pointer`, `<step> request`, `<step> reply`, or `<step> head`
 /// for the head of a request that is an envelope.
@@ -56,7 +57,7 @@ pub(crate) fn vectors(out: &mut Out) {
 }
 
 struct Talk<'a> {
-    server: Server<Memory>,
+    server: Server<Single<Memory>>,
     out: &'a mut Out,
 }
 
@@ -189,16 +190,16 @@ fn history(talk: &mut Talk<'_>) {
 }
 
 /// What lies in the object store, where readers look, and in the ledger.
-fn kept(server: &Server<Memory>, out: &mut Out) {
-    for (key, bytes) in server.backend().objects.borrow().iter() {
+fn kept(server: &Server<Single<Memory>>, out: &mut Out) {
+    for (key, bytes) in server.backend().0.objects.borrow().iter() {
         put(out, format!("conversation/object/{key}"), hex(bytes));
     }
-    for (name, pointer) in server.backend().pointers.borrow().iter() {
+    for (name, pointer) in server.backend().0.pointers.borrow().iter() {
         let pointer = serde_json::to_string(pointer).unwrap();
         put(out, format!("conversation/pointer/{name}"), pointer);
     }
     let buckets = "SELECT bucket, blobs FROM have ORDER BY bucket";
-    for row in server.backend().ledger.run(buckets, &[]).unwrap() {
+    for row in server.backend().0.ledger.run(buckets, &[]).unwrap() {
         let [Value::Integer(bucket), Value::Blob(blobs)] = &row[..] else {
             panic!("a bucket is {row:?}");
         };

@@ -3,10 +3,7 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::ops::Range;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::{Method, Request};
@@ -17,11 +14,10 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::pointer::Pointer;
-use pmx_sync::serve::{
-    Backend, Body, Dictionaries, LivePages, Nonce, Pointers, Server, Settings, SiteUrls, Spaces,
-};
+use pmx_sync::serve::{Body, Nonce, Pointers, Server, Settings, SiteUrls, Spaces};
 use pmx_sync::site::Hosts;
 use pmx_sync::space::{Command, Reply, execute};
+use pmx_sync::testing::{Single, ready, settings};
 use pmx_tests::sql::Sqlite;
 
 /// One space's ledger, and all objects and pointers.
@@ -93,27 +89,9 @@ impl Spaces for Memory {
     }
 }
 
-impl Backend for Memory {
-    type Blobs = Self;
-    type Pointers = Self;
-    type Spaces = Self;
-
-    fn blobs(&self) -> &Self {
-        self
-    }
-
-    fn pointers(&self) -> &Self {
-        self
-    }
-
-    fn spaces(&self) -> &Self {
-        self
-    }
-}
-
 pub(crate) const SECRET: &str = "golden";
 
-pub(crate) fn server() -> Server<Memory> {
+pub(crate) fn server() -> Server<Single<Memory>> {
     let settings = Settings {
         hosts: Hosts::new(Domain::parse("localhost").unwrap()).with_loopback(),
         publish_secret: Some(SECRET.to_owned()),
@@ -121,18 +99,14 @@ pub(crate) fn server() -> Server<Memory> {
             scheme: "http",
             port: Some(8787),
         },
-        live: LivePages::Chosen,
-        dictionaries: Dictionaries::Passed,
-        lease: pmx_sync::space::LEASE,
-        files_max: pmx_sync::limits::FILES_MAX,
-        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
+        ..settings()
     };
-    Server::new(Memory::new(), settings)
+    Server::new(Single(Memory::new()), settings)
 }
 
 /// Sends a request to the API. `seed` stands for the time and for the randomness of the request.
 pub(crate) fn send(
-    server: &Server<Memory>,
+    server: &Server<Single<Memory>>,
     method: Method,
     target: &str,
     body: impl Into<Bytes>,
@@ -152,13 +126,5 @@ pub(crate) fn send(
     match response.into_body() {
         Body::Bytes(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
         other => panic!("{target} answered with {other:?}"),
-    }
-}
-
-/// The result of a future that never waits: nothing here does.
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("a future in memory waits for something"),
     }
 }

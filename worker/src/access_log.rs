@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 /// Characters of what a client chose freely.
 const SHOWN_CHARS_MAX: usize = 200;
 
-/// What is said of a request, and how many bytes of memory the module has.
+/// The log line of a request, with the module's bytes of memory.
 pub(crate) fn request(
     method: &str,
     url: &str,
@@ -27,7 +27,7 @@ pub(crate) fn request(
     line.to_string()
 }
 
-/// What is said of a command: `what` it is, and the code of the problem if it failed.
+/// The log line of a command: its name, and the code of the problem if it failed.
 pub(crate) fn command(
     space: &str,
     what: &str,
@@ -42,7 +42,7 @@ pub(crate) fn command(
     line.to_string()
 }
 
-/// What is said of an error answer: its id, and why the server failed if it did.
+/// The log line of an error answer: its id, and why the server failed if it did.
 pub(crate) fn incident(id: &str, status: u16, cause: Option<&str>) -> String {
     let kind = if cause.is_some() { "fault" } else { "refusal" };
     let line = json!({ "type": kind, "v": 1, "id": id, "status": status, "why": cause });
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_one_object_without_the_query() {
+    fn line_is_one_object_without_the_query() {
         let url = "https://docs.path.app/a%22b?token=secret";
         assert_eq!(
             request("GET", url, 404, 3, &Map::new(), 65_536),

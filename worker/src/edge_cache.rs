@@ -62,7 +62,7 @@ impl EdgeCache {
         format!("{}/{key}?{}-{}", self.base, range.start, range.end)
     }
 
-    /// What was kept of a range.
+    /// The cached bytes of a range.
     pub(crate) async fn find(&self, key: ObjectKey, range: &Range<u64>) -> Option<Bytes> {
         let found = Cache::default().get(self.address(key, range), false).await;
         let bytes = found.ok()??.bytes().await.ok()?;

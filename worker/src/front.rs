@@ -17,7 +17,7 @@ use crate::response_body;
 use crate::sampling::Share;
 use crate::streams::answer::{Body, response};
 
-/// What the operator decided.
+/// The operator's settings.
 pub(crate) struct Front {
     transport: Transport,
     /// Which requests get a line in the journal.
@@ -57,7 +57,7 @@ impl Front {
         })
     }
 
-    /// What the server takes for what a client accepts.
+    /// The codings that the server assumes a client accepts.
     pub(crate) fn accepted(&self, client: Option<String>) -> Option<String> {
         match self.frames {
             Frames::Sent => client,
@@ -77,7 +77,7 @@ impl Front {
     }
 }
 
-/// What every edge puts around open bytes.
+/// The codings that every edge applies to uncompressed bytes.
 const OPEN: &str = "gzip, br";
 
 thread_local! {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_deployed_server_is_one_of_https() {
+    fn deployed_server_is_one_of_https() {
         assert!(matches!(
             front(&[]).unwrap().transport,
             Transport::Encrypted(_)
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn without_frames_a_client_is_one_that_takes_what_the_edge_makes() {
+    fn client_without_frames_takes_the_coding_of_the_edge() {
         let accepted = |variables: &[(&str, &str)], client: &str| {
             front(variables).unwrap().accepted(Some(client.to_owned()))
         };
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn variables_that_are_none_are_named() {
+    fn invalid_variables_are_named() {
         for (name, value) in [("HSTS", "1y"), ("LOG_SAMPLE", "2"), ("ZSTD", "no")] {
             let refused = front(&[(name, value)]).err().unwrap();
             assert!(refused.starts_with("E_NOT_CONFIGURED"), "{refused}");

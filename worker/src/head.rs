@@ -86,7 +86,7 @@ fn read_picked(of: fn(&Method) -> Vec<HeaderName>, text: &str) -> Result<Parts, 
     Ok(head)
 }
 
-/// What stands for a header that is not there: no value can be that.
+/// Mark of an absent header: no value can be that.
 const NONE: &str = "\0";
 
 const READING: &str = "reading the head of a request";
@@ -128,7 +128,7 @@ fn unreadable(what: &str, why: &dyn std::fmt::Display) -> Problem {
     Problem::new(Code::RequestMalformed, detail)
 }
 
-/// What the client itself accepts.
+/// The codings that the client itself accepts.
 pub(crate) fn accepted_encodings(request: &web_sys::Request) -> Option<String> {
     accepted_text(request).ok()?.as_string()
 }
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn announced_lengths() {
+    fn content_length_is_parsed() {
         let of = |text: &'static str| {
             let value = HeaderValue::from_static(text);
             announced(&HeaderMap::from_iter([(CONTENT_LENGTH, value)]))

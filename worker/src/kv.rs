@@ -9,7 +9,7 @@ use std::time::Duration;
 use pmx_core::backend::BackendError;
 use pmx_core::channel::Channel;
 use pmx_core::time::Timestamp;
-use pmx_sync::index::Cache;
+use pmx_sync::bounded_cache::BoundedCache;
 use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{Lag, Pointers};
 use worker::{Delay, KvStore};
@@ -22,10 +22,10 @@ use crate::recent::Recent;
 /// The namespace that holds the pointers of all channels, and those that this isolate has seen.
 pub(crate) struct Kv {
     store: KvStore,
-    seen: Cache<Channel, Pointer>,
+    seen: BoundedCache<Channel, Pointer>,
     /// Channels that KV lacked, and when: a name that a stranger makes up is looked up once in
     /// [`ABSENT_TIME`].
-    absent: Cache<Channel, Timestamp>,
+    absent: BoundedCache<Channel, Timestamp>,
     recent: Recent,
     /// For tests: what lies in KV is shown late, and nothing else counts.
     lag: Option<Lag>,
@@ -36,8 +36,8 @@ impl Kv {
     pub(crate) fn new(store: KvStore, lag: Option<Lag>, moment: Duration) -> Self {
         Self {
             store,
-            seen: Cache::new(SEEN_BYTES),
-            absent: Cache::new(ABSENT_BYTES),
+            seen: BoundedCache::new(SEEN_BYTES),
+            absent: BoundedCache::new(ABSENT_BYTES),
             recent: Recent::new(moment),
             lag,
         }
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_never_goes_back() {
+    fn kv_pointer_never_goes_back() {
         for (seen, read, expected) in [
             (pointer(1, 2), pointer(1, 3), pointer(1, 3)),
             (pointer(1, 3), pointer(1, 2), pointer(1, 3)),

@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_known_locations_are_hints() {
+    fn location_hints_are_known_locations() {
         assert_eq!(LocationHint::parse("weur").unwrap().as_str(), "weur");
         let refused = LocationHint::parse("Paris").unwrap_err();
         assert!(refused.to_string().contains("weur, eeur"), "{refused}");

@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken_is_gone() {
+    fn op_counts_are_reset_when_taken() {
         note(Kind::R2Read);
         add(Kind::RowWritten, 3);
         let taken = serde_json::Value::from(take()).to_string();

@@ -206,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_range_outside_is_distinguished_from_other_errors() {
+    fn range_outside_is_distinguished_from_other_errors() {
         assert!(is_outside(
             "get: The requested range is not satisfiable (10039)"
         ));

@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use pmx_core::channel::Channel;
 use pmx_core::time::Timestamp;
-use pmx_sync::index::Cache;
+use pmx_sync::bounded_cache::BoundedCache;
 
 /// When each channel's pointer was read from KV.
 pub(crate) struct Recent {
-    read: Cache<Channel, Timestamp>,
+    read: BoundedCache<Channel, Timestamp>,
     moment: Duration,
 }
 
@@ -23,10 +23,10 @@ pub(crate) const MOMENT: Duration = Duration::from_secs(5);
 const NAMES_BYTES: usize = 256 * 1024;
 
 impl Recent {
-    /// What is read counts for that long.
+    /// How long a pointer that was read counts.
     pub(crate) fn new(moment: Duration) -> Self {
         Self {
-            read: Cache::new(NAMES_BYTES),
+            read: BoundedCache::new(NAMES_BYTES),
             moment,
         }
     }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pointer_counts_for_five_seconds_and_its_channel() {
+    fn pointer_counts_for_five_seconds_and_its_channel() {
         let recent = Recent::new(MOMENT);
         let at = Timestamp::from_millis;
         assert!(!recent.counts(&channel("docs"), at(10_000)));

@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_within_bounds() {
+    fn backoff_grows_within_bounds() {
         let millis = |attempt, chance| wait(attempt, chance).as_millis();
         assert_eq!([millis(0, 0.0), millis(0, 1.0)], [25, 50]);
         assert_eq!([millis(1, 0.0), millis(1, 1.0)], [100, 200]);

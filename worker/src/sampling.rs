@@ -10,7 +10,7 @@ pub(crate) struct Share(f64);
 /// One page view in a hundred: enough for rates and times, at a hundredth of the price.
 const SHARE: f64 = 0.01;
 
-/// Who caused a line.
+/// Origin of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum By {
     /// A holder of the publish secret, or a command that changes a space.

@@ -40,14 +40,14 @@ use crate::live::object::Live;
 use crate::op_counts;
 use crate::response_body;
 use crate::sampling::By;
-use crate::sql::Ledger;
+use crate::sql::ObjectDatabase;
 
 /// One space.
 #[durable_object]
 pub struct SpaceDO {
     state: State,
     env: Env,
-    ledger: Ledger,
+    ledger: ObjectDatabase,
     live: AssertUnwindSafe<Rc<Live>>,
     pace: AssertUnwindSafe<Pace>,
     backoff: AssertUnwindSafe<Backoff>,
@@ -55,7 +55,7 @@ pub struct SpaceDO {
 
 impl DurableObject for SpaceDO {
     fn new(state: State, env: Env) -> Self {
-        let ledger = Ledger::new(state.storage());
+        let ledger = ObjectDatabase::new(state.storage());
         let pace = AssertUnwindSafe(Pace::default());
         let backoff = AssertUnwindSafe(Backoff::default());
         let live = AssertUnwindSafe(Live::new(&state, &env));
@@ -354,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn one_write_at_a_time_and_one_a_second() {
+    fn pointer_writes_are_one_at_a_time_and_one_a_second() {
         let pace = Pace::default();
         let at = Timestamp::from_millis;
         assert!(pace.start(at(5_000)));

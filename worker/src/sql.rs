@@ -15,13 +15,13 @@ use crate::js_error::words;
 use crate::op_counts::{self, Kind};
 
 /// The ledger of the space that this object is.
-pub(crate) struct Ledger {
+pub(crate) struct ObjectDatabase {
     storage: Storage,
     sql: SqlStorage,
     statements: AssertUnwindSafe<RefCell<HashMap<String, Statement>>>,
 }
 
-impl Ledger {
+impl ObjectDatabase {
     pub(crate) fn new(storage: Storage) -> Self {
         let sql = storage.sql();
         Self {
@@ -64,7 +64,7 @@ struct Statement {
     finds: Finds,
 }
 
-/// What a statement has for its caller.
+/// Kind of the result of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finds {
     /// Rows, or none.
@@ -76,7 +76,7 @@ enum Finds {
 /// Statements that are kept: more than there are, unless one is made anew at each turn.
 const STATEMENTS_MAX: usize = 256;
 
-impl Sql for Ledger {
+impl Sql for ObjectDatabase {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
         let bound = Array::new();
         for param in params {
@@ -148,7 +148,7 @@ extern "C" {
     #[wasm_bindgen(method, catch, variadic)]
     fn exec(this: &Database, statement: &JsValue, params: Array) -> Result<Cursor, JsValue>;
 
-    /// What a statement found.
+    /// Result of a statement.
     type Cursor;
 
     #[wasm_bindgen(method, catch)]

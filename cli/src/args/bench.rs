@@ -1,4 +1,4 @@
-//! The command line of `pmx bench`.
+//! Arguments of `pmx bench`.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The command line of `pmx doctor`.
+//! Arguments of `pmx doctor`.
 
 use std::path::PathBuf;
 

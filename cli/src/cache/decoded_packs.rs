@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pack_is_opened_once_for_all_who_want_it() {
+    fn decoded_pack_is_shared_by_all_readers() {
         let (decoded, reads) = (DecodedPacks::default(), AtomicUsize::new(0));
         let ask = |number: u8| {
             let wire = pack(number);
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_asked_for_once() {
+    fn unreadable_pack_is_read_once() {
         let (decoded, wire) = (DecodedPacks::default(), pack(0));
         assert!(decoded.slot(&wire.id(), || None).pack().is_none());
         let again = decoded.slot(&wire.id(), || panic!("it was read again"));

@@ -124,7 +124,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_key_is_made_once_and_again_if_others_can_read_it() {
+    fn key_is_made_once_and_again_if_others_can_read_it() {
         use std::os::unix::fs::PermissionsExt;
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("new/pmx").join(FILE);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_the_cache_folder_is_none() {
+    fn key_in_the_cache_folder_is_none() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("state/pmx").join(FILE);
         for (cache, expected) in [

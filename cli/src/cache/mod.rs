@@ -130,8 +130,8 @@ impl CacheFolder {
 
 impl FolderCache {
     /// The stat cache of the last scan.
-    pub fn scan(&self) -> Option<scan::Cache> {
-        scan::Cache::parse(read(self.scan.as_deref()?)?, self.key.bytes())
+    pub fn scan(&self) -> Option<scan::StatCache> {
+        scan::StatCache::parse(read(self.scan.as_deref()?)?, self.key.bytes())
     }
 
     /// Whether something was kept of a scan.
@@ -237,7 +237,7 @@ fn sealed(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
     [&magic[..], Hash::of(body).as_bytes(), body].concat()
 }
 
-/// What such a file holds, if it is whole.
+/// The content of such a file, if it is whole.
 fn unsealed(magic: [u8; 8], bytes: &[u8]) -> Option<&[u8]> {
     let (kind, rest) = bytes.split_first_chunk::<8>()?;
     let (sum, body) = rest.split_first_chunk::<32>()?;
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_of_reading_a_folder_has_its_own_cache() {
+    fn cache_is_separate_for_each_way_to_read_a_folder() {
         let place = tempfile::tempdir().unwrap();
         let cache = CacheFolder::at(&place.path().join("new"));
         let plain = cache.folder(&folder(place.path(), &[]));
@@ -298,12 +298,12 @@ mod tests {
     }
 
     #[test]
-    fn names_are_not_confused_by_where_their_parts_end() {
+    fn cache_names_keep_their_parts_apart() {
         assert_ne!(name_of(&[b"ab", b"c"]), name_of(&[b"a", b"bc"]));
     }
 
     #[test]
-    fn a_cache_that_can_not_be_written_is_no_trouble() {
+    fn cache_that_can_not_be_written_is_ignored() {
         let place = tempfile::tempdir().unwrap();
         let file = place.path().join("file");
         std::fs::write(&file, "x").unwrap();

@@ -1,4 +1,4 @@
-//! The manifest nodes of the last roots in one file, from which a single one can be read.
+//! Node file: the manifest nodes of the last roots, from which a single one can be read.
 //!
 //! ```text
 //! file   = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows)
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_holds_the_nodes_of_its_roots() {
+    fn node_file_holds_the_nodes_of_its_roots() {
         let (one, two) = (site(2000, 7), site(2000, 1500));
         let bytes = store(&[&one, &two]).encode(&[one.root, two.root, one.root]);
         let nodes = Nodes::parse(bytes).unwrap();
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_is_not_whole_is_left_out() {
+    fn root_that_is_not_whole_is_left_out() {
         let (whole, mut torn) = (site(500, 1), site(500, 400));
         torn.nodes.remove(0);
         let nodes = Nodes::parse(store(&[&torn]).encode(&[torn.root])).unwrap();
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_odd_is_no_file() {
+    fn node_file_with_invalid_bytes_is_ignored() {
         let built = site(300, 1);
         let good = store(&[&built]).encode(&[built.root]);
         assert!(Nodes::parse(good.clone()).is_some());
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_with_a_right_sum_and_wrong_counts_is_no_file() {
+    fn node_file_with_a_right_sum_and_wrong_counts_is_ignored() {
         let built = site(300, 1);
         let good = store(&[&built]).encode(&[built.root]);
         for at in [40, 44] {
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_under_a_wrong_id_makes_no_file() {
+    fn node_under_a_wrong_id_makes_no_file() {
         let built = site(10, 1);
         let bytes = built.nodes[0].bytes.to_vec();
         let wrong = NodeId::of(b"another");
@@ -329,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_root_that_the_file_only_claims_is_left_out() {
+    fn root_that_the_file_only_claims_is_left_out() {
         let (whole, torn) = (site(500, 1), site(2000, 400));
         let mut nodes: BTreeMap<_, _> = BTreeMap::new();
         for node in whole.nodes.iter().chain(torn.nodes.iter().skip(1)) {

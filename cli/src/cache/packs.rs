@@ -71,7 +71,7 @@ struct Known {
 }
 
 impl LocalPacks {
-    /// What a folder holds; it is read when it is first needed.
+    /// The packs of the folder, which are read when they are first needed.
     pub fn open(folder: Option<PathBuf>) -> Self {
         Self {
             signatures: Signatures::open(folder.clone()),
@@ -96,7 +96,7 @@ impl LocalPacks {
         self.folder.is_some()
     }
 
-    /// What is kept, in the same folder, of blobs that are too big for packs.
+    /// The signatures, in the same folder, of blobs that are too big for packs.
     pub const fn signatures(&self) -> &Signatures {
         &self.signatures
     }
@@ -281,7 +281,7 @@ impl Share {
     }
 }
 
-/// What is live of each pack. A blob that lies in several counts in the newest.
+/// The live bytes of each pack. A blob of several packs counts in the newest.
 fn shares(all: &[Known], live: &HashSet<Short>) -> Vec<Share> {
     let mut seen = HashSet::new();
     let mut shares: Vec<Share> = Vec::with_capacity(all.len());
@@ -408,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_published_is_here_and_what_is_gone_leaves() {
+    fn cached_packs_hold_what_was_published_and_drop_what_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("packs");
         // Each version has 300 pages of 20 KiB, of which the next one keeps ten.
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn many_small_publishes_are_merged() {
+    fn cached_packs_of_many_small_publishes_are_merged() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("packs");
         for number in 0..100 {
@@ -440,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_file_is_no_file() {
+    fn invalid_pack_file_is_ignored() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("packs");
         publish(&folder, 0..10, 0..10);

@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use pmx_core::encode::{Reader, write_varint};
+use pmx_core::encode::{ByteReader, write_varint};
 use pmx_core::hash::Hash;
 use pmx_core::id::BlobId;
 use pmx_sync::limits::BLOB_BYTES_MAX;
@@ -35,7 +35,7 @@ pub type ChunkHash = [u8; 16];
 /// A piece of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
-    /// What it hashes to.
+    /// The hash of the chunk.
     pub hash: ChunkHash,
     /// Where it begins in the blob.
     pub offset: u64,
@@ -68,7 +68,7 @@ pub struct Signatures {
 }
 
 impl Signatures {
-    /// What a folder holds.
+    /// The signatures of a folder.
     pub const fn open(folder: Option<PathBuf>) -> Self {
         Self { folder }
     }
@@ -157,7 +157,7 @@ fn encode(chunks: &[Chunk]) -> Vec<u8> {
 
 /// Reads a file; anything odd gives `None`.
 fn parse(bytes: &[u8]) -> Option<Vec<Chunk>> {
-    let mut reader = Reader::new(unsealed(MAGIC, bytes)?);
+    let mut reader = ByteReader::new(unsealed(MAGIC, bytes)?);
     let (mut chunks, mut free) = (Vec::new(), 0_u64);
     while reader.remaining() > 0 {
         let hash = reader.array().ok()?;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_kept_comes_back_unless_it_is_odd() {
+    fn signatures_come_back_unless_they_are_invalid() {
         let dir = tempfile::tempdir().unwrap();
         let signatures = Signatures::open(Some(dir.path().join("new")));
         let blob = BlobId::of(b"big");
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_that_overlap_are_kept_once() {
+    fn signature_keeps_overlapping_chunks_once() {
         let mut all = chunks(3);
         let doubled = Chunk::of(1_100, b"another cut");
         all.insert(2, doubled);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_leave() {
+    fn signatures_drop_the_oldest() {
         let dir = tempfile::tempdir().unwrap();
         let signatures = Signatures::open(Some(dir.path().to_owned()));
         let blobs: Vec<_> = (0..4_u8).map(|number| BlobId::of(&[number])).collect();

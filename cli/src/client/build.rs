@@ -22,7 +22,7 @@ use crate::error::Failure;
 /// prefix: the server would read the base for nothing.
 const LEAST_SHARE: u64 = 16;
 
-/// What packs are built from.
+/// The sources that packs are built from.
 pub(super) struct Build<'a> {
     pub(super) scan: &'a Scan,
     pub(super) packs: &'a LocalPacks,

@@ -38,13 +38,13 @@ pub(super) struct ChunkWindow {
 }
 
 impl ChunkWindow {
-    /// What has to be read of the file to have a part in its window.
+    /// The range of the file to read for a part and its window.
     pub(super) const fn range(part: Part) -> std::ops::Range<u64> {
         let start = part.offset().saturating_sub(LEAD);
         start..part.offset() + part.len() + MOST as u64
     }
 
-    /// What was read of that; the file may end before. Nothing if it ends within the part.
+    /// The bytes that were read; the file may end before. Nothing if it ends within the part.
     pub(super) fn of(part: Part, bytes: Vec<u8>) -> Option<Self> {
         let start = Self::range(part).start;
         let end = start + bytes.len() as u64;
@@ -102,7 +102,7 @@ impl ChunkedBase {
         }
     }
 
-    /// What a part that has these chunks can copy, if that is worth its while.
+    /// The delta of a part that has these chunks, if it saves enough.
     pub(super) fn copies(&self, part: Part, chunks: &[Chunk]) -> Option<PartDelta> {
         let runs = self.runs(part, chunks);
         let mut weights: BTreeMap<u64, u64> = BTreeMap::new();
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_all_parts_are_those_of_the_whole() {
+    fn chunks_of_all_parts_are_those_of_the_whole() {
         for blob in [noise(1, 17 * MIB), vec![7; 17 * MIB]] {
             let chunks = old(&blob).chunks;
             let mut free = 0;
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edit_costs_a_few_pieces_wherever_it_is() {
+    fn edit_changes_few_chunks_wherever_it_is() {
         let base = noise(2, 20 * MIB);
         assert_eq!(literal_bytes(&base, &base), 0);
         for at in [0, 5, 8 * MIB - 1, 8 * MIB, 8 * MIB + 1, 19 * MIB] {
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_copied_from_few_others_and_from_nothing_if_it_is_new() {
+    fn part_delta_copies_from_few_parts_and_from_none_if_it_is_new() {
         let base = noise(3, 60 * MIB);
         // A mebibyte of each part, over and over.
         let mixed: Vec<u8> = (0..16)
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_ends_within_a_part_is_not_the_one_that_was_scanned() {
+    fn file_that_ends_within_a_part_is_not_the_one_that_was_scanned() {
         let part = Parts::of(9 * MIB as u64).unwrap().part(1).unwrap();
         let start = ChunkWindow::range(part).start as usize;
         assert!(ChunkWindow::of(part, vec![0; 9 * MIB - start]).is_some());

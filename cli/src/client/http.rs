@@ -1,16 +1,17 @@
-//! One server over HTTP: requests that are counted, bounded, timed and repeated.
+//! HTTP client of one server: requests that are counted, bounded, timed and repeated.
 //!
 //! Every call of the publish API may be repeated, so whatever breaks on the way is sent again.
 //! Redirects are refused, because a token must not follow one, and nothing in the protocol needs
 //! them. Whatever is not an answer of the protocol is said to be none.
 
+mod counted_body;
 mod events;
 mod exchange;
 mod fault;
 mod history;
-mod line;
 mod socket;
 mod stranger;
+mod transfer;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,8 +40,9 @@ use crate::server::{Reach, Server};
 use crate::token::Token;
 use crate::trust::Trust;
 
-use line::CountedBody;
-pub use line::{Doing, Line, Share, Traffic};
+use counted_body::CountedBody;
+pub use counted_body::Share;
+pub use transfer::{Activity, Traffic, Transfer};
 
 /// Bytes of an answer: the longest honest one says of every other of 2,000,000 files, in runs of
 /// one, that it is missing.
@@ -64,7 +66,7 @@ pub struct Client {
     server: Server,
     token: Option<Token>,
     interrupt: Interrupt,
-    line: Arc<Line>,
+    transfer: Arc<Transfer>,
     /// Whether the server ever answered: if not, one that refuses to talk is not there.
     answered: AtomicBool,
 }
@@ -106,19 +108,19 @@ impl Client {
             server,
             token,
             interrupt,
-            line: Arc::default(),
+            transfer: Arc::default(),
             answered: AtomicBool::new(false),
         }
     }
 
-    /// What happens on the line, as it happens.
-    pub const fn line(&self) -> &Arc<Line> {
-        &self.line
+    /// The counts of this client, which change as it sends and receives.
+    pub const fn transfer(&self) -> &Arc<Transfer> {
+        &self.transfer
     }
 
-    /// What went over the line so far.
+    /// The traffic so far.
     pub fn traffic(&self) -> Traffic {
-        self.line.traffic()
+        self.transfer.traffic()
     }
 
     fn has_answered(&self) -> bool {
@@ -217,7 +219,7 @@ impl Client {
             let Some(wait) = wait else {
                 return Err(retry::too_long(failure, after));
             };
-            let _retrying = self.line.retry(&failure.message, wait);
+            let _retrying = self.transfer.retry(&failure.message, wait);
             self.interrupt.sleep(wait)?;
             attempt += 1;
         }
@@ -230,7 +232,7 @@ impl Client {
             _ => PROBLEM_BYTES_MAX,
         };
         let request = self.request(http, call);
-        let mut body = self.line.body(call.body, call.share);
+        let mut body = CountedBody::new(&self.transfer, call.body, call.share);
         let exchanged = self.wait(http, self.exchange(http, request, &mut body, limit));
         drop(body);
         let (answer, is_whole) = exchanged.map_err(|fault| self.broken(&fault))?;
@@ -295,7 +297,7 @@ impl Client {
         let read = exchange::read(&mut response, limit(status)).await?;
         let is_whole = read.is_some();
         let bytes = read.unwrap_or_default();
-        self.line.received(bytes.len() as u64);
+        self.transfer.received(bytes.len() as u64);
         let headers = std::mem::take(response.headers_mut());
         let answer = Answer {
             status,

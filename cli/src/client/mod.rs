@@ -1,4 +1,4 @@
-//! The client's half of a conversation: plain blocking HTTP, and the steps of a publish.
+//! Publish client: blocking HTTP, and the steps of a publish.
 
 mod build;
 mod chunking;

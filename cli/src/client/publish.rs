@@ -1,4 +1,4 @@
-//! A publish, carried out: `pmx_sync::push` says what to do next, and this does it over HTTP.
+//! Publish driver: carries out over HTTP what `pmx_sync::push` decides.
 
 use std::time::{Duration, Instant};
 
@@ -31,13 +31,13 @@ pub struct Terms {
     pub alias: Option<AliasName>,
     /// Publish, or only ask.
     pub mode: Mode,
-    /// What may be replaced.
+    /// The deploys that may be replaced.
     pub replaces: Replaces,
     /// The build's place in its sequence.
     pub order: Option<Order>,
-    /// What to make of a newer build that was published before.
+    /// Policy for a newer build that was published before.
     pub older: Older,
-    /// What shall be remembered.
+    /// The metadata of the deploy.
     pub meta: DeployMeta,
     /// The most files that may go.
     pub max_delete: Option<MaxDelete>,
@@ -45,7 +45,7 @@ pub struct Terms {
     pub compression: Compression,
 }
 
-/// What a publish may replace.
+/// Policy for the deploys that a publish may replace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Replaces {
     /// The deploy that this machine saw last, or an older build of the same sequence.
@@ -72,7 +72,7 @@ impl Terms {
     }
 }
 
-/// What a publish did.
+/// Result of a publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Published {
     /// How it ended.
@@ -100,7 +100,7 @@ pub struct Publish<'a> {
     pub space: &'a SpaceName,
     /// The folder.
     pub tree: &'a SourceTree,
-    /// What is known of the site.
+    /// The known state of the site.
     pub site: &'a SiteCache,
     /// The deploy that this machine, or this command, saw last.
     pub seen: Option<u64>,
@@ -362,7 +362,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_differ() {
+    fn idempotency_keys_differ() {
         let (one, two) = (fresh_key().unwrap(), fresh_key().unwrap());
         assert_eq!(one.len(), 32);
         assert_ne!(one, two);

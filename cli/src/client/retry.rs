@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_within_bounds() {
+    fn backoff_grows_within_bounds() {
         let mut last = Duration::ZERO;
         for attempt in 0..20 {
             let least = wait(attempt, None, 0).unwrap();
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_code_decides_before_the_status() {
+    fn retry_is_decided_by_the_code_before_the_status() {
         for (status, code, expected) in [
             (503, Some(Code::Unavailable), true),
             (500, Some(Code::Storage), true),

@@ -58,7 +58,7 @@ enum Job<'a> {
     },
 }
 
-/// What becomes of a part.
+/// Fate of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
     /// It is sent.
@@ -67,15 +67,15 @@ enum Fate {
     Hashed,
 }
 
-/// What the threads of an upload share.
+/// State that the threads of an upload share.
 struct Work<'a> {
     uploads: &'a Uploads,
     scratch_pool: ScratchPool,
     adaptive: AdaptiveLevel,
     values: Values,
-    /// What the parts consist of, for the next publish.
+    /// The chunks of the parts, for the next publish.
     pieces: Mutex<BTreeMap<(BlobId, u32), Vec<Chunk>>>,
-    /// What big blobs can be copied from.
+    /// The signatures of blobs that big ones can be copied from.
     old: BTreeMap<BlobId, ChunkedBase>,
     /// The packs that arrived, by their numbers in the plan.
     sent: Mutex<BTreeMap<usize, PackId>>,
@@ -244,7 +244,7 @@ impl Upload<'_> {
         Ok(wire.chaining_value)
     }
 
-    /// What is known of the blobs that big ones resemble.
+    /// The signatures of the blobs that big ones resemble.
     fn old(&self, uploads: &Uploads) -> BTreeMap<BlobId, ChunkedBase> {
         let Some(behind) = uploads.reference else {
             return BTreeMap::new();
@@ -407,7 +407,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_sent_is_what_was_scanned() {
+    fn upload_sends_what_was_scanned() {
         let pack = spoilt(|_| ()).unwrap().unwrap();
         let mut decoder = pmx_core::codec::Decoder::new();
         let verified = pmx_sync::pack::wire::verify(pack.bytes(), &mut decoder).unwrap();
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_changed_after_the_scan_is_not_sent() {
+    fn upload_leaves_out_a_file_that_changed_after_the_scan() {
         type Spoil = fn(PathBuf);
         let spoils: [Spoil; 4] = [
             |path| std::fs::write(path, "OTHER").unwrap(),

@@ -190,7 +190,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_panic_in_a_job_is_an_error_and_never_a_hang() {
+    fn panic_in_a_job_is_an_error_and_never_a_hang() {
         let scratch_pool = ScratchPool::new();
         // More panics than scratches: one that is lost would stop the others.
         let jobs: Vec<u32> = (0..50).collect();

@@ -17,7 +17,7 @@ fn layers(env: &[(&str, &str)], project: &str, user: &str) -> (tempfile::TempDir
 }
 
 #[test]
-fn a_flag_wins_over_the_environment_over_the_project_over_the_user() {
+fn flag_wins_over_the_environment_over_the_project_over_the_user() {
     let (env, project, user) = (
         ("PMX_SERVER", "env.example"),
         "server = \"project.example\"",
@@ -49,7 +49,7 @@ fn a_flag_wins_over_the_environment_over_the_project_over_the_user() {
 }
 
 #[test]
-fn the_folder_is_relative_to_who_names_it() {
+fn folder_is_relative_to_the_file_that_names_it() {
     let (root, named) = layers(&[], "dir = \"out\"\nexclude = [\"*.map\"]", "");
     let project = root.path().join("my Site");
     let scan = ScanArgs {
@@ -71,7 +71,7 @@ fn the_folder_is_relative_to_who_names_it() {
 }
 
 #[test]
-fn a_site_is_named_after_its_folder() {
+fn site_is_named_after_its_folder() {
     let (_root, layers) = layers(&[], "", "");
     let folder = layers
         .folder_at(Some(Path::new(".")), &ScanArgs::default())
@@ -98,7 +98,7 @@ fn a_site_is_named_after_its_folder() {
 }
 
 #[test]
-fn a_token_comes_from_the_environment_and_goes_only_where_it_should() {
+fn token_comes_from_the_environment_and_goes_only_where_it_should() {
     let both = [("PMX_TOKEN", "one"), ("PATHMX_PUBLISH_TOKEN", "two")];
     let token = |layers: &Layers, server: &str, data: Option<PathBuf>| {
         let args = SiteArgs {
@@ -145,7 +145,7 @@ fn secret(root: &Path, text: &str) -> PathBuf {
 
 #[cfg(unix)]
 #[test]
-fn a_token_never_goes_to_a_server_that_only_the_project_names() {
+fn token_never_goes_to_a_server_that_only_the_project_names() {
     let token = ("PMX_TOKEN", "t");
     let (evil, here) = ("server = \"evil.example\"", "server = \"localhost:9\"");
     let mine = "server = \"evil.example\"";
@@ -214,7 +214,7 @@ fn a_token_never_goes_to_a_server_that_only_the_project_names() {
 
 #[cfg(unix)]
 #[test]
-fn a_project_file_publishes_nothing_outside_of_the_project() {
+fn project_file_publishes_nothing_outside_of_the_project() {
     use std::os::unix::fs::symlink;
     let scan = ScanArgs::default();
     for (dir, is_allowed) in [
@@ -271,7 +271,7 @@ fn a_project_file_publishes_nothing_outside_of_the_project() {
 
 #[cfg(unix)]
 #[test]
-fn a_project_file_names_no_data_folder_outside_of_the_project() {
+fn project_file_names_no_data_folder_outside_of_the_project() {
     let root = tempfile::tempdir().unwrap();
     let outside = secret(root.path(), "local");
     for data in ["../x", outside.to_str().unwrap(), "link", "inside"] {

@@ -94,10 +94,10 @@ impl Entry {
 }
 
 /// Characters of a host or a path that are logged.
-const TOLD_MAX: usize = 512;
+const LOGGED_CHARS_MAX: usize = 512;
 
 fn cut(text: &str) -> String {
-    text.chars().take(TOLD_MAX).collect()
+    text.chars().take(LOGGED_CHARS_MAX).collect()
 }
 
 fn text_of<'a>(headers: &'a HeaderMap, name: &http::HeaderName) -> &'a str {

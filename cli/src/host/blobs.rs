@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_what_was_written() {
+    fn read_returns_ranges_of_written_objects() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         write(&folder, 1, b"0123456789").unwrap();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_never_changes() {
+    fn object_never_changes() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         write(&folder, 1, b"one").unwrap();
@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn deletion_takes_hold_at_once() {
+    fn deletion_applies_at_once() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         write(&folder, 1, b"x").unwrap();
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_crash_left_is_swept_and_what_was_written_stays() {
+    fn sweep_removes_remains_of_a_crash_and_nothing_else() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         write(&folder, 1, b"x").unwrap();
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn more_objects_than_handles() {
+    fn handles_are_reopened_for_more_objects() {
         let home = tempfile::tempdir().unwrap();
         let folder = Folder::open(home.path()).unwrap();
         let objects = OPEN_MAX as u16 + 9;

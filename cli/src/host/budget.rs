@@ -159,14 +159,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn announcing_takes_nothing() {
+    async fn budget_is_not_taken_by_announced_bytes() {
         let budget = Budget::new(10);
         let _idle: Vec<Share> = (0..1_000).map(|_| budget.share()).collect();
         assert_eq!(budget.share().grow(10).await, Ok(()));
     }
 
     #[tokio::test]
-    async fn the_slowest_body_gives_its_bytes_back() {
+    async fn budget_takes_bytes_back_from_the_slowest_body() {
         let budget = Budget::new(10);
         let mut slow = budget.share();
         slow.grow(1).await.unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn whole_bodies_are_waited_for() {
+    async fn budget_waits_for_whole_bodies() {
         let budget = Budget::new(10);
         let mut whole = budget.share();
         whole.grow(10).await.unwrap();

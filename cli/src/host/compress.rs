@@ -12,7 +12,7 @@ use flate2::write::GzEncoder;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, ETAG, VARY};
 use http::{HeaderMap, HeaderValue, Method, Response, StatusCode};
 use pmx_core::coding::takes_coding;
-use pmx_sync::index::Cache;
+use pmx_sync::bounded_cache::BoundedCache;
 use pmx_sync::serve::{Body, Piece};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
@@ -67,14 +67,14 @@ impl Coding {
 
 /// Compresses answers.
 pub(crate) struct Compressor {
-    coded: Cache<(String, Coding), Bytes>,
+    coded: BoundedCache<(String, Coding), Bytes>,
     at_work: Arc<Semaphore>,
 }
 
 impl Compressor {
     pub(crate) fn new() -> Self {
         Self {
-            coded: Cache::new(CACHE_BYTES),
+            coded: BoundedCache::new(CACHE_BYTES),
             at_work: Arc::new(Semaphore::new(AT_WORK_MAX)),
         }
     }

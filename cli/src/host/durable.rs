@@ -85,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_is_written_once() {
+    fn write_creates_a_name_once() {
         let home = tempfile::tempdir().unwrap();
         let (scratch, deep) = (home.path().join("scratch"), home.path().join("a/b/c"));
         make_folder(&scratch).unwrap();
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_in_the_way_is_an_error() {
+    fn write_fails_for_a_file_in_the_way() {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("a"), "").unwrap();
         assert!(make_folder(&home.path().join("a/b")).is_err());

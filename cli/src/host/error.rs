@@ -16,7 +16,7 @@ pub enum HostError {
     /// A file or folder of the host can't be made, read or written.
     #[error("can't {doing} {}", .path.display())]
     Disk {
-        /// What was being done.
+        /// The operation.
         doing: &'static str,
         /// To what.
         path: PathBuf,
@@ -47,7 +47,7 @@ pub enum HostError {
     Secret {
         /// The file or the setting it came from.
         origin: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: &'static str,
     },
     /// The host's own database can't be used.
@@ -55,7 +55,7 @@ pub enum HostError {
     Ledger {
         /// The database.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error.
         why: String,
     },
     /// A database can't be used, perhaps because newer code wrote it.
@@ -87,7 +87,7 @@ impl HostError {
         }
     }
 
-    /// What to try.
+    /// The hint for the operator.
     pub fn hint(&self) -> String {
         match self {
             Self::Disk { source, .. } => match source.kind() {

@@ -54,7 +54,7 @@ fn sign(file: &mut File) -> io::Result<()> {
     writeln!(file, "{}", std::process::id())
 }
 
-/// Who has it. Some systems do not let a locked file be read.
+/// The holder of the lock. Some systems do not let a locked file be read.
 fn holder(file: &mut File) -> Option<u32> {
     let mut text = String::new();
     file.take(32).read_to_string(&mut text).ok()?;
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_folder_has_one_holder_who_is_named() {
+    fn lock_has_one_holder_and_names_it() {
         let home = tempfile::tempdir().unwrap();
         let lock = Lock::take(home.path()).unwrap();
         let refused = Lock::take(home.path()).map(|_| ()).unwrap_err();

@@ -1,7 +1,7 @@
-//! The embedded host: the server on this machine, over a folder and SQLite.
+//! Embedded host: the server on this machine, over a folder and SQLite.
 //!
 //! It brings the platform's half of each seam and decides nothing: [`Folder`] keeps
-//! objects, [`Ledger`] a space's state, and a table names the active deploy to readers. All
+//! objects, [`Database`] a space's state, and a table names the active deploy to readers. All
 //! of it is written so that the process may end at any instruction. Everything lies in one data
 //! folder, which one process serves at a time:
 //!
@@ -86,10 +86,10 @@ pub use proxy::AddressRange;
 pub use public::PublicUrl;
 pub use secret::{SECRET_FILE, find_secret};
 pub use spaces::LocalSpaces;
-pub use sql::Ledger;
+pub use sql::Database;
 pub use streams::StreamConfig;
 
-/// What the operator of an embedded host decides.
+/// Settings that the operator of an embedded host decides.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The folder that holds everything; made if there is none.
@@ -214,7 +214,7 @@ impl Host {
     }
 }
 
-/// Who can reach a host.
+/// Reach of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
     /// Programs of this machine, which need no credential for streams.
@@ -302,7 +302,7 @@ impl Running {
         &self.data
     }
 
-    /// Who may use streams without a credential.
+    /// Clients that may use streams without a credential.
     pub const fn access_mode(&self) -> AccessMode {
         self.access_mode
     }
@@ -319,7 +319,7 @@ impl Running {
         format!("http://{reachable}")
     }
 
-    /// Who can reach it.
+    /// The clients that can reach it.
     pub const fn mode(&self) -> Mode {
         self.mode
     }

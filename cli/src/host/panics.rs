@@ -41,7 +41,7 @@ mod tests {
     use crate::host::response_body::problem;
 
     #[test]
-    fn a_panic_becomes_an_answer() {
+    fn panic_becomes_an_answer() {
         assert_eq!(guarded(Log::Quiet, || 7).unwrap(), 7);
         let failed = guarded(Log::Quiet, || panic!("on purpose")).unwrap_err();
         let answer = problem(&failed);

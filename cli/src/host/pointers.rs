@@ -17,16 +17,16 @@ use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_sync::pointer::Pointer;
 use pmx_sync::serve::{Lag, Pointers};
 
-use super::sql::Ledger;
+use super::sql::Database;
 
 /// The pointers of all sites and previews.
 pub struct PointerTable {
     path: PathBuf,
     /// Writes, one at a time; none while the database can't be written.
-    writer: Mutex<Option<Ledger>>,
+    writer: Mutex<Option<Database>>,
     /// Reads of pointers that are not in memory: each sees what is committed, and waits for no
     /// flush.
-    reader: Mutex<Option<Ledger>>,
+    reader: Mutex<Option<Database>>,
     memory: RwLock<Memory>,
     lag: Option<Lag>,
 }
@@ -69,7 +69,7 @@ impl PointerTable {
             Err(refusal) => return Err(refusal),
         };
         let (writer, reader, names) = match opened {
-            Some(Opened {
+            Some(OpenTable {
                 writer,
                 reader,
                 names,
@@ -160,7 +160,7 @@ impl PointerTable {
         let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         if writer.is_none() {
             // The disk may take writes again.
-            let Opened {
+            let OpenTable {
                 writer: opened,
                 reader,
                 ..
@@ -257,16 +257,16 @@ const NAMES: &str = "SELECT name FROM pointer";
 const CHECK: &str = "PRAGMA quick_check(1)";
 
 /// A database in use.
-struct Opened {
-    writer: Ledger,
-    reader: Ledger,
+struct OpenTable {
+    writer: Database,
+    reader: Database,
     names: HashSet<String>,
     /// Whether every space's pointers are there.
     whole: bool,
 }
 
-fn prepared(path: &Path) -> Result<Opened, SchemaError> {
-    let writer = Ledger::open(path)?;
+fn prepared(path: &Path) -> Result<OpenTable, SchemaError> {
+    let writer = Database::open(path)?;
     let checked = writer.run(CHECK, &[])?;
     if checked != [[Value::Text("ok".into())]] {
         return Err(SqlError(format!("{DAMAGED}: {checked:?}")).into());
@@ -278,9 +278,9 @@ fn prepared(path: &Path) -> Result<Opened, SchemaError> {
         Value::Text(name) => Some(name),
         _ => None,
     });
-    Ok(Opened {
+    Ok(OpenTable {
         names: names.collect(),
-        reader: Ledger::open(path)?,
+        reader: Database::open(path)?,
         writer,
         whole,
     })
@@ -288,7 +288,7 @@ fn prepared(path: &Path) -> Result<Opened, SchemaError> {
 
 /// Makes or takes over the tables. One of a release before schema versions is whole if it has any
 /// pointer, since that release filled it as it published.
-fn settle(sql: &Ledger) -> Result<(), SchemaError> {
+fn settle(sql: &Database) -> Result<(), SchemaError> {
     sql.run(TABLE, &[])?;
     sql.run(META, &[])?;
     if let Some(recorded) = SCHEMA.recorded(sql)? {
@@ -315,7 +315,7 @@ fn is_damage(error: &SqlError) -> bool {
 }
 
 /// Puts a damaged file aside, the last one only, and makes a new one.
-fn anew(path: &Path) -> Result<Opened, SchemaError> {
+fn anew(path: &Path) -> Result<OpenTable, SchemaError> {
     let failed = |error: std::io::Error| SqlError(format!("putting it aside: {error}"));
     for end in ["", "-wal", "-shm"] {
         let mut from = path.as_os_str().to_owned();
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn never_goes_back_and_survives() {
+    fn pointer_never_goes_back_and_survives_a_restart() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("host.db");
         let docs = Channel::of_label("docs").unwrap();
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stale_write_without_a_read_before_it_changes_nothing() {
+    fn stale_write_without_a_read_before_it_changes_nothing() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("host.db");
         let docs = Channel::of_label("docs").unwrap();
@@ -458,7 +458,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("host.db");
         // A table of a release before schema versions.
-        let old = Ledger::open(&path).unwrap();
+        let old = Database::open(&path).unwrap();
         old.run(TABLE, &[]).unwrap();
         let row = "INSERT INTO pointer (name, deploy, body) VALUES ('docs', 2, '{}')";
         old.run(row, &[]).unwrap();
@@ -466,7 +466,7 @@ mod tests {
         assert_eq!(PointerTable::open(&path).unwrap().1, Found::Whole);
         let record = |key: &str, value: &str| {
             let update = "UPDATE meta SET value = ? WHERE key = ?";
-            let table = Ledger::open(&path).unwrap();
+            let table = Database::open(&path).unwrap();
             table.run(update, &[value.into(), key.into()]).unwrap();
         };
         record("schema", "9");
@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_do_not_wait_for_a_write() {
+    fn read_does_not_wait_for_a_write() {
         let home = tempfile::tempdir().unwrap();
         let (table, _) = PointerTable::open(&home.path().join("host.db")).unwrap();
         let docs = Channel::of_label("docs").unwrap();

@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges() {
+    fn proxy_ranges_are_parsed() {
         let holds = |range: &str, address: &str| {
             let range: AddressRange = range.parse().unwrap();
             range.contains(address.parse().unwrap())

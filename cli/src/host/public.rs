@@ -1,4 +1,4 @@
-//! The server's public address (`PUBLIC_URL`): how clients reach it behind a reverse proxy.
+//! Public address (`PUBLIC_URL`): how clients reach the server behind a reverse proxy.
 
 use std::str::FromStr;
 
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_without_a_path() {
+    fn public_address_has_no_path() {
         for (text, expected) in [
             (
                 "https://pages.example",

@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_body_that_is_gone_is_an_error_and_a_large_one_breaks_off() {
+    fn small_body_that_is_gone_is_an_error_and_a_large_one_breaks_off() {
         let (small, _) = received(vec![0; 10], vec![piece(5..11, Open::AsIs)]);
         assert_eq!(small.unwrap_err(), "500 Internal Server Error");
         let (large, length) = received(vec![0; 300_000], vec![piece(0..400_000, Open::AsIs)]);

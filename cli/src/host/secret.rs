@@ -1,4 +1,4 @@
-//! The publish secret: who may publish to this host.
+//! Publish secret: who may publish to this host.
 //!
 //! A host that is given none makes its own on first start, in a file that only its owner can read.
 //! A client on the same machine finds it there, so that publishing to oneself needs no setup.
@@ -119,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn made_once_and_found() {
+    fn secret_is_made_once_and_found() {
         let home = tempfile::tempdir().unwrap();
         assert_eq!(find_secret(home.path()).unwrap(), None);
         let made = settle(home.path(), None).unwrap().unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_given_secret_leaves_no_file() {
+    fn secret_that_is_given_leaves_no_file() {
         let home = tempfile::tempdir().unwrap();
         let given = settle(home.path(), Some("mine")).unwrap();
         assert_eq!(given.as_deref(), Some("mine"));
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_or_long_file_is_refused() {
+    fn secret_file_that_is_empty_or_long_is_refused() {
         for bad in [String::new(), "x".repeat(513), "x".repeat(9_999)] {
             let home = tempfile::tempdir().unwrap();
             let path = home.path().join(SECRET_FILE);
@@ -152,7 +152,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn only_the_owner_reads_it() {
+    fn secret_file_is_readable_by_its_owner_only() {
         use std::os::unix::fs::PermissionsExt as _;
         let home = tempfile::tempdir().unwrap();
         settle(home.path(), None).unwrap();

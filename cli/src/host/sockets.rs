@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_length_on_the_socket() {
+    async fn length_on_the_socket() {
         for (method, bytes, expected) in [
             ("GET", 1_000_000, 1_000_000),
             ("GET", 10, 10),
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_is_not_taken_for_the_whole() {
+    async fn part_is_not_taken_for_the_whole() {
         let (head, received) = sent("GET", 1_000_001).await;
         assert!(head.contains("content-length: 1000001\r\n"), "{head}");
         assert!(received < 1_000_001);

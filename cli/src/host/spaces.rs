@@ -25,7 +25,7 @@ use super::blocking::{block_on, blocking, may_block};
 use super::durable;
 use super::error::{HostError, disk};
 use super::live::notify;
-use super::sql::Ledger;
+use super::sql::Database;
 use super::streams::broadcast::Topics;
 
 /// Ledgers as files: `<space>.db`.
@@ -165,14 +165,14 @@ struct Work {
 
 impl Work {
     /// Carries the command out; blocks. After a panic the ledger is opened anew.
-    fn run(self, kept: &mut Option<Ledger>) -> Result<Reply, Problem> {
+    fn run(self, kept: &mut Option<Database>) -> Result<Reply, Problem> {
         let (ledger, keep) = match kept.take() {
             Some(ledger) => (ledger, true),
             None => match open_ledger(&self.file) {
                 Ok(ledger) => (ledger, true),
                 // It is opened for writing the next time.
                 Err(problem) => (
-                    Ledger::open_read_only(&self.file).map_err(|_| problem)?,
+                    Database::open_read_only(&self.file).map_err(|_| problem)?,
                     false,
                 ),
             },
@@ -205,7 +205,7 @@ const OPEN_MAX: usize = 24;
 const AT_WORK_MAX: usize = 8;
 
 /// The right to write to a space, and its ledger once it was opened.
-type SpaceLock = tokio::sync::Mutex<Option<Ledger>>;
+type SpaceLock = tokio::sync::Mutex<Option<Database>>;
 
 #[derive(Default)]
 struct LedgerCache {
@@ -257,13 +257,13 @@ impl LedgerCache {
     }
 }
 
-fn open_ledger(file: &Path) -> Result<Ledger, Problem> {
+fn open_ledger(file: &Path) -> Result<Database, Problem> {
     let failed = |why: &dyn std::fmt::Display| {
         let detail = format!("opening the ledger {}: {why}", file.display());
         Problem::new(Code::Storage, detail)
     };
     let fresh = !file.exists();
-    let ledger = Ledger::open(file).map_err(|error| failed(&error))?;
+    let ledger = Database::open(file).map_err(|error| failed(&error))?;
     if fresh && let Some(folder) = file.parent() {
         durable::flush_folder(folder).map_err(|error| failed(&error))?;
     }
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_creating_command_makes_a_space() {
+    fn space_is_made_by_a_creating_command_only() {
         let home = tempfile::tempdir().unwrap();
         let spaces = spaces(home.path());
         let refused = call(&spaces, "docs", Command::PendingPointers).unwrap_err();
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn more_spaces_than_are_kept_open() {
+    fn ledger_cache_reopens_closed_spaces() {
         let home = tempfile::tempdir().unwrap();
         let spaces = spaces(home.path());
         let count = OPEN_MAX as u8 + 3;
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_in_a_turn_does_not_close_the_space() {
+    fn panic_in_a_turn_does_not_close_the_space() {
         let home = tempfile::tempdir().unwrap();
         let spaces = spaces(home.path());
         call(&spaces, "docs", create(1)).unwrap();
@@ -337,7 +337,7 @@ mod tests {
     /// With one thread that may block and a space whose lock is taken, callers of another space
     /// still get their answers.
     #[test]
-    fn callers_that_wait_for_a_space_take_no_thread() {
+    fn space_lock_takes_no_thread_of_callers_that_wait() {
         let home = tempfile::tempdir().unwrap();
         let spaces = Arc::new(spaces(home.path()));
         for name in ["docs", "blog"] {

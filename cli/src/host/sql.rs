@@ -11,11 +11,11 @@ use rusqlite::{Connection, OpenFlags, params_from_iter};
 use super::private;
 
 /// A SQLite database with a write-ahead log that is flushed with every commit.
-pub struct Ledger {
+pub struct Database {
     connection: Connection,
 }
 
-impl Ledger {
+impl Database {
     /// Opens a database, making it if there is none.
     pub fn open(path: &Path) -> Result<Self, SqlError> {
         // SQLite gives its other files the permissions of this one.
@@ -56,7 +56,7 @@ impl Ledger {
     }
 }
 
-impl Sql for Ledger {
+impl Sql for Database {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
         let mut prepared = self.connection.prepare_cached(statement).map_err(failed)?;
         let columns = prepared.column_count();
@@ -197,25 +197,25 @@ fn failed(error: rusqlite::Error) -> SqlError {
 mod tests {
     use super::*;
 
-    fn ledger(home: &Path) -> Ledger {
-        let ledger = Ledger::open(&home.join("x.db")).unwrap();
+    fn ledger(home: &Path) -> Database {
+        let ledger = Database::open(&home.join("x.db")).unwrap();
         ledger.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
         ledger
     }
 
-    fn insert(sql: &Ledger, value: impl Into<Value>) -> Result<(), SqlError> {
+    fn insert(sql: &Database, value: impl Into<Value>) -> Result<(), SqlError> {
         sql.run("INSERT INTO t VALUES (?)", &[value.into()])
             .map(drop)
     }
 
-    fn all(sql: &Ledger) -> Vec<Value> {
+    fn all(sql: &Database) -> Vec<Value> {
         sql.run("SELECT v FROM t ORDER BY rowid", &[])
             .unwrap()
             .concat()
     }
 
     #[test]
-    fn every_value_returns_as_it_went() {
+    fn values_return_as_they_were_written() {
         let home = tempfile::tempdir().unwrap();
         let sql = ledger(home.path());
         let values = [
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn misuse_is_an_error() {
+    fn run_refuses_misuse() {
         let home = tempfile::tempdir().unwrap();
         let sql = ledger(home.path());
         assert!(sql.run("SELECT ?", &[]).is_err());
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn all_or_nothing() {
+    fn atomically_applies_all_or_nothing() {
         let home = tempfile::tempdir().unwrap();
         let sql = ledger(home.path());
         sql.atomically(|sql| insert(sql, "a").and_then(|()| insert(sql, "b")))
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_undoes() {
+    fn atomically_undoes_a_panic() {
         let home = tempfile::tempdir().unwrap();
         let sql = ledger(home.path());
         let panics = std::panic::AssertUnwindSafe(|| {
@@ -281,7 +281,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("x y%.db");
         for value in ["one", "two"] {
-            let sql = Ledger::open(&path).unwrap();
+            let sql = Database::open(&path).unwrap();
             sql.run("CREATE TABLE IF NOT EXISTS t (v)", &[]).unwrap();
             insert(&sql, value).unwrap();
             if value == "two" {
@@ -290,20 +290,20 @@ mod tests {
                 std::fs::copy(&path, &copy).unwrap();
                 let log = home.path().join("x y%.db-wal");
                 std::fs::copy(log, home.path().join("crashed.db-wal")).unwrap();
-                let crashed = Ledger::open_read_only(&copy).unwrap();
+                let crashed = Database::open_read_only(&copy).unwrap();
                 assert_eq!(all(&crashed), ["one".into(), "two".into()]);
                 assert!(insert(&crashed, "three").is_err());
             }
         }
-        let clean = Ledger::open_read_only(&path).unwrap();
+        let clean = Database::open_read_only(&path).unwrap();
         assert_eq!(all(&clean), ["one".into(), "two".into()]);
         assert!(insert(&clean, "three").is_err());
     }
 
     #[test]
-    fn a_file_that_is_no_database_is_an_error() {
+    fn open_refuses_a_file_that_is_no_database() {
         let home = tempfile::tempdir().unwrap();
         std::fs::write(home.path().join("x.db"), [7; 4_096]).unwrap();
-        assert!(Ledger::open(&home.path().join("x.db")).is_err());
+        assert!(Database::open(&home.path().join("x.db")).is_err());
     }
 }

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_stops_is_given_up() {
+    async fn reader_that_stops_is_given_up() {
         let (near, mut far) = duplex(8);
         let mut near = TimeoutWriter::new(near, Duration::from_millis(5), connection());
         near.write_all(b"12345678").await.unwrap();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_reader_that_is_too_slow_is_given_up() {
+    async fn reader_that_is_too_slow_is_given_up() {
         let (near, mut far) = duplex(8);
         let mut near = TimeoutWriter::new(near, Duration::from_millis(40), connection());
         let reading = tokio::spawn(async move {

@@ -65,7 +65,7 @@ pub(super) fn run(args: &DeploysArgs, context: &Context<'_>) -> Result<Ended, Fa
     Ok(Ended::Done)
 }
 
-/// What a hold means, in one line.
+/// The meaning of a hold, in one line.
 pub(super) fn held(hold: &HoldView) -> String {
     format!(
         "deploy {} is held since {}: no publish replaces it until `pmx resume`",
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_history_is_a_table() {
+    fn history_is_a_table() {
         let deploys = r#"[
             {"number":12,"root":"ROOT","parent":11,"kind":"rollback","restores":9,"at":1700000000000,
              "files":52000,"bytes":1,"new_bytes":0,"summary":{"added":0,"modified":0,"removed":0,"unchanged":0}},

@@ -52,7 +52,7 @@ pub(super) fn run(args: &DiffArgs, context: &Context<'_>) -> Result<Ended, Failu
     })
 }
 
-/// What differs.
+/// The differences.
 struct Difference {
     from: u64,
     to: Option<u64>,
@@ -295,7 +295,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_shows_what_became_of_a_path() {
+    fn line_shows_what_became_of_a_path() {
         let row = |json: &str| line(&serde_json::from_str(json).unwrap());
         assert_eq!(row(r#"{"path":"a","after":9}"#), "+ a (9 B)");
         assert_eq!(row(r#"{"path":"a","before":1500}"#), "- a (1.5 kB)");

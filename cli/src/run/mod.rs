@@ -1,4 +1,4 @@
-//! The commands, one a file, and what they have in common.
+//! Commands, one a file, and what they have in common.
 
 mod bench;
 mod deploys;
@@ -83,7 +83,7 @@ fn printed(ui: &Ui) -> Result<(), u8> {
     })
 }
 
-/// What every command works with.
+/// State that every command works with.
 struct Context<'a> {
     ui: &'a Ui,
     layers: Layers,
@@ -159,7 +159,7 @@ impl Context<'_> {
     /// A client of a site's server, whose progress is shown.
     fn client(&self, site: &Site) -> Client {
         let client = Client::of(site, self.interrupt.clone());
-        self.ui.follow(client.line());
+        self.ui.follow(client.transfer());
         client
     }
 }
@@ -212,7 +212,7 @@ fn refuse(error: &clap::Error, args: &[OsString], env: &Environment) -> ExitCode
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// What shall be remembered of a deploy.
+/// The metadata of a deploy.
 fn meta(
     message: Option<String>,
     context: &Context<'_>,

@@ -14,7 +14,7 @@ use crate::client::http::Traffic;
 use crate::client::publish::Times;
 use crate::ui::{self, Ui};
 
-/// What a publish did, for people and for programs.
+/// Report of a publish, for people and for programs.
 pub(super) struct Report {
     pub(super) space: SpaceName,
     pub(super) alias: Option<AliasName>,
@@ -67,7 +67,7 @@ struct MillisBody {
 }
 
 impl Report {
-    /// What went over the line.
+    /// The traffic.
     pub(super) const fn traffic(&self) -> Traffic {
         self.traffic
     }
@@ -89,7 +89,7 @@ impl Report {
         ui.object("summary", &self.body());
     }
 
-    /// What happened, in one line.
+    /// The outcome, in one line.
     pub(super) fn sentence(&self) -> String {
         let number = self.outcome.active;
         let deploy = match &self.alias {
@@ -253,13 +253,13 @@ mod tests {
     }
 
     #[test]
-    fn the_summary_has_the_documented_shape() {
+    fn summary_has_the_documented_shape() {
         let body = serde_json::to_string(&report(OutcomeKind::Planned).body()).unwrap();
         insta::assert_snapshot!(body, @r#"{"outcome":"planned","root":"abababababababababababababababababababababababababababababababab","deploy":null,"url":"http://docs.localhost:8787/","deploy_url":null,"files":{"total":10,"added":1,"modified":2,"removed":3,"unchanged":7},"bytes":{"site":1000,"new":50,"sent":120,"received":240},"requests":1,"ms":{"scan":3,"negotiate":0,"upload":0,"commit":0,"total":9}}"#);
     }
 
     #[test]
-    fn an_unchanged_site_has_no_changes_whatever_the_server_says() {
+    fn unchanged_site_has_no_changes_whatever_the_server_says() {
         let report = report(OutcomeKind::Unchanged);
         assert_eq!(
             report.summary(),

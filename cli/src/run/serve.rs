@@ -41,7 +41,7 @@ pub(super) fn run(args: &ServeArgs, context: &Context<'_>) -> Result<Ended, Fail
     Ok(Ended::Done)
 }
 
-/// What the host shall be like.
+/// The settings of the host.
 pub(super) fn config(args: &HostArgs, log: Log, context: &Context<'_>) -> Result<Config, Failure> {
     let env = &context.layers.env;
     let public_url = public_url(args, env)?;

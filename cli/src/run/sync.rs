@@ -119,7 +119,7 @@ pub(super) struct Job {
 /// How many publishes without an answer are remembered: one that no server took leaves a root, too.
 const UNANSWERED_MAX: usize = 16;
 
-/// What one command saw of a site, over its publishes.
+/// State of a site as one command saw it, over its publishes.
 #[derive(Debug, Default)]
 struct Memory {
     /// The deploy that it saw last.
@@ -353,16 +353,16 @@ pub(super) struct Looked {
     site: SiteCache,
     packs: LocalPacks,
     pub(super) tree: SourceTree,
-    /// What is kept of a first reading.
+    /// The kept part of a first reading.
     prefetched: Option<Prefetched>,
 }
 
-/// What is known here of the site.
+/// Known state of the site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Known {
     /// Nothing.
     Nothing,
-    /// What was active.
+    /// The active deploy is known.
     Active,
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::error::Failure;
 use crate::ui::Ui;
 
-/// What a problem is about. Each has at most one at a time.
+/// Subject of a problem. Each has at most one at a time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum About {
     /// The system does not report changes.

@@ -15,9 +15,9 @@ use pmx_sync::scan;
 
 use self::report::{Phase, Report};
 use self::window::Window;
-use crate::client::http::{Doing, Line};
+use crate::client::http::{Activity, Transfer};
 
-/// What is shorter than this needs no bar.
+/// Phases shorter than this have no bar.
 const BAR_AFTER: Duration = Duration::from_millis(250);
 
 /// Without a terminal, a line comes after so long, and then as often.
@@ -61,7 +61,7 @@ impl Shown {
     }
 }
 
-/// What a command counts, and where that is shown.
+/// The counts of a command, and where they are shown.
 #[derive(Debug)]
 pub(super) struct Board {
     shown: Shown,
@@ -71,7 +71,7 @@ pub(super) struct Board {
 #[derive(Debug)]
 struct State {
     meters: Vec<Arc<Meter>>,
-    line: Option<Arc<Line>>,
+    transfer: Option<Arc<Transfer>>,
     is_watched: bool,
     is_ended: bool,
     drawn: Option<(Phase, ProgressBar)>,
@@ -87,7 +87,7 @@ impl Board {
             shown,
             state: Mutex::new(State {
                 meters: Vec::new(),
-                line: None,
+                transfer: None,
                 is_watched: false,
                 is_ended: false,
                 drawn: None,
@@ -121,9 +121,9 @@ impl Board {
     }
 
     /// Shows from now on what a client does.
-    pub(super) fn follow(self: &Arc<Self>, line: &Arc<Line>) {
+    pub(super) fn follow(self: &Arc<Self>, transfer: &Arc<Transfer>) {
         let mut state = self.lock();
-        state.line = Some(Arc::clone(line));
+        state.transfer = Some(Arc::clone(transfer));
         self.watched(&mut state);
     }
 
@@ -194,23 +194,23 @@ impl Board {
 }
 
 impl State {
-    /// What there is to report, if anything.
+    /// The report of this moment, if there is one.
     fn report(&mut self, now: Instant) -> Option<Report> {
-        let doing = self
-            .line
+        let activity = self
+            .transfer
             .as_ref()
-            .map_or(Doing::Nothing, |line| line.doing(now));
-        let sent = self.line.as_ref().map_or(0, |line| line.traffic().sent);
+            .map_or(Activity::Nothing, |it| it.activity(now));
+        let sent = self.transfer.as_ref().map_or(0, |it| it.traffic().sent);
         let meter = self.meters.last();
         let done = meter.map_or(0, |meter| meter.done.load(Ordering::Relaxed));
         let read = meter.map_or(0, |meter| meter.read.load(Ordering::Relaxed));
         self.window.note(now, sent, done + read);
         let still = self.window.still(now);
-        let phase = match (doing, meter.map(|meter| meter.what)) {
-            (Doing::Retrying { why, left }, _) if still >= STILL_AFTER => {
+        let phase = match (activity, meter.map(|meter| meter.what)) {
+            (Activity::Retrying { why, left }, _) if still >= STILL_AFTER => {
                 Phase::Retry { why, left }
             }
-            (Doing::Waiting, _) if still >= STILL_AFTER => Phase::Wait { since: still },
+            (Activity::Waiting, _) if still >= STILL_AFTER => Phase::Wait { since: still },
             (_, Some(Counting::Files)) => Phase::Scan,
             (_, Some(Counting::Bytes)) => Phase::Upload,
             (_, None) => return None,
@@ -256,7 +256,7 @@ fn drawn_bar(report: &Report) -> ProgressBar {
     bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
 }
 
-/// What a bar counts.
+/// Unit of a bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Counting {
     /// Files found.

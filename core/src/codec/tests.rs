@@ -1,7 +1,10 @@
 //! Frames: what the decoder accepts and refuses.
 
 use proptest::prelude::*;
+use zstd_safe::{CCtx, CParameter};
 
+use crate::code::Code;
+use crate::codec::header::{MAGIC, window_bytes};
 use crate::codec::*;
 
 const RAW: &[u8] = b"the same words, the same words, the same words, and some more of them";
@@ -127,7 +130,7 @@ fn bombs_are_refused_honest_or_lying() {
 }
 
 #[test]
-fn everything_but_one_plain_frame_is_refused() {
+fn decoder_refuses_all_but_one_plain_frame() {
     let len = RAW.len() as u64;
     let good = zstd(RAW, &[]);
     let skippable = join(&[&0x184D_2A53u32.to_le_bytes(), &[4, 0, 0, 0], b"skip"]);
@@ -227,7 +230,7 @@ fn everything_but_one_plain_frame_is_refused() {
 }
 
 #[test]
-fn a_content_size_that_lies_by_one_is_refused() {
+fn content_size_that_lies_by_one_is_refused() {
     // Single segment, content size in one byte, right behind the descriptor.
     let good = zstd(RAW, &[]);
     assert_eq!(usize::from(good[5]), RAW.len());
@@ -240,7 +243,7 @@ fn a_content_size_that_lies_by_one_is_refused() {
 }
 
 #[test]
-fn every_truncation_is_refused() {
+fn decoder_refuses_every_truncation() {
     let good = zstd(RAW, &[]);
     for end in 0..good.len() {
         let decoded = Decoder::new().frame(&good[..end], RAW.len() as u64, Bounds::REST);
@@ -249,7 +252,7 @@ fn every_truncation_is_refused() {
 }
 
 #[test]
-fn the_hardest_level_stays_within_the_windows() {
+fn hardest_level_stays_within_the_windows() {
     let raw: Vec<u8> = (0..PART_BYTES as u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 27) as u8)
         .collect();
@@ -290,7 +293,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), expected in 0u64..99) {
+    fn decoder_never_panics(
+        bytes in prop::collection::vec(any::<u8>(), 0..64),
+        expected in 0u64..99,
+    ) {
         let framed = join(&[&MAGIC.to_le_bytes(), &bytes]);
         let mut decoder = Decoder::new();
         for input in [&bytes, &framed] {

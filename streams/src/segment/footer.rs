@@ -1,6 +1,6 @@
 //! Segment footer: its encoding.
 
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::hash::Hash;
 use pmx_core::limits::EXACT_INTEGER_MAX;
 
@@ -85,7 +85,7 @@ impl Index {
 struct Footer<'a> {
     all: &'a [u8],
     entries: &'a [u8],
-    numbers: Reader<'a>,
+    numbers: ByteReader<'a>,
 }
 
 impl<'a> Footer<'a> {
@@ -94,11 +94,11 @@ impl<'a> Footer<'a> {
         let (before, trailer) = tail
             .split_last_chunk::<TRAILER_BYTES>()
             .ok_or(Malformed::Truncated)?;
-        let mut end = Reader::new(trailer);
+        let mut end = ByteReader::new(trailer);
         let numbers = end.take(NUMBERS_BYTES)?;
         let claimed: Checksum = end.array()?;
         check_magic(end)?;
-        let mut numbers = Reader::new(numbers);
+        let mut numbers = ByteReader::new(numbers);
         let len = u32::from_be_bytes(numbers.array()?) as usize;
         if len > ENTRIES_BYTES_MAX {
             return Err(too_large("the length of a footer", len, ENTRIES_BYTES_MAX).into());
@@ -143,7 +143,7 @@ impl<'a> Footer<'a> {
     }
 }
 
-fn check_magic(mut end: Reader<'_>) -> Result<(), Malformed> {
+fn check_magic(mut end: ByteReader<'_>) -> Result<(), Malformed> {
     if end.array()? != MAGIC {
         return Err(Malformed::NotCanonical("not the magic of a segment"));
     }
@@ -167,7 +167,7 @@ fn read_kind(tag: u8) -> Result<Kind, Malformed> {
 }
 
 fn read_blocks(entries: &[u8], index: &mut Index) -> Result<(), Malformed> {
-    let mut reader = Reader::new(entries);
+    let mut reader = ByteReader::new(entries);
     let count = reader.varint_up_to(BLOCKS_MAX as u64, "the count of blocks")?;
     if count == 0 {
         return Err(Malformed::NotCanonical("a segment has at least one block"));
@@ -189,7 +189,7 @@ fn read_blocks(entries: &[u8], index: &mut Index) -> Result<(), Malformed> {
     reader.end()
 }
 
-fn read_block(reader: &mut Reader<'_>) -> Result<Summary, Malformed> {
+fn read_block(reader: &mut ByteReader<'_>) -> Result<Summary, Malformed> {
     let most = STREAM_APPEND_BYTES_MAX as u64;
     let messages = reader.varint_up_to(most, "the messages of a block")?;
     let payload = reader.varint_up_to(most, "the bytes of a block")?;

@@ -4,10 +4,8 @@
 //! the index node of its root. So the read path needs the pointer and the object store, never the
 //! space, and a lookup reads at most depth index nodes, all immutable.
 
-mod cache;
 mod node;
 mod walk;
 
-pub use cache::Cache;
 pub use node::IndexNode;
 pub use walk::{Index, IndexError};

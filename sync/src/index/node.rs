@@ -12,7 +12,7 @@
 //! Without its places an index node is a manifest node. A reader knows the id of the node that it
 //! reads, so it hashes the manifest node and detects corrupt bytes.
 
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, NodeId, ObjectId};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::location::{Codec, Extent, Location};
@@ -83,7 +83,7 @@ impl IndexNode {
 
     /// Reads the index node of the manifest node `id`, and verifies that id.
     pub fn decode(bytes: &[u8], id: NodeId) -> Result<Self, ManifestError> {
-        let index_node = read(&mut Reader::new(bytes)).map_err(|error| match error {
+        let index_node = read(&mut ByteReader::new(bytes)).map_err(|error| match error {
             ReadError::Malformed(source) => ManifestError::Malformed {
                 what: "a serving index node",
                 source,
@@ -145,7 +145,7 @@ impl From<ManifestError> for ReadError {
     }
 }
 
-fn read(reader: &mut Reader<'_>) -> Result<IndexNode, ReadError> {
+fn read(reader: &mut ByteReader<'_>) -> Result<IndexNode, ReadError> {
     match reader.byte()? {
         VERSION => {}
         value => {
@@ -181,7 +181,7 @@ fn read(reader: &mut Reader<'_>) -> Result<IndexNode, ReadError> {
 }
 
 fn read_files(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     count: usize,
     objects: &[ObjectId],
 ) -> Result<Vec<(Row, Location)>, ReadError> {
@@ -205,7 +205,7 @@ fn read_files(
 }
 
 fn read_children(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     count: usize,
     objects: &[ObjectId],
 ) -> Result<Vec<(Child, Extent)>, ReadError> {
@@ -221,7 +221,7 @@ fn read_children(
     Ok(children)
 }
 
-fn read_extent(reader: &mut Reader<'_>, objects: &[ObjectId]) -> Result<Extent, ReadError> {
+fn read_extent(reader: &mut ByteReader<'_>, objects: &[ObjectId]) -> Result<Extent, ReadError> {
     let at = reader.varint()?;
     let object = usize::try_from(at).ok().and_then(|at| objects.get(at));
     let object = *object.ok_or(Malformed::Unknown {

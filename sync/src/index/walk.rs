@@ -9,26 +9,26 @@ use pmx_core::id::{Root, SpaceId};
 use pmx_core::location::{Extent, Location};
 use thiserror::Error;
 
-use super::cache::Cache;
 use super::node::IndexNode;
+use crate::bounded_cache::BoundedCache;
 use crate::manifest::{ManifestError, Row};
 use crate::path::SitePath;
 use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
 /// Index nodes read lately, by where they lie.
-type TwinCache = Cache<(SpaceId, Extent), Arc<IndexNode>>;
+type IndexNodeCache = BoundedCache<(SpaceId, Extent), Arc<IndexNode>>;
 
 /// Reads serving indices through a cache of their index nodes.
 pub struct Index {
-    index_nodes: TwinCache,
+    index_nodes: IndexNodeCache,
 }
 
 impl Index {
     /// An index whose cache holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
-            index_nodes: Cache::new(bytes_max),
+            index_nodes: BoundedCache::new(bytes_max),
         }
     }
 
@@ -172,7 +172,7 @@ pub enum IndexError {
         id: Root,
         /// Where its index node should be.
         at: Extent,
-        /// What is wrong.
+        /// The fault.
         source: Box<ManifestError>,
     },
 }

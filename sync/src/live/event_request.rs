@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn readers() {
+    fn event_request_distinguishes_readers() {
         for (query, expected) in [
             ("", "none"),
             ("?offset=now", "none"),

@@ -12,7 +12,7 @@
 
 /// Where the live script goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct InsertionPoint {
     /// Bytes before it.
     pub(super) at: usize,
     /// Whether it would be the same however the page went on.
@@ -20,7 +20,7 @@ pub(super) struct Place {
 }
 
 /// Where the live script goes; nothing if the page's encoding is none that ASCII text fits in.
-pub(super) fn insertion_point(page: &[u8]) -> Option<Place> {
+pub(super) fn insertion_point(page: &[u8]) -> Option<InsertionPoint> {
     if page.starts_with(&[0xfe, 0xff]) || page.starts_with(&[0xff, 0xfe]) {
         return None;
     }
@@ -31,10 +31,10 @@ pub(super) fn insertion_point(page: &[u8]) -> Option<Place> {
     while let Some(token) = token(page.get(at..).unwrap_or_default()) {
         at += token.len;
         if token.kind != Kind::Before {
-            return Some(Place { at, is_sure: true });
+            return Some(InsertionPoint { at, is_sure: true });
         }
     }
-    Some(Place { at, is_sure: false })
+    Some(InsertionPoint { at, is_sure: false })
 }
 
 /// A token that stands before the head's content.
@@ -49,7 +49,7 @@ enum Kind {
     Head,
     /// Anything else that the parser skips or that only opens `html`.
     Before,
-    /// What begins the head's content, or what follows the head: it is not passed.
+    /// The start of the head's content, or of what follows the head: it is not passed.
     Content,
 }
 
@@ -240,7 +240,7 @@ mod tests {
             ("<!-- no end <head>", false),
         ] {
             let place = insertion_point(start.as_bytes());
-            assert_eq!(place, Some(Place { at: 0, is_sure }), "{start}");
+            assert_eq!(place, Some(InsertionPoint { at: 0, is_sure }), "{start}");
         }
     }
 

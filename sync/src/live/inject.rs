@@ -12,7 +12,7 @@ use pmx_streams::Offset;
 use super::head::insertion_point;
 use super::script::SCRIPT_PATH;
 
-/// What a page was served from.
+/// The deploy that a page was served from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served {
     /// The deploy's number; 0 where there is no site yet.

@@ -1,13 +1,13 @@
 //! Match key: the hash under which an address and a file meet.
 //!
 //! `/a`, `/a/`, `/a.html`, `a.html` and `a/index.html` are one key: a page that is at any of them
-//! is concerned by a change of any other, for one may take the place of another. So nobody has
-//! to know which of them exist.
+//! is concerned by a change of any other, for one may take the place of another. So neither
+//! side has to know which of them exist.
 
 use percent_encoding::percent_decode_str;
 use pmx_core::hash::Hash;
 
-/// What is compared: 64 bits of a hash. Two that meet by accident cost one needless reload.
+/// Match key: 64 bits of a hash. A collision costs one needless reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 

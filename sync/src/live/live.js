@@ -1,5 +1,5 @@
-// A live page: hears which deploys changed what it shows, and takes that in. Stylesheets and images
-// are exchanged in place; the page is loaded again only if it changed itself, or a script of it.
+// Live page: receives which deploys changed what it shows, and applies the changes. Stylesheets and
+// images are exchanged in place; the page reloads only if it changed itself, or a script of it.
 (() => {
   "use strict";
   if (window.pmxLive) return;
@@ -371,7 +371,7 @@
       if (socket !== mine) return;
       close();
       if (code !== 4410) return later(code === 4404 ? 30000 : 0, code);
-      // What was missed can't be told any more: all is new, once.
+      // The server can't name the missed changes any more: all is new, once.
       if (kept("pmx.gone") === `${at}`) return (at = 0), later();
       kept("pmx.gone", at);
       reload();
@@ -406,7 +406,7 @@
   window.navigation?.addEventListener("currententrychange", renamed);
   if (!window.navigation) setInterval(renamed, 1000);
 
-  // A tab that nobody looks at is told nothing; when somebody does, it asks what it missed.
+  // A hidden tab receives nothing; when it is shown again, it asks what it missed.
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : connect()));
   addEventListener("pageshow", (event) => event.persisted && connect());
   addEventListener("pagehide", close);

@@ -29,7 +29,7 @@ pub struct ChangeMessage {
     pub kind: DeployKind,
     /// When.
     pub at: Timestamp,
-    /// What changed.
+    /// The changed paths.
     pub events: Vec<Event>,
     /// On its way to a reader: the deploy token that the reader may repeat. The log has none.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -79,7 +79,7 @@ impl Closing {
         Self::new(code, &problem.detail)
     }
 
-    /// What the client sent is nothing that is read here.
+    /// The client sent a message of an unknown kind.
     pub fn unread() -> Self {
         Self::new(1003, "messages are text")
     }
@@ -419,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_session_fits_an_attachment() {
+    fn session_of_the_largest_size_fits_an_attachment() {
         let uses: Vec<String> = (0..LIVE_USES_MAX).map(|n| format!("/{n}.css")).collect();
         let message = json!({"page": "/", "uses": uses, "offset": "now"}).to_string();
         let mut session = fresh();

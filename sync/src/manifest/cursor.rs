@@ -10,7 +10,7 @@ use super::row::{Child, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
 
-/// What stands at a cursor.
+/// The item at a cursor.
 #[derive(Debug, Clone, Copy)]
 pub enum Head<'a> {
     /// A file.
@@ -44,7 +44,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         })
     }
 
-    /// What stands here, or nothing at the end.
+    /// The item here, or nothing at the end.
     pub fn head(&self) -> Option<Head<'_>> {
         let (node, at) = self.stack.last()?;
         match &**node {

@@ -14,9 +14,9 @@ use crate::path::SitePath;
 pub struct Change {
     /// The path.
     pub path: SitePath,
-    /// What it held.
+    /// The entry before.
     pub before: Option<Entry>,
-    /// What it holds.
+    /// The entry after.
     pub after: Option<Entry>,
     /// Rows of the old manifest before this path.
     pub rank: u64,

@@ -9,12 +9,12 @@ use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
 
-/// What a path shall hold: an entry, or nothing.
+/// The entry that a path shall hold, or none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     /// The path.
     pub path: SitePath,
-    /// What it shall hold; `None` removes it.
+    /// The new entry; `None` removes the path.
     pub entry: Option<Entry>,
 }
 

@@ -18,7 +18,7 @@ pub enum ManifestError {
     /// The bytes of a node or patch are no encoding.
     #[error("reading {what}: {source}")]
     Malformed {
-        /// What was read.
+        /// The kind of bytes that were read.
         what: &'static str,
         /// Why it failed.
         source: Malformed,
@@ -48,7 +48,7 @@ pub enum ManifestError {
     Misplaced {
         /// The node.
         id: NodeId,
-        /// What does not fit.
+        /// The reason why it does not fit.
         why: &'static str,
     },
     /// A patch does not fit its base.
@@ -65,7 +65,7 @@ pub enum ManifestError {
     /// A manifest above a limit.
     #[error("{what} {value} above the limit of {max}")]
     TooLarge {
-        /// What is counted.
+        /// The unit of the count.
         what: &'static str,
         /// How much there is.
         value: u64,
@@ -77,7 +77,7 @@ pub enum ManifestError {
     Source {
         /// The node.
         id: NodeId,
-        /// What happened.
+        /// The cause.
         why: String,
     },
 }

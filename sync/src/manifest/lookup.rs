@@ -10,7 +10,7 @@ use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
 
-/// What `path` holds, reading at most depth nodes.
+/// The entry at `path`, found by reading at most depth nodes.
 pub fn lookup(
     source: &impl NodeSource,
     root: Root,

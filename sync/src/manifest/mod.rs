@@ -34,7 +34,7 @@ pub use error::ManifestError;
 pub(crate) use lookup::Clashes;
 pub use lookup::{check_clashes, lookup, range};
 pub(crate) use node::{KeyWriter, MediaReader, MediaTable, read_key, read_media_table};
-pub use node::{NewNode, Node, Place};
+pub use node::{LevelPosition, NewNode, Node};
 pub use patch::{Origins, decode_patch, encode_patch, encode_patch_from};
 pub(crate) use recent::{Recent, RecentNodes};
 pub use row::{Child, Entry, Row, Totals};

@@ -17,7 +17,7 @@
 
 use std::sync::Arc;
 
-use pmx_core::encode::{Malformed, Reader, write_bytes, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_bytes, write_varint};
 use pmx_core::id::{BlobId, NodeId};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 
@@ -112,7 +112,7 @@ impl Node {
                 max,
             });
         }
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         match reader.byte().map_err(malformed)? {
             VERSION => {}
             value => {
@@ -181,7 +181,7 @@ impl Node {
         row: &Child,
         level: u8,
         before: Option<&SitePath>,
-        place: Place,
+        place: LevelPosition,
     ) -> Result<(), ManifestError> {
         let first = self.keys().next();
         let ended = self.len() == NODE_ROWS_MAX || boundary::ends(&row.last, self.level());
@@ -193,7 +193,7 @@ impl Node {
             "its totals are not its row's"
         } else if before.is_some() && self.level() == 0 && first <= before {
             "its first path does not follow the node before"
-        } else if place == Place::Inner && !ended {
+        } else if place == LevelPosition::Inner && !ended {
             "it ends at a key that ends no node"
         } else {
             return Ok(());
@@ -204,7 +204,7 @@ impl Node {
 
 /// Where a node stands in its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum LevelPosition {
     /// Another node follows.
     Inner,
     /// It is the last of its level.
@@ -236,7 +236,7 @@ impl<'a> KeyWriter<'a> {
 
 /// Reads one key that follows `before`.
 pub(crate) fn read_key(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     before: Option<&SitePath>,
 ) -> Result<SitePath, ManifestError> {
     let before = before.map_or(&[][..], SitePath::as_bytes);
@@ -301,7 +301,7 @@ impl<'a> MediaTable<'a> {
 
 /// Reads a table of at most `max` media types.
 pub(crate) fn read_media_table(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     max: usize,
 ) -> Result<Vec<Media>, ManifestError> {
     let count = reader
@@ -368,7 +368,7 @@ fn encode_leaf(rows: &[Row], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_leaf(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Row>, ManifestError> {
+fn decode_leaf(reader: &mut ByteReader<'_>, count: usize) -> Result<Vec<Row>, ManifestError> {
     let mut types = MediaReader::new(read_media_table(reader, count)?);
     let mut rows: Vec<Row> = Vec::with_capacity(count);
     for _ in 0..count {
@@ -397,7 +397,7 @@ fn encode_interior(children: &[Child], out: &mut Vec<u8>) {
     }
 }
 
-fn decode_interior(reader: &mut Reader<'_>, count: usize) -> Result<Vec<Child>, ManifestError> {
+fn decode_interior(reader: &mut ByteReader<'_>, count: usize) -> Result<Vec<Child>, ManifestError> {
     let mut children: Vec<Child> = Vec::with_capacity(count);
     for _ in 0..count {
         let last = read_key(reader, children.last().map(|child| &child.last))?;

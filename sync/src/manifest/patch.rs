@@ -32,7 +32,7 @@
 
 use std::collections::HashMap;
 
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, Root};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 
@@ -183,7 +183,7 @@ fn write_step(out: &mut Vec<u8>, next: &mut u64, at: u64) {
 }
 
 /// Reads what [`write_step`] wrote.
-fn read_step(reader: &mut Reader<'_>, next: &mut u64) -> Result<u64, ManifestError> {
+fn read_step(reader: &mut ByteReader<'_>, next: &mut u64) -> Result<u64, ManifestError> {
     let step = reader.varint().map_err(malformed)?;
     let at = match step & 1 {
         0 => next.checked_add(step >> 1),
@@ -212,7 +212,7 @@ pub fn decode_patch(
     base: Root,
     uploaded: &[(BlobId, u64)],
 ) -> Result<Vec<Edit>, ManifestError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     match reader.byte().map_err(malformed)? {
         VERSION => {}
         value => {
@@ -251,7 +251,7 @@ pub fn decode_patch(
 }
 
 struct Ops<'a, S> {
-    reader: Reader<'a>,
+    reader: ByteReader<'a>,
     types: MediaReader,
     cursor: Cursor<'a, S>,
     inserted: Option<SitePath>,

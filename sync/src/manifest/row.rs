@@ -5,7 +5,7 @@ use pmx_core::id::{BlobId, NodeId};
 use crate::media::Media;
 use crate::path::SitePath;
 
-/// What a path holds: a blob, its size and how to label it.
+/// Entry of a path: its blob, its size and its media type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// The blob's id.
@@ -21,7 +21,7 @@ pub struct Entry {
 pub struct Row {
     /// Where the file is.
     pub path: SitePath,
-    /// What it holds.
+    /// The entry at the path.
     pub entry: Entry,
 }
 

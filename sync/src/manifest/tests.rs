@@ -100,7 +100,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(100))]
 
     #[test]
-    fn a_manifest_holds_its_rows((model, _) in sites(1500)) {
+    fn manifest_holds_its_rows((model, _) in sites(1500)) {
         let (built, map) = built(&model);
         prop_assert_eq!(all_rows(&map, built.root), rows(&model));
         prop_assert_eq!(built.totals.files, model.len() as u64);
@@ -115,13 +115,13 @@ proptest! {
 
     #[cfg(feature = "scan")]
     #[test]
-    fn all_cores_build_what_one_builds((model, _) in sites(1500)) {
+    fn build_by_all_cores_equals_build_by_one((model, _) in sites(1500)) {
         prop_assert_eq!(build_parallel(rows(&model)).unwrap(), built(&model).0);
     }
 
     #[cfg(feature = "scan")]
     #[test]
-    fn disorder_is_refused_by_all_cores_too(
+    fn build_by_all_cores_refuses_disorder(
         (model, _) in sites(300),
         at in any::<prop::sample::Index>(),
     ) {
@@ -171,7 +171,7 @@ proptest! {
     }
 
     #[test]
-    fn every_node_has_one_spelling(
+    fn node_has_one_spelling(
         (model, _) in sites(300),
         at in any::<prop::sample::Index>(),
         flip in 1u8..,
@@ -193,7 +193,7 @@ proptest! {
     }
 
     #[test]
-    fn no_patch_bytes_panic(
+    fn decode_patch_never_panics(
         (model, _) in sites(200),
         bytes in prop::collection::vec(any::<u8>(), 0..200),
     ) {
@@ -207,15 +207,15 @@ proptest! {
     }
 
     #[test]
-    fn places_are_checked((model, _) in sites(1500)) {
+    fn level_positions_are_checked((model, _) in sites(1500)) {
         let (built, map) = built(&model);
-        let mut stack = vec![(built.root, Place::Rightmost)];
+        let mut stack = vec![(built.root, LevelPosition::Rightmost)];
         while let Some((id, place)) = stack.pop() {
             let node = map.node(&id).unwrap();
             let Node::Interior { level, children } = &*node else { continue };
             for (at, child) in children.iter().enumerate() {
                 let last = at + 1 == children.len();
-                let mine = if last { place } else { Place::Inner };
+                let mine = if last { place } else { LevelPosition::Inner };
                 let before = at.checked_sub(1).map(|at| &children[at].last);
                 let beneath = map.node(&child.id).unwrap();
                 beneath.check_place(child, *level, before, mine).unwrap();
@@ -236,10 +236,10 @@ fn origins(before: &Model, changes: &[Change]) -> (Origins, Vec<(BlobId, u64)>) 
     }
     let new = changes.iter().filter_map(|change| change.after.as_ref());
     let new: BTreeMap<BlobId, u64> = new.map(|entry| (entry.blob, entry.size)).collect();
-    let untold = new
+    let not_reused = new
         .into_iter()
         .filter(|(blob, _)| !origins.reused.contains_key(blob));
-    let carried: Vec<(BlobId, u64)> = untold.step_by(2).collect();
+    let carried: Vec<(BlobId, u64)> = not_reused.step_by(2).collect();
     origins.uploaded = carried.iter().map(|(blob, _)| *blob).zip(0..).collect();
     (origins, carried)
 }
@@ -256,7 +256,7 @@ fn flat(files: u32) -> Model {
 }
 
 #[test]
-fn a_change_in_a_flat_folder_of_100_000_files_touches_a_handful_of_nodes() {
+fn edit_in_a_flat_folder_of_100_000_files_touches_few_nodes() {
     let before = flat(100_000);
     let mut after = before.clone();
     after.insert(SitePath::parse("flat/page-050000.html").unwrap(), entry(5));
@@ -293,7 +293,7 @@ fn a_change_in_a_flat_folder_of_100_000_files_touches_a_handful_of_nodes() {
 /// Every page of a site changes, and the patch names none of their ids: what is left is the same
 /// three bytes again and again.
 #[test]
-fn a_change_of_every_page_is_a_patch_of_bytes() {
+fn patch_of_a_change_of_every_page_is_a_few_bytes_a_page() {
     let before = flat(20_000);
     let changed = |(path, number): (&SitePath, u32)| (path.clone(), entry(100_000 + 3 * number));
     let after: Model = before.keys().zip(0..).map(changed).collect();
@@ -313,7 +313,7 @@ fn a_change_of_every_page_is_a_patch_of_bytes() {
 }
 
 #[test]
-fn a_folder_100_levels_deep_works() {
+fn folder_100_levels_deep_works() {
     let deep: Model = (0..100usize)
         .map(|n| {
             let folders = vec!["d"; n].join("/");
@@ -368,7 +368,7 @@ fn rows_out_of_order_are_refused() {
 }
 
 #[test]
-fn the_empty_site_is_one_empty_leaf() {
+fn empty_site_is_one_empty_leaf() {
     let (built, map) = built(&Model::new());
     assert_eq!(built.nodes.len(), 1);
     assert_eq!(all_rows(&map, built.root), vec![]);

@@ -117,7 +117,7 @@ mod tests {
     use crate::media::Media;
 
     #[test]
-    fn tables_are_sorted_and_every_type_is_one() {
+    fn media_tables_are_sorted_and_valid() {
         assert!(NAMES.is_sorted_by(|a, b| a.0 < b.0));
         assert!(OWN.is_sorted_by(|a, b| a.0 < b.0));
         assert!(SOURCES.is_sorted_by(|a, b| a < b));

@@ -19,34 +19,38 @@
 //! | to the end | the body: the bytes, or those that are not copied |
 //!
 //! A part at rest is an object of its own: one frame, or the bytes. Where they lie is the table of
-//! parts, which the blob's [`Location`] points to:
+//! parts, which the blob's [`Location`](pmx_core::location::Location) points to:
 //!
 //! | bytes | field |
 //! |---|---|
 //! | varint | count of parts: 2 to `BLOB_BYTES_MAX / PART_BYTES`, as the blob's size wants it |
-//! | count times | the [`Location`] of a part; codec stored with the part's length, or zstd with less |
+//! | count times | the [`Location`](pmx_core::location::Location) of a part; codec stored with the part's length, or zstd with less |
 //! | count times 32 | the [`ChainingValue`] of each part; tables of the first version end before them |
+
+mod chaining_value;
+mod delta;
+mod error;
+mod table;
+mod verified;
 
 use std::ops::Range;
 
-use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
-use pmx_core::encode::{Reader, write_varint};
-use pmx_core::hash::Hash;
+use pmx_core::codec::{Bounds, Decoder, Encoder};
+use pmx_core::encode::{ByteReader, write_varint};
 use pmx_core::id::BlobId;
 use pmx_core::limits::PART_BYTES;
-use pmx_core::location::{Codec, Location};
 
 use crate::limits::BLOB_BYTES_MAX;
-use crate::pack::stored::append_frame;
 use crate::pack::wire::frame_if_smaller;
 use crate::pack::{Coding, PackKind};
-use blake3::hazmat::{HasherExt, Mode, merge_subtrees_non_root, merge_subtrees_root};
 
-mod delta;
-mod error;
-
+pub use chaining_value::ChainingValue;
 pub use delta::{PartDelta, PendingPart, Run};
 pub use error::PartError;
+pub use table::PartTable;
+pub use verified::{StoredPart, VerifiedPart};
+
+use chaining_value::{merge_root, subtree};
 
 const MAGIC: [u8; 4] = *b"PMXP";
 const VERSION: u8 = 1;
@@ -99,7 +103,7 @@ impl Parts {
     }
 
     /// The parts that hold bytes of `range`, each with the range of its own bytes that is meant.
-    /// What lies beyond the blob is left out.
+    /// Bytes beyond the blob are left out.
     pub fn touching(self, range: Range<u64>) -> impl Iterator<Item = (Part, Range<u64>)> {
         let range = range.start..range.end.min(self.size);
         let numbers = if range.is_empty() {
@@ -161,40 +165,6 @@ impl Part {
     }
 }
 
-/// What a part contributes to the blob's hash: the root of its subtree, which is not a hash of
-/// anything by itself.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ChainingValue(Hash);
-
-impl ChainingValue {
-    /// Hashes the bytes of a part. A scan that does this part by part has the blob's id by
-    /// [`Parts::merge`], and can check each part when it reads it again to send it.
-    pub fn of(part: Part, bytes: &[u8]) -> Result<Self, PartError> {
-        check_len(part, bytes.len() as u64)?;
-        Ok(subtree(part.offset(), bytes))
-    }
-
-    /// Prepares a new hasher for the bytes of a part, which the caller adds in order.
-    pub(crate) fn begin(part: Part, hasher: &mut blake3::Hasher) {
-        hasher.set_input_offset(part.offset());
-    }
-
-    /// What a hasher found that [`ChainingValue::begin`] prepared.
-    pub(crate) fn end(hasher: &blake3::Hasher) -> Self {
-        Self::kept(hasher.finalize_non_root())
-    }
-
-    /// Wraps 32 bytes that were kept from an earlier [`ChainingValue::of`].
-    pub const fn kept(bytes: [u8; Hash::LEN]) -> Self {
-        Self(Hash::from_bytes(bytes))
-    }
-
-    /// The 32 bytes.
-    pub const fn as_bytes(&self) -> &[u8; Hash::LEN] {
-        self.0.as_bytes()
-    }
-}
-
 fn check_len(part: Part, actual: u64) -> Result<(), PartError> {
     if actual != part.len() {
         return Err(PartError::Length {
@@ -204,35 +174,6 @@ fn check_len(part: Part, actual: u64) -> Result<(), PartError> {
         });
     }
     Ok(())
-}
-
-fn subtree(offset: u64, bytes: &[u8]) -> ChainingValue {
-    let mut hasher = blake3::Hasher::new();
-    hasher.set_input_offset(offset).update(bytes);
-    ChainingValue::end(&hasher)
-}
-
-/// The root over at least two subtrees.
-fn merge_root(values: &[ChainingValue]) -> BlobId {
-    let (left, right) = halves(values);
-    let root = merge_subtrees_root(&merge(left), &merge(right), Mode::Hash);
-    BlobId::from_bytes(*root.as_bytes())
-}
-
-fn merge(values: &[ChainingValue]) -> [u8; Hash::LEN] {
-    match values {
-        [one] => *one.as_bytes(),
-        several => {
-            let (left, right) = halves(several);
-            merge_subtrees_non_root(&merge(left), &merge(right), Mode::Hash)
-        }
-    }
-}
-
-/// The left subtree is full: it has the largest power of two of parts that leaves some to the
-/// right (BLAKE3 paper, section 2.1).
-fn halves(values: &[ChainingValue]) -> (&[ChainingValue], &[ChainingValue]) {
-    values.split_at(values.len().next_power_of_two() / 2)
 }
 
 /// A part ready to send.
@@ -307,64 +248,12 @@ impl WirePart {
     }
 }
 
-/// A part that arrived and was hashed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct VerifiedPart {
-    part: Part,
-    kind: PackKind,
-    raw: Vec<u8>,
-    chaining_value: ChainingValue,
-}
-
-impl VerifiedPart {
-    /// Which part it is.
-    pub const fn part(&self) -> Part {
-        self.part
-    }
-
-    /// Its bytes.
-    pub fn raw(&self) -> &[u8] {
-        &self.raw
-    }
-
-    /// What they hash to.
-    pub const fn chaining_value(&self) -> ChainingValue {
-        self.chaining_value
-    }
-
-    /// Lays the part down for rest: as a frame if that saves enough, else as it is, in the memory
-    /// that it has. What travelled uncompressed is stored without trying.
-    pub fn rest(self, encoder: &mut Encoder, level: Level) -> StoredPart {
-        if self.kind == PackKind::Solid {
-            let mut bytes = Vec::new();
-            if append_frame(&mut bytes, &self.raw, encoder, level) {
-                bytes.shrink_to_fit();
-                let codec = Codec::Zstd;
-                return StoredPart { bytes, codec };
-            }
-        }
-        StoredPart {
-            bytes: self.raw,
-            codec: Codec::Stored,
-        }
-    }
-}
-
-/// A part ready to be written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredPart {
-    /// The bytes of the object.
-    pub bytes: Vec<u8>,
-    /// How they are coded: stored or zstd.
-    pub codec: Codec,
-}
-
 /// A part that arrived.
 #[derive(Debug)]
 pub enum Arrived {
     /// It is all there, and was hashed.
     Whole(VerifiedPart),
-    /// What it copies is to be filled in.
+    /// The receiver has to fill in the copied bytes.
     Pending(PendingPart),
 }
 
@@ -396,14 +285,14 @@ pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Verified
 struct Head<'a> {
     part: Part,
     kind: PackKind,
-    /// What is copied, and what the part has to hash to then.
+    /// The delta, and the chaining value that the complete part has to have.
     copies: Option<(PartDelta, ChainingValue)>,
     body: &'a [u8],
 }
 
 impl<'a> Head<'a> {
     fn read(wire: &'a [u8], part: Part) -> Result<Self, PartError> {
-        let mut reader = Reader::new(wire);
+        let mut reader = ByteReader::new(wire);
         if reader.array()? != MAGIC {
             return Err(PartError::Magic);
         }
@@ -443,122 +332,6 @@ impl<'a> Head<'a> {
             }),
         }
     }
-}
-
-/// Where the parts of a blob lie.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PartTable {
-    locations: Vec<Location>,
-    /// None, or one for each location.
-    values: Vec<ChainingValue>,
-}
-
-impl PartTable {
-    /// A table of the locations of all `parts`, in order.
-    pub fn new(parts: Parts, locations: Vec<Location>) -> Result<Self, PartError> {
-        if locations.len() != parts.count() as usize {
-            return Err(PartError::Count {
-                actual: locations.len() as u64,
-                expected: parts.count(),
-            });
-        }
-        for (part, location) in parts.all().zip(&locations) {
-            check_location(part, location)?;
-        }
-        let values = Vec::new();
-        Ok(Self { locations, values })
-    }
-
-    /// The same table with the chaining values of all parts, so that each can be verified alone.
-    pub fn with_values(self, values: Vec<ChainingValue>) -> Result<Self, PartError> {
-        if values.len() != self.locations.len() {
-            return Err(PartError::Count {
-                actual: values.len() as u64,
-                expected: self.locations.len() as u32,
-            });
-        }
-        Ok(Self { values, ..self })
-    }
-
-    /// What a part has to hash to, if the table says so.
-    pub fn value(&self, part: Part) -> Option<&ChainingValue> {
-        self.values.get(part.number() as usize)
-    }
-
-    /// Whether the chaining values, if there are any, merge to a blob's id.
-    pub fn is_of(&self, parts: Parts, blob: &BlobId) -> bool {
-        self.values.is_empty() || parts.merge(&self.values).is_ok_and(|found| found == *blob)
-    }
-
-    /// The locations, in order.
-    pub fn locations(&self) -> &[Location] {
-        &self.locations
-    }
-
-    /// Where a part lies.
-    pub fn location(&self, part: Part) -> Option<&Location> {
-        self.locations.get(part.number() as usize)
-    }
-
-    /// How the blob as a whole is coded.
-    pub fn codec(&self) -> Codec {
-        if self.locations.iter().all(|part| part.codec == Codec::Zstd) {
-            Codec::ZstdParts
-        } else {
-            Codec::Parts
-        }
-    }
-
-    /// Appends the canonical encoding.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        write_varint(out, self.locations.len() as u64);
-        for location in &self.locations {
-            location.encode(out);
-        }
-        for value in &self.values {
-            out.extend_from_slice(value.as_bytes());
-        }
-    }
-
-    /// Reads the canonical encoding of the table of `parts`, which is all of `bytes`.
-    pub fn decode(bytes: &[u8], parts: Parts) -> Result<Self, PartError> {
-        let mut reader = Reader::new(bytes);
-        let count = reader.varint_up_to(u64::from(PARTS_MAX), "the count of parts")?;
-        if count != u64::from(parts.count()) {
-            return Err(PartError::Count {
-                actual: count,
-                expected: parts.count(),
-            });
-        }
-        let locations: Result<Vec<_>, _> =
-            (0..count).map(|_| Location::decode(&mut reader)).collect();
-        let table = Self::new(parts, locations?)?;
-        if reader.remaining() as u64 != count * Hash::LEN as u64 {
-            reader.end()?;
-            return Ok(table);
-        }
-        let values: Result<Vec<_>, _> = (0..count)
-            .map(|_| reader.array().map(ChainingValue::kept))
-            .collect();
-        let values = values?;
-        reader.end()?;
-        table.with_values(values)
-    }
-}
-
-fn check_location(part: Part, location: &Location) -> Result<(), PartError> {
-    let stored = location.extent.len;
-    let possible = match location.codec {
-        Codec::Stored => stored == part.len(),
-        Codec::Zstd => 0 < stored && stored < part.len(),
-        Codec::Parts | Codec::ZstdParts => false,
-    };
-    if !possible {
-        return Err(PartError::Location {
-            number: part.number(),
-        });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ pub struct BlobToUpload<'a> {
     pub media: &'a Media,
 }
 
-/// What decides how a blob travels.
+/// The properties that decide how a blob travels.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
     /// Its size in bytes.
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn cuts_are_balanced() {
+    fn plan_balances_its_cuts() {
         let mib = 1 << 20;
         for (sizes, packs) in [
             (vec![], vec![]),
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_compressed_or_big_goes_elsewhere() {
+    fn plan_separates_compressed_and_big_blobs() {
         let (html, png) = (html(), png());
         let wanted: Vec<_> = [
             (1, 10, &html),
@@ -246,7 +246,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_wanted_blob_travels_once_in_order_within_bounds(
+        fn plan_sends_each_blob_once_in_order_within_bounds(
             blobs in prop::collection::vec(
                 (
                     0u64..200,

@@ -28,7 +28,7 @@ use std::borrow::Cow;
 
 use pmx_core::code::Code;
 use pmx_core::codec::{Bounds, CodecError, Decoder, Encoder, Level};
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::hash::Hash;
 use pmx_core::id::BlobId;
 use pmx_core::limits::{PACK_RAW_BYTES_MAX, PART_BYTES};
@@ -107,7 +107,7 @@ impl Toc {
 
     /// Reads the canonical encoding, which is all of `bytes`.
     pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::new(bytes);
+        let mut reader = ByteReader::new(bytes);
         let count = reader.varint_up_to(PACK_BLOBS_MAX as u64, "the count of blobs")? as usize;
         if count == 0 {
             return Err(Malformed::NotCanonical("an object has at least one blob"));
@@ -153,7 +153,7 @@ impl Toc {
     }
 }
 
-fn read_entry(reader: &mut Reader<'_>, offset: u64) -> Result<TocEntry, Malformed> {
+fn read_entry(reader: &mut ByteReader<'_>, offset: u64) -> Result<TocEntry, Malformed> {
     let blob = BlobId::from_bytes(reader.array()?);
     let codec = Codec::from_tag(reader.byte()?)?;
     let stored = reader.varint_up_to(PART_BYTES, "a stored length")?;
@@ -306,7 +306,7 @@ impl Footer {
     fn read(tail: &[u8]) -> Result<Self, StoredPackError> {
         let needed = FOOTER_BYTES;
         let footer = tail.last_chunk::<FOOTER_BYTES>();
-        let mut reader = Reader::new(footer.ok_or(StoredPackError::TailTooShort { needed })?);
+        let mut reader = ByteReader::new(footer.ok_or(StoredPackError::TailTooShort { needed })?);
         let seal = Hash::from_bytes(reader.array()?);
         let toc_len = u32::from_le_bytes(reader.array()?) as usize;
         if reader.array()? != MAGIC {
@@ -406,9 +406,9 @@ pub enum StoredPackError {
     /// The blob changed since it was written.
     #[error("what is stored as blob {blob} hashes to {actual}")]
     Mismatch {
-        /// What it should be.
+        /// The expected value.
         blob: BlobId,
-        /// What it is.
+        /// The actual value.
         actual: BlobId,
     },
     /// The table of contents can't be read.

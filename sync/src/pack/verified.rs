@@ -22,7 +22,7 @@ impl<'a> VerifiedBlob<'a> {
         }
     }
 
-    /// What they hash to.
+    /// The id of the bytes.
     pub const fn id(&self) -> BlobId {
         self.id
     }

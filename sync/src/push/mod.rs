@@ -16,184 +16,37 @@
 //! Every request of a publish carries its preconditions, so the server alone decides, from what is
 //! active when it decides: the client never takes another deploy for the one that it may replace.
 
+mod action;
 mod changeset;
 mod delta_base;
+mod error;
+mod intent;
 mod outline;
 mod progress;
+mod requests;
 mod upload_plan;
 
-use bytes::Bytes;
 use pmx_core::code::Code;
-use pmx_core::encode::write_bytes;
 use pmx_core::id::{PackId, Root};
 use pmx_core::limits::PACK_RAW_BYTES_MAX;
-use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
-use thiserror::Error;
 
 use crate::limits::{
-    NODES_BATCH_RAW_BYTES, PACKS_NAMED_MAX, PATCH_RAW_BYTES_MAX, REFERENCING_PACK_RAW_BYTES,
+    PACKS_NAMED_MAX, PATCH_RAW_BYTES_MAX, PREFIX_RAW_BYTES_MAX, REFERENCING_PACK_RAW_BYTES,
+    SMALL_PUBLISH_RAW_BYTES,
 };
-use crate::limits::{PREFIX_RAW_BYTES_MAX, SMALL_PUBLISH_RAW_BYTES};
-use crate::manifest::{ManifestError, NewNode, NodeSource, diff, encode_patch};
-use crate::wire::{
-    BeginHead, BeginReply, CommitPreconditions, DeployMeta, DeployView, MaxDelete, Order, Replace,
-    Section, SectionKind, State, Summary, VERSION,
-};
+use crate::manifest::{NewNode, NodeSource};
+use crate::wire::{BeginReply, Replace, State, Summary};
 
-use changeset::Changeset;
+pub use action::{Action, Outcome, OutcomeKind, Request};
 pub use delta_base::DeltaBase;
-use progress::Progress;
+pub use error::PushError;
+pub use intent::{Base, BaseBlobs, Intent, Mode};
 pub use upload_plan::{DeltaReference, Uploads};
 
-/// What a client wants to publish, and what it knows.
-#[derive(Debug, Clone)]
-pub struct Intent {
-    /// The space.
-    pub space: SpaceName,
-    /// The preview to be published, if the root shall not become active.
-    pub alias: Option<AliasName>,
-    /// The root to be published.
-    pub root: Root,
-    /// A root that the client saw on the server, whose nodes are in memory: what a patch starts
-    /// from.
-    pub base: Option<Base>,
-    /// What may be replaced.
-    pub replace: Replace,
-    /// The deploy to be replaced: the one that the user named, or the one that this machine saw
-    /// last. None with [`Replace::Seen`]: the one that is active at the first request.
-    pub expect: Option<u64>,
-    /// The most files that may go.
-    pub max_delete: Option<MaxDelete>,
-    /// Names this publish.
-    pub key: String,
-    /// The build's place in its sequence.
-    pub order: Option<Order>,
-    /// What shall be remembered of the deploy.
-    pub meta: DeployMeta,
-    /// Whether to publish or only to ask.
-    pub mode: Mode,
-    /// Whether this machine has the bytes of the base, so that packs can refer to them.
-    pub base_blobs: BaseBlobs,
-}
-
-/// The blobs of the base deploy on this machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BaseBlobs {
-    /// Kept on this machine.
-    Available,
-    /// Not kept on this machine.
-    Missing,
-}
-
-/// Whether to publish or only to ask.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Publish.
-    Publish,
-    /// Ask what a publish would change; nothing is kept.
-    Dry,
-}
-
-/// A deploy that a client saw.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Base {
-    /// Its root.
-    pub root: Root,
-    /// Its number.
-    pub deploy: u64,
-}
-
-/// What to do next.
-#[derive(Debug)]
-pub enum Action {
-    /// `POST /api/publish/begin`; call [`Push::on_reply`] or [`Push::on_refusal`].
-    Begin(Request),
-    /// Send the missing blobs, in any order; pass [`Push::on_uploaded`] the ids of the packs, in
-    /// the order of the plan.
-    Upload(Uploads),
-    /// `POST /api/publish/commit`; call [`Push::on_reply`] or [`Push::on_refusal`].
-    Commit(Request),
-    /// The end.
-    Done(Box<Outcome>),
-}
-
-/// A request: its head, its sections, and the blobs that shall travel along in a pack section.
-#[derive(Debug)]
-pub struct Request {
-    /// The head.
-    pub head: BeginHead,
-    /// The sections, without the pack's.
-    pub sections: Vec<Section>,
-    /// One pack to be built and appended as the last section.
-    pub pack: Option<Uploads>,
-}
-
-/// How a publish ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Outcome {
-    /// What happened.
-    pub kind: OutcomeKind,
-    /// The number of the deploy that is active now, 0 if there is none.
-    pub active: u64,
-    /// With [`OutcomeKind::Published`]: the new deploy.
-    pub deploy: Option<DeployView>,
-    /// Where the site is, if the server said.
-    pub url: Option<String>,
-    /// What changed, or would.
-    pub summary: Option<Summary>,
-    /// With [`OutcomeKind::Planned`]: raw bytes of the blobs that would travel.
-    pub missing_bytes: u64,
-}
-
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum OutcomeKind {
-    /// A new deploy is active.
-    Published,
-    /// The site is what is active already.
-    Unchanged,
-    /// A newer build of the same sequence was published before.
-    Superseded,
-    /// Nothing was sent: this is what would be.
-    Planned,
-}
-
-/// A publish can't go on.
-#[derive(Debug, Error)]
-pub enum PushError {
-    /// The client's own manifest is at fault.
-    #[error("reading the manifest of the folder: {0}")]
-    Manifest(#[from] ManifestError),
-    /// The server's answer does not follow from what it was asked.
-    #[error("the server's answer makes no sense here: {0}")]
-    Protocol(&'static str),
-    /// The server names the same as missing, however often it is sent.
-    #[error(
-        "the server still lacks {lacking} after {rounds} rounds in which it got all that it named"
-    )]
-    Stalled {
-        /// What it lacks.
-        lacking: String,
-        /// The rounds.
-        rounds: u32,
-    },
-    /// The server refused.
-    #[error("{0}")]
-    Refused(Box<Problem>),
-}
-
-impl PushError {
-    /// The stable code.
-    pub const fn code(&self) -> Code {
-        match self {
-            Self::Manifest(error) => error.code(),
-            Self::Protocol(_) => Code::Protocol,
-            Self::Stalled { .. } => Code::MissingObjects,
-            Self::Refused(problem) => problem.code,
-        }
-    }
-}
+use changeset::Changeset;
+use progress::Progress;
+use requests::patch_section;
 
 /// A publish under way.
 pub struct Push<'a, S> {
@@ -209,11 +62,11 @@ pub struct Push<'a, S> {
     /// Whether the server has answered yet.
     is_first: bool,
     progress: Progress,
-    /// What is new, while the server is asked whether it has the base.
+    /// The new blobs, while the server is asked whether it has the base.
     changeset: Option<Changeset>,
     /// The patch to send once its blobs are uploaded.
     patch: Option<Vec<u8>>,
-    /// What the root would change in its base.
+    /// The counts of changes against the base.
     summary: Option<Summary>,
     /// Whether packs may refer to the base.
     references: References,
@@ -450,21 +303,6 @@ impl<'a, S: NodeSource> Push<'a, S> {
         uploads
     }
 
-    fn commit_with_packs(&self, patch: Vec<u8>, packs: &[PackId]) -> Result<Action, PushError> {
-        let Some(base) = self.intent.base else {
-            return Err(PushError::Protocol("packs were sent without a base"));
-        };
-        let patch = patch_section(patch);
-        let ids: Vec<u8> = packs.iter().flat_map(|pack| *pack.as_bytes()).collect();
-        let packs = Section {
-            kind: SectionKind::Packs,
-            bytes: ids.into(),
-        };
-        Ok(Action::Begin(
-            self.request(Some(base.root), vec![patch, packs]),
-        ))
-    }
-
     fn compute_changeset(&mut self, base: Root) -> Result<Changeset, PushError> {
         let raw_bytes = match self.references {
             References::Allowed => REFERENCING_PACK_RAW_BYTES,
@@ -473,100 +311,6 @@ impl<'a, S: NodeSource> Push<'a, S> {
         let changeset = Changeset::of(self.source, base, self.intent.root, raw_bytes)?;
         self.summary = Some(changeset.summary);
         Ok(changeset)
-    }
-
-    fn send_patch(&mut self, base: Root) -> Result<Action, PushError> {
-        let changes = diff(self.source, base, self.source, self.intent.root)?;
-        let patch = encode_patch(&changes);
-        if patch.len() > PATCH_RAW_BYTES_MAX {
-            return self.send_outline();
-        }
-        let request = self.request(Some(base), vec![patch_section(patch)]);
-        Ok(Action::Begin(request))
-    }
-
-    fn send_outline(&mut self) -> Result<Action, PushError> {
-        let nodes = outline::nodes(self.source, self.intent.root)?;
-        let bytes: usize = nodes.iter().map(|node| node.bytes.len()).sum();
-        if bytes <= SMALL_MANIFEST_BYTES {
-            // The nodes themselves are cheaper to send than a round trip.
-            self.nodes.clone_from(&nodes);
-            self.outline = Some(nodes);
-            return Ok(self.send_nodes());
-        }
-        let ids: Vec<u8> = nodes.iter().flat_map(|node| *node.id.as_bytes()).collect();
-        self.outline = Some(nodes);
-        let section = Section {
-            kind: SectionKind::Outline,
-            bytes: ids.into(),
-        };
-        Ok(Action::Begin(self.request(None, vec![section])))
-    }
-
-    /// Sends the next nodes, as many as fit one request.
-    fn send_nodes(&mut self) -> Action {
-        let mut bytes = Vec::new();
-        let mut count = 0;
-        for node in &self.nodes {
-            if count > 0 && bytes.len() + node.bytes.len() > NODES_BATCH_RAW_BYTES {
-                break;
-            }
-            write_bytes(&mut bytes, &node.bytes);
-            count += 1;
-        }
-        self.nodes.drain(..count);
-        let section = Section {
-            kind: SectionKind::Nodes,
-            bytes: bytes.into(),
-        };
-        Action::Begin(self.request(None, vec![section]))
-    }
-
-    fn request(&self, base: Option<Root>, sections: Vec<Section>) -> Request {
-        let head = BeginHead {
-            v: VERSION,
-            space: self.intent.space.clone(),
-            alias: self.intent.alias.clone(),
-            root: self.intent.root,
-            base,
-            dry: self.intent.mode == Mode::Dry,
-            commit: (self.intent.mode == Mode::Publish).then(|| self.preconditions()),
-        };
-        Request {
-            head,
-            sections,
-            pack: None,
-        }
-    }
-
-    fn preconditions(&self) -> CommitPreconditions {
-        let Intent {
-            replace,
-            expect,
-            key,
-            order,
-            max_delete,
-            meta,
-            ..
-        } = &self.intent;
-        CommitPreconditions {
-            expect: *expect,
-            replace: *replace,
-            key: key.clone(),
-            order: order.clone(),
-            max_delete: *max_delete,
-            meta: meta.clone(),
-        }
-    }
-}
-
-/// A manifest below this is sent at once instead of its outline.
-const SMALL_MANIFEST_BYTES: usize = 64 * 1024;
-
-fn patch_section(patch: Vec<u8>) -> Section {
-    Section {
-        kind: SectionKind::Patch,
-        bytes: Bytes::from(patch),
     }
 }
 

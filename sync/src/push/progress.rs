@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn three_rounds_without_progress_end_a_publish() {
+    fn progress_ends_a_publish_after_three_rounds_without_any() {
         let blobs = r#"{"state":"blobs","active":1,"blobs":[[0,2]]}"#;
         let fewer = r#"{"state":"blobs","active":1,"blobs":[[1,1]]}"#;
         let nodes = r#"{"state":"nodes","active":1,"nodes":[[0,2]]}"#;
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn three_refusals_end_a_publish_that_gets_no_further() {
+    fn progress_ends_a_publish_after_three_refusals() {
         let blobs = r#"{"state":"blobs","active":1,"blobs":[[0,2]]}"#;
         let nodes = r#"{"state":"nodes","active":1,"nodes":[[0,2]]}"#;
         let mut progress = Progress::default();

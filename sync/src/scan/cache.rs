@@ -24,16 +24,20 @@
 //! odd about a cache makes it no cache; it is never an error, because the folder itself can always
 //! be read again.
 
+mod check;
+mod writer;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use pmx_core::id::{BlobId, Root};
 
-use crate::limits::{BLOB_BYTES_MAX, PATH_BYTES_MAX, PATH_DEPTH_MAX, SEGMENT_BYTES_MAX};
 use crate::manifest::{Entry, Totals};
 use crate::media::Media;
 
 use super::stat::{Kind, Stat};
+
+pub(super) use writer::{Head, Writer};
 
 /// The version of the layout and of everything that decides what a record means: raise it when
 /// the table of media types or the rules of what is published change.
@@ -47,7 +51,7 @@ const FILE: usize = 72;
 
 /// A stat cache, checked and ready to be looked up. Clones share the bytes.
 #[derive(Debug, Clone)]
-pub struct Cache(Arc<Inner>);
+pub struct StatCache(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
@@ -78,7 +82,7 @@ impl Counts {
     }
 }
 
-impl Cache {
+impl StatCache {
     /// Reads a cache that [`Scan::cache`](super::Scan::cache) wrote under this key. Anything odd
     /// gives `None`.
     pub fn parse(bytes: Vec<u8>, key: &[u8; 32]) -> Option<Self> {
@@ -96,7 +100,7 @@ impl Cache {
         (genuine && consistent).then_some(cache)
     }
 
-    /// What the scan depended on beside the files.
+    /// The hash of what the scan depended on beside the files.
     pub(super) fn binding(&self) -> [u8; 32] {
         self.array(40)
     }
@@ -106,7 +110,7 @@ impl Cache {
         Root::from_bytes(self.array(72))
     }
 
-    /// What of the build output was checked.
+    /// The hash of the build output's manifests that were checked.
     pub(super) fn checked(&self) -> [u8; 32] {
         self.array(104)
     }
@@ -150,94 +154,12 @@ impl Cache {
         // The comparison takes the same time whatever differs.
         mac(key, &self.0.bytes) == self.array::<32>(8)
     }
-
-    /// Checks what reading relies on: the shape is one of trees, names are sorted segments.
-    fn is_consistent(&self) -> bool {
-        let counts = self.0.counts;
-        let names_at = counts.names_at();
-        let Ok(names) = std::str::from_utf8(&self.0.bytes[names_at..names_at + counts.names])
-        else {
-            return false;
-        };
-        if names
-            .bytes()
-            .any(|b| b < 0x20 || b == 0x7f || b == b'/' || b == b'\\')
-        {
-            return false;
-        }
-        self.has_shape(names) && self.has_sums()
-    }
-
-    fn has_shape(&self, names: &str) -> bool {
-        let counts = self.0.counts;
-        let (mut next_folder, mut next_file) = (counts.trees, 0);
-        // Per folder: bytes of its path with a slash, and depth.
-        let mut prefix = vec![(0usize, 0usize); counts.folders];
-        for index in 0..counts.folders {
-            let folder = self.folder(index);
-            let (children, files) = (folder.child_range(), folder.file_range());
-            if children.start != next_folder || files.start != next_file {
-                return false;
-            }
-            (next_folder, next_file) = (children.end, files.end);
-            if next_folder > counts.folders || next_file > counts.files {
-                return false;
-            }
-            if index < counts.trees {
-                // A single tree may lie at the top, without a name; several never do.
-                let (start, len) = folder.name_range();
-                let top = counts.trees == 1 && len == 0;
-                if !top && !is_segment(names, start, len) {
-                    return false;
-                }
-                prefix[index] = if top { (0, 0) } else { (len + 1, 1) };
-            }
-            let (bytes, depth) = prefix[index];
-            let room = PATH_BYTES_MAX.saturating_sub(bytes);
-            if depth >= PATH_DEPTH_MAX {
-                return false;
-            }
-            for child in children.clone() {
-                prefix[child] = (bytes + self.folder(child).name_range().1 + 1, depth + 1);
-            }
-            let folders = children.map(|child| self.folder(child).name_range());
-            let files = files.map(|file| self.file(file).name_range());
-            if !are_sorted(names, folders, room) || !are_sorted(names, files, room) {
-                return false;
-            }
-        }
-        next_folder == counts.folders && next_file == counts.files
-    }
-
-    fn has_sums(&self) -> bool {
-        let counts = self.0.counts;
-        let mut beneath = vec![Totals::default(); counts.folders];
-        for index in (0..counts.folders).rev() {
-            let folder = self.folder(index);
-            let mut totals = Totals::default();
-            for file in folder.files() {
-                let size = file.size();
-                if size > BLOB_BYTES_MAX || file.media_index() >= self.0.media.len() {
-                    return false;
-                }
-                totals = totals.plus(Totals::of_file(size));
-            }
-            for child in folder.child_range() {
-                totals = totals.plus(beneath[child]);
-            }
-            if totals != folder.totals() {
-                return false;
-            }
-            beneath[index] = totals;
-        }
-        true
-    }
 }
 
 /// A folder of a cache.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CachedFolder<'a> {
-    cache: &'a Cache,
+    cache: &'a StatCache,
     pub(super) index: usize,
 }
 
@@ -307,7 +229,7 @@ impl<'a> CachedFolder<'a> {
 /// A file of a cache.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct CachedFile<'a> {
-    cache: &'a Cache,
+    cache: &'a StatCache,
     at: usize,
 }
 
@@ -346,7 +268,7 @@ impl<'a> CachedFile<'a> {
         }
     }
 
-    /// What the file held.
+    /// The entry of the file when it was hashed.
     pub(super) fn entry(&self) -> Entry {
         let media = self.cache.0.media.get(self.media_index());
         Entry {
@@ -354,156 +276,6 @@ impl<'a> CachedFile<'a> {
             size: self.size(),
             media: media.cloned().unwrap_or_else(Media::unknown),
         }
-    }
-}
-
-/// What a cache is made of beside its trees.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Head {
-    pub(super) binding: [u8; 32],
-    pub(super) root: Root,
-    pub(super) checked: [u8; 32],
-    pub(super) started: i64,
-    pub(super) trees: u32,
-}
-
-/// Writes a cache: first all folders in breadth-first order, each followed by its files.
-#[derive(Debug, Default)]
-pub(super) struct Writer {
-    folders: Vec<u8>,
-    files: Vec<u8>,
-    names: Vec<u8>,
-    media: Vec<Media>,
-    folder_count: u32,
-    file_count: u32,
-    /// Where the media types of the cache that is copied from are in `media`.
-    copied_media: Vec<Option<u16>>,
-}
-
-impl Writer {
-    /// Adds a folder, whose children start at index `first_child`.
-    pub(super) fn folder(&mut self, name: &str, first_child: u32, children: u32, totals: Totals) {
-        let start = self.name(name);
-        for field in [
-            start,
-            name.len() as u32,
-            first_child,
-            children,
-            self.file_count,
-            0,
-        ] {
-            self.folders.extend_from_slice(&field.to_le_bytes());
-        }
-        self.folders.extend_from_slice(&totals.files.to_le_bytes());
-        self.folders.extend_from_slice(&totals.bytes.to_le_bytes());
-        self.folder_count += 1;
-    }
-
-    /// Adds a file to the last folder.
-    pub(super) fn file(&mut self, name: &str, stat: &Stat, entry: &Entry) {
-        let start = self.name(name);
-        let media = self.media_index(&entry.media);
-        for field in [
-            stat.size,
-            stat.mtime.cast_unsigned(),
-            stat.ctime.cast_unsigned(),
-            stat.ino,
-        ] {
-            self.files.extend_from_slice(&field.to_le_bytes());
-        }
-        self.files.extend_from_slice(entry.blob.as_bytes());
-        self.files.extend_from_slice(&start.to_le_bytes());
-        self.files
-            .extend_from_slice(&(name.len() as u16).to_le_bytes());
-        self.files.extend_from_slice(&media.to_le_bytes());
-        self.count(1);
-    }
-
-    /// Adds all files of a cached folder to the last folder. All calls MUST be for the same cache.
-    pub(super) fn copy_files(&mut self, folder: &CachedFolder<'_>) {
-        let known = &folder.cache.0;
-        self.copied_media.resize(known.media.len(), None);
-        let files = folder.files();
-        let count = files.len() as u32;
-        self.files.reserve(files.len() * FILE);
-        for file in files {
-            let start = self.names.len() as u32;
-            self.names.extend_from_slice(file.name_bytes());
-            let media = self.copied_media_index(file.media_index(), &known.media);
-            let mut record: [u8; FILE] = file.cache.array(file.at);
-            record[64..68].copy_from_slice(&start.to_le_bytes());
-            record[70..].copy_from_slice(&media.to_le_bytes());
-            self.files.extend_from_slice(&record);
-        }
-        self.count(count);
-    }
-
-    fn copied_media_index(&mut self, index: usize, known: &[Media]) -> u16 {
-        if let Some(Some(copied)) = self.copied_media.get(index) {
-            return *copied;
-        }
-        let media = known.get(index).cloned();
-        let copied = self.media_index(&media.unwrap_or_else(Media::unknown));
-        if let Some(place) = self.copied_media.get_mut(index) {
-            *place = Some(copied);
-        }
-        copied
-    }
-
-    /// Counts files of the last folder.
-    fn count(&mut self, more: u32) {
-        self.file_count += more;
-        let count = self.folders.len() - FOLDER + 20;
-        let files: u32 = u32::from_le_bytes(read(&self.folders, count)) + more;
-        self.folders[count..count + 4].copy_from_slice(&files.to_le_bytes());
-    }
-
-    /// The bytes of the cache.
-    pub(super) fn finish(self, head: &Head, key: &[u8; 32]) -> Vec<u8> {
-        let mut media = Vec::new();
-        for one in &self.media {
-            media.push(one.as_str().len() as u8);
-            media.extend_from_slice(one.as_str().as_bytes());
-        }
-        let len = HEAD + self.folders.len() + self.files.len() + self.names.len() + media.len();
-        let mut out = Vec::with_capacity(len);
-        out.extend_from_slice(&MAGIC);
-        out.extend_from_slice(&[0; 32]);
-        out.extend_from_slice(&head.binding);
-        out.extend_from_slice(head.root.as_bytes());
-        out.extend_from_slice(&head.checked);
-        out.extend_from_slice(&head.started.to_le_bytes());
-        let (names, types) = (self.names.len() as u32, media.len() as u32);
-        for count in [
-            head.trees,
-            self.folder_count,
-            self.file_count,
-            names,
-            types,
-            0,
-        ] {
-            out.extend_from_slice(&count.to_le_bytes());
-        }
-        for part in [&self.folders, &self.files, &self.names, &media] {
-            out.extend_from_slice(part);
-        }
-        let mac = mac(key, &out);
-        out[8..SUMMED].copy_from_slice(mac.as_bytes());
-        out
-    }
-
-    fn name(&mut self, name: &str) -> u32 {
-        let start = self.names.len() as u32;
-        self.names.extend_from_slice(name.as_bytes());
-        start
-    }
-
-    fn media_index(&mut self, media: &Media) -> u16 {
-        let found = self.media.iter().position(|known| known == media);
-        found.unwrap_or_else(|| {
-            self.media.push(media.clone());
-            self.media.len() - 1
-        }) as u16
     }
 }
 
@@ -536,26 +308,6 @@ fn media_types(mut bytes: &[u8]) -> Option<Vec<Media>> {
         bytes = rest;
     }
     u16::try_from(media.len()).ok().map(|_| media)
-}
-
-fn are_sorted(names: &str, ranges: impl Iterator<Item = (usize, usize)>, room: usize) -> bool {
-    let mut last = "";
-    for (start, len) in ranges {
-        if !is_segment(names, start, len) || len > room {
-            return false;
-        }
-        let name = &names[start..start + len];
-        if name <= last {
-            return false;
-        }
-        last = name;
-    }
-    true
-}
-
-fn is_segment(names: &str, start: usize, len: usize) -> bool {
-    let name = names.get(start..start.saturating_add(len));
-    name.is_some_and(|name| (1..=SEGMENT_BYTES_MAX).contains(&len) && name != "." && name != "..")
 }
 
 fn search<'a>(

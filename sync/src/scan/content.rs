@@ -77,7 +77,7 @@ fn is_secret_text(head: &[u8]) -> bool {
     KEYS.iter().any(starts) || OPENINGS.iter().any(starts) && lines(text).any(begins_key)
 }
 
-/// What follows blank lines and comments.
+/// The text after blank lines and comments.
 fn behind_comments(mut text: &[u8]) -> &[u8] {
     loop {
         text = text.trim_ascii_start();

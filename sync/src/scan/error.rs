@@ -84,7 +84,7 @@ pub enum Problem {
     SourceMissing {
         /// The folder as it was given.
         folder: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A name can't be part of a site path.
@@ -117,9 +117,9 @@ pub enum Problem {
     Unreadable {
         /// The file or folder.
         path: String,
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// A file that never held still.
@@ -133,7 +133,7 @@ pub enum Problem {
     TooLarge {
         /// The file or folder.
         path: String,
-        /// What is counted.
+        /// The unit of the count.
         unit: &'static str,
         /// How many there are (at least).
         actual: u64,
@@ -145,7 +145,7 @@ pub enum Problem {
     BuildIncomplete {
         /// The file that is missing or can't be understood.
         path: String,
-        /// What is wrong.
+        /// The fault.
         fault: String,
     },
     /// A pattern of `.pmxignore` or `--exclude` is none.
@@ -155,13 +155,13 @@ pub enum Problem {
         place: &'static str,
         /// The pattern.
         pattern: String,
-        /// What is wrong with it.
+        /// The fault.
         fault: String,
     },
     /// `.pmxignore` can't be read as a list of patterns.
     #[error("\".pmxignore\" {fault}")]
     IgnoreFile {
-        /// What is wrong with it.
+        /// The fault.
         fault: String,
     },
     /// The folder to publish belongs to pmx itself.
@@ -169,7 +169,7 @@ pub enum Problem {
     Own {
         /// The folder.
         path: String,
-        /// What pmx keeps there.
+        /// The kind of pmx folder.
         own: OwnFolder,
     },
     /// Files whose content must not become public.
@@ -221,7 +221,7 @@ impl Problem {
         }
     }
 
-    /// What to try, where the code's own hint does not fit.
+    /// The hint, where the code's own does not fit.
     pub const fn hint(&self) -> Option<&'static str> {
         match self {
             Self::IgnoreFile { .. } => Some("Make .pmxignore a file of patterns, saved as UTF-8."),
@@ -260,7 +260,7 @@ impl Problem {
         }
     }
 
-    /// What reading `path` failed with.
+    /// The problem of a failed operation on `path`.
     pub(super) fn from_io(path: &str, doing: &'static str, source: io::Error) -> Self {
         let path = shown(path);
         match source.kind() {
@@ -314,7 +314,7 @@ fn shown_path(path: &Path) -> String {
 /// How problems name the folder itself.
 pub(super) const TOP: &str = ".";
 
-/// What a scan does about a path that can't be published.
+/// Policy for a path that can't be published.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Faults {
     /// Nothing is published.

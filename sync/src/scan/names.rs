@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 
 use unicode_normalization::UnicodeNormalization;
 
-use super::cache::Cache;
+use super::cache::StatCache;
 use super::tree::{Folder, Node};
 
 /// A name that some file system can't store, or stores as something else.
@@ -39,7 +39,7 @@ pub enum NameFault {
     },
 }
 
-/// What is odd about a name, if anything.
+/// The fault of a name, if it has one.
 pub(super) fn odd(name: &str) -> Option<NameFault> {
     if name.ends_with(['.', ' ']) {
         Some(NameFault::Trailing)
@@ -88,7 +88,7 @@ fn is_short(name: &str) -> bool {
 pub(super) fn collisions(
     prefix: &str,
     folder: &Folder,
-    cache: Option<&Cache>,
+    cache: Option<&StatCache>,
 ) -> Vec<(String, String)> {
     if !any_alike(folder.file_names().chain(folder.folder_names())) {
         return Vec::new();
@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_folds_together() {
+    fn collisions_by_case_and_normalisation() {
         for (one, other) in [
             ("A", "a"),
             ("é", "e\u{301}"),
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_names() {
+    fn name_faults() {
         for (name, expected) in [
             ("a.", Some(NameFault::Trailing)),
             ("a ", Some(NameFault::Trailing)),

@@ -65,7 +65,7 @@ pub enum OwnFolder {
 }
 
 impl OwnFolder {
-    /// What the folder at a path is, if it is one.
+    /// The kind of pmx folder at a path, if it is one.
     pub fn at(path: &Path) -> Option<Self> {
         let is_file = |name: &str| kind(&path.join(name)).is_some_and(|kind| kind.is_file());
         let is_folder = |name: &str| kind(&path.join(name)).is_some_and(|kind| kind.is_dir());

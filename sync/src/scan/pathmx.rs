@@ -67,7 +67,7 @@ struct FileManifest {
     files: BTreeMap<String, serde::de::IgnoredAny>,
 }
 
-/// What of a folder is published: all of it, or the roots of a build output.
+/// The published parts of a folder: all of it, or the roots of a build output.
 pub(super) fn mounts(folder: &Path) -> Result<Vec<Mount>, Problem> {
     let named = folder.file_name() == Some(OsStr::new(FOLDER));
     let path = folder.join(ROOTS);
@@ -233,7 +233,7 @@ pub(super) fn summed(manifests: &[Vec<u8>]) -> [u8; 32] {
     *hasher.finalize().as_bytes()
 }
 
-/// Checks that all files that a mount's manifest names are there. `published` tells which of its
+/// Checks that all files that a mount's manifest names are there. `published` says which of its
 /// files the scan found; others may have been left out by a pattern, and are looked for.
 pub(super) fn check(
     top: &Path,

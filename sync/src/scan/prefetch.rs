@@ -30,7 +30,7 @@ pub struct Prefetch {
     listed: Scan,
     settled_before: i64,
     secrets: Secrets,
-    /// What was read, by the place of its file in the list.
+    /// The files that were read, by their index in the list.
     seen: Vec<OnceLock<(Stat, BlobId)>>,
 }
 
@@ -87,7 +87,7 @@ impl Prefetch {
         Some(blob)
     }
 
-    /// What was read at a path.
+    /// The stat and the blob of a file that was read.
     pub(super) fn find(&self, path: &SitePath) -> Option<(Stat, BlobId)> {
         let files = &self.listed.changes;
         let at = files.binary_search_by(|(known, _)| known.cmp(path)).ok()?;

@@ -24,13 +24,13 @@ use super::stat::{Kind, Stat};
 /// Readings of a file before it counts as one that never holds still.
 const ATTEMPTS: usize = 3;
 
-/// What a thread reads at once: files up to this size take one system call.
+/// Bytes that a thread reads at once: smaller files take one system call.
 const BUFFER_BYTES: usize = 512 * 1024;
 
 /// Files above this size may be hashed by all threads together, one file at a time.
 const WIDE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// What the one file that all threads hash together is read in: enough for each to have a share.
+/// Bytes read at once of a file that all threads hash together: each gets a share.
 const WIDE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
 thread_local! {
@@ -48,14 +48,14 @@ pub(super) struct Content {
 
 /// Reads files, from any thread.
 #[derive(Debug)]
-pub(super) struct Reader {
+pub(super) struct FileHasher {
     /// The one buffer of the file that all threads hash together.
     wide: Mutex<Vec<u8>>,
     /// Files with a later time may still be in the middle of being written.
     settled_before: i64,
 }
 
-impl Reader {
+impl FileHasher {
     /// Reads files; those written to at or after `settled_before` are read with suspicion.
     pub(super) const fn new(settled_before: i64) -> Self {
         Self {

@@ -24,7 +24,7 @@ const PROJECT_FILE: &str = "pmx.toml";
 /// Bytes of an ignore file: more patterns than anyone writes by hand.
 const IGNORE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// What a scan leaves out.
+/// Rules for what a scan leaves out.
 #[derive(Debug)]
 pub(super) struct Rules {
     patterns: Gitignore,
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patterns_and_dots() {
+    fn rules_apply_patterns_and_leave_out_dot_files() {
         let file = "# a comment\n*.log\n/top\nfolder/\n!.nojekyll\n!keep.log\ndocs/**/secret\n";
         let rules = Rules::parse(file, &["!late.log".into(), "*.map".into()]).unwrap();
         for (prefix, name, shape, expected) in [
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_pattern_is_named() {
+    fn bad_pattern_is_named() {
         let error = Rules::parse("", &["a[".into()]).unwrap_err();
         assert!(matches!(&error, Problem::Pattern { pattern, .. } if pattern == "a["));
     }

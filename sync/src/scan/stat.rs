@@ -8,7 +8,7 @@
 use std::fs::File;
 use std::io;
 
-/// What a name stands for.
+/// Kind of a directory entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     File,

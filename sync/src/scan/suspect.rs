@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn suspicious_names() {
+    fn suspects_are_recognised_by_name() {
         for (prefix, name, expected) in [
             ("", ".env", true),
             ("app/", ".env.production", true),
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_bounded_and_counts_all() {
+    fn suspects_list_is_bounded_and_counts_all() {
         let mut suspects = Suspects::default();
         (0..1_000).for_each(|number| suspects.add(format!("{number:04}.pem")));
         assert_eq!(

@@ -6,20 +6,25 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileExt, symlink};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use pmx_core::code::Code;
-use pmx_core::id::BlobId;
+use pmx_core::id::{BlobId, Root};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::filesystem::FileSystem as _;
 use super::*;
+use crate::manifest::{Row, Totals};
 
-mod ahead;
+mod cache;
+mod generated;
 mod oddities;
 mod own;
 mod pathmx;
+mod prefetch;
 mod reading;
 
 const ROOT: Root = Root::from_bytes([7; 32]);
@@ -55,7 +60,7 @@ impl Site {
         self.try_scan(&Options::default()).unwrap()
     }
 
-    fn rescan(&self, cache: &Cache) -> Scan {
+    fn rescan(&self, cache: &StatCache) -> Scan {
         scan(
             self.0.path(),
             &Options::default(),
@@ -96,8 +101,8 @@ fn later() -> Timestamp {
     now().after(Duration::from_secs(10))
 }
 
-fn saved(scan: &Scan) -> Cache {
-    Cache::parse(scan.cache(ROOT, &KEY), &KEY).expect("a cache can be read back")
+fn saved(scan: &Scan) -> StatCache {
+    StatCache::parse(scan.cache(ROOT, &KEY), &KEY).expect("a cache can be read back")
 }
 
 fn paths(scan: &Scan) -> Vec<String> {
@@ -128,7 +133,7 @@ fn applied(before: &Scan, after: &Scan) -> Vec<Row> {
 }
 
 #[test]
-fn a_small_site() {
+fn scan_of_a_small_site() {
     let site = Site::new(&[
         ("index.html", "<p>hi"),
         ("a/b.css", "x"),
@@ -156,7 +161,7 @@ fn a_small_site() {
 }
 
 #[test]
-fn excluded_on_the_command_line() {
+fn exclude_patterns_leave_files_out() {
     let site = Site::new(&[
         ("a.map", "x"),
         (".nojekyll", ""),
@@ -179,92 +184,8 @@ fn excluded_on_the_command_line() {
     assert_eq!(error.code(), Code::Usage);
 }
 
-fn segment() -> impl Strategy<Value = String> {
-    let names = [
-        "a",
-        "b",
-        "c.html",
-        "é",
-        "日本",
-        "x y",
-        "a-b",
-        "😀",
-        "z\u{202e}",
-    ];
-    prop::sample::select(names.to_vec()).prop_map(str::to_owned)
-}
-
-fn tree() -> impl Strategy<Value = Vec<(Vec<String>, String)>> {
-    let path = prop::collection::vec(segment(), 1..12);
-    prop::collection::vec((path, "[ab]{0,3}"), 0..40)
-}
-
-/// Writes what can be written; what is in the way of something earlier is left out.
-fn build(site: &Site, files: &[(Vec<String>, String)]) -> BTreeMap<String, BlobId> {
-    let mut model = BTreeMap::new();
-    for (segments, content) in files {
-        let path = segments.join("/");
-        let at = site.path(&path);
-        let parent = at.parent().unwrap();
-        if fs::create_dir_all(parent).is_ok() && !at.is_dir() {
-            fs::write(at, content).unwrap();
-            model.insert(path, BlobId::of(content.as_bytes()));
-        }
-    }
-    model
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
-
-    #[test]
-    fn both_walks_and_any_threads_find_the_files(files in tree(), threads in 1usize..9) {
-        let site = Site::new(&[]);
-        let model = build(&site, &files);
-        let threads = NonZeroUsize::new(threads);
-        let [one, other] = [Walk::Descriptors, Walk::Portable].map(|walk| {
-            site.try_scan(&Options { walk, threads, ..Options::default() }).unwrap()
-        });
-        let found: Vec<_> = one.rows().iter()
-            .map(|row| (row.path.to_string(), row.entry.blob)).collect();
-        prop_assert_eq!(found, model.into_iter().collect::<Vec<_>>());
-        prop_assert_eq!(one.rows(), other.rows());
-        prop_assert_eq!(one.cache(ROOT, &KEY).len(), other.cache(ROOT, &KEY).len());
-    }
-
-    #[test]
-    fn changes_lead_from_the_old_site_to_the_new(first in tree(), second in tree(), keep: bool) {
-        let site = Site::new(&[]);
-        build(&site, &first);
-        let before = site.scan();
-        if !keep {
-            for entry in fs::read_dir(site.0.path()).unwrap() {
-                let path = entry.unwrap().path();
-                let removed = if path.is_dir() {
-                    fs::remove_dir_all(path)
-                } else {
-                    fs::remove_file(path)
-                };
-                removed.unwrap();
-            }
-        }
-        build(&site, &second);
-        let cache = saved(&before);
-        let after = site.rescan(&cache);
-        prop_assert_eq!(after.base(), Some(ROOT));
-        prop_assert_eq!(applied(&before, &after), site.scan().rows());
-        prop_assert_eq!(after.rows(), site.scan().rows());
-        prop_assert_eq!(after.totals(), site.scan().totals());
-        // And from there on nothing changes.
-        let again = site.rescan(&saved(&after));
-        prop_assert!(again.changes().is_empty() && again.is_settled());
-        prop_assert_eq!(again.rows(), after.rows());
-        prop_assert_eq!(again.cache(ROOT, &KEY).len(), after.cache(ROOT, &KEY).len());
-    }
-}
-
 #[test]
-fn deep_and_wide_folders_within_the_descriptors() {
+fn scan_of_deep_and_wide_folders_stays_within_the_descriptors() {
     let site = Site::new(&[]);
     for branch in 0..40 {
         let deep = vec!["d"; 100].join("/");
@@ -284,7 +205,7 @@ fn deep_and_wide_folders_within_the_descriptors() {
 }
 
 #[test]
-fn twenty_thousand_files_in_one_folder() {
+fn scan_of_twenty_thousand_files_in_one_folder() {
     let site = Site::new(&[]);
     fs::create_dir(site.path("flat")).unwrap();
     for number in 0..20_000 {
@@ -299,7 +220,7 @@ fn twenty_thousand_files_in_one_folder() {
 }
 
 #[test]
-fn an_unchanged_site_is_not_read() {
+fn unchanged_site_is_not_read() {
     let site = Site::new(&[("index.html", "x"), ("a/b/c.css", "y"), ("a/d", "z")]);
     fs::create_dir(site.path("empty")).unwrap();
     let before = site.scan();
@@ -397,7 +318,7 @@ fn edits_of_every_kind_are_noticed() {
 }
 
 #[test]
-fn a_file_that_becomes_an_excluded_folder_goes_away() {
+fn file_that_becomes_an_excluded_folder_goes_away() {
     let exclude = vec!["x/".to_owned()];
     let options = Options {
         exclude,
@@ -414,58 +335,7 @@ fn a_file_that_becomes_an_excluded_folder_goes_away() {
 }
 
 #[test]
-fn a_write_right_after_the_scan_is_noticed() {
-    // Without the rule for racily clean files this fails where a tick is longer than the scan; the
-    // stat is made equal here, as such a file system would have it.
-    let site = Site::new(&[("a", "1")]);
-    let before = scan(site.0.path(), &Options::default(), None, &(), now()).unwrap();
-    site.write("a", "2");
-    let mut scan_of_stale = saved(&before);
-    let after = scan(
-        site.0.path(),
-        &Options::default(),
-        Some(&scan_of_stale),
-        &(),
-        now(),
-    )
-    .unwrap();
-    assert_eq!(changed(&after), ["+a"]);
-    // The record now has the stat of the file as it is, and still it is read again: it is racy.
-    scan_of_stale = saved(&after);
-    let again = scan(
-        site.0.path(),
-        &Options::default(),
-        Some(&scan_of_stale),
-        &(),
-        now(),
-    )
-    .unwrap();
-    assert_eq!(again.stats().read.files, 1);
-    assert!(again.changes().is_empty() && !again.is_settled());
-    // Once a scan has seen it from a distance, it is clean.
-    let settled = site.rescan(&saved(&site.rescan(&saved(&again))));
-    assert!(settled.is_settled());
-}
-
-#[test]
-fn a_cache_of_another_folder_or_of_other_options_is_not_used() {
-    let site = Site::new(&[("a", "1")]);
-    let cache = saved(&site.scan());
-    let other = Site::new(&[("a", "1")]);
-    assert_eq!(other.rescan(&cache).base(), None);
-    let exclude = vec!["b".to_owned()];
-    let options = Options {
-        exclude,
-        ..Options::default()
-    };
-    let found = scan(site.0.path(), &options, Some(&cache), &(), later()).unwrap();
-    assert_eq!(found.base(), None);
-    site.write(".pmxignore", "c");
-    assert_eq!(site.rescan(&cache).base(), None);
-}
-
-#[test]
-fn folders_in_which_nothing_happened_are_not_looked_at() {
+fn untouched_folders_are_not_looked_at() {
     let site = Site::new(&[("a/x", "1"), ("b/c/x", "1"), ("b/d/x", "1"), ("x", "1")]);
     let cache = saved(&site.scan());
     let again = |touched: Option<&[&str]>| {
@@ -493,84 +363,4 @@ fn folders_in_which_nothing_happened_are_not_looked_at() {
     }
     fs::remove_dir_all(site.path("b/d")).unwrap();
     assert_eq!(again(Some(&["b"])), ["-b/d/x", "+x"]);
-}
-
-#[test]
-fn a_damaged_cache_is_no_cache() {
-    let site = Site::new(&[("a/b", "1"), ("a/c.html", "2"), ("d", "3")]);
-    let good = site.scan().cache(ROOT, &KEY);
-    for len in 0..good.len() {
-        assert!(
-            Cache::parse(good[..len].to_vec(), &KEY).is_none(),
-            "cut at {len}"
-        );
-    }
-    for at in 0..good.len() {
-        for bit in [1, 0x10, 0x80] {
-            let mut bad = good.clone();
-            bad[at] ^= bit;
-            assert!(Cache::parse(bad, &KEY).is_none(), "byte {at}");
-        }
-    }
-    assert!(Cache::parse([good, vec![0]].concat(), &KEY).is_none());
-}
-
-/// A cache in which two files changed places, with the root and the sums of its author's choice.
-fn crafted(cache: &[u8], seal: impl Fn(&[u8]) -> [u8; 32]) -> Vec<u8> {
-    let mut bytes = cache.to_vec();
-    let ids = ["1", "2"].map(|content| BlobId::of(content.as_bytes()));
-    let place = |id: &BlobId| {
-        let mut places = bytes.windows(32);
-        places.position(|place| place == id.as_bytes()).unwrap()
-    };
-    let [one, two] = [place(&ids[0]), place(&ids[1])];
-    bytes[one..one + 32].copy_from_slice(ids[1].as_bytes());
-    bytes[two..two + 32].copy_from_slice(ids[0].as_bytes());
-    bytes[72..104].fill(9);
-    let sum = seal(&bytes);
-    bytes[8..40].copy_from_slice(&sum);
-    bytes
-}
-
-#[test]
-fn a_cache_that_another_key_wrote_is_no_cache() {
-    let site = Site::new(&[("a.txt", "1"), ("b.txt", "2")]);
-    let found = site.scan();
-    let good = found.cache(ROOT, &KEY);
-    assert!(Cache::parse(good.clone(), &KEY).is_some());
-    assert!(Cache::parse(good.clone(), &[9; 32]).is_none());
-    let keyed = |bytes: &[u8]| *blake3::keyed_hash(&[9; 32], bytes).as_bytes();
-    let plain = |bytes: &[u8]| *blake3::hash(&bytes[40..]).as_bytes();
-    let old = |_: &[u8]| <[u8; 32]>::try_from(&good[8..40]).unwrap();
-    for bytes in [
-        crafted(&good, keyed),
-        crafted(&good, plain),
-        crafted(&good, old),
-    ] {
-        assert!(Cache::parse(bytes, &KEY).is_none());
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(96))]
-
-    /// A cache whose MAC is right and whose content is not: nothing it says leads out of bounds.
-    #[test]
-    fn a_forged_cache_is_harmless(at: prop::sample::Index, value: u8, wide: bool) {
-        let site = Site::new(&[("a/b", "1"), ("a/c.html", "2"), ("d", "3")]);
-        let mut bytes = site.scan().cache(ROOT, &KEY);
-        let at = 40 + at.index(bytes.len() - 44);
-        bytes[at] = value;
-        if wide {
-            bytes[at + 1..at + 4].fill(value);
-        }
-        let mut hasher = blake3::Hasher::new_keyed(&KEY);
-        hasher.update(&bytes[..8]).update(&bytes[40..]);
-        bytes[8..40].copy_from_slice(hasher.finalize().as_bytes());
-        if let Some(cache) = Cache::parse(bytes, &KEY) {
-            let found = site.rescan(&cache);
-            found.rows();
-            found.cache(ROOT, &KEY);
-        }
-    }
 }

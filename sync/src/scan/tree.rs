@@ -1,4 +1,4 @@
-//! What a scan found, as far as it differs from the cache.
+//! Scanned tree: what a scan found, as far as it differs from the cache.
 //!
 //! A subtree in which nothing differs is its cached folder, and nothing is built for it. So the
 //! scan of an unchanged site allocates next to nothing, and after the change of one file only the
@@ -7,7 +7,7 @@
 use crate::manifest::{Entry, Row, Totals};
 use crate::path::SitePath;
 
-use super::cache::{Cache, CachedFolder, Writer};
+use super::cache::{CachedFolder, StatCache, Writer};
 use super::stat::Stat;
 
 /// A folder of the site.
@@ -76,12 +76,12 @@ impl Folder {
 #[derive(Clone, Copy)]
 pub(super) enum Node<'a> {
     Cached(CachedFolder<'a>),
-    Fresh(&'a Folder, Option<&'a Cache>),
+    Fresh(&'a Folder, Option<&'a StatCache>),
 }
 
 impl<'a> Node<'a> {
     /// Looks at a tree. Only trees of a scan that used a cache refer to one.
-    pub(super) fn of(tree: &'a Tree, cache: Option<&'a Cache>) -> Option<Self> {
+    pub(super) fn of(tree: &'a Tree, cache: Option<&'a StatCache>) -> Option<Self> {
         match tree {
             Tree::Cached(index) => cache.map(|cache| Self::Cached(cache.folder(*index))),
             Tree::Fresh(folder) => Some(Self::Fresh(folder, cache)),

@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_one_token_opens() {
+    fn publish_secret_alone_opens_the_api() {
         let check = |values: &[&[u8]], secret| {
             let mut headers = HeaderMap::new();
             for value in values {

@@ -44,7 +44,7 @@ pub struct Piece {
     pub key: ObjectKey,
     /// The bytes to read.
     pub range: Range<u64>,
-    /// What to do with them.
+    /// The treatment of the bytes.
     pub open: Open,
     /// How a platform verifies them before it sends any: [`Server::verify`](super::Server::verify).
     pub check: Option<Arc<Check>>,
@@ -77,7 +77,7 @@ pub(super) enum Expected {
     Unknown,
 }
 
-/// What becomes of the stored bytes of a piece.
+/// Treatment of the stored bytes of a piece.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Open {
     /// They are the body: a platform may stream them without looking.

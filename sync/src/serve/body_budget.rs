@@ -20,7 +20,7 @@ pub struct BodyBudget {
     taken: RefCell<BTreeMap<u64, Taken>>,
 }
 
-/// What one body takes.
+/// The share of one body.
 #[derive(Debug)]
 struct Taken {
     bytes: u64,
@@ -92,7 +92,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_000);
 
     #[test]
-    fn bodies_share_the_room_and_give_it_back() {
+    fn body_budget_is_shared_and_given_back() {
         let room = BodyBudget::new(10);
         let first = room.take(Some(6), 8, NOW).unwrap();
         let refused = room.take(Some(5), 8, NOW).unwrap_err();
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_announced_may_be_as_large_as_the_limit() {
+    fn body_without_a_length_counts_as_the_limit() {
         let room = BodyBudget::new(10);
         let _rest = room.take(Some(3), 8, NOW).unwrap();
         assert!(room.take(None, 8, NOW).is_err());
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_ended_without_a_word_gives_its_room_back() {
+    fn body_budget_is_given_back_by_a_dropped_request() {
         let room = BodyBudget::new(10);
         std::mem::forget(room.take(Some(10), 10, NOW).unwrap());
         assert!(room.take(Some(1), 10, NOW).is_err());

@@ -36,7 +36,7 @@ struct Log {
     is_open: bool,
 }
 
-/// Who asks which space, and when.
+/// A reader, the space that it asks, and the time.
 struct Asker<'a, S> {
     spaces: &'a S,
     channel: &'a Channel,

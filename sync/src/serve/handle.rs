@@ -78,7 +78,7 @@ impl<B: Backend> Server<B> {
         Ok(most)
     }
 
-    /// Who gets the answer to a request, were it an error.
+    /// The audience of an error answer to a request.
     pub fn audience(&self, head: &Parts) -> Audience {
         match authorise(&head.headers, self.settings.publish_secret.as_deref()) {
             Ok(()) => Audience::Publisher,

@@ -2,33 +2,27 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::future::Future;
 use std::ops::Range;
-use std::pin::pin;
-use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::Request;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
-use pmx_core::domain::{Domain, Selector};
-use pmx_core::id::{NodeId, ObjectId, SpaceId};
-use pmx_core::location::Extent;
+use pmx_core::domain::Selector;
+use pmx_core::id::NodeId;
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_streams::{Expiry, MediaType, Offset, Page, View};
 
-use super::{
-    Backend, Body, Dictionaries, LivePages, Nonce, Pointers, Server, Settings, SiteUrls, Spaces,
-};
+use super::{Body, Nonce, Pointers, Server, Settings, Spaces};
 use crate::limits::QUESTIONS_BURST;
 use crate::live::{ChangeMessage, Event};
 use crate::pointer::Pointer;
 use crate::serve::token::DeployTokens;
-use crate::site::Hosts;
 use crate::space::{Command, Reply};
+use crate::testing::{Single, pointer, ready, settings};
 use crate::wire::DeployKind;
 
 const HOSTILE: u64 = 10_000;
@@ -57,23 +51,6 @@ impl Counted {
 
     fn times(&self, command: &str) -> u64 {
         self.asked.borrow().get(command).copied().unwrap_or(0)
-    }
-}
-
-fn pointer(deploy: u64, live: bool) -> Pointer {
-    Pointer {
-        space: SpaceId::from_bytes([1; 16]),
-        deploy,
-        root: NodeId::of(b"root"),
-        index: Extent {
-            object: ObjectId::from_bytes([0; 16]),
-            offset: 0,
-            len: 1,
-        },
-        earlier: Vec::new(),
-        live,
-        events: false,
-        gone: false,
     }
 }
 
@@ -124,7 +101,7 @@ impl Spaces for Counted {
         } = command
             && self.shows(space, number)
         {
-            return Ok(Reply::Pointer(Box::new(pointer(number, false))));
+            return Ok(Reply::Pointer(Box::new(pointer(number))));
         }
         *self.asked.borrow_mut().entry(command.name()).or_default() += 1;
         let absent = || Err(Problem::new(Code::NotFound, "there is no such space"));
@@ -136,8 +113,8 @@ impl Spaces for Counted {
                 Selector::Number(number) if number > NEWEST => {
                     Err(Problem::new(Code::DeployUnknown, "there is no such deploy"))
                 }
-                Selector::Number(number) => Ok(Reply::Pointer(Box::new(pointer(number, false)))),
-                Selector::Active => Ok(Reply::Pointer(Box::new(pointer(NEWEST, false)))),
+                Selector::Number(number) => Ok(Reply::Pointer(Box::new(pointer(number)))),
+                Selector::Active => Ok(Reply::Pointer(Box::new(pointer(NEWEST)))),
                 Selector::Alias(_) => absent(),
             },
             Command::Events { .. } => Ok(Reply::Events {
@@ -183,48 +160,25 @@ impl Blobs for Counted {
     }
 }
 
-impl Backend for Counted {
-    type Blobs = Self;
-    type Pointers = Self;
-    type Spaces = Self;
-
-    fn blobs(&self) -> &Self {
-        self
-    }
-
-    fn pointers(&self) -> &Self {
-        self
-    }
-
-    fn spaces(&self) -> &Self {
-        self
-    }
-}
-
 /// A server whose pointer of `docs` is late: it shows deploy 100.
-fn server(live: bool) -> Server<Counted> {
+fn server(live: bool) -> Server<Single<Counted>> {
     let platform = Counted::default();
     let docs = Channel::of_label("docs").unwrap();
-    platform.note(&docs, &pointer(100, live));
-    let settings = Settings {
-        hosts: Hosts::new(Domain::parse("localhost").unwrap()),
-        publish_secret: Some("secret".to_owned()),
-        urls: SiteUrls {
-            scheme: "http",
-            port: None,
-        },
-        live: LivePages::Chosen,
-        dictionaries: Dictionaries::Passed,
-        lease: crate::space::LEASE,
-        files_max: crate::limits::FILES_MAX,
-        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
+    let late = Pointer {
+        live,
+        ..pointer(100)
     };
-    Server::new(platform, settings)
+    platform.note(&docs, &late);
+    let settings = Settings {
+        publish_secret: Some("secret".to_owned()),
+        ..settings()
+    };
+    Server::new(Single(platform), settings)
 }
 
 /// Status of a GET, and whether it says when to come again. All come at one moment.
 fn get(
-    server: &Server<Counted>,
+    server: &Server<Single<Counted>>,
     host: &str,
     path: &str,
     header: Option<(&str, &str)>,
@@ -241,13 +195,6 @@ fn get(
     (answer.status().as_u16(), waits)
 }
 
-fn ready<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => panic!("a future in memory waits for something"),
-    }
-}
-
 /// What a page of a deploy leads to where there are no objects: the deploy was found.
 const FOUND: (u16, bool) = (500, false);
 
@@ -262,7 +209,7 @@ fn unknown_deploy_numbers_reach_the_space_within_a_budget() {
             other => panic!("{other:?}"),
         }
     }
-    assert_eq!(server.backend().asked(), QUESTIONS_BURST / 2);
+    assert_eq!(server.backend().0.asked(), QUESTIONS_BURST / 2);
     assert_eq!(
         absent,
         QUESTIONS_BURST / 2,
@@ -272,7 +219,7 @@ fn unknown_deploy_numbers_reach_the_space_within_a_budget() {
     for _ in 0..HOSTILE {
         assert_eq!(get(&server, "7--docs", "/%zz", None), (400, false));
     }
-    assert_eq!(server.backend().asked(), QUESTIONS_BURST / 2 + 1);
+    assert_eq!(server.backend().0.asked(), QUESTIONS_BURST / 2 + 1);
 }
 
 #[test]
@@ -298,7 +245,7 @@ fn unknown_spaces_share_one_budget() {
         QUESTIONS_BURST / 2,
         "only the space's word is a 404"
     );
-    assert_eq!(server.backend().asked(), QUESTIONS_BURST / 2);
+    assert_eq!(server.backend().0.asked(), QUESTIONS_BURST / 2);
 }
 
 #[test]
@@ -319,16 +266,16 @@ fn false_claims_reach_no_space_and_hold_up_no_true_one() {
             FOUND
         );
     }
-    assert_eq!(server.backend().asked(), 0);
+    assert_eq!(server.backend().0.asked(), 0);
     for _ in 0..HOSTILE {
         get(&server, "docs", "/", Some(("x-pmx-know", &token)));
     }
     assert_eq!(
-        server.backend().asked(),
+        server.backend().0.asked(),
         1,
         "the answer to a true claim is kept"
     );
-    let shown = server.backend().pointers.borrow()[&docs].deploy;
+    let shown = server.backend().0.pointers.borrow()[&docs].deploy;
     assert_eq!(shown, NEWEST);
 }
 
@@ -339,7 +286,7 @@ fn lists_of_a_closed_site_reach_no_space() {
         let answer = get(&server, "docs", "/_events?offset=-1", None);
         assert_eq!(answer, (403, false));
     }
-    assert_eq!(server.backend().asked(), 0);
+    assert_eq!(server.backend().0.asked(), 0);
     let bearer = Some(("authorization", "Bearer secret"));
     for _ in 0..100 {
         let answer = get(&server, "docs", "/_events?offset=-1", bearer);
@@ -357,7 +304,7 @@ fn differences_are_kept_and_within_a_budget() {
     assert_eq!(ask(7), (200, false));
     assert_eq!(ask(7), (200, false));
     assert_eq!(
-        server.backend().times("net"),
+        server.backend().0.times("net"),
         1,
         "the same difference is kept"
     );
@@ -365,7 +312,7 @@ fn differences_are_kept_and_within_a_budget() {
         let answer = ask(from % NEWEST);
         assert!(matches!(answer, (200, false) | (503, true)), "{answer:?}");
     }
-    let asked = server.backend().asked();
+    let asked = server.backend().0.asked();
     assert!(asked <= QUESTIONS_BURST, "{asked} questions");
-    assert!(server.backend().times("net") <= QUESTIONS_BURST / 8);
+    assert!(server.backend().0.times("net") <= QUESTIONS_BURST / 8);
 }

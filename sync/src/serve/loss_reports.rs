@@ -8,13 +8,13 @@ use std::time::Duration;
 use pmx_core::id::SpaceId;
 use pmx_core::time::Timestamp;
 
-use crate::index::Cache;
+use crate::bounded_cache::BoundedCache;
 use crate::space::Loss;
 
 /// Losses reported lately, and how many of each space.
 pub(super) struct LossReports {
-    reported: Cache<(SpaceId, Loss), Timestamp>,
-    counts: Cache<SpaceId, (Timestamp, u32)>,
+    reported: BoundedCache<(SpaceId, Loss), Timestamp>,
+    counts: BoundedCache<SpaceId, (Timestamp, u32)>,
 }
 
 /// Losses of a space that a process or isolate reports within [`SPAN`].
@@ -31,8 +31,8 @@ const ENTRY_BYTES: usize = 256;
 impl Default for LossReports {
     fn default() -> Self {
         Self {
-            reported: Cache::new(MARKS_BYTES),
-            counts: Cache::new(MARKS_BYTES),
+            reported: BoundedCache::new(MARKS_BYTES),
+            counts: BoundedCache::new(MARKS_BYTES),
         }
     }
 }

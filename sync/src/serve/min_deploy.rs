@@ -120,11 +120,10 @@ impl Lag {
 
 #[cfg(test)]
 mod tests {
-    use pmx_core::id::{NodeId, ObjectId, SpaceId};
-    use pmx_core::location::Extent;
     use pmx_core::name::SpaceName;
 
     use super::*;
+    use crate::testing::pointer;
 
     #[test]
     fn known_deploy_is_read_from_valid_tokens_only() {
@@ -187,20 +186,6 @@ mod tests {
     fn lag_shows_earlier_pointers() {
         let lag = Lag::new(Duration::from_secs(5));
         let channel = SpaceName::parse("docs").unwrap().into();
-        let pointer = |deploy| Pointer {
-            space: SpaceId::from_bytes([1; 16]),
-            deploy,
-            root: NodeId::of(b"root"),
-            index: Extent {
-                object: ObjectId::from_bytes([0; 16]),
-                offset: 0,
-                len: 1,
-            },
-            earlier: Vec::new(),
-            live: false,
-            events: false,
-            gone: false,
-        };
         for (newest, at, expected) in [(1, 0, 1), (2, 1, 1), (3, 4, 1), (3, 6, 2), (3, 9, 3)] {
             let now = Timestamp::from_millis(at * 1_000);
             let shown = lag.lagged(&channel, &pointer(newest), now);

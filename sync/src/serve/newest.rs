@@ -13,7 +13,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
 use super::backend::{Backend, Pointers, Spaces};
-use super::pointer_answers::{Said, Step, busy, is_newer};
+use super::pointer_answers::{SpaceAnswer, Step, busy, is_newer};
 use super::questions::Question;
 use super::server::Server;
 use crate::pointer::Pointer;
@@ -95,7 +95,7 @@ impl<B: Backend> Server<B> {
         }
         let located = self.located(channel, now).await;
         if located.is_err() {
-            self.newest().keep(channel, now, Said::Failed);
+            self.newest().keep(channel, now, SpaceAnswer::Failed);
         }
         let found = located?;
         Ok(found.filter(|found| shown.is_none_or(|shown| is_newer(found, shown))))
@@ -120,9 +120,9 @@ impl<B: Backend> Server<B> {
         let said = match &found {
             Some(pointer) => {
                 self.backend().pointers().note(channel, pointer);
-                Said::Found(pointer.clone())
+                SpaceAnswer::Found(pointer.clone())
             }
-            None => Said::Absent,
+            None => SpaceAnswer::Absent,
         };
         self.newest().keep(channel, now, said);
         Ok(found)

@@ -72,7 +72,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// What a part of a big blob has to prove.
+/// Proof of a part of a big blob.
 pub(super) fn check_of_part(
     scope: Scope<'_>,
     held: &LocatedFile,

@@ -10,7 +10,7 @@ use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use crate::index::Cache;
+use crate::bounded_cache::BoundedCache;
 use crate::pointer::Pointer;
 
 /// How long an answer counts, from when it was asked for.
@@ -29,20 +29,20 @@ const EARLIER_BYTES: usize = 80;
 /// Bytes of answers that are kept: some hundred pointers, or some thousand names without one.
 const ANSWERS_BYTES: usize = 512 * 1024;
 
-/// What spaces said of their channels, and the questions under way.
+/// The answers of spaces about their channels, and the questions under way.
 pub(super) struct Newest {
-    answers: Cache<Channel, Answer>,
+    answers: BoundedCache<Channel, Answer>,
     asking: Mutex<Asking>,
 }
 
 #[derive(Debug, Clone)]
 struct Answer {
     asked: Timestamp,
-    said: Said,
+    said: SpaceAnswer,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum Said {
+pub(super) enum SpaceAnswer {
     /// The newest pointer.
     Found(Pointer),
     /// There is no such channel.
@@ -57,18 +57,18 @@ struct Asking {
     last: u64,
 }
 
-/// What a request has to do.
+/// The next step of a request.
 pub(super) enum Step<'a> {
     /// Nothing more: the pointer to use instead of the one that it has, if there is a newer one.
     Known(Result<Option<Pointer>, Problem>),
     /// Ask the space.
-    Ask(Turn<'a>),
+    Ask(QueryPermit<'a>),
     /// Wait until another request has asked, whose turn has this number.
     Wait(u64),
 }
 
 /// The right to ask of a channel, until it is dropped.
-pub(super) struct Turn<'a> {
+pub(super) struct QueryPermit<'a> {
     newest: &'a Newest,
     channel: Channel,
     number: u64,
@@ -77,7 +77,7 @@ pub(super) struct Turn<'a> {
 impl Default for Newest {
     fn default() -> Self {
         Self {
-            answers: Cache::new(ANSWERS_BYTES),
+            answers: BoundedCache::new(ANSWERS_BYTES),
             asking: Mutex::default(),
         }
     }
@@ -109,7 +109,7 @@ impl Newest {
         let number = asking.last;
         asking.turns.insert(channel.clone(), (number, now));
         drop(asking);
-        Step::Ask(Turn {
+        Step::Ask(QueryPermit {
             newest: self,
             channel: channel.clone(),
             number,
@@ -125,10 +125,10 @@ impl Newest {
         }
     }
 
-    pub(super) fn keep(&self, channel: &Channel, asked: Timestamp, said: Said) {
+    pub(super) fn keep(&self, channel: &Channel, asked: Timestamp, said: SpaceAnswer) {
         let earlier = match &said {
-            Said::Found(pointer) => pointer.earlier.len(),
-            Said::Absent | Said::Failed => 0,
+            SpaceAnswer::Found(pointer) => pointer.earlier.len(),
+            SpaceAnswer::Absent | SpaceAnswer::Failed => 0,
         };
         let bytes = channel.space.as_str().len() + 256 + earlier * EARLIER_BYTES;
         self.answers
@@ -141,17 +141,19 @@ impl Newest {
 }
 
 impl Answer {
-    /// What it says to a request that has the pointer `shown`. `None` if the space has to be asked.
+    /// The answer to a request that has the pointer `shown`. `None` if the space has to be asked.
     fn counts(
         self,
         shown: Option<&Pointer>,
         now: Timestamp,
     ) -> Option<Result<Option<Pointer>, Problem>> {
         let found = match self.said {
-            Said::Failed => return is_within(LOST, self.asked, now).then(|| Err(busy())),
-            Said::Found(_) | Said::Absent if !is_within(SPAN, self.asked, now) => return None,
-            Said::Absent => None,
-            Said::Found(found) => Some(found),
+            SpaceAnswer::Failed => return is_within(LOST, self.asked, now).then(|| Err(busy())),
+            SpaceAnswer::Found(_) | SpaceAnswer::Absent if !is_within(SPAN, self.asked, now) => {
+                return None;
+            }
+            SpaceAnswer::Absent => None,
+            SpaceAnswer::Found(found) => Some(found),
         };
         match (shown, found) {
             (None, found) => Some(Ok(found)),
@@ -163,7 +165,7 @@ impl Answer {
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for QueryPermit<'_> {
     fn drop(&mut self) {
         self.newest.end(&self.channel, self.number);
     }

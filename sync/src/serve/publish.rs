@@ -1,34 +1,32 @@
 //! Publish API: maps requests to commands, and replies to responses.
 
+mod deploys;
+mod upload;
+
 use bytes::Bytes;
 use http::{Request, Response};
-use pmx_core::backend::ObjectKey;
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
-use pmx_core::codec::{Decoder, Level};
-use pmx_core::encode::write_bytes;
-use pmx_core::id::{BlobId, NodeId, PackId};
 use pmx_core::limits::DNS_LABEL_BYTES_MAX;
-use pmx_core::location::{Extent, Location};
-use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 
-use super::answer::{json, octets};
+use super::answer::json;
 use super::backend::{Backend, Spaces};
 use super::body::Body;
 use super::nonce::Nonce;
 use super::publish_request::{PublishContent, check_version, head, offer, packs};
 use super::route::{Query, Route};
 use super::server::Server;
-use crate::limits::{BLOB_BYTES_MAX, DEPLOYS_PAGE_MAX, NODES_ASKED_MAX};
-use crate::pack::part::Arrived;
-use crate::pack::{part, wire};
-use crate::space::{ArrivedPart, Command, Publish, Reply, SmallPack};
+use crate::limits::DEPLOYS_PAGE_MAX;
+use crate::space::{Command, Publish, Reply};
 use crate::wire::{
-    BeginHead, BeginReply, DeploysReply, Envelope, EnvelopeError, Ranges, ResumeHead, ResumeReply,
-    RollbackHead, RollbackReply, SectionKind, State, UnaliasReply,
+    BeginHead, BeginReply, Envelope, EnvelopeError, ResumeHead, RollbackHead, SectionKind, State,
 };
+
+use deploys::node_ids;
+use upload::PartSent;
 
 /// Deploys that a history shows if no number is asked for.
 const DEPLOYS_SHOWN: u64 = 50;
@@ -98,59 +96,6 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    async fn deploy(
-        &self,
-        space: &SpaceName,
-        number: u64,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        let command = Command::Deploys {
-            before: Some(number.saturating_add(1)),
-            limit: 1,
-        };
-        match self.call(space, command, now).await? {
-            Reply::Deploys { deploys, .. } => match deploys.first() {
-                Some(deploy) if deploy.number == number => json(deploy),
-                Some(_) | None => {
-                    let detail = format!("there is no deploy {number}");
-                    Err(Problem::new(Code::DeployUnknown, detail))
-                }
-            },
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn diff(
-        &self,
-        space: &SpaceName,
-        command: Command,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        match self.call(space, command, now).await? {
-            Reply::Diff(diff) => json(&diff),
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    /// Answers with nodes, each behind its length, in the order of the request.
-    async fn nodes(
-        &self,
-        space: &SpaceName,
-        ids: Vec<NodeId>,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        match self.call(space, Command::Nodes { ids }, now).await? {
-            Reply::Nodes(nodes) => {
-                let mut section = Vec::new();
-                for node in &nodes {
-                    write_bytes(&mut section, node);
-                }
-                Ok(octets(section))
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
     pub(super) async fn call(
         &self,
         space: &SpaceName,
@@ -160,10 +105,15 @@ impl<B: Backend> Server<B> {
         self.backend().spaces().call(space, command, now).await
     }
 
-    fn envelope(&self, body: &Bytes) -> Result<Envelope, EnvelopeError> {
+    /// Decodes the envelope of a begin or a commit, and its head.
+    fn begin_request(&self, body: &Bytes) -> Result<(BeginHead, Envelope), Problem> {
         let max = self.section_raw_bytes_max();
-        self.codecs()
-            .decode(|decoder| Envelope::decode(body, max, decoder))
+        let envelope = self
+            .codecs()
+            .decode(|decoder| Envelope::decode(body, max, decoder))?;
+        let head: BeginHead = head(&envelope.head)?;
+        check_version(head.v)?;
+        Ok((head, envelope))
     }
 
     async fn begin(
@@ -172,9 +122,7 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
-        let envelope = self.envelope(body)?;
-        let head: BeginHead = head(&envelope.head)?;
-        check_version(head.v)?;
+        let (head, envelope) = self.begin_request(body)?;
         let offer = offer(&envelope)?;
         let pack = envelope.section(SectionKind::Pack);
         let pack = match pack {
@@ -197,9 +145,7 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
         nonce: Nonce,
     ) -> Result<BeginReply, Problem> {
-        let envelope = self.envelope(body)?;
-        let head: BeginHead = head(&envelope.head)?;
-        check_version(head.v)?;
+        let (head, _) = self.begin_request(body)?;
         if head.commit.is_none() || head.dry {
             let detail = "a commit needs preconditions";
             return Err(Problem::new(Code::RequestMalformed, detail));
@@ -268,7 +214,9 @@ impl<B: Backend> Server<B> {
         let mut reply = match reply {
             Ok(Reply::Publish(reply)) => *reply,
             Ok(other) => return Err(unexpected(&other)),
-            Err(problem) if dry && problem.code == Code::NotFound => nothing_there(),
+            Err(problem) if dry && problem.code == Code::NotFound => {
+                BeginReply::new(State::Outline)
+            }
             Err(problem) if problem.code == Code::NotFound => return Err(self.gone(&space)),
             Err(problem) => return Err(problem),
         };
@@ -281,214 +229,10 @@ impl<B: Backend> Server<B> {
         Ok(reply)
     }
 
-    /// Decodes a pack, behind what it refers to, and lays it out for rest.
-    async fn small_pack(
-        &self,
-        pack: Bytes,
-        space: &SpaceName,
-        now: Timestamp,
-    ) -> Result<SmallPack, Problem> {
-        let prefix = match wire::reference_of(&pack)? {
-            Some(reference) => Some(self.prefix(reference, space, now).await?),
-            None => None,
-        };
-        let verified = self
-            .codecs()
-            .decode(|decoder| wire::verify_with_prefix(&pack, prefix.as_ref(), decoder))?;
-        // Many uploads wait at once; each holds no more than it is going to write.
-        drop((prefix, pack));
-        let rest = self
-            .codecs()
-            .encode(|encoder| verified.rest(encoder, Level::REST));
-        let mut toc = Vec::new();
-        rest.toc.encode(&mut toc);
-        Ok(SmallPack {
-            object: rest.bytes.into(),
-            toc: toc.into(),
-        })
-    }
-
-    async fn pack(
-        &self,
-        id: PackId,
-        space: &SpaceName,
-        body: Bytes,
-        now: Timestamp,
-        nonce: Nonce,
-    ) -> Result<Response<Body>, Problem> {
-        let actual = PackId::of(&body);
-        if actual != id {
-            let detail = format!("the pack sent as {id} hashes to {actual}");
-            return Err(Problem::new(Code::HashMismatch, detail));
-        }
-        let pack = self.small_pack(body, space, now).await?;
-        let arrived = |key: ObjectKey| Command::RecordPack {
-            pack: id,
-            space: key.space,
-            object: key.object,
-            files_max: self.files_max(),
-            toc: pack.toc.clone(),
-        };
-        self.keep(pack.object, space, arrived, now, nonce).await
-    }
-
-    async fn part(
-        &self,
-        sent: PartSent,
-        space: &SpaceName,
-        body: Bytes,
-        now: Timestamp,
-        nonce: Nonce,
-    ) -> Result<Response<Body>, Problem> {
-        let PartSent { blob, size, number } = sent;
-        if size > BLOB_BYTES_MAX {
-            let detail = format!("blob {blob} has {size} bytes; the limit is {BLOB_BYTES_MAX}");
-            return Err(Problem::new(Code::TooLarge, detail));
-        }
-        let place = part::Parts::of(size)?.part(number)?;
-        let open = |decoder: &mut Decoder| part::open(&body, place, decoder);
-        let arrived = self.codecs().decode(open)?;
-        drop(body);
-        let verified = match arrived {
-            Arrived::Whole(verified) => verified,
-            Arrived::Pending(draft) => self.apply_part_delta(draft, space, now).await?,
-        };
-        let chaining_value = *verified.chaining_value().as_bytes();
-        let rest = self
-            .codecs()
-            .encode(|encoder| verified.rest(encoder, Level::REST));
-        let (len, codec) = (rest.bytes.len() as u64, rest.codec);
-        let arrived = |ObjectKey { space, object }: ObjectKey| {
-            let offset = 0;
-            let extent = Extent {
-                object,
-                offset,
-                len,
-            };
-            Command::RecordPart(ArrivedPart {
-                space,
-                blob,
-                size,
-                number: number.into(),
-                chaining_value,
-                location: Location { extent, codec },
-            })
-        };
-        self.keep(rest.bytes.into(), space, arrived, now, nonce)
-            .await
-    }
-
-    async fn rollback(
-        &self,
-        head: RollbackHead,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        let space = head.space.clone();
-        match self.call(&space, Command::Rollback(head), now).await? {
-            Reply::Deploy(deploy) => {
-                self.deliver_soon(&space, now).await;
-                json(&RollbackReply {
-                    deploy: *deploy,
-                    url: self.url_of(&space.into()),
-                })
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn resume(&self, space: &SpaceName, now: Timestamp) -> Result<Response<Body>, Problem> {
-        match self.call(space, Command::Resume, now).await? {
-            Reply::Resumed(deploy) => {
-                let url = self.url_of(&space.clone().into());
-                json(&ResumeReply { deploy, url })
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn unalias(
-        &self,
-        space: &SpaceName,
-        alias: AliasName,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        match self
-            .call(space, Command::DeleteAlias { alias }, now)
-            .await?
-        {
-            Reply::AliasDeleted(deploy) => {
-                self.deliver_soon(space, now).await;
-                json(&UnaliasReply { deploy })
-            }
-            other => Err(unexpected(&other)),
-        }
-    }
-
-    async fn deploys(
-        &self,
-        space: &SpaceName,
-        command: Command,
-        now: Timestamp,
-    ) -> Result<Response<Body>, Problem> {
-        match self.call(space, command, now).await? {
-            Reply::Deploys {
-                active,
-                aliases,
-                hold,
-                deploys,
-            } => json(&DeploysReply {
-                active,
-                aliases,
-                hold,
-                deploys,
-                url: self.url_of(&space.clone().into()),
-            }),
-            other => Err(unexpected(&other)),
-        }
-    }
-
     /// Delivers what the outbox holds now, if that works; otherwise the alarm will.
     async fn deliver_soon(&self, space: &SpaceName, now: Timestamp) {
         // The publish is done, whether the pointer is written now or by the retry alarm.
         let _later = self.deliver(space, now).await;
-    }
-}
-
-/// The ids of nodes, between commas.
-fn node_ids(text: &str) -> Result<Vec<NodeId>, Problem> {
-    let ids: Result<Vec<_>, _> = text
-        .split(',')
-        .take(NODES_ASKED_MAX + 1)
-        .map(NodeId::from_hex)
-        .collect();
-    let ids = ids.map_err(|error| Problem::new(Code::HashInvalid, error.to_string()))?;
-    if ids.len() > NODES_ASKED_MAX {
-        let detail = format!("a request asks for at most {NODES_ASKED_MAX} nodes");
-        return Err(Problem::new(Code::TooLarge, detail));
-    }
-    Ok(ids)
-}
-
-struct PartSent {
-    blob: BlobId,
-    size: u64,
-    number: u32,
-}
-
-/// What a dry begin learns of a space that is not there yet.
-fn nothing_there() -> BeginReply {
-    BeginReply {
-        state: State::Outline,
-        active: 0,
-        root: None,
-        nodes: Ranges::default(),
-        blobs: Ranges::default(),
-        parts: Vec::new(),
-        packs: Vec::new(),
-        prefix_max: None,
-        summary: None,
-        deploy: None,
-        url: None,
     }
 }
 
@@ -501,12 +245,6 @@ pub(super) fn unexpected(reply: &Reply) -> Problem {
 
 impl From<EnvelopeError> for Problem {
     fn from(error: EnvelopeError) -> Self {
-        Self::new(error.code(), error.to_string())
-    }
-}
-
-impl From<wire::PackError> for Problem {
-    fn from(error: wire::PackError) -> Self {
         Self::new(error.code(), error.to_string())
     }
 }

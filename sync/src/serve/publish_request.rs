@@ -1,7 +1,7 @@
 //! Publish request parsing: turns an envelope into an offer, an inline pack and a list of pack ids.
 
 use pmx_core::code::Code;
-use pmx_core::encode::Reader;
+use pmx_core::encode::ByteReader;
 use pmx_core::id::{NodeId, PackId};
 use pmx_core::limits::OUTLINE_NODES_MAX;
 use pmx_core::problem::Problem;
@@ -63,7 +63,7 @@ pub(super) fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
             ))
         }
         (None, None, Some(section)) => {
-            let mut reader = Reader::new(section);
+            let mut reader = ByteReader::new(section);
             let mut nodes = Vec::new();
             while reader.remaining() > 0 {
                 let node = reader.bytes(NODE_BYTES_MAX, "a node's bytes");

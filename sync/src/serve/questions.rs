@@ -16,7 +16,7 @@ use pmx_core::time::Timestamp;
 
 use crate::limits::{QUESTION_BUCKETS_MAX, QUESTIONS_BURST, QUESTIONS_PER_SECOND};
 
-/// What an anonymous client makes the server ask of a space.
+/// Question of an anonymous client that the server has to ask a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
     /// Something that exists: a page of the event log, a deploy below the pointer's.

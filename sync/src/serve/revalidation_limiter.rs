@@ -9,10 +9,10 @@ use std::time::Duration;
 use pmx_core::channel::Channel;
 use pmx_core::time::Timestamp;
 
-use crate::index::Cache;
+use crate::bounded_cache::BoundedCache;
 
 /// Deploys that a space did not confirm, and when the server asked.
-pub(super) struct RevalidationLimiter(Cache<(Channel, u64), Timestamp>);
+pub(super) struct RevalidationLimiter(BoundedCache<(Channel, u64), Timestamp>);
 
 const SPAN: Duration = Duration::from_secs(1);
 
@@ -21,7 +21,7 @@ const CLAIMS_BYTES: usize = 256 * 1024;
 
 impl Default for RevalidationLimiter {
     fn default() -> Self {
-        Self(Cache::new(CLAIMS_BYTES))
+        Self(BoundedCache::new(CLAIMS_BYTES))
     }
 }
 

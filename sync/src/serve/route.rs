@@ -9,7 +9,7 @@ use pmx_core::problem::Problem;
 
 use crate::limits::{BODY_BYTES_MAX, HEAD_BYTES_MAX};
 
-/// What is asked of the API host.
+/// Route of a request to the API host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Route {
     /// `POST /api/publish/begin`
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn routes() {
+    fn route_of_each_method_and_path() {
         let id = "ab".repeat(32);
         for (method, path, expected) in [
             ("POST", "/api/publish/begin", "Begin"),

@@ -16,12 +16,13 @@ use super::pointer_answers::Newest;
 use super::questions::QuestionBudget;
 use super::revalidation_limiter::RevalidationLimiter;
 use super::token::DeployTokens;
-use crate::index::{Cache, Index};
+use crate::bounded_cache::BoundedCache;
+use crate::index::Index;
 use crate::live::ChangeMessage;
 use crate::pointer::Pointer;
 use crate::site::{Hosts, SniffedContent};
 
-/// What an operator decides.
+/// The operator's decisions.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// The hosts of the API and of sites.
@@ -82,22 +83,22 @@ pub struct Server<B> {
     unnumbered: Unnumbered,
     newest: Newest,
     nets: Nets,
-    natures: Cache<BlobId, SniffedContent>,
+    natures: BoundedCache<BlobId, SniffedContent>,
     claims: RevalidationLimiter,
     questions: QuestionBudget,
     tokens: DeployTokens,
     codecs: Codecs,
-    space_ids: Cache<SpaceName, SpaceId>,
+    space_ids: BoundedCache<SpaceName, SpaceId>,
 }
 
 /// Where deploys lie that are asked for by number; `None` is one that is not kept.
-type Pinned = Cache<(SpaceName, u64), Option<Pointer>>;
+type Pinned = BoundedCache<(SpaceName, u64), Option<Pointer>>;
 
 /// Numbers that a space said it has no deploy of, and when it was asked.
-type Unnumbered = Cache<(SpaceName, u64), Timestamp>;
+type Unnumbered = BoundedCache<(SpaceName, u64), Timestamp>;
 
 /// Differences of two deploys, which never change: by space, both numbers, and paths named at most.
-type Nets = Cache<(SpaceName, u64, u64, usize), ChangeMessage>;
+type Nets = BoundedCache<(SpaceName, u64, u64, usize), ChangeMessage>;
 
 /// Default byte size of the server's caches.
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
@@ -131,20 +132,20 @@ impl<B: Backend> Server<B> {
             backend,
             settings,
             index: Index::new(bytes / 2),
-            bodies: Cache::new(bytes / 16 * 5),
-            verdicts: Cache::new(bytes / 16),
+            bodies: BoundedCache::new(bytes / 16 * 5),
+            verdicts: BoundedCache::new(bytes / 16),
             marks: LossReports::default(),
-            differences: Cache::new(bytes / 8),
-            pinned: Cache::new(PINNED_CACHE_BYTES),
-            unnumbered: Cache::new(UNNUMBERED_CACHE_BYTES),
+            differences: BoundedCache::new(bytes / 8),
+            pinned: BoundedCache::new(PINNED_CACHE_BYTES),
+            unnumbered: BoundedCache::new(UNNUMBERED_CACHE_BYTES),
             newest: Newest::default(),
-            nets: Cache::new(NETS_CACHE_BYTES),
-            natures: Cache::new(NATURES_CACHE_BYTES),
+            nets: BoundedCache::new(NETS_CACHE_BYTES),
+            natures: BoundedCache::new(NATURES_CACHE_BYTES),
             claims: RevalidationLimiter::default(),
             questions: QuestionBudget::default(),
             tokens,
             codecs: Codecs::default(),
-            space_ids: Cache::new(SPACE_IDS_CACHE_BYTES),
+            space_ids: BoundedCache::new(SPACE_IDS_CACHE_BYTES),
         }
     }
 
@@ -154,7 +155,7 @@ impl<B: Backend> Server<B> {
     }
 
     /// The ids of spaces, as they were named last.
-    pub(super) const fn space_ids(&self) -> &Cache<SpaceName, SpaceId> {
+    pub(super) const fn space_ids(&self) -> &BoundedCache<SpaceName, SpaceId> {
         &self.space_ids
     }
 
@@ -214,7 +215,7 @@ impl<B: Backend> Server<B> {
         &self.newest
     }
 
-    pub(super) const fn natures(&self) -> &Cache<BlobId, SniffedContent> {
+    pub(super) const fn natures(&self) -> &BoundedCache<BlobId, SniffedContent> {
         &self.natures
     }
 

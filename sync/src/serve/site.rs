@@ -451,7 +451,7 @@ const fn is_single(held: &LocatedFile) -> bool {
     matches!(held.at.codec, Codec::Stored | Codec::Zstd)
 }
 
-/// What a blob that lies whole has to prove.
+/// Proof of a blob that is stored whole.
 pub(super) fn check_of(scope: Scope<'_>, held: &LocatedFile) -> Check {
     Check::of_blob(scope, held.entry.blob, held.entry.size, held.at)
 }

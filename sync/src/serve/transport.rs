@@ -63,7 +63,7 @@ impl Transport {
         }))
     }
 
-    /// What an answer by https asks of browsers.
+    /// The HSTS header of an answer by https.
     pub fn strict(&self, uri: &Uri) -> Option<HeaderValue> {
         let Self::Encrypted(Hsts(Some(seconds))) = self else {
             return None;
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_server_compressed_must_stay_as_it_is() {
+    fn no_transform_is_for_compressed_answers_only() {
         for (coding, said, expected) in [
             (
                 Some("zstd"),

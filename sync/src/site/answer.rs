@@ -63,7 +63,7 @@ pub struct Plan {
     pub status: StatusCode,
     /// Every header, also for a HEAD request. `Content-Length` is missing if it is not known.
     pub headers: HeaderMap,
-    /// What to send; nothing for a HEAD request.
+    /// The content to send; nothing for a HEAD request.
     pub body: PlanBody,
     /// The blob that the headers describe, if they describe one.
     pub(crate) described: Option<Described>,

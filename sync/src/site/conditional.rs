@@ -30,7 +30,7 @@ pub(super) struct Conditions {
     begun: Option<Tags>,
 }
 
-/// What the conditions make of an answer that would otherwise be a 200.
+/// Outcome of the conditions of a request that would otherwise get a 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Go on.

@@ -3,7 +3,7 @@
 //! Both are decided from the bytes when a file is served, never from its name alone, and only ever
 //! to describe them correctly: types are not guessed.
 
-/// What the bytes of a blob are.
+/// Sniffed kind of the bytes of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SniffedContent {
     /// Whether they are text in UTF-8.
@@ -79,7 +79,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_utf8_and_so_is_any_cut_of_it(text in "\\PC{0,64}", at in 0_usize..64) {
+        fn utf8_text_is_recognised_wherever_it_is_cut(text in "\\PC{0,64}", at in 0_usize..64) {
             prop_assert!(is_utf8(text.as_bytes(), true));
             let cut = &text.as_bytes()[..at.min(text.len())];
             prop_assert!(is_utf8(cut, false));

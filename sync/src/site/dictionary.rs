@@ -30,7 +30,7 @@ use crate::path::SitePath;
 pub(crate) const CODING: &str = "dcz";
 pub(crate) const MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0x00, 0x00, 0x00];
 
-/// What a client says of a dictionary that it kept: the value of `Available-Dictionary`.
+/// A dictionary that a client kept: the value of `Available-Dictionary`.
 pub fn available_dictionary(kept: &[u8]) -> String {
     let hash = data_encoding::BASE64.encode(&Sha256::digest(kept));
     format!(":{hash}:")
@@ -40,7 +40,7 @@ pub fn available_dictionary(kept: &[u8]) -> String {
 /// site.
 const ROOT_DIGITS: usize = 16;
 
-/// What a request says of dictionaries.
+/// The dictionary headers of a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dictionaries {
     keeps: Keeps,
@@ -49,7 +49,7 @@ pub(super) struct Dictionaries {
     offered: Option<Offered>,
 }
 
-/// What the client can be asked to keep.
+/// The kinds of answers that the client can be asked to keep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeps {
     Nothing,
@@ -59,7 +59,7 @@ enum Keeps {
     Asset,
 }
 
-/// What the client has.
+/// The dictionary that the client has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offered {
     /// The SHA-256 of its bytes.
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_offered_is_read_or_is_not_there() {
+    fn offered_dictionary_is_parsed_or_ignored() {
         let hash = data_encoding::BASE64.encode(&[7; 32]);
         let hash = format!(":{hash}:");
         let root = NodeId::of(b"root");

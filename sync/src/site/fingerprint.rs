@@ -59,7 +59,7 @@ const IMAGES: &[&str] = &[
     "avif", "gif", "ico", "jpeg", "jpg", "jxl", "png", "svg", "webp",
 ];
 
-/// What may stand between the hash and the extension.
+/// Suffixes that may stand between the hash and the extension.
 const INFIXES: &[&str] = &[
     "bundle", "chunk", "css", "js", "legacy", "min", "mjs", "module", "otf", "ttf", "woff",
 ];
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn names_with_hashes() {
+    fn fingerprinted_names_are_recognised() {
         for text in [
             "app-4f3c2a1b9d.js",
             "index.BfX2a9Qk.css",
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn names_without() {
+    fn plain_names_are_not_fingerprinted() {
         for text in [
             "bootstrap.css",
             "jquery-3.7.1.min.js",

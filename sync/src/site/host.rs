@@ -6,7 +6,7 @@
 use pmx_core::domain::Selector;
 use pmx_core::limits::{DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, HOST_BYTES_MAX};
 use pmx_core::name::{AliasName, SpaceName};
-/// What a host name means.
+/// Meaning of a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressed {
     /// A site, if there is such a space.
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_site_is_unknown() {
+    fn host_of_no_site_is_unknown() {
         let long = format!("{}.path.app", "x".repeat(64));
         let pair = format!("{}--{}.path.app", "a".repeat(37), "b".repeat(30));
         for host in [
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn a_built_host_is_read_back() {
+    fn built_host_is_parsed_back() {
         let domain = Domain::parse("Path.App").unwrap();
         let space = SpaceName::parse("docs").unwrap();
         for deploy in [

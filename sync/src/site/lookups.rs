@@ -54,7 +54,7 @@ impl Lookups {
         self.0.insert(lookup, held);
     }
 
-    /// What the served deploy holds at `path`.
+    /// The file of the served deploy at `path`.
     pub(super) fn served(&self, path: &SitePath) -> Option<&LocatedFile> {
         self.held(&Lookup {
             generation: Generation::SERVED,

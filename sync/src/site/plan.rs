@@ -128,7 +128,7 @@ fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
     lookups.collect()
 }
 
-/// What the newest earlier deploy that has the path holds there, unless it is a page.
+/// The file of the newest earlier deploy that has the path, unless it is a page.
 ///
 /// An asset that is still asked for is nearly always the previous deploy's, and a path that the
 /// previous deploy lacks is nearly always in no deploy. So the previous one is asked first,

@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_ten_bytes() {
+    fn range_of_ten_bytes() {
         for (line, expected) in [
             ("bytes=0-", "0+10"),
             ("bytes=0-0", "0+1"),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_of_nothing() {
+    fn range_of_an_empty_file() {
         for (line, expected) in [
             ("bytes=0-", "416"),
             ("bytes=-1", "all"),
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn two_headers_are_ignored() {
+    fn range_given_twice_is_ignored() {
         let mut headers = HeaderMap::new();
         headers.append(header::RANGE, HeaderValue::from_static("bytes=0-1"));
         headers.append(header::RANGE, HeaderValue::from_static("bytes=0-1"));
@@ -157,7 +157,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_range_lies_within(line in "bytes=[0-9]{0,3}-[0-9]{0,3}", size in 0u64..300) {
+        fn range_lies_within(line in "bytes=[0-9]{0,3}-[0-9]{0,3}", size in 0u64..300) {
             if let Some(Ok(Some(range))) = parse(&line).map(|range| range.of(size)) {
                 prop_assert!(range.len > 0);
                 prop_assert!(range.first + range.len <= size);

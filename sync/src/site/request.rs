@@ -180,7 +180,7 @@ impl SiteRequest {
         extension.is_some_and(|extension| extension.eq_ignore_ascii_case("svgz"))
     }
 
-    /// What an answer that holds this is known by.
+    /// The value by which such an answer is recognised.
     pub(super) fn tag_of(&self, entry: &Entry) -> BlobId {
         if self.makes_live(entry) {
             let context = "pmx-sync 2026-11 live page tag v2";
@@ -198,7 +198,7 @@ pub fn is_reserved(path: &str) -> bool {
     matches!(target(path), Target::Reserved)
 }
 
-/// What a query may hold unencoded; `%` stays, since a query is passed on as it came.
+/// Characters that a query may hold unencoded; `%` stays, since a query is passed on unchanged.
 const QUERY: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn other_spellings_are_marked() {
+    fn request_marks_other_spellings() {
         for (path, expected) in [
             ("/%61bout", "file about"),
             ("/%3f", "file ?"),
@@ -409,7 +409,7 @@ mod tests {
     }
 
     #[test]
-    fn the_servers_own_paths() {
+    fn request_for_the_servers_own_paths() {
         for path in [
             "/_pmx/live.js",
             "/_pmx/",

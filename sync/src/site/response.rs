@@ -24,7 +24,7 @@ const KEPT_PAGE: HeaderValue =
     HeaderValue::from_static("private, max-age=0, stale-while-revalidate=2592000");
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// What a reader of a live site is shown until a deploy has the page.
+/// Page that a reader of a live site is shown until a deploy has the page.
 const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><head><title>404 Not Found</title></head>\
     <body><h1>404 Not Found</h1>\
     <p>This page shows itself as soon as it is published.</p></body></html>\n";

@@ -89,7 +89,7 @@ impl Site {
         self.answer_as(snapshot, &ask(&Method::GET, url, &[])).0
     }
 
-    /// What a GET leads to, in a word: `200 a.html`, `307 /a`, `404`.
+    /// The answer to a GET, in a word: `200 a.html`, `307 /a`, `404`.
     pub(super) fn shown(&self, url: &str) -> String {
         self.show(&self.get(url))
     }
@@ -136,7 +136,7 @@ pub(super) fn text(plan: &Plan, name: impl header::AsHeaderName) -> Option<&str>
     plan.headers.get(name).map(|value| value.to_str().unwrap())
 }
 
-/// What a path holds, with `len` bytes at rest.
+/// The file at a path, with `len` stored bytes.
 pub(super) fn held(content: &[u8], media: &str, codec: Codec, len: u64) -> LocatedFile {
     LocatedFile {
         entry: Entry {

@@ -7,7 +7,8 @@ use pmx_core::name::AliasName;
 use pmx_core::problem::Problem;
 use pmx_core::sql::{Sql, SqlError};
 
-use super::ledger::{Ledger, alias_name, integer, text};
+use super::columns::{alias_name, integer, text};
+use super::ledger::Ledger;
 use crate::pointer::Pointer;
 use crate::wire::DeployView;
 

@@ -6,7 +6,8 @@ use pmx_core::time::Timestamp;
 
 use super::blob_index::StoredBlob;
 use super::blob_index::toc_blobs;
-use super::ledger::{KeptPart, Ledger, array, blob, integer};
+use super::columns::{array, blob, integer};
+use super::ledger::{KeptPart, Ledger};
 use super::pending::PendingPack;
 use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
 use crate::wire::Offered;

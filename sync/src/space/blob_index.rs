@@ -12,7 +12,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, ObjectId};
 use pmx_core::location::{Extent, Location};
 use pmx_core::sql::{Sql, SqlError};
@@ -128,7 +128,7 @@ fn write(bucket: &Bucket) -> Vec<u8> {
 }
 
 fn read(bytes: &[u8]) -> Result<Bucket, SqlError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let mut bucket = Bucket::new();
     while reader.remaining() > 0 {
         let (blob, held) = entry(&mut reader).map_err(|e| SqlError(format!("a bucket: {e}")))?;
@@ -137,7 +137,7 @@ fn read(bytes: &[u8]) -> Result<Bucket, SqlError> {
     Ok(bucket)
 }
 
-fn entry(reader: &mut Reader<'_>) -> Result<(BlobId, StoredBlob), Malformed> {
+fn entry(reader: &mut ByteReader<'_>) -> Result<(BlobId, StoredBlob), Malformed> {
     let blob = BlobId::from_bytes(reader.array()?);
     let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
     Ok((

@@ -16,14 +16,14 @@ pub struct Call {
     pub space: SpaceName,
     /// When it was asked.
     pub now: Timestamp,
-    /// What is asked.
+    /// The command.
     pub command: Command,
 }
 
-/// What comes back.
+/// Answer to a call.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answer {
-    /// What came of the command.
+    /// The result of the command.
     pub outcome: Result<Reply, Problem>,
     /// Pointers that the command brought about, which readers need not wait for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

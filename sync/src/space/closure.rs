@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use pmx_core::code::Code;
-use pmx_core::encode::Reader;
+use pmx_core::encode::ByteReader;
 use pmx_core::id::{BlobId, NodeId, ObjectId, PackId, Root};
 use pmx_core::limits::PART_BYTES;
 use pmx_core::location::{Extent, Location};
@@ -18,7 +18,8 @@ use super::blob_index::{BlobIndex, StoredBlob};
 use super::ledger::{Ledger, NodeState};
 use super::pending::PendingBlobs;
 use crate::manifest::{
-    Child, Clashes, Entry, Layered, ManifestError, Node, NodeMap, NodeSource, Place, Recent, Totals,
+    Child, Clashes, Entry, Layered, LevelPosition, ManifestError, Node, NodeMap, NodeSource,
+    Recent, Totals,
 };
 use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
 use crate::path::SitePath;
@@ -135,7 +136,7 @@ pub(crate) fn check_closure<S: Sql>(
         let why = "a root with a single row should be the node beneath it";
         return Err(ManifestError::Misplaced { id: *root, why }.into());
     }
-    walk.visit(root, 0, None, Place::Rightmost)?;
+    walk.visit(root, 0, None, LevelPosition::Rightmost)?;
     Ok(walk.closure)
 }
 
@@ -198,7 +199,7 @@ impl<S: Sql> Walk<'_, S> {
         id: &NodeId,
         mut rank: u64,
         before: Option<&SitePath>,
-        place: Place,
+        place: LevelPosition,
     ) -> Result<(), Unfinished> {
         let claimed = match self.state(id)? {
             NodeState::Indexed(_) | NodeState::Damaged(_) => return Ok(()),
@@ -226,7 +227,7 @@ impl<S: Sql> Walk<'_, S> {
                 let mut before = before;
                 for (at, child) in children.iter().enumerate() {
                     let inner = at + 1 < children.len();
-                    let place = if inner { Place::Inner } else { place };
+                    let place = if inner { LevelPosition::Inner } else { place };
                     if claimed {
                         self.check(child, *level, before, place)?;
                     }
@@ -246,7 +247,7 @@ impl<S: Sql> Walk<'_, S> {
         child: &Child,
         level: u8,
         before: Option<&SitePath>,
-        place: Place,
+        place: LevelPosition,
     ) -> Result<(), Unfinished> {
         let beneath = self.node(&child.id)?;
         Ok(beneath.check_place(child, level, before, place)?)
@@ -328,7 +329,7 @@ impl<S: Sql> Walk<'_, S> {
         for (number, value, location) in self.ledger.parts(blob, size)? {
             have.push(number);
             values.push(ChainingValue::kept(value));
-            locations.push(Location::decode(&mut Reader::new(&location))?);
+            locations.push(Location::decode(&mut ByteReader::new(&location))?);
         }
         if values.len() as u64 != u64::from(parts.count()) {
             self.closure.parts.push(Offered { blob: *blob, have });

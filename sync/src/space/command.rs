@@ -118,7 +118,7 @@ pub enum Command {
     AckPointer {
         /// The alias whose pointer it is, if it is not the active deploy's.
         alias: Option<AliasName>,
-        /// What [`Pointer::order`] says of it.
+        /// The pointer's [`Pointer::order`].
         order: u64,
     },
 }
@@ -129,7 +129,7 @@ impl Command {
         matches!(self, Self::Open { .. })
     }
 
-    /// What it is called in a journal.
+    /// The command's name in a log.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Open { .. } => "open",
@@ -245,7 +245,7 @@ pub struct Publish {
     pub root: Root,
     /// The root that a patch starts from.
     pub base: Option<Root>,
-    /// What the client sent of the manifest.
+    /// The part of the manifest that the client sent.
     pub offer: Offer,
     /// A pack that came along, verified, not yet written.
     pub pack: Option<SmallPack>,
@@ -263,7 +263,7 @@ pub struct Publish {
     pub index: ObjectId,
 }
 
-/// What a client sent of its manifest.
+/// The part of its manifest that a client sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Offer {
     /// Nothing but the root.
@@ -334,7 +334,7 @@ pub enum Lost {
     },
 }
 
-/// What a space answers.
+/// Reply of a space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
     /// The space's internal id. To an arrival: the object was written for another space, which had
@@ -387,7 +387,7 @@ pub enum Reply {
         /// Whether the deploy that is there now lets visitors read lists of paths.
         is_open: bool,
     },
-    /// What one deploy changed against another.
+    /// The changes between two deploys.
     #[serde(rename = "Net")]
     DiffSince(Box<ChangeMessage>),
 }
@@ -411,7 +411,7 @@ pub struct Outbox {
     pub blocked: Vec<Problem>,
 }
 
-/// What callers of before did not say.
+/// The default for callers of earlier releases.
 const fn embedded_files_max() -> u64 {
     crate::limits::FILES_MAX
 }

@@ -44,7 +44,7 @@ pub(super) fn describe(deploy: &DeployView) -> String {
     )
 }
 
-/// What a publish goes to.
+/// The target of a publish.
 pub(super) fn channel(alias: Option<&AliasName>) -> String {
     match alias {
         Some(alias) => format!("the preview {alias}"),
@@ -71,7 +71,7 @@ mod tests {
     use crate::wire::{DeployMeta, Order};
 
     #[test]
-    fn a_deploy_is_described_in_one_harmless_line() {
+    fn deploy_is_described_in_one_harmless_line() {
         let deploy = DeployView {
             number: 7,
             root: NodeId::of(b"root"),

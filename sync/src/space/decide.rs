@@ -14,7 +14,7 @@ use super::ledger::DeployWithKey;
 use crate::limits::ALIASES_MAX;
 use crate::wire::{CommitPreconditions, DeployKind, DeployView, Order, Replace, RollbackHead};
 
-/// What a decision about activation looks at.
+/// The state that a decision about activation depends on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
     /// The preview that is published, if it is one.
@@ -52,7 +52,7 @@ impl View {
     }
 }
 
-/// What shall happen.
+/// Outcome of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
     /// Make a deploy of this number that replaces `parent`.

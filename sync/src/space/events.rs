@@ -22,7 +22,7 @@ use crate::live::{ChangeMessage, Event};
 use crate::manifest::{Change, diff};
 use crate::wire::DeployView;
 
-/// What a deploy changes.
+/// The changes of a deploy.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     /// The root that was there before.

@@ -5,10 +5,11 @@ use pmx_core::name::AliasName;
 use pmx_core::sql::{Sql, SqlError, SqlRow};
 use pmx_core::time::Timestamp;
 
-use super::ledger::{Ledger, integer};
+use super::columns::integer;
+use super::ledger::Ledger;
 use crate::wire::{DeployKind, DeployView, Order};
 
-/// What a rollback left: publishes are refused while its deploy is active, until it is lifted.
+/// Hold of a rollback: publishes are refused while its deploy is active, until it is lifted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hold {
     /// The deploy that is held.

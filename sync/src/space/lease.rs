@@ -10,7 +10,8 @@ use std::time::Duration;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::ledger::{Ledger, text};
+use super::columns::text;
+use super::ledger::Ledger;
 
 /// The lease, unless the operator sets another.
 pub const LEASE: Duration = Duration::from_hours(1);
@@ -45,7 +46,7 @@ impl Uploads {
         Some(Self { since, last, lease })
     }
 
-    /// What arrived before this moment has expired.
+    /// Uploads that arrived before this time have expired.
     fn expired_before(&self, now: u64) -> u64 {
         if now.saturating_sub(self.last) > self.lease {
             return now.saturating_sub(self.lease);

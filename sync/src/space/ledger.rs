@@ -4,28 +4,26 @@
 //! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024
 //! buckets (see [`blob_index`](super::blob_index)).
 
+mod deploys;
+
 use std::cell::{Cell, OnceCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
+use pmx_core::id::{BlobId, NodeId, SpaceId};
 use pmx_core::location::Extent;
-use pmx_core::name::{AliasName, SpaceName};
+use pmx_core::name::SpaceName;
 use pmx_core::schema::{SchemaError, Verdict};
-use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
+use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
+use super::columns::{array, blob, extent, integer, optional_integer, text};
 use super::{event_log, tables};
 use crate::manifest::{ManifestError, NewNode, Node, NodeSource, RecentNodes};
-use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 
-const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
-     added, modified, removed, unchanged, order_kind, order_value, meta, key, alias";
+pub(crate) use deploys::DeployWithKey;
 
-/// Deploys among which a repeated key is looked for: a retry comes soon after the first try.
-const KEYS_REMEMBERED: u64 = 100;
-
-/// What the ledger knows of a node.
+/// State of a node in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NodeState {
     /// Nothing.
@@ -39,13 +37,6 @@ pub(crate) enum NodeState {
     Indexed(Extent),
     /// The same, but the index node or something beneath is lost: it has to be written anew.
     Damaged(Extent),
-}
-
-/// A deploy and the key it was made under.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DeployWithKey {
-    pub(crate) deploy: DeployView,
-    pub(crate) key: String,
 }
 
 /// A part that arrived: its number, its chaining value and its encoded location.
@@ -126,13 +117,6 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map_err(|error| SqlError(error.to_string()).into())
     }
 
-    /// Whether any deploy, of the site or of a preview, had this root.
-    pub(crate) fn was_deployed(&self, root: &Root) -> Result<bool, SqlError> {
-        let select = "SELECT 1 FROM deploy WHERE root = ? LIMIT 1";
-        let rows = self.sql.run(select, &[root.as_bytes()[..].into()])?;
-        Ok(!rows.is_empty())
-    }
-
     /// The name that the space was opened by last, if a release that keeps it did.
     pub(crate) fn name(&self) -> Result<Option<SpaceName>, SchemaError> {
         if self.space()?.is_none() {
@@ -194,7 +178,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         Ok(self.lost.get_or_init(|| blobs))
     }
 
-    /// What arrived before this moment, in milliseconds, counts no more.
+    /// Time before which arrived uploads have expired, in milliseconds.
     pub(crate) const fn expired_before(&self) -> u64 {
         self.expired_before.get()
     }
@@ -262,109 +246,6 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map(drop)
     }
 
-    /// The active deploy: the newest that is no preview, since every activation has the next
-    /// number.
-    pub(crate) fn active(&self) -> Result<Option<DeployView>, SqlError> {
-        Ok(self.of_alias(None, u64::MAX, 1)?.pop())
-    }
-
-    /// Deploys of an alias, or those that were active, from a number downward.
-    pub(crate) fn of_alias(
-        &self,
-        alias: Option<&AliasName>,
-        from: u64,
-        limit: u64,
-    ) -> Result<Vec<DeployView>, SqlError> {
-        let select = format!(
-            "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE alias IS ? AND number <= ?
-             ORDER BY number DESC LIMIT ?"
-        );
-        let from = from.min(pmx_core::limits::EXACT_INTEGER_MAX);
-        let params = [
-            alias.map(AliasName::as_str).into(),
-            from.into(),
-            limit.into(),
-        ];
-        let rows = self.sql.run(&select, &params)?;
-        rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
-    }
-
-    /// The greatest number of all deploys; 0 if there is none.
-    pub(crate) fn last_number(&self) -> Result<u64, SqlError> {
-        let rows = self.sql.run("SELECT max(number) FROM deploy", &[])?;
-        let last = rows.first().map(|row| optional_integer(row, 0));
-        Ok(last.transpose()?.flatten().unwrap_or(0))
-    }
-
-    pub(crate) fn deploy(&self, number: u64) -> Result<Option<DeployView>, SqlError> {
-        let select = format!("SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number = ?");
-        let rows = self.sql.run(&select, &[number.into()])?;
-        rows.first().map(|row| Ok(deploy(row)?.deploy)).transpose()
-    }
-
-    /// Deploys, newest first.
-    pub(crate) fn deploys(
-        &self,
-        before: Option<u64>,
-        limit: u64,
-    ) -> Result<Vec<DeployView>, SqlError> {
-        let select = format!(
-            "SELECT {DEPLOY_COLUMNS} FROM deploy WHERE number < ? ORDER BY number DESC LIMIT ?"
-        );
-        let before = before
-            .unwrap_or(u64::MAX)
-            .min(pmx_core::limits::EXACT_INTEGER_MAX);
-        let rows = self.sql.run(&select, &[before.into(), limit.into()])?;
-        rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
-    }
-
-    /// The deploy that was made under a key, if that was lately.
-    pub(crate) fn find_by_idempotency_key(
-        &self,
-        key: &str,
-    ) -> Result<Option<DeployWithKey>, SqlError> {
-        let select = format!(
-            "SELECT {DEPLOY_COLUMNS} FROM deploy
-             WHERE key = ? AND number > (SELECT max(number) FROM deploy) - {KEYS_REMEMBERED}"
-        );
-        let rows = self.sql.run(&select, &[key.into()])?;
-        rows.first().map(deploy).transpose()
-    }
-
-    /// Records a deploy, which is active from now on or named by its alias, and queues
-    /// its pointer for readers.
-    pub(crate) fn record(&self, made: &DeployWithKey) -> Result<(), SqlError> {
-        let deploy = &made.deploy;
-        let alias = deploy.alias.as_ref();
-        let insert = format!(
-            "INSERT INTO deploy ({DEPLOY_COLUMNS})
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
-        );
-        let meta = serde_json::to_string(&deploy.meta).map_err(|e| SqlError(e.to_string()))?;
-        let params = [
-            deploy.number.into(),
-            deploy.root.as_bytes()[..].into(),
-            deploy.parent.into(),
-            kind_name(deploy.kind).into(),
-            deploy.restores.into(),
-            deploy.at.as_millis().into(),
-            deploy.files.into(),
-            deploy.bytes.into(),
-            deploy.new_bytes.into(),
-            deploy.summary.added.into(),
-            deploy.summary.modified.into(),
-            deploy.summary.removed.into(),
-            deploy.summary.unchanged.into(),
-            deploy.order.as_ref().map(Order::kind).into(),
-            deploy.order.as_ref().map(Order::value).into(),
-            meta.into(),
-            made.key.as_str().into(),
-            alias.map(AliasName::as_str).into(),
-        ];
-        self.sql.run(&insert, &params)?;
-        self.point(alias, deploy.number)
-    }
-
     /// Runs a turn: all of its statements or none.
     pub(crate) fn atomically<T, E: From<SqlError>>(
         &self,
@@ -393,109 +274,4 @@ impl<S: Sql> NodeSource for Ledger<'_, S> {
             Ok(Arc::new(Node::decode(&bytes)?))
         })
     }
-}
-
-const fn kind_name(kind: DeployKind) -> &'static str {
-    match kind {
-        DeployKind::Publish => "publish",
-        DeployKind::Rollback => "rollback",
-    }
-}
-
-fn deploy(row: &SqlRow) -> Result<DeployWithKey, SqlError> {
-    let kind = match text(row, 3)?.as_str() {
-        "rollback" => DeployKind::Rollback,
-        _ => DeployKind::Publish,
-    };
-    let order = match (optional_text(row, 13)?, optional_integer(row, 14)?) {
-        (Some(kind), Some(value)) => Order::from_parts(&kind, value),
-        _ => None,
-    };
-    let meta: DeployMeta = serde_json::from_str(&text(row, 15)?)
-        .map_err(|e| SqlError(format!("a deploy's meta: {e}")))?;
-    let deploy = DeployView {
-        number: integer(row, 0)?,
-        root: Root::from_bytes(array(row, 1)?),
-        parent: integer(row, 2)?,
-        kind,
-        restores: optional_integer(row, 4)?,
-        at: Timestamp::from_millis(integer(row, 5)?),
-        files: integer(row, 6)?,
-        bytes: integer(row, 7)?,
-        new_bytes: integer(row, 8)?,
-        summary: Summary {
-            added: integer(row, 9)?,
-            modified: integer(row, 10)?,
-            removed: integer(row, 11)?,
-            unchanged: integer(row, 12)?,
-        },
-        order,
-        meta,
-        alias: optional_text(row, 17)?
-            .map(|name| alias_name(&name))
-            .transpose()?,
-    };
-    Ok(DeployWithKey {
-        deploy,
-        key: text(row, 16)?,
-    })
-}
-
-fn extent(row: &SqlRow, at: usize) -> Result<Option<Extent>, SqlError> {
-    if matches!(row.get(at), Some(Value::Null)) {
-        return Ok(None);
-    }
-    Ok(Some(Extent {
-        object: ObjectId::from_bytes(array(row, at)?),
-        offset: integer(row, at + 1)?,
-        len: integer(row, at + 2)?,
-    }))
-}
-
-pub(super) fn integer(row: &SqlRow, at: usize) -> Result<u64, SqlError> {
-    optional_integer(row, at)?.ok_or_else(|| odd(at, "an integer"))
-}
-
-pub(super) fn optional_integer(row: &SqlRow, at: usize) -> Result<Option<u64>, SqlError> {
-    match row.get(at) {
-        Some(Value::Integer(value)) => u64::try_from(*value)
-            .map(Some)
-            .map_err(|_| odd(at, "a natural number")),
-        Some(Value::Null) => Ok(None),
-        Some(Value::Text(_) | Value::Blob(_)) | None => Err(odd(at, "an integer")),
-    }
-}
-
-pub(super) fn text(row: &SqlRow, at: usize) -> Result<String, SqlError> {
-    optional_text(row, at)?.ok_or_else(|| odd(at, "text"))
-}
-
-fn optional_text(row: &SqlRow, at: usize) -> Result<Option<String>, SqlError> {
-    match row.get(at) {
-        Some(Value::Text(text)) => Ok(Some(text.clone())),
-        Some(Value::Null) => Ok(None),
-        Some(Value::Integer(_) | Value::Blob(_)) | None => Err(odd(at, "text")),
-    }
-}
-
-pub(super) fn blob(row: &SqlRow, at: usize) -> Result<Vec<u8>, SqlError> {
-    match row.get(at) {
-        Some(Value::Blob(bytes)) => Ok(bytes.clone()),
-        Some(Value::Null | Value::Integer(_) | Value::Text(_)) | None => Err(odd(at, "bytes")),
-    }
-}
-
-pub(super) fn array<const N: usize>(row: &SqlRow, at: usize) -> Result<[u8; N], SqlError> {
-    blob(row, at)?
-        .try_into()
-        .map_err(|_| odd(at, "bytes of a fixed length"))
-}
-
-fn odd(at: usize, expected: &str) -> SqlError {
-    SqlError(format!("column {at} of an answer is not {expected}"))
-}
-
-/// The alias that a row names.
-pub(super) fn alias_name(name: &str) -> Result<AliasName, SqlError> {
-    AliasName::parse(name).map_err(|error| SqlError(error.to_string()))
 }

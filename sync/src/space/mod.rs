@@ -9,6 +9,7 @@ mod arrivals;
 mod blob_index;
 mod call;
 mod closure;
+mod columns;
 mod command;
 mod conflict_text;
 mod decide;

@@ -13,7 +13,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::id::{BlobId, ObjectId, PackId};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::location::Location;
@@ -21,7 +21,8 @@ use pmx_core::sql::{Sql, SqlError, SqlRow};
 use pmx_core::time::Timestamp;
 
 use super::blob_index::{StoredBlob, toc_blobs};
-use super::ledger::{Ledger, array, blob, integer};
+use super::columns::{array, blob, integer};
+use super::ledger::Ledger;
 use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX};
 use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
 use crate::pack::stored::Toc;
@@ -183,7 +184,7 @@ struct Arrived {
 }
 
 fn entries(bytes: &[u8]) -> Result<Vec<Arrived>, SqlError> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let mut entries = Vec::new();
     while reader.remaining() > 0 {
         let entry = entry(&mut reader);
@@ -192,7 +193,7 @@ fn entries(bytes: &[u8]) -> Result<Vec<Arrived>, SqlError> {
     Ok(entries)
 }
 
-fn entry(reader: &mut Reader<'_>) -> Result<Arrived, Malformed> {
+fn entry(reader: &mut ByteReader<'_>) -> Result<Arrived, Malformed> {
     let blob = BlobId::from_bytes(reader.array()?);
     let raw = reader.varint_up_to(BLOB_BYTES_MAX, "a blob's length")?;
     let location = Location::decode(reader)?;

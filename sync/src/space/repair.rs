@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
 use pmx_core::code::Code;
-use pmx_core::encode::Reader;
+use pmx_core::encode::ByteReader;
 use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use pmx_core::location::{Extent, Location};
 use pmx_core::problem::Problem;
@@ -18,8 +18,9 @@ use pmx_core::sql::{Sql, SqlError};
 
 use super::blob_index::{self, BlobIndex, StoredBlob};
 use super::closure::Closure;
+use super::columns::{array, blob, integer, text};
 use super::command::{Loss, Lost};
-use super::ledger::{Ledger, NodeState, array, blob, integer, text};
+use super::ledger::{Ledger, NodeState};
 use crate::limits::{LOSSES_MAX, PROBES_MAX, REPAIRED_NODES_MAX};
 use crate::manifest::{ManifestError, Node, NodeSource};
 
@@ -366,7 +367,7 @@ impl<S: Sql> Ledger<'_, S> {
         let select = "SELECT blob, number, location FROM part";
         for row in self.sql().run(select, &[])? {
             let location = blob(&row, 2)?;
-            let location = Location::decode(&mut Reader::new(&location))?;
+            let location = Location::decode(&mut ByteReader::new(&location))?;
             if objects.contains(&location.extent.object) {
                 let delete = "DELETE FROM part WHERE blob = ? AND number = ?";
                 let params = [blob(&row, 0)?.into(), integer(&row, 1)?.into()];

@@ -13,7 +13,7 @@ pub(super) const SCHEMA: Schema = Schema {
     readable_by: 2,
 };
 
-/// What each version added to the one before, the first one to nothing.
+/// The statements by which each version extends the one before.
 const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] =
     [&[FIRST], &[PREVIEWS], &[HOLDS, LOSSES, LEASES]];
 

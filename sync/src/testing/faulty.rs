@@ -48,7 +48,7 @@ impl fmt::Display for Effect<'_> {
     }
 }
 
-/// What decides about effects.
+/// Decides whether effects take place.
 pub trait Hook {
     /// Comes before an effect: an `Err` is returned instead of it.
     fn before(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;

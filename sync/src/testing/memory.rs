@@ -46,6 +46,28 @@ impl<B: Blobs, P: Pointers, S: Spaces> Backend for Platform<B, P, S> {
     }
 }
 
+/// A platform that is one value.
+#[derive(Debug, Default)]
+pub struct Single<T>(pub T);
+
+impl<T: Blobs + Pointers + Spaces> Backend for Single<T> {
+    type Blobs = T;
+    type Pointers = T;
+    type Spaces = T;
+
+    fn blobs(&self) -> &T {
+        &self.0
+    }
+
+    fn pointers(&self) -> &T {
+        &self.0
+    }
+
+    fn spaces(&self) -> &T {
+        &self.0
+    }
+}
+
 /// Objects in memory. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct MemoryBlobs(Arc<Mutex<BTreeMap<ObjectKey, Bytes>>>);

@@ -6,7 +6,9 @@
 //! never come back.
 
 mod faulty;
+mod fixtures;
 mod memory;
 
 pub use faulty::{Effect, Faulty, Hook};
-pub use memory::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
+pub use fixtures::{pointer, ready, settings};
+pub use memory::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform, Single};

@@ -42,7 +42,7 @@ pub struct CommitPreconditions {
     /// left out: then it is the one that is active when the server decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<u64>,
-    /// What else than `expect` this one may replace.
+    /// The deploys beside `expect` that this one may replace.
     #[serde(default, skip_serializing_if = "Replace::is_exact")]
     pub replace: Replace,
     /// Names this publish: the same commit sent twice makes one deploy.
@@ -53,7 +53,7 @@ pub struct CommitPreconditions {
     /// The most files of the replaced deploy that may go.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_delete: Option<MaxDelete>,
-    /// What people and tools want to remember of it.
+    /// The metadata of the deploy.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
 }
@@ -65,7 +65,7 @@ impl CommitPreconditions {
     }
 }
 
-/// What a publish may replace.
+/// Policy for the deploys that a publish may replace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Replace {
@@ -87,7 +87,7 @@ impl Replace {
     }
 }
 
-/// What the server says to a [`BeginHead`].
+/// Reply of the server to a [`BeginHead`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginReply {
     /// How far the publish is.
@@ -116,7 +116,7 @@ pub struct BeginReply {
     /// if packs may not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_max: Option<u64>,
-    /// What a commit would change against the active deploy, once the server can compute it.
+    /// The counts of changes against the active deploy, once the server can compute them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub summary: Option<Summary>,
     /// With [`State::Published`]: the new deploy.
@@ -125,6 +125,25 @@ pub struct BeginReply {
     /// With [`State::Published`] and [`State::Current`]: where the site is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
+}
+
+impl BeginReply {
+    /// A reply of a state where no deploy is active, which names nothing.
+    pub fn new(state: State) -> Self {
+        Self {
+            state,
+            active: 0,
+            root: None,
+            nodes: Ranges::default(),
+            blobs: Ranges::default(),
+            parts: Vec::new(),
+            packs: Vec::new(),
+            prefix_max: None,
+            summary: None,
+            deploy: None,
+            url: None,
+        }
+    }
 }
 
 /// How far a publish is.

@@ -21,11 +21,11 @@ pub enum DeployKind {
     Rollback,
 }
 
-/// What people and tools want to remember of a deploy: free text under short names.
+/// Metadata of a deploy: free text under short names.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeployMeta {
-    /// What changed, in the publisher's words.
+    /// The message, in the publisher's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The commit that was built.
@@ -34,7 +34,7 @@ pub struct DeployMeta {
     /// The branch it is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
-    /// Who published.
+    /// The publisher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
     /// Whether its pages get the live script.
@@ -109,12 +109,12 @@ pub struct DeployView {
     pub bytes: u64,
     /// Bytes of blobs that the space did not hold before, uncompressed.
     pub new_bytes: u64,
-    /// What changed against the deploy it replaced; with a new preview, against the active one.
+    /// The changes against the deploy it replaced; with a new preview, against the active one.
     pub summary: Summary,
     /// The build's place in its sequence.
     #[serde(flatten, with = "of_deploy")]
     pub order: Option<Order>,
-    /// What was said of it.
+    /// The metadata.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
     /// With a preview: the alias that it was published for. It was never active.

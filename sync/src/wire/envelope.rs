@@ -12,13 +12,13 @@
 use bytes::Bytes;
 use pmx_core::code::Code;
 use pmx_core::codec::{Bounds, CodecError, Decoder, Encoder, Level};
-use pmx_core::encode::{Malformed, Reader, write_bytes, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_bytes, write_varint};
 use pmx_core::limits::SECTION_RAW_BYTES_MAX;
 use thiserror::Error;
 
 use crate::limits::HEAD_BYTES_MAX;
 
-/// What a section holds.
+/// Kind of a section.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SectionKind {
     /// A patch against the base.
@@ -64,7 +64,7 @@ impl SectionKind {
 /// A section of an envelope, not compressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
-    /// What it holds.
+    /// The kind.
     pub kind: SectionKind,
     /// Its bytes.
     pub bytes: Bytes,
@@ -111,7 +111,7 @@ impl Envelope {
         decoder: &mut Decoder,
     ) -> Result<Self, EnvelopeError> {
         let section_max = section_max.min(SECTION_RAW_BYTES_MAX) as u64;
-        let mut reader = Reader::new(body);
+        let mut reader = ByteReader::new(body);
         let head = reader.bytes(HEAD_BYTES_MAX, "the head's length")?;
         let mut envelope = Self {
             head: body.slice_ref(head),

@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_are_bounded_and_printable() {
+    fn order_kinds_are_bounded_and_printable() {
         let longest = "k".repeat(ORDER_KIND_BYTES_MAX);
         for good in ["run", "github:1:.github%2Fworkflows%2Fx.yml", &longest] {
             assert!(OrderKind::parse(good).is_some(), "{good}");
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn only_equal_kinds_are_compared() {
+    fn order_compares_equal_kinds_only() {
         let of = |kind, value| Order::from_parts(kind, value).unwrap();
         assert!(of("github:1:a", 1).is_older_than(&of("github:1:a", 2)));
         for newer in [of("github:1:a", 1), of("github:1:b", 2), of("run", 2)] {

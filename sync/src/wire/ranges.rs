@@ -95,7 +95,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peers_numbers_are_bounded() {
+    fn peers_numbers_are_bounded() {
         let ranges: Ranges = serde_json::from_str("[[1,2],[5,1844674407370955161]]").unwrap();
         assert_eq!(ranges.iter(8).collect::<Vec<_>>(), [1, 2, 5, 6, 7]);
     }

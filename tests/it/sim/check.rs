@@ -8,7 +8,7 @@ use pmx_core::backend::ObjectKey;
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::codec::{Bounds, Decoder};
-use pmx_core::encode::Reader;
+use pmx_core::encode::ByteReader;
 use pmx_core::id::{BlobId, NodeId, ObjectId, Root, SpaceId};
 use pmx_core::location::{Codec, Location};
 use pmx_core::name::{AliasName, SpaceName};
@@ -423,7 +423,7 @@ impl Store<'_> {
     }
 
     fn check_bucket(&self, bucket: &[u8]) -> Result<(), String> {
-        let mut reader = Reader::new(bucket);
+        let mut reader = ByteReader::new(bucket);
         let mut decoder = Decoder::new();
         while reader.remaining() > 0 {
             let blob = BlobId::from_bytes(reader.array().unwrap());

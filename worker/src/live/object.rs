@@ -36,7 +36,7 @@ use super::edge::head;
 use crate::http::now;
 use crate::isolate::server;
 use crate::js_error::problem;
-use crate::sql::Ledger;
+use crate::sql::ObjectDatabase;
 use crate::streams::answer::{Body, response};
 use crate::streams::events;
 use crate::streams::notify::Notify;
@@ -47,7 +47,7 @@ use crate::streams::source::{self, Seen, Source};
 pub(crate) struct Live {
     state: State,
     env: Env,
-    ledger: Ledger,
+    ledger: ObjectDatabase,
     long_poll: Duration,
     changes: Notify,
     listeners: Cell<usize>,
@@ -66,7 +66,7 @@ impl Live {
         let raw: &JsValue = state.as_raw().as_ref();
         let state = State::from(raw.clone().unchecked_into::<DurableObjectState>());
         Rc::new(Self {
-            ledger: Ledger::new(state.storage()),
+            ledger: ObjectDatabase::new(state.storage()),
             state,
             env: env.clone(),
             long_poll: long_poll(env),
@@ -95,8 +95,8 @@ impl Live {
                 Ok(answer) => return Ok(answer),
                 Err(problem) => Err(problem),
             },
-            DeliveryMode::Poll(heard) => self.poll(channel, reader, heard).await,
-            DeliveryMode::Events(heard) => self.events(channel, reader, heard).await,
+            DeliveryMode::Poll(query) => self.poll(channel, reader, query).await,
+            DeliveryMode::Events(query) => self.events(channel, reader, query).await,
         };
         let answer = answered.unwrap_or_else(|problem| refused(&problem).map(Body::Bytes));
         response(add_event_headers(answer), &head.method)
@@ -106,15 +106,10 @@ impl Live {
         self: &Rc<Self>,
         channel: Channel,
         reader: Access,
-        heard: EventQuery,
+        query: EventQuery,
     ) -> Result<Answer<Body>, Problem> {
-        let reading = Rc::new(Reading {
-            live: Rc::clone(self),
-            channel,
-            compact: heard.compact,
-            reader,
-        });
-        let answer = source::poll(&reading, heard.get, self.long_poll).await?;
+        let reading = self.reading(channel, reader, &query);
+        let answer = source::poll(&reading, query.get, self.long_poll).await?;
         Ok(answer.map(Body::Bytes))
     }
 
@@ -122,15 +117,24 @@ impl Live {
         self: &Rc<Self>,
         channel: Channel,
         reader: Access,
-        heard: EventQuery,
+        query: EventQuery,
     ) -> Result<Answer<Body>, Problem> {
-        let reading = Rc::new(Reading {
+        let reading = self.reading(channel, reader, &query);
+        events::begin(&reading, &query.get).await
+    }
+
+    fn reading(
+        self: &Rc<Self>,
+        channel: Channel,
+        reader: Access,
+        query: &EventQuery,
+    ) -> Rc<Reading> {
+        Rc::new(Reading {
             live: Rc::clone(self),
             channel,
-            compact: heard.compact,
+            compact: query.compact,
             reader,
-        });
-        events::begin(&reading, &heard.get).await
+        })
     }
 
     /// Wakes all readers of a channel that may have a new deploy. No request waits for them,
@@ -209,8 +213,8 @@ impl Live {
         }
     }
 
-    /// Sends a socket what lies behind its place, and notes it. A socket that is gone is nobody
-    /// else's concern.
+    /// Sends a socket the events after its offset, and records the new offset. A socket that is
+    /// gone affects no other.
     fn tell(&self, socket: &WebSocket, mut session: Session) {
         let tags = self.state.get_tags(socket);
         let Some(channel) = tags.first().and_then(|tag| Channel::of_label(tag)) else {

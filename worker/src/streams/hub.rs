@@ -43,11 +43,11 @@ use crate::depth::Depth;
 use crate::http::{body, now, random};
 use crate::isolate;
 use crate::js_error;
-use crate::sql::Ledger;
+use crate::sql::ObjectDatabase;
 
 /// The hub that an object is.
 pub(crate) struct HubObject {
-    log: Ledger,
+    log: ObjectDatabase,
     patterns: PatternCache,
     config: StreamConfig,
     hosts: Hosts,
@@ -66,7 +66,7 @@ pub(crate) struct HubObject {
 impl HubObject {
     /// Opens the hub.
     pub(crate) fn open(storage: Storage, env: &Env) -> Result<Self, Problem> {
-        let log = Ledger::new(storage);
+        let log = ObjectDatabase::new(storage);
         Hub::install(&log, random()?)?;
         let depth = Depth::default();
         Ok(Self {
@@ -202,12 +202,12 @@ impl HubObject {
     /// Takes a turn that holds as a whole or not at all.
     fn transaction<T>(
         &self,
-        turn: impl FnOnce(&Hub<'_, Ledger>) -> Result<T, SqlError>,
+        turn: impl FnOnce(&Hub<'_, ObjectDatabase>) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
         self.log.atomically(|log| turn(&self.hub(log)?))
     }
 
-    fn hub<'a>(&self, log: &'a Ledger) -> Result<Hub<'a, Ledger>, SqlError> {
+    fn hub<'a>(&self, log: &'a ObjectDatabase) -> Result<Hub<'a, ObjectDatabase>, SqlError> {
         let hub = Hub::open(log)?.with_cache(&self.patterns);
         Ok(hub.with_index(self.index.is_some()))
     }

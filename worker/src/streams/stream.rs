@@ -35,11 +35,11 @@ use crate::http::{now, random};
 use crate::isolate;
 use crate::js_error;
 use crate::r2::R2;
-use crate::sql::Ledger;
+use crate::sql::ObjectDatabase;
 
 /// The stream that an object is.
 pub(crate) struct Stream {
-    log: Ledger,
+    log: ObjectDatabase,
     row: RowCache,
     /// Whether they are known to be there.
     has_tables: Cell<bool>,
@@ -67,7 +67,7 @@ impl Stream {
         let config = StreamConfig::of(env)?;
         let depth = Depth::default();
         Ok(Self {
-            log: Ledger::new(storage),
+            log: ObjectDatabase::new(storage),
             row: RowCache::default(),
             has_tables: Cell::new(false),
             limit: Limit::new(config.settings.rates, Per::Stream),
@@ -84,7 +84,7 @@ impl Stream {
         })
     }
 
-    pub(super) fn engine(&self) -> Engine<'_, Ledger> {
+    pub(super) fn engine(&self) -> Engine<'_, ObjectDatabase> {
         Engine::new(&self.log, KEY, &self.config.engine_config)
             .with_hub_registry()
             .with_row_cache(&self.row)

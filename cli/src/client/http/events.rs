@@ -4,6 +4,7 @@ use pmx_sync::live::ChangeMessage;
 use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HOST};
 
+use super::counted_body::CountedBody;
 use super::{ANSWER_BYTES_MAX, Answer, Broken, Call, Client, header, media, retry};
 use crate::error::Failure;
 use crate::http_client::HttpClient;
@@ -24,7 +25,7 @@ impl Client {
             self.interrupt.check()?;
             let call = Call::get(&path);
             let request = self.events_request(http, site, &path);
-            let mut body = self.line.body(&[], None);
+            let mut body = CountedBody::new(&self.transfer, &[], None);
             let exchange = self.exchange(http, request, &mut body, |_| ANSWER_BYTES_MAX);
             let broken = match self.wait(http, exchange) {
                 Ok((answer, is_whole)) => self.received(&call, &answer, is_whole, offset),

@@ -1,4 +1,4 @@
-//! One HTTP exchange: a request whose body is counted as it is sent, and its answer, each within a
+//! HTTP exchange: a request whose body is counted as it is sent, and its answer, each within a
 //! time of silence.
 
 use std::pin::Pin;
@@ -13,8 +13,8 @@ use reqwest::{Client, Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 
+use super::counted_body::CountedBody;
 use super::fault::Fault;
-use super::line::CountedBody;
 
 /// How long a server may take no byte of a body.
 const WRITE_TIME: Duration = Duration::from_secs(30);
@@ -25,7 +25,7 @@ const READ_TIME: Duration = Duration::from_mins(3);
 /// Bytes of a body that are handed to a connection at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// Pieces of a body that a connection holds before its socket takes them.
+/// ChunkedBody of a body that a connection holds before its socket takes them.
 const PIECES_MAX: usize = 2;
 
 /// Sends a request, and its body as the connection takes it. Returns with the head of the answer,
@@ -39,7 +39,7 @@ pub(super) async fn send(
     let mut outlet = Outlet::new(pieces);
     if body.len() > 0 {
         let left = body.len();
-        *request.body_mut() = Some(reqwest::Body::wrap(Pieces { taken, left }));
+        *request.body_mut() = Some(reqwest::Body::wrap(ChunkedBody { taken, left }));
     }
     let mut answered = std::pin::pin!(client.execute(request));
     loop {
@@ -131,12 +131,12 @@ impl Drop for Piece {
 }
 
 /// A request's body as the connection sees it.
-struct Pieces {
+struct ChunkedBody {
     taken: mpsc::Receiver<Bytes>,
     left: usize,
 }
 
-impl Body for Pieces {
+impl Body for ChunkedBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 

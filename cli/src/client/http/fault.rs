@@ -27,7 +27,7 @@ pub(super) enum Fault {
     Interrupted,
 }
 
-/// What a fault comes from.
+/// Cause of a fault.
 enum Cause<'a> {
     Tls(&'a TlsError),
     /// The connection, or the lookup of the server's name.
@@ -37,7 +37,7 @@ enum Cause<'a> {
     Closed,
     /// The proxy makes no connection.
     Proxy(String),
-    /// What came is no HTTP.
+    /// The bytes that arrived are no HTTP.
     Protocol(String),
     LargeHeaders,
     /// The request itself.
@@ -89,14 +89,14 @@ fn is_early(error: &hyper::Error) -> bool {
     error.to_string().contains("unexpected message")
 }
 
-/// What is left of an error's text, if it is of a tunnel through a proxy.
+/// The rest of an error's text, if it is of a tunnel through a proxy.
 fn refused_by_proxy(text: &str) -> Option<String> {
     let of = |kind: &str| text.strip_prefix(kind).map(str::to_owned);
     of("tunnel error: ").or_else(|| of("SOCKS error: "))
 }
 
 impl Client {
-    /// What became of a request that got no answer.
+    /// The failure of a request that got no answer.
     pub(super) fn broken(&self, fault: &Fault) -> Broken {
         let cause = match fault {
             Fault::Interrupted => return Broken::Final(Failure::interrupted()),
@@ -180,7 +180,7 @@ fn tls_failure(server: &Server, error: &TlsError) -> Failure {
     Failure::new(code, format!("can't reach {server}: {why}")).with_hint(hint)
 }
 
-/// What is wrong with a certificate, and what to try.
+/// The fault of a certificate, and the hint.
 fn certificate(error: &CertificateError) -> (String, String) {
     let (why, hint) = match error {
         CertificateError::UnknownIssuer => (
@@ -271,7 +271,7 @@ fn closed() -> String {
     "it closed the connection without an answer".to_owned()
 }
 
-/// What to try, where that is more than to look whether the server runs.
+/// The hint, where it is more than to look whether the server runs.
 fn hint(server: &Server, cause: &Cause<'_>) -> Option<String> {
     let is_plain = server.as_str().starts_with("http://");
     let is_end = match cause {

@@ -1,7 +1,7 @@
 //! History requests: pages of a site's deploys.
 
 use pmx_core::code::Code;
-use pmx_core::encode::{Malformed, Reader};
+use pmx_core::encode::{ByteReader, Malformed};
 use pmx_core::id::NodeId;
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::limits::NODE_BYTES_MAX;
@@ -10,7 +10,7 @@ use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, HoldView, UnaliasReply
 use super::{Call, Client, media};
 use crate::error::Failure;
 
-/// What is live at a site.
+/// The live deploy of a site.
 #[derive(Debug, Clone)]
 pub struct Live {
     /// The active deploy.
@@ -59,7 +59,7 @@ impl Client {
             let media = media(&answer.headers);
             self.no_answer(&call, &error.to_string(), &answer.seen(&media))
         };
-        let mut reader = Reader::new(&answer.bytes);
+        let mut reader = ByteReader::new(&answer.bytes);
         let mut nodes = Vec::new();
         while reader.remaining() > 0 {
             let node = reader.bytes(NODE_BYTES_MAX, "a node's bytes");

@@ -65,7 +65,7 @@ impl Client {
         }
     }
 
-    /// What answered, what it answered, and to which request.
+    /// The program that answered, its answer, and the request.
     fn first_line(&self, call: &Call<'_>, seen: &Seen<'_>) -> String {
         let who = who(seen.headers).unwrap_or_else(|| match seen.status {
             407 => "a proxy".to_owned(),
@@ -148,7 +148,7 @@ fn is_challenge(headers: &HeaderMap) -> bool {
 
 const CHALLENGED: &str = "Cloudflare takes pmx for a bot and wants a proof that only browsers can give. In the zone's settings turn off Bot Fight Mode, which no rule can skip; for Browser Integrity Check and Under Attack a configuration rule for the API's host is enough.";
 
-/// What an answer says of who made it.
+/// The traces that the sender of an answer leaves in it.
 fn who(headers: &HeaderMap) -> Option<String> {
     let of = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
@@ -180,7 +180,7 @@ fn shortened(text: &str) -> String {
     short
 }
 
-/// What nginx, Go and Apache say to plain HTTP on a port of TLS.
+/// The answers of nginx, Go and Apache to plain HTTP on a port of TLS.
 fn speaks_of_https(bytes: &[u8]) -> bool {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(LOOKED_AT_BYTES)]);
     let text = text.to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! The client against servers on loopback that answer as they should not.
+//! HTTP client against servers on loopback that answer as they should not.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -53,7 +53,7 @@ fn client(server: Server) -> Client {
 const OK: &str = "200 OK\r\nContent-Type: application/json";
 
 #[test]
-fn what_is_no_answer_of_the_protocol_is_said_to_be_none() {
+fn foreign_answer_is_reported_as_one() {
     let long = "9".repeat(PROBLEM_BYTES_MAX as usize + 1);
     for (head, body, said) in [
         ("302 Found\r\nLocation: http://127.0.0.1:1/", "", "HTTP 302"),
@@ -98,7 +98,7 @@ fn what_is_no_answer_of_the_protocol_is_said_to_be_none() {
 }
 
 #[test]
-fn an_endless_answer_is_not_read_to_its_end() {
+fn endless_answer_is_not_read_to_its_end() {
     let mut endless = answer(OK, "");
     let head = String::from_utf8(endless.clone()).unwrap();
     endless = head.replace("Content-Length: 0", "X: y").into_bytes();
@@ -112,7 +112,7 @@ fn an_endless_answer_is_not_read_to_its_end() {
 }
 
 #[test]
-fn a_refusal_keeps_its_code_and_is_not_repeated() {
+fn refusal_keeps_its_code_and_is_not_repeated() {
     let problem = serde_json::to_string(&Problem::new(Code::Unauthorised, "no")).unwrap();
     let head = "401 Unauthorized\r\nContent-Type: application/problem+json; charset=utf-8";
     let (server, requests) = serving(vec![answer(head, &problem)]);
@@ -124,7 +124,7 @@ fn a_refusal_keeps_its_code_and_is_not_repeated() {
 }
 
 #[test]
-fn what_passes_is_sent_again_and_counted() {
+fn transient_failure_is_retried_and_counted() {
     let busy = answer("503 Busy\r\nRetry-After: 0", "later");
     let good = answer(OK, r#"{"version":"1"}"#);
     let (server, requests) = serving(vec![busy, Vec::new(), good]);
@@ -154,7 +154,7 @@ fn refused_connection_is_a_network_failure_that_names_the_address() {
 }
 
 #[test]
-fn an_interrupt_ends_the_waiting() {
+fn interrupt_ends_the_wait() {
     let (server, _requests) = serving(vec![answer("503 Busy\r\nRetry-After: 25", "")]);
     let interrupt = Interrupt::default();
     let client = Client::new(server, None, &Trust::default(), interrupt.clone());

@@ -19,7 +19,7 @@ pub(super) struct LogReader {
     kind: Kind,
 }
 
-/// Who reads it, and how.
+/// The reader, and how it reads.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Kind {
     pub(super) compact: bool,

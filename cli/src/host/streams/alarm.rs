@@ -21,7 +21,7 @@ use super::writer::{WeakWriter, Writable, Writer, lock, steadily};
 use crate::host::access_log::Log;
 use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
-use crate::host::sql::Ledger;
+use crate::host::sql::Database;
 
 /// A stream by its key, and when to look after it.
 pub(super) type Due = (i64, Timestamp);
@@ -206,7 +206,7 @@ impl TimerQueue {
 /// The ledger, taken for one turn at a time.
 struct ShortTransaction<'a> {
     ledger: &'a Writable,
-    held: RefCell<Option<MutexGuard<'a, Ledger>>>,
+    held: RefCell<Option<MutexGuard<'a, Database>>>,
 }
 
 impl<'a> ShortTransaction<'a> {
@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_brief_turn_holds_or_is_undone() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
+        let ledger = Database::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let ledger = Writable::new(ledger);
         let short = ShortTransaction::new(&ledger);

@@ -44,7 +44,7 @@ use tokio::sync::{Semaphore, watch};
 use super::access_log::Log;
 use super::budget::Budget;
 use super::error::HostError;
-use super::sql::Ledger;
+use super::sql::Database;
 use alarm::Alarm;
 use broadcast::{Shared, Topics};
 use cold::SegmentFolder;
@@ -248,8 +248,8 @@ fn wake(
 }
 
 /// Opens the database of streams: its tables are made or migrated in one transaction.
-fn opened(file: &Path, engine_config: &EngineConfig) -> Result<Ledger, SchemaError> {
-    let ledger = Ledger::open(file)?;
+fn opened(file: &Path, engine_config: &EngineConfig) -> Result<Database, SchemaError> {
+    let ledger = Database::open(file)?;
     // What savepoints keep to undo stays in memory.
     ledger.run("PRAGMA temp_store = MEMORY", &[])?;
     let seed = drawn()?;
@@ -263,7 +263,7 @@ fn opened(file: &Path, engine_config: &EngineConfig) -> Result<Ledger, SchemaErr
 }
 
 /// Makes the registry, unless it is there.
-fn found_registry(ledger: &Ledger, engine_config: &EngineConfig) -> Result<(), SqlError> {
+fn found_registry(ledger: &Database, engine_config: &EngineConfig) -> Result<(), SqlError> {
     let key = stream_ids::find_or_give(ledger, &registry::name())?;
     let engine = Engine::new(ledger, key, engine_config);
     let generation = Generation::from_random(drawn()?);

@@ -14,13 +14,13 @@ use super::cold::SegmentFolder;
 use super::stream_ids;
 use super::transaction::storage;
 use crate::host::blocking::block_on;
-use crate::host::sql::Ledger;
+use crate::host::sql::Database;
 
 /// Connections that only read.
 pub(super) struct Readers {
     file: PathBuf,
     engine_config: EngineConfig,
-    idle: Mutex<Vec<Ledger>>,
+    idle: Mutex<Vec<Database>>,
 }
 
 /// How long a test that reads from segments only waits for them.
@@ -113,7 +113,7 @@ impl Readers {
     fn at_one_moment<T>(
         &self,
         name: &StreamName,
-        look: impl FnOnce(&Engine<'_, Ledger>) -> Result<T, Refusal>,
+        look: impl FnOnce(&Engine<'_, Database>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         self.in_snapshot(|ledger| {
             let key = stream_ids::find(ledger, name).map_err(storage)?;
@@ -124,7 +124,7 @@ impl Readers {
 
     fn in_snapshot<T>(
         &self,
-        look: impl FnOnce(&Ledger) -> Result<T, Refusal>,
+        look: impl FnOnce(&Database) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let ledger = self.take().map_err(storage)?;
         ledger.run("BEGIN", &[]).map_err(storage)?;
@@ -136,15 +136,15 @@ impl Readers {
         seen
     }
 
-    fn take(&self) -> Result<Ledger, SqlError> {
+    fn take(&self) -> Result<Database, SqlError> {
         let idle = self.idle().pop();
         match idle {
             Some(ledger) => Ok(ledger),
-            None => Ledger::open(&self.file),
+            None => Database::open(&self.file),
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Ledger>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Database>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

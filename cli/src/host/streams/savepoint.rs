@@ -2,14 +2,14 @@
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 
-use crate::host::sql::Ledger;
+use crate::host::sql::Database;
 
 /// A transaction that is under way.
-pub(super) struct Savepoints<'a>(&'a Ledger);
+pub(super) struct Savepoints<'a>(&'a Database);
 
 impl<'a> Savepoints<'a> {
     /// Wraps a ledger inside its `atomically`.
-    pub(super) const fn new(ledger: &'a Ledger) -> Self {
+    pub(super) const fn new(ledger: &'a Database) -> Self {
         Self(ledger)
     }
 }
@@ -59,7 +59,7 @@ mod tests {
     #[test]
     fn a_turn_that_fails_undoes_itself_and_no_other() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
+        let ledger = Database::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let committed = ledger.atomically(|ledger| {
             let batch = Savepoints::new(ledger);
@@ -93,7 +93,7 @@ mod tests {
     #[test]
     fn nothing_runs_after_the_transaction_came_to_an_end() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
+        let ledger = Database::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let batch = Savepoints::new(&ledger);
         insert(&batch, "a").unwrap_err();

@@ -20,13 +20,13 @@ use super::server_timing;
 use super::transaction::{Transaction, storage};
 use crate::host::access_log::Log;
 use crate::host::panics::{guarded, unpanicked};
-use crate::host::sql::Ledger;
+use crate::host::sql::Database;
 
 /// The ledger of all streams: the writer has it, and now and then the alarm.
-pub(super) type Writable = Mutex<Ledger>;
+pub(super) type Writable = Mutex<Database>;
 
 /// Locks the ledger. A transaction that panicked was rolled back.
-pub(super) fn lock(ledger: &Writable) -> MutexGuard<'_, Ledger> {
+pub(super) fn lock(ledger: &Writable) -> MutexGuard<'_, Database> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -282,7 +282,7 @@ mod tests {
     #[tokio::test]
     async fn the_writer_goes_on_after_a_panic_anywhere() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Ledger::open(&home.path().join("x.db")).unwrap();
+        let ledger = Database::open(&home.path().join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
         let settled = |_| panic!("on purpose");
@@ -301,7 +301,7 @@ mod tests {
     }
 
     fn writer(home: &std::path::Path) -> (Writer, Arc<Writable>) {
-        let ledger = Ledger::open(&home.join("x.db")).unwrap();
+        let ledger = Database::open(&home.join("x.db")).unwrap();
         ledger.run("CREATE TABLE t (v)", &[]).unwrap();
         let ledger = Arc::new(Mutex::new(ledger));
         let writer = Writer::start(Arc::clone(&ledger), EngineConfig::default(), drop).unwrap();

@@ -1,5 +1,5 @@
-//! A host that is killed while packs arrive: what it acknowledged is there when it starts again,
-//! and nothing is there by half.
+//! Crash test: a host that is killed while packs arrive has all that it acknowledged when it starts
+//! again, and nothing by half.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -22,7 +22,7 @@ const SECRET: &str = "crash";
 
 /// Not a test of its own: the host that [`killed_hosts_lose_nothing`] kills, in its own process.
 #[test]
-fn the_host_to_be_killed() {
+fn host_to_be_killed() {
     let Some(data) = std::env::var_os(DATA) else {
         return;
     };
@@ -76,7 +76,7 @@ fn spawn(data: &Path) -> (Child, SocketAddr) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([
             "--exact",
-            "host::tests::crash::the_host_to_be_killed",
+            "host::tests::crash::host_to_be_killed",
             "--nocapture",
         ])
         .env(DATA, data)

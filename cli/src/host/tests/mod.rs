@@ -1,4 +1,4 @@
-//! A started host, spoken to over its socket.
+//! Embedded host over its socket.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -52,7 +52,7 @@ fn begin(host: &Running, more: &str) -> String {
 }
 
 #[test]
-fn it_answers_and_its_folder_is_its_own() {
+fn host_answers_and_has_a_private_folder() {
     let home = tempfile::tempdir().unwrap();
     let data = home.path().join("made/by/it");
     let host = start(&data, None).unwrap();
@@ -71,7 +71,7 @@ fn it_answers_and_its_folder_is_its_own() {
 }
 
 #[test]
-fn a_port_in_use_is_said() {
+fn port_in_use_is_reported() {
     let home = tempfile::tempdir().unwrap();
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let refused = Host::start(Config {
@@ -95,7 +95,7 @@ fn a_port_in_use_is_said() {
 
 /// A client that sends all of a body before it reads has to get the answer, not a reset.
 #[test]
-fn a_body_that_is_too_large_is_answered() {
+fn body_that_is_too_large_is_answered() {
     let home = tempfile::tempdir().unwrap();
     let host = start(home.path(), None).unwrap();
     let bytes = BODY_BYTES_MAX + 1;
@@ -118,7 +118,7 @@ fn a_body_that_is_too_large_is_answered() {
 }
 
 #[test]
-fn who_asks_first_sends_nothing_in_vain() {
+fn expect_continue_is_refused_before_the_body() {
     let home = tempfile::tempdir().unwrap();
     let host = start(home.path(), None).unwrap();
     let asks = "content-length: 99999999\r\nexpect: 100-continue\r\n";
@@ -127,7 +127,7 @@ fn who_asks_first_sends_nothing_in_vain() {
 }
 
 #[test]
-fn a_connection_is_kept_and_closed_gracefully() {
+fn connection_is_kept_and_closed_gracefully() {
     let home = tempfile::tempdir().unwrap();
     let host = start(home.path(), None).unwrap();
     let mut stream = TcpStream::connect(host.addr()).unwrap();

@@ -1,5 +1,5 @@
-//! A store of chunks, computed: the site as one stream, cut where its content says so, and each new
-//! chunk compressed by itself.
+//! Chunk store, computed: the site as one stream, cut where its content says so, and each new chunk
+//! compressed separately.
 //!
 //! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
 //! Deduplication Based Storage Systems", IEEE TPDS 2020) with normalisation level 2, and sizes
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn only_new_chunks_are_sent_whatever_the_pieces() {
+    fn new_chunks_alone_are_sent_however_they_are_read() {
         let folder = tempfile::tempdir().unwrap();
         let bytes = noise(9 << 20);
         let mut rows = Vec::new();

@@ -1,4 +1,4 @@
-//! What most hosts ask for: a list of all files with their hashes, and then each file they lack.
+//! Flat upload, as most hosts do it: a list of all files with hashes, then each missing file.
 //!
 //! Each content travels once, whole. The list is sent whatever changed, and answered with the
 //! hashes that are missing. Heads of requests, and what a file's own form or URL takes, are not
@@ -113,7 +113,7 @@ impl Contender for Flat {
 }
 
 impl Coding {
-    /// What a file takes on the line.
+    /// The bytes of a file on the wire.
     fn bytes(self, row: &Row, file: &Path, encoder: &mut Encoder) -> io::Result<u64> {
         match self {
             Self::Raw => Ok(row.entry.size),
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_is_full_by_files_or_by_bytes() {
+    fn bucket_is_full_by_files_or_by_bytes() {
         let mib = 1024 * 1024;
         for (sizes, expected) in [
             (vec![], 0),
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn each_content_travels_once_and_the_list_always() {
+    fn content_travels_once_and_the_list_always() {
         let folder = tempfile::tempdir().unwrap();
         let long = b"pages of one site resemble each other; ".repeat(100);
         let rows = site(folder.path(), &[("a", &long), ("b", &long), ("c", b"x")]);

@@ -102,7 +102,7 @@ impl Contest {
     }
 }
 
-/// What the steps are called, in their order.
+/// The names of the steps, in their order.
 const STEPS: [&str; 3] = ["first publish", "update", "nothing changed"];
 
 /// Lets all take every step before the next one, so that the folder is laid out once for each.

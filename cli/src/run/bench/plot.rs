@@ -1,4 +1,4 @@
-//! The same as a picture: bars on a logarithmic scale, as SVG that is legible on light and dark.
+//! Benchmark plot: bars on a logarithmic scale, as SVG that is legible on light and dark.
 
 use std::fmt::Write as _;
 

@@ -67,7 +67,7 @@ impl Server {
     }
 }
 
-/// What the client has of earlier publishes.
+/// The client's memory of earlier publishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Memory {
     /// All that it keeps.

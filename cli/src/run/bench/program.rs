@@ -79,7 +79,7 @@ impl Store {
         Ok(Self { folder, held })
     }
 
-    /// What was added since the last time this was asked.
+    /// The bytes that were added since the last call.
     pub(super) fn growth(&mut self) -> Result<Cost, Failure> {
         let now = Self::read(&self.folder)?;
         let added = now
@@ -121,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_program_that_is_not_there_is_said_to_be_missing() {
+    fn program_that_is_not_there_is_said_to_be_missing() {
         let env: Environment = [("PATH", "/nowhere")].into_iter().collect();
         let programs = Programs::of(&env, Path::new("/nowhere"));
         let missing = programs.find("git").unwrap_err();
@@ -130,7 +130,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_failure_says_what_the_program_said_last() {
+    fn failure_says_what_the_program_said_last() {
         let mut command = Command::new("/bin/sh");
         command.args(["-c", "echo first >&2; echo the reason >&2; exit 3"]);
         let failure = run(&mut command).unwrap_err();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_grows_by_what_is_new() {
+    fn store_grows_by_what_is_new() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| {
             let path = folder.path().join(name);

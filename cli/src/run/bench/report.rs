@@ -1,4 +1,4 @@
-//! What was found, as a table for people and as lines for programs.
+//! Benchmark report: a table for people, and lines for programs.
 
 use std::fmt::Write as _;
 
@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::args::Way;
 use crate::ui::{self, Ui};
 
-/// What one publish costs.
+/// Cost of one publish.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Cost {
     /// Bytes to the server.
@@ -73,7 +73,7 @@ impl How {
     }
 }
 
-/// What one way costs.
+/// Costs of one way.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Line {
     pub(super) name: &'static str,
@@ -84,7 +84,7 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// What a step cost, unless the line has no numbers.
+    /// The cost of a step, unless the line has no numbers.
     pub(super) fn cost(&self, step: usize) -> Option<&Cost> {
         let usable = self.how.why().is_none();
         self.costs.get(step).filter(|_| usable)
@@ -137,7 +137,7 @@ impl Report {
         );
     }
 
-    /// What was compared, in one line.
+    /// The comparison, in one line.
     pub(super) fn sentence(&self) -> String {
         let of = |totals: Totals| {
             let files = ui::count(totals.files, "file", "files");
@@ -293,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_for_people() {
+    fn report_prints_a_table() {
         insta::assert_snapshot!(report().table(), @r"
         from 1 file, 5.0 kB to 2 files, 1.0 MB: 2 added, 0 modified, 1 removed, 0 unchanged
               first publish  update  requests  nothing changed  to zstd
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_for_programs() {
+    fn report_prints_a_line_of_json() {
         let report = report();
         let lines = report.lines.iter().map(|line| {
             let body = serde_json::to_string(&report.line_body(line));

@@ -1,4 +1,4 @@
-//! The two versions, and the folder that holds first the one and then the other.
+//! Benchmark site: two versions, and the folder that holds first the one and then the other.
 //!
 //! A client that publishes a build's output finds in place of the old files the new ones, so both
 //! versions are laid out in one folder of our own: what changed is written anew, what did not is
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stage_holds_one_version_after_the_other() {
+    fn stage_holds_one_version_after_the_other() {
         let a = site(&[("a", "1"), ("b/c", "2"), ("d/e/f", "3"), ("g", "4")]);
         let b = site(&[("a", "1"), ("b/c", "x"), ("d", "3"), ("g/h", "5")]);
         let place = tempfile::tempdir().unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_within_a_second_shows_in_the_time() {
+    fn change_within_a_second_shows_in_the_time() {
         let (a, b) = (
             site(&[("a", "1"), ("b", "1")]),
             site(&[("a", "2"), ("b", "1")]),

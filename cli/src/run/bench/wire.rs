@@ -1,5 +1,5 @@
-//! A wire that counts: a TCP relay between a client and a server, which knows how many bytes and
-//! requests passed, heads included, whatever either end says about itself.
+//! Counting relay: a TCP relay between a client and a server, which counts the bytes and requests
+//! that pass, heads included.
 
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ const REQUEST_LINE_END: &[u8] = b" HTTP/1.1\r\n";
 /// How long the last bytes of a connection may take after its client is done.
 const QUIET_TIME: Duration = Duration::from_secs(2);
 
-/// What passed.
+/// Traffic that passed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Passed {
     /// Bytes from client to server.

@@ -1,4 +1,4 @@
-//! The findings of a checklist: printed as they come, and counted.
+//! Checklist findings: printed as they come, and counted.
 
 use std::cell::Cell;
 
@@ -7,13 +7,13 @@ use serde::Serialize;
 use super::Ended;
 use crate::ui::Ui;
 
-/// What a check found.
+/// Finding of a check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Finding {
     state: State,
-    /// What was seen, or why nothing was looked at.
+    /// The observation, or the reason why there is none.
     saw: String,
-    /// What to try.
+    /// The hint for the user.
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
 }

@@ -21,7 +21,7 @@ pub(super) fn decoded(coding: &str, body: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// What a difference to `old` stands for (RFC 9842, section 5).
+/// Decodes a difference to `old` (RFC 9842, section 5).
 pub(super) fn behind(old: &[u8], body: &[u8]) -> Option<Vec<u8>> {
     frame(body.get(DIFFERENCE_HEAD..)?, old)
 }

@@ -26,7 +26,7 @@ use board::{Board, Finding};
 use sites::Publisher;
 use visit::Visitor;
 
-/// What all checks work with.
+/// State that all checks share.
 struct Doctor<'a> {
     args: &'a DoctorArgs,
     context: &'a Context<'a>,
@@ -74,7 +74,7 @@ const PUBLISHED: [&str; 10] = [
 ];
 
 impl Doctor<'_> {
-    /// What can be seen without a token.
+    /// The checks that need no token.
     fn edge(&self) -> Result<(), Failure> {
         self.see("edge", || self.edge_of_server())?;
         self.see("hosts", || self.apex_and_api())?;
@@ -82,7 +82,7 @@ impl Doctor<'_> {
         self.see("streams", || self.streams_closed())
     }
 
-    /// What needs sites.
+    /// The checks that need sites.
     fn published(&self) -> Result<(), Failure> {
         let publisher = Publisher::new(&self.site, self.context)?;
         let first = match publisher.publish(&publisher.version(1), None) {

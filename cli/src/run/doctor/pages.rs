@@ -8,7 +8,7 @@ use super::sites::Shown;
 use super::visit::Seen;
 use super::{Doctor, Finding};
 
-/// What browsers and tools accept.
+/// The codings that browsers and tools accept.
 const CODINGS: [&str; 4] = ["zstd", "br", "gzip", "identity"];
 
 /// What a browser with dictionaries says when its user opens a page.
@@ -19,10 +19,10 @@ const OPENING: [(&str, &str); 2] = [
 
 const REWRITTEN: &str = "A feature of the zone rewrites pages: turn off Email Obfuscation, Rocket Loader, Automatic HTTPS Rewrites and Web Analytics for these hosts.";
 
-/// What a browser keeps of a page.
+/// Page that a browser keeps as a dictionary.
 pub(super) struct Kept {
     body: Vec<u8>,
-    /// What the server called it.
+    /// The server's id of it.
     id: String,
 }
 
@@ -102,7 +102,7 @@ impl Doctor<'_> {
         Ok((length, sent))
     }
 
-    /// What a browser keeps of a page, if the server asks it to.
+    /// The page that a browser keeps, if the server asks it to.
     pub(super) fn kept(&self, shown: &Shown) -> Option<Kept> {
         let asked = [&OPENING[..], &[("accept-encoding", "zstd, dcz")]].concat();
         let seen = self.visitor.get(&shown.url, &asked).ok()?;
@@ -138,7 +138,7 @@ impl Doctor<'_> {
     }
 }
 
-/// What came of a request for a difference.
+/// Result of a request for a difference.
 fn difference(seen: &Seen, kept: &Kept, page: &[u8]) -> Finding {
     let (coding, bytes) = (seen.coding(), seen.body.len());
     if coding != "dcz" {

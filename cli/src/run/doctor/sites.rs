@@ -114,7 +114,7 @@ impl<'a> Publisher<'a> {
     }
 }
 
-/// What a publish did.
+/// Result of a publish.
 pub(super) struct Published {
     url: Option<String>,
     deploy: u64,
@@ -164,7 +164,7 @@ pub(super) fn publish(
     Ok(Published {
         url: outcome.url,
         deploy: outcome.active,
-        retries: client.line().retries(),
+        retries: client.transfer().retries(),
     })
 }
 

@@ -18,7 +18,7 @@ pub(super) const ANSWER_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// How long an answer may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Who asks.
+/// Client of a request.
 pub(super) struct Visitor {
     http: HttpClient,
     pub(super) server: Server,

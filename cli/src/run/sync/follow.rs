@@ -15,7 +15,7 @@ use crate::client::http::Client;
 use crate::error::Failure;
 use crate::run::report::Report;
 use crate::run::trouble::{About, Troubles};
-use crate::run::watch::{Found, Moment, Pace, Seen, Touched, Verdict, Wake, Watch};
+use crate::run::watch::{Elapsed, Found, Pace, Seen, Touched, Verdict, Wake, Watch};
 use crate::run::{Context, Ended};
 use crate::source_tree::{Look, SourceTree, check_empty};
 
@@ -55,11 +55,11 @@ pub(in crate::run) struct Follow<'a> {
     pace: Pace,
     troubles: Troubles<'a>,
     touched: Touched,
-    /// What was published last.
+    /// The last publish.
     shown: Option<Shown>,
-    /// What the last scan found.
+    /// The findings of the last scan.
     seen: Option<Root>,
-    /// What the server refused.
+    /// The root that the server refused.
     refused: Option<Root>,
     /// Whether that is to be tried again.
     is_retry: bool,
@@ -78,9 +78,9 @@ struct Shown {
 /// When the folder is scanned though no event came.
 #[derive(Debug, Default)]
 struct Next {
-    poll: Moment,
-    relook: Option<Moment>,
-    retry: Option<Moment>,
+    poll: Elapsed,
+    relook: Option<Elapsed>,
+    retry: Option<Elapsed>,
     backoff: Duration,
 }
 
@@ -317,7 +317,7 @@ impl<'a> Follow<'a> {
         self.pace.settled(false, now);
     }
 
-    /// What a scan found, compared with what was published last.
+    /// The findings of a scan, compared with the last publish.
     fn compared(&self, tree: &SourceTree) -> Found {
         let Some(shown) = self.shown.filter(|shown| tree.contains(&shown.root)) else {
             return Found::default();
@@ -337,11 +337,11 @@ impl<'a> Follow<'a> {
 }
 
 impl Next {
-    fn at(&self, due: Option<Moment>) -> Moment {
+    fn at(&self, due: Option<Elapsed>) -> Elapsed {
         // A folder that changes is scanned when its pace says so.
         due.unwrap_or_else(|| {
             let early = [self.relook, self.retry].into_iter().flatten();
-            early.fold(self.poll, Moment::min)
+            early.fold(self.poll, Elapsed::min)
         })
     }
 }

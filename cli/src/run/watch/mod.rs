@@ -20,7 +20,7 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
 use crate::interrupt::Interrupt;
 use own::Own;
-pub(super) use pace::{Found, Moment, Pace, Seen, Verdict};
+pub(super) use pace::{Elapsed, Found, Pace, Seen, Verdict};
 use trace::{End, Trace};
 
 /// How often an interrupt is looked for.
@@ -72,19 +72,19 @@ pub(super) enum Wake {
     /// The user wants to stop.
     Interrupted,
     /// Something happened.
-    Events(Vec<Happened>),
+    Events(Vec<FolderEvent>),
     /// The time is up.
     Time,
 }
 
 /// One event, and where it happened.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Happened {
+pub(super) struct FolderEvent {
     pub(super) seen: Seen,
     pub(super) folder: Option<String>,
 }
 
-impl Happened {
+impl FolderEvent {
     const ANYWHERE: Self = Self {
         seen: Seen::Anything,
         folder: None,
@@ -125,7 +125,7 @@ impl Watch {
     }
 
     /// How long the watch runs.
-    pub(super) fn now(&self) -> Moment {
+    pub(super) fn now(&self) -> Elapsed {
         self.started.elapsed()
     }
 
@@ -135,7 +135,7 @@ impl Watch {
     }
 
     /// When everything is scanned next though no event came, after a scan that took so long.
-    pub(super) fn poll_at(&self, took: Duration) -> Moment {
+    pub(super) fn poll_at(&self, took: Duration) -> Elapsed {
         let every = match self.source.lack {
             Some(_) => POLL_DEGRADED,
             None => POLL_EVERY,
@@ -144,13 +144,13 @@ impl Watch {
     }
 
     /// Waits for events, at most until a point of time.
-    pub(super) fn wait(&mut self, until: Moment, interrupt: &Interrupt) -> Wake {
+    pub(super) fn wait(&mut self, until: Elapsed, interrupt: &Interrupt) -> Wake {
         loop {
             if interrupt.is_raised() {
                 return Wake::Interrupted;
             }
             if self.traced.elapsed() >= TRACE_EVERY && self.renewed() {
-                return Wake::Events(vec![Happened::ANYWHERE]);
+                return Wake::Events(vec![FolderEvent::ANYWHERE]);
             }
             let left = until.saturating_sub(self.now());
             match self.source.events.recv_timeout(left.min(TICK)) {
@@ -179,7 +179,7 @@ impl Watch {
     }
 
     /// Takes an event and all that are there already.
-    fn taken(&mut self, first: notify::Result<Event>) -> Vec<Happened> {
+    fn taken(&mut self, first: notify::Result<Event>) -> Vec<FolderEvent> {
         let mut happened = Vec::new();
         let mut is_way = false;
         let mut next = Some(first);
@@ -194,22 +194,22 @@ impl Watch {
                         self.source.lack = Some(lack(&error));
                     }
                     // An error means lost events.
-                    happened.push(Happened::ANYWHERE);
+                    happened.push(FolderEvent::ANYWHERE);
                 }
             }
             next = self.source.events.try_recv().ok();
         }
         if is_way && self.renewed() {
-            happened.push(Happened::ANYWHERE);
+            happened.push(FolderEvent::ANYWHERE);
         }
         happened
     }
 
-    /// What an event says of the folder's content.
-    fn below(&mut self, event: &Event) -> Vec<Happened> {
+    /// The change that an event reports of the folder.
+    fn below(&mut self, event: &Event) -> Vec<FolderEvent> {
         if event.need_rescan() || event.paths.is_empty() {
             self.is_stale = true;
-            return vec![Happened::ANYWHERE];
+            return vec![FolderEvent::ANYWHERE];
         }
         let End::Folder(folder) = self.trace.end() else {
             return Vec::new();
@@ -228,7 +228,7 @@ impl Watch {
             if is_folder || path.is_dir() {
                 // A folder that is new is watched by the watcher itself.
                 is_stale |= goes(event.kind);
-                happened.push(Happened::ANYWHERE);
+                happened.push(FolderEvent::ANYWHERE);
             } else {
                 happened.push(of_file(event.kind, below));
             }
@@ -372,9 +372,9 @@ fn is_of_folder(kind: EventKind) -> bool {
     )
 }
 
-fn of_file(kind: EventKind, below: &Path) -> Happened {
+fn of_file(kind: EventKind, below: &Path) -> FolderEvent {
     let Some(path) = below.to_str() else {
-        return Happened::ANYWHERE;
+        return FolderEvent::ANYWHERE;
     };
     let path = path.replace(std::path::MAIN_SEPARATOR, "/");
     let folder = path.rsplit_once('/').map_or("", |(folder, _)| folder);
@@ -384,7 +384,7 @@ fn of_file(kind: EventKind, below: &Path) -> Happened {
         EventKind::Access(_) => Seen::Closed(path),
         _ => Seen::Moved(path),
     };
-    Happened { seen, folder }
+    FolderEvent { seen, folder }
 }
 
 #[cfg(test)]
@@ -428,7 +428,7 @@ mod tests {
         fs::remove_dir(home.path()).unwrap();
         let until = watch.now() + Duration::from_secs(10);
         let wake = watch.wait(until, &Interrupt::default());
-        assert_eq!(wake, Wake::Events(vec![Happened::ANYWHERE]));
+        assert_eq!(wake, Wake::Events(vec![FolderEvent::ANYWHERE]));
     }
 
     #[test]

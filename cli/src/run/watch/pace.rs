@@ -13,7 +13,7 @@ use std::time::Duration;
 use pmx_sync::manifest::Change;
 
 /// A point of time: how long the watch runs.
-pub(in crate::run) type Moment = Duration;
+pub(in crate::run) type Elapsed = Duration;
 
 /// Quiet after events of one file that is no page: an editor writes a file in several steps.
 const QUIET_FILE: Duration = Duration::from_millis(25);
@@ -55,7 +55,7 @@ const SAME_BUILD: Duration = Duration::from_millis(600);
 /// Files that are noted as open. Beyond these, the others count as closed.
 const OPEN_MAX: usize = 1_000;
 
-/// What an event reports.
+/// Change that an event reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(in crate::run) enum Seen {
     /// A program wrote to this file and may go on.
@@ -68,7 +68,7 @@ pub(in crate::run) enum Seen {
     Anything,
 }
 
-/// What a scan found, compared with what was published last.
+/// Findings of a scan, compared with the last publish.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(in crate::run) struct Found {
     /// Files that were published, are gone and have no successor.
@@ -81,7 +81,7 @@ pub(in crate::run) struct Found {
     pub(in crate::run) passing: u64,
 }
 
-/// What becomes of a scan's result.
+/// Verdict on a scan's result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::run) enum Verdict {
     /// It is published.
@@ -97,29 +97,29 @@ pub(in crate::run) struct Pace {
     /// Files that were written to and not closed since.
     open: BTreeSet<String>,
     /// When the last publish was made.
-    published: Option<Moment>,
+    published: Option<Elapsed>,
 }
 
 /// Changes that are not published yet.
 #[derive(Debug)]
 struct Episode {
-    first: Moment,
-    last: Moment,
+    first: Elapsed,
+    last: Elapsed,
     /// The longest pause between two changes.
     pause: Duration,
     /// The one file that changed; nothing if several did.
     only: Option<String>,
     /// When the folder is scanned next.
-    due: Moment,
+    due: Elapsed,
     /// When it is scanned even if changes never pause.
-    bound: Moment,
+    bound: Elapsed,
     /// Whether a scan was held back.
     held: bool,
 }
 
 impl Pace {
     /// Takes an event.
-    pub(in crate::run) fn note(&mut self, seen: &Seen, now: Moment) {
+    pub(in crate::run) fn note(&mut self, seen: &Seen, now: Elapsed) {
         match seen {
             Seen::Written(path) if self.open.len() < OPEN_MAX => {
                 self.open.insert(path.clone());
@@ -153,12 +153,12 @@ impl Pace {
     }
 
     /// When the folder is to be scanned: nothing as long as nothing changes.
-    pub(in crate::run) fn due(&self) -> Option<Moment> {
+    pub(in crate::run) fn due(&self) -> Option<Elapsed> {
         self.episode.as_ref().map(|episode| episode.due)
     }
 
     /// Decides about a scan's result.
-    pub(in crate::run) fn judge(&mut self, found: &Found, now: Moment) -> Verdict {
+    pub(in crate::run) fn judge(&mut self, found: &Found, now: Elapsed) -> Verdict {
         let open = !self.open.is_empty();
         let Some(episode) = &mut self.episode else {
             return Verdict::Publish;
@@ -177,7 +177,7 @@ impl Pace {
 
     /// Decides about a scan that failed since the folder is being built: it is given up for now
     /// (`Publish`), or made again.
-    pub(in crate::run) fn again(&mut self, now: Moment) -> Verdict {
+    pub(in crate::run) fn again(&mut self, now: Elapsed) -> Verdict {
         let Some(episode) = &mut self.episode else {
             return Verdict::Publish;
         };
@@ -190,7 +190,7 @@ impl Pace {
     }
 
     /// Ends the episode: its changes are published, or were none.
-    pub(in crate::run) fn settled(&mut self, published: bool, now: Moment) {
+    pub(in crate::run) fn settled(&mut self, published: bool, now: Elapsed) {
         self.episode = None;
         // A log may stay open for ever; what is written to it later is noted anew.
         self.open.clear();
@@ -202,7 +202,7 @@ impl Pace {
 
 impl Episode {
     /// The next scan: after a quiet, or at a bound if there is none.
-    fn scan_at(&self, open: bool) -> Moment {
+    fn scan_at(&self, open: bool) -> Elapsed {
         let quiet = if self.held {
             QUIET_HELD
         } else if self.only.as_deref().is_some_and(|path| !is_page(path)) {
@@ -237,7 +237,7 @@ impl Episode {
 }
 
 impl Found {
-    /// What changes a site of `of` files.
+    /// Findings of changes in a site of `of` files.
     pub(in crate::run) fn of(changes: &[Change], of: u64) -> Self {
         let empty = |change: &&Change| {
             let was = change.before.as_ref().map_or(1, |entry| entry.size);

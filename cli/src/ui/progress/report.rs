@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::ui::{bytes, count};
 
-/// What a command is at.
+/// Phase of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
     /// Reading the folder.
@@ -43,7 +43,7 @@ impl Phase {
     }
 }
 
-/// What is shown at a moment.
+/// The state that is shown at a moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Report {
     pub(super) phase: Phase,
@@ -57,7 +57,7 @@ pub(super) struct Report {
 }
 
 impl Report {
-    /// What stands beside the bar.
+    /// The text beside the bar.
     pub(super) fn message(&self) -> String {
         match &self.phase {
             Phase::Scan => format!("reading   {}", self.read()),
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_phase_has_its_words() {
+    fn report_words_each_phase() {
         let report = |phase, total, rate| Report {
             phase,
             done: 12_345_678,

@@ -52,7 +52,7 @@ impl Window {
         self.rate(now, |sample| sample.sent)
     }
 
-    /// What was done in a second.
+    /// The work of a second.
     pub(super) fn done_per_second(&self, now: Instant) -> Option<u64> {
         self.rate(now, |sample| sample.done)
     }
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_rate_is_that_of_the_last_seconds() {
+    fn rate_is_that_of_the_last_seconds() {
         let begin = Instant::now();
         let at = |millis| begin + Duration::from_millis(millis);
         let mut window = Window::default();

@@ -74,7 +74,7 @@ fn is_live_script(node: &Handle) -> bool {
     &*name.local == "script" && src.is_some_and(|src| &*src.value == SCRIPT_PATH)
 }
 
-/// What stands before the content of a head, in any order.
+/// Tokens before the content of a head, in any order.
 const BEFORE: &[&str] = &[
     " ",
     "\n\t",

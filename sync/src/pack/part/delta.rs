@@ -21,7 +21,7 @@
 use std::ops::Range;
 
 use pmx_core::codec::Decoder;
-use pmx_core::encode::{Malformed, Reader, write_varint};
+use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::hash::Hash;
 use pmx_core::id::Root;
 use pmx_core::limits::PART_BYTES;
@@ -63,7 +63,7 @@ impl Run {
     }
 }
 
-/// What a part copies from a blob of the base.
+/// Part delta: the runs that a part copies from a blob of the base.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartDelta {
     part: Part,
@@ -152,7 +152,7 @@ impl PartDelta {
         literals
     }
 
-    /// What the runs leave free.
+    /// The ranges between the runs.
     fn gaps(&self) -> impl Iterator<Item = Range<usize>> {
         let ends = self.runs.iter().map(|run| run.end());
         let starts = self.runs.iter().map(|run| run.at);
@@ -176,7 +176,7 @@ impl PartDelta {
     }
 
     pub(super) fn read(
-        reader: &mut Reader<'_>,
+        reader: &mut ByteReader<'_>,
         part: Part,
     ) -> Result<(Self, ChainingValue), PartError> {
         let base = Root::from_bytes(reader.array()?);
@@ -242,7 +242,7 @@ impl PendingPart {
         })
     }
 
-    /// What it copies.
+    /// The delta.
     pub const fn copies(&self) -> &PartDelta {
         &self.copies
     }

@@ -1,10 +1,10 @@
 //! Parts: what the receiver accepts and refuses.
 
 use pmx_core::code::Code;
-use pmx_core::codec::CodecError;
+use pmx_core::codec::{CodecError, Level};
 use pmx_core::encode::Malformed;
 use pmx_core::id::ObjectId;
-use pmx_core::location::Extent;
+use pmx_core::location::{Codec, Extent, Location};
 use proptest::prelude::*;
 
 use super::*;
@@ -56,7 +56,7 @@ fn big_blobs_come_back_part_by_part() {
 }
 
 #[test]
-fn a_blob_divides_into_aligned_parts() {
+fn blob_divides_into_aligned_parts() {
     for (size, count, last) in [
         (PART_BYTES + 1, 2, 1),
         (2 * PART_BYTES, 2, PART_BYTES),
@@ -82,7 +82,7 @@ fn a_blob_divides_into_aligned_parts() {
 }
 
 #[test]
-fn a_range_touches_only_its_parts() {
+fn range_touches_only_its_parts() {
     let p = PART_BYTES;
     let parts = Parts::of(3 * p + 10).unwrap();
     for (range, expected) in [
@@ -111,7 +111,7 @@ fn short() -> (Part, Vec<u8>) {
 }
 
 #[test]
-fn every_flip_and_every_truncation_is_noticed() {
+fn part_verify_refuses_every_flip_and_truncation() {
     let (part, bytes) = short();
     for coding in [SOLID, Coding::Stored] {
         let wire = WirePart::of(part, &bytes, &mut Encoder::new(), coding).unwrap();
@@ -135,7 +135,7 @@ fn every_flip_and_every_truncation_is_noticed() {
 }
 
 #[test]
-fn everything_else_is_refused_with_its_reason() {
+fn part_verify_names_each_refusal() {
     let (part, bytes) = short();
     let wire = WirePart::of(part, &bytes, &mut Encoder::new(), Coding::Stored).unwrap();
     assert_eq!(&wire.bytes[..8], b"PMXP\x01\x00\xc8\x01");
@@ -191,7 +191,7 @@ fn location(codec: Codec, len: u64) -> Location {
 }
 
 #[test]
-fn tables_are_canonical() {
+fn part_tables_are_canonical() {
     let parts = Parts::of(PART_BYTES + 9).unwrap();
     for (second, codec) in [
         (location(Codec::Stored, 9), Codec::Parts),
@@ -273,7 +273,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(flags in 0u8..3, bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+    fn part_verify_never_panics(
+        flags in 0u8..3,
+        bytes in prop::collection::vec(any::<u8>(), 0..300),
+    ) {
         let (part, _) = short();
         let wire = [b"PMXP\x01", &[flags, 0xc8, 1][..], &bytes].concat();
         let _ = verify(&wire, part, &mut Decoder::new());

@@ -26,7 +26,7 @@ fn object() -> StoredPack {
 }
 
 #[test]
-fn the_format_is_what_the_table_says() {
+fn stored_pack_format_is_the_documented_one() {
     let StoredPack { bytes, toc } =
         pack(&[b"ab", b"c"], Coding::Stored).rest(&mut Encoder::new(), Level::REST);
     let mut expected = b"abc\x02".to_vec();
@@ -42,7 +42,7 @@ fn the_format_is_what_the_table_says() {
 }
 
 #[test]
-fn each_blob_is_coded_as_suits_it() {
+fn stored_blobs_are_coded_as_suits_each() {
     let coded: Vec<_> = object()
         .toc
         .entries()
@@ -63,7 +63,7 @@ fn each_blob_is_coded_as_suits_it() {
 }
 
 #[test]
-fn a_tail_is_enough_for_the_table_of_contents() {
+fn table_of_contents_is_read_from_the_tail() {
     let StoredPack { bytes, toc } = object();
     let len = bytes.len() as u64;
     let needed = bytes.len() - toc.stored_bytes() as usize;
@@ -99,7 +99,7 @@ fn toc_of(count: u64, entries: &[(&[u8], u8, u64, u64)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_table_of_contents_has_one_spelling() {
+fn table_of_contents_has_one_spelling() {
     let max = PART_BYTES;
     for (count, entries, reason) in [
         (0, vec![], "not canonical: an object has at least one blob"),
@@ -156,7 +156,7 @@ fn a_table_of_contents_has_one_spelling() {
     }
 }
 
-/// What a scrubber does with a whole object, and what a reader does with each blob.
+/// Reads an object as a scrubber does, and each blob as a reader does.
 fn scrub(object: &[u8]) -> Result<(), StoredPackError> {
     let toc = open_object(object)?;
     read_all(object, &toc)
@@ -171,7 +171,7 @@ fn read_all(object: &[u8], toc: &Toc) -> Result<(), StoredPackError> {
 }
 
 #[test]
-fn every_flip_and_every_truncation_is_noticed() {
+fn stored_pack_refuses_every_flip_and_truncation() {
     let StoredPack { bytes, toc } = object();
     assert_eq!(scrub(&bytes), Ok(()));
     for end in 0..bytes.len() {
@@ -210,7 +210,7 @@ fn tables_of_parts_are_not_frames() {
 
 proptest! {
     #[test]
-    fn what_was_pushed_is_what_is_read(
+    fn stored_pack_round_trips(
         blobs in prop::collection::btree_set(prop::collection::vec(0u8..9, 0..900), 1..30),
         stored: bool,
     ) {
@@ -234,7 +234,9 @@ proptest! {
     }
 
     #[test]
-    fn what_decodes_encodes_to_the_same(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+    fn table_of_contents_that_decodes_encodes_to_the_same(
+        bytes in prop::collection::vec(any::<u8>(), 0..120),
+    ) {
         let mut counted = vec![1];
         counted.extend(&bytes);
         for bytes in [bytes, counted] {

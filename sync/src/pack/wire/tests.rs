@@ -2,10 +2,14 @@
 
 use std::collections::BTreeSet;
 
-use pmx_core::codec::Level;
+use pmx_core::code::Code;
+use pmx_core::codec::{CodecError, Level};
+use pmx_core::encode::write_varint;
+use pmx_core::id::{BlobId, Root};
 use proptest::prelude::*;
 
 use super::*;
+use crate::limits::PREFIX_ROWS_MAX;
 
 const SOLID: Coding = Coding::Zstd(Level::WIRE);
 
@@ -35,7 +39,7 @@ const PAGES: [&[u8]; 4] = [
 ];
 
 #[test]
-fn the_format_is_what_the_table_says() {
+fn wire_pack_format_is_the_documented_one() {
     let wire = pack(&[b"ab", b"", b"c"], Coding::Stored);
     assert_eq!(wire, b"PMXW\x01\x00\x03\x02\x00\x01abc");
     let wire = pack(&PAGES, SOLID);
@@ -44,7 +48,7 @@ fn the_format_is_what_the_table_says() {
 }
 
 #[test]
-fn what_zstd_can_not_shrink_is_stored() {
+fn wire_pack_that_zstd_can_not_shrink_is_stored() {
     assert_eq!(pack(&[b"q"], SOLID), b"PMXW\x01\x00\x01\x01q");
     assert_eq!(pack(&[b""], SOLID), b"PMXW\x01\x00\x01\x00");
     assert_eq!(ids(&pack(&[b""], SOLID)), Ok(vec![BlobId::of(b"")]));
@@ -70,7 +74,7 @@ fn refuse(wire: &[u8], error: impl Into<PackError>, code: Code) {
 }
 
 #[test]
-fn other_heads_are_refused_with_their_reason() {
+fn wire_pack_heads_are_refused_with_a_reason() {
     let code = Code::PackMalformed;
     refuse(b"", Malformed::Truncated, code);
     refuse(b"PMXR\x01\x00\x01\x00", PackError::Magic, code);
@@ -148,7 +152,7 @@ fn wire_pack_with_prefix_holds_the_difference_to_its_base() {
 }
 
 #[test]
-fn a_pack_that_was_kept_opens_whatever_its_memory_held() {
+fn open_reuses_memory_whatever_it_held() {
     let [before, after] = versions();
     let alone: Vec<&[u8]> = after.iter().map(Vec::as_slice).collect();
     let mut decoder = Decoder::new();
@@ -197,7 +201,7 @@ fn references_have_one_spelling() {
 }
 
 #[test]
-fn limits_are_held_before_anything_is_allocated() {
+fn wire_pack_limits_are_checked_before_allocation() {
     let max = PACK_RAW_BYTES_MAX;
     let count = u64::from(u32::MAX);
     let many = head(0, &[count], &[0; 9]);
@@ -216,7 +220,7 @@ fn limits_are_held_before_anything_is_allocated() {
 }
 
 #[test]
-fn other_bodies_are_refused_with_their_reason() {
+fn wire_pack_bodies_are_refused_with_a_reason() {
     for (declared, body) in [(2, &b"a"[..]), (0, b"a"), (1, b"ab")] {
         let actual = body.len() as u64;
         let error = PackError::BodyLength { declared, actual };
@@ -237,7 +241,7 @@ fn other_bodies_are_refused_with_their_reason() {
 }
 
 #[test]
-fn a_builder_holds_its_limits() {
+fn pack_builder_holds_its_limits() {
     let mut builder = PackBuilder::new();
     let blob = vec![0; PART_BYTES as usize + 1];
     assert!(matches!(
@@ -260,7 +264,7 @@ fn a_builder_holds_its_limits() {
 }
 
 #[test]
-fn every_flip_and_every_truncation_is_noticed() {
+fn wire_pack_refuses_every_flip_and_truncation() {
     for wire in [pack(&PAGES, SOLID), pack(&PAGES, Coding::Stored)] {
         let honest = ids(&wire).unwrap();
         for end in 0..wire.len() {
@@ -282,7 +286,7 @@ fn every_flip_and_every_truncation_is_noticed() {
 }
 
 #[test]
-fn a_flip_in_a_stored_body_changes_one_id() {
+fn flip_in_a_stored_body_changes_one_id() {
     let wire = pack(&PAGES, Coding::Stored);
     let honest = ids(&wire).unwrap();
     for at in 11..wire.len() {
@@ -296,7 +300,7 @@ fn a_flip_in_a_stored_body_changes_one_id() {
 
 proptest! {
     #[test]
-    fn packs_come_back(
+    fn wire_pack_round_trips(
         blobs in prop::collection::btree_set(prop::collection::vec(0u8..3, 0..600), 1..40),
         stored: bool,
     ) {
@@ -313,7 +317,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(flags in 0u8..5, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn wire_pack_verify_never_panics(
+        flags in 0u8..5,
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let wire = head(flags, &[], &bytes);
         let _ = ids(&wire);
         let _ = ids(&bytes);

@@ -1,4 +1,4 @@
-//! What is not an ordinary file with an ordinary name.
+//! Links, special files and invalid names: how a scan treats each.
 
 use super::*;
 
@@ -50,7 +50,7 @@ fn links_inside_are_followed() {
 }
 
 #[test]
-fn the_folder_itself_may_be_a_link() {
+fn top_folder_may_be_a_link() {
     let site = Site::new(&[("real/a", "1")]);
     symlink("real", site.path("dist")).unwrap();
     let found = scan(&site.path("dist"), &Options::default(), None, &(), later()).unwrap();
@@ -98,7 +98,7 @@ fn special_files_are_refused_and_never_block() {
     let ground = filesystem::descriptors::Descriptors::new(site.0.path()).unwrap();
     let top = ground.top().unwrap();
     for name in [c"fifo", c"socket"] {
-        let problem = read::Reader::probe("x", || ground.open(&top, name)).unwrap_err();
+        let problem = read::FileHasher::probe("x", || ground.open(&top, name)).unwrap_err();
         assert_eq!(problem.code(), Code::NotRegular, "{name:?}");
     }
 }
@@ -194,7 +194,7 @@ fn clashes_are_listed_the_same_in_any_order() {
 }
 
 #[test]
-fn a_collision_that_comes_later_is_noticed() {
+fn collision_that_comes_later_is_noticed() {
     let site = Site::new(&[("A/deep/x", "1"), ("a/y", "1")]);
     let cache = saved(&site.try_scan(&strict()).unwrap());
     site.write("a/deep/X", "2");
@@ -224,7 +224,7 @@ fn odd_names_are_published_with_a_warning() {
 }
 
 #[test]
-fn a_folder_that_is_missing_or_none() {
+fn folder_that_is_missing_or_a_file_is_refused() {
     let site = Site::new(&[("file", "1")]);
     for path in [site.path("nothing"), site.path("file"), site.path("file/x")] {
         for walk in [Walk::Descriptors, Walk::Portable] {
@@ -239,7 +239,7 @@ fn a_folder_that_is_missing_or_none() {
 }
 
 #[test]
-fn a_file_above_the_limit() {
+fn file_above_the_limit_is_refused() {
     let site = Site::new(&[("a", "1")]);
     let file = fs::File::create(site.path("sparse")).unwrap();
     file.set_len(crate::limits::BLOB_BYTES_MAX + 1).unwrap();
@@ -248,7 +248,7 @@ fn a_file_above_the_limit() {
 
 #[test]
 #[allow(clippy::print_stderr)]
-fn what_the_system_refuses_is_unreadable() {
+fn unreadable_files_are_reported() {
     use std::os::unix::fs::PermissionsExt;
     let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     assert_eq!(

@@ -109,7 +109,7 @@ fn links_into_own_folders_are_left_out() {
 }
 
 #[test]
-fn a_folder_that_becomes_pmx_own_goes_away() {
+fn folder_that_becomes_pmx_own_goes_away() {
     let site = Site::new(&[("index.html", "home"), ("data/x", "1"), ("b/x", "1")]);
     symlink("../data/x", site.path("b/link")).unwrap();
     let before = site.scan();
@@ -167,7 +167,7 @@ fn private_keys_are_refused_whatever_their_names() {
 }
 
 #[test]
-fn a_hundred_keys_are_named_and_all_are_counted() {
+fn hundred_keys_are_named_and_all_are_counted() {
     let site = Site::new(&[]);
     for number in 0..150 {
         site.write(&format!("{number:03}"), KEY);
@@ -191,7 +191,7 @@ fn suspicious_names_are_reported_once() {
 }
 
 #[test]
-fn an_ignore_file_is_read_as_editors_write_it() {
+fn ignore_file_is_read_as_editors_write_it() {
     let site = Site::new(&[("index.html", "1"), ("private/x", "1"), ("a.log", "1")]);
     for text in [
         "\u{feff}private/\r\n*.log\r\n",
@@ -217,7 +217,7 @@ fn an_ignore_file_is_read_as_editors_write_it() {
 }
 
 #[test]
-fn a_link_matches_as_what_it_leads_to() {
+fn link_matches_as_what_it_leads_to() {
     let site = Site::new(&[("index.html", "1"), ("store/dep.js", "1"), ("sub/x", "1")]);
     symlink("store", site.path("node_modules")).unwrap();
     symlink("../store", site.path("sub/node_modules")).unwrap();

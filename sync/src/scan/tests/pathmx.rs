@@ -10,7 +10,7 @@ fn pathmx(files: &[(&str, &str)]) -> Site {
     site
 }
 
-fn scan_pathmx(site: &Site, cache: Option<&Cache>) -> Result<Scan, ScanError> {
+fn scan_pathmx(site: &Site, cache: Option<&StatCache>) -> Result<Scan, ScanError> {
     scan(
         &site.path(".pathmx"),
         &Options::default(),
@@ -21,7 +21,7 @@ fn scan_pathmx(site: &Site, cache: Option<&Cache>) -> Result<Scan, ScanError> {
 }
 
 #[test]
-fn one_root_of_a_build_is_served_at_the_top() {
+fn build_with_one_root_is_served_at_the_top() {
     let site = pathmx(&[
         (
             "roots.json",
@@ -50,7 +50,7 @@ fn one_root_of_a_build_is_served_at_the_top() {
 }
 
 #[test]
-fn several_roots_of_a_build_are_served_below_their_slugs() {
+fn build_with_several_roots_is_served_below_their_slugs() {
     let site = pathmx(&[
         (
             "roots.json",

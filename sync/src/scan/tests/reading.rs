@@ -5,7 +5,7 @@ use super::*;
 /// A file whose first and last byte count up in turn, the first before the last: at any moment the
 /// first is the last or one ahead. Whatever else is hashed is a mixture.
 #[test]
-fn a_file_that_changes_never_gives_a_mixture() {
+fn file_that_changes_never_gives_a_mixture() {
     for (size, count) in [(256 * 1024, 64u8), (3 * 1024 * 1024, 8)] {
         let state = |first: u8, last: u8| {
             let mut bytes = vec![0u8; size];
@@ -53,7 +53,7 @@ fn a_file_that_changes_never_gives_a_mixture() {
 }
 
 #[test]
-fn a_file_that_never_holds_still_is_named() {
+fn file_that_never_holds_still_is_named() {
     let site = Site::new(&[("log", "")]);
     let path = site.path("log");
     let file = fs::File::options().write(true).open(&path).unwrap();
@@ -68,7 +68,7 @@ fn a_file_that_never_holds_still_is_named() {
                 file.set_len(32 * 1024 * 1024 + more).unwrap();
             }
         });
-        let reader = read::Reader::new(i64::MAX);
+        let reader = read::FileHasher::new(i64::MAX);
         let open = || {
             opened.fetch_add(1, Ordering::Relaxed);
             fs::File::open(&path)

@@ -1,9 +1,4 @@
-//! Putting a folder together, and finding how it differs from the cached one.
-
-use std::sync::atomic::Ordering;
-use std::sync::{Mutex, PoisonError};
-
-use rayon::prelude::*;
+//! Folder comparison: puts a folder together, and finds how it differs from the cached one.
 
 use super::super::cache::{CachedFile, CachedFolder};
 use super::super::error::{Problem, shown};
@@ -11,9 +6,11 @@ use super::super::filesystem::{FileSystem, Listed, Listing};
 use super::super::names::{self, NameFault};
 use super::super::suspect;
 use super::super::tree::{Folder, Tree, site_path};
-use super::super::{Collisions, Stats, Warning};
-use super::{Change, Found, Outcome, Parts, Walk, WalkPosition, lock, text};
-use crate::manifest::Totals;
+use super::super::{Change, Collisions, Warning};
+use super::classify::Parts;
+use super::files::Outcome;
+use super::found::lock;
+use super::{Walk, WalkPosition, text};
 
 impl<G: FileSystem> Walk<'_, G> {
     /// Puts a folder together, or finds that it is the cached one.
@@ -103,34 +100,6 @@ impl<G: FileSystem> Walk<'_, G> {
                 });
             }
         }
-    }
-}
-
-impl Found {
-    /// What changed, and what a scan did.
-    pub(in crate::scan) fn results(self) -> (Vec<Change>, Stats) {
-        fn inner<T>(mutex: Mutex<T>) -> T {
-            mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
-        }
-        let read = Totals {
-            files: self.read_files.load(Ordering::Relaxed),
-            bytes: self.read_bytes.load(Ordering::Relaxed),
-        };
-        let mut changes = inner(self.changes);
-        // A file that became a folder, or the other way round, has different paths, so each is
-        // unique.
-        changes.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
-        let mut warnings = inner(self.warnings);
-        warnings.sort_unstable_by(|a, b| (&a.path, &a.fault).cmp(&(&b.path, &b.fault)));
-        warnings.dedup();
-        let stats = Stats {
-            read,
-            reused_files: self.reused_files.load(Ordering::Relaxed),
-            warnings,
-            suspects: inner(self.suspects),
-            own: inner(self.own),
-        };
-        (changes, stats)
     }
 }
 

@@ -14,7 +14,8 @@ use super::super::filesystem::{FileSystem, Listed, Listing, c_name};
 use super::super::own::OwnFolder;
 use super::super::stat::Kind;
 use super::super::tree::Tree;
-use super::{DirEntryRef, Outcome, Walk, WalkPosition, lossy};
+use super::files::{DirEntryRef, Outcome};
+use super::{Walk, WalkPosition, lossy};
 
 impl<G: FileSystem> Walk<'_, G> {
     /// Follows the links of a folder, one after the other: there are few.

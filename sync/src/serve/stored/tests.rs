@@ -9,7 +9,6 @@ use std::task::{Context, Poll, Waker};
 use http::{Request, StatusCode};
 use pmx_core::channel::Channel;
 use pmx_core::codec::{Encoder, Level};
-use pmx_core::domain::Domain;
 use pmx_core::id::{NodeId, ObjectId};
 use pmx_core::location::Extent;
 
@@ -21,10 +20,9 @@ use crate::media::Media;
 use crate::pack::part::{PartTable, Parts};
 use crate::path::SitePath;
 use crate::pointer::Pointer;
-use crate::serve::{Dictionaries, LivePages, Nonce, Pointers, Settings, SiteUrls, Spaces};
-use crate::site::Hosts;
+use crate::serve::{Dictionaries, Nonce, Pointers, Settings, Spaces};
 use crate::space::{Command, Reply};
-use crate::testing::Platform;
+use crate::testing::{Platform, pointer, settings};
 
 const SPACE: SpaceId = SpaceId::from_bytes([1; 16]);
 const OBJECT: ObjectId = ObjectId::from_bytes([2; 16]);
@@ -151,13 +149,9 @@ fn site(content: &[u8], codec: Codec) -> Site {
     drop(all);
     let pointer = Pointer {
         space: SPACE,
-        deploy: 1,
         root,
         index,
-        earlier: Vec::new(),
-        live: false,
-        events: false,
-        gone: false,
+        ..pointer(1)
     };
     let platform = Platform {
         blobs,
@@ -165,17 +159,8 @@ fn site(content: &[u8], codec: Codec) -> Site {
         spaces: Asked::default(),
     };
     let settings = Settings {
-        hosts: Hosts::new(Domain::parse("localhost").unwrap()),
-        publish_secret: None,
-        urls: SiteUrls {
-            scheme: "http",
-            port: None,
-        },
-        live: LivePages::Chosen,
         dictionaries: Dictionaries::Stopped,
-        lease: crate::space::LEASE,
-        files_max: crate::limits::FILES_MAX,
-        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
+        ..settings()
     };
     Server::keeping(CACHE_BYTES, platform, settings)
 }
@@ -301,7 +286,7 @@ fn ranges_keep_no_more_than_the_whole_body_alive() {
 }
 
 #[test]
-fn no_damaged_byte_is_sent() {
+fn damaged_bytes_are_never_sent() {
     let big = noise(9 * 1024 * 1024);
     for (content, codec) in [
         (text(3_000), Codec::Zstd),
@@ -351,7 +336,7 @@ fn no_damaged_byte_is_sent() {
 }
 
 #[test]
-fn what_is_absent_is_marked_once_and_an_error_is_not() {
+fn absent_object_is_marked_once_and_an_error_is_not() {
     let site = site(&noise(3_000), Codec::Stored);
     site.backend().blobs.all.lock().unwrap().remove(&ObjectKey {
         space: SPACE,
@@ -374,7 +359,7 @@ fn what_is_absent_is_marked_once_and_an_error_is_not() {
 }
 
 #[test]
-fn larger_content_is_verified_once() {
+fn content_is_verified_once_and_then_streamed() {
     let content = noise(2_000_000);
     let site = site(&content, Codec::Stored);
     let reads = || site.backend().blobs.reads.load(Ordering::Relaxed);
@@ -385,7 +370,7 @@ fn larger_content_is_verified_once() {
 }
 
 #[test]
-fn a_table_of_the_first_version_serves_without_values() {
+fn part_table_of_the_first_version_serves_without_values() {
     let parts = Parts::of(9 * 1024 * 1024).unwrap();
     let content = noise(9 * 1024 * 1024);
     let (object, at) = stored(&content, Codec::Parts);

@@ -44,7 +44,7 @@ fn headers(plan: &Plan) -> String {
 }
 
 #[test]
-fn a_page() {
+fn page_is_revalidated() {
     let plan = site().get_with("/", &[ZSTD]);
     insta::assert_snapshot!(headers(&plan), @r#"
     200 OK
@@ -63,7 +63,7 @@ fn a_page() {
 }
 
 #[test]
-fn a_hashed_asset() {
+fn fingerprinted_asset_is_immutable() {
     insta::assert_snapshot!(headers(&site().get(&format!("/{HASHED}"))), @r#"
     200 OK
     accept-ranges: bytes
@@ -79,7 +79,7 @@ fn a_hashed_asset() {
 }
 
 #[test]
-fn a_404_page() {
+fn not_found_page_of_the_site() {
     insta::assert_snapshot!(headers(&site().get("/nowhere")), @r#"
     404 Not Found
     cache-control: public, max-age=0, must-revalidate
@@ -94,7 +94,7 @@ fn a_404_page() {
 }
 
 #[test]
-fn a_redirect() {
+fn redirect_to_the_clean_url() {
     insta::assert_snapshot!(headers(&site().get("/index.html")), @r#"
     307 Temporary Redirect
     cache-control: public, max-age=0, must-revalidate
@@ -107,7 +107,7 @@ fn a_redirect() {
 }
 
 #[test]
-fn a_refusal() {
+fn refusal_of_an_invalid_path() {
     let plan = site().get("/%00");
     insta::assert_snapshot!(headers(&plan), @r#"
     400 Bad Request
@@ -122,7 +122,7 @@ fn a_refusal() {
 }
 
 #[test]
-fn no_site() {
+fn missing_site_is_not_found() {
     let plan = absent(&ask(&Method::GET, "/", &[]));
     insta::assert_snapshot!(headers(&plan), @r#"
     404 Not Found
@@ -139,7 +139,7 @@ fn no_site() {
 }
 
 #[test]
-fn methods() {
+fn methods_other_than_get_and_head_are_refused() {
     for (method, status) in [
         (Method::POST, 405),
         (Method::PUT, 405),
@@ -169,7 +169,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 }
 
 #[test]
-fn the_coding_at_rest_is_sent_to_those_who_take_it() {
+fn stored_coding_is_sent_to_clients_that_accept_it() {
     let site = site();
     // url, taken: coding, tag, length, varies
     for (url, takes_zstd, coding, weak, length, varies) in [
@@ -195,7 +195,7 @@ fn the_coding_at_rest_is_sent_to_those_who_take_it() {
 }
 
 #[test]
-fn nothing_is_sent_as_nothing() {
+fn empty_file_has_an_empty_body() {
     let plan = site().get_with("/none", &[ZSTD]);
     assert_eq!(plan.body, PlanBody::Empty);
     assert_eq!(text(&plan, header::CONTENT_LENGTH), Some("0"));
@@ -203,7 +203,7 @@ fn nothing_is_sent_as_nothing() {
 }
 
 #[test]
-fn what_the_client_has_is_not_sent_again() {
+fn matching_etag_is_not_modified() {
     let site = site();
     let tags = format!("\"{}\", \"{}\"", BlobId::of(b"x"), ten());
     let weak = format!("W/\"{}\"", ten());
@@ -264,7 +264,7 @@ fn conditions_come_in_their_order() {
 }
 
 #[test]
-fn a_range_is_of_the_bytes_as_they_are() {
+fn range_is_of_the_bytes_as_they_are() {
     for url in ["/ten", "/coded"] {
         let plan = site().get_with(url, &[ZSTD, (header::RANGE, "bytes=2-4")]);
         assert_eq!(plan.status, StatusCode::PARTIAL_CONTENT);
@@ -283,7 +283,7 @@ fn a_range_is_of_the_bytes_as_they_are() {
 }
 
 #[test]
-fn a_range_past_the_end() {
+fn range_past_the_end_is_refused() {
     let plan = site().get_with("/coded", &[ZSTD, (header::RANGE, "bytes=10-")]);
     insta::assert_snapshot!(headers(&plan), @r#"
     416 Range Not Satisfiable
@@ -337,7 +337,7 @@ fn hostile_urls_are_refused_and_not_kept() {
 }
 
 #[test]
-fn what_is_kept_for_a_year() {
+fn cache_control_of_a_year_is_for_fingerprinted_assets() {
     let page = held(b"page", "text/html", Codec::Stored, 4);
     let site = site().with("page-4f3c2a1b9d.js", page);
     for (url, kept) in [
@@ -356,7 +356,7 @@ fn what_is_kept_for_a_year() {
 }
 
 #[test]
-fn assets_of_earlier_deploys_still_resolve_and_pages_do_not() {
+fn earlier_deploys_resolve_assets_and_no_pages() {
     let page = ["old.html", "old/index.html", "old.css", "noext"];
     let site = Site::of(&["404.html", "new.css"])
         .after(&["new.css", "recent.js"])
@@ -385,7 +385,7 @@ fn assets_of_earlier_deploys_still_resolve_and_pages_do_not() {
 }
 
 #[test]
-fn a_page_is_a_page_whatever_its_name() {
+fn page_is_a_page_whatever_its_name() {
     let old = held(b"old", "text/html", Codec::Stored, 3);
     let earlier = Site::of(&["x.js"]).with("page.js", old);
     let mut both = Site::of(&[]);
@@ -395,7 +395,7 @@ fn a_page_is_a_page_whatever_its_name() {
 }
 
 #[test]
-fn no_more_than_ten_deploys_back() {
+fn earlier_deploys_are_searched_ten_back() {
     let mut site = Site::of(&[]);
     for _ in 1..ASSET_RETENTION_DEPLOYS {
         site = site.after(&[]);
@@ -406,7 +406,7 @@ fn no_more_than_ten_deploys_back() {
 }
 
 #[test]
-fn few_rounds_and_few_lookups() {
+fn plan_needs_few_rounds_and_lookups() {
     let site = Site::of(&["a.css"]).after(&["b.css"]).after(&["c.css"]);
     let rounds = |url| {
         site.answer_as(site.snapshot(), &ask(&Method::GET, url, &[]))
@@ -428,7 +428,7 @@ fn some_paths() -> impl Strategy<Value = Vec<&'static str>> {
 
 proptest! {
     #[test]
-    fn only_assets_come_from_earlier_deploys(
+    fn earlier_deploys_serve_assets_only(
         deploys in prop::collection::vec(some_paths(), 1..14),
         path in prop::sample::select(vec!["a.css", "b", "b.html", "c/index.html", "c/x.js"]),
     ) {

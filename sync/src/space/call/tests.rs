@@ -239,7 +239,7 @@ fn crosses<T: Crosses + Debug>(value: T) -> Bytes {
     bytes
 }
 
-/// What this release sends.
+/// The bytes that this release sends.
 fn sent() -> String {
     let calls = calls().into_iter().map(|call| ("call", crosses(call)));
     let answers = answers().into_iter();
@@ -248,18 +248,18 @@ fn sent() -> String {
     calls.chain(answers).map(line).collect()
 }
 
-/// What the releases so far sent, the newest last. Those that are out stay as they are.
+/// The bytes of all releases so far, the newest last. Released ones never change.
 const RELEASES: [&str; 1] = [include_str!("release-1.txt")];
 
 #[test]
-fn this_release_sends_what_its_file_says() {
+fn call_bytes_of_this_release_are_pinned() {
     let (sent, kept) = (sent(), RELEASES[RELEASES.len() - 1]);
     let hint = "what follows is the content of a new file, if the release of this one is out";
     assert!(kept == sent, "{hint}:\n{sent}");
 }
 
 #[test]
-fn what_earlier_releases_sent_is_understood() {
+fn call_of_an_earlier_release_is_understood() {
     for release in RELEASES {
         for line in release.lines() {
             let (kind, hex) = line.split_once(' ').unwrap();
@@ -329,7 +329,7 @@ fn of_successor(command: successor::Command) -> Bytes {
 }
 
 #[test]
-fn a_later_release_is_understood_as_far_as_it_adds_fields() {
+fn call_of_a_later_release_is_understood_if_it_adds_fields() {
     let known = successor::Command::Delivered {
         alias: None,
         order: 4,
@@ -353,7 +353,7 @@ fn a_later_release_is_understood_as_far_as_it_adds_fields() {
 }
 
 #[test]
-fn commands_and_replies_of_a_later_release_are_to_be_asked_again() {
+fn call_of_an_unknown_kind_is_to_be_repeated() {
     let unknown = of_successor(successor::Command::Rest { days: 1 });
     let call = arrived::<Call>(&unknown).map(drop);
     let answer = successor::Answer {

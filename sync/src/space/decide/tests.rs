@@ -1,4 +1,4 @@
-//! The rules of activation, each by a table.
+//! Activation rules, each by a table.
 
 use pmx_core::id::NodeId;
 use pmx_core::time::Timestamp;
@@ -48,7 +48,7 @@ fn outcome(verdict: Result<Verdict, Problem>) -> String {
 }
 
 #[test]
-fn commits() {
+fn decide_activates_or_refuses_commits() {
     let (run, commit_of) = (Order::run, Order::commit);
     let keyed = |number, name: &str| DeployWithKey {
         deploy: deploy(number, name),
@@ -142,7 +142,7 @@ fn commits() {
 
 #[test]
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn what_a_publish_may_replace() {
+fn decide_allows_replacing_by_policy() {
     use Replace::{Any, Exact, Named, Seen};
     let live = View {
         active: Some(deploy(5, "old")),
@@ -322,7 +322,7 @@ fn what_a_publish_may_replace() {
 }
 
 #[test]
-fn previews() {
+fn decide_keeps_previews_apart() {
     let alias = |name| AliasName::parse(name).unwrap();
     let view = |alias, active: Option<DeployView>| View {
         alias: Some(alias),
@@ -368,7 +368,7 @@ fn previews() {
 }
 
 #[test]
-fn a_refusal_names_both_builds() {
+fn refusal_names_both_builds() {
     let view = View {
         active: Some(deploy(5, "old")),
         newest: Some((Order::run(7), 5)),
@@ -381,7 +381,7 @@ fn a_refusal_names_both_builds() {
 }
 
 #[test]
-fn rollbacks() {
+fn decide_restores_older_deploys() {
     let head = |expect| RollbackHead {
         v: 1,
         space: pmx_core::name::SpaceName::parse("s").unwrap(),
@@ -408,7 +408,7 @@ fn rollbacks() {
 }
 
 #[test]
-fn a_rollback_sent_twice_is_one_whatever_is_active_by_then() {
+fn rollback_sent_twice_is_one_whatever_is_active() {
     let head = RollbackHead {
         v: 1,
         space: pmx_core::name::SpaceName::parse("s").unwrap(),

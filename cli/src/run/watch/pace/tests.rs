@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const fn ms(ms: u64) -> Moment {
+const fn ms(ms: u64) -> Elapsed {
     Duration::from_millis(ms)
 }
 
@@ -16,7 +16,7 @@ const fn ms(ms: u64) -> Moment {
 #[derive(Default)]
 struct Folder {
     pace: Pace,
-    now: Moment,
+    now: Elapsed,
     published: Vec<u64>,
     scans: u32,
     found: Found,

@@ -27,7 +27,7 @@ fn short() -> (Part, Vec<u8>) {
     )
 }
 
-/// What the part is copied from: far into a blob, over the edge of two of its parts.
+/// The source of the copies: far into a blob, over the edge of two of its parts.
 const START: u64 = 2 * PART_BYTES - 100;
 
 fn run(at: u64, from: u64, len: u64) -> Run {
@@ -84,7 +84,7 @@ fn part_delta_of_runs_and_literals_makes_the_part() {
 }
 
 #[test]
-fn what_was_worth_compressing_still_is() {
+fn part_delta_keeps_the_kind_of_its_body() {
     let (part, bytes) = short();
     let mut copies = PartDelta::of(part, base(), 7);
     assert!(copies.push(run(0, START, 200)));
@@ -101,7 +101,7 @@ fn what_was_worth_compressing_still_is() {
 }
 
 #[test]
-fn only_what_is_needed_is_asked_for() {
+fn pending_part_reads_only_what_it_copies() {
     let (_, bytes) = short();
     let (copies, _) = edited(&bytes);
     let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
@@ -119,7 +119,7 @@ fn only_what_is_needed_is_asked_for() {
 }
 
 #[test]
-fn another_base_is_noticed() {
+fn pending_part_refuses_another_base() {
     let (_, bytes) = short();
     let (copies, old) = edited(&bytes);
     let wire = WirePart::build_with_delta(&copies, &bytes, &mut Encoder::new(), SOLID).unwrap();
@@ -138,7 +138,7 @@ fn another_base_is_noticed() {
 }
 
 #[test]
-fn every_flip_and_every_truncation_is_noticed() {
+fn part_delta_refuses_every_flip_and_truncation() {
     let (_, bytes) = short();
     let (copies, old) = edited(&bytes);
     for coding in [SOLID, Coding::Stored] {
@@ -220,7 +220,7 @@ fn runs_have_one_spelling_and_bounds() {
 }
 
 #[test]
-fn as_many_runs_as_there_may_be() {
+fn part_delta_takes_as_many_runs_as_are_allowed() {
     let part = Parts::of(PART_BYTES + 1).unwrap().part(0).unwrap();
     let mut copies = PartDelta::of(part, base(), 0);
     for number in 0..COPIES_MAX as u64 {
@@ -238,7 +238,7 @@ fn as_many_runs_as_there_may_be() {
 
 proptest! {
     #[test]
-    fn parts_come_back(
+    fn part_delta_round_trips(
         pieces in prop::collection::vec((0u64..20, 0u64..300, 0u64..40), 0..12),
         stored: bool,
     ) {
@@ -268,7 +268,10 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_panic(flags in 2u8..4, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn part_delta_never_panics(
+        flags in 2u8..4,
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
         let (part, _) = short();
         for head in [&[][..], &[1; 65], &[1; 66]] {
             let wire = [b"PMXP\x01", &[flags, 0xc8, 1][..], head, &bytes].concat();

@@ -9,7 +9,7 @@ use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A bounded cache of clonable values.
-pub struct Cache<K, V> {
+pub struct BoundedCache<K, V> {
     generations: Mutex<Generations<K, V>>,
     bytes_max: usize,
 }
@@ -23,7 +23,7 @@ struct Generations<K, V> {
     old_bytes: usize,
 }
 
-impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
+impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
     /// A cache that holds at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         let generations = Generations {
@@ -83,7 +83,7 @@ impl<K: Eq + Hash + Clone, V: Clone> Cache<K, V> {
 
     /// Bytes that all values were charged with.
     #[cfg(test)]
-    pub(crate) fn charged(&self) -> usize {
+    pub fn charged(&self) -> usize {
         let generations = self.lock();
         generations.young_bytes + generations.old_bytes
     }
@@ -102,7 +102,7 @@ mod tests {
 
     #[test]
     fn cache_keeps_used_values_within_its_bound() {
-        let cache: Cache<u32, u32> = Cache::new(1000);
+        let cache: BoundedCache<u32, u32> = BoundedCache::new(1000);
         for key in 0..1000 {
             cache.insert(key, key, 10);
             assert_eq!(

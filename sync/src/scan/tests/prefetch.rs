@@ -62,7 +62,7 @@ fn scan_prefetched_does_not_read_prefetched_files_again() {
 }
 
 #[test]
-fn whatever_happens_between_reading_and_scanning_is_seen() {
+fn scan_prefetched_notices_every_later_change() {
     type Act = fn(&Site);
     let acts: [(&str, u64, Act); 6] = [
         ("other bytes", 1, |site| site.write("a.html", "ONE")),
@@ -89,7 +89,7 @@ fn whatever_happens_between_reading_and_scanning_is_seen() {
 }
 
 #[test]
-fn what_does_not_hold_still_is_left_to_the_scan() {
+fn prefetch_leaves_changing_files_to_the_scan() {
     let site = Site::new(&[("long", "one"), ("old", "old"), ("short", "two")]);
     let large = fs::File::create(site.path("large")).unwrap();
     large.set_len(PART_BYTES + 1).unwrap();
@@ -117,7 +117,7 @@ fn what_does_not_hold_still_is_left_to_the_scan() {
 }
 
 #[test]
-fn a_list_refuses_what_a_scan_refuses() {
+fn list_refuses_what_a_scan_refuses() {
     let site = Site::new(&[("a", "1"), ("A", "2"), ("nul\u{7f}", "3")]);
     symlink("/etc", site.path("away")).unwrap();
     let listed = list(site.0.path(), &Options::default(), &(), later()).unwrap_err();

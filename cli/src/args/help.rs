@@ -1,0 +1,74 @@
+//! Help texts: the examples and notes that follow the options in `--help`.
+
+pub(super) const ENVIRONMENT: &str = "\
+Environment: PMX_SERVER, PMX_SPACE, PMX_TOKEN (or PATHMX_PUBLISH_TOKEN), PMX_DATA, PMX_CACHE, NO_COLOR.
+A flag wins over the environment, which wins over pmx.toml, which wins over the user's config.toml.";
+
+pub(super) const LONG_HELP: &str = "\
+Examples:
+  pmx dev site           a live site on this machine, republished as files change
+  pmx sync dist          publish a folder; prints the address
+  pmx diff dist          what that would change
+  pmx rollback           back to the deploy before
+  pmx explain E_CONFLICT what an error means and what to do
+
+Environment:
+  PMX_SERVER             address of the server (default http://127.0.0.1:8787)
+  PMX_SPACE              name of the site
+  PMX_TOKEN              the server's publish secret (also PATHMX_PUBLISH_TOKEN)
+  PMX_CACERT             file of the authorities whose certificates are accepted
+  PMX_DATA               data folder of the embedded host
+  PMX_CACHE              cache folder; it can be deleted at any time
+  NO_COLOR               no colours, whatever the value
+
+A flag wins over the environment, which wins over pmx.toml (looked for upward from here),
+which wins over config.toml in the user's configuration folder.
+
+Exit codes: 0 done, 1 other, 2 usage, 3 source, 4 not authorised, 5 network, 6 conflict,
+7 integrity, 8 limit, 9 nothing to change (only with --exit-code), 130 interrupted.";
+
+pub(super) const SYNC_EXAMPLES: &str = "\
+Examples:
+  pmx sync                             publish `dir` of pmx.toml, or .pathmx
+  pmx sync dist --space docs -m \"v2\"   publish dist as docs
+  pmx sync dist --dry-run              only tell what would happen
+  pmx sync dist --max-delete 10%       refuse to remove more than a tenth of the files
+  pmx sync dist --expect 12            refuse if deploy 12 is not the active one any more
+  pmx sync dist --preview pr-7         publish beside the active deploy, as pr-7--docs
+  url=$(pmx sync dist)                 stdout is the address, alone";
+
+pub(super) const DIFF_EXAMPLES: &str = "\
+Examples:
+  pmx diff dist      what `pmx sync dist` would change
+  pmx diff 11 12     what changed from deploy 11 to deploy 12";
+
+pub(super) const BENCH_EXAMPLES: &str = "\
+Nothing leaves this machine, and neither folder is written to. pmx publishes to a host in a temporary
+folder; git, restic, casync and rsync do the same if they are installed; the rest is computed.
+
+Examples:
+  pmx bench old new                    what the step from old to new costs, by each way
+  pmx bench old new --only pmx,rsync   by these two
+  pmx bench old new --svg cost.svg     and draw it";
+
+pub(super) const DOCTOR_EXAMPLES: &str = "\
+Each point says what it saw: ok, failed, or skipped and why; exit code 1 if one failed. With a token it
+publishes small sites to spaces of their own, which stay there, as all deploys do.
+
+Examples:
+  pmx doctor --cloudflare https://api.example.com
+  pmx doctor --cloudflare https://api.example.com --mib 100             two publishers of 100 MiB each
+  pmx doctor --cloudflare https://api.example.com --redeploy            while the Worker is deployed again
+  pmx doctor --cloudflare http://127.0.0.1:8787 --data target/worker-data     the Worker on this machine";
+
+pub(super) const STREAM_TOKEN_EXAMPLES: &str = "\
+The key is the first of STREAM_TOKEN_KEYS (a list with commas, 32 bytes or more each), as the server
+has it in its environment. If that is not set, it is made of STREAM_SECRET. Any library for JSON Web
+Tokens makes the same: HS256, header {\"alg\":\"HS256\",\"typ\":\"JWT\"}, claims sub (name or
+pattern), scope, exp; nbf, iat and jti if you like.
+
+Examples:
+  pmx stream-token --stream chat/42 --scope read --expires 1h
+  pmx stream-token --stream 'chat/*' --scope 'read write' --expires 30m --id alice
+  pmx stream-token --stream 'jobs/*' --scope 'read claim'      for a worker that pulls
+  curl -H \"Authorization: Bearer $(pmx stream-token --stream a --scope read)\" …/v1/stream/a";

@@ -1,0 +1,123 @@
+//! Command line: parsed examples, contradictions and the text of `--help`.
+
+use clap::CommandFactory;
+
+use super::*;
+
+fn parse(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split(' '))
+}
+
+fn sync(line: &str) -> SyncArgs {
+    match parse(line).unwrap().command {
+        Command::Sync(args) => *args,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn command_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn publish_accepts_its_old_names() {
+    let args = sync("pmx publish -s docs -o dist -m hello");
+    assert_eq!(args.site.space.as_deref(), Some("docs"));
+    assert_eq!(args.outdir, Some("dist".into()));
+    assert_eq!(args.message.as_deref(), Some("hello"));
+    assert_eq!(
+        sync("pmx publish --subdomain docs").site.space.as_deref(),
+        Some("docs")
+    );
+    assert_eq!(sync("pmx publish --rollback 3").rollback, Some(3));
+    let both = sync("pmx publish . --outdir dist");
+    assert_eq!(
+        (both.folder.dir, both.outdir),
+        (Some(".".into()), Some("dist".into()))
+    );
+}
+
+#[test]
+fn preview_may_be_named_after_a_branch() {
+    let preview = sync("pmx sync --preview Feature/Login_Page")
+        .preview
+        .unwrap();
+    assert_eq!(preview.alias.as_str(), "feature-login-page");
+    assert!(preview.is_changed());
+    assert!(
+        !sync("pmx sync --preview pr-7")
+            .preview
+            .unwrap()
+            .is_changed()
+    );
+}
+
+#[test]
+fn parse_refuses_contradictions() {
+    for line in [
+        "pmx sync --dry-run --watch",
+        "pmx sync a --rollback 3",
+        "pmx sync --preview 12",
+        "pmx sync --preview ///",
+        "pmx sync --preview a --rollback 3",
+        "pmx sync --compression 20",
+        "pmx sync --compression 0",
+        "pmx sync --max-delete 101%",
+        "pmx sync --order later",
+        "pmx sync --jobs 0",
+        "pmx deploys --limit 0",
+        "pmx stream-token",
+        "pmx stream-token --stream a --expires 1y",
+        "pmx stream-token --stream a --expires h",
+        "pmx hash -q -v",
+        "pmx",
+    ] {
+        assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn help_lists_the_commands() {
+    let help = Cli::command().term_width(100).render_help().to_string();
+    insta::assert_snapshot!(help, @r"
+    Publish a folder by its content: only what changed travels, and one commit makes it live
+
+    Usage: pmx [OPTIONS] <COMMAND>
+
+    Commands:
+      dev           Serve a folder here, and publish it again whenever it changes
+      serve         Run the embedded host
+      sync          Publish a folder [alias: publish]
+      diff          Show what a sync would change, or what changed between two deploys
+      hash          Print the root of a folder; nothing is sent
+      deploys       List the deploys of a site
+      rollback      Make an older deploy active again; nothing is uploaded
+      resume        Let publishing go on after a rollback, which holds the site until then
+      preview       Take previews away
+      status        Show the server, the site, its active deploy, and whether the folder differs
+      tail          Print what each deploy changes, as it happens, one line of JSON each
+      bench         Measure what publishing a folder and then its next version costs
+      doctor        Check a server that was deployed, one point after the other
+      stream-token  Make a token that opens some streams
+      completions   Print a completion script for a shell
+      man           Print the manual page
+      explain       Explain an error code, or list them all
+      help          Print this message or the help of the given subcommand(s)
+
+    Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Output:
+          --json          Print one JSON object a line
+          --color <WHEN>  When to use colours [default: auto] [possible values: auto, always, never]
+      -q, --quiet         Print only results and errors
+      -v, --verbose       Say what is being done
+          --no-progress   Show no progress bars
+
+    Environment: PMX_SERVER, PMX_SPACE, PMX_TOKEN (or PATHMX_PUBLISH_TOKEN), PMX_DATA, PMX_CACHE,
+    NO_COLOR.
+    A flag wins over the environment, which wins over pmx.toml, which wins over the user's config.toml.
+    ");
+}

@@ -1,0 +1,59 @@
+//! Push actions: what the driver does next, and the outcome that it reports in the end.
+
+use super::Uploads;
+use crate::wire::{BeginHead, DeployView, Section, Summary};
+
+/// The driver's next action.
+#[derive(Debug)]
+pub enum Action {
+    /// `POST /api/publish/begin`; call [`Push::on_reply`] or [`Push::on_refusal`].
+    Begin(Request),
+    /// Send the missing blobs, in any order; pass [`Push::on_uploaded`] the ids of the packs, in
+    /// the order of the plan.
+    Upload(Uploads),
+    /// `POST /api/publish/commit`; call [`Push::on_reply`] or [`Push::on_refusal`].
+    Commit(Request),
+    /// The end.
+    Done(Box<Outcome>),
+}
+
+/// A request: its head, its sections, and the blobs that shall travel along in a pack section.
+#[derive(Debug)]
+pub struct Request {
+    /// The head.
+    pub head: BeginHead,
+    /// The sections, without the pack's.
+    pub sections: Vec<Section>,
+    /// One pack to be built and appended as the last section.
+    pub pack: Option<Uploads>,
+}
+
+/// How a publish ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// How the publish ended.
+    pub kind: OutcomeKind,
+    /// The number of the deploy that is active now, 0 if there is none.
+    pub active: u64,
+    /// With [`OutcomeKind::Published`]: the new deploy.
+    pub deploy: Option<DeployView>,
+    /// Where the site is, if the server said.
+    pub url: Option<String>,
+    /// The counts of changed files, or of those that would change.
+    pub summary: Option<Summary>,
+    /// With [`OutcomeKind::Planned`]: raw bytes of the blobs that would travel.
+    pub missing_bytes: u64,
+}
+
+/// How the publish ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OutcomeKind {
+    /// A new deploy is active.
+    Published,
+    /// The site is what is active already.
+    Unchanged,
+    /// A newer build of the same sequence was published before.
+    Superseded,
+    /// Nothing was sent: this is what would be.
+    Planned,
+}

@@ -1,0 +1,170 @@
+//! Scan job: one walk over all mounts of a folder, by either way to reach files.
+
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+
+use pmx_core::time::Timestamp;
+
+use super::cache::StatCache;
+use super::error::{self, Problem, ScanError, shown};
+use super::filesystem::FileSystem;
+use super::media::MediaTypes;
+use super::outcome::prefix;
+use super::own::OwnFolder;
+use super::pathmx::{self, Mount};
+use super::read::FileHasher;
+use super::rules::{self, Rules};
+use super::tree::Tree;
+use super::walk::{self, Found, Unknown, WalkPosition};
+use super::{Collisions, Options, Progress, Scan, Secrets, nanoseconds, settled_before};
+
+/// Times of files are trusted if they are this much older than the scan that saw them.
+const RACY_NANOSECONDS: i64 = 2_000_000_000;
+
+/// Known files before the scan looks at any.
+pub(super) struct Known<'a> {
+    pub(super) cache: Option<&'a StatCache>,
+    pub(super) unknown: Unknown<'a>,
+}
+
+pub(super) struct Job<'a> {
+    pub(super) place: &'a Path,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) options: &'a Options,
+    pub(super) known: Known<'a>,
+    pub(super) progress: &'a dyn Progress,
+    pub(super) now: Timestamp,
+}
+
+impl Job<'_> {
+    pub(super) fn run<G: FileSystem>(self, filesystem: &G) -> Result<Scan, ScanError> {
+        let ignore_file = rules::ignore_file(filesystem)?;
+        let rules = Rules::parse(&ignore_file, &self.options.exclude)?;
+        let manifests = pathmx::manifests(self.place, &self.mounts)?;
+        let binding = self.binding(&ignore_file);
+        let cache = self.known.cache;
+        let cache = cache.filter(|cache| cache.binding() == binding);
+        let walk = walk::Walk {
+            filesystem,
+            rules: &rules,
+            cache,
+            clean_before: cache
+                .map_or(0, StatCache::started)
+                .saturating_sub(RACY_NANOSECONDS),
+            reader: FileHasher::new(settled_before(self.now)),
+            unknown: self.known.unknown,
+            collisions: self.options.collisions,
+            secrets: self.options.secrets,
+            own: OwnFolder::at(self.place),
+            touched: self.options.touched.as_ref(),
+            progress: self.progress,
+            media: MediaTypes::default(),
+            problems: error::Problems::new(self.options.faults),
+            found: Found::default(),
+            open: AtomicUsize::new(0),
+        };
+        let trees = self.trees(&walk);
+        let left_out = walk.problems.check()?;
+        walk.found.check_secrets()?;
+        let (changes, stats) = walk.found.results();
+        let scan = Scan {
+            place: self.place.to_owned(),
+            mounts: self.mounts,
+            trees,
+            cache: cache.cloned(),
+            binding,
+            checked: pathmx::summed(&manifests),
+            started: nanoseconds(self.now),
+            changes,
+            left_out,
+            stats,
+        };
+        check_build(&scan, &manifests)?;
+        Ok(scan)
+    }
+
+    fn trees<G: FileSystem>(&self, walk: &walk::Walk<'_, G>) -> Vec<Tree> {
+        let mut cached = walk.cache.map(|cache| cache.trees().collect::<Vec<_>>());
+        let trees = self.mounts.iter().enumerate().map(|(index, mount)| {
+            let prefix = prefix(&mount.slug);
+            let here = WalkPosition {
+                prefix: &prefix,
+                real: &mount.folder,
+                depth: usize::from(!mount.slug.is_empty()),
+                above: None,
+                hidden: &mount.hidden,
+            };
+            // The binding names the mounts, so the cache's trees are these, in order.
+            let cached = cached.as_mut().and_then(|trees| trees.get(index).copied());
+            match walk.filesystem.descend(&mount.folder) {
+                Ok(folder) => walk.folder(&here, folder, cached),
+                Err(error) => {
+                    let problem = Problem::BuildIncomplete {
+                        path: shown(&mount.folder),
+                        fault: format!("can't be opened: {error}"),
+                    };
+                    walk.problems.add(&mount.folder, problem);
+                    Tree::Fresh(Box::default())
+                }
+            }
+        });
+        trees.collect()
+    }
+
+    /// Everything that decides what a cached record means, beside the file itself.
+    fn binding(&self, ignore_file: &str) -> [u8; 32] {
+        let place = self.place.as_os_str().as_encoded_bytes();
+        let policy = match self.options.collisions {
+            Collisions::Warn => "warn",
+            Collisions::Refuse => "refuse",
+            Collisions::Allow => "allow",
+        };
+        let secrets = match self.options.secrets {
+            Secrets::Refuse => "refuse",
+            Secrets::Allow => "allow",
+        };
+        let mut hasher = blake3::Hasher::new();
+        let mut add = |bytes: &[u8]| {
+            hasher.update(&(bytes.len() as u64).to_le_bytes());
+            hasher.update(bytes);
+        };
+        add(env!("CARGO_PKG_VERSION").as_bytes());
+        add(place);
+        add(policy.as_bytes());
+        add(secrets.as_bytes());
+        add(ignore_file.as_bytes());
+        for pattern in &self.options.exclude {
+            add(pattern.as_bytes());
+        }
+        add(b"");
+        for mount in &self.mounts {
+            add(mount.slug.as_bytes());
+            add(mount.folder.as_bytes());
+            add(mount.hidden.join("/").as_bytes());
+        }
+        *hasher.finalize().as_bytes()
+    }
+}
+
+/// A build output is checked again only if its manifests changed, or files went away.
+fn check_build(scan: &Scan, manifests: &[Vec<u8>]) -> Result<(), ScanError> {
+    let same = scan
+        .cache
+        .as_ref()
+        .is_some_and(|cache| cache.checked() == scan.checked);
+    let gone = scan.changes.iter().any(|(_, entry)| entry.is_none());
+    if manifests.is_empty() || (same && !gone) {
+        return Ok(());
+    }
+    let rows = scan.rows();
+    let mounts = scan.mounts.iter().filter(|mount| mount.manifest.is_some());
+    for (mount, manifest) in mounts.zip(manifests) {
+        let prefix = prefix(&mount.slug);
+        pathmx::check(&scan.place, mount, manifest, |file| {
+            let path = [&prefix, file].concat();
+            rows.binary_search_by(|row| row.path.as_str().cmp(&path))
+                .is_ok()
+        })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Scan outcome: the files of a folder, and how they differ from what the cache knew.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use pmx_core::id::Root;
+use rayon::prelude::*;
+
+use super::cache::{Head, StatCache, Writer};
+use super::error::LeftOut;
+use super::names::NameFault;
+use super::own::OwnFolder;
+use super::pathmx::Mount;
+use super::suspect::Suspects;
+use super::tree::{self, Node, Tree};
+use crate::manifest::{Entry, Row, Totals};
+use crate::path::SitePath;
+
+/// A path that appeared, changed (`Some`) or went away (`None`).
+pub type Change = (SitePath, Option<Entry>);
+
+/// A name that is published but will make trouble elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Warning {
+    /// The path, escaped for terminals.
+    pub path: String,
+    /// The fault of its last segment.
+    pub fault: NameFault,
+}
+
+/// Statistics of a scan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Files that were read and hashed.
+    pub read: Totals,
+    /// Files that the cache knew, or that were read ahead.
+    pub reused_files: u64,
+    /// Odd names among the new ones, in path order.
+    pub warnings: Vec<Warning>,
+    /// Suspicious names among the new ones.
+    pub suspects: Suspects,
+    /// Folders of pmx itself, which are left out, by their paths.
+    pub own: BTreeMap<String, OwnFolder>,
+}
+
+/// Scanned folder: its files, and how they differ from the cache.
+#[derive(Debug)]
+pub struct Scan {
+    pub(super) place: PathBuf,
+    pub(super) mounts: Vec<Mount>,
+    pub(super) trees: Vec<Tree>,
+    pub(super) cache: Option<StatCache>,
+    pub(super) binding: [u8; 32],
+    pub(super) checked: [u8; 32],
+    pub(super) started: i64,
+    pub(super) changes: Vec<Change>,
+    pub(super) left_out: LeftOut,
+    pub(super) stats: Stats,
+}
+
+impl Scan {
+    /// Files and bytes of the site.
+    pub fn totals(&self) -> Totals {
+        let nodes = self.nodes().into_iter();
+        nodes.fold(Totals::default(), |sum, (_, node)| sum.plus(node.totals()))
+    }
+
+    /// The statistics of the scan.
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// The paths that can't be published, where the scan leaves them out.
+    pub const fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// Whether the folder is PathMX's build output.
+    pub fn is_pathmx(&self) -> bool {
+        self.mounts.iter().any(|mount| mount.manifest.is_some())
+    }
+
+    /// The root that the cache was saved with, if it was used.
+    pub fn base(&self) -> Option<Root> {
+        self.cache.as_ref().map(StatCache::root)
+    }
+
+    /// What turns the site of [`base`](Self::base) (an empty site, if there is none) into this
+    /// one, sorted by path. With a base, no changes mean that the site's root is the base.
+    pub fn changes(&self) -> &[Change] {
+        &self.changes
+    }
+
+    /// Whether the next scan would gain nothing from [`cache`](Self::cache): every file was clean.
+    pub fn is_settled(&self) -> bool {
+        let trees = self.trees.iter();
+        let cached = trees.filter(|tree| matches!(tree, Tree::Cached(_)));
+        let checked = self
+            .cache
+            .as_ref()
+            .is_some_and(|cache| cache.checked() == self.checked);
+        checked && cached.count() == self.trees.len()
+    }
+
+    /// Every file, sorted by path. Built when asked for.
+    pub fn rows(&self) -> Vec<Row> {
+        if self.cache.is_none() {
+            let all = self.changes.par_iter().cloned();
+            let rows = all.filter_map(|(path, entry)| entry.map(|entry| Row { path, entry }));
+            return rows.collect();
+        }
+        let mut rows = Vec::with_capacity(self.totals().files as usize);
+        for (slug, node) in self.nodes() {
+            node.rows(&prefix(slug), &mut rows);
+        }
+        rows.par_sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        rows
+    }
+
+    /// The file whose bytes the site has at this path, for reading them again.
+    pub fn source(&self, path: &SitePath) -> PathBuf {
+        let (first, rest) = path.as_str().split_once('/').unwrap_or((path.as_str(), ""));
+        for mount in &self.mounts {
+            if mount.slug.is_empty() {
+                return self.place.join(&mount.folder).join(path.as_str());
+            }
+            if mount.slug == first {
+                return self.place.join(&mount.folder).join(rest);
+            }
+        }
+        self.place.join(path.as_str())
+    }
+
+    /// The bytes of a cache for the next scan, to be kept with the site's root. The key is the
+    /// caller's secret, which MUST NOT lie where the cache does.
+    pub fn cache(&self, root: Root, key: &[u8; 32]) -> Vec<u8> {
+        let mut writer = Writer::default();
+        tree::write(self.nodes(), &mut writer);
+        let head = Head {
+            binding: self.binding,
+            root,
+            checked: self.checked,
+            started: self.started,
+            trees: self.trees.len() as u32,
+        };
+        writer.finish(&head, key)
+    }
+
+    fn nodes(&self) -> Vec<(&str, Node<'_>)> {
+        let trees = self.mounts.iter().zip(&self.trees);
+        let nodes = trees.filter_map(|(mount, tree)| {
+            Some((mount.slug.as_str(), Node::of(tree, self.cache.as_ref())?))
+        });
+        nodes.collect()
+    }
+}
+
+pub(super) fn prefix(slug: &str) -> String {
+    if slug.is_empty() {
+        String::new()
+    } else {
+        format!("{slug}/")
+    }
+}

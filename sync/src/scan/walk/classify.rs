@@ -1,0 +1,99 @@
+//! Classified listing: the files, folders and links of a folder that may be published.
+
+use super::super::error::{Problem, shown};
+use super::super::filesystem::{FileSystem, Listed, Listing};
+use super::super::own::{self, OwnFolder};
+use super::super::rules::Shape;
+use super::super::stat::Kind;
+use super::found::lock;
+use super::{Walk, WalkPosition, lossy};
+
+/// The names of a listing that may be published, by kind.
+#[derive(Default)]
+pub(super) struct Parts {
+    pub(super) files: Vec<Listed>,
+    pub(super) folders: Vec<Listed>,
+    pub(super) links: Vec<Listed>,
+}
+
+impl<G: FileSystem> Walk<'_, G> {
+    /// What the folder with this listing is, if pmx keeps it for itself. The top is a folder to
+    /// publish all the same.
+    pub(super) fn own_folder(
+        &self,
+        here: &WalkPosition<'_>,
+        listing: &Listing,
+    ) -> Option<OwnFolder> {
+        let mut names = listing.entries.iter().map(|&listed| listing.name(listed));
+        let is_worth_looking = !here.real.is_empty() && names.any(own::is_telling);
+        let path = || self.filesystem.place().join(here.real);
+        is_worth_looking.then(|| OwnFolder::at(&path())).flatten()
+    }
+
+    pub(super) fn leave_out(&self, path: &str, own: OwnFolder) {
+        lock(&self.found.own).insert(shown(path), own);
+    }
+
+    /// Whether a name at the top is one of pmx's own files.
+    fn is_own_name(&self, here: &WalkPosition<'_>, name: &[u8]) -> bool {
+        let own = self
+            .own
+            .filter(|own| here.real.is_empty() && own.holds(name));
+        if let Some(own) = own {
+            self.leave_out(&lossy(here, name), own);
+        }
+        own.is_some()
+    }
+
+    /// Whether a link leads to a folder, so that patterns of folders match it.
+    fn leads_to_folder(&self, here: &WalkPosition<'_>, name: &[u8]) -> bool {
+        let name = std::str::from_utf8(name);
+        name.is_ok_and(|name| self.filesystem.place().join(here.real).join(name).is_dir())
+    }
+
+    pub(super) fn classify(
+        &self,
+        here: &WalkPosition<'_>,
+        folder: &G::Folder,
+        listing: &Listing,
+    ) -> Parts {
+        let mut parts = Parts {
+            files: Vec::with_capacity(listing.entries.len()),
+            ..Parts::default()
+        };
+        for &listed in &listing.entries {
+            let mut listed = listed;
+            let name = listing.name(listed);
+            if listed.kind == Kind::Unknown {
+                let path = lossy(here, name);
+                match self.filesystem.stat(folder, listing.c_name(listed)) {
+                    Ok(stat) => listed.kind = stat.kind,
+                    Err(error) => {
+                        self.problem(&path, Problem::from_io(&path, "look at", error));
+                        continue;
+                    }
+                }
+            }
+            let shape = match listed.kind {
+                Kind::Folder => Shape::Folder,
+                Kind::Link if self.leads_to_folder(here, name) => Shape::Folder,
+                Kind::File | Kind::Link | Kind::Special | Kind::Unknown => Shape::File,
+            };
+            let hidden = here.hidden.iter().any(|hidden| hidden.as_bytes() == name);
+            let hidden = hidden || self.is_own_name(here, name);
+            if hidden || !self.rules.admit(here.prefix, name, shape) {
+                continue;
+            }
+            match listed.kind {
+                Kind::File => parts.files.push(listed),
+                Kind::Folder => parts.folders.push(listed),
+                Kind::Link => parts.links.push(listed),
+                Kind::Special | Kind::Unknown => {
+                    let path = lossy(here, name);
+                    self.problem(&path, Problem::NotRegular { path: shown(&path) });
+                }
+            }
+        }
+        parts
+    }
+}

@@ -1,0 +1,226 @@
+//! Files of a folder: stats each, and reads those that the cache does not know as they are.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io;
+use std::sync::atomic::Ordering;
+
+use pmx_core::id::BlobId;
+use rayon::prelude::*;
+
+use super::super::cache::{CachedFile, CachedFolder};
+use super::super::error::{Problem, shown};
+use super::super::filesystem::{FileSystem, Listed, Listing};
+use super::super::read::{FileHasher, publishable};
+use super::super::stat::Stat;
+use super::super::{Change, Secrets};
+use super::found::lock;
+use super::{Unknown, Walk, WalkPosition, lossy};
+use crate::limits::FILES_MAX;
+use crate::manifest::{Entry, Totals};
+use crate::path::SitePath;
+
+/// Files that one task looks at: enough to pay for the task, few enough to share.
+const CHUNK_FILES: usize = 32;
+
+/// A name on the way to a file: its own folder, or the folder that a link leads to.
+pub(super) struct DirEntryRef<'a, F> {
+    pub(super) folder: &'a F,
+    pub(super) name: &'a CStr,
+}
+
+/// Outcome for some of a folder's files.
+#[derive(Default)]
+pub(super) struct Outcome {
+    pub(super) clean: usize,
+    pub(super) bytes: u64,
+    read: Totals,
+    /// Bytes of long files, which were counted while they were read.
+    streamed: u64,
+    pub(super) fresh: Vec<(Listed, Stat, Entry)>,
+    pub(super) changes: Vec<Change>,
+    /// Links into folders of pmx itself, whatever the cache knows of them.
+    pub(super) left_out: Vec<Listed>,
+}
+
+impl Outcome {
+    fn of_all(parts: Vec<Self>) -> Self {
+        let mut all = Self {
+            fresh: Vec::with_capacity(parts.iter().map(|part| part.fresh.len()).sum()),
+            changes: Vec::with_capacity(parts.iter().map(|part| part.changes.len()).sum()),
+            ..Self::default()
+        };
+        for part in parts {
+            all = all.merge(part);
+        }
+        all
+    }
+
+    pub(super) fn merge(mut self, mut other: Self) -> Self {
+        self.clean += other.clean;
+        self.bytes += other.bytes;
+        self.read = self.read.plus(other.read);
+        self.streamed += other.streamed;
+        self.fresh.append(&mut other.fresh);
+        self.changes.append(&mut other.changes);
+        self.left_out.append(&mut other.left_out);
+        self
+    }
+}
+
+/// A file that the cache does not know as it is.
+struct Fresh {
+    stat: Stat,
+    entry: Entry,
+    change: Option<Change>,
+    /// Files and bytes that were read for it.
+    read: Totals,
+    /// Bytes of it that were counted while they were read.
+    streamed: u64,
+}
+
+impl<G: FileSystem> Walk<'_, G> {
+    pub(super) fn files(
+        &self,
+        here: &WalkPosition<'_>,
+        folder: &G::Folder,
+        listing: &Listing,
+        files: &[Listed],
+        cached: Option<CachedFolder<'_>>,
+    ) -> Outcome {
+        let before = self
+            .found
+            .files
+            .fetch_add(files.len() as u64, Ordering::Relaxed);
+        if before + files.len() as u64 > FILES_MAX {
+            self.problem("", self.too_many());
+            return Outcome::default();
+        }
+        let outcome = files
+            .par_chunks(CHUNK_FILES)
+            .map(|chunk| {
+                let mut outcome = Outcome::default();
+                for &listed in chunk {
+                    let name = listing.c_name(listed);
+                    let spot = DirEntryRef { folder, name };
+                    self.file(
+                        here,
+                        &spot,
+                        listed,
+                        listing.name(listed),
+                        cached,
+                        &mut outcome,
+                    );
+                }
+                self.count(&outcome);
+                outcome
+            })
+            .collect::<Vec<_>>();
+        let outcome = Outcome::of_all(outcome);
+        self.progress.found(files.len() as u64, outcome.bytes);
+        outcome
+    }
+
+    pub(super) fn count(&self, outcome: &Outcome) {
+        let Totals { files, bytes } = outcome.read;
+        let reused = (outcome.clean + outcome.fresh.len()) as u64 - files;
+        self.found.reused_files.fetch_add(reused, Ordering::Relaxed);
+        if files > 0 {
+            self.found.read_files.fetch_add(files, Ordering::Relaxed);
+            self.found.read_bytes.fetch_add(bytes, Ordering::Relaxed);
+            let left = bytes.saturating_sub(outcome.streamed);
+            self.progress.hashed(files, left);
+        }
+    }
+
+    /// Looks at one file, and reads it if the cache does not know it as it is.
+    pub(super) fn file(
+        &self,
+        here: &WalkPosition<'_>,
+        spot: &DirEntryRef<'_, G::Folder>,
+        listed: Listed,
+        name: &[u8],
+        cached: Option<CachedFolder<'_>>,
+        outcome: &mut Outcome,
+    ) {
+        let known = cached.and_then(|cached| cached.find_file(name));
+        if let Some(known) = known
+            && let Ok(stat) = self.filesystem.stat(spot.folder, spot.name)
+            && stat == known.stat()
+            && stat.is_older_than(self.clean_before)
+        {
+            outcome.clean += 1;
+            outcome.bytes += stat.size;
+            return;
+        }
+        match self.fresh(here, spot, name, known) {
+            Ok(fresh) => {
+                outcome.bytes += fresh.stat.size;
+                outcome.read = outcome.read.plus(fresh.read);
+                outcome.streamed += fresh.streamed;
+                outcome.changes.extend(fresh.change);
+                outcome.fresh.push((listed, fresh.stat, fresh.entry));
+            }
+            Err(problem) => {
+                outcome.left_out.push(listed);
+                self.problem(&lossy(here, name), problem);
+            }
+        }
+    }
+
+    fn fresh(
+        &self,
+        here: &WalkPosition<'_>,
+        spot: &DirEntryRef<'_, G::Folder>,
+        name: &[u8],
+        known: Option<CachedFile<'_>>,
+    ) -> Result<Fresh, Problem> {
+        let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
+        let open = || -> io::Result<File> { self.filesystem.open(spot.folder, spot.name) };
+        let mut read = Totals::default();
+        let streamed = Cell::new(0);
+        let mut is_secret = false;
+        let (stat, blob) = match self.unknown {
+            // Nothing will be published: what remains is to find all that is wrong.
+            _ if self.problems.any() => (FileHasher::probe(path.as_str(), open)?, BlobId::of(b"")),
+            Unknown::List => (self.look(spot, &path)?, BlobId::of(b"")),
+            Unknown::Read(ahead) => match ahead.and_then(|ahead| ahead.find(&path)) {
+                Some(seen) if self.look(spot, &path)? == seen.0 => seen,
+                Some(_) | None => {
+                    let passed = |bytes| {
+                        streamed.set(streamed.get() + bytes);
+                        self.progress.hashed(0, bytes);
+                    };
+                    let content = self.reader.hash(path.as_str(), open, &passed)?;
+                    read = Totals::of_file(content.stat.size);
+                    is_secret = content.is_secret;
+                    (content.stat, content.blob)
+                }
+            },
+        };
+        if is_secret && self.secrets == Secrets::Refuse {
+            lock(&self.found.secrets).add(shown(path.as_str()));
+        }
+        let entry = Entry {
+            blob,
+            size: stat.size,
+            media: self.media.of(path.name()),
+        };
+        let same = known.is_some_and(|known| known.entry() == entry);
+        let change = (!same).then(|| (path, Some(entry.clone())));
+        Ok(Fresh {
+            stat,
+            entry,
+            change,
+            read,
+            streamed: streamed.get(),
+        })
+    }
+
+    fn look(&self, spot: &DirEntryRef<'_, G::Folder>, path: &SitePath) -> Result<Stat, Problem> {
+        let stat = self.filesystem.stat(spot.folder, spot.name);
+        let stat = stat.map_err(|error| Problem::from_io(path.as_str(), "look at", error))?;
+        publishable(stat, path.as_str())
+    }
+}

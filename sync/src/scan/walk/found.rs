@@ -1,0 +1,72 @@
+//! Findings of a scan: what all its threads report, beside the trees.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use rayon::prelude::*;
+
+use super::super::error::Problem;
+use super::super::own::OwnFolder;
+use super::super::suspect::Suspects;
+use super::super::{Change, Stats, Warning};
+use crate::manifest::Totals;
+
+/// Findings of the threads of a scan, beside the trees.
+#[derive(Debug, Default)]
+pub(in crate::scan) struct Found {
+    pub(in crate::scan) changes: Mutex<Vec<Change>>,
+    pub(in crate::scan) warnings: Mutex<Vec<Warning>>,
+    pub(in crate::scan) suspects: Mutex<Suspects>,
+    pub(in crate::scan) secrets: Mutex<Suspects>,
+    pub(in crate::scan) own: Mutex<BTreeMap<String, OwnFolder>>,
+    pub(in crate::scan) files: AtomicU64,
+    pub(in crate::scan) folders: AtomicU64,
+    pub(in crate::scan) read_files: AtomicU64,
+    pub(in crate::scan) read_bytes: AtomicU64,
+    pub(in crate::scan) reused_files: AtomicU64,
+}
+
+impl Found {
+    /// Fails if files were found that must not become public.
+    pub(in crate::scan) fn check_secrets(&self) -> Result<(), Problem> {
+        let secrets = lock(&self.secrets);
+        if secrets.count() == 0 {
+            return Ok(());
+        }
+        Err(Problem::Secrets {
+            paths: secrets.paths().map(str::to_owned).collect(),
+            count: secrets.count(),
+        })
+    }
+
+    /// The changes and the statistics of a scan.
+    pub(in crate::scan) fn results(self) -> (Vec<Change>, Stats) {
+        fn inner<T>(mutex: Mutex<T>) -> T {
+            mutex.into_inner().unwrap_or_else(PoisonError::into_inner)
+        }
+        let read = Totals {
+            files: self.read_files.load(Ordering::Relaxed),
+            bytes: self.read_bytes.load(Ordering::Relaxed),
+        };
+        let mut changes = inner(self.changes);
+        // A file that became a folder, or the other way round, has different paths, so each is
+        // unique.
+        changes.par_sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        let mut warnings = inner(self.warnings);
+        warnings.sort_unstable_by(|a, b| (&a.path, &a.fault).cmp(&(&b.path, &b.fault)));
+        warnings.dedup();
+        let stats = Stats {
+            read,
+            reused_files: self.reused_files.load(Ordering::Relaxed),
+            warnings,
+            suspects: inner(self.suspects),
+            own: inner(self.own),
+        };
+        (changes, stats)
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

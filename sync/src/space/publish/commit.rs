@@ -1,0 +1,168 @@
+//! Commit: writes the index object of a complete root, then activates the root in one transaction.
+
+use pmx_core::backend::{Blobs, ObjectKey};
+use pmx_core::code::Code;
+use pmx_core::id::SpaceId;
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
+
+use super::super::blob_index;
+use super::super::closure::{Closure, Incoming};
+use super::super::command::Publish;
+use super::super::decide::Verdict;
+use super::super::events::{self, Changes};
+use super::super::index_object::{IndexObject, build};
+use super::super::ledger::{DeployWithKey, Ledger};
+use super::super::preconditions::decide;
+use super::comparison::{changes, comparison_base, summary};
+use super::reply::published;
+use crate::manifest::Change;
+use crate::wire::{BeginReply, CommitPreconditions, DeployKind, DeployView, Summary};
+
+/// A commit whose root lacks nothing.
+pub(super) struct Commit<'a, S: Sql> {
+    pub(super) ledger: &'a Ledger<'a, S>,
+    pub(super) incoming: &'a Incoming,
+    pub(super) closure: &'a Closure,
+    pub(super) preconditions: &'a CommitPreconditions,
+}
+
+impl<S: Sql> Commit<'_, S> {
+    /// Writes the index object, then commits in one turn.
+    pub(super) async fn run<B: Blobs>(
+        &self,
+        blobs: &B,
+        space: SpaceId,
+        publish: &Publish,
+        now: Timestamp,
+    ) -> Result<BeginReply, Problem> {
+        // Decided twice: here to avoid an unnecessary write, and in the transaction for good.
+        if let Verdict::Repeat(deploy) = decide(self.ledger, publish, self.preconditions)? {
+            return Ok(published(*deploy));
+        }
+        if self.preconditions.max_delete.is_some() {
+            let replaced = self.ledger.current(publish.alias.as_ref())?;
+            self.changes(self.ledger, replaced.as_ref(), publish)?;
+        }
+        let pack = publish.pack.as_ref().map(|pack| &pack.object);
+        let prepared = build(
+            self.ledger,
+            self.incoming,
+            self.closure,
+            publish.index,
+            pack,
+        )?;
+        if let Some(object) = &prepared.bytes {
+            let key = ObjectKey {
+                space,
+                object: publish.index,
+            };
+            blobs.write(key, object.clone()).await?;
+        }
+        let deploy = self
+            .ledger
+            .atomically(|turn| self.commit_in_transaction(turn, &prepared, publish, now))?;
+        Ok(published(deploy))
+    }
+
+    /// The changes against the replaced deploy, if the preconditions allow so many.
+    fn changes(
+        &self,
+        ledger: &Ledger<'_, S>,
+        replaced: Option<&DeployView>,
+        publish: &Publish,
+    ) -> Result<(Option<Vec<Change>>, Summary), Problem> {
+        let compared = comparison_base(ledger, replaced)?;
+        let changes = changes(ledger, self.incoming, compared.as_ref(), &publish.root)?;
+        let summary = summary(changes.as_deref(), self.closure);
+        if let Some(bound) = self.preconditions.max_delete {
+            bound.check(&summary)?;
+        }
+        Ok((changes, summary))
+    }
+
+    /// Moves what arrived for the root to what the space has.
+    fn move_arrived(
+        &self,
+        ledger: &Ledger<'_, S>,
+        prepared: &IndexObject,
+        publish: &Publish,
+    ) -> Result<(), Problem> {
+        let mut arrived = self.closure.arrived.clone();
+        if prepared.bytes.is_none() {
+            // The root was indexed before, so nothing was written, nor the pack that came along.
+            arrived.retain(|_, held| held.location.extent.object != publish.index);
+        }
+        // A pack that is sent again is taken for kept, so all its blobs have to be found.
+        for pack in &self.closure.packs {
+            for (blob, held) in ledger.pending_blobs(pack)? {
+                arrived.entry(blob).or_insert(held);
+            }
+        }
+        arrived.extend(&prepared.assembled);
+        blob_index::add(ledger, &arrived)?;
+        for pack in &self.closure.packs {
+            ledger.fold_pack(pack)?;
+        }
+        for blob in prepared.assembled.keys() {
+            ledger.drop_parts(blob)?;
+        }
+        Ok(())
+    }
+
+    /// The one turn that makes a root active, or its preview's: all of it or nothing.
+    fn commit_in_transaction(
+        &self,
+        ledger: &Ledger<'_, S>,
+        prepared: &IndexObject,
+        publish: &Publish,
+        now: Timestamp,
+    ) -> Result<DeployView, Problem> {
+        let (number, parent) = match decide(ledger, publish, self.preconditions)? {
+            Verdict::Repeat(deploy) => return Ok(*deploy),
+            Verdict::Activate { number, parent } => (number, parent),
+        };
+        // What is there now, not when the object began to be written: a new preview is compared
+        // with a deploy that it does not expect.
+        let replaced = ledger.current(publish.alias.as_ref())?;
+        let (changes, summary) = self.changes(ledger, replaced.as_ref(), publish)?;
+        if ledger.lost()? != self.ledger.lost()? {
+            let detail = "content was lost while its deploy was written";
+            return Err(Problem::new(Code::MissingObjects, detail));
+        }
+        for (node, index_node) in &prepared.nodes {
+            ledger.record_indexed_node(node, index_node)?;
+        }
+        for (node, index_node) in &prepared.repaired {
+            ledger.record_repaired_node(node, index_node)?;
+        }
+        self.move_arrived(ledger, prepared, publish)?;
+        let deploy = DeployView {
+            number,
+            root: publish.root,
+            parent,
+            kind: DeployKind::Publish,
+            restores: None,
+            at: now,
+            files: self.closure.totals.files,
+            bytes: self.closure.totals.bytes,
+            new_bytes: self.closure.new_bytes,
+            summary,
+            order: self.preconditions.order.clone(),
+            meta: self.preconditions.meta.clone(),
+            alias: publish.alias.clone(),
+        };
+        ledger.record(&DeployWithKey {
+            deploy: deploy.clone(),
+            key: self.preconditions.key.clone(),
+        })?;
+        ledger.end_hold(publish.alias.as_ref())?;
+        let changes = Changes {
+            since: replaced.map(|deploy| deploy.root),
+            all: changes.unwrap_or_default(),
+        };
+        events::append_event(ledger, &deploy, &changes)?;
+        Ok(deploy)
+    }
+}

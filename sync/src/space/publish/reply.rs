@@ -1,0 +1,63 @@
+//! Publish replies: one for each state that an offer can end in.
+
+use pmx_core::problem::Problem;
+use pmx_core::sql::Sql;
+
+use super::super::closure::Closure;
+use super::super::ledger::Ledger;
+use crate::limits::PREFIX_RAW_BYTES_MAX;
+use crate::wire::{BeginReply, DeployView, State};
+
+/// The reply to an offer that does not lead to the root yet.
+pub(super) fn with_arrived<S: Sql>(
+    ledger: &Ledger<'_, S>,
+    reply: BeginReply,
+) -> Result<BeginReply, Problem> {
+    if reply.state == State::Outline && reply.active == 0 {
+        // A client that read its files ahead asks whether it began to send them before.
+        let packs = ledger.arrived_packs()?;
+        return Ok(BeginReply { packs, ..reply });
+    }
+    if reply.state != State::Base {
+        return Ok(reply);
+    }
+    Ok(BeginReply {
+        parts: ledger.arrived_parts()?,
+        packs: ledger.arrived_packs()?,
+        prefix_max: Some(PREFIX_RAW_BYTES_MAX),
+        ..reply
+    })
+}
+
+/// The reply that names what a root lacks.
+pub(super) fn outstanding(closure: Closure, active: Option<&DeployView>) -> BeginReply {
+    let state = if closure.missing.is_empty() {
+        State::Ready
+    } else {
+        State::Blobs
+    };
+    BeginReply {
+        blobs: closure.missing,
+        parts: closure.parts,
+        ..reply(state, active)
+    }
+}
+
+pub(super) fn reply(state: State, active: Option<&DeployView>) -> BeginReply {
+    BeginReply {
+        active: active.map_or(0, |deploy| deploy.number),
+        root: active
+            .map(|deploy| deploy.root)
+            .filter(|_| state != State::Current),
+        ..BeginReply::new(state)
+    }
+}
+
+pub(super) fn published(deploy: DeployView) -> BeginReply {
+    BeginReply {
+        active: deploy.number,
+        summary: Some(deploy.summary),
+        deploy: Some(Box::new(deploy)),
+        ..BeginReply::new(State::Published)
+    }
+}
