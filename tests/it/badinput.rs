@@ -1,4 +1,5 @@
-//! What a client could make up: refused, with the reason, before anything of it shows.
+//! Manifest nodes that a client makes up: the server refuses them with the reason, before a reader
+//! sees anything of them.
 
 use http::Method;
 use pmx_core::codec::Encoder;

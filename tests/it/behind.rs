@@ -1,5 +1,5 @@
-//! Packs that refer to what was published last: a change on every page costs kilobytes, and
-//! whatever is lost on either side costs bytes, never a page.
+//! Delta packs: a change on every page costs kilobytes. Loss or damage on either side costs bytes,
+//! never a page.
 
 use std::fs;
 use std::path::PathBuf;

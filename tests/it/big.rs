@@ -1,5 +1,5 @@
-//! Files of many parts: a new version costs what is new in it, and whatever is amiss with the old
-//! one costs bytes, never a wrong file.
+//! Files of many parts: a new version costs its new bytes. Loss or damage of the old version costs
+//! bytes, never a wrong file.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

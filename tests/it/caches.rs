@@ -1,4 +1,4 @@
-//! What is published is the folder, whatever lies in the cache folder of `pmx`.
+//! Damaged caches of `pmx`: a publish sends the folder as it is, whatever the cache holds.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,4 @@
-//! Streams that are copied into streams that are copied: each object asks the next, and the
-//! platform ends a chain of sixteen.
+//! Fan-out chains: each object calls the next, and the platform ends a chain of sixteen calls.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! The protocol's own packages, as applications use them: the client with a producer, the three
-//! live modes and readers who come back, and documents of Yjs.
+//! Durable Streams client, as applications use it: a producer, the three live modes, readers that
+//! come back, and documents of Yjs.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};

@@ -1,4 +1,4 @@
-//! What page views and publishes cost on Cloudflare: operations of R2, KV and SQLite, as the Worker
+//! Cloudflare costs of page views and publishes: operations of R2, KV and SQLite, as the Worker
 //! counts them in its journal.
 
 use crate::journal::{Costs, Journal};

@@ -1,5 +1,5 @@
-//! Segments of a stream that were cut, changed, exchanged or lost: readers get an error and never
-//! the wrong bytes, and nothing else suffers.
+//! Damaged segments of a stream: readers get an error and never the wrong bytes, and no other
+//! stream suffers.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! The chores of `xtask` against a server that is known by its address alone, with its secret.
+//! Deployment checks of `xtask`, against a server that is known by its address and its secret
+//! alone.
 
 use std::process::{Command, Stdio};
 

@@ -1,4 +1,5 @@
-//! Bad days of a disk: lost and damaged caches, a disk that takes no writes, files of others.
+//! Disk faults of the embedded host: lost and damaged databases, a disk that takes no writes, files
+//! that others may read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;

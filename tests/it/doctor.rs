@@ -1,4 +1,4 @@
-//! `pmx doctor`: what is well is said to be, and each planted fault is found by its check alone.
+//! `pmx doctor`: it finds each planted fault by its own check, and no fault where there is none.
 
 mod front;
 

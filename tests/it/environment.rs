@@ -1,5 +1,5 @@
-//! Machines that are not as they should be: each gets its own sentence and exit code, and what was
-//! live stays live.
+//! Faulty environments of `pmx` and its host: each has its own message and exit code, and the live
+//! site stays live.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,5 +1,5 @@
-//! The formats, held in place from three sides: a naive reference implementation that the fast code
-//! has to agree with, vectors that are checked in, and the document that describes them.
+//! Golden tests of the formats: a naive reference implementation that the fast code agrees with,
+//! vectors that are checked in, and the document that describes them.
 
 #[path = "../golden/agree.rs"]
 mod agree;

@@ -1,4 +1,5 @@
-//! Single failures of the platform: which of them a client sees, and what is asked again.
+//! Single platform failures on the Worker: which ones a client sees, and which ones the Worker
+//! retries.
 
 use crate::world::{Answer, Host, World};
 

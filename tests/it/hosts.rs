@@ -1,4 +1,5 @@
-//! Both hosts, asked the same: status, headers and body are the same, byte for byte.
+//! Host parity: both hosts answer the same requests with the same status, headers and body, byte
+//! for byte.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,5 +1,4 @@
-//! A Worker as it is deployed: https alone, what its answers say to an edge, and which requests it
-//! writes a line about.
+//! HTTPS settings of a deployed Worker: redirects, headers for an edge, and sampled log lines.
 
 use std::fs;
 

@@ -1,4 +1,5 @@
-//! Answers of proxies, firewalls and portals: each failure names what answered, and what to try.
+//! Errors of intermediaries: for proxies, firewalls and portals, `pmx` names what answered and what
+//! to try.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::sync::atomic::Ordering;

@@ -1,5 +1,5 @@
-//! Ctrl-C: the command says so and ends within a second, whatever it waits for. And progress that
-//! is true: what the line took, at the rate of the line.
+//! Interrupts (Ctrl-C): a command says so and ends within a second, whatever it waits for. Its
+//! progress reports the bytes that the server received.
 
 mod early;
 mod hosts;

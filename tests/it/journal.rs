@@ -1,4 +1,4 @@
-//! What the Worker says on its own output: one JSON object a line.
+//! Journal reader: the log of a server, one JSON object a line.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Readers of events that leave: what was kept for them ends.
+//! Readers of events that leave: the object drops what it kept for them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;

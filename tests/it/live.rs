@@ -1,4 +1,5 @@
-//! Open pages: they hear what concerns them, of nothing else, and never see stale bytes.
+//! Live pages and event readers: each receives the events of its subscription, and never sees stale
+//! bytes.
 
 mod browser;
 mod crowd;

@@ -1,4 +1,4 @@
-//! What operators of streams decide: tokens, public streams, rates.
+//! Operator settings of streams: tokens, public streams, rates.
 
 use std::io::Read as _;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! The worked example of docs/cloudflare.md, computed again from what one of each costs.
+//! Prices in docs/cloudflare.md, computed again from the price of each operation.
 
 use std::fs;
 

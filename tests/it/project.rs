@@ -1,4 +1,5 @@
-//! A project file comes with a checkout: it decides neither who gets a token nor what is published.
+//! Project files (`pmx.toml`) of a checkout: they decide neither which server gets a token nor
+//! which folder is published.
 
 use std::fs;
 use std::net::TcpListener;

@@ -1,4 +1,4 @@
-//! Stories of publishing, through the real CLI and the embedded host.
+//! Publishing through the real CLI, on every host.
 
 use std::fs;
 

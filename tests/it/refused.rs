@@ -1,5 +1,5 @@
-//! Bad input of every kind, sent to a running server: each gets its own error, the site that was
-//! live stays live, and the server goes on.
+//! Malformed requests and folders, sent to a running server: each gets its own error, the live site
+//! stays live, and the server goes on.
 
 mod publishing;
 

@@ -1,4 +1,4 @@
-//! The stream that says which streams there are, on both hosts.
+//! Stream registry: the stream that lists all streams, on both hosts.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};

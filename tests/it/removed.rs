@@ -1,4 +1,4 @@
-//! A space that is removed, and made again under its name, while servers know its id.
+//! Removed spaces: a space is made again under its name while servers know its old id.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

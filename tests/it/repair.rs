@@ -1,5 +1,5 @@
-//! Objects that rot or disappear from the store: readers get an error and never wrong bytes, and
-//! the next publish of the same folder sends what is lost.
+//! Repair of lost objects: readers get an error and never wrong bytes, and the next publish of the
+//! same folder sends what is lost.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,4 @@
-//! Stories of readers that come back: their browsers are sent the difference to what they kept.
+//! Dictionary responses: a returning browser receives the difference to the response that it kept.
 
 use data_encoding::BASE64;
 use pmx_core::codec::{Bounds, Decoder};

@@ -1,4 +1,5 @@
-//! Every route of both hosts with every kind of credential, of foreign pages and at foreign hosts.
+//! Route credentials on both hosts: every route with every kind of credential, for foreign pages
+//! and at foreign hosts.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

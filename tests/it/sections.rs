@@ -1,4 +1,4 @@
-//! The largest section of a request that the Worker takes, on its way through two isolates.
+//! Largest section of a request to the Worker, on its way through two isolates.
 
 use std::ops::Range;
 

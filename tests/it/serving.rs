@@ -1,4 +1,4 @@
-//! Stories of serving: what browsers and caches see.
+//! Serving sites: URLs, conditions, content codings and types that browsers and caches see.
 
 use std::fs;
 use std::io::Read as _;

@@ -1,4 +1,4 @@
-//! Slow, silent and many clients: none of them holds up another.
+//! Slow, silent and many clients: none of them delays another.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};

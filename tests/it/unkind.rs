@@ -1,4 +1,4 @@
-//! The Worker on an unkind platform: what the bench does to it, and what holds nevertheless.
+//! Unkind platform: what the bench does to the Worker, and which promises hold nevertheless.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};

@@ -1,8 +1,4 @@
-//! The validation list that the project began with, line by line, on the runtime of Cloudflare.
-//!
-//! Two of its lines speak of events, which open pages would hear: "it emits events to the right
-//! site only", and that a rollback emits them too. There are no events yet. What there is, is
-//! tested: the pointer that readers follow changes for the right site, and for no other.
+//! Validation list that the project began with, line by line, on the runtime of Cloudflare.
 
 use std::fs;
 

@@ -1,5 +1,5 @@
-//! Subscriptions over sockets: webhooks that fail and come again, a host that is killed while
-//! a worker is at work, wakes that wake, addresses that must not be called.
+//! Stream subscriptions over sockets: webhooks that fail and are sent again, a host that is killed
+//! while a worker is at work, wakes that wake, addresses that must not be called.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

@@ -1,4 +1,4 @@
-//! Watching (`pmx sync --watch`, `pmx dev`): the ways in which build tools and editors write.
+//! Watch mode (`pmx sync --watch`, `pmx dev`): the ways in which build tools and editors write.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};

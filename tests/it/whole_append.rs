@@ -1,5 +1,5 @@
-//! Appends whose second row can't be written: nothing is kept of them, alone or among others, and
-//! the stream goes on as if they had not come.
+//! Atomic appends: where the second row can't be written, the stream keeps nothing of the append,
+//! alone or among others.
 
 use std::sync::Mutex;
 use std::thread;

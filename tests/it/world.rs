@@ -1,4 +1,4 @@
-//! A world of its own for each story: a folder, a server process, caches, and the real `pmx`.
+//! Story world: a folder, a server process, caches, and the real `pmx`.
 
 mod hosts;
 pub(crate) mod http;

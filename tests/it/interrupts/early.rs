@@ -1,5 +1,5 @@
-//! Ctrl-C before anything is sent: while a folder is read, a name is looked up, or a connection is
-//! made.
+//! Interrupts before the first request: while a folder is read, a name is looked up, or a
+//! connection is made.
 
 use std::path::Path;
 use std::process::{Child, Stdio};

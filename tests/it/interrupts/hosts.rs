@@ -1,4 +1,5 @@
-//! Ctrl-C of hosts: they end within a second, whatever clients keep open and whatever they read.
+//! Interrupts of hosts: they end within a second, whatever clients keep open and whatever they
+//! read.
 
 use std::io::{Read as _, Write as _};
 use std::iter;

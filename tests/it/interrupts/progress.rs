@@ -1,4 +1,4 @@
-//! Progress that is true: bytes that a server received, at the rate of the line.
+//! Progress objects: bytes that a server received, at the rate of the line.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;

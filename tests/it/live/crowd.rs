@@ -1,5 +1,5 @@
-//! Many open pages, many deploys: each page receives each deploy once and in order, whatever breaks
-//! in between.
+//! Many open pages and many deploys: each page receives each deploy once and in order, whatever
+//! breaks in between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};

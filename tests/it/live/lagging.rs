@@ -1,4 +1,4 @@
-//! Pointers that are late: readers find what was published all the same, and never go back.
+//! Late pointers: readers find published content all the same, and never go back.
 
 use super::socket::Socket;
 use super::{deploy_token, edit, site};

@@ -1,4 +1,5 @@
-//! Pages with the script in them, as a server sends them: large ones, and those of what is not yet.
+//! Pages with the live script, as a server sends them: large pages, and those of a site or preview
+//! that does not exist yet.
 
 use super::at;
 use crate::world::{Answer, Host, World, noise, on_both_hosts, started_on_both_hosts};

@@ -1,4 +1,4 @@
-//! A page's side of a socket, and of a stream of events.
+//! Client side of a live socket, and of a stream of events.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Visitors of a site's events who come too often, as the platform of the Worker counts them.
+//! Rate limit of event visitors, as the Worker's platform counts them.
 
 use super::site;
 use super::socket::Socket;

@@ -1,4 +1,4 @@
-//! What goes wrong, when, as the seed or a plan decides.
+//! Fault injection: faults and crashes, as the seed or a plan decides.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;

@@ -1,4 +1,4 @@
-//! The invariants of the design's section 6, checked when everything has come to rest.
+//! Invariants of the design's section 6, checked when every task has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;

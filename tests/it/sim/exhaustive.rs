@@ -1,4 +1,4 @@
-//! One fault at every place that there is: each statement, and each effect, before and after.
+//! One fault at every place: each statement, and each effect, before and after.
 
 use std::rc::Rc;
 

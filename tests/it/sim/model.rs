@@ -1,4 +1,4 @@
-//! Sites as the publishers mean them: what every answer is compared with.
+//! Sites as the publishers mean them: the simulation compares every answer with them.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;

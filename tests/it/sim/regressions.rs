@@ -1,4 +1,4 @@
-//! Defects that showed while this was written, each as its story.
+//! Regressions: defects that the simulation found, each as its story.
 
 use std::rc::Rc;
 

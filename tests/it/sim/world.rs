@@ -1,4 +1,4 @@
-//! One server over durable state, the network before it, and the tasks of everybody.
+//! Simulated world: one server over durable state, the network before it, and all tasks.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,4 +1,4 @@
-//! Each story runs on several hosts.
+//! Host macros: each story runs on several hosts.
 
 /// Runs each story on the embedded host, on the Worker, and on the Worker of an unkind platform.
 /// Stories after `kind:` count what a platform costs that does not fail.

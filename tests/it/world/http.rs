@@ -1,4 +1,4 @@
-//! HTTP as it is on the wire: requests as bytes, and what answers.
+//! Raw HTTP over TCP: requests as bytes, and the answers.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! The server of a story, and what may be one.
+//! Server process of a story, and the hosts that it may be.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};

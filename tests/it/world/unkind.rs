@@ -1,4 +1,4 @@
-//! What a story asks of the unkind platform, and does to the objects of a Worker that is stopped.
+//! Unkind-platform controls of a story, and changes to the objects of a stopped Worker.
 
 use std::path::{Path, PathBuf};
 
