@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::fixtures::{entry, file, nodes, of_level, rows};
 use super::reference::{self, File};
 
-/// What the paths of a site hold.
+/// Content of a site by path.
 type Site = BTreeMap<String, u32>;
 
 fn files(site: &Site) -> Vec<File> {

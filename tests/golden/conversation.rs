@@ -189,7 +189,7 @@ fn history(talk: &mut Talk<'_>) {
     }
 }
 
-/// What lies in the object store, where readers look, and in the ledger.
+/// Objects of the store, pointers of readers, and buckets of the ledger.
 fn kept(server: &Server<Single<Memory>>, out: &mut Out) {
     for (key, bytes) in server.backend().0.objects.borrow().iter() {
         put(out, format!("conversation/object/{key}"), hex(bytes));

@@ -61,7 +61,7 @@ pub(crate) fn build(files: &[File]) -> Vec<MadeNode> {
     nodes
 }
 
-/// What the row of an interior node says of the node below.
+/// The part of an interior node's row that describes the node below.
 struct Summary {
     last: String,
     id: [u8; 32],

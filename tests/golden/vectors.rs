@@ -258,7 +258,7 @@ fn manifests(out: &mut Out) {
     }
 }
 
-/// What a site becomes that loses a page, gets two, and changes one's content and one's type.
+/// The site of 65 files, which loses a page, gets two, and changes one's content and one's type.
 fn edited() -> Vec<File> {
     let mut files = flat(65);
     "image/png".clone_into(&mut files[64].media);

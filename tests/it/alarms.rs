@@ -24,7 +24,7 @@ fn put(world: &World, path: &str, ttl: Option<&str>, body: &Value) {
     assert_eq!(made.status, 201, "{made:?}");
 }
 
-/// What the registry says of a stream, in its order. Reading it wakes no other stream.
+/// The registry's operations of a stream, in order. Reading them wakes no other stream.
 fn registered(world: &World, stream: &str) -> Vec<String> {
     let all = world.ask("GET", "", "/v1/stream/__registry__", &[], b"");
     if all.status == 404 {
@@ -81,7 +81,7 @@ fn jobs_resume_by_alarm_alone_once_a_bad_variable_is_good_again() {
         registered(&world, "brief") == ["insert"]
     });
     world.reborn(&[LOOPBACK, BAD], |_| {});
-    // Far later than the platform tries again by itself.
+    // Far later than the platform's own retry.
     let is_late = |name: &str| world.objects().alarm(name) > Some(millis() + 200_000);
     eventually("the stream's alarm is late", || is_late("brief"));
     eventually("the hub's alarm is late", || is_late("hub"));

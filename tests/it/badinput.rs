@@ -12,7 +12,7 @@ use pmx_sync::wire::{BeginHead, Envelope, Section, SectionKind};
 use crate::golden::fixtures::{file, of_level, rows};
 use crate::golden::memory::{send, server};
 
-/// The row that stands for a node, by its last path.
+/// The row of a node in its parent, by its last path.
 fn row(node: &Node) -> Child {
     Child {
         last: node.last().unwrap().clone(),

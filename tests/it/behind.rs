@@ -65,7 +65,7 @@ fn change_on_every_page_costs_kilobytes(world: World) {
     assert!(second.number("/bytes/sent") < 15_000, "{second:?}");
     assert!(second.number("/requests") <= 3, "{second:?}");
     check(&world, "version 2");
-    // What was sent as a difference is as good a base as what was sent whole.
+    // A version that was sent as a difference is as good a base as one that was sent whole.
     let third = publish(&world, "version 3");
     assert!(third.number("/bytes/sent") < 15_000, "{third:?}");
     check(&world, "version 3");

@@ -44,7 +44,7 @@ fn part_delta_of_an_edited_file_costs_what_is_new(world: World) {
     flipped[9_000_000] ^= 1;
     cost(&publish(&world, "film.bin", &flipped), 40_000);
     check(&world, "docs", "/film.bin", &flipped);
-    // What was sent as a difference is as good a base as what was sent whole.
+    // A version that was sent as a difference is as good a base as one that was sent whole.
     let mut longer = flipped.clone();
     longer.splice(5_000..5_000, noise(2, 100));
     cost(&publish(&world, "film.bin", &longer), 40_000);
@@ -52,7 +52,7 @@ fn part_delta_of_an_edited_file_costs_what_is_new(world: World) {
     let shorter = &longer[..15 * MIB];
     cost(&publish(&world, "film.bin", shorter), 40_000);
     check(&world, "docs", "/film.bin", shorter);
-    // What is behind comes to the front.
+    // The last bytes move to the front.
     let mut moved = shorter.to_vec();
     moved.rotate_right(MIB);
     cost(&publish(&world, "film.bin", &moved), 150_000);

@@ -216,7 +216,7 @@ fn abandoned_packs_do_not_slow_later_publishes() {
             let blobs: Vec<_> = (0..20).map(|n| content(1_000 + pack * 20 + n)).collect();
             space.pack(&blobs);
         }
-        // What this publish lacks is looked for among all that arrived.
+        // The space looks for the blobs that this publish lacks among all that arrived.
         let rows = space.rows(|space| {
             let reply = space.publish(root, offer(&nodes), false, LEASE);
             assert_eq!((reply.state, reply.blobs.len()), (State::Blobs, 300));
@@ -308,7 +308,7 @@ fn uploads_expire_after_the_lease() {
         40,
         "nothing came for longer than the lease"
     );
-    // What expired may come again.
+    // Expired packs may be sent again.
     arrive(&mut space);
     assert_eq!(missing(&mut space), 0);
     let packs = space.sql.run("SELECT count(*) FROM pack", &[]).unwrap();

@@ -24,7 +24,7 @@ pub(crate) struct Canned {
     pub(crate) asked: Arc<AtomicUsize>,
 }
 
-/// What a server does with a connection.
+/// A server's side of a connection.
 type Converse = dyn Fn(TcpStream) + Send + Sync;
 
 impl Canned {

@@ -17,7 +17,7 @@ fn send(world: &World, method: &str, path: &str, body: &Value) -> u16 {
     world.ask(method, "", &path, &JSON, body.as_bytes()).status
 }
 
-/// What the messages of a stream say, each in as many envelopes as it was copied.
+/// Payloads of a stream's messages, each of which is in as many envelopes as it was copied.
 fn said(world: &World, stream: &str, copied: usize) -> Vec<Value> {
     let all = world
         .ask("GET", "", &format!("/v1/stream/{stream}"), &[], b"")

@@ -248,7 +248,7 @@ fn empty_site_is_published_and_replaced() {
     );
 }
 
-/// What a difference starts from is not what the page is made of.
+/// The base of a difference is not the content of the new page.
 #[test]
 fn dictionary_response_falls_back_when_objects_of_the_old_deploy_are_lost() {
     let mut story = Story::new();

@@ -47,7 +47,7 @@ fn page_costs_a_pointer_its_index_and_its_blob_and_no_space_call() {
     read(&world, "/7/7");
     let cold = journal.costs(&world);
     assert_eq!(cold.get("kv_read"), Some(&1), "{cold:?}");
-    // A leaf, what lies above it, and the page.
+    // A leaf, the nodes above it, and the page.
     assert!(cold["r2_read"] <= 4, "{cold:?}");
     assert_eq!(cold.len(), 2, "nothing but KV and R2: {cold:?}");
     read(&world, "/7/7");

@@ -15,7 +15,7 @@ const SETTINGS: &[(&str, &str)] = &[
 
 const JSON: &str = "application/json";
 
-/// What may become of a file: its content, that of another segment, and what is left.
+/// Damage of a file: from its content and that of another segment to the content that is left.
 type Damage = fn(&[u8], &[u8]) -> Option<Vec<u8>>;
 
 /// Behind the messages a segment has what finds them, for an operator who has lost the database. A

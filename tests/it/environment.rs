@@ -76,7 +76,7 @@ fn environment_faults_have_their_own_message_and_exit_code() {
         assert!(ran.stdout.is_empty(), "{story}: {ran:?}");
         assert_eq!(world.get("docs", "/").text(), "kept", "{story}");
     }
-    // What only costs time is no failure.
+    // A fault that only costs time is no failure.
     for (story, spoil) in [
         (
             "no home",

@@ -1,7 +1,7 @@
 //! Fan-out: streams that are copied into another, against a model and over sockets.
 //!
-//! Whatever is lost, late or done twice on the way: of each stream, all that was written stands in
-//! the target, once and in its order.
+//! Copies are lost, late or made twice on the way. The target has all messages of each stream all
+//! the same, once and in order.
 
 use std::collections::BTreeMap;
 use std::future::Future as _;

@@ -13,7 +13,7 @@ use crate::world::{Answer, World, noise};
 /// Headers that the runtime or the connection brings, not we.
 const NOT_OURS: [&str; 4] = ["date", "connection", "transfer-encoding", "keep-alive"];
 
-/// What is in an answer, without what can't be the same.
+/// The parts of an answer that have to be the same on both hosts.
 #[derive(Debug, PartialEq, Eq)]
 struct Shown {
     status: u16,
@@ -263,7 +263,7 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
     };
     let mut headers: BTreeMap<_, _> = headers.into_iter().filter_map(ours).collect();
     let mut body = body;
-    // What we leave as it is, Cloudflare's edge may compress on the way; the length goes then.
+    // Cloudflare's edge may compress a body that the Worker leaves open; it drops the length then.
     if headers
         .get("content-encoding")
         .is_some_and(|coding| coding == "gzip")

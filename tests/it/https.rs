@@ -198,7 +198,7 @@ fn wrangler_config_has_routes_no_shared_cache_and_few_log_lines() {
     ] {
         assert!(config.contains(part), "{part}");
     }
-    // What runs here is what runs there.
+    // The local runtime has the compatibility date of the deployed one.
     let date = lines
         .iter()
         .find_map(|line| line.strip_prefix("compatibility_date = "));

@@ -156,7 +156,7 @@ fn wrong_protocol_has_its_own_hint() {
     }
 }
 
-/// What a space answers that lacks the one file of a site.
+/// Answer of a space that lacks the one file of a site.
 fn lacking() -> Vec<u8> {
     let body = r#"{"state":"blobs","active":0,"blobs":[[0,1]],
         "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
@@ -182,7 +182,7 @@ fn refusal_in_the_middle_of_a_body_is_read() {
         let mut first = [0; 3];
         stream.peek(&mut first).unwrap();
         let answer = if &first == b"PUT" {
-            // What is left unread resets the connection behind the answer.
+            // The unread rest resets the connection after the answer.
             stream.read_exact(&mut [0; 16 * 1024]).unwrap();
             too_large()
         } else {

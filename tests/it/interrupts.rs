@@ -19,10 +19,10 @@ use tempfile::TempDir;
 use crate::canned::{Canned, command, http, read_request};
 use crate::world::{Ran, World, eventually, tcp};
 
-/// What an orderly end may take. Other tests run beside this one.
+/// Time that an orderly end may take. Other tests run beside this one.
 const SOON: Duration = Duration::from_millis(1_500);
 
-/// What a space answers that lacks the 24 files of a site.
+/// Answer of a space that lacks the 24 files of a site.
 fn lacking() -> Vec<u8> {
     let body = r#"{"state":"blobs","active":0,"blobs":[[0,24]],
         "summary":{"added":24,"modified":0,"removed":0,"unchanged":0}}"#;
@@ -60,7 +60,7 @@ fn hashes(child: &mut Child) {
     }
 }
 
-/// The next line of stdout. What comes after it stays unread.
+/// The next line of stdout. The rest stays unread.
 fn line(child: &mut Child) -> String {
     let stdout = child.stdout.as_mut().unwrap();
     let mut line = Vec::new();

@@ -1,5 +1,5 @@
 //! kill -9 of server and client at random moments of real publishes: the old or the new site,
-//! whole, every time, and the next run goes on.
+//! whole, every time, and the next run resumes.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};

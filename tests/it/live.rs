@@ -114,7 +114,7 @@ fn waiting_readers_receive_the_next_deploy(world: World) {
         let policy = answer.header("cross-origin-resource-policy");
         assert_eq!(policy, Some("same-origin"));
     }
-    // What happened before the question is the answer at once.
+    // Earlier deploys are the answer at once.
     let answer = poll(&world, &format!("offset={}", at(0))).join().unwrap();
     assert_eq!(deploys(&answer.json()), [1, 2]);
 }

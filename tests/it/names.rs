@@ -46,6 +46,6 @@ fn stream_name_is_kept_in_its_database() {
     Engine::keep_name(&sql, &name).unwrap();
     Engine::keep_name(&sql, &name).unwrap();
     assert_eq!(Engine::name_of(&sql).unwrap(), Some(name));
-    // The versions of its tables lie beside.
+    // The versions of its tables are in the same database.
     Engine::install(&sql).unwrap();
 }

@@ -6,7 +6,7 @@ use std::sync::OnceLock;
 
 use crate::world::skipped;
 
-/// What a program has for itself.
+/// Namespaces that a program has for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
     Mounts,
@@ -51,7 +51,7 @@ fn unshare(own: Own, script: &str) -> Command {
     command
 }
 
-/// What is missing here for them.
+/// The reason why this system has no namespaces.
 fn lack() -> Option<&'static str> {
     static LACK: OnceLock<Option<&str>> = OnceLock::new();
     *LACK.get_or_init(|| {

@@ -45,7 +45,7 @@ fn gzip_is_sent_for_long_reads_only() {
         (plain.header("vary"), plain.text() == text),
         (Some("accept-encoding"), true)
     );
-    // What is known in one coding is not known in the other.
+    // Each coding has its own tag.
     let (ours, theirs) = (plain.header("etag").unwrap(), coded.header("etag").unwrap());
     for (known, accepted, expected) in [
         (ours, None, 304),
@@ -168,7 +168,7 @@ impl Operated {
         Self(Home::new(host, settings))
     }
 
-    /// What the database of the index answers, once it is there.
+    /// Rows of the index's database, once it exists.
     fn indexed(&self, select: &str) -> Option<Vec<Row>> {
         let mut folders = vec![self.0.temp.path().join("data/d1")];
         while let Some(folder) = folders.pop() {
@@ -262,7 +262,7 @@ fn stream_token_opens_its_streams_also_from_the_address(host: Host) {
         ("stream-forked-from", "/v1/stream/chat/1"),
     ];
     assert_eq!(code(&home.ask("PUT", "mine/1", &headers, "")), forbidden);
-    // What belongs to no stream stays the operator's.
+    // Paths that belong to no stream stay the operator's.
     let all = own("**", "read write manage");
     let hidden = home.with(&all, "GET", "__ds/subscriptions/a", "");
     assert!([401, 403, 404].contains(&hidden.status), "{hidden:?}");
@@ -310,7 +310,7 @@ fn public_streams_are_written_by_holders_only(host: Host) {
     assert_eq!(home.ask("GET", "other?offset=-1", &[], "").status, 401);
     assert_eq!(home.ask("POST", "news/1", &[], "x").status, 401);
     assert_eq!(home.ask("DELETE", "news/1", &[], "").status, 401);
-    // Who made it anew is not taken for who it was.
+    // The tag of a deleted stream is not the tag of its successor.
     let tag = page.header("etag").unwrap();
     let known = [("if-none-match", tag)];
     assert_eq!(home.ask("GET", "news/1?offset=-1", &known, "").status, 304);

@@ -140,7 +140,7 @@ fn preview_is_shown_beside_the_site(world: World) {
 
 fn preview_of_known_content_uploads_nothing(world: World) {
     site(&world);
-    // What is active becomes a preview, and the other way round.
+    // The active deploy becomes a preview, and the other way round.
     let same = world.sync("docs", &["--preview", "same"]).ok();
     let sent = |ran: &crate::world::Ran| {
         (

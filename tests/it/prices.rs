@@ -21,7 +21,7 @@ const SESSION: f64 = 64.0;
 /// GB of an object in memory.
 const OBJECT_GB: f64 = 0.128;
 
-/// What a month takes, in millions.
+/// Operations of a month, in millions.
 #[derive(Default)]
 struct Month {
     requests: f64,

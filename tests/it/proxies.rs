@@ -17,7 +17,7 @@ const HOST: &str = "0.0.0.0";
 /// The token that [`pmx`] sends.
 const TOKEN: &str = "s3cret";
 
-/// What clients sent to a proxy.
+/// Bytes that clients sent to a proxy.
 type Seen = Arc<Mutex<Vec<u8>>>;
 
 /// A server over TLS, and a folder that has its certificate.

@@ -11,7 +11,7 @@ on_both_hosts! {
     tokens_that_are_wrong_are_refused_alike,
     history_requests_that_are_malformed_are_refused,
     folders_that_are_unfit_are_refused,
-    // What is no HTTP is refused by the bench's proxy on the unkind platform.
+    // On the unkind platform the bench's proxy refuses malformed HTTP.
     ; kind: raw_http_that_is_malformed_is_refused
 }
 

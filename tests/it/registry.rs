@@ -35,7 +35,7 @@ impl Registry {
         assert_eq!(created.status, 201, "{created:?}");
     }
 
-    /// All that stands in the registry.
+    /// All entries of the registry.
     fn entries(&self) -> Vec<Value> {
         let (mut entries, mut offset) = (Vec::new(), "-1".to_owned());
         loop {

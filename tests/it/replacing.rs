@@ -126,7 +126,8 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     on(&world, "ci", &["--expect", "5"]).ok();
     assert_eq!(hold(&world), Value::Null);
 
-    // A preview's deploy holds as well; after the hold is lifted, who saw the site before goes on.
+    // A preview's deploy holds as well. Once the hold is lifted, a client that saw the site before
+    // publishes again.
     assert_eq!(back("4"), 7);
     write(&world, "8");
     on(&world, "ci", &[]).fails(6, "E_HELD");
@@ -139,7 +140,7 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     assert_eq!((shown(&world).as_str(), hold(&world)), ("10", Value::Null));
 }
 
-/// What a client of before there were holds sends: the number of the deploy that it expects.
+/// A client of a release without holds sends the number of the deploy that it expects.
 fn hold_withstands_a_client_of_before(world: World) {
     write(&world, "1");
     let first = world.sync("docs", &[]).ok();
@@ -297,7 +298,7 @@ fn publish_without_a_cache_is_one_small_request(world: World) {
     small(on(&world, "c", &["--no-cache"]), "unchanged");
     write(&world, "2");
     on(&world, "a", &[]).ok();
-    // What was active once is so again by one request.
+    // A root that was active once is active again after one request.
     write(&world, "1");
     small(on(&world, "d", &[]), "published");
     assert_eq!(shown(&world), "1");
@@ -353,7 +354,7 @@ fn numbers_that_are_not_exact_are_refused(world: World) {
     }
 }
 
-/// A watcher says that the site is held, and goes on once the hold is lifted.
+/// A watcher says that the site is held, and keeps running.
 #[test]
 fn watch_reports_a_hold_and_waits() {
     let world = World::new();

@@ -30,7 +30,7 @@ fn prose(line: &str) -> String {
     format!("<!doctype html><p>{}</p><p>{line}</p>", words.join(" "))
 }
 
-/// What a browser keeps of an answer, and says when it asks again.
+/// Dictionary that a browser keeps of an answer, and names in its next request.
 struct Kept {
     body: Vec<u8>,
     hash: String,
@@ -56,7 +56,7 @@ impl Kept {
         ]
     }
 
-    /// What comes of an answer that is a difference.
+    /// The body that an answer makes of the dictionary.
     fn applied(&self, answer: &Answer, size: usize) -> Vec<u8> {
         assert_eq!(answer.header("content-encoding"), Some("dcz"), "{answer:?}");
         let (head, frame) = answer.body.split_at(40);
@@ -68,7 +68,7 @@ impl Kept {
     }
 }
 
-/// What an answer says of caching. The Worker asks the edge to leave compressed bodies alone, too.
+/// Caching directives of an answer, without the Worker's `no-transform` for compressed bodies.
 fn caching(answer: &Answer) -> Option<&str> {
     let said = answer.header("cache-control")?;
     Some(said.strip_suffix(", no-transform").unwrap_or(said))
@@ -101,7 +101,7 @@ fn dictionary_response_of_a_page_is_its_difference(host: Host) {
     assert_eq!(vary, Some(varies));
     let kept = Kept::of(&first, old.into_bytes());
 
-    // What it has is still what there is.
+    // The browser's copy is still current.
     let etag = first.header("etag").unwrap().to_owned();
     let mut again = kept.headers().to_vec();
     again.push(("if-none-match", &etag));

@@ -17,7 +17,7 @@ started_on_both_hosts! {
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
-/// What a route asks for.
+/// Credential that a route asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Nothing,
@@ -28,7 +28,7 @@ enum Asks {
     StreamSecret,
 }
 
-/// What a client sends.
+/// Credential that a client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sends {
     None,

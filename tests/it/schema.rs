@@ -39,7 +39,7 @@ const FIRST: &str = "
     INSERT INTO deploy VALUES (1, x'ROOT', 0, 'publish', NULL, 5, 1, 1, 1, 1, 0, 0, 0,
         'run', 7, 'k', '{}');";
 
-/// What version 2 added.
+/// Tables and columns that version 2 added.
 const SECOND: &str = "
     ALTER TABLE deploy ADD COLUMN alias TEXT;
     CREATE INDEX deploy_alias ON deploy (alias, number);

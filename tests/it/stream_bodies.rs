@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::streaming::Home;
 use crate::world::Host;
 
-/// The embedded host alone: on the Worker the platform reads bodies for each object by itself.
+/// The embedded host alone: on the Worker the platform reads the bodies of each object.
 #[test]
 fn appends_that_announce_much_and_send_little_delay_no_other() {
     let home = Home::new(Host::Embedded, &[]);

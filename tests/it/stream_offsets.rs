@@ -108,7 +108,7 @@ impl Reader {
         Self { socket, got }
     }
 
-    /// Reads until something stands there, or the answer ends.
+    /// Reads until the answer has a text, or ends.
     fn until(&mut self, wanted: Option<&str>) -> String {
         let mut chunk = [0; 4096];
         loop {
@@ -147,7 +147,7 @@ fn character_over_two_appends_reaches_readers_of_events(host: Host) {
     let text = reader.until(Some(" two\n"));
     assert!(text.contains("data:\u{20ac} two\n"), "{text}");
     assert!(!text.contains('\u{fffd}'), "{text}");
-    // The place between both is one from which a reader goes on.
+    // A reader resumes from the offset between both appends.
     let id = text
         .lines()
         .find_map(|line| line.strip_prefix("id:"))

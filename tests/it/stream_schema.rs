@@ -37,12 +37,12 @@ fn streams_of_the_first_version_are_read_and_appended_to() {
     assert_eq!(chat.text(), r#"[{"n":1},{"n":2},{"n":3}]"#);
     let notes = get("notes?offset=-1");
     assert_eq!(notes.text(), "hello world");
-    // An offset that a client kept goes on where it was.
+    // A reader resumes from an offset that it kept.
     let kept = format!("{:016}_{:016}", 0, 2);
     assert_eq!(get(&format!("chat?offset={kept}")).text(), r#"[{"n":3}]"#);
     let subscription = get("__ds/subscriptions/all");
     assert_eq!(subscription.json()["target_stream"], "everything");
-    // What is written now stands in the new columns beside it.
+    // New messages use the new columns.
     let text = [("content-type", "text/plain")];
     let more = ask(server.port, "POST", "notes", &text, b"!").unwrap();
     assert_eq!(more.status, 204);
@@ -68,7 +68,7 @@ fn streams_of_a_newer_version_are_used_or_refused_by_name() {
             assert_eq!(file.execute(update, [value, key]).unwrap(), 1);
         }
     };
-    // Newer code only added to the tables: this code goes on.
+    // Newer code only added to the tables: this code still reads them.
     record("99", "2");
     let server = Server::start(Host::Embedded, &data, 0);
     let chat = ask(server.port, "GET", "chat?offset=-1", &[], b"").unwrap();

@@ -41,7 +41,7 @@ impl Home {
         }
     }
 
-    /// What the server said.
+    /// The server's log.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.temp.path().join("data.log")).unwrap()
     }
@@ -238,7 +238,7 @@ fn readers_that_stop_or_leave_delay_no_other(host: Host) {
             .map(|event| event["number"].as_u64().unwrap());
         assert!(numbers.eq(0..EVENTS as u64), "each event once and in order");
     }
-    // Who wakes up late has missed nothing.
+    // Readers that stopped have missed nothing.
     for mut late in stopped {
         let numbers = late.read(EVENTS).0;
         let numbers = numbers

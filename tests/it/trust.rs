@@ -68,7 +68,7 @@ fn private_authority_is_trusted_where_the_user_names_it() {
     fs::write(&config, format!("cacert = \"{pem}\"")).unwrap();
     list(&[], &[]).ok();
     fs::remove_file(&config).unwrap();
-    // What is checked out has no say in whom the user trusts.
+    // A project file does not decide which authorities the user trusts.
     fs::write(home.path().join("pmx.toml"), "cacert = \"ca.pem\"").unwrap();
     list(&[], &[]).fails(2, "PMX_CACERT");
 }

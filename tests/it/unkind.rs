@@ -14,13 +14,13 @@ fn world(settings: &[(&str, &str)]) -> Option<World> {
 
 const ISOLATES: usize = 3;
 
-/// What one isolate answers, whatever it has seen.
+/// Answer of one isolate.
 fn at(world: &World, isolate: usize, host: &str, path: &str) -> Answer {
     let isolate = isolate.to_string();
     world.ask("GET", host, path, &[("x-unkind-isolate", &isolate)], b"")
 }
 
-/// What all isolates answer at once.
+/// Statuses of all isolates.
 fn statuses(world: &World, host: &str, path: &str) -> Vec<u16> {
     let answers = (0..ISOLATES).map(|isolate| at(world, isolate, host, path).status);
     answers.collect()
@@ -112,7 +112,7 @@ fn isolates_serve_what_was_acknowledged_5_s_ago() {
     let Some(world) = world(&[("PMX_UNKIND_LAG", "1")]) else {
         return;
     };
-    // Who asks too early makes each isolate remember that there is nothing.
+    // Each isolate remembers from an early request that there is no site.
     assert_eq!(statuses(&world, "docs", "/"), [404; ISOLATES]);
     assert_eq!(statuses(&world, "pr-7--docs", "/"), [404; ISOLATES]);
     version(&world, 0);

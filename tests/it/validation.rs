@@ -17,7 +17,7 @@ fn history(world: &World, space: &str) -> (Value, Vec<Value>) {
     (history["active"].clone(), deploys.unwrap_or_default())
 }
 
-/// What a site shows, and the deploy that it says this is.
+/// The home page of a site, and the deploy that its header names.
 fn shown(world: &World, space: &str) -> (String, String) {
     let answer = world.get(space, "/");
     let deploy = answer.header("x-pmx-deploy").unwrap_or_default().to_owned();
@@ -53,7 +53,7 @@ fn site_is_served_from_r2_through_the_worker() {
         return;
     };
     publish(&world, "docs", "from R2");
-    // Whatever the isolate had in memory is gone.
+    // The new isolate has nothing in memory.
     world.server.kill();
     world.restart();
     let mut journal = Journal::new(&world);

@@ -180,7 +180,7 @@ fn watch_publishes_a_build_that_empties_the_folder_once() {
     }
     becomes(&world, "/p19", "v2");
     watching.published(2);
-    // What is deleted on purpose goes.
+    // A file that is deleted on purpose is removed.
     fs::remove_file(site.join("p3.html")).unwrap();
     eventually("p3 is gone", || world.get("docs", "/p3").status == 404);
     watching.published(3);

@@ -193,7 +193,7 @@ fn webhook_that_failed_has_less_time_and_less_room() {
             .unwrap();
     }
     assert_eq!(turn(1_000, room).len(), HUB_WEBHOOKS_AGAIN_MAX);
-    // Who waits for room has no lease that runs.
+    // A subscription that waits for room has no running lease.
     let none = Room {
         webhooks: 0,
         again: 0,

@@ -80,7 +80,7 @@ fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
     };
     assert_eq!(sorted(kept(port)), sorted(taken.clone()));
 
-    // What failed can be sent again once the storage is well, also by its producer.
+    // A failed append can be sent again once the storage is well, also by its producer.
     world.reborn(&[], |objects| {
         objects.run_in_streams("DROP TRIGGER planted");
     });

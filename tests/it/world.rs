@@ -63,7 +63,7 @@ fn root() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
 }
 
-/// What is missing here for the Worker to run.
+/// The reason why the Worker can't run here.
 pub(crate) fn worker_lacks() -> Option<&'static str> {
     static LACK: OnceLock<Option<&str>> = OnceLock::new();
     *LACK.get_or_init(|| {
@@ -109,7 +109,7 @@ pub(crate) struct World {
     unsettled: Cell<bool>,
 }
 
-/// What a run of `pmx` gave.
+/// Exit code and output of a run of `pmx`.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,

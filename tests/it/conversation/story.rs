@@ -52,7 +52,7 @@ impl Host {
         self.server = Server::new(self.backend.clone(), settings());
     }
 
-    /// What a site answers to a GET.
+    /// A site's answer to a GET.
     pub(super) fn site(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
         let mut request = Request::builder()
             .uri(path)
@@ -202,7 +202,7 @@ impl Story {
             meta: DeployMeta::default(),
         };
         let deploy = block_on(self.client().rollback(&head));
-        // What is published later in a story is not about the hold.
+        // Later publishes of a story are not about the hold.
         let _held = block_on(self.client().resume());
         deploy
             .map(|deploy| deploy.number)

@@ -11,7 +11,7 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use crate::canned::{Canned, http};
 use crate::world::http::content_length;
 
-/// What a front does wrong.
+/// Fault of a front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
@@ -37,7 +37,7 @@ pub(super) struct Front {
     pub(super) port: u16,
 }
 
-/// What a front knows over its requests.
+/// State of a front over its requests.
 struct State {
     upstream: u16,
     fault: Fault,
@@ -101,7 +101,7 @@ impl State {
         let _gone = client.write_all(&answer).and_then(|()| client.flush());
     }
 
-    /// What the front itself answers.
+    /// The front's own answer, in place of the server's.
     fn instead(&self, head: &str) -> Option<Vec<u8>> {
         let lower = head.to_ascii_lowercase();
         let host = lower.lines().find_map(|line| line.strip_prefix("host: "));

@@ -54,8 +54,8 @@ fn asked(port: u16, request: &str, awaited: &str) -> TcpStream {
     stream
 }
 
-/// What clients keep open: readers of events, an upload that does not go on, a page that is not
-/// taken, half a request, and a connection that is kept for later.
+/// Connections that clients keep open: readers of events, an upload that has stopped, a page that
+/// its client does not read, half a request, and an idle connection.
 fn kept_open(port: u16) -> Vec<TcpStream> {
     let site = format!("Host: docs.localhost:{port}\r\nAuthorization: Bearer s3cret\r\n");
     let api = format!("Host: api.localhost:{port}\r\nAuthorization: Bearer s3cret\r\n");

@@ -20,7 +20,7 @@ const AHEAD_MAX: u64 = 256 * 1024;
 pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u64>>) -> Canned {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let listener = listener.unwrap();
-    // What this system takes in for the server counts as not received.
+    // Bytes in this system's buffers count as not received.
     listener.set_recv_buffer_size(8 * 1024).unwrap();
     let any = std::net::SocketAddr::from(([127, 0, 0, 1], 0));
     listener.bind(&any.into()).unwrap();
@@ -54,7 +54,7 @@ struct Seen {
     received: u64,
 }
 
-/// What the progress objects of a publish over a slow line say.
+/// Progress objects of a publish over a slow line.
 fn seen() -> Vec<Seen> {
     let (world, home) = (World::new(), TempDir::new().unwrap());
     noise(&home, 4, 1_000_000);

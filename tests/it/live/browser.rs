@@ -35,7 +35,7 @@ fn assets_of_every_kind_are_replaced_in_a_real_browser() {
     check(Host::Embedded, &[("LIVE", "all")], &["uses.mjs"], USES);
 }
 
-/// What a page uses is known to its script, whatever the host; what is not there yet, to the host.
+/// The script finds the files that a page uses, on every host; the host notices a first deploy.
 #[test]
 fn first_deploy_is_shown_in_a_real_browser_through_the_worker() {
     let story = "site_is_shown_that_was_opened_before_its_first_deploy";

@@ -132,7 +132,7 @@ fn listen_on(port: u16, token: &str, compact: bool, last: &AtomicU64) -> u64 {
         while let Ok(text) = socket.text() {
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["events"] == json!([]) {
-                // It only says where the reader stands.
+                // It only says the reader's offset.
                 assert_eq!(frame["deploy"], at);
             } else {
                 at = follow(&frame, at);

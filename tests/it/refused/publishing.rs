@@ -319,7 +319,7 @@ fn uploads_that_are_malformed_are_refused(world: World) {
         "E_REQUEST_MALFORMED",
         "gzip",
     );
-    // What is right is taken, twice if need be.
+    // A valid pack is taken, also twice.
     for _ in 0..2 {
         assert_eq!(api(&world, "PUT", &pack(&good), &[], &body).status, 200);
     }

@@ -17,11 +17,11 @@ use super::model::Catalogue;
 /// A site or one of its previews.
 pub(crate) type ChannelKey = (SpaceName, Option<AliasName>);
 
-/// What a publisher asked for under a key, before its first request.
+/// Publish that a publisher asked for under a key, before its first request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     channel: ChannelKey,
-    /// What the publisher's folder holds, whatever its cache says.
+    /// Root of the publisher's folder, whatever its cache says.
     folder: Root,
     replace: Replace,
     /// The deploy that it may replace: named by the user, or seen by its cache.

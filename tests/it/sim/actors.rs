@@ -23,7 +23,7 @@ use super::platform::url_path;
 use super::run::Run;
 use super::world::{Owner, Wire, World};
 
-/// What the server reported to a client: it must stay true for ever.
+/// Outcome that the server reported to a client: it must stay true for ever.
 #[derive(Debug, Clone)]
 pub(crate) struct Acknowledged {
     pub(crate) space: SpaceName,
@@ -32,7 +32,7 @@ pub(crate) struct Acknowledged {
     pub(crate) reported: ReportedOutcome,
     /// The deploy that is active, as it was reported.
     pub(crate) active: Base,
-    /// What was reported of a deploy that was made.
+    /// The deploy that was made, as it was reported.
     pub(crate) made: Option<DeployView>,
 }
 
@@ -114,7 +114,7 @@ impl Publisher {
         };
         let base = match rng.below(10) {
             0 | 1 => None,
-            // A cache that lies about what was published, or about its number.
+            // A cache that is wrong about the published root, or about its number.
             2 => Some(Base {
                 root: rng.pick(&self.world.catalogue.sites).root,
                 deploy: rng.below(6) as u64,
@@ -421,7 +421,7 @@ fn decoded(answer: &Answer) -> Option<Bytes> {
     DECODER.with_borrow_mut(decode).map(Bytes::from)
 }
 
-/// What a page of a preview was before the live script was put in.
+/// A page of a preview without the live script.
 fn without_script(body: &Bytes) -> Bytes {
     let find = |what: &str, from: usize| {
         let rest = body.get(from..)?;

@@ -28,7 +28,7 @@ pub(crate) enum Bug {
     NoCompareAndSwap,
     /// The pointer is written after the commit, instead of from the outbox.
     PointerInline,
-    /// What a client claims to have sent is believed.
+    /// The server trusts a client's claim about a pack.
     NoVerification,
     /// A build that finds nothing to change records no order.
     UnchangedForgetsOrder,

@@ -29,7 +29,7 @@ pub(crate) enum Target {
     Effect,
 }
 
-/// What the one fault of a plan is.
+/// Kind of the one fault of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     FailBefore,
@@ -76,7 +76,7 @@ impl Rates {
     }
 }
 
-/// What became of a schedule's faults, and what was noticed.
+/// Faults of a schedule, and the violations that were noticed.
 pub(crate) struct Chaos {
     pub(crate) rng: RefCell<Rng>,
     plan: Cell<Plan>,

@@ -90,7 +90,7 @@ pub(crate) fn settle(
     for link in &chain {
         check_site(world, space, &format!("{}--{space}", link.number), link)?;
     }
-    // What no page needs any more may stay lost.
+    // Objects that no page needs any more may stay lost.
     if world.has_losses.get() {
         return Ok(());
     }
@@ -293,7 +293,7 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
     Ok(())
 }
 
-/// What changed from a deploy to the next, by comparing their files.
+/// Summary of a deploy over the one before, by comparing their files.
 fn summary(world: &World, before: Option<&Link>, link: &Link) -> [u64; 4] {
     let files = |link: &Link| &world.catalogue.site(&link.root).unwrap().files;
     let empty = BTreeMap::new();

@@ -25,7 +25,7 @@ use serde::de::DeserializeOwned;
 
 pub(crate) const SECRET: &str = "the secret of the tests";
 
-/// What came back: the status, the media type's headers and the body, read to its end.
+/// Answer: the status, the headers and the body, read to its end.
 #[derive(Debug, Clone)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -65,7 +65,7 @@ impl From<PushError> for Failure {
     }
 }
 
-/// What a publisher has in memory.
+/// Publisher's client, over any network.
 pub(crate) struct Client<'a, N> {
     pub(crate) network: N,
     pub(crate) space: SpaceName,
@@ -265,7 +265,7 @@ impl<N: Network> Client<'_, N> {
                 }
                 Ok(answer) => {
                     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
-                    // What is missing is for the state machine to bring.
+                    // The state machine sends what is missing.
                     if !problem.code.retriable() || problem.code == Code::MissingObjects {
                         return Err(Failure::Refused(Box::new(problem)));
                     }

@@ -37,7 +37,7 @@ pub(crate) fn heal(world: &Rc<World>, publisher: &Publisher) -> Result<(), Strin
     publisher.alias = Channel::of_label(&label).expect("a label").alias;
     for round in 0..ROUNDS_MAX {
         world.pass(Duration::from_secs(20));
-        // What a server keeps in memory hides a loss.
+        // A server's memory hides a loss.
         world.restart();
         let deploys = chain(world, &publisher.space);
         if deploys

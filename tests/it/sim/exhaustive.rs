@@ -13,7 +13,7 @@ use super::model::Catalogue;
 use super::platform::space;
 use super::world::{Owner, World};
 
-/// What is going on when the fault strikes.
+/// Operation that the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Story {
     /// The first publish of a space: begin, packs, commit.

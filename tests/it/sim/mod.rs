@@ -1,9 +1,9 @@
-//! A seeded simulation of publishers, readers and servers over faulty seams.
+//! Seeded simulation of publishers, readers and servers over faulty seams.
 //!
 //! Every effect of a server yields first, so tasks interleave at their awaits and nowhere else, in
-//! an order that the seed decides. What survives a crash are objects, pointers and ledgers; what
-//! does not are a server with its caches and all that runs on it. `PMX_SEED=<n>` replays a seed and
-//! prints its events; `PMX_SEEDS=<n>` runs so many.
+//! an order that the seed decides. Objects, pointers and ledgers survive a crash; a server with its
+//! caches and its tasks does not. `PMX_SEED=<n>` replays a seed and prints its events;
+//! `PMX_SEEDS=<n>` runs so many.
 
 mod account;
 mod actors;
@@ -31,7 +31,7 @@ use schedule::{Report, simulate};
 /// Schedules of a test run.
 const SCHEDULES: u64 = 10_000;
 
-/// What many schedules amount to.
+/// Sums over many schedules.
 #[derive(Debug, Default)]
 struct Sum {
     schedules: u64,

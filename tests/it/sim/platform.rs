@@ -33,7 +33,7 @@ pub(crate) fn space(name: &str) -> SpaceName {
     SpaceName::parse(name).unwrap()
 }
 
-/// The path of a file as it stands in a request.
+/// The path of a file as a request has it.
 pub(crate) fn url_path(path: &str) -> String {
     let mut url = String::from("/");
     for byte in path.bytes() {

@@ -15,7 +15,7 @@ use super::model::{Catalogue, Site};
 use super::platform::space;
 use super::world::{Owner, World};
 
-/// What a schedule amounts to.
+/// Result of a schedule.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
     pub(crate) violation: Option<String>,
@@ -135,7 +135,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
     Ok(steps)
 }
 
-/// Whatever happened, the next publish works; where a rollback holds, after the hold is lifted.
+/// Checks that the next publish works; where a rollback holds, after the hold is lifted.
 fn publish_at_last(world: &Rc<World>, last: &Publisher, promises: &Promises) -> Result<(), String> {
     let chain = chain(world, &last.space);
     let active = newest_of(&chain, None).map(|link| link.root);

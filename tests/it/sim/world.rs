@@ -33,7 +33,7 @@ pub(crate) type SimServer = Server<Platform<Blobs, Pointers, Planted>>;
 /// Whose a task is, and so what ends it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It ends by itself.
+    /// It ends without the server.
     Outside,
     /// It ends with the server that it runs on.
     Server,
@@ -57,7 +57,7 @@ pub(crate) struct World {
     pub(crate) bug: Option<Bug>,
     /// Whether the store lost an object.
     pub(crate) has_losses: Cell<bool>,
-    /// What publishers asked and were answered.
+    /// Requests of publishers, and the answers to them.
     pub(crate) account: Account,
     /// Previews that a publisher wanted to take away.
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
@@ -256,7 +256,7 @@ impl Drop for BreakOnDrop {
     }
 }
 
-/// The network between everybody and the server.
+/// The network between all clients and the server.
 #[derive(Clone)]
 pub(crate) struct Wire(pub(crate) Rc<World>);
 

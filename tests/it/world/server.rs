@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use super::http::{self, Answer};
 use super::{pmx_path, root};
 
-/// What answers a story's requests.
+/// Host that answers a story's requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
     /// `pmx serve`.
@@ -157,7 +157,7 @@ impl Server {
         stdout
             .read_line(&mut line)
             .expect("the server says where it listens");
-        // What it says later must not hold it up.
+        // Later output must not block it.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
         Self {
             process,

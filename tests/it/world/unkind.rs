@@ -19,7 +19,7 @@ impl World {
         }
     }
 
-    /// What the isolates counted under a name.
+    /// Sum of the isolates' counters of a name.
     pub(crate) fn counted(&self, name: &str) -> u64 {
         let report = self.ask("GET", "", "/.unkind/report", &[], b"").json();
         let isolates = report.as_object().unwrap().values();
