@@ -2,14 +2,14 @@
 
 use http::request::Parts;
 use http::{HeaderName, HeaderValue, Method, Request, Uri};
-use pmx_streams::http::{Call, name_of};
+use pmx_streams::http::{StreamRequest, name_of};
 use pmx_streams::limits::STREAM_APPEND_BYTES_MAX;
 
 /// A head is read or refused; what is read takes a bounded body.
 pub(crate) fn of_stream(bytes: &[u8]) {
     let Some(head) = head(bytes) else { return };
     let _refused = name_of(&head.uri);
-    if let Ok(call) = Call::parse(&head) {
+    if let Ok(call) = StreamRequest::parse(&head) {
         assert!(call.body_bytes_max() <= STREAM_APPEND_BYTES_MAX);
     }
 }

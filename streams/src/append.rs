@@ -1,8 +1,8 @@
-//! Append and close.
+//! Append to a stream, and close.
 //!
-//! The order of the checks is part of the protocol: a producer's retry is recognised before its
-//! `Stream-Seq` is compared and before the stream turns out to be closed, so that a client that
-//! lost an answer gets it again.
+//! The order of the checks is part of the protocol. The engine recognises a producer's retry before
+//! it compares `Stream-Seq` and before it refuses because the stream is closed: a client that lost
+//! a response gets it again.
 
 use std::borrow::Cow;
 
@@ -20,25 +20,25 @@ use super::reply::{Appended, Refusal};
 use super::segment::Kind;
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
-/// An append, and what follows from it.
+/// An append, with the work that follows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AppendOutcome {
-    /// The append.
+    /// The result of the append.
     pub appended: Appended,
-    /// When the alarm should come at the latest.
+    /// When the alarm has to run at the latest.
     pub due: Option<Timestamp>,
-    /// Whether the hub waits to be told.
+    /// Whether the stream has to report its tail to the hub.
     pub is_report_due: bool,
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Appends, closes, or both. Slides the time to live.
+    /// Appends, closes, or both. Renews the time to live.
     pub fn append(&self, call: &Append, now: Timestamp) -> Result<Appended, Refusal> {
         Ok(self.append_with_outcome(call, now)?.appended)
     }
 
-    /// Appends, and says what else follows from it: what [`Engine::due`] and [`Engine::hub_update`]
-    /// would have to look for is in memory here.
+    /// Appends, and returns what [`Engine::due`] and [`Engine::hub_update`] would read from the
+    /// database again.
     pub fn append_with_outcome(
         &self,
         call: &Append,
@@ -48,8 +48,8 @@ impl<S: Sql> Engine<'_, S> {
         let mut stream = self.live(now)?;
         let appended = self.append_to(&mut stream, call, now)?;
         let is_report_due = stream.is_report_due();
-        let tells = is_report_due.then(|| now.after(lifecycle::GRACE));
-        let due = [tells, stream.ends(), self.rotates_at(&stream, now)?];
+        let reports = is_report_due.then(|| now.after(lifecycle::GRACE));
+        let due = [reports, stream.ends(), self.rotates_at(&stream, now)?];
         Ok(AppendOutcome {
             appended,
             due: due.into_iter().flatten().min(),
@@ -65,14 +65,14 @@ impl<S: Sql> Engine<'_, S> {
         }
         let outcome = self.append_with_outcome(call, now);
         if outcome.is_err() {
-            // What the statement would have written is not there.
+            // The database does not contain what the cache does.
             self.invalidate_row();
         }
         outcome
     }
 
-    /// Whether an append writes by one statement at most. A run of JSON messages is longer than
-    /// its body by a comma at most.
+    /// Whether an append executes at most one statement. A run of JSON messages is at most one
+    /// comma longer than its body.
     fn is_one_statement(&self, call: &Append) -> bool {
         call.producer.is_none() && call.body.len() < self.config.chunk_bytes
     }
@@ -93,7 +93,7 @@ impl<S: Sql> Engine<'_, S> {
         } else {
             encode_body(stream, &call.body, EmptyArray::Refused)?
         };
-        check_room(stream, &body)?;
+        check_position(stream, &body)?;
         self.commit(call, stream, &body, now)
     }
 
@@ -116,7 +116,7 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    /// The answer to what was done before, if this is that; a refusal if it cannot be done.
+    /// The result of an earlier append, if this one repeats it.
     fn find_repeated(
         &self,
         call: &Append,
@@ -165,7 +165,7 @@ impl<S: Sql> Engine<'_, S> {
         } else {
             self.insert_rows(stream, body)?;
             if let Some(producer) = &call.producer {
-                self.keep_producer(producer)?;
+                self.save_producer(producer)?;
             }
             self.save(stream)?;
         }
@@ -178,16 +178,16 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-/// What an array without elements is.
+/// How an empty JSON array is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum EmptyArray {
-    /// A stream without messages, when one is made.
+    /// As no messages, when a stream is created.
     Allowed,
-    /// Most likely a mistake.
+    /// As an error: it is most likely a mistake.
     Refused,
 }
 
-/// A body as it is kept: JSON messages each followed by a comma, or the bytes as they are.
+/// The stored form of a body: JSON messages each followed by a comma, or the bytes unchanged.
 pub(super) fn encode_body<'a>(
     stream: &Stream,
     body: &'a [u8],
@@ -206,8 +206,8 @@ pub(super) fn encode_body<'a>(
     }
 }
 
-/// Refuses what would pass the last position. No stream of this world does.
-pub(super) fn check_room(stream: &Stream, body: &[u8]) -> Result<(), Refusal> {
+/// Refuses an append beyond the last position, which no real stream reaches.
+pub(super) fn check_position(stream: &Stream, body: &[u8]) -> Result<(), Refusal> {
     let bytes = body.len() as u64;
     let limit = EXACT_INTEGER_MAX.saturating_sub(stream.weight.max(stream.tail));
     if bytes <= limit {
@@ -219,7 +219,7 @@ pub(super) fn check_room(stream: &Stream, body: &[u8]) -> Result<(), Refusal> {
 
 fn check_type(call: &Append, stream: &Stream) -> Result<(), Refusal> {
     match &call.media_type {
-        // Closing carries nothing that could have a type; a closed stream says so first.
+        // An empty body has no type, and the closed state is reported before a wrong type.
         _ if call.body.is_empty() || stream.closed => Ok(()),
         Some(media) if media.essence() == stream.media.essence() => Ok(()),
         Some(_) | None => Err(Refusal::OtherType),

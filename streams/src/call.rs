@@ -1,4 +1,4 @@
-//! Calls to a stream: the types that requests are parsed into.
+//! Stream calls: the parsed arguments of create, append and read.
 
 use bytes::Bytes;
 use pmx_core::time::Timestamp;
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 use super::name::StreamName;
 use super::offset::Offset;
 
-/// The media type of a stream as its creator wrote it, and as it is compared.
+/// Media type of a stream, as its creator wrote it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MediaType(String);
 
 impl MediaType {
-    /// Wraps what stands in a header.
+    /// Wraps the value of a header.
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
     }
 
-    /// As it was written: readers get exactly this.
+    /// The text as written, which readers get.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Without parameters, in lower case: what is compared.
+    /// The type without parameters, in lower case, for comparisons.
     pub fn essence(&self) -> String {
         let essence = self.0.split(';').next().unwrap_or_default();
         essence.trim().to_ascii_lowercase()
@@ -41,35 +41,35 @@ pub enum Expiry {
     Never,
     /// So many seconds after it was last read or written.
     Idle(u64),
-    /// At a moment.
+    /// At a point in time.
     At(Timestamp),
 }
 
-/// Makes a stream.
+/// Creates a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Create {
-    /// The media type; for a fork without one, that of its source, else octet-stream.
+    /// The media type; the default is the source's for a fork, else octet-stream.
     pub media_type: Option<MediaType>,
-    /// When it ends; for a fork without it, as its source.
+    /// When it ends; the default for a fork is the source's.
     pub expiry: Option<Expiry>,
-    /// `Stream-Expires-At` and `Stream-TTL` as they were written, to be shown again.
+    /// `Stream-Expires-At` or `Stream-TTL` as written, which later responses repeat.
     pub expiry_text: Option<String>,
-    /// Whether it is closed at once.
+    /// Whether it is created closed.
     pub closed: bool,
-    /// The first append.
+    /// The initial content.
     pub body: Bytes,
-    /// Where it branches off, if it does.
+    /// The source, if the stream is a fork.
     pub fork: Option<Fork>,
 }
 
-/// Where a fork leaves its source.
+/// Where a fork branches off its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fork {
-    /// The stream it branches off.
+    /// The source's name.
     pub source: StreamName,
-    /// Where; its tail if nothing is said.
+    /// The offset in the source; the default is its tail.
     pub at: Option<Offset>,
-    /// Bytes or flattened messages beyond that.
+    /// Bytes or flattened messages after that offset.
     pub beyond: u64,
 }
 
@@ -78,24 +78,24 @@ pub struct Fork {
 pub struct Append {
     /// The media type of the body.
     pub media_type: Option<MediaType>,
-    /// The bytes; empty only if the stream is closed with it.
+    /// The bytes; empty only if the append closes the stream.
     pub body: Bytes,
     /// `Stream-Seq`: strictly increasing, compared as bytes.
     pub seq: Option<String>,
-    /// Who appends, if they want each append to count once.
+    /// The idempotent producer, if there is one.
     pub producer: Option<Producer>,
-    /// Whether the stream is closed with it.
+    /// Whether the append closes the stream.
     pub close: bool,
 }
 
-/// An idempotent producer's place.
+/// Position of an idempotent producer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Producer {
-    /// Who.
+    /// The producer's id.
     pub id: String,
-    /// Which generation of theirs: a later one fences off all before.
+    /// The producer's epoch: a later one fences off all earlier ones.
     pub epoch: u64,
-    /// The append's number in that generation.
+    /// The append's number in the epoch.
     pub seq: u64,
 }
 
@@ -104,15 +104,15 @@ pub struct Producer {
 pub enum From {
     /// At the beginning.
     Start,
-    /// At the tail, whatever lies before it.
+    /// At the current tail.
     Now,
-    /// Where they left.
+    /// At an offset.
     At(Offset),
 }
 
-/// Reads what lies behind a place.
+/// Reads the messages from a position on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Read {
-    /// Where from.
+    /// The first position.
     pub from: From,
 }

@@ -10,25 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use super::generation::Generation;
 
-/// Names a segment: by the stream's generation and by what it holds of it. The same key never names
-/// other bytes.
+/// Key of a segment: the stream's generation and the segment's range. A key never names other
+/// bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SegmentKey {
     /// The generation of the stream that wrote it.
     pub generation: Generation,
-    /// Its first position.
+    /// The segment's first position.
     pub start: u64,
-    /// The position behind it.
+    /// The position after the segment.
     pub end: u64,
 }
 
 impl SegmentKey {
-    /// What the keys of one generation begin with, as object stores spell them.
+    /// The common prefix of the object keys of one generation.
     pub fn prefix(generation: Generation) -> String {
         format!("streams/{generation}/")
     }
 
-    /// Reads what [`fmt::Display`] writes.
+    /// Parses the [`Display`](fmt::Display) form.
     pub fn parse(text: &str) -> Option<Self> {
         let rest = text.strip_prefix("streams/")?;
         let (generation, range) = rest.split_once('/')?;
@@ -49,28 +49,28 @@ impl fmt::Display for SegmentKey {
     }
 }
 
-/// Immutable segments: R2, a folder, memory.
+/// Storage for immutable segments: R2, a folder, or memory.
 pub trait Cold {
-    /// Reads a range of a segment; `None` if there is none or it ends before the range.
+    /// Reads a range of a segment; `None` if it does not exist or ends before the range.
     fn read(
         &self,
         key: &SegmentKey,
         range: Range<u64>,
     ) -> impl Future<Output = Result<Option<Bytes>, BackendError>>;
 
-    /// Writes a segment. MUST be durable, and visible to every reader, before it returns. Writing
-    /// the same once more is no error.
+    /// Writes a segment. It MUST be durable, and visible to every reader, before this returns.
+    /// Writing the same segment again succeeds.
     fn write(
         &self,
         key: &SegmentKey,
         body: Bytes,
     ) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Deletes segments; missing ones are no error.
+    /// Deletes segments; missing ones are ignored.
     fn delete(&self, keys: &[SegmentKey]) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Names segments of one generation of a stream: all, or so many that asking again after they
-    /// were deleted comes to an end.
+    /// Lists segments of one generation of a stream: all, or a batch of them. After the caller
+    /// deletes the batch, the next call returns others.
     fn list(
         &self,
         generation: Generation,
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_return() {
+    fn segment_keys_parse_from_their_display_form_only() {
         let generation = Generation::from_random([0xab; 16]);
         let key = SegmentKey {
             generation,

@@ -1,9 +1,9 @@
-//! Creation of a stream: new, forked, or confirmed on the same terms.
+//! Creation of a stream: new, forked, or confirmed with equal properties.
 
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
-use super::append::{EmptyArray, check_room, encode_body};
+use super::append::{EmptyArray, check_position, encode_body};
 use super::call::{Create, Expiry, Fork, MediaType};
 use super::engine::Engine;
 use super::fork::ForkSnapshot;
@@ -12,18 +12,18 @@ use super::job::RELEASE;
 use super::record::{Branch, Stream, exact};
 use super::reply::{Created, Refusal};
 
-/// First step of making a fork.
+/// Result of [`Engine::begin_fork`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ForkStart {
-    /// The fork exists on the same terms.
+    /// The fork exists with the same properties.
     Existing(Created),
     /// The source has to retain a snapshot; a release job is queued in case that fails.
     Resolve,
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Makes a stream that is no fork. A caller that uses this for a fork gets a stream that forgot
-    /// its source: see [`driver::create`](super::driver::create).
+    /// Creates a stream that is no fork, ignoring [`Create::fork`]. For forks, see
+    /// [`driver::create`](super::driver::create).
     pub fn create(
         &self,
         call: &Create,
@@ -38,10 +38,10 @@ impl<S: Sql> Engine<'_, S> {
         let expiry = call.expiry.unwrap_or(Expiry::Never);
         let mut stream = Stream::new(generation, media, expiry, now);
         stream.expiry_text.clone_from(&call.expiry_text);
-        self.make(call, stream, None, now)
+        self.insert_stream(call, stream, None, now)
     }
 
-    /// Begins to make a fork. `edge` becomes its generation.
+    /// Begins to create a fork. `reference` becomes its generation.
     pub fn begin_fork(
         &self,
         call: &Create,
@@ -57,7 +57,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(ForkStart::Resolve)
     }
 
-    /// Makes the fork of what its source lent.
+    /// Creates the fork from the snapshot that its source retains.
     pub fn complete_fork(
         &self,
         call: &Create,
@@ -66,7 +66,7 @@ impl<S: Sql> Engine<'_, S> {
         now: Timestamp,
     ) -> Result<Created, Refusal> {
         if let Some(created) = self.find(call, now)? {
-            // Another client was faster: what was lent to this one is not needed.
+            // Another request created it first, so this one's snapshot is released.
             self.abandon_fork(reference, now)?;
             return Ok(created);
         }
@@ -91,10 +91,10 @@ impl<S: Sql> Engine<'_, S> {
             at: snapshot.at.saturating_sub(fork.beyond),
             beyond: fork.beyond,
         });
-        self.make(call, stream, Some(snapshot), now)
+        self.insert_stream(call, stream, Some(snapshot), now)
     }
 
-    /// The stream that is there already, if it is as it should be; nothing if the name is free.
+    /// The existing stream, if it has the properties of the call; `None` if the name is free.
     fn find(&self, call: &Create, now: Timestamp) -> Result<Option<Created>, Refusal> {
         let Some(stream) = self.load()? else {
             return Ok(None);
@@ -115,7 +115,7 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    fn make(
+    fn insert_stream(
         &self,
         call: &Create,
         mut stream: Stream,
@@ -128,15 +128,15 @@ impl<S: Sql> Engine<'_, S> {
         } else {
             encode_body(&stream, &call.body, EmptyArray::Allowed)?
         };
-        check_room(&stream, &body)?;
-        // From here on nothing is refused any more.
+        check_position(&stream, &body)?;
+        // Everything is checked: the engine writes from here on.
         if let Some(expired) = self.load()? {
             self.destroy(&expired, now)?;
         }
         let shared = snapshot.map_or(0, |snapshot| snapshot.incarnation);
         stream.incarnation = self.take_incarnation()?.max(shared);
         if let Some(snapshot) = snapshot {
-            self.adopt(&mut stream, snapshot)?;
+            self.copy_snapshot(&mut stream, snapshot)?;
             self.dequeue(RELEASE, &stream.generation.to_string())?;
         }
         self.insert_rows(&mut stream, &body)?;
@@ -150,7 +150,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-/// In what a stream is not what is asked for.
+/// The first property in which an existing stream differs from a call.
 fn difference(call: &Create, stream: &Stream) -> Option<&'static str> {
     let is_fork = call.fork.is_some();
     let same_type = match &call.media_type {
@@ -176,8 +176,8 @@ fn difference(call: &Create, stream: &Stream) -> Option<&'static str> {
     .find_map(|(same, what)| (!same).then_some(what))
 }
 
-/// Where a fork left its source counts only if it was said: else it was wherever the tail was.
+/// Whether a fork has the branch of a request. A request without an offset accepts any.
 fn is_same_branch(fork: &Fork, branch: &Branch) -> bool {
-    let same_place = fork.at.is_none_or(|at| at.position() == branch.at);
-    fork.source.as_str() == branch.source && same_place && fork.beyond == branch.beyond
+    let same_offset = fork.at.is_none_or(|at| at.position() == branch.at);
+    fork.source.as_str() == branch.source && same_offset && fork.beyond == branch.beyond
 }

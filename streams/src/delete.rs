@@ -1,4 +1,4 @@
-//! Deletion of a stream: at once, or after its last fork.
+//! Deletion of a stream: immediate, or after its last fork ends.
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
@@ -8,30 +8,30 @@ use super::job;
 use super::record::Stream;
 use super::reply::Refusal;
 
-/// A stream was deleted.
+/// Result of a deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deleted {
-    /// Its name is free. What it had elsewhere is a job now.
+    /// The name is free. Jobs delete its segments and release its source.
     Destroyed,
-    /// Forks still need it: its name stays taken.
+    /// Forks still need it, so the name stays taken.
     Kept,
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Deletes the stream.
+    /// Deletes the stream, as far as its forks allow.
     pub fn delete(&self, now: Timestamp) -> Result<Deleted, Refusal> {
         let stream = self.live(now)?;
         Ok(self.end(stream, now)?)
     }
 
-    /// Ends a stream, as far as its forks allow.
+    /// Ends a stream: destroys it, or keeps its row for its forks.
     pub(super) fn end(&self, mut stream: Stream, now: Timestamp) -> Result<Deleted, SqlError> {
         if stream.references == 0 {
             self.destroy(&stream, now)?;
             return Ok(Deleted::Destroyed);
         }
-        // The forks have copies of the log. Of this stream they need the objects only, and that it
-        // goes on needing its own source's.
+        // Forks have copies of the log. They need only the segments of this stream, and its
+        // reference to its own source.
         self.clear(&["stream_log", "stream_producer", "stream_segment"])?;
         self.record_ended(&stream, now)?;
         stream.deleted = true;
@@ -42,7 +42,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(Deleted::Kept)
     }
 
-    /// Removes all rows of a stream that no one needs. What lies elsewhere becomes a job.
+    /// Deletes all rows of a stream without forks, and queues jobs for the rest.
     pub(super) fn destroy(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
         if stream.cold {
             let what = stream.generation.to_string();

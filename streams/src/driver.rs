@@ -1,8 +1,8 @@
 //! Driver: alternates transactions of a stream with effects on other streams and on cold storage.
 //!
-//! Every effect stands between two turns. The first writes down that it is about to happen, the
-//! second that it did; a driver that comes after a crash finds the first and goes on. So an effect
-//! may happen twice, and each is such that this does no harm.
+//! Every effect runs between two transactions. The first records the intent, the second the result;
+//! after a crash, the driver finds the intent and resumes. So an effect may happen twice, and every
+//! effect is idempotent.
 
 use std::future::Future;
 use std::mem;
@@ -22,9 +22,9 @@ use super::name::StreamName;
 use super::read::ReadResult;
 use super::reply::{Created, Page, Refusal};
 
-/// How a stream reaches other streams.
+/// Port to other streams.
 pub trait OtherStreams {
-    /// Has `source` keep what `fork` needs: [`Engine::retain`] there.
+    /// Calls [`Engine::retain`] of `source`.
     fn retain(
         &self,
         source: &StreamName,
@@ -33,8 +33,7 @@ pub trait OtherStreams {
         now: Timestamp,
     ) -> impl Future<Output = Result<ForkSnapshot, Refusal>>;
 
-    /// Has `source` let go of it: [`Engine::release`] there. A source that no longer
-    /// exists is no error.
+    /// Calls [`Engine::release`] of `source`. A source that no longer exists is no error.
     fn release(
         &self,
         source: &StreamName,
@@ -43,19 +42,19 @@ pub trait OtherStreams {
     ) -> impl Future<Output = Result<(), BackendError>>;
 }
 
-/// What became of the chores.
+/// Outcome of running the jobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JobsOutcome {
-    /// When to come again.
+    /// When to run the jobs again.
     pub next: Option<Timestamp>,
-    /// What failed, and will be tried again.
+    /// Failures of jobs, which stay queued.
     pub failures: Vec<BackendError>,
 }
 
-/// Makes a stream, a fork or not.
+/// Creates a stream, which may be a fork.
 pub async fn create<S: Sql, P: OtherStreams>(
     engine: &Engine<'_, S>,
-    peers: &P,
+    others: &P,
     call: &Create,
     now: Timestamp,
     generation: Generation,
@@ -67,29 +66,29 @@ pub async fn create<S: Sql, P: OtherStreams>(
         ForkStart::Existing(created) => return Ok(created),
         ForkStart::Resolve => {}
     }
-    let settled = match peers.retain(&fork.source, fork, generation, now).await {
+    let created = match others.retain(&fork.source, fork, generation, now).await {
         Ok(snapshot) => {
             engine.atomically(|engine| engine.complete_fork(call, generation, &snapshot, now))
         }
         Err(refusal) => Err(refusal),
     };
-    if settled.is_err() {
-        abandon(engine, peers, &fork.source, generation, now).await?;
+    if created.is_err() {
+        abandon(engine, others, &fork.source, generation, now).await?;
     }
-    settled
+    created
 }
 
-/// Gives back at once what a fork that came to nothing was lent: no one should find the source
-/// still needed. If that fails, it is a job.
+/// Releases the snapshot of a failed fork immediately, so that its source can be deleted. If that
+/// fails, a job does it.
 async fn abandon<S: Sql, P: OtherStreams>(
     engine: &Engine<'_, S>,
-    peers: &P,
+    others: &P,
     source: &StreamName,
     reference: Generation,
     now: Timestamp,
 ) -> Result<(), Refusal> {
     engine.atomically(|engine| engine.abandon_fork(reference, now))?;
-    if peers.release(source, reference, now).await.is_ok() {
+    if others.release(source, reference, now).await.is_ok() {
         let source = source.clone();
         let job = Job::Release { source, reference };
         engine.atomically(|engine| engine.complete_job(&job, now))?;
@@ -97,71 +96,70 @@ async fn abandon<S: Sql, P: OtherStreams>(
     Ok(())
 }
 
-/// Reads a page, from wherever it lies.
+/// Reads a page from the hot log and cold storage.
 pub async fn read<S: Sql, C: Cold>(
     engine: &Engine<'_, S>,
     cold: &C,
     call: &Read,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    let reading = engine.atomically(|engine| engine.read(call, now))?;
-    joined(engine, cold, reading, now).await
+    let result = engine.atomically(|engine| engine.read(call, now))?;
+    fetch_cold(engine, cold, result, now).await
 }
 
-/// The same, but no one notes that it was read.
+/// The same, without renewing the time to live.
 pub async fn peek<S: Sql, C: Cold>(
     engine: &Engine<'_, S>,
     cold: &C,
     call: &Read,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    let reading = engine.peek(call, now)?;
-    joined(engine, cold, reading, now).await
+    let result = engine.peek(call, now)?;
+    fetch_cold(engine, cold, result, now).await
 }
 
-async fn joined<S: Sql, C: Cold>(
+async fn fetch_cold<S: Sql, C: Cold>(
     engine: &Engine<'_, S>,
     cold: &C,
-    reading: ReadResult,
+    result: ReadResult,
     now: Timestamp,
 ) -> Result<Page, Refusal> {
-    let cold_read = match reading {
+    let cold_read = match result {
         ReadResult::Page(page) => return Ok(page),
         ReadResult::Cold(cold_read) => cold_read,
     };
     let generation = cold_read.view().generation.clone();
     let fetched = cold_read.fetch(cold).await;
     match (&fetched, engine.head(now)) {
-        // Objects go when their stream does: then that is the answer.
+        // The segments of a deleted stream are deleted: the refusal explains the failure.
         (Err(_), Err(refusal)) => Err(refusal),
         (Err(_), Ok(view)) if view.generation != generation => Err(Refusal::Unknown),
         (Err(_) | Ok(_), _) => fetched,
     }
 }
 
-/// Does what is left to do: moves old rows to segments, ends what expired, deletes what no one
-/// needs, gives back what was lent. A failure of one does not hold up the others.
+/// Runs all due jobs: rotation, expiry, deletion of segments, and release of sources. A failed job
+/// does not delay the others.
 ///
-/// Old rows are in memory while they move. `room` gives room for so many bytes until it is dropped;
-/// where there is none, they move later.
+/// Rotation holds old rows in memory. `reserve` returns a permit for that many bytes; without one,
+/// the rotation is postponed.
 pub async fn run_jobs<S: Sql, C: Cold, P: OtherStreams, R>(
     engine: &Engine<'_, S>,
     cold: &C,
-    peers: &P,
-    room: impl Fn(u64) -> Option<R>,
+    others: &P,
+    reserve: impl Fn(u64) -> Option<R>,
     now: Timestamp,
 ) -> Result<JobsOutcome, SqlError> {
     let mut failures = Vec::new();
     loop {
-        let moving = engine.rotating_bytes(now)?;
-        let share = room(moving);
-        if share.is_none() {
+        let permit = reserve(engine.rotating_bytes(now)?);
+        if permit.is_none() {
             engine.atomically(|engine| engine.rotate_later(now))?;
         }
         let Some(mut job) = engine.atomically(|engine| engine.next_job(now))? else {
             break;
         };
-        match perform(&mut job, cold, peers, now).await {
+        match perform(&mut job, cold, others, now).await {
             Ok(()) => engine.atomically(|engine| engine.complete_job(&job, now))?,
             Err(failure) => {
                 engine.atomically(|engine| engine.fail_job(&job, now))?;
@@ -173,23 +171,23 @@ pub async fn run_jobs<S: Sql, C: Cold, P: OtherStreams, R>(
     Ok(JobsOutcome { next, failures })
 }
 
-/// Has the effect of a job. The bytes of a segment leave it, so that they are held by one while
-/// they are written.
+/// Performs the effect of a job. It takes the bytes of a segment out of the job, so that there is
+/// only one copy of them.
 pub async fn perform<C: Cold, P: OtherStreams>(
     job: &mut Job,
     cold: &C,
-    peers: &P,
+    others: &P,
     now: Timestamp,
 ) -> Result<(), BackendError> {
     match job {
         Job::WriteSegment { key, body, .. } => cold.write(key, mem::take(body)).await,
         Job::DeleteSegment { key } => cold.delete(&[*key]).await,
-        Job::DeleteSegments { generation } => erase(*generation, cold).await,
-        Job::Release { source, reference } => peers.release(source, *reference, now).await,
+        Job::DeleteSegments { generation } => delete_segments(*generation, cold).await,
+        Job::Release { source, reference } => others.release(source, *reference, now).await,
     }
 }
 
-async fn erase<C: Cold>(generation: Generation, cold: &C) -> Result<(), BackendError> {
+async fn delete_segments<C: Cold>(generation: Generation, cold: &C) -> Result<(), BackendError> {
     loop {
         let keys = cold.list(generation).await?;
         if keys.is_empty() {

@@ -14,21 +14,20 @@ use crate::limits::{
     STREAM_SEGMENT_MESSAGES,
 };
 
-/// How large the pieces are in which a stream is kept and read.
+/// Sizes in which a stream is stored and read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineConfig {
-    /// Bytes of a row of the hot log; a longer append has several.
+    /// Bytes of a row of the hot log; a longer append has several rows.
     pub chunk_bytes: usize,
-    /// Bytes of the hot log from which on the oldest move to a segment.
+    /// Bytes of the hot log that trigger a rotation.
     pub segment_bytes: u64,
-    /// Rows of the hot log from which on the oldest move to a segment.
+    /// Rows of the hot log that trigger a rotation.
     pub segment_messages: u64,
     /// Bytes of a page, unless its only message is longer.
     pub read_bytes: usize,
-    /// Bytes of an append.
+    /// Largest append in bytes.
     pub append_bytes_max: usize,
-    /// For tests, beside segments of one message: a client that reads waits until all is in
-    /// segments.
+    /// For tests: reads wait until the hot log is empty, so that they read segments only.
     pub cold_reads: bool,
 }
 
@@ -45,7 +44,7 @@ impl Default for EngineConfig {
     }
 }
 
-/// A stream and what keeps it: turns are taken on this.
+/// A stream in its database: each method is one transaction.
 #[derive(Debug)]
 pub struct Engine<'a, S> {
     pub(super) sql: &'a S,
@@ -58,9 +57,9 @@ pub struct Engine<'a, S> {
 /// Where a stream reports its lifecycle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reporting {
-    /// Nowhere.
+    /// It does not report.
     Off,
-    /// To the host's registry, in the same transaction.
+    /// To a registry in the same database.
     Local,
     /// To the hub, which is another object.
     Hub,
@@ -75,7 +74,7 @@ impl<S> Clone for Engine<'_, S> {
 impl<S> Copy for Engine<'_, S> {}
 
 impl<'a, S: Sql> Engine<'a, S> {
-    /// The stream that has `key` in all tables of `sql`. There need not be one yet.
+    /// The stream with `key` in the tables of `sql`. It need not exist yet.
     pub const fn new(sql: &'a S, key: i64, config: &'a EngineConfig) -> Self {
         let reporting = Reporting::Off;
         Self {
@@ -87,14 +86,14 @@ impl<'a, S: Sql> Engine<'a, S> {
         }
     }
 
-    /// The same stream, whose own row is kept between turns.
+    /// The same stream, with a cache of its row between transactions.
     #[must_use]
     pub const fn with_row_cache(self, row_cache: &'a RowCache) -> Self {
         let row_cache = Some(row_cache);
         Self { row_cache, ..self }
     }
 
-    /// The same stream, which writes down its beginning and end for
+    /// The same stream, which records its lifecycle events for
     /// [`take_lifecycle_events`](Self::take_lifecycle_events).
     #[must_use]
     pub const fn with_local_registry(self) -> Self {
@@ -102,14 +101,14 @@ impl<'a, S: Sql> Engine<'a, S> {
         Self { reporting, ..self }
     }
 
-    /// The same stream, which writes down what a hub elsewhere has to be told.
+    /// The same stream, which records its lifecycle events for [`hub_update`](Self::hub_update).
     #[must_use]
     pub const fn with_hub_registry(self) -> Self {
         let reporting = Reporting::Hub;
         Self { reporting, ..self }
     }
 
-    /// Whether reads need not wait: without [`EngineConfig::cold_reads`] they never need to.
+    /// Whether reads may begin: always, without [`EngineConfig::cold_reads`].
     pub fn is_readable(&self) -> Result<bool, SqlError> {
         if !self.config.cold_reads {
             return Ok(true);
@@ -118,14 +117,15 @@ impl<'a, S: Sql> Engine<'a, S> {
         Ok(stream.is_none_or(|stream| stream.deleted || stream.hot_rows == 0))
     }
 
-    /// Takes one turn that holds as a whole or not at all.
+    /// Runs a transaction: it commits as a whole or rolls back.
     pub fn atomically<T, E: From<SqlError>>(
         &self,
-        turn: impl FnOnce(&Engine<'_, S>) -> Result<T, E>,
+        transaction: impl FnOnce(&Engine<'_, S>) -> Result<T, E>,
     ) -> Result<T, E> {
-        let outcome = self.sql.atomically(|sql| turn(&Engine { sql, ..*self }));
+        let run = |sql: &S| transaction(&Engine { sql, ..*self });
+        let outcome = self.sql.atomically(run);
         if outcome.is_err() {
-            // What the turn wrote is undone.
+            // The cached row was rolled back.
             self.invalidate_row();
         }
         outcome
@@ -133,14 +133,14 @@ impl<'a, S: Sql> Engine<'a, S> {
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Takes note of the row as it lies in the database from now on.
+    /// Caches the row that the database now contains.
     pub(super) fn cache_row(&self, stream: &Stream) {
         if let Some(row_cache) = self.row_cache {
             row_cache.set(Some(stream.clone()));
         }
     }
 
-    /// Has the next turn read the row.
+    /// Makes the next transaction read the row.
     pub(super) fn invalidate_row(&self) {
         if let Some(row_cache) = self.row_cache {
             row_cache.set(None);

@@ -1,7 +1,7 @@
 //! Expiry: time to live and renewal of streams.
 //!
-//! A stream that is over is not there any more, whether or not its rows still are: every turn looks
-//! at the clock it is given, and the alarm only tidies up.
+//! Every transaction compares the time with the expiry, so that an expired stream does not exist
+//! for clients, even before the alarm deletes its rows.
 
 use std::time::Duration;
 
@@ -13,12 +13,12 @@ use super::engine::Engine;
 use super::record::Stream;
 use super::reply::Refusal;
 
-/// Of a time to live, the part that may pass before a read or write is written down. It is what a
-/// stream may end too early, and bounds what reads write.
-const SLACK: u64 = 10;
+/// A read renews the time to live once this fraction of it has passed. This bounds the writes of
+/// reads; a stream may expire early by the same fraction.
+const RENEWAL_FRACTION: u64 = 10;
 
 impl Stream {
-    /// When it ends, if no one reads or writes it until then.
+    /// When the stream expires, unless a client reads or writes it before.
     pub(super) fn ends(&self) -> Option<Timestamp> {
         match self.expiry {
             Expiry::Never => None,
@@ -27,17 +27,16 @@ impl Stream {
         }
     }
 
-    /// Whether its time has come.
     pub(super) fn is_expired(&self, now: Timestamp) -> bool {
         self.ends().is_some_and(|end| end <= now)
     }
 
-    /// Whether no one may see it any more.
+    /// Whether clients may no longer see the stream.
     pub(super) fn is_over(&self, now: Timestamp) -> bool {
         self.deleted || self.is_expired(now)
     }
 
-    /// What is said of a stream that is over.
+    /// The refusal for a stream that is over.
     pub(super) fn gone_error(&self) -> Refusal {
         if self.deleted || self.references > 0 {
             Refusal::Gone
@@ -46,12 +45,12 @@ impl Stream {
         }
     }
 
-    /// Whether a read or write now should be written down.
+    /// Whether a read now has to write the renewal.
     pub(super) fn needs_renewal(&self, now: Timestamp) -> bool {
         match self.expiry {
             Expiry::Never | Expiry::At(_) => false,
             Expiry::Idle(seconds) => {
-                let slack = Duration::from_millis(seconds.saturating_mul(1_000) / SLACK);
+                let slack = Duration::from_millis(seconds.saturating_mul(1_000) / RENEWAL_FRACTION);
                 self.touched < now && self.touched.after(slack) <= now
             }
         }
@@ -59,12 +58,12 @@ impl Stream {
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Whether [`Engine::renew`] would write anything: at most ten times in a time to live.
+    /// Whether [`Engine::renew`] would write: at most ten times in a time to live.
     pub fn needs_renewal(&self, now: Timestamp) -> Result<bool, Refusal> {
         Ok(self.live(now)?.needs_renewal(now))
     }
 
-    /// Slides the time to live, as every read and write does, and the beginning of a live read.
+    /// Renews the time to live, as every read and write does.
     pub fn renew(&self, now: Timestamp) -> Result<(), Refusal> {
         let mut stream = self.live(now)?;
         self.touch(&mut stream, now)
@@ -95,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn lapsing() {
+    fn is_expired_at_the_end_of_the_time_to_live() {
         for (expiry, now, expired) in [
             (Expiry::Never, u64::MAX, false),
             (Expiry::Idle(2), 2_999, false),
@@ -111,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn sliding_is_written_down_at_most_ten_times() {
+    fn needs_renewal_at_most_ten_times_in_a_time_to_live() {
         let mut stream = stream(Expiry::Idle(5), 0);
         let mut written = 0;
         for now in 0..5_000 {

@@ -1,10 +1,9 @@
 //! Forks: the snapshot that a source retains for a stream that branches off it.
 //!
-//! A fork is flat: when it is made it copies what its source has in the log and lists its source's
-//! segments as its own, so reading it never asks another stream. What it needs from then on is
-//! that those segments stay. So the source keeps an edge for each fork, named by the fork's
-//! generation, and its objects as long as there is one; a fork of a fork keeps the fork, and that
-//! its source.
+//! A new fork copies the hot log of its source and lists the source's segments as its own, so that
+//! reading it needs no other stream. From then on it only needs these segments to exist. So the
+//! source counts a reference for each fork, with the fork's generation as its id, and keeps its
+//! segments while there is one. A fork of a fork references the fork, which references its source.
 
 use bytes::Bytes;
 use pmx_core::crossing::Crosses;
@@ -18,11 +17,11 @@ use super::generation::Generation;
 use super::offset::Offset;
 use super::record::Stream;
 use super::reply::Refusal;
-use super::row::{Columns, odd};
+use super::row::{Columns, invalid_column};
 use super::segment::Kind;
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
-/// All that a fork needs of its source, for good.
+/// Everything that a fork copies from its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ForkSnapshot {
     /// The media type of the source.
@@ -31,19 +30,19 @@ pub struct ForkSnapshot {
     pub expiry: Expiry,
     /// The header's text that set `expiry`.
     pub expiry_text: Option<String>,
-    /// Where the fork begins to be itself.
+    /// The position at which the fork branches off.
     pub at: u64,
     /// The segments before that, in order.
     segments: Vec<SharedSegment>,
-    /// What follows them, up to `at`; JSON messages are joined by commas.
+    /// The hot log after them, up to `at`; JSON messages are joined by commas.
     #[serde(skip)]
     hot: Bytes,
-    /// Where that begins.
+    /// The position at which `hot` begins.
     hot_start: u64,
-    /// The bytes of each append of it, in a stream of bytes.
+    /// The length of each append in `hot`, for a stream of bytes.
     #[serde(default)]
     appends: Vec<u64>,
-    /// How many streams had the source's name before: its offsets are the fork's.
+    /// The source's incarnation: its offsets are valid in the fork.
     #[serde(default)]
     pub(super) incarnation: u64,
 }
@@ -57,7 +56,7 @@ impl Crosses for ForkSnapshot {
     }
 }
 
-/// A segment that is lent.
+/// A segment of the source that the fork lists as its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct SharedSegment {
     start: u64,
@@ -71,7 +70,7 @@ struct SharedSegment {
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Lends what a fork needs. A fork that asks again is counted once.
+    /// Retains a snapshot for a fork. A repeated request counts once.
     pub fn retain(
         &self,
         fork: &Fork,
@@ -101,7 +100,8 @@ impl<S: Sql> Engine<'_, S> {
         Ok(snapshot)
     }
 
-    /// Takes back what was lent, perhaps again. The last one of a deleted stream destroys it.
+    /// Releases a fork's reference; a repeated release has no effect. Releasing the last reference
+    /// of a deleted stream destroys it.
     pub fn release(&self, reference: Generation, now: Timestamp) -> Result<(), Refusal> {
         let (Some(mut stream), true) = (self.load()?, self.has_reference(reference)?) else {
             return Ok(());
@@ -149,8 +149,8 @@ impl<S: Sql> Engine<'_, S> {
         })
     }
 
-    /// Makes what was lent the fork's own. The caller writes the stream's row.
-    pub(super) fn adopt(
+    /// Copies a snapshot into the fork. The caller writes the stream's row.
+    pub(super) fn copy_snapshot(
         &self,
         stream: &mut Stream,
         snapshot: &ForkSnapshot,
@@ -181,7 +181,7 @@ impl<S: Sql> Engine<'_, S> {
         if stream.tail == snapshot.at {
             Ok(())
         } else {
-            Err(odd("as long as what was lent"))
+            Err(invalid_column("as long as its snapshot"))
         }
     }
 }
@@ -191,14 +191,15 @@ fn shared(row: SqlRow, at: u64) -> Result<SharedSegment, SqlError> {
     Ok(SharedSegment {
         start: row.integer()?,
         finish: row.integer()?.min(at),
-        generation: Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?,
+        generation: Generation::from_hex(&row.text()?)
+            .ok_or_else(|| invalid_column("a generation"))?,
         object_end: row.integer()?,
         footer: row.blob()?.into(),
         appends: row.flag()?,
     })
 }
 
-/// Takes bytes apart into appends of these lengths. Lengths that do not fit leave the rest whole.
+/// Splits bytes into appends of these lengths. If the lengths do not fit, the rest is one append.
 fn split<'a>(bytes: &'a [u8], appends: &[u64]) -> impl Iterator<Item = &'a [u8]> {
     let mut rest = bytes;
     let mut pieces: Vec<&[u8]> = Vec::with_capacity(appends.len());

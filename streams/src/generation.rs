@@ -1,15 +1,14 @@
-//! Generation of a stream: the random id of one use of a name.
+//! Stream generation: the random id of one stream of a name.
 
 use std::fmt;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// One generation of a stream: 128 random bits, drawn outside when it is made.
+/// Generation of a stream: 128 random bits, which the platform draws when it creates the stream.
 ///
-/// A name that is deleted and taken again begins another generation. It stands in ETags and in the
-/// keys of objects, so that nothing of one generation is mistaken for something of the other; and a
-/// fork's source knows the fork by it.
+/// A stream that is deleted and created again has another generation. ETags and object keys contain
+/// it, so that they never mix two streams of one name. A source identifies its forks by it.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation([u8; 16]);
 
@@ -19,12 +18,12 @@ impl Generation {
         Self(bytes)
     }
 
-    /// Wraps what was drawn already, for something else that lives as long.
+    /// Wraps bytes that were drawn before, such as those of a stored generation.
     pub const fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(bytes)
     }
 
-    /// Reads 32 lower-case hexadecimal digits.
+    /// Parses 32 lower-case hexadecimal digits.
     pub fn from_hex(text: &str) -> Option<Self> {
         let bytes = HEXLOWER.decode(text.as_bytes()).ok()?;
         bytes.try_into().ok().map(Self)
@@ -61,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn generations_return() {
+    fn generations_parse_from_their_text_and_json() {
         let generation = Generation::from_random(*b"sixteen  random!");
         assert_eq!(
             Generation::from_hex(&generation.to_string()),

@@ -1,11 +1,11 @@
 //! Hot log: the last messages of a stream, as rows.
 //!
-//! A row of a stream of bytes holds a piece of an append, and how many bytes of that come before; a
-//! row of a JSON stream holds whole messages, each followed by a comma, or a piece of a single
-//! message that is longer than a row.
-//! Rows never change. So whatever lies between two rows is read by putting bodies behind each
-//! other, which SQLite does automatically: what crosses into this program are a few long values
-//! instead of thousands of short ones.
+//! A row of a stream of bytes holds a piece of an append, and the number of that append's bytes
+//! before it. A row of a JSON stream holds whole messages, each followed by a comma, or a piece of
+//! a single message that is longer than a row.
+//!
+//! Rows never change, so a range is the concatenation of its rows. SQLite concatenates them, so
+//! that a read returns a few long values instead of thousands of short ones.
 
 use std::ops::Range;
 
@@ -15,47 +15,47 @@ use pmx_core::sql::{Sql, SqlError, Value};
 use super::engine::Engine;
 use super::json;
 use super::record::Stream;
-use super::row::{Columns, odd};
+use super::row::{Columns, invalid_column};
 use super::segment::Kind;
 
-/// Bytes that SQLite joins to one value, beside the last row of them. A Durable Object holds at
+/// Bytes that SQLite concatenates into one value, without the last row. A Durable Object has at
 /// most 2 MB in a value.
 const GROUP_BYTES: usize = 512 * 1024;
 
-/// A place between two rows.
+/// A boundary between two rows.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct RowBoundary {
     pub(super) start: u64,
     pub(super) weight: u64,
 }
 
-/// Between which rows a place may lie.
+/// The boundaries that a search accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum BoundaryKind {
-    /// Any two.
+    /// Between any two rows.
     Rows,
-    /// Two appends of a stream of bytes; any two of a JSON stream.
+    /// Between two appends of a stream of bytes; between any two rows of a JSON stream.
     Appends,
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Writes a body behind the last message: the bytes of an append, or JSON messages each
+    /// Inserts a body after the last message: the bytes of an append, or JSON messages each
     /// followed by a comma. The caller saves the stream.
     pub(super) fn insert_rows(&self, stream: &mut Stream, body: &[u8]) -> Result<(), SqlError> {
-        let room = self.config.chunk_bytes.max(1);
+        let row_bytes = self.config.chunk_bytes.max(1);
         match stream.kind() {
             Kind::Bytes => {
                 let begin = stream.tail;
-                body.chunks(room).try_for_each(|row| {
+                body.chunks(row_bytes).try_for_each(|row| {
                     let head = stream.tail - begin;
                     self.insert_row(stream, &[row], row.len() as u64, head)
                 })
             }
-            Kind::Json => self.insert_messages(stream, body, room),
+            Kind::Json => self.insert_messages(stream, body, row_bytes),
         }
     }
 
-    /// Writes a body that fits in one row, and the stream's own row, by one statement.
+    /// Inserts a body that fits in one row, and saves the stream's own row, by one statement.
     pub(super) fn insert_rows_and_save(
         &self,
         stream: &mut Stream,
@@ -88,21 +88,21 @@ impl<S: Sql> Engine<'_, S> {
         &self,
         stream: &mut Stream,
         mut run: &[u8],
-        room: usize,
+        row_bytes: usize,
     ) -> Result<(), SqlError> {
         while !run.is_empty() {
             let (mut end, mut count) = (0, 0);
             let mut messages = json::Messages(run);
             while let Some(message) = messages.next()
-                && (count == 0 || end + message.len() < room)
+                && (count == 0 || end + message.len() < row_bytes)
             {
                 end += message.len() + 1;
                 count += 1;
             }
             let (row, rest) = run
                 .split_at_checked(end)
-                .ok_or_else(|| odd("a run of messages"))?;
-            let parts: Vec<&[u8]> = row.chunks(room).collect();
+                .ok_or_else(|| invalid_column("a run of messages"))?;
+            let parts: Vec<&[u8]> = row.chunks(row_bytes).collect();
             self.insert_row(stream, &parts, count, 0)?;
             run = rest;
         }
@@ -134,8 +134,8 @@ impl<S: Sql> Engine<'_, S> {
         Ok(())
     }
 
-    /// Reads the messages at `range`, which is not empty and lies within the log, up to the first
-    /// append that reaches `budget`; and where that ends. JSON messages are joined by commas.
+    /// Reads the messages of `range`, a non-empty part of the log, up to the first append that
+    /// reaches `budget`. Returns them, JSON messages joined by commas, and where they end.
     pub(super) fn hot(
         &self,
         stream: &Stream,
@@ -149,7 +149,7 @@ impl<S: Sql> Engine<'_, S> {
         let (mut body, mut at) = (Vec::new(), first);
         let bytes = last.weight.saturating_sub(first.weight);
         if bytes > group {
-            // All at once: a buffer that grows is there twice while it moves.
+            // Reserved in one piece: a growing buffer needs twice the memory while it moves.
             body.reserve_exact(bytes as usize);
         }
         while at.start < range.end.min(last.start) {
@@ -163,11 +163,13 @@ impl<S: Sql> Engine<'_, S> {
             Kind::Bytes => slice_bytes(body, first.start, range.start..end),
             Kind::Json => slice_messages(body, first.start, range.start..end, at.start),
         };
-        Ok((body.ok_or_else(|| odd("as long as its messages"))?, end))
+        Ok((
+            body.ok_or_else(|| invalid_column("as long as its messages"))?,
+            end,
+        ))
     }
 
-    /// Reads the rows of the log before a place, whole rows at a time: all of them may be more than
-    /// what should be in memory at once.
+    /// Reads the rows of the log before a boundary, in groups that bound the memory.
     pub(super) fn rows_before(
         &self,
         stream: &Stream,
@@ -190,15 +192,15 @@ impl<S: Sql> Engine<'_, S> {
         self.config.chunk_bytes.clamp(1, GROUP_BYTES) as u64
     }
 
-    /// Where the append begins that holds a position of the log, in a stream of bytes.
+    /// The start of the append that contains a position of the log, in a stream of bytes.
     pub(super) fn append_at(&self, position: u64) -> Result<u64, SqlError> {
         let select = "SELECT start - head FROM stream_log WHERE s = ? AND start <= ? \
              ORDER BY start DESC, part DESC LIMIT 1";
         let row = self.run(select, [position.into()])?.into_iter().next();
-        Columns::of(row.ok_or_else(|| odd("in the log"))?).integer()
+        Columns::of(row.ok_or_else(|| invalid_column("in the log"))?).integer()
     }
 
-    /// The bytes of each append of the log from one position to another.
+    /// The length of each append within a range of the log.
     pub(super) fn appends_within(&self, range: Range<u64>) -> Result<Vec<u64>, SqlError> {
         let select = "SELECT start FROM stream_log WHERE s = ? AND start > ? AND start < ? \
              AND part = 0 AND head = 0 ORDER BY start";
@@ -214,7 +216,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(appends)
     }
 
-    /// The row that holds a position.
+    /// The row that contains a position.
     fn row_at(&self, stream: &Stream, position: u64) -> Result<RowBoundary, SqlError> {
         if position == stream.hot {
             return Ok(RowBoundary {
@@ -225,10 +227,10 @@ impl<S: Sql> Engine<'_, S> {
         let select = "SELECT start, weight FROM stream_log WHERE s = ? AND start <= ? \
              ORDER BY start DESC, part DESC LIMIT 1";
         let row = self.run(select, [position.into()])?.into_iter().next();
-        boundary(row.ok_or_else(|| odd("in the log"))?)
+        boundary(row.ok_or_else(|| invalid_column("in the log"))?)
     }
 
-    /// The first row behind `at` that reaches a weight, or the end.
+    /// The first row after `at` that reaches a weight, or the end.
     fn row_after(
         &self,
         stream: &Stream,
@@ -257,7 +259,7 @@ impl<S: Sql> Engine<'_, S> {
         rows.into_iter().next().map_or(Ok(end), boundary)
     }
 
-    /// Appends what lies between two rows.
+    /// Appends the rows between two boundaries to `body`.
     fn concat_rows(
         &self,
         from: RowBoundary,
@@ -272,7 +274,7 @@ impl<S: Sql> Engine<'_, S> {
             append(body, Columns::of(row).blob()?);
         }
         if body.len() as u64 - begin < expected {
-            // Only the last row can be a long message: a row behind it begins another group.
+            // Only the last row can be a long message: the next row begins another group.
             let select = "SELECT body FROM stream_log \
                  WHERE s = ? AND start >= ? AND start < ? AND part > 0 ORDER BY start, part";
             for row in self.run(select, [from.start.into(), to.start.into()])? {
@@ -282,11 +284,11 @@ impl<S: Sql> Engine<'_, S> {
         if body.len() as u64 - begin == expected {
             Ok(())
         } else {
-            Err(odd("as long as its rows"))
+            Err(invalid_column("as long as its rows"))
         }
     }
 
-    /// Where the log can be cut so that about a segment lies before it.
+    /// The boundary at which the next segment ends.
     pub(super) fn split_point(&self, stream: &Stream) -> Result<RowBoundary, SqlError> {
         let first = self.row_at(stream, stream.hot)?;
         let heavy = first
@@ -303,7 +305,7 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    /// Takes what lies before a place out of the log. The caller saves the stream.
+    /// Deletes the rows before a boundary. The caller saves the stream.
     pub(super) fn drop_before(
         &self,
         stream: &mut Stream,
@@ -321,7 +323,7 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-/// Appends without a copy where there is nothing yet: what live readers read is one row.
+/// Appends without a copy to an empty body: live readers read a single row.
 fn append(body: &mut Vec<u8>, more: Vec<u8>) {
     if body.capacity() == 0 {
         *body = more;
@@ -351,7 +353,7 @@ fn slice_messages(body: Vec<u8>, start: u64, wanted: Range<u64>, behind: u64) ->
     } else {
         json::bytes_of(&body, wanted.end.checked_sub(start)?)
     };
-    // Without the last comma.
+    // The last comma does not belong to the result.
     let end = end.checked_sub(1)?;
     (begin <= end).then(|| Bytes::from(body).slice(begin..end))
 }

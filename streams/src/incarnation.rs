@@ -1,8 +1,7 @@
-//! Incarnations: how many streams had a name before, so that an offset of an earlier one is known
-//! as such.
+//! Incarnation: the number of earlier streams of a name, which identifies their offsets.
 //!
-//! The number stands in the stream's own row. While there is no stream, a line among the chores
-//! keeps it for a while, and the alarm forgets it.
+//! The stream's own row has the number. While there is no stream, a row among the jobs keeps it for
+//! some days, until the alarm deletes it.
 
 use std::time::Duration;
 
@@ -13,21 +12,21 @@ use super::engine::Engine;
 use super::record::Stream;
 use super::row::Columns;
 
-/// The kind of the line, which says when the number may be forgotten.
+/// Kind of the job row that keeps the number until its time.
 pub(super) const INCARNATION: &str = "past";
 
-/// How long a name's incarnation is known after its stream ended: longer than readers stay away.
-const MEMORY: Duration = Duration::from_hours(7 * 24);
+/// How long the incarnation is kept after a stream ended: longer than readers pause.
+const RETENTION: Duration = Duration::from_hours(7 * 24);
 
 impl<S: Sql> Engine<'_, S> {
-    /// Notes that a stream ended: the next one of the name is another incarnation.
+    /// Keeps the next incarnation of the name when a stream ends.
     pub(super) fn save_incarnation(&self, stream: &Stream, now: Timestamp) -> Result<(), SqlError> {
         let next = (stream.incarnation + 1).to_string();
         self.dequeue(INCARNATION, "")?;
-        self.enqueue(INCARNATION, "", Some(&next), now.after(MEMORY))
+        self.enqueue(INCARNATION, "", Some(&next), now.after(RETENTION))
     }
 
-    /// The incarnation of a new stream, whose row keeps it from now on.
+    /// Takes the incarnation for a new stream, whose row keeps it from now on.
     pub(super) fn take_incarnation(&self) -> Result<u64, SqlError> {
         let select = "SELECT whom FROM stream_chore WHERE s = ? AND kind = ?";
         let Some(row) = self.run(select, [INCARNATION.into()])?.into_iter().next() else {
@@ -38,7 +37,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(next.parse().unwrap_or_default())
     }
 
-    /// Forgets the number when its time has come.
+    /// Deletes the number once its retention is over.
     pub(super) fn forget_incarnation(&self, now: Timestamp) -> Result<(), SqlError> {
         let delete = "DELETE FROM stream_chore WHERE s = ? AND kind = ? AND at <= ?";
         let params = [INCARNATION.into(), now.as_millis().into()];

@@ -1,11 +1,11 @@
 //! Jobs: deferred work that the alarm runs, with retries.
 //!
-//! Whatever has to happen outside of the database is written down in the transaction that makes it
-//! necessary, and crossed out in a turn after it happened. An intent is written down the same way,
-//! for later than it can possibly take: if it is carried out its line is crossed out, and if not,
-//! the line undoes what may be half done.
+//! The transaction that makes an effect necessary queues a job for it, and a later transaction
+//! removes the job once the effect happened. An intent is a job as well, due later than the effect
+//! can possibly take: if the effect completes, its transaction removes the job; if not, the job
+//! undoes what may be half done.
 //!
-//! The chores of one stream MUST NOT be done by two at once.
+//! Two drivers MUST NOT run the jobs of one stream at the same time.
 
 use std::time::Duration;
 
@@ -21,25 +21,25 @@ use super::lifecycle::REPORT;
 use super::name::StreamName;
 use super::record::Stream;
 use super::reply::Refusal;
-use super::row::{Columns, odd};
+use super::row::{Columns, invalid_column};
 use super::segment::Index;
 
-/// Something to do outside of the database; afterwards [`Engine::complete_job`] or
+/// An effect outside of the database. Afterwards, the driver calls [`Engine::complete_job`] or
 /// [`Engine::fail_job`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
     /// Write a segment.
     WriteSegment {
-        /// Its key.
+        /// The segment's key.
         key: SegmentKey,
-        /// Its bytes.
+        /// The segment's bytes.
         body: Bytes,
-        /// What finds its messages.
+        /// The segment's index.
         index: Index,
     },
-    /// Delete a segment that no one refers to.
+    /// Delete a segment without references.
     DeleteSegment {
-        /// Its key.
+        /// The segment's key.
         key: SegmentKey,
     },
     /// Delete all segments of a generation that ended.
@@ -47,11 +47,11 @@ pub enum Job {
         /// The generation.
         generation: Generation,
     },
-    /// Give a source back what it lent.
+    /// Release the reference of a fork to its source.
     Release {
         /// The source.
         source: StreamName,
-        /// The fork, as the source knows it.
+        /// The fork's generation.
         reference: Generation,
     },
 }
@@ -59,17 +59,22 @@ pub enum Job {
 pub(super) const DELETE_SEGMENTS: &str = "erase";
 pub(super) const RELEASE: &str = "give-back";
 pub(super) const DELETE_SEGMENT: &str = "sweep";
-/// Only says when to try again to write a segment.
+/// Not a job of its own: keeps the time of the next try to write a segment.
 pub(super) const ROTATE: &str = "rotate";
 
-/// How long an intent stands before it counts as forgotten: longer than any effect takes.
+/// When an intent counts as abandoned: later than any effect takes.
 const GRACE: Duration = Duration::from_mins(10);
 
-/// The longest pause between two tries.
-const PAUSE_SECONDS_MAX: u64 = 600;
+/// Longest delay between two tries.
+const BACKOFF_MAX: Duration = Duration::from_mins(10);
+
+/// Delay before the next try: doubles from a second with each try, up to `most`.
+pub(super) fn backoff(tries: u64, most: Duration) -> Duration {
+    Duration::from_secs(1 << tries.min(16)).min(most)
+}
 
 impl<S: Sql> Engine<'_, S> {
-    /// The next thing to do now. What needs no effect is done on the way.
+    /// The next due job. Expiry needs no effect and happens within this call.
     pub fn next_job(&self, now: Timestamp) -> Result<Option<Job>, SqlError> {
         if let Some(job) = self.due_job(now)? {
             return Ok(Some(job));
@@ -87,20 +92,19 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    /// The effect of a job took place.
+    /// Records that the effect of a job happened.
     pub fn complete_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
         if let Job::WriteSegment { key, index, .. } = job
             && !self.rotated(key, index)?
         {
-            // The stream ended in the meantime, or another was faster: no one refers to the
-            // segment.
+            // The stream has ended or rotated otherwise: nothing references the segment.
             return self.reschedule(DELETE_SEGMENT, &key.to_string(), now, 0);
         }
         let (kind, what) = job.key();
         self.dequeue(kind, &what)
     }
 
-    /// The effect of a job failed: it is tried again, ever later.
+    /// Records that the effect of a job failed, and schedules a retry with backoff.
     pub fn fail_job(&self, job: &Job, now: Timestamp) -> Result<(), SqlError> {
         let (kind, what) = match job {
             Job::WriteSegment { .. } => (ROTATE, String::new()),
@@ -110,7 +114,7 @@ impl<S: Sql> Engine<'_, S> {
         };
         match job {
             Job::WriteSegment { .. } => self.retry_later(kind, &what, now),
-            // Unless another transaction did it in the meantime.
+            // Another transaction may have completed it.
             Job::DeleteSegment { .. } | Job::DeleteSegments { .. } | Job::Release { .. } => {
                 match self.tries(kind, &what)? {
                     Some(_) => self.retry_later(kind, &what, now),
@@ -120,7 +124,7 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    /// Puts off what failed, for longer each time.
+    /// Reschedules a failed job, with exponential backoff.
     pub(super) fn retry_later(
         &self,
         kind: &str,
@@ -132,35 +136,35 @@ impl<S: Sql> Engine<'_, S> {
             self.enqueue(kind, what, None, now)?;
         }
         let tries = known.unwrap_or(0);
-        let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
-        let at = now.after(Duration::from_secs(pause));
+        let at = now.after(backoff(tries, BACKOFF_MAX));
         self.reschedule(kind, what, at, tries + 1)
     }
 
-    /// When the alarm should come next, if at all. Ask after every turn that wrote.
+    /// When the alarm has to run next. The platform asks after every transaction that wrote.
     pub fn due(&self, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
         let select = "SELECT min(at) FROM stream_chore WHERE s = ? AND kind <> ?";
         let row = self.run(select, [ROTATE.into()])?.into_iter().next();
-        let due_job = Columns::of(row.unwrap_or_default()).maybe_integer()?;
+        let due_job = Columns::of(row.unwrap_or_default()).optional_integer()?;
         let due_job = due_job.map(Timestamp::from_millis);
         let stream = self.load()?;
-        let tells = self.reports_at(stream.as_ref(), now)?;
+        let reports = self.reports_at(stream.as_ref(), now)?;
         let Some(stream) = stream else {
-            return Ok([due_job, tells].into_iter().flatten().min());
+            return Ok([due_job, reports].into_iter().flatten().min());
         };
         let ends = stream.ends().filter(|_| !stream.deleted);
         let rotates = self.rotates_at(&stream, now)?;
-        Ok([due_job, tells, ends, rotates].into_iter().flatten().min())
+        let all = [due_job, reports, ends, rotates];
+        Ok(all.into_iter().flatten().min())
     }
 
-    /// Whether nothing at all is kept under this key any more: a host may forget it.
+    /// Whether the database has no row with this key, so that a host may forget the key.
     pub fn has_no_rows(&self) -> Result<bool, SqlError> {
         let select = "SELECT 1 FROM stream_chore WHERE s = ? LIMIT 1";
         let is_idle = self.run(select, [])?.is_empty() && !self.has_lifecycle_events()?;
         Ok(is_idle && self.load()?.is_none())
     }
 
-    /// When the log should become shorter, if it should.
+    /// When the log has to be rotated, if it is long enough.
     pub(super) fn rotates_at(
         &self,
         stream: &Stream,
@@ -178,7 +182,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(Some(later.map_or(now, Timestamp::from_millis)))
     }
 
-    /// What was written down and is to be done now.
+    /// The first queued job that is due.
     fn due_job(&self, now: Timestamp) -> Result<Option<Job>, SqlError> {
         let select = "SELECT kind, what, whom FROM stream_chore \
              WHERE s = ? AND kind NOT IN (?, ?, ?) AND at <= ? ORDER BY at, kind, what LIMIT 1";
@@ -192,7 +196,7 @@ impl<S: Sql> Engine<'_, S> {
         rows.into_iter().next().map(read).transpose()
     }
 
-    /// Writes down what is to be done at a time.
+    /// Queues a job for a time.
     pub(super) fn enqueue(
         &self,
         kind: &str,
@@ -208,7 +212,7 @@ impl<S: Sql> Engine<'_, S> {
             .map(drop)
     }
 
-    /// Crosses out what was done.
+    /// Removes a job.
     pub(super) fn dequeue(&self, kind: &str, what: &str) -> Result<(), SqlError> {
         let delete = "DELETE FROM stream_chore WHERE s = ? AND kind = ? AND what = ?";
         self.run(delete, [kind.into(), what.into()]).map(drop)
@@ -238,7 +242,7 @@ impl<S: Sql> Engine<'_, S> {
         row.map(|row| Columns::of(row).integer()).transpose()
     }
 
-    /// Writes down that a segment may be about to be written.
+    /// Queues the deletion of a segment that is about to be written, in case that fails.
     pub(super) fn enqueue_segment_cleanup(
         &self,
         key: &SegmentKey,
@@ -247,7 +251,7 @@ impl<S: Sql> Engine<'_, S> {
         self.enqueue(DELETE_SEGMENT, &key.to_string(), None, now.after(GRACE))
     }
 
-    /// Writes down that a source is about to lend.
+    /// Queues the release of a snapshot that a source is about to retain, in case the fork fails.
     pub(super) fn enqueue_release(
         &self,
         source: &StreamName,
@@ -258,19 +262,19 @@ impl<S: Sql> Engine<'_, S> {
         self.enqueue(RELEASE, &reference.to_string(), whom, now.after(GRACE))
     }
 
-    /// Whether that is still written down.
+    /// Whether that job is still queued.
     pub(super) fn is_release_queued(&self, reference: Generation) -> Result<bool, SqlError> {
         Ok(self.tries(RELEASE, &reference.to_string())?.is_some())
     }
 
-    /// Gives up a fork that was begun: what the source may have lent is a job now.
+    /// Abandons a fork: the job that releases its source becomes due.
     pub fn abandon_fork(&self, reference: Generation, now: Timestamp) -> Result<(), Refusal> {
         Ok(self.reschedule(RELEASE, &reference.to_string(), now, 0)?)
     }
 }
 
 impl Job {
-    /// Where it is written down.
+    /// Kind and argument of the job's row.
     fn key(&self) -> (&'static str, String) {
         match self {
             Self::WriteSegment { key, .. } | Self::DeleteSegment { key } => {
@@ -284,7 +288,7 @@ impl Job {
 
 fn read(row: SqlRow) -> Result<Job, SqlError> {
     let mut row = Columns::of(row);
-    let (kind, what, whom) = (row.text()?, row.text()?, row.maybe_text()?);
+    let (kind, what, whom) = (row.text()?, row.text()?, row.optional_text()?);
     let job = match (kind.as_str(), whom) {
         (DELETE_SEGMENTS, None) => {
             Generation::from_hex(&what).map(|generation| Job::DeleteSegments { generation })
@@ -296,5 +300,5 @@ fn read(row: SqlRow) -> Result<Job, SqlError> {
             .map(|(source, reference)| Job::Release { source, reference }),
         (_, _) => None,
     };
-    job.ok_or_else(|| odd("a job"))
+    job.ok_or_else(|| invalid_column("a job"))
 }

@@ -1,22 +1,20 @@
-//! JSON messages as text: validated once, split where they end, never written anew.
+//! JSON messages as text: validated once, split at their ends, and never serialised again.
 //!
-//! At rest messages stand one behind the other, each followed by a comma. So a run of them is made
-//! by putting runs behind each other, and an answer is a run between brackets, without its last
-//! comma.
+//! The stored form of messages is a run: each message is followed by a comma. So two runs
+//! concatenate to a run, and a response is a run between brackets, without its last comma.
 
 use serde::de::IgnoredAny;
 
-/// Messages of a body, each followed by a comma.
+/// A run of messages, each followed by a comma.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Run {
-    /// The text.
     pub(super) text: Vec<u8>,
-    /// How many messages it has.
+    /// The number of messages.
     pub(super) count: u64,
 }
 
-/// Reads a body: the elements of an array are messages, anything else is one message. `Err` says
-/// why it is none of both.
+/// Parses a body: the elements of an array are messages, any other value is one message. `Err` is
+/// the reason why the body is not JSON.
 pub(super) fn flatten(body: &[u8]) -> Result<Run, String> {
     let text = std::str::from_utf8(body).map_err(|_| "it is not UTF-8".to_owned())?;
     serde_json::from_str::<IgnoredAny>(text).map_err(|error| error.to_string())?;
@@ -44,7 +42,7 @@ impl Run {
     }
 }
 
-/// The messages of a run of valid ones, without the commas between them.
+/// Iterates over the messages of a valid run, without their commas.
 pub(super) struct Messages<'a>(pub(super) &'a [u8]);
 
 impl<'a> Iterator for Messages<'a> {
@@ -61,7 +59,7 @@ impl<'a> Iterator for Messages<'a> {
     }
 }
 
-/// How many bytes the first `count` messages have, with the commas behind them.
+/// The length of the first `count` messages, including their commas.
 pub(super) fn bytes_of(run: &[u8], count: u64) -> usize {
     let mut messages = Messages(run);
     for _ in 0..count {
@@ -72,7 +70,7 @@ pub(super) fn bytes_of(run: &[u8], count: u64) -> usize {
     run.len() - messages.0.len()
 }
 
-/// Where the comma behind the first message stands, or the end.
+/// The index of the comma after the first message, or the end.
 fn message_end(run: &[u8]) -> usize {
     let (mut depth, mut at) = (0_u32, 0);
     while let Some(byte) = run.get(at) {
@@ -88,7 +86,7 @@ fn message_end(run: &[u8]) -> usize {
     run.len()
 }
 
-/// Where the quote stands that ends the string whose first character is at `at`.
+/// The index of the quote that ends the string whose first character is at `at`.
 fn string_end(run: &[u8], mut at: usize) -> usize {
     while let Some(byte) = run.get(at) {
         match byte {
@@ -125,7 +123,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_array_is_its_messages(
+        fn flatten_yields_the_elements_of_an_array(
             values in proptest::collection::vec(value(), 0..8), pretty: bool
         ) {
             let array = Value::from(values.clone());
@@ -147,7 +145,7 @@ mod tests {
         }
 
         #[test]
-        fn no_body_is_too_odd(body in proptest::collection::vec(any::<u8>(), 0..32)) {
+        fn flatten_accepts_only_valid_json(body in proptest::collection::vec(any::<u8>(), 0..32)) {
             if let Ok(run) = flatten(&body) {
                 prop_assert!(serde_json::from_slice::<Value>(&body).is_ok());
                 prop_assert_eq!(Messages(&run.text).count() as u64, run.count);
@@ -156,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies() {
+    fn flatten_keeps_text_and_splits_one_level() {
         for (body, expected) in [
             ("1", Some("1,")),
             (" {\"a\": [1, 2]} ", Some("{\"a\": [1, 2]},")),

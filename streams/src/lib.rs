@@ -1,11 +1,11 @@
 //! Durable Streams: append-only logs by name, read by offset, live or later.
 //!
-//! A stream is a log of bytes or of JSON messages that keeps its place: readers hold an
-//! [`Offset`], and a client that comes back with one misses nothing and repeats nothing. The
-//! protocol is that of the Durable Streams project (v1.0, `PROTOCOL.md`). Here is all of it that
-//! decides: requests become a [`Call`](http::Call), a turn over [`Sql`](pmx_core::sql::Sql) makes a
-//! reply or a [`Refusal`] of it, and those become answers. Nothing here knows of sites or of
-//! publishing. `DESIGN.md` beside this crate has the formats and the reasons.
+//! A stream is a log of bytes or of JSON messages. A reader resumes from an [`Offset`], so that it
+//! misses and repeats no message. The protocol is that of the Durable Streams project (v1.0,
+//! `PROTOCOL.md`). This crate does no I/O: it parses a request into a
+//! [`StreamRequest`](http::StreamRequest), runs a transaction over [`Sql`](pmx_core::sql::Sql) that
+//! returns a reply or a [`Refusal`], and renders that as a response. It does not depend on sites or
+//! on publishing. `DESIGN.md` in this crate describes the formats and gives the reasons.
 
 #![forbid(unsafe_code)]
 
@@ -25,7 +25,6 @@ pub mod hub;
 mod incarnation;
 mod job;
 mod json;
-mod ledger;
 mod lifecycle;
 pub mod limits;
 mod name;
@@ -42,6 +41,7 @@ mod row_cache;
 mod schema;
 pub mod segment;
 pub mod subscription;
+mod tables;
 
 pub use append::AppendOutcome;
 pub use call::{Append, Create, Expiry, Fork, From, MediaType, Producer, Read};

@@ -44,7 +44,7 @@ pub struct LifecycleEvent {
     pub generation: Generation,
     /// When it happened.
     pub at: Timestamp,
-    /// What happened.
+    /// Whether the generation began or ended.
     #[serde(rename = "what")]
     pub change: LifecycleChange,
 }
@@ -75,7 +75,7 @@ pub struct StreamTail {
     /// The generation that `offset` belongs to.
     #[serde(rename = "life")]
     pub generation: Generation,
-    /// The offset behind the last message.
+    /// The offset after the last message.
     #[serde(rename = "tail")]
     pub offset: Offset,
 }

@@ -1,4 +1,4 @@
-//! Stream names: the path behind `/v1/stream/`.
+//! Stream names: the path after `/v1/stream/`.
 
 use std::fmt;
 
@@ -7,27 +7,27 @@ use thiserror::Error;
 
 use crate::limits::STREAM_NAME_BYTES_MAX;
 
-/// A stream's name, as it stands in the address, percent-encoding and all. May have slashes.
+/// A stream's name, as percent-encoded in the address. It may contain slashes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct StreamName(String);
 
-/// Why a text names no stream.
+/// Why a text is not a stream name.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidName {
-    /// Nothing is left of the address.
+    /// It is empty.
     #[error("a stream needs a name")]
     Empty,
-    /// Too long.
+    /// It is too long.
     #[error("the name of a stream has {0} bytes; the limit is {STREAM_NAME_BYTES_MAX}")]
     Long(usize),
-    /// Not what a path of an address is made of.
+    /// It has a character that a path of an address may not have.
     #[error("the name of a stream has the character {0:?}")]
     Character(char),
 }
 
 impl StreamName {
-    /// Reads a name.
+    /// Parses a name.
     pub fn parse(text: &str) -> Result<Self, InvalidName> {
         if text.is_empty() {
             return Err(InvalidName::Empty);
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names() {
+    fn stream_names_are_short_paths_without_query() {
         let long = "x".repeat(STREAM_NAME_BYTES_MAX + 1);
         for (text, fits) in [
             ("a", true),

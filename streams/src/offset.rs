@@ -6,15 +6,15 @@ use pmx_core::limits::EXACT_INTEGER_MAX;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use thiserror::Error;
 
-/// A place in a stream: between two appends, or between two messages of a JSON stream.
+/// A position in a stream: between two appends, or between two messages of a JSON stream.
 ///
-/// It is spelt as two numbers of 16 digits. The first is the incarnation: how many streams had the
-/// name before, as far as the server remembers. The second counts from the stream's beginning and
-/// never starts again, whatever is moved to cold storage, and a fork goes on where it left its
-/// source. So an offset needs no table to be understood, and offsets sort as text.
+/// Its text is two numbers of 16 digits. The first is the incarnation: the number of earlier
+/// streams of the name, as far as the server has stored it. The second counts from the stream's
+/// beginning, in cold storage too, and a fork continues the count of its source. So an offset needs
+/// no lookup, and offsets sort as text.
 ///
-/// A place inside an append means the whole append, unless it is spelt with a third number: only
-/// the server hands out such offsets, where it has sent a part of an append.
+/// A position inside an append means the whole append, unless the text has a third number: the
+/// server issues such offsets where it has sent a part of an append.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Offset {
     incarnation: u64,
@@ -22,16 +22,16 @@ pub struct Offset {
     inside: bool,
 }
 
-/// The text is no offset.
+/// The text is not an offset.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("an offset is two numbers joined by an underscore")]
 pub struct InvalidOffset;
 
 impl Offset {
-    /// Where every stream begins.
+    /// The beginning of every stream.
     pub const ZERO: Self = Self::at(0);
 
-    /// The place after so many bytes or messages, in the first stream of a name.
+    /// The offset after that many bytes or messages, in the first stream of a name.
     pub const fn at(position: u64) -> Self {
         Self {
             incarnation: 0,
@@ -40,7 +40,7 @@ impl Offset {
         }
     }
 
-    /// The same place in another stream of the name.
+    /// The same position in another incarnation.
     #[must_use]
     pub const fn of_incarnation(self, incarnation: u64) -> Self {
         Self {
@@ -49,7 +49,7 @@ impl Offset {
         }
     }
 
-    /// Another place of the same stream.
+    /// Another position of the same incarnation.
     #[must_use]
     pub const fn moved_to(self, position: u64) -> Self {
         Self {
@@ -59,7 +59,7 @@ impl Offset {
         }
     }
 
-    /// This very place, also if it lies inside an append.
+    /// This exact position, also inside an append.
     #[must_use]
     pub const fn inside(self) -> Self {
         Self {
@@ -68,27 +68,27 @@ impl Offset {
         }
     }
 
-    /// How many bytes or messages lie before it.
+    /// The number of bytes or messages before it.
     pub const fn position(self) -> u64 {
         self.position
     }
 
-    /// How many streams had the name before.
+    /// The number of earlier streams of the name.
     pub const fn incarnation(self) -> u64 {
         self.incarnation
     }
 
-    /// Whether it may lie inside an append.
+    /// Whether it may be inside an append.
     pub const fn is_inside(self) -> bool {
         self.inside
     }
 
-    /// Reads an offset.
+    /// Parses an offset.
     pub fn parse(text: &str) -> Result<Self, InvalidOffset> {
-        let (incarnation, place) = text.split_once('_').ok_or(InvalidOffset)?;
-        let (position, inside) = match place.strip_suffix(INSIDE) {
+        let (incarnation, rest) = text.split_once('_').ok_or(InvalidOffset)?;
+        let (position, inside) = match rest.strip_suffix(INSIDE) {
             Some(position) => (position, true),
-            None => (place, false),
+            None => (rest, false),
         };
         Ok(Self {
             incarnation: number(incarnation)?,
@@ -98,10 +98,10 @@ impl Offset {
     }
 }
 
-/// What follows the position of a place inside an append.
+/// Suffix of an offset inside an append.
 const INSIDE: &str = "_1";
 
-/// As it always was where two numbers say nothing new: a number; else as text.
+/// A number if the position alone determines the offset, as in the first release; else text.
 impl Serialize for Offset {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if *self == Self::at(self.position) {
@@ -116,18 +116,18 @@ impl<'de> Deserialize<'de> for Offset {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Kept {
+        enum Stored {
             Position(u64),
             Text(String),
         }
-        match Kept::deserialize(deserializer)? {
-            Kept::Position(position) => Ok(Self::at(position)),
-            Kept::Text(text) => Self::parse(&text).map_err(serde::de::Error::custom),
+        match Stored::deserialize(deserializer)? {
+            Stored::Position(position) => Ok(Self::at(position)),
+            Stored::Text(text) => Self::parse(&text).map_err(serde::de::Error::custom),
         }
     }
 }
 
-/// A number of any length; beyond what is exact all are the same.
+/// Parses a number of any length, saturating at the largest exact integer.
 fn number(digits: &str) -> Result<u64, InvalidOffset> {
     let short = digits.len() <= DIGITS_MAX && !digits.is_empty();
     if !short || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -137,7 +137,7 @@ fn number(digits: &str) -> Result<u64, InvalidOffset> {
     Ok(number.min(EXACT_INTEGER_MAX))
 }
 
-/// Digits that are read; two numbers of them stay below what any protocol calls an offset.
+/// Longest number that is parsed, so that the text of an offset is bounded.
 const DIGITS_MAX: usize = 120;
 
 impl fmt::Display for Offset {
@@ -163,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn offsets_return_and_sort_as_text(a in offset(), b in offset()) {
+        fn offsets_parse_from_their_text_and_sort_as_text(a in offset(), b in offset()) {
             prop_assert_eq!(Offset::parse(&a.to_string()), Ok(a));
             prop_assert_eq!(a.cmp(&b), a.to_string().cmp(&b.to_string()));
             let kept = serde_json::to_string(&a).unwrap();
@@ -171,15 +171,14 @@ mod tests {
         }
     }
 
-    /// What a database of the first release has.
     #[test]
-    fn offsets_of_the_first_release_are_numbers() {
+    fn offsets_of_the_first_release_deserialise_from_numbers() {
         assert_eq!(serde_json::from_str::<Offset>("7").unwrap(), Offset::at(7));
         assert_eq!(serde_json::to_string(&Offset::at(7)).unwrap(), "7");
     }
 
     #[test]
-    fn spellings() {
+    fn parse_accepts_two_numbers_and_an_optional_third() {
         let far = Ok(Offset::at(EXACT_INTEGER_MAX));
         for (text, expected) in [
             ("0000000000000000_0000000000000000", Ok(Offset::ZERO)),

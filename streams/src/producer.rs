@@ -1,4 +1,4 @@
-//! Idempotent producers: each append counts once, and a producer that was replaced counts no more.
+//! Idempotent producers: deduplication by sequence number, and fencing by epoch.
 
 use pmx_core::sql::{Sql, SqlError};
 
@@ -7,25 +7,28 @@ use super::engine::Engine;
 use super::reply::Refusal;
 use super::row::Columns;
 
-/// What a producer's append is.
+/// How an append continues its producer's sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sequence {
-    /// The next one.
+    /// It is the next append.
     Next,
-    /// One that was kept before; the highest number kept is given.
+    /// It repeats a stored append. The value is the highest stored number.
     Repeated(u64),
 }
 
-/// What is kept of a producer: its epoch and the highest number of that.
-pub(super) type Kept = (u64, u64);
+/// Stored state of a producer: its epoch, and the highest sequence number of that epoch.
+pub(super) type StoredProducer = (u64, u64);
 
-/// Judges an append by what is kept of its producer.
-pub(super) fn check_sequence(producer: &Producer, kept: Option<Kept>) -> Result<Sequence, Refusal> {
+/// Checks an append against the stored state of its producer.
+pub(super) fn check_sequence(
+    producer: &Producer,
+    stored: Option<StoredProducer>,
+) -> Result<Sequence, Refusal> {
     let gap = |expected| Refusal::Gap {
         expected,
         received: producer.seq,
     };
-    match kept {
+    match stored {
         None if producer.seq == 0 => Ok(Sequence::Next),
         None => Err(gap(0)),
         Some((epoch, _)) if producer.epoch < epoch => Err(Refusal::Fenced { epoch }),
@@ -38,7 +41,7 @@ pub(super) fn check_sequence(producer: &Producer, kept: Option<Kept>) -> Result<
 }
 
 impl<S: Sql> Engine<'_, S> {
-    pub(super) fn producer(&self, id: &str) -> Result<Option<Kept>, SqlError> {
+    pub(super) fn producer(&self, id: &str) -> Result<Option<StoredProducer>, SqlError> {
         let select = "SELECT epoch, seq FROM stream_producer WHERE s = ? AND id = ?";
         let row = self.run(select, [id.into()])?.into_iter().next();
         row.map(|row| {
@@ -48,7 +51,7 @@ impl<S: Sql> Engine<'_, S> {
         .transpose()
     }
 
-    pub(super) fn keep_producer(&self, producer: &Producer) -> Result<(), SqlError> {
+    pub(super) fn save_producer(&self, producer: &Producer) -> Result<(), SqlError> {
         let upsert = "INSERT INTO stream_producer (s, id, epoch, seq) VALUES (?, ?, ?, ?) \
              ON CONFLICT (s, id) DO UPDATE SET epoch = excluded.epoch, seq = excluded.seq";
         let params = [
@@ -65,9 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn judgements() {
+    fn check_sequence_accepts_next_and_repeated_numbers_only() {
         let gap = |expected, received| Err(Refusal::Gap { expected, received });
-        for (kept, epoch, seq, expected) in [
+        for (stored, epoch, seq, expected) in [
             (None, 0, 0, Ok(Sequence::Next)),
             (None, 7, 0, Ok(Sequence::Next)),
             (None, 0, 1, gap(0, 1)),
@@ -82,9 +85,9 @@ mod tests {
             let id = "p".to_owned();
             let producer = Producer { id, epoch, seq };
             assert_eq!(
-                check_sequence(&producer, kept),
+                check_sequence(&producer, stored),
                 expected,
-                "{kept:?} {epoch} {seq}"
+                "{stored:?} {epoch} {seq}"
             );
         }
     }

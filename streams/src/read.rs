@@ -1,4 +1,4 @@
-//! Reading a stream: one page under one budget, from cold segments and the hot log.
+//! Reads of a stream: one page within a budget, from cold segments and the hot log.
 
 use std::ops::Range;
 
@@ -13,21 +13,21 @@ use super::generation::Generation;
 use super::offset::Offset;
 use super::record::Stream;
 use super::reply::{Page, Refusal, View};
-use super::row::{Columns, odd};
+use super::row::{Columns, invalid_column};
 use super::segment::{Index, Kind};
 
-/// Segments that one page reads at most. Of the usual size, one or two fill it.
+/// Most segments that one page reads. One or two of the usual size fill it.
 const SEGMENTS_MAX: usize = 512;
 
-/// Segments whose rows are fetched at once.
+/// Segments per query.
 const BATCH: u64 = 16;
 
-/// What a read comes to without leaving the database.
+/// Result of a read within the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReadResult {
-    /// All of it.
+    /// The page.
     Page(Page),
-    /// Part of it lies in cold storage: [`ColdRead::fetch`] makes the page.
+    /// The page begins in cold storage: [`ColdRead::fetch`] reads it.
     Cold(ColdRead),
 }
 
@@ -36,40 +36,40 @@ pub enum ReadResult {
 pub struct ColdRead {
     view: View,
     start: u64,
-    /// Whether an append that the page begins inside of is wanted whole.
+    /// Whether the page begins at the start of the append that contains `start`.
     whole: bool,
     budget: usize,
     segments: Vec<SegmentRead>,
-    /// What follows in the log, and where that ends, if the pieces reach it.
+    /// The hot log after the segments, and where it ends, if the page reaches it.
     hot: Option<(Bytes, u64)>,
 }
 
-/// A segment and what is wanted of it.
+/// A segment that a page reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct SegmentRead {
     key: SegmentKey,
     index: Index,
-    /// Where readers of this stream have to stop.
+    /// The end for readers of this stream: a fork may end before its source's segment.
     finish: u64,
-    /// Whether its frames are whole appends, in a stream of bytes.
+    /// Whether each frame is a whole append, in a stream of bytes.
     appends: bool,
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// What is known of the stream. Never slides its time to live.
+    /// The stream's properties, without renewing the time to live.
     pub fn head(&self, now: Timestamp) -> Result<View, Refusal> {
         Ok(self.live(now)?.view())
     }
 
-    /// Reads, and slides the time to live.
+    /// Reads, and renews the time to live.
     pub fn read(&self, call: &Read, now: Timestamp) -> Result<ReadResult, Refusal> {
         let mut stream = self.live(now)?;
-        let reading = self.page(&stream, call)?;
+        let result = self.page(&stream, call)?;
         self.touch(&mut stream, now)?;
-        Ok(reading)
+        Ok(result)
     }
 
-    /// Reads without writing anything: not even that it was read.
+    /// Reads without writing: does not renew the time to live.
     pub fn peek(&self, call: &Read, now: Timestamp) -> Result<ReadResult, Refusal> {
         self.page(&self.live(now)?, call)
     }
@@ -79,7 +79,7 @@ impl<S: Sql> Engine<'_, S> {
             From::Start => (0, true),
             From::Now => (stream.tail, true),
             From::At(offset) if !stream.has(offset) => return Err(Refusal::Anew),
-            // Beyond the tail is the tail: clients count on from where they were.
+            // An offset beyond the tail means the tail: some clients add one to an offset.
             From::At(offset) => (offset.position().min(stream.tail), !offset.is_inside()),
         };
         let budget = self.config.read_bytes.max(1);
@@ -118,7 +118,7 @@ impl<S: Sql> Engine<'_, S> {
         while at < stream.hot && promised < budget as u64 && segments.len() < SEGMENTS_MAX {
             let batch = self.segments(at)?;
             if batch.is_empty() {
-                return Err(odd("in any segment"));
+                return Err(invalid_column("in any segment"));
             }
             for segment in batch {
                 promised += segment.index.payload_within(&(at..segment.finish));
@@ -142,7 +142,7 @@ impl<S: Sql> Engine<'_, S> {
         })
     }
 
-    /// The segment that holds a position, and some behind it.
+    /// The segment that contains a position, and some after it.
     fn segments(&self, at: u64) -> Result<Vec<SegmentRead>, SqlError> {
         let select = "SELECT start, finish, generation, object_end, footer, appends \
              FROM stream_segment WHERE s = ? AND start >= (SELECT max(start) FROM stream_segment \
@@ -156,7 +156,8 @@ impl<S: Sql> Engine<'_, S> {
 fn segment(row: SqlRow) -> Result<SegmentRead, SqlError> {
     let mut row = Columns::of(row);
     let (start, finish) = (row.integer()?, row.integer()?);
-    let generation = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
+    let generation =
+        Generation::from_hex(&row.text()?).ok_or_else(|| invalid_column("a generation"))?;
     let end = row.integer()?;
     let index = Index::decode(&row.blob()?).map_err(|error| SqlError(error.to_string()))?;
     let key = SegmentKey {
@@ -174,20 +175,20 @@ fn segment(row: SqlRow) -> Result<SegmentRead, SqlError> {
 }
 
 impl Stream {
-    /// Whether a place is one of this stream, not of one that had its name before. At the beginning
-    /// nothing was read of any.
+    /// Whether an offset belongs to this stream and not to an earlier one of the name. Offset zero
+    /// belongs to each of them.
     pub(super) const fn has(&self, offset: Offset) -> bool {
         offset.position() == 0 || offset.incarnation() == self.incarnation
     }
 }
 
 impl ColdRead {
-    /// What was known of the stream when it was read.
+    /// The stream's properties at the time of the read.
     pub fn view(&self) -> &View {
         &self.view
     }
 
-    /// Reads what is cold and joins it with what is hot.
+    /// Reads the segments and appends the hot log.
     pub async fn fetch<C: Cold>(self, cold: &C) -> Result<Page, Refusal> {
         let (mut body, mut at, mut start) = (Vec::new(), self.start, self.start);
         for segment in &self.segments {
@@ -224,8 +225,8 @@ impl ColdRead {
 }
 
 impl SegmentRead {
-    /// Appends the messages from `at` on, the first one whole if it is wanted so, and returns where
-    /// they are.
+    /// Appends the messages from `at` on to `body`, and returns their range. With `whole`, it
+    /// begins at the start of the append that contains `at`.
     async fn fetch<C: Cold>(
         &self,
         cold: &C,
@@ -234,8 +235,8 @@ impl SegmentRead {
         budget: usize,
         body: &mut Vec<u8>,
     ) -> Result<Range<u64>, Refusal> {
-        // Messages stay whole. The pieces of a segment of the first release are none: there a page
-        // may end between any two bytes.
+        // Messages stay whole, except in segments of the first release, whose frames are parts of
+        // appends: there a page may end between any two bytes.
         let to = match self.index.kind() {
             Kind::Bytes if !self.appends => self.finish.min(at.saturating_add(budget as u64)),
             Kind::Bytes | Kind::Json => self.finish,

@@ -1,4 +1,4 @@
-//! Record of a stream: its own row, column by column.
+//! Stream record: the stream's own row, column by column.
 
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::sql::{SqlError, SqlRow, Value};
@@ -8,7 +8,7 @@ use super::call::{Expiry, MediaType};
 use super::generation::Generation;
 use super::offset::Offset;
 use super::reply::View;
-use super::row::{Columns, odd};
+use super::row::{Columns, invalid_column};
 use super::segment::Kind;
 
 /// A stream's own row.
@@ -38,7 +38,7 @@ pub(super) struct Stream {
     pub(super) incarnation: u64,
 }
 
-/// Where a fork left its source, as it was asked for.
+/// Where a fork branches off, as its request named it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Branch {
     pub(super) source: String,
@@ -51,7 +51,7 @@ pub(super) const COLUMNS: &str = "generation, media, expiry, expiry_value, expir
      fork_at, fork_beyond, followed, round, told, incarnation";
 
 impl Stream {
-    /// A stream without anything in it.
+    /// An empty stream.
     pub(super) fn new(
         generation: Generation,
         media: MediaType,
@@ -83,7 +83,7 @@ impl Stream {
         }
     }
 
-    /// What its positions count.
+    /// What the stream's positions count.
     pub(super) fn kind(&self) -> Kind {
         if self.media.is_json() {
             Kind::Json
@@ -92,12 +92,12 @@ impl Stream {
         }
     }
 
-    /// A place in it, as its readers name it.
+    /// The offset of a position.
     pub(super) const fn offset(&self, position: u64) -> Offset {
         Offset::at(position).of_incarnation(self.incarnation)
     }
 
-    /// What others see of it.
+    /// The properties that clients see.
     pub(super) fn view(&self) -> View {
         View {
             media_type: self.media.clone(),
@@ -109,22 +109,23 @@ impl Stream {
         }
     }
 
-    /// Reads a row of [`COLUMNS`].
+    /// Parses a row of [`COLUMNS`].
     pub(super) fn read(row: SqlRow) -> Result<Self, SqlError> {
         let mut row = Columns::of(row);
-        let generation = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
+        let generation =
+            Generation::from_hex(&row.text()?).ok_or_else(|| invalid_column("a generation"))?;
         let media = MediaType::new(row.text()?);
         let expiry = match (row.integer()?, row.integer()?) {
             (NEVER, _) => Expiry::Never,
             (IDLE, seconds) => Expiry::Idle(seconds),
             (AT, millis) => Expiry::At(Timestamp::from_millis(millis)),
-            (_, _) => return Err(odd("an expiry")),
+            (_, _) => return Err(invalid_column("an expiry")),
         };
         Ok(Self {
             generation,
             media,
             expiry,
-            expiry_text: row.maybe_text()?,
+            expiry_text: row.optional_text()?,
             expiry_inherited: row.flag()?,
             closed: row.flag()?,
             deleted: row.flag()?,
@@ -133,7 +134,7 @@ impl Stream {
             hot: row.integer()?,
             hot_weight: row.integer()?,
             hot_rows: row.integer()?,
-            seq: row.maybe_text()?,
+            seq: row.optional_text()?,
             touched: Timestamp::from_millis(row.integer()?),
             cold: row.flag()?,
             references: row.integer()?,
@@ -145,7 +146,7 @@ impl Stream {
         })
     }
 
-    /// The values of [`COLUMNS`], behind the key.
+    /// The key, then the values of [`COLUMNS`].
     pub(super) fn values(&self, key: i64) -> Vec<Value> {
         let (expiry, value) = match self.expiry {
             Expiry::Never => (NEVER, 0),
@@ -185,13 +186,13 @@ impl Stream {
 
 fn branch(row: &mut Columns) -> Result<Option<Branch>, SqlError> {
     let (source, at, beyond) = (
-        row.maybe_text()?,
-        row.maybe_integer()?,
-        row.maybe_integer()?,
+        row.optional_text()?,
+        row.optional_integer()?,
+        row.optional_integer()?,
     );
-    let place = at.zip(beyond);
+    let position = at.zip(beyond);
     Ok(source
-        .zip(place)
+        .zip(position)
         .map(|(source, (at, beyond))| Branch { source, at, beyond }))
 }
 
@@ -199,7 +200,7 @@ const NEVER: u64 = 0;
 const IDLE: u64 = 1;
 const AT: u64 = 2;
 
-/// The expiry as it can be kept; what lies beyond is as far away as anything can be.
+/// The expiry that SQL can store: larger numbers saturate at the largest exact integer.
 pub(super) fn exact(expiry: Expiry) -> Expiry {
     match expiry {
         Expiry::Never => Expiry::Never,

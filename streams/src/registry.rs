@@ -1,9 +1,8 @@
 //! Registry: the stream that lists all streams.
 //!
-//! It is a JSON stream like any other, which anybody who may read may read. One message stands in
-//! it for each stream that was made, and one for each that ended, in the shape of the State
-//! Protocol: a client that applies them in their order knows what exists. No one writes to it but
-//! the server.
+//! It is a JSON stream that clients read like any other, and only the server appends to it. It has
+//! a message of the State Protocol for each creation and each end of a stream: a client that
+//! applies them in order knows which streams exist.
 
 use bytes::Bytes;
 use pmx_core::time::{Timestamp, rfc3339};
@@ -13,14 +12,14 @@ use super::call::{Create, Expiry, MediaType};
 use super::lifecycle::{LifecycleChange, StreamMetadata};
 use super::name::StreamName;
 
-/// Its name, as text.
+/// Name of the registry, as text.
 pub const REGISTRY: &str = "__registry__";
 
-/// Its name.
+/// Name of the registry.
 ///
 /// # Panics
 ///
-/// Never: it is one.
+/// Never: the name is valid.
 pub fn name() -> StreamName {
     StreamName::parse(REGISTRY).expect("the registry has a name as streams have")
 }
@@ -30,7 +29,7 @@ pub fn is_registry(name: &StreamName) -> bool {
     name.as_str() == REGISTRY
 }
 
-/// What makes it.
+/// The call that creates the registry.
 pub fn create() -> Create {
     Create {
         media_type: Some(media_type()),
@@ -42,16 +41,15 @@ pub fn create() -> Create {
     }
 }
 
-/// Its media type.
+/// Media type of the registry.
 pub fn media_type() -> MediaType {
     MediaType::new("application/json")
 }
 
-/// What stands in it for something that happened to a stream. The registry does not speak of
-/// itself.
+/// The message for a change of a stream's lifecycle. The registry has none about itself.
 pub fn message(name: &StreamName, what: &LifecycleChange, at: Timestamp) -> Option<String> {
     let (operation, value) = match what {
-        LifecycleChange::Created(facts) => ("insert", Some(Value::of(name, facts, at))),
+        LifecycleChange::Created(metadata) => ("insert", Some(Value::of(name, metadata, at))),
         LifecycleChange::Ended => ("delete", None),
     };
     let entry = Entry {
@@ -63,7 +61,7 @@ pub fn message(name: &StreamName, what: &LifecycleChange, at: Timestamp) -> Opti
             timestamp: rfc3339(at),
         },
     };
-    // Text and numbers always have a form in JSON.
+    // Text and numbers always serialise.
     serde_json::to_string(&entry)
         .ok()
         .filter(|_| !is_registry(name))
@@ -90,7 +88,7 @@ struct Headers {
 struct Value<'a> {
     path: &'a str,
     content_type: &'a str,
-    /// Milliseconds.
+    /// Milliseconds since the Unix epoch.
     created_at: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     ttl_seconds: Option<u64>,
@@ -99,15 +97,15 @@ struct Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    fn of(name: &'a StreamName, facts: &'a StreamMetadata, at: Timestamp) -> Self {
-        let (ttl_seconds, expires_at) = match facts.expiry {
+    fn of(name: &'a StreamName, metadata: &'a StreamMetadata, at: Timestamp) -> Self {
+        let (ttl_seconds, expires_at) = match metadata.expiry {
             Expiry::Never => (None, None),
             Expiry::Idle(seconds) => (Some(seconds), None),
             Expiry::At(end) => (None, Some(rfc3339(end))),
         };
         Self {
             path: name.as_str(),
-            content_type: facts.media_type.as_str(),
+            content_type: metadata.media_type.as_str(),
             created_at: at.as_millis(),
             ttl_seconds,
             expires_at,
@@ -124,12 +122,12 @@ mod tests {
     }
 
     #[test]
-    fn messages_of_the_state_protocol() {
+    fn message_follows_the_state_protocol() {
         let at = Timestamp::from_millis(1_778_324_210_123);
         let made = |expiry| {
             let media_type = MediaType::new("text/plain; a=\"b\"");
-            let facts = StreamMetadata { media_type, expiry };
-            message(&name("a/b"), &LifecycleChange::Created(facts), at).unwrap()
+            let metadata = StreamMetadata { media_type, expiry };
+            message(&name("a/b"), &LifecycleChange::Created(metadata), at).unwrap()
         };
         let time = "2026-05-09T10:56:50.123Z";
         let inserted = |more: &str| {

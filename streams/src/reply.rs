@@ -11,91 +11,91 @@ use thiserror::Error;
 use super::call::{Expiry, MediaType};
 use super::offset::Offset;
 
-/// What is known of a stream.
+/// Properties of a stream.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
-    /// Its media type, as its creator wrote it.
+    /// The media type, as its creator wrote it.
     pub media_type: MediaType,
-    /// Its tail.
+    /// The tail.
     pub next: Offset,
-    /// Whether nothing will ever follow.
+    /// Whether the stream takes no more appends.
     pub closed: bool,
-    /// When it ends.
+    /// When the stream ends.
     pub expiry: Expiry,
     /// The header's text that set `expiry`.
     pub expiry_text: Option<String>,
-    /// Which stream of this name it is: 128 random bits, in hexadecimal.
+    /// The generation in hexadecimal.
     pub generation: String,
 }
 
-/// A stream was made, or was there already with the same terms.
+/// Result of a create: the stream is new, or exists with the same properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Created {
-    /// Whether it is new.
+    /// Whether the stream is new.
     pub fresh: bool,
-    /// The stream.
+    /// The stream's properties.
     pub view: View,
 }
 
-/// An append was kept, or had been before.
+/// Result of an append.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Appended {
     /// The tail after it.
     pub next: Offset,
     /// Whether the stream is closed now.
     pub closed: bool,
-    /// Whether it had been kept before: nothing changed.
+    /// Whether it repeats an earlier append and changed nothing.
     pub repeated: bool,
-    /// The producer's epoch and the highest number kept, if there is a producer.
+    /// The producer's epoch and highest stored number, if there is a producer.
     pub producer: Option<(u64, u64)>,
 }
 
-/// What lies behind a place, up to a budget.
+/// A page of messages: those from an offset on, up to a budget.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Page {
-    /// The stream.
+    /// The stream's properties.
     pub view: View,
     /// Where the page begins.
     pub start: Offset,
     /// Where it ends.
     pub end: Offset,
-    /// The bytes; of a JSON stream, the messages joined by commas, without brackets. They cross
-    /// behind the rest.
+    /// The bytes; of a JSON stream, the messages joined by commas, without brackets. Between
+    /// objects they follow the serialised fields.
     #[serde(skip)]
     pub body: Bytes,
 }
 
 impl Page {
-    /// Whether the reader has all there is.
+    /// Whether the page ends at the tail.
     pub fn is_up_to_date(&self) -> bool {
         self.end == self.view.next
     }
 
-    /// Whether the reader has all there will ever be.
+    /// Whether the page ends at the tail of a closed stream.
     pub fn is_at_end(&self) -> bool {
         self.view.closed && self.is_up_to_date()
     }
 }
 
-/// Why a stream does not do what it is asked. Nothing was changed.
+/// Why a call to a stream fails. It has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// 404.
     #[error("there is no such stream")]
     Unknown,
-    /// 410: deleted, and kept for its forks only.
+    /// 410: deleted, but still needed by forks.
     #[error("the stream is deleted; its forks still need what it had")]
     Gone,
-    /// 409: created before, on other terms.
+    /// 409: the stream exists with other properties.
     #[error("the stream exists with another {what}")]
     Exists {
-        /// What differs.
+        /// The property that differs.
         what: String,
     },
-    /// 409: the name is still taken by a deleted stream that has forks.
+    /// 409: the name belongs to a deleted stream that has forks.
     #[error("the stream is deleted, but forks still need it: its name is not free yet")]
     Taken,
-    /// 404: a fork of nothing.
+    /// 404: the source of a fork does not exist.
     #[error("there is no stream to fork from")]
     NoSource,
     /// 409: a fork of a deleted stream.
@@ -110,16 +110,16 @@ pub enum Refusal {
     /// 400: an offset beyond the tail.
     #[error("the offset lies beyond the end of the stream")]
     Beyond,
-    /// 410: an offset of a stream that had the name before.
+    /// 410: an offset of an earlier stream of the name.
     #[error("the offset is one of an earlier stream of this name, which ended")]
     Anew,
-    /// 400: an append without bytes that does not close either.
+    /// 400: an append without bytes that does not close the stream.
     #[error("an append needs a body")]
     Empty,
-    /// 400: bytes that are no JSON, or an empty array, in a JSON stream.
+    /// 400: a JSON stream does not take the body: it is not JSON, or it is an empty array.
     #[error("the body is not what a JSON stream takes: {why}")]
     Json {
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// 400: no media type on an append.
@@ -128,50 +128,50 @@ pub enum Refusal {
     /// 409: another media type than the stream's.
     #[error("the stream has another media type")]
     OtherType,
-    /// 409: nothing can be appended any more.
+    /// 409: the stream is closed.
     #[error("the stream is closed")]
     Closed {
-        /// Its last offset.
+        /// The stream's tail.
         next: Offset,
     },
     /// 409: `Stream-Seq` did not grow.
     #[error("Stream-Seq must grow with every append")]
     Seq,
-    /// 403: a producer that was replaced.
+    /// 403: the producer has a later epoch.
     #[error("a later epoch of this producer is at work")]
     Fenced {
-        /// The epoch that counts.
+        /// The current epoch.
         epoch: u64,
     },
     /// 400: a new epoch that does not begin at 0.
     #[error("a new epoch begins with sequence number 0")]
     EpochStart,
-    /// 409: a number left out.
+    /// 409: a gap in the producer's sequence.
     #[error("the producer left out sequence numbers")]
     Gap {
-        /// The number that would follow.
+        /// The next number.
         expected: u64,
-        /// The number that came.
+        /// The number of the append.
         received: u64,
     },
     /// 413.
     #[error("the body has {bytes} bytes; the limit is {limit}")]
     TooLarge {
-        /// Bytes that came.
+        /// Size of the body.
         bytes: u64,
-        /// Bytes that are allowed.
+        /// Largest size that the server accepts.
         limit: u64,
     },
     /// 503: another part of the server did not answer, or runs another release.
     #[error("a part of the server is not available: {why}")]
     Unavailable {
-        /// How.
+        /// The reason.
         why: String,
     },
     /// 500: the storage failed.
     #[error("the storage failed: {why}")]
     Storage {
-        /// How.
+        /// The reason.
         why: String,
     },
 }
@@ -195,7 +195,7 @@ impl From<BackendError> for Refusal {
 }
 
 impl Refusal {
-    /// The stable code of the answer.
+    /// The stable error code.
     pub const fn code(&self) -> Code {
         match self {
             Self::Unknown | Self::NoSource => Code::StreamUnknown,

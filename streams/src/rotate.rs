@@ -1,8 +1,9 @@
-//! Rotation: the oldest rows of the log become a segment.
+//! Rotation: moves the oldest rows of the hot log into a segment.
 //!
-//! The object comes first, then one turn that lists it and takes its rows out of the log. A crash
-//! before that turn leaves an object that no one refers to; the line of its intent deletes it. The
-//! same rows make the same object under the same key, so that a second try does no harm.
+//! The driver writes the object first. Then one transaction lists the segment and deletes its rows
+//! from the log. A crash in between leaves an object without references, which the job of its
+//! intent deletes. The same rows yield the same object under the same key, so that a retry is
+//! harmless.
 
 use std::time::Duration;
 
@@ -15,19 +16,19 @@ use super::hot::RowBoundary;
 use super::job::{Job, ROTATE};
 use super::json;
 use super::record::Stream;
-use super::row::{Columns, odd};
+use super::row::{Columns, invalid_column};
 use super::segment::{BuildError, Builder, FRAME_HEAD_BYTES, Index, Kind, Segment};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 
-/// Of a segment's bytes, one in so many is its footer at most: an entry has about 30 bytes, and a
-/// block that is not the last 64 KiB.
+/// A footer has at most one byte for this many bytes of frames: an entry has about 30 bytes, and
+/// each block but the last has 64 KiB.
 const FOOTER_SHARE: usize = 1024;
 
-/// How long a segment waits that found no room: the bodies of some requests are done by then.
-const CROWDED: Duration = Duration::from_secs(1);
+/// How long a rotation without memory waits: some request bodies are finished by then.
+const MEMORY_RETRY_TIME: Duration = Duration::from_secs(1);
 
 impl<S: Sql> Engine<'_, S> {
-    /// Makes a segment of the oldest rows, and writes down that it will be written.
+    /// Builds a segment of the oldest rows, and queues its deletion in case the write fails.
     pub(super) fn rotate(&self, mut stream: Stream, now: Timestamp) -> Result<Job, SqlError> {
         let boundary = self.split_point(&stream)?;
         let segment = self.segment_before(&stream, boundary)?;
@@ -49,8 +50,8 @@ impl<S: Sql> Engine<'_, S> {
         })
     }
 
-    /// The segment of the rows before a place. They become frames row by row: the segment and all
-    /// of its rows in memory would be twice as much.
+    /// Builds the segment of the rows before a boundary. It reads them in groups, so that the
+    /// segment and all of its rows are never in memory together.
     fn segment_before(&self, stream: &Stream, boundary: RowBoundary) -> Result<Segment, SqlError> {
         let weight = boundary.weight.saturating_sub(stream.hot_weight) as usize;
         let mut builder = Builder::new(stream.kind(), stream.hot);
@@ -60,7 +61,9 @@ impl<S: Sql> Engine<'_, S> {
                 let heads = appends.len() * FRAME_HEAD_BYTES;
                 builder.reserve(weight + heads + weight / FOOTER_SHARE);
                 let mut appends = Appends::new(&mut builder, &appends);
-                self.rows_before(stream, boundary, |rows| appends.take(rows).map_err(unbuilt))?;
+                self.rows_before(stream, boundary, |rows| {
+                    appends.take(rows).map_err(build_failed)
+                })?;
                 appends.end()?;
             }
             Kind::Json => {
@@ -68,14 +71,14 @@ impl<S: Sql> Engine<'_, S> {
                 self.rows_before(stream, boundary, |rows| {
                     let mut messages = json::Messages(rows);
                     let pushed = messages.try_for_each(|message| builder.push(message));
-                    pushed.map_err(unbuilt)
+                    pushed.map_err(build_failed)
                 })?;
             }
         }
-        builder.finish().map_err(unbuilt)
+        builder.finish().map_err(build_failed)
     }
 
-    /// Bytes of the rows that the next segment takes out of the log, if it is due.
+    /// Bytes of the rows that the next rotation moves, if it is due.
     pub(super) fn rotating_bytes(&self, now: Timestamp) -> Result<u64, SqlError> {
         let Some(stream) = self.load()? else {
             return Ok(0);
@@ -89,19 +92,19 @@ impl<S: Sql> Engine<'_, S> {
         }
     }
 
-    /// Leaves the rows in the log for a moment, where there is no room to move them.
+    /// Postpones the rotation when there is no memory for it.
     pub(super) fn rotate_later(&self, now: Timestamp) -> Result<(), SqlError> {
-        self.enqueue(ROTATE, "", None, now.after(CROWDED))
+        self.enqueue(ROTATE, "", None, now.after(MEMORY_RETRY_TIME))
     }
 
-    /// Lists a segment that was written and takes its rows out of the log, if the stream is as it
-    /// was when the segment was made.
+    /// Lists a written segment and deletes its rows from the log. Returns false if the stream has
+    /// ended or rotated otherwise since the segment was built.
     pub(super) fn rotated(&self, key: &SegmentKey, index: &Index) -> Result<bool, SqlError> {
         let Some(mut stream) = self.load()? else {
             return Ok(false);
         };
-        let as_it_was = stream.generation == key.generation && stream.hot == key.start;
-        if stream.deleted || !as_it_was {
+        let is_unchanged = stream.generation == key.generation && stream.hot == key.start;
+        if stream.deleted || !is_unchanged {
             return Ok(false);
         }
         let insert = "INSERT INTO stream_segment \
@@ -134,11 +137,11 @@ impl<S: Sql> Engine<'_, S> {
     }
 }
 
-/// Appends whose bytes come in pieces of other lengths.
+/// Splits a sequence of byte slices into the frames of appends.
 struct Appends<'a, L> {
     builder: &'a mut Builder,
     lengths: L,
-    /// Bytes of the append that was begun which are still to come.
+    /// Missing bytes of the current append.
     left: usize,
 }
 
@@ -173,21 +176,22 @@ impl<L: Iterator<Item = usize>> Appends<'_, L> {
         Ok(())
     }
 
-    /// All bytes were taken.
+    /// Checks that the last append is complete.
     fn end(self) -> Result<(), SqlError> {
         match self.left {
             0 => Ok(()),
-            _ => Err(odd("as long as its appends")),
+            _ => Err(invalid_column("as long as its appends")),
         }
     }
 }
 
-/// The lengths of the frames of an append: one, unless an older version took a longer one.
+/// The lengths of the frames of an append: one frame, unless an older version accepted a longer
+/// append.
 fn frames_of(length: usize) -> impl Iterator<Item = usize> {
     let starts = (0..length).step_by(STREAM_APPEND_BYTES_MAX);
     starts.map(move |start| STREAM_APPEND_BYTES_MAX.min(length - start))
 }
 
-fn unbuilt(error: BuildError) -> SqlError {
+fn build_failed(error: BuildError) -> SqlError {
     SqlError(error.to_string())
 }

@@ -1,5 +1,5 @@
-//! Schema versions of the databases of streams: that of the streams themselves, which on the
-//! embedded host has the subscriptions too, and that of the Worker's hub.
+//! Schema versions of streams, subscriptions and the hub. On the embedded host, one database has
+//! the streams and the subscriptions; on the Worker, the hub's database has the subscriptions.
 
 use pmx_core::schema::{Schema, SchemaError, Verdict};
 use pmx_core::sql::{Sql, SqlError};
@@ -29,12 +29,12 @@ pub(super) const HUB: Schema = Schema {
     readable_by: 1,
 };
 
-/// Makes or migrates the tables of a database, unless they are those that this code knows, or newer
-/// ones that it can use. `make` makes what is missing and adds what later versions added.
-pub(super) fn settle<S: Sql>(
+/// Creates or migrates the tables of a database, unless they are current, or newer and readable.
+/// `create` creates missing tables and adds the columns of later versions.
+pub(super) fn install_or_migrate<S: Sql>(
     sql: &S,
     schema: &Schema,
-    make: impl FnOnce(&S) -> Result<(), SqlError>,
+    create: impl FnOnce(&S) -> Result<(), SqlError>,
 ) -> Result<(), SchemaError> {
     let table = schema.table;
     let numbers = format!(
@@ -49,13 +49,13 @@ pub(super) fn settle<S: Sql>(
     match verdict {
         Verdict::Use => Ok(()),
         Verdict::Migrate { .. } => {
-            make(sql)?;
+            create(sql)?;
             Ok(schema.record(sql)?)
         }
     }
 }
 
-/// Adds a column of numbers to a table of an older version.
+/// Adds an integer column to a table of an older version.
 pub(super) fn add_column<S: Sql>(sql: &S, table: &str, column: &str) -> Result<(), SqlError> {
     let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ? \
          AND instr(sql, ?) > 0";

@@ -1,9 +1,10 @@
-//! Cold segments: what left a stream's hot log, as immutable objects that explain themselves.
+//! Cold segments: older messages of a stream in immutable, self-describing objects.
 //!
-//! A segment holds whole messages in order: the messages of a JSON stream, the appends of any
-//! other. Runs of them make blocks of about 64 KiB, and a footer says where each block lies, where
-//! it stands in the stream and what its hash is. The footer is kept in the stream's SQL as well,
-//! so a reader needs one ranged read of whole blocks, and believes no byte before it is verified.
+//! A segment holds whole messages in order: the messages of a JSON stream, or the appends of a
+//! stream of bytes. Consecutive messages form blocks of about 64 KiB. A footer has the place of
+//! each block in the object, its position in the stream and its checksum. The stream's SQL has a
+//! copy of the footer, so that a reader needs one ranged read of whole blocks, and verifies each
+//! block before it uses any byte of it.
 //!
 //! All fixed integers are big-endian.
 //!
@@ -29,8 +30,8 @@
 //! | 1 | version: 1 |
 //!
 //! A position counts messages in a JSON stream and bytes of messages otherwise. A frame joins the
-//! last block if that stays within `STREAM_BLOCK_BYTES`, else it begins the next one: equal
-//! messages make equal segments, and a reader refuses what no [`Builder`] writes.
+//! last block if that stays within `STREAM_BLOCK_BYTES`, else it begins the next one. So equal
+//! messages yield equal segments, and a reader refuses a segment that no [`Builder`] writes.
 
 use pmx_core::encode::Malformed;
 use thiserror::Error;
@@ -49,7 +50,7 @@ pub use reader::open;
 /// What the positions of a stream count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Bytes. A message is one append; readers see no boundary between two of them.
+    /// Bytes. A message is one append; readers see no boundary between appends.
     Bytes,
     /// JSON messages. Readers get them joined by commas.
     Json,
@@ -63,7 +64,7 @@ impl Kind {
         }
     }
 
-    /// How far `messages` messages of `payload` bytes together advance the position.
+    /// The number of positions that `messages` messages of `payload` bytes in total take.
     const fn positions(self, messages: u64, payload: u64) -> u64 {
         match self {
             Self::Bytes => payload,
@@ -72,57 +73,57 @@ impl Kind {
     }
 }
 
-/// Bytes of a frame before its message.
+/// Bytes of a frame's length field.
 pub(super) const FRAME_HEAD_BYTES: usize = 4;
 
-/// Blocks of a segment. Two neighbours never fit in one block, so there are at most two for each
-/// `STREAM_BLOCK_BYTES` of the largest segment, and one that is left over.
+/// Most blocks of a segment. Two neighbours never fit in one block, so there are at most two for
+/// each `STREAM_BLOCK_BYTES` of the largest segment, and one more.
 const BLOCKS_MAX: usize = 2 * (STREAM_OBJECT_BYTES_MAX / STREAM_BLOCK_BYTES) as usize + 1;
 
-/// Why bytes are no segment, or not the one that was asked for.
+/// Why bytes are not a valid segment, or not the requested one.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum SegmentError {
     /// The object does not end in a footer, or not in one that a [`Builder`] writes.
     #[error("the footer of a segment is malformed")]
     Footer(#[from] Malformed),
-    /// The footer is readable, but not what was written.
+    /// The footer does not match its checksum.
     #[error("the footer of a segment is damaged")]
     FooterDamaged,
     /// The footer is longer than the tail that was read.
     #[error("the footer of a segment is longer than its last {have} bytes: {needed} are needed")]
     TailTooShort {
-        /// Bytes that were there.
+        /// Length of the tail.
         have: usize,
-        /// Bytes of the tail that are needed.
+        /// Required length of the tail.
         needed: usize,
     },
-    /// The object has not as many bytes as its footer says.
+    /// The object's length differs from its footer's.
     #[error("the segment has {found} bytes; its footer says {expected}")]
     ObjectLength {
-        /// Bytes by the footer.
+        /// Length by the footer.
         expected: u64,
-        /// Bytes there are.
+        /// Length of the object.
         found: u64,
     },
-    /// A range has not as many bytes as were asked for.
+    /// A ranged read returned another length than requested.
     #[error("{found} bytes of the segment came; {expected} were asked for")]
     RangeLength {
-        /// Bytes that were asked for.
+        /// Requested length.
         expected: u64,
-        /// Bytes that came.
+        /// Returned length.
         found: u64,
     },
-    /// The span was located by the index of another segment.
+    /// The index of another segment located the span.
     #[error("the span is not one of this segment")]
     OtherSpan,
-    /// A block is not what was written.
+    /// A block does not match its checksum.
     #[error("the block at byte {at} of the segment is damaged")]
     BlockDamaged {
         /// Where the block begins in the object.
         at: u64,
     },
-    /// The footer says otherwise about a block than its frames, which are as they were written.
+    /// The frames of a block match its checksum but contradict the footer.
     #[error("the frame at byte {at} of the segment is not one of its block")]
     Frame {
         /// Where the frame begins in the object.

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::subscription::{
-    Action, Answer, BaseUrl, Call, Config, Copying, Delivery, Effect, Outcome, Pattern,
-    PatternCache, Refusal, Room, SubscriptionId, Subscriptions, TailOffsets,
+    Action, BaseUrl, Config, Copying, Delivery, Effect, Outcome, Pattern, PatternCache,
+    SubscriptionId, SubscriptionRefusal, SubscriptionRequest, SubscriptionResponse, Subscriptions,
+    TailOffsets, WebhookCapacity,
 };
 use pmx_streams::{
     self as stream, Append, Create, Engine, EngineConfig, Expiry, Generation, MediaType,
@@ -68,7 +69,7 @@ fn patterns_are_parsed_when_a_subscription_changes_and_not_by_appends() {
         append(&mut world);
         assert_eq!(world.patterns.loads(), loads);
     }
-    let delete = Call::Delete(SubscriptionId::parse("t").unwrap());
+    let delete = SubscriptionRequest::Delete(SubscriptionId::parse("t").unwrap());
     world
         .turn(|it| it.handle(&delete, &TailOffsets::new(), world.at()))
         .unwrap();
@@ -106,7 +107,10 @@ impl World {
         };
         world.make(TARGET, "application/json");
         let made = world.subscribe("s", Some("in/*"), &[], "all");
-        assert!(matches!(made, Ok(Answer::Created(_))), "{made:?}");
+        assert!(
+            matches!(made, Ok(SubscriptionResponse::Created(_))),
+            "{made:?}"
+        );
         world
     }
 
@@ -139,7 +143,7 @@ impl World {
         pattern: Option<&str>,
         streams: &[&str],
         target: &str,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         let config = Config {
             pattern: pattern.map(|pattern| Pattern::parse(pattern).unwrap()),
             streams: streams.iter().copied().map(name).collect(),
@@ -147,10 +151,10 @@ impl World {
             lease: Duration::from_secs(30),
             description: None,
         };
-        let call = Call::Create {
+        let call = SubscriptionRequest::Create {
             id: SubscriptionId::parse(id).unwrap(),
             config: Box::new(config),
-            root: BaseUrl::parse("https://host/v1/stream").unwrap(),
+            base_url: BaseUrl::parse("https://host/v1/stream").unwrap(),
         };
         self.turn(|it| it.handle(&call, &TailOffsets::new(), self.at()))
     }
@@ -225,7 +229,7 @@ impl World {
     }
 
     fn work(&mut self) {
-        let effects = self.turn(|it| it.work(self.at(), Room::ENDLESS).unwrap());
+        let effects = self.turn(|it| it.work(self.at(), WebhookCapacity::UNLIMITED).unwrap());
         for effect in effects {
             let effect = self.stamped(effect);
             if !self.rng.once_in(6) {
@@ -315,13 +319,13 @@ impl World {
     fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..200 {
-            for effect in self.turn(|it| it.work(self.at(), Room::ENDLESS).unwrap()) {
+            for effect in self.turn(|it| it.work(self.at(), WebhookCapacity::UNLIMITED).unwrap()) {
                 let effect = self.stamped(effect);
                 let outcome = self.copy(&effect);
                 let now = self.at();
                 self.turn(|it| it.on_delivery_result(&effect.lease, &outcome, now).unwrap());
             }
-            match self.turn(|it| it.due(self.at(), Room::ENDLESS).unwrap()) {
+            match self.turn(|it| it.due(self.at(), WebhookCapacity::UNLIMITED).unwrap()) {
                 Some(due) => self.now = self.now.max(due.as_millis()),
                 None => return,
             }
@@ -373,9 +377,9 @@ fn name(text: &str) -> StreamName {
 #[test]
 fn fan_out_cycles_are_refused() {
     let world = World::new(1);
-    let code = |made: Result<Answer, Refusal>| match made {
+    let code = |made: Result<SubscriptionResponse, SubscriptionRefusal>| match made {
         Ok(_) => "",
-        Err(Refusal::Cycle(_)) => "circle",
+        Err(SubscriptionRefusal::Cycle(_)) => "circle",
         Err(refusal) => panic!("{refusal}"),
     };
     // `in/*` goes to `all` already.
@@ -391,7 +395,7 @@ fn fan_out_cycles_are_refused() {
         let made = world.subscribe(id, pattern, streams, target);
         assert_eq!(code(made), expected, "{id}");
     }
-    let link = Call::Link(SubscriptionId::parse("s").unwrap(), vec![name("sum")]);
+    let link = SubscriptionRequest::Link(SubscriptionId::parse("s").unwrap(), vec![name("sum")]);
     let linked = world.turn(|it| it.handle(&link, &TailOffsets::new(), world.at()));
     assert_eq!(code(linked), "circle");
 }

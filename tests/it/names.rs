@@ -43,8 +43,8 @@ fn stream_name_is_kept_in_its_database() {
     Engine::install(&sql).unwrap();
     assert_eq!(Engine::name_of(&sql).unwrap(), None);
     let name = StreamName::parse("a/b").unwrap();
-    Engine::keep_name(&sql, &name).unwrap();
-    Engine::keep_name(&sql, &name).unwrap();
+    Engine::save_name(&sql, &name).unwrap();
+    Engine::save_name(&sql, &name).unwrap();
     assert_eq!(Engine::name_of(&sql).unwrap(), Some(name));
     // The versions of its tables are in the same database.
     Engine::install(&sql).unwrap();

@@ -12,8 +12,8 @@ use pmx_core::sql::Sql as _;
 use pmx_core::time::Timestamp;
 use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
 use pmx_streams::subscription::{
-    Action, BaseUrl, Call, Config, Delivery, Outcome, Room, SubscriptionId, Subscriptions,
-    TailOffsets, WebhookPolicy, WebhookUrl,
+    Action, BaseUrl, Config, Delivery, Outcome, SubscriptionId, SubscriptionRequest, Subscriptions,
+    TailOffsets, WebhookCapacity, WebhookPolicy, WebhookUrl,
 };
 use pmx_streams::{Offset, StreamName};
 use pmx_tests::sql::Sqlite;
@@ -170,9 +170,9 @@ fn webhook_that_failed_has_less_time_and_less_room() {
     }
     let it = Subscriptions::open(&sql).unwrap();
     it.on_append(&stream, Offset::at(1), at(0)).unwrap();
-    let room = Room {
+    let room = WebhookCapacity {
         webhooks: HUB_WEBHOOKS_MAX,
-        again: HUB_WEBHOOKS_AGAIN_MAX,
+        retries: HUB_WEBHOOKS_AGAIN_MAX,
     };
     let first = turn(0, room);
     assert_eq!(first.len(), HUB_WEBHOOKS_MAX);
@@ -194,17 +194,17 @@ fn webhook_that_failed_has_less_time_and_less_room() {
     }
     assert_eq!(turn(1_000, room).len(), HUB_WEBHOOKS_AGAIN_MAX);
     // A subscription that waits for room has no running lease.
-    let none = Room {
+    let none = WebhookCapacity {
         webhooks: 0,
-        again: 0,
+        retries: 0,
     };
     assert_eq!(it.due(at(1_000), none).unwrap(), Some(at(1_030)));
     assert_eq!(turn(100_000, none), []);
 }
 
-fn webhook(number: usize, stream: &StreamName) -> Call {
+fn webhook(number: usize, stream: &StreamName) -> SubscriptionRequest {
     let url = WebhookUrl::parse("https://worker.dev/hook", WebhookPolicy::Public).unwrap();
-    Call::Create {
+    SubscriptionRequest::Create {
         id: SubscriptionId::parse(&format!("s{number}")).unwrap(),
         config: Box::new(Config {
             streams: [stream.clone()].into(),
@@ -213,7 +213,7 @@ fn webhook(number: usize, stream: &StreamName) -> Call {
             lease: Duration::from_mins(10),
             description: None,
         }),
-        root: BaseUrl::parse("https://streams.dev/v1/stream").unwrap(),
+        base_url: BaseUrl::parse("https://streams.dev/v1/stream").unwrap(),
     }
 }
 

@@ -19,7 +19,7 @@ use crate::response_body;
 use crate::streams::alarm::LATE;
 use crate::streams::hub::HubObject;
 use crate::streams::hub_client::{UPDATE_BYTES_MAX, is_from_stream};
-use crate::streams::request::{Look, head};
+use crate::streams::request::{HeadReader, head};
 
 /// The one that knows all streams.
 #[durable_object(alarm)]
@@ -68,7 +68,7 @@ impl DurableObject for HubDO {
 impl HubDO {
     async fn answer(&self, request: &Request) -> Result<Response, Problem> {
         let hub = self.open()?;
-        let head = head(request.inner(), Look::Control)?;
+        let head = head(request.inner(), HeadReader::Hub)?;
         if is_from_stream(&head.uri) {
             hub.depth.asked_by_object(request.inner());
             let request = body(request, UPDATE_BYTES_MAX).await?;

@@ -23,9 +23,9 @@ use worker::{Env, State, console_error, web_sys};
 use crate::head::announced;
 use crate::response_body;
 use crate::streams::alarm::LATE;
-use crate::streams::request::{Incoming, Look, head};
-use crate::streams::rpc::{REQUEST_BYTES_MAX, RpcRequest, is_from_peer};
-use crate::streams::stream::{Kept, Stream};
+use crate::streams::request::{HeadReader, Incoming, head};
+use crate::streams::rpc::{REQUEST_BYTES_MAX, RpcRequest, is_rpc};
+use crate::streams::stream::{Contents, Stream};
 
 /// One stream.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
@@ -132,8 +132,8 @@ impl Object {
         };
         stream.depth.rung();
         let done = match stream.jobs().await {
-            Ok(Kept::Something) => Ok(()),
-            Ok(Kept::Nothing) => {
+            Ok(Contents::Present) => Ok(()),
+            Ok(Contents::Empty) => {
                 self.stream.replace(None);
                 stream.forget().await
             }
@@ -150,8 +150,8 @@ impl Object {
     async fn answer(&self, incoming: &Incoming) -> Result<web_sys::Response, Problem> {
         let stream = self.open()?;
         let request = &incoming.request;
-        let head = head(request, Look::Call)?;
-        if is_from_peer(&head.uri) {
+        let head = head(request, HeadReader::Stream)?;
+        if is_rpc(&head.uri) {
             stream.depth.asked_by_object(request);
             let announced = announced(&head.headers);
             let asked = incoming.body(announced, REQUEST_BYTES_MAX).await?;

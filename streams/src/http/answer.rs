@@ -1,4 +1,4 @@
-//! HTTP responses: replies and refusals of a stream as responses.
+//! Stream responses: replies and refusals of a stream as HTTP responses.
 
 use bytes::Bytes;
 use http::header::{
@@ -15,7 +15,7 @@ use super::{etag, headers};
 use crate::policy::{Counted, Per, REVALIDATED, whole_seconds};
 use crate::{Appended, Created, Expiry, Offset, Page, Refusal, View};
 
-/// The stream is there. `address` is its own, with scheme and host.
+/// The response to a create. `address` is the stream's URL.
 pub fn created(created: &Created, address: &str) -> Response<Bytes> {
     let status = if created.fresh {
         StatusCode::CREATED
@@ -32,11 +32,11 @@ pub fn created(created: &Created, address: &str) -> Response<Bytes> {
     answer
 }
 
-/// The append of so many bytes is kept.
+/// The response to an append of `bytes` bytes.
 pub fn appended(appended: &Appended, bytes: usize) -> Response<Bytes> {
-    // Producers tell by the status whether their bytes were new.
-    let is_news = appended.producer.is_some() && !appended.repeated && bytes > 0;
-    let mut answer = bare(if is_news {
+    // A producer learns from the status whether its bytes were new.
+    let is_new = appended.producer.is_some() && !appended.repeated && bytes > 0;
+    let mut answer = bare(if is_new {
         StatusCode::OK
     } else {
         StatusCode::NO_CONTENT
@@ -49,12 +49,12 @@ pub fn appended(appended: &Appended, bytes: usize) -> Response<Bytes> {
     answer
 }
 
-/// The stream is gone.
+/// The response to a deletion.
 pub fn deleted() -> Response<Bytes> {
     bare(StatusCode::NO_CONTENT)
 }
 
-/// What is known of the stream.
+/// The response to HEAD: the stream's properties.
 pub fn view(view: &View) -> Response<Bytes> {
     let mut answer = bare(StatusCode::OK);
     set_text(&mut answer, CONTENT_TYPE, view.media_type.as_str());
@@ -71,12 +71,12 @@ pub fn view(view: &View) -> Response<Bytes> {
     answer
 }
 
-/// The page, or that the reader has it already.
+/// The response with a page, or 304 if the reader has it.
 pub fn page(get: &Get, page: &Page, cursor: Cursor) -> Response<Bytes> {
     page_tagged(get, page, cursor, &etag::of_page(page))
 }
 
-/// The same with the tag of the representation that it will have.
+/// The same with the entity tag of another representation.
 pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> Response<Bytes> {
     use crate::From;
     let mut answer = bare(StatusCode::OK);
@@ -84,9 +84,9 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
     if page.is_up_to_date() {
         set(&mut answer, headers::UP_TO_DATE, "true");
     }
-    // A client that asks for the tail wants that of this moment.
-    let is_kept = get.live != Live::CatchUp || get.read.from != From::Now;
-    if is_kept {
+    // A read of the current tail must not come from a cache.
+    let is_cacheable = get.live != Live::CatchUp || get.read.from != From::Now;
+    if is_cacheable {
         set(&mut answer, CACHE_CONTROL, REVALIDATED);
         set_text(&mut answer, ETAG, tag);
         if get.known.has(tag) {
@@ -103,7 +103,7 @@ pub(super) fn page_tagged(get: &Get, page: &Page, cursor: Cursor, tag: &str) -> 
     answer
 }
 
-/// Nothing came while the reader waited at `tail`, and if `closed`, nothing will.
+/// The response to a long poll that got no message at `tail`.
 pub fn timed_out(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> {
     let mut answer = bare(StatusCode::NO_CONTENT);
     set_tail(&mut answer, tail, closed);
@@ -112,7 +112,7 @@ pub fn timed_out(tail: Offset, closed: bool, cursor: Cursor) -> Response<Bytes> 
     answer
 }
 
-/// The stream refuses.
+/// The response for a refusal.
 pub fn refused(refusal: &Refusal) -> Response<Bytes> {
     let mut answer = problem(&Problem::new(refusal.code(), refusal.to_string()));
     match refusal {
@@ -145,7 +145,7 @@ pub fn refused(refusal: &Refusal) -> Response<Bytes> {
     answer
 }
 
-/// The request is none of the protocol's.
+/// The response to an invalid request.
 pub fn invalid(error: &InvalidRequest) -> Response<Bytes> {
     let code = match error {
         InvalidRequest::Method(_) => Code::MethodNotAllowed,
@@ -160,7 +160,7 @@ pub fn invalid(error: &InvalidRequest) -> Response<Bytes> {
     answer
 }
 
-/// The request came too soon; nothing if it did not.
+/// The response to a request that exceeds a rate; `None` if it does not.
 pub fn limited(counted: &Counted) -> Option<Response<Bytes>> {
     let (per, after) = counted.refused()?;
     let whose = match per {
@@ -175,7 +175,7 @@ pub fn limited(counted: &Counted) -> Option<Response<Bytes>> {
     Some(answer)
 }
 
-/// Any failure.
+/// The response for a problem.
 pub fn problem(problem: &Problem) -> Response<Bytes> {
     let status = StatusCode::from_u16(problem.status);
     let mut answer = bare(status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
@@ -192,17 +192,17 @@ pub fn problem(problem: &Problem) -> Response<Bytes> {
     answer
 }
 
-/// What is wanted of who has no token that will do.
+/// The `WWW-Authenticate` challenges, by error code.
 const CHALLENGES: [(Code, &str); 3] = [
     (Code::Unauthorised, "Bearer"),
     (Code::TokenExpired, "Bearer error=\"invalid_token\""),
     (Code::Forbidden, "Bearer error=\"insufficient_scope\""),
 ];
 
-/// What a stream takes.
+/// The methods of a stream.
 pub(super) const METHODS: &str = "GET, POST, PUT, DELETE, HEAD, OPTIONS";
 
-/// The bytes of a page as a reader gets them.
+/// The body of a page: messages of a JSON stream become an array.
 pub(super) fn body(page: &Page) -> Bytes {
     if !page.view.media_type.is_json() {
         return page.body.clone();
@@ -225,7 +225,7 @@ pub(super) fn set(answer: &mut Response<Bytes>, name: HeaderName, value: &'stati
     answer.headers_mut().insert(name, value);
 }
 
-/// Sets a header to a text that once was a header, so that it is one again.
+/// Sets a header to a text that came from a header, and so is valid.
 fn set_text(answer: &mut Response<Bytes>, name: HeaderName, text: &str) {
     if let Ok(value) = HeaderValue::from_str(text) {
         answer.headers_mut().insert(name, value);

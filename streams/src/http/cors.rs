@@ -1,4 +1,4 @@
-//! CORS (the Fetch standard): which pages of other origins may read the answers of streams.
+//! CORS (the Fetch standard): the origins whose pages may read responses of streams.
 
 use bytes::Bytes;
 use http::header::{
@@ -14,22 +14,22 @@ use super::answer::{METHODS, bare, set};
 use super::request::name_of;
 use crate::policy::{Access, AccessMode};
 
-/// The origins whose pages may read answers. Credentials of the browser are never part of it:
-/// a client that has a token sends it.
+/// The origins whose pages may read responses. The browser's credentials are never allowed: a page
+/// sends its token itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Origins {
-    /// The operator named none: all where streams are open to everybody, else those of the
-    /// server's own sites in local mode.
+    /// The operator named none. Then all origins are allowed for open and public streams, and in
+    /// local mode those of the server's own sites.
     #[default]
     Unset,
-    /// All: the operator said `*`.
+    /// All origins (`*`).
     Any,
-    /// These, as a browser spells them: scheme, host, and port if it is not the scheme's own.
+    /// These, in the form of the `Origin` header: scheme, host, and port if it is not the default.
     These(Vec<String>),
 }
 
 impl Origins {
-    /// Reads a list with commas; `*` is all of them.
+    /// Parses a comma-separated list; `*` means all origins.
     pub fn parse(list: &str) -> Self {
         let origins = list.split(',').map(str::trim);
         let origins: Vec<&str> = origins.filter(|origin| !origin.is_empty()).collect();
@@ -39,7 +39,7 @@ impl Origins {
         Self::These(origins.into_iter().map(str::to_ascii_lowercase).collect())
     }
 
-    /// Lets an answer be read where it may be.
+    /// Adds the headers that let a page read the response, if its origin is allowed.
     pub(super) fn admit(&self, asked: &Parts, access: &Access, answer: &mut HeaderMap) {
         let admits = match self {
             Self::Any => true,
@@ -55,9 +55,9 @@ impl Origins {
         answer.insert(ACCESS_CONTROL_EXPOSE_HEADERS, exposed);
     }
 
-    /// Lets the one origin that asks read the answer, if it is admitted.
+    /// Allows only the origin of the request, if it is admitted.
     fn admit_one(&self, asked: &Parts, access: &Access, answer: &mut HeaderMap) -> bool {
-        // A cache must not give one origin the answer to another.
+        // A cache must not give one origin the response for another.
         answer.append(VARY, HeaderValue::from_static("origin"));
         let Some(origin) = asked.headers.get(ORIGIN) else {
             return false;
@@ -75,7 +75,7 @@ impl Origins {
     }
 }
 
-/// Whether the operator opened to everybody what the request, or the one it asks leave for, does.
+/// Whether every client may send the request, or the one that a preflight announces.
 fn is_open_to_pages(asked: &Parts, access: &Access) -> bool {
     let reads = |method: &[u8]| method == b"GET" || method == b"HEAD";
     let is_read = match asked.headers.get(ACCESS_CONTROL_REQUEST_METHOD) {
@@ -89,8 +89,8 @@ fn is_open_to_pages(asked: &Parts, access: &Access) -> bool {
     access.access_mode() == AccessMode::Open || is_read && is_public()
 }
 
-/// Whether an origin is one of the server's own sites in local mode: the same port of this
-/// machine, under the domain `localhost`.
+/// Whether an origin is one of the server's own sites in local mode: under `localhost`, with the
+/// same port.
 fn is_own(origin: &str, asked: &Parts) -> bool {
     let host = asked.headers.get(HOST).and_then(|host| host.to_str().ok());
     let authority = |text: &str| text.parse::<Authority>().ok();
@@ -102,7 +102,7 @@ fn is_own(origin: &str, asked: &Parts) -> bool {
     })
 }
 
-/// The answer to a browser that asks whether it may ask.
+/// The response to a preflight.
 pub(super) fn preflight() -> Response<Bytes> {
     let mut answer = bare(StatusCode::NO_CONTENT);
     set(&mut answer, ACCESS_CONTROL_ALLOW_METHODS, METHODS);
@@ -111,12 +111,12 @@ pub(super) fn preflight() -> Response<Bytes> {
     answer
 }
 
-/// What a page may send.
+/// Request headers that a page may send.
 const ALLOWED: &str = "content-type, authorization, if-none-match, last-event-id, stream-seq, \
     stream-ttl, stream-expires-at, stream-closed, producer-id, producer-epoch, producer-seq, \
     stream-forked-from, stream-fork-offset, stream-fork-sub-offset, x-debug-timing";
 
-/// What a page may read, beside what it may always.
+/// Response headers that a page may read, beside the safelisted ones.
 const EXPOSED: &str = "stream-next-offset, stream-cursor, stream-up-to-date, stream-closed, \
     stream-ttl, stream-expires-at, stream-sse-data-encoding, producer-epoch, producer-seq, \
     producer-expected-seq, producer-received-seq, etag, location, retry-after, server-timing, \

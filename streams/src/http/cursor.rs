@@ -1,28 +1,29 @@
-//! Cursors: a number that goes up with time, so that caches between here and the readers collapse
-//! requests of the same twenty seconds and never serve those of earlier ones.
+//! Live cursor: a number that grows with time. Caches collapse requests with the same cursor, and
+//! never answer a request from an earlier interval.
 
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::time::Timestamp;
 
-/// What a live reader sends with its next request.
+/// The cursor that a live reader sends with its next request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor(u64);
 
 impl Cursor {
-    /// The cursor of a moment.
+    /// The cursor of a time.
     pub const fn at(now: Timestamp) -> Self {
         Self(now.as_millis().saturating_sub(BEGINNING) / INTERVAL)
     }
 
-    /// Reads what a reader sent. What is no number, or none of ours, counts as nothing.
+    /// Parses a reader's cursor. `None` if it is not a number that the server issues.
     pub fn parse(text: &str) -> Option<Self> {
         let plain = text.bytes().all(|byte| byte.is_ascii_digit());
         let number = plain.then(|| text.parse().ok()).flatten()?;
         (number <= EXACT_INTEGER_MAX).then_some(Self(number))
     }
 
-    /// The cursor after the reader's own: that of the moment, or, should theirs be that one or a
-    /// later one, one that is up to an hour further. It always goes up, so no one goes in circles.
+    /// The cursor after the reader's own: the current one, or if that is not greater, one up to an
+    /// hour later. It always grows, so that no cache answers the reader's next request with this
+    /// response.
     pub fn after(sent: Option<Self>, now: Timestamp, random: u64) -> Self {
         let current = Self::at(now);
         match sent {
@@ -41,13 +42,13 @@ impl Cursor {
     }
 }
 
-/// The ninth of October 2024, in milliseconds: where the protocol begins to count.
+/// The protocol's epoch in milliseconds: 2024-10-09.
 const BEGINNING: u64 = 1_728_432_000_000;
 
-/// Milliseconds that share a cursor.
+/// Milliseconds per cursor.
 const INTERVAL: u64 = 20_000;
 
-/// By how much a cursor is pushed on at most.
+/// Largest jitter of a cursor.
 const JITTER_SECONDS: u64 = 3_600;
 
 #[cfg(test)]
@@ -58,7 +59,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_cursor_always_goes_up(
+        fn after_always_grows(
             sent in 0..=EXACT_INTEGER_MAX, now in 0..=EXACT_INTEGER_MAX, random: u64
         ) {
             let (sent, now) = (Cursor(sent), Timestamp::from_millis(now));
@@ -70,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn twenty_seconds_share_a_cursor() {
+    fn at_counts_intervals_of_twenty_seconds() {
         for (millis, expected) in [
             (0, 0),
             (BEGINNING - 1, 0),
@@ -83,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_readers_send() {
+    fn parse_accepts_exact_integers_only() {
         for (text, expected) in [
             ("7", Some(7)),
             ("9007199254740991", Some(EXACT_INTEGER_MAX)),

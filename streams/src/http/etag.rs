@@ -1,4 +1,4 @@
-//! Entity tags: which stream of a name, which part of it, and whether it is the last.
+//! Entity tags: generation, range, and whether more messages follow.
 
 use http::HeaderMap;
 use http::header::IF_NONE_MATCH;
@@ -6,17 +6,17 @@ use pmx_core::limits::ETAGS_MAX;
 
 use crate::{Offset, Page, View};
 
-/// What a reader has already.
+/// The `If-None-Match` header: representations that the reader has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IfNoneMatch {
-    /// Whatever it is.
+    /// Any representation (`*`).
     Any,
-    /// What these tags name; they are compared weakly (RFC 9110, section 13.1.2).
+    /// These tags, compared weakly (RFC 9110, section 13.1.2).
     These(Vec<String>),
 }
 
 impl IfNoneMatch {
-    /// What stands in a request's headers.
+    /// Parses a request's headers.
     pub(super) fn of(headers: &HeaderMap) -> Self {
         let values = headers.get_all(IF_NONE_MATCH).iter();
         let texts: Vec<&str> = values.filter_map(|value| value.to_str().ok()).collect();
@@ -27,7 +27,7 @@ impl IfNoneMatch {
         Self::These(tags.map(str::to_owned).collect())
     }
 
-    /// Whether the reader has this.
+    /// Whether the reader has the representation with this tag.
     pub fn has(&self, tag: &str) -> bool {
         match self {
             Self::Any => true,
@@ -36,9 +36,9 @@ impl IfNoneMatch {
     }
 }
 
-/// The tag of a page. It has another one when it gets a successor, and when the stream was closed
-/// at its end, although no byte differs: what caches keep says that there is nothing after it, and
-/// that there will be, and they would never learn otherwise.
+/// The tag of a page. It changes when another page follows, and when the stream is closed at the
+/// page's end, although no byte differs: a cached response has headers about both, and a 304 would
+/// never correct them.
 pub(super) fn of_page(page: &Page) -> String {
     let after = match (page.is_up_to_date(), page.is_at_end()) {
         (_, true) => After::Nothing,
@@ -48,7 +48,7 @@ pub(super) fn of_page(page: &Page) -> String {
     tag(&page.view.generation, page.start, page.end, after)
 }
 
-/// What follows.
+/// What follows a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum After {
     Nothing,
@@ -56,12 +56,12 @@ enum After {
     More,
 }
 
-/// The tag of the same in gzip.
+/// The tag of the gzip representation.
 pub(super) fn in_gzip(tag: &str) -> String {
     format!("{}:g\"", tag.trim_end_matches('"'))
 }
 
-/// The tag of all there is.
+/// The tag of the whole stream.
 pub(super) fn of_view(view: &View) -> String {
     let after = if view.closed {
         After::Nothing
@@ -81,7 +81,7 @@ fn tag(generation: &str, start: Offset, end: Offset, after: After) -> String {
     format!("\"{generation}:{start}:{end}{after}\"")
 }
 
-/// The tags of a list, quotes and all. None of ours has a quote or a backslash inside.
+/// The tags of a list, with their quotes. The server's tags contain no quote and no comma.
 fn tags(list: &str) -> impl Iterator<Item = &str> {
     list.split(',').map(|tag| {
         let tag = tag.trim();
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists() {
+    fn if_none_match_compares_lists_weakly() {
         for (values, expected) in [
             (&["\"a:0:1\""][..], true),
             (&["W/\"a:0:1\""], true),

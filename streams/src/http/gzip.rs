@@ -1,7 +1,7 @@
-//! Pages in gzip, for hosts where nothing in front of them does that.
+//! Gzip of pages, for hosts without a proxy that compresses.
 //!
-//! Another coding is another representation: it has an entity tag of its own (RFC 9110, section
-//! 8.8.3), so that no reader is told that it has what they have only in the other.
+//! Each coding is a representation with an entity tag of its own (RFC 9110, section 8.8.3), so that
+//! a reader that has one coding never gets 304 for the other.
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
@@ -16,15 +16,15 @@ use super::request::Get;
 use crate::limits::{STREAM_GZIP_BYTES_MAX, STREAM_GZIP_BYTES_MIN};
 use crate::{MediaType, Page};
 
-/// Whether the page is to go in gzip: its reader takes that, and it is worth it.
+/// Whether to compress a page: its reader accepts gzip, and the page is text of a suitable length.
 pub fn takes_gzip(head: &Parts, page: &Page) -> bool {
     let accepted = head.headers.get(ACCEPT_ENCODING);
     let accepted = accepted.and_then(|value| value.to_str().ok());
-    let is_worth = (STREAM_GZIP_BYTES_MIN..=STREAM_GZIP_BYTES_MAX).contains(&page.body.len());
-    is_worth && is_text(&page.view.media_type) && takes_coding(accepted, "gzip")
+    let fits = (STREAM_GZIP_BYTES_MIN..=STREAM_GZIP_BYTES_MAX).contains(&page.body.len());
+    fits && is_text(&page.view.media_type) && takes_coding(accepted, "gzip")
 }
 
-/// The page in gzip, which `deflate` makes, or that the reader has it already.
+/// The response with a page that `deflate` compresses, or 304 if the reader has it.
 pub fn page_in_gzip(
     get: &Get,
     page: &Page,
@@ -40,7 +40,7 @@ pub fn page_in_gzip(
     answer
 }
 
-/// Whether it is made of text, which shrinks.
+/// Whether a media type is text, which compresses well.
 fn is_text(media_type: &MediaType) -> bool {
     let essence = media_type.essence();
     let ends = ["json", "+json", "xml", "+xml", "javascript"];
@@ -52,7 +52,7 @@ mod tests {
     use pmx_core::time::Timestamp;
 
     use super::*;
-    use crate::http::Call;
+    use crate::http::StreamRequest;
     use crate::{Expiry, Offset, View};
 
     fn head(accepted: &str, known: &str) -> Parts {
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn text_that_is_long_enough_goes_in_gzip_to_who_takes_it() {
+    fn takes_gzip_for_text_of_a_suitable_length() {
         for (accepted, media_type, bytes, expected) in [
             ("gzip, deflate", "text/plain", 1_024, true),
             (
@@ -91,7 +91,7 @@ mod tests {
                 true,
             ),
             ("gzip", "application/ld+json", 5_000, true),
-            // `*` names no coding that the reader is known to read.
+            // `*` does not name gzip, so the reader may not know it.
             ("*", "application/ld+json", 5_000, false),
             ("gzip", "application/x-ndjson", 5_000, true),
             ("gzip", "application/octet-stream", 5_000, false),
@@ -108,13 +108,13 @@ mod tests {
     }
 
     #[test]
-    fn each_coding_has_its_own_tag() {
+    fn page_in_gzip_has_its_own_tag() {
         let page = page("text/plain", 2_000);
         let tag = etag::of_page(&page);
         let gzipped = tag.replace(":m\"", ":m:g\"");
         for (known, expected) in [("\"x\"", 200), (tag.as_str(), 200), (gzipped.as_str(), 304)] {
             let head = head("gzip", known);
-            let Ok(Call::Get(get)) = Call::parse(&head) else {
+            let Ok(StreamRequest::Get(get)) = StreamRequest::parse(&head) else {
                 panic!("it is a GET");
             };
             let cursor = Cursor::at(Timestamp::from_millis(0));

@@ -1,4 +1,4 @@
-//! The protocol's headers, and reading one of a request.
+//! Headers of the protocol, and their parsing.
 
 use http::{HeaderMap, HeaderName};
 
@@ -22,12 +22,12 @@ pub(super) const PRODUCER_EXPECTED: HeaderName = HeaderName::from_static("produc
 pub(super) const PRODUCER_RECEIVED: HeaderName = HeaderName::from_static("producer-received-seq");
 pub(super) const SSE_ENCODING: HeaderName = HeaderName::from_static("stream-sse-data-encoding");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
-/// What proxies of the nginx family ask before they gather an answer.
+/// Asks proxies of the nginx family not to buffer the response.
 pub(super) const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 pub(super) const RESOURCE_POLICY: HeaderName =
     HeaderName::from_static("cross-origin-resource-policy");
 
-/// The one value of a header, or none.
+/// The value of a header that may occur once.
 pub(super) fn one(
     headers: &HeaderMap,
     name: &HeaderName,
@@ -43,14 +43,14 @@ pub(super) fn one(
     if value.len() > STREAM_TOKEN_BYTES_MAX {
         return refused("it is too long");
     }
-    // Names of producers may be any text, not only ASCII.
+    // Ids of producers may be any text, not only ASCII.
     match std::str::from_utf8(value.as_bytes()) {
         Ok(text) => Ok(Some(text.to_owned())),
         Err(_) => refused("it is no text"),
     }
 }
 
-/// Whether a flag is set. Only `true` sets it.
+/// The value of a boolean header: only `true` sets it.
 pub(super) fn flag(headers: &HeaderMap, name: &HeaderName) -> Result<bool, InvalidRequest> {
     Ok(one(headers, name)?.is_some_and(|value| value == "true"))
 }

@@ -1,33 +1,33 @@
-//! Invalid requests: what the protocol refuses, and why.
+//! Invalid requests: those that the protocol does not allow.
 
 use http::{HeaderName, Method};
 use thiserror::Error;
 
 use crate::InvalidName;
 
-/// A request that is none of the protocol's. The answer is 400 unless it says otherwise.
+/// Why a request is invalid. The status is 400 unless noted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidRequest {
-    /// The address names no stream.
+    /// The address has no valid stream name.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// 405: another method.
+    /// 405: streams do not have this method.
     #[error("a stream takes PUT, POST, GET, HEAD, DELETE and OPTIONS, not {0}")]
     Method(Method),
-    /// A header that is not what it has to be.
+    /// A header has an invalid value.
     #[error("the header {name}: {why}")]
     Header {
-        /// Its name.
+        /// The header's name.
         name: String,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
-    /// A query that is not what it has to be.
+    /// A query parameter has an invalid value.
     #[error("{name:?} in the query: {why}")]
     Query {
-        /// The name of the value.
+        /// The parameter's name.
         name: &'static str,
-        /// What is wrong with it.
+        /// The reason.
         why: &'static str,
     },
 }

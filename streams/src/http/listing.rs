@@ -1,4 +1,4 @@
-//! `GET` of the root of the streams: their names, for operators.
+//! Stream listing for operators: `GET` of the streams' base path.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -11,37 +11,37 @@ use super::STREAMS_PATH;
 use super::answer::{self, bare, set};
 use super::invalid::InvalidRequest;
 use super::request::Query;
-use super::settings::Settings;
+use super::settings::StreamSettings;
 use crate::limits::{STREAM_LISTED_MAX, STREAM_NAME_BYTES_MAX};
 use crate::{StreamName, View};
 
-/// Which streams are to be listed, in the order of their names.
+/// A request for a page of streams, in the order of their names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listing {
-    /// Those whose names begin so.
+    /// Prefix of the names.
     pub prefix: String,
-    /// Those behind this name.
+    /// The name after which the page begins.
     pub after: String,
-    /// So many at most.
+    /// Most streams of the page.
     pub limit: usize,
 }
 
-/// Streams in an answer unless it is said otherwise.
-const LISTED: usize = 100;
+/// Default length of a page.
+const DEFAULT_LIMIT: usize = 100;
 
 impl Listing {
-    /// Whether a request is about the root.
-    pub fn is_asked(head: &Parts) -> bool {
+    /// Whether a request is a listing.
+    pub fn is_requested(head: &Parts) -> bool {
         head.uri.path() == STREAMS_PATH
     }
 
-    /// What an operator asks for; or the answer that they, or any other client, get without.
+    /// Admits and parses a listing, or returns the response to another client or to a bad request.
     #[expect(
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
     )]
     pub fn admitted(
-        settings: &Settings,
+        settings: &StreamSettings,
         head: &Parts,
         now: Timestamp,
     ) -> Result<Self, Response<Bytes>> {
@@ -53,7 +53,7 @@ impl Listing {
         Self::parse(head).map_err(|error| answer::invalid(&error))
     }
 
-    /// Reads a request: `prefix`, `after` (the `next` of the answer before), `limit`.
+    /// Parses the query: `prefix`, `after` (`next` of the previous page), `limit`.
     fn parse(head: &Parts) -> Result<Self, InvalidRequest> {
         if head.method != http::Method::GET {
             return Err(InvalidRequest::Method(head.method.clone()));
@@ -67,7 +67,7 @@ impl Listing {
             Ok(text)
         };
         let limit = match query.one("limit")? {
-            None => LISTED,
+            None => DEFAULT_LIMIT,
             Some(text) => {
                 let limit = text.parse().ok();
                 let limit = limit.filter(|limit| (1..=STREAM_LISTED_MAX).contains(limit));
@@ -83,7 +83,7 @@ impl Listing {
     }
 }
 
-/// A stream of a list.
+/// A stream of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Listed {
     name: StreamName,
@@ -93,7 +93,7 @@ pub struct Listed {
 }
 
 impl Listed {
-    /// What is notified of a stream.
+    /// The entry of a stream.
     pub fn new(name: StreamName, view: &View) -> Self {
         Self {
             name,
@@ -110,7 +110,7 @@ struct List<'a> {
     next: Option<&'a StreamName>,
 }
 
-/// The list, and the name behind which it goes on, if it does.
+/// The response with a page, and the name after which the next page begins, if there is one.
 pub fn listed(streams: &[Listed], next: Option<&StreamName>) -> Response<Bytes> {
     let mut answer = bare(StatusCode::OK);
     set(&mut answer, CONTENT_TYPE, "application/json");
@@ -124,14 +124,15 @@ mod tests {
     use super::*;
     use crate::{Expiry, MediaType, Offset};
 
-    fn asked(method: &str, address: &str) -> Option<Result<Listing, String>> {
+    fn parsed(method: &str, address: &str) -> Option<Result<Listing, String>> {
         let request = http::Request::builder().method(method).uri(address);
         let (head, ()) = request.body(()).unwrap().into_parts();
-        Listing::is_asked(&head).then(|| Listing::parse(&head).map_err(|error| error.to_string()))
+        Listing::is_requested(&head)
+            .then(|| Listing::parse(&head).map_err(|error| error.to_string()))
     }
 
     #[test]
-    fn requests() {
+    fn parse_reads_prefix_after_and_limit() {
         let listing = |prefix: &str, after: &str, limit| {
             let (prefix, after) = (prefix.to_owned(), after.to_owned());
             Some(Ok(Listing {
@@ -140,10 +141,10 @@ mod tests {
                 limit,
             }))
         };
-        assert_eq!(asked("GET", "/v1/stream/"), listing("", "", 100));
+        assert_eq!(parsed("GET", "/v1/stream/"), listing("", "", 100));
         let address = "/v1/stream/?prefix=a%2Fb&after=a%2Fb%2Fc&limit=7";
-        assert_eq!(asked("GET", address), listing("a/b", "a/b/c", 7));
-        assert_eq!(asked("GET", "/v1/stream/a"), None);
+        assert_eq!(parsed("GET", address), listing("a/b", "a/b/c", 7));
+        assert_eq!(parsed("GET", "/v1/stream/a"), None);
         let long = format!("?prefix={}", "x".repeat(1_025));
         for query in [
             "?limit=0",
@@ -152,14 +153,14 @@ mod tests {
             "?after=a&after=b",
             &long,
         ] {
-            let asked = asked("GET", &format!("/v1/stream/{query}"));
-            assert!(matches!(asked, Some(Err(_))), "{query}");
+            let parsed = parsed("GET", &format!("/v1/stream/{query}"));
+            assert!(matches!(parsed, Some(Err(_))), "{query}");
         }
-        assert!(matches!(asked("PUT", "/v1/stream/"), Some(Err(_))));
+        assert!(matches!(parsed("PUT", "/v1/stream/"), Some(Err(_))));
     }
 
     #[test]
-    fn answers() {
+    fn listed_renders_a_page_in_json() {
         let view = View {
             media_type: MediaType::new("text/plain"),
             next: Offset::at(5),

@@ -1,11 +1,9 @@
-//! The protocol as it stands in HTTP: requests become a [`Call`], what a stream says becomes an
-//! answer.
+//! Streams over HTTP: request parsing and response rendering.
 //!
-//! Both platforms use this and add sockets: the embedded host reads a request's head with
-//! [`Call::parse`], its body, asks the stream and answers with what [`answer`] makes of the reply;
-//! a Durable Object does the same with the request that the edge hands it. Every answer leaves
-//! through [`Settings::add_common_headers`], so that none is without the headers that browsers
-//! need.
+//! Both platforms use this and add sockets. The embedded host parses a request's head with
+//! [`StreamRequest::parse`], reads its body, calls the stream and renders the reply with
+//! [`answer`]; a Durable Object does the same with a request that the edge forwards. Every response
+//! passes [`StreamSettings::add_common_headers`], which adds the headers that browsers need.
 
 pub mod answer;
 mod cors;
@@ -30,9 +28,9 @@ pub use invalid::InvalidRequest;
 pub use listing::{Listed, Listing, listed};
 pub use poll::Poll;
 pub use registry::registry_refusal;
-pub use request::{Call, Get, Live, headers_of, is_reserved, name_of};
+pub use request::{Get, Live, StreamRequest, headers_of, is_reserved, name_of};
 pub(crate) use request::{Query, forked_from};
-pub use settings::{Admitted, InvalidSettings, Settings, TellTimes};
+pub use settings::{Admitted, InvalidSettings, StreamSettings, TimingAudience};
 
-/// Where streams live: their name follows.
+/// Base path of streams, which a stream's name follows.
 pub const STREAMS_PATH: &str = "/v1/stream/";

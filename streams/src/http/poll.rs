@@ -9,14 +9,14 @@ use super::cursor::Cursor;
 use super::request::Get;
 use crate::{From, Offset, Page, Read, Refusal};
 
-/// A reader who waits for one answer.
+/// A long poll: a reader that waits for one response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Poll {
     get: Get,
     seen: Option<Seen>,
 }
 
-/// Where the reader stands, in which stream of the name.
+/// The tail at which the reader waits, and its stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     tail: Offset,
@@ -24,12 +24,12 @@ struct Seen {
 }
 
 impl Poll {
-    /// A reader who has just come.
+    /// A new long poll.
     pub const fn new(get: Get) -> Self {
         Self { get, seen: None }
     }
 
-    /// What to read for them.
+    /// The next read.
     pub fn read(&self) -> Read {
         match &self.seen {
             Some(seen) => Read {
@@ -39,11 +39,11 @@ impl Poll {
         }
     }
 
-    /// What they are told of a page; nothing if they are to wait for the next.
-    pub fn got(&mut self, page: &Page, now: Timestamp, random: u64) -> Option<Response<Bytes>> {
+    /// The response to a page, or `None` if the reader has to wait for the next.
+    pub fn on_page(&mut self, page: &Page, now: Timestamp, random: u64) -> Option<Response<Bytes>> {
         let begun = self.seen.as_ref().map(|seen| &seen.generation);
         if begun.is_some_and(|begun| *begun != page.view.generation) {
-            // It was deleted; what has its name now is another one.
+            // The stream was deleted, and another one has its name.
             return Some(answer::refused(&Refusal::Unknown));
         }
         let cursor = self.cursor(now, random);
@@ -60,8 +60,8 @@ impl Poll {
         None
     }
 
-    /// What they are told when they waited for long enough.
-    pub fn late(&self, now: Timestamp, random: u64) -> Response<Bytes> {
+    /// The response when the time is over.
+    pub fn on_timeout(&self, now: Timestamp, random: u64) -> Response<Bytes> {
         let tail = self.seen.as_ref().map(|seen| seen.tail);
         let tail = tail.unwrap_or(Offset::ZERO);
         answer::timed_out(tail, false, self.cursor(now, random))
@@ -105,12 +105,12 @@ mod tests {
     }
 
     fn rendered(poll: &mut Poll, page: &Page) -> Option<u16> {
-        let rendered = poll.got(page, Timestamp::from_millis(0), 0);
+        let rendered = poll.on_page(page, Timestamp::from_millis(0), 0);
         rendered.map(|answer| answer.status().as_u16())
     }
 
     #[test]
-    fn a_reader_waits_only_at_the_tail_of_what_may_grow() {
+    fn poll_waits_only_at_the_tail_of_an_open_stream() {
         assert_eq!(
             rendered(&mut waiting(), &page("a", 5, "x", false)),
             Some(200)
@@ -120,7 +120,7 @@ mod tests {
         assert_eq!(rendered(&mut poll, &page("a", 5, "", false)), None);
         let from = From::At(Offset::at(5));
         assert_eq!(poll.read(), Read { from });
-        let late = poll.late(Timestamp::from_millis(0), 0);
+        let late = poll.on_timeout(Timestamp::from_millis(0), 0);
         assert_eq!(late.status(), 204);
         let next = late.headers()["stream-next-offset"].to_str();
         assert_eq!(next.unwrap(), Offset::at(5).to_string());

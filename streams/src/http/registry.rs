@@ -10,7 +10,7 @@ use super::answer;
 use crate::StreamName;
 use crate::registry::is_registry;
 
-/// The answer to a request from outside that would write to the registry.
+/// The refusal of a client's request that would write to the registry.
 pub fn registry_refusal(name: &StreamName, method: &Method) -> Option<Response<Bytes>> {
     let is_read = *method == Method::GET || *method == Method::HEAD;
     if is_read || !is_registry(name) {
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_outside_writes() {
+    fn registry_refusal_rejects_writes_only() {
         for (method, refused) in [
             (Method::GET, false),
             (Method::HEAD, false),

@@ -1,4 +1,4 @@
-//! Request parsing: turns the head of a request into a call.
+//! Stream request parsing: turns the head of a request into a typed request.
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, HeaderName};
@@ -14,9 +14,9 @@ use super::{STREAMS_PATH, headers, rfc3339};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::{Append, Create, Expiry, Fork, From, MediaType, Offset, Producer, Read, StreamName};
 
-/// What is asked of a stream.
+/// A request to a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
+pub enum StreamRequest {
     /// `PUT`
     Create(Create),
     /// `POST`
@@ -29,43 +29,42 @@ pub enum Call {
     Get(Get),
 }
 
-/// A read, and how it is to be answered.
+/// A read, with the mode of its response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Get {
-    /// Where from.
+    /// The position to read from.
     pub read: Read,
-    /// Whether the reader waits for more.
+    /// Whether the reader waits for more messages.
     pub live: Live,
-    /// The cursor of the answer before.
+    /// The cursor of the previous response.
     pub cursor: Option<Cursor>,
-    /// What the reader has already.
+    /// The representations that the reader has.
     pub known: IfNoneMatch,
 }
 
-/// Whether a reader waits for what is not there yet.
+/// Whether a reader waits for future messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Live {
-    /// No: what is there, and no more.
+    /// It does not wait.
     CatchUp,
-    /// For one answer.
+    /// It waits for one response.
     LongPoll,
-    /// For as many events as come.
+    /// It gets events until it disconnects.
     Sse,
 }
 
-/// The name of the stream that an address is about; nothing if it is about none.
+/// The stream's name in an address; `None` if the address is not below the base path.
 pub fn name_of(uri: &Uri) -> Option<Result<StreamName, InvalidRequest>> {
     let name = uri.path().strip_prefix(STREAMS_PATH)?;
     Some(StreamName::parse(name).map_err(Into::into))
 }
 
-/// Whether a name is kept for the protocol's own addresses: `__ds` and all below it.
+/// Whether a name is reserved for the protocol's own addresses: `__ds` and all below it.
 pub fn is_reserved(name: &StreamName) -> bool {
     name.as_str().split('/').next() == Some("__ds")
 }
 
-/// The headers that count in a request with this method, for platforms where each costs something
-/// to look at.
+/// The headers that the parser reads for a method, for platforms where each read costs.
 pub fn headers_of(method: &Method) -> &'static [&'static str] {
     match *method {
         Method::PUT => &[
@@ -90,8 +89,8 @@ pub fn headers_of(method: &Method) -> &'static [&'static str] {
     }
 }
 
-impl Call {
-    /// Reads a request's head; the body is put in later.
+impl StreamRequest {
+    /// Parses a request's head; [`with_body`](Self::with_body) adds the body.
     pub fn parse(head: &Parts) -> Result<Self, InvalidRequest> {
         match head.method {
             Method::PUT => create(&head.headers).map(Self::Create),
@@ -103,7 +102,7 @@ impl Call {
         }
     }
 
-    /// Whether it makes a stream where there is none. All else is refused there.
+    /// Whether the request can create a stream. Every other request needs an existing one.
     pub const fn makes_stream(&self) -> bool {
         match self {
             Self::Create(_) => true,
@@ -111,7 +110,7 @@ impl Call {
         }
     }
 
-    /// Bytes that its body may have.
+    /// Largest body in bytes.
     pub const fn body_bytes_max(&self) -> usize {
         match self {
             Self::Create(_) | Self::Append(_) => STREAM_APPEND_BYTES_MAX,
@@ -119,7 +118,7 @@ impl Call {
         }
     }
 
-    /// Puts the body in.
+    /// Adds the body.
     #[must_use]
     pub fn with_body(mut self, bytes: Bytes) -> Self {
         match &mut self {
@@ -134,7 +133,7 @@ impl Call {
 fn create(headers: &HeaderMap) -> Result<Create, InvalidRequest> {
     let (expiry, expiry_text) = expiry(headers)?;
     let fork = fork(headers)?;
-    // What is no media type counts as none.
+    // An invalid media type counts as none.
     let media_type = media_type(headers)?.filter(|text| is_media_type(text.as_str()));
     Ok(Create {
         media_type,
@@ -165,13 +164,13 @@ fn get(head: &Parts) -> Result<Get, InvalidRequest> {
         Some(_) => return Err(Query::refused("live", "it is neither long-poll nor sse")),
     };
     let from = match (query.one("offset")?, live) {
-        (Some(text), _) => place(&text)?,
+        (Some(text), _) => position(&text)?,
         (None, Live::CatchUp) => From::Start,
         (None, Live::LongPoll | Live::Sse) => {
             return Err(Query::refused("offset", "a live reader has to say one"));
         }
     };
-    // A browser that reconnects asks for the same address, and says here how far it got.
+    // A browser that reconnects sends the same address, with its offset in this header.
     let seen = match live {
         Live::Sse => headers::one(&head.headers, &headers::LAST_EVENT_ID)?,
         Live::CatchUp | Live::LongPoll => None,
@@ -187,7 +186,7 @@ fn get(head: &Parts) -> Result<Get, InvalidRequest> {
     })
 }
 
-fn place(text: &str) -> Result<From, InvalidRequest> {
+fn position(text: &str) -> Result<From, InvalidRequest> {
     match text {
         "-1" => Ok(From::Start),
         "now" => Ok(From::Now),
@@ -204,7 +203,7 @@ fn media_type(headers: &HeaderMap) -> Result<Option<MediaType>, InvalidRequest> 
     Ok(text.map(MediaType::new))
 }
 
-/// Whether there is a type and a subtype.
+/// Whether a text has a type and a subtype.
 fn is_media_type(text: &str) -> bool {
     let starts = |part: &str| {
         let first = part.bytes().next();
@@ -217,7 +216,7 @@ fn is_media_type(text: &str) -> bool {
     }
 }
 
-/// When the stream ends, and the header that said so.
+/// The expiry, and the text of the header that set it.
 fn expiry(headers: &HeaderMap) -> Result<(Option<Expiry>, Option<String>), InvalidRequest> {
     let ttl = headers::one(headers, &headers::TTL)?;
     let expires_at = headers::one(headers, &headers::EXPIRES_AT)?;
@@ -232,9 +231,9 @@ fn expiry(headers: &HeaderMap) -> Result<(Option<Expiry>, Option<String>), Inval
         }
         (None, Some(text)) => {
             let why = "it is no date and time of RFC 3339";
-            let moment = rfc3339::parse(&text)
+            let end = rfc3339::parse(&text)
                 .ok_or_else(|| InvalidRequest::header(&headers::EXPIRES_AT, why))?;
-            Ok((Some(Expiry::At(moment)), Some(text)))
+            Ok((Some(Expiry::At(end)), Some(text)))
         }
         (None, None) => Ok((None, None)),
     }
@@ -270,13 +269,13 @@ fn fork(headers: &HeaderMap) -> Result<Option<Fork>, InvalidRequest> {
     }))
 }
 
-/// The source of the fork that a request wants, if it names one as it has to.
+/// The source of a fork, if the request names a valid one.
 pub(crate) fn forked_from(headers: &HeaderMap) -> Option<StreamName> {
     let source = headers::one(headers, &headers::FORKED_FROM).ok()??;
     source_name(&source).ok()
 }
 
-/// A source is told by its path.
+/// Parses the path of a source.
 fn source_name(text: &str) -> Result<StreamName, InvalidRequest> {
     let name = text.strip_prefix(STREAMS_PATH);
     name.and_then(|name| StreamName::parse(name).ok())
@@ -308,7 +307,7 @@ fn producer(headers: &HeaderMap) -> Result<Option<Producer>, InvalidRequest> {
     Ok(Some(Producer { id, epoch, seq }))
 }
 
-/// A number in the one spelling that it has.
+/// Parses a number without leading zeros.
 fn number(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
     if text.len() > 1 && text.starts_with('0') {
         return Err(InvalidRequest::header(name, "it begins with a zero"));
@@ -316,7 +315,7 @@ fn number(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
     exact(name, text)
 }
 
-/// A number that JavaScript can hold too.
+/// Parses a number that JavaScript can represent exactly.
 fn exact(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
     let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let number: Option<u64> = plain.then(|| text.parse().ok()).flatten();
@@ -324,7 +323,7 @@ fn exact(name: &HeaderName, text: &str) -> Result<u64, InvalidRequest> {
     number.ok_or_else(|| InvalidRequest::header(name, "it is no whole number below 2^53"))
 }
 
-/// The pairs of a query.
+/// The parameters of a query.
 pub(crate) struct Query(Vec<(String, String)>);
 
 impl Query {
@@ -340,7 +339,7 @@ impl Query {
         Ok(Self(pairs.collect()))
     }
 
-    /// The one value of a name, or none.
+    /// The value of a parameter that may occur once.
     pub(crate) fn one(&self, name: &'static str) -> Result<Option<String>, InvalidRequest> {
         let mut found = self.0.iter().filter(|(known, _)| known == name);
         match (found.next(), found.next()) {

@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use pmx_core::time::Timestamp;
 
-/// Reads a date and time with its offset. Moments before 1970 are the beginning of 1970: whatever
-/// ended then has ended.
+/// Parses a date and time with its zone. Times before 1970 become the beginning of 1970, which has
+/// passed as well.
 pub(super) fn parse(text: &str) -> Option<Timestamp> {
     let (date, rest) = text.split_once(['T', 't'])?;
     let days = days(date)?;
@@ -15,14 +15,14 @@ pub(super) fn parse(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(u64::try_from(millis).unwrap_or(0)))
 }
 
-/// Digits, so many of them.
+/// Parses exactly `count` digits.
 fn digits<N: FromStr>(text: &str, count: usize) -> Option<N> {
     let plain = text.len() == count && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
 
-/// Days from the beginning of 1970 to a day of the Gregorian calendar. Years are counted from
-/// March, so that a leap day is the last of its year.
+/// Days from 1970-01-01 to a day of the Gregorian calendar. The computation begins years in March,
+/// so that a leap day is the last of its year.
 fn days(date: &str) -> Option<i64> {
     let mut parts = date.split('-');
     let year: i64 = digits(parts.next()?, 4)?;
@@ -40,12 +40,12 @@ fn days(date: &str) -> Option<i64> {
         (year - 1, month + 9)
     };
     let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
-    // Months of 31, 30, 31, 30, 31 days, over and over.
+    // From March on, months have 31, 30, 31, 30, 31 days in turn.
     let in_year = (month * 153 + 2) / 5 + day - 1;
     Some(year * 365 + leap_days + in_year - DAYS_TO_1970)
 }
 
-/// Days from the first of March of the year 0 to the beginning of 1970.
+/// Days from March 1 of the year 0 to the beginning of 1970.
 const DAYS_TO_1970: i64 = 719_468;
 
 fn days_of(year: i64, month: i64) -> i64 {
@@ -58,7 +58,7 @@ fn days_of(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Milliseconds of a day. A leap second is the one before it.
+/// Milliseconds since midnight. A leap second counts as the second before it.
 fn time(clock: &str) -> Option<i64> {
     let (clock, fraction) = match clock.split_once('.') {
         Some((clock, fraction)) => (clock, millis(fraction)?),
@@ -80,7 +80,7 @@ fn millis(fraction: &str) -> Option<i64> {
     digits(&first, 3)
 }
 
-/// Cuts the zone off: what is before it, and by how many minutes its clocks are ahead.
+/// Splits off the zone. Returns the time before it, and the zone's offset in minutes.
 fn zone(rest: &str) -> Option<(&str, i64)> {
     if let Some(clock) = rest.strip_suffix(['Z', 'z']) {
         return Some((clock, 0));
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments() {
+    fn parse_accepts_rfc3339_only() {
         for (text, expected) in [
             ("1970-01-01T00:00:00Z", Some(0)),
             ("1970-01-01T00:00:00.5Z", Some(500)),
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn every_day_follows_the_one_before() {
+    fn days_count_every_day_of_the_calendar() {
         let mut expected = 0;
         for year in 1970..2110 {
             for month in 1..=12 {

@@ -20,33 +20,33 @@ use crate::policy::{
     Principal, Rates, Timing,
 };
 
-/// What an operator decides about streams.
+/// The operator's settings of streams.
 #[derive(Debug, Clone, Default)]
-pub struct Settings {
-    /// Who may do what.
+pub struct StreamSettings {
+    /// Access control.
     pub access: Access,
-    /// Whose pages may talk to streams.
+    /// CORS.
     pub origins: Origins,
-    /// What caches may keep.
+    /// HTTP caching.
     pub caching: CacheMode,
-    /// How often they may be asked.
+    /// Rate limits.
     pub rates: Rates,
-    /// Whom to tell where the time went.
-    pub timing: TellTimes,
+    /// The requests that get server timing.
+    pub timing: TimingAudience,
 }
 
-/// Whom to tell where the time of a request went.
+/// The requests whose responses have server timing.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum TellTimes {
-    /// Who asks for it.
+pub enum TimingAudience {
+    /// Those that ask for it.
     #[default]
     OnRequest,
-    /// Everybody.
+    /// All.
     Always,
 }
 
-/// Settings that make no sense. A server does not start with them: it would be more open than
-/// meant, or more closed.
+/// Invalid settings. A server does not start with them, because it could be more open than its
+/// operator intends.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(transparent)]
 pub enum InvalidSettings {
@@ -58,20 +58,20 @@ pub enum InvalidSettings {
     Rates(#[from] InvalidRate),
 }
 
-/// A request that may be tried.
+/// A request that passed access control.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Admitted {
-    /// The stream that it is about.
+    /// The requested stream.
     pub name: StreamName,
-    /// Who asks.
-    pub who: Principal,
+    /// The sender.
+    pub principal: Principal,
 }
 
-impl Settings {
-    /// Reads variables: `STREAM_SECRET` or `AUTH_TOKEN`, `STREAM_ACCESS` (`open`),
+impl StreamSettings {
+    /// Parses variables: `STREAM_SECRET` or `AUTH_TOKEN`, `STREAM_ACCESS` (`open`),
     /// `STREAM_TOKEN_KEYS`, `STREAM_PUBLIC_READ`, `STREAM_ORIGINS` (lists with commas),
     /// `STREAM_RATE_READS`, `STREAM_RATE_WRITES`, `CACHE_MODE` and `DEBUG_TIMING` (`1`: always).
-    /// What is empty counts as unset.
+    /// An empty variable counts as unset.
     pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Self, InvalidSettings> {
         let access = Access::parse(AccessVars {
             secret: var("STREAM_SECRET").as_deref(),
@@ -88,31 +88,31 @@ impl Settings {
             caching: CacheMode::parse(var("CACHE_MODE").as_deref())?,
             rates: Rates::parse(reads.as_deref(), writes.as_deref())?,
             timing: match var("DEBUG_TIMING").as_deref() {
-                Some("1") => TellTimes::Always,
-                Some(_) | None => TellTimes::OnRequest,
+                Some("1") => TimingAudience::Always,
+                Some(_) | None => TimingAudience::OnRequest,
             },
         })
     }
 
-    /// The same on a server that is in local mode, or is not.
+    /// The same, on a server in local mode or not.
     #[must_use]
     pub fn in_local_mode(mut self, local: bool) -> Self {
         self.access = self.access.in_local_mode(local);
         self
     }
 
-    /// Answers what needs no stream: a browser that asks whether it may ask.
+    /// The response to a CORS preflight; `None` for other requests.
     pub fn preflight(&self, head: &Parts) -> Option<Response<Bytes>> {
         (head.method == Method::OPTIONS).then(cors::preflight)
     }
 
-    /// Whether the request comes from the operator, or from anybody if the server is open: what is
-    /// asked of no single stream.
+    /// Refuses a request that is not the operator's, unless the server is open. For requests that
+    /// are not about a single stream.
     pub fn authorise(&self, head: &Parts, now: Timestamp) -> Result<(), Problem> {
         self.access.authorise(head, now)
     }
 
-    /// Which stream a request may ask, by its head alone; or the answer that it gets without one.
+    /// Admits a request to a stream by its head, or returns the response that needs no stream.
     #[expect(
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
@@ -125,28 +125,28 @@ impl Settings {
         let missing = || Problem::new(Code::NotFound, "the address is no stream's");
         let name = name_of(&head.uri).ok_or_else(|| refused(missing()))?;
         let name = name.map_err(|error| answer::invalid(&error))?;
-        let who = self.access.admit(head, &name, now).map_err(refused)?;
+        let principal = self.access.admit(head, &name, now).map_err(refused)?;
         if is_reserved(&name) {
             return Err(refused(missing()));
         }
-        Ok(Admitted { name, who })
+        Ok(Admitted { name, principal })
     }
 
-    /// Whether the answer to a request is to say where the time went.
-    pub fn tells_times(&self, head: &Parts) -> bool {
+    /// Whether the response to a request has server timing.
+    pub fn reports_timing(&self, head: &Parts) -> bool {
         match self.timing {
-            TellTimes::Always => true,
-            TellTimes::OnRequest => Timing::is_asked(head),
+            TimingAudience::Always => true,
+            TimingAudience::OnRequest => Timing::is_requested(head),
         }
     }
 
-    /// Puts on an answer what every answer has.
+    /// Adds the headers that every response has.
     pub fn add_common_headers<B>(&self, head: &Parts, mut answer: Response<B>) -> Response<B> {
         let all = answer.headers_mut();
         all.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         let policy = HeaderValue::from_static("cross-origin");
         all.insert(headers::RESOURCE_POLICY, policy);
-        // A browser runs nothing of what a client put into a stream, nor gives it an origin.
+        // A browser must not run what a client appended, nor give it an origin.
         let sandbox = HeaderValue::from_static("sandbox");
         all.insert(CONTENT_SECURITY_POLICY, sandbox);
         self.origins.admit(head, &self.access, all);
@@ -154,18 +154,18 @@ impl Settings {
         let policy = self.caching.policy(all.get(CACHE_CONTROL), audience);
         let policy = HeaderValue::from_static(policy);
         if audience == Audience::Holders && policy != "no-store" {
-            // A client that has another token, or none, is not to get what is kept for this one.
+            // A cache must not give this response to clients with another token or none.
             all.append(VARY, HeaderValue::from_static("authorization"));
         }
         if audience == Audience::Address {
-            // Nor is a page to tell others where it was read.
+            // The address has a token, which must not leak as a referrer.
             all.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }
         all.insert(CACHE_CONTROL, policy);
         answer
     }
 
-    /// The address of what a request is about, as its client spells it.
+    /// The URL of a request, as its client wrote it.
     pub fn address_of(head: &Parts, scheme: &str) -> String {
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let authority = head.uri.authority().map(http::uri::Authority::as_str);

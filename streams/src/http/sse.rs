@@ -1,10 +1,9 @@
-//! Server-sent events (the HTML standard, section 9.2): pages as they come, each with the place
-//! where it ends.
+//! Server-sent events (the HTML standard, section 9.2): encoding of pages, each with its end
+//! offset.
 //!
-//! A page is one chunk: a `data` event, unless there is nothing in it, and a `control` event right
-//! behind. They never travel apart, so that a client that has the data knows where to go on. The
-//! chunk is the same for all readers who stand at the same place: it is made once. The control
-//! event carries an `id`, so that a browser which reconnects automatically says how far it got.
+//! A page is one chunk: a `data` event, unless the page is empty, then a `control` event. They stay
+//! together, so that a client that has the data knows its next offset. All readers at one offset
+//! share a chunk. The control event has an `id`, which a browser sends when it reconnects.
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -16,15 +15,15 @@ use super::answer::{bare, body, set};
 use super::cursor::Cursor;
 use super::headers;
 use super::request::Get;
-use crate::policy::AS_IT_COMES;
+use crate::policy::EVENT_STREAM;
 use crate::{From, MediaType, Offset, Page, Read};
 
-/// The head of the answer to a reader of events.
+/// The head of the response to a reader of events.
 pub fn head(media_type: &MediaType) -> Response<Bytes> {
     let mut answer = bare(StatusCode::OK);
     set(&mut answer, CONTENT_TYPE, "text/event-stream");
-    set(&mut answer, CACHE_CONTROL, AS_IT_COMES);
-    // What lies between must not wait until it has enough to compress.
+    set(&mut answer, CACHE_CONTROL, EVENT_STREAM);
+    // Proxies must not buffer events to compress them.
     set(&mut answer, CONTENT_ENCODING, "identity");
     set(&mut answer, headers::ACCEL_BUFFERING, "no");
     if Coding::of(media_type) == Coding::Base64 {
@@ -33,29 +32,29 @@ pub fn head(media_type: &MediaType) -> Response<Bytes> {
     answer
 }
 
-/// One chunk for a reader.
+/// A chunk for a reader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The bytes.
     pub bytes: Bytes,
-    /// Where the reader stands after it.
+    /// The reader's offset after it.
     pub end: Offset,
-    /// What follows.
+    /// What follows the chunk.
     pub then: Then,
 }
 
 /// What follows a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Then {
-    /// The next page is there already.
+    /// The next page, which exists already.
     More,
-    /// Nothing, until something is appended.
+    /// Nothing until the next append.
     Wait,
-    /// Nothing any more.
+    /// The end of the stream.
     End,
 }
 
-/// Makes a chunk of a page.
+/// Encodes a page as a chunk.
 pub fn event(page: &Page, cursor: Cursor) -> Event {
     let coding = Coding::of(&page.view.media_type);
     let (data, end) = match coding {
@@ -79,8 +78,7 @@ pub fn event(page: &Page, cursor: Cursor) -> Event {
     Event { bytes, end, then }
 }
 
-/// Whether a page has nothing for a reader of events: it is empty, or all of it waits for the rest
-/// of a character.
+/// Whether a page has no data for a reader of events: it is empty, or it is a part of a character.
 pub fn is_silent(page: &Page) -> bool {
     if page.is_at_end() {
         return false;
@@ -92,7 +90,7 @@ pub fn is_silent(page: &Page) -> bool {
     page.start == page.end || is_withheld()
 }
 
-/// A reader of events, between two of them.
+/// The state of an event reader between two chunks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
     from: From,
@@ -101,7 +99,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// A reader who has just come.
+    /// A new reader.
     pub fn new(get: &Get) -> Self {
         Self {
             from: get.read.from,
@@ -110,29 +108,29 @@ impl Session {
         }
     }
 
-    /// What to read for them.
+    /// The next read.
     pub const fn read(&self) -> Read {
         Read { from: self.from }
     }
 
-    /// Whether a page belongs to the stream that they began to read. If it was deleted since, a
-    /// stream of the same name is another one.
+    /// Whether a page belongs to the stream that the session began with, and not to a later one of
+    /// the name.
     pub fn knows(&self, page: &Page) -> bool {
         let begun = self.generation.as_ref();
         begun.is_none_or(|begun| *begun == page.view.generation)
     }
 
-    /// Whether the chunk that all get is good for them: their own cursor is not ahead of it.
+    /// Whether the reader can take the shared chunk: its own cursor is not ahead of the chunk's.
     pub fn takes(&self, cursor: Cursor) -> bool {
         self.cursor.is_none_or(|own| own < cursor)
     }
 
-    /// The cursor for a chunk of their own.
+    /// The cursor for an own chunk.
     pub fn cursor(&self, now: pmx_core::time::Timestamp, random: u64) -> Cursor {
         Cursor::after(self.cursor, now, random)
     }
 
-    /// Notes that they got a chunk.
+    /// Records that the reader got a chunk.
     pub fn got(&mut self, page: &Page, event: &Event) {
         self.from = From::At(event.end);
         if self.generation.is_none() {
@@ -141,7 +139,7 @@ impl Session {
     }
 }
 
-/// How bytes become text.
+/// The coding of a page as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Coding {
     Text,
@@ -161,14 +159,14 @@ impl Coding {
     }
 }
 
-/// A page of a text without the character that it cuts in two, if the rest of it may come with the
-/// next page or the next append.
+/// The bytes of a page of text without a partial character at its end, if the next page or the next
+/// append may complete it.
 fn whole_characters(page: &Page) -> (Bytes, Offset) {
     let all = (page.body.clone(), page.end);
     if page.is_at_end() {
         return all;
     }
-    // A character has four bytes at most; before the last three, nothing can be cut.
+    // A character has at most four bytes, so a partial one begins in the last three.
     let tail = page.body.len().saturating_sub(3);
     let cut = (tail..page.body.len()).find(|&at| {
         let rest = page.body.get(at..).unwrap_or_default();
@@ -184,9 +182,9 @@ fn whole_characters(page: &Page) -> (Bytes, Offset) {
     }
 }
 
-/// Writes `data:` lines. Each of CR, LF and CRLF ends a line: none can be let through, or a
-/// message could pass for an event. A client takes one space behind the colon away: it gets one to
-/// take where the line has its own.
+/// Writes `data:` lines. CR, LF and CRLF each begin a new line, so that a message cannot forge an
+/// event. A client removes one space after the colon, so a line that begins with a space gets
+/// another.
 fn write_lines(out: &mut Vec<u8>, mut text: &[u8]) {
     loop {
         let colon: &[u8] = if text.starts_with(b" ") {

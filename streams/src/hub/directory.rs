@@ -8,7 +8,7 @@ use pmx_core::time::Timestamp;
 use super::Hub;
 use crate::http::Listing;
 use crate::limits::SUBSCRIPTION_STREAMS_MAX;
-use crate::row::{Columns, odd};
+use crate::row::{Columns, invalid_column};
 use crate::subscription::{Pattern, RequiredTails};
 use crate::{Generation, Offset, StreamName, StreamTail, schema};
 
@@ -16,26 +16,26 @@ const SCHEMA: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS hub_meta (
         one INTEGER PRIMARY KEY CHECK (one = 1), round INTEGER NOT NULL) STRICT",
     "INSERT OR IGNORE INTO hub_meta (one, round) VALUES (1, 1)",
-    // `tail`: as it was told last. `followed`: whether the stream tells each append. `gone`: when
-    // it ended; the row stays for a while, so that what is told twice is heard once.
+    // `tail`: as last reported. `followed`: whether the stream reports each append. `gone`: when it
+    // ended; the row stays for some days, so that a repeated report has no effect.
     "CREATE TABLE IF NOT EXISTS hub_stream (
         name TEXT PRIMARY KEY, life TEXT NOT NULL, tail INTEGER NOT NULL,
         followed INTEGER NOT NULL, gone INTEGER, incarnation INTEGER NOT NULL DEFAULT 0)
         STRICT, WITHOUT ROWID",
     "CREATE INDEX IF NOT EXISTS hub_stream_gone ON hub_stream (gone) WHERE gone IS NOT NULL",
-    // Streams that are to be asked to tell.
+    // Streams that the hub has to ask to report their tails.
     "CREATE TABLE IF NOT EXISTS hub_follow (
         name TEXT PRIMARY KEY, at INTEGER NOT NULL, tries INTEGER NOT NULL)
         STRICT, WITHOUT ROWID",
 ];
 
-/// Names that are looked at at once.
+/// Names per query.
 const PAGE: u64 = 1_000;
 
-/// How long the hub knows of a stream that it ended: longer than anybody tries to tell.
-const MEMORY: Duration = Duration::from_hours(7 * 24);
+/// How long the hub keeps the entry of an ended stream: longer than the stream retries its report.
+const RETENTION: Duration = Duration::from_hours(7 * 24);
 
-/// Makes the tables, unless they are there.
+/// Creates or migrates the tables.
 pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
     for statement in SCHEMA {
         sql.run(statement, &[])?;
@@ -46,21 +46,21 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
 /// A stream in the directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// Its name.
+    /// The stream's name.
     pub name: StreamName,
-    /// Which generation of the name was heard of last.
+    /// The last reported generation.
     pub generation: Generation,
-    /// How far it was when it last told.
+    /// The last reported tail.
     pub tail: Offset,
-    /// Whether it tells each append.
+    /// Whether the stream reports each append.
     pub followed: bool,
-    /// When it ended, if it did.
+    /// When the stream ended, if it has.
     pub gone: Option<Timestamp>,
 }
 
 impl Entry {
-    /// Whether a tail is one of this stream, as long as it lives.
-    pub(super) fn is_of(&self, tail: &StreamTail) -> bool {
+    /// Whether a tail belongs to this stream, which has not ended.
+    pub(super) fn accepts(&self, tail: &StreamTail) -> bool {
         self.gone.is_none() && self.generation == tail.generation
     }
 }
@@ -68,14 +68,14 @@ impl Entry {
 const COLUMNS: &str = "name, life, tail, followed, gone, incarnation";
 
 impl<S: Sql> Hub<'_, S> {
-    /// The last that was heard of a name.
+    /// The entry of a name, also after its stream ended.
     pub fn entry(&self, name: &StreamName) -> Result<Option<Entry>, SqlError> {
         let select = format!("SELECT {COLUMNS} FROM hub_stream WHERE name = ?");
         let rows = self.sql.run(&select, &[name.as_str().into()])?;
         rows.into_iter().next().map(read).transpose()
     }
 
-    /// The streams there are among those that are needed.
+    /// The existing streams among the required ones.
     pub(super) fn entries(&self, needs: &RequiredTails) -> Result<Vec<Entry>, SqlError> {
         let mut all = Vec::new();
         for name in &needs.streams {
@@ -88,13 +88,14 @@ impl<S: Sql> Hub<'_, S> {
         Ok(all)
     }
 
-    /// The streams there are that a pattern stands for: at most one more than anybody may follow.
+    /// The existing streams that a pattern matches: at most one more than the limit of a
+    /// subscription.
     fn matching(&self, pattern: &Pattern) -> Result<Vec<Entry>, SqlError> {
         let select = format!(
             "SELECT {COLUMNS} FROM hub_stream WHERE name > ? AND name < ? AND gone IS NULL \
              ORDER BY name LIMIT ?"
         );
-        // No name has this character, nor any behind it.
+        // No name has this character or a greater one.
         let mut begin = pattern.prefix().to_owned();
         let end = format!("{begin}\u{7f}");
         let mut found = Vec::new();
@@ -102,7 +103,7 @@ impl<S: Sql> Hub<'_, S> {
             let exact = self.entry(&name)?.filter(|entry| entry.gone.is_none());
             found.extend(exact.filter(|entry| pattern.matches(&entry.name)));
         }
-        // Page by page: most of the names may be others.
+        // Reads page by page, because few of the names may match.
         while found.len() <= SUBSCRIPTION_STREAMS_MAX {
             let params = [begin.as_str().into(), end.as_str().into(), PAGE.into()];
             let rows = self.sql.run(&select, &params)?;
@@ -122,8 +123,8 @@ impl<S: Sql> Hub<'_, S> {
         Ok(found)
     }
 
-    /// Names of streams that are listed, and the one behind which the list goes on, if it does.
-    pub fn listed(
+    /// A page of stream names, and the name after which the next page begins, if there is one.
+    pub fn list(
         &self,
         listing: &Listing,
     ) -> Result<(Vec<StreamName>, Option<StreamName>), SqlError> {
@@ -136,14 +137,14 @@ impl<S: Sql> Hub<'_, S> {
             (listing.limit as u64).into(),
         ];
         let rows = self.sql.run(select, &params)?.into_iter();
-        let names = rows.map(|row| named(&Columns::of(row).text()?));
+        let names = rows.map(|row| stored_name(&Columns::of(row).text()?));
         let names = names.collect::<Result<Vec<_>, _>>()?;
         let next = names.last().cloned();
         let next = next.filter(|_| names.len() == listing.limit);
         Ok((names, next))
     }
 
-    pub(super) fn keep(&self, entry: &Entry) -> Result<(), SqlError> {
+    pub(super) fn save(&self, entry: &Entry) -> Result<(), SqlError> {
         let upsert =
             format!("INSERT OR REPLACE INTO hub_stream ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?)");
         let params = [
@@ -157,27 +158,31 @@ impl<S: Sql> Hub<'_, S> {
         self.sql.run(&upsert, &params).map(drop)
     }
 
-    /// Forgets what ended long ago.
+    /// Deletes the entries of streams that ended long ago.
     pub(super) fn forget_gone(&self, now: Timestamp) -> Result<(), SqlError> {
-        let long_ago = now.as_millis().saturating_sub(MEMORY.as_millis() as u64);
+        let long_ago = now.as_millis().saturating_sub(RETENTION.as_millis() as u64);
         let delete = "DELETE FROM hub_stream WHERE gone < ?";
         self.sql.run(delete, &[long_ago.into()]).map(drop)
     }
 
-    /// The last round in which streams were asked to tell.
+    /// The number of the last round of follow requests.
     pub(super) fn round(&self) -> Result<u64, SqlError> {
         let rows = self.sql.run("SELECT round FROM hub_meta", &[])?;
-        let row = rows.into_iter().next().ok_or_else(|| odd("there"))?;
+        let row = rows
+            .into_iter()
+            .next()
+            .ok_or_else(|| invalid_column("there"))?;
         Columns::of(row).integer()
     }
 }
 
 fn read(row: SqlRow) -> Result<Entry, SqlError> {
     let mut row = Columns::of(row);
-    let name = named(&row.text()?)?;
-    let generation = Generation::from_hex(&row.text()?).ok_or_else(|| odd("a generation"))?;
+    let name = stored_name(&row.text()?)?;
+    let generation =
+        Generation::from_hex(&row.text()?).ok_or_else(|| invalid_column("a generation"))?;
     let tail = Offset::at(row.integer()?);
-    let (followed, gone) = (row.flag()?, row.maybe_integer()?);
+    let (followed, gone) = (row.flag()?, row.optional_integer()?);
     Ok(Entry {
         name,
         generation,
@@ -187,12 +192,12 @@ fn read(row: SqlRow) -> Result<Entry, SqlError> {
     })
 }
 
-/// A name as it is kept.
-pub(super) fn named(text: &str) -> Result<StreamName, SqlError> {
-    StreamName::parse(text).map_err(|_| odd("a name"))
+/// Parses a stored name.
+pub(super) fn stored_name(text: &str) -> Result<StreamName, SqlError> {
+    StreamName::parse(text).map_err(|_| invalid_column("a name"))
 }
 
 /// A name as a parameter.
-pub(super) fn bound(name: &StreamName) -> Value {
+pub(super) fn name_param(name: &StreamName) -> Value {
     name.as_str().into()
 }

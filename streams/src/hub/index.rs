@@ -1,8 +1,9 @@
-//! A table of all streams in a database of the operator's, where there is one: D1 on Cloudflare.
+//! Stream index: a table of all streams in the operator's database, for queries in SQL (D1 on
+//! Cloudflare).
 //!
-//! A row for each name says what stands in the registry, for an operator who prefers SQL. It is
-//! written beside, after the registry's manner: in order, in batches, again until it is known to be
-//! there. Each row says all, so that a batch may be written twice.
+//! The hub queues a change in the transaction that applies it, and the platform writes the changes
+//! in order and in batches, repeating a batch until it succeeds. Each statement writes a complete
+//! row, so that a repeated batch is harmless.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use super::outbox::{INDEX, Outbox};
 use crate::registry::is_registry;
 use crate::{Expiry, LifecycleChange, StreamName};
 
-/// The index. The operator reads it as well, so a version only adds to the one before.
+/// Schema version of the index. Operators query it, so a version only adds to the one before.
 const SCHEMA: Schema = Schema {
     database: "the index of streams",
     table: "streams_schema",
@@ -24,22 +25,22 @@ const SCHEMA: Schema = Schema {
     readable_by: 1,
 };
 
-/// What each version added to the one before. A release before the first number made the table too.
+/// The statements that each version added. A release before version 1 created the table as well.
 const VERSIONS: [&[&str]; SCHEMA.version as usize] = [&["CREATE TABLE IF NOT EXISTS streams (
     name TEXT PRIMARY KEY, content_type TEXT, created_at TEXT, ttl_seconds INTEGER,
     expires_at TEXT, deleted_at TEXT)"]];
 
-/// Makes the table of versions, unless it is there.
-pub const MAKE_VERSIONS: &str =
+/// Creates the table of versions.
+pub const CREATE_VERSIONS: &str =
     "CREATE TABLE IF NOT EXISTS streams_schema (key TEXT PRIMARY KEY, value TEXT NOT NULL)";
 
-/// Reads the versions: what [`migrations`] takes.
+/// Selects the versions for [`migrations`].
 pub const READ_VERSIONS: &str = "SELECT key, value FROM streams_schema";
 
-const KEEP_VERSION: &str = "INSERT INTO streams_schema (key, value) VALUES (?1, ?2)
+const SAVE_VERSION: &str = "INSERT INTO streams_schema (key, value) VALUES (?1, ?2)
     ON CONFLICT (key) DO UPDATE SET value = excluded.value";
 
-/// What brings an index up to date that records these keys and values; they go in one transaction.
+/// The statements that migrate an index with these recorded versions, for one transaction.
 pub fn migrations<'t>(
     recorded: impl IntoIterator<Item = (&'t str, &'t str)>,
 ) -> Result<Vec<Statement>, SchemaError> {
@@ -58,24 +59,24 @@ pub fn migrations<'t>(
         .collect();
     for (key, number) in SCHEMA.numbers() {
         let params = vec![key.into(), number.to_string().into()];
-        statements.push(Statement::new(KEEP_VERSION, params));
+        statements.push(Statement::new(SAVE_VERSION, params));
     }
     Ok(statements)
 }
 
-const MADE: &str = "INSERT OR REPLACE INTO streams
+const INSERT_CREATED: &str = "INSERT OR REPLACE INTO streams
     (name, content_type, created_at, ttl_seconds, expires_at, deleted_at)
     VALUES (?1, ?2, ?3, ?4, ?5, NULL)";
 
-const GONE: &str = "INSERT INTO streams (name, deleted_at) VALUES (?1, ?2)
+const UPDATE_DELETED: &str = "INSERT INTO streams (name, deleted_at) VALUES (?1, ?2)
     ON CONFLICT (name) DO UPDATE SET deleted_at = excluded.deleted_at";
 
-/// A statement for the database, and what its parameters are.
+/// A statement with its parameters.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Statement {
-    /// The statement: one of a few that never change.
+    /// One of a few constant texts.
     pub text: &'static str,
-    /// Its parameters.
+    /// The statement's parameters.
     pub params: Vec<Value>,
 }
 
@@ -85,15 +86,15 @@ impl Statement {
     }
 }
 
-/// Rows that go together.
+/// A batch of statements for one transaction.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Rows {
+pub struct IndexBatch {
     number: u64,
-    /// What has to be done, in one transaction.
+    /// The statements, in order.
     pub statements: Vec<Statement>,
 }
 
-/// Something that happened to a stream.
+/// A change of a stream's lifecycle, as queued.
 #[derive(Debug, Serialize, Deserialize)]
 struct IndexedChange {
     name: StreamName,
@@ -102,32 +103,32 @@ struct IndexedChange {
 }
 
 impl<'a, S: Sql> Hub<'a, S> {
-    /// The next rows for the index, if any wait.
-    pub fn index_rows(&self, now: Timestamp) -> Result<Option<Rows>, SqlError> {
-        let Some((number, index_outbox)) = self.index_outbox().batch(now)? else {
+    /// The next batch for the index, if there is one.
+    pub fn index_batch(&self, now: Timestamp) -> Result<Option<IndexBatch>, SqlError> {
+        let Some((number, messages)) = self.index_outbox().batch(now)? else {
             return Ok(None);
         };
-        let mut statements = Vec::with_capacity(index_outbox.len());
-        for note in index_outbox {
+        let mut statements = Vec::with_capacity(messages.len());
+        for message in messages {
             let unreadable = |error| SqlError(format!("a note for the index: {error}"));
-            let note: IndexedChange = serde_json::from_str(&note).map_err(unreadable)?;
-            statements.push(note.statement());
+            let change: IndexedChange = serde_json::from_str(&message).map_err(unreadable)?;
+            statements.push(change.statement());
         }
-        Ok(Some(Rows { number, statements }))
+        Ok(Some(IndexBatch { number, statements }))
     }
 
-    /// Rows are written.
-    pub fn ack_rows(&self, rows: &Rows) -> Result<(), SqlError> {
-        self.index_outbox().ack(rows.number)
+    /// Records that a batch was written.
+    pub fn ack_index_batch(&self, batch: &IndexBatch) -> Result<(), SqlError> {
+        self.index_outbox().ack(batch.number)
     }
 
-    /// No one knows whether rows are written: it is tried again, ever later.
-    pub fn nack_rows(&self, now: Timestamp) -> Result<(), SqlError> {
+    /// Schedules another try with backoff, after a batch may have failed.
+    pub fn nack_index_batch(&self, now: Timestamp) -> Result<(), SqlError> {
         self.index_outbox().nack(now)
     }
 
-    /// Writes down what the index has to say, if there is one. It does not speak of the registry,
-    /// as the registry does not speak of itself.
+    /// Queues a change for the index, if there is one. As in the registry, the registry itself is
+    /// not listed.
     pub(super) fn queue_index_change(
         &self,
         name: &StreamName,
@@ -138,9 +139,9 @@ impl<'a, S: Sql> Hub<'a, S> {
             return Ok(());
         }
         let (name, what) = (name.clone(), what.clone());
-        let note = serde_json::to_string(&IndexedChange { name, what, at });
+        let message = serde_json::to_string(&IndexedChange { name, what, at });
         self.index_outbox()
-            .put(&note.map_err(|error| SqlError(error.to_string()))?)
+            .put(&message.map_err(|error| SqlError(error.to_string()))?)
     }
 
     pub(super) const fn index_outbox(&self) -> Outbox<'a, S> {
@@ -153,20 +154,20 @@ impl IndexedChange {
         let name = self.name.as_str().into();
         let at = rfc3339(self.at);
         match self.what {
-            LifecycleChange::Created(facts) => {
-                let (ttl, expires) = match facts.expiry {
+            LifecycleChange::Created(metadata) => {
+                let (ttl, expires) = match metadata.expiry {
                     Expiry::Never => (Value::Null, Value::Null),
                     Expiry::Idle(seconds) => (seconds.into(), Value::Null),
                     Expiry::At(end) => (Value::Null, rfc3339(end).as_str().into()),
                 };
-                let media_type = facts.media_type.as_str().into();
+                let media_type = metadata.media_type.as_str().into();
                 Statement {
-                    text: MADE,
+                    text: INSERT_CREATED,
                     params: vec![name, media_type, at.as_str().into(), ttl, expires],
                 }
             }
             LifecycleChange::Ended => Statement {
-                text: GONE,
+                text: UPDATE_DELETED,
                 params: vec![name, at.as_str().into()],
             },
         }
@@ -178,7 +179,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_index_is_made_or_used_or_left_to_newer_code() {
+    fn migrations_create_an_index_and_refuse_a_newer_one() {
         let texts = |recorded: &[(&'static str, &'static str)]| {
             let statements = migrations(recorded.iter().copied());
             let statements = statements.map_err(|error| error.code().to_string())?;

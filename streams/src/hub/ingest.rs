@@ -10,9 +10,9 @@ use crate::subscription::RequiredTails;
 use crate::{HubAck, HubUpdate, LifecycleChange, LifecycleEvent, Offset, StreamName};
 
 impl<S: Sql> Hub<'_, S> {
-    /// Ingests an update of a stream, and answers whether the stream has to go on reporting.
-    /// Updates that the hub has already applied change nothing. `pending`: the needs of clients
-    /// that are about to subscribe.
+    /// Ingests an update of a stream, and returns whether the stream has to report further appends.
+    /// An update that the hub has already applied changes nothing. `pending` has the required tails
+    /// of requests that are not answered yet.
     pub fn ingest(
         &self,
         name: &StreamName,
@@ -28,7 +28,7 @@ impl<S: Sql> Hub<'_, S> {
         }
         let followed = self.is_followed(name, pending)?;
         if let Some(mut entry) = entry {
-            let reported = update.tail.filter(|tail| entry.is_of(tail));
+            let reported = update.tail.filter(|tail| entry.accepts(tail));
             let tail = reported.map_or(entry.tail, |tail| tail.offset.max(entry.tail));
             if reported.is_some() && (has_events || tail > entry.tail) {
                 self.subscriptions().on_append(name, tail, now)?;
@@ -36,7 +36,7 @@ impl<S: Sql> Hub<'_, S> {
             if has_events || tail > entry.tail || followed != entry.followed {
                 entry.tail = tail;
                 entry.followed = followed;
-                self.keep(&entry)?;
+                self.save(&entry)?;
             }
         }
         if has_events {
@@ -82,8 +82,8 @@ impl<S: Sql> Hub<'_, S> {
             }
         };
         self.subscriptions().on_removed(name)?;
-        // The caller keeps the entry only if it changes again.
-        self.keep(&entry)?;
+        // The caller saves the entry only if it changes again.
+        self.save(&entry)?;
         Ok(entry)
     }
 
@@ -142,7 +142,7 @@ mod tests {
     }
 
     fn events(story: &str) -> Vec<LifecycleEvent> {
-        let facts = StreamMetadata {
+        let metadata = StreamMetadata {
             media_type: MediaType::new("text/plain"),
             expiry: Expiry::Never,
         };
@@ -150,7 +150,7 @@ mod tests {
             generation: Generation::from_bytes([word.as_bytes()[0]; 16]),
             at: Timestamp::from_millis(1),
             change: if word.ends_with('+') {
-                LifecycleChange::Created(facts.clone())
+                LifecycleChange::Created(metadata.clone())
             } else {
                 LifecycleChange::Ended
             },

@@ -24,27 +24,27 @@ use pmx_core::time::Timestamp;
 
 use crate::schema;
 use crate::subscription::{
-    Action, Answer, Call, Effect, PatternCache, Refusal, RequiredTails, Room, Subscriptions,
-    TailOffsets,
+    Action, Effect, PatternCache, RequiredTails, SubscriptionRefusal, SubscriptionRequest,
+    SubscriptionResponse, Subscriptions, TailOffsets, WebhookCapacity,
 };
 
 pub use directory::Entry;
-pub use index::{MAKE_VERSIONS, READ_VERSIONS, Rows, Statement, migrations};
+pub use index::{CREATE_VERSIONS, IndexBatch, READ_VERSIONS, Statement, migrations};
 pub use sender::RegistryBatch;
 pub use tail_tracking::TrackRequest;
 
-/// The hub of a server, for the length of a turn.
+/// The hub of a server, within one transaction.
 pub struct Hub<'a, S> {
     sql: &'a S,
     subscriptions: Subscriptions<'a, S>,
-    /// Whether the operator keeps an index of all streams.
+    /// Whether the operator has an index of all streams.
     has_index: bool,
 }
 
 impl<'a, S: Sql> Hub<'a, S> {
-    /// Makes the tables, unless they are there. `seed` is random, and counts only the first time.
+    /// Creates or migrates the tables. `seed` is random; only that of the first call counts.
     pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SchemaError> {
-        schema::settle(sql, &schema::HUB, |sql| {
+        schema::install_or_migrate(sql, &schema::HUB, |sql| {
             directory::install(sql)?;
             for tables in [outbox::REGISTRY, outbox::INDEX] {
                 outbox::Outbox::new(sql, tables).install()?;
@@ -54,7 +54,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         Subscriptions::install(sql, seed)
     }
 
-    /// Opens what [`install`](Self::install) made.
+    /// Opens the tables that [`install`](Self::install) created.
     pub fn open(sql: &'a S) -> Result<Self, SqlError> {
         let subscriptions = Subscriptions::open(sql)?;
         Ok(Self {
@@ -64,7 +64,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         })
     }
 
-    /// The same with a cache of patterns that outlives the turn.
+    /// The same with a cache of patterns that outlives the transaction.
     #[must_use]
     pub fn with_cache(self, cache: &PatternCache) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl<'a, S: Sql> Hub<'a, S> {
         }
     }
 
-    /// The same, with an index of all streams to be written.
+    /// The same; with `has_index`, it queues changes for the index of all streams.
     #[must_use]
     pub fn with_index(self, has_index: bool) -> Self {
         Self { has_index, ..self }
@@ -84,16 +84,20 @@ impl<'a, S: Sql> Hub<'a, S> {
         &self.subscriptions
     }
 
-    /// Answers a call about subscriptions. Before that, its
-    /// [required tails](Self::required_tails) have to be followed.
-    pub fn handle(&self, call: &Call, now: Timestamp) -> Result<Answer, Refusal> {
-        let tails = self.tails(&self.subscriptions.required_tails(call)?)?;
-        self.subscriptions.handle(call, &tails, now)
+    /// Handles a request to the subscriptions, after the streams of its
+    /// [required tails](Self::required_tails) are tracked.
+    pub fn handle(
+        &self,
+        request: &SubscriptionRequest,
+        now: Timestamp,
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
+        let tails = self.tails(&self.subscriptions.required_tails(request)?)?;
+        self.subscriptions.handle(request, &tails, now)
     }
 
-    /// Does what is due: see [`Subscriptions::work`].
-    pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
-        let mut effects = self.subscriptions.work(now, room)?;
+    /// Advances what is due: see [`Subscriptions::work`].
+    pub fn work(&self, now: Timestamp, capacity: WebhookCapacity) -> Result<Vec<Effect>, SqlError> {
+        let mut effects = self.subscriptions.work(now, capacity)?;
         for effect in &mut effects {
             if let Action::Copy(copying) = &mut effect.action {
                 let entry = self.entry(&copying.source)?;
@@ -103,13 +107,17 @@ impl<'a, S: Sql> Hub<'a, S> {
         Ok(effects)
     }
 
-    /// When the platform has to come by, if nothing happens before.
-    pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
+    /// When the alarm has to run next, without another event.
+    pub fn due(
+        &self,
+        now: Timestamp,
+        capacity: WebhookCapacity,
+    ) -> Result<Option<Timestamp>, SqlError> {
         let all = [
-            self.subscriptions.due(now, room)?,
-            self.follows_due()?,
+            self.subscriptions.due(now, capacity)?,
+            self.tracking_due()?,
             self.registry_outbox().due(now)?,
-            // Without an index no one sends what was written down for it before.
+            // Without an index, changes that were queued for it before stay queued.
             self.index_outbox().due(now)?.filter(|_| self.has_index),
         ];
         Ok(all.into_iter().flatten().min())

@@ -1,47 +1,48 @@
 //! Outbox: ordered messages of the hub to one receiver, acknowledged in batches.
 //!
-//! Messages wait in their order, and go in batches. A batch that went once stays as it is until it
-//! is known to have arrived, and carries a number: it may go twice, and a client that gets it takes
-//! each number once, or does not mind.
+//! The outbox sends its messages in order and in batches. A batch has a number, and the outbox
+//! repeats it unchanged until the receiver acknowledges it. So a receiver may get a batch twice: it
+//! applies each number once, or applies a batch idempotently.
 
 use std::time::Duration;
 
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
+use crate::job::backoff;
 use crate::limits::REGISTRY_BATCH_MAX;
 use crate::row::Columns;
 
-/// An outbox: messages for one receiver, for the length of a turn.
+/// The messages for one receiver, within one transaction.
 pub(super) struct Outbox<'a, S> {
     sql: &'a S,
     tables: &'static Tables,
 }
 
-/// Where an outbox is kept.
+/// The tables of an outbox.
 pub(super) struct Tables {
     /// The messages.
-    waiting: &'static str,
-    /// The number of the next batch, and before when not to try.
+    messages: &'static str,
+    /// The number of the next batch, and the time of the next try.
     state: &'static str,
 }
 
-/// For the registry.
+/// Tables of the registry's outbox.
 pub(super) const REGISTRY: &Tables = &Tables {
-    waiting: "hub_post",
+    messages: "hub_post",
     state: "hub_posted",
 };
 
-/// For the index in D1.
+/// Tables of the index's outbox.
 pub(super) const INDEX: &Tables = &Tables {
-    waiting: "hub_note",
+    messages: "hub_note",
     state: "hub_noted",
 };
 
-/// The longest pause between two tries.
-const PAUSE_SECONDS_MAX: u64 = 60;
+/// Longest delay between two tries.
+const BACKOFF_MAX: Duration = Duration::from_mins(1);
 
-/// How long after a turn the alarm sends what was not sent at once.
+/// How long after a transaction the alarm sends messages that the platform has not sent.
 const GRACE: Duration = Duration::from_secs(2);
 
 impl<'a, S: Sql> Outbox<'a, S> {
@@ -49,15 +50,15 @@ impl<'a, S: Sql> Outbox<'a, S> {
         Self { sql, tables }
     }
 
-    /// Makes the tables, unless they are there.
+    /// Creates the tables.
     pub(super) fn install(&self) -> Result<(), SqlError> {
-        let Tables { waiting, state } = self.tables;
+        let Tables { messages, state } = self.tables;
         for statement in [
             format!(
-                "CREATE TABLE IF NOT EXISTS {waiting} (
+                "CREATE TABLE IF NOT EXISTS {messages} (
                     number INTEGER PRIMARY KEY, batch INTEGER, message TEXT NOT NULL) STRICT"
             ),
-            // `next`: the number of the next batch. `at`: not before then.
+            // `next`: the number of the next batch. `at`: the time of the next try.
             format!(
                 "CREATE TABLE IF NOT EXISTS {state} (
                     one INTEGER PRIMARY KEY CHECK (one = 1), next INTEGER NOT NULL,
@@ -70,25 +71,25 @@ impl<'a, S: Sql> Outbox<'a, S> {
         Ok(())
     }
 
-    /// Writes a message down.
+    /// Queues a message.
     pub(super) fn put(&self, message: &str) -> Result<(), SqlError> {
-        let insert = format!("INSERT INTO {} (message) VALUES (?)", self.tables.waiting);
+        let insert = format!("INSERT INTO {} (message) VALUES (?)", self.tables.messages);
         self.sql.run(&insert, &[message.into()]).map(drop)
     }
 
-    /// The number and the messages of the next batch, if any wait.
+    /// The number and the messages of the next batch, if it is time to send one.
     pub(super) fn batch(&self, now: Timestamp) -> Result<Option<(u64, Vec<String>)>, SqlError> {
         let (number, at, _) = self.state()?;
         if at > now {
             return Ok(None);
         }
-        let waiting = self.tables.waiting;
-        let select = format!("SELECT message FROM {waiting} WHERE batch = ? ORDER BY number");
+        let table = self.tables.messages;
+        let select = format!("SELECT message FROM {table} WHERE batch = ? ORDER BY number");
         let mut rows = self.sql.run(&select, &[number.into()])?;
         if rows.is_empty() {
             let update = format!(
-                "UPDATE {waiting} SET batch = ? WHERE number IN \
-                 (SELECT number FROM {waiting} WHERE batch IS NULL ORDER BY number LIMIT ?)"
+                "UPDATE {table} SET batch = ? WHERE number IN \
+                 (SELECT number FROM {table} WHERE batch IS NULL ORDER BY number LIMIT ?)"
             );
             let most = REGISTRY_BATCH_MAX as u64;
             self.sql.run(&update, &[number.into(), most.into()])?;
@@ -99,34 +100,33 @@ impl<'a, S: Sql> Outbox<'a, S> {
         Ok((!messages.is_empty()).then_some((number, messages)))
     }
 
-    /// A batch ack.
+    /// Records that the receiver has a batch.
     pub(super) fn ack(&self, number: u64) -> Result<(), SqlError> {
-        let Tables { waiting, state } = self.tables;
-        let delete = format!("DELETE FROM {waiting} WHERE batch = ?");
+        let Tables { messages, state } = self.tables;
+        let delete = format!("DELETE FROM {messages} WHERE batch = ?");
         self.sql.run(&delete, &[number.into()])?;
         let update = format!("UPDATE {state} SET next = ?, at = 0, tries = 0 WHERE next = ?");
         let params = [(number + 1).into(), number.into()];
         self.sql.run(&update, &params).map(drop)
     }
 
-    /// No one knows whether a batch arrived: it is tried again, ever later.
+    /// Schedules another try with backoff, after a batch may have been lost.
     pub(super) fn nack(&self, now: Timestamp) -> Result<(), SqlError> {
         let (_, _, tries) = self.state()?;
-        let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
-        let at = now.after(Duration::from_secs(pause)).as_millis();
+        let at = now.after(backoff(tries, BACKOFF_MAX)).as_millis();
         let update = format!("UPDATE {} SET at = ?, tries = ?", self.tables.state);
         let params = [at.into(), (tries + 1).into()];
         self.sql.run(&update, &params).map(drop)
     }
 
-    /// When the alarm has to send what waits.
+    /// When the alarm has to send the queued messages.
     pub(super) fn due(&self, now: Timestamp) -> Result<Option<Timestamp>, SqlError> {
-        let select = format!("SELECT 1 FROM {} LIMIT 1", self.tables.waiting);
+        let select = format!("SELECT 1 FROM {} LIMIT 1", self.tables.messages);
         if self.sql.run(&select, &[])?.is_empty() {
             return Ok(None);
         }
         let (_, at, _) = self.state()?;
-        // The caller that queued it is about to send it.
+        // The platform is about to send messages that this transaction queued.
         Ok(Some(at.max(now.after(GRACE))))
     }
 

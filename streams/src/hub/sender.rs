@@ -9,23 +9,23 @@ use super::outbox::{Outbox, REGISTRY};
 use crate::registry;
 use crate::{Append, Producer};
 
-/// The name under which the hub writes to the registry.
+/// The hub's producer id in the registry.
 const PRODUCER: &str = "hub";
 
-/// Messages for the registry that go together.
+/// A batch of messages for the registry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RegistryBatch {
     number: u64,
-    /// What has to be appended, once.
+    /// The append, whose producer makes a repeated batch count once.
     pub append: Append,
 }
 
 impl<'a, S: Sql> Hub<'a, S> {
-    /// The next messages for the registry, if any wait. The same, until they
-    /// [ack](Self::ack_registry_batch).
+    /// The next batch for the registry, if there is one. It stays the same until it is
+    /// [acknowledged](Self::ack_registry_batch).
     pub fn registry_batch(&self, now: Timestamp) -> Result<Option<RegistryBatch>, SqlError> {
-        let waiting = self.registry_outbox().batch(now)?;
-        Ok(waiting.map(|(number, messages)| RegistryBatch {
+        let batch = self.registry_outbox().batch(now)?;
+        Ok(batch.map(|(number, messages)| RegistryBatch {
             number,
             append: Append {
                 media_type: Some(registry::media_type()),
@@ -41,12 +41,12 @@ impl<'a, S: Sql> Hub<'a, S> {
         }))
     }
 
-    /// A batch ack.
+    /// Records that the registry has a batch.
     pub fn ack_registry_batch(&self, batch: &RegistryBatch) -> Result<(), SqlError> {
         self.registry_outbox().ack(batch.number)
     }
 
-    /// No one knows whether a batch arrived: it is tried again, ever later.
+    /// Schedules another try with backoff, after a batch may have been lost.
     pub fn nack_registry_batch(&self, now: Timestamp) -> Result<(), SqlError> {
         self.registry_outbox().nack(now)
     }

@@ -1,4 +1,4 @@
-//! Tail tracking: asks streams to report their tails from now on.
+//! Tail tracking: requests to streams to report their tails from now on.
 
 use std::time::Duration;
 
@@ -6,36 +6,37 @@ use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
 use super::Hub;
-use super::directory::{bound, named};
+use super::directory::{name_param, stored_name};
+use crate::job::backoff;
 use crate::limits::HUB_FOLLOWS_MAX;
 use crate::row::Columns;
-use crate::subscription::{Call, RequiredTails};
+use crate::subscription::{RequiredTails, SubscriptionRequest};
 use crate::{StreamName, StreamTail};
 
-/// Whom to ask.
+/// A round of follow requests to streams.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrackRequest {
-    /// In which round.
+    /// The number of the round.
     pub round: u64,
-    /// Which streams.
+    /// The streams to ask.
     pub streams: Vec<StreamName>,
 }
 
-/// How long after a turn the alarm asks those who were not asked at once.
+/// How long after a transaction the alarm repeats a follow request.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// The longest pause between two tries.
-const PAUSE_SECONDS_MAX: u64 = 600;
+/// Longest delay between two tries.
+const BACKOFF_MAX: Duration = Duration::from_mins(10);
 
 impl<S: Sql> Hub<'_, S> {
-    /// What a call needs of the directory. As long as it is not answered, whatever tells anything
-    /// has to be [heard](Self::ingest) with it.
-    pub fn required_tails(&self, call: &Call) -> Result<RequiredTails, SqlError> {
-        self.subscriptions().required_tails(call)
+    /// The tails that a request needs. Until the request is answered, the platform passes them to
+    /// each [`ingest`](Self::ingest).
+    pub fn required_tails(&self, request: &SubscriptionRequest) -> Result<RequiredTails, SqlError> {
+        self.subscriptions().required_tails(request)
     }
 
-    /// The streams that have to be asked before a call with such needs is answered. That they are
-    /// to be asked is written down; beyond a number the alarm asks them, afterwards.
+    /// The streams that the platform has to ask before it answers a request with these required
+    /// tails. The hub records each of them; beyond a limit, the alarm asks them afterwards.
     pub fn streams_to_track(
         &self,
         needs: &RequiredTails,
@@ -53,25 +54,27 @@ impl<S: Sql> Hub<'_, S> {
             let is_asked_now = number < HUB_FOLLOWS_MAX;
             let at = if is_asked_now { now.after(GRACE) } else { now };
             self.sql
-                .run(upsert, &[bound(name), at.as_millis().into()])?;
+                .run(upsert, &[name_param(name), at.as_millis().into()])?;
         }
         streams.truncate(HUB_FOLLOWS_MAX);
         let round = self.round()?;
         Ok(TrackRequest { round, streams })
     }
 
-    /// Those whom the alarm has to ask now.
+    /// The streams that the alarm has to ask now.
     pub fn overdue_tracking(&self, now: Timestamp) -> Result<TrackRequest, SqlError> {
         let select = "SELECT name FROM hub_follow WHERE at <= ? ORDER BY at, name LIMIT ?";
         let params = [now.as_millis().into(), (HUB_FOLLOWS_MAX as u64).into()];
         let rows = self.sql.run(select, &params)?;
-        let names = rows.into_iter().map(|row| named(&Columns::of(row).text()?));
+        let names = rows
+            .into_iter()
+            .map(|row| stored_name(&Columns::of(row).text()?));
         let streams = names.collect::<Result<_, _>>()?;
         let round = self.round()?;
         Ok(TrackRequest { round, streams })
     }
 
-    /// A stream was asked, and is so far; or it is not there.
+    /// Records the answer of a stream: its tail, or that it does not exist.
     pub fn tracked(
         &self,
         name: &StreamName,
@@ -79,38 +82,42 @@ impl<S: Sql> Hub<'_, S> {
         now: Timestamp,
     ) -> Result<(), SqlError> {
         let delete = "DELETE FROM hub_follow WHERE name = ?";
-        self.sql.run(delete, &[bound(name)])?;
+        self.sql.run(delete, &[name_param(name)])?;
         let known = self.entry(name)?;
-        // If it is another generation, its beginning is yet to be told.
+        // Another generation has not reported its creation yet.
         if let (Some(mut entry), Some(tail)) = (known, tail)
-            && entry.is_of(tail)
+            && entry.accepts(tail)
         {
             entry.followed = true;
             entry.tail = entry.tail.max(tail.offset);
-            self.keep(&entry)?;
+            self.save(&entry)?;
             self.subscriptions().on_append(name, entry.tail, now)?;
         }
         Ok(())
     }
 
-    /// A stream could not be asked: the alarm tries again, ever later.
+    /// Schedules another try with backoff, after a stream did not answer.
     pub fn tracking_failed(&self, name: &StreamName, now: Timestamp) -> Result<(), SqlError> {
         let select = "SELECT tries FROM hub_follow WHERE name = ?";
-        let Some(row) = self.sql.run(select, &[bound(name)])?.into_iter().next() else {
+        let Some(row) = self
+            .sql
+            .run(select, &[name_param(name)])?
+            .into_iter()
+            .next()
+        else {
             return Ok(());
         };
         let tries = Columns::of(row).integer()?;
-        let pause = (1 << tries.min(16)).min(PAUSE_SECONDS_MAX);
-        let at = now.after(Duration::from_secs(pause)).as_millis();
+        let at = now.after(backoff(tries, BACKOFF_MAX)).as_millis();
         let update = "UPDATE hub_follow SET at = ?, tries = ? WHERE name = ?";
-        let params = [at.into(), (tries + 1).into(), bound(name)];
+        let params = [at.into(), (tries + 1).into(), name_param(name)];
         self.sql.run(update, &params).map(drop)
     }
 
-    pub(super) fn follows_due(&self) -> Result<Option<Timestamp>, SqlError> {
+    pub(super) fn tracking_due(&self) -> Result<Option<Timestamp>, SqlError> {
         let rows = self.sql.run("SELECT min(at) FROM hub_follow", &[])?;
         let row = rows.into_iter().next().unwrap_or_default();
-        let at = Columns::of(row).maybe_integer()?;
+        let at = Columns::of(row).optional_integer()?;
         Ok(at.map(Timestamp::from_millis))
     }
 }

@@ -1,8 +1,8 @@
 //! Access control: decides which principal may do what with which stream.
 //!
-//! The holder of the secret may do everything. Holders of tokens may do what theirs say. Everybody
-//! may read the streams that the operator named for that. A server without secret and keys is
-//! closed, unless its operator opens it (`STREAM_ACCESS=open`) or it serves its own machine only.
+//! The holder of the secret has full access. The holder of a token has the access of its claims.
+//! Every client may read the streams that the operator made public. A server without secret and
+//! keys is closed, unless its operator opens it (`STREAM_ACCESS=open`) or it is in local mode.
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
@@ -21,7 +21,7 @@ use crate::http::{Query, forked_from};
 use crate::limits::{STREAM_JWT_BYTES_MAX, STREAM_PUBLIC_PATTERNS_MAX};
 use crate::subscription::Pattern;
 
-/// Who may do what.
+/// The access settings of a server.
 #[derive(Debug, Clone, Default)]
 pub struct Access {
     secret: Option<Secret>,
@@ -33,10 +33,10 @@ pub struct Access {
     local: bool,
 }
 
-/// Who asks.
+/// The sender of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Principal {
-    /// A client who need not say.
+    /// A client without a credential, where none is needed.
     Anonymous,
     /// The holder of a token.
     Token(ClientId),
@@ -45,8 +45,8 @@ pub enum Principal {
 }
 
 impl Principal {
-    /// Whose requests are counted together: those of a token, else those of an address. The
-    /// operator's are not.
+    /// The client whose rate the request counts for: the token's, else the address's. The operator
+    /// has no rate.
     pub fn client(self, address: impl FnOnce() -> Option<ClientId>) -> Option<ClientId> {
         match self {
             Self::Anonymous => address(),
@@ -57,8 +57,8 @@ impl Principal {
 }
 
 impl Access {
-    /// Reads the settings; what is empty counts as unset. Without keys for tokens, the secret
-    /// yields one.
+    /// Parses the settings; an empty one counts as unset. Without token keys, the key is derived
+    /// from the secret.
     pub fn parse(vars: AccessVars<'_>) -> Result<Self, InvalidAccess> {
         let secret = vars.secret()?;
         let keys = Keys::of(secret, vars.keys)?;
@@ -85,15 +85,14 @@ impl Access {
         })
     }
 
-    /// The same on a server that is in local mode, or is not.
+    /// The same, on a server in local mode or not.
     #[must_use]
     pub const fn in_local_mode(mut self, local: bool) -> Self {
         self.local = local;
         self
     }
 
-    /// Who may use streams without a credential. A secret or a key closes streams, whatever else
-    /// is set.
+    /// The access mode. A secret or a key closes streams, whatever the other settings are.
     pub const fn access_mode(&self) -> AccessMode {
         match (
             self.secret.is_none() && self.keys.is_empty(),
@@ -107,7 +106,7 @@ impl Access {
         }
     }
 
-    /// Whether the sender of a request may do everything without a credential.
+    /// Whether a request has full access without a credential.
     pub fn is_open_to(&self, head: &Parts) -> bool {
         match self.access_mode() {
             AccessMode::Open => true,
@@ -116,13 +115,13 @@ impl Access {
         }
     }
 
-    /// Whether everybody may read the stream.
+    /// Whether every client may read the stream.
     pub fn is_public(&self, name: &StreamName) -> bool {
         self.access_mode() == AccessMode::Open
             || self.public.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Whether the request carries the secret, if the server is not open.
+    /// Refuses a request without the secret, unless the server is open to it.
     pub fn authorise(&self, head: &Parts, now: Timestamp) -> Result<(), Problem> {
         if self.is_open_to(head) {
             return Ok(());
@@ -139,7 +138,7 @@ impl Access {
         }
     }
 
-    /// Which streams' work a worker may claim with the token that it sends.
+    /// The streams whose work a worker may claim with its credential.
     pub fn claim(&self, head: &Parts, now: Timestamp) -> Result<Claimable, Problem> {
         if self.is_open_to(head) {
             return Ok(Claimable::All);
@@ -161,7 +160,7 @@ impl Access {
         }
     }
 
-    /// Who asks, if they may do with the stream what they ask for.
+    /// The sender of a request, if it may do what it requests.
     pub fn admit(
         &self,
         head: &Parts,
@@ -204,7 +203,7 @@ impl Access {
             let detail = format!("the token does not allow to {verb} this stream (`{scope}`)");
             return Err(forbidden(detail));
         }
-        // A fork shows all that its source has. What names none is refused with the request.
+        // A fork has all messages of its source. An invalid source is refused later.
         let source = (head.method == Method::PUT).then(|| forked_from(&head.headers));
         if let Some(Some(source)) = source
             && !may(Need::Read, &source)
@@ -215,7 +214,7 @@ impl Access {
         Ok(Principal::Token(claims.client(token)))
     }
 
-    /// The refusal of a credential. Where none could do, it names what the operator may set.
+    /// The refusal of a credential. If no credential suffices, it names the missing setting.
     fn refused(&self, why: Refused) -> Problem {
         match self.access_mode() {
             AccessMode::Guarded => refused(why),
@@ -231,7 +230,7 @@ impl Access {
     }
 }
 
-/// What a request does to a stream.
+/// The access that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Need {
     Read,
@@ -240,7 +239,7 @@ enum Need {
 }
 
 impl Need {
-    /// What is no method of streams is refused later; until then it may as little as any.
+    /// Other methods are refused later, and until then need the most access.
     fn of(method: &Method) -> Self {
         match *method {
             Method::GET | Method::HEAD => Self::Read,
@@ -277,7 +276,7 @@ pub enum Claimable {
 }
 
 impl Claimable {
-    /// What the streams have to match.
+    /// The pattern that the streams have to match.
     pub const fn pattern(&self) -> Option<&Pattern> {
         match self {
             Self::All => None,
@@ -290,8 +289,8 @@ fn forbidden(detail: impl Into<String>) -> Problem {
     Problem::new(Code::Forbidden, detail)
 }
 
-/// The secret, as what it is compared with: hashes have one length, so the comparison takes the
-/// same time for every token.
+/// The secret's hash. All hashes have one length, so the comparison takes the same time for every
+/// token.
 #[derive(Clone)]
 struct Secret(Hash);
 
@@ -306,7 +305,7 @@ impl Secret {
     }
 }
 
-/// It is never shown.
+/// Hides the secret.
 impl std::fmt::Debug for Secret {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Secret(…)")
@@ -323,11 +322,11 @@ fn refused(refused: Refused) -> Problem {
     problem
 }
 
-/// What opens streams, which is never the publish secret.
+/// Hint for the credentials of streams, which never include the publish secret.
 const TOKEN_HINT: &str = "Send the server's STREAM_SECRET, or a token of `pmx stream-token` for \
     this stream, as a bearer token.";
 
-/// The one bearer token of a request's headers, if there is any `Authorization`.
+/// The bearer token of a request's headers, if there is an `Authorization` header.
 fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
@@ -344,9 +343,9 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&[u8]>, Problem> {
     token.map(Some).ok_or_else(|| refused(Refused::Invalid))
 }
 
-/// The token of the query, for an EventSource can't set headers.
+/// The token of the query: an EventSource can't set headers.
 fn token_in(uri: &Uri) -> Result<Option<String>, Problem> {
-    // Most have none, and then nothing has to be decoded.
+    // Most queries have no token and need no decoding.
     let query = uri.query().unwrap_or_default();
     if !query.contains("token") && !query.contains('%') {
         return Ok(None);
@@ -355,7 +354,7 @@ fn token_in(uri: &Uri) -> Result<Option<String>, Problem> {
     query.map_err(|error| Problem::new(Code::StreamRequest, error.to_string()))
 }
 
-/// Whether an address carries a token, be it a good one or not.
+/// Whether an address has a token, valid or not.
 pub(crate) fn has_token(uri: &Uri) -> bool {
     !matches!(token_in(uri), Ok(None))
 }

@@ -1,4 +1,4 @@
-//! Access mode: who may use streams without a credential, as settings state it.
+//! Access mode: the clients that may use streams without a credential.
 
 use thiserror::Error;
 
@@ -6,7 +6,7 @@ use super::token::InvalidKeys;
 use crate::limits::STREAM_PUBLIC_PATTERNS_MAX;
 use crate::subscription::InvalidPattern;
 
-/// Settings that make no sense.
+/// Invalid access settings.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidAccess {
     /// `STREAM_TOKEN_KEYS`
@@ -26,7 +26,7 @@ pub enum InvalidAccess {
     TwoSecrets,
 }
 
-/// What an operator reads access from, each as it is in the environment.
+/// The variables of access settings, as in the environment.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct AccessVars<'a> {
     /// `STREAM_SECRET`
@@ -41,21 +41,21 @@ pub struct AccessVars<'a> {
     pub access: Option<&'a str>,
 }
 
-/// Access mode: who may use streams without a credential.
+/// The clients that may use streams without a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccessMode {
-    /// Everybody, because the operator said so.
+    /// All clients, by the operator's setting.
     Open,
-    /// Programs of this machine: the server is in local mode.
+    /// Programs on this machine: the server is in local mode.
     Local,
-    /// No client; a secret or keys admit their holders.
+    /// None; the secret or a token is needed.
     Guarded,
-    /// No client at all: there is neither a secret nor a key.
+    /// None, and no credential suffices: there is neither a secret nor a key.
     Closed,
 }
 
 impl AccessMode {
-    /// The mode in a word.
+    /// The mode as one word.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Open => "open",
@@ -65,7 +65,7 @@ impl AccessMode {
         }
     }
 
-    /// The mode as a server states it at its start.
+    /// The mode as the server states it at its start.
     pub const fn statement(self) -> &'static str {
         match self {
             Self::Open => "streams are open to everybody (STREAM_ACCESS=open)",

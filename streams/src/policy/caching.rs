@@ -1,10 +1,10 @@
 //! Cache policy: the `Cache-Control` of a response.
 //!
-//! An address names a stream and a place in it, but not which of the streams that have the name one
-//! after the other: after a deletion, the same address is another stream's. And what follows the
-//! last message has the address that its end had. So no answer may be used again without asking:
-//! what a cache keeps saves bytes, by 304, and never a request. Whether anybody but the reader's
-//! own browser may keep it is the operator's to say, and only of streams that everybody may read.
+//! An address names a stream and an offset, but not the generation: after a deletion, another
+//! stream can have the address. And new messages appear at the address of the former tail. So a
+//! cache has to revalidate every response: it saves bytes, by 304, but never a request. The
+//! operator decides whether shared caches may store responses, and only for streams that every
+//! client may read.
 
 use http::HeaderValue;
 use http::request::Parts;
@@ -13,45 +13,45 @@ use thiserror::Error;
 use super::access::{Access, has_token};
 use crate::http::name_of;
 
-/// What an operator lets caches keep.
+/// The responses that caches may store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CacheMode {
-    /// Nothing.
+    /// None.
     Off,
-    /// Pages, by the browser of who reads them.
+    /// Pages, in the reader's own browser.
     #[default]
     Private,
-    /// Pages of streams that everybody may read, by shared caches.
+    /// Pages of public streams in shared caches too.
     Shared,
 }
 
-/// The text is no mode.
+/// The text is not a cache mode.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("CACHE_MODE is {0:?}; expected private, shared or off")]
 pub struct InvalidCacheMode(String);
 
-/// Who may see an answer.
+/// The clients that may see a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audience {
-    /// Everybody.
+    /// All clients.
     Everyone,
-    /// Who sends a token.
+    /// Holders of a credential.
     Holders,
-    /// Who knows the address, for a token stands in it.
+    /// Holders of the address, which has a token.
     Address,
 }
 
-/// What an answer says of itself when it may be kept and asked for anew.
+/// `Cache-Control` of a response that a cache may store and has to revalidate.
 pub(crate) const REVALIDATED: &str = "max-age=0, must-revalidate";
 
-/// What one says that is read as it comes.
-pub(crate) const AS_IT_COMES: &str = "no-cache, no-store";
+/// `Cache-Control` of an event stream.
+pub(crate) const EVENT_STREAM: &str = "no-cache, no-store";
 
-/// What one says that is the same for everybody for a while, whatever becomes of streams.
+/// `Cache-Control` of the public keys.
 pub(crate) const KEYS: &str = "public, max-age=300";
 
 impl CacheMode {
-    /// Reads a mode; what is empty counts as unset.
+    /// Parses a mode; an empty text counts as unset.
     pub fn parse(text: Option<&str>) -> Result<Self, InvalidCacheMode> {
         match text.unwrap_or_default() {
             "" | "private" => Ok(Self::Private),
@@ -61,12 +61,12 @@ impl CacheMode {
         }
     }
 
-    /// The `Cache-Control` of an answer that says this of itself. What says nothing that is known
-    /// here is kept by no one.
+    /// The `Cache-Control` of a response, from the one that its renderer set. Without a known
+    /// value, no cache may store it.
     pub fn policy(self, own: Option<&HeaderValue>, audience: Audience) -> &'static str {
         match own.map(HeaderValue::as_bytes) {
             Some(own) if own == REVALIDATED.as_bytes() => self.of_page(audience),
-            Some(own) if own == AS_IT_COMES.as_bytes() => AS_IT_COMES,
+            Some(own) if own == EVENT_STREAM.as_bytes() => EVENT_STREAM,
             Some(own) if own == KEYS.as_bytes() && self != Self::Off => KEYS,
             Some(_) | None => "no-store",
         }
@@ -84,7 +84,7 @@ impl CacheMode {
 }
 
 impl Audience {
-    /// Who may see the answer to a request.
+    /// The audience of the response to a request.
     pub fn of(head: &Parts, access: &Access) -> Self {
         if head.uri.query().is_some() && has_token(&head.uri) {
             return Self::Address;

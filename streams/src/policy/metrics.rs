@@ -1,75 +1,76 @@
-//! Metrics: a data point for each append, each read, and each reader of events when it leaves.
-//! Cloudflare's Analytics Engine adds them up.
+//! Metrics: a data point for each append, each read, and each session of an event reader.
+//! Cloudflare's Analytics Engine aggregates them.
 
 use crate::StreamName;
-use crate::http::{Call, Live};
+use crate::http::{Live, StreamRequest};
 
-/// One thing that happened.
+/// A data point: one operation on a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataPoint {
     stream: String,
-    what: Operation,
-    /// Bytes of the body that came or went.
+    operation: Operation,
+    /// Bytes of the body, of the request or the response.
     pub bytes: u64,
-    /// The status of the answer.
+    /// The status of the response.
     pub status: u16,
-    /// How long it took.
+    /// The duration in milliseconds.
     pub millis: u64,
 }
 
-/// What happened.
+/// A counted operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
-    /// Something was appended, or was to be.
+    /// An append, successful or not.
     Append,
-    /// Something was read, or waited for.
+    /// A read or a long poll.
     Read,
-    /// A reader of events was there.
+    /// The session of an event reader.
     Live,
 }
 
 impl Operation {
-    /// What a request is; nothing, if it is not counted or not over when it is answered.
-    pub const fn of(call: &Call) -> Option<Self> {
-        match call {
-            Call::Append(_) => Some(Self::Append),
-            Call::Get(get) => match get.live {
+    /// The operation of a request. `None` if it is not counted, or not over when the response
+    /// begins.
+    pub const fn of(request: &StreamRequest) -> Option<Self> {
+        match request {
+            StreamRequest::Append(_) => Some(Self::Append),
+            StreamRequest::Get(get) => match get.live {
                 Live::CatchUp | Live::LongPoll => Some(Self::Read),
                 Live::Sse => None,
             },
-            Call::Create(_) | Call::Delete | Call::Head => None,
+            StreamRequest::Create(_) | StreamRequest::Delete | StreamRequest::Head => None,
         }
     }
 }
 
-/// Bytes of an index that Analytics Engine takes.
+/// Longest index of Analytics Engine in bytes.
 const INDEX_BYTES_MAX: usize = 96;
 
 impl DataPoint {
-    /// Something that happened to a stream.
-    pub fn new(stream: &StreamName, what: Operation) -> Self {
+    /// A data point of an operation on a stream.
+    pub fn new(stream: &StreamName, operation: Operation) -> Self {
         Self {
             stream: stream.as_str().to_owned(),
-            what,
+            operation,
             bytes: 0,
             status: 200,
             millis: 0,
         }
     }
 
-    /// What samples are taken by: as much of the stream's name as fits.
+    /// The sampling key: the stream's name, truncated.
     pub fn index(&self) -> &str {
         self.stream.get(..INDEX_BYTES_MAX).unwrap_or(&self.stream)
     }
 
-    /// The stream's name, and what happened.
+    /// The stream's name and the operation.
     pub fn blobs(&self) -> [&str; 2] {
-        let what = match self.what {
+        let operation = match self.operation {
             Operation::Append => "append",
             Operation::Read => "read",
             Operation::Live => "live",
         };
-        [&self.stream, what]
+        [&self.stream, operation]
     }
 
     /// Bytes, status, milliseconds.
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_point_fits() {
+    fn data_point_truncates_the_index() {
         let name = "n".repeat(1_024);
         let mut point = DataPoint::new(&StreamName::parse(&name).unwrap(), Operation::Append);
         (point.bytes, point.status, point.millis) = (5, 204, 7);
@@ -102,23 +103,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted() {
-        let what = |method: &str, query: &str| {
+    fn operation_of_counts_appends_reads_and_long_polls() {
+        let operation = |method: &str, query: &str| {
             let request = http::Request::builder().method(method);
             let request = request
                 .uri(format!("/v1/stream/a{query}"))
                 .body(())
                 .unwrap();
-            Operation::of(&Call::parse(&request.into_parts().0).unwrap())
+            Operation::of(&StreamRequest::parse(&request.into_parts().0).unwrap())
         };
-        assert_eq!(what("POST", ""), Some(Operation::Append));
-        assert_eq!(what("GET", "?offset=-1"), Some(Operation::Read));
+        assert_eq!(operation("POST", ""), Some(Operation::Append));
+        assert_eq!(operation("GET", "?offset=-1"), Some(Operation::Read));
         assert_eq!(
-            what("GET", "?offset=-1&live=long-poll"),
+            operation("GET", "?offset=-1&live=long-poll"),
             Some(Operation::Read)
         );
-        assert_eq!(what("GET", "?offset=-1&live=sse"), None);
-        assert_eq!(what("HEAD", ""), None);
-        assert_eq!(what("PUT", ""), None);
+        assert_eq!(operation("GET", "?offset=-1&live=sse"), None);
+        assert_eq!(operation("HEAD", ""), None);
+        assert_eq!(operation("PUT", ""), None);
     }
 }

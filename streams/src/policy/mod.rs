@@ -1,8 +1,7 @@
-//! What the operator of streams decides: who may do what with which of them, how often, and what
-//! caches may keep of it.
+//! Operator policy: access, rate limits, caching, timing and metrics of streams.
 //!
-//! All of it is pure: settings are parsed into values, a request's head and `now` go in, and a
-//! decision comes out. The platforms read variables and clocks and carry the decisions out.
+//! The policy is pure: it decides from parsed settings, a request's head and the time. The
+//! platforms read variables and clocks, and apply the decisions.
 
 mod access;
 mod access_mode;
@@ -14,8 +13,8 @@ mod token;
 
 pub use access::{Access, Claimable, Principal};
 pub use access_mode::{AccessMode, AccessVars, InvalidAccess};
-pub(crate) use caching::{AS_IT_COMES, KEYS, REVALIDATED};
 pub use caching::{Audience, CacheMode, InvalidCacheMode};
+pub(crate) use caching::{EVENT_STREAM, KEYS, REVALIDATED};
 pub use metrics::{DataPoint, Operation};
 pub(crate) use rate::whole_seconds;
 pub use rate::{Counted, InvalidRate, Limiter, Per, Rate, Rates, Traffic};

@@ -1,9 +1,9 @@
 //! Rate limits of clients and of streams.
 //!
-//! Each rate is a token bucket, kept as the one number of the generic cell rate algorithm (ITU-T
-//! I.371, "virtual scheduling"): when the bucket will be full again. A bucket that is full is the
-//! same as none, so a stream or a client that no one counts costs nothing, and one that is
-//! forgotten is treated too well, never unjustly.
+//! Each rate is a token bucket, stored as one number by the generic cell rate algorithm (ITU-T
+//! I.371, "virtual scheduling"): the time at which the bucket is full again. A missing bucket
+//! counts as full, so an idle client or stream needs no memory, and dropping a bucket errs towards
+//! allowing.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ use thiserror::Error;
 use super::token::ClientId;
 use crate::limits::{STREAM_RATE_BUCKETS_MAX, STREAM_RATE_BURST_MAX};
 
-/// So many requests in a time, and so many at once.
+/// A rate: requests per time, and a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// Nanoseconds from one request to the next.
@@ -24,7 +24,7 @@ pub struct Rate {
     burst: u64,
 }
 
-/// A text that is no rate.
+/// The text is not a rate.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error(
     "{0} is {1:?}; expected rules such as \"50/s\", \"50/s burst 200\" or \
@@ -32,30 +32,30 @@ pub struct Rate {
 )]
 pub struct InvalidRate(&'static str, String);
 
-/// When a bucket will be full, in nanoseconds since the Unix epoch.
+/// A bucket: the time at which it is full, in nanoseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bucket(u64);
 
-/// What became of a request.
+/// The decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It may go on, and so many more right away.
+    /// The request is allowed.
     Granted {
-        /// So many.
+        /// Further requests that are allowed immediately.
         left: u64,
-        /// When the bucket will be full if nothing comes.
+        /// Time until the bucket is full without further requests.
         full_in: Duration,
     },
-    /// It has to wait.
+    /// The request is refused.
     Refused {
-        /// For so long at least.
+        /// Time until the next request is allowed.
         after: Duration,
     },
 }
 
 impl Rate {
-    /// Reads `50/s`, `50/s burst 200`; also `/m` and `/h`. Without a burst, as many at once as in
-    /// the unit of time.
+    /// Parses `50/s` and `50/s burst 200`; also `/m` and `/h`. The default burst is the number of
+    /// requests per unit.
     fn parse(text: &str) -> Option<Self> {
         let mut words = text.split_whitespace();
         let (count, unit) = words.next()?.split_once('/')?;
@@ -75,11 +75,11 @@ impl Rate {
         Some(Self { interval, burst })
     }
 
-    /// Takes a request out of the bucket, if it is in there.
+    /// Takes a token for a request out of the bucket, if there is one.
     pub fn take(&self, bucket: Option<Bucket>, now: Timestamp) -> (Bucket, Decision) {
         let now = now.as_millis().saturating_mul(1_000_000);
         let most = self.interval.saturating_mul(self.burst);
-        // A clock that went back must not make anybody wait for what it went.
+        // After the clock goes back, a client waits at most for an empty bucket.
         let full_at = bucket.map_or(now, |bucket| bucket.0.clamp(now, now.saturating_add(most)));
         let after = full_at.saturating_add(self.interval);
         let (bucket, missing) = match (after - now).checked_sub(most) {
@@ -99,7 +99,7 @@ impl Rate {
         (bucket, decision)
     }
 
-    /// How long it takes to fill the bucket.
+    /// The time in which an empty bucket fills.
     const fn window(self) -> Duration {
         Duration::from_nanos(self.interval.saturating_mul(self.burst))
     }
@@ -110,17 +110,17 @@ fn number(text: &str) -> Option<u64> {
     number.filter(|number| (1..=STREAM_RATE_BURST_MAX).contains(number))
 }
 
-/// What is counted.
+/// Kind of request, each with its own rates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Traffic {
-    /// GET and HEAD. A reader who stays is one.
+    /// GET and HEAD. A live reader counts as one request.
     Reads,
     /// PUT, POST and DELETE.
     Writes,
 }
 
 impl Traffic {
-    /// What a request is.
+    /// The kind of a request.
     pub fn of(method: &Method) -> Self {
         match *method {
             Method::GET | Method::HEAD => Self::Reads,
@@ -129,12 +129,12 @@ impl Traffic {
     }
 }
 
-/// Whose requests are counted together.
+/// The owner of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Per {
-    /// Those of a client.
+    /// The client that sends the requests.
     Client,
-    /// Those to a stream.
+    /// The stream that gets the requests.
     Stream,
 }
 
@@ -147,7 +147,7 @@ impl Per {
     }
 }
 
-/// All rates of an operator.
+/// All rates that the operator set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Rates {
     reads: Pair,
@@ -161,8 +161,8 @@ struct Pair {
 }
 
 impl Rates {
-    /// Reads `STREAM_RATE_READS` and `STREAM_RATE_WRITES`: rules with commas between, each for
-    /// clients, for streams, or, if it does not say, for both.
+    /// Parses `STREAM_RATE_READS` and `STREAM_RATE_WRITES`: comma-separated rules, each for
+    /// clients, for streams, or without either word for both.
     pub fn parse(reads: Option<&str>, writes: Option<&str>) -> Result<Self, InvalidRate> {
         Ok(Self {
             reads: Pair::parse("STREAM_RATE_READS", reads)?,
@@ -181,7 +181,7 @@ impl Rates {
         }
     }
 
-    /// Whether any rate is set for these.
+    /// Whether there is a rate for this owner.
     fn count(&self, per: Per) -> bool {
         let set = |traffic| self.of(traffic, per).is_some();
         set(Traffic::Reads) || set(Traffic::Writes)
@@ -204,11 +204,11 @@ impl Pair {
             };
             let rate = Rate::parse(rate).ok_or_else(invalid)?;
             for per in whose {
-                let place = match per {
+                let slot = match per {
                     Per::Client => &mut pair.client,
                     Per::Stream => &mut pair.stream,
                 };
-                if place.replace(rate).is_some() {
+                if slot.replace(rate).is_some() {
                     return Err(invalid());
                 }
             }
@@ -219,30 +219,30 @@ impl Pair {
 
 type Key = (Per, Traffic, ClientId);
 
-/// The buckets of all clients and streams that were heard of lately.
+/// The buckets of all recent clients and streams.
 #[derive(Debug)]
 pub struct Limiter {
     rates: Rates,
-    /// Those heard of since the last time that so many were, and those heard of before.
+    /// The buckets used since `young` was last full; `old` has those used before.
     young: BTreeMap<Key, Bucket>,
     old: BTreeMap<Key, Bucket>,
     most: usize,
 }
 
-/// What is said of a request that was counted.
+/// The decisions about a counted request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Counted {
     decisions: Vec<(Per, Rate, Decision)>,
 }
 
 impl Limiter {
-    /// One that counts these; nothing if there is no rate for them.
+    /// A limiter for these owners; `None` if they have no rate.
     pub fn of(rates: Rates, whose: &[Per]) -> Option<Self> {
         let is_needed = whose.iter().any(|&per| rates.count(per));
         is_needed.then(|| Self::new(rates))
     }
 
-    /// With all buckets full.
+    /// A limiter with full buckets.
     const fn new(rates: Rates) -> Self {
         Self {
             rates,
@@ -252,7 +252,7 @@ impl Limiter {
         }
     }
 
-    /// Counts a request for all these. If one of them has to wait, nothing is taken from any.
+    /// Counts a request for all its owners. If one refuses it, no bucket loses a token.
     pub fn count(
         &mut self,
         traffic: Traffic,
@@ -276,15 +276,15 @@ impl Limiter {
         };
         let all = counted.refused().is_none();
         for (key, _, (bucket, decision)) in taken {
-            // Who is refused is not forgotten for it: that would fill their bucket.
+            // A refused bucket is saved too: dropping it would fill it.
             if all || matches!(decision, Decision::Refused { .. }) {
-                self.keep(key, bucket);
+                self.insert(key, bucket);
             }
         }
         counted
     }
 
-    fn keep(&mut self, key: Key, bucket: Bucket) {
+    fn insert(&mut self, key: Key, bucket: Bucket) {
         if self.young.len() >= self.most && !self.young.contains_key(&key) {
             self.old = std::mem::take(&mut self.young);
         }
@@ -296,7 +296,7 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
 impl Counted {
-    /// Whether it has to wait, for whom and how long: the longest of all.
+    /// The owner and the delay of the longest refusal, if there is one.
     pub fn refused(&self) -> Option<(Per, Duration)> {
         let refused = self
             .decisions
@@ -308,8 +308,7 @@ impl Counted {
         refused.max_by_key(|(_, after)| *after)
     }
 
-    /// Says it in an answer's headers (draft-ietf-httpapi-ratelimit-headers-10). Nothing, if no
-    /// rate is set.
+    /// Adds the rate limit headers (draft-ietf-httpapi-ratelimit-headers-10), if there is a rate.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         let (mut state, mut policy) = (String::new(), String::new());
         for (per, rate, decision) in &self.decisions {
@@ -332,7 +331,7 @@ impl Counted {
     }
 }
 
-/// Seconds, so that after them it is surely so.
+/// Seconds, rounded up.
 pub(crate) const fn whole_seconds(time: Duration) -> u64 {
     time.as_secs() + (time.subsec_nanos() > 0) as u64
 }

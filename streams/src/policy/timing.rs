@@ -6,25 +6,25 @@ use std::time::Duration;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// The header that asks.
+/// The request header that asks for server timing.
 pub const DEBUG_TIMING: HeaderName = HeaderName::from_static("x-debug-timing");
 
 const SERVER_TIMING: HeaderName = HeaderName::from_static("server-timing");
 
-/// A part of answering a request.
+/// A step of handling a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Step {
-    /// The whole of it, as the edge sees it.
+    /// The whole request, at the edge.
     Edge,
-    /// Finding out who asks, and whether they may.
+    /// Access control and rate limits.
     Auth,
-    /// Taking the body in.
+    /// Receiving the body.
     Body,
-    /// Turns in the database, the wait for one and the flush after it.
-    Turn,
+    /// Transactions, with their wait in the queue and the flush.
+    Transaction,
     /// Reading segments.
     Cold,
-    /// Waiting for something to be appended.
+    /// Waiting for an append.
     Wait,
 }
 
@@ -34,34 +34,34 @@ impl Step {
             Self::Edge => "edge",
             Self::Auth => "auth",
             Self::Body => "body",
-            Self::Turn => "turn",
+            Self::Transaction => "turn",
             Self::Cold => "cold",
             Self::Wait => "wait",
         }
     }
 }
 
-/// Which part took how long.
+/// The durations of the steps of a request.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Timing(Vec<(Step, Duration)>);
 
 impl Timing {
-    /// Whether a request asks for it.
-    pub fn is_asked(head: &Parts) -> bool {
+    /// Whether a request asks for server timing.
+    pub fn is_requested(head: &Parts) -> bool {
         head.headers
             .get(DEBUG_TIMING)
             .is_some_and(|value| value == "1")
     }
 
-    /// Notes that a part took so long, once more perhaps.
-    pub fn note(&mut self, step: Step, time: Duration) {
+    /// Adds a duration to a step.
+    pub fn add(&mut self, step: Step, time: Duration) {
         match self.0.iter_mut().find(|(known, _)| *known == step) {
             Some((_, sum)) => *sum += time,
             None => self.0.push((step, time)),
         }
     }
 
-    /// Says it in an answer's headers.
+    /// Adds the header, if there is a duration.
     pub fn write_headers(&self, headers: &mut HeaderMap) {
         let mut text = String::new();
         for (step, time) in &self.0 {
@@ -81,14 +81,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_added_up_and_told_in_their_order() {
+    fn write_headers_sums_steps_in_their_order() {
         let mut timing = Timing::default();
         let mut headers = HeaderMap::new();
         timing.write_headers(&mut headers);
         assert!(headers.is_empty());
-        timing.note(Step::Turn, Duration::from_micros(1_500));
-        timing.note(Step::Wait, Duration::from_secs(2));
-        timing.note(Step::Turn, Duration::from_micros(25));
+        timing.add(Step::Transaction, Duration::from_micros(1_500));
+        timing.add(Step::Wait, Duration::from_secs(2));
+        timing.add(Step::Transaction, Duration::from_micros(25));
         timing.write_headers(&mut headers);
         assert_eq!(
             headers["server-timing"],
@@ -97,14 +97,14 @@ mod tests {
     }
 
     #[test]
-    fn only_who_asks_is_told() {
+    fn is_requested_by_the_header_with_value_1() {
         for (value, expected) in [(None, false), (Some("1"), true), (Some("0"), false)] {
             let mut request = http::Request::builder();
             if let Some(value) = value {
                 request = request.header("x-debug-timing", value);
             }
             let (head, ()) = request.body(()).unwrap().into_parts();
-            assert_eq!(Timing::is_asked(&head), expected, "{value:?}");
+            assert_eq!(Timing::is_requested(&head), expected, "{value:?}");
         }
     }
 }

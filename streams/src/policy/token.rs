@@ -1,10 +1,9 @@
-//! Tokens that open some streams only: JSON Web Tokens (RFC 7519), signed with HS256 (RFC 7518,
-//! section 3.2), and nothing else of that family.
+//! Stream tokens: JSON Web Tokens (RFC 7519) with access to some streams, signed with HS256 (RFC
+//! 7518, section 3.2) only.
 //!
-//! What others have to make of a text before they know who wrote it is where such tokens went
-//! wrong before: here the signature is checked first, over the bytes as they came, and only what
-//! holders of a key wrote is read at all. The header has to be the one that there is, so that no
-//! token chooses how it is checked.
+//! Past vulnerabilities of such tokens are in the parsing of unauthenticated text. So the verifier
+//! checks the signature first, over the received bytes, and parses only authenticated text. It
+//! accepts one header only, so that a token cannot choose its algorithm.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -25,28 +24,28 @@ use crate::limits::{
 };
 use crate::subscription::{InvalidPattern, Pattern};
 
-/// The keys of an operator: the first signs, each of them verifies. So a key is replaced by
-/// putting another before it, and taking it away when its last token has ended.
+/// The operator's keys: the first signs, and each of them verifies. An operator rotates keys by
+/// putting a new one first, and removes the old one once its last token has expired.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Keys(Vec<Vec<u8>>);
 
-/// Keys that are none.
+/// Why the server rejects keys.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidKeys {
-    /// RFC 7518 wants as many bytes as the hash has, or the key is guessed from a token.
+    /// A key is shorter than the hash (RFC 7518), so that it could be guessed from a token.
     #[error("key {0} of tokens is shorter than {STREAM_JWT_KEY_BYTES_MIN} bytes")]
     Short(usize),
-    /// Each costs a hash for each wrong token.
+    /// There are too many keys: each costs a hash for each wrong token.
     #[error("there are more than {STREAM_JWT_KEYS_MAX} keys of tokens")]
     Many,
 }
 
-/// What makes another key of the secret, so that a client that issues tokens need not hold the
-/// secret.
+/// Context of the key that is derived from the secret, so that an issuer of tokens does not need
+/// the secret.
 const DERIVATION: &[u8] = b"pmx-sync stream tokens v1";
 
 impl Keys {
-    /// Reads a list with commas. The bytes of the text are the key, as libraries take it.
+    /// Parses a comma-separated list. The bytes of the text are the key, as in other libraries.
     fn parse(list: &str) -> Result<Self, InvalidKeys> {
         let keys = list.split(',').map(str::trim).filter(|key| !key.is_empty());
         let keys: Vec<Vec<u8>> = keys.map(|key| key.as_bytes().to_vec()).collect();
@@ -60,7 +59,7 @@ impl Keys {
         }
     }
 
-    /// The keys of an operator: those of the list, or the one of the secret if there are none.
+    /// The keys of the list, or the key that is derived from the secret if the list is empty.
     pub fn of(secret: Option<&str>, list: Option<&str>) -> Result<Self, InvalidKeys> {
         let keys = Self::parse(list.unwrap_or_default())?;
         match secret {
@@ -69,8 +68,8 @@ impl Keys {
         }
     }
 
-    /// The one key that follows from the secret: the HMAC-SHA-256 of a fixed text, in lower-case
-    /// hexadecimal digits. None follows from a short secret: its tokens could be used to guess it.
+    /// The key that is derived from the secret: the HMAC-SHA-256 of a fixed text, in lower-case
+    /// hexadecimal digits. A short secret has none, because it could be guessed from a token.
     fn of_secret(secret: &str) -> Self {
         if secret.len() < STREAM_JWT_KEY_BYTES_MIN {
             return Self::default();
@@ -80,12 +79,12 @@ impl Keys {
         Self(vec![key.into_bytes()])
     }
 
-    /// Whether there is none.
+    /// Whether there are no keys.
     pub const fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Makes a token; none without a key.
+    /// Signs a token; `None` without a key.
     pub fn sign(&self, claims: &Claims) -> Option<String> {
         let key = self.0.first()?;
         let body = serde_json::to_vec(claims).ok()?;
@@ -96,7 +95,7 @@ impl Keys {
         Some(format!("{signed}.{mac}"))
     }
 
-    /// What a token says, if it counts at this moment.
+    /// Verifies a token and returns its claims.
     pub fn verify(&self, token: &[u8], now: Timestamp) -> Result<Claims, Refused> {
         if token.len() > STREAM_JWT_BYTES_MAX {
             return Err(Refused::Invalid);
@@ -117,12 +116,12 @@ impl Keys {
         if header.alg != "HS256" || header.typ != "JWT" {
             return Err(Refused::Invalid);
         }
-        let claims: Written =
+        let claims: RawClaims =
             serde_json::from_slice(&decoded(body)?).map_err(|_| Refused::Invalid)?;
-        claims.read(now)
+        claims.validate(now)
     }
 
-    /// Whether one of the keys signed this. All are tried, whichever it was.
+    /// Whether one of the keys signed this. It tries all keys, in constant time.
     fn signed(&self, signed: &[u8], tag: &[u8]) -> bool {
         let tried = self.0.iter().map(|key| {
             // Compares in constant time.
@@ -132,7 +131,7 @@ impl Keys {
     }
 }
 
-/// Keys are never shown.
+/// Hides the keys.
 impl fmt::Debug for Keys {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Keys({})", self.0.len())
@@ -154,27 +153,27 @@ struct Header<'a> {
     typ: &'a str,
 }
 
-/// Strict: one text for the same bytes.
+/// Decodes strictly: each value has one encoding.
 fn decoded(part: &[u8]) -> Result<Vec<u8>, Refused> {
     BASE64URL_NOPAD.decode(part).map_err(|_| Refused::Invalid)
 }
 
-/// Why a token does not count.
+/// Why the server rejects a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refused {
-    /// It is none of these keys', or does not say what it has to. It tells no more.
+    /// No key signed it, or its claims are invalid. The error is not more specific on purpose.
     #[error("the request carries no valid token")]
     Invalid,
-    /// It counted once.
+    /// It has expired.
     #[error("the token has expired")]
     Expired,
 }
 
-/// What its holder may do with streams.
+/// The access of a token's holder.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a word of a scope")]
 pub struct Scope {
-    /// GET and HEAD, and naming it as the source of a fork.
+    /// GET and HEAD, and use as the source of a fork.
     pub read: bool,
     /// POST: append and close.
     pub write: bool,
@@ -185,7 +184,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Reads words with a space between (RFC 6749, section 3.3), each at most once.
+    /// Parses words that are separated by a space (RFC 6749, section 3.3), each at most once.
     pub fn parse(text: &str) -> Result<Self, InvalidClaims> {
         let mut scope = Self::default();
         for word in text.split(' ') {
@@ -223,7 +222,7 @@ impl Serialize for Scope {
     }
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claims {
     #[serde(rename = "sub")]
@@ -235,16 +234,16 @@ pub struct Claims {
     id: Option<String>,
 }
 
-/// Claims that no token may make.
+/// Why claims are invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidClaims {
-    /// The name or pattern is none.
+    /// The name or pattern is invalid.
     #[error("the stream of a token: {0}")]
     Streams(#[from] InvalidPattern),
-    /// The scope is none.
+    /// The scope is invalid.
     #[error("the scope of a token is made of read, write, manage and claim, each at most once")]
     Scope,
-    /// It would count for ever, or not at all.
+    /// The lifetime is too long or zero.
     #[error("a token counts for 1 second to {} days", STREAM_JWT_TIME_MAX.as_secs() / 86_400)]
     Time,
     /// The token would be too long.
@@ -253,8 +252,8 @@ pub enum InvalidClaims {
 }
 
 impl Claims {
-    /// What is to be said: which streams, what for, until when, and who its holder is if that
-    /// shall be told apart.
+    /// Claims for streams, with a scope, a lifetime, and optionally an id of the holder: tokens
+    /// with one id share a rate.
     pub fn new(
         streams: &str,
         scope: &str,
@@ -279,27 +278,28 @@ impl Claims {
         })
     }
 
-    /// Seconds since the Unix epoch at which it ends.
+    /// The expiry in seconds since the Unix epoch.
     pub const fn expires(&self) -> u64 {
         self.expires
     }
 
-    /// What its holder may do.
+    /// The scope.
     pub const fn scope(&self) -> Scope {
         self.scope
     }
 
-    /// The streams that it is about.
+    /// The pattern of the streams.
     pub const fn streams(&self) -> &Pattern {
         &self.streams
     }
 
-    /// Whether it is about this stream.
+    /// Whether the claims include a stream.
     pub fn covers(&self, name: &StreamName) -> bool {
         self.streams.matches(name)
     }
 
-    /// Who its holder is: tokens with the same `jti` are one client's, others are each their own.
+    /// The holder: tokens with the same `jti` belong to one client, and each other token to its
+    /// own.
     pub(super) fn client(&self, token: &[u8]) -> ClientId {
         match &self.id {
             Some(id) => ClientId::of("token id", id.as_bytes()),
@@ -308,15 +308,15 @@ impl Claims {
     }
 }
 
-/// Bytes of a token beside its stream and its id.
+/// Most bytes of a token without its stream and its id.
 const OTHER_BYTES_MAX: usize = 256;
 
-/// A client, without what they are called: names and addresses are not kept.
+/// Pseudonymous id of a client or a stream: a hash, so that names and addresses are not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ClientId([u8; 16]);
 
 impl ClientId {
-    /// A client that has this address. Who has one of IPv6 has 2^64 of them.
+    /// The client with an address. An IPv6 client usually has 2^64 addresses, which count as one.
     pub fn of_address(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(address) => Self::of("address", &address.octets()),
@@ -324,14 +324,14 @@ impl ClientId {
         }
     }
 
-    /// A stream.
+    /// The id of a stream.
     pub fn of_stream(name: &StreamName) -> Self {
         Self::of("stream", name.as_str().as_bytes())
     }
 
-    /// A client that is called so among those of a kind.
-    pub fn of(kind: &str, called: &[u8]) -> Self {
-        let text = [kind.as_bytes(), b"\0", called].concat();
+    /// The id of a name within a kind.
+    pub fn of(kind: &str, name: &[u8]) -> Self {
+        let text = [kind.as_bytes(), b"\0", name].concat();
         let hash = Hash::derived("pmx-sync 2026-11 stream client v1", &text);
         let mut id = [0; 16];
         id.copy_from_slice(hash.as_bytes().split_at(16).0);
@@ -339,10 +339,10 @@ impl ClientId {
     }
 }
 
-/// Claims as they travel. Who it is for is not for this server to know, so a token that says it is
-/// refused (RFC 7519, section 4.1.3); other claims say nothing here.
+/// Claims as encoded. The server has no audience, so it rejects a token with `aud` (RFC 7519,
+/// section 4.1.3); it ignores other claims.
 #[derive(Deserialize)]
-struct Written {
+struct RawClaims {
     sub: String,
     scope: String,
     exp: u64,
@@ -351,8 +351,8 @@ struct Written {
     aud: Option<serde::de::IgnoredAny>,
 }
 
-impl Written {
-    fn read(self, now: Timestamp) -> Result<Claims, Refused> {
+impl RawClaims {
+    fn validate(self, now: Timestamp) -> Result<Claims, Refused> {
         let now = seconds(now);
         let leeway = STREAM_JWT_LEEWAY.as_secs();
         let latest = now.saturating_add(STREAM_JWT_TIME_MAX.as_secs());

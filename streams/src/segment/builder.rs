@@ -1,4 +1,4 @@
-//! Segment builder.
+//! Segment builder: groups messages into blocks and writes the footer.
 
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use thiserror::Error;
@@ -7,63 +7,63 @@ use super::index::{Index, Summary, block_sum};
 use super::{FRAME_HEAD_BYTES, Kind};
 use crate::limits::{STREAM_APPEND_BYTES_MAX, STREAM_BLOCK_BYTES, STREAM_OBJECT_BYTES_MAX};
 
-/// A segment that is being written.
+/// A segment that is being built.
 #[derive(Debug)]
 pub struct Builder {
     frames: Vec<u8>,
     index: Index,
-    open: Open,
+    open: OpenBlock,
 }
 
-/// The block that still takes frames.
+/// The last block, which can take more frames.
 #[derive(Debug, Default, Clone, Copy)]
-struct Open {
+struct OpenBlock {
     begins: usize,
     messages: u64,
     payload: u64,
 }
 
-/// A whole segment.
+/// A complete segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segment {
-    /// The object.
+    /// The bytes of the object.
     pub bytes: Vec<u8>,
-    /// What finds its messages.
+    /// The index, which the footer encodes.
     pub index: Index,
 }
 
-/// Why a message is not part of the segment, or nothing is one. The builder is unchanged.
+/// Why the builder rejects a message, or an empty segment. The builder is unchanged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum BuildError {
-    /// A message without bytes would be nowhere in a stream of bytes.
+    /// The message is empty: in a stream of bytes it would have no position.
     #[error("a message of a segment is empty")]
     Empty,
-    /// A message is longer than any append.
+    /// The message is longer than any append.
     #[error("a message of a segment has {0} bytes; the limit is {STREAM_APPEND_BYTES_MAX}")]
     MessageTooLong(usize),
-    /// The message needs another segment.
+    /// The message does not fit in this segment.
     #[error("a segment has no room beyond {STREAM_OBJECT_BYTES_MAX} bytes of frames")]
     Full,
     /// The stream would pass the last position.
     #[error("a stream has no positions beyond {EXACT_INTEGER_MAX}")]
     Beyond,
-    /// There is no segment of nothing.
+    /// The segment has no message.
     #[error("a segment has at least one message")]
     NoMessage,
 }
 
 impl Builder {
-    /// Begins a segment whose first message stands at the position `first`.
+    /// Begins a segment whose first message has the position `first`.
     pub fn new(kind: Kind, first: u64) -> Self {
         Self {
             frames: Vec::new(),
             index: Index::new(kind, first),
-            open: Open::default(),
+            open: OpenBlock::default(),
         }
     }
 
-    /// Makes room for about as many bytes of frames, so that they are not moved.
+    /// Reserves memory for this many bytes of frames, so that they are not moved.
     pub fn reserve(&mut self, bytes: usize) {
         self.frames.reserve_exact(bytes);
     }
@@ -75,7 +75,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Begins the next message, of so many bytes, all of which the caller adds by [`Self::extend`].
+    /// Begins the next message of `len` bytes, which the caller adds by [`Self::extend`].
     pub(crate) fn begin(&mut self, len: usize) -> Result<(), BuildError> {
         let frame = FRAME_HEAD_BYTES + len;
         self.check(len, frame)?;
@@ -89,7 +89,7 @@ impl Builder {
         Ok(())
     }
 
-    /// Adds the next bytes of the message that was begun.
+    /// Adds the next bytes of the current message.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.frames.extend_from_slice(bytes);
     }
@@ -107,7 +107,7 @@ impl Builder {
             .saturating_add(kind.positions(self.open.messages, self.open.payload))
     }
 
-    /// The segment of all that was pushed.
+    /// Completes the segment.
     pub fn finish(mut self) -> Result<Segment, BuildError> {
         if self.frames.is_empty() {
             return Err(BuildError::NoMessage);
@@ -145,9 +145,9 @@ impl Builder {
             payload: self.open.payload,
             sum: block_sum(frames),
         });
-        self.open = Open {
+        self.open = OpenBlock {
             begins: self.frames.len(),
-            ..Open::default()
+            ..OpenBlock::default()
         };
     }
 }

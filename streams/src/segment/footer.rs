@@ -1,4 +1,4 @@
-//! Segment footer: its encoding.
+//! Segment footer: the encoding of the index at the end of the object.
 
 use pmx_core::encode::{ByteReader, Malformed, write_varint};
 use pmx_core::hash::Hash;
@@ -20,21 +20,21 @@ type Checksum = [u8; 16];
 /// Bytes of the trailer.
 const TRAILER_BYTES: usize = NUMBERS_BYTES + size_of::<Checksum>() + MAGIC.len() + 1;
 
-/// Bytes of a block's entry at most: two varints below 2^28 and a sum.
+/// Longest entry of a block: two varints below 2^28 and a checksum.
 const ENTRY_BYTES_MAX: usize = 4 + 4 + 8;
 
-/// Bytes of the footer before its trailer at most.
+/// Longest footer before its trailer.
 const ENTRIES_BYTES_MAX: usize = 2 + BLOCKS_MAX * ENTRY_BYTES_MAX;
 
 const _: () = assert!(BLOCKS_MAX < 1 << 14);
 const _: () = assert!(STREAM_OBJECT_BYTES_MAX < 1 << 28);
 
 impl Index {
-    /// Bytes of a tail that surely hold the footer of a segment of ordinary size (4 MiB), and
-    /// mostly that of a larger one.
+    /// Length of a tail that contains the footer of every segment of ordinary size (4 MiB), and of
+    /// most larger ones.
     pub const TAIL_BYTES: usize = 4 * 1024;
 
-    /// The footer of the object.
+    /// Encodes the footer of the object.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(2 + self.blocks().len() * ENTRY_BYTES_MAX + TRAILER_BYTES);
         write_varint(&mut out, self.blocks().len() as u64);
@@ -56,7 +56,7 @@ impl Index {
         out
     }
 
-    /// Reads a footer, which is all of `bytes`.
+    /// Decodes `bytes`, which is exactly a footer.
     pub fn decode(bytes: &[u8]) -> Result<Self, SegmentError> {
         let footer = Footer::find(bytes)?;
         match bytes.len() - footer.all.len() {
@@ -65,9 +65,9 @@ impl Index {
         }
     }
 
-    /// Reads the footer from the last bytes of an object of `object_bytes` bytes.
+    /// Decodes the footer from the last bytes of an object of `object_bytes` bytes.
     ///
-    /// Fails with [`SegmentError::TailTooShort`] if more of them are needed.
+    /// Fails with [`SegmentError::TailTooShort`] if the footer is longer than `tail`.
     pub fn from_object_tail(tail: &[u8], object_bytes: u64) -> Result<Self, SegmentError> {
         let footer = Footer::find(tail)?;
         let index = footer.read()?;
@@ -81,7 +81,7 @@ impl Index {
     }
 }
 
-/// A footer whose checksum is right.
+/// A footer with a valid checksum.
 struct Footer<'a> {
     all: &'a [u8],
     entries: &'a [u8],

@@ -1,4 +1,4 @@
-//! Segment index: locates messages in blocks.
+//! Segment index: locates the blocks that contain messages.
 
 use std::ops::Range;
 
@@ -6,9 +6,9 @@ use pmx_core::hash::Hash;
 
 use super::{FRAME_HEAD_BYTES, Kind};
 
-/// The index of a segment: its blocks, where they lie and where they stand in the stream.
+/// The index of a segment: its blocks, with their place in the object and their positions.
 ///
-/// Encoded ([`Index::encode`], [`Index::decode`]) it is byte for byte the footer of the object.
+/// Its encoding ([`Index::encode`], [`Index::decode`]) is the footer of the object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Index {
     kind: Kind,
@@ -16,7 +16,7 @@ pub struct Index {
     blocks: Vec<Block>,
 }
 
-/// What the footer says of a block.
+/// The entry of a block in the footer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Summary {
     pub(super) messages: u64,
@@ -24,12 +24,12 @@ pub(super) struct Summary {
     pub(super) sum: Sum,
 }
 
-/// The first bytes of the hash of a block.
+/// Checksum of a block: the first bytes of its hash.
 pub(super) type Sum = [u8; 8];
 
 const CONTEXT: &str = "pmx-sync 2026-11 stream segment block v1";
 
-/// The sum of a block, over its frames.
+/// The checksum of a block's frames.
 pub(super) fn block_sum(frames: &[u8]) -> Sum {
     let hash = Hash::derived(CONTEXT, frames);
     let (start, _) = hash
@@ -40,26 +40,25 @@ pub(super) fn block_sum(frames: &[u8]) -> Sum {
 }
 
 impl Summary {
-    /// Bytes of its frames.
+    /// Bytes of the block's frames.
     pub(super) const fn bytes(&self) -> u64 {
         self.messages * FRAME_HEAD_BYTES as u64 + self.payload
     }
 }
 
-/// A block and its place.
+/// A block, its positions and its place in the object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
-    /// What the footer says of it.
     pub(super) summary: Summary,
-    /// The position of its first message.
+    /// The position of the first message.
     pub(super) first: u64,
-    /// The position after its last.
+    /// The position after the last message.
     pub(super) end: u64,
-    /// Where it begins in the object.
+    /// The offset of the block in the object.
     pub(super) at: u64,
 }
 
-/// Blocks that hold what a reader wants, and what that is. [`Index::extract`] takes it out of them.
+/// The blocks that contain a requested range. [`Index::extract`] extracts the range from them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Span {
     /// The bytes of the object to read.
@@ -67,12 +66,12 @@ pub struct Span {
     pub(super) blocks: Range<usize>,
     pub(super) wanted: Range<u64>,
     pub(super) budget: usize,
-    /// Whether the first message is wanted from its beginning.
+    /// Whether the first message is extracted from its beginning.
     pub(super) whole: bool,
 }
 
 impl Span {
-    /// The same span, with the whole of the message that it begins inside of.
+    /// The same span, extended to the beginning of its first message.
     #[must_use]
     pub fn whole(self) -> Self {
         Self {
@@ -108,7 +107,7 @@ impl Index {
         &self.blocks
     }
 
-    /// What the positions count.
+    /// What positions count.
     pub fn kind(&self) -> Kind {
         self.kind
     }
@@ -123,19 +122,20 @@ impl Index {
         self.blocks.last().map_or(self.first, |last| last.end)
     }
 
-    /// How many messages there are.
+    /// The number of messages.
     pub fn messages(&self) -> u64 {
         self.blocks.iter().map(|block| block.summary.messages).sum()
     }
 
-    /// Bytes of all frames: where the footer begins in the object.
+    /// Bytes of all frames, which is the offset of the footer in the object.
     pub fn frames_bytes(&self) -> u64 {
         self.blocks
             .last()
             .map_or(0, |last| last.at + last.summary.bytes())
     }
 
-    /// Bytes of body that a read of `range` has at least: those of the blocks wholly within it.
+    /// The least number of body bytes that a read of `range` returns: those of the blocks within
+    /// it.
     pub fn payload_within(&self, range: &Range<u64>) -> u64 {
         self.blocks
             .iter()
@@ -144,9 +144,9 @@ impl Index {
             .sum()
     }
 
-    /// The blocks that hold the messages at `from..to`, as many as may be needed to reach
-    /// `budget` bytes of body, and always that of the first message. None if the segment does not
-    /// hold `from`, or if `to` is not beyond it; a `to` beyond the segment means all of it.
+    /// Locates the blocks of the messages `from..to`: as many as `budget` bytes of body may need,
+    /// and at least that of the first message. A `to` beyond the segment means its end. `None` if
+    /// the segment does not contain `from`, or if the range is empty.
     pub fn locate(&self, from: u64, to: u64, budget: usize) -> Option<Span> {
         let to = to.min(self.end());
         if from < self.first || from >= to {
@@ -155,7 +155,7 @@ impl Index {
         let begin = self.blocks.partition_point(|block| block.end <= from);
         let mut wanted = self.blocks.get(begin..)?.iter();
         let first = wanted.next()?;
-        // Of a block that is entered inside, no one knows how much is left.
+        // A block that the range enters in the middle promises no bytes.
         let mut promised = match first.first {
             start if start == from => first.summary.payload,
             _ => 0,

@@ -8,20 +8,21 @@ use super::index::{Block, Index, Span, block_sum};
 use super::{Builder, FRAME_HEAD_BYTES, Kind, SegmentError};
 
 impl Index {
-    /// Appends to `body` what `span` was located for, and returns the positions of that. `bytes`
-    /// are the bytes of the object that the span names. If they are damaged, `body` is unchanged.
+    /// Appends the messages of `span` to `body`, and returns their positions. `bytes` is the range
+    /// of the object that the span names. If it is damaged, `body` is unchanged.
     ///
-    /// The last message is the first that reaches the budget, or the last before the end that was
-    /// asked for; a message of bytes is cut where the range begins, unless it is wanted whole, and
-    /// where it ends. Messages of a JSON stream are joined by commas, also to what `body` has
-    /// already.
+    /// It stops at the first message that reaches the budget, or at the end of the requested range.
+    /// A message of bytes is cut at both ends of the range, at the start unless the span is
+    /// [whole](Span::whole). Messages of a JSON stream are joined by commas, also to the previous
+    /// content of `body`.
     pub fn extract(
         &self,
         span: &Span,
         bytes: &[u8],
         body: &mut Vec<u8>,
     ) -> Result<Range<u64>, SegmentError> {
-        let (expected, found) = (asked(span), bytes.len() as u64);
+        let expected = span.bytes.end.saturating_sub(span.bytes.start);
+        let found = bytes.len() as u64;
         if expected != found {
             return Err(SegmentError::RangeLength { expected, found });
         }
@@ -64,8 +65,8 @@ impl Index {
     }
 }
 
-/// Reads a whole object, verifies all of it, and refuses it unless a [`Builder`] would write the
-/// same bytes: for those who scrub or restore.
+/// Verifies a whole object, and refuses it unless a [`Builder`] would write the same bytes: for
+/// tools that scrub or restore.
 pub fn open(object: &[u8]) -> Result<Index, SegmentError> {
     let index = Index::from_object_tail(object, object.len() as u64)?;
     let mut rest = object;
@@ -88,10 +89,6 @@ pub fn open(object: &[u8]) -> Result<Index, SegmentError> {
     }
 }
 
-fn asked(span: &Span) -> u64 {
-    span.bytes.end.saturating_sub(span.bytes.start)
-}
-
 fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {
     if block_sum(frames) == block.summary.sum {
         Ok(())
@@ -100,11 +97,11 @@ fn verify(block: &Block, frames: &[u8]) -> Result<(), SegmentError> {
     }
 }
 
-/// What is wanted, and the body it goes to.
+/// Copies the requested range into a body.
 struct Extractor<'a> {
     kind: Kind,
     wanted: Range<u64>,
-    /// Whether the first message is wanted from its beginning.
+    /// Whether the first message is extracted from its beginning.
     whole: bool,
     full: usize,
     body: &'a mut Vec<u8>,
@@ -115,7 +112,7 @@ impl Extractor<'_> {
         end >= self.wanted.end || self.body.len() >= self.full
     }
 
-    /// Takes what is wanted of a block, and returns the position behind that.
+    /// Extracts the requested messages of a block, and returns the position after them.
     fn block(&mut self, block: &Block, frames: &[u8]) -> Result<u64, SegmentError> {
         let mut end = block.first;
         for frame in Frames::of(self.kind, block, frames) {
@@ -155,7 +152,7 @@ impl Extractor<'_> {
     }
 }
 
-/// A message and its place.
+/// A message, its positions and its place in the object.
 struct Frame<'a> {
     message: &'a [u8],
     positions: Range<u64>,

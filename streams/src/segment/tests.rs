@@ -16,7 +16,7 @@ fn segment(kind: Kind, first: u64, messages: &[Vec<u8>]) -> Segment {
     builder.finish().unwrap()
 }
 
-/// Reads as a stream does: locates, fetches the range, cuts.
+/// Reads as a stream does: locates, fetches the range, extracts.
 fn read(segment: &Segment, from: u64, to: u64, budget: usize) -> Option<(Vec<u8>, u64)> {
     let span = segment.index.locate(from, to, budget)?;
     let range = span.bytes.start as usize..span.bytes.end as usize;
@@ -27,7 +27,7 @@ fn read(segment: &Segment, from: u64, to: u64, budget: usize) -> Option<(Vec<u8>
     Some((body, end.unwrap().end))
 }
 
-/// What a read must give, by going through all messages.
+/// The expected result of a read, by a scan of all messages.
 fn naive(
     kind: Kind,
     first: u64,
@@ -105,7 +105,7 @@ proptest! {
     }
 
     #[test]
-    fn a_message_that_is_wanted_whole_comes_whole(
+    fn extract_of_a_whole_span_begins_at_a_message(
         messages in messages(),
         at in 0..65_536u64,
     ) {
@@ -129,7 +129,7 @@ proptest! {
     }
 
     #[test]
-    fn pages_of_any_budget_join_to_the_whole(
+    fn extract_of_any_budgets_joins_to_the_whole(
         kind in kinds(),
         messages in messages(),
         budget in prop_oneof![Just(0), Just(1), 0..200_000usize],
@@ -148,7 +148,7 @@ proptest! {
     }
 
     #[test]
-    fn a_span_is_not_much_more_than_its_budget(
+    fn locate_bounds_the_span_by_its_budget(
         messages in messages(),
         from in 0..65_536u64,
         budget in 0..200_000usize,
@@ -163,7 +163,11 @@ proptest! {
     }
 
     #[test]
-    fn footers_and_objects_return(kind in kinds(), first in 0..1u64 << 40, messages in messages()) {
+    fn index_decodes_from_footer_and_object(
+        kind in kinds(),
+        first in 0..1u64 << 40,
+        messages in messages(),
+    ) {
         let segment = segment(kind, first, &messages);
         let len = segment.bytes.len() as u64;
         prop_assert_eq!(&Index::decode(&segment.index.encode()), &Ok(segment.index.clone()));
@@ -172,7 +176,7 @@ proptest! {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed(
+    fn extract_and_open_detect_every_flipped_bit(
         kind in kinds(),
         messages in messages(),
         at in 0..65_536u64,
@@ -197,7 +201,7 @@ proptest! {
     }
 
     #[test]
-    fn a_footer_is_read_if_and_only_if_it_could_be_written(
+    fn decode_accepts_only_footers_that_a_builder_writes(
         blocks in prop::collection::vec((0..3u64, prop_oneof![0..9u64, 65_500..65_600u64]), 0..4),
         wrong in prop_oneof![4 => Just(0), 1 => 1..3u64],
         noise in prop::collection::vec(any::<u8>(), 0..200),
@@ -218,7 +222,7 @@ proptest! {
     }
 }
 
-/// A footer with a right checksum, whatever it says.
+/// A footer with a valid checksum and any content.
 fn sealed(entries: &[u8], kind: u8, numbers: [u64; 3]) -> Vec<u8> {
     let mut footer = entries.to_vec();
     footer.extend_from_slice(&(entries.len() as u32).to_be_bytes());
@@ -246,7 +250,7 @@ fn entries(blocks: &[(u64, u64)]) -> Vec<u8> {
 }
 
 #[test]
-fn a_footer_that_nobody_writes_is_refused() {
+fn decode_refuses_footers_that_no_builder_writes() {
     let json = |blocks: &[(u64, u64)], numbers| sealed(&entries(blocks), 1, numbers);
     let good = json(&[(2, 10)], [5, 7, 2]);
     assert!(Index::decode(&good).is_ok());
@@ -318,7 +322,7 @@ fn a_footer_that_nobody_writes_is_refused() {
 }
 
 #[test]
-fn a_damage_says_where_it_is() {
+fn extract_and_open_locate_damage() {
     let messages = vec![vec![b'a'; 40_000], vec![b'b'; 40_000], vec![b'c'; 40_000]];
     let Segment { bytes, index } = segment(Kind::Json, 0, &messages);
     let second = 40_004;
@@ -331,7 +335,7 @@ fn a_damage_says_where_it_is() {
     let at = second as u64;
     assert_eq!(cut, Err(SegmentError::BlockDamaged { at }));
     assert_eq!(open(&damaged), Err(SegmentError::BlockDamaged { at }));
-    // A client that reads only what is whole never notices.
+    // A read of undamaged blocks succeeds.
     let span = index.locate(0, 1, usize::MAX).unwrap();
     assert_eq!(
         index.extract(&span, &damaged[..second], &mut body),
@@ -345,10 +349,9 @@ fn a_damage_says_where_it_is() {
     assert!(matches!(shorter, Err(SegmentError::ObjectLength { .. })));
 }
 
-/// Blocks whose sums are right, but which contradict the footer: no damage does this, so a defect
-/// or an enemy did.
+/// Blocks with valid checksums that contradict the footer: not damage, but a defect or an attack.
 #[test]
-fn frames_that_contradict_their_footer_are_refused() {
+fn extract_refuses_frames_that_contradict_their_footer() {
     let object = |frames: &[u8], messages: u64, payload: u64| {
         let mut entries = vec![1];
         pmx_core::encode::write_varint(&mut entries, messages);
@@ -379,9 +382,9 @@ fn frames_that_contradict_their_footer_are_refused() {
     }
 }
 
-/// Two blocks where a builder makes three, or one where it makes two: readable, but not canonical.
+/// Frames in other blocks than a builder forms: readable, but not canonical.
 #[test]
-fn blocks_that_are_grouped_otherwise_are_refused() {
+fn open_refuses_blocks_that_are_not_canonical() {
     let frame = |len: usize| [&(len as u32).to_be_bytes()[..], &vec![b'x'; len]].concat();
     let blocks = [frame(30_000), [frame(20_000), frame(40_000)].concat()];
     let mut footer = vec![2];
@@ -397,7 +400,7 @@ fn blocks_that_are_grouped_otherwise_are_refused() {
 }
 
 #[test]
-fn a_tail_that_is_too_short_says_what_is_needed() {
+fn from_object_tail_returns_the_needed_length() {
     let messages = vec![vec![b'x'; 50_000]; 600];
     let Segment { bytes, index } = segment(Kind::Bytes, 9, &messages);
     let len = bytes.len() as u64;
@@ -413,7 +416,7 @@ fn a_tail_that_is_too_short_says_what_is_needed() {
 }
 
 #[test]
-fn a_builder_refuses_what_no_stream_has() {
+fn builder_refuses_messages_that_no_stream_has() {
     let mut builder = Builder::new(Kind::Bytes, EXACT_INTEGER_MAX - 3);
     assert_eq!(builder.push(b""), Err(BuildError::Empty));
     assert_eq!(builder.push(b"1234"), Err(BuildError::Beyond));
@@ -442,9 +445,9 @@ fn a_builder_refuses_what_no_stream_has() {
     assert_eq!((open(&bytes), index.messages()), (Ok(index.clone()), 3));
 }
 
-/// The most blocks that a segment can have: short ones between such that leave no room for them.
+/// The most blocks that a segment can have: short ones between long ones that they don't fit into.
 #[test]
-fn the_bounds_hold_at_once() {
+fn builder_stays_within_all_limits_at_once() {
     let mut builder = Builder::new(Kind::Json, 0);
     let (small, large) = (vec![b'1'], vec![b'2'; STREAM_BLOCK_BYTES as usize - 8]);
     let pushed = (0..).take_while(|at| builder.push([&small, &large][at % 2]).is_ok());
@@ -460,7 +463,7 @@ fn the_bounds_hold_at_once() {
 }
 
 #[test]
-fn golden() {
+fn segment_encoding_is_stable() {
     let json = segment(Kind::Json, 5, &[b"{\"a\":1}".to_vec(), b"[]".to_vec()]);
     insta::assert_snapshot!(lines(&json), @r"
     000000077b2261223a317d000000025b5d

@@ -1,14 +1,14 @@
-//! Base URL of a server's streams, which webhooks call back.
+//! Base URL of a server's streams, which workers call back.
 
 use crate::limits::SUBSCRIPTION_ROOT_BYTES_MAX;
 
-/// The address of the server's streams, as its clients reach it, without a slash at its end:
-/// `https://host/v1/stream`. Webhooks are told to call back there.
+/// The URL at which clients reach the server's streams, without a trailing slash:
+/// `https://host/v1/stream`. Webhooks carry it as the address to call back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BaseUrl(String);
 
 impl BaseUrl {
-    /// Takes an address if it looks like one.
+    /// Parses a URL: HTTP or HTTPS, printable ASCII, without query or fragment.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim_end_matches('/');
         let web = text.starts_with("https://") || text.starts_with("http://");
@@ -17,7 +17,7 @@ impl BaseUrl {
         (web && plain && fits && !text.contains(['?', '#', '"', '\\'])).then(|| Self(text.into()))
     }
 
-    /// The address.
+    /// The URL as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }

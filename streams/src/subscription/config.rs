@@ -9,37 +9,37 @@ use super::pattern::Pattern;
 use super::ssrf::WebhookUrl;
 use crate::StreamName;
 
-/// What a subscription is to do, in one spelling: what means the same is equal.
+/// The configuration of a subscription, normalised: configurations with the same meaning are equal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Config {
-    /// Streams by the shape of their names.
+    /// Matches the names of streams.
     pub pattern: Option<Pattern>,
-    /// Streams by their names.
+    /// Streams named one by one.
     pub streams: BTreeSet<StreamName>,
-    /// How workers are woken.
+    /// How the server delivers pending work.
     pub delivery: Delivery,
-    /// How long a worker may be silent before its work is given to another.
+    /// How long a worker may send no report before the server wakes another.
     pub lease: Duration,
-    /// What people call it.
+    /// Text for people.
     pub description: Option<String>,
 }
 
-/// How workers are woken, or what is done instead.
+/// How the server delivers pending work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub enum Delivery {
-    /// By a request to them.
+    /// It sends a request to a worker.
     Webhook(WebhookUrl),
-    /// By a message in a stream that they read, whereupon they claim the work.
+    /// It appends a message to a stream that workers read, one of which claims the work.
     PullWake(StreamName),
-    /// No one is: messages are copied into a stream.
+    /// It copies the messages into a stream.
     FanOut(StreamName),
 }
 
 impl Config {
-    /// What two configurations are compared by.
+    /// Hash by which the store compares two configurations.
     pub(super) fn hash(&self) -> [u8; 32] {
         let mut hasher = blake3::Hasher::new_derive_key(HASH);
-        // The fields have an order and the sets have one, so the text has one form.
+        // Fields and sets are ordered, so equal configurations have equal text.
         let text = serde_json::to_vec(self).unwrap_or_default();
         hasher.update(&text);
         *hasher.finalize().as_bytes()
@@ -47,7 +47,7 @@ impl Config {
 }
 
 impl Delivery {
-    /// The name of the kind, as the protocol has it.
+    /// The kind's name in the protocol.
     pub const fn kind(&self) -> &'static str {
         match self {
             Self::Webhook(_) => "webhook",
@@ -56,7 +56,7 @@ impl Delivery {
         }
     }
 
-    /// Where a worker is woken.
+    /// The URL or the stream that the server delivers to.
     pub fn target(&self) -> &str {
         match self {
             Self::Webhook(url) => url.as_str(),
@@ -64,9 +64,9 @@ impl Delivery {
         }
     }
 
-    /// The stream that it writes to. It must not follow that one: each message would cause the
-    /// next.
-    pub fn own(&self) -> Option<&StreamName> {
+    /// The stream that the subscription writes to. It must not follow that stream: each message
+    /// would cause the next.
+    pub fn own_stream(&self) -> Option<&StreamName> {
         match self {
             Self::Webhook(_) => None,
             Self::PullWake(stream) | Self::FanOut(stream) => Some(stream),

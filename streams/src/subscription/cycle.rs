@@ -1,26 +1,27 @@
 //! Fan-out cycle detection.
 //!
-//! What a fan-out writes may be followed by another, and so on, but never lead back: messages would
-//! grow without an end. Only who is made or gets more streams can close a circle, and is refused.
+//! A fan-out may follow the target of another one, but a chain must not lead back to its start:
+//! messages would multiply for ever. Only a new subscription, or one that gets more streams, can
+//! close a cycle, and the engine refuses it.
 
 use std::collections::BTreeSet;
 
 use pmx_core::sql::{Sql, SqlError};
 
-use super::call::Refusal;
 use super::engine::Subscriptions;
-use super::ledger::FanOut;
+use super::response::SubscriptionRefusal;
+use super::store::FanOut;
 use crate::StreamName;
 
 impl<S: Sql> Subscriptions<'_, S> {
-    /// Whether what comes into `target` would be copied to where `follows` says that it is followed
-    /// from there to `target`.
+    /// Refuses a fan-out to `target` that follows the streams for which `follows` is true, if other
+    /// fan-outs copy messages from `target` into one of these streams.
     pub(super) fn check_acyclic(
         &self,
         target: &StreamName,
         follows: impl Fn(&StreamName) -> bool,
-    ) -> Result<(), Refusal> {
-        let all = self.ledger.fan_outs()?;
+    ) -> Result<(), SubscriptionRefusal> {
+        let all = self.store.fan_outs()?;
         let mut reached = BTreeSet::from([target]);
         let mut fresh = vec![target];
         while let Some(stream) = fresh.pop() {
@@ -28,7 +29,7 @@ impl<S: Sql> Subscriptions<'_, S> {
                 let is_new = !reached.contains(&next.target);
                 if is_new && *stream != next.target && self.copies(next, stream)? {
                     if follows(&next.target) {
-                        return Err(Refusal::Cycle(target.clone()));
+                        return Err(SubscriptionRefusal::Cycle(target.clone()));
                     }
                     reached.insert(&next.target);
                     fresh.push(&next.target);
@@ -43,6 +44,6 @@ impl<S: Sql> Subscriptions<'_, S> {
         if pattern.is_some_and(|pattern| pattern.matches(stream)) {
             return Ok(true);
         }
-        Ok(self.ledger.link(fan_out.number, stream)?.is_some())
+        Ok(self.store.link(fan_out.number, stream)?.is_some())
     }
 }

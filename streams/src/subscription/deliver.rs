@@ -7,59 +7,61 @@ use http::header::CONTENT_TYPE;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::call::{Action, Attempt, Effect, LeaseRef, Outcome, Room};
+use super::capacity::WebhookCapacity;
 use super::config::Delivery;
+use super::effect::{Action, Attempt, Effect, LeaseRef, Outcome};
 use super::engine::Subscriptions;
 use super::fan_out::Copying;
-use super::ledger::Record;
 use super::ssrf::WebhookUrl;
+use super::store::{Link, Record};
 use super::view::{Announcement, Notification, callback_url, says_done};
 use super::wake::{NEVER, PAST, Phase, Wake, backoff};
 use crate::limits::{WAKE_EFFECTS_MAX, WEBHOOK_AGAIN_TIMEOUT, WEBHOOK_TIMEOUT};
 use crate::{Producer, StreamName};
 
 impl<S: Sql> Subscriptions<'_, S> {
-    /// Does what is due, and returns what the platform has to do once this turn is kept. Call it
-    /// after every turn, after every webhook, and again at [`due`](Self::due): it returns a bounded
-    /// number of effects. Webhooks beyond the room for them stay queued: no lease of theirs begins.
-    pub fn work(&self, now: Timestamp, room: Room) -> Result<Vec<Effect>, SqlError> {
+    /// Advances what is due, and returns the effects that the platform has to perform after the
+    /// commit, a bounded number. Call it in every transaction that changes streams or
+    /// subscriptions, after every webhook, and at [`due`](Self::due). Webhooks beyond the capacity
+    /// stay queued: their leases do not begin.
+    pub fn work(&self, now: Timestamp, capacity: WebhookCapacity) -> Result<Vec<Effect>, SqlError> {
         let mut effects = Vec::new();
-        let others = self.ledger.due(now, WAKE_EFFECTS_MAX)?;
+        let others = self.store.due(now, WAKE_EFFECTS_MAX)?;
         let left = WAKE_EFFECTS_MAX - others.len();
         for mut record in others {
             self.advance(&mut record, now)?;
-            // A webhook that is queued by this waits for its turn among the others.
+            // Webhooks that this queues are sent below, in the order of their time.
             if !matches!(record.delivery, Delivery::Webhook(_)) {
                 effects.extend(self.send_if_due(&mut record, now)?);
             }
-            self.ledger.keep(&record)?;
+            self.store.save(&record)?;
         }
-        effects.extend(self.send_webhooks(now, room, left)?);
+        effects.extend(self.send_webhooks(now, capacity, left)?);
         Ok(effects)
     }
 
-    /// Sends the webhooks that there is room for, the longest due first, of `limit` that are due.
+    /// Sends at most `limit` due webhooks within the capacity, the longest due first.
     fn send_webhooks(
         &self,
         now: Timestamp,
-        mut room: Room,
+        mut capacity: WebhookCapacity,
         limit: usize,
     ) -> Result<Vec<Effect>, SqlError> {
         let mut queued = Vec::new();
-        for tried in [Attempt::First, Attempt::Retry] {
-            let limit = if room.takes(tried) { limit } else { 0 };
-            queued.extend(self.ledger.queued_webhooks(now, tried, limit)?);
+        for attempt in [Attempt::First, Attempt::Retry] {
+            let limit = if capacity.admits(attempt) { limit } else { 0 };
+            queued.extend(self.store.queued_webhooks(now, attempt, limit)?);
         }
         queued.sort_by_key(|record| (record.wake.due(), record.number));
         let mut effects = Vec::new();
         for mut record in queued.into_iter().take(limit) {
-            let tried = Attempt::of(&record.wake);
-            if room.takes(tried) {
+            let attempt = Attempt::of(&record.wake);
+            if capacity.admits(attempt) {
                 if let Some(effect) = self.send_if_due(&mut record, now)? {
                     effects.push(effect);
-                    room = room.beside_one(tried);
+                    capacity = capacity.without_one(attempt);
                 }
-                self.ledger.keep(&record)?;
+                self.store.save(&record)?;
             }
         }
         Ok(effects)
@@ -76,17 +78,21 @@ impl<S: Sql> Subscriptions<'_, S> {
         }
     }
 
-    /// When [`work`](Self::work) has to be called next, if nothing happens before. Webhooks that
-    /// there is no room for are looked at again when one of those under way must be over.
-    pub fn due(&self, now: Timestamp, room: Room) -> Result<Option<Timestamp>, SqlError> {
-        if room.takes(Attempt::First) && room.takes(Attempt::Retry) {
-            return self.ledger.next_due();
+    /// When the platform has to call [`work`](Self::work) next, without another event. Webhooks
+    /// beyond the capacity become due when one of those in flight must have ended.
+    pub fn due(
+        &self,
+        now: Timestamp,
+        capacity: WebhookCapacity,
+    ) -> Result<Option<Timestamp>, SqlError> {
+        if capacity.admits(Attempt::First) && capacity.admits(Attempt::Retry) {
+            return self.store.next_due();
         }
         let later = now.after(WEBHOOK_TIMEOUT);
-        let queued = |tried| -> Result<Option<Timestamp>, SqlError> {
-            let due = self.ledger.next_webhook_due(tried)?;
+        let queued = |attempt| -> Result<Option<Timestamp>, SqlError> {
+            let due = self.store.next_webhook_due(attempt)?;
             Ok(due.map(|due| {
-                if room.takes(tried) {
+                if capacity.admits(attempt) {
                     due
                 } else {
                     due.max(later)
@@ -94,28 +100,28 @@ impl<S: Sql> Subscriptions<'_, S> {
             }))
         };
         let all = [
-            self.ledger.next_due_of_others()?,
+            self.store.next_due_of_others()?,
             queued(Attempt::First)?,
             queued(Attempt::Retry)?,
         ];
         Ok(all.into_iter().flatten().min())
     }
 
-    /// Notes what came of an effect.
+    /// Applies the outcome of an effect.
     pub fn on_delivery_result(
         &self,
         lease: &LeaseRef,
         outcome: &Outcome,
         now: Timestamp,
     ) -> Result<(), SqlError> {
-        let Some(mut record) = self.ledger.at(lease.subscription)? else {
+        let Some(mut record) = self.store.at(lease.subscription)? else {
             return Ok(());
         };
         if record.wake.generation != lease.generation {
             return Ok(());
         }
         match (record.wake.phase.clone(), outcome) {
-            // The worker may have reported on another way before it answered.
+            // The worker may have sent a report before it answered the webhook.
             (
                 Phase::Sent { until }
                 | Phase::Awake {
@@ -129,12 +135,12 @@ impl<S: Sql> Subscriptions<'_, S> {
             (Phase::Sent { .. }, Outcome::Copied(to)) => {
                 record.wake.failures = 0;
                 for path in std::mem::take(&mut record.wake.sent).into_keys() {
-                    self.ledger.acknowledge(record.number, &path, *to)?;
+                    self.store.acknowledge(record.number, &path, *to)?;
                 }
                 self.next_wake(&mut record, now)?;
             }
             (Phase::Sent { until }, Outcome::Answered { .. }) => {
-                // A worker that refuses has not begun: the same wake may be tried again.
+                // A worker that answers with an error has not begun: the same wake is retried.
                 self.retry(&mut record, until, now);
             }
             (Phase::Sent { .. }, Outcome::Appended) => {
@@ -152,24 +158,24 @@ impl<S: Sql> Subscriptions<'_, S> {
                 return Ok(());
             }
         }
-        self.ledger.keep(&record)
+        self.store.save(&record)
     }
 
-    /// Ends what ran out.
+    /// Ends an expired lease or delivery.
     pub(super) fn advance(&self, record: &mut Record, now: Timestamp) -> Result<(), SqlError> {
         match record.wake.phase {
             Phase::Awake { until, .. } if until <= now => {
                 self.next_wake(record, now)?;
             }
             Phase::Sent { until } if until <= now => match record.delivery {
-                // No one answered in time, so this wake is over; the next one waits.
+                // No answer arrived in time, so this wake ends and the next one waits.
                 Delivery::Webhook(_) => {
                     if self.next_wake(record, now)? {
                         self.retry(record, NEVER, now);
                     }
                 }
-                // Whether the message is there or not, another one of the same wake does no harm,
-                // and what is copied twice counts once.
+                // A second message of the same wake is harmless, and the producer makes a repeated
+                // copy count once.
                 Delivery::PullWake(_) | Delivery::FanOut(_) => self.retry(record, NEVER, now),
             },
             Phase::Idle
@@ -203,7 +209,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         };
         if says_done(body) {
             for (path, tail) in std::mem::take(&mut record.wake.sent) {
-                self.ledger.acknowledge(record.number, &path, tail)?;
+                self.store.acknowledge(record.number, &path, tail)?;
             }
             self.next_wake(record, now)?;
         } else {
@@ -215,7 +221,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         Ok(())
     }
 
-    /// Begins to wake a worker, unless nothing is left to do.
+    /// Begins to wake a worker, unless no work is pending.
     fn send(
         &self,
         record: &mut Record,
@@ -225,8 +231,8 @@ impl<S: Sql> Subscriptions<'_, S> {
         if keep <= now {
             record.wake.begin(now);
         }
-        let links = self.ledger.links(record.number, 1)?;
-        let Some(first) = links.into_iter().find(super::ledger::Link::is_pending) else {
+        let links = self.store.links(record.number, 1)?;
+        let Some(first) = links.into_iter().find(Link::is_pending) else {
             record.wake.end();
             return Ok(None);
         };
@@ -245,7 +251,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         Ok(Some(Effect { lease, action }))
     }
 
-    /// What is to be copied. A batch that may have arrived stays the same until it surely has.
+    /// The next batch to copy. A batch is repeated unchanged until it is known to have arrived.
     fn copying(
         &self,
         record: &mut Record,
@@ -253,7 +259,9 @@ impl<S: Sql> Subscriptions<'_, S> {
         now: Timestamp,
     ) -> Result<Option<Copying>, SqlError> {
         if record.wake.sent.is_empty() {
-            let link = self.ledger.pending(record.number, record.wake.generation)?;
+            let link = self
+                .store
+                .pending_link(record.number, record.wake.generation)?;
             record
                 .wake
                 .sent
@@ -262,7 +270,7 @@ impl<S: Sql> Subscriptions<'_, S> {
         let Some((source, until)) = record.wake.sent.first_key_value() else {
             return Ok(None);
         };
-        let Some(link) = self.ledger.link(record.number, source)? else {
+        let Some(link) = self.store.link(record.number, source)? else {
             return Ok(None);
         };
         let copying = Copying {
@@ -278,7 +286,7 @@ impl<S: Sql> Subscriptions<'_, S> {
             },
         };
         record.wake.phase = Phase::Sent {
-            until: now.after(COPY_TIME),
+            until: now.after(COPY_TIMEOUT),
         };
         Ok(Some(copying))
     }
@@ -301,26 +309,26 @@ impl<S: Sql> Subscriptions<'_, S> {
             wake_id: self.secret.wake_id(record.wake_ref()),
             generation: record.wake.generation,
             streams,
-            callback_url: callback_url(&record.root, &record.id),
+            callback_url: callback_url(&record.base_url, &record.id),
             callback_token: self.secret.token(record.wake_ref(), now),
         })?;
         let signature = self.secret.sign(&body, now);
-        let tried = Attempt::of(&record.wake);
+        let attempt = Attempt::of(&record.wake);
         Ok(Action::Webhook {
             url,
-            tried,
+            attempt,
             headers: vec![
                 (CONTENT_TYPE, "application/json".to_owned()),
                 (SIGNATURE, signature),
             ],
             body: body.into(),
-            timeout: record.lease.min(tried.timeout()),
+            timeout: record.lease.min(attempt.timeout()),
         })
     }
 }
 
-/// How long a batch may take to be copied before it is copied again: that does no harm.
-const COPY_TIME: Duration = Duration::from_secs(5);
+/// How long a copy may take before it is repeated, which is harmless.
+const COPY_TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Attempt {
     const fn of(wake: &Wake) -> Self {
@@ -330,7 +338,7 @@ impl Attempt {
         }
     }
 
-    /// How long it may take to answer: a host that hangs must not keep others waiting each time.
+    /// Time limit of the exchange: a host that hangs must not hold up the others at each retry.
     const fn timeout(self) -> Duration {
         match self {
             Self::First => WEBHOOK_TIMEOUT,

@@ -1,7 +1,7 @@
-//! Subscription engine: handles calls, and events of streams.
+//! Subscription engine: handles requests, and events of streams.
 //!
-//! Each method is one turn: call it inside [`Sql::atomically`]. A turn that refuses has written
-//! nothing, so many of them can share one transaction.
+//! Call each method inside [`Sql::atomically`]. A method that refuses has written nothing, so many
+//! calls can share one transaction.
 
 use std::sync::Arc;
 
@@ -9,121 +9,135 @@ use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::call::{Answer, Call, Refusal, RequiredTails, TailOffsets};
 use super::config::{Config, Delivery};
 use super::id::SubscriptionId;
-use super::ledger::{Ledger, Link, LinkKind, Record, millis};
 use super::pattern::{Pattern, is_reserved};
-use super::patterns::{Followed, PatternCache};
+use super::pattern_cache::{CachedPattern, PatternCache};
+use super::request::{RequiredTails, SubscriptionRequest, TailOffsets};
+use super::response::{SubscriptionRefusal, SubscriptionResponse};
 use super::secret::{Secret, WakeRef};
+use super::store::{Link, LinkKind, Record, SubscriptionStore, millis};
 use super::view::{LinkView, Signing, SubscriptionView, WebhookView, keys_url, rfc3339};
 use super::wake::PAST;
 use crate::limits::{SUBSCRIPTION_STREAMS_MAX, SUBSCRIPTIONS_MAX};
 use crate::{Offset, StreamName};
 
-/// The subscriptions of a server, for the length of a turn.
+/// The subscriptions of a server, within one transaction.
 pub struct Subscriptions<'a, S> {
-    pub(super) ledger: Ledger<'a, S>,
+    pub(super) store: SubscriptionStore<'a, S>,
     pub(super) secret: Secret,
     cache: PatternCache,
 }
 
 impl<'a, S: Sql> Subscriptions<'a, S> {
-    /// Makes the tables, unless they are there. `seed` is random, and counts only the first time:
-    /// the keys come from it.
+    /// Creates or migrates the tables. `seed` is random; only that of the first call counts, and
+    /// the keys are derived from it.
     pub fn install(sql: &'a S, seed: [u8; 32]) -> Result<(), SchemaError> {
-        Ledger(sql).install(seed)
+        SubscriptionStore(sql).install(seed)
     }
 
-    /// Opens what [`install`](Self::install) made.
+    /// Opens the tables that [`install`](Self::install) created.
     pub fn open(sql: &'a S) -> Result<Self, SqlError> {
-        let ledger = Ledger(sql);
-        let secret = ledger.secret()?;
+        let store = SubscriptionStore(sql);
+        let secret = store.secret()?;
         let cache = PatternCache::default();
         Ok(Self {
-            ledger,
+            store,
             secret,
             cache,
         })
     }
 
-    /// The same with a cache of patterns that outlives the turn.
+    /// The same with a cache of patterns that outlives the transaction.
     #[must_use]
     pub fn with_cache(self, cache: &PatternCache) -> Self {
         let cache = cache.clone();
         Self { cache, ..self }
     }
 
-    /// Which tails [`handle`](Self::handle) needs. Every append afterwards is reported by
-    /// [`on_append`](Self::on_append), before its writer is notified of it.
-    pub fn required_tails(&self, call: &Call) -> Result<RequiredTails, SqlError> {
-        Ok(match call {
-            // It is confirmed as it is, or refused.
-            Call::Create { id, .. } if self.ledger.find(id)?.is_some() => RequiredTails::default(),
-            Call::Create { config, .. } => RequiredTails {
+    /// The tails that [`handle`](Self::handle) needs. The platform reports every later append by
+    /// [`on_append`](Self::on_append) before it answers the writer.
+    pub fn required_tails(&self, request: &SubscriptionRequest) -> Result<RequiredTails, SqlError> {
+        Ok(match request {
+            // The engine confirms it as it is, or refuses.
+            SubscriptionRequest::Create { id, .. } if self.store.find(id)?.is_some() => {
+                RequiredTails::default()
+            }
+            SubscriptionRequest::Create { config, .. } => RequiredTails {
                 streams: config.streams.iter().cloned().collect(),
                 pattern: config.pattern.clone(),
             },
-            Call::Link(_, streams) => RequiredTails {
+            SubscriptionRequest::Link(_, streams) => RequiredTails {
                 streams: streams.clone(),
                 pattern: None,
             },
-            // Whatever grew was told before its writer was answered.
-            Call::Claim { .. }
-            | Call::Show(_)
-            | Call::Delete(_)
-            | Call::Unlink(..)
-            | Call::Callback(..)
-            | Call::Ack(..)
-            | Call::Release(..)
-            | Call::Keys => RequiredTails::default(),
+            // The engine knows of every append that was acknowledged.
+            SubscriptionRequest::Claim { .. }
+            | SubscriptionRequest::Show(_)
+            | SubscriptionRequest::Delete(_)
+            | SubscriptionRequest::Unlink(..)
+            | SubscriptionRequest::Callback(..)
+            | SubscriptionRequest::Ack(..)
+            | SubscriptionRequest::Release(..)
+            | SubscriptionRequest::Keys => RequiredTails::default(),
         })
     }
 
-    /// Answers a call. See [`work`](Self::work) for what may have to follow.
+    /// Handles a request. Call [`work`](Self::work) afterwards.
     pub fn handle(
         &self,
-        call: &Call,
+        request: &SubscriptionRequest,
         tails: &TailOffsets,
         now: Timestamp,
-    ) -> Result<Answer, Refusal> {
-        match call {
-            Call::Create { id, config, root } => {
-                if let Some(record) = self.ledger.find(id)? {
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
+        match request {
+            SubscriptionRequest::Create {
+                id,
+                config,
+                base_url,
+            } => {
+                if let Some(record) = self.store.find(id)? {
                     return self.confirm(&record, config);
                 }
-                self.has_room(config, tails)?;
+                self.check_limits(config, tails)?;
                 if let Delivery::FanOut(target) = &config.delivery {
                     let follows = |stream: &StreamName| {
                         config.streams.contains(stream) || is_followed(config, stream)
                     };
                     self.check_acyclic(target, follows)?;
                 }
-                let record = self.ledger.insert(id, config, root, now)?;
+                let record = self.store.insert(id, config, base_url, now)?;
                 self.create(record, config, tails)
             }
-            Call::Show(id) => Ok(Answer::Shown(self.view(&self.find(id)?)?)),
-            Call::Delete(id) => {
-                if let Some(record) = self.ledger.find(id)? {
-                    self.ledger.remove(record.number)?;
-                }
-                Ok(Answer::Done)
+            SubscriptionRequest::Show(id) => {
+                Ok(SubscriptionResponse::Shown(self.view(&self.find(id)?)?))
             }
-            Call::Link(id, streams) => self.add(self.find(id)?, streams, tails),
-            Call::Unlink(id, stream) => self.unlink(self.find(id)?, stream),
-            Call::Claim { id, worker, within } => {
+            SubscriptionRequest::Delete(id) => {
+                if let Some(record) = self.store.find(id)? {
+                    self.store.remove(record.number)?;
+                }
+                Ok(SubscriptionResponse::Done)
+            }
+            SubscriptionRequest::Link(id, streams) => self.add(self.find(id)?, streams, tails),
+            SubscriptionRequest::Unlink(id, stream) => self.unlink(self.find(id)?, stream),
+            SubscriptionRequest::Claim { id, worker, within } => {
                 let record = self.find(id)?;
                 self.covers(&record, within.as_ref())?;
                 self.claim(record, worker, now)
             }
-            Call::Callback(id, report) => self.report(self.find(id)?, report, now),
-            Call::Ack(id, report) => self.report(self.find_claimed(id)?, report, now),
-            Call::Release(id, report) => self.release(self.find_claimed(id)?, report, now),
-            Call::Keys => Ok(Answer::Keys(self.secret.key_set())),
+            SubscriptionRequest::Callback(id, report) => self.report(self.find(id)?, report, now),
+            SubscriptionRequest::Ack(id, report) => {
+                self.report(self.find_claimed(id)?, report, now)
+            }
+            SubscriptionRequest::Release(id, report) => {
+                self.release(self.find_claimed(id)?, report, now)
+            }
+            SubscriptionRequest::Keys => Ok(SubscriptionResponse::Keys(self.secret.key_set())),
         }
     }
 
-    /// A stream was made or grew: it ends at `tail` now. Says whether a worker is to be woken.
+    /// Records that a stream was created or grew to `tail`. Returns whether the server has to wake
+    /// a worker.
     pub fn on_append(
         &self,
         stream: &StreamName,
@@ -133,60 +147,60 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         if is_reserved(stream) {
             return Ok(false);
         }
-        let linked = self.ledger.linked(stream)?;
-        for followed in &*self.patterns()? {
-            let number = followed.number;
-            if !linked.contains(&number) && followed.matches(stream) {
+        let linked = self.store.linked(stream)?;
+        for cached in &*self.patterns()? {
+            let number = cached.number;
+            if !linked.contains(&number) && cached.matches(stream) {
                 self.discover(number, stream)?;
             }
         }
-        self.ledger.advance(stream, tail)?;
-        let mut idle = self.ledger.idle(stream)?;
+        self.store.advance(stream, tail)?;
+        let mut idle = self.store.idle(stream)?;
         for record in &mut idle {
             record.wake.begin(now);
-            self.ledger.keep(record)?;
+            self.store.save(record)?;
         }
         Ok(!idle.is_empty())
     }
 
-    /// A stream is gone: it was deleted, or it expired. A client that named it keeps it, and if it
-    /// is made again, all of it is new to them.
+    /// Records that a stream was deleted or expired. A subscription that names it keeps it: if it
+    /// is created again, all of it is pending.
     pub fn on_removed(&self, stream: &StreamName) -> Result<(), SqlError> {
-        for number in self.ledger.linked(stream)? {
-            if let Some(mut record) = self.ledger.at(number)?
+        for number in self.store.linked(stream)? {
+            if let Some(mut record) = self.store.at(number)?
                 && record.remove_stream(stream)
             {
-                self.ledger.keep(&record)?;
+                self.store.save(&record)?;
             }
         }
-        self.ledger.remove_stream(stream)
+        self.store.remove_stream(stream)
     }
 
-    /// Whether anybody wants to learn of a stream when it grows.
+    /// Whether a subscription follows a stream.
     pub fn follows(&self, stream: &StreamName) -> Result<bool, SqlError> {
         if is_reserved(stream) {
             return Ok(false);
         }
-        let is_linked = !self.ledger.linked(stream)?.is_empty();
-        let is_meant = |followed: &Followed| followed.matches(stream);
-        Ok(is_linked || self.patterns()?.iter().any(is_meant))
+        let is_linked = !self.store.linked(stream)?.is_empty();
+        let matches = |cached: &CachedPattern| cached.matches(stream);
+        Ok(is_linked || self.patterns()?.iter().any(matches))
     }
 
-    fn patterns(&self) -> Result<Arc<[Followed]>, SqlError> {
-        let version = self.ledger.version()?;
-        self.cache.get(version, || self.ledger.patterns())
+    fn patterns(&self) -> Result<Arc<[CachedPattern]>, SqlError> {
+        let version = self.store.version()?;
+        self.cache.get(version, || self.store.patterns())
     }
 
-    /// Whether there is no subscription at all, so that no one need be told of anything.
+    /// Whether there is no subscription, so that no event needs to be recorded.
     pub fn is_empty(&self) -> Result<bool, SqlError> {
-        Ok(self.ledger.count()? == 0)
+        Ok(self.store.count()? == 0)
     }
 
-    fn find(&self, id: &SubscriptionId) -> Result<Record, Refusal> {
-        self.ledger.find(id)?.ok_or(Refusal::Unknown)
+    fn find(&self, id: &SubscriptionId) -> Result<Record, SubscriptionRefusal> {
+        self.store.find(id)?.ok_or(SubscriptionRefusal::Unknown)
     }
 
-    pub(super) fn find_claimed(&self, id: &SubscriptionId) -> Result<Record, Refusal> {
+    pub(super) fn find_claimed(&self, id: &SubscriptionId) -> Result<Record, SubscriptionRefusal> {
         let record = self.find(id)?;
         match record.delivery {
             Delivery::PullWake(_) => Ok(record),
@@ -194,17 +208,27 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         }
     }
 
-    fn confirm(&self, record: &Record, config: &Config) -> Result<Answer, Refusal> {
-        match self.ledger.hash(record.number)? {
-            Some(hash) if hash == config.hash() => Ok(Answer::Shown(self.view(record)?)),
-            Some(_) | None => Err(Refusal::Exists),
+    fn confirm(
+        &self,
+        record: &Record,
+        config: &Config,
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
+        match self.store.hash(record.number)? {
+            Some(hash) if hash == config.hash() => {
+                Ok(SubscriptionResponse::Shown(self.view(record)?))
+            }
+            Some(_) | None => Err(SubscriptionRefusal::Exists),
         }
     }
 
-    fn has_room(&self, config: &Config, tails: &TailOffsets) -> Result<(), Refusal> {
-        if self.ledger.count()? >= SUBSCRIPTIONS_MAX as u64 {
+    fn check_limits(
+        &self,
+        config: &Config,
+        tails: &TailOffsets,
+    ) -> Result<(), SubscriptionRefusal> {
+        if self.store.count()? >= SUBSCRIPTIONS_MAX as u64 {
             let (limit, what) = (SUBSCRIPTIONS_MAX, "subscriptions");
-            return Err(Refusal::Full { limit, what });
+            return Err(SubscriptionRefusal::Full { limit, what });
         }
         let matching = tails.keys().filter(|path| is_followed(config, path));
         let more = matching.filter(|path| !config.streams.contains(*path));
@@ -214,13 +238,13 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         Ok(())
     }
 
-    /// Links what there is, where it ends now: what was written before is no one's work.
+    /// Links the existing streams at their tails: earlier messages are no pending work.
     fn create(
         &self,
         mut record: Record,
         config: &Config,
         tails: &TailOffsets,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         for path in &config.streams {
             self.insert_link(&mut record, path, LinkKind::Explicit, tail(tails, path))?;
         }
@@ -229,8 +253,8 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                 self.insert_link(&mut record, path, LinkKind::Glob, *tail)?;
             }
         }
-        self.ledger.keep(&record)?;
-        Ok(Answer::Created(self.view(&record)?))
+        self.store.save(&record)?;
+        Ok(SubscriptionResponse::Created(self.view(&record)?))
     }
 
     fn add(
@@ -238,11 +262,11 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         mut record: Record,
         streams: &[StreamName],
         tails: &TailOffsets,
-    ) -> Result<Answer, Refusal> {
-        if let Some(own) = record.delivery.own()
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
+        if let Some(own) = record.delivery.own_stream()
             && streams.contains(own)
         {
-            return Err(Refusal::Invalid(OWN_STREAM.into()));
+            return Err(SubscriptionRefusal::invalid(OWN_STREAM));
         }
         if let Delivery::FanOut(target) = &record.delivery {
             self.check_acyclic(target, |stream| streams.contains(stream))?;
@@ -251,23 +275,27 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             return Err(full());
         }
         for path in streams {
-            match self.ledger.link(record.number, path)? {
+            match self.store.link(record.number, path)? {
                 Some(mut link) => {
                     link.kind = LinkKind::Explicit;
-                    self.ledger.keep_link(record.number, &link)?;
+                    self.store.save_link(record.number, &link)?;
                 }
                 None => {
                     self.insert_link(&mut record, path, LinkKind::Explicit, tail(tails, path))?;
                 }
             }
         }
-        self.ledger.keep(&record)?;
-        Ok(Answer::Done)
+        self.store.save(&record)?;
+        Ok(SubscriptionResponse::Done)
     }
 
-    fn unlink(&self, mut record: Record, path: &StreamName) -> Result<Answer, Refusal> {
-        let Some(mut link) = self.ledger.link(record.number, path)? else {
-            return Ok(Answer::Done);
+    fn unlink(
+        &self,
+        mut record: Record,
+        path: &StreamName,
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
+        let Some(mut link) = self.store.link(record.number, path)? else {
+            return Ok(SubscriptionResponse::Done);
         };
         if record
             .pattern
@@ -275,19 +303,20 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             .is_some_and(|pattern| pattern.matches(path))
         {
             link.kind = LinkKind::Glob;
-            self.ledger.keep_link(record.number, &link)?;
+            self.store.save_link(record.number, &link)?;
         } else {
-            self.ledger.unlink(record.number, path)?;
+            self.store.unlink(record.number, path)?;
             record.links = record.links.saturating_sub(1);
             record.remove_stream(path);
-            self.ledger.keep(&record)?;
+            self.store.save(&record)?;
         }
-        Ok(Answer::Done)
+        Ok(SubscriptionResponse::Done)
     }
 
-    /// The pattern of a subscription matches a stream that it does not have: all of it is new.
+    /// Links a stream that a subscription's pattern matches for the first time: all of it is
+    /// pending.
     fn discover(&self, number: u64, path: &StreamName) -> Result<(), SqlError> {
-        let Some(mut record) = self.ledger.at(number)? else {
+        let Some(mut record) = self.store.at(number)? else {
             return Ok(());
         };
         if record.links >= SUBSCRIPTION_STREAMS_MAX as u64 {
@@ -298,7 +327,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
         } else {
             self.insert_link(&mut record, path, LinkKind::Glob, Offset::ZERO)?;
         }
-        self.ledger.keep(&record)
+        self.store.save(&record)
     }
 
     fn insert_link(
@@ -315,11 +344,11 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
             acked: at,
             tail: at,
         };
-        self.ledger.keep_link(record.number, &link)
+        self.store.save_link(record.number, &link)
     }
 
     pub(super) fn all_links(&self, record: &Record) -> Result<Vec<Link>, SqlError> {
-        self.ledger.links(record.number, SUBSCRIPTION_STREAMS_MAX)
+        self.store.links(record.number, SUBSCRIPTION_STREAMS_MAX)
     }
 
     fn view(&self, record: &Record) -> Result<SubscriptionView, SqlError> {
@@ -336,7 +365,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
                 let signing = Signing {
                     alg: "ed25519",
                     kid: self.secret.key_id(),
-                    jwks_url: keys_url(&record.root),
+                    jwks_url: keys_url(&record.base_url),
                 };
                 let url = url.to_string();
                 webhook = Some(WebhookView { url, signing });
@@ -366,7 +395,7 @@ impl<'a, S: Sql> Subscriptions<'a, S> {
 }
 
 impl Record {
-    /// Its wake, as tokens and ids name it.
+    /// The wake's reference in tokens and ids.
     pub(super) fn wake_ref(&self) -> WakeRef {
         WakeRef {
             subscription: self.number,
@@ -374,8 +403,8 @@ impl Record {
         }
     }
 
-    /// A stream is gone. Who was told of it is not done with what comes under its name later, and
-    /// what is copied of it must not be taken for that.
+    /// Forgets that a stream was sent: its worker has not processed a later stream of the name, and
+    /// a copy in progress must not count for that one. Returns whether anything changed.
     fn remove_stream(&mut self, stream: &StreamName) -> bool {
         let was_sent = self.wake.sent.remove(stream).is_some();
         if was_sent {
@@ -394,18 +423,18 @@ pub(super) const OWN_STREAM: &str =
 
 fn is_followed(config: &Config, path: &StreamName) -> bool {
     let matches = |pattern: &Pattern| pattern.matches(path);
-    config.delivery.own() != Some(path) && config.pattern.as_ref().is_some_and(matches)
+    config.delivery.own_stream() != Some(path) && config.pattern.as_ref().is_some_and(matches)
 }
 
 fn tail(tails: &TailOffsets, path: &StreamName) -> Offset {
     tails.get(path).copied().unwrap_or(Offset::ZERO)
 }
 
-fn full() -> Refusal {
+fn full() -> SubscriptionRefusal {
     let (limit, what) = (SUBSCRIPTION_STREAMS_MAX, "streams in a subscription");
-    Refusal::Full { limit, what }
+    SubscriptionRefusal::Full { limit, what }
 }
 
-pub(super) fn not_pull_wake() -> Refusal {
-    Refusal::Invalid("the subscription is none of type pull-wake".into())
+pub(super) fn not_pull_wake() -> SubscriptionRefusal {
+    SubscriptionRefusal::invalid("the subscription is none of type pull-wake")
 }

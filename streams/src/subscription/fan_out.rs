@@ -1,8 +1,8 @@
-//! Fan-out: messages of many streams, each in an envelope, in one stream that gathers them.
+//! Fan-out: copies messages of many streams into one stream, each in an envelope.
 //!
-//! A batch is what lies between two places of one stream, up to a budget. It has the same envelopes
-//! whenever it is made, however the stream is cut into pages in the meantime, and it carries the
-//! generation of its wake as the epoch of a producer: so a batch may be sent twice and counts once.
+//! A batch holds the messages between two offsets of one stream, up to a budget. It has the same
+//! envelopes each time it is made, whatever the page boundaries are, and its producer's epoch is
+//! the generation of the wake: so a batch that is sent twice counts once.
 
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -15,50 +15,50 @@ use crate::{
     Append, From, Generation, MediaType, Offset, Page, Producer, Read, Refusal, StreamName,
 };
 
-/// What is to be copied, and where to.
+/// A copy of messages from one stream into another.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copying {
-    /// The stream it comes from.
+    /// The stream to read.
     pub source: StreamName,
     /// Generation of the source, which the platform sets in the transaction that begins the wake.
     #[serde(rename = "life")]
     pub generation: Option<Generation>,
-    /// Behind this place.
+    /// Where the copy begins.
     pub from: Offset,
-    /// Up to this one at most.
+    /// Where it ends at the latest.
     pub until: Offset,
-    /// The stream it goes to: one of JSON.
+    /// The stream to append to: a JSON stream.
     pub target: StreamName,
-    /// Makes it count once.
+    /// Makes a repeated copy count once.
     pub producer: Producer,
 }
 
-/// A batch on its way.
+/// A complete batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FanOutBatch {
-    /// What the target has to take.
+    /// The append to the target.
     pub append: Append,
-    /// How far the source is copied with it.
+    /// The offset of the source after the batch.
     pub to: Offset,
 }
 
-/// A batch in the making.
-struct Batch<'a> {
+/// A batch that is being built.
+struct BatchBuilder<'a> {
     copying: &'a Copying,
-    /// The envelopes, between brackets.
+    /// The JSON array of envelopes, still without its closing bracket.
     text: String,
-    /// Bytes of a stream of bytes: they have no messages, so a batch is one piece of them.
+    /// Bytes of a stream of bytes, which has no messages: one envelope holds all of them.
     piece: Vec<u8>,
     at: u64,
 }
 
 impl Copying {
-    /// Makes the batch. `read` reads pages of the source.
+    /// Builds the batch. `read` reads pages of the source.
     pub async fn gather(
         &self,
         mut read: impl AsyncFnMut(Read) -> Result<Page, Refusal>,
     ) -> Result<FanOutBatch, Refusal> {
-        let mut batch = Batch {
+        let mut batch = BatchBuilder {
             copying: self,
             text: "[".to_owned(),
             piece: Vec::new(),
@@ -74,16 +74,16 @@ impl Copying {
             batch.take(&page);
             media_type = Some(page.view.media_type);
             if batch.at == before {
-                // No stream becomes shorter.
+                // The source ends before `until`, although no stream becomes shorter.
                 return Err(Refusal::Beyond);
             }
         }
         let media_type = media_type.ok_or(Refusal::Empty)?;
-        Ok(batch.sealed(&media_type))
+        Ok(batch.finish(&media_type))
     }
 }
 
-impl Batch<'_> {
+impl BatchBuilder<'_> {
     fn is_whole(&self) -> bool {
         let is_full = self.text.len() >= FAN_OUT_BYTES || self.piece.len() >= FAN_OUT_BYTES;
         is_full || self.at >= self.copying.until.position()
@@ -104,20 +104,20 @@ impl Batch<'_> {
             }
         } else {
             let left = self.copying.until.position().saturating_sub(self.at);
-            let room = (FAN_OUT_BYTES - self.piece.len().min(FAN_OUT_BYTES)) as u64;
-            let bytes = page.body.iter().take(left.min(room) as usize);
+            let budget = (FAN_OUT_BYTES - self.piece.len().min(FAN_OUT_BYTES)) as u64;
+            let bytes = page.body.iter().take(left.min(budget) as usize);
             let before = self.piece.len();
             self.piece.extend(bytes);
             self.at += (self.piece.len() - before) as u64;
         }
     }
 
-    fn sealed(mut self, media_type: &MediaType) -> FanOutBatch {
+    fn finish(mut self, media_type: &MediaType) -> FanOutBatch {
         if !self.piece.is_empty() {
             let mut piece = std::mem::take(&mut self.piece);
             let is_text = media_type.essence().starts_with("text/");
             if is_text && self.at < self.copying.until.position() {
-                // A character that the budget cut goes with the next batch.
+                // The next batch gets a character that the budget cut.
                 let cut = std::str::from_utf8(&piece).err();
                 let cut = cut.filter(|cut| cut.error_len().is_none() && cut.valid_up_to() > 0);
                 let whole = cut.map_or(piece.len(), |cut| cut.valid_up_to());
@@ -143,7 +143,7 @@ impl Batch<'_> {
         }
     }
 
-    /// Writes an envelope for what ends where the batch is.
+    /// Writes an envelope for a payload that ends at the current offset.
     fn put(&mut self, media_type: &MediaType, payload: &Payload<'_>) {
         if self.text.len() > 1 {
             self.text.push(',');
@@ -176,15 +176,15 @@ impl Batch<'_> {
     }
 }
 
-/// What an envelope holds.
+/// The payload of an envelope.
 enum Payload<'a> {
-    /// A message as it is.
+    /// A JSON message, unchanged.
     Json(&'a str),
-    /// Text.
+    /// Text of a `text/*` stream.
     Text(&'a str),
-    /// Bytes that are no text.
+    /// Other bytes.
     Bytes(&'a [u8]),
-    /// Nothing: a message that is too long to be copied.
+    /// Only the length of a message that is too long to be copied.
     Omitted(usize),
 }
 

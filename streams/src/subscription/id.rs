@@ -8,17 +8,17 @@ use thiserror::Error;
 
 use crate::limits::SUBSCRIPTION_ID_BYTES_MAX;
 
-/// A subscription's id, decoded.
+/// A subscription's id, percent-decoded.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct SubscriptionId(String);
 
-/// The text is no id of a subscription.
+/// The text is not a subscription id.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("the id of a subscription has 1 to {SUBSCRIPTION_ID_BYTES_MAX} bytes, none of a control")]
 pub struct InvalidId;
 
-/// What is escaped in a segment of an address: everything but what RFC 3986, section 2.3, leaves.
+/// Characters that a path segment percent-encodes: all but the unreserved ones (RFC 3986, 2.3).
 const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -26,7 +26,7 @@ const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'~');
 
 impl SubscriptionId {
-    /// Reads an id that is no longer percent-encoded.
+    /// Parses a percent-decoded id.
     pub fn parse(text: &str) -> Result<Self, InvalidId> {
         let fits = !text.is_empty() && text.len() <= SUBSCRIPTION_ID_BYTES_MAX;
         if fits && !text.chars().any(char::is_control) {
@@ -41,7 +41,7 @@ impl SubscriptionId {
         &self.0
     }
 
-    /// The id as a segment of an address.
+    /// The id as a percent-encoded path segment.
     pub fn segment(&self) -> impl fmt::Display + '_ {
         utf8_percent_encode(&self.0, SEGMENT)
     }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids() {
+    fn subscription_ids_are_short_texts_and_encode_as_one_segment() {
         let long = "x".repeat(SUBSCRIPTION_ID_BYTES_MAX + 1);
         for (text, fits) in [
             ("sub-1", true),

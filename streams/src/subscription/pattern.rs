@@ -1,8 +1,8 @@
 //! Stream patterns: globs over the names of streams.
 //!
-//! `*` stands for one segment of a name and `**` for any number of them, none included; every
-//! other segment stands for itself, and `%2A` for a `*` that is meant. Names that begin with the
-//! reserved segment are never matched: they are no streams.
+//! `*` matches one segment of a name and `**` any number of them, including zero. Every other
+//! segment matches itself, and `%2A` matches a literal `*`. No pattern matches a name that begins
+//! with the reserved segment: no stream has such a name.
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -12,21 +12,21 @@ use crate::StreamName;
 use crate::limits::STREAM_NAME_BYTES_MAX;
 use crate::registry::REGISTRY;
 
-/// A pattern of names of streams.
+/// A glob over stream names.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Pattern(String);
 
-/// The text is no pattern.
+/// The text is not a pattern.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("a pattern has 1 to {STREAM_NAME_BYTES_MAX} characters of an address")]
 pub struct InvalidPattern;
 
 impl Pattern {
-    /// Reads a pattern. Slashes around it say nothing.
+    /// Parses a pattern. Leading and trailing slashes are ignored.
     pub fn parse(text: &str) -> Result<Self, InvalidPattern> {
         let text = text.trim_matches('/');
-        // A pattern is spelt as the names are.
+        // A pattern has the characters and the length of a name.
         StreamName::parse(text).map_err(|_| InvalidPattern)?;
         Ok(Self(text.to_owned()))
     }
@@ -36,7 +36,7 @@ impl Pattern {
         &self.0
     }
 
-    /// What every name that matches begins with: a listing of names need not begin before it.
+    /// The literal prefix of every name that matches: a listing can begin there.
     pub fn prefix(&self) -> &str {
         match self.0.find(['*', '%']) {
             Some(at) => self.0.split_at(at).0.trim_end_matches('/'),
@@ -44,15 +44,15 @@ impl Pattern {
         }
     }
 
-    /// Whether the pattern stands for the name. The registry is no stream among others: it grows
-    /// with each of them, and is meant only by its own name.
+    /// Whether the pattern matches the name. Only the registry's own name matches the registry,
+    /// because it grows with every stream.
     pub fn matches(&self, name: &StreamName) -> bool {
         let is_special = is_reserved(name) || name.as_str() == REGISTRY && self.0 != REGISTRY;
         !is_special && matches(&segments(&self.0), &segments(name.as_str()))
     }
 }
 
-/// Whether the name is one of the server's own addresses.
+/// Whether the name begins with the reserved segment.
 pub(super) fn is_reserved(name: &StreamName) -> bool {
     segments(name.as_str()).first() == Some(&RESERVED)
 }
@@ -61,8 +61,8 @@ fn segments(text: &str) -> Vec<&str> {
     text.split('/').filter(|part| !part.is_empty()).collect()
 }
 
-/// Walks both once, going back only to the last `**`: whatever an earlier one could take, the
-/// later one can take too. So the work is bounded by the product of both lengths.
+/// Matches with backtracking to the last `**` only: it can take whatever an earlier one could. So
+/// the work is bounded by the product of both lengths.
 fn matches(pattern: &[&str], name: &[&str]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut retry = None;
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn shapes_of_names() {
+    fn matches_follows_the_protocol() {
         for (pattern, name, expected) in [
             ("events/*", "events/a", true),
             ("events/*", "events", false),
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_match_begins_with() {
+    fn prefix_is_the_literal_part_before_a_wildcard() {
         for (pattern, prefix) in [
             ("events/*", "events"),
             ("events/a*", "events/a"),
@@ -149,7 +149,7 @@ mod tests {
         }
     }
 
-    /// As the protocol says it, and slow.
+    /// The protocol's definition, with exponential cost.
     fn naive(pattern: &[&str], name: &[&str]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (None, None) => true,
@@ -165,7 +165,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_naive_one(
+        fn matches_agrees_with_the_naive_definition(
             pattern in prop::collection::vec(prop::sample::select(vec!["a", "b", "*", "**"]), 1..7),
             name in prop::collection::vec(prop::sample::select(vec!["a", "b"]), 1..8),
         ) {
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn many_stars_are_no_trouble() {
+    fn matches_takes_polynomial_time_with_many_wildcards() {
         let pattern = "**/a/".repeat(150) + "b";
         let name = "a/".repeat(500) + "c";
         assert!(!check(&pattern, &name));

@@ -1,9 +1,9 @@
 //! Server secret: signs webhooks, wake ids and tokens.
 //!
-//! All of it comes from 32 random bytes that are drawn once and kept in the ledger. Webhooks are
-//! signed with Ed25519 (RFC 8032), so that receivers need no shared secret: the public key stands
-//! in a JSON Web Key Set (RFC 7517, RFC 8037). Tokens come back to the server that made them and
-//! to no one else, so they carry a keyed hash, and nothing of them is stored.
+//! All keys are derived from 32 random bytes, which the store draws once. The server signs webhooks
+//! with Ed25519 (RFC 8032), so that receivers need no shared secret: they read the public key from
+//! a JSON Web Key Set (RFC 7517, RFC 8037). Only the server that issues a token verifies it, so
+//! tokens carry a keyed hash, and the server stores none of them.
 
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use ed25519_dalek::{Signer, SigningKey};
@@ -17,7 +17,7 @@ use crate::limits::WAKE_TOKEN_SECONDS;
 #[derive(Clone)]
 pub(super) struct Secret([u8; 32]);
 
-/// The public half, as receivers read it.
+/// The public keys, as receivers read them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct KeySet {
     keys: Vec<Key>,
@@ -34,19 +34,19 @@ struct Key {
     x: String,
 }
 
-/// Which wake a token was made for.
+/// The wake that a token was issued for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WakeRef {
-    /// The number of the subscription, which no other ever has.
+    /// The subscription's number, which is never reused.
     pub(super) subscription: u64,
-    /// Its generation.
+    /// The wake's generation.
     pub(super) generation: u64,
 }
 
-/// Why a token is none.
+/// Why the server rejects a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BadToken {
-    /// Not made here, or for something else.
+    /// This server did not issue it, or not as a token.
     Invalid,
     /// Too old.
     Expired,
@@ -57,7 +57,6 @@ impl Secret {
         Self(seed)
     }
 
-    /// The public key.
     pub(super) fn key_set(&self) -> KeySet {
         let key = Key {
             kty: "OKP",
@@ -70,7 +69,7 @@ impl Secret {
         KeySet { keys: vec![key] }
     }
 
-    /// The name of the key: it follows from the key, so another key has another name.
+    /// The key's id. It is derived from the key, so that different keys have different ids.
     pub(super) fn key_id(&self) -> String {
         let public = self.signing_key().verifying_key();
         let hash = blake3::derive_key(KEY_ID, public.as_bytes());
@@ -87,20 +86,20 @@ impl Secret {
         format!("t={seconds},kid={},ed25519={signature}", self.key_id())
     }
 
-    /// The id of a wake: unique as its generation is, and no one can guess it.
+    /// The id of a wake: unique and unguessable.
     pub(super) fn wake_id(&self, wake: WakeRef) -> String {
         let hash = self.hash(WAKE_ID, &wake.text());
         format!("w_{}", HEXLOWER.encode(&hash.as_bytes()[..12]))
     }
 
-    /// A number that is spread evenly: how far a retry is moved, so that retries do not meet.
+    /// An evenly distributed number for the jitter of a retry.
     pub(super) fn jitter_seed(&self, wake: WakeRef, failures: u64) -> u16 {
         let hash = self.hash(JITTER, &format!("{}.{failures}", wake.text()));
         let [low, high, ..] = *hash.as_bytes();
         u16::from_le_bytes([low, high])
     }
 
-    /// Makes the token of a wake: `<subscription>.<generation>.<expiry in seconds>.<keyed hash>`.
+    /// Issues the token of a wake: `<subscription>.<generation>.<expiry in seconds>.<keyed hash>`.
     pub(super) fn token(&self, wake: WakeRef, now: Timestamp) -> String {
         let until = now.as_millis() / 1000 + WAKE_TOKEN_SECONDS;
         let text = format!("{}.{until}", wake.text());
@@ -108,7 +107,7 @@ impl Secret {
         format!("{text}.{}", BASE64URL_NOPAD.encode(hash.as_bytes()))
     }
 
-    /// Reads a token that was made here.
+    /// Verifies a token and returns its wake.
     pub(super) fn read_token(&self, token: &str, now: Timestamp) -> Result<WakeRef, BadToken> {
         let (text, hash) = token.rsplit_once('.').ok_or(BadToken::Invalid)?;
         let given = BASE64URL_NOPAD
@@ -167,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_can_check_a_webhook() {
+    fn webhook_signatures_verify_with_the_public_key() {
         let secret = Secret::new([7; 32]);
         let json = serde_json::to_value(secret.key_set()).unwrap();
         let key = &json["keys"][0];
@@ -194,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_for_one_wake() {
+    fn tokens_are_valid_for_one_wake_until_they_expire() {
         let secret = Secret::new([7; 32]);
         let token = secret.token(wake(3, 9), NOW);
         assert_eq!(secret.read_token(&token, NOW), Ok(wake(3, 9)));
@@ -217,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn wakes_have_their_own_ids() {
+    fn wake_ids_differ_between_wakes_and_servers() {
         let secret = Secret::new([7; 32]);
         let id = secret.wake_id(wake(1, 1));
         assert!(id.starts_with("w_") && id.len() == 26, "{id}");

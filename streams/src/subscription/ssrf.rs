@@ -1,11 +1,11 @@
 //! SSRF protection: webhooks reach public addresses over TLS only.
 //!
-//! A client that makes a subscription makes the server send requests, so an address must not lead
-//! into the server's own network (server-side request forgery, OWASP SSRF). Addresses are read by a
-//! strict grammar of our own: what different readers of addresses understand differently
-//! (credentials, backslashes, numbers that mean IPv4, escapes in the host) is refused instead of
-//! interpreted. A name can still resolve to a private address: the code that opens the connection
-//! resolves it first, asks [`Reach::admits`] about each address, and connects to that one.
+//! A client that creates a subscription makes the server send requests, so a URL must not lead into
+//! the server's own network (server-side request forgery, OWASP SSRF). The parser has a strict
+//! grammar of its own: it rejects what URL parsers read differently (credentials, backslashes,
+//! numbers that mean IPv4, escapes in the host). A name can still resolve to a private address: the
+//! code that opens the connection resolves it first, asks [`Reach::admits`] about each address, and
+//! connects to that one.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,33 +16,33 @@ use thiserror::Error;
 
 use crate::limits::WEBHOOK_URL_BYTES_MAX;
 
-/// Which webhook addresses a server takes.
+/// Which webhook URLs a server accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WebhookPolicy {
-    /// `https` to public hosts: a server that others reach.
+    /// `https` to public hosts: for a public server.
     Public,
-    /// Also `http` to this machine: a server that runs on a developer's own.
+    /// Also `http` to this machine: for a server on a developer's machine.
     Loopback,
 }
 
-/// An address that webhooks may go to.
+/// A URL that webhooks may go to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WebhookUrl {
     text: String,
     reach: Reach,
 }
 
-/// How far a webhook goes.
+/// The network that a webhook may reach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reach {
-    /// Out into the internet.
+    /// The internet.
     Public,
-    /// To this machine.
+    /// This machine.
     Loopback,
 }
 
 impl Reach {
-    /// Whether a connection may go to what a host resolved to.
+    /// Whether a connection may go to an address that a host resolved to.
     pub fn admits(self, address: IpAddr) -> bool {
         match self {
             Self::Public => is_public(address),
@@ -51,34 +51,34 @@ impl Reach {
     }
 }
 
-/// Why a webhook may not go to an address.
+/// Why the server rejects a webhook's URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RejectedUrl {
-    /// Too long.
+    /// It is too long.
     #[error("webhook.url may have {WEBHOOK_URL_BYTES_MAX} bytes")]
     Long,
-    /// Not an address of the web, or spelt in a way that is read in more than one way.
+    /// It is not a URL, or parsers disagree about it.
     #[error("webhook.url must be a plain absolute URL: {0}")]
     Spelling(&'static str),
-    /// Not encrypted.
+    /// It is not encrypted.
     #[error("webhook.url must use https")]
     Plain,
-    /// Not out in the internet.
+    /// Its host is not public.
     #[error("webhook.url must lead to a public host")]
     Private,
-    /// To a host of this server, which its own requests do not reach.
+    /// Its host is one of this server, which the server's own requests do not reach.
     #[error(
         "webhook.url leads to a host of this server: requests of the server do not reach its own \
          hosts; give it a host outside its domain"
     )]
     Own,
-    /// A port of something that is no web server.
+    /// Its port is not one of web servers.
     #[error("webhook.url may not use this port")]
     Port,
 }
 
 impl WebhookUrl {
-    /// Reads an address and judges where it leads.
+    /// Parses a URL and checks its reach against the policy.
     pub fn parse(text: &str, policy: WebhookPolicy) -> Result<Self, RejectedUrl> {
         if text.len() > WEBHOOK_URL_BYTES_MAX {
             return Err(RejectedUrl::Long);
@@ -100,21 +100,21 @@ impl WebhookUrl {
         Ok(Self { text, reach })
     }
 
-    /// The same, unless it leads to a domain or a host below it.
+    /// The same, unless its host is a domain or below it.
     pub fn outside(self, own: &Domain) -> Result<Self, RejectedUrl> {
         let (_, host, _) = split(&self.text)?;
         let host = host.strip_suffix('.').unwrap_or(&host);
         let below = host.strip_suffix(own.as_str());
         let is_own = below.is_some_and(|label| label.is_empty() || label.ends_with('.'));
-        // A developer's own machine is reached by all names of it.
+        // The server can call itself under any name of a developer's machine.
         if is_own && self.reach == Reach::Public {
             return Err(RejectedUrl::Own);
         }
         Ok(self)
     }
 
-    /// Takes an address that was judged when it was kept.
-    pub(super) fn kept(text: String) -> Self {
+    /// Restores a URL that was checked when it was stored.
+    pub(super) fn from_stored(text: String) -> Self {
         let reach = match text.strip_prefix("http:") {
             Some(_) => Reach::Loopback,
             None => Reach::Public,
@@ -122,12 +122,12 @@ impl WebhookUrl {
         Self { text, reach }
     }
 
-    /// The address as it was written.
+    /// The URL as the client wrote it.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// How far it goes.
+    /// The network that it may reach.
     pub const fn reach(&self) -> Reach {
         self.reach
     }
@@ -145,9 +145,9 @@ impl Serialize for WebhookUrl {
     }
 }
 
-/// Whether an address is out in the internet: global unicast, and none of the blocks that the
-/// IANA registries of special-purpose addresses (RFC 6890 and its successors) set aside. IPv4
-/// inside IPv6 is judged as IPv4 where it is mapped, and refused where it is translated.
+/// Whether an address is public: global unicast, and in no block of the IANA registries of
+/// special-purpose addresses (RFC 6890 and its successors). IPv4 inside IPv6 counts as IPv4 if it
+/// is mapped, and is not public if it is translated.
 pub fn is_public(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => is_public_v4(address),
@@ -156,7 +156,7 @@ pub fn is_public(address: IpAddr) -> bool {
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
-    let set_aside = match address.octets() {
+    let is_special = match address.octets() {
         // This network, private, loopback; multicast, reserved, broadcast.
         [0 | 10 | 127 | 224.., ..] => true,
         // Shared (RFC 6598), link-local with cloud metadata, private.
@@ -172,20 +172,20 @@ fn is_public_v4(address: Ipv4Addr) -> bool {
         [203, second, third, _] => (second, third) == (0, 113),
         [..] => false,
     };
-    !set_aside
+    !is_special
 }
 
 fn is_public_v6(address: Ipv6Addr) -> bool {
     let [first, second, ..] = address.segments();
-    // Only 2000::/3 is given out (RFC 4291); what is not in it is loopback, private, link-local,
-    // multicast, or a translation of IPv4.
-    let given_out = first & 0xe000 == 0x2000;
+    // Only 2000::/3 is allocated (RFC 4291); the rest is loopback, private, link-local, multicast,
+    // or a translation of IPv4.
+    let is_allocated = first & 0xe000 == 0x2000;
     // Teredo and other protocols 2001::/23, documentation 2001:db8::/32 and 3fff::/20, 6to4.
-    let special = match (first, second) {
+    let is_special = match (first, second) {
         (0x2001, 0..=0x1ff | 0xdb8) | (0x2002, _) | (0x3fff, 0..=0xfff) => true,
         (_, _) => false,
     };
-    given_out && !special
+    is_allocated && !is_special
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -233,7 +233,7 @@ fn number(digits: &str) -> Option<u16> {
     (port != 0).then_some(port)
 }
 
-/// How far a host is.
+/// The reach of a host.
 fn reach(host: &str) -> Result<Reach, RejectedUrl> {
     let address = match host.strip_prefix('[') {
         Some(inner) => {
@@ -246,7 +246,7 @@ fn reach(host: &str) -> Result<Reach, RejectedUrl> {
     match address {
         Some(address) if address == IpAddr::V6(Ipv6Addr::LOCALHOST) => Ok(Reach::Loopback),
         Some(IpAddr::V4(address)) if address.is_loopback() => Ok(Reach::Loopback),
-        // Mapped IPv4 is only ever written to get around a list.
+        // Mapped IPv4 in a URL serves only to bypass a blocklist.
         Some(IpAddr::V6(address)) if address.to_ipv4_mapped().is_some() => {
             Err(RejectedUrl::Private)
         }
@@ -256,7 +256,7 @@ fn reach(host: &str) -> Result<Reach, RejectedUrl> {
     }
 }
 
-/// How far a host is that has a name.
+/// The reach of a host that is a name.
 fn name(host: &str) -> Result<Reach, RejectedUrl> {
     if host == "localhost" {
         return Ok(Reach::Loopback);
@@ -267,10 +267,10 @@ fn name(host: &str) -> Result<Reach, RejectedUrl> {
         return Err(RejectedUrl::Spelling("its host is no name"));
     }
     match labels.as_slice() {
-        // One label is looked up in the network the server stands in.
+        // One label resolves in the server's own network.
         [] | [_] => Err(RejectedUrl::Private),
         [.., zone, last] => {
-            // Readers take `127.1`, `0x7f.1` and `1.2.3.08` for IPv4.
+            // Parsers read `127.1`, `0x7f.1` and `1.2.3.08` as IPv4.
             if last.starts_with(|first: char| first.is_ascii_digit()) {
                 return Err(RejectedUrl::Spelling("its host ends in a number"));
             }
@@ -284,8 +284,8 @@ fn name(host: &str) -> Result<Reach, RejectedUrl> {
     }
 }
 
-/// Zones that no public name is in: RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`, and what
-/// private networks use anyway (RFC 6762, appendix G).
+/// Zones without public names: RFC 6761, RFC 6762, RFC 8375, ICANN's `internal`, and those that
+/// private networks use (RFC 6762, appendix G).
 const PRIVATE_ZONES: &[&str] = &[
     "localhost",
     "local",
@@ -303,8 +303,8 @@ fn is_label(label: &str) -> bool {
     (1..=63).contains(&label.len()) && !label.starts_with('-') && label.bytes().all(inner)
 }
 
-/// Web servers stand on 443 or above the system's own ports; what `fetch` refuses there
-/// (WHATWG Fetch, "bad port") is refused here too.
+/// Whether a port is 443, or above the system ports and not one that `fetch` rejects (WHATWG Fetch,
+/// "bad port").
 fn is_web_port(port: u16) -> bool {
     let bad = matches!(
         port,
@@ -329,7 +329,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn where_webhooks_may_go() {
+    fn webhook_urls_lead_to_public_hosts_only() {
         use RejectedUrl::{Plain, Port, Private};
         let spelling = "spelling";
         for (url, expected) in [
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn a_developers_own_machine() {
+    fn webhook_urls_to_loopback_need_the_loopback_policy() {
         for (url, local) in [
             ("http://127.0.0.1:4000/hook", true),
             ("http://127.8.9.1/", true),
@@ -422,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn own_hosts_are_refused() {
+    fn outside_rejects_hosts_of_the_own_domain() {
         let own = Domain::parse("path.app").unwrap();
         for (url, expected) in [
             ("https://path.app/hook", Err(RejectedUrl::Own)),
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_name_resolved_to() {
+    fn admits_only_addresses_within_the_reach() {
         let public = WebhookUrl::parse("https://worker.dev/", WebhookPolicy::Loopback).unwrap();
         let local = WebhookUrl::parse("http://localhost/", WebhookPolicy::Loopback).unwrap();
         for (address, out, here) in [
@@ -467,10 +467,10 @@ mod tests {
             ("ff02::1", false, false),
         ] {
             let address = address.parse().unwrap();
-            for url in [&public, &WebhookUrl::kept(public.text.clone())] {
+            for url in [&public, &WebhookUrl::from_stored(public.text.clone())] {
                 assert_eq!(url.reach().admits(address), out, "{address}");
             }
-            for url in [&local, &WebhookUrl::kept(local.text.clone())] {
+            for url in [&local, &WebhookUrl::from_stored(local.text.clone())] {
                 assert_eq!(url.reach().admits(address), here, "{address}");
             }
         }

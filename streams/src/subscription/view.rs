@@ -1,4 +1,4 @@
-//! Subscriptions as their clients see them.
+//! Subscription views: the JSON bodies that clients and workers read.
 
 use pmx_core::time::Timestamp;
 use serde::Serialize;
@@ -7,40 +7,40 @@ use super::base_url::BaseUrl;
 use super::id::SubscriptionId;
 use crate::{Offset, StreamName};
 
-/// A subscription.
+/// A subscription as a client reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct SubscriptionView {
-    /// Its id.
+    /// The id that the client chose.
     pub id: SubscriptionId,
-    /// Its id, once more, as every other body names it.
+    /// The same, under the name that every other body uses.
     pub subscription_id: SubscriptionId,
     /// `webhook`, `pull-wake` or `fan-out`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Streams by the shape of their names.
+    /// Matches the names of streams.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<String>,
-    /// Its streams.
+    /// The linked streams.
     pub streams: Vec<LinkView>,
-    /// Where webhooks go, and how they are signed.
+    /// The webhook's URL and signing key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub webhook: Option<WebhookView>,
-    /// Where wakes are announced.
+    /// The stream that the server announces wakes in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wake_stream: Option<String>,
-    /// Where messages are copied to.
+    /// The stream that the server copies messages into.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub target_stream: Option<String>,
     /// How long a lease lasts.
     pub lease_ttl_ms: u64,
-    /// When it was made (RFC 3339).
+    /// Time of creation (RFC 3339).
     pub created_at: String,
-    /// `active`, or `failed` while no one can be woken or nothing copied.
+    /// `active`, or `failed` while deliveries fail.
     pub status: &'static str,
-    /// Whether streams match that are too many to be followed.
+    /// Whether more streams match than a subscription can follow.
     #[serde(skip_serializing_if = "is_complete")]
     pub truncated: bool,
-    /// What people call it.
+    /// Text for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
 }
@@ -53,21 +53,21 @@ fn is_complete(truncated: &bool) -> bool {
 /// A stream of a subscription.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LinkView {
-    /// Its name.
+    /// The stream's name.
     pub path: StreamName,
-    /// `explicit`, or `glob` if only the pattern brought it in.
+    /// `explicit`, or `glob` if only the pattern matches it.
     pub link_type: &'static str,
-    /// All before is done.
+    /// Workers have processed everything before this offset.
     #[serde(serialize_with = "as_text")]
     pub acked_offset: Offset,
 }
 
-/// Where webhooks go.
+/// A subscription's webhook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct WebhookView {
-    /// The address.
+    /// The URL that the server posts to.
     pub url: String,
-    /// How to check that they come from here.
+    /// How a receiver verifies the signature.
     pub signing: Signing,
 }
 
@@ -76,41 +76,41 @@ pub struct WebhookView {
 pub struct Signing {
     /// `ed25519`.
     pub alg: &'static str,
-    /// The key that signs now.
+    /// Id of the current signing key.
     pub kid: String,
-    /// Where all keys are.
+    /// URL of the key set.
     pub jwks_url: String,
 }
 
 /// A stream of a wake.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct StreamView {
-    /// Its name.
+    /// The stream's name.
     pub path: StreamName,
     /// `explicit` or `glob`.
     pub link_type: &'static str,
-    /// All before is done.
+    /// Workers have processed everything before this offset.
     #[serde(serialize_with = "as_text")]
     pub acked_offset: Offset,
-    /// Where it ends.
+    /// The stream's tail.
     #[serde(serialize_with = "as_text")]
     pub tail_offset: Offset,
-    /// Whether there is something in between.
+    /// Whether there are messages in between.
     pub has_pending: bool,
 }
 
-/// Work that was claimed.
+/// Claimed work.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Claimed {
-    /// The wake.
+    /// Id of the wake.
     pub wake_id: String,
-    /// Its generation.
+    /// Generation of the wake.
     pub generation: u64,
-    /// What to show with every report.
+    /// The bearer token of every report.
     pub token: String,
-    /// The streams, those with work first.
+    /// The streams, those with pending work first.
     pub streams: Vec<StreamView>,
-    /// How long to be silent at most.
+    /// How long the lease lasts without a report.
     pub lease_ttl_ms: u64,
 }
 
@@ -125,7 +125,7 @@ pub(super) struct Notification<'a> {
     pub(super) callback_token: String,
 }
 
-/// The message in a wake stream.
+/// A message in a wake stream.
 #[derive(Debug, Serialize)]
 pub(super) struct Announcement<'a> {
     #[serde(rename = "type")]
@@ -136,31 +136,31 @@ pub(super) struct Announcement<'a> {
     pub(super) ts: Timestamp,
 }
 
-/// The address of the public keys.
+/// The URL of the public keys.
 pub(super) fn keys_url(root: &BaseUrl) -> String {
     format!("{}/{}/jwks.json", root.as_str(), super::RESERVED)
 }
 
-/// The address that a webhook's worker reports to.
+/// The URL that a webhook's worker reports to.
 pub(super) fn callback_url(root: &BaseUrl, id: &SubscriptionId) -> String {
     let (root, reserved) = (root.as_str(), super::RESERVED);
     format!("{root}/{reserved}/subscriptions/{}/callback", id.segment())
 }
 
-/// Whether a JSON text is an object; serde also reads the fields of a structure out of an array.
+/// Whether a JSON text is an object: serde would also read a structure from an array.
 pub(super) fn is_object(text: &[u8]) -> bool {
     text.trim_ascii_start().starts_with(b"{")
 }
 
-/// Whether a webhook's answer says that all is done.
+/// Whether a worker's response to a webhook says that all work is done.
 pub(super) fn says_done(body: &[u8]) -> bool {
     #[derive(serde::Deserialize)]
-    struct Said {
+    struct WorkerResponse {
         #[serde(default)]
         done: serde_json::Value,
     }
-    let said: Result<Said, _> = serde_json::from_slice(body);
-    is_object(body) && said.is_ok_and(|said| said.done == serde_json::Value::Bool(true))
+    let response: Result<WorkerResponse, _> = serde_json::from_slice(body);
+    is_object(body) && response.is_ok_and(|it| it.done == serde_json::Value::Bool(true))
 }
 
 pub(crate) use pmx_core::time::rfc3339;
@@ -175,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments() {
+    fn rfc3339_renders_milliseconds() {
         for (millis, text) in [
             (0, "1970-01-01T00:00:00.000Z"),
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_webhook_says() {
+    fn says_done_is_true_for_an_object_with_done_true() {
         for (body, done) in [
             (r#"{"done":true}"#, true),
             (r#" { "x": [], "done" : true } "#, true),

@@ -11,8 +11,8 @@
 //!    +------------------------------- and nothing left ----------+
 //! ```
 //!
-//! Every wake has a generation of its own. Whatever comes from an earlier one is fenced off: no
-//! two workers can both believe that a wake is theirs and both be believed.
+//! Every wake has a generation. The engine fences off reports of earlier generations, so that of
+//! two workers that hold a wake, only one is accepted.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,56 +22,55 @@ use pmx_core::time::Timestamp;
 use crate::limits::{WAKE_RETRY_MAX, WAKE_RETRY_MIN};
 use crate::{Offset, StreamName};
 
-/// The wake of a subscription, the last one if there is none.
+/// The current wake of a subscription, or the last one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Wake {
-    /// How many there were, this one included.
+    /// The number of wakes so far, including this one.
     pub(super) generation: u64,
-    /// Where it stands.
     pub(super) phase: Phase,
-    /// How often in a row no one could be woken.
+    /// How many deliveries failed in a row.
     pub(super) failures: u64,
-    /// What a webhook was told: this is done when it says so at once.
+    /// The tails that the delivery contained: a worker that answers `done` acknowledges them.
     pub(super) sent: BTreeMap<StreamName, Offset>,
 }
 
-/// Where a wake stands.
+/// The phase of a wake.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// There is no wake: nothing is to be done.
+    /// There is no wake.
     Idle,
-    /// A client is to be woken.
+    /// The server has to wake a worker.
     Queued {
-        /// When.
+        /// When the server delivers the wake.
         at: Timestamp,
-        /// After this moment it is another wake, of the next generation: a worker that was notified
-        /// of this one may have lost its lease, or may not know that it has one.
+        /// From this time on the delivery begins the next generation: a worker that received this
+        /// one may have lost its lease, or may not know of it.
         keep: Timestamp,
     },
-    /// A worker is being woken; without an answer until then, none was.
+    /// The delivery is in flight.
     Sent {
-        /// The end of the lease, of a webhook.
+        /// When it counts as failed. For a webhook this is the end of the lease.
         until: Timestamp,
     },
-    /// The wake stands in the wake stream; no one took it yet.
+    /// The wake stream contains the wake, and no worker has claimed it.
     Announced,
-    /// A client is at work.
+    /// A worker holds the lease.
     Awake {
         /// The end of the lease.
         until: Timestamp,
-        /// Who, if the wake was claimed.
+        /// The worker's name, if it claimed the wake.
         holder: Option<String>,
     },
 }
 
-/// A moment that never comes.
+/// A time that is always in the future.
 pub(super) const NEVER: Timestamp = Timestamp::from_millis(pmx_core::limits::EXACT_INTEGER_MAX);
 
-/// A moment that is always over.
+/// A time that is always in the past.
 pub(super) const PAST: Timestamp = Timestamp::from_millis(0);
 
 impl Wake {
-    /// Before the first one.
+    /// The state before the first wake.
     pub(super) fn none() -> Self {
         Self {
             generation: 0,
@@ -81,20 +80,19 @@ impl Wake {
         }
     }
 
-    /// Begins the next wake: a worker is to be woken at a moment.
+    /// Begins the next wake, which the server delivers at a time.
     pub(super) fn begin(&mut self, at: Timestamp) {
         self.generation += 1;
         self.phase = Phase::Queued { at, keep: NEVER };
         self.sent.clear();
     }
 
-    /// Ends the wake.
     pub(super) fn end(&mut self) {
         self.phase = Phase::Idle;
         self.sent.clear();
     }
 
-    /// Whether a worker that was notified of this generation may still speak for it.
+    /// Whether the engine accepts reports of this generation.
     pub(super) fn is_current(&self) -> bool {
         match self.phase {
             Phase::Idle => false,
@@ -112,7 +110,7 @@ impl Wake {
         }
     }
 
-    /// When something has to happen automatically.
+    /// When the engine has to act without another event.
     pub(super) fn due(&self) -> Option<Timestamp> {
         match self.phase {
             Phase::Idle | Phase::Announced => None,
@@ -121,7 +119,7 @@ impl Wake {
         }
     }
 
-    /// Who holds the lease.
+    /// The worker that holds the lease.
     pub(super) fn holder(&self) -> Option<&str> {
         match &self.phase {
             Phase::Awake { holder, .. } => holder.as_deref(),
@@ -130,8 +128,8 @@ impl Wake {
     }
 }
 
-/// How long to wait after so many failures in a row: from a second to a minute, twice as long
-/// each time, moved by up to a fifth of it either way.
+/// Delay before the next delivery after failures in a row: doubles from a second to a minute, with
+/// up to 20 % jitter either way.
 pub(super) fn backoff(failures: u64, jitter_seed: u16) -> Duration {
     let doublings = u32::try_from(failures.saturating_sub(1)).unwrap_or(u32::MAX);
     let base = WAKE_RETRY_MIN
@@ -146,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn retries_come_ever_later() {
+    fn backoff_doubles_up_to_a_minute_with_jitter() {
         for (failures, seconds) in [
             (0, 1),
             (1, 1),

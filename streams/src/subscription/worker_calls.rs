@@ -3,35 +3,40 @@
 use pmx_core::sql::{Sql, SqlError};
 use pmx_core::time::Timestamp;
 
-use super::call::{Ack, Answer, Refusal, Report};
 use super::config::Delivery;
 use super::engine::{Subscriptions, not_pull_wake};
-use super::ledger::{Record, millis};
 use super::pattern::Pattern;
+use super::request::{Ack, Report};
+use super::response::{SubscriptionRefusal, SubscriptionResponse};
 use super::secret::BadToken;
+use super::store::{Record, millis};
 use super::view::{Claimed, StreamView};
 use super::wake::Phase;
 use crate::limits::WAKE_STREAMS_MAX;
 use crate::{Offset, StreamName};
 
 impl<S: Sql> Subscriptions<'_, S> {
-    /// Whether a worker's token names all streams of a subscription.
-    pub(super) fn covers(&self, record: &Record, within: Option<&Pattern>) -> Result<(), Refusal> {
+    /// Refuses a worker whose token does not name all streams of a subscription.
+    pub(super) fn covers(
+        &self,
+        record: &Record,
+        within: Option<&Pattern>,
+    ) -> Result<(), SubscriptionRefusal> {
         let Some(within) = within else {
             return Ok(());
         };
         let links = self.all_links(record)?;
         let other = links.into_iter().find(|link| !within.matches(&link.path));
-        other.map_or(Ok(()), |link| Err(Refusal::Scope(link.path)))
+        other.map_or(Ok(()), |link| Err(SubscriptionRefusal::Scope(link.path)))
     }
 
-    /// Gives the work there is to the worker that asks first.
+    /// Leases the pending work to the first worker that claims it.
     pub(super) fn claim(
         &self,
         mut record: Record,
         worker: &str,
         now: Timestamp,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         match record.delivery {
             Delivery::PullWake(_) => {}
             Delivery::Webhook(_) | Delivery::FanOut(_) => return Err(not_pull_wake()),
@@ -40,24 +45,24 @@ impl<S: Sql> Subscriptions<'_, S> {
             self.advance(&mut record, now)?;
         }
         if let Some(holder) = record.wake.holder() {
-            return Err(Refusal::Taken {
+            return Err(SubscriptionRefusal::Taken {
                 holder: holder.to_owned(),
                 generation: record.wake.generation,
             });
         }
-        if !self.ledger.has_pending(record.number)? {
-            return Err(Refusal::Idle);
+        if !self.store.has_pending(record.number)? {
+            return Err(SubscriptionRefusal::Idle);
         }
         if record.wake.phase == Phase::Idle {
-            // The worker was faster than the notice; no other worker need be notified.
+            // The worker claims before the announcement, which then is not needed.
             record.wake.begin(now);
         }
         record.wake.phase = Phase::Awake {
             until: now.after(record.lease),
             holder: Some(worker.to_owned()),
         };
-        self.ledger.keep(&record)?;
-        Ok(Answer::Claimed(Claimed {
+        self.store.save(&record)?;
+        Ok(SubscriptionResponse::Claimed(Claimed {
             wake_id: self.secret.wake_id(record.wake_ref()),
             generation: record.wake.generation,
             token: self.secret.token(record.wake_ref(), now),
@@ -66,17 +71,17 @@ impl<S: Sql> Subscriptions<'_, S> {
         }))
     }
 
-    /// Takes a worker's word for what is done, and lets it go on or ends its wake.
+    /// Applies a worker's report, and extends its lease or ends its wake.
     pub(super) fn report(
         &self,
         mut record: Record,
         report: &Report,
         now: Timestamp,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         self.check(&record, report, now)?;
         let acks = self.read_acks(&record, &report.acks)?;
         for (path, offset) in &acks {
-            self.ledger.acknowledge(record.number, path, *offset)?;
+            self.store.acknowledge(record.number, path, *offset)?;
         }
         record.wake.failures = 0;
         let next_wake = report.done && self.next_wake(&mut record, now)?;
@@ -86,36 +91,36 @@ impl<S: Sql> Subscriptions<'_, S> {
                 holder: record.wake.holder().map(str::to_owned),
             };
         }
-        self.ledger.keep(&record)?;
-        Ok(Answer::Acked { next_wake })
+        self.store.save(&record)?;
+        Ok(SubscriptionResponse::Acked { next_wake })
     }
 
-    /// Takes work back that is not done.
+    /// Ends a worker's wake without acknowledging anything.
     pub(super) fn release(
         &self,
         mut record: Record,
         report: &Report,
         now: Timestamp,
-    ) -> Result<Answer, Refusal> {
+    ) -> Result<SubscriptionResponse, SubscriptionRefusal> {
         self.check(&record, report, now)?;
         self.next_wake(&mut record, now)?;
-        self.ledger.keep(&record)?;
-        Ok(Answer::Done)
+        self.store.save(&record)?;
+        Ok(SubscriptionResponse::Done)
     }
 
-    /// Ends a wake, and begins the next one if anything is left to do.
+    /// Ends a wake, and begins the next one if work is pending. Returns whether it did.
     pub(super) fn next_wake(&self, record: &mut Record, now: Timestamp) -> Result<bool, SqlError> {
         record.wake.end();
-        let pending = self.ledger.has_pending(record.number)?;
+        let pending = self.store.has_pending(record.number)?;
         if pending {
             record.wake.begin(now);
         }
         Ok(pending)
     }
 
-    /// The streams as a worker sees them, those with work first.
+    /// The views of the streams for a worker, those with pending work first.
     pub(super) fn stream_views(&self, record: &Record) -> Result<Vec<StreamView>, SqlError> {
-        let links = self.ledger.links(record.number, WAKE_STREAMS_MAX)?;
+        let links = self.store.links(record.number, WAKE_STREAMS_MAX)?;
         let view = links.into_iter().map(|link| StreamView {
             has_pending: link.is_pending(),
             path: link.path,
@@ -126,16 +131,21 @@ impl<S: Sql> Subscriptions<'_, S> {
         Ok(view.collect())
     }
 
-    /// Whether the report is of the wake there is. A lease that ended counts as ended although
-    /// no one came by to end it.
-    fn check(&self, record: &Record, report: &Report, now: Timestamp) -> Result<(), Refusal> {
+    /// Refuses a report that is not of the current wake. A lease counts as ended at its time, even
+    /// before [`advance`](Self::advance) ends the wake.
+    fn check(
+        &self,
+        record: &Record,
+        report: &Report,
+        now: Timestamp,
+    ) -> Result<(), SubscriptionRefusal> {
         let token = self.secret.read_token(&report.token, now);
         let named = token.map_err(|bad| match bad {
-            BadToken::Invalid => Refusal::Token,
-            BadToken::Expired => Refusal::TokenExpired,
+            BadToken::Invalid => SubscriptionRefusal::Token,
+            BadToken::Expired => SubscriptionRefusal::TokenExpired,
         })?;
         if named.subscription != record.number {
-            return Err(Refusal::Token);
+            return Err(SubscriptionRefusal::Token);
         }
         let wake_id = self.secret.wake_id(record.wake_ref());
         let is_current = named == record.wake_ref()
@@ -143,32 +153,38 @@ impl<S: Sql> Subscriptions<'_, S> {
             && report.wake_id.as_ref() == Some(&wake_id)
             && record.wake.is_current()
             && !record.wake.is_over(now);
-        is_current.then_some(()).ok_or(Refusal::Fenced)
+        is_current.then_some(()).ok_or(SubscriptionRefusal::Fenced)
     }
 
-    /// Reads what is acknowledged: all of it counts, or none.
+    /// Validates all acknowledgements of a report before any of them is applied.
     fn read_acks(
         &self,
         record: &Record,
         acks: &[Ack],
-    ) -> Result<Vec<(StreamName, Offset)>, Refusal> {
+    ) -> Result<Vec<(StreamName, Offset)>, SubscriptionRefusal> {
         let mut read: Vec<(StreamName, Offset)> = Vec::new();
         for ack in acks {
             let path = StreamName::parse(ack.stream.trim_matches('/')).ok();
             let link = match path {
-                Some(path) => self.ledger.link(record.number, &path)?,
+                Some(path) => self.store.link(record.number, &path)?,
                 None => None,
             };
-            let link = link.ok_or(Refusal::Offset("the subscription has no such stream"))?;
+            let link = link.ok_or(SubscriptionRefusal::Offset(
+                "the subscription has no such stream",
+            ))?;
             let offset = Offset::parse(&ack.offset)
-                .map_err(|_| Refusal::Offset("this is no offset of a stream"))?;
+                .map_err(|_| SubscriptionRefusal::Offset("this is no offset of a stream"))?;
             let earlier = read.iter().rev().find(|(path, _)| *path == link.path);
             let done = earlier.map_or(link.acked, |(_, offset)| *offset);
             if offset < done {
-                return Err(Refusal::Offset("more than that is done already"));
+                return Err(SubscriptionRefusal::Offset(
+                    "more than that is done already",
+                ));
             }
             if offset > link.tail {
-                return Err(Refusal::Offset("the stream ends before this offset"));
+                return Err(SubscriptionRefusal::Offset(
+                    "the stream ends before this offset",
+                ));
             }
             read.push((link.path, offset));
         }

@@ -1,4 +1,4 @@
-//! Crashes after every step of everything that has several.
+//! Crashes after every step of each operation that has several steps.
 
 use bytes::Bytes;
 use pmx_streams::{Append, Create, EngineConfig, Fork, From, MediaType, Page, Read, Refusal};
@@ -6,23 +6,24 @@ use pmx_streams::{Append, Create, EngineConfig, Fork, From, MediaType, Page, Rea
 use super::model::at;
 use super::world::{Faults, NAMES, World, name};
 
-/// Long after any intent counts as forgotten.
+/// Long after any intent counts as abandoned.
 const LATER: u64 = 3_600_000;
 
-/// What is done while the machine goes off.
-type Deed = fn(&World<'_>) -> Result<(), ()>;
+/// The operation during which the machine crashes.
+type Operation = fn(&World<'_>) -> Result<(), ()>;
 
-/// What has to hold afterwards, and after all chores; `done` if the deed was answered.
+/// Invariants after the crash, and again after all jobs. The flag is whether the operation
+/// succeeded.
 type Check = fn(&World<'_>, bool);
 
-/// Lets the machine go off after every step of a deed.
-fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
+/// Crashes after each step of an operation in turn.
+fn crash_at_every_step(prepare: fn(&World<'_>), operation: Operation, check: Check) {
     for crash in 0.. {
         let faults = Faults::default();
         let world = World::new(engine_config(), &faults);
         prepare(&world);
         faults.crash_after(Some(crash));
-        let done = deed(&world).is_ok();
+        let done = operation(&world).is_ok();
         let all_steps = faults.steps() <= crash;
         faults.crash_after(None);
         check(&world, done);
@@ -37,7 +38,7 @@ fn crash_everywhere(prepare: fn(&World<'_>), deed: Deed, check: Check) {
         world.forget_incarnation(LATER);
         assert_eq!(world.rows("stream_chore"), 0, "after {crash} steps");
         if all_steps {
-            assert!(done && crash > 3, "{crash} steps are no deed");
+            assert!(done && crash > 3, "the operation has only {crash} steps");
             return;
         }
     }
@@ -91,7 +92,7 @@ pub(super) fn whole(world: &World<'_>, stream: usize) -> Result<Bytes, Refusal> 
     Ok(page.body)
 }
 
-/// A source with segments and rows, and nothing else.
+/// Creates a source with segments and rows.
 pub(super) fn prepare_source(world: &World<'_>) {
     world.create(0, &create(None), at(0)).unwrap();
     append(world, 0, "one longer message").unwrap();
@@ -102,7 +103,7 @@ pub(super) fn prepare_source(world: &World<'_>) {
 
 const SOURCE: &str = "one longer messagetwothree";
 
-/// The same and a fork of it, which has a segment of its own, and a fork of that.
+/// Creates the same, a fork of it with a segment of its own, and a fork of the fork.
 fn prepare_chain(world: &World<'_>) {
     prepare_source(world);
     world.create(1, &fork_of(0), at(0)).unwrap();
@@ -112,9 +113,9 @@ fn prepare_chain(world: &World<'_>) {
 }
 
 #[test]
-fn an_append() {
-    let deed: Deed = |world| append(world, 0, "more, in several rows");
-    crash_everywhere(prepare_source, deed, |world, done| {
+fn append_survives_a_crash_at_every_step() {
+    let operation: Operation = |world| append(world, 0, "more, in several rows");
+    crash_at_every_step(prepare_source, operation, |world, done| {
         let body = whole(world, 0).unwrap();
         let expected = format!("{SOURCE}more, in several rows");
         assert!(body == expected || !done && body == SOURCE, "{body:?}");
@@ -122,12 +123,12 @@ fn an_append() {
 }
 
 #[test]
-fn appends_of_one_row() {
-    let deed: Deed = |world| {
+fn append_of_one_row_survives_a_crash_at_every_step() {
+    let operation: Operation = |world| {
         append(world, 0, "more")?;
         append(world, 0, "most")
     };
-    crash_everywhere(prepare_source, deed, |world, done| {
+    crash_at_every_step(prepare_source, operation, |world, done| {
         let body = whole(world, 0).unwrap();
         let more = body.strip_prefix(SOURCE.as_bytes()).unwrap();
         let is_whole = [&b""[..], b"more"].contains(&more);
@@ -136,14 +137,14 @@ fn appends_of_one_row() {
 }
 
 #[test]
-fn a_rotation() {
+fn rotation_survives_a_crash_at_every_step() {
     let prepare = |world: &World<'_>| {
         world.create(0, &create(None), at(0)).unwrap();
         append(world, 0, "one longer message").unwrap();
         append(world, 0, "two").unwrap();
         append(world, 0, "three").unwrap();
     };
-    let deed: Deed = |world| {
+    let operation: Operation = |world| {
         let jobs = world.jobs(0, at(0)).map_err(drop)?;
         if jobs.failures.is_empty() {
             Ok(())
@@ -151,19 +152,19 @@ fn a_rotation() {
             Err(())
         }
     };
-    crash_everywhere(prepare, deed, |world, _| {
+    crash_at_every_step(prepare, operation, |world, _| {
         assert_eq!(whole(world, 0).unwrap(), SOURCE);
     });
 }
 
 #[test]
-fn a_rotation_between_appends() {
-    let deed: Deed = |world| {
+fn rotation_between_appends_survives_a_crash_at_every_step() {
+    let operation: Operation = |world| {
         append(world, 0, "more")?;
         world.jobs(0, at(0)).map_err(drop)?;
         append(world, 0, "most")
     };
-    crash_everywhere(prepare_source, deed, |world, done| {
+    crash_at_every_step(prepare_source, operation, |world, done| {
         let body = whole(world, 0).unwrap();
         let all = format!("{SOURCE}moremost");
         assert!(all.as_bytes().starts_with(&body), "{body:?}");
@@ -172,9 +173,9 @@ fn a_rotation_between_appends() {
 }
 
 #[test]
-fn a_fork() {
-    let deed: Deed = |world| world.create(1, &fork_of(0), at(0)).map(drop).map_err(drop);
-    crash_everywhere(prepare_source, deed, |world, done| {
+fn fork_survives_a_crash_at_every_step() {
+    let operation: Operation = |world| world.create(1, &fork_of(0), at(0)).map(drop).map_err(drop);
+    crash_at_every_step(prepare_source, operation, |world, done| {
         assert_eq!(whole(world, 0).unwrap(), SOURCE);
         match whole(world, 1) {
             Ok(body) => assert_eq!(body, SOURCE),
@@ -183,10 +184,9 @@ fn a_fork() {
     });
 }
 
-/// What is left of a fork that failed does not keep its source from going.
 #[test]
-fn a_fork_and_then_the_end_of_its_source() {
-    let deed: Deed = |world| {
+fn failed_fork_lets_its_source_be_deleted_after_a_crash_at_every_step() {
+    let operation: Operation = |world| {
         let other = Create {
             media_type: Some(MediaType::new("image/png")),
             ..fork_of(0)
@@ -196,7 +196,7 @@ fn a_fork_and_then_the_end_of_its_source() {
             other => other.map(drop).map_err(drop),
         }
     };
-    crash_everywhere(prepare_source, deed, |world, done| {
+    crash_at_every_step(prepare_source, operation, |world, done| {
         assert_eq!(whole(world, 1), Err(Refusal::Unknown));
         if done {
             assert_eq!(whole(world, 0), Err(Refusal::Unknown));
@@ -205,8 +205,8 @@ fn a_fork_and_then_the_end_of_its_source() {
 }
 
 #[test]
-fn the_end_of_a_chain() {
-    let deed: Deed = |world| {
+fn delete_of_a_chain_of_forks_survives_a_crash_at_every_step() {
+    let operation: Operation = |world| {
         for stream in 0..3 {
             world.delete(stream, at(0)).map_err(drop)?;
         }
@@ -218,7 +218,7 @@ fn the_end_of_a_chain() {
         }
         Ok(())
     };
-    crash_everywhere(prepare_chain, deed, |world, done| {
+    crash_at_every_step(prepare_chain, operation, |world, done| {
         let all = format!("{SOURCE}four, to be a segment");
         match whole(world, 2) {
             Ok(body) => assert!(body == all && !done),

@@ -1,4 +1,4 @@
-//! Streams of the usual shape, long enough to fill it.
+//! Long streams, with the default configuration.
 
 use bytes::Bytes;
 use pmx_core::sql::Sql as _;
@@ -46,7 +46,7 @@ fn whole(world: &World<'_>) -> (usize, Vec<u8>) {
     }
 }
 
-/// What a reader gets does not depend on where it lies.
+/// A reader gets the same bytes from the log and from segments.
 fn check_hot_and_cold(media: &str, bodies: impl Iterator<Item = Bytes>, expected: &[u8]) {
     let faults = Faults::default();
     let world = World::new(EngineConfig::default(), &faults);
@@ -63,7 +63,7 @@ fn check_hot_and_cold(media: &str, bodies: impl Iterator<Item = Bytes>, expected
 }
 
 #[test]
-fn many_small_messages() {
+fn reads_of_many_small_messages_agree_hot_and_cold() {
     let event = |n: usize| format!("{{\"number\":{n},\"text\":\"{}\"}}", "x".repeat(160));
     let events: Vec<String> = (0..20_000).map(event).collect();
     let expected = events.join(",");
@@ -72,7 +72,7 @@ fn many_small_messages() {
 }
 
 #[test]
-fn messages_longer_than_a_row() {
+fn reads_of_messages_longer_than_a_row_agree_hot_and_cold() {
     let event = |n: usize| format!("\"{n}{}\"", "\u{e9}".repeat(1_500_000 * (n % 4)));
     let events: Vec<String> = (0..9).map(event).collect();
     let expected = events.join(",");
@@ -81,7 +81,7 @@ fn messages_longer_than_a_row() {
 }
 
 #[test]
-fn one_body_of_many_messages() {
+fn reads_of_one_body_of_many_messages_agree_hot_and_cold() {
     let all = (0..1_000_000).map(|n| n.to_string()).collect::<Vec<_>>();
     let expected = all.join(",");
     let bodies = [Bytes::from(format!("[{expected}]"))].into_iter();
@@ -89,7 +89,7 @@ fn one_body_of_many_messages() {
 }
 
 #[test]
-fn bytes_of_all_values_and_of_the_longest_body() {
+fn reads_of_bytes_up_to_the_longest_body_agree_hot_and_cold() {
     let byte = |n: usize| (n * n / 7 + n / 251) as u8;
     let long: Vec<u8> = (0..16 * 1024 * 1024).map(byte).collect();
     let bodies = [&long[..], &long[..1], &long[7..70_000], &long[..3_000_000]];
@@ -99,7 +99,7 @@ fn bytes_of_all_values_and_of_the_longest_body() {
 }
 
 #[test]
-fn a_body_that_is_too_long_is_refused_and_leaves_nothing() {
+fn append_of_a_too_long_body_is_refused_and_writes_nothing() {
     let faults = Faults::default();
     let world = World::new(EngineConfig::default(), &faults);
     world.create(0, &create("text/plain"), at(0)).unwrap();
@@ -110,8 +110,8 @@ fn a_body_that_is_too_long_is_refused_and_leaves_nothing() {
     assert_eq!(world.rows("stream_log"), 0);
 }
 
-/// Segments of the first version have frames of 64 KiB - 4, whatever was appended. Any offset in
-/// them is taken as it is, as it was then.
+/// Segments of the first version have frames of 64 KiB - 4 bytes that are parts of appends, so a
+/// read begins at the exact offset.
 #[test]
 fn segments_of_the_first_version_are_read_from_any_byte() {
     let faults = Faults::default();
@@ -148,7 +148,7 @@ fn segments_of_the_first_version_are_read_from_any_byte() {
 }
 
 #[test]
-fn rows_stay_in_the_log_until_their_segment_finds_room() {
+fn rotation_without_memory_is_postponed() {
     let media = "application/octet-stream";
     let faults = Faults::default();
     let world = World::new(EngineConfig::default(), &faults);
@@ -157,8 +157,8 @@ fn rows_stay_in_the_log_until_their_segment_finds_room() {
     world
         .append(0, &append(media, body.clone()), at(0))
         .unwrap();
-    let jobs = world.crowded_chores(0, at(0)).unwrap();
-    assert_eq!(jobs.next, Some(at(1_000)), "the alarm comes again");
+    let jobs = world.jobs_without_memory(0, at(0)).unwrap();
+    assert_eq!(jobs.next, Some(at(1_000)), "the alarm retries");
     assert_eq!(world.rows("stream_segment"), 0);
     assert!(whole(&world).1 == body, "from the log");
     // Not before.

@@ -1,5 +1,4 @@
-//! The engine of streams and its subscriptions against naive models, and against crashes at every
-//! step.
+//! Engine tests: streams and subscriptions against naive models, with a crash at every step.
 //!
 //! `PMX_SEED=<n>` replays a seed.
 
@@ -13,12 +12,12 @@
     clippy::needless_pass_by_value,
     clippy::too_many_lines,
     clippy::unnecessary_wraps,
-    reason = "a story is told in one piece and in plain words, fast enough for its few files"
+    reason = "a scenario is one function without ceremony, and fast enough"
 )]
 
 mod crash;
+mod interleavings;
 mod long;
-mod meanwhile;
 mod model;
 mod reporting;
 mod schedule;

@@ -1,4 +1,4 @@
-//! Model of streams: lists of messages, nothing else.
+//! Model of streams: lists of messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ pub(super) struct Stream {
     pub(super) items: Vec<Vec<u8>>,
     /// Where appends begin.
     starts: BTreeSet<u64>,
-    /// How many streams had the name before.
+    /// The number of earlier streams of the name.
     pub(super) incarnation: u64,
     closed: bool,
     expiry: Expiry,
@@ -34,8 +34,8 @@ pub(super) struct Stream {
 #[derive(Debug, Default)]
 pub(super) struct Model {
     pub(super) streams: BTreeMap<usize, Stream>,
-    /// Forks that ended, and what they forked.
-    owed: Vec<(usize, u64)>,
+    /// References of ended forks to their sources, not yet released.
+    unreleased: Vec<(usize, u64)>,
     generations: u64,
     /// The next incarnation of names whose stream ended.
     past: BTreeMap<usize, u64>,
@@ -105,7 +105,7 @@ impl Stream {
         }
     }
 
-    /// Whether an engine's answer shows the same; its generation is its own affair.
+    /// Asserts that an engine's view agrees, apart from its generation.
     pub(super) fn assert_is(&self, view: &View) {
         let expected = View {
             media_type: self.media.clone(),
@@ -130,7 +130,7 @@ impl Model {
         }
     }
 
-    /// Whether it is new.
+    /// Returns whether the stream is new.
     pub(super) fn create(
         &mut self,
         stream: usize,
@@ -164,7 +164,7 @@ impl Model {
                 .insert(generation);
         }
         if let Some(expired) = self.streams.insert(stream, made) {
-            self.owed.extend(expired.owes());
+            self.unreleased.extend(expired.reference_to_source());
         }
         Ok(true)
     }
@@ -278,7 +278,7 @@ impl Model {
         Ok(answer)
     }
 
-    /// Where the page begins, and the stream.
+    /// Returns where the page begins, and the stream.
     pub(super) fn read(
         &mut self,
         stream: usize,
@@ -314,11 +314,11 @@ impl Model {
         }
         let gone = self.streams.remove(&stream).unwrap();
         self.past.insert(stream, gone.incarnation + 1);
-        self.owed.extend(gone.owes());
+        self.unreleased.extend(gone.reference_to_source());
         Deleted::Destroyed
     }
 
-    /// Ends what expired and gives back what ended forks were lent.
+    /// Ends expired streams, and releases the sources of ended forks.
     pub(super) fn tidy(&mut self, now: u64) {
         loop {
             let expired = |it: &Stream| it.expired(now) && !it.deleted;
@@ -327,7 +327,7 @@ impl Model {
                 self.end(stream);
                 continue;
             }
-            let Some((source, reference)) = self.owed.pop() else {
+            let Some((source, reference)) = self.unreleased.pop() else {
                 return;
             };
             let it = self.streams.get_mut(&source).unwrap();
@@ -364,7 +364,7 @@ impl Stream {
         }
     }
 
-    fn owes(&self) -> Option<(usize, u64)> {
+    fn reference_to_source(&self) -> Option<(usize, u64)> {
         self.branch.map(|(source, ..)| (source, self.generation))
     }
 
@@ -403,7 +403,7 @@ impl Stream {
     }
 }
 
-/// What an engine made of a create, as far as the model knows.
+/// The part of an engine's result that the model predicts.
 pub(super) fn is_fresh(created: Result<Created, Refusal>) -> Result<bool, Refusal> {
     created.map(|created| created.fresh)
 }

@@ -7,7 +7,8 @@ use pmx_core::sql::{Sql as _, SqlError};
 use pmx_core::time::Timestamp;
 use pmx_streams::hub::Hub;
 use pmx_streams::subscription::{
-    Answer, BaseUrl, Call, Config, Delivery, Pattern, RequiredTails, SubscriptionId,
+    BaseUrl, Config, Delivery, Pattern, RequiredTails, SubscriptionId, SubscriptionRequest,
+    SubscriptionResponse,
 };
 use pmx_streams::{Append, Engine, Generation, HubAck, MediaType, StreamTail};
 use serde_json::Value;
@@ -16,14 +17,14 @@ use super::crash::{create, engine_config};
 use super::model::at;
 use super::world::{Database, Faults, World, database, name};
 
-/// Streams and a hub, whose machines go off together.
+/// Streams and a hub that crash together.
 struct Server<'a> {
     world: World<'a>,
     hub: Database<'a>,
     generations: Cell<u8>,
-    /// Messages in the registry.
+    /// The messages in the registry.
     registry: RefCell<Vec<Value>>,
-    /// Numbers of batches that it has.
+    /// The number of batches in the registry.
     batches: Cell<u64>,
     /// The acknowledged tail of each stream.
     acknowledged: RefCell<BTreeMap<usize, StreamTail>>,
@@ -49,9 +50,9 @@ impl<'a> Server<'a> {
 
     fn hub<T>(
         &self,
-        turn: impl FnOnce(&Hub<'_, Database<'a>>) -> Result<T, SqlError>,
+        transaction: impl FnOnce(&Hub<'_, Database<'a>>) -> Result<T, SqlError>,
     ) -> Result<T, SqlError> {
-        self.hub.atomically(|sql| turn(&Hub::open(sql)?))
+        self.hub.atomically(|sql| transaction(&Hub::open(sql)?))
     }
 
     fn report(&self, stream: usize) -> Result<(), SqlError> {
@@ -103,8 +104,8 @@ impl<'a> Server<'a> {
         self.report(stream).map_err(drop)
     }
 
-    /// Sends what the registry waits for; a crash may hide that a batch arrived.
-    fn post(&self) -> Result<(), SqlError> {
+    /// Sends the registry's batches; a crash may hide that a batch arrived.
+    fn send_to_registry(&self) -> Result<(), SqlError> {
         while let Some(batch) = self.hub(|hub| hub.registry_batch(at(0)))? {
             let number = batch.append.producer.as_ref().unwrap().seq;
             assert!(number <= self.batches.get(), "none is left out");
@@ -126,10 +127,10 @@ impl<'a> Server<'a> {
             lease: std::time::Duration::from_secs(30),
             description: None,
         };
-        let call = Call::Create {
+        let call = SubscriptionRequest::Create {
             id: SubscriptionId::parse("s").unwrap(),
             config: Box::new(config),
-            root: BaseUrl::parse("https://host/v1/stream").unwrap(),
+            base_url: BaseUrl::parse("https://host/v1/stream").unwrap(),
         };
         let needs = self.hub(|hub| hub.required_tails(&call)).unwrap();
         let streams_to_track = self.hub(|hub| hub.streams_to_track(&needs, at(0))).unwrap();
@@ -140,25 +141,28 @@ impl<'a> Server<'a> {
                 let engine = self.engine(stream);
                 let follow =
                     engine.atomically(|engine| engine.follow(streams_to_track.round, at(0)));
-                let place = follow.unwrap();
-                self.hub(|hub| hub.tracked(&name(stream), place.as_ref(), at(0)))
+                let tail = follow.unwrap();
+                self.hub(|hub| hub.tracked(&name(stream), tail.as_ref(), at(0)))
                     .unwrap();
             }
         }
         let made = self.hub(|hub| Ok(hub.handle(&call, at(0)))).unwrap();
-        assert!(matches!(made, Ok(Answer::Created(_))), "{made:?}");
+        assert!(
+            matches!(made, Ok(SubscriptionResponse::Created(_))),
+            "{made:?}"
+        );
         asked
     }
 
-    /// What a worker finds to do.
+    /// The pending tails that a worker claims.
     fn claimed(&self) -> BTreeMap<String, u64> {
-        let claim = Call::Claim {
+        let claim = SubscriptionRequest::Claim {
             id: SubscriptionId::parse("s").unwrap(),
             worker: "w".into(),
             within: None,
         };
         match self.hub(|hub| Ok(hub.handle(&claim, at(0)))).unwrap() {
-            Ok(Answer::Claimed(claimed)) => claimed
+            Ok(SubscriptionResponse::Claimed(claimed)) => claimed
                 .streams
                 .into_iter()
                 .map(|stream| (stream.path.to_string(), stream.tail_offset.position()))
@@ -184,13 +188,13 @@ impl<'a> Server<'a> {
 }
 
 #[test]
-fn the_hub_applies_each_event_once_after_a_crash_at_any_step() {
+fn hub_applies_each_event_once_after_a_crash_at_every_step() {
     for crash in 0.. {
         let faults = Faults::default();
         let server = Server::new(&faults);
         server.subscribe("*");
         faults.crash_after(Some(crash));
-        let deed = || {
+        let operations = || {
             server.create(0)?;
             server.append(0)?;
             server.create(1)?;
@@ -199,16 +203,16 @@ fn the_hub_applies_each_event_once_after_a_crash_at_any_step() {
             server.create(0)?;
             server.append(0)?;
             server.append(1)?;
-            server.post().map_err(drop)?;
+            server.send_to_registry().map_err(drop)?;
             server.delete(1, at(0))?;
             server.acknowledged.borrow_mut().remove(&1);
-            server.post().map_err(drop)
+            server.send_to_registry().map_err(drop)
         };
-        let done: Result<(), ()> = deed();
+        let done: Result<(), ()> = operations();
         let is_whole = faults.steps() <= crash;
         assert_eq!(done.is_ok(), is_whole, "after {crash} steps");
         faults.crash_after(None);
-        // What was acknowledged is known before any stream reports again.
+        // The hub knows each acknowledged append before any stream reports again.
         let claimed = server.claimed();
         for (stream, tail) in &*server.acknowledged.borrow() {
             let entry = server
@@ -232,7 +236,7 @@ fn the_hub_applies_each_event_once_after_a_crash_at_any_step() {
             server.report(stream).unwrap();
             assert_eq!(engine.hub_update().unwrap(), None);
         }
-        server.post().unwrap();
+        server.send_to_registry().unwrap();
         server.check_registry();
         assert_eq!(server.world.rows("stream_news"), 0);
         for stream in 0..2 {
@@ -243,7 +247,7 @@ fn the_hub_applies_each_event_once_after_a_crash_at_any_step() {
             assert_eq!(known, view.map(|view| (view.generation, view.next)));
         }
         if is_whole {
-            assert!(crash > 50, "{crash} steps are no deed");
+            assert!(crash > 50, "the operations have only {crash} steps");
             return;
         }
     }
@@ -264,8 +268,8 @@ fn streams_report_no_appends_without_followers() {
     assert_eq!(server.claimed().get("a"), Some(&8));
     // Once no subscription follows, the next append learns that, and later ones do not report.
     let id = SubscriptionId::parse("s").unwrap();
-    let ended = server.hub(|hub| Ok(hub.handle(&Call::Delete(id), at(0))));
-    assert!(matches!(ended, Ok(Ok(Answer::Done))));
+    let ended = server.hub(|hub| Ok(hub.handle(&SubscriptionRequest::Delete(id), at(0))));
+    assert!(matches!(ended, Ok(Ok(SubscriptionResponse::Done))));
     assert_eq!(server.append(0), Ok(true));
     assert_eq!(server.append(0), Ok(false));
 }
@@ -282,11 +286,11 @@ fn acks_of_an_earlier_round_do_not_stop_a_followed_stream() {
         .hub(|hub| hub.ingest(&name(0), &update, &[], at(0)))
         .unwrap();
     assert!(!early.followed);
-    // The answer is under way when a client subscribes.
+    // A client subscribes before the ack arrives.
     assert_eq!(server.subscribe("*"), [0]);
     engine.ack_hub_update(&update, &early).unwrap();
     assert_eq!(server.append(0), Ok(true));
-    // A client that is about to subscribe counts as well.
+    // A pending subscription counts as well.
     let pending = RequiredTails {
         streams: vec![name(2)],
         pattern: None,
@@ -296,7 +300,7 @@ fn acks_of_an_earlier_round_do_not_stop_a_followed_stream() {
 }
 
 #[test]
-fn the_alarm_reports_a_stream_that_expires() {
+fn alarm_reports_a_stream_that_expires() {
     let faults = Faults::default();
     let server = Server::new(&faults);
     let call = pmx_streams::Create {
@@ -318,7 +322,7 @@ fn the_alarm_reports_a_stream_that_expires() {
     let later = engine.due(at(1_000)).unwrap().unwrap();
     assert_eq!(engine.next_job(later).unwrap(), None);
     assert!(engine.has_no_rows().unwrap());
-    server.post().unwrap();
+    server.send_to_registry().unwrap();
     let registry = server.registry.borrow();
     let operations: Vec<_> = registry
         .iter()

@@ -1,4 +1,4 @@
-//! Random schedules, step by step the same on both sides.
+//! Random schedules: engine and model agree at every step.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -19,7 +19,7 @@ const SCHEDULES: u64 = 2_000;
 const STEPS: usize = 60;
 
 #[test]
-fn the_engine_is_the_model() {
+fn engine_agrees_with_the_model_in_random_schedules() {
     #[expect(clippy::disallowed_methods, reason = "a test may be asked for a seed")]
     let seed = std::env::var("PMX_SEED").ok();
     let seeds = match seed.map(|seed| seed.parse().unwrap()) {
@@ -110,7 +110,7 @@ impl Both<'_> {
             1 => Some(Expiry::At(at(now + self.rng.below(3_000) as u64))),
             _ => None,
         };
-        // What a fork inherits decides what its body is read as.
+        // A fork without a media type inherits its source's, which determines the kind of its body.
         let effective = media.clone().or_else(|| {
             let fork = fork.as_ref()?;
             self.media_of(&fork.source)
@@ -139,10 +139,10 @@ impl Both<'_> {
     fn fork(&mut self) -> Fork {
         let source = self.rng.below(NAMES.len());
         let tail = self.model.streams.get(&source).map_or(3, Stream::tail);
-        let place = self.rng.below(tail as usize + 2) as u64;
+        let position = self.rng.below(tail as usize + 2) as u64;
         Fork {
             source: name(source),
-            at: (!self.rng.once_in(3)).then(|| self.place(source, place)),
+            at: (!self.rng.once_in(3)).then(|| self.offset(source, position)),
             beyond: if self.rng.once_in(4) {
                 self.rng.below(4) as u64
             } else {
@@ -151,8 +151,8 @@ impl Both<'_> {
         }
     }
 
-    /// A place in the stream of a name, or now and then in an earlier one.
-    fn place(&mut self, stream: usize, position: u64) -> Offset {
+    /// An offset in the stream of a name, or sometimes of another incarnation.
+    fn offset(&mut self, stream: usize, position: u64) -> Offset {
         let stream = self.model.streams.get(&stream);
         let incarnation = stream.map_or(0, |stream| stream.incarnation);
         let wrong = u64::from(self.rng.once_in(12));
@@ -203,11 +203,11 @@ impl Both<'_> {
             1 => From::Now,
             _ => {
                 let position = self.rng.below(tail as usize + 2) as u64;
-                let place = self.place(stream, position);
+                let offset = self.offset(stream, position);
                 From::At(if self.rng.once_in(3) {
-                    place.inside()
+                    offset.inside()
                 } else {
-                    place
+                    offset
                 })
             }
         };
@@ -252,7 +252,7 @@ impl Both<'_> {
         assert_eq!(deleted, expected);
     }
 
-    /// Also does all other chores; so the model has to.
+    /// Also runs all other jobs, so the model does too.
     fn rotate(&mut self, stream: usize) {
         self.tidy();
         let jobs = self.world.jobs(stream, at(self.now)).unwrap();
@@ -266,7 +266,7 @@ impl Both<'_> {
         self.world.check_objects();
     }
 
-    /// When the last stream is gone, nothing is left anywhere.
+    /// After the last stream ends, no row and no object is left.
     fn end(&mut self) {
         for stream in 0..NAMES.len() {
             self.read(stream);
@@ -278,7 +278,7 @@ impl Both<'_> {
             }
             self.tidy();
         }
-        // Incarnations are known for some days longer.
+        // Incarnations are kept for some days.
         self.now += 8 * 24 * 60 * 60 * 1_000;
         self.tidy();
         for stream in 0..NAMES.len() {

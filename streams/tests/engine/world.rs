@@ -1,4 +1,4 @@
-//! Streams in one database, with cold storage in memory and faults on demand.
+//! Test host: streams in one database, with cold storage in memory and injected crashes.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +19,7 @@ use pmx_streams::{
 };
 use pmx_tests::sql::Sqlite;
 
-/// Counts what happens, and lets nothing happen any more from one step on.
+/// Counts steps, and fails every step from a given one on.
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     steps: Cell<u64>,
@@ -27,7 +27,7 @@ pub(super) struct Faults {
 }
 
 impl Faults {
-    /// Lets the step after `steps` more fail, and all behind it.
+    /// Fails all steps after `steps` more.
     pub(super) fn crash_after(&self, steps: Option<u64>) {
         self.steps.set(0);
         self.crash.set(steps);
@@ -80,19 +80,19 @@ pub(super) fn database(faults: &Faults) -> Database<'_> {
 }
 
 /// Segments in memory.
-pub(super) struct Freezer<'a> {
+pub(super) struct MemoryCold<'a> {
     pub(super) objects: RefCell<BTreeMap<SegmentKey, Bytes>>,
     faults: &'a Faults,
 }
 
-impl Freezer<'_> {
+impl MemoryCold<'_> {
     fn step(&self) -> Result<(), BackendError> {
         let step = self.faults.step();
-        step.map_err(|()| BackendError::new("freezing", "the machine is off"))
+        step.map_err(|()| BackendError::new("cold storage", "the machine is off"))
     }
 }
 
-impl Cold for Freezer<'_> {
+impl Cold for MemoryCold<'_> {
     async fn read(
         &self,
         key: &SegmentKey,
@@ -131,10 +131,10 @@ impl Cold for Freezer<'_> {
 
 pub(super) struct World<'a> {
     pub(super) sql: Database<'a>,
-    pub(super) cold: Freezer<'a>,
+    pub(super) cold: MemoryCold<'a>,
     pub(super) engine_config: EngineConfig,
     generations: Cell<u8>,
-    memories: [RowCache; NAMES.len()],
+    row_caches: [RowCache; NAMES.len()],
 }
 
 /// Names of all streams; the key of each is its number.
@@ -155,10 +155,10 @@ impl<'a> World<'a> {
         let objects = RefCell::default();
         Self {
             sql,
-            cold: Freezer { objects, faults },
+            cold: MemoryCold { objects, faults },
             engine_config,
             generations: Cell::default(),
-            memories: Default::default(),
+            row_caches: Default::default(),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> World<'a> {
         self.engine_of(stream, &self.engine_config)
     }
 
-    /// Every other stream keeps its row in memory, as a Durable Object does.
+    /// Every other stream has a row cache, as in a Durable Object.
     fn engine_of<'b>(
         &'b self,
         stream: usize,
@@ -174,7 +174,7 @@ impl<'a> World<'a> {
     ) -> Engine<'b, Database<'a>> {
         let engine = Engine::new(&self.sql, key(stream), engine_config);
         if stream.is_multiple_of(2) {
-            engine.with_row_cache(&self.memories[stream])
+            engine.with_row_cache(&self.row_caches[stream])
         } else {
             engine
         }
@@ -190,7 +190,7 @@ impl<'a> World<'a> {
         let mut generation = [0; 16];
         generation[0] = self.generations.get();
         let generation = Generation::from_random(generation);
-        ready(driver::create(
+        poll_ready(driver::create(
             &self.engine(stream),
             self,
             call,
@@ -207,14 +207,14 @@ impl<'a> World<'a> {
     ) -> Result<Appended, Refusal> {
         let engine = self.engine(stream);
         if stream.is_multiple_of(2) {
-            // As a Durable Object does it.
+            // As in a Durable Object.
             return Ok(engine.append_alone(call, now)?.appended);
         }
         engine.atomically(|engine| engine.append(call, now))
     }
 
     pub(super) fn read(&self, stream: usize, call: &Read, now: Timestamp) -> Result<Page, Refusal> {
-        ready(driver::read(&self.engine(stream), &self.cold, call, now))
+        poll_ready(driver::read(&self.engine(stream), &self.cold, call, now))
     }
 
     pub(super) fn delete(&self, stream: usize, now: Timestamp) -> Result<Deleted, Refusal> {
@@ -224,21 +224,21 @@ impl<'a> World<'a> {
 
     pub(super) fn jobs(&self, stream: usize, now: Timestamp) -> Result<JobsOutcome, SqlError> {
         let engine = self.engine(stream);
-        ready(driver::run_jobs(&engine, &self.cold, self, Some, now))
+        poll_ready(driver::run_jobs(&engine, &self.cold, self, Some, now))
     }
 
-    /// The same where no segment finds room.
-    pub(super) fn crowded_chores(
+    /// The same without memory for rotations.
+    pub(super) fn jobs_without_memory(
         &self,
         stream: usize,
         now: Timestamp,
     ) -> Result<JobsOutcome, SqlError> {
         let engine = self.engine(stream);
-        let room = |bytes| (bytes == 0).then_some(());
-        ready(driver::run_jobs(&engine, &self.cold, self, room, now))
+        let reserve = |bytes| (bytes == 0).then_some(());
+        poll_ready(driver::run_jobs(&engine, &self.cold, self, reserve, now))
     }
 
-    /// Ends what expired and does what was written down, but moves nothing to segments.
+    /// Runs all jobs but rotations.
     pub(super) fn tidy(&self, now: Timestamp) {
         let engine_config = EngineConfig {
             segment_bytes: u64::MAX,
@@ -246,12 +246,12 @@ impl<'a> World<'a> {
             ..self.engine_config.clone()
         };
         let engine = |stream| self.engine_of(stream, &engine_config);
-        // A chain of forks ends one after the other.
+        // The end of a fork may make its source's job due.
         while let Some(stream) = (0..NAMES.len()).find(|&stream| {
             let due = engine(stream).due(now).unwrap();
             due.is_some_and(|due| due <= now)
         }) {
-            let jobs = ready(driver::run_jobs(
+            let jobs = poll_ready(driver::run_jobs(
                 &engine(stream),
                 &self.cold,
                 self,
@@ -263,7 +263,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Lets the days pass for which incarnations of streams that ended are known.
+    /// Advances the time until the incarnations of ended streams are deleted.
     pub(super) fn forget_incarnation(&self, now: u64) {
         let later = Timestamp::from_millis(now + 8 * 24 * 60 * 60 * 1_000);
         for stream in 0..NAMES.len() {
@@ -281,7 +281,7 @@ impl<'a> World<'a> {
         }
     }
 
-    /// Every object is one that a stream lists or that a deleted one keeps for its forks.
+    /// Every object is listed by a stream, or retained by a deleted stream for its forks.
     pub(super) fn check_objects(&self) {
         let select = "SELECT DISTINCT generation FROM stream_segment \
              UNION SELECT generation FROM stream WHERE deleted = 1";
@@ -327,7 +327,7 @@ impl OtherStreams for World<'_> {
     ) -> Result<ForkSnapshot, Refusal> {
         let engine = self.engine(number_of(source));
         let snapshot = engine.atomically(|engine| engine.retain(fork, reference, now))?;
-        // As it crosses from one Durable Object to another.
+        // Encoded and decoded as between two Durable Objects.
         Ok(arrived(&Crossing::of(snapshot).unwrap().to_bytes()).unwrap())
     }
 
@@ -349,8 +349,8 @@ pub(super) fn number_of(name: &StreamName) -> usize {
     position.unwrap()
 }
 
-/// Nothing here waits for anything.
-pub(super) fn ready<T>(future: impl Future<Output = T>) -> T {
+/// Polls a future that never waits.
+pub(super) fn poll_ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(value) => value,
         Poll::Pending => unreachable!("nothing waits"),

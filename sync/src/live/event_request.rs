@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Method, Response};
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
-use pmx_streams::http::{Call, Get, Live, answer};
+use pmx_streams::http::{Get, Live, StreamRequest, answer};
 
 /// A request for events that the log does not hold yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,7 +89,7 @@ pub(crate) fn parse(
         let detail = "only the site's own pages may open a socket to it";
         return Some(Err(refused(&Problem::new(Code::Origin, detail))));
     }
-    let Ok(Call::Get(get)) = Call::parse(head) else {
+    let Ok(StreamRequest::Get(get)) = StreamRequest::parse(head) else {
         return None;
     };
     let compact = is_compact(head);

@@ -12,7 +12,7 @@ use pmx_core::code::Code;
 use pmx_core::domain::Selector;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Call, Cursor, InvalidRequest, Live, answer};
+use pmx_streams::http::{Cursor, InvalidRequest, Live, StreamRequest, answer};
 use pmx_streams::{From, Offset, Page, Read};
 
 use super::auth::authorise;
@@ -126,25 +126,25 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Response<Body>, Problem> {
         let reader = self.reader(head);
-        let answer = match Call::parse(head) {
-            Ok(Call::Get(get)) if get.live == Live::CatchUp => {
+        let answer = match StreamRequest::parse(head) {
+            Ok(StreamRequest::Get(get)) if get.live == Live::CatchUp => {
                 self.admit_list(channel, reader, now).await?;
                 let compact = is_compact(head);
                 let page = self.log(channel, get.read, compact, reader, now).await?;
                 let answer = answer::page(&get, &page, Cursor::after(None, now, 0));
                 self.with_token(answer, channel, &page)
             }
-            Ok(Call::Head) => {
+            Ok(StreamRequest::Head) => {
                 self.admit_list(channel, reader, now).await?;
                 let tail = Read { from: From::Now };
                 let page = self.log(channel, tail, false, reader, now).await?;
                 self.with_token(answer::view(&page.view), channel, &page)
             }
-            Ok(Call::Get(_)) => {
+            Ok(StreamRequest::Get(_)) => {
                 let (name, why) = ("live", "this server does not hold requests open");
                 answer::invalid(&InvalidRequest::Query { name, why })
             }
-            Ok(Call::Create(_) | Call::Append(_) | Call::Delete) => {
+            Ok(StreamRequest::Create(_) | StreamRequest::Append(_) | StreamRequest::Delete) => {
                 answer::invalid(&InvalidRequest::Method(head.method.clone()))
             }
             Err(error) => answer::invalid(&error),

@@ -41,7 +41,7 @@ use crate::streams::answer::{Body, response};
 use crate::streams::events;
 use crate::streams::notify::Notify;
 use crate::streams::settings::long_poll;
-use crate::streams::source::{self, Seen, Source};
+use crate::streams::source::{self, SharedPage, Source};
 
 /// Those who wait for one space.
 pub(crate) struct Live {
@@ -52,7 +52,7 @@ pub(crate) struct Live {
     changes: Notify,
     listeners: Cell<usize>,
     sockets: Sockets,
-    tail: RefCell<Option<(Channel, Rc<Seen>)>>,
+    tail: RefCell<Option<(Channel, Rc<SharedPage>)>>,
     /// What was read last for sockets, and at which count of the bell: at the tail, and as one net
     /// message.
     sent: [RefCell<Option<SentBatch>>; 2],
@@ -348,7 +348,7 @@ impl Source for Reading {
         &self.live.listeners
     }
 
-    async fn look(&self, read: Read) -> Result<Rc<Seen>, Problem> {
+    async fn read_shared(&self, read: Read) -> Result<Rc<SharedPage>, Problem> {
         let (live, version) = (&self.live, self.live.changes.version());
         let known = live.tail.borrow().clone();
         // A page that a holder read is no visitor's: the site may be closed.
@@ -358,7 +358,7 @@ impl Source for Reading {
             return Ok(seen);
         }
         let page = live.read(&self.channel, read, self.compact, self.reader)?;
-        let seen = Rc::new(Seen::new(version, read, page));
+        let seen = Rc::new(SharedPage::new(version, read, page));
         // A reader that catches up shares its offset with no other.
         if seen.page.is_up_to_date() && is_shared {
             let tail = (self.channel.clone(), Rc::clone(&seen));

@@ -1,4 +1,4 @@
-//! Alarm of an object: when the platform wakes it.
+//! Alarm of an object: the time at which the platform wakes it.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use worker::Storage;
 
 use crate::js_error;
 
-/// When the platform will wake the object.
+/// What an object knows of its alarm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Alarm {
-    /// An object that was just made does not know what an earlier one has set.
+    /// A new instance does not know what an earlier one has set.
     Unknown,
-    /// Then, or not at all.
+    /// The alarm's time, or `None` if it is not set.
     Known(Option<Timestamp>),
 }
 
 impl Alarm {
-    /// What it has to become, if it does not come early enough.
+    /// The new alarm, if the current one is too late for `due`.
     pub(super) fn moved_to(self, due: Option<Timestamp>) -> Option<Self> {
         let is_early = match (self, due) {
             (Self::Unknown, _) => false,
@@ -30,7 +30,7 @@ impl Alarm {
     }
 }
 
-/// Sets the alarm of an object, unless it comes early enough.
+/// Sets the alarm of an object, unless it is early enough.
 pub(super) async fn schedule(
     alarm: &Cell<Alarm>,
     storage: &Storage,
@@ -49,10 +49,10 @@ pub(super) async fn schedule(
     set.await.map_err(js_error::problem("setting an alarm"))
 }
 
-/// How long to wait where the object can't even be opened.
+/// Delay when the object can't be opened.
 pub(crate) const LATE: Duration = Duration::from_mins(5);
 
-/// How long to wait after a failure of the platform.
+/// Delay after a failure of the platform.
 pub(super) const RETRY: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_alarm_only_moves_to_an_earlier_time() {
+    fn moved_to_sets_the_alarm_to_earlier_times_only() {
         let at = |millis| Some(Timestamp::from_millis(millis));
         for (alarm, due, expected) in [
             (Alarm::Unknown, None, Some(Alarm::Known(None))),

@@ -9,15 +9,15 @@ use pmx_streams::http::name_of;
 use pmx_streams::policy::{DataPoint, Operation};
 use worker::{AnalyticsEngineDataPointBuilder, AnalyticsEngineDataset, Env, console_error};
 
-/// Where points go, if anywhere.
+/// The dataset, if one is bound.
 pub(super) struct Analytics {
     dataset: Option<AnalyticsEngineDataset>,
-    /// The one stream of an object, as its first request called it.
+    /// The object's stream, as its first request named it.
     stream: OnceCell<StreamName>,
 }
 
 impl Analytics {
-    /// To what is bound.
+    /// Opens the binding.
     pub(super) fn of(env: &Env) -> Self {
         Self {
             dataset: env.analytics_engine("ANALYTICS").ok(),
@@ -25,8 +25,8 @@ impl Analytics {
         }
     }
 
-    /// Learns from a request what the stream is called.
-    pub(super) fn learn(&self, head: &Parts) {
+    /// Takes the stream's name from a request.
+    pub(super) fn learn_name(&self, head: &Parts) {
         if self.dataset.is_some()
             && self.stream.get().is_none()
             && let Some(Ok(name)) = name_of(&head.uri)
@@ -35,7 +35,7 @@ impl Analytics {
         }
     }
 
-    /// Writes that something happened, if anybody wants to know.
+    /// Writes a data point, if a dataset is bound.
     pub(super) fn write(&self, what: Operation, bytes: u64, status: u16, millis: u64) {
         let (Some(dataset), Some(stream)) = (&self.dataset, self.stream.get()) else {
             return;

@@ -1,4 +1,4 @@
-//! Answers of streams as the runtime sends them.
+//! Responses of streams, in the runtime's types.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -14,21 +14,21 @@ use worker::{Response, ResponseBody, web_sys};
 use crate::head::answered;
 use crate::response_body::{built, identify, is_bodiless};
 
-/// What follows the head of an answer.
+/// The body of a response.
 pub(crate) enum Body {
     /// Bytes in memory.
     Bytes(Bytes),
-    /// Bytes as they come.
+    /// A stream of bytes.
     Stream(ReadableStream),
 }
 
-/// Puts an answer together. HEAD never has a body, nor has what has no type.
+/// Builds a response. It has no body for HEAD, or if it is empty and has no media type.
 pub(crate) fn response(answer: Answer<Body>, method: &Method) -> Result<Response, Problem> {
     let (head, body) = parts(answer, method);
     built(&head, body)
 }
 
-/// The same for callers that hand it straight to the runtime: one call makes it.
+/// The same for callers that return it to JavaScript: one call of the runtime builds it.
 pub(crate) fn sent(answer: Answer<Body>, method: &Method) -> Result<web_sys::Response, Problem> {
     let (head, body) = parts(answer, method);
     let body = match body {

@@ -1,8 +1,8 @@
-//! Body stream: a response body that goes on for as long as its reader is connected.
+//! Body stream: a response body that lasts as long as its reader is connected.
 //!
-//! What is sent goes into a queue of the runtime's, one for each reader, and is fetched from there
-//! as fast as that reader takes it: sending waits for no reader. One that has left says so, as a
-//! rule; the runtime may also just stop to fetch (workerd issue 6832).
+//! Each reader has a queue of the runtime, from which it takes bytes at its own pace: sending never
+//! waits for a reader. Usually the runtime signals that a reader has left; it may also just stop to
+//! take bytes (workerd issue 6832).
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -16,23 +16,23 @@ use worker::wasm_bindgen::prelude::wasm_bindgen;
 use worker::wasm_bindgen::{JsCast, JsValue};
 use worker::web_sys::ReadableStream;
 
-/// Where a reader's bytes go in.
+/// The sending end of a reader's body.
 pub(super) struct BodyStream {
     controller: Controller,
     reader: Rc<Reader>,
     flow: Flow,
 }
 
-/// What went through a pipe, in bytes.
+/// Bytes that went through a body.
 #[derive(Default)]
 struct Flow {
     sent: Cell<f64>,
-    /// What was fetched until the last look.
+    /// Bytes that the reader had taken at the last check.
     fetched: Cell<f64>,
 }
 
 impl Flow {
-    /// Whether something waits, and nothing was fetched since the last look.
+    /// Whether bytes wait, and the reader took none since the last check.
     fn is_stuck(&self, waiting: f64) -> bool {
         let fetched = self.sent.get() - waiting;
         let before = self.fetched.replace(fetched);
@@ -40,7 +40,7 @@ impl Flow {
     }
 }
 
-/// What is known of the other end.
+/// The state of the reader.
 #[derive(Default)]
 struct Reader {
     is_gone: Cell<bool>,
@@ -48,7 +48,7 @@ struct Reader {
 }
 
 impl BodyStream {
-    /// Makes a pipe and the body that comes out of it.
+    /// Creates the sending end, and the body that the reader gets.
     pub(super) fn new() -> Result<(Self, ReadableStream), JsValue> {
         let reader = Rc::new(Reader::default());
         let kept = Rc::new(RefCell::new(None));
@@ -62,7 +62,7 @@ impl BodyStream {
         let cancel = Closure::<dyn FnMut()>::wrap_assert_unwind_safe(Box::new(move || {
             leaving.leave();
         }));
-        // It lives as long as the runtime can call it.
+        // JavaScript owns the closure from here on.
         Reflect::set(&source, &"cancel".into(), &cancel.into_js_value())?;
         let queue = Object::new();
         Reflect::set(&queue, &"highWaterMark".into(), &QUEUE_BYTES.into())?;
@@ -70,15 +70,15 @@ impl BodyStream {
         let controller = kept.take();
         let controller = controller.ok_or_else(|| JsValue::from_str("a stream did not start"))?;
         let flow = Flow::default();
-        let pipe = Self {
+        let sender = Self {
             controller,
             reader,
             flow,
         };
-        Ok((pipe, body.unchecked_into()))
+        Ok((sender, body.unchecked_into()))
     }
 
-    /// Puts bytes into the queue. `Err` if no one will fetch them.
+    /// Enqueues bytes. `Err` if the reader has left.
     pub(super) fn send(&self, bytes: &Uint8Array) -> Result<(), JsValue> {
         self.controller.enqueue(bytes)?;
         let sent = self.flow.sent.get() + f64::from(bytes.byte_length());
@@ -86,10 +86,10 @@ impl BodyStream {
         Ok(())
     }
 
-    /// Whether the reader took nothing since this was asked last, though something waits for it.
+    /// Whether the reader took nothing since the last call, although bytes wait.
     pub(super) fn is_stuck(&self) -> bool {
-        let room = self.controller.desired_size().unwrap_or_default();
-        self.flow.is_stuck(f64::from(QUEUE_BYTES) - room)
+        let free = self.controller.desired_size().unwrap_or_default();
+        self.flow.is_stuck(f64::from(QUEUE_BYTES) - free)
     }
 
     /// Whether the reader keeps up: the queue is not full.
@@ -113,7 +113,7 @@ impl BodyStream {
 
     /// Ends the body.
     pub(super) fn close(&self) {
-        // A client that left has ended it already.
+        // Fails if the reader has left.
         let _closed = self.controller.close();
     }
 }
@@ -127,29 +127,29 @@ impl Reader {
     }
 }
 
-/// Bytes that wait for one reader before more are made for them.
+/// Queued bytes from which on a reader counts as slow.
 const QUEUE_BYTES: u32 = 512 * 1024;
 
-/// How often to look whether a reader who was behind has caught up.
+/// Interval at which a slow reader is checked.
 pub(super) const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
-    /// A stream that is fed by pushing.
+    /// A `ReadableStream` with a push source.
     #[wasm_bindgen(js_name = ReadableStream)]
     type Source;
 
     #[wasm_bindgen(constructor, catch, js_class = "ReadableStream")]
     fn new(source: &Object, strategy: &ByteLength) -> Result<Source, JsValue>;
 
-    /// How its queue is measured.
+    /// The queuing strategy of a body: by bytes.
     #[wasm_bindgen(js_name = ByteLengthQueuingStrategy)]
     type ByteLength;
 
     #[wasm_bindgen(constructor, catch, js_class = "ByteLengthQueuingStrategy")]
     fn new(options: &Object) -> Result<ByteLength, JsValue>;
 
-    /// Its near end.
+    /// The controller of a body's queue.
     #[wasm_bindgen(js_name = ReadableStreamDefaultController)]
     type Controller;
 
@@ -168,7 +168,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flow_is_stuck_where_nothing_is_fetched() {
+    fn flow_is_stuck_if_bytes_wait_and_none_are_taken() {
         let flow = Flow::default();
         let looks = |sent: f64, waiting: f64| {
             flow.sent.set(sent);

@@ -1,4 +1,4 @@
-//! Webhooks that are under way: the platform lets only a few connections wait for an answer.
+//! Webhooks in flight: the platform limits the connections that wait for a response.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use pmx_core::time::Timestamp;
 use pmx_streams::limits::{HUB_WEBHOOKS_AGAIN_MAX, HUB_WEBHOOKS_MAX};
-use pmx_streams::subscription::{Action, Attempt, Effect, Room};
+use pmx_streams::subscription::{Action, Attempt, Effect, WebhookCapacity};
 
-/// After so long beyond its time a webhook is given up for lost: the platform may have ended it.
+/// How long after its timeout a webhook counts as lost: the platform may have ended it.
 const LOST: Duration = Duration::from_secs(5);
 
-/// The webhooks of a hub that are under way.
+/// The webhooks in flight of a hub.
 #[derive(Debug, Default)]
 pub(super) struct Connections {
     open: RefCell<Vec<(Rc<()>, Timestamp, Attempt)>>,
 }
 
-/// One of them, until it is dropped.
+/// A webhook in flight, until it is dropped.
 #[derive(Debug)]
 pub(super) struct Connection {
     all: Rc<Connections>,
@@ -25,22 +25,27 @@ pub(super) struct Connection {
 }
 
 impl Connections {
-    /// How many more there may be.
-    pub(super) fn room(&self, now: Timestamp) -> Room {
+    /// The capacity for more webhooks.
+    pub(super) fn capacity(&self, now: Timestamp) -> WebhookCapacity {
         let mut open = self.open.borrow_mut();
         open.retain(|(_, until, _)| *until > now);
-        let tried = open.iter().map(|(.., tried)| *tried);
-        tried.fold(ROOM, Room::beside_one)
+        let attempts = open.iter().map(|(.., attempt)| *attempt);
+        attempts.fold(CAPACITY, WebhookCapacity::without_one)
     }
 
-    /// Notes that an effect is under way, if it is a webhook.
+    /// Opens a connection for an effect, if it is a webhook.
     pub(super) fn open(self: &Rc<Self>, effect: &Effect, now: Timestamp) -> Option<Connection> {
-        let Action::Webhook { timeout, tried, .. } = effect.action else {
+        let Action::Webhook {
+            timeout, attempt, ..
+        } = effect.action
+        else {
             return None;
         };
         let (all, own) = (Rc::clone(self), Rc::new(()));
         let until = now.after(timeout + LOST);
-        all.open.borrow_mut().push((Rc::clone(&own), until, tried));
+        all.open
+            .borrow_mut()
+            .push((Rc::clone(&own), until, attempt));
         Some(Connection { all, own })
     }
 }
@@ -52,9 +57,9 @@ impl Drop for Connection {
     }
 }
 
-const ROOM: Room = Room {
+const CAPACITY: WebhookCapacity = WebhookCapacity {
     webhooks: HUB_WEBHOOKS_MAX,
-    again: HUB_WEBHOOKS_AGAIN_MAX,
+    retries: HUB_WEBHOOKS_AGAIN_MAX,
 };
 
 #[cfg(test)]
@@ -63,7 +68,7 @@ mod tests {
 
     use super::*;
 
-    fn webhook(tried: Attempt) -> Effect {
+    fn webhook(attempt: Attempt) -> Effect {
         let url = WebhookUrl::parse("https://worker.dev/hook", WebhookPolicy::Public);
         Effect {
             lease: LeaseRef {
@@ -72,7 +77,7 @@ mod tests {
             },
             action: Action::Webhook {
                 url: url.unwrap(),
-                tried,
+                attempt,
                 headers: Vec::new(),
                 body: "".into(),
                 timeout: Duration::from_secs(10),
@@ -81,11 +86,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_over_or_lost_leaves_its_room() {
+    fn capacity_grows_when_webhooks_end_or_are_lost() {
         let (at, all) = (Timestamp::from_millis, Rc::new(Connections::default()));
         let left = |now| {
-            let room = all.room(at(now));
-            (room.webhooks, room.again)
+            let capacity = all.capacity(at(now));
+            (capacity.webhooks, capacity.retries)
         };
         assert_eq!(left(0), (4, 3));
         let first = all.open(&webhook(Attempt::First), at(0));

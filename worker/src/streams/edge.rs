@@ -1,4 +1,4 @@
-//! The edge: which requests are about streams, who may pass, and to which object they go.
+//! Edge of streams: recognises requests for streams, checks access and forwards them to objects.
 
 use std::cell::OnceCell;
 use std::rc::Rc;
@@ -10,10 +10,10 @@ use pmx_core::exposure::Exposure;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_streams::http::{
-    Admitted, Listing, STREAMS_PATH, Settings, TellTimes, answer, registry_refusal,
+    Admitted, Listing, STREAMS_PATH, StreamSettings, TimingAudience, answer, registry_refusal,
 };
 use pmx_streams::policy::Per;
-use pmx_streams::subscription::http::{is_control, turned_away};
+use pmx_streams::subscription::http::{early_response, is_control};
 use pmx_sync::site::{Addressed, Hosts};
 use worker::js_sys::Object;
 use worker::wasm_bindgen::prelude::wasm_bindgen;
@@ -23,52 +23,52 @@ use worker::{Env, web_sys};
 use super::answer::{Body, sent};
 use super::hub_client::HUB;
 use super::limit::Limit;
-use super::request::{Look, head};
+use super::request::{HeadReader, head};
 use super::server_timing;
 use super::settings::StreamConfig;
 use crate::http::{discard, now};
 use crate::isolate;
 use crate::js_error::{unavailable, words};
 
-/// Answers a request about a stream: with an answer, or with what promises one. `undefined` if the
-/// request is about something else.
+/// Answers a request for a stream with a response or a promise of one. `undefined` if the request
+/// is not for a stream.
 #[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 pub fn stream(request: web_sys::Request, env: Env) -> JsValue {
     let url = request.url();
-    // Sites may have such paths as well; most requests have not.
+    // A cheap test first: most requests do not have this path. Sites may have it too.
     if !url.contains(STREAMS_PATH) {
         return JsValue::UNDEFINED;
     }
-    let outcome = pass(&request, &env);
+    let outcome = forward(&request, &env);
     outcome.unwrap_or_else(|problem| failure(&problem))
 }
 
-/// What an isolate keeps for the streams it sends requests to.
+/// State that an isolate keeps for forwarding.
 struct Edge {
     hosts: Hosts,
-    settings: Settings,
+    settings: StreamSettings,
     limit: Limit,
     namespace: Namespace,
     hub: Namespace,
 }
 
-fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
+fn forward(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     let edge = edge(env)?;
-    let head = head(request, Look::Sender)?;
+    let head = head(request, HeadReader::Edge)?;
     if !is_for_streams(&head.uri, &edge.hosts) {
         return Ok(JsValue::UNDEFINED);
     }
     let begun = now();
     let refusal = match edge.admitted(&head, begun) {
-        Ok(Target::Hub) => return edge.hub.hand(request, HUB),
+        Ok(Target::Hub) => return edge.hub.forward(request, HUB),
         Ok(Target::Stream(admitted)) => {
             match edge.limit.of_client(request, &head.method, &admitted) {
                 None => {
-                    let answering = edge.namespace.hand(request, admitted.name.as_str())?;
+                    let answering = edge.namespace.forward(request, admitted.name.as_str())?;
                     return Ok(match edge.settings.timing {
-                        TellTimes::Always => server_timing::add_header(&answering, begun),
-                        TellTimes::OnRequest => answering,
+                        TimingAudience::Always => server_timing::add_header(&answering, begun),
+                        TimingAudience::OnRequest => answering,
                     });
                 }
                 Some(refusal) => refusal,
@@ -84,7 +84,7 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     sent(refusal, &head.method).map(Into::into)
 }
 
-/// Whether an address is one that streams can have.
+/// Whether an address belongs to streams: a path of the API's host.
 fn is_for_streams(address: &Uri, hosts: &Hosts) -> bool {
     let host = address.authority().map(http::uri::Authority::as_str);
     let addressed = host.map(|host| hosts.resolve(host, Exposure::Public));
@@ -92,14 +92,14 @@ fn is_for_streams(address: &Uri, hosts: &Hosts) -> bool {
     is_api && address.path().starts_with(STREAMS_PATH)
 }
 
-/// Who is asked.
+/// The object that a request goes to.
 enum Target {
     Hub,
     Stream(Admitted),
 }
 
 impl Edge {
-    /// Whom a request may ask, by its head alone; or the answer that it gets without.
+    /// The object of a request, by its head alone, or the response that needs no object.
     #[expect(
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
@@ -108,9 +108,10 @@ impl Edge {
         if let Some(path) = head.uri.path().strip_prefix(STREAMS_PATH)
             && is_control(path)
         {
-            return turned_away(&self.settings, head, path, now).map_or(Ok(Target::Hub), Err);
+            let response = early_response(&self.settings, head, path, now);
+            return response.map_or(Ok(Target::Hub), Err);
         }
-        if Listing::is_asked(head) {
+        if Listing::is_requested(head) {
             return Listing::admitted(&self.settings, head, now).map(|_| Target::Hub);
         }
         let admitted = self.settings.admit(head, now)?;
@@ -122,8 +123,8 @@ impl Edge {
 }
 
 impl Namespace {
-    /// Hands the request to an object, as it is.
-    fn hand(&self, request: &web_sys::Request, name: &str) -> Result<JsValue, Problem> {
+    /// Forwards the request unchanged to an object.
+    fn forward(&self, request: &web_sys::Request, name: &str) -> Result<JsValue, Problem> {
         let failed =
             |thrown: JsValue| unavailable(format!("asking the object {name}"))(words(thrown));
         let stub = self.get_by_name(name).map_err(failed)?;
@@ -131,7 +132,7 @@ impl Namespace {
     }
 }
 
-/// Answers a request that an object did not: the platform failed while it was handed on.
+/// The response to a request that the platform failed to forward.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 pub fn unanswered(thrown: JsValue) -> JsValue {
     failure(&unavailable("handing a request to its object")(words(
@@ -139,12 +140,12 @@ pub fn unanswered(thrown: JsValue) -> JsValue {
     )))
 }
 
-/// A failure before anything is known.
+/// The response to a failure before the settings are known.
 fn failure(problem: &Problem) -> JsValue {
     let (head, ()) = http::Request::new(()).into_parts();
-    let answer = Settings::default().add_common_headers(&head, answer::problem(problem));
+    let answer = StreamSettings::default().add_common_headers(&head, answer::problem(problem));
     let sent = sent(answer.map(Body::Bytes), &head.method);
-    // There is nothing left to say it with.
+    // If even this response fails, there is none.
     sent.map_or(JsValue::UNDEFINED, Into::into)
 }
 
@@ -169,7 +170,7 @@ fn edge(env: &Env) -> Result<Rc<Edge>, Problem> {
     })
 }
 
-// The answer goes from object to client without becoming one of this module's in between.
+// These types let a response go from object to client without a conversion in this module.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
     /// The objects of a class.
@@ -185,7 +186,7 @@ extern "C" {
         options: &Object,
     ) -> Result<Stub, JsValue>;
 
-    /// One of them.
+    /// A stub of one object.
     pub(crate) type Stub;
 
     #[wasm_bindgen(method, catch)]
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_api_has_streams() {
+    fn is_for_streams_only_on_the_host_of_the_api() {
         let hosts = Hosts::new(Domain::parse("path.app").unwrap());
         for (address, expected) in [
             ("https://path.app/v1/stream/a/b", true),

@@ -1,8 +1,8 @@
-//! Readers of server-sent events: each has a task of its own and goes at its own pace.
+//! Server-sent events: each reader has a task of its own, at its own pace.
 //!
-//! A reader who is slow falls behind and gets more at once when there is room again; one who has
-//! left ends its task. Neither holds up anybody else. After about a minute a reader is sent away
-//! and comes again, so that what lies between may change.
+//! A slow reader falls behind, and gets a larger page once its queue is free; the task of a reader
+//! that has left ends. Neither delays other readers. A session ends after about a minute, and the
+//! client reconnects, so that proxies in between may change.
 
 use std::future::{Future as _, poll_fn};
 use std::pin::{Pin, pin};
@@ -13,7 +13,7 @@ use std::time::Duration;
 use http::Response as Answer;
 use pmx_streams::Refusal;
 use pmx_streams::http::Get;
-use pmx_streams::http::sse::{self, Session, Then};
+use pmx_streams::http::sse::{self, Event, Session, Then};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 use worker::wasm_bindgen::JsValue;
@@ -23,69 +23,69 @@ use super::answer::Body;
 use super::body_stream::{BodyStream, ROOM_PAUSE};
 use super::notify::{Either, select};
 use super::server_timing;
-use super::source::{Listening, Seen, Source};
+use super::source::{ListenerGuard, SharedPage, Source};
 use crate::http::{chance, now};
 use crate::js_error::words;
 
-/// Begins to answer a reader.
+/// Begins the response to a reader.
 pub(crate) async fn begin<S: Source>(source: &Rc<S>, get: &Get) -> Result<Answer<Body>, S::Failure>
 where
     S::Failure: From<Refusal>,
 {
     let session = Session::new(get);
-    let seen = source.look(session.read()).await?;
-    let (pipe, body) = BodyStream::new().map_err(|thrown| Refusal::Storage {
+    let first = source.read_shared(session.read()).await?;
+    let (sender, body) = BodyStream::new().map_err(|thrown| Refusal::Storage {
         why: format!("making a stream: {}", words(thrown)),
     })?;
-    let head = sse::head(&seen.page.view.media_type);
-    let reader = Reader::new(Rc::clone(source), session, pipe);
-    spawn_local(reader.run(seen));
+    let head = sse::head(&first.page.view.media_type);
+    let reader = Reader::new(Rc::clone(source), session, sender);
+    spawn_local(reader.run(first));
     Ok(head.map(|_| Body::Stream(body)))
 }
 
-/// How often a reader hears that nothing came.
+/// Interval of keep-alive events.
 const TICK: Duration = Duration::from_secs(12);
 
-/// By how much ticks differ between readers, so that not all come again at once.
+/// Jitter of the interval, which spreads the reconnects of readers.
 const TICK_JITTER_MS: u64 = 4_000;
 
-/// Ticks of a session.
+/// Keep-alives of a session.
 const TICKS: u32 = 4;
 
-/// Pieces of the event of a tick: more than there are places between an object and its reader.
+/// Pieces of a keep-alive event: more than there are buffers between an object and its reader.
 const PIECES: usize = 5;
 
-/// The pause after each.
+/// The pause after each piece.
 const PIECE_PAUSE: Duration = Duration::from_millis(10);
 
 struct Reader<S> {
     source: Rc<S>,
     session: Session,
-    pipe: BodyStream,
+    body: BodyStream,
     pace: Duration,
     tick: Pin<Box<Delay>>,
     ticks: u32,
-    /// Whether a tick is due to the reader, which shows whether it is there.
+    /// Whether the next event is a keep-alive, which probes whether the reader is connected.
     is_probed: bool,
-    /// Bytes that the reader was given.
+    /// Bytes sent to the reader.
     sent: u64,
 }
 
 /// Why a reader no longer waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Woken {
-    Rung,
+enum WakeReason {
+    Changed,
     Tick,
     Left,
 }
 
 impl<S: Source> Reader<S> {
-    fn new(source: Rc<S>, session: Session, pipe: BodyStream) -> Self {
+    fn new(source: Rc<S>, session: Session, body: BodyStream) -> Self {
         let pace = TICK + Duration::from_millis(chance() % TICK_JITTER_MS);
         Self {
             source,
             session,
-            pipe,
+            body,
             pace,
             tick: Box::pin(Delay::from(pace)),
             ticks: 0,
@@ -94,112 +94,117 @@ impl<S: Source> Reader<S> {
         }
     }
 
-    async fn run(mut self, first: Rc<Seen>) {
+    async fn run(mut self, first: Rc<SharedPage>) {
         let begun = now();
-        self.follow(first).await;
+        self.send_pages(first).await;
         let millis = server_timing::since(begun).as_millis() as u64;
         self.source.served(self.sent, millis);
     }
 
-    async fn follow(&mut self, begun: Rc<Seen>) {
-        let _listening = Listening::to(&self.source);
-        let mut next = Some(begun);
-        while let Some(seen) = next.filter(|seen| self.session.knows(&seen.page)) {
-            let given = if std::mem::take(&mut self.is_probed) {
-                self.give_in_pieces(&seen).await
+    async fn send_pages(&mut self, first: Rc<SharedPage>) {
+        let _listener = ListenerGuard::new(&self.source);
+        let mut next = Some(first);
+        while let Some(shared) = next.filter(|it| self.session.knows(&it.page)) {
+            let sent = if std::mem::take(&mut self.is_probed) {
+                self.send_in_pieces(&shared).await
             } else {
-                self.give(&seen)
+                self.send(&shared)
             };
-            let Ok(then) = given else {
+            let Ok(then) = sent else {
                 return;
             };
             next = match then {
                 Then::More => self.more().await,
-                Then::Wait => self.news(seen.version).await,
+                Then::Wait => self.next_change(shared.version).await,
                 Then::End => None,
             };
         }
-        self.pipe.close();
+        self.body.close();
     }
 
-    /// Gives the reader what all get, or a chunk of its own if its cursor is ahead of that.
-    fn give(&mut self, seen: &Seen) -> Result<Then, JsValue> {
-        let common = seen.common();
+    /// Sends the shared chunk, or an own one if the reader's cursor is ahead of it.
+    fn send(&mut self, shared: &SharedPage) -> Result<Then, JsValue> {
+        let common = shared.common();
         if self.session.takes(common.cursor) {
-            self.pipe.send(&common.chunk)?;
+            self.body.send(&common.chunk)?;
             self.sent += common.event.bytes.len() as u64;
-            self.session.got(&seen.page, &common.event);
+            self.session.got(&shared.page, &common.event);
             return Ok(common.event.then);
         }
-        let cursor = self.session.cursor(now(), chance());
-        let event = sse::event(&seen.page, cursor);
-        self.pipe.send(&Uint8Array::from(&*event.bytes))?;
-        self.sent += event.bytes.len() as u64;
-        self.session.got(&seen.page, &event);
-        Ok(event.then)
+        let event = self.own_event(shared);
+        self.body.send(&Uint8Array::from(&*event.bytes))?;
+        Ok(self.record_sent(shared, &event))
     }
 
-    /// Gives the reader an event of its own, piece by piece. The runtime does not say that a reader
-    /// has left. It takes one more piece at each of the places between, until it finds out, and
-    /// then no more, which the next tick sees.
-    async fn give_in_pieces(&mut self, seen: &Seen) -> Result<Then, JsValue> {
-        let cursor = self.session.cursor(now(), chance());
-        let event = sse::event(&seen.page, cursor);
+    /// Sends an own event piece by piece. The runtime may not signal that a reader has left: each
+    /// buffer in between takes one more piece, then none, which the next keep-alive notices.
+    async fn send_in_pieces(&mut self, shared: &SharedPage) -> Result<Then, JsValue> {
+        let event = self.own_event(shared);
         let size = event.bytes.len().div_ceil(PIECES).max(1);
         for piece in event.bytes.chunks(size) {
-            self.pipe.send(&Uint8Array::from(piece))?;
+            self.body.send(&Uint8Array::from(piece))?;
             Delay::from(PIECE_PAUSE).await;
         }
+        // The next check counts only what the reader takes from here on.
+        let _stuck = self.body.is_stuck();
+        Ok(self.record_sent(shared, &event))
+    }
+
+    fn own_event(&self, shared: &SharedPage) -> Event {
+        let cursor = self.session.cursor(now(), chance());
+        sse::event(&shared.page, cursor)
+    }
+
+    fn record_sent(&mut self, shared: &SharedPage, event: &Event) -> Then {
         self.sent += event.bytes.len() as u64;
-        self.session.got(&seen.page, &event);
-        // What was taken until now does not count at the next look.
-        let _stuck = self.pipe.is_stuck();
-        Ok(event.then)
+        self.session.got(&shared.page, event);
+        event.then
     }
 
-    /// The next page, which is there already. Nothing if it is over.
-    async fn more(&mut self) -> Option<Rc<Seen>> {
-        self.room().await?;
-        self.source.look(self.session.read()).await.ok()
+    /// The next page, without waiting for a change. `None` if the session is over.
+    async fn more(&mut self) -> Option<Rc<SharedPage>> {
+        self.wait_for_room().await?;
+        self.source.read_shared(self.session.read()).await.ok()
     }
 
-    /// The next page that has something new, or says after a while that nothing is.
-    async fn news(&mut self, mut heard: u64) -> Option<Rc<Seen>> {
+    /// The next page with a change, or a keep-alive. `None` if the session is over.
+    async fn next_change(&mut self, mut seen: u64) -> Option<Rc<SharedPage>> {
         loop {
-            let woken = self.woken(heard).await;
-            match woken {
-                Woken::Rung => {}
-                Woken::Tick => self.ticked()?,
-                Woken::Left => return None,
+            let reason = self.wait(seen).await;
+            match reason {
+                WakeReason::Changed => {}
+                WakeReason::Tick => self.tick()?,
+                WakeReason::Left => return None,
             }
-            let seen = self.more().await?;
-            if woken == Woken::Tick || !sse::is_silent(&seen.page) {
-                return Some(seen);
+            let shared = self.more().await?;
+            if reason == WakeReason::Tick || !sse::is_silent(&shared.page) {
+                return Some(shared);
             }
-            heard = seen.version;
+            seen = shared.version;
         }
     }
 
-    async fn woken(&mut self, heard: u64) -> Woken {
-        let mut version = pin!(self.source.changes().notified(heard));
-        let mut left = pin!(self.pipe.left());
+    /// Waits until the version differs from `seen`, the reader leaves, or a keep-alive is due.
+    async fn wait(&mut self, seen: u64) -> WakeReason {
+        let mut changed = pin!(self.source.changes().notified(seen));
+        let mut left = pin!(self.body.left());
         let tick = &mut self.tick;
         poll_fn(|context| {
-            if version.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Rung);
+            if changed.as_mut().poll(context).is_ready() {
+                return Poll::Ready(WakeReason::Changed);
             }
             if left.as_mut().poll(context).is_ready() {
-                return Poll::Ready(Woken::Left);
+                return Poll::Ready(WakeReason::Left);
             }
-            tick.as_mut().poll(context).map(|()| Woken::Tick)
+            tick.as_mut().poll(context).map(|()| WakeReason::Tick)
         })
         .await
     }
 
-    /// Begins the next tick; nothing if it was the last, or the reader took nothing since the one
-    /// before it.
-    fn ticked(&mut self) -> Option<()> {
-        if self.pipe.is_stuck() {
+    /// Begins a keep-alive. `None` if it is the last, or the reader took nothing since the one
+    /// before.
+    fn tick(&mut self) -> Option<()> {
+        if self.body.is_stuck() {
             return None;
         }
         self.ticks += 1;
@@ -208,15 +213,15 @@ impl<S: Source> Reader<S> {
         (self.ticks < TICKS).then_some(())
     }
 
-    /// Waits until the reader keeps up. Nothing if it has left, or for too long does not.
-    async fn room(&mut self) -> Option<()> {
+    /// Waits until the reader's queue has room. `None` if the reader has left or takes too long.
+    async fn wait_for_room(&mut self) -> Option<()> {
         let mut pauses = 0;
-        while !self.pipe.has_room() {
+        while !self.body.has_room() {
             pauses += 1;
             if pauses > PAUSES_MAX {
                 return None;
             }
-            let mut left = pin!(self.pipe.left());
+            let mut left = pin!(self.body.left());
             match select(Delay::from(ROOM_PAUSE), left.as_mut()).await {
                 Either::Left => {}
                 Either::Right => return None,
@@ -226,5 +231,5 @@ impl<S: Source> Reader<S> {
     }
 }
 
-/// Pauses after which a reader that takes nothing is given up: a minute.
+/// Pauses after which a reader that takes nothing is disconnected: a minute.
 const PAUSES_MAX: u32 = 3_000;

@@ -1,8 +1,8 @@
 //! Hub client: RPC from stream objects to the hub.
 //!
-//! One thing at a time: a client that comes in the meantime waits, and then tells all that
-//! gathered, or finds that it was told. So thirty appends at once are two requests. What can't be
-//! told stays written down, and the alarm tells it.
+//! A stream sends one report at a time. Appends during a report wait, and the next report covers
+//! all of them: thirty appends at once cost two requests. A report that fails stays queued, and the
+//! alarm sends it again.
 
 use std::cell::RefCell;
 use std::time::Duration;
@@ -23,25 +23,25 @@ use crate::js_error::backend;
 /// The name of the one hub.
 pub(super) const HUB: &str = "hub";
 
-/// Where streams tell.
+/// Host and path of reports.
 const HOST: &str = "hub";
 const PATH: &str = "/hear";
 
-/// A stub leads to its object whatever host the address names.
+/// A stub forwards to its object, whatever host the address has.
 const ADDRESS: &str = "https://hub/hear";
 
-/// How long a client that waits for an answer waits for the hub.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a request of a client waits for the hub.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Bytes of what a stream tells: its media types, and little else.
+/// Largest report in bytes: it contains media types and little else.
 pub(crate) const UPDATE_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Whether a request comes from a stream.
+/// Whether a request is a report of a stream.
 pub(crate) fn is_from_stream(address: &Uri) -> bool {
     address.host() == Some(HOST) && address.path() == PATH
 }
 
-/// What a stream tells the hub.
+/// A report of a stream to the hub.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HubRequest {
     pub(crate) name: StreamName,
@@ -49,7 +49,7 @@ pub(crate) struct HubRequest {
     pub(crate) update: HubUpdate,
 }
 
-/// What the hub says to it.
+/// The hub's answer.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct HubResponse {
     #[serde(rename = "heeding")]
@@ -59,11 +59,11 @@ pub(crate) struct HubResponse {
 impl Crosses for HubRequest {}
 impl Crosses for HubResponse {}
 
-/// A stream's line to the hub.
+/// A stream's client of the hub.
 pub(super) struct HubClient {
     hub: ObjectNamespace,
     depth: Depth,
-    /// What the stream is called, by those who asked for it or automatically.
+    /// The stream's name, from the platform or from its database.
     name: RefCell<Option<StreamName>>,
     pub(super) reporting: SingleFlight,
 }
@@ -78,21 +78,22 @@ impl HubClient {
         }
     }
 
-    /// What the stream is called, if that is known.
+    /// The stream's name, if it is known.
     pub(super) fn name(&self) -> Option<StreamName> {
         self.name.borrow().clone()
     }
 
-    /// Takes the name that the stream keeps, where the platform knows none.
-    pub(super) fn recall(&self, name: Option<StreamName>) {
+    /// Sets the name that the database has, if the platform has none.
+    pub(super) fn set_stored_name(&self, name: Option<StreamName>) {
         let mut known = self.name.borrow_mut();
         if known.is_none() {
             *known = name;
         }
     }
 
+    /// Sends a report.
     pub(super) async fn report(&self, update: &HubUpdate) -> Result<HubAck, BackendError> {
-        let doing = "telling the hub";
+        let doing = "reporting to the hub";
         let failed = |why: &str| BackendError::new(doing, why.to_owned());
         let name = self
             .name()
@@ -108,7 +109,7 @@ impl HubClient {
             may_repeat: false,
             depth: self.depth.next(),
         };
-        let answered = timeout(PATIENCE, hub.ask(&body)).await;
+        let answered = timeout(TIMEOUT, hub.ask(&body)).await;
         let answered = answered.ok_or_else(|| failed("it takes too long"))?;
         let (status, body) = answered.map_err(backend(doing))?;
         if status != 200 {

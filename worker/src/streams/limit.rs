@@ -1,5 +1,5 @@
-//! Counting requests: the edge counts those of clients, as far as one isolate sees them, and the
-//! object of a stream those to it.
+//! Rate limits on the Worker: the edge counts the requests of clients, in each isolate, and the
+//! object of a stream counts the requests to it.
 
 use std::cell::RefCell;
 
@@ -11,16 +11,16 @@ use worker::web_sys;
 
 use crate::http::now;
 
-/// Counts the requests of clients, or those to a stream.
+/// The limiter of clients, or of one stream.
 pub(crate) struct Limit(Option<RefCell<Limiter>>);
 
 impl Limit {
-    /// Nothing is counted where there is no rate.
+    /// Without a rate, it counts nothing.
     pub(crate) fn new(rates: Rates, per: Per) -> Self {
         Self(Limiter::of(rates, &[per]).map(RefCell::new))
     }
 
-    /// The answer to a client that comes too often.
+    /// The response to a client that exceeds its rate.
     pub(crate) fn of_client(
         &self,
         request: &web_sys::Request,
@@ -28,7 +28,7 @@ impl Limit {
         admitted: &Admitted,
     ) -> Option<Response<Bytes>> {
         let limiter = self.0.as_ref()?;
-        let client = admitted.who.client(|| address(request))?;
+        let client = admitted.principal.client(|| address(request))?;
         let whose = [(Per::Client, client)];
         let counted = limiter
             .borrow_mut()
@@ -36,7 +36,7 @@ impl Limit {
         answer::limited(&counted)
     }
 
-    /// What is said of a request to the one stream of an object.
+    /// Counts a request to the object's stream.
     pub(crate) fn of_stream(&self, method: &Method) -> Counted {
         let Some(limiter) = &self.0 else {
             return Counted::default();
@@ -48,7 +48,7 @@ impl Limit {
     }
 }
 
-/// Where a request comes from, as Cloudflare says: clients can't set this header.
+/// The client's address, from a header of Cloudflare that clients can't set.
 fn address(request: &web_sys::Request) -> Option<ClientId> {
     let text = request.headers().get("cf-connecting-ip").ok().flatten()?;
     Some(match text.parse() {

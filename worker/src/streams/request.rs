@@ -1,4 +1,4 @@
-//! Requests to streams, read by name: each look at a header costs, and only few count.
+//! Request heads of streams: reads only the headers that count, because each read costs.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -19,58 +19,58 @@ use worker::{ByteStream, web_sys};
 use crate::head::{Names, picked};
 use crate::http::{announced_body, discard, within};
 
-/// Which headers are looked at, beside those of the protocol.
+/// The reader of a head, which determines the headers that it needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Look {
-    /// Who asks: all that the edge has to know.
-    Sender,
-    /// What is asked of a stream.
-    Call,
-    /// What is asked of the hub.
-    Control,
+pub(crate) enum HeadReader {
+    /// The edge: access and CORS.
+    Edge,
+    /// The object of a stream.
+    Stream,
+    /// The hub.
+    Hub,
 }
 
 thread_local! {
-    static SENDER: Names = Names::new(of_sender);
-    static CALL: Names = Names::new(of_call);
-    static CONTROL: Names = Names::new(of_control);
+    static EDGE: Names = Names::new(of_edge);
+    static STREAM: Names = Names::new(of_stream);
+    static HUB: Names = Names::new(of_hub);
 }
 
-/// The head of a request, with the headers that count.
-pub(crate) fn head(request: &web_sys::Request, look: Look) -> Result<Parts, Problem> {
-    let names = match look {
-        Look::Sender => &SENDER,
-        Look::Call => &CALL,
-        Look::Control => &CONTROL,
+/// The head of a request, with the headers that its reader needs.
+pub(crate) fn head(request: &web_sys::Request, reader: HeadReader) -> Result<Parts, Problem> {
+    let names = match reader {
+        HeadReader::Edge => &EDGE,
+        HeadReader::Stream => &STREAM,
+        HeadReader::Hub => &HUB,
     };
     names.with(|names| picked(request, names))
 }
 
-fn of_sender(method: &Method) -> Vec<HeaderName> {
+fn of_edge(method: &Method) -> Vec<HeaderName> {
     let mut names = vec![ORIGIN, AUTHORIZATION];
     if method == Method::OPTIONS {
         names.push(ACCESS_CONTROL_REQUEST_METHOD);
     }
     if method == Method::PUT {
-        // A client that forks must be allowed to read the source.
+        // A fork needs read access to its source.
         names.push(HeaderName::from_static("stream-forked-from"));
     }
     names
 }
 
-fn of_call(method: &Method) -> Vec<HeaderName> {
+fn of_stream(method: &Method) -> Vec<HeaderName> {
     let known = headers_of(method).iter().copied();
     let mut names = vec![ORIGIN, DEBUG_TIMING, CONTENT_LENGTH];
     names.extend(known.map(HeaderName::from_static));
     names
 }
 
-fn of_control(_: &Method) -> Vec<HeaderName> {
+fn of_hub(_: &Method) -> Vec<HeaderName> {
     vec![ORIGIN, AUTHORIZATION, HOST]
 }
 
-/// A request to an object, and its body where the shim has read it: one that is short costs less
-/// to read in JavaScript, which waits for it without a future.
+/// A request to an object. The shim has read a short body already: that costs less in JavaScript,
+/// which waits without a future.
 pub(crate) struct Incoming {
     pub(crate) request: web_sys::Request,
     pub(crate) body: Option<Bytes>,
@@ -89,16 +89,16 @@ impl Incoming {
         }
     }
 
-    /// Sends word that no one will read the body.
+    /// Cancels the body.
     pub(crate) fn discard(&self) {
         if self.body.is_none() {
             discard(&self.request);
         }
     }
 
-    /// Reads the body of a request that is refused: a client that still sends would never see why.
-    /// Of a body without end it reads what an append may have. It keeps one chunk at a time,
-    /// because a refused body has no room.
+    /// Reads and drops the body of a refused request: a client that still sends would not read the
+    /// response. It reads at most the size of an append, and holds one chunk at a time, because a
+    /// refused body has no share of the memory.
     pub(crate) async fn drain(&self) {
         let unread = self.body.is_none().then(|| self.request.body());
         let Some(stream) = unread.flatten() else {
@@ -109,7 +109,7 @@ impl Incoming {
         while let Some(Ok(chunk)) = poll_fn(|context| stream.as_mut().poll_next(context)).await {
             match left.checked_sub(chunk.len()) {
                 Some(rest) => left = rest,
-                // Letting go of the stream cancels it.
+                // Dropping the stream cancels it.
                 None => return,
             }
         }

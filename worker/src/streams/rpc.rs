@@ -1,8 +1,8 @@
 //! RPC between stream objects, by requests that no client can send.
 //!
-//! The edge hands on only what lies under `/v1/stream/` of a host of the API, and leaves the
-//! address as it is. What streams ask of each other has another host and another path. Both sides
-//! may be of different releases: what is added needs a default, as `crossing` says.
+//! The edge forwards only requests below `/v1/stream/` of the API's host, with an unchanged
+//! address. RPC requests have another host and another path. Both sides may run different releases,
+//! so a new field needs a default (see `crossing`).
 
 use bytes::Bytes;
 use http::Uri;
@@ -25,23 +25,23 @@ use crate::crossing::{Callee, laid_out, response};
 use crate::depth::Depth;
 use crate::js_error::{backend, problem};
 
-/// The objects of all streams, as one of them sees them.
+/// Client of the objects of all streams.
 pub(crate) struct StreamClient {
     namespace: ObjectNamespace,
     depth: Depth,
 }
 
-/// What is asked of a stream.
+/// A request to a stream object.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum RpcRequest {
     /// One transaction of the stream.
     #[serde(rename = "Turn")]
     Step(StepRequest),
-    /// To have messages copied into another stream: the hub asks.
+    /// Copies messages into another stream; the hub sends this.
     Copy(Box<Copying>),
 }
 
-/// What is asked of a stream that one turn of it answers.
+/// A request that one transaction of the stream answers.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum StepRequest {
     /// Retains a snapshot for a fork.
@@ -75,7 +75,7 @@ pub(crate) enum StepRequest {
     },
 }
 
-/// What comes of it.
+/// The result of a request.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum RpcReply {
     #[serde(rename = "Lent")]
@@ -87,7 +87,7 @@ pub(crate) enum RpcReply {
     Done,
 }
 
-/// What a stream says.
+/// The response of a stream object.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct RpcResponse {
     pub(crate) outcome: Result<RpcReply, Refusal>,
@@ -112,28 +112,28 @@ impl Crosses for RpcResponse {
     }
 }
 
-/// Where streams ask.
+/// Host and path of RPC requests.
 const HOST: &str = "stream";
 const PATH: &str = "/peers";
 
-/// A stub leads to its object whatever host the address names.
+/// A stub forwards to its object, whatever host the address has.
 const ADDRESS: &str = "https://stream/peers";
 
-/// Bytes of what is asked: at most an append, and what else is said of it.
+/// Largest request in bytes: an append with its other fields.
 pub(crate) const REQUEST_BYTES_MAX: usize = STREAM_APPEND_BYTES_MAX + 1024 * 1024;
 
-/// Whether a request comes from another stream.
-pub(crate) fn is_from_peer(address: &Uri) -> bool {
+/// Whether a request is an RPC request.
+pub(crate) fn is_rpc(address: &Uri) -> bool {
     address.host() == Some(HOST) && address.path() == PATH
 }
 
 impl RpcRequest {
-    /// Reads what was asked.
+    /// Decodes a request.
     pub(crate) fn read(body: &Bytes) -> Result<Self, Problem> {
         arrived(body).map_err(|foreign| foreign.into_problem("reading what a stream asks"))
     }
 
-    /// Whether a caller that got no answer may ask again: the wish counts once.
+    /// Whether a caller without a response may repeat the request: it is idempotent.
     const fn may_repeat(&self) -> bool {
         match self {
             Self::Step(
@@ -149,7 +149,7 @@ impl RpcRequest {
         }
     }
 
-    /// What comes of it where there is no stream.
+    /// The result if the stream does not exist.
     pub(crate) fn without_stream(&self) -> Result<RpcReply, Refusal> {
         match self {
             Self::Step(step) => step.without_stream(),
@@ -157,7 +157,7 @@ impl RpcRequest {
         }
     }
 
-    /// Whether it makes the stream if there is none.
+    /// Whether it creates the stream if needed.
     pub(crate) const fn makes_stream(&self) -> bool {
         matches!(self, Self::Step(StepRequest::Register { .. }))
     }
@@ -174,8 +174,8 @@ impl StepRequest {
         }
     }
 
-    /// Does it, in one turn. A stream that has to be made gets `generation`.
-    pub(crate) fn transaction<S: Sql>(
+    /// Handles the request in one transaction. A stream that it creates gets `generation`.
+    pub(crate) fn handle<S: Sql>(
         &self,
         engine: &Engine<'_, S>,
         generation: Generation,
@@ -218,8 +218,8 @@ fn append<S: Sql>(
     engine.append(&append, now).map(|_| RpcReply::Appended)
 }
 
-/// What a stream is told by another.
-pub(crate) fn answer(outcome: Result<RpcReply, Refusal>) -> Result<Response, Problem> {
+/// Encodes the response to another object.
+pub(crate) fn respond(outcome: Result<RpcReply, Refusal>) -> Result<Response, Problem> {
     response(RpcResponse { outcome }).map_err(problem("answering a stream"))
 }
 
@@ -228,11 +228,11 @@ impl StreamClient {
         Self { namespace, depth }
     }
 
-    /// Asks a stream, and says what it answers.
-    pub(super) async fn ask(
+    /// Sends a request to a stream object.
+    pub(super) async fn send(
         &self,
         name: &StreamName,
-        asked: RpcRequest,
+        request: RpcRequest,
     ) -> Result<Result<RpcReply, Refusal>, BackendError> {
         let doing = format!("asking the stream {name}");
         let callee = Callee {
@@ -240,16 +240,17 @@ impl StreamClient {
             name: name.as_str(),
             address: ADDRESS,
             hint: None,
-            may_repeat: asked.may_repeat(),
+            may_repeat: request.may_repeat(),
             depth: self.depth.next(),
         };
-        let body = laid_out(asked).map_err(backend(&*doing))?;
+        let body = laid_out(request).map_err(backend(&*doing))?;
         let (status, body) = callee.ask(&body).await.map_err(backend(&*doing))?;
         match status {
             200 => {
-                let said = arrived::<RpcResponse>(&body);
-                let said = said.map_err(|foreign| BackendError::new(doing, foreign).passing())?;
-                Ok(said.outcome)
+                let response = arrived::<RpcResponse>(&body);
+                let response =
+                    response.map_err(|foreign| BackendError::new(doing, foreign).passing())?;
+                Ok(response.outcome)
             }
             503 => Err(BackendError::new(doing, "it is not available").passing()),
             status => Err(BackendError::new(doing, format!("the status {status}"))),
@@ -265,11 +266,11 @@ impl OtherStreams for StreamClient {
         reference: Generation,
         _now: Timestamp,
     ) -> Result<ForkSnapshot, Refusal> {
-        let asked = RpcRequest::Step(StepRequest::Retain {
+        let request = RpcRequest::Step(StepRequest::Retain {
             fork: fork.clone(),
             reference,
         });
-        match self.ask(source, asked).await?? {
+        match self.send(source, request).await?? {
             RpcReply::Retained(snapshot) => Ok(*snapshot),
             other => Err(Refusal::Unavailable {
                 why: format!("{source} answers another question: {other:?}"),
@@ -283,10 +284,10 @@ impl OtherStreams for StreamClient {
         reference: Generation,
         _now: Timestamp,
     ) -> Result<(), BackendError> {
-        let asked = RpcRequest::Step(StepRequest::Release { reference });
-        let done = self.ask(source, asked).await?;
-        let refused = |refusal| BackendError::new(format!("giving {source} back"), refusal);
-        done.map(drop).map_err(refused)
+        let request = RpcRequest::Step(StepRequest::Release { reference });
+        let released = self.send(source, request).await?;
+        let refused = |refusal| BackendError::new(format!("releasing {source}"), refusal);
+        released.map(drop).map_err(refused)
     }
 }
 

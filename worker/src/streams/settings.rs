@@ -5,28 +5,28 @@ use std::time::Duration;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_streams::EngineConfig;
-use pmx_streams::http::Settings;
+use pmx_streams::http::StreamSettings;
 use pmx_streams::subscription::WebhookPolicy;
 use worker::Env;
 
-/// What an operator decides about streams.
+/// The operator's configuration of streams on the Worker.
 pub(crate) struct StreamConfig {
-    /// Who may use them.
-    pub(crate) settings: Settings,
-    /// How they are kept.
+    /// Access, caching and rates.
+    pub(crate) settings: StreamSettings,
+    /// Sizes of storage and reads.
     pub(crate) engine_config: EngineConfig,
-    /// How long a reader waits for one answer.
+    /// How long a long poll waits.
     pub(crate) long_poll: Duration,
-    /// Where webhooks may go.
+    /// The URLs that webhooks may go to.
     pub(crate) webhooks: WebhookPolicy,
-    /// How the streams are reached from outside, if not as their clients say.
+    /// The server's public URL; the default is the one in each request.
     pub(crate) url: Option<String>,
 }
 
-/// How long a reader waits unless it is said otherwise.
+/// Default time of a long poll.
 const LONG_POLL: Duration = Duration::from_secs(20);
 
-/// How long a reader waits for one answer, whatever else is set.
+/// Time of a long poll, without reading the other settings.
 pub(crate) fn long_poll(env: &Env) -> Duration {
     let text = env.var("STREAM_LONG_POLL_MS").map(|text| text.to_string());
     long_poll_of(text.ok().as_deref())
@@ -38,11 +38,12 @@ fn long_poll_of(text: Option<&str>) -> Duration {
 }
 
 impl StreamConfig {
-    /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_URL` (`https://host`) and
-    /// `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the machine of its developer). For
-    /// tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
-    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
-    /// What is no number counts as unset; the settings themselves have to make sense.
+    /// Reads what [`StreamSettings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_URL`
+    /// (`https://host`) and `STREAM_WEBHOOKS` (`loopback`, where the Worker runs on the machine of
+    /// its developer). For tests, `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`,
+    /// `PMX_STREAM_SEGMENT_MESSAGES`, `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change
+    /// the engine's configuration. An invalid number counts as unset; invalid settings are an
+    /// error.
     pub(crate) fn of(env: &Env) -> Result<Self, Problem> {
         Self::read(|name| {
             let text = env.var(name).ok()?.to_string();
@@ -62,7 +63,7 @@ impl StreamConfig {
             cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own
         };
-        let settings = Settings::read(&var);
+        let settings = StreamSettings::read(&var);
         Ok(Self {
             settings: settings
                 .map_err(|error| Problem::new(Code::NotConfigured, error.to_string()))?,
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variables_are_read() {
+    fn stream_config_reads_variables() {
         let plain = StreamConfig::read(|_| None).unwrap();
         assert_eq!(plain.settings.access.access_mode(), AccessMode::Closed);
         assert_eq!(plain.engine_config, EngineConfig::default());
@@ -112,8 +113,8 @@ mod tests {
             "STREAM_PUBLIC_READ",
             "STREAM_RATE_READS",
         ] {
-            let senseless = |asked: &str| (asked == name).then(|| "a b".to_owned());
-            assert!(StreamConfig::read(senseless).is_err(), "{name}");
+            let invalid = |var: &str| (var == name).then(|| "a b".to_owned());
+            assert!(StreamConfig::read(invalid).is_err(), "{name}");
         }
     }
 }

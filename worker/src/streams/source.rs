@@ -1,4 +1,4 @@
-//! Sources of live readers: streams, and the events of a site.
+//! Source of live readers: a stream, or the events of a site.
 
 use std::cell::{Cell, OnceCell};
 use std::pin::pin;
@@ -16,25 +16,28 @@ use worker::js_sys::Uint8Array;
 use super::notify::{Either, Notify, select};
 use crate::http::{chance, now};
 
-/// What live readers read.
+/// A log that live readers read.
 pub(crate) trait Source: 'static {
-    /// Why it can't be read.
+    /// Error of a read.
     type Failure;
 
-    /// What rings when there may be more.
+    /// Notifies readers of changes.
     fn changes(&self) -> &Notify;
 
-    /// How many listen.
+    /// The number of connected readers.
     fn listeners(&self) -> &Cell<usize>;
 
-    /// Notes that a reader of events was sent so many bytes in so long.
+    /// Records the bytes and the duration of a reader's session.
     fn served(&self, _sent: u64, _millis: u64) {}
 
-    /// Reads for those who wait: all who stand at the same place share what one of them reads.
-    fn look(&self, read: Read) -> impl Future<Output = Result<Rc<Seen>, Self::Failure>>;
+    /// Reads a page for a live reader. Readers at one offset share a page.
+    fn read_shared(
+        &self,
+        read: Read,
+    ) -> impl Future<Output = Result<Rc<SharedPage>, Self::Failure>>;
 }
 
-/// Answers a reader who waits for one answer.
+/// Answers a long poll.
 pub(crate) async fn poll<S: Source>(
     source: &Rc<S>,
     get: Get,
@@ -43,34 +46,34 @@ pub(crate) async fn poll<S: Source>(
     let mut late = pin!(Delay::from(long_poll));
     let mut poll = Poll::new(get);
     loop {
-        let seen = source.look(poll.read()).await?;
-        if let Some(answer) = poll.got(&seen.page, now(), chance()) {
+        let shared = source.read_shared(poll.read()).await?;
+        if let Some(answer) = poll.on_page(&shared.page, now(), chance()) {
             return Ok(answer);
         }
-        match select(source.changes().notified(seen.version), late.as_mut()).await {
+        match select(source.changes().notified(shared.version), late.as_mut()).await {
             Either::Left => {}
-            Either::Right => return Ok(poll.late(now(), chance())),
+            Either::Right => return Ok(poll.on_timeout(now(), chance())),
         }
     }
 }
 
-/// A page, and what all who read it get.
-pub(crate) struct Seen {
+/// A page that readers at one offset share.
+pub(crate) struct SharedPage {
     pub(crate) version: u64,
     from: From,
     pub(crate) page: Page,
-    common: OnceCell<Common>,
+    common: OnceCell<SharedEvent>,
 }
 
-/// An event as all get it.
-pub(super) struct Common {
+/// The page's event, encoded once.
+pub(super) struct SharedEvent {
     pub(super) cursor: Cursor,
     pub(super) event: Event,
     pub(super) chunk: Uint8Array,
 }
 
-impl Seen {
-    /// A page that was read when the bell had rung so often.
+impl SharedPage {
+    /// Wraps a page that was read at a version of the source.
     pub(crate) fn new(version: u64, read: Read, page: Page) -> Self {
         Self {
             version,
@@ -80,18 +83,18 @@ impl Seen {
         }
     }
 
-    /// Whether it is what a reader would get.
+    /// Whether it is the page of this version and read.
     pub(crate) fn is_of(&self, version: u64, read: Read) -> bool {
         self.version == version && self.from == read.from
     }
 
-    /// The event, made once.
-    pub(super) fn common(&self) -> &Common {
+    /// The event for all readers whose cursor is not ahead.
+    pub(super) fn common(&self) -> &SharedEvent {
         self.common.get_or_init(|| {
             let cursor = Cursor::at(now());
             let event = sse::event(&self.page, cursor);
             let chunk = Uint8Array::from(&*event.bytes);
-            Common {
+            SharedEvent {
                 cursor,
                 event,
                 chunk,
@@ -100,18 +103,18 @@ impl Seen {
     }
 }
 
-/// Notes that a client listens, for as long as it lives.
-pub(super) struct Listening<S: Source>(Rc<S>);
+/// Counts a connected reader until it is dropped.
+pub(super) struct ListenerGuard<S: Source>(Rc<S>);
 
-impl<S: Source> Listening<S> {
-    pub(super) fn to(source: &Rc<S>) -> Self {
+impl<S: Source> ListenerGuard<S> {
+    pub(super) fn new(source: &Rc<S>) -> Self {
         let listeners = source.listeners();
         listeners.set(listeners.get().saturating_add(1));
         Self(Rc::clone(source))
     }
 }
 
-impl<S: Source> Drop for Listening<S> {
+impl<S: Source> Drop for ListenerGuard<S> {
     fn drop(&mut self) {
         let listeners = self.0.listeners();
         listeners.set(listeners.get().saturating_sub(1));

@@ -10,7 +10,7 @@ use pmx_core::problem::Problem;
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::SqlError;
 use pmx_core::time::Timestamp;
-use pmx_streams::http::{Call, Cursor, Get, Live, Settings, answer};
+use pmx_streams::http::{Cursor, Get, Live, StreamRequest, StreamSettings, answer};
 use pmx_streams::policy::{Operation, Per, Timing};
 use pmx_streams::subscription::{Copying, FanOutBatch};
 use pmx_streams::{Create, Engine, Generation, Page, Read, Refusal, RowCache, driver};
@@ -25,10 +25,10 @@ use super::hub_client::HubClient;
 use super::limit::Limit;
 use super::notify::Notify;
 use super::request::Incoming;
-use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient};
+use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient, respond};
 use super::server_timing;
 use super::settings::StreamConfig;
-use super::source::{self, Seen, Source};
+use super::source::{self, SharedPage, Source};
 use crate::depth::Depth;
 use crate::head::announced;
 use crate::http::{now, random};
@@ -37,32 +37,32 @@ use crate::js_error;
 use crate::r2::R2;
 use crate::sql::ObjectDatabase;
 
-/// The stream that an object is.
+/// The stream of an object.
 pub(crate) struct Stream {
     log: ObjectDatabase,
     row: RowCache,
-    /// Whether they are known to be there.
+    /// Whether this instance knows that the tables exist.
     has_tables: Cell<bool>,
     config: StreamConfig,
     limit: Limit,
-    pub(super) points: Analytics,
+    pub(super) analytics: Analytics,
     cold: R2,
-    peers: StreamClient,
+    streams: StreamClient,
     changes: Notify,
-    tail: RefCell<Option<Rc<Seen>>>,
+    tail: RefCell<Option<Rc<SharedPage>>>,
     listeners: Cell<usize>,
     alarm: Cell<Alarm>,
     pub(super) hub: HubClient,
     pub(crate) depth: Depth,
 }
 
-/// The one stream of a database.
+/// The key of the object's stream.
 const KEY: i64 = 1;
 
 type Answer<B = Body> = http::Response<B>;
 
 impl Stream {
-    /// Opens the stream, if there is one yet.
+    /// Opens the stream, which need not exist yet.
     pub(crate) fn open(storage: Storage, env: &Env, name: Option<&str>) -> Result<Self, Problem> {
         let config = StreamConfig::of(env)?;
         let depth = Depth::default();
@@ -71,10 +71,10 @@ impl Stream {
             row: RowCache::default(),
             has_tables: Cell::new(false),
             limit: Limit::new(config.settings.rates, Per::Stream),
-            points: Analytics::of(env),
+            analytics: Analytics::of(env),
             config,
             cold: isolate::bucket(env)?,
-            peers: StreamClient::new(isolate::streams(env)?, depth.clone()),
+            streams: StreamClient::new(isolate::streams(env)?, depth.clone()),
             changes: Notify::default(),
             tail: RefCell::default(),
             listeners: Cell::default(),
@@ -90,44 +90,44 @@ impl Stream {
             .with_row_cache(&self.row)
     }
 
-    /// Whether nothing was ever kept here. Asking for a name does not make tables for it, or
-    /// a client that guesses names would fill the disk.
+    /// Whether the object has no tables. A read does not create them, or a client that guesses
+    /// names would fill the disk.
     fn is_blank(&self) -> Result<bool, SqlError> {
         if !self.has_tables.get() && Engine::is_installed(&self.log)? {
-            // An older version may have made them.
+            // An older version may have created them.
             self.install()?;
         }
         Ok(!self.has_tables.get())
     }
 
-    /// Makes the tables, unless they are there, and keeps the name for an alarm that knows none.
+    /// Creates or migrates the tables, and saves the name for an alarm that has none.
     fn install(&self) -> Result<(), SchemaError> {
         Engine::install(&self.log)?;
         match self.hub.name() {
-            Some(name) => Engine::keep_name(&self.log, &name)?,
-            None => self.hub.recall(Engine::name_of(&self.log)?),
+            Some(name) => Engine::save_name(&self.log, &name)?,
+            None => self.hub.set_stored_name(Engine::name_of(&self.log)?),
         }
         self.has_tables.set(true);
         Ok(())
     }
 
-    /// Answers a request that the edge let pass.
+    /// Answers a request that the edge has admitted.
     pub(crate) async fn answer(
         self: &Rc<Self>,
         incoming: &Incoming,
         head: &Parts,
     ) -> Result<web_sys::Response, Problem> {
         let counted = self.limit.of_stream(&head.method);
-        let asked = match answer::limited(&counted) {
-            None => self.asked(incoming, head).await,
+        let received = match answer::limited(&counted) {
+            None => self.receive(incoming, head).await,
             Some(refused) => {
                 incoming.drain().await;
                 Err(refused)
             }
         };
-        let mut answer = match asked {
-            Ok((call, share)) => {
-                let answer = self.observed(call, head).await;
+        let mut answer = match received {
+            Ok((request, share)) => {
+                let answer = self.respond(request, head).await;
                 drop(share);
                 answer
             }
@@ -140,48 +140,52 @@ impl Stream {
         sent(answer, &head.method)
     }
 
-    /// Carries a call out, and tells a client that wants to know what it came to.
-    async fn observed(self: &Rc<Self>, call: Call, head: &Parts) -> Answer {
-        let (begun, step, what) = (now(), server_timing::step(&call), Operation::of(&call));
-        let taken = match &call {
-            Call::Append(append) => append.body.len(),
-            Call::Create(_) | Call::Delete | Call::Head | Call::Get(_) => 0,
+    /// Handles a request, and records metrics and timing.
+    async fn respond(self: &Rc<Self>, request: StreamRequest, head: &Parts) -> Answer {
+        let (step, operation) = (server_timing::step(&request), Operation::of(&request));
+        let begun = now();
+        let received = match &request {
+            StreamRequest::Append(append) => append.body.len(),
+            StreamRequest::Create(_)
+            | StreamRequest::Delete
+            | StreamRequest::Head
+            | StreamRequest::Get(_) => 0,
         };
-        self.points.learn(head);
-        let answer = self.carry_out(call, head).await;
+        self.analytics.learn_name(head);
+        let answer = self.handle_request(request, head).await;
         let mut answer = answer.unwrap_or_else(|refusal| refused(&refusal).map(Body::Bytes));
         let took = server_timing::since(begun);
-        if let Some(what) = what {
-            let given = match answer.body() {
+        if let Some(operation) = operation {
+            let sent = match answer.body() {
                 Body::Bytes(bytes) => bytes.len(),
                 Body::Stream(_) => 0,
             };
-            let (bytes, status) = (taken.max(given) as u64, answer.status().as_u16());
-            self.points
-                .write(what, bytes, status, took.as_millis() as u64);
+            let (bytes, status) = (received.max(sent) as u64, answer.status().as_u16());
+            let millis = took.as_millis() as u64;
+            self.analytics.write(operation, bytes, status, millis);
         }
-        if self.config.settings.tells_times(head) {
+        if self.config.settings.reports_timing(head) {
             let mut timing = Timing::default();
-            timing.note(step, took);
+            timing.add(step, took);
             timing.write_headers(answer.headers_mut());
         }
         answer
     }
 
-    /// What is asked, body and all, and the room that the body takes.
-    async fn asked(
+    /// Parses a request and reads its body. Returns it with the body's share of the memory.
+    async fn receive(
         &self,
         incoming: &Incoming,
         head: &Parts,
-    ) -> Result<(Call, BodyPermit), Answer<Bytes>> {
-        let call = match Call::parse(head) {
-            Ok(call) => call,
+    ) -> Result<(StreamRequest, BodyPermit), Answer<Bytes>> {
+        let request = match StreamRequest::parse(head) {
+            Ok(request) => request,
             Err(error) => {
                 incoming.drain().await;
                 return Err(answer::invalid(&error));
             }
         };
-        let limit = call.body_bytes_max();
+        let limit = request.body_bytes_max();
         let announced = announced(&head.headers);
         let share = isolate::room(&incoming.request, announced, limit).map_err(|problem| {
             incoming.discard();
@@ -189,34 +193,38 @@ impl Stream {
         })?;
         let body = incoming.body(announced, limit).await;
         let body = body.map_err(|problem| answer::problem(&problem))?;
-        Ok((call.with_body(body), share))
+        Ok((request.with_body(body), share))
     }
 
-    async fn carry_out(self: &Rc<Self>, call: Call, head: &Parts) -> Result<Answer, Refusal> {
+    async fn handle_request(
+        self: &Rc<Self>,
+        request: StreamRequest,
+        head: &Parts,
+    ) -> Result<Answer, Refusal> {
         let now = now();
-        match (self.is_blank()?, call.makes_stream()) {
+        match (self.is_blank()?, request.makes_stream()) {
             (true, true) => self.install().map_err(SqlError::from)?,
             (true, false) => return Err(Refusal::Unknown),
             (false, _) => {}
         }
-        let answer = match call {
-            Call::Create(create) => self.create(&create, head, now).await?,
-            Call::Append(append) => {
+        let answer = match request {
+            StreamRequest::Create(create) => self.create(&create, head, now).await?,
+            StreamRequest::Append(append) => {
                 let after = self.engine().append_alone(&append, now)?;
-                self.appended(after.due, now).await;
+                self.after_append(after.due, now).await;
                 if after.is_report_due {
                     self.report().await;
                 }
                 answer::appended(&after.appended, append.body.len())
             }
-            Call::Delete => {
+            StreamRequest::Delete => {
                 self.engine().atomically(|engine| engine.delete(now))?;
-                self.changed(now).await;
+                self.after_write(now).await;
                 self.report().await;
                 answer::deleted()
             }
-            Call::Head => answer::view(&self.engine().head(now)?),
-            Call::Get(get) => return self.get(get).await,
+            StreamRequest::Head => answer::view(&self.engine().head(now)?),
+            StreamRequest::Get(get) => return self.get(get).await,
         };
         Ok(answer.map(Body::Bytes))
     }
@@ -232,12 +240,12 @@ impl Stream {
         })?;
         let generation = Generation::from_random(bytes);
         let engine = self.engine();
-        let created = driver::create(&engine, &self.peers, create, now, generation).await;
-        // Also if nothing came of it: it may have left something to do.
-        self.changed(now).await;
+        let created = driver::create(&engine, &self.streams, create, now, generation).await;
+        // A failed create may have queued jobs.
+        self.after_write(now).await;
         self.report().await;
         let scheme = head.uri.scheme_str().unwrap_or("https");
-        let address = Settings::address_of(head, scheme);
+        let address = StreamSettings::address_of(head, scheme);
         Ok(answer::created(&created?, &address))
     }
 
@@ -262,21 +270,21 @@ impl Stream {
         driver::read(&engine, &self.cold, read, now).await
     }
 
-    /// What follows a turn that may have written anything.
-    async fn changed(&self, now: Timestamp) {
-        self.settled(self.engine().due(now), now).await;
+    /// Sets the alarm and notifies readers, after a transaction that may have written anything.
+    async fn after_write(&self, now: Timestamp) {
+        self.after_commit(self.engine().due(now), now).await;
     }
 
-    /// What follows an append, of which it is known what is due.
-    async fn appended(&self, due: Option<Timestamp>, now: Timestamp) {
+    /// The same after an append, whose due time is known.
+    async fn after_append(&self, due: Option<Timestamp>, now: Timestamp) {
         match self.alarm.get() {
-            // What there was to do before is not known yet.
-            Alarm::Unknown => self.changed(now).await,
-            Alarm::Known(_) => self.settled(Ok(due), now).await,
+            // Earlier jobs are not known yet.
+            Alarm::Unknown => self.after_write(now).await,
+            Alarm::Known(_) => self.after_commit(Ok(due), now).await,
         }
     }
 
-    async fn settled(&self, due: Result<Option<Timestamp>, SqlError>, now: Timestamp) {
+    async fn after_commit(&self, due: Result<Option<Timestamp>, SqlError>, now: Timestamp) {
         let due =
             due.map_err(|error| js_error::problem("looking at what is left")(error.to_string()));
         let scheduled = match due {
@@ -284,12 +292,12 @@ impl Stream {
             Err(problem) => Err(problem),
         };
         if let Err(problem) = scheduled {
-            // The turn holds; the next one that writes tries again.
+            // The transaction is committed; the next one that writes tries again.
             self.alarm.set(Alarm::Unknown);
             console_error!("{problem}");
         }
         if self.listeners.get() > 0 {
-            // The runtime holds back answers until what they tell is on disk. Events are none.
+            // The runtime delays responses until the write is on disk, but not events.
             if let Err(thrown) = self.log.storage().sync().await {
                 console_error!("waiting for the disk: {thrown}");
             }
@@ -297,43 +305,43 @@ impl Stream {
         self.changes.notify_all();
     }
 
-    /// Sets the alarm, unless it comes early enough.
+    /// Sets the alarm, unless it is early enough.
     async fn schedule(&self, due: Option<Timestamp>, now: Timestamp) -> Result<(), Problem> {
         alarm::schedule(&self.alarm, self.log.storage(), due, now).await
     }
 
-    /// Does what is left to do. Returns whether anything is kept here at all.
-    pub(crate) async fn jobs(&self) -> Result<Kept, Problem> {
-        // It has rung: the next has to be set anew.
+    /// Runs the due jobs. Returns whether the object has any state left.
+    pub(crate) async fn jobs(&self) -> Result<Contents, Problem> {
+        // The alarm has fired, so it is no longer set.
         self.alarm.set(Alarm::Known(None));
         let failed = |error: SqlError| js_error::problem("doing what is left")(error.to_string());
-        // Its tables may be an older version's, and its name is there.
+        // This also migrates tables of an older version, and reads the name.
         if self.is_blank().map_err(failed)? {
-            return Ok(Kept::Nothing);
+            return Ok(Contents::Empty);
         }
         let engine = self.engine();
-        let room = |bytes| isolate::room_for(bytes).ok();
-        let jobs = driver::run_jobs(&engine, &self.cold, &self.peers, room, now()).await;
+        let reserve = |bytes| isolate::room_for(bytes).ok();
+        let jobs = driver::run_jobs(&engine, &self.cold, &self.streams, reserve, now()).await;
         let jobs = jobs.map_err(failed)?;
         for failure in &jobs.failures {
             console_error!("{failure}");
         }
         if engine.head(now()).is_err() {
-            // It is over: its readers need not wait any more. A ring for less would have them read,
-            // and each read makes the stream live longer.
+            // Its readers learn that it has ended. Without an end, a notification would make them
+            // read, and each read renews the time to live.
             self.changes.notify_all();
         }
         self.report().await;
         let next = engine.due(now()).map_err(failed)?;
         self.schedule(next, now()).await?;
         if next.is_none() && engine.has_no_rows().map_err(failed)? {
-            Ok(Kept::Nothing)
+            Ok(Contents::Empty)
         } else {
-            Ok(Kept::Something)
+            Ok(Contents::Present)
         }
     }
 
-    /// Forgets all: nothing is billed for a stream that is none.
+    /// Deletes all storage, so that a stream that ended costs nothing.
     pub(crate) async fn forget(&self) -> Result<(), Problem> {
         let deleted = self.log.storage().delete_all().await;
         deleted.map_err(js_error::problem("forgetting a stream"))
@@ -345,29 +353,29 @@ impl Stream {
         self.log.storage().set_alarm(RETRY).await
     }
 
-    /// Answers another object.
-    pub(crate) async fn handle(&self, asked: &RpcRequest) -> Result<Response, Problem> {
+    /// Handles an RPC request of another object.
+    pub(crate) async fn handle(&self, request: &RpcRequest) -> Result<Response, Problem> {
         let now = now();
         let failed = |error: SqlError| js_error::problem("looking for a stream")(error.to_string());
         if self.is_blank().map_err(failed)? {
-            if !asked.makes_stream() {
-                return super::rpc::answer(asked.without_stream());
+            if !request.makes_stream() {
+                return respond(request.without_stream());
             }
             self.install()?;
         }
-        let step = match asked {
+        let step = match request {
             RpcRequest::Step(step) => step,
-            RpcRequest::Copy(copying) => return super::rpc::answer(self.copy(copying).await),
+            RpcRequest::Copy(copying) => return respond(self.copy(copying).await),
         };
         let generation = Generation::from_random(random()?);
-        let obliged = self
+        let handled = self
             .engine()
-            .atomically(|engine| step.transaction(engine, generation, now));
-        self.changed(now).await;
-        if let Ok(RpcReply::Appended) = obliged {
+            .atomically(|engine| step.handle(engine, generation, now));
+        self.after_write(now).await;
+        if let Ok(RpcReply::Appended) = handled {
             self.report().await;
         }
-        super::rpc::answer(obliged)
+        respond(handled)
     }
 }
 
@@ -377,11 +385,11 @@ impl Stream {
         let engine = self.engine();
         let read = async |read| driver::peek(&engine, &self.cold, &read, now()).await;
         let FanOutBatch { append, to } = copying.gather(read).await?;
-        let asked = RpcRequest::Step(StepRequest::Append {
+        let request = RpcRequest::Step(StepRequest::Append {
             messages: append.body,
             producer: append.producer,
         });
-        match self.peers.ask(&copying.target, asked).await?? {
+        match self.streams.send(&copying.target, request).await?? {
             RpcReply::Appended => Ok(RpcReply::Copied(to)),
             other => Err(Refusal::Unavailable {
                 why: format!("{} answers another question: {other:?}", copying.target),
@@ -390,16 +398,16 @@ impl Stream {
     }
 }
 
-/// Whether an object has anything to keep.
+/// Whether an object has any state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept {
-    /// A stream, or something to do for one that was.
-    Something,
-    /// Neither.
-    Nothing,
+pub(crate) enum Contents {
+    /// It has a stream, or jobs of one that ended.
+    Present,
+    /// It has neither.
+    Empty,
 }
 
-/// How long a test that reads from segments only waits for them.
+/// Interval at which a test polls until all rows are in segments.
 const COLD_PAUSE: Duration = Duration::from_millis(5);
 
 impl Source for Stream {
@@ -414,22 +422,22 @@ impl Source for Stream {
     }
 
     fn served(&self, sent: u64, millis: u64) {
-        self.points.write(Operation::Live, sent, 200, millis);
+        self.analytics.write(Operation::Live, sent, 200, millis);
     }
 
-    async fn look(&self, read: Read) -> Result<Rc<Seen>, Refusal> {
+    async fn read_shared(&self, read: Read) -> Result<Rc<SharedPage>, Refusal> {
         let version = self.changes.version();
         let known = self.tail.borrow().clone();
-        if let Some(seen) = known.filter(|seen| seen.is_of(version, read)) {
-            return Ok(seen);
+        if let Some(shared) = known.filter(|it| it.is_of(version, read)) {
+            return Ok(shared);
         }
         let page = self.read(&read, now()).await?;
-        let seen = Rc::new(Seen::new(version, read, page));
-        // A client that catches up is alone at their place.
-        if seen.page.is_up_to_date() {
-            self.tail.replace(Some(Rc::clone(&seen)));
+        let shared = Rc::new(SharedPage::new(version, read, page));
+        // A reader that catches up is alone at its offset.
+        if shared.page.is_up_to_date() {
+            self.tail.replace(Some(Rc::clone(&shared)));
         }
-        Ok(seen)
+        Ok(shared)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Webhook delivery.
+//! Webhook delivery by `fetch`.
 
 use std::pin::pin;
 
@@ -14,7 +14,7 @@ use worker::{
 
 use super::notify::timeout;
 
-/// A request to a worker of a subscriber.
+/// A webhook to a worker.
 pub(super) struct Webhook {
     pub(super) url: WebhookUrl,
     pub(super) headers: Vec<(HeaderName, String)>,
@@ -23,8 +23,8 @@ pub(super) struct Webhook {
 }
 
 impl Webhook {
-    /// Sends it, follows no redirect, and reads what comes back as far as it counts.
-    pub(super) async fn carry(&self) -> Outcome {
+    /// Sends the webhook without following redirects, and reads the beginning of the response.
+    pub(super) async fn send(&self) -> Outcome {
         let controller = AbortController::default();
         let signal = controller.signal();
         let sent = async {

@@ -37,7 +37,7 @@ impl LogReader {
 
     /// Reads a page for all readers at its offset.
     pub(super) async fn shared(&self, read: Read) -> Result<Shared, Problem> {
-        Ok(Shared::alone(read, self.read(read).await?))
+        Ok(Shared::new(read, self.read(read).await?))
     }
 
     /// Reads a page for sockets: with all that changed, where a message names only a part.
@@ -52,7 +52,7 @@ impl LogReader {
         let (page, batch) = server
             .event_batch(spaces, channel, read, kind.compact, now)
             .await?;
-        let mut shared = Shared::alone(read, page);
+        let mut shared = Shared::new(read, page);
         shared.batch = Some(batch);
         Ok(shared)
     }

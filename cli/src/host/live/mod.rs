@@ -105,7 +105,7 @@ async fn poll(
         } else {
             Arc::new(log.shared(read).await?)
         };
-        if let Some(answer) = poll.got(&shared.page, super::now(), jitter()) {
+        if let Some(answer) = poll.on_page(&shared.page, super::now(), jitter()) {
             return Ok(answer.map(AnyBody::from));
         }
         tokio::select! {
@@ -114,7 +114,7 @@ async fn poll(
             _ = stop.changed() => break,
         }
     }
-    Ok(poll.late(super::now(), jitter()).map(AnyBody::from))
+    Ok(poll.on_timeout(super::now(), jitter()).map(AnyBody::from))
 }
 
 /// Begins an event stream.

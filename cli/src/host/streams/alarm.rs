@@ -1,5 +1,5 @@
-//! Alarm thread: runs the deferred jobs of streams (rotation, expiry, deletion) beside the answers.
-//! It locks the ledger for single transactions only.
+//! Alarm thread: runs the deferred jobs of streams (rotation, expiry, deletion) in the background.
+//! It locks the database for single transactions only.
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap};
@@ -17,83 +17,82 @@ use super::cold::SegmentFolder;
 use super::savepoint::Savepoints;
 use super::stream_ids;
 use super::transaction::Transaction;
-use super::writer::{WeakWriter, Writable, Writer, lock, steadily};
+use super::writer::{SharedDatabase, WeakWriter, Writer, lock, run_with_restarts};
 use crate::host::access_log::Log;
 use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
 use crate::host::sql::Database;
 
-/// A stream by its key, and when to look after it.
+/// The key of a stream, and when its jobs are due.
 pub(super) type Due = (i64, Timestamp);
 
-/// The alarm's thread and what it needs.
+/// The state of the alarm thread.
 pub(super) struct Alarm {
-    pub(super) ledger: Arc<Writable>,
+    pub(super) database: Arc<SharedDatabase>,
     pub(super) cold: Arc<SegmentFolder>,
     pub(super) engine_config: EngineConfig,
-    /// Not the writer itself: it ends when the host no longer needs it.
+    /// Weak, so that the alarm does not keep the writer running.
     pub(super) writer: WeakWriter,
     pub(super) log: Log,
 }
 
 impl Alarm {
-    /// Starts the thread; it ends when all senders are gone. It begins with every stream: a crash
-    /// may have come before what was to be done.
+    /// Starts the thread, which ends when all senders are dropped. It begins with the jobs of every
+    /// stream: a crash may have left some.
     pub(super) fn start(self, queue: Receiver<Due>, again: &Sender<Due>) -> std::io::Result<()> {
-        let keys = stream_ids::all(&*lock(&self.ledger)).unwrap_or_else(|error| {
+        let keys = stream_ids::all(&*lock(&self.database)).unwrap_or_else(|error| {
             self.log.fault("looking for streams", &error);
             Vec::new()
         });
         let now = crate::host::now();
         for key in keys {
-            // Fails only if no one listens, and then nothing is to be done.
+            // Fails only if the receiver is dropped, and then there is no thread to notify.
             let _ = again.send((key, now));
         }
-        let name = "pmx-chores".to_owned();
+        let name = "pmx-jobs".to_owned();
         let thread = std::thread::Builder::new().name(name);
         let mut timers = TimerQueue::default();
-        let work = move || steadily(self.log, || self.run(&mut timers, &queue));
+        let work = move || run_with_restarts(self.log, || self.run(&mut timers, &queue));
         thread.spawn(work).map(drop)
     }
 
     fn run(&self, timers: &mut TimerQueue, queue: &Receiver<Due>) {
         loop {
-            // However much comes in, one stream is looked after in between.
+            // One stream's jobs run between two reads of the queue, however full it is.
             for due in queue.try_iter() {
-                timers.note(due);
+                timers.insert(due);
             }
             if let Some(key) = timers.take_due(crate::host::now()) {
-                for due in self.look_after(key) {
-                    timers.note(due);
+                for due in self.run_jobs(key) {
+                    timers.insert(due);
                 }
                 continue;
             }
             match queue.recv_timeout(timers.wait(crate::host::now())) {
-                Ok(due) => timers.note(due),
+                Ok(due) => timers.insert(due),
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
         }
     }
 
-    /// Does what is due for a stream. Returns when to come again, to it and to others.
-    fn look_after(&self, key: i64) -> Vec<Due> {
-        let done = guarded(self.log, || self.jobs(key));
-        match done {
+    /// Runs the due jobs of a stream. Returns when its next jobs and those of others are due.
+    fn run_jobs(&self, key: i64) -> Vec<Due> {
+        match guarded(self.log, || self.try_jobs(key)) {
             Ok(Ok(due)) => due,
             Ok(Err(error)) => {
-                self.log.fault("looking after a stream", &error);
+                self.log.fault("running jobs of a stream", &error);
                 vec![(key, crate::host::now().after(RETRY_TIME))]
             }
             Err(_) => vec![(key, crate::host::now().after(RETRY_TIME))],
         }
     }
 
-    fn jobs(&self, key: i64) -> Result<Vec<Due>, SqlError> {
-        let short = ShortTransaction::new(&self.ledger);
-        let turn = Transaction::new(&short, &self.engine_config);
-        let engine = turn.engine(key);
-        let rest = self.some_jobs(&engine, &turn)?;
+    fn try_jobs(&self, key: i64) -> Result<Vec<Due>, SqlError> {
+        let short = ShortTransaction::new(&self.database);
+        let transaction = Transaction::new(&short, &self.engine_config);
+        let engine = transaction.engine(key);
+        let rest = self.some_jobs(&engine, &transaction)?;
         if engine.has_lifecycle_events()? {
             self.report(key)?;
         }
@@ -106,39 +105,39 @@ impl Alarm {
             }
             Ok::<_, SqlError>(())
         })?;
-        // What was given back may have destroyed a source.
-        let mut due = turn.due()?;
+        // The release of a fork may have destroyed its source.
+        let mut due = transaction.due()?;
         let next = match rest {
-            Rest::More => Some(turn.now()),
-            Rest::None => engine.due(turn.now())?,
+            Rest::More => Some(transaction.now()),
+            Rest::None => engine.due(transaction.now())?,
         };
         due.extend(next.map(|at| (key, at)));
         Ok(due)
     }
 
-    /// Has the registry told what happened to a stream.
+    /// Reports the lifecycle events of a stream to the registry.
     fn report(&self, key: i64) -> Result<(), SqlError> {
         let Some(writer) = self.writer.upgrade() else {
             return Ok(());
         };
-        let work = move |turn: &Transaction<'_, Savepoints<'_>>| turn.report_of(key);
+        let work = move |it: &Transaction<'_, Savepoints<'_>>| it.report_of(key);
         let reported = block_on(Writer::transact(&writer, 0, work, |()| ()));
         reported.map_err(|refusal| SqlError(refusal.to_string()))
     }
 
-    /// Does chores of a stream until there are none, or until a segment was written: then it is
-    /// the turn of others.
+    /// Runs jobs of a stream until none is due, or until it has written a segment: then other
+    /// streams come first.
     fn some_jobs(
         &self,
         engine: &Engine<'_, ShortTransaction<'_>>,
-        turn: &Transaction<'_, ShortTransaction<'_>>,
+        transaction: &Transaction<'_, ShortTransaction<'_>>,
     ) -> Result<Rest, SqlError> {
-        let now = turn.now();
+        let now = transaction.now();
         while let Some(mut job) = engine.atomically(|engine| engine.next_job(now))? {
-            match block_on(driver::perform(&mut job, &*self.cold, turn, now)) {
+            match block_on(driver::perform(&mut job, &*self.cold, transaction, now)) {
                 Ok(()) => engine.atomically(|engine| engine.complete_job(&job, now))?,
                 Err(failure) => {
-                    self.log.fault("looking after a stream", &failure);
+                    self.log.fault("running jobs of a stream", &failure);
                     engine.atomically(|engine| engine.fail_job(&job, now))?;
                 }
             }
@@ -150,7 +149,7 @@ impl Alarm {
     }
 }
 
-/// Whether something may be left to do at once.
+/// Whether a stream may have more due jobs.
 enum Rest {
     More,
     None,
@@ -162,7 +161,7 @@ const IDLE_TIME: Duration = Duration::from_hours(1);
 /// How long to wait after a failure of the database.
 const RETRY_TIME: Duration = Duration::from_secs(5);
 
-/// When to look after which stream.
+/// The times at which the jobs of streams are due.
 #[derive(Default)]
 struct TimerQueue {
     by_time: BTreeSet<(Timestamp, i64)>,
@@ -170,8 +169,8 @@ struct TimerQueue {
 }
 
 impl TimerQueue {
-    /// Notes a time, unless an earlier one is noted for the same stream.
-    fn note(&mut self, (key, at): Due) {
+    /// Inserts a time, unless the queue has an earlier one for the stream.
+    fn insert(&mut self, (key, at): Due) {
         match self.by_key.get(&key) {
             Some(known) if *known <= at => return,
             Some(known) => {
@@ -183,7 +182,7 @@ impl TimerQueue {
         self.by_time.insert((at, key));
     }
 
-    /// The stream that has waited for longest, if its time has come.
+    /// Takes the stream with the earliest time, if it is due.
     fn take_due(&mut self, now: Timestamp) -> Option<i64> {
         let &(at, key) = self.by_time.first()?;
         if at > now {
@@ -194,7 +193,7 @@ impl TimerQueue {
         Some(key)
     }
 
-    /// How long nothing is to be done.
+    /// The time until the next stream is due.
     fn wait(&self, now: Timestamp) -> Duration {
         self.by_time.first().map_or(IDLE_TIME, |(at, _)| {
             let millis = at.as_millis().saturating_sub(now.as_millis());
@@ -203,16 +202,16 @@ impl TimerQueue {
     }
 }
 
-/// The ledger, taken for one turn at a time.
+/// The database, locked for one transaction at a time.
 struct ShortTransaction<'a> {
-    ledger: &'a Writable,
+    database: &'a SharedDatabase,
     held: RefCell<Option<MutexGuard<'a, Database>>>,
 }
 
 impl<'a> ShortTransaction<'a> {
-    const fn new(ledger: &'a Writable) -> Self {
+    const fn new(database: &'a SharedDatabase) -> Self {
         Self {
-            ledger,
+            database,
             held: RefCell::new(None),
         }
     }
@@ -222,7 +221,7 @@ impl Sql for ShortTransaction<'_> {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
         match &*self.held.borrow() {
             Some(held) => held.run(statement, params),
-            None => lock(self.ledger).run(statement, params),
+            None => lock(self.database).run(statement, params),
         }
     }
 
@@ -231,9 +230,9 @@ impl Sql for ShortTransaction<'_> {
         body: impl FnOnce(&Self) -> Result<T, E>,
     ) -> Result<T, E> {
         if self.held.borrow().is_some() {
-            return Err(SqlError("a turn inside a turn".into()).into());
+            return Err(SqlError("a transaction inside a transaction".into()).into());
         }
-        *self.held.borrow_mut() = Some(lock(self.ledger));
+        *self.held.borrow_mut() = Some(lock(self.database));
         let _release = Release(self);
         self.run("BEGIN IMMEDIATE", &[])?;
         let output = body(self)?;
@@ -249,7 +248,7 @@ impl Drop for Release<'_, '_> {
         if let Some(held) = self.0.held.borrow_mut().take()
             && !held.is_idle()
         {
-            // If even this fails, no one can begin anything until the connection ends.
+            // If the rollback fails, no transaction can begin on this connection.
             let _ = held.run("ROLLBACK", &[]);
         }
     }
@@ -260,30 +259,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_agenda_is_in_the_order_of_time() {
+    fn timer_queue_returns_streams_in_the_order_of_their_times() {
         let at = Timestamp::from_millis;
         let mut timers = TimerQueue::default();
         for due in [(1, 50), (2, 20), (3, 90), (1, 30), (2, 70)] {
-            timers.note((due.0, at(due.1)));
+            timers.insert((due.0, at(due.1)));
         }
         assert_eq!(timers.take_due(at(19)), None);
         assert_eq!(timers.wait(at(19)), Duration::from_millis(1));
         assert_eq!(timers.take_due(at(40)), Some(2));
         assert_eq!(timers.take_due(at(40)), Some(1));
         assert_eq!(timers.take_due(at(40)), None);
-        timers.note((3, at(95)));
+        timers.insert((3, at(95)));
         assert_eq!(timers.take_due(at(90)), Some(3));
         assert_eq!(timers.wait(at(90)), IDLE_TIME);
         assert!(timers.by_key.is_empty());
     }
 
     #[test]
-    fn a_brief_turn_holds_or_is_undone() {
+    fn short_transaction_commits_or_rolls_back() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Database::open(&home.path().join("x.db")).unwrap();
-        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
-        let ledger = Writable::new(ledger);
-        let short = ShortTransaction::new(&ledger);
+        let database = Database::open(&home.path().join("x.db")).unwrap();
+        database.run("CREATE TABLE t (v)", &[]).unwrap();
+        let database = SharedDatabase::new(database);
+        let short = ShortTransaction::new(&database);
         let insert = |sql: &ShortTransaction<'_>, value: &str| {
             sql.run("INSERT INTO t VALUES (?)", &[value.into()])
         };
@@ -295,7 +294,7 @@ mod tests {
         failed.unwrap_err();
         let nested = short.atomically(|sql| sql.atomically(|sql| insert(sql, "c")));
         nested.unwrap_err();
-        assert!(lock(&ledger).is_idle());
+        assert!(lock(&database).is_idle());
         let rows = short.run("SELECT v FROM t", &[]).unwrap();
         assert_eq!(rows.concat(), ["a".into()]);
     }

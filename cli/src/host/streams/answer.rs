@@ -1,4 +1,4 @@
-//! HTTP handler of streams: answers a request from a socket.
+//! HTTP handler of streams: admits a request, runs it and renders the response.
 
 use std::io::Write as _;
 use std::sync::{Arc, PoisonError};
@@ -14,8 +14,8 @@ use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming;
 use pmx_core::problem::Problem;
 use pmx_streams::http::{
-    Admitted, Call, Cursor, Get, Listing, Live, STREAMS_PATH, Settings, answer, page_in_gzip,
-    registry_refusal, takes_gzip,
+    Admitted, Cursor, Get, Listing, Live, STREAMS_PATH, StreamRequest, StreamSettings, answer,
+    page_in_gzip, registry_refusal, takes_gzip,
 };
 use pmx_streams::policy::{ClientId, Counted, Per, Step, Traffic};
 use pmx_streams::subscription::http::is_control;
@@ -29,15 +29,15 @@ use crate::host::budget::Share;
 use crate::host::front::{Peer, scheme_of};
 use crate::host::request_body;
 
-/// What is asked of which stream.
-struct Asked {
+/// An admitted request.
+struct AdmittedRequest {
     name: StreamName,
-    call: Call,
+    request: StreamRequest,
     counted: Counted,
 }
 
 impl Streams {
-    /// Answers a request whose address is a stream's.
+    /// Answers a request to the address of a stream, of the list, or of subscriptions.
     pub(crate) async fn answer(
         self: &Arc<Self>,
         head: &Parts,
@@ -52,7 +52,7 @@ impl Streams {
                 .settings
                 .add_common_headers(head, answer.map(AnyBody::from));
         }
-        if Listing::is_asked(head) {
+        if Listing::is_requested(head) {
             let answer = self.list(head, body).await;
             return self
                 .config
@@ -60,7 +60,7 @@ impl Streams {
                 .add_common_headers(head, answer.map(AnyBody::from));
         }
         let answering = self.carry_out(head, body);
-        let answer = if self.config.settings.tells_times(head) {
+        let answer = if self.config.settings.reports_timing(head) {
             server_timing::measured(answering).await
         } else {
             answering.await
@@ -74,55 +74,55 @@ impl Streams {
 
     async fn carry_out(self: &Arc<Self>, head: &Parts, body: Incoming) -> Response<AnyBody> {
         match self.admitted(head, body).await {
-            Ok((asked, _share)) => {
-                let mut answer = self.respond(head, asked.name, asked.call).await;
-                asked.counted.write_headers(answer.headers_mut());
+            Ok((admitted, _share)) => {
+                let mut answer = self.respond(head, admitted.name, admitted.request).await;
+                admitted.counted.write_headers(answer.headers_mut());
                 answer
             }
             Err(refusal) => refusal.map(AnyBody::from),
         }
     }
 
-    /// What is asked of which stream, body and all, and its share of memory; or why it is not even
-    /// tried.
+    /// Admits a request and reads its body. Returns it with its share of the memory, or the
+    /// refusal.
     async fn admitted(
         &self,
         head: &Parts,
         mut body: Incoming,
-    ) -> Result<(Asked, Share), Response<Bytes>> {
+    ) -> Result<(AdmittedRequest, Share), Response<Bytes>> {
         let begun = std::time::Instant::now();
-        let looked_at = self.looked_at(head);
+        let admitted = self.admit_head(head);
         server_timing::note(Step::Auth, begun);
-        let mut asked = match looked_at {
-            Ok(asked) => asked,
+        let mut admitted = match admitted {
+            Ok(admitted) => admitted,
             Err(refusal) => {
                 request_body::drain(head, body);
                 return Err(refusal);
             }
         };
-        let limit = asked.call.body_bytes_max();
+        let limit = admitted.request.body_bytes_max();
         let begun = std::time::Instant::now();
         let mut share = self.body_budget.share();
         let received = request_body::receive(head, &mut body, limit, &mut share).await;
         server_timing::note(Step::Body, begun);
         match received {
             Ok(bytes) => {
-                asked.call = asked.call.with_body(bytes);
-                Ok((asked, share))
+                admitted.request = admitted.request.with_body(bytes);
+                Ok((admitted, share))
             }
             Err(problem) => {
                 request_body::drain(head, body);
-                Err(broken_off(&problem))
+                Err(closing_problem(&problem))
             }
         }
     }
 
-    /// All that can be said before the body is read.
+    /// Admits a request by its head, before its body is read.
     #[expect(
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
     )]
-    fn looked_at(&self, head: &Parts) -> Result<Asked, Response<Bytes>> {
+    fn admit_head(&self, head: &Parts) -> Result<AdmittedRequest, Response<Bytes>> {
         let admitted = self.config.settings.admit(head, crate::host::now())?;
         if let Some(refusal) = registry_refusal(&admitted.name, &head.method) {
             return Err(refusal);
@@ -131,10 +131,10 @@ impl Streams {
         if let Some(refusal) = answer::limited(&counted) {
             return Err(refusal);
         }
-        let call = Call::parse(head).map_err(|error| answer::invalid(&error))?;
-        Ok(Asked {
+        let request = StreamRequest::parse(head).map_err(|error| answer::invalid(&error))?;
+        Ok(AdmittedRequest {
             name: admitted.name,
-            call,
+            request,
             counted,
         })
     }
@@ -148,7 +148,10 @@ impl Streams {
             let peer = head.extensions.get::<Peer>();
             peer.map(|peer| ClientId::of_address(peer.0))
         };
-        let client = admitted.who.client(address).map(|id| (Per::Client, id));
+        let client = admitted
+            .principal
+            .client(address)
+            .map(|id| (Per::Client, id));
         let stream = Some((Per::Stream, ClientId::of_stream(&admitted.name)));
         let whose: Vec<_> = [client, stream].into_iter().flatten().collect();
         let mut limiter = limiter.lock().unwrap_or_else(PoisonError::into_inner);
@@ -159,17 +162,17 @@ impl Streams {
         self: &Arc<Self>,
         head: &Parts,
         name: StreamName,
-        call: Call,
+        request: StreamRequest,
     ) -> Response<AnyBody> {
-        let answered = match call {
-            Call::Create(create) => {
-                let address = Settings::address_of(head, scheme_of(head));
+        let answered = match request {
+            StreamRequest::Create(create) => {
+                let address = StreamSettings::address_of(head, scheme_of(head));
                 self.create(name, create, &address).await
             }
-            Call::Append(append) => self.append(name, append).await,
-            Call::Delete => self.delete(name).await,
-            Call::Head => self.head(&name).await.map(|view| answer::view(&view)),
-            Call::Get(get) => match get.live {
+            StreamRequest::Append(append) => self.append(name, append).await,
+            StreamRequest::Delete => self.delete(name).await,
+            StreamRequest::Head => self.head(&name).await.map(|view| answer::view(&view)),
+            StreamRequest::Get(get) => match get.live {
                 Live::CatchUp => self.catch_up(head, &name, get).await,
                 Live::LongPoll => self.long_poll(&name, &get).await,
                 Live::Sse => match self.events(&name, &get).await {
@@ -191,9 +194,8 @@ impl Streams {
         let generation = Generation::from_random(random()?);
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
         let bytes = call.body.len();
-        let work =
-            move |turn: &Transaction<'_, Savepoints<'_>>| turn.create(&name, &call, generation);
-        // A client may wait for what was deleted under this name.
+        let work = move |it: &Transaction<'_, Savepoints<'_>>| it.create(&name, &call, generation);
+        // Readers may wait for an earlier stream of this name.
         let created = self
             .writer
             .transact(bytes, work, move |_| topics.notify(&named));
@@ -203,7 +205,7 @@ impl Streams {
     async fn append(&self, name: StreamName, call: Append) -> Result<Response<Bytes>, Refusal> {
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
         let bytes = call.body.len();
-        let work = move |turn: &Transaction<'_, Savepoints<'_>>| turn.append(&name, &call);
+        let work = move |it: &Transaction<'_, Savepoints<'_>>| it.append(&name, &call);
         let appended = self
             .writer
             .transact(bytes, work, move |_| topics.notify(&named));
@@ -212,7 +214,7 @@ impl Streams {
 
     async fn delete(&self, name: StreamName) -> Result<Response<Bytes>, Refusal> {
         let (topics, named) = (Arc::clone(&self.topics), name.clone());
-        let work = move |turn: &Transaction<'_, Savepoints<'_>>| turn.delete(&name);
+        let work = move |it: &Transaction<'_, Savepoints<'_>>| it.delete(&name);
         let deleted = self
             .writer
             .transact(0, work, move |_| topics.notify(&named));
@@ -256,13 +258,13 @@ impl Streams {
         };
         loop {
             let begun = std::time::Instant::now();
-            let deliveries = tokio::select! {
+            let has_changed = tokio::select! {
                 () = changes.changed() => true,
                 () = sleep_until(end) => false,
                 _ = stop.changed() => false,
             };
             server_timing::note(Step::Wait, begun);
-            if !deliveries {
+            if !has_changed {
                 return Ok(answer::timed_out(first.end, false, cursor()));
             }
             let shared = changes.shared(read, self.read_shared(name, read)).await?;
@@ -280,7 +282,7 @@ impl Streams {
     }
 }
 
-/// The bytes in gzip, made fast rather than small.
+/// Compresses bytes with gzip at its fastest level.
 fn gzip(bytes: &[u8]) -> Bytes {
     let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 4), Compression::fast());
     let written = encoder.write_all(bytes);
@@ -288,13 +290,13 @@ fn gzip(bytes: &[u8]) -> Bytes {
     coded.expect("writing to memory does not fail").into()
 }
 
-/// A number for jitter.
+/// A random number for jitter.
 pub(crate) fn jitter() -> u64 {
-    // Without randomness nothing is jittered, and nothing else is lost.
+    // Without randomness there is no jitter, which is harmless.
     random().map_or(0, u64::from_be_bytes)
 }
 
-/// Up to how long `most` is, by chance.
+/// A random duration below `most`.
 pub(super) fn up_to(most: Duration) -> Duration {
     Duration::from_millis(jitter() % (most.as_millis() as u64).max(1))
 }
@@ -307,8 +309,8 @@ fn random<const N: usize>() -> Result<[u8; N], Refusal> {
     Ok(bytes)
 }
 
-/// Where a body was not read to its end, the connection can't go on.
-pub(super) fn broken_off(failure: &Problem) -> Response<Bytes> {
+/// A problem that closes the connection, because the request's body was not read to its end.
+pub(super) fn closing_problem(failure: &Problem) -> Response<Bytes> {
     let mut answer = answer::problem(failure);
     let headers = answer.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("close"));

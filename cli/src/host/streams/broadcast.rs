@@ -1,10 +1,10 @@
 //! Broadcast of stream changes: notifies waiting readers and shares what one of them reads.
 //!
-//! A topic is there as long as a client waits for its stream. It counts the changes; a reader notes
-//! the count, reads, and waits for a higher one, so that nothing comes between unseen. What was
-//! read at a count for one reader is there for all who stand at the same place: a thousand readers
-//! cost one read, and one chunk of bytes. No one is sent anything: each reader takes when its
-//! client has taken, so one that does not holds up no one and keeps at most one chunk.
+//! A topic exists while a reader waits for its stream, and counts the changes. A reader marks the
+//! count, reads, and waits for a higher one, so that it misses no change. All readers at one offset
+//! share the page that one of them reads at a count: a thousand readers cost one read, and one
+//! chunk of bytes. Readers pull: each takes the next chunk once its client has taken the last, so
+//! that a slow client delays no other and holds at most one chunk.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -15,30 +15,30 @@ use pmx_streams::{Page, Read, StreamName};
 use pmx_sync::live::EventBatch;
 use tokio::sync::watch;
 
-/// All streams that a client waits for.
+/// The topics of all streams that readers wait for.
 #[derive(Default)]
 pub(crate) struct Topics(Mutex<HashMap<StreamName, Arc<Topic>>>);
 
-/// A stream that a client waits for.
+/// A stream that readers wait for.
 struct Topic {
     changes: watch::Sender<u64>,
-    /// The last page that was read for those who wait.
+    /// The last page that a waiting reader read.
     last: tokio::sync::Mutex<Option<Arc<Shared>>>,
 }
 
-/// A page that many readers get.
+/// A page that many readers share.
 pub(crate) struct Shared {
     read: Read,
     at: u64,
     pub(crate) page: Page,
     event: OnceLock<(Cursor, Event)>,
-    /// What the page is for sockets.
+    /// The page as a batch for WebSockets.
     pub(crate) batch: Option<EventBatch>,
 }
 
 impl Shared {
-    /// A page for one reader.
-    pub(crate) fn alone(read: Read, page: Page) -> Self {
+    /// Wraps a page that a reader read.
+    pub(crate) fn new(read: Read, page: Page) -> Self {
         Self {
             read,
             at: 0,
@@ -48,7 +48,7 @@ impl Shared {
         }
     }
 
-    /// The page as a chunk of events, made for the first who asks.
+    /// The page as a chunk of events, encoded for the first reader.
     pub(crate) fn event(&self, cursor: Cursor) -> &(Cursor, Event) {
         self.event
             .get_or_init(|| (cursor, sse::event(&self.page, cursor)))
@@ -56,7 +56,7 @@ impl Shared {
 }
 
 impl Topics {
-    /// Lets readers know that a stream changed.
+    /// Notifies the readers of a stream that it changed.
     pub(crate) fn notify(&self, name: &StreamName) {
         if let Some(topic) = self.open().get(name) {
             topic.changes.send_modify(|count| *count += 1);
@@ -84,7 +84,7 @@ impl Topics {
     }
 }
 
-/// One who waits.
+/// The wait of one reader.
 pub(crate) struct Subscription {
     changes: watch::Receiver<u64>,
     topic: Arc<Topic>,
@@ -93,19 +93,19 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// Notes the count of changes: only later ones are waited for.
+    /// Marks the current count: the reader waits for later changes only.
     pub(crate) fn mark(&mut self) {
         self.changes.mark_unchanged();
     }
 
-    /// Waits for a change that was not noted.
+    /// Waits for a change after the marked count.
     pub(crate) async fn changed(&mut self) {
-        // The sender lives as long as this does.
+        // The topic has the sender, and this holds the topic.
         let _ = self.changes.changed().await;
     }
 
-    /// Reads for all who are at the same place: those who come while `reading` is under way wait
-    /// for it and share what it gives.
+    /// Reads a page for all readers at one offset: readers that call this during `reading` wait for
+    /// it and share its page.
     pub(crate) async fn shared<E>(
         &self,
         read: Read,
@@ -119,7 +119,7 @@ impl Subscription {
         {
             return Ok(Arc::clone(last));
         }
-        // What changes while it is read may be in it or not: it counts as read before.
+        // The page may lack a change during the read, so it counts as read before that change.
         let shared = Arc::new(Shared {
             at,
             ..reading.await?
@@ -132,7 +132,7 @@ impl Subscription {
 impl Drop for Subscription {
     fn drop(&mut self) {
         let mut open = self.topics.open();
-        // The table's and this one's own.
+        // One reference is the table's, the other is this reader's.
         if Arc::strong_count(&self.topic) == 2 {
             open.remove(&self.name);
         }
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn changes_are_neither_missed_nor_seen_twice() {
+    async fn changed_reports_each_change_once() {
         let topics = Arc::new(Topics::default());
         let name = StreamName::parse("a").unwrap();
         topics.notify(&name);
@@ -156,7 +156,7 @@ mod tests {
         two.mark();
         one.changed().await;
         let late = tokio::time::timeout(std::time::Duration::from_millis(20), two.changed());
-        assert!(late.await.is_err(), "what was noted is not waited for");
+        assert!(late.await.is_err(), "a marked change is not reported");
         drop(one);
         assert_eq!(topics.open().len(), 1);
         drop(two);

@@ -1,5 +1,5 @@
-//! Segments as files: `<life>/<start>-<end>`, each written beside the others and renamed, so that
-//! it is there whole or not at all.
+//! Segment files: `<generation>/<start>-<end>`. A file is written under another name and renamed,
+//! so that it appears complete or not at all.
 
 use std::fs::{self, File};
 use std::io;
@@ -21,7 +21,7 @@ pub(super) struct SegmentFolder {
 }
 
 impl SegmentFolder {
-    /// Opens a folder, making it if there is none, and sweeps what a crash left behind.
+    /// Opens a folder, creates it if needed, and deletes temporary files of a crash.
     pub(super) fn open(root: &Path) -> Result<Self, HostError> {
         let scratch = root.join("scratch");
         durable::make_folder(&scratch).map_err(disk("make", &scratch))?;
@@ -35,7 +35,7 @@ impl SegmentFolder {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        // Compared before anything is allocated: a range may be any claim.
+        // Checked before the allocation: the range is not trusted.
         if range.start > range.end || range.end > file.metadata()?.len() {
             return Ok(None);
         }
@@ -49,7 +49,7 @@ impl SegmentFolder {
         let folder = path.parent().unwrap_or(&self.root);
         durable::make_folder(folder)?;
         let written = match durable::write_new(&self.scratch, &path, body) {
-            // The same write once more, of which the first was not noted.
+            // A retry of a write whose first success was not recorded.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 if fs::read(&path)? == body {
                     durable::flush_folder(folder)
@@ -60,7 +60,7 @@ impl SegmentFolder {
             result => result,
         };
         written?;
-        // Whether an earlier run came to flush the folder's own name can't be seen.
+        // An earlier run may have crashed before it flushed the folder's own name.
         durable::flush_folder(&self.root)
     }
 
@@ -70,7 +70,7 @@ impl SegmentFolder {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             Ok(()) | Err(_) => {}
         }
-        // The last one takes the folder with it; one that is not empty stays.
+        // Removes the folder if it is empty, and fails otherwise.
         let _ = path.parent().map(fs::remove_dir);
         Ok(())
     }
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_return_and_go() {
+    fn segment_folder_writes_once_reads_ranges_and_deletes() {
         let home = tempfile::tempdir().unwrap();
         let folder = SegmentFolder::open(home.path()).unwrap();
         let write = |start, body: &'static [u8]| {

@@ -3,31 +3,31 @@
 use std::time::Duration;
 
 use pmx_streams::EngineConfig;
-use pmx_streams::http::Settings;
+use pmx_streams::http::StreamSettings;
 use pmx_streams::subscription::WebhookPolicy;
 
 use crate::env::Environment;
 use crate::error::Failure;
 
-/// What the operator of an embedded host decides about streams.
+/// The operator's configuration of streams on the embedded host.
 #[derive(Debug, Clone)]
 pub struct StreamConfig {
-    /// Who may use them.
-    pub settings: Settings,
-    /// How they are kept.
+    /// Access, caching and rates.
+    pub settings: StreamSettings,
+    /// Sizes of storage and reads.
     pub engine_config: EngineConfig,
-    /// How long a reader waits for one answer.
+    /// How long a long poll waits.
     pub long_poll: Duration,
-    /// Where webhooks may go: to this machine only if the operator says so.
+    /// The URLs that webhooks may go to: this machine only if the operator allows it.
     pub webhooks: WebhookPolicy,
-    /// How the host is reached from outside, if not as its clients say.
+    /// The host's public URL; the default is the one in each request.
     pub url: Option<String>,
 }
 
 impl Default for StreamConfig {
     fn default() -> Self {
         Self {
-            settings: Settings::default(),
+            settings: StreamSettings::default(),
             engine_config: EngineConfig::default(),
             long_poll: Duration::from_secs(20),
             webhooks: WebhookPolicy::Public,
@@ -37,11 +37,11 @@ impl Default for StreamConfig {
 }
 
 impl StreamConfig {
-    /// Reads what [`Settings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_WEBHOOKS` (`loopback`
-    /// lets webhooks go to this machine) and `STREAM_URL` (`https://host`). For tests,
+    /// Reads what [`StreamSettings::read`] does, `STREAM_LONG_POLL_MS`, `STREAM_WEBHOOKS`
+    /// (`loopback` lets webhooks go to this machine) and `STREAM_URL` (`https://host`). For tests,
     /// `PMX_STREAM_CHUNK_BYTES`, `PMX_STREAM_SEGMENT_BYTES`, `PMX_STREAM_SEGMENT_MESSAGES`,
-    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change how streams are kept and read.
-    /// What is no number counts as unset; the settings themselves have to make sense.
+    /// `PMX_STREAM_READ_BYTES` and `PMX_STREAM_COLD_READS` change the engine's configuration. An
+    /// invalid number counts as unset; invalid settings are an error.
     pub fn of(env: &Environment) -> Result<Self, Failure> {
         let number = |name| env.var(name).and_then(|text| text.parse::<u64>().ok());
         let own = Self::default();
@@ -57,7 +57,7 @@ impl StreamConfig {
             cold_reads: number("PMX_STREAM_COLD_READS").is_some(),
             ..own.engine_config
         };
-        let settings = Settings::read(|name| env.var(name).map(str::to_owned));
+        let settings = StreamSettings::read(|name| env.var(name).map(str::to_owned));
         Ok(Self {
             settings: settings.map_err(|error| Failure::usage(error.to_string()))?,
             engine_config,
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_environment_is_read() {
+    fn stream_config_reads_the_environment() {
         let read = |pairs: &[(&str, &str)]| StreamConfig::of(&pairs.iter().copied().collect());
         let of = |pairs: &[(&str, &str)]| read(pairs).unwrap();
         let plain = of(&[]);

@@ -11,14 +11,14 @@ use pmx_streams::limits::SUBSCRIPTION_BODY_BYTES_MAX;
 use pmx_streams::subscription::{self, http as subscriptions};
 
 use super::Streams;
-use super::answer::broken_off;
+use super::answer::closing_problem;
 use super::savepoint::Savepoints;
 use super::transaction::Transaction;
 use crate::host::front::scheme_of;
 use crate::host::request_body;
 
 impl Streams {
-    /// Answers a request to a reserved address. `path` is what stands behind the root of streams.
+    /// Answers a request to a reserved address. `path` is the path without the streams' base path.
     pub(super) async fn control(
         &self,
         head: &Parts,
@@ -26,21 +26,21 @@ impl Streams {
         mut body: Incoming,
     ) -> Response<Bytes> {
         let (settings, now) = (&self.config.settings, crate::host::now());
-        if let Some(answer) = subscriptions::turned_away(settings, head, path, now) {
+        if let Some(answer) = subscriptions::early_response(settings, head, path, now) {
             request_body::drain(head, body);
             return answer;
         }
         let (limit, mut share) = (SUBSCRIPTION_BODY_BYTES_MAX, self.body_budget.share());
         match request_body::receive(head, &mut body, limit, &mut share).await {
-            Ok(body) => subscriptions::answer(self.called(head, path, &body).await),
+            Ok(body) => subscriptions::respond(self.handle_subscription(head, path, &body).await),
             Err(problem) => {
                 request_body::drain(head, body);
-                broken_off(&problem)
+                closing_problem(&problem)
             }
         }
     }
 
-    /// Answers an operator who wants to know which streams there are.
+    /// Lists the streams for an operator.
     pub(super) async fn list(&self, head: &Parts, body: Incoming) -> Response<Bytes> {
         request_body::drain(head, body);
         let now = crate::host::now();
@@ -56,28 +56,28 @@ impl Streams {
         }
     }
 
-    async fn called(
+    async fn handle_subscription(
         &self,
         head: &Parts,
         path: &str,
         body: &Bytes,
-    ) -> Result<subscription::Answer, subscription::Refusal> {
-        let root = subscriptions::root(head, scheme_of(head), self.config.url.as_deref())?;
+    ) -> Result<subscription::SubscriptionResponse, subscription::SubscriptionRefusal> {
+        let base_url = subscriptions::base_url(head, scheme_of(head), self.config.url.as_deref())?;
         let claimable =
             subscriptions::claimable(&self.config.settings, head, path, crate::host::now())?;
         let context = subscriptions::RequestContext {
-            root: &root,
+            base_url: &base_url,
             policy: self.config.webhooks,
-            own: None,
+            own_domain: None,
             claimable: &claimable,
         };
-        let call = subscriptions::parse(&head.method, path, &head.headers, body, &context)?;
-        // Whatever refuses has changed nothing, so the turn itself is well.
-        let work = move |turn: &Transaction<'_, Savepoints<'_>>| Ok(turn.subscription(&call));
-        let answered = self.writer.transact(body.len(), work, |_| ()).await;
-        answered.unwrap_or_else(|refusal| {
+        let request = subscriptions::parse(&head.method, path, &head.headers, body, &context)?;
+        // A refusal has changed nothing, so the transaction commits.
+        let work = move |it: &Transaction<'_, Savepoints<'_>>| Ok(it.subscription(&request));
+        let handled = self.writer.transact(body.len(), work, |_| ()).await;
+        handled.unwrap_or_else(|refusal| {
             let error = pmx_core::sql::SqlError(refusal.to_string());
-            Err(subscription::Refusal::Storage(error))
+            Err(subscription::SubscriptionRefusal::Storage(error))
         })
     }
 }

@@ -1,7 +1,7 @@
-//! Readers of server-sent events.
+//! Server-sent events: the response body of a live reader.
 //!
-//! A reader is a body that hyper asks for its next chunk whenever the one before it has left. So
-//! each goes at the pace of its client, and all who keep up get the same bytes.
+//! hyper polls the body for its next chunk once it has sent the one before. So each reader has the
+//! pace of its client, and all readers that keep up share the same bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -22,16 +22,16 @@ use tokio::time::{Instant, sleep_until};
 use super::answer::{jitter, up_to};
 use super::broadcast::{Shared, Subscription};
 
-/// What readers read.
+/// The log that readers read.
 pub(crate) trait Source: Send + Sync + 'static {
-    /// Why it can't be read.
+    /// Error of a read.
     type Failure: Send;
 
     /// Reads a page.
     fn read(&self, read: Read) -> impl Future<Output = Result<Page, Self::Failure>> + Send;
 }
 
-/// Begins to answer a reader.
+/// Begins the response to a reader.
 pub(crate) async fn begin<S: Source>(
     source: S,
     changes: Subscription,
@@ -47,7 +47,7 @@ pub(crate) async fn begin<S: Source>(
         session,
         stop,
         end: Instant::now() + SESSION_TIME + up_to(SESSION_JITTER),
-        alive: Instant::now() + ALIVE_TIME,
+        keep_alive: Instant::now() + KEEP_ALIVE_TIME,
         then: Then::More,
         first: Some(first),
     };
@@ -55,14 +55,14 @@ pub(crate) async fn begin<S: Source>(
     Ok(head.map(|_| AnyBody::new(body)))
 }
 
-/// How long a reader is served before it has to come again: what lies between may change.
+/// How long a session lasts until the client has to reconnect: proxies in between may change.
 const SESSION_TIME: Duration = Duration::from_secs(55);
 
-/// Not all readers come again at once.
+/// Spreads the reconnects of readers.
 const SESSION_JITTER: Duration = Duration::from_secs(10);
 
-/// After which silence a reader hears that nothing came.
-const ALIVE_TIME: Duration = Duration::from_secs(15);
+/// How long a reader gets nothing until it gets a keep-keep_alive.
+const KEEP_ALIVE_TIME: Duration = Duration::from_secs(15);
 
 struct Reader<S> {
     source: S,
@@ -70,7 +70,7 @@ struct Reader<S> {
     session: Session,
     stop: watch::Receiver<bool>,
     end: Instant,
-    alive: Instant,
+    keep_alive: Instant,
     then: Then,
     first: Option<Page>,
 }
@@ -78,30 +78,30 @@ struct Reader<S> {
 /// Why a reader is no longer idle.
 enum WakeReason {
     Changed,
-    Alive,
+    KeepAlive,
     End,
 }
 
 impl<S: Source> Reader<S> {
-    /// The next chunk, and the reader after it; nothing when it is over.
+    /// The next chunk and the reader after it, or `None` at the end of the session.
     async fn next(mut self) -> Option<(Bytes, Self)> {
         loop {
-            let deliveries = match self.then {
+            let reason = match self.then {
                 Then::More => WakeReason::Changed,
                 Then::Wait => self.wait().await,
                 Then::End => WakeReason::End,
             };
-            let shared = match deliveries {
-                WakeReason::Changed | WakeReason::Alive => self.page().await?,
+            let shared = match reason {
+                WakeReason::Changed | WakeReason::KeepAlive => self.page().await?,
                 WakeReason::End => return None,
             };
             let page = &shared.page;
             if !self.session.knows(page) {
                 return None;
             }
-            // The first chunk says where the reader stands, even if nothing is there.
+            // The first chunk has the reader's offset, even if there is no message.
             let silent = sse::is_silent(page);
-            if silent && self.then == Then::Wait && matches!(deliveries, WakeReason::Changed) {
+            if silent && self.then == Then::Wait && matches!(reason, WakeReason::Changed) {
                 continue;
             }
             let bytes = self.take(&shared);
@@ -112,36 +112,36 @@ impl<S: Source> Reader<S> {
     async fn wait(&mut self) -> WakeReason {
         tokio::select! {
             () = self.changes.changed() => WakeReason::Changed,
-            () = sleep_until(self.alive.min(self.end)) => {
-                if Instant::now() >= self.end { WakeReason::End } else { WakeReason::Alive }
+            () = sleep_until(self.keep_alive.min(self.end)) => {
+                if Instant::now() >= self.end { WakeReason::End } else { WakeReason::KeepAlive }
             }
             _ = self.stop.changed() => WakeReason::End,
         }
     }
 
-    /// The page at the place where the reader stands. If there is none, it is over.
+    /// The page at the reader's offset, or `None` if the session is over.
     async fn page(&mut self) -> Option<Arc<Shared>> {
         let read = self.session.read();
         if let Some(first) = self.first.take() {
-            return Some(Arc::new(Shared::alone(read, first)));
+            return Some(Arc::new(Shared::new(read, first)));
         }
         self.changes.mark();
         let reading = self.source.read(read);
         match self.then {
-            // Who catches up is alone at its place, and must not hold up the others.
+            // A reader that catches up is alone at its offset, and must not delay the others.
             Then::More => {
                 let page = reading.await.ok()?;
-                Some(Arc::new(Shared::alone(read, page)))
+                Some(Arc::new(Shared::new(read, page)))
             }
             Then::Wait | Then::End => {
-                let reading = async { Ok(Shared::alone(read, reading.await?)) };
+                let reading = async { Ok(Shared::new(read, reading.await?)) };
                 let shared: Result<_, S::Failure> = self.changes.shared(read, reading).await;
                 shared.ok()
             }
         }
     }
 
-    /// Takes the chunk that all take, or one of its own if its cursor is ahead of it.
+    /// Takes the shared chunk, or encodes an own one if the reader's cursor is ahead of it.
     fn take(&mut self, shared: &Shared) -> Bytes {
         let now = crate::host::now();
         let (cursor, event) = shared.event(Cursor::at(now));
@@ -154,15 +154,15 @@ impl<S: Source> Reader<S> {
         };
         self.session.got(&shared.page, event);
         self.then = event.then;
-        self.alive = Instant::now() + ALIVE_TIME;
+        self.keep_alive = Instant::now() + KEEP_ALIVE_TIME;
         event.bytes.clone()
     }
 }
 
-/// A chunk that is being waited for.
+/// The future of the next chunk.
 type Next<S> = Pin<Box<dyn Future<Output = Option<(Bytes, Reader<S>)>> + Send>>;
 
-/// Chunk after chunk.
+/// The body: one chunk after the other.
 struct Events<S>(Option<Next<S>>);
 
 impl<S: Source> http_body::Body for Events<S> {

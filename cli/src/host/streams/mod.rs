@@ -1,9 +1,9 @@
-//! Durable Streams on this machine: all in one database, cold segments in a folder.
+//! Durable Streams on the embedded host: one database, and a folder of cold segments.
 //!
 //! ```text
-//! streams.db                     names, hot logs and all else that changes
+//! streams.db                           names, hot logs and all other state
 //! streams/<generation>/<start>-<end>   segments
-//! streams/scratch/               segments being written
+//! streams/scratch/                     segments being written
 //! ```
 
 mod alarm;
@@ -64,7 +64,7 @@ pub(crate) struct Streams {
     readers: Arc<Readers>,
     cold: Arc<SegmentFolder>,
     topics: Arc<Topics>,
-    /// Reads at work at once.
+    /// Limits concurrent reads.
     permits: Arc<Semaphore>,
     /// Memory for bodies of requests.
     body_budget: Arc<Budget>,
@@ -74,7 +74,8 @@ pub(crate) struct Streams {
 }
 
 impl Streams {
-    /// Opens what is there and makes what is not. Live readers are let go when `stop` changes.
+    /// Opens or creates the database and the folder. Live readers are disconnected when `stop`
+    /// changes.
     pub(crate) fn open(
         data: &Path,
         config: StreamConfig,
@@ -83,39 +84,43 @@ impl Streams {
     ) -> Result<Self, HostError> {
         let file = data.join("streams.db");
         let cold = Arc::new(SegmentFolder::open(&data.join("streams"))?);
-        let ledger = opened(&file, &config.engine_config).map_err(|source| HostError::Schema {
-            path: file.clone(),
-            source,
-        })?;
+        let database =
+            open_database(&file, &config.engine_config).map_err(|source| HostError::Schema {
+                path: file.clone(),
+                source,
+            })?;
         super::durable::flush_folder(data).map_err(super::error::disk("flush", data))?;
-        let ledger = Arc::new(Mutex::new(ledger));
-        let (again, queue) = channel();
+        let database = Arc::new(Mutex::new(database));
+        let (timers, queue) = channel();
         let topics: Arc<Topics> = Arc::default();
-        let (orders, ordered) = channel();
-        let settled = {
-            let (topics, orders) = (Arc::clone(&topics), orders.clone());
-            let again = again.clone();
-            move |left| settle(left, &topics, &again, &orders, log)
+        let (requests, dispatch_queue) = channel();
+        let after_commit = {
+            let (topics, requests) = (Arc::clone(&topics), requests.clone());
+            let timers = timers.clone();
+            move |post_commit| run_post_commit(post_commit, &topics, &timers, &requests, log)
         };
-        let writer = Writer::start(Arc::clone(&ledger), config.engine_config.clone(), settled);
+        let engine_config = config.engine_config.clone();
+        let writer = Writer::start(Arc::clone(&database), engine_config, after_commit);
         let writer = writer.map_err(HostError::Threads)?;
         let alarm = Alarm {
-            ledger,
+            database,
             cold: Arc::clone(&cold),
             engine_config: config.engine_config.clone(),
             writer: writer.weak(),
             log,
         };
-        alarm.start(queue, &again).map_err(HostError::Threads)?;
+        alarm.start(queue, &timers).map_err(HostError::Threads)?;
         let readers = Arc::new(Readers::new(&file, config.engine_config.clone()));
         let dispatcher = WebhookDispatcher {
             writer: writer.weak(),
             readers: Arc::clone(&readers),
             cold: Arc::clone(&cold),
-            own: orders,
+            requests,
             log,
         };
-        dispatcher.start(ordered).map_err(HostError::Threads)?;
+        dispatcher
+            .start(dispatch_queue)
+            .map_err(HostError::Threads)?;
         Ok(Self {
             readers,
             limiter: Limiter::of(config.settings.rates, &PER).map(Mutex::new),
@@ -129,39 +134,39 @@ impl Streams {
         })
     }
 
-    /// What is known of a stream.
+    /// The properties of a stream.
     async fn head(&self, name: &StreamName) -> Result<View, Refusal> {
         let (readers, name) = (Arc::clone(&self.readers), name.clone());
         self.run_blocking(move || readers.head(&name, super::now()))
             .await
     }
 
-    /// Reads a page, and notes that it was read.
+    /// Reads a page, and renews the stream's time to live.
     async fn read(&self, name: &StreamName, read: Read) -> Result<Page, Refusal> {
         let (readers, cold) = (Arc::clone(&self.readers), Arc::clone(&self.cold));
         let named = name.clone();
         let reading = move || readers.page(&named, read, &cold, super::now());
         let begun = Instant::now();
         let (page, needs_renewal, cold) = self.run_blocking(reading).await?;
-        server_timing::took(Step::Turn, begun.elapsed().saturating_sub(cold));
+        server_timing::took(Step::Transaction, begun.elapsed().saturating_sub(cold));
         if !cold.is_zero() {
             server_timing::took(Step::Cold, cold);
         }
         if needs_renewal == Renewal::Yes {
             let named = name.clone();
-            let renew = move |turn: &Transaction<'_, Savepoints<'_>>| turn.renew(&named);
+            let renew = move |it: &Transaction<'_, Savepoints<'_>>| it.renew(&named);
             self.writer.transact(0, renew, |()| ()).await?;
         }
         Ok(page)
     }
 
-    /// The same, for all who are at the same place.
+    /// The same, for all readers at one offset.
     async fn read_shared(&self, name: &StreamName, read: Read) -> Result<Shared, Refusal> {
         let page = self.read(name, read).await?;
-        Ok(Shared::alone(read, page))
+        Ok(Shared::new(read, page))
     }
 
-    /// Begins to answer a reader of events.
+    /// Begins the response to a reader of events.
     async fn events(
         self: &Arc<Self>,
         name: &StreamName,
@@ -176,16 +181,16 @@ impl Streams {
         events::begin(source, changes, get, stop).await
     }
 
-    /// Does what blocks on a thread where that holds up no one.
+    /// Runs blocking work on a thread for that, within the limit of concurrent reads.
     async fn run_blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let turn = Arc::clone(&self.permits).acquire_owned();
-        let turn = turn.await.expect("the semaphore is never closed");
+        let permit = Arc::clone(&self.permits).acquire_owned();
+        let permit = permit.await.expect("the semaphore is never closed");
         let done = tokio::task::spawn_blocking(move || {
             let done = work();
-            drop(turn);
+            drop(permit);
             done
         });
         done.await.unwrap_or_else(|error| {
@@ -195,7 +200,7 @@ impl Streams {
     }
 }
 
-/// A stream, as its readers read it.
+/// A stream as the source of its event readers.
 struct OfStream {
     streams: Arc<Streams>,
     name: StreamName,
@@ -209,31 +214,31 @@ impl events::Source for OfStream {
     }
 }
 
-/// Has done what a transaction leaves to do.
-fn settle(
-    left: PostCommit,
+/// Hands the work that follows a commit to readers, alarm and dispatcher.
+fn run_post_commit(
+    post_commit: PostCommit,
     topics: &Topics,
-    again: &Sender<(i64, Timestamp)>,
-    orders: &Sender<DispatchRequest>,
+    timers: &Sender<(i64, Timestamp)>,
+    requests: &Sender<DispatchRequest>,
     log: Log,
 ) {
-    for stream in &left.changed {
+    for stream in &post_commit.changed {
         topics.notify(stream);
     }
-    for due in left.streams {
-        // Fails only if the alarm has ended, and then so does the host.
-        let _ = again.send(due);
+    for due in post_commit.streams {
+        // Fails only if the alarm has ended, as the host does then.
+        let _ = timers.send(due);
     }
-    if let Some(deliveries) = left.deliveries {
-        wake(deliveries, topics, orders, log);
+    if let Some(deliveries) = post_commit.deliveries {
+        dispatch(deliveries, topics, requests, log);
     }
 }
 
-/// Tells those who wait for it what became of a transaction's wakes.
-fn wake(
+/// Notifies the readers of wake streams, and hands deliveries to the dispatcher.
+fn dispatch(
     deliveries: PendingDeliveries,
     topics: &Topics,
-    orders: &Sender<DispatchRequest>,
+    requests: &Sender<DispatchRequest>,
     log: Log,
 ) {
     for stream in &deliveries.announced {
@@ -242,48 +247,48 @@ fn wake(
     if let Some(error) = deliveries.fault {
         log.fault("waking subscribers", &error);
     }
-    // Fails only if the courier has ended, and then so does the host.
-    let _ = orders.send(DispatchRequest::Deliver(deliveries.carried));
-    let _ = orders.send(DispatchRequest::Due(deliveries.next));
+    // Fails only if the dispatcher has ended, as the host does then.
+    let _ = requests.send(DispatchRequest::Deliver(deliveries.effects));
+    let _ = requests.send(DispatchRequest::Due(deliveries.next));
 }
 
-/// Opens the database of streams: its tables are made or migrated in one transaction.
-fn opened(file: &Path, engine_config: &EngineConfig) -> Result<Database, SchemaError> {
-    let ledger = Database::open(file)?;
-    // What savepoints keep to undo stays in memory.
-    ledger.run("PRAGMA temp_store = MEMORY", &[])?;
-    let seed = drawn()?;
-    ledger.atomically(|ledger| {
-        Engine::install(ledger)?;
-        Subscriptions::install(ledger, seed)?;
-        stream_ids::install(ledger)?;
-        Ok::<_, SchemaError>(found_registry(ledger, engine_config)?)
+/// Opens the database, and creates or migrates its tables in one transaction.
+fn open_database(file: &Path, engine_config: &EngineConfig) -> Result<Database, SchemaError> {
+    let database = Database::open(file)?;
+    // The statement journal of savepoints stays in memory.
+    database.run("PRAGMA temp_store = MEMORY", &[])?;
+    let seed = random_bytes()?;
+    database.atomically(|database| {
+        Engine::install(database)?;
+        Subscriptions::install(database, seed)?;
+        stream_ids::install(database)?;
+        Ok::<_, SchemaError>(create_registry(database, engine_config)?)
     })?;
-    Ok(ledger)
+    Ok(database)
 }
 
-/// Makes the registry, unless it is there.
-fn found_registry(ledger: &Database, engine_config: &EngineConfig) -> Result<(), SqlError> {
-    let key = stream_ids::find_or_give(ledger, &registry::name())?;
-    let engine = Engine::new(ledger, key, engine_config);
-    let generation = Generation::from_random(drawn()?);
+/// Creates the registry, if it does not exist.
+fn create_registry(database: &Database, engine_config: &EngineConfig) -> Result<(), SqlError> {
+    let key = stream_ids::find_or_insert(database, &registry::name())?;
+    let engine = Engine::new(database, key, engine_config);
+    let generation = Generation::from_random(random_bytes()?);
     let made = engine.create(&registry::create(), super::now(), generation);
     made.map(drop).map_err(|error| SqlError(error.to_string()))
 }
 
-/// Random bytes.
-fn drawn<const N: usize>() -> Result<[u8; N], SqlError> {
+/// Draws random bytes.
+fn random_bytes<const N: usize>() -> Result<[u8; N], SqlError> {
     let mut bytes = [0; N];
-    let drawn = getrandom::fill(&mut bytes);
-    drawn.map_err(|error| SqlError(format!("drawing randomness: {error}")))?;
+    let filled = getrandom::fill(&mut bytes);
+    filled.map_err(|error| SqlError(format!("drawing randomness: {error}")))?;
     Ok(bytes)
 }
 
-/// Whose requests are counted: here is all that answers them.
+/// The rates that this process counts: it serves all clients and all streams.
 const PER: [Per; 2] = [Per::Client, Per::Stream];
 
-/// Reads at work at once, each with a connection of its own: below the threads that may block.
+/// Concurrent reads, each with a connection: fewer than the threads that may block.
 const READS_MAX: usize = 8;
 
-/// Bytes of bodies in memory at once: four of the largest.
+/// Bytes of request bodies in memory: four of the largest.
 const BODY_BUDGET_BYTES: usize = 64 * 1024 * 1024;

@@ -1,4 +1,4 @@
-//! Pending work of a transaction: subscribers to be woken once it holds.
+//! Pending deliveries of a transaction: subscription work that follows its commit.
 
 use std::cell::Cell;
 
@@ -7,24 +7,24 @@ use pmx_core::time::Timestamp;
 use pmx_streams::StreamName;
 use pmx_streams::subscription::Effect;
 
-/// What the turns of a transaction leave to do for subscriptions.
+/// State of a transaction about subscriptions.
 #[derive(Debug, Default)]
 pub(super) struct PendingWakes {
-    /// Whether there are subscriptions at all, once that was looked up.
+    /// Whether there are subscriptions, once that was looked up.
     pub(super) followed: Cell<Option<bool>>,
-    /// Whether a worker may have to be woken.
+    /// Whether deliveries may be due.
     pub(super) due: Cell<bool>,
 }
 
-/// Who is to be woken, once the transaction holds.
+/// Deliveries after the commit.
 #[derive(Debug, Default)]
 pub(super) struct PendingDeliveries {
-    /// By a request; or what is to be copied instead.
-    pub(super) carried: Vec<Effect>,
-    /// By a message in these streams.
+    /// Webhooks to send, and messages to copy.
+    pub(super) effects: Vec<Effect>,
+    /// Wake streams that got a message.
     pub(super) announced: Vec<StreamName>,
-    /// When to look again.
+    /// When the next delivery is due.
     pub(super) next: Option<Timestamp>,
-    /// Why no subscriber was woken, if that failed.
+    /// The error that prevented deliveries, if there is one.
     pub(super) fault: Option<SqlError>,
 }

@@ -1,4 +1,4 @@
-//! Read-only connections, beside the writer: each read sees one snapshot of the database.
+//! Read connections: each read sees one snapshot of the database, without blocking the writer.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -16,17 +16,17 @@ use super::transaction::storage;
 use crate::host::blocking::block_on;
 use crate::host::sql::Database;
 
-/// Connections that only read.
+/// A pool of connections that only read.
 pub(super) struct Readers {
     file: PathBuf,
     engine_config: EngineConfig,
     idle: Mutex<Vec<Database>>,
 }
 
-/// How long a test that reads from segments only waits for them.
+/// Interval at which a test polls until all rows are in segments.
 const COLD_PAUSE: Duration = Duration::from_millis(2);
 
-/// Whether a read has to be noted, for it makes the stream live longer.
+/// Whether a read has to renew the stream's time to live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Renewal {
     Yes,
@@ -34,7 +34,7 @@ pub(super) enum Renewal {
 }
 
 impl Readers {
-    /// Reads a database that is there.
+    /// Reads an existing database.
     pub(super) fn new(file: &Path, engine_config: EngineConfig) -> Self {
         Self {
             file: file.to_owned(),
@@ -43,12 +43,12 @@ impl Readers {
         }
     }
 
-    /// What is known of a stream; blocks.
+    /// The properties of a stream; blocks.
     pub(super) fn head(&self, name: &StreamName, now: Timestamp) -> Result<View, Refusal> {
-        self.at_one_moment(name, |engine| engine.head(now))
+        self.with_stream(name, |engine| engine.head(now))
     }
 
-    /// Reads a page; blocks. Also says how long segments took.
+    /// Reads a page; blocks. Also returns the time that segments took.
     pub(super) fn page(
         &self,
         name: &StreamName,
@@ -56,24 +56,24 @@ impl Readers {
         cold: &SegmentFolder,
         now: Timestamp,
     ) -> Result<(Page, Renewal, Duration), Refusal> {
-        while !self.at_one_moment(name, |engine| Ok(engine.is_readable()?))? {
+        while !self.with_stream(name, |engine| Ok(engine.is_readable()?))? {
             std::thread::sleep(COLD_PAUSE);
         }
-        let (reading, needs_renewal) = self.at_one_moment(name, |engine| {
-            let reading = engine.peek(&read, now)?;
+        let (result, needs_renewal) = self.with_stream(name, |engine| {
+            let result = engine.peek(&read, now)?;
             let needs_renewal = if engine.needs_renewal(now)? {
                 Renewal::Yes
             } else {
                 Renewal::No
             };
-            Ok((reading, needs_renewal))
+            Ok((result, needs_renewal))
         })?;
         let begun = Instant::now();
-        match reading {
+        match result {
             ReadResult::Page(page) => Ok((page, needs_renewal, Duration::ZERO)),
             ReadResult::Cold(cold_read) => match block_on(cold_read.fetch(cold)) {
                 Ok(page) => Ok((page, needs_renewal, begun.elapsed())),
-                // If the stream was deleted in the meantime, its segments are.
+                // The segments of a deleted stream are deleted: the refusal explains the failure.
                 Err(failure) => match self.head(name, now) {
                     Err(refusal) => Err(refusal),
                     Ok(_) => Err(failure),
@@ -82,26 +82,26 @@ impl Readers {
         }
     }
 
-    /// Lists streams that are there, and says behind which name to go on; blocks.
+    /// Lists existing streams, and returns the name after which the next page begins; blocks.
     pub(super) fn list(
         &self,
         listing: &Listing,
         now: Timestamp,
     ) -> Result<(Vec<Listed>, Option<StreamName>), Refusal> {
-        self.in_snapshot(|ledger| {
+        self.in_snapshot(|database| {
             let Listing {
                 prefix,
                 after,
                 limit,
             } = listing;
-            let names = stream_ids::behind(ledger, prefix, after, *limit).map_err(storage)?;
+            let names = stream_ids::page(database, prefix, after, *limit).map_err(storage)?;
             let last = names.last().map(|(_, name)| name.clone());
             let next = last.filter(|_| names.len() == *limit);
             let mut streams = Vec::with_capacity(names.len());
             for (key, name) in names {
-                match Engine::new(ledger, key, &self.engine_config).head(now) {
+                match Engine::new(database, key, &self.engine_config).head(now) {
                     Ok(view) => streams.push(Listed::new(name, &view)),
-                    // It has ended, and its name is not forgotten yet.
+                    // It has ended, and its key is not deleted yet.
                     Err(Refusal::Unknown | Refusal::Gone) => {}
                     Err(failure) => return Err(failure),
                 }
@@ -110,15 +110,15 @@ impl Readers {
         })
     }
 
-    fn at_one_moment<T>(
+    fn with_stream<T>(
         &self,
         name: &StreamName,
         look: impl FnOnce(&Engine<'_, Database>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        self.in_snapshot(|ledger| {
-            let key = stream_ids::find(ledger, name).map_err(storage)?;
+        self.in_snapshot(|database| {
+            let key = stream_ids::find(database, name).map_err(storage)?;
             let key = key.ok_or(Refusal::Unknown)?;
-            look(&Engine::new(ledger, key, &self.engine_config))
+            look(&Engine::new(database, key, &self.engine_config))
         })
     }
 
@@ -126,12 +126,12 @@ impl Readers {
         &self,
         look: impl FnOnce(&Database) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
-        let ledger = self.take().map_err(storage)?;
-        ledger.run("BEGIN", &[]).map_err(storage)?;
-        let seen = look(&ledger);
-        // A connection that can't end its transaction is closed, which does.
-        if ledger.run("COMMIT", &[]).is_ok() {
-            self.idle().push(ledger);
+        let database = self.take().map_err(storage)?;
+        database.run("BEGIN", &[]).map_err(storage)?;
+        let seen = look(&database);
+        // Closing a connection ends the transaction that it can't commit.
+        if database.run("COMMIT", &[]).is_ok() {
+            self.idle().push(database);
         }
         seen
     }
@@ -139,7 +139,7 @@ impl Readers {
     fn take(&self) -> Result<Database, SqlError> {
         let idle = self.idle().pop();
         match idle {
-            Some(ledger) => Ok(ledger),
+            Some(database) => Ok(database),
             None => Database::open(&self.file),
         }
     }

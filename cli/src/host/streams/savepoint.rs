@@ -4,19 +4,19 @@ use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 
 use crate::host::sql::Database;
 
-/// A transaction that is under way.
+/// A transaction in progress, in which `atomically` opens a savepoint.
 pub(super) struct Savepoints<'a>(&'a Database);
 
 impl<'a> Savepoints<'a> {
-    /// Wraps a ledger inside its `atomically`.
-    pub(super) const fn new(ledger: &'a Database) -> Self {
-        Self(ledger)
+    /// Wraps a database inside its `atomically`.
+    pub(super) const fn new(database: &'a Database) -> Self {
+        Self(database)
     }
 }
 
 impl Sql for Savepoints<'_> {
     fn run(&self, statement: &str, params: &[Value]) -> Result<Vec<SqlRow>, SqlError> {
-        // A full disk ends a transaction automatically. What came next would hold on its own.
+        // SQLite ends a transaction when the disk is full; later statements would commit alone.
         if self.0.is_idle() {
             return Err(SqlError("the transaction has come to an end".into()));
         }
@@ -27,12 +27,12 @@ impl Sql for Savepoints<'_> {
         &self,
         body: impl FnOnce(&Self) -> Result<T, E>,
     ) -> Result<T, E> {
-        self.run("SAVEPOINT turn", &[])?;
-        // Leaving early, by an error or a panic, undoes what was done.
-        let undo = Undo(self);
+        self.run("SAVEPOINT step", &[])?;
+        // An error or a panic drops the guard, which rolls back.
+        let guard = Undo(self);
         let output = body(self)?;
-        std::mem::forget(undo);
-        self.run("RELEASE turn", &[])?;
+        std::mem::forget(guard);
+        self.run("RELEASE step", &[])?;
         Ok(output)
     }
 }
@@ -42,8 +42,8 @@ struct Undo<'a, 'b>(&'a Savepoints<'b>);
 impl Drop for Undo<'_, '_> {
     fn drop(&mut self) {
         // If this fails, the transaction is over, and no later statement of it runs.
-        let undone = self.0.run("ROLLBACK TO turn", &[]);
-        let _ = undone.and_then(|_| self.0.run("RELEASE turn", &[]));
+        let undone = self.0.run("ROLLBACK TO step", &[]);
+        let _ = undone.and_then(|_| self.0.run("RELEASE step", &[]));
     }
 }
 
@@ -57,12 +57,12 @@ mod tests {
     }
 
     #[test]
-    fn a_turn_that_fails_undoes_itself_and_no_other() {
+    fn savepoint_that_fails_rolls_back_alone() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Database::open(&home.path().join("x.db")).unwrap();
-        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
-        let committed = ledger.atomically(|ledger| {
-            let batch = Savepoints::new(ledger);
+        let database = Database::open(&home.path().join("x.db")).unwrap();
+        database.run("CREATE TABLE t (v)", &[]).unwrap();
+        let committed = database.atomically(|database| {
+            let batch = Savepoints::new(database);
             batch.atomically(|sql| insert(sql, "a")).unwrap();
             let fails = |sql: &Savepoints<'_>| {
                 insert(sql, "b")?;
@@ -86,18 +86,18 @@ mod tests {
             })
         });
         committed.unwrap();
-        let rows = ledger.run("SELECT v FROM t ORDER BY rowid", &[]).unwrap();
+        let rows = database.run("SELECT v FROM t ORDER BY rowid", &[]).unwrap();
         assert_eq!(rows.concat(), ["a".into(), "e".into()]);
     }
 
     #[test]
-    fn nothing_runs_after_the_transaction_came_to_an_end() {
+    fn savepoint_runs_nothing_after_the_transaction_ended() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Database::open(&home.path().join("x.db")).unwrap();
-        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
-        let batch = Savepoints::new(&ledger);
+        let database = Database::open(&home.path().join("x.db")).unwrap();
+        database.run("CREATE TABLE t (v)", &[]).unwrap();
+        let batch = Savepoints::new(&database);
         insert(&batch, "a").unwrap_err();
         batch.atomically(|sql| insert(sql, "b")).unwrap_err();
-        assert_eq!(ledger.run("SELECT v FROM t", &[]).unwrap(), [[]; 0]);
+        assert_eq!(database.run("SELECT v FROM t", &[]).unwrap(), [[]; 0]);
     }
 }

@@ -1,7 +1,7 @@
 //! Server timing: durations of the parts of a request, where a client asks for them.
 //!
-//! What is noted belongs to the task that answers the request; where no one wants to know, it
-//! belongs to none and is dropped.
+//! The task that answers the request collects the durations, if its client asks for them; otherwise
+//! they are dropped.
 
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
@@ -14,24 +14,24 @@ tokio::task_local! {
     static TIMES: RefCell<Timing>;
 }
 
-/// Answers, and says where the time went.
+/// Awaits a response, and adds the header with the durations.
 pub(super) async fn measured(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
     let answering = async {
         let mut answer = answering.await;
-        // The scope is the one below.
+        // Set by the scope below.
         let _ = TIMES.try_with(|times| times.borrow().write_headers(answer.headers_mut()));
         answer
     };
     TIMES.scope(RefCell::default(), answering).await
 }
 
-/// Notes how long something took that began then.
+/// Records the time since `begun` for a step.
 pub(super) fn note(step: Step, begun: Instant) {
     took(step, begun.elapsed());
 }
 
-/// Notes that something took so long.
+/// Records a duration for a step.
 pub(super) fn took(step: Step, time: Duration) {
-    // There is none where no one wants to know.
-    let _ = TIMES.try_with(|times| times.borrow_mut().note(step, time));
+    // Not set unless the client asks for timings.
+    let _ = TIMES.try_with(|times| times.borrow_mut().add(step, time));
 }

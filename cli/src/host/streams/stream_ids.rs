@@ -1,12 +1,12 @@
 //! Stream ids: maps the name of a stream to its key in the tables.
 //!
-//! All streams share one database, so that one flush commits appends of many. A key is never given
-//! twice: what is left to do for a stream that was deleted meets no later one of the same name.
+//! All streams share one database, so that one flush commits appends of many. A key is never
+//! reused, so that a job of a deleted stream never meets a later stream of the same name.
 
 use pmx_core::sql::{Sql, SqlError, Value};
 use pmx_streams::StreamName;
 
-/// Makes the table, unless it is there.
+/// Creates the table.
 pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SqlError> {
     let table = "CREATE TABLE IF NOT EXISTS host_stream_names (\
         s INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT NOT NULL UNIQUE)";
@@ -20,8 +20,8 @@ pub(super) fn find<S: Sql>(sql: &S, name: &StreamName) -> Result<Option<i64>, Sq
     keys(&rows.concat()).map(|keys| keys.first().copied())
 }
 
-/// The key of a name, which is given one if need be.
-pub(super) fn find_or_give<S: Sql>(sql: &S, name: &StreamName) -> Result<i64, SqlError> {
+/// The key of a name, which is inserted if needed.
+pub(super) fn find_or_insert<S: Sql>(sql: &S, name: &StreamName) -> Result<i64, SqlError> {
     if let Some(key) = find(sql, name)? {
         return Ok(key);
     }
@@ -31,7 +31,7 @@ pub(super) fn find_or_give<S: Sql>(sql: &S, name: &StreamName) -> Result<i64, Sq
     key.ok_or_else(|| SqlError("a row was inserted without a key".into()))
 }
 
-/// Takes the key from whatever name has it.
+/// Deletes a key and its name.
 pub(super) fn forget<S: Sql>(sql: &S, key: i64) -> Result<(), SqlError> {
     let delete = "DELETE FROM host_stream_names WHERE s = ?";
     sql.run(delete, &[Value::Integer(key)]).map(drop)
@@ -44,16 +44,16 @@ pub(super) fn of<S: Sql>(sql: &S, key: i64) -> Result<Option<StreamName>, SqlErr
     names.map(|names| names.into_iter().next())
 }
 
-/// All names that begin so.
-pub(super) fn beginning<S: Sql>(sql: &S, prefix: &str) -> Result<Vec<StreamName>, SqlError> {
+/// All names with a prefix.
+pub(super) fn with_prefix<S: Sql>(sql: &S, prefix: &str) -> Result<Vec<StreamName>, SqlError> {
     let select = "SELECT name FROM host_stream_names WHERE name >= ? AND name < ?";
-    // No name has this character, nor any behind it.
+    // No name has this character or a greater one.
     let end = format!("{prefix}\u{7f}");
     read(&sql.run(select, &[prefix.into(), end.into()])?.concat())
 }
 
-/// Names with their keys, in order: those that begin so and come behind this one.
-pub(super) fn behind<S: Sql>(
+/// A page of names with their keys, in order: those with a prefix, after a name.
+pub(super) fn page<S: Sql>(
     sql: &S,
     prefix: &str,
     after: &str,

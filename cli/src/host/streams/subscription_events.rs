@@ -1,11 +1,11 @@
 //! Subscription events: a stream's change and the wakes that it causes share one transaction, so
-//! that no append is kept without its wakes.
+//! that no append commits without its wakes.
 
 use bytes::Bytes;
 use pmx_core::sql::{Sql, SqlError};
 use pmx_streams::subscription::{
-    self, Action, Answer, Call, Effect, FanOutBatch, LeaseRef, Outcome, RequiredTails, Room,
-    Subscriptions, TailOffsets,
+    self, Action, Effect, FanOutBatch, LeaseRef, Outcome, RequiredTails, SubscriptionRequest,
+    SubscriptionResponse, Subscriptions, TailOffsets, WebhookCapacity,
 };
 use pmx_streams::{Append, Generation, MediaType, Offset, Refusal, StreamName};
 
@@ -15,36 +15,36 @@ use super::transaction::Transaction;
 use crate::host::panics::unpanicked;
 
 impl<S: Sql> Transaction<'_, S> {
-    /// Does several things that hold together or not at all.
-    pub(super) fn together<T>(
+    /// Runs several statements atomically, if there are subscriptions to update with them.
+    pub(super) fn atomically_if_followed<T>(
         &self,
-        things: impl FnOnce() -> Result<T, Refusal>,
+        body: impl FnOnce() -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         if self.is_followed()? {
-            self.sql().atomically(|_| things())
+            self.sql().atomically(|_| body())
         } else {
-            things()
+            body()
         }
     }
 
-    /// A stream was made, and whatever had its name before is gone.
-    pub(super) fn began(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
-        self.together(|| {
-            self.gone(name)?;
-            self.grew(name, tail)
+    /// Records that a stream was created, and that an earlier one of its name has ended.
+    pub(super) fn on_created(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
+        self.atomically_if_followed(|| {
+            self.on_removed(name)?;
+            self.on_append(name, tail)
         })
     }
 
-    /// A stream grew.
-    pub(super) fn grew(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
+    /// Records that a stream grew.
+    pub(super) fn on_append(&self, name: &StreamName, tail: Offset) -> Result<(), Refusal> {
         if self.is_followed()? && self.subscriptions()?.on_append(name, tail, self.now())? {
             self.wakes.due.set(true);
         }
         Ok(())
     }
 
-    /// A stream ended.
-    pub(super) fn gone(&self, name: &StreamName) -> Result<(), Refusal> {
+    /// Records that a stream ended.
+    pub(super) fn on_removed(&self, name: &StreamName) -> Result<(), Refusal> {
         if self.is_followed()? {
             self.subscriptions()?.on_removed(name)?;
             self.wakes.due.set(true);
@@ -52,8 +52,11 @@ impl<S: Sql> Transaction<'_, S> {
         Ok(())
     }
 
-    /// Answers a call about subscriptions.
-    pub(super) fn subscription(&self, call: &Call) -> Result<Answer, subscription::Refusal> {
+    /// Handles a request to the subscriptions.
+    pub(super) fn subscription(
+        &self,
+        call: &SubscriptionRequest,
+    ) -> Result<SubscriptionResponse, subscription::SubscriptionRefusal> {
         let subscriptions = self.subscriptions()?;
         let tails = self.tails(&subscriptions.required_tails(call)?)?;
         self.wakes.followed.set(None);
@@ -62,7 +65,7 @@ impl<S: Sql> Transaction<'_, S> {
             .atomically(|_| subscriptions.handle(call, &tails, self.now()))
     }
 
-    /// Notes what came of waking a worker.
+    /// Applies the outcome of a delivery.
     pub(super) fn on_delivery_result(
         &self,
         lease: &LeaseRef,
@@ -74,12 +77,12 @@ impl<S: Sql> Transaction<'_, S> {
             .atomically(|_| subscriptions.on_delivery_result(lease, outcome, self.now()))
     }
 
-    /// It is time to look who is to be woken.
-    pub(super) fn look(&self) {
+    /// Makes [`wake`](Self::wake) look for due deliveries.
+    pub(super) fn mark_due(&self) {
         self.wakes.due.set(true);
     }
 
-    /// Wakes who is to be woken. Comes last in a transaction; a failure undoes nothing else.
+    /// Begins the due deliveries, last in a transaction. A failure rolls back nothing else.
     pub(super) fn wake(&self) -> Option<PendingDeliveries> {
         if !self.wakes.due.get() {
             return None;
@@ -93,22 +96,22 @@ impl<S: Sql> Transaction<'_, S> {
     }
 
     fn wake_all(&self, deliveries: &mut PendingDeliveries) -> Result<(), SqlError> {
-        // A message in a wake stream may wake another worker.
+        // A message in a wake stream may make another delivery due.
         for _ in 0..ROUNDS_MAX {
             if !self.wakes.due.replace(false) {
                 break;
             }
             let subscriptions = self.subscriptions()?;
-            // Each webhook that is under way here has a thread.
-            let work = || subscriptions.work(self.now(), Room::ENDLESS);
+            // The dispatcher limits the webhooks in flight itself.
+            let work = || subscriptions.work(self.now(), WebhookCapacity::UNLIMITED);
             let work = self.sql().atomically(|_| work())?;
             for effect in work {
                 match effect.action {
-                    Action::Webhook { .. } => deliveries.carried.push(effect),
+                    Action::Webhook { .. } => deliveries.effects.push(effect),
                     Action::Copy(mut copying) => {
                         copying.generation = self.generation(&copying.source)?;
                         let (lease, action) = (effect.lease, Action::Copy(copying));
-                        deliveries.carried.push(Effect { lease, action });
+                        deliveries.effects.push(Effect { lease, action });
                     }
                     Action::Append { stream, message } => {
                         self.announce(&effect.lease, &stream, message)?;
@@ -117,24 +120,26 @@ impl<S: Sql> Transaction<'_, S> {
                 }
             }
         }
-        deliveries.next = self.subscriptions()?.due(self.now(), Room::ENDLESS)?;
+        deliveries.next = self
+            .subscriptions()?
+            .due(self.now(), WebhookCapacity::UNLIMITED)?;
         Ok(())
     }
 
-    /// Takes copies into the stream that gathers them, and notes how far that is.
-    pub(super) fn gathered(
+    /// Appends a fan-out batch to its target, and applies the outcome.
+    pub(super) fn append_copies(
         &self,
         lease: &LeaseRef,
         target: &StreamName,
         copies: &FanOutBatch,
     ) -> Result<(), Refusal> {
-        self.together(|| {
+        self.atomically_if_followed(|| {
             let outcome = match self.append(target, &copies.append) {
                 Ok(_) => Outcome::Copied(copies.to),
                 Err(failure @ Refusal::Storage { .. }) => return Err(failure),
                 Err(_) => Outcome::Failed,
             };
-            self.grown_unasked(target);
+            self.notify_readers(target);
             Ok(self.on_delivery_result(lease, &outcome)?)
         })
     }
@@ -161,18 +166,18 @@ impl<S: Sql> Transaction<'_, S> {
             .atomically(|_| subscriptions.on_delivery_result(lease, &outcome, self.now()))
     }
 
-    /// Which generation of its name a stream is.
+    /// The generation of a stream, if it exists.
     fn generation(&self, name: &StreamName) -> Result<Option<Generation>, SqlError> {
         let key = stream_ids::find(self.sql(), name)?;
         let view = key.and_then(|key| self.engine(key).head(self.now()).ok());
         Ok(view.and_then(|view| Generation::from_hex(&view.generation)))
     }
 
-    /// Where streams end.
+    /// The tails of streams.
     fn tails(&self, needs: &RequiredTails) -> Result<TailOffsets, SqlError> {
         let mut streams = needs.streams.clone();
         if let Some(pattern) = &needs.pattern {
-            let names = stream_ids::beginning(self.sql(), pattern.prefix())?;
+            let names = stream_ids::with_prefix(self.sql(), pattern.prefix())?;
             streams.extend(names.into_iter().filter(|name| pattern.matches(name)));
         }
         let mut tails = TailOffsets::new();
@@ -200,8 +205,8 @@ impl<S: Sql> Transaction<'_, S> {
     }
 }
 
-/// Rounds in which wakes may cause wakes in one transaction. What is left then comes with the next.
+/// Rounds in which wakes may cause wakes in one transaction. The next transaction does the rest.
 pub(super) const ROUNDS_MAX: usize = 4;
 
-/// How long to wait after a failure of the database.
+/// Delay after a failure of the database.
 const RETRY_TIME: std::time::Duration = std::time::Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! Transactions over the streams of the database, by name.
+//! Stream transaction: operations on the streams of the database, by name.
 
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use super::pending::PendingWakes;
 use super::stream_ids;
 use crate::host::blocking::block_on;
 
-/// The streams in a database, at a moment.
+/// A transaction over the streams of a database, at one time.
 pub(super) struct Transaction<'a, S> {
     sql: &'a S,
     engine_config: &'a EngineConfig,
@@ -58,7 +58,7 @@ impl<'a, S: Sql> Transaction<'a, S> {
         Engine::new(self.sql, key, self.engine_config).with_local_registry()
     }
 
-    /// Statements that hold or are undone together.
+    /// Runs statements that commit or roll back together.
     #[cfg(test)]
     pub(super) fn atomically<T, E: From<SqlError>>(
         &self,
@@ -67,12 +67,12 @@ impl<'a, S: Sql> Transaction<'a, S> {
         self.sql.atomically(body)
     }
 
-    /// The moment.
+    /// The time of the transaction.
     pub(super) const fn now(&self) -> Timestamp {
         self.now
     }
 
-    /// When to do what the turns left to do for the streams they wrote to.
+    /// When the jobs of the changed streams are due.
     pub(super) fn due(&self) -> Result<Vec<(i64, Timestamp)>, SqlError> {
         let mut all = Vec::new();
         for key in self.touched.take() {
@@ -88,7 +88,7 @@ impl<'a, S: Sql> Transaction<'a, S> {
         call: &Create,
         generation: Generation,
     ) -> Result<Created, Refusal> {
-        // The registry has it, and a client that waits for it, or there is none.
+        // The registry and the subscriptions have the stream if and only if it exists.
         self.sql
             .atomically(|_| self.create_all(name, call, generation))
     }
@@ -99,22 +99,22 @@ impl<'a, S: Sql> Transaction<'a, S> {
         call: &Create,
         generation: Generation,
     ) -> Result<Created, Refusal> {
-        let key = stream_ids::find_or_give(self.sql, name)?;
+        let key = stream_ids::find_or_insert(self.sql, name)?;
         self.touched.borrow_mut().insert(key);
         let engine = self.engine(key);
         let created = block_on(driver::create(&engine, self, call, self.now, generation))?;
         if created.fresh {
             self.report(name, key)?;
-            self.began(name, created.view.next)?;
+            self.on_created(name, created.view.next)?;
         }
         Ok(created)
     }
 
     pub(super) fn append(&self, name: &StreamName, call: &Append) -> Result<Appended, Refusal> {
-        self.together(|| {
+        self.atomically_if_followed(|| {
             let appended = self.write(name, |engine| engine.append(call, self.now))?;
             if !appended.repeated {
-                self.grew(name, appended.next)?;
+                self.on_append(name, appended.next)?;
             }
             Ok(appended)
         })
@@ -125,12 +125,12 @@ impl<'a, S: Sql> Transaction<'a, S> {
             let key = stream_ids::find(self.sql, name)?.ok_or(Refusal::Unknown)?;
             let deleted = self.write(name, |engine| engine.delete(self.now))?;
             self.report(name, key)?;
-            self.gone(name)?;
+            self.on_removed(name)?;
             Ok(deleted)
         })
     }
 
-    /// Tells the registry what happened to the stream with a key.
+    /// Reports the lifecycle events of the stream with a key to the registry.
     pub(super) fn report_of(&self, key: i64) -> Result<(), Refusal> {
         match stream_ids::of(self.sql, key)? {
             Some(name) => self.sql.atomically(|_| self.report(&name, key)),
@@ -142,9 +142,9 @@ impl<'a, S: Sql> Transaction<'a, S> {
         let mut messages = Vec::new();
         for event in self.engine(key).take_lifecycle_events()? {
             if event.change == LifecycleChange::Ended {
-                self.gone(name)?;
-                // Its readers need not wait any more.
-                self.grown_unasked(name);
+                self.on_removed(name)?;
+                // Its readers learn that it ended.
+                self.notify_readers(name);
             }
             messages.extend(registry::message(name, &event.change, event.at));
         }
@@ -160,16 +160,16 @@ impl<'a, S: Sql> Transaction<'a, S> {
         };
         let registry = registry::name();
         self.append(&registry, &append)?;
-        self.grown_unasked(&registry);
+        self.notify_readers(&registry);
         Ok(())
     }
 
-    /// A stream grew, and a client that waits for it has to learn of it.
-    pub(super) fn grown_unasked(&self, name: &StreamName) {
+    /// Notifies the readers of a stream after the commit.
+    pub(super) fn notify_readers(&self, name: &StreamName) {
         self.changed.borrow_mut().insert(name.clone());
     }
 
-    /// Streams that grew although no one asked them to.
+    /// The streams whose readers have to be notified.
     pub(super) fn changed(&self) -> BTreeSet<StreamName> {
         self.changed.take()
     }
@@ -178,16 +178,16 @@ impl<'a, S: Sql> Transaction<'a, S> {
         self.write(name, |engine| engine.renew(self.now))
     }
 
-    /// Takes a turn of one stream that holds or is undone.
+    /// Runs one step of a stream, which commits or rolls back alone.
     fn write<T>(
         &self,
         name: &StreamName,
-        turn: impl FnOnce(&Engine<'_, S>) -> Result<T, Refusal>,
+        step: impl FnOnce(&Engine<'_, S>) -> Result<T, Refusal>,
     ) -> Result<T, Refusal> {
         let key = stream_ids::find(self.sql, name).map_err(storage)?;
         let key = key.ok_or(Refusal::Unknown)?;
         self.touched.borrow_mut().insert(key);
-        self.engine(key).atomically(turn)
+        self.engine(key).atomically(step)
     }
 }
 
@@ -213,7 +213,7 @@ impl<S: Sql> OtherStreams for Transaction<'_, S> {
     ) -> Result<(), BackendError> {
         match self.write(source, |engine| engine.release(reference, now)) {
             Ok(()) | Err(Refusal::Unknown) => Ok(()),
-            Err(refusal) => Err(BackendError::new(format!("giving {source} back"), refusal)),
+            Err(refusal) => Err(BackendError::new(format!("releasing {source}"), refusal)),
         }
     }
 }

@@ -1,8 +1,8 @@
 //! Webhook dispatcher: delivers webhooks, copies fan-outs, and looks for due wakes.
 //!
-//! One thread keeps order and time; each delivery under way has a thread of its own, up to a limit,
-//! because a webhook may take as long as its worker's lease. The ledger keeps each wake until its
-//! result is recorded, so that a crash loses none.
+//! One thread keeps order and time. Each delivery in flight has a thread of its own, up to a limit,
+//! because a webhook may take as long as its worker's lease. The database has each wake until its
+//! outcome is recorded, so that a crash loses none.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -23,47 +23,46 @@ use super::cold::SegmentFolder;
 use super::readers::Readers;
 use super::savepoint::Savepoints;
 use super::transaction::{Transaction, storage};
-use super::writer::{WeakWriter, Writer, steadily};
+use super::writer::{WeakWriter, Writer, run_with_restarts};
 use crate::error::Failure;
-
 use crate::host::access_log::Log;
 use crate::host::blocking::block_on;
 use crate::host::panics::guarded;
 use crate::http_client::{self, HttpClient, Versions};
 use crate::trust::Trust;
 
-/// What the courier hears.
+/// A message to the dispatcher.
 pub(super) enum DispatchRequest {
-    /// Webhooks to carry, and what to copy.
+    /// Webhooks to send, and messages to copy.
     Deliver(Vec<Effect>),
     /// When the next wake is due, if any is.
     Due(Option<Timestamp>),
-    /// A webhook arrived, or did not.
+    /// A delivery finished.
     Finished,
 }
 
-/// What waits for a thread. Those beyond count as failed, and come again later.
+/// Most deliveries that wait for a thread. Others count as failed, and are retried.
 const WAITING_MAX: usize = 1_024;
 
 const _: () = assert!(WAKE_EFFECTS_MAX * super::subscription_events::ROUNDS_MAX <= WAITING_MAX);
 
-/// What is under way at once.
-const UNDER_WAY_MAX: usize = 64;
+/// Most deliveries in flight.
+const IN_FLIGHT_MAX: usize = 64;
 
 /// The longest wait.
 const IDLE_TIME: Duration = Duration::from_hours(1);
 
-/// The shortest wait between two looks.
+/// The shortest wait between two checks for due wakes.
 const PAUSE_TIME: Duration = Duration::from_millis(5);
 
-/// The courier's thread and what it needs.
+/// What deliveries need, and the dispatcher's own queue.
 #[derive(Clone)]
 pub(super) struct WebhookDispatcher {
-    /// Not the writer itself: it ends when the host no longer needs it.
+    /// Weak, so that the dispatcher does not keep the writer running.
     pub(super) writer: WeakWriter,
     pub(super) readers: Arc<Readers>,
     pub(super) cold: Arc<SegmentFolder>,
-    pub(super) own: Sender<DispatchRequest>,
+    pub(super) requests: Sender<DispatchRequest>,
     pub(super) log: Log,
 }
 
@@ -71,108 +70,108 @@ struct DispatchLoop {
     dispatcher: WebhookDispatcher,
     clients: WebhookClients,
     waiting: VecDeque<(Effect, Instant)>,
-    under_way: usize,
+    in_flight: usize,
 }
 
 impl WebhookDispatcher {
-    /// Starts the thread. It begins with a look: the process may have ended in the middle.
-    pub(super) fn start(self, orders: Receiver<DispatchRequest>) -> std::io::Result<()> {
-        let name = "pmx-courier".to_owned();
-        let mut round = DispatchLoop {
+    /// Starts the thread. It first checks for due wakes: a crash may have interrupted some.
+    pub(super) fn start(self, requests: Receiver<DispatchRequest>) -> std::io::Result<()> {
+        let name = "pmx-webhooks".to_owned();
+        let mut dispatch = DispatchLoop {
             dispatcher: self,
             clients: WebhookClients::new(),
             waiting: VecDeque::new(),
-            under_way: 0,
+            in_flight: 0,
         };
         let thread = std::thread::Builder::new().name(name);
-        let log = round.dispatcher.log;
-        let work = move || steadily(log, || round.run(&orders));
+        let log = dispatch.dispatcher.log;
+        let work = move || run_with_restarts(log, || dispatch.run(&requests));
         thread.spawn(work).map(drop)
     }
 }
 
 impl DispatchLoop {
-    fn run(&mut self, orders: &Receiver<DispatchRequest>) {
+    fn run(&mut self, requests: &Receiver<DispatchRequest>) {
         let mut due = Some(Timestamp::from_millis(0));
         loop {
             let now = crate::host::now().as_millis();
             let wait = due.map_or(IDLE_TIME, |at| {
                 Duration::from_millis(at.as_millis().saturating_sub(now)).max(PAUSE_TIME)
             });
-            match orders.recv_timeout(wait.min(IDLE_TIME)) {
+            match requests.recv_timeout(wait.min(IDLE_TIME)) {
                 Ok(DispatchRequest::Due(next)) => due = next,
-                Ok(DispatchRequest::Deliver(effects)) => self.take(effects),
-                Ok(DispatchRequest::Finished) => self.under_way = self.under_way.saturating_sub(1),
+                Ok(DispatchRequest::Deliver(effects)) => self.enqueue(effects),
+                Ok(DispatchRequest::Finished) => self.in_flight = self.in_flight.saturating_sub(1),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => {
-                    // The look itself says when the next one is due.
+                    // The transaction returns when the next wake is due.
                     due = None;
-                    let look = |turn: &Transaction<'_, Savepoints<'_>>| {
-                        turn.look();
+                    let check = |it: &Transaction<'_, Savepoints<'_>>| {
+                        it.mark_due();
                         Ok(())
                     };
-                    if !lock(&self.dispatcher, look) {
+                    if !transact(&self.dispatcher, check) {
                         return;
                     }
                 }
             }
-            self.send_off();
+            self.start_deliveries();
         }
     }
 
-    fn take(&mut self, effects: Vec<Effect>) {
+    fn enqueue(&mut self, effects: Vec<Effect>) {
         for effect in effects {
             if self.waiting.len() < WAITING_MAX {
                 self.waiting.push_back((effect, Instant::now()));
             } else {
-                tell(&self.dispatcher, &effect.lease, Outcome::Failed);
+                record_outcome(&self.dispatcher, &effect.lease, Outcome::Failed);
             }
         }
     }
 
-    fn send_off(&mut self) {
-        while self.under_way < UNDER_WAY_MAX
+    fn start_deliveries(&mut self) {
+        while self.in_flight < IN_FLIGHT_MAX
             && let Some((effect, since)) = self.waiting.pop_front()
         {
             let dispatcher = self.dispatcher.clone();
             let (clients, lease) = (self.clients.clone(), effect.lease);
             let thread = std::thread::Builder::new().name("pmx-webhook".to_owned());
-            let carried = thread.spawn(move || {
-                let carried = guarded(dispatcher.log, || match effect.action {
+            let started = thread.spawn(move || {
+                let delivered = guarded(dispatcher.log, || match effect.action {
                     Action::Copy(copying) => copy(&dispatcher, lease, &copying),
                     action @ (Action::Webhook { .. } | Action::Append { .. }) => {
-                        tell(&dispatcher, &lease, clients.carry(action, since));
+                        record_outcome(&dispatcher, &lease, clients.post(action, since));
                     }
                 });
-                if carried.is_err() {
-                    tell(&dispatcher, &lease, Outcome::Failed);
+                if delivered.is_err() {
+                    record_outcome(&dispatcher, &lease, Outcome::Failed);
                 }
-                // Fails only if the courier has ended. A place that is not given back is lost.
-                let _ = dispatcher.own.send(DispatchRequest::Finished);
+                // Fails only if the dispatcher has ended.
+                let _ = dispatcher.requests.send(DispatchRequest::Finished);
             });
-            match carried {
-                Ok(_) => self.under_way += 1,
+            match started {
+                Ok(_) => self.in_flight += 1,
                 Err(error) => {
                     self.dispatcher
                         .log
                         .fault("starting a webhook's thread", &error);
-                    tell(&self.dispatcher, &lease, Outcome::Failed);
+                    record_outcome(&self.dispatcher, &lease, Outcome::Failed);
                 }
             }
         }
     }
 }
 
-/// Tells the ledger what came of a webhook.
-fn tell(dispatcher: &WebhookDispatcher, lease: &LeaseRef, outcome: Outcome) {
+/// Records the outcome of a delivery.
+fn record_outcome(dispatcher: &WebhookDispatcher, lease: &LeaseRef, outcome: Outcome) {
     let lease = *lease;
-    lock(dispatcher, move |turn| {
-        turn.on_delivery_result(&lease, &outcome).map_err(storage)
+    transact(dispatcher, move |it| {
+        it.on_delivery_result(&lease, &outcome).map_err(storage)
     });
 }
 
-/// Copies messages from a stream to another. Reading holds up no writer, and the copies and that
-/// they are made are kept in one turn.
+/// Copies messages from one stream to another. The read does not block the writer, and one
+/// transaction appends the copies and records the outcome.
 fn copy(dispatcher: &WebhookDispatcher, lease: LeaseRef, copying: &Copying) {
     let read = async |read| {
         let WebhookDispatcher { readers, cold, .. } = dispatcher;
@@ -182,16 +181,16 @@ fn copy(dispatcher: &WebhookDispatcher, lease: LeaseRef, copying: &Copying) {
     match block_on(copying.gather(read)) {
         Ok(copies) => {
             let target = copying.target.clone();
-            lock(dispatcher, move |turn| {
-                turn.gathered(&lease, &target, &copies)
+            transact(dispatcher, move |it| {
+                it.append_copies(&lease, &target, &copies)
             });
         }
-        Err(_) => tell(dispatcher, &lease, Outcome::Failed),
+        Err(_) => record_outcome(dispatcher, &lease, Outcome::Failed),
     }
 }
 
-/// Takes a turn, unless the host has ended.
-fn lock(
+/// Runs a transaction. Returns false if the host has ended.
+fn transact(
     dispatcher: &WebhookDispatcher,
     work: impl FnOnce(&Transaction<'_, Savepoints<'_>>) -> Result<(), Refusal> + Send + 'static,
 ) -> bool {
@@ -200,22 +199,21 @@ fn lock(
     };
     if let Err(error) = block_on(Writer::transact(&writer, 0, work, |()| ())) {
         dispatcher.log.fault("waking subscribers", &error);
-        // The next look comes soon, whatever was to be noted.
+        // The outcome is lost, so the dispatcher checks for due wakes soon.
         let soon = crate::host::now().after(Duration::from_secs(5));
-        let _ = dispatcher.own.send(DispatchRequest::Due(Some(soon)));
+        let _ = dispatcher.requests.send(DispatchRequest::Due(Some(soon)));
     }
     true
 }
 
-/// Two clients: what may connect to this machine can connect to nothing else, and the other way
-/// round.
+/// Two clients: one connects only to public addresses, the other only to this machine.
 #[derive(Clone)]
 struct WebhookClients {
     public: Arc<Route>,
     loopback: Arc<Route>,
 }
 
-/// A client of the hosts within a reach, built when the first webhook goes there.
+/// The client for one reach, built for its first webhook.
 struct Route {
     reach: Reach,
     http: OnceLock<Option<HttpClient>>,
@@ -233,14 +231,14 @@ impl WebhookClients {
         }
     }
 
-    /// Posts a webhook that waited since a moment.
-    fn carry(&self, action: Action, since: Instant) -> Outcome {
+    /// Posts a webhook that has waited since a time.
+    fn post(&self, action: Action, since: Instant) -> Outcome {
         let Action::Webhook {
             url,
             headers,
             body,
             timeout,
-            tried: _,
+            attempt: _,
         } = action
         else {
             return Outcome::Failed;
@@ -259,8 +257,8 @@ impl WebhookClients {
 }
 
 impl Route {
-    /// Posts a body and reads the beginning of the answer, all of it within a time. Returns nothing
-    /// if there is no answer.
+    /// Posts a body and reads the beginning of the response, within a time limit. `None` if there
+    /// is no response.
     fn send(
         &self,
         url: &str,
@@ -278,7 +276,7 @@ impl Route {
         if !admits_literal(self.reach, request.url()) {
             return None;
         }
-        // Within the event loop, whose clock it is.
+        // The timeout needs the runtime's clock.
         let answered = async { tokio::time::timeout(time, answered(http, request)).await };
         http.wait(answered).ok()?.ok()
     }
@@ -301,16 +299,16 @@ async fn answered(http: &HttpClient, request: Request) -> reqwest::Result<Outcom
 }
 
 fn connections(reach: Reach) -> Result<HttpClient, Failure> {
-    // No proxy: it would resolve the name itself, out of our sight.
+    // No proxy: it would resolve the name itself, without the check.
     let builder = http_client::builder(&Trust::default(), Versions::Http1)?
         .pool_max_idle_per_host(4)
-        .dns_resolver(Arc::new(Admitted { reach }))
+        .dns_resolver(Arc::new(AdmittingResolver { reach }))
         .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
     HttpClient::new(builder)
 }
 
-/// Whether a webhook may go to the address that a URL has in place of a name, which is connected to
-/// without being resolved.
+/// Whether a webhook may go to a URL's IP address, which the client does not resolve. True for
+/// names.
 fn admits_literal(reach: Reach, url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default();
     let bare = host.trim_start_matches('[').trim_end_matches(']');
@@ -318,13 +316,13 @@ fn admits_literal(reach: Reach, url: &Url) -> bool {
     address.map_or(true, |address| reach.admits(address))
 }
 
-/// Resolves names to addresses that a webhook may go to, and to no others.
+/// Resolver that returns only addresses that a webhook may go to.
 #[derive(Debug)]
-struct Admitted {
+struct AdmittingResolver {
     reach: Reach,
 }
 
-impl Resolve for Admitted {
+impl Resolve for AdmittingResolver {
     fn resolve(&self, name: Name) -> Resolving {
         let reach = self.reach;
         Box::pin(async move {
@@ -347,12 +345,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_is_made_only_within_the_reach() {
+    fn send_connects_only_within_the_reach() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
         let clients = WebhookClients::new();
-        // Names are judged by what they resolve to, and addresses however they are spelt.
+        // Names are checked by their addresses, and addresses in any notation.
         for host in [
             "127.0.0.1",
             "localhost",
@@ -369,7 +367,7 @@ mod tests {
         }
         let time = Duration::from_millis(500);
         let url = format!("http://localhost:{port}/hook");
-        // Nothing answers, but the connection is made.
+        // Nothing answers, but the client connects.
         let posted = clients.loopback.send(&url, &[], "body", time);
         assert!(posted.is_none());
         assert!(listener.accept().is_ok());

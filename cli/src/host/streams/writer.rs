@@ -1,8 +1,8 @@
 //! Group commit: one thread runs all queued transactions in one SQLite transaction, flushes once
 //! and then answers them all.
 //!
-//! While the disk is busy with one batch, the next one gathers: a single client waits for no other,
-//! and a hundred share a flush. A transaction that fails rolls back alone.
+//! While the disk flushes one batch, the queue collects the next: a single client waits for no
+//! other, and a hundred clients share a flush. A transaction that fails rolls back alone.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,36 +22,36 @@ use crate::host::access_log::Log;
 use crate::host::panics::{guarded, unpanicked};
 use crate::host::sql::Database;
 
-/// The ledger of all streams: the writer has it, and now and then the alarm.
-pub(super) type Writable = Mutex<Database>;
+/// The database of all streams, which the writer and the alarm lock.
+pub(super) type SharedDatabase = Mutex<Database>;
 
-/// Locks the ledger. A transaction that panicked was rolled back.
-pub(super) fn lock(ledger: &Writable) -> MutexGuard<'_, Database> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks the database. A transaction that panicked was rolled back.
+pub(super) fn lock(database: &SharedDatabase) -> MutexGuard<'_, Database> {
+    database.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where turns are handed in. The thread ends when all of these are gone.
+/// The queue of the writer thread, which ends when all handles are dropped.
 #[derive(Clone)]
 pub(super) struct Writer {
     queue: mpsc::Sender<Box<dyn QueuedTransaction>>,
 }
 
 impl Writer {
-    /// Starts the thread. `settled` is notified of what is left to do, and when.
+    /// Starts the thread. It passes the work that follows each commit to `after_commit`.
     pub(super) fn start(
-        ledger: Arc<Writable>,
+        database: Arc<SharedDatabase>,
         engine_config: EngineConfig,
-        settled: impl Fn(PostCommit) + Send + 'static,
+        after_commit: impl Fn(PostCommit) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (queue, mut jobs) = mpsc::channel(QUEUE_MAX);
         let name = "pmx-streams".to_owned();
         std::thread::Builder::new().name(name).spawn(move || {
             let patterns = PatternCache::default();
             while let Some(batch) = next_batch(&mut jobs) {
-                let left = commit(&ledger, &engine_config, &patterns, batch);
-                // What is not noted now, the alarm finds later.
+                let post_commit = commit(&database, &engine_config, &patterns, batch);
+                // After a panic, the alarm finds the rest later.
                 let _ = unpanicked(|| {
-                    settled(left);
+                    after_commit(post_commit);
                     Ok(())
                 });
             }
@@ -64,8 +64,8 @@ impl Writer {
         WeakWriter(self.queue.downgrade())
     }
 
-    /// Takes a turn, which weighs so many bytes, and tells its outcome once that is durable. After
-    /// it is, `after` runs before anything else happens, even if no one waits for the outcome.
+    /// Runs a transaction with a body of `bytes` bytes, and returns its outcome once it is durable.
+    /// `after` runs on the writer thread directly after the commit, even if the caller is gone.
     pub(super) async fn transact<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -84,46 +84,46 @@ impl Writer {
         let sent = self.queue.send(Box::new(job)).await;
         sent.map_err(|_| failed("the host is about to stop"))?;
         let outcome = outcome.await;
-        server_timing::note(Step::Turn, begun);
+        server_timing::note(Step::Transaction, begun);
         outcome.unwrap_or_else(|_| Err(failed("the host is about to stop")))
     }
 }
 
-/// Where turns are handed in as long as another handle keeps the thread going.
+/// A handle that does not keep the thread running.
 #[derive(Clone)]
 pub(super) struct WeakWriter(mpsc::WeakSender<Box<dyn QueuedTransaction>>);
 
 impl WeakWriter {
-    /// The writer, if it goes on.
+    /// The writer, if its thread still runs.
     pub(super) fn upgrade(&self) -> Option<Writer> {
         self.0.upgrade().map(|queue| Writer { queue })
     }
 }
 
-/// What a transaction leaves to do.
+/// Work that follows a commit.
 #[derive(Debug, Default)]
 pub(super) struct PostCommit {
-    /// For streams, and when.
+    /// Streams with jobs, and when they are due.
     pub(super) streams: Vec<(i64, Timestamp)>,
-    /// For those who wait for streams that no one asked to grow.
+    /// Streams whose readers have to be notified.
     pub(super) changed: Vec<StreamName>,
-    /// For subscribers, if there may be something.
+    /// Deliveries of subscriptions, if there may be some.
     pub(super) deliveries: Option<PendingDeliveries>,
 }
 
-/// Turns that wait. More wait before they are in the queue.
+/// Length of the queue. Other callers wait to enqueue.
 const QUEUE_MAX: usize = 1_024;
 
-/// Turns of one transaction.
-const BATCH_TURNS_MAX: usize = 512;
+/// Most transactions in one batch.
+const BATCH_TRANSACTIONS_MAX: usize = 512;
 
-/// Bytes from which on a transaction takes no more.
+/// Bytes of bodies that complete a batch.
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 
-/// A turn that waits.
+/// A transaction in the queue.
 trait QueuedTransaction: Send {
     fn bytes(&self) -> usize;
-    fn run(&mut self, turn: &Transaction<'_, Savepoints<'_>>);
+    fn run(&mut self, transaction: &Transaction<'_, Savepoints<'_>>);
     fn complete(self: Box<Self>, committed: Result<(), &SqlError>);
 }
 
@@ -145,11 +145,11 @@ where
         self.bytes
     }
 
-    fn run(&mut self, turn: &Transaction<'_, Savepoints<'_>>) {
+    fn run(&mut self, transaction: &Transaction<'_, Savepoints<'_>>) {
         if let Some(work) = self.begin.take() {
-            // What a panic leaves half done, savepoints undo.
-            self.outcome =
-                unpanicked(|| Ok(work(turn))).unwrap_or_else(|error| Err(storage(error)));
+            // Savepoints roll back the statements before a panic.
+            let outcome = unpanicked(|| Ok(work(transaction)));
+            self.outcome = outcome.unwrap_or_else(|error| Err(storage(error)));
         }
     }
 
@@ -165,25 +165,25 @@ where
             (outcome, _) => outcome,
         };
         if let Ok(output) = &outcome {
-            // The turn holds, whatever comes of this.
+            // The transaction is committed, even if this panics.
             let _ = unpanicked(|| {
                 after(output);
                 Ok(())
             });
         }
-        // Who left without waiting does not need it.
+        // Fails if the caller has left without waiting.
         let _ = reply.send(outcome);
     }
 }
 
-/// Waits for a turn and takes all others that wait by then.
+/// Waits for a transaction, and takes all others that are queued by then.
 fn next_batch(
     jobs: &mut mpsc::Receiver<Box<dyn QueuedTransaction>>,
 ) -> Option<Vec<Box<dyn QueuedTransaction>>> {
     let first = jobs.blocking_recv()?;
     let mut bytes = first.bytes();
     let mut batch = vec![first];
-    while batch.len() < BATCH_TURNS_MAX
+    while batch.len() < BATCH_TRANSACTIONS_MAX
         && bytes < BATCH_BYTES
         && let Ok(job) = jobs.try_recv()
     {
@@ -193,22 +193,22 @@ fn next_batch(
     Some(batch)
 }
 
-/// Runs turns in one transaction and answers them. A panic outside of the turns undoes the
-/// transaction: their requests fail, and the thread goes on.
+/// Runs a batch in one SQLite transaction and answers its callers. A panic outside of their work
+/// rolls back the batch: the requests fail, and the thread continues.
 fn commit(
-    ledger: &Writable,
+    database: &SharedDatabase,
     engine_config: &EngineConfig,
     patterns: &PatternCache,
     mut batch: Vec<Box<dyn QueuedTransaction>>,
 ) -> PostCommit {
     let committed = unpanicked(|| {
-        lock(ledger).atomically(|ledger| {
-            let inside = Savepoints::new(ledger);
-            let turn = Transaction::new(&inside, engine_config).with_patterns(patterns);
+        lock(database).atomically(|database| {
+            let inside = Savepoints::new(database);
+            let transaction = Transaction::new(&inside, engine_config).with_patterns(patterns);
             for job in &mut batch {
-                job.run(&turn);
+                job.run(&transaction);
             }
-            left(&turn)
+            post_commit(&transaction)
         })
     });
     for job in batch {
@@ -217,11 +217,11 @@ fn commit(
     committed.unwrap_or_default()
 }
 
-/// What the turns of a transaction leave to do.
-fn left<S: Sql>(turn: &Transaction<'_, S>) -> Result<PostCommit, SqlError> {
-    let deliveries = turn.wake();
-    let streams = turn.due()?;
-    let changed = turn.changed().into_iter().collect();
+/// The work that follows the commit of a transaction.
+fn post_commit<S: Sql>(transaction: &Transaction<'_, S>) -> Result<PostCommit, SqlError> {
+    let deliveries = transaction.wake();
+    let streams = transaction.due()?;
+    let changed = transaction.changed().into_iter().collect();
     Ok(PostCommit {
         streams,
         changed,
@@ -229,15 +229,15 @@ fn left<S: Sql>(turn: &Transaction<'_, S>) -> Result<PostCommit, SqlError> {
     })
 }
 
-/// Runs a thread's loop until it ends automatically: after a panic it begins again.
-pub(super) fn steadily(log: Log, mut run: impl FnMut()) {
+/// Runs a thread's loop until it returns, and restarts it after a panic.
+pub(super) fn run_with_restarts(log: Log, mut run: impl FnMut()) {
     while guarded(log, &mut run).is_err() {
-        std::thread::sleep(AGAIN_TIME);
+        std::thread::sleep(RESTART_TIME);
     }
 }
 
-/// How long a loop that panicked rests, so that one which panics for ever takes no processor.
-const AGAIN_TIME: Duration = Duration::from_secs(1);
+/// Delay before a restart, so that a loop that always panics does not use a whole processor.
+const RESTART_TIME: Duration = Duration::from_secs(1);
 
 fn failed(why: &str) -> Refusal {
     storage(SqlError(why.to_owned()))
@@ -268,48 +268,48 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_while_subscribers_are_woken_undoes_no_append() {
+    fn post_commit_survives_a_panic_of_deliveries() {
         let engine_config = EngineConfig::default();
-        let turn = Transaction::new(&Panics, &engine_config);
-        turn.look();
-        let left = left(&turn).unwrap();
-        let deliveries = left.deliveries.unwrap();
+        let transaction = Transaction::new(&Panics, &engine_config);
+        transaction.mark_due();
+        let post_commit = post_commit(&transaction).unwrap();
+        let deliveries = post_commit.deliveries.unwrap();
         assert!(deliveries.fault.unwrap().to_string().contains("on purpose"));
-        assert!(deliveries.next > Some(turn.now()), "it is tried again");
+        assert!(deliveries.next > Some(transaction.now()), "it is retried");
     }
 
-    /// The writer's thread serves all streams: whatever panics on it, the next turn is taken.
+    /// The writer thread serves all streams, so it has to survive any panic.
     #[tokio::test]
-    async fn the_writer_goes_on_after_a_panic_anywhere() {
+    async fn writer_continues_after_a_panic_anywhere() {
         let home = tempfile::tempdir().unwrap();
-        let ledger = Database::open(&home.path().join("x.db")).unwrap();
-        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
-        let ledger = Arc::new(Mutex::new(ledger));
-        let settled = |_| panic!("on purpose");
-        let writer = Writer::start(Arc::clone(&ledger), EngineConfig::default(), settled).unwrap();
+        let database = Database::open(&home.path().join("x.db")).unwrap();
+        database.run("CREATE TABLE t (v)", &[]).unwrap();
+        let database = Arc::new(Mutex::new(database));
+        let panics = |_| panic!("on purpose");
+        let writer = Writer::start(Arc::clone(&database), EngineConfig::default(), panics).unwrap();
         for round in 0..3 {
-            let kept = writer.transact(1, move |turn| insert(turn, 1 + 3 * round), |_| ());
+            let kept = writer.transact(1, move |it| insert(it, 1 + 3 * round), |_| ());
             assert_eq!(kept.await, Ok(1 + 3 * round));
-            let panics = writer.transact(1, |turn| insert(turn, 0), |_| ());
+            let panics = writer.transact(1, |it| insert(it, 0), |_| ());
             let why = panics.await.unwrap_err().to_string();
             assert!(why.contains("on purpose"), "{why}");
             let after = writer.transact(1, |_| Ok(()), |()| panic!("on purpose"));
             assert_eq!(after.await, Ok(()));
         }
-        let rows = lock(&ledger).run("SELECT count(*) FROM t", &[]).unwrap();
+        let rows = lock(&database).run("SELECT count(*) FROM t", &[]).unwrap();
         assert_eq!(rows, [[Value::Integer(3)]]);
     }
 
-    fn writer(home: &std::path::Path) -> (Writer, Arc<Writable>) {
-        let ledger = Database::open(&home.join("x.db")).unwrap();
-        ledger.run("CREATE TABLE t (v)", &[]).unwrap();
-        let ledger = Arc::new(Mutex::new(ledger));
-        let writer = Writer::start(Arc::clone(&ledger), EngineConfig::default(), drop).unwrap();
-        (writer, ledger)
+    fn writer(home: &std::path::Path) -> (Writer, Arc<SharedDatabase>) {
+        let database = Database::open(&home.join("x.db")).unwrap();
+        database.run("CREATE TABLE t (v)", &[]).unwrap();
+        let database = Arc::new(Mutex::new(database));
+        let writer = Writer::start(Arc::clone(&database), EngineConfig::default(), drop).unwrap();
+        (writer, database)
     }
 
-    fn insert(turn: &Transaction<'_, Savepoints<'_>>, value: i64) -> Result<i64, Refusal> {
-        turn.atomically(|sql| {
+    fn insert(it: &Transaction<'_, Savepoints<'_>>, value: i64) -> Result<i64, Refusal> {
+        it.atomically(|sql| {
             sql.run("INSERT INTO t VALUES (?)", &[Value::Integer(value)])?;
             match value % 3 {
                 0 => panic!("on purpose"),
@@ -321,32 +321,32 @@ mod tests {
     }
 
     #[test]
-    fn turns_share_a_transaction_and_fail_alone() {
+    fn writer_batches_transactions_that_fail_alone() {
         let home = tempfile::tempdir().unwrap();
-        let (writer, ledger) = writer(home.path());
-        let (after, heard) = channel();
+        let (writer, database) = writer(home.path());
+        let (after, committed) = channel();
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        // While the ledger is taken, turns gather.
-        let busy = lock(&ledger);
-        let turns = (0..300).map(|value| {
+        // While the database is locked, transactions queue up.
+        let locked = lock(&database);
+        let transactions = (0..300).map(|value| {
             let (writer, after) = (writer.clone(), after.clone());
             runtime.spawn(async move {
                 let after = move |value: &i64| after.send(*value).unwrap();
-                let turn = writer.transact(1, move |turn| insert(turn, value), after);
-                turn.await
+                let outcome = writer.transact(1, move |it| insert(it, value), after);
+                outcome.await
             })
         });
-        let turns: Vec<_> = turns.collect();
-        drop(busy);
-        for (value, turn) in turns.into_iter().enumerate() {
-            let outcome = runtime.block_on(turn).unwrap();
+        let transactions: Vec<_> = transactions.collect();
+        drop(locked);
+        for (value, transaction) in transactions.into_iter().enumerate() {
+            let outcome = runtime.block_on(transaction).unwrap();
             assert_eq!(outcome.is_ok(), value % 3 == 1, "{value}");
         }
-        let mut heard: Vec<i64> = heard.try_iter().collect();
-        heard.sort_unstable();
+        let mut committed: Vec<i64> = committed.try_iter().collect();
+        committed.sort_unstable();
         let kept: Vec<i64> = (0..300).filter(|value| value % 3 == 1).collect();
-        assert_eq!(heard, kept);
-        let rows = lock(&ledger).run("SELECT v FROM t ORDER BY v", &[]);
+        assert_eq!(committed, kept);
+        let rows = lock(&database).run("SELECT v FROM t ORDER BY v", &[]);
         let kept: Vec<Value> = kept.into_iter().map(Value::Integer).collect();
         assert_eq!(rows.unwrap().concat(), kept);
     }

@@ -2,8 +2,8 @@ use http::Request;
 use insta::assert_snapshot;
 use pmx_core::time::Timestamp;
 
-use super::super::Settings;
-use super::super::request::{Call, Live};
+use super::super::StreamSettings;
+use super::super::request::{Live, StreamRequest};
 use super::*;
 use crate::MediaType;
 
@@ -32,8 +32,8 @@ fn asked(query: &str, headers: &[(&str, &str)]) -> Get {
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    match Call::parse(&request.body(()).unwrap().into_parts().0) {
-        Ok(Call::Get(get)) => get,
+    match StreamRequest::parse(&request.body(()).unwrap().into_parts().0) {
+        Ok(StreamRequest::Get(get)) => get,
         other => panic!("{other:?}"),
     }
 }
@@ -55,7 +55,7 @@ fn rendered<B: AsRef<[u8]>>(answer: &Response<B>) -> String {
 }
 
 #[test]
-fn creating_and_appending() {
+fn created_and_appended_set_status_and_tail() {
     let view = a_view("Text/Plain;x=y", 5, false);
     let made = Created {
         fresh: true,
@@ -110,7 +110,7 @@ fn creating_and_appending() {
 }
 
 #[test]
-fn heads() {
+fn view_renders_expiry_and_tag() {
     let mut known = a_view("application/json", 5, true);
     known.expiry = Expiry::Idle(60);
     known.expiry_text = Some("60".to_owned());
@@ -132,7 +132,7 @@ fn heads() {
 }
 
 #[test]
-fn pages() {
+fn page_renders_body_tag_and_cursor() {
     let open = a_view("application/json", 5, false);
     let part = a_page(open.clone(), 0, 3, "1,2,3");
     assert_snapshot!(rendered(&page(&asked("", &[]), &part, cursor())), @r#"
@@ -184,7 +184,7 @@ fn pages() {
 }
 
 #[test]
-fn who_has_it_already_is_told_so() {
+fn page_is_not_modified_for_a_reader_that_has_it() {
     let closed = a_page(a_view("text/plain", 5, true), 3, 5, "xy");
     let open = a_page(a_view("text/plain", 5, false), 3, 5, "xy");
     let tag = "W/\"9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a9a:3:5\", \"x\"";
@@ -196,15 +196,15 @@ fn who_has_it_already_is_told_so() {
     stream-next-offset: 0000000000000000_0000000000000005
     stream-up-to-date: true
     "#);
-    // That nothing will follow is news.
+    // The closed state is new to the reader.
     assert_eq!(page(&known, &closed, cursor()).status(), 200);
-    // Who wants the tail of this moment gets it.
+    // A read of the current tail is never 304.
     let now = asked("?offset=now", &[("if-none-match", "*")]);
     assert_eq!(page(&now, &open, cursor()).status(), 200);
 }
 
 #[test]
-fn refusals_say_what_goes_on() {
+fn refused_renders_code_and_headers() {
     let closed = Refusal::Closed {
         next: Offset::at(5),
     };
@@ -268,16 +268,16 @@ fn refusals_say_what_goes_on() {
     assert_eq!(invalid(&method).headers()["allow"], METHODS);
 }
 
-fn settings(vars: &[(&str, &str)]) -> Settings {
+fn settings(vars: &[(&str, &str)]) -> StreamSettings {
     let var = |name: &str| {
         let found = vars.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| (*value).to_owned())
     };
-    Settings::read(var).unwrap()
+    StreamSettings::read(var).unwrap()
 }
 
 /// The origin that may read the answer.
-fn cors(settings: &Settings, method: &str, headers: &[(&str, &str)]) -> String {
+fn cors(settings: &StreamSettings, method: &str, headers: &[(&str, &str)]) -> String {
     let mut request = Request::builder().method(method).uri("/v1/stream/news/a");
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -293,7 +293,7 @@ fn cors(settings: &Settings, method: &str, headers: &[(&str, &str)]) -> String {
 }
 
 #[test]
-fn cors_follows_what_the_operator_opened() {
+fn cors_follows_the_settings() {
     let page = ("origin", "https://evil.example");
     let asked = |method| ("access-control-request-method", method);
     let open = settings(&[("STREAM_ACCESS", "open")]);
@@ -336,7 +336,11 @@ fn cors_follows_what_the_operator_opened() {
     }
 }
 
-fn dressed(settings: &Settings, origin: Option<&str>, answer: Response<Bytes>) -> String {
+fn with_common_headers(
+    settings: &StreamSettings,
+    origin: Option<&str>,
+    answer: Response<Bytes>,
+) -> String {
     let mut request = Request::builder().uri("/v1/stream/a");
     if let Some(origin) = origin {
         request = request.header("origin", origin);
@@ -349,9 +353,9 @@ fn dressed(settings: &Settings, origin: Option<&str>, answer: Response<Bytes>) -
 }
 
 #[test]
-fn every_answer_is_dressed() {
+fn add_common_headers_adds_cors_caching_and_sandbox() {
     let open = settings(&[("STREAM_ACCESS", "open")]);
-    assert_snapshot!(dressed(&open, None, deleted()), @r"
+    assert_snapshot!(with_common_headers(&open, None, deleted()), @r"
     204
     access-control-allow-origin: *
     cache-control: no-store
@@ -365,7 +369,7 @@ fn every_answer_is_dressed() {
     ]);
     let part = a_page(a_view("text/plain", 5, false), 0, 3, "abc");
     let answer = page(&asked("", &[]), &part, cursor());
-    assert_snapshot!(dressed(&closed, Some("https://a.example"), answer.clone()), @r#"
+    assert_snapshot!(with_common_headers(&closed, Some("https://a.example"), answer.clone()), @r#"
     200
     access-control-allow-origin: https://a.example
     cache-control: private, max-age=0, must-revalidate
@@ -379,13 +383,13 @@ fn every_answer_is_dressed() {
     x-content-type-options: nosniff
     abc
     "#);
-    let elsewhere = dressed(&closed, Some("https://b.example"), answer);
+    let elsewhere = with_common_headers(&closed, Some("https://b.example"), answer);
     assert!(!elsewhere.contains("allow-origin"), "{elsewhere}");
     assert!(elsewhere.contains("vary: origin"), "{elsewhere}");
 }
 
 #[test]
-fn refusals_say_which_token_would_do() {
+fn problem_renders_the_challenge() {
     for (code, challenge) in [
         (Code::Unauthorised, "Bearer"),
         (Code::TokenExpired, "Bearer error=\"invalid_token\""),
@@ -399,7 +403,7 @@ fn refusals_say_which_token_would_do() {
 }
 
 #[test]
-fn browsers_ask_first_and_others_say_who_they_are() {
+fn admit_answers_preflights_and_checks_credentials() {
     let settings = settings(&[("STREAM_SECRET", "s3cret")]);
     for (method, path, token, expected) in [
         ("GET", "/v1/stream/a", Some("Bearer s3cret"), 200),

@@ -13,20 +13,23 @@ fn head(method: &str, address: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-fn outcome(method: &str, query: &str, headers: &[(&str, &str)]) -> Result<Call, String> {
+fn outcome(method: &str, query: &str, headers: &[(&str, &str)]) -> Result<StreamRequest, String> {
     let address = format!("/v1/stream/a{query}");
-    Call::parse(&head(method, &address, headers)).map_err(|error| error.to_string())
+    StreamRequest::parse(&head(method, &address, headers)).map_err(|error| error.to_string())
 }
 
 fn get_of(query: &str, headers: &[(&str, &str)]) -> Result<Get, String> {
     match outcome("GET", query, headers)? {
-        Call::Get(get) => Ok(get),
-        Call::Create(_) | Call::Append(_) | Call::Delete | Call::Head => unreachable!(),
+        StreamRequest::Get(get) => Ok(get),
+        StreamRequest::Create(_)
+        | StreamRequest::Append(_)
+        | StreamRequest::Delete
+        | StreamRequest::Head => unreachable!(),
     }
 }
 
 #[test]
-fn names() {
+fn name_of_returns_the_name_below_the_base_path() {
     let long = format!("/v1/stream/{}", "x".repeat(STREAM_NAME_BYTES_MAX + 1));
     for (address, expected) in [
         ("/v1/stream/a", Some(Ok("a"))),
@@ -49,7 +52,7 @@ fn names() {
 }
 
 #[test]
-fn where_a_reader_begins() {
+fn parse_get_reads_the_offset() {
     let at = |position| Ok(From::At(Offset::at(position)));
     let none = "\"offset\" in the query: it is none of this server's";
     for (query, expected) in [
@@ -90,19 +93,19 @@ fn where_a_reader_begins() {
 }
 
 #[test]
-fn a_browser_goes_on_where_it_left() {
+fn parse_get_prefers_last_event_id_for_events() {
     let id = ("last-event-id", "0000000000000000_0000000000000009");
     let from = |query, headers: &[_]| get_of(query, headers).unwrap().read.from;
     let nine = From::At(Offset::at(9));
     assert_eq!(from("?live=sse&offset=-1", &[id]), nine);
     assert_eq!(from("?live=long-poll&offset=-1", &[id]), From::Start);
     assert_eq!(from("?offset=-1", &[id]), From::Start);
-    let strange = ("last-event-id", "from elsewhere");
-    assert_eq!(from("?live=sse&offset=now", &[strange]), From::Now);
+    let foreign = ("last-event-id", "from elsewhere");
+    assert_eq!(from("?live=sse&offset=now", &[foreign]), From::Now);
 }
 
 #[test]
-fn what_a_stream_is_created_with() {
+fn parse_put_reads_media_type_and_expiry() {
     let header = |name: &str, why: &str| Err(format!("the header {name}: {why}"));
     let exact = "it is no whole number below 2^53";
     for (headers, expected) in [
@@ -164,8 +167,11 @@ fn what_a_stream_is_created_with() {
         ),
     ] {
         let found = outcome("PUT", "", headers).map(|call| match call {
-            Call::Create(create) => create,
-            Call::Append(_) | Call::Delete | Call::Head | Call::Get(_) => unreachable!(),
+            StreamRequest::Create(create) => create,
+            StreamRequest::Append(_)
+            | StreamRequest::Delete
+            | StreamRequest::Head
+            | StreamRequest::Get(_) => unreachable!(),
         });
         let found = found.map(|it| (it.media_type, it.expiry, it.closed));
         let expected =
@@ -175,7 +181,7 @@ fn what_a_stream_is_created_with() {
 }
 
 #[test]
-fn where_a_fork_begins() {
+fn parse_put_reads_the_fork() {
     let (from, at, beyond) = (
         "stream-forked-from",
         "stream-fork-offset",
@@ -206,22 +212,23 @@ fn where_a_fork_begins() {
         (&[(from, "http://elsewhere/v1/stream/s")], Err(from)),
     ] {
         match (outcome("PUT", "", headers), expected) {
-            (Ok(Call::Create(create)), Ok(fork)) => {
+            (Ok(StreamRequest::Create(create)), Ok(fork)) => {
                 assert_eq!(create.fork, Some(fork), "{headers:?}");
             }
-            (Err(why), Err(name)) => {
-                assert!(
-                    why.starts_with(&format!("the header {name}: ")),
-                    "{headers:?}: {why}"
-                );
-            }
+            (Err(why), Err(name)) => assert_names(&why, name, headers),
             (found, expected) => panic!("{headers:?}: {found:?}, not {expected:?}"),
         }
     }
 }
 
+/// Asserts that an error names a header.
+fn assert_names(why: &str, name: &str, headers: &[(&str, &str)]) {
+    let start = format!("the header {name}: ");
+    assert!(why.starts_with(&start), "{headers:?}: {why}");
+}
+
 #[test]
-fn producers() {
+fn parse_post_reads_the_producer() {
     let long = "x".repeat(STREAM_TOKEN_BYTES_MAX + 1);
     let whole = |id: &str, epoch, seq| {
         let id = id.to_owned();
@@ -263,20 +270,17 @@ fn producers() {
             .filter_map(|(n, v)| Some((*n, (*v)?)))
             .collect();
         match (outcome("POST", "", &headers), expected) {
-            (Ok(Call::Append(append)), Ok(producer)) => assert_eq!(append.producer, producer),
-            (Err(why), Err(name)) => {
-                assert!(
-                    why.starts_with(&format!("the header {name}: ")),
-                    "{headers:?}: {why}"
-                );
+            (Ok(StreamRequest::Append(append)), Ok(producer)) => {
+                assert_eq!(append.producer, producer);
             }
+            (Err(why), Err(name)) => assert_names(&why, name, &headers),
             (found, expected) => panic!("{headers:?}: {found:?}, not {expected:?}"),
         }
     }
 }
 
 #[test]
-fn methods_and_bodies() {
+fn parse_knows_methods_and_their_bodies() {
     let body = Bytes::from_static(b"x");
     for (method, most) in [
         ("PUT", STREAM_APPEND_BYTES_MAX),
@@ -288,9 +292,9 @@ fn methods_and_bodies() {
         let call = outcome(method, "", &[]).unwrap();
         assert_eq!(call.body_bytes_max(), most, "{method}");
         let kept = match call.with_body(body.clone()) {
-            Call::Create(create) => create.body,
-            Call::Append(append) => append.body,
-            Call::Delete | Call::Head | Call::Get(_) => Bytes::new(),
+            StreamRequest::Create(create) => create.body,
+            StreamRequest::Append(append) => append.body,
+            StreamRequest::Delete | StreamRequest::Head | StreamRequest::Get(_) => Bytes::new(),
         };
         assert_eq!(kept.is_empty(), most == 0, "{method}");
     }
@@ -302,7 +306,7 @@ fn methods_and_bodies() {
 
 proptest! {
     #[test]
-    fn whatever_comes_is_parsed_or_refused(
+    fn parse_never_panics(
         method in "PUT|POST|GET|DELETE|HEAD",
         query in "[ -\"$-~]{0,60}",
         name in "stream-ttl|stream-expires-at|stream-forked-from|stream-fork-offset|producer-id|\
@@ -315,6 +319,6 @@ proptest! {
             request = request.uri(uri);
         }
         let request = request.header(name, value.as_bytes()).body(()).unwrap();
-        let _parsed_or_refused = Call::parse(&request.into_parts().0);
+        let _parsed_or_refused = StreamRequest::parse(&request.into_parts().0);
     }
 }

@@ -52,7 +52,7 @@ fn parsed(text: &str) -> Vec<(String, String, String)> {
 }
 
 #[test]
-fn chunks() {
+fn event_encodes_data_and_control() {
     let event_at = event(
         &page("application/json", (2, false), 0, 2, b"{\"a\":1},2"),
         cursor(),
@@ -86,7 +86,7 @@ fn chunks() {
 }
 
 #[test]
-fn heads_say_how_bytes_became_text() {
+fn head_names_the_encoding_of_bytes() {
     for (media_type, coded) in [
         ("text/plain", false),
         ("TEXT/html; charset=utf-8", false),
@@ -104,7 +104,7 @@ fn heads_say_how_bytes_became_text() {
 }
 
 #[test]
-fn a_message_can_not_pass_for_an_event() {
+fn event_escapes_line_breaks_of_messages() {
     for message in [
         "a\n\nevent: control\ndata:{}\n\n",
         "a\r\revent: control\rdata:{}\r\r",
@@ -121,13 +121,13 @@ fn a_message_can_not_pass_for_an_event() {
         assert_eq!(kinds, ["data", "control"], "{message:?}");
         let expected = message.replace("\r\n", "\n").replace('\r', "\n");
         assert_eq!(events[0].1, expected);
-        // The place is only noted with the control event, when the data is through.
+        // Only the control event has the offset, after the data.
         assert_eq!((events[0].2.as_str(), events[1].2.is_empty()), ("", false));
     }
 }
 
 #[test]
-fn no_character_is_cut() {
+fn event_withholds_a_partial_character() {
     let check = |body: &[u8], tail: u64, expected: usize| {
         let end = body.len() as u64;
         let event = event(&page("text/plain", (tail, false), 0, end, body), cursor());
@@ -138,9 +138,9 @@ fn no_character_is_cut() {
     let face = "\u{1f600}".as_bytes();
     for cut in 1..4 {
         check(&[b"ab", &face[..cut]].concat(), 9, 2);
-        // There is nothing else to send: it goes as it is.
+        // A page without a whole character is sent unchanged.
         check(&face[..cut], 9, cut);
-        // The next append may bring the rest.
+        // The next append may complete it.
         check(&[b"ab", &face[..cut]].concat(), 2 + cut as u64, 2);
         let rest = page(
             "text/plain",
@@ -162,10 +162,10 @@ fn no_character_is_cut() {
 }
 
 #[test]
-fn a_session_goes_on_where_its_reader_is() {
+fn session_resumes_from_the_last_event() {
     let request = http::Request::get("/v1/stream/a?live=sse&offset=-1&cursor=7").body(());
-    let parsed = super::super::Call::parse(&request.unwrap().into_parts().0);
-    let Ok(super::super::Call::Get(get)) = parsed else {
+    let parsed = super::super::StreamRequest::parse(&request.unwrap().into_parts().0);
+    let Ok(super::super::StreamRequest::Get(get)) = parsed else {
         panic!("{parsed:?}")
     };
     let mut session = Session::new(&get);
@@ -177,7 +177,7 @@ fn a_session_goes_on_where_its_reader_is() {
     let mut other = first.clone();
     other.view.generation = "77".repeat(16);
     assert!(session.knows(&first) && !session.knows(&other));
-    // Their cursor is that of the moment: they get a later one.
+    // The reader has the current cursor, so it gets a later one.
     assert!(!session.takes(cursor()));
     let now = Timestamp::from_millis(1_728_432_000_000 + 140_000);
     assert!(session.cursor(now, 3) > cursor());
@@ -186,7 +186,7 @@ fn a_session_goes_on_where_its_reader_is() {
 
 proptest! {
     #[test]
-    fn what_was_appended_arrives(
+    fn events_of_any_pages_join_to_the_text(
         messages in proptest::collection::vec("[a-z\u{fc}\u{20ac}\u{1f600} :]{0,9}", 1..9),
         budget in 4usize..20,
     ) {

@@ -43,7 +43,7 @@ fn head(method: &str, address: &str, headers: &[(&str, &str)]) -> Parts {
     request.body(()).unwrap().into_parts().0
 }
 
-/// Who asks, in a word, or the code of the refusal.
+/// The sender in a word, or the code of the refusal.
 fn asked(access: &Access, method: &str, address: &str, headers: &[(&str, &str)]) -> &'static str {
     let (name, _) = address.split_once('?').unwrap_or((address, ""));
     admitted(access, &head(method, address, headers), name)
@@ -84,14 +84,14 @@ fn access_without_secret_and_keys_is_closed_unless_opened_or_local() {
     for name in ["STREAM_SECRET", "STREAM_ACCESS=open"] {
         assert!(problem.hint.contains(name), "{problem:?}");
     }
-    // What the operator names stays readable, also where nothing else is.
+    // Public streams stay readable on a closed server.
     let public = access("", "", "news/*");
     assert_eq!(asked(&public, "GET", "news/a", &[]), "anyone");
     assert_eq!(asked(&public, "PUT", "news/a", &[]), "E_STREAMS_CLOSED");
 }
 
 #[test]
-fn a_secret_closes_streams_whatever_else_is_set() {
+fn access_mode_is_guarded_with_a_secret_whatever_else_is_set() {
     let vars = |secret, auth_token| AccessVars {
         secret,
         auth_token,
@@ -116,7 +116,7 @@ fn a_secret_closes_streams_whatever_else_is_set() {
 }
 
 #[test]
-fn an_open_server_lets_everybody_do_everything() {
+fn admit_allows_everything_on_an_open_server() {
     let open = opened("open");
     assert_eq!(open.access_mode(), AccessMode::Open);
     for (method, address) in [("GET", "a?token=x"), ("PUT", "a"), ("DELETE", "a?token=x")] {
@@ -132,7 +132,7 @@ fn an_open_server_lets_everybody_do_everything() {
 }
 
 #[test]
-fn a_token_opens_what_it_names_and_no_more() {
+fn admit_limits_a_token_to_its_streams_and_scope() {
     let closed = access(SECRET, KEY, "");
     let may = |scope: &str, method: &str, address: &str| {
         let bearer = format!("Bearer {}", token(&closed.keys, "chat/*", scope));
@@ -158,7 +158,7 @@ fn a_token_opens_what_it_names_and_no_more() {
             assert_eq!(may(scope, method, "chat%2Fa"), "E_FORBIDDEN");
         }
     }
-    // What belongs to no stream is the operator's alone.
+    // Only the operator may send requests that are not about a stream.
     let bearer = format!("Bearer {}", token(&closed.keys, "**", "read write manage"));
     let with = |bearer: &str| head("GET", "", &[("authorization", bearer)]);
     let problem = closed.authorise(&with(&bearer), NOW).unwrap_err();
@@ -176,7 +176,7 @@ fn a_token_opens_what_it_names_and_no_more() {
 }
 
 #[test]
-fn claim_is_a_scope_of_its_own() {
+fn claim_needs_its_own_scope() {
     let closed = access(SECRET, KEY, "");
     let claim = |bearer: String| {
         let bearer = format!("Bearer {bearer}");
@@ -197,7 +197,7 @@ fn claim_is_a_scope_of_its_own() {
 }
 
 #[test]
-fn a_fork_needs_leave_to_read_its_source() {
+fn admit_requires_read_access_to_the_source_of_a_fork() {
     let closed = access(SECRET, KEY, "news/*");
     let fork = |streams: &str, scope: &str, source: &str| {
         let bearer = format!("Bearer {}", token(&closed.keys, streams, scope));
@@ -215,12 +215,12 @@ fn a_fork_needs_leave_to_read_its_source() {
     assert_eq!(fork("a/*", "manage", "/v1/stream/a/c"), "E_FORBIDDEN");
     assert_eq!(fork("a/*", "manage read", "/v1/stream/a/c"), "holder");
     assert_eq!(fork("a/*", "manage", "/v1/stream/news/1"), "holder");
-    // It names nothing, and is refused for that.
+    // An invalid source is refused later.
     assert_eq!(fork("a/*", "manage", "secret"), "holder");
 }
 
 #[test]
-fn what_everybody_may_read_they_may_not_write() {
+fn admit_allows_only_reads_of_public_streams() {
     let closed = access(SECRET, "", "news/*, blog");
     for (method, address, expected) in [
         ("GET", "news/a", "anyone"),
@@ -237,7 +237,7 @@ fn what_everybody_may_read_they_may_not_write() {
             "{method} {address}"
         );
     }
-    // The holder of another stream's token may what everybody may.
+    // A token for another stream does not remove public access.
     let bearer = format!("Bearer {}", token(&closed.keys, "x", "write"));
     let headers = [("authorization", bearer.as_str())];
     assert_eq!(asked(&closed, "GET", "blog", &headers), "holder");
@@ -247,7 +247,7 @@ fn what_everybody_may_read_they_may_not_write() {
 }
 
 #[test]
-fn a_token_in_the_address_reads_and_does_no_more() {
+fn admit_takes_a_token_in_the_query_for_get_only() {
     let closed = access(SECRET, KEY, "");
     let token = token(&closed.keys, "a", "read write manage");
     let address = format!("a?offset=-1&live=sse&token={token}");
@@ -263,7 +263,7 @@ fn a_token_in_the_address_reads_and_does_no_more() {
     let bearer = format!("Bearer {token}");
     let both = [("authorization", bearer.as_str())];
     assert_eq!(asked(&closed, "GET", &address, &both), "E_UNAUTHORISED");
-    // The secret is never sent there.
+    // The secret is not accepted in the query.
     let secret = "a?token=a+secret+of+at+least+thirty-two+bytes";
     assert_eq!(asked(&closed, "GET", secret, &[]), "E_UNAUTHORISED");
     assert_eq!(asked(&closed, "GET", "a?token=", &[]), "E_UNAUTHORISED");
@@ -271,7 +271,7 @@ fn a_token_in_the_address_reads_and_does_no_more() {
 }
 
 #[test]
-fn only_one_way_of_sending_a_token_is_taken() {
+fn admit_takes_one_well_formed_credential() {
     let closed = access(SECRET, KEY, "");
     let bearer = format!("Bearer {SECRET}");
     let known = ("authorization", bearer.as_str());
@@ -302,7 +302,7 @@ fn only_one_way_of_sending_a_token_is_taken() {
 }
 
 #[test]
-fn settings_that_make_no_sense_are_refused() {
+fn parse_refuses_invalid_settings() {
     let parse = |keys: &str, public: &str| {
         let parsed = Access::parse(AccessVars {
             secret: Some(SECRET),
@@ -320,7 +320,7 @@ fn settings_that_make_no_sense_are_refused() {
     );
     assert!(parse("", "a, b c").unwrap_err().contains("\"b c\""));
     assert!(parse("", &"a,".repeat(101)).is_err());
-    // A secret that could be guessed from a token signs none.
+    // A short secret could be guessed from a token, so no key is derived from it.
     let short = access("s3cret", "", "");
     assert!(short.keys.is_empty());
     assert_eq!(short.access_mode(), AccessMode::Guarded);

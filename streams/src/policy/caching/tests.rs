@@ -5,7 +5,7 @@ use pmx_core::time::Timestamp;
 use proptest::prelude::*;
 
 use super::*;
-use crate::http::{Call, Cursor, Live, Origins, Settings, answer, sse};
+use crate::http::{Cursor, Live, Origins, StreamRequest, StreamSettings, answer, sse};
 use crate::policy::{AccessVars, Claims};
 use crate::{Expiry, From, MediaType, Offset, Page, Refusal, View};
 
@@ -15,16 +15,16 @@ const NOW: Timestamp = Timestamp::from_millis(1_795_339_200_000);
 /// Bytes of a page of the model.
 const PAGE: usize = 4;
 
-/// A stream of bytes, and those that had its name before it.
+/// A stream of bytes, with the count of its generations.
 #[derive(Debug, Clone, Default)]
 struct Model {
-    /// How many streams there were.
+    /// The number of streams so far.
     generation: u64,
     stream: Option<(Vec<u8>, bool)>,
 }
 
 impl Model {
-    fn answer(&self, settings: &Settings, head: &Parts) -> Response<Bytes> {
+    fn answer(&self, settings: &StreamSettings, head: &Parts) -> Response<Bytes> {
         let answer = match settings.admit(head, NOW) {
             Ok(_) => self.rendered(head),
             Err(refused) => refused,
@@ -45,9 +45,9 @@ impl Model {
             expiry_text: None,
             generation: format!("{:032x}", self.generation),
         };
-        let get = match Call::parse(head) {
-            Ok(Call::Get(get)) => get,
-            Ok(Call::Head) => return answer::view(&view),
+        let get = match StreamRequest::parse(head) {
+            Ok(StreamRequest::Get(get)) => get,
+            Ok(StreamRequest::Head) => return answer::view(&view),
             Ok(other) => panic!("{other:?}"),
             Err(error) => return answer::invalid(&error),
         };
@@ -75,8 +75,8 @@ impl Model {
     }
 }
 
-fn settings(caching: CacheMode, secret: Option<&str>, public: Option<&str>) -> Settings {
-    Settings {
+fn settings(caching: CacheMode, secret: Option<&str>, public: Option<&str>) -> StreamSettings {
+    StreamSettings {
         access: Access::parse(AccessVars {
             secret,
             public,
@@ -86,7 +86,7 @@ fn settings(caching: CacheMode, secret: Option<&str>, public: Option<&str>) -> S
         .unwrap(),
         origins: Origins::Any,
         caching,
-        ..Settings::default()
+        ..StreamSettings::default()
     }
 }
 
@@ -108,7 +108,7 @@ fn token() -> String {
 }
 
 #[test]
-fn what_each_kind_of_answer_says() {
+fn policy_depends_on_mode_audience_and_kind_of_response() {
     let model = Model {
         generation: 1,
         stream: Some((b"0123456789".to_vec(), false)),
@@ -185,7 +185,7 @@ fn what_each_kind_of_answer_says() {
 }
 
 #[test]
-fn modes_are_read() {
+fn parse_accepts_the_cache_modes() {
     for (text, expected) in [
         (None, Ok(CacheMode::Private)),
         (Some(""), Ok(CacheMode::Private)),
@@ -197,15 +197,15 @@ fn modes_are_read() {
     }
 }
 
-/// Whose cache it is.
+/// Private or shared (RFC 9111).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Shared,
     Private,
 }
 
-/// A cache as lazy as RFC 9111 lets it be: it keeps whatever it may, answers without asking as
-/// long as it may, and also what is stale while it may revalidate later.
+/// A cache as lazy as RFC 9111 allows: it stores every response that it may, reuses it for as long
+/// as it may, and serves stale ones while it may revalidate later.
 struct Cache {
     kind: Kind,
     now: u64,
@@ -244,7 +244,7 @@ impl Cache {
             if self.now - kept.at < reusable(&kept.answer) {
                 return kept.answer.clone();
             }
-            // It asks for its reader, and has what the reader has as well.
+            // It revalidates its own stored response.
             if let Some(tag) = kept.answer.headers().get(ETAG) {
                 asked.headers.insert("if-none-match", tag.clone());
             }
@@ -292,7 +292,7 @@ fn directives(answer: &Response<Bytes>) -> impl Iterator<Item = &str> {
     policy.split(',').map(str::trim)
 }
 
-/// For how long an answer may be used without asking.
+/// How long a response may be reused without revalidation.
 fn reusable(answer: &Response<Bytes>) -> u64 {
     let seconds = |name: &str| {
         let mut values = directives(answer).filter_map(|one| one.strip_prefix(name));
@@ -351,11 +351,10 @@ fn change(model: &mut Model, op: &Op) {
 }
 
 proptest! {
-    /// Four readers, two with a token and two without, each behind a browser's cache of their own
-    /// and all behind one that is shared: whatever they are shown is what the server would have
-    /// told them itself at that moment.
+    /// Four readers, two with a token and two without, use browser caches and one shared cache:
+    /// each reader always sees the server's current response.
     #[test]
-    fn no_cache_shows_what_is_older_or_not_for_its_reader(
+    fn policy_never_lets_a_cache_serve_a_stale_or_foreign_response(
         ops in prop::collection::vec(op(), 1..80),
         mode in prop::sample::select(vec![CacheMode::Off, CacheMode::Private, CacheMode::Shared]),
         secret in prop::option::of(Just(SECRET)),
@@ -377,7 +376,7 @@ proptest! {
                 Op::Read { reader, page, live } => {
                     let live = if *live { "&live=long-poll" } else { "" };
                     let query = format!("?offset=0_{}{live}", page * PAGE as u64);
-                    // Two readers with and without a token share a browser.
+                    // A reader with a token and one without share a browser.
                     let known = [("authorization", bearer.as_str())];
                     let headers = if *reader < 2 { &known[..] } else { &[] };
                     let head = request("GET", &query, headers);

@@ -15,7 +15,7 @@ fn client(name: &str) -> ClientId {
 }
 
 #[test]
-fn rates_are_read() {
+fn parse_accepts_rules_for_clients_and_streams() {
     let both = |rate: &str| Some(Rate::parse(rate).unwrap());
     let parse = |text: &str| Pair::parse("STREAM_RATE_READS", Some(text));
     assert_eq!(parse(""), Ok(Pair::default()));
@@ -60,7 +60,7 @@ fn rates_are_read() {
 }
 
 #[test]
-fn a_bucket_empties_and_fills() {
+fn take_empties_the_bucket_which_refills() {
     let rate = rate("10/s burst 3");
     let mut bucket = None;
     let mut take = |millis| {
@@ -82,7 +82,7 @@ fn a_bucket_empties_and_fills() {
     assert_eq!(take(99), refused(1));
     assert_eq!(take(100), granted(0, 300));
     assert_eq!(take(10_000), granted(2, 100));
-    // The clock goes back by an hour: no one waits for an hour.
+    // The clock goes back by an hour, and no client waits for an hour.
     let (_, decision) = rate.take(Some(Bucket(at(3_600_000).as_millis() * 1_000_000)), at(0));
     assert_eq!(decision, refused(100));
     let never = rate.take(Some(Bucket(u64::MAX)), Timestamp::from_millis(u64::MAX));
@@ -93,7 +93,7 @@ fn a_bucket_empties_and_fills() {
 }
 
 #[test]
-fn nothing_is_taken_unless_all_is_granted() {
+fn count_takes_no_token_unless_all_owners_grant() {
     let rates = Rates::parse(None, Some("client 1/s burst 2, stream 1/s burst 3")).unwrap();
     let mut limiter = Limiter::new(rates);
     let stream = (Per::Stream, client("s"));
@@ -107,7 +107,7 @@ fn nothing_is_taken_unless_all_is_granted() {
     for _ in 0..5 {
         assert_eq!(ask("a"), Some((Per::Client, second)));
     }
-    // Those refusals took nothing of the stream's.
+    // The refusals took no token of the stream.
     assert_eq!(ask("b"), None);
     assert_eq!(ask("b"), Some((Per::Stream, second)));
     let reads = limiter.count(Traffic::Reads, &[stream], at(0));
@@ -115,7 +115,7 @@ fn nothing_is_taken_unless_all_is_granted() {
 }
 
 #[test]
-fn what_is_counted_is_told() {
+fn write_headers_renders_state_and_policy() {
     let rates = Rates::parse(Some("client 50/s burst 200, stream 1/m burst 1"), None).unwrap();
     assert!(rates.count(Per::Client) && rates.count(Per::Stream));
     assert!(!Rates::default().count(Per::Client));
@@ -140,7 +140,7 @@ fn what_is_counted_is_told() {
 }
 
 #[test]
-fn buckets_are_bounded_and_those_in_use_stay() {
+fn limiter_bounds_buckets_and_keeps_those_in_use() {
     let mut limiter = Limiter::new(Rates::parse(Some("1/h burst 2"), None).unwrap());
     limiter.most = 8;
     let mut ask = |name: &str| {
@@ -161,9 +161,9 @@ fn buckets_are_bounded_and_those_in_use_stay() {
 }
 
 proptest! {
-    /// In no span of time more is granted than the burst and what the rate yields in the meantime.
+    /// In every time span, it grants at most the burst and the rate's share.
     #[test]
-    fn never_more_than_the_rate_and_the_burst(
+    fn take_grants_at_most_the_burst_and_the_rate(
         per_second in 1u64..200,
         burst in 1u64..50,
         pauses in prop::collection::vec(0u64..80, 1..200),
@@ -181,11 +181,11 @@ proptest! {
                     granted.push(now);
                 }
                 Decision::Refused { after } => {
-                    // Who waits as long as they are told is let through.
+                    // A client that waits for `after` is granted.
                     let later = now + after.as_millis() as u64 + 1;
                     let again = rate.take(bucket, at(later)).1;
                     let is_granted = matches!(again, Decision::Granted { .. });
-                    prop_assert!(is_granted, "told {:?}", after);
+                    prop_assert!(is_granted, "after {:?}", after);
                 }
             }
         }

@@ -16,8 +16,8 @@ fn keys(list: &str) -> Keys {
     Keys::parse(list).unwrap()
 }
 
-/// A token as any library makes it of texts.
-fn written(key: &str, header: &str, body: &str) -> String {
+/// A token of these texts, as another library signs it.
+fn signed_token(key: &str, header: &str, body: &str) -> String {
     let signed = format!(
         "{}.{}",
         BASE64URL_NOPAD.encode(header.as_bytes()),
@@ -32,7 +32,7 @@ fn claims(streams: &str, scope: &str) -> Claims {
 }
 
 #[test]
-fn the_token_of_the_standard_has_its_signature() {
+fn mac_agrees_with_the_example_of_the_standard() {
     // RFC 7515, appendix A.1: header and body with line breaks, a binary key.
     let key =
         "AyM1SysPpbyDfgZld3umj1qzKObwVMkoqQ-EstJQLr_T-1qS0gZH75aKtMN3Yj0iPS4hcgUuTwjAzZr1Z9CAow";
@@ -42,7 +42,7 @@ fn the_token_of_the_standard_has_its_signature() {
     let tag = mac(&key, signed.as_bytes()).finalize().into_bytes();
     let expected = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
     assert_eq!(BASE64URL_NOPAD.encode(&tag), expected);
-    // Its header is one, its claims are none of ours.
+    // Its header is valid, but its claims are not.
     let token = format!("{signed}.{expected}");
     assert_eq!(
         Keys(vec![key]).verify(token.as_bytes(), at(NOW)),
@@ -51,33 +51,33 @@ fn the_token_of_the_standard_has_its_signature() {
 }
 
 #[test]
-fn what_is_signed_is_verified_by_each_key_and_by_no_other() {
-    let said = claims("chat/*", "read write");
-    let token = keys(KEY).sign(&said).unwrap();
+fn verify_accepts_a_token_of_each_key_until_it_expires() {
+    let claims = claims("chat/*", "read write");
+    let token = keys(KEY).sign(&claims).unwrap();
     assert_eq!(
         token.split('.').next().unwrap(),
         "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"
     );
     let verify = |list: &str, seconds| keys(list).verify(token.as_bytes(), at(seconds));
-    assert_eq!(verify(KEY, NOW), Ok(said.clone()));
-    assert_eq!(verify(&format!("{OTHER},{KEY}"), NOW), Ok(said.clone()));
+    assert_eq!(verify(KEY, NOW), Ok(claims.clone()));
+    assert_eq!(verify(&format!("{OTHER},{KEY}"), NOW), Ok(claims.clone()));
     assert_eq!(verify(OTHER, NOW), Err(Refused::Invalid));
     assert_eq!(
         Keys::default().verify(token.as_bytes(), at(NOW)),
         Err(Refused::Invalid)
     );
-    let fresh = keys(&format!("{OTHER}, {KEY}")).sign(&said).unwrap();
+    let fresh = keys(&format!("{OTHER}, {KEY}")).sign(&claims).unwrap();
     assert_eq!(
         keys(OTHER).verify(fresh.as_bytes(), at(NOW)),
-        Ok(said.clone())
+        Ok(claims.clone())
     );
-    // It ends when it says, give or take what clocks differ.
-    assert_eq!(verify(KEY, NOW + 60 + 29), Ok(said));
+    // It expires at its time, with the leeway of clocks.
+    assert_eq!(verify(KEY, NOW + 60 + 29), Ok(claims));
     assert_eq!(verify(KEY, NOW + 60 + 30), Err(Refused::Expired));
 }
 
 #[test]
-fn keys_are_long_enough_and_few() {
+fn keys_parse_refuses_short_and_too_many_keys() {
     assert_eq!(Keys::parse("short"), Err(InvalidKeys::Short(1)));
     assert_eq!(
         Keys::parse(&format!("{KEY},short")),
@@ -95,7 +95,7 @@ fn keys_are_long_enough_and_few() {
 }
 
 #[test]
-fn only_what_is_written_as_it_has_to_be_counts() {
+fn verify_is_strict_about_encoding_header_and_claims() {
     let header = r#"{"alg":"HS256","typ":"JWT"}"#;
     let body = format!(r#"{{"sub":"a","scope":"read","exp":{}}}"#, NOW + 60);
     let with = |more: &str| format!(r#"{{"sub":"a","scope":"read","exp":{}{more}}}"#, NOW + 60);
@@ -109,10 +109,10 @@ fn only_what_is_written_as_it_has_to_be_counts() {
             NOW + 60
         ),
     ] {
-        assert_eq!(verify(&written(KEY, header, &body)), Ok(()), "{body}");
+        assert_eq!(verify(&signed_token(KEY, header, &body)), Ok(()), "{body}");
     }
     let swapped = r#"{"typ":"JWT","alg":"HS256"}"#;
-    assert_eq!(verify(&written(KEY, swapped, &body)), Ok(()));
+    assert_eq!(verify(&signed_token(KEY, swapped, &body)), Ok(()));
     for header in [
         r#"{"alg":"none","typ":"JWT"}"#,
         r#"{"alg":"None","typ":"JWT"}"#,
@@ -127,7 +127,7 @@ fn only_what_is_written_as_it_has_to_be_counts() {
         r#"["HS256","JWT","x"]"#,
         "",
     ] {
-        let token = written(KEY, header, &body);
+        let token = signed_token(KEY, header, &body);
         assert_eq!(verify(&token), Err(Refused::Invalid), "{header}");
     }
     let late = format!(
@@ -155,10 +155,10 @@ fn only_what_is_written_as_it_has_to_be_counts() {
         "null",
         "",
     ] {
-        let token = written(KEY, header, body);
+        let token = signed_token(KEY, header, body);
         assert_eq!(verify(&token), Err(Refused::Invalid), "{body}");
     }
-    let token = written(KEY, header, &body);
+    let token = signed_token(KEY, header, &body);
     let (signed, tag) = token.rsplit_once('.').unwrap();
     let long = with(&format!(r#","x":"{}""#, "y".repeat(2_000)));
     for token in [
@@ -171,14 +171,14 @@ fn only_what_is_written_as_it_has_to_be_counts() {
         format!("{signed}.{}", &tag[..42]),
         "..".to_owned(),
         String::new(),
-        written(KEY, header, &long),
+        signed_token(KEY, header, &long),
     ] {
         assert_eq!(verify(&token), Err(Refused::Invalid), "{token}");
     }
 }
 
 #[test]
-fn claims_are_looked_at_before_they_are_signed() {
+fn claims_new_validates_before_signing() {
     let new = |streams: &str, scope, seconds| {
         let time = Duration::from_secs(seconds);
         Claims::new(streams, scope, at(NOW), time, None).map(|claims| claims.expires())
@@ -201,7 +201,7 @@ fn claims_are_looked_at_before_they_are_signed() {
 }
 
 #[test]
-fn clients_are_told_apart_by_id_or_token() {
+fn client_is_identified_by_id_or_token() {
     let named = |id: &str, minutes| {
         let time = Duration::from_mins(minutes);
         let claims = Claims::new("a", "read", at(NOW), time, Some(id.into())).unwrap();
@@ -221,7 +221,7 @@ fn clients_are_told_apart_by_id_or_token() {
 
 proptest! {
     #[test]
-    fn no_byte_of_a_token_can_be_changed(at_byte: prop::sample::Index, byte: u8) {
+    fn verify_rejects_a_changed_byte(at_byte: prop::sample::Index, byte: u8) {
         let token = keys(KEY).sign(&claims("a/**", "read")).unwrap().into_bytes();
         let mut changed = token.clone();
         changed[at_byte.index(token.len())] = byte;
@@ -230,7 +230,7 @@ proptest! {
     }
 
     #[test]
-    fn no_text_ends_in_a_panic(token in "[A-Za-z0-9_.=-]{0,80}", bytes: Vec<u8>) {
+    fn verify_never_panics(token in "[A-Za-z0-9_.=-]{0,80}", bytes: Vec<u8>) {
         prop_assert_eq!(keys(KEY).verify(token.as_bytes(), at(NOW)), Err(Refused::Invalid));
         prop_assert_eq!(keys(KEY).verify(&bytes, at(NOW)), Err(Refused::Invalid));
     }

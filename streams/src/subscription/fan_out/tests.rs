@@ -8,10 +8,10 @@ use super::*;
 use crate::Expiry;
 use crate::reply::View;
 
-/// A stream of which every page may end anywhere that a page may.
+/// A source stream whose pages end at given positions.
 struct Source<'a> {
     media_type: &'a str,
-    /// Messages; a stream of bytes is made of all of them.
+    /// The messages; a stream of bytes is their concatenation.
     messages: &'a [Vec<u8>],
     cuts: Vec<usize>,
 }
@@ -27,7 +27,7 @@ impl Source<'_> {
 
     fn page(&mut self, read: Read) -> Page {
         let From::At(start) = read.from else {
-            panic!("it reads from a place");
+            panic!("it reads from an offset");
         };
         let at = start.position() as usize;
         let most = self.cuts.pop().unwrap_or(usize::MAX).max(1);
@@ -44,7 +44,7 @@ impl Source<'_> {
                 closed: false,
                 expiry: Expiry::Never,
                 expiry_text: None,
-                generation: LIFE.to_string(),
+                generation: GENERATION.to_string(),
             },
             start,
             end: Offset::at(end as u64),
@@ -57,7 +57,7 @@ fn gathered(source: &mut Source<'_>, from: u64, until: u64) -> Result<FanOutBatc
     let name = |text: &str| StreamName::parse(text).unwrap();
     let copying = Copying {
         source: name("a/b"),
-        generation: Some(LIFE),
+        generation: Some(GENERATION),
         from: Offset::at(from),
         until: Offset::at(until),
         target: name("all"),
@@ -79,9 +79,9 @@ fn envelopes(copies: &FanOutBatch) -> Vec<Value> {
     serde_json::from_slice(&copies.append.body).unwrap()
 }
 
-const LIFE: Generation = Generation::from_bytes([3; 16]);
+const GENERATION: Generation = Generation::from_bytes([3; 16]);
 
-/// All batches from the beginning to the end.
+/// All batches from the beginning to the tail.
 fn all(source: &mut Source<'_>) -> Vec<FanOutBatch> {
     let (mut at, mut batches) = (0, Vec::new());
     while at < source.tail() {
@@ -94,8 +94,8 @@ fn all(source: &mut Source<'_>) -> Vec<FanOutBatch> {
 }
 
 #[test]
-fn what_is_in_an_envelope() {
-    let place = |at: u64| format!("0000000000000000_{at:016}");
+fn gather_renders_envelopes() {
+    let offset = |at: u64| format!("0000000000000000_{at:016}");
     let messages = [b"{\"n\": 1}".to_vec(), b"\"two\"".to_vec(), b"[3]".to_vec()];
     let mut source = Source {
         media_type: "application/json",
@@ -103,11 +103,11 @@ fn what_is_in_an_envelope() {
         cuts: Vec::new(),
     };
     let copies = gathered(&mut source, 1, 3).unwrap();
-    let envelope = |at: u64, payload: &Value| json!({"stream": "a/b", "offset": place(at), "type": "application/json", "payload": payload});
+    let envelope = |at: u64, payload: &Value| json!({"stream": "a/b", "offset": offset(at), "type": "application/json", "payload": payload});
     let expected = [envelope(2, &json!("two")), envelope(3, &json!([3]))];
     assert_eq!(envelopes(&copies), expected);
     assert_eq!(copies.to, Offset::at(3));
-    // What comes after the place that was known goes with the next batch.
+    // The next batch has the messages after `until`.
     assert_eq!(gathered(&mut source, 0, 2).unwrap().to, Offset::at(2));
     assert_eq!(gathered(&mut source, 0, 4), Err(Refusal::Beyond));
     for (media_type, body, payload) in [
@@ -132,7 +132,7 @@ fn what_is_in_an_envelope() {
         let copies = gathered(&mut source, 0, body.len() as u64).unwrap();
         let mut expected = payload;
         expected["stream"] = "a/b".into();
-        expected["offset"] = place(body.len() as u64).into();
+        expected["offset"] = offset(body.len() as u64).into();
         expected["type"] = media_type.into();
         assert_eq!(envelopes(&copies), [expected], "{media_type}");
     }
@@ -147,7 +147,7 @@ fn what_is_in_an_envelope() {
 }
 
 #[test]
-fn a_message_that_is_too_long_is_only_named() {
+fn gather_omits_a_message_that_is_too_long() {
     let long = format!("\"{}\"", "x".repeat(FAN_OUT_MESSAGE_BYTES_MAX));
     let messages = [long.clone().into_bytes(), b"1".to_vec()];
     let mut source = Source {
@@ -163,7 +163,7 @@ fn a_message_that_is_too_long_is_only_named() {
 }
 
 #[test]
-fn a_character_is_never_cut() {
+fn gather_never_cuts_a_character() {
     let text = format!("a{}", "\u{fc}".repeat(FAN_OUT_BYTES));
     let messages = [text.clone().into_bytes()];
     let mut source = Source {
@@ -184,7 +184,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn pages_make_no_difference(
+    fn gather_is_independent_of_page_boundaries(
         lengths in proptest::collection::vec(prop_oneof![0..9_usize, 0..700_000_usize], 1..12),
         cuts in proptest::collection::vec(prop_oneof![1..3_usize, 1..900_000_usize], 0..40),
         media_type in prop_oneof![Just("application/json"), Just("text/plain"), Just("x/y")],

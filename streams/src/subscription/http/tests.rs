@@ -1,12 +1,22 @@
-use super::*;
+use http::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue, Method};
 
-fn parsed(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
-    let root = BaseUrl::parse("https://streams.dev/v1/stream").unwrap();
+use super::response::code_and_status;
+use super::*;
+use crate::limits::{SUBSCRIPTION_BODY_BYTES_MAX, SUBSCRIPTION_STREAMS_MAX};
+use crate::subscription::{Ack, SubscriptionRefusal, SubscriptionRequest};
+
+fn parsed(
+    method: &str,
+    path: &str,
+    body: &str,
+) -> Result<SubscriptionRequest, SubscriptionRefusal> {
+    let base_url = BaseUrl::parse("https://streams.dev/v1/stream").unwrap();
     let own = Domain::parse("streams.dev").unwrap();
     let context = RequestContext {
-        root: &root,
+        base_url: &base_url,
         policy: WebhookPolicy::Loopback,
-        own: Some(&own),
+        own_domain: Some(&own),
         claimable: &Claimable::All,
     };
     let mut headers = HeaderMap::new();
@@ -15,23 +25,23 @@ fn parsed(method: &str, path: &str, body: &str) -> Result<Call, Refusal> {
     parse(&method, path, &headers, body.as_bytes(), &context)
 }
 
-/// The code of a refusal, or what was asked.
-fn seen(method: &str, path: &str, body: &str) -> String {
+/// The name of the parsed request, or status and code of the refusal.
+fn outcome(method: &str, path: &str, body: &str) -> String {
     match parsed(method, path, body) {
-        Ok(call) => format!("{call:?}")
+        Ok(request) => format!("{request:?}")
             .split([' ', '('])
             .next()
             .unwrap()
             .to_owned(),
         Err(refusal) => {
-            let (code, status) = code(&refusal);
+            let (code, status) = code_and_status(&refusal);
             format!("{} {code}", status.as_u16())
         }
     }
 }
 
 #[test]
-fn addresses() {
+fn parse_maps_addresses_and_methods_to_requests() {
     for (path, control) in [
         ("__ds", true),
         ("__ds/", true),
@@ -86,12 +96,12 @@ fn addresses() {
         ("POST", "__ds/subscriptions/a/release", "Release"),
         ("POST", "__ds/subscriptions/a/claim", "400 INVALID_REQUEST"),
     ] {
-        assert_eq!(seen(method, path, ""), expected, "{method} {path}");
+        assert_eq!(outcome(method, path, ""), expected, "{method} {path}");
     }
 }
 
 #[test]
-fn configurations() {
+fn parse_validates_configurations() {
     let pull = |rest: &str| format!(r#"{{"type":"pull-wake","wake_stream":"w"{rest}}}"#);
     let hook =
         |url: &str| format!(r#"{{"type":"webhook","pattern":"a/*","webhook":{{"url":"{url}"}}}}"#);
@@ -141,7 +151,7 @@ fn configurations() {
     ] {
         let shown = body.get(..200).unwrap_or(&body);
         assert_eq!(
-            seen("PUT", "__ds/subscriptions/a", &body),
+            outcome("PUT", "__ds/subscriptions/a", &body),
             expected,
             "{shown}"
         );
@@ -149,26 +159,29 @@ fn configurations() {
 }
 
 #[test]
-fn reports_need_a_token() {
-    let root = BaseUrl::parse("https://streams.dev/v1/stream/").unwrap();
+fn parse_requires_a_token_for_reports() {
+    let base_url = BaseUrl::parse("https://streams.dev/v1/stream/").unwrap();
     let context = RequestContext {
-        root: &root,
+        base_url: &base_url,
         policy: WebhookPolicy::Public,
-        own: None,
+        own_domain: None,
         claimable: &Claimable::All,
     };
     for (value, token) in [("Bearer x", true), ("Basic x", false), ("Bearer ", false)] {
         let headers = [(AUTHORIZATION, HeaderValue::from_static(value))];
         let headers = headers.into_iter().collect();
         let path = "__ds/subscriptions/a/ack";
-        let call = parse(&Method::POST, path, &headers, b"", &context);
-        assert_eq!(matches!(call, Ok(Call::Ack(..))), token, "{value}");
-        assert_eq!(matches!(call, Err(Refusal::Token)), !token, "{value}");
+        let parsed = parse(&Method::POST, path, &headers, b"", &context);
+        let is_ack = matches!(parsed, Ok(SubscriptionRequest::Ack(..)));
+        assert_eq!(is_ack, token, "{value}");
+        let is_refused = matches!(parsed, Err(SubscriptionRefusal::Token));
+        assert_eq!(is_refused, !token, "{value}");
     }
     let body = r#"{"wake_id":"w","generation":3,"done":true,
         "acks":[{"stream":"a","offset":"1"},{"path":"b","offset":"2"},{}]}"#;
-    let Ok(Call::Ack(_, report)) = parsed("POST", "__ds/subscriptions/a/ack", body) else {
-        panic!("it was refused");
+    let request = parsed("POST", "__ds/subscriptions/a/ack", body);
+    let Ok(SubscriptionRequest::Ack(_, report)) = request else {
+        panic!("{request:?}");
     };
     let ack = |stream: &str, offset: &str| Ack {
         stream: stream.into(),
@@ -180,17 +193,17 @@ fn reports_need_a_token() {
 }
 
 #[test]
-fn refusals_say_who_holds_the_lease() {
-    let refusal = Refusal::Taken {
+fn respond_names_the_holder_of_a_lease_and_the_allowed_methods() {
+    let refusal = SubscriptionRefusal::Taken {
         holder: "worker-1".into(),
         generation: 7,
     };
-    let response = answer(Err(refusal));
+    let response = respond(Err(refusal));
     assert_eq!(response.status(), 409);
     let body = std::str::from_utf8(response.body()).unwrap();
     let expected = r#"{"error":{"code":"ALREADY_CLAIMED","message":"worker-1 holds the lease","current_holder":"worker-1","generation":7}}"#;
     assert_eq!(body, expected);
-    let response = answer(Err(Refusal::Method("GET")));
+    let response = respond(Err(SubscriptionRefusal::Method("GET")));
     assert_eq!(response.headers()[ALLOW], "GET");
     assert_eq!(response.headers()[CONTENT_TYPE], "application/json");
 }

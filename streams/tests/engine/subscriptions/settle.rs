@@ -1,38 +1,41 @@
-//! End of a schedule: no more faults.
+//! End of a schedule: without faults, the workers process everything.
 
-use pmx_streams::subscription::{Action, Answer, Call, Outcome, Report, Room, TailOffsets};
+use pmx_streams::subscription::{
+    Action, Outcome, Report, SubscriptionRequest, SubscriptionResponse, TailOffsets,
+    WebhookCapacity,
+};
 
 use super::World;
 use super::setup::{CONFIGS, ack, answered, id, reported};
 
-/// Room for one webhook at a time.
-const ONE: Room = Room {
+/// Capacity for one webhook at a time.
+const ONE: WebhookCapacity = WebhookCapacity {
     webhooks: 1,
-    again: 1,
+    retries: 1,
 };
 
 impl World {
-    /// No one disturbs any more: all work is done in the end.
+    /// Runs without faults until the workers have processed everything.
     pub(super) fn settle(&mut self) {
-        self.errands.clear();
+        self.in_flight.clear();
         for _ in 0..400 {
-            let effects = self.turn(|it, now| it.work(now, ONE).unwrap());
+            let effects = self.transaction(|it, now| it.work(now, ONE).unwrap());
             for effect in effects {
-                let subscription = self.sent(&effect);
+                let subscription = self.deliver(&effect);
                 let outcome = match &effect.action {
                     Action::Webhook { .. } => answered(200, r#"{"done":true}"#),
                     Action::Append { .. } | Action::Copy(_) => Outcome::Appended,
                 };
-                self.tell(subscription, &effect.lease, &outcome);
+                self.record_outcome(subscription, &effect.lease, &outcome);
             }
-            // A worker that reads the wake stream claims, and does all.
+            // A worker that reads the wake stream claims the work and processes it.
             for (subscription, _) in std::mem::take(&mut self.announced) {
                 if self.claim(subscription) {
                     let at = self.leases.len() - 1;
                     self.finish(at);
                 }
             }
-            match self.turn(|it, now| it.due(now, ONE).unwrap()) {
+            match self.transaction(|it, now| it.due(now, ONE).unwrap()) {
                 Some(due) => self.now = self.now.max(due.as_millis()),
                 None => break,
             }
@@ -48,9 +51,9 @@ impl World {
             );
         }
         assert_eq!(
-            self.turn(|it, now| it.due(now, ONE).unwrap()),
+            self.transaction(|it, now| it.due(now, ONE).unwrap()),
             None,
-            "it never rests"
+            "it never becomes idle"
         );
     }
 
@@ -64,9 +67,12 @@ impl World {
             done: true,
             ..reported(&lease)
         };
-        let call = Call::Ack(id(lease.subscription), report);
+        let call = SubscriptionRequest::Ack(id(lease.subscription), report);
         let outcome = self.call(&call, &TailOffsets::new());
-        assert!(matches!(outcome, Ok(Answer::Acked { .. })), "{outcome:?}");
+        assert!(
+            matches!(outcome, Ok(SubscriptionResponse::Acked { .. })),
+            "{outcome:?}"
+        );
         self.leases[at].over = true;
         for (path, tail) in lease.tails {
             self.acked(lease.subscription, &path, tail);

@@ -1,4 +1,4 @@
-//! The subscriptions of a world, and words for what is said to them.
+//! Setup of a schedule: the configurations, and constructors of reports and outcomes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,10 +8,10 @@ use pmx_streams::subscription::{
 };
 use pmx_streams::{Offset, StreamName};
 
-/// How long a worker may be silent.
+/// Lease of all subscriptions.
 pub(super) const LEASE: Duration = Duration::from_secs(2);
 
-/// A worker's view of a wake it was given.
+/// A wake as its worker knows it.
 #[derive(Debug, Clone)]
 pub(super) struct Lease {
     pub(super) subscription: usize,
@@ -23,7 +23,7 @@ pub(super) struct Lease {
     pub(super) tails: BTreeMap<String, Offset>,
 }
 
-/// Subscriptions of a world: the even ones are webhooks.
+/// Number of subscriptions: the even ones are webhooks.
 pub(super) const CONFIGS: usize = 4;
 
 pub(super) fn is_webhook(subscription: usize) -> bool {

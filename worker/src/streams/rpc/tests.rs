@@ -23,15 +23,15 @@ fn producer() -> Producer {
     }
 }
 
-/// One of each thing that a stream is asked.
-fn asked() -> Vec<RpcRequest> {
+/// One request of each kind.
+fn requests() -> Vec<RpcRequest> {
     let messages = Bytes::from_static(br#"["a \"b\"",1]"#);
     let fork = Fork {
         source: stream("a/b"),
         at: Some(Offset::at(3)),
         beyond: 0,
     };
-    let wishes = vec![
+    let steps = vec![
         StepRequest::Retain {
             fork,
             reference: reference(),
@@ -50,10 +50,10 @@ fn asked() -> Vec<RpcRequest> {
             producer: Some(producer()),
         },
     ];
-    wishes.into_iter().map(RpcRequest::Step).collect()
+    steps.into_iter().map(RpcRequest::Step).collect()
 }
 
-fn said() -> Vec<RpcResponse> {
+fn responses() -> Vec<RpcResponse> {
     let outcomes = vec![
         Ok(RpcReply::Following(None)),
         Ok(RpcReply::Seen(None)),
@@ -91,22 +91,25 @@ fn ack() -> HubResponse {
 }
 
 fn crosses<T: Crosses + Debug>(kind: &str, value: T) -> String {
-    let left = format!("{value:?}");
+    let sent = format!("{value:?}");
     let bytes = Crossing::of(value).unwrap().to_bytes();
     let arrived: T = arrived(&bytes).unwrap();
-    assert_eq!(format!("{arrived:?}"), left);
+    assert_eq!(format!("{arrived:?}"), sent);
     format!("{kind} {}\n", bytes.escape_ascii())
 }
 
-/// What this release sends.
+/// The lines of the file of this release.
 fn sent() -> String {
-    let asked = asked().into_iter().map(|asked| crosses("asked", asked));
-    let said = said().into_iter().map(|said| crosses("said", said));
-    let told = [crosses("told", update()), crosses("heard", ack())];
-    asked.chain(said).chain(told).collect()
+    let requests = requests().into_iter().map(|it| crosses("asked", it));
+    let responses = responses().into_iter().map(|it| crosses("said", it));
+    let hub = [crosses(HUB_REQUEST, update()), crosses("heard", ack())];
+    requests.chain(responses).chain(hub).collect()
 }
 
-/// What the releases so far sent, the newest last. Those that are out stay as they are.
+/// The kind of a hub request in the files of releases.
+const HUB_REQUEST: &str = "told";
+
+/// The files of all releases, the newest last. Those of published releases never change.
 const RELEASES: [&str; 1] = ["release-1.txt"];
 
 fn release(name: &str) -> PathBuf {
@@ -114,7 +117,7 @@ fn release(name: &str) -> PathBuf {
 }
 
 #[test]
-fn this_release_sends_what_its_file_says() {
+fn messages_of_this_release_match_its_file() {
     let file = release(RELEASES[RELEASES.len() - 1]);
     let sent = sent();
     if std::env::var_os("PMX_BLESS").is_some() {
@@ -125,7 +128,7 @@ fn this_release_sends_what_its_file_says() {
     assert_eq!(kept, sent, "{hint}");
 }
 
-/// The bytes that `escape_ascii` spelt.
+/// The inverse of `escape_ascii`.
 fn unescaped(text: &str) -> Bytes {
     let mut bytes = Vec::new();
     let mut rest = text.bytes();
@@ -148,7 +151,7 @@ fn unescaped(text: &str) -> Bytes {
 }
 
 #[test]
-fn what_earlier_releases_sent_is_understood() {
+fn messages_of_all_releases_decode() {
     for name in RELEASES {
         let text = std::fs::read_to_string(release(name)).unwrap();
         for line in text.lines() {
@@ -157,7 +160,7 @@ fn what_earlier_releases_sent_is_understood() {
             match kind {
                 "asked" => drop(arrived::<RpcRequest>(&bytes).unwrap()),
                 "said" => drop(arrived::<RpcResponse>(&bytes).unwrap()),
-                "told" => drop(arrived::<HubRequest>(&bytes).unwrap()),
+                HUB_REQUEST => drop(arrived::<HubRequest>(&bytes).unwrap()),
                 _ => drop(arrived::<HubResponse>(&bytes).unwrap()),
             }
         }
@@ -166,38 +169,38 @@ fn what_earlier_releases_sent_is_understood() {
 }
 
 #[test]
-fn wishes_of_a_later_release_are_to_be_asked_again() {
+fn requests_of_a_later_release_are_unavailable() {
     #[derive(Serialize, Deserialize)]
     enum Later {
-        Turn(LaterWish),
+        Turn(LaterStep),
     }
     #[derive(Serialize, Deserialize)]
-    enum LaterWish {
+    enum LaterStep {
         Follow { round: u64, since: u64 },
         Rest,
     }
     impl Crosses for Later {}
-    let read = |wish| RpcRequest::read(&Crossing::of(Later::Turn(wish)).unwrap().to_bytes());
-    let known = read(LaterWish::Follow { round: 4, since: 3 }).unwrap();
+    let read = |step| RpcRequest::read(&Crossing::of(Later::Turn(step)).unwrap().to_bytes());
+    let known = read(LaterStep::Follow { round: 4, since: 3 }).unwrap();
     assert_eq!(known, RpcRequest::Step(StepRequest::Follow { round: 4 }));
-    let unknown = read(LaterWish::Rest).unwrap_err();
+    let unknown = read(LaterStep::Rest).unwrap_err();
     assert_eq!((unknown.status, unknown.code.retriable()), (503, true));
 }
 
 #[test]
-fn only_what_counts_once_is_asked_again() {
-    let again = asked().iter().filter(|asked| asked.may_repeat()).count();
+fn may_repeat_is_false_only_for_an_append_without_a_producer() {
+    let repeatable = requests().iter().filter(|it| it.may_repeat()).count();
     assert_eq!(
-        again,
-        asked().len() - 1,
+        repeatable,
+        requests().len() - 1,
         "all but an append without a producer"
     );
 }
 
 #[test]
-fn what_objects_ask_each_other_has_an_address_that_no_client_has() {
+fn is_rpc_only_for_addresses_that_no_client_can_have() {
     let address = |text: &str| text.parse::<Uri>().unwrap();
-    assert!(is_from_peer(&address(ADDRESS)));
+    assert!(is_rpc(&address(ADDRESS)));
     assert!(is_from_stream(&address("https://hub/hear")));
     for other in [
         "https://api.path.app/peers",
@@ -207,6 +210,6 @@ fn what_objects_ask_each_other_has_an_address_that_no_client_has() {
         "https://stream/v1/stream/a",
     ] {
         let other = address(other);
-        assert!(!is_from_peer(&other) && !is_from_stream(&other), "{other}");
+        assert!(!is_rpc(&other) && !is_from_stream(&other), "{other}");
     }
 }

@@ -1,7 +1,7 @@
-//! SQL schema of streams: one row for each stream, and the tables around it.
+//! Stream tables: one row for each stream, and the tables that belong to it.
 //!
-//! All streams of a database share these tables, so each begins with the stream's key `s`; in a
-//! Durable Object it is always the same. An append writes its row of the log and the stream's own
+//! All streams of a database share these tables, whose first column is the stream's key `s`; in a
+//! Durable Object it is always the same. An append writes a row of the log and the stream's own
 //! row, and one more for its producer.
 
 use pmx_core::schema::SchemaError;
@@ -17,13 +17,13 @@ use super::row_cache::RowCache;
 use super::schema;
 
 const SCHEMA: &[&str] = &[
-    // `tail`: the position behind the last message. `hot`: that of the first in the log; what is
-    // before lies in segments. `weight`: bytes ever written to the log; `hot_weight`: those before
-    // `hot`. `hot_rows`: appends in the log. `touched`: last read or written, as far as it matters.
-    // `cold`: whether objects may have been written. `edges`: forks that need this stream.
-    // `incarnation`: how many streams had the name before.
-    // `followed`: whether the hub wants to hear of appends, as it said in `round`; `told`: the tail
-    // that it knows.
+    // `tail`: the position after the last message. `hot`: that of the first message in the log;
+    // earlier ones are in segments. `weight`: bytes ever written to the log; `hot_weight`: those
+    // before `hot`. `hot_rows`: appends in the log. `touched`: the last renewal of the time to
+    // live. `cold`: whether segments may exist. `edges`: the number of forks that reference this
+    // stream. `incarnation`: the number of earlier streams of the name. `followed`: whether the
+    // stream reports its appends to the hub, as acknowledged in `round`. The column after `round`:
+    // the tail that the hub has acknowledged.
     "CREATE TABLE IF NOT EXISTS stream (
         s INTEGER PRIMARY KEY, generation TEXT NOT NULL, media TEXT NOT NULL,
         expiry INTEGER NOT NULL, expiry_value INTEGER NOT NULL, expiry_text TEXT,
@@ -34,14 +34,14 @@ const SCHEMA: &[&str] = &[
         source TEXT, fork_at INTEGER, fork_beyond INTEGER,
         followed INTEGER NOT NULL, round INTEGER NOT NULL, told INTEGER NOT NULL,
         incarnation INTEGER NOT NULL DEFAULT 0) STRICT",
-    // `start`: the position of the first message. `part`: 0, or the number of a further piece of
-    // a message that is longer than a row. `weight`: bytes of the log before `part` 0. `head`: in a
+    // `start`: the position of the first message. `part`: 0, or the number of a further piece of a
+    // message that is longer than a row. `weight`: bytes of the log before `part` 0. `head`: in a
     // stream of bytes, the bytes of the same append before the row.
     "CREATE TABLE IF NOT EXISTS stream_log (
         s INTEGER NOT NULL, start INTEGER NOT NULL, part INTEGER NOT NULL,
         weight INTEGER NOT NULL, body BLOB NOT NULL, head INTEGER NOT NULL DEFAULT 0,
         PRIMARY KEY (s, start, part)) STRICT, WITHOUT ROWID",
-    // `finish`: how far readers of this stream may go; a fork's may end before its source's.
+    // `finish`: the end for readers of this stream; a fork's may be before its source's.
     // `appends`: whether a frame is a whole append, in a stream of bytes.
     "CREATE TABLE IF NOT EXISTS stream_segment (
         s INTEGER NOT NULL, start INTEGER NOT NULL, finish INTEGER NOT NULL,
@@ -57,12 +57,12 @@ const SCHEMA: &[&str] = &[
         s INTEGER NOT NULL, kind TEXT NOT NULL, what TEXT NOT NULL, whom TEXT,
         at INTEGER NOT NULL, tries INTEGER NOT NULL,
         PRIMARY KEY (s, kind, what)) STRICT, WITHOUT ROWID",
-    // What the hub was not told yet, in its order.
+    // Lifecycle events that the hub has not acknowledged, in order.
     "CREATE TABLE IF NOT EXISTS stream_news (
         s INTEGER NOT NULL, number INTEGER NOT NULL, body TEXT NOT NULL,
         PRIMARY KEY (s, number)) STRICT, WITHOUT ROWID",
-    // An append of one row and the stream's own row, written by one statement, which needs no
-    // transaction to hold as a whole or not at all. No statement reads the view.
+    // An insert into the view writes a row of the log and the stream's own row: one statement is
+    // atomic without a transaction. No statement reads the view.
     "CREATE VIEW IF NOT EXISTS stream_append AS
         SELECT s, tail AS start, weight, NULL AS body, tail, closed, seq, touched FROM stream",
     "CREATE TRIGGER IF NOT EXISTS stream_append_one INSTEAD OF INSERT ON stream_append BEGIN
@@ -74,9 +74,9 @@ const SCHEMA: &[&str] = &[
     END",
 ];
 
-/// Makes the tables, unless they are there, and adds what later versions added.
+/// Creates or migrates the tables.
 pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SchemaError> {
-    schema::settle(sql, &schema::STREAMS, |sql| {
+    schema::install_or_migrate(sql, &schema::STREAMS, |sql| {
         for statement in SCHEMA {
             sql.run(statement, &[])?;
         }
@@ -86,8 +86,8 @@ pub(super) fn install<S: Sql>(sql: &S) -> Result<(), SchemaError> {
     })
 }
 
-/// Keeps the name of the one stream of a database beside the versions of its tables.
-pub(super) fn keep_name<S: Sql>(sql: &S, name: &StreamName) -> Result<(), SqlError> {
+/// Saves the name of the only stream of a database, in the table of its schema version.
+pub(super) fn save_name<S: Sql>(sql: &S, name: &StreamName) -> Result<(), SqlError> {
     let table = schema::STREAMS.table;
     let upsert = format!(
         "INSERT INTO {table} (key, value) VALUES ('name', ?)
@@ -96,7 +96,7 @@ pub(super) fn keep_name<S: Sql>(sql: &S, name: &StreamName) -> Result<(), SqlErr
     sql.run(&upsert, &[name.as_str().into()]).map(drop)
 }
 
-/// The name that [`keep_name`] kept.
+/// The name that [`save_name`] saved.
 pub(super) fn name_of<S: Sql>(sql: &S) -> Result<Option<StreamName>, SqlError> {
     let table = schema::STREAMS.table;
     let select = format!("SELECT value FROM {table} WHERE key = 'name'");
@@ -105,30 +105,30 @@ pub(super) fn name_of<S: Sql>(sql: &S) -> Result<Option<StreamName>, SqlError> {
     Ok(name.and_then(|name| StreamName::parse(&name).ok()))
 }
 
-/// Whether they are there.
+/// Whether the tables exist.
 pub(super) fn is_installed<S: Sql>(sql: &S) -> Result<bool, SqlError> {
     let select = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'stream'";
     Ok(!sql.run(select, &[])?.is_empty())
 }
 
 impl<S: Sql> Engine<'_, S> {
-    /// Makes the tables, migrates older ones, and refuses those of a version that needs newer code;
-    /// once for each opened database.
+    /// Creates or migrates the tables, and refuses those of a version that needs newer code. The
+    /// platform calls it once for each database that it opens.
     pub fn install(sql: &S) -> Result<(), SchemaError> {
         install(sql)
     }
 
-    /// Keeps the name of the one stream of a database, for an object that is woken without one.
-    pub fn keep_name(sql: &S, name: &StreamName) -> Result<(), SqlError> {
-        keep_name(sql, name)
+    /// Saves the name of the only stream of a database, for an alarm that has no name.
+    pub fn save_name(sql: &S, name: &StreamName) -> Result<(), SqlError> {
+        save_name(sql, name)
     }
 
-    /// The name that was kept.
+    /// The name that [`save_name`](Self::save_name) saved.
     pub fn name_of(sql: &S) -> Result<Option<StreamName>, SqlError> {
         name_of(sql)
     }
 
-    /// Whether there are tables: a database without them has no stream.
+    /// Whether the tables exist: a database without them has no stream.
     pub fn is_installed(sql: &S) -> Result<bool, SqlError> {
         is_installed(sql)
     }
@@ -147,7 +147,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(stream)
     }
 
-    /// The stream, if readers and writers may see it.
+    /// The stream, if clients may see it.
     pub(super) fn live(&self, now: Timestamp) -> Result<Stream, Refusal> {
         let stream = self.load()?.ok_or(Refusal::Unknown)?;
         if stream.is_over(now) {
@@ -156,7 +156,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(stream)
     }
 
-    /// Writes the row of a new stream.
+    /// Inserts the row of a new stream.
     pub(super) fn insert(&self, stream: &Stream) -> Result<(), SqlError> {
         let insert = format!(
             "INSERT INTO stream (s, {COLUMNS}) VALUES \
@@ -167,7 +167,7 @@ impl<S: Sql> Engine<'_, S> {
         Ok(())
     }
 
-    /// Writes what may change of a stream.
+    /// Updates the columns of a stream that can change.
     pub(super) fn save(&self, stream: &Stream) -> Result<(), SqlError> {
         let update = "UPDATE stream SET closed = ?, deleted = ?, tail = ?, weight = ?, hot = ?, \
              hot_weight = ?, hot_rows = ?, seq = ?, touched = ?, cold = ?, edges = ? WHERE s = ?";
