@@ -103,7 +103,10 @@ fn gather_renders_envelopes() {
         cuts: Vec::new(),
     };
     let copies = gathered(&mut source, 1, 3).unwrap();
-    let envelope = |at: u64, payload: &Value| json!({"stream": "a/b", "offset": offset(at), "type": "application/json", "payload": payload});
+    let envelope = |at: u64, payload: &Value| {
+        let media_type = "application/json";
+        json!({"stream": "a/b", "offset": offset(at), "type": media_type, "payload": payload})
+    };
     let expected = [envelope(2, &json!("two")), envelope(3, &json!([3]))];
     assert_eq!(envelopes(&copies), expected);
     assert_eq!(copies.to, Offset::at(3));
