@@ -181,7 +181,7 @@ impl HubObject {
         let to_track = self.transaction(|hub| hub.streams_to_track(&required, now()))?;
         self.follow(&to_track).await;
         let now = now();
-        let handle = |database: &Ledger| self.hub(database)?.handle(&request, now);
+        let handle = |database: &ObjectDatabase| self.hub(database)?.handle(&request, now);
         let response = self.database.atomically(handle);
         // Also after a refusal: the hub may have to ask more streams.
         self.after_commit(now).await;
