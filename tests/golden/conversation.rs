@@ -11,6 +11,7 @@ use pmx_core::sql::{Sql, Value};
 use pmx_sync::manifest::{Built, NodeMap, build, diff, encode_patch};
 use pmx_sync::pack::Coding;
 use pmx_sync::serve::Server;
+use pmx_sync::testing::Single;
 use pmx_sync::wire::{
     BeginHead, CommitPreconditions, DeployMeta, Envelope, Order, Replace, RollbackHead, SectionKind,
 };
@@ -19,7 +20,6 @@ use super::fixtures::rows;
 use super::memory::{Memory, send, server};
 use super::reference::File;
 use super::vectors::{Out, envelope, hex, packed, put};
-use pmx_sync::testing::Single;
 
 /// A JSON text of the conversation: `pointer`, `<step> request`, `<step> reply`, or `<step> head`
 /// for the head of a request that is an envelope.
