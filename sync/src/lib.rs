@@ -6,6 +6,45 @@
 //! Nothing here reads a clock, opens a socket or knows an operating system, except [`scan`], which
 //! reads files: everything else takes bytes, values and `now`, and returns values. `DESIGN.md`
 //! beside this crate has every format to the byte.
+//!
+//! Publishing a folder to a host in memory:
+//!
+//! ```
+//! use std::{collections::BTreeMap, fs};
+//!
+//! use pmx_core::{name::SpaceName, time::Timestamp};
+//! use pmx_sync::manifest::{NodeMap, build};
+//! use pmx_sync::push::{Intent, OutcomeKind};
+//! use pmx_sync::scan::{Options, scan};
+//! use pmx_sync::testing::client::Client;
+//! use pmx_sync::testing::host::{Host, block_on};
+//!
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let folder = tempfile::tempdir()?;
+//! fs::write(folder.path().join("index.html"), "<h1>Hello</h1>")?;
+//!
+//! let now = Timestamp::from_millis(0);
+//! let scan = scan(folder.path(), &Options::default(), None, &(), now)?;
+//! let mut blobs = BTreeMap::new();
+//! for row in scan.rows() {
+//!     blobs.insert(row.entry.blob, fs::read(scan.source(&row.path))?.into());
+//! }
+//! let site = build(scan.rows())?;
+//! let mut nodes = NodeMap::default();
+//! nodes.extend(site.nodes);
+//!
+//! let host = Host::new(pmx_tests::sql::Sqlite::new);
+//! let space = SpaceName::parse("hello")?;
+//! let intent = Intent::new(space.clone(), site.root, "first");
+//! let client = Client { network: &host, space, nodes: &nodes, blobs: &blobs, tries: 1 };
+//! let outcome = block_on(client.publish(intent))?;
+//! assert_eq!(outcome.kind, OutcomeKind::Published);
+//!
+//! let page = host.get("http://hello.localhost/")?;
+//! assert_eq!(page.body, "<h1>Hello</h1>");
+//! # Ok(())
+//! # }
+//! ```
 
 #![forbid(unsafe_code)]
 

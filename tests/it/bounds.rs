@@ -22,7 +22,8 @@ use pmx_sync::wire::{BeginReply, CommitPreconditions, DeployMeta, Replace, Secti
 use pmx_tests::sql::Sqlite;
 
 use crate::sections::manifest;
-use crate::sim::platform::{block_on, space};
+use crate::sim::platform::space;
+use pmx_sync::testing::host::block_on;
 
 /// A ledger that counts its statements and the rows they return.
 struct Counting {

@@ -15,8 +15,8 @@ use pmx_sync::wire::{DeploysReply, DiffReply};
 use sha2::{Digest, Sha256};
 
 use self::story::{Story, base, decoded, noise, three_hundred_files};
-use crate::sim::client::Network;
-use crate::sim::platform::block_on;
+use pmx_sync::testing::client::Network;
+use pmx_sync::testing::host::block_on;
 
 #[test]
 fn publishes_and_rollbacks_make_a_history() {

@@ -48,17 +48,23 @@ const SEVERAL_VERSIONS: &[(&str, usize)] = &[
     ("digest", 2),
     ("getrandom", 3),
     ("hashbrown", 2),
-    ("matchit", 2),
     ("syn", 2),
     ("synstructure", 2),
 ];
 
 /// Dependencies that no source names: the member, the dependency, and what it is for.
-const UNNAMED: &[(&str, &str, &str)] = &[(
-    "pmx-worker",
-    "blake3",
-    "turns on the processor's own instructions in the hash",
-)];
+const UNNAMED: &[(&str, &str, &str)] = &[
+    (
+        "pmx-worker",
+        "blake3",
+        "turns on the processor's own instructions in the hash",
+    ),
+    (
+        "pmx-sync",
+        "pmx-tests",
+        "its ledger in memory is in the example of the crate's documentation",
+    ),
+];
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 

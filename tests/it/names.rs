@@ -8,7 +8,8 @@ use pmx_sync::space::{Command, execute, name_of};
 use pmx_sync::testing::MemoryBlobs;
 use pmx_tests::sql::Sqlite;
 
-use crate::sim::platform::{block_on, space};
+use crate::sim::platform::space;
+use pmx_sync::testing::host::block_on;
 
 #[test]
 fn space_name_is_the_last_that_opened_its_ledger() {

@@ -18,8 +18,9 @@ use pmx_sync::space::{Command, Reply};
 use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_tests::sql::Sqlite;
 
-use crate::sim::client::SECRET;
-use crate::sim::platform::{block_on, read, settings, space};
+use crate::sim::platform::space;
+use pmx_sync::testing::client::SECRET;
+use pmx_sync::testing::host::{block_on, read, settings};
 
 /// Spaces in memory, and what they were asked.
 #[derive(Clone)]

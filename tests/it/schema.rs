@@ -15,8 +15,8 @@ use pmx_sync::testing::MemoryBlobs;
 use pmx_tests::sql::Sqlite;
 use rusqlite::Connection;
 
-use crate::sim::platform::block_on;
 use crate::world::World;
+use pmx_sync::testing::host::block_on;
 
 /// The tables of version 1, as that version made them.
 const FIRST: &str = "

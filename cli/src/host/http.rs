@@ -9,7 +9,6 @@ use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{AUTHORIZATION, CONNECTION};
@@ -22,6 +21,7 @@ use pmx_core::problem::Problem;
 use pmx_streams::http::name_of;
 use pmx_sync::serve::{Body, Nonce};
 
+use super::any_body::{self, AnyBody};
 use super::blocking::{block_on, blocking};
 use super::budget::Share;
 use super::compress::Coding;
@@ -39,7 +39,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     peer: IpAddr,
     connection: Arc<Connection>,
-) -> Response<AnyBody> {
+) -> Response<TrackedBody> {
     let (mut head, body) = request.into_parts();
     connection.enter(Phase::Working);
     head.extensions.insert(Arc::clone(&connection));
@@ -83,7 +83,7 @@ pub(super) async fn answer(
     if permit.is_none() {
         connection.enter(Phase::Sending);
     }
-    answer.map(|body| AnyBody::new(TrackedBody::new(body, connection, permit)))
+    answer.map(|body| TrackedBody::new(body, connection, permit))
 }
 
 /// Whether a request is one of a reader that waits for events, of a site or of a stream.
@@ -101,7 +101,7 @@ async fn ordinary(state: &Arc<AppState>, head: Parts, body: Incoming) -> Respons
     };
     match answered {
         Ok(answer) => sendable(answer, &method, state),
-        Err(failure) if method == Method::HEAD => refused(&failure).map(|_| AnyBody::empty()),
+        Err(failure) if method == Method::HEAD => refused(&failure).map(|_| any_body::empty()),
         Err(failure) => refused(&failure),
     }
 }

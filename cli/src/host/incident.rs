@@ -1,13 +1,14 @@
 //! Error answers on their way out: each gets an id, and the log the cause under the same id.
 
-use axum::body::{Body as AnyBody, to_bytes};
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 use http_body::Body as _;
+use http_body_util::BodyExt as _;
 use pmx_core::incident::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
 
 use super::access_log::Log;
+use super::any_body::{self, AnyBody};
 
 /// Gives an error answer its id, which is returned as well.
 pub(crate) async fn mark(
@@ -31,9 +32,8 @@ pub(crate) async fn mark(
         return (answer, Some(id));
     }
     let (mut head, body) = answer.into_parts();
-    let bytes = to_bytes(body, ERROR_BODY_BYTES_MAX)
-        .await
-        .unwrap_or_default();
+    let body = body.collect().await;
+    let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
     let bytes = match identify(status.as_u16(), &bytes, &id, audience) {
         Some(incident) => {
             if let Some(cause) = incident.cause {
@@ -45,7 +45,7 @@ pub(crate) async fn mark(
     };
     head.headers
         .insert(CONTENT_LENGTH, HeaderValue::from(bytes.len()));
-    (Response::from_parts(head, AnyBody::from(bytes)), Some(id))
+    (Response::from_parts(head, any_body::full(bytes)), Some(id))
 }
 
 /// An id; without randomness all are equal, and the time in the log distinguishes them.

@@ -18,6 +18,7 @@
 
 mod access_log;
 mod alarm;
+mod any_body;
 mod blobs;
 mod blocking;
 mod budget;

@@ -1,6 +1,5 @@
 //! Request bodies: received whole, within a limit, a time and a memory budget.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
 use http::request::Parts;
 use http_body::Body;
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
@@ -145,8 +145,7 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     loop {
-        let frame = std::future::poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await;
-        match frame? {
+        match body.frame().await? {
             Ok(frame) => {
                 if let Ok(bytes) = frame.into_data() {
                     return Some(Ok(bytes));
@@ -186,7 +185,7 @@ mod tests {
     use super::*;
 
     async fn outcome(body: &'static [u8], announced: Option<u64>, limit: usize) -> String {
-        let mut body = axum::body::Body::from(body);
+        let mut body = http_body_util::Full::new(Bytes::from_static(body));
         let mut share = Budget::new(1_000).share();
         match collect(&mut body, announced, limit, &mut share).await {
             Ok(bytes) => format!("{} bytes", bytes.len()),

@@ -10,7 +10,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response, StatusCode};
@@ -21,6 +20,7 @@ use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 use pmx_sync::serve::{Body, Open, Piece};
 use tokio::task::JoinHandle;
 
+use super::any_body::{self, AnyBody};
 use super::blobs::Folder;
 
 /// Turns an answer of the server into one that hyper sends.
@@ -32,15 +32,15 @@ pub(crate) fn sendable<B: Backing>(
     let (mut head, body) = answer.into_parts();
     // The length of an answer to HEAD is the one that GET would have.
     if method == Method::HEAD {
-        return Response::from_parts(head, AnyBody::empty());
+        return Response::from_parts(head, any_body::empty());
     }
     let body = match body {
-        Body::Empty => AnyBody::empty(),
-        Body::Bytes(bytes) => AnyBody::from(bytes),
+        Body::Empty => any_body::empty(),
+        Body::Bytes(bytes) => any_body::full(bytes),
         Body::Led(first, pieces) => {
             let bytes = first.len() as u64 + pieces.iter().map(sent).sum::<u64>();
             head.headers.insert(CONTENT_LENGTH, bytes.into());
-            AnyBody::new(Stream::new(first, pieces, Arc::clone(backing)))
+            any_body::stream(Stream::new(first, pieces, Arc::clone(backing)))
         }
         Body::Pieces(pieces) => {
             let bytes: u64 = pieces.iter().map(sent).sum();
@@ -50,14 +50,14 @@ pub(crate) fn sendable<B: Backing>(
             // still has an answer.
             if pieces.iter().map(cost).sum::<u64>() <= AT_ONCE_BYTES {
                 match opened(&pieces, &**backing) {
-                    Ok(bytes) => AnyBody::from(bytes),
+                    Ok(bytes) => any_body::full(bytes),
                     Err(error) => {
                         let failed = Problem::new(Code::Corrupt, error.to_string());
                         return problem(&failed);
                     }
                 }
             } else {
-                AnyBody::new(Stream::new(Bytes::new(), pieces, Arc::clone(backing)))
+                any_body::stream(Stream::new(Bytes::new(), pieces, Arc::clone(backing)))
             }
         }
     };
@@ -67,7 +67,7 @@ pub(crate) fn sendable<B: Backing>(
 /// A failure of the host itself, as the server spells its own.
 pub(crate) fn problem(problem: &Problem) -> Response<AnyBody> {
     let body = serde_json::to_vec(problem).expect("a problem is text and numbers");
-    let mut answer = Response::new(AnyBody::from(body));
+    let mut answer = Response::new(any_body::full(body));
     *answer.status_mut() =
         StatusCode::from_u16(problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = answer.headers_mut();
@@ -213,6 +213,7 @@ impl<B: Backing> http_body::Body for Stream<B> {
 
 #[cfg(test)]
 mod tests {
+    use http_body_util::BodyExt as _;
     use pmx_core::backend::{Blobs as _, ObjectKey};
     use pmx_core::codec::{Encoder, Level};
     use pmx_core::id::{ObjectId, SpaceId};
@@ -258,8 +259,9 @@ mod tests {
             if answer.status() != StatusCode::OK {
                 return (Err(answer.status().to_string()), length);
             }
-            let body = axum::body::to_bytes(answer.into_body(), usize::MAX).await;
-            (body.map_err(|error| error.to_string()), length)
+            let body = answer.into_body().collect().await;
+            let bytes = body.map(|body| body.to_bytes());
+            (bytes.map_err(|error| error.to_string()), length)
         })
     }
 

@@ -1,13 +1,15 @@
 //! Sockets: accepts connections and speaks HTTP/1.1 on each, within limits of time and rate.
 
 use std::convert::Infallible;
+use std::io;
 use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body as AnyBody;
+use bytes::Bytes;
 use http::{Request, Response};
+use http_body::Body;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -90,14 +92,15 @@ async fn serve_one(
 }
 
 /// Answers the requests of one connection.
-async fn serve_connection<A, F>(
+async fn serve_connection<A, F, B>(
     stream: TcpStream,
     connection: Arc<Connection>,
     answering: A,
     mut stop: watch::Receiver<bool>,
 ) where
     A: Fn(Request<Incoming>) -> F + Send + 'static,
-    F: Future<Output = Response<AnyBody>> + Send + 'static,
+    F: Future<Output = Response<B>> + Send + 'static,
+    B: Body<Data = Bytes, Error = io::Error> + Send + 'static,
 {
     // Only latency is lost without it.
     let _ = stream.set_nodelay(true);

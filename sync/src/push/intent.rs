@@ -36,6 +36,26 @@ pub struct Intent {
     pub base_blobs: BaseBlobs,
 }
 
+impl Intent {
+    /// Publishes a root in place of any deploy, without a base. `key` makes repeats idempotent.
+    pub fn new(space: SpaceName, root: Root, key: &str) -> Self {
+        Self {
+            space,
+            alias: None,
+            root,
+            base: None,
+            replace: Replace::Any,
+            expect: None,
+            max_delete: None,
+            key: key.to_owned(),
+            order: None,
+            meta: DeployMeta::default(),
+            mode: Mode::Publish,
+            base_blobs: BaseBlobs::Missing,
+        }
+    }
+}
+
 /// The blobs of the base deploy on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseBlobs {

@@ -17,9 +17,10 @@ use pmx_sync::testing::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use pmx_sync::wire::{DeployMeta, Replace, RollbackHead, VERSION};
 use pmx_tests::sql::Sqlite;
 
-use crate::sim::client::{Answer, Broken, Client, Network};
 use crate::sim::model::{Catalogue, Site};
-use crate::sim::platform::{block_on, read, settings, space, url_path};
+use crate::sim::platform::{space, url_path};
+use pmx_sync::testing::client::{Answer, Broken, Client, Network};
+use pmx_sync::testing::host::{block_on, read, settings};
 
 type Backend = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<Sqlite, MemoryBlobs>>;
 

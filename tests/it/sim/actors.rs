@@ -17,11 +17,11 @@ use pmx_tests::rng::Rng;
 use super::bugs::Bug;
 use super::chaos::yields;
 use super::check::{chain, root_of};
-use super::client::{Answer, Client, Failure, Network};
 use super::model::Site;
 use super::platform::url_path;
 use super::run::Run;
 use super::world::{Owner, Wire, World};
+use pmx_sync::testing::client::{Answer, Client, Failure, Network};
 
 /// Outcome that the server reported to a client: it must stay true for ever.
 #[derive(Debug, Clone)]

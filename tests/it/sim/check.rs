@@ -20,9 +20,9 @@ use pmx_sync::pack::stored::open_object;
 
 use super::actors::{Acknowledged, ReportedOutcome, deploy_of, judge, page};
 use super::chaos::Plan;
-use super::client::Client;
-use super::platform::block_on;
 use super::world::{Wire, World};
+use pmx_sync::testing::client::Client;
+use pmx_sync::testing::host::block_on;
 
 /// A row of the chain of deploys.
 #[derive(Debug, Clone, PartialEq, Eq)]

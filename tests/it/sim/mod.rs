@@ -10,7 +10,6 @@ mod actors;
 mod bugs;
 mod chaos;
 mod check;
-pub(crate) mod client;
 mod decay;
 mod exhaustive;
 pub(crate) mod model;

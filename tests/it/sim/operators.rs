@@ -8,7 +8,7 @@ use pmx_tests::rng::Rng;
 
 use super::actors::{Publisher, ReportedOutcome};
 use super::chaos::yields;
-use super::client::Failure;
+use pmx_sync::testing::client::Failure;
 
 impl Publisher {
     /// Takes the preview away, now and then.

@@ -19,10 +19,11 @@ use pmx_tests::rng::Rng;
 use super::actors::{Promises, Publisher, ReportedOutcome, page};
 use super::chaos::Chaos;
 use super::check::{ask, chain, settle};
-use super::client::{Network, SECRET};
 use super::model::Catalogue;
-use super::platform::{block_on, space};
+use super::platform::space;
 use super::world::{Wire, World};
+use pmx_sync::testing::client::{Network, SECRET};
+use pmx_sync::testing::host::block_on;
 
 /// A space with two deploys, of sites 0 and 1.
 fn two_deploys() -> (Rc<World>, Publisher) {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use http::Request;
 use pmx_sync::wire::BeginReply;
 
-use super::client::{Answer, Broken, Network};
 use super::world::{Wire, World};
+use pmx_sync::testing::client::{Answer, Broken, Network};
 
 /// The network of one run.
 pub(crate) struct Run<'a> {

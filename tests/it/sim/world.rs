@@ -21,9 +21,9 @@ use pmx_tests::sql::Sqlite;
 use super::account::Account;
 use super::bugs::{Bug, Planted};
 use super::chaos::{Chaos, Hooked, yield_now, yields};
-use super::client::{Answer, Broken, Network};
 use super::model::Catalogue;
-use super::platform::{read, settings};
+use pmx_sync::testing::client::{Answer, Broken, Network};
+use pmx_sync::testing::host::{read, settings};
 
 pub(crate) type Blobs = Faulty<MemoryBlobs, Hooked>;
 pub(crate) type Pointers = Faulty<MemoryPointers, Hooked>;

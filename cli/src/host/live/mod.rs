@@ -10,7 +10,6 @@ mod waiting;
 
 use std::sync::Arc;
 
-use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::Response;
 use http::request::Parts;
@@ -23,6 +22,7 @@ use pmx_sync::live::{
 };
 use tokio::time::{Instant, sleep_until};
 
+use super::any_body::{self, AnyBody};
 use super::state::AppState;
 use super::streams::answer::jitter;
 use super::streams::events;
@@ -40,11 +40,11 @@ pub(crate) async fn answer(
 ) -> Response<AnyBody> {
     let listener = match listener {
         Ok(listener) => listener,
-        Err(refusal) => return refusal.map(AnyBody::from),
+        Err(refusal) => return refusal.map(any_body::full),
     };
     match listen(state, head, listener).await {
         Ok(answer) => add_event_headers(answer),
-        Err(problem) => refused(&problem).map(AnyBody::from),
+        Err(problem) => refused(&problem).map(any_body::full),
     }
 }
 
@@ -106,7 +106,7 @@ async fn poll(
             Arc::new(log.shared(read).await?)
         };
         if let Some(answer) = poll.on_page(&shared.page, super::now(), jitter()) {
-            return Ok(answer.map(AnyBody::from));
+            return Ok(answer.map(any_body::full));
         }
         tokio::select! {
             () = changes.changed() => {}
@@ -114,7 +114,7 @@ async fn poll(
             _ = stop.changed() => break,
         }
     }
-    Ok(poll.on_timeout(super::now(), jitter()).map(AnyBody::from))
+    Ok(poll.on_timeout(super::now(), jitter()).map(any_body::full))
 }
 
 /// Begins an event stream.

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::body::Body as AnyBody;
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{
     CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_PROTOCOL,
@@ -30,6 +29,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Message};
 
+use super::super::any_body::{self, AnyBody};
 use super::log_reader::{Kind, LogReader};
 use super::notify::TopicKind;
 use super::waiting::Notice;
@@ -103,7 +103,7 @@ fn accepted(head: &Parts) -> Option<HeaderValue> {
 const KEY_BYTES: usize = 24;
 
 fn switching(accept: &HeaderValue, dialect: Dialect) -> Response<AnyBody> {
-    let mut answer = Response::new(AnyBody::empty());
+    let mut answer = Response::new(any_body::empty());
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = answer.headers_mut();
     headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -117,7 +117,7 @@ fn switching(accept: &HeaderValue, dialect: Dialect) -> Response<AnyBody> {
 }
 
 fn upgrade_required() -> Response<AnyBody> {
-    let mut answer = Response::new(AnyBody::empty());
+    let mut answer = Response::new(any_body::empty());
     *answer.status_mut() = StatusCode::UPGRADE_REQUIRED;
     let headers = answer.headers_mut();
     headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));

@@ -4,7 +4,6 @@ use std::io::Write as _;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -22,6 +21,7 @@ use pmx_streams::subscription::http::is_control;
 use pmx_streams::{Append, Create, From, Generation, Read, Refusal, StreamName};
 use tokio::time::{Instant, sleep_until};
 
+use super::super::any_body::{self, AnyBody};
 use super::savepoint::Savepoints;
 use super::transaction::Transaction;
 use super::{Streams, server_timing};
@@ -50,14 +50,14 @@ impl Streams {
             return self
                 .config
                 .settings
-                .add_common_headers(head, answer.map(AnyBody::from));
+                .add_common_headers(head, answer.map(any_body::full));
         }
         if Listing::is_requested(head) {
             let answer = self.list(head, body).await;
             return self
                 .config
                 .settings
-                .add_common_headers(head, answer.map(AnyBody::from));
+                .add_common_headers(head, answer.map(any_body::full));
         }
         let answering = self.carry_out(head, body);
         let answer = if self.config.settings.reports_timing(head) {
@@ -67,7 +67,7 @@ impl Streams {
         };
         let answer = self.config.settings.add_common_headers(head, answer);
         if head.method == Method::HEAD {
-            return answer.map(|_| AnyBody::empty());
+            return answer.map(|_| any_body::empty());
         }
         answer
     }
@@ -79,7 +79,7 @@ impl Streams {
                 admitted.counted.write_headers(answer.headers_mut());
                 answer
             }
-            Err(refusal) => refusal.map(AnyBody::from),
+            Err(refusal) => refusal.map(any_body::full),
         }
     }
 
@@ -182,7 +182,7 @@ impl Streams {
             },
         };
         let answer = answered.unwrap_or_else(|refusal| answer::refused(&refusal));
-        answer.map(AnyBody::from)
+        answer.map(any_body::full)
     }
 
     async fn create(

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::body::Body as AnyBody;
 use bytes::Bytes;
 use http::Response;
 use http_body::Frame;
@@ -19,6 +18,7 @@ use pmx_streams::{Page, Read};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::super::any_body::{self, AnyBody};
 use super::answer::{jitter, up_to};
 use super::broadcast::{Shared, Subscription};
 
@@ -52,7 +52,7 @@ pub(crate) async fn begin<S: Source>(
         first: Some(first),
     };
     let body = Events(Some(Box::pin(reader.next())));
-    Ok(head.map(|_| AnyBody::new(body)))
+    Ok(head.map(|_| any_body::stream(body)))
 }
 
 /// How long a session lasts until the client has to reconnect: proxies in between may change.

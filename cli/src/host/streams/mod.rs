@@ -28,7 +28,6 @@ use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
-use axum::body::Body as AnyBody;
 use http::Response;
 use pmx_core::schema::SchemaError;
 use pmx_core::sql::{Sql as _, SqlError};
@@ -42,6 +41,7 @@ use pmx_streams::{
 use tokio::sync::{Semaphore, watch};
 
 use super::access_log::Log;
+use super::any_body::AnyBody;
 use super::budget::Budget;
 use super::error::HostError;
 use super::sql::Database;

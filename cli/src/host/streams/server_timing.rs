@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use axum::body::Body;
 use http::Response;
 use pmx_streams::policy::{Step, Timing};
 
@@ -15,7 +14,7 @@ tokio::task_local! {
 }
 
 /// Awaits a response, and adds the header with the durations.
-pub(super) async fn measured(answering: impl Future<Output = Response<Body>>) -> Response<Body> {
+pub(super) async fn measured<B>(answering: impl Future<Output = Response<B>>) -> Response<B> {
     let answering = async {
         let mut answer = answering.await;
         // Set by the scope below.

@@ -1,9 +1,19 @@
-//! A publisher's driver: does what [`Push`] says, with retries, over any network.
+//! Client driver: carries out what [`Push`] asks for, with retries, over any network.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 
+use crate::manifest::{NodeMap, Row};
+use crate::pack::part::{Parts, WirePart};
+use crate::pack::plan::PackPlan;
+use crate::pack::wire::{PackBuilder, Prefix, WirePack};
+use crate::pack::{Coding, PackKind};
+use crate::push::{self, Action, DeltaBase, Intent, Outcome, Push, PushError, Uploads};
+use crate::wire::{
+    DeployView, DeploysReply, Envelope, ResumeHead, ResumeReply, RollbackHead, Section,
+    SectionKind, UnaliasReply, VERSION,
+};
 use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use pmx_core::code::Code;
@@ -11,46 +21,52 @@ use pmx_core::codec::{Encoder, Level};
 use pmx_core::id::{BlobId, PackId};
 use pmx_core::name::{AliasName, SpaceName};
 use pmx_core::problem::Problem;
-use pmx_sync::manifest::{NodeMap, Row};
-use pmx_sync::pack::part::{Parts, WirePart};
-use pmx_sync::pack::plan::PackPlan;
-use pmx_sync::pack::wire::{PackBuilder, Prefix, WirePack};
-use pmx_sync::pack::{Coding, PackKind};
-use pmx_sync::push::{self, Action, DeltaBase, Intent, Outcome, Push, PushError, Uploads};
-use pmx_sync::wire::{
-    DeployView, DeploysReply, Envelope, ResumeHead, ResumeReply, RollbackHead, Section,
-    SectionKind, UnaliasReply, VERSION,
-};
 use serde::de::DeserializeOwned;
+use thiserror::Error;
 
-pub(crate) const SECRET: &str = "the secret of the tests";
+/// What clients send as their bearer token.
+pub const SECRET: &str = "the secret of the tests";
 
-/// Answer: the status, the headers and the body, read to its end.
+/// A response whose body was read to its end.
 #[derive(Debug, Clone)]
-pub(crate) struct Answer {
-    pub(crate) status: StatusCode,
-    pub(crate) headers: http::HeaderMap,
-    pub(crate) body: Bytes,
+pub struct Answer {
+    /// The status.
+    pub status: StatusCode,
+    /// The headers.
+    pub headers: http::HeaderMap,
+    /// All bytes of the body, in their content coding.
+    pub body: Bytes,
 }
 
-/// The connection broke, or nothing came back in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Broken;
+/// The connection broke, or no response arrived in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("the connection broke")]
+pub struct Broken;
 
-pub(crate) trait Network {
+/// A way to a server.
+#[allow(async_fn_in_trait, reason = "tests run on one thread")]
+pub trait Network {
+    /// Sends a request and reads its response.
     fn send(&self, request: Request<Bytes>) -> impl Future<Output = Result<Answer, Broken>>;
 }
 
-/// Why a publisher gave up.
-#[derive(Debug)]
-pub(crate) enum Failure {
+/// Why a client gave up.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// The connection broke at each try.
+    #[error("the connection broke")]
     Broken,
+    /// The server refused.
+    #[error("the server refused: {0:?}")]
     Refused(Box<Problem>),
-    Push(PushError),
+    /// The conversation cannot go on.
+    #[error(transparent)]
+    Push(#[from] PushError),
 }
 
 impl Failure {
-    pub(crate) fn code(&self) -> Code {
+    /// The stable code.
+    pub fn code(&self) -> Code {
         match self {
             Self::Broken => Code::Network,
             Self::Refused(problem) => problem.code,
@@ -59,20 +75,18 @@ impl Failure {
     }
 }
 
-impl From<PushError> for Failure {
-    fn from(error: PushError) -> Self {
-        Self::Push(error)
-    }
-}
-
-/// Publisher's client, over any network.
-pub(crate) struct Client<'a, N> {
-    pub(crate) network: N,
-    pub(crate) space: SpaceName,
-    pub(crate) nodes: &'a NodeMap,
-    pub(crate) blobs: &'a BTreeMap<BlobId, Bytes>,
+/// A client whose site is in memory.
+pub struct Client<'a, N> {
+    /// The way to the server.
+    pub network: N,
+    /// The space.
+    pub space: SpaceName,
+    /// The manifest's nodes, of the base too.
+    pub nodes: &'a NodeMap,
+    /// The blobs, of the base too.
+    pub blobs: &'a BTreeMap<BlobId, Bytes>,
     /// Times that a request is sent before the client gives up.
-    pub(crate) tries: usize,
+    pub tries: usize,
 }
 
 thread_local! {
@@ -80,7 +94,8 @@ thread_local! {
 }
 
 impl<N: Network> Client<'_, N> {
-    pub(crate) async fn publish(&self, intent: Intent) -> Result<Outcome, Failure> {
+    /// Publishes what the intent names.
+    pub async fn publish(&self, intent: Intent) -> Result<Outcome, Failure> {
         let mut push = Push::new(self.nodes, intent);
         loop {
             let asked = match push.next()? {
@@ -106,29 +121,34 @@ impl<N: Network> Client<'_, N> {
         }
     }
 
-    pub(crate) async fn rollback(&self, head: &RollbackHead) -> Result<DeployView, Failure> {
+    /// Makes an earlier deploy active.
+    pub async fn rollback(&self, head: &RollbackHead) -> Result<DeployView, Failure> {
         let body = serde_json::to_vec(head).unwrap();
         let reply: serde_json::Value = self.post("/api/publish/rollback", body.into()).await?;
         Ok(serde_json::from_value(reply["deploy"].clone()).unwrap())
     }
 
-    pub(crate) async fn resume(&self) -> Result<ResumeReply, Failure> {
+    /// Lifts a hold.
+    pub async fn resume(&self) -> Result<ResumeReply, Failure> {
         let space = self.space.clone();
         let body = serde_json::to_vec(&ResumeHead { v: VERSION, space }).unwrap();
         self.post("/api/publish/resume", body.into()).await
     }
 
-    pub(crate) async fn unalias(&self, alias: &AliasName) -> Result<UnaliasReply, Failure> {
+    /// Deletes a preview.
+    pub async fn unalias(&self, alias: &AliasName) -> Result<UnaliasReply, Failure> {
         let path = format!("/api/aliases/{alias}?space={}", self.space);
         self.call(Method::DELETE, &path, Bytes::new()).await
     }
 
-    pub(crate) async fn deploys(&self) -> Result<DeploysReply, Failure> {
+    /// The last 1,000 deploys.
+    pub async fn deploys(&self) -> Result<DeploysReply, Failure> {
         self.get(&format!("/api/deploys?space={}&limit=1000", self.space))
             .await
     }
 
-    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
+    /// Gets a JSON answer of the API.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, Bytes::new()).await
     }
 
@@ -153,9 +173,9 @@ impl<N: Network> Client<'_, N> {
             .into()
     }
 
-    /// A pack behind whatever its blobs resemble.
+    /// A pack, with the delta bases of its blobs as reference prefix.
     fn pack(&self, uploads: &Uploads, plan: &PackPlan) -> WirePack {
-        let Some(behind) = uploads.reference.filter(|_| plan.kind == PackKind::Solid) else {
+        let Some(reference) = uploads.reference.filter(|_| plan.kind == PackKind::Solid) else {
             return self.plain(uploads, plan);
         };
         let delta_base: BTreeSet<DeltaBase> = plan
@@ -163,7 +183,7 @@ impl<N: Network> Client<'_, N> {
             .iter()
             .filter_map(|at| uploads.delta_bases[*at])
             .collect();
-        let mut prefix = Prefix::of(behind.base);
+        let mut prefix = Prefix::of(reference.base);
         for delta_base in delta_base {
             prefix.push(delta_base.rank, &self.blobs[&delta_base.blob]);
         }
@@ -242,7 +262,7 @@ impl<N: Network> Client<'_, N> {
         Ok(())
     }
 
-    /// Sends a request until there is an answer that another try would not change.
+    /// Sends a request until another try would not change the answer.
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -265,7 +285,7 @@ impl<N: Network> Client<'_, N> {
                 }
                 Ok(answer) => {
                     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
-                    // The state machine sends what is missing.
+                    // The state machine sends missing objects.
                     if !problem.code.retriable() || problem.code == Code::MissingObjects {
                         return Err(Failure::Refused(Box::new(problem)));
                     }

@@ -1,0 +1,107 @@
+//! In-memory host: a server whose objects, pointers and ledgers are in memory.
+
+use std::cell::Cell;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::{Request, Response, Uri};
+use pmx_core::backend::Blobs;
+use pmx_core::codec::Decoder;
+use pmx_core::domain::Domain;
+use pmx_core::sql::Sql;
+use pmx_core::time::Timestamp;
+
+use super::client::{Answer, Broken, Network, SECRET};
+use super::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
+use crate::serve::{Body, Dictionaries, LivePages, Nonce, Server, Settings, SiteUrls};
+use crate::site::Hosts;
+
+/// A server that lives as long as this value. Its time is the number of requests so far, in
+/// milliseconds.
+pub struct Host<S: Sql> {
+    server: Server<Memory<S>>,
+    requests: Cell<u8>,
+}
+
+type Memory<S> = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<S, MemoryBlobs>>;
+
+impl<S: Sql + 'static> Host<S> {
+    /// A host without a site. `ledger` makes the empty database of a new space.
+    pub fn new(ledger: impl Fn() -> S + 'static) -> Self {
+        let blobs = MemoryBlobs::default();
+        let platform = Platform {
+            spaces: MemorySpaces::new(blobs.clone(), move |_| ledger()),
+            pointers: MemoryPointers::default(),
+            blobs,
+        };
+        Self {
+            server: Server::new(platform, settings()),
+            requests: Cell::new(0),
+        }
+    }
+
+    /// Gets a page, as a browser without content codings does.
+    pub fn get(&self, url: &str) -> Result<Answer, Box<dyn std::error::Error>> {
+        let url: Uri = url.parse()?;
+        let host = url.host().unwrap_or_default();
+        let request = Request::get(url.path()).header("host", host);
+        Ok(block_on((&self).send(request.body(Bytes::new())?))?)
+    }
+}
+
+impl<S: Sql + 'static> Network for &Host<S> {
+    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
+        self.requests.set(self.requests.get() + 1);
+        let seed = self.requests.get();
+        let now = Timestamp::from_millis(seed.into());
+        let response = self.server.handle(request, None, now, Nonce([seed; 32]));
+        read(&self.server.backend().blobs, response.await).await
+    }
+}
+
+/// Settings of a server at `*.localhost`, without ports.
+pub fn settings() -> Settings {
+    Settings {
+        hosts: Hosts::new(Domain::parse("localhost").unwrap()).with_loopback(),
+        publish_secret: Some(SECRET.into()),
+        urls: SiteUrls {
+            scheme: "http",
+            port: None,
+        },
+        live: LivePages::Chosen,
+        dictionaries: Dictionaries::Passed,
+        lease: crate::space::LEASE,
+        files_max: crate::limits::FILES_MAX,
+        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
+    }
+}
+
+/// Reads the body of an answer as a host does.
+pub async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<Answer, Broken> {
+    let (head, body) = response.into_parts();
+    let (first, pieces) = body.split();
+    let mut decoder = Decoder::new();
+    let mut whole = Vec::from(first);
+    for piece in pieces {
+        let stored = blobs.read(piece.key, piece.range.clone()).await;
+        let stored = stored.map_err(|_| Broken)?.ok_or(Broken)?;
+        whole.extend_from_slice(&piece.open(stored, &mut decoder).unwrap());
+    }
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body: whole.into(),
+    })
+}
+
+/// Polls a future until it is ready: none here waits for a thread or a clock.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    let mut context = Context::from_waker(Waker::noop());
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
+            return output;
+        }
+    }
+}
