@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Serialize};
 
 /// Milliseconds since the Unix epoch.
@@ -28,28 +29,76 @@ impl Timestamp {
     }
 }
 
-/// A moment as RFC 3339 has it, in UTC, with milliseconds. The calendar is Howard Hinnant's
-/// `civil_from_days`: years begin in March, so that the day that is sometimes missing is the last.
+/// A time in UTC, with milliseconds, in the format of RFC 3339.
 pub fn rfc3339(at: Timestamp) -> String {
-    let (days, rest) = (at.as_millis() / 86_400_000, at.as_millis() % 86_400_000);
-    let days = days + 719_468;
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (date, march) = (day - (153 * month + 2) / 5 + 1, month < 10);
-    let (year, month) = if march {
-        (year + era * 400, month + 3)
-    } else {
-        (year + era * 400 + 1, month - 9)
-    };
-    let (hour, minute) = (rest / 3_600_000, rest / 60_000 % 60);
-    let (second, millis) = (rest / 1000 % 60, rest % 1000);
-    format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}Z")
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    let at = DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::<Utc>::MAX_UTC);
+    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+}
+
+/// Reads a date and time with its offset (RFC 3339); `None` for any other text. A time before 1970
+/// becomes the beginning of 1970. A leap second becomes the second before it.
+pub fn parse_rfc3339(text: &str) -> Option<Timestamp> {
+    let at = DateTime::parse_from_rfc3339(text).ok()?;
+    // Chrono counts the milliseconds of a leap second from 1,000.
+    let millis = at.timestamp() * 1_000 + i64::from(at.timestamp_subsec_millis() % 1_000);
+    Some(Timestamp(u64::try_from(millis).unwrap_or(0)))
 }
 
 impl fmt::Debug for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}ms", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parse_rfc3339_reads_its_grammar_and_no_other() {
+        for (text, expected) in [
+            ("1970-01-01T00:00:00Z", Some(0)),
+            ("1970-01-01T00:00:00.5Z", Some(500)),
+            ("1970-01-01T00:00:01.123456789z", Some(1_123)),
+            ("1970-01-01t01:00:00+01:00", Some(0)),
+            ("1969-12-31T23:00:00-01:00", Some(0)),
+            ("1969-12-31T23:59:59Z", Some(0)),
+            ("0000-01-01T00:00:00Z", Some(0)),
+            ("2000-02-29T00:00:00Z", Some(951_782_400_000)),
+            ("2024-10-09T00:00:00Z", Some(1_728_432_000_000)),
+            ("2024-12-31T23:59:60Z", Some(1_735_689_599_000)),
+            ("9999-12-31T23:59:59.999Z", Some(253_402_300_799_999)),
+            ("2023-02-29T00:00:00Z", None),
+            ("2023-13-01T00:00:00Z", None),
+            ("2023-00-01T00:00:00Z", None),
+            ("2023-01-32T00:00:00Z", None),
+            ("2023-01-01T24:00:00Z", None),
+            ("2023-01-01T00:00:00", None),
+            ("2023-01-01T00:00:00.Z", None),
+            ("2023-01-01T00:00:00+1:00", None),
+            ("2023-01-01T00:00:00+24:00", None),
+            ("2023-01-01", None),
+            ("+023-01-01T00:00:00Z", None),
+            ("2023-1-01T00:00:00Z", None),
+            ("2023-01-01T00:00Z", None),
+            ("2023-01-01T00:00:00\u{e9}Z", None),
+            ("not-a-timestamp", None),
+            ("T", None),
+            ("", None),
+        ] {
+            let found = parse_rfc3339(text).map(Timestamp::as_millis);
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn rfc3339_is_read_back() {
+        for day in 0..60_000 {
+            let at = Timestamp(day * 86_400_000 + day * 1_009 % 86_400_000);
+            assert_eq!(parse_rfc3339(&rfc3339(at)), Some(at));
+        }
+        let largest = rfc3339(Timestamp(u64::MAX));
+        assert_eq!(largest, "+262142-12-31T23:59:59.999Z");
     }
 }

@@ -1,98 +1,71 @@
-//! Byte-bounded cache for immutable values: index nodes and small bodies by their extent.
-//!
-//! Two generations approximate least-recently-used (the idea of the "second chance" in CLOCK):
-//! what is used moves to the young one; when the young one is full it becomes the old one, and
-//! what the old one still held is dropped.
+//! Byte-bounded cache for immutable values: index nodes, and small bodies by their extent.
 
-use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use quick_cache::sync::Cache as Weighted;
+use quick_cache::{OptionsBuilder, Weighter};
 
 /// A bounded cache of clonable values.
-pub struct BoundedCache<K, V> {
-    generations: Mutex<Generations<K, V>>,
-    bytes_max: usize,
+pub struct BoundedCache<K, V>(Weighted<K, Charged<V>, ByCharge>);
+
+#[derive(Clone)]
+struct Charged<V> {
+    value: V,
+    bytes: usize,
 }
 
-struct Generations<K, V> {
-    young: HashMap<K, (V, usize)>,
-    old: HashMap<K, (V, usize)>,
-    young_bytes: usize,
-    /// Bytes of the old generation when it became that; some moved on since.
-    #[cfg(test)]
-    old_bytes: usize,
+#[derive(Clone)]
+struct ByCharge;
+
+impl<K, V> Weighter<K, Charged<V>> for ByCharge {
+    fn weight(&self, _key: &K, charged: &Charged<V>) -> u64 {
+        // A value without weight would never be dropped.
+        charged.bytes.max(1) as u64
+    }
 }
+
+/// What most values are charged with, for the cache's guess at how many keys it should remember.
+const USUAL_BYTES: usize = 1_024;
 
 impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
-    /// A cache that holds at most about `bytes_max` bytes.
+    /// A cache that holds at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        let generations = Generations {
-            young: HashMap::new(),
-            old: HashMap::new(),
-            young_bytes: 0,
-            #[cfg(test)]
-            old_bytes: 0,
-        };
-        Self {
-            generations: Mutex::new(generations),
-            bytes_max,
-        }
+        // One shard: the bound holds for the whole, and a lock is held for a lookup only.
+        let options = OptionsBuilder::new()
+            .estimated_items_capacity(bytes_max / USUAL_BYTES)
+            .weight_capacity(bytes_max as u64)
+            .shards(1)
+            .build()
+            .expect("both capacities are set");
+        Self(Weighted::with_options(
+            options,
+            ByCharge,
+            std::hash::RandomState::default(),
+            quick_cache::sync::DefaultLifecycle::default(),
+        ))
     }
 
     /// The value of a key, if it is still here.
     pub fn find(&self, key: &K) -> Option<V> {
-        let mut generations = self.lock();
-        if let Some((value, _)) = generations.young.get(key) {
-            return Some(value.clone());
-        }
-        let (value, bytes) = generations.old.remove(key)?;
-        self.insert_into(&mut generations, key.clone(), value.clone(), bytes);
-        Some(value)
+        self.0.get(key).map(|charged| charged.value)
     }
 
     /// Keeps a value that takes `bytes` bytes. One larger than an eighth of the cache is not kept.
     pub fn insert(&self, key: K, value: V, bytes: usize) {
-        if bytes <= self.bytes_max / 8 {
-            self.insert_into(&mut self.lock(), key, value, bytes);
-        }
-    }
-
-    fn insert_into(&self, generations: &mut Generations<K, V>, key: K, value: V, bytes: usize) {
-        if generations.young_bytes + bytes > self.bytes_max / 2 {
-            generations.old = std::mem::take(&mut generations.young);
-            #[cfg(test)]
-            {
-                generations.old_bytes = generations.young_bytes;
-            }
-            generations.young_bytes = 0;
-        }
-        generations.young_bytes += bytes;
-        if let Some((_, before)) = generations.young.insert(key, (value, bytes)) {
-            generations.young_bytes -= before;
+        if bytes as u64 <= self.0.capacity() / 8 {
+            self.0.insert(key, Charged { value, bytes });
         }
     }
 
     /// Drops the value of a key.
     pub fn remove(&self, key: &K) {
-        let mut generations = self.lock();
-        if let Some((_, bytes)) = generations.young.remove(key) {
-            generations.young_bytes -= bytes;
-        }
-        generations.old.remove(key);
+        self.0.remove(key);
     }
 
     /// Bytes that all values were charged with.
     #[cfg(test)]
-    pub fn charged(&self) -> usize {
-        let generations = self.lock();
-        generations.young_bytes + generations.old_bytes
-    }
-
-    /// A panic while the lock was held can't leave half a change behind that matters to a cache.
-    fn lock(&self) -> MutexGuard<'_, Generations<K, V>> {
-        self.generations
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn charged(&self) -> usize {
+        self.0.weight() as usize
     }
 }
 

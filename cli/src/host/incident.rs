@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Method, Response};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
+use http_body_util::{BodyExt as _, Collected};
 use pmx_core::incident::{Audience, ERROR_BODY_BYTES_MAX, identify, incident_id};
 
 use super::access_log::Log;
@@ -33,7 +33,7 @@ pub(crate) async fn mark(
     }
     let (mut head, body) = answer.into_parts();
     let body = body.collect().await;
-    let bytes = body.map(|body| body.to_bytes()).unwrap_or_default();
+    let bytes = body.map(Collected::to_bytes).unwrap_or_default();
     let bytes = match identify(status.as_u16(), &bytes, &id, audience) {
         Some(incident) => {
             if let Some(cause) = incident.cause {

@@ -16,7 +16,6 @@ mod listing;
 mod poll;
 mod registry;
 mod request;
-mod rfc3339;
 mod settings;
 pub mod sse;
 

@@ -6,11 +6,12 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 use percent_encoding::percent_decode_str;
 use pmx_core::limits::{EXACT_INTEGER_MAX, URL_QUERY_BYTES_MAX};
+use pmx_core::time::parse_rfc3339;
 
 use super::cursor::Cursor;
 use super::etag::IfNoneMatch;
 use super::invalid::InvalidRequest;
-use super::{STREAMS_PATH, headers, rfc3339};
+use super::{STREAMS_PATH, headers};
 use crate::limits::STREAM_APPEND_BYTES_MAX;
 use crate::{Append, Create, Expiry, Fork, From, MediaType, Offset, Producer, Read, StreamName};
 
@@ -231,7 +232,7 @@ fn expiry(headers: &HeaderMap) -> Result<(Option<Expiry>, Option<String>), Inval
         }
         (None, Some(text)) => {
             let why = "it is no date and time of RFC 3339";
-            let end = rfc3339::parse(&text)
+            let end = parse_rfc3339(&text)
                 .ok_or_else(|| InvalidRequest::header(&headers::EXPIRES_AT, why))?;
             Ok((Some(Expiry::At(end)), Some(text)))
         }

@@ -8,14 +8,12 @@ use bytes::Bytes;
 use http::{Request, Response, Uri};
 use pmx_core::backend::Blobs;
 use pmx_core::codec::Decoder;
-use pmx_core::domain::Domain;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
 use super::client::{Answer, Broken, Network, SECRET};
 use super::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
-use crate::serve::{Body, Dictionaries, LivePages, Nonce, Server, Settings, SiteUrls};
-use crate::site::Hosts;
+use crate::serve::{Body, Nonce, Server, Settings};
 
 /// A server that lives as long as this value. Its time is the number of requests so far, in
 /// milliseconds.
@@ -60,20 +58,13 @@ impl<S: Sql + 'static> Network for &Host<S> {
     }
 }
 
-/// Settings of a server at `*.localhost`, without ports.
+/// Settings of a server at `*.localhost`, whose clients send [`SECRET`].
 pub fn settings() -> Settings {
+    let settings = super::settings();
     Settings {
-        hosts: Hosts::new(Domain::parse("localhost").unwrap()).with_loopback(),
+        hosts: settings.hosts.with_loopback(),
         publish_secret: Some(SECRET.into()),
-        urls: SiteUrls {
-            scheme: "http",
-            port: None,
-        },
-        live: LivePages::Chosen,
-        dictionaries: Dictionaries::Passed,
-        lease: crate::space::LEASE,
-        files_max: crate::limits::FILES_MAX,
-        section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,
+        ..settings
     }
 }
 

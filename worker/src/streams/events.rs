@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::future::{Either, select};
 use http::Response as Answer;
 use pmx_streams::Refusal;
 use pmx_streams::http::Get;
@@ -21,7 +22,6 @@ use worker::wasm_bindgen_futures::spawn_local;
 
 use super::answer::Body;
 use super::body_stream::{BodyStream, ROOM_PAUSE};
-use super::notify::{Either, select};
 use super::server_timing;
 use super::source::{ListenerGuard, SharedPage, Source};
 use crate::http::{chance, now};
@@ -222,9 +222,9 @@ impl<S: Source> Reader<S> {
                 return None;
             }
             let mut left = pin!(self.body.left());
-            match select(Delay::from(ROOM_PAUSE), left.as_mut()).await {
-                Either::Left => {}
-                Either::Right => return None,
+            match select(pin!(Delay::from(ROOM_PAUSE)), left.as_mut()).await {
+                Either::Left(_) => {}
+                Either::Right(_) => return None,
             }
         }
         Some(())

@@ -11,6 +11,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use http::request::Parts;
 use pmx_core::crossing::arrived;
 use pmx_core::problem::Problem;
@@ -33,7 +34,6 @@ use super::answer::{Body, response};
 use super::connections::{Connection, Connections};
 use super::hub_client::{HubRequest, HubResponse};
 use super::index::Index;
-use super::notify::join_all;
 use super::rpc::{RpcReply, RpcRequest, StepRequest, StreamClient};
 use super::settings::StreamConfig;
 use super::single_flight::SingleFlight;

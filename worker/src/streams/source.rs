@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use http::Response;
 use pmx_streams::http::sse::{self, Event};
 use pmx_streams::http::{Cursor, Get, Poll};
@@ -13,7 +14,7 @@ use pmx_streams::{From, Page, Read};
 use worker::Delay;
 use worker::js_sys::Uint8Array;
 
-use super::notify::{Either, Notify, select};
+use super::notify::Notify;
 use crate::http::{chance, now};
 
 /// A log that live readers read.
@@ -50,9 +51,10 @@ pub(crate) async fn poll<S: Source>(
         if let Some(answer) = poll.on_page(&shared.page, now(), chance()) {
             return Ok(answer);
         }
-        match select(source.changes().notified(shared.version), late.as_mut()).await {
-            Either::Left => {}
-            Either::Right => return Ok(poll.on_timeout(now(), chance())),
+        let changed = pin!(source.changes().notified(shared.version));
+        match select(changed, late.as_mut()).await {
+            Either::Left(_) => {}
+            Either::Right(_) => return Ok(poll.on_timeout(now(), chance())),
         }
     }
 }
