@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use quick_cache::sync::Cache as Weighted;
+use quick_cache::sync::{Cache as Weighted, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 
 /// A bounded cache of clonable values.
@@ -29,6 +29,10 @@ const USUAL_BYTES: usize = 1_024;
 
 impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
     /// A cache that holds at most `bytes_max` bytes.
+    #[expect(
+        clippy::disallowed_types,
+        reason = "seeded hashes, as in a HashMap: clients choose keys, and no order shows"
+    )]
     pub fn new(bytes_max: usize) -> Self {
         // One shard: the bound holds for the whole, and a lock is held for a lookup only.
         let options = OptionsBuilder::new()
@@ -41,7 +45,7 @@ impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
             options,
             ByCharge,
             std::hash::RandomState::default(),
-            quick_cache::sync::DefaultLifecycle::default(),
+            DefaultLifecycle::default(),
         ))
     }
 

@@ -213,7 +213,7 @@ impl<B: Backing> http_body::Body for Stream<B> {
 
 #[cfg(test)]
 mod tests {
-    use http_body_util::BodyExt as _;
+    use http_body_util::{BodyExt as _, Collected};
     use pmx_core::backend::{Blobs as _, ObjectKey};
     use pmx_core::codec::{Encoder, Level};
     use pmx_core::id::{ObjectId, SpaceId};
@@ -260,7 +260,7 @@ mod tests {
                 return (Err(answer.status().to_string()), length);
             }
             let body = answer.into_body().collect().await;
-            let bytes = body.map(|body| body.to_bytes());
+            let bytes = body.map(Collected::to_bytes);
             (bytes.map_err(|error| error.to_string()), length)
         })
     }
