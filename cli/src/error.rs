@@ -106,14 +106,14 @@ impl From<ScanError> for Failure {
         if let Some(hint) = error
             .problems()
             .first()
-            .and_then(pmx_sync::scan::Problem::hint)
+            .and_then(pmx_sync::scan::ScanFault::hint)
         {
             hint.clone_into(&mut failure.hint);
         }
         let items = error
             .problems()
             .iter()
-            .flat_map(pmx_sync::scan::Problem::items);
+            .flat_map(pmx_sync::scan::ScanFault::items);
         failure.items = items.cloned().collect();
         failure
     }

@@ -14,7 +14,7 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::pointer::Pointer;
-use pmx_sync::serve::{Body, Nonce, Pointers, Server, Settings, SiteUrls, Spaces};
+use pmx_sync::serve::{Body, Nonce, Pointers, Server, ServerSettings, SiteUrls, Spaces};
 use pmx_sync::site::Hosts;
 use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::testing::{Single, ready, settings};
@@ -92,7 +92,7 @@ impl Spaces for Memory {
 pub(crate) const SECRET: &str = "golden";
 
 pub(crate) fn server() -> Server<Single<Memory>> {
-    let settings = Settings {
+    let settings = ServerSettings {
         hosts: Hosts::new(Domain::parse("localhost").unwrap()).with_loopback(),
         publish_secret: Some(SECRET.to_owned()),
         urls: SiteUrls {

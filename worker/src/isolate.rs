@@ -9,8 +9,8 @@ use pmx_core::domain::Domain;
 use pmx_core::problem::Problem;
 use pmx_sync::limits::{ISOLATE_FILES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{
-    Backend, BodyBudget, BodyPermit, Dictionaries, Lag, LivePages, Server, Settings, SiteUrls,
-    unknown_secrets,
+    Backend, BodyBudget, BodyPermit, DictionaryPolicy, Lag, LivePages, Server, ServerSettings,
+    SiteUrls, unknown_secrets,
 };
 use pmx_sync::site::Hosts;
 use pmx_sync::space::{LEASE, parse_lease};
@@ -177,10 +177,10 @@ pub(crate) fn location_hint(env: &Env) -> Result<Option<LocationHint>, Problem> 
     text.map(|text| LocationHint::parse(&text)).transpose()
 }
 
-fn settings(env: &Env) -> Result<Settings, Problem> {
+fn settings(env: &Env) -> Result<ServerSettings, Problem> {
     let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
     let urls = site_urls(text("SITE_SCHEME").as_deref(), text("SITE_PORT").as_deref())?;
-    Ok(Settings {
+    Ok(ServerSettings {
         hosts: hosts(env)?,
         publish_secret: text("PUBLISH_SECRET"),
         urls,
@@ -189,8 +189,8 @@ fn settings(env: &Env) -> Result<Settings, Problem> {
             Some(_) | None => LivePages::Chosen,
         },
         dictionaries: match text("DICTIONARIES").as_deref() {
-            Some("passed") => Dictionaries::Passed,
-            Some(_) | None => Dictionaries::Stopped,
+            Some("passed") => DictionaryPolicy::Passed,
+            Some(_) | None => DictionaryPolicy::Stopped,
         },
         lease: lease(text("LEASE").as_deref(), text("DOMAIN").as_deref())?,
         files_max: ISOLATE_FILES_MAX,

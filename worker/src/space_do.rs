@@ -21,7 +21,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::limits::{BODY_BYTES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{Backend, Pointers, Server};
-use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply, execute, name_of};
+use pmx_sync::space::{Command, Due, Outbox, Reply, SpaceCall, SpaceResponse, execute, name_of};
 use worker::js_sys::Math;
 // What `#[durable_object]` writes refers to this name.
 use worker::wasm_bindgen;
@@ -77,7 +77,7 @@ impl DurableObject for SpaceDO {
             };
         }
         let answer = self.answer(&request).await;
-        let answer = answer.unwrap_or_else(|problem| Answer {
+        let answer = answer.unwrap_or_else(|problem| SpaceResponse {
             outcome: Err(problem),
             due: Vec::new(),
         });
@@ -138,9 +138,9 @@ impl SpaceDO {
         kept.ok_or_else(|| js_error::problem("waking a space")(unknown.to_owned()))
     }
 
-    async fn answer(&self, request: &Request) -> Result<Answer, Problem> {
+    async fn answer(&self, request: &Request) -> Result<SpaceResponse, Problem> {
         let call = body(request, CALL_BYTES_MAX).await?;
-        let call = arrived::<Call>(&call);
+        let call = arrived::<SpaceCall>(&call);
         let call = call.map_err(|foreign| foreign.into_problem("reading a command"))?;
         let announced = call.command.may_announce().then(|| Channel {
             space: call.space.clone(),
@@ -175,7 +175,7 @@ impl SpaceDO {
                 access_log::command(call.space.as_str(), what, code, millis, &op_counts::take());
             console_log!("{line}");
         }
-        Ok(Answer { outcome, due })
+        Ok(SpaceResponse { outcome, due })
     }
 
     /// Nothing here waits, except the write of a commit's index object.

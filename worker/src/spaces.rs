@@ -11,7 +11,7 @@ use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_sync::serve::Spaces;
-use pmx_sync::space::{Answer, Call, Command, Due, Outbox, Reply};
+use pmx_sync::space::{Command, Due, Outbox, Reply, SpaceCall, SpaceResponse};
 use worker::ObjectNamespace;
 
 use crate::crossing::{Callee, laid_out};
@@ -39,7 +39,7 @@ impl Objects {
         }
     }
 
-    async fn send(&self, call: Call) -> Result<Answer, Problem> {
+    async fn send(&self, call: SpaceCall) -> Result<SpaceResponse, Problem> {
         let space = call.space.clone();
         let doing = format!("asking the space {space}");
         let callee = Callee {
@@ -72,12 +72,12 @@ impl Spaces for Objects {
             // outside there is never anything to deliver.
             return Ok(Reply::Due(Outbox::default()));
         }
-        let call = Call {
+        let call = SpaceCall {
             space: space.clone(),
             now,
             command,
         };
-        let Answer { outcome, due } = self.send(call).await?;
+        let SpaceResponse { outcome, due } = self.send(call).await?;
         for Due { alias, pointer } in due {
             let space = space.clone();
             self.pointers.remember(&Channel { space, alias }, pointer);

@@ -53,10 +53,10 @@ fn short(blob: &BlobId) -> Short {
 pub struct LocalPacks {
     folder: Option<PathBuf>,
     signatures: Signatures,
-    known: OnceLock<Vec<Known>>,
+    known: OnceLock<Vec<IndexedPack>>,
     positions: OnceLock<HashMap<Short, BlobPosition>>,
     decoded: DecodedPacks,
-    added: Mutex<Vec<Known>>,
+    added: Mutex<Vec<IndexedPack>>,
 }
 
 /// Where a blob is: the number of its pack, and its own in there.
@@ -64,7 +64,7 @@ type BlobPosition = (u32, u32);
 
 /// A pack, as the index describes it.
 #[derive(Debug, Clone)]
-struct Known {
+struct IndexedPack {
     id: PackId,
     bytes: u64,
     blobs: Vec<Short>,
@@ -83,7 +83,7 @@ impl LocalPacks {
         }
     }
 
-    fn known(&self) -> &[Known] {
+    fn known(&self) -> &[IndexedPack] {
         self.known.get_or_init(|| {
             let folder = self.folder.as_deref();
             let index = folder.and_then(|folder| read(&index_of(folder)));
@@ -148,7 +148,7 @@ impl LocalPacks {
         let Some(folder) = &self.folder else { return };
         let id = pack.id();
         keep(Some(&file_of(folder, &id)), pack.bytes());
-        let known = Known {
+        let known = IndexedPack {
             id,
             bytes: pack.bytes().len() as u64,
             blobs,
@@ -175,7 +175,7 @@ impl LocalPacks {
         }
     }
 
-    fn added(&self) -> std::sync::MutexGuard<'_, Vec<Known>> {
+    fn added(&self) -> std::sync::MutexGuard<'_, Vec<IndexedPack>> {
         self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -210,7 +210,7 @@ impl LocalPacks {
     }
 
     /// Packs anew what is live in packs that are mostly idle, or small, if that pays.
-    fn swept(&self, all: Vec<Known>, live: &HashSet<Short>) -> Vec<Known> {
+    fn swept(&self, all: Vec<IndexedPack>, live: &HashSet<Short>) -> Vec<IndexedPack> {
         let shares = shares(&all, live);
         let total: u64 = all.iter().map(|known| known.bytes).sum();
         let weighed = all.iter().zip(&shares);
@@ -241,7 +241,7 @@ impl LocalPacks {
     }
 
     /// Adds the live blobs of some packs as new packs.
-    fn gather(&self, from: &[Known], live: &HashSet<Short>) {
+    fn gather(&self, from: &[IndexedPack], live: &HashSet<Short>) {
         let (mut builder, mut encoder) = (PackBuilder::new(), Encoder::new());
         let (mut blobs, mut seen): (Vec<Short>, HashSet<Short>) = Default::default();
         for known in from {
@@ -282,7 +282,7 @@ impl Share {
 }
 
 /// The live bytes of each pack. A blob of several packs counts in the newest.
-fn shares(all: &[Known], live: &HashSet<Short>) -> Vec<Share> {
+fn shares(all: &[IndexedPack], live: &HashSet<Short>) -> Vec<Share> {
     let mut seen = HashSet::new();
     let mut shares: Vec<Share> = Vec::with_capacity(all.len());
     for known in all.iter().rev() {
@@ -297,7 +297,7 @@ fn shares(all: &[Known], live: &HashSet<Short>) -> Vec<Share> {
 }
 
 /// Deletes files that the index does not name: of publishes that did not come to their end.
-fn drop_unknown(folder: &Path, known: &[Known]) {
+fn drop_unknown(folder: &Path, known: &[IndexedPack]) {
     let files = known.iter().map(|known| file_of(folder, &known.id));
     let files: HashSet<PathBuf> = files.collect();
     for entry in folder.read_dir().into_iter().flatten().flatten() {
@@ -308,7 +308,7 @@ fn drop_unknown(folder: &Path, known: &[Known]) {
     }
 }
 
-impl Known {
+impl IndexedPack {
     const fn is_small(&self) -> bool {
         self.bytes < SMALL_BYTES
     }
@@ -324,7 +324,7 @@ fn index_of(folder: &Path) -> PathBuf {
     folder.join("index")
 }
 
-fn encode(known: &[Known]) -> Vec<u8> {
+fn encode(known: &[IndexedPack]) -> Vec<u8> {
     let mut body = Vec::new();
     for known in known {
         body.extend_from_slice(known.id.as_bytes());
@@ -336,7 +336,7 @@ fn encode(known: &[Known]) -> Vec<u8> {
 }
 
 /// Reads an index; anything odd gives `None`.
-fn parse(bytes: &[u8]) -> Option<Vec<Known>> {
+fn parse(bytes: &[u8]) -> Option<Vec<IndexedPack>> {
     let mut rest = unsealed(MAGIC, bytes)?;
     let mut known = Vec::new();
     while !rest.is_empty() {
@@ -345,7 +345,7 @@ fn parse(bytes: &[u8]) -> Option<Vec<Known>> {
         let (count, after) = after.split_first_chunk::<4>()?;
         let len = (u32::from_le_bytes(*count) as usize).checked_mul(size_of::<Short>())?;
         let (blobs, after) = after.split_at_checked(len)?;
-        known.push(Known {
+        known.push(IndexedPack {
             id: PackId::from_bytes(*id),
             bytes: u32::from_le_bytes(*bytes).into(),
             blobs: blobs.as_chunks().0.to_vec(),

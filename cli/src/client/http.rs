@@ -79,7 +79,7 @@ pub struct Health {
 }
 
 /// One request, as often as it has to be sent.
-struct Call<'a> {
+struct ApiRequest<'a> {
     method: Method,
     path: &'a str,
     media: &'static str,
@@ -129,12 +129,20 @@ impl Client {
 
     /// `POST /api/publish/begin`, with an envelope.
     pub fn begin(&self, envelope: &[u8]) -> Result<BeginReply, Failure> {
-        self.json(&Call::post("/api/publish/begin", ENVELOPE_MEDIA, envelope))
+        self.json(&ApiRequest::post(
+            "/api/publish/begin",
+            ENVELOPE_MEDIA,
+            envelope,
+        ))
     }
 
     /// `POST /api/publish/commit`, with an envelope.
     pub fn commit(&self, envelope: &[u8]) -> Result<BeginReply, Failure> {
-        self.json(&Call::post("/api/publish/commit", ENVELOPE_MEDIA, envelope))
+        self.json(&ApiRequest::post(
+            "/api/publish/commit",
+            ENVELOPE_MEDIA,
+            envelope,
+        ))
     }
 
     /// `PUT /api/publish/packs/<id>`.
@@ -146,7 +154,7 @@ impl Client {
         share: &Share<'_>,
     ) -> Result<(), Failure> {
         let path = format!("/api/publish/packs/{id}?space={space}");
-        self.send(&Call::put(&path, pack, share)).map(drop)
+        self.send(&ApiRequest::put(&path, pack, share)).map(drop)
     }
 
     /// `PUT /api/publish/blobs/<id>/<part>`.
@@ -160,27 +168,31 @@ impl Client {
     ) -> Result<(), Failure> {
         let PartHead { space, size } = head;
         let path = format!("/api/publish/blobs/{blob}/{number}?space={space}&size={size}");
-        self.send(&Call::put(&path, body, share)).map(drop)
+        self.send(&ApiRequest::put(&path, body, share)).map(drop)
     }
 
     /// `POST /api/publish/rollback`.
     pub fn rollback(&self, head: &RollbackHead) -> Result<RollbackReply, Failure> {
         let body = serde_json::to_vec(head).map_err(|error| Failure::usage(error.to_string()))?;
-        self.json(&Call::post("/api/publish/rollback", JSON_MEDIA, &body))
+        self.json(&ApiRequest::post(
+            "/api/publish/rollback",
+            JSON_MEDIA,
+            &body,
+        ))
     }
 
     /// `POST /api/publish/resume`.
     pub fn resume(&self, head: &ResumeHead) -> Result<ResumeReply, Failure> {
         let body = serde_json::to_vec(head).map_err(|error| Failure::usage(error.to_string()))?;
-        self.json(&Call::post("/api/publish/resume", JSON_MEDIA, &body))
+        self.json(&ApiRequest::post("/api/publish/resume", JSON_MEDIA, &body))
     }
 
     /// `GET /healthz`.
     pub fn health(&self) -> Result<Health, Failure> {
-        self.json(&Call::get("/healthz"))
+        self.json(&ApiRequest::get("/healthz"))
     }
 
-    fn json<T: DeserializeOwned>(&self, call: &Call<'_>) -> Result<T, Failure> {
+    fn json<T: DeserializeOwned>(&self, call: &ApiRequest<'_>) -> Result<T, Failure> {
         let answer = self.send(call)?;
         let media = media(&answer.headers);
         let seen = answer.seen(&media);
@@ -196,7 +208,7 @@ impl Client {
     }
 
     /// Sends until there is a good answer.
-    fn send(&self, call: &Call<'_>) -> Result<Answer, Failure> {
+    fn send(&self, call: &ApiRequest<'_>) -> Result<ApiResponse, Failure> {
         let mut attempt = 0;
         loop {
             self.interrupt.check()?;
@@ -225,7 +237,7 @@ impl Client {
         }
     }
 
-    fn once(&self, call: &Call<'_>) -> Result<Answer, Broken> {
+    fn once(&self, call: &ApiRequest<'_>) -> Result<ApiResponse, Broken> {
         let http = self.http.as_ref().map_err(|it| Broken::Final(it.clone()))?;
         let limit = |status| match status {
             200 => ANSWER_BYTES_MAX,
@@ -249,7 +261,7 @@ impl Client {
     }
 
     /// A refusal, and whether it may pass.
-    fn refused(&self, call: &Call<'_>, seen: &Seen<'_>) -> Broken {
+    fn refused(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> Broken {
         let failure = self.refusal(call, seen);
         let code = failure.problem.as_ref().map(|problem| problem.code);
         if retry::may_pass(seen.status, code) {
@@ -264,7 +276,7 @@ impl Client {
     }
 
     /// A request of the API, without its body.
-    fn request(&self, http: &HttpClient, call: &Call<'_>) -> RequestBuilder {
+    fn request(&self, http: &HttpClient, call: &ApiRequest<'_>) -> RequestBuilder {
         let url = self.server.url(call.path);
         let mut request = http.client().request(call.method.clone(), url);
         if let Some(host) = self.server.api_host() {
@@ -287,7 +299,7 @@ impl Client {
         request: RequestBuilder,
         body: &mut CountedBody<'_>,
         limit: impl Fn(u16) -> u64,
-    ) -> Result<(Answer, bool), Fault> {
+    ) -> Result<(ApiResponse, bool), Fault> {
         let request = request.build().map_err(Fault::Http)?;
         let sent = exchange::send(http.client(), request, body).await;
         body.answered(sent.is_ok());
@@ -299,7 +311,7 @@ impl Client {
         let bytes = read.unwrap_or_default();
         self.transfer.received(bytes.len() as u64);
         let headers = std::mem::take(response.headers_mut());
-        let answer = Answer {
+        let answer = ApiResponse {
             status,
             headers,
             bytes,
@@ -327,13 +339,13 @@ impl Client {
 
 /// An answer with its whole body.
 #[derive(Debug)]
-struct Answer {
+struct ApiResponse {
     status: u16,
     headers: HeaderMap,
     bytes: Vec<u8>,
 }
 
-impl Answer {
+impl ApiResponse {
     fn seen<'a>(&'a self, media: &'a str) -> Seen<'a> {
         Seen {
             status: self.status,
@@ -363,7 +375,7 @@ fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
     })
 }
 
-impl<'a> Call<'a> {
+impl<'a> ApiRequest<'a> {
     const fn get(path: &'a str) -> Self {
         Self {
             method: Method::GET,

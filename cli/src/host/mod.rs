@@ -63,7 +63,7 @@ use pmx_streams::http::Origins;
 use pmx_streams::policy::AccessMode;
 use pmx_sync::limits::FILES_MAX;
 use pmx_sync::scan::{DATA_MARKER, DATA_MARKER_TEXT};
-use pmx_sync::serve::{Dictionaries, LivePages, Server, Settings, SiteUrls};
+use pmx_sync::serve::{DictionaryPolicy, LivePages, Server, ServerSettings, SiteUrls};
 use pmx_sync::site::{Hosts, LocalMode};
 use pmx_sync::space::LEASE;
 use tokio::runtime::{Builder, Runtime};
@@ -153,12 +153,12 @@ impl Host {
         let (listener, addr) = listen(config.listen)?;
         let front = front(&config, &domain, addr)?;
         let (urls, mode) = (site_urls(addr, config.public_url.as_ref()), mode(&front));
-        let settings = Settings {
+        let settings = ServerSettings {
             hosts: front.hosts.clone(),
             publish_secret: secret.clone(),
             urls: urls.clone(),
             live: config.live,
-            dictionaries: Dictionaries::Passed,
+            dictionaries: DictionaryPolicy::Passed,
             lease: match mode {
                 Mode::Local => config.lease,
                 Mode::Public => config.lease.max(LEASE),

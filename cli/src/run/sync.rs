@@ -235,7 +235,7 @@ impl Job {
         };
         let site = context.cache.site(&self.site.server, &channel);
         let (base, packs) = (site.active(), site.packs());
-        let known = base.map_or(Known::Nothing, |_| Known::Active);
+        let known = base.map_or(SiteKnowledge::Nothing, |_| SiteKnowledge::Active);
         let (tree, prefetched) = self.read(known, context, look)?;
         if base.is_some_and(|base| !tree.contains(&base.root)) {
             site.nodes()
@@ -359,7 +359,7 @@ pub(super) struct Looked {
 
 /// Known state of the site.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Known {
+enum SiteKnowledge {
     /// Nothing.
     Nothing,
     /// The active deploy is known.
@@ -371,14 +371,14 @@ impl Job {
     /// because the server may know nothing of the site either.
     fn read(
         &self,
-        known: Known,
+        known: SiteKnowledge,
         context: &Context<'_>,
         look: Look<'_>,
     ) -> Result<(SourceTree, Option<Prefetched>), Failure> {
         let (folder, ui) = (&self.folder, context.ui);
         let cache = context.cache.folder(folder);
         let is_folder_known = !self.scan.no_cache && cache.has_scan();
-        let is_first = known == Known::Nothing
+        let is_first = known == SiteKnowledge::Nothing
             && !is_folder_known
             && self.terms.mode == Mode::Publish
             && self.terms.alias.is_none();

@@ -8,7 +8,7 @@ use crate::limits::WIRE_WINDOW_LOG_MAX;
 /// Writes frames: content size always, checksum and dictionary never.
 pub struct Encoder {
     context: CCtx<'static>,
-    settings: Option<Settings>,
+    settings: Option<EncoderSettings>,
     /// Room for the worst case of the largest input so far, kept so that it is not cleared and
     /// mapped anew each time.
     room: Vec<u8>,
@@ -33,7 +33,7 @@ impl Encoder {
 
     /// Appends what [`Self::frame`] returns to `out`.
     pub fn append_frame(&mut self, out: &mut Vec<u8>, bytes: &[u8], level: Level) {
-        let settings = Settings {
+        let settings = EncoderSettings {
             level,
             shape: Shape::Frame,
         };
@@ -44,7 +44,7 @@ impl Encoder {
     /// so that what pages have in common is sent once.
     pub fn solid(&mut self, bytes: &[u8], level: Level) -> Vec<u8> {
         let mut out = Vec::new();
-        let settings = Settings {
+        let settings = EncoderSettings {
             level,
             shape: Shape::Solid {
                 window_log: window_log(bytes.len()),
@@ -62,7 +62,7 @@ impl Encoder {
     pub fn compress_with_prefix(&mut self, prefix: &[u8], bytes: &[u8], level: Level) -> Vec<u8> {
         // The context borrows the prefix, so it is one for this frame.
         let mut context = CCtx::create();
-        let settings = Settings {
+        let settings = EncoderSettings {
             level,
             shape: Shape::Behind {
                 window_log: window_log(prefix.len() + bytes.len()),
@@ -80,7 +80,7 @@ impl Encoder {
         self.room[..written].to_vec()
     }
 
-    fn append(&mut self, out: &mut Vec<u8>, bytes: &[u8], settings: Settings) {
+    fn append(&mut self, out: &mut Vec<u8>, bytes: &[u8], settings: EncoderSettings) {
         if self.settings != Some(settings) {
             settings.apply(&mut self.context);
             self.settings = Some(settings);
@@ -111,7 +111,7 @@ const FAR_CANDIDATES_LOG: u32 = 2;
 
 /// Parameters of a context.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Settings {
+struct EncoderSettings {
     level: Level,
     shape: Shape,
 }
@@ -123,7 +123,7 @@ enum Shape {
     Behind { window_log: u32 },
 }
 
-impl Settings {
+impl EncoderSettings {
     fn apply(self, context: &mut CCtx<'_>) {
         let mut parameters = vec![
             CParameter::CompressionLevel(i32::from(self.level.number())),

@@ -23,18 +23,18 @@ const LISTED_MAX: usize = 20;
 /// The folder can't be published as it is. Lists problems in path order, at least one.
 #[derive(Debug)]
 pub struct ScanError {
-    problems: Vec<Problem>,
+    problems: Vec<ScanFault>,
     unlisted: u64,
 }
 
 impl ScanError {
     /// The code of the first problem.
     pub fn code(&self) -> Code {
-        self.problems.first().map_or(Code::Local, Problem::code)
+        self.problems.first().map_or(Code::Local, ScanFault::code)
     }
 
     /// The problems, in path order.
-    pub fn problems(&self) -> &[Problem] {
+    pub fn problems(&self) -> &[ScanFault] {
         &self.problems
     }
 
@@ -44,8 +44,8 @@ impl ScanError {
     }
 }
 
-impl From<Problem> for ScanError {
-    fn from(problem: Problem) -> Self {
+impl From<ScanFault> for ScanError {
+    fn from(problem: ScanFault) -> Self {
         Self {
             problems: vec![problem],
             unlisted: 0,
@@ -75,7 +75,7 @@ impl std::error::Error for ScanError {
 /// One thing that keeps a folder from being published. Paths are escaped for terminals.
 #[derive(Debug, Error)]
 #[non_exhaustive]
-pub enum Problem {
+pub enum ScanFault {
     /// The folder to publish is missing or not a folder.
     #[error(
         "can't publish {}: it is not a folder that can be opened: {source}",
@@ -202,7 +202,7 @@ pub enum LinkFault {
     Circle,
 }
 
-impl Problem {
+impl ScanFault {
     /// The code of this problem.
     pub fn code(&self) -> Code {
         match self {
@@ -331,7 +331,7 @@ pub enum Faults {
 #[derive(Debug, Default)]
 pub struct LeftOut {
     /// Why, for the first of them.
-    pub problems: Vec<Problem>,
+    pub problems: Vec<ScanFault>,
     /// How many more there are.
     pub unlisted: u64,
 }
@@ -347,7 +347,7 @@ pub(super) struct Problems {
 
 #[derive(Debug, Default)]
 struct Found {
-    first: BTreeMap<(String, String), Problem>,
+    first: BTreeMap<(String, String), ScanFault>,
     all: u64,
 }
 
@@ -360,7 +360,7 @@ impl Problems {
     }
 
     /// Notes a problem at a path.
-    pub(super) fn add(&self, path: &str, problem: Problem) {
+    pub(super) fn add(&self, path: &str, problem: ScanFault) {
         if self.faults != Faults::Refuse && problem.is_of_one_path(self.faults) {
             lock(&self.left_out).add(path, problem);
             return;
@@ -387,7 +387,7 @@ impl Problems {
 }
 
 impl Found {
-    fn add(&mut self, path: &str, problem: Problem) {
+    fn add(&mut self, path: &str, problem: ScanFault) {
         let key = (path.to_owned(), problem.to_string());
         if self.first.insert(key, problem).is_none() {
             self.all += 1;
@@ -397,7 +397,7 @@ impl Found {
         }
     }
 
-    fn listed(self) -> (Vec<Problem>, u64) {
+    fn listed(self) -> (Vec<ScanFault>, u64) {
         let problems: Vec<_> = self.first.into_values().collect();
         let unlisted = self.all.saturating_sub(problems.len() as u64);
         (problems, unlisted)

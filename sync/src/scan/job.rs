@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicUsize;
 use pmx_core::time::Timestamp;
 
 use super::cache::StatCache;
-use super::error::{self, Problem, ScanError, shown};
+use super::error::{self, ScanError, ScanFault, shown};
 use super::filesystem::FileSystem;
 use super::media::MediaTypes;
 use super::outcome::prefix;
@@ -22,7 +22,7 @@ use super::{Collisions, Options, Progress, Scan, Secrets, nanoseconds, settled_b
 const RACY_NANOSECONDS: i64 = 2_000_000_000;
 
 /// Known files before the scan looks at any.
-pub(super) struct Known<'a> {
+pub(super) struct KnownFiles<'a> {
     pub(super) cache: Option<&'a StatCache>,
     pub(super) unknown: Unknown<'a>,
 }
@@ -31,7 +31,7 @@ pub(super) struct Job<'a> {
     pub(super) place: &'a Path,
     pub(super) mounts: Vec<Mount>,
     pub(super) options: &'a Options,
-    pub(super) known: Known<'a>,
+    pub(super) known: KnownFiles<'a>,
     pub(super) progress: &'a dyn Progress,
     pub(super) now: Timestamp,
 }
@@ -99,7 +99,7 @@ impl Job<'_> {
             match walk.filesystem.descend(&mount.folder) {
                 Ok(folder) => walk.folder(&here, folder, cached),
                 Err(error) => {
-                    let problem = Problem::BuildIncomplete {
+                    let problem = ScanFault::BuildIncomplete {
                         path: shown(&mount.folder),
                         fault: format!("can't be opened: {error}"),
                     };

@@ -42,7 +42,7 @@ use std::path::Path;
 use pmx_core::time::Timestamp;
 
 pub use cache::StatCache;
-pub use error::{Faults, LeftOut, LinkFault, Problem, ScanError};
+pub use error::{Faults, LeftOut, LinkFault, ScanError, ScanFault};
 pub use names::NameFault;
 pub use options::{Collisions, Options, Secrets, Walk};
 pub use outcome::{Change, Scan, Stats, Warning};
@@ -53,7 +53,7 @@ pub use suspect::Suspects;
 
 use error::shown;
 use filesystem::Paths;
-use job::{Job, Known};
+use job::{Job, KnownFiles};
 use walk::Unknown;
 
 /// A file written to this shortly before the scan, or later, may be in the middle of a write: ten
@@ -92,7 +92,7 @@ pub fn scan(
     progress: &dyn Progress,
     now: Timestamp,
 ) -> Result<Scan, ScanError> {
-    let known = Known {
+    let known = KnownFiles {
         cache,
         unknown: Unknown::Read(None),
     };
@@ -106,7 +106,7 @@ pub fn list(
     progress: &dyn Progress,
     now: Timestamp,
 ) -> Result<Prefetch, ScanError> {
-    let known = Known {
+    let known = KnownFiles {
         cache: None,
         unknown: Unknown::List,
     };
@@ -122,7 +122,7 @@ pub fn scan_prefetched(
     progress: &dyn Progress,
     now: Timestamp,
 ) -> Result<Scan, ScanError> {
-    let known = Known {
+    let known = KnownFiles {
         cache: None,
         unknown: Unknown::Read(Some(ahead)),
     };
@@ -132,11 +132,11 @@ pub fn scan_prefetched(
 fn run(
     root: &Path,
     options: &Options,
-    known: Known<'_>,
+    known: KnownFiles<'_>,
     progress: &dyn Progress,
     now: Timestamp,
 ) -> Result<Scan, ScanError> {
-    let missing = |source| Problem::SourceMissing {
+    let missing = |source| ScanFault::SourceMissing {
         folder: root.to_owned(),
         source,
     };
@@ -144,7 +144,7 @@ fn run(
     let own = OwnFolder::at(&place).filter(|own| *own == OwnFolder::Cache);
     if let Some(own) = own.or_else(|| OwnFolder::above(&place)) {
         let path = shown(&root.to_string_lossy());
-        return Err(Problem::Own { path, own }.into());
+        return Err(ScanFault::Own { path, own }.into());
     }
     let mounts = pathmx::mounts(&place)?;
     let threads = options
@@ -154,7 +154,7 @@ fn run(
         .num_threads(threads)
         .stack_size(STACK_BYTES)
         .build()
-        .map_err(|error| Problem::Threads(error.to_string()))?;
+        .map_err(|error| ScanFault::Threads(error.to_string()))?;
     let job = Job {
         place: &place,
         mounts,

@@ -18,7 +18,7 @@ use serde::Deserialize;
 use crate::path::{SitePath, segment_fault};
 use crate::text;
 
-use super::error::{Problem, shown};
+use super::error::{ScanFault, shown};
 
 /// The name of PathMX's build output.
 const FOLDER: &str = ".pathmx";
@@ -68,10 +68,10 @@ struct FileManifest {
 }
 
 /// The published parts of a folder: all of it, or the roots of a build output.
-pub(super) fn mounts(folder: &Path) -> Result<Vec<Mount>, Problem> {
+pub(super) fn mounts(folder: &Path) -> Result<Vec<Mount>, ScanFault> {
     let named = folder.file_name() == Some(OsStr::new(FOLDER));
     let path = folder.join(ROOTS);
-    let incomplete = |fault: String| Problem::BuildIncomplete {
+    let incomplete = |fault: String| ScanFault::BuildIncomplete {
         path: ROOTS.to_owned(),
         fault,
     };
@@ -97,9 +97,9 @@ fn whole() -> Mount {
     }
 }
 
-fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, Problem> {
+fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, ScanFault> {
     if roots.roots.is_empty() {
-        return Err(Problem::BuildIncomplete {
+        return Err(ScanFault::BuildIncomplete {
             path: ROOTS.to_owned(),
             fault: "names no roots".to_owned(),
         });
@@ -107,7 +107,7 @@ fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, Problem> {
     let single = roots.roots.len() == 1;
     let mounts = roots.roots.iter().map(|(slug, root)| {
         if let Some(reason) = segment_fault(slug) {
-            return Err(Problem::BuildIncomplete {
+            return Err(ScanFault::BuildIncomplete {
                 path: ROOTS.to_owned(),
                 fault: format!("names a root \"{}\", but {reason}", shown(slug)),
             });
@@ -124,10 +124,11 @@ fn mounts_of(roots: &Roots, top: &Path) -> Result<Vec<Mount>, Problem> {
         {
             hash.routes(&top.join(slug), slug, &top.join(&manifest))?;
         }
-        let manifest = SitePath::parse(&manifest).map_err(|invalid| Problem::BuildIncomplete {
-            path: ROOTS.to_owned(),
-            fault: format!("names a manifest that is none: {invalid}"),
-        })?;
+        let manifest =
+            SitePath::parse(&manifest).map_err(|invalid| ScanFault::BuildIncomplete {
+                path: ROOTS.to_owned(),
+                fault: format!("names a manifest that is none: {invalid}"),
+            })?;
         let mut hidden = vec![manifest.name().to_owned()];
         if manifest.folder().is_empty() {
             hidden.push(ROOTS.to_owned());
@@ -157,7 +158,7 @@ impl<'a> ContentHash<'a> {
     }
 
     /// The path of the manifest with this hash, below the top.
-    fn manifest(&self, folder: &Path, slug: &str) -> Result<String, Problem> {
+    fn manifest(&self, folder: &Path, slug: &str) -> Result<String, ScanFault> {
         match self.file_in(folder, "manifest.json") {
             Some(name) => Ok(format!("{slug}/{name}")),
             None => Err(self.missing(slug, "manifest")),
@@ -165,7 +166,7 @@ impl<'a> ContentHash<'a> {
     }
 
     /// Checks that a file has this hash, or that the manifest knows one.
-    fn routes(&self, folder: &Path, slug: &str, manifest: &Path) -> Result<(), Problem> {
+    fn routes(&self, folder: &Path, slug: &str, manifest: &Path) -> Result<(), ScanFault> {
         let is_named = || {
             let bytes = read(manifest).unwrap_or_default();
             let mut places = bytes.windows(self.0.len());
@@ -177,8 +178,8 @@ impl<'a> ContentHash<'a> {
         Err(self.missing(slug, "routes"))
     }
 
-    fn missing(&self, slug: &str, what: &str) -> Problem {
-        Problem::BuildIncomplete {
+    fn missing(&self, slug: &str, what: &str) -> ScanFault {
+        ScanFault::BuildIncomplete {
             path: ROOTS.to_owned(),
             fault: format!(
                 "names the {what} of \"{}\" by the hash {}, which no file in its folder has",
@@ -210,10 +211,10 @@ impl<'a> ContentHash<'a> {
 }
 
 /// The bytes of the manifests of all mounts, in order.
-pub(super) fn manifests(top: &Path, mounts: &[Mount]) -> Result<Vec<Vec<u8>>, Problem> {
+pub(super) fn manifests(top: &Path, mounts: &[Mount]) -> Result<Vec<Vec<u8>>, ScanFault> {
     let paths = mounts.iter().filter_map(|mount| mount.manifest.as_ref());
     let bytes = paths.map(|path| {
-        read(&top.join(path)).map_err(|error| Problem::BuildIncomplete {
+        read(&top.join(path)).map_err(|error| ScanFault::BuildIncomplete {
             path: shown(path),
             fault: format!("can't be read: {error}"),
         })
@@ -240,9 +241,9 @@ pub(super) fn check(
     mount: &Mount,
     manifest: &[u8],
     published: impl Fn(&str) -> bool,
-) -> Result<(), Problem> {
+) -> Result<(), ScanFault> {
     let path = mount.manifest.as_deref().unwrap_or_default();
-    let incomplete = |fault| Problem::BuildIncomplete {
+    let incomplete = |fault| ScanFault::BuildIncomplete {
         path: shown(path),
         fault,
     };

@@ -18,7 +18,7 @@ use pmx_core::id::BlobId;
 use crate::limits::BLOB_BYTES_MAX;
 
 use super::content::{HEAD_BYTES, is_secret};
-use super::error::{Problem, shown};
+use super::error::{ScanFault, shown};
 use super::stat::{Kind, Stat};
 
 /// Readings of a file before it counts as one that never holds still.
@@ -71,9 +71,9 @@ impl FileHasher {
         path: &str,
         open: impl Fn() -> io::Result<File>,
         passed: &dyn Fn(u64),
-    ) -> Result<Content, Problem> {
+    ) -> Result<Content, ScanFault> {
         for _ in 0..ATTEMPTS {
-            let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
+            let file = open().map_err(|error| ScanFault::from_io(path, "open", error))?;
             if let Some(found) = self.untouched(&file) {
                 return Ok(found);
             }
@@ -81,12 +81,15 @@ impl FileHasher {
                 return Ok(found);
             }
         }
-        Err(Problem::ChangedDuringRead { path: shown(path) })
+        Err(ScanFault::ChangedDuringRead { path: shown(path) })
     }
 
     /// Only checks that the file could be hashed.
-    pub(super) fn probe(path: &str, open: impl Fn() -> io::Result<File>) -> Result<Stat, Problem> {
-        let file = open().map_err(|error| Problem::from_io(path, "open", error))?;
+    pub(super) fn probe(
+        path: &str,
+        open: impl Fn() -> io::Result<File>,
+    ) -> Result<Stat, ScanFault> {
+        let file = open().map_err(|error| ScanFault::from_io(path, "open", error))?;
         stat(&file, path)
     }
 
@@ -142,8 +145,8 @@ impl FileHasher {
         file: &File,
         path: &str,
         passed: &dyn Fn(u64),
-    ) -> Result<Option<Content>, Problem> {
-        let unreadable = |error| Problem::from_io(path, "read", error);
+    ) -> Result<Option<Content>, ScanFault> {
+        let unreadable = |error| ScanFault::from_io(path, "read", error);
         let before = stat(file, path)?;
         io::Seek::rewind(&mut &*file).map_err(unreadable)?;
         let mut head = [0; HEAD_BYTES];
@@ -205,23 +208,23 @@ fn make_room(buffer: &mut Vec<u8>) {
     }
 }
 
-fn stat(file: &File, path: &str) -> Result<Stat, Problem> {
-    let stat = Stat::of(file).map_err(|error| Problem::from_io(path, "look at", error))?;
+fn stat(file: &File, path: &str) -> Result<Stat, ScanFault> {
+    let stat = Stat::of(file).map_err(|error| ScanFault::from_io(path, "look at", error))?;
     publishable(stat, path)
 }
 
 /// Refuses what is no file, or too large a one.
-pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, Problem> {
+pub(super) fn publishable(stat: Stat, path: &str) -> Result<Stat, ScanFault> {
     match stat.kind {
         Kind::File if stat.size <= BLOB_BYTES_MAX => Ok(stat),
-        Kind::File => Err(Problem::TooLarge {
+        Kind::File => Err(ScanFault::TooLarge {
             path: shown(path),
             unit: "bytes",
             actual: stat.size,
             limit: BLOB_BYTES_MAX,
         }),
         Kind::Folder | Kind::Link | Kind::Special | Kind::Unknown => {
-            Err(Problem::NotRegular { path: shown(path) })
+            Err(ScanFault::NotRegular { path: shown(path) })
         }
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use ignore::Match;
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
-use super::error::Problem;
+use super::error::ScanFault;
 use super::filesystem::{self, FileSystem};
 use super::stat::Kind;
 use crate::text;
@@ -39,7 +39,7 @@ pub(super) enum Shape {
 
 impl Rules {
     /// Reads the patterns of the ignore file and then those of the command line, which decide.
-    pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, Problem> {
+    pub(super) fn parse(ignore_file: &str, exclude: &[String]) -> Result<Self, ScanFault> {
         let mut builder = GitignoreBuilder::new("");
         builder.allow_unclosed_class(false);
         for line in text::lines(ignore_file) {
@@ -48,7 +48,7 @@ impl Rules {
         for pattern in exclude {
             add(&mut builder, "--exclude", pattern)?;
         }
-        let patterns = builder.build().map_err(|error| Problem::Pattern {
+        let patterns = builder.build().map_err(|error| ScanFault::Pattern {
             place: "the patterns together",
             pattern: String::new(),
             fault: error.to_string(),
@@ -79,10 +79,10 @@ impl Rules {
 }
 
 /// The text of the ignore file at the top of a folder; empty if there is none.
-pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, Problem> {
+pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, ScanFault> {
     use std::io::{ErrorKind, Read};
-    let fault = |fault: String| Problem::IgnoreFile { fault };
-    let unreadable = |error| Problem::from_io(IGNORE_FILE, "read", error);
+    let fault = |fault: String| ScanFault::IgnoreFile { fault };
+    let unreadable = |error| ScanFault::from_io(IGNORE_FILE, "read", error);
     let top = filesystem.top().map_err(unreadable)?;
     let name = filesystem::c_name(IGNORE_FILE).map_err(unreadable)?;
     let stat = match filesystem.stat(&top, &name) {
@@ -92,7 +92,7 @@ pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, Probl
     };
     let is = match stat.kind {
         Kind::File if stat.size > IGNORE_BYTES_MAX => {
-            return Err(Problem::TooLarge {
+            return Err(ScanFault::TooLarge {
                 path: IGNORE_FILE.to_owned(),
                 unit: "bytes",
                 actual: stat.size,
@@ -115,9 +115,9 @@ pub(super) fn ignore_file<G: FileSystem>(filesystem: &G) -> Result<String, Probl
     Ok(text.to_owned())
 }
 
-fn add(builder: &mut GitignoreBuilder, place: &'static str, line: &str) -> Result<(), Problem> {
+fn add(builder: &mut GitignoreBuilder, place: &'static str, line: &str) -> Result<(), ScanFault> {
     let outcome = builder.add_line(None, line);
-    outcome.map(drop).map_err(|error| Problem::Pattern {
+    outcome.map(drop).map_err(|error| ScanFault::Pattern {
         place,
         pattern: line.chars().take(200).collect(),
         fault: error.to_string(),
@@ -177,6 +177,6 @@ mod tests {
     #[test]
     fn bad_pattern_is_named() {
         let error = Rules::parse("", &["a[".into()]).unwrap_err();
-        assert!(matches!(&error, Problem::Pattern { pattern, .. } if pattern == "a["));
+        assert!(matches!(&error, ScanFault::Pattern { pattern, .. } if pattern == "a["));
     }
 }

@@ -79,14 +79,14 @@ impl Site {
                 ..Options::default()
             });
             outcome.map_or_else(
-                |error| error.problems().iter().map(Problem::to_string).collect(),
+                |error| error.problems().iter().map(ScanFault::to_string).collect(),
                 |_| Vec::new(),
             )
         });
         assert_eq!(one, other, "the walks disagree");
         let outcome = self.try_scan(&Options::default());
         outcome.map_or_else(
-            |error| error.problems().iter().map(Problem::code).collect(),
+            |error| error.problems().iter().map(ScanFault::code).collect(),
             |_| Vec::new(),
         )
     }

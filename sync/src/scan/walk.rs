@@ -21,7 +21,7 @@ use crate::limits::{FILES_MAX, PATH_DEPTH_MAX};
 use crate::path::{InvalidPath, segment_fault};
 
 use super::cache::{CachedFolder, StatCache};
-use super::error::{Problem, Problems, TOP, shown};
+use super::error::{Problems, ScanFault, TOP, shown};
 use super::filesystem::{FileSystem, Listed, Listing};
 use super::media::MediaTypes;
 use super::own::OwnFolder;
@@ -100,7 +100,7 @@ impl<G: FileSystem> Walk<'_, G> {
             Err(error) => {
                 self.open.fetch_sub(1, Ordering::Relaxed);
                 let path = folder_path(here);
-                self.problem(path, Problem::from_io(path, "list", error));
+                self.problem(path, ScanFault::from_io(path, "list", error));
                 self.all_left_out(here, cached);
                 return Tree::Fresh(Box::default());
             }
@@ -181,7 +181,7 @@ impl<G: FileSystem> Walk<'_, G> {
         }
         let opened = self.child_name(here, name).and_then(|name| {
             let path = [here.prefix, name].concat();
-            let folder = open().map_err(|error| Problem::from_io(&path, "open", error))?;
+            let folder = open().map_err(|error| ScanFault::from_io(&path, "open", error))?;
             Ok((name, folder))
         });
         let (name, folder) = match opened {
@@ -210,7 +210,11 @@ impl<G: FileSystem> Walk<'_, G> {
         })
     }
 
-    fn child_name<'n>(&self, here: &WalkPosition<'_>, name: &'n [u8]) -> Result<&'n str, Problem> {
+    fn child_name<'n>(
+        &self,
+        here: &WalkPosition<'_>,
+        name: &'n [u8],
+    ) -> Result<&'n str, ScanFault> {
         if self.found.folders.load(Ordering::Relaxed) > FILES_MAX {
             return Err(self.too_many());
         }
@@ -230,12 +234,12 @@ impl<G: FileSystem> Walk<'_, G> {
         }
     }
 
-    fn problem(&self, path: &str, problem: Problem) {
+    fn problem(&self, path: &str, problem: ScanFault) {
         self.problems.add(path, problem);
     }
 
-    fn too_many(&self) -> Problem {
-        Problem::TooLarge {
+    fn too_many(&self) -> ScanFault {
+        ScanFault::TooLarge {
             path: shown(&self.filesystem.place().to_string_lossy()),
             unit: "files or folders",
             // Counting on would take for ever where links multiply folders.

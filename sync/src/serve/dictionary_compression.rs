@@ -11,7 +11,7 @@ use pmx_core::problem::Problem;
 use sha2::{Digest, Sha256};
 
 use super::backend::Backend;
-use super::server::{Dictionaries, Server};
+use super::server::{DictionaryPolicy, Server};
 use super::stored::Scope;
 use crate::pointer::Pointer;
 use crate::site::{DIFFERENCE_MAGIC, Offered, Plan, SiteRequest, is_dictionary};
@@ -22,8 +22,8 @@ impl<B: Backend> Server<B> {
     pub(super) fn passed(&self, request: &SiteRequest) -> SiteRequest {
         let request = request.clone();
         match self.dictionaries() {
-            Dictionaries::Passed => request,
-            Dictionaries::Stopped => request.without_dictionaries(),
+            DictionaryPolicy::Passed => request,
+            DictionaryPolicy::Stopped => request.without_dictionaries(),
         }
     }
 

@@ -16,7 +16,7 @@ use pmx_core::problem::Problem;
 use pmx_core::time::Timestamp;
 use pmx_streams::{Expiry, MediaType, Offset, Page, View};
 
-use super::{Body, Nonce, Pointers, Server, Settings, Spaces};
+use super::{Body, Nonce, Pointers, Server, ServerSettings, Spaces};
 use crate::limits::QUESTIONS_BURST;
 use crate::live::{ChangeMessage, Event};
 use crate::pointer::Pointer;
@@ -169,7 +169,7 @@ fn server(live: bool) -> Server<Single<Counted>> {
         ..pointer(100)
     };
     platform.note(&docs, &late);
-    let settings = Settings {
+    let settings = ServerSettings {
         publish_secret: Some("secret".to_owned()),
         ..settings()
     };

@@ -46,5 +46,5 @@ pub use body_budget::{BodyBudget, BodyPermit};
 pub use min_deploy::Lag;
 pub use nonce::Nonce;
 pub use secrets::unknown_secrets;
-pub use server::{Dictionaries, LivePages, Server, Settings, SiteUrls};
+pub use server::{DictionaryPolicy, LivePages, Server, ServerSettings, SiteUrls};
 pub use transport::{Hsts, Transport, keep_as_sent};

@@ -31,12 +31,12 @@ const ANSWERS_BYTES: usize = 512 * 1024;
 
 /// The answers of spaces about their channels, and the questions under way.
 pub(super) struct Newest {
-    answers: BoundedCache<Channel, Answer>,
+    answers: BoundedCache<Channel, PointerAnswer>,
     asking: Mutex<Asking>,
 }
 
 #[derive(Debug, Clone)]
-struct Answer {
+struct PointerAnswer {
     asked: Timestamp,
     said: SpaceAnswer,
 }
@@ -132,7 +132,7 @@ impl Newest {
         };
         let bytes = channel.space.as_str().len() + 256 + earlier * EARLIER_BYTES;
         self.answers
-            .insert(channel.clone(), Answer { asked, said }, bytes);
+            .insert(channel.clone(), PointerAnswer { asked, said }, bytes);
     }
 
     fn asking(&self) -> MutexGuard<'_, Asking> {
@@ -140,7 +140,7 @@ impl Newest {
     }
 }
 
-impl Answer {
+impl PointerAnswer {
     /// The answer to a request that has the pointer `shown`. `None` if the space has to be asked.
     fn counts(
         self,

@@ -24,7 +24,7 @@ use crate::site::{Hosts, SniffedContent};
 
 /// The operator's decisions.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct ServerSettings {
     /// The hosts of the API and of sites.
     pub hosts: Hosts,
     /// The token that may publish; without one the publish API is closed.
@@ -34,7 +34,7 @@ pub struct Settings {
     /// Which pages receive change events.
     pub live: LivePages,
     /// Whether differences to what browsers kept get to them.
-    pub dictionaries: Dictionaries,
+    pub dictionaries: DictionaryPolicy,
     /// How long uploads wait for their commit.
     pub lease: Duration,
     /// Files of a site that the platform's memory has room for.
@@ -45,7 +45,7 @@ pub struct Settings {
 
 /// What becomes of Compression Dictionary Transport (RFC 9842) between the server and browsers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dictionaries {
+pub enum DictionaryPolicy {
     /// Whatever lies between passes its headers and its coding on.
     Passed,
     /// It does not, or this is unknown.
@@ -73,7 +73,7 @@ pub struct SiteUrls {
 /// The server of all spaces of one platform.
 pub struct Server<B> {
     backend: B,
-    pub(super) settings: Settings,
+    pub(super) settings: ServerSettings,
     index: Index,
     bodies: Bodies,
     verdicts: Verdicts,
@@ -120,13 +120,13 @@ const NETS_CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 impl<B: Backend> Server<B> {
     /// Puts a server over a platform.
-    pub fn new(backend: B, settings: Settings) -> Self {
+    pub fn new(backend: B, settings: ServerSettings) -> Self {
         Self::keeping(CACHE_BYTES, backend, settings)
     }
 
     /// The same where memory is dear: it keeps at most about `bytes`, decoded nodes of serving
     /// indices in one half, small bodies and differences in the other.
-    pub fn keeping(bytes: usize, backend: B, settings: Settings) -> Self {
+    pub fn keeping(bytes: usize, backend: B, settings: ServerSettings) -> Self {
         let tokens = DeployTokens::of(settings.publish_secret.as_deref());
         Self {
             backend,
@@ -179,7 +179,7 @@ impl<B: Backend> Server<B> {
         &self.differences
     }
 
-    pub(super) const fn dictionaries(&self) -> Dictionaries {
+    pub(super) const fn dictionaries(&self) -> DictionaryPolicy {
         self.settings.dictionaries
     }
 

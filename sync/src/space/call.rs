@@ -11,7 +11,7 @@ use super::command::{Command, Due, Offer, Publish, Reply};
 
 /// A command on its way to a space.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Call {
+pub struct SpaceCall {
     /// The space.
     pub space: SpaceName,
     /// When it was asked.
@@ -20,9 +20,9 @@ pub struct Call {
     pub command: Command,
 }
 
-/// Answer to a call.
+/// Response to a call.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub struct SpaceResponse {
     /// The result of the command.
     pub outcome: Result<Reply, Problem>,
     /// Pointers that the command brought about, which readers need not wait for.
@@ -30,7 +30,7 @@ pub struct Answer {
     pub due: Vec<Due>,
 }
 
-impl Crosses for Call {
+impl Crosses for SpaceCall {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
         match &mut self.command {
             Command::Publish(publish) => publish.strings(each),
@@ -54,7 +54,7 @@ impl Publish {
     }
 }
 
-impl Crosses for Answer {
+impl Crosses for SpaceResponse {
     fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
         match &mut self.outcome {
             Ok(Reply::Nodes(nodes)) => nodes.iter_mut().for_each(each),

@@ -3,7 +3,8 @@
 //!
 //! They cross as JSON, because most of what they hold is JSON for clients as well, and because one
 //! codec is enough for a Worker of bounded size. The bytes among them (a patch, nodes, a pack of a
-//! small publish) follow the JSON as they are ([`Call`](super::Call)); packs and parts never cross.
+//! small publish) follow the JSON as they are ([`SpaceCall`](super::SpaceCall)); packs and parts
+//! never cross.
 //! A field or a variant that is added needs a default, as `crossing` says.
 
 use std::collections::BTreeMap;

@@ -27,7 +27,7 @@ mod publish;
 mod repair;
 mod tables;
 
-pub use call::{Answer, Call};
+pub use call::{SpaceCall, SpaceResponse};
 pub use command::{
     ArrivedPart, Command, Due, Loss, Lost, Offer, Outbox, Publish, Reply, SmallPack,
 };

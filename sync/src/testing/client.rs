@@ -29,7 +29,7 @@ pub const SECRET: &str = "the secret of the tests";
 
 /// A response whose body was read to its end.
 #[derive(Debug, Clone)]
-pub struct Answer {
+pub struct WholeResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
@@ -47,7 +47,7 @@ pub struct Broken;
 #[allow(async_fn_in_trait, reason = "tests run on one thread")]
 pub trait Network {
     /// Sends a request and reads its response.
-    fn send(&self, request: Request<Bytes>) -> impl Future<Output = Result<Answer, Broken>>;
+    fn send(&self, request: Request<Bytes>) -> impl Future<Output = Result<WholeResponse, Broken>>;
 }
 
 /// Why a client gave up.

@@ -9,7 +9,7 @@ use pmx_core::id::{NodeId, ObjectId, SpaceId};
 use pmx_core::location::Extent;
 
 use crate::pointer::Pointer;
-use crate::serve::{Dictionaries, LivePages, Settings, SiteUrls};
+use crate::serve::{DictionaryPolicy, LivePages, ServerSettings, SiteUrls};
 use crate::site::Hosts;
 
 /// The settings of a server for `localhost` without a secret.
@@ -17,8 +17,8 @@ use crate::site::Hosts;
 /// # Panics
 ///
 /// Never: `localhost` is a domain.
-pub fn settings() -> Settings {
-    Settings {
+pub fn settings() -> ServerSettings {
+    ServerSettings {
         hosts: Hosts::new(Domain::parse("localhost").expect("localhost is a domain")),
         publish_secret: None,
         urls: SiteUrls {
@@ -26,7 +26,7 @@ pub fn settings() -> Settings {
             port: None,
         },
         live: LivePages::Chosen,
-        dictionaries: Dictionaries::Passed,
+        dictionaries: DictionaryPolicy::Passed,
         lease: crate::space::LEASE,
         files_max: crate::limits::FILES_MAX,
         section_raw_bytes_max: pmx_core::limits::SECTION_RAW_BYTES_MAX,

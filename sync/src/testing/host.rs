@@ -11,9 +11,9 @@ use pmx_core::codec::Decoder;
 use pmx_core::sql::Sql;
 use pmx_core::time::Timestamp;
 
-use super::client::{Answer, Broken, Network, SECRET};
+use super::client::{Broken, Network, SECRET, WholeResponse};
 use super::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
-use crate::serve::{Body, Nonce, Server, Settings};
+use crate::serve::{Body, Nonce, Server, ServerSettings};
 
 /// A server that lives as long as this value. Its time is the number of requests so far, in
 /// milliseconds.
@@ -40,7 +40,7 @@ impl<S: Sql + 'static> Host<S> {
     }
 
     /// Gets a page, as a browser without content codings does.
-    pub fn get(&self, url: &str) -> Result<Answer, Box<dyn std::error::Error>> {
+    pub fn get(&self, url: &str) -> Result<WholeResponse, Box<dyn std::error::Error>> {
         let url: Uri = url.parse()?;
         let host = url.host().unwrap_or_default();
         let request = Request::get(url.path()).header("host", host);
@@ -49,7 +49,7 @@ impl<S: Sql + 'static> Host<S> {
 }
 
 impl<S: Sql + 'static> Network for &Host<S> {
-    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
+    async fn send(&self, request: Request<Bytes>) -> Result<WholeResponse, Broken> {
         self.requests.set(self.requests.get() + 1);
         let seed = self.requests.get();
         let now = Timestamp::from_millis(seed.into());
@@ -59,9 +59,9 @@ impl<S: Sql + 'static> Network for &Host<S> {
 }
 
 /// Settings of a server at `*.localhost`, whose clients send [`SECRET`].
-pub fn settings() -> Settings {
+pub fn settings() -> ServerSettings {
     let settings = super::settings();
-    Settings {
+    ServerSettings {
         hosts: settings.hosts.with_loopback(),
         publish_secret: Some(SECRET.into()),
         ..settings
@@ -69,7 +69,7 @@ pub fn settings() -> Settings {
 }
 
 /// Reads the body of an answer as a host does.
-pub async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<Answer, Broken> {
+pub async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<WholeResponse, Broken> {
     let (head, body) = response.into_parts();
     let (first, pieces) = body.split();
     let mut decoder = Decoder::new();
@@ -79,7 +79,7 @@ pub async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<Answe
         let stored = stored.map_err(|_| Broken)?.ok_or(Broken)?;
         whole.extend_from_slice(&piece.open(stored, &mut decoder).unwrap());
     }
-    Ok(Answer {
+    Ok(WholeResponse {
         status: head.status,
         headers: head.headers,
         body: whole.into(),

@@ -19,7 +19,7 @@ use pmx_tests::sql::Sqlite;
 
 use crate::sim::model::{Catalogue, Site};
 use crate::sim::platform::{space, url_path};
-use pmx_sync::testing::client::{Answer, Broken, Client, Network};
+use pmx_sync::testing::client::{Broken, Client, Network, WholeResponse};
 use pmx_sync::testing::host::{block_on, read, settings};
 
 type Backend = Platform<MemoryBlobs, MemoryPointers, MemorySpaces<Sqlite, MemoryBlobs>>;
@@ -54,7 +54,7 @@ impl Host {
     }
 
     /// A site's answer to a GET.
-    pub(super) fn site(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(super) fn site(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> WholeResponse {
         let mut request = Request::builder()
             .uri(path)
             .header("host", format!("{host}.localhost"));
@@ -86,7 +86,7 @@ impl Host {
         }
     }
 
-    fn follow(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
+    fn follow(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> WholeResponse {
         let answer = self.site(host, &url_path(path), headers);
         if answer.status != StatusCode::TEMPORARY_REDIRECT {
             return answer;
@@ -100,7 +100,7 @@ impl Host {
     }
 }
 
-pub(super) fn decoded(answer: &Answer) -> Bytes {
+pub(super) fn decoded(answer: &WholeResponse) -> Bytes {
     if !answer.headers.contains_key("content-encoding") {
         return answer.body.clone();
     }
@@ -117,7 +117,7 @@ pub(super) fn decoded(answer: &Answer) -> Bytes {
 }
 
 impl Network for &Host {
-    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
+    async fn send(&self, request: Request<Bytes>) -> Result<WholeResponse, Broken> {
         self.requests.set(self.requests.get() + 1);
         let nonce = Nonce(*Hash::of(&self.requests.get().to_le_bytes()).as_bytes());
         let coding = request.headers().get("accept-encoding").cloned();

@@ -21,7 +21,7 @@ use super::model::Site;
 use super::platform::url_path;
 use super::run::Run;
 use super::world::{Owner, Wire, World};
-use pmx_sync::testing::client::{Answer, Client, Failure, Network};
+use pmx_sync::testing::client::{Client, Failure, Network, WholeResponse};
 
 /// Outcome that the server reported to a client: it must stay true for ever.
 #[derive(Debug, Clone)]
@@ -310,7 +310,12 @@ pub(crate) async fn reads(world: Rc<World>, channel: Channel, mut rng: Rng) {
 }
 
 /// Asks for a file, and follows to its clean URL: every answer on the way.
-pub(crate) async fn page(wire: &impl Network, host: &str, path: &str, zstd: bool) -> Vec<Answer> {
+pub(crate) async fn page(
+    wire: &impl Network,
+    host: &str,
+    path: &str,
+    zstd: bool,
+) -> Vec<WholeResponse> {
     let mut answers = Vec::new();
     let mut url = url_path(path);
     for _ in 0..3 {
@@ -336,7 +341,7 @@ pub(crate) async fn page(wire: &impl Network, host: &str, path: &str, zstd: bool
     answers
 }
 
-pub(crate) fn deploy_of(answer: &Answer) -> Option<u64> {
+pub(crate) fn deploy_of(answer: &WholeResponse) -> Option<u64> {
     answer
         .headers
         .get("x-pmx-deploy")?
@@ -351,7 +356,7 @@ pub(crate) fn judge(
     world: &World,
     space: &SpaceName,
     path: &str,
-    answer: &Answer,
+    answer: &WholeResponse,
 ) -> Result<(), String> {
     if answer.status.is_server_error() {
         let problem: Option<Problem> = serde_json::from_slice(&answer.body).ok();
@@ -409,7 +414,7 @@ fn is_kept(world: &World, space: &SpaceName, number: u64, path: &str, body: &Byt
             .any(|deploy| world.catalogue.site(&deploy.root).is_some_and(had))
 }
 
-fn decoded(answer: &Answer) -> Option<Bytes> {
+fn decoded(answer: &WholeResponse) -> Option<Bytes> {
     use pmx_core::codec::{Bounds, Decoder};
     thread_local! {
         static DECODER: RefCell<Decoder> = RefCell::new(Decoder::new());

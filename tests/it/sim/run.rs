@@ -8,7 +8,7 @@ use http::Request;
 use pmx_sync::wire::BeginReply;
 
 use super::world::{Wire, World};
-use pmx_sync::testing::client::{Answer, Broken, Network};
+use pmx_sync::testing::client::{Broken, Network, WholeResponse};
 
 /// The network of one run.
 pub(crate) struct Run<'a> {
@@ -28,7 +28,7 @@ impl<'a> Run<'a> {
 }
 
 impl Network for Run<'_> {
-    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
+    async fn send(&self, request: Request<Bytes>) -> Result<WholeResponse, Broken> {
         let is_begin = request.uri().path() == "/api/publish/begin";
         let answer = self.wire.send(request).await?;
         if is_begin && answer.status.is_success() && self.is_first.replace(false) {

@@ -22,7 +22,7 @@ use super::account::Account;
 use super::bugs::{Bug, Planted};
 use super::chaos::{Chaos, Hooked, yield_now, yields};
 use super::model::Catalogue;
-use pmx_sync::testing::client::{Answer, Broken, Network};
+use pmx_sync::testing::client::{Broken, Network, WholeResponse};
 use pmx_sync::testing::host::{read, settings};
 
 pub(crate) type Blobs = Faulty<MemoryBlobs, Hooked>;
@@ -245,7 +245,7 @@ fn started(
 
 /// Where the answer to a request will be.
 #[derive(Default)]
-struct Slot(RefCell<Option<Result<Answer, Broken>>>);
+struct Slot(RefCell<Option<Result<WholeResponse, Broken>>>);
 
 /// Breaks the connection if the server goes before it answered.
 struct BreakOnDrop(Rc<Slot>);
@@ -276,7 +276,7 @@ impl Wire {
 }
 
 impl Network for Wire {
-    async fn send(&self, request: Request<Bytes>) -> Result<Answer, Broken> {
+    async fn send(&self, request: Request<Bytes>) -> Result<WholeResponse, Broken> {
         let chaos = &self.0.chaos;
         let rates = chaos.rates().unwrap_or_default();
         let line = format!("{} {}", request.method(), request.uri());

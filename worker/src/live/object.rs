@@ -128,8 +128,8 @@ impl Live {
         channel: Channel,
         reader: Access,
         query: &EventQuery,
-    ) -> Rc<Reading> {
-        Rc::new(Reading {
+    ) -> Rc<ChannelLog> {
+        Rc::new(ChannelLog {
             live: Rc::clone(self),
             channel,
             compact: query.compact,
@@ -330,14 +330,14 @@ fn at_once<T>(reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Pr
 }
 
 /// The log of a channel, as one reader reads it.
-struct Reading {
+struct ChannelLog {
     live: Rc<Live>,
     channel: Channel,
     compact: bool,
     reader: Access,
 }
 
-impl Source for Reading {
+impl Source for ChannelLog {
     type Failure = Problem;
 
     fn changes(&self) -> &Notify {

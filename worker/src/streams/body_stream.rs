@@ -19,7 +19,7 @@ use worker::web_sys::ReadableStream;
 /// The sending end of a reader's body.
 pub(super) struct BodyStream {
     controller: Controller,
-    reader: Rc<Reader>,
+    reader: Rc<ReaderState>,
     flow: Flow,
 }
 
@@ -42,7 +42,7 @@ impl Flow {
 
 /// The state of the reader.
 #[derive(Default)]
-struct Reader {
+struct ReaderState {
     is_gone: Cell<bool>,
     waiting: RefCell<Option<Waker>>,
 }
@@ -50,7 +50,7 @@ struct Reader {
 impl BodyStream {
     /// Creates the sending end, and the body that the reader gets.
     pub(super) fn new() -> Result<(Self, ReadableStream), JsValue> {
-        let reader = Rc::new(Reader::default());
+        let reader = Rc::new(ReaderState::default());
         let kept = Rc::new(RefCell::new(None));
         let source = Object::new();
         let keeping = Rc::clone(&kept);
@@ -118,7 +118,7 @@ impl BodyStream {
     }
 }
 
-impl Reader {
+impl ReaderState {
     fn leave(&self) {
         self.is_gone.set(true);
         if let Some(waker) = self.waiting.take() {

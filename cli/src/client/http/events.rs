@@ -5,7 +5,7 @@ use reqwest::RequestBuilder;
 use reqwest::header::{AUTHORIZATION, HOST};
 
 use super::counted_body::CountedBody;
-use super::{ANSWER_BYTES_MAX, Answer, Broken, Call, Client, header, media, retry};
+use super::{ANSWER_BYTES_MAX, ApiRequest, ApiResponse, Broken, Client, header, media, retry};
 use crate::error::Failure;
 use crate::http_client::HttpClient;
 
@@ -23,7 +23,7 @@ impl Client {
         let mut attempt = 0;
         loop {
             self.interrupt.check()?;
-            let call = Call::get(&path);
+            let call = ApiRequest::get(&path);
             let request = self.events_request(http, site, &path);
             let mut body = CountedBody::new(&self.transfer, &[], None);
             let exchange = self.exchange(http, request, &mut body, |_| ANSWER_BYTES_MAX);
@@ -66,8 +66,8 @@ impl Client {
 
     fn received(
         &self,
-        call: &Call<'_>,
-        answer: &Answer,
+        call: &ApiRequest<'_>,
+        answer: &ApiResponse,
         is_whole: bool,
         offset: &str,
     ) -> Result<(Vec<ChangeMessage>, String), Broken> {

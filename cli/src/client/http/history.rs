@@ -7,7 +7,7 @@ use pmx_core::name::{AliasName, SpaceName};
 use pmx_sync::limits::NODE_BYTES_MAX;
 use pmx_sync::wire::{DeployView, DeploysReply, DiffReply, HoldView, UnaliasReply};
 
-use super::{Call, Client, media};
+use super::{ApiRequest, Client, media};
 use crate::error::Failure;
 
 /// The live deploy of a site.
@@ -32,19 +32,21 @@ impl Client {
         let before = before
             .map(|number| format!("&before={number}"))
             .unwrap_or_default();
-        self.json(&Call::get(&format!(
+        self.json(&ApiRequest::get(&format!(
             "/api/deploys?space={space}&limit={limit}{before}"
         )))
     }
 
     /// `GET /api/deploys/<n>`.
     pub fn deploy(&self, space: &SpaceName, number: u64) -> Result<DeployView, Failure> {
-        self.json(&Call::get(&format!("/api/deploys/{number}?space={space}")))
+        self.json(&ApiRequest::get(&format!(
+            "/api/deploys/{number}?space={space}"
+        )))
     }
 
     /// `GET /api/diff`.
     pub fn diff(&self, space: &SpaceName, from: u64, to: u64) -> Result<DiffReply, Failure> {
-        self.json(&Call::get(&format!(
+        self.json(&ApiRequest::get(&format!(
             "/api/diff?space={space}&from={from}&to={to}"
         )))
     }
@@ -53,7 +55,7 @@ impl Client {
     pub fn nodes(&self, space: &SpaceName, ids: &[NodeId]) -> Result<Vec<Vec<u8>>, Failure> {
         let ids: Vec<_> = ids.iter().map(NodeId::to_hex).collect();
         let path = format!("/api/nodes?space={space}&ids={}", ids.join(","));
-        let call = Call::get(&path);
+        let call = ApiRequest::get(&path);
         let answer = self.send(&call)?;
         let malformed = |error: Malformed| {
             let media = media(&answer.headers);
@@ -92,7 +94,7 @@ impl Client {
 
     /// `DELETE /api/aliases/<name>`.
     pub fn unalias(&self, space: &SpaceName, alias: &AliasName) -> Result<UnaliasReply, Failure> {
-        self.json(&Call::delete(&format!(
+        self.json(&ApiRequest::delete(&format!(
             "/api/aliases/{alias}?space={space}"
         )))
     }

@@ -6,7 +6,7 @@ use pmx_core::code::Code;
 use pmx_core::problem::{PROBLEM_MEDIA, Problem};
 use pmx_sync::limits::BODY_BYTES_MAX;
 
-use super::{Call, Client, retry};
+use super::{ApiRequest, Client, retry};
 use crate::error::Failure;
 use crate::server::Server;
 
@@ -29,7 +29,7 @@ pub(super) struct Seen<'a> {
 
 impl Client {
     /// The failure that a server reports, or the finding that this is no server of ours.
-    pub(super) fn refusal(&self, call: &Call<'_>, seen: &Seen<'_>) -> Failure {
+    pub(super) fn refusal(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> Failure {
         if seen.media == PROBLEM_MEDIA
             && let Ok(problem) = serde_json::from_slice::<Problem>(seen.bytes)
         {
@@ -48,7 +48,7 @@ impl Client {
     }
 
     /// The finding that an answer which looks like a good one is none.
-    pub(super) fn no_answer(&self, call: &Call<'_>, why: &str, seen: &Seen<'_>) -> Failure {
+    pub(super) fn no_answer(&self, call: &ApiRequest<'_>, why: &str, seen: &Seen<'_>) -> Failure {
         let mut message = format!(
             "{}\nit is not of this protocol: {why}",
             self.first_line(call, seen)
@@ -66,7 +66,7 @@ impl Client {
     }
 
     /// The program that answered, its answer, and the request.
-    fn first_line(&self, call: &Call<'_>, seen: &Seen<'_>) -> String {
+    fn first_line(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> String {
         let who = who(seen.headers).unwrap_or_else(|| match seen.status {
             407 => "a proxy".to_owned(),
             _ => "a proxy or another server".to_owned(),
@@ -87,7 +87,7 @@ impl Client {
         )
     }
 
-    fn hint(&self, call: &Call<'_>, seen: &Seen<'_>) -> String {
+    fn hint(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> String {
         let server = &self.server;
         if is_challenge(seen.headers) {
             return CHALLENGED.to_owned();

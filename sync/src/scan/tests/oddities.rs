@@ -162,7 +162,7 @@ fn collisions_are_a_warning_and_an_error_where_strict() {
         assert_eq!(found.totals().files, names.len() as u64);
         let error = site.try_scan(&strict());
         let codes = error.map_or_else(
-            |error| error.problems().iter().map(Problem::code).collect(),
+            |error| error.problems().iter().map(ScanFault::code).collect(),
             |_| Vec::new(),
         );
         assert_eq!(codes, vec![Code::PathCollision; expected], "{names:?}");
@@ -252,7 +252,7 @@ fn unreadable_files_are_reported() {
     use std::os::unix::fs::PermissionsExt;
     let denied = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
     assert_eq!(
-        Problem::from_io("a", "open", denied()).code(),
+        ScanFault::from_io("a", "open", denied()).code(),
         Code::Unreadable
     );
     let site = Site::new(&[("a", "1"), ("b/c", "1")]);

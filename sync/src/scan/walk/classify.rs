@@ -1,6 +1,6 @@
 //! Classified listing: the files, folders and links of a folder that may be published.
 
-use super::super::error::{Problem, shown};
+use super::super::error::{ScanFault, shown};
 use super::super::filesystem::{FileSystem, Listed, Listing};
 use super::super::own::{self, OwnFolder};
 use super::super::rules::Shape;
@@ -69,7 +69,7 @@ impl<G: FileSystem> Walk<'_, G> {
                 match self.filesystem.stat(folder, listing.c_name(listed)) {
                     Ok(stat) => listed.kind = stat.kind,
                     Err(error) => {
-                        self.problem(&path, Problem::from_io(&path, "look at", error));
+                        self.problem(&path, ScanFault::from_io(&path, "look at", error));
                         continue;
                     }
                 }
@@ -90,7 +90,7 @@ impl<G: FileSystem> Walk<'_, G> {
                 Kind::Link => parts.links.push(listed),
                 Kind::Special | Kind::Unknown => {
                     let path = lossy(here, name);
-                    self.problem(&path, Problem::NotRegular { path: shown(&path) });
+                    self.problem(&path, ScanFault::NotRegular { path: shown(&path) });
                 }
             }
         }

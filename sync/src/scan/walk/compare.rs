@@ -1,7 +1,7 @@
 //! Folder comparison: puts a folder together, and finds how it differs from the cached one.
 
 use super::super::cache::{CachedFile, CachedFolder};
-use super::super::error::{Problem, shown};
+use super::super::error::{ScanFault, shown};
 use super::super::filesystem::{FileSystem, Listed, Listing};
 use super::super::names::{self, NameFault};
 use super::super::suspect;
@@ -88,7 +88,7 @@ impl<G: FileSystem> Walk<'_, G> {
         for (path, other) in names::collisions(here.prefix, folder, self.cache) {
             let other = shown(&other);
             if self.collisions == Collisions::Refuse {
-                let problem = Problem::Collision {
+                let problem = ScanFault::Collision {
                     path: shown(&path),
                     other,
                 };

@@ -10,7 +10,7 @@ use pmx_core::id::BlobId;
 use rayon::prelude::*;
 
 use super::super::cache::{CachedFile, CachedFolder};
-use super::super::error::{Problem, shown};
+use super::super::error::{ScanFault, shown};
 use super::super::filesystem::{FileSystem, Listed, Listing};
 use super::super::read::{FileHasher, publishable};
 use super::super::stat::Stat;
@@ -175,7 +175,7 @@ impl<G: FileSystem> Walk<'_, G> {
         spot: &DirEntryRef<'_, G::Folder>,
         name: &[u8],
         known: Option<CachedFile<'_>>,
-    ) -> Result<Fresh, Problem> {
+    ) -> Result<Fresh, ScanFault> {
         let path = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
         let open = || -> io::Result<File> { self.filesystem.open(spot.folder, spot.name) };
         let mut read = Totals::default();
@@ -218,9 +218,9 @@ impl<G: FileSystem> Walk<'_, G> {
         })
     }
 
-    fn look(&self, spot: &DirEntryRef<'_, G::Folder>, path: &SitePath) -> Result<Stat, Problem> {
+    fn look(&self, spot: &DirEntryRef<'_, G::Folder>, path: &SitePath) -> Result<Stat, ScanFault> {
         let stat = self.filesystem.stat(spot.folder, spot.name);
-        let stat = stat.map_err(|error| Problem::from_io(path.as_str(), "look at", error))?;
+        let stat = stat.map_err(|error| ScanFault::from_io(path.as_str(), "look at", error))?;
         publishable(stat, path.as_str())
     }
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use rayon::prelude::*;
 
-use super::super::error::Problem;
+use super::super::error::ScanFault;
 use super::super::own::OwnFolder;
 use super::super::suspect::Suspects;
 use super::super::{Change, Stats, Warning};
@@ -29,12 +29,12 @@ pub(in crate::scan) struct Found {
 
 impl Found {
     /// Fails if files were found that must not become public.
-    pub(in crate::scan) fn check_secrets(&self) -> Result<(), Problem> {
+    pub(in crate::scan) fn check_secrets(&self) -> Result<(), ScanFault> {
         let secrets = lock(&self.secrets);
         if secrets.count() == 0 {
             return Ok(());
         }
-        Err(Problem::Secrets {
+        Err(ScanFault::Secrets {
             paths: secrets.paths().map(str::to_owned).collect(),
             count: secrets.count(),
         })

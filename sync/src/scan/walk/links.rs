@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use crate::path::SitePath;
 
 use super::super::cache::CachedFolder;
-use super::super::error::{LinkFault, Problem, is_loop, shown};
+use super::super::error::{LinkFault, ScanFault, is_loop, shown};
 use super::super::filesystem::{FileSystem, Listed, Listing, c_name};
 use super::super::own::OwnFolder;
 use super::super::stat::Kind;
@@ -54,10 +54,10 @@ impl<G: FileSystem> Walk<'_, G> {
         listed: Listed,
         cached: Option<CachedFolder<'_>>,
         outcome: &mut Outcome,
-    ) -> Result<Option<(String, Tree)>, Problem> {
+    ) -> Result<Option<(String, Tree)>, ScanFault> {
         let path = lossy(here, name);
         let valid = SitePath::parse_bytes(&[here.prefix.as_bytes(), name].concat())?;
-        let escape = |fault| Problem::SymlinkEscape {
+        let escape = |fault| ScanFault::SymlinkEscape {
             path: shown(&path),
             fault,
         };
@@ -76,7 +76,7 @@ impl<G: FileSystem> Walk<'_, G> {
             chain = above.above;
         }
         let (parent, last) = target.rsplit_once('/').unwrap_or(("", &target));
-        let unreadable = |error| Problem::from_io(&path, "follow", error);
+        let unreadable = |error| ScanFault::from_io(&path, "follow", error);
         let parent = self.filesystem.descend(parent).map_err(unreadable)?;
         let last = c_name(last).map_err(unreadable)?;
         let stat = self.filesystem.stat(&parent, &last).map_err(unreadable)?;
@@ -94,8 +94,8 @@ impl<G: FileSystem> Walk<'_, G> {
                 Ok(self.child(here, name, Some(&target), open, cached))
             }
             // It was resolved a moment ago: a link there now is a new one.
-            Kind::Link | Kind::Unknown => Err(Problem::ChangedDuringRead { path: shown(&path) }),
-            Kind::Special => Err(Problem::NotRegular { path: shown(&path) }),
+            Kind::Link | Kind::Unknown => Err(ScanFault::ChangedDuringRead { path: shown(&path) }),
+            Kind::Special => Err(ScanFault::NotRegular { path: shown(&path) }),
         }
     }
 

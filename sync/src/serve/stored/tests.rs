@@ -20,7 +20,7 @@ use crate::media::Media;
 use crate::pack::part::{PartTable, Parts};
 use crate::path::SitePath;
 use crate::pointer::Pointer;
-use crate::serve::{Dictionaries, Nonce, Pointers, Settings, Spaces};
+use crate::serve::{DictionaryPolicy, Nonce, Pointers, ServerSettings, Spaces};
 use crate::space::{Command, Reply};
 use crate::testing::{Platform, pointer, settings};
 
@@ -158,8 +158,8 @@ fn site(content: &[u8], codec: Codec) -> Site {
         pointers: Fixed(pointer),
         spaces: Asked::default(),
     };
-    let settings = Settings {
-        dictionaries: Dictionaries::Stopped,
+    let settings = ServerSettings {
+        dictionaries: DictionaryPolicy::Stopped,
         ..settings()
     };
     Server::keeping(CACHE_BYTES, platform, settings)

@@ -210,8 +210,8 @@ fn replies() -> Vec<Reply> {
     ]
 }
 
-fn calls() -> Vec<Call> {
-    let call = |command| Call {
+fn calls() -> Vec<SpaceCall> {
+    let call = |command| SpaceCall {
         space: SpaceName::parse("docs").unwrap(),
         now: Timestamp::from_millis(1),
         command,
@@ -219,11 +219,11 @@ fn calls() -> Vec<Call> {
     commands().into_iter().map(call).collect()
 }
 
-fn answers() -> Vec<Answer> {
+fn answers() -> Vec<SpaceResponse> {
     let conflict = Problem::new(Code::Conflict, "x").with_active(Some(2));
     let replies = replies().into_iter().map(Ok);
     let outcomes = replies.chain([Err(conflict)]);
-    let answer = |outcome| Answer {
+    let answer = |outcome| SpaceResponse {
         outcome,
         due: Vec::new(),
     };
@@ -265,8 +265,8 @@ fn call_of_an_earlier_release_is_understood() {
             let (kind, hex) = line.split_once(' ').unwrap();
             let bytes = HEXLOWER.decode(hex.as_bytes()).unwrap().into();
             match kind {
-                "call" => drop(arrived::<Call>(&bytes).unwrap()),
-                _ => drop(arrived::<Answer>(&bytes).unwrap()),
+                "call" => drop(arrived::<SpaceCall>(&bytes).unwrap()),
+                _ => drop(arrived::<SpaceResponse>(&bytes).unwrap()),
             }
         }
         assert!(release.lines().count() > 30, "{release}");
@@ -291,7 +291,7 @@ mod successor {
     }
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Call {
+    pub(super) struct SpaceCall {
         pub(super) space: String,
         pub(super) now: u64,
         pub(super) command: Command,
@@ -299,7 +299,7 @@ mod successor {
         pub(super) trace: Bytes,
     }
 
-    impl Crosses for Call {
+    impl Crosses for SpaceCall {
         fn strings(&mut self, each: &mut dyn FnMut(&mut Bytes)) {
             each(&mut self.trace);
         }
@@ -311,15 +311,15 @@ mod successor {
     }
 
     #[derive(Serialize, Deserialize)]
-    pub(super) struct Answer {
+    pub(super) struct SpaceResponse {
         pub(super) outcome: Result<Reply, String>,
     }
 
-    impl Crosses for Answer {}
+    impl Crosses for SpaceResponse {}
 }
 
 fn of_successor(command: successor::Command) -> Bytes {
-    let call = successor::Call {
+    let call = successor::SpaceCall {
         space: "docs".to_owned(),
         now: 1,
         command,
@@ -336,10 +336,10 @@ fn call_of_a_later_release_is_understood_if_it_adds_fields() {
         by: Some("x".to_owned()),
     };
     for command in [successor::Command::Resume, known] {
-        arrived::<Call>(&of_successor(command)).unwrap();
+        arrived::<SpaceCall>(&of_successor(command)).unwrap();
     }
     // And it understands this release.
-    let call = Call {
+    let call = SpaceCall {
         space: SpaceName::parse("docs").unwrap(),
         now: Timestamp::from_millis(1),
         command: Command::AckPointer {
@@ -348,25 +348,25 @@ fn call_of_a_later_release_is_understood_if_it_adds_fields() {
         },
     };
     let bytes = Crossing::of(call).unwrap().to_bytes();
-    let call: successor::Call = arrived(&bytes).unwrap();
+    let call: successor::SpaceCall = arrived(&bytes).unwrap();
     assert!(call.trace.is_empty());
 }
 
 #[test]
 fn call_of_an_unknown_kind_is_to_be_repeated() {
     let unknown = of_successor(successor::Command::Rest { days: 1 });
-    let call = arrived::<Call>(&unknown).map(drop);
-    let answer = successor::Answer {
+    let call = arrived::<SpaceCall>(&unknown).map(drop);
+    let answer = successor::SpaceResponse {
         outcome: Ok(successor::Reply::Rested),
     };
     let unknown = Crossing::of(answer).unwrap().to_bytes();
-    let answer = arrived::<Answer>(&unknown).map(drop);
+    let answer = arrived::<SpaceResponse>(&unknown).map(drop);
     for foreign in [call, answer] {
         let problem = foreign.unwrap_err().into_problem("reading what arrived");
         assert_eq!((problem.code, problem.status), (Code::Unavailable, 503));
         assert!(problem.code.retriable() && problem.code.retry_after().is_some());
         // The problem itself crosses as any outcome does.
-        crosses(Answer {
+        crosses(SpaceResponse {
             outcome: Err(problem),
             due: Vec::new(),
         });

@@ -22,7 +22,7 @@ use crate::limits::ASSET_RETENTION_DEPLOYS;
 use crate::manifest::{Entry, Row};
 use crate::media::Media;
 use crate::path::SitePath;
-use crate::serve::{Body, Dictionaries, Nonce, Settings};
+use crate::serve::{Body, DictionaryPolicy, Nonce, ServerSettings};
 use crate::testing::{MemoryBlobs, Platform, ready, settings};
 
 /// Pseudorandom numbers of a seed.
@@ -284,9 +284,9 @@ impl World {
     }
 }
 
-fn without_dictionaries() -> Settings {
-    Settings {
-        dictionaries: Dictionaries::Stopped,
+fn without_dictionaries() -> ServerSettings {
+    ServerSettings {
+        dictionaries: DictionaryPolicy::Stopped,
         ..settings()
     }
 }
