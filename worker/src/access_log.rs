@@ -1,11 +1,11 @@
-//! Access log: one JSON object a line, as Workers Logs index them, for each request and for each
-//! command that a space executes.
+//! Access log: one JSON object a line, which Workers Logs indexes. Each request gets a line, and
+//! each command that a space executes.
 //!
-//! Nothing secret may reach it, so headers other than the host and the query of a URL never do.
+//! No secret may reach the log. So no line has a URL's query, or a header other than the host.
 
 use serde_json::{Map, Value, json};
 
-/// Characters of what a client chose freely.
+/// Characters of a text that the client chose.
 const SHOWN_CHARS_MAX: usize = 200;
 
 /// The log line of a request, with the module's bytes of memory.
@@ -42,7 +42,7 @@ pub(crate) fn command(
     line.to_string()
 }
 
-/// The log line of an error answer: its id, and why the server failed if it did.
+/// The log line of an error answer: its id, and the cause if the server failed.
 pub(crate) fn incident(id: &str, status: u16, cause: Option<&str>) -> String {
     let kind = if cause.is_some() { "fault" } else { "refusal" };
     let line = json!({ "type": kind, "v": 1, "id": id, "status": status, "why": cause });

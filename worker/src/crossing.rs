@@ -1,4 +1,4 @@
-//! Values crossing isolates: out of this module's memory in one copy, and in by one.
+//! Isolate RPC encoding: a value leaves this module's memory in one copy, and enters it in one.
 
 use bytes::Bytes;
 use pmx_core::crossing::{Crosses, Crossing};
@@ -11,7 +11,7 @@ use crate::location::LocationHint;
 use crate::op_counts::{self, Kind};
 use crate::retry::repeated;
 
-/// A value outside of this module's memory.
+/// Encodes a value outside of this module's memory.
 pub(crate) fn laid_out<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
     let crossing = Crossing::of(value)?;
     let array = Uint8Array::new_with_length(crossing.bytes() as u32);
@@ -24,29 +24,29 @@ pub(crate) fn laid_out<T: Crosses>(value: T) -> worker::Result<Uint8Array> {
     Ok(array)
 }
 
-/// A value as an answer.
+/// Encodes a value as a response.
 pub(crate) fn response<T: Crosses>(value: T) -> worker::Result<Response> {
     let array = laid_out(value)?;
     let response = web_sys::Response::new_with_opt_js_u8_array(Some(&array))?;
     Ok(Response::from(response))
 }
 
-/// An object to be asked.
+/// An object that is called.
 pub(crate) struct Callee<'a> {
     pub(crate) namespace: &'a ObjectNamespace,
     pub(crate) name: &'a str,
-    /// A stub leads to its object whatever this says; the object reads from it who asks.
+    /// A stub calls its object for any address. The object reads from the address who calls.
     pub(crate) address: &'a str,
-    /// Where the object is to be made, if it is not there yet.
+    /// Where the platform creates the object, if it does not exist yet.
     pub(crate) hint: Option<LocationHint>,
-    /// Whether the same may be asked twice.
+    /// Whether the call may be repeated.
     pub(crate) may_repeat: bool,
-    /// How deep in calls it is then.
+    /// The call depth of the called object.
     pub(crate) depth: usize,
 }
 
 impl Callee<'_> {
-    /// Asks the object. Returns the status of its answer and the body.
+    /// Calls the object. Returns the status of its response and the body.
     pub(crate) async fn ask(&self, body: &Uint8Array) -> worker::Result<(u16, Bytes)> {
         let is_passing = |thrown: &worker::Error| self.may_repeat && may_ask_again(thrown);
         repeated(is_passing, async || self.ask_once(body).await).await
@@ -62,7 +62,7 @@ impl Callee<'_> {
             init.with_headers(headers);
         }
         let request = Request::new_with_init(self.address, &init)?;
-        // Stubs belong to the current request, and one that failed may stay broken.
+        // A stub belongs to the current request, and may stay broken after a failure.
         let (namespace, name) = (self.namespace, self.name);
         let stub = match self.hint {
             Some(hint) => namespace.get_by_name_with_location_hint(name, hint.as_str())?,

@@ -1,7 +1,7 @@
-//! Call depth of an object: each object that calls another adds one, and the platform ends a chain
-//! after sixteen. An alarm starts at zero.
+//! Call depth of an object: each object that calls another adds one. The platform ends a chain
+//! after sixteen calls. An alarm starts at zero.
 //!
-//! What an object sends counts from the request that reached it last, whatever its cause.
+//! The object's own calls count from the request that reached it last, whatever caused them.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,38 +9,38 @@ use std::rc::Rc;
 use pmx_streams::limits::HUB_DEPTH_MAX;
 use worker::web_sys::Request;
 
-/// Says how many objects were asked for a request. Only objects read it, of each other; a release
-/// that does not know it counts from one.
+/// The number of objects in the chain of a request. Only objects read it from each other. A caller
+/// of a release without this header counts as one.
 pub(crate) const HEADER: &str = "pmx-depth";
 
-/// The depth of an object, shared by all that it asks with.
+/// The depth of an object, shared by all of its clients of other objects.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Depth(Rc<Cell<usize>>);
 
 impl Depth {
-    /// A client asks.
+    /// Records a request of a client.
     pub(crate) fn asked_by_client(&self) {
         self.0.set(1);
     }
 
-    /// Another object asks.
+    /// Records a request of another object.
     pub(crate) fn asked_by_object(&self, request: &Request) {
         let said = request.headers().get(HEADER).ok().flatten();
         self.0
             .set(said.and_then(|said| said.parse().ok()).unwrap_or(1));
     }
 
-    /// An alarm rings.
+    /// Records an alarm.
     pub(crate) fn rung(&self) {
         self.0.set(0);
     }
 
-    /// How deep an object is that is asked now.
+    /// The depth of an object that this one calls now.
     pub(crate) fn next(&self) -> usize {
         self.0.get().saturating_add(1)
     }
 
-    /// Whether what follows has to begin anew.
+    /// Whether further calls need a new chain.
     pub(crate) fn is_deep(&self) -> bool {
         self.0.get() > HUB_DEPTH_MAX
     }

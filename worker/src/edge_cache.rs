@@ -1,8 +1,8 @@
 //! Edge cache: ranges of objects in the Cache API of this data centre, which all isolates share.
 //!
-//! It stores immutable data only: nodes of serving indices. A cache that fails or does not exist
-//! (as on `workers.dev`) costs a read of R2. Writes wait until after
-//! the answer, so that no reader pays for them.
+//! It stores immutable data only: nodes of serving indices. If the cache fails or does not exist
+//! (as on `workers.dev`), the isolate reads R2. It writes to the cache after the response, so that
+//! no reader waits for a write.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -15,11 +15,11 @@ use worker::{Cache, Response, ResponseBuilder};
 
 use crate::op_counts::{self, Kind};
 
-/// Ranges that wait to be written: nodes of 64 KiB at most, as a rule.
+/// Ranges that wait to be written: usually nodes of at most 64 KiB.
 const PENDING_MAX: usize = 64;
 
 thread_local! {
-    /// Addresses and bytes: no object of a request, so that any request may write them.
+    /// Addresses and bytes. They are no objects of a request, so any request may write them.
     static PENDING: RefCell<Vec<(String, Bytes)>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -28,7 +28,7 @@ pub(crate) fn is_pending() -> bool {
     PENDING.with_borrow(|pending| !pending.is_empty())
 }
 
-/// Writes what waits, if the cache takes it.
+/// Writes the waiting ranges, if the cache accepts them.
 pub(crate) async fn flush() {
     for (address, bytes) in PENDING.take() {
         if let Ok(response) = response(&bytes) {
@@ -45,14 +45,14 @@ fn response(bytes: &Bytes) -> worker::Result<Response> {
 }
 
 /// Addresses of ranges, at a host of this Worker: the cache looks up any other host's name first.
-/// No client reads there, since requests to the host run the Worker, which has no such route.
+/// No client reads them: a request to the host runs the Worker, which has no such route.
 #[derive(Debug, Clone)]
 pub(crate) struct EdgeCache {
     base: Rc<str>,
 }
 
 impl EdgeCache {
-    /// In the cache of the Worker whose sites are under a domain.
+    /// The cache of the Worker that serves the sites of a domain.
     pub(crate) fn new(domain: &Domain) -> Self {
         let base = format!("https://api.{domain}/_objects").into();
         Self { base }
@@ -71,7 +71,8 @@ impl EdgeCache {
         is_whole.then(|| bytes.into())
     }
 
-    /// Keeps a range after the answer. Those beyond the bound are read from R2 again.
+    /// Queues a range for writing after the response. The isolate reads ranges beyond the bound
+    /// from R2 again.
     pub(crate) fn keep(&self, key: ObjectKey, range: &Range<u64>, bytes: &Bytes) {
         PENDING.with_borrow_mut(|pending| {
             if pending.len() < PENDING_MAX {

@@ -20,17 +20,17 @@ use crate::streams::answer::{Body, response};
 /// The operator's settings.
 pub(crate) struct Front {
     transport: Transport,
-    /// Which requests get a line in the journal.
+    /// Which requests get a log line.
     pub(crate) logged: Share,
     frames: Frames,
 }
 
-/// Whether zstd frames are sent as they lie.
+/// Whether the Worker sends zstd frames as R2 stores them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Frames {
-    /// To clients that take them.
+    /// To clients that accept zstd.
     Sent,
-    /// Never: the edge compresses what is sent open.
+    /// Never: the Worker decompresses them, and the edge compresses its response.
     Opened,
 }
 
@@ -65,7 +65,7 @@ impl Front {
         }
     }
 
-    /// Adds to an answer what it asks of browsers.
+    /// Adds the headers with instructions to browsers.
     pub(crate) fn dress(&self, url: &str, answer: &Response) -> worker::Result<()> {
         let strict = url.parse().ok().and_then(|uri| self.transport.strict(&uri));
         let strict = strict.as_ref().map(HeaderValue::to_str);
@@ -84,7 +84,7 @@ thread_local! {
     static FRONT: OnceCell<Rc<Front>> = const { OnceCell::new() };
 }
 
-/// The front of this isolate, made by its first request.
+/// The front of this isolate, which its first request creates.
 pub(crate) fn front(env: &Env) -> Result<Rc<Front>, Problem> {
     FRONT.with(|kept| {
         if let Some(front) = kept.get() {
@@ -96,8 +96,8 @@ pub(crate) fn front(env: &Env) -> Result<Rc<Front>, Problem> {
     })
 }
 
-/// Answers a request that came by plain http to a server of https. `undefined` if it may be
-/// answered as it came.
+/// Redirects or refuses a plain http request to an https server. Returns `undefined` if the request
+/// needs neither.
 #[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 pub fn plain(request: web_sys::Request, env: Env) -> JsValue {

@@ -17,7 +17,7 @@ use crate::response_body;
 use crate::sampling::By;
 use crate::visitors;
 
-/// Answers a request, with a problem if nothing else.
+/// Answers a request; each failure becomes a problem response.
 pub(crate) async fn answer(request: &Request, env: &Env) -> worker::Result<Response> {
     let started = now();
     let method = request.inner().method();

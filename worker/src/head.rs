@@ -36,13 +36,13 @@ extern "C" {
     ) -> Result<web_sys::Response, JsValue>;
 }
 
-/// Which headers of a request count, by its method.
+/// The headers to read from a request, by its method.
 pub(crate) struct Names {
     of: fn(&Method) -> Vec<HeaderName>,
     lists: Object,
 }
 
-/// The methods that may have other headers than the rest.
+/// The methods that may have their own list of headers.
 const METHODS: [Method; 6] = [
     Method::GET,
     Method::HEAD,
@@ -53,21 +53,21 @@ const METHODS: [Method; 6] = [
 ];
 
 impl Names {
-    /// Those that `of` names.
+    /// The headers that `of` names for each method.
     pub(crate) fn new(of: fn(&Method) -> Vec<HeaderName>) -> Self {
         let lists = Object::new();
         let lists_of = METHODS.iter().map(|method| (method.as_str(), of(method)));
         for (method, names) in lists_of.chain([("OTHER", of(&Method::TRACE))]) {
             let names = names.iter().map(|name| JsValue::from_str(name.as_str()));
             let list: Array = names.collect();
-            // An object that was just made takes what it is given.
+            // Setting a property of a new object cannot fail.
             let _set = Reflect::set(&lists, &method.into(), &list);
         }
         Self { of, lists }
     }
 }
 
-/// The head of a request, with the headers that count.
+/// The head of a request, with the listed headers.
 pub(crate) fn picked(request: &web_sys::Request, names: &Names) -> Result<Parts, Problem> {
     let text = picked_text(request, &names.lists).map_err(problem(READING))?;
     read_picked(names.of, &text)
@@ -86,12 +86,12 @@ fn read_picked(of: fn(&Method) -> Vec<HeaderName>, text: &str) -> Result<Parts, 
     Ok(head)
 }
 
-/// Mark of an absent header: no value can be that.
+/// Marks an absent header: no header value can be this.
 const NONE: &str = "\0";
 
 const READING: &str = "reading the head of a request";
 
-/// The head of a request. A header that is none is left out.
+/// The head of a request. It omits invalid headers.
 pub(crate) fn all(request: &web_sys::Request) -> Result<Parts, Problem> {
     read_all(&all_text(request).map_err(problem(READING))?)
 }
@@ -139,7 +139,7 @@ pub(crate) fn headers(map: &HeaderMap) -> Result<Headers, Problem> {
     made.map(Headers)
 }
 
-/// An answer, made in one call.
+/// Builds a response, in one call of the runtime.
 pub(crate) fn answered(
     status: StatusCode,
     headers: &HeaderMap,
@@ -161,7 +161,7 @@ fn written(map: &HeaderMap) -> String {
     text
 }
 
-/// The bytes of a body that a request announces.
+/// The body length that a request announces.
 pub(crate) fn announced(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }

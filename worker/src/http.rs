@@ -24,7 +24,7 @@ pub(crate) async fn body(request: &Request, limit: usize) -> Result<Bytes, Probl
     announced_body(request.inner(), announced, limit).await
 }
 
-/// The same of a request whose head is known.
+/// Reads the body of a request whose head is known.
 pub(crate) async fn announced_body(
     request: &web_sys::Request,
     announced: Option<u64>,
@@ -47,14 +47,14 @@ pub(crate) async fn announced_body(
         let chunk = chunk.map_err(problem("reading the body of the request"))?;
         bytes.extend_from_slice(&chunk);
         if bytes.len() > limit {
-            // Letting go of the stream cancels it.
+            // Dropping the stream cancels it.
             return Err(too_large(bytes.len(), limit));
         }
     }
     Ok(bytes.into())
 }
 
-/// A body that was read, if it has at most `limit` bytes.
+/// Returns a body that was read, if it has at most `limit` bytes.
 pub(crate) fn within(body: Bytes, limit: usize) -> Result<Bytes, Problem> {
     match body.len() {
         length if length > limit => Err(too_large(length, limit)),
@@ -67,7 +67,7 @@ fn too_large(bytes: usize, limit: usize) -> Problem {
     Problem::new(Code::TooLarge, detail)
 }
 
-/// A body up to which it is cheaper to take it as one than piece by piece.
+/// Largest body that is cheaper to read whole than in chunks.
 const WHOLE_BYTES_MAX: usize = 256 * 1024;
 
 async fn whole(request: &web_sys::Request) -> Result<Bytes, Problem> {
@@ -84,10 +84,10 @@ pub(crate) fn now() -> Timestamp {
     Timestamp::from_millis(Date::now() as u64)
 }
 
-/// Lets the client know that the server reads no more of the body.
+/// Cancels the rest of a request's body.
 pub(crate) fn discard(request: &web_sys::Request) {
     if let Some(body) = request.body() {
-        // The answer says what is wrong; how the rest of the body ends changes nothing.
+        // The response names the failure; the result of the cancellation changes nothing.
         let _cancelled = body.cancel();
     }
 }
@@ -104,7 +104,7 @@ pub(crate) fn random<const N: usize>() -> Result<[u8; N], Problem> {
     Ok(bytes)
 }
 
-/// A number by chance, for jitter.
+/// A random number, for jitter.
 pub(crate) fn chance() -> u64 {
     // Below 2^53, where numbers are exact.
     #[expect(clippy::cast_sign_loss, reason = "it is between 0 and 1")]

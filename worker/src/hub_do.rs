@@ -10,7 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 
 use pmx_core::problem::Problem;
-// What `#[durable_object]` writes refers to this name.
+// The expansion of `#[durable_object]` refers to this name.
 use worker::wasm_bindgen;
 use worker::{DurableObject, Env, Request, Response, State, console_error, durable_object};
 
@@ -21,7 +21,7 @@ use crate::streams::hub::HubObject;
 use crate::streams::hub_client::{UPDATE_BYTES_MAX, is_from_stream};
 use crate::streams::request::{HeadReader, head};
 
-/// The one that knows all streams.
+/// The object that knows all streams.
 #[durable_object(alarm)]
 pub struct HubDO {
     state: State,
@@ -49,7 +49,7 @@ impl DurableObject for HubDO {
         let hub = match self.open() {
             Ok(hub) => hub,
             Err(problem) => {
-                // The platform itself tries a few times only; a variable may be wrong for longer.
+                // The platform retries only a few times; a variable may be wrong for longer.
                 console_error!("{problem}");
                 self.state.storage().set_alarm(LATE).await?;
                 return Response::empty();
@@ -58,7 +58,7 @@ impl DurableObject for HubDO {
         hub.depth.rung();
         if let Err(problem) = hub.wake().await {
             console_error!("{problem}");
-            // The platform itself tries a few times only.
+            // The platform retries only a few times.
             hub.retry().await?;
         }
         Response::empty()

@@ -26,7 +26,7 @@ use crate::r2::R2;
 use crate::recent::MOMENT;
 use crate::spaces::Objects;
 
-/// The seams on Cloudflare.
+/// The ports on Cloudflare.
 pub(crate) struct Cloudflare {
     blobs: R2,
     pointers: Rc<Kv>,
@@ -51,7 +51,7 @@ impl Backend for Cloudflare {
     }
 }
 
-/// The server of this isolate, made by its first request. Bindings outlive requests, and neither
+/// The server of this isolate, which its first request creates. Bindings outlive requests. Neither
 /// they nor the settings change while the isolate lives.
 pub(crate) fn server(env: &Env) -> Result<Rc<Server<Cloudflare>>, Problem> {
     SERVER.with(|kept| {
@@ -65,7 +65,7 @@ pub(crate) fn server(env: &Env) -> Result<Rc<Server<Cloudflare>>, Problem> {
     })
 }
 
-/// Names secrets that the Worker does not read, once for each isolate.
+/// Warns of secrets that the Worker does not read, once in each isolate.
 fn warn_of_unknown_secrets(env: &Env) {
     let names = Object::keys(env.unchecked_ref::<Object>());
     let names: Vec<String> = names.iter().filter_map(|name| name.as_string()).collect();
@@ -75,15 +75,15 @@ fn warn_of_unknown_secrets(env: &Env) {
     }
 }
 
-/// Bytes of index nodes and small bodies that an isolate keeps. It has 128 MB, most of which packs
-/// and commits may need at any time.
+/// Bytes of index nodes and small bodies that an isolate caches. It has 128 MB. Packs and commits
+/// may need most of it at any time.
 const CACHE_BYTES: usize = 12 * 1024 * 1024;
 
-/// Bytes of bodies that an isolate answers at once. One of them may be there three times: as it
-/// came, as it is decoded, and as it is written. Three parts of a big file fit, with their heads.
+/// Bytes of request bodies that an isolate handles at once. Memory may hold a body three times: as
+/// received, decoded, and as stored. Three parts of a big file fit, with their heads.
 const BODIES_BYTES_MAX: usize = 25 * 1024 * 1024;
 
-/// Takes room for the body of a request, before it is read.
+/// Takes a permit for the body of a request, before the server reads it.
 pub(crate) fn room(
     request: &web_sys::Request,
     announced: Option<u64>,
@@ -96,7 +96,7 @@ pub(crate) fn room(
     ROOM.with(|room| room.take(announced, limit, now()))
 }
 
-/// Takes room for rows that move to a segment, which takes one group of them after the other.
+/// Takes a permit for rows that move to a segment, one group of rows after the other.
 pub(crate) fn room_for(rows_bytes: u64) -> Result<BodyPermit, Problem> {
     ROOM.with(|room| room.take(Some(rows_bytes), BODIES_BYTES_MAX, now()))
 }
@@ -131,8 +131,8 @@ pub(crate) fn hub(env: &Env) -> Result<ObjectNamespace, Problem> {
     namespace.map_err(unset("the binding HUB"))
 }
 
-/// The hosts of sites and of the API: those of `DOMAIN`, and `API_HOST`. Only the runtime of a
-/// developer's own machine has the domain `localhost`.
+/// The hosts of sites and of the API: those of `DOMAIN`, and `API_HOST`. Only the runtime on a
+/// developer's machine has the domain `localhost`.
 pub(crate) fn hosts(env: &Env) -> Result<Hosts, Problem> {
     let text = |name: &str| env.var(name).ok().map(|value| value.to_string());
     let domain = text("DOMAIN").ok_or_else(|| unset("the variable DOMAIN")("it is not set"))?;
@@ -164,13 +164,13 @@ fn cloudflare(env: &Env) -> Result<Cloudflare, Problem> {
     })
 }
 
-/// A time that only tests choose.
+/// A duration that only tests set.
 fn millis(env: &Env, name: &str) -> Option<Duration> {
     let text = env.var(name).ok()?.to_string();
     text.parse().ok().map(Duration::from_millis)
 }
 
-/// Where the objects of spaces are to be made, if the operator says so.
+/// Where the platform creates the objects of spaces, if the operator chooses.
 pub(crate) fn location_hint(env: &Env) -> Result<Option<LocationHint>, Problem> {
     let text = env.var("LOCATION_HINT").map(|text| text.to_string());
     let text = text.ok().filter(|text| !text.is_empty());
@@ -198,7 +198,7 @@ fn settings(env: &Env) -> Result<ServerSettings, Problem> {
     })
 }
 
-/// How long uploads wait for their commit: less than the default in local mode only.
+/// How long uploads wait for their commit. Only local mode may shorten the default.
 fn lease(text: Option<&str>, domain: Option<&str>) -> Result<Duration, Problem> {
     let Some(text) = text else {
         return Ok(LEASE);
@@ -209,7 +209,7 @@ fn lease(text: Option<&str>, domain: Option<&str>) -> Result<Duration, Problem> 
     Ok(if is_local { lease } else { lease.max(LEASE) })
 }
 
-/// How sites are reached: by https at its own port, unless a local set-up says otherwise.
+/// The URLs of sites: https at its default port, unless a local setup sets others.
 fn site_urls(scheme: Option<&str>, port: Option<&str>) -> Result<SiteUrls, Problem> {
     let scheme = match scheme {
         None | Some("https") => "https",

@@ -6,12 +6,12 @@ use pmx_core::problem::Problem;
 use worker::js_sys::Reflect;
 use worker::wasm_bindgen::JsValue;
 
-/// Says what was thrown.
+/// The text of a thrown value.
 pub(crate) fn words(thrown: impl Into<JsValue>) -> String {
     worker::Error::from(thrown.into()).to_string()
 }
 
-/// Makes a failure of the platform of what was thrown: a passing one, unless R2 says otherwise.
+/// Converts a thrown value to a backend failure: a transient one, unless R2 says otherwise.
 pub(crate) fn backend<E: Into<worker::Error>>(
     doing: impl Into<String>,
 ) -> impl FnOnce(E) -> BackendError {
@@ -26,7 +26,7 @@ pub(crate) fn backend<E: Into<worker::Error>>(
     }
 }
 
-/// Makes an answer of what was thrown.
+/// Converts a thrown value to a problem.
 pub(crate) fn problem<E: Into<worker::Error>>(
     doing: impl Into<String>,
 ) -> impl FnOnce(E) -> Problem {
@@ -36,7 +36,7 @@ pub(crate) fn problem<E: Into<worker::Error>>(
     }
 }
 
-/// Makes an answer of what a call of an object threw: the object may answer the next one.
+/// Converts a value that a call of an object threw. The object may answer the next call.
 pub(crate) fn unavailable<E: Into<worker::Error>>(
     doing: impl Into<String>,
 ) -> impl FnOnce(E) -> Problem {
@@ -46,8 +46,8 @@ pub(crate) fn unavailable<E: Into<worker::Error>>(
     }
 }
 
-/// Whether a store may answer the same request in a moment, by what it threw. R2 puts a code at the
-/// end: most of them say what is wrong with the request.
+/// Whether a store may answer the same request a moment later, by the text of its error. R2 ends
+/// the text with a code. Most codes report a fault of the request.
 pub(crate) fn is_passing(words: &str) -> bool {
     let code = words.rsplit_once('(').map(|(_, code)| code);
     let code = code.and_then(|code| code.split_once(')'));
@@ -57,12 +57,11 @@ pub(crate) fn is_passing(words: &str) -> bool {
     }
 }
 
-/// An error without a code, an internal one, a service that is not available, a connection that was
-/// lost, and too many requests at once.
+/// No code, internal error, service unavailable, connection lost, and too many requests at once.
 const PASSING_CODES: [u32; 5] = [0, 10_001, 10_043, 10_054, 10_058];
 
-/// Whether a call of an object may be sent again at once: the platform says that it may, and not
-/// that the object has too much to do.
+/// Whether a call of an object may be repeated at once. The platform must allow it, and must not
+/// report that the object is overloaded.
 pub(crate) fn may_ask_again(thrown: &worker::Error) -> bool {
     let worker::Error::UnknownJsError { original, .. } = thrown else {
         return false;

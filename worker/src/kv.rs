@@ -1,8 +1,8 @@
 //! Pointer store in KV: read near the reader, eventually consistent.
 //!
-//! KV may answer with an older pointer than it did before, from another cache. What this isolate
-//! has seen is therefore kept, and the newer of the two counts. Only a space writes its pointer
-//! (`space_do`), one write after the other, so what lies in KV never goes back either.
+//! KV may return an older pointer than before, from another cache. So the isolate keeps each
+//! pointer that it has seen, and uses the newer of the two. Only a space writes its pointer
+//! (`space_do`), one write after the other. So the pointer that KV stores never goes back either.
 
 use std::time::Duration;
 
@@ -23,16 +23,15 @@ use crate::recent::Recent;
 pub(crate) struct Kv {
     store: KvStore,
     seen: BoundedCache<Channel, Pointer>,
-    /// Channels that KV lacked, and when: a name that a stranger makes up is looked up once in
-    /// [`ABSENT_TIME`].
+    /// Channels that KV lacked, and when. An invented name costs one lookup in [`ABSENT_TIME`].
     absent: BoundedCache<Channel, Timestamp>,
     recent: Recent,
-    /// For tests: what lies in KV is shown late, and nothing else counts.
+    /// For tests: this lag alone delays the pointers of KV.
     lag: Option<Lag>,
 }
 
 impl Kv {
-    /// A pointer that was read counts for a `moment`.
+    /// An isolate uses a pointer for a `moment` after the read.
     pub(crate) fn new(store: KvStore, lag: Option<Lag>, moment: Duration) -> Self {
         Self {
             store,
@@ -43,7 +42,7 @@ impl Kv {
         }
     }
 
-    /// Takes note of a pointer, and returns it or the newer one that was seen before.
+    /// Records a pointer. Returns it, or a newer one that the isolate has seen before.
     pub(crate) fn remember(&self, channel: &Channel, pointer: Pointer) -> Pointer {
         let newest = self.newest(channel, pointer);
         let bytes = size_of::<Pointer>() + newest.earlier.capacity() * EARLIER_BYTES;
@@ -87,8 +86,9 @@ impl Pointers for Kv {
         Ok(Some(self.remember(channel, pointer)))
     }
 
-    /// KV shows a location what it kept there, also that there was nothing: for `CACHE_SECONDS` by
-    /// this Worker's wish, and for a minute or more where the platform is late.
+    /// Whether KV may return an old pointer, or none. A location caches its reads, also of absent
+    /// keys. This Worker asks for `CACHE_SECONDS`; where the platform is late, it takes a minute or
+    /// more.
     fn may_lag(&self) -> bool {
         true
     }
@@ -112,17 +112,17 @@ impl Pointers for Kv {
             .put(&key(channel), text)
             .map_err(backend(doing()))?;
         put.execute().await.map_err(backend(doing()))?;
-        // Not before: what leaves a Durable Object waits until its ledger is on disk, and what
-        // stays in memory does not.
+        // Not before the write: a Durable Object's requests wait until its ledger is on disk, but
+        // its memory does not.
         self.remember(channel, newest);
         Ok(())
     }
 }
 
-/// Bytes of pointers kept: some hundred spaces.
+/// Bytes of pointers in memory: some hundred spaces.
 const SEEN_BYTES: usize = 512 * 1024;
 
-/// Bytes of names that KV lacked: some hundred.
+/// Bytes of names that KV lacked: some hundred names.
 const ABSENT_BYTES: usize = 128 * 1024;
 
 /// KV itself shows a new key up to `CACHE_SECONDS` late.
@@ -131,18 +131,18 @@ const ABSENT_TIME: Duration = Duration::from_secs(1);
 /// Bytes of one earlier root and its extent.
 const EARLIER_BYTES: usize = 72;
 
-/// How long a request waits until it looks again whether another one got the answer.
+/// Pause of a request before it checks again whether another request has the result.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// Seconds that a location may keep a value without asking: the least that KV takes.
+/// Seconds for which a location may cache a value: the least that KV accepts.
 const CACHE_SECONDS: u64 = 30;
 
 fn key(channel: &Channel) -> String {
     format!("pointer/{channel}")
 }
 
-/// The newer of what was seen and what was read. Numbers of two spaces that had the same name one
-/// after the other can't be compared: then what was read counts.
+/// The newer of a seen pointer and a read one. If two spaces had the name one after the other,
+/// their numbers are not comparable. Then the read pointer counts.
 fn newer(seen: Pointer, read: Pointer) -> Pointer {
     if seen.space == read.space && seen.order() > read.order() {
         seen

@@ -1,12 +1,12 @@
-//! Cloudflare platform: its half of each port, and nothing that decides.
+//! Cloudflare platform: its implementation of each port, without any decisions.
 //!
-//! A request comes to `main`, becomes one of the `http` crate, and is answered by the same
-//! [`Server`](pmx_sync::serve::Server) that the embedded host runs. Its objects lie in R2 (`r2`),
-//! the pointers that readers follow in KV (`kv`), and each space is a Durable Object with SQLite
-//! (`space_do`, `sql`), which takes one command at a time (`spaces`).
+//! The function `main` receives a request and converts it to one of the `http` crate. The same
+//! [`Server`](pmx_sync::serve::Server) that the embedded host runs answers it. R2 stores its
+//! objects (`r2`), and KV the pointers that readers follow (`kv`). Each space is a Durable Object
+//! with SQLite (`space_do`, `sql`), which executes one command at a time (`spaces`).
 //!
-//! A panic here ends the isolate with every Durable Object in it, so nothing unwraps: whatever
-//! JavaScript throws becomes an error with words.
+//! A panic here ends the isolate with every Durable Object in it. So the module unwraps nothing:
+//! each thrown value of JavaScript becomes an error with a text.
 
 #![forbid(unsafe_code)]
 

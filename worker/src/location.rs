@@ -1,7 +1,8 @@
-//! Location hints: where in the world Cloudflare is to make the objects of spaces.
+//! Location hints: where in the world Cloudflare creates the objects of spaces.
 //!
-//! An object stays where the first request made it, be that a stranger's. So each request names the
-//! location, if the operator does; the platform takes the first one and ignores all others.
+//! An object stays where its first request created it, even if a stranger sent that request. So
+//! each request names the operator's location, if one is set. The platform uses the first hint and
+//! ignores later ones.
 
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
@@ -10,7 +11,7 @@ use pmx_core::problem::Problem;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LocationHint(&'static str);
 
-/// All of them (docs: durable-objects/reference/data-location).
+/// All locations (docs: durable-objects/reference/data-location).
 const LOCATIONS: [&str; 9] = [
     "wnam", "enam", "sam", "weur", "eeur", "apac", "oc", "afr", "me",
 ];
@@ -29,7 +30,7 @@ impl LocationHint {
         Ok(Self(known))
     }
 
-    /// As the platform spells it.
+    /// The platform's spelling.
     pub(crate) const fn as_str(self) -> &'static str {
         self.0
     }

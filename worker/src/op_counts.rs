@@ -1,7 +1,7 @@
 //! Operation counts: the operations that Cloudflare counts and bills.
 //!
-//! Each line of the log has those since the line before it, so that the sum over all lines is what
-//! an isolate did. Tests prove with it what a page view or a publish costs.
+//! Each log line has the operations since the line before it. So the sum over all lines is the
+//! isolate's total. Tests measure with it what a page view or a publish costs.
 
 use std::cell::Cell;
 
@@ -10,9 +10,9 @@ use std::cell::Cell;
 pub(crate) enum Kind {
     /// An object of R2 read, whole or in part (class B).
     R2Read,
-    /// A look whether there is an object in R2 (class B).
+    /// A check whether R2 has an object (class B).
     R2Head,
-    /// A page of names of objects in R2 (class A).
+    /// A page of object names in R2 (class A).
     R2List,
     /// An object written to R2 (class A).
     R2Write,
@@ -37,7 +37,7 @@ pub(crate) fn note(kind: Kind) {
     add(kind, 1);
 }
 
-/// Counts several.
+/// Counts several operations.
 pub(crate) fn add(kind: Kind, count: u64) {
     COUNTS.with(|counts| {
         if let Some((_, cell)) = counts.iter().find(|(known, _)| *known == kind) {
@@ -46,7 +46,7 @@ pub(crate) fn add(kind: Kind, count: u64) {
     });
 }
 
-/// The operations since the last time, by name, those that occurred.
+/// Takes the operations since the last call, by name. It omits those that did not occur.
 pub(crate) fn take() -> serde_json::Map<String, serde_json::Value> {
     let taken = |(kind, cell): &(Kind, Cell<u64>)| {
         let count = cell.replace(0);
@@ -55,7 +55,7 @@ pub(crate) fn take() -> serde_json::Map<String, serde_json::Value> {
     COUNTS.with(|counts| counts.iter().filter_map(taken).collect())
 }
 
-/// Bytes of the module's memory. It only ever grows, so this is also the most there was.
+/// Bytes of the module's memory. It only grows, so this is also its maximum.
 pub(crate) fn memory() -> usize {
     #[cfg(target_arch = "wasm32")]
     {

@@ -1,5 +1,5 @@
 //! Pack benchmark: the cost of each step of receiving a pack. Only the build for the benches has
-//! it. The bench measures from outside, where the clock runs on while the module works.
+//! it. The bench measures from outside, because the Worker's clock stops while the module computes.
 
 use pmx_core::codec::{Bounds, Decoder, Encoder, Level};
 use pmx_sync::limits::REFERENCING_PACK_RAW_BYTES;
@@ -8,8 +8,8 @@ use worker::{Request, Response};
 
 use crate::http::body;
 
-/// Answers `POST /measured/STEP/N`: does that step N times. The body of `verify` and `rest` is a
-/// pack; that of `unpatch` a prefix, its length in four bytes before it, and a frame behind it.
+/// Answers `POST /measured/STEP/N`: runs that step N times. The body of `verify` and `rest` is a
+/// pack. The body of `unpatch` is a prefix after its length in four bytes, then a frame.
 pub(crate) async fn answer(request: &Request) -> Option<worker::Result<Response>> {
     let path = request.path();
     let asked = path.strip_prefix("/measured/")?;

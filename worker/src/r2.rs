@@ -1,4 +1,4 @@
-//! Object store in R2: strongly consistent, immutable here, read by ranges.
+//! R2 object store: strongly consistent; this module writes each object once and reads ranges.
 
 use std::ops::Range;
 use std::time::Duration;
@@ -46,7 +46,7 @@ impl R2 {
     }
 
     async fn find(&self, key: &str, range: &Range<u64>) -> worker::Result<Option<Object>> {
-        // Numbers beyond this are not exact in JavaScript, and no object is as long.
+        // Larger numbers are not exact in JavaScript, and no object is that long.
         if range.end > EXACT_INTEGER_MAX {
             return Ok(None);
         }
@@ -74,12 +74,12 @@ impl R2 {
 
     async fn part(&self, key: &str, range: Range<u64>) -> Result<Option<Bytes>, BackendError> {
         if range.is_empty() {
-            // R2 refuses to read nothing.
+            // R2 refuses an empty range.
             return Ok(self.has(key).await?.then(Bytes::new));
         }
         let read = repeated(is_again, async || self.part_once(key, &range).await).await;
         let bytes = read.map_err(backend(format!("reading {key}")))?;
-        // A range that passes the end is cut short.
+        // R2 truncates a range that passes the end.
         let is_whole = |bytes: &Vec<u8>| bytes.len() as u64 == range.end - range.start;
         Ok(bytes.filter(is_whole).map(Bytes::from))
     }
@@ -92,9 +92,9 @@ impl R2 {
         }
     }
 
-    /// Writes an object. Its key is new, so it may be written twice.
+    /// Writes an object. Its key is new, so a repeated write is safe.
     async fn put(&self, key: &str, body: Bytes) -> Result<(), BackendError> {
-        // Copied once, however often it is sent; the copy in this module's memory is let go.
+        // All attempts send one copy; the original in this module's memory is dropped.
         let array = Uint8Array::from(&body[..]);
         drop(body);
         let bucket: &Store = self.bucket.as_ref().unchecked_ref();
@@ -158,8 +158,8 @@ impl Cold for R2 {
 
     async fn write(&self, key: &SegmentKey, body: Bytes) -> Result<(), BackendError> {
         self.put(&key.to_string(), body).await?;
-        // Where R2 runs in the same process, that takes nothing from the network while it is busy
-        // with itself, and many segments in a row would keep it so.
+        // If R2 runs in the same process, it reads nothing from the network during this work. A
+        // series of segments would block it for that long.
         Delay::from(Duration::ZERO).await;
         Ok(())
     }
@@ -178,7 +178,7 @@ impl Cold for R2 {
     }
 }
 
-// `Bucket::put` of workers-rs copies what it sends anew each time.
+// `Bucket::put` of workers-rs copies the body for each attempt.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
     /// A bucket.

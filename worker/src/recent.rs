@@ -1,8 +1,9 @@
-//! Recently read pointers: for a moment an isolate does not read a pointer from KV again.
+//! Recently read pointers: an isolate reads a pointer from KV once in a moment.
 //!
-//! The requests of one page view come within a second or two, mostly to one isolate, and each read
-//! is billed. KV itself shows a pointer up to half a minute late, so this moment adds little; what
-//! a pointer lacks, and a deploy that a reader knows, are asked of the space as ever.
+//! The requests of one page view arrive within a second or two, mostly at one isolate. Cloudflare
+//! bills each read. KV itself returns a pointer up to half a minute late, so this moment adds
+//! little. The server still asks the space for data that a pointer lacks, and for a deploy that a
+//! reader has seen.
 
 use std::time::Duration;
 
@@ -16,14 +17,14 @@ pub(crate) struct Recent {
     moment: Duration,
 }
 
-/// For how long a pointer that was read counts.
+/// How long a pointer counts after it was read.
 pub(crate) const MOMENT: Duration = Duration::from_secs(5);
 
 /// Bytes of names: about a thousand channels.
 const NAMES_BYTES: usize = 256 * 1024;
 
 impl Recent {
-    /// How long a pointer that was read counts.
+    /// Creates the record; a pointer counts for `moment`.
     pub(crate) fn new(moment: Duration) -> Self {
         Self {
             read: BoundedCache::new(NAMES_BYTES),
@@ -31,13 +32,14 @@ impl Recent {
         }
     }
 
-    /// Takes note that a channel's pointer was read.
+    /// Records that the isolate read a channel's pointer.
     pub(crate) fn note(&self, channel: &Channel, now: Timestamp) {
         let bytes = channel.space.as_str().len() + 160;
         self.read.insert(channel.clone(), now, bytes);
     }
 
-    /// Whether a channel's pointer was read a moment ago. A clock that went back ends the moment.
+    /// Whether the isolate read a channel's pointer a moment ago. A clock that goes back ends the
+    /// moment.
     pub(crate) fn counts(&self, channel: &Channel, now: Timestamp) -> bool {
         let read = self.read.find(channel);
         read.is_some_and(|read| read <= now && now < read.after(self.moment))

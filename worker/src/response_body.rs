@@ -1,7 +1,7 @@
 //! Response bodies: bytes in memory, or objects that the runtime streams from R2.
 //!
-//! A body that R2 stores as the client wants it never enters this module's memory: the runtime
-//! moves it, one object after the other if it is a big one. Only what has to be decoded does.
+//! A body that R2 stores in the client's coding never enters this module's memory. The runtime
+//! sends it, one object after the other for a big body. Only bodies that the server decodes do.
 
 use std::rc::Rc;
 
@@ -48,7 +48,7 @@ pub(crate) async fn response(
     built(&head, body)
 }
 
-/// Builds a response of the runtime's. A body with a coding is encoded already.
+/// Builds a response of the runtime. A body with a content coding is encoded already.
 pub(crate) fn built(head: &Parts, body: ResponseBody) -> Result<Response, Problem> {
     let encode = if head.headers.contains_key(CONTENT_ENCODING) {
         EncodeBody::Manual
@@ -62,7 +62,7 @@ pub(crate) fn built(head: &Parts, body: ResponseBody) -> Result<Response, Proble
     Ok(builder.body(body))
 }
 
-/// A failure before or instead of the server's answer.
+/// The response to a failure before or instead of the server's response.
 pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Response> {
     let body = if method == "HEAD" {
         ResponseBody::Empty
@@ -83,7 +83,7 @@ pub(crate) fn problem(problem: &Problem, method: &str) -> worker::Result<Respons
     Ok(builder.body(body))
 }
 
-/// Gives an error answer its id, and the log the cause. `None` if the answer is no error.
+/// Adds an id to an error response, and logs the cause. `None` if the response is no error.
 pub(crate) fn identify(status: StatusCode, body: &[u8], audience: Audience) -> Option<Vec<u8>> {
     if !status.is_client_error() && !status.is_server_error() {
         return None;
@@ -105,7 +105,7 @@ fn identified(status: StatusCode, body: Body, audience: Audience) -> Body {
     }
 }
 
-/// Statuses with which the runtime throws if there is a body, be it an empty one.
+/// Statuses for which the runtime throws if there is a body, even an empty one.
 pub(crate) const fn is_bodiless(status: StatusCode) -> bool {
     matches!(
         status,
@@ -133,7 +133,7 @@ async fn pieces_body(
     let (readable, sink) = (pipe.readable(), pipe.writable());
     let server = Rc::clone(server);
     spawn_local(async move {
-        // The head is sent already: all that can still be said is that the body ends too early.
+        // The head is sent already; the only remaining signal is a truncated body.
         if let Err(problem) = feed(&first, &pieces, &sink, &server).await {
             console_error!("{problem}");
             let _aborted = sink.abort_with_reason(&JsValue::from_str(&problem.detail));
@@ -142,7 +142,7 @@ async fn pieces_body(
     Ok(ResponseBody::Stream(readable))
 }
 
-/// Bytes of the body that a piece becomes.
+/// The memory that a piece of the body needs.
 fn kept(piece: &Piece) -> u64 {
     let range = match &piece.open {
         Open::AsIs => &piece.range,

@@ -1,14 +1,15 @@
-//! Retries inside the Worker: what the platform refuses for a moment is asked again.
+//! Retries inside the Worker: repeats requests that the platform refuses for a moment.
 //!
-//! A publish is hundreds of requests to R2 and to objects, so one that fails now and then would end
-//! many. Only what may be done twice is repeated; the client repeats the rest, as the answer says.
+//! A publish is hundreds of requests to R2 and to objects, so a rare failure would end many
+//! publishes. The Worker repeats only idempotent requests. The client repeats the rest, as the
+//! response says.
 
 use std::time::Duration;
 
 use worker::Delay;
 use worker::js_sys::Math;
 
-/// Requests that are sent for one answer.
+/// Attempts for one result.
 const ATTEMPTS_MAX: u32 = 3;
 
 /// The longest wait after the first attempt.
@@ -21,7 +22,7 @@ fn wait(attempt: u32, chance: f64) -> Duration {
     whole / 2 + whole.mul_f64(chance.clamp(0.0, 1.0)) / 2
 }
 
-/// What comes of an attempt, or of another one while the failure is a passing one.
+/// The result of an attempt; transient failures cause another attempt.
 pub(crate) async fn repeated<T, E>(
     is_passing: impl Fn(&E) -> bool,
     attempt: impl AsyncFn() -> Result<T, E>,
@@ -59,7 +60,7 @@ mod tests {
         assert_eq!([millis(1, 0.0), millis(1, 1.0)], [100, 200]);
     }
 
-    /// What comes of these outcomes, one after the other, and what was done for it.
+    /// The result of a sequence of outcomes, and the calls that it took.
     fn ran(outcomes: &[Result<u8, &'static str>]) -> (Result<u8, &'static str>, Vec<String>) {
         let (left, done) = (RefCell::new(outcomes.iter()), RefCell::new(Vec::new()));
         let note = |what: String| done.borrow_mut().push(what);

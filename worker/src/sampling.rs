@@ -1,7 +1,7 @@
-//! Log sampling: which requests and commands get a line, each of which is billed.
+//! Log sampling: selects the requests and commands that get a line. Cloudflare bills each line.
 //!
-//! A line has the operations since the line before it, so the sum over all lines stays what the
-//! isolate did.
+//! A line has the operations since the line before it. So the sum over all lines is the isolate's
+//! total.
 
 /// The share of ordinary lines that are written.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -29,10 +29,10 @@ impl Share {
         share.filter(|share| (0.0..=1.0).contains(share)).map(Self)
     }
 
-    /// Whether a line is written. `draw` is evenly spread over 0 to 1, without 1.
+    /// Whether a line is written. `draw` is uniform over 0 to 1, excluding 1.
     ///
-    /// Publishes and errors always are. A path that is not there is no error of the server, and
-    /// strangers ask for many: it counts as a page view.
+    /// Publishes and errors always get a line. A missing path is no error of the server, and
+    /// strangers request many. So it counts as a page view.
     pub(crate) fn takes(self, by: By, status: u16, draw: f64) -> bool {
         let is_error = status >= 400 && status != 404;
         by == By::Publisher || is_error || draw < self.0

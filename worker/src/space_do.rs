@@ -1,8 +1,8 @@
 //! Space object (Durable Object): executes a space's commands and writes its pointer to KV.
 //!
-//! The pointer is written here and nowhere else, at most once a second (KV refuses more for one
-//! key) and one write after the other. The alarm is set in the same turn as the commit, so that a
-//! pointer that could not be written at once is written later, whatever happens in between.
+//! This object is the pointer's only writer. It writes at most once per second, because KV rejects
+//! faster writes to one key, and never two at a time. The same turn sets the alarm and commits. So
+//! the alarm writes a pointer that could not be written at once, even after a crash.
 
 #![expect(
     missing_docs,
@@ -23,7 +23,7 @@ use pmx_sync::limits::{BODY_BYTES_MAX, PATCH_RAW_BYTES_MAX};
 use pmx_sync::serve::{Backend, Pointers, Server};
 use pmx_sync::space::{Command, Due, Outbox, Reply, SpaceCall, SpaceResponse, execute, name_of};
 use worker::js_sys::Math;
-// What `#[durable_object]` writes refers to this name.
+// The expansion of `#[durable_object]` refers to this name.
 use worker::wasm_bindgen;
 use worker::{
     DurableObject, Env, Request, Response, State, WebSocket, WebSocketIncomingMessage,
@@ -85,11 +85,12 @@ impl DurableObject for SpaceDO {
     }
 
     async fn alarm(&self) -> worker::Result<Response> {
-        // Without a name nothing says whose pointers wait: the platform has to wake it again.
+        // Without a name, the object does not know whose pointers wait; the platform must wake it
+        // again.
         let space = self.space().map_err(|problem| problem.to_string())?;
         if let Err(problem) = self.deliver(&space, now()).await {
             console_error!("{problem}");
-            // The platform itself tries a few times only. If even this fails, it has to.
+            // The platform retries only a few times. If even this fails, the platform must retry.
             self.backoff.failed();
             self.ledger.storage().set_alarm(self.backoff.wait()).await?;
         }
@@ -127,7 +128,7 @@ impl DurableObject for SpaceDO {
 }
 
 impl SpaceDO {
-    /// The name of the space, when an alarm wakes it: the platform's, or what the ledger keeps.
+    /// The name of the space, when an alarm wakes the object: from the platform or the ledger.
     fn space(&self) -> Result<SpaceName, Problem> {
         let name = self.state.id().name();
         if let Some(space) = name.and_then(|name| SpaceName::parse(&name).ok()) {
@@ -157,7 +158,7 @@ impl SpaceDO {
         let mut due = Vec::new();
         if let Some(channel) = announced.filter(|_| outcome.is_ok()) {
             self.live.changed(&channel);
-            // The command is done, whether readers hear of it now or by the alarm.
+            // The command has succeeded; readers get its pointer now or by the alarm.
             let delivered = self.deliver(&call.space, call.now).await;
             due = delivered.unwrap_or_else(|problem| {
                 console_error!("{problem}");
@@ -167,7 +168,7 @@ impl SpaceDO {
         let problem = outcome.as_ref().err();
         let status = problem.map_or(200, |problem| problem.status);
         let is_logged = |front: Rc<Front>| front.logged.takes(by, status, Math::random());
-        // The command is done, whatever becomes of its line.
+        // The command has succeeded, even if its log line fails.
         if front(&self.env).is_ok_and(is_logged) {
             let code = problem.map(|problem| problem.code.as_str());
             let millis = now().as_millis().saturating_sub(started.as_millis());
@@ -178,7 +179,7 @@ impl SpaceDO {
         Ok(SpaceResponse { outcome, due })
     }
 
-    /// Nothing here waits, except the write of a commit's index object.
+    /// Nothing here waits, except for the write of a commit's index object.
     async fn carry_out(
         &self,
         space: &SpaceName,
@@ -189,16 +190,16 @@ impl SpaceDO {
         execute(&self.ledger, server.backend().blobs(), space, command, now).await
     }
 
-    /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm will. Returns
+    /// Writes the pointers in the outbox to KV, if it may now; otherwise the alarm does. Returns
     /// the pointers that readers are to see.
     ///
-    /// The alarm is set in every outcome but an empty outbox, so that no failure is the last word.
+    /// The alarm is set unless the outbox is empty, so that each failure has a retry.
     async fn deliver(&self, space: &SpaceName, now: Timestamp) -> Result<Vec<Due>, Problem> {
         let outbox = self.outbox(space, now, Command::PendingPointers).await;
         if outbox.as_ref().is_ok_and(is_empty) {
             return Ok(Vec::new());
         }
-        // No wait lies between the commit and this, so both reach the disk or neither.
+        // No wait between the commit and this: both reach the disk or neither.
         let storage = self.ledger.storage();
         let set = storage.set_alarm(self.backoff.wait()).await;
         set.map_err(js_error::problem(format!("setting the alarm of {space}")))?;
@@ -221,8 +222,8 @@ impl SpaceDO {
         Ok(due)
     }
 
-    /// Writes pointers to KV, each to a key of its own and whatever becomes of the others. Returns
-    /// the outbox after that.
+    /// Writes pointers to KV, each to its own key and independently of the others. Returns the
+    /// outbox after that.
     async fn write(
         &self,
         space: &SpaceName,
@@ -281,16 +282,16 @@ fn is_empty(outbox: &Outbox) -> bool {
     outbox.due.is_empty() && outbox.blocked.is_empty()
 }
 
-/// Bytes of a command: the largest section of a request, a pack, and its head.
+/// Largest command in bytes: the largest section of a request, a pack, and its head.
 const CALL_BYTES_MAX: usize = PATCH_RAW_BYTES_MAX + BODY_BYTES_MAX + 1024 * 1024;
 
-/// KV takes one write per second and key; the alarm comes back after as long.
+/// KV accepts one write per second and key; the alarm repeats after this time.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// After so long a write is given up for lost: the request that waited for it may be gone.
+/// Time after which a write counts as lost: the request that waited for it may have ended.
 const LOST: Duration = Duration::from_secs(30);
 
-/// When the pointer may be written: one write at a time, and a pause between two.
+/// Rate of pointer writes: one at a time, with a pause between two.
 #[derive(Default)]
 struct Pace {
     started: Cell<Option<Timestamp>>,
@@ -298,7 +299,7 @@ struct Pace {
 }
 
 impl Pace {
-    /// Whether a write may start now; if so, it has.
+    /// Starts a write if one may start now, and returns whether it did.
     fn start(&self, now: Timestamp) -> bool {
         let wait = if self.writing.get() { LOST } else { PAUSE };
         let is_early = |started: Timestamp| now < started.after(wait);

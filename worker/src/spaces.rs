@@ -1,7 +1,7 @@
-//! Space calls: a command to the Durable Object of its space, and its reply.
+//! Space calls: send a command to the Durable Object of its space, and return its reply.
 //!
-//! One request each way. The object with the name of a space is that space: the platform runs one
-//! of it in all the world, so it has one writer.
+//! A call is one request and one response. The object with a space's name is that space. The
+//! platform runs it once in the whole world, so the space has one writer.
 
 use std::rc::Rc;
 
@@ -19,7 +19,7 @@ use crate::js_error::{problem, unavailable};
 use crate::kv::Kv;
 use crate::location::LocationHint;
 
-/// The spaces, from outside.
+/// Client of all spaces.
 pub(crate) struct Objects {
     namespace: ObjectNamespace,
     pointers: Rc<Kv>,
@@ -68,8 +68,8 @@ impl Spaces for Objects {
             command,
             Command::PendingPointers | Command::AckPointer { .. }
         ) {
-            // A space writes its own pointer, lest two writers bring an older one back: from
-            // outside there is never anything to deliver.
+            // A space writes its own pointer: a second writer might bring an older one back. So a
+            // caller outside has nothing to deliver.
             return Ok(Reply::Due(Outbox::default()));
         }
         let call = SpaceCall {

@@ -1,4 +1,4 @@
-//! SQLite port inside a Durable Object.
+//! SQLite port of a Durable Object's storage.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use worker::{SqlStorage, Storage};
 use crate::js_error::words;
 use crate::op_counts::{self, Kind};
 
-/// The ledger of the space that this object is.
+/// The ledger of this object's space.
 pub(crate) struct ObjectDatabase {
     storage: Storage,
     sql: SqlStorage,
@@ -31,7 +31,8 @@ impl ObjectDatabase {
         }
     }
 
-    /// Executes a statement, which is kept: the runtime finds what it has prepared by that string.
+    /// Executes a statement. It keeps the JavaScript string, by which the runtime finds the
+    /// prepared statement.
     fn execute(&self, text: &str, bound: Array) -> Result<(Cursor, Finds), JsValue> {
         let database: &Database = self.sql.as_ref().unchecked_ref();
         let mut statements = self.statements.borrow_mut();
@@ -51,7 +52,7 @@ impl ObjectDatabase {
         Ok((cursor, finds))
     }
 
-    /// Where the alarm is set.
+    /// The storage, which also has the alarm.
     pub(crate) const fn storage(&self) -> &Storage {
         &self.storage
     }
@@ -59,7 +60,7 @@ impl ObjectDatabase {
 
 /// A statement that was executed before.
 struct Statement {
-    /// As a string of JavaScript.
+    /// The text as a JavaScript string.
     text: JsValue,
     finds: Finds,
 }
@@ -67,13 +68,13 @@ struct Statement {
 /// Kind of the result of a statement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Finds {
-    /// Rows, or none.
+    /// Rows, possibly zero.
     Rows,
-    /// It has no columns.
+    /// No columns.
     Nothing,
 }
 
-/// Statements that are kept: more than there are, unless one is made anew at each turn.
+/// Statements in the cache: more than the code has, unless each transaction builds a new one.
 const STATEMENTS_MAX: usize = 256;
 
 impl Sql for ObjectDatabase {
@@ -86,7 +87,7 @@ impl Sql for ObjectDatabase {
         let rows = match finds {
             Finds::Nothing => Ok(Vec::new()),
             Finds::Rows => {
-                // All rows in one call: each step of an iterator would be three.
+                // All rows in one call: each step of an iterator would take three calls.
                 let rows = cursor.raw().and_then(|rows| array_from(&rows));
                 let rows = rows.map_err(failed)?;
                 rows.iter().map(|found| row(&found)).collect()
@@ -103,7 +104,7 @@ impl Sql for ObjectDatabase {
     ) -> Result<T, E> {
         let mut body = Some(body);
         let mut outcome = None;
-        // What is thrown out of the turn undoes it.
+        // An error thrown out of the transaction rolls it back.
         let mut turn = || match body.take().map(|body| body(self)) {
             Some(done @ Ok(_)) => {
                 outcome = Some(done);
@@ -139,7 +140,7 @@ extern "C" {
     ) -> Result<JsValue, JsValue>;
 }
 
-// Those of workers-rs take a row apart with eight calls for each value, and throw past Rust.
+// The bindings of workers-rs take eight calls for each value of a row, and throw past Rust.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 extern "C" {
     /// A Durable Object's `storage.sql`.
@@ -204,7 +205,7 @@ fn value(stored: JsValue) -> Result<Value, SqlError> {
     }
 }
 
-/// The number that JavaScript takes for an integer. Beyond 2^53 it would be another one.
+/// A number that JavaScript treats as this integer. Beyond 2^53 it would be a different one.
 #[expect(clippy::cast_precision_loss, reason = "it is small enough to be exact")]
 fn number(integer: i64) -> Result<f64, SqlError> {
     if integer.unsigned_abs() <= EXACT_INTEGER_MAX {

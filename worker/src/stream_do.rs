@@ -1,7 +1,7 @@
 //! Stream object (Durable Object).
 //!
-//! Without the macro of workers-rs, whose requests and answers are objects of this module in
-//! between: an append is handed on by as few calls as there can be.
+//! It does not use the macro of workers-rs, which converts requests and responses to objects of
+//! this module. So an append takes the fewest possible calls.
 
 use std::cell::RefCell;
 use std::future::poll_fn;
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pmx_core::problem::Problem;
-// What `#[wasm_bindgen]` writes refers to this name.
+// The expansion of `#[wasm_bindgen]` refers to this name.
 use worker::js_sys::Promise;
 use worker::js_sys::futures::future_to_promise;
 use worker::wasm_bindgen;
@@ -33,7 +33,7 @@ pub struct StreamDO(AssertUnwindSafe<Rc<Object>>);
 
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 impl StreamDO {
-    /// An object of this state.
+    /// Creates the object of this state.
     #[wasm_bindgen(constructor)]
     pub fn new(state: DurableObjectState, env: Env) -> Self {
         Self(AssertUnwindSafe(Rc::new(Object {
@@ -43,7 +43,7 @@ impl StreamDO {
         })))
     }
 
-    /// Answers a request, whose body the shim may have read: with an answer, or a promise of one.
+    /// Answers a request, whose body the shim may have read, with a response or a promise of one.
     pub fn fetch(
         &self,
         request: web_sys::Request,
@@ -55,7 +55,7 @@ impl StreamDO {
         at_once(async move { object.fetch(&incoming).await })
     }
 
-    /// Does what is left to do.
+    /// Runs the due jobs.
     pub fn alarm(&self) -> Promise {
         let object = Rc::clone(&self.0);
         let waking = async move { object.wake().await };
@@ -63,7 +63,7 @@ impl StreamDO {
     }
 }
 
-/// What a future comes to, or a promise of that if it has to wait: most appends need not.
+/// The result of a future, or a promise of it if the future waits. Most appends do not wait.
 fn at_once(
     answering: impl Future<Output = Result<JsValue, JsValue>> + 'static,
 ) -> Result<JsValue, JsValue> {
@@ -81,7 +81,7 @@ fn at_once(
     Ok(future_to_promise(AssertUnwindSafe(waiting)).into())
 }
 
-/// Wakes the promise that a future has become: a `Delay` keeps the waker of its first poll.
+/// Wakes the promise that polls a future: a `Delay` keeps the waker of its first poll.
 #[derive(Default)]
 struct Relay(Mutex<Option<Waker>>);
 
@@ -95,7 +95,7 @@ impl Relay {
 
 impl Wake for Relay {
     fn wake(self: Arc<Self>) {
-        // Without one, the promise has yet to poll.
+        // Without a waker, the promise has not polled yet.
         if let Ok(Some(to)) = self.0.lock().map(|mut to| to.take()) {
             to.wake();
         }
@@ -124,7 +124,7 @@ impl Object {
         let stream = match self.open() {
             Ok(stream) => stream,
             Err(problem) => {
-                // The platform itself tries a few times only; a variable may be wrong for longer.
+                // The platform retries only a few times; a variable may be wrong for longer.
                 console_error!("{problem}");
                 self.state.storage().set_alarm(LATE).await?;
                 return Ok(JsValue::UNDEFINED);
@@ -141,7 +141,7 @@ impl Object {
         };
         if let Err(problem) = done {
             console_error!("{problem}");
-            // The platform itself tries a few times only.
+            // The platform retries only a few times.
             stream.retry().await?;
         }
         Ok(JsValue::UNDEFINED)
@@ -169,7 +169,7 @@ impl Object {
         if let Some(stream) = open {
             return Ok(stream);
         }
-        // An object that was asked for by name knows it, even when an alarm wakes it.
+        // An object that a client addressed by name knows that name, even when an alarm wakes it.
         let name = self.state.id().name();
         let stream = Stream::open(self.state.storage(), &self.env, name.as_deref())?;
         let stream = Rc::new(stream);

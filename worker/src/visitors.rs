@@ -1,15 +1,15 @@
-//! Rate limit of event requests: how often one address may ask a site's space, as the platform
-//! counts, if the operator wants that.
+//! Rate limit of event requests, from one address to a site's space. The platform counts them if
+//! the operator binds a limiter.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use worker::{Env, console_error, web_sys};
 
-/// The name of the Rate Limiting binding. Without one nothing is counted here.
+/// The name of the Rate Limiting binding. Without it, this module counts nothing.
 const BINDING: &str = "EVENTS_LIMIT";
 
-/// Counts a request for the events of a channel, before its space is asked.
+/// Counts a request for the events of a channel, before the Worker calls the space.
 pub(crate) async fn admit(
     env: &Env,
     request: &web_sys::Request,
@@ -18,7 +18,7 @@ pub(crate) async fn admit(
     let Ok(limiter) = env.rate_limiter(BINDING) else {
         return Ok(());
     };
-    // Cloudflare sets this header, whatever a client sends.
+    // Cloudflare sets this header itself and replaces a client's value.
     let address = request.headers().get("cf-connecting-ip").ok().flatten();
     let key = format!("{} {channel}", address.unwrap_or_default());
     match limiter.limit(key).await {
@@ -28,7 +28,7 @@ pub(crate) async fn admit(
             Err(Problem::new(Code::TooMany, detail))
         }
         Err(thrown) => {
-            // Readers are not to suffer from a counter that does not count.
+            // A failing counter must not refuse readers.
             console_error!("counting requests for events: {thrown}");
             Ok(())
         }

@@ -24,8 +24,8 @@ use crate::streams::answer::{self, Body};
 use crate::streams::edge::Namespace;
 use crate::visitors;
 
-/// Answers an event request: with an answer, or with a promise of one.
-/// `undefined` if the request waits for nothing.
+/// Answers an event request with a response or a promise of one. Returns `undefined` for any other
+/// request.
 #[expect(clippy::needless_pass_by_value, reason = "JavaScript hands them over")]
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 pub fn live(request: web_sys::Request, env: Env) -> JsValue {
@@ -66,7 +66,7 @@ fn pass(request: &web_sys::Request, env: &Env) -> Result<JsValue, Problem> {
     }
 }
 
-/// Hands a request to its space as it is; the answer comes back as it is.
+/// Forwards a request to its space, and returns its response, both unchanged.
 fn hand_on(
     listener: &EventRequest,
     request: &web_sys::Request,
@@ -110,6 +110,6 @@ pub(super) fn head(request: &web_sys::Request) -> Result<Parts, Problem> {
 
 fn sent(answer: Response<Bytes>) -> JsValue {
     let sent = answer::sent(answer.map(Body::Bytes), &Method::GET);
-    // There is nothing left to say a failure with.
+    // If even this response fails, there is none.
     sent.map_or(JsValue::UNDEFINED, Into::into)
 }

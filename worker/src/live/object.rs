@@ -1,8 +1,8 @@
 //! Live event subscribers of a space, inside its object.
 //!
 //! Sockets hibernate: a socket's state is stored in its attachment, and the runtime itself answers
-//! its pings. Each message is decided without a wait between the read of the log and the update of
-//! the attachment, so that no two requests send the same.
+//! its pings. The object does not wait between its read of the log and its update of the
+//! attachment. So no two requests send the same event.
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
@@ -43,7 +43,7 @@ use crate::streams::notify::Notify;
 use crate::streams::settings::long_poll;
 use crate::streams::source::{self, SharedPage, Source};
 
-/// Those who wait for one space.
+/// The subscribers of one space.
 pub(crate) struct Live {
     state: State,
     env: Env,
@@ -53,15 +53,15 @@ pub(crate) struct Live {
     listeners: Cell<usize>,
     sockets: Sockets,
     tail: RefCell<Option<(Channel, Rc<SharedPage>)>>,
-    /// What was read last for sockets, and at which count of the bell: at the tail, and as one net
-    /// message.
+    /// The last batch for sockets, with its version of the notification: at the tail, and as one
+    /// net message.
     sent: [RefCell<Option<SentBatch>>; 2],
 }
 
 type SentBatch = (u64, Channel, Read, Rc<EventBatch>);
 
 impl Live {
-    /// Begins to wait. `state` is the object's.
+    /// Creates the subscribers. `state` is the object's.
     pub(crate) fn new(state: &State, env: &Env) -> Rc<Self> {
         let raw: &JsValue = state.as_raw().as_ref();
         let state = State::from(raw.clone().unchecked_into::<DurableObjectState>());
@@ -137,15 +137,15 @@ impl Live {
         })
     }
 
-    /// Wakes all readers of a channel that may have a new deploy. No request waits for them,
-    /// and the sockets of other channels sleep on.
+    /// Wakes all readers of a channel that may have a new deploy. No request waits for them, and
+    /// the sockets of other channels keep hibernating.
     pub(crate) fn changed(self: &Rc<Self>, channel: &Channel) {
         let live = Rc::clone(self);
         let tag = channel.to_string();
         self.state.wait_until(async move {
             let sockets = live.state.get_websockets_with_tag(&tag);
             if live.listeners.get() > 0 || !sockets.is_empty() {
-                // The runtime holds back answers until what they tell is on disk. Events are none.
+                // The runtime delays responses until the write is on disk, but not events.
                 if let Err(thrown) = live.ledger.storage().sync().await {
                     console_error!("waiting for the disk: {thrown}");
                 }
@@ -164,7 +164,8 @@ impl Live {
         reader: Access,
         dialect: Dialect,
     ) -> Result<Response, Problem> {
-        // Fails if there is no such site. A socket that says nothing gets what follows this read.
+        // Fails if the site does not exist. A socket without an offset gets the events after this
+        // read.
         let tail = self.batch(channel, Read { from: From::Now }, false)?;
         let mut session = Session::new(reader, dialect, now());
         let _nothing_follows_the_tail = session.on_events(&tail);
@@ -190,12 +191,12 @@ impl Live {
         Ok(response)
     }
 
-    /// Takes note that a socket is gone.
+    /// Records that a socket is closed.
     pub(crate) fn closed(&self) {
         self.sockets.closed();
     }
 
-    /// Takes what a page says.
+    /// Handles a message of a page.
     pub(crate) fn hear(&self, socket: &WebSocket, message: &WebSocketIncomingMessage) {
         let mut session = session_of(socket);
         let said = match message {
@@ -205,7 +206,7 @@ impl Live {
         match said {
             Ok(ClientCommand::Ping) => {
                 keep(socket, &session);
-                // The runtime does it, unless the object is awake for something else.
+                // The runtime answers pings itself, unless the object is awake for another reason.
                 let _sent = socket.send_with_str("pong");
             }
             Ok(ClientCommand::Subscribe) => self.tell(socket, session),
@@ -213,8 +214,8 @@ impl Live {
         }
     }
 
-    /// Sends a socket the events after its offset, and records the new offset. A socket that is
-    /// gone affects no other.
+    /// Sends a socket the events after its offset, and records the new offset. A closed socket does
+    /// not affect the others.
     fn tell(&self, socket: &WebSocket, mut session: Session) {
         let tags = self.state.get_tags(socket);
         let Some(channel) = tags.first().and_then(|tag| Channel::of_label(tag)) else {
@@ -277,14 +278,14 @@ impl Live {
     }
 }
 
-/// Count of sockets. The runtime makes a list of all of them whenever it is asked; after a new
-/// release of the Worker, when all come back at once, that would be as many lists.
+/// Count of sockets. The runtime builds a list of all sockets for each query. After a new release
+/// of the Worker, when all reconnect at once, each would cost such a list.
 #[derive(Default)]
 struct Sockets(Cell<Option<usize>>);
 
 impl Sockets {
-    /// Whether there is room for one more. `all` counts them: after the object woke, and before one
-    /// is refused.
+    /// Whether another socket may open. `all` counts the sockets: after the object wakes, and
+    /// before it refuses one.
     fn has_room(&self, all: impl Fn() -> usize) -> bool {
         let is_full = |count: &usize| *count >= LIVE_SOCKETS_MAX;
         let count = self.0.get().filter(|count| !is_full(count));
@@ -303,7 +304,7 @@ impl Sockets {
     }
 }
 
-/// The space of this object, asked without a request to itself.
+/// The space of this object, called without a request to itself.
 struct Own<'a> {
     live: &'a Live,
 }
@@ -321,7 +322,7 @@ impl Spaces for Own<'_> {
     }
 }
 
-/// The result of a read, which never waits: all of it is in the ledger.
+/// The result of a read, which never waits: the ledger holds all of its data.
 fn at_once<T>(reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Problem> {
     match pin!(reading).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(read) => read,
@@ -329,7 +330,7 @@ fn at_once<T>(reading: impl Future<Output = Result<T, Problem>>) -> Result<T, Pr
     }
 }
 
-/// The log of a channel, as one reader reads it.
+/// The log of a channel, for one reader.
 struct ChannelLog {
     live: Rc<Live>,
     channel: Channel,
@@ -351,7 +352,7 @@ impl Source for ChannelLog {
     async fn read_shared(&self, read: Read) -> Result<Rc<SharedPage>, Problem> {
         let (live, version) = (&self.live, self.live.changes.version());
         let known = live.tail.borrow().clone();
-        // A page that a holder read is no visitor's: the site may be closed.
+        // Visitors must not get a page that a token holder read: the site may be closed.
         let is_shared = !self.compact && self.reader == Access::Visitor;
         let known = known.filter(|(channel, _)| is_shared && *channel == self.channel);
         if let Some((_, seen)) = known.filter(|(_, seen)| seen.is_of(version, read)) {
@@ -359,7 +360,7 @@ impl Source for ChannelLog {
         }
         let page = live.read(&self.channel, read, self.compact, self.reader)?;
         let seen = Rc::new(SharedPage::new(version, read, page));
-        // A reader that catches up shares its offset with no other.
+        // A reader that catches up has an offset of its own.
         if seen.page.is_up_to_date() && is_shared {
             let tail = (self.channel.clone(), Rc::clone(&seen));
             live.tail.replace(Some(tail));
@@ -382,7 +383,7 @@ fn keep(socket: &WebSocket, session: &Session) {
 }
 
 fn close(socket: &WebSocket, closing: &Closing) {
-    // It may be gone already.
+    // The socket may be closed already.
     let _closed = socket.close(Some(closing.code), Some(&closing.reason));
 }
 

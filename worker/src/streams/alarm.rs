@@ -1,4 +1,4 @@
-//! Alarm of an object: the time at which the platform wakes it.
+//! Object alarm: the time at which the platform wakes the object.
 
 use std::cell::Cell;
 use std::time::Duration;

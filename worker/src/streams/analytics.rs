@@ -1,5 +1,5 @@
-//! Analytics: data points for the Analytics Engine dataset ANALYTICS, if bound. Writing does not
-//! wait, and only the operator sees a failure.
+//! Analytics: data points for the Analytics Engine dataset ANALYTICS, if bound. A write does not
+//! wait. A failure appears only in the operator's log.
 
 use std::cell::OnceCell;
 

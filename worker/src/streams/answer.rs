@@ -1,4 +1,4 @@
-//! Responses of streams, in the runtime's types.
+//! Stream responses, in the runtime's types.
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;

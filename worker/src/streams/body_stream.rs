@@ -1,8 +1,8 @@
 //! Body stream: a response body that lasts as long as its reader is connected.
 //!
 //! Each reader has a queue of the runtime, from which it takes bytes at its own pace: sending never
-//! waits for a reader. Usually the runtime signals that a reader has left; it may also just stop to
-//! take bytes (workerd issue 6832).
+//! waits for a reader. Usually the runtime signals that a reader has left. Sometimes it only stops
+//! taking bytes (workerd issue 6832).
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -127,7 +127,7 @@ impl ReaderState {
     }
 }
 
-/// Queued bytes from which on a reader counts as slow.
+/// Queued bytes from which a reader counts as slow.
 const QUEUE_BYTES: u32 = 512 * 1024;
 
 /// Interval at which a slow reader is checked.

@@ -122,7 +122,7 @@ impl<S: Source> Reader<S> {
         self.body.close();
     }
 
-    /// Sends the shared chunk, or an own one if the reader's cursor is ahead of it.
+    /// Sends the shared chunk, or a separate one if the reader's cursor is ahead of it.
     fn send(&mut self, shared: &SharedPage) -> Result<Then, JsValue> {
         let common = shared.common();
         if self.session.takes(common.cursor) {
@@ -136,8 +136,9 @@ impl<S: Source> Reader<S> {
         Ok(self.record_sent(shared, &event))
     }
 
-    /// Sends an own event piece by piece. The runtime may not signal that a reader has left: each
-    /// buffer in between takes one more piece, then none, which the next keep-alive notices.
+    /// Sends a separate event in pieces. The runtime may not signal that a reader has left. Then
+    /// each buffer in between takes one more piece and no further one. The next keep-alive notices
+    /// that.
     async fn send_in_pieces(&mut self, shared: &SharedPage) -> Result<Then, JsValue> {
         let event = self.own_event(shared);
         let size = event.bytes.len().div_ceil(PIECES).max(1);

@@ -105,7 +105,7 @@ impl HubClient {
             name: HUB,
             address: ADDRESS,
             hint: None,
-            // The alarm reports again what did not arrive.
+            // The alarm repeats a lost report.
             may_repeat: false,
             depth: self.depth.next(),
         };

@@ -15,7 +15,7 @@ use crate::http::now;
 pub(crate) struct Limit(Option<RefCell<Limiter>>);
 
 impl Limit {
-    /// Without a rate, it counts nothing.
+    /// A limiter. Without a rate, it counts nothing.
     pub(crate) fn new(rates: Rates, per: Per) -> Self {
         Self(Limiter::of(rates, &[per]).map(RefCell::new))
     }

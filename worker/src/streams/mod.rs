@@ -1,8 +1,8 @@
 //! Durable Streams on Cloudflare: each stream is a Durable Object of its own.
 //!
-//! The edge ([`edge`]) checks whether a request is for a stream and may pass, and hands it to the
-//! object of that name. The object parses it ([`request`]), answers it by the pure half
-//! ([`stream`]) and keeps readers that wait: [`notify`] wakes them, and [`body_stream`] carries
+//! The edge ([`edge`]) recognises and admits stream requests, and forwards each to the object of
+//! its stream. The object parses it ([`request`]), answers it with the platform-independent engine
+//! ([`stream`]), and keeps waiting readers: [`notify`] wakes them, and [`body_stream`] carries
 //! events to them. Segments are stored in R2, and streams that fork call each other ([`rpc`]).
 //! Streams report ([`hub_client`]) to the hub ([`hub`]), which keeps the subscriptions, wakes
 //! workers ([`webhook`], a few at once: [`connections`]) and keeps an [`index`].

@@ -1,4 +1,4 @@
-//! Server timing on the Worker. Its clock advances only when something arrives from outside, so the
+//! Server timing on the Worker. Its clock advances only when data arrives from outside. So the
 //! durations are those of waiting: for a body, for R2, for another object. Computation takes no
 //! time on this clock.
 

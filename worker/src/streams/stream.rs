@@ -90,8 +90,8 @@ impl Stream {
             .with_row_cache(&self.row)
     }
 
-    /// Whether the object has no tables. A read does not create them, or a client that guesses
-    /// names would fill the disk.
+    /// Whether the object has no tables. A read does not create them: otherwise a client that
+    /// guesses names would fill the disk.
     fn is_blank(&self) -> Result<bool, SqlError> {
         if !self.has_tables.get() && Engine::is_installed(&self.log)? {
             // An older version may have created them.
@@ -275,7 +275,7 @@ impl Stream {
         self.after_commit(self.engine().due(now), now).await;
     }
 
-    /// The same after an append, whose due time is known.
+    /// Sets the alarm and notifies readers after an append, whose due time is known.
     async fn after_append(&self, due: Option<Timestamp>, now: Timestamp) {
         match self.alarm.get() {
             // Earlier jobs are not known yet.
@@ -327,8 +327,8 @@ impl Stream {
             console_error!("{failure}");
         }
         if engine.head(now()).is_err() {
-            // Its readers learn that it has ended. Without an end, a notification would make them
-            // read, and each read renews the time to live.
+            // Its readers get its end. Without an end, each notified reader would read, and each
+            // read renews the time to live.
             self.changes.notify_all();
         }
         self.report().await;
