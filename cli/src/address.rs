@@ -1,10 +1,10 @@
-//! Addresses of deploys: `N--SPACE.DOMAIN` shows deploy N, whatever is active.
+//! Deploy addresses: `N--SPACE.DOMAIN` shows deploy N, whichever deploy is active.
 
 use pmx_core::limits::DNS_LABEL_BYTES_MAX;
 use pmx_core::name::SpaceName;
 
-/// The address of a deploy, from that of its site or preview. None if the site is not at a name
-/// of its space, or if the label would be too long.
+/// The address of a deploy, from that of its site or preview. `None` if the site's host does not
+/// begin with the space's name, or if the label would be too long.
 pub(crate) fn of_deploy(site: &str, space: &SpaceName, number: u64) -> Option<String> {
     let (scheme, rest) = site.split_once("://")?;
     let (label, domain) = rest.split_once('.')?;

@@ -1,7 +1,7 @@
 //! Command line as a value: every command, option and example that `--help` shows.
 //!
-//! Nothing is decided here. Options that may also come from the environment or from `pmx.toml` are
-//! optional, and [`config`](crate::config) puts the layers together.
+//! This module decides nothing. Options that may also come from the environment or from `pmx.toml`
+//! are optional, and [`config`](crate::config) merges the layers.
 
 mod bench;
 mod compression;

@@ -1,8 +1,8 @@
 //! CI providers: how each numbers its runs, and which sequence a number belongs to.
 //!
-//! A number alone says nothing: another workflow, repository or provider counts from 1 as well. So
-//! an order's kind names the provider, the repository and whatever else restarts the count. A rerun
-//! has the number of its run, so it is neither older nor newer.
+//! A number alone is ambiguous: another workflow, repository or provider counts from 1 as well. So
+//! an order's kind names the provider, the repository and everything else that restarts the count.
+//! A rerun has the number of its run, so it is neither older nor newer.
 
 use std::fmt::Write as _;
 
@@ -13,28 +13,29 @@ use pmx_sync::wire::Order;
 
 use crate::env::Environment;
 
-/// Where a provider says what.
+/// The variables of a provider.
 struct Provider {
     name: &'static str,
-    /// The variable of the run's number.
+    /// The variable with the run's number.
     number: &'static str,
-    /// A variable that only this provider sets, where the number's name is too plain.
+    /// A variable that only this provider sets, if the number's name is too generic.
     marker: Option<&'static str>,
-    /// The parts of the sequence's name: of each, the first variable that is set.
+    /// The parts of the sequence's name. Each part lists variables, of which the first one set
+    /// counts.
     sequence: &'static [&'static [&'static str]],
 }
 
-/// By their documentation; the number restarts with each other value of `sequence` and never
+/// From their documentation. The number restarts with each new value of `sequence`, and never
 /// within one.
 const PROVIDERS: &[Provider] = &[
-    // One count a project; child pipelines have numbers of the same one.
+    // One count for each project; child pipelines share it.
     Provider {
         name: "gitlab",
         number: "CI_PIPELINE_IID",
         marker: None,
         sequence: &[&["CI_SERVER_HOST"], &["CI_PROJECT_ID", "CI_PROJECT_PATH"]],
     },
-    // One count a pipeline.
+    // One count for each pipeline.
     Provider {
         name: "buildkite",
         number: "BUILDKITE_BUILD_NUMBER",
@@ -44,7 +45,7 @@ const PROVIDERS: &[Provider] = &[
             &["BUILDKITE_PIPELINE_ID", "BUILDKITE_PIPELINE_SLUG"],
         ],
     },
-    // One count of jobs a project.
+    // One count of jobs for each project.
     Provider {
         name: "circleci",
         number: "CIRCLE_BUILD_NUM",
@@ -54,7 +55,7 @@ const PROVIDERS: &[Provider] = &[
             &["CIRCLE_PROJECT_REPONAME"],
         ],
     },
-    // One count a repository.
+    // One count for each repository.
     Provider {
         name: "bitbucket",
         number: "BITBUCKET_BUILD_NUMBER",
@@ -102,7 +103,7 @@ const PROVIDERS: &[Provider] = &[
             &["APPVEYOR_PROJECT_ID", "APPVEYOR_PROJECT_SLUG"],
         ],
     },
-    // One count a job; the name of a multibranch pipeline's job has its branch.
+    // One count for each job; the name of a multibranch pipeline's job has its branch.
     Provider {
         name: "jenkins",
         number: "BUILD_NUMBER",
@@ -122,7 +123,7 @@ pub fn is_run(env: &Environment) -> bool {
             .any(|it| it.marker.is_none() && env.var(it.number).is_some())
 }
 
-/// The place of this run in its sequence; none outside CI, or where its number is none.
+/// The place of this run in its sequence; `None` outside CI, or if its number is invalid.
 pub fn order(env: &Environment) -> Option<Order> {
     let (sequence, number) =
         github(env).or_else(|| PROVIDERS.iter().find_map(|provider| provider.find(env)))?;
@@ -142,7 +143,8 @@ impl Provider {
     }
 }
 
-/// One count a workflow of a repository, by the path of its file: a renamed workflow begins anew.
+/// One count for each workflow of a repository, by the path of its file: a renamed workflow starts
+/// again.
 fn github(env: &Environment) -> Option<(Vec<&str>, &str)> {
     let number = env.var(GITHUB_NUMBER)?;
     let server = env.var("GITHUB_SERVER_URL").unwrap_or("https://github.com");
@@ -159,7 +161,7 @@ fn github(env: &Environment) -> Option<(Vec<&str>, &str)> {
     let workflow = path.or_else(|| env.var("GITHUB_WORKFLOW")).unwrap_or("");
     let mut parts = vec!["github", repository, workflow];
     if server != "https://github.com" {
-        // Numbers of repositories are of one server.
+        // Repository numbers are unique within one server.
         parts.insert(1, server);
     }
     Some((parts, number))
@@ -179,7 +181,7 @@ fn kind(parts: &[&str]) -> String {
 
 const HASH_CHARS: usize = 32;
 
-/// A part without anything that separates parts, is not printable, or marks a hash.
+/// Escapes a part's separators, its unprintable characters, and the mark of a hash.
 fn escaped(part: &str) -> String {
     let mut out = String::with_capacity(part.len());
     for byte in part.bytes() {
@@ -318,7 +320,7 @@ mod tests {
             (&[("CI", "true")], ""),
             (&[("GITHUB_RUN_NUMBER", "many")], ""),
             (&[("GITHUB_RUN_NUMBER", "9007199254740992")], ""),
-            // These names are too plain to be believed alone.
+            // These names are too generic to be trusted alone.
             (&[("BUILD_NUMBER", "9")], ""),
             (&[("BUILD_BUILDID", "9")], ""),
         ];

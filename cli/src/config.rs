@@ -1,8 +1,8 @@
 //! Layered configuration: flag, environment, `pmx.toml`, the user's file.
 //!
-//! `pmx.toml` is looked for in the current folder and upward; what it names is relative to it.
-//! Neither file holds a token: the one is committed, the other is copied between machines.
-//! The user's file is the user's word; a project file is limited by `trust`.
+//! `pmx` searches `pmx.toml` in the current folder and upward. Paths in it are relative to it.
+//! Neither file holds a token: projects commit the one, and users copy the other between machines.
+//! The user's file has full authority; `trust` limits a project file.
 
 mod file;
 mod trust;
@@ -27,10 +27,10 @@ use trust::Named;
 /// The name of a project's file.
 pub const PROJECT_FILE: &str = "pmx.toml";
 
-/// The folder that is published if none is named: PathMX's build output.
+/// The folder that `pmx` publishes by default: PathMX's build output.
 pub const DEFAULT_DIR: &str = ".pathmx";
 
-/// Names of folders that say what they are but not what is in them.
+/// Generic folder names, which say nothing about the site in them.
 const OUTPUT_NAMES: &[&str] = &[
     "dist", "build", "out", "output", "public", "html", "site", "_site", "www", ".pathmx",
 ];
@@ -53,7 +53,7 @@ struct Project {
     layer: FileLayer,
 }
 
-/// A site on a server, and what it takes to publish there.
+/// A site on a server, and the settings for publishing to it.
 #[derive(Debug, Clone)]
 pub struct Site {
     /// The server.
@@ -62,26 +62,26 @@ pub struct Site {
     pub space: SpaceName,
     /// The secret, if one was found.
     pub token: Option<Token>,
-    /// Whose certificates are accepted.
+    /// The certificate authorities that the client trusts.
     pub trust: Trust,
 }
 
 /// A folder to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Folder {
-    /// Where it is.
+    /// Its path.
     pub dir: PathBuf,
-    /// Patterns of what is left out.
+    /// Patterns of excluded paths.
     pub exclude: Vec<String>,
-    /// Whether colliding paths are published.
+    /// Whether `pmx` publishes colliding paths.
     pub collisions: Collisions,
-    /// Whether private keys are published.
+    /// Whether `pmx` publishes private keys.
     pub secrets: Secrets,
 }
 
 impl Folder {
-    /// The same by an absolute path: a process whose own folder is removed and made again finds the
-    /// new one by nothing else.
+    /// Makes the folder's path absolute. If the current folder is removed and created again, only
+    /// an absolute path finds the new one.
     #[must_use]
     pub fn absolute(self) -> Self {
         let dir = std::path::absolute(&self.dir).unwrap_or_else(|_| self.dir.clone());
@@ -103,7 +103,7 @@ impl Layers {
         Self::read(env, here, user.as_deref())
     }
 
-    /// Reads the layers as seen from the folder `here`.
+    /// Reads the layers for the current folder `here`.
     pub fn read(env: Environment, here: PathBuf, user: Option<&Path>) -> Result<Self, Failure> {
         let found = here.ancestors().map(|folder| folder.join(PROJECT_FILE));
         let mut project = None;
@@ -138,8 +138,8 @@ impl Layers {
         self.folder_at(args.dir.as_deref(), &args.scan)
     }
 
-    /// The folder to publish, named or not. A folder that the user did not name stays below the
-    /// project.
+    /// The folder to publish, named or default. A folder that the user did not name must be below
+    /// the project.
     pub fn folder_at(&self, dir: Option<&Path>, scan: &ScanArgs) -> Result<Folder, Failure> {
         let project = self.project.as_ref();
         let (dir, named) = match dir {
@@ -160,7 +160,7 @@ impl Layers {
             (false, true) => Collisions::Allow,
             (false, false) => Collisions::Warn,
         };
-        // No file of settings may decide this.
+        // No configuration file may decide this.
         let secrets = if scan.allow_secrets {
             Secrets::Allow
         } else {
@@ -184,7 +184,7 @@ impl Layers {
         (project.folder.join(dir), Named::Below(&project.folder))
     }
 
-    /// The site that is meant, which is named after `dir` if nothing else names it.
+    /// The user's site. `dir` names it if no layer does.
     pub fn site(&self, args: &SiteArgs, dir: &Path) -> Result<Site, Failure> {
         let server = self.server(args.server.as_deref())?;
         let token = self.token(args, &server)?;
@@ -199,8 +199,8 @@ impl Layers {
         })
     }
 
-    /// Whose certificates are accepted. A project's file has no say in it: it comes with what is
-    /// checked out.
+    /// The trusted certificate authorities. A project's file cannot set them, because it comes with
+    /// a checkout.
     fn trust(&self, flag: Option<&Path>) -> Result<Trust, Failure> {
         let named = flag
             .map(Path::to_owned)
@@ -263,13 +263,13 @@ impl Layers {
         Server::parse(named.unwrap_or(self.users_server()))
     }
 
-    /// The server that the user means where neither a flag nor a variable names one.
+    /// The user's server if neither a flag nor a variable names one.
     fn users_server(&self) -> &str {
         self.user.server.as_deref().unwrap_or(server::DEFAULT)
     }
 
-    /// Refuses a server that only the project file names. Without any token, one on this machine
-    /// may be asked.
+    /// Refuses a server that only the project file names. Without a token, the client may contact a
+    /// server on this machine.
     fn check_server(
         &self,
         args: &SiteArgs,
@@ -315,13 +315,13 @@ impl Layers {
         match (server.reach(), self.data(args.data.as_deref())) {
             (Reach::Loopback, Ok(folder)) => Token::of_host(&folder),
             (Reach::Loopback, Err(failure)) if failure.code == Code::Untrusted => Err(failure),
-            // Without a home folder there is no host of this user either.
+            // Without a home folder, this user has no host either.
             (Reach::Loopback, Err(_)) | (Reach::Encrypted | Reach::Plain, _) => Ok(None),
         }
     }
 }
 
-/// The name of a folder, or of the one above if it is only called after what it is.
+/// The name of a folder, or of its parent if the name is generic.
 fn space_of_folder(dir: &Path) -> Result<SpaceName, Failure> {
     let dir = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let names = dir

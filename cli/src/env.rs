@@ -1,4 +1,4 @@
-//! Environment variables as a value, read once, so that what depends on them can be tested.
+//! Environment variables as a value, read once, so that tests can set them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,7 +33,7 @@ const CI_AUTHORS: &[&str] = &[
 ];
 
 impl Environment {
-    /// The environment of this program. Variables that are not UTF-8 are left out.
+    /// The environment of this program. It omits variables that are not UTF-8.
     pub fn of_program() -> Self {
         let pairs = std::env::vars_os();
         Self(
@@ -62,7 +62,7 @@ impl Environment {
         self.var(name).map(PathBuf::from)
     }
 
-    /// The build's variables of the CI system.
+    /// The metadata of a build, from the variables of the CI system.
     pub fn deploy_meta(&self) -> DeployMeta {
         let one = |names| {
             self.first(names)
@@ -94,7 +94,7 @@ impl<'a> FromIterator<(&'a str, &'a str)> for Environment {
     }
 }
 
-/// As much of the text as fits into so many bytes.
+/// The longest prefix of the text within so many bytes.
 fn shortened(text: &str, bytes_max: usize) -> String {
     text[..text.floor_char_boundary(bytes_max)].to_owned()
 }

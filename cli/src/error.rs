@@ -1,4 +1,4 @@
-//! Failure of a command: a stable code, what happened, what to try, and the exit code.
+//! Command failure: a stable code, a message, a hint, and the exit code.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use pmx_sync::scan::ScanError;
 
 use crate::host::HostError;
 
-/// Something a command could not do.
+/// Failure of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Failure {
     /// The kind of failure.
@@ -40,12 +40,12 @@ impl Failure {
         }
     }
 
-    /// A command line or configuration that makes no sense.
+    /// An invalid command line or configuration.
     pub fn usage(message: impl Into<String>) -> Self {
         Self::new(Code::Usage, message)
     }
 
-    /// A file that pmx itself keeps.
+    /// A failure of a file that pmx itself stores.
     pub fn local(doing: &str, path: &Path, source: &io::Error) -> Self {
         Self::new(
             Code::Local,

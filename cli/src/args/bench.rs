@@ -58,7 +58,7 @@ pub enum Way {
 }
 
 impl Way {
-    /// The name, as the command line has it.
+    /// The name on the command line.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pmx => "pmx",

@@ -45,7 +45,7 @@ pub struct DoctorArgs {
 }
 
 impl DoctorArgs {
-    /// The site that is published to.
+    /// The site to which `pmx doctor` publishes.
     pub fn site(&self) -> SiteArgs {
         SiteArgs {
             space: Some(self.space.clone()),

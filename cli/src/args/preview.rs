@@ -1,8 +1,8 @@
-//! Names of previews: slugs of the words on the command line.
+//! Preview names: slugs of the words on the command line.
 
 use pmx_core::name::{AliasName, InvalidName};
 
-/// The name of a preview, as a slug of what was asked for.
+/// The name of a preview, as a slug of the user's words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreviewName {
     /// The name.
@@ -19,7 +19,7 @@ impl PreviewName {
         })
     }
 
-    /// Whether the name is another than what was asked for.
+    /// Whether the name differs from the user's words.
     pub fn is_changed(&self) -> bool {
         self.alias.as_str() != self.asked
     }

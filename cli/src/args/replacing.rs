@@ -39,7 +39,7 @@ pub struct ResumeArgs {
     pub site: SiteArgs,
 }
 
-/// Reads a number that both hosts and JSON hold exactly.
+/// Reads a number that both hosts and JSON represent exactly.
 pub(super) fn number(text: &str) -> Result<u64, String> {
     let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let exact = text.parse().ok().filter(|&n| n <= EXACT_INTEGER_MAX);

@@ -22,7 +22,7 @@ pub struct StreamTokenArgs {
     pub id: Option<String>,
 }
 
-/// A number and a unit of time.
+/// Reads a duration: a number and a unit of time.
 fn time(text: &str) -> Result<Duration, String> {
     let expected = || "expected a number and s, m, h or d".to_owned();
     let unit = text.chars().next_back().ok_or_else(expected)?;

@@ -1,5 +1,5 @@
-//! Decoded packs: a cache of the local packs that were decoded lately. Packs that are built at the
-//! same time, or one after the other, need blobs of the same few.
+//! Decoded packs: a cache of the local packs that builders decoded recently. Packs that are built
+//! at the same time, or in sequence, need blobs of the same few packs.
 
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -7,16 +7,17 @@ use pmx_core::codec::Decoder;
 use pmx_core::id::PackId;
 use pmx_sync::pack::{OpenPack, wire};
 
-/// Packs that are kept decoded, of up to 8 MiB each: two that each of the builders is at.
+/// Decoded packs in memory, of up to 8 MiB each: two for each builder.
 const DECODED_MAX: usize = 4;
 
-/// Decoded packs, shared by all builders. The least recently used one gives its memory to the next.
+/// Decoded packs, shared by all builders. A new pack reuses the memory of the least recently used
+/// one.
 #[derive(Debug, Default)]
 pub(super) struct DecodedPacks {
     recent: Mutex<Vec<(PackId, Arc<Slot>)>>,
 }
 
-/// Room for one pack. A builder that asks during the decoding waits for it.
+/// Slot of one pack. A builder that needs the pack during the decoding waits for it.
 #[derive(Debug, Default)]
 pub(super) struct Slot(OnceLock<Option<OpenPack>>);
 
@@ -28,7 +29,8 @@ impl Slot {
 }
 
 impl DecodedPacks {
-    /// A pack, decoded now or lately; `wire` are its bytes, if they can be read.
+    /// A decoded pack, from the cache or decoded now. `wire` returns its bytes, if they are
+    /// readable.
     pub(super) fn slot(&self, id: &PackId, wire: impl FnOnce() -> Option<Vec<u8>>) -> Arc<Slot> {
         let (slot, memory) = self.place(id);
         slot.0.get_or_init(|| {
@@ -37,7 +39,7 @@ impl DecodedPacks {
         slot
     }
 
-    /// The place of a pack, and the memory of a pack that was evicted for it.
+    /// The slot of a pack, and the memory of a pack that was evicted for it.
     fn place(&self, id: &PackId) -> (Arc<Slot>, Option<Vec<u8>>) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         let found = recent.iter().position(|(known, _)| known == id);
@@ -54,7 +56,7 @@ impl DecodedPacks {
         (slot, left.map(OpenPack::into_memory))
     }
 
-    /// Gives all memory back.
+    /// Frees all memory.
     pub(super) fn close(&self) {
         let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
         recent.clear();
@@ -97,7 +99,7 @@ mod tests {
         });
         assert_eq!(reads.swap(0, Ordering::Relaxed), 3);
         decoded.close();
-        // The least recently used one leaves its memory to the next.
+        // The new pack reuses the memory of the least recently used one.
         let asked = [
             (0, 1),
             (1, 1),

@@ -2,8 +2,8 @@
 //!
 //! CI systems restore cache folders that other jobs, or pull requests of strangers, have written. A
 //! stat cache decides what is published without reading it, so it counts only under this key. The
-//! key lies in the user's folder for state, which CI leaves out. Without one that can be kept, a
-//! program draws its own, and then knows the caches of its own run only.
+//! key is stored in the user's state folder, which CI does not cache. A program that cannot store a
+//! key draws one for itself, and then trusts only the caches of its own run.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -20,14 +20,14 @@ const FILE: &str = "cache.key";
 pub(super) struct CacheKey([u8; 32]);
 
 impl CacheKey {
-    /// The user's key, made at first use; `cache` is the folder that must not hold it.
+    /// The user's key, which the first use creates; `cache` is the folder that must not hold it.
     pub(super) fn of_user(cache: Option<&Path>) -> Self {
         let outside = |path: &PathBuf| cache.is_none_or(|cache| !leads_into(path, cache));
         let kept = file().filter(outside).and_then(|path| kept(&path));
         kept.map_or_else(Self::of_run, Self)
     }
 
-    /// The key of this program, which is forgotten with it.
+    /// The key of this process, which is never stored.
     pub(super) fn of_run() -> Self {
         static KEY: OnceLock<[u8; 32]> = OnceLock::new();
         Self(*KEY.get_or_init(|| drawn().unwrap_or_default()))
@@ -51,7 +51,7 @@ fn file() -> Option<PathBuf> {
     Some(state.join("pmx").join(FILE))
 }
 
-/// Whether a key lies in the folder that holds `cache`, which CI systems restore whole.
+/// Whether a key is stored in the folder that holds `cache`: CI systems restore that folder whole.
 fn leads_into(path: &Path, cache: &Path) -> bool {
     let Some(restored) = cache.parent() else {
         return true;
@@ -64,14 +64,14 @@ fn leads_into(path: &Path, cache: &Path) -> bool {
         || is_inside(folder.canonicalize(), restored.canonicalize())
 }
 
-/// The key in a file, made if there is none or if others can read it.
+/// The key in a file. Creates a key if the file is missing or readable by others.
 fn kept(path: &Path) -> Option<[u8; 32]> {
     if let Some(key) = read(path) {
         return Some(key);
     }
     let folder = path.parent()?;
     std::fs::create_dir_all(folder).ok()?;
-    // Temporary files are readable by their owner only.
+    // Only their owner can read temporary files.
     let mut file = tempfile::NamedTempFile::new_in(folder).ok()?;
     file.write_all(&drawn()?).ok()?;
     let exists = path.symlink_metadata().is_ok();
@@ -83,13 +83,13 @@ fn kept(path: &Path) -> Option<[u8; 32]> {
             .map_err(|error| error.error)
     };
     match placed {
-        // Another program made one at the same time.
+        // Another program created one at the same time.
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => None,
         Ok(()) | Err(_) => read(path),
     }
 }
 
-/// The key in a file that is the user's own.
+/// The key in a file that the user owns.
 fn read(path: &Path) -> Option<[u8; 32]> {
     let is_own = path.symlink_metadata().ok()?.is_file() && is_private(path);
     let mut bytes = Vec::new();
@@ -107,7 +107,7 @@ fn is_private(path: &Path) -> bool {
     mode.is_ok_and(|mode| mode.trailing_zeros() >= 6) && crate::owner::foreign_owner(path).is_none()
 }
 
-/// Elsewhere a user's folder is private by its access list.
+/// On other systems, the access list of a user's folder makes it private.
 #[cfg(not(unix))]
 fn is_private(_path: &Path) -> bool {
     true
@@ -137,7 +137,7 @@ mod tests {
         assert_ne!(first, second);
         std::fs::write(&path, b"short").unwrap();
         assert_ne!(kept(&path), Some(second));
-        // A link leads to a file of another's choice.
+        // A link leads to a file that someone else chose.
         let linked = home.path().join("linked");
         std::os::unix::fs::symlink(&path, &linked).unwrap();
         assert_eq!(read(&linked), None);

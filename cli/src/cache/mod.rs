@@ -1,14 +1,15 @@
-//! Cache folder of the client: it saves time and nothing else, and may be deleted at any moment.
+//! Cache folder of the client: it only saves time, and may be deleted at any moment.
 //!
-//! For each folder and way of reading it there are two files: the stat cache of the last scan, and
-//! the manifest nodes of the last roots. For each site there is one, what was active when it was
-//! last seen, from which the next patch can start, and a folder of local packs, the bytes of what
-//! was published, from which the next pack can start, and of signatures of big blobs, for the same.
-//! Whatever is odd about a file makes it no file.
+//! Each folder, with its scan options, has two files: the stat cache of the last scan, and the
+//! manifest nodes of the last roots. Each site has a file with the deploy that was active when it
+//! was last seen: the next patch starts from it. A site also has a folder of local packs and
+//! signatures. Local packs hold the published bytes; signatures describe big blobs. The next pack
+//! starts from them. The reader of a cache file treats an invalid file as missing.
 //!
-//! What is published is the folder, whatever lies here. A stat cache counts only if this user's
-//! `pmx` wrote it (`key`); nodes and packs are verified by their hashes when they are read; what
-//! signatures lead to is verified by the server, and sent whole if it is wrong.
+//! A publish takes its content from the published folder, whatever this cache contains. A stat
+//! cache counts only if this user's `pmx` wrote it (`key`). Readers verify nodes and packs by their
+//! hashes. The server verifies the result of a signature; if it is wrong, the client sends the
+//! whole content.
 
 mod active;
 mod decoded_packs;
@@ -36,10 +37,10 @@ use crate::config::Folder;
 use crate::env::Environment;
 use crate::server::Server;
 
-/// Bytes of a file here: the caches of 2,000,000 files with long paths.
+/// Bytes of a cache file: the caches of 2,000,000 files with long paths.
 const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
 
-/// The cache folder, or that there is none.
+/// The cache folder, or none.
 #[derive(Debug, Clone)]
 pub struct CacheFolder {
     folder: Option<PathBuf>,
@@ -58,7 +59,7 @@ pub struct FolderCache {
 #[derive(Debug, Clone)]
 pub struct SiteCache {
     own: Option<PathBuf>,
-    /// With a preview: the site's.
+    /// With a preview: the file of the site.
     beside: Option<PathBuf>,
 }
 
@@ -82,7 +83,7 @@ impl CacheFolder {
         Self { folder, key }
     }
 
-    /// A folder to keep caches in.
+    /// A cache folder at this path.
     pub fn at(folder: &Path) -> Self {
         Self {
             folder: Some(folder.to_owned()),
@@ -90,7 +91,7 @@ impl CacheFolder {
         }
     }
 
-    /// The cache of a folder, as it is read.
+    /// The cache of a folder with its scan options.
     pub fn folder(&self, folder: &Folder) -> FolderCache {
         let place = folder.dir.canonicalize().ok();
         let base = self.folder.as_ref().zip(place).map(|(cache, place)| {
@@ -134,7 +135,7 @@ impl FolderCache {
         scan::StatCache::parse(read(self.scan.as_deref()?)?, self.key.bytes())
     }
 
-    /// Whether something was kept of a scan.
+    /// Whether the cache has a scan of this folder.
     pub fn has_scan(&self) -> bool {
         self.scan.as_deref().is_some_and(Path::exists)
     }
@@ -144,20 +145,20 @@ impl FolderCache {
         Nodes::parse(read(self.nodes.as_deref()?)?)
     }
 
-    /// Keeps a stat cache.
+    /// Stores a stat cache.
     pub fn keep_scan(&self, scan: &scan::Scan, root: Root) {
         keep(self.scan.as_deref(), &scan.cache(root, self.key.bytes()));
     }
 
-    /// Keeps nodes.
+    /// Stores nodes.
     pub fn keep_nodes(&self, bytes: &[u8]) {
         keep(self.nodes.as_deref(), bytes);
     }
 }
 
 impl SiteCache {
-    /// What was active when the site was last seen. A preview that was never seen is taken for one
-    /// that is new, and begins as the site was.
+    /// The deploy that was active when the site was last seen. A preview that was never seen counts
+    /// as new, and starts with the site's.
     pub fn active(&self) -> Option<Active> {
         let new = |site: Active| Active { deploy: 0, ..site };
         active(self.own.as_deref()).or_else(|| self.site().map(new))
@@ -168,29 +169,29 @@ impl SiteCache {
         active(self.own.as_deref()).map(|active| active.deploy)
     }
 
-    /// With a preview: what was active when the site was last seen.
+    /// With a preview: the deploy that was active when the site was last seen.
     pub fn site(&self) -> Option<Active> {
         active(self.beside.as_deref())
     }
 
-    /// The bytes of what was published, for the site and its previews: both are of one space.
+    /// The published bytes, for the site and its previews: both belong to one space.
     pub fn packs(&self) -> LocalPacks {
         let file = self.beside.as_ref().or(self.own.as_ref());
         LocalPacks::open(file.map(|file| file.with_extension("packs")))
     }
 
-    /// The manifest nodes of the folder that was published last, wherever that was.
+    /// The manifest nodes of the last published folder, wherever that was.
     pub fn nodes(&self) -> Option<Nodes> {
         let mut files = [&self.own, &self.beside].into_iter().flatten();
         files.find_map(|file| nodes_of(file))
     }
 
-    /// Keeps what is active now.
+    /// Stores the active deploy.
     pub fn keep(&self, active: &Active) {
         keep(self.own.as_deref(), &active.encode());
     }
 
-    /// Keeps from which folder it was published.
+    /// Stores the folder from which the site was published.
     pub fn keep_folder(&self, folder: &FolderCache) {
         let name = folder.nodes.as_deref().and_then(Path::file_name);
         if let (Some(file), Some(name)) = (&self.own, name) {
@@ -199,7 +200,7 @@ impl SiteCache {
     }
 }
 
-/// What the file is called that says which folder a site was published from.
+/// Name of the file with the folder from which a site was published.
 const FOLDER: &str = "folder";
 
 fn nodes_of(site: &Path) -> Option<Nodes> {
@@ -211,7 +212,7 @@ fn nodes_of(site: &Path) -> Option<Nodes> {
     Nodes::parse(read(&folders.join(is_ours.then_some(name)?))?)
 }
 
-/// Marks a cache folder before anything is kept there, so that no scan takes it for content.
+/// Marks a cache folder before it gets any file, so that no scan takes it for content.
 fn mark(folder: &Path) {
     let marker = folder.join(scan::CACHE_MARKER);
     if !marker.exists() {
@@ -232,12 +233,12 @@ fn name_of(parts: &[&[u8]]) -> String {
     Hash::of(&bytes).to_hex()[..32].to_owned()
 }
 
-/// A file of the cache: what it is, the hash of what it holds, and that.
+/// A cache file: its type, the hash of its content, and the content.
 fn sealed(magic: [u8; 8], body: &[u8]) -> Vec<u8> {
     [&magic[..], Hash::of(body).as_bytes(), body].concat()
 }
 
-/// The content of such a file, if it is whole.
+/// The content of such a file, if it is intact.
 fn unsealed(magic: [u8; 8], bytes: &[u8]) -> Option<&[u8]> {
     let (kind, rest) = bytes.split_first_chunk::<8>()?;
     let (sum, body) = rest.split_first_chunk::<32>()?;
@@ -250,14 +251,15 @@ fn read(path: &Path) -> Option<Vec<u8>> {
     if len > FILE_BYTES_MAX {
         return None;
     }
-    // A file that shrinks meanwhile is odd, one that grew was replaced, not written to.
+    // A file that shrinks during the read is invalid. A file that grew was replaced, not appended
+    // to.
     let mut bytes = vec![0; len as usize];
     file.read_exact(&mut bytes).ok()?;
     Some(bytes)
 }
 
-/// Replaces a file whole. It is not flushed to the disk: what a crash leaves is checked on reading.
-/// Best effort.
+/// Replaces a file whole. It does not flush the file to the disk: a reader checks the result of a
+/// crash. Best effort.
 fn keep(path: Option<&Path>, bytes: &[u8]) {
     let Some((path, folder)) = path.and_then(|path| Some((path, path.parent()?))) else {
         return;

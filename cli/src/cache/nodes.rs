@@ -1,4 +1,4 @@
-//! Node file: the manifest nodes of the last roots, from which a single one can be read.
+//! Node file: the manifest nodes of the last roots, each readable on its own.
 //!
 //! ```text
 //! file   = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows)
@@ -6,8 +6,8 @@
 //!          index (for each node, by id: 32 bytes id, u32 length), the nodes in that order
 //! ```
 //!
-//! Integers are little-endian. Every node is hashed when the file is read, and a root counts only
-//! if all its nodes are here, so a wrong file can only be slow, never wrong.
+//! Integers are little-endian. The reader hashes every node, and a root counts only if the file has
+//! all its nodes. So an invalid file can slow a publish, but never make it wrong.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -22,7 +22,7 @@ const HEAD: usize = 48;
 const ID: usize = 32;
 const ENTRY: usize = ID + 4;
 
-/// Nodes that are read where they lie.
+/// Nodes that are read in place, from the bytes of the file.
 #[derive(Debug, Clone)]
 pub struct Nodes {
     bytes: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Reads a file; anything odd gives `None`.
+    /// Reads a file; `None` if it is invalid.
     pub fn parse(bytes: Vec<u8>) -> Option<Self> {
         if bytes.get(..8)? != MAGIC || bytes.get(8..40)? != Hash::of(bytes.get(40..)?).as_bytes() {
             return None;
@@ -76,7 +76,7 @@ impl Nodes {
         is_sorted && entries.par_iter().enumerate().all(is_genuine)
     }
 
-    /// The same without the roots of which nodes are missing.
+    /// Removes the roots that lack nodes.
     fn with_whole_roots(mut self) -> Self {
         let roots = std::mem::take(&mut self.roots);
         self.roots = roots
@@ -92,7 +92,7 @@ impl Nodes {
             let Some(bytes) = self.bytes(&id) else {
                 return false;
             };
-            // The second byte of a node is its level: leaves have nothing beneath.
+            // The second byte of a node is its level: leaves have no children.
             if bytes.get(1) == Some(&0) {
                 continue;
             }
@@ -105,12 +105,12 @@ impl Nodes {
         true
     }
 
-    /// The roots whose nodes are all here, the newest first.
+    /// The roots with all their nodes, the newest first.
     pub fn roots(&self) -> &[Root] {
         &self.roots
     }
 
-    /// The bytes of a node, not verified.
+    /// The bytes of a node, unverified.
     fn bytes(&self, id: &NodeId) -> Option<&[u8]> {
         let count = self.starts.len() - 1;
         let (mut low, mut high) = (0, count);
@@ -136,7 +136,7 @@ impl NodeSource for Nodes {
     }
 }
 
-/// Nodes just made, in front of a file of older ones.
+/// New nodes, in front of a file of older ones.
 #[derive(Debug, Default)]
 pub struct NodeStore {
     /// The new nodes.
@@ -146,14 +146,14 @@ pub struct NodeStore {
 }
 
 impl NodeStore {
-    /// Whether all nodes of a root are here, as far as the file promises.
+    /// Whether all nodes of a root are present; the file's index counts, unverified.
     pub fn has(&self, root: &Root) -> bool {
         self.old
             .as_ref()
             .is_some_and(|old| old.roots.contains(root))
     }
 
-    /// A file with every node of these roots. A root that is not whole is left out.
+    /// A file with every node of these roots. It omits a root that lacks nodes.
     pub fn encode(&self, roots: &[Root]) -> Vec<u8> {
         let mut kept = Vec::new();
         let mut nodes = BTreeMap::new();
@@ -188,7 +188,7 @@ impl NodeStore {
             }
             let bytes = self.bytes(&id)?;
             found.insert(id, bytes);
-            // The second byte of a node is its level: leaves have nothing beneath.
+            // The second byte of a node is its level: leaves have no children.
             if bytes.get(1) != Some(&0)
                 && let Node::Interior { children, .. } = Node::verify(bytes, id).ok()?
             {
@@ -269,7 +269,8 @@ mod tests {
         let changes = diff(&nodes, one.root, &nodes, two.root).unwrap();
         let paths: Vec<_> = changes.iter().map(|change| change.path.as_str()).collect();
         assert_eq!(paths, ["docs/00007.html", "docs/01500.html"]);
-        // What both share is kept once, and dropping a root drops what only it had.
+        // The file stores shared nodes once; dropping a root drops only the nodes that no other
+        // root has.
         let both = nodes.starts.len();
         let again = NodeStore {
             new: NodeMap::default(),

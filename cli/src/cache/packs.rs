@@ -1,17 +1,17 @@
 //! Local packs: what was published last, so that the next publish can send the difference.
 //!
-//! By the time a site is published again its old files are overwritten, so the bytes that packs
-//! refer to are kept here: wire packs without a prefix, each a file, and an index of their blobs.
-//! A pack is named by the hash of its file, and each blob is hashed when it is lent, so a wrong
-//! file can only make a publish larger, never wrong.
+//! The next build of a site overwrites its old files. So this module stores the bytes that packs
+//! refer to: wire packs without a prefix, each a file, and an index of their blobs. A pack's name
+//! is the hash of its file, and each access to a blob hashes it. So an invalid file can only make a
+//! publish larger, never wrong.
 //!
 //! ```text
 //! index = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows), pack*
 //! pack  = 32 bytes id, u32 bytes of its file, u32 number of blobs, 16 bytes of each blob's id
 //! ```
 //!
-//! Integers are little-endian. What the last deploy no longer has is swept out once it outweighs
-//! the rest; many small packs are merged.
+//! Integers are little-endian. Once unused blobs (absent from the last deploy) outweigh the others,
+//! a sweep removes them. It also merges many small packs.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -27,20 +27,20 @@ use super::{Signatures, keep, read, sealed, unsealed};
 
 const MAGIC: [u8; 8] = *b"pmxpack\x02";
 
-/// Bytes that local packs of one site may take: several times what large sites have, compressed.
+/// Bytes that local packs of one site may take: several times the compressed size of large sites.
 const BYTES_MAX: u64 = 512 * 1024 * 1024;
 
-/// Files below this are worth merging if there are many. A pack of 4 MiB of pages has three times
-/// as much, and would be packed anew by each publish.
+/// Files below this size are worth merging if there are many. A pack of 4 MiB of pages has three
+/// times as much, and each publish would pack it again.
 const SMALL_BYTES: u64 = 64 * 1024;
 
-/// As many small files as are left alone.
+/// Small files that remain unmerged.
 const SMALL_MAX: usize = 32;
 
-/// Bytes that may lie idle whatever the rest weighs.
+/// Unused bytes that remain, whatever the size of the rest.
 const IDLE_BYTES: u64 = 8 * 1024 * 1024;
 
-/// The first bytes of a blob's id: as many as make a collision infeasible.
+/// The first bytes of a blob's id: enough to make a collision infeasible.
 type Short = [u8; 16];
 
 fn short(blob: &BlobId) -> Short {
@@ -59,7 +59,7 @@ pub struct LocalPacks {
     added: Mutex<Vec<IndexedPack>>,
 }
 
-/// Where a blob is: the number of its pack, and its own in there.
+/// Position of a blob: the number of its pack, and its number in that pack.
 type BlobPosition = (u32, u32);
 
 /// A pack, as the index describes it.
@@ -71,7 +71,7 @@ struct IndexedPack {
 }
 
 impl LocalPacks {
-    /// The packs of the folder, which are read when they are first needed.
+    /// Opens the packs of the folder, which the first access reads.
     pub fn open(folder: Option<PathBuf>) -> Self {
         Self {
             signatures: Signatures::open(folder.clone()),
@@ -91,7 +91,7 @@ impl LocalPacks {
         })
     }
 
-    /// Whether anything is kept at all.
+    /// Whether there is a folder to store packs in.
     pub const fn is_kept(&self) -> bool {
         self.folder.is_some()
     }
@@ -101,17 +101,17 @@ impl LocalPacks {
         &self.signatures
     }
 
-    /// Whether nothing is here.
+    /// Whether no pack is stored.
     pub fn is_empty(&self) -> bool {
         self.known().is_empty()
     }
 
-    /// Whether a blob is likely here.
+    /// Whether a blob is likely stored.
     pub fn has(&self, blob: &BlobId) -> bool {
         self.positions().contains_key(&short(blob))
     }
 
-    /// Lends the bytes of a blob, if they are here.
+    /// Calls `lend` with the bytes of a blob, if they are stored.
     pub fn with<T>(&self, blob: &BlobId, lend: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let (pack, at) = *self.positions().get(&short(blob))?;
         let slot = self.slot(&self.known().get(pack as usize)?.id);
@@ -139,7 +139,7 @@ impl LocalPacks {
         self.decoded.slot(id, wire)
     }
 
-    /// Keeps a pack without a prefix that holds these blobs.
+    /// Adds a pack without a prefix that holds these blobs.
     pub fn add(&self, pack: &WirePack, blobs: impl IntoIterator<Item = BlobId>) {
         self.keep(pack, blobs.into_iter().map(|blob| short(&blob)).collect());
     }
@@ -156,7 +156,7 @@ impl LocalPacks {
         self.added().push(known);
     }
 
-    /// Keeps what a builder holds, compressed lightly: the disk is near.
+    /// Adds the blobs of a builder with light compression: the disk is near.
     pub fn add_raw(
         &self,
         builder: &PackBuilder,
@@ -179,8 +179,8 @@ impl LocalPacks {
         self.added.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes what was added part of what is here, and sweeps out what is of no use any more:
-    /// `live` are the blobs of the deploy that is active now, asked for only if need be.
+    /// Adds the new packs to the index, and sweeps out unused ones. `live` returns the blobs of the
+    /// active deploy; it is called only if a sweep may be due.
     pub fn settle(&self, live: impl FnOnce() -> Vec<BlobId>) {
         if let Some(folder) = &self.folder {
             self.settle_in(folder, live);
@@ -209,7 +209,7 @@ impl LocalPacks {
         drop_unknown(folder, &known);
     }
 
-    /// Packs anew what is live in packs that are mostly idle, or small, if that pays.
+    /// Repacks the live blobs of packs that are mostly unused, or small, if that pays.
     fn swept(&self, all: Vec<IndexedPack>, live: &HashSet<Short>) -> Vec<IndexedPack> {
         let shares = shares(&all, live);
         let total: u64 = all.iter().map(|known| known.bytes).sum();
@@ -221,8 +221,8 @@ impl LocalPacks {
         for (known, share) in all.into_iter().zip(shares) {
             let is_spread =
                 is_idle && 2 * share.live < share.all || small > SMALL_MAX && known.is_small();
-            // What is idle now may be the site's while a preview is published, or come back with a
-            // rollback: it stays until it is in the way.
+            // Unused blobs may be the site's while a preview is published, or return with a
+            // rollback. They stay until space is short.
             match (is_spread, share.live) {
                 (false, _) => kept.push(known),
                 (true, 0) => {}
@@ -275,7 +275,7 @@ struct Share {
 }
 
 impl Share {
-    /// So many bytes of that many.
+    /// The share of `bytes` that is live.
     const fn of(&self, bytes: u64) -> u64 {
         bytes * self.live / if self.all == 0 { 1 } else { self.all }
     }
@@ -296,7 +296,7 @@ fn shares(all: &[IndexedPack], live: &HashSet<Short>) -> Vec<Share> {
     shares
 }
 
-/// Deletes files that the index does not name: of publishes that did not come to their end.
+/// Deletes files that the index does not name: those of unfinished publishes.
 fn drop_unknown(folder: &Path, known: &[IndexedPack]) {
     let files = known.iter().map(|known| file_of(folder, &known.id));
     let files: HashSet<PathBuf> = files.collect();
@@ -335,7 +335,7 @@ fn encode(known: &[IndexedPack]) -> Vec<u8> {
     sealed(MAGIC, &body)
 }
 
-/// Reads an index; anything odd gives `None`.
+/// Reads an index; `None` if it is invalid.
 fn parse(bytes: &[u8]) -> Option<Vec<IndexedPack>> {
     let mut rest = unsealed(MAGIC, bytes)?;
     let mut known = Vec::new();
@@ -361,7 +361,7 @@ mod tests {
 
     use super::*;
 
-    /// A pack of pages, whose contents follow from their numbers.
+    /// A pack of pages whose contents follow from their numbers.
     fn pages(numbers: std::ops::Range<u32>) -> (PackBuilder, Vec<BlobId>) {
         let mut builder = PackBuilder::new();
         let mut ids = Vec::new();
@@ -373,7 +373,7 @@ mod tests {
         (builder, ids)
     }
 
-    /// Hardly compressible, so that files have a size.
+    /// A hardly compressible page, so that files have a size.
     fn page(number: u32) -> Vec<u8> {
         let seed = number.to_le_bytes();
         (0..640)
@@ -411,7 +411,7 @@ mod tests {
     fn cached_packs_hold_what_was_published_and_drop_what_is_gone() {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("packs");
-        // Each version has 300 pages of 20 KiB, of which the next one keeps ten.
+        // Each version has 300 pages of 20 KiB. The next version keeps ten of them.
         for version in 0..8 {
             let first = version * 290;
             let new = if version == 0 { first } else { first + 10 };

@@ -1,14 +1,15 @@
-//! Signatures of big blobs: what their pieces hash to, so that a new version is sent as what it
-//! copies from the old one. The bytes themselves are not kept, since big files take a disk.
+//! Signatures of big blobs: the hashes of their chunks. With them, the client sends a new version
+//! as a delta to the old one. It does not store the bytes themselves, because big files would fill
+//! a disk.
 //!
 //! ```text
 //! file  = magic (8 bytes), sum (32 bytes, BLAKE3 of all that follows), chunk*
 //! chunk = 16 bytes of its hash, varint bytes passed since the last chunk, varint length
 //! ```
 //!
-//! The receiver hashes what comes out, and what is wrong is sent again without a signature, so a
-//! wrong file can only make a publish larger, never wrong.
-//! The oldest files leave when there are too many.
+//! The receiver hashes the result, and the client sends a wrong one again without a signature. So
+//! an invalid file can only make a publish larger, never wrong. A sweep deletes the oldest files
+//! when there are too many.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,10 +30,11 @@ const BYTES_MAX: u64 = 64 * 1024 * 1024;
 
 const EXTENSION: &str = "signature";
 
-/// The first half of the hash of a chunk: enough to find it, since what it leads to is hashed.
+/// The first half of the hash of a chunk. It suffices to find the chunk, because the server hashes
+/// the result.
 pub type ChunkHash = [u8; 16];
 
-/// A piece of a blob.
+/// A chunk of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chunk {
     /// The hash of the chunk.
@@ -55,7 +57,7 @@ impl Chunk {
         }
     }
 
-    /// The bytes of the blob that it is.
+    /// The range of the blob that the chunk covers.
     pub const fn range(&self) -> Range<u64> {
         self.offset..self.offset + self.len
     }
@@ -73,12 +75,12 @@ impl Signatures {
         Self { folder }
     }
 
-    /// Whether anything is kept at all.
+    /// Whether there is a folder to store signatures in.
     pub const fn is_kept(&self) -> bool {
         self.folder.is_some()
     }
 
-    /// Whether none is here.
+    /// Whether no signature is stored.
     pub fn is_empty(&self) -> bool {
         self.folder.as_deref().is_none_or(|at| files(at).is_empty())
     }
@@ -88,7 +90,7 @@ impl Signatures {
         parse(&read(&file_of(self.folder.as_deref()?, blob))?)
     }
 
-    /// Keeps the chunks of some blobs, in order each.
+    /// Stores the chunks of some blobs, each blob's in order.
     pub fn add(&self, all: &BTreeMap<BlobId, Vec<Chunk>>) {
         let Some(folder) = self.folder.as_deref().filter(|_| !all.is_empty()) else {
             return;
@@ -100,7 +102,7 @@ impl Signatures {
     }
 }
 
-/// Deletes the oldest files, as long as all take more than so many bytes.
+/// Deletes the oldest files while all together take more than this many bytes.
 fn sweep(folder: &Path, bytes_max: u64) {
     let mut files = files(folder);
     files.sort_by_key(|file| std::cmp::Reverse(file.written));
@@ -143,7 +145,7 @@ fn encode(chunks: &[Chunk]) -> Vec<u8> {
     let mut body = Vec::with_capacity(20 * chunks.len());
     let mut free = 0;
     for chunk in chunks {
-        // What overlaps the one before was cut in another way, and is not needed.
+        // A chunk that overlaps the one before belongs to another chunking; the file omits it.
         let Some(gap) = chunk.offset.checked_sub(free) else {
             continue;
         };
@@ -155,7 +157,7 @@ fn encode(chunks: &[Chunk]) -> Vec<u8> {
     sealed(MAGIC, &body)
 }
 
-/// Reads a file; anything odd gives `None`.
+/// Reads a file; `None` if it is invalid.
 fn parse(bytes: &[u8]) -> Option<Vec<Chunk>> {
     let mut reader = ByteReader::new(unsealed(MAGIC, bytes)?);
     let (mut chunks, mut free) = (Vec::new(), 0_u64);

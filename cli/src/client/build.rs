@@ -1,5 +1,5 @@
-//! Pack building: reads and hashes the files of a pack again, and looks up similar blobs among the
-//! local packs.
+//! Pack building: reads and hashes the files of a pack again, and finds similar blobs in the local
+//! packs.
 
 use std::collections::BTreeSet;
 use std::io::{ErrorKind, Read};
@@ -18,8 +18,8 @@ use super::workers::Scratch;
 use crate::cache::LocalPacks;
 use crate::error::Failure;
 
-/// A pack whose blobs resemble less than this share of it, of what is at hand, is sent without a
-/// prefix: the server would read the base for nothing.
+/// Least share of a pack that similar, locally available blobs must cover. Below it, the client
+/// sends no prefix: the server would read the base for little gain.
 const LEAST_SHARE: u64 = 16;
 
 /// The sources that packs are built from.
@@ -31,14 +31,14 @@ pub(super) struct Build<'a> {
 }
 
 impl Build<'_> {
-    /// Builds the pack to be sent, and keeps one without a prefix for the next publish.
+    /// Builds the pack to be sent, and stores one without a prefix for the next publish.
     pub(super) fn pack(
         &self,
         plan: &PackPlan,
         scratch: &mut Scratch,
         level: Level,
     ) -> Result<WirePack, Failure> {
-        // A pack that fails halfway leaves nothing behind for the next one.
+        // A pack that fails halfway leaves no data for the next one.
         let mut builder = std::mem::take(&mut scratch.builder);
         builder.clear();
         let mut sources = Sources::of(self.scan);
@@ -77,7 +77,7 @@ impl Build<'_> {
         members.filter_map(|&at| self.uploads.rows.get(at))
     }
 
-    /// What the blobs of a pack resemble, as far as it is at hand and enough of it is.
+    /// The blobs that a pack's blobs resemble, if enough of them are available locally.
     fn prefix(&self, plan: &PackPlan, memory: &mut Vec<u8>) -> Option<Prefix> {
         let behind = self.behind.filter(|_| plan.kind == PackKind::Solid)?;
         let mut delta_base = BTreeSet::new();
@@ -104,8 +104,8 @@ impl Build<'_> {
     }
 }
 
-/// Reads a blob again, behind what `out` holds, and hashes it again. Asks for one byte more than
-/// there should be, so that one call shows that there is no more.
+/// Reads a blob again, appends it to `out`, and hashes it. It requests one byte more than the
+/// expected size, so that one call shows whether the file has grown.
 fn read_blob(sources: &mut Sources<'_>, row: &Row, out: &mut Vec<u8>) -> Result<(), Failure> {
     let mut file = sources
         .open(&row.path)
@@ -134,7 +134,7 @@ fn read_blob(sources: &mut Sources<'_>, row: &Row, out: &mut Vec<u8>) -> Result<
 }
 
 pub(super) fn unreadable(row: &Row, error: &std::io::Error) -> Failure {
-    // It was read a moment ago.
+    // The read succeeded a moment ago.
     match error.kind() {
         ErrorKind::NotFound => changed(row),
         _ => Failure::new(

@@ -1,11 +1,10 @@
 //! Content-defined chunking: finds the chunks that a part of a big file shares with the file's old
 //! version. The client kept only the hashes of that version's chunks.
 //!
-//! Cuts are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking for Data
-//! Deduplication Based Storage Systems", IEEE TPDS 2020). Each part is cut by itself, so that
-//! several can be at once, but from somewhat before its beginning to somewhat behind its end: cuts
-//! fall into step within a few chunks, and a chunk that lies across the edge of two parts is known
-//! to both.
+//! The cut points are those of FastCDC (Xia et al., "The Design of Fast Content-Defined Chunking
+//! for Data Deduplication Based Storage Systems", IEEE TPDS 2020). Each part is chunked separately,
+//! so that several threads can work at once. Its window starts before the part and ends after it,
+//! because cut points align within a few chunks. So both parts know a chunk across their border.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -18,16 +17,16 @@ use pmx_sync::push::DeltaBase;
 
 use crate::cache::{Chunk, ChunkHash};
 
-/// Bytes of a chunk.
+/// Smallest chunk in bytes.
 const LEAST: usize = 2 * 1024;
 const AVERAGE: usize = 8 * 1024;
 const MOST: usize = 32 * 1024;
 
-/// Bytes before a part that are cut along: as many as it takes until cuts fall into step.
+/// Bytes before a part that its window includes: enough for cut points to align.
 const LEAD: u64 = 8 * AVERAGE as u64;
 
-/// A part that has less than this share of it in common with the old version is sent as it is: the
-/// server would read the base for nothing.
+/// Least share of a part that must match the old version. Below it, the client sends the part
+/// itself: the server would read the base for little gain.
 const LEAST_SHARE: u64 = 16;
 
 /// A part and the bytes around it.
@@ -44,7 +43,7 @@ impl ChunkWindow {
         start..part.offset() + part.len() + MOST as u64
     }
 
-    /// The bytes that were read; the file may end before. Nothing if it ends within the part.
+    /// The window from the bytes read; the file may end early. `None` if it ends within the part.
     pub(super) fn of(part: Part, bytes: Vec<u8>) -> Option<Self> {
         let start = Self::range(part).start;
         let end = start + bytes.len() as u64;
@@ -69,7 +68,7 @@ impl ChunkWindow {
         inside.map(chunk).collect()
     }
 
-    /// Those of the chunks that begin in the part: no other part has them.
+    /// The chunks that begin in the part: no other part has them.
     pub(super) fn own(&self, chunks: &[Chunk]) -> Vec<Chunk> {
         let begins = |chunk: &&Chunk| chunk.offset >= self.part.offset();
         chunks.iter().filter(begins).copied().collect()
@@ -85,9 +84,9 @@ pub(super) struct ChunkedBase {
 }
 
 impl ChunkedBase {
-    /// The blob of a row of the base that has these chunks.
+    /// The base blob of a row that has these chunks.
     pub(super) fn new(base: Root, delta_base: DeltaBase, mut chunks: Vec<Chunk>) -> Self {
-        // Those of another blob may reach beyond the end of this one.
+        // Chunks of another blob may reach beyond the end of this one.
         chunks.retain(|chunk| chunk.range().end <= delta_base.size);
         let mut places = HashMap::with_capacity(chunks.len());
         for (at, chunk) in chunks.iter().enumerate() {
@@ -122,7 +121,7 @@ impl ChunkedBase {
         (copies.bytes() * LEAST_SHARE >= part.len()).then_some(copies)
     }
 
-    /// Everything that the part has in common with the blob.
+    /// All runs of bytes that the part shares with the blob.
     fn runs(&self, part: Part, chunks: &[Chunk]) -> Vec<Run> {
         let (mut runs, mut next) = (Vec::new(), 0);
         for chunk in chunks {
@@ -130,7 +129,8 @@ impl ChunkedBase {
                 let known = self.chunks.get(*at);
                 known.is_some_and(|known| (known.hash, known.len) == (chunk.hash, chunk.len))
             };
-            // What follows there is likely what follows here, even if it is elsewhere too.
+            // The next chunk here likely matches the next chunk there, even if it also occurs
+            // elsewhere.
             let found = Some(next).filter(is_same);
             let found = found.or_else(|| self.places.get(&chunk.hash).copied().filter(is_same));
             let Some(found) = found else { continue };
@@ -149,7 +149,7 @@ impl ChunkedBase {
     }
 }
 
-/// A run, divided where the blob that it copies from divides into parts.
+/// Divides a run at the part borders of the blob that it copies from.
 fn by_part(run: Run) -> impl Iterator<Item = Run> {
     let ends = run.from..run.from + run.len;
     let numbers = ends.start / PART_BYTES..ends.end.div_ceil(PART_BYTES);
@@ -175,7 +175,7 @@ mod tests {
 
     const MIB: usize = 1024 * 1024;
 
-    /// Bytes that do not repeat.
+    /// Bytes without repetition.
     fn noise(seed: u64, len: usize) -> Vec<u8> {
         let mut state = seed;
         let next = || {
@@ -207,7 +207,7 @@ mod tests {
         ChunkedBase::new(NodeId::of(b"base"), DeltaBase { rank, blob, size }, chunks)
     }
 
-    /// Sends a new version over an old one, and counts what is not copied.
+    /// Sends a new version with an old one as base, and counts the bytes that are not copied.
     fn literal_bytes(old_blob: &[u8], new: &[u8]) -> u64 {
         let old = old(old_blob);
         let mut literal = 0;
@@ -262,7 +262,7 @@ mod tests {
     #[test]
     fn part_delta_copies_from_few_parts_and_from_none_if_it_is_new() {
         let base = noise(3, 60 * MIB);
-        // A mebibyte of each part, over and over.
+        // A mebibyte of each part, repeatedly.
         let mixed: Vec<u8> = (0..16)
             .flat_map(|at| &base[at % 7 * 8 * MIB..][..MIB])
             .copied()

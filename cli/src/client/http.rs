@@ -1,8 +1,8 @@
-//! HTTP client of one server: requests that are counted, bounded, timed and repeated.
+//! HTTP client of one server: it counts, bounds, times and repeats requests.
 //!
-//! Every call of the publish API may be repeated, so whatever breaks on the way is sent again.
-//! Redirects are refused, because a token must not follow one, and nothing in the protocol needs
-//! them. Whatever is not an answer of the protocol is said to be none.
+//! Every call of the publish API is idempotent, so the client repeats a request that breaks. It
+//! refuses redirects: a token must not follow one, and the protocol needs none. It reports an
+//! answer that is not of the protocol as such.
 
 mod counted_body;
 mod events;
@@ -44,8 +44,8 @@ use counted_body::CountedBody;
 pub use counted_body::Share;
 pub use transfer::{Activity, Traffic, Transfer};
 
-/// Bytes of an answer: the longest honest one says of every other of 2,000,000 files, in runs of
-/// one, that it is missing.
+/// Bytes of an answer. The longest valid one reports every second of 2,000,000 files as missing, in
+/// runs of one.
 const ANSWER_BYTES_MAX: u64 = 24 * 1024 * 1024;
 
 /// Bytes of an error.
@@ -54,20 +54,21 @@ const PROBLEM_BYTES_MAX: u64 = 1024 * 1024;
 const PACK_MEDIA: &str = "application/octet-stream";
 const JSON_MEDIA: &str = "application/json";
 
-/// How long it may take to look up a name and to connect.
+/// Time limit for looking up a name and connecting.
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
 /// A server.
 #[derive(Debug)]
 pub struct Client {
     http: Result<HttpClient, Failure>,
-    /// Whether the user wants to stop: requests end at once.
+    /// Whether the user wants to stop: requests then end at once.
     stopping: watch::Receiver<bool>,
     server: Server,
     token: Option<Token>,
     interrupt: Interrupt,
     transfer: Arc<Transfer>,
-    /// Whether the server ever answered: if not, one that refuses to talk is not there.
+    /// Whether the server has ever answered. If not, a refused connection means that no server is
+    /// there.
     answered: AtomicBool,
 }
 
@@ -78,28 +79,28 @@ pub struct Health {
     pub version: String,
 }
 
-/// One request, as often as it has to be sent.
+/// One request, including its repetitions.
 struct ApiRequest<'a> {
     method: Method,
     path: &'a str,
     media: &'static str,
     body: &'a [u8],
-    /// The progress that the body stands for.
+    /// The progress that the body represents.
     share: Option<&'a Share<'a>>,
 }
 
 impl Client {
-    /// A client of the server of a site. Nothing is sent yet.
+    /// A client of a site's server. It does not connect yet.
     pub fn of(site: &Site, interrupt: Interrupt) -> Self {
         let Site { server, token, .. } = site;
         Self::new(server.clone(), token.clone(), &site.trust, interrupt)
     }
 
-    /// A client of one server. Nothing is sent yet.
+    /// A client of one server. It does not connect yet.
     pub fn new(server: Server, token: Option<Token>, trust: &Trust, interrupt: Interrupt) -> Self {
         let (stop, stopping) = watch::channel(false);
         interrupt.on_raise(move || {
-            // The client may be gone.
+            // The client may have been dropped.
             let _ = stop.send(true);
         });
         Self {
@@ -207,7 +208,7 @@ impl Client {
             .map_err(|error| self.no_answer(call, &error.to_string(), &seen))
     }
 
-    /// Sends until there is a good answer.
+    /// Sends until there is a successful answer.
     fn send(&self, call: &ApiRequest<'_>) -> Result<ApiResponse, Failure> {
         let mut attempt = 0;
         loop {
@@ -260,7 +261,7 @@ impl Client {
         Err(self.refused(call, &seen))
     }
 
-    /// A refusal, and whether it may pass.
+    /// A refusal, and whether a retry may help.
     fn refused(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> Broken {
         let failure = self.refusal(call, seen);
         let code = failure.problem.as_ref().map(|problem| problem.code);
@@ -292,7 +293,7 @@ impl Client {
         request
     }
 
-    /// Sends a request and reads its answer, of which the body is empty if it is too long.
+    /// Sends a request and reads its answer. The body is empty if it is too long.
     async fn exchange(
         &self,
         http: &HttpClient,
@@ -329,7 +330,7 @@ impl Client {
         http.wait(async move {
             tokio::select! {
                 biased;
-                // Without a sender nothing stops this client any more.
+                // Without a sender, nothing can stop this client any more.
                 Ok(_) = stopping.wait_for(|is_stopping| *is_stopping) => Err(Fault::Interrupted),
                 exchanged = exchange => exchanged,
             }
@@ -359,7 +360,8 @@ impl ApiResponse {
 /// The connections to a server.
 fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
     let versions = match server.reach() {
-        // The API's host is not the address's there, and HTTP/2 has no place for a second one.
+        // The API's host differs from the address's host here, and HTTP/2 has no field for a second
+        // one.
         Reach::Loopback => Versions::Http1,
         Reach::Encrypted | Reach::Plain => Versions::Http2,
     };
@@ -369,7 +371,7 @@ fn connections(server: &Server, trust: &Trust) -> Result<HttpClient, Failure> {
         .connector_layer(socket::SocketOptions)
         .user_agent(concat!("pmx/", env!("CARGO_PKG_VERSION")));
     HttpClient::new(match server.reach() {
-        // What runs on this machine is not reached through a proxy.
+        // Servers on this machine are not reached through a proxy.
         Reach::Loopback => builder,
         Reach::Encrypted | Reach::Plain => http_client::with_proxies(builder),
     })
@@ -414,11 +416,11 @@ impl<'a> ApiRequest<'a> {
     }
 }
 
-/// Why an attempt gave nothing.
+/// Why an attempt failed.
 enum Broken {
-    /// Asking again would give the same.
+    /// A retry would fail in the same way.
     Final(Failure),
-    /// Asking again may help.
+    /// A retry may succeed.
     Passing {
         failure: Failure,
         after: Option<Duration>,

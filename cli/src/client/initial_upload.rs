@@ -1,9 +1,9 @@
-//! Initial upload: prefetches the files of a first publish into packs in memory, so that blobs of a
-//! site that the server does not know are sent without a second read.
+//! Initial upload: prefetches the files of a first publish into packs in memory. If the server does
+//! not know the site, the client sends them without a second read.
 //!
-//! Nothing is sent before the root is known: a site that the server has needs one small request.
-//! These packs are speculative. The scan that follows the reading looks at every
-//! file again, and the publish that follows asks what is missing as every publish does.
+//! The client sends none of them before it knows the root: for a site that the server has, one
+//! small request suffices. These packs are speculative. The scan that follows checks every file
+//! again. The publish after it asks for missing blobs as usual.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,20 +25,20 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui::{Bar, Counting, Ui};
 
-/// Raw bytes of files that are kept: what is beyond is read again to be sent.
+/// Raw bytes of files that stay in memory. The upload reads further files again.
 const KEPT_RAW_BYTES: u64 = 32 * 1024 * 1024;
 
-/// A pack that was read and not yet compressed.
+/// A pack that is read but not yet compressed.
 struct PrefetchedPack<'a> {
     plan: &'a PackPlan,
     builder: PackBuilder,
     blobs: Vec<BlobId>,
 }
 
-/// Reads every file that fits a pack, several at once, and keeps what it may.
+/// Reads every file that fits a pack, several at once, and keeps the contents within the limit.
 pub fn prefetch(ahead: &Prefetch, interrupt: &Interrupt) -> Result<Prefetched, Failure> {
     let plan = Plan::of_pieces(ahead.files().map(|Listed { size, media, .. }| {
-        // Blobs that need parts are left to the publish.
+        // The publish sends blobs that need parts.
         Some(Piece { size, media })
     }));
     let (left, seen) = (AtomicU64::new(KEPT_RAW_BYTES), Mutex::new(BTreeSet::new()));
@@ -60,7 +60,7 @@ pub fn prefetch(ahead: &Prefetch, interrupt: &Interrupt) -> Result<Prefetched, F
     Ok(Prefetched { plan, filled })
 }
 
-/// Puts the files of a pack that hold still into it, without what is in another one.
+/// Adds a pack's files that did not change during the read, without those of another pack.
 fn fill(
     ahead: &Prefetch,
     plan: &PackPlan,
@@ -93,7 +93,7 @@ pub struct InitialUpload<'a> {
     pub client: &'a Client,
     /// The space.
     pub space: &'a SpaceName,
-    /// Where what is sent is kept for the next publish.
+    /// Where sent packs are stored for the next publish.
     pub packs: &'a LocalPacks,
     /// How hard to compress.
     pub compression: Compression,

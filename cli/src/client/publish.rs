@@ -1,4 +1,4 @@
-//! Publish driver: carries out over HTTP what `pmx_sync::push` decides.
+//! Publish driver: performs over HTTP the steps that `pmx_sync::push` decides.
 
 use std::time::{Duration, Instant};
 
@@ -24,12 +24,12 @@ use crate::order::Older;
 use crate::source_tree::SourceTree;
 use crate::ui::{Counting, Ui};
 
-/// On which terms a folder is published.
+/// The terms of a publish.
 #[derive(Debug, Clone)]
 pub struct Terms {
-    /// The preview that is published, if it shall not become active.
+    /// The preview to publish, if the deploy shall not become active.
     pub alias: Option<AliasName>,
-    /// Publish, or only ask.
+    /// Publish, or only compare.
     pub mode: Mode,
     /// The deploys that may be replaced.
     pub replaces: Replaces,
@@ -39,7 +39,7 @@ pub struct Terms {
     pub older: Older,
     /// The metadata of the deploy.
     pub meta: DeployMeta,
-    /// The most files that may go.
+    /// The most files that a publish may remove.
     pub max_delete: Option<MaxDelete>,
     /// How hard to compress.
     pub compression: Compression,
@@ -52,12 +52,12 @@ pub enum Replaces {
     Seen,
     /// The deploy that the user named.
     Named(u64),
-    /// Whatever is live.
+    /// Any deploy.
     Anything,
 }
 
 impl Terms {
-    /// No terms: of the site itself, whatever is active, and nothing to be remembered.
+    /// The default terms: publish to the site itself, without order, message or bound.
     pub fn plain(mode: Mode, compression: Compression) -> Self {
         Self {
             alias: None,
@@ -84,9 +84,9 @@ pub struct Published {
 /// How long the steps of a publish took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Times {
-    /// Learning what is missing.
+    /// Finding the missing blobs.
     pub negotiate: Duration,
-    /// Sending it.
+    /// Sending them.
     pub upload: Duration,
     /// Committing.
     pub commit: Duration,
@@ -100,24 +100,25 @@ pub struct Publish<'a> {
     pub space: &'a SpaceName,
     /// The folder.
     pub tree: &'a SourceTree,
-    /// The known state of the site.
+    /// The cached state of the site.
     pub site: &'a SiteCache,
     /// The deploy that this machine, or this command, saw last.
     pub seen: Option<u64>,
-    /// The bytes of what was published there.
+    /// The bytes of earlier publishes to this site.
     pub packs: &'a LocalPacks,
     /// The terms.
     pub terms: &'a Terms,
-    /// Sends what was read ahead, to a server that knows nothing of the site.
+    /// Sends the prefetched packs, to a server that knows nothing of the site.
     pub send_ahead: &'a dyn Fn() -> Result<(), Failure>,
     /// Whether to stop.
     pub interrupt: &'a Interrupt,
-    /// Where to say what happens.
+    /// Where progress is shown.
     pub ui: &'a Ui,
 }
 
 impl Publish<'_> {
-    /// Publishes. Whatever interrupts it, what was uploaded stays, and the next run goes on there.
+    /// Publishes. After an interruption, uploaded packs stay on the server, and the next run
+    /// resumes there.
     pub fn run(&self) -> Result<Published, Failure> {
         let known = self.site.active();
         let base = known.filter(|known| self.tree.contains(&known.root));
@@ -144,7 +145,7 @@ impl Publish<'_> {
                 }
                 Action::Upload(uploads) => {
                     if uploads.reference.is_some() {
-                        // The base's root is active: what it lacks is all that changes.
+                        // The base's root is active, so its difference is the whole change.
                         guard.on_summary(push.summary());
                     }
                     guard.check()?;
@@ -179,7 +180,7 @@ impl Publish<'_> {
         }
     }
 
-    /// Keeps the bytes of what is published, for the next pack to start from.
+    /// Stores the published bytes, from which the next pack can start.
     fn settle(&self, outcome: &Outcome) {
         match outcome.kind {
             OutcomeKind::Published | OutcomeKind::Unchanged => self.packs.settle(|| {
@@ -190,8 +191,8 @@ impl Publish<'_> {
         }
     }
 
-    /// Passes an answer on to the machine: a reply, or a refusal that it may know a way around.
-    /// Returns the outcome if a newer build makes this one needless, and the user expects that.
+    /// Passes an answer to the state machine: a reply, or a refusal that it may handle. Returns the
+    /// outcome if a newer build makes this one obsolete, and the user allows that.
     fn take<S: pmx_sync::manifest::NodeSource>(
         &self,
         push: &mut Push<'_, S>,
@@ -275,8 +276,8 @@ impl Publish<'_> {
         Ok(envelope.encode(&mut Encoder::new()))
     }
 
-    /// An upgrade is worth more work if nothing of what travels can be said by what the server has:
-    /// a harder search within the packs makes up for some of it.
+    /// An upgrade deserves more work if the server has no base for any sent blob. A harder search
+    /// within the packs then makes up for some of it.
     fn compression(&self, active: u64, uploads: &Uploads) -> Compression {
         match self.terms.compression {
             Compression::Auto if active > 0 && uploads.reference.is_none() => {
@@ -298,7 +299,7 @@ impl Publish<'_> {
         }
     }
 
-    /// Counts what the server does not: if there is no deploy yet, everything is new.
+    /// Counts the changes that the server does not: without a deploy, every file is new.
     fn count_first(&self, outcome: &mut Outcome) {
         match (outcome.kind, outcome.summary, outcome.active) {
             (OutcomeKind::Planned, None, 0) => {
@@ -322,7 +323,7 @@ impl Publish<'_> {
         }
     }
 
-    /// Remembers what is active now, for the next patch to start from.
+    /// Stores the active deploy, from which the next patch can start.
     fn keep(&self, known: Option<Active>, outcome: &Outcome) {
         match outcome.kind {
             OutcomeKind::Published | OutcomeKind::Unchanged => {
@@ -340,12 +341,12 @@ impl Publish<'_> {
     }
 }
 
-/// Whether a server has nothing of a site: neither a deploy nor what a publish began to send.
+/// Whether a server has no data of a site: neither a deploy nor the packs of an unfinished publish.
 fn knows_nothing(reply: &BeginReply) -> bool {
     reply.state == State::Outline && reply.active == 0 && reply.packs.is_empty()
 }
 
-/// Names one publish: 16 random bytes.
+/// Draws a key that names one publish: 16 random bytes.
 pub fn fresh_key() -> Result<String, Failure> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).map_err(|error| {

@@ -1,8 +1,8 @@
-//! Remote manifest nodes: those of a deploy that this machine did not publish, so that the
-//! difference to it has names.
+//! Remote manifest nodes: those of a deploy that this machine did not publish. With them, the
+//! client can name the changed paths.
 //!
-//! The walk goes down from the root and asks for what is unknown here: subtrees that both sides
-//! share are never asked for.
+//! The walk starts at the root and requests unknown nodes. It never requests subtrees that both
+//! sides share.
 
 use std::sync::Arc;
 
@@ -15,10 +15,10 @@ use pmx_sync::manifest::{ManifestError, NewNode, Node, NodeMap, NodeSource};
 use super::http::Client;
 use crate::error::Failure;
 
-/// Nodes that are asked for at most: the manifest of a million files.
+/// Most nodes to request: the manifest of a million files.
 const NODES_MAX: usize = 20_000;
 
-/// Fetches the nodes of a root that `known` lacks. None: there are too many.
+/// Fetches the nodes of a root that `known` lacks. `None` if they are too many.
 pub fn fetch(
     client: &Client,
     space: &SpaceName,
@@ -50,7 +50,7 @@ pub fn fetch(
     Ok(Some(fetched))
 }
 
-/// A node whose bytes have the hash that it was asked for by.
+/// Decodes a node, and verifies its hash against the requested id.
 fn verified(id: NodeId, bytes: &[u8]) -> Result<Node, Failure> {
     let actual = NodeId::of(bytes);
     if actual != id {
@@ -60,7 +60,7 @@ fn verified(id: NodeId, bytes: &[u8]) -> Result<Node, Failure> {
     Ok(Node::decode(bytes)?)
 }
 
-/// The children of a node that are not known here.
+/// The children of a node that `known` lacks.
 fn unknown(node: &Node, known: &impl NodeSource) -> Result<Vec<NodeId>, Failure> {
     let Node::Interior { children, .. } = node else {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! Retry policy: when a request is repeated, and after how long.
+//! Retry policy: when the client repeats a request, and after which wait.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,22 +7,22 @@ use pmx_core::code::Code;
 
 use crate::error::Failure;
 
-/// Requests that are sent for one answer.
+/// Attempts for one answer.
 pub(super) const ATTEMPTS_MAX: u32 = 6;
 
-/// Requests that are sent for one answer while the server has no room or time for them: others of
-/// this client take it, and each takes its turn.
+/// Attempts for one answer while the server is busy: other requests of this client take its
+/// capacity, and each gets a turn.
 const BUSY_ATTEMPTS_MAX: u32 = 60;
 
-/// The longest wait that a server may ask for: longer ones are left to the user.
+/// The longest wait that a server may request. For longer ones, the command fails.
 pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_mins(2);
 
 const FIRST: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(8);
 
 /// How long to wait before the attempt after number `attempt` (from 0): exponential with full
-/// jitter on its second half (M. Brooker, "Exponential Backoff And Jitter", 2015), or what the
-/// server asked for. None: the server asks for longer than anybody wants to wait here.
+/// jitter on its second half (M. Brooker, "Exponential Backoff And Jitter", 2015), or the wait that
+/// the server requested. `None` if the server requests more than the maximum.
 pub(super) fn wait(attempt: u32, retry_after: Option<Duration>, jitter: u8) -> Option<Duration> {
     if let Some(asked) = retry_after {
         return (asked <= RETRY_AFTER_MAX).then_some(asked);
@@ -32,14 +32,14 @@ pub(super) fn wait(attempt: u32, retry_after: Option<Duration>, jitter: u8) -> O
     Some(half + half * u32::from(jitter) / u32::from(u8::MAX))
 }
 
-/// The failure of a request that the server wants to see again much later.
+/// The failure of a request that the server wants to receive much later.
 pub(super) fn too_long(failure: Failure, asked: Option<Duration>) -> Failure {
     let seconds = asked.unwrap_or_default().as_secs();
     let hint = format!("It asks to wait {seconds} s: run the same command again then.");
     failure.with_hint(hint)
 }
 
-/// Reads a Retry-After: seconds, or a date, which is compared with the clock of the answer.
+/// Reads a Retry-After: seconds, or a date, which is compared with the answer's clock.
 pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let of = |name: &str| headers.get(name)?.to_str().ok().map(str::trim);
     let value = of("retry-after")?;
@@ -52,22 +52,22 @@ pub(super) fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     Some(at.duration_since(now).unwrap_or_default())
 }
 
-/// Whether the same request may get another answer.
+/// Whether a retry of the request may get another answer.
 pub(super) const fn is_passing(status: u16) -> bool {
     matches!(status, 408 | 429 | 500 | 502 | 503 | 504)
 }
 
-/// Whether a refused request may be sent again as it is. A code says it better than the status.
+/// Whether a refused request may be repeated unchanged. A code is more exact than the status.
 pub(super) fn may_pass(status: u16, code: Option<Code>) -> bool {
     match code {
-        // What is missing has to be sent first.
+        // The client must send the missing objects first.
         Some(Code::MissingObjects) => false,
         Some(code) => code.retriable(),
         None => is_passing(status),
     }
 }
 
-/// Requests that are sent for one answer, after a refusal with this code.
+/// Attempts for one answer, after a refusal with this code.
 pub(super) fn attempts_max(code: Option<Code>) -> u32 {
     match code {
         Some(Code::TooMany) => BUSY_ATTEMPTS_MAX,
@@ -75,7 +75,7 @@ pub(super) fn attempts_max(code: Option<Code>) -> u32 {
     }
 }
 
-/// A byte of randomness; the same for all clients where there is none.
+/// A random byte; a constant if there is no randomness.
 pub(super) fn jitter() -> u8 {
     let mut byte = [128];
     let _ = getrandom::fill(&mut byte);

@@ -1,7 +1,7 @@
 //! Upload of missing packs and parts, several at once, within a bounded memory.
 //!
-//! Files are read again here, and hashed again: what is sent is what the manifest says, or nothing
-//! is.
+//! The client reads and hashes the files again here. It sends only content that matches the
+//! manifest.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -34,7 +34,7 @@ use crate::error::Failure;
 use crate::interrupt::Interrupt;
 use crate::ui::Bar;
 
-/// Where blobs come from and go to.
+/// The sources and the destination of blobs.
 pub(super) struct Upload<'a> {
     pub(super) client: &'a Client,
     pub(super) space: &'a SpaceName,
@@ -63,7 +63,7 @@ enum Job<'a> {
 enum Fate {
     /// It is sent.
     Sent,
-    /// It has arrived earlier, and only its hash is needed.
+    /// It has arrived earlier; the client needs only its hash.
     Hashed,
 }
 
@@ -73,21 +73,21 @@ struct Work<'a> {
     scratch_pool: ScratchPool,
     adaptive: AdaptiveLevel,
     values: Values,
-    /// The chunks of the parts, for the next publish.
+    /// The chunks of the parts, stored for the next publish.
     pieces: Mutex<BTreeMap<(BlobId, u32), Vec<Chunk>>>,
-    /// The signatures of blobs that big ones can be copied from.
+    /// The signatures of blobs that serve as bases of big ones.
     old: BTreeMap<BlobId, ChunkedBase>,
-    /// The packs that arrived, by their numbers in the plan.
+    /// The arrived packs, by their numbers in the plan.
     sent: Mutex<BTreeMap<usize, PackId>>,
-    /// Whether the server lacked what a pack referred to.
+    /// Whether the server lacked the reference of a pack.
     is_refused: AtomicBool,
 }
 
 type Values = Mutex<BTreeMap<(BlobId, u32), ChainingValue>>;
 
 impl Upload<'_> {
-    /// Sends everything that is missing. Returns once it has arrived, with the ids of the packs in
-    /// the order of the plan.
+    /// Sends all missing blobs. Returns once they have arrived, with the ids of the packs in the
+    /// order of the plan.
     pub(super) fn run(&self, uploads: &Uploads) -> Result<Vec<PackId>, Failure> {
         let jobs = jobs(uploads)?;
         let work = Work {
@@ -112,7 +112,7 @@ impl Upload<'_> {
         Ok(sent.into_values().collect())
     }
 
-    /// Builds the only pack of a small publish, to travel in its request.
+    /// Builds the only pack of a small publish, which travels in the publish request.
     pub(super) fn small_pack(&self, uploads: &Uploads) -> Result<Option<WirePack>, Failure> {
         let Some(plan) = uploads.plan.packs.first() else {
             return Ok(None);
@@ -127,8 +127,8 @@ impl Upload<'_> {
         Ok(Some(build.pack(plan, &mut Scratch::default(), level)?))
     }
 
-    /// Builds a pack and sends it, unless it is there; if the server does not have what the pack
-    /// refers to, builds it again without.
+    /// Builds and sends a pack, unless the server has it. If the server lacks the pack's reference,
+    /// builds it again without one.
     fn pack(&self, plan: &PackPlan, work: &Work<'_>) -> Result<PackId, Failure> {
         let build = |behind: Option<DeltaReference>| {
             let level = match behind {
@@ -187,7 +187,7 @@ impl Upload<'_> {
         Ok(())
     }
 
-    /// Sends a part, unless it is there, and notes what it consists of.
+    /// Sends a part, unless the server has it, and records its chunks.
     fn part(
         &self,
         row: &Row,
@@ -244,7 +244,7 @@ impl Upload<'_> {
         Ok(wire.chaining_value)
     }
 
-    /// The signatures of the blobs that big ones resemble.
+    /// The signatures of the blobs that big blobs resemble.
     fn old(&self, uploads: &Uploads) -> BTreeMap<BlobId, ChunkedBase> {
         let Some(behind) = uploads.reference else {
             return BTreeMap::new();
@@ -286,7 +286,7 @@ fn jobs(uploads: &Uploads) -> Result<Vec<Job<'_>>, Failure> {
     Ok(jobs)
 }
 
-/// Checks that the parts of each big blob make that blob.
+/// Checks that the parts of each big blob form that blob.
 fn check_big(
     uploads: &Uploads,
     values: &BTreeMap<(BlobId, u32), ChainingValue>,
@@ -309,8 +309,8 @@ fn check_big(
     Ok(())
 }
 
-/// Whether a body may have been refused for what it refers to: the server lacks that, or what is
-/// known of it here is wrong. Without a reference the same bytes arrive.
+/// Whether the reference may have caused a refusal: the server lacks it, or the client's signature
+/// is wrong. Without a reference, the same bytes arrive.
 fn is_of_reference(failure: &Failure) -> bool {
     failure.code.kind() == Kind::Integrity
 }
@@ -355,7 +355,7 @@ mod tests {
     use crate::trust::Trust;
     use crate::ui::{Counting, Ui};
 
-    /// Plans the upload of a folder, spoils it, and tries to build what would be sent.
+    /// Plans the upload of a folder, spoils the folder, and tries to build the bodies.
     fn spoilt(spoil: impl FnOnce(PathBuf)) -> Result<Option<WirePack>, Failure> {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("a.txt"), "first").unwrap();

@@ -1,7 +1,6 @@
-//! Upload workers: a few threads build bodies, the rest perform network I/O.
+//! Upload workers: a few threads build bodies, the others perform network I/O.
 //!
-//! Building takes memory, so only as many threads build as pay. Each of the others holds one
-//! finished body.
+//! Building takes memory, so only a few threads build. Each of the others holds one finished body.
 
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -22,14 +21,15 @@ const BUILDERS_MAX: usize = 2;
 /// Threads that send: each holds a finished body.
 const SENDERS_MAX: usize = 4;
 
-/// A line slower than this, in bytes a second for each builder, makes compressing harder pay (see
+/// A line slower than this, in bytes a second for each builder, is worth a higher compression level
+/// (see
 /// [`Level::WIRE_SMALL`]).
 const SLOW_BYTES_PER_SECOND: u128 = 15_000_000 / 8;
 
 /// Below this size, the time of a body measures the server and not the line.
 const MEASURED_BYTES_MIN: usize = 256 * 1024;
 
-/// Runs every job on a pool of threads, in order as they begin. Stops at the first failure.
+/// Runs every job on a pool of threads. Jobs begin in order. The first failure stops the pool.
 pub(super) fn for_each<J: Sync>(
     jobs: &[J],
     work: impl Fn(&J) -> Result<(), Failure> + Sync,
@@ -77,7 +77,7 @@ pub(super) struct AdaptiveLevel {
 }
 
 impl AdaptiveLevel {
-    /// Goes by what was asked for.
+    /// Starts with the level that the user chose.
     pub(super) const fn new(compression: Compression) -> Self {
         let is_slow = AtomicBool::new(false);
         Self {
@@ -95,7 +95,7 @@ impl AdaptiveLevel {
         }
     }
 
-    /// The level of the next body behind a base.
+    /// The level of the next body with a base.
     pub(super) fn level_behind(&self) -> Level {
         match self.compression {
             Compression::Level(level) => level,
@@ -104,7 +104,7 @@ impl AdaptiveLevel {
         }
     }
 
-    /// Takes in how long a body took to send.
+    /// Records the time that a body took to send.
     pub(super) fn note(&self, bytes: usize, took: Duration) {
         if bytes < MEASURED_BYTES_MIN {
             return;
@@ -116,29 +116,29 @@ impl AdaptiveLevel {
     }
 }
 
-/// As many as there are cores to build on, and memory to build in.
+/// Threads that build: limited by the cores, and by the memory.
 fn builders() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
     cores.min(BUILDERS_MAX)
 }
 
-/// Buffers of a builder. They are reused, because allocators free large blocks slowly.
+/// Buffers of a builder. A builder reuses them, because allocators free large blocks slowly.
 #[derive(Default)]
 pub(super) struct Scratch {
     pub(super) encoder: Encoder,
     pub(super) builder: PackBuilder,
-    /// For the blobs that a pack refers to.
+    /// Buffer for the blobs that a pack refers to.
     pub(super) prefix: Vec<u8>,
 }
 
-/// Pool of scratch buffers: as many as threads may build.
+/// Pool of scratch buffers: one for each thread that may build.
 pub(super) struct ScratchPool {
     free: Mutex<Vec<Scratch>>,
     returned: Condvar,
 }
 
 impl ScratchPool {
-    /// A scratch for each builder.
+    /// Creates a scratch for each builder.
     pub(super) fn new() -> Self {
         Self {
             free: Mutex::new((0..builders()).map(|_| Scratch::default()).collect()),
@@ -160,7 +160,7 @@ impl ScratchPool {
     }
 }
 
-/// A scratch in use. It returns to the pool however the work ends.
+/// A scratch in use. It returns to the pool when the work ends, also by a panic.
 struct ScratchGuard<'a> {
     pool: &'a ScratchPool,
     scratch: Scratch,
@@ -169,7 +169,7 @@ struct ScratchGuard<'a> {
 impl Drop for ScratchGuard<'_> {
     fn drop(&mut self) {
         let scratch = std::mem::take(&mut self.scratch);
-        // What a panic leaves behind is not used again.
+        // A scratch may be inconsistent after a panic, so it is not reused.
         let is_sound = !std::thread::panicking();
         let scratch = if is_sound {
             scratch
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn panic_in_a_job_is_an_error_and_never_a_hang() {
         let scratch_pool = ScratchPool::new();
-        // More panics than scratches: one that is lost would stop the others.
+        // More panics than scratches: a lost scratch would block the other jobs.
         let jobs: Vec<u32> = (0..50).collect();
         for _ in 0..4 {
             let failure = for_each(&jobs, |job| {
@@ -216,7 +216,7 @@ mod tests {
         };
         let kibibyte = 1024;
         for (bytes, millis, levels) in [
-            // The server thinks about a small one.
+            // The server takes its time for a small body.
             (70 * kibibyte, 90, (3, 2)),
             (700 * kibibyte, 90, (3, 2)),
             (700 * kibibyte, 9_000, (5, 3)),

@@ -19,12 +19,12 @@ const FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub(super) struct FileLayer {
     pub(super) dir: Option<PathBuf>,
     pub(super) server: Option<String>,
-    /// The user's other servers, among which a project may choose.
+    /// The user's other servers, from which a project may choose.
     #[serde(default)]
     pub(super) servers: Vec<String>,
     pub(super) space: Option<String>,
     pub(super) data: Option<PathBuf>,
-    /// The only authorities that the user trusts.
+    /// The only certificate authorities that the user trusts.
     pub(super) cacert: Option<PathBuf>,
     #[serde(default)]
     pub(super) exclude: Vec<String>,
@@ -32,7 +32,7 @@ pub(super) struct FileLayer {
     pub(super) allow_collisions: bool,
 }
 
-/// Whose file it is, which decides what it may say.
+/// The origin of a file, which decides the settings that it may contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Whose {
     Project,
@@ -68,7 +68,7 @@ impl Whose {
     }
 }
 
-/// Reads a file; `None` if there is none.
+/// Reads a file; `None` if it does not exist.
 pub(super) fn read(path: &Path, whose: Whose) -> Result<Option<FileLayer>, Failure> {
     use std::io::ErrorKind::{NotADirectory, NotFound};
     let metadata = match std::fs::metadata(path) {

@@ -1,4 +1,4 @@
-//! Layers of settings, and the limits of a project file.
+//! Configuration layers, and the limits of a project file.
 
 use super::*;
 
@@ -113,7 +113,7 @@ fn token_comes_from_the_environment_and_goes_only_where_it_should() {
     assert_eq!(token(&first, "example.org", None).as_deref(), Some("one"));
     let (_b, second) = layers(&both[1..], "", "");
     assert_eq!(token(&second, "example.org", None).as_deref(), Some("two"));
-    // The secret of the host on this machine is for this machine only.
+    // The secret of the host on this machine is only for this machine.
     let (root, none) = layers(&[], "", "");
     let secret = root.path().join(crate::host::SECRET_FILE);
     std::fs::write(&secret, "local").unwrap();
@@ -175,7 +175,7 @@ fn token_never_goes_to_a_server_that_only_the_project_names() {
             mine,
             Err(Code::Untrusted),
         ),
-        // The default server is the user's choice only where the user names no other.
+        // The default server is the user's choice only if the user names no other.
         (&[token], "server = \"127.0.0.1:8787\"", "", Ok(Some("t"))),
         (
             &[token],
@@ -249,7 +249,7 @@ fn project_file_publishes_nothing_outside_of_the_project() {
         };
         assert_eq!(found, expected, "{dir}");
     }
-    // The default folder may be a link that the checkout brought along.
+    // The default folder may be a link from the checkout.
     let (root, mut layers) = layers(&[], "", "");
     let here = root.path().join("my Site/dist");
     std::fs::create_dir_all(root.path().join(".ssh")).unwrap();
@@ -263,7 +263,7 @@ fn project_file_publishes_nothing_outside_of_the_project() {
             .map_err(|failure| failure.code)
     };
     assert_eq!(refused(None), Err(Code::Untrusted));
-    // The user chose the name, and not the folder that it leads to.
+    // The user chose the name, but not the target of the link.
     assert_eq!(refused(Some(Path::new("public"))), Err(Code::Untrusted));
     let chosen = root.path().canonicalize().unwrap().join(".ssh");
     assert_eq!(refused(Some(&chosen)), Ok(()));

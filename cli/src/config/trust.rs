@@ -1,8 +1,9 @@
 //! Trust in project files: `pmx.toml` comes with a checkout, so another person may have written it.
 //!
-//! A project file chooses among what the user knows. It brings no server that receives a token, no
-//! folder outside the project, and no data folder whose secret is sent. A file that another user of
-//! this machine owns is refused, because the search upward passes folders such as `/tmp`.
+//! A project file only chooses among servers that the user knows. It cannot add a server that
+//! receives a token, a folder outside the project, or a data folder whose secret is sent. `pmx`
+//! refuses a file that another user of this machine owns, because the search upward passes folders
+//! such as `/tmp`.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -13,7 +14,7 @@ use crate::host::SECRET_FILE;
 use crate::owner::foreign_owner;
 use crate::server::Server;
 
-/// Folders below the user's home that hold credentials, whatever a project calls them.
+/// Folders below the user's home that hold credentials, whatever name a project uses for them.
 const CREDENTIALS: &[&str] = &[
     ".ssh",
     ".gnupg",
@@ -29,12 +30,12 @@ const CREDENTIALS: &[&str] = &[
     "Library/Keychains",
 ];
 
-/// How a folder was named.
+/// The origin of a folder's name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Named<'a> {
     /// On the command line.
     ByUser,
-    /// By a project file or by default: it stays below this folder.
+    /// By a project file or by default: the folder must be below this one.
     Below(&'a Path),
 }
 
@@ -44,7 +45,7 @@ pub(super) fn check_folder(
     named: Named<'_>,
     home: Option<&Path>,
 ) -> Result<(), Failure> {
-    // A folder that does not exist is reported by the scan.
+    // The scan reports a folder that does not exist.
     let Ok(real) = dir.canonicalize() else {
         return Ok(());
     };
@@ -73,12 +74,12 @@ pub(super) fn check_folder(
     Ok(())
 }
 
-/// Whether a path leads through no link to where its words say.
+/// Whether a path has no link, and so leads to its literal target.
 fn is_plain(dir: &Path, real: &Path) -> bool {
     std::path::absolute(dir).is_ok_and(|dir| dir.components().eq(real.components()))
 }
 
-/// What a folder is that no project file may publish.
+/// The kind of a private folder, which no project file may publish; `None` for others.
 fn private(real: &Path, home: Option<&Path>) -> Option<String> {
     if real.parent().is_none() {
         return Some("the whole file system".into());
@@ -99,7 +100,7 @@ pub(super) fn check_data(data: &Path, project: &Path) -> Result<(), Failure> {
         let places = project_is.as_ref().zip(resolved(path));
         places.is_some_and(|(project, path)| path.starts_with(project))
     };
-    // The secret may be a link of its own.
+    // The secret itself may be a link.
     if is_below(data) && is_below(&data.join(SECRET_FILE)) {
         return Ok(());
     }
@@ -110,7 +111,7 @@ pub(super) fn check_data(data: &Path, project: &Path) -> Result<(), Failure> {
     Err(untrusted(message).with_hint("Name it with --data or PMX_DATA."))
 }
 
-/// Where a path leads whose last folders may not exist yet.
+/// The target of a path whose last folders may not exist yet.
 fn resolved(path: &Path) -> Option<PathBuf> {
     let existing = path
         .ancestors()
@@ -121,7 +122,7 @@ fn resolved(path: &Path) -> Option<PathBuf> {
     rest.components().all(is_simple).then(|| real.join(rest))
 }
 
-/// The failure of a command that would follow a project file to a server the user never named.
+/// The failure of a command whose server only a project file names.
 pub(super) fn unknown_server(server: &Server, file: &Path) -> Failure {
     let message = format!(
         "\"{}\" names the server {server}, which you did not choose: no token goes there",
@@ -132,7 +133,7 @@ pub(super) fn unknown_server(server: &Server, file: &Path) -> Failure {
     ))
 }
 
-/// Refuses a file that another user of this machine can write to as its owner.
+/// Refuses a file that another user of this machine owns.
 pub(super) fn check_owner(path: &Path) -> Result<(), Failure> {
     let Some(owner) = foreign_owner(path) else {
         return Ok(());

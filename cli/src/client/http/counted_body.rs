@@ -1,11 +1,11 @@
-//! Counted request body: counts its bytes, and moves a progress bar, as its socket takes them.
+//! Counted request body: counts its bytes, and moves a progress bar, as the socket takes them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::transfer::Transfer;
 use crate::ui::Bar;
 
-/// The progress that a body stands for: so many bytes of content, in proportion to what is sent.
+/// The progress that a body represents: bytes of content, in proportion to the bytes sent.
 #[derive(Debug)]
 pub struct Share<'a> {
     bar: &'a Bar,
@@ -14,7 +14,7 @@ pub struct Share<'a> {
 }
 
 impl<'a> Share<'a> {
-    /// A body that carries so many bytes of content.
+    /// A body that carries `raw` bytes of content.
     pub const fn new(bar: &'a Bar, raw: u64) -> Self {
         Self {
             bar,
@@ -23,7 +23,7 @@ impl<'a> Share<'a> {
         }
     }
 
-    /// Shows that a part of the body is sent; less than before if it is sent again.
+    /// Shows the part of the body that is sent. It decreases if the client sends the body again.
     fn set(&self, sent: usize, whole: usize) {
         let part = u128::from(self.raw) * sent as u128 / whole.max(1) as u128;
         let part = part as u64;
@@ -35,18 +35,18 @@ impl<'a> Share<'a> {
         }
     }
 
-    /// Shows that all of it has arrived, or need not be sent.
+    /// Shows that the whole body has arrived, or is not needed.
     pub fn finish(&self) {
         self.set(1, 1);
     }
 }
 
-/// The body of one request on its way.
+/// The body of one request during its upload.
 pub(super) struct CountedBody<'a> {
     transfer: &'a Transfer,
     bytes: &'a [u8],
     share: Option<&'a Share<'a>>,
-    /// Bytes that were handed out to be sent.
+    /// Bytes handed out for sending.
     handed: usize,
     /// Bytes that the socket took.
     counted: usize,
@@ -60,7 +60,7 @@ enum State {
 }
 
 impl<'a> CountedBody<'a> {
-    /// A request's body, which counts itself as it is sent.
+    /// A request's body, which counts itself during the upload.
     pub(super) fn new(
         transfer: &'a Transfer,
         bytes: &'a [u8],
@@ -86,7 +86,7 @@ impl<'a> CountedBody<'a> {
         self.bytes.len()
     }
 
-    /// Whether all of it was handed out to be sent.
+    /// Whether all of it was handed out for sending.
     pub(super) const fn is_handed_out(&self) -> bool {
         self.handed == self.bytes.len()
     }
@@ -102,7 +102,7 @@ impl<'a> CountedBody<'a> {
         next
     }
 
-    /// Takes in that the socket has all but so many of the bytes that were handed out.
+    /// Records that the socket has taken all but `held` of the bytes handed out.
     pub(super) fn taken(&mut self, held: usize) {
         let taken = self.handed.saturating_sub(held);
         let more = taken.saturating_sub(self.counted);
@@ -113,8 +113,7 @@ impl<'a> CountedBody<'a> {
         }
     }
 
-    /// Takes in that there is an answer, for which all of the body must have gone out, or that
-    /// there is none.
+    /// Records the answer, which implies that the whole body was sent, or the lack of one.
     pub(super) fn answered(&mut self, is_answered: bool) {
         if is_answered && self.is_handed_out() {
             self.taken(0);

@@ -10,9 +10,9 @@ use crate::error::Failure;
 use crate::http_client::HttpClient;
 
 impl Client {
-    /// `GET /_events` of a site: waits for deploys behind an offset. Returns what they changed, and
-    /// the offset behind them. The token goes along, because lists of paths are for its holders;
-    /// it never leaves an encrypted server for a site that is not.
+    /// `GET /_events` of a site: waits for deploys after an offset. Returns their changes, and the
+    /// offset after them. The client sends its token, because only token holders get lists of
+    /// paths. It never sends the token of an encrypted server to an unencrypted site.
     pub fn events(
         &self,
         site: &str,
@@ -35,7 +35,7 @@ impl Client {
                 Ok(heard) => return Ok(heard),
                 Err(Broken::Final(failure)) => return Err(failure),
                 Err(Broken::Passing { after, .. }) => {
-                    // A command that waits for deploys waits for a server as well.
+                    // A command that waits for deploys also waits for a server.
                     let wait = retry::wait(attempt, after, retry::jitter());
                     self.interrupt
                         .sleep(wait.unwrap_or(retry::RETRY_AFTER_MAX))?;
@@ -49,7 +49,7 @@ impl Client {
         let host = site.split_once("://").map_or(site, |(_, rest)| rest);
         let host = host.trim_end_matches('/');
         let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
-        // Not every system knows where names below localhost are.
+        // Not every system resolves names below localhost.
         let mut request = if name.ends_with(".localhost") {
             let request = http.client().get(self.server.url(path));
             request.header(HOST, host)

@@ -1,5 +1,5 @@
-//! HTTP exchange: a request whose body is counted as it is sent, and its answer, each within a
-//! time of silence.
+//! HTTP exchange: sends a request whose body is counted, and reads its answer. Each has a limit of
+//! silence.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,20 +16,20 @@ use tokio::time::{sleep, timeout};
 use super::counted_body::CountedBody;
 use super::fault::Fault;
 
-/// How long a server may take no byte of a body.
+/// How long a server may take no bytes of a body.
 const WRITE_TIME: Duration = Duration::from_secs(30);
 
-/// How long a server may send nothing.
+/// How long a server may send no bytes.
 const READ_TIME: Duration = Duration::from_mins(3);
 
-/// Bytes of a body that are handed to a connection at once.
+/// Bytes of a body that the connection gets at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// ChunkedBody of a body that a connection holds before its socket takes them.
+/// Pieces of a body that a connection holds before its socket takes them.
 const PIECES_MAX: usize = 2;
 
-/// Sends a request, and its body as the connection takes it. Returns with the head of the answer,
-/// which may come before the end of the body: a server that refuses a body says so at once.
+/// Sends a request, and its body as the connection takes it. Returns the head of the answer, which
+/// may arrive before the end of the body: a server that refuses a body does so at once.
 pub(super) async fn send(
     client: &Client,
     mut request: Request,
@@ -58,7 +58,7 @@ pub(super) async fn send(
     }
 }
 
-/// Reads the body of an answer. There is none if it is longer than a limit.
+/// Reads the body of an answer. `None` if it is longer than the limit.
 pub(super) async fn read(response: &mut Response, limit: u64) -> Result<Option<Vec<u8>>, Fault> {
     let mut bytes = Vec::new();
     loop {
@@ -74,7 +74,7 @@ pub(super) async fn read(response: &mut Response, limit: u64) -> Result<Option<V
     }
 }
 
-/// Where pieces of a body leave to the connection: the next one when there is room for it.
+/// Sends pieces of a body to the connection, each when there is room for it.
 struct Outlet {
     pieces: mpsc::Sender<Bytes>,
     room: Arc<Semaphore>,
@@ -91,12 +91,12 @@ impl Outlet {
         }
     }
 
-    /// Waits until the connection can take one more piece.
+    /// Waits until the connection has room for one more piece.
     async fn room(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.room).acquire_owned().await.ok()
     }
 
-    /// Counts what the socket took, and hands out the next piece.
+    /// Counts the bytes that the socket took, and hands out the next piece.
     fn hand_out(&mut self, body: &mut CountedBody<'_>, room: Option<OwnedSemaphorePermit>) {
         body.taken(self.held.load(Ordering::Acquire));
         let bytes = body.next(PIECE_BYTES).to_vec();
@@ -106,7 +106,8 @@ impl Outlet {
             held: Arc::clone(&self.held),
             _room: room,
         };
-        // Each piece has room. One whose connection has gone is dropped, and the answer says why.
+        // Each piece has room. A closed connection drops its pieces, and the answer gives the
+        // reason.
         let _ = self.pieces.try_send(Bytes::from_owner(piece));
     }
 }
@@ -130,7 +131,7 @@ impl Drop for Piece {
     }
 }
 
-/// A request's body as the connection sees it.
+/// A request's body, as the connection reads it.
 struct ChunkedBody {
     taken: mpsc::Receiver<Bytes>,
     left: usize,

@@ -1,5 +1,5 @@
-//! Transport faults: connections that can't be made, break, or are not to be trusted. Each says
-//! why, what to try, and whether to try again.
+//! Transport faults: connections that fail, break, or are not trusted. Each fault gives its reason,
+//! a hint, and whether a retry may help.
 
 use std::io;
 
@@ -13,15 +13,15 @@ use crate::http_client::{cause, chain};
 use crate::server::Server;
 use crate::trust;
 
-/// Attempts to reach a server that is not there.
+/// Attempts if no server is there.
 const ATTEMPTS_ABSENT: u32 = 2;
 
 /// Why a request got no answer.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// It can't be sent, or its answer can't be read.
+    /// The client can't send the request, or can't read its answer.
     Http(reqwest::Error),
-    /// The server was silent for too long while the client did this.
+    /// The server was silent for too long during this step of the client.
     Silent(&'static str),
     /// The user wants to stop.
     Interrupted,
@@ -37,7 +37,7 @@ enum Cause<'a> {
     Closed,
     /// The proxy makes no connection.
     Proxy(String),
-    /// The bytes that arrived are no HTTP.
+    /// The received bytes are not HTTP.
     Protocol(String),
     LargeHeaders,
     /// The request itself.
@@ -84,12 +84,12 @@ fn of_http(error: &reqwest::Error) -> Cause<'_> {
     of_hyper.unwrap_or_else(|| Cause::Connection(cause(error)))
 }
 
-/// Whether bytes came before anything was asked: hyper says so in words alone.
+/// Whether the server sent bytes before any request: hyper reports that only in its text.
 fn is_early(error: &hyper::Error) -> bool {
     error.to_string().contains("unexpected message")
 }
 
-/// The rest of an error's text, if it is of a tunnel through a proxy.
+/// The rest of an error's text, if the error is that of a proxy's tunnel.
 fn refused_by_proxy(text: &str) -> Option<String> {
     let of = |kind: &str| text.strip_prefix(kind).map(str::to_owned);
     of("tunnel error: ").or_else(|| of("SOCKS error: "))
@@ -180,7 +180,7 @@ fn tls_failure(server: &Server, error: &TlsError) -> Failure {
     Failure::new(code, format!("can't reach {server}: {why}")).with_hint(hint)
 }
 
-/// The fault of a certificate, and the hint.
+/// The text of a certificate's fault, and the hint.
 fn certificate(error: &CertificateError) -> (String, String) {
     let (why, hint) = match error {
         CertificateError::UnknownIssuer => (
@@ -236,7 +236,7 @@ fn named(presented: &str) -> String {
     inner.chars().take(80).collect()
 }
 
-/// Whether no server is there, as opposed to one that is gone for a moment.
+/// Whether no server is there, as opposed to one that is briefly unavailable.
 fn is_absent(cause: &Cause<'_>) -> bool {
     match cause {
         Cause::Io(error) => error.kind() == io::ErrorKind::ConnectionRefused || is_unknown(error),
@@ -244,7 +244,7 @@ fn is_absent(cause: &Cause<'_>) -> bool {
     }
 }
 
-/// Whether the name has no address: the standard library says so in words alone.
+/// Whether the name has no address: the standard library reports that only in its text.
 fn is_unknown(error: &io::Error) -> bool {
     error.to_string().contains("lookup address information")
 }
@@ -271,7 +271,7 @@ fn closed() -> String {
     "it closed the connection without an answer".to_owned()
 }
 
-/// The hint, where it is more than to look whether the server runs.
+/// The hint, if it is more than to check whether the server runs.
 fn hint(server: &Server, cause: &Cause<'_>) -> Option<String> {
     let is_plain = server.as_str().starts_with("http://");
     let is_end = match cause {
@@ -295,7 +295,7 @@ fn hint(server: &Server, cause: &Cause<'_>) -> Option<String> {
     }
 }
 
-/// Whether the other side ended the connection without a word.
+/// Whether the other side closed the connection without an answer.
 fn is_closed(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -303,7 +303,7 @@ fn is_closed(error: &io::Error) -> bool {
     )
 }
 
-/// To TLS on a port that speaks plain HTTP.
+/// Hint for TLS on a port that speaks plain HTTP.
 fn http_instead(server: &Server) -> String {
     let rest = server.as_str().trim_start_matches("https://");
     format!("If that port speaks plain HTTP, use http://{rest}.")

@@ -15,9 +15,9 @@ use crate::error::Failure;
 pub struct Live {
     /// The active deploy.
     pub deploy: DeployView,
-    /// Where the site is.
+    /// The site's address.
     pub url: String,
-    /// The hold on it, if there is one.
+    /// The hold on it, if one is set.
     pub hold: Option<HoldView>,
 }
 
@@ -70,7 +70,7 @@ impl Client {
         Ok(nodes)
     }
 
-    /// The active deploy of a site; nothing if there is none yet.
+    /// The active deploy of a site; `None` if the site has none yet.
     pub fn active(&self, space: &SpaceName) -> Result<Option<Live>, Failure> {
         let reply = match self.deploys(space, None, 1) {
             Err(failure) if failure.code == Code::NotFound && failure.problem.is_some() => {

@@ -1,11 +1,11 @@
-//! Socket options of client connections: a system buffer holds little that the line has not taken.
+//! Socket options of client connections: they bound the unsent bytes in the system's buffer.
 //!
-//! A system takes megabytes for a slow line, so that a count of what it took says nothing of the
-//! line. Linux can bound the bytes that are *not sent yet* (`TCP_NOTSENT_LOWAT`), whatever is in
-//! flight, so a line of long delay still carries all it can. The option belongs to the socket, and
-//! reqwest hands out a connection's addresses only: this module finds the descriptor that has them,
-//! and sets the option on a duplicate. A sandbox that forbids `pidfd_getfd` keeps the system's
-//! buffers, and progress runs ahead of the line by their size.
+//! The system buffers megabytes for a slow line, so the bytes that it took say little about the
+//! line. Linux can bound the bytes that are *not sent yet* (`TCP_NOTSENT_LOWAT`), independently of
+//! those in flight. So a line with a long delay still reaches its full rate. The option belongs to
+//! the socket, but reqwest exposes only a connection's addresses. So this module finds the
+//! descriptor with these addresses, and sets the option on a duplicate. In a sandbox that forbids
+//! `pidfd_getfd`, the system's buffers remain, and progress runs ahead of the line by their size.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -26,7 +26,7 @@ impl<S> Layer<S> for SocketOptions {
     }
 }
 
-/// A connector that sets the options of what it connects.
+/// A connector that sets the options of its connections.
 #[derive(Debug, Clone)]
 pub(super) struct Connector<S>(S);
 
@@ -63,8 +63,8 @@ mod linux {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, getpid, pidfd_getfd, pidfd_open};
     use socket2::{SockRef, Socket};
 
-    /// Bytes that a socket holds unsent. With those of four uploads, progress stays within 256 KiB
-    /// of the line.
+    /// Unsent bytes that a socket may hold. With four uploads, progress stays within 256 KiB of the
+    /// line.
     const UNSENT_BYTES: u32 = 32 * 1024;
 
     pub(super) fn bound_unsent(connected: &Connected) {
@@ -74,7 +74,7 @@ mod linux {
             return;
         };
         if let Some(socket) = duplicate(info.local_addr(), info.remote_addr()) {
-            // Best effort: the option only makes progress truer.
+            // Best effort: the option only makes progress more accurate.
             let _ = SockRef::from(&socket).set_tcp_notsent_lowat(UNSENT_BYTES);
         }
     }

@@ -1,5 +1,5 @@
-//! Answers of intermediaries: proxies, firewalls, portals and other servers that answer in place
-//! of a PathMX server. A failure names what answered and what to try.
+//! Answers of intermediaries: proxies, firewalls, portals and other servers that answer in place of
+//! a PathMX server. A failure names the program that answered, and a hint.
 
 use http::{HeaderMap, StatusCode, Uri};
 use pmx_core::code::Code;
@@ -10,16 +10,16 @@ use super::{ApiRequest, Client, retry};
 use crate::error::Failure;
 use crate::server::Server;
 
-/// Characters that are shown of an answer, and of one header.
+/// Characters of an answer, and of one header, that a failure shows.
 const EXCERPT_CHARS: usize = 120;
 
-/// Bytes of an answer that are looked at.
+/// Bytes of an answer that the client examines.
 const LOOKED_AT_BYTES: usize = 4 * 1024;
 
-/// Mebibytes that a proxy has to let through, as its configuration spells them.
+/// Mebibytes that a proxy must let through, in the unit of its configuration.
 const BODY_MEBIBYTES: usize = BODY_BYTES_MAX / (1024 * 1024);
 
-/// An answer, as far as a failure may have to describe it.
+/// The parts of an answer that a failure may describe.
 pub(super) struct Seen<'a> {
     pub(super) status: u16,
     pub(super) headers: &'a HeaderMap,
@@ -28,7 +28,7 @@ pub(super) struct Seen<'a> {
 }
 
 impl Client {
-    /// The failure that a server reports, or the finding that this is no server of ours.
+    /// The failure that a server reports, or that the answer is not from a PathMX server.
     pub(super) fn refusal(&self, call: &ApiRequest<'_>, seen: &Seen<'_>) -> Failure {
         if seen.media == PROBLEM_MEDIA
             && let Ok(problem) = serde_json::from_slice::<Problem>(seen.bytes)
@@ -47,7 +47,7 @@ impl Client {
         Failure::new(code, message).with_hint(self.hint(call, seen))
     }
 
-    /// The finding that an answer which looks like a good one is none.
+    /// The failure for a successful answer that is not from a PathMX server.
     pub(super) fn no_answer(&self, call: &ApiRequest<'_>, why: &str, seen: &Seen<'_>) -> Failure {
         let mut message = format!(
             "{}\nit is not of this protocol: {why}",
@@ -120,7 +120,7 @@ impl Client {
         }
     }
 
-    /// pmx never takes its token to another place than the one that the user named.
+    /// pmx sends its token only to the address that the user named.
     fn redirect(&self, location: Option<String>) -> String {
         let Some(location) = location else {
             return "It redirects to nowhere; pmx follows no redirects.".to_owned();
@@ -140,7 +140,7 @@ impl Client {
     }
 }
 
-/// Whether Cloudflare wants a proof that a browser asks, before a request reaches the server.
+/// Whether Cloudflare demands a browser challenge before a request reaches the server.
 fn is_challenge(headers: &HeaderMap) -> bool {
     let value = headers.get("cf-mitigated").map(http::HeaderValue::as_bytes);
     value.is_some_and(|value| value.eq_ignore_ascii_case(b"challenge"))
@@ -148,7 +148,7 @@ fn is_challenge(headers: &HeaderMap) -> bool {
 
 const CHALLENGED: &str = "Cloudflare takes pmx for a bot and wants a proof that only browsers can give. In the zone's settings turn off Bot Fight Mode, which no rule can skip; for Browser Integrity Check and Under Attack a configuration rule for the API's host is enough.";
 
-/// The traces that the sender of an answer leaves in it.
+/// The program that sent an answer, by its headers.
 fn who(headers: &HeaderMap) -> Option<String> {
     let of = |name: &str| {
         let value = headers.get(name)?.to_str().ok()?;
@@ -193,13 +193,13 @@ fn web_page(url: &str) -> String {
     )
 }
 
-/// To plain HTTP that a port of TLS answered.
+/// Hint for plain HTTP to a TLS port.
 pub(super) fn https_instead(server: &Server) -> String {
     let rest = server.as_str().trim_start_matches("http://");
     format!("If that port speaks TLS, use https://{rest}.")
 }
 
-/// To a proxy that asks who is there.
+/// Hint for a proxy that requires a login.
 pub(super) fn proxy_login() -> String {
     "The proxy wants a login: put it into HTTPS_PROXY as http://USER:PASSWORD@HOST:PORT, or list the server in NO_PROXY.".to_owned()
 }

@@ -1,4 +1,4 @@
-//! HTTP client against servers on loopback that answer as they should not.
+//! HTTP client tests: servers on loopback that answer wrongly.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
@@ -29,7 +29,7 @@ fn serving(answers: Vec<Vec<u8>>) -> (Server, Receiver<String>) {
             }
             reader.read_exact(&mut vec![0; len]).unwrap();
             asked.send(head).unwrap();
-            // The client may hang up in the middle of a long one.
+            // The client may close the connection during a long answer.
             let _ = stream.write_all(&answer);
         }
     });

@@ -1,7 +1,7 @@
-//! Transfer progress of a connection: bytes that its sockets took, and requests that wait.
+//! Transfer progress of a connection: the bytes that its sockets took, and its waiting requests.
 //!
-//! A body is counted as the sockets take its pieces. So the count runs ahead of the network by no
-//! more than the sockets hold unsent.
+//! The client counts a body as the sockets take its pieces. So the count runs ahead of the network
+//! only by the unsent bytes in the sockets.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -27,9 +27,9 @@ pub struct Transfer {
     retries: AtomicU64,
     pub(super) sent: AtomicU64,
     received: AtomicU64,
-    /// Requests whose bodies are on their way.
+    /// Requests whose bodies are being sent.
     pub(super) sending: AtomicUsize,
-    /// Requests that have been sent and not answered.
+    /// Requests without an answer whose bodies are sent.
     pub(super) waiting: AtomicUsize,
     retrying: Mutex<Option<Retry>>,
 }
@@ -47,13 +47,13 @@ pub enum Activity {
     Nothing,
     /// Bodies are sent.
     Sending,
-    /// All that was asked is with the server.
+    /// All requests wait for the server.
     Waiting,
-    /// A request that failed is sent again after a while.
+    /// A failed request waits for its retry.
     Retrying {
         /// Why it failed.
         why: String,
-        /// The rest of the wait.
+        /// The remaining wait.
         left: Duration,
     },
 }
@@ -94,7 +94,7 @@ impl Transfer {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 
-    /// Shows that a request is sent again after a wait, until the guard is dropped.
+    /// Shows that a request waits for its retry, until the guard is dropped.
     pub(super) fn retry(&self, why: &str, wait: Duration) -> Retrying<'_> {
         self.retries.fetch_add(1, Ordering::Relaxed);
         *lock(&self.retrying) = Some(Retry {
