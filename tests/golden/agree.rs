@@ -1,4 +1,4 @@
-//! The fast code agrees with the reference implementation: on nodes, edits, differences, patches.
+//! Agreement with the reference implementation: nodes, edits, diffs and patches of the fast code.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,7 +19,7 @@ fn files(site: &Site) -> Vec<File> {
         .collect()
 }
 
-/// Paths that share much with their neighbours, and not only ASCII.
+/// Paths that share long prefixes with their neighbours, some of them not ASCII.
 fn any_path() -> impl Strategy<Value = String> {
     let segment = prop_oneof![
         4 => "[ab]{1,3}",
@@ -36,7 +36,7 @@ fn any_path() -> impl Strategy<Value = String> {
     })
 }
 
-/// A path that is random, or of one of the runs without boundaries.
+/// A random path, or one of a run without boundaries.
 fn some_path() -> impl Strategy<Value = String> {
     prop_oneof![
         3 => any_path(),
@@ -45,7 +45,7 @@ fn some_path() -> impl Strategy<Value = String> {
     ]
 }
 
-/// Neighbours of a run without boundaries.
+/// A contiguous part of a run without boundaries.
 fn span() -> impl Strategy<Value = &'static [String]> {
     (0u8..3, any::<prop::sample::Index>(), 0usize..1_300).prop_map(|(level, at, len)| {
         let run = of_level(level);
@@ -54,7 +54,7 @@ fn span() -> impl Strategy<Value = &'static [String]> {
     })
 }
 
-/// A site with runs longer than a node can be, and what it becomes.
+/// A site with runs longer than a node can be, and the same site after edits.
 fn history() -> impl Strategy<Value = (Site, Site)> {
     let base = (
         prop::collection::btree_map(any_path(), 0u32..40, 0..300),
@@ -101,7 +101,7 @@ fn built(files: &[File]) -> (Root, NodeMap) {
     (built.root, map)
 }
 
-/// Builds with both, compares, and returns what the fast code made.
+/// Builds the manifest by both implementations, compares them, and returns that of the fast code.
 fn agreed(files: &[File]) -> (Root, NodeMap) {
     let (root, map) = built(files);
     let mut expected = reference::build(files);
@@ -124,7 +124,7 @@ fn difference(
     (change.before.clone(), change.after.clone())
 }
 
-/// Compares everything that leads from one site to another.
+/// Compares diff, patch and edit between two sites, in both implementations.
 fn check_history(before: &[File], after: &[File]) {
     let (from, old) = agreed(before);
     let (to, new) = agreed(after);
@@ -227,6 +227,6 @@ fn diff_to_and_from_empty_site_agrees_with_reference() {
     check_history(&nothing, &nothing);
     check_history(&nothing, &something);
     check_history(&something, &nothing);
-    // A single path that ends every level: its node is the root all the same.
+    // The only path ends every level, and its leaf is the root all the same.
     check_history(&something, &run(2, 1));
 }

@@ -1,5 +1,5 @@
-//! A whole conversation with a server in memory, every byte of it a vector: a first publish in
-//! steps, a small one in one request, a rollback, and some of it twice.
+//! Conversation vectors: every byte of a client's conversation with a server in memory. It has a
+//! first publish in steps, a small publish in one request, a rollback, and some repeated requests.
 
 use bytes::Bytes;
 use data_encoding::HEXLOWER;
@@ -41,7 +41,7 @@ pub(crate) fn example(name: &str) -> String {
     }
 }
 
-/// Everything that was said, and everything that is kept afterwards.
+/// Every request and reply, and everything that the platform stores afterwards.
 pub(crate) fn vectors(out: &mut Out) {
     let mut talk = Talk {
         server: server(),
@@ -62,7 +62,7 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Sends a request; notes it and the answer.
+    /// Sends a request, and records it and the reply.
     fn step(&mut self, (name, seed): (&str, u8), method: Method, target: &str, body: Vec<u8>) {
         let body = Bytes::from(body);
         put(self.out, format!("conversation/{name}/request"), hex(&body));
@@ -189,7 +189,7 @@ fn history(talk: &mut Talk<'_>) {
     }
 }
 
-/// Objects of the store, pointers of readers, and buckets of the ledger.
+/// The objects of the store, the pointers, and the buckets of the ledger.
 fn kept(server: &Server<Single<Memory>>, out: &mut Out) {
     for (key, bytes) in server.backend().0.objects.borrow().iter() {
         put(out, format!("conversation/object/{key}"), hex(bytes));

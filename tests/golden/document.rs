@@ -1,5 +1,5 @@
-//! `sync/DESIGN.md` and `streams/DESIGN.md` say what the code does: limits, contexts and examples
-//! are compared with the code, and the tests that the first page names exist.
+//! Design pages agree with the code: limits, contexts and examples of `sync/DESIGN.md` and
+//! `streams/DESIGN.md`, and the tests that the first page names.
 
 use std::fs;
 use std::time::Duration;
@@ -82,7 +82,7 @@ fn limits_of_sites() -> Vec<(&'static str, u64)> {
     }
 }
 
-/// The limits of streams alone.
+/// The limits that only streams have.
 fn limits_of_streams() -> Vec<(&'static str, u64)> {
     use pmx_streams::limits::*;
 
@@ -177,7 +177,7 @@ fn design_examples_are_what_travels() {
     });
 }
 
-/// Breaks a JSON text behind commas, so that it has lines of about 100 characters.
+/// Breaks a JSON text after commas, into lines of about 100 characters.
 fn wrapped(json: &str) -> String {
     let mut out = String::new();
     let mut line = String::new();
@@ -202,7 +202,7 @@ fn wrapped(json: &str) -> String {
     out
 }
 
-/// Compares the page with what it should be; or writes it, when it is to be written.
+/// Compares the page with the generated one, or writes it with `PMX_BLESS=1`.
 fn check_generated(page: &str, generate: impl Fn(&str) -> String) {
     // Two tests write the page, one after the other.
     static WRITING: std::sync::Mutex<()> = std::sync::Mutex::new(());
@@ -219,7 +219,7 @@ fn check_generated(page: &str, generate: impl Fn(&str) -> String) {
     }
 }
 
-/// `text` with everything between each `start` and the next `end` made anew from what was there.
+/// `text`, where `make` replaces everything between each `start` and the next `end`.
 fn replaced(text: &str, start: &str, end: &str, make: impl Fn(&str) -> String) -> String {
     let mut out = String::new();
     let mut rest = text;

@@ -1,4 +1,4 @@
-//! Files to make manifests of, for the reference implementation and for the fast code.
+//! Fixture files for manifests, of the reference implementation and of the fast code.
 
 use std::sync::OnceLock;
 
@@ -17,7 +17,7 @@ const MEDIA: [&str; 5] = [
     "a/b",
 ];
 
-/// Sizes on both sides of where a varint grows, and the largest one.
+/// Sizes on both sides of each growth of a varint, and the largest one.
 const SIZES: [u64; 8] = [0, 1, 127, 128, 16_383, 16_384, 1 << 21, 1 << 34];
 
 /// A file whose id, size and media type all follow from `content`.
@@ -47,7 +47,7 @@ pub(crate) fn rows(files: &[File]) -> Vec<Row> {
     files.iter().map(row).collect()
 }
 
-/// The nodes that the fast code built of these files, in the order of their ids.
+/// The nodes that the fast code built of these files, ordered by id.
 pub(crate) fn nodes(map: &NodeMap) -> Vec<MadeNode> {
     let node = |node: pmx_sync::manifest::NewNode| MadeNode {
         id: *node.id.as_bytes(),
@@ -56,11 +56,11 @@ pub(crate) fn nodes(map: &NodeMap) -> Vec<MadeNode> {
     map.iter().map(node).collect()
 }
 
-/// Paths of one level each, found by trying: a site of nothing but these has no boundary at some
-/// level of its manifest, so that only the cap ends nodes there.
+/// Paths of one level each, found by search. A site of only such paths has no boundary at one level
+/// of its manifest, where only the cap ends nodes.
 ///
-/// With level 0 the leaves are full; with level 1 each leaf has one row and the nodes above are
-/// full; with level 2 those have one row, and the ones above them are full.
+/// With level 0 the leaves are full. With level 1 each leaf has one row, and the nodes above are
+/// full. With level 2 those have one row, and the ones above them are full.
 pub(crate) fn of_level(level: u8) -> &'static [String] {
     static PATHS: [OnceLock<Vec<String>>; 3] = [OnceLock::new(), OnceLock::new(), OnceLock::new()];
     const COUNTS: [usize; 3] = [2_000, 1_200, 530];

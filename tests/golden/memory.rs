@@ -1,5 +1,5 @@
-//! A whole server in memory, with a real ledger and nothing left to chance: the smallest platform
-//! that the seams allow, so that what it writes can be compared to the byte.
+//! Server in memory, with a real ledger and no randomness: the smallest platform that the ports
+//! allow. Tests compare every byte that it writes.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -20,7 +20,7 @@ use pmx_sync::space::{Command, Reply, execute};
 use pmx_sync::testing::{Single, ready, settings};
 use pmx_tests::sql::Sqlite;
 
-/// One space's ledger, and all objects and pointers.
+/// The ledger of one space, and all objects and pointers.
 pub(crate) struct Memory {
     pub(crate) objects: RefCell<BTreeMap<ObjectKey, Bytes>>,
     pub(crate) pointers: RefCell<BTreeMap<Channel, Pointer>>,
@@ -104,7 +104,7 @@ pub(crate) fn server() -> Server<Single<Memory>> {
     Server::new(Single(Memory::new()), settings)
 }
 
-/// Sends a request to the API. `seed` stands for the time and for the randomness of the request.
+/// Sends a request to the API. `seed` determines the time and the randomness of the request.
 pub(crate) fn send(
     server: &Server<Single<Memory>>,
     method: Method,

@@ -1,8 +1,8 @@
-//! The manifest, as plainly as it can be said: to be read beside `sync/DESIGN.md`, and to disagree
-//! with the fast code if either is wrong.
+//! Reference implementation of the manifest, as plain as possible. It is meant to be read beside
+//! `sync/DESIGN.md`, and to disagree with the fast code if either is wrong.
 //!
 //! It shares no line with `pmx_sync`. Everything is a vector that is sorted or searched from the
-//! front; nothing is checked, nothing is bounded, nothing is fast.
+//! front. Nothing is checked, bounded or fast.
 
 /// One file of a site.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub(crate) fn build(files: &[File]) -> Vec<MadeNode> {
     nodes
 }
 
-/// The part of an interior node's row that describes the node below.
+/// The part of an interior node's row that describes its child.
 struct Summary {
     last: String,
     id: [u8; 32],
@@ -69,7 +69,7 @@ struct Summary {
     bytes: u64,
 }
 
-/// Cuts a level into nodes: after a key that ends one, and after 512 rows. An empty site has one
+/// Splits a level into nodes: after a key that ends one, and after 512 rows. An empty site has one
 /// node without rows.
 fn cut(keys: &[&str], level: u8) -> Vec<(usize, usize)> {
     let mut cuts = Vec::new();
@@ -87,8 +87,8 @@ fn cut(keys: &[&str], level: u8) -> Vec<(usize, usize)> {
     cuts
 }
 
-/// The level of a key: how many times six zero bits end the first eight bytes of its keyed hash,
-/// read as a little-endian number.
+/// The level of a key: how many groups of six zero bits end a little-endian number. That number is
+/// the first eight bytes of the key's keyed hash.
 pub(crate) fn level_of(key: &str) -> u8 {
     let hash = blake3::keyed_hash(BOUNDARY_KEY, key.as_bytes());
     let mut first = [0; 8];
@@ -147,7 +147,8 @@ fn interior(level: u8, rows: &[Summary]) -> Vec<u8> {
     out
 }
 
-/// A key: how many bytes it shares with the one before, then the length of the rest, then the rest.
+/// Encodes a key: the length of the prefix that it shares with the key before, the length of the
+/// rest, and the rest.
 fn key(out: &mut Vec<u8>, before: &str, key: &str) {
     let (before, key) = (before.as_bytes(), key.as_bytes());
     let mut shared = 0;
@@ -169,10 +170,10 @@ fn number(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// One path that differs: what it held, what it holds.
+/// One path that differs: its file before, and its file after.
 pub(crate) type Difference<'a> = (Option<&'a File>, Option<&'a File>);
 
-/// Every path that differs, in the order of the paths.
+/// Every path that differs, in path order.
 pub(crate) fn diff<'a>(old: &'a [File], new: &'a [File]) -> Vec<Difference<'a>> {
     let mut paths: Vec<&str> = old.iter().chain(new).map(|f| f.path.as_str()).collect();
     paths.sort_unstable();
@@ -240,7 +241,7 @@ pub(crate) fn encode_patch(old: &[File], new: &[File]) -> Vec<u8> {
     out
 }
 
-/// What `old` becomes by a patch that [`encode_patch`] made.
+/// Applies a patch that [`encode_patch`] made to `old`.
 pub(crate) fn apply_patch(old: &[File], patch: &[u8]) -> Vec<File> {
     let mut rest = &patch[1..];
     let media: Vec<String> = (0..read(&mut rest)).map(|_| text(&mut rest)).collect();
@@ -268,7 +269,7 @@ pub(crate) fn apply_patch(old: &[File], patch: &[u8]) -> Vec<File> {
             } else {
                 &old[passed - 1].path
             };
-            // What was pushed last may be a base row that the patch kept or changed: never greater.
+            // The last file may be a base row that the patch kept or changed, and is never greater.
             let inserted = new.last().map_or("", |file| &file.path);
             let neighbour = base.max(inserted);
             let shared = read(&mut rest) as usize;

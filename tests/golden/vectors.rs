@@ -1,13 +1,13 @@
-//! Golden vectors: what the formats are, to the byte, in a file that is checked in.
+//! Golden vectors: every byte of the formats, in a file that is checked in.
 //!
-//! Everything under `exact` is made again by each run and has to come out the same. What is under
-//! `decoded` has zstd frames in it, which another version of zstd may write otherwise: those bytes
-//! only have to be read as what they were.
+//! Each run generates everything under `exact` again, and it must be equal. The vectors under
+//! `decoded` contain zstd frames, which another version of zstd may encode differently: they only
+//! have to decode to the same content.
 //!
-//! A difference means that sites, clients and servers that exist no longer agree with this code.
-//! If that is meant, it is a new version of the format, with a new version number and, for a hash,
-//! a new context. Then, and for additions, `PMX_BLESS=1 cargo test -p pmx-tests golden` writes the
-//! file anew.
+//! A difference means that existing sites, clients and servers no longer agree with this code. An
+//! intended difference is a new version of the format, with a new version number and, for a hash, a
+//! new context. Then, and for additions, `PMX_BLESS=1 cargo test -p pmx-tests golden` writes the
+//! file again.
 
 use std::collections::BTreeMap;
 
@@ -68,7 +68,7 @@ fn golden_frames_can_still_be_decoded() {
     }
 }
 
-/// Replies are JSON, in which the order of fields means nothing.
+/// Replies are JSON, in which the order of fields has no meaning.
 fn is_same_json(now: &str, before: &str) -> bool {
     let parse = |text| serde_json::from_str::<serde_json::Value>(text).ok();
     parse(now).is_some_and(|now| Some(now) == parse(before))
@@ -78,7 +78,7 @@ fn read() -> Vectors {
     serde_json::from_str(&std::fs::read_to_string(PATH).unwrap()).unwrap()
 }
 
-/// Writes the file. Frames that are checked in stay: old bytes have to be readable for ever.
+/// Writes the file. Checked-in frames stay, because old bytes have to remain readable for ever.
 fn bless(exact: BTreeMap<String, String>) {
     eprintln!(
         "PMX_BLESS=1: writing {PATH}. A vector that changes or goes is a new version of its \
@@ -160,7 +160,7 @@ fn blobs(out: &mut Out) {
     put(out, "blob/20-mib", merged.to_hex());
 }
 
-/// A file of the vectors: its content follows from its number.
+/// A file of the vectors, with a content that its number determines.
 fn numbered(path: String, number: usize) -> File {
     let bytes = format!("content {number}\n");
     let media = [
@@ -183,7 +183,7 @@ fn flat(count: usize) -> Vec<File> {
         .collect()
 }
 
-/// One file in each of 100 folders, each inside the one before.
+/// One file in each of 100 nested folders.
 fn deep() -> Vec<File> {
     let path = |depth| format!("{}index.html", "d/".repeat(depth));
     let mut files: Vec<File> = (0..100).map(|depth| numbered(path(depth), depth)).collect();
@@ -191,7 +191,7 @@ fn deep() -> Vec<File> {
     files
 }
 
-/// A run that no boundary ends: only the cap does.
+/// A run without boundaries: only the cap ends its nodes.
 fn capped() -> Vec<File> {
     let paths = (0..).map(|number| format!("run/{number:05}"));
     let paths = paths
@@ -258,7 +258,8 @@ fn manifests(out: &mut Out) {
     }
 }
 
-/// The site of 65 files, which loses a page, gets two, and changes one's content and one's type.
+/// The site of 65 files after an edit: it loses a page and gets two, and one page changes its
+/// content and its type.
 fn edited() -> Vec<File> {
     let mut files = flat(65);
     "image/png".clone_into(&mut files[64].media);
@@ -416,12 +417,12 @@ fn envelopes(out: &mut Out) {
     put(out, "envelope/stored", hex(all));
 }
 
-/// Whether the checked-in files are to be written anew.
+/// Whether to write the checked-in files again.
 pub(crate) fn is_blessing() -> bool {
     std::env::var_os("PMX_BLESS").is_some_and(|value| value == "1")
 }
 
-/// The vectors with zstd frames in them, as this version of zstd writes them.
+/// The vectors with zstd frames, as this version of zstd encodes them.
 fn frames() -> BTreeMap<String, String> {
     let solid = packed(&PAGES, Coding::Zstd(Level::WIRE));
     let page = PAGES.concat();

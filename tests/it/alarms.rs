@@ -1,4 +1,4 @@
-//! Alarms of the Worker's objects where something is wrong: a variable, or the name is not known.
+//! Alarms of the Worker's objects under faults: an invalid variable, or an object without a name.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
@@ -24,7 +24,8 @@ fn put(world: &World, path: &str, ttl: Option<&str>, body: &Value) {
     assert_eq!(made.status, 201, "{made:?}");
 }
 
-/// The registry's operations of a stream, in order. Reading them wakes no other stream.
+/// The operations of the registry for a stream, in order. Reading the registry wakes no other
+/// stream.
 fn registered(world: &World, stream: &str) -> Vec<String> {
     let all = world.ask("GET", "", "/v1/stream/__registry__", &[], b"");
     if all.status == 404 {
@@ -40,7 +41,7 @@ fn registered(world: &World, stream: &str) -> Vec<String> {
         .collect()
 }
 
-/// A host that refuses webhooks until the test opens it, and counts those it took.
+/// A host that refuses webhooks until the test opens it, and counts those that it accepted.
 fn refusing(is_open: &Arc<AtomicBool>, taken: &Arc<AtomicUsize>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());

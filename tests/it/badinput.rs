@@ -1,5 +1,5 @@
-//! Manifest nodes that a client makes up: the server refuses them with the reason, before a reader
-//! sees anything of them.
+//! Forged manifest nodes of a client: the server refuses them with the reason, before it shows a
+//! reader any of them.
 
 use http::Method;
 use pmx_core::codec::Encoder;
@@ -31,7 +31,7 @@ fn above(level: u8, nodes: &[&Node]) -> Node {
     Node::Interior { level, children }
 }
 
-/// The server's answer to these nodes, the root first.
+/// The server's answer to a publish of these nodes, the root first.
 fn answer_to(nodes: &[&Node]) -> String {
     let mut bytes = Vec::new();
     for node in nodes {

@@ -14,7 +14,7 @@ on_both_hosts! {
     publish_without_local_packs_sends_all_that_changed,
 }
 
-/// Words that no two pages share much of, so that only the old version of a page is like it.
+/// Words that two pages hardly share, so that only the old version of a page resembles the new one.
 fn words(seed: u64, count: usize) -> String {
     let mut state = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1;
     let mut word = || {
@@ -35,7 +35,7 @@ fn page(number: u64, footer: &str) -> String {
     )
 }
 
-/// Writes the pages of a site of about 2 MiB, and publishes it.
+/// Writes the pages of a site of about 2 MiB, and publishes them.
 fn publish(world: &World, footer: &str) -> Ran {
     for number in 0..PAGES {
         world.write(&[(&format!("docs/{number}.html"), &page(number, footer))]);
@@ -65,11 +65,11 @@ fn change_on_every_page_costs_kilobytes(world: World) {
     assert!(second.number("/bytes/sent") < 15_000, "{second:?}");
     assert!(second.number("/requests") <= 3, "{second:?}");
     check(&world, "version 2");
-    // A version that was sent as a difference is as good a base as one that was sent whole.
+    // A version that was sent as a delta serves as a base like one that was sent whole.
     let third = publish(&world, "version 3");
     assert!(third.number("/bytes/sent") < 15_000, "{third:?}");
     check(&world, "version 3");
-    // And what did not change is still there, two versions later.
+    // The server still has the unchanged pages, two versions later.
     world.write(&[("docs/7.html", "another page")]);
     let fourth = world.sync("docs", &[]).ok();
     assert_eq!(fourth.number("/requests"), 1);
@@ -123,7 +123,7 @@ fn publish_without_local_packs_sends_all_that_changed(world: World) {
     let second = publish(&world, "version 2");
     assert!(second.number("/bytes/sent") > 700_000, "{second:?}");
     check(&world, "version 2");
-    // Spoilt ones are no better than none.
+    // A damaged base has the same effect as a missing one.
     let mut spoilt = 0;
     for folder in local_packs(&world) {
         for file in folder.read_dir().unwrap() {
@@ -161,7 +161,7 @@ fn delta_base_that_rotted_on_the_server_is_not_referenced() {
     check(&world, "version 2");
 }
 
-/// Turns a bit in every object that has more than so many bytes; returns how many.
+/// Flips a bit in every object with more than `above` bytes, and returns how many it damaged.
 pub(crate) fn spoil(folder: &std::path::Path, above: u64) -> usize {
     let mut spoilt = 0;
     for entry in folder.read_dir().unwrap() {

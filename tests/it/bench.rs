@@ -1,5 +1,4 @@
-//! `pmx bench`, as a user runs it: two versions of a site, and what the step between them
-//! costs.
+//! `pmx bench` through the CLI: two versions of a site, and the cost of the step between them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +12,7 @@ use crate::world::{Ran, World};
 /// Pages of the site.
 const PAGES: usize = 40;
 
-/// A world with two versions in `a` and `b`: all footers differ, a page went, a page came.
+/// A world with two versions in `a` and `b`: every footer differs, one page is removed, one is new.
 fn world() -> World {
     let world = World::new();
     for (version, skipped) in [("a", PAGES - 1), ("b", 0)] {
@@ -31,7 +30,7 @@ fn world() -> World {
     world
 }
 
-/// The line of a way.
+/// The result line of one way to transfer the site.
 fn way(ran: &Ran, what: &str) -> Value {
     let lines = ran.stdout.lines().map(|line| {
         let line: Value = serde_json::from_str(line).expect("each line is an object");
@@ -62,7 +61,7 @@ fn bench_counts_of_pmx_are_what_a_host_sees() {
     let world = world();
     let bench = world.pmx(&["bench", "a", "b", "--json", "--only", "pmx"]);
     let counted = way(&bench.ok(), "pmx");
-    // The same by hand, with a server of its own: A, then B in its place, then B again.
+    // The same without `bench`, on a new server: A, then B in its place, then B again.
     for (step, version) in [("first", "a"), ("update", "b"), ("again", "b")] {
         let _ = fs::remove_dir_all(world.site());
         fs::rename(world.temp.path().join(version), world.site()).unwrap();
@@ -116,7 +115,7 @@ fn bench_prints_a_line_for_each_method_and_writes_no_source() {
     assert_eq!(way(&ran, "pmx")["again"]["requests"], 1);
     assert_eq!(way(&ran, "list, zstd -3 of each")["ratio"], 1.0);
     assert_eq!(way(&ran, "list, base64 in JSON")["update"]["requests"], 3);
-    // Where a program is installed it ran, and where it is not its line says so.
+    // An installed program ran, and the line of a missing one says that it is missing.
     for what in ["git push", "restic backup", "casync make", "rsync -az"] {
         let line = way(&ran, what);
         match line["how"].as_str() {
@@ -137,7 +136,7 @@ fn bench_prints_a_line_for_each_method_and_writes_no_source() {
     assert!(bars > 6, "{bars} bars in {svg}");
 }
 
-/// The names of a document's elements, each of which has its end.
+/// The names of an XML document's elements, after a check that each has an end tag.
 fn elements(xml: &str) -> Vec<String> {
     let (mut names, mut open) = (Vec::new(), Vec::new());
     for tag in xml.split('<').skip(1) {
@@ -179,7 +178,7 @@ fn bench_table_has_a_line_for_each_absent_program() {
         let line = lines[line];
         assert!(line.starts_with(start) && line.ends_with(end), "{line}");
     }
-    // Nothing is left behind, and errors come before any work.
+    // The bench leaves no files, and reports errors before any work.
     let peers = world.pmx(&["bench", "a", "b", "--only", "git", "--no-peers"]);
     peers.fails(2, "E_USAGE");
     world

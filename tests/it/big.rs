@@ -1,5 +1,5 @@
-//! Files of many parts: a new version costs its new bytes. Loss or damage of the old version costs
-//! bytes, never a wrong file.
+//! Multi-part files: a new version costs its new bytes. Loss or damage of the old version costs
+//! bytes, and readers never get a wrong file.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -31,7 +31,7 @@ fn check(world: &World, host: &str, path: &str, bytes: &[u8]) {
     assert!(served.body == bytes, "{path} is not what was published");
 }
 
-/// Fails unless about so many bytes were sent.
+/// Fails unless the client sent at most about `most` bytes.
 fn cost(ran: &Ran, most: u64) {
     assert!(ran.number("/bytes/sent") <= most, "{ran:?}");
 }
@@ -44,7 +44,7 @@ fn part_delta_of_an_edited_file_costs_what_is_new(world: World) {
     flipped[9_000_000] ^= 1;
     cost(&publish(&world, "film.bin", &flipped), 40_000);
     check(&world, "docs", "/film.bin", &flipped);
-    // A version that was sent as a difference is as good a base as one that was sent whole.
+    // A version that was sent as a delta serves as a base like one that was sent whole.
     let mut longer = flipped.clone();
     longer.splice(5_000..5_000, noise(2, 100));
     cost(&publish(&world, "film.bin", &longer), 40_000);
@@ -102,7 +102,7 @@ fn publish_without_signatures_sends_whole_parts(world: World) {
     bytes[7] ^= 1;
     let whole = bytes.len() as u64;
     assert!(publish(&world, "film.bin", &bytes).number("/bytes/sent") > whole);
-    // Spoilt ones are no better than none.
+    // A damaged signature has the same effect as a missing one.
     for file in signatures(&world) {
         let mut spoilt = fs::read(&file).unwrap();
         spoilt[100] ^= 1;
@@ -127,7 +127,7 @@ fn signatures(world: &World) -> Vec<PathBuf> {
     found
 }
 
-/// Parts arrive, the publish does not end; the next one sends the rest.
+/// The client uploads parts and is interrupted; the next publish sends only the rest.
 fn upload_of_parts_resumes_after_an_interruption(world: World) {
     publish(&world, "index.html", b"<h1>docs</h1>");
     let bytes = noise(5, 17 * MIB);
@@ -157,7 +157,7 @@ fn part_delta_does_not_copy_what_rotted_on_the_server() {
     let spoilt = spoil(&world.temp.path().join("data"), MIB as u64);
     assert_eq!(spoilt, 3, "the parts");
     bytes[10 * MIB] ^= 1;
-    // A part that copies what rotted is sent as it is.
+    // The client sends a part whole if the part that it would copy is damaged.
     let ran = publish(&world, "film.bin", &bytes);
     assert!(ran.number("/bytes/sent") > 20 * MIB as u64, "{ran:?}");
     check(&world, "docs", "/film.bin", &bytes);

@@ -1,4 +1,4 @@
-//! Work of a publish, in rows: it depends on what changes, not on what was abandoned.
+//! Publish cost in rows: it depends on the changes, not on abandoned uploads.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -90,7 +90,7 @@ impl Space {
         ObjectId::from_bytes(bytes)
     }
 
-    /// A pack arrives.
+    /// Records the arrival of a pack.
     fn pack(&mut self, contents: &[Vec<u8>]) {
         let mut pack = PackBuilder::new();
         for content in contents {
@@ -144,7 +144,7 @@ impl Space {
         }
     }
 
-    /// How many packs the space knows, and how many blobs are stored.
+    /// How many packs the space knows, and how many blobs it stores.
     fn kept(&self) -> [Value; 2] {
         [
             "SELECT count(*) FROM pack",
@@ -153,7 +153,7 @@ impl Space {
         .map(|select| self.sql.inner.run(select, &[]).unwrap()[0][0].clone())
     }
 
-    /// Rows that a call reads.
+    /// The number of rows that a call reads.
     fn rows(&mut self, call: impl FnOnce(&mut Self)) -> usize {
         let before = self.sql.rows.get();
         call(self);
@@ -217,7 +217,7 @@ fn abandoned_packs_do_not_slow_later_publishes() {
             let blobs: Vec<_> = (0..20).map(|n| content(1_000 + pack * 20 + n)).collect();
             space.pack(&blobs);
         }
-        // The space looks for the blobs that this publish lacks among all that arrived.
+        // The space looks for the blobs that this publish lacks among all arrived packs.
         let rows = space.rows(|space| {
             let reply = space.publish(root, offer(&nodes), false, LEASE);
             assert_eq!((reply.state, reply.blobs.len()), (State::Blobs, 300));
@@ -244,7 +244,7 @@ fn folded_packs_are_found_and_commit() {
         reply.deploy.unwrap().new_bytes,
         (0..900).map(|n| content(n).len() as u64).sum::<u64>()
     );
-    // A pack that is sent again is known, and its blobs with it.
+    // The space recognises a pack that a client sends again, with its blobs.
     let before = space.kept();
     let blobs: Vec<_> = (0..20).map(content).collect();
     space.pack(&blobs);
@@ -253,7 +253,7 @@ fn folded_packs_are_found_and_commit() {
 
 #[test]
 fn publish_of_all_files_commits_after_abandoned_uploads() {
-    // As many as the platform commits at once, after five times as many that nothing commits.
+    // As many as the platform commits at once, after five times as many that no client commits.
     let files = 20_000;
     let mut space = Space::new();
     space.files_max = files as u64;
@@ -309,7 +309,7 @@ fn uploads_expire_after_the_lease() {
         40,
         "nothing came for longer than the lease"
     );
-    // Expired packs may be sent again.
+    // Clients may send expired packs again.
     arrive(&mut space);
     assert_eq!(missing(&mut space), 0);
     let packs = space.sql.run("SELECT count(*) FROM pack", &[]).unwrap();
@@ -338,7 +338,7 @@ fn batch_of_nodes_costs_by_its_size() {
         costs.push(cost);
     }
     println!("statements of each batch: {costs:?}, {batch} nodes each");
-    // The last one finds that all nodes are here, and looks at every blob.
+    // The last publish finds that all nodes exist, and checks every blob.
     let (_last, early) = costs.split_last().unwrap();
     assert!(early.iter().all(|cost| *cost <= batch + 200), "{costs:?}");
 }

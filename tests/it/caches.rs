@@ -1,4 +1,4 @@
-//! Damaged caches of `pmx`: a publish sends the folder as it is, whatever the cache holds.
+//! Damaged client caches: `pmx` publishes the folder as it is, whatever the cache contains.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,8 +19,8 @@ fn files(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Damages about half of the cache's files: bits, ends, zeros, and files in each other's place.
-/// Returns how many it wrote.
+/// Damages about half of the cache's files: flipped bits, truncation, zeros, and files in each
+/// other's place. Returns how many it wrote.
 fn damage(cache: &Path, rng: &mut Rng) -> usize {
     let mut damaged = 0;
     let mut all = Vec::new();
@@ -102,7 +102,7 @@ fn cache_without_its_key_reads_every_file_and_sends_the_difference() {
     }
     world.sync("docs", &[]).ok();
     world.write(&[("p7.html", &page(7, "changed"))]);
-    // The folder of the cache is restored, and the home folder is a new one.
+    // The cache's folder is restored, and the home folder is new.
     let elsewhere = world.temp.path().join("elsewhere");
     let mut command = world.command(&["sync", "site", "--space", "docs", "--json", "-v"]);
     command.env("HOME", &elsewhere).env_remove("XDG_STATE_HOME");

@@ -18,7 +18,7 @@ pub(crate) struct Asked {
     pub(crate) method: String,
 }
 
-/// A server that answers each request as it was scripted to, one request a connection.
+/// A server that answers each request by a script, one request per connection.
 pub(crate) struct Canned {
     pub(crate) port: u16,
     pub(crate) asked: Arc<AtomicUsize>,
@@ -28,7 +28,7 @@ pub(crate) struct Canned {
 type Converse = dyn Fn(TcpStream) + Send + Sync;
 
 impl Canned {
-    /// Answers with bytes, after which the connection ends.
+    /// A server that sends bytes and closes the connection.
     pub(crate) fn answering(script: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&asked);
@@ -53,7 +53,7 @@ impl Canned {
         })
     }
 
-    /// Runs `converse` on each connection.
+    /// A server that runs `converse` on each connection.
     pub(crate) fn conversing(converse: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         Self::conversing_on(listener, converse)
@@ -78,13 +78,13 @@ impl Canned {
         }
     }
 
-    /// Its address, if it is reached by a name.
+    /// The server's URL, under a given host name.
     pub(crate) fn url(&self, scheme: &str, host: &str) -> String {
         format!("{scheme}://{host}:{}", self.port)
     }
 }
 
-/// TLS of a server with a certificate.
+/// The TLS configuration of a server with a certificate.
 pub(crate) fn tls(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> Arc<ServerConfig> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
@@ -98,7 +98,7 @@ pub(crate) fn tls(certificate: &rcgen::Certificate, key: &rcgen::KeyPair) -> Arc
     Arc::new(config)
 }
 
-/// Answers one request. A client may go away in the middle.
+/// Answers one request. The client may disconnect in between.
 fn answer(stream: impl Read + Write, script: &impl Fn(&Asked) -> Vec<u8>) {
     let mut reader = BufReader::new(stream);
     if let Some(asked) = read_request(&mut reader) {
@@ -121,19 +121,19 @@ pub(crate) fn read_request(reader: &mut BufReader<impl Read>) -> Option<Asked> {
     Some(Asked { method })
 }
 
-/// An answer of HTTP/1.1, after which the connection closes.
+/// An HTTP/1.1 response, after which the connection closes.
 pub(crate) fn http(head: &str, body: &str) -> Vec<u8> {
     let len = body.len();
     format!("HTTP/1.1 {head}\r\nConnection: close\r\nContent-Length: {len}\r\n\r\n{body}").into()
 }
 
-/// The history of a site that has none.
+/// The response with an empty history of a site.
 pub(crate) fn no_deploys() -> Vec<u8> {
     let body = r#"{"active":0,"deploys":[],"url":"http://docs.localhost/"}"#;
     http("200 OK\r\nContent-Type: application/json", body)
 }
 
-/// `pmx` in a folder of its own, with no other environment than this.
+/// `pmx` in a folder of its own, with only these variables in its environment.
 pub(crate) fn command(folder: &Path, args: &[&str], variables: &[(&str, &str)]) -> Command {
     let mut command = Command::new(pmx_path());
     command.args(args).current_dir(folder).stdin(Stdio::null());

@@ -1,4 +1,4 @@
-//! Fan-out chains: each object calls the next, and the platform ends a chain of sixteen calls.
+//! Fan-out chains: each object calls the next, and the platform ends a chain at sixteen calls.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::world::{Host, World, eventually};
 /// Streams after the first.
 const CHAIN: usize = 20;
 
-/// Three calls from the hub on, which sends until a depth of 5, and the Worker before all.
+/// Three calls from the hub, which sends up to a depth of 5, and the Worker at the front.
 const DEPTH_MAX: u64 = 9;
 
 const JSON: [(&str, &str); 1] = [("content-type", "application/json")];
@@ -17,7 +17,7 @@ fn send(world: &World, method: &str, path: &str, body: &Value) -> u16 {
     world.ask(method, "", &path, &JSON, body.as_bytes()).status
 }
 
-/// Payloads of a stream's messages, each of which is in as many envelopes as it was copied.
+/// Payloads of a stream's messages, each inside one envelope per copy.
 fn said(world: &World, stream: &str, copied: usize) -> Vec<Value> {
     let all = world
         .ask("GET", "", &format!("/v1/stream/{stream}"), &[], b"")
@@ -26,7 +26,7 @@ fn said(world: &World, stream: &str, copied: usize) -> Vec<Value> {
     all.as_array().unwrap().iter().map(opened).collect()
 }
 
-/// A chain of fan-outs whose depth is counted by the platform, and refused beyond its bound.
+/// The platform counts the depth of a fan-out chain, and refuses a call beyond its bound.
 #[test]
 fn fan_out_chain_of_any_length_copies_everything() {
     let Some(world) = World::of_worker(Host::Unkind, &[]) else {
@@ -50,6 +50,6 @@ fn fan_out_chain_of_any_length_copies_everything() {
     });
     assert_eq!(world.counted("too deep"), 0);
     let deepest = world.counted("depth");
-    // The client's own append leads to its stream and to the hub: not all begins with an alarm.
+    // The client's append reaches its stream and the hub, so not every chain begins with an alarm.
     assert!((4..=DEPTH_MAX).contains(&deepest), "{deepest}");
 }

@@ -1,8 +1,8 @@
-//! Import circles: no two files of a crate import each other, directly or by way of others.
+//! Import cycles: no two files of a crate import each other, directly or through others.
 //!
-//! A module and the modules inside it may import each other: the parent is their common ground. A
-//! name that a module re-exports counts for the file that defines it. Test code does not count, nor
-//! do method calls, which need no import.
+//! A module and the modules inside it may import each other. A name that a module re-exports counts
+//! for the file that defines it. The check ignores test code, and method calls, which need no
+//! import.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -15,7 +15,7 @@ const CRATES: [&str; 7] = [
     "core", "streams", "sync", "cli", "worker", "benches", "xtask",
 ];
 
-/// Circles that are still there, and why. The list may only get shorter.
+/// Known cycles, and the reason for each. The list may only get shorter.
 const EXCEPTIONS: &[(&str, &[&str], &str)] = &[];
 
 #[test]
@@ -43,11 +43,11 @@ fn modules_import_each_other_in_no_circle() {
 /// A module's path: the names from the crate's root.
 type Name = Vec<String>;
 
-/// The files of a crate, each a module, and what they import.
+/// The files of a crate, each a module, and their imports.
 #[derive(Default)]
 struct Modules {
     imports: BTreeMap<Name, Vec<Name>>,
-    /// What a module re-exports: the name there, and the path that it stands for.
+    /// What a module re-exports: the name there, and the path that the name refers to.
     exports: BTreeMap<Name, BTreeMap<String, Name>>,
 }
 
@@ -60,7 +60,7 @@ impl Modules {
         modules
     }
 
-    /// Adds a file and those of the modules that it declares, which lie in `folder`.
+    /// Adds a file, and the files of the modules that it declares, which are in `folder`.
     fn add_file(&mut self, name: Name, path: &Path, folder: &Path) {
         let text = fs::read_to_string(path).unwrap();
         for child in self.add(&name, &text) {
@@ -72,7 +72,7 @@ impl Modules {
         }
     }
 
-    /// Adds a module by its text, and names the modules that it declares.
+    /// Adds a module by its text, and returns the names of the modules that it declares.
     fn add(&mut self, name: &Name, text: &str) -> Vec<String> {
         let file = syn::parse_file(text).expect("the compiler reads it as well");
         let mut imports = Imports::new(name.clone());
@@ -100,7 +100,7 @@ impl Modules {
         }
     }
 
-    /// Which files import which others, apart from those that they are inside of.
+    /// The files that each file imports, without the files that contain it.
     fn graph(&self) -> BTreeMap<Name, BTreeSet<Name>> {
         let edges = self.imports.iter().map(|(from, paths)| {
             let homes = paths.iter().map(|path| self.home(path, 0));
@@ -110,7 +110,7 @@ impl Modules {
         edges.collect()
     }
 
-    /// The circles: sets of files each of which reaches all others.
+    /// The cycles: sets of files each of which reaches all others.
     fn circles(&self) -> Vec<Vec<String>> {
         let graph = self.graph();
         let reached: BTreeMap<_, _> = graph
@@ -142,7 +142,7 @@ fn reached(graph: &BTreeMap<Name, BTreeSet<Name>>, from: &Name) -> BTreeSet<Name
 
 /// Collects the paths of one file, from the crate's root.
 struct Imports {
-    /// The module that is being read: that of the file, or one that it has inside.
+    /// The module that the visitor is in: that of the file, or one inside it.
     here: Name,
     file: Name,
     paths: Vec<Name>,
@@ -161,7 +161,7 @@ impl Imports {
         }
     }
 
-    /// A path from the crate's root. `None` if it leads to another crate or to a local name.
+    /// A path from the crate's root. `None` if it names another crate or a local name.
     fn absolute(&self, path: &[String]) -> Option<Name> {
         let mut base = match path.first()?.as_str() {
             "crate" => Name::new(),
@@ -218,7 +218,7 @@ impl Imports {
 
 impl<'ast> Visit<'ast> for Imports {
     fn visit_file(&mut self, file: &'ast syn::File) {
-        // Paths may be written before the module that they lead to.
+        // A path may occur before the module that it names.
         for item in &file.items {
             if let syn::Item::Mod(module) = item
                 && module.content.is_none()
@@ -285,7 +285,7 @@ fn is_test_code(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// The circles of a crate whose files are given by their modules' names and texts.
+/// The cycles of a crate, given the names and texts of its modules.
 fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     let mut modules = Modules::default();
     for (name, text) in files {

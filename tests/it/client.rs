@@ -1,5 +1,5 @@
-//! Durable Streams client, as applications use it: a producer, the three live modes, readers that
-//! come back, and documents of Yjs.
+//! Durable Streams client as applications use it: a producer, three live modes, resuming readers,
+//! and Yjs documents.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Command, Stdio};
@@ -14,7 +14,7 @@ started_on_both_hosts! {
     yjs_documents_converge_over_a_compaction,
 }
 
-/// How many stories the client has, so that none is left out unseen.
+/// The number of the client's stories, so that no story is left out unnoticed.
 const STORIES: usize = 11;
 
 fn durable_streams_client_is_served(host: Host) {

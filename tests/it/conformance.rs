@@ -1,5 +1,6 @@
-//! The official suite of the Durable Streams protocol, whole: against both hosts as they are, and
-//! against such that keep streams in tiny pieces, so that most reads come from segments.
+//! Protocol conformance: the official suite of Durable Streams, complete. It runs against both
+//! hosts with default settings, and against hosts with tiny segments, so that most reads use
+//! segments.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,19 +12,19 @@ use tempfile::TempDir;
 
 use crate::world::{Host, Server, skipped, worker_lacks};
 
-/// The tests of the suite, those of the subscriptions included.
+/// The number of the suite's tests, with those of subscriptions.
 const TESTS: usize = 338;
 
-/// The suite waits for long-polls that nothing ends, for five seconds each.
+/// The suite waits for the timeout of several long polls, for five seconds each.
 const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
 
-/// The suite has webhooks sent to this machine.
+/// The suite receives webhooks on this machine.
 const WEBHOOKS: (&str, &str) = ("STREAM_WEBHOOKS", "loopback");
 
 /// The suite sends no credentials.
 const ACCESS: (&str, &str) = ("STREAM_ACCESS", "open");
 
-/// Most reads come from segments.
+/// Most reads use segments.
 const TINY_SEGMENTS: &[(&str, &str)] = &[
     ("PMX_STREAM_CHUNK_BYTES", "4096"),
     ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
@@ -35,7 +36,7 @@ const TINY_PAGES: &[(&str, &str)] = &[
     ("PMX_STREAM_READ_BYTES", "4096"),
 ];
 
-/// All reads come from segments.
+/// All reads use segments.
 const COLD: &[(&str, &str)] = &[
     ("PMX_STREAM_SEGMENT_MESSAGES", "1"),
     ("PMX_STREAM_COLD_READS", "1"),
@@ -113,18 +114,19 @@ pub(crate) fn folder() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/conformance")).to_owned()
 }
 
-/// Has the suite in `node_modules`, as the lock file names it; or says what is missing.
+/// Installs the suite in `node_modules`, as the lock file names it; or returns what is missing.
 pub(crate) fn install() -> Result<(), String> {
     install_in(&folder())
 }
 
-/// Has what a folder's `package-lock.json` names in its `node_modules`; or says what is missing.
+/// Installs what a folder's `package-lock.json` names in its `node_modules`; or returns what is
+/// missing.
 pub(crate) fn install_in(folder: &Path) -> Result<(), String> {
     static INSTALLING: Mutex<()> = Mutex::new(());
     let said = |error: std::io::Error| error.to_string();
     let _one_at_a_time = INSTALLING.lock().unwrap_or_else(PoisonError::into_inner);
     let lock = fs::File::create(folder.join(".installing")).map_err(said)?;
-    // The tests of a run are processes of their own.
+    // Each test of a run is a separate process.
     lock.lock().map_err(said)?;
     let wanted = fs::read(folder.join("package-lock.json")).map_err(said)?;
     let installed = folder.join("node_modules/installed-lock.json");

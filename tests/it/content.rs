@@ -1,4 +1,4 @@
-//! Files that are never content: folders of pmx itself, private keys, settings.
+//! Excluded files, which are never content: pmx's own folders, private keys, settings.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ on_both_hosts!(
 );
 
 fn data_folder_inside_a_site_is_left_out(world: World) {
-    // The world's folder holds the site, the server's data and the cache of pmx.
+    // The world's folder contains the site, the server's data and the cache of `pmx`.
     world.write(&[("index.html", "home")]);
     let before = fs::read_dir(world.temp.path().join("cache")).is_ok();
     assert!(!before, "pmx makes its cache while it publishes");
@@ -70,7 +70,8 @@ fn dev_publishes_neither_its_data_nor_its_cache() {
         page.is_some_and(|page| page.text().starts_with(text))
     };
     eventually("dev serves the folder", || shows("first"));
-    // Each publish writes to both folders: if that were a change, there would be no end.
+    // Each publish writes to both folders. If the watcher counted these writes, it would never
+    // stop.
     for text in ["second", "third", "fourth"] {
         world.write(&[("index.html", text)]);
         eventually("dev serves the change", || shows(text));

@@ -1,4 +1,4 @@
-//! The whole conversation without faults: client and server halves in memory.
+//! Conversations without faults: client and server halves in memory.
 
 mod story;
 
@@ -24,7 +24,7 @@ fn publishes_and_rollbacks_make_a_history() {
     let mut files = three_hundred_files();
     let first = story.site(&files);
 
-    // Nothing is there yet.
+    // The site does not exist yet.
     assert_eq!(
         story.host.site("docs", "/", &[]).status,
         StatusCode::NOT_FOUND
@@ -48,7 +48,7 @@ fn publishes_and_rollbacks_make_a_history() {
     assert_eq!(outcome.url.as_deref(), Some("http://docs.localhost/"));
     story.host.check("docs", &first);
 
-    // Nothing changed: one request, whether the client knows that or not.
+    // Nothing changed: the client sends one request, whether it knows that or not.
     let (outcome, requests) = story.publish(&first, base(&first, 1));
     assert_eq!((outcome.kind, requests), (OutcomeKind::Unchanged, 1));
     let (outcome, requests) = story.publish(&first, None);
@@ -67,7 +67,7 @@ fn publishes_and_rollbacks_make_a_history() {
     assert_eq!(deploy.new_bytes, "<h1>changed</h1>".len() as u64);
     story.host.check("docs", &second);
 
-    // A rename and a removal: no bytes travel, the big file included.
+    // A rename and a removal: the client sends no content, not even of the big file.
     let big = files.remove("big.bin").unwrap();
     files.insert("renamed/big.bin".into(), big);
     files.remove("docs/3/0/page-3.html").unwrap();
@@ -85,7 +85,7 @@ fn publishes_and_rollbacks_make_a_history() {
     assert_eq!(gone.status, StatusCode::NOT_FOUND);
     assert_eq!(gone.body, files["404.html"]);
 
-    // An asset of an earlier deploy still resolves; at the deploy's own URL it does not.
+    // An asset of an earlier deploy still resolves, except at the deploy's own URL.
     let kept = story.host.site("docs", "/big.bin", &[]);
     assert_eq!(kept.status, StatusCode::OK);
     assert_eq!(
@@ -106,7 +106,7 @@ fn publishes_and_rollbacks_make_a_history() {
         StatusCode::NOT_FOUND
     );
 
-    // Back and forth.
+    // Two rollbacks return to the same deploy.
     assert_eq!(story.rollback(None), Ok(4));
     story.host.check("docs", &second);
     assert_eq!(story.rollback(None), Ok(5));
@@ -115,7 +115,7 @@ fn publishes_and_rollbacks_make_a_history() {
     assert_eq!(story.rollback(Some(3)), Ok(6));
     story.host.check("docs", &third);
     assert_eq!(story.rollback(Some(9)), Err(Code::DeployUnknown));
-    // An older root is known: one request, no upload.
+    // The space knows the older root: the client sends one request and no upload.
     let (outcome, requests) = story.publish(&second, base(&third, 6));
     assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 1));
     story.host.check("docs", &second);
@@ -188,7 +188,7 @@ fn ranges_of_a_blob_in_parts_are_served() {
     }
 }
 
-/// A manifest above 64 KiB is sent as an outline first.
+/// A client sends a manifest above 64 KiB as an outline first.
 #[test]
 fn large_manifest_is_published_by_a_machine_without_a_base() {
     let mut story = Story::new();
@@ -206,14 +206,15 @@ fn large_manifest_is_published_by_a_machine_without_a_base() {
     let (outcome, requests) = story.publish(&first, None);
     assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 5));
     story.host.check("docs", &first);
-    // A machine that knows no base: the root, outline, the nodes that changed, one pack, commit.
+    // A client without a base sends the root, the outline, the changed nodes, one pack and the
+    // commit.
     files.insert("a/new.html".into(), "new".into());
     let second = story.site(&files);
     let (outcome, requests) = story.publish(&second, None);
     assert_eq!((outcome.kind, requests), (OutcomeKind::Published, 5));
     assert_eq!(outcome.summary.unwrap().unchanged, 3000);
     story.host.check("docs", &second);
-    // A dry run says what would travel, and changes nothing.
+    // A dry run reports what the client would send, and changes nothing.
     files.insert("a/newer.html".into(), "newer".into());
     let third = story.site(&files);
     let dry = story.intent(&third, base(&second, 2), Mode::Dry);
@@ -248,7 +249,7 @@ fn empty_site_is_published_and_replaced() {
     );
 }
 
-/// The base of a difference is not the content of the new page.
+/// Only a dictionary response needs the old page; the new page does not.
 #[test]
 fn dictionary_response_falls_back_when_objects_of_the_old_deploy_are_lost() {
     let mut story = Story::new();
@@ -294,7 +295,7 @@ fn dictionary_response_falls_back_when_objects_of_the_old_deploy_are_lost() {
         codings.insert(coding.to_owned());
         block_on(story.host.blobs.write(key, bytes)).unwrap();
     }
-    // Without the old page there is no difference.
+    // Without the old page, the server sends no dictionary response.
     assert!(codings.contains("zstd"), "{codings:?}");
 }
 

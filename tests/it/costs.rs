@@ -1,5 +1,5 @@
-//! Cloudflare costs of page views and publishes: operations of R2, KV and SQLite, as the Worker
-//! counts them in its journal.
+//! Cloudflare costs of page views and publishes: operations of R2, KV and SQLite, as the Worker's
+//! log counts them.
 
 use crate::journal::{Costs, Journal};
 use crate::prices::{VIEW_KV_READS, VIEW_REQUESTS};
@@ -25,7 +25,7 @@ fn site(world: &World, pages: u64) {
     world.sync("docs", &[]).ok();
 }
 
-/// A Worker whose isolate is cold, after a publish of so many pages.
+/// A Worker with a cold isolate, after a publish of `pages` pages.
 fn cold(pages: u64) -> Option<(World, Journal)> {
     let mut world = World::worker()?;
     site(&world, pages);
@@ -56,7 +56,7 @@ fn page_costs_a_pointer_its_index_and_its_blob_and_no_space_call() {
     read(&world, "/7/47");
     let beside = journal.costs(&world);
     assert!(beside["r2_read"] <= 2, "{beside:?}");
-    // Another isolate of the same data centre reads nothing but the page.
+    // A new isolate in the same data centre reads only the page.
     world.server.kill();
     world.restart();
     journal.lines(&world);
@@ -124,7 +124,7 @@ fn pack_upload_costs_one_call_of_its_space() {
             *commands.entry(command.to_owned()).or_default() += 1;
         }
         let path = line["path"].as_str().unwrap_or_default();
-        // One for which there is no room reaches no space, and comes again.
+        // An upload beyond the capacity reaches no space, and the client sends it again.
         let is_upload = path.starts_with("/api/publish/packs/") && line["status"] != 503;
         uploads += u64::from(is_upload);
         calls += line["ops"]["space_call"].as_u64().unwrap_or(0);
@@ -171,7 +171,7 @@ fn file_of_1_gb_passes_through_little_memory() {
         "a file of {PARTS} parts: {costs:?}, memory {}",
         journal.memory
     );
-    // Each part, the index, and at most a table of the parts.
+    // The Worker writes each part, the index, and at most a table of the parts.
     let writes = PARTS + 1..=PARTS + 3;
     assert!(writes.contains(&costs["r2_write"]), "{costs:?}");
     assert!(journal.memory <= MEMORY_MAX, "{} bytes", journal.memory);

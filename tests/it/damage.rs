@@ -1,5 +1,5 @@
-//! Damaged segments of a stream: readers get an error and never the wrong bytes, and no other
-//! stream suffers.
+//! Damaged stream segments: readers get an error and never wrong bytes, and no other stream
+//! suffers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::streaming::Home;
 use crate::world::{Host, eventually};
 
-/// Everything moves to segments, two messages in each.
+/// The host moves everything to segments, two messages in each.
 const SETTINGS: &[(&str, &str)] = &[
     ("PMX_STREAM_SEGMENT_MESSAGES", "2"),
     ("PMX_STREAM_CHUNK_BYTES", "4096"),
@@ -15,11 +15,11 @@ const SETTINGS: &[(&str, &str)] = &[
 
 const JSON: &str = "application/json";
 
-/// Damage of a file: from its content and that of another segment to the content that is left.
+/// A way to damage a file: from its content and that of another segment to the damaged content.
 type Damage = fn(&[u8], &[u8]) -> Option<Vec<u8>>;
 
-/// Behind the messages a segment has what finds them, for an operator who has lost the database. A
-/// reader knows it already, and reads the messages only.
+/// After the messages, a segment has an index for an operator who lost the database. A reader has
+/// the index already, and reads only the messages.
 const HARMLESS: &[&str] = &["cut by a byte", "longer by a byte"];
 
 const DAMAGES: &[(&str, Damage)] = &[
@@ -93,7 +93,7 @@ fn numbers(home: &Home) -> Vec<u64> {
         .collect()
 }
 
-/// The files of all segments, once there are so many.
+/// The files of all segments, once there are `count`.
 fn settled(folder: &Path, count: usize) -> Vec<PathBuf> {
     let mut files = Vec::new();
     eventually("the segments are written", || {

@@ -1,4 +1,4 @@
-//! Dependencies: each is used, under a licence of the list, from crates.io, and in one version.
+//! Dependencies: each is used, has a licence of the list, is from crates.io, and has one version.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -39,7 +39,7 @@ const LICENCES: &[&str] = &[
     "Zlib OR Apache-2.0 OR MIT",
 ];
 
-/// Crates with several versions, how many, since their dependents have not agreed on one yet.
+/// Crates with several versions, and how many, because their dependents require different ones.
 const SEVERAL_VERSIONS: &[(&str, usize)] = &[
     ("base64", 2),
     ("block-buffer", 2),
@@ -52,7 +52,7 @@ const SEVERAL_VERSIONS: &[(&str, usize)] = &[
     ("synstructure", 2),
 ];
 
-/// Dependencies that no source names: the member, the dependency, and what it is for.
+/// Dependencies that no source file names: the member, the dependency, and its purpose.
 const UNNAMED: &[(&str, &str, &str)] = &[
     (
         "pmx-worker",
@@ -68,7 +68,7 @@ const UNNAMED: &[(&str, &str, &str)] = &[
 
 const CRATES_IO: &str = "registry+https://github.com/rust-lang/crates.io-index";
 
-/// What cargo says of all packages that Linux and the Worker are built from.
+/// Cargo's metadata of all packages of the builds for Linux and for the Worker.
 fn metadata() -> Value {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
@@ -107,7 +107,7 @@ fn dependencies_have_licences_sources_and_versions_of_the_list() {
         let (name, licence) = (text(package, "name"), text(package, "license"));
         let all = versions.entry(name).or_default();
         all.insert(text(package, "version"));
-        // Members have no source, and their licence is the project's.
+        // Workspace members have no source, and have the project's licence.
         let source = &package["source"];
         if !source.is_null() && source != CRATES_IO {
             faults.push(format!("{name} comes from {source}"));
@@ -164,7 +164,7 @@ fn dependencies_of_members_are_named_in_their_sources() {
     );
 }
 
-/// Collects the identifiers of the Rust files below a folder, comments and strings left out.
+/// Collects the identifiers of the Rust files below a folder, without comments and strings.
 fn identifiers_below(folder: &Path, names: &mut BTreeSet<String>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();

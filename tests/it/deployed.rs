@@ -1,5 +1,5 @@
-//! Deployment checks of `xtask`, against a server that is known by its address and its secret
-//! alone.
+//! Deployment checks of `xtask`: against a server of which they know only the address and the
+//! secret.
 
 use std::process::{Command, Stdio};
 
@@ -11,12 +11,12 @@ use crate::world::{Host, Ran, Server, skipped};
 
 const SECRET: &str = "a-secret-of-a-server-that-is-deployed";
 
-/// The suite waits for long-polls that nothing ends.
+/// The suite waits for the timeout of several long polls.
 const LONG_POLL: (&str, &str) = ("STREAM_LONG_POLL_MS", "700");
 
-/// A server whose streams only the secret's holder may use.
+/// A server whose streams require the secret.
 fn server(temp: &TempDir) -> (Server, String) {
-    // The suite asks from a page of another origin, too.
+    // The suite also sends requests as a page of another origin.
     let settings = [
         ("STREAM_SECRET", SECRET),
         ("STREAM_ORIGINS", "*"),
@@ -68,14 +68,14 @@ fn smoke_run_measures_and_enforces_its_budget() {
         assert!(p95.is_some_and(|millis| millis > 0.0), "{ran:?}");
     }
     assert_eq!(report["iterations"], 5);
-    // Nothing takes no time. Without being enforced a budget is only reported.
+    // No operation meets this budget. A budget that is not enforced is only reported.
     let none = [("PERF_ITERATIONS", "1"), ("PERF_BUDGET_MS", "0.001")];
     let ran = xtask(&["smoke"], &[&holder[..], &none].concat());
     assert_eq!(ran.code, 0, "{ran:?}");
     assert!(ran.stdout.contains("missed"), "{ran:?}");
     let enforced = [&holder[..], &none, &[("PERF_ENFORCE", "1")]].concat();
     assert_ne!(xtask(&["smoke"], &enforced).code, 0);
-    // A stranger measures nothing.
+    // Without the secret, the check measures nothing.
     let ran = xtask(&["smoke", &url], &few);
     assert!(ran.code != 0 && ran.stderr.contains("401"), "{ran:?}");
 }
@@ -101,7 +101,7 @@ fn official_suite_and_client_run_against_an_address() {
         ran.stdout.contains("held: bytes come as they went"),
         "{ran:?}"
     );
-    // Without the secret they pass nothing.
+    // Without the secret, all of them fail.
     let ran = xtask(&["implementation"], &named[1..]);
     assert_ne!(ran.code, 0, "{ran:?}");
 }

@@ -1,5 +1,5 @@
-//! Disk faults of the embedded host: lost and damaged databases, a disk that takes no writes, files
-//! that others may read.
+//! Disk faults of the embedded host: lost and damaged databases, a full disk, files that others may
+//! read.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -44,7 +44,7 @@ fn pointers_are_restored_from_the_ledgers() {
     assert_eq!(world.get("docs", "/").text(), "draft");
 }
 
-/// Starts a server, by a command that prints its address, and looks whether it serves the sites.
+/// Starts a server by a command that prints its address, and checks that it serves the sites.
 fn served(mut serve: Command, when: &str) -> Running {
     serve.stderr(Stdio::null());
     let server = Running::start(serve);
@@ -56,7 +56,7 @@ fn served(mut serve: Command, when: &str) -> Running {
     server
 }
 
-/// Every file write fails there, as on a disk that is full.
+/// Every file write fails, as on a full disk.
 #[test]
 fn sites_are_served_from_a_disk_that_takes_no_writes() {
     let mut world = published();
@@ -79,14 +79,14 @@ fn sites_are_served_from_a_disk_that_takes_no_writes() {
     assert_eq!(world.get("blog", "/").text(), "room again");
 }
 
-/// How the server that wrote a data folder ended, before the folder is mounted read-only.
+/// How the server of a data folder ended, before the folder is mounted read-only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Left {
-    /// Killed: with its logs of writes beside the databases.
+    /// Killed, with write-ahead logs beside the databases.
     Killed,
-    /// By a signal that asks for an orderly end.
+    /// Stopped by a signal for an orderly shutdown.
     Stopped,
-    /// Killed, and copied without what ledgers have as well, and without the lock.
+    /// Killed, and copied without the lock and without files that the ledgers contain too.
     Sparse,
 }
 

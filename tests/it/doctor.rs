@@ -1,4 +1,4 @@
-//! `pmx doctor`: it finds each planted fault by its own check, and no fault where there is none.
+//! `pmx doctor`: its checks find each planted fault, and report no fault on a correct server.
 
 mod front;
 
@@ -18,7 +18,7 @@ use crate::world::{Host, Ran, World, skipped, worker_lacks};
 /// The shortest run.
 const SHORT: [&str; 6] = ["--watch", "1", "--sockets", "5", "--mib", "1"];
 
-/// Streams are closed.
+/// Streams require a secret.
 const CLOSED: (&str, &str) = ("STREAM_SECRET", "another-secret-of-32-bytes-or-more");
 
 fn doctor(world: &World, url: &str, more: &[&str]) -> Ran {
@@ -26,7 +26,7 @@ fn doctor(world: &World, url: &str, more: &[&str]) -> Ran {
     world.pmx(&[&args[..], &SHORT[..], more].concat())
 }
 
-/// The state of each check, and what was seen.
+/// The state and the finding of each check.
 fn states(ran: &Ran) -> BTreeMap<String, (String, String)> {
     let lines = ran.stdout.lines();
     let lines = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -80,7 +80,7 @@ fn doctor_finds_no_fault_of_a_worker() {
     let token = world.token();
     let said = format!("{}{}", ran.stdout, ran.stderr);
     assert!(!said.contains(&token[7..]), "the secret is printed");
-    // For people, too, and again: what is there already is no fault.
+    // Also as text for people, and once more: existing objects are no fault.
     let args = [&["doctor", "--cloudflare", &url][..], &SHORT[..]].concat();
     let ran = world.pmx(&args).ok();
     assert!(
@@ -93,7 +93,7 @@ fn doctor_finds_no_fault_of_a_worker() {
     );
 }
 
-/// Runs the doctor through a front with a fault, before a host whose streams are closed.
+/// Runs the doctor through a front with a fault, before a host with closed streams.
 fn behind(fault: Fault) -> (World, Ran) {
     let world = World::with_settings(Host::Embedded, &[CLOSED]);
     let front = Front::plain(world.server.port, fault);
@@ -126,7 +126,7 @@ fn doctor_finds_each_planted_fault() {
         (Fault::ClosesSockets, &["sockets"]),
         (Fault::NoApex, &["hosts"]),
     ];
-    // Most of each run is waiting.
+    // The runs mostly wait.
     std::thread::scope(|scope| {
         for (fault, expected) in faults {
             scope.spawn(move || {
@@ -163,7 +163,7 @@ fn doctor_refuses_plain_http_over_a_network() {
     assert!(ran.stdout.contains("plain http"), "{ran:?}");
 }
 
-/// A host behind TLS, with what answers beside it by plain http.
+/// Runs the doctor against a host behind TLS, and a plain-HTTP server beside it.
 fn encrypted(world: &World, plain: &Canned, fault: Fault) -> Ran {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();

@@ -1,5 +1,5 @@
-//! Faulty environments of `pmx` and its host: each has its own message and exit code, and the live
-//! site stays live.
+//! Faulty environments of `pmx` and its host: each has its own message and exit code, and the site
+//! stays live.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -76,7 +76,7 @@ fn environment_faults_have_their_own_message_and_exit_code() {
         assert!(ran.stdout.is_empty(), "{story}: {ran:?}");
         assert_eq!(world.get("docs", "/").text(), "kept", "{story}");
     }
-    // A fault that only costs time is no failure.
+    // A fault that only costs time does not fail the command.
     for (story, spoil) in [
         (
             "no home",
@@ -105,7 +105,7 @@ fn full_disk_loses_nothing() {
     let mut world = live();
     let (data, port) = (world.temp.path().join("data"), world.server.port);
     world.server.kill();
-    // No file may grow beyond 400 KiB: for the server, the disk is full there.
+    // No file may grow beyond 400 KiB, so that the disk is full for the server.
     let script = "trap '' XFSZ; ulimit -f 800; exec \"$0\" serve --data \"$1\" --listen \"$2\"";
     let mut full = Command::new("sh")
         .args(["-c", script])
@@ -163,7 +163,7 @@ fn slow_senders_are_cut_off_and_delay_no_other_client() {
         let mut stream = begin(&text);
         thread::spawn(move || {
             let mut said = Vec::new();
-            // An answer and the end, or the end alone; what must not come is the timeout.
+            // The server may answer and close, or only close. It must not let the client time out.
             stream.read_to_end(&mut said).map(|_| said)
         })
     });

@@ -1,7 +1,7 @@
-//! Fan-out: streams that are copied into another, against a model and over sockets.
+//! Fan-out: the hub copies streams into another one; tested against a model and over sockets.
 //!
-//! Copies are lost, late or made twice on the way. The target has all messages of each stream all
-//! the same, once and in order.
+//! The platform loses, delays and repeats copies. The target still gets all messages of each
+//! stream, once and in order.
 
 use std::collections::BTreeMap;
 use std::future::Future as _;
@@ -34,7 +34,7 @@ started_on_both_hosts! {
 /// Schedules of a test run.
 const SCHEDULES: u64 = 400;
 
-/// The streams that are copied, and their media types.
+/// The source streams, and their media types.
 const SOURCES: [(&str, &str); 3] = [
     ("in/a", "application/json"),
     ("in/b", "application/json"),
@@ -53,11 +53,11 @@ fn fan_out_copies_everything_once_and_in_order() {
         let repeated = std::panic::catch_unwind(run);
         twice += repeated.unwrap_or_else(|_| panic!("broken by PMX_SEED={seed}"));
     }
-    // A run in which nothing arrives twice shows nothing.
+    // Without repeated copies, the test would prove nothing.
     assert!(twice > SCHEDULES, "{twice}");
 }
 
-/// Asserted on counts: each append matches all patterns, and parses none of them again.
+/// Counts parses: an append matches all patterns, and parses none of them again.
 #[test]
 fn patterns_are_parsed_when_a_subscription_changes_and_not_by_appends() {
     let mut world = World::new(3);
@@ -82,10 +82,10 @@ struct World {
     sql: Sqlite,
     patterns: PatternCache,
     now: u64,
-    /// How often each stream was made, and what was written to it since.
+    /// For each stream: how often it was created, and how much was written to it since.
     written: BTreeMap<usize, (u64, u64)>,
     lives: u8,
-    /// FanOutBatch under way; some are made again although they arrived.
+    /// Fan-out effects in flight; the platform may perform one again although it succeeded.
     errands: Vec<Effect>,
     repeated: u64,
 }
@@ -238,7 +238,7 @@ impl World {
         }
     }
 
-    /// Says which life of its name a source is.
+    /// Sets the generation of the source, as the platform does.
     fn stamped(&self, effect: Effect) -> Effect {
         let Effect { lease, action } = effect;
         let Action::Copy(mut copying) = action else {
@@ -257,7 +257,7 @@ impl World {
         Effect { lease, action }
     }
 
-    /// Some copies are made, perhaps long after they were asked for, and perhaps again.
+    /// Performs some copies, perhaps late and perhaps again.
     fn carry(&mut self) {
         if self.errands.is_empty() {
             return;
@@ -290,7 +290,7 @@ impl World {
         let key = SOURCES
             .iter()
             .position(|it| it.0 == copying.source.as_str());
-        // Pages end elsewhere each time.
+        // Pages end at other positions each time.
         let read_bytes = *self.rng.pick(&[1, 7, 30, 4_096]);
         let engine_config = EngineConfig {
             read_bytes,
@@ -315,7 +315,7 @@ impl World {
         Ok(Outcome::Copied(copies.to))
     }
 
-    /// Makes all copies that are due, without faults.
+    /// Performs all due copies without faults.
     fn settle(&mut self) {
         self.errands.clear();
         for _ in 0..200 {
@@ -367,7 +367,7 @@ impl World {
     }
 }
 
-/// The key of the stream that gathers all.
+/// The key of the target stream.
 const TARGET: usize = 9;
 
 fn name(text: &str) -> StreamName {
@@ -382,7 +382,7 @@ fn fan_out_cycles_are_refused() {
         Err(SubscriptionRefusal::Cycle(_)) => "circle",
         Err(refusal) => panic!("{refusal}"),
     };
-    // `in/*` goes to `all` already.
+    // The fan-out from `in/*` to `all` exists already.
     for (id, pattern, streams, target, expected) in [
         ("1", None, &["all"][..], "more", ""),
         ("2", None, &["more"], "in/x", "circle"),
@@ -412,7 +412,7 @@ fn fan_out_copies_many_streams_into_one(host: Host) {
         home.ask("POST", "in/a", "", &json!([1, {"b": 2}])).status,
         204
     );
-    // The target is made later than what it gets.
+    // The target is created after its messages.
     eventually("it is said that nothing is copied", || {
         let shown = home.ask("GET", "__ds/subscriptions/s", "", &Value::Null);
         shown.json()["status"] == "failed"
@@ -437,7 +437,7 @@ fn fan_out_copies_many_streams_into_one(host: Host) {
             .status,
         204
     );
-    // Another fan-out copies what the deleted one would have copied before it.
+    // Another fan-out copies the messages that the deleted one had not copied yet.
     assert_eq!(home.ask("PUT", "later", "", &json!([])).status, 201);
     let config = json!({"type": "fan-out", "pattern": "in/*", "target_stream": "later"});
     home.subscribe("u", &config);

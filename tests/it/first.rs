@@ -1,4 +1,4 @@
-//! First publishes: files are sent as they are read, and each is read once.
+//! First publishes: the client sends files as it reads them, and reads each file once.
 
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
@@ -14,8 +14,8 @@ on_both_hosts!(
     first_publish_resumes_after_a_kill,
 );
 
-/// Longer than a file counts as one that may still be written to. The client looks at the time of
-/// the last change, so only time settles a file.
+/// Longer than the age up to which the client expects further writes to a file. The client compares
+/// the modification time, so a file settles only by waiting.
 const SETTLED: Duration = Duration::from_millis(200);
 
 fn page(number: u64) -> String {
@@ -42,7 +42,7 @@ fn first_publish_reads_each_file_once_and_sends_each_blob_once(world: World) {
     sleep(SETTLED);
 
     let first = world.sync("docs", &["--verbose"]).ok();
-    // A blob that travels in parts is left to the publish, as is one that changes meanwhile.
+    // The initial upload skips blobs in parts, and files that change during it.
     assert!(first.stderr.contains(" 1 read"), "{first:?}");
     assert_eq!(first.number("/files/added"), 123);
     let distinct: usize = (0..60).map(|number| page(number).len()).sum();
@@ -71,7 +71,7 @@ fn first_publish_reads_each_file_once_and_sends_each_blob_once(world: World) {
     assert_eq!(world.sync("docs", &[]).ok().at("/outcome"), "unchanged");
 }
 
-/// Bytes of the smallest pack of the site below: the last, which has what the others left over.
+/// Bytes of the smallest pack of the site below: the last one, with the remaining files.
 const LAST_PACK: u64 = 8 * 500_000;
 
 fn first_publish_resumes_after_a_kill(world: World) {
@@ -80,7 +80,7 @@ fn first_publish_resumes_after_a_kill(world: World) {
     }
     sleep(SETTLED);
     let all = 40 * 500_000;
-    // On this line the three packs take as long as their sizes, side by side.
+    // On this line, the three packs take times proportional to their sizes, side by side.
     let passed = Arc::new(Mutex::new(0));
     let line = throttled(world.server.port, 8_000_000, Arc::clone(&passed));
     let url = line.url("http", "127.0.0.1");
@@ -128,7 +128,7 @@ fn first_publish_resumes_after_a_kill(world: World) {
     }
 }
 
-/// Packs that the server acknowledged since the journal was read last.
+/// The number of packs that the server acknowledged since the last read of the log.
 fn packs_of(journal: &mut Journal, world: &World) -> u64 {
     let lines = journal.lines(world).into_iter();
     let packs = lines.filter(|line| {

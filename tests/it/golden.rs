@@ -1,5 +1,5 @@
-//! Golden tests of the formats: a naive reference implementation that the fast code agrees with,
-//! vectors that are checked in, and the document that describes them.
+//! Golden tests of the formats: a naive reference implementation, checked-in vectors, and the
+//! design page.
 
 #[path = "../golden/agree.rs"]
 mod agree;

@@ -3,7 +3,7 @@
 
 use crate::world::{Answer, Host, World};
 
-/// The isolate that is asked: the objects live in another.
+/// The isolate that gets the requests: the objects are in another.
 const ISOLATE: &str = "1";
 
 fn world() -> Option<World> {
@@ -30,7 +30,7 @@ fn r2_read_failures_are_retried() {
     };
     let words = "get: We encountered an internal error. Please try again. (10001)";
     for times in [1, 2] {
-        // A page that the isolate has not read yet.
+        // A page that this isolate has not read yet.
         let text = format!("{times} hiccups");
         world.write(&[(&format!("{times}.html"), &text)]);
         world.sync("docs", &[]).ok();
@@ -58,7 +58,7 @@ fn overloaded_object_is_not_asked_again_at_once() {
     let (answer, count) = calls("overloaded");
     assert_eq!((answer.status, count), (503, 1), "{answer:?}");
     assert_eq!(answer.header("retry-after"), Some("1"));
-    // One that only lost its connection is.
+    // The Worker retries a failure that only lost the connection.
     let (answer, count) = calls("retryable");
     assert_eq!((answer.status, count), (200, 2), "{answer:?}");
 }

@@ -10,10 +10,10 @@ use flate2::read::GzDecoder;
 use crate::serving::PAGES;
 use crate::world::{Answer, World, noise};
 
-/// Headers that the runtime or the connection brings, not we.
+/// Headers that the runtime or the connection adds.
 const NOT_OURS: [&str; 4] = ["date", "connection", "transfer-encoding", "keep-alive"];
 
-/// The parts of an answer that have to be the same on both hosts.
+/// The parts of a response that must be equal on both hosts.
 #[derive(Debug, PartialEq, Eq)]
 struct Shown {
     status: u16,
@@ -21,7 +21,7 @@ struct Shown {
     body: String,
 }
 
-/// Three deploys of a site with everything in it that is served in a way of its own.
+/// Publishes three deploys of a site with a file for each special case of serving.
 fn publish(world: &World) {
     world.write(&PAGES);
     world.write(&[
@@ -53,7 +53,7 @@ fn publish(world: &World) {
     world.pmx(&["rollback", "2", "--space", "docs"]).ok();
 }
 
-/// Method, site, path, headers. A header `Authorization: token` is given the world's own.
+/// Method, site, path, headers. The header `Authorization: token` becomes the world's own token.
 type Asked = (
     &'static str,
     &'static str,
@@ -66,7 +66,7 @@ const ZSTD: &[(&str, &str)] = &[("Accept-Encoding", "zstd, gzip")];
 const TOKEN: &[(&str, &str)] = &[("Authorization", "token")];
 
 const TABLE: &[Asked] = &[
-    // Pages, redirects, what is not there.
+    // Pages, redirects, missing pages.
     ("GET", "docs", "/", PLAIN),
     ("GET", "docs", "/?query=1", PLAIN),
     ("GET", "docs", "/index.html", PLAIN),
@@ -187,7 +187,7 @@ const TABLE: &[Asked] = &[
     ("POST", "missing", "/", PLAIN),
     ("GET", "a.docs", "/", PLAIN),
     ("GET", "no_such", "/", PLAIN),
-    // Events, and what a stranger claims.
+    // Events, and false claims of a stranger.
     ("GET", "docs", "/_events?offset=-1", PLAIN),
     ("HEAD", "docs", "/_events?offset=-1", PLAIN),
     ("GET", "docs", "/_events?offset=-1&compact=1", PLAIN),
@@ -252,10 +252,10 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
     let port = world.server.port.to_string();
     let ours = |(name, value): (String, String)| {
         let is_ours = !NOT_OURS.contains(&name.as_str());
-        // A deploy token is made with the server's own secret.
+        // A deploy token depends on the server's secret.
         let value = match value.split_once('.') {
             Some((deploy, _mac)) if name == "x-pmx-know" => deploy.to_owned(),
-            // Only the Worker has an edge in front, which is to leave frames as they are.
+            // Only the Worker has an edge in front, which must not recode frames.
             _ if name == "cache-control" => value.replace(", no-transform", ""),
             Some(_) | None => value.replace(&port, "PORT"),
         };
@@ -263,7 +263,8 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
     };
     let mut headers: BTreeMap<_, _> = headers.into_iter().filter_map(ours).collect();
     let mut body = body;
-    // Cloudflare's edge may compress a body that the Worker leaves open; it drops the length then.
+    // Cloudflare's edge may compress a body whose coding the Worker leaves open, and then drops the
+    // length.
     if headers
         .get("content-encoding")
         .is_some_and(|coding| coding == "gzip")
@@ -283,7 +284,7 @@ fn shown(world: &World, &(method, site, path, headers): &Asked) -> Shown {
     }
 }
 
-/// A body as text, or what it hashes to if it is long or none.
+/// A body as text, or its hash if it is long or not text.
 fn spelt(body: &[u8], port: &str) -> String {
     match std::str::from_utf8(body) {
         Ok(text) if text.len() < 5000 => nameless(&timeless(&text.replace(port, "PORT"))),
@@ -291,7 +292,7 @@ fn spelt(body: &[u8], port: &str) -> String {
     }
 }
 
-/// An error answer without its id, which is another one each time.
+/// An error response without its id, which differs each time.
 fn nameless(text: &str) -> String {
     match text.split_once(ID) {
         Some((before, after)) => format!("{before}{}", after.get(ID_DIGITS..).unwrap_or_default()),
@@ -302,7 +303,7 @@ fn nameless(text: &str) -> String {
 const ID: &str = "\"id\":\"";
 const ID_DIGITS: usize = 16;
 
-/// Where a deploy says when it was made.
+/// The field with the time of a deploy.
 const AT: &str = "\"at\":";
 
 /// JSON without the times of deploys.

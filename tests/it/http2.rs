@@ -1,4 +1,4 @@
-//! HTTP/2 of the client: parallel uploads share one connection to a server that offers it.
+//! HTTP/2 of the client: parallel uploads share one connection if the server offers it.
 
 use std::collections::HashMap;
 use std::net::TcpListener;
@@ -19,27 +19,27 @@ use crate::canned::{pmx, tls};
 use crate::interrupts::noise;
 use crate::world::{World, raw};
 
-/// An address of this machine that is none of loopback: there the API's host is another one.
+/// An address of this machine that is not loopback: the API has another host there.
 const HOST: &str = "0.0.0.0";
 
 /// A server that ends TLS before a host.
 struct Front {
     port: u16,
-    /// Connections that it accepted.
+    /// The number of accepted connections.
     accepted: Arc<AtomicUsize>,
     uploads: Arc<Uploads>,
 }
 
-/// Uploads on their way.
+/// Uploads in flight.
 #[derive(Default)]
 struct Uploads {
     now: watch::Sender<usize>,
-    /// Whether two of them were under way at once.
+    /// Whether two of them were in flight at once.
     have_met: AtomicBool,
 }
 
 impl Uploads {
-    /// Begins an upload. It waits a while for another one.
+    /// Begins an upload, and waits a while for another one.
     async fn begin(&self) {
         self.now.send_modify(|now| *now += 1);
         let mut now = self.now.subscribe();
@@ -58,7 +58,8 @@ impl Uploads {
 }
 
 impl Front {
-    /// Offers protocols to clients, and passes their requests to a host on a port.
+    /// Starts a front that offers protocols to clients and forwards their requests to a host's
+    /// port.
     fn before(host: u16, home: &TempDir, offered: &[&str]) -> Self {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();

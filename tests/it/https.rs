@@ -6,19 +6,20 @@ use tempfile::TempDir;
 
 use crate::world::{Answer, Host, Server, World, eventually, raw, skipped, worker_lacks};
 
-/// A Worker with variables of the environment.
+/// A Worker with environment variables.
 fn worker(settings: &[(&str, &str)]) -> Option<World> {
     World::of_worker(Host::Worker, settings)
 }
 
-/// Asks as if by https: the local runtime shows the Worker another address than it was asked at.
+/// Sends a request as if by HTTPS: the local runtime passes the Worker another URL than the
+/// requested one.
 fn by_https(world: &World, host: &str, path: &str, headers: &[(&str, &str)]) -> Answer {
     let address = format!("https://{host}{path}");
     let all = [&[("mf-original-url", address.as_str())][..], headers].concat();
     world.get_with(host.strip_suffix(".localhost").unwrap_or(""), path, &all)
 }
 
-/// The worker's data folder is its own, so no `pmx` can publish by http here.
+/// The Worker has a data folder of its own, so that `pmx` can't publish by HTTP here.
 const HTTPS: (&str, &str) = ("SITE_SCHEME", "https");
 
 #[test]
@@ -40,7 +41,7 @@ fn plain_http_leads_to_https_and_takes_no_token() {
         assert!(location.ends_with(path), "{location}");
         assert_eq!(answer.header("strict-transport-security"), None);
     }
-    // With the right token, too: it was readable on its way.
+    // Also with the right token, because others could read it on its way.
     let token = world.token();
     for (host, path) in [
         ("", "/api/deploys?space=docs"),
@@ -55,7 +56,7 @@ fn plain_http_leads_to_https_and_takes_no_token() {
     let ran = world.pmx(&["deploys", "--space", "docs"]);
     let ran = ran.fails(4, "E_INSECURE");
     assert!(ran.stderr.contains("https"), "{ran:?}");
-    // By https all is as ever.
+    // HTTPS requests work as before.
     let health = by_https(&world, "localhost", "/healthz", &[]);
     assert_eq!(health.status, 200, "{health:?}");
     let strict = health.header("strict-transport-security");
@@ -78,13 +79,13 @@ fn hsts_follows_its_setting() {
     assert_eq!(health.header("strict-transport-security"), None);
 }
 
-/// A page that is worth compressing.
+/// A page that is long enough to compress.
 fn page() -> String {
     format!("<h1>page</h1>{}", "<p>words of a page</p>".repeat(50))
 }
 
-/// What the Worker itself answers: the local runtime's edge takes a header of a client for what it
-/// accepts, and leaves the answer alone.
+/// The Worker's own response. The local runtime's edge takes the accepted codings from a header of
+/// the client, and does not change the response.
 fn read(world: &World, accepted: &str) -> Answer {
     world.get_with("docs", "/", &[("accept-encoding", accepted)])
 }
@@ -124,7 +125,7 @@ fn zstd_setting_off_sends_open_bodies() {
     assert_eq!(read(&world, "identity").text(), page());
 }
 
-/// The paths of which the Worker wrote a line.
+/// The paths of which the Worker logged a line.
 fn logged(world: &World) -> Vec<String> {
     let log = fs::read_to_string(world.temp.path().join("data.log")).unwrap();
     let lines = log
@@ -147,7 +148,7 @@ fn log_has_errors_and_publishes_and_a_share_of_page_views() {
         assert_eq!(world.get("docs", "/").status, 200);
         assert_eq!(world.get("docs", "/nothing").status, 404);
     }
-    // Lines come in the order of requests, so that what is not there by now never comes.
+    // Lines have the order of requests, so a line that is missing now is missing for ever.
     let refused = world.get("", "/api/deploys?space=docs");
     assert_eq!(refused.status, 401);
     eventually("the refusal has a line", || {
@@ -198,7 +199,7 @@ fn wrangler_config_has_routes_no_shared_cache_and_few_log_lines() {
     ] {
         assert!(config.contains(part), "{part}");
     }
-    // The local runtime has the compatibility date of the deployed one.
+    // The local runtime has the compatibility date of the deployment.
     let date = lines
         .iter()
         .find_map(|line| line.strip_prefix("compatibility_date = "));

@@ -1,5 +1,4 @@
-//! Errors of intermediaries: for proxies, firewalls and portals, `pmx` names what answered and what
-//! to try.
+//! Errors of intermediaries (proxies, firewalls, portals): `pmx` names the sender and a remedy.
 
 use std::io::{BufReader, Read as _, Write as _};
 use std::sync::atomic::Ordering;
@@ -156,7 +155,7 @@ fn wrong_protocol_has_its_own_hint() {
     }
 }
 
-/// Answer of a space that lacks the one file of a site.
+/// The response of a space that lacks the site's only file.
 fn lacking() -> Vec<u8> {
     let body = r#"{"state":"blobs","active":0,"blobs":[[0,1]],
         "summary":{"added":1,"modified":0,"removed":0,"unchanged":0}}"#;
@@ -182,7 +181,7 @@ fn refusal_in_the_middle_of_a_body_is_read() {
         let mut first = [0; 3];
         stream.peek(&mut first).unwrap();
         let answer = if &first == b"PUT" {
-            // The unread rest resets the connection after the answer.
+            // The unread rest of the request resets the connection after the response.
             stream.read_exact(&mut [0; 16 * 1024]).unwrap();
             too_large()
         } else {

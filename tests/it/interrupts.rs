@@ -1,4 +1,4 @@
-//! Interrupts (Ctrl-C): a command says so and ends within a second, whatever it waits for. Its
+//! Interrupts (Ctrl-C): a command reports them and ends within a second, whatever it waits for. Its
 //! progress reports the bytes that the server received.
 
 mod early;
@@ -19,37 +19,37 @@ use tempfile::TempDir;
 use crate::canned::{Canned, command, http, read_request};
 use crate::world::{Ran, World, eventually, tcp};
 
-/// Time that an orderly end may take. Other tests run beside this one.
+/// Time limit of an orderly end. Other tests run at the same time.
 const SOON: Duration = Duration::from_millis(1_500);
 
-/// Answer of a space that lacks the 24 files of a site.
+/// The response of a space that lacks the site's 24 files.
 fn lacking() -> Vec<u8> {
     let body = r#"{"state":"blobs","active":0,"blobs":[[0,24]],
         "summary":{"added":24,"modified":0,"removed":0,"unchanged":0}}"#;
     http("200 OK\r\nContent-Type: application/json", body)
 }
 
-/// A folder of files of bytes that no codec makes smaller.
+/// A folder of files with incompressible bytes.
 pub(crate) fn noise(home: &TempDir, files: u32, bytes: usize) {
     std::fs::create_dir(home.path().join("site")).unwrap();
     for file in 0..files {
         let path = home.path().join(format!("site/{file}.bin"));
         std::fs::write(&path, crate::world::noise(file.into(), bytes)).unwrap();
-        // A file that was just written is read again before it is sent.
+        // The client would read a recently written file again before it sends it.
         let file = std::fs::File::options().append(true).open(path).unwrap();
         let long_ago = SystemTime::now() - Duration::from_mins(10);
         file.set_modified(long_ago).unwrap();
     }
 }
 
-/// A file that takes many seconds to hash, though it takes no room on the disk.
+/// A sparse file that takes many seconds to hash.
 fn large(site: &Path) {
     std::fs::create_dir_all(site).unwrap();
     let file = std::fs::File::create(site.join("large.bin")).unwrap();
     file.set_len(16_000_000_000).unwrap();
 }
 
-/// Waits until a command with `--json` reads a large file.
+/// Waits until a command with `--json` hashes a large file.
 fn hashes(child: &mut Child) {
     loop {
         let line = line(child);
@@ -94,7 +94,7 @@ fn interrupt(child: &Child, signal: &str) {
     assert!(killed.unwrap().success());
 }
 
-/// Interrupts, and waits for the end, which has to come soon.
+/// Interrupts a command, and waits for its end within the time limit.
 fn ended(child: Child, signal: &str) -> Ran {
     ended_in_time(child, signal).fails(130, "E_INTERRUPTED")
 }
@@ -107,7 +107,7 @@ fn ended_in_time(child: Child, signal: &str) -> Ran {
     ran
 }
 
-/// A server that never reads the bodies of uploads, and says when one has begun.
+/// A server that never reads the bodies of uploads, and a flag that is set when one begins.
 fn stuck() -> (Canned, Arc<AtomicBool>) {
     let begun = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&begun);

@@ -1,7 +1,7 @@
-//! One test binary: stories through the real CLI, simulation, golden vectors.
+//! Integration tests in one binary: stories through the real CLI, simulation, golden vectors.
 //!
 //! A story runs in a [`world`] of its own: a temporary folder, a server process and the real `pmx`.
-//! [`tidy`] fails if a file beside this one is not declared here.
+//! [`tidy`] fails if this file does not declare a file beside it.
 
 #![forbid(unsafe_code)]
 #![allow(

@@ -1,4 +1,4 @@
-//! Journal reader: the log of a server, one JSON object a line.
+//! Log reader: one JSON object per line of a server's log.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,10 +7,10 @@ use serde_json::Value;
 
 use crate::world::{World, eventually};
 
-/// Operations by name.
+/// Counts of operations, by name.
 pub(crate) type Costs = BTreeMap<String, u64>;
 
-/// Reads what was added to the Worker's journal since the last time.
+/// Reads the lines that the Worker logged since the last read.
 pub(crate) struct Journal {
     read: usize,
     marks: usize,
@@ -19,7 +19,7 @@ pub(crate) struct Journal {
 }
 
 impl Journal {
-    /// Everything so far is read already.
+    /// A journal that skips all lines so far.
     pub(crate) fn new(world: &World) -> Self {
         let mut journal = Self {
             read: 0,
@@ -30,8 +30,8 @@ impl Journal {
         journal
     }
 
-    /// The new lines, to that of a request which is sent to mark the end. It costs nothing, and its
-    /// line has what alarms did meanwhile.
+    /// The new lines, up to that of a request that marks the end. The request costs nothing, and
+    /// its line includes the operations of alarms since the last read.
     pub(crate) fn lines(&mut self, world: &World) -> Vec<Value> {
         self.marks += 1;
         let marker = format!("/marker-{}\"", self.marks);
@@ -53,7 +53,7 @@ impl Journal {
         new
     }
 
-    /// The operations until a deploy reaches readers; that may take a second, for KV's sake.
+    /// The operations until a deploy is visible to readers, which may take a second because of KV.
     pub(crate) fn announced(&mut self, world: &World) -> Costs {
         let mut all = Costs::new();
         eventually("KV is written", || {

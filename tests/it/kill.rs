@@ -1,5 +1,5 @@
-//! kill -9 of server and client at random moments of real publishes: the old or the new site,
-//! whole, every time, and the next run resumes.
+//! kill -9 of server and client at random moments of publishes: readers see the old or the new
+//! site, whole, and the next run resumes.
 
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -12,7 +12,7 @@ on_both_hosts! {
     kills_leave_the_old_or_the_new_site_whole,
 }
 
-/// Kills: each takes several seconds where three isolates start anew.
+/// The number of kills. Each takes several seconds on a host that restarts three isolates.
 const fn rounds(host: Host) -> u64 {
     match host {
         Host::Embedded | Host::Worker => 50,
@@ -22,10 +22,10 @@ const fn rounds(host: Host) -> u64 {
 
 const PAGES: u64 = 40;
 
-/// The alarm comes after a second; a machine may be busy.
+/// The alarm runs after a second, and a machine may be busy.
 const ALARM: Duration = Duration::from_secs(20);
 
-/// A page that names its version and is hard to compress, so that a publish takes a while.
+/// A page that names its version and hardly compresses, so that a publish takes a while.
 fn page(version: u64, number: u64) -> String {
     let mut rng = Rng::new(version * 1000 + number);
     let noise: String = (0..4000).map(|_| format!("{:016x}", rng.next())).collect();
@@ -39,17 +39,17 @@ fn write(world: &World, version: u64) {
     world.write(&[("index.html", &format!("version {version}"))]);
 }
 
-/// The one version that every page shows.
+/// The version that every page shows.
 ///
-/// A server may finish the last request of a client that is gone, so that a new deploy begins while
-/// the pages are read: then they are read again.
+/// A server may finish the last request of a killed client. If a new deploy begins while the test
+/// reads the pages, the test reads them again.
 fn served(world: &World) -> u64 {
     (0..10)
         .find_map(|_| served_at_once(world))
         .expect("the site comes to rest")
 }
 
-/// The version, or nothing if the deploy changed meanwhile.
+/// The version, or `None` if the deploy changed during the reads.
 fn served_at_once(world: &World) -> Option<u64> {
     let home = world.get("docs", "/");
     let deploy = home.header("x-pmx-deploy").map(str::to_owned);
@@ -71,10 +71,11 @@ fn served_at_once(world: &World) -> Option<u64> {
     Some(version)
 }
 
-/// The version that readers see once every acknowledged deploy was reported to them.
+/// The version that readers see once the space announced every acknowledged deploy.
 ///
-/// A Worker reports one deploy a second to them, since KV takes no more. The alarm reports one that
-/// the Worker did not before it was killed; until then readers see an older one, as whole.
+/// A Worker announces one deploy per second, because KV accepts no more. The alarm announces a
+/// deploy that the Worker had not announced before it was killed. Until then, readers see a
+/// complete older deploy.
 fn reported(world: &World, acknowledged: u64) -> u64 {
     let started = Instant::now();
     loop {
@@ -93,7 +94,7 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
         .and_then(|text| text.parse().ok())
         .unwrap_or(11);
     println!("PMX_SEED={seed}");
-    // The seed says where each round is hit.
+    // The seed determines the moment of each kill.
     let mut rng = Rng::new(seed);
     write(&world, 0);
     world.sync("docs", &[]).ok();
@@ -112,7 +113,7 @@ fn kills_leave_the_old_or_the_new_site_whole(mut world: World) {
         if victim != 0 {
             let _gone = client.kill();
         } else {
-            // A client without its server would try again for a while.
+            // A client without its server retries for a while.
             std::thread::sleep(Duration::from_millis(rng.next() % 30));
         }
         if victim != 1 {

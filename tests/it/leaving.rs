@@ -1,14 +1,14 @@
-//! Readers of events that leave: the object drops what it kept for them.
+//! Disconnected event readers: the object drops the state that it kept for them.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpStream;
 
 use crate::world::{Host, World, eventually};
 
-/// Two ticks of sixteen seconds; a session that its reader stays in has four.
+/// Two ticks of sixteen seconds. A session whose reader stays lasts four.
 const TWO_TICKS_MS: u64 = 2 * 16_000;
 
-/// The object writes a point when a reader's task is over, and no longer counts the reader then.
+/// When a reader's task ends, the object writes a data point and no longer counts the reader.
 #[test]
 fn reader_that_left_is_dropped_within_two_ticks() {
     let Some(world) = World::of_worker(Host::Unkind, &[("PMX_STREAM_ANALYTICS", "1")]) else {
@@ -22,11 +22,11 @@ fn reader_that_left_is_dropped_within_two_ticks() {
     }
     eventually("their tasks end", || world.counted("point live") == 3);
     let longest = world.counted("longest live");
-    // A second for a runtime that is late with its timers.
+    // A second of tolerance for timers of the runtime.
     assert!(longest <= TWO_TICKS_MS + 1_000, "{longest} ms");
 }
 
-/// A reader that has got the first event.
+/// A reader that has received the first event.
 fn reader(port: u16) -> TcpStream {
     let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
     let request =

@@ -1,4 +1,4 @@
-//! Live pages and event readers: each receives the events of its subscription, and never sees stale
+//! Live pages and event readers: each gets the events of its subscription, and never sees stale
 //! bytes.
 
 mod browser;
@@ -70,7 +70,7 @@ pub(crate) fn events(world: &World, site: &str, query: &str) -> Answer {
     world.get_with(site, &path, &[("authorization", &token)])
 }
 
-/// The token of a channel's newest deploy, as the space sends it to a reader of its events.
+/// The token of a channel's newest deploy, as the space sends it to an event reader.
 pub(crate) fn deploy_token(world: &World, site: &str) -> String {
     let answer = events(world, site, "offset=now");
     answer.header("x-pmx-know").expect("a token").to_owned()
@@ -86,8 +86,8 @@ fn poll(world: &World, query: &str) -> thread::JoinHandle<Answer> {
     thread::spawn(move || crate::world::raw(port, head.as_bytes(), false))
 }
 
-/// Waits until so many readers wait for the events of a site: the server has read their requests,
-/// and has answered one that came later.
+/// Waits until `count` readers wait for the events of a site: the server has read their requests,
+/// and has answered a later one.
 pub(crate) fn readers_wait(world: &World, site: &str, count: usize) {
     tcp::all_read(world.server.port, count);
     assert_eq!(events(world, site, "offset=now").status, 200);
@@ -114,7 +114,7 @@ fn waiting_readers_receive_the_next_deploy(world: World) {
         let policy = answer.header("cross-origin-resource-policy");
         assert_eq!(policy, Some("same-origin"));
     }
-    // Earlier deploys are the answer at once.
+    // A poll gets earlier deploys immediately.
     let answer = poll(&world, &format!("offset={}", at(0))).join().unwrap();
     assert_eq!(deploys(&answer.json()), [1, 2]);
 }
@@ -129,7 +129,7 @@ fn events_resume_at_the_last_event_id(world: World) {
     assert_eq!((deploys(&Value::Array(second)), &*id), (vec![2], &*at(2)));
     drop(events);
     edit(&world, "a.html", "3");
-    // A browser asks for the same address again, and says how far it got.
+    // A browser requests the same address again, with its offset.
     let last = format!("Last-Event-ID: {id}\r\n");
     let mut again = Events::open(&world, "docs", "offset=-1", &last);
     let (third, id) = again.next();
@@ -154,7 +154,7 @@ fn compact_events_are_one_net_difference(world: World) {
     assert_eq!(net(&at(5)).status, 400);
     let first = net(&at(0)).json();
     assert_eq!(first[0]["events"][0]["truncated"], true);
-    // Live readers may have it too.
+    // Live readers can request the compact form too.
     let waited = poll(&world, &format!("offset={}&compact=1", at(1)));
     assert_eq!(deploys(&waited.join().unwrap().json()), [4]);
     let query = format!("offset={}&compact=1", at(1));
@@ -202,7 +202,7 @@ fn socket_receives_what_its_subscription_names(world: World) {
     assert_eq!(back["prev_root"], frame["root"]);
     assert!(page.is_silent());
     world.pmx(&["resume", "--space", "docs"]).ok();
-    // It may change its mind.
+    // The page can change its subscription.
     page.say(&format!(r#"{{"page":"/","offset":"{}"}}"#, at(4)));
     assert_eq!(page.frame()["events"], json!([]));
     edit(&world, "index.html", "2");
@@ -326,9 +326,9 @@ fn live_script_is_put_into_pages_of_live_deploys(world: World) {
     );
     assert_eq!(world.get("docs", "/style.css").text(), "p {}");
     assert_eq!(world.request("HEAD", "docs", "/a", &[], b"").status, 200);
-    // A deploy's own address shows what was published and never changes.
+    // A deploy's own address shows the deploy as published, and never changes.
     assert_eq!(world.get("2--docs", "/a").text(), "<body>a</body>");
-    // It comes back with what it was published with.
+    // After a rollback to the deploy that was published live, the page has the script again.
     world.write(&[("b/index.html", "3")]);
     world.sync("docs", &[]).ok();
     assert_eq!(world.get("docs", "/a").text(), "<body>a</body>");
@@ -382,7 +382,7 @@ fn event_lists_are_for_holders_and_sites_that_opt_in(world: World) {
         assert_eq!(visitor("missing", query).status, 404, "{query}");
     }
     assert_eq!(deploys(&events(&world, "docs", "offset=-1").json()), [1]);
-    // A visitor's page gets events of what it names, and never a list.
+    // A visitor's page gets events of the paths that it names, and never a list.
     let mut page = Socket::open(port, "docs", None).unwrap();
     page.say(r#"{"page":"/a"}"#);
     assert_eq!(page.frame()["deploy"], 1);
@@ -391,7 +391,7 @@ fn event_lists_are_for_holders_and_sites_that_opt_in(world: World) {
     assert_eq!(all.text(), Err(4403));
     edit(&world, "a.html", "2");
     assert_eq!(page.frame()["events"][0]["paths"], json!(["/a"]));
-    // Previews are open, and so is a site that is published with --live, until it is not.
+    // Previews have open events. A site published with --live has them until a publish without it.
     world.sync("docs", &["--preview", "pr-7"]).ok();
     assert_eq!(visitor("pr-7--docs", "offset=-1").status, 200);
     world.write(&[("a.html", "3")]);
@@ -427,7 +427,7 @@ fn silent_socket_gets_raw_events_where_the_site_opted_in(world: World) {
     assert!(closed.is_silent());
 }
 
-/// A PathMX build has a client of its own, which reads all events of its site.
+/// A PathMX build contains its own client, which reads all events of its site.
 #[test]
 fn pathmx_build_opts_in_to_open_events() {
     let world = World::with_settings(Host::Embedded, &[]);
@@ -445,7 +445,7 @@ fn pathmx_build_opts_in_to_open_events() {
     assert_eq!(world.get("docs", "/").text(), "<body>home</body>");
 }
 
-/// Nothing deletes deploys yet; a reader at one that is gone gets a refusal.
+/// No code deletes deploys yet. A reader at a missing deploy gets a refusal.
 #[test]
 fn events_after_a_deploy_that_is_gone_are_refused() {
     let world = World::with_settings(Host::Embedded, &[]);
@@ -467,7 +467,7 @@ fn events_after_a_deploy_that_is_gone_are_refused() {
     assert_eq!(socket.text(), Err(4410));
 }
 
-/// The script is small: it is part of each page that wants it.
+/// The script must stay small, because each live page contains it.
 #[test]
 fn live_script_has_less_than_five_kilobytes() {
     use std::io::Write as _;

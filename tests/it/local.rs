@@ -1,5 +1,5 @@
-//! Local mode through sockets: foreign pages and hosts get nothing, and the start says which mode
-//! the server is in.
+//! Local mode over sockets: foreign pages and hosts are refused, and the server states its mode at
+//! its start.
 
 use std::process::Stdio;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::waking::Home;
 use crate::world::{Answer, Host, Running, World, eventually, try_raw};
 
-/// A request as it is, with the fields that it has beside `Connection`.
+/// Sends a request unchanged, with these header fields and `Connection`.
 fn ask(port: u16, method: &str, path: &str, fields: &[(&str, &str)], body: &str) -> Answer {
     let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\n");
     for (name, value) in fields {

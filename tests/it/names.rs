@@ -1,4 +1,4 @@
-//! Names that ledgers keep, for an object that its platform wakes without one.
+//! Stored names of ledgers, for an object that the platform wakes without a name.
 
 use pmx_core::id::SpaceId;
 use pmx_core::sql::Sql;
@@ -29,7 +29,7 @@ fn space_name_is_the_last_that_opened_its_ledger() {
     assert_eq!(name_of(&sql).unwrap(), None, "no space");
     open("docs");
     assert_eq!(name_of(&sql).unwrap(), Some(space("docs")));
-    // As a release before it left the ledger.
+    // As an earlier release left the ledger.
     sql.run("DELETE FROM meta WHERE key = 'name'", &[]).unwrap();
     assert_eq!(name_of(&sql).unwrap(), None);
     open("docs");
@@ -47,6 +47,6 @@ fn stream_name_is_kept_in_its_database() {
     Engine::save_name(&sql, &name).unwrap();
     Engine::save_name(&sql, &name).unwrap();
     assert_eq!(Engine::name_of(&sql).unwrap(), Some(name));
-    // The versions of its tables are in the same database.
+    // The schema versions are in the same database.
     Engine::install(&sql).unwrap();
 }

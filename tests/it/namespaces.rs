@@ -1,4 +1,4 @@
-//! Namespaces of Linux: a program with a network or a table of mounts of its own.
+//! Linux namespaces: a program with a network or a mount table of its own.
 
 use std::os::unix::fs::MetadataExt as _;
 use std::process::{Command, Stdio};
@@ -6,18 +6,18 @@ use std::sync::OnceLock;
 
 use crate::world::skipped;
 
-/// Namespaces that a program has for itself.
+/// The namespaces that a program does not share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Own {
     Mounts,
     MountsAndNetwork,
 }
 
-/// Where programs of the system are, for a command with a bare environment.
+/// The folders of system programs, for a command with an empty environment.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The same command, which runs after a script of `sh` in namespaces of its own; nothing, said
-/// aloud, if there can be none here. It keeps its process id, so signals reach it.
+/// The same command, run after a script of `sh` in its own namespaces. It keeps its process id, so
+/// that signals reach it. `None`, after a message, if this system has no namespaces.
 pub(crate) fn within(own: Own, setup: &str, inner: &Command) -> Option<Command> {
     if let Some(lack) = lack() {
         skipped("a network or a mount of one's own", lack);

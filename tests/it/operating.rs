@@ -45,7 +45,7 @@ fn gzip_is_sent_for_long_reads_only() {
         (plain.header("vary"), plain.text() == text),
         (Some("accept-encoding"), true)
     );
-    // Each coding has its own tag.
+    // Each coding has its own entity tag.
     let (ours, theirs) = (plain.header("etag").unwrap(), coded.header("etag").unwrap());
     for (known, accepted, expected) in [
         (ours, None, 304),
@@ -58,7 +58,7 @@ fn gzip_is_sent_for_long_reads_only() {
         let answer = home.ask("GET", "a?offset=-1", &headers, "");
         assert_eq!(answer.status, expected, "{known} {accepted:?}");
     }
-    // Nothing gathers events, and short pages are left as they are.
+    // The server compresses neither events nor short pages.
     assert_eq!(home.ask("PUT", "b", &[media], "short").status, 201);
     let short = home.ask("GET", "b?offset=-1", &[gzip], "");
     assert_eq!(
@@ -92,7 +92,7 @@ fn stream_list_is_the_operators(host: Host) {
         (names.join(" "), list["next"].as_str().map(str::to_owned))
     };
     let page = |names: &str, next: Option<&str>| (names.to_owned(), next.map(str::to_owned));
-    // On the Worker the registry is made beside the first stream.
+    // On the Worker, the registry is created beside the first stream.
     eventually("all are listed", || list("").0.starts_with("__registry__"));
     assert_eq!(list(""), page("__registry__ a/1 a/2 a/3 b c", None));
     assert_eq!(list("?prefix=a/"), page("a/1 a/2 a/3", None));
@@ -110,7 +110,7 @@ fn stream_list_is_the_operators(host: Host) {
     assert_eq!(seen.join(" "), "__registry__ a/1 a/2 a/3 b c");
     assert_eq!(home.ask("GET", "", &[], "").status, 401);
     let all = token(("STREAM_SECRET", SECRET), "**", "read write manage");
-    // It is a token, but not for this.
+    // The token is valid, but not for this.
     assert_eq!(home.with(&all, "GET", "", "").status, 403);
     assert_eq!(home.with(SECRET, "GET", "?limit=0", "").status, 400);
     assert_eq!(home.with(SECRET, "DELETE", "", "").status, 405);
@@ -160,7 +160,7 @@ fn stream_index_lists_all_streams() {
 
 type Row = (String, String, Option<i64>, bool);
 
-/// A server of streams, as its operator and holders of tokens ask it.
+/// A server of streams, with requests of its operator and of token holders.
 struct Operated(Home);
 
 impl Operated {
@@ -208,7 +208,7 @@ impl Operated {
     }
 }
 
-/// A token as the command makes it.
+/// A token that the CLI issues.
 pub(crate) fn token(variable: (&str, &str), stream: &str, scope: &str) -> String {
     let mut pmx = Command::new(pmx_path());
     pmx.env_remove("STREAM_SECRET")
@@ -254,7 +254,7 @@ fn stream_token_opens_its_streams_also_from_the_address(host: Host) {
     ] {
         assert_eq!(code(&home.with(token, method, path, "x")), forbidden);
     }
-    // A fork shows what its source has.
+    // A fork shows the messages of its source.
     let thief = own("mine/*", "manage read");
     let bearer = format!("Bearer {thief}");
     let headers = [
@@ -262,7 +262,7 @@ fn stream_token_opens_its_streams_also_from_the_address(host: Host) {
         ("stream-forked-from", "/v1/stream/chat/1"),
     ];
     assert_eq!(code(&home.ask("PUT", "mine/1", &headers, "")), forbidden);
-    // Paths that belong to no stream stay the operator's.
+    // Paths that belong to no stream are reserved for the operator.
     let all = own("**", "read write manage");
     let hidden = home.with(&all, "GET", "__ds/subscriptions/a", "");
     assert!([401, 403, 404].contains(&hidden.status), "{hidden:?}");
@@ -310,7 +310,7 @@ fn public_streams_are_written_by_holders_only(host: Host) {
     assert_eq!(home.ask("GET", "other?offset=-1", &[], "").status, 401);
     assert_eq!(home.ask("POST", "news/1", &[], "x").status, 401);
     assert_eq!(home.ask("DELETE", "news/1", &[], "").status, 401);
-    // The tag of a deleted stream is not the tag of its successor.
+    // The entity tag of a deleted stream differs from that of its successor.
     let tag = page.header("etag").unwrap();
     let known = [("if-none-match", tag)];
     assert_eq!(home.ask("GET", "news/1?offset=-1", &known, "").status, 304);
@@ -334,7 +334,7 @@ fn token_keys_rotate_without_a_pause(host: Host) {
     let home = Operated::new(host, &[("STREAM_TOKEN_KEYS", new)]);
     assert_eq!(home.with(&signed(old), "PUT", "a", "").status, 401);
     assert_eq!(home.with(&signed(both), "PUT", "a", "").status, 201);
-    // Without a secret, too, the server is open to holders only.
+    // A server without a secret is open to token holders only.
     assert_eq!(home.ask("GET", "a?offset=-1", &[], "").status, 401);
     assert_eq!(
         home.ask("GET", "__ds/subscriptions/a", &[], "").status / 100,
@@ -370,7 +370,7 @@ fn rate_limit_says_how_long_to_wait(host: Host) {
             .unwrap()
             .contains("this client")
     );
-    // The operator waits for no client's limit, but the stream has one as well.
+    // The operator has no client rate, but the stream's rate applies.
     assert_eq!(home.with(SECRET, "POST", "a", "x").status, 204);
     let refused = home.with(SECRET, "POST", "a", "x");
     assert_eq!(code(&refused), (429, "E_TOO_MANY".to_owned()));
@@ -382,7 +382,7 @@ fn rate_limit_says_how_long_to_wait(host: Host) {
     );
     let body = "x".repeat(1_000_000);
     assert_eq!(home.with(SECRET, "POST", "a", &body).status, 429);
-    // Reads are not counted, nor other streams.
+    // The limit counts neither reads nor other streams.
     let page = home.with(SECRET, "GET", "a?offset=-1", "");
     assert_eq!((page.status, page.text().as_str()), (200, "xxx"));
     assert_eq!(page.header("ratelimit"), None);
@@ -440,7 +440,7 @@ fn server_timing_shows_where_the_time_went(host: Host) {
     assert!(steps.contains(&"turn".to_owned()), "{made:?}");
 }
 
-/// The names of what took time.
+/// The names of the timed steps.
 fn steps(answer: &Answer) -> Vec<String> {
     let timings = answer
         .headers
@@ -451,7 +451,7 @@ fn steps(answer: &Answer) -> Vec<String> {
     names.map(|(name, _)| name.to_owned()).collect()
 }
 
-/// Miniflare takes points and forgets them: what is seen is that they hold up nothing.
+/// Miniflare accepts data points and drops them. The test shows that they delay nothing.
 fn analytics_points_delay_and_fail_nothing(host: Host) {
     let settings = [
         ("PMX_STREAM_ANALYTICS", "1"),

@@ -1,4 +1,4 @@
-//! Results that do not reach their reader: the exit code says so.
+//! Output that does not reach its reader: the exit code reports the failure.
 
 use std::fs::OpenOptions;
 use std::process::Stdio;
@@ -31,7 +31,7 @@ fn exit_code_says_that_output_was_lost() {
         &["rollback", "1", "--space", "docs"],
     ];
     for args in commands {
-        // Runs the command with an output that takes nothing, and returns what it says of that.
+        // Runs the command with an output that accepts nothing, and returns its error message.
         let said = |output: Stdio| {
             let mut command = world.command(args);
             let ran = Ran::from(command.stdout(output).output().unwrap());
@@ -45,7 +45,7 @@ fn exit_code_says_that_output_was_lost() {
             is_clap || on_full.contains("No space left"),
             "{args:?}: {on_full}"
         );
-        // A reader that has read enough wants no more.
+        // A reader that closes the pipe is no failure.
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let on_closed = said(writer.into());
@@ -107,7 +107,7 @@ fn diff_names_paths_although_another_machine_published(world: World) {
     let ran = elsewhere(&world, &["diff", "site", "--space", "docs", "--json"]).ok();
     assert_eq!(ran.at("/truncated"), false);
     assert_eq!(ran.number("/files/unchanged"), 2_998);
-    // Nothing is known of a site that has nothing in common with the folder either.
+    // The client has no cache, and the site shares nothing with the folder.
     world.write(&[("index.html", "other")]);
     std::fs::remove_dir_all(world.site().join("pages")).unwrap();
     std::fs::remove_file(world.site().join("new.html")).unwrap();

@@ -1,4 +1,4 @@
-//! Pages of documentation: the files and types that they name exist, and their bounds hold.
+//! Documentation pages: the files and types that they name exist, and their bounds hold.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,7 +11,7 @@ fn page(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Texts between backticks, outside of blocks of code.
+/// Texts between backticks, outside of code blocks.
 fn quoted(text: &str) -> Vec<&str> {
     let blocks = text.split("```").step_by(2);
     blocks
@@ -30,7 +30,7 @@ const PAGES: [&str; 8] = [
     "streams/README.md",
 ];
 
-/// Folders of sources: what is quoted below one of them is a file.
+/// Source folders: a quoted path below one of them is a file.
 const FOLDERS: [&str; 9] = [
     "benches/src/",
     "cli/src/",
@@ -49,7 +49,7 @@ fn pages_name_files_that_exist() {
     for name in PAGES {
         for path in quoted(&page(name)) {
             let is_path = FOLDERS.iter().any(|folder| path.starts_with(folder));
-            // The Worker's build is made, and is no file of the project.
+            // The Worker's build is generated, and no file of the project.
             if is_path && !path.contains(' ') && !path.starts_with("worker/build") {
                 found += 1;
                 if !root().join(path).exists() {
@@ -101,7 +101,7 @@ fn glossary_has_at_most_40_terms_and_their_types_exist() {
     }
 }
 
-/// Whether the sources of a crate have this name as a word; a folder or file is there, too.
+/// Whether the sources of a crate contain this name as a word, or a folder or file has it.
 fn exists(carrier: &str) -> bool {
     let Some((krate, path)) = carrier.split_once("::") else {
         return root().join(carrier).exists();

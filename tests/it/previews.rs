@@ -1,4 +1,5 @@
-//! Previews: a deploy beside the active one, at an address of its own that can be exchanged.
+//! Previews: a deploy beside the active one, at its own address, where another deploy can replace
+//! it.
 
 mod events;
 
@@ -24,7 +25,7 @@ on_both_hosts!(
 mod lagging {
     use super::*;
 
-    // Each isolate would see the lag of an hour from its own first request on.
+    // Each isolate would measure the lag of an hour from its own first request.
     started_on_kind_hosts!(deploy_tokens_of_previews_make_reads_monotonic);
 }
 
@@ -46,7 +47,7 @@ fn preview(world: &World, content: &str) -> crate::world::Ran {
     edit(world, content, &["--preview", "pr-7"])
 }
 
-/// The text of a page and the deploy that it is of, without the live script.
+/// A page's text without the live script, and the number of its deploy.
 fn shown(world: &World, host: &str) -> (String, u64) {
     let page = world.get(host, "/a");
     assert_eq!(page.status, 200, "{host}: {page:?}");
@@ -100,7 +101,7 @@ fn preview_is_shown_beside_the_site(world: World) {
         Some(&*at(2))
     );
     assert_eq!(world.get("pr-8--docs", "/a").status, 404);
-    // The next one takes its place; the site and the first one stay.
+    // The next deploy replaces it; the site and the first deploy stay.
     preview(&world, "<body>3</body>");
     assert_eq!(shown(&world, "pr-7--docs"), shows("<body>3</body>", 3));
     assert_eq!(shown(&world, "2--docs"), shows("<body>2</body>", 2));
@@ -140,7 +141,8 @@ fn preview_is_shown_beside_the_site(world: World) {
 
 fn preview_of_known_content_uploads_nothing(world: World) {
     site(&world);
-    // The active deploy becomes a preview, and the other way round.
+    // Publishes the active content as a preview, and a preview's content to the site, without an
+    // upload.
     let same = world.sync("docs", &["--preview", "same"]).ok();
     let sent = |ran: &crate::world::Ran| {
         (
@@ -162,11 +164,11 @@ fn preview_of_known_content_uploads_nothing(world: World) {
         (json!("published"), 1),
         "one request"
     );
-    // Publishing it is another deploy of what is there.
+    // Publishing it makes another deploy of the same content.
     let published = world.sync("docs", &[]).ok();
     assert_eq!(sent(&published), (json!("published"), 0, 1));
     assert_eq!(shown(&world, "docs"), shows("<body>3</body>", 4));
-    // Each takes one request: what was seen of one is not taken for the other.
+    // Each publish takes one request: the client keeps separate bases for site and preview.
     for (number, more) in [
         (5, &["--preview", "pr-7"][..]),
         (6, &[]),
@@ -178,7 +180,7 @@ fn preview_of_known_content_uploads_nothing(world: World) {
             (number, 1)
         );
     }
-    // Asking changes nothing.
+    // A dry run changes nothing.
     world.write(&[("a.html", "8")]);
     let asked = world.sync("docs", &["--preview", "pr-9", "--dry-run"]).ok();
     assert_eq!(asked.at("/outcome"), json!("planned"));
@@ -196,7 +198,7 @@ fn preview_replaces_its_own_deploy_or_fails(world: World) {
     to("one", &["--order", "6"]).fails(6, "E_OLDER_BUILD");
     to("one", &["--expect", "1"]).fails(6, "E_CONFLICT");
     to("one", &["--expect", "0"]).fails(6, "E_CONFLICT");
-    // Another preview, and the site, have orders of their own.
+    // Another preview and the site have sequences of their own.
     to("two", &["--order", "6"]).ok();
     world.sync("docs", &["--order", "5", "--expect", "1"]).ok();
     to("one", &["--expect", "2"]).ok();
@@ -224,7 +226,8 @@ fn rollback_restores_no_preview_unless_named(world: World) {
     assert_eq!(back(&[]), (4, 1));
     assert_eq!(shown(&world, "docs"), shows("<body>a</body>", 4));
     assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
-    // A preview may become active as it is, and what was active before it comes back.
+    // A rollback makes a preview active unchanged, and the next returns to the deploy active
+    // before.
     assert_eq!(back(&["3"]), (5, 3));
     assert_eq!(shown(&world, "docs"), shows("3", 5));
     assert_eq!(back(&[]), (6, 1));
@@ -257,7 +260,7 @@ fn preview_removal_closes_its_address_and_keeps_its_deploy(world: World) {
     );
     assert_eq!(history(&world)["aliases"], json!({}));
     assert_eq!(remove(), Value::Null, "there is none any more");
-    // Its deploy stays, and the name is free.
+    // The deploy stays, and the name becomes free.
     assert_eq!(shown(&world, "2--docs"), shows("2", 2));
     assert_eq!(preview(&world, "3").number("/deploy"), 3);
     assert_eq!(shown(&world, "pr-7--docs"), shows("3", 3));
@@ -284,7 +287,7 @@ fn preview_names_become_labels_or_are_refused(world: World) {
         let start = format!("http://{label}--docs.");
         assert!(url.as_str().unwrap().starts_with(&start), "{name}: {url}");
     }
-    // Both have to fit a label.
+    // Preview and space name together have to fit in a label.
     let space = "s".repeat(40);
     let long = "p".repeat(22);
     world
@@ -293,7 +296,7 @@ fn preview_names_become_labels_or_are_refused(world: World) {
     world.sync(&space, &["--preview", &long[1..]]).ok();
     let host = format!("{}--{space}", &long[1..]);
     assert_eq!(world.get(&host, "/a").status, 200);
-    // Nothing is active there, and no reader sees otherwise.
+    // The space has no active deploy, and readers see none.
     assert_eq!(world.get(&space, "/a").status, 404);
     let status = world
         .pmx(&["status", "site", "--space", &space, "--json"])
@@ -334,7 +337,7 @@ fn deploy_tokens_of_previews_make_reads_monotonic(host: Host) {
     let lag = [("PMX_POINTER_LAG_MS", "3600000")];
     let world = World::with_settings(host, &lag);
     let mut journal = Journal::new(&world);
-    // The Worker's pointers are late once KV has them, which may take a second.
+    // The Worker's pointers lag from the time when KV has them, which may take a second.
     let mut announced = || {
         if host.is_worker() {
             journal.announced(&world);
@@ -357,7 +360,7 @@ fn deploy_tokens_of_previews_make_reads_monotonic(host: Host) {
     }
 }
 
-/// A ledger from before there were previews is brought up to date when it is used.
+/// A ledger from before previews is migrated when it is used.
 #[test]
 fn previews_work_on_an_older_ledger() {
     let mut world = World::with_settings(Host::Embedded, &[]);

@@ -1,15 +1,15 @@
-//! Prices in docs/cloudflare.md, computed again from the price of each operation.
+//! Prices in docs/cloudflare.md, recomputed from the price of each operation.
 
 use std::fs;
 
-/// Requests of a page view, and the KV reads among them: `costs.rs` counts them.
+/// Requests of a page view, each with one KV read: `costs.rs` counts them.
 pub(crate) const VIEW_REQUESTS: u32 = 6;
 pub(crate) const VIEW_KV_READS: u32 = 1;
 
-/// The share of page views with a line in the log.
+/// The share of page views that are logged.
 const LOG_SAMPLE: f64 = 0.01;
 
-/// Requests and lines of a publish of one changed page, at most.
+/// Most requests, and log lines, of a publish of one changed page.
 const PUBLISH_REQUESTS: f64 = 4.0;
 
 /// Seconds of a month.
@@ -18,7 +18,7 @@ const MONTH: f64 = 30.0 * 86_400.0;
 /// Seconds of one answer to a reader of events.
 const SESSION: f64 = 64.0;
 
-/// GB of an object in memory.
+/// GB of memory of an object.
 const OBJECT_GB: f64 = 0.128;
 
 /// Operations of a month, in millions.
@@ -33,7 +33,7 @@ struct Month {
     lines: f64,
 }
 
-/// A row of the table: what it says, the unit, what is included and what a million more costs.
+/// A row of the table: name, unit, included amount, price of another million, and the amount.
 type Row = (&'static str, &'static str, f64, f64, fn(&Month) -> f64);
 
 const ROWS: [Row; 7] = [
@@ -62,7 +62,7 @@ fn views(millions: f64) -> Month {
     }
 }
 
-/// Publishes a day, and pages that are open all day and load again for each.
+/// Publishes per day, and pages that stay open all day and reload after each.
 fn published(mut month: Month, publishes: f64, open: f64) -> Month {
     let publishes = publishes * 30.0 / 1e6;
     let requests = publishes * PUBLISH_REQUESTS + publishes * open / 3.0;
@@ -73,7 +73,7 @@ fn published(mut month: Month, publishes: f64, open: f64) -> Month {
     month
 }
 
-/// Readers who wait all month, in so many objects.
+/// Readers that wait all month, on `objects` objects.
 fn waiting(readers: f64, objects: f64) -> Month {
     let requests = readers * MONTH / SESSION / 1e6;
     Month {
@@ -130,7 +130,7 @@ fn price_example_is_computed() {
     }
 }
 
-/// A row of the table of readers that wait: streams, readers of each, hours a day.
+/// A table row of waiting readers: streams, readers of each, hours per day.
 fn waits(streams: u32, readers: u32, hours: u32) -> String {
     let share = f64::from(hours) / 24.0;
     let all = f64::from(streams) * f64::from(readers);

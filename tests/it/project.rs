@@ -1,5 +1,5 @@
-//! Project files (`pmx.toml`) of a checkout: they decide neither which server gets a token nor
-//! which folder is published.
+//! Project files (`pmx.toml`) of a checkout: they decide neither the server that gets a token nor
+//! the published folder.
 
 use std::fs;
 use std::net::TcpListener;
@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::world::{Ran, World};
 
-/// `pmx` in a checkout whose project file says this, with a token in the environment.
+/// `pmx` in a checkout with this project file, and with a token in the environment.
 fn in_checkout(world: &World, project: &str, args: &[&str]) -> Command {
     let checkout = world.temp.path().join("checkout");
     fs::create_dir_all(checkout.join("out")).expect("a checkout");
@@ -48,7 +48,7 @@ fn project_file_names_no_server_that_commands_connect_to() {
         assert!(said.contains("PMX_SERVER"), "{args:?}: {said}");
         assert!(listener.accept().is_err(), "{args:?} connected");
     }
-    // The secret of the user's own host stays here as well.
+    // `pmx` does not send the secret of the user's own host either.
     let mut command = in_checkout(&world, &project, &["status"]);
     let ran: Ran = command
         .env_remove("PMX_TOKEN")

@@ -1,5 +1,5 @@
-//! Proxies that the environment names: CONNECT and SOCKS5 lead to a server, `NO_PROXY` goes around
-//! them, and none sees the token of an encrypted request.
+//! Proxies of the environment: CONNECT and SOCKS5 reach a server, `NO_PROXY` bypasses them, and no
+//! proxy sees the token of an encrypted request.
 
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
@@ -11,16 +11,16 @@ use tempfile::TempDir;
 use crate::canned::{Canned, http, no_deploys, pmx};
 use crate::world::Ran;
 
-/// An address of this machine that is none of loopback, so that proxies count for it.
+/// An address of this machine that is not loopback, so that proxies apply to it.
 const HOST: &str = "0.0.0.0";
 
 /// The token that [`pmx`] sends.
 const TOKEN: &str = "s3cret";
 
-/// Bytes that clients sent to a proxy.
+/// Bytes that a proxy received from clients.
 type Seen = Arc<Mutex<Vec<u8>>>;
 
-/// A server over TLS, and a folder that has its certificate.
+/// A TLS server, and a folder with its certificate.
 fn encrypted() -> (Canned, TempDir) {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new(vec![HOST.to_owned()]).unwrap();
@@ -33,7 +33,7 @@ fn encrypted() -> (Canned, TempDir) {
     )
 }
 
-/// A proxy by HTTP: makes a tunnel for CONNECT, and answers everything else itself.
+/// An HTTP proxy: it opens a tunnel for CONNECT, and answers every other request itself.
 fn connect_proxy(seen: &Seen, refusal: Option<&'static str>) -> Canned {
     let seen = Arc::clone(seen);
     Canned::conversing(move |mut client| {
@@ -80,7 +80,7 @@ fn socks_proxy(seen: &Seen) -> Canned {
     })
 }
 
-/// Passes bytes both ways, and notes those of the client.
+/// Relays bytes in both directions, and records those of the client.
 fn relay(mut client: TcpStream, target: SocketAddr, seen: &Seen) {
     let mut server = TcpStream::connect(target).unwrap();
     let (mut from, mut to) = (server.try_clone().unwrap(), client.try_clone().unwrap());
@@ -125,7 +125,7 @@ fn connect_proxy_leads_to_an_encrypted_server_and_never_sees_the_token() {
         assert!(length > 400, "the request went through it: {length} B");
         assert!(!holds(&seen, TOKEN) && !holds(&seen, "api/deploys"));
     }
-    // Plain HTTP has no secrets from its proxy, which shows that a token would be seen.
+    // A proxy can read plain HTTP, which shows that this test would find a token.
     let seen = Seen::default();
     let proxy = connect_proxy(&seen, None);
     let address = format!("http://127.0.0.1:{}", proxy.port);

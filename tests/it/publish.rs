@@ -148,7 +148,7 @@ fn older_build_never_replaces_a_newer_one(world: World) {
         "both builds are named: {message}"
     );
     assert_eq!(world.get("docs", "/").text(), page("newer"));
-    // Another kind is not compared, and none opts out.
+    // Builds of another sequence are not compared, and `none` opts out.
     world.sync("docs", &["--order", "none"]).ok();
     assert_eq!(world.get("docs", "/").text(), page("older"));
 }
@@ -261,7 +261,7 @@ fn file_of_many_parts_is_published_and_served_by_ranges(world: World) {
         raw == lines.as_bytes(),
         "the parts together are not one zstd stream"
     );
-    // One byte changes: only its part travels.
+    // One byte changes, and the client sends only its part.
     let mut changed = big.clone();
     changed[9_000_000] ^= 1;
     world.write_bytes("video.mp4", &changed);
@@ -308,7 +308,8 @@ fn spaces_are_isolated(world: World) {
     let history = world.pmx(&["deploys", "--space", "b", "--json"]).ok();
     let deploys = history.at("/deploys").as_array().unwrap().len();
     assert_eq!(deploys, 1, "{history:?}");
-    // The same content has to be uploaded to each: what a space lacks reveals nothing of another.
+    // The client uploads the same content to each space: what a space lacks reveals nothing of
+    // another.
     world.write(&[("only-a.html", "secret")]);
     let ran = world.sync("b", &[]).ok();
     assert_eq!(ran.number("/bytes/new"), 6, "{ran:?}");

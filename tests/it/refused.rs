@@ -1,5 +1,5 @@
-//! Malformed requests and folders, sent to a running server: each gets its own error, the live site
-//! stays live, and the server goes on.
+//! Malformed requests and folders on a running server: each gets its own error, and the site stays
+//! live.
 
 mod publishing;
 
@@ -11,7 +11,7 @@ on_both_hosts! {
     tokens_that_are_wrong_are_refused_alike,
     history_requests_that_are_malformed_are_refused,
     folders_that_are_unfit_are_refused,
-    // On the unkind platform the bench's proxy refuses malformed HTTP.
+    // On the unkind platform, the bench's proxy refuses malformed HTTP.
     ; kind: raw_http_that_is_malformed_is_refused
 }
 
@@ -21,7 +21,7 @@ fn live(world: World) -> World {
     world
 }
 
-/// After all of it, nothing is lost.
+/// Checks that no content is lost afterwards.
 fn nothing_is_lost(world: &World) {
     let home = world.get("docs", "/");
     assert_eq!((home.status, home.text().as_str()), (200, "kept"));
@@ -100,7 +100,7 @@ fn raw_http_that_is_malformed_is_refused(world: World) {
         "PUT /api/publish/packs/{} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n",
         "ab".repeat(32)
     );
-    // workerd refuses it before the Worker sees it, in its own way.
+    // workerd refuses it in its own way, before the Worker sees it.
     let two_hosts = match world.server.host {
         Host::Embedded => &[400, 404][..],
         Host::Worker | Host::Unkind => &[500],
@@ -119,7 +119,7 @@ fn raw_http_that_is_malformed_is_refused(world: World) {
         let status = send(request);
         assert!(status.is_some_and(|status| expected.contains(&status)), "{story}: {status:?}");
     }
-    // A body that ends early is no upload, and no answer is owed.
+    // A body that ends early is no upload, and gets no response.
     let _cut = send(format!(
         "{put}Authorization: {token}\r\nContent-Length: 50\r\n\r\nabc"
     ));
@@ -185,7 +185,7 @@ fn history_requests_that_are_malformed_are_refused(world: World) {
     nothing_is_lost(&world);
 }
 
-/// Makes a folder unfit to be published.
+/// Makes a folder that `pmx` can't publish.
 type Spoil = fn(&std::path::Path);
 
 fn folders_that_are_unfit_are_refused(world: World) {

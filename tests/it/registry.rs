@@ -18,7 +18,7 @@ started_on_both_hosts! {
     registry_is_matched_by_no_pattern,
 }
 
-/// A server of streams, and what its registry says.
+/// A server of streams, and the content of its registry.
 struct Registry(Home);
 
 impl Registry {
@@ -53,7 +53,7 @@ impl Registry {
         }
     }
 
-    /// The streams there are, if one believes the registry.
+    /// The existing streams, according to the registry.
     fn registered(&self) -> BTreeMap<String, Value> {
         let mut all = BTreeMap::new();
         for entry in self.entries() {
@@ -101,11 +101,11 @@ fn registry_has_each_creation_and_end_of_a_stream_once(host: Host) {
     let registered = home.registered();
     assert_eq!(registered["b/c"]["contentType"], "application/json");
     assert_eq!(registered["b/c"]["ttlSeconds"], 86400);
-    // As the reference's hook and its UI have it.
+    // As in the reference implementation's hook and UI.
     assert_eq!(registered["b/c"]["path"], "b/c");
     assert!(registered["b/c"]["createdAt"].as_u64() > Some(1_700_000_000_000));
     assert_eq!(registered["fork"]["contentType"], "text/plain");
-    // The source that was deleted is free again when its fork is gone.
+    // The deleted source's name becomes free when its fork ends.
     assert_eq!(home.ask("DELETE", "fork", &[], "").status, 204);
     eventually("the name is free", || {
         home.ask("PUT", "a", &[("content-type", "image/png")], "")
@@ -134,7 +134,7 @@ fn registry_is_readable_and_refuses_writes(host: Host) {
         let path = format!("__registry__?live=long-poll&offset={next}");
         ask(port, "GET", &path, &[], b"").unwrap().json()
     });
-    // Whether the reader waits already or not, it receives the next entry.
+    // The reader gets the next entry whether it waits already or not.
     home.create("b", &[]);
     assert_eq!(waiting.join().unwrap()[0]["key"], "b");
 }
@@ -163,7 +163,7 @@ fn registry_is_matched_by_no_pattern(host: Host) {
     });
 }
 
-/// Names that come and go while the server is killed.
+/// Names of streams that are created and deleted while the server is killed.
 const NAMES: [&str; 4] = ["k/a", "k/b", "k/c", "k/d"];
 
 fn registry_is_true_after_every_kill(host: Host) {

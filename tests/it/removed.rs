@@ -1,4 +1,4 @@
-//! Removed spaces: a space is made again under its name while servers know its old id.
+//! Recreated spaces: a space is created again under its name while servers know its old id.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::sim::platform::space;
 use pmx_sync::testing::client::SECRET;
 use pmx_sync::testing::host::{block_on, read, settings};
 
-/// Spaces in memory, and what they were asked.
+/// Spaces in memory, and the requests that they got.
 #[derive(Clone)]
 struct Asked {
     inner: MemorySpaces<Sqlite, MemoryBlobs>,
@@ -69,7 +69,7 @@ impl Home {
         Server::new(self.backend.clone(), settings())
     }
 
-    /// Uploads a pack that no upload before had. Returns what the space was asked for it.
+    /// Uploads a new pack, and returns the requests that the space got for it.
     fn upload(&self, server: &Server<Backend>) -> String {
         let number = self.sent.get() + 1;
         self.sent.set(number);
@@ -103,7 +103,7 @@ impl Home {
         }
     }
 
-    /// How many objects each space has, the one of today first.
+    /// The number of objects of the current space, and of the earlier one.
     fn objects(&self) -> (usize, usize) {
         let (today, all) = (self.id(), self.backend.blobs.all());
         let own = all.keys().filter(|key| key.space == today).count();
@@ -151,7 +151,7 @@ fn removed_space_leaves_no_object_to_the_next() {
     home.remove();
     home.upload(&other);
     assert_eq!(home.objects(), (1, 1));
-    // This server knows the id of before: it writes there first.
+    // This server knows the old id, and writes to that space first.
     assert_eq!(home.upload(&server), "pack open pack");
     assert_eq!(home.objects(), (2, 1));
     assert_eq!(home.upload(&server), "pack");

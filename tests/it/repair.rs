@@ -1,5 +1,5 @@
 //! Repair of lost objects: readers get an error and never wrong bytes, and the next publish of the
-//! same folder sends what is lost.
+//! folder sends the lost content.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ on_both_hosts!(
     ranges_of_one_page_take_bounded_memory,
 );
 
-/// The kind of an object, as its last bytes say.
+/// The kind of an object, by its last bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Pack,
@@ -53,7 +53,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) {
     }
 }
 
-/// Turns a bit in all objects of a kind, while the server is away.
+/// Flips a bit in all objects of a kind, while the server is stopped.
 fn rot(world: &mut World, of: Kind, at: usize) {
     world.server.kill();
     let mut count = 0;
@@ -102,7 +102,7 @@ fn rotten_page_is_an_error_until_the_next_sync(mut world: World) {
     let zstd = world.get_with("docs", "/a", &[("accept-encoding", "zstd")]);
     assert_eq!(zstd.status, 500);
     whole(&world, "docs", "/b", &page("b"));
-    // A client that would say "unchanged" is asked for the page, and for no other.
+    // The server requests this page, and no other, from a client that would report no change.
     let healed = world.sync("docs", &[]).ok();
     assert_eq!(healed.at("/outcome"), "published", "{healed:?}");
     whole(&world, "docs", "/a", &page("a"));
@@ -123,7 +123,7 @@ fn rotten_serving_index_is_written_anew(mut world: World) {
     }
 }
 
-/// Bytes of a process in memory.
+/// The resident memory of a process in bytes.
 fn resident(world: &World) -> u64 {
     let statm = fs::read_to_string(format!("/proc/{}/statm", world.server.id())).unwrap();
     let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
@@ -175,14 +175,14 @@ fn sync_restores_a_site_that_lost_all_objects() {
     }
     world.restart();
     lost(&world, "docs", "/a");
-    // The folder changed as well: what is lost comes beside the patch.
+    // The folder changed too: the client sends the lost blobs with the patch.
     world.write(&[("d.html", "new")]);
     world.sync("docs", &[]).ok();
     whole(&world, "docs", "/a", &page("a"));
     whole(&world, "docs", "/c", "changed");
     whole(&world, "docs", "/d", "new");
     assert!(world.get("docs", "/film.mp4").body == film, "the film");
-    // Deploys that share the content are whole again; what only they had is lost.
+    // Deploys that share the content are whole again. Content that only they had stays lost.
     for deploy in ["1--docs", "2--docs"] {
         whole(&world, deploy, "/b", &page("b"));
     }

@@ -1,5 +1,5 @@
-//! What a publish may replace: orders of unchanged publishes, holds, deploys of other machines,
-//! bounds of removal, and what a machine without a cache needs.
+//! Replacement rules of a publish: build order, holds, deploys of other machines, removal bounds,
+//! and clients without a cache.
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
@@ -23,12 +23,12 @@ on_both_hosts! {
     numbers_that_are_not_exact_are_refused,
 }
 
-/// `pmx sync` on a machine of its own: another cache folder.
+/// `pmx sync` on another machine: with a cache folder of its own.
 fn on(world: &World, machine: &str, more: &[&str]) -> Ran {
     ci(world, machine, more, &[])
 }
 
-/// The same as a CI system runs it.
+/// The same in the environment of a CI system.
 fn ci(world: &World, machine: &str, more: &[&str], env: &[(&str, &str)]) -> Ran {
     let args = [&["sync", "site", "--space", "docs", "--json"], more].concat();
     let mut command = world.command(&args);
@@ -37,7 +37,7 @@ fn ci(world: &World, machine: &str, more: &[&str], env: &[(&str, &str)]) -> Ran 
     command.output().expect("pmx runs").into()
 }
 
-/// Fails unless the message and the hint of a refusal have these parts.
+/// Fails unless the message and the hint of a refusal contain these parts.
 fn names(refused: &Ran, parts: &[&str]) {
     let said = format!("{} {}", refused.at("/message"), refused.at("/hint"));
     for part in parts {
@@ -66,7 +66,7 @@ fn unchanged_publish_records_its_order(world: World) {
         assert_eq!(sync("a", "9").ok().at("/outcome"), "unchanged");
         sync("b", "10").ok();
     }
-    // By a machine that knows nothing, in one request.
+    // By a machine without a cache, in one request.
     let late = on(&world, "fresh", &["--order", "12"]).ok();
     assert_eq!(
         (late.at("/outcome"), late.number("/requests")),
@@ -99,7 +99,8 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     let status = world.pmx(&["status", "site", "--space", "docs"]).ok();
     assert!(status.stdout.contains("held"), "{status:?}");
 
-    // Neither a cache that saw the rollback nor one that did not, nor an order, nor none at all.
+    // No publish to the site passes the hold: with or without an order, and whether its cache saw
+    // the rollback or not.
     write(&world, "4");
     let refused = world.sync("docs", &[]).fails(6, "E_HELD");
     names(
@@ -116,7 +117,7 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     on(&world, "ci", &["--expect", "2"]).fails(6, "E_HELD");
     world.sync("docs", &["--preview", "pr-7"]).ok();
 
-    // One that finds nothing to change keeps the hold, and another rollback sets it again.
+    // A publish that changes nothing keeps the hold, and another rollback sets it again.
     write(&world, "1");
     assert_eq!(on(&world, "fresh", &[]).ok().at("/outcome"), "unchanged");
     assert_eq!(hold(&world), 3);
@@ -126,8 +127,8 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     on(&world, "ci", &["--expect", "5"]).ok();
     assert_eq!(hold(&world), Value::Null);
 
-    // A preview's deploy holds as well. Once the hold is lifted, a client that saw the site before
-    // publishes again.
+    // A rollback to a preview's deploy sets a hold as well. After a resume, a client that saw the
+    // site before publishes again.
     assert_eq!(back("4"), 7);
     write(&world, "8");
     on(&world, "ci", &[]).fails(6, "E_HELD");
@@ -140,7 +141,7 @@ fn rollback_holds_until_it_is_named_lifted_or_forced(world: World) {
     assert_eq!((shown(&world).as_str(), hold(&world)), ("10", Value::Null));
 }
 
-/// A client of a release without holds sends the number of the deploy that it expects.
+/// A client of a release without holds sends the number of the expected deploy.
 fn hold_withstands_a_client_of_before(world: World) {
     write(&world, "1");
     let first = world.sync("docs", &[]).ok();
@@ -187,7 +188,7 @@ fn publish_does_not_replace_a_deploy_that_it_never_saw(world: World) {
     write(&world, "1");
     on(&world, "a", &[]).ok();
     write(&world, "2");
-    // Without a cache, what is active at the first request is what this machine saw.
+    // Without a cache, this machine counts the active deploy of its first request as seen.
     on(&world, "b", &["-m", "by b"]).ok();
     write(&world, "3");
     for _ in 0..2 {
@@ -232,11 +233,11 @@ fn order_replaces_older_builds_of_its_own_sequence_only(world: World) {
         ci(&world, machine, &[], &env)
     };
     run("1", "a", "deploy", "411").ok();
-    // A cache that saw an older build of the same sequence is no hindrance.
+    // A cache that saw an older build of the same sequence does not block the publish.
     run("2", "b", "deploy", "412").ok();
     run("3", "a", "deploy", "413").ok();
     run("4", "b", "deploy", "412").fails(6, "E_OLDER_BUILD");
-    // The workflow is renamed, and its runs are counted from 1.
+    // The workflow is renamed, and its run numbers restart at 1.
     run("5", "b", "deploy-v2", "1").fails(6, "E_CONFLICT");
     run("5", "a", "deploy-v2", "1").ok();
     run("6", "b", "deploy-v2", "2").ok();
@@ -263,12 +264,12 @@ fn max_delete_holds_against_the_deploy_that_is_replaced(world: World) {
     let bounded = |machine: &str, more: &[&str]| {
         on(&world, machine, &[&["--max-delete", "1%"], more].concat())
     };
-    // The base of the small publish lacks none of what would go.
+    // The base of this small publish contains every file that it would remove.
     bounded("a", &["--expect", "2"]).fails(2, "E_MAX_DELETE");
     bounded("a", &["--force"]).fails(2, "E_MAX_DELETE");
     bounded("b", &[]).fails(2, "E_MAX_DELETE");
     bounded("fresh", &[]).fails(2, "E_MAX_DELETE");
-    // The root of an earlier deploy needs no upload, and is bounded all the same.
+    // A publish of an earlier deploy's root needs no upload, and the bound still applies.
     write(&world, "1");
     bounded("fresh", &[]).fails(2, "E_MAX_DELETE");
     bounded("b", &[]).fails(2, "E_MAX_DELETE");
@@ -298,7 +299,7 @@ fn publish_without_a_cache_is_one_small_request(world: World) {
     small(on(&world, "c", &["--no-cache"]), "unchanged");
     write(&world, "2");
     on(&world, "a", &[]).ok();
-    // A root that was active once is active again after one request.
+    // A root that was active before becomes active after one request.
     write(&world, "1");
     small(on(&world, "d", &[]), "published");
     assert_eq!(shown(&world), "1");
@@ -354,7 +355,7 @@ fn numbers_that_are_not_exact_are_refused(world: World) {
     }
 }
 
-/// A watcher says that the site is held, and keeps running.
+/// A watcher reports the hold, and keeps running.
 #[test]
 fn watch_reports_a_hold_and_waits() {
     let world = World::new();

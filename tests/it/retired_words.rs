@@ -1,7 +1,7 @@
 //! Retired words: refuses those that `docs/GLOSSARY.md` replaced, in code, comments and pages.
 //!
-//! [`WORDS`] are refused wherever they occur, within an identifier too. [`NAMES`] are refused as
-//! the names of Rust modules and types, since as words they are ordinary English.
+//! [`WORDS`] are refused everywhere, also within an identifier. [`NAMES`] are refused only as names
+//! of Rust modules and types, because they are ordinary English words.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,12 +10,12 @@ use syn::visit::{self, Visit};
 
 use crate::tidy::Tree;
 
-/// Words whose subject or meaning a reader has to guess.
+/// Words that leave their subject or meaning to the reader's guess.
 const WORDS: [&str; 9] = [
     "told", "tells", "whoever", "nobody", "somebody", "heed", "tidings", "kin", "hears",
 ];
 
-/// Names that say less than the standard term, in the spelling of a module.
+/// Names that mean less than the standard term, as spelled in a module.
 const NAMES: &[&str] = &[
     "adopt",
     "aftermath",
@@ -85,10 +85,10 @@ const NAMES: &[&str] = &[
     "woken",
 ];
 
-/// Uses that are still there: by file or folder, the most words and the most names. A use belongs
-/// to the longest entry that its path begins with. The numbers may only get smaller.
+/// Remaining uses: by file or folder, the most words and the most names. A use counts for the
+/// longest entry that its path begins with. The numbers may only get smaller.
 const LEFT: &[(&str, usize, usize)] = &[
-    // SQL columns and wire names, which stored data and other versions know; the claims of a JWT.
+    // SQL columns and wire names of stored data and other versions, and the claims of a JWT.
     ("streams/", 8, 1),
     ("worker/src/streams/", 2, 0),
 ];
@@ -159,7 +159,7 @@ fn uses(path: &str, text: &str) -> Uses {
     }
 }
 
-/// The words of a text in lower case, those of identifiers one by one.
+/// The words of a text in lower case, and each word of an identifier.
 fn words(text: &str) -> impl Iterator<Item = String> {
     let runs = text.split(|c: char| !c.is_ascii_alphabetic());
     runs.flat_map(|run| {
@@ -191,7 +191,7 @@ impl Names {
 
 impl<'ast> Visit<'ast> for Names {
     fn visit_item_mod(&mut self, module: &'ast syn::ItemMod) {
-        // One with a file counts by its file's name.
+        // A module with a file counts by the file's name.
         if module.content.is_some() {
             self.check(&module.ident.to_string());
         }

@@ -1,4 +1,4 @@
-//! Dictionary responses: a returning browser receives the difference to the response that it kept.
+//! Dictionary responses: a returning browser gets the difference to the response that it stored.
 
 use data_encoding::BASE64;
 use pmx_core::codec::{Bounds, Decoder};
@@ -20,7 +20,7 @@ fn world(host: Host) -> World {
     World::with_settings(host, &[("DICTIONARIES", "passed")])
 }
 
-/// Prose that does not compress to nothing, with a line of its own.
+/// Prose that hardly compresses, with a line of its own.
 fn prose(line: &str) -> String {
     let words = (0..3_000u64).map(|n| {
         let hash = blake3::hash(&n.to_le_bytes()).to_hex();
@@ -30,7 +30,7 @@ fn prose(line: &str) -> String {
     format!("<!doctype html><p>{}</p><p>{line}</p>", words.join(" "))
 }
 
-/// Dictionary that a browser keeps of an answer, and names in its next request.
+/// The dictionary that a browser stored from a response, and names in its next request.
 struct Kept {
     body: Vec<u8>,
     hash: String,
@@ -56,7 +56,7 @@ impl Kept {
         ]
     }
 
-    /// The body that an answer makes of the dictionary.
+    /// The body that a response decodes to with the dictionary.
     fn applied(&self, answer: &Answer, size: usize) -> Vec<u8> {
         assert_eq!(answer.header("content-encoding"), Some("dcz"), "{answer:?}");
         let (head, frame) = answer.body.split_at(40);
@@ -101,7 +101,7 @@ fn dictionary_response_of_a_page_is_its_difference(host: Host) {
     assert_eq!(vary, Some(varies));
     let kept = Kept::of(&first, old.into_bytes());
 
-    // The browser's copy is still current.
+    // The response that the browser stored is still current.
     let etag = first.header("etag").unwrap().to_owned();
     let mut again = kept.headers().to_vec();
     again.push(("if-none-match", &etag));
@@ -110,7 +110,7 @@ fn dictionary_response_of_a_page_is_its_difference(host: Host) {
     assert_eq!(caching(&unchanged), Some(asked_each_time));
     assert!(unchanged.header("use-as-dictionary").is_some());
 
-    // Ten deploys later it gets the difference, in less than a tenth of a frame.
+    // Ten deploys later, the browser gets the difference, in less than a tenth of a frame.
     for number in 0..9 {
         publish(&world, "other.html", &number.to_string());
     }
@@ -124,7 +124,7 @@ fn dictionary_response_of_a_page_is_its_difference(host: Host) {
     assert!(first.body.len() > 2_000, "{} bytes", first.body.len());
     assert_eq!(second.header("x-pmx-deploy"), Some("11"));
     assert!(second.header("etag").is_some_and(|tag| tag != etag));
-    // And the same once more, from memory.
+    // The server answers the repeated request from memory.
     let third = opened(&world, "/guide/page", &again);
     assert_eq!(third.body, second.body);
     let head = world.request("HEAD", "docs", "/guide/page", &kept.headers(), b"");
@@ -133,7 +133,7 @@ fn dictionary_response_of_a_page_is_its_difference(host: Host) {
         (200, Some("zstd"))
     );
 
-    // An eleventh is one too many: it is sent whole.
+    // The eleventh is too late: the server sends the whole page.
     publish(&world, "guide/page.html", &prose("three"));
     let whole = opened(&world, "/guide/page", &again);
     assert_eq!(whole.header("content-encoding"), Some("zstd"));
@@ -188,11 +188,11 @@ fn dictionary_response_is_whole_where_the_dictionary_does_not_fit(host: Host) {
             "{headers:?}"
         );
     }
-    // A part of it is a part of it.
+    // A range response contains bytes of the page, not of the difference.
     let [a, b, c] = kept.headers();
     let part = world.get_with("docs", "/page", &[a, b, c, ("range", "bytes=0-9")]);
     assert_eq!((part.status, &part.body[..]), (206, &new.as_bytes()[..10]));
-    // No client is asked to keep a page that its browser might show stale.
+    // The server asks no client to store a page that its browser might show stale.
     for more in [("sec-fetch-dest", "empty"), ("sec-fetch-dest", "document")] {
         let answer = world.get_with("docs", "/page", &[plain, more]);
         let revalidated = caching(&answer);
@@ -201,7 +201,7 @@ fn dictionary_response_is_whole_where_the_dictionary_does_not_fit(host: Host) {
     }
 }
 
-/// Without the setting that the edge passes differences on, none are offered.
+/// Without the setting that states that the edge forwards differences, the server offers none.
 #[test]
 fn dictionary_is_not_offered_without_the_setting() {
     if let Some(lack) = crate::world::worker_lacks() {

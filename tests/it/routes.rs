@@ -17,7 +17,7 @@ started_on_both_hosts! {
 
 const SECRET: &str = "a secret of at least thirty-two bytes";
 
-/// Credential that a route asks for.
+/// Credential that a route requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Asks {
     Nothing,
@@ -69,7 +69,7 @@ impl Asks {
 
 const HASH: &str = "abababababababababababababababababababababababababababababababab";
 
-/// All routes: of the API first, and those of a site, whose path begins with `docs:`.
+/// All routes: those of the API first, then those of a site, whose paths begin with `docs:`.
 const ROUTES: &[(&str, &str, Asks)] = &[
     ("GET", "/", Asks::Nothing),
     ("GET", "/healthz", Asks::Nothing),
@@ -226,7 +226,7 @@ fn routes_give_foreign_pages_and_hosts_no_more_than_strangers(host: Host) {
     let evil = ("Origin", "https://evil.example");
     for (method, path, asks) in ROUTES {
         let case = format!("{method} {path}");
-        // The embedded host is in local mode, where a foreign page gets nothing at all.
+        // The embedded host is in local mode, where a foreign page is always refused.
         let page = setting.ask(method, path, Sends::None, &[evil]);
         match host {
             Host::Embedded => assert_eq!(page.status, 403, "{case}: {page:?}"),
@@ -242,7 +242,7 @@ fn routes_give_foreign_pages_and_hosts_no_more_than_strangers(host: Host) {
             let there = setting.ask(method, path, Sends::StreamSecret, &[("Host", name)]);
             let expected: &[u16] = match host {
                 Host::Embedded => &[403],
-                // A site that is not there takes no writes either.
+                // A missing site does not accept writes either.
                 Host::Worker | Host::Unkind => &[404, 405],
             };
             assert!(
@@ -253,7 +253,8 @@ fn routes_give_foreign_pages_and_hosts_no_more_than_strangers(host: Host) {
     }
 }
 
-/// The same in public mode, where pages of others may ask, and an unknown host is no host.
+/// The same in public mode: pages of other origins may send requests, and an unknown host is
+/// refused.
 #[test]
 fn public_server_answers_at_its_own_hosts_only() {
     let temp = TempDir::new().unwrap();
@@ -273,7 +274,7 @@ fn public_server_answers_at_its_own_hosts_only() {
         ("docs.pages.test", "", 404),
         ("evil.example", "", 404),
         ("localhost.evil.example", "", 404),
-        // From this machine, unless a proxy asks for another client.
+        // From this machine, unless a proxy forwards the request of another client.
         ("127.0.0.1", "", 200),
         ("api.localhost", "", 200),
         ("127.0.0.1", "X-Forwarded-For: 203.0.113.9\r\n", 404),
@@ -285,7 +286,7 @@ fn public_server_answers_at_its_own_hosts_only() {
     assert!(log.contains("public mode"), "{log}");
 }
 
-/// Behind a proxy that ends TLS, the addresses that `pmx` prints are those of the clients.
+/// Behind a proxy that ends TLS, `pmx` prints the addresses that clients use.
 #[test]
 fn proxied_server_prints_its_public_addresses() {
     let settings = [

@@ -1,4 +1,4 @@
-//! Schema versions of a space's ledger: older ones are migrated, newer ones used or refused.
+//! Ledger schema versions of a space: the code migrates older ones, and uses or refuses newer ones.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
@@ -81,7 +81,7 @@ fn active(ledger: &Sqlite) -> Result<u64, Code> {
 
 fn everything(ledger: &Sqlite) -> String {
     let tables = "SELECT name, sql FROM sqlite_master ORDER BY name";
-    // A ledger learns its space's name when it is opened.
+    // A ledger stores its space's name when it is opened.
     let numbers = "SELECT key, value FROM meta WHERE key <> 'name' ORDER BY key";
     [tables, numbers]
         .map(|select| format!("{:?}", ledger.run(select, &[]).unwrap()))
@@ -193,7 +193,7 @@ fn data_folder_of_an_earlier_version_is_served_and_published_to() {
     fs::remove_dir_all(&data).unwrap();
     let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-2026-11");
     copy(&fixture, &data);
-    // The server refuses a secret that others can read, and git keeps no such modes.
+    // The server refuses a secret that others can read, and git does not store such modes.
     let secret = data.join("secret");
     fs::set_permissions(secret, fs::Permissions::from_mode(0o600)).unwrap();
     world.restart();
@@ -221,7 +221,7 @@ fn data_folder_of_an_earlier_version_is_served_and_published_to() {
     assert_eq!(newer.number("/deploy"), 5);
     assert_eq!(world.get("docs", "/").text(), "home 3");
     assert_eq!(world.get("4--docs", "/").text(), "home\n");
-    // Each database says now which versions of the code can read it.
+    // Each database now records which versions of the code can read it.
     for (file, table) in [("spaces/docs.db", "meta"), ("host.db", "meta")] {
         let file = Connection::open(data.join(file)).unwrap();
         let select = format!("SELECT count(*) FROM {table} WHERE key IN ('schema', 'readable_by')");

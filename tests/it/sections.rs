@@ -1,4 +1,4 @@
-//! Largest section of a request to the Worker, on its way through two isolates.
+//! Largest section of a request to the Worker, which passes two isolates.
 
 use std::ops::Range;
 
@@ -15,11 +15,11 @@ use serde_json::json;
 use crate::journal::Journal;
 use crate::world::{Answer, World};
 
-/// Bytes of the module's memory: half of what an isolate has. Here the isolate of the request and
-/// that of the space are one.
+/// Bytes of the module's memory: half of what an isolate has. Here the request and the space are in
+/// one isolate.
 const MEMORY_MAX: u64 = 64 * 1024 * 1024;
 
-/// A manifest of files with long paths: 70,000 of them have more nodes than the largest section.
+/// A manifest of files with long paths. With 70,000 files, its nodes exceed the largest section.
 pub(crate) fn manifest(files: Range<u32>) -> Built {
     let row = |number: u32| {
         let name = |salt: u8| blake3::hash(&[&number.to_le_bytes()[..], &[salt]].concat()).to_hex();
@@ -37,7 +37,7 @@ pub(crate) fn manifest(files: Range<u32>) -> Built {
     build(rows).unwrap()
 }
 
-/// Sends nodes, as many as `bytes` hold.
+/// Sends as many nodes as fit in `bytes`.
 fn tell(world: &World, manifest: &Built, bytes: usize) -> Answer {
     let mut section = Vec::with_capacity(bytes);
     for node in &manifest.nodes {

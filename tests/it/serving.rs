@@ -1,4 +1,5 @@
-//! Serving sites: URLs, conditions, content codings and types that browsers and caches see.
+//! Serving sites: URLs, conditional requests, content codings and types, as browsers and caches see
+//! them.
 
 use std::fs;
 use std::io::Read as _;
@@ -17,7 +18,7 @@ on_both_hosts! {
     content_types_and_charsets_are_true,
 }
 
-/// Pages at clean URLs, and what is shown for a missing one.
+/// Pages at clean URLs, and the page for a missing one.
 pub(crate) const PAGES: [(&str, &str); 5] = [
     ("index.html", "home"),
     ("docs/index.html", "docs home"),
@@ -121,7 +122,7 @@ fn etags_are_blob_ids_and_conditions_are_honoured(world: World) {
     );
 }
 
-/// On the Worker, the edge does this.
+/// On the Worker, the edge does this instead.
 #[test]
 fn content_coding_falls_back_without_zstd() {
     let world = World::new();
@@ -188,7 +189,7 @@ fn zstd_is_served_as_stored_where_accepted(world: World) {
     ] {
         let answer = ask(encoding);
         let encoded = answer.header("content-encoding");
-        // Cloudflare's edge may compress a body that the Worker leaves open.
+        // Cloudflare's edge may compress a body whose coding the Worker leaves open.
         let by_edge = world.server.host.is_worker() && encoded == Some("gzip");
         if !by_edge || coded {
             assert_eq!(encoded, coded.then_some("zstd"), "{encoding}");

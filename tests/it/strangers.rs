@@ -1,4 +1,4 @@
-//! Slow, silent and many clients: none of them delays another.
+//! Slow, silent and many clients: no client delays another.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use crate::world::{Running, World, try_raw};
 
-/// How long an answer may take beside clients that are slow.
+/// How long a response may take beside slow clients.
 const DELAY_MAX: Duration = Duration::from_secs(2);
 
-/// More connections than the host answers at once.
+/// More connections than the host serves at once.
 const MANY: usize = 530;
 
 fn open(port: u16, text: &str) -> TcpStream {
@@ -19,7 +19,7 @@ fn open(port: u16, text: &str) -> TcpStream {
     stream
 }
 
-/// Health, a page, a publish and an append: each within its time.
+/// Checks health, a page, a publish and an append, each within the time limit.
 fn all_is_well(world: &World, beside: &str) {
     let timed = |what: &str, work: &dyn Fn() -> u16| {
         let begun = Instant::now();
@@ -183,7 +183,8 @@ fn requests_are_framed_as_the_standard_says() {
         let status = try_raw(port, request.as_bytes(), false).map(|answer| answer.status);
         assert_eq!(status, Some(expected), "{request:?}");
     }
-    // A length beside a coding does not count, and the connection ends: what follows is no request.
+    // The server ignores a length beside a transfer coding and closes the connection: the following
+    // bytes are no request.
     let smuggled = "POST /v1/stream/a HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\
         Transfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n";
     let mut answer = String::new();

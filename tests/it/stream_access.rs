@@ -1,4 +1,4 @@
-//! Stream access: closed without a secret, open in local mode or where the operator says so.
+//! Stream access: closed without a secret, open in local mode or by the operator's setting.
 
 use serde_json::json;
 
@@ -20,7 +20,7 @@ const HTML: (&str, &str) = ("content-type", "text/html");
 
 const PAGE: (&str, &str) = ("origin", "https://evil.example");
 
-/// A server outside local mode: on the embedded host by its domain.
+/// A server outside local mode; the embedded host leaves it by its domain.
 fn remote(host: Host, settings: &[(&'static str, &'static str)]) -> Home {
     let unset = [("STREAM_ACCESS", ""), ("DOMAIN", "streams.example")];
     let mut all = match host {
@@ -88,7 +88,7 @@ fn streams_without_a_secret_are_closed_outside_local_mode(host: Host) {
     }
 }
 
-/// The operator's word counts in local mode too.
+/// The operator's setting applies in local mode too.
 #[test]
 fn open_streams_admit_foreign_pages_in_local_mode() {
     let home = Home::new(Host::Embedded, &[("STREAM_ACCESS", "open")]);
@@ -97,7 +97,7 @@ fn open_streams_admit_foreign_pages_in_local_mode() {
     assert_eq!(made.header("access-control-allow-origin"), Some("*"));
 }
 
-/// Local mode: programs of this machine need no credential, pages and proxies get nothing.
+/// Local mode: programs of this machine need no credential, and pages and proxies are refused.
 #[test]
 fn local_mode_opens_streams_to_programs_of_this_machine() {
     let home = Home::new(Host::Embedded, &[]);
@@ -109,7 +109,7 @@ fn local_mode_opens_streams_to_programs_of_this_machine() {
     let refused = try_raw(home.server.port, forwarded.as_bytes(), false).unwrap();
     assert_eq!(refused.json()["code"], "E_STREAMS_CLOSED", "{refused:?}");
     assert!(home.log().contains("programs of this machine only"));
-    // A webhook to this machine needs the operator's leave.
+    // A webhook to this machine needs a setting of the operator.
     let hook = json!({
         "type": "webhook", "pattern": "**", "webhook": {"url": "http://127.0.0.1:9/hook"},
     });
@@ -201,7 +201,7 @@ fn workers_claim_with_a_token_of_that_scope(host: Host) {
         let answer = call(&token(stream, scope), "POST", &claim, &worker);
         assert_eq!(answer.status, status, "{stream} {scope}: {answer:?}");
     }
-    // A subscription itself stays the operator's.
+    // Only the operator may change a subscription.
     let answer = call(
         &token("**", "read write manage claim"),
         "GET",

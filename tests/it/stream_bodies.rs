@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::streaming::Home;
 use crate::world::Host;
 
-/// The embedded host alone: on the Worker the platform reads the bodies of each object.
+/// Only the embedded host: on the Worker, the platform reads the bodies of each object.
 #[test]
 fn appends_that_announce_much_and_send_little_delay_no_other() {
     let home = Home::new(Host::Embedded, &[]);
@@ -20,7 +20,7 @@ fn appends_that_announce_much_and_send_little_delay_no_other() {
         socket
     });
     let silent: Vec<_> = silent.collect();
-    // The server has taken these requests when it has answered one that came after them.
+    // The server has received these requests once it has answered a later one.
     for bytes in [1, 1_000_000, 16 << 20] {
         let begun = Instant::now();
         let body = vec![b'y'; bytes];

@@ -1,5 +1,5 @@
-//! Offsets and live readers: whole appends, earlier streams of a name, characters over two appends,
-//! streams that expire.
+//! Stream offsets and live readers: whole appends, earlier streams of a name, characters across two
+//! appends, expiring streams.
 
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -88,7 +88,7 @@ fn offset_of_an_earlier_stream_is_gone(host: Host) {
     }
 }
 
-/// A reader of events of a text, and what came so far.
+/// An event reader of a text stream, and the text so far.
 struct Reader {
     socket: TcpStream,
     got: Vec<u8>,
@@ -108,7 +108,7 @@ impl Reader {
         Self { socket, got }
     }
 
-    /// Reads until the answer has a text, or ends.
+    /// Reads until the response contains a text, or ends.
     fn until(&mut self, wanted: Option<&str>) -> String {
         let mut chunk = [0; 4096];
         loop {
@@ -117,7 +117,7 @@ impl Reader {
                 return text;
             }
             let read = self.socket.read(&mut chunk).expect("events come");
-            // A chunk of no bytes ends the answer.
+            // A chunk without bytes ends the response.
             if read == 0 || text.ends_with("\r\n0\r\n\r\n") {
                 return text;
             }
@@ -147,7 +147,7 @@ fn character_over_two_appends_reaches_readers_of_events(host: Host) {
     let text = reader.until(Some(" two\n"));
     assert!(text.contains("data:\u{20ac} two\n"), "{text}");
     assert!(!text.contains('\u{fffd}'), "{text}");
-    // A reader resumes from the offset between both appends.
+    // A reader resumes from the offset between the two appends.
     let id = text
         .lines()
         .find_map(|line| line.strip_prefix("id:"))

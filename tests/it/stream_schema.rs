@@ -1,4 +1,4 @@
-//! Schema versions of the database of streams, from a file that the first version wrote.
+//! Stream schema versions: the code reads a database that the first version wrote.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::streaming::ask;
 use crate::world::{Host, Server, pmx_path};
 
-/// A copy of the data folder of a host of the first version.
+/// Copies the data folder of a host of the first version.
 fn first_version(home: &Path) {
     let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/data-2026-11/streams.db");
     fs::create_dir_all(home).unwrap();
@@ -37,7 +37,7 @@ fn streams_of_the_first_version_are_read_and_appended_to() {
     assert_eq!(chat.text(), r#"[{"n":1},{"n":2},{"n":3}]"#);
     let notes = get("notes?offset=-1");
     assert_eq!(notes.text(), "hello world");
-    // A reader resumes from an offset that it kept.
+    // A reader resumes from an old offset.
     let kept = format!("{:016}_{:016}", 0, 2);
     assert_eq!(get(&format!("chat?offset={kept}")).text(), r#"[{"n":3}]"#);
     let subscription = get("__ds/subscriptions/all");
@@ -68,7 +68,7 @@ fn streams_of_a_newer_version_are_used_or_refused_by_name() {
             assert_eq!(file.execute(update, [value, key]).unwrap(), 1);
         }
     };
-    // Newer code only added to the tables: this code still reads them.
+    // A newer version that only added to the tables: this code still reads them.
     record("99", "2");
     let server = Server::start(Host::Embedded, &data, 0);
     let chat = ask(server.port, "GET", "chat?offset=-1", &[], b"").unwrap();

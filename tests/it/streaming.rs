@@ -1,4 +1,4 @@
-//! Streams over sockets: readers that die, large appends, a server that is killed, tokens.
+//! Streams over sockets: killed readers, large appends, a killed server, tokens.
 
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,7 @@ started_on_both_hosts! {
     acknowledged_appends_survive_every_kill_and_come_once,
 }
 
-/// A server of streams, and the folder it keeps them in.
+/// A server of streams, and its data folder.
 pub(crate) struct Home {
     pub(crate) temp: TempDir,
     pub(crate) server: Server,
@@ -71,7 +71,7 @@ impl Home {
         self.ask("POST", name, &[("content-type", media)], body)
     }
 
-    /// All there is, page by page.
+    /// All pages of a stream.
     pub(crate) fn read_all(&self, name: &str) -> Vec<Answer> {
         let mut pages = Vec::new();
         let mut offset = "-1".to_owned();
@@ -88,14 +88,14 @@ impl Home {
         }
     }
 
-    /// Waits until so many readers wait for a stream: the server has read their requests, and has
-    /// answered one that came later.
+    /// Waits until `count` readers wait for a stream: the server has read their requests, and has
+    /// answered a later one.
     fn readers_wait(&self, name: &str, count: usize) {
         tcp::all_read(self.server.port, count);
         assert_eq!(self.ask("HEAD", name, &[], b"").status, 200);
     }
 
-    /// Asks for events and reads nothing yet.
+    /// Requests events, and reads nothing yet.
     fn events(&self, name: &str, offset: &str, headers: &[(&str, &str)]) -> Events {
         let port = self.server.port;
         let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -137,17 +137,18 @@ pub(crate) fn ask(
     try_raw(port, &[head.as_bytes(), body].concat(), method == "HEAD")
 }
 
-/// A reader of events of a JSON stream.
+/// An event reader of a JSON stream.
 struct Events {
     socket: TcpStream,
-    /// As it came: the answer's head, then chunks.
+    /// The received bytes: the head of the response, then chunks.
     raw: Vec<u8>,
     is_body: bool,
     unread: String,
 }
 
 impl Events {
-    /// Reads until the stream ends or `enough` messages came: the messages and the last id.
+    /// Reads until the stream ends or `enough` messages arrived. Returns the messages and the last
+    /// id.
     fn read(&mut self, enough: usize) -> (Vec<Value>, String) {
         let (mut messages, mut id) = (Vec::new(), String::new());
         let mut chunk = vec![0; 256 * 1024];
@@ -159,7 +160,7 @@ impl Events {
                 if let Some(array) = line.strip_prefix("data:[") {
                     let array: Vec<Value> = serde_json::from_str(&format!("[{array}")).unwrap();
                     messages.extend(array);
-                    // The place behind them comes with the control event.
+                    // The control event has the offset after them.
                     id.clear();
                 }
                 if let Some(place) = line.strip_prefix("id:") {
@@ -181,7 +182,7 @@ impl Events {
         }
     }
 
-    /// Takes text out of its chunks, which an intermediary may cut anew at any byte.
+    /// Removes the chunk framing from the text; an intermediary may split chunks at any byte.
     fn unchunk(&mut self) {
         if !self.is_body {
             let Some(end) = self.raw.windows(4).position(|it| it == b"\r\n\r\n") else {
@@ -204,13 +205,13 @@ impl Events {
     }
 }
 
-/// Events that are appended while some readers stop.
+/// Events that are appended while some readers do not read.
 const EVENTS: usize = 96;
 
 fn readers_that_stop_or_leave_delay_no_other(host: Host) {
     let home = Home::new(host, &[]);
     home.create("e", "application/json");
-    // They ask and never read; and these ask and leave.
+    // These readers request events and never read; the next ones disconnect.
     let stopped: Vec<Events> = (0..3).map(|_| home.events("e", "-1", &[])).collect();
     drop(
         (0..3)
@@ -219,12 +220,12 @@ fn readers_that_stop_or_leave_delay_no_other(host: Host) {
     );
     let live = (0..3).map(|_| {
         let mut events = home.events("e", "-1", &[]);
-        // From the first event on they are subscribed.
+        // Once the first event arrived, the reader is subscribed.
         assert_eq!(events.read(0).0, [] as [Value; 0]);
         thread::spawn(move || events.read(EVENTS).0)
     });
     let live: Vec<_> = live.collect();
-    // More in all than sockets take unread.
+    // In total more bytes than sockets buffer.
     let filling = "x".repeat(100_000);
     for number in 0..EVENTS {
         let event = format!("{{\"number\":{number},\"filling\":\"{filling}\"}}");
@@ -238,7 +239,7 @@ fn readers_that_stop_or_leave_delay_no_other(host: Host) {
             .map(|event| event["number"].as_u64().unwrap());
         assert!(numbers.eq(0..EVENTS as u64), "each event once and in order");
     }
-    // Readers that stopped have missed nothing.
+    // Stopped readers have missed no message.
     for mut late in stopped {
         let numbers = late.read(EVENTS).0;
         let numbers = numbers
@@ -254,7 +255,7 @@ fn event_source_resumes_at_the_last_event_id(host: Host) {
     home.append("e", "application/json", b"[1,2]");
     let (first, id) = home.events("e", "-1", &[]).read(2);
     home.append("e", "application/json", b"[3,4]");
-    // It asks for the same address once more, and says where it was.
+    // The reader requests the same address again, with its offset.
     let (second, _) = home.events("e", "-1", &[("Last-Event-ID", &id)]).read(2);
     assert_eq!([first, second].concat(), [1, 2, 3, 4]);
 }
@@ -317,7 +318,7 @@ fn large_appends_return_whole_and_larger_ones_are_refused(host: Host) {
         .flat_map(|page| page.body)
         .collect();
     assert!(read == all, "{} bytes of {}", read.len(), all.len());
-    // One message that is longer than a page.
+    // One message is longer than a page.
     home.create("j", "application/json");
     let long = format!("\"{}\"", "y".repeat(9_000_000));
     assert_eq!(
@@ -348,7 +349,7 @@ fn stream_secret_admits_its_holders_only(host: Host) {
         page.header("cache-control"),
         Some("private, max-age=0, must-revalidate")
     );
-    // A browser asks without one.
+    // A browser sends no token with a preflight.
     let origin = ("origin", "https://a.example");
     let preflight = home.ask("OPTIONS", "a", &[origin], b"");
     assert_eq!(preflight.status, 204);
@@ -361,7 +362,7 @@ fn stream_secret_admits_its_holders_only(host: Host) {
     );
 }
 
-/// On the Worker a fork asks its source by a request.
+/// On the Worker, a fork sends its source a request.
 fn stream_rpc_is_closed_to_clients(host: Host) {
     let home = Home::new(host, &[]);
     home.create("a", "text/plain");
@@ -379,7 +380,7 @@ fn stream_rpc_is_closed_to_clients(host: Host) {
          Content-Length: {}\r\n\r\n",
         ask.len()
     );
-    // workerd itself refuses a whole address, with 500.
+    // workerd itself refuses an absolute address, with 500.
     let refused = try_raw(home.server.port, &[head.as_bytes(), ask].concat(), false).unwrap();
     assert!(refused.status >= 400, "{refused:?}");
 }
@@ -434,7 +435,7 @@ fn acknowledged_appends_survive_every_kill_and_come_once(host: Host) {
     }
 }
 
-/// Appends one message after the other, each until it is acknowledged, and counts those.
+/// Appends one message after the other, waits for each acknowledgement, and counts those.
 fn produce(port: u16, producer: u64, over: &AtomicBool, counts: &Mutex<BTreeMap<u64, u64>>) {
     let name = format!("p{producer}");
     for seq in 0.. {
@@ -450,7 +451,7 @@ fn produce(port: u16, producer: u64, over: &AtomicBool, counts: &Mutex<BTreeMap<
             match ask(port, "POST", "k", &headers, message.as_bytes()) {
                 Some(answer) if answer.status == 200 || answer.status == 204 => break,
                 Some(answer) => panic!("{answer:?}"),
-                // The server was killed: whether it was kept can't be known.
+                // The server was killed: the test can't know whether it stored the append.
                 None => thread::sleep(Duration::from_millis(10)),
             }
         }

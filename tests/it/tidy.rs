@@ -1,7 +1,6 @@
-//! Tidiness of the tree, which reviewers would otherwise check again and again: sizes of files and
-//! functions, words that mark unfinished work, undeclared modules, and the wall between
-//! the pure crates and their platforms. The only exceptions are the data folders of earlier
-//! versions.
+//! Tree tidiness, which no reviewer has to check: sizes of files and functions, words of unfinished
+//! work, undeclared modules, and platform imports of the pure crates. The only exceptions are the
+//! data folders of earlier versions.
 
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -10,17 +9,17 @@ use proc_macro2::{LineColumn, Span, TokenStream, TokenTree};
 use syn::spanned::Spanned as _;
 use syn::visit::{self, Visit};
 
-/// Lines of a function outside tests, from its name to its last brace.
+/// Most lines of a function outside tests, from its name to its last brace.
 const FUNCTION_LINES_MAX: usize = 70;
 
-/// Lines of half of all functions outside tests.
+/// Most lines of the median function outside tests.
 const FUNCTION_LINES_MEDIAN: usize = 9;
 
 /// Lines of a file.
 const FILE_LINES_MAX: usize = 500;
 
-/// Characters of a line of Rust, unless a string or a table reaches over the edge: neither can be
-/// broken without harm to a reader who searches for its text.
+/// Characters of a line of Rust. A string or a table may be longer, because a reader could not
+/// search a broken one.
 const LINE_CHARS_MAX: usize = 100;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +74,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// The files of the project, by their path from its root with `/` between names.
+/// The files of the project, by path from its root, with `/` between names.
 pub(crate) struct Tree(Vec<(String, Vec<u8>)>);
 
 impl Tree {
@@ -124,7 +123,7 @@ impl Tree {
         findings.all
     }
 
-    /// A file of a test binary that no `mod` names would never be compiled, let alone fail.
+    /// Finds files of a test binary that no `mod` declares: cargo would never compile them.
     fn check_declared(&self, findings: &mut Findings) {
         for (path, _) in &self.0 {
             let Some(parents) = parents(path) else {
@@ -147,7 +146,7 @@ impl Tree {
 struct Findings {
     path: String,
     all: Vec<Finding>,
-    /// Of each function outside tests.
+    /// The lines of each function outside tests.
     function_lines: Vec<usize>,
 }
 
@@ -158,7 +157,7 @@ impl Findings {
     }
 }
 
-/// Everything that one file can break.
+/// Checks one file against all rules.
 fn check(path: &str, text: &str, findings: &mut Findings) {
     check_words(text, findings);
     if has_extension(path, "rs") {
@@ -167,7 +166,7 @@ fn check(path: &str, text: &str, findings: &mut Findings) {
 }
 
 fn check_words(text: &str, findings: &mut Findings) {
-    // Spelt in two halves, so that this file does not find itself.
+    // Split in two halves, so that this file does not contain the words.
     let unfinished = [
         concat!("FIX", "ME"),
         concat!("TO", "DO"),
@@ -195,7 +194,7 @@ fn check_words(text: &str, findings: &mut Findings) {
     }
 }
 
-/// Whether a path that starts so stands in the line; `https://host/home/x` holds none.
+/// Whether a line contains a path that begins with `start`; `https://host/home/x` does not.
 fn holds_path(line: &str, start: &str) -> bool {
     line.match_indices(start).any(|(at, _)| {
         let before = line[..at].chars().next_back();
@@ -231,7 +230,7 @@ fn check_rust(path: &str, text: &str, findings: &mut Findings) {
     }
 }
 
-/// Where the strings of a file stand, comments not among them.
+/// Spans of the strings in a file, without comments.
 struct Strings(Vec<Span>);
 
 impl Strings {
@@ -269,7 +268,7 @@ impl Strings {
     }
 }
 
-/// Whether all of a file is test code.
+/// Whether a whole file is test code.
 fn is_test(path: &str) -> bool {
     path.starts_with("tests/") || path.ends_with("/tests.rs") || path.contains("/tests/")
 }
@@ -281,7 +280,7 @@ fn check_functions(text: &str, findings: &mut Findings) {
     }
 }
 
-/// Measures every function that is not compiled for tests only.
+/// Measures every function that is not only compiled for tests.
 struct Functions<'a> {
     findings: &'a mut Findings,
 }
@@ -332,11 +331,11 @@ fn for_tests(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// Test binaries of many files: the folder of each, and the file that declares the others.
+/// Test binaries of many files: the folder of each, and its root file.
 const BINARIES: [(&str, &str); 2] = [("tests/it", "it"), ("streams/tests/engine", "main")];
 
-/// Where a file of a test binary can be declared, and under which name. `None` if it needs no
-/// declaration.
+/// The files that can declare a file of a test binary, each with the module's name. `None` if the
+/// file needs no declaration.
 fn parents(path: &str) -> Option<Vec<(String, String)>> {
     let inside_of = |root: &str| path.strip_prefix(root)?.strip_prefix('/');
     let mut binaries = BINARIES.iter();
@@ -375,7 +374,7 @@ fn has_extension(path: &str, extension: &str) -> bool {
         .is_some_and(|it| it == extension)
 }
 
-/// The rules that a tree of one file (beside `it.rs`) breaks.
+/// The rules that a tree with this file (beside `it.rs`) breaks.
 fn broken(path: &str, text: &[u8]) -> Vec<Rule> {
     let it = (
         "tests/it/it.rs".to_owned(),

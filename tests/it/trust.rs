@@ -1,5 +1,5 @@
-//! Certificates: a private authority is trusted where the user says so, and every fault of a
-//! certificate has its own words.
+//! Certificate trust: `pmx` trusts a private authority if the user names it, and every certificate
+//! fault has its own message.
 
 use std::fs;
 use std::io::Write as _;
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::canned::{Canned, http, no_deploys, pmx};
 
-/// A company's authority, whose certificate is in a file.
+/// A company's authority, with its certificate in a file.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
 }
@@ -29,7 +29,7 @@ impl Authority {
         }
     }
 
-    /// A server whose certificate is for a name and has an end.
+    /// A server with a certificate for a name, valid until a year.
     fn server(&self, name: &str, until_year: i32) -> Canned {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
@@ -68,7 +68,7 @@ fn private_authority_is_trusted_where_the_user_names_it() {
     fs::write(&config, format!("cacert = \"{pem}\"")).unwrap();
     list(&[], &[]).ok();
     fs::remove_file(&config).unwrap();
-    // A project file does not decide which authorities the user trusts.
+    // A project file can't make `pmx` trust an authority.
     fs::write(home.path().join("pmx.toml"), "cacert = \"ca.pem\"").unwrap();
     list(&[], &[]).fails(2, "PMX_CACERT");
 }

@@ -1,4 +1,5 @@
-//! Unkind platform: what the bench does to the Worker, and which promises hold nevertheless.
+//! Unkind platform: the faults that the bench injects into the Worker, and the promises that still
+//! hold.
 
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -7,26 +8,26 @@ use serde_json::Value;
 
 use crate::world::{Answer, Host, World, eventually, noise};
 
-/// A world on an unkind platform with settings of its own; nothing if it can't run here.
+/// A world on an unkind platform with these settings; `None` if it can't run here.
 fn world(settings: &[(&str, &str)]) -> Option<World> {
     World::of_worker(Host::Unkind, settings)
 }
 
 const ISOLATES: usize = 3;
 
-/// Answer of one isolate.
+/// The response of one isolate.
 fn at(world: &World, isolate: usize, host: &str, path: &str) -> Answer {
     let isolate = isolate.to_string();
     world.ask("GET", host, path, &[("x-unkind-isolate", &isolate)], b"")
 }
 
-/// Statuses of all isolates.
+/// The statuses of all isolates.
 fn statuses(world: &World, host: &str, path: &str) -> Vec<u16> {
     let answers = (0..ISOLATES).map(|isolate| at(world, isolate, host, path).status);
     answers.collect()
 }
 
-/// How often something went wrong, by its name.
+/// The number of faults of a name.
 fn faults(world: &World, name: &str) -> u64 {
     let report = world.ask("GET", "", "/.unkind/report", &[], b"").json();
     let isolates = report.as_object().unwrap().values();
@@ -70,7 +71,7 @@ fn unkind_resets_end_objects_in_the_middle_of_a_request() {
     check_fault("PMX_UNKIND_RESETS", "reset SpaceDO");
 }
 
-/// Publishes on a platform of nothing but these faults, and looks whether they were counted.
+/// Publishes on a platform with only this fault, and checks that the fault occurred.
 fn check_fault(setting: &str, fault: &str) {
     let Some(world) = world(&[(setting, "0.9")]) else {
         return;
@@ -80,7 +81,8 @@ fn check_fault(setting: &str, fault: &str) {
     assert!(faults(&world, fault) > 0, "{ran:?}");
 }
 
-/// Waits until an isolate gives an answer, but no longer than what is acknowledged may take.
+/// Waits for a response of an isolate, at most for the time in which an acknowledged deploy must be
+/// visible.
 fn within_5_s(acknowledged: Instant, what: &str, mut holds: impl FnMut() -> bool) {
     while !holds() {
         assert!(acknowledged.elapsed() < PROMISE, "not within 5 s: {what}");
@@ -108,11 +110,11 @@ fn asset_of(page: &str) -> &str {
 
 #[test]
 fn isolates_serve_what_was_acknowledged_5_s_ago() {
-    // KV lags as long as the platform's.
+    // KV lags as long as on Cloudflare.
     let Some(world) = world(&[("PMX_UNKIND_LAG", "1")]) else {
         return;
     };
-    // Each isolate remembers from an early request that there is no site.
+    // Each isolate caches from an early request that the site does not exist.
     assert_eq!(statuses(&world, "docs", "/"), [404; ISOLATES]);
     assert_eq!(statuses(&world, "pr-7--docs", "/"), [404; ISOLATES]);
     version(&world, 0);
@@ -142,7 +144,7 @@ fn isolates_serve_what_was_acknowledged_5_s_ago() {
     }
 }
 
-/// Publishes of the test command; `cargo xtask unkind` does more.
+/// The number of publishes of the test command; `cargo xtask unkind` does more.
 fn publishes() -> usize {
     let said = std::env::var("PMX_UNKIND_PUBLISHES").ok();
     said.and_then(|text| text.parse().ok()).unwrap_or(60)
@@ -188,7 +190,7 @@ fn uploads_of_a_client_that_left_are_kept() {
     assert!(again.number("/bytes/sent") < MIB as u64, "{again:?}");
 }
 
-/// The most bytes that an isolate had: of its module, and of JavaScript.
+/// The largest memory of an isolate in bytes: of its module, and of JavaScript.
 fn memory(world: &World) -> (u64, u64) {
     let report = world.ask("GET", "", "/.unkind/report", &[], b"").json();
     let peaks = world.ask("GET", "", "/.unkind/memory", &[], b"").json();
@@ -252,7 +254,7 @@ fn refused_appends_are_read_a_piece_at_a_time() {
     assert!(module < 8 * MIB as u64, "{module} bytes of module");
 }
 
-/// Publishes 24 MiB that nothing compresses.
+/// Publishes 24 MiB of incompressible bytes.
 fn publisher(world: &World, number: u64) -> Child {
     let folder = format!("site-{number}");
     let path = world.temp.path().join(&folder);

@@ -1,4 +1,4 @@
-//! Validation list that the project began with, line by line, on the runtime of Cloudflare.
+//! Validation list of the project's beginning, line by line, on Cloudflare's runtime.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::journal::Journal;
 use crate::world::{World, eventually};
 
-/// The deploys of a space, newest first, and which one is active.
+/// The deploys of a space, newest first, and the active one.
 fn history(world: &World, space: &str) -> (Value, Vec<Value>) {
     let token = world.token();
     let path = format!("/api/deploys?space={space}");
@@ -17,7 +17,7 @@ fn history(world: &World, space: &str) -> (Value, Vec<Value>) {
     (history["active"].clone(), deploys.unwrap_or_default())
 }
 
-/// The home page of a site, and the deploy that its header names.
+/// The home page of a site, and the deploy in its header.
 fn shown(world: &World, space: &str) -> (String, String) {
     let answer = world.get(space, "/");
     let deploy = answer.header("x-pmx-deploy").unwrap_or_default().to_owned();
@@ -34,7 +34,7 @@ fn publish(world: &World, space: &str, text: &str) {
     world.sync(space, &[]).ok();
 }
 
-/// Files in a folder and below.
+/// All files below a folder.
 fn files(folder: &std::path::Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -53,7 +53,7 @@ fn site_is_served_from_r2_through_the_worker() {
         return;
     };
     publish(&world, "docs", "from R2");
-    // The new isolate has nothing in memory.
+    // The new isolate has an empty memory.
     world.server.kill();
     world.restart();
     let mut journal = Journal::new(&world);
@@ -92,7 +92,7 @@ fn publish_uploads_only_missing_blobs() {
     }
     let first = world.sync("docs", &[]).ok();
     assert_eq!(first.number("/bytes/new"), first.number("/bytes/site"));
-    // One changes, one is copied, one is moved.
+    // One file changes, one is copied, one is moved.
     world.write(&[("7.html", "changed"), ("copy.html", &page(8))]);
     fs::rename(world.site().join("9.html"), world.site().join("moved.html")).unwrap();
     let second = world.sync("docs", &[]).ok();
@@ -158,7 +158,7 @@ fn deploys_reach_readers_of_their_site_only() {
     );
 }
 
-/// The events of a site from an offset on.
+/// The events of a site from an offset.
 fn events(world: &World, space: &str, offset: &str) -> Vec<Value> {
     let answer = crate::live::events(world, space, &format!("offset={offset}"));
     assert_eq!(answer.status, 200, "{}", answer.text());
@@ -207,7 +207,7 @@ fn rollback_activates_an_older_deploy_without_build_or_upload() {
     };
     publish(&world, "docs", "one");
     publish(&world, "docs", "two");
-    // There is nothing left that could be built or uploaded.
+    // The client could build and upload nothing.
     fs::remove_dir_all(world.site()).unwrap();
     let mut journal = Journal::new(&world);
     let ran = world
@@ -230,7 +230,7 @@ fn stable_routes_never_serve_stale_html() {
     let Some(world) = World::worker() else {
         return;
     };
-    // A browser that has what was shown before asks whether it still holds, and it does not.
+    // A browser revalidates the page that it had, and the page has changed.
     let is_new = |etag: &str| {
         let answer = world.get_with("docs", "/", &[("If-None-Match", etag)]);
         assert_eq!(answer.status, 200);
@@ -242,7 +242,7 @@ fn stable_routes_never_serve_stale_html() {
     let mut etag = is_new("\"none\"");
     for round in 1..=5 {
         publish(&world, "docs", &format!("round {round}"));
-        // Read at once: KV may not have heard of it yet.
+        // Read immediately: KV may not show the deploy yet.
         shows(&world, "docs", &format!("round {round}"), 2 * round);
         etag = is_new(&etag);
         world.pmx(&["rollback", "1", "--space", "docs"]).ok();

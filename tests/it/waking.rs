@@ -1,5 +1,5 @@
-//! Stream subscriptions over sockets: webhooks that fail and are sent again, a host that is killed
-//! while a worker is at work, wakes that wake, addresses that must not be called.
+//! Stream subscriptions over sockets: webhook failures and retries, a host that is killed during a
+//! worker's lease, wakes that cause wakes, forbidden addresses.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -24,7 +24,7 @@ started_on_both_hosts! {
     acknowledged_appends_are_pending_after_every_kill,
 }
 
-/// A server of streams, and the folder it keeps them in.
+/// A server of streams, and its data folder.
 pub(crate) struct Home {
     temp: TempDir,
     server: Server,
@@ -39,7 +39,7 @@ impl Home {
         )
     }
 
-    /// The same without what these stories need.
+    /// The same without the settings of these stories.
     pub(crate) fn plain(host: Host, settings: &[(&'static str, &'static str)]) -> Self {
         let temp = TempDir::new().unwrap();
         let data = temp.path().join("data");
@@ -101,7 +101,7 @@ impl Home {
     }
 }
 
-/// A worker that answers each webhook with the next of its answers, and then with the last.
+/// A worker that answers each webhook with the next of its responses, and then repeats the last.
 fn worker(answers: &'static [(u16, &'static str)]) -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -160,8 +160,8 @@ fn webhook_is_sent_until_a_worker_takes_it(host: Host) {
         let shown = home.ask("GET", "__ds/subscriptions/s", "", &Value::Null);
         shown.json()["status"] == "failed"
     });
-    // A worker that refused is asked again. One that fell silent may have begun, so the next wake
-    // is another.
+    // The server repeats the wake of a worker that refused. A worker without a response may have
+    // begun, so the next wake is a new one.
     let second = next(&received);
     assert_eq!(second["wake_id"], first["wake_id"]);
     home.crash();
@@ -214,7 +214,7 @@ fn claimed_work_passes_on_when_its_worker_is_silent(host: Host) {
         (late.status, &late.json()["error"]["code"]),
         (409, &"FENCED".into())
     );
-    // A worker brings its own token, and no other opens anything.
+    // A worker sends the token of its wake, and no other token is accepted.
     let late = home.ask("POST", &format!("{subscription}/ack"), secret, &report);
     assert_eq!(late.status, 401);
 }
@@ -232,7 +232,7 @@ fn wake_can_wake_another_subscription(host: Host) {
     });
     assert_eq!(home.wakes("wakes/a")[0]["subscription_id"], "a");
     assert_eq!(home.wakes("outer")[0]["stream"], "wakes/a");
-    // A deleted stream is no work.
+    // A deleted stream has no pending work.
     assert_eq!(home.ask("DELETE", "jobs/a", "", &Value::Null).status, 204);
     let refused = home.claim("a");
     assert_eq!(refused.json()["error"]["code"], "NO_PENDING_WORK");
@@ -276,7 +276,7 @@ fn subscription_follows_streams_from_its_creation_to_its_deletion(host: Host) {
     for _ in 0..3 {
         assert_eq!(home.ask("POST", "jobs/b", "", &json!([5])).status, 204);
     }
-    // A subscription that is made again begins again at the end.
+    // A recreated subscription begins at the tail again.
     home.subscribe("p", &config);
     assert_eq!(home.claim("p").status, 409);
     assert_eq!(home.ask("POST", "jobs/a", "", &json!([6])).status, 204);
@@ -328,7 +328,7 @@ fn position(offset: &str) -> u64 {
     offset.rsplit('_').next().unwrap().parse().unwrap()
 }
 
-/// Appends again and again, and notes the tail of what was acknowledged.
+/// Appends repeatedly, and records the acknowledged tail.
 fn append_until(
     port: u16,
     stream: &'static str,

@@ -1,4 +1,5 @@
-//! Watch mode (`pmx sync --watch`, `pmx dev`): the ways in which build tools and editors write.
+//! Watch mode (`pmx sync --watch`, `pmx dev`): the ways in which build tools and editors write
+//! files.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -14,14 +15,14 @@ use serde_json::Value;
 
 use crate::world::{World, eventually};
 
-/// A `pmx` that watches, and what it printed so far: JSON lines of stdout.
+/// A `pmx` that watches, and its output so far: JSON lines of stdout.
 pub(crate) struct Watching {
     process: Child,
     lines: Arc<Mutex<Vec<Value>>>,
 }
 
 impl Watching {
-    /// Starts a command, and waits for its first line if it is to print one.
+    /// Starts a command, and waits for its first line if `pmx` prints one.
     pub(crate) fn start(mut command: Command) -> Self {
         command.stdout(Stdio::piped()).stderr(Stdio::null());
         let mut process = command.arg("--json").spawn().unwrap();
@@ -49,17 +50,17 @@ impl Watching {
         lines.iter().filter(|line| is(line)).count()
     }
 
-    /// Waits for a line.
+    /// Waits for a line that matches.
     pub(crate) fn sees(&self, what: &str, is: impl Fn(&Value) -> bool) {
         eventually(what, || self.count(&is) > 0);
     }
 
-    /// Publishes so far.
+    /// The number of publishes so far.
     pub(crate) fn publishes(&self) -> usize {
         self.count(|line| line["outcome"] == "published")
     }
 
-    /// Waits for a number of publishes, and finds that there are no more.
+    /// Waits for `count` publishes, and checks that no more follow.
     pub(crate) fn published(&self, count: usize) {
         eventually("as many publishes", || self.publishes() >= count);
         assert_eq!(self.publishes(), count);
@@ -112,12 +113,12 @@ fn watch_follows_a_folder_that_is_removed_and_made_again() {
     let world = World::new();
     let site = world.site();
     put(&site, &[("index.html", "r0"), ("sub/a.html", "a0")]);
-    // The folder is the watching process's own, named by a dot.
+    // `.` is the process's own working directory.
     let mut command = world.command(&["sync", ".", "--space", "docs", "--watch"]);
     command.current_dir(&site);
     let watching = Watching::start(command);
     watching.sees("a first publish", |line| line["type"] == "summary");
-    // The file system gives the new folder the number of the old one.
+    // The file system gives the new folder the inode number of the old one.
     for round in ["r1", "r2", "r3"] {
         fs::remove_dir_all(&site).unwrap();
         put(&site, &[("index.html", round), ("sub/a.html", round)]);
@@ -143,7 +144,7 @@ fn watch_follows_links_that_are_switched_and_folders_that_are_exchanged() {
     symlink("r1", at(&world, "current")).unwrap();
     symlink("current/public", at(&world, "www")).unwrap();
     let _watching = Watching::of(&world, "www");
-    // As `ln -sfn` does, and as Nix and Capistrano do: by a rename over the link.
+    // Renames a link over the old one, as `ln -sfn`, Nix and Capistrano do.
     symlink("r2", at(&world, "next")).unwrap();
     fs::rename(at(&world, "next"), at(&world, "current")).unwrap();
     becomes(&world, "/", "r2");
@@ -152,7 +153,7 @@ fn watch_follows_links_that_are_switched_and_folders_that_are_exchanged() {
     fs::remove_file(at(&world, "www")).unwrap();
     symlink("r3/public", at(&world, "www")).unwrap();
     becomes(&world, "/", "r3");
-    // A folder is renamed away, and another takes its place.
+    // A folder is renamed, and another takes its place.
     put(&at(&world, "new"), &[("index.html", "exchanged")]);
     fs::rename(at(&world, "r3/public"), at(&world, "old")).unwrap();
     fs::rename(at(&world, "new"), at(&world, "r3/public")).unwrap();
@@ -180,7 +181,7 @@ fn watch_publishes_a_build_that_empties_the_folder_once() {
     }
     becomes(&world, "/p19", "v2");
     watching.published(2);
-    // A file that is deleted on purpose is removed.
+    // `pmx` removes a file that was deleted on purpose.
     fs::remove_file(site.join("p3.html")).unwrap();
     eventually("p3 is gone", || world.get("docs", "/p3").status == 404);
     watching.published(3);
@@ -239,7 +240,7 @@ fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
     std::thread::sleep(Duration::from_millis(300));
     put(&site, &[("index.html", "one")]);
     becomes(&world, "/", "one");
-    // A file in the folder's place, and back.
+    // A file replaces the folder, and the folder returns.
     fs::rename(&site, at(&world, "away")).unwrap();
     fs::write(&site, "a file").unwrap();
     std::thread::sleep(Duration::from_millis(300));
@@ -255,8 +256,7 @@ fn watch_outlives_a_folder_that_is_gone_and_a_server_that_is_gone() {
     watching.sees("it is well again", says("recovered", "published"));
 }
 
-/// A relay to a server: while `loses` is set, the server receives requests and the relay drops its
-/// answers.
+/// A relay to a server: while `loses` is set, it forwards requests and drops the responses.
 struct LossyWay {
     address: String,
     loses: Arc<AtomicBool>,
@@ -283,7 +283,7 @@ impl LossyWay {
     }
 }
 
-/// Passes answers on. One that comes while answers are lost ends the connection instead.
+/// Forwards responses. While responses are lost, the next one closes the connection instead.
 fn answers(mut server: TcpStream, mut client: TcpStream, is_lossy: &AtomicBool) {
     let mut answer = [0; 16 * 1024];
     while let Ok(length @ 1..) = server.read(&mut answer) {

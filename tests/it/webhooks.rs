@@ -1,4 +1,4 @@
-//! Webhooks of the Worker's hub: a few at once, and hosts that hang do not silence the others.
+//! Webhooks of the Worker's hub: it sends a few at once, and hanging hosts do not block the others.
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -22,17 +22,17 @@ use serde_json::{Value, json};
 use crate::waking::Home;
 use crate::world::{Host, eventually, skipped, worker_lacks};
 
-/// Hosts that hang.
+/// The number of hanging hosts.
 const DEAD: usize = 6;
 
-/// Connections that wait for an answer, of all hosts.
+/// Connections of all hosts that wait for a response.
 #[derive(Default)]
 struct Connections {
     now: AtomicUsize,
     most: AtomicUsize,
-    /// How often hosts that hang were asked.
+    /// Requests to hanging hosts.
     hung: AtomicUsize,
-    /// How often before a host that answers was.
+    /// Requests to hanging hosts before each request to a responsive one.
     hung_before: Mutex<Vec<usize>>,
 }
 
@@ -47,7 +47,7 @@ impl Connections {
     }
 }
 
-/// A host that takes connections, each in a thread of its own.
+/// A host that serves each connection in its own thread.
 fn host(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
@@ -60,7 +60,7 @@ fn host(serve: impl Fn(TcpStream) + Clone + Send + 'static) -> String {
     url
 }
 
-/// A host that takes what comes and never answers.
+/// A host that accepts requests and never responds.
 fn dead(all: &Arc<Connections>) -> String {
     let all = Arc::clone(all);
     host(move |mut socket| {
@@ -72,7 +72,7 @@ fn dead(all: &Arc<Connections>) -> String {
     })
 }
 
-/// A host that is done with everything at once, and says that it was asked.
+/// A host that responds immediately that all work is done, and reports each request.
 fn alive(all: &Arc<Connections>, calls: Sender<()>) -> String {
     let all = Arc::clone(all);
     host(move |mut socket| {
@@ -130,7 +130,8 @@ fn webhook_hosts_that_hang_leave_a_connection_to_one_that_answers() {
     eventually("hosts hang", || {
         all.hung.load(Ordering::SeqCst) >= HUB_WEBHOOKS_MAX
     });
-    // The first waits for one round of hosts that have not failed yet, and no later one waits.
+    // The first webhook waits for one round of hosts that have not failed yet; later ones do not
+    // wait.
     for _ in 0..4 {
         assert_eq!(home.ask("POST", "alive", "", &json!([1])).status, 204);
         next(&calls);
@@ -181,7 +182,7 @@ fn webhook_that_failed_has_less_time_and_less_room() {
         it.on_delivery_result(&effect.lease, &Outcome::Failed, at(30))
             .unwrap();
     }
-    // Two that were never tried come first; of those that failed there is room for two beside.
+    // Two webhooks without a failure come first; beside them, there is capacity for two retries.
     let second = turn(100, room);
     let times: Vec<u64> = second
         .iter()
@@ -193,7 +194,7 @@ fn webhook_that_failed_has_less_time_and_less_room() {
             .unwrap();
     }
     assert_eq!(turn(1_000, room).len(), HUB_WEBHOOKS_AGAIN_MAX);
-    // A subscription that waits for room has no running lease.
+    // A subscription that waits for capacity has no running lease.
     let none = WebhookCapacity {
         webhooks: 0,
         retries: 0,

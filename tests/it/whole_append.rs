@@ -1,5 +1,5 @@
-//! Atomic appends: where the second row can't be written, the stream keeps nothing of the append,
-//! alone or among others.
+//! Atomic appends: if the second row can't be written, the stream stores nothing of the append,
+//! alone or in a batch.
 
 use std::sync::Mutex;
 use std::thread;
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::streaming::ask;
 use crate::world::{Answer, Host, World};
 
-/// The row of the stream, the second that an append writes, is refused where the append says so.
+/// Refuses the row of the stream, the second that an append writes, if the append asks for it.
 const PLANTED: &str = "CREATE TRIGGER planted BEFORE UPDATE ON stream WHEN NEW.seq = 'fails' \
      BEGIN SELECT RAISE(ABORT, 'planted'); END";
 
@@ -41,7 +41,7 @@ fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
     assert_eq!(append(port, 0, &[]).status, 204);
     world.reborn(&[], |objects| objects.run_in_streams(PLANTED));
 
-    // Alone, by one statement and by three.
+    // Alone: by one statement, and by three.
     let producer = [
         ("producer-id", "p"),
         ("producer-epoch", "0"),
@@ -55,7 +55,7 @@ fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
     }
     assert_eq!(append(port, 1, &[]).status, 204);
 
-    // Among others.
+    // In a batch with others.
     let (taken, failed) = (Mutex::new(vec![0, 1]), Mutex::new(0));
     thread::scope(|scope| {
         for writer in 1..=16 {
@@ -80,7 +80,7 @@ fn append_whose_second_row_fails_keeps_nothing_on_the_worker() {
     };
     assert_eq!(sorted(kept(port)), sorted(taken.clone()));
 
-    // A failed append can be sent again once the storage is well, also by its producer.
+    // The client can repeat a failed append once the storage works, also as the same producer.
     world.reborn(&[], |objects| {
         objects.run_in_streams("DROP TRIGGER planted");
     });

@@ -23,7 +23,7 @@ pub(crate) use hosts::{
 pub(crate) use http::{Answer, raw, try_raw};
 pub(crate) use server::{Host, Running, Server, port_in};
 
-/// The `pmx` binary, built as these tests were.
+/// The `pmx` binary of the same build as these tests.
 pub(crate) fn pmx_path() -> &'static Path {
     static PATH: OnceLock<PathBuf> = OnceLock::new();
     PATH.get_or_init(|| {
@@ -37,7 +37,8 @@ pub(crate) fn pmx_path() -> &'static Path {
         let mut build = Command::new(cargo);
         build.args(["build", "--quiet", "--workspace", "--bin", "pmx"]);
         build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
-        // A test has it and a shell has not; some build scripts would be run again each time.
+        // A test process has these variables and a shell does not. With them, some build scripts
+        // would run again each time.
         for (name, _) in std::env::vars_os() {
             let text = name.to_string_lossy();
             if text.starts_with("CARGO_MANIFEST_") || text.starts_with("CARGO_PKG_") {
@@ -92,7 +93,7 @@ pub(crate) fn worker_lacks() -> Option<&'static str> {
     })
 }
 
-/// When something in a folder changed last.
+/// The time of the last change in a folder.
 fn newest(path: &Path) -> Option<SystemTime> {
     if path.is_dir() {
         let entries = fs::read_dir(path).ok()?.flatten();
@@ -105,11 +106,11 @@ fn newest(path: &Path) -> Option<SystemTime> {
 pub(crate) struct World {
     pub(crate) temp: TempDir,
     pub(crate) server: Server,
-    /// Whether something may have been written that not all readers see yet.
+    /// Whether the story wrote something that not all readers see yet.
     unsettled: Cell<bool>,
 }
 
-/// Exit code and output of a run of `pmx`.
+/// Exit code and output of a `pmx` run.
 pub(crate) struct Ran {
     pub(crate) code: i32,
     pub(crate) stdout: String,
@@ -127,7 +128,7 @@ impl Ran {
         serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))
     }
 
-    /// A field of the summary, by a JSON pointer.
+    /// A field of the summary, by JSON pointer.
     pub(crate) fn at(&self, pointer: &str) -> Value {
         let last = self.last();
         last.pointer(pointer)
@@ -142,7 +143,7 @@ impl Ran {
             .unwrap_or_else(|| panic!("{pointer} is no number: {self:?}"))
     }
 
-    /// Fails the story unless the command went well.
+    /// Fails the story unless the command succeeded.
     pub(crate) fn ok(self) -> Self {
         assert_eq!(self.code, 0, "{self:?}");
         self
@@ -178,12 +179,12 @@ impl From<Output> for Ran {
 }
 
 impl World {
-    /// A fresh world with the embedded server.
+    /// A new world with the embedded server.
     pub(crate) fn new() -> Self {
         Self::with(Host::Embedded)
     }
 
-    /// A fresh world with the Worker; nothing, said aloud, if it can't run here.
+    /// A new world with the Worker; `None`, after a message, if it can't run here.
     pub(crate) fn worker() -> Option<Self> {
         Self::on_workerd(Host::Worker)
     }
@@ -215,7 +216,7 @@ impl World {
         Self::with_settings(host, &[])
     }
 
-    /// A fresh world whose server has variables of the environment.
+    /// A new world whose server has environment variables.
     pub(crate) fn with_settings(host: Host, settings: &[(&str, &str)]) -> Self {
         let temp = TempDir::new().expect("a temporary folder");
         fs::create_dir(temp.path().join("site")).expect("a folder for the site");
@@ -227,8 +228,8 @@ impl World {
         }
     }
 
-    /// Waits until all readers see what was written: where KV lags, that is later than the
-    /// acknowledgement. Stories about the time in between ask without it ([`World::ask`]).
+    /// Waits until all readers see the written content: where KV lags, this is after the
+    /// acknowledgement. Stories about the time in between use [`World::ask`], which does not wait.
     fn settle(&self) {
         if self.server.host == Host::Unkind && self.unsettled.take() {
             let settled = self.ask("GET", "", "/.unkind/settled", &[], b"");
@@ -236,13 +237,13 @@ impl World {
         }
     }
 
-    /// Starts a server that was killed again, where it was.
+    /// Restarts a killed server with the same data folder.
     pub(crate) fn restart(&mut self) {
         let (host, port) = (self.server.host, self.server.port);
         self.server = Server::start(host, &self.temp.path().join("data"), port);
     }
 
-    /// The folder to be published.
+    /// The folder that `pmx` publishes.
     pub(crate) fn site(&self) -> PathBuf {
         self.temp.path().join("site")
     }
@@ -261,7 +262,7 @@ impl World {
         fs::write(path, content).expect("a file");
     }
 
-    /// A command with this world's server, caches and no other environment of pmx.
+    /// A command with this world's server and caches, and no other variables of `pmx`.
     pub(crate) fn command(&self, args: &[&str]) -> Command {
         self.unsettled.set(true);
         let mut command = Command::new(pmx_path());
@@ -309,7 +310,7 @@ impl World {
         self.request("GET", host, path, headers, b"")
     }
 
-    /// A request as it is, to a host under `localhost` or, if empty, to the API.
+    /// Sends a request unchanged, to a host under `localhost` or, if empty, to the API.
     pub(crate) fn request(
         &self,
         method: &str,
@@ -318,7 +319,7 @@ impl World {
         headers: &[(&str, &str)],
         body: &[u8],
     ) -> Answer {
-        // Pages are asked for, and the API is where things change.
+        // GET requests fetch pages, and API requests change something.
         match method {
             "GET" | "HEAD" => self.settle(),
             _ if !host.is_empty() => self.settle(),
@@ -327,7 +328,7 @@ impl World {
         self.ask(method, host, path, headers, body)
     }
 
-    /// The same, whether or not all readers see what was written.
+    /// The same, without waiting for all readers to see the written content.
     pub(crate) fn ask(
         &self,
         method: &str,
@@ -360,18 +361,18 @@ impl World {
     }
 }
 
-/// Says aloud that a test tests nothing here, and why. Where all must be tested, it fails.
+/// Reports that a test checks nothing here, and the reason. Where all tests are required, it fails.
 pub(crate) fn skipped(what: &str, lack: &str) {
     let everything = std::env::var_os("CI").is_some_and(|ci| ci == "true");
     assert!(!everything, "{what} can't be tested: {lack}");
     let test = std::thread::current();
     let name = test.name().unwrap_or("a story");
     let said = format!("SKIPPED {name}: {lack}\n");
-    // Past the test harness, which hides what is printed.
+    // Bypasses the test harness, which captures output.
     let _written = std::io::stderr().write_all(said.as_bytes());
 }
 
-/// Bytes of a seed that nothing compresses.
+/// Incompressible bytes of a seed.
 pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     let mut bytes = vec![0; len];
     let mut hasher = blake3::Hasher::new();
@@ -380,7 +381,7 @@ pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Waits until something holds, and fails the story if it does not within a generous while.
+/// Waits until a condition holds, and fails the story after a generous time.
 pub(crate) fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {

@@ -1,11 +1,11 @@
-//! A small generator, so that a seed means the same schedule everywhere.
+//! Seeded generator: a seed yields the same schedule on every platform.
 
 /// SplitMix64 (Steele, Lea and Flood, 2014).
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// The generator of a seed.
+    /// A generator with a seed.
     pub const fn new(seed: u64) -> Self {
         Self(seed)
     }
@@ -29,12 +29,12 @@ impl Rng {
         n > 0 && self.below(n) == 0
     }
 
-    /// One of the items, each as probably.
+    /// One of the items, each with the same probability.
     pub fn pick<'a, T>(&mut self, items: &'a [T]) -> &'a T {
         &items[self.below(items.len())]
     }
 
-    /// A generator of its own for another concern.
+    /// Splits off an independent generator.
     pub const fn fork(&mut self) -> Self {
         Self(self.next())
     }

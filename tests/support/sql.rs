@@ -1,4 +1,4 @@
-//! A ledger in memory, over rusqlite.
+//! In-memory ledger over rusqlite.
 
 use pmx_core::sql::{Sql, SqlError, SqlRow, Value};
 use rusqlite::Connection;
@@ -9,7 +9,7 @@ use rusqlite::types::{Value as Held, ValueRef};
 pub struct Sqlite(Connection);
 
 impl Sqlite {
-    /// An empty one.
+    /// An empty database.
     #[expect(clippy::new_without_default, reason = "it may fail")]
     pub fn new() -> Self {
         let connection = Connection::open_in_memory().unwrap();

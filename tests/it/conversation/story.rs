@@ -1,4 +1,4 @@
-//! A server in memory and a publisher of it, whose requests are counted.
+//! Story of a publisher and a server in memory: it counts the requests.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ impl Host {
         }
     }
 
-    /// A server that remembers nothing takes over.
+    /// Replaces the server by one with empty caches.
     pub(super) fn forget(&mut self) {
         self.server = Server::new(self.backend.clone(), settings());
     }
@@ -64,7 +64,7 @@ impl Host {
         block_on(self.send(request.body(Bytes::new()).unwrap())).unwrap()
     }
 
-    /// Compares every page with its source, as it is and as stored.
+    /// Compares every page with its source, decoded and as stored.
     pub(super) fn check(&self, host: &str, site: &Site) {
         for (path, bytes) in &site.files {
             let plain = self.follow(host, path, &[]);
@@ -104,7 +104,7 @@ pub(super) fn decoded(answer: &WholeResponse) -> Bytes {
     if !answer.headers.contains_key("content-encoding") {
         return answer.body.clone();
     }
-    // A blob in parts is several frames, one after the other.
+    // A blob in parts is a sequence of frames.
     let mut decoder = Decoder::new();
     let mut rest = &answer.body[..];
     let mut whole = Vec::new();
@@ -186,7 +186,7 @@ impl Story {
         }
     }
 
-    /// Publishes, and says how many requests that took.
+    /// Publishes, and returns the outcome and the number of requests.
     pub(super) fn publish(&self, site: &Site, base: Option<Base>) -> (Outcome, u64) {
         let intent = self.intent(site, base, Mode::Publish);
         let run = || block_on(self.client().publish(intent)).unwrap();
@@ -203,7 +203,7 @@ impl Story {
             meta: DeployMeta::default(),
         };
         let deploy = block_on(self.client().rollback(&head));
-        // Later publishes of a story are not about the hold.
+        // The hold does not matter to later publishes of a story.
         let _held = block_on(self.client().resume());
         deploy
             .map(|deploy| deploy.number)
@@ -245,7 +245,7 @@ pub(super) fn three_hundred_files() -> BTreeMap<String, Bytes> {
     files
 }
 
-/// Bytes that zstd can't shrink.
+/// Bytes that zstd can't compress.
 pub(super) fn noise(len: usize, seed: u64) -> Bytes {
     crate::world::noise(seed, len).into()
 }

@@ -1,4 +1,4 @@
-//! A front before a server, in the place of an edge: it passes requests on, and has one fault.
+//! Front with one fault: a proxy before a server, in the place of an edge.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
@@ -15,21 +15,21 @@ use crate::world::http::content_length;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
-    /// None: it says which edge it is.
+    /// None: the front only adds the header of its edge.
     AddsRay,
-    /// E-mail addresses in open pages are exchanged.
+    /// The front rewrites e-mail addresses in open pages.
     RewritesHtml,
     DropsTags,
     IgnoresTags,
     WrongLength,
-    /// A preview is not found for longer than a new address may be.
+    /// The front reports a new preview as missing for too long.
     LatePreview,
-    /// The second deploy's asset is not found once.
+    /// The front reports the second deploy's asset as missing, once.
     MissingAsset,
     RefusesPacks,
     RefusesSockets,
     ClosesSockets,
-    /// The domain itself leads elsewhere.
+    /// The apex domain leads elsewhere.
     NoApex,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Front {
     pub(super) port: u16,
 }
 
-/// State of a front over its requests.
+/// The state that a front keeps between requests.
 struct State {
     upstream: u16,
     fault: Fault,
@@ -79,7 +79,7 @@ impl State {
         }
     }
 
-    /// Serves one request. Either side may go away.
+    /// Serves one request. Client and server may disconnect.
     fn serve(&self, mut client: impl Read + Write, tcp: &TcpStream) {
         let Some((head, body)) = request(&mut client) else {
             return;
@@ -101,7 +101,7 @@ impl State {
         let _gone = client.write_all(&answer).and_then(|()| client.flush());
     }
 
-    /// The front's own answer, in place of the server's.
+    /// The front's own response instead of the server's.
     fn instead(&self, head: &str) -> Option<Vec<u8>> {
         let lower = head.to_ascii_lowercase();
         let host = lower.lines().find_map(|line| line.strip_prefix("host: "));
@@ -109,7 +109,7 @@ impl State {
         let count = |counter: &AtomicU32| counter.fetch_add(1, Ordering::SeqCst);
         let refused = |is: bool, status: &str| is.then(|| http(status, "no"));
         match self.fault {
-            // One request before it is published, and then more than five seconds of them.
+            // One request before the publish, and then more than five seconds of them.
             Fault::LatePreview if host.starts_with('d') && host.contains("--") => {
                 refused(count(&self.previews) < 32, "404 Not Found")
             }
@@ -128,7 +128,7 @@ impl State {
         }
     }
 
-    /// The head of a request as it is passed on.
+    /// The head of a request, as the front forwards it.
     fn sent(&self, head: &str, is_socket: bool) -> String {
         let ends = |line: &&str| is_socket || !line.to_ascii_lowercase().starts_with("connection:");
         let tag = |line: &&str| {
@@ -179,7 +179,7 @@ impl State {
         }
     }
 
-    /// Passes bytes on in both directions until one side ends.
+    /// Copies bytes in both directions until one side closes.
     fn pump(&self, mut client: impl Read + Write, tcp: &TcpStream, mut server: TcpStream) {
         let tick = Some(Duration::from_millis(5));
         tcp.set_read_timeout(tick).unwrap();
@@ -205,7 +205,7 @@ impl State {
                         return;
                     }
                     frames += 1;
-                    // Behind the head and the first frame.
+                    // After the head and the first frame.
                     if self.fault == Fault::ClosesSockets && frames == 2 {
                         return;
                     }

@@ -1,5 +1,4 @@
-//! Interrupts before the first request: while a folder is read, a name is looked up, or a
-//! connection is made.
+//! Interrupts before the first request: during the scan, the name lookup or the connect.
 
 use std::path::Path;
 use std::process::{Child, Stdio};
@@ -27,13 +26,13 @@ fn interrupt_ends_a_scan_at_once() {
     }
 }
 
-/// An address from which nothing ever comes: packets to it are lost on the way.
+/// An address that never answers: packets to it are lost.
 const NOWHERE: &str = "192.0.2.53";
 
-/// The same as the system writes it in its tables of sockets.
+/// The same address in the spelling of the system's socket tables.
 const NOWHERE_HEX: &str = "350200C0";
 
-/// Where every packet is lost, and names are looked up from [`NOWHERE`].
+/// A network that loses every packet to [`NOWHERE`], which is also its name server.
 const LOST: &str = "ip link set lo up
     ip route add 192.0.2.53 dev lo
     echo 'nameserver 192.0.2.53' > resolv.conf
@@ -41,7 +40,7 @@ const LOST: &str = "ip link set lo up
     mount --bind resolv.conf /etc/resolv.conf
     mount --bind nsswitch.conf /etc/nsswitch.conf";
 
-/// Publishes to a server from where every packet is lost.
+/// Publishes to a server from a network that loses every packet.
 fn lost(home: &Path, server: &str) -> Option<Child> {
     std::fs::create_dir_all(home.join("site")).unwrap();
     std::fs::write(home.join("site/index.html"), "home").unwrap();
@@ -51,7 +50,7 @@ fn lost(home: &Path, server: &str) -> Option<Child> {
     Some(child.spawn().unwrap())
 }
 
-/// Waits until a process has a socket to [`NOWHERE`], as its own table of them shows it.
+/// Waits until a process has a socket to [`NOWHERE`], by the socket table of its network.
 fn waits(child: &Child, table: &str, port: u16, state: &str) {
     let table = format!("/proc/{}/net/{table}", child.id());
     let socket = format!("{NOWHERE_HEX}:{port:04X} {state} ");
@@ -81,7 +80,7 @@ fn interrupt_ends_a_connection_attempt_at_once() {
         let Some(child) = lost(home.path(), &format!("http://{NOWHERE}:8787")) else {
             return;
         };
-        // The first packet of a connection is sent, and not answered.
+        // The client sent the first packet of a connection, and got no answer.
         waits(&child, "tcp", 8787, "02");
         let ran = ended(child, signal);
         assert!(ran.stderr.contains("interrupted"), "{ran:?}");

@@ -1,5 +1,5 @@
-//! Interrupts of hosts: they end within a second, whatever clients keep open and whatever they
-//! read.
+//! Interrupts of hosts: a host ends within a second, whatever it reads and whatever clients keep
+//! open.
 
 use std::io::{Read as _, Write as _};
 use std::iter;
@@ -33,7 +33,7 @@ fn host(home: &Path, args: &[&str], port: u16) -> (Child, u16) {
     (child, port_in(&address))
 }
 
-/// Interrupts a host, which has to end soon, and well.
+/// Interrupts a host, and checks that it ends in time and without an error.
 fn stopped(child: Child, signal: &str) -> Ran {
     let ran = ended_in_time(child, signal).ok();
     let said = ran.stderr.lines().filter(|line| *line == "stopped");
@@ -41,7 +41,7 @@ fn stopped(child: Child, signal: &str) -> Ran {
     ran
 }
 
-/// A connection on which a request was sent, and all that is awaited of its answer came.
+/// A connection on which a request was sent, and `awaited` was received.
 fn asked(port: u16, request: &str, awaited: &str) -> TcpStream {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
     stream
@@ -54,8 +54,8 @@ fn asked(port: u16, request: &str, awaited: &str) -> TcpStream {
     stream
 }
 
-/// Connections that clients keep open: readers of events, an upload that has stopped, a page that
-/// its client does not read, half a request, and an idle connection.
+/// Connections that clients keep open: event readers, a stalled upload, a page that its client does
+/// not read, half a request, and an idle connection.
 fn kept_open(port: u16) -> Vec<TcpStream> {
     let site = format!("Host: docs.localhost:{port}\r\nAuthorization: Bearer s3cret\r\n");
     let api = format!("Host: api.localhost:{port}\r\nAuthorization: Bearer s3cret\r\n");
@@ -105,7 +105,7 @@ fn interrupt_ends_a_host_with_open_connections() {
         let mut page = Socket::held(port, "docs", "Bearer s3cret").unwrap();
         let _open = kept_open(port);
         stopped(child, signal);
-        // A page learns that it can come back.
+        // The close code asks the page to reconnect.
         let closed = iter::from_fn(|| Some(page.text())).find_map(Result::err);
         assert_eq!(closed, Some(1001));
     }

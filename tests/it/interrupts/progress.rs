@@ -1,4 +1,4 @@
-//! Progress objects: bytes that a server received, at the rate of the line.
+//! Progress objects: bytes that a server received, at the line's rate.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -13,10 +13,10 @@ use super::noise;
 use crate::canned::Canned;
 use crate::world::World;
 
-/// Bytes of four uploads that may be on their way, or in the server's own buffers.
+/// The most bytes of four uploads in flight and in the server's own buffers.
 const AHEAD_MAX: u64 = 256 * 1024;
 
-/// Passes the bytes of each connection on at a rate, and counts them.
+/// Relays the bytes of each connection at a limited rate, and counts them.
 pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u64>>) -> Canned {
     let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
     let listener = listener.unwrap();
@@ -46,7 +46,7 @@ pub(crate) fn throttled(port: u16, bytes_per_second: usize, passed: Arc<Mutex<u6
     })
 }
 
-/// A progress object of an upload, and what the server had received by then.
+/// A progress object of an upload, and the bytes that the server had received by then.
 #[derive(Debug, Clone, Copy, Default)]
 struct Seen {
     done: u64,

@@ -1,5 +1,5 @@
-//! Live pages in a real browser, against both hosts. The stories are `tests/browser/stories.mjs`,
-//! and `uses.mjs` where all pages of a server are live.
+//! Live pages in a real browser, on both hosts. The stories are in `tests/browser/stories.mjs`, and
+//! in `uses.mjs` for a server whose pages are all live.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -9,13 +9,13 @@ use serde_json::Value;
 use crate::conformance::install_in;
 use crate::world::{Host, World, pmx_path, skipped, worker_lacks};
 
-/// How many stories there are.
+/// The number of stories in `tests/browser/stories.mjs`.
 const STORIES: usize = 10;
 
-/// How many stories there are in `tests/browser/uses.mjs`.
+/// The number of stories in `tests/browser/uses.mjs`.
 const USES: usize = 3;
 
-/// How many stories of build tools and editors there are, in `tests/browser/tools.mjs`.
+/// The number of stories of build tools and editors in `tests/browser/tools.mjs`.
 const TOOLS: usize = 11;
 
 #[test]
@@ -35,7 +35,7 @@ fn assets_of_every_kind_are_replaced_in_a_real_browser() {
     check(Host::Embedded, &[("LIVE", "all")], &["uses.mjs"], USES);
 }
 
-/// The script finds the files that a page uses, on every host; the host notices a first deploy.
+/// The script finds the files that a page uses, on every host. The host notices a first deploy.
 #[test]
 fn first_deploy_is_shown_in_a_real_browser_through_the_worker() {
     let story = "site_is_shown_that_was_opened_before_its_first_deploy";
@@ -61,7 +61,7 @@ fn build_tools_and_editors_are_followed_in_a_real_browser() {
     check_stories(stories, TOOLS);
 }
 
-/// Runs stories against a host with these settings: a file of them, and perhaps which one of it.
+/// Runs stories against a host with these settings: a file of stories, and optionally one of them.
 fn check(host: Host, settings: &[(&str, &str)], which: &[&str], count: usize) {
     let lack = match host {
         Host::Embedded => None,
@@ -117,7 +117,7 @@ fn folder() -> PathBuf {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/browser")).to_owned()
 }
 
-/// Has what drives a browser, and finds one: `CHROMIUM`, or one that is installed.
+/// Installs the browser driver, and finds a browser: `CHROMIUM`, or an installed one.
 pub(super) fn chromium() -> Result<PathBuf, String> {
     install_in(&folder())?;
     if let Some(named) = std::env::var_os("CHROMIUM") {

@@ -1,5 +1,5 @@
-//! Many open pages and many deploys: each page receives each deploy once and in order, whatever
-//! breaks in between.
+//! Many open pages and deploys: each page gets each deploy once and in order, whatever breaks in
+//! between.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Barrier};
@@ -28,7 +28,7 @@ fn sockets_of_a_worker_receive_each_deploy() {
     }
 }
 
-/// Two deploys of which each makes the other again.
+/// Publishes two deploys; each rollback makes the other active.
 fn publish(world: &World) {
     world.write(&[("index.html", "1"), ("a.html", "a")]);
     world.sync("docs", &[]).ok();
@@ -36,7 +36,7 @@ fn publish(world: &World) {
     world.sync("docs", &[]).ok();
 }
 
-/// Makes the next deploy, without a process for it.
+/// Makes the next deploy without starting a process.
 fn deploy(world: &World, number: u64) {
     let to = 2 - (number % 2);
     let body = json!({"v": 1, "space": "docs", "to": to, "key": format!("k{number}")});
@@ -87,7 +87,7 @@ fn check_each_receives_all_in_order(world: &World, sockets: usize, deploys: u64)
     }
 }
 
-/// The deploy after `at` that a frame reports: none is left out, none comes twice.
+/// The deploy after `at` that a frame reports: none is missing, and none is repeated.
 fn follow(frame: &Value, at: u64) -> u64 {
     let deploy = frame["deploy"].as_u64().unwrap();
     let since = frame["since"].as_u64().unwrap_or(deploy - 1);
@@ -95,7 +95,7 @@ fn follow(frame: &Value, at: u64) -> u64 {
     deploy
 }
 
-/// The server is killed again and again; a page that resumes at its offset has no gap.
+/// The server is killed repeatedly, and a page that resumes at its offset has no gap.
 #[test]
 fn sockets_resume_without_a_gap_after_a_kill() {
     let mut world = World::with_settings(Host::Embedded, &[]);
@@ -123,7 +123,7 @@ fn sockets_resume_without_a_gap_after_a_kill() {
     }
 }
 
-/// Listens, coming back whenever the server is gone, until the last deploy.
+/// Reads frames until the last deploy, and reconnects whenever the server is gone.
 fn listen_on(port: u16, token: &str, compact: bool, last: &AtomicU64) -> u64 {
     let mut at = 2;
     while let Some(mut socket) = reopened(port, token) {
@@ -132,7 +132,7 @@ fn listen_on(port: u16, token: &str, compact: bool, last: &AtomicU64) -> u64 {
         while let Ok(text) = socket.text() {
             let frame: Value = serde_json::from_str(&text).unwrap();
             if frame["events"] == json!([]) {
-                // It only says the reader's offset.
+                // The frame only confirms the reader's offset.
                 assert_eq!(frame["deploy"], at);
             } else {
                 at = follow(&frame, at);

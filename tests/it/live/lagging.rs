@@ -1,17 +1,17 @@
-//! Late pointers: readers find published content all the same, and never go back.
+//! Late pointers: readers still find published content, and never go back to an older deploy.
 
 use super::socket::Socket;
 use super::{deploy_token, edit, site};
 use crate::world::{Host, World, eventually, started_on_kind_hosts};
 
-// Each isolate would see the lag of an hour from its own first request on.
+// Each isolate would measure the lag of an hour from its own first request.
 started_on_kind_hosts!(
     deploy_tokens_make_reads_monotonic,
     missing_paths_of_a_late_pointer_are_looked_up,
     preview_assets_resolve_after_the_next_deploy,
 );
 
-/// An hour: no story lasts so long.
+/// A lag of an hour: no story takes that long.
 const LAG: [(&str, &str); 1] = [("PMX_POINTER_LAG_MS", "3600000")];
 
 fn deploy_tokens_make_reads_monotonic(host: Host) {
@@ -24,7 +24,7 @@ fn deploy_tokens_make_reads_monotonic(host: Host) {
         (&*late.text(), late.header("x-pmx-deploy")),
         ("<body>a</body>", Some("1"))
     );
-    // A claim that the server did not make is worth nothing, and holds up none that it made.
+    // A forged claim has no effect, and does not delay requests with genuine claims.
     let first = late.header("x-pmx-know").unwrap().to_owned();
     let forged = first.replacen('1', "2", 1);
     let plain = "_pmx_deploy=2".to_owned();
@@ -52,7 +52,7 @@ fn deploy_tokens_make_reads_monotonic(host: Host) {
         );
         assert_eq!(page.header("x-pmx-know"), Some(&*token));
     }
-    // A rollback is a newer deploy too. A socket's frame has the token as well.
+    // A rollback is a newer deploy too. The frame of a socket contains the token as well.
     let (_socket, frame) = {
         world.pmx(&["rollback", "1", "--space", "docs"]).ok();
         Socket::listen(&world, "docs", r#"{"page":"/a"}"#)
@@ -88,7 +88,7 @@ fn missing_paths_of_a_late_pointer_are_looked_up(host: Host) {
     }
     assert_eq!(status("/new.html"), 307, "its other spelling");
     assert_eq!(world.request("HEAD", "docs", "/new", &[], b"").status, 200);
-    // Only the space's word is a 404, and it counts for some seconds.
+    // Only the space may answer 404, and the server caches that for some seconds.
     assert_eq!(status("/app-3.js"), 404);
     edit(&world, "app-3.js", "3");
     eventually("the answer no longer counts", || status("/app-3.js") == 200);
@@ -96,7 +96,7 @@ fn missing_paths_of_a_late_pointer_are_looked_up(host: Host) {
     assert_eq!(status("/nothing"), 404);
 }
 
-/// The page is of one deploy, and what it loads is asked for where the next one is known.
+/// The page belongs to one deploy, and its assets are requested where the next one is known.
 fn preview_assets_resolve_after_the_next_deploy(host: Host) {
     let world = World::with_settings(host, &[]);
     site(&world);

@@ -1,5 +1,5 @@
-//! Pages with the live script, as a server sends them: large pages, and those of a site or preview
-//! that does not exist yet.
+//! Live script in served pages: large pages, and pages of a site or preview that does not exist
+//! yet.
 
 use super::at;
 use crate::world::{Answer, Host, World, noise, on_both_hosts, started_on_both_hosts};
@@ -19,7 +19,7 @@ const HEAD: &str = "<!doctype html><html><head>";
 
 const MIB: usize = 1024 * 1024;
 
-/// Text that compresses to nothing.
+/// Text that compresses to almost nothing.
 fn even(bytes: usize) -> String {
     "Words of a page. ".repeat(bytes / 17)
 }
@@ -29,7 +29,7 @@ fn uneven(bytes: usize) -> String {
     data_encoding::BASE64.encode(&noise(0, bytes * 3 / 4))
 }
 
-/// One frame, bytes as they are, and a blob in parts.
+/// Pages in one frame, in raw bytes, and in parts.
 fn live_script_is_put_into_large_pages(world: World) {
     let pages = [
         ("even", even(5 * MIB)),
@@ -40,7 +40,7 @@ fn live_script_is_put_into_large_pages(world: World) {
     for (name, text) in &pages {
         world.write_bytes(&format!("{name}.html"), format!("{HEAD}{text}").as_bytes());
     }
-    // The head might begin with this, and the script would come before it.
+    // The head might begin with this comment, and the script would come before it.
     let hidden = format!("<!--{}-->{HEAD}", even(5 * MIB));
     world.write_bytes("hidden.html", hidden.as_bytes());
     world.sync("docs", &["--live"]).ok();
@@ -71,7 +71,7 @@ fn waits(answer: &Answer) -> bool {
         .contains("<script src=\"/_pmx/live.js\" data-deploy=\"0\"")
 }
 
-/// A preview is always live, also before its first deploy; nothing says so of a site or a number.
+/// A preview is always live, also before its first deploy. A missing site or deploy number is not.
 fn waiting_page_of_a_missing_preview_reloads(world: World) {
     world.write(&[("index.html", "1")]);
     world.sync("docs", &[]).ok();

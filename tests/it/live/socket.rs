@@ -1,4 +1,4 @@
-//! Client side of a live socket, and of a stream of events.
+//! Client sockets for live pages, and for event streams.
 
 use std::io::{BufRead as _, BufReader, ErrorKind, Write as _};
 use std::net::TcpStream;
@@ -13,7 +13,7 @@ use crate::world::World;
 /// An open socket.
 pub(crate) struct Socket(WebSocket<TcpStream>);
 
-/// How a socket was refused: the status; 0 without an answer.
+/// Status of a refused socket; 0 without a response.
 pub(crate) type Refused = u16;
 
 impl Socket {
@@ -33,7 +33,7 @@ impl Socket {
         Self::open_with(port, site, &headers)
     }
 
-    /// Opens a socket that names no subprotocol, as the first clients of the protocol do.
+    /// Opens a socket without a subprotocol, like the first clients of the protocol.
     pub(crate) fn silent(port: u16, site: &str) -> Result<Self, Refused> {
         Self::open_with(port, site, &[])
     }
@@ -61,7 +61,7 @@ impl Socket {
         }
     }
 
-    /// Opens a holder's socket and says what it wants; returns it with the first frame.
+    /// Opens a socket with the token and sends its subscription. Returns it with the first frame.
     pub(crate) fn listen(world: &World, site: &str, wish: &str) -> (Self, Value) {
         let mut socket = Self::held(world.server.port, site, &world.token()).unwrap();
         socket.say(wish);
@@ -69,12 +69,12 @@ impl Socket {
         (socket, first)
     }
 
-    /// Says something.
+    /// Sends a text.
     pub(crate) fn say(&mut self, text: &str) {
         self.0.send(Message::text(text)).unwrap();
     }
 
-    /// The next text; `Err` has the code with which the socket was closed.
+    /// The next text; `Err` has the close code of the socket.
     pub(crate) fn text(&mut self) -> Result<String, u16> {
         loop {
             match self.0.read() {
@@ -99,8 +99,8 @@ impl Socket {
         serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
     }
 
-    /// Whether nothing comes for a moment, as far as the answer to a ping shows: all that was said
-    /// before it would come before it.
+    /// Whether no text arrives before the answer to a ping: every text that was sent before it
+    /// would.
     pub(crate) fn is_silent(&mut self) -> bool {
         self.say("ping");
         self.text().unwrap() == "pong"
@@ -111,7 +111,7 @@ impl Socket {
 pub(crate) struct Events(BufReader<TcpStream>);
 
 impl Events {
-    /// Asks for the events of a site.
+    /// Requests the events of a site.
     pub(crate) fn open(world: &World, site: &str, query: &str, headers: &str) -> Self {
         let (port, token) = (world.server.port, world.token());
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
@@ -125,7 +125,7 @@ impl Events {
         Self(BufReader::new(stream))
     }
 
-    /// The next messages with something in them, and the id behind them.
+    /// The next non-empty batch of messages, and the id after it.
     pub(crate) fn next(&mut self) -> (Vec<Value>, String) {
         let mut messages = Vec::new();
         let mut line = String::new();

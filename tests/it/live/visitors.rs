@@ -1,4 +1,4 @@
-//! Rate limit of event visitors, as the Worker's platform counts them.
+//! Rate limit of event visitors, as the Worker's platform applies it.
 
 use super::site;
 use super::socket::Socket;
@@ -25,7 +25,7 @@ fn event_reads_of_one_address_are_limited() {
             _ => panic!("{answer:?}"),
         }
     }
-    // The counter begins anew every ten seconds, so perhaps once while this runs.
+    // The counter resets every ten seconds, so perhaps once during this test.
     assert!((1..=LIMIT * 2).contains(&passed), "{passed} passed");
     let opened = (0..LIMIT * 8).map(|_| Socket::open(world.server.port, "open", None));
     let refused = opened.filter_map(Result::err).collect::<Vec<_>>();
@@ -33,7 +33,7 @@ fn event_reads_of_one_address_are_limited() {
         refused.contains(&429),
         "sockets are counted too: {refused:?}"
     );
-    // Neither pages, nor other sites, nor who holds the secret are held up.
+    // The limit affects neither pages, nor other sites, nor clients with the secret.
     assert_eq!(world.get("open", "/a").status, 200);
     assert_eq!(events("docs").status, 403);
     let secret = [("authorization", &*world.token())];

@@ -47,7 +47,7 @@ fn preview_readers_receive_their_own_deploys_only(world: World) {
     let mut stream = Events::open(&world, "docs", "offset=now", "");
     assert_eq!(stream.next(), (vec![], at(1)));
     let (polled, waits) = (poll(&world, "pr-7--docs", 2), poll(&world, "docs", 1));
-    // Two polls, a reader of events, and three sockets.
+    // Two polls, an event reader, and three sockets.
     readers_wait(&world, "docs", 6);
     readers_wait(&world, "pr-7--docs", 6);
     preview(&world, "4");
@@ -74,7 +74,7 @@ fn preview_readers_receive_their_own_deploys_only(world: World) {
     let (messages, id) = stream.next();
     assert_eq!((deploys(&Value::Array(messages)), &*id), (vec![5], &*at(5)));
     assert!(seventh.is_silent() && eighth.is_silent());
-    // A preview that is published again receives what changed in it.
+    // An event reader of a preview gets the changes of its next publish.
     edit(&world, "3", &["--preview", "pr-8"]);
     assert!(eighth.is_silent(), "nothing changed");
     assert_eq!(

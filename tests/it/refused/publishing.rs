@@ -1,4 +1,4 @@
-//! Publish requests and uploads that are malformed: each gets its own error.
+//! Malformed publish requests and uploads: each gets its own error.
 
 use pmx_core::codec::Encoder;
 use pmx_core::id::PackId;
@@ -221,7 +221,7 @@ fn publish_requests_that_are_malformed_are_refused(world: World) {
     ] {
         check(&api(&world, "POST", path, &[], &body), status, code, story);
     }
-    // A node that an outline names twice is asked for once.
+    // The server requests a node once, even if an outline names it twice.
     let id = |byte: u8| [byte; 32];
     let outline = [id(0xab), id(1), id(1), id(0xab)].concat();
     let answer = api(
@@ -319,7 +319,7 @@ fn uploads_that_are_malformed_are_refused(world: World) {
         "E_REQUEST_MALFORMED",
         "gzip",
     );
-    // A valid pack is taken, also twice.
+    // The server accepts a valid pack, also twice.
     for _ in 0..2 {
         assert_eq!(api(&world, "PUT", &pack(&good), &[], &body).status, 200);
     }

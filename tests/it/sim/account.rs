@@ -1,7 +1,7 @@
-//! Oracle of promises: an account of what publishers asked and of what they were answered.
+//! Oracle of promises: records what publishers requested, and what the server answered.
 //!
-//! The account never reads a ledger. It is compared with the history that the API shows, so a
-//! ledger that forgets, or records something else than it was asked, cannot hide it.
+//! The account never reads a ledger. It is compared with the history that the API shows. So a
+//! ledger that forgets a request, or records another one, cannot hide it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,14 +17,14 @@ use super::model::Catalogue;
 /// A site or one of its previews.
 pub(crate) type ChannelKey = (SpaceName, Option<AliasName>);
 
-/// Publish that a publisher asked for under a key, before its first request.
+/// A publish under a key, recorded before its first request.
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     channel: ChannelKey,
-    /// Root of the publisher's folder, whatever its cache says.
+    /// Root of the publisher's folder, independent of its cache.
     folder: Root,
     replace: Replace,
-    /// The deploy that it may replace: named by the user, or seen by its cache.
+    /// The deploy that the publish may replace: named by the user, or known to the cache.
     expect: Option<u64>,
     order: Option<Order>,
     max_delete: Option<MaxDelete>,
@@ -32,13 +32,13 @@ pub(crate) struct Asked {
     met: BTreeSet<u64>,
 }
 
-/// A rollback that was asked for under a key.
+/// A rollback under a key.
 #[derive(Debug, Clone)]
 struct Rollback {
     expect: Option<u64>,
 }
 
-/// A build that was answered that its site is live already.
+/// A build whose reply said that its site is live already.
 #[derive(Debug)]
 struct Unchanged {
     channel: ChannelKey,
@@ -47,14 +47,14 @@ struct Unchanged {
     order: Option<Order>,
 }
 
-/// Everything that was asked and answered.
+/// All requests and their replies.
 #[derive(Debug, Default)]
 pub(crate) struct Account {
     asked: RefCell<BTreeMap<String, Asked>>,
     rollbacks: RefCell<BTreeMap<String, Rollback>>,
     unchanged: RefCell<Vec<Unchanged>>,
     resumed: RefCell<BTreeSet<SpaceName>>,
-    /// Spaces in which a rollback was asked for.
+    /// Spaces that got a rollback request.
     rolled_back: RefCell<BTreeSet<SpaceName>>,
     pub(crate) holds_met: Cell<u64>,
 }
@@ -70,7 +70,7 @@ impl Account {
             max_delete: intent.max_delete,
             met: BTreeSet::new(),
         };
-        // A publish that is asked for again may be allowed more.
+        // A repeated publish may have wider permissions.
         self.asked
             .borrow_mut()
             .entry(intent.key.clone())
@@ -82,10 +82,10 @@ impl Account {
             .or_insert_with(|| asked.clone());
     }
 
-    /// A run was answered for the first time.
+    /// Records the first reply to a run.
     pub(crate) fn met(&self, key: &str, reply: &BeginReply) {
         if let Some(asked) = self.asked.borrow_mut().get_mut(key) {
-            // The space knew the root, and made it replace the deploy that this request met.
+            // The space knew the root, and replaced the deploy that this request met.
             let made = reply.deploy.as_ref().map(|made| made.parent);
             asked.met.insert(made.unwrap_or(reply.active));
         }
@@ -119,7 +119,7 @@ impl Account {
         self.resumed.borrow_mut().insert(space.clone());
     }
 
-    /// Whether a refusal has a reason in what others asked.
+    /// Checks that the requests of other clients explain a refusal.
     pub(crate) fn explains(&self, key: &str, code: Code) -> Result<(), String> {
         let all = self.asked.borrow();
         let asked = &all[key];
@@ -139,7 +139,7 @@ impl Account {
         Err(format!("{key} was refused by {code} without a reason"))
     }
 
-    /// Compares the history of a space, oldest first, with what was asked for.
+    /// Compares the history of a space, oldest first, with the requests.
     pub(crate) fn check(
         &self,
         catalogue: &Catalogue,
@@ -164,7 +164,7 @@ impl Account {
             let channel = (space.clone(), alias);
             for (at, deploy) in own.iter().enumerate() {
                 let before = at.checked_sub(1).map(|at| own[at]);
-                // A preview that was taken away begins anew.
+                // A deleted preview begins anew.
                 let before = before.filter(|_| deploy.parent > 0 || !removed(channel.1.as_ref()));
                 self.check_deploy(catalogue, deploys, before, deploy)
                     .and_then(|()| self.check_order(&channel, &own[..at], deploy))
@@ -242,8 +242,8 @@ impl Account {
                     .any(|other| other.number < deploy.number && other.root == deploy.root);
                 let is_seen = match asked.expect {
                     Some(seen) => seen == replaced,
-                    // A first request that brings a known root replaces what it meets, also where
-                    // no answer to it arrives.
+                    // A first request with a known root replaces the deploy that it meets, even if
+                    // its reply is lost.
                     None => asked.met.is_empty() || asked.met.contains(&replaced) || is_known,
                 };
                 let is_resumed = self.resumed.borrow().contains(&asked.channel.0);
@@ -259,7 +259,7 @@ impl Account {
     }
 
     /// Whether a build may replace a deploy by its order: a build of the same sequence, not newer,
-    /// made that deploy or found it to be its own.
+    /// made that deploy or found its content unchanged.
     fn is_newer(&self, asked: &Asked, before: Option<&DeployView>) -> bool {
         let (Some(order), Some(before)) = (&asked.order, before) else {
             return false;
@@ -268,7 +268,7 @@ impl Account {
             |other: &Order| other.kind() == order.kind() && other.value() <= order.value();
         let all = self.asked.borrow();
         let made = all.get(key(before)).and_then(|made| made.order.as_ref());
-        // A build whose answer was lost may have found it, too.
+        // Another build may have found it unchanged, and its reply was lost.
         let mut others = all.values().filter(|other| other.channel == asked.channel);
         made.is_some_and(is_not_newer)
             || others.any(|other| other.order.as_ref().is_some_and(is_not_newer))
@@ -280,7 +280,7 @@ impl Account {
         unchanged.iter().any(|found| found.deploy == deploy.number)
     }
 
-    /// Whether no newer build of the same sequence had a deploy, or an answer, before.
+    /// Checks that no newer build of the same sequence got a deploy or a reply before.
     fn check_order(
         &self,
         channel: &ChannelKey,
@@ -320,7 +320,7 @@ impl Account {
     }
 }
 
-/// The key that a deploy was asked for under: publishers of the simulation say it in the message.
+/// The key of a deploy's publish: the simulated publishers write it in the message.
 fn key(deploy: &DeployView) -> &str {
     let message = deploy.meta.message.as_deref().unwrap_or_default();
     message.strip_prefix("as ").unwrap_or(message)

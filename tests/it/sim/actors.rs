@@ -1,4 +1,4 @@
-//! Publishers, readers and the alarm of a schedule.
+//! Actors of a schedule: publishers, readers and the alarm.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -23,16 +23,16 @@ use super::run::Run;
 use super::world::{Owner, Wire, World};
 use pmx_sync::testing::client::{Client, Failure, Network, WholeResponse};
 
-/// Outcome that the server reported to a client: it must stay true for ever.
+/// Outcome that the server reported to a client: it must remain true for ever.
 #[derive(Debug, Clone)]
 pub(crate) struct Acknowledged {
     pub(crate) space: SpaceName,
     pub(crate) key: String,
     pub(crate) root: Option<Root>,
     pub(crate) reported: ReportedOutcome,
-    /// The deploy that is active, as it was reported.
+    /// The active deploy, as reported.
     pub(crate) active: Base,
-    /// The deploy that was made, as it was reported.
+    /// The new deploy, as reported.
     pub(crate) made: Option<DeployView>,
 }
 
@@ -45,13 +45,13 @@ pub(crate) enum ReportedOutcome {
 
 pub(crate) type Promises = Rc<RefCell<Vec<Acknowledged>>>;
 
-/// One who publishes and rolls back.
+/// A client that publishes and rolls back.
 #[derive(Clone)]
 pub(crate) struct Publisher {
     pub(crate) world: Rc<World>,
     pub(crate) promises: Promises,
     pub(crate) space: SpaceName,
-    /// The preview that is published, instead of the site itself.
+    /// The preview that the client publishes, instead of the site itself.
     pub(crate) alias: Option<AliasName>,
     pub(crate) name: String,
     pub(crate) tries: usize,
@@ -72,7 +72,7 @@ impl Publisher {
         }
     }
 
-    /// Publishes a few times, now and then in a hurry, on old knowledge, or twice.
+    /// Publishes a few times: sometimes without delay, from an outdated base, or twice.
     pub(crate) async fn publishes(self, mut rng: Rng) {
         let mut base = None;
         for round in 0..=rng.below(3) {
@@ -114,7 +114,7 @@ impl Publisher {
         };
         let base = match rng.below(10) {
             0 | 1 => None,
-            // A cache that is wrong about the published root, or about its number.
+            // A cache with a wrong root or a wrong deploy number.
             2 => Some(Base {
                 root: rng.pick(&self.world.catalogue.sites).root,
                 deploy: rng.below(6) as u64,
@@ -167,7 +167,7 @@ impl Publisher {
         }
     }
 
-    /// Asks for the newest deploy.
+    /// Requests the newest deploy.
     pub(super) async fn newest(&self) -> Option<Base> {
         let deploys = self.client().deploys().await.ok()?.deploys;
         let mut deploys = deploys.into_iter();
@@ -178,7 +178,7 @@ impl Publisher {
         })
     }
 
-    /// Publishes once, and checks that what came of it may come of it.
+    /// Publishes once, and checks that the outcome is an allowed one.
     pub(crate) async fn publish(&self, intent: Intent) -> Result<Base, Failure> {
         let (key, root) = (intent.key.clone(), Some(intent.root));
         let wanted = intent.root;
@@ -203,7 +203,8 @@ impl Publisher {
             Err(failure) => {
                 chaos.note(|| format!("{key} gives up: {failure:?}"));
                 match failure.code() {
-                    // Bytes that changed on their way arrive as others, and are missing then.
+                    // Bytes that changed in transit arrive as other blobs, so the expected ones are
+                    // missing.
                     Code::HashMismatch
                     | Code::MissingObjects
                     | Code::PackMalformed
@@ -261,7 +262,7 @@ impl Publisher {
     }
 }
 
-/// Sequences of builds: only builds of one are compared.
+/// Sequences of builds: the server compares only builds of one sequence.
 const SEQUENCES: [&str; 4] = ["run", "commit", "github:1:a.yml", "github:1:b.yml"];
 
 /// Drives the outbox, as the alarm of a platform does.
@@ -275,7 +276,7 @@ pub(crate) async fn alarm(world: Rc<World>, space: SpaceName, mut rng: Rng) {
     }
 }
 
-/// Reads pages of the deploy that is there, one after the other.
+/// Reads the pages of the current deploy, one after the other.
 pub(crate) async fn reads(world: Rc<World>, channel: Channel, mut rng: Rng) {
     let space = &channel.space;
     let mut seen = 0;
@@ -309,7 +310,7 @@ pub(crate) async fn reads(world: Rc<World>, channel: Channel, mut rng: Rng) {
     }
 }
 
-/// Asks for a file, and follows to its clean URL: every answer on the way.
+/// Requests a file, and follows redirects to its clean URL; returns every response.
 pub(crate) async fn page(
     wire: &impl Network,
     host: &str,
@@ -351,7 +352,7 @@ pub(crate) fn deploy_of(answer: &WholeResponse) -> Option<u64> {
         .ok()
 }
 
-/// Whether an answer to a request for a file is one of the deploy that it names.
+/// Checks that a response to a request for a file belongs to the deploy that it names.
 pub(crate) fn judge(
     world: &World,
     space: &SpaceName,
@@ -402,7 +403,7 @@ pub(crate) fn judge(
     }
 }
 
-/// Whether an asset is one that an earlier deploy had.
+/// Whether an asset belonged to an earlier deploy.
 fn is_kept(world: &World, space: &SpaceName, number: u64, path: &str, body: &Bytes) -> bool {
     let earlier = chain(world, space)
         .into_iter()

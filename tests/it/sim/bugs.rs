@@ -1,4 +1,4 @@
-//! Bugs to be planted, as decorators around the seam of spaces: the simulation must find them.
+//! Planted bugs, as decorators of the port of spaces: the simulation must find each of them.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -24,29 +24,29 @@ use super::world::{Pointers, Spaces};
 /// A bug.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Bug {
-    /// A commit replaces whatever is active.
+    /// A commit replaces any active deploy.
     NoCompareAndSwap,
     /// The pointer is written after the commit, instead of from the outbox.
     PointerInline,
     /// The server trusts a client's claim about a pack.
     NoVerification,
-    /// A build that finds nothing to change records no order.
+    /// A build that changes nothing records no order.
     UnchangedForgetsOrder,
     /// A publish without `--expect` replaces the deploy that it meets.
     ReplacesWhatItMeets,
     /// A publish that saw a rollback replaces it, as if it were any deploy.
     HoldIgnored,
-    /// Builds of all sequences are compared.
+    /// The space compares builds of all sequences.
     OrdersOfOneSequence,
-    /// The bound on removals is not held against the deploy that is replaced.
+    /// The server does not apply the bound on removals to the replaced deploy.
     MaxDeleteUnchecked,
-    /// A client publishes what its cache says, not what its folder holds.
+    /// A client publishes the content of its cache, not of its folder.
     CacheTrusted,
-    /// A space does not note what its store lost.
+    /// A space does not record losses of its store.
     LossUnnoticed,
 }
 
-/// Spaces, with a bug or without.
+/// Spaces with or without a bug.
 #[derive(Clone)]
 pub(crate) struct Planted {
     pub(crate) bug: Option<Bug>,
@@ -86,7 +86,7 @@ impl pmx_sync::serve::Spaces for Planted {
 }
 
 impl Planted {
-    /// A publish as a server with the bug understands it.
+    /// A publish request, as a server with the bug reads it.
     async fn spoilt(
         &self,
         space: &SpaceName,
@@ -121,7 +121,7 @@ impl Planted {
         Ok(publish)
     }
 
-    /// The number and the root of the deploy that a channel shows; 0 if there is none.
+    /// The number and root of a channel's active deploy; 0 if there is none.
     async fn active(
         &self,
         space: &SpaceName,
@@ -180,7 +180,7 @@ impl Planted {
     }
 }
 
-/// The table of contents with other ids.
+/// The table of contents with forged ids.
 fn claim(toc: &Bytes, claimed: &[BlobId]) -> Bytes {
     let toc = Toc::decode(toc).unwrap();
     let mut out = Vec::new();

@@ -1,4 +1,4 @@
-//! Fault injection: faults and crashes, as the seed or a plan decides.
+//! Fault injection: faults and crashes, determined by the seed or by a plan.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Display;
@@ -11,14 +11,14 @@ use pmx_core::sql::SqlError;
 use pmx_sync::testing::{Effect, Hook};
 use pmx_tests::rng::Rng;
 
-/// Which faults there are.
+/// The faults of a schedule.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Plan {
     /// None.
     Calm,
     /// Each kind once in so many chances; 0 is never.
     Random(Rates),
-    /// One, at the n-th chance from now.
+    /// One fault, at the n-th chance from now.
     Nth(Target, usize, How),
 }
 
@@ -38,7 +38,7 @@ pub(crate) enum How {
     CrashAfter,
 }
 
-/// One in how many.
+/// For each kind: one fault in how many chances.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Rates {
     pub(crate) lost_request: usize,
@@ -76,12 +76,12 @@ impl Rates {
     }
 }
 
-/// Faults of a schedule, and the violations that were noticed.
+/// Faults of a schedule, and the detected violations.
 pub(crate) struct Chaos {
     pub(crate) rng: RefCell<Rng>,
     plan: Cell<Plan>,
     crashed: Cell<bool>,
-    /// Chances that a plan for one fault had: before effects, after effects, statements.
+    /// Chances so far for the one fault of a plan: before effects, after effects, statements.
     chances: [Cell<usize>; 3],
     struck: Cell<bool>,
     pub(crate) faults: Cell<u64>,
@@ -141,7 +141,7 @@ impl Chaos {
             .map_or_else(Vec::new, |trace| trace.borrow().clone())
     }
 
-    /// An invariant is broken. Only the first time counts.
+    /// Records the violation of an invariant. Only the first one counts.
     pub(crate) fn violate(&self, what: impl Display) {
         self.note(|| format!("VIOLATION {what}"));
         self.violation
@@ -153,7 +153,7 @@ impl Chaos {
         self.violation.borrow().clone()
     }
 
-    /// Whether the server crashed since this was asked last.
+    /// Whether the server crashed since the last call.
     pub(crate) fn take_crash(&self) -> bool {
         self.crashed.take()
     }
@@ -275,7 +275,7 @@ impl Hook for Hooked {
     }
 }
 
-/// Lets every other task have its turn.
+/// Lets every other task run once.
 pub(crate) async fn yield_now() {
     let mut yielded = false;
     poll_fn(|_| {

@@ -1,4 +1,4 @@
-//! Invariants of the design's section 6, checked when every task has ended.
+//! Invariants of section 6 of the design, checked after every task has ended.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,7 +24,7 @@ use super::world::{Wire, World};
 use pmx_sync::testing::client::Client;
 use pmx_sync::testing::host::block_on;
 
-/// A row of the chain of deploys.
+/// A deploy in the chain of a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Link {
     pub(crate) number: u64,
@@ -39,7 +39,7 @@ pub(crate) struct Link {
     pub(crate) alias: Option<String>,
 }
 
-/// Every deploy of a space, as its ledger has them.
+/// Every deploy of a space, as its ledger records them.
 pub(crate) fn chain(world: &World, space: &SpaceName) -> Vec<Link> {
     let select = "SELECT number, root, parent, kind, key, files, bytes,
          added, modified, removed, unchanged, alias FROM deploy ORDER BY number";
@@ -64,7 +64,7 @@ pub(crate) fn root_of(world: &World, space: &SpaceName, number: u64) -> Option<R
     Some(Root::from_bytes(bytes(&row[0]).try_into().unwrap()))
 }
 
-/// The space's ledger, read past all hooks; nothing if the space was not made.
+/// Reads the space's ledger without the hooks; nothing if the space does not exist.
 fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
     let Some(ledger) = world.spaces.ledger(space) else {
         return Vec::new();
@@ -72,7 +72,7 @@ fn rows(world: &World, space: &SpaceName, select: &str) -> Vec<SqlRow> {
     ledger.inner().run(select, &[]).unwrap_or_default()
 }
 
-/// Ends all faults, drives the outbox, and checks everything.
+/// Stops all faults, drives the outbox, and checks everything.
 pub(crate) fn settle(
     world: &Rc<World>,
     space: &SpaceName,
@@ -97,7 +97,7 @@ pub(crate) fn settle(
     check_store(world, space)
 }
 
-/// Compares what the API shows with what publishers asked and were answered.
+/// Compares the API's history with the requests of publishers and their replies.
 fn check_account(world: &Rc<World>, space: &SpaceName) -> Result<(), String> {
     let client = Client {
         network: Wire(Rc::clone(world)),
@@ -118,7 +118,7 @@ fn check_account(world: &Rc<World>, space: &SpaceName) -> Result<(), String> {
     account.check(&world.catalogue, space, &deploys, removed)
 }
 
-/// Rings the alarm until it has nothing to do any more.
+/// Runs the alarm until it has no work left.
 pub(crate) fn drain(world: &World, space: &SpaceName) -> Result<(), String> {
     let server = world.server();
     for _ in 0..3 {
@@ -159,7 +159,7 @@ fn check_chain(world: &World, space: &SpaceName, chain: &[Link]) -> Result<(), S
     Ok(())
 }
 
-/// The newest deploy of a preview, or of those that were active.
+/// The newest deploy of a preview, or of the active ones.
 pub(crate) fn newest_of<'a>(chain: &'a [Link], alias: Option<&str>) -> Option<&'a Link> {
     chain.iter().rfind(|link| link.alias.as_deref() == alias)
 }
@@ -173,8 +173,8 @@ fn was_removed(world: &World, space: &SpaceName, alias: Option<&str>) -> bool {
     alias.is_some() && world.removed.borrow().contains(&channel(space, alias))
 }
 
-/// Checks that every channel points to its newest deploy, shows it, and reported all its own and of
-/// no other.
+/// Checks that every channel points to its newest deploy and shows it, and that its log has exactly
+/// its own deploys.
 fn check_channels(world: &Rc<World>, space: &SpaceName, chain: &[Link]) -> Result<(), String> {
     let named = rows(world, space, "SELECT name, deploy FROM alias");
     let named: BTreeMap<String, u64> = named
@@ -228,7 +228,7 @@ fn check_channels(world: &Rc<World>, space: &SpaceName, chain: &[Link]) -> Resul
     Ok(())
 }
 
-/// Checks what the log says to readers of one channel.
+/// Checks the events that the log returns to readers of one channel.
 fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), String> {
     let alias = channel.alias.as_ref().map(AliasName::as_str);
     let own: Vec<&Link> = chain
@@ -269,7 +269,7 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
     if sent != expected {
         return Err(format!("{channel} received {sent:?}, not {expected:?}"));
     }
-    // From the first, and from one more: each read costs the simulation time.
+    // From the first, and from one more, because each read takes simulation time.
     for (at, link) in own.iter().enumerate().step_by(2).take(2) {
         let from = || From::At(Offset::at(link.number));
         let rest: Vec<u64> = read(from(), false)?
@@ -293,7 +293,7 @@ fn check_events(world: &World, channel: &Channel, chain: &[Link]) -> Result<(), 
     Ok(())
 }
 
-/// Summary of a deploy over the one before, by comparing their files.
+/// The summary of a deploy against the one before, from a comparison of their files.
 fn summary(world: &World, before: Option<&Link>, link: &Link) -> [u64; 4] {
     let files = |link: &Link| &world.catalogue.site(&link.root).unwrap().files;
     let empty = BTreeMap::new();
@@ -332,7 +332,7 @@ fn check_promise(chain: &[Link], promise: &Acknowledged) -> Result<(), String> {
     }
 }
 
-/// Reads every file of a deploy, as it is and as stored.
+/// Reads every file of a deploy, decoded and as stored.
 fn check_site(world: &Rc<World>, space: &SpaceName, host: &str, link: &Link) -> Result<(), String> {
     let site = world
         .catalogue
@@ -360,7 +360,7 @@ fn check_site(world: &Rc<World>, space: &SpaceName, host: &str, link: &Link) -> 
     Ok(())
 }
 
-/// Runs a request of one who is alone with the server.
+/// Runs a request while no other client sends any.
 pub(crate) fn ask<F: Future>(world: &World, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
@@ -372,7 +372,7 @@ pub(crate) fn ask<F: Future>(world: &World, future: F) -> F::Output {
     }
 }
 
-/// Whether all that the ledger says about objects is true.
+/// Checks that everything that the ledger records about objects is true.
 fn check_store(world: &World, space: &SpaceName) -> Result<(), String> {
     let Some(row) = rows(world, space, "SELECT value FROM meta WHERE key = 'space'").pop() else {
         return Ok(());
@@ -444,7 +444,7 @@ impl Store<'_> {
     }
 }
 
-/// Everything that is kept of a space, to be compared later.
+/// Everything that a space stores, for a later comparison.
 pub(crate) fn dump(world: &World, space: &SpaceName) -> String {
     let tables = ["meta", "node", "have", "pack", "part", "deploy", "outbox"];
     let tables = tables.map(|table| rows(world, space, &format!("SELECT * FROM {table}")));

@@ -1,4 +1,4 @@
-//! Decay of the store: objects disappear, readers notice it, and the next publish heals the site.
+//! Decay of the store: objects disappear, readers notice it, and the next publish restores them.
 
 use std::collections::BTreeSet;
 use std::rc::Rc;
@@ -14,10 +14,11 @@ use super::chaos::{Plan, yields};
 use super::check::{Link, ask, chain};
 use super::world::{Wire, World};
 
-/// Publishes of everything, each after a look at all pages, until everything is back.
+/// Most rounds: each publishes everything, after a check of all pages, until everything is
+/// restored.
 const ROUNDS_MAX: usize = 6;
 
-/// Takes an object out of the store, whichever it is.
+/// Deletes one random object from the store.
 pub(crate) async fn decays(world: Rc<World>, mut rng: Rng) {
     yields(60 + rng.below(240)).await;
     let keys: Vec<_> = world.blobs.all().into_keys().collect();
@@ -29,7 +30,7 @@ pub(crate) async fn decays(world: Rc<World>, mut rng: Rng) {
     }
 }
 
-/// Publishes the sites of all deploys again, as their owners would, until every page is back.
+/// Publishes the sites of all deploys again, as their owners would, until every page is restored.
 pub(crate) fn heal(world: &Rc<World>, publisher: &Publisher) -> Result<(), String> {
     world.chaos.set(Plan::Calm);
     let mut publisher = publisher.clone();
@@ -37,7 +38,7 @@ pub(crate) fn heal(world: &Rc<World>, publisher: &Publisher) -> Result<(), Strin
     publisher.alias = Channel::of_label(&label).expect("a label").alias;
     for round in 0..ROUNDS_MAX {
         world.pass(Duration::from_secs(20));
-        // A server's memory hides a loss.
+        // A server's memory would hide a loss.
         world.restart();
         let deploys = chain(world, &publisher.space);
         if deploys
@@ -58,7 +59,7 @@ pub(crate) fn heal(world: &Rc<World>, publisher: &Publisher) -> Result<(), Strin
     Err(format!("lost content of {} is not healed", publisher.space))
 }
 
-/// Whether all files of a deploy are there.
+/// Whether all files of a deploy are available.
 fn is_whole(world: &Rc<World>, publisher: &Publisher, deploy: &Link) -> bool {
     let site = world.catalogue.site(&deploy.root);
     let paths = site.into_iter().flat_map(|site| site.files.keys());
@@ -69,6 +70,6 @@ fn is_whole(world: &Rc<World>, publisher: &Publisher, deploy: &Link) -> bool {
             answer.status == 200 && judge(world, &publisher.space, path, answer).is_ok()
         })
     };
-    // Every page is asked for, since readers are what notices a loss.
+    // Requests every page, because only readers detect a loss.
     paths.filter(|path| !is_there(path)).count() == 0
 }

@@ -1,4 +1,4 @@
-//! One fault at every place: each statement, and each effect, before and after.
+//! Exhaustive single faults: at each statement, and before and after each effect.
 
 use std::rc::Rc;
 
@@ -13,18 +13,18 @@ use super::model::Catalogue;
 use super::platform::space;
 use super::world::{Owner, World};
 
-/// Operation that the fault strikes.
+/// Operation during which the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Story {
     /// The first publish of a space: begin, packs, commit.
     First,
-    /// A change in one request.
+    /// A change in a single request.
     Small,
-    /// A publish by a machine that knows no base, over an older one.
+    /// A publish of a client without a base, over an older deploy.
     Fresh,
-    /// Back to the deploy before.
+    /// A rollback to the deploy before.
     Rollback,
-    /// Two publishes at once, readers beside them.
+    /// Two concurrent publishes, with readers.
     Race,
 }
 
@@ -39,9 +39,9 @@ fn publisher(world: &Rc<World>, promises: &Promises, name: &str, tries: usize) -
     }
 }
 
-/// Plays a story with a fault at the n-th place; says whether there was such a place.
+/// Runs a story with a fault at the n-th place. Returns whether there was such a place.
 fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<bool, String> {
-    // The catalogue is the same for every n, the order of tasks is not.
+    // The catalogue is the same for every n; the order of tasks differs.
     let catalogue = Catalogue::grow(&mut Rng::new(7), 6);
     let roots: Vec<_> = catalogue.sites.iter().map(|site| site.root).collect();
     let world = World::new(Chaos::new(Rng::new(seed), false), catalogue, None);
@@ -88,7 +88,7 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
     }
     world.run();
     let struck = world.chaos.has_struck();
-    // The old state or the new one, whole.
+    // The site is entirely in the old state or in the new one.
     settle(&world, &space("docs"), &promises.borrow())?;
     let after = chain(&world, &space("docs"));
     if !after.starts_with(&before) {
@@ -101,13 +101,13 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
             after.len() - before.len()
         ));
     }
-    // The same again arrives.
+    // The same request arrives again.
     let again = match story {
         Story::Rollback => {
             let again = ask(&world, one.rollback(None, None, "the key".into()));
             again.map(|deploy| deploy.number)
         }
-        // The one that lost the race is refused, until it says that it replaces the other's deploy.
+        // The publish that lost the race is refused, until it names the other's deploy to replace.
         Story::Race => {
             let intent = Intent {
                 replace: Replace::Any,
@@ -132,7 +132,7 @@ fn play(story: Story, target: Target, n: usize, how: How, seed: u64) -> Result<b
     }
 }
 
-/// Strikes at every place of a story. Returns how many there are.
+/// Strikes at every place of a story, and returns the number of places.
 fn strike_everywhere(story: Story, target: Target, how: How, seed: u64) -> usize {
     for n in 1.. {
         match play(story, target, n, how, seed) {

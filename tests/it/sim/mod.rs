@@ -1,9 +1,9 @@
-//! Seeded simulation of publishers, readers and servers over faulty seams.
+//! Seeded simulation of publishers, readers and servers over faulty ports.
 //!
-//! Every effect of a server yields first, so tasks interleave at their awaits and nowhere else, in
-//! an order that the seed decides. Objects, pointers and ledgers survive a crash; a server with its
-//! caches and its tasks does not. `PMX_SEED=<n>` replays a seed and prints its events;
-//! `PMX_SEEDS=<n>` runs so many.
+//! Every effect of a server yields first, so tasks interleave only at their awaits, in an order
+//! that the seed decides. Objects, pointers and ledgers survive a crash; a server's caches and
+//! tasks do not. `PMX_SEED=<n>` replays a seed and prints its events; `PMX_SEEDS=<n>` runs that
+//! many.
 
 mod account;
 mod actors;
@@ -38,15 +38,15 @@ struct Sum {
     faults: u64,
     crashes: u64,
     deploys: u64,
-    /// Publishes that met a hold, and got past it by right.
+    /// Publishes that met a hold, and passed it legitimately.
     holds: u64,
-    /// Builds that found nothing to change.
+    /// Builds that changed nothing.
     unchanged: u64,
-    /// The first seed that broke an invariant, and which.
+    /// The first seed that broke an invariant, and the invariant.
     broken: Option<(u64, String)>,
 }
 
-/// Runs schedules from seed 0 on, on two threads, until one breaks an invariant.
+/// Runs schedules from seed 0, on two threads, until one breaks an invariant.
 fn run(schedules: u64, bug: Option<Bug>) -> Sum {
     let next = AtomicU64::new(0);
     let sum = Mutex::new(Sum::default());
@@ -78,7 +78,7 @@ fn run(schedules: u64, bug: Option<Bug>) -> Sum {
     sum.into_inner().unwrap()
 }
 
-/// A panic is a broken invariant as well.
+/// Runs a seed; a panic counts as a broken invariant.
 fn caught(seed: u64, bug: Option<Bug>) -> Report {
     let run = || simulate(seed, bug, false);
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(|panic| {
@@ -113,7 +113,7 @@ fn schedules_keep_the_invariants() {
         panic!("{violation}\n\n{trace}\n\nreplay: PMX_SEED={seed} cargo test -p pmx-tests sim");
     }
     println!("{sum:?}");
-    // A simulation in which nothing happens finds nothing.
+    // A simulation without activity would find no bug.
     assert!(sum.deploys > 2 * sum.schedules, "{sum:?}");
     assert!(sum.crashes > sum.schedules, "{sum:?}");
     assert!(sum.faults > 4 * sum.schedules, "{sum:?}");

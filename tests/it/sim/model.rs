@@ -1,4 +1,4 @@
-//! Sites as the publishers mean them: the simulation compares every answer with them.
+//! Site model: the sites that publishers intend, with which the simulation compares every response.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -19,7 +19,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// Builds the manifest of the files; its nodes are added to `nodes`.
+    /// Builds the manifest of the files, and adds its nodes to `nodes`.
     pub(crate) fn of(files: BTreeMap<String, Bytes>, nodes: &mut NodeMap) -> Self {
         let rows = files.iter().map(|(path, bytes)| Row {
             path: SitePath::parse(path).unwrap(),
@@ -47,7 +47,7 @@ pub(crate) fn media(path: &str) -> Media {
     Media::parse(text).unwrap()
 }
 
-/// Everything that the publishers of a schedule may publish.
+/// Every site that the publishers of a schedule may publish.
 pub(crate) struct Catalogue {
     pub(crate) sites: Vec<Site>,
     pub(crate) nodes: NodeMap,
@@ -55,7 +55,7 @@ pub(crate) struct Catalogue {
 }
 
 impl Catalogue {
-    /// A tree of sites: each is an earlier one with a few changes.
+    /// Grows a tree of sites: each is an earlier site with a few changes.
     pub(crate) fn grow(rng: &mut Rng, count: usize) -> Self {
         let mut catalogue = Self {
             sites: Vec::new(),
@@ -130,7 +130,7 @@ fn content(rng: &mut Rng) -> Bytes {
     text.into()
 }
 
-/// Paths of the sites. Some of them end a manifest node, so that small sites have several.
+/// Paths of the sites. Some of them end a manifest node, so that small sites have several nodes.
 fn pool() -> &'static [String] {
     static POOL: OnceLock<Vec<String>> = OnceLock::new();
     POOL.get_or_init(|| {
@@ -156,7 +156,7 @@ fn pool() -> &'static [String] {
     })
 }
 
-/// Whether a node ends after this path, because of the path alone.
+/// Whether a path alone ends a node.
 fn ends_a_node(path: &str) -> bool {
     let files = [path, "zzz"].map(|path| (path.to_owned(), Bytes::new()));
     let mut nodes = NodeMap::default();

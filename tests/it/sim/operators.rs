@@ -1,4 +1,4 @@
-//! Operators of a schedule: they roll back, lift holds and take previews away.
+//! Operators of a schedule: they roll back, lift holds and delete previews.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
@@ -11,7 +11,7 @@ use super::chaos::yields;
 use pmx_sync::testing::client::Failure;
 
 impl Publisher {
-    /// Takes the preview away, now and then.
+    /// Deletes the preview once or twice.
     pub(crate) async fn takes_away(self, mut rng: Rng) {
         let alias = self.alias.clone().expect("a preview");
         let channel = Channel {
@@ -91,7 +91,7 @@ impl Publisher {
         done
     }
 
-    /// Lifts the hold of the site once, whether there is one or not.
+    /// Lifts the hold of the site once, whether it exists or not.
     pub(crate) async fn resumes(self, mut rng: Rng) {
         yields(40 + rng.below(160)).await;
         let done = self.resume().await;

@@ -6,7 +6,7 @@ pub(crate) fn space(name: &str) -> SpaceName {
     SpaceName::parse(name).unwrap()
 }
 
-/// The path of a file as a request has it.
+/// The path of a file in a request.
 pub(crate) fn url_path(path: &str) -> String {
     let mut url = String::from("/");
     for byte in path.bytes() {

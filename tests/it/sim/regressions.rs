@@ -1,4 +1,4 @@
-//! Regressions: defects that the simulation found, each as its story.
+//! Regressions: defects that the simulation found, each with its sequence of events.
 
 use std::rc::Rc;
 
@@ -25,7 +25,7 @@ use super::world::{Wire, World};
 use pmx_sync::testing::client::{Network, SECRET};
 use pmx_sync::testing::host::block_on;
 
-/// A space with two deploys, of sites 0 and 1.
+/// A space with two deploys: of site 0, then of site 1.
 fn two_deploys() -> (Rc<World>, Publisher) {
     let catalogue = Catalogue::grow(&mut Rng::new(7), 4);
     let world = World::new(Chaos::new(Rng::new(1), false), catalogue, None);
@@ -45,7 +45,7 @@ fn two_deploys() -> (Rc<World>, Publisher) {
     (world, publisher)
 }
 
-/// The terms of a commit under a key.
+/// The preconditions of a commit under a key.
 fn terms(expect: Option<u64>, replace: Replace, key: &str) -> CommitPreconditions {
     CommitPreconditions {
         expect,
@@ -77,8 +77,8 @@ fn envelope(
     Envelope { head, sections }.encode(&mut Encoder::new())
 }
 
-/// `pmx rollback` names no deploy. Repeated after a lost answer, it went looking for the deploy
-/// before the one it had restored itself, and failed.
+/// `pmx rollback` without a deploy, repeated after a lost reply: it searched the deploy before the
+/// one that it had restored itself, and failed.
 #[test]
 fn repeated_rollback_is_answered_as_the_first_time() {
     let (world, publisher) = two_deploys();
@@ -97,13 +97,13 @@ fn repeated_rollback_is_answered_as_the_first_time() {
     assert_eq!(chain(&world, &space("docs")).len(), 3);
 }
 
-/// Repeated after a lost answer, a commit was answered that nothing had changed.
+/// A commit that was repeated after a lost reply got the reply that nothing had changed.
 #[test]
 fn repeated_commit_is_answered_as_the_first_time() {
     let (world, publisher) = two_deploys();
     let root = world.catalogue.sites[1].root;
     let intent = publisher.wants(root, None, None, None, "key 1".into());
-    // The driver asks first and then has nothing to commit, so the terms are sent by hand.
+    // The driver would have nothing to commit, so the test sends the preconditions directly.
     let terms = terms(Some(1), Replace::Exact, &intent.key);
     let reply = post(&world, "commit", envelope(root, None, terms, Vec::new()));
     assert_eq!(
@@ -119,8 +119,8 @@ fn repeated_commit_is_answered_as_the_first_time() {
     assert_eq!(reported, [ReportedOutcome::Published; 2]);
 }
 
-/// A root that was deployed before needs no index object, so the pack that came along is not
-/// written. Its blobs were noted as held all the same, in an object that does not exist.
+/// A root that was deployed before needs no index object, so the space does not write the inline
+/// pack. The space still recorded its blobs as stored, in an object that does not exist.
 #[test]
 fn pack_that_is_not_written_is_not_recorded() {
     let (world, publisher) = two_deploys();
@@ -161,7 +161,7 @@ fn post(world: &Rc<World>, what: &str, body: Vec<u8>) -> serde_json::Value {
     serde_json::from_slice(&answer.body).unwrap()
 }
 
-/// The pointer of one preview could not be made, and that kept back the pointers of all channels.
+/// The pointer of one preview could not be made, and this blocked the pointers of all channels.
 #[test]
 fn channel_whose_pointer_cannot_be_made_blocks_no_other() {
     let (world, mut publisher) = two_deploys();
@@ -169,7 +169,7 @@ fn channel_whose_pointer_cannot_be_made_blocks_no_other() {
     let sites = &world.catalogue.sites;
     let intent = publisher.wants(sites[2].root, None, None, None, "preview".into());
     ask(&world, publisher.publish(intent)).unwrap();
-    // The preview's node looks as if its serving index were never written.
+    // Makes the preview's node look as if its serving index was never written.
     let ledger = world.spaces.ledger(&space("docs")).unwrap();
     let run = |statement: &str, value: Value| ledger.inner().run(statement, &[value]).unwrap();
     let root = || Value::Blob(sites[2].root.as_bytes().to_vec());
@@ -186,7 +186,7 @@ fn channel_whose_pointer_cannot_be_made_blocks_no_other() {
     );
     let left = run("SELECT kind FROM outbox WHERE deploy > ?", 0_u64.into());
     assert_eq!(left, [[Value::Text("pointer/next".into())]]);
-    // It is delivered as soon as it can be made.
+    // The space delivers the pointer as soon as it can make it.
     run(
         "UPDATE node SET object = x'00112233445566778899aabbccddeeff' WHERE id = ?",
         root(),
@@ -194,8 +194,8 @@ fn channel_whose_pointer_cannot_be_made_blocks_no_other() {
     assert_eq!(block_on(server.deliver(&docs, world.now())).unwrap(), None);
 }
 
-/// A repair by a preview's publish wrote the serving index anew. The site's own pointer still named
-/// the lost one, and the next sync of the site found nothing to change (seed 22).
+/// A repair by a preview's publish wrote the serving index again. The site's own pointer still
+/// named the lost index, and the next sync of the site changed nothing (seed 22).
 #[test]
 fn channel_is_whole_after_another_channel_repaired_their_content() {
     let (world, mut publisher) = two_deploys();
@@ -221,9 +221,8 @@ fn channel_is_whole_after_another_channel_repaired_their_content() {
     assert_eq!(read(), 200);
 }
 
-/// A root that had an index and was never deployed. The first request of its publish arrived once
-/// more, late, when the publish had been refused, and replaced a deploy that the publisher never
-/// saw (seed 3659).
+/// A root had an index and was never deployed. Its publish was refused; later, a delayed copy of
+/// the first request arrived. It replaced a deploy that the publisher never saw (seed 3659).
 #[test]
 fn late_first_request_makes_no_deploy_of_a_root_that_never_was_one() {
     let (world, publisher) = two_deploys();

@@ -1,4 +1,4 @@
-//! One run of a publisher: the network, watched for the deploy that the run meets first.
+//! Network of one run of a publisher: records the deploy that the run meets first.
 
 use std::cell::Cell;
 use std::rc::Rc;

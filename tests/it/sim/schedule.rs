@@ -1,4 +1,4 @@
-//! One schedule: who does what, what goes wrong, and whether the invariants hold.
+//! Schedule: the actors, the faults, and the check of the invariants.
 
 use std::rc::Rc;
 
@@ -66,7 +66,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
         tries: 4,
     };
     let newest = world.catalogue.sites.last().expect("there are sites").root;
-    // In some schedules another space is published before, and no publisher touches it.
+    // Some schedules first publish another space, which no publisher touches.
     let bystander = rng.once_in(4).then(|| publisher("bystander", "quiet"));
     if let Some(bystander) = &bystander {
         let intent = bystander.wants(newest, None, None, None, "quiet.1".into());
@@ -135,7 +135,7 @@ fn play(world: &Rc<World>, rng: &mut Rng, rates: Rates) -> Result<u64, String> {
     Ok(steps)
 }
 
-/// Checks that the next publish works; where a rollback holds, after the hold is lifted.
+/// Checks that the next publish succeeds; if a rollback holds the site, after the hold is lifted.
 fn publish_at_last(world: &Rc<World>, last: &Publisher, promises: &Promises) -> Result<(), String> {
     let chain = chain(world, &last.space);
     let active = newest_of(&chain, None).map(|link| link.root);
@@ -159,7 +159,7 @@ fn publish_at_last(world: &Rc<World>, last: &Publisher, promises: &Promises) -> 
     let published = ask(world, last.publish(wants("last")));
     published.map_err(|failure| format!("at last: {failure:?}"))?;
     if world.has_losses.get() {
-        // It may rely on content whose loss no reader noticed before.
+        // The publish may rely on content whose loss no reader noticed before.
         heal(world, last)?;
     }
     settle(world, &last.space, &promises.borrow())

@@ -30,12 +30,12 @@ pub(crate) type Pointers = Faulty<MemoryPointers, Hooked>;
 pub(crate) type Spaces = MemorySpaces<Faulty<Sqlite, Hooked>, Blobs>;
 pub(crate) type SimServer = Server<Platform<Blobs, Pointers, Planted>>;
 
-/// Whose a task is, and so what ends it.
+/// Owner of a task, whose end also ends the task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Owner {
-    /// It ends without the server.
+    /// The task survives the server.
     Outside,
-    /// It ends with the server that it runs on.
+    /// The task ends with the server that it runs on.
     Server,
 }
 
@@ -57,11 +57,11 @@ pub(crate) struct World {
     pub(crate) bug: Option<Bug>,
     /// Whether the store lost an object.
     pub(crate) has_losses: Cell<bool>,
-    /// Requests of publishers, and the answers to them.
+    /// Requests of publishers, and their replies.
     pub(crate) account: Account,
-    /// Previews that a publisher wanted to take away.
+    /// Previews that a publisher tried to delete.
     pub(crate) removed: RefCell<BTreeSet<Channel>>,
-    /// Packs that the network changed, and what they held before.
+    /// Packs that the network changed, and the blobs that they contained before.
     changed: Rc<RefCell<BTreeMap<PackId, Vec<BlobId>>>>,
 }
 
@@ -101,7 +101,7 @@ impl World {
         Timestamp::from_millis(1_000_000 + self.requests.get())
     }
 
-    /// Lets time pass: budgets of readers are full again.
+    /// Advances the time, so that the rate budgets of readers are full again.
     pub(crate) fn pass(&self, time: std::time::Duration) {
         let millis = time.as_millis() as u64;
         self.requests.set(self.requests.get() + millis);
@@ -112,7 +112,7 @@ impl World {
         self.spawned.borrow_mut().push(Task { owner, future });
     }
 
-    /// Runs all tasks to their end, in an order that the seed decides. Returns the steps taken.
+    /// Runs all tasks to their end, in an order that the seed decides. Returns the number of steps.
     pub(crate) fn run(&self) -> u64 {
         let mut tasks: Vec<Task> = Vec::new();
         let mut context = Context::from_waker(Waker::noop());
@@ -151,7 +151,7 @@ impl World {
         *self.server.borrow_mut() = started(chaos, blobs, pointers, spaces, self.bug, changed);
     }
 
-    /// Hands a request to the server that runs now.
+    /// Passes a request to the current server.
     fn serve(&self, request: Request<Bytes>, slot: Rc<Slot>) {
         let server = self.server();
         self.requests.set(self.requests.get() + 1);
@@ -167,7 +167,7 @@ impl World {
         });
     }
 
-    /// Changes bytes of a pack on its way: any byte, or a blob's and then all that vouches for it.
+    /// Changes bytes of a pack in transit: any byte, or a blob and all of its checksums.
     fn corrupted(&self, request: Request<Bytes>) -> Request<Bytes> {
         let (mut head, body) = request.into_parts();
         let pack = head
@@ -212,7 +212,7 @@ impl World {
     }
 }
 
-/// Far more than any schedule takes.
+/// More steps than any schedule takes.
 const STEPS_MAX: u64 = 300_000;
 
 fn started(
@@ -243,11 +243,11 @@ fn started(
     ))
 }
 
-/// Where the answer to a request will be.
+/// Slot for the response to a request.
 #[derive(Default)]
 struct Slot(RefCell<Option<Result<WholeResponse, Broken>>>);
 
-/// Breaks the connection if the server goes before it answered.
+/// Breaks the connection if the server ends before it responded.
 struct BreakOnDrop(Rc<Slot>);
 
 impl Drop for BreakOnDrop {
@@ -261,7 +261,7 @@ impl Drop for BreakOnDrop {
 pub(crate) struct Wire(pub(crate) Rc<World>);
 
 impl Wire {
-    /// Delivers a request after a while, whatever its sender does until then.
+    /// Delivers a request after a delay, even if its sender does not wait for it.
     fn deliver(&self, request: Request<Bytes>, delay: usize, slot: &Rc<Slot>) {
         if delay == 0 {
             return self.0.serve(request, Rc::clone(slot));
@@ -287,7 +287,7 @@ impl Network for Wire {
         }
         chaos.note(|| line.clone());
         if chaos.once_in(rates.duplicate) {
-            // Some come at once, some long after.
+            // Some requests arrive soon, some much later.
             let delay = if chaos.once_in(3) { 200 } else { 12 };
             let delay = chaos.below(delay);
             chaos.note(|| format!("DUPLICATE {line} after {delay}"));

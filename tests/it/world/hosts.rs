@@ -1,7 +1,7 @@
 //! Host macros: each story runs on several hosts.
 
 /// Runs each story on the embedded host, on the Worker, and on the Worker of an unkind platform.
-/// Stories after `kind:` count what a platform costs that does not fail.
+/// Stories after `kind:` measure the cost of a platform without faults.
 macro_rules! on_both_hosts {
     ($($story:ident),* $(,)? $(; kind: $($kind:ident),+ $(,)?)?) => {
         $crate::world::on_kind_hosts!($($story,)* $($($kind),+)?);
@@ -19,7 +19,7 @@ macro_rules! on_both_hosts {
     };
 }
 
-/// Runs each story on hosts that do not fail.
+/// Runs each story on hosts without faults.
 macro_rules! on_kind_hosts {
     ($($story:ident),+ $(,)?) => {
         mod embedded {
@@ -46,7 +46,7 @@ macro_rules! on_kind_hosts {
 
 pub(crate) use {on_both_hosts, on_kind_hosts};
 
-/// The same for stories that start their servers themselves, with settings of their own.
+/// The same for stories that start their servers themselves, with their own settings.
 macro_rules! started_on_both_hosts {
     ($($story:ident),* $(,)? $(; kind: $($kind:ident),+ $(,)?)?) => {
         $crate::world::started_on_kind_hosts!($($story,)* $($($kind),+)?);
@@ -65,7 +65,7 @@ macro_rules! started_on_both_hosts {
     };
 }
 
-/// The same on hosts that do not fail.
+/// The same on hosts without faults.
 macro_rules! started_on_kind_hosts {
     ($($story:ident),+ $(,)?) => {
         mod embedded {

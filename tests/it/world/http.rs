@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-/// Sends bytes as they are and reads the answer to the end.
+/// Sends bytes unchanged and reads the response to the end.
 pub(crate) fn raw(port: u16, request: &[u8], is_head: bool) -> Answer {
     try_raw(port, request, is_head).expect("the server answers")
 }
 
-/// Sends bytes as they are; `None` if the connection breaks before an answer.
+/// Sends bytes unchanged; `None` if the connection breaks before a response.
 pub(crate) fn try_raw(port: u16, request: &[u8], is_head: bool) -> Option<Answer> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
     stream
         .set_read_timeout(Some(Duration::from_secs(30)))
         .ok()?;
-    // A refusal may come, and the connection close, before the whole body is sent.
+    // The server may refuse and close the connection before the client has sent the whole body.
     let _sent = stream.write_all(request);
     let mut bytes = Vec::new();
     let mut chunk = vec![0; 64 * 1024];
-    // A server may keep the connection although it was asked to close it.
+    // A server may keep the connection open although the client asked it to close it.
     while !is_whole(&bytes, is_head) {
         match stream.read(&mut chunk) {
             Ok(0) | Err(_) => break,
@@ -37,7 +37,7 @@ pub(crate) fn get(port: u16, host: &str, path: &str) -> Option<Answer> {
     try_raw(port, head.as_bytes(), false)
 }
 
-/// The length that a head announces.
+/// The content length in a head.
 pub(crate) fn content_length(head: &str) -> Option<usize> {
     let head = head.to_ascii_lowercase();
     let mut lines = head.lines();
@@ -45,7 +45,7 @@ pub(crate) fn content_length(head: &str) -> Option<usize> {
     length.and_then(|length| length.trim().parse().ok())
 }
 
-/// Whether an answer is there to its end; cheaper than parsing it after each read.
+/// Whether a response is complete; cheaper than parsing it after each read.
 fn is_whole(bytes: &[u8], is_head: bool) -> bool {
     let Some(end) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
         return false;
@@ -59,7 +59,7 @@ fn is_whole(bytes: &[u8], is_head: bool) -> bool {
     }
 }
 
-/// An HTTP answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -86,7 +86,7 @@ impl Answer {
             answer.body = unchunk(&answer.body)?;
         } else if !is_head && status != 304 && status != 204 {
             let length: usize = answer.header("content-length")?.parse().ok()?;
-            // A body that is cut short is no answer.
+            // A truncated body counts as no response.
             (answer.body.len() == length).then_some(())?;
         }
         Some(answer)

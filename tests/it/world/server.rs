@@ -1,4 +1,4 @@
-//! Server process of a story, and the hosts that it may be.
+//! Server process of a story, and the hosts that it can run on.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
@@ -9,14 +9,14 @@ use std::process::{Child, Command, Stdio};
 use super::http::{self, Answer};
 use super::{pmx_path, root};
 
-/// Host that answers a story's requests.
+/// Host of a story's server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Host {
     /// `pmx serve`.
     Embedded,
     /// The Worker, on workerd.
     Worker,
-    /// The Worker in several isolates, whose KV lags and whose bindings fail now and then.
+    /// The Worker in several isolates, with KV lag and occasional failures of bindings.
     Unkind,
 }
 
@@ -48,10 +48,11 @@ impl Host {
                     .arg(root().join(script))
                     .args(["--until-stdin-ends", "--port", &port.to_string(), "--data"])
                     .arg(data)
-                    // It is never in local mode, so its streams are closed without this.
+                    // The server is never in local mode, so its streams would be closed without
+                    // this.
                     .env("STREAM_ACCESS", "open")
                     .envs(unkind())
-                    // node and the workerd that it starts can then be killed at one blow.
+                    // One signal can then kill node and the workerd that it starts.
                     .process_group(0);
                 command
             }
@@ -59,7 +60,8 @@ impl Host {
     }
 }
 
-/// How unkind a platform is, unless the environment says it: the 60 s that KV may lag are one here.
+/// Faults of the unkind platform, unless the environment sets them. KV's lag of up to 60 s is 1 s
+/// here.
 const UNKIND: [(&str, &str); 4] = [
     ("PMX_UNKIND_SEED", "1"),
     ("PMX_UNKIND_LAG", "0.0167"),
@@ -81,7 +83,7 @@ pub(crate) fn port_in(line: &str) -> u16 {
     port.unwrap_or_else(|| panic!("the server said {line:?}, not where it listens"))
 }
 
-/// A command that prints its address and runs until it is killed, and the port in that address.
+/// A command that prints its address and runs until it is killed, and the port of that address.
 pub(crate) struct Running {
     process: Child,
     pub(crate) address: String,
@@ -124,12 +126,12 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Starts a server over a data folder, on a free port or on a given one.
+    /// Starts a server over a data folder, on a free or a given port.
     pub(crate) fn start(host: Host, data: &Path, port: u16) -> Self {
         Self::start_with(host, data, port, &[])
     }
 
-    /// The same with variables of the environment.
+    /// The same with environment variables.
     pub(crate) fn start_with(
         host: Host,
         data: &Path,
@@ -151,13 +153,13 @@ impl Server {
             .stderr(log)
             .spawn()
             .expect("the server starts");
-        // The server says on stdout where it listens.
+        // The server prints its address on stdout.
         let mut line = String::new();
         let mut stdout = BufReader::new(process.stdout.take().expect("stdout is piped"));
         stdout
             .read_line(&mut line)
             .expect("the server says where it listens");
-        // Later output must not block it.
+        // Reads all later output, so that the server never blocks on it.
         std::thread::spawn(move || std::io::copy(&mut stdout, &mut more));
         Self {
             process,
@@ -166,12 +168,12 @@ impl Server {
         }
     }
 
-    /// The number of its process.
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
         self.process.id()
     }
 
-    /// kill -9.
+    /// Sends SIGKILL.
     pub(crate) fn kill(&mut self) {
         match self.host {
             Host::Embedded => drop(self.process.kill()),

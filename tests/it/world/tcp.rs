@@ -1,10 +1,10 @@
-//! TCP sockets as the system's tables show them: which bytes wait to be sent or to be read.
+//! TCP sockets in the system's tables: bytes that wait to be sent or read.
 
 use std::fs;
 
 use super::eventually;
 
-/// A connection: ports in hexadecimal, and the bytes that wait on this side.
+/// A connection: its ports in hexadecimal, and the bytes that wait on this side.
 struct Connection {
     local: u16,
     remote: u16,
@@ -38,7 +38,7 @@ fn connection(row: &str) -> Option<Connection> {
     })
 }
 
-/// Waits until a server has so many connections, and has read all that came by them.
+/// Waits until a server has `count` connections, and has read all bytes that arrived.
 pub(crate) fn all_read(port: u16, count: usize) {
     eventually("the server reads what was sent", || {
         let all = connections();
@@ -47,7 +47,7 @@ pub(crate) fn all_read(port: u16, count: usize) {
     });
 }
 
-/// Waits until clients of a server that reads nothing can send no more.
+/// Waits until the clients of a server that reads nothing can send no more.
 pub(crate) fn none_sent(port: u16) {
     let mut before = 0;
     eventually("the buffers of the system are full", || {

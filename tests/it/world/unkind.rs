@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Host, Server, World, skipped, worker_lacks};
 
 impl World {
-    /// A world on the Worker with settings of its own; nothing if it can't run here.
+    /// A world on the Worker with these settings; `None` if it can't run here.
     pub(crate) fn of_worker(host: Host, settings: &[(&str, &str)]) -> Option<Self> {
         match worker_lacks() {
             None => Some(Self::with_settings(host, settings)),
@@ -19,7 +19,7 @@ impl World {
         }
     }
 
-    /// Sum of the isolates' counters of a name.
+    /// Sum of a counter over all isolates.
     pub(crate) fn counted(&self, name: &str) -> u64 {
         let report = self.ask("GET", "", "/.unkind/report", &[], b"").json();
         let isolates = report.as_object().unwrap().values();
@@ -27,7 +27,7 @@ impl World {
         counts.sum()
     }
 
-    /// The next operations of a kind fail in an isolate.
+    /// Makes the next operations of a kind fail in an isolate.
     pub(crate) fn fail(&self, isolate: &str, kind: &str, times: u32, words: &str, flag: &str) {
         let plan =
             json!({"kind": kind, "times": times, "message": words, "properties": {flag: true}});
@@ -36,7 +36,7 @@ impl World {
         assert_eq!(planned.status, 200, "{planned:?}");
     }
 
-    /// Kills the server, does something to the objects it leaves, and starts it with settings.
+    /// Kills the server, changes its objects by `between`, and restarts it with settings.
     pub(crate) fn reborn(&mut self, settings: &[(&str, &str)], between: impl FnOnce(&Objects)) {
         let (host, port) = (self.server.host, self.server.port);
         self.server.kill();
@@ -45,7 +45,7 @@ impl World {
         self.server = Server::start_with(host, &data, port, settings);
     }
 
-    /// The objects that the runtime keeps.
+    /// The objects that the runtime stores.
     pub(crate) fn objects(&self) -> Objects {
         Objects {
             folder: self.temp.path().join("data/spaces"),
@@ -73,7 +73,7 @@ impl Objects {
         })
     }
 
-    /// When the alarm of the object with a name rings, in milliseconds.
+    /// The alarm's time of an object with this name, in milliseconds.
     pub(crate) fn alarm(&self, name: &str) -> Option<u64> {
         let rows = self.folders().flat_map(|folder| alarms(&folder));
         let mut named = rows.filter(|(_, _, known)| known.as_deref() == Some(name));
@@ -82,7 +82,7 @@ impl Objects {
             .map(|(_, nanos, _)| nanos.cast_unsigned() / 1_000_000)
     }
 
-    /// Runs a statement in the database of each stream that is there.
+    /// Runs a statement in the database of each existing stream.
     pub(crate) fn run_in_streams(&self, statement: &str) {
         let all = self.folders();
         let streams = all.filter(|folder| folder.to_string_lossy().ends_with("StreamDO"));
@@ -96,14 +96,14 @@ impl Objects {
         }
     }
 
-    /// All alarms are due. The objects that they wake have names, or have none.
+    /// Makes all alarms due. `are_named` decides whether the woken objects have names.
     pub(crate) fn wake_all(&self, are_named: bool) {
         for folder in self.folders() {
             let rows = alarms(&folder);
             let all = Connection::open(folder.join("metadata.sqlite")).unwrap();
             for (id, ..) in rows {
                 let own = Connection::open(folder.join(format!("{id}.sqlite"))).unwrap();
-                // The object and the runtime have to agree about the time.
+                // The times of the object and of the runtime must agree.
                 own.execute("UPDATE _cf_METADATA SET value = 1 WHERE key = 1", [])
                     .unwrap();
                 all.execute(
