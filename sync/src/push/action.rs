@@ -13,11 +13,11 @@ pub enum Action {
     Upload(Uploads),
     /// `POST /api/publish/commit`; call [`Push::on_reply`] or [`Push::on_refusal`].
     Commit(Request),
-    /// The end.
+    /// The publish has ended.
     Done(Box<Outcome>),
 }
 
-/// A request: its head, its sections, and the blobs that shall travel along in a pack section.
+/// A request: its head, its sections, and the blobs of its inline pack.
 #[derive(Debug)]
 pub struct Request {
     /// The head.
@@ -37,11 +37,11 @@ pub struct Outcome {
     pub active: u64,
     /// With [`OutcomeKind::Published`]: the new deploy.
     pub deploy: Option<DeployView>,
-    /// Where the site is, if the server said.
+    /// The site's address, if the server sent it.
     pub url: Option<String>,
     /// The counts of changed files, or of those that would change.
     pub summary: Option<Summary>,
-    /// With [`OutcomeKind::Planned`]: raw bytes of the blobs that would travel.
+    /// With [`OutcomeKind::Planned`]: raw bytes of the blobs to upload.
     pub missing_bytes: u64,
 }
 
@@ -50,10 +50,10 @@ pub struct Outcome {
 pub enum OutcomeKind {
     /// A new deploy is active.
     Published,
-    /// The site is what is active already.
+    /// The active deploy already has this root.
     Unchanged,
     /// A newer build of the same sequence was published before.
     Superseded,
-    /// Nothing was sent: this is what would be.
+    /// A dry run: the client uploaded nothing.
     Planned,
 }

@@ -47,7 +47,7 @@ impl Changeset {
     }
 }
 
-/// The new rows' blobs that the base has, with the rank of a row that holds each.
+/// The blobs of new rows that the base has, each with the rank of a row that holds it.
 fn reused_blobs(
     source: &impl NodeSource,
     base: Root,

@@ -2,13 +2,13 @@
 //! as zstd reference prefix.
 //!
 //! A page resembles its own last version most. A new file may be an old one under a new name: build
-//! tools put a hash of the content into names, so a removed file of the same folder, stem and
-//! extension is taken for it. The next candidate is the neighbour in the folder with the same
-//! extension, because one template makes the pages of a folder. The last one is a removed file of
-//! the same name in another folder.
+//! tools put a hash of the content into names. So a removed file of the same folder, stem and
+//! extension counts as its last version. The next candidate is the neighbour in the folder with the
+//! same extension, because one template makes the pages of a folder. The last candidate is a
+//! removed file of the same name in another folder.
 //!
-//! A blob in a pack gets a base that fits a pack, and a blob in parts gets one in parts: the pack
-//! refers to bytes that the client has kept, the part copies chunks that it knows by their hash.
+//! A blob in a pack gets a base that fits a pack, and a blob in parts gets one in parts. The pack
+//! refers to bytes that the client has stored, and the part copies chunks that it finds by hash.
 
 use std::collections::BTreeMap;
 
@@ -40,13 +40,13 @@ impl DeltaBase {
         is_fit.then_some(Self { rank, blob, size })
     }
 
-    /// Whether a blob of `size` bytes travels the same way.
+    /// Whether a blob of `size` bytes is uploaded in the same way.
     fn serves(&self, size: u64) -> bool {
         Way::of(self.size) == Way::of(size)
     }
 }
 
-/// How a blob travels.
+/// Upload format of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Way {
     Pack,
@@ -116,7 +116,7 @@ fn likeness(path: &SitePath) -> Likeness<'_> {
     (folder, unhashed(stem), extension)
 }
 
-/// A stem without what may be a hash at its end. A wrong guess only makes a pack larger.
+/// Cuts a probable hash off the end of a stem. A wrong guess only makes a pack larger.
 fn unhashed(stem: &str) -> &str {
     let Some((front, tail)) = stem.rsplit_once(['.', '-', '_']) else {
         return stem;
@@ -125,7 +125,7 @@ fn unhashed(stem: &str) -> &str {
     if is_hash { front } else { stem }
 }
 
-/// Shorter hashes are hardly used.
+/// Build tools hardly use shorter hashes.
 const HASH_CHARACTERS_MIN: usize = 6;
 
 fn split(path: &str) -> (&str, &str) {

@@ -1,4 +1,4 @@
-//! Push errors: why a publish can't go on.
+//! Push errors: why a publish cannot continue.
 
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
@@ -6,16 +6,16 @@ use thiserror::Error;
 
 use crate::manifest::ManifestError;
 
-/// A publish can't go on.
+/// An error that ends a publish.
 #[derive(Debug, Error)]
 pub enum PushError {
-    /// The client's own manifest is at fault.
+    /// The client's own manifest is invalid.
     #[error("reading the manifest of the folder: {0}")]
     Manifest(#[from] ManifestError),
-    /// The server's answer does not follow from what it was asked.
+    /// The server's answer does not match the request.
     #[error("the server's answer makes no sense here: {0}")]
     Protocol(&'static str),
-    /// The server names the same as missing, however often it is sent.
+    /// The server names the same data as missing, however often the client sends it.
     #[error(
         "the server still lacks {lacking} after {rounds} rounds in which it got all that it named"
     )]

@@ -1,30 +1,30 @@
-//! Publish intent: what a client wants to publish, and what it knows of the server.
+//! Publish intent: the client's wishes for a publish, and the server state that it has seen.
 
 use pmx_core::id::Root;
 use pmx_core::name::{AliasName, SpaceName};
 
 use crate::wire::{DeployMeta, MaxDelete, Order, Replace};
 
-/// A publish as the client wants it, and the state that it knows.
+/// A publish as the client wants it, and the server state that it has seen.
 #[derive(Debug, Clone)]
 pub struct Intent {
     /// The space.
     pub space: SpaceName,
-    /// The preview to be published, if the root shall not become active.
+    /// The preview to publish; `None` publishes the active deploy.
     pub alias: Option<AliasName>,
-    /// The root to be published.
+    /// The root to publish.
     pub root: Root,
-    /// A root that the client saw on the server, whose nodes are in memory: what a patch starts
-    /// from.
+    /// The base of a patch: a root that the client saw on the server, and whose nodes are in
+    /// memory.
     pub base: Option<Base>,
-    /// The deploys that it may replace.
+    /// The deploys that the publish may replace.
     pub replace: Replace,
-    /// The deploy to be replaced: the one that the user named, or the one that this machine saw
-    /// last. None with [`Replace::Seen`]: the one that is active at the first request.
+    /// The deploy to replace: the one that the user named, or the last one that this machine saw.
+    /// `None` with [`Replace::Seen`] is the one that is active at the first request.
     pub expect: Option<u64>,
-    /// The most files that may go.
+    /// The most files that the publish may delete.
     pub max_delete: Option<MaxDelete>,
-    /// Names this publish.
+    /// Idempotency key of the publish.
     pub key: String,
     /// The build's place in its sequence.
     pub order: Option<Order>,
@@ -37,7 +37,8 @@ pub struct Intent {
 }
 
 impl Intent {
-    /// Publishes a root in place of any deploy, without a base. `key` makes repeats idempotent.
+    /// An intent to publish a root in place of any deploy, without a base. `key` makes repeats
+    /// idempotent.
     pub fn new(space: SpaceName, root: Root, key: &str) -> Self {
         Self {
             space,
@@ -59,9 +60,9 @@ impl Intent {
 /// The blobs of the base deploy on this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BaseBlobs {
-    /// Kept on this machine.
+    /// Stored on this machine.
     Available,
-    /// Not kept on this machine.
+    /// Not stored on this machine.
     Missing,
 }
 
@@ -70,7 +71,7 @@ pub enum BaseBlobs {
 pub enum Mode {
     /// Publish.
     Publish,
-    /// Ask what a publish would change; nothing is kept.
+    /// Ask for the changes of a publish; the server stores nothing.
     Dry,
 }
 

@@ -1,8 +1,8 @@
 //! Push: the client's half of a publish, as a state machine without I/O.
 //!
-//! [`Push::next`] returns the next action; the driver does it and reports the result. The driver
-//! decides how: over HTTP with retries and several uploads at once, or over a simulated network
-//! that loses every third reply. Every step may be repeated.
+//! [`Push::next`] returns the next action; the driver carries it out and reports the result. The
+//! driver may use HTTP with retries and several uploads at once, or a simulated network that loses
+//! every third reply. Every step may be repeated.
 //!
 //! ```text
 //! begin -> current                                   done: nothing to do
@@ -13,8 +13,9 @@
 //!       -> ready   -> commit                         done
 //! ```
 //!
-//! Every request of a publish carries its preconditions, so the server alone decides, from what is
-//! active when it decides: the client never takes another deploy for the one that it may replace.
+//! Every request of a publish carries its preconditions, so only the server decides, against the
+//! deploy that is active then. The client never mistakes another deploy for the one that it may
+//! replace.
 
 mod action;
 mod changeset;
@@ -48,21 +49,21 @@ use changeset::Changeset;
 use progress::Progress;
 use requests::patch_section;
 
-/// A publish under way.
+/// A publish in progress.
 pub struct Push<'a, S> {
     source: &'a S,
     intent: Intent,
     phase: Phase,
-    /// The ids of the outline that was sent, in its order.
+    /// The ids of the outline in the client's request, in order.
     outline: Option<Vec<NewNode>>,
     /// Nodes still to be sent.
     nodes: Vec<NewNode>,
-    /// The active deploy, as the server said last.
+    /// The active deploy in the server's last reply.
     active: u64,
     /// Whether the server has answered yet.
     is_first: bool,
     progress: Progress,
-    /// The new blobs, while the server is asked whether it has the base.
+    /// The new blobs, while the server checks whether it has the base.
     changeset: Option<Changeset>,
     /// The patch to send once its blobs are uploaded.
     patch: Option<Vec<u8>>,
@@ -74,16 +75,16 @@ pub struct Push<'a, S> {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum References {
-    /// Neither side has ruled them out.
+    /// Neither side has ruled references out.
     Allowed,
-    /// The server did not find the referenced blobs, or this machine does not keep them.
+    /// The server did not find the referenced blobs, or this machine does not store them.
     Refused,
 }
 
 #[derive(Debug)]
 enum Phase {
     Start,
-    /// Send the patch that counts the blobs of uploaded packs, and commit.
+    /// Send the patch that references the blobs of uploaded packs, and commit.
     CommitWithPacks(Vec<u8>, Vec<PackId>),
     /// Send the root alone.
     Query,
@@ -93,7 +94,7 @@ enum Phase {
     SendNodes,
     Upload(Uploads),
     Commit,
-    /// An action is with the driver.
+    /// The driver has an action in progress.
     Waiting,
     Done(Box<Outcome>),
 }
@@ -147,13 +148,12 @@ impl<'a, S: NodeSource> Push<'a, S> {
         }
     }
 
-    /// The deploy that a commit would replace, as far as is known; 0 if there is none yet.
+    /// The deploy that a commit would replace, if known; 0 if there is none.
     pub const fn active(&self) -> u64 {
         self.active
     }
 
-    /// What the root would change in its base, if that is known: it is what a commit changes that
-    /// goes with a patch.
+    /// The root's changes against its base, if known. A commit with a patch makes these changes.
     pub const fn summary(&self) -> Option<Summary> {
         self.summary
     }
@@ -162,7 +162,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
     pub fn on_reply(&mut self, reply: BeginReply) -> Result<(), PushError> {
         self.active = reply.active;
         if std::mem::take(&mut self.is_first) && self.intent.replace == Replace::Seen {
-            // Without a cache, what is active at the first request is what this client saw.
+            // Without a cache, the client first sees the deploy that is active now.
             self.intent.expect.get_or_insert(reply.active);
         }
         self.progress.on_reply(&reply, self.nodes.len())?;
@@ -210,7 +210,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         Ok(())
     }
 
-    /// Records that everything of the last [`Action::Upload`] arrived, in these packs.
+    /// Records that the last [`Action::Upload`] is complete, in these packs.
     pub fn on_uploaded(&mut self, packs: Vec<PackId>) {
         self.phase = match self.patch.take() {
             Some(patch) => Phase::CommitWithPacks(patch, packs),
@@ -239,7 +239,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
 
     fn start(&mut self) -> Result<Action, PushError> {
         let Some(base) = self.intent.base else {
-            // The root alone: if it is active, or was, nothing else has to travel.
+            // The root alone: if it is active or was deployed, the client sends nothing else.
             return Ok(Action::Begin(self.request(None, Vec::new())));
         };
         self.active = base.deploy;
@@ -265,7 +265,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
         Ok(Action::Begin(request))
     }
 
-    /// The server has the base: what is new travels first, and the patch then counts it.
+    /// The server has the base: the client uploads the new blobs first, then the patch for them.
     fn on_base_known(&mut self, reply: BeginReply) -> Result<Phase, PushError> {
         let Some(base) = self.intent.base else {
             return Err(PushError::Protocol(
@@ -273,7 +273,7 @@ impl<'a, S: NodeSource> Push<'a, S> {
             ));
         };
         if reply.root != Some(base.root) {
-            // Another root is active: only the server can compute what this one changes there.
+            // Another root is active: only the server can compute the changes against it.
             self.summary = None;
             return Ok(Phase::SendPatch);
         }

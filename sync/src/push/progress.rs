@@ -1,25 +1,25 @@
-//! Progress check of a publish: fails once the server repeats the same request for missing data.
+//! Progress check of a publish: fails if the server's replies repeat the same missing data.
 
 use super::PushError;
 use crate::wire::{BeginReply, State};
 
-/// Rounds without progress before a publish fails. Data is only missing twice if the server lost
+/// Rounds without progress before a publish fails. Data is missing twice only if the server lost
 /// it, or if a proxy replays old replies.
 const ROUNDS_MAX: u32 = 3;
 
 /// Remaining work: steps, and items within the current step.
 type Left = (u8, u64);
 
-/// How far a publish has got.
+/// Progress of a publish.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
-    /// The least that was ever left.
+    /// The smallest remaining work so far.
     least: Option<Left>,
-    /// Refusals of a commit since then, each of which begins anew.
+    /// Refused commits since then, each of which starts the work again.
     refusals: u32,
-    /// The least that was left since the last refusal.
+    /// The smallest remaining work since the last refusal.
     since: Option<Left>,
-    /// Answers since then.
+    /// Replies since then.
     stale: u32,
 }
 
@@ -49,7 +49,7 @@ impl Progress {
         Err(stalled(reply))
     }
 
-    /// Records that a commit was refused for missing objects. Returns whether to continue.
+    /// Records a commit refused for missing objects. Returns whether to continue.
     pub(super) const fn on_refusal(&mut self) -> bool {
         (self.since, self.stale) = (None, 0);
         self.refusals += 1;
@@ -76,7 +76,7 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    /// How many answers are taken in before the publish ends.
+    /// The number of answers before the publish fails.
     fn taken(answers: &[&str]) -> usize {
         let mut progress = Progress::default();
         let mut taken = |answer: &&str| progress.on_reply(&reply(answer), 0).is_ok();

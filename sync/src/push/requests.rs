@@ -9,7 +9,7 @@ use crate::limits::{NODES_BATCH_RAW_BYTES, PATCH_RAW_BYTES_MAX};
 use crate::manifest::{NodeSource, diff, encode_patch};
 use crate::wire::{BeginHead, CommitPreconditions, Section, SectionKind, VERSION};
 
-/// A manifest below this is sent at once instead of its outline.
+/// The client sends a manifest below this size at once, without an outline.
 const SMALL_MANIFEST_BYTES: usize = 64 * 1024;
 
 impl<S: NodeSource> Push<'_, S> {
@@ -46,7 +46,7 @@ impl<S: NodeSource> Push<'_, S> {
         let nodes = outline::nodes(self.source, self.intent.root)?;
         let bytes: usize = nodes.iter().map(|node| node.bytes.len()).sum();
         if bytes <= SMALL_MANIFEST_BYTES {
-            // The nodes themselves are cheaper to send than a round trip.
+            // Sending the nodes themselves is cheaper than a round trip.
             self.nodes.clone_from(&nodes);
             self.outline = Some(nodes);
             return Ok(self.send_nodes());

@@ -10,20 +10,20 @@ use crate::manifest::{Cursor, ManifestError, NodeSource, Row};
 use crate::pack::plan::{BlobToUpload, Plan};
 use crate::wire::{BeginReply, Ranges};
 
-/// Blobs to be uploaded.
+/// Blobs to upload.
 #[derive(Debug, Default)]
 pub struct Uploads {
     /// One row for each distinct blob, in the order of the paths.
     pub rows: Vec<Row>,
     /// The packs and parts to send; members are indices into `rows`.
     pub plan: Plan,
-    /// Parts that need not be sent again, by blob.
+    /// Parts that the server already has, by blob.
     pub parts: BTreeMap<BlobId, Ranges>,
-    /// Packs that need not be sent again.
+    /// Packs that the server already has.
     pub arrived: BTreeSet<PackId>,
     /// The base that packs may use as reference prefix.
     pub reference: Option<DeltaReference>,
-    /// The delta base of each row; empty if none was searched for.
+    /// The delta base of each row; empty without a search.
     pub delta_bases: Vec<Option<DeltaBase>>,
 }
 

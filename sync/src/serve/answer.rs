@@ -9,19 +9,19 @@ use serde::Serialize;
 
 use super::body::Body;
 
-/// An answer that went well.
+/// A success response with a JSON body.
 pub(crate) fn json(value: &impl Serialize) -> Result<Response<Body>, Problem> {
     let body = serde_json::to_vec(value)
         .map_err(|e| Problem::new(Code::Storage, format!("writing an answer: {e}")))?;
     Ok(answer(StatusCode::OK, "application/json", body))
 }
 
-/// An answer of bytes.
+/// A success response with a body of bytes.
 pub(crate) fn octets(body: Vec<u8>) -> Response<Body> {
     answer(StatusCode::OK, "application/octet-stream", body)
 }
 
-/// An answer that says what went wrong.
+/// An error response: problem details (RFC 9457).
 pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     let status = StatusCode::from_u16(problem.status);
     let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -42,7 +42,7 @@ pub(crate) fn problem(problem: &Problem) -> Response<Body> {
     response
 }
 
-/// An answer that no cache keeps.
+/// A response that no cache stores.
 pub(super) fn answer(status: StatusCode, media: &'static str, body: Vec<u8>) -> Response<Body> {
     let mut response = Response::new(Body::Bytes(Bytes::from(body)));
     *response.status_mut() = status;

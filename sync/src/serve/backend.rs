@@ -1,7 +1,7 @@
 //! Platform ports: the traits that a host implements. Few methods, no `Send` bounds, no decisions.
 //!
-//! The futures carry no `Send` bound, because those of a Worker have none; a native host names its
-//! concrete types where it spawns, and `Send` is seen there.
+//! The futures carry no `Send` bound, because those of a Worker have none. A native host names its
+//! concrete types where it spawns, and the compiler checks `Send` there.
 
 use std::future::{Future, poll_fn};
 use std::task::Poll;
@@ -15,9 +15,9 @@ use pmx_core::time::Timestamp;
 use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
-/// Where readers find the active deploy of a site and those of its previews: KV, a table. It may
-/// lag behind the space, but it never goes back: a write of a smaller [`Pointer::order`] than that
-/// of the one it holds MUST change nothing.
+/// Pointer store (KV or a table): readers find there the active deploy of a site and of its
+/// previews. The store may lag behind the space, but never goes back: a write whose
+/// [`Pointer::order`] is smaller than that of the stored pointer MUST change nothing.
 pub trait Pointers {
     /// Reads the pointer of a channel.
     fn read(
@@ -32,12 +32,12 @@ pub trait Pointers {
         pointer: &Pointer,
     ) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Whether a reader may see an older pointer than the space has, or none where there is one.
-    /// Then the server asks the space before it answers that something is not there.
+    /// Whether a reader may see an older pointer than the space has, or none where one exists. Then
+    /// the server asks the space before it answers that something does not exist.
     fn may_lag(&self) -> bool;
 
-    /// Lets some milliseconds pass for a request that waits until another one has asked the space.
-    /// Each waits on its own: a platform may end the other one at any time.
+    /// Waits some milliseconds, for a request that waits until another one has asked the space.
+    /// Each request waits on its own, because a platform may end the other one at any time.
     fn pause(&self) -> impl Future<Output = ()> {
         let mut is_over = false;
         poll_fn(move |context| {
@@ -49,15 +49,15 @@ pub trait Pointers {
         })
     }
 
-    /// Records a pointer that the space itself reported to a reader, so that the next reader here
-    /// does not ask it again.
+    /// Records a pointer that the space itself reported to a reader, so that the next reader of
+    /// this process does not ask the space again.
     fn note(&self, _channel: &Channel, _pointer: &Pointer) {}
 }
 
 /// How a command reaches the single writer of its space.
 pub trait Spaces {
-    /// Carries out a command. An `Err` is an answer for the client; a failure of the platform is
-    /// one with the code of storage.
+    /// Carries out a command. An `Err` is an answer for the client; a failure of the platform has
+    /// the code of storage.
     fn call(
         &self,
         space: &SpaceName,
@@ -68,17 +68,17 @@ pub trait Spaces {
 
 /// The three seams of a platform.
 pub trait Backend {
-    /// Its objects.
+    /// The platform's object store.
     type Blobs: Blobs;
-    /// Its pointers.
+    /// The platform's pointer store.
     type Pointers: Pointers;
-    /// Its spaces.
+    /// The platform's spaces.
     type Spaces: Spaces;
 
-    /// Its objects.
+    /// The object store.
     fn blobs(&self) -> &Self::Blobs;
-    /// Its pointers.
+    /// The pointer store.
     fn pointers(&self) -> &Self::Pointers;
-    /// Its spaces.
+    /// The spaces.
     fn spaces(&self) -> &Self::Spaces;
 }

@@ -15,18 +15,18 @@ use crate::pack::part::{ChainingValue, Part};
 /// The body of a response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
-    /// Nothing.
+    /// An empty body.
     Empty,
     /// Bytes in memory.
     Bytes(Bytes),
     /// Pieces of objects, one after the other.
     Pieces(Vec<Piece>),
-    /// Bytes that are in memory, and the pieces that follow them.
+    /// Bytes in memory, and the pieces that follow them.
     Led(Bytes, Vec<Piece>),
 }
 
 impl Body {
-    /// The bytes that are in memory, and the pieces that follow them.
+    /// Splits the body into the bytes in memory and the pieces that follow them.
     pub fn split(self) -> (Bytes, Vec<Piece>) {
         match self {
             Self::Empty => (Bytes::new(), Vec::new()),
@@ -37,29 +37,30 @@ impl Body {
     }
 }
 
-/// A range of an object, and what it becomes in the body.
+/// A range of an object, and how its bytes become bytes of the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Piece {
     /// The object.
     pub key: ObjectKey,
     /// The bytes to read.
     pub range: Range<u64>,
-    /// The treatment of the bytes.
+    /// How stored bytes become body bytes.
     pub open: Open,
-    /// How a platform verifies them before it sends any: [`Server::verify`](super::Server::verify).
+    /// The check that a platform runs before it sends any bytes:
+    /// [`Server::verify`](super::Server::verify).
     pub check: Option<Arc<Check>>,
 }
 
 /// The stored content that a piece is a range of, and the hash that it must have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Check {
-    /// The space that owns it.
+    /// The space that owns the content.
     pub(super) space: SpaceName,
     /// The blob.
     pub(super) blob: BlobId,
-    /// Where the serving index says that the blob lies.
+    /// The blob's location in the serving index.
     pub(super) blob_at: Location,
-    /// Where the content lies: the blob, or one of its parts.
+    /// The location of the content: the blob, or one of its parts.
     pub(super) at: Location,
     /// Bytes of the decoded content.
     pub(super) raw: u64,
@@ -73,18 +74,18 @@ pub(super) enum Expected {
     Blob(BlobId),
     /// A part's chaining value.
     Part(Part, ChainingValue),
-    /// None is stored: tables of parts that servers before 0.2 wrote lack chaining values.
+    /// No hash is stored: part tables of servers before 0.2 lack chaining values.
     Unknown,
 }
 
 /// Treatment of the stored bytes of a piece.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Open {
-    /// They are the body: a platform may stream them without looking.
+    /// The stored bytes are the body: a platform may stream them unchanged.
     AsIs,
-    /// They are a frame to be decoded whole, of which a part is the body.
+    /// The stored bytes are a frame to be decoded whole; a range of the result is the body.
     Decode {
-        /// How long they are once decoded.
+        /// Length of the decoded bytes.
         raw: u64,
         /// Which of the decoded bytes belong to the body.
         keep: Range<u64>,
@@ -92,7 +93,7 @@ pub enum Open {
 }
 
 impl Piece {
-    /// The same piece with what it has to prove.
+    /// Adds a check to a piece.
     pub(super) fn checked(self, check: Check) -> Self {
         let check = Some(Arc::new(check));
         Self { check, ..self }

@@ -1,7 +1,8 @@
 //! Body budget: bounds the memory of request bodies, and refuses instead of waiting.
 //!
-//! A request takes a permit for its announced bytes before it reads the body, and returns it with
-//! the response. The server refuses a request that gets no permit: its client retries.
+//! A request takes a permit for its announced bytes before it reads the body, and returns the
+//! permit with the response. The server refuses a request that gets no permit, and its client
+//! retries.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -27,7 +28,7 @@ struct Taken {
     since: Timestamp,
 }
 
-/// The room of one body. It is given back when this is dropped.
+/// The reserved bytes of one body. Dropping the permit returns them.
 #[derive(Debug)]
 pub struct BodyPermit {
     room: Rc<BodyBudget>,
@@ -35,7 +36,7 @@ pub struct BodyPermit {
 }
 
 impl BodyBudget {
-    /// Room for that many bytes.
+    /// Makes a budget of that many bytes.
     pub fn new(bytes_max: usize) -> Rc<Self> {
         Rc::new(Self {
             bytes_max: bytes_max as u64,
@@ -44,8 +45,8 @@ impl BodyBudget {
         })
     }
 
-    /// Takes room for a body of at most `limit` bytes, of which its client announces some; one that
-    /// announces nothing may send as many as it may.
+    /// Reserves bytes for a body of at most `limit` bytes. A client that announces no length
+    /// reserves the whole limit.
     pub fn take(
         self: &Rc<Self>,
         announced: Option<u64>,
@@ -55,7 +56,7 @@ impl BodyBudget {
         let limit = limit as u64;
         let bytes = announced.unwrap_or(limit).min(limit);
         let mut taken = self.taken.borrow_mut();
-        // A platform may end a request without a word, and then nothing is dropped.
+        // A platform may end a request silently, and then drops no permit.
         taken.retain(|_, taken| now < taken.since.after(LOST));
         let used: u64 = taken.values().map(|taken| taken.bytes).sum();
         if bytes > 0 && used + bytes > self.bytes_max {
@@ -75,7 +76,7 @@ impl Drop for BodyPermit {
     }
 }
 
-/// After so long a body is given up for lost: no client takes longer to send one.
+/// After this time a body counts as lost: no client takes longer to send one.
 const LOST: Duration = Duration::from_mins(5);
 
 fn full(bytes: u64, left: u64) -> Problem {
@@ -110,7 +111,7 @@ mod tests {
         let room = BodyBudget::new(10);
         let _rest = room.take(Some(3), 8, NOW).unwrap();
         assert!(room.take(None, 8, NOW).is_err());
-        // What passes the limit is refused for that, and takes no more than it.
+        // A body over the limit is refused later, and reserves no more than the limit.
         assert!(room.take(Some(u64::MAX), 7, NOW).is_ok());
     }
 

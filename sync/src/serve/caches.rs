@@ -7,21 +7,21 @@ use pmx_core::id::BlobId;
 
 use crate::bounded_cache::BoundedCache;
 
-/// Differences by the SHA-256 of what they start from, and by what they lead to.
+/// Dictionary-compressed bodies, by the SHA-256 of the dictionary and the blob of the result.
 pub(super) type Differences = BoundedCache<([u8; 32], BlobId), Bytes>;
 
-/// Content that was verified since the process began: where it lies and its hash.
+/// Content that the process has verified: its place and its hash.
 pub(super) type Verdicts = BoundedCache<(ObjectKey, u64, [u8; Hash::LEN]), ()>;
 
-/// Whether a cached body is decoded.
+/// Form in which a cached body is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Form {
     /// Decoded.
     Raw,
-    /// The frame as it is stored.
+    /// The stored frame.
     Stored,
 }
 
-/// Small verified bodies by where they lie. A key names the content as well, because nothing
-/// else protects a place in the serving index.
+/// Small verified bodies by their place in the object store. A key also names the content, because
+/// nothing else protects a place in the serving index.
 pub(super) type Bodies = BoundedCache<(ObjectKey, u64, BlobId, Form), Bytes>;

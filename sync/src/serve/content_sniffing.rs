@@ -1,8 +1,8 @@
 //! Content sniffing: headers that depend on a blob's bytes (charset of text, coding of `.svgz`).
 //!
 //! Each process or isolate inspects a blob once and caches the verdict by the blob's id. A body
-//! that is sent whole is read through the body cache first, so that it is read once. HEAD and range
-//! responses have the same headers as GET.
+//! that is sent whole is first read through the body cache, which saves a second read. HEAD and
+//! range responses have the same headers as GET.
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -20,7 +20,7 @@ use crate::limits::NATURE_BYTES_MAX;
 use crate::site::{Described, LocatedFile, SniffedContent};
 
 impl<B: Backend> Server<B> {
-    /// Completes the headers of an answer by what the described bytes are.
+    /// Completes the headers of a response from the bytes that it describes.
     pub(super) async fn describe(
         &self,
         scope: Scope<'_>,
@@ -76,8 +76,8 @@ impl<B: Backend> Server<B> {
         self.beginning(scope, held, NATURE_BYTES_MAX).await
     }
 
-    /// At most so many bytes of a blob's beginning, decoded. The caller asks for no more than a
-    /// part has.
+    /// At most so many decoded bytes from the beginning of a blob. The caller asks for at most one
+    /// part.
     pub(super) async fn beginning(
         &self,
         scope: Scope<'_>,
@@ -94,5 +94,5 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Bytes that a verdict takes in the cache, with its key.
+/// Bytes that a verdict and its key take in the cache.
 const NATURE_BYTES: usize = 96;

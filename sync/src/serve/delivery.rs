@@ -1,4 +1,4 @@
-//! Outbox delivery: writes the pointers that a space decided to where readers look for them.
+//! Outbox delivery: writes the pointers that a space decided to the pointer store of readers.
 
 use std::time::Duration;
 
@@ -17,12 +17,11 @@ const WRITE_PAUSE: Duration = Duration::from_secs(1);
 
 impl<B: Backend> Server<B> {
     /// Writes the pointers of a space's outbox, each independent of the others. Returns when to
-    /// call again, if one is left.
+    /// call again, if a pointer is left.
     ///
     /// # Errors
     ///
-    /// The space's own failure; or, once all other pointers are written, why a pointer cannot be
-    /// made.
+    /// The space's own failure; or, after all other writes, the failure to make or write a pointer.
     pub async fn deliver(
         &self,
         space: &SpaceName,
@@ -30,7 +29,7 @@ impl<B: Backend> Server<B> {
     ) -> Result<Option<Timestamp>, Problem> {
         let mut failed = Vec::new();
         let mut outbox = self.outbox(space, Command::PendingPointers, now).await?;
-        // Each acknowledgement brings the outbox as it is by then: another deploy may be active.
+        // Each acknowledgement returns the current outbox: another deploy may have become active.
         while let Some(Due { alias, pointer }) = next(&mut outbox, &failed) {
             let channel = Channel {
                 space: space.clone(),

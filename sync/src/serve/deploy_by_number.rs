@@ -1,4 +1,4 @@
-//! Deploys by number: an immutable pointer for each, which only the space knows.
+//! Deploys by number: an immutable pointer for each, which only the space holds.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
@@ -15,12 +15,13 @@ use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
 impl<B: Backend> Server<B> {
-    /// Where a deploy lies that is asked for by its number. Its URL never shows anything else, so
-    /// the space is asked once, within the budget of anonymous questions.
+    /// The pointer of the deploy with this number. The deploy's URL never shows anything else, so
+    /// the server asks the space once, within the budget of anonymous questions.
     ///
-    /// The site's pointer names a lower bound of the newest number: a number up to it exists, or
-    /// never will again, and either answer is kept. A greater one may be a preview's, or newer than
-    /// the pointer; only the space knows. Where pointers may lag, its "no" counts for [`SPAN`].
+    /// The site's pointer is a lower bound of the newest number. A number up to it exists or never
+    /// will again, so the server caches either answer. A greater number may be a preview's, or
+    /// newer than the pointer; only the space knows. Where pointers may lag, its "no" counts for
+    /// [`SPAN`].
     pub(super) async fn numbered(
         &self,
         space: &SpaceName,
@@ -43,7 +44,7 @@ impl<B: Backend> Server<B> {
         } else {
             Question::Guess
         };
-        // Names that no pointer knows share one budget, however many a stranger makes up.
+        // All names without a pointer share one budget, however many a client makes up.
         self.questions()
             .take(shown.is_some().then_some(space), question, now)?;
         let command = Command::Locate {

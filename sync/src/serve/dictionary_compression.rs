@@ -1,7 +1,8 @@
-//! Dictionary compression (RFC 9842): returning browsers receive the difference to what they kept.
+//! Dictionary compression (RFC 9842): returning browsers receive a delta to a version that they
+//! cached.
 //!
-//! The server looks the browser's dictionary up by its own id for it, in the deploys that readers
-//! see or saw lately, and hashes it. On any mismatch it sends the ordinary response.
+//! The server looks the dictionary up by the id that it gave the browser, in the deploys that
+//! readers see or saw lately, and hashes it. On any mismatch it sends the ordinary response.
 
 use std::iter::once;
 
@@ -17,8 +18,8 @@ use crate::pointer::Pointer;
 use crate::site::{DIFFERENCE_MAGIC, Offered, Plan, SiteRequest, is_dictionary};
 
 impl<B: Backend> Server<B> {
-    /// A request as it concerns this server: one behind an edge that does not pass differences on
-    /// carries no dictionary headers.
+    /// The request as this server treats it: without its dictionary headers, if the edge in front
+    /// of the server does not pass dictionary responses on.
     pub(super) fn passed(&self, request: &SiteRequest) -> SiteRequest {
         let request = request.clone();
         match self.dictionaries() {
@@ -67,7 +68,7 @@ impl<B: Backend> Server<B> {
         Ok(Some(body))
     }
 
-    /// The dictionary that the client names, if the server still has it.
+    /// Reads the dictionary that the client names, if the server still has it.
     async fn offered(
         &self,
         scope: Scope<'_>,

@@ -1,8 +1,8 @@
-//! Event log reads: what the deploys of a site changed, for readers of Durable Streams and for
-//! open pages.
+//! Event log reads: the changes of a site's deploys, for readers of Durable Streams and for open
+//! pages.
 //!
-//! A read that does not wait is answered here. Those who wait are the platform's, which has the
-//! sockets; a platform whose space reads its own log passes itself as the [`Spaces`].
+//! The server answers a read that does not wait. The platform, which has the sockets, serves reads
+//! that wait. A platform whose space reads its own log passes itself as the [`Spaces`].
 
 use bytes::Bytes;
 use http::request::Parts;
@@ -36,7 +36,7 @@ struct Log {
     is_open: bool,
 }
 
-/// A reader, the space that it asks, and the time.
+/// The reader of a log, the space to ask, and the time.
 struct Asker<'a, S> {
     spaces: &'a S,
     channel: &'a Channel,
@@ -45,9 +45,9 @@ struct Asker<'a, S> {
 }
 
 impl<B: Backend> Server<B> {
-    /// Whether a request waits for the events of a site, and how; or the answer that refuses it.
-    /// What does not wait is for [`Server::handle`]. [`Server::admit_listener`] decides whether
-    /// the reader may wait.
+    /// Parses a request that waits for the events of a site, or returns the answer that refuses it.
+    /// [`Server::handle`] answers requests that do not wait. [`Server::admit_listener`] decides
+    /// whether the reader may wait.
     pub fn listener(&self, head: &Parts) -> Option<Result<EventRequest, Response<Bytes>>> {
         if !is_events(head) {
             return None;
@@ -55,8 +55,8 @@ impl<B: Backend> Server<B> {
         parse(head, &channel(&self.addressed(head))?, self.reader(head))
     }
 
-    /// The channel whose events a request without the publish secret asks for: its space may have
-    /// to answer.
+    /// The channel whose events a request without the publish secret reads: the server may have to
+    /// ask its space.
     pub fn visited(&self, head: &Parts) -> Option<Channel> {
         let is_visit = is_events(head) && self.reader(head) == Access::Visitor;
         is_visit.then(|| channel(&self.addressed(head))).flatten()
@@ -69,7 +69,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Whether a reader may wait for events, by the channel's pointer, before its space is asked.
+    /// Checks by the channel's pointer whether a reader may wait for events, before the space is
+    /// asked.
     pub async fn admit_listener(
         &self,
         listener: &EventRequest,
@@ -88,8 +89,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Whether a reader may have lists of a channel's paths, by its pointer. The pointer of a
-    /// holder's channel may be late, so the space decides.
+    /// Checks by the channel's pointer whether a reader may have lists of its paths. A holder's
+    /// pointer may lag, so the space decides.
     async fn admit_list(
         &self,
         channel: &Channel,
@@ -108,7 +109,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// The pointer of a channel that is there.
+    /// The pointer of a channel; a problem if there is none.
     async fn pointer_of(&self, channel: &Channel, now: Timestamp) -> Result<Pointer, Problem> {
         let pointer = self.backend().pointers().read(channel).await?;
         let pointer = match pointer.filter(|pointer| !pointer.gone) {
@@ -152,7 +153,7 @@ impl<B: Backend> Server<B> {
         Ok(add_event_headers(answer).map(Body::Bytes))
     }
 
-    /// Puts the deploy token of a page's end on its answer.
+    /// Adds the deploy token of the page's last deploy to its answer.
     fn with_token(
         &self,
         mut answer: Response<Bytes>,
@@ -166,7 +167,7 @@ impl<B: Backend> Server<B> {
         answer
     }
 
-    /// Reads the log of what the deploys of a site, or of a preview, changed.
+    /// Reads the log of changes by the deploys of a site, or of a preview.
     pub async fn log(
         &self,
         channel: &Channel,
@@ -180,7 +181,7 @@ impl<B: Backend> Server<B> {
             .await
     }
 
-    /// The same, asked of `spaces`. Each message has a deploy token.
+    /// Like [`Self::log`], but asks `spaces`. Each message has a deploy token.
     pub async fn log_of<S: Spaces>(
         &self,
         spaces: &S,
@@ -216,8 +217,8 @@ impl<B: Backend> Server<B> {
         Ok(Page { body, ..page })
     }
 
-    /// Reads the log for sockets, with all that changed where a message names only a part. Returns
-    /// what was read as well.
+    /// Reads the log for sockets, and completes truncated messages with all changes. Also returns
+    /// the page that it read.
     pub async fn event_batch<S: Spaces>(
         &self,
         spaces: &S,
@@ -226,7 +227,7 @@ impl<B: Backend> Server<B> {
         compact: bool,
         now: Timestamp,
     ) -> Result<(Page, EventBatch), Problem> {
-        // What follows a deploy is not counted; what a page missed is, as any visitor's would be.
+        // Reads that follow a deploy are not counted; reads that catch up are, as any visitor's.
         let asker = Asker {
             spaces,
             channel,
@@ -238,7 +239,7 @@ impl<B: Backend> Server<B> {
         let mut batch = EventBatch::of(&page, is_open, token).map_err(|error| unread(&error))?;
         for (from, to) in batch.truncated() {
             let net = self.net(&asker, (from, to), LIVE_PATHS_MAX);
-            // The deploy is gone: the message stays truncated.
+            // The space no longer has the deploy: the message stays truncated.
             if let Ok(net) = net.await {
                 batch.complete(net);
             }
@@ -310,8 +311,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// What deploy `to` changed against deploy `from`. Deploys never change, so the answer is kept;
-    /// one that is not there counts against the budget of anonymous questions.
+    /// The changes from one deploy to another. Deploys never change, so the server caches the
+    /// answer. A deploy that does not exist counts against the budget of anonymous questions.
     async fn net<S: Spaces>(
         &self,
         asker: &Asker<'_, S>,
@@ -343,7 +344,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Messages as a page of the log holds them.
+/// Encodes messages as a page of the log.
 fn written(messages: &[ChangeMessage]) -> Result<Bytes, Problem> {
     let failed = |error| Problem::new(Code::Storage, format!("writing an event: {error}"));
     let spelt: Result<Vec<_>, _> = messages.iter().map(serde_json::to_vec).collect();
@@ -354,7 +355,7 @@ fn unread(error: &serde_json::Error) -> Problem {
     Problem::new(Code::Corrupt, format!("reading events: {error}"))
 }
 
-/// The channel whose events a host serves. A deploy at its own number has none.
+/// The channel whose events a host serves. A host of one numbered deploy has none.
 pub(super) fn channel(addressed: &Addressed) -> Option<Channel> {
     match addressed {
         Addressed::Site { space, deploy } => {
@@ -370,7 +371,7 @@ pub(super) fn channel(addressed: &Addressed) -> Option<Channel> {
     }
 }
 
-/// Whether the request is one for a site's events.
+/// Whether a request reads a site's events.
 pub(super) fn is_events(head: &Parts) -> bool {
     let reads = [Method::GET, Method::HEAD];
     head.uri.path() == EVENTS_PATH && reads.contains(&head.method)

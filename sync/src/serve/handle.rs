@@ -25,8 +25,8 @@ use crate::live::{SCRIPT_PATH, script};
 use crate::site::{Addressed, SiteRequest, absent};
 
 impl<B: Backend> Server<B> {
-    /// Looks at a request before its body is read: how many bytes of body it may have, or the
-    /// answer that refuses it (not authorised, too large, no such route).
+    /// Checks a request before its body is read. Returns the number of body bytes that it may have,
+    /// or the answer that refuses it (not authorised, too large, no such route).
     #[expect(
         clippy::result_large_err,
         reason = "the answer is made once for each refusal"
@@ -35,7 +35,7 @@ impl<B: Backend> Server<B> {
         match self.addressed(head) {
             Addressed::Site { .. } | Addressed::Unknown => {
                 let reads = [Method::GET, Method::HEAD, Method::OPTIONS];
-                // A site is only read: why it is refused is said before a body is looked at.
+                // A site is read-only: the server refuses other methods before it reads a body.
                 let refused = || bodiless(absent(&site_request(head, None)));
                 reads
                     .contains(&head.method)
@@ -86,20 +86,20 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Whether answering may take long or block (the publish API), so that a platform with threads
-    /// runs it beside the quick reads of sites.
+    /// Whether an answer may take long or block (the publish API). A platform with threads runs
+    /// such requests beside the quick reads of sites.
     pub fn is_heavy(&self, head: &Parts) -> bool {
         let route = Route::of(&head.method, &head.uri);
         self.is_api(head) && route.is_ok_and(|route| !route.is_open())
     }
 
-    /// Whether a request is not for a site: for the publish API, or for what a platform has beside.
+    /// Whether a request is for the publish API or for an API of the platform, and not for a site.
     pub fn is_api(&self, head: &Parts) -> bool {
         matches!(self.addressed(head), Addressed::Api)
     }
 
-    /// Answers a request. `accept_encoding` is the client's own, where the platform knows better
-    /// than the header.
+    /// Answers a request. `accept_encoding` is the client's own value, where the platform knows it
+    /// better than the header.
     pub async fn handle(
         &self,
         request: Request<Bytes>,
@@ -150,12 +150,12 @@ impl<B: Backend> Server<B> {
         response
     }
 
-    /// The newest deploy of a channel that the client proves to have seen.
+    /// The newest deploy of a channel for which the client has a valid token.
     fn known_deploy(&self, head: &Parts, channel: &Channel) -> Option<u64> {
         min_deploy(head, self.tokens(), channel, self.settings.urls.scheme)
     }
 
-    /// Checks once more what [`Self::admit`] checks: a platform may forget to ask.
+    /// Repeats the checks of [`Self::admit`], because a platform may forget to call it.
     fn admitted(&self, head: &Parts, body: &Bytes) -> Result<Route, Problem> {
         let most = self.admit_api(head)?;
         if body.len() > most {
@@ -179,7 +179,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Whether the live script is asked for.
+/// Whether a request is for the live script.
 fn is_script(head: &Parts) -> bool {
     let reads = [Method::GET, Method::HEAD];
     head.uri.path() == SCRIPT_PATH && reads.contains(&head.method)
@@ -187,7 +187,7 @@ fn is_script(head: &Parts) -> bool {
 
 fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {
     let (path, query) = (head.uri.path(), head.uri.query());
-    // Lines of one list are one list (RFC 9110, section 5.3).
+    // Header lines of one list form one list (RFC 9110, section 5.3).
     let lines = head.headers.get_all(ACCEPT_ENCODING).iter();
     let lines: Vec<&str> = lines.filter_map(|line| line.to_str().ok()).collect();
     let header = (!lines.is_empty()).then(|| lines.join(","));
@@ -195,7 +195,7 @@ fn site_request(head: &Parts, accept_encoding: Option<&str>) -> SiteRequest {
     SiteRequest::new(&head.method, path, query, &head.headers, accept_encoding)
 }
 
-/// An answer to HEAD has the length of the body that GET would get, and no body.
+/// Gives an answer to HEAD the length of the body that GET would get, and no body.
 fn keep_length(response: &mut Response<Body>) {
     if let Body::Bytes(bytes) = response.body() {
         let length = bytes.len();

@@ -1,4 +1,4 @@
-//! Home page of the API host: says which program answers here, and where sites are.
+//! Home page of the API host: names the program that answers there, and where sites are.
 
 use http::header::CONTENT_SECURITY_POLICY;
 use http::{HeaderValue, Response, StatusCode};
@@ -13,7 +13,7 @@ impl<B: Backend> Server<B> {
     pub(super) fn home(&self) -> Response<Body> {
         let domain = self.domain();
         let version = env!("CARGO_PKG_VERSION");
-        // A domain is made of letters, digits, hyphens and dots: none needs escaping.
+        // A domain consists of letters, digits, hyphens and dots, so it needs no escaping.
         let page = format!(
             "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n\
              <title>PathMX Sync</title>\n<h1>PathMX Sync {version}</h1>\n\

@@ -1,4 +1,4 @@
-//! Hostile requests of anonymous clients, and how often they reach a space.
+//! Hostile requests of anonymous clients: how often they reach a space.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,7 +30,7 @@ const HOSTILE: u64 = 10_000;
 /// The newest deploy of the space `docs`, as its ledger has it.
 const NEWEST: u64 = 5_000;
 
-/// A platform that notes what its spaces are asked, and answers from no ledger.
+/// A platform that records the questions to its spaces, and answers without a ledger.
 #[derive(Default)]
 struct Counted {
     pointers: RefCell<BTreeMap<Channel, Pointer>>,
@@ -42,7 +42,7 @@ impl Counted {
         self.asked.borrow().values().sum()
     }
 
-    /// Whether readers of a space are shown this deploy.
+    /// Whether the space shows its readers this deploy.
     fn shows(&self, space: &SpaceName, number: u64) -> bool {
         let pointers = self.pointers.borrow();
         let shown = pointers.get(&Channel::from(space.clone()));
@@ -91,11 +91,11 @@ impl Spaces for Counted {
         command: Command,
         _now: Timestamp,
     ) -> Result<Reply, Problem> {
-        // There are no objects here, which the server reports.
+        // This platform has no objects, so the server reports a loss.
         if matches!(command, Command::Lost(_)) {
             return Err(Problem::new(Code::NotFound, "nothing is marked"));
         }
-        // So it also asks whether they moved.
+        // The server then asks whether the objects moved.
         if let Command::Locate {
             deploy: Selector::Number(number),
         } = command
@@ -160,7 +160,7 @@ impl Blobs for Counted {
     }
 }
 
-/// A server whose pointer of `docs` is late: it shows deploy 100.
+/// A server whose pointer of `docs` lags: it shows deploy 100.
 fn server(live: bool) -> Server<Single<Counted>> {
     let platform = Counted::default();
     let docs = Channel::of_label("docs").unwrap();
@@ -176,7 +176,7 @@ fn server(live: bool) -> Server<Single<Counted>> {
     Server::new(Single(platform), settings)
 }
 
-/// Status of a GET, and whether it says when to come again. All come at one moment.
+/// Status of a GET, and whether it has `Retry-After`. All requests arrive at one moment.
 fn get(
     server: &Server<Single<Counted>>,
     host: &str,
@@ -195,7 +195,7 @@ fn get(
     (answer.status().as_u16(), waits)
 }
 
-/// What a page of a deploy leads to where there are no objects: the deploy was found.
+/// The answer for a deploy that exists, on a platform without objects.
 const FOUND: (u16, bool) = (500, false);
 
 #[test]
@@ -215,7 +215,7 @@ fn unknown_deploy_numbers_reach_the_space_within_a_budget() {
         QUESTIONS_BURST / 2,
         "only the space's word is a 404"
     );
-    // A deploy that exists is still found, and asked for once.
+    // The server still finds a deploy that exists, and asks for it once.
     for _ in 0..HOSTILE {
         assert_eq!(get(&server, "7--docs", "/%zz", None), (400, false));
     }

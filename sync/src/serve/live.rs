@@ -17,7 +17,7 @@ use crate::limits::{LIVE_OPENING_BYTES, LIVE_PAGE_BYTES_MAX};
 use crate::live::{Served, inject, opening};
 use crate::site::LocatedFile;
 
-/// A page with the live script put in.
+/// Injects the live script into a page in memory.
 pub(super) fn live(page: &Bytes, served: Served, headers: &mut HeaderMap) -> Body {
     let page = inject(page, served);
     headers.insert(CONTENT_LENGTH, page.len().into());
@@ -25,7 +25,7 @@ pub(super) fn live(page: &Bytes, served: Served, headers: &mut HeaderMap) -> Bod
 }
 
 impl<B: Backend> Server<B> {
-    /// A page that is a blob, with the live script put in.
+    /// Injects the live script into a page that is a blob.
     pub(super) async fn live_page(
         &self,
         scope: Scope<'_>,

@@ -1,4 +1,4 @@
-//! Loss marking: the server records losses that readers find in the space's ledger.
+//! Loss marking: the server records the losses that readers find in the space's ledger.
 
 use pmx_core::problem::Problem;
 
@@ -19,7 +19,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Marks what an index read found lost; returns what the client is answered.
+    /// Marks a loss that an index read found; returns the client's answer.
     pub(super) async fn index_failed(&self, scope: Scope<'_>, error: IndexError) -> Problem {
         if let Some(loss) = loss_of(&error) {
             self.mark(scope, loss).await;

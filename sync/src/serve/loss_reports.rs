@@ -1,7 +1,7 @@
 //! Loss reports, rate limited: the server reports to a space which content its store lost.
 //!
-//! Readers are anonymous, so few of their requests may reach the ledger: the server reports a loss
-//! once in [`SPAN`], and few losses of a space. One that it drops is reported by a later read.
+//! Readers are anonymous, so few of their requests may reach the ledger. The server reports a loss
+//! once per [`SPAN`], and few losses of a space. A later read reports a loss that it dropped.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use pmx_core::time::Timestamp;
 use crate::bounded_cache::BoundedCache;
 use crate::space::Loss;
 
-/// Losses reported lately, and how many of each space.
+/// Losses reported lately, and their number for each space.
 pub(super) struct LossReports {
     reported: BoundedCache<(SpaceId, Loss), Timestamp>,
     counts: BoundedCache<SpaceId, (Timestamp, u32)>,
@@ -25,7 +25,7 @@ const SPAN: Duration = Duration::from_secs(10);
 /// Bytes of each of the two caches: about a thousand entries.
 const MARKS_BYTES: usize = 256 * 1024;
 
-/// Bytes that are charged for an entry: a loss as key and value, and the maps around it.
+/// Bytes that the cache charges for an entry: a loss as key and value, and the maps around it.
 const ENTRY_BYTES: usize = 256;
 
 impl Default for LossReports {
@@ -38,7 +38,7 @@ impl Default for LossReports {
 }
 
 impl LossReports {
-    /// Whether a loss is to be reported now; if so, it counts as reported.
+    /// Whether the server may report a loss now; if so, the loss counts as reported.
     pub(super) fn admit(&self, space: SpaceId, loss: Loss, now: Timestamp) -> bool {
         let is_recent = |at: Timestamp| now < at.after(SPAN);
         if self.reported.find(&(space, loss)).is_some_and(is_recent) {

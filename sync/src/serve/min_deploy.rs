@@ -1,7 +1,7 @@
 //! Monotonic reads: the deploy that a client has seen, read from its request.
 //!
-//! Pointers may lag behind their space. A page that loads again because of deploy N repeats the
-//! token of N, in a header or a cookie; where the pointer is older, the server asks the space.
+//! Pointers may lag behind their space. A page that reloads because of deploy N repeats the token
+//! of N in a header or a cookie. If the pointer is older, the server asks the space.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -24,11 +24,11 @@ pub(super) const DEPLOY_TOKEN: HeaderName = HeaderName::from_static("x-pmx-know"
 /// Another name of the request's header.
 const DEPLOY_TOKEN_ALIAS: HeaderName = HeaderName::from_static("x-pmx-min-deploy");
 
-/// The cookies in which pages repeat a token: they can't send headers of their own. Pages over
-/// https set the first, which no other site of the domain can set (RFC 6265bis, section 4.1.3.2).
+/// The cookies in which pages repeat a token, because they cannot set headers. Pages over https set
+/// the first, which no other site of the domain can set (RFC 6265bis, section 4.1.3.2).
 const COOKIE_NAMES: [&str; 2] = ["__Host-_pmx_deploy", "_pmx_deploy"];
 
-/// The names that count where sites are reached by `scheme`.
+/// The cookie names that the server reads where sites are reached by `scheme`.
 fn cookie_names(scheme: &str) -> &'static [&'static str] {
     match scheme {
         "https" => &COOKIE_NAMES[..1],
@@ -36,8 +36,8 @@ fn cookie_names(scheme: &str) -> &'static [&'static str] {
     }
 }
 
-/// The newest deploy for which the request has a valid token. At most [`DEPLOY_TOKENS_READ_MAX`]
-/// claims are read.
+/// The newest deploy for which the request has a valid token. The server reads at most
+/// [`DEPLOY_TOKENS_READ_MAX`] tokens.
 pub(super) fn min_deploy(
     head: &Parts,
     tokens: &DeployTokens,
@@ -61,8 +61,8 @@ pub(super) fn min_deploy(
     claims.filter_map(|claim| tokens.read(channel, claim)).max()
 }
 
-/// Says on a page where its reader stands in the site's events: in a header of the protocol, and in
-/// one that the page's own scripts can read.
+/// Adds the offset of a page's deploy in the site's events: in a header of the protocol, and in one
+/// that the page's own scripts can read.
 pub(super) fn mark(headers: &mut HeaderMap, deploy: u64) {
     let values = [
         (NEXT_OFFSET, Offset::at(deploy).to_string()),
@@ -92,7 +92,7 @@ struct Lagging {
 }
 
 impl Lag {
-    /// A lag of so long.
+    /// Makes a lag of this length.
     pub const fn new(by: Duration) -> Self {
         Self {
             by,
@@ -100,7 +100,7 @@ impl Lag {
         }
     }
 
-    /// What a reader sees of a channel where `newest` is there by now. The first is seen at once.
+    /// The pointer that a reader sees of a channel whose newest one is `newest`. The first has no lag.
     pub fn lagged(&self, channel: &Channel, newest: &Pointer, now: Timestamp) -> Pointer {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let lagging = channels.entry(channel.clone()).or_default();

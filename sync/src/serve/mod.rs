@@ -1,4 +1,4 @@
-//! Server: one implementation over the ports that both platforms implement.
+//! Server: one implementation over the ports that both platforms provide.
 
 mod answer;
 mod auth;

@@ -1,5 +1,5 @@
-//! Moved indices: a repair writes the serving index of a deploy anew, and pointers that were
-//! written before the repair still name the old place.
+//! Moved indices: a repair rewrites the serving index of a deploy, and pointers written before the
+//! repair still name the old place.
 
 use pmx_core::name::SpaceName;
 use pmx_core::problem::Problem;
@@ -10,7 +10,7 @@ use super::server::Server;
 use crate::pointer::Pointer;
 
 impl<B: Backend> Server<B> {
-    /// The pointer with the place of its deploy's serving index that this server learned last.
+    /// Replaces the place of a pointer's serving index by the last one that the space reported.
     pub(super) fn at_its_place(&self, space: &SpaceName, pointer: Pointer) -> Pointer {
         match self.pinned().find(&(space.clone(), pointer.deploy)) {
             Some(Some(learned)) if learned.root == pointer.root => Pointer {
@@ -21,8 +21,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Whether a deploy whose content was not found has moved: the server asks the space, within
-    /// the budget of anonymous questions. It keeps the answer only if it is another place.
+    /// Asks the space, within the budget of anonymous questions, whether a deploy whose content was
+    /// not found has moved. The server caches the answer only if the place differs.
     pub(super) async fn has_moved(
         &self,
         space: &SpaceName,

@@ -1,10 +1,10 @@
 //! Newest pointers: the server asks a space for the newest deploy of a channel.
 //!
-//! Where pointers may lag, what a pointer lacks may be there all the same. Before the server says
-//! that something is not there, it asks the space for the channel's newest pointer. It keeps the
-//! answer for [`SPAN`](super::pointer_answers::SPAN), and one request asks for all that wait, so a
-//! stranger causes at most one question for each channel in that time. From that span after a
-//! publish on, no answer from before it counts.
+//! A pointer may lag behind its space. Before the server answers that something does not exist, it
+//! asks the space for the channel's newest pointer. It caches the answer for
+//! [`SPAN`](super::pointer_answers::SPAN), and one request asks for all that wait. An anonymous
+//! client thus causes at most one question per channel and span. One span after a publish, no
+//! answer from before that publish counts.
 
 use pmx_core::channel::Channel;
 use pmx_core::code::Code;
@@ -19,13 +19,13 @@ use super::server::Server;
 use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 
-/// Pauses after which a request no longer waits for the turn of another one, and those that it
-/// waits in all.
+/// Pauses after which a request stops waiting for the turn of another one, and the most pauses that
+/// it waits in all.
 const TURN_PAUSES_MAX: usize = 200;
 const PAUSES_MAX: usize = 1_000;
 
 impl<B: Backend> Server<B> {
-    /// The pointer of a channel: to the deploy that the client knows of, or to a newer one.
+    /// The pointer of a channel to the deploy that the client has seen, or to a newer one.
     pub(super) async fn pointer_at_least(
         &self,
         channel: &Channel,
@@ -49,8 +49,8 @@ impl<B: Backend> Server<B> {
         Ok(found.or(read))
     }
 
-    /// The newest pointer of a channel, if it is newer than the one that lacks what was asked for,
-    /// and pointers may lag. An `Err` says that it is not known yet.
+    /// The newest pointer of a channel, if pointers may lag and it is newer than `shown`. An `Err`
+    /// says that the server does not know it yet.
     pub(super) async fn newer_pointer(
         &self,
         channel: &Channel,
@@ -82,7 +82,7 @@ impl<B: Backend> Server<B> {
         Err(busy())
     }
 
-    /// Asks in the turn of a channel.
+    /// Asks the space for all requests that wait for this channel.
     async fn ask(
         &self,
         channel: &Channel,
@@ -90,7 +90,7 @@ impl<B: Backend> Server<B> {
         now: Timestamp,
     ) -> Result<Option<Pointer>, Problem> {
         if shown.is_none() {
-            // Names that no pointer knows share one budget.
+            // All names without a pointer share one budget.
             self.questions().take(None, Question::Guess, now)?;
         }
         let located = self.located(channel, now).await;

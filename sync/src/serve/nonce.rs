@@ -13,7 +13,7 @@ impl Nonce {
         ObjectId::from_bytes(self.half("pmx-sync 2026-11 object id v1"))
     }
 
-    /// The id of the space that this request may make.
+    /// The id of the space that this request may create.
     pub(crate) fn space(&self) -> SpaceId {
         SpaceId::from_bytes(self.half("pmx-sync 2026-11 space id v1"))
     }

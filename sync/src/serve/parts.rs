@@ -16,7 +16,7 @@ use crate::site::LocatedFile;
 use crate::space::{Loss, Lost};
 
 impl<B: Backend> Server<B> {
-    /// The pieces of a big blob that are a range of it.
+    /// The pieces of a body that is a range of a big blob.
     pub(super) async fn parts(
         &self,
         scope: Scope<'_>,
@@ -72,7 +72,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Proof of a part of a big blob.
+/// The check of one part of a big blob.
 pub(super) fn check_of_part(
     scope: Scope<'_>,
     held: &LocatedFile,

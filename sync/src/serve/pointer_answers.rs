@@ -13,23 +13,23 @@ use pmx_core::time::Timestamp;
 use crate::bounded_cache::BoundedCache;
 use crate::pointer::Pointer;
 
-/// How long an answer counts, from when it was asked for.
+/// How long an answer counts, measured from its question.
 pub(super) const SPAN: Duration = Duration::from_secs(5);
 
-/// How long no other question is asked after one that failed, or that got no answer yet: its
-/// request may be gone.
+/// How long the server asks nothing after a question that failed or got no answer yet. The request
+/// that asked may have ended.
 const LOST: Duration = Duration::from_secs(1);
 
-/// Turns at once, before those of requests that are gone are forgotten.
+/// Turns in progress; beyond this number the server drops those whose requests have ended.
 const TURNS_MAX: usize = 256;
 
 /// Bytes of one earlier root and its extent.
 const EARLIER_BYTES: usize = 80;
 
-/// Bytes of answers that are kept: some hundred pointers, or some thousand names without one.
+/// Bytes of cached answers: some hundred pointers, or some thousand names without one.
 const ANSWERS_BYTES: usize = 512 * 1024;
 
-/// The answers of spaces about their channels, and the questions under way.
+/// The answers of spaces about their channels, and the questions in progress.
 pub(super) struct Newest {
     answers: BoundedCache<Channel, PointerAnswer>,
     asking: Mutex<Asking>,
@@ -43,11 +43,11 @@ struct PointerAnswer {
 
 #[derive(Debug, Clone)]
 pub(super) enum SpaceAnswer {
-    /// The newest pointer.
+    /// The channel's newest pointer.
     Found(Pointer),
-    /// There is no such channel.
+    /// The channel does not exist.
     Absent,
-    /// Nothing: the question failed.
+    /// The question failed.
     Failed,
 }
 
@@ -59,15 +59,15 @@ struct Asking {
 
 /// The next step of a request.
 pub(super) enum Step<'a> {
-    /// Nothing more: the pointer to use instead of the one that it has, if there is a newer one.
+    /// Done: the pointer that replaces the request's own, if a newer one exists.
     Known(Result<Option<Pointer>, Problem>),
     /// Ask the space.
     Ask(QueryPermit<'a>),
-    /// Wait until another request has asked, whose turn has this number.
+    /// Wait until another request has asked; its turn has this number.
     Wait(u64),
 }
 
-/// The right to ask of a channel, until it is dropped.
+/// The right to ask about a channel, until it is dropped.
 pub(super) struct QueryPermit<'a> {
     newest: &'a Newest,
     channel: Channel,
@@ -141,7 +141,7 @@ impl Newest {
 }
 
 impl PointerAnswer {
-    /// The answer to a request that has the pointer `shown`. `None` if the space has to be asked.
+    /// The answer for a request with the pointer `shown`; `None` if the server must ask the space.
     fn counts(
         self,
         shown: Option<&Pointer>,
@@ -159,7 +159,7 @@ impl PointerAnswer {
             (None, found) => Some(Ok(found)),
             (Some(shown), Some(found)) if is_newer(&found, shown) => Some(Ok(Some(found))),
             (Some(shown), Some(found)) if !is_newer(shown, &found) => Some(Ok(None)),
-            // The pointer came after the answer, and who knows what came after the pointer.
+            // The pointer is newer than the answer, so a still newer one may exist.
             (Some(_), _) => None,
         }
     }
@@ -171,12 +171,12 @@ impl Drop for QueryPermit<'_> {
     }
 }
 
-/// Whether a pointer follows another one, or is another space's that has its name now.
+/// Whether a pointer follows another one, or belongs to another space that now has the name.
 pub(super) fn is_newer(pointer: &Pointer, than: &Pointer) -> bool {
     pointer.space != than.space || pointer.order() > than.order()
 }
 
-/// Whether two moments are no further apart. Requests that came at once may be out of order.
+/// Whether two moments are at most `span` apart. Concurrent requests may be out of order.
 pub(super) fn is_within(span: Duration, one: Timestamp, other: Timestamp) -> bool {
     let apart = one.as_millis().abs_diff(other.as_millis());
     u128::from(apart) < span.as_millis()

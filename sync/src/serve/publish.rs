@@ -28,11 +28,11 @@ use crate::wire::{
 use deploys::node_ids;
 use upload::PartSent;
 
-/// Deploys that a history shows if no number is asked for.
+/// Deploys in a history when the request gives no number.
 const DEPLOYS_SHOWN: u64 = 50;
 
 impl<B: Backend> Server<B> {
-    /// Answers a request to the API that is allowed already.
+    /// Answers an authorised API request.
     pub(super) async fn api(
         &self,
         route: Route,
@@ -134,7 +134,8 @@ impl<B: Backend> Server<B> {
             pack,
             packs: packs(&envelope)?,
         };
-        // What crosses to the space leaves this isolate's memory with its last owner.
+        // Without the envelope, `content` owns the last reference to its bytes, and frees them once
+        // sent.
         drop(envelope);
         self.publish(head, content, now, nonce).await
     }
@@ -229,9 +230,9 @@ impl<B: Backend> Server<B> {
         Ok(reply)
     }
 
-    /// Delivers what the outbox holds now, if that works; otherwise the alarm will.
+    /// Delivers the pointers of the outbox now; if that fails, the alarm delivers them.
     async fn deliver_soon(&self, space: &SpaceName, now: Timestamp) {
-        // The publish is done, whether the pointer is written now or by the retry alarm.
+        // The publish has succeeded, whether the pointer is written now or by the retry alarm.
         let _later = self.deliver(space, now).await;
     }
 }

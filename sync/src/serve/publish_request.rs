@@ -85,7 +85,7 @@ pub(super) fn offer(envelope: &Envelope) -> Result<Offer, Problem> {
     }
 }
 
-/// The packs whose blobs the patch counts.
+/// The packs whose blobs the patch references.
 pub(super) fn packs(envelope: &Envelope) -> Result<Vec<PackId>, Problem> {
     let Some(section) = envelope.section(SectionKind::Packs) else {
         return Ok(Vec::new());

@@ -1,10 +1,10 @@
-//! Question budget: token buckets for the requests of anonymous clients to spaces, one for each
-//! space and one for all names without a pointer.
+//! Question budget: token buckets for requests of anonymous clients to spaces, one for each space
+//! and one for all names without a pointer.
 //!
-//! A space has one writer in all the world, so what strangers may ask of it is bounded for each
-//! process or isolate. The read path itself asks pointers and objects, and a space only before a
-//! 404: where a site has a pointer, that is bounded without a budget (`newest`). Holders of the
-//! publish secret and followers of deploys that happen are not counted.
+//! A space has one writer in all the world, so each process or isolate bounds the questions of
+//! anonymous clients. The read path reads pointers and objects, and asks a space only before a 404.
+//! Where a site has a pointer, that is bounded without a budget (`newest`). Requests with the
+//! publish secret and reads that follow a new deploy are not counted.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,27 +16,27 @@ use pmx_core::time::Timestamp;
 
 use crate::limits::{QUESTION_BUCKETS_MAX, QUESTIONS_BURST, QUESTIONS_PER_SECOND};
 
-/// Question of an anonymous client that the server has to ask a space.
+/// Question of an anonymous client that the server must ask a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
-    /// Something that exists: a page of the event log, a deploy below the pointer's.
+    /// Something that exists: a page of the event log, or a deploy not above the pointer's.
     Known,
-    /// A deploy number that may not exist: it never takes the last half of the budget.
+    /// A deploy number that may not exist. It never takes the last half of the budget.
     Guess,
     /// The difference of two deploys, which may read whole manifests.
     Difference,
 }
 
-/// For each space, when its bucket is full again, in milliseconds since the Unix epoch. `None` is
-/// the bucket of all unknown names.
+/// For each space, the time at which its bucket is full again, in milliseconds since the Unix
+/// epoch. `None` is the bucket of all unknown names.
 #[derive(Default)]
 pub(super) struct QuestionBudget(Mutex<HashMap<Option<SpaceName>, u64>>);
 
-/// Milliseconds after which one question is given back.
+/// Milliseconds in which a bucket regains one question.
 const INTERVAL: u64 = 1_000 / QUESTIONS_PER_SECOND;
 
 impl Question {
-    /// Questions that it counts as.
+    /// Questions that this kind costs.
     const fn weight(self) -> u64 {
         match self {
             Self::Known | Self::Guess => 1,
@@ -44,7 +44,7 @@ impl Question {
         }
     }
 
-    /// Questions that may be spent for it.
+    /// Questions of the burst that this kind may use.
     const fn room(self) -> u64 {
         match self {
             Self::Known | Self::Difference => QUESTIONS_BURST,
@@ -54,7 +54,7 @@ impl Question {
 }
 
 impl QuestionBudget {
-    /// Takes a question out of the budget of a space, or refuses it with `E_SPACE_BUSY`.
+    /// Takes a question out of a space's budget, or refuses it with `E_SPACE_BUSY`.
     pub(super) fn take(
         &self,
         space: Option<&SpaceName>,
@@ -64,7 +64,7 @@ impl QuestionBudget {
         let now = now.as_millis();
         let mut buckets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if buckets.len() >= QUESTION_BUCKETS_MAX {
-            // A full bucket is the same as none.
+            // A full bucket equals an absent one.
             buckets.retain(|_, full_at| *full_at > now);
         }
         if buckets.len() >= QUESTION_BUCKETS_MAX {
@@ -103,7 +103,7 @@ mod tests {
             asked.count() as u64
         };
         assert_eq!(hostile(0), QUESTIONS_BURST / 2);
-        // Guesses leave room for what exists.
+        // Guesses leave the other half to known questions.
         let known = (0..10_000).filter(|_| granted(&questions, "one", Question::Known, 0));
         assert_eq!(known.count() as u64, QUESTIONS_BURST / 2);
         assert!(granted(&questions, "two", Question::Difference, 0));

@@ -1,9 +1,9 @@
 //! Reference prefix of a pack: reads and hashes the base's blobs that the pack refers to.
 //!
-//! The base is nearly always one of the deploys that readers of the site are shown, so the serving
-//! index says where its blobs lie; the space is asked where it is a preview's, or where the
-//! pointer is older. Blobs that were published together lie side by side: few reads bring many.
-//! Every failure has one code, [`Code::PrefixMissing`], because the client has one way around all.
+//! The base is nearly always one of the deploys that readers see, so the serving index locates its
+//! blobs. The server asks the space for a preview's base, or where the pointer is older. Blobs that
+//! were published together are stored side by side, so few reads bring many. Every failure has one
+//! code, [`Code::PrefixMissing`], because the client works around all failures in one way.
 
 use bytes::Bytes;
 use pmx_core::backend::{Blobs, ObjectKey};
@@ -26,7 +26,7 @@ use crate::pointer::Pointer;
 use crate::space::{Command, Reply};
 use crate::wire::Ranges;
 
-/// Bytes between two blobs that are read along rather than passed: what a second read would cost.
+/// Bytes between two blobs that one read includes: a second read would cost as much.
 const GAP_MAX: u64 = 64 * 1024;
 
 impl<B: Backend> Server<B> {
@@ -64,7 +64,7 @@ impl<B: Backend> Server<B> {
         Ok(Prefix::read(reference, raw))
     }
 
-    /// The rows of a base that have these ranks, and where their blobs lie.
+    /// The rows of a base with these ranks, and the locations of their blobs.
     pub(super) async fn base_rows(
         &self,
         space: &SpaceName,
@@ -87,7 +87,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Where the serving index of a base lies.
+    /// Locates the serving index of a base.
     async fn base(
         &self,
         space: &SpaceName,
@@ -127,7 +127,7 @@ impl<B: Backend> Server<B> {
         Ok(self.backend().blobs().read(key, range).await?)
     }
 
-    /// Reads one piece alone, which marks it in the ledger if it is lost.
+    /// Reads one piece alone; the read marks the piece in the ledger if it is lost.
     async fn place_again(
         &self,
         scope: Scope<'_>,
@@ -145,7 +145,7 @@ impl<B: Backend> Server<B> {
         Ok(())
     }
 
-    /// Decodes one piece of what was read from `start` on, hashes it, and puts it at its place.
+    /// Decodes one piece of a group read from `start` on, hashes it, and copies it to its place.
     fn place(&self, piece: &Piece, start: u64, read: &Bytes, raw: &mut [u8]) -> Result<(), ()> {
         let from = (piece.stored.offset - start) as usize;
         let stored = read.get(from..from + piece.stored.len as usize);
@@ -168,7 +168,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// A blob of the prefix: where it lies, and where it belongs.
+/// A blob of the prefix: its stored location, and its place in the prefix.
 struct Piece {
     blob: BlobId,
     stored: Extent,
@@ -177,7 +177,7 @@ struct Piece {
     raw: usize,
 }
 
-/// The pieces of the prefix, as they lie, and how long it is.
+/// The pieces of the prefix in stored order, and the prefix's length.
 fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<Piece>, usize), Problem> {
     let mut pieces = Vec::with_capacity(rows.len());
     let mut total = 0;
@@ -199,7 +199,7 @@ fn pieces(rows: &[(Row, Location)]) -> Result<(Vec<Piece>, usize), Problem> {
     Ok((pieces, total as usize))
 }
 
-/// Groups of pieces that are read at once: near each other, and together no longer than a prefix.
+/// Groups pieces for one read each: near each other, and together no longer than a prefix.
 fn grouped(pieces: &[Piece]) -> Result<Vec<&[Piece]>, Problem> {
     let (mut groups, mut first) = (Vec::new(), 0);
     for at in 1..=pieces.len() {
@@ -227,7 +227,7 @@ const fn end(extent: &Extent) -> u64 {
     extent.offset.saturating_add(extent.len)
 }
 
-/// What is wrong with a base is no fault of ours that matters: the client has a way around it.
+/// Turns a problem with a base into the one code that the client works around.
 pub(super) fn or_missing(problem: Problem) -> Problem {
     match problem.code {
         Code::Corrupt => missing(problem.detail),

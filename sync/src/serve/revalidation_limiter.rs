@@ -1,8 +1,9 @@
-//! Revalidation limiter: bounds the requests to a space for deploy tokens that it does not confirm.
+//! Revalidation limiter: bounds requests to a space for deploy tokens that the space does not
+//! confirm.
 //!
-//! A confirmed token costs one request: the server caches the reply. Only valid tokens get here, so
-//! an unconfirmed one names a deploy that the space has lost. The server asks about each such
-//! number once in [`SPAN`], and independently of other numbers.
+//! A confirmed token costs one request, because the server caches the reply. Only valid tokens get
+//! here, so an unconfirmed one names a deploy that the space has lost. The server asks about each
+//! such number once per [`SPAN`], independently of other numbers.
 
 use std::time::Duration;
 
@@ -16,7 +17,7 @@ pub(super) struct RevalidationLimiter(BoundedCache<(Channel, u64), Timestamp>);
 
 const SPAN: Duration = Duration::from_secs(1);
 
-/// Bytes of claims that are kept: about a thousand.
+/// Bytes of the cache: about a thousand deploys.
 const CLAIMS_BYTES: usize = 256 * 1024;
 
 impl Default for RevalidationLimiter {

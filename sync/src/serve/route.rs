@@ -83,12 +83,12 @@ impl Route {
         Err(Problem::new(Code::MethodNotAllowed, detail).with_items(vec![allowed.to_string()]))
     }
 
-    /// Whether no token is needed.
+    /// Whether the route needs no token.
     pub(crate) const fn is_open(&self) -> bool {
         matches!(self, Self::Health | Self::Home)
     }
 
-    /// Bytes that a body may have.
+    /// Most bytes of a body.
     pub(crate) const fn body_bytes_max(&self) -> usize {
         match self {
             Self::Begin | Self::Pack(_) | Self::Part(..) => BODY_BYTES_MAX,
@@ -164,12 +164,12 @@ impl Query {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A number that may be absent.
+    /// A number that the query may omit.
     pub(crate) fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
         self.find(name).map(number).transpose()
     }
 
-    /// A value that must be there, parsed.
+    /// A required value, parsed.
     pub(crate) fn required<T, E: Into<Problem>>(
         &self,
         name: &str,
@@ -181,7 +181,7 @@ impl Query {
         parse(value).map_err(Into::into)
     }
 
-    /// A number that must be there.
+    /// A required number.
     pub(crate) fn required_number(&self, name: &str) -> Result<u64, Problem> {
         self.required(name, number)
     }

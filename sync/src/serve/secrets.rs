@@ -1,7 +1,7 @@
-//! Names of secrets in a server's environment: which of them the server knows.
+//! Secret names in a server's environment: finds misspelt ones.
 
-/// The names that look like a secret of this server and are none, in order. A secret under a name
-/// that the server does not read leaves open what its operator wants closed.
+/// The names that look like a secret of this server but are not, in order. A secret under a name
+/// that the server does not read leaves open what its operator means to close.
 pub fn unknown_secrets<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut unknown: Vec<&str> = names.filter(|name| is_secret(name)).collect();
     unknown.retain(|name| !KNOWN.contains(name) && !is_foreign(name));
@@ -17,7 +17,7 @@ fn is_secret(name: &str) -> bool {
 
 const ENDINGS: [&str; 2] = ["_TOKEN", "_SECRET"];
 
-/// The names that the server, or the client on the same machine, reads.
+/// The names that the server reads, or the client on the same machine.
 const KNOWN: [&str; 6] = [
     "PUBLISH_SECRET",
     "STREAM_SECRET",
@@ -27,8 +27,8 @@ const KNOWN: [&str; 6] = [
     "PATHMX_PUBLISH_TOKEN",
 ];
 
-/// Whether a name is another program's by its first words. Shells of developers and of CI are full
-/// of these.
+/// Whether the first words of a name show that it belongs to another program. The shells of
+/// developers and of CI hold many such names.
 fn is_foreign(name: &str) -> bool {
     FOREIGN.iter().any(|start| name.starts_with(start))
 }

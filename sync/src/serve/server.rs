@@ -1,4 +1,4 @@
-//! Server state: the settings of a server over a platform, and what it keeps in memory.
+//! Server state: the settings of a server over a platform, and its caches.
 
 use std::time::Duration;
 
@@ -27,41 +27,41 @@ use crate::site::{Hosts, SniffedContent};
 pub struct ServerSettings {
     /// The hosts of the API and of sites.
     pub hosts: Hosts,
-    /// The token that may publish; without one the publish API is closed.
+    /// The token for the publish API; without one the API is closed.
     pub publish_secret: Option<String>,
-    /// How to spell the address of a site.
+    /// Format of a site's address.
     pub urls: SiteUrls,
     /// Which pages receive change events.
     pub live: LivePages,
-    /// Whether differences to what browsers kept get to them.
+    /// Whether dictionary-compressed responses reach browsers.
     pub dictionaries: DictionaryPolicy,
-    /// How long uploads wait for their commit.
+    /// Time that uploads wait for their commit.
     pub lease: Duration,
-    /// Files of a site that the platform's memory has room for.
+    /// Largest number of a site's files that fits the platform's memory.
     pub files_max: u64,
-    /// Raw bytes of a patch or of nodes in one request that it has room for.
+    /// Largest raw size of a patch or of nodes in one request that fits the platform's memory.
     pub section_raw_bytes_max: usize,
 }
 
-/// What becomes of Compression Dictionary Transport (RFC 9842) between the server and browsers.
+/// Treatment of Compression Dictionary Transport (RFC 9842) between the server and browsers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DictionaryPolicy {
-    /// Whatever lies between passes its headers and its coding on.
+    /// Every intermediary passes the headers and the coding on.
     Passed,
-    /// It does not, or this is unknown.
+    /// An intermediary does not, or this is unknown.
     Stopped,
 }
 
 /// Which pages get the live script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LivePages {
-    /// Those of deploys that were published so.
+    /// Pages of deploys that were published with it.
     Chosen,
-    /// All.
+    /// All pages.
     All,
 }
 
-/// How to spell the address of a site.
+/// Format of a site's address.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SiteUrls {
     /// `http` or `https`.
@@ -91,41 +91,41 @@ pub struct Server<B> {
     space_ids: BoundedCache<SpaceName, SpaceId>,
 }
 
-/// Where deploys lie that are asked for by number; `None` is one that is not kept.
+/// Pointers of deploys by number; `None` is a number that never gets a deploy again.
 type Pinned = BoundedCache<(SpaceName, u64), Option<Pointer>>;
 
-/// Numbers that a space said it has no deploy of, and when it was asked.
+/// Numbers for which a space has no deploy, and the time of the question.
 type Unnumbered = BoundedCache<(SpaceName, u64), Timestamp>;
 
-/// Differences of two deploys, which never change: by space, both numbers, and paths named at most.
+/// Changes between two deploys, which are immutable: by space, both numbers, and most paths named.
 type Nets = BoundedCache<(SpaceName, u64, u64, usize), ChangeMessage>;
 
 /// Default byte size of the server's caches.
 const CACHE_BYTES: usize = 48 * 1024 * 1024;
 
-/// Bytes of pointers of deploys that are asked for by number.
+/// Bytes of cached pointers of numbered deploys.
 const PINNED_CACHE_BYTES: usize = 256 * 1024;
 
-/// Bytes of numbers that have no deploy: some hundred.
+/// Bytes of cached numbers without a deploy: some hundred.
 const UNNUMBERED_CACHE_BYTES: usize = 64 * 1024;
 
-/// Bytes of what is known of the bytes of blobs: some ten thousand of them.
+/// Bytes of cached sniffing verdicts: some ten thousand blobs.
 const NATURES_CACHE_BYTES: usize = 1024 * 1024;
 
-/// Bytes of the ids of spaces that something was published to: about a thousand.
+/// Bytes of cached ids of spaces that received a publish: about a thousand.
 const SPACE_IDS_CACHE_BYTES: usize = 128 * 1024;
 
-/// Bytes of differences of deploys that are kept for readers who catch up.
+/// Bytes of cached changes between deploys, for readers that catch up.
 const NETS_CACHE_BYTES: usize = 2 * 1024 * 1024;
 
 impl<B: Backend> Server<B> {
-    /// Puts a server over a platform.
+    /// Makes a server over a platform.
     pub fn new(backend: B, settings: ServerSettings) -> Self {
         Self::keeping(CACHE_BYTES, backend, settings)
     }
 
-    /// The same where memory is dear: it keeps at most about `bytes`, decoded nodes of serving
-    /// indices in one half, small bodies and differences in the other.
+    /// Makes a server for little memory. It keeps about `bytes` at most: one half holds decoded
+    /// nodes of serving indices, the other small bodies and dictionary-compressed ones.
     pub fn keeping(bytes: usize, backend: B, settings: ServerSettings) -> Self {
         let tokens = DeployTokens::of(settings.publish_secret.as_deref());
         Self {
@@ -154,7 +154,7 @@ impl<B: Backend> Server<B> {
         &self.backend
     }
 
-    /// The ids of spaces, as they were named last.
+    /// The ids of spaces, as last reported.
     pub(super) const fn space_ids(&self) -> &BoundedCache<SpaceName, SpaceId> {
         &self.space_ids
     }

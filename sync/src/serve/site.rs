@@ -30,7 +30,7 @@ use crate::site::{
     SiteRequest, Snapshot, absent, plan,
 };
 
-/// Bodies up to this size are read at once and kept for the next reader.
+/// Bodies up to this size are read at once and cached.
 const KEPT_BODY_BYTES_MAX: u64 = 256 * 1024;
 
 /// A request to a site, by a client that has seen `min_deploy`.
@@ -43,7 +43,7 @@ pub(super) struct SiteQuery<'a> {
     pub(super) now: Timestamp,
 }
 
-/// A plan, and what it was made of.
+/// A plan, and its inputs.
 struct Planned {
     pointer: Pointer,
     request: SiteRequest,
@@ -97,7 +97,7 @@ impl<B: Backend> Server<B> {
         Ok(bodiless(absent(&request.clone().with_pages(pages))))
     }
 
-    /// Plans the answer of the deploy that a pointer names.
+    /// Plans the answer of a pointer's deploy.
     async fn planned(
         &self,
         asked: SiteQuery<'_>,
@@ -194,7 +194,7 @@ impl<B: Backend> Server<B> {
         match selector {
             Selector::Active if is_live || self.live() == LivePages::All => Pages::Live,
             Selector::Active | Selector::Number(_) => Pages::Plain,
-            // Readers of a preview wait for the next one.
+            // Readers of a preview wait for its next deploy.
             Selector::Alias(_) => Pages::Live,
         }
     }
@@ -243,7 +243,8 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// The token by which a client asks for this deploy or a newer one, where there are newer ones.
+    /// The token with which a client asks for this deploy or a newer one; none for a numbered
+    /// deploy.
     fn token_of(&self, space: &SpaceName, selector: &Selector, deploy: u64) -> Option<HeaderValue> {
         let channel = channel_of(space, selector)?;
         let token = self.tokens().token(&channel, deploy)?;
@@ -265,7 +266,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Asks the plan what it needs, and looks that up, until there is one.
+    /// Answers the plan's lookups until the plan is complete.
     async fn plan(
         &self,
         scope: Scope<'_>,
@@ -329,7 +330,7 @@ impl<B: Backend> Server<B> {
             Codec::Stored | Codec::Zstd => self.single(scope, held, coding, keep).await,
             Codec::Parts | Codec::ZstdParts => {
                 let pieces = self.parts(scope, held, coding, keep).await?;
-                // What follows the first piece is verified when its turn comes.
+                // The platform verifies each later piece before it sends it.
                 if let Some(first) = pieces.first() {
                     self.verify(first, scope.now).await?;
                 }
@@ -385,7 +386,7 @@ impl Planned {
     }
 }
 
-/// The channel of a site or a preview. A deploy at its own number has none.
+/// The channel of a site or a preview. A numbered deploy has none.
 fn channel_of(space: &SpaceName, selector: &Selector) -> Option<Channel> {
     channel(&Addressed::Site {
         space: space.clone(),
@@ -395,14 +396,14 @@ fn channel_of(space: &SpaceName, selector: &Selector) -> Option<Channel> {
 
 const ROBOTS: HeaderName = HeaderName::from_static("x-robots-tag");
 
-/// Whether an answer is a page, or says that the client has it.
+/// Whether an answer is a page, or a 304 for one.
 fn is_page(status: StatusCode, headers: &HeaderMap) -> bool {
     let media = headers.get(CONTENT_TYPE);
     status == StatusCode::NOT_MODIFIED
         || media.is_some_and(|media| media.as_bytes().starts_with(b"text/html"))
 }
 
-/// The piece of an object that is `keep` of a blob or part of `raw` bytes.
+/// The piece of an object with the bytes `keep` of a blob or part of `raw` bytes.
 pub(super) fn piece(
     space: SpaceId,
     at: &Location,
@@ -446,12 +447,12 @@ const fn served(deploy: u64, status: StatusCode) -> Served {
     Served { deploy, is_missing }
 }
 
-/// Whether a blob lies in one place, whole.
+/// Whether a blob is stored whole, in one place.
 const fn is_single(held: &LocatedFile) -> bool {
     matches!(held.at.codec, Codec::Stored | Codec::Zstd)
 }
 
-/// Proof of a blob that is stored whole.
+/// The check of a blob that is stored whole.
 pub(super) fn check_of(scope: Scope<'_>, held: &LocatedFile) -> Check {
     Check::of_blob(scope, held.entry.blob, held.entry.size, held.at)
 }

@@ -1,8 +1,9 @@
 //! Upload storage: writes an upload's object, then records it in the space, in one call.
 //!
-//! The key of an object begins with the id of its space, which a server knows from the last call
-//! that named it. A space may since be removed and made again under its name, with another id.
-//! So what arrives says which id it was written for, and the space refuses any but its own.
+//! The key of an object begins with the id of its space, which the server caches from the space's
+//! last reply. A space may since be removed and made again under its name, with another id. So each
+//! command carries the id that its object was written for, and the space refuses any id but its
+//! own.
 
 use bytes::Bytes;
 use http::Response;
@@ -22,8 +23,8 @@ use super::server::Server;
 use crate::space::{Command, Reply};
 
 impl<B: Backend> Server<B> {
-    /// Writes an object and has the space note it as `arrived` says; if it has another one for the
-    /// same thing already, ours goes.
+    /// Writes an object, and records it in the space with the command `arrived`. If the space
+    /// already has an object with this content, the server deletes the new one.
     pub(super) async fn keep(
         &self,
         object: Bytes,
@@ -54,7 +55,7 @@ impl<B: Backend> Server<B> {
         json(&serde_json::json!({ "kept": true }))
     }
 
-    /// The internal id of a space, made if the space is new.
+    /// The internal id of a space, which is created if it does not exist.
     pub(super) async fn space_id(
         &self,
         space: &SpaceName,
@@ -75,15 +76,15 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// A space that was there is not: the next request makes it anew.
+    /// The problem of a space that was removed: the next request creates it again.
     pub(super) fn gone(&self, space: &SpaceName) -> Problem {
         self.space_ids().remove(space);
         let detail = format!("the space {space} was removed while something was published to it");
         Problem::new(Code::Unavailable, detail)
     }
 
-    /// Brings an object to the space whose it is. It is read again, lest every upload be kept in
-    /// memory until the space has noted it.
+    /// Moves an object to the space that owns it. The server reads it again, because keeping every
+    /// upload in memory until the space has recorded it costs too much.
     async fn move_object(&self, from: ObjectKey, to: ObjectKey, bytes: u64) -> Result<(), Problem> {
         let blobs = self.backend().blobs();
         let object = blobs.read(from, 0..bytes).await?;
@@ -96,7 +97,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// Whether an arrival was refused because its object is another space's.
+/// Whether the space refused an upload because its object has another space's id.
 fn is_of_another(noted: &Result<Reply, Problem>) -> bool {
     match noted {
         Ok(reply) => matches!(reply, Reply::Space(_)),

@@ -1,10 +1,10 @@
 //! Verified reads: stored content is hashed before the server sends or uses any of it.
 //!
-//! A blob is compared with its id, a part of a big blob with its chaining value. A read that fails
-//! is repeated past every cache. If it fails again, the content is lost: the server marks it in
-//! the space's ledger (see [`loss_reports`](super::loss_reports)), and the next publish sends it
-//! once more. Small bodies are cached decoded and whole, and ranges are cut out of them. Of larger
-//! content the server remembers the verdict.
+//! The server compares a blob with its id, and a part of a big blob with its chaining value. It
+//! repeats a failed read past every cache. If that fails too, the content is lost: the server marks
+//! it in the space's ledger (see [`loss_reports`](super::loss_reports)), and the next publish sends
+//! it again. Small bodies are cached decoded and whole, and ranges are cut out of them. Of larger
+//! content the server caches the verdict.
 
 use bytes::Bytes;
 use pmx_core::backend::{BackendError, Blobs, ObjectKey};
@@ -41,10 +41,10 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Bytes that the server charges for a verdict: its key twice, and the maps around it.
+/// Bytes that the cache charges for a verdict: its key twice, and the maps around it.
 const VERDICT_BYTES: usize = 160;
 
-/// Bytes that are read at a time to hash content that lies uncompressed.
+/// Bytes of one read when the server hashes uncompressed content.
 const CHUNK_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Verified content.
@@ -57,11 +57,11 @@ struct Content {
 enum Fault {
     /// The object does not exist, or ends too early.
     Absent,
-    /// The content is not what its hash says.
+    /// The content does not match its hash.
     Rotten(String),
 }
 
-/// Whether a read may use what the platform keeps open or near.
+/// Whether a read may use open or nearby copies of the platform.
 #[derive(Debug, Clone, Copy)]
 enum Attempt {
     First,
@@ -86,7 +86,7 @@ impl<B: Backend> Server<B> {
             Form::Raw => content.raw,
             Form::Stored => content.stored,
         };
-        // A copy owns no more than its own bytes, whatever buffer the platform read into.
+        // The copy owns only its own bytes, however large the platform's buffer.
         let bytes = Bytes::copy_from_slice(&bytes);
         self.bodies()
             .insert(cached, bytes.clone(), bytes.len() + VERDICT_BYTES);
@@ -98,8 +98,8 @@ impl<B: Backend> Server<B> {
         Ok(self.content(scope, check).await?.raw)
     }
 
-    /// Verifies what a piece is a range of, unless the server did so before. A platform calls this
-    /// before it sends the first byte of a piece.
+    /// Verifies the content that contains a piece, unless the server has verified it before. A
+    /// platform calls this before it sends the first byte of a piece.
     pub async fn verify(&self, piece: &Piece, now: Timestamp) -> Result<(), Problem> {
         let Some(check) = piece.check.as_deref() else {
             return Ok(());
@@ -151,7 +151,7 @@ impl<B: Backend> Server<B> {
         Ok(opened.map_err(Fault::Rotten))
     }
 
-    /// Hashes content that lies as it is, a chunk at a time.
+    /// Hashes uncompressed content, one chunk at a time.
     async fn hash_in_chunks(&self, scope: Scope<'_>, check: &Check) -> Result<(), Problem> {
         if self.chunks(scope, check, Attempt::First).await?.is_ok() {
             return Ok(());
@@ -197,7 +197,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Marks content as lost; returns what the client is answered.
+    /// Marks content as lost; returns the client's answer.
     async fn lost(&self, scope: Scope<'_>, check: &Check, fault: &Fault) -> Problem {
         let (key, extent) = (check.key(scope.id), check.at.extent);
         let is_absent = matches!(fault, Fault::Absent);
@@ -223,7 +223,7 @@ impl<B: Backend> Server<B> {
 const MISMATCH: &str = "the stored bytes do not have the hash that names them";
 
 impl Check {
-    /// The check of a blob that lies whole.
+    /// The check of a blob that is stored whole.
     pub(super) fn of_blob(scope: Scope<'_>, blob: BlobId, raw: u64, at: Location) -> Self {
         Self {
             space: scope.name.clone(),

@@ -1,8 +1,8 @@
 //! Deploy tokens: a deploy's number with a MAC, which a client repeats to get that deploy or a
 //! newer one.
 //!
-//! Only the server makes them, so a client can claim no deploy that the server never showed. The
-//! key is derived from the publish secret: all hosts and isolates of one server share it.
+//! Only the server can make tokens, so a client can claim no deploy that the server never showed.
+//! The key is derived from the publish secret, so all hosts and isolates of one server share it.
 
 use data_encoding::BASE64URL_NOPAD;
 use pmx_core::channel::Channel;
@@ -10,11 +10,11 @@ use pmx_core::hash::{DEPLOY_TOKEN_CONTEXT, Hash};
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use subtle::ConstantTimeEq as _;
 
-/// Makes and checks the tokens of one server; without a secret it makes none and takes none.
+/// Makes and checks the tokens of one server. Without a secret it makes none and accepts none.
 pub(super) struct DeployTokens(Option<Hash>);
 
-/// Rounds of the key's derivation. A token lets its holder test guesses of the secret offline; the
-/// rounds make each guess dearer, for a millisecond when the server starts.
+/// Rounds of the key derivation. A token lets its holder test guesses of the secret offline. The
+/// rounds make each guess dearer, and cost a millisecond when the server starts.
 const ROUNDS: u32 = 16_384;
 
 /// Bytes of a MAC: an attacker needs 2^64 requests for an even chance at half of that.
@@ -38,7 +38,7 @@ impl DeployTokens {
         Some(format!("{deploy}.{}", BASE64URL_NOPAD.encode(&mac)))
     }
 
-    /// The deploy that a token of this channel names; nothing if the server did not make it.
+    /// The deploy that a token of this channel names; `None` if the server did not make the token.
     pub(super) fn read(&self, channel: &Channel, token: &str) -> Option<u64> {
         let (number, given) = token.split_once('.')?;
         let deploy = plain_number(number)?;

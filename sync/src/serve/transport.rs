@@ -1,5 +1,5 @@
-//! Transport security: what a server of https answers by plain http, and what it asks of browsers
-//! and of intermediaries.
+//! Transport security: how a server of https answers plain http, and what it asks of browsers and
+//! of intermediaries.
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONTENT_ENCODING, LOCATION};
@@ -14,25 +14,25 @@ use super::body::Body;
 /// How clients reach the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Transport {
-    /// By https; a request by plain http is sent there.
+    /// By https; a request by plain http is redirected.
     Encrypted(Hsts),
     /// By plain http too: on a developer's machine, or where a proxy decides.
     Any,
 }
 
-/// How long browsers go on to use https alone (RFC 6797); nothing is said if it is off.
+/// How long browsers keep using https alone (RFC 6797); `None` sends no header.
 ///
-/// Without `includeSubDomains`: each site's answer speaks for its own host, and hosts of the domain
-/// that are no sites are not this server's to decide about.
+/// The header omits `includeSubDomains`: each site's answer speaks for its own host. Other hosts of
+/// the domain are not this server's to decide about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Hsts(Option<u32>);
 
-/// Half a year. The server has nothing to offer by http, so a browser loses nothing by it; a domain
-/// that moves elsewhere needs TLS there, which every host gives today.
+/// Half a year. The server offers nothing by http, so a browser loses nothing. A domain that moves
+/// elsewhere needs TLS there, which every host offers today.
 const HSTS_SECONDS: u32 = 15_552_000;
 
 impl Hsts {
-    /// Reads an operator's choice: seconds (`0` takes an earlier promise back), or `off`.
+    /// Reads an operator's choice: seconds (`0` withdraws an earlier promise), or `off`.
     pub fn parse(text: Option<&str>) -> Option<Self> {
         match text {
             None => Some(Self(Some(HSTS_SECONDS))),
@@ -43,10 +43,10 @@ impl Hsts {
 }
 
 impl Transport {
-    /// The answer to a request that must not be answered as it came; nothing if it may.
+    /// The redirect or refusal of a request by plain http; `None` if the server may answer it.
     ///
-    /// A redirect would hide that a token already travelled as plain text, so a request with one is
-    /// refused.
+    /// A redirect would hide that a token already travelled as plain text, so the server refuses a
+    /// request with a token.
     pub fn refusal(&self, head: &Parts) -> Option<Response<Bytes>> {
         if matches!(self, Self::Any) || is_encrypted(&head.uri) {
             return None;
@@ -68,7 +68,7 @@ impl Transport {
         let Self::Encrypted(Hsts(Some(seconds))) = self else {
             return None;
         };
-        // A browser has to ignore it elsewhere (RFC 6797, section 8.1).
+        // A browser ignores the header in an answer by plain http (RFC 6797, section 8.1).
         let value = HeaderValue::from_str(&format!("max-age={seconds}")).ok();
         value.filter(|_| is_encrypted(uri))
     }
@@ -78,7 +78,7 @@ fn is_encrypted(uri: &Uri) -> bool {
     matches!(uri.scheme_str(), Some("https" | "wss"))
 }
 
-/// To the same address by https. Its port is another one, so none is named.
+/// A redirect to the same address by https. That port differs, so the target names none.
 fn redirect(uri: &Uri) -> Response<Body> {
     let host = uri.host().unwrap_or_default();
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -93,10 +93,10 @@ fn redirect(uri: &Uri) -> Response<Body> {
     response
 }
 
-/// Asks intermediaries to leave a body alone that the server compressed itself: its bytes are what
-/// browsers keep as dictionaries, and what its tag names.
+/// Asks intermediaries not to change a body that the server compressed itself. Browsers keep its
+/// bytes as dictionaries, and its tag names them.
 ///
-/// A body that lies open is not marked: an edge compresses it for clients without zstd.
+/// An uncompressed body is not marked: an edge compresses it for clients without zstd.
 pub fn keep_as_sent(headers: &mut HeaderMap) {
     let coding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
     if !matches!(coding, Some(b"zstd" | b"dcz")) {

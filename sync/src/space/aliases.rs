@@ -24,7 +24,7 @@ impl<S: Sql> Ledger<'_, S> {
         number.map_or(Ok(None), |number| self.deploy(number))
     }
 
-    /// The deploy that is there now: the active one, or the one that an alias names.
+    /// The current deploy: the active one, or the one that an alias names.
     pub(crate) fn current(
         &self,
         alias: Option<&AliasName>,
@@ -32,7 +32,7 @@ impl<S: Sql> Ledger<'_, S> {
         alias.map_or_else(|| self.active(), |alias| self.named(alias))
     }
 
-    /// Whether deploys of others than an alias lie between two numbers.
+    /// Whether a deploy of another channel than the alias has a number between two numbers.
     pub(crate) fn has_others(
         &self,
         alias: Option<&AliasName>,
@@ -56,7 +56,7 @@ impl<S: Sql> Ledger<'_, S> {
             .collect()
     }
 
-    /// How many aliases there are.
+    /// The number of aliases.
     pub(crate) fn alias_count(&self) -> Result<u64, SqlError> {
         let rows = self.sql().run("SELECT count(*) FROM alias", &[])?;
         rows.first().map_or(Ok(0), |row| integer(row, 0))
@@ -73,7 +73,7 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(named)
     }
 
-    /// Notes that a deploy is active from now on, or named by its alias.
+    /// Records that a deploy is now active, or that its alias names it.
     pub(super) fn point(&self, alias: Option<&AliasName>, deploy: u64) -> Result<(), SqlError> {
         if let Some(alias) = alias {
             let upsert = "INSERT INTO alias (name, deploy) VALUES (?, ?)
@@ -115,14 +115,14 @@ impl<S: Sql> Ledger<'_, S> {
     }
 }
 
-/// How an alias's rows of the outbox begin.
+/// Prefix of an alias's rows in the outbox.
 const ALIAS_KIND: &str = "pointer/";
 
 fn outbox_kind(alias: Option<&AliasName>) -> String {
     alias.map_or_else(|| "pointer".into(), |alias| format!("{ALIAS_KIND}{alias}"))
 }
 
-/// The deploy that is there now: the active one, or the one that an alias names.
+/// The current deploy: the active one, or the one that an alias names.
 pub(super) fn current<S: Sql>(
     ledger: &Ledger<'_, S>,
     alias: Option<&AliasName>,

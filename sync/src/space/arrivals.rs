@@ -13,8 +13,8 @@ use crate::limits::{ARRIVED_PACKS_NAMED_MAX, PARTS_NAMED_MAX};
 use crate::wire::Offered;
 
 impl<S: Sql> Ledger<'_, S> {
-    /// Notes a pack that arrived; returns the object that counts. A pack that is sent again counts
-    /// like a new one.
+    /// Records a pack that arrived; returns the object that counts. A pack that is sent again
+    /// counts as new.
     pub(crate) fn insert_pack(
         &self,
         pack: &PackId,
@@ -45,7 +45,8 @@ impl<S: Sql> Ledger<'_, S> {
         rows.iter().map(PendingPack::of).collect()
     }
 
-    /// How many packs are pending and not folded, and the bytes of their tables of contents.
+    /// The number of packs that are pending and not folded, and the bytes of their tables of
+    /// contents.
     pub(crate) fn pending_size(&self) -> Result<(u64, u64), SqlError> {
         let select = "SELECT count(*), coalesce(sum(length(toc)), 0) FROM pack
              WHERE toc IS NOT NULL AND folded IS NULL";
@@ -54,7 +55,7 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map_or(Ok((0, 0)), size)
     }
 
-    /// Packs that arrived last and are in no deploy.
+    /// Packs that arrived last and that no deploy has.
     pub(crate) fn arrived_packs(&self) -> Result<Vec<PackId>, SqlError> {
         let select = "SELECT id FROM pack
              WHERE toc IS NOT NULL AND (at IS NULL OR at >= ?) ORDER BY at DESC LIMIT ?";
@@ -66,7 +67,7 @@ impl<S: Sql> Ledger<'_, S> {
         ids.collect()
     }
 
-    /// Notes that the blobs of a pack are among those that arrived.
+    /// Records that the blobs of a pack are in the buckets of arrived blobs.
     pub(crate) fn folded(&self, pack: &PackId) -> Result<(), SqlError> {
         let update = "UPDATE pack SET folded = 1 WHERE id = ?";
         let params = [pack.as_bytes()[..].into()];
@@ -113,7 +114,7 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(toc_blobs(pack.object, &pack.toc()?).collect())
     }
 
-    /// Notes that a pack's blobs are in their buckets now.
+    /// Records that a pack's blobs are in their buckets.
     pub(crate) fn fold_pack(&self, pack: &PackId) -> Result<(), SqlError> {
         let update = "UPDATE pack SET toc = NULL WHERE id = ? AND toc IS NOT NULL";
         self.sql()
@@ -121,7 +122,7 @@ impl<S: Sql> Ledger<'_, S> {
             .map(drop)
     }
 
-    /// Notes a part that arrived. A later one replaces it: either may be the false one.
+    /// Records a part that arrived. A later one replaces it, because either may be the false one.
     pub(crate) fn insert_part(
         &self,
         (blob, size): (&BlobId, u64),
@@ -140,7 +141,7 @@ impl<S: Sql> Ledger<'_, S> {
         self.sql().run(upsert, &params).map(drop)
     }
 
-    /// The parts of a blob of `size` that arrived, by number: chaining value, encoded location.
+    /// The arrived parts of a blob of `size`, by number: chaining value, encoded location.
     pub(crate) fn parts(&self, blob_id: &BlobId, size: u64) -> Result<Vec<KeptPart>, SqlError> {
         let select = "SELECT number, chaining_value, location FROM part
              WHERE blob = ? AND size = ? AND (at IS NULL OR at >= ?) ORDER BY number";
@@ -152,7 +153,7 @@ impl<S: Sql> Ledger<'_, S> {
             .collect()
     }
 
-    /// The parts that arrived of blobs that are not whole.
+    /// The arrived parts of incomplete blobs.
     pub(crate) fn arrived_parts(&self) -> Result<Vec<Offered>, SqlError> {
         let select = "SELECT blob, number FROM part WHERE at IS NULL OR at >= ?
              ORDER BY blob, number LIMIT ?";

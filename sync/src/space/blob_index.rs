@@ -24,7 +24,7 @@ use crate::pack::stored::Toc;
 /// A blob that the space holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct StoredBlob {
-    /// Its length.
+    /// Uncompressed size in bytes.
     pub(crate) raw: u64,
     /// Where its bytes are stored.
     pub(crate) location: Location,
@@ -84,8 +84,8 @@ pub(crate) fn each<S: Sql>(
     Ok(())
 }
 
-/// Adds blobs to their buckets; what is there already stays as it is, unless it is lost. Runs
-/// inside a turn.
+/// Adds blobs to their buckets. Existing entries stay unchanged, unless their content is lost. Runs
+/// inside a transaction.
 pub(crate) fn add<S: Sql>(
     ledger: &Ledger<'_, S>,
     blobs: &BTreeMap<BlobId, StoredBlob>,
@@ -149,7 +149,7 @@ fn entry(reader: &mut ByteReader<'_>) -> Result<(BlobId, StoredBlob), Malformed>
     ))
 }
 
-/// The blobs of an object, and where they lie.
+/// The blobs of an object, and their locations.
 pub(crate) fn toc_blobs(object: ObjectId, toc: &Toc) -> impl Iterator<Item = (BlobId, StoredBlob)> {
     toc.entries().iter().map(move |entry| {
         let extent = Extent {

@@ -14,7 +14,7 @@ use super::command::{Command, Due, Offer, Publish, Reply};
 pub struct SpaceCall {
     /// The space.
     pub space: SpaceName,
-    /// When it was asked.
+    /// The time of the request.
     pub now: Timestamp,
     /// The command.
     pub command: Command,
@@ -25,7 +25,8 @@ pub struct SpaceCall {
 pub struct SpaceResponse {
     /// The result of the command.
     pub outcome: Result<Reply, Problem>,
-    /// Pointers that the command brought about, which readers need not wait for.
+    /// Pointers that result from the command. The caller delivers them, so that readers need not
+    /// wait.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub due: Vec<Due>,
 }

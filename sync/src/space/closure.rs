@@ -1,7 +1,7 @@
 //! Closure check: finds the nodes and blobs that a root references and the space does not hold.
 //!
-//! An indexed node was closed when its commit indexed it: everything beneath it is here. So the
-//! walk stops there, and its cost follows the new nodes, not the size of the site.
+//! A commit indexes a node only after everything beneath it is stored. So the walk stops at indexed
+//! nodes, and its cost follows the new nodes, not the size of the site.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,14 +25,14 @@ use crate::pack::part::{ChainingValue, PartError, PartTable, Parts};
 use crate::path::SitePath;
 use crate::wire::{Offered, Ranges};
 
-/// Nodes and blobs that came with a request and are not in the ledger yet.
+/// Nodes and blobs of a request that are not in the ledger yet.
 #[derive(Default)]
 pub(crate) struct Incoming {
     /// Nodes, by id.
     pub(crate) nodes: NodeMap,
-    /// Whether the nodes came from the client as they are, instead of being made here.
+    /// Whether the client sent the nodes as bytes, and the space did not build them itself.
     pub(crate) unverified: bool,
-    /// Blobs of the pack that came along, which a commit alone writes.
+    /// Blobs of the inline pack, which only a commit writes.
     pub(crate) pack: BTreeMap<BlobId, StoredBlob>,
 }
 
@@ -54,21 +54,21 @@ pub(crate) struct Assembled {
 pub(crate) struct Closure {
     /// Nodes to be indexed, children before parents.
     pub(crate) pending: Vec<Pending>,
-    /// Where the blobs of their rows lie.
+    /// The locations of the blobs of their rows.
     pub(crate) located: BTreeMap<BlobId, StoredBlob>,
     /// Big blobs that are complete but have no table yet.
     pub(crate) assembled: Vec<Assembled>,
-    /// Blobs that no deploy has: of pending packs, and of the one that came along.
+    /// Blobs that no deploy has, of pending packs and of the inline pack.
     pub(crate) arrived: BTreeMap<BlobId, StoredBlob>,
     /// The pending packs among them.
     pub(crate) packs: BTreeSet<PackId>,
     /// Ranks of rows whose blobs are missing.
     pub(crate) missing: Ranges,
-    /// Whether the pack that came along has all that is missing.
+    /// Whether the inline pack has all missing blobs.
     pub(crate) is_closed: bool,
-    /// Some of their paths, for people.
+    /// Some of their paths, for error messages.
     pub(crate) missing_paths: Vec<String>,
-    /// Parts of missing big blobs that are here.
+    /// Arrived parts of missing big blobs.
     pub(crate) parts: Vec<Offered>,
     /// Bytes of blobs that no deploy had.
     pub(crate) new_bytes: u64,
@@ -78,9 +78,9 @@ pub(crate) struct Closure {
 
 /// Why a walk ended early.
 pub(crate) enum Unfinished {
-    /// A node is not here: the client has to send it.
+    /// The space lacks a node, and the client must send it.
     Incomplete,
-    /// The manifest or the storage is at fault.
+    /// The manifest is invalid, or the storage failed.
     Fault(Problem),
 }
 
@@ -153,7 +153,8 @@ struct Walk<'a, S: Sql> {
 impl<S: Sql> Walk<'_, S> {
     fn state(&self, id: &NodeId) -> Result<NodeState, SqlError> {
         match self.ledger.node_state(id)? {
-            // Its index node is written anew, so all beneath it is looked for again.
+            // The commit writes its index node anew, so the walk checks everything beneath it
+            // again.
             NodeState::Damaged(_) => Ok(NodeState::Pending { claimed: false }),
             NodeState::Absent if self.incoming.nodes.bytes(id).is_some() => {
                 Ok(NodeState::Pending {
@@ -171,20 +172,20 @@ impl<S: Sql> Walk<'_, S> {
         }
     }
 
-    /// Whether every node beneath a root is here. A client sends nodes in the order of their rows,
-    /// so the last ones are missing longest: the walk begins with them, and looks at all children
-    /// of a node before it goes down.
+    /// Whether the space has every node beneath a root. A client sends nodes in the order of their
+    /// rows, so the last nodes are missing longest. The walk therefore begins with the last nodes,
+    /// and checks all children of a node before it descends.
     fn is_complete(&self, root: &Root) -> Result<bool, Unfinished> {
         let mut rest = vec![*root];
         while let Some(id) = rest.pop() {
             let Node::Interior { level, children } = &*self.node(&id)? else {
                 continue;
             };
-            // The last child is pushed last, and is the next.
+            // The last child is pushed last, and is the next to be visited.
             for child in children {
                 match self.state(&child.id)? {
                     NodeState::Absent => return Ok(false),
-                    // A leaf that is here has nothing beneath it.
+                    // A leaf has no nodes beneath it.
                     NodeState::Pending { .. } if *level > 1 => rest.push(child.id),
                     NodeState::Pending { .. } | NodeState::Indexed(_) | NodeState::Damaged(_) => {}
                 }
@@ -241,7 +242,7 @@ impl<S: Sql> Walk<'_, S> {
         Ok(())
     }
 
-    /// Checks what a client claimed about a child.
+    /// Checks the client's claim about a child.
     fn check(
         &self,
         child: &Child,
@@ -253,8 +254,8 @@ impl<S: Sql> Walk<'_, S> {
         Ok(beneath.check_place(child, level, before, place)?)
     }
 
-    /// Finds where a row's blob lies, and whether it is as long as the row says. A blob of the pack
-    /// that came along is located, but not here: only a commit writes it.
+    /// Locates a row's blob, and checks its size against the row. Returns false for a missing blob
+    /// and for one of the inline pack, which only a commit writes.
     fn locate(&mut self, entry: &Entry) -> Result<bool, Unfinished> {
         let Entry { blob, size, .. } = entry;
         let known = self.closure.located.get(blob).copied();
@@ -294,7 +295,7 @@ impl<S: Sql> Walk<'_, S> {
         }
     }
 
-    /// Where a blob lies that no deploy has.
+    /// Locates a blob that no deploy has.
     fn arrived(&mut self, blob: &BlobId) -> Result<Option<StoredBlob>, Unfinished> {
         if let Some(held) = self.incoming.pack.get(blob) {
             return Ok(Some(*held));
@@ -315,12 +316,12 @@ impl<S: Sql> Walk<'_, S> {
         Ok(Some(found.held))
     }
 
-    /// Whether a blob came along and is nowhere else.
+    /// Whether only the inline pack has a blob.
     fn is_inline(&self, blob: &BlobId, held: &StoredBlob) -> bool {
         self.incoming.pack.get(blob) == Some(held)
     }
 
-    /// Looks whether the parts of a big blob are all here, and are really its parts.
+    /// Checks that all parts of a big blob have arrived, and that they hash to its id.
     fn assemble(&mut self, blob: &BlobId, size: u64) -> Result<Option<StoredBlob>, Unfinished> {
         let parts = Parts::of(size)?;
         let mut values = Vec::new();
@@ -336,7 +337,8 @@ impl<S: Sql> Walk<'_, S> {
             return Ok(None);
         }
         if parts.merge(&values)? != *blob {
-            // One of them is wrong, and the space cannot know which: all have to be sent again.
+            // One part is wrong, and the space cannot know which: the client must send all of them
+            // again.
             self.ledger.drop_parts(blob)?;
             let detail = format!("the parts of blob {blob} do not hash to it");
             return Err(Problem::new(Code::HashMismatch, detail).into());
@@ -357,7 +359,7 @@ impl<S: Sql> Walk<'_, S> {
             size,
             table,
         });
-        // The place is a stand-in until the table is written: see `prepare`.
+        // The location is a placeholder until the table is written: see `index_object`.
         Ok(Some(StoredBlob {
             raw: size,
             location,

@@ -1,4 +1,4 @@
-//! SQL columns: reads the values of a row, and names the one that has another type.
+//! SQL columns: reads the values of a row, and names a column of the wrong type.
 
 use pmx_core::id::ObjectId;
 use pmx_core::location::Extent;
@@ -59,7 +59,7 @@ fn odd(at: usize, expected: &str) -> SqlError {
     SqlError(format!("column {at} of an answer is not {expected}"))
 }
 
-/// The alias that a row names.
+/// Parses the alias of a row.
 pub(super) fn alias_name(name: &str) -> Result<AliasName, SqlError> {
     AliasName::parse(name).map_err(|error| SqlError(error.to_string()))
 }

@@ -1,11 +1,10 @@
 //! Space commands and their replies: values that cross a Durable Object call or a function call
 //! unchanged.
 //!
-//! They cross as JSON, because most of what they hold is JSON for clients as well, and because one
-//! codec is enough for a Worker of bounded size. The bytes among them (a patch, nodes, a pack of a
-//! small publish) follow the JSON as they are ([`SpaceCall`](super::SpaceCall)); packs and parts
-//! never cross.
-//! A field or a variant that is added needs a default, as `crossing` says.
+//! They cross as JSON, because most of their content is JSON for clients as well, and because one
+//! codec suits a Worker of bounded size. The bytes among them (a patch, nodes, a pack of a small
+//! publish) follow the JSON unencoded ([`SpaceCall`](super::SpaceCall)). Packs and parts never
+//! cross. A new field or variant needs a default: see `crossing`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,17 +25,18 @@ use crate::wire::{BeginReply, CommitPreconditions, DeployView, DiffReply, HoldVi
 /// A command to one space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Command {
-    /// Names the space's internal id, making the space with `fresh` if it is new.
+    /// Returns the space's internal id, and creates the space with `fresh` if it is new.
     Open {
-        /// The id it gets if it is new.
+        /// The id of a new space.
         fresh: SpaceId,
     },
-    /// Reads an offer, reports what is missing, and commits if nothing is and preconditions came.
+    /// Reads an offer, reports what is missing, and commits if nothing is and the request has
+    /// preconditions.
     Publish(Box<Publish>),
     /// Records that a pack was verified and written.
     #[serde(rename = "PackArrived")]
     RecordPack {
-        /// The pack as it travelled.
+        /// The id of the pack as the client sent it.
         pack: PackId,
         /// The space that the object was written for.
         space: SpaceId,
@@ -81,29 +81,29 @@ pub enum Command {
         /// Which ones.
         ids: Vec<NodeId>,
     },
-    /// Reads the log of what deploys changed.
+    /// Reads the log of the deploys' changes.
     Events {
-        /// The preview whose deploys these are; none: those that were active.
+        /// The preview whose deploys are read; `None` reads those that were active.
         alias: Option<AliasName>,
-        /// Where from.
+        /// Where the read starts, and how much it returns.
         read: Read,
     },
-    /// Says what one deploy changed against another.
+    /// Returns the changes from one deploy to another.
     #[serde(rename = "Net")]
     DiffSince {
-        /// The one that is compared with.
+        /// The deploy to compare with.
         from: u64,
-        /// The other.
+        /// The deploy that is compared.
         to: u64,
-        /// Paths that are named at most.
+        /// Most paths that the reply names.
         most: usize,
     },
-    /// Names where a deploy's serving index lies.
+    /// Locates a deploy's serving index.
     Locate {
         /// The deploy.
         deploy: Selector,
     },
-    /// Names where the serving index of a root lies, whichever deploy it is of.
+    /// Locates the serving index of a root, whichever deploy has it.
     Index {
         /// The root.
         root: Root,
@@ -113,11 +113,10 @@ pub enum Command {
     PendingPointers,
     /// Marks content that a reader found lost, so that the next publish sends it again.
     Lost(Loss),
-    /// Acknowledges that a pointer was written; lists the others as [`Command::PendingPointers`]
-    /// does.
+    /// Records that a pointer was written; lists the others as [`Command::PendingPointers`] does.
     #[serde(rename = "Delivered")]
     AckPointer {
-        /// The alias whose pointer it is, if it is not the active deploy's.
+        /// The pointer's alias; `None` for the active deploy's pointer.
         alias: Option<AliasName>,
         /// The pointer's [`Pointer::order`].
         order: u64,
@@ -125,7 +124,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Whether the command makes a space that is not there yet.
+    /// Whether the command creates a space that does not exist.
     pub const fn creates(&self) -> bool {
         matches!(self, Self::Open { .. })
     }
@@ -153,7 +152,7 @@ impl Command {
         }
     }
 
-    /// Whether something arrived whose object was written for another space.
+    /// Whether the command brings an object that was written for another space.
     pub(crate) fn is_of_another(&self, own: SpaceId) -> bool {
         match self {
             Self::RecordPack { space, .. } | Self::RecordPart(ArrivedPart { space, .. }) => {
@@ -163,13 +162,13 @@ impl Command {
         }
     }
 
-    /// Whether a caller that got no answer may send the command again, and gets the same answer
-    /// whether the first one was carried out or not. Commits and rollbacks have a key.
+    /// Whether a caller that got no answer may send the command again. The answer is then the same,
+    /// whether or not the space carried out the first one. Commits and rollbacks have a key.
     pub const fn may_repeat(&self) -> bool {
         !matches!(self, Self::Resume | Self::DeleteAlias { .. })
     }
 
-    /// Whether the command only reads: what visitors and lists need, as opposed to publishing.
+    /// Whether the command only reads, for visitors and lists.
     pub const fn is_reading(&self) -> bool {
         match self {
             Self::Deploys { .. }
@@ -213,7 +212,7 @@ impl Command {
         }
     }
 
-    /// The alias whose deploy the command may exchange; none: the active one.
+    /// The alias whose deploy the command may replace; `None` for the active deploy.
     pub const fn alias(&self) -> Option<&AliasName> {
         match self {
             Self::Publish(publish) => publish.alias.as_ref(),
@@ -240,23 +239,23 @@ impl Command {
 /// See [`Command::Publish`].
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Publish {
-    /// The preview that it is published for, if it shall not become active.
+    /// The preview to publish; `None` publishes the active deploy.
     pub alias: Option<AliasName>,
-    /// The root to be published.
+    /// The root to publish.
     pub root: Root,
     /// The root that a patch starts from.
     pub base: Option<Root>,
     /// The part of the manifest that the client sent.
     pub offer: Offer,
-    /// A pack that came along, verified, not yet written.
+    /// The inline pack of the request, verified but not yet written.
     pub pack: Option<SmallPack>,
-    /// Packs that arrived, whose blobs a patch counts.
+    /// Arrived packs whose blobs the patch references.
     pub packs: Vec<PackId>,
     /// Commit under these preconditions.
     pub commit: Option<CommitPreconditions>,
-    /// Keep nothing.
+    /// Whether the space only answers and stores nothing.
     pub dry: bool,
-    /// How long content waits for its commit.
+    /// Time that content waits for its commit.
     pub lease: Duration,
     /// Files that the platform can commit at once.
     pub files_max: u64,
@@ -267,7 +266,7 @@ pub struct Publish {
 /// The part of its manifest that a client sent.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Offer {
-    /// Nothing but the root.
+    /// Only the root.
     Root,
     /// A patch against the base.
     Patch(#[serde(skip)] Bytes),
@@ -277,10 +276,10 @@ pub enum Offer {
     Nodes(#[serde(with = "pmx_core::crossing::count")] Vec<Bytes>),
 }
 
-/// A verified pack of a small publish, laid out for rest but not written yet.
+/// A verified pack of a small publish, encoded for storage but not written yet.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct SmallPack {
-    /// The object, as a pack of its own would lie.
+    /// The object, in the format of a stored pack.
     #[serde(skip)]
     pub object: Bytes,
     /// Its table of contents, encoded.
@@ -297,11 +296,11 @@ pub struct ArrivedPart {
     pub blob: BlobId,
     /// Bytes of the whole blob, as claimed.
     pub size: u64,
-    /// Which part this is.
+    /// The part's index.
     pub number: u64,
-    /// The BLAKE3 chaining value of its bytes at their place.
+    /// The BLAKE3 chaining value of its bytes at their position in the blob.
     pub chaining_value: [u8; 32],
-    /// Where its bytes lie.
+    /// The location of its bytes.
     pub location: Location,
 }
 
@@ -312,7 +311,7 @@ pub struct Loss {
     pub lost: Lost,
     /// The object that was read.
     pub object: ObjectId,
-    /// Whether the object does not exist or ends too early; otherwise it has other bytes.
+    /// Whether the object does not exist or ends too early; otherwise its bytes differ.
     pub is_absent: bool,
 }
 
@@ -323,14 +322,14 @@ pub enum Lost {
     Blob {
         /// The blob.
         blob: BlobId,
-        /// Where the serving index says that it lies.
+        /// The blob's location in the serving index.
         at: Location,
     },
     /// A node of the serving index.
     Node {
         /// The manifest node.
         node: NodeId,
-        /// Where its index node should be.
+        /// The expected location of its index node.
         at: Extent,
     },
 }
@@ -338,15 +337,15 @@ pub enum Lost {
 /// Reply of a space.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Reply {
-    /// The space's internal id. To an arrival: the object was written for another space, which had
-    /// the name before, and nothing was noted.
+    /// The space's internal id. For an arrival it means: the object was written for an earlier
+    /// space of this name, and this space recorded nothing.
     Space(SpaceId),
     /// To a publish.
     Publish(Box<BeginReply>),
-    /// To an arrival: which object counts. If it is another, the caller's own may go.
+    /// To an arrival: the object that counts. If it is another one, the caller may delete its own.
     #[serde(rename = "Kept")]
     Recorded(ObjectId),
-    /// To a mark: the space has it.
+    /// To a loss mark: the space has recorded it.
     Noted,
     /// To a rollback: the new deploy.
     Deploy(Box<DeployView>),
@@ -361,18 +360,18 @@ pub enum Reply {
         /// Newest first.
         deploys: Vec<DeployView>,
     },
-    /// To the lifting of a hold: the deploy that was held, if one was.
+    /// To a resume: the deploy that was held, if one was.
     Resumed(Option<u64>),
-    /// To the removal of an alias: the deploy that it named, if there was such an alias.
+    /// To the deletion of an alias: the deploy that the alias named, if it existed.
     #[serde(rename = "Unaliased")]
     AliasDeleted(Option<u64>),
     /// A difference.
     Diff(Box<DiffReply>),
-    /// Nodes: the first of those that were asked for, as many as fit.
+    /// Nodes: the first of the requested ones, as many as fit.
     Nodes(#[serde(with = "pmx_core::crossing::count")] Vec<Bytes>),
-    /// Where a deploy's serving index lies.
+    /// The pointer to a deploy's serving index.
     Pointer(Box<Pointer>),
-    /// Where the serving index of a root lies.
+    /// The location of the serving index of a root.
     Index {
         /// The space's internal id.
         space: SpaceId,
@@ -381,11 +380,11 @@ pub enum Reply {
     },
     /// The pointers that readers do not see yet.
     Due(Outbox),
-    /// A page of the log of what deploys changed.
+    /// A page of the log of the deploys' changes.
     Events {
         /// The page.
         page: Box<Page>,
-        /// Whether the deploy that is there now lets visitors read lists of paths.
+        /// Whether the current deploy lets visitors read lists of paths.
         is_open: bool,
     },
     /// The changes between two deploys.
@@ -396,7 +395,7 @@ pub enum Reply {
 /// A pointer to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Due {
-    /// The alias whose pointer it is, if it is not the active deploy's.
+    /// The pointer's alias; `None` for the active deploy's pointer.
     pub alias: Option<AliasName>,
     /// The pointer.
     pub pointer: Pointer,
@@ -407,7 +406,7 @@ pub struct Due {
 pub struct Outbox {
     /// Pointers to write, each independent of the others.
     pub due: Vec<Due>,
-    /// Why the pointers of other channels cannot be made. They stay in the outbox.
+    /// Why the pointers of other channels cannot be made. Those stay in the outbox.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub blocked: Vec<Problem>,
 }

@@ -1,4 +1,4 @@
-//! Conflict wording: who made a deploy, when, and what it changed, for the errors about it.
+//! Conflict wording: names the author, time and changes of a deploy, for the errors about it.
 
 use pmx_core::name::AliasName;
 use pmx_core::time::rfc3339;
@@ -6,7 +6,7 @@ use pmx_core::time::rfc3339;
 use crate::limits::QUOTED_BYTES_MAX;
 use crate::wire::{DeployKind, DeployView, Summary};
 
-/// One line about a deploy, without control characters, however its meta was chosen.
+/// One line about a deploy, without control characters, whatever its meta contains.
 pub(super) fn describe(deploy: &DeployView) -> String {
     let DeployView {
         number, at, meta, ..

@@ -1,7 +1,8 @@
 //! Activation rules: what may replace the active deploy, as pure functions of the ledger's view.
 //!
-//! In this order, a publish is refused that repeats another's key, meets a hold, is an older build,
-//! or meets a deploy that it may not replace ([`Replace`]). `DESIGN.md`, section 11, has the rules.
+//! The rules refuse a publish in this order: it repeats another's key, meets a hold, is an older
+//! build, or meets a deploy that it may not replace ([`Replace`]). `DESIGN.md`, section 11, has the
+//! rules.
 
 use pmx_core::code::Code;
 use pmx_core::id::Root;
@@ -17,19 +18,19 @@ use crate::wire::{CommitPreconditions, DeployKind, DeployView, Order, Replace, R
 /// The state that a decision about activation depends on.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct View {
-    /// The preview that is published, if it is one.
+    /// The preview of the publish, if it has one.
     pub(crate) alias: Option<AliasName>,
-    /// How many previews there are.
+    /// The number of previews.
     pub(crate) aliases: u64,
     /// The active deploy; with a preview, the one that its alias names.
     pub(crate) active: Option<DeployView>,
     /// The greatest number of all deploys.
     pub(crate) last: u64,
-    /// The deploy that was made under the same key already.
+    /// The deploy that was already made under the same key.
     pub(crate) same_key: Option<DeployWithKey>,
-    /// The newest build of the same kind, and the deploy that it made or found to be its own.
+    /// The newest build of the same kind, and the deploy that it made or found unchanged.
     pub(crate) newest: Option<(Order, u64)>,
-    /// The order of the same kind that the active deploy has.
+    /// The active deploy's order of the same kind.
     pub(crate) comparable: Option<Order>,
     /// The hold of the last rollback, in force or lifted.
     pub(crate) hold: Option<Hold>,
@@ -40,12 +41,12 @@ impl View {
         self.active.as_ref().map_or(0, |deploy| deploy.number)
     }
 
-    /// Whether there is no room for the preview.
+    /// Whether the limit of previews leaves no room for this one.
     fn is_full(&self) -> bool {
         self.alias.is_some() && self.active.is_none() && self.aliases >= ALIASES_MAX
     }
 
-    /// The hold, if it is of the active deploy: one of a deploy that was replaced is over.
+    /// The hold, if it concerns the active deploy. A hold ends when its deploy is replaced.
     fn hold(&self) -> Option<&Hold> {
         let active = self.active_number();
         self.hold.as_ref().filter(|hold| hold.deploy == active)
@@ -55,18 +56,18 @@ impl View {
 /// Outcome of a decision.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Make a deploy of this number that replaces `parent`.
+    /// Make a deploy with this number that replaces `parent`.
     Activate {
-        /// Its number.
+        /// The number of the new deploy.
         number: u64,
-        /// The number of the deploy it replaces; 0 if it is the first.
+        /// The number of the replaced deploy; 0 if there is none.
         parent: u64,
     },
-    /// The same request made this deploy before: answer as then.
+    /// The same request made this deploy before: the answer repeats.
     Repeat(Box<DeployView>),
 }
 
-/// Decides whether `root` may become active, or its preview's, on the client's preconditions.
+/// Decides whether `root` may become active, or its preview's, under the client's preconditions.
 pub(crate) fn commit(
     view: &View,
     root: &Root,
@@ -87,7 +88,7 @@ pub(crate) fn commit(
     Ok(next(view))
 }
 
-/// Refuses a publish that a rollback holds up.
+/// Refuses a publish while a rollback's hold is in force.
 fn not_held(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
     let (Some(active), Some(hold)) = (&view.active, view.hold()) else {
         return Ok(());
@@ -98,7 +99,7 @@ fn not_held(view: &View, preconditions: &CommitPreconditions) -> Result<(), Prob
         return Ok(());
     }
     let code = match preconditions.replace {
-        // Clients of before there were holds know this code, and its exit code.
+        // Clients older than holds know this code, and its exit code.
         Replace::Exact => Code::Conflict,
         Replace::Seen | Replace::Named | Replace::Any => Code::Held,
     };
@@ -133,17 +134,17 @@ pub(crate) fn not_older(view: &View, preconditions: &CommitPreconditions) -> Res
     Err(Problem::new(code, detail).with_active(Some(view.active_number())))
 }
 
-/// Refuses a publish that would replace a deploy which it may not replace.
+/// Refuses a publish that would replace a deploy outside its `Replace` rule.
 fn replaceable(view: &View, preconditions: &CommitPreconditions) -> Result<(), Problem> {
     match (preconditions.replace, preconditions.expect) {
-        // With `Seen`, what is active now is what this client meets first.
+        // With `Seen` and no number, the client's first request sees the active deploy.
         (Replace::Any, _) | (Replace::Seen, None) => Ok(()),
         (Replace::Exact | Replace::Named, Some(expected)) => expect(view, expected),
         (Replace::Exact | Replace::Named, None) => {
             let detail = "the preconditions of a commit name no deploy that it expects";
             Err(Problem::new(Code::RequestMalformed, detail))
         }
-        // There is nothing to lose.
+        // The publish replaces nothing.
         (Replace::Seen, Some(_)) if view.active.is_none() => Ok(()),
         (Replace::Seen, Some(seen)) => {
             let comparable = preconditions.order.as_ref().zip(view.comparable.as_ref());
@@ -161,11 +162,10 @@ fn replaceable(view: &View, preconditions: &CommitPreconditions) -> Result<(), P
     }
 }
 
-/// The deploy that a rollback made when it was sent before, or why it can't happen whatever its
-/// target is.
+/// Finds the deploy of a repeated rollback, or the reason that forbids a rollback to any target.
 ///
-/// This comes before the target is looked for: the deploy before the active one is another one
-/// once the rollback happened.
+/// Runs before the space looks up the target: once the rollback has happened, another deploy is the
+/// one before the active deploy.
 pub(crate) fn repeated_rollback(
     view: &View,
     head: &RollbackHead,
@@ -183,7 +183,7 @@ pub(crate) fn repeated_rollback(
     }
 }
 
-/// Decides whether a rollback to `target` may happen; `None` if its content is active already.
+/// Decides whether a rollback to `target` may happen; `None` if its content is already active.
 pub(crate) fn rollback(
     view: &View,
     head: &RollbackHead,

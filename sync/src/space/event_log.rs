@@ -24,10 +24,10 @@ pub(super) const SHAPE: EngineConfig = EngineConfig {
 
 pub(super) const MEDIA: &str = "application/json";
 
-/// The log never ends, so it does not matter when it began.
+/// The log never ends, so its start time does not matter.
 pub(super) const BEGINNING: Timestamp = Timestamp::from_millis(0);
 
-/// Makes the log of a new space.
+/// Creates the log of a new space.
 pub(super) fn install<S: Sql>(sql: &S, space: SpaceId) -> Result<(), SqlError> {
     Engine::install(sql)?;
     let create = Create {
@@ -44,7 +44,7 @@ pub(super) fn install<S: Sql>(sql: &S, space: SpaceId) -> Result<(), SqlError> {
         .map_err(|refusal| SqlError(refusal.to_string()))
 }
 
-/// Brings the log of an older space up to the schema of streams; a space without one stays so.
+/// Migrates the log of an older space to the schema of streams; a space without a log stays so.
 pub(super) fn upgrade<S: Sql>(sql: &S) -> Result<(), SqlError> {
     if Engine::is_installed(sql)? {
         Engine::install(sql)?;

@@ -1,9 +1,9 @@
-//! Event log writes and reads: one change message for each deploy, in its own transaction.
+//! Event log writes and reads: one change message for each deploy, in the deploy's transaction.
 //!
-//! The log is a JSON stream of its own in the space's ledger, one message a deploy. So its offsets
-//! are the deploys' numbers: a client that was served deploy 7 and reads on from offset 7 misses
-//! nothing and repeats nothing. Previews are in the same log, and every reader is shown one channel
-//! of it: the deploys that were active, or those of one alias.
+//! The log is a JSON stream in the space's ledger, with one message per deploy. So its offsets are
+//! the deploys' numbers: a client that received deploy 7 and reads from offset 7 misses nothing and
+//! repeats nothing. Previews are in the same log, and each reader sees one channel of it: the
+//! deploys that were active, or those of one alias.
 
 use bytes::Bytes;
 use pmx_core::code::Code;
@@ -25,13 +25,13 @@ use crate::wire::DeployView;
 /// The changes of a deploy.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// The root that was there before.
+    /// The root of the replaced deploy.
     pub(super) since: Option<Root>,
-    /// Every path that holds something else, in order.
+    /// Every path whose content changed, in order.
     pub(super) all: Vec<Change>,
 }
 
-/// Appends what a deploy changed. Part of the turn that activates it.
+/// Appends the changes of a deploy. Part of the transaction that activates it.
 pub(super) fn append_event<S: Sql>(
     ledger: &Ledger<'_, S>,
     deploy: &DeployView,
@@ -63,7 +63,7 @@ pub(super) fn append_event<S: Sql>(
     appended.map(drop).map_err(|refusal| failed(&refusal))
 }
 
-/// Reads what the log has of a channel, which ends with the deploy that is there now.
+/// Reads a channel's messages, up to its current deploy.
 pub(super) fn read<S: Sql>(
     ledger: &Ledger<'_, S>,
     alias: Option<&AliasName>,
@@ -71,7 +71,7 @@ pub(super) fn read<S: Sql>(
     now: Timestamp,
 ) -> Result<Page, Problem> {
     let tail = match alias {
-        // There is none yet, or never was.
+        // The channel has no deploy, or never had one.
         None => ledger.active()?.map_or(0, |active| active.number),
         Some(_) => current(ledger, alias)?.number,
     };
@@ -95,7 +95,7 @@ pub(super) fn read<S: Sql>(
     Ok(page)
 }
 
-/// The messages of a page that are of a channel.
+/// Keeps only the channel's messages of a page.
 fn of_channel(page: &Page, alias: Option<&AliasName>) -> Result<Bytes, Problem> {
     let array = [b"[", &page.body[..], b"]"].concat();
     let messages: Vec<ChangeMessage> = serde_json::from_slice(&array)
@@ -122,7 +122,7 @@ fn look<S: Sql>(ledger: &Ledger<'_, S>, read: &Read, now: Timestamp) -> Result<P
     }
 }
 
-/// Whether visitors may read lists of a channel's paths: its deploy says so, or it is a preview.
+/// Whether visitors may read lists of a channel's paths: its deploy allows it, or it is a preview.
 pub(super) fn is_open<S: Sql>(
     ledger: &Ledger<'_, S>,
     alias: Option<&AliasName>,
@@ -134,8 +134,8 @@ pub(super) fn is_open<S: Sql>(
     Ok(active.is_some_and(|active| active.meta.live || active.meta.events))
 }
 
-/// What deploy `to` changed against deploy `from`, or where that is of another channel, against the
-/// one before it of its own; against nothing if there is none.
+/// The changes from deploy `from` to deploy `to`. If `from` is of another channel, the newest
+/// earlier deploy of `to`'s channel replaces it; without one, there is nothing to compare.
 pub(super) fn diff_since<S: Sql>(
     ledger: &Ledger<'_, S>,
     from: u64,

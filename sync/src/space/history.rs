@@ -23,10 +23,10 @@ use crate::wire::{
     DeployKind, DeployMeta, DeployView, DiffReply, DiffRow, HoldView, RollbackHead, Summary,
 };
 
-/// Deploys looked through for a different root before the active one: twice the retention, twice.
+/// Deploys searched for an earlier, different root: the retention, four times.
 const LOOKED_THROUGH: u64 = 4 * ASSET_RETENTION_DEPLOYS as u64;
 
-/// Makes an older deploy's root active again, in one turn and without any upload.
+/// Makes an older deploy's root active again, in one transaction and without any upload.
 pub(crate) fn rollback<S: Sql>(
     ledger: &Ledger<'_, S>,
     head: &RollbackHead,
@@ -57,7 +57,7 @@ pub(crate) fn rollback<S: Sql>(
             }
             (None, None) => return Ok(target),
         };
-        // Where there are only previews, one of them may become the first that is active.
+        // If all deploys are previews, one of them may become the first active deploy.
         let changes = match &active {
             Some(active) => Changes {
                 since: Some(active.root),
@@ -79,7 +79,7 @@ pub(crate) fn rollback<S: Sql>(
             new_bytes: 0,
             summary: changes.since.map_or(all_new, of),
             order: None,
-            // How a site is served comes back with what it serves.
+            // The restored deploy brings its serving settings back.
             meta: DeployMeta {
                 live: target.meta.live,
                 events: target.meta.events,
@@ -98,7 +98,7 @@ pub(crate) fn rollback<S: Sql>(
     })
 }
 
-/// A page of the history, newest first, and what is there now.
+/// A page of the history, newest first, and the current deploys.
 pub(crate) fn deploys<S: Sql>(
     ledger: &Ledger<'_, S>,
     before: Option<u64>,
@@ -127,7 +127,8 @@ fn deploy<S: Sql>(ledger: &Ledger<'_, S>, number: u64) -> Result<DeployView, Pro
         .ok_or_else(|| Problem::new(Code::DeployUnknown, format!("there is no deploy {number}")))
 }
 
-/// The deploy before the active one: before the one that a rollback restored, if it was one.
+/// The deploy before the active one. If the active one is a rollback, the deploy before the one
+/// that it restored.
 fn previous<S: Sql>(
     ledger: &Ledger<'_, S>,
     active: Option<&DeployView>,
@@ -143,7 +144,7 @@ fn previous<S: Sql>(
         Some(number) => ledger.deploy(number)?,
         None => None,
     };
-    // A preview that was made active has no place among the deploys that were.
+    // A rollback to a preview restores no earlier active deploy, so its own number counts.
     let from = restored
         .filter(|restored| restored.alias.is_none())
         .map_or(active.number, |restored| restored.number);
@@ -194,7 +195,7 @@ pub(crate) fn nodes<S: Sql>(ledger: &Ledger<'_, S>, ids: &[NodeId]) -> Result<Ve
     Ok(nodes)
 }
 
-/// Where a deploy's serving index lies.
+/// The pointer to a deploy's serving index.
 pub(crate) fn locate<S: Sql>(
     ledger: &Ledger<'_, S>,
     space: SpaceId,
@@ -207,7 +208,7 @@ pub(crate) fn locate<S: Sql>(
     };
     let mut earlier: Vec<(Root, _)> = Vec::new();
     let last = found.number.saturating_sub(1);
-    // A URL that names its deploy shows that deploy and nothing else.
+    // The URL of a numbered deploy shows only that deploy.
     let before = match selector {
         Selector::Active => ledger.of_alias(None, last, LOOKED_THROUGH)?,
         Selector::Alias(alias) => ledger.of_alias(Some(alias), last, LOOKED_THROUGH)?,

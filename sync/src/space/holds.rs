@@ -1,4 +1,5 @@
-//! Holds and build orders in the ledger: what a rollback keeps in place, the newest builds.
+//! Holds and build orders in the ledger: deploys that a rollback keeps active, and the newest
+//! builds.
 
 use pmx_core::limits::EXACT_INTEGER_MAX;
 use pmx_core::name::AliasName;
@@ -9,25 +10,26 @@ use super::columns::integer;
 use super::ledger::Ledger;
 use crate::wire::{DeployKind, DeployView, Order};
 
-/// Hold of a rollback: publishes are refused while its deploy is active, until it is lifted.
+/// Hold of a rollback: while its deploy is active, the space refuses publishes until the hold is
+/// lifted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Hold {
-    /// The deploy that is held.
+    /// The held deploy.
     pub(crate) deploy: u64,
-    /// The deploy that was active before the rollback, or before the first of several.
+    /// The deploy before the rollback; of several rollbacks in a row, before the first.
     pub(crate) since: u64,
-    /// When the rollback happened.
+    /// The time of the rollback.
     pub(crate) at: Timestamp,
     /// Whether `pmx resume` lifted it.
     pub(crate) is_lifted: bool,
 }
 
-/// How the ledger names a channel in the tables of holds and builds.
+/// The key of a channel in the tables of holds and builds.
 fn channel(alias: Option<&AliasName>) -> &str {
     alias.map_or("", AliasName::as_str)
 }
 
-/// A place in a sequence, and a deploy.
+/// An order value and a deploy number.
 fn order_and_deploy(row: &SqlRow) -> Result<(u64, u64), SqlError> {
     Ok((integer(row, 0)?, integer(row, 1)?))
 }
@@ -58,7 +60,7 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(hold.filter(|hold| hold.deploy == active && !hold.is_lifted))
     }
 
-    /// Holds a channel at a deploy that a rollback made or found, where `before` was active.
+    /// Holds a channel at the deploy that a rollback made or found, where `before` was active.
     pub(crate) fn set_hold(
         &self,
         alias: Option<&AliasName>,
@@ -66,7 +68,7 @@ impl<S: Sql> Ledger<'_, S> {
         before: u64,
         at: Timestamp,
     ) -> Result<(), SqlError> {
-        // A rollback of a rollback goes back to what publishers saw before either.
+        // After a second rollback, `since` stays the deploy that publishers saw before the first.
         let earlier = self.hold(alias)?.filter(|hold| hold.deploy == before);
         let since = earlier.map_or(before, |hold| hold.since);
         let upsert = "INSERT INTO hold (channel, deploy, since, at, lifted) VALUES (?, ?, ?, ?, 0)
@@ -92,14 +94,13 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(held.map(|hold| hold.deploy))
     }
 
-    /// Ends the hold of a channel, whose deploy was replaced.
+    /// Ends the hold of a channel whose deploy was replaced.
     pub(crate) fn end_hold(&self, alias: Option<&AliasName>) -> Result<(), SqlError> {
         let delete = "DELETE FROM hold WHERE channel = ?";
         self.sql().run(delete, &[channel(alias).into()]).map(drop)
     }
 
-    /// The newest build of a kind that a channel ever saw, and the deploy that it made or found to
-    /// be its own.
+    /// The newest build of a kind in a channel, and the deploy that it made or found unchanged.
     pub(crate) fn newest_order(
         &self,
         alias: Option<&AliasName>,
@@ -116,7 +117,7 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(newest.and_then(|(value, deploy)| Some((Order::from_parts(kind, value)?, deploy))))
     }
 
-    /// The newest build of a kind that found its site in a deploy, and that deploy.
+    /// The newest build of a kind that found its site already deployed, and that deploy.
     fn build(&self, alias: Option<&AliasName>, kind: &str) -> Result<Option<(u64, u64)>, SqlError> {
         let select = "SELECT order_value, deploy FROM build WHERE channel = ? AND order_kind = ?";
         let rows = self
@@ -125,7 +126,7 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map(order_and_deploy).transpose()
     }
 
-    /// Notes that a build found its site in a deploy: an older build is refused from now on.
+    /// Records that a build found its site already deployed: the space then refuses older builds.
     pub(crate) fn note_build(
         &self,
         alias: Option<&AliasName>,
@@ -145,8 +146,8 @@ impl<S: Sql> Ledger<'_, S> {
         self.sql().run(upsert, &params).map(drop)
     }
 
-    /// The order of a kind that a deploy has: its build's, or that of a build that found it to be
-    /// its own. A rollback has that of the deploy which it restored.
+    /// A deploy's order of a kind: of the build that made it, or of a build that found it
+    /// unchanged. A rollback has the order of the deploy that it restored.
     pub(crate) fn order_of(
         &self,
         deploy: &DeployView,

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! The pack of a small publish is at the start of the same object, so that such a publish is one
-//! write. Each index node and table is found by the extent that points to it.
+//! write. The extent that points to an index node or table locates it.
 
 use std::collections::BTreeMap;
 
@@ -29,11 +29,11 @@ const VERSION: u8 = 1;
 
 /// The index object of a commit, and the rows that its transaction writes.
 pub(crate) struct IndexObject {
-    /// The bytes of the index object; nothing if no object has to be written.
+    /// The bytes of the index object; `None` if the commit needs no object.
     pub(crate) bytes: Option<Bytes>,
-    /// New nodes, children before parents, and where their index nodes will lie.
+    /// New nodes, children before parents, and the extents of their index nodes.
     pub(crate) nodes: Vec<(NewNode, Extent)>,
-    /// Nodes of other deploys whose index nodes are written anew.
+    /// Nodes of other deploys whose index nodes are rewritten.
     pub(crate) repaired: Vec<(RepairedNode, Extent)>,
     /// Big blobs whose table is in the object.
     pub(crate) assembled: BTreeMap<BlobId, StoredBlob>,
@@ -95,7 +95,7 @@ pub(crate) fn build<S: Sql>(
     })
 }
 
-/// Appends the new index nodes of other deploys' nodes, whose content came again.
+/// Appends the new index nodes of other deploys' nodes, whose content arrived again.
 fn append_repaired<S: Sql>(
     ledger: &Ledger<'_, S>,
     closure: &Closure,
@@ -177,7 +177,7 @@ fn index_node<S: Sql>(
     })
 }
 
-/// Where the index node of an indexed node lies.
+/// The extent of an indexed node's index node.
 pub(crate) fn indexed_at<S: Sql>(ledger: &Ledger<'_, S>, id: &NodeId) -> Result<Extent, Problem> {
     ledger.node_extent(id)?.ok_or_else(|| {
         let detail = format!("manifest node {id} is missing");

@@ -1,9 +1,9 @@
 //! Upload leases: how long the space keeps content that no deploy has.
 //!
 //! Packs, parts and nodes of a publish wait for its commit. If uploads to a space pause for longer
-//! than the lease, what waits counts no more, and publishes drop it, [`DROPPED_AT_ONCE`] rows each.
-//! Uploads that never pause so long keep what waits for [`LEASES_MAX`] leases: a long upload ends,
-//! and abandoned ones go.
+//! than the lease, the waiting content expires, and publishes delete it, [`DROPPED_AT_ONCE`] rows
+//! each. Uploads without such a pause keep their content for [`LEASES_MAX`] leases: a long upload
+//! completes, and abandoned ones are deleted.
 
 use std::time::Duration;
 
@@ -16,13 +16,14 @@ use super::ledger::Ledger;
 /// The lease, unless the operator sets another.
 pub const LEASE: Duration = Duration::from_hours(1);
 
-/// Leases after which a busy space drops what waits.
+/// Leases after which a busy space deletes waiting content.
 const LEASES_MAX: u64 = 24;
 
-/// Rows of a table that a publish drops.
+/// Rows of a table that a publish deletes.
 const DROPPED_AT_ONCE: u64 = 64;
 
-/// When uploads to a space began to come without a longer pause, and the last one.
+/// Start of the current series of uploads, which has no pause longer than the lease, and its last
+/// one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Uploads {
     since: u64,
@@ -57,7 +58,7 @@ impl Uploads {
 
     fn touched(self, now: u64) -> Self {
         let is_new = now.saturating_sub(self.last) > self.lease;
-        // Not `now`: requests overtake each other, and an upload may bear an earlier time.
+        // Not `now`: requests overtake each other, and an upload may have an earlier time.
         let since = if is_new { self.last + 1 } else { self.since };
         let last = now.max(self.last);
         Self {
@@ -84,7 +85,7 @@ pub fn parse_lease(text: &str) -> Option<Duration> {
     (number > 0).then(|| Duration::from_secs(u64::from(number) * seconds))
 }
 
-/// Begins a publish: what has expired counts no more, and some of it is dropped.
+/// Begins a publish: waiting content expires, and the space deletes some of it.
 pub(crate) fn begin<S: Sql>(
     ledger: &Ledger<'_, S>,
     now: Timestamp,
@@ -127,7 +128,7 @@ pub(crate) fn touch<S: Sql>(ledger: &Ledger<'_, S>, now: Timestamp) -> Result<()
     let uploads = known.unwrap_or(Uploads::starting(now));
     let touched = uploads.touched(now.as_millis());
     ledger.expire_before(touched.expired_before(now.as_millis()));
-    // A row for each pack would be a write for nothing.
+    // A write for each pack would be unnecessary.
     let is_stale = touched.last - uploads.last > touched.lease / 16;
     if known.is_none() || is_stale || touched.since != uploads.since {
         write(ledger, touched)?;

@@ -1,8 +1,8 @@
 //! Ledger: the SQL state of a space and its queries (its tables are in [`tables`]).
 //!
-//! Row counts are what a Durable Object is billed for, so nothing here has a row per path or per
-//! blob: manifest nodes hold about 64 paths each, and what the space holds of blobs lies in 1,024
-//! buckets (see [`blob_index`](super::blob_index)).
+//! A Durable Object is billed by rows, so the ledger has no row per path or per blob: manifest
+//! nodes hold about 64 paths each, and the blob index is in 1,024 buckets (see
+//! [`blob_index`](super::blob_index)).
 
 mod deploys;
 
@@ -26,23 +26,23 @@ pub(crate) use deploys::DeployWithKey;
 /// State of a node in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NodeState {
-    /// Nothing.
+    /// The ledger has no such node.
     Absent,
-    /// Its bytes.
+    /// The ledger has the node's bytes.
     Pending {
-        /// Whether they came from a client as they are, instead of being made here.
+        /// Whether a client sent the bytes, and the space did not build them itself.
         claimed: bool,
     },
-    /// Its bytes, and where its index node lies: everything beneath is here.
+    /// The node has an index node at this extent: the space has everything beneath it.
     Indexed(Extent),
-    /// The same, but the index node or something beneath is lost: it has to be written anew.
+    /// Indexed, but the index node or content beneath is lost: a commit must write it anew.
     Damaged(Extent),
 }
 
 /// A part that arrived: its number, its chaining value and its encoded location.
 pub(crate) type KeptPart = (u64, [u8; 32], Vec<u8>);
 
-/// The ledger of one space, for the length of one command.
+/// The ledger of one space, while it carries out one command.
 pub(crate) struct Ledger<'a, S> {
     sql: &'a S,
     nodes: RecentNodes,
@@ -51,7 +51,7 @@ pub(crate) struct Ledger<'a, S> {
     expired_before: Cell<u64>,
 }
 
-/// Keeps the name of a space, for a platform that wakes its object without one.
+/// Records the name of a space, for a platform that wakes its object without one.
 fn keep_name<S: Sql>(sql: &S, name: &SpaceName) -> Result<(), SqlError> {
     let upsert = "INSERT INTO meta (key, value) VALUES ('name', ?)
          ON CONFLICT (key) DO UPDATE SET value = excluded.value WHERE value <> excluded.value";
@@ -69,12 +69,12 @@ impl<'a, S: Sql> Ledger<'a, S> {
         }
     }
 
-    /// Where the space's event log lies.
+    /// The database, which also has the space's event log.
     pub(crate) const fn sql(&self) -> &'a S {
         self.sql
     }
 
-    /// Makes the tables and the space's id, unless they are there.
+    /// Creates the tables and the space's id, unless they exist.
     pub(crate) fn open(&self, name: &SpaceName, fresh: SpaceId) -> Result<SpaceId, SchemaError> {
         if let Some(id) = self.space()? {
             keep_name(self.sql, name)?;
@@ -91,8 +91,8 @@ impl<'a, S: Sql> Ledger<'a, S> {
         made.ok_or_else(|| SqlError("the space has no id after it was made".into()).into())
     }
 
-    /// The space's id, if the space was made. A ledger without tables is no failure; a storage that
-    /// fails is one, and must not look like a space that is not there.
+    /// The space's id, if the space exists. A ledger without tables is no failure. A failure of the
+    /// storage is one, and must not look like an absent space.
     pub(crate) fn space(&self) -> Result<Option<SpaceId>, SchemaError> {
         let select = "SELECT key, value FROM meta WHERE key IN ('schema', 'readable_by', 'space')";
         let rows = match self.sql.run(select, &[]) {
@@ -117,7 +117,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map_err(|error| SqlError(error.to_string()).into())
     }
 
-    /// The name that the space was opened by last, if a release that keeps it did.
+    /// The name under which the space was last opened, if that release recorded it.
     pub(crate) fn name(&self) -> Result<Option<SpaceName>, SchemaError> {
         if self.space()?.is_none() {
             return Ok(None);
@@ -152,7 +152,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         })
     }
 
-    /// The nodes whose index nodes have to be written anew: none, as a rule.
+    /// The nodes whose index nodes must be rewritten: usually none.
     pub(crate) fn damaged(&self) -> Result<&BTreeSet<NodeId>, SqlError> {
         if let Some(damaged) = self.damaged.get() {
             return Ok(damaged);
@@ -165,7 +165,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         Ok(self.damaged.get_or_init(|| nodes))
     }
 
-    /// The blobs whose content is lost: none, as a rule.
+    /// The blobs whose content is lost: usually none.
     pub(crate) fn lost(&self) -> Result<&BTreeSet<BlobId>, SqlError> {
         if let Some(lost) = self.lost.get() {
             return Ok(lost);
@@ -188,7 +188,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         self.expired_before.set(before);
     }
 
-    /// Keeps nodes whose index nodes are not written yet.
+    /// Stores nodes whose index nodes are not written yet.
     pub(crate) fn keep_nodes(
         &self,
         nodes: impl IntoIterator<Item = NewNode>,
@@ -207,7 +207,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
         })
     }
 
-    /// Notes where the index node of a node lies, keeping the node if it was not there.
+    /// Records the extent of a node's index node, and stores the node if it is new.
     pub(crate) fn record_indexed_node(
         &self,
         node: &NewNode,
@@ -246,7 +246,7 @@ impl<'a, S: Sql> Ledger<'a, S> {
             .map(drop)
     }
 
-    /// Runs a turn: all of its statements or none.
+    /// Runs a transaction: all of its statements take effect, or none does.
     pub(crate) fn atomically<T, E: From<SqlError>>(
         &self,
         body: impl FnOnce(&Ledger<'_, S>) -> Result<T, E>,

@@ -1,8 +1,8 @@
-//! Space: one site, its deploys, and the single writer that keeps them.
+//! Space: one site, its deploys, and the single writer that records them.
 //!
-//! Commands come in, replies go out. State is read and written through [`Sql`] in
-//! synchronous turns; the one thing that waits is the write of a commit's index object, and it
-//! stands between two turns: what it relies on never changes, and the second turn decides anew.
+//! A space takes commands and returns replies. It reads and writes its state through [`Sql`] in
+//! synchronous transactions. Only the write of a commit's index object is asynchronous, between two
+//! transactions: it relies on immutable data only, and the second transaction decides anew.
 
 mod aliases;
 mod arrivals;
@@ -44,11 +44,11 @@ use pmx_streams::Read;
 use crate::limits::LIVE_PATHS_MAX;
 use ledger::Ledger;
 
-/// Carries out a command on the ledger of a space. The platform sees to it that the space has one
-/// writer: a turn between two awaits is never interleaved with another.
+/// Carries out a command on the ledger of a space. The platform ensures that the space has one
+/// writer: another command never interleaves with the code between two awaits.
 ///
-/// [`Command::Open`] makes the ledger's tables if they are not there yet; every other command on a
-/// ledger without them is answered with `E_NOT_FOUND`.
+/// [`Command::Open`] creates the ledger's tables if they do not exist. On a ledger without tables,
+/// every other command returns `E_NOT_FOUND`.
 pub async fn execute<S: Sql, B: Blobs>(
     sql: &S,
     blobs: &B,
@@ -117,7 +117,7 @@ pub async fn execute<S: Sql, B: Blobs>(
     }
 }
 
-/// The name that a space was opened by last, for a platform that wakes it without one.
+/// The name under which a space was last opened, for a platform that wakes it without one.
 pub fn name_of<S: Sql>(sql: &S) -> Result<Option<SpaceName>, Problem> {
     Ok(Ledger::new(sql).name()?)
 }

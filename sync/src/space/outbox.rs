@@ -35,7 +35,7 @@ pub(crate) fn outbox<S: Sql>(ledger: &Ledger<'_, S>, space: SpaceId) -> Result<O
     Ok(outbox)
 }
 
-/// Blocked channels that a reply names: a log line each is enough to find the cause.
+/// Blocked channels that a reply names: one log line for each is enough to find the cause.
 const BLOCKED_MAX: usize = 8;
 
 fn pointer<S: Sql>(
@@ -56,6 +56,7 @@ fn pointer<S: Sql>(
 fn of_channel(alias: Option<&AliasName>, problem: &Problem) -> Problem {
     let channel = alias.map_or_else(|| "the site".to_owned(), |alias| format!("preview {alias}"));
     let detail = format!("making the pointer of {channel}: {problem}");
-    // Not the cause's own code: a caller that gets "not found" believes that the space is gone.
+    // The cause's own code could be "not found", and a caller would conclude that the space is
+    // gone.
     Problem::new(Code::MissingObjects, detail)
 }

@@ -1,8 +1,8 @@
-//! Pending blobs: content of packs that arrived and that no deploy has yet.
+//! Pending blobs: content of arrived packs that no deploy has yet.
 //!
-//! The space keeps the tables of contents of the packs that arrived last. When they are many, it
-//! folds them into buckets (`arrived`), so that a publish reads few rows however many packs were
-//! abandoned. A publish looks here only for a blob that it finds nowhere else.
+//! The ledger has the tables of contents of the packs that arrived last. When they are many, the
+//! space folds them into buckets (`arrived`), so that a publish reads few rows however many packs
+//! were abandoned. A publish reads these buckets only for a blob that it finds nowhere else.
 //!
 //! ```text
 //! bucket = entry*, the oldest first; a bucket for each first byte of an id
@@ -27,7 +27,7 @@ use crate::limits::{ARRIVED_BUCKET_SPARE_BLOBS, BLOB_BYTES_MAX};
 use crate::limits::{PENDING_PACKS_MAX, PENDING_TOC_BYTES_MAX};
 use crate::pack::stored::Toc;
 
-/// Looks pending blobs up, reading packs once and each bucket at most once.
+/// Looks up pending blobs. Reads the packs once and each bucket at most once.
 pub(crate) struct PendingBlobs<'a, 's, S> {
     ledger: &'a Ledger<'s, S>,
     packs: OnceCell<Packs>,
@@ -43,7 +43,7 @@ struct Packs {
 /// A pending blob.
 pub(crate) struct Found {
     pub(crate) held: StoredBlob,
-    /// The pack that brought it, unless that was folded.
+    /// The pack with the blob, unless that pack was folded.
     pub(crate) pack: Option<PackId>,
 }
 
@@ -117,8 +117,8 @@ impl PendingPack {
     }
 }
 
-/// Keeps a pack that arrived; returns the object that counts. What one publish may bring all fits
-/// into the buckets, `files_max` blobs.
+/// Records a pack that arrived; returns the object that counts. The buckets have room for the
+/// `files_max` blobs of one publish.
 pub(crate) fn record_pack<S: Sql>(
     ledger: &Ledger<'_, S>,
     pack: &PackId,
@@ -139,17 +139,17 @@ pub(crate) fn record_pack<S: Sql>(
     Ok(kept)
 }
 
-/// Blobs of a bucket: its share of `files_max` blobs, and some more, because ids fall into buckets
-/// by chance.
+/// Most blobs of a bucket: its share of `files_max` blobs, and a margin, because ids fall into
+/// buckets by chance.
 fn bucket_blobs_max(files_max: u64) -> usize {
     let share = usize::try_from(files_max / BUCKETS).unwrap_or(usize::MAX);
     share.saturating_add(share / 8 + ARRIVED_BUCKET_SPARE_BLOBS)
 }
 
-/// One for each first byte of an id.
+/// One bucket for each first byte of an id.
 const BUCKETS: u64 = 256;
 
-/// Moves the blobs of pending packs into their buckets; of a full one the oldest go.
+/// Moves the blobs of pending packs into their buckets; a full bucket drops its oldest blobs.
 fn fold<S: Sql>(ledger: &Ledger<'_, S>, blobs_max: usize) -> Result<(), SqlError> {
     let packs = ledger.pending_packs()?;
     let mut added: BTreeMap<u8, Vec<Arrived>> = BTreeMap::new();
@@ -222,7 +222,7 @@ mod tests {
     fn buckets_hold_what_one_publish_may_bring() {
         for files_max in [ISOLATE_FILES_MAX, FILES_MAX] {
             let (mean, max) = (files_max / BUCKETS, bucket_blobs_max(files_max) as u64);
-            // Ten standard deviations of how many of these blobs fall into one bucket.
+            // The margin is ten standard deviations of a bucket's number of blobs.
             assert!(mean + 10 * mean.isqrt() < max, "{files_max}: {mean}, {max}");
             // An entry has at most 100 bytes, and a row of a Durable Object 2 MB.
             assert!(max * 100 < 2_000_000, "{files_max}: {max}");

@@ -31,7 +31,7 @@ fn view<S: Sql>(
         if let Some(active) = &active {
             view.comparable = ledger.order_of(active, order.kind())?;
         }
-        // A hold that was lifted leaves things as they were before its rollback.
+        // A lifted hold restores the state before its rollback.
         if let (None, Some(hold)) = (&view.comparable, &hold)
             && hold.is_lifted
             && let Some(before) = ledger.deploy(hold.since)?
@@ -46,7 +46,7 @@ fn view<S: Sql>(
     })
 }
 
-/// Decides whether a publish may go on, on its preconditions.
+/// Decides whether a publish may continue under its preconditions.
 pub(super) fn decide<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
@@ -59,8 +59,8 @@ pub(super) fn decide<S: Sql>(
     )
 }
 
-/// Notes the order of a build whose site is active already: builds before it are older from now on.
-/// An older build than the newest is refused, as if there were something to change.
+/// Records the order of a build whose site is already active: builds before it now count as older.
+/// Refuses a build older than the newest, as if it changed something.
 pub(super) fn note_unchanged<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,

@@ -28,7 +28,7 @@ use comparison::{changes, comparison_base, summary};
 use offer::{ManifestUpdate, read_offer};
 use reply::{outstanding, published, reply, with_arrived};
 
-/// Carries a publish out as far as it gets.
+/// Carries out a publish as far as it can.
 pub(crate) async fn publish<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
@@ -47,7 +47,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     if let Some(deploy) = same.filter(|_| is_whole) {
         return unchanged(ledger, &publish, deploy);
     }
-    // What would be refused in the end is refused before anything is sent for it.
+    // The space refuses early, before the client uploads anything for it.
     if let Some(preconditions) = publish.commit.as_ref().filter(|_| !publish.dry)
         && let Verdict::Repeat(deploy) = decide(ledger, &publish, preconditions)?
     {
@@ -99,7 +99,7 @@ pub(crate) async fn publish<S: Sql, B: Blobs>(
     })
 }
 
-/// Takes in what readers found lost, before anything is compared with it.
+/// Takes in the losses that readers reported, before anything is compared with the ledger.
 async fn repair_first<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
@@ -113,19 +113,19 @@ async fn repair_first<S: Sql, B: Blobs>(
     let active = active.map(|deploy| deploy.root);
     let roots = [Some(publish.root), publish.base, active];
     let roots = roots.into_iter().flatten().collect();
-    // A ledger of its own, because the caller's remembers what it looks up.
+    // A separate ledger, because the caller's caches its look-ups.
     repair::take_in(&Ledger::new(ledger.sql()), blobs, space, roots).await
 }
 
-/// Whether a request may commit: a first one that names the root alone commits a root that was a
-/// deploy's before. If it arrives late, after what it led to was refused, it commits nothing.
+/// Whether a request may commit. A first request that names only the root commits only if the root
+/// was deployed before. If it arrives late, after a refusal of its publish, it commits nothing.
 fn may_commit<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
     preconditions: &CommitPreconditions,
 ) -> Result<bool, Problem> {
     let is_bare = preconditions.is_first() && matches!(publish.offer, Offer::Root);
-    // An index alone is no deploy: the node may be another root's, or a refused commit's.
+    // An index node alone proves no deploy: it may belong to another root, or to a refused commit.
     let is_indexed = ledger.node_extent(&publish.root)?.is_some();
     Ok(!is_bare || is_indexed && ledger.was_deployed(&publish.root)?)
 }
@@ -136,7 +136,7 @@ fn unchanged<S: Sql>(
     publish: &Publish,
     deploy: &DeployView,
 ) -> Result<BeginReply, Problem> {
-    // A commit that is repeated because its answer was lost is answered as then.
+    // A client that repeats a commit, because it lost the answer, gets the same answer.
     if let Some(preconditions) = &publish.commit
         && let Some(made) = ledger.find_by_idempotency_key(&preconditions.key)?
         && made.deploy.root == publish.root
@@ -163,7 +163,7 @@ fn keep_nodes<S: Sql>(
     Ok(ledger.keep_nodes(incoming.nodes.iter(), incoming.unverified, now)?)
 }
 
-/// A publish that goes on keeps what waits for it.
+/// A publish in progress renews the lease of its uploads.
 fn renew<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,

@@ -1,10 +1,10 @@
 //! Repair of lost content: marks become missing blobs, which the next publish sends again.
 //!
-//! A reader's mark is one row of the table `loss`. The next publish takes the marks in: it finds
-//! the blobs that are lost (`lost_blob`) and the nodes whose index nodes lead to one or are lost
-//! themselves (`damaged`). A damaged root is not `current`, a damaged node is checked like a new
-//! one, and a lost blob is missing. The commit writes the index nodes anew, also those of other
-//! deploys that have the same content. What only an older deploy has stays lost.
+//! A reader's mark is one row of the table `loss`. The next publish takes the marks in. It finds
+//! the lost blobs (`lost_blob`), and the nodes whose index nodes are lost or lead to a lost blob
+//! (`damaged`). A damaged root is not `current`, a damaged node is checked like a new one, and a
+//! lost blob is missing. The commit rewrites the index nodes, also those of other deploys with the
+//! same content. Content that only an older deploy has stays lost.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,10 +24,10 @@ use super::ledger::{Ledger, NodeState};
 use crate::limits::{LOSSES_MAX, PROBES_MAX, REPAIRED_NODES_MAX};
 use crate::manifest::{ManifestError, Node, NodeSource};
 
-/// Nodes that a look over the whole ledger reads at a time.
+/// Nodes that a walk over the whole ledger reads at a time.
 const NODES_PAGE: u64 = 256;
 
-/// Keeps a reader's mark, unless the ledger has it already.
+/// Records a reader's mark, unless the ledger has it already.
 pub(crate) fn note<S: Sql>(ledger: &Ledger<'_, S>, loss: &Loss) -> Result<(), Problem> {
     let is_known = match loss.lost {
         Lost::Blob { blob, .. } => ledger.lost()?.contains(&blob),
@@ -41,8 +41,8 @@ pub(crate) fn note<S: Sql>(ledger: &Ledger<'_, S>, loss: &Loss) -> Result<(), Pr
     Ok(ledger.sql().run(insert, &[text.into()]).map(drop)?)
 }
 
-/// Takes in the marks that readers left since the last publish. Where one object is gone, those of
-/// `roots` are looked for as well: what is published, what it starts from, and what it replaces.
+/// Takes in the marks that readers left since the last publish. If an object is gone, the space
+/// also probes the objects of `roots`: the published root, its base, and the root that it replaces.
 pub(crate) async fn take_in<S: Sql, B: Blobs>(
     ledger: &Ledger<'_, S>,
     blobs: &B,
@@ -61,14 +61,14 @@ pub(crate) async fn take_in<S: Sql, B: Blobs>(
     ledger.atomically(|turn| losses.record(turn, last))
 }
 
-/// The marks of a ledger, by what they concern.
+/// The marks of a ledger, by content.
 #[derive(Default)]
 struct Losses {
     /// Objects that do not exist.
     objects: BTreeSet<ObjectId>,
-    /// Blobs whose content is lost, and the object that has them.
+    /// Blobs whose content is lost, and the object that had it.
     blobs: BTreeMap<BlobId, ObjectId>,
-    /// Blobs that the ledger has elsewhere than the serving index says.
+    /// Blobs whose location in the ledger differs from the serving index.
     strayed: BTreeSet<BlobId>,
     /// Nodes whose index nodes are lost.
     nodes: BTreeSet<NodeId>,
@@ -105,7 +105,7 @@ impl Losses {
         Ok(losses)
     }
 
-    /// Objects are rarely lost alone: looks which others are gone.
+    /// Objects are rarely lost alone, so the space checks others too.
     async fn probe<B: Blobs>(
         &mut self,
         blobs: &B,
@@ -121,7 +121,7 @@ impl Losses {
         Ok(())
     }
 
-    /// Records all blobs and nodes that the marks concern, and forgets the marks.
+    /// Records all blobs and nodes that the marks concern, and deletes the marks.
     fn record<S: Sql>(mut self, ledger: &Ledger<'_, S>, last: u64) -> Result<(), Problem> {
         if !self.objects.is_empty() {
             blob_index::each(ledger, |blob, held| {
@@ -138,7 +138,7 @@ impl Losses {
         Ok(ledger.sql().run(delete, &[last.into()]).map(drop)?)
     }
 
-    /// The indexed nodes whose index nodes lead to lost content, and all nodes above them.
+    /// The indexed nodes whose index nodes lead to lost content, and all their ancestors.
     fn damaged<S: Sql>(&self, ledger: &Ledger<'_, S>) -> Result<BTreeSet<NodeId>, Problem> {
         let mut damaged = BTreeSet::new();
         let mut interior: BTreeMap<u8, Vec<(NodeId, Vec<NodeId>)>> = BTreeMap::new();
@@ -161,7 +161,7 @@ impl Losses {
                 }
             }
         })?;
-        // Levels ascend, so the children of a node were decided before it.
+        // Levels ascend, so the loop has decided a node's children before the node.
         for (id, children) in interior.into_values().flatten() {
             if children.iter().any(|child| damaged.contains(child)) {
                 damaged.insert(id);
@@ -193,7 +193,7 @@ fn each_settled<S: Sql>(
     }
 }
 
-/// The objects that hold the index nodes and blobs of roots, as far as the ledger knows them.
+/// The objects with the index nodes and blobs of roots, as far as the ledger has them.
 fn objects_of<S: Sql>(
     ledger: &Ledger<'_, S>,
     roots: Vec<Root>,
@@ -223,21 +223,20 @@ fn objects_of<S: Sql>(
     Ok(objects)
 }
 
-/// What a commit repairs beside its own root: index nodes of other deploys that have the same
-/// content.
+/// Repairs of a commit beside its own root: index nodes of other deploys with the same content.
 pub(crate) struct Others<'a, 'l, S> {
     ledger: &'a Ledger<'l, S>,
-    /// Nodes that the commit settles anyway.
+    /// Nodes that the commit indexes anyway.
     own: BTreeSet<NodeId>,
-    /// Lost blobs that came again.
+    /// Lost blobs that arrived again.
     back: BTreeMap<BlobId, StoredBlob>,
     have: BlobIndex<'a, S>,
 }
 
-/// A node of another deploy whose index node is written anew.
+/// A node of another deploy whose index node the commit rewrites.
 pub(crate) struct RepairedNode {
     pub(crate) id: NodeId,
-    /// Whether nothing beneath it is lost any more.
+    /// Whether nothing beneath the node is lost any more.
     pub(crate) is_whole: bool,
 }
 
@@ -255,7 +254,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
         })
     }
 
-    /// The nodes to be written anew, children before parents.
+    /// The nodes to rewrite, children before parents.
     pub(crate) fn nodes(&self) -> Result<Vec<(RepairedNode, std::sync::Arc<Node>)>, Problem> {
         let damaged = self.ledger.damaged()?;
         let is_repair = self.own.iter().any(|id| damaged.contains(id));
@@ -305,7 +304,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
         })
     }
 
-    /// Whether some of what is lost beneath a node is here again.
+    /// Whether some lost content beneath a node has arrived again.
     fn is_better(&self, node: &Node, mended: &BTreeMap<NodeId, bool>) -> bool {
         match node {
             Node::Leaf(rows) => rows
@@ -317,7 +316,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
         }
     }
 
-    /// Where the blob of a row lies: where it came again, or where it was lost.
+    /// The location of a row's blob: the new one, or the one where it was lost.
     pub(crate) fn place(&self, blob: &BlobId) -> Result<Location, Problem> {
         let held = match self.back.get(blob) {
             Some(held) => Some(*held),
@@ -331,7 +330,7 @@ impl<'a, 'l, S: Sql> Others<'a, 'l, S> {
 }
 
 impl<S: Sql> Ledger<'_, S> {
-    /// Whether a publish has marks to take in or content to ask for.
+    /// Whether the ledger has marks to take in, or lost content to request.
     pub(crate) fn has_losses(&self) -> Result<bool, SqlError> {
         let select = "SELECT EXISTS (SELECT 1 FROM loss) OR EXISTS (SELECT 1 FROM damaged)";
         let rows = self.sql().run(select, &[])?;
@@ -346,7 +345,7 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map_or(Ok(0), |row| integer(row, 0))
     }
 
-    /// Where the index node of a node lies, be it damaged or not.
+    /// The extent of a node's index node, whether or not it is damaged.
     pub(crate) fn node_extent(&self, id: &NodeId) -> Result<Option<Extent>, SqlError> {
         Ok(match self.node_state(id)? {
             NodeState::Indexed(extent) | NodeState::Damaged(extent) => Some(extent),
@@ -354,7 +353,7 @@ impl<S: Sql> Ledger<'_, S> {
         })
     }
 
-    /// Forgets packs and parts whose objects are gone, so that the same ones are kept again.
+    /// Deletes packs and parts whose objects are gone, so that new uploads of them are recorded.
     fn forget_objects<'o>(
         &self,
         objects: impl Iterator<Item = &'o ObjectId>,
@@ -393,7 +392,7 @@ impl<S: Sql> Ledger<'_, S> {
         Ok(())
     }
 
-    /// Notes that a lost blob came again.
+    /// Records that a lost blob arrived again.
     pub(super) fn found(&self, id: &BlobId) -> Result<(), SqlError> {
         let delete = "DELETE FROM lost_blob WHERE blob = ?";
         self.sql()
@@ -401,7 +400,7 @@ impl<S: Sql> Ledger<'_, S> {
             .map(drop)
     }
 
-    /// Notes where the new index node of a damaged node lies.
+    /// Records the extent of a damaged node's new index node.
     pub(crate) fn record_repaired_node(
         &self,
         node: &RepairedNode,

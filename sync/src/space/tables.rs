@@ -20,8 +20,8 @@ const VERSIONS: [&[&[&str]]; SCHEMA.version as usize] =
 const FIRST: &[&str] = &[
     "CREATE TABLE IF NOT EXISTS meta (
         key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
-    // A node without an object is pending: its index node is not written, and what it names may be
-    // missing.
+    // A node without an object is pending: its index node is not written, and content that it
+    // references may be missing.
     "CREATE TABLE IF NOT EXISTS node (
         id BLOB PRIMARY KEY, bytes BLOB NOT NULL, claimed INTEGER NOT NULL,
         object BLOB, at INTEGER, length INTEGER) STRICT, WITHOUT ROWID",
@@ -70,7 +70,7 @@ const HOLDS: &[&str] = &[
 
 /// Version 3: lost content, see [`repair`](super::repair).
 const LOSSES: &[&str] = &[
-    // Marks that readers left, each a `Loss` as JSON.
+    // Marks of readers, each a `Loss` as JSON.
     "CREATE TABLE IF NOT EXISTS loss (
         number INTEGER PRIMARY KEY, loss TEXT NOT NULL UNIQUE) STRICT",
     "CREATE TABLE IF NOT EXISTS lost_blob (
@@ -80,11 +80,11 @@ const LOSSES: &[&str] = &[
         node BLOB PRIMARY KEY) STRICT, WITHOUT ROWID",
 ];
 
-/// Version 3: leases of what no deploy has yet, see [`lease`](super::lease). A row of an older
-/// version has no time.
+/// Version 3: leases of content that no deploy has yet, see [`lease`](super::lease). A row of an
+/// older version has no time.
 const LEASES: &[&str] = &[
     "ALTER TABLE pack ADD COLUMN at INTEGER",
-    // The blobs of a folded pack lie in `arrived`.
+    // The blobs of a folded pack are in `arrived`.
     "ALTER TABLE pack ADD COLUMN folded INTEGER",
     "ALTER TABLE part ADD COLUMN at INTEGER",
     "ALTER TABLE node ADD COLUMN kept INTEGER",
@@ -98,12 +98,12 @@ const LEASES: &[&str] = &[
         bucket INTEGER PRIMARY KEY, blobs BLOB NOT NULL, last INTEGER NOT NULL) STRICT",
 ];
 
-/// Makes all tables: part of the turn that makes a space.
+/// Creates all tables, in the transaction that creates a space.
 pub(super) fn make<S: Sql>(sql: &S) -> Result<(), SqlError> {
     migrate(sql, 0)
 }
 
-/// Adds what the versions after `from` added, and records the version of today.
+/// Applies the versions after `from`, and records the current version.
 pub(super) fn migrate<S: Sql>(sql: &S, from: u32) -> Result<(), SqlError> {
     let added = VERSIONS.iter().skip(from as usize).copied().flatten();
     for statement in added.copied().flatten() {

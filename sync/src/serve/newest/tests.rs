@@ -1,5 +1,4 @@
-//! Isolates over one space, each of which sees pointers late in its own way, also that there are
-//! none.
+//! Lagging isolates over one space: each sees pointers, and their absence, late in its own way.
 
 mod world;
 
@@ -10,7 +9,7 @@ use crate::limits::ASSET_RETENTION_DEPLOYS;
 
 use world::{Underway, World, channel, poll};
 
-/// How often a reader was not given what is there, 5 s or more after it was published.
+/// Reads that missed existing content, 5 s or more after its publish.
 fn losses(seed: u64, admits: bool) -> usize {
     let world = World::new(seed, 3, admits);
     let channels = ["docs", "pr-7--docs", "blog"].map(channel);
@@ -32,7 +31,7 @@ fn losses(seed: u64, admits: bool) -> usize {
         let shown = page.headers().get("x-pmx-deploy");
         let shown = shown.filter(|_| page.status() == 200);
         let shown = shown.map(|shown| shown.to_str().unwrap().parse::<u64>().unwrap());
-        // What the page loads, and what its author looks at.
+        // The files that the page loads, and the page that its author looks at.
         let deploy = newest.deploy;
         let mut paths = vec![format!("/app-{deploy}.js"), format!("/post-{deploy}")];
         let deploys = world.ledger.deploys.borrow()[channel].clone();
@@ -59,7 +58,7 @@ fn deploy_published_five_seconds_ago_is_found_on_every_isolate() {
     }
 }
 
-/// The platform of the test above does lose what is there for a server that trusts it.
+/// The platform of the test above does lose content for a server that trusts it.
 #[test]
 fn servers_that_ask_no_space_lose_what_was_published() {
     let is_lossy = |seed: &u64| losses(*seed, false) > 0;
@@ -81,7 +80,7 @@ fn space_is_asked_once_in_five_seconds_for_all_paths_of_a_channel() {
             world.pass(5);
         }
         assert_eq!(world.ledger.asked(), 4);
-        // What no file can have is not asked for.
+        // The server asks nothing about a path that no file can have.
         world.pass(5_000);
         for path in ["/_pmx/nothing", "/_events/nothing", "/%2f"] {
             assert_eq!(world.status(0, &docs, path), 404, "{path}");
@@ -111,7 +110,7 @@ fn newer_pointer_ends_an_answer() {
     assert_eq!(world.ledger.asked(), 2);
 }
 
-/// Polls requests in turns until all are answered.
+/// Polls requests in turns until all have answers.
 fn all(mut asking: Vec<Underway<'_>>) -> Vec<u16> {
     let mut statuses = Vec::new();
     for _ in 0..10_000 {
@@ -163,7 +162,7 @@ fn request_that_is_gone_holds_up_no_other() {
         if is_dropped {
             drop(gone);
         } else {
-            // As an isolate does with a request whose client has left.
+            // An isolate does the same with a request whose client has left.
             std::mem::forget(gone);
         }
         world.ledger.is_slow.set(false);

@@ -52,7 +52,7 @@ impl<B: Backend> Server<B> {
         }
     }
 
-    /// Answers with nodes, each behind its length, in the order of the request.
+    /// Answers with nodes in the order of the request, each after its length.
     pub(super) async fn nodes(
         &self,
         space: &SpaceName,
@@ -145,7 +145,7 @@ impl<B: Backend> Server<B> {
     }
 }
 
-/// The ids of nodes, between commas.
+/// Parses node ids separated by commas.
 pub(super) fn node_ids(text: &str) -> Result<Vec<NodeId>, Problem> {
     let ids: Result<Vec<_>, _> = text
         .split(',')

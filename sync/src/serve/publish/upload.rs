@@ -27,7 +27,7 @@ pub(super) struct PartSent {
 }
 
 impl<B: Backend> Server<B> {
-    /// Decodes a pack, behind what it refers to, and lays it out for rest.
+    /// Decodes a pack, with its reference prefix, and encodes it for storage.
     pub(super) async fn small_pack(
         &self,
         pack: Bytes,
@@ -41,7 +41,7 @@ impl<B: Backend> Server<B> {
         let verified = self
             .codecs()
             .decode(|decoder| wire::verify_with_prefix(&pack, prefix.as_ref(), decoder))?;
-        // Many uploads wait at once; each holds no more than it is going to write.
+        // Many uploads wait at once, so each keeps only the bytes that it will write.
         drop((prefix, pack));
         let rest = self
             .codecs()

@@ -1,4 +1,4 @@
-//! Sites of one file in memory, whose objects are damaged and whose memory is counted.
+//! Damaged objects: sites of one file in memory, whose buffers are counted.
 
 use std::future::Future;
 use std::pin::pin;
@@ -28,7 +28,7 @@ const SPACE: SpaceId = SpaceId::from_bytes([1; 16]);
 const OBJECT: ObjectId = ObjectId::from_bytes([2; 16]);
 const INDEX: ObjectId = ObjectId::from_bytes([3; 16]);
 
-/// Objects whose reads hand out buffers that are counted as long as they live.
+/// Objects whose reads return buffers that are counted while they live.
 #[derive(Default)]
 struct Objects {
     all: Mutex<std::collections::BTreeMap<ObjectKey, Vec<u8>>>,
@@ -61,7 +61,7 @@ impl Blobs for Objects {
         let Some(object) = all.get(&key) else {
             return Ok(None);
         };
-        // A platform may read more than it was asked for, and hand out a slice of that.
+        // A platform may read more than the server asked for, and return a slice of it.
         let buffer = object.clone();
         let range = range.start as usize..range.end as usize;
         if range.end > buffer.len() {
@@ -98,7 +98,7 @@ impl Pointers for Fixed {
     }
 }
 
-/// A space that keeps what it was asked.
+/// A space that records its commands.
 #[derive(Default)]
 struct Asked(Mutex<Vec<Command>>);
 
@@ -118,7 +118,7 @@ type Site = Server<Platform<Objects, Fixed, Asked>>;
 
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 
-/// A site of the one file `f.bin`, stored in a codec.
+/// A site with the one file `f.bin`, stored in a codec.
 fn site(content: &[u8], codec: Codec) -> Site {
     let (stored, at) = stored(content, codec);
     let index_node = IndexNode::Leaf(vec![(
@@ -165,7 +165,7 @@ fn site(content: &[u8], codec: Codec) -> Site {
     Server::keeping(CACHE_BYTES, platform, settings)
 }
 
-/// The bytes of the object, and where the content lies in it.
+/// The bytes of the object, and the location of the content in it.
 fn stored(content: &[u8], codec: Codec) -> (Vec<u8>, Location) {
     let at = |offset, bytes: usize, codec| Location {
         extent: Extent {
@@ -214,7 +214,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Status and body, which `pieces` opens as a platform does.
+/// Status and body; `pieces` opens the pieces as a platform does.
 fn get(site: &Site, headers: &[(&str, &str)]) -> (StatusCode, Result<Bytes, Problem>) {
     let mut request = Request::get("/f.bin").header("host", "s.localhost");
     for (name, value) in headers {
@@ -272,7 +272,7 @@ fn ranges_keep_no_more_than_the_whole_body_alive() {
             assert_eq!(status, StatusCode::PARTIAL_CONTENT);
             let body = body.unwrap();
             assert_eq!(body[..], content[at..=at]);
-            // A client that never reads its answer keeps no more than the answer.
+            // A client that never reads its answer keeps only the answer in memory.
             sent.push(body);
         }
         let alive = site.backend().blobs.alive.load(Ordering::Relaxed);
@@ -352,7 +352,7 @@ fn absent_object_is_marked_once_and_an_error_is_not() {
         .partition(|command| matches!(command, Command::Lost(_)));
     assert_eq!(marks.len(), 1);
     assert!(matches!(marks[0], Command::Lost(loss) if loss.is_absent && loss.object == OBJECT));
-    // Each reader's request asks whether a repair moved the content, within the budget.
+    // Each request asks whether a repair moved the content, within the budget.
     assert!(questions.len() as u64 <= QUESTIONS_BURST, "{questions:?}");
     let is_locate = |command: &&Command| matches!(command, Command::Locate { .. });
     assert!(questions.iter().all(is_locate), "{questions:?}");

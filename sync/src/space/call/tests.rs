@@ -230,7 +230,7 @@ fn answers() -> Vec<SpaceResponse> {
     outcomes.map(answer).collect()
 }
 
-/// Whatever crosses arrives as it left. Returns its bytes.
+/// Checks that a value crosses unchanged. Returns its bytes.
 fn crosses<T: Crosses + Debug>(value: T) -> Bytes {
     let left = format!("{value:?}");
     let bytes = Crossing::of(value).unwrap().to_bytes();
@@ -248,7 +248,7 @@ fn sent() -> String {
     calls.chain(answers).map(line).collect()
 }
 
-/// The bytes of all releases so far, the newest last. Released ones never change.
+/// The bytes of all releases, the newest last. Those of a release never change.
 const RELEASES: [&str; 1] = [include_str!("release-1.txt")];
 
 #[test]
@@ -273,7 +273,7 @@ fn call_of_an_earlier_release_is_understood() {
     }
 }
 
-/// The release after this one: it has a command, a reply and fields more.
+/// The release after this one: it has an additional command, reply and fields.
 mod successor {
     use super::{Bytes, Crosses, Deserialize, Serialize};
 
@@ -338,7 +338,7 @@ fn call_of_a_later_release_is_understood_if_it_adds_fields() {
     for command in [successor::Command::Resume, known] {
         arrived::<SpaceCall>(&of_successor(command)).unwrap();
     }
-    // And it understands this release.
+    // The successor also reads the bytes of this release.
     let call = SpaceCall {
         space: SpaceName::parse("docs").unwrap(),
         now: Timestamp::from_millis(1),
@@ -365,7 +365,7 @@ fn call_of_an_unknown_kind_is_to_be_repeated() {
         let problem = foreign.unwrap_err().into_problem("reading what arrived");
         assert_eq!((problem.code, problem.status), (Code::Unavailable, 503));
         assert!(problem.code.retriable() && problem.code.retry_after().is_some());
-        // The problem itself crosses as any outcome does.
+        // The problem itself crosses like any outcome.
         crosses(SpaceResponse {
             outcome: Err(problem),
             due: Vec::new(),

@@ -12,10 +12,10 @@ use crate::wire::{DeployKind, DeployMeta, DeployView, Order, Summary};
 const DEPLOY_COLUMNS: &str = "number, root, parent, kind, restores, at, files, bytes, new_bytes, \
      added, modified, removed, unchanged, order_kind, order_value, meta, key, alias";
 
-/// Deploys among which a repeated key is looked for: a retry comes soon after the first try.
+/// Deploys among which a repeated key is searched: a retry soon follows the first try.
 const KEYS_REMEMBERED: u64 = 100;
 
-/// A deploy and the key it was made under.
+/// A deploy and its idempotency key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct DeployWithKey {
     pub(crate) deploy: DeployView,
@@ -86,7 +86,7 @@ impl<S: Sql> Ledger<'_, S> {
         rows.iter().map(|row| Ok(deploy(row)?.deploy)).collect()
     }
 
-    /// The deploy that was made under a key, if that was lately.
+    /// The deploy with this key, if it is among the newest.
     pub(crate) fn find_by_idempotency_key(
         &self,
         key: &str,
@@ -99,8 +99,8 @@ impl<S: Sql> Ledger<'_, S> {
         rows.first().map(deploy).transpose()
     }
 
-    /// Records a deploy, which is active from now on or named by its alias, and queues
-    /// its pointer for readers.
+    /// Records a deploy as active, or as the one that its alias names, and queues its pointer for
+    /// readers.
     pub(crate) fn record(&self, made: &DeployWithKey) -> Result<(), SqlError> {
         let deploy = &made.deploy;
         let alias = deploy.alias.as_ref();

@@ -20,7 +20,7 @@ use super::reply::published;
 use crate::manifest::Change;
 use crate::wire::{BeginReply, CommitPreconditions, DeployKind, DeployView, Summary};
 
-/// A commit whose root lacks nothing.
+/// A commit whose root is complete.
 pub(super) struct Commit<'a, S: Sql> {
     pub(super) ledger: &'a Ledger<'a, S>,
     pub(super) incoming: &'a Incoming,
@@ -29,7 +29,7 @@ pub(super) struct Commit<'a, S: Sql> {
 }
 
 impl<S: Sql> Commit<'_, S> {
-    /// Writes the index object, then commits in one turn.
+    /// Writes the index object, then commits in one transaction.
     pub(super) async fn run<B: Blobs>(
         &self,
         blobs: &B,
@@ -66,7 +66,7 @@ impl<S: Sql> Commit<'_, S> {
         Ok(published(deploy))
     }
 
-    /// The changes against the replaced deploy, if the preconditions allow so many.
+    /// The changes against the replaced deploy; refused if the preconditions allow fewer.
     fn changes(
         &self,
         ledger: &Ledger<'_, S>,
@@ -82,7 +82,7 @@ impl<S: Sql> Commit<'_, S> {
         Ok((changes, summary))
     }
 
-    /// Moves what arrived for the root to what the space has.
+    /// Moves the root's arrived blobs to the blob index.
     fn move_arrived(
         &self,
         ledger: &Ledger<'_, S>,
@@ -91,10 +91,10 @@ impl<S: Sql> Commit<'_, S> {
     ) -> Result<(), Problem> {
         let mut arrived = self.closure.arrived.clone();
         if prepared.bytes.is_none() {
-            // The root was indexed before, so nothing was written, nor the pack that came along.
+            // The root was indexed before, so the commit wrote no object and no inline pack.
             arrived.retain(|_, held| held.location.extent.object != publish.index);
         }
-        // A pack that is sent again is taken for kept, so all its blobs have to be found.
+        // The space takes a pack that is sent again for recorded, so all its blobs must be found.
         for pack in &self.closure.packs {
             for (blob, held) in ledger.pending_blobs(pack)? {
                 arrived.entry(blob).or_insert(held);
@@ -111,7 +111,7 @@ impl<S: Sql> Commit<'_, S> {
         Ok(())
     }
 
-    /// The one turn that makes a root active, or its preview's: all of it or nothing.
+    /// The one transaction that makes a root active, or its preview's.
     fn commit_in_transaction(
         &self,
         ledger: &Ledger<'_, S>,
@@ -123,8 +123,8 @@ impl<S: Sql> Commit<'_, S> {
             Verdict::Repeat(deploy) => return Ok(*deploy),
             Verdict::Activate { number, parent } => (number, parent),
         };
-        // What is there now, not when the object began to be written: a new preview is compared
-        // with a deploy that it does not expect.
+        // The current deploy, not the one from before the write of the object. A new preview is
+        // compared with a deploy that it does not expect.
         let replaced = ledger.current(publish.alias.as_ref())?;
         let (changes, summary) = self.changes(ledger, replaced.as_ref(), publish)?;
         if ledger.lost()? != self.ledger.lost()? {

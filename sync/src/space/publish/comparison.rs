@@ -1,4 +1,4 @@
-//! Publish comparison: what a root changes in the deploy that it would replace.
+//! Publish comparison: the changes of a root against the deploy that it would replace.
 
 use pmx_core::id::Root;
 use pmx_core::problem::Problem;
@@ -9,7 +9,7 @@ use super::super::ledger::Ledger;
 use crate::manifest::{Change, Layered, diff};
 use crate::wire::{DeployView, Summary};
 
-/// What a publish is compared with: the deploy that it replaces, or with a new preview, the active
+/// The deploy to compare a publish with: the one that it replaces, or for a new preview the active
 /// one.
 pub(super) fn comparison_base<S: Sql>(
     ledger: &Ledger<'_, S>,
@@ -21,7 +21,7 @@ pub(super) fn comparison_base<S: Sql>(
     }
 }
 
-/// The changes against a deploy; nothing if there is none.
+/// The changes against a deploy; `None` without a deploy.
 pub(super) fn changes<S: Sql>(
     ledger: &Ledger<'_, S>,
     incoming: &Incoming,

@@ -1,4 +1,4 @@
-//! Publish offer: turns what a client sent of its manifest into verified nodes.
+//! Publish offer: turns the client's part of a manifest into verified nodes.
 
 use std::collections::BTreeSet;
 
@@ -19,13 +19,13 @@ use crate::wire::{Ranges, State};
 
 /// The manifest nodes that a client's offer yields.
 pub(super) enum ManifestUpdate {
-    /// The nodes it brought or led to.
+    /// The nodes that the offer contains or yields.
     Nodes(Vec<NewNode>),
-    /// The client has to send more first.
+    /// The client must send more first.
     Incomplete(State, Ranges),
 }
 
-/// Reads what the client sent of its manifest.
+/// Reads the client's part of its manifest.
 pub(super) fn read_offer<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
@@ -71,7 +71,7 @@ pub(super) fn read_offer<S: Sql>(
     }
 }
 
-/// The blobs that a patch counts: those of the packs it names, or of the one that came along.
+/// The blobs that a patch references: those of the packs that it names, or of the inline pack.
 fn uploaded_blobs<S: Sql>(
     ledger: &Ledger<'_, S>,
     publish: &Publish,
@@ -110,7 +110,7 @@ fn verify_node(bytes: &Bytes) -> Result<NewNode, ManifestError> {
     })
 }
 
-/// Applies a patch to our own copy of its base: arriving at the announced root is the proof.
+/// Applies a patch to the space's own copy of its base. The announced root proves the result.
 fn apply_patch<S: Sql>(
     ledger: &Ledger<'_, S>,
     (base, patch): (Root, &Bytes),

@@ -1,4 +1,4 @@
-//! Publish replies: one for each state that an offer can end in.
+//! Publish replies: one for each state of an offer.
 
 use pmx_core::problem::Problem;
 use pmx_core::sql::Sql;
@@ -8,13 +8,13 @@ use super::super::ledger::Ledger;
 use crate::limits::PREFIX_RAW_BYTES_MAX;
 use crate::wire::{BeginReply, DeployView, State};
 
-/// The reply to an offer that does not lead to the root yet.
+/// The reply to an offer that does not yield the root yet.
 pub(super) fn with_arrived<S: Sql>(
     ledger: &Ledger<'_, S>,
     reply: BeginReply,
 ) -> Result<BeginReply, Problem> {
     if reply.state == State::Outline && reply.active == 0 {
-        // A client that read its files ahead asks whether it began to send them before.
+        // A client of a first publish uploads early: it looks here for packs of an earlier try.
         let packs = ledger.arrived_packs()?;
         return Ok(BeginReply { packs, ..reply });
     }
@@ -29,7 +29,7 @@ pub(super) fn with_arrived<S: Sql>(
     })
 }
 
-/// The reply that names what a root lacks.
+/// The reply that names the missing content of a root.
 pub(super) fn outstanding(closure: Closure, active: Option<&DeployView>) -> BeginReply {
     let state = if closure.missing.is_empty() {
         State::Ready

@@ -1,4 +1,4 @@
-//! Test world: one space, and isolates whose pointers are late.
+//! Test world: one space, and isolates whose pointers lag.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -36,7 +36,7 @@ impl Chance {
     }
 }
 
-/// The deploys of all channels, as their spaces have them: pointers, and when they were published.
+/// The deploys of all channels as their spaces record them: pointers, and times of publish.
 #[derive(Default)]
 pub(super) struct PublishedDeploys {
     pub(super) deploys: RefCell<BTreeMap<Channel, Vec<(Timestamp, Pointer)>>>,
@@ -50,9 +50,9 @@ pub(super) struct Late {
     ledger: Rc<PublishedDeploys>,
     now: Rc<Cell<Timestamp>>,
     chance: Rc<Chance>,
-    /// Whether it says that it may lag.
+    /// Whether `may_lag` returns true.
     admits: bool,
-    /// The pointers that its location caches, and until when.
+    /// The pointers that this location caches, and until when.
     kept: RefCell<BTreeMap<Channel, (Timestamp, Option<Pointer>)>>,
     pub(super) seen: RefCell<BTreeMap<Channel, Pointer>>,
 }
@@ -62,13 +62,13 @@ pub(super) struct Asked {
     isolate: usize,
 }
 
-/// A request under way.
+/// A request in progress.
 pub(super) type Underway<'a> = Pin<Box<dyn Future<Output = Response<Body>> + 'a>>;
 
 pub(super) type Isolate = Server<Platform<MemoryBlobs, Late, Asked>>;
 
 impl Late {
-    /// What the platform has by now, which the location then keeps: it is late.
+    /// The platform's current value, which the location then caches.
     fn fetched(&self, channel: &Channel, now: Timestamp) -> Option<Pointer> {
         let late = Duration::from_millis(self.chance.below(90_000));
         let deploys = self.ledger.deploys.borrow();
@@ -219,7 +219,7 @@ impl World {
             .set(self.now.get().after(Duration::from_millis(millis)));
     }
 
-    /// Publishes a page and what it loads, under a name that no other deploy has.
+    /// Publishes a page and a file that it loads, under a name that no other deploy has.
     pub(super) fn publish(&self, channel: &Channel) {
         let number = self.last.get() + 1;
         self.last.set(number);
