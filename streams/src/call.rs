@@ -39,7 +39,7 @@ impl MediaType {
 pub enum Expiry {
     /// Never.
     Never,
-    /// So many seconds after it was last read or written.
+    /// After this many seconds without a read or a write.
     Idle(u64),
     /// At a point in time.
     At(Timestamp),

@@ -1,7 +1,7 @@
 //! Expiry: time to live and renewal of streams.
 //!
-//! Every transaction compares the time with the expiry, so that an expired stream does not exist
-//! for clients, even before the alarm deletes its rows.
+//! Every transaction compares the time with the expiry. So an expired stream does not exist for
+//! clients, even before the alarm deletes its rows.
 
 use std::time::Duration;
 

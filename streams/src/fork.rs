@@ -1,9 +1,9 @@
 //! Forks: the snapshot that a source retains for a stream that branches off it.
 //!
-//! A new fork copies the hot log of its source and lists the source's segments as its own, so that
-//! reading it needs no other stream. From then on it only needs these segments to exist. So the
-//! source counts a reference for each fork, with the fork's generation as its id, and keeps its
-//! segments while there is one. A fork of a fork references the fork, which references its source.
+//! A new fork copies the hot log of its source, and lists the source's segments as its own. So
+//! reading the fork needs no other stream, only these segments. The source counts a reference for
+//! each fork, with the fork's generation as its id, and keeps its segments while there is one. A
+//! fork of a fork references the fork, which references its source.
 
 use bytes::Bytes;
 use pmx_core::crossing::Crosses;

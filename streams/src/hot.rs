@@ -1,8 +1,8 @@
 //! Hot log: the last messages of a stream, as rows.
 //!
 //! A row of a stream of bytes holds a piece of an append, and the number of that append's bytes
-//! before it. A row of a JSON stream holds whole messages, each followed by a comma, or a piece of
-//! a single message that is longer than a row.
+//! before it. A row of a JSON stream holds whole messages, each followed by a comma. A single
+//! message that is longer than a row has several rows.
 //!
 //! Rows never change, so a range is the concatenation of its rows. SQLite concatenates them, so
 //! that a read returns a few long values instead of thousands of short ones.

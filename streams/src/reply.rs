@@ -77,7 +77,7 @@ impl Page {
     }
 }
 
-/// Why a call to a stream fails. It has changed nothing.
+/// Why a call to a stream fails. A failed call has changed nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Error, Serialize, Deserialize)]
 pub enum Refusal {
     /// 404.
@@ -104,7 +104,7 @@ pub enum Refusal {
     /// 409: a fork with another media type than its source.
     #[error("a fork has the media type of its source")]
     SourceType,
-    /// 400: a fork beyond what its source has, or inside an append where it can't be cut.
+    /// 400: a fork beyond its source's tail, or inside an append that can't be split.
     #[error("the stream to fork from has no such offset")]
     NoSuchPlace,
     /// 400: an offset beyond the tail.

@@ -1,7 +1,7 @@
 //! Gzip of pages, for hosts without a proxy that compresses.
 //!
-//! Each coding is a representation with an entity tag of its own (RFC 9110, section 8.8.3), so that
-//! a reader that has one coding never gets 304 for the other.
+//! Each coding is a representation with an entity tag of its own (RFC 9110, section 8.8.3). So a
+//! reader that has one coding never gets 304 for the other.
 
 use bytes::Bytes;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};

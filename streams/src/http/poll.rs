@@ -60,7 +60,7 @@ impl Poll {
         None
     }
 
-    /// The response when the time is over.
+    /// The response when the wait times out.
     pub fn on_timeout(&self, now: Timestamp, random: u64) -> Response<Bytes> {
         let tail = self.seen.as_ref().map(|seen| seen.tail);
         let tail = tail.unwrap_or(Offset::ZERO);

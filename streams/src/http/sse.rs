@@ -159,8 +159,8 @@ impl Coding {
     }
 }
 
-/// The bytes of a page of text without a partial character at its end, if the next page or the next
-/// append may complete it.
+/// The bytes of a page of text. They exclude a partial character at the end, if the next page or
+/// the next append may complete it.
 fn whole_characters(page: &Page) -> (Bytes, Offset) {
     let all = (page.body.clone(), page.end);
     if page.is_at_end() {

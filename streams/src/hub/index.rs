@@ -1,8 +1,8 @@
 //! Stream index: a table of all streams in the operator's database, for queries in SQL (D1 on
 //! Cloudflare).
 //!
-//! The hub queues a change in the transaction that applies it, and the platform writes the changes
-//! in order and in batches, repeating a batch until it succeeds. Each statement writes a complete
+//! The hub queues a change in the transaction that applies it. The platform writes the changes in
+//! order and in batches, and repeats a batch until it succeeds. Each statement writes a complete
 //! row, so that a repeated batch is harmless.
 
 use std::collections::BTreeMap;

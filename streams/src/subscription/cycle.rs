@@ -14,8 +14,9 @@ use super::store::FanOut;
 use crate::StreamName;
 
 impl<S: Sql> Subscriptions<'_, S> {
-    /// Refuses a fan-out to `target` that follows the streams for which `follows` is true, if other
-    /// fan-outs copy messages from `target` into one of these streams.
+    /// Refuses a fan-out to `target` that would close a cycle. `follows` is true for the streams
+    /// that it would copy from. A cycle exists if other fan-outs copy messages from `target` into
+    /// one of these.
     pub(super) fn check_acyclic(
         &self,
         target: &StreamName,

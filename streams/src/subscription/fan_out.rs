@@ -1,8 +1,8 @@
 //! Fan-out: copies messages of many streams into one stream, each in an envelope.
 //!
-//! A batch holds the messages between two offsets of one stream, up to a budget. It has the same
-//! envelopes each time it is made, whatever the page boundaries are, and its producer's epoch is
-//! the generation of the wake: so a batch that is sent twice counts once.
+//! A batch holds the messages between two offsets of one stream, up to a budget. A repeated batch
+//! has the same envelopes, whatever the page boundaries are. Its producer's epoch is the generation
+//! of the wake, so a batch that is sent twice counts once.
 
 use bytes::Bytes;
 use data_encoding::BASE64;

@@ -28,7 +28,7 @@ pub enum SubscriptionResponse {
     Keys(KeySet),
 }
 
-/// Why a subscription request fails. It has changed nothing.
+/// Why a subscription request fails. A failed request has changed nothing.
 #[derive(Debug, Error)]
 pub enum SubscriptionRefusal {
     /// 400.
