@@ -60,7 +60,7 @@ impl Watching {
         self.count(|line| line["outcome"] == "published")
     }
 
-    /// Waits for `count` publishes, and checks that no more follow.
+    /// Waits for `count` publishes, and checks that there are no more by then.
     pub(crate) fn published(&self, count: usize) {
         eventually("as many publishes", || self.publishes() >= count);
         assert_eq!(self.publishes(), count);

@@ -74,7 +74,7 @@ fn preview_readers_receive_their_own_deploys_only(world: World) {
     let (messages, id) = stream.next();
     assert_eq!((deploys(&Value::Array(messages)), &*id), (vec![5], &*at(5)));
     assert!(seventh.is_silent() && eighth.is_silent());
-    // An event reader of a preview gets the changes of its next publish.
+    // A repeated publish of a preview sends its changes only, of which there are none here.
     edit(&world, "3", &["--preview", "pr-8"]);
     assert!(eighth.is_silent(), "nothing changed");
     assert_eq!(
