@@ -19,22 +19,22 @@ struct ByCharge;
 
 impl<K, V> Weighter<K, Charged<V>> for ByCharge {
     fn weight(&self, _key: &K, charged: &Charged<V>) -> u64 {
-        // A value without weight would never be dropped.
+        // The cache would never drop a value without weight.
         charged.bytes.max(1) as u64
     }
 }
 
-/// What most values are charged with, for the cache's guess at how many keys it should remember.
+/// Typical charge of a value, from which the cache estimates the number of keys to track.
 const USUAL_BYTES: usize = 1_024;
 
 impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
-    /// A cache that holds at most `bytes_max` bytes.
+    /// Makes a cache of at most `bytes_max` bytes.
     #[expect(
         clippy::disallowed_types,
         reason = "seeded hashes, as in a HashMap: clients choose keys, and no order shows"
     )]
     pub fn new(bytes_max: usize) -> Self {
-        // One shard: the bound holds for the whole, and a lock is held for a lookup only.
+        // One shard: the bound applies to the whole cache, and the lock lasts only for a lookup.
         let options = OptionsBuilder::new()
             .estimated_items_capacity(bytes_max / USUAL_BYTES)
             .weight_capacity(bytes_max as u64)
@@ -49,12 +49,12 @@ impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
         ))
     }
 
-    /// The value of a key, if it is still here.
+    /// The value of a key, if the cache still has it.
     pub fn find(&self, key: &K) -> Option<V> {
         self.0.get(key).map(|charged| charged.value)
     }
 
-    /// Keeps a value that takes `bytes` bytes. One larger than an eighth of the cache is not kept.
+    /// Stores a value of `bytes` bytes. The cache drops a value above an eighth of its size.
     pub fn insert(&self, key: K, value: V, bytes: usize) {
         if bytes as u64 <= self.0.capacity() / 8 {
             self.0.insert(key, Charged { value, bytes });
@@ -66,7 +66,7 @@ impl<K: Eq + Hash + Clone, V: Clone> BoundedCache<K, V> {
         self.0.remove(key);
     }
 
-    /// Bytes that all values were charged with.
+    /// Bytes charged for all values.
     #[cfg(test)]
     pub(crate) fn charged(&self) -> usize {
         self.0.weight() as usize

@@ -1,4 +1,4 @@
-//! Media types: resolved once from a file's name and carried by the manifest.
+//! Media types: derived once from a file's name, and stored in the manifest.
 
 mod names;
 
@@ -31,7 +31,7 @@ impl Media {
         }
     }
 
-    /// The type for which nothing is known.
+    /// The default type.
     pub fn unknown() -> Self {
         Self("application/octet-stream".into())
     }
@@ -46,14 +46,14 @@ impl Media {
         self.0.split(';').next().unwrap_or(&self.0).trim_end()
     }
 
-    /// Whether this is a type of text, whose charset the server adds.
+    /// Whether this is a text type, whose charset the server adds.
     pub fn is_text(&self) -> bool {
         self.essence().starts_with("text/")
     }
 
-    /// The type as it is served with bytes that are UTF-8, or are not known to be: a text's charset
-    /// is added where it is true. Older clients wrote it of every text, so `charset=utf-8` in the
-    /// manifest proves nothing; another charset is its publisher's word.
+    /// The type for a response. If the bytes are UTF-8, or unknown, a text type gets its charset
+    /// where that is true. Older clients wrote `charset=utf-8` for every text, so in the manifest
+    /// it proves nothing; another charset is the publisher's claim.
     #[must_use]
     pub fn served(&self, is_utf8: bool) -> Self {
         let parameters = || self.0.split(';').skip(1).map(str::trim);
@@ -79,7 +79,7 @@ impl Media {
         Self(text.into())
     }
 
-    /// Whether this is a page: what a browser navigates to.
+    /// Whether this is a page that a browser navigates to.
     pub fn is_html(&self) -> bool {
         matches!(self.essence(), "text/html" | "application/xhtml+xml")
     }

@@ -14,7 +14,7 @@ use crate::limits::{PATH_BYTES_MAX, PATH_DEPTH_MAX, SEGMENT_BYTES_MAX};
 pub struct SitePath(Arc<str>);
 
 impl SitePath {
-    /// Parses a path, refusing whatever could mean two things or nothing on some platform.
+    /// Parses a path, and refuses any that is ambiguous or invalid on some platform.
     pub fn parse(text: &str) -> Result<Self, InvalidPath> {
         match fault(text) {
             None => Ok(Self(text.into())),
@@ -41,7 +41,7 @@ impl SitePath {
         &self.0
     }
 
-    /// The path as bytes: what the order of a manifest compares.
+    /// The path as bytes, by which a manifest is ordered.
     pub fn as_bytes(&self) -> &[u8] {
         self.0.as_bytes()
     }
@@ -61,7 +61,7 @@ impl SitePath {
         self.name().rsplit_once('.').map(|(_, extension)| extension)
     }
 
-    /// Each folder above the file, deepest first, without the empty one at the top.
+    /// Each folder above the file, deepest first, without the empty one of the root.
     pub fn folders(&self) -> impl Iterator<Item = &str> {
         let text: &str = &self.0;
         text.rmatch_indices('/').map(move |(at, _)| &text[..at])
@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for SitePath {
     }
 }
 
-/// What is wrong with one segment, if anything. Scanning checks names with it as it meets them.
+/// The fault of one segment, if it has one. A scan checks each name with this function.
 pub fn segment_fault(segment: &str) -> Option<PathFault> {
     match segment {
         "" => Some(PathFault::EmptySegment),
@@ -134,7 +134,7 @@ fn shown(bytes: &[u8]) -> String {
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[error("\"{path}\" can't be a path of a site: {reason}")]
 pub struct InvalidPath {
-    /// The path, escaped for people.
+    /// The path, escaped for display.
     pub path: String,
     /// The fault.
     pub reason: PathFault,
@@ -143,7 +143,7 @@ pub struct InvalidPath {
 /// Fault of a path.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 pub enum PathFault {
-    /// There is nothing.
+    /// The path is empty.
     #[error("it is empty")]
     Empty,
     /// A leading, trailing or doubled slash.

@@ -1,38 +1,38 @@
-//! Pointer of a channel: the deploy that is there, and where its serving index lies.
+//! Pointer of a channel: its current deploy, and the place of the serving index.
 
 use pmx_core::id::{Root, SpaceId};
 use pmx_core::location::Extent;
 use serde::{Deserialize, Serialize};
 
-/// All that the read path needs to know of a channel: it asks the space itself only where a pointer
-/// may be late.
+/// All data of a channel that the read path needs. The server asks the space itself only where a
+/// pointer may lag.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pointer {
-    /// The space's internal id: where its objects lie.
+    /// The space's internal id, which begins the keys of its objects.
     pub space: SpaceId,
-    /// The number of the deploy that is there.
+    /// The number of the current deploy.
     pub deploy: u64,
-    /// Its root.
+    /// The deploy's root.
     pub root: Root,
-    /// Where the serving index of the root lies.
+    /// The extent of the root's serving index.
     pub index: Extent,
-    /// The serving indices of the channel's deploys before it, newest first, whose assets still
-    /// resolve.
+    /// The serving indices of the channel's previous deploys, newest first. The server still serves
+    /// their assets.
     pub earlier: Vec<(Root, Extent)>,
-    /// Whether its pages get the live script.
+    /// Whether the deploy's pages get the live script.
     #[serde(default, skip_serializing_if = "is_no")]
     pub live: bool,
     /// Whether visitors may read lists of changed paths.
     #[serde(default, skip_serializing_if = "is_no")]
     pub events: bool,
-    /// Whether its alias was taken away: the deploy is the last that it named.
+    /// Whether its alias was deleted: the deploy is the last that the alias named.
     #[serde(default, skip_serializing_if = "is_no")]
     pub gone: bool,
 }
 
 impl Pointer {
-    /// Where it stands among the pointers of its channel, which have ascending numbers, and an end
-    /// behind the last.
+    /// The pointer's place among those of its channel. Orders ascend with deploy numbers, and the
+    /// pointer of a deleted alias follows the last deploy.
     pub const fn order(&self) -> u64 {
         Self::order_of(self.deploy) + self.gone as u64
     }

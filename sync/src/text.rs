@@ -1,11 +1,11 @@
-//! Text files as editors write them: UTF-8, with or without a byte order mark.
+//! Text files from editors: UTF-8, with or without a byte order mark.
 //!
 //! A mark would become part of the first pattern or the first key, which then matches nothing. So
-//! [`decode`] removes it, and every module that reads a text file of a user calls [`decode`].
+//! [`decode`] removes it, and every module that reads a user's text file calls [`decode`].
 
 use thiserror::Error;
 
-/// Why bytes are no text that pmx reads.
+/// The reason why pmx cannot read bytes as text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TextFault {
     /// A byte order mark of UTF-16, or the zero bytes that UTF-16 puts between ASCII letters.
@@ -34,7 +34,7 @@ pub fn decode(bytes: &[u8]) -> Result<&str, TextFault> {
     })
 }
 
-/// The bytes behind a byte order mark of UTF-8, if there is one.
+/// The bytes after a UTF-8 byte order mark, if there is one.
 pub fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(MARK).unwrap_or(bytes)
 }

@@ -1,4 +1,4 @@
-//! Serving index: a copy-on-write copy of the manifest whose rows also locate the stored bytes.
+//! Serving index: a copy of the manifest whose rows also locate the stored bytes (copy-on-write).
 //!
 //! A commit appends the index nodes of its new nodes to one object; the pointer of a deploy names
 //! the index node of its root. So the read path needs the pointer and the object store, never the

@@ -25,14 +25,14 @@ use crate::manifest::{
 
 const VERSION: u8 = 1;
 
-/// A manifest node with the places of what its rows name.
+/// A manifest node with the places of its children or blobs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum IndexNode {
     /// Files and the locations of their blobs.
     Leaf(Vec<(Row, Location)>),
     /// Subtrees and the extents of their index nodes.
     Interior {
-        /// Levels beneath.
+        /// Level of the node.
         level: u8,
         /// The subtrees.
         children: Vec<(Child, Extent)>,

@@ -16,7 +16,7 @@ use crate::path::SitePath;
 use crate::site::LocatedFile;
 use crate::wire::Ranges;
 
-/// Index nodes read lately, by where they lie.
+/// Index nodes read lately, by extent.
 type IndexNodeCache = BoundedCache<(SpaceId, Extent), Arc<IndexNode>>;
 
 /// Reads serving indices through a cache of their index nodes.
@@ -25,14 +25,14 @@ pub struct Index {
 }
 
 impl Index {
-    /// An index whose cache holds at most about `bytes_max` bytes.
+    /// An index with a cache of at most about `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self {
             index_nodes: BoundedCache::new(bytes_max),
         }
     }
 
-    /// What `path` holds in the site whose root index node lies at `at`. Reads at most depth index
+    /// The file at `path` in the site whose root index node is at `at`. Reads at most depth index
     /// nodes.
     pub async fn find<B: Blobs>(
         &self,
@@ -66,8 +66,8 @@ impl Index {
         }
     }
 
-    /// The rows of these ranks, in order, and where their blobs lie; fewer if the site has fewer.
-    /// Reads each index node that has one of them once.
+    /// The rows of these ranks, in order, and the locations of their blobs; fewer if the site has
+    /// fewer. Reads each index node with such a row once.
     pub async fn rows<B: Blobs>(
         &self,
         blobs: &B,
@@ -117,7 +117,7 @@ impl Index {
         let read = blobs.read_often(key, range.clone()).await?;
         let index_node = match decoded(read, key, id, at) {
             Ok(index_node) => index_node,
-            // A cache may be at fault: only a read past it proves that the store lost the node.
+            // A cache may be corrupt: only a read past it proves that the store lost the node.
             Err(_) => decoded(blobs.read_again(key, range).await?, key, id, at)?,
         };
         let index_node = Arc::new(index_node);
@@ -147,32 +147,32 @@ fn decoded(
     })
 }
 
-/// A serving index can't be read.
+/// A serving index cannot be read.
 #[derive(Debug, Error)]
 pub enum IndexError {
     /// The object store failed.
     #[error("reading the serving index: {0}")]
     Backend(#[from] BackendError),
-    /// An object is not there.
+    /// An object does not exist.
     #[error("reading the serving index: {key} with node {id} is missing")]
     Missing {
         /// The object.
         key: ObjectKey,
         /// The node.
         id: Root,
-        /// Where its index node should be.
+        /// The expected extent of its index node.
         at: Extent,
     },
-    /// The bytes are not those of the node.
+    /// The bytes are not the node's.
     #[error("reading the serving index in {key}, node {id}: {source}")]
     Rotten {
         /// The object.
         key: ObjectKey,
         /// The node.
         id: Root,
-        /// Where its index node should be.
+        /// The expected extent of its index node.
         at: Extent,
-        /// The fault.
+        /// The cause.
         source: Box<ManifestError>,
     },
 }

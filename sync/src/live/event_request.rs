@@ -12,7 +12,7 @@ use pmx_core::code::Code;
 use pmx_core::problem::Problem;
 use pmx_streams::http::{Get, Live, StreamRequest, answer};
 
-/// A request for events that the log does not hold yet.
+/// A request for events that the log does not have yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventRequest {
     /// The site, or the preview, whose events are read.
@@ -59,9 +59,9 @@ pub const SUBPROTOCOL: &str = "pmx.v1";
 /// The read of the log that a request asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventQuery {
-    /// Where from, and what is known of the reader.
+    /// The read, with the mode of its response.
     pub get: Get,
-    /// Whether all that was missed comes as one net message.
+    /// Whether the reader wants all missed messages as one net message.
     pub compact: bool,
 }
 
@@ -100,13 +100,13 @@ pub(crate) fn parse(
     }
 }
 
-/// Whether a reader wants one net message instead of all that it missed.
+/// Whether a reader wants one net message instead of all missed ones.
 pub(crate) fn is_compact(head: &Parts) -> bool {
     let mut pairs = head.uri.query().unwrap_or_default().split('&');
     pairs.any(|pair| pair == "compact=1")
 }
 
-/// Adds the headers that all event responses have. Pages of other sites may not read them.
+/// Adds the headers of all event responses. Pages of other sites may not read them.
 pub fn add_event_headers<B>(mut answer: Response<B>) -> Response<B> {
     let headers = answer.headers_mut();
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -118,7 +118,7 @@ pub fn add_event_headers<B>(mut answer: Response<B>) -> Response<B> {
 
 const RESOURCE_POLICY: HeaderName = HeaderName::from_static("cross-origin-resource-policy");
 
-/// An answer that refuses.
+/// A response with a problem.
 pub fn refused(problem: &Problem) -> Response<Bytes> {
     add_event_headers(answer::problem(problem))
 }
@@ -140,14 +140,14 @@ fn has_token(head: &Parts, name: HeaderName, token: &str) -> bool {
 
 fn is_upgrade(head: &Parts) -> bool {
     let names = |name, token| has_token(head, name, token);
-    // Cloudflare's edge takes `Connection` for itself.
+    // Cloudflare's edge removes the `Connection` header.
     let connection = !head.headers.contains_key(CONNECTION) || names(CONNECTION, "upgrade");
     names(UPGRADE, "websocket") && connection
 }
 
-/// Whether a socket comes from a page of this very host, from one that this machine serves, or from
-/// something that is no browser. A browser sends no cookies here that would count, but what
-/// one site does is no other's to watch.
+/// Whether a socket comes from a page of the same host, from a page of this machine, or from a
+/// client that is no browser. Browsers send no cookies that count here, but one site's events are
+/// not for another site's pages.
 fn is_own_origin(head: &Parts) -> bool {
     let mut origins = head.headers.get_all(ORIGIN).iter();
     let (origin, other) = (origins.next(), origins.next());

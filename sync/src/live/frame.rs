@@ -8,15 +8,15 @@ use serde::Serialize;
 use super::message::{ChangeMessage, Event};
 use super::subscription::Subscription;
 
-/// The messages after an offset of the log, as far as one read goes.
+/// The messages after an offset of the log, up to the limit of one read.
 #[derive(Debug)]
 pub struct EventBatch {
     sent: Vec<SentEvent>,
     end: Offset,
     is_up_to_date: bool,
-    /// Whether visitors may read lists of paths here.
+    /// Whether visitors may read lists of this channel's paths.
     is_open: bool,
-    /// The deploy token of the end.
+    /// The deploy token of the batch's end.
     know: Option<String>,
 }
 
@@ -92,7 +92,7 @@ impl EventBatch {
         self.is_up_to_date
     }
 
-    /// Whether visitors may read lists of paths here.
+    /// Whether visitors may read lists of this channel's paths.
     pub(super) const fn is_open(&self) -> bool {
         self.is_open
     }
@@ -154,7 +154,7 @@ struct PositionFrame<'a> {
     know: Option<&'a str>,
 }
 
-/// An event as the protocol's first clients read it.
+/// An event in the form that the protocol's first clients read.
 #[derive(Serialize)]
 #[serde(tag = "type", rename = "artifacts-changed")]
 struct RawEvent<'a> {

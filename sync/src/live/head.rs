@@ -1,25 +1,25 @@
-//! Head insertion point: where a script can be put into an HTML page without changing its tree.
+//! Head insertion point: the place where a script does not change the tree of an HTML page.
 //!
 //! The HTML standard (section 13.2.6.4) skips white space, comments, a doctype and some end tags
-//! before the element `head` begins. The place is behind all of these, and behind the start tag of
-//! `head` if the page has one: an element there becomes the head's first child, and the parser is
-//! in the same state behind it. So nothing that follows needs to be understood: text of scripts,
-//! comments and attributes are never looked at.
+//! before the element `head` begins. The insertion point is after all of these, and after the start
+//! tag of `head` if the page has one. An element there becomes the head's first child, and the
+//! parser is in the same state after it. So this module need not understand the rest of the page:
+//! it never reads text of scripts, comments or attributes.
 //!
-//! Tokens are cut as the standard's tokeniser cuts them (section 13.2.5). One that has no end is
-//! not passed: the place is before it. Where only a page's beginning is known, such a token may
-//! have an end further on, and the place is unknown.
+//! The module cuts tokens as the standard's tokeniser does (section 13.2.5). It does not pass a
+//! token without an end: the point is before it. If only a page's beginning is known, such a token
+//! may end later, and the point is unknown.
 
-/// Where the live script goes.
+/// Insertion point of the live script.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct InsertionPoint {
     /// Bytes before it.
     pub(super) at: usize,
-    /// Whether it would be the same however the page went on.
+    /// Whether the point is the same for every continuation of the page.
     pub(super) is_sure: bool,
 }
 
-/// Where the live script goes; nothing if the page's encoding is none that ASCII text fits in.
+/// The insertion point; `None` if the page's encoding is no superset of ASCII.
 pub(super) fn insertion_point(page: &[u8]) -> Option<InsertionPoint> {
     if page.starts_with(&[0xfe, 0xff]) || page.starts_with(&[0xff, 0xfe]) {
         return None;
@@ -37,7 +37,7 @@ pub(super) fn insertion_point(page: &[u8]) -> Option<InsertionPoint> {
     Some(InsertionPoint { at, is_sure: false })
 }
 
-/// A token that stands before the head's content.
+/// A token before the head's content.
 struct Token {
     kind: Kind,
     len: usize,
@@ -45,15 +45,15 @@ struct Token {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The start of `head`: nothing is passed behind it.
+    /// The start tag of `head`: the point follows it.
     Head,
-    /// Anything else that the parser skips or that only opens `html`.
+    /// Any other token that the parser skips, or that only opens `html`.
     Before,
-    /// The start of the head's content, or of what follows the head: it is not passed.
+    /// The start of the head's content, or of content after the head: the point precedes it.
     Content,
 }
 
-/// The token at the beginning of a text; nothing if the text ends before the token does.
+/// The token at the beginning of a text; `None` if the text ends inside it.
 fn token(text: &[u8]) -> Option<Token> {
     let before = |len| {
         Some(Token {
@@ -75,8 +75,8 @@ fn token(text: &[u8]) -> Option<Token> {
             let opens = ends.iter().any(|end| name.eq_ignore_ascii_case(end));
             if opens { content } else { before(2 + len) }
         }
-        // Doctypes end with the first `>`, also within quotes, as do other declarations, processing
-        // instructions and odd end tags, which are comments.
+        // Doctypes end with the first `>`, also within quotes. So do other declarations, processing
+        // instructions and invalid end tags, which are comments.
         [b'<', b'!' | b'?', ..] | [b'<', b'/', _, ..] => before(through(text)?),
         [b'<', letter, ..] if letter.is_ascii_alphabetic() => {
             let (name, len) = tag(text.get(1..)?)?;
@@ -94,12 +94,12 @@ fn token(text: &[u8]) -> Option<Token> {
     }
 }
 
-/// The length up to and with the first `>`.
+/// The length up to and including the first `>`.
 fn through(text: &[u8]) -> Option<usize> {
     text.iter().position(|&b| b == b'>').map(|at| at + 1)
 }
 
-/// The length of a comment behind its `<!--`.
+/// The length of a comment after its `<!--`.
 fn comment(text: &[u8]) -> Option<usize> {
     if text.starts_with(b">") {
         return Some(1);
@@ -117,7 +117,7 @@ fn comment(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// The name of a tag, and its length behind `<` or `</`.
+/// The name of a tag, and its length after `<` or `</`.
 fn tag(text: &[u8]) -> Option<(&[u8], usize)> {
     let is_end = |b: &u8| is_space(*b) || matches!(b, b'/' | b'>');
     let name = text.get(..text.iter().position(is_end)?)?;
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn insertion_point_is_behind_the_start_of_the_head() {
-        // The place is marked with `|`.
+        // `|` marks the insertion point.
         for marked in [
             "|",
             "|x",
@@ -217,7 +217,7 @@ mod tests {
         let page = "\u{feff} \n<!DOCTYPE html><!--a--><!--b--!></p a='>'></><?x?>\
                     <html a=\"<head>\" b='>' c=d/e> <head f>|<title>x";
         let whole = page.replace('|', "");
-        // Behind the byte order mark.
+        // After the byte order mark.
         for end in 3..=whole.len() {
             let start = &whole.as_bytes()[..end];
             let place = insertion_point(start).unwrap();

@@ -1,10 +1,10 @@
-//! Script injection: puts the live script into a page.
+//! Script injection: adds the live script to a page.
 //!
-//! The script becomes the first child of the page's head ([`insertion_point`]), so that it is there
-//! however the page goes on, and before a `base` that would send its address elsewhere. It carries
-//! the deploy that the page came with, and the nonce of the page's own scripts, so that a policy
-//! which admits those (Content-Security-Policy, `nonce-...`) admits this one too. A policy that
-//! names hashes alone blocks it: such a page is not live.
+//! The script becomes the first child of the page's head ([`insertion_point`]). There it works for
+//! any page, and precedes a `base` that would change its address. It carries the number of the
+//! page's deploy, and the nonce of the page's own scripts, so that a policy that admits those
+//! (Content-Security-Policy, `nonce-...`) also admits this one. A policy that names only hashes
+//! blocks the script: such a page is not live.
 
 use bytes::Bytes;
 use pmx_streams::Offset;
@@ -12,22 +12,23 @@ use pmx_streams::Offset;
 use super::head::insertion_point;
 use super::script::SCRIPT_PATH;
 
-/// The deploy that a page was served from.
+/// The deploy of a page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Served {
-    /// The deploy's number; 0 where there is no site yet.
+    /// The deploy's number; 0 without a site.
     pub deploy: u64,
-    /// Whether the page is shown in the place of one that is not there.
+    /// Whether the page replaces a missing one.
     pub is_missing: bool,
 }
 
-/// Puts the script into a page, if its encoding is one that ASCII text fits in.
+/// Injects the script into a page, if its encoding is a superset of ASCII.
 pub fn inject(page: &Bytes, served: Served) -> Bytes {
     let place = insertion_point(page).map(|place| {
         if page.contains(&b'<') {
             place.at
         } else {
-            // Text alone: its end is as good a place, and leaves the page's beginning as it is.
+            // A page of text only: the script goes to its end, and the page's beginning stays
+            // unchanged.
             page.len()
         }
     });
@@ -39,8 +40,8 @@ pub fn inject(page: &Bytes, served: Served) -> Bytes {
         .into()
 }
 
-/// A page's beginning up to the script and with it, and how many bytes of the page that is. Nothing
-/// if the place depends on how the page goes on.
+/// A page's beginning with the script, and the number of page bytes in it. `None` if the insertion
+/// point depends on the rest of the page.
 pub(crate) fn opening(start: &[u8], served: Served) -> Option<(Bytes, usize)> {
     let place = insertion_point(start).filter(|place| place.is_sure)?;
     let before = start.get(..place.at)?;
@@ -48,7 +49,7 @@ pub(crate) fn opening(start: &[u8], served: Served) -> Option<(Bytes, usize)> {
     Some((opening.into(), place.at))
 }
 
-/// The element that is put in.
+/// The injected element.
 fn script(page: &[u8], served: Served) -> String {
     let nonce = nonce(page).map(|nonce| format!(" nonce=\"{nonce}\""));
     let nonce = nonce.unwrap_or_default();
@@ -64,7 +65,7 @@ fn script(page: &[u8], served: Served) -> String {
     )
 }
 
-/// The nonce of the first element that has one, if it is spelt as one (base64, RFC 4648).
+/// The nonce of the first element that has a well-formed one (base64, RFC 4648).
 fn nonce(page: &[u8]) -> Option<&str> {
     let at = find(page, b" nonce=")?;
     let rest = page.get(at + b" nonce=".len()..)?;
@@ -79,7 +80,7 @@ fn nonce(page: &[u8]) -> Option<&str> {
     std::str::from_utf8(nonce).ok().filter(|_| is_nonce)
 }
 
-/// Bytes of a nonce; what is longer is none.
+/// Most bytes of a nonce.
 const NONCE_BYTES_MAX: usize = 256;
 
 fn find(text: &[u8], what: &[u8]) -> Option<usize> {

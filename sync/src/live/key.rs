@@ -1,19 +1,19 @@
-//! Match key: the hash under which an address and a file meet.
+//! Match key: a hash that is equal for an address and its file.
 //!
-//! `/a`, `/a/`, `/a.html`, `a.html` and `a/index.html` are one key: a page that is at any of them
-//! is concerned by a change of any other, for one may take the place of another. So neither
-//! side has to know which of them exist.
+//! `/a`, `/a/`, `/a.html`, `a.html` and `a/index.html` have one key. A change of any of them
+//! concerns a page at any other, because one may replace another. So neither side has to know which
+//! of them exist.
 
 use percent_encoding::percent_decode_str;
 use pmx_core::hash::Hash;
 
-/// Match key: 64 bits of a hash. A collision costs one needless reload.
+/// Match key: 64 bits of a hash. A collision costs one unnecessary reload.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(u64);
 
 impl Key {
-    /// The key of an address as a browser spells it: a path, percent-encoded. What follows a `?` or
-    /// a `#` does not count.
+    /// The key of an address in a browser's form: a percent-encoded path. Query and fragment do not
+    /// count.
     pub fn of_address(address: &str) -> Self {
         let end = address.find(['?', '#']).unwrap_or(address.len());
         let path = address.get(..end).unwrap_or_default();
@@ -35,12 +35,12 @@ impl Key {
         Self(u64::from_be_bytes(bytes))
     }
 
-    /// As a number.
+    /// The key as a number.
     pub const fn number(self) -> u64 {
         self.0
     }
 
-    /// From a number that [`Key::number`] gave.
+    /// The key with this [`Key::number`].
     pub const fn from_number(number: u64) -> Self {
         Self(number)
     }

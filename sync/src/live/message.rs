@@ -13,31 +13,31 @@ use crate::wire::DeployKind;
 /// One message of a space's event log, or the net of several.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeMessage {
-    /// The deploy that is there after it: active, or its preview's.
+    /// The current deploy after the change: active, or its preview's.
     pub deploy: u64,
     /// With a preview: its alias.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<AliasName>,
-    /// Its root.
+    /// The deploy's root.
     pub root: Root,
-    /// The root it is compared with.
+    /// The root that it is compared with.
     pub prev_root: Option<Root>,
-    /// In a net message: the deploy it is compared with.
+    /// In a net message: the deploy that it is compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since: Option<u64>,
-    /// How the deploy came to be.
+    /// Origin of the deploy.
     pub kind: DeployKind,
-    /// When.
+    /// Time of the deploy.
     pub at: Timestamp,
     /// The changed paths.
     pub events: Vec<Event>,
-    /// On its way to a reader: the deploy token that the reader may repeat. The log has none.
+    /// The deploy token that the reader may repeat. The log's own messages have none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub know: Option<String>,
 }
 
 impl ChangeMessage {
-    /// Bytes that it keeps in memory.
+    /// Bytes of the message in memory.
     pub fn bytes(&self) -> usize {
         let text = |text: &String| text.capacity() + size_of::<String>();
         let files = |event: &Event| {
@@ -53,19 +53,19 @@ impl ChangeMessage {
     }
 }
 
-/// Changes of one kind. `paths` are what a browser asks for; the others are files.
+/// Changes of one kind. `paths` are addresses, as a browser requests them; the others are files.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename = "artifacts-changed")]
 pub struct Event {
-    /// The addresses of all files below, percent-encoded, clean where the site has clean ones.
+    /// The percent-encoded addresses of all files below, clean where the site has clean URLs.
     pub paths: Vec<String>,
-    /// Files that were not there.
+    /// New files.
     pub added: Vec<String>,
-    /// Files that hold something else.
+    /// Files with changed content.
     pub modified: Vec<String>,
-    /// Files that are not there any more.
+    /// Removed files.
     pub removed: Vec<String>,
-    /// Whether more changed than is named.
+    /// Whether the event omits changes.
     pub truncated: bool,
 }
 
@@ -95,7 +95,7 @@ impl Event {
         event
     }
 
-    /// Whether it says nothing.
+    /// Whether the event has no changes.
     pub fn is_empty(&self) -> bool {
         self.paths.is_empty() && !self.truncated
     }
@@ -114,7 +114,7 @@ mod tests {
     use crate::path::SitePath;
     use crate::site::page_address;
 
-    /// A site as the simplest model: files and what they hold.
+    /// The simplest model of a site: files and their content.
     type Site = BTreeMap<SitePath, u8>;
 
     fn path() -> impl Strategy<Value = SitePath> {
@@ -130,7 +130,7 @@ mod tests {
         prop::collection::btree_map(path(), 0..4u8, 0..24)
     }
 
-    /// Two sites that have much in common.
+    /// Two sites that share many files.
     fn sites() -> impl Strategy<Value = (Site, Site)> {
         let edits = prop::collection::vec((path(), prop::option::of(0..4u8)), 0..8);
         let near = (site(), edits).prop_map(|(before, edits)| {

@@ -1,11 +1,11 @@
 //! Live pages: filters the change events of each deploy for each open page, which applies them.
 //!
-//! A deploy leaves one [`ChangeMessage`] in its space's event log. Readers of Durable Streams get
-//! the log as it is ([`EventRequest`] is a request that waits for more). An open page says over a
-//! WebSocket what it shows and uses, and a [`Session`] decides which messages become frames for it.
-//! The page's half is one script ([`SCRIPT`]), which [`inject()`] puts into pages that want it.
+//! A deploy adds one [`ChangeMessage`] to its space's event log. Readers of Durable Streams get the
+//! log unchanged ([`EventRequest`] is a request that waits for more). An open page sends the paths
+//! that it shows and uses over a WebSocket, and a [`Session`] decides which messages it receives.
+//! The page runs one script ([`SCRIPT`]), which [`inject()`] adds to live pages.
 //!
-//! Nothing here waits or sends: the platforms have the sockets, the waiting and the clock.
+//! The module neither waits nor sends: the platforms have the sockets, the waiting and the clock.
 
 mod event_request;
 mod frame;

@@ -1,4 +1,4 @@
-//! Live script: the JavaScript of an open page, as both hosts serve it.
+//! Live script: the JavaScript of an open page, which both hosts serve.
 
 use bytes::Bytes;
 use http::header::{
@@ -11,12 +11,12 @@ use pmx_core::hash::Hash;
 /// Path of the script on every site.
 pub const SCRIPT_PATH: &str = "/_pmx/live.js";
 
-/// The script as browsers get it: without indentation and comments.
+/// The script as browsers receive it: without indentation and comments.
 pub const SCRIPT: &[u8] = LEAN.0.split_at(LEAN.1).0;
 
 const SOURCE: &[u8] = include_bytes!("live.js");
 
-/// The source without indentation and lines that are comments, and its length.
+/// The source without indentation and comment lines, and its length.
 const LEAN: &([u8; SOURCE.len()], usize) = &lean();
 
 #[expect(clippy::large_stack_arrays, reason = "only the compiler runs it")]
@@ -41,8 +41,8 @@ const fn lean() -> ([u8; SOURCE.len()], usize) {
     (out, len)
 }
 
-/// The answer to a request for the script. It is asked for anew each time, which costs a 304: a new
-/// server may bring a new one.
+/// The answer to a request for the script. A browser revalidates it each time, which costs a 304: a
+/// new server may have a new script.
 pub(crate) fn answer(head: &Parts) -> Response<Bytes> {
     let tag = format!("\"{}\"", Hash::of(SCRIPT).to_hex());
     let known = head.headers.get_all(IF_NONE_MATCH).iter();

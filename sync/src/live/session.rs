@@ -1,7 +1,7 @@
 //! Socket session: the offset, subscription and rate limit of one open WebSocket.
 //!
-//! A session is a value. The embedded host keeps it in the socket's task; a Durable Object writes
-//! it into the socket's attachment, so that it outlives the object's sleep.
+//! A session is a value. The embedded host keeps it in the socket's task. A Durable Object writes
+//! it into the socket's attachment, so that it survives the object's hibernation.
 
 use pmx_core::code::Code;
 use pmx_core::problem::Problem;
@@ -27,7 +27,7 @@ pub struct Session {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stream {
     from: From,
-    /// Until it has caught up: whether in one step.
+    /// During catch-up: whether the client wants one net message.
     catching_up: Option<bool>,
     subscription: Subscription,
 }
@@ -37,7 +37,7 @@ struct Stream {
 pub enum ClientCommand {
     /// Keep-alive: the reply is `pong`.
     Ping,
-    /// A new subscription: there may be events to send at once.
+    /// A new subscription: the server may have events to send at once.
     Subscribe,
 }
 
@@ -60,19 +60,19 @@ impl Closing {
         Self { code, reason }
     }
 
-    /// The server stops, or has too much to do.
+    /// The server stops, or is overloaded.
     pub fn later() -> Self {
         Self::new(1001, "come again")
     }
 
-    /// Why nothing can be read for a socket. 4410: the log no longer holds the events that
-    /// the client missed, so it should reconnect.
+    /// The reason why the log cannot be read for a socket. 4410: the log no longer has the events
+    /// that the client missed, so it should reconnect.
     pub fn of(problem: &Problem) -> Self {
         let code = match problem.code {
             Code::EventsGone | Code::StreamRequest => 4410,
             Code::EventsClosed => 4403,
             Code::NotFound => 4404,
-            // RFC 6455's registry: try again later.
+            // From RFC 6455's registry: try again later.
             Code::SpaceBusy => 1013,
             _ => 1011,
         };
@@ -85,13 +85,12 @@ impl Closing {
     }
 }
 
-/// The room for a reason in a close frame.
+/// Most bytes of a reason in a close frame.
 const REASON_BYTES_MAX: usize = 123;
 
 impl Session {
-    /// A socket that was just opened. One that speaks our subprotocol is sent nothing before it
-    /// says what it wants; any other gets raw events from the first read on, until it says
-    /// something.
+    /// A new socket. A client of the pmx subprotocol receives nothing before it subscribes. Any
+    /// other client receives raw events from the first read on, until it subscribes.
     pub const fn new(reader: Access, dialect: Dialect, now: Timestamp) -> Self {
         let listening = match dialect {
             Dialect::Pmx => None,
@@ -142,9 +141,9 @@ impl Session {
         Some((Read { from }, listening.catching_up == Some(true)))
     }
 
-    /// The frames that a read becomes for it. The first read after a subscription leads to at least
-    /// one, so that the client knows from where on it gets events. A visitor who asks a closed site
-    /// for all paths is sent away; one who says nothing there gets nothing.
+    /// Turns a read into frames for this socket. The first read after a subscription gives at least
+    /// one frame, so that the client learns its offset. The session closes for a visitor who
+    /// subscribes to all paths of a closed site; one without a subscription receives nothing there.
     pub fn on_events(&mut self, batch: &EventBatch) -> Result<Vec<String>, Closing> {
         let Some(listening) = &mut self.stream else {
             return Ok(Vec::new());
@@ -162,7 +161,7 @@ impl Session {
         Ok(frames)
     }
 
-    /// As text, for where it has to be kept.
+    /// Encodes the session as text, for storage.
     pub fn encode(&self) -> String {
         let kept = Kept {
             holder: self.access == Access::Holder,
@@ -173,7 +172,7 @@ impl Session {
         serde_json::to_string(&kept).unwrap_or_default()
     }
 
-    /// From the text that [`Session::encode`] made; nothing from any other.
+    /// Decodes the text of [`Session::encode`]; `None` for any other text.
     pub fn decode(text: &str) -> Option<Self> {
         let kept: Kept = serde_json::from_str(text).ok()?;
         let listening = kept.listening.map(KeptStream::open);
@@ -191,7 +190,7 @@ impl Session {
     }
 }
 
-/// Why a visitor gets no list of paths from a site that did not opt in.
+/// The problem of a visitor who asks for lists of paths at a site that did not opt in.
 pub(crate) fn events_closed() -> Problem {
     let detail = "this site gives lists of changed paths to holders of its token only";
     Problem::new(Code::EventsClosed, detail)
@@ -218,7 +217,7 @@ struct Kept {
 struct KeptStream {
     from: From,
     catching_up: Option<bool>,
-    /// Keys in hexadecimal, 16 digits each; `None` is everything.
+    /// Keys in hexadecimal, 16 digits each; `None` means all paths.
     keys: Option<String>,
     #[serde(default)]
     raw: bool,
@@ -259,7 +258,7 @@ impl KeptStream {
     }
 }
 
-/// A session as it lies in an attachment: 16 KiB are allowed there.
+/// The size of a session in an attachment, whose limit is 16 KiB.
 const _: () = assert!(crate::limits::LIVE_USES_MAX * 16 + 1_024 <= 16 * 1_024);
 
 #[cfg(test)]
@@ -278,7 +277,7 @@ mod tests {
         Session::new(Access::Visitor, Dialect::Pmx, NOW)
     }
 
-    /// What the log has behind `start`: one message a deploy, each of a change of one file.
+    /// The log after `start`: one message per deploy, each with a change of one file.
     fn page(start: u64, files: &[&str], next: u64) -> Page {
         let messages = files.iter().zip(start + 1..).map(|(file, deploy)| {
             let message = json!({
@@ -378,7 +377,7 @@ mod tests {
             frames(&mut session, &page(4, &["b.html"], 5), false),
             Ok(vec![])
         );
-        // An older live script names no subprotocol, but says what it wants.
+        // An older live script names no subprotocol, but subscribes.
         session
             .on_message(r#"{"page":"/a","offset":"0_5"}"#, NOW)
             .unwrap();

@@ -15,23 +15,23 @@ pub struct ClientMessage {
     pub subscription: Subscription,
     /// The offset after which it needs events.
     pub from: From,
-    /// Whether all that it missed shall come as one message.
+    /// Whether the client wants all missed messages as one.
     pub compact: bool,
 }
 
-/// Why a client's message is refused.
+/// The reason why the server refuses a client's message.
 #[derive(Debug, Error)]
 pub enum InvalidMessage {
-    /// It is too long.
+    /// The message is too long.
     #[error("a message may have {LIVE_MESSAGE_BYTES_MAX} bytes")]
     TooLong,
-    /// It is no JSON, or has no such fields.
+    /// The message is no JSON, or lacks required fields.
     #[error("reading the message: {0}")]
     Json(#[from] serde_json::Error),
-    /// It names too much.
+    /// The message names too many paths.
     #[error("a page may name {LIVE_USES_MAX} addresses")]
     TooMany,
-    /// The offset is none.
+    /// The offset is invalid.
     #[error("reading the offset: {0}")]
     Offset(#[from] InvalidOffset),
 }
@@ -84,16 +84,16 @@ impl ClientMessage {
 /// Event filter of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Subscription {
-    /// Everything.
+    /// All events.
     All,
-    /// Everything, as bare events: for clients of the protocol that say nothing.
+    /// All events, as bare events: for clients of the protocol that never subscribe.
     Raw,
-    /// What concerns these, sorted.
+    /// Events for these keys, which are sorted.
     These(Vec<Key>),
 }
 
 impl Subscription {
-    /// A subscription to these.
+    /// A subscription to these keys.
     pub fn of(keys: impl IntoIterator<Item = Key>) -> Self {
         let mut keys: Vec<Key> = keys.into_iter().collect();
         keys.sort_unstable();
@@ -101,7 +101,7 @@ impl Subscription {
         Self::These(keys)
     }
 
-    /// Whether it names no path, and so gets the list of all that change.
+    /// Whether the subscription names no paths, and so receives lists of all changed ones.
     pub const fn is_list(&self) -> bool {
         match self {
             Self::All | Self::Raw => true,
@@ -109,8 +109,8 @@ impl Subscription {
         }
     }
 
-    /// What of a message concerns it; nothing if none of it does. Where more changed than the
-    /// message names, it concerns everybody.
+    /// The part of a message that matches the subscription; `None` if no part does. A truncated
+    /// message matches every subscription.
     pub fn cut(&self, message: &ChangeMessage) -> Option<ChangeMessage> {
         let keys = match self {
             Self::All | Self::Raw => return Some(message.clone()),

@@ -2,9 +2,9 @@
 //!
 //! A key's level is the number of trailing zero groups of six bits in its keyed BLAKE3, so one key
 //! in 64 has at least level 1, one in 4,096 level 2, and so on. A node of level n ends after a key
-//! whose level is above n. Edits of other keys never move such a boundary, which makes the shape a
-//! function of the set of paths (cf. the layers of the atproto Merkle search tree; the split rule
-//! of Noms' prolly trees hashes contents instead, so that there a changed value can move one).
+//! whose level is above n. Edits of other keys never move such a boundary, so the shape is a
+//! function of the set of paths (cf. the layers of the atproto Merkle search tree). The split rule
+//! of Noms' prolly trees hashes contents instead, so there a changed value can move a boundary.
 
 use pmx_core::hash::BOUNDARY_KEY;
 

@@ -1,4 +1,4 @@
-//! Manifest builder: from sorted rows, whole or around subtrees that stay as they are.
+//! Manifest builder: from sorted rows, alone or around unchanged subtrees.
 
 use pmx_core::id::Root;
 
@@ -10,18 +10,18 @@ use super::source::{NodeMap, NodeSource};
 use crate::limits::{FILES_MAX, LEVELS_MAX, NODE_ROWS_MAX};
 use crate::path::SitePath;
 
-/// A manifest just made: its root, and the nodes that had to be made for it, leaves before roots.
+/// A new manifest: its root and its new nodes, leaves before roots.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
     /// The root.
     pub root: Root,
-    /// Files and bytes of the whole.
+    /// Files and bytes of the whole manifest.
     pub totals: Totals,
-    /// The nodes made.
+    /// The new nodes.
     pub nodes: Vec<NewNode>,
 }
 
-/// Builds the manifest of rows that are in the order of their paths, without duplicates.
+/// Builds the manifest of rows in path order, without duplicates.
 pub fn build(rows: impl IntoIterator<Item = Row>) -> Result<Built, ManifestError> {
     let mut builder = Builder::default();
     for row in rows {
@@ -30,7 +30,7 @@ pub fn build(rows: impl IntoIterator<Item = Row>) -> Result<Built, ManifestError
     builder.finish(&NodeMap::default())
 }
 
-/// Takes rows and subtrees from left to right and makes nodes of them.
+/// Builder that takes rows and subtrees from left to right and makes nodes of them.
 #[derive(Default)]
 pub(crate) struct Builder {
     leaf: Vec<Row>,
@@ -54,7 +54,7 @@ impl Builder {
         }
     }
 
-    /// Appends a leaf that was made elsewhere, of the rows that this builder would put in it.
+    /// Appends a leaf from another thread, with the rows that this builder would put in it.
     #[cfg(feature = "scan")]
     pub(super) fn push_leaf(&mut self, made: NewNode, child: Child) -> Result<(), ManifestError> {
         self.follow(&child.last, child.totals)?;
@@ -62,7 +62,7 @@ impl Builder {
         self.push_child(1, child)
     }
 
-    /// Whether a node whose parent is of `level` would start here, so that a whole one may be kept.
+    /// Whether a node whose parent is of `level` would start here, so that an unchanged one fits.
     pub(crate) fn is_aligned(&self, level: u8) -> bool {
         let below = usize::from(level)
             .saturating_sub(1)
@@ -70,7 +70,7 @@ impl Builder {
         self.leaf.is_empty() && self.interior[..below].iter().all(Vec::is_empty)
     }
 
-    /// Appends a subtree as it is, into a node of `level`. The builder must be aligned there.
+    /// Appends an unchanged subtree to a node of `level`. The builder must be aligned there.
     pub(crate) fn push_subtree(&mut self, level: u8, child: Child) -> Result<(), ManifestError> {
         self.follow(&child.last, child.totals)?;
         self.push_child(level, child)
@@ -139,7 +139,7 @@ impl Builder {
         }
     }
 
-    /// Ends every open node and names the root. `source` holds the subtrees that were kept.
+    /// Ends every open node and returns the manifest. `source` has the unchanged subtrees.
     pub(crate) fn finish(mut self, source: &impl NodeSource) -> Result<Built, ManifestError> {
         if self.last.is_none() {
             let empty = NewNode::of(&Node::Leaf(Vec::new()));
@@ -167,7 +167,7 @@ impl Builder {
         self.collapse(top, source)
     }
 
-    /// Descends from nodes with a single row: the root is the lowest node that holds everything.
+    /// Descends from nodes with a single row: the root is the lowest node above all rows.
     fn collapse(mut self, top: Root, source: &impl NodeSource) -> Result<Built, ManifestError> {
         let mut root = top;
         loop {

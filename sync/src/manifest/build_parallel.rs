@@ -1,5 +1,5 @@
-//! Parallel manifest builder: each key alone decides where a node ends, so threads make the leaves,
-//! which are nearly all the work, in any order.
+//! Parallel manifest builder: each key alone decides where a node ends, so threads make the leaves
+//! in any order. Leaves are nearly all the work.
 
 use rayon::prelude::*;
 
@@ -11,7 +11,7 @@ use super::row::{Child, Row};
 use super::source::NodeMap;
 use crate::limits::NODE_ROWS_MAX;
 
-/// Builds what [`build`](super::build) builds, by rayon's threads.
+/// Builds the same manifest as [`build`](super::build) on rayon's threads.
 pub fn build_parallel(rows: Vec<Row>) -> Result<Built, ManifestError> {
     let disordered = rows
         .par_windows(2)
@@ -27,7 +27,7 @@ pub fn build_parallel(rows: Vec<Row>) -> Result<Built, ManifestError> {
     builder.finish(&NodeMap::default())
 }
 
-/// Cuts the rows into those of each leaf.
+/// Splits the rows by leaf.
 fn leaves(rows: Vec<Row>) -> Vec<Vec<Row>> {
     let ends: Vec<bool> = rows
         .par_iter()

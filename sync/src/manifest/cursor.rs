@@ -15,11 +15,11 @@ use crate::path::SitePath;
 pub enum Head<'a> {
     /// A file.
     Row(&'a Row),
-    /// A subtree that was not entered, and its level.
+    /// A subtree that the cursor has not entered, and its level.
     Subtree(&'a Child, u8),
 }
 
-/// Walks a manifest from left to right.
+/// Cursor that walks a manifest from left to right.
 pub struct Cursor<'s, S> {
     source: &'s S,
     stack: Vec<(Arc<Node>, usize)>,
@@ -44,7 +44,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         })
     }
 
-    /// The item here, or nothing at the end.
+    /// The item at this position; `None` at the end.
     pub fn head(&self) -> Option<Head<'_>> {
         let (node, at) = self.stack.last()?;
         match &**node {
@@ -65,7 +65,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         self.passed.as_ref()
     }
 
-    /// Passes the row or the whole subtree that stands here.
+    /// Passes the row or the whole subtree at this position.
     pub fn advance(&mut self) {
         let (files, last) = match self.head() {
             None => return,
@@ -83,7 +83,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         }
     }
 
-    /// Enters the subtree that stands here; a row is left as it is.
+    /// Enters the subtree at this position; a row stays unchanged.
     pub fn descend(&mut self) -> Result<(), ManifestError> {
         if let Some(Head::Subtree(child, _)) = self.head() {
             let node = self.source.node(&child.id)?;
@@ -96,7 +96,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         Ok(())
     }
 
-    /// Goes on to the first row whose path is `path` or follows it.
+    /// Moves to the first row whose path is `path` or follows it.
     pub fn seek(&mut self, path: &str) -> Result<(), ManifestError> {
         loop {
             match self.head() {
@@ -108,7 +108,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         }
     }
 
-    /// Goes on to the row before which `rank` rows stand, or to the end.
+    /// Moves to the row with `rank` rows before it, or to the end.
     pub fn seek_rank(&mut self, rank: u64) -> Result<(), ManifestError> {
         loop {
             match self.head() {
@@ -122,7 +122,7 @@ impl<'s, S: NodeSource> Cursor<'s, S> {
         }
     }
 
-    /// The row here, entering subtrees to reach it; passes it.
+    /// Returns the row at this position and passes it; enters subtrees to reach it.
     pub fn next_row(&mut self) -> Result<Option<Row>, ManifestError> {
         loop {
             match self.head() {

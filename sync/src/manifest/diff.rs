@@ -9,7 +9,7 @@ use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
 
-/// One path that holds something else.
+/// One path whose entry differs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
     /// The path.
@@ -36,7 +36,7 @@ impl Change {
 
 /// Finds every path that differs between `from` and `to`, in order.
 ///
-/// Two subtrees with the same id are passed unread, so the cost is O(changes x depth).
+/// Subtrees with equal ids are skipped unread, so the cost is O(changes x depth).
 pub fn diff<A: NodeSource, B: NodeSource>(
     old: &A,
     from: Root,

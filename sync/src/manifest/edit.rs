@@ -9,7 +9,7 @@ use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
 
-/// The entry that a path shall hold, or none.
+/// The new entry of a path, or its removal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
     /// The path.
@@ -18,10 +18,11 @@ pub struct Edit {
     pub entry: Option<Entry>,
 }
 
-/// Applies edits, which are in the order of their paths without duplicates, to the manifest `base`.
+/// Applies edits to the manifest `base`. The edits are in path order, without duplicates.
 ///
-/// The result is exactly what building the edited rows from nothing gives. Reads and makes
-/// O(edits x depth) nodes: a subtree without edits is kept by its id, unless an edit before it
+/// The result is identical to a full rebuild of the edited rows. It reads and makes O(edits x
+/// depth) nodes: a subtree without edits is reused by its id, unless an edit before it removed the
+/// boundary at its start.
 /// removed the boundary it starts at.
 pub fn edit(source: &impl NodeSource, base: Root, edits: &[Edit]) -> Result<Built, ManifestError> {
     if let Some(pair) = edits.windows(2).find(|pair| pair[0].path >= pair[1].path) {
@@ -41,7 +42,7 @@ struct Merge<'a, S> {
 }
 
 impl<S: NodeSource> Merge<'_, S> {
-    /// Merges `edits`, all of which belong beneath the node, into what the builder has.
+    /// Merges `edits`, which all belong beneath the node, into the builder.
     fn node(&mut self, id: &NodeId, edits: &[Edit]) -> Result<(), ManifestError> {
         let node = self.source.node(id)?;
         let (level, children) = match &*node {

@@ -8,31 +8,31 @@ use thiserror::Error;
 use crate::media::InvalidMedia;
 use crate::path::{InvalidPath, SitePath};
 
-/// A manifest can't be read, changed or believed.
+/// A manifest cannot be read, changed or verified.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ManifestError {
     /// A node is not available.
     #[error("manifest node {0} is missing")]
     Missing(NodeId),
-    /// The bytes of a node or patch are no encoding.
+    /// The bytes of a node or patch are malformed.
     #[error("reading {what}: {source}")]
     Malformed {
-        /// The kind of bytes that were read.
+        /// The kind of the bytes.
         what: &'static str,
-        /// Why it failed.
+        /// The cause.
         source: Malformed,
     },
     /// A path in a node or patch is no site path.
     #[error("reading a manifest: {0}")]
     Path(#[from] InvalidPath),
-    /// A media type in a node or patch is not one.
+    /// A media type in a node or patch is invalid.
     #[error("reading a manifest: {0}")]
     Media(#[from] InvalidMedia),
-    /// The bytes of a node do not hash to the id they were sent under.
+    /// The bytes of a node do not hash to the claimed id.
     #[error("manifest node {0} has other bytes than its id says")]
     WrongId(NodeId),
-    /// A path does not follow the one before it.
+    /// A path is not in order after the previous one.
     #[error("{0:?} is out of order or there twice")]
     Disordered(SitePath),
     /// A path is both a file and a folder.
@@ -40,26 +40,26 @@ pub enum ManifestError {
     Clash {
         /// The file.
         file: SitePath,
-        /// The path that needs a folder there.
+        /// The path that needs a folder of that name.
         beneath: SitePath,
     },
-    /// A node is not what the row above it says, or ends where it should not.
+    /// A node contradicts its parent's row, or ends at the wrong key.
     #[error("manifest node {id} does not fit its place: {why}")]
     Misplaced {
         /// The node.
         id: NodeId,
-        /// The reason why it does not fit.
+        /// The contradiction.
         why: &'static str,
     },
     /// A patch does not fit its base.
     #[error("the patch does not fit its base: {0}")]
     PatchMisfit(&'static str),
-    /// A patch applied to its base arrives elsewhere than announced.
+    /// The result of a patch is not the announced root.
     #[error("the patch arrives at root {arrived}, not at {announced}")]
     WrongRoot {
         /// The root that was announced.
         announced: NodeId,
-        /// The root that came out.
+        /// The actual root.
         arrived: NodeId,
     },
     /// A manifest above a limit.
@@ -67,12 +67,12 @@ pub enum ManifestError {
     TooLarge {
         /// The unit of the count.
         what: &'static str,
-        /// How much there is.
+        /// The actual value.
         value: u64,
         /// The limit.
         max: u64,
     },
-    /// The place that holds the nodes failed.
+    /// The node source failed.
     #[error("reading manifest node {id}: {why}")]
     Source {
         /// The node.

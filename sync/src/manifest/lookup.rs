@@ -10,7 +10,7 @@ use super::row::{Entry, Row};
 use super::source::NodeSource;
 use crate::path::SitePath;
 
-/// The entry at `path`, found by reading at most depth nodes.
+/// The entry at `path`. Reads at most depth nodes.
 pub fn lookup(
     source: &impl NodeSource,
     root: Root,
@@ -35,7 +35,7 @@ pub fn lookup(
     }
 }
 
-/// The rows from `from` on, in order, as long as `wanted` says so; at most `max` of them.
+/// The rows from `from` on, in order, while `wanted` accepts them; at most `max` of them.
 pub fn range(
     source: &impl NodeSource,
     root: Root,
@@ -55,7 +55,7 @@ pub fn range(
     Ok(rows)
 }
 
-/// Checks that none of `paths`, which are in order and held by `root`, is both a file and a folder.
+/// Checks that none of `paths` is both a file and a folder. The paths are in order, and in `root`.
 pub fn check_clashes<'a>(
     source: &impl NodeSource,
     root: Root,
@@ -93,10 +93,10 @@ pub fn check_clashes<'a>(
     Ok(())
 }
 
-/// Finds clashes among paths that are pushed in order: one pass, no look-ups.
+/// Clash check of ordered paths, in one pass without lookups.
 #[derive(Default)]
 pub(crate) struct Clashes {
-    /// Pushed paths that are prefixes of the last one: only they can still clash with the next.
+    /// Earlier paths that are prefixes of the last one: only they can clash with the next.
     prefixes: Vec<SitePath>,
 }
 

@@ -1,10 +1,10 @@
 //! Manifest: a Merkle tree of a site's paths, whose root names the whole site.
 //!
-//! It is a search tree keyed by path (a "prolly tree"), with node ends that each key decides for
-//! itself, so the same set of files has the same nodes on every machine and after any history.
-//! [`build`] makes one from rows, [`edit`] changes one around the edits, [`diff`] finds what
-//! differs, and a patch ([`encode_patch`], [`decode_patch`]) carries that to a side that has the
-//! base. Walks read nodes from a [`NodeSource`]; nothing here does I/O.
+//! A manifest is a search tree keyed by path (a "prolly tree"). Each key alone decides whether a
+//! node ends, so the same set of files has the same nodes on every machine and after any history.
+//! [`build`] makes a manifest from rows, [`edit`] changes one around the edits, and [`diff`]
+//! compares two. A patch ([`encode_patch`], [`decode_patch`]) carries the changes to a side that
+//! has the base. Walks read nodes from a [`NodeSource`]; the module does no I/O.
 
 mod boundary;
 mod build;

@@ -12,8 +12,8 @@
 //! key      = varint bytes shared with the key before, varint length of the rest, the rest
 //! ```
 //!
-//! A decoder refuses every other spelling: a shared length that is not the longest, a media type
-//! that is unused, unordered or there twice, keys out of order, trailing bytes.
+//! A decoder refuses all other encodings: a shared length that is not the longest, a media type
+//! that is unused, unordered or duplicate, keys out of order, trailing bytes.
 
 use std::sync::Arc;
 
@@ -38,9 +38,9 @@ const VERSION: u8 = 1;
 pub enum Node {
     /// Files.
     Leaf(Vec<Row>),
-    /// Subtrees, all of the level below.
+    /// Subtrees of the level below.
     Interior {
-        /// Levels beneath.
+        /// Level of the node.
         level: u8,
         /// The subtrees.
         children: Vec<Child>,
@@ -48,7 +48,7 @@ pub enum Node {
 }
 
 impl Node {
-    /// Levels beneath: 0 for a leaf.
+    /// The node's level: 0 for a leaf.
     pub const fn level(&self) -> u8 {
         match self {
             Self::Leaf(_) => 0,
@@ -64,12 +64,12 @@ impl Node {
         }
     }
 
-    /// Whether this is the one node without rows: the root of an empty site.
+    /// Whether the node has no rows: only the root of an empty site.
     pub const fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The last path beneath.
+    /// The last path beneath the node.
     pub fn last(&self) -> Option<&SitePath> {
         match self {
             Self::Leaf(rows) => rows.last().map(|row| &row.path),
@@ -77,7 +77,7 @@ impl Node {
         }
     }
 
-    /// Files and bytes beneath.
+    /// Files and bytes beneath the node.
     pub fn totals(&self) -> Totals {
         match self {
             Self::Leaf(rows) => rows.iter().fold(Totals::default(), |sum, row| {
@@ -102,7 +102,7 @@ impl Node {
         out
     }
 
-    /// Reads canonical bytes that were hashed before: our own storage.
+    /// Reads canonical bytes from the process's own storage, which were hashed before.
     pub fn decode(bytes: &[u8]) -> Result<Self, ManifestError> {
         if bytes.len() > NODE_BYTES_MAX {
             let (value, max) = (bytes.len() as u64, NODE_BYTES_MAX as u64);
@@ -142,8 +142,8 @@ impl Node {
         Ok(node)
     }
 
-    /// Believes bytes that came under a claimed id: hashes and reads them, and checks that no row
-    /// but the last is one after which the node should have ended.
+    /// Verifies bytes with a claimed id: hashes and reads them, and checks that the node should not
+    /// have ended before its last row.
     pub fn verify(bytes: &[u8], claimed: NodeId) -> Result<Self, ManifestError> {
         if NodeId::of(bytes) != claimed {
             return Err(ManifestError::WrongId(claimed));
@@ -172,9 +172,9 @@ impl Node {
             .chain(children.iter().map(|child| &child.last))
     }
 
-    /// Checks that this node is what `row`, standing in a node of `level` after `before`, says.
+    /// Checks this node against its parent's `row`, in a node of `level`, after the path `before`.
     ///
-    /// `place` says whether anything follows it in the whole manifest: every inner node must end
+    /// `place` says whether another node follows in the whole manifest: every inner node must end
     /// at a boundary key or be full.
     pub fn check_place(
         &self,
@@ -202,12 +202,12 @@ impl Node {
     }
 }
 
-/// Where a node stands in its level.
+/// Position of a node in its level.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LevelPosition {
     /// Another node follows.
     Inner,
-    /// It is the last of its level.
+    /// No node of the level follows.
     Rightmost,
 }
 
@@ -234,7 +234,7 @@ impl<'a> KeyWriter<'a> {
     }
 }
 
-/// Reads one key that follows `before`.
+/// Reads one front-coded key after `before`.
 pub(crate) fn read_key(
     reader: &mut ByteReader<'_>,
     before: Option<&SitePath>,
@@ -323,7 +323,7 @@ pub(crate) fn read_media_table(
     Ok(types)
 }
 
-/// Reads media indices and sees to it that types appear in the order of first use.
+/// Reads media indices and checks that types appear in the order of first use.
 pub(crate) struct MediaReader {
     types: Vec<Media>,
     used: usize,
@@ -415,7 +415,7 @@ fn decode_interior(reader: &mut ByteReader<'_>, count: usize) -> Result<Vec<Chil
     Ok(children)
 }
 
-/// A node made just now: its id and bytes, ready to be stored or sent.
+/// A new node: its id and bytes, ready to be stored or sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewNode {
     /// The id.

@@ -1,7 +1,7 @@
 //! Manifest patch: the edit script from one manifest to another, in bytes proportional to it.
 //!
-//! Both sides hold the base, so a row that changes or goes is named by counting rows, not by its
-//! path, and the path of a new row shares what it can with its neighbour.
+//! Both sides have the base, so a patch names a changed or removed row by counting rows, not by its
+//! path. The path of a new row shares a prefix with its neighbour.
 //!
 //! ```text
 //! patch  = version media ops
@@ -22,13 +22,12 @@
 //! signed n    varint: 2n, or -2n - 1 if n is negative
 //! ```
 //!
-//! The neighbour of a new row is the last path before it: the base row passed last, or the row
-//! inserted last, whichever is later.
+//! The neighbour of a new row is the last path before it: the last passed base row or the last
+//! inserted row, whichever is later.
 //!
-//! Ids are incompressible, so a row that need not name one does not: blobs that travel are hashed
-//! where they arrive, and blobs that moved are in the base. A change of every page then takes
-//! a few bytes a row, nearly all of them the same. Whether the ids are the meant ones shows in the
-//! root.
+//! Ids are incompressible, so a patch omits them where possible. The receiver hashes uploaded blobs
+//! anyway, and finds moved blobs in the base. A change of every page then takes a few bytes per
+//! row, nearly all of them equal. The root proves that the ids are the sender's.
 
 use std::collections::HashMap;
 
@@ -63,7 +62,7 @@ const MEDIA_TYPES_MAX: usize = 1_024;
 /// Where the receiver finds blobs whose ids the patch leaves out.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Origins {
-    /// Uploaded blobs: their places among the blobs of the packs, in the order of both.
+    /// Uploaded blobs: their indices among the blobs of the packs, in the order of both.
     pub uploaded: HashMap<BlobId, u64>,
     /// Blobs of the base: the rank of a row that holds each.
     pub reused: HashMap<BlobId, u64>,
@@ -74,7 +73,7 @@ pub fn encode_patch(changes: &[Change]) -> Vec<u8> {
     encode_patch_from(changes, &Origins::default())
 }
 
-/// As [`encode_patch`], without the ids of blobs whose origins are known.
+/// Like [`encode_patch`], without the ids of blobs with known origins.
 pub fn encode_patch_from(changes: &[Change], origins: &Origins) -> Vec<u8> {
     let table = MediaTable::of(changes.iter().filter_map(new_media));
     let mut out = vec![VERSION];
@@ -172,7 +171,7 @@ impl<'a> Writer<'a> {
     }
 }
 
-/// Writes how far `at` is from the place that is next, which then is the one behind it.
+/// Writes the distance of `at` from the expected index, and then expects the one after `at`.
 fn write_step(out: &mut Vec<u8>, next: &mut u64, at: u64) {
     let step = match at.checked_sub(*next) {
         Some(ahead) => ahead << 1,
@@ -197,15 +196,15 @@ fn read_step(reader: &mut ByteReader<'_>, next: &mut u64) -> Result<u64, Manifes
     Ok(at)
 }
 
-/// The media type that a change has to name.
+/// The media type, if a change must name it.
 fn new_media(change: &Change) -> Option<&Media> {
     let after = change.after.as_ref()?;
     let before = change.before.as_ref();
     (before.map(|entry| &entry.media) != Some(&after.media)).then_some(&after.media)
 }
 
-/// Reads a patch against `base` as edits, in order. `uploaded` are the blobs that came along, each
-/// with its size. Reads O(ops x depth) nodes of the base.
+/// Reads a patch against `base` as edits, in order. `uploaded` has the uploaded blobs, each with
+/// its size. Reads O(ops x depth) nodes of the base.
 pub fn decode_patch(
     bytes: &[u8],
     source: &impl NodeSource,
@@ -262,7 +261,7 @@ struct Ops<'a, S> {
     edits: Vec<Edit>,
 }
 
-/// Where an op takes its row's blob from.
+/// The source of a row's blob in an op.
 #[derive(Debug, Clone, Copy)]
 enum BlobSource {
     Literal,

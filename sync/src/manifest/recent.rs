@@ -1,6 +1,6 @@
 //! Recent nodes: a small cache of decoded nodes in front of a source.
 //!
-//! Walks follow the order of paths, so the nodes of the last few paths are those of the next.
+//! Walks follow path order, so consecutive paths share most of their nodes.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,15 +12,15 @@ use super::error::ManifestError;
 use super::node::Node;
 use super::source::NodeSource;
 
-/// Decoded nodes that are kept: two paths down a tree of the greatest depth, and some.
+/// Decoded nodes in the cache: two paths down a tree of the greatest depth, and some more.
 const NODES_MAX: usize = 64;
 
-/// The nodes used last.
+/// The most recently used nodes.
 #[derive(Default)]
 pub(crate) struct RecentNodes(RefCell<VecDeque<(NodeId, Arc<Node>)>>);
 
 impl RecentNodes {
-    /// The node, if it is here, or as the source reads it.
+    /// The node from the cache, or from the source.
     pub(crate) fn find_or(
         &self,
         id: &NodeId,
@@ -44,7 +44,7 @@ impl RecentNodes {
     }
 }
 
-/// A source whose recent nodes are not read again.
+/// A source with a cache of recent nodes.
 pub(crate) struct Recent<'a, S> {
     source: &'a S,
     nodes: RecentNodes,

@@ -19,7 +19,7 @@ pub struct Entry {
 /// A leaf row: one file of the site.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Row {
-    /// Where the file is.
+    /// The file's path.
     pub path: SitePath,
     /// The entry at the path.
     pub entry: Entry,
@@ -28,20 +28,20 @@ pub struct Row {
 /// An interior row: one subtree of the manifest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Child {
-    /// The last path beneath.
+    /// The last path beneath the child.
     pub last: SitePath,
-    /// The node beneath.
+    /// The child node.
     pub id: NodeId,
-    /// Files and bytes beneath.
+    /// Files and bytes beneath the child.
     pub totals: Totals,
 }
 
-/// How much a subtree holds.
+/// Totals of a subtree.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Totals {
     /// Files.
     pub files: u64,
-    /// Bytes of the files, before any compression; duplicates count each time.
+    /// Bytes of the files, uncompressed; duplicates count each time.
     pub bytes: u64,
 }
 

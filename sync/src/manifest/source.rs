@@ -8,9 +8,9 @@ use pmx_core::id::NodeId;
 use super::error::ManifestError;
 use super::node::{NewNode, Node};
 
-/// A place that holds nodes: a ledger, a file, memory.
+/// A store of nodes: a ledger, a file, memory.
 pub trait NodeSource {
-    /// Reads one node; [`ManifestError::Missing`] if it is not there.
+    /// Reads one node; [`ManifestError::Missing`] if the source lacks it.
     fn node(&self, id: &NodeId) -> Result<Arc<Node>, ManifestError>;
 }
 
@@ -46,12 +46,12 @@ impl NodeMap {
         })
     }
 
-    /// How many nodes there are.
+    /// The number of nodes.
     pub fn len(&self) -> usize {
         self.nodes.len()
     }
 
-    /// Whether there are none.
+    /// Whether the map has no nodes.
     pub fn is_empty(&self) -> bool {
         self.nodes.is_empty()
     }
@@ -64,11 +64,11 @@ impl NodeSource for NodeMap {
     }
 }
 
-/// Nodes just made, in front of a place that holds the older ones.
+/// New nodes in front of a source with the older ones.
 pub struct Layered<'a, S> {
     /// The new nodes.
     pub new: &'a NodeMap,
-    /// The older ones.
+    /// The source of the older ones.
     pub old: &'a S,
 }
 

@@ -1,4 +1,4 @@
-//! Properties of the manifest against the simplest possible model: a map from path to entry.
+//! Manifest properties against the simplest possible model: a map from path to entry.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -227,8 +227,8 @@ proptest! {
     }
 }
 
-/// Where the blobs of some changes come from: the base, if it has them, else of the rest every
-/// other one is carried, in an order of its own.
+/// The origins of the blobs of some changes. Blobs of the base are reused. Every other one of the
+/// rest is uploaded, in a separate order.
 fn origins(before: &Model, changes: &[Change]) -> (Origins, Vec<(BlobId, u64)>) {
     let mut origins = Origins::default();
     for (entry, rank) in before.values().zip(0..) {
@@ -290,8 +290,8 @@ fn edit_in_a_flat_folder_of_100_000_files_touches_few_nodes() {
     assert!(edited.nodes.len() <= 4, "{} nodes made", edited.nodes.len());
 }
 
-/// Every page of a site changes, and the patch names none of their ids: what is left is the same
-/// three bytes again and again.
+/// Every page of a site changes, and the patch names none of their ids: the rest repeats the same
+/// three bytes.
 #[test]
 fn patch_of_a_change_of_every_page_is_a_few_bytes_a_page() {
     let before = flat(20_000);
@@ -374,7 +374,7 @@ fn empty_site_is_one_empty_leaf() {
     assert_eq!(all_rows(&map, built.root), vec![]);
 }
 
-/// A commit checks every new path for clashes. Neighbours lie in the same nodes, which are decoded
+/// A commit checks every new path for clashes. Neighbours share nodes, and each node is decoded
 /// once.
 #[test]
 fn check_clashes_decodes_few_nodes_for_many_new_paths() {

@@ -1,13 +1,14 @@
 //! Media types by file name: one table for the client and both hosts.
 //!
-//! The table is that of mime-db (IANA's registry, and what Apache and nginx add), kept here as text
-//! so that no update of a dependency changes how a page is served. Two lists come before it: what
-//! it lacks or has otherwise, and source code, which a browser shows as plain text instead of
-//! offering it as a download; it is never run as a page or a script.
+//! The table is that of mime-db (IANA's registry, with additions of Apache and nginx). It is stored
+//! here as text, so that no update of a dependency changes how a page is served. Two lists precede
+//! it. One has types that mime-db lacks or that the web uses differently. The other has source
+//! code, which a browser shows as plain text instead of a download, and never runs as a page or a
+//! script.
 //!
-//! A type depends on the name alone, so every client makes the same root of a folder. What only
-//! bytes can tell (a charset, whether a `.svgz` is compressed) is decided when a file is served.
-//! The stat cache of the scan remembers types: a change of this table needs a new format of it.
+//! A type depends on the name alone, so every client makes the same root of a folder. Properties of
+//! the bytes (a charset, whether a `.svgz` is compressed) are decided when a file is served. The
+//! stat cache of the scan stores types: a change of this table needs a new cache format.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -39,13 +40,13 @@ fn table() -> &'static BTreeMap<&'static str, &'static str> {
     TABLE.get_or_init(|| rows().filter_map(|row| row.split_once(' ')).collect())
 }
 
-/// A row for each extension. Made of `db.json` of the npm package mime-db: of several types, a
-/// registered one counts before others, and one that is no `application/` type before one that is.
+/// One row per extension, made from `db.json` of the npm package mime-db. Of several types, a
+/// registered one takes precedence, and then one that is no `application/` type.
 const MIME_DB: &str = include_str!("mime-db.txt");
 
 const UNKNOWN: &str = "application/octet-stream";
 
-/// Whole names whose type no extension gives.
+/// Whole names whose type does not follow from an extension.
 const NAMES: &[(&str, &str)] = &[
     ("AUTHORS", "text/plain"),
     ("CHANGELOG", "text/plain"),
@@ -78,7 +79,7 @@ const NAMES: &[(&str, &str)] = &[
     ("webfinger", "application/jrd+json"),
 ];
 
-/// Extensions, in lower case, that mime-db lacks or has otherwise than the web does.
+/// Lower-case extensions that mime-db lacks, or that the web uses differently.
 const OWN: &[(&str, &str)] = &[
     ("br", "application/x-brotli"),
     ("cjs", "text/javascript"),
@@ -95,7 +96,7 @@ const OWN: &[(&str, &str)] = &[
     ("zst", "application/zstd"),
 ];
 
-/// Extensions of source code and of other text for people.
+/// Extensions of source code and of other readable text.
 #[rustfmt::skip]
 const SOURCES: &[&str] = &[
     "ada", "adb", "adoc", "ads", "asciidoc", "asm", "astro", "bash", "bat", "bib", "c", "cc",

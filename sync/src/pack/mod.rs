@@ -1,11 +1,12 @@
 //! Packs: the wire format for uploads, and the different format of stored objects.
 //!
-//! On the wire a pack is solid: many blobs in path order in one zstd frame, because the pages of a
-//! site are mostly the same words ([`wire`]; [`plan`] says which blob goes where). At rest each
-//! blob is a frame of its own, so that a page is one ranged read ([`stored`]). Blobs above
-//! [`PART_BYTES`](pmx_core::limits::PART_BYTES) travel and lie in parts ([`part`]). What arrives is
-//! a claim until it is hashed: [`VerifiedBlob`], [`VerifiedPack`] and [`part::VerifiedPart`] can
-//! only be had by hashing. An [`OpenPack`] never arrived: it was kept.
+//! On the wire a pack is solid: one zstd frame has many blobs in path order, because the pages of a
+//! site mostly share their words ([`wire`]; [`plan`] assigns blobs to packs). A stored object has
+//! one frame for each blob, so that a page is one ranged read ([`stored`]). Blobs above
+//! [`PART_BYTES`](pmx_core::limits::PART_BYTES) are uploaded and stored in parts ([`part`]).
+//! Received bytes are claims until they are hashed: only hashing makes a [`VerifiedBlob`], a
+//! [`VerifiedPack`] or a [`part::VerifiedPart`]. An [`OpenPack`] never crossed the network: the
+//! client stored it.
 
 use pmx_core::codec::Level;
 
@@ -19,26 +20,26 @@ pub mod wire;
 pub use open::OpenPack;
 pub use verified::{VerifiedBlob, VerifiedPack};
 
-/// How a sender codes a pack or a part.
+/// Body coding of a pack or a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Coding {
-    /// One zstd frame at this level, unless that is no smaller.
+    /// One zstd frame at this level, if that is smaller.
     Zstd(Level),
-    /// As it is: the bytes are of a format that is compressed already.
+    /// Uncompressed: the format of the bytes is already compressed.
     Stored,
 }
 
-/// Whether the bytes of a pack were worth compressing on the wire.
+/// Whether compressing the bytes of a pack for the wire pays.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PackKind {
     /// One zstd frame over all of it.
     Solid,
-    /// Bytes as they are.
+    /// The uncompressed bytes.
     Stored,
 }
 
 impl PackKind {
-    /// How a sender codes a pack of this kind.
+    /// The coding of a pack of this kind.
     pub const fn coding(self, level: Level) -> Coding {
         match self {
             Self::Solid => Coding::Zstd(level),

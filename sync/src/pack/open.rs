@@ -1,9 +1,9 @@
-//! Local packs, opened to take blobs out.
+//! Local packs, decoded to take blobs out.
 
 use std::ops::Range;
 
-/// The blobs of a pack, decoded and not hashed: the caller that kept the pack has to know that it
-/// is still the same.
+/// The blobs of a pack, decoded but not hashed. The caller that stored the pack must know that it
+/// has not changed.
 #[derive(Debug)]
 pub struct OpenPack {
     raw: Vec<u8>,
@@ -11,7 +11,7 @@ pub struct OpenPack {
 }
 
 impl OpenPack {
-    /// Cuts `raw` into blobs of these sizes, whose sum is its length.
+    /// Cuts `raw` into blobs of these sizes, which add up to its length.
     pub(super) fn of(raw: Vec<u8>, sizes: &[usize]) -> Self {
         let mut start = 0;
         let ranges = sizes.iter().map(|size| {
@@ -23,12 +23,12 @@ impl OpenPack {
         Self { raw, blobs }
     }
 
-    /// The bytes of one of the blobs, by its place.
+    /// The bytes of the blob at this index.
     pub fn blob(&self, at: usize) -> Option<&[u8]> {
         self.raw.get(self.blobs.get(at)?.clone())
     }
 
-    /// The memory of the blobs, for those of the next pack.
+    /// Returns the memory of the blobs for the next pack.
     pub fn into_memory(self) -> Vec<u8> {
         self.raw
     }

@@ -1,11 +1,11 @@
 //! Parts of big blobs: each is verified, stored and retried on its own.
 //!
-//! A blob above `PART_BYTES` travels in aligned parts of that size, so that nothing is buffered
-//! whole, an interrupted upload goes on at the part it lost, and a range request touches only the
-//! parts it needs. BLAKE3 is a tree (BLAKE3 paper, section 2.1), and `PART_BYTES` is a power of
-//! two of its chunks, so each part is a whole subtree: its [`ChainingValue`] can be computed from
-//! the part and its offset alone, and [`Parts::merge`] makes the blob's id from all of them. The
-//! part's number is in its chaining value, so a part can't be taken for another.
+//! A blob above `PART_BYTES` travels in aligned parts of that size. So no process buffers it whole,
+//! an interrupted upload resumes at the part it lost, and a range request reads only the parts it
+//! needs. BLAKE3 is a tree (BLAKE3 paper, section 2.1), and `PART_BYTES` is a power of two of its
+//! chunks, so each part is a whole subtree. The part and its offset determine its
+//! [`ChainingValue`], and [`Parts::merge`] makes the blob's id from all of them. The chaining value
+//! includes the part's number, so no part passes for another.
 //!
 //! A part on the wire:
 //!
@@ -18,8 +18,8 @@
 //! | *if bit 1* | the delta: see [`PartDelta`] |
 //! | to the end | the body: the bytes, or those that are not copied |
 //!
-//! A part at rest is an object of its own: one frame, or the bytes. Where they lie is the table of
-//! parts, which the blob's [`Location`](pmx_core::location::Location) points to:
+//! A stored part is an object of its own: one frame, or the bytes. The blob's
+//! [`Location`](pmx_core::location::Location) points to the table of parts, which locates them:
 //!
 //! | bytes | field |
 //! |---|---|
@@ -60,14 +60,14 @@ const FLAG_COPIES: u8 = 1 << 1;
 /// Parts of the largest blob.
 pub const PARTS_MAX: u32 = (BLOB_BYTES_MAX / PART_BYTES) as u32;
 
-/// How a blob of some size divides into parts.
+/// The division of a blob of some size into parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Parts {
     size: u64,
 }
 
 impl Parts {
-    /// The parts of a blob of `size` bytes, which must be above `PART_BYTES`: smaller ones travel
+    /// The parts of a blob of `size` bytes, which must be above `PART_BYTES`: smaller blobs travel
     /// in packs.
     pub const fn of(size: u64) -> Result<Self, PartError> {
         if size <= PART_BYTES || size > BLOB_BYTES_MAX {
@@ -76,12 +76,12 @@ impl Parts {
         Ok(Self { size })
     }
 
-    /// Bytes of the blob.
+    /// Size of the blob in bytes.
     pub const fn size(self) -> u64 {
         self.size
     }
 
-    /// How many parts: at least two.
+    /// The number of parts: at least two.
     pub const fn count(self) -> u32 {
         self.size.div_ceil(PART_BYTES) as u32
     }
@@ -102,8 +102,8 @@ impl Parts {
         (0..self.count()).map(move |number| self.known(number))
     }
 
-    /// The parts that hold bytes of `range`, each with the range of its own bytes that is meant.
-    /// Bytes beyond the blob are left out.
+    /// The parts with bytes of `range`, each with the part's own range of them. Bytes beyond the
+    /// blob are left out.
     pub fn touching(self, range: Range<u64>) -> impl Iterator<Item = (Part, Range<u64>)> {
         let range = range.start..range.end.min(self.size);
         let numbers = if range.is_empty() {
@@ -130,7 +130,7 @@ impl Parts {
         Ok(merge_root(values))
     }
 
-    /// The part with a number that is known to be one.
+    /// The part with a valid number.
     fn known(self, number: u32) -> Part {
         let left = self.size - u64::from(number) * PART_BYTES;
         Part {
@@ -140,7 +140,7 @@ impl Parts {
     }
 }
 
-/// One part of a blob. Comes from [`Parts`], so its number and length are right.
+/// One part of a blob. Only [`Parts`] makes it, so its number and length are right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Part {
     number: u32,
@@ -149,17 +149,17 @@ pub struct Part {
 
 #[expect(clippy::len_without_is_empty, reason = "a part is never empty")]
 impl Part {
-    /// Its number, from 0.
+    /// The part's number, from 0.
     pub const fn number(self) -> u32 {
         self.number
     }
 
-    /// The blob's byte that it begins with.
+    /// Offset of the part in the blob.
     pub const fn offset(self) -> u64 {
         self.number as u64 * PART_BYTES
     }
 
-    /// How many bytes it has: `PART_BYTES`, or fewer if it is the last.
+    /// Length in bytes: `PART_BYTES`, or fewer for the last part.
     pub const fn len(self) -> u64 {
         self.len
     }
@@ -179,15 +179,15 @@ fn check_len(part: Part, actual: u64) -> Result<(), PartError> {
 /// A part ready to send.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WirePart {
-    /// The body of its request.
+    /// The body of the request that sends the part.
     pub bytes: Vec<u8>,
-    /// What its bytes hash to: compare with what the scan found, or merge with the other parts
-    /// and compare with the blob's id, before committing to anything.
+    /// The chaining value of the bytes. Before a commit, the client compares it with the scan's, or
+    /// merges all parts and compares the result with the blob's id.
     pub chaining_value: ChainingValue,
 }
 
 impl WirePart {
-    /// Hashes and codes the bytes of a part.
+    /// Hashes and encodes the bytes of a part.
     pub fn of(
         part: Part,
         bytes: &[u8],
@@ -198,7 +198,7 @@ impl WirePart {
         Ok(Self::sealed(chaining_value, None, bytes, encoder, coding))
     }
 
-    /// Hashes the bytes of a part, and codes those that the receiver can't copy.
+    /// Hashes the bytes of a part, and encodes those that the receiver cannot copy.
     pub fn build_with_delta(
         copies: &PartDelta,
         bytes: &[u8],
@@ -248,16 +248,16 @@ impl WirePart {
     }
 }
 
-/// A part that arrived.
+/// A received part.
 #[derive(Debug)]
 pub enum Arrived {
-    /// It is all there, and was hashed.
+    /// The part is complete and hashed.
     Whole(VerifiedPart),
-    /// The receiver has to fill in the copied bytes.
+    /// The receiver must fill in the copied bytes.
     Pending(PendingPart),
 }
 
-/// Decodes a part that arrived, and hashes it unless it copies something.
+/// Decodes a received part, and hashes it unless it copies bytes.
 pub fn open(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Arrived, PartError> {
     let mut head = Head::read(wire, part)?;
     if let Some((copies, expected)) = head.copies.take() {
@@ -273,7 +273,7 @@ pub fn open(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Arrived, P
     }))
 }
 
-/// Decodes a part that copies nothing, and hashes it.
+/// Decodes a part without copies, and hashes it.
 pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<VerifiedPart, PartError> {
     match open(wire, part, decoder)? {
         Arrived::Whole(verified) => Ok(verified),
@@ -281,11 +281,11 @@ pub fn verify(wire: &[u8], part: Part, decoder: &mut Decoder) -> Result<Verified
     }
 }
 
-/// A part, as it arrived.
+/// The head and the body of a received part.
 struct Head<'a> {
     part: Part,
     kind: PackKind,
-    /// The delta, and the chaining value that the complete part has to have.
+    /// The delta, and the chaining value of the complete part.
     copies: Option<(PartDelta, ChainingValue)>,
     body: &'a [u8],
 }
@@ -320,7 +320,7 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// The body, of which `len` bytes are expected.
+    /// Decodes the body, whose expected length is `len` bytes.
     fn open(&self, len: u64, decoder: &mut Decoder) -> Result<Vec<u8>, PartError> {
         match self.kind {
             PackKind::Solid => Ok(decoder.frame(self.body, len, Bounds::WIRE)?),

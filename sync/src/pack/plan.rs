@@ -1,10 +1,10 @@
 //! Pack plan: assigns each blob to a solid pack, a stored pack, or parts.
 //!
-//! The client knows size and media type of everything that is wanted before it reads a byte of it,
-//! so it decides first and then reads, compresses and sends several packs at once. Path order is
-//! kept, because neighbours resemble each other. Packs are filled, because larger ones compress
-//! better; only the last two share what is left for them, so that a site a little above one pack
-//! becomes two of the same size, and the last pack is never a crumb.
+//! The client knows size and media type of all blobs to upload before it reads a byte of them. So
+//! it plans first, and then reads, compresses and sends several packs at once. The plan keeps path
+//! order, because neighbours resemble each other. It fills packs, because larger ones compress
+//! better. Only the last two share the rest, so that a site a little above one pack becomes two
+//! packs of the same size, and the last pack is never tiny.
 
 use std::collections::HashSet;
 
@@ -15,18 +15,18 @@ use crate::limits::PACK_BLOBS_MAX;
 use crate::media::Media;
 use crate::pack::PackKind;
 
-/// A blob that the other side wants, as the manifest describes it.
+/// A blob to upload, as the manifest describes it.
 #[derive(Debug, Clone, Copy)]
 pub struct BlobToUpload<'a> {
     /// Its id.
     pub blob: BlobId,
     /// Its size in bytes.
     pub size: u64,
-    /// Its media type, which says whether compressing is worth the time.
+    /// Its media type, which decides whether the client compresses it.
     pub media: &'a Media,
 }
 
-/// The properties that decide how a blob travels.
+/// The properties that decide the upload format of a blob.
 #[derive(Debug, Clone, Copy)]
 pub struct Piece<'a> {
     /// Its size in bytes.
@@ -45,35 +45,35 @@ impl Piece<'_> {
     }
 }
 
-/// One pack to be made.
+/// One planned pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PackPlan {
-    /// How it is coded.
+    /// The body's kind.
     pub kind: PackKind,
-    /// Its blobs: indices of what was wanted, ascending.
+    /// The pack's blobs: ascending indices of the blobs to upload.
     pub members: Vec<usize>,
-    /// Bytes of its blobs.
+    /// Raw bytes of its blobs.
     pub raw: u64,
 }
 
-/// How everything that is wanted travels.
+/// Upload plan of all blobs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// The packs, solid ones first.
     pub packs: Vec<PackPlan>,
-    /// Blobs that travel in parts: indices of what was wanted, ascending.
+    /// Blobs to upload in parts: ascending indices of the blobs to upload.
     pub big: Vec<usize>,
 }
 
 impl Plan {
-    /// Plans for blobs in path order. A blob that is wanted several times travels once, where it
-    /// is wanted first.
+    /// Plans for blobs in path order. A blob that occurs several times travels once, at its first
+    /// place.
     pub fn of(wanted: &[BlobToUpload<'_>]) -> Self {
         Self::within(PACK_RAW_BYTES_MAX, wanted)
     }
 
-    /// The same with packs of at most about `raw_bytes`, which is no more than a pack may have; a
-    /// single larger blob is a pack of its own.
+    /// Like [`Self::of`], with packs of at most about `raw_bytes`, which must not exceed the limit
+    /// of a pack. A single larger blob is a pack of its own.
     pub fn within(raw_bytes: u64, wanted: &[BlobToUpload<'_>]) -> Self {
         let mut seen = HashSet::new();
         let distinct = wanted.iter().map(|blob| {
@@ -83,8 +83,8 @@ impl Plan {
         Self::planned(raw_bytes, distinct)
     }
 
-    /// Plans for blobs whose ids are not known yet, in path order. Those that are `None` don't
-    /// travel.
+    /// Plans for blobs in path order whose ids are not known yet. `None` stands for a blob that is
+    /// not uploaded.
     pub fn of_pieces<'a>(pieces: impl IntoIterator<Item = Option<Piece<'a>>>) -> Self {
         Self::planned(PACK_RAW_BYTES_MAX, pieces)
     }
@@ -105,7 +105,7 @@ impl Plan {
     }
 }
 
-/// Cuts members, with their sizes, into packs, in order.
+/// Cuts members, with their sizes, into packs in order.
 fn cut(kind: PackKind, raw_bytes: u64, members: &[(usize, u64)]) -> Vec<PackPlan> {
     let mut remaining: u64 = members.iter().map(|(_, size)| size).sum();
     let mut target = fair_share(remaining, raw_bytes);
@@ -135,7 +135,7 @@ fn cut(kind: PackKind, raw_bytes: u64, members: &[(usize, u64)]) -> Vec<PackPlan
     packs
 }
 
-/// The size that the next pack should have, if `remaining` bytes are left.
+/// The target size of the next pack, if `remaining` bytes are left.
 fn fair_share(remaining: u64, raw_bytes: u64) -> u64 {
     match remaining.div_ceil(raw_bytes) {
         0 | 1 => remaining,
@@ -144,8 +144,8 @@ fn fair_share(remaining: u64, raw_bytes: u64) -> u64 {
     }
 }
 
-/// Whether a blob of `size` bytes goes to the next pack: because it can't be in this one, or
-/// because this one is closer to its share without.
+/// Whether a blob of `size` bytes goes to the next pack. Either this pack has no room for it, or
+/// this pack is closer to its target without it.
 fn is_full(pack: &PackPlan, size: u64, target: u64) -> bool {
     let beyond_limits =
         pack.members.len() == PACK_BLOBS_MAX || pack.raw + size > PACK_RAW_BYTES_MAX;
@@ -283,7 +283,7 @@ mod tests {
                     prop_assert_eq!(Piece { size, media }.kind(), pack.kind);
                 }
             }
-            // Each distinct id is there once, by the first of its wishes.
+            // Each distinct id occurs once, at its first place.
             all.sort_unstable();
             let mut seen = BTreeSet::new();
             let firsts: Vec<_> =

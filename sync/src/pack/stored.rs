@@ -1,8 +1,8 @@
 //! Stored pack: one immutable object for each upload, a frame for each blob.
 //!
-//! A page is then one ranged read, and can be served as it lies to a client that takes zstd. The
-//! object explains itself: with its table of contents at the end, a ledger that was lost can be
-//! built again from the objects alone.
+//! A page is then one ranged read, and the server can send the stored bytes to a client that
+//! accepts zstd. An object has its own table of contents at the end: the objects alone suffice to
+//! rebuild a lost ledger.
 //!
 //! | bytes | field |
 //! |---|---|
@@ -20,9 +20,9 @@
 //! | 4 | magic `PMXR` |
 //! | 1 | version: 1 |
 //!
-//! Offsets follow from the order. No id occurs twice. The seal lets a scrubber notice any flipped
-//! bit with one pass of hashing ([`open_object`]), where decoding alone would not: zstd can spell
-//! the same content in several ways.
+//! Offsets follow from the order. No id occurs twice. With the seal, a scrubber detects any flipped
+//! bit in one pass of hashing ([`open_object`]). Decoding alone would not: zstd can encode the same
+//! content in several ways.
 
 use std::borrow::Cow;
 
@@ -45,29 +45,29 @@ const VERSION: u8 = 1;
 /// Bytes of the footer.
 pub const FOOTER_BYTES: usize = Hash::LEN + 4 + MAGIC.len() + 1;
 
-/// Bytes of an entry of the table of contents, at least and at most.
+/// Least and most bytes of an entry of the table of contents.
 const ENTRY_BYTES: std::ops::RangeInclusive<usize> = 35..=41;
 
 /// Bytes of the largest table of contents.
 pub const TOC_BYTES_MAX: usize = 3 + PACK_BLOBS_MAX * *ENTRY_BYTES.end();
 
-/// One blob of an object at rest.
+/// One blob of a stored object.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TocEntry {
     /// The blob.
     pub blob: BlobId,
-    /// Where its stored bytes begin in the object.
+    /// Offset of its stored bytes in the object.
     pub offset: u64,
-    /// How many stored bytes there are.
+    /// Length of its stored bytes.
     pub stored: u64,
-    /// How many bytes the blob has.
+    /// Uncompressed size in bytes.
     pub raw: u64,
-    /// How it is coded: stored or zstd.
+    /// Codec of its bytes: stored or zstd.
     pub codec: Codec,
 }
 
 impl TocEntry {
-    /// The bytes of the object that are this blob.
+    /// The stored bytes of this blob.
     pub fn slice<'a>(&self, object: &'a [u8]) -> Option<&'a [u8]> {
         object
             .get(self.offset as usize..)?
@@ -75,19 +75,19 @@ impl TocEntry {
     }
 }
 
-/// The table of contents of an object at rest.
+/// The table of contents of a stored object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Toc {
     entries: Vec<TocEntry>,
 }
 
 impl Toc {
-    /// The blobs, in the order they lie in.
+    /// The blobs in stored order.
     pub fn entries(&self) -> &[TocEntry] {
         &self.entries
     }
 
-    /// Bytes of all blobs as they lie.
+    /// Stored bytes of all blobs.
     pub fn stored_bytes(&self) -> u64 {
         self.entries
             .last()
@@ -131,10 +131,10 @@ impl Toc {
         }
     }
 
-    /// Reads the table of contents from the last bytes of an object of `object_len` bytes. The
-    /// seal is not checked, because it covers what is not there.
+    /// Reads the table of contents from the last bytes of an object of `object_len` bytes. It does
+    /// not check the seal, which covers bytes before the tail.
     ///
-    /// Fails with [`StoredPackError::TailTooShort`] if more of the tail is needed: read the tail
+    /// Fails with [`StoredPackError::TailTooShort`] if it needs more of the tail: read the tail
     /// again with that many bytes. A first guess of 64 KiB is enough for about 1,600 blobs.
     pub fn from_object_tail(tail: &[u8], object_len: u64) -> Result<Self, StoredPackError> {
         let footer = Footer::read(tail)?;
@@ -191,7 +191,7 @@ fn check_raw(raw: u64) -> Result<(), Malformed> {
     Ok(())
 }
 
-/// An object ready to be written, and what is in it.
+/// An object to write, and its table of contents.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPack {
     /// The bytes of the object.
@@ -201,9 +201,8 @@ pub struct StoredPack {
 }
 
 impl VerifiedPack {
-    /// Lays the blobs down for rest. A blob becomes a frame if that saves enough to be worth
-    /// decoding; the blobs of a stored pack are stored without trying, in the memory that they
-    /// have.
+    /// Encodes the blobs for storage. A blob becomes a frame if that saves enough to pay for
+    /// decoding. The blobs of a stored pack are never compressed, and stay in their memory.
     pub fn rest(self, encoder: &mut Encoder, level: Level) -> StoredPack {
         let (mut bytes, entries) = match self.kind() {
             PackKind::Solid => coded_blobs(&self, encoder, level),
@@ -259,7 +258,7 @@ fn entry_of(blob: &VerifiedBlob<'_>, offset: u64, stored: u64, codec: Codec) -> 
     }
 }
 
-/// Appends `raw` as a frame, or as it is if a frame would not save enough.
+/// Appends `raw` as a frame, or uncompressed if a frame would not save enough.
 fn append_coded(out: &mut Vec<u8>, raw: &[u8], encoder: &mut Encoder, level: Level) -> Codec {
     if append_frame(out, raw, encoder, level) {
         return Codec::Zstd;
@@ -327,8 +326,8 @@ impl Footer {
     }
 }
 
-/// Checks the seal of a whole object and reads its table of contents: any damage is noticed,
-/// without decoding anything.
+/// Checks the seal of a whole object and reads its table of contents. This detects any damage
+/// without decoding.
 pub fn open_object(object: &[u8]) -> Result<Toc, StoredPackError> {
     let toc = Toc::from_object_tail(object, object.len() as u64)?;
     let sealed = &object[..object.len() - FOOTER_BYTES];
@@ -338,7 +337,7 @@ pub fn open_object(object: &[u8]) -> Result<Toc, StoredPackError> {
     Ok(toc)
 }
 
-/// The bytes of a blob, or of a part of one, from what is stored of it.
+/// The decoded bytes of a stored blob, or of a part of one.
 pub fn open_frame<'a>(
     stored: &'a [u8],
     codec: Codec,
@@ -356,7 +355,7 @@ pub fn open_frame<'a>(
     }
 }
 
-/// Decodes what is stored of a blob and hashes it again.
+/// Decodes the stored bytes of a blob and checks their hash.
 pub fn verify_at_rest(
     stored: &[u8],
     entry: &TocEntry,
@@ -373,17 +372,17 @@ pub fn verify_at_rest(
     Ok(())
 }
 
-/// An object at rest is not what was written.
+/// A stored object differs from the written one.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StoredPackError {
-    /// More of the object's end is needed to find its table of contents.
+    /// The table of contents needs more of the object's end.
     #[error("the table of contents needs the last {needed} bytes of the object")]
     TailTooShort {
-        /// How many bytes.
+        /// Bytes of the tail that are needed.
         needed: usize,
     },
-    /// Another kind of object.
+    /// The magic is not that of a stored pack.
     #[error("not a pack at rest: it does not end with PMXR and a version")]
     Magic,
     /// A version that this program does not know.
@@ -392,15 +391,15 @@ pub enum StoredPackError {
     /// Bytes are missing, or there are too many.
     #[error("{actual} bytes are stored where {expected} are expected")]
     Length {
-        /// How many there should be.
+        /// The expected length.
         expected: u64,
-        /// How many there are.
+        /// The actual length.
         actual: u64,
     },
     /// The bytes changed since they were written.
     #[error("the object does not have the hash it was sealed with")]
     Seal,
-    /// The blob's bytes are described by a table of parts, not by a frame.
+    /// A table of parts describes the blob's bytes, not a frame.
     #[error("a table of parts can't be read as a frame")]
     Parts,
     /// The blob changed since it was written.
@@ -411,10 +410,10 @@ pub enum StoredPackError {
         /// The actual value.
         actual: BlobId,
     },
-    /// The table of contents can't be read.
+    /// The table of contents is malformed.
     #[error("reading the table of contents of an object")]
     Toc(#[from] Malformed),
-    /// A frame can't be decoded.
+    /// A frame does not decode.
     #[error("decoding a frame at rest")]
     Frame(#[from] CodecError),
 }

@@ -1,4 +1,4 @@
-//! Verified blobs: content hashed here, the only kind that other code trusts.
+//! Verified blobs: locally hashed content, the only kind that other code trusts.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use pmx_core::id::BlobId;
 
 use crate::pack::PackKind;
 
-/// Bytes and the id they were found to have. There is no other way to get one than to hash.
+/// Bytes with their computed id. Only hashing makes this type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct VerifiedBlob<'a> {
     id: BlobId,
@@ -33,7 +33,7 @@ impl<'a> VerifiedBlob<'a> {
     }
 }
 
-/// The blobs of a pack that arrived, hashed, in the order they travelled in. No two are the same.
+/// The hashed blobs of a received pack, in wire order, without duplicates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPack {
     kind: PackKind,
@@ -42,7 +42,7 @@ pub struct VerifiedPack {
 }
 
 impl VerifiedPack {
-    /// Cuts `raw` into blobs of these sizes, whose sum is its length, and hashes each.
+    /// Cuts `raw` into blobs of these sizes, which add up to its length, and hashes each.
     pub(super) fn hash(kind: PackKind, raw: Vec<u8>, sizes: &[usize]) -> Result<Self, Repeated> {
         let mut start = 0;
         let mut blobs = Vec::with_capacity(sizes.len());
@@ -57,12 +57,12 @@ impl VerifiedPack {
         }
     }
 
-    /// How it travelled.
+    /// The pack's kind on the wire.
     pub const fn kind(&self) -> PackKind {
         self.kind
     }
 
-    /// How many blobs it has: at least one.
+    /// The number of blobs: at least one.
     pub fn count(&self) -> usize {
         self.blobs.len()
     }
@@ -72,19 +72,19 @@ impl VerifiedPack {
         self.raw.len() as u64
     }
 
-    /// The memory of all blobs, one after the other.
+    /// The memory of all blobs, in order.
     pub(super) fn into_raw(self) -> Vec<u8> {
         self.raw
     }
 
-    /// One of the blobs, by its place.
+    /// The blob at this index.
     pub fn blob(&self, at: usize) -> Option<VerifiedBlob<'_>> {
         let (id, range) = self.blobs.get(at)?;
         let bytes = &self.raw[range.clone()];
         Some(VerifiedBlob { id: *id, bytes })
     }
 
-    /// The blobs, in the order they travelled in.
+    /// The blobs, in wire order.
     pub fn blobs(&self) -> impl ExactSizeIterator<Item = VerifiedBlob<'_>> {
         self.blobs.iter().map(|(id, range)| VerifiedBlob {
             id: *id,
@@ -93,7 +93,7 @@ impl VerifiedPack {
     }
 }
 
-/// A pack holds the same blob twice.
+/// A pack has the same blob twice.
 #[derive(Debug)]
 pub(super) struct Repeated(pub(super) BlobId);
 

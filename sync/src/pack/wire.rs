@@ -11,11 +11,12 @@
 //! | varint *n*, 2 *n* varints | rows of the base, in runs: how many are passed since the last run, how many follow. Their blobs, one after the other, are the frame's reference prefix: up to `PREFIX_ROWS_MAX` rows, `PREFIX_RAW_BYTES_MAX` bytes |
 //! | to the end | the body: the blobs one after the other, or the frame of that |
 //!
-//! No ids travel, because they do not compress. What arrives is hashed anyway, and the base is
-//! known on both sides, so a page's old version is named by its rank, in bits. A receiver that does
-//! not have the base says so by name ([`PackError::Prefix`]), and the sender goes on
-//! without. A body of no bytes (one empty blob) is never a frame. All sizes are compared with their
-//! bounds, and the frame's declared content with their sum, before anything is allocated for them.
+//! A pack has no ids, because ids do not compress, and the receiver hashes the blobs anyway. Both
+//! sides have the base, so the pack names a page's old version by its rank, in bits. A receiver
+//! without the base refuses with [`PackError::Prefix`], and the sender continues without a prefix.
+//! A body of no bytes (one empty blob) is never a frame. The receiver checks all sizes against
+//! their bounds, and the frame's declared content against their sum, before it allocates memory for
+//! them.
 
 mod builder;
 mod error;
@@ -38,7 +39,7 @@ const VERSION: u8 = 1;
 const FLAG_ZSTD: u8 = 1;
 const FLAG_PREFIX: u8 = 1 << 1;
 
-/// One frame over all of `raw`, if it is to be coded so and comes out smaller.
+/// One frame over all of `raw`, if the coding asks for it and the frame is smaller.
 pub(super) fn frame_if_smaller(
     raw: &[u8],
     encoder: &mut Encoder,
@@ -52,18 +53,18 @@ pub(super) fn frame_if_smaller(
     }
 }
 
-/// What a pack refers to, if anything: the receiver puts it together before it can
-/// [`verify_with_prefix`] it.
+/// The reference of a pack, if it has one. The receiver reads the prefix first, and then calls
+/// [`verify_with_prefix`].
 pub fn reference_of(wire: &[u8]) -> Result<Option<Reference>, PackError> {
     Ok(Head::read(wire)?.reference)
 }
 
-/// Decodes a pack that arrived and hashes its blobs.
+/// Decodes a received pack and hashes its blobs.
 pub fn verify(wire: &[u8], decoder: &mut Decoder) -> Result<VerifiedPack, PackError> {
     verify_with_prefix(wire, None, decoder)
 }
 
-/// Decodes a pack that arrived and hashes its blobs. If it refers to others, `prefix` are those.
+/// Decodes a received pack and hashes its blobs. `prefix` has the referenced blobs, if any.
 pub fn verify_with_prefix(
     wire: &[u8],
     prefix: Option<&Prefix>,
@@ -77,8 +78,8 @@ pub fn verify_with_prefix(
     VerifiedPack::hash(pack.kind, raw, &pack.sizes).map_err(|Repeated(id)| PackError::Repeated(id))
 }
 
-/// Decodes a pack that was kept, into memory that was used before, and hashes nothing yet. Without
-/// a prefix, because what it would refer to may be gone.
+/// Decodes a local pack into reused memory, without hashing. The pack must not have a prefix,
+/// because its referenced blobs may be gone.
 pub fn open(wire: &[u8], memory: Vec<u8>, decoder: &mut Decoder) -> Result<OpenPack, PackError> {
     let pack = Head::read(wire)?;
     if pack.reference.is_some() {
@@ -88,7 +89,7 @@ pub fn open(wire: &[u8], memory: Vec<u8>, decoder: &mut Decoder) -> Result<OpenP
     Ok(OpenPack::of(raw, &pack.sizes))
 }
 
-/// Head of a pack: all before the body.
+/// Head of a pack: all bytes before the body.
 struct Head<'a> {
     kind: PackKind,
     sizes: Vec<usize>,
@@ -122,7 +123,7 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// The blobs, one after the other.
+    /// The decoded blobs, one after the other.
     fn raw(
         &self,
         prefix: Option<&Prefix>,
@@ -149,7 +150,7 @@ impl<'a> Head<'a> {
     }
 }
 
-/// How the body is coded, and whether it refers to other blobs.
+/// The body's coding, and whether the pack refers to other blobs.
 const fn kind_of(flags: u8) -> Result<(PackKind, bool), PackError> {
     match flags {
         0 => Ok((PackKind::Stored, false)),

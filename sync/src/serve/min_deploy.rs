@@ -100,7 +100,7 @@ impl Lag {
         }
     }
 
-    /// The pointer that a reader sees of a channel whose newest one is `newest`. The first has no lag.
+    /// The pointer that a reader sees of a channel with the pointer `newest`. The first has no lag.
     pub fn lagged(&self, channel: &Channel, newest: &Pointer, now: Timestamp) -> Pointer {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         let lagging = channels.entry(channel.clone()).or_default();

@@ -11,7 +11,7 @@ use super::lookups::LocatedFile;
 use super::request::Verb;
 use crate::limits::ASSET_RETENTION_DEPLOYS;
 
-/// Which deploy answers, and how far back its assets may come from.
+/// The deploy that answers, and the number of earlier deploys that may supply assets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Snapshot {
     deploy: u64,
@@ -20,8 +20,8 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// The newest deploy of a site or a preview, by number, with `earlier` deploys of it before
-    /// that. At most [`ASSET_RETENTION_DEPLOYS`] of them are asked.
+    /// The newest deploy of a site or a preview, by number, and the number of its `earlier`
+    /// deploys. At most [`ASSET_RETENTION_DEPLOYS`] of them are searched.
     pub fn active(deploy: u64, earlier: usize) -> Self {
         Self {
             deploy,
@@ -30,7 +30,7 @@ impl Snapshot {
         }
     }
 
-    /// A deploy at its own URL: what it lacks is not there.
+    /// A deploy at its own URL, which serves no assets of earlier deploys.
     pub const fn pinned(deploy: u64) -> Self {
         Self {
             deploy,
@@ -39,7 +39,7 @@ impl Snapshot {
         }
     }
 
-    /// The same of a deploy with this root: what it holds can be named as a dictionary.
+    /// Adds the deploy's root, with which the server names its files as dictionaries.
     #[must_use]
     pub const fn of_root(self, root: Root) -> Self {
         let root = Some(root);
@@ -56,37 +56,37 @@ impl Snapshot {
     }
 }
 
-/// An answer.
+/// The planned response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     /// The status.
     pub status: StatusCode,
-    /// Every header, also for a HEAD request. `Content-Length` is missing if it is not known.
+    /// Every header, also for a HEAD request. `Content-Length` is missing if the length is unknown.
     pub headers: HeaderMap,
-    /// The content to send; nothing for a HEAD request.
+    /// The content to send; empty for a HEAD request.
     pub body: PlanBody,
-    /// The blob that the headers describe, if they describe one.
+    /// The blob that the headers describe, if there is one.
     pub(crate) described: Option<Described>,
 }
 
-/// A blob whose headers depend on its bytes as well, which no plan knows.
+/// A blob whose headers also depend on its bytes, which a plan does not have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Described {
     /// The blob.
     pub(crate) held: LocatedFile,
-    /// The coding in which it is sent.
+    /// The coding of the sent bytes.
     pub(crate) coding: Coding,
-    /// Whether its name says that it is compressed, though its type is that of its content.
+    /// Whether the name says that the file is compressed, though its type is that of its content.
     pub(crate) is_gzip_by_name: bool,
 }
 
 impl Described {
-    /// Whether its bytes have to be looked at.
+    /// Whether the server must read the bytes to complete the headers.
     pub(crate) fn depends_on_bytes(&self) -> bool {
         self.is_gzip_by_name || self.held.entry.media.is_text()
     }
 
-    /// Completes the headers, now that the bytes are known.
+    /// Completes the headers from the sniffed content.
     pub(crate) fn complete(&self, nature: SniffedContent, headers: &mut HeaderMap) {
         let media = self.held.entry.media.served(nature.is_utf8);
         if let Ok(media) = HeaderValue::from_str(media.as_str()) {
@@ -103,7 +103,7 @@ impl Described {
 }
 
 impl Plan {
-    /// The blob that is sent whole and coded as it lies, if that is what is sent.
+    /// The blob whose stored zstd frame is the whole body, if the plan sends one.
     pub(crate) fn coded(&self) -> Option<&LocatedFile> {
         match &self.body {
             PlanBody::Blob {
@@ -115,7 +115,7 @@ impl Plan {
         }
     }
 
-    /// Whether it leads to another address.
+    /// Whether the plan is a redirect.
     pub(super) fn is_elsewhere(&self) -> bool {
         self.headers.contains_key(LOCATION)
     }
@@ -131,30 +131,30 @@ impl Plan {
     }
 }
 
-/// The body of an answer.
+/// The body of a planned response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlanBody {
-    /// Nothing.
+    /// No body.
     Empty,
     /// A short text.
     Text(&'static str),
-    /// A short page, which gets the live script put in.
+    /// A short page, into which the server injects the live script.
     Page(&'static str),
     /// A blob.
     Blob {
-        /// Which blob, and where it lies.
+        /// The blob and its location.
         held: LocatedFile,
-        /// `Zstd`: its bytes at rest, unchanged. `Identity`: the blob itself, decoded if need be.
+        /// `Zstd`: the stored frame, unchanged. `Identity`: the blob itself, decoded if necessary.
         coding: Coding,
-        /// First byte and length of the part to send, both of the blob itself; the coding is
-        /// `Identity` then.
+        /// First byte and length of the range to send, both in the decoded blob; the coding is then
+        /// `Identity`.
         range: Option<(u64, u64)>,
     },
 }
 
 impl PlanBody {
-    /// How many bytes it has, if that is known before they are read: the coded length of a blob in
-    /// parts is the sum over its table of parts, and that of a page depends on the live script.
+    /// The body's length, if known before a read. The coded length of a blob in parts is the sum
+    /// over its part table, and the length of a page depends on the live script.
     pub fn length(&self) -> Option<u64> {
         match self {
             Self::Empty => Some(0),

@@ -1,13 +1,14 @@
-//! Clean URLs: which file a URL means, and which URL a file has.
+//! Clean URLs: map a URL to a file, and a file to its one URL.
 //!
 //! The rules are Cloudflare's `auto-trailing-slash` (Workers static assets, "HTML handling"):
-//! `a.html` is served at `/a`, `a/index.html` at `/a/`, and every other spelling of the two is
-//! redirected there. They are stated here in two halves. [`candidates`] lists, in order, the files
-//! that a URL may mean; `address` gives the one URL of a file. The first candidate that exists is
-//! served if the URL is its own and redirected to otherwise, so a redirect always ends at once.
+//! `a.html` is served at `/a`, `a/index.html` at `/a/`, and every other URL of the two redirects
+//! there. This module has two halves. [`candidates`] lists, in order, the files that a URL may
+//! mean; `address` gives the one URL of a file. The server takes the first candidate that exists.
+//! It serves the file if the URL is the file's own and redirects otherwise, so a redirect never
+//! leads to another redirect.
 //!
-//! Two oddities of Cloudflare's are left out: a file named just `.html` stands for no folder, and
-//! `a.html.html` is served under its full name instead of at `/a.html`.
+//! Two special cases of Cloudflare's are left out: a file named just `.html` stands for no folder,
+//! and `a.html.html` is served under its full name instead of at `/a.html`.
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
@@ -27,7 +28,7 @@ pub(super) enum RequestedPath {
 }
 
 impl RequestedPath {
-    /// The path of a file that is no page, if the URL can mean one.
+    /// The path as a file name, if the URL can mean a file that is no page.
     pub(super) fn asset(&self) -> Option<&SitePath> {
         match self {
             Self::Root | Self::Folder(_) => None,
@@ -36,7 +37,8 @@ impl RequestedPath {
     }
 
     /// The same path in the other Unicode normalisation (UAX #15). macOS stores names decomposed,
-    /// while browsers send what a page spells, so a request for either form finds the file.
+    /// while browsers send the form that a page contains, so a request for either form finds the
+    /// file.
     pub(super) fn respelled(&self) -> Option<Self> {
         let other = |path: &SitePath| {
             let text = path.as_str();
@@ -83,11 +85,11 @@ pub(super) enum Meaning<'a> {
     Serve(SitePath, &'a LocatedFile),
     /// A page whose URL is this one: an absolute path, percent-encoded, never starting with `//`.
     Redirect(String),
-    /// Nothing.
+    /// No file of the deploy.
     Nothing,
 }
 
-/// Says what a URL means, once every file that it could mean is known to exist or not.
+/// Returns the meaning of a URL, once the lookups of all its candidates are complete.
 pub(super) fn meaning<'a>(
     asked: &RequestedPath,
     known: &'a Lookups,
@@ -112,7 +114,7 @@ pub(super) fn meaning<'a>(
         };
         match address(file, known) {
             address if address == *asked => return Ok(Meaning::Serve(file.clone(), held)),
-            // A file that has no clean URL is found under its full name only.
+            // A file without a clean URL is found under its full name only.
             RequestedPath::File(path) if path == *file => {}
             address => return Ok(Meaning::Redirect(location(&address))),
         }
@@ -127,12 +129,12 @@ fn candidates(asked: &RequestedPath) -> Vec<SitePath> {
         RequestedPath::Folder(path) => vec![format!("{path}/index.html"), format!("{path}.html")],
         RequestedPath::File(path) => file_candidates(path.as_str()),
     };
-    // A name that grew too long to be a path is no file's.
+    // A name that is too long for a path belongs to no file.
     let paths = names.iter().filter_map(|name| SitePath::parse(name).ok());
     paths.filter(|path| !is_settings(path)).collect()
 }
 
-/// Whether a file holds settings of the site or of its project. A manifest may have it, since the
+/// Whether a file has settings of the site or of its project. A manifest may contain it, since the
 /// server reads rules from it, but no URL means it.
 fn is_settings(file: &SitePath) -> bool {
     matches!(file.as_str(), "_headers" | "_redirects" | "_site.toml")
@@ -170,14 +172,14 @@ fn address(file: &SitePath, known: &Lookups) -> RequestedPath {
     }
 }
 
-/// Where a browser finds a file: `/a/` for `a/index.html`, `/a` for `a.html`. If `a` is a file as
-/// well, it has that address, and the page keeps its full name; both are distinguished only by who
-/// knows the site, so this names the shorter one.
+/// The URL path of a page: `/a/` for `a/index.html`, `/a` for `a.html`. If `a` is a file as well,
+/// it has that address, and the page keeps its full name. Only the site's manifest distinguishes
+/// the two, so this function returns the shorter one.
 pub fn page_address(file: &SitePath) -> String {
     location(&address(file, &Lookups::default()))
 }
 
-/// `a` for the page `a.html`. Nothing for an index, which has the URL of its folder.
+/// `a` for the page `a.html`. `None` for an index, which has the URL of its folder.
 fn extensionless(file: &SitePath) -> Option<SitePath> {
     let stem = file.as_str().strip_suffix(".html")?;
     let doubled = stem.strip_suffix(".html").is_some();
@@ -214,7 +216,7 @@ const ENCODED: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b':')
     .remove(b'@');
 
-/// The one spelling of a path: absolute, percent-encoded, never starting with `//`.
+/// The canonical URL of a path: absolute, percent-encoded, never starting with `//`.
 pub(super) fn location(address: &RequestedPath) -> String {
     match address {
         RequestedPath::Root => "/".into(),

@@ -1,8 +1,8 @@
 //! Conditional requests: entity tags and the headers that compare them (RFC 9110, section 13).
 //!
-//! The tag of a blob is its id. The bytes as they are have the strong tag `"<id>"`; their zstd
-//! coding, another representation of the same thing, has the weak tag `W/"<id>"` (section 8.8.1),
-//! so that either validates the other wherever weak comparison is allowed.
+//! The tag of a blob is its id. The uncompressed bytes have the strong tag `"<id>"`. Their zstd
+//! coding is another representation of the same content, and has the weak tag `W/"<id>"` (section
+//! 8.8.1). So either validates the other wherever weak comparison is allowed.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use pmx_core::coding::Coding;
@@ -18,8 +18,8 @@ pub(super) fn etag(blob: &BlobId, coding: Coding) -> HeaderValue {
     HeaderValue::from_str(&text).expect("hexadecimal digits and quotes are legal in a header")
 }
 
-/// The conditions of a request that depend on the entity tag. There are no modification dates, so
-/// the headers that compare dates are ignored, or, in `If-Range`, not fulfilled.
+/// The conditions of a request that depend on the entity tag. Files have no modification dates, so
+/// the server ignores headers that compare dates, and a date in `If-Range` never matches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Conditions {
     /// `If-Match`
@@ -33,11 +33,11 @@ pub(super) struct Conditions {
 /// Outcome of the conditions of a request that would otherwise get a 200.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Go on.
+    /// Send the response.
     Proceed,
-    /// 304: the client has it.
+    /// 304: the client already has the blob.
     NotModified,
-    /// 412: the client wanted another one.
+    /// 412: the client asked for another blob.
     Failed,
 }
 
@@ -52,8 +52,8 @@ impl Conditions {
 
     /// Evaluates the conditions in the order of section 13.2.2.
     ///
-    /// `If-Match` is compared with the strong tag whichever coding would be sent: a client that
-    /// names a blob gets that blob.
+    /// The server compares `If-Match` with the strong tag, whichever coding it would send: a client
+    /// that names a blob gets that blob.
     pub(super) fn verdict(&self, blob: &BlobId) -> Verdict {
         if let Some(tags) = &self.wanted
             && !tags.matches_strongly(blob)
@@ -66,7 +66,7 @@ impl Conditions {
         }
     }
 
-    /// Whether a range may be taken out of this blob, so that parts are never of two blobs.
+    /// Whether a range of this blob may be sent, so that a client never joins ranges of two blobs.
     pub(super) fn allows_range_of(&self, blob: &BlobId) -> bool {
         match &self.begun {
             None => true,
@@ -76,7 +76,7 @@ impl Conditions {
     }
 }
 
-/// The tags of a header. Those that can't be a blob's id are counted but not kept.
+/// The tags of a header. The parser counts tags that cannot be a blob's id, but drops them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Tags {
     Any,
@@ -96,8 +96,8 @@ enum Strength {
 }
 
 impl Tags {
-    /// Reads at most [`ETAGS_MAX`] tags, as far as they are well-formed. What is not read does not
-    /// match, which costs a transfer and never a wrong answer.
+    /// Reads at most [`ETAGS_MAX`] well-formed tags. Others do not match, which costs a transfer
+    /// but never gives a wrong answer.
     fn parse(headers: &HeaderMap, name: &HeaderName) -> Option<Self> {
         let mut lines = headers.get_all(name).iter().peekable();
         lines.peek()?;

@@ -1,7 +1,7 @@
-//! Content sniffing, as far as headers depend on it: whether bytes are UTF-8 text, or gzip.
+//! Content sniffing for headers: detects whether bytes are UTF-8 text, or gzip.
 //!
-//! Both are decided from the bytes when a file is served, never from its name alone, and only ever
-//! to describe them correctly: types are not guessed.
+//! The server decides both from the bytes when it serves a file, never from the name alone. It only
+//! completes the description: it guesses no types.
 
 /// Sniffed kind of the bytes of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,7 @@ pub(crate) struct SniffedContent {
 }
 
 impl SniffedContent {
-    /// Looks at the first bytes of a blob, or at all of them: `is_whole`.
+    /// Sniffs the first bytes of a blob, or all of them: `is_whole`.
     pub(crate) fn of(bytes: &[u8], is_whole: bool) -> Self {
         Self {
             is_utf8: is_utf8(bytes, is_whole),
@@ -22,12 +22,13 @@ impl SniffedContent {
     }
 }
 
-/// Valid UTF-8 is UTF-8, with two exceptions that are valid by accident, since all of their bytes
-/// are ASCII: UTF-16 and UTF-32 without a mark have zeros, and ISO-2022 has escapes of its own.
+/// Whether bytes are UTF-8 text. Two encodings are valid UTF-8 by accident, since all of their
+/// bytes are ASCII: UTF-16 and UTF-32 without a mark have zeros, and ISO-2022 has escapes of its
+/// own.
 fn is_utf8(bytes: &[u8], is_whole: bool) -> bool {
     let is_valid = match std::str::from_utf8(bytes) {
         Ok(_) => true,
-        // A character that the sample cuts off.
+        // The end of the sample cuts a character off.
         Err(error) => !is_whole && error.error_len().is_none(),
     };
     is_valid && !bytes.contains(&0) && !has_iso_2022_escape(bytes)

@@ -1,17 +1,17 @@
-//! Compression dictionaries (RFC 9842): the headers by which browsers keep and name them.
+//! Compression dictionaries (RFC 9842): the headers by which browsers store and name them.
 //!
-//! A page, or an asset that carries its hash in its name, is sent with the wish to be kept as a
-//! dictionary: for the same page, and for the assets whose names differ in the hash alone. A
-//! browser that requests one of these later sends the SHA-256 of the dictionary, and the server's
-//! id for it: the root of the deploy it came from, and its path there. So nothing has to be looked
-//! up by SHA-256, and a publish hashes nothing that few readers need: the old blob is found by its
-//! path, and hashed before it is used.
+//! The server asks a browser to store a page, or an asset with its hash in its name, as a
+//! dictionary: for the same page, and for the assets whose names differ only in the hash. A browser
+//! that requests one of these later sends the SHA-256 of the dictionary, and the server's id for
+//! it: the root of its deploy, and its path there. So the server looks nothing up by SHA-256, and a
+//! publish hashes nothing that few readers need. The server finds the old blob by its path, and
+//! hashes it before use.
 //!
-//! A dictionary lives as long as its response is fresh or may be served stale (section 2.1), and a
-//! page is neither for a moment: each visit asks. Chromium alone never shows a reader a stale page
-//! (`stale-while-revalidate` is for the parts of a page there), so it alone gets this header, and
-//! for documents alone: `Vary: Sec-Fetch-Dest` makes a script's own `fetch` of the page a question
-//! again. No cache between may take part (`private`).
+//! A dictionary lives as long as its response is fresh or may be served stale (section 2.1). A page
+//! is never either: each visit revalidates it. Only Chromium never shows a reader a stale page
+//! (there `stale-while-revalidate` is for the parts of a page). So only Chromium gets this header,
+//! and for documents alone: with `Vary: Sec-Fetch-Dest`, a script's own `fetch` of the page
+//! revalidates too. No shared cache may store the response (`private`).
 
 use http::{HeaderMap, HeaderValue};
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
@@ -25,12 +25,12 @@ use super::lookups::LocatedFile;
 use crate::limits::{DICTIONARY_BYTES_MAX, DICTIONARY_BYTES_MIN, DICTIONARY_ID_BYTES_MAX};
 use crate::path::SitePath;
 
-/// The coding of a difference: `dcz` (section 5), and its magic number, a skippable frame of zstd
-/// with the SHA-256 in it.
+/// The coding of a dictionary-compressed body: `dcz` (section 5), and its magic number, a skippable
+/// zstd frame with the SHA-256.
 pub(crate) const CODING: &str = "dcz";
 pub(crate) const MAGIC: [u8; 8] = [0x5e, 0x2a, 0x4d, 0x18, 0x20, 0x00, 0x00, 0x00];
 
-/// A dictionary that a client kept: the value of `Available-Dictionary`.
+/// The value of `Available-Dictionary` for a dictionary that a client has.
 pub fn available_dictionary(kept: &[u8]) -> String {
     let hash = data_encoding::BASE64.encode(&Sha256::digest(kept));
     format!(":{hash}:")
@@ -44,27 +44,27 @@ const ROOT_DIGITS: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dictionaries {
     keeps: Keeps,
-    /// The URL's path, as it was asked.
+    /// The path of the requested URL.
     url: String,
     offered: Option<Offered>,
 }
 
-/// The kinds of answers that the client can be asked to keep.
+/// The kinds of responses that the client can store as dictionaries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Keeps {
     Nothing,
-    /// The page that a reader opens.
+    /// A page that a reader opens.
     Page,
     /// A part of a page.
     Asset,
 }
 
-/// The dictionary that the client has.
+/// The client's dictionary.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Offered {
     /// The SHA-256 of its bytes.
     pub(crate) sha256: [u8; 32],
-    /// Our name for it: of which deploy it is, and where it was there.
+    /// The server's id of the dictionary: its deploy, and its path there.
     root: String,
     pub(crate) path: SitePath,
 }
@@ -89,7 +89,7 @@ impl Dictionaries {
         self.offered.as_ref().filter(|_| is_dictionary(held))
     }
 
-    /// How the client is asked to keep what is sent, if it can.
+    /// The header that asks the client to store the response, if the client can.
     pub(super) fn kept(
         &self,
         root: &Root,
@@ -112,7 +112,7 @@ impl Dictionaries {
 }
 
 impl Keeps {
-    /// Browsers say what a request is for in secure contexts only, as dictionaries are.
+    /// Browsers send the purpose of a request only in secure contexts, as they do dictionaries.
     fn of(headers: &HeaderMap) -> Self {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
         match text("sec-fetch-dest") {
@@ -147,14 +147,14 @@ impl Offered {
         })
     }
 
-    /// Whether it came from a deploy with this root.
+    /// Whether the dictionary is of a deploy with this root.
     pub(crate) fn is_of(&self, root: &Root) -> bool {
         self.root == digits(root)
     }
 }
 
-/// Whether this may be a dictionary, or be sent by its difference to one: what lies in one frame,
-/// is worth it, and does not keep an isolate busy.
+/// Whether a file may be a dictionary, or be compressed against one. It must be one frame, be large
+/// enough to pay, and small enough not to keep an isolate busy.
 pub(crate) fn is_dictionary(held: &LocatedFile) -> bool {
     let sizes = DICTIONARY_BYTES_MIN..=DICTIONARY_BYTES_MAX;
     held.at.codec == Codec::Zstd && sizes.contains(&held.entry.size)
@@ -169,7 +169,7 @@ fn digits(root: &Root) -> String {
     root.to_hex().chars().take(ROOT_DIGITS).collect()
 }
 
-/// Whether a URL means itself where patterns are expected, but for the `*` that we put there.
+/// Whether a URL has no special characters of a URL pattern, except the server's own `*`.
 fn is_plain(url: &str) -> bool {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/-_.~%*".contains(&b);
     url.bytes().all(plain)

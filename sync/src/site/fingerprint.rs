@@ -2,10 +2,9 @@
 //! may cache for a year without revalidation.
 //!
 //! Bundlers have no common form, so this is a guess, and a wrong yes is far worse than a wrong no:
-//! `immutable` can't be recalled, whereas a missed hash costs a revalidation. So there are many
-//! refusals. Only kinds of files that bundlers emit count; a name in front of the hash is needed
-//! (`deadbeef.js` may be a word, and a bare UUID is a name, not a hash); and the hash must look
-//! like one:
+//! `immutable` cannot be revoked, whereas a missed hash costs a revalidation. So the rules are
+//! strict. Only file kinds that bundlers emit count. A name must precede the hash (`deadbeef.js`
+//! may be a word, and a bare UUID is a name, not a hash). The hash must look like one:
 //!
 //! - 8 to 64 lower-case hexadecimal digits, letters and digits both, that are no date, no UUID and
 //!   no word with a number (webpack, Parcel, rustdoc, Rails, Django, Phoenix, Hugo): 92 % of those
@@ -19,7 +18,7 @@
 
 use crate::path::SitePath;
 
-/// Whether the name of this file changes whenever its content does.
+/// Whether the name of this file changes with its content.
 pub fn is_fingerprinted(path: &SitePath) -> bool {
     let mut parts: Vec<&str> = path.name().split('.').collect();
     let kind = parts.pop().unwrap_or_default();
@@ -38,17 +37,17 @@ pub fn is_fingerprinted(path: &SitePath) -> bool {
     is_hash || (is_in_a_folder_of_hashes(path) && has_short_tail(&stem))
 }
 
-/// Whether a name ends in a hash that no id is taken for.
+/// Whether a name ends in a hash that cannot be an id.
 fn has_long_hex_tail(stem: &str) -> bool {
     let tail = stem.rfind(['.', '-', '_']).map(|at| &stem[at + 1..]);
     is_hash_at_the_end(stem) && tail.is_some_and(|tail| tail.len() >= IMAGE_HASH_DIGITS_MIN)
 }
 
-/// Hexadecimal digits of the hash of an image.
+/// Fewest hexadecimal digits in the hash of an image.
 const IMAGE_HASH_DIGITS_MIN: usize = 12;
 
-/// Extensions of what bundlers emit: scripts, styles, fonts and images, never a document, a
-/// recording or a download.
+/// Extensions that bundlers emit: scripts, styles, fonts and images, never a document, a recording
+/// or a download.
 const KINDS: &[&str] = &[
     "avif", "css", "eot", "gif", "ico", "jpeg", "jpg", "js", "jxl", "map", "mjs", "otf", "png",
     "svg", "ttf", "wasm", "webp", "woff", "woff2",
@@ -59,15 +58,15 @@ const IMAGES: &[&str] = &[
     "avif", "gif", "ico", "jpeg", "jpg", "jxl", "png", "svg", "webp",
 ];
 
-/// Suffixes that may stand between the hash and the extension.
+/// Suffixes that may separate the hash and the extension.
 const INFIXES: &[&str] = &[
     "bundle", "chunk", "css", "js", "legacy", "min", "mjs", "module", "otf", "ttf", "woff",
 ];
 
-/// Where Astro, Nuxt and SvelteKit put what they named after its content.
+/// Folders in which Astro, Nuxt and SvelteKit put files named after their content.
 const FOLDERS_OF_HASHES: &[&str] = &["_app/immutable", "_astro", "_nuxt"];
 
-/// The path of a file that carries its hash, with a `*` in its place.
+/// The path of a fingerprinted file, with a `*` in place of the hash.
 pub(super) fn pattern(path: &SitePath) -> Option<String> {
     let name = path.name();
     let (stem, hash) = is_fingerprinted(path).then(|| hash_within(name))??;
@@ -75,8 +74,8 @@ pub(super) fn pattern(path: &SitePath) -> Option<String> {
     Some(format!("{before}{}*{after}", &name[..stem]))
 }
 
-/// Where the hash starts in a name that carries one, and how long it is: it is the last part that
-/// is no kind and no infix.
+/// Offset and length of the hash in a fingerprinted name: it is the last part that is no kind and
+/// no infix.
 fn hash_within(name: &str) -> Option<(usize, usize)> {
     let (mut stem, _kind) = name.rsplit_once('.')?;
     while let Some((before, infix)) = stem.rsplit_once('.')
@@ -99,8 +98,8 @@ fn is_in_a_folder_of_hashes(path: &SitePath) -> bool {
     })
 }
 
-/// `name.xxxxxxxx` or `name-xxxxxxxx`, where the hash may hold hyphens itself. Not a word, though:
-/// SvelteKit keeps files such as `_app/immutable/entry/start.js` in some configurations.
+/// `name.xxxxxxxx` or `name-xxxxxxxx`, where the hash may contain hyphens. The tail must not be a
+/// word: in some configurations SvelteKit has files such as `_app/immutable/entry/start.js`.
 fn has_short_tail(stem: &str) -> bool {
     let Some((name, tail)) = stem
         .len()
@@ -133,7 +132,7 @@ fn is_hex_hash(tail: &str) -> bool {
         && !is_word_with_number(tail)
 }
 
-/// `20240131…`: a day, with a letter behind it.
+/// `20240131…`: a day, followed by a letter.
 fn starts_with_date(tail: &str) -> bool {
     let number = |from: usize, to: usize| tail.get(from..to).and_then(|t| t.parse::<u16>().ok());
     let year = number(0, 4).is_some_and(|year| (1900..2100).contains(&year));
@@ -155,8 +154,8 @@ fn ends_in_uuid(stem: &str) -> bool {
     groups.as_deref() == Some(&[8, 4, 4, 4, 12])
 }
 
-/// Eight letters and digits that change kind more often than any name: five times if all three
-/// kinds are there, thrice in upper case and digits.
+/// Eight letters and digits that change kind more often than any name: five times with all three
+/// kinds, thrice with upper case and digits.
 fn is_alternating(tail: &str) -> bool {
     let kinds: Option<Vec<Kind>> = tail.bytes().map(Kind::of).collect();
     let Some(kinds) = kinds.filter(|kinds| kinds.len() == 8) else {
@@ -253,7 +252,7 @@ mod tests {
             "build-4f3c2a1.js",
             "app-4F3C2A1B9D.js",
             "epoch-1700000000.js",
-            // Hashes that look too much like words, so they are missed.
+            // The function misses hashes that look too much like words.
             "SourceCodePro-Regular-8badfe75.ttf.woff2",
             "chunk-3JDNRGDS.js",
             "index-DiwrgTda.js",

@@ -1,7 +1,7 @@
 //! Host name parsing: maps a label to a site, a preview or a deploy.
 //!
-//! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites. Which hosts
-//! beside them a server answers is [`Hosts`](super::Hosts)' to say.
+//! `<space>`, `<alias>--<space>` and `<number>--<space>` under the domain are sites.
+//! [`Hosts`](super::Hosts) decides which other hosts a server answers.
 
 use pmx_core::domain::Selector;
 use pmx_core::limits::{DNS_LABEL_BYTES_MAX, EXACT_INTEGER_MAX, HOST_BYTES_MAX};
@@ -9,16 +9,16 @@ use pmx_core::name::{AliasName, SpaceName};
 /// Meaning of a host name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Addressed {
-    /// A site, if there is such a space.
+    /// A site, if the space exists.
     Site {
         /// The space.
         space: SpaceName,
-        /// Which of its deploys.
+        /// The selected deploy.
         deploy: Selector,
     },
     /// The API.
     Api,
-    /// No host of this server, or no name of a site: answered by [`absent`](super::absent).
+    /// No host of this server, and no name of a site: [`absent`](super::absent) answers.
     Unknown,
 }
 
@@ -36,7 +36,7 @@ pub(super) fn site(label: &str) -> Option<Addressed> {
 
 fn parse_selector(text: &str) -> Option<Selector> {
     if text.bytes().all(|b| b.is_ascii_digit()) {
-        // One spelling for each number, so that caches hold a deploy once.
+        // Each number has one canonical form, so that caches store a deploy once.
         let canonical = !text.starts_with('0');
         let number = text.parse().ok().filter(|_| canonical)?;
         return (number <= EXACT_INTEGER_MAX).then_some(Selector::Number(number));
@@ -44,7 +44,7 @@ fn parse_selector(text: &str) -> Option<Selector> {
     AliasName::parse(text).ok().map(Selector::Alias)
 }
 
-/// The host in lower case without port and root dot; `None` if it is not one.
+/// The host in lower case without port and root dot; `None` if it is malformed.
 pub(super) fn plain_host(header: &str) -> Option<String> {
     let (host, port) = if let Some(rest) = header.strip_prefix('[') {
         let (address, after) = rest.split_once(']')?;
@@ -67,7 +67,7 @@ pub(super) fn plain_host(header: &str) -> Option<String> {
 
 fn named_host(text: &str) -> Option<&str> {
     let host = text.strip_suffix('.').unwrap_or(text);
-    // The underscore is no letter of host names, but real names elsewhere have it.
+    // Host names have no underscore, but real names elsewhere do.
     let legal = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
     let sound = host.bytes().all(legal) && host.split('.').all(|label| !label.is_empty());
     (sound && host.len() <= HOST_BYTES_MAX).then_some(host)

@@ -1,8 +1,8 @@
-//! Virtual hosts: which site or API the authority of a request addresses.
+//! Virtual hosts: map the authority of a request to a site or the API.
 //!
-//! Sites and the API answer under the domain, the API also at a host of its own. Names of this
-//! machine (`localhost`, loopback addresses) count only where a request can come from nowhere else.
-//! Only the `Host` header, `:authority` or a trusted proxy's word may be passed here.
+//! Sites and the API answer under the domain; the API may also have its own host. Names of this
+//! machine (`localhost`, loopback addresses) count only if no remote client can send the request.
+//! Callers may pass only the `Host` header, `:authority`, or the value of a trusted proxy.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -22,7 +22,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// The domain, its sites, and `api` under it.
+    /// Hosts of the domain, its sites, and `api` under it.
     pub const fn new(domain: Domain) -> Self {
         Self {
             domain,
@@ -32,22 +32,22 @@ impl Hosts {
         }
     }
 
-    /// The same, with a host of the API's own.
+    /// Adds a separate host of the API.
     pub fn with_api(mut self, host: &str) -> Result<Self, InvalidDomain> {
         self.api = Some(Domain::parse(host)?);
         Ok(self)
     }
 
-    /// The same, where the domain itself and the names of this machine are a site. The API then
-    /// answers at `api` under the domain, so that no content of users has its origin.
+    /// Makes the domain itself and the names of this machine a site. The API then answers at `api`
+    /// under the domain, so that no content of users has its origin.
     #[must_use]
     pub fn with_home(mut self, space: SpaceName) -> Self {
         self.home = Some(space);
         self
     }
 
-    /// The same, where names of this machine count for every request: for a platform that does not
-    /// know its clients' addresses, in development.
+    /// Makes names of this machine count for every request, in development: for a platform that
+    /// does not know its clients' addresses.
     #[must_use]
     pub const fn with_loopback(mut self) -> Self {
         self.loopback = true;
@@ -59,7 +59,7 @@ impl Hosts {
         &self.domain
     }
 
-    /// Reads a `Host` header: its port is dropped, its case ignored.
+    /// Resolves a `Host` header without its port, case-insensitively.
     pub fn resolve(&self, header: &str, exposure: Exposure) -> Addressed {
         let Some(host) = plain_host(header) else {
             return Addressed::Unknown;
@@ -90,11 +90,11 @@ impl Hosts {
     }
 }
 
-/// The API's name on every machine: a client sends it to a server at a loopback address, whose
+/// The API's name on every machine. A client sends it to a server at a loopback address, whose
 /// other names may all be a site's.
 pub const LOOPBACK_API: &str = "api.localhost";
 
-/// Whether a host, without its port, is this machine by name (RFC 6761) or by address.
+/// Whether a host without port names this machine (RFC 6761), or is a loopback address.
 fn is_loopback(host: &str) -> bool {
     host == "localhost"
         || host.parse().is_ok_and(|ip: Ipv4Addr| ip.is_loopback())
@@ -122,7 +122,7 @@ mod tests {
         let dev = local.clone().with_home(SpaceName::parse("docs").unwrap());
         let worker = local.clone().with_loopback();
         for (host, expected) in [
-            // Public, with an API host, with a home: seen from elsewhere. Then from this machine:
+            // Public, with an API host, with a home: from a remote client. Then from this machine:
             // public, home, local, dev. Last the Worker in development.
             ("path.app", "api api docs api docs unknown unknown unknown"),
             (

@@ -1,9 +1,9 @@
-//! Local mode: a server that only its own machine can reach, and what that lets it trust.
+//! Local mode: a server that only its own machine can reach may trust local programs.
 //!
 //! Local mode is a loopback listener, the domain `localhost`, no public address and no trusted
-//! proxies. Programs of this machine need no credential for streams then. A browser is such a
-//! program too, and runs pages of strangers: so a request is refused that a foreign page makes, or
-//! that names a host which is not this server's (DNS rebinding).
+//! proxies. Programs of this machine then need no credential for streams. A browser is such a
+//! program too, and runs foreign pages. So the server refuses a request from a foreign page, and
+//! one for a host that is not its own (DNS rebinding).
 
 use http::header::{HOST, ORIGIN, REFERER};
 use http::request::Parts;
@@ -24,7 +24,7 @@ pub struct LocalMode {
 }
 
 impl LocalMode {
-    /// `port` is the listener's; `origins` are foreign ones that the operator admits.
+    /// `port` is the listener's; `origins` are foreign origins that the operator admits.
     pub const fn new(port: u16, origins: Vec<String>) -> Self {
         Self {
             port,
@@ -33,15 +33,15 @@ impl LocalMode {
         }
     }
 
-    /// The same, where the operator has opened streams to the pages of all origins.
+    /// Applies the operator's choice to open streams to the pages of all origins.
     #[must_use]
     pub const fn with_open_streams(mut self, opens_streams: bool) -> Self {
         self.opens_streams = opens_streams;
         self
     }
 
-    /// Refuses a request that names an unknown host, or that a foreign page makes. Nothing else
-    /// about the request may be looked at before.
+    /// Refuses a request for an unknown host, or from a foreign page. The server must call this
+    /// before it reads anything else of the request.
     pub fn refusal(&self, head: &Parts, hosts: &Hosts) -> Option<Problem> {
         let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
         let host = host.unwrap_or_default();
@@ -70,8 +70,8 @@ impl LocalMode {
         Some(Problem::new(Code::Origin, detail))
     }
 
-    /// Whether an origin is a page of this server, or one that the operator admits. Two ports are
-    /// the server's: its own, and the one by which a tunnel reaches it.
+    /// Whether an origin is this server's own, or one that the operator admits. Two ports are the
+    /// server's: its own, and that of a tunnel to it.
     fn is_own(&self, origin: &str, hosts: &Hosts, ports: [Option<u16>; 2]) -> bool {
         if self
             .origins
@@ -94,7 +94,7 @@ fn is_of_streams(head: &Parts) -> bool {
     head.uri.path().starts_with(STREAMS_PATH)
 }
 
-/// Characters of a foreign origin that an answer repeats.
+/// Characters of a foreign origin that an error repeats.
 const SHOWN_CHARS: usize = 80;
 
 /// Whether a host is under the domain, and so on this machine, though it is no site.
@@ -105,7 +105,7 @@ fn is_under(host: &str, hosts: &Hosts) -> bool {
     rest.is_some_and(|rest| rest.ends_with('.'))
 }
 
-/// The port of an authority; 80 if it names none.
+/// The port of an authority; 80 by default.
 fn port_of(authority: &str) -> Option<u16> {
     let after_address = authority
         .rsplit_once(']')
@@ -116,8 +116,8 @@ fn port_of(authority: &str) -> Option<u16> {
     }
 }
 
-/// Whether a browser loads this into a page of another site, without naming the page's origin: an
-/// image, a script. A link that the user follows is not.
+/// Whether a browser embeds the response in a page of another site, as an image or a script,
+/// without an `Origin` header. A link that the user follows does not count.
 fn is_embedded(head: &Parts) -> bool {
     header(head, "sec-fetch-site") == "cross-site" && header(head, "sec-fetch-mode") != "navigate"
 }
@@ -168,7 +168,7 @@ mod tests {
             ("127.0.0.1:8787", "http://docs.localhost:8787", None),
             ("docs.localhost:8787", "http://[::1]:8787", None),
             ("127.0.0.1:8787", "https://app.example", None),
-            // Through a tunnel.
+            // A request through a tunnel.
             ("localhost:9999", "http://localhost:9999", None),
             ("localhost:8787", "http://localhost:3000", foreign),
             ("localhost:8787", "http://localhost", foreign),
@@ -182,7 +182,7 @@ mod tests {
             ),
             ("localhost:8787", "chrome-extension://abcdef", foreign),
             ("docs.localhost:8787", "https://evil.example", foreign),
-            // DNS rebinding: the browser takes the page for one of the server.
+            // DNS rebinding: the browser treats the page as the server's own.
             ("evil.example:8787", "", unknown),
             ("evil.example:8787", "http://evil.example:8787", unknown),
             ("localhost.evil.example", "", unknown),

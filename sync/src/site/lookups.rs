@@ -7,12 +7,12 @@ use pmx_core::location::Location;
 use crate::manifest::Entry;
 use crate::path::SitePath;
 
-/// Counts deploys backwards: 0 is the one that is served, 1 the one before it.
+/// Generation of a deploy, counted backwards: 0 is the served one, 1 the one before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Generation(usize);
 
 impl Generation {
-    /// The deploy that is served.
+    /// The served deploy.
     pub const SERVED: Self = Self(0);
 
     /// The `count`-th deploy before the served one.
@@ -20,16 +20,16 @@ impl Generation {
         Self(count)
     }
 
-    /// How many deploys before the served one.
+    /// The distance from the served deploy.
     pub const fn count(self) -> usize {
         self.0
     }
 }
 
-/// One question for the index of one deploy.
+/// Lookup of one path in the index of one deploy.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Lookup {
-    /// Whose index.
+    /// The deploy to search.
     pub generation: Generation,
     /// The path.
     pub path: SitePath,
@@ -49,7 +49,7 @@ pub struct LocatedFile {
 pub struct Lookups(BTreeMap<Lookup, Option<LocatedFile>>);
 
 impl Lookups {
-    /// Adds an answer: `None` if the deploy has no such path.
+    /// Adds a result: `None` if the deploy has no such path.
     pub fn insert(&mut self, lookup: Lookup, held: Option<LocatedFile>) {
         self.0.insert(lookup, held);
     }
@@ -66,7 +66,7 @@ impl Lookups {
         self.0.get(lookup)?.as_ref()
     }
 
-    /// Fails with those of the lookups that have no answer yet.
+    /// Fails with the lookups that have no result yet.
     pub(super) fn require(
         &self,
         lookups: impl IntoIterator<Item = Lookup>,
@@ -86,6 +86,6 @@ impl Lookups {
 /// The lookups that a plan still needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MissingLookups {
-    /// The questions, in order and each once. They do not depend on each other: ask them together.
+    /// The lookups, in order and each once. They are independent: run them together.
     pub lookups: Vec<Lookup>,
 }

@@ -1,9 +1,9 @@
 //! Site serving: one pure function from a request to a response plan.
 //!
-//! [`Hosts`] says which site a host name means, [`SiteRequest`] is what the site is asked,
-//! and [`plan()`] answers with a [`Plan`]: status, headers and which bytes to send in which coding.
-//! Looking a path up is asynchronous on every host, so the function never does: it returns the
-//! [`MissingLookups`], the host looks them up and calls it again, at most [`ROUNDS_MAX`] times.
+//! [`Hosts`] maps a host name to a site, [`SiteRequest`] has the relevant parts of the request, and
+//! [`plan()`] answers with a [`Plan`]: status, headers, and which bytes to send in which coding.
+//! Lookups of paths are asynchronous on every host, so the function makes none. It returns the
+//! [`MissingLookups`]; the host looks them up and calls it again, at most [`ROUNDS_MAX`] times.
 //!
 //! ```text
 //! let mut lookups = Lookups::default();

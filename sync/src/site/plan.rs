@@ -9,12 +9,12 @@ use super::request::{SiteRequest, Target, Verb};
 use super::response::ResponseBuilder;
 use crate::path::SitePath;
 
-/// How often [`plan`] asks for more before it answers: the file itself, the other spellings of its
-/// URL, both again in the other Unicode normalisation of a path that is not ASCII, the 404 pages
-/// and the deploy before, the other deploys before.
+/// Most rounds of lookups of one [`plan`]. It looks up the file itself, then the other forms of its
+/// URL, both again in the other Unicode normalisation of a path that is not ASCII, then the 404
+/// pages and the previous deploy, and last the other earlier deploys.
 pub const ROUNDS_MAX: usize = 6;
 
-/// Answers a request to a site, or says what has to be looked up first.
+/// Answers a request to a site, or returns the lookups that it needs first.
 pub fn plan(
     request: &SiteRequest,
     snapshot: &Snapshot,
@@ -26,14 +26,14 @@ pub fn plan(
         Verb::Other => draft.not_allowed(),
         Verb::Get | Verb::Head => match &request.target {
             Target::Malformed => draft.error(StatusCode::BAD_REQUEST, "400 Bad Request\n"),
-            // What no file of the site can be is as missing as any other: the site says so.
+            // A path that no file can have gets the same 404 as any other missing path.
             Target::Nameless | Target::Reserved => {
                 missing(request, &RequestedPath::Root, snapshot, known)?
             }
             Target::Asked(asked) => answer(request, asked, snapshot, known)?,
             Target::Respelt(asked) => {
                 let plan = answer(request, asked, snapshot, known)?;
-                // Whatever conditions make of a page, its other spellings lead to its one address.
+                // Whatever the conditions, other URLs of a page redirect to its one address.
                 if plan.status == StatusCode::NOT_FOUND || plan.is_elsewhere() {
                     plan
                 } else {
@@ -45,8 +45,8 @@ pub fn plan(
     Ok(plan.for_verb(request.verb))
 }
 
-/// The answer where there is no site: no such space, alias or deploy, or a host name that can't be
-/// one. It does not distinguish these cases, and is never cached.
+/// The answer without a site: no such space, alias or deploy, or an impossible host name. It does
+/// not distinguish these cases, and no cache stores it.
 pub fn absent(request: &SiteRequest) -> Plan {
     let draft = ResponseBuilder::plain();
     let plan = match request.verb {
@@ -76,8 +76,7 @@ fn answer(
     }
 }
 
-/// The answer for a path that the deploy lacks as it is spelled: in its other Unicode
-/// normalisation the deploy may have it.
+/// Answers a path that the deploy lacks: the deploy may have it in its other Unicode normalisation.
 fn respelled(
     request: &SiteRequest,
     asked: &RequestedPath,
@@ -97,8 +96,8 @@ fn respelled(
     missing(request, asked, snapshot, known)
 }
 
-/// What the deploy lacks: an asset that a page of an earlier deploy may still ask for, or else the
-/// nearest 404 page.
+/// Answers a path that the deploy lacks: with an asset that a page of an earlier deploy may still
+/// load, or else with the nearest 404 page.
 fn missing(
     request: &SiteRequest,
     asked: &RequestedPath,
@@ -130,9 +129,9 @@ fn lookups_of_pages(asked: &RequestedPath) -> Vec<Lookup> {
 
 /// The file of the newest earlier deploy that has the path, unless it is a page.
 ///
-/// An asset that is still asked for is nearly always the previous deploy's, and a path that the
-/// previous deploy lacks is nearly always in no deploy. So the previous one is asked first,
-/// together with the 404 pages, and then all others at once.
+/// A page that still loads an old asset is nearly always of the previous deploy. A path that the
+/// previous deploy lacks is nearly always in no deploy. So the plan searches the previous one
+/// first, together with the 404 pages, and then all others at once.
 fn kept<'a>(
     asked: &RequestedPath,
     snapshot: &Snapshot,

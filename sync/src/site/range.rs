@@ -1,10 +1,10 @@
-//! Single byte ranges (RFC 9110, section 14). Ranges are of the bytes as they are, never of a
+//! Single byte ranges (RFC 9110, section 14). Ranges apply to the uncompressed bytes, never to a
 //! coding of them.
 
 use http::header::{self, HeaderMap};
 
-/// A `Range` header with one range. More than one is answered with everything, as section 14.2
-/// allows: clients that ask for several are rare, and hostile ones ask for thousands.
+/// A `Range` header with one range. The server answers several ranges with the whole file, as
+/// section 14.2 allows: clients that ask for several are rare, and hostile ones ask for thousands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum RequestedRange {
     /// `bytes=first-` or `bytes=first-last`.
@@ -13,7 +13,7 @@ pub(super) enum RequestedRange {
     Last(u64),
 }
 
-/// A range that lies within a blob: `len` bytes, at least one, from `first` on.
+/// A range within a blob: `len` bytes, at least one, from `first` on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct ByteRange {
     pub(super) first: u64,
@@ -25,7 +25,7 @@ pub(super) struct ByteRange {
 pub(super) struct Unsatisfiable;
 
 impl RequestedRange {
-    /// Reads the header; `None` if there is none or it is to be ignored.
+    /// Reads the header; `None` if it is absent or ignored.
     pub(super) fn parse(headers: &HeaderMap) -> Option<Self> {
         let mut lines = headers.get_all(header::RANGE).iter();
         let line = lines.next()?.to_str().ok()?;
@@ -51,8 +51,8 @@ impl RequestedRange {
         }
     }
 
-    /// Cuts the range out of `size` bytes. `Ok(None)` means everything: the last bytes of nothing
-    /// are nothing, which no `Content-Range` can say.
+    /// Cuts the range out of `size` bytes. `Ok(None)` means the whole file: no `Content-Range` can
+    /// express the last bytes of an empty one.
     pub(super) fn of(self, size: u64) -> Result<Option<ByteRange>, Unsatisfiable> {
         match self {
             Self::Last(0) => Err(Unsatisfiable),
@@ -72,7 +72,7 @@ impl RequestedRange {
     }
 }
 
-/// A number of any length; one past 2^64 is past the end of every blob, whatever it is.
+/// Parses a number of any length; one past 2^64 is past the end of every blob.
 fn position(digits: &str) -> Option<u64> {
     let number = !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
     number.then(|| digits.parse().unwrap_or(u64::MAX))

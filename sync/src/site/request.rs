@@ -1,9 +1,9 @@
 //! Site request: the parts of an HTTP request that a plan depends on, parsed once.
 //!
-//! The path is decoded exactly once and segment by segment, so that `%2f` never becomes a
-//! separator and `%252e` never a dot. Each path has one spelling (RFC 3986, section 6.2.2): the
-//! server normalises another one, with `%61` for `a`, `//`, `/./`, `/../` or a backslash, and marks
-//! it as respelt. It redirects to the normalised path alone, so never to another host.
+//! The server decodes the path exactly once and segment by segment, so that `%2f` never becomes a
+//! separator and `%252e` never a dot. Each path has one canonical form (RFC 3986, section 6.2.2).
+//! The server normalises any other form, with `%61` for `a`, `//`, `/./`, `/../` or a backslash,
+//! and marks it as respelt. It redirects only to the normalised path, so never to another host.
 
 use http::header::ACCEPT;
 use http::{HeaderMap, HeaderValue, Method};
@@ -27,26 +27,26 @@ use crate::path::{PathFault, SitePath};
 pub struct SiteRequest {
     pub(super) verb: Verb,
     pub(super) target: Target,
-    /// Fit for a `Location` header.
+    /// The query, encoded for a `Location` header.
     pub(super) query: Option<String>,
     pub(super) conditions: Conditions,
     pub(super) range: Option<RequestedRange>,
     pub(super) accepted: Accepted,
     pub(super) pages: Pages,
-    /// Whether a browser shows the answer as a page of its own, as far as the request says.
+    /// Whether the request says that a browser shows the answer as a page of its own.
     is_shown: bool,
-    /// Whether the client takes a page where there is nothing.
+    /// Whether the client accepts an HTML page as a 404.
     takes_html: bool,
-    /// Nothing where differences do not pass.
+    /// `None` if an intermediary does not pass dictionary responses on.
     pub(super) dictionaries: Option<Dictionaries>,
 }
 
-/// How pages are sent.
+/// Treatment of pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pages {
-    /// As they are.
+    /// Unchanged.
     Plain,
-    /// With the live script put in: never in parts, never in a coding, and under tags of their own.
+    /// With the live script injected: never as ranges, never compressed, and with separate tags.
     Live,
 }
 
@@ -60,24 +60,24 @@ pub(super) enum Verb {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Target {
-    /// It could name something.
+    /// A path that a file could have.
     Asked(RequestedPath),
-    /// Another spelling of what could name something.
+    /// Another form of a path that a file could have.
     Respelt(RequestedPath),
-    /// It is well-formed, but no file can have this path.
+    /// A well-formed path that no file can have.
     Nameless,
-    /// It belongs to the server.
+    /// A path of the server itself.
     Reserved,
-    /// It is no URL that this server reads.
+    /// A URL that this server does not accept.
     Malformed,
 }
 
 impl SiteRequest {
     /// Reads a request.
     ///
-    /// `path` is the path as it stands in the request line, percent-encoded; `query` is what
-    /// follows the `?`. `accept_encoding` is the client's own, which on some hosts is not what
-    /// `headers` hold. Whatever is wrong with the request is answered by its plan.
+    /// `path` is the percent-encoded path of the request line; `query` is the part after the `?`.
+    /// `accept_encoding` is the client's own value, which on some hosts differs from `headers`.
+    /// Errors of the request appear in its plan.
     pub fn new(
         method: &Method,
         path: &str,
@@ -98,7 +98,7 @@ impl SiteRequest {
                 .filter(|_| fits)
                 .map(|query| utf8_percent_encode(query, QUERY).to_string()),
             conditions: Conditions::parse(headers),
-            // Section 14.2 of RFC 9110 defines ranges for GET alone.
+            // Section 14.2 of RFC 9110 defines ranges only for GET.
             range: RequestedRange::parse(headers).filter(|_| verb == Verb::Get),
             accepted: Accepted::parse(accept_encoding),
             pages: Pages::Plain,
@@ -108,7 +108,7 @@ impl SiteRequest {
         }
     }
 
-    /// The same where whatever lies between would not pass differences on.
+    /// Ignores dictionary headers, for a server whose intermediary does not pass such responses on.
     #[must_use]
     pub fn without_dictionaries(self) -> Self {
         let dictionaries = None;
@@ -123,7 +123,7 @@ impl SiteRequest {
         self.dictionaries.as_ref()?.offered(sent)
     }
 
-    /// How the client is asked to keep what it is sent, if it can.
+    /// The header that asks the client to store the response as a dictionary, if it can.
     pub(super) fn kept(
         &self,
         root: &Root,
@@ -137,22 +137,22 @@ impl SiteRequest {
             .filter(|_| is_as_it_lies)
     }
 
-    /// The same, to be answered with such pages.
+    /// Sets the treatment of pages.
     #[must_use]
     pub const fn with_pages(mut self, pages: Pages) -> Self {
         self.pages = pages;
         self
     }
 
-    /// Whether an answer that holds this gets the live script put in.
+    /// Whether the server injects the live script into an answer with this file.
     ///
-    /// Pages in XML would not be well-formed any more, and what a script fetches is a part of some
-    /// other page.
+    /// Pages in XML would no longer be well-formed, and a response to a script's `fetch` is a part
+    /// of some other page.
     pub(crate) fn makes_live(&self, entry: &Entry) -> bool {
         self.is_shown && self.may_live(entry)
     }
 
-    /// Whether it depends on what the request is for if the script is put in.
+    /// Whether the file is a page that gets the script if the request is for a document.
     pub(super) fn may_live(&self, entry: &Entry) -> bool {
         let media = &entry.media;
         self.pages == Pages::Live
@@ -160,18 +160,19 @@ impl SiteRequest {
             && !media.as_str().to_ascii_lowercase().contains("utf-16")
     }
 
-    /// Whether a reader is shown a page where there is nothing, which waits for what may come.
+    /// Whether a missing page gets a live 404 page, which waits for a deploy that has it.
     pub(super) fn waits(&self) -> bool {
         self.pages == Pages::Live && self.is_shown && self.takes_html
     }
 
-    /// Whether it reads a path that a file of some deploy may have.
+    /// Whether the request reads a path that a file of some deploy may have.
     pub(crate) const fn may_name_a_file(&self) -> bool {
         matches!(self.verb, Verb::Get | Verb::Head)
             && matches!(self.target, Target::Asked(_) | Target::Respelt(_))
     }
 
-    /// Whether the path ends in `.svgz`: an SVG in gzip, which browsers show only if both is said.
+    /// Whether the path ends in `.svgz`: an SVG in gzip, which browsers show only with both
+    /// headers.
     pub(super) fn names_gzip(&self) -> bool {
         let Target::Asked(asked) = &self.target else {
             return false;
@@ -180,7 +181,7 @@ impl SiteRequest {
         extension.is_some_and(|extension| extension.eq_ignore_ascii_case("svgz"))
     }
 
-    /// The value by which such an answer is recognised.
+    /// The id from which the entity tag of an answer with this file is made.
     pub(super) fn tag_of(&self, entry: &Entry) -> BlobId {
         if self.makes_live(entry) {
             let context = "pmx-sync 2026-11 live page tag v2";
@@ -193,12 +194,13 @@ impl SiteRequest {
 
 /// Whether a URL path belongs to the server on every site: `/_pmx/…` and `/_events`.
 ///
-/// `path` is percent-encoded, and another spelling of the same path is reserved as well.
+/// `path` is percent-encoded, and other forms of the same path are reserved as well.
 pub fn is_reserved(path: &str) -> bool {
     matches!(target(path), Target::Reserved)
 }
 
-/// Characters that a query may hold unencoded; `%` stays, since a query is passed on unchanged.
+/// Characters that a query may contain unencoded; `%` stays, since the server passes a query on
+/// unchanged.
 const QUERY: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -207,7 +209,8 @@ const QUERY: &AsciiSet = &CONTROLS
     .add(b'>')
     .add(b'\\');
 
-/// Browsers name what a request is for (Fetch Metadata); where nothing is named, it may be a page.
+/// Browsers send the purpose of a request (Fetch Metadata); without it, the request may be for a
+/// page.
 fn is_shown(headers: &HeaderMap) -> bool {
     let dest = headers.get("sec-fetch-dest");
     dest.is_none_or(|dest| matches!(dest.as_bytes(), b"document" | b"iframe" | b"frame"))
@@ -256,8 +259,8 @@ fn is_for_the_server(path: &SitePath) -> bool {
     matches!(first, Some("_pmx" | "_events"))
 }
 
-/// What a path means, however it is spelled: browsers take a backslash for a slash, and remove dot
-/// segments as RFC 3986 does (section 5.2.4).
+/// Normalises a path: browsers treat a backslash as a slash, and remove dot segments as RFC 3986
+/// does (section 5.2.4).
 fn normalised(rest: &str) -> Result<RequestedPath, Target> {
     if !is_percent_encoded(rest.as_bytes()) {
         return Err(Target::Malformed);

@@ -19,12 +19,12 @@ const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD");
 const BYTES: HeaderValue = HeaderValue::from_static("bytes");
 const NO_STORE: HeaderValue = HeaderValue::from_static("no-store");
 const REVALIDATE: HeaderValue = HeaderValue::from_static("public, max-age=0, must-revalidate");
-/// A page that is kept as a dictionary for thirty days, and asked for again each time.
+/// Caching of a page that browsers store as a dictionary for thirty days, and revalidate each time.
 const KEPT_PAGE: HeaderValue =
     HeaderValue::from_static("private, max-age=0, stale-while-revalidate=2592000");
 const IMMUTABLE: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 
-/// Page that a reader of a live site is shown until a deploy has the page.
+/// 404 page of a live site, which a reader sees until a deploy has the page.
 const NOT_FOUND_PAGE: &str = "<!doctype html><html lang=\"en\"><head><title>404 Not Found</title></head>\
     <body><h1>404 Not Found</h1>\
     <p>This page shows itself as soon as it is published.</p></body></html>\n";
@@ -52,7 +52,7 @@ impl ResponseBuilder {
         Self::plain().header(DEPLOY, HeaderValue::from(snapshot.deploy()))
     }
 
-    /// Asks the client to keep what is sent as a dictionary.
+    /// Asks the client to store the body as a dictionary.
     pub(super) fn kept_as(mut self, held: &LocatedFile, kept: Option<HeaderValue>) -> Self {
         if let Some(kept) = kept {
             self.headers.insert(USE_AS_DICTIONARY, kept);
@@ -68,7 +68,7 @@ impl ResponseBuilder {
         self
     }
 
-    /// The same, unless that was said already.
+    /// Adds a header that is not set yet.
     fn with_default(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.entry(name).or_insert(value);
         self
@@ -89,7 +89,7 @@ impl ResponseBuilder {
         }
     }
 
-    /// Sends what gets the live script put in, after which its length is known.
+    /// Sends a body with the live script, whose length the server sets after the injection.
     fn send_live(self, status: StatusCode, body: PlanBody) -> Plan {
         Plan {
             status,
@@ -99,7 +99,7 @@ impl ResponseBuilder {
         }
     }
 
-    /// Sends a status that never has a body, and so no length of one.
+    /// Sends a status that never has a body or a length.
     fn send_bare(self, status: StatusCode) -> Plan {
         Plan {
             status,
@@ -120,7 +120,7 @@ impl ResponseBuilder {
         self.error(StatusCode::NOT_FOUND, "404 Not Found\n")
     }
 
-    /// The page of a live site where there is nothing yet.
+    /// The 404 page of a live site.
     pub(super) fn not_found_live(self) -> Plan {
         let html = HeaderValue::from_static("text/html; charset=utf-8");
         self.header(header::CONTENT_TYPE, html)
@@ -156,8 +156,8 @@ impl ResponseBuilder {
             .send(StatusCode::TEMPORARY_REDIRECT, PlanBody::Empty)
     }
 
-    /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges. It is sent as
-    /// it is rather than not at all.
+    /// A 404 has no conditions to evaluate (RFC 9110, section 13.2.1) and no ranges. If the client
+    /// accepts no coding of it, it is sent uncompressed.
     pub(super) fn not_found_page(self, request: &SiteRequest, held: &LocatedFile) -> Plan {
         let coding = coding_for(request, held).unwrap_or(Coding::Identity);
         self.header(header::CACHE_CONTROL, REVALIDATE)
@@ -177,7 +177,7 @@ impl ResponseBuilder {
         let range = range.filter(|_| request.accepted.takes_identity());
         let range = range.filter(|_| !request.makes_live(&held.entry));
         let range = range.map_or(Ok(None), |range| range.of(held.entry.size));
-        // A range is of the bytes as they are.
+        // A range applies to the uncompressed bytes.
         let coding = match range {
             Ok(None) => coding_for(request, held),
             Ok(Some(_)) | Err(Unsatisfiable) => Some(Coding::Identity),
@@ -200,7 +200,7 @@ impl ResponseBuilder {
         }
     }
 
-    /// The client refuses bytes as they are, and takes no coding that there is (RFC 9110, sections
+    /// The client refuses uncompressed bytes, and accepts no available coding (RFC 9110, sections
     /// 12.5.3 and 15.5.7).
     fn not_acceptable(self) -> Plan {
         let vary = HeaderValue::from_static("accept-encoding");
@@ -246,7 +246,7 @@ impl ResponseBuilder {
         }
     }
 
-    /// The headers that describe the bytes which follow.
+    /// The headers that describe the body.
     fn representing(mut self, request: &SiteRequest, held: &LocatedFile, coding: Coding) -> Self {
         let media = legal(held.entry.media.as_str());
         self.described = Some(Described {
@@ -284,8 +284,8 @@ impl ResponseBuilder {
     }
 }
 
-/// The coding in which a blob is sent, if the client takes one. Nothing is sent as it is: a frame
-/// around nothing would be more than it.
+/// The coding of a blob's body, if the client accepts one. An empty blob is sent uncompressed,
+/// because a frame would be longer.
 fn coding_for(request: &SiteRequest, held: &LocatedFile) -> Option<Coding> {
     if held.entry.size == 0 {
         return Some(Coding::Identity);
@@ -294,10 +294,10 @@ fn coding_for(request: &SiteRequest, held: &LocatedFile) -> Option<Coding> {
     request.accepted.coding(has_frame)
 }
 
-/// A year for what can't change, otherwise a question each time, which a 304 answers.
+/// A year for immutable files; others are revalidated each time, which a 304 answers.
 ///
-/// The URL of a numbered deploy gets no more than any other: its content is fixed, but the name of
-/// a space can be given up and taken again, and the numbers then start anew.
+/// The URL of a numbered deploy gets no longer time. Its content is fixed, but a space's name can
+/// be released and taken again, and the numbers then restart.
 fn cache_control(asked: &RequestedPath, held: &LocatedFile) -> HeaderValue {
     match asked.asset() {
         Some(path) if !held.entry.media.is_html() && is_fingerprinted(path) => IMMUTABLE,
@@ -305,7 +305,7 @@ fn cache_control(asked: &RequestedPath, held: &LocatedFile) -> HeaderValue {
     }
 }
 
-/// Which headers of a request an answer depends on.
+/// The request headers that an answer depends on.
 fn vary(request: &SiteRequest, held: &LocatedFile) -> Option<&'static str> {
     let may_live = request.may_live(&held.entry);
     if !is_zstd_at_rest(held.at.codec) || request.makes_live(&held.entry) {

@@ -47,12 +47,12 @@ impl Site {
         Snapshot::active(DEPLOY, self.0.len() - 1)
     }
 
-    /// Plays the host.
+    /// Acts as the host.
     pub(super) fn answer(&self, request: &SiteRequest) -> Plan {
         self.answer_as(self.snapshot(), request).0
     }
 
-    /// Plays the host and returns what it had to look up, round by round.
+    /// Acts as the host and returns its lookups, round by round.
     pub(super) fn answer_as(
         &self,
         snapshot: Snapshot,
@@ -89,7 +89,7 @@ impl Site {
         self.answer_as(snapshot, &ask(&Method::GET, url, &[])).0
     }
 
-    /// The answer to a GET, in a word: `200 a.html`, `307 /a`, `404`.
+    /// The answer to a GET in short: `200 a.html`, `307 /a`, `404`.
     pub(super) fn shown(&self, url: &str) -> String {
         self.show(&self.get(url))
     }
@@ -108,7 +108,7 @@ impl Site {
         }
     }
 
-    /// Which file, of whichever deploy, has this tag.
+    /// The path of the file with this tag, of any deploy.
     fn path_of(&self, etag: &str) -> &str {
         let id = BlobId::from_hex(etag.trim_start_matches("W/").trim_matches('"')).unwrap();
         let mut rows = self.0.iter().flatten();
@@ -117,7 +117,7 @@ impl Site {
     }
 }
 
-/// A request; its `Accept-Encoding` is taken out of the headers.
+/// A request; its `Accept-Encoding` becomes the separate argument.
 pub(super) fn ask(method: &Method, url: &str, headers: &[(HeaderName, &str)]) -> SiteRequest {
     let (path, query) = url
         .split_once('?')

@@ -1,4 +1,4 @@
-//! Client driver: carries out what [`Push`] asks for, with retries, over any network.
+//! Client driver: carries out the actions of [`Push`], with retries, over any network.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,10 +24,10 @@ use pmx_core::problem::Problem;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-/// What clients send as their bearer token.
+/// The bearer token of clients.
 pub const SECRET: &str = "the secret of the tests";
 
-/// A response whose body was read to its end.
+/// A response whose body was read completely.
 #[derive(Debug, Clone)]
 pub struct WholeResponse {
     /// The status.
@@ -43,14 +43,14 @@ pub struct WholeResponse {
 #[error("the connection broke")]
 pub struct Broken;
 
-/// A way to a server.
+/// A connection to a server.
 #[allow(async_fn_in_trait, reason = "tests run on one thread")]
 pub trait Network {
     /// Sends a request and reads its response.
     fn send(&self, request: Request<Bytes>) -> impl Future<Output = Result<WholeResponse, Broken>>;
 }
 
-/// Why a client gave up.
+/// The reason why a client gave up.
 #[derive(Debug, Error)]
 pub enum Failure {
     /// The connection broke at each try.
@@ -59,7 +59,7 @@ pub enum Failure {
     /// The server refused.
     #[error("the server refused: {0:?}")]
     Refused(Box<Problem>),
-    /// The conversation cannot go on.
+    /// The publish cannot continue.
     #[error(transparent)]
     Push(#[from] PushError),
 }
@@ -77,15 +77,15 @@ impl Failure {
 
 /// A client whose site is in memory.
 pub struct Client<'a, N> {
-    /// The way to the server.
+    /// The connection to the server.
     pub network: N,
     /// The space.
     pub space: SpaceName,
-    /// The manifest's nodes, of the base too.
+    /// The nodes of the manifest and of its base.
     pub nodes: &'a NodeMap,
-    /// The blobs, of the base too.
+    /// The blobs of the site and of its base.
     pub blobs: &'a BTreeMap<BlobId, Bytes>,
-    /// Times that a request is sent before the client gives up.
+    /// Tries of a request before the client gives up.
     pub tries: usize,
 }
 
@@ -94,7 +94,7 @@ thread_local! {
 }
 
 impl<N: Network> Client<'_, N> {
-    /// Publishes what the intent names.
+    /// Publishes an intent.
     pub async fn publish(&self, intent: Intent) -> Result<Outcome, Failure> {
         let mut push = Push::new(self.nodes, intent);
         loop {
@@ -147,7 +147,7 @@ impl<N: Network> Client<'_, N> {
             .await
     }
 
-    /// Gets a JSON answer of the API.
+    /// Gets a JSON response of the API.
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Failure> {
         self.call(Method::GET, path, Bytes::new()).await
     }
@@ -262,7 +262,7 @@ impl<N: Network> Client<'_, N> {
         Ok(())
     }
 
-    /// Sends a request until another try would not change the answer.
+    /// Sends a request until it succeeds, or until another try would give the same answer.
     async fn call<T: DeserializeOwned>(
         &self,
         method: Method,
@@ -285,7 +285,7 @@ impl<N: Network> Client<'_, N> {
                 }
                 Ok(answer) => {
                     let problem: Problem = serde_json::from_slice(&answer.body).unwrap();
-                    // The state machine sends missing objects.
+                    // The state machine handles missing objects.
                     if !problem.code.retriable() || problem.code == Code::MissingObjects {
                         return Err(Failure::Refused(Box::new(problem)));
                     }

@@ -50,17 +50,17 @@ impl fmt::Display for Effect<'_> {
 
 /// Decides whether effects take place.
 pub trait Hook {
-    /// Comes before an effect: an `Err` is returned instead of it.
+    /// Runs before an effect: an `Err` replaces the effect.
     fn before(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Comes after an effect: an `Err` is returned although it took place.
+    /// Runs after an effect: an `Err` replaces its result, although it took place.
     fn after(&self, effect: Effect<'_>) -> impl Future<Output = Result<(), BackendError>>;
 
-    /// Comes before a statement, and before a turn is committed: an `Err` is returned instead.
+    /// Runs before a statement, and before a transaction commits: an `Err` replaces it.
     fn statement(&self, statement: &str) -> Result<(), SqlError>;
 }
 
-/// A seam with a hook around every effect.
+/// A port with a hook around every effect.
 #[derive(Debug, Clone)]
 pub struct Faulty<T, H> {
     inner: T,
@@ -68,12 +68,12 @@ pub struct Faulty<T, H> {
 }
 
 impl<T, H> Faulty<T, H> {
-    /// Puts a hook around a seam.
+    /// Puts a hook around a port.
     pub const fn new(inner: T, hook: H) -> Self {
         Self { inner, hook }
     }
 
-    /// The seam without the hook.
+    /// The port without the hook.
     pub const fn inner(&self) -> &T {
         &self.inner
     }

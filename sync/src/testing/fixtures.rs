@@ -33,7 +33,7 @@ pub fn settings() -> ServerSettings {
     }
 }
 
-/// The pointer to a deploy without earlier ones, whose index does not exist.
+/// A pointer to a deploy without earlier ones, whose index does not exist.
 pub fn pointer(deploy: u64) -> Pointer {
     Pointer {
         space: SpaceId::from_bytes([1; 16]),
@@ -51,7 +51,7 @@ pub fn pointer(deploy: u64) -> Pointer {
     }
 }
 
-/// The output of a future that never waits, as all are that only use memory.
+/// The output of a future that never waits, because it only uses memory.
 ///
 /// # Panics
 ///

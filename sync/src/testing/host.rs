@@ -15,7 +15,7 @@ use super::client::{Broken, Network, SECRET, WholeResponse};
 use super::{MemoryBlobs, MemoryPointers, MemorySpaces, Platform};
 use crate::serve::{Body, Nonce, Server, ServerSettings};
 
-/// A server that lives as long as this value. Its time is the number of requests so far, in
+/// A server that lives as long as this value. Its clock is the number of requests so far, in
 /// milliseconds.
 pub struct Host<S: Sql> {
     server: Server<Memory<S>>,
@@ -68,7 +68,7 @@ pub fn settings() -> ServerSettings {
     }
 }
 
-/// Reads the body of an answer as a host does.
+/// Reads the body of a response as a host does.
 pub async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<WholeResponse, Broken> {
     let (head, body) = response.into_parts();
     let (first, pieces) = body.split();
@@ -86,7 +86,7 @@ pub async fn read<B: Blobs>(blobs: &B, response: Response<Body>) -> Result<Whole
     })
 }
 
-/// Polls a future until it is ready: none here waits for a thread or a clock.
+/// Polls a future until it is ready: in memory none waits for a thread or a clock.
 pub fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let mut context = Context::from_waker(Waker::noop());

@@ -17,14 +17,14 @@ use crate::pointer::Pointer;
 use crate::serve::{Backend, Pointers, Spaces};
 use crate::space::{Command, Reply, execute};
 
-/// Three seams that together are a platform.
+/// A platform of three ports.
 #[derive(Debug, Clone)]
 pub struct Platform<B, P, S> {
-    /// Its objects.
+    /// The objects.
     pub blobs: B,
-    /// Its pointers.
+    /// The pointers.
     pub pointers: P,
-    /// Its spaces.
+    /// The spaces.
     pub spaces: S,
 }
 
@@ -46,7 +46,7 @@ impl<B: Blobs, P: Pointers, S: Spaces> Backend for Platform<B, P, S> {
     }
 }
 
-/// A platform that is one value.
+/// A platform in which one value implements all ports.
 #[derive(Debug, Default)]
 pub struct Single<T>(pub T);
 
@@ -73,12 +73,12 @@ impl<T: Blobs + Pointers + Spaces> Backend for Single<T> {
 pub struct MemoryBlobs(Arc<Mutex<BTreeMap<ObjectKey, Bytes>>>);
 
 impl MemoryBlobs {
-    /// Every object, in the order of keys.
+    /// Every object, in key order.
     pub fn all(&self) -> BTreeMap<ObjectKey, Bytes> {
         lock(&self.0).clone()
     }
 
-    /// A range of an object; `None` if there is no such object or it ends before the range.
+    /// A range of an object; `None` if the object does not exist or ends before the range.
     pub fn slice(&self, key: ObjectKey, range: Range<u64>) -> Option<Bytes> {
         let range = usize::try_from(range.start).ok()?..usize::try_from(range.end).ok()?;
         let objects = lock(&self.0);
@@ -137,9 +137,9 @@ impl Pointers for MemoryPointers {
     }
 }
 
-/// Spaces in memory, each with a ledger of its own. Clones share them.
+/// Spaces in memory, each with its own ledger. Clones share them.
 ///
-/// Turns are atomic because nothing in them waits. No lock is held across a write of objects, so
+/// Transactions are atomic because they never wait. No lock is held across a write of objects, so
 /// another command may run in between, as in a Durable Object.
 pub struct MemorySpaces<S, B> {
     ledgers: Arc<Ledgers<S>>,
@@ -152,14 +152,14 @@ struct Ledgers<S> {
 }
 
 impl<S: Sql, B: Blobs> MemorySpaces<S, B> {
-    /// No spaces yet; each one that is made gets its ledger from `make` and writes into `blobs`.
+    /// Starts without spaces. Each new space gets its ledger from `make` and writes into `blobs`.
     pub fn new(blobs: B, make: impl Fn(&SpaceName) -> S + 'static) -> Self {
         let (make, made) = (Box::new(make), Mutex::default());
         let ledgers = Arc::new(Ledgers { make, made });
         Self { ledgers, blobs }
     }
 
-    /// The ledger of a space that was made.
+    /// The ledger of an existing space.
     pub fn ledger(&self, space: &SpaceName) -> Option<Arc<S>> {
         lock(&self.ledgers.made).get(space).cloned()
     }

@@ -1,9 +1,9 @@
-//! Platforms in memory, and the means to make them fail: for tests only.
+//! In-memory platforms for tests, with fault injection.
 //!
-//! [`MemoryBlobs`], [`MemoryPointers`] and [`MemorySpaces`] are what survives a crash; a
-//! [`Server`](crate::serve::Server) over them, with its caches, is what does not. [`Faulty`] puts a
-//! [`Hook`] around any seam: it may let an effect wait, fail it before or after it took place, or
-//! never come back. [`host::Host`] is such a server ready to use, and [`client::Client`] publishes
+//! [`MemoryBlobs`], [`MemoryPointers`] and [`MemorySpaces`] survive a crash. A
+//! [`Server`](crate::serve::Server) over them, with its caches, does not. [`Faulty`] puts a
+//! [`Hook`] around any port: the hook may delay an effect, fail it before or after it takes place,
+//! or never return. [`host::Host`] is such a server, ready to use, and [`client::Client`] publishes
 //! to it.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,4 +1,4 @@
-//! Publish request and reply.
+//! Publish request and reply: the JSON of `begin` and `commit`.
 
 use pmx_core::id::{BlobId, PackId, Root};
 use pmx_core::name::{AliasName, SpaceName};
@@ -17,16 +17,16 @@ pub struct BeginHead {
     pub v: u8,
     /// The space.
     pub space: SpaceName,
-    /// The preview to be published, beside the active deploy: what the reply calls active is its
-    /// deploy.
+    /// The preview to publish. The reply's `active` is then the deploy of this preview, not the
+    /// active deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<AliasName>,
-    /// The root of the site to be published.
+    /// The root to publish.
     pub root: Root,
-    /// The root that a patch section starts from.
+    /// The base of the patch section.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub base: Option<Root>,
-    /// Whether this only asks: nothing is kept.
+    /// Whether this only asks: the server stores nothing.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dry: bool,
     /// Commit in the same request, if nothing is missing.
@@ -39,18 +39,18 @@ pub struct BeginHead {
 #[serde(deny_unknown_fields)]
 pub struct CommitPreconditions {
     /// The deploy that this one replaces; 0 if there is none yet. With [`Replace::Seen`] it may be
-    /// left out: then it is the one that is active when the server decides.
+    /// absent: then it is the one that is active when the server decides.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<u64>,
     /// The deploys beside `expect` that this one may replace.
     #[serde(default, skip_serializing_if = "Replace::is_exact")]
     pub replace: Replace,
-    /// Names this publish: the same commit sent twice makes one deploy.
+    /// Idempotency key: the same commit sent twice makes one deploy.
     pub key: String,
     /// The build's place in its sequence.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub order: Option<Order>,
-    /// The most files of the replaced deploy that may go.
+    /// The most files of the replaced deploy that the publish may remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_delete: Option<MaxDelete>,
     /// The metadata of the deploy.
@@ -59,7 +59,7 @@ pub struct CommitPreconditions {
 }
 
 impl CommitPreconditions {
-    /// Whether they are of a first request, by a client that never saw what is active.
+    /// Whether they belong to a first request, by a client that never saw the active deploy.
     pub fn is_first(&self) -> bool {
         self.replace == Replace::Seen && self.expect.is_none()
     }
@@ -69,14 +69,15 @@ impl CommitPreconditions {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Replace {
-    /// `expect`, unless a rollback holds it: what clients mean that do not say.
+    /// `expect`, unless a rollback holds it: the default of older clients.
     #[default]
     Exact,
-    /// `expect`, which this client saw last, or an older build of the same sequence. No hold.
+    /// `expect`, the last deploy that this client saw, or an older build of the same sequence. No
+    /// hold.
     Seen,
-    /// `expect`, which the user named, even if a rollback holds it.
+    /// `expect`, the deploy that the user named, even if a rollback holds it.
     Named,
-    /// Whatever is active, even if a rollback holds it or a newer build made it.
+    /// Any active deploy, even if a rollback holds it or a newer build made it.
     Any,
 }
 
@@ -90,30 +91,29 @@ impl Replace {
 /// Reply of the server to a [`BeginHead`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BeginReply {
-    /// How far the publish is.
+    /// Progress of the publish.
     pub state: State,
     /// The number of the active deploy; 0 if there is none yet.
     pub active: u64,
     /// The root of the active deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub root: Option<Root>,
-    /// With [`State::Nodes`]: which nodes of the outline are missing, by their place in it.
+    /// With [`State::Nodes`]: the missing nodes, by their index in the outline.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub nodes: Ranges,
-    /// With [`State::Blobs`]: which rows' blobs are missing, by the rows' ranks in the new
-    /// manifest.
+    /// With [`State::Blobs`]: the rows with missing blobs, by the rows' ranks in the new manifest.
     #[serde(default, skip_serializing_if = "Ranges::is_empty")]
     pub blobs: Ranges,
-    /// With [`State::Blobs`] and [`State::Base`]: parts of missing big blobs that have arrived
-    /// already.
+    /// With [`State::Blobs`] and [`State::Base`]: parts of missing big blobs that have already
+    /// arrived.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<Offered>,
-    /// With [`State::Base`], and with [`State::Outline`] where there is no deploy yet: packs that
-    /// arrived and are in no deploy, so that they need not be sent again.
+    /// With [`State::Base`], and with [`State::Outline`] before the first deploy: packs that
+    /// arrived and that no deploy has, so that the client need not send them again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub packs: Vec<PackId>,
-    /// With [`State::Base`]: the most raw bytes of rows of the base that a pack may refer to. None
-    /// if packs may not.
+    /// With [`State::Base`]: the most raw bytes of base rows that a pack may refer to. `None`
+    /// forbids references.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prefix_max: Option<u64>,
     /// The counts of changes against the active deploy, once the server can compute them.
@@ -122,13 +122,13 @@ pub struct BeginReply {
     /// With [`State::Published`]: the new deploy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<Box<DeployView>>,
-    /// With [`State::Published`] and [`State::Current`]: where the site is.
+    /// With [`State::Published`] and [`State::Current`]: the site's address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
 }
 
 impl BeginReply {
-    /// A reply of a state where no deploy is active, which names nothing.
+    /// A reply without an active deploy, and without missing data.
     pub fn new(state: State) -> Self {
         Self {
             state,
@@ -146,24 +146,24 @@ impl BeginReply {
     }
 }
 
-/// How far a publish is.
+/// Progress of a publish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// The root is the active deploy: nothing to do.
+    /// The root is the active deploy: the publish is done.
     Current,
-    /// Everything is here: commit.
+    /// The server has everything: commit.
     Ready,
-    /// The base is unknown here, or none was named: send an outline.
+    /// The server does not know the base, or the request named none: send an outline.
     Outline,
-    /// The base is known here, the root is not: send what is new in packs, then a patch that
-    /// counts their blobs.
+    /// The server has the base, but not the root: send the new blobs in packs, then a patch that
+    /// references them.
     Base,
-    /// Nodes are missing: send them.
+    /// The server lacks nodes: send them.
     Nodes,
-    /// Blobs are missing: send them in packs and parts, then commit.
+    /// The server lacks blobs: send them in packs and parts, then commit.
     Blobs,
-    /// The commit that came along is done.
+    /// The request's commit is done.
     Published,
 }
 
@@ -172,7 +172,7 @@ pub enum State {
 pub struct Offered {
     /// The blob.
     pub blob: BlobId,
-    /// Its parts, by number.
+    /// The numbers of its parts.
     pub have: Ranges,
 }
 
@@ -181,6 +181,6 @@ pub struct Offered {
 pub struct PartHead {
     /// The space.
     pub space: SpaceName,
-    /// Bytes of the whole blob.
+    /// Size of the whole blob in bytes.
     pub size: u64,
 }

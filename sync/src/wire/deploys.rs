@@ -11,7 +11,7 @@ use super::order::{Order, of_deploy};
 use crate::manifest::Change;
 use crate::path::SitePath;
 
-/// How a deploy came to be.
+/// Origin of a deploy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DeployKind {
@@ -28,20 +28,20 @@ pub struct DeployMeta {
     /// The message, in the publisher's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// The commit that was built.
+    /// The commit of the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<String>,
-    /// The branch it is on.
+    /// The branch of the commit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub branch: Option<String>,
     /// The publisher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub author: Option<String>,
-    /// Whether its pages get the live script.
+    /// Whether the deploy's pages get the live script.
     #[serde(default, skip_serializing_if = "is_no")]
     pub live: bool,
-    /// Whether visitors may read the lists of paths that its events name: a client of its own
-    /// needs them, as that of a PathMX build does.
+    /// Whether visitors may read the lists of paths in the deploy's events. A separate client needs
+    /// them, such as that of a PathMX build.
     #[serde(default, skip_serializing_if = "is_no")]
     pub events: bool,
 }
@@ -52,13 +52,13 @@ const fn is_no(flag: &bool) -> bool {
 }
 
 impl DeployMeta {
-    /// Whether nothing is said.
+    /// Whether the metadata is empty.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
 }
 
-/// How many files and bytes differ between two deploys.
+/// Counts of files that differ between two deploys.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Summary {
     /// Paths that only the new one has.
@@ -96,18 +96,18 @@ pub struct DeployView {
     pub root: Root,
     /// The deploy it replaced; 0 if it is the first of its site or preview.
     pub parent: u64,
-    /// How it came to be.
+    /// Origin of the deploy.
     pub kind: DeployKind,
     /// With a rollback: the deploy whose root it made active again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<u64>,
-    /// When.
+    /// Time of the deploy.
     pub at: Timestamp,
     /// Files of the site.
     pub files: u64,
     /// Bytes of the site.
     pub bytes: u64,
-    /// Bytes of blobs that the space did not hold before, uncompressed.
+    /// Uncompressed bytes of the blobs that were new to the space.
     pub new_bytes: u64,
     /// The changes against the deploy it replaced; with a new preview, against the active one.
     pub summary: Summary,
@@ -130,21 +130,21 @@ pub struct DeploysReply {
     /// The deploy that each alias names.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub aliases: BTreeMap<AliasName, u64>,
-    /// The hold that a rollback put on the site, if it lasts.
+    /// The hold of a rollback, while it is in force.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hold: Option<HoldView>,
     /// Newest first.
     pub deploys: Vec<DeployView>,
-    /// Where the site is.
+    /// The site's address.
     pub url: String,
 }
 
-/// A hold: no publish replaces the active deploy until it names it or the hold is lifted.
+/// A hold: until it is lifted, only a publish that names the active deploy replaces it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HoldView {
-    /// The deploy that is held, which is active.
+    /// The held deploy, which is active.
     pub deploy: u64,
-    /// When the rollback happened.
+    /// The time of the rollback.
     pub at: Timestamp,
 }
 
@@ -161,10 +161,10 @@ pub struct ResumeHead {
 /// The answer of `POST /api/publish/resume`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ResumeReply {
-    /// The deploy that was held; nothing if none was.
+    /// The deploy that was held, if one was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<u64>,
-    /// Where the site is.
+    /// The site's address.
     pub url: String,
 }
 
@@ -176,15 +176,15 @@ pub struct RollbackHead {
     pub v: u8,
     /// The space.
     pub space: SpaceName,
-    /// The deploy to go back to; the one before the active one if not said.
+    /// The deploy to restore; by default the one before the active one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<u64>,
-    /// The deploy that must be active; any if not said.
+    /// The deploy that must be active; any by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expect: Option<u64>,
-    /// Names this rollback: the same one sent twice makes one deploy.
+    /// Idempotency key: the same rollback sent twice makes one deploy.
     pub key: String,
-    /// Why.
+    /// The metadata, with the reason.
     #[serde(default, skip_serializing_if = "DeployMeta::is_empty")]
     pub meta: DeployMeta,
 }
@@ -192,16 +192,16 @@ pub struct RollbackHead {
 /// The answer of `POST /api/publish/rollback`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RollbackReply {
-    /// The deploy that is active now: the new one, or the one that was if it shows the same.
+    /// The active deploy: the new one, or the unchanged one if it has the same root.
     pub deploy: DeployView,
-    /// Where the site is.
+    /// The site's address.
     pub url: String,
 }
 
 /// The answer of `DELETE /api/aliases/<name>`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnaliasReply {
-    /// The deploy that the alias named; nothing if there was no such alias.
+    /// The deploy that the alias named, if the alias existed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deploy: Option<u64>,
 }

@@ -29,7 +29,7 @@ pub enum SectionKind {
     Nodes,
     /// A wire pack.
     Pack,
-    /// The ids of packs that arrived, 32 bytes each: a patch counts their blobs, in this order.
+    /// The ids of arrived packs, 32 bytes each: a patch references their blobs in this order.
     Packs,
 }
 
@@ -61,7 +61,7 @@ impl SectionKind {
     }
 }
 
-/// A section of an envelope, not compressed.
+/// A section of an envelope, uncompressed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Section {
     /// The kind.
@@ -83,14 +83,14 @@ pub struct Envelope {
 const COMPRESS_ABOVE: usize = 256;
 
 impl Envelope {
-    /// Lays the envelope out, compressing what shrinks.
+    /// Encodes the envelope, and compresses sections that shrink.
     pub fn encode(&self, encoder: &mut Encoder) -> Vec<u8> {
         let mut out = Vec::new();
         write_bytes(&mut out, &self.head);
         for section in &self.sections {
             out.push(section.kind.tag());
             let packed = match section.kind {
-                // Ids are incompressible, and a pack is compressed already.
+                // Ids are incompressible, and a pack is already compressed.
                 SectionKind::Outline | SectionKind::Pack | SectionKind::Packs => None,
                 SectionKind::Patch | SectionKind::Nodes => shrunk(&section.bytes, encoder),
             };
@@ -104,7 +104,7 @@ impl Envelope {
         out
     }
 
-    /// Reads an envelope, decompressing its sections, each of at most `section_max` bytes.
+    /// Decodes an envelope and its sections, each of at most `section_max` bytes.
     pub fn decode(
         body: &Bytes,
         section_max: usize,
@@ -168,13 +168,13 @@ fn shrunk(bytes: &[u8], encoder: &mut Encoder) -> Option<Vec<u8>> {
 /// A body is not an envelope.
 #[derive(Debug, Error)]
 pub enum EnvelopeError {
-    /// The layout is not one.
+    /// The layout is invalid.
     #[error("reading a request: {0}")]
     Malformed(#[from] Malformed),
-    /// A compressed section is not acceptable.
+    /// A compressed section is invalid.
     #[error("reading a request: {0}")]
     Codec(#[from] CodecError),
-    /// The head is not the JSON that the route takes.
+    /// The head is not the route's JSON.
     #[error("reading the head of a request: {0}")]
     Head(#[from] serde_json::Error),
 }

@@ -1,4 +1,4 @@
-//! Removal bound: how many files of the deploy that it replaces a publish may remove.
+//! Deletion limit: the most files of the replaced deploy that a publish may remove.
 
 use std::fmt;
 use std::str::FromStr;
@@ -14,14 +14,14 @@ use super::Summary;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MaxDelete {
-    /// So many.
+    /// A number of files.
     Files(u64),
-    /// So many in a hundred of the replaced deploy's.
+    /// A percentage of the replaced deploy's files.
     Percent(u8),
 }
 
 impl MaxDelete {
-    /// Refuses a publish that changes so much in the deploy that it replaces.
+    /// Refuses a publish that removes more files of the deploy that it replaces.
     pub fn check(self, summary: &Summary) -> Result<(), Problem> {
         let removed = summary.removed;
         let before = summary.removed + summary.modified + summary.unchanged;

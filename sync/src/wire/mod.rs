@@ -1,6 +1,6 @@
 //! Wire types: requests and replies of the publish API, and their byte layout.
 //!
-//! A publish request is an [`Envelope`]: a JSON head that people can read in a log, followed by
+//! A publish request is an [`Envelope`]: a JSON head, which people can read in a log, and then
 //! binary sections. Replies are JSON. Errors are `application/problem+json` (RFC 9457).
 
 mod begin;

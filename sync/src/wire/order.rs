@@ -1,4 +1,4 @@
-//! Build order: a build's place in a sequence, by which an older build never replaces a newer one.
+//! Build order: a build's place in a sequence. An older build never replaces a newer one.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::limits::ORDER_KIND_BYTES_MAX;
 
-/// Where a build stands among the builds of its sequence. Only equal kinds are compared.
+/// The place of a build in its sequence. Only orders of equal kinds are comparable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Order {
@@ -15,14 +15,14 @@ pub struct Order {
     value: u64,
 }
 
-/// The name of a sequence of builds: `run` and `commit`, which people say, or what a CI system's
-/// variables say of the provider, the repository and the workflow.
+/// The name of a sequence of builds: `run` and `commit`, which users name, or a name made from a CI
+/// system's variables for the provider, the repository and the workflow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]
 pub struct OrderKind(String);
 
 impl OrderKind {
-    /// The kind of this name: printable ASCII without spaces, within its limit.
+    /// Parses a kind: printable ASCII without spaces, within its limit.
     pub fn parse(name: &str) -> Option<Self> {
         let is_good = !name.is_empty()
             && name.len() <= ORDER_KIND_BYTES_MAX
@@ -56,7 +56,7 @@ impl Order {
         Self { kind, value }
     }
 
-    /// The number of a run of whatever builds the site.
+    /// The number of a run, of any build system.
     pub fn run(value: u64) -> Self {
         Self::new(OrderKind(Self::RUN.to_owned()), value)
     }
@@ -76,7 +76,7 @@ impl Order {
         self.value
     }
 
-    /// The order of a kind's name and a place; none if either is out of its limits.
+    /// The order of a kind's name and a place; `None` if either exceeds its limits.
     pub fn from_parts(kind: &str, value: u64) -> Option<Self> {
         let kind = OrderKind::parse(kind)?;
         (value <= EXACT_INTEGER_MAX).then_some(Self { kind, value })
@@ -87,7 +87,7 @@ impl Order {
         self.kind == live.kind && self.value < live.value
     }
 
-    /// Whether clients before there were named sequences can read it.
+    /// Whether clients older than named sequences can read it.
     fn is_plain(&self) -> bool {
         matches!(self.kind(), Self::RUN | Self::COMMIT)
     }
@@ -104,8 +104,8 @@ impl fmt::Display for Order {
     }
 }
 
-/// A deploy's order on the wire: `order` where older clients know its kind, `sequence` elsewhere,
-/// which they ignore.
+/// A deploy's order on the wire: `order` if older clients know its kind, else `sequence`, which
+/// they ignore.
 pub(super) mod of_deploy {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 

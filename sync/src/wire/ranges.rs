@@ -8,7 +8,7 @@ use thiserror::Error;
 #[serde(try_from = "Vec<(u64, u64)>")]
 pub struct Ranges(Vec<(u64, u64)>);
 
-/// A run that is empty, or starts before the one ahead of it ends.
+/// A run that is empty, or starts before the end of the previous one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("the run [{0},{1}] is empty, too long, or not behind the one before it")]
 pub struct DisorderedRun(u64, u64);
@@ -41,24 +41,24 @@ impl Ranges {
         &self.0
     }
 
-    /// Whether one of the `count` ranks from `first` on is among them.
+    /// Whether the set has one of the `count` ranks from `first` on.
     pub fn touch(&self, first: u64, count: u64) -> bool {
         let behind = self.0.partition_point(|(run, len)| run + len <= first);
         let run = self.0.get(behind);
         run.is_some_and(|(run, _)| *run < first.saturating_add(count))
     }
 
-    /// Whether there are none.
+    /// Whether the set is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many ranks there are.
+    /// The number of ranks.
     pub fn len(&self) -> u64 {
         self.0.iter().map(|(_, count)| count).sum()
     }
 
-    /// The ranks, bounded by `end`, which a peer's numbers may pass.
+    /// The ranks below `end`, because a peer's runs may exceed it.
     pub fn iter(&self, end: u64) -> impl Iterator<Item = u64> {
         self.0
             .iter()

@@ -1,4 +1,4 @@
-//! Injection against a browser's parser: the tree without the script is the tree of the page.
+//! Injection against a browser's parser: without the script, the tree is that of the page.
 
 #![allow(clippy::format_push_string)] // a tree is written for a comparison
 
@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// The tree of a page as text, without the live script; and how often that was there.
+/// The tree of a page as text, without the live script; and how often the script occurred.
 fn tree(page: &[u8]) -> (String, u32) {
     let opts = ParseOpts {
         tree_builder: TreeBuilderOpts {
@@ -103,7 +103,7 @@ const BEFORE: &[&str] = &[
     "<html / a=\n'x'>",
 ];
 
-/// A page's own content: whatever has text that looks like markup.
+/// Content of a page, with text that looks like markup.
 const CONTENT: &[&str] = &[
     "<head>",
     "<HEAD data-a='</head>'\n>",
@@ -145,7 +145,7 @@ const CONTENT: &[&str] = &[
     "\u{e9}",
 ];
 
-/// Ends of a page that is still being written.
+/// Ends of an unfinished page.
 const ENDS: &[&str] = &[
     "",
     "",

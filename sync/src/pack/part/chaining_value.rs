@@ -6,21 +6,21 @@ use pmx_core::id::BlobId;
 
 use super::{Part, PartError, check_len};
 
-/// What a part contributes to the blob's hash: the root of its subtree, which is not a hash of
-/// anything by itself.
+/// Chaining value of a part: the root of its subtree in the blob's hash. It is not itself the hash
+/// of any content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChainingValue(Hash);
 
 impl ChainingValue {
-    /// Hashes the bytes of a part. A scan that does this part by part has the blob's id by
-    /// [`Parts::merge`](super::Parts::merge), and can check each part when it reads it again to
-    /// send it.
+    /// Hashes the bytes of a part. A scan that hashes part by part gets the blob's id from
+    /// [`Parts::merge`](super::Parts::merge), and can check each part when it reads it again for
+    /// the upload.
     pub fn of(part: Part, bytes: &[u8]) -> Result<Self, PartError> {
         check_len(part, bytes.len() as u64)?;
         Ok(subtree(part.offset(), bytes))
     }
 
-    /// Prepares a new hasher for the bytes of a part, which the caller adds in order.
+    /// Prepares a new hasher for the bytes of a part, which the caller then adds in order.
     pub(crate) fn begin(part: Part, hasher: &mut blake3::Hasher) {
         hasher.set_input_offset(part.offset());
     }
@@ -30,7 +30,7 @@ impl ChainingValue {
         Self::kept(hasher.finalize_non_root())
     }
 
-    /// Wraps 32 bytes that were kept from an earlier [`ChainingValue::of`].
+    /// Wraps 32 stored bytes of an earlier [`ChainingValue::of`].
     pub const fn kept(bytes: [u8; Hash::LEN]) -> Self {
         Self(Hash::from_bytes(bytes))
     }
@@ -64,8 +64,8 @@ fn merge(values: &[ChainingValue]) -> [u8; Hash::LEN] {
     }
 }
 
-/// The left subtree is full: it has the largest power of two of parts that leaves some to the
-/// right (BLAKE3 paper, section 2.1).
+/// The left subtree is full: it has the largest power of two of parts that leaves at least one to
+/// the right (BLAKE3 paper, section 2.1).
 fn halves(values: &[ChainingValue]) -> (&[ChainingValue], &[ChainingValue]) {
     values.split_at(values.len().next_power_of_two() / 2)
 }

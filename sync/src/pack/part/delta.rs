@@ -1,6 +1,6 @@
 //! Part delta: runs that copy from a blob of the base, and the literal bytes between them.
 //!
-//! On the wire, behind the raw length of the part:
+//! On the wire, the delta follows the raw length of the part:
 //!
 //! | bytes | field |
 //! |---|---|
@@ -10,13 +10,13 @@
 //! | varint | count of runs: 1 to `COPIES_MAX` |
 //! | count times 3 varints | bytes of the body that come before the run; where it begins in the blob of the base; its length, not 0 |
 //!
-//! What the runs leave free is filled from the body, which has exactly those bytes. A run that goes
-//! on where the one before ends, on both sides, is the same run. All runs together touch at most
+//! The body fills the gaps between the runs, and has exactly those bytes. A run that continues the
+//! previous one, on both sides, must be part of it. All runs together touch at most
 //! `COPIED_PARTS_MAX` parts of the base's blob.
 //!
-//! The sender does not have the old bytes: it knows them by hashes of pieces (a *signature*), which
-//! may be wrong. So it names the expected hash, and a receiver that gets another one
-//! says so by name ([`PartError::Copied`]); the sender goes on without.
+//! The sender does not have the old bytes. It finds them by hashes of pieces (a *signature*), which
+//! may be wrong. So the sender names the expected hash. A receiver that gets another hash refuses
+//! with [`PartError::Copied`], and the sender continues without copies.
 
 use std::ops::Range;
 
@@ -30,29 +30,29 @@ use super::{ChainingValue, Head, Part, PartError, VerifiedPart, subtree};
 use crate::limits::{BLOB_BYTES_MAX, COPIED_PARTS_MAX, COPIES_MAX, FILES_MAX};
 use crate::pack::PackKind;
 
-/// Bytes that a part and a blob of the base have in common.
+/// Bytes that a part and a blob of the base share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// Where they begin in the part.
+    /// Offset in the part.
     pub at: u64,
-    /// Where they begin in the blob.
+    /// Offset in the blob.
     pub from: u64,
-    /// How many they are.
+    /// Length in bytes.
     pub len: u64,
 }
 
 impl Run {
-    /// The part's byte behind the last one. Runs are checked when they are added.
+    /// Offset after the last byte in the part. `push` checks runs, so this does not overflow.
     const fn end(self) -> u64 {
         self.at + self.len
     }
 
-    /// The bytes of the blob.
+    /// The range in the blob.
     const fn source(self) -> Range<u64> {
         self.from..self.from + self.len
     }
 
-    /// The numbers of the blob's parts that it touches.
+    /// The numbers of the blob's parts that the run touches.
     fn touched(self) -> impl Iterator<Item = u64> {
         let Range { start, end } = self.source();
         start / PART_BYTES..end.div_ceil(PART_BYTES)
@@ -70,12 +70,12 @@ pub struct PartDelta {
     base: Root,
     rank: u64,
     runs: Vec<Run>,
-    /// The numbers of the blob's parts that are touched.
+    /// The numbers of the blob's parts that the runs touch.
     touched: Vec<u64>,
 }
 
 impl PartDelta {
-    /// Nothing yet, from the row of a rank of a manifest.
+    /// An empty delta against the row with this rank of a manifest.
     pub const fn of(part: Part, base: Root, rank: u64) -> Self {
         Self {
             part,
@@ -86,8 +86,8 @@ impl PartDelta {
         }
     }
 
-    /// Adds a run behind those that were added; one that goes on where the last one ends becomes
-    /// part of it. One that is not within bounds is left out.
+    /// Appends a run. A run that continues the last one extends it. Returns false, and leaves the
+    /// run out, if it is out of bounds.
     pub fn push(&mut self, run: Run) -> bool {
         let free = self.runs.last().map_or(0, |last| last.end());
         let fits = |start: u64, max: u64| start <= max && run.len <= max - start;
@@ -123,27 +123,27 @@ impl PartDelta {
         self.base
     }
 
-    /// The rank of its row whose blob is copied from.
+    /// The rank of the manifest's row whose blob is the source.
     pub const fn rank(&self) -> u64 {
         self.rank
     }
 
-    /// The numbers of the blob's parts that are copied from, in no order.
+    /// The numbers of the blob's parts that the runs touch, in no order.
     pub fn touched(&self) -> &[u64] {
         &self.touched
     }
 
-    /// Whether nothing is copied.
+    /// Whether the part copies no bytes.
     pub const fn is_empty(&self) -> bool {
         self.runs.is_empty()
     }
 
-    /// Bytes that are copied.
+    /// Bytes that the part copies.
     pub fn bytes(&self) -> u64 {
         self.runs.iter().map(|run| run.len).sum()
     }
 
-    /// The bytes of the part that are not copied.
+    /// The bytes of the part that it does not copy.
     pub(super) fn literals_of(&self, bytes: &[u8]) -> Vec<u8> {
         let mut literals = Vec::with_capacity((self.part.len() - self.bytes()) as usize);
         for gap in self.gaps() {
@@ -208,7 +208,7 @@ impl PartDelta {
     }
 }
 
-/// A part that arrived, without what it copies.
+/// A received part without its copied bytes.
 #[derive(Debug)]
 pub struct PendingPart {
     copies: PartDelta,
@@ -218,7 +218,7 @@ pub struct PendingPart {
 }
 
 impl PendingPart {
-    /// Decodes the literal bytes, and puts them in their places.
+    /// Decodes the literal bytes into their places.
     pub(super) fn of(
         head: &Head<'_>,
         copies: PartDelta,
@@ -247,7 +247,7 @@ impl PendingPart {
         &self.copies
     }
 
-    /// Which of these bytes of the base's blob it needs: from the first to the last of them.
+    /// The span of `source` that the part copies from: from its first byte to its last.
     pub fn needs(&self, source: Range<u64>) -> Range<u64> {
         let sources = self.copies.runs.iter().map(|run| run.source());
         let shared = sources.map(|run| run.start.max(source.start)..run.end.min(source.end));
@@ -256,8 +256,8 @@ impl PendingPart {
         all.unwrap_or(source.start..source.start)
     }
 
-    /// Puts bytes of the base's blob, which begin at `start` of it, wherever they are copied to. If
-    /// they were worth compressing, so is the part.
+    /// Copies bytes of the base's blob, which start at offset `start`, to their places in the part.
+    /// If the source pays for compression, so does the part.
     pub fn fill(&mut self, start: u64, bytes: &[u8], kind: PackKind) {
         self.kind = self.kind.min(kind);
         let end = start.saturating_add(bytes.len() as u64);
@@ -271,7 +271,7 @@ impl PendingPart {
         }
     }
 
-    /// The part, if all that it copies was filled in, and is what the sender took it for.
+    /// The complete part. Fails if copied bytes are missing, or if the hash is not the sender's.
     pub fn finish(self) -> Result<VerifiedPart, PartError> {
         let part = self.copies.part;
         let chaining_value = subtree(part.offset(), &self.raw);

@@ -8,11 +8,11 @@ use thiserror::Error;
 
 use crate::limits::BLOB_BYTES_MAX;
 
-/// The bytes are not the part they should be.
+/// The bytes are not the expected part.
 #[derive(Debug, Clone, Copy, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PartError {
-    /// A blob of this size does not travel in parts.
+    /// A blob of this size is not divided into parts.
     #[error(
         "a blob of {size} bytes has no parts: it must be above {PART_BYTES} and at most {BLOB_BYTES_MAX}"
     )]
@@ -28,25 +28,25 @@ pub enum PartError {
         /// Parts of the blob.
         count: u32,
     },
-    /// Not as many parts as the blob has.
+    /// The number of parts is not the blob's.
     #[error("{actual} parts where the blob has {expected}")]
     Count {
-        /// How many.
+        /// The actual number.
         actual: u64,
-        /// How many there should be.
+        /// The expected number.
         expected: u32,
     },
-    /// Not as many bytes as the part has.
+    /// The length is not the part's.
     #[error("part {number} has {actual} bytes where {expected} are expected")]
     Length {
         /// The number of the part, from 0.
         number: u32,
-        /// How many bytes.
+        /// The actual length.
         actual: u64,
-        /// How many there should be.
+        /// The expected length.
         expected: u64,
     },
-    /// Another kind of body.
+    /// The magic is not that of a part.
     #[error("not a part: it does not begin with PMXP")]
     Magic,
     /// A version that this program does not know.
@@ -58,31 +58,31 @@ pub enum PartError {
     /// The part copies from a blob that is not available.
     #[error("the part copies from a blob that is not at hand here; send it without")]
     Copies,
-    /// It copies in a way that has another spelling, or beyond a bound.
+    /// The runs are not canonical, or exceed a bound.
     #[error("the part copies nothing, out of order, in too many runs or from too many places")]
     Runs,
-    /// With what it copies it is something else.
+    /// The copied bytes differ from those that the sender expected.
     #[error("part {number} does not copy what it should; send it without")]
     Copied {
         /// The number of the part, from 0.
         number: u32,
     },
-    /// A part can't lie like this.
+    /// A part cannot have this location.
     #[error("the table of parts gives part {number} a codec or a length that it can't have")]
     Location {
         /// The number of the part, from 0.
         number: u32,
     },
-    /// The head or the table can't be read.
+    /// The head or the table is malformed.
     #[error("reading a part or a table of parts")]
     Head(#[from] Malformed),
-    /// The body can't be decoded.
+    /// The body does not decode.
     #[error("decoding the body of a part")]
     Body(#[from] CodecError),
 }
 
 impl PartError {
-    /// The stable code, if this came off the wire.
+    /// The stable code of the error in a received part.
     pub const fn code(&self) -> Code {
         match self {
             Self::Size { size } if *size > BLOB_BYTES_MAX => Code::TooLarge,

@@ -7,11 +7,11 @@ use pmx_core::location::{Codec, Location};
 
 use super::{ChainingValue, PARTS_MAX, Part, PartError, Parts};
 
-/// Where the parts of a blob lie.
+/// The locations of the parts of a blob.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PartTable {
     locations: Vec<Location>,
-    /// None, or one for each location.
+    /// Empty, or one for each location.
     values: Vec<ChainingValue>,
 }
 
@@ -31,7 +31,7 @@ impl PartTable {
         Ok(Self { locations, values })
     }
 
-    /// The same table with the chaining values of all parts, so that each can be verified alone.
+    /// Adds the chaining values of all parts to the table, so that each can be verified alone.
     pub fn with_values(self, values: Vec<ChainingValue>) -> Result<Self, PartError> {
         if values.len() != self.locations.len() {
             return Err(PartError::Count {
@@ -47,7 +47,7 @@ impl PartTable {
         self.values.get(part.number() as usize)
     }
 
-    /// Whether the chaining values, if there are any, merge to a blob's id.
+    /// Whether the chaining values, if the table has them, merge to a blob's id.
     pub fn is_of(&self, parts: Parts, blob: &BlobId) -> bool {
         self.values.is_empty() || parts.merge(&self.values).is_ok_and(|found| found == *blob)
     }
@@ -57,12 +57,12 @@ impl PartTable {
         &self.locations
     }
 
-    /// Where a part lies.
+    /// The location of a part.
     pub fn location(&self, part: Part) -> Option<&Location> {
         self.locations.get(part.number() as usize)
     }
 
-    /// How the blob as a whole is coded.
+    /// The codec of the blob as a whole.
     pub fn codec(&self) -> Codec {
         if self.locations.iter().all(|part| part.codec == Codec::Zstd) {
             Codec::ZstdParts

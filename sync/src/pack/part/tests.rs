@@ -104,7 +104,7 @@ fn range_touches_only_its_parts() {
     }
 }
 
-/// A short last part, whose wire bytes are few.
+/// A short last part, which is small on the wire.
 fn short() -> (Part, Vec<u8>) {
     let part = Parts::of(PART_BYTES + 200).unwrap().part(1).unwrap();
     (part, text(200))
@@ -236,7 +236,7 @@ fn part_tables_are_canonical() {
 }
 
 proptest! {
-    /// The tree is the same whatever the size of a part, so small ones show its shape.
+    /// The tree does not depend on the size of a part, so small ones show its shape.
     #[test]
     fn merged_subtrees_are_the_hash(
         part_log in 10u32..14,

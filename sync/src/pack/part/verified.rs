@@ -7,7 +7,7 @@ use super::{ChainingValue, Part};
 use crate::pack::PackKind;
 use crate::pack::stored::append_frame;
 
-/// A part that arrived and was hashed.
+/// A received part whose bytes were hashed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VerifiedPart {
     pub(super) part: Part,
@@ -17,7 +17,7 @@ pub struct VerifiedPart {
 }
 
 impl VerifiedPart {
-    /// Which part it is.
+    /// The part's number and place.
     pub const fn part(&self) -> Part {
         self.part
     }
@@ -32,8 +32,8 @@ impl VerifiedPart {
         self.chaining_value
     }
 
-    /// Lays the part down for rest: as a frame if that saves enough, else as it is, in the memory
-    /// that it has. What travelled uncompressed is stored without trying.
+    /// Encodes the part for storage: as a frame if that saves enough, else uncompressed in its own
+    /// memory. A part that arrived uncompressed is never compressed.
     pub fn rest(self, encoder: &mut Encoder, level: Level) -> StoredPart {
         if self.kind == PackKind::Solid {
             let mut bytes = Vec::new();
@@ -50,11 +50,11 @@ impl VerifiedPart {
     }
 }
 
-/// A part ready to be written.
+/// A part to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPart {
     /// The bytes of the object.
     pub bytes: Vec<u8>,
-    /// How they are coded: stored or zstd.
+    /// Codec of the bytes: stored or zstd.
     pub codec: Codec,
 }

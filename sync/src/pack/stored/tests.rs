@@ -57,7 +57,7 @@ fn stored_blobs_are_coded_as_suits_each() {
             (Codec::Stored, 8, false),
         ]
     );
-    // A page in a stored pack is not tried: its sender knew its media type.
+    // A page in a stored pack is not compressed: its sender knew its media type.
     let stored = pack(&[PAGE], Coding::Stored).rest(&mut Encoder::new(), Level::REST);
     assert_eq!(stored.toc.entries()[0].codec, Codec::Stored);
 }
@@ -187,7 +187,7 @@ fn stored_pack_refuses_every_flip_and_truncation() {
             flipped[at] ^= 1 << bit;
             let error = scrub(&flipped).unwrap_err();
             assert_eq!(error.code(), Code::Corrupt, "{at} {bit}");
-            // Without the seal, too, whatever is served is what was written.
+            // Even without the seal, a served blob equals the written one.
             for entry in toc.entries() {
                 let stored = entry.slice(&flipped).unwrap();
                 let mut decoder = Decoder::new();

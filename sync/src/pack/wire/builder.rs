@@ -17,7 +17,7 @@ pub struct WirePack {
 }
 
 impl WirePack {
-    /// The name under which it is sent, which makes sending it twice harmless.
+    /// The name of the pack in its request; it makes repeated uploads harmless.
     pub fn id(&self) -> PackId {
         PackId::of(&self.bytes)
     }
@@ -27,7 +27,7 @@ impl WirePack {
         &self.bytes
     }
 
-    /// The bytes, to keep.
+    /// Takes the bytes, to store them.
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
@@ -54,7 +54,7 @@ impl PackBuilder {
         self.sizes.is_empty()
     }
 
-    /// Adds a blob behind the others. What does not fit any more is refused, and the pack stays.
+    /// Appends a blob. If it does not fit, the builder refuses it, and the pack stays unchanged.
     pub fn push(&mut self, blob: &[u8]) -> Result<(), PackError> {
         check_size(blob.len() as u64)?;
         check_raw((self.raw.len() + blob.len()) as u64)?;
@@ -64,8 +64,8 @@ impl PackBuilder {
         Ok(())
     }
 
-    /// Lets `fill` append a blob behind the others, where it lies until it is sent. If `fill` says
-    /// no, or the blob does not fit any more, the pack stays as it was.
+    /// Lets `fill` append a blob directly to the pack's memory. If `fill` returns false, or the
+    /// blob does not fit, the pack stays unchanged.
     pub fn append(&mut self, fill: impl FnOnce(&mut Vec<u8>) -> bool) -> Result<bool, PackError> {
         let start = self.raw.len();
         if !fill(&mut self.raw) {
@@ -83,7 +83,7 @@ impl PackBuilder {
         checked.map(|()| true)
     }
 
-    /// Ends the pack, and begins another in the same memory. A pack that zstd can't shrink is
+    /// Completes the pack, and starts another in the same memory. A pack that zstd cannot shrink is
     /// stored. Without a blob there is no pack.
     pub fn finish(&mut self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
         let pack = self.plain(encoder, coding);
@@ -91,7 +91,7 @@ impl PackBuilder {
         pack
     }
 
-    /// The pack as it is now, as [`Self::finish`] would make it.
+    /// Builds the current pack like [`Self::finish`], but keeps its blobs.
     pub fn plain(&self, encoder: &mut Encoder, coding: Coding) -> Option<WirePack> {
         if self.is_empty() {
             return None;
@@ -101,8 +101,8 @@ impl PackBuilder {
         Some(self.sealed(flags, None, frame.as_deref()))
     }
 
-    /// The pack as it is now, behind blobs that the receiver has. Without a blob, or with nothing
-    /// but empty ones, there is no such pack.
+    /// Builds the current pack against blobs that the receiver has. A pack without blobs, or with
+    /// only empty ones, gives `None`.
     pub fn build_with_prefix(
         &self,
         prefix: &Prefix,
@@ -116,12 +116,12 @@ impl PackBuilder {
         Some(self.sealed(FLAGS_BEHIND, Some(prefix.reference()), Some(&frame)))
     }
 
-    /// Bytes of its blobs.
+    /// Raw bytes of its blobs.
     pub const fn raw_bytes(&self) -> u64 {
         self.raw.len() as u64
     }
 
-    /// Begins another pack in the same memory.
+    /// Starts another pack in the same memory.
     pub fn clear(&mut self) {
         self.raw.clear();
         self.sizes.clear();

@@ -10,7 +10,7 @@ use thiserror::Error;
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PackError {
-    /// Another kind of body.
+    /// The magic is not that of a pack.
     #[error("not a pack: it does not begin with PMXW")]
     Magic,
     /// A version that this program does not know.
@@ -22,29 +22,29 @@ pub enum PackError {
     /// The pack refers to blobs that are not available.
     #[error("the pack refers to blobs that are not at hand here; send it without")]
     Prefix,
-    /// It refers to rows in a way that has another spelling, or to none.
+    /// The referenced rows are not canonical, or there are none.
     #[error("the pack refers to rows of its base out of order, twice, or to none")]
     Rows,
-    /// It refers to too many.
+    /// The pack refers to too many rows.
     #[error("the pack refers to {rows} rows of its base, above the limit of {max}")]
     TooManyRows {
-        /// How many, up to the first run that is too much.
+        /// The number of rows, up to the first run over the bound.
         rows: u64,
         /// The bound.
         max: u64,
     },
-    /// A pack of nothing.
+    /// A pack without blobs.
     #[error("the pack has no blobs")]
     Empty,
     /// More blobs than a pack may have.
     #[error("the pack has {count} blobs, above the limit of {max}")]
     TooManyBlobs {
-        /// How many.
+        /// The number of blobs.
         count: u64,
         /// The bound.
         max: u64,
     },
-    /// A blob that has to travel in parts.
+    /// A blob that must be uploaded in parts.
     #[error("a blob of the pack has {size} bytes, above the limit of {max}")]
     BlobTooLarge {
         /// Its bytes.
@@ -52,10 +52,10 @@ pub enum PackError {
         /// The bound.
         max: u64,
     },
-    /// The blobs are too much for one pack.
+    /// The blobs exceed the size of one pack.
     #[error("the blobs of the pack have {raw} bytes and more, above the limit of {max}")]
     TooLarge {
-        /// Bytes of the blobs up to the first that is too much.
+        /// Bytes of the blobs up to the first over the bound.
         raw: u64,
         /// The bound.
         max: u64,
@@ -63,18 +63,18 @@ pub enum PackError {
     /// The body is shorter or longer than the blobs.
     #[error("the pack declares {declared} bytes of blobs, but {actual} follow")]
     BodyLength {
-        /// Bytes of the blobs by their sizes.
+        /// Sum of the declared sizes.
         declared: u64,
-        /// Bytes that are there.
+        /// Actual bytes of the body.
         actual: u64,
     },
-    /// A blob is sent twice in one pack.
+    /// The pack has a blob twice.
     #[error("the pack holds blob {0} twice")]
     Repeated(BlobId),
-    /// The head can't be read.
+    /// The head is malformed.
     #[error("reading the head of a pack")]
     Head(#[from] Malformed),
-    /// The body can't be decoded.
+    /// The body does not decode.
     #[error("decoding the body of a pack")]
     Body(#[from] CodecError),
 }

@@ -7,7 +7,7 @@ use super::PackError;
 use crate::limits::{PREFIX_RAW_BYTES_MAX, PREFIX_ROWS_MAX};
 use crate::wire::Ranges;
 
-/// The blobs that a pack refers to: rows of a manifest that both sides have.
+/// The referenced blobs of a pack: rows of a manifest that both sides have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
     /// The manifest.
@@ -39,7 +39,7 @@ impl Reference {
         let (mut all, mut free, mut rows) = (Vec::with_capacity(runs as usize), 0_u64, 0_u64);
         for number in 0..runs {
             let (gap, count) = (reader.varint()?, reader.varint()?);
-            // Runs that touch are one.
+            // Adjacent runs must be one.
             if count == 0 || number > 0 && gap == 0 {
                 return Err(PackError::Rows);
             }
@@ -62,12 +62,12 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Nothing of a manifest yet.
+    /// An empty prefix against a manifest.
     pub fn of(base: Root) -> Self {
         Self::within(Vec::new(), base)
     }
 
-    /// The same within memory that was used before, whatever it holds.
+    /// An empty prefix in reused memory, whose content is dropped.
     pub fn within(mut memory: Vec<u8>, base: Root) -> Self {
         memory.clear();
         let rows = Ranges::default();
@@ -77,13 +77,12 @@ impl Prefix {
         }
     }
 
-    /// The memory of the blobs, for the next prefix.
+    /// Returns the memory of the blobs for the next prefix.
     pub fn into_memory(self) -> Vec<u8> {
         self.raw
     }
 
-    /// Adds the blob of a row behind those that were added. One that is no longer within bounds is
-    /// left out.
+    /// Appends the blob of a row. Returns false, and leaves the blob out, if it exceeds a bound.
     pub fn push(&mut self, row: u64, blob: &[u8]) -> bool {
         let raw = (self.raw.len() + blob.len()) as u64;
         let rows = self.reference.rows.len();
@@ -95,22 +94,22 @@ impl Prefix {
         fits
     }
 
-    /// The prefix of a reference whose blobs were read, one after the other.
+    /// The prefix of a reference, from its blobs, which the caller has read in order.
     pub const fn read(reference: Reference, raw: Vec<u8>) -> Self {
         Self { reference, raw }
     }
 
-    /// Bytes of its blobs.
+    /// Raw bytes of its blobs.
     pub const fn raw_bytes(&self) -> u64 {
         self.raw.len() as u64
     }
 
-    /// Whether there is nothing in it.
+    /// Whether the prefix has no blobs.
     pub const fn is_empty(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// The rows that it is made of.
+    /// The rows of the prefix.
     pub const fn reference(&self) -> &Reference {
         &self.reference
     }

@@ -87,7 +87,7 @@ fn wire_pack_heads_are_refused_with_a_reason() {
     refuse(overlong, Malformed::Overlong, code);
 }
 
-/// A site's pages before and after a change of what they have in common.
+/// A site's pages before and after a change of their common text.
 fn versions() -> [Vec<Vec<u8>>; 2] {
     [1, 2].map(|version| {
         let page = |number: u32| {
@@ -135,7 +135,7 @@ fn wire_pack_with_prefix_holds_the_difference_to_its_base() {
     let ids: Vec<BlobId> = pack.blobs().map(|blob| blob.id()).collect();
     let expected: Vec<BlobId> = after.iter().map(|blob| BlobId::of(blob)).collect();
     assert_eq!(ids, expected);
-    // Without what it refers to, it says so; behind something else it is not what was sent.
+    // Without its prefix the receiver refuses the pack; with another prefix the blobs differ.
     refuse(&wire, PackError::Prefix, Code::PrefixMissing);
     let mut other = Prefix::of(base());
     for (row, blob) in (10..).zip(&before) {
@@ -146,7 +146,7 @@ fn wire_pack_with_prefix_holds_the_difference_to_its_base() {
     if let Ok(pack) = verify_with_prefix(&wire, Some(&other), &mut Decoder::new()) {
         assert!(pack.blobs().any(|blob| !expected.contains(&blob.id())));
     }
-    // Nothing to refer to is no reference.
+    // An empty prefix makes no reference.
     let plain = pack_with_prefix(&Prefix::of(base()), &after);
     assert_eq!(reference_of(&plain), Ok(None));
 }
@@ -274,8 +274,8 @@ fn wire_pack_refuses_every_flip_and_truncation() {
             for flip in 1..=255u8 {
                 let mut flipped = wire.clone();
                 flipped[at] ^= flip;
-                // A frame can spell the same content in several ways: then nothing is lost.
-                // Whatever else is accepted has other ids, which no root will ask for.
+                // A frame can encode the same content in several ways: then the ids are equal. Any
+                // other accepted pack has other ids, which no root references.
                 match ids(&flipped) {
                     Ok(found) if found == honest => assert!(at > 11, "{at} {flip:#x}"),
                     Ok(_) | Err(_) => {}

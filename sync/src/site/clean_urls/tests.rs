@@ -1,4 +1,4 @@
-//! Clean URLs: tables of what each URL answers, and properties of any site.
+//! Clean URLs: tables of the answers to URLs, and properties of any site.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -16,7 +16,7 @@ fn check(site: &Site, expected: &[(&str, &str)]) {
 
 #[test]
 fn clean_urls_follow_cloudflares_table() {
-    // Its column "Response" drops the slash of `/folder/`; the service itself answers so.
+    // The table's column "Response" drops the slash of `/folder/`; the service itself does not.
     let site = Site::of(&["file.html", "folder/index.html"]);
     check(
         &site,
@@ -81,7 +81,7 @@ fn url_in_either_normalisation_finds_the_file() {
             ("/caf%C3%A8.css", "404"),
         ],
     );
-    // Where both exist, each has its own.
+    // If both files exist, each has its own URL.
     let site = Site::of(&["cafe\u{301}.css", "caf\u{e9}.css"]);
     check(
         &site,
@@ -205,10 +205,10 @@ fn not_found_page_is_the_nearest() {
             ("/", "404 404.html"),
             ("/404", "200 404.html"),
             ("/404.html", "307 /404"),
-            // What no file can be called has no folder either.
+            // A name that no file can have has no folder either.
             ("/a/b%2Fc", "404 404.html"),
             ("/_pmx/none", "404 404.html"),
-            // Another spelling has the same folders.
+            // Another form of a path has the same folders.
             ("//x", "404 404.html"),
             ("//evil.example/", "404 404.html"),
             ("/a/../c/x", "404 404.html"),
@@ -251,7 +251,7 @@ fn encoded(path: &str) -> String {
     format!("/{}", utf8_percent_encode(path, ENCODED))
 }
 
-/// Prefixes of a segment that make another spelling.
+/// Prefixes of a segment that make another form of the path.
 const DRESSINGS: &[&str] = &["/", "./", "%2E/", "x/../", "x/%2e%2e/", "\\", "../"];
 
 /// A path with empty and dot segments in front of it or in it, and needless escapes.
@@ -314,7 +314,8 @@ proptest! {
             prop_assert!(location.ends_with("?q=%61") && !location.contains('\\'));
             prop_assert!(site.shown(location).starts_with("200 "), "{spelled} {location}");
         } else if shown.starts_with("200 ") {
-            // What is served at once has its one spelling: encoded as this page encodes.
+            // A path that is served directly is in its canonical form: encoded as this page
+            // encodes.
             let plain = tail.is_empty() || tail == "/";
             prop_assert!(plain && spelled.starts_with(&encoded(&url)), "{spelled}");
         }

@@ -14,7 +14,7 @@ mod live;
 const ZSTD: (HeaderName, &str) = (header::ACCEPT_ENCODING, "gzip, br, zstd");
 const HASHED: &str = "app-4f3c2a1b9d.js";
 
-/// Ten bytes as they are, the same coded, and big ones in parts.
+/// A site with ten uncompressed bytes, the same as zstd, and big blobs in parts.
 fn site() -> Site {
     Site::of(&["index.html", "404.html", HASHED, "a.css"])
         .with("ten", held(b"0123456789", "image/png", Codec::Stored, 10))
@@ -171,7 +171,7 @@ fn head_has_the_headers_of_get_and_no_body() {
 #[test]
 fn stored_coding_is_sent_to_clients_that_accept_it() {
     let site = site();
-    // url, taken: coding, tag, length, varies
+    // url, accepted: coding, tag, length, varies
     for (url, takes_zstd, coding, weak, length, varies) in [
         ("/ten", true, Coding::Identity, false, Some("10"), false),
         ("/coded", true, Coding::Zstd, true, Some("7"), true),
@@ -222,7 +222,7 @@ fn matching_etag_is_not_modified() {
             }
         }
     }
-    // Only what would be a 200 has conditions.
+    // Conditions apply only to a 200.
     let plan = site.get_with("/nowhere", &[(header::IF_NONE_MATCH, "*")]);
     assert_eq!(plan.status, StatusCode::NOT_FOUND);
     let plan = site.get_with("/index.html", &[(header::IF_MATCH, "\"x\"")]);
@@ -436,7 +436,7 @@ proptest! {
         for paths in &deploys {
             site.append(Site::of(paths));
         }
-        // The served deploy is empty, so whatever is found is an earlier one's.
+        // The served deploy is empty, so any found file is of an earlier one.
         let depth = deploys.len().min(ASSET_RETENTION_DEPLOYS);
         let held = deploys[..depth].iter().any(|paths| paths.contains(&path));
         let asset = matches!(path, "a.css" | "b" | "c/x.js");

@@ -27,14 +27,14 @@ fn short() -> (Part, Vec<u8>) {
     )
 }
 
-/// The source of the copies: far into a blob, over the edge of two of its parts.
+/// Offset of the copied source: far into a blob, across the edge of two of its parts.
 const START: u64 = 2 * PART_BYTES - 100;
 
 fn run(at: u64, from: u64, len: u64) -> Run {
     Run { at, from, len }
 }
 
-/// Copies of all but ten bytes in the middle and the last five, and the piece of the base.
+/// A delta that copies all but ten bytes in the middle and the last five, and the source bytes.
 fn edited(bytes: &[u8]) -> (PartDelta, Vec<u8>) {
     let (part, _) = short();
     let mut copies = PartDelta::of(part, base(), 7);
@@ -44,7 +44,7 @@ fn edited(bytes: &[u8]) -> (PartDelta, Vec<u8>) {
     (copies, old)
 }
 
-/// A part that copies, or nothing if it copies nothing.
+/// A part with copies; `None` if it has none.
 fn draft_of(wire: &[u8], part: Part) -> Result<Option<PendingPart>, PartError> {
     match open(wire, part, &mut Decoder::new())? {
         Arrived::Pending(draft) => Ok(Some(draft)),
@@ -93,7 +93,7 @@ fn part_delta_keeps_the_kind_of_its_body() {
         assert_eq!(wire.bytes[5], FLAG_COPIES, "nothing is left to compress");
         assert!(wire.bytes.len() < 90);
         let mut draft = draft_of(&wire.bytes, part).unwrap().unwrap();
-        // One part of the base's blob after the other, in any order.
+        // The test fills one part of the base's blob after the other, in any order.
         draft.fill(START + 100, &bytes[100..], kind);
         draft.fill(START, &bytes[..100], PackKind::Stored);
         assert_eq!(draft.finish().unwrap().kind, kind);
@@ -130,7 +130,8 @@ fn pending_part_refuses_another_base() {
         spoilt[at] ^= 1;
         assert_eq!(finished(&wire.bytes, &spoilt), Err(copied), "{at}");
     }
-    // What no run copies may be anything, and what does not reach the part leaves it unfinished.
+    // Bytes that no run copies do not matter; a source that ends too early leaves the part
+    // incomplete.
     let mut other = old.clone();
     other[100] ^= 1;
     assert!(finished(&wire.bytes, &other).is_ok());
@@ -151,7 +152,7 @@ fn part_delta_refuses_every_flip_and_truncation() {
             for flip in 1..=255u8 {
                 let mut flipped = wire.bytes.clone();
                 flipped[at] ^= flip;
-                // The root and the rank say where to look, which is not asked here.
+                // Root and rank say where to find the source, which this test does not check.
                 let is_name = (8..41).contains(&at);
                 if let Ok(found) = finished(&flipped, &old) {
                     assert_eq!(found.raw(), bytes, "{at} {flip:#x}");

@@ -1,4 +1,4 @@
-//! Live pages: which answers get the script, and what they depend on.
+//! Live pages: the answers with the script, and their dependencies.
 
 use super::super::super::request::Pages;
 use super::*;
@@ -70,7 +70,7 @@ fn live_script_goes_into_pages_that_a_browser_shows() {
         let plain = site.get_with(url, &dest);
         let same = text(&plain, header::ETAG) == text(&plan, header::ETAG);
         assert_eq!(same, !is_live, "{url} {dest:?}");
-        // The answer that says nothing changed names the same.
+        // The 304 has the same tag.
         let tag = text(&plan, header::ETAG).unwrap().to_owned();
         let known = [&dest[..], &[(header::IF_NONE_MATCH, &*tag)]].concat();
         let (again, _) = live(&site, url, &known);
@@ -97,12 +97,12 @@ fn missing_page_of_a_live_site_waits_for_its_deploy() {
         assert_eq!(media.starts_with("text/html"), is_live, "{headers:?}");
         assert_eq!(text(&plan, header::CACHE_CONTROL), Some("no-store"));
     }
-    // Where the site has a page of its own for it, that one waits.
+    // A site's own 404 page waits.
     let site = Site::of(&["404.html"]);
     let (plan, is_live) = live(&site, "/nowhere", &[]);
     assert!(matches!(plan.body, PlanBody::Blob { .. }) && is_live);
     assert_eq!(plan.status.as_u16(), 404);
-    // Nothing of this concerns sites that are not live.
+    // None of this applies to sites that are not live.
     assert_eq!(
         site_of_pages().get("/nowhere").body,
         PlanBody::Text("404 Not Found\n")
